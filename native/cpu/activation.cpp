@@ -1,0 +1,73 @@
+// Rotary positions, SwiGLU, GELU.
+#include <cmath>
+
+#include "cpu/cpu_ops.h"
+#include "cpu/vector_math.h"
+
+namespace fire::cpu {
+namespace {
+
+FIRE_CLONES void rope_head(float* x, const float* cos, const float* sin, float direction, int64_t half) {
+  for (int64_t i = 0; i < half; ++i) {
+    const float a = x[i], b = x[i + half];
+    x[i] = a * cos[i] - b * (sin[i] * direction);
+    x[i + half] = b * cos[i + half] + a * (sin[i + half] * direction);
+  }
+}
+
+FIRE_CLONES void swiglu_slice(const float* gate, const float* up, float* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = gate[i] * sigmoid(gate[i]) * up[i];
+}
+
+FIRE_CLONES void swiglu_backward_slice(const float* dy, const float* gate, const float* up, float* dgate, float* dup,
+                                       int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float g = gate[i], u = up[i], s = sigmoid(g);
+    dgate[i] = dy[i] * u * (s * (1.0f + g * (1.0f - s)));
+    dup[i] = dy[i] * (g * s);
+  }
+}
+
+// 0.5 x (1 + tanh(u)) = x sigmoid(2u) with u = sqrt(2/pi) (x + 0.044715 x^3).
+FIRE_CLONES void gelu_tanh_slice(float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float u = 0.79788456080286536f * (x[i] + 0.044715f * x[i] * x[i] * x[i]);
+    x[i] *= sigmoid(2.0f * u);
+  }
+}
+
+}  // namespace
+
+void CpuOps::rope(Tensor x, Tensor cos, Tensor sin, float direction) {
+  const int64_t tokens = x.dim(0), heads = x.dim(1), d = x.dim(2);
+  for_rows(tokens, heads * d, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t)
+      for (int64_t h = 0; h < heads; ++h)
+        rope_head(x.f32() + (t * heads + h) * d, cos.f32() + t * d, sin.f32() + t * d, direction, d / 2);
+  });
+}
+
+void CpuOps::swiglu(Tensor gate, Tensor up, Tensor y) {
+  for_slices(y.size(), 16384, [&](int64_t begin, int64_t end) {
+    swiglu_slice(gate.f32() + begin, up.f32() + begin, y.f32() + begin, end - begin);
+  });
+}
+
+void CpuOps::swiglu_backward(Tensor dy, Tensor gate, Tensor up, Tensor dgate, Tensor dup) {
+  for_slices(dy.size(), 16384, [&](int64_t begin, int64_t end) {
+    swiglu_backward_slice(dy.f32() + begin, gate.f32() + begin, up.f32() + begin, dgate.f32() + begin,
+                          dup.f32() + begin, end - begin);
+  });
+}
+
+void CpuOps::gelu(Tensor x, Gelu kind) {
+  for_slices(x.size(), 16384, [&](int64_t begin, int64_t end) {
+    if (kind == Gelu::tanh) {
+      gelu_tanh_slice(x.f32() + begin, end - begin);
+    } else {
+      for (float* p = x.f32() + begin; p != x.f32() + end; ++p) *p *= 0.5f * std::erfc(*p * -0.70710678118654752f);
+    }
+  });
+}
+
+}  // namespace fire::cpu

@@ -1,0 +1,91 @@
+// The operations of ops.h on a CPU. One file per family: matmul, rows, norm, activation, attention, preference,
+// optimizer. Work is cut into tasks whose results do not depend on which thread runs them.
+#pragma once
+
+#include <memory>
+
+#include "cpu/gemm.h"
+#include "cpu/thread_pool.h"
+#include "ops/ops.h"
+
+namespace fire::cpu {
+
+class CpuOps final : public Ops {
+ public:
+  /// `threads` 0 = every core this process may run on.
+  CpuOps(int threads, Precision precision, Backend backend);
+
+  std::string device_name() const override { return "cpu"; }
+  std::string gemm_name() const override { return gemm_.backend_name(); }
+  std::string isa_name() const override { return gemm_.kernel_name(); }
+  int threads() const override { return pool_.size(); }
+
+  void* allocate(size_t bytes) override;
+  void release(void* data, size_t bytes) override;
+  Tensor adopt(Tensor host) override { return host; }
+  void upload(const void* host, Tensor device) override;
+  void download(Tensor device, void* host) override;
+  void copy(Tensor from, Tensor to) override;
+  void zero(Tensor x) override;
+
+  void linear(Tensor x, Tensor w, Tensor bias, Tensor y) override;
+  void linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) override;
+  void lora(Tensor x, const LoraView& lora, const Dropout& dropout, Tensor h, Tensor y) override;
+  void lora_backward(Tensor dy, Tensor x, Tensor h, const LoraView& lora, const Dropout& dropout, Tensor da, Tensor db,
+                     Tensor dx) override;
+
+  void embedding(Tensor ids, Tensor table, Tensor y) override;
+  void gather_rows(Tensor x, Tensor rows, Tensor y) override;
+  void scatter_rows(Tensor x, Tensor rows, Tensor y) override;
+  void scatter_add_rows(Tensor x, Tensor rows, Tensor y) override;
+  void add(Tensor x, Tensor y) override;
+
+  void rms_norm(Tensor x, Tensor w, float eps, Tensor y, Tensor rstd) override;
+  void rms_norm_backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor dx, bool accumulate) override;
+  void layer_norm(Tensor x, Tensor w, Tensor b, float eps, Tensor y) override;
+  void rope(Tensor x, Tensor cos, Tensor sin, float direction) override;
+  void swiglu(Tensor gate, Tensor up, Tensor y) override;
+  void swiglu_backward(Tensor dy, Tensor gate, Tensor up, Tensor dgate, Tensor dup) override;
+  void gelu(Tensor x, Gelu kind) override;
+
+  void attention(Tensor q, Tensor k, Tensor v, const AttentionPlan& plan, float scale, Tensor o, Tensor lse) override;
+  void attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, const AttentionPlan& plan,
+                          float scale, Tensor dq, Tensor dk, Tensor dv) override;
+  std::vector<float> attention_weights(Tensor q, Tensor k, const AttentionPlan& plan, float scale,
+                                       int32_t query) override;
+
+  void log_sum_exp(Tensor z, Tensor lse) override;
+  std::vector<double> target_logprobs(Tensor z, Tensor lse, std::span<const RowTarget> targets) override;
+  void token_kl(Tensor z, Tensor lse, Tensor zr, Tensor lse_r, std::span<const int32_t> rows,
+                std::vector<double>& forward, std::vector<double>& reverse) override;
+  void preference_backward(Tensor z, Tensor lse, Tensor zr, Tensor lse_r, std::span<const int32_t> kl_rows,
+                           std::span<const double> reverse_kl_values, const RowGradient& gradient,
+                           std::span<const RowTarget> targets, std::span<const float> coefficients) override;
+
+  double sum_of_squares(Tensor x) override;
+  void adamw(const AdamW& settings, Tensor param, Tensor grad, Tensor m, Tensor v) override;
+
+ private:
+  /// Runs body(begin, end) over [0, n) in slices of `grain`.
+  template <class F>
+  void for_slices(int64_t n, int64_t grain, F&& body) {
+    const int64_t tasks = (n + grain - 1) / grain;
+    pool_.parallel_for(tasks, [&](int64_t task, int) { body(task * grain, std::min(n, (task + 1) * grain)); });
+  }
+  /// Like for_slices over rows of `cols` elements, with slices of about 16 Ki elements.
+  template <class F>
+  void for_rows(int64_t rows, int64_t cols, F&& body) {
+    for_slices(rows, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, cols)), body);
+  }
+  /// A per-worker buffer of at least n floats, kept for reuse; `slot` tells apart buffers used together.
+  float* scratch(int worker, int slot, size_t n);
+
+  ThreadPool pool_;
+  Gemm gemm_;
+  std::vector<std::vector<std::unique_ptr<std::vector<float>>>> scratch_;
+};
+
+/// A norm weight or bias as f32, whatever its storage.
+std::vector<float> widen(const Tensor& t);
+
+}  // namespace fire::cpu

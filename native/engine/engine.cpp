@@ -1,0 +1,212 @@
+#include "engine/engine.h"
+
+#include <set>
+
+#include "cpu/cpu_ops.h"
+#include "ops/null_ops.h"
+
+namespace fire {
+namespace {
+
+std::unique_ptr<Ops> make_ops(const EngineSpec& spec) {
+  const auto precision = spec.dtype == ComputeType::bf16 ? cpu::Precision::bf16 : cpu::Precision::f32;
+  const auto backend = spec.gemm == GemmBackend::onednn   ? cpu::Backend::onednn
+                       : spec.gemm == GemmBackend::native ? cpu::Backend::native
+                                                          : cpu::Backend::automatic;
+  return std::make_unique<cpu::CpuOps>(spec.threads, precision, backend);
+}
+
+}  // namespace
+
+Engine::Engine(const EngineSpec& spec)
+    : spec_(spec), config_(ModelConfig::load(spec.model)), file_(SafeTensors::open_checkpoint(spec.model)),
+      ops_(make_ops(spec)), arena_(std::make_unique<Arena>(ops_->arena_source())),
+      weights_(Weights::load(file_, config_, *ops_)),
+      vision_(std::make_unique<VisionTower>(*ops_, config_.vision, weights_.vision)),
+      decoder_(std::make_unique<Decoder>(*ops_, config_.text, weights_)) {
+  if (!spec.adapter.empty()) {
+    adapter_ = Adapter::load(*ops_, config_.text, spec.adapter);
+  } else if (spec.lora) {
+    adapter_ = std::make_unique<Adapter>(*ops_, config_.text, *spec.lora);
+  }
+}
+
+Engine::~Engine() {
+  images_.clear();  // before the device they live on
+}
+
+EngineInfo Engine::info() const {
+  EngineInfo info{ops_->device_name(), ops_->gemm_name(), ops_->isa_name(), ops_->threads(), weights_.parameters, 0,
+                  file_.bytes(), {}};
+  if (adapter_) info.trainable_parameters = adapter_->parameter_count();
+  std::set<std::string> dtypes;
+  for (const auto& [name, tensor] : file_.tensors()) dtypes.insert(fire::name(tensor.dtype()));
+  info.weight_dtypes.assign(dtypes.begin(), dtypes.end());
+  return info;
+}
+
+int64_t Engine::image_tokens(int64_t width, int64_t height) const {
+  return fire::image_tokens({height, width}, config_.image, config_.vision);
+}
+
+EncodedImage Engine::encode_image(const std::string& id, const Rgb& rgb, CancelFlag cancel) {
+  if (cancel && cancel->load(std::memory_order_relaxed)) throw Error(Code::aborted, "stopped on request");
+  auto it = images_.find(id);
+  if (it == images_.end()) {
+    Image entry{preprocess(rgb, config_.image, config_.vision), nullptr};
+    entry.features = vision_->encode(entry.patches, *arena_);
+    it = images_.emplace(id, std::move(entry)).first;
+  }
+  const ImageFeatures& f = *it->second.features;
+  return {id, f.grid_h, f.grid_w, f.tokens};
+}
+
+void Engine::release_image(const std::string& id) { images_.erase(id); }
+
+const Engine::Image& Engine::image(const std::string& id) const {
+  const auto it = images_.find(id);
+  if (it == images_.end())
+    throw Error(Code::invalid_argument, "image \"" + id + "\" has not been encoded (or was released)").with("image", id);
+  return it->second;
+}
+
+std::vector<const ImageFeatures*> Engine::features(const std::vector<std::string>& ids) const {
+  std::vector<const ImageFeatures*> found;
+  for (const std::string& id : ids) found.push_back(image(id).features.get());
+  return found;
+}
+
+const Adapter* Engine::adapter_or_throw(const char* what) const {
+  if (!adapter_)
+    throw Error(Code::invalid_argument, std::string(what) + " needs an adapter; open the engine with `lora` or `adapter`");
+  return adapter_.get();
+}
+
+Optimizer& Engine::optimizer() {
+  adapter_or_throw("training");
+  if (!optimizer_) optimizer_.emplace(*ops_, *adapter_);
+  return *optimizer_;
+}
+
+StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
+                      Adapter* gradients, CancelFlag cancel) {
+  // The plain layout stands for a step that shares nothing: the tower runs for every sequence, and again for the
+  // reference, as a trainer without a feature cache does.
+  std::map<std::pair<std::string, int64_t>, std::unique_ptr<ImageFeatures>> fresh;
+  const FeatureLookup lookup = [&](const std::string& id, int64_t occurrence) -> const ImageFeatures* {
+    const Image& known = image(id);
+    if (options.layout == Layout::packed) return known.features.get();
+    if (objective.needs_reference()) vision_->encode(known.patches, *arena_);
+    auto& slot = fresh[{id, occurrence}];
+    if (!slot) slot = vision_->encode(known.patches, *arena_);
+    return slot.get();
+  };
+  const PackedBatch batch = pack(pairs, objective, options.layout, config_, lookup);
+  StepSettings settings;
+  settings.normalizer = options.normalizer;
+  settings.checkpointing = spec_.checkpointing;
+  settings.cancel = cancel;
+  if (gradients) settings.dropout_pass = optimizer().next_pass();
+  try {
+    return run_preference_step(*ops_, *decoder_, batch, objective, pairs, adapter_.get(), gradients, settings,
+                               config_.text.vocab_size, *arena_);
+  } catch (Error& e) {
+    if (e.code() != Code::nonfinite) throw;
+    const std::string culprit = find_nonfinite(file_);
+    if (culprit.empty()) throw;
+    throw std::move(Error(Code::nonfinite, std::string(e.what()) + ": the weight \"" + culprit + "\" of " +
+                                               file_.origin() + " holds a value that is not finite")
+                        .with("tensor", culprit));
+  }
+}
+
+StepStats Engine::accumulate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
+                             CancelFlag cancel) {
+  optimizer();
+  return run(pairs, objective, options, adapter_.get(), cancel);
+}
+
+StepStats Engine::evaluate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
+                           CancelFlag cancel) {
+  return run(pairs, objective, options, nullptr, cancel);
+}
+
+double Engine::update(const UpdateSettings& settings) { return optimizer().update(settings); }
+
+void Engine::zero_grad() { optimizer().zero_grad(); }
+
+MemoryPlan Engine::plan(std::vector<Pair> pairs, const Objective& objective, const StepOptions& options) {
+  adapter_or_throw("a training plan");
+  // Only the number of placeholder tokens matters here, so every run of placeholders stands for one flat image and
+  // nothing needs to be encoded.
+  NullOps null;
+  std::map<std::string, std::unique_ptr<ImageFeatures>> flat;
+  for (Pair& pair : pairs) {
+    std::vector<std::string> runs;
+    for (size_t i = 0; i < pair.prompt.size();) {
+      size_t end = i;
+      while (end < pair.prompt.size() && pair.prompt[end] == config_.image_token_id) ++end;
+      if (end > i) {
+        const int64_t tokens = static_cast<int64_t>(end - i), merge = config_.vision.spatial_merge_size;
+        runs.push_back(std::to_string(tokens));
+        flat.try_emplace(runs.back(), std::make_unique<ImageFeatures>(null, merge, tokens * merge, tokens,
+                                                                      config_.text.hidden_size,
+                                                                      config_.vision.deepstack_indexes.size()));
+      }
+      i = std::max(end, i + 1);
+    }
+    if (pair.has_corrupted()) pair.corrupted_images = runs;
+    pair.images = runs;
+  }
+  const PackedBatch batch = pack(pairs, objective, options.layout, config_,
+                                 [&](const std::string& id, int64_t) { return flat.at(id).get(); });
+  Arena arena(null.arena_source());
+  const Decoder decoder(null, config_.text, weights_);
+  Adapter shape(null, config_.text, adapter_->config());
+  shape.enable_training();
+  StepSettings settings;
+  settings.checkpointing = spec_.checkpointing;
+  const StepStats stats = run_preference_step(null, decoder, batch, objective, pairs, &shape, &shape, settings,
+                                              config_.text.vocab_size, arena);
+  const size_t adapter_bytes = adapter_->param().bytes();
+  return {file_.bytes(),
+          adapter_bytes,
+          3 * adapter_bytes,
+          arena.peak_bytes(),
+          static_cast<size_t>(stats.rows * config_.text.vocab_size) * 2 * sizeof(float),
+          stats.tokens,
+          stats.rows};
+}
+
+std::vector<float> Engine::logprobs(const SequenceRef& sequence, bool use_adapter, CancelFlag cancel) {
+  return token_logprobs(*ops_, *decoder_, config_, use_adapter ? adapter_.get() : nullptr,
+                        {sequence.ids, features(sequence.images)}, *arena_, cancel);
+}
+
+std::vector<Generated> Engine::generate(const std::vector<PromptRef>& prompts, const Sampling& sampling,
+                                        bool use_adapter, const TokenCallback& on_token, CancelFlag cancel) {
+  std::vector<GenerationPrompt> resolved;
+  for (const PromptRef& p : prompts) resolved.push_back({p.sequence.ids, features(p.sequence.images), p.seed});
+  return fire::generate(*ops_, *decoder_, config_, use_adapter ? adapter_.get() : nullptr, resolved, sampling, *arena_,
+                        on_token, cancel);
+}
+
+std::vector<std::vector<float>> Engine::attention(const SequenceRef& sequence, const std::vector<int32_t>& positions,
+                                                  bool use_adapter) {
+  return image_attention(*ops_, *decoder_, config_, use_adapter ? adapter_.get() : nullptr,
+                         {sequence.ids, features(sequence.images)}, positions, *arena_);
+}
+
+void Engine::save_adapter(const std::string& directory, const std::string& base_model) const {
+  adapter_or_throw("saving an adapter")->save(directory, base_model);
+}
+
+void Engine::save_state(const std::string& directory) const {
+  adapter_or_throw("saving training state");
+  if (!optimizer_) throw Error(Code::invalid_argument, "there is no training state to save yet");
+  optimizer_->save(directory);
+}
+
+void Engine::load_state(const std::string& directory) { optimizer().load(directory); }
+
+}  // namespace fire

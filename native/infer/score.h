@@ -1,0 +1,25 @@
+// Forward-only readings of one sequence: token log-probabilities and attention towards the image.
+#pragma once
+
+#include <vector>
+
+#include "objective/packing.h"
+
+namespace fire {
+
+struct SequenceToScore {
+  std::vector<int32_t> ids;
+  std::vector<const ImageFeatures*> images;
+};
+
+/// log p(ids[i+1] | ids[0..i]) for i in [0, n-1).
+std::vector<float> token_logprobs(Ops& ops, const Decoder& decoder, const ModelConfig& config, const Adapter* adapter,
+                                  const SequenceToScore& sequence, Arena& arena, const std::atomic<bool>* cancel);
+
+/// Softmax attention of each query position towards the image tokens of the sequence, per layer and head, not
+/// renormalised: [layers, heads, image tokens] per position.
+std::vector<std::vector<float>> image_attention(Ops& ops, const Decoder& decoder, const ModelConfig& config,
+                                                const Adapter* adapter, const SequenceToScore& sequence,
+                                                const std::vector<int32_t>& positions, Arena& arena);
+
+}  // namespace fire

@@ -1,0 +1,240 @@
+#include "model/decoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "model/decoder_frame.h"
+
+namespace fire {
+
+KvCache::KvCache(Ops& ops, const TextConfig& config, int64_t rows) : ops_(ops) {
+  const int64_t width = config.kv_heads * config.head_dim, parts = 2 * config.layers;
+  storage_ = Tensor(nullptr, DType::f32, {parts, rows, width});
+  storage_ = Tensor(ops.allocate(storage_.bytes()), DType::f32, {parts, rows, width});
+  for (int64_t i = 0; i < config.layers; ++i) {
+    k.push_back(storage_.slice(2 * i, 2 * i + 1).reshape({rows, width}));
+    v.push_back(storage_.slice(2 * i + 1, 2 * i + 2).reshape({rows, width}));
+  }
+}
+
+KvCache::~KvCache() { ops_.release(storage_.data(), storage_.bytes()); }
+
+namespace {
+
+bool reads_every_row(const DecoderInput& input) { return static_cast<int64_t>(input.read_rows.size()) == input.tokens(); }
+
+/// The same attention, asked by the read rows alone (query i of the new plan is packed row read_rows[i]).
+AttentionPlan restrict_plan(const AttentionPlan& plan, const std::vector<int32_t>& rows) {
+  AttentionPlan out;
+  out.groups = plan.groups;
+  for (const int32_t row : rows) out.key_row.push_back(plan.key_row.empty() ? 0 : plan.key_row[static_cast<size_t>(row)]);
+  for (AttentionSpan span : plan.spans) {
+    const auto first = std::lower_bound(rows.begin(), rows.end(), span.query_begin);
+    const auto last = std::lower_bound(first, rows.end(), span.query_end);
+    if (first == last) continue;
+    span.query_begin = static_cast<int32_t>(first - rows.begin());
+    span.query_end = static_cast<int32_t>(last - rows.begin());
+    out.spans.push_back(span);
+  }
+  return out;
+}
+
+}  // namespace
+
+Tensor Decoder::forward(const DecoderInput& input, const DecoderPass& pass, Arena& arena,
+                        DecoderActivations* keep) const {
+  const int64_t tokens = input.tokens(), read = static_cast<int64_t>(input.read_rows.size()), width = config_.hidden_size;
+  DecoderActivations transient;
+  DecoderActivations& kept = keep ? *keep : transient;
+  Tensor hidden = arena.f32({read, width});
+  std::optional<Arena::Scope> scope;
+  if (!keep) scope.emplace(arena);
+
+  const RotaryTable table = text_rotary(input.positions, config_);
+  kept.cos = ops_.upload_f32(arena, table.cos, {tokens, config_.head_dim});
+  kept.sin = ops_.upload_f32(arena, table.sin, {tokens, config_.head_dim});
+  kept.read_rows = ops_.upload_i32(arena, input.read_rows);
+  kept.read_plan = restrict_plan(input.plan, input.read_rows);
+  kept.final_rstd = arena.f32({read});
+  if (pass.observer) {
+    (*pass.observer)("text.rope_cos", kept.cos);
+    (*pass.observer)("text.rope_sin", kept.sin);
+  }
+  const Frame frame{input, pass, kept, arena, keep != nullptr, reads_every_row(input)};
+
+  // Kept: every layer has its own memory. Checkpointing: only the layer inputs. Neither: two inputs in turn.
+  const bool keep_layers = keep && !kept.checkpointing;
+  for (int64_t i = 0; i < config_.layers; ++i)
+    kept.x.push_back(keep || i < 2 ? arena.f32({tokens, width}) : kept.x[static_cast<size_t>(i - 2)]);
+  kept.x.push_back(arena.f32({frame.last_rows(), width}));
+  embed(frame, kept.x[0]);
+  if (pass.observer) (*pass.observer)("text.layer_in.0", kept.x[0]);
+
+  for (int64_t i = 0; i < config_.layers; ++i) {
+    if (pass.cancel && pass.cancel->load(std::memory_order_relaxed)) throw Error(Code::aborted, "stopped on request");
+    const size_t l = static_cast<size_t>(i);
+    if (keep_layers) {
+      kept.layers.push_back(allocate_layer(frame, i));
+      layer_forward(frame, i, kept.x[l], kept.layers.back(), kept.x[l + 1]);
+    } else {
+      Arena::Scope layer_scope(arena);
+      LayerActivations a = allocate_layer(frame, i);
+      layer_forward(frame, i, kept.x[l], a, kept.x[l + 1]);
+    }
+    if (pass.observer) (*pass.observer)("text.layer_out." + std::to_string(i), kept.x[l + 1]);
+    add_deepstack(frame, i, kept.x[l + 1]);
+    if (pass.observer && i + 1 < config_.layers) (*pass.observer)("text.layer_in." + std::to_string(i + 1), kept.x[l + 1]);
+  }
+  ops_.rms_norm(kept.x.back(), weights_.norm, config_.rms_norm_eps, hidden, kept.final_rstd);
+  if (pass.observer) (*pass.observer)("text.final_norm", hidden);
+  return hidden;
+}
+
+void Decoder::embed(const Frame& frame, Tensor x) const {
+  Arena::Scope scope(frame.arena);
+  ops_.embedding(ops_.upload_i32(frame.arena, frame.input.ids), weights_.embed_tokens, x);
+  for (const ImagePlacement& image : frame.input.images)
+    ops_.scatter_rows(image.features->merged, ops_.upload_i32(frame.arena, image.rows), x);
+}
+
+void Decoder::add_deepstack(const Frame& frame, int64_t layer, Tensor x) const {
+  for (const ImagePlacement& image : frame.input.images) {
+    if (static_cast<size_t>(layer) >= image.features->deepstack.size()) continue;
+    Arena::Scope scope(frame.arena);
+    const Tensor features = image.features->deepstack[static_cast<size_t>(layer)];
+    if (!frame.compact(layer)) {
+      ops_.scatter_add_rows(features, ops_.upload_i32(frame.arena, image.rows), x);
+      continue;
+    }
+    // The last layer holds the read rows only: take those that are image rows (as a rule none).
+    std::vector<int32_t> from, to;
+    for (size_t i = 0; i < image.rows.size(); ++i) {
+      const auto& read = frame.input.read_rows;
+      const auto at = std::lower_bound(read.begin(), read.end(), image.rows[i]);
+      if (at == read.end() || *at != image.rows[i]) continue;
+      from.push_back(static_cast<int32_t>(i));
+      to.push_back(static_cast<int32_t>(at - read.begin()));
+    }
+    if (from.empty()) continue;
+    Tensor some = frame.arena.f32({static_cast<int64_t>(from.size()), config_.hidden_size});
+    ops_.gather_rows(features, ops_.upload_i32(frame.arena, from), some);
+    ops_.scatter_add_rows(some, ops_.upload_i32(frame.arena, to), x);
+  }
+}
+
+LayerActivations Decoder::allocate_layer(const Frame& frame, int64_t layer) const {
+  const int64_t tokens = frame.input.tokens(), rows = frame.rows(layer);
+  const int64_t n = config_.heads, n_kv = config_.kv_heads, d = config_.head_dim;
+  Arena& arena = frame.arena;
+  LayerActivations a;
+  a.rstd1 = arena.f32({tokens});
+  a.rstd2 = arena.f32({rows});
+  a.q = arena.f32({rows, n, d});
+  a.k = arena.f32({tokens, n_kv, d});
+  a.v = arena.f32({tokens, n_kv, d});
+  a.q_rstd = arena.f32({rows * n});
+  a.k_rstd = arena.f32({tokens * n_kv});
+  a.o = arena.f32({rows, n, d});
+  a.lse = arena.f32({rows, n});
+  a.x_mid = arena.f32({rows, config_.hidden_size});
+  a.gate = arena.f32({rows, config_.intermediate_size});
+  a.up = arena.f32({rows, config_.intermediate_size});
+  if (frame.pass.adapter)
+    for (const Proj p : all_projs) {
+      if (!frame.pass.adapter->find(layer, p)) continue;
+      const bool all_rows = p == Proj::k || p == Proj::v;
+      a.h[static_cast<size_t>(p)] = arena.f32({all_rows ? tokens : rows, frame.pass.adapter->config().rank});
+    }
+  return a;
+}
+
+void Decoder::layer_forward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor y) const {
+  attention_forward(frame, layer, x, a);
+  mlp_forward(frame, layer, a, y);
+}
+
+void Decoder::rotate_heads(const Frame&, Tensor x, Tensor w, Tensor rstd, Tensor cos, Tensor sin, Tensor out) const {
+  ops_.rms_norm(x, w, config_.rms_norm_eps, out, rstd);
+  ops_.rope(out, cos, sin, 1);
+}
+
+void Decoder::attention_forward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a) const {
+  Arena& arena = frame.arena;
+  Arena::Scope scope(arena);
+  const DecoderLayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
+  const int64_t tokens = x.rows(), rows = frame.rows(layer), width = config_.hidden_size;
+  const int64_t q_width = config_.heads * config_.head_dim, kv_width = config_.kv_heads * config_.head_dim;
+
+  Tensor normed = arena.f32({tokens, width});
+  ops_.rms_norm(x, w.input_norm, config_.rms_norm_eps, normed, a.rstd1);
+  const Tensor normed_read = frame.read(ops_, layer, normed);
+  project(frame, layer, Proj::q, normed_read, a.q.reshape({rows, q_width}), a);
+  project(frame, layer, Proj::k, normed, a.k.reshape({tokens, kv_width}), a);
+  project(frame, layer, Proj::v, normed, a.v.reshape({tokens, kv_width}), a);
+
+  const RotaryRows rotary = frame.rotary(ops_, layer);
+  Tensor q = arena.f32({rows, config_.heads, config_.head_dim});
+  Tensor k = arena.f32({tokens, config_.kv_heads, config_.head_dim});
+  rotate_heads(frame, a.q, w.q_norm, a.q_rstd, rotary.cos, rotary.sin, q);
+  rotate_heads(frame, a.k, w.k_norm, a.k_rstd, frame.kept.cos, frame.kept.sin, k);
+
+  Tensor keys = k, values = a.v;
+  if (KvCache* cache = frame.pass.cache) {
+    const size_t l = static_cast<size_t>(layer);
+    const Tensor at = ops_.upload_i32(arena, frame.input.cache_rows);
+    ops_.scatter_rows(k.reshape({tokens, kv_width}), at, cache->k[l]);
+    ops_.scatter_rows(a.v.reshape({tokens, kv_width}), at, cache->v[l]);
+    keys = cache->k[l].reshape({cache->k[l].rows(), config_.kv_heads, config_.head_dim});
+    values = cache->v[l].reshape({cache->v[l].rows(), config_.kv_heads, config_.head_dim});
+  }
+  if (frame.pass.attention) probe(frame, layer, q, keys);
+  ops_.attention(q, keys, values, frame.plan(layer), frame.scale(config_), a.o, a.lse);
+
+  project(frame, layer, Proj::o, a.o.reshape({rows, q_width}), a.x_mid, a);
+  ops_.add(frame.read(ops_, layer, x), a.x_mid);
+}
+
+void Decoder::mlp_forward(const Frame& frame, int64_t layer, LayerActivations& a, Tensor y) const {
+  Arena::Scope scope(frame.arena);
+  const int64_t rows = a.x_mid.rows();
+  Tensor normed = frame.arena.f32({rows, config_.hidden_size});
+  ops_.rms_norm(a.x_mid, weights_.layers[static_cast<size_t>(layer)].post_attention_norm, config_.rms_norm_eps, normed,
+                a.rstd2);
+  project(frame, layer, Proj::gate, normed, a.gate, a);
+  project(frame, layer, Proj::up, normed, a.up, a);
+  Tensor product = frame.arena.f32({rows, config_.intermediate_size});
+  ops_.swiglu(a.gate, a.up, product);
+  project(frame, layer, Proj::down, product, y, a);
+  ops_.add(a.x_mid, y);
+}
+
+void Decoder::probe(const Frame& frame, int64_t layer, Tensor q, Tensor k) const {
+  for (AttentionRequest& request : *frame.pass.attention) {
+    int32_t query = request.query_row;
+    if (frame.compact(layer)) {
+      const auto& read = frame.input.read_rows;
+      query = static_cast<int32_t>(std::lower_bound(read.begin(), read.end(), query) - read.begin());
+    }
+    const std::vector<float> all = ops_.attention_weights(q, k, frame.plan(layer), frame.scale(config_), query);
+    for (int64_t head = 0; head < config_.heads; ++head)
+      for (const int32_t column : request.columns)
+        request.weights.push_back(all[static_cast<size_t>(head * k.dim(0) + column)]);
+  }
+}
+
+Dropout Decoder::dropout(const Frame& frame, int64_t layer, Proj proj) const {
+  const LoraConfig& lora = frame.pass.adapter->config();
+  return {frame.keeps ? lora.dropout : 0.0f, lora.seed,
+          static_cast<uint32_t>(layer * static_cast<int64_t>(proj_count)) + static_cast<uint32_t>(proj),
+          frame.pass.dropout_pass};
+}
+
+void Decoder::project(const Frame& frame, int64_t layer, Proj proj, Tensor x, Tensor y, LayerActivations& a) const {
+  ops_.linear(x, weights_.layers[static_cast<size_t>(layer)][proj], {}, y);
+  if (!frame.pass.adapter) return;
+  if (const LoraModule* m = frame.pass.adapter->find(layer, proj))
+    ops_.lora(x, frame.pass.adapter->view(*m), dropout(frame, layer, proj), a.h[static_cast<size_t>(proj)], y);
+}
+
+}  // namespace fire

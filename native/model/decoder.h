@@ -1,0 +1,136 @@
+// The LoRA-adapted Qwen3 decoder over packed sequences: forward, and backward written by hand.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "model/lora.h"
+#include "model/positions.h"
+#include "model/vision.h"
+
+namespace fire {
+
+/// Where the features of one image go: row i of the features to packed row rows[i].
+struct ImagePlacement {
+  const ImageFeatures* features;
+  std::vector<int32_t> rows;
+};
+
+/// T packed tokens. Without a cache the keys are the packed rows themselves; with one, token i's key and value are
+/// stored at cache row cache_rows[i] first and `plan` speaks of cache rows.
+struct DecoderInput {
+  std::vector<int32_t> ids;
+  Positions positions;
+  AttentionPlan plan;
+  std::vector<ImagePlacement> images;
+  /// Rows whose final hidden state is wanted, ascending and distinct. The last layer computes nothing else.
+  std::vector<int32_t> read_rows;
+  std::vector<int32_t> cache_rows;
+
+  int64_t tokens() const { return static_cast<int64_t>(ids.size()); }
+};
+
+/// Post-rotary keys and raw values of every layer, [rows, n_kv * d].
+class KvCache {
+ public:
+  KvCache(Ops& ops, const TextConfig& config, int64_t rows);
+  ~KvCache();
+  KvCache(const KvCache&) = delete;
+  KvCache& operator=(const KvCache&) = delete;
+  std::vector<Tensor> k, v;
+
+ private:
+  Ops& ops_;
+  Tensor storage_;
+};
+
+/// Softmax weights of some query rows towards some packed rows, collected layer by layer: [layers][heads][columns].
+struct AttentionRequest {
+  int32_t query_row;
+  std::vector<int32_t> columns;
+  std::vector<float> weights;
+};
+
+/// How one pass runs.
+struct DecoderPass {
+  /// nullptr = the reference model: the same weights without the adapter.
+  const Adapter* adapter = nullptr;
+  /// Dropout counter of this pass; only a pass that keeps activations drops.
+  uint32_t dropout_pass = 0;
+  KvCache* cache = nullptr;
+  const Observer* observer = nullptr;
+  std::vector<AttentionRequest>* attention = nullptr;
+  /// Polled between layers; set = ERR_FIRE_ABORTED.
+  const std::atomic<bool>* cancel = nullptr;
+};
+
+/// What backward needs of one layer. R = T, except in the last layer, where it is the number of rows read.
+struct LayerActivations {
+  Tensor rstd1, rstd2;             // [T], [R]
+  Tensor q, k, v;                  // [R, n, d], [T, n_kv, d] before head norm and rotary; v as it is
+  Tensor q_rstd, k_rstd;           // [R * n], [T * n_kv]
+  Tensor o, lse;                   // [R, n, d], [R, n]
+  Tensor x_mid;                    // [R, H] after the attention residual
+  Tensor gate, up;                 // [R, I]
+  std::array<Tensor, proj_count> h;  // LoRA's x A^T, [rows, r]
+};
+
+/// Activations of a whole pass, in arena order.
+struct DecoderActivations {
+  bool checkpointing = false;
+  std::vector<Tensor> x;  // input of each layer, and the last output
+  std::vector<LayerActivations> layers;
+  Tensor cos, sin;           // [T, d]
+  Tensor read_rows;          // [P] i32
+  Tensor final_rstd;         // [P]
+  AttentionPlan read_plan;   // the plan of the last layer: only the read rows ask
+};
+
+class Decoder {
+ public:
+  Decoder(Ops& ops, const TextConfig& config, const Weights& weights) : ops_(ops), config_(config), weights_(weights) {}
+
+  /// Final hidden states after the last norm, [P, H], in `arena`. With `keep`, activations for backward are taken from
+  /// the arena before the result and stay; without, only the result stays.
+  Tensor forward(const DecoderInput& input, const DecoderPass& pass, Arena& arena, DecoderActivations* keep) const;
+
+  /// Adds the adapter's gradients for dL/dhidden [P, H]. `pass` and `input` must be those of the forward.
+  void backward(const DecoderInput& input, const DecoderPass& pass, DecoderActivations& kept, Tensor dhidden,
+                Adapter& gradients, Arena& arena) const;
+
+  /// logits[P, V] = hidden W_head^T, and its transpose.
+  void head(Tensor hidden, Tensor logits) const { ops_.linear(hidden, weights_.lm_head, {}, logits); }
+  void head_backward(Tensor dlogits, Tensor dhidden) const {
+    ops_.linear_backward(dlogits, weights_.lm_head, dhidden, false);
+  }
+
+ private:
+  struct Frame;
+  LayerActivations allocate_layer(const Frame& frame, int64_t layer) const;
+  void layer_forward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor y) const;
+  void attention_forward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a) const;
+  void mlp_forward(const Frame& frame, int64_t layer, LayerActivations& a, Tensor y) const;
+  void layer_backward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor dy, Tensor dx,
+                      Adapter& gradients) const;
+  void mlp_backward(const Frame& frame, int64_t layer, LayerActivations& a, Tensor dy, Tensor dx_mid,
+                    Adapter& gradients) const;
+  void attention_backward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor dx_mid, Tensor dx,
+                          Adapter& gradients) const;
+  void rotate_heads(const Frame& frame, Tensor x, Tensor w, Tensor rstd, Tensor cos, Tensor sin, Tensor out) const;
+
+  void project(const Frame& frame, int64_t layer, Proj proj, Tensor x, Tensor y, LayerActivations& a) const;
+  void project_backward(const Frame& frame, int64_t layer, Proj proj, Tensor dy, Tensor x, const LayerActivations& a,
+                        Tensor dx, bool accumulate, Adapter& gradients) const;
+  Dropout dropout(const Frame& frame, int64_t layer, Proj proj) const;
+  void embed(const Frame& frame, Tensor x) const;
+  void add_deepstack(const Frame& frame, int64_t layer, Tensor x) const;
+  void probe(const Frame& frame, int64_t layer, Tensor q, Tensor k) const;
+
+  Ops& ops_;
+  const TextConfig& config_;
+  const Weights& weights_;
+};
+
+}  // namespace fire

@@ -1,0 +1,116 @@
+// Backward of the decoder. The base is frozen, so per linear there is dx (through W and through B A) and the adapter's
+// dA, dB, nothing else; below the first layer there is nothing to train, so its dx is not computed. Cheap values (norm
+// outputs, rotated heads, the SwiGLU product) are made again instead of kept.
+#include "model/decoder.h"
+#include "model/decoder_frame.h"
+
+namespace fire {
+
+void Decoder::backward(const DecoderInput& input, const DecoderPass& pass, DecoderActivations& kept, Tensor dhidden,
+                       Adapter& gradients, Arena& arena) const {
+  Arena::Scope scope(arena);
+  const Frame frame{input, pass, kept, arena, true, static_cast<int64_t>(input.read_rows.size()) == input.tokens()};
+  Tensor dy = arena.f32({frame.last_rows(), config_.hidden_size});
+  Tensor buffers[2] = {arena.f32({input.tokens(), config_.hidden_size}), arena.f32({input.tokens(), config_.hidden_size})};
+  ops_.rms_norm_backward(dhidden, kept.x.back(), weights_.norm, kept.final_rstd, dy, false);
+  for (int64_t i = config_.layers - 1; i >= 0; --i) {
+    const size_t l = static_cast<size_t>(i);
+    Tensor dx = i > 0 ? buffers[i % 2] : Tensor();
+    if (kept.checkpointing) {
+      Arena::Scope layer_scope(arena);
+      LayerActivations a = allocate_layer(frame, i);
+      Tensor y = arena.f32({frame.rows(i), config_.hidden_size});
+      layer_forward(frame, i, kept.x[l], a, y);
+      layer_backward(frame, i, kept.x[l], a, dy, dx, gradients);
+    } else {
+      layer_backward(frame, i, kept.x[l], kept.layers[l], dy, dx, gradients);
+    }
+    dy = dx;
+  }
+}
+
+void Decoder::layer_backward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor dy, Tensor dx,
+                             Adapter& gradients) const {
+  Arena::Scope scope(frame.arena);
+  Tensor dx_mid = frame.arena.f32({frame.rows(layer), config_.hidden_size});
+  mlp_backward(frame, layer, a, dy, dx_mid, gradients);
+  attention_backward(frame, layer, x, a, dx_mid, dx, gradients);
+}
+
+void Decoder::mlp_backward(const Frame& frame, int64_t layer, LayerActivations& a, Tensor dy, Tensor dx_mid,
+                           Adapter& gradients) const {
+  Arena& arena = frame.arena;
+  Arena::Scope scope(arena);
+  const Tensor norm = weights_.layers[static_cast<size_t>(layer)].post_attention_norm;
+  const int64_t rows = a.x_mid.rows();
+  Tensor dproduct = arena.f32({rows, config_.intermediate_size});
+  {
+    Arena::Scope inner(arena);
+    Tensor product = arena.f32({rows, config_.intermediate_size});
+    ops_.swiglu(a.gate, a.up, product);
+    project_backward(frame, layer, Proj::down, dy, product, a, dproduct, false, gradients);
+  }
+  ops_.swiglu_backward(dproduct, a.gate, a.up, a.gate, a.up);  // gate and up are not needed any more
+  Tensor normed = arena.f32({rows, config_.hidden_size}), dnormed = arena.f32({rows, config_.hidden_size});
+  ops_.rms_norm(a.x_mid, norm, config_.rms_norm_eps, normed, {});
+  project_backward(frame, layer, Proj::gate, a.gate, normed, a, dnormed, false, gradients);
+  project_backward(frame, layer, Proj::up, a.up, normed, a, dnormed, true, gradients);
+  ops_.copy(dy, dx_mid);
+  ops_.rms_norm_backward(dnormed, a.x_mid, norm, a.rstd2, dx_mid, true);
+}
+
+void Decoder::attention_backward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor dx_mid,
+                                 Tensor dx, Adapter& gradients) const {
+  Arena& arena = frame.arena;
+  const DecoderLayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
+  const int64_t tokens = x.rows(), rows = frame.rows(layer), width = config_.hidden_size;
+  const int64_t n = config_.heads, n_kv = config_.kv_heads, d = config_.head_dim;
+  Tensor dq = arena.f32({rows, n, d}), dk = arena.f32({tokens, n_kv, d}), dv = arena.f32({tokens, n_kv, d});
+  {
+    Arena::Scope inner(arena);
+    Tensor dout = arena.f32({rows, n, d}), q = arena.f32({rows, n, d}), k = arena.f32({tokens, n_kv, d});
+    project_backward(frame, layer, Proj::o, dx_mid, a.o.reshape({rows, n * d}), a, dout.reshape({rows, n * d}), false,
+                     gradients);
+    const RotaryRows rotary = frame.rotary(ops_, layer);
+    rotate_heads(frame, a.q, w.q_norm, a.q_rstd, rotary.cos, rotary.sin, q);
+    rotate_heads(frame, a.k, w.k_norm, a.k_rstd, frame.kept.cos, frame.kept.sin, k);
+    ops_.attention_backward(dout, q, k, a.v, a.o, a.lse, frame.plan(layer), frame.scale(config_), dq, dk, dv);
+    ops_.rope(dq, rotary.cos, rotary.sin, -1);
+    ops_.rope(dk, frame.kept.cos, frame.kept.sin, -1);
+    ops_.rms_norm_backward(dq, a.q, w.q_norm, a.q_rstd, dq, false);
+    ops_.rms_norm_backward(dk, a.k, w.k_norm, a.k_rstd, dk, false);
+  }
+
+  Tensor normed = arena.f32({tokens, width});
+  ops_.rms_norm(x, w.input_norm, config_.rms_norm_eps, normed, {});
+  const Tensor dq_flat = dq.reshape({rows, n * d});
+  const Tensor dk_flat = dk.reshape({tokens, n_kv * d}), dv_flat = dv.reshape({tokens, n_kv * d});
+  Tensor dnormed = dx ? arena.f32({tokens, width}) : Tensor();
+  project_backward(frame, layer, Proj::k, dk_flat, normed, a, dnormed, false, gradients);
+  project_backward(frame, layer, Proj::v, dv_flat, normed, a, dnormed, true, gradients);
+  if (frame.compact(layer)) {
+    const Tensor normed_read = frame.read(ops_, layer, normed);
+    Tensor dnormed_read = dx ? arena.f32({rows, width}) : Tensor();
+    project_backward(frame, layer, Proj::q, dq_flat, normed_read, a, dnormed_read, false, gradients);
+    if (dx) ops_.scatter_add_rows(dnormed_read, frame.kept.read_rows, dnormed);
+  } else {
+    project_backward(frame, layer, Proj::q, dq_flat, normed, a, dnormed, true, gradients);
+  }
+  if (!dx) return;
+  ops_.rms_norm_backward(dnormed, x, w.input_norm, a.rstd1, dx, false);
+  if (frame.compact(layer)) {
+    ops_.scatter_add_rows(dx_mid, frame.kept.read_rows, dx);
+  } else {
+    ops_.add(dx_mid, dx);
+  }
+}
+
+void Decoder::project_backward(const Frame& frame, int64_t layer, Proj proj, Tensor dy, Tensor x,
+                               const LayerActivations& a, Tensor dx, bool accumulate, Adapter& gradients) const {
+  if (dx) ops_.linear_backward(dy, weights_.layers[static_cast<size_t>(layer)][proj], dx, accumulate);
+  if (const LoraModule* m = gradients.find(layer, proj))
+    ops_.lora_backward(dy, x, a.h[static_cast<size_t>(proj)], gradients.view(*m), dropout(frame, layer, proj),
+                       gradients.grad_a(*m), gradients.grad_b(*m), dx);
+}
+
+}  // namespace fire

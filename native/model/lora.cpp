@@ -1,0 +1,224 @@
+#include "model/lora.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <map>
+#include <set>
+
+#include "tensor/json.h"
+#include "tensor/rng.h"
+
+namespace fire {
+namespace {
+
+std::vector<std::pair<int64_t, Proj>> all_places(const TextConfig& text, const std::vector<Proj>& targets) {
+  std::vector<std::pair<int64_t, Proj>> places;
+  for (int64_t layer = 0; layer < text.layers; ++layer)
+    for (const Proj p : all_projs)
+      if (std::find(targets.begin(), targets.end(), p) != targets.end()) places.emplace_back(layer, p);
+  return places;
+}
+
+/// "…layers.3.self_attn.q_proj.lora_A.weight" -> (3, q, 'A'); nullopt for anything else.
+struct ParsedKey {
+  int64_t layer;
+  Proj proj;
+  char which;
+};
+
+std::optional<ParsedKey> parse_key(const std::string& key, const TextConfig& text) {
+  const size_t at = key.rfind("layers.");
+  if (at == std::string::npos || key.find("visual") != std::string::npos || key.find("vision") != std::string::npos)
+    return std::nullopt;
+  size_t dot = 0;
+  int64_t layer = 0;
+  try {
+    layer = std::stoll(key.substr(at + 7), &dot);
+  } catch (const std::exception&) {
+    return std::nullopt;
+  }
+  if (layer < 0 || layer >= text.layers) return std::nullopt;
+  const std::string rest = key.substr(at + 7 + dot);
+  for (const Proj p : all_projs)
+    for (const char which : {'A', 'B'})
+      if (rest == "." + module_name(p) + ".lora_" + which + ".weight") return ParsedKey{layer, p, which};
+  return std::nullopt;
+}
+
+/// Settings of PEFT that would change the forward pass and that this engine does not implement.
+void refuse_unsupported(const Json& config) {
+  auto refuse = [](const Json& value, const std::string& why) {
+    throw Error(Code::unsupported, value.path() + " " + why + "; this engine implements plain LoRA");
+  };
+  for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias", "use_qalora", "use_bdlora"})
+    if (const Json* v = config.find(key); v && v->type() == Json::Type::boolean && v->boolean()) refuse(*v, "is true");
+  for (const char* key : {"rank_pattern", "alpha_pattern"})
+    if (const Json* v = config.find(key); v && !v->is_null() && !v->object().empty()) refuse(*v, "is not empty");
+  for (const char* key : {"modules_to_save", "layer_replication", "trainable_token_indices", "target_parameters",
+                          "alora_invocation_tokens", "megatron_config"})
+    if (const Json* v = config.find(key); v && !v->is_null()) refuse(*v, "is set");
+  if (const Json* v = config.find("bias"); v && v->string() != "none") refuse(*v, "is " + json_quote(v->string()));
+  if (config.at("peft_type").string() != "LORA") refuse(config.at("peft_type"), "is not LORA");
+}
+
+}  // namespace
+
+double LoraConfig::scale() const {
+  const double r = static_cast<double>(rank);
+  return rslora ? alpha / std::sqrt(r) : alpha / r;
+}
+
+Adapter::Adapter(Ops& ops, const TextConfig& text, const LoraConfig& config,
+                 const std::vector<std::pair<int64_t, Proj>>& places)
+    : ops_(ops), config_(config) {
+  index_.assign(static_cast<size_t>(text.layers), {});
+  for (auto& row : index_) row.fill(-1);
+  int64_t at = 0;
+  for (const auto& [layer, proj] : places) {
+    LoraModule m{layer, proj, at, 0, out_features(proj, text), in_features(proj, text)};
+    m.b_begin = m.a_begin + config.rank * m.in;
+    at = m.b_begin + config.rank * m.out;
+    index_[static_cast<size_t>(layer)][static_cast<size_t>(proj)] = static_cast<int32_t>(modules_.size());
+    modules_.push_back(m);
+  }
+  param_ = Tensor(nullptr, DType::f32, {at});
+  param_ = allocate();
+}
+
+Adapter::Adapter(Ops& ops, const TextConfig& text, const LoraConfig& config)
+    : Adapter(ops, text, config, all_places(text, config.targets)) {
+  if (config.rank <= 0) throw Error(Code::invalid_argument, "lora.rank must be positive");
+  if (modules_.empty()) throw Error(Code::invalid_argument, "lora.targets names no linear to adapt");
+  std::vector<float> host(static_cast<size_t>(param_.size()), 0.0f);
+  for (size_t index = 0; index < modules_.size(); ++index) {
+    const LoraModule& m = modules_[index];
+    const float bound = 1.0f / std::sqrt(static_cast<float>(m.in));
+    const int64_t count = config.rank * m.in;
+    for (int64_t i = 0; i < count; ++i) {
+      const Philox4 bits = philox(config.seed, {static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32),
+                                                static_cast<uint32_t>(RngStream::lora_init),
+                                                static_cast<uint32_t>(index)});
+      host[static_cast<size_t>(m.a_begin + i)] = (2.0f * uniform24(bits[0]) - 1.0f) * bound;
+    }
+  }
+  ops_.upload(host.data(), param_);
+}
+
+Adapter::~Adapter() {
+  for (const Tensor& t : {param_, grad_, m_, v_})
+    if (t) ops_.release(t.data(), t.bytes());
+}
+
+Tensor Adapter::allocate() const {
+  Tensor t(ops_.allocate(param_.bytes()), DType::f32, {param_.size()});
+  ops_.zero(t);
+  return t;
+}
+
+void Adapter::enable_training() {
+  if (grad_) return;
+  grad_ = allocate();
+  m_ = allocate();
+  v_ = allocate();
+}
+
+const LoraModule* Adapter::find(int64_t layer, Proj proj) const {
+  const int32_t i = index_[static_cast<size_t>(layer)][static_cast<size_t>(proj)];
+  return i < 0 ? nullptr : &modules_[static_cast<size_t>(i)];
+}
+
+Tensor Adapter::a_of(const Tensor& flat, const LoraModule& m) const {
+  return flat.slice(m.a_begin, m.b_begin).reshape({config_.rank, m.in});
+}
+
+Tensor Adapter::b_of(const Tensor& flat, const LoraModule& m) const {
+  return flat.slice(m.b_begin, m.b_begin + config_.rank * m.out).reshape({m.out, config_.rank});
+}
+
+std::string Adapter::key(const LoraModule& m, char which) {
+  return "base_model.model.model.language_model.layers." + std::to_string(m.layer) + "." + module_name(m.proj) +
+         ".lora_" + which + ".weight";
+}
+
+std::unique_ptr<Adapter> Adapter::load(Ops& ops, const TextConfig& text, const std::string& directory) {
+  const Json json = Json::load(directory + "/adapter_config.json");
+  refuse_unsupported(json);
+  LoraConfig config;
+  config.rank = json.at("r").integer();
+  config.alpha = json.at("lora_alpha").number();
+  config.dropout = json.find("lora_dropout") ? static_cast<float>(json.at("lora_dropout").number()) : 0.0f;
+  const Json* rslora = json.find("use_rslora");
+  config.rslora = rslora && rslora->boolean();
+  if (config.rank <= 0) throw Error(Code::checkpoint, json.at("r").path() + " must be positive");
+
+  const SafeTensors file = SafeTensors::open_file(directory + "/adapter_model.safetensors");
+  std::map<std::pair<int64_t, Proj>, std::array<const Tensor*, 2>> found;
+  for (const auto& [name, tensor] : file.tensors()) {
+    const auto key = parse_key(name, text);
+    if (!key)
+      throw Error(Code::checkpoint, file.origin() + ": \"" + name +
+                                        "\" is not a LoRA matrix of the language model's attention or MLP linears")
+          .with("tensor", name);
+    found[{key->layer, key->proj}][key->which == 'A' ? 0 : 1] = &tensor;
+  }
+  std::vector<std::pair<int64_t, Proj>> places;
+  std::set<Proj> targets;
+  for (const auto& [place, matrices] : found) {
+    places.push_back(place);
+    targets.insert(place.second);
+  }
+  if (places.empty()) throw Error(Code::checkpoint, file.origin() + " holds no LoRA matrices");
+  config.targets.assign(targets.begin(), targets.end());
+
+  std::unique_ptr<Adapter> adapter(new Adapter(ops, text, config, places));
+  std::vector<float> host(static_cast<size_t>(adapter->param_.size()));
+  for (const LoraModule& m : adapter->modules_) {
+    for (const char which : {'A', 'B'}) {
+      const Tensor* source = found[{m.layer, m.proj}][which == 'A' ? 0 : 1];
+      const Tensor want = which == 'A' ? Tensor(nullptr, DType::f32, {config.rank, m.in})
+                                       : Tensor(nullptr, DType::f32, {m.out, config.rank});
+      if (!source) throw Error(Code::checkpoint, file.origin() + " lacks \"" + key(m, which) + "\"");
+      if (source->rank() != 2 || source->dim(0) != want.dim(0) || source->dim(1) != want.dim(1) ||
+          (source->dtype() != DType::f32 && source->dtype() != DType::bf16))
+        throw Error(Code::checkpoint, file.origin() + ": \"" + key(m, which) + "\" is " + source->describe() +
+                                          ", expected " + want.describe());
+      float* out = host.data() + (which == 'A' ? m.a_begin : m.b_begin);
+      for (int64_t i = 0; i < source->size(); ++i)
+        out[i] = source->dtype() == DType::f32 ? source->f32()[i] : to_float(source->b16()[i]);
+    }
+  }
+  ops.upload(host.data(), adapter->param_);
+  return adapter;
+}
+
+void Adapter::save(const std::string& directory, const std::string& base_model) const {
+  std::filesystem::create_directories(directory);
+  std::vector<float> host(static_cast<size_t>(param_.size()));
+  ops_.download(param_, host.data());
+  const Tensor flat(host.data(), DType::f32, {param_.size()});
+  std::vector<NamedTensor> tensors;
+  for (const LoraModule& m : modules_) {
+    tensors.push_back({key(m, 'A'), a_of(flat, m)});
+    tensors.push_back({key(m, 'B'), b_of(flat, m)});
+  }
+  write_safetensors(directory + "/adapter_model.safetensors", tensors, {{"format", "pt"}});
+
+  std::string projections;
+  for (const Proj p : config_.targets) projections += (projections.empty() ? "" : "|") + module_name(p);
+  std::string dots;
+  for (const char c : projections) dots += c == '.' ? "\\." : std::string(1, c);
+  // A regular expression, because a plain suffix list would also hit vision towers with q_proj and the like.
+  const std::string targets = ".*language_model\\.layers\\.\\d+\\.(" + dots + ")";
+  char numbers[160];
+  std::snprintf(numbers, sizeof numbers, "  \"r\": %lld,\n  \"lora_alpha\": %.17g,\n  \"lora_dropout\": %.9g,\n",
+                static_cast<long long>(config_.rank), config_.alpha, static_cast<double>(config_.dropout));
+  const std::string json = "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n  \"base_model_name_or_path\": " +
+                           json_quote(base_model) + ",\n" + numbers +
+                           "  \"use_rslora\": " + (config_.rslora ? "true" : "false") +
+                           ",\n  \"bias\": \"none\",\n  \"target_modules\": " + json_quote(targets) +
+                           ",\n  \"inference_mode\": true\n}\n";
+  write_file(directory + "/adapter_config.json", {json});
+}
+
+}  // namespace fire

@@ -1,0 +1,120 @@
+#include "model/positions.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "tensor/error.h"
+
+namespace fire {
+namespace {
+
+std::vector<float> inverse_frequencies(double theta, int64_t count, int64_t dim) {
+  std::vector<float> f(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i) {
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(dim);
+    f[static_cast<size_t>(i)] = 1.0f / static_cast<float>(std::pow(theta, static_cast<double>(exponent)));
+  }
+  return f;
+}
+
+/// Appends one row of angles, halves duplicated.
+void append_row(RotaryTable& table, const std::vector<float>& angles) {
+  for (int copy = 0; copy < 2; ++copy)
+    for (const float a : angles) {
+      table.cos.push_back(static_cast<float>(std::cos(static_cast<double>(a))));
+      table.sin.push_back(static_cast<float>(std::sin(static_cast<double>(a))));
+    }
+}
+
+}  // namespace
+
+Positions sequence_positions(std::span<const int32_t> ids, int64_t image_token_id, std::span<const TokenGrid> grids) {
+  Positions positions;
+  auto push = [&](int64_t t, int64_t h, int64_t w) {
+    positions[0].push_back(static_cast<int32_t>(t));
+    positions[1].push_back(static_cast<int32_t>(h));
+    positions[2].push_back(static_cast<int32_t>(w));
+  };
+  int64_t next = 0;
+  size_t image = 0;
+  for (size_t i = 0; i < ids.size();) {
+    if (ids[i] != image_token_id) {
+      push(next, next, next);
+      ++next;
+      ++i;
+      continue;
+    }
+    size_t run = i;
+    while (run < ids.size() && ids[run] == image_token_id) ++run;
+    // Images that follow each other without a token between them share one run of placeholders.
+    while (i < run) {
+      if (image == grids.size())
+        throw Error(Code::invalid_argument, "the prompt has more image placeholders than its " +
+                                                std::to_string(grids.size()) + " image(s) fill");
+      const TokenGrid& grid = grids[image++];
+      if (static_cast<int64_t>(run - i) < grid.tokens())
+        throw Error(Code::invalid_argument,
+                    "image " + std::to_string(image) + " of the prompt fills " + std::to_string(grid.tokens()) +
+                        " placeholder tokens, the prompt has " + std::to_string(run - i) + " there");
+      for (int64_t y = 0; y < grid.h; ++y)
+        for (int64_t x = 0; x < grid.w; ++x) push(next, next + y, next + x);
+      next += std::max(grid.h, grid.w);
+      i += static_cast<size_t>(grid.tokens());
+    }
+  }
+  if (image != grids.size())
+    throw Error(Code::invalid_argument, "the prompt has placeholders for " + std::to_string(image) + " image(s), " +
+                                            std::to_string(grids.size()) + " were given");
+  return positions;
+}
+
+int32_t next_position(const Positions& positions) {
+  int32_t last = -1;
+  for (const auto& axis : positions)
+    for (const int32_t p : axis) last = std::max(last, p);
+  return last + 1;
+}
+
+RotaryTable text_rotary(const Positions& positions, const TextConfig& config) {
+  const int64_t half = config.head_dim / 2;
+  const std::vector<float> inverse = inverse_frequencies(config.rope_theta, half, config.head_dim);
+  RotaryTable table;
+  std::vector<float> angles(static_cast<size_t>(half));
+  for (size_t t = 0; t < positions[0].size(); ++t) {
+    for (int64_t i = 0; i < half; ++i) {
+      size_t axis = 0;
+      for (size_t a = 1; a < 3; ++a)
+        if (i % 3 == static_cast<int64_t>(a) && i < 3 * config.mrope_section[a]) axis = a;
+      angles[static_cast<size_t>(i)] = inverse[static_cast<size_t>(i)] * static_cast<float>(positions[axis][t]);
+    }
+    append_row(table, angles);
+  }
+  return table;
+}
+
+std::vector<std::pair<int64_t, int64_t>> patch_places(int64_t grid_h, int64_t grid_w, int64_t merge) {
+  std::vector<std::pair<int64_t, int64_t>> places;
+  places.reserve(static_cast<size_t>(grid_h * grid_w));
+  for (int64_t block_y = 0; block_y < grid_h; block_y += merge)
+    for (int64_t block_x = 0; block_x < grid_w; block_x += merge)
+      for (int64_t y = block_y; y < block_y + merge; ++y)
+        for (int64_t x = block_x; x < block_x + merge; ++x) places.emplace_back(y, x);
+  return places;
+}
+
+RotaryTable vision_rotary(int64_t grid_h, int64_t grid_w, const VisionConfig& config) {
+  const int64_t quarter = config.head_dim() / 4;
+  const std::vector<float> inverse = inverse_frequencies(10000.0, quarter, config.head_dim() / 2);
+  RotaryTable table;
+  std::vector<float> angles;
+  for (const auto& [y, x] : patch_places(grid_h, grid_w, config.spatial_merge_size)) {
+    angles.clear();
+    for (const float f : inverse) angles.push_back(static_cast<float>(y) * f);
+    for (const float f : inverse) angles.push_back(static_cast<float>(x) * f);
+    append_row(table, angles);
+  }
+  return table;
+}
+
+}  // namespace fire

@@ -1,0 +1,231 @@
+#include "objective/packing.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace fire {
+namespace {
+
+using Ids = std::vector<int32_t>;
+
+/// A token of an answer that predicts something: row (prompt length + token - 1) of its sequence is read.
+struct Scored {
+  int32_t token;
+  bool rank, kl;
+};
+
+std::vector<Scored> scored_tokens(const Pair& pair, Branch branch, const Objective& objective) {
+  const bool chosen = branch == Branch::chosen || branch == Branch::corrupted_chosen;
+  const auto& mask = chosen ? pair.chosen_mask : pair.rejected_mask;
+  auto in_scope = [&](Scope scope, size_t t) {
+    return scope == Scope::completion || (scope == Scope::phrase && mask[t] != 0);
+  };
+  std::vector<Scored> scored;
+  for (size_t t = 0; t < mask.size(); ++t) {
+    const bool rank = (objective.sft || objective.ranks()) && in_scope(objective.rank_scope, t);
+    const bool kl = branch == Branch::chosen && in_scope(objective.kl_scope, t);
+    if (rank || kl) scored.push_back({static_cast<int32_t>(t), rank, kl});
+  }
+  return scored;
+}
+
+void check_pair(const Pair& pair, const Objective& objective, const ModelConfig& config) {
+  auto fail = [&](const std::string& why) {
+    throw Error(Code::invalid_argument, "pair \"" + pair.id + "\": " + why).with("record", pair.id);
+  };
+  if (pair.prompt.empty()) fail("the prompt has no tokens");
+  if (pair.chosen.empty()) fail("the chosen answer has no tokens");
+  if (pair.rejected.empty() && !objective.sft) fail("the rejected answer has no tokens");
+  if (pair.chosen.size() != pair.chosen_mask.size() || pair.rejected.size() != pair.rejected_mask.size())
+    fail("an answer and its mask differ in length");
+  if (pair.has_corrupted() && pair.corrupted_images.size() != pair.images.size())
+    fail("it has " + std::to_string(pair.images.size()) + " image(s) and " +
+         std::to_string(pair.corrupted_images.size()) + " corrupted image(s)");
+  for (const Ids* ids : {&pair.prompt, &pair.chosen, &pair.rejected})
+    for (const int32_t id : *ids)
+      if (id < 0 || id >= config.text.vocab_size)
+        fail("token id " + std::to_string(id) + " is outside the vocabulary of " +
+             std::to_string(config.text.vocab_size));
+  for (const Ids* ids : {&pair.chosen, &pair.rejected})
+    if (std::find(ids->begin(), ids->end(), static_cast<int32_t>(config.image_token_id)) != ids->end())
+      fail("an answer holds an image placeholder token");
+}
+
+/// One row block: a prefix and its tails, all in `input`. Returns the first row of the prefix and of each tail.
+struct Block {
+  int32_t prefix_begin;
+  std::vector<int32_t> tail_begin;
+};
+
+Block append_block(DecoderInput& input, std::span<const int32_t> prefix, const std::vector<std::span<const int32_t>>& tails,
+                   std::span<const ImageFeatures* const> images, const ModelConfig& config) {
+  std::vector<TokenGrid> grids;
+  for (const ImageFeatures* f : images) grids.push_back(token_grid(*f, config.vision));
+  const Positions positions = sequence_positions(prefix, config.image_token_id, grids);
+  const int32_t begin = static_cast<int32_t>(input.tokens()), prefix_end = begin + static_cast<int32_t>(prefix.size());
+  const int32_t group = input.plan.groups++;
+  Block block{begin, {}};
+
+  input.ids.insert(input.ids.end(), prefix.begin(), prefix.end());
+  for (size_t axis = 0; axis < 3; ++axis)
+    input.positions[axis].insert(input.positions[axis].end(), positions[axis].begin(), positions[axis].end());
+  input.plan.spans.push_back({begin, prefix_end, 0, 0, begin, prefix_end, true, group});
+
+  int32_t row = begin;
+  for (const ImageFeatures* f : images) {
+    ImagePlacement placement{f, {}};
+    while (static_cast<int64_t>(placement.rows.size()) < f->tokens) {
+      if (input.ids[static_cast<size_t>(row)] == config.image_token_id) placement.rows.push_back(row);
+      ++row;
+    }
+    input.images.push_back(std::move(placement));
+  }
+
+  for (const auto& tail : tails) {
+    const int32_t tail_begin = static_cast<int32_t>(input.tokens());
+    block.tail_begin.push_back(tail_begin);
+    if (tail.empty()) continue;
+    input.ids.insert(input.ids.end(), tail.begin(), tail.end());
+    int32_t position = next_position(positions);
+    for (size_t i = 0; i < tail.size(); ++i, ++position)
+      for (auto& axis : input.positions) axis.push_back(position);
+    const int32_t tail_end = static_cast<int32_t>(input.tokens());
+    input.plan.spans.push_back({tail_begin, tail_end, begin, prefix_end, tail_begin, tail_end, true, group});
+  }
+  for (int32_t i = begin; i < static_cast<int32_t>(input.tokens()); ++i) input.plan.key_row.push_back(i);
+  return block;
+}
+
+/// One branch of a pair on its way into the batch.
+struct Sequence {
+  Branch branch;
+  std::vector<Scored> scored;
+  Ids fed;
+};
+
+class Packer {
+ public:
+  Packer(const Objective& objective, Layout layout, const ModelConfig& config, const FeatureLookup& features)
+      : objective_(objective), layout_(layout), config_(config), features_(features) {}
+
+  void add(const Pair& pair, int32_t index) {
+    check_pair(pair, objective_, config_);
+    for (const bool corrupted : {false, true}) {
+      std::vector<Sequence> sequences = sequences_of(pair, corrupted);
+      const auto& ids = corrupted ? pair.corrupted_images : pair.images;
+      if (layout_ == Layout::plain) {
+        for (const Sequence& s : sequences) place(pair, index, {&s}, ids);
+      } else if (sequences.size() == 2) {
+        place(pair, index, {&sequences[0], &sequences[1]}, ids);
+      } else if (sequences.size() == 1) {
+        place(pair, index, {&sequences[0]}, ids);
+      }
+    }
+    batch_.chosen_tokens.push_back(static_cast<int64_t>(scored_tokens(pair, Branch::chosen, objective_).size()));
+    batch_.rejected_tokens.push_back(static_cast<int64_t>(scored_tokens(pair, Branch::rejected, objective_).size()));
+  }
+
+  /// Turns packed row numbers into places among the gathered rows.
+  PackedBatch finish() {
+    std::vector<int32_t>& read = batch_.input.read_rows;
+    if (layout_ == Layout::plain) {
+      read.resize(static_cast<size_t>(batch_.input.tokens()));
+      std::iota(read.begin(), read.end(), 0);
+    } else {
+      for (const Term& t : batch_.terms) read.push_back(t.at.row);
+      for (const KlRow& r : batch_.kl_rows) read.push_back(r.row);
+      std::sort(read.begin(), read.end());
+      read.erase(std::unique(read.begin(), read.end()), read.end());
+    }
+    auto gathered = [&](int32_t row) {
+      return static_cast<int32_t>(std::lower_bound(read.begin(), read.end(), row) - read.begin());
+    };
+    for (Term& t : batch_.terms) t.at.row = gathered(t.at.row);
+    for (KlRow& r : batch_.kl_rows) r.row = gathered(r.row);
+    return std::move(batch_);
+  }
+
+ private:
+  std::vector<Sequence> sequences_of(const Pair& pair, bool corrupted) const {
+    std::vector<Sequence> sequences;
+    for (const Branch branch : corrupted ? std::array{Branch::corrupted_chosen, Branch::corrupted_rejected}
+                                         : std::array{Branch::chosen, Branch::rejected}) {
+      if (!objective_.runs(branch, pair.has_corrupted())) continue;
+      Sequence s{branch, scored_tokens(pair, branch, objective_), pair.prompt};
+      if (s.scored.empty()) continue;
+      const Ids& answer = branch == Branch::chosen || branch == Branch::corrupted_chosen ? pair.chosen : pair.rejected;
+      const size_t fed = layout_ == Layout::plain ? answer.size() : static_cast<size_t>(s.scored.back().token);
+      s.fed.insert(s.fed.end(), answer.begin(), answer.begin() + static_cast<std::ptrdiff_t>(fed));
+      sequences.push_back(std::move(s));
+    }
+    return sequences;
+  }
+
+  void place(const Pair& pair, int32_t index, std::vector<const Sequence*> sequences,
+             const std::vector<std::string>& image_ids) {
+    const Ids& first = sequences[0]->fed;
+    size_t common = first.size();
+    if (sequences.size() == 2) {
+      const Ids& second = sequences[1]->fed;
+      common = static_cast<size_t>(std::mismatch(first.begin(), first.end(), second.begin(), second.end()).first -
+                                   first.begin());
+    }
+    std::vector<const ImageFeatures*> images;
+    for (const std::string& id : image_ids) images.push_back(features_(id, occurrence_));
+    ++occurrence_;
+    std::vector<std::span<const int32_t>> tails;
+    for (const Sequence* s : sequences) tails.push_back(std::span(s->fed).subspan(common));
+    Block block;
+    try {
+      block = append_block(batch_.input, std::span(first).first(common), tails, images, config_);
+    } catch (const Error& e) {
+      throw std::move(Error(e.code(), "pair \"" + pair.id + "\": " + e.what()).with("record", pair.id));
+    }
+    for (size_t i = 0; i < sequences.size(); ++i)
+      add_terms(pair, index, *sequences[i], block.prefix_begin, block.tail_begin[i], static_cast<int32_t>(common));
+  }
+
+  void add_terms(const Pair& pair, int32_t index, const Sequence& s, int32_t prefix_begin, int32_t tail_begin,
+                 int32_t common) {
+    const bool chosen = s.branch == Branch::chosen || s.branch == Branch::corrupted_chosen;
+    const Ids& answer = chosen ? pair.chosen : pair.rejected;
+    for (const Scored& t : s.scored) {
+      const int32_t place = static_cast<int32_t>(pair.prompt.size()) + t.token - 1;
+      const int32_t row = place < common ? prefix_begin + place : tail_begin + place - common;
+      if (t.rank) batch_.terms.push_back({index, s.branch, {row, answer[static_cast<size_t>(t.token)]}});
+      if (t.kl) batch_.kl_rows.push_back({index, row});
+    }
+  }
+
+  const Objective& objective_;
+  Layout layout_;
+  const ModelConfig& config_;
+  const FeatureLookup& features_;
+  PackedBatch batch_;
+  int64_t occurrence_ = 0;
+};
+
+}  // namespace
+
+TokenGrid token_grid(const ImageFeatures& features, const VisionConfig& config) {
+  return {features.grid_h / config.spatial_merge_size, features.grid_w / config.spatial_merge_size};
+}
+
+PackedBatch pack(std::span<const Pair> pairs, const Objective& objective, Layout layout, const ModelConfig& config,
+                 const FeatureLookup& features) {
+  Packer packer(objective, layout, config, features);
+  for (size_t i = 0; i < pairs.size(); ++i) packer.add(pairs[i], static_cast<int32_t>(i));
+  return packer.finish();
+}
+
+int32_t append_sequence(DecoderInput& input, std::span<const int32_t> ids,
+                                     std::span<const ImageFeatures* const> images, const ModelConfig& config) {
+  for (const int32_t id : ids)
+    if (id < 0 || id >= config.text.vocab_size)
+      throw Error(Code::invalid_argument, "token id " + std::to_string(id) + " is outside the vocabulary of " +
+                                              std::to_string(config.text.vocab_size));
+  if (ids.empty()) throw Error(Code::invalid_argument, "a sequence has no tokens");
+  return append_block(input, ids, {}, images, config).prefix_begin;
+}
+
+}  // namespace fire

@@ -1,0 +1,66 @@
+// From pairs to one packed decoder input. Per image the two answers share a row block
+//     [ common prefix: prompt and image and the words both answers begin with | tail of y+ | tail of y- ]
+// with positions that restart after the prefix and an attention plan in which the tails do not see each other. Nothing
+// after the token that predicts the last scored token is fed: it cannot touch the loss.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/decoder.h"
+#include "objective/objective.h"
+
+namespace fire {
+
+/// A tokenised pair; see PairInput in src/engine/native.ts.
+struct Pair {
+  std::string id;
+  std::vector<int32_t> prompt, chosen, rejected;
+  std::vector<uint8_t> chosen_mask, rejected_mask;
+  std::vector<std::string> images, corrupted_images;
+  bool has_corrupted() const { return !corrupted_images.empty(); }
+};
+
+enum class Layout : uint8_t {
+  packed,
+  plain  // the oracle: every sequence whole and alone, every row read
+};
+
+/// A scored token: read from gathered row `row`, counts for `branch` of `pair`.
+struct Term {
+  int32_t pair;
+  Branch branch;
+  RowTarget at;
+};
+
+/// A gathered row whose token KL counts for `pair`.
+struct KlRow {
+  int32_t pair;
+  int32_t row;
+};
+
+struct PackedBatch {
+  DecoderInput input;
+  std::vector<Term> terms;
+  std::vector<KlRow> kl_rows;
+  /// Scored tokens per pair and answer.
+  std::vector<int64_t> chosen_tokens, rejected_tokens;
+};
+
+/// Finds the features of an image by id; throws ERR_FIRE_INVALID_ARGUMENT when it was not encoded.
+using FeatureLookup = std::function<const ImageFeatures*(const std::string& id, int64_t occurrence)>;
+
+/// `occurrence` counts the sequences laid out so far: the plain layout encodes images anew for each.
+PackedBatch pack(std::span<const Pair> pairs, const Objective& objective, Layout layout, const ModelConfig& config,
+                 const FeatureLookup& features);
+
+/// Merged token grid of encoded image features.
+TokenGrid token_grid(const ImageFeatures& features, const VisionConfig& config);
+
+/// Lays out one more plain sequence (a generation prompt, a text to score): no sharing. Returns its first row.
+int32_t append_sequence(DecoderInput& input, std::span<const int32_t> ids,
+                                     std::span<const ImageFeatures* const> images, const ModelConfig& config);
+
+}  // namespace fire

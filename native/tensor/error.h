@@ -1,0 +1,76 @@
+// The one exception type of the engine: a code for programs, a message for people, details for logs.
+#pragma once
+
+#include <exception>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace fire {
+
+enum class Code {
+  invalid_argument,
+  unsupported,
+  io,
+  checkpoint,
+  nonfinite,
+  out_of_memory,
+  no_device,
+  cuda,
+  closed,
+  aborted,
+  internal,
+};
+
+/// The stable spelling that reaches JavaScript, for instance "ERR_FIRE_CHECKPOINT".
+const char* to_string(Code code);
+
+class Error : public std::exception {
+ public:
+  Error(Code code, std::string message) : code_(code), message_(std::move(message)) {}
+
+  /// Attaches a machine-readable detail ("file", "tensor", "bytes", ...); chainable before `throw`.
+  Error& with(std::string key, std::string value) {
+    details_.emplace_back(std::move(key), std::move(value));
+    return *this;
+  }
+
+  const char* what() const noexcept override { return message_.c_str(); }
+  Code code() const { return code_; }
+  const std::vector<std::pair<std::string, std::string>>& details() const { return details_; }
+
+ private:
+  Code code_;
+  std::string message_;
+  std::vector<std::pair<std::string, std::string>> details_;
+};
+
+inline const char* to_string(Code code) {
+  switch (code) {
+    case Code::invalid_argument:
+      return "ERR_FIRE_INVALID_ARGUMENT";
+    case Code::unsupported:
+      return "ERR_FIRE_UNSUPPORTED";
+    case Code::io:
+      return "ERR_FIRE_IO";
+    case Code::checkpoint:
+      return "ERR_FIRE_CHECKPOINT";
+    case Code::nonfinite:
+      return "ERR_FIRE_NONFINITE";
+    case Code::out_of_memory:
+      return "ERR_FIRE_OUT_OF_MEMORY";
+    case Code::no_device:
+      return "ERR_FIRE_NO_DEVICE";
+    case Code::cuda:
+      return "ERR_FIRE_CUDA";
+    case Code::closed:
+      return "ERR_FIRE_CLOSED";
+    case Code::aborted:
+      return "ERR_FIRE_ABORTED";
+    case Code::internal:
+      return "ERR_FIRE_INTERNAL";
+  }
+  return "ERR_FIRE_INTERNAL";
+}
+
+}  // namespace fire

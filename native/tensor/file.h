@@ -1,0 +1,35 @@
+// Files: whole reads, read-only maps, and writes that are either complete or absent.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace fire {
+
+/// The file's bytes. Throws ERR_FIRE_IO, also when it is larger than `max_bytes`.
+std::string read_file(const std::string& path, size_t max_bytes);
+
+/// A file mapped read-only for the life of the object; pages are loaded on first touch and shared with other processes.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::string& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  const std::byte* data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+/// Writes the parts one after another to a temporary file beside `path`, syncs it and renames it over `path`.
+/// On any failure (a full disk, say) the temporary file is removed, what stood at `path` stays, ERR_FIRE_IO is thrown.
+void write_file(const std::string& path, const std::vector<std::string_view>& parts);
+
+bool file_exists(const std::string& path);
+
+}  // namespace fire

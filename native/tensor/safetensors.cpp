@@ -1,0 +1,207 @@
+#include "tensor/safetensors.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "tensor/json.h"
+
+namespace fire {
+namespace {
+
+constexpr size_t max_header_bytes = size_t{100} << 20;
+
+Error bad(const std::string& path, const std::string& why) {
+  return std::move(Error(Code::checkpoint, path + ": " + why).with("file", path));
+}
+
+DType parse_dtype(const std::string& text, const std::string& path, const std::string& tensor) {
+  if (text == "F32") return DType::f32;
+  if (text == "BF16") return DType::bf16;
+  if (text == "I64") return DType::i64;
+  if (text == "I32") return DType::i32;
+  if (text == "U8") return DType::u8;
+  if (text == "F64") return DType::f64;
+  throw Error(Code::unsupported, path + ": tensor \"" + tensor + "\" has dtype " + text +
+                                     "; F32 and BF16 weights are supported (F64, I64, I32, U8 in data files)")
+      .with("file", path)
+      .with("tensor", tensor);
+}
+
+const char* safetensors_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return "F32";
+    case DType::bf16:
+      return "BF16";
+    case DType::i32:
+      return "I32";
+    case DType::i64:
+      return "I64";
+    case DType::u8:
+      return "U8";
+    case DType::f64:
+      return "F64";
+  }
+  return "U8";
+}
+
+struct Entry {
+  std::string name;
+  DType dtype;
+  std::vector<int64_t> shape;
+  size_t begin, end;
+};
+
+Entry parse_entry(const std::string& name, const Json& value, const std::string& path) {
+  Entry entry{name, parse_dtype(value.at("dtype").string(), path, name), {}, 0, 0};
+  size_t bytes = size_of(entry.dtype);
+  for (const Json& d : value.at("shape").array()) {
+    const int64_t dim = d.integer();
+    if (dim < 0 || (dim > 0 && bytes > (size_t{1} << 50) / static_cast<size_t>(dim)))
+      throw bad(path, "tensor \"" + name + "\" has an impossible shape");
+    bytes *= static_cast<size_t>(dim);
+    entry.shape.push_back(dim);
+  }
+  if (entry.shape.size() > Tensor::max_rank) throw bad(path, "tensor \"" + name + "\" has more than 5 dimensions");
+  const auto& offsets = value.at("data_offsets").array();
+  if (offsets.size() != 2 || offsets[0].integer() < 0 || offsets[1].integer() < offsets[0].integer())
+    throw bad(path, "tensor \"" + name + "\" has bad data_offsets");
+  entry.begin = static_cast<size_t>(offsets[0].integer());
+  entry.end = static_cast<size_t>(offsets[1].integer());
+  if (entry.end - entry.begin != bytes)
+    throw bad(path, "tensor \"" + name + "\": its shape takes " + std::to_string(bytes) + " bytes, its offsets span " +
+                        std::to_string(entry.end - entry.begin));
+  return entry;
+}
+
+std::vector<Entry> parse_header(const MappedFile& file, const std::string& path, size_t* data_begin) {
+  if (file.size() < 8)
+    throw bad(path, "too short for a safetensors file (" + std::to_string(file.size()) + " bytes)");
+  uint64_t length = 0;
+  for (int i = 7; i >= 0; --i) length = length << 8 | static_cast<uint64_t>(file.data()[i]);
+  if (length > max_header_bytes || length > file.size() - 8)
+    throw bad(path, "the header claims " + std::to_string(length) + " bytes, the file has " +
+                        std::to_string(file.size()) + "; it is truncated or not a safetensors file");
+  *data_begin = 8 + static_cast<size_t>(length);
+  const Json header =
+      Json::parse({reinterpret_cast<const char*>(file.data()) + 8, static_cast<size_t>(length)}, path);
+
+  std::vector<Entry> entries;
+  const size_t data_bytes = file.size() - *data_begin;
+  for (const auto& [name, value] : header.object()) {
+    if (name == "__metadata__") continue;
+    entries.push_back(parse_entry(name, value, path));
+    if (entries.back().end > data_bytes)
+      throw bad(path, "tensor \"" + name + "\" ends at byte " + std::to_string(entries.back().end) +
+                          " of the data, the file has " + std::to_string(data_bytes) + "; it is truncated");
+  }
+  std::vector<const Entry*> order;
+  for (const Entry& e : entries) order.push_back(&e);
+  std::sort(order.begin(), order.end(), [](const Entry* a, const Entry* b) { return a->begin < b->begin; });
+  for (size_t i = 1; i < order.size(); ++i)
+    if (order[i]->begin < order[i - 1]->end)
+      throw bad(path, "tensors \"" + order[i - 1]->name + "\" and \"" + order[i]->name + "\" overlap");
+  return entries;
+}
+
+}  // namespace
+
+void SafeTensors::add_file(const std::string& path, const std::map<std::string, std::string>* index,
+                           const std::string& file_name) {
+  auto file = std::make_shared<MappedFile>(path);
+  size_t data_begin = 0;
+  for (const Entry& e : parse_header(*file, path, &data_begin)) {
+    if (index) {
+      const auto it = index->find(e.name);
+      if (it == index->end() || it->second != file_name)
+        throw bad(path, "holds tensor \"" + e.name + "\", which the index " +
+                            (it == index->end() ? "does not list" : "places in " + it->second));
+    }
+    const char* bytes = reinterpret_cast<const char*>(file->data()) + data_begin + e.begin;
+    if (reinterpret_cast<uintptr_t>(bytes) % size_of(e.dtype) != 0) {
+      // Old writers did not pad the header; such a tensor gets an aligned copy of its own.
+      realigned_.push_back(std::make_shared<std::vector<char>>(bytes, bytes + (e.end - e.begin)));
+      bytes = realigned_.back()->data();
+    }
+    tensors_.emplace(e.name, Tensor::with_dims(const_cast<char*>(bytes), e.dtype, e.shape));
+  }
+  files_.push_back(std::move(file));
+}
+
+SafeTensors SafeTensors::open_file(const std::string& path) {
+  SafeTensors result;
+  result.origin_ = path;
+  result.add_file(path, nullptr, "");
+  return result;
+}
+
+SafeTensors SafeTensors::open_checkpoint(const std::string& directory) {
+  const std::string single = directory + "/model.safetensors", index_path = single + ".index.json";
+  if (file_exists(single)) return open_file(single);
+  if (!file_exists(index_path))
+    throw Error(Code::checkpoint, directory +
+                                      " holds neither model.safetensors nor model.safetensors.index.json; is it a "
+                                      "checkpoint folder in Hugging Face layout?")
+        .with("file", directory);
+  SafeTensors result;
+  result.origin_ = index_path;
+  std::map<std::string, std::string> index;
+  std::vector<std::string> shards;
+  const Json document = Json::load(index_path);
+  for (const auto& [tensor, shard] : document.at("weight_map").object()) {
+    const std::string& name = shard.string();
+    if (name.empty() || name.find('/') != std::string::npos || name == "..")
+      throw bad(index_path, "shard name " + json_quote(name) + " of \"" + tensor + "\" must be a plain file name");
+    index.emplace(tensor, name);
+    if (std::find(shards.begin(), shards.end(), name) == shards.end()) shards.push_back(name);
+  }
+  for (const std::string& shard : shards) {
+    if (!file_exists(directory + "/" + shard))
+      throw bad(index_path, "names the shard " + shard + ", which is not in the folder");
+    result.add_file(directory + "/" + shard, &index, shard);
+  }
+  for (const auto& [tensor, shard] : index)
+    if (!result.find(tensor)) throw bad(index_path, "places \"" + tensor + "\" in " + shard + ", which lacks it");
+  return result;
+}
+
+const Tensor* SafeTensors::find(const std::string& name) const {
+  const auto it = tensors_.find(name);
+  return it == tensors_.end() ? nullptr : &it->second;
+}
+
+const Tensor& SafeTensors::at(const std::string& name) const {
+  if (const Tensor* t = find(name)) return *t;
+  throw Error(Code::checkpoint, origin_ + " lacks the tensor \"" + name + "\"").with("tensor", name);
+}
+
+size_t SafeTensors::bytes() const {
+  size_t total = 0;
+  for (const auto& [name, t] : tensors_) total += t.bytes();
+  return total;
+}
+
+void write_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors,
+                       const std::vector<std::pair<std::string, std::string>>& metadata) {
+  std::string header = "{\"__metadata__\":{";
+  for (size_t i = 0; i < metadata.size(); ++i)
+    header += (i ? "," : "") + json_quote(metadata[i].first) + ":" + json_quote(metadata[i].second);
+  header += "}";
+  size_t at = 0;
+  for (const NamedTensor& t : tensors) {
+    header += "," + json_quote(t.name) + ":{\"dtype\":\"" + safetensors_dtype(t.tensor.dtype()) + "\",\"shape\":[";
+    for (int i = 0; i < t.tensor.rank(); ++i) header += (i ? "," : "") + std::to_string(t.tensor.dim(i));
+    header += "],\"data_offsets\":[" + std::to_string(at) + "," + std::to_string(at + t.tensor.bytes()) + "]}";
+    at += t.tensor.bytes();
+  }
+  header += "}";
+  header.resize((header.size() + 7) / 8 * 8, ' ');
+
+  char length[8];
+  for (int i = 0; i < 8; ++i) length[i] = static_cast<char>(static_cast<uint64_t>(header.size()) >> (8 * i));
+  std::vector<std::string_view> parts{{length, 8}, header};
+  for (const NamedTensor& t : tensors) parts.emplace_back(static_cast<const char*>(t.tensor.data()), t.tensor.bytes());
+  write_file(path, parts);
+}
+
+}  // namespace fire

@@ -1,0 +1,50 @@
+// safetensors files: read through mmap without a copy, written atomically. A checkpoint is one file or a set of shards
+// with an index. Format: 8-byte little-endian header length, JSON header {name: {dtype, shape, data_offsets}}, data.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tensor/file.h"
+#include "tensor/tensor.h"
+
+namespace fire {
+
+/// Every tensor of one file or of all shards of a folder, as views into the maps. Opening checks the header fully:
+/// length, dtypes, shapes against offsets, bounds, overlaps; a bad file throws ERR_FIRE_CHECKPOINT and names the tensor.
+class SafeTensors {
+ public:
+  static SafeTensors open_file(const std::string& path);
+  /// `model.safetensors`, or the shards of `model.safetensors.index.json`.
+  static SafeTensors open_checkpoint(const std::string& directory);
+
+  const std::map<std::string, Tensor>& tensors() const { return tensors_; }
+  /// nullptr when absent.
+  const Tensor* find(const std::string& name) const;
+  /// Throws ERR_FIRE_CHECKPOINT when absent.
+  const Tensor& at(const std::string& name) const;
+  /// Where it came from, for messages.
+  const std::string& origin() const { return origin_; }
+  size_t bytes() const;
+
+ private:
+  void add_file(const std::string& path, const std::map<std::string, std::string>* index, const std::string& file);
+
+  std::vector<std::shared_ptr<MappedFile>> files_;
+  std::vector<std::shared_ptr<std::vector<char>>> realigned_;
+  std::map<std::string, Tensor> tensors_;
+  std::string origin_;
+};
+
+struct NamedTensor {
+  std::string name;
+  Tensor tensor;
+};
+
+/// Writes the tensors in the given order, with `metadata` under `__metadata__`. Atomic; throws ERR_FIRE_IO.
+void write_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors,
+                       const std::vector<std::pair<std::string, std::string>>& metadata);
+
+}  // namespace fire

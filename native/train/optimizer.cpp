@@ -1,0 +1,64 @@
+#include "train/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include "tensor/safetensors.h"
+
+namespace fire {
+
+double Optimizer::update(const UpdateSettings& s) {
+  const double norm = std::sqrt(ops_.sum_of_squares(adapter_.grad()));
+  if (!std::isfinite(norm)) {
+    zero_grad();
+    throw Error(Code::nonfinite, "the gradient of step " + std::to_string(step_ + 1) +
+                                     " is not finite; the adapter was left as it was before the step");
+  }
+  const double clip = s.max_grad_norm > 0 ? std::min(1.0, s.max_grad_norm / (norm + 1e-6)) : 1.0;
+  ++step_;
+  ops_.adamw({s.lr, s.beta1, s.beta2, s.eps, s.weight_decay, step_, clip}, adapter_.param(), adapter_.grad(),
+             adapter_.moment1(), adapter_.moment2());
+  zero_grad();
+  return norm;
+}
+
+void Optimizer::save(const std::string& directory) const {
+  std::filesystem::create_directories(directory);
+  std::vector<std::vector<float>> host;
+  std::vector<NamedTensor> tensors;
+  const std::pair<const char*, Tensor> parts[] = {
+      {"param", adapter_.param()}, {"exp_avg", adapter_.moment1()}, {"exp_avg_sq", adapter_.moment2()}};
+  host.reserve(std::size(parts));
+  for (const auto& [name, tensor] : parts) {
+    host.emplace_back(static_cast<size_t>(tensor.size()));
+    ops_.download(tensor, host.back().data());
+    tensors.push_back({name, Tensor(host.back().data(), DType::f32, {tensor.size()})});
+  }
+  int64_t counters[2] = {step_, pass_};
+  tensors.push_back({"counters", Tensor(counters, DType::i64, {2})});
+  write_safetensors(directory + "/optimizer.safetensors", tensors, {{"format", "fire-train optimizer 1"}});
+}
+
+void Optimizer::load(const std::string& directory) {
+  const SafeTensors file = SafeTensors::open_file(directory + "/optimizer.safetensors");
+  auto checked = [&](const char* name, DType dtype, int64_t size) {
+    const Tensor& t = file.at(name);
+    if (t.dtype() != dtype || t.size() != size)
+      throw Error(Code::checkpoint, file.origin() + ": \"" + name + "\" is " + t.describe() + ", this adapter needs " +
+                                        Tensor(nullptr, dtype, {size}).describe() +
+                                        "; was it saved with other LoRA settings?");
+    return t;
+  };
+  const int64_t size = adapter_.param().size();
+  const Tensor param = checked("param", DType::f32, size), m = checked("exp_avg", DType::f32, size);
+  const Tensor v = checked("exp_avg_sq", DType::f32, size), counters = checked("counters", DType::i64, 2);
+  ops_.upload(param.data(), adapter_.param());
+  ops_.upload(m.data(), adapter_.moment1());
+  ops_.upload(v.data(), adapter_.moment2());
+  zero_grad();
+  step_ = static_cast<const int64_t*>(counters.data())[0];
+  pass_ = static_cast<uint32_t>(static_cast<const int64_t*>(counters.data())[1]);
+}
+
+}  // namespace fire

@@ -1,0 +1,46 @@
+// The contents of a golden folder in the engine's terms.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "objective/packing.h"
+#include "tensor/safetensors.h"
+
+namespace fire {
+
+struct GoldenImage {
+  std::string id, corrupted_id;
+  int64_t height, width;
+  Tensor rgb, rgb_corrupt;  // u8 [H, W, 3]
+};
+
+struct GoldenItem {
+  std::string name;  // "item0"
+  std::vector<GoldenImage> images;
+  Pair pair;
+  /// Images and ids of one sequence of the item.
+  std::vector<int32_t> ids(bool chosen) const;
+};
+
+struct GoldenHyper {
+  double beta, alpha, gamma, lambda, lr, beta1, beta2, eps, weight_decay;
+};
+
+struct Golden {
+  SafeTensors file;
+  std::vector<GoldenItem> items;
+  GoldenHyper hyper;
+  /// Rows of height, width, min_pixels, max_pixels, resized height, resized width; may be empty.
+  std::vector<std::vector<int64_t>> smart_resize;
+
+  static Golden load(const std::string& directory);
+  const Tensor* find(const std::string& name) const { return file.find(name); }
+};
+
+/// i32, i64 or u8 tensor as a vector.
+std::vector<int64_t> integers(const Tensor& t);
+/// A tensor of integers as token ids.
+std::vector<int32_t> token_ids(const Tensor& t);
+
+}  // namespace fire

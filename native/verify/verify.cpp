@@ -1,0 +1,436 @@
+#include "verify/verify.h"
+
+#include <cstring>
+#include <map>
+#include <numeric>
+
+#include "infer/attention_ratio.h"
+#include "verify/comparison.h"
+#include "verify/golden.h"
+
+namespace fire {
+namespace {
+
+/// Tolerances by dtype. f32: a few times the noise that the reference itself shows between attention implementations
+/// and against float64 (golden.json: logits 2e-5, loss 5e-7, gradients 3e-6 relative). bf16: the same comparison for the
+/// reference run in bf16 shows logits .4, loss 1e-2, gradients .06 relative.
+struct Tolerances {
+  Tolerance pixels, positions, hidden, logits, logprobs, terms, loss, gradients, parameters, attention;
+};
+
+Tolerances tolerances(ComputeType dtype) {
+  if (dtype == ComputeType::f32)
+    return {{1e-6}, {0}, {1e-4, 1e-5}, {1e-4}, {1e-4}, {2e-5, 1e-5}, {5e-6}, {0, 1e-4}, {2e-5, 0, 1e-3}, {1e-4, 1e-4}};
+  return {{1e-6}, {0}, {5e-2, 3e-2}, {0.5, 3e-2}, {0.5, 3e-2}, {0.3, 5e-2}, {2e-2}, {0, 0.12}, {0, 0.35}, {5e-2, 5e-2}};
+}
+
+class Verifier {
+ public:
+  Verifier(const VerifySpec& spec, const RowCallback& on_row)
+      : spec_(spec), on_row_(on_row), golden_(Golden::load(spec.directory)), engine_(engine_spec(spec)),
+        tolerance_(tolerances(spec.dtype)) {}
+
+  std::vector<VerifyRow> run() {
+    check_images();
+    encode_images();
+    check_positions();
+    check_intermediates();
+    check_logprobs();
+    check_objective(Layout::packed);
+    check_objective(Layout::plain);
+    check_training();
+    check_generation();
+    check_attention();
+    return rows_;
+  }
+
+ private:
+  static EngineSpec engine_spec(const VerifySpec& spec) {
+    EngineSpec e;
+    e.model = spec.directory;
+    e.dtype = spec.dtype;
+    e.threads = spec.threads;
+    e.adapter = spec.directory + "/adapter";
+    return e;
+  }
+
+  bool bf16() const { return spec_.dtype == ComputeType::bf16; }
+  const ModelConfig& config() const { return engine_.config(); }
+
+  void finish(const Comparison& comparison) {
+    if (comparison.empty()) return;
+    rows_.push_back(comparison.row());
+    if (on_row_) on_row_(rows_.back());
+  }
+
+  Objective objective() const {
+    const GoldenHyper& h = golden_.hyper;
+    return Objective::make("fire", h.beta, h.alpha, h.gamma, h.lambda, false);
+  }
+
+  std::vector<Pair> pairs() const {
+    std::vector<Pair> pairs;
+    for (const GoldenItem& item : golden_.items) pairs.push_back(item.pair);
+    return pairs;
+  }
+
+  // --- images -------------------------------------------------------------------------------------------------
+  void check_images() {
+    Comparison sizes("smart resize", tolerance_.positions);
+    int64_t factor = 0;  // the table's own: what all its results are multiples of
+    for (const auto& row : golden_.smart_resize) factor = std::gcd(factor, std::gcd(row.at(4), row.at(5)));
+    for (const auto& row : golden_.smart_resize) {
+      const Size got = smart_resize({row.at(0), row.at(1)}, factor, row.at(2), row.at(3));
+      const std::vector<int64_t> value{got.height, got.width}, want{row.at(4), row.at(5)};
+      sizes.add_vector(std::to_string(row[0]) + "x" + std::to_string(row[1]), value, want);
+    }
+    finish(sizes);
+
+    Comparison pixels("pixel values", tolerance_.pixels), grids("patch grids", tolerance_.positions);
+    for (const GoldenItem& item : golden_.items)
+      for (const bool corrupt : {false, true}) {
+        std::vector<float> all;
+        std::vector<int64_t> grid;
+        for (const GoldenImage& image : item.images) {
+          const Patches p = preprocess(rgb_of(image, corrupt), config().image, config().vision);
+          all.insert(all.end(), p.pixels.begin(), p.pixels.end());
+          grid.insert(grid.end(), {1, p.grid_h, p.grid_w});
+        }
+        const std::string name = item.name + (corrupt ? ".pixel_values_corrupt" : ".pixel_values");
+        const Tensor& want = golden_.file.at(name);
+        pixels.add(name, Tensor(all.data(), DType::f32, {static_cast<int64_t>(all.size())}), want);
+        if (!corrupt) grids.add_vector(item.name, grid, integers(golden_.file.at(item.name + ".image_grid_thw")));
+      }
+    finish(pixels);
+    finish(grids);
+  }
+
+  static Rgb rgb_of(const GoldenImage& image, bool corrupt) {
+    return {image.height, image.width,
+            static_cast<const uint8_t*>(corrupt ? image.rgb_corrupt.data() : image.rgb.data())};
+  }
+
+  void encode_images() {
+    for (const GoldenItem& item : golden_.items)
+      for (const GoldenImage& image : item.images) {
+        engine_.encode_image(image.id, rgb_of(image, false), nullptr);
+        engine_.encode_image(image.corrupted_id, rgb_of(image, true), nullptr);
+      }
+  }
+
+  // --- positions ------------------------------------------------------------------------------------------------
+  void check_positions() {
+    Comparison positions("positions", tolerance_.positions);
+    for (const GoldenItem& item : golden_.items)
+      for (const bool chosen : {true, false}) {
+        const std::string name = item.name + (chosen ? ".chosen" : ".rejected");
+        const std::vector<int32_t> ids = item.ids(chosen);
+        std::vector<TokenGrid> grids;
+        const int64_t factor = config().vision.patch_size * config().vision.spatial_merge_size;
+        for (const GoldenImage& image : item.images) {
+          const Size s = smart_resize({image.height, image.width}, factor, config().image.min_pixels,
+                                      config().image.max_pixels);
+          grids.push_back({s.height / factor, s.width / factor});
+        }
+        const Positions p = sequence_positions(ids, config().image_token_id, grids);
+        std::vector<int64_t> flat;
+        for (const auto& axis : p) flat.insert(flat.end(), axis.begin(), axis.end());
+        positions.add_vector(name + ".position_ids", flat, integers(golden_.file.at(name + ".position_ids")));
+        const std::vector<int64_t> delta{next_position(p) - static_cast<int64_t>(ids.size())};
+        positions.add_vector(name + ".rope_delta", delta, integers(golden_.file.at(name + ".rope_delta")));
+      }
+    finish(positions);
+  }
+
+  // --- forward intermediates ---------------------------------------------------------------------------------------
+  /// Observed values by golden name, images of the item one after another.
+  std::map<std::string, std::vector<float>> observe_forward() {
+    std::map<std::string, std::vector<float>> seen;
+    const Observer observer = [&](const std::string& name, const Tensor& value) {
+      std::vector<float>& all = seen["fwd." + name];
+      const size_t at = all.size();
+      all.resize(at + static_cast<size_t>(value.size()));
+      engine_.ops().download(value, all.data() + at);
+    };
+    const GoldenItem& item = golden_.items[0];
+    Arena& arena = engine_.arena();
+    std::vector<std::unique_ptr<ImageFeatures>> features;
+    std::vector<const ImageFeatures*> pointers;
+    for (const GoldenImage& image : item.images) {
+      features.push_back(engine_.vision().encode(preprocess(rgb_of(image, false), config().image, config().vision),
+                                                 arena, &observer));
+      pointers.push_back(features.back().get());
+    }
+    Arena::Scope scope(arena);
+    DecoderInput input;
+    append_sequence(input, item.ids(true), pointers, config());
+    for (int32_t i = 0; i < static_cast<int32_t>(input.tokens()); ++i) input.read_rows.push_back(i);
+    DecoderPass pass;
+    pass.observer = &observer;
+    const Tensor hidden = engine_.decoder().forward(input, pass, arena, nullptr);
+    Tensor logits = arena.f32({input.tokens(), config().text.vocab_size});
+    engine_.decoder().head(hidden, logits);
+    observer("text.logits", logits);
+    return seen;
+  }
+
+  void check_intermediates() {
+    const auto seen = observe_forward();
+    Comparison vision("vision tower", tolerance_.hidden), features("vision features", tolerance_.hidden);
+    Comparison rotary("rotary tables", {2e-6}), text("hidden states", tolerance_.hidden);
+    Comparison logits("logits", tolerance_.logits);
+    for (const auto& [name, want] : golden_.file.tensors()) {
+      if (!name.starts_with("fwd.") || name == "fwd.token_logps") continue;
+      const auto it = seen.find(name);
+      static const std::vector<float> missing;
+      const std::vector<float>& got = it == seen.end() ? missing : it->second;
+      const float* reference = want.f32();
+      auto add = [&](Comparison& group) {
+        group.add(name, static_cast<int64_t>(got.size()), want.size(),
+                  [&](int64_t i) { return got[static_cast<size_t>(i)]; }, [&](int64_t i) { return reference[i]; });
+      };
+      if (name.find("rope_") != std::string::npos) {
+        add(rotary);
+      } else if (name == "fwd.vision.merged" || name.starts_with("fwd.vision.deepstack")) {
+        add(features);
+      } else if (name.starts_with("fwd.vision.")) {
+        add(vision);
+      } else {
+        add(name == "fwd.text.logits" ? logits : text);
+      }
+    }
+    for (const Comparison* group : {&vision, &features, &rotary, &text, &logits}) finish(*group);
+  }
+
+  // --- log-probabilities ---------------------------------------------------------------------------------------------
+  void check_logprobs() {
+    Comparison tokens("token log-probs", tolerance_.logprobs), phrases("phrase log-probs", tolerance_.logprobs);
+    if (const Tensor* want = golden_.find("fwd.token_logps"))
+      add_logps(tokens, "fwd.token_logps", logps_of(golden_.items[0], true, false, false), *want);
+    for (const GoldenItem& item : golden_.items)
+      for (const bool chosen : {true, false})
+        for (const bool corrupt : {false, true})
+          for (const bool adapter : {false, true}) {
+            const std::string prefix = item.name + (chosen ? ".chosen" : ".rejected") +
+                                       (corrupt ? ".corrupt" : ".clean") + (adapter ? ".lora" : ".ref");
+            const std::vector<float> logps = logps_of(item, chosen, corrupt, adapter);
+            add_logps(tokens, prefix + "_token_logps", logps, golden_.file.at(prefix + "_token_logps"));
+            const auto& mask = chosen ? item.pair.chosen_mask : item.pair.rejected_mask;
+            double sum = 0;
+            for (size_t t = 0; t < mask.size(); ++t)
+              if (mask[t]) sum += static_cast<double>(logps[item.pair.prompt.size() + t - 1]);
+            phrases.add(prefix + "_phrase_logp", sum, golden_.file.at(prefix + "_phrase_logp").f32()[0]);
+          }
+    finish(tokens);
+    finish(phrases);
+  }
+
+  std::vector<float> logps_of(const GoldenItem& item, bool chosen, bool corrupt, bool adapter) {
+    return engine_.logprobs({item.ids(chosen), corrupt ? item.pair.corrupted_images : item.pair.images}, adapter,
+                            nullptr);
+  }
+
+  static void add_logps(Comparison& group, const std::string& name, const std::vector<float>& got, const Tensor& want) {
+    const float* reference = want.f32();
+    group.add(name, static_cast<int64_t>(got.size()), want.size(),
+              [&](int64_t i) { return got[static_cast<size_t>(i)]; }, [&](int64_t i) { return reference[i]; });
+  }
+
+  // --- objective and gradients ------------------------------------------------------------------------------------------
+  void check_objective(Layout layout) {
+    const std::string suffix = layout == Layout::packed ? "" : " (plain layout)";
+    StepOptions options;
+    options.normalizer = static_cast<double>(golden_.items.size());
+    options.layout = layout;
+    const StepStats stats = engine_.accumulate(pairs(), objective(), options, nullptr);
+    Comparison terms("objective terms" + suffix, tolerance_.terms), loss("loss" + suffix, tolerance_.loss);
+    double mean = 0;
+    for (size_t k = 0; k < golden_.items.size(); ++k) {
+      const PairStats& s = stats.pairs[k];
+      const std::string prefix = golden_.items[k].name + ".mpo.";
+      const double mixed = golden_.hyper.lambda * s.kl.forward + (1 - golden_.hyper.lambda) * s.kl.reverse;
+      const std::pair<const char*, double> values[] = {
+          {"base_margin", s.loss.margin}, {"base_loss", s.loss.base}, {"v_margin", s.loss.visual_margin},
+          {"v_loss", s.loss.visual},      {"tkl", s.kl.forward},      {"rtkl", s.kl.reverse},
+          {"mixed_tkl", mixed},           {"loss", s.loss.loss}};
+      for (const auto& [name, value] : values)
+        (std::strcmp(name, "loss") == 0 ? loss : terms)
+            .add(prefix + name, value, golden_.file.at(prefix + name).f32()[0]);
+      mean += s.loss.loss / options.normalizer;
+    }
+    loss.add("mpo.loss", mean, golden_.file.at("mpo.loss").f32()[0]);
+    finish(terms);
+    finish(loss);
+
+    Comparison gradients("gradients" + suffix, tolerance_.gradients);
+    compare_adapter(gradients, "grad.", engine_.adapter()->grad());
+    finish(gradients);
+    engine_.zero_grad();
+  }
+
+  /// Every A and B of a flat adapter buffer against the golden tensors with that prefix.
+  void compare_adapter(Comparison& group, const std::string& prefix, const Tensor& device_flat) {
+    std::vector<float> host(static_cast<size_t>(device_flat.size()));
+    engine_.ops().download(device_flat, host.data());
+    const Tensor flat(host.data(), DType::f32, {device_flat.size()});
+    const Adapter& adapter = *engine_.adapter();
+    for (const LoraModule& m : adapter.modules()) {
+      const std::string a = prefix + Adapter::key(m, 'A'), b = prefix + Adapter::key(m, 'B');
+      group.add(a, adapter.a_of(flat, m), golden_.file.at(a));
+      group.add(b, adapter.b_of(flat, m), golden_.file.at(b));
+    }
+  }
+
+  // --- optimizer steps ----------------------------------------------------------------------------------------------------
+  void check_training() {
+    const Tensor& rates = golden_.file.at("train.lr");
+    const Tensor& losses = golden_.file.at("train.loss");
+    const Tensor& norms = golden_.file.at("train.grad_norm");
+    Comparison loss("training loss", tolerance_.loss);
+    Comparison norm("gradient norm", {0, bf16() ? 5e-2 : 1e-4});
+    std::vector<float> start(static_cast<size_t>(engine_.adapter()->param().size()));
+    engine_.ops().download(engine_.adapter()->param(), start.data());
+    StepOptions options;
+    options.normalizer = static_cast<double>(golden_.items.size());
+    auto mean_loss = [&](const StepStats& stats) {
+      double sum = 0;
+      for (const PairStats& s : stats.pairs) sum += s.loss.loss / options.normalizer;
+      return sum;
+    };
+    const int64_t steps = rates.size();
+    for (int64_t i = 0; i < steps; ++i) {
+      const std::string step = std::to_string(i + 1);
+      loss.add("train.loss[" + std::to_string(i) + "]",
+               mean_loss(engine_.accumulate(pairs(), objective(), options, nullptr)), losses.f32()[i]);
+      UpdateSettings update;
+      update.lr = read_rate(rates, i);
+      update.beta1 = golden_.hyper.beta1;
+      update.beta2 = golden_.hyper.beta2;
+      update.eps = golden_.hyper.eps;
+      update.weight_decay = golden_.hyper.weight_decay;
+      norm.add("train.grad_norm[" + std::to_string(i) + "]", engine_.update(update), norms.f32()[i]);
+      const LoraModule& first = engine_.adapter()->modules().front();
+      if (golden_.find("step" + step + "." + Adapter::key(first, 'A'))) check_step(step, start);
+    }
+    if (losses.size() > steps)
+      loss.add("train.loss[" + std::to_string(steps) + "]",
+               mean_loss(engine_.evaluate(pairs(), objective(), options, nullptr)), losses.f32()[steps]);
+    finish(loss);
+    finish(norm);
+    engine_.ops().upload(start.data(), engine_.adapter()->param());
+  }
+
+  static double read_rate(const Tensor& rates, int64_t i) {
+    if (rates.dtype() == DType::f64) return static_cast<const double*>(rates.data())[i];
+    return rates.f32()[i];
+  }
+
+  /// f32: parameters. bf16: Adam turns the sign of a tiny gradient into a full step, so the update as a whole is compared.
+  void check_step(const std::string& step, const std::vector<float>& start) {
+    Comparison parameters((bf16() ? "update after step " : "parameters after step ") + step, tolerance_.parameters);
+    const std::string prefix = "step" + step + ".";
+    if (!bf16()) {
+      compare_adapter(parameters, prefix, engine_.adapter()->param());
+    } else {
+      std::vector<float> now(start.size()), want(start.size());
+      engine_.ops().download(engine_.adapter()->param(), now.data());
+      for (const LoraModule& m : engine_.adapter()->modules())
+        for (const char which : {'A', 'B'}) {
+          const Tensor& t = golden_.file.at(prefix + Adapter::key(m, which));
+          std::copy_n(t.f32(), t.size(), want.begin() + (which == 'A' ? m.a_begin : m.b_begin));
+        }
+      for (size_t i = 0; i < now.size(); ++i) {
+        now[i] -= start[i];
+        want[i] -= start[i];
+      }
+      parameters.add_vector("all tensors", now, want);
+    }
+    finish(parameters);
+  }
+
+  // --- generation and attention -----------------------------------------------------------------------------------------------
+  void check_generation() {
+    Comparison tokens("greedy tokens", tolerance_.positions);
+    for (const bool adapter : {false, true}) {
+      const std::string name = adapter ? "gen.lora" : "gen.base";
+      const Tensor* want = golden_.find(name + ".tokens");
+      if (!want) continue;
+      std::vector<int64_t> reference = integers(*want);
+      Sampling sampling;
+      sampling.max_new_tokens = static_cast<int64_t>(reference.size());
+      const Pair& pair = golden_.items[0].pair;
+      const std::vector<Generated> got = engine_.generate({{{pair.prompt, pair.images}, 0}}, sampling, adapter, {}, nullptr);
+      std::vector<int64_t> value(got[0].tokens.begin(), got[0].tokens.end());
+      // In bf16 a token is decided only where the reference's two best logits are further apart than the tolerance;
+      // after an undecided token the texts may differ.
+      if (const Tensor* margin = golden_.find(name + ".margin"); margin && bf16())
+        for (int64_t i = 0; i < margin->size(); ++i)
+          if (margin->f32()[i] < tolerance_.logits.abs) {
+            reference.resize(static_cast<size_t>(i));
+            value.resize(std::min(value.size(), reference.size()));
+            break;
+          }
+      if (!reference.empty()) tokens.add_vector(name + ".tokens", value, reference);
+    }
+    finish(tokens);
+  }
+
+  void check_attention() {
+    const Tensor* question_ref = golden_.find("ar.attn_question");
+    if (!question_ref) return;
+    const Pair& pair = golden_.items[0].pair;
+    const std::vector<int64_t> truth = integers(golden_.file.at("ar.gt_tokens"));
+    const std::vector<float> question = last_row_attention(pair.prompt, *question_ref);
+    const std::vector<float> general =
+        last_row_attention(token_ids(golden_.file.at("ar.general_prompt_ids")), *question_ref);
+    Comparison weights("attention to the image", tolerance_.attention);
+    auto as_tensor = [](const std::vector<float>& v) {
+      return Tensor(const_cast<float*>(v.data()), DType::f32, {static_cast<int64_t>(v.size())});
+    };
+    weights.add("ar.attn_question", as_tensor(question), *question_ref);
+    weights.add("ar.attn_general", as_tensor(general), golden_.file.at("ar.attn_general"));
+    finish(weights);
+
+    Comparison ratios("attention ratio, KL, JS", tolerance_.attention);
+    const int64_t layers = question_ref->dim(0);
+    const size_t tokens = static_cast<size_t>(question_ref->dim(2));
+    const size_t per_layer = static_cast<size_t>(question_ref->dim(1)) * tokens;
+    for (int64_t l = 0; l < layers; ++l) {
+      const size_t begin = static_cast<size_t>(l) * per_layer;
+      const AttentionRatio r = attention_ratio(std::span(question).subspan(begin, per_layer),
+                                               std::span(general).subspan(begin, per_layer), tokens, truth);
+      const std::string layer = "[" + std::to_string(l) + "]";
+      ratios.add("ar.ratio" + layer, r.ratio, golden_.file.at("ar.ratio").f32()[l]);
+      ratios.add("ar.kl" + layer, r.kl, golden_.file.at("ar.kl").f32()[l]);
+      ratios.add("ar.js" + layer, r.js, golden_.file.at("ar.js").f32()[l]);
+    }
+    finish(ratios);
+  }
+
+  /// [layers, heads, tokens of the first image] of the last prompt position under the base model.
+  std::vector<float> last_row_attention(const std::vector<int32_t>& ids, const Tensor& shape) {
+    const auto& images = golden_.items[0].pair.images;
+    const std::vector<float> all =
+        engine_.attention({ids, images}, {static_cast<int32_t>(ids.size()) - 1}, false).at(0);
+    const size_t heads = static_cast<size_t>(shape.dim(0) * shape.dim(1)), tokens = static_cast<size_t>(shape.dim(2));
+    const size_t stride = all.size() / heads;
+    std::vector<float> first;
+    for (size_t h = 0; h < heads; ++h)
+      first.insert(first.end(), all.begin() + static_cast<std::ptrdiff_t>(h * stride),
+                   all.begin() + static_cast<std::ptrdiff_t>(h * stride + tokens));
+    return first;
+  }
+
+  VerifySpec spec_;
+  const RowCallback& on_row_;
+  Golden golden_;
+  Engine engine_;
+  Tolerances tolerance_;
+  std::vector<VerifyRow> rows_;
+};
+
+}  // namespace
+
+std::vector<VerifyRow> verify(const VerifySpec& spec, const RowCallback& on_row) { return Verifier(spec, on_row).run(); }
+
+}  // namespace fire
