@@ -19,6 +19,8 @@ constexpr int64_t kGroupK = 4 * Gemm::kBlockK;
 constexpr int64_t kSlabCols = 128;
 /// Rows that `serial` packs at once.
 constexpr int64_t kSerialRows = 168;
+/// Rows of B packed at a time when its columns are contiguous; even, for the pair layout.
+constexpr int64_t kPackRows = 16;
 /// Fewer rows than this do not pay for packing B again.
 constexpr int64_t kMinTaskRows = 96;
 /// Tasks per worker that let a slow core fall behind without being waited for.
@@ -131,6 +133,22 @@ void Gemm::pack_a(const Problem& p, int64_t row, int64_t rows, int64_t k, int64_
   }
 }
 
+/// Packs columns [col, col + cols) of B over [k, k + depth) as panels, one behind the other. Where columns are
+/// contiguous all panels take some rows before any takes the next ones: a row of B is often alone in its page.
+void Gemm::pack_b(const Problem& p, int64_t col, int64_t cols, int64_t k, int64_t depth, void* slab) const {
+  const int nr = kernels_.nr;
+  const int64_t bytes = kernels_.panel_bytes(nr, depth);
+  const PackSource source = p.b_lanes().at(col, k);
+  const int64_t chunk = source.lane_stride == 1 ? kPackRows : depth;
+  for (int64_t k0 = 0; k0 < depth; k0 += chunk) {
+    char* out = static_cast<char*>(slab) + kernels_.panel_bytes(nr, k0);
+    for (int64_t j = 0; j < cols; j += nr, out += bytes) {
+      const int lanes = static_cast<int>(std::min<int64_t>(nr, cols - j));
+      kernels_.pack(source.at(j, k0), lanes, nr, std::min(chunk, depth - k0), out);
+    }
+  }
+}
+
 /// One block of K for the tile of C at (row, col): packs B into the worker's slab, then runs every register tile.
 void Gemm::multiply_block(const Problem& p, int worker, int64_t row, int64_t rows, int64_t col, int64_t cols, int64_t k,
                           int64_t depth, const void* a_panels) {
@@ -140,11 +158,7 @@ void Gemm::multiply_block(const Problem& p, int worker, int64_t row, int64_t row
   const int64_t a_bytes = kernels_.panel_bytes(kernels_.a_width, depth);
   char* slab = static_cast<char*>(workers_[static_cast<size_t>(worker)].b.reserve(
       static_cast<size_t>(kernels_.panel_bytes(nr, kBlockK) * ceil_div(kSlabCols, nr))));
-  const PackSource source = p.b_lanes().at(col, k);
-  for (int64_t j = 0; j < panels; ++j) {
-    const int lanes = static_cast<int>(std::min<int64_t>(nr, cols - j * nr));
-    kernels_.pack(source.at(j * nr, 0), lanes, nr, depth, slab + j * b_bytes);
-  }
+  pack_b(p, col, cols, k, depth, slab);
   const RowTiles tiles(rows, kernels_.mr);
   for (int64_t t = 0; t < tiles.count(); ++t) {
     const int64_t i = tiles.begin(t);

@@ -124,49 +124,49 @@ FIRE_AVX2_INLINE void transpose8(__m256i (&r)[8]) {
   for (int j = 0; j < 8; ++j) r[j] = t[j];
 }
 
-/// k is contiguous: 8 x 8 blocks are transposed. Needs k and lanes to be whole multiples of 8.
-template <bool Round>
-FIRE_AVX2_INLINE void pack_block(const PackSource& source, float* out, int width) {
-  __m256i r[8];
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; ++i) r[i] = load8<Round>(source.at(i, 0));
-  transpose8(r);
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; ++i) _mm256_store_si256(reinterpret_cast<__m256i*>(out + i * width), r[i]);
-}
-
-/// As pack_block with some lanes missing; those are zero.
-template <bool Round>
-FIRE_AVX2_INLINE void pack_ragged_block(const PackSource& source, int lanes, float* out, int width) {
-  __m256i r[8];
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; ++i) r[i] = i < lanes ? load8<Round>(source.at(i, 0)) : _mm256_setzero_si256();
-  transpose8(r);
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; ++i) _mm256_store_si256(reinterpret_cast<__m256i*>(out + i * width), r[i]);
-}
-
+/// k is contiguous: 8 x 8 blocks are transposed. Leaves the last k % 8 to the caller.
 template <bool Round>
 FIRE_AVX2_INLINE void pack_transposed(const PackSource& source, int lanes, int width, int64_t k, float* out) {
   for (int lane = 0; lane < width; lane += 8) {
     const int count = lanes - lane;
-    int64_t p = 0;
-    for (; p + 8 <= k; p += 8) {
-      if (count >= 8) {
-        pack_block<Round>(source.at(lane, p), out + p * width + lane, width);
-      } else {
-        pack_ragged_block<Round>(source.at(count > 0 ? lane : 0, p), count, out + p * width + lane, width);
-      }
+    for (int64_t p = 0; p + 8 <= k; p += 8) {
+      const PackSource from = source.at(count > 0 ? lane : 0, p);
+      __m256i r[8];
+#pragma GCC unroll 8
+      for (int i = 0; i < 8; ++i) r[i] = i < count ? load8<Round>(from.at(i, 0)) : _mm256_setzero_si256();
+      transpose8(r);
+      float* block = out + p * width + lane;
+#pragma GCC unroll 8
+      for (int i = 0; i < 8; ++i) _mm256_store_si256(reinterpret_cast<__m256i*>(block + i * width), r[i]);
     }
   }
 }
 
-/// Lanes are contiguous: every k is a copy. Only whole vectors.
+/// The first `count` < 8 of consecutive values as float bits, the rest zero.
 template <bool Round>
-FIRE_AVX2_INLINE void pack_rows(const PackSource& source, int width, int64_t k, float* out) {
+FIRE_AVX2_INLINE __m256i load_first(const PackSource& at, int count) {
+  if (at.dtype == DType::bf16) {
+    alignas(16) uint16_t bits[8] = {};
+    for (int i = 0; i < count; ++i) bits[i] = static_cast<const bf16*>(at.data)[i].bits;
+    return widen(_mm_load_si128(reinterpret_cast<const __m128i*>(bits)));
+  }
+  const __m256i x = _mm256_maskload_epi32(static_cast<const int*>(at.data), first(count));
+  return Round ? round_to_bf16(x) : x;
+}
+
+/// Lanes are contiguous: every k is a copy.
+template <bool Round>
+FIRE_AVX2_INLINE void pack_rows(const PackSource& source, int lanes, int width, int64_t k, float* out) {
   for (int64_t p = 0; p < k; ++p) {
     for (int lane = 0; lane < width; lane += 8) {
-      _mm256_store_si256(reinterpret_cast<__m256i*>(out + p * width + lane), load8<Round>(source.at(lane, p)));
+      const int count = lanes - lane;
+      __m256i x = _mm256_setzero_si256();
+      if (count >= 8) {
+        x = load8<Round>(source.at(lane, p));
+      } else if (count > 0) {
+        x = load_first<Round>(source.at(lane, p), count);
+      }
+      _mm256_store_si256(reinterpret_cast<__m256i*>(out + p * width + lane), x);
     }
   }
 }
@@ -175,7 +175,7 @@ template <bool Round>
 FIRE_AVX2 void pack(const PackSource& source, int lanes, int width, int64_t k, void* panel) {
   const auto portable = portable_kernels(Round ? Precision::bf16 : Precision::f32).pack;
   float* out = static_cast<float*>(panel);
-  if (source.lane_stride == 1 && lanes == width) return pack_rows<Round>(source, width, k, out);
+  if (source.lane_stride == 1) return pack_rows<Round>(source, lanes, width, k, out);
   if (source.k_stride != 1) return portable(source, lanes, width, k, panel);
   pack_transposed<Round>(source, lanes, width, k, out);
   const int64_t whole = k / 8 * 8;

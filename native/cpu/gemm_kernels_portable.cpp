@@ -1,12 +1,20 @@
 // Kernels for any processor: 128-bit vectors in the compiler's own vector extension.
 #include <cstring>
 
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
 #include "cpu/gemm_kernels.h"
 
 namespace fire::cpu {
 namespace {
 
+#if defined(__aarch64__)
+using Vec4 = float32x4_t;
+#else
 typedef float Vec4 __attribute__((vector_size(16)));
+#endif
 
 constexpr int kMr = 4;
 constexpr int kVectors = 2;
@@ -39,6 +47,14 @@ inline float multiply_add(float a, float b, float c) {
 #endif
 }
 
+inline Vec4 multiply_add(Vec4 a, Vec4 b, Vec4 c) {
+#if defined(__aarch64__)
+  return vfmaq_f32(c, a, b);
+#else
+  return a * b + c;
+#endif
+}
+
 void store(const Tile& tile, const float (&sum)[kMr][kNr]) {
   for (int i = 0; i < tile.rows; ++i) {
     float* c = tile.c + i * tile.ldc;
@@ -61,7 +77,7 @@ void run(const Tile& tile) {
     for (int i = 0; i < kMr; ++i) {
       const Vec4 av = {a[i], a[i], a[i], a[i]};
 #pragma GCC unroll 2
-      for (int j = 0; j < kVectors; ++j) acc[i][j] += av * bv[j];
+      for (int j = 0; j < kVectors; ++j) acc[i][j] = multiply_add(av, bv[j], acc[i][j]);
     }
   }
   float sum[kMr][kNr];
@@ -77,7 +93,7 @@ double probe(int64_t steps) {
   for (int i = 0; i < kProbeChains; ++i) acc[i] = x + static_cast<float>(i);
   for (int64_t s = 0; s < steps; ++s) {
 #pragma GCC unroll 12
-    for (int i = 0; i < kProbeChains; ++i) acc[i] = acc[i] * x + x;
+    for (int i = 0; i < kProbeChains; ++i) acc[i] = multiply_add(acc[i], x, x);
   }
   for (const Vec4& v : acc) sink = sink + v[0];
   return 2.0 * 4 * kProbeChains * static_cast<double>(steps);

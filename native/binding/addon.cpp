@@ -1,0 +1,127 @@
+// The exports of fire.node; their types are in src/engine/native.ts.
+#include <napi.h>
+
+#include "binding/cancel_token.h"
+#include "binding/convert.h"
+#include "binding/engine_wrap.h"
+#include "binding/js_error.h"
+#include "binding/lane.h"
+#include "cpu/cpu_features.h"
+#include "cpu/gemm_bench.h"
+#include "cpu/onednn.h"
+#include "cpu/thread_pool.h"
+
+namespace fire::binding {
+namespace {
+
+Napi::Value set_error_class(const Napi::CallbackInfo& info) {
+  AddonState* state = info.Env().GetInstanceData<AddonState>();
+  state->error_class = Napi::Persistent(info[0].As<Napi::Function>());
+  return info.Env().Undefined();
+}
+
+Napi::Value cpu_info(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  try {
+    Napi::Object o = Napi::Object::New(env);
+    o.Set("model", cpu::cpu_model());
+    o.Set("cores", cpu::available_cpus());
+    o.Set("isa", js_array(env, cpu::cpu_features(), [&](const std::string& s) { return Napi::String::New(env, s); }));
+    o.Set("kernel", cpu::name(cpu::selected_isa()));
+    Napi::Object onednn = Napi::Object::New(env);
+    onednn.Set("available", cpu::onednn().available);
+    onednn.Set("detail", cpu::onednn().detail);
+    o.Set("onednn", onednn);
+    return o;
+  } catch (const Error& e) {
+    throw Napi::Error(env, to_js(env, e));
+  }
+}
+
+/// A lane for one call that has no engine; it goes when the call has settled.
+Napi::Promise run_once(Napi::Env env, const std::function<Napi::Promise(Lane&)>& start) {
+  auto* lane = new Lane(env);
+  const Napi::Promise promise = start(*lane);
+  // Deleting joins the lane's thread, which is idle by the time the promise settles.
+  const auto release = Napi::Function::New(env, [lane](const Napi::CallbackInfo&) { delete lane; });
+  promise.Get("then").As<Napi::Function>().Call(promise, {release, release});
+  return promise;
+}
+
+Napi::Value verify_folder(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const VerifySpec spec = to_verify_spec(info[0]);
+    Lane::Held held;
+    std::shared_ptr<Callback> callback;
+    if (info[1].IsFunction()) {
+      callback = std::make_shared<Callback>();
+      callback->function = Napi::Persistent(info[1].As<Napi::Function>());
+      held.callbacks.push_back(callback);
+    }
+    return run_once(info.Env(), [&](Lane& lane) {
+      auto work = [spec, callback, &lane]() -> ToJs {
+        const std::vector<VerifyRow> rows = verify(spec, [&](const VerifyRow& row) {
+          if (callback)
+            lane.call(callback, [row](Napi::Env env) -> std::vector<napi_value> { return {verify_row(env, row)}; });
+        });
+        return [rows](Napi::Env env) {
+          return js_array(env, rows, [&](const VerifyRow& row) { return verify_row(env, row); });
+        };
+      };
+      return lane.run(info.Env(), work, std::move(held));
+    });
+  });
+}
+
+Napi::Value bench_gemm_async(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Napi::Object spec = to_object(info[0], "spec");
+    const int threads = static_cast<int>(to_integer(spec.Get("threads"), "threads"));
+    const double seconds = to_number(spec.Get("seconds"), "seconds");
+    const auto shapes = to_vector(spec.Get("shapes"), "shapes", [](const Napi::Value& value) {
+      const Napi::Object o = to_object(value, "shapes");
+      return cpu::GemmShape{to_integer(o.Get("m"), "m"), to_integer(o.Get("n"), "n"), to_integer(o.Get("k"), "k")};
+    });
+    return run_once(info.Env(), [&](Lane& lane) {
+      auto work = [threads, seconds, shapes]() -> ToJs {
+        const auto rows = cpu::bench_gemm(threads, seconds, shapes);
+        return [rows](Napi::Env env) {
+          return js_array(env, rows, [&](const cpu::GemmBenchRow& row) {
+            Napi::Object o = Napi::Object::New(env);
+            o.Set("m", static_cast<double>(row.m));
+            o.Set("n", static_cast<double>(row.n));
+            o.Set("k", static_cast<double>(row.k));
+            o.Set("dtype", fire::name(row.dtype));
+            o.Set("backend", row.backend);
+            o.Set("gflops", row.gflops);
+            o.Set("ceiling", row.ceiling);
+            return o;
+          });
+        };
+      };
+      return lane.run(info.Env(), work);
+    });
+  });
+}
+
+Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  auto* state = new AddonState();
+  env.SetInstanceData(state);  // freed with the environment
+  state->engine_class = Napi::Persistent(EngineWrap::define(env));
+  exports.Set("version", FIRE_VERSION);
+  exports.Set("setErrorClass", Napi::Function::New(env, set_error_class));
+  exports.Set("cpuInfo", Napi::Function::New(env, cpu_info));
+  exports.Set("createCancelToken", Napi::Function::New(env, CancelToken::create));
+  exports.Set("openEngine", Napi::Function::New(env, EngineWrap::open));
+  exports.Set("verify", Napi::Function::New(env, verify_folder));
+  exports.Set("benchGemm", Napi::Function::New(env, bench_gemm_async));
+  return exports;
+}
+
+}  // namespace
+
+// The macro names a function at file scope.
+static Napi::Object init(Napi::Env env, Napi::Object exports) { return initialize(env, exports); }
+NODE_API_MODULE(fire, init)
+
+}  // namespace fire::binding

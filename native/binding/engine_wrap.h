@@ -1,0 +1,57 @@
+// The NativeEngine of src/engine/native.ts: one Engine and its lane.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+#include <optional>
+
+#include "binding/convert.h"
+#include "binding/lane.h"
+
+namespace fire::binding {
+
+class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  /// openEngine(spec, onProgress, cancel).
+  static Napi::Value open(const Napi::CallbackInfo& info);
+
+  explicit EngineWrap(const Napi::CallbackInfo& info);
+
+ private:
+  /// Lives as long as any task that uses it; `engine` is gone after close.
+  struct State {
+    std::unique_ptr<Engine> engine;
+    EngineInfo info;
+    Engine& get() const;
+  };
+  using Work = std::function<ToJs(Engine&)>;
+
+  /// Queues work on the lane; this object and the callbacks stay alive until it has settled.
+  Napi::Value run(const Napi::CallbackInfo& info, Work work, std::vector<std::shared_ptr<Callback>> callbacks = {});
+
+  Napi::Value info_value(const Napi::CallbackInfo& info);
+  Napi::Value image_tokens(const Napi::CallbackInfo& info);
+  Napi::Value encode_images(const Napi::CallbackInfo& info);
+  Napi::Value release_images(const Napi::CallbackInfo& info);
+  Napi::Value plan(const Napi::CallbackInfo& info);
+  Napi::Value accumulate(const Napi::CallbackInfo& info);
+  Napi::Value evaluate(const Napi::CallbackInfo& info);
+  Napi::Value step(const Napi::CallbackInfo& info, bool backward);
+  Napi::Value update(const Napi::CallbackInfo& info);
+  Napi::Value zero_grad(const Napi::CallbackInfo& info);
+  Napi::Value logprobs(const Napi::CallbackInfo& info);
+  Napi::Value generate(const Napi::CallbackInfo& info);
+  Napi::Value attention(const Napi::CallbackInfo& info);
+  Napi::Value save_adapter(const Napi::CallbackInfo& info);
+  Napi::Value save_state(const Napi::CallbackInfo& info);
+  Napi::Value load_state(const Napi::CallbackInfo& info);
+  Napi::Value close(const Napi::CallbackInfo& info);
+
+  std::shared_ptr<State> state_ = std::make_shared<State>();
+  // Last: its thread is joined before the state it works on goes away.
+  Lane lane_;
+};
+
+}  // namespace fire::binding
