@@ -1,0 +1,163 @@
+/**
+ * Keeps the arrows between layers, for TypeScript imports and C++ includes. A layer is a folder (or file) under its root;
+ * it may use itself and what its line names. `type:x` allows types of x only. Everything else is an offence.
+ *
+ * Usage: node scripts/lint-dependencies.mjs [root]
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, posix, relative, resolve, sep } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/** src/: the command line on top, stages that meet through data/ and files on disk, the engine below. */
+export const typescriptLayers = {
+  errors: [],
+  version: [],
+  engine: ['errors'],
+  data: ['errors', 'type:engine'],
+  text: ['errors'],
+  config: ['errors', 'type:engine'],
+  phantom: ['errors', 'data'],
+  pairs: ['errors', 'data'],
+  corrupt: ['errors', 'data'],
+  generate: ['errors', 'data', 'text', 'engine'],
+  train: ['errors', 'version', 'config', 'data', 'text', 'engine'],
+  evaluate: ['errors', 'data', 'text', 'engine'],
+  report: ['errors', 'version', 'data', 'evaluate', 'type:pairs', 'type:train', 'type:config'],
+  demo: [
+    ...['errors', 'version', 'config', 'data', 'text', 'engine'],
+    ...['phantom', 'pairs', 'corrupt', 'generate', 'train', 'evaluate', 'report'],
+  ],
+  bench: ['errors', 'version', 'config', 'data', 'text', 'engine', 'train'],
+  cli: ['errors', 'version', 'config', 'data', 'text', 'engine', 'generate', 'train', 'demo', 'bench', 'report'],
+  index: '*',
+}
+
+/** native/ and cuda/: `#include "layer/file.h"`. Only the binding knows Node. */
+export const nativeLayers = {
+  tensor: [],
+  ops: ['tensor'],
+  cpu: ['ops', 'tensor'],
+  cuda: ['ops', 'tensor'],
+  model: ['ops', 'tensor'],
+  objective: ['model', 'ops', 'tensor'],
+  train: ['objective', 'model', 'ops', 'tensor'],
+  infer: ['objective', 'model', 'ops', 'tensor'],
+  engine: ['train', 'infer', 'objective', 'model', 'cpu', 'cuda', 'ops', 'tensor'],
+  verify: ['engine', 'train', 'infer', 'objective', 'model', 'cpu', 'cuda', 'ops', 'tensor'],
+  binding: '*',
+}
+
+/** Headers of Node that only `binding` may include. */
+const nodeHeaders = /^(napi|node_api|node|uv|v8)\.h$/
+
+/** The addon's own types and loader stay inside engine/; the rest talks to the typed face. */
+const insideEngine = /^engine\/(native|validate)\.ts$/
+
+/**
+ * @param {string} root folder that holds src/, native/ and cuda/
+ * @returns {string[]} one `file:line: message` per offence
+ */
+export function findOffences(root) {
+  return [...typescriptOffences(root), ...nativeOffences(root)]
+}
+
+function typescriptOffences(root) {
+  const base = join(root, 'src')
+  return filesUnder(base, /\.ts$/).flatMap((file) => {
+    const from = layerOf(file, typescriptLayers)
+    if (!from) return [`src/${file}:1: ${file} belongs to no layer; add it to scripts/lint-dependencies.mjs`]
+    return importsOf(readFileSync(join(base, file), 'utf8'))
+      .filter(({ target }) => target.startsWith('.'))
+      .flatMap(({ target, typeOnly, line }) => {
+        const path = posix.normalize(posix.join(posix.dirname(file), target)).replace(/\.js$/, '.ts')
+        const place = `src/${file}:${line}`
+        if (path.startsWith('../')) {
+          return path === '../package.json' ? [] : [`${place}: ${from} may not reach outside src/ (${target})`]
+        }
+        const to = layerOf(path, typescriptLayers)
+        if (!to) return [`${place}: ${path} belongs to no layer`]
+        if (insideEngine.test(path) && from !== 'engine') {
+          return [`${place}: only engine/ may import ${path}; use engine/engine.js`]
+        }
+        return isAllowed(typescriptLayers, from, to, typeOnly)
+          ? []
+          : [`${place}: ${from} may not import ${to} (${target})`]
+      })
+  })
+}
+
+function nativeOffences(root) {
+  const files = [
+    ...filesUnder(join(root, 'native'), /\.(h|cpp)$/).map((path) => ({ path, shown: `native/${path}` })),
+    ...filesUnder(join(root, 'cuda'), /\.(h|cuh|cu|cpp)$/).map((path) => ({
+      path: `cuda/${path}`,
+      shown: `cuda/${path}`,
+    })),
+  ]
+  return files.flatMap(({ path, shown }) => {
+    const from = layerOf(path, nativeLayers)
+    if (!from) return [`${shown}:1: ${path} belongs to no layer; add it to scripts/lint-dependencies.mjs`]
+    return includesOf(readFileSync(join(root, shown), 'utf8')).flatMap(({ target, line }) => {
+      if (nodeHeaders.test(target)) {
+        return from === 'binding' ? [] : [`${shown}:${line}: only binding may include ${target}`]
+      }
+      const to = layerOf(target, nativeLayers)
+      if (!to || !target.includes('/')) return []
+      return isAllowed(nativeLayers, from, to, false)
+        ? []
+        : [`${shown}:${line}: ${from} may not include ${to} (${target})`]
+    })
+  })
+}
+
+function isAllowed(layers, from, to, typeOnly) {
+  const uses = layers[from]
+  return uses === '*' || from === to || uses.includes(to) || (typeOnly && uses.includes(`type:${to}`))
+}
+
+function layerOf(path, layers) {
+  const name = path.split('/')[0].replace(/\.ts$/, '')
+  return Object.hasOwn(layers, name) ? name : undefined
+}
+
+/** Static imports, re-exports and dynamic imports, with the line each starts on. */
+function importsOf(source) {
+  const pattern = /\b(import|export)\s+(type\s)?[^'"`;()]*?\bfrom\s*['"]([^'"]+)['"]|\bimport\s*\(?\s*['"]([^'"]+)['"]/g
+  return [...withoutComments(source).matchAll(pattern)].map((match) => ({
+    target: match[3] ?? match[4],
+    typeOnly: match[2] !== undefined,
+    line: lineAt(source, match.index),
+  }))
+}
+
+function includesOf(source) {
+  return [...withoutComments(source).matchAll(/^[ \t]*#[ \t]*include[ \t]*["<]([^">]+)[">]/gm)].map((match) => ({
+    target: match[1],
+    line: lineAt(source, match.index),
+  }))
+}
+
+/** Blanks comments out without moving anything. */
+function withoutComments(source) {
+  return source.replace(/\/\*[\s\S]*?\*\/|(^|\s)\/\/[^\n]*/g, (comment) => comment.replace(/[^\n]/g, ' '))
+}
+
+function lineAt(source, index) {
+  return source.slice(0, index).split('\n').length
+}
+
+function filesUnder(folder, pattern) {
+  if (!existsSync(folder)) return []
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && pattern.test(entry.name))
+    .map((entry) => relative(folder, join(entry.parentPath, entry.name)).split(sep).join('/'))
+    .sort()
+}
+
+if (process.argv[1] && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) {
+  const root = resolve(process.argv[2] ?? join(dirname(fileURLToPath(import.meta.url)), '..'))
+  const offences = findOffences(root)
+  for (const offence of offences) console.error(offence)
+  console.log(offences.length === 0 ? 'dependencies: the arrows hold' : `dependencies: ${offences.length} offences`)
+  process.exitCode = offences.length === 0 ? 0 : 1
+}

@@ -1,0 +1,48 @@
+/** What a command is. One file in commands/ per command; `run.ts` lists them. */
+import type { ArgumentsCamelCase, Argv } from 'yargs'
+import type { Progress } from './progress.js'
+
+export interface CommandContext {
+  /** The result, for people or pipes. */
+  stdout(text: string): void
+  /** Everything else. */
+  stderr(text: string): void
+  /** A reporter for long work, on stderr. */
+  progress: Progress
+}
+
+/** Runs the command whose arguments were parsed; resolves with the exit code. */
+export type Runner = (context: CommandContext) => Promise<number>
+
+export interface Command {
+  /** Adds itself to a parser; `select` is told how to run it once its arguments are parsed. */
+  attach(parser: Argv, select: (runner: Runner) => void): Argv
+}
+
+export interface CommandDefinition<Options> {
+  /** yargs' notation, for instance `train <config>`. */
+  usage: string
+  summary: string
+  options(parser: Argv): Argv<Options>
+  /** Resolves with the exit code; throws a FireError for anything that went wrong. Import heavy modules inside. */
+  run(options: ArgumentsCamelCase<Options>, context: CommandContext): Promise<number>
+}
+
+export function defineCommand<Options>(definition: CommandDefinition<Options>): Command {
+  const { usage, summary, options, run } = definition
+  return {
+    attach: (parser, select) =>
+      parser.command(usage, summary, options, (parsed) => select((context) => run(parsed, context))),
+  }
+}
+
+/** A command that only holds others, such as `bench gemm`. */
+export function defineGroup(name: string, summary: string, commands: readonly Command[]): Command {
+  return {
+    attach: (parser, select) =>
+      parser.command(name, summary, (inner) => {
+        for (const command of commands) command.attach(inner, select)
+        return inner.demandCommand(1, `Say which: fire-train ${name} <command>`)
+      }),
+  }
+}

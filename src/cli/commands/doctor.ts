@@ -1,0 +1,73 @@
+import { availableParallelism, cpus, freemem, totalmem } from 'node:os'
+import type { CpuInfo } from '../../engine/engine.js'
+import { FireError } from '../../errors.js'
+import { version } from '../../version.js'
+import { defineCommand } from '../command.js'
+import { formatBytes } from '../format.js'
+
+export const doctor = defineCommand({
+  usage: 'doctor',
+  summary: 'What this machine offers and what the engine will use',
+  options: (parser) => parser.option('json', { type: 'boolean', default: false, describe: 'Print one JSON object' }),
+  async run({ json }, { stdout }) {
+    const findings = { ...machine(), engine: await engine() }
+    stdout(json ? `${JSON.stringify(findings, null, 2)}\n` : describe(findings))
+    return 'error' in findings.engine ? 1 : 0
+  },
+})
+
+interface Machine {
+  version: string
+  node: string
+  platform: string
+  cpu: string
+  logicalCores: number
+  usableCores: number
+  memory: number
+  freeMemory: number
+}
+
+type EngineState = { version: string; cpu: CpuInfo } | { error: string; hint: string | undefined }
+
+function machine(): Machine {
+  return {
+    version,
+    node: process.version,
+    platform: `${process.platform} ${process.arch}`,
+    cpu: cpus()[0]?.model ?? 'unknown',
+    logicalCores: cpus().length,
+    usableCores: availableParallelism(),
+    memory: process.constrainedMemory() > 0 ? Math.min(process.constrainedMemory(), totalmem()) : totalmem(),
+    freeMemory: freemem(),
+  }
+}
+
+async function engine(): Promise<EngineState> {
+  try {
+    const { loadNative } = await import('../../engine/load.js')
+    const native = loadNative()
+    return { version: native.version, cpu: native.cpuInfo() }
+  } catch (error) {
+    if (!(error instanceof FireError)) throw error
+    return { error: error.message, hint: error.hint }
+  }
+}
+
+function describe({ engine, ...machine }: Machine & { engine: EngineState }): string {
+  const lines = [
+    ['fire-train', machine.version],
+    ['node', `${machine.node}, ${machine.platform}`],
+    ['processor', `${machine.cpu}, ${machine.usableCores} of ${machine.logicalCores} cores usable`],
+    ['memory', `${formatBytes(machine.memory)}, ${formatBytes(machine.freeMemory)} free`],
+  ]
+  if ('error' in engine) {
+    lines.push(['engine', engine.error])
+    if (engine.hint) lines.push(['', engine.hint])
+  } else {
+    lines.push(['engine', `${engine.version}, device cpu`])
+    lines.push(['instructions', engine.cpu.isa.join(' ')])
+    lines.push(['kernel', engine.cpu.kernel])
+    lines.push(['oneDNN', `${engine.cpu.onednn.available ? 'found' : 'not used'}: ${engine.cpu.onednn.detail}`])
+  }
+  return `${lines.map(([name, value]) => `${name.padEnd(13)}${value}`).join('\n')}\n`
+}

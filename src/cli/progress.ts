@@ -1,0 +1,156 @@
+/**
+ * How long work tells a person where it stands: a bar with rate and remaining time on a terminal, plain lines elsewhere.
+ * Everything goes to stderr, so stdout stays a clean result.
+ */
+import { SingleBar } from 'cli-progress'
+
+export interface Progress {
+  /** Starts a stage of `total` units (0 = unknown); a stage still open is ended first. */
+  start(title: string, total: number, unit?: string): void
+  /** Sets how many units of the stage are done, with an optional short status such as "loss 0.61". */
+  update(done: number, status?: string): void
+  /** Ends the stage; the optional summary replaces its status. */
+  end(summary?: string): void
+  /** Prints a line without tearing the bar apart. */
+  log(line: string): void
+}
+
+/** The reporter that suits the stream. */
+export function createProgress(stream: NodeJS.WriteStream = process.stderr): Progress {
+  return stream.isTTY ? new BarProgress(stream) : new LineProgress((line) => stream.write(`${line}\n`))
+}
+
+/** Seconds as `4.2 s`, `3 min 05 s` or `1 h 12 min`. */
+export function formatDuration(seconds: number): string {
+  if (!Number.isFinite(seconds)) return 'unknown'
+  if (seconds < 59.95) return `${seconds.toFixed(1)} s`
+  const whole = Math.round(seconds)
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, '0')} s`
+  return `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, '0')} min`
+}
+
+/** Rate and remaining time of the stage so far, for instance `3.1 pairs/s, 42.0 s left`. */
+export function describeRate(done: number, total: number, seconds: number, unit: string): string {
+  if (done === 0 || seconds <= 0) return 'starting'
+  const rate = done / seconds
+  const speed = rate >= 1 ? `${rate.toFixed(1)} ${unit}/s` : `${(1 / rate).toFixed(1)} s per ${unit.replace(/s$/, '')}`
+  return total > 0 ? `${speed}, ${formatDuration((total - done) / rate)} left` : speed
+}
+
+interface Stage {
+  title: string
+  total: number
+  unit: string
+  started: number
+  done: number
+  status: string
+}
+
+function newStage(title: string, total: number, unit: string): Stage {
+  return { title, total, unit, started: performance.now(), done: 0, status: '' }
+}
+
+function elapsed(stage: Stage): number {
+  return (performance.now() - stage.started) / 1000
+}
+
+function summaryLine(stage: Stage, summary: string | undefined): string {
+  const tail = summary ?? stage.status
+  return `${stage.title}: ${stage.done} ${stage.unit} in ${formatDuration(elapsed(stage))}${tail ? ` · ${tail}` : ''}`
+}
+
+class BarProgress implements Progress {
+  readonly #stream: NodeJS.WriteStream
+  #stage: Stage | undefined
+  #bar: SingleBar | undefined
+
+  constructor(stream: NodeJS.WriteStream) {
+    this.#stream = stream
+  }
+
+  start(title: string, total: number, unit = 'items'): void {
+    this.end()
+    this.#stage = newStage(title, total, unit)
+    this.#bar = new SingleBar({
+      stream: this.#stream,
+      format: `${title} {bar} {value}/{total} ${unit} · {rate}{status}`,
+      barsize: 24,
+      barCompleteChar: '█',
+      barIncompleteChar: '░',
+      hideCursor: true,
+      clearOnComplete: true,
+      fps: 8,
+      linewrap: false,
+    })
+    this.#bar.start(total, 0, { rate: 'starting', status: '' })
+  }
+
+  update(done: number, status?: string): void {
+    const stage = this.#stage
+    if (!stage) return
+    stage.done = done
+    if (status !== undefined) stage.status = status
+    this.#bar?.update(done, {
+      rate: describeRate(done, stage.total, elapsed(stage), stage.unit),
+      status: stage.status ? ` · ${stage.status}` : '',
+    })
+  }
+
+  end(summary?: string): void {
+    const stage = this.#stage
+    if (!stage) return
+    this.#bar?.stop()
+    this.#bar = undefined
+    this.#stage = undefined
+    this.#stream.write(`${summaryLine(stage, summary)}\n`)
+  }
+
+  log(line: string): void {
+    const stage = this.#stage
+    this.#bar?.stop()
+    this.#stream.write(`${line}\n`)
+    if (stage) this.#bar?.start(stage.total, stage.done, { rate: 'starting', status: '' })
+  }
+}
+
+/** At most one line every five seconds a stage, plus its end. */
+class LineProgress implements Progress {
+  readonly #write: (line: string) => void
+  #stage: Stage | undefined
+  #printed = 0
+
+  constructor(write: (line: string) => void) {
+    this.#write = write
+  }
+
+  start(title: string, total: number, unit = 'items'): void {
+    this.end()
+    this.#stage = newStage(title, total, unit)
+    this.#printed = performance.now()
+    this.#write(total > 0 ? `${title}: ${total} ${unit}` : title)
+  }
+
+  update(done: number, status?: string): void {
+    const stage = this.#stage
+    if (!stage) return
+    stage.done = done
+    if (status !== undefined) stage.status = status
+    const now = performance.now()
+    if (now - this.#printed < 5000) return
+    this.#printed = now
+    const rate = describeRate(done, stage.total, elapsed(stage), stage.unit)
+    const of = stage.total > 0 ? `${done}/${stage.total}` : String(done)
+    this.#write(`${stage.title}: ${of} ${stage.unit}, ${rate}${stage.status ? ` · ${stage.status}` : ''}`)
+  }
+
+  end(summary?: string): void {
+    const stage = this.#stage
+    if (!stage) return
+    this.#stage = undefined
+    this.#write(summaryLine(stage, summary))
+  }
+
+  log(line: string): void {
+    this.#write(line)
+  }
+}

@@ -1,0 +1,98 @@
+/** Parses the command line, runs one command and turns whatever happens into an exit code. */
+import yargs from 'yargs'
+import { FireError } from '../errors.js'
+import { version } from '../version.js'
+import type { Command, CommandContext, Runner } from './command.js'
+import { bench } from './commands/bench.js'
+import { demo } from './commands/demo.js'
+import { doctor } from './commands/doctor.js'
+import { generate } from './commands/generate.js'
+import { train } from './commands/train.js'
+import { verify } from './commands/verify.js'
+import { createProgress } from './progress.js'
+
+/** In the order `--help` shows them. */
+const commands: readonly Command[] = [demo, train, generate, verify, bench, doctor]
+
+const exitCodes = {
+  success: 0,
+  /** The work failed, or a check it was asked for did not pass. */
+  failure: 1,
+  /** The command line or the configuration is wrong; nothing was started. */
+  usage: 2,
+} as const
+
+export interface RunIo {
+  stdout(text: string): void
+  stderr(text: string): void
+}
+
+const processIo: RunIo = {
+  stdout: (text) => process.stdout.write(text),
+  stderr: (text) => process.stderr.write(text),
+}
+
+/** @param argv the arguments after the program's name. */
+export async function run(argv: string[], io: RunIo = processIo): Promise<number> {
+  const debug = argv.includes('--debug')
+  let runner: Runner | undefined
+  let printed = ''
+  try {
+    await createParser((selected) => {
+      runner = selected
+    }).parseAsync(argv, {}, (_error: unknown, _parsed: unknown, output: string) => {
+      printed = output
+    })
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error)
+    io.stderr(`${message}\nRun fire-train --help to see what there is.\n`)
+    return exitCodes.usage
+  }
+  if (!runner) {
+    io.stdout(`${printed}\n`)
+    return exitCodes.success
+  }
+  const context: CommandContext = { stdout: io.stdout, stderr: io.stderr, progress: createProgress() }
+  try {
+    return await runner(context)
+  } catch (error) {
+    context.progress.end('failed')
+    io.stderr(describeError(error, debug))
+    return error instanceof FireError && error.code === 'ERR_FIRE_CONFIG' ? exitCodes.usage : exitCodes.failure
+  }
+}
+
+function createParser(select: (runner: Runner) => void): ReturnType<typeof yargs> {
+  const parser = yargs()
+    .scriptName('fire-train')
+    .usage('$0 <command>\n\nFine-grained, on-policy preference optimization for medical vision-language models.')
+    .option('debug', { type: 'boolean', default: false, global: true, describe: 'Print the stack of an error' })
+    .version(version)
+    .alias('h', 'help')
+    .strict()
+    .recommendCommands()
+    .demandCommand(1, 'Say what to do: fire-train <command>')
+    .epilogue(
+      'Exit codes: 0 success, 1 failure or a check that did not pass, 2 wrong arguments or configuration,\n' +
+        '130 / 143 stopped by SIGINT / SIGTERM after saving.',
+    )
+    .wrap(Math.min(110, process.stdout.columns ?? 110))
+    .exitProcess(false)
+    .fail((message, error) => {
+      throw error ?? new Error(message)
+    })
+  for (const command of commands) command.attach(parser, select)
+  return parser
+}
+
+/** One clear message with its code and hint; the stack only when asked for. */
+function describeError(error: unknown, debug: boolean): string {
+  if (!(error instanceof Error)) return `error: ${String(error)}\n`
+  const known = error instanceof FireError
+  const head = known ? `error ${error.code}: ${error.message}\n` : `error: ${error.message}\n`
+  const hint = known && error.hint ? `hint: ${error.hint}\n` : ''
+  const cause = error.cause instanceof Error ? `\ncaused by ${error.cause.stack}\n` : ''
+  const stack = debug ? `\n${error.stack}\n${cause}` : ''
+  const advice = known || debug ? '' : 'Run again with --debug for the stack; this is a defect worth reporting.\n'
+  return `${head}${hint}${advice}${stack}`
+}

@@ -1,0 +1,33 @@
+/** SIGINT and SIGTERM: the first asks for an orderly stop, the second leaves at once. */
+import { constants } from 'node:os'
+
+const handled = ['SIGINT', 'SIGTERM'] as const
+
+export interface StopRequest extends Disposable {
+  /** Aborted by the first signal. */
+  readonly signal: AbortSignal
+  /** 130 or 143 once a signal came, as shells report it. */
+  readonly exitCode: number | undefined
+}
+
+/** @param onFirst tells the person what is going to happen. */
+export function catchSignals(onFirst: (name: string) => void): StopRequest {
+  const controller = new AbortController()
+  let exitCode: number | undefined
+  const listener = (name: NodeJS.Signals): void => {
+    if (exitCode !== undefined) process.exit(exitCode)
+    exitCode = 128 + constants.signals[name]
+    onFirst(name)
+    controller.abort()
+  }
+  for (const name of handled) process.on(name, listener)
+  return {
+    signal: controller.signal,
+    get exitCode() {
+      return exitCode
+    },
+    [Symbol.dispose]() {
+      for (const name of handled) process.off(name, listener)
+    },
+  }
+}

@@ -1,0 +1,162 @@
+/** Reads a training configuration: `--set` over file over default, every mistake reported with its place. */
+import { readFile } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
+import { isMap, LineCounter, parse, parseDocument, stringify } from 'yaml'
+import { ConfigError, fileError } from '../errors.js'
+import { coefficientNames, objectives } from './objectives.js'
+import { describeIssues, type KeyPath, type Problem } from './problems.js'
+import { type TrainConfig, type TrainConfigInput, trainSchema } from './schema.js'
+
+type Tree = Record<string, unknown>
+
+/** Where an explicit value came from, for messages: "train.yaml:12" or "--set objective.beta=1". */
+type Locate = (path: KeyPath) => string | undefined
+
+/** Keys that hold paths: relative ones are resolved against the file's folder, or the working folder for `--set`. */
+const pathKeys: KeyPath[] = [['model'], ['data', 'train'], ['data', 'images'], ['output']]
+
+/**
+ * @param overrides `key.path=value` texts; the value is read as YAML, so `1e-5`, `true`, `null` and `[a, b]` are typed.
+ * @throws {ConfigError} listing every mistake.
+ */
+export async function loadTrainConfig(path: string, overrides: readonly string[] = []): Promise<TrainConfig> {
+  const text = await readFile(path, 'utf8').catch((error) => {
+    throw fileError(error, 'Reading the configuration', path)
+  })
+  const lines = new LineCounter()
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: true })
+  if (document.errors[0]) throw new ConfigError(`${path}: ${document.errors[0].message}`, { detail: { path } })
+  const tree: unknown = document.toJS() ?? {}
+  if (!isTree(tree)) throw new ConfigError(`${path}: expected keys and values at the top level`, { detail: { path } })
+  resolvePaths(tree, dirname(resolve(path)))
+
+  const fromFlags = applyOverrides(tree, overrides)
+  const locate: Locate = (keys) => {
+    const flag = fromFlags.get(keys.join('.'))
+    if (flag) return flag
+    const offset = keyOffset(document.contents, keys)
+    return offset === undefined ? path : `${path}:${lines.linePos(offset).line}`
+  }
+  return check(tree, locate)
+}
+
+/** The same checks for a configuration given as an object; relative paths are resolved against the working folder. */
+export function resolveTrainConfig(input: TrainConfigInput): TrainConfig {
+  const tree = structuredClone(input) as unknown
+  if (!isTree(tree)) throw new ConfigError('Expected an object for the configuration')
+  resolvePaths(tree, process.cwd())
+  return check(tree, () => undefined)
+}
+
+/** YAML that loads back to the same configuration: what is printed and saved as config.resolved.yaml. */
+export function formatConfig(config: TrainConfig): string {
+  const objective: Tree = { ...config.objective }
+  for (const unused of unusedCoefficients(config.objective.name)) delete objective[unused]
+  return stringify({ ...config, objective })
+}
+
+function check(tree: Tree, locate: Locate): TrainConfig {
+  const parsed = trainSchema.safeParse(tree)
+  const problems = parsed.success ? relations(tree, parsed.data) : describeIssues(trainSchema, parsed.error, tree)
+  if (problems.length > 0 || !parsed.success) throw configError(problems, locate)
+  return { ...parsed.data, microBatchSize: parsed.data.microBatchSize ?? parsed.data.batchSize }
+}
+
+/** What no single key can tell. */
+function relations(tree: Tree, config: ReturnType<typeof trainSchema.parse>): Problem[] {
+  const problems: Problem[] = []
+  const { name } = config.objective
+  const uses = objectives[name].uses
+  for (const key of unusedCoefficients(name)) {
+    if (!isTree(tree.objective) || tree.objective[key] === undefined) continue
+    const used = uses.length > 0 ? uses.join(', ') : 'no coefficient'
+    const message = `The objective ${name} does not use ${key} (it uses ${used}): setting it would change nothing`
+    problems.push({ path: ['objective', key], message })
+  }
+  if (config.schedule.warmupSteps !== null && config.schedule.warmupRatio !== null) {
+    problems.push({ path: ['schedule', 'warmupRatio'], message: 'Give warmupSteps or warmupRatio, not both' })
+  }
+  if (config.microBatchSize !== null && config.microBatchSize > config.batchSize) {
+    const message = `microBatchSize (${config.microBatchSize}) is larger than batchSize (${config.batchSize})`
+    problems.push({ path: ['microBatchSize'], message })
+  }
+  return problems
+}
+
+function unusedCoefficients(name: TrainConfig['objective']['name']): string[] {
+  return coefficientNames.filter((coefficient) => !objectives[name].uses.includes(coefficient))
+}
+
+function configError(problems: Problem[], locate: Locate): ConfigError {
+  const lines = problems.map(({ path, message }) => {
+    const place = locate(path)
+    return place ? `${place}: ${message}` : message
+  })
+  const detail = { problems: problems.map(({ path, message }) => ({ path: path.join('.'), message })) }
+  return new ConfigError(lines.join('\n'), { detail })
+}
+
+function applyOverrides(tree: Tree, overrides: readonly string[]): Map<string, string> {
+  const sources = new Map<string, string>()
+  for (const override of overrides) {
+    const equals = override.indexOf('=')
+    const keys = override.slice(0, equals).split('.')
+    if (equals < 1 || keys.some((key) => key === '')) {
+      throw new ConfigError(`--set ${override}: expected key=value, for instance --set optimizer.lr=1e-5`)
+    }
+    setAt(tree, keys, parseValue(override, override.slice(equals + 1)))
+    sources.set(keys.join('.'), `--set ${override}`)
+  }
+  return sources
+}
+
+function parseValue(override: string, text: string): unknown {
+  try {
+    return parse(text) ?? null
+  } catch (error) {
+    throw new ConfigError(`--set ${override}: the value is not YAML`, { cause: error })
+  }
+}
+
+function setAt(tree: Tree, keys: string[], value: unknown): void {
+  const last = keys.at(-1) as string
+  let node = tree
+  for (const key of keys.slice(0, -1)) {
+    node[key] ??= {}
+    const child = node[key]
+    if (!isTree(child)) throw new ConfigError(`--set ${keys.join('.')}: ${key} holds a value, not keys`)
+    node = child
+  }
+  const isPath = pathKeys.some((path) => path.join('.') === keys.join('.'))
+  node[last] = isPath && typeof value === 'string' ? resolve(value) : value
+}
+
+function resolvePaths(tree: Tree, base: string): void {
+  for (const keys of pathKeys) {
+    const parent = keys
+      .slice(0, -1)
+      .reduce<unknown>((node, key) => (isTree(node) ? node[String(key)] : undefined), tree)
+    const last = String(keys.at(-1))
+    if (!isTree(parent)) continue
+    const value = parent[last]
+    if (typeof value === 'string' && value !== '') parent[last] = resolve(base, value)
+  }
+}
+
+/** Offset in the file of the deepest key of `path` that is there. */
+function keyOffset(node: unknown, path: KeyPath): number | undefined {
+  let offset: number | undefined
+  let current = node
+  for (const key of path) {
+    if (!isMap(current)) break
+    const item = current.items.find((entry) => String(entry.key) === String(key))
+    if (!item) break
+    offset = (item.key as { range?: [number, number, number] }).range?.[0] ?? offset
+    current = item.value
+  }
+  return offset
+}
+
+function isTree(value: unknown): value is Tree {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

@@ -1,0 +1,146 @@
+/** Writes that survive a crash: a reader sees the old file or the whole new one, never a part. */
+import { createHash, randomUUID } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { FileError, fileError } from '../errors.js'
+
+/** Marks files and folders that are being written; whatever is left with this prefix after a crash may be deleted. */
+const temporaryPrefix = '.tmp-'
+
+/** Temporary file, fsync, rename, fsync of the folder. Missing parent folders are made. */
+export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
+  const folder = dirname(path)
+  const temporary = join(folder, `${temporaryPrefix}${basename(path)}-${randomUUID()}`)
+  try {
+    await mkdir(folder, { recursive: true })
+    await writeSynced(temporary, data)
+    await rename(temporary, path)
+    await syncFolder(folder)
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => {})
+    throw fileError(error, 'Writing', path)
+  }
+}
+
+/** The same for a folder: `fill` writes into a temporary one that then takes the place of `path`, old content and all. */
+export async function writeFolderAtomic(path: string, fill: (temporary: string) => Promise<void>): Promise<void> {
+  const parent = dirname(path)
+  const temporary = join(parent, `${temporaryPrefix}${basename(path)}-${randomUUID()}`)
+  const replaced = join(parent, `${temporaryPrefix}${basename(path)}-old-${randomUUID()}`)
+  try {
+    await mkdir(temporary, { recursive: true })
+    await fill(temporary)
+    await syncTree(temporary)
+    await rename(path, replaced).catch(ignoreMissing)
+    await rename(temporary, path)
+    await syncFolder(parent)
+    await rm(replaced, { recursive: true, force: true })
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true }).catch(() => {})
+    throw fileError(error, 'Writing', path)
+  }
+}
+
+/** Deletes what interrupted writes left in a folder. */
+export async function removeTemporaries(folder: string): Promise<void> {
+  for (const name of await readdir(folder).catch(() => [])) {
+    if (name.startsWith(temporaryPrefix)) await rm(join(folder, name), { recursive: true, force: true })
+  }
+}
+
+/** Appends one JSON object a line. `bytes` is the length of the file so far, so that a resume can cut it back. */
+export class JsonlAppender {
+  readonly path: string
+  readonly #file: FileHandle
+  #bytes: number
+
+  private constructor(path: string, file: FileHandle, bytes: number) {
+    this.path = path
+    this.#file = file
+    this.#bytes = bytes
+  }
+
+  /** Opens for appending after cutting the file to `keepBytes` (0 = start anew). */
+  static async open(path: string, keepBytes = 0): Promise<JsonlAppender> {
+    let file: FileHandle | undefined
+    try {
+      await mkdir(dirname(path), { recursive: true })
+      file = await open(path, 'a')
+      const { size } = await file.stat()
+      if (size < keepBytes) throw new FileError(`${path} has ${size} bytes, expected at least ${keepBytes}`)
+      if (size > keepBytes) await file.truncate(keepBytes)
+      return new JsonlAppender(path, file, keepBytes)
+    } catch (error) {
+      await file?.close()
+      throw fileError(error, 'Opening', path)
+    }
+  }
+
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  async append(record: unknown): Promise<void> {
+    const line = `${JSON.stringify(record)}\n`
+    try {
+      await this.#file.appendFile(line)
+    } catch (error) {
+      throw fileError(error, 'Appending to', this.path)
+    }
+    this.#bytes += Buffer.byteLength(line)
+  }
+
+  /** Waits until everything appended is on the disk. */
+  async sync(): Promise<void> {
+    await this.#file.sync().catch((error) => {
+      throw fileError(error, 'Writing', this.path)
+    })
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close()
+  }
+}
+
+/** SHA-256 of a file as lower-case hex. */
+export async function sha256File(path: string): Promise<string> {
+  const hash = createHash('sha256')
+  try {
+    for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer)
+  } catch (error) {
+    throw fileError(error, 'Reading', path)
+  }
+  return hash.digest('hex')
+}
+
+async function writeSynced(path: string, data: string | Uint8Array): Promise<void> {
+  const file = await open(path, 'wx')
+  try {
+    await file.writeFile(data)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r')
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
+  }
+}
+
+async function syncTree(folder: string): Promise<void> {
+  for (const entry of await readdir(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name)
+    await (entry.isDirectory() ? syncTree(path) : syncFolder(path))
+  }
+  await syncFolder(folder)
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'ENOENT') throw error
+}

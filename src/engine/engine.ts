@@ -1,0 +1,288 @@
+/**
+ * The typed face of the native engine: what embedders, the trainer and the demo call.
+ *
+ * All methods are asynchronous and run one after another, in call order, on a thread of the engine's own; the event loop
+ * stays free. A method that takes an `AbortSignal` stops between layers or micro-batches, leaves the engine usable and
+ * rejects with the signal's reason. Wrong arguments reject with `ERR_FIRE_INVALID_ARGUMENT` before anything is computed.
+ */
+import { AbortedError, ClosedError, expected, FireError } from '../errors.js'
+import { loadNative } from './load.js'
+import type {
+  AdamWSpec,
+  AttentionProbe,
+  CancelToken,
+  EngineSpec,
+  Generation,
+  ImageFeatures,
+  ImageInput,
+  LoraSpec,
+  ModelInfo,
+  NativeEngine,
+  NativeModule,
+  ObjectiveSpec,
+  PairInput,
+  PlanStats,
+  PromptInput,
+  SamplingSpec,
+  SequenceInput,
+  StepOptions,
+  StepStats,
+  UpdateStats,
+} from './native.js'
+import { checkPairs, checkPrompts, checkSampling, checkSequences, checkSpec, checkStep } from './validate.js'
+
+export type * from './native.js'
+
+export interface CallOptions {
+  signal?: AbortSignal
+}
+
+export interface OpenOptions extends CallOptions {
+  /** Fraction of the weights made ready, in [0, 1]. */
+  onProgress?: (fraction: number) => void
+  /** Another implementation of the addon's interface, for instance an in-memory one in tests. */
+  native?: NativeModule
+}
+
+export interface GenerateOptions extends CallOptions {
+  /** Called for each new token, in the order produced; `prompt` indexes the prompts of this call. */
+  onToken?: (prompt: number, token: number) => void
+}
+
+/** PEFT's names and this method's published values, except that rank-stabilised scaling is off by default. */
+export const defaultLora: LoraSpec = {
+  rank: 128,
+  alpha: 256,
+  dropout: 0.05,
+  rslora: false,
+  targets: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'],
+  seed: 42,
+}
+
+const defaultSpec: Omit<EngineSpec, 'model'> = {
+  device: 'cpu',
+  dtype: 'f32',
+  threads: 0,
+  gemm: 'auto',
+  lora: null,
+  adapter: null,
+  checkpointing: false,
+}
+
+/** Everything but `model` has a default: f32 on the CPU, all threads, no adapter. */
+export type EngineOptions = Partial<EngineSpec> & Pick<EngineSpec, 'model'>
+
+/**
+ * Opens a checkpoint folder in Hugging Face layout. Weights are mapped, not copied.
+ * @throws {FileError} when a file of the folder cannot be read, {UnsupportedError} when its configuration or a tensor
+ *   is of a kind this engine does not implement, {CheckpointError} when tensors are missing, truncated or misshapen.
+ * @throws {NativeBindingError} when the addon is missing.
+ */
+export async function openEngine(options: EngineOptions, open: OpenOptions = {}): Promise<Engine> {
+  const spec: EngineSpec = { ...defaultSpec, ...options }
+  checkSpec(spec)
+  open.signal?.throwIfAborted()
+  const native = open.native ?? loadNative()
+  const engine = await cancellable(native, open.signal, (cancel) =>
+    native.openEngine(spec, open.onProgress ?? null, cancel),
+  )
+  return new Engine(native, engine, spec)
+}
+
+const unclosed = new FinalizationRegistry<string>((model) => {
+  process.emitWarning(`An engine (${model}) was collected without close()`, {
+    code: 'FIRE_UNCLOSED_ENGINE',
+    detail: 'Call `await engine.close()` or declare it with `await using`.',
+  })
+})
+
+/** An open model with an optional LoRA adapter, its gradients and its AdamW state. Made by `openEngine`. */
+export class Engine implements AsyncDisposable {
+  readonly info: ModelInfo
+  readonly spec: Readonly<EngineSpec>
+  readonly #native: NativeModule
+  readonly #engine: NativeEngine
+  #closing: Promise<void> | undefined
+
+  constructor(native: NativeModule, engine: NativeEngine, spec: EngineSpec) {
+    this.#native = native
+    this.#engine = engine
+    this.info = engine.info
+    this.spec = spec
+    unclosed.register(this, spec.model, this)
+  }
+
+  /** Placeholder tokens that an image of `width` x `height` pixels takes in a prompt. Pure arithmetic, synchronous. */
+  imageTokens(width: number, height: number): number {
+    if (!Number.isInteger(width) || width < 1) throw expected('a positive integer', 'width', width)
+    if (!Number.isInteger(height) || height < 1) throw expected('a positive integer', 'height', height)
+    return this.#open().imageTokens(width, height)
+  }
+
+  /**
+   * Runs the frozen vision tower once per image and keeps its features under `image.id` until `releaseImages`.
+   * Ids already held are not encoded again.
+   */
+  async encodeImages(images: ImageInput[], options: CallOptions = {}): Promise<ImageFeatures[]> {
+    for (const image of images) {
+      const bytes = image.width * image.height * 3
+      if (image.rgb.length !== bytes) {
+        throw expected(`${bytes} bytes of RGB (${image.width} x ${image.height})`, `image ${image.id}`, image.rgb)
+      }
+    }
+    return this.#call(options.signal, (engine, cancel) => engine.encodeImages(images, cancel))
+  }
+
+  async releaseImages(ids: string[]): Promise<void> {
+    return this.#call(undefined, (engine) => engine.releaseImages(ids))
+  }
+
+  /** Bytes and tokens that `accumulate` of this batch would take; nothing is computed. */
+  async plan(pairs: PairInput[], objective: ObjectiveSpec, step: StepOptions): Promise<PlanStats> {
+    checkPairs(pairs, objective)
+    checkStep(step)
+    return this.#call(undefined, (engine) => engine.plan(pairs, objective, step))
+  }
+
+  /**
+   * Forward and backward of the objective (formulas: docs/objectives.md) over a micro-batch of pairs. Gradients of
+   * `sum(loss) / step.normalizer` add up, in float32, until `update` or `zeroGrad`. An aborted call adds nothing.
+   * @throws {NumericError} naming the pairs whose loss is not finite.
+   */
+  async accumulate(
+    pairs: PairInput[],
+    objective: ObjectiveSpec,
+    step: StepOptions,
+    options: CallOptions = {},
+  ): Promise<StepStats> {
+    checkPairs(pairs, objective)
+    checkStep(step)
+    return this.#call(options.signal, (engine, cancel) => engine.accumulate(pairs, objective, step, cancel))
+  }
+
+  /** The same numbers as `accumulate` without dropout and without gradients. */
+  async evaluate(
+    pairs: PairInput[],
+    objective: ObjectiveSpec,
+    step: StepOptions,
+    options: CallOptions = {},
+  ): Promise<StepStats> {
+    checkPairs(pairs, objective)
+    checkStep(step)
+    return this.#call(options.signal, (engine, cancel) => engine.evaluate(pairs, objective, step, cancel))
+  }
+
+  /**
+   * Clips the accumulated gradient to a global L2 norm, takes one AdamW step (decoupled decay) and clears it.
+   * @throws {NumericError} when the gradient is not finite; the adapter then stays as it was.
+   */
+  async update(spec: AdamWSpec): Promise<UpdateStats> {
+    if (!(spec.lr >= 0)) throw expected('a learning rate >= 0', 'lr', spec.lr)
+    return this.#call(undefined, (engine) => engine.update(spec))
+  }
+
+  async zeroGrad(): Promise<void> {
+    return this.#call(undefined, (engine) => engine.zeroGrad())
+  }
+
+  /** log p(ids[i + 1] | ids[..i], images), natural logarithm, float32 `[n - 1]` per sequence of n tokens. */
+  async logprobs(
+    sequences: SequenceInput[],
+    options: CallOptions & { adapter?: boolean } = {},
+  ): Promise<Float32Array[]> {
+    checkSequences(sequences)
+    const adapter = options.adapter ?? true
+    return this.#call(options.signal, (engine, cancel) => engine.logprobs(sequences, adapter, cancel))
+  }
+
+  /** Continues each prompt with a KV cache. The text of a prompt depends on its own seed, not on the batch around it. */
+  async generate(prompts: PromptInput[], sampling: SamplingSpec, options: GenerateOptions = {}): Promise<Generation[]> {
+    checkPrompts(prompts)
+    checkSampling(sampling)
+    const onToken = options.onToken ?? null
+    return this.#call(options.signal, (engine, cancel) => engine.generate(prompts, sampling, onToken, cancel))
+  }
+
+  /** Attention from each query position to the image tokens: `[layers, heads, tokens]` float32 per position. */
+  async attention(
+    sequence: SequenceInput,
+    positions: number[],
+    options: { adapter?: boolean } = {},
+  ): Promise<AttentionProbe[]> {
+    checkSequences([sequence])
+    for (const position of positions) {
+      if (!Number.isInteger(position) || position < 0 || position >= sequence.ids.length) {
+        throw expected(`an index below ${sequence.ids.length}`, 'positions', position)
+      }
+    }
+    return this.#call(undefined, (engine) => engine.attention(sequence, positions, options.adapter ?? true))
+  }
+
+  /** Writes `adapter_config.json` and `adapter_model.safetensors` (PEFT layout, float32) into `directory`. */
+  async saveAdapter(directory: string, baseModel = this.spec.model): Promise<void> {
+    return this.#call(undefined, (engine) => engine.saveAdapter(directory, baseModel))
+  }
+
+  /** Writes adapter, AdamW moments, step and dropout counter, bit-exact. */
+  async saveState(directory: string): Promise<void> {
+    return this.#call(undefined, (engine) => engine.saveState(directory))
+  }
+
+  /** @throws {CheckpointError} when the folder is incomplete or belongs to another adapter shape. */
+  async loadState(directory: string): Promise<void> {
+    return this.#call(undefined, (engine) => engine.loadState(directory))
+  }
+
+  /** Frees everything after the calls already queued. Calling it again gives the same promise. */
+  async close(): Promise<void> {
+    this.#closing ??= this.#engine.close()
+    unclosed.unregister(this)
+    return this.#closing
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  #open(): NativeEngine {
+    if (this.#closing) throw new ClosedError('The engine is closed')
+    return this.#engine
+  }
+
+  async #call<T>(
+    signal: AbortSignal | undefined,
+    run: (engine: NativeEngine, cancel: CancelToken | null) => Promise<T>,
+  ): Promise<T> {
+    const engine = this.#open()
+    return cancellable(this.#native, signal, (cancel) => run(engine, cancel))
+  }
+}
+
+/**
+ * Runs a native call under a signal. A native error is made on the engine's thread and has no useful stack: the stack of
+ * the caller is put in its place.
+ */
+async function cancellable<T>(
+  native: NativeModule,
+  signal: AbortSignal | undefined,
+  run: (cancel: CancelToken | null) => Promise<T>,
+): Promise<T> {
+  signal?.throwIfAborted()
+  const callSite = new Error()
+  const cancel = signal ? native.createCancelToken() : null
+  const onAbort = (): void => cancel?.cancel()
+  signal?.addEventListener('abort', onAbort, { once: true })
+  try {
+    return await run(cancel)
+  } catch (error) {
+    if (error instanceof AbortedError && signal?.aborted) throw signal.reason
+    if (error instanceof FireError) error.stack = `${error.name}: ${error.message}\n${stackFrames(callSite)}`
+    throw error
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+  }
+}
+
+function stackFrames(error: Error): string {
+  return (error.stack ?? '').split('\n').slice(2).join('\n')
+}

@@ -1,0 +1,334 @@
+/**
+ * The one hand-written type of the native module (`fire.node`).
+ *
+ * Everything C++ exports is declared here and nowhere else. Only `load.ts` and `engine.ts` import it: the rest of the
+ * project talks to the typed face in `engine.ts`. Token ids, masks, RGB bytes, scalars and paths cross this boundary;
+ * weights, features and activations never do. Every method that can take longer than a microsecond returns a promise
+ * and runs on the engine's own thread, in call order.
+ */
+
+export type DType = 'f32' | 'bf16'
+
+/** LoRA settings; names and defaults are PEFT's. `alpha / rank` scales the update, `alpha / sqrt(rank)` with `rslora`. */
+export interface LoraSpec {
+  rank: number
+  alpha: number
+  /** Probability in [0, 1) on the input of A only. */
+  dropout: number
+  rslora: boolean
+  /** Subset of q_proj k_proj v_proj o_proj gate_proj up_proj down_proj. */
+  targets: string[]
+  /** Seeds A (Kaiming uniform, as PEFT) and the dropout masks. */
+  seed: number
+}
+
+export interface EngineSpec {
+  /** Checkpoint folder in Hugging Face layout: config.json, *.safetensors (+ index), preprocessor_config.json. */
+  model: string
+  device: 'cpu'
+  /** Arithmetic of the matrix products; weights are used in place in whatever type they are stored. */
+  dtype: DType
+  /** Threads of the compute pool; 0 = all the process may use. Results do not depend on it. */
+  threads: number
+  /** Matrix-product backend: `auto` prefers oneDNN when it can be loaded. */
+  gemm: 'auto' | 'native' | 'onednn'
+  /** A fresh adapter, or `null` for none (generation and scoring only, or `adapter` below). */
+  lora: LoraSpec | null
+  /** A PEFT adapter folder to load (its settings win over `lora`), or `null`. */
+  adapter: string | null
+  /** Recompute each decoder layer in backward instead of keeping its activations. */
+  checkpointing: boolean
+}
+
+export interface ModelInfo {
+  family: string
+  device: string
+  dtype: DType
+  threads: number
+  gemm: string
+  isa: string
+  hiddenSize: number
+  layers: number
+  vocabSize: number
+  imageTokenId: number
+  eosTokenIds: number[]
+  parameters: number
+  trainableParameters: number
+  weightBytes: number
+  weightDTypes: string[]
+  lora: LoraSpec | null
+}
+
+/** One decoded image, 8-bit RGB, row-major, `width * height * 3` bytes. `id` must name its content (a hash). */
+export interface ImageInput {
+  id: string
+  width: number
+  height: number
+  rgb: Uint8Array
+}
+
+/** Patch grid of an encoded image `[t, h, w]` and the number of placeholder tokens it takes in a prompt. */
+export interface ImageFeatures {
+  id: string
+  grid: [number, number, number]
+  tokens: number
+}
+
+/**
+ * One preference pair, tokenised. Masks are aligned with their answer: 1 where the token belongs to a decisive phrase.
+ * `prompt` already holds `tokens` placeholders per image. For `sft`, `rejected` may be empty.
+ */
+export interface PairInput {
+  id: string
+  prompt: Int32Array
+  chosen: Int32Array
+  rejected: Int32Array
+  chosenMask: Uint8Array
+  rejectedMask: Uint8Array
+  /** Image ids in prompt order, already given to `encodeImages`. */
+  images: string[]
+  /** The corrupted twins, same order; `null` when the pair has none (its visual weight is then 0). */
+  corruptedImages: string[] | null
+}
+
+export type ObjectiveName =
+  | 'sft'
+  | 'dpo'
+  | 'mdpo'
+  | 'rrpo'
+  | 'rrpo-phrase-kl'
+  | 'mask-dpo'
+  | 'fire'
+  | 'fire-v1'
+  | 'fire-v2'
+
+/** See docs/objectives.md for the formulas. Coefficients that a named objective does not use are refused by the config. */
+export interface ObjectiveSpec {
+  name: ObjectiveName
+  beta: number
+  alpha: number
+  gamma: number
+  /** Weight of forward KL(ref || policy) in the mixed KL; 1 - lambda goes to the reverse. */
+  lambda: number
+  klReduction: 'sum' | 'mean'
+}
+
+export interface StepOptions {
+  /** Divides every pair's loss: the number of pairs in the whole optimizer step (over all accumulations). */
+  normalizer: number
+  /** `packed` (default everywhere) or the oracle: four unshared sequences, all logits, the tower run per sequence. */
+  layout: 'packed' | 'plain'
+}
+
+/** Sums of log-probabilities over the scored tokens of one sequence; NaN where the objective does not run it. */
+export interface SequenceLogps {
+  chosen: number
+  rejected: number
+  corruptedChosen: number
+  corruptedRejected: number
+}
+
+/** What the loss of one pair was made of; all sums and products in float64. `loss` is not yet divided by the normalizer. */
+export interface PairStats {
+  loss: number
+  /** -log sigmoid of the text margin (or the SFT negative log-likelihood per token). */
+  base: number
+  /** The visual term before its weight; 0 when not run. */
+  visual: number
+  /** The anchor term of mDPO; 0 elsewhere. */
+  anchor: number
+  margin: number
+  visualMargin: number
+  forwardKl: number
+  reverseKl: number
+  policy: SequenceLogps
+  reference: SequenceLogps
+  chosenTokens: number
+  rejectedTokens: number
+}
+
+export interface StepStats {
+  pairs: PairStats[]
+  /** Tokens that went through the decoder in the policy pass (after packing). */
+  tokens: number
+  /** Hidden rows that reached the LM head. */
+  rows: number
+  seconds: number
+}
+
+export interface AdamWSpec {
+  lr: number
+  beta1: number
+  beta2: number
+  eps: number
+  weightDecay: number
+  /** Global L2 norm to clip to; 0 = no clipping. */
+  maxGradNorm: number
+}
+
+export interface UpdateStats {
+  /** Before clipping. */
+  gradNorm: number
+  step: number
+}
+
+export interface PromptInput {
+  ids: Int32Array
+  images: string[]
+  /** Seed of this prompt's own sampler: the same text comes whatever the batch. */
+  seed: number
+}
+
+export interface SamplingSpec {
+  maxNewTokens: number
+  /** 0 = greedy. */
+  temperature: number
+  topP: number
+  /** 0 = off. */
+  topK: number
+  stopTokens: number[]
+  /** Prompts decoded together. */
+  batchSize: number
+  /** Use the adapter (false = the reference model). */
+  adapter: boolean
+}
+
+export interface Generation {
+  /** New tokens, without the stop token. */
+  tokens: Int32Array
+  /** Sum of log-probabilities (temperature 1) of the tokens, and of the stop token when there is one. */
+  logprob: number
+  finish: 'stop' | 'length'
+}
+
+export interface SequenceInput {
+  ids: Int32Array
+  images: string[]
+}
+
+/** Attention weights of one query position, `[layers, heads, tokens]` row-major, over the image tokens of the sequence. */
+export interface AttentionProbe {
+  layers: number
+  heads: number
+  tokens: number
+  weights: Float32Array
+}
+
+export interface VerifySpec {
+  directory: string
+  device: 'cpu'
+  dtype: DType
+  threads: number
+}
+
+/** One line of `fire-train verify`: the largest difference in a group of tensors beside what is allowed. */
+export interface VerifyRow {
+  group: string
+  tensors: number
+  maxAbs: number
+  /** Relative L2 of the worst tensor; NaN where it does not apply. */
+  maxRel: number
+  worst: string
+  /** The tolerance in words, for instance "abs 1e-4". */
+  tolerance: string
+  pass: boolean
+}
+
+export interface CpuInfo {
+  model: string
+  cores: number
+  isa: string[]
+  /** The in-tree kernel that would be chosen. */
+  kernel: string
+  /** Version of the oneDNN that was found, or the loader's message. */
+  onednn: { available: boolean; detail: string }
+}
+
+export interface GemmBenchSpec {
+  threads: number
+  seconds: number
+  shapes: { m: number; n: number; k: number }[]
+}
+
+export interface GemmBenchRow {
+  m: number
+  n: number
+  k: number
+  dtype: DType
+  backend: string
+  gflops: number
+  /** Register-only FMA ceiling of this machine in the same run, GFLOP/s. */
+  ceiling: number
+}
+
+/** Bytes and tokens a step would take, predicted without running it. */
+export interface PlanStats {
+  weightBytes: number
+  adapterBytes: number
+  optimizerBytes: number
+  activationBytes: number
+  logitsBytes: number
+  tokens: number
+  rows: number
+}
+
+/** A per-call stop flag: `cancel()` makes the native side leave between layers or micro-batches with ERR_FIRE_ABORTED. */
+export interface CancelToken {
+  cancel(): void
+}
+
+export interface NativeEngine {
+  readonly info: ModelInfo
+  /** Placeholder tokens an image of this size takes. Pure arithmetic. */
+  imageTokens(width: number, height: number): number
+  encodeImages(images: ImageInput[], cancel: CancelToken | null): Promise<ImageFeatures[]>
+  releaseImages(ids: string[]): Promise<void>
+  /** Predicts, without computing, what `accumulate` of this batch takes. */
+  plan(pairs: PairInput[], objective: ObjectiveSpec, options: StepOptions): Promise<PlanStats>
+  /** Forward and backward; gradients add up until `update` or `zeroGrad`. An aborted call adds nothing. */
+  accumulate(
+    pairs: PairInput[],
+    objective: ObjectiveSpec,
+    options: StepOptions,
+    cancel: CancelToken | null,
+  ): Promise<StepStats>
+  /** Forward only. */
+  evaluate(
+    pairs: PairInput[],
+    objective: ObjectiveSpec,
+    options: StepOptions,
+    cancel: CancelToken | null,
+  ): Promise<StepStats>
+  update(spec: AdamWSpec): Promise<UpdateStats>
+  zeroGrad(): Promise<void>
+  /** Log-probability of ids[1:] given what precedes, one array of length n-1 per sequence. */
+  logprobs(sequences: SequenceInput[], adapter: boolean, cancel: CancelToken | null): Promise<Float32Array[]>
+  generate(
+    prompts: PromptInput[],
+    sampling: SamplingSpec,
+    onToken: ((prompt: number, token: number) => void) | null,
+    cancel: CancelToken | null,
+  ): Promise<Generation[]>
+  attention(sequence: SequenceInput, positions: number[], adapter: boolean): Promise<AttentionProbe[]>
+  /** PEFT layout: adapter_config.json and adapter_model.safetensors; written atomically. */
+  saveAdapter(directory: string, baseModel: string): Promise<void>
+  /** Adapter, AdamW moments, step and dropout counter, bit-exact. */
+  saveState(directory: string): Promise<void>
+  loadState(directory: string): Promise<void>
+  close(): Promise<void>
+}
+
+export interface NativeModule {
+  readonly version: string
+  /** The class that carries `code` and `detail`; native errors are made from it. */
+  setErrorClass(errorClass: new (code: string, message: string, detail?: Record<string, unknown>) => Error): void
+  cpuInfo(): CpuInfo
+  createCancelToken(): CancelToken
+  openEngine(
+    spec: EngineSpec,
+    onProgress: ((fraction: number) => void) | null,
+    cancel: CancelToken | null,
+  ): Promise<NativeEngine>
+  verify(spec: VerifySpec, onRow: ((row: VerifyRow) => void) | null): Promise<VerifyRow[]>
+  benchGemm(spec: GemmBenchSpec): Promise<GemmBenchRow[]>
+}

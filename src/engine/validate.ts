@@ -1,0 +1,82 @@
+/** Checks of what crosses into native code, so that a wrong argument is named here and not found as a crash there. */
+import { expected } from '../errors.js'
+import type {
+  EngineSpec,
+  ObjectiveSpec,
+  PairInput,
+  PromptInput,
+  SamplingSpec,
+  SequenceInput,
+  StepOptions,
+} from './native.js'
+
+export function checkSpec(spec: EngineSpec): void {
+  if (typeof spec.model !== 'string' || spec.model === '') throw expected('a folder', 'model', spec.model)
+  if (spec.device !== 'cpu') throw expected("'cpu'", 'device', spec.device)
+  if (spec.dtype !== 'f32' && spec.dtype !== 'bf16') throw expected("'f32' or 'bf16'", 'dtype', spec.dtype)
+  if (!['auto', 'native', 'onednn'].includes(spec.gemm))
+    throw expected("'auto', 'native' or 'onednn'", 'gemm', spec.gemm)
+  if (!Number.isInteger(spec.threads) || spec.threads < 0) throw expected('an integer >= 0', 'threads', spec.threads)
+  if (!spec.lora) return
+  const { rank, dropout, targets } = spec.lora
+  if (!Number.isInteger(rank) || rank < 1) throw expected('a positive integer', 'lora.rank', rank)
+  if (!(dropout >= 0 && dropout < 1)) throw expected('a probability in [0, 1)', 'lora.dropout', dropout)
+  if (targets.length === 0) throw expected('at least one projection', 'lora.targets', targets)
+}
+
+export function checkPairs(pairs: PairInput[], objective: ObjectiveSpec): void {
+  if (!Array.isArray(pairs) || pairs.length === 0) throw expected('a non-empty array', 'pairs', pairs)
+  for (const pair of pairs) {
+    const where = (part: string): string => `${part} of pair ${pair.id}`
+    checkIds(pair.prompt, where('prompt'))
+    checkIds(pair.chosen, where('chosen'))
+    if (objective.name !== 'sft') checkIds(pair.rejected, where('rejected'))
+    checkMask(pair.chosenMask, pair.chosen, where('chosenMask'))
+    checkMask(pair.rejectedMask, pair.rejected, where('rejectedMask'))
+    const twins = pair.corruptedImages
+    if (twins && twins.length !== pair.images.length) {
+      throw expected(`${pair.images.length} ids`, where('corruptedImages'), twins)
+    }
+  }
+}
+
+export function checkStep(step: StepOptions): void {
+  if (!(step.normalizer > 0)) throw expected('a number > 0', 'normalizer', step.normalizer)
+  if (step.layout !== 'packed' && step.layout !== 'plain') throw expected("'packed' or 'plain'", 'layout', step.layout)
+}
+
+export function checkSequences(sequences: SequenceInput[]): void {
+  sequences.forEach((sequence, index) => {
+    checkIds(sequence.ids, `sequence ${index}`)
+  })
+}
+
+export function checkPrompts(prompts: PromptInput[]): void {
+  if (!Array.isArray(prompts) || prompts.length === 0) throw expected('a non-empty array', 'prompts', prompts)
+  prompts.forEach((prompt, index) => {
+    checkIds(prompt.ids, `prompt ${index}`)
+    if (!Number.isSafeInteger(prompt.seed)) throw expected('a safe integer', `seed of prompt ${index}`, prompt.seed)
+  })
+}
+
+export function checkSampling(sampling: SamplingSpec): void {
+  const { maxNewTokens, temperature, topP, topK, batchSize } = sampling
+  if (!Number.isInteger(maxNewTokens) || maxNewTokens < 1) {
+    throw expected('a positive integer', 'maxNewTokens', maxNewTokens)
+  }
+  if (!(temperature >= 0)) throw expected('a number >= 0', 'temperature', temperature)
+  if (!(topP > 0 && topP <= 1)) throw expected('a number in (0, 1]', 'topP', topP)
+  if (!Number.isInteger(topK) || topK < 0) throw expected('an integer >= 0', 'topK', topK)
+  if (!Number.isInteger(batchSize) || batchSize < 1) throw expected('a positive integer', 'batchSize', batchSize)
+}
+
+function checkIds(ids: Int32Array, where: string): void {
+  if (!(ids instanceof Int32Array)) throw expected('an Int32Array', where, ids)
+  if (ids.length === 0) throw expected('at least one token', where, ids)
+}
+
+function checkMask(mask: Uint8Array, ids: Int32Array, where: string): void {
+  if (!(mask instanceof Uint8Array) || mask.length !== ids.length) {
+    throw expected(`a Uint8Array of ${ids.length}`, where, mask)
+  }
+}

@@ -1,0 +1,27 @@
+export {
+  accuracyByGroup,
+  type Conclusion,
+  compareRounds,
+  type Group,
+  type GroupAccuracy,
+  type GroupComparison,
+  type JudgedAnswer,
+} from './accuracy.js'
+export {
+  type AttentionMap,
+  attentionRatio,
+  type Probe,
+  type ProbedModel,
+  type ProbeRequest,
+  probeAttention,
+} from './attention.js'
+export {
+  clusteredDifference,
+  countPaired,
+  type Interval,
+  mcnemarExact,
+  type PairedCounts,
+  type Proportion,
+  pairedDifference,
+  wilson,
+} from './statistics.js'

@@ -1,0 +1,86 @@
+/**
+ * What embedders import: the engine, training, data and text tools behind the `fire-train` command. Everything is typed,
+ * promise-based and abortable; failures are `FireError`s with a stable `code`.
+ */
+export { formatConfig, loadTrainConfig, resolveTrainConfig } from './config/load.js'
+export { type Coefficient, type ObjectiveTraits, objectiveNames, objectives } from './config/objectives.js'
+export type { TrainConfig, TrainConfigInput } from './config/schema.js'
+export { JsonlAppender, writeFileAtomic, writeFolderAtomic } from './data/files.js'
+export { checkReferenced, decodeImage, decodeReferenced, describeImage } from './data/images.js'
+export { type Line, readJsonl, writeJsonl } from './data/jsonl.js'
+export {
+  emptySide,
+  type LoadedPairs,
+  type LoadPairsOptions,
+  loadPairs,
+  type PairCounts,
+  pairProblem,
+} from './data/pairs.js'
+export {
+  type Edit,
+  edit,
+  type ImageRef,
+  imageRef,
+  type Pair,
+  pair,
+  type Response,
+  response,
+  type Sample,
+  sample,
+} from './data/records.js'
+export type {
+  AdamWSpec,
+  AttentionProbe,
+  CpuInfo,
+  DType,
+  EngineSpec,
+  Generation,
+  ImageFeatures,
+  ImageInput,
+  LoraSpec,
+  ModelInfo,
+  NativeEngine,
+  NativeModule,
+  ObjectiveName,
+  ObjectiveSpec,
+  PairInput,
+  PairStats,
+  PlanStats,
+  PromptInput,
+  SamplingSpec,
+  SequenceInput,
+  SequenceLogps,
+  StepOptions,
+  StepStats,
+  UpdateStats,
+  VerifyRow,
+  VerifySpec,
+} from './engine/engine.js'
+export {
+  type CallOptions,
+  defaultLora,
+  Engine,
+  type EngineOptions,
+  type GenerateOptions,
+  type OpenOptions,
+  openEngine,
+} from './engine/engine.js'
+export { ImageCache, type ImageSource } from './engine/image-cache.js'
+export { loadNative } from './engine/load.js'
+export * from './errors.js'
+export {
+  type AnswerOptions,
+  answer,
+  defaultGenerateSettings,
+  type GenerateSettings,
+  type Question,
+} from './generate/generate.js'
+export { Chat, type ChatModel, type ChatOptions, type Message } from './text/chat.js'
+export { phraseMask } from './text/phrases.js'
+export { type Encoding, type Range, Tokenizer } from './text/tokenizer.js'
+export { type CollateContext, collate, type Example, imageSource } from './train/collate.js'
+export { type MetricsRow, metricsRow, type StepContext } from './train/metrics.js'
+export { planTraining, type TrainPlan } from './train/plan.js'
+export { learningRateFactor, type Schedule, warmupSteps } from './train/schedule.js'
+export { type TrainOptions, type TrainProgress, type TrainReport, train } from './train/train.js'
+export { version } from './version.js'

@@ -1,0 +1,75 @@
+/** Numbers and outcomes in words. What a report claims is decided here, by the numbers and nothing else. */
+import type { Conclusion, GroupComparison } from '../evaluate/accuracy.js'
+import type { Interval, Proportion } from '../evaluate/statistics.js'
+
+/** `62.5`, or a dash for a share of nothing. */
+export const percent = (value: number, digits = 1): string =>
+  Number.isFinite(value) ? (100 * value).toFixed(digits) : '–'
+
+/** In percent: `62.5 [58.1, 66.7]` */
+export const withInterval = (proportion: Proportion): string =>
+  `${percent(proportion.value)} [${percent(proportion.low)}, ${percent(proportion.high)}]`
+
+/** A difference in points with its sign: `+3.1`; the minus is typographic. */
+export function points(value: number): string {
+  if (!Number.isFinite(value)) return '–'
+  const text = Math.abs(100 * value).toFixed(1)
+  if (text === '0.0') return '0.0'
+  return value > 0 ? `+${text}` : `−${text}`
+}
+
+export const intervalOfPoints = ({ low, high }: Interval): string => `[${points(low)}, ${points(high)}]`
+
+export const pointsWithInterval = (difference: Interval & { value: number }): string =>
+  `${points(difference.value)} ${intervalOfPoints(difference)}`
+
+export const pValue = (p: number): string => (p < 0.001 ? '< 0.001' : p.toFixed(3))
+
+/** Seconds as `4.2 s` or `3 min 05 s`. */
+export function duration(seconds: number): string {
+  if (seconds < 59.95) return `${seconds.toFixed(1)} s`
+  const whole = Math.round(seconds)
+  return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, '0')} s`
+}
+
+const HEADLINES: Record<Conclusion, string> = {
+  gain: 'A significant gain in accuracy',
+  loss: 'A significant loss of accuracy',
+  no_change: 'No significant change in accuracy',
+}
+
+export interface Headline {
+  conclusion: Conclusion
+  title: string
+  detail: string
+}
+
+/** The one sentence a reader takes away. `gain` and `loss` are said only of what chance does not explain. */
+export function headline(overall: GroupComparison): Headline {
+  const { conclusion, counts } = overall
+  const movement = `${counts.gained} answers became right, ${counts.lost} became wrong`
+  const test = `exact McNemar p ${overall.pValue < 0.001 ? '' : '= '}${pValue(overall.pValue)}`
+  const size = `${pointsWithInterval(overall.difference)} percentage points, paired 95 % interval`
+  return { conclusion, title: HEADLINES[conclusion], detail: `${size}; ${movement} (${test}).` }
+}
+
+/** True when the interval of after lies wholly above that of before: a stricter reading than the paired test. */
+export const intervalsApart = (group: GroupComparison): boolean => group.after.low > group.before.high
+
+const REASONS: Record<string, string> = {
+  empty_answer: 'The model said nothing',
+  undecided: 'The answer commits to nothing that can be judged',
+  no_edit_found: 'No minimal edit was found',
+  too_many_words_changed: 'The edit would touch too many words',
+  not_verified: 'The edited text was not judged to differ in truth',
+  out_of_range: 'A proposed edit lies outside the text',
+  overlap: 'Proposed edits overlap',
+  unchanged: 'The proposed edits change nothing',
+  empty_side: 'One side would be left without a word',
+}
+
+/** An identifier as words: a known reason of rejection, or `side_check` and `side-check` as "Side check". */
+export function readable(name: string): string {
+  const words = REASONS[name] ?? name.replace(/[_-]+/g, ' ').replace(/\+/g, ' and ')
+  return words.charAt(0).toUpperCase() + words.slice(1)
+}

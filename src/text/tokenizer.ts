@@ -1,0 +1,161 @@
+/**
+ * A byte-level BPE tokenizer read from a model folder, with what the library leaves out: the characters that each token
+ * covers, and decoding that can be fed token by token.
+ */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Tokenizer as BpeTokenizer } from '@huggingface/tokenizers'
+import { DataError, fileError, ModelError } from '../errors.js'
+import { alignNormalized } from './normalize.js'
+
+/** Half-open range of UTF-16 code units. */
+export type Range = readonly [number, number]
+
+export interface Encoding {
+  ids: number[]
+  /**
+   * Characters of the text each token covers. A token with part of a multi-byte character covers that character whole,
+   * so neighbouring ranges may overlap there.
+   */
+  offsets: Range[]
+}
+
+export class Tokenizer {
+  readonly #bpe: BpeTokenizer
+  readonly #added: Map<number, string>
+
+  /** @param definition the parsed `tokenizer.json`; @param config the parsed `tokenizer_config.json`. */
+  constructor(definition: object, config: object) {
+    this.#bpe = new BpeTokenizer(definition, config)
+    this.#added = new Map([...this.#bpe.get_added_tokens_decoder()].map(([id, token]) => [id, token.content]))
+  }
+
+  /** Reads `tokenizer.json` and `tokenizer_config.json` of a model folder. */
+  static async load(folder: string): Promise<Tokenizer> {
+    const [definition, config] = await Promise.all([
+      readJson(join(folder, 'tokenizer.json')),
+      readJson(join(folder, 'tokenizer_config.json')),
+    ])
+    return new Tokenizer(definition, config)
+  }
+
+  /** Token ids of a text; special tokens written out in it are recognised, none is added. */
+  encode(text: string): number[] {
+    return text === '' ? [] : this.#bpe.encode(text, { add_special_tokens: false }).ids
+  }
+
+  /**
+   * Token ids with the characters of `text` they cover, also where normalisation (NFC) changes lengths.
+   * @throws {DataError} when the tokens do not spell the text, as with a tokenizer that is not byte-level.
+   */
+  encodeWithOffsets(text: string): Encoding {
+    const ids = this.encode(text)
+    const alignment = alignNormalized(text, this.#bpe.normalizer)
+    const pieces = ids.map((id) => this.bytesOf(id))
+    const spelled = Buffer.concat(pieces)
+    if (!spelled.equals(Buffer.from(alignment.normalized, 'utf8'))) {
+      throw new DataError(`The tokens do not spell the text ${JSON.stringify(text.slice(0, 80))}`, {
+        hint: 'Phrase masks need a byte-level BPE tokenizer without a prefix space.',
+      })
+    }
+    const characters = characterOfByte(alignment.normalized, spelled.length)
+    let byte = 0
+    const offsets = pieces.map((piece): Range => {
+      const first = characters.start[byte]
+      byte += piece.length
+      return alignment.toSource([first, characters.end[byte - 1]])
+    })
+    return { ids, offsets }
+  }
+
+  decode(ids: Iterable<number>, options: { skipSpecial?: boolean } = {}): string {
+    const decoder = this.decoder(options)
+    let text = ''
+    for (const id of ids) text += decoder.push(id)
+    return text + decoder.end()
+  }
+
+  /** Decodes a stream of tokens; a character split over tokens comes out with its last one. */
+  decoder(options: { skipSpecial?: boolean } = {}): { push(id: number): string; end(): string } {
+    const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
+    return {
+      push: (id) => (options.skipSpecial && this.#added.has(id) ? '' : utf8.decode(this.bytesOf(id), { stream: true })),
+      end: () => utf8.decode(),
+    }
+  }
+
+  /** @throws {ModelError} when the vocabulary has no such token. */
+  tokenId(token: string): number {
+    const id = this.#bpe.token_to_id(token)
+    if (id === undefined) throw new ModelError(`The tokenizer has no token ${JSON.stringify(token)}`)
+    return id
+  }
+
+  hasToken(token: string): boolean {
+    return this.#bpe.token_to_id(token) !== undefined
+  }
+
+  /** The bytes a token stands for: UTF-8 of an added token's text, the byte alphabet undone for any other. */
+  bytesOf(id: number): Uint8Array {
+    const added = this.#added.get(id)
+    if (added !== undefined) return Buffer.from(added, 'utf8')
+    const token = this.#bpe.id_to_token(id)
+    // Ids between the vocabulary and the padded embedding table stand for nothing.
+    if (token === undefined) return new Uint8Array(0)
+    return Uint8Array.from([...token], (character) => {
+      const byte = byteOfCharacter.get(character)
+      if (byte === undefined) throw new ModelError(`Token ${id} (${JSON.stringify(token)}) is not byte-level BPE`)
+      return byte
+    })
+  }
+}
+
+/** Reads a JSON file of a model folder. */
+export async function readJson(path: string): Promise<Record<string, unknown>> {
+  const text = await readFile(path, 'utf8').catch((error) => {
+    throw fileError(error, 'Reading', path)
+  })
+  try {
+    return JSON.parse(text) as Record<string, unknown>
+  } catch (error) {
+    throw new ModelError(`${path} is not JSON: ${(error as Error).message}`, { detail: { path }, cause: error })
+  }
+}
+
+/** For each UTF-8 byte of a text: start and end, in UTF-16 units, of the character it belongs to. */
+function characterOfByte(text: string, bytes: number): { start: Uint32Array; end: Uint32Array } {
+  const start = new Uint32Array(bytes)
+  const end = new Uint32Array(bytes)
+  let byte = 0
+  let unit = 0
+  for (const character of text) {
+    const width = utf8Length(character.codePointAt(0) as number)
+    start.fill(unit, byte, byte + width)
+    unit += character.length
+    end.fill(unit, byte, byte + width)
+    byte += width
+  }
+  return { start, end }
+}
+
+function utf8Length(codePoint: number): number {
+  if (codePoint < 0x80) return 1
+  if (codePoint < 0x800) return 2
+  return codePoint < 0x10000 ? 3 : 4
+}
+
+/**
+ * The byte-level alphabet of GPT-2: printable Latin-1 bytes stand for themselves, the other 68 for the characters from
+ * U+0100 on, in order.
+ */
+const byteOfCharacter = ((): ReadonlyMap<string, number> => {
+  const printable = (byte: number): boolean =>
+    (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae
+  const map = new Map<string, number>()
+  let next = 0x100
+  for (let byte = 0; byte < 256; byte += 1) {
+    map.set(String.fromCharCode(printable(byte) ? byte : next), byte)
+    if (!printable(byte)) next += 1
+  }
+  return map
+})()

@@ -1,0 +1,130 @@
+/**
+ * Checkpoints of a run: `checkpoints/step-N/{adapter,state,trainer.json}`. A folder gets its name only when it is
+ * complete and on the disk, so any `step-N` that exists can be resumed from.
+ */
+import { readdir, readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import type { TrainConfig } from '../config/schema.js'
+import { removeTemporaries, writeFileAtomic, writeFolderAtomic } from '../data/files.js'
+import type { Engine } from '../engine/engine.js'
+import { CheckpointError, fileError } from '../errors.js'
+
+const trainerState = z.strictObject({
+  format: z.literal(1),
+  version: z.string(),
+  /** Optimizer steps done. */
+  step: z.number().int().nonnegative(),
+  totalSteps: z.number().int().positive(),
+  /** Length of metrics.jsonl at this step; a resume cuts the file back to it. */
+  metricsBytes: z.number().int().nonnegative(),
+  /** Tokens that went through the decoder so far. */
+  numTokens: z.number().nonnegative(),
+  /** SHA-256 of the pairs file. */
+  dataSha256: z.string(),
+  /** What the numbers of the run depend on. */
+  config: z.record(z.string(), z.unknown()),
+})
+
+export type TrainerState = z.infer<typeof trainerState>
+
+export interface Checkpoint {
+  path: string
+  state: TrainerState
+}
+
+/** Keys that change no number of a run, so that a resume may change them. */
+const freeKeys = new Set(['output', 'threads', 'logEvery', 'imageCache', 'checkpoint.every', 'checkpoint.keep'])
+
+/** The part of a configuration that a resumed run must share, as `dotted.key -> value`. */
+export function fingerprint(config: TrainConfig): Record<string, unknown> {
+  return Object.fromEntries(flatten(config).filter(([key]) => !freeKeys.has(key)))
+}
+
+/** Saves the engine and the trainer's state, then deletes all but the newest `keep` checkpoints. */
+export async function saveCheckpoint(
+  output: string,
+  engine: Engine,
+  state: TrainerState,
+  options: { keep: number; baseModel: string },
+): Promise<string> {
+  const folder = join(output, 'checkpoints')
+  const path = join(folder, `step-${state.step}`)
+  await writeFolderAtomic(path, async (temporary) => {
+    await engine.saveAdapter(join(temporary, 'adapter'), options.baseModel)
+    await engine.saveState(join(temporary, 'state'))
+    await writeFileAtomic(join(temporary, 'trainer.json'), `${JSON.stringify(state, null, 2)}\n`)
+  })
+  const steps = await listSteps(folder)
+  for (const step of steps.slice(0, -options.keep)) {
+    await rm(join(folder, `step-${step}`), { recursive: true, force: true })
+  }
+  return path
+}
+
+/**
+ * The newest checkpoint of a run folder, or `undefined` when it has none. Leftovers of interrupted writes are deleted.
+ * @throws {CheckpointError} when its trainer.json cannot be read as one.
+ */
+export async function findCheckpoint(output: string): Promise<Checkpoint | undefined> {
+  const folder = join(output, 'checkpoints')
+  await removeTemporaries(folder)
+  const newest = (await listSteps(folder)).at(-1)
+  if (newest === undefined) return undefined
+  const path = join(folder, `step-${newest}`)
+  return { path, state: await readState(join(path, 'trainer.json')) }
+}
+
+/** @throws {CheckpointError} naming each key whose value differs, or the changed data. */
+export function assertSameRun(checkpoint: Checkpoint, config: TrainConfig, dataSha256: string): void {
+  const saved = checkpoint.state.config
+  const current = fingerprint(config)
+  const differing = [...new Set([...Object.keys(saved), ...Object.keys(current)])].filter(
+    (key) => JSON.stringify(saved[key]) !== JSON.stringify(current[key]),
+  )
+  if (differing.length > 0) {
+    const lines = differing.map(
+      (key) => `  ${key}: ${JSON.stringify(saved[key])} then, ${JSON.stringify(current[key])} now`,
+    )
+    throw new CheckpointError(`The configuration is not the one of ${checkpoint.path}:\n${lines.join('\n')}`, {
+      detail: { keys: differing },
+      hint: 'Restore these values, or give another output folder.',
+    })
+  }
+  if (checkpoint.state.dataSha256 !== dataSha256) {
+    throw new CheckpointError(`${config.data.train} has changed since ${checkpoint.path} was written`, {
+      hint: 'Restore the file, or give another output folder.',
+    })
+  }
+}
+
+async function readState(path: string): Promise<TrainerState> {
+  const text = await readFile(path, 'utf8').catch((error) => {
+    throw fileError(error, 'Reading the checkpoint', path)
+  })
+  try {
+    return trainerState.parse(JSON.parse(text))
+  } catch (error) {
+    throw new CheckpointError(`${path} is not the trainer state of this version`, {
+      cause: error,
+      hint: 'Delete this checkpoint to resume from the one before it.',
+    })
+  }
+}
+
+async function listSteps(folder: string): Promise<number[]> {
+  const names = await readdir(folder).catch(() => [])
+  return names
+    .map((name) => /^step-(\d+)$/.exec(name)?.[1])
+    .filter((step) => step !== undefined)
+    .map(Number)
+    .sort((left, right) => left - right)
+}
+
+function flatten(value: object, prefix = ''): [string, unknown][] {
+  return Object.entries(value).flatMap(([key, child]): [string, unknown][] =>
+    typeof child === 'object' && child !== null && !Array.isArray(child)
+      ? flatten(child, `${prefix}${key}.`)
+      : [[`${prefix}${key}`, child]],
+  )
+}

@@ -1,0 +1,80 @@
+/** From pair records to what the engine takes: token ids, phrase masks, image ids. */
+import { decodeReferenced } from '../data/images.js'
+import type { ImageRef, Pair } from '../data/records.js'
+import type { PairInput } from '../engine/engine.js'
+import type { ImageSource } from '../engine/image-cache.js'
+import { DataError, FireError } from '../errors.js'
+import type { Chat } from '../text/chat.js'
+import { phraseMask } from '../text/phrases.js'
+import type { Range } from '../text/tokenizer.js'
+
+/** A pair ready for the engine, with the images it needs. */
+export interface Example {
+  input: PairInput
+  images: ImageSource[]
+}
+
+export interface CollateContext {
+  chat: Chat
+  /** Placeholder tokens of an image of this size. */
+  imageTokens(width: number, height: number): number
+  /** Folder that image paths are relative to. */
+  imageRoot: string
+  /** Load the corrupted twins; false when the objective never looks at them. */
+  corrupted: boolean
+}
+
+/**
+ * Tokenises a pair. The answer is encoded apart from the prompt and closed with the end token, which is never part of a
+ * phrase.
+ */
+export function collate(pair: Pair, context: CollateContext): Example {
+  try {
+    const { chat } = context
+    if (pair.weight !== undefined && pair.weight !== 1) throw new DataError(`weight ${pair.weight} is not supported`)
+    const tokens = pair.images.map((image) => context.imageTokens(image.width, image.height))
+    const prompt = chat.promptIds(pair.prompt, tokens)
+    const chosenSpans = pair.edits.map((edit) => edit.chosen)
+    const rejectedSpans = pair.edits.map((edit) => edit.rejected)
+    const chosen = encodeAnswer(chat, pair.chosen, chosenSpans)
+    const rejected = encodeAnswer(chat, pair.rejected, rejectedSpans)
+    const twins = context.corrupted ? (pair.corrupted?.images ?? null) : null
+    if (twins) checkTwins(pair.images, twins, tokens, context)
+    const input: PairInput = {
+      id: pair.id,
+      prompt,
+      chosen: chosen.ids,
+      rejected: rejected.ids,
+      chosenMask: chosen.mask,
+      rejectedMask: rejected.mask,
+      images: pair.images.map((image) => image.sha256),
+      corruptedImages: twins && twins.length > 0 ? twins.map((image) => image.sha256) : null,
+    }
+    const images = [...pair.images, ...(twins ?? [])].map((image) => imageSource(image, context.imageRoot))
+    return { input, images }
+  } catch (error) {
+    if (!(error instanceof FireError)) throw error
+    const options = { detail: { ...error.detail, id: pair.id }, hint: error.hint, cause: error }
+    throw new DataError(`record ${pair.id}: ${error.message}`, options)
+  }
+}
+
+function encodeAnswer(chat: Chat, text: string, spans: readonly Range[]): { ids: Int32Array; mask: Uint8Array } {
+  const { ids, offsets } = chat.tokenizer.encodeWithOffsets(text)
+  return { ids: Int32Array.from([...ids, chat.endTokenId]), mask: phraseMask(offsets, spans, ids.length + 1) }
+}
+
+/** The twins share the clean prompt's tokens, so they must take the same number of placeholders. */
+function checkTwins(images: ImageRef[], twins: ImageRef[], tokens: number[], context: CollateContext): void {
+  twins.forEach((twin, index) => {
+    const count = context.imageTokens(twin.width, twin.height)
+    if (count === tokens[index]) return
+    const message = `corrupted image ${twin.path} takes ${count} tokens, ${images[index].path} takes ${tokens[index]}`
+    throw new DataError(message, { hint: 'A corrupted image must have the size of its clean twin.' })
+  })
+}
+
+/** Decodes when asked, by content id. */
+export function imageSource(ref: ImageRef, root: string): ImageSource {
+  return { id: ref.sha256, decode: () => decodeReferenced(ref, root) }
+}

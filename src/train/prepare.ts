@@ -1,0 +1,84 @@
+/** Everything that happens before the first step: pairs checked, model opened, every pair tokenised, steps counted. */
+import { setImmediate } from 'node:timers/promises'
+import { objectives } from '../config/objectives.js'
+import type { TrainConfig } from '../config/schema.js'
+import { type LoadedPairs, loadPairs } from '../data/pairs.js'
+import type { Pair } from '../data/records.js'
+import type { NativeModule, ObjectiveSpec } from '../engine/engine.js'
+import { type Engine, openEngine } from '../engine/engine.js'
+import { DataError } from '../errors.js'
+import { Chat } from '../text/chat.js'
+import { type CollateContext, collate, type Example } from './collate.js'
+
+export interface Prepared {
+  engine: Engine
+  examples: Example[]
+  loaded: LoadedPairs
+  objective: ObjectiveSpec
+  stepsPerEpoch: number
+  totalSteps: number
+}
+
+export interface PrepareOptions {
+  signal?: AbortSignal
+  /** One line per thing worth knowing: what is being done, what was left out. */
+  onLog?: (line: string) => void
+  native?: NativeModule
+}
+
+/** The caller closes `engine`. Data errors come before the model is opened. */
+export async function prepare(config: TrainConfig, options: PrepareOptions = {}): Promise<Prepared> {
+  const traits = objectives[config.objective.name]
+  const log = options.onLog ?? (() => {})
+  const loaded = await loadPairs(config.data.train, {
+    images: config.data.images,
+    emptyPhrase: traits.phrases ? config.objective.emptyPhrase : 'keep',
+    preference: config.objective.name !== 'sft',
+  })
+  for (const warning of loaded.warnings) log(`warning: ${warning}`)
+  if (loaded.pairs.length === 0) {
+    throw new DataError(`${config.data.train} has no pair to train on (${loaded.counts.read} read)`, {
+      detail: { ...loaded.counts },
+    })
+  }
+  log(`${loaded.pairs.length} pairs from ${config.data.train}`)
+  const engine = await openEngine(engineOptions(config), { signal: options.signal, native: options.native })
+  try {
+    const chat = await Chat.load(config.model, engine.info)
+    const context = {
+      chat,
+      imageTokens: (width: number, height: number) => engine.imageTokens(width, height),
+      imageRoot: loaded.imageRoot,
+      corrupted: traits.visual !== null,
+    }
+    const examples = await collateAll(loaded.pairs, context, options.signal)
+    const stepsPerEpoch = Math.ceil(examples.length / config.batchSize)
+    const totalSteps = Math.min(config.epochs * stepsPerEpoch, config.maxSteps ?? Number.POSITIVE_INFINITY)
+    return { engine, examples, loaded, objective: objectiveSpec(config), stepsPerEpoch, totalSteps }
+  } catch (error) {
+    await engine.close()
+    throw error
+  }
+}
+
+/** Tokenises every pair, letting other work run in between. */
+async function collateAll(pairs: Pair[], context: CollateContext, signal: AbortSignal | undefined): Promise<Example[]> {
+  const examples: Example[] = []
+  for (const pair of pairs) {
+    examples.push(collate(pair, context))
+    if (examples.length % 32 > 0) continue
+    await setImmediate()
+    signal?.throwIfAborted()
+  }
+  return examples
+}
+
+function objectiveSpec({ objective }: TrainConfig): ObjectiveSpec {
+  const { name, beta, alpha, gamma, lambda, klReduction } = objective
+  return { name, beta, alpha, gamma, lambda, klReduction }
+}
+
+function engineOptions(config: TrainConfig): Parameters<typeof openEngine>[0] {
+  const { model, device, dtype, threads, gemm, checkpointing, seed } = config
+  return { model, device, dtype, threads, gemm, checkpointing, lora: { ...config.lora, seed } }
+}

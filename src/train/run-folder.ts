@@ -1,0 +1,55 @@
+/** The folder of a run: config.resolved.yaml, metrics.jsonl, checkpoints/, adapter/, train.json. */
+import { readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { formatConfig } from '../config/load.js'
+import type { TrainConfig } from '../config/schema.js'
+import { removeTemporaries, sha256File, writeFileAtomic } from '../data/files.js'
+import { CheckpointError } from '../errors.js'
+import { assertSameRun, type Checkpoint, findCheckpoint } from './checkpoint.js'
+
+export const runFiles = {
+  config: 'config.resolved.yaml',
+  metrics: 'metrics.jsonl',
+  checkpoints: 'checkpoints',
+  adapter: 'adapter',
+  report: 'train.json',
+} as const
+
+export interface RunFolder {
+  dataSha256: string
+  /** Where to go on from; `undefined` at the start. */
+  checkpoint: Checkpoint | undefined
+  /** Files of an earlier run that the new one replaces. */
+  replaced: string[]
+}
+
+/**
+ * Decides whether a run may use its output folder. A folder with an earlier run is refused unless it is resumed, or
+ * overwritten: then the files of that run are replaced, and nothing else is touched.
+ */
+export async function openRunFolder(
+  config: TrainConfig,
+  mode: { resume: boolean; overwrite: boolean },
+): Promise<RunFolder> {
+  const names = await readdir(config.output).catch(() => [] as string[])
+  const earlier = names.filter((name) => (Object.values(runFiles) as string[]).includes(name))
+  if (earlier.length > 0 && !mode.resume && !mode.overwrite) {
+    throw new CheckpointError(`${config.output} holds a run already (${earlier.join(', ')})`, {
+      hint: 'Use --resume to go on with it, --overwrite to start again, or another output folder.',
+    })
+  }
+  const dataSha256 = await sha256File(config.data.train)
+  await removeTemporaries(config.output)
+  const checkpoint = mode.resume ? await findCheckpoint(config.output) : undefined
+  if (checkpoint) assertSameRun(checkpoint, config, dataSha256)
+  return { dataSha256, checkpoint, replaced: mode.resume ? [] : earlier }
+}
+
+/** Deletes what `--overwrite` gives up; called once everything else about the new run is known to be sound. */
+export async function clearEarlierRun(config: TrainConfig, folder: RunFolder): Promise<void> {
+  for (const name of folder.replaced) await rm(join(config.output, name), { recursive: true, force: true })
+}
+
+export async function writeResolvedConfig(config: TrainConfig): Promise<void> {
+  await writeFileAtomic(join(config.output, runFiles.config), formatConfig(config))
+}

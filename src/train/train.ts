@@ -1,0 +1,233 @@
+/** The training run: steps, metrics, checkpoints, and leaving well when told to. */
+import { join } from 'node:path'
+import type { TrainConfig } from '../config/schema.js'
+import { JsonlAppender, writeFileAtomic, writeFolderAtomic } from '../data/files.js'
+import type { PairCounts } from '../data/pairs.js'
+import type { ModelInfo, StepStats, UpdateStats } from '../engine/engine.js'
+import { ImageCache } from '../engine/image-cache.js'
+import { NumericError } from '../errors.js'
+import { version } from '../version.js'
+import { fingerprint, saveCheckpoint, type TrainerState } from './checkpoint.js'
+import type { Example } from './collate.js'
+import { type MetricsRow, metricsRow } from './metrics.js'
+import { stepIndices } from './order.js'
+import { microBatches } from './plan.js'
+import { type Prepared, type PrepareOptions, prepare } from './prepare.js'
+import { clearEarlierRun, openRunFolder, type RunFolder, runFiles, writeResolvedConfig } from './run-folder.js'
+import { learningRateFactor } from './schedule.js'
+
+export interface TrainProgress {
+  /** Optimizer steps done, this one included. */
+  step: number
+  totalSteps: number
+  metrics: MetricsRow
+}
+
+export interface TrainOptions extends PrepareOptions {
+  /** Aborts between layers or micro-batches; rejects with the signal's reason and saves nothing. */
+  signal?: AbortSignal
+  /** Asks for a stop after the current step: a checkpoint is saved and the report says `interrupted`. */
+  stop?: AbortSignal
+  onProgress?: (progress: TrainProgress) => void
+  /** Go on from the newest checkpoint of the output folder (from the start when it has none). */
+  resume?: boolean
+  /** Delete an earlier run in the output folder first. */
+  overwrite?: boolean
+}
+
+export interface TrainReport {
+  version: string
+  /** Optimizer steps done since the start of the run, and how many it has. */
+  step: number
+  totalSteps: number
+  /** Step this call started from: 0, or the checkpoint's. */
+  resumedFrom: number
+  interrupted: boolean
+  output: string
+  /** PEFT folder of the trained adapter, once the run is complete. */
+  adapter: string | null
+  /** The checkpoint of exactly this step, when there is one. */
+  checkpoint: string | null
+  pairs: PairCounts
+  warnings: string[]
+  model: ModelInfo
+  /** Wall time of this call's steps. */
+  seconds: number
+  /** The last step's metrics; `null` when this call had nothing left to do. */
+  last: MetricsRow | null
+}
+
+/**
+ * Trains a LoRA adapter on preference pairs. The run can be killed at any moment and resumed bit-exactly on the same
+ * device from its newest checkpoint.
+ *
+ * @throws {CheckpointError} when the output folder holds another run.
+ * @throws {DataError} at the first bad record, before any compute is spent.
+ * @throws {NumericError} when a loss or gradient stops being finite; checkpoints are left as they were.
+ */
+export async function train(config: TrainConfig, options: TrainOptions = {}): Promise<TrainReport> {
+  const mode = { resume: options.resume ?? false, overwrite: options.overwrite ?? false }
+  const folder = await openRunFolder(config, mode)
+  const prepared = await prepare(config, options)
+  try {
+    await clearEarlierRun(config, folder)
+    await writeResolvedConfig(config)
+    return await new Run(config, options, folder, prepared).finish()
+  } finally {
+    await prepared.engine.close()
+  }
+}
+
+class Run {
+  readonly #config: TrainConfig
+  readonly #options: TrainOptions
+  readonly #folder: RunFolder
+  readonly #prepared: Prepared
+  readonly #images: ImageCache
+  #step = 0
+  #numTokens = 0
+  #last: MetricsRow | null = null
+  #checkpoint: string | null = null
+
+  constructor(config: TrainConfig, options: TrainOptions, folder: RunFolder, prepared: Prepared) {
+    this.#config = config
+    this.#options = options
+    this.#folder = folder
+    this.#prepared = prepared
+    this.#images = new ImageCache(prepared.engine, config.imageCache)
+  }
+
+  async finish(): Promise<TrainReport> {
+    const { engine, loaded, totalSteps } = this.#prepared
+    const metrics = await this.#restore()
+    const resumedFrom = this.#step
+    const started = performance.now()
+    try {
+      while (this.#step < totalSteps && !this.#options.stop?.aborted) await this.#next(metrics)
+      await metrics.sync()
+      const interrupted = this.#step < totalSteps
+      if (interrupted && this.#checkpoint === null) await this.#save(metrics)
+    } finally {
+      await metrics.close()
+    }
+    const complete = this.#step >= totalSteps
+    const report: TrainReport = {
+      version,
+      step: this.#step,
+      totalSteps,
+      resumedFrom,
+      interrupted: !complete,
+      output: this.#config.output,
+      adapter: complete ? await this.#saveAdapter() : null,
+      checkpoint: this.#checkpoint,
+      pairs: loaded.counts,
+      warnings: loaded.warnings,
+      model: engine.info,
+      seconds: (performance.now() - started) / 1000,
+      last: this.#last,
+    }
+    if (complete)
+      await writeFileAtomic(join(this.#config.output, runFiles.report), `${JSON.stringify(report, null, 2)}\n`)
+    return report
+  }
+
+  /** Opens metrics.jsonl, cut back to the checkpoint when there is one, and puts engine and counters to its state. */
+  async #restore(): Promise<JsonlAppender> {
+    const { checkpoint } = this.#folder
+    if (checkpoint) {
+      await this.#prepared.engine.loadState(join(checkpoint.path, 'state'))
+      this.#step = checkpoint.state.step
+      this.#numTokens = checkpoint.state.numTokens
+      this.#checkpoint = checkpoint.path
+      this.#options.onLog?.(`resuming after step ${this.#step} from ${checkpoint.path}`)
+    }
+    return JsonlAppender.open(join(this.#config.output, runFiles.metrics), checkpoint?.state.metricsBytes ?? 0)
+  }
+
+  async #next(metrics: JsonlAppender): Promise<void> {
+    const { examples, objective, stepsPerEpoch, totalSteps } = this.#prepared
+    const { optimizer, schedule, checkpoint } = this.#config
+    const started = performance.now()
+    const batch = this.#batch(examples)
+    const learningRate = optimizer.lr * learningRateFactor(schedule, this.#step, totalSteps)
+    const [parts, { gradNorm }] = await this.#optimize(batch, learningRate)
+
+    this.#step += 1
+    this.#checkpoint = null
+    this.#numTokens += parts.reduce((total, part) => total + part.tokens, 0)
+    const row = metricsRow(parts, objective, {
+      step: this.#step,
+      epoch: this.#step / stepsPerEpoch,
+      learningRate,
+      gradNorm,
+      numTokens: this.#numTokens,
+      seconds: (performance.now() - started) / 1000,
+    })
+    await metrics.append(row)
+    this.#last = row
+    this.#options.onProgress?.({ step: this.#step, totalSteps, metrics: row })
+    const due = this.#step % checkpoint.every === 0 || this.#step === totalSteps
+    if (checkpoint.every > 0 && due) await this.#save(metrics)
+  }
+
+  #batch(examples: Example[]): Example[] {
+    const { batchSize, seed } = this.#config
+    return Array.from(stepIndices(examples.length, batchSize, seed, this.#step), (index) => examples[index])
+  }
+
+  /** One optimizer step. The engine refuses a loss or gradient that is not finite; this adds where it happened. */
+  async #optimize(batch: Example[], lr: number): Promise<[StepStats[], UpdateStats]> {
+    try {
+      return [await this.#accumulate(batch), await this.#prepared.engine.update({ ...this.#config.optimizer, lr })]
+    } catch (error) {
+      if (!(error instanceof NumericError)) throw error
+      const step = this.#step + 1
+      const pairs = batch.map((example) => example.input.id)
+      throw new NumericError(`Step ${step}: ${error.message} (pairs of the step: ${pairs.join(', ')})`, {
+        detail: { ...error.detail, step, pairs },
+        hint: 'Checkpoints are untouched. Check these records and the weights, lower optimizer.lr, or use dtype: f32.',
+        cause: error,
+      })
+    }
+  }
+
+  async #accumulate(batch: Example[]): Promise<StepStats[]> {
+    const { engine, objective } = this.#prepared
+    const call = { signal: this.#options.signal }
+    const parts: StepStats[] = []
+    for (const part of microBatches(batch, this.#config.microBatchSize)) {
+      await this.#images.ensure(
+        part.flatMap((example) => example.images),
+        call,
+      )
+      const inputs = part.map((example) => example.input)
+      parts.push(await engine.accumulate(inputs, objective, { normalizer: batch.length, layout: 'packed' }, call))
+    }
+    return parts
+  }
+
+  async #save(metrics: JsonlAppender): Promise<void> {
+    await metrics.sync()
+    const state: TrainerState = {
+      format: 1,
+      version,
+      step: this.#step,
+      totalSteps: this.#prepared.totalSteps,
+      metricsBytes: metrics.bytes,
+      numTokens: this.#numTokens,
+      dataSha256: this.#folder.dataSha256,
+      config: fingerprint(this.#config),
+    }
+    const { output, model, checkpoint } = this.#config
+    this.#checkpoint = await saveCheckpoint(output, this.#prepared.engine, state, {
+      keep: checkpoint.keep,
+      baseModel: model,
+    })
+  }
+
+  async #saveAdapter(): Promise<string> {
+    const path = join(this.#config.output, runFiles.adapter)
+    await writeFolderAtomic(path, (temporary) => this.#prepared.engine.saveAdapter(temporary, this.#config.model))
+    return path
+  }
+}

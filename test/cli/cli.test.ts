@@ -1,0 +1,274 @@
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { stringify } from 'yaml'
+import { fakeNativePath, type World, writePairs, writeWorld } from '../fakes/world.js'
+
+const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+
+interface Outcome {
+  code: number | null
+  stdout: string
+  stderr: string
+}
+
+/** Runs the built command in a process of its own, over the in-memory engine. */
+function fireTrain(
+  args: string[],
+  options: { env?: object; onStderr?: (text: string, kill: (s: NodeJS.Signals) => void) => void } = {},
+) {
+  const env = { ...process.env, FIRE_NATIVE_PATH: fakeNativePath, NO_COLOR: '1', ...options.env }
+  const child = spawn(process.execPath, [main, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  return new Promise<Outcome>((resolve) => {
+    const outcome: Outcome = { code: null, stdout: '', stderr: '' }
+    child.stdout.on('data', (chunk) => {
+      outcome.stdout += chunk
+    })
+    child.stderr.on('data', (chunk) => {
+      outcome.stderr += chunk
+      options.onStderr?.(outcome.stderr, (signal) => child.kill(signal))
+    })
+    child.on('close', (code) => resolve({ ...outcome, code }))
+  })
+}
+
+let world: World
+let config: string
+
+beforeAll(async () => {
+  expect(existsSync(main), 'run `npm run build:ts` first').toBe(true)
+  world = await writeWorld(12)
+  config = await writeConfig('run.yaml', {})
+})
+
+async function writeConfig(name: string, changes: object): Promise<string> {
+  const path = join(world.root, name)
+  const base = { model: 'model', data: { train: 'pairs.jsonl' }, output: 'out', batchSize: 4, epochs: 2 }
+  await writeFile(path, stringify({ ...base, ...changes }))
+  return path
+}
+
+const out = (name: string): string[] => ['--set', `output=${join(world.root, name)}`]
+
+describe('fire-train', () => {
+  it('explains itself without the addon', async () => {
+    const help = await fireTrain(['--help'], { env: { FIRE_NATIVE_PATH: '/none' } })
+    expect(help.code).toBe(0)
+    for (const command of ['demo', 'train', 'generate', 'verify', 'bench', 'doctor'])
+      expect(help.stdout).toContain(`fire-train ${command}`)
+    expect(help.stdout).toContain('Exit codes')
+    expect((await fireTrain(['train', '--help'])).stdout).toContain('--dry-run')
+    expect((await fireTrain(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
+  })
+
+  it.each([
+    [['trian'], 'Did you mean train?'],
+    [['train'], 'Not enough non-option arguments'],
+    [['train', 'x', '--resum'], 'Unknown argument: resum'],
+    [['train', 'x', '--resume', '--overwrite'], 'mutually exclusive'],
+    [[], 'Say what to do'],
+    [['bench'], 'Say which'],
+    [['verify', 'x', '--dtype', 'f8'], 'Invalid values'],
+  ])('refuses %j with exit code 2', async (args, message) => {
+    const { code, stderr } = await fireTrain(args)
+    expect(code).toBe(2)
+    expect(stderr).toContain(message)
+  })
+
+  it('says where the addon was looked for', async () => {
+    const { code, stderr } = await fireTrain(['verify', 'x'], { env: { FIRE_NATIVE_PATH: '/none.node' } })
+    expect(code).toBe(1)
+    expect(stderr).toContain('error ERR_FIRE_NATIVE_BINDING')
+    expect(stderr).toContain('tried /none.node: not there')
+    expect(stderr).toMatch(/hint: Build it with/)
+    expect(stderr).not.toContain('    at ')
+    expect((await fireTrain(['verify', 'x', '--debug'], { env: { FIRE_NATIVE_PATH: '/none.node' } })).stderr).toContain(
+      '    at ',
+    )
+  })
+})
+
+describe('fire-train train', () => {
+  it('trains, prints the resolved configuration and where the adapter is', async () => {
+    const { code, stdout, stderr } = await fireTrain(['train', config, ...out('trained')])
+    expect(stderr).toContain('beta: 0.1')
+    expect(stderr).toContain('training: 6 steps')
+    expect(stdout).toMatch(/6 steps in .*\nadapter: .*trained\/adapter\n$/)
+    expect(code).toBe(0)
+    expect(await readFile(join(world.root, 'trained', 'config.resolved.yaml'), 'utf8')).toContain('name: fire')
+  })
+
+  it('plans with --dry-run', async () => {
+    const { code, stdout } = await fireTrain(['train', config, '--dry-run', ...out('planned')])
+    expect(code).toBe(0)
+    expect(stdout).toMatch(/pairs +12 of 12 read, 6 distinct images\nsteps +6 \(3 an epoch, 0 of warm-up\)\ntokens/)
+    expect(existsSync(join(world.root, 'planned'))).toBe(false)
+  })
+
+  it('refuses a wrong configuration with exit code 2 and a wrong record with 1', async () => {
+    const wrong = await writeConfig('wrong.yaml', { objective: { gama: 1 } })
+    const first = await fireTrain(['train', wrong])
+    expect(first.code).toBe(2)
+    expect(first.stderr).toMatch(
+      /error ERR_FIRE_CONFIG: .*wrong\.yaml:\d+: Unknown key objective\.gama; did you mean 'objective\.gamma'\?/,
+    )
+    await writePairs(join(world.root, 'bad.jsonl'), [{ ...world.records[0], edits: [] }])
+    const second = await fireTrain([
+      'train',
+      config,
+      '--set',
+      `data.train=${join(world.root, 'bad.jsonl')}`,
+      ...out('bad'),
+    ])
+    expect(second.code).toBe(1)
+    expect(second.stderr).toMatch(/error ERR_FIRE_DATA: .*bad\.jsonl:1: record pair-0: text outside the edits differs/)
+  })
+
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('saves on %s, exits with %i and resumes to the same adapter', async (signal, expected) => {
+    const folder = join(world.root, signal)
+    let sent = false
+    const stopped = await fireTrain(['train', config, ...out(signal)], {
+      env: { FIRE_FAKE_DELAY_MS: '400' },
+      onStderr: (text, kill) => {
+        if (sent || !text.includes('training: 6 steps')) return
+        sent = true
+        kill(signal)
+      },
+    })
+    expect(stopped.code).toBe(expected)
+    expect(stopped.stderr).toContain(`${signal}: finishing this step`)
+    expect(stopped.stdout).toMatch(
+      /stopped after step \d of 6; saved .*step-\d\ngo on with: fire-train train .* --resume/,
+    )
+    expect(await readdir(join(folder, 'checkpoints'))).toHaveLength(1)
+    const refused = await fireTrain(['train', config, ...out(signal)])
+    expect(refused.code).toBe(1)
+    expect(refused.stderr).toContain('Use --resume')
+    const resumed = await fireTrain(['train', config, '--resume', ...out(signal)])
+    expect(resumed.code).toBe(0)
+    expect(resumed.stderr).toMatch(/resuming after step \d/)
+    await fireTrain(['train', config, '--overwrite', ...out('whole')])
+    const adapter = (name: string) => readFile(join(world.root, name, 'adapter', 'adapter_model.safetensors'), 'utf8')
+    expect(await adapter(signal)).toBe(await adapter('whole'))
+  })
+
+  it('leaves at once on a second signal', async () => {
+    let sent = 0
+    const { code } = await fireTrain(['train', config, ...out('twice')], {
+      env: { FIRE_FAKE_DELAY_MS: '3000' },
+      onStderr: (text, kill) => {
+        if (sent === 0 && text.includes('12 pairs from')) {
+          sent = 1
+          setTimeout(() => kill('SIGINT'), 300)
+        } else if (sent === 1 && text.includes('finishing this step')) {
+          sent = 2
+          kill('SIGINT')
+        }
+      },
+    })
+    expect(code).toBe(130)
+    expect(existsSync(join(world.root, 'twice', 'checkpoints'))).toBe(false)
+  })
+
+  it('survives a kill at any moment', async () => {
+    const folder = 'killed'
+    const every = ['--set', 'checkpoint.every=1']
+    await fireTrain(['train', config, ...every, ...out(folder)], {
+      env: { FIRE_FAKE_DELAY_MS: '150' },
+      onStderr: (text, kill) => text.includes('training: 6 steps') && setTimeout(() => kill('SIGKILL'), 230),
+    })
+    const resumed = await fireTrain(['train', config, '--resume', ...every, ...out(folder)])
+    expect(resumed.code).toBe(0)
+    await fireTrain(['train', config, '--overwrite', ...out('unkilled')])
+    const read = (name: string) => readFile(join(world.root, name, 'adapter', 'adapter_model.safetensors'), 'utf8')
+    expect(await read(folder)).toBe(await read('unkilled'))
+  })
+})
+
+describe('fire-train verify', () => {
+  it('prints a table and exits with 1 on a miss', async () => {
+    const right = await fireTrain(['verify', 'right'])
+    expect(right.code).toBe(0)
+    expect(right.stdout).toMatch(/group +tensors +max abs +max rel +tolerance +result/)
+    expect(right.stdout).toContain('2 of 2 groups within tolerance')
+    const wrong = await fireTrain(['verify', 'wrong'])
+    expect(wrong.code).toBe(1)
+    expect(wrong.stdout).toContain('MISS')
+  })
+
+  it('prints JSON', async () => {
+    const { code, stdout } = await fireTrain(['verify', 'wrong', '--json', '--dtype', 'bf16'])
+    expect(code).toBe(1)
+    const report = JSON.parse(stdout)
+    expect(report).toMatchObject({ dtype: 'bf16', passed: false })
+    expect(report.rows).toHaveLength(2)
+  })
+})
+
+describe('fire-train generate', () => {
+  const image = (): string => join(world.root, 'clean0.png')
+
+  it('answers one question on stdout', async () => {
+    const { code, stdout } = await fireTrain(['generate', '--model', world.model, '--prompt', 'Hi', '--image', image()])
+    expect(code).toBe(0)
+    expect(stdout).toMatch(/tant\n\n$/)
+  })
+
+  it('answers a file of questions', async () => {
+    const questions = join(world.root, 'questions.jsonl')
+    await writePairs(questions, [
+      { id: 'a', question: 'One?', images: ['clean0.png'] },
+      { id: 'b', prompt: 'Two?', images: [] },
+      { id: 'c', prompt: 'Three?' },
+    ])
+    const target = join(world.root, 'answers.jsonl')
+    const args = ['generate', '--model', world.model, '--in', questions, '--batch-size', '2']
+    expect((await fireTrain([...args, '--out', target])).code).toBe(0)
+    const lines = (await readFile(target, 'utf8'))
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    expect(lines.map((line) => [line.sampleId, line.seed])).toEqual([
+      ['a', 42],
+      ['b', 43],
+      ['c', 44],
+    ])
+    const printed = (await fireTrain(args)).stdout.trim().split('\n')
+    expect(printed.map((line) => JSON.parse(line))).toEqual(lines)
+  })
+
+  it('names what is missing', async () => {
+    expect((await fireTrain(['generate', '--model', world.model])).stderr).toContain('Give --prompt or --in')
+    const none = await fireTrain(['generate', '--model', '/none', '--prompt', 'x'])
+    expect(none.stderr).toContain('error ERR_FIRE_IO: cannot open /none/config.json')
+    const broken = await fireTrain(['generate', '--model', world.model, '--prompt', 'x', '--image', '/none.png'])
+    expect(broken.code).toBe(1)
+    expect(broken.stderr).toContain('Reading the image /none.png failed: no such file or folder')
+  })
+})
+
+describe('fire-train doctor and bench', () => {
+  it('describes the machine and the engine, or why there is none', async () => {
+    const found = await fireTrain(['doctor'])
+    expect(found.code).toBe(0)
+    expect(found.stdout).toMatch(/engine +0\.0\.0-fake, device cpu/)
+    const none = await fireTrain(['doctor', '--json'], { env: { FIRE_NATIVE_PATH: '/none.node' } })
+    expect(none.code).toBe(1)
+    expect(JSON.parse(none.stdout).engine.error).toContain('tried /none.node')
+  })
+
+  it('puts matrix products beside the ceiling', async () => {
+    const { code, stdout } = await fireTrain(['bench', 'gemm', '--shape', '8x16x32'])
+    expect(code).toBe(0)
+    expect(stdout).toMatch(/8x16x32 +f32 +native +60\.0 +100\.0 +60 %/)
+    expect((await fireTrain(['bench', 'gemm', '--shape', '8x16'])).stderr).toContain(
+      "Expected MxNxK for --shape but received '8x16'",
+    )
+  })
+})

@@ -1,0 +1,195 @@
+import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { openEngine } from '../../src/engine/engine.js'
+import { ImageCache } from '../../src/engine/image-cache.js'
+import { loadFrom, nativeCandidates } from '../../src/engine/load.js'
+import {
+  ArgumentError,
+  ClosedError,
+  DiskFullError,
+  errorFromCode,
+  FileError,
+  FireError,
+  NativeBindingError,
+  NativeErrorFactory,
+} from '../../src/errors.js'
+import { fakeNative, temporaryFolder, writeModel } from '../fakes/world.js'
+
+let model: string
+
+beforeAll(async () => {
+  model = await temporaryFolder()
+  await writeModel(model)
+})
+
+const open = () => openEngine({ model }, { native: fakeNative() })
+
+const pair = {
+  id: 'p',
+  prompt: Int32Array.of(1, 2),
+  chosen: Int32Array.of(3, 4),
+  rejected: Int32Array.of(5),
+  chosenMask: Uint8Array.of(1, 0),
+  rejectedMask: Uint8Array.of(1),
+  images: [],
+  corruptedImages: null,
+}
+const objective = { name: 'fire', beta: 0.1, alpha: 0.01, gamma: 0.1, lambda: 0.5, klReduction: 'sum' } as const
+const step = { normalizer: 1, layout: 'packed' } as const
+const sampling = { maxNewTokens: 5, temperature: 0, topP: 1, topK: 0, stopTokens: [], batchSize: 1, adapter: true }
+
+describe('openEngine', () => {
+  it('fills in defaults and reports progress', async () => {
+    const fractions: number[] = []
+    await using engine = await openEngine({ model }, { native: fakeNative(), onProgress: (f) => fractions.push(f) })
+    expect(engine.spec).toMatchObject({ dtype: 'f32', threads: 0, gemm: 'auto', lora: null, adapter: null })
+    expect(fractions).toEqual([1])
+  })
+
+  it('gives native errors their class, their detail and the stack of the caller', async () => {
+    const error = await openEngine({ model: '/none' }, { native: fakeNative() }).catch((failure) => failure)
+    expect(error).toBeInstanceOf(FileError)
+    expect(error.code).toBe('ERR_FIRE_IO')
+    expect(error.detail.path).toContain('/none')
+    expect(error.stack).toContain('engine.test.ts')
+  })
+
+  it('rejects wrong arguments in words', async () => {
+    const native = fakeNative()
+    const complain = (spec: object) => expect(openEngine({ model, ...spec }, { native })).rejects
+    await complain({ dtype: 'fp8' }).toThrow("Expected 'f32' or 'bf16' for dtype but received 'fp8'")
+    await complain({ threads: -1 }).toThrow('Expected an integer >= 0 for threads but received -1')
+    await complain({ model: '' }).toThrow(ArgumentError)
+    expect(native.engines).toHaveLength(0)
+  })
+})
+
+describe('Engine', () => {
+  it('rejects with the reason of an aborted signal, before or during a call', async () => {
+    await using engine = await open()
+    const reason = new Error('stop')
+    await expect(engine.accumulate([pair], objective, step, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
+    const controller = new AbortController()
+    process.env.FIRE_FAKE_DELAY_MS = '20'
+    const call = engine.accumulate([pair], objective, step, { signal: controller.signal })
+    controller.abort(reason)
+    delete process.env.FIRE_FAKE_DELAY_MS
+    await expect(call).rejects.toBe(reason)
+    await expect(engine.accumulate([pair], objective, step)).resolves.toMatchObject({ rows: 1 })
+  })
+
+  it('closes once, and refuses calls after that', async () => {
+    const engine = await open()
+    await Promise.all([engine.close(), engine.close()])
+    await expect(engine.zeroGrad()).rejects.toThrow(ClosedError)
+    expect(() => engine.imageTokens(1, 1)).toThrow(ClosedError)
+  })
+
+  it('warns when it is collected without close()', async () => {
+    setFlagsFromString('--expose-gc')
+    const collect = runInNewContext('gc') as () => void
+    const warned = once(process, 'warning')
+    await (async () => void (await open()))()
+    const deadline = Date.now() + 5000
+    let warning: Error | undefined
+    warned.then(([first]) => {
+      warning = first
+    })
+    while (!warning && Date.now() < deadline) {
+      collect()
+      await setImmediate()
+    }
+    expect(warning?.message).toMatch(/was collected without close\(\)/)
+  })
+
+  it('checks what it is given', async () => {
+    await using engine = await open()
+    const run = (changes: object) => expect(engine.accumulate([{ ...pair, ...changes }], objective, step)).rejects
+    await run({ chosenMask: Uint8Array.of(1) }).toThrow(
+      'Expected a Uint8Array of 2 for chosenMask of pair p but received a Uint8Array of 1 bytes',
+    )
+    await run({ prompt: [1, 2] }).toThrow('Expected an Int32Array for prompt of pair p but received an array of 2')
+    await run({ chosen: new Int32Array(0), chosenMask: new Uint8Array(0) }).toThrow('at least one token')
+    await run({ corruptedImages: ['a'] }).toThrow('Expected 0 ids for corruptedImages of pair p')
+    await expect(engine.accumulate([], objective, step)).rejects.toThrow('non-empty array for pairs')
+    await expect(engine.accumulate([pair], objective, { ...step, normalizer: 0 })).rejects.toThrow('normalizer')
+    const image = { id: 'i', width: 2, height: 2, rgb: new Uint8Array(3) }
+    await expect(engine.encodeImages([image])).rejects.toThrow('Expected 12 bytes of RGB (2 x 2) for image i')
+    const prompt = { ids: Int32Array.of(1), images: [], seed: 1 }
+    await expect(engine.generate([prompt], { ...sampling, topP: 0 })).rejects.toThrow('topP')
+    await expect(engine.attention({ ids: Int32Array.of(1), images: [] }, [1])).rejects.toThrow('index below 1')
+  })
+
+  it('streams tokens', async () => {
+    await using engine = await open()
+    const seen: number[] = []
+    const prompt = { ids: Int32Array.of(7, 8), images: [], seed: 1 }
+    await engine.generate([prompt], sampling, { onToken: (_prompt, token) => seen.push(token) })
+    expect(seen).toEqual([7, 8])
+  })
+})
+
+describe('ImageCache', () => {
+  const source = (id: string, decoded: string[]) => ({
+    id,
+    decode: async () => {
+      decoded.push(id)
+      return { id, width: 1, height: 1, rgb: new Uint8Array(3) }
+    },
+  })
+
+  it('decodes each image once, drops the least recently used, keeps what a call needs', async () => {
+    const native = fakeNative()
+    await using engine = await openEngine({ model }, { native })
+    const cache = new ImageCache(engine, 2)
+    const decoded: string[] = []
+    const ensure = (...ids: string[]) => cache.ensure(ids.map((id) => source(id, decoded)))
+    await ensure('a', 'a', 'b')
+    await ensure('a')
+    await ensure('c')
+    expect(decoded).toEqual(['a', 'b', 'c'])
+    expect([...native.engines[0].images]).toEqual(['a', 'c'])
+    await ensure('d', 'e', 'f')
+    expect([...native.engines[0].images]).toEqual(['d', 'e', 'f'])
+    await cache.clear()
+    expect(native.engines[0].images.size).toBe(0)
+    expect(cache.size).toBe(0)
+  })
+})
+
+describe('loading the addon', () => {
+  it('lists every try with its reason and the command to run', async () => {
+    const broken = join(model, 'broken.node')
+    await writeFile(broken, 'not a library')
+    const paths = [join(model, 'none.node'), broken]
+    try {
+      loadFrom(paths)
+      expect.unreachable()
+    } catch (error) {
+      expect(error).toBeInstanceOf(NativeBindingError)
+      expect((error as FireError).message).toContain(`tried ${paths[0]}: not there`)
+      expect((error as FireError).message).toMatch(/broken\.node: .*(invalid ELF|too short|slice|not a valid)/i)
+      expect((error as FireError).hint).toContain('npm --prefix')
+    }
+  })
+
+  it('tries only FIRE_NATIVE_PATH when it is set', () => {
+    expect(nativeCandidates({ FIRE_NATIVE_PATH: '/x.node' })).toEqual(['/x.node'])
+    expect(nativeCandidates({})[0]).toMatch(/build\/Release\/fire\.node$/)
+  })
+})
+
+describe('error classes', () => {
+  it('come from codes, unknown ones included', () => {
+    expect(new NativeErrorFactory('ERR_FIRE_CLOSED', 'x')).toBeInstanceOf(ClosedError)
+    expect(errorFromCode('ERR_FIRE_IO', 'cannot write x: No space left on device')).toBeInstanceOf(DiskFullError)
+    const other = errorFromCode('ERR_FIRE_CUDA', 'x', { file: 'a.cu' })
+    expect(other).toBeInstanceOf(FireError)
+    expect(other).toMatchObject({ code: 'ERR_FIRE_CUDA', detail: { file: 'a.cu' } })
+  })
+})

@@ -1,0 +1,146 @@
+/** The addon in a process: threads, signals, several engines, leaving. Skipped where it has not been built. */
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { Worker } from 'node:worker_threads'
+import { describe, expect, it } from 'vitest'
+import { defaultLora, type Engine, openEngine, type PairInput } from '../../src/engine/engine.js'
+import { nativeCandidates } from '../../src/engine/load.js'
+import { ArgumentError, ClosedError } from '../../src/errors.js'
+
+const built = nativeCandidates().some((path) => existsSync(path))
+const model = fileURLToPath(new URL('../golden/qwen3_vl', import.meta.url))
+const library = pathToFileURL(fileURLToPath(new URL('../../dist/index.js', import.meta.url))).href
+
+const objective = { name: 'fire', beta: 0.1, alpha: 0.01, gamma: 0.1, lambda: 0.5, klReduction: 'sum' } as const
+const step = { normalizer: 8, layout: 'packed' } as const
+const open = () => openEngine({ model, threads: 1, lora: { ...defaultLora, rank: 4 } })
+
+/** Text pairs long enough that a step takes a while. */
+function pairs(count: number, tokens: number): PairInput[] {
+  return Array.from({ length: count }, (_, index) => {
+    const chosen = Int32Array.from({ length: tokens }, (_, at) => (at * 7 + index) % 400)
+    const rejected = chosen.map((id, at) => (at % 3 === 0 ? (id + 1) % 400 : id))
+    const mask = new Uint8Array(tokens).fill(1)
+    const ids = { prompt: Int32Array.of(1, 2, 3), chosen, rejected, chosenMask: mask, rejectedMask: mask }
+    return { id: `p${index}`, ...ids, images: [], corruptedImages: null }
+  })
+}
+
+const sequence = { ids: Int32Array.from({ length: 40 }, (_, index) => index * 3), images: [] }
+
+async function logprobs(engine: Engine): Promise<number[]> {
+  const [values] = await engine.logprobs([sequence])
+  return [...values]
+}
+
+/** Runs a module against the built library in a process of its own. */
+function runScript(body: string) {
+  const script = `import { openEngine, defaultLora } from ${JSON.stringify(library)}
+const engine = await openEngine({ model: ${JSON.stringify(model)}, threads: 1, lora: { ...defaultLora, rank: 4 } })
+${body}`
+  return spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8', timeout: 20_000 })
+}
+
+describe.skipIf(!built)('the native engine in a process', () => {
+  it('keeps engines apart and calls in order', async () => {
+    await using first = await open()
+    await using second = await open()
+    const alone = await logprobs(first)
+    const together = await Promise.all([logprobs(first), logprobs(second), logprobs(first)])
+    expect(together).toEqual([alone, alone, alone])
+    await first.accumulate(pairs(2, 8), objective, step)
+    await first.update({ lr: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, maxGradNorm: 0 })
+    expect(await logprobs(first)).not.toEqual(alone)
+    expect(await logprobs(second)).toEqual(alone)
+  })
+
+  it('leaves the event loop free', async () => {
+    await using engine = await open()
+    let ticks = 0
+    const timer = setInterval(() => {
+      ticks += 1
+    }, 1)
+    const started = performance.now()
+    await engine.accumulate(pairs(8, 200), objective, step)
+    clearInterval(timer)
+    expect(ticks).toBeGreaterThan((performance.now() - started) / 20)
+  })
+
+  it('stops a step on request, adds nothing, and goes on', async () => {
+    const adam = { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, maxGradNorm: 0 }
+    await using engine = await open()
+    const controller = new AbortController()
+    const reason = new Error('changed my mind')
+    const running = engine.accumulate(pairs(8, 300), objective, step, { signal: controller.signal })
+    setTimeout(() => controller.abort(reason), 5)
+    await expect(running).rejects.toBe(reason)
+    await engine.accumulate(pairs(2, 20), objective, step)
+    const { gradNorm } = await engine.update(adam)
+    await using fresh = await open()
+    await fresh.accumulate(pairs(2, 20), objective, step)
+    // The dropout of the aborted step was drawn, or not: only the size of the gradient must be that of one step.
+    expect(gradNorm / (await fresh.update(adam)).gradNorm).toBeCloseTo(1, 0)
+  })
+
+  it('rejects bad arguments with a class, a code and a stack', async () => {
+    await using engine = await open()
+    const missing = { ...pairs(1, 4)[0], prompt: Int32Array.of(500), images: ['nowhere'] }
+    const error = await engine.accumulate([missing], objective, step).catch((failure) => failure)
+    expect(error).toBeInstanceOf(ArgumentError)
+    expect(error.message).toContain('nowhere')
+    expect(error.stack).toContain('native.test.ts')
+    const wild = { ...sequence, ids: Int32Array.of(1, 99_999) }
+    await expect(engine.logprobs([wild])).rejects.toThrow(/99999/)
+    expect(() => engine.imageTokens(1, 100_000)).toThrow(ArgumentError)
+  })
+
+  it('finishes queued calls before it closes', async () => {
+    const engine = await open()
+    const pending = logprobs(engine)
+    await Promise.all([pending, engine.close(), engine.close()])
+    expect(await pending).toHaveLength(39)
+    await expect(engine.zeroGrad()).rejects.toThrow(ClosedError)
+  })
+
+  it('works in worker threads, also in one that is terminated in a step', async () => {
+    const source = `
+      const { parentPort, workerData } = require('node:worker_threads')
+      import(${JSON.stringify(library)}).then(async ({ openEngine, defaultLora }) => {
+        const engine = await openEngine({ model: ${JSON.stringify(model)}, threads: 1, lora: { ...defaultLora, rank: 4 } })
+        parentPort.postMessage('open')
+        const [values] = await engine.logprobs([workerData.sequence])
+        if (workerData.pairs) await engine.accumulate(workerData.pairs, workerData.objective, workerData.step)
+        parentPort.postMessage([...values])
+        await engine.close()
+      })`
+    const start = (data: object) =>
+      new Worker(source, { eval: true, workerData: { sequence, objective, step, ...data } })
+    await using engine = await open()
+    const expected = await logprobs(engine)
+    const answer = await new Promise((resolve, reject) => {
+      const worker = start({})
+      worker.on('message', (message) => message !== 'open' && resolve(message))
+      worker.on('error', reject)
+    })
+    expect(answer).toEqual(expected)
+    const doomed = start({ pairs: pairs(8, 400) })
+    await new Promise((resolve) => doomed.once('message', resolve))
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    await doomed.terminate()
+    expect(await logprobs(engine)).toEqual(expected)
+  })
+
+  it('does not hold a process that has nothing to do', () => {
+    const { status, signal } = runScript('')
+    expect({ status, signal }).toEqual({ status: 0, signal: null })
+  })
+
+  it('lets a process leave in the middle of a step, with its own exit code', () => {
+    const { status, signal, stderr } = runScript(`
+const ids = Int32Array.from({ length: 2000 }, (_, index) => index % 400)
+engine.logprobs([{ ids, images: [] }])
+setTimeout(() => process.exit(7), 20)`)
+    expect({ status, signal, stderr }).toEqual({ status: 7, signal: null, stderr: '' })
+  })
+})

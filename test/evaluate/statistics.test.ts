@@ -1,0 +1,129 @@
+import { describe, expect, it } from 'vitest'
+import {
+  clusteredDifference,
+  countPaired,
+  mcnemarExact,
+  pairedDifference,
+  wilson,
+} from '../../src/evaluate/statistics.js'
+
+describe('wilson', () => {
+  // Newcombe, Statistics in Medicine 17 (1998) 857, table I, method 3.
+  it.each([
+    [81, 263, 0.2553, 0.3662],
+    [15, 148, 0.0624, 0.1605],
+    [0, 20, 0, 0.1611],
+    [1, 29, 0.0061, 0.1718],
+  ])('agrees with the published interval of %d / %d', (successes, count, low, high) => {
+    const interval = wilson(successes, count)
+    expect(interval.low).toBeCloseTo(low, 4)
+    expect(interval.high).toBeCloseTo(high, 4)
+    expect(interval.value).toBe(successes / count)
+  })
+
+  it('mirrors when successes and failures change places', () => {
+    expect(wilson(29, 29).high).toBe(1)
+    expect(wilson(29, 29).low).toBeCloseTo(1 - wilson(0, 29).high, 12)
+  })
+
+  it('has no value without items and refuses nonsense', () => {
+    expect(wilson(0, 0).value).toBeNaN()
+    expect(() => wilson(3, 2)).toThrow('3 of 2')
+  })
+})
+
+describe('mcnemarExact', () => {
+  // 1 against 7 discordant pairs: 2 (C(8,0) + C(8,1)) / 2^8 = 18 / 256 (Fagerland et al., BMC Med. Res. Methodol. 13:91).
+  it.each([
+    [1, 7, 18 / 256],
+    [7, 1, 18 / 256],
+    [0, 0, 1],
+    [5, 5, 1],
+    [0, 10, 2 / 1024],
+    [3, 12, (2 * (1 + 15 + 105 + 455)) / 2 ** 15],
+  ])('%d gained, %d lost', (gained, lost, p) => {
+    expect(mcnemarExact({ gained, lost })).toBeCloseTo(p, 12)
+  })
+
+  it('does not underflow on thousands of items', () => {
+    expect(mcnemarExact({ gained: 2000, lost: 2000 })).toBe(1)
+    expect(mcnemarExact({ gained: 1900, lost: 2100 })).toBeCloseTo(0.00165, 4) // Normal approximation: z = 199/sqrt(4000).
+  })
+})
+
+describe('pairedDifference', () => {
+  // Newcombe, Statistics in Medicine 17 (1998) 2635, method 10.
+  it('agrees with a published example', () => {
+    const result = pairedDifference({ bothRight: 36, gained: 12, lost: 2, bothWrong: 0 })
+    expect(result.value).toBeCloseTo(0.2, 12)
+    expect(result.low).toBeCloseTo(0.0569, 4)
+    expect(result.high).toBeCloseTo(0.3404, 4)
+  })
+
+  it('agrees with the example of Fagerland et al., BMC Med. Res. Methodol. 13:91', () => {
+    const result = pairedDifference({ bothRight: 1, gained: 1, lost: 7, bothWrong: 12 })
+    expect(result.low).toBeCloseTo(-0.507, 3)
+    expect(result.high).toBeCloseTo(-0.026, 3)
+  })
+
+  it('turns its sign when before and after change places', () => {
+    const [a, b] = [
+      pairedDifference({ bothRight: 40, gained: 20, lost: 9, bothWrong: 31 }),
+      pairedDifference({ bothRight: 40, gained: 9, lost: 20, bothWrong: 31 }),
+    ]
+    expect(a.low).toBeCloseTo(-b.high, 12)
+    expect(a.high).toBeCloseTo(-b.low, 12)
+  })
+
+  it('covers about 95 % of simulated differences', () => {
+    let state = 1
+    const random = () => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+      return state / 2 ** 32
+    }
+    const [rounds, n, gain, loss, base] = [2000, 200, 0.15, 0.05, 0.55]
+    let covered = 0
+    for (let i = 0; i < rounds; i++) {
+      const before = Array.from({ length: n }, () => random() < base)
+      const after = before.map((was) => (was ? random() >= loss / base : random() < gain / (1 - base)))
+      const { low, high } = pairedDifference(countPaired(before, after))
+      if (low <= gain - loss && gain - loss <= high) covered++
+    }
+    expect(covered / rounds).toBeGreaterThan(0.935)
+    expect(covered / rounds).toBeLessThan(0.975)
+  })
+})
+
+describe('countPaired', () => {
+  it('fills the four cells', () => {
+    expect(countPaired([true, true, false, false, false], [true, false, true, false, true])).toEqual({
+      bothRight: 1,
+      lost: 1,
+      gained: 2,
+      bothWrong: 1,
+    })
+    expect(() => countPaired([true], [])).toThrow('paired')
+  })
+})
+
+describe('clusteredDifference', () => {
+  const changes = [1, 1, 0, 0, 0, 1, -1, 0, 0, 1]
+
+  it('is the plain interval of a mean when every item is its own cluster', () => {
+    const { low, high } = clusteredDifference(changes.map((change, i) => ({ change, cluster: String(i) })))
+    const mean = 0.3
+    const deviation = Math.sqrt(changes.reduce((sum, d) => sum + (d - mean) ** 2, 0) / 9)
+    expect((low + high) / 2).toBeCloseTo(mean, 12)
+    expect((high - low) / 2).toBeCloseTo((1.959964 * deviation) / Math.sqrt(10), 6)
+  })
+
+  it('counts copies of an item as one: k-fold data in clusters has the interval of the data', () => {
+    const once = clusteredDifference(changes.map((change, i) => ({ change, cluster: String(i) })))
+    const thrice = changes.flatMap((change, i) => Array(3).fill({ change, cluster: String(i) }))
+    expect(clusteredDifference(thrice).low).toBeCloseTo(once.low, 12)
+  })
+
+  it('has no bounds for one cluster', () => {
+    expect(clusteredDifference([{ change: 1, cluster: 'a' }]).low).toBeNaN()
+  })
+})

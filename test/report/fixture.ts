@@ -1,0 +1,97 @@
+import { compareRounds, type JudgedAnswer } from '../../src/evaluate/accuracy.js'
+import type { Picture, ReportData } from '../../src/report/index.js'
+
+/** A 1x1 PNG: the smallest image that a browser accepts. */
+const PIXEL = Buffer.from(
+  'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==',
+  'base64',
+)
+
+export const picture = (): Picture => ({
+  width: 4,
+  height: 4,
+  png: PIXEL,
+  mask: Uint8Array.of(0, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0),
+})
+
+export function answers(right: (i: number) => boolean): JudgedAnswer[] {
+  return Array.from({ length: 60 }, (_, i) => ({
+    questionId: `q${i}`,
+    imageId: `i${i % 20}`,
+    task: 'vqa',
+    answerType: i % 2 ? 'closed' : 'open',
+    ask: i % 2 ? 'presence' : 'side',
+    concept: i % 3 ? 'nodule' : 'effusion',
+    text: 'It is on the left.',
+    correct: right(i),
+    decided: i !== 7,
+    reason: 'by rule',
+  }))
+}
+
+/** A small report; `text` stands wherever a model or a file could put its own words. */
+export function reportData(text = 'It is on the left.'): ReportData {
+  const [start, end] = [0, Math.min(3, text.length)]
+  return {
+    title: `Report ${text}`,
+    summary: [text],
+    objective: text,
+    comparisons: compareRounds(
+      answers((i) => i % 2 === 0),
+      answers((i) => i % 2 === 0 || i < 30),
+    ),
+    metrics: Array.from({ length: 30 }, (_, i) => ({
+      step: i + 1,
+      loss: 0.76 - i / 100,
+      'loss/base': 0.69 - i / 100,
+      'rewards/margins': i / 10,
+      'rewards/accuracies': i / 30,
+      'rewards/visual/margins': Number.NaN,
+      'kl/forward': i / 1000,
+    })),
+    pairs: {
+      answers: 10,
+      pairs: 8,
+      byOrigin: { repaired: 3, counterfactual: 5 },
+      byCategory: { [text]: 5, laterality: 3 },
+      byRejection: { undecided: 2 },
+    },
+    examples: [
+      {
+        question: text,
+        origin: 'repaired',
+        chosen: { text, spans: [[start, end]] },
+        rejected: { text, spans: [[start, end]] },
+        categories: [text],
+        clean: picture(),
+        corrupted: picture(),
+        corruption: text,
+      },
+    ],
+    attention: [
+      {
+        question: text,
+        answer: { text, span: [start, end] },
+        picture: picture(),
+        before: { rows: 2, columns: 2, values: Float32Array.of(0.1, 0.2, 0.3, 0.4) },
+        after: { rows: 2, columns: 2, values: Float32Array.of(0.4, 0.3, 0.2, 0.1) },
+        ratios: { before: 1.2, after: Number.NaN },
+      },
+    ],
+    attentionNote: text,
+    changed: [
+      {
+        question: text,
+        reference: text,
+        before: { text, correct: false, decided: true },
+        after: { text, correct: true, decided: true },
+      },
+    ],
+    facts: [
+      ['Seed', '0'],
+      ['Model', text],
+    ],
+    stages: [{ name: text, seconds: 75 }],
+    config: text,
+  }
+}

@@ -1,0 +1,123 @@
+import { parseHTML } from 'linkedom'
+import { describe, expect, it } from 'vitest'
+import { compareRounds } from '../../src/evaluate/accuracy.js'
+import { escapeHtml, html } from '../../src/report/html.js'
+import { renderReport } from '../../src/report/index.js'
+import { highlight } from '../../src/report/pairs-section.js'
+import { maskOutline } from '../../src/report/picture.js'
+import { headline, points, readable } from '../../src/report/words.js'
+import { answers, reportData } from './fixture.js'
+
+const HOSTILE = `"'><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>&amp;\u0000\ud800</style></pre>`
+
+describe('escapeHtml', () => {
+  it('leaves nothing that could become markup or break the encoding', () => {
+    expect(escapeHtml(`<a b="c" d='e'>&`)).toBe('&lt;a b=&quot;c&quot; d=&#39;e&#39;&gt;&amp;')
+    expect(escapeHtml('a\u0000\ud800b\n😀')).toBe('a\ufffd\ufffdb\n😀')
+  })
+
+  it('keeps markup made by the template and drops what is absent', () => {
+    expect(html`<p>${[html`<b>${'<'}</b>`, 1]}${null}${false}${undefined}</p>`.markup).toBe('<p><b>&lt;</b>1</p>')
+  })
+})
+
+describe('renderReport', () => {
+  const page = renderReport(reportData())
+
+  it('loads nothing: no address but XML names, no script, no style sheet of others', () => {
+    expect(page).not.toMatch(/<(script|link|iframe|object|embed|base)\b/i)
+    expect(page).not.toMatch(/@import|url\(/i)
+    for (const [, value] of page.matchAll(/\s(?:src|href|xlink:href|srcset|data|action)="([^"]*)"/g)) {
+      expect(value).toMatch(/^data:image\/png;base64,/)
+    }
+    const addresses = [...page.matchAll(/https?:\/\/[^\s"'<]+/g)].map(([address]) => address)
+    expect(new Set(addresses)).toEqual(new Set(addresses.filter((address) => address.startsWith('http://www.w3.org/'))))
+  })
+
+  it('shows every part', () => {
+    const { document } = parseHTML(page)
+    const titles = [...document.querySelectorAll('h2')].map((heading) => heading.textContent)
+    expect(titles).toEqual([
+      'Accuracy on the held-out questions',
+      'Training',
+      'From answers to pairs',
+      'Pairs',
+      'Attention over the image',
+      'Answers that changed',
+      'What was run',
+    ])
+    expect([...document.querySelectorAll('h3')].map((heading) => heading.textContent)).toEqual([
+      'Loss',
+      'Margins',
+      'Reward accuracy',
+      'KL divergence at the phrases',
+    ])
+    expect(document.querySelectorAll('svg.picture')).toHaveLength(5)
+    expect(document.querySelectorAll('mark')).toHaveLength(3)
+    expect(page).not.toContain('NaN')
+    expect(page).not.toContain('undefined</')
+  })
+
+  it('shows hostile text as text', () => {
+    const hostile = renderReport(reportData(HOSTILE))
+    expect(hostile).not.toMatch(/<script/i)
+    expect(hostile).not.toMatch(/<img/i)
+    expect(hostile).not.toContain('\u0000')
+    const { document } = parseHTML(hostile)
+    expect(document.querySelectorAll('script, img')).toHaveLength(0)
+    expect(document.querySelectorAll('h2')).toHaveLength(7)
+    expect(document.querySelector('pre')?.textContent).toContain('<script>alert(1)</script>')
+  })
+
+  it('leaves out what there is nothing of', () => {
+    const { document } = parseHTML(
+      renderReport({ ...reportData(), metrics: [], examples: [], attention: [], changed: [] }),
+    )
+    expect([...document.querySelectorAll('h2')].map((heading) => heading.textContent)).toEqual([
+      'Accuracy on the held-out questions',
+      'From answers to pairs',
+      'What was run',
+    ])
+  })
+})
+
+describe('headline', () => {
+  const compare = (after: (i: number) => boolean) =>
+    compareRounds(
+      answers((i) => i < 30),
+      answers(after),
+    )[0]
+
+  it('is decided by the numbers', () => {
+    expect(headline(compare((i) => i < 50)).title).toBe('A significant gain in accuracy')
+    expect(headline(compare((i) => i < 10)).title).toBe('A significant loss of accuracy')
+    expect(headline(compare((i) => i < 32)).title).toBe('No significant change in accuracy')
+  })
+
+  it('writes signed points', () => {
+    expect([0.031, -0.031, 0, Number.NaN].map(points)).toEqual(['+3.1', '−3.1', '0.0', '–'])
+  })
+})
+
+describe('highlight', () => {
+  it('marks the spans and nothing else', () => {
+    expect(highlight('a <b> c', [[2, 5]], 'chosen').markup).toBe('a <mark class="chosen">&lt;b&gt;</mark> c')
+  })
+})
+
+describe('readable', () => {
+  it('turns identifiers into words', () => {
+    expect(readable('side-check')).toBe('Side check')
+    expect(readable('laterality+size')).toBe('Laterality and size')
+    expect(readable('undecided')).toBe('The answer commits to nothing that can be judged')
+  })
+})
+
+describe('maskOutline', () => {
+  it('traces a block in four strokes and a hole from within', () => {
+    const block = Uint8Array.of(0, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0)
+    expect(maskOutline(block, 4, 4)).toBe('M1 1H3M1 3H3M1 1V3M3 1V3')
+    expect(maskOutline(new Uint8Array(16), 4, 4)).toBe('')
+    expect(maskOutline(new Uint8Array(16).fill(1), 4, 4)).toBe('M0 0H4M0 4H4M0 0V4M4 0V4')
+  })
+})

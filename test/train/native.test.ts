@@ -1,0 +1,155 @@
+/** Training with the real engine on the reference checkpoint; skipped where the addon has not been built. */
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { stringify } from 'yaml'
+import { resolveTrainConfig } from '../../src/config/load.js'
+import { objectiveNames, objectives } from '../../src/config/objectives.js'
+import type { TrainConfigInput } from '../../src/config/schema.js'
+import { openEngine } from '../../src/engine/engine.js'
+import { nativeCandidates } from '../../src/engine/load.js'
+import { CheckpointError, FileError, NumericError, UnsupportedError } from '../../src/errors.js'
+import { answer } from '../../src/generate/generate.js'
+import { Chat } from '../../src/text/chat.js'
+import { planTraining } from '../../src/train/plan.js'
+import { train } from '../../src/train/train.js'
+import { type World, writeGoldenModel, writeWorld } from '../fakes/world.js'
+
+const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+const built = nativeCandidates().some((path) => existsSync(path))
+
+let world: World
+
+beforeAll(async () => {
+  world = await writeWorld(12, writeGoldenModel)
+})
+
+const settings = (output: string, changes: Partial<TrainConfigInput> = {}): TrainConfigInput => ({
+  model: world.model,
+  data: { train: world.pairs },
+  output: join(world.root, output),
+  threads: 1,
+  lora: { rank: 8, alpha: 16 },
+  optimizer: { lr: 1e-3 },
+  batchSize: 4,
+  microBatchSize: 2,
+  epochs: 2,
+  checkpoint: { every: 1, keep: 2 },
+  ...changes,
+})
+
+const adapterOf = (output: string) => readFile(join(world.root, output, 'adapter', 'adapter_model.safetensors'))
+
+describe.skipIf(!built)('training with the native engine', () => {
+  it('starts at the known loss, learns, and resumes bit-exactly', async () => {
+    const whole = await train(resolveTrainConfig(settings('whole')))
+    const rows = (await readFile(join(world.root, 'whole', 'metrics.jsonl'), 'utf8')).trim().split('\n')
+    const first = JSON.parse(rows[0])
+    // The adapter starts at zero: policy and reference agree, and the loss is ln 2 (1 + gamma * share with a twin).
+    expect(first['rewards/margins']).toBe(0)
+    expect(first['rewards/accuracies']).toBe(0)
+    expect(first['kl/mixed']).toBe(0)
+    expect(first['loss/base']).toBeCloseTo(Math.LN2, 6)
+    expect(first['loss/visual'] / (0.1 * Math.LN2)).toBeLessThanOrEqual(1 + 1e-6)
+    expect(first.loss).toBeCloseTo(first['loss/base'] + first['loss/visual'] + first['loss/kl'], 6)
+    expect(whole.last?.loss).toBeLessThan(first.loss)
+
+    const stop = new AbortController()
+    const onProgress = ({ step }: { step: number }): void => {
+      if (step === 3) stop.abort()
+    }
+    await train(resolveTrainConfig(settings('parts')), { stop: stop.signal, onProgress })
+    const resumed = await train(resolveTrainConfig(settings('parts', { threads: 2 })), { resume: true })
+    expect(resumed).toMatchObject({ resumedFrom: 3, step: 6, interrupted: false })
+    expect((await adapterOf('parts')).equals(await adapterOf('whole'))).toBe(true)
+  })
+
+  it.each(objectiveNames)('runs %s', async (name) => {
+    const config = resolveTrainConfig(settings(`objective-${name}`, { objective: { name }, maxSteps: 2 }))
+    const { last } = await train(config)
+    expect(last).toMatchObject({ step: 2, grad_norm: expect.any(Number) })
+    expect(last?.grad_norm).toBeGreaterThan(0)
+    expect('rewards/visual/margins' in (last ?? {})).toBe(objectives[name].visual !== null)
+    const terms = ['loss/base', 'loss/visual', 'loss/kl', 'loss/anchor'].map((key) => last?.[key] ?? 0)
+    expect(last?.loss).toBeCloseTo(
+      terms.reduce((total, term) => total + term, 0),
+      5,
+    )
+  })
+
+  it('survives kill -9 in a step or a save', async () => {
+    const path = join(world.root, 'killed.yaml')
+    await writeFile(path, stringify(settings('killed', { epochs: 12 })))
+    for (const delay of [10, 45, 120]) {
+      const child = spawn(process.execPath, [main, 'train', path, '--resume'], { stdio: ['ignore', 'ignore', 'pipe'] })
+      child.stderr.on('data', (chunk) => {
+        if (String(chunk).includes('training')) setTimeout(() => child.kill('SIGKILL'), delay)
+      })
+      await new Promise((resolve) => child.on('close', resolve))
+    }
+    await train(resolveTrainConfig(settings('killed', { epochs: 12 })), { resume: true })
+    await train(resolveTrainConfig(settings('unkilled', { epochs: 12, checkpoint: { every: 0 } })))
+    expect((await adapterOf('killed')).equals(await adapterOf('unkilled'))).toBe(true)
+    const steps = await readdir(join(world.root, 'killed', 'checkpoints'))
+    expect(steps.sort()).toEqual(['step-35', 'step-36'])
+  })
+
+  it('plans tokens and memory', async () => {
+    const plan = await planTraining(resolveTrainConfig(settings('planned')))
+    expect(plan).toMatchObject({ totalSteps: 6, images: 6 })
+    for (const value of [plan.tokens, plan.rows, ...Object.values(plan.memory)]) expect(value).toBeGreaterThan(0)
+  })
+
+  it('answers with and without a trained adapter, the same text in any batch', async () => {
+    await using engine = await openEngine({
+      model: world.model,
+      adapter: join(world.root, 'whole', 'adapter'),
+      threads: 1,
+    })
+    const chat = await Chat.load(world.model, engine.info)
+    const questions = [0, 1, 2].map((index) => ({
+      id: `q${index}`,
+      prompt: `Where is the nodule? (${index})`,
+      images: [join(world.root, `clean${index}.png`)],
+    }))
+    const sampling = { maxNewTokens: 12, temperature: 1, topP: 0.9, topK: 20, seed: 1, adapter: true }
+    const texts = async (batchSize: number) => {
+      const all: string[] = []
+      for await (const { tokens } of answer(engine, chat, questions, { ...sampling, batchSize }))
+        all.push(tokens.join())
+      return all
+    }
+    const together = await texts(3)
+    expect(together).toHaveLength(3)
+    expect(await texts(1)).toEqual(together)
+  })
+
+  it('names what is wrong with a model', async () => {
+    const folder = join(world.root, 'broken')
+    await writeGoldenModel(folder)
+    const weights = await readFile(join(folder, 'model.safetensors'))
+    await writeFile(join(folder, 'model.safetensors'), weights.subarray(0, weights.length - 100))
+    await expect(openEngine({ model: folder })).rejects.toThrow(CheckpointError)
+    await writeFile(join(folder, 'config.json'), JSON.stringify({ model_type: 'llama' }))
+    await expect(openEngine({ model: folder })).rejects.toThrow(/llama/)
+    await expect(openEngine({ model: folder })).rejects.toThrow(UnsupportedError)
+    await expect(openEngine({ model: join(world.root, 'none') })).rejects.toThrow(FileError)
+  })
+
+  it('stops at weights that are not finite, naming the tensor', async () => {
+    const folder = join(world.root, 'nan')
+    await writeGoldenModel(folder)
+    const weights = await readFile(join(folder, 'model.safetensors'))
+    const header = JSON.parse(weights.subarray(8, 8 + Number(weights.readBigUInt64LE(0))).toString())
+    const name = Object.keys(header).find((key) => key.endsWith('layers.2.mlp.up_proj.weight')) as string
+    weights.writeFloatLE(Number.NaN, 8 + Number(weights.readBigUInt64LE(0)) + header[name].data_offsets[0])
+    await writeFile(join(folder, 'model.safetensors'), weights)
+    const failure = await train(resolveTrainConfig(settings('from-nan', { model: folder }))).catch((error) => error)
+    expect(failure).toBeInstanceOf(NumericError)
+    expect(failure.message).toContain(name)
+    expect(existsSync(join(world.root, 'from-nan', 'checkpoints'))).toBe(false)
+  })
+})

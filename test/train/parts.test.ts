@@ -1,0 +1,127 @@
+import { describe, expect, it } from 'vitest'
+import { objectiveNames, objectives } from '../../src/config/objectives.js'
+import type { ObjectiveSpec, PairStats } from '../../src/engine/engine.js'
+import { metricsRow } from '../../src/train/metrics.js'
+import { epochOrder, stepIndices } from '../../src/train/order.js'
+import { learningRateFactor, warmupSteps } from '../../src/train/schedule.js'
+
+describe('epochOrder', () => {
+  it('is a permutation fixed by seed and epoch', () => {
+    const order = epochOrder(100, 42, 0)
+    expect([...order].sort((a, b) => a - b)).toEqual(Array.from({ length: 100 }, (_, index) => index))
+    expect(epochOrder(100, 42, 0)).toEqual(order)
+    expect(epochOrder(100, 42, 1)).not.toEqual(order)
+    expect(epochOrder(100, 43, 0)).not.toEqual(order)
+    expect(epochOrder(100, 42 + 2 ** 40, 0)).not.toEqual(order)
+    expect(epochOrder(1, 0, 0)).toEqual(Uint32Array.of(0))
+  })
+
+  it('shuffles evenly', () => {
+    const firsts = new Array(5).fill(0)
+    for (let seed = 0; seed < 5000; seed += 1) firsts[epochOrder(5, seed, 0)[0]] += 1
+    for (const count of firsts) expect(Math.abs(count - 1000)).toBeLessThan(130)
+  })
+
+  it('covers each epoch once, the last step with what is left', () => {
+    const seen = [0, 1, 2].flatMap((step) => [...stepIndices(10, 4, 1, step)])
+    expect(seen).toHaveLength(10)
+    expect(new Set(seen).size).toBe(10)
+    expect(stepIndices(10, 4, 1, 2)).toHaveLength(2)
+    expect([...stepIndices(10, 4, 1, 3)]).toEqual([...epochOrder(10, 1, 1).subarray(0, 4)])
+  })
+})
+
+describe('learningRateFactor', () => {
+  const rates = (name: 'cosine' | 'linear' | 'constant', warmup: number, total: number) =>
+    Array.from({ length: total }, (_, step) =>
+      learningRateFactor({ name, warmupSteps: warmup, warmupRatio: null }, step, total),
+    )
+
+  it('follows the three shapes', () => {
+    expect(rates('cosine', 0, 3)).toEqual([1, expect.closeTo(0.75, 12), expect.closeTo(0.25, 12)])
+    expect(rates('linear', 0, 4)).toEqual([1, 0.75, 0.5, 0.25])
+    expect(rates('constant', 2, 4)).toEqual([0, 0.5, 1, 1])
+    expect(rates('linear', 2, 4)).toEqual([0, 0.5, 1, 0.5])
+  })
+
+  it('rounds a warm-up ratio up', () => {
+    expect(warmupSteps({ name: 'cosine', warmupSteps: null, warmupRatio: 0.03 }, 50)).toBe(2)
+    expect(warmupSteps({ name: 'cosine', warmupSteps: null, warmupRatio: null }, 50)).toBe(0)
+  })
+})
+
+describe('metricsRow', () => {
+  const stats: PairStats = {
+    loss: 0,
+    base: 0.5,
+    visual: 0.9,
+    anchor: 0.2,
+    margin: 0.3,
+    visualMargin: -0.2,
+    forwardKl: 2,
+    reverseKl: 4,
+    policy: { chosen: -1, rejected: -4, corruptedChosen: -2, corruptedRejected: -3 },
+    reference: { chosen: -2, rejected: -2, corruptedChosen: -2, corruptedRejected: -2 },
+    chosenTokens: 2,
+    rejectedTokens: 3,
+  }
+  const spec = (name: ObjectiveSpec['name']): ObjectiveSpec => ({
+    ...{ name, beta: 0.1, alpha: 0.01, gamma: 0.1, lambda: 0.25, klReduction: 'sum' },
+  })
+  const context = { step: 1, epoch: 0.5, learningRate: 1e-6, gradNorm: 3, numTokens: 100, seconds: 2 }
+  const row = (name: ObjectiveSpec['name'], ...pairs: PairStats[]) =>
+    metricsRow([{ pairs, tokens: 50, rows: 5, seconds: 1 }], spec(name), context)
+
+  it('computes rewards, terms and rates', () => {
+    expect(row('fire', stats)).toMatchObject({
+      'rewards/chosen': 0.1,
+      'rewards/rejected': -0.2,
+      'rewards/accuracies': 1,
+      'rewards/visual/chosen': -0.1,
+      'rewards/visual/rejected': 0,
+      'rewards/visual/accuracies': 0,
+      'loss/base': 0.5,
+      'loss/visual': expect.closeTo(0.09, 12),
+      'kl/mixed': 3.5,
+      'loss/kl': expect.closeTo(0.035, 12),
+      phrase_tokens: 5,
+      num_tokens: 100,
+      tokens_per_second: 25,
+      pairs_per_second: 0.5,
+    })
+  })
+
+  it('leaves out what an objective lacks', () => {
+    const dpo = row('dpo', stats)
+    for (const key of ['rewards/visual/chosen', 'kl/mixed', 'loss/visual', 'loss/anchor']) {
+      expect(dpo).not.toHaveProperty([key])
+    }
+    expect(row('mdpo', stats)).toMatchObject({ 'loss/visual': 0.9, 'loss/anchor': 0.2, 'rewards/visual/chosen': 0.1 })
+    expect(row('rrpo', { ...stats, reverseKl: Number.NaN })).toMatchObject({ 'kl/mixed': 2, 'loss/kl': 0.02 })
+  })
+
+  it('averages visual rewards over the pairs that have a twin, and never writes NaN', () => {
+    const none = { chosen: -1, rejected: -4, corruptedChosen: Number.NaN, corruptedRejected: Number.NaN }
+    const bare = { ...stats, visual: 0, visualMargin: Number.NaN, policy: none, reference: none }
+    const mixed = row('fire', stats, bare)
+    expect(mixed['rewards/visual/margins']).toBe(-0.2)
+    expect(mixed['loss/visual']).toBeCloseTo(0.045, 12)
+    for (const name of objectiveNames) {
+      for (const value of Object.values(row(name, bare))) expect(Number.isFinite(value)).toBe(true)
+    }
+  })
+
+  it('does not count a tie as right', () => {
+    expect(row('dpo', { ...stats, margin: 0 })['rewards/accuracies']).toBe(0)
+  })
+})
+
+describe('the objective table', () => {
+  it('weights a visual term by gamma only where gamma is a coefficient', () => {
+    for (const { visual, uses, forwardKl } of Object.values(objectives)) {
+      expect(visual?.weight === 'gamma').toBe(uses.includes('gamma'))
+      expect(forwardKl !== null).toBe(uses.includes('alpha'))
+      expect(forwardKl === 'lambda').toBe(uses.includes('lambda'))
+    }
+  })
+})
