@@ -15,7 +15,7 @@ export const typescriptLayers = {
   engine: ['errors'],
   data: ['errors', 'type:engine'],
   text: ['errors'],
-  config: ['errors', 'type:engine'],
+  config: ['errors', 'engine'],
   phantom: ['errors', 'data'],
   pairs: ['errors', 'data'],
   corrupt: ['errors', 'data'],
@@ -27,7 +27,7 @@ export const typescriptLayers = {
     ...['errors', 'version', 'config', 'data', 'text', 'engine'],
     ...['phantom', 'pairs', 'corrupt', 'generate', 'train', 'evaluate', 'report'],
   ],
-  bench: ['errors', 'version', 'config', 'data', 'text', 'engine', 'train'],
+  bench: ['errors', 'version', 'config', 'data', 'text', 'engine', 'corrupt', 'train'],
   cli: ['errors', 'version', 'config', 'data', 'text', 'engine', 'generate', 'train', 'demo', 'bench', 'report'],
   index: '*',
 }

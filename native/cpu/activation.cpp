@@ -65,6 +65,7 @@ void CpuOps::gelu(Tensor x, Gelu kind) {
     if (kind == Gelu::tanh) {
       gelu_tanh_slice(x.f32() + begin, end - begin);
     } else {
+      // libm's erfc, not a fast approximation: an error of 1.5e-7 here showed up as 1e-5 in a training loss.
       for (float* p = x.f32() + begin; p != x.f32() + end; ++p) *p *= 0.5f * std::erfc(*p * -0.70710678118654752f);
     }
   });

@@ -7,6 +7,9 @@
 namespace fire::cpu {
 namespace {
 
+/// Scratch of worker 0 that these operations use; the attention tasks use the slots below.
+constexpr int lora_input_slot = 2, lora_hidden_slot = 3;
+
 /// x as [rows, cols].
 Operand plain(const Tensor& x) { return {x.data(), x.dtype(), x.cols(), 1}; }
 /// x^T as [cols, rows].
@@ -48,13 +51,12 @@ void CpuOps::linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) {
 
 void CpuOps::lora(Tensor x, const LoraView& lora, const Dropout& dropout, Tensor h, Tensor y) {
   const int64_t tokens = x.rows(), in = x.cols(), r = lora.a.rows(), out = lora.b.rows();
-  std::vector<float> dropped;
   if (dropout.rate > 0) {
-    dropped.resize(static_cast<size_t>(tokens * in));
+    float* dropped = scratch(0, lora_input_slot, static_cast<size_t>(tokens * in));
     for_rows(tokens, in, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) apply_mask(x.f32() + i * in, &dropped[i * in], i, in, dropout, false);
+      for (int64_t i = begin; i < end; ++i) apply_mask(x.f32() + i * in, dropped + i * in, i, in, dropout, false);
     });
-    x = Tensor(dropped.data(), DType::f32, {tokens, in});
+    x = Tensor(dropped, DType::f32, {tokens, in});
   }
   gemm_(tokens, r, in, 1.0f, plain(x), transposed(lora.a), 0.0f, h.f32(), r);
   gemm_(tokens, out, r, lora.scale, plain(h), transposed(lora.b), 1.0f, y.f32(), out);
@@ -64,8 +66,7 @@ void CpuOps::lora_backward(Tensor dy, Tensor x, Tensor h, const LoraView& lora, 
                            Tensor db, Tensor dx) {
   const int64_t tokens = x.rows(), in = x.cols(), r = lora.a.rows(), out = lora.b.rows();
   gemm_(out, r, tokens, lora.scale, transposed(dy), plain(h), 1.0f, db.f32(), r);
-  std::vector<float> dh_storage(static_cast<size_t>(tokens * r));
-  const Tensor dh(dh_storage.data(), DType::f32, {tokens, r});
+  const Tensor dh(scratch(0, lora_hidden_slot, static_cast<size_t>(tokens * r)), DType::f32, {tokens, r});
   gemm_(tokens, r, out, lora.scale, plain(dy), plain(lora.b), 0.0f, dh.f32(), r);
 
   if (dropout.rate == 0) {
@@ -74,16 +75,16 @@ void CpuOps::lora_backward(Tensor dy, Tensor x, Tensor h, const LoraView& lora, 
     return;
   }
   // The masked input is made again; its memory then holds dh A on the way to dx.
-  std::vector<float> buffer(static_cast<size_t>(tokens * in));
-  const Tensor dropped(buffer.data(), DType::f32, {tokens, in});
+  float* buffer = scratch(0, lora_input_slot, static_cast<size_t>(tokens * in));
+  const Tensor dropped(buffer, DType::f32, {tokens, in});
   for_rows(tokens, in, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) apply_mask(x.f32() + i * in, &buffer[i * in], i, in, dropout, false);
+    for (int64_t i = begin; i < end; ++i) apply_mask(x.f32() + i * in, buffer + i * in, i, in, dropout, false);
   });
   gemm_(r, in, tokens, 1.0f, transposed(dh), plain(dropped), 1.0f, da.f32(), in);
   if (!dx) return;
-  gemm_(tokens, in, r, 1.0f, plain(dh), plain(lora.a), 0.0f, buffer.data(), in);
+  gemm_(tokens, in, r, 1.0f, plain(dh), plain(lora.a), 0.0f, buffer, in);
   for_rows(tokens, in, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) apply_mask(&buffer[i * in], dx.f32() + i * in, i, in, dropout, true);
+    for (int64_t i = begin; i < end; ++i) apply_mask(buffer + i * in, dx.f32() + i * in, i, in, dropout, true);
   });
 }
 

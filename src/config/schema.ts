@@ -1,5 +1,6 @@
 /** The training configuration: every key, its type, range and default. The file format is YAML with these names. */
 import { z } from 'zod'
+import { defaultLora } from '../engine/engine.js'
 import { objectiveNames } from './objectives.js'
 
 const positive = z.number().positive()
@@ -11,12 +12,12 @@ const folder = z.string().min(1)
 const loraProjections = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] as const
 
 const lora = z.strictObject({
-  rank: count.default(128),
-  alpha: positive.default(256),
+  rank: count.default(defaultLora.rank),
+  alpha: positive.default(defaultLora.alpha),
   /** On the input of A, one mask per adapted projection. */
-  dropout: z.number().min(0).lt(1).default(0.05),
+  dropout: z.number().min(0).lt(1).default(defaultLora.dropout),
   /** Scale the update by alpha / sqrt(rank) instead of alpha / rank. */
-  rslora: z.boolean().default(false),
+  rslora: z.boolean().default(defaultLora.rslora),
   targets: z
     .array(z.enum(loraProjections))
     .min(1)

@@ -59,7 +59,7 @@ export const DEMO_SETTINGS: DemoSettings = {
   loraAlpha: 64,
   loraDropout: 0.05,
   rslora: true,
-  learningRate: 5e-5,
+  learningRate: 1e-4,
   batchSize: 8,
   epochs: 1,
   dtype: 'f32',

@@ -230,6 +230,9 @@ describe('fire-train generate', () => {
     const target = join(world.root, 'answers.jsonl')
     const args = ['generate', '--model', world.model, '--in', questions, '--batch-size', '2']
     expect((await fireTrain([...args, '--out', target])).code).toBe(0)
+    const again = await fireTrain([...args, '--out', target])
+    expect(again.code).toBe(1)
+    expect(again.stderr).toContain('exists already\nhint: Use --overwrite')
     const lines = (await readFile(target, 'utf8'))
       .trim()
       .split('\n')

@@ -1,15 +1,14 @@
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { decodeImage } from '../../src/data/images.js'
 import { readJsonl } from '../../src/data/jsonl.js'
 import { loadPairs } from '../../src/data/pairs.js'
 import { response, sample } from '../../src/data/records.js'
 import type { DemoProgress } from '../../src/demo/index.js'
 import { type DemoResult, runDemo } from '../../src/demo/index.js'
-import { temporaryFolder } from '../fakes/world.js'
-import { type Talker, talker } from './talker.js'
+import { removeScratch, scratchFolder, type Talker, talker } from './talker.js'
 
 const settings = { trainStudies: 6, testStudies: 12, attentionQuestions: 5, loraRank: 4 }
 const silent: DemoProgress = { start() {}, update() {}, end() {}, log() {} }
@@ -21,6 +20,8 @@ async function records<T>(path: string): Promise<T[]> {
     .map((line) => JSON.parse(line) as T)
 }
 
+afterAll(removeScratch)
+
 describe('runDemo', () => {
   let world: Talker
   let out: string
@@ -29,7 +30,7 @@ describe('runDemo', () => {
 
   beforeAll(async () => {
     world = await talker(3, { train: 6, test: 12 })
-    out = join(await temporaryFolder(), 'demo')
+    out = join(await scratchFolder(), 'demo')
     const progress = {
       ...silent,
       start: (title: string, total: number, unit = '') => lines.push(`${title}: ${total} ${unit}`),
@@ -118,7 +119,7 @@ describe('runDemo', () => {
   })
 
   it.each(['dpo', 'sft', 'mdpo'] as const)('runs with the objective %s', async (objective) => {
-    const folder = join(await temporaryFolder(), 'demo')
+    const folder = join(await scratchFolder(), 'demo')
     const other = await runDemo(
       { out: folder, seed: 3, objective, model: world.model, settings },
       { native: world.native, progress: silent },
@@ -129,7 +130,7 @@ describe('runDemo', () => {
 
 describe('a demo that cannot go on', () => {
   it('leaves a folder alone that no demo wrote', async () => {
-    const out = await temporaryFolder()
+    const out = await scratchFolder()
     await writeFile(join(out, 'thesis.tex'), 'precious')
     await expect(runDemo({ out }, { progress: silent })).rejects.toMatchObject({
       name: 'FileError',
@@ -139,7 +140,7 @@ describe('a demo that cannot go on', () => {
   })
 
   it('replaces only its own files', async () => {
-    const out = await temporaryFolder()
+    const out = await scratchFolder()
     await writeFile(join(out, 'fire-demo.json'), '{}')
     await writeFile(join(out, 'report.html'), 'old')
     await mkdir(join(out, 'notes'))
@@ -154,7 +155,7 @@ describe('a demo that cannot go on', () => {
 
   it('names the stage it was stopped in and leaves whole files', async () => {
     const world = await talker(4, { train: 6, test: 12 })
-    const out = join(await temporaryFolder(), 'demo')
+    const out = join(await scratchFolder(), 'demo')
     const controller = new AbortController()
     world.onGenerate = () => {
       if (existsSync(join(out, 'before.jsonl'))) controller.abort()

@@ -1,5 +1,6 @@
 /** The in-memory engine with a tongue: it recognises phantom studies by their pixels and answers in their sentences. */
 import { createHash } from 'node:crypto'
+import { rm } from 'node:fs/promises'
 import type {
   Generation,
   ImageInput,
@@ -13,6 +14,19 @@ import { counterfactual, generateStudies, Rng, type Study, type StudyQuestion } 
 import { sayClaim, sayReport } from '../../src/phantom/language.js'
 import { Tokenizer } from '../../src/text/tokenizer.js'
 import { fakeNative, temporaryFolder, writeModel } from '../fakes/world.js'
+
+const made: string[] = []
+
+/** A folder that `removeScratch` deletes. */
+export async function scratchFolder(): Promise<string> {
+  const folder = await temporaryFolder()
+  made.push(folder)
+  return folder
+}
+
+export async function removeScratch(): Promise<void> {
+  await Promise.all(made.splice(0).map((folder) => rm(folder, { recursive: true, force: true })))
+}
 
 const hash = (bytes: Uint8Array | string) => createHash('sha256').update(bytes).digest()
 
@@ -36,7 +50,7 @@ export interface Talker {
 
 /** Right about half of the time, with an adapter nine times in ten; what it says depends on question and adapter only. */
 export async function talker(seed: number, counts: { train: number; test: number }): Promise<Talker> {
-  const model = await temporaryFolder()
+  const model = await scratchFolder()
   await writeModel(model)
   const tokenizer = await Tokenizer.load(model)
   const studies = new Map<string, Study>()

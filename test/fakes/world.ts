@@ -26,7 +26,7 @@ export interface FakeEngine {
 }
 
 export function temporaryFolder(): Promise<string> {
-  return mkdtemp(join(tmpdir(), 'fire-train-test-'))
+  return mkdtemp(join(process.env.FIRE_TEST_FOLDER ?? tmpdir(), 'world-'))
 }
 
 const qwenSplit =

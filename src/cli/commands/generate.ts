@@ -1,9 +1,10 @@
+import { existsSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { z } from 'zod'
 import { JsonlAppender } from '../../data/files.js'
 import { readJsonl } from '../../data/jsonl.js'
 import { imageRef } from '../../data/records.js'
-import { ArgumentError } from '../../errors.js'
+import { ArgumentError, FileError } from '../../errors.js'
 import type { GenerateSettings, Question } from '../../generate/generate.js'
 import { type CommandContext, defineCommand } from '../command.js'
 
@@ -18,6 +19,7 @@ export const generate = defineCommand({
       .option('image', { type: 'string', array: true, nargs: 1, describe: 'Image file (repeatable)' })
       .option('in', { type: 'string', describe: 'JSON Lines of {id, prompt or question, images}' })
       .option('out', { type: 'string', describe: 'JSON Lines of responses; default: stdout' })
+      .option('overwrite', { type: 'boolean', describe: 'Replace the file of --out' })
       .option('max-new-tokens', { type: 'number', default: 256, describe: 'Longest answer' })
       .option('temperature', { type: 'number', default: 0, describe: '0 = greedy' })
       .option('top-p', { type: 'number', default: 1, describe: 'Nucleus of the sampler' })
@@ -32,6 +34,9 @@ export const generate = defineCommand({
   async run(options, context) {
     if (options.prompt === undefined && options.in === undefined) {
       throw new ArgumentError('Give --prompt or --in')
+    }
+    if (options.out !== undefined && existsSync(options.out) && !options.overwrite) {
+      throw new FileError(`${options.out} exists already`, { hint: 'Use --overwrite to replace it.' })
     }
     const { openEngine } = await import('../../engine/engine.js')
     const { Chat } = await import('../../text/chat.js')

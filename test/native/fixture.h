@@ -1,0 +1,237 @@
+// What the tests share: folders, errors, random numbers, host tensors, and a tiny model with its adapter.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <initializer_list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "engine/engine.h"
+#include "tensor/file.h"
+
+namespace fire::test {
+
+inline std::string golden_directory(const std::string& name) { return std::string(FIRE_TEST_DIR) + "/golden/" + name; }
+
+/// An empty folder that disappears with the object.
+class TempDir {
+ public:
+  TempDir() {
+    std::string name = (std::filesystem::temp_directory_path() / "fire-test-XXXXXX").string();
+    if (!mkdtemp(name.data())) throw Error(Code::io, "cannot create a folder like " + name);
+    path_ = name;
+  }
+  ~TempDir() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TempDir(const TempDir&) = delete;
+  TempDir& operator=(const TempDir&) = delete;
+  const std::string& path() const { return path_; }
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+  size_t entries() const {
+    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(path_), {}));
+  }
+
+ private:
+  std::string path_;
+};
+
+/// The body must throw a fire::Error with this code, and its message must hold every one of `words`.
+inline void check_error(const char* file, int line, Code code, std::initializer_list<std::string> words,
+                        const std::function<void()>& body) {
+  check::count_check();
+  try {
+    body();
+  } catch (const Error& e) {
+    if (e.code() != code)
+      check::fail(file, line, std::string("expected ") + to_string(code) + ", got " + to_string(e.code()) + ": " + e.what());
+    for (const std::string& word : words)
+      if (std::string(e.what()).find(word) == std::string::npos)
+        check::fail(file, line, "the message lacks \"" + word + "\": " + e.what());
+    return;
+  }
+  check::fail(file, line, "nothing thrown");
+}
+
+#define CHECK_ERROR(code, words, ...) \
+  ::fire::test::check_error(__FILE__, __LINE__, code, FIRE_WORDS words, [&] { __VA_ARGS__; })
+/// CHECK_ERROR(Code::io, ("a word", "another"), statement).
+#define FIRE_WORDS(...) \
+  { __VA_ARGS__ }
+
+class Random {
+ public:
+  explicit Random(uint32_t seed) : engine_(seed) {}
+  float uniform(float low = -1, float high = 1) { return std::uniform_real_distribution<float>(low, high)(engine_); }
+  /// In [low, high].
+  int64_t integer(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(engine_); }
+  bool chance(double p) { return std::bernoulli_distribution(p)(engine_); }
+  std::vector<float> floats(int64_t n, float low = -1, float high = 1) {
+    std::vector<float> v(static_cast<size_t>(n));
+    for (float& x : v) x = uniform(low, high);
+    return v;
+  }
+  std::vector<int32_t> ids(int64_t n, int32_t low, int32_t high) {
+    std::vector<int32_t> v(static_cast<size_t>(n));
+    for (int32_t& x : v) x = static_cast<int32_t>(integer(low, high));
+    return v;
+  }
+
+ private:
+  std::mt19937 engine_;
+};
+
+inline Tensor view(std::vector<float>& v, std::initializer_list<int64_t> dims) {
+  return Tensor(v.data(), DType::f32, dims);
+}
+inline Tensor view(std::vector<float>& v) { return view(v, {static_cast<int64_t>(v.size())}); }
+inline Tensor view(std::vector<int32_t>& v) {
+  return Tensor(v.data(), DType::i32, {static_cast<int64_t>(v.size())});
+}
+inline Tensor view(std::vector<bf16>& v, std::initializer_list<int64_t> dims) {
+  return Tensor(v.data(), DType::bf16, dims);
+}
+
+template <class T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
+}
+
+inline double norm(const float* x, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]) * x[i];
+  return std::sqrt(sum);
+}
+
+inline double distance(const float* a, const float* b, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const double d = static_cast<double>(a[i]) - b[i];
+    sum += d * d;
+  }
+  return std::sqrt(sum);
+}
+
+/// Replaces the first occurrence, which must exist.
+inline std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const size_t at = text.find(from);
+  if (at == std::string::npos) throw Error(Code::internal, "the fixture lacks \"" + from + "\"");
+  return text.replace(at, from.size(), to);
+}
+
+/// A copy of a golden folder's adapter with another dropout rate.
+inline void write_adapter_with_dropout(const std::string& golden, const std::string& directory,
+                                       const std::string& rate) {
+  std::filesystem::create_directories(directory);
+  std::filesystem::copy_file(golden + "/adapter/adapter_model.safetensors", directory + "/adapter_model.safetensors");
+  const std::string json = read_file(golden + "/adapter/adapter_config.json", 1 << 20);
+  write_file(directory + "/adapter_config.json", {replaced(json, "\"lora_dropout\": 0.0", "\"lora_dropout\": " + rate)});
+}
+
+/// A golden model with a trained-looking adapter (non-zero B), a few encoded random images, and one preference step.
+class TinyModel {
+ public:
+  explicit TinyModel(const std::string& golden, const std::string& dropout = "0.0", int threads = 1)
+      : engine(spec(golden, dropout, threads)) {
+    engine.adapter()->enable_training();
+    Random random(11);
+    int64_t sizes[][2] = {{64, 64}, {64, 96}, {96, 64}, {64, 64}};
+    for (const auto& [height, width] : sizes) {
+      std::vector<uint8_t> rgb(static_cast<size_t>(height * width * 3));
+      for (uint8_t& x : rgb) x = static_cast<uint8_t>(random.integer(0, 255));
+      const Patches patches = preprocess({height, width, rgb.data()}, engine.config().image, engine.config().vision);
+      images_.push_back(engine.vision().encode(patches, engine.arena()));
+    }
+  }
+
+  /// Images "0" to "3"; "0" and "3" have one size, so each can be the corrupted form of the other.
+  int64_t image_tokens(const std::string& id) const { return images_.at(std::stoul(id))->tokens; }
+
+  /// Text without special tokens, one image in the middle if `image` is not empty.
+  std::vector<int32_t> prompt(Random& random, const std::string& image, int64_t text) {
+    std::vector<int32_t> ids = random.ids(text, 0, last_text_token());
+    if (image.empty()) return ids;
+    std::vector<int32_t> run(static_cast<size_t>(image_tokens(image)) + 2,
+                             static_cast<int32_t>(engine.config().image_token_id));
+    run.front() = static_cast<int32_t>(engine.config().vision_start_token_id);
+    run.back() = static_cast<int32_t>(engine.config().vision_end_token_id);
+    ids.insert(ids.begin() + static_cast<std::ptrdiff_t>(text / 2), run.begin(), run.end());
+    return ids;
+  }
+  int32_t last_text_token() const { return static_cast<int32_t>(engine.config().image_token_id) - 1; }
+
+  PackedBatch packed(const std::vector<Pair>& pairs, const Objective& objective, Layout layout) {
+    return pack(pairs, objective, layout, engine.config(), [this](const std::string& id, int64_t) {
+      return images_.at(std::stoul(id)).get();
+    });
+  }
+
+  /// Loss and statistics; with `gradient`, gradients from zero (and dropout, if the adapter has it).
+  StepStats step(const std::vector<Pair>& pairs, const Objective& objective, Layout layout,
+                 const StepSettings& settings, std::vector<float>* gradient) {
+    const PackedBatch batch = packed(pairs, objective, layout);
+    engine.ops().zero(engine.adapter()->grad());
+    const StepStats stats =
+        run_preference_step(engine.ops(), engine.decoder(), batch, objective, pairs, engine.adapter(),
+                            gradient ? engine.adapter() : nullptr, settings, engine.config().text.vocab_size,
+                            engine.arena());
+    if (gradient) {
+      gradient->resize(static_cast<size_t>(engine.adapter()->grad().size()));
+      engine.ops().download(engine.adapter()->grad(), gradient->data());
+    }
+    return stats;
+  }
+
+  std::vector<float> parameters() {
+    std::vector<float> host(static_cast<size_t>(engine.adapter()->param().size()));
+    engine.ops().download(engine.adapter()->param(), host.data());
+    return host;
+  }
+  void set_parameters(const std::vector<float>& host) { engine.ops().upload(host.data(), engine.adapter()->param()); }
+
+ private:
+  EngineSpec spec(const std::string& golden, const std::string& dropout, int threads) {
+    EngineSpec s;
+    s.model = golden_directory(golden);
+    s.threads = threads;
+    s.adapter = s.model + "/adapter";
+    if (dropout != "0.0") {
+      write_adapter_with_dropout(s.model, adapter_ / "adapter", dropout);
+      s.adapter = adapter_ / "adapter";
+    }
+    return s;
+  }
+
+  TempDir adapter_;
+
+ public:
+  Engine engine;
+
+ private:
+  std::vector<std::unique_ptr<ImageFeatures>> images_;
+};
+
+/// Mean over the pairs.
+inline double mean_loss(const StepStats& stats) {
+  double sum = 0;
+  for (const PairStats& p : stats.pairs) sum += p.loss.loss;
+  return sum / static_cast<double>(stats.pairs.size());
+}
+
+inline const std::vector<std::string>& objective_names() {
+  static const std::vector<std::string> names = {"sft",      "dpo",  "mdpo",    "rrpo",   "rrpo-phrase-kl",
+                                                 "mask-dpo", "fire", "fire-v1", "fire-v2"};
+  return names;
+}
+
+}  // namespace fire::test
