@@ -27,7 +27,7 @@ export const typescriptLayers = {
     ...['errors', 'version', 'config', 'data', 'text', 'engine'],
     ...['phantom', 'pairs', 'corrupt', 'generate', 'train', 'evaluate', 'report'],
   ],
-  bench: ['errors', 'version', 'config', 'data', 'text', 'engine', 'corrupt', 'train'],
+  bench: ['errors', 'version', 'data', 'corrupt', 'engine'],
   cli: ['errors', 'version', 'config', 'data', 'text', 'engine', 'generate', 'train', 'demo', 'bench', 'report'],
   index: '*',
 }

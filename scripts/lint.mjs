@@ -26,8 +26,12 @@ function nativeFiles() {
     )
 }
 
+/** Versions of clang-format disagree about details; Debian 12's is ours. */
+const clangFormatVersion = 14
+
 function hasClangFormat() {
-  return spawnSync('clang-format', ['--version'], { stdio: 'ignore' }).status === 0
+  const { stdout } = spawnSync('clang-format', ['--version'], { encoding: 'utf8' })
+  return Number(/version (\d+)/.exec(stdout ?? '')?.[1]) === clangFormatVersion
 }
 
 if (process.argv.includes('--fix-native')) {
@@ -43,6 +47,6 @@ const sources = nativeFiles()
 if (sources.length > 0 && hasClangFormat()) {
   results.push(run('clang-format', 'clang-format', ['--dry-run', '-Werror', ...sources]))
 } else if (sources.length > 0) {
-  console.log('clang-format is not installed: C++ formatting was not checked')
+  console.log(`clang-format ${clangFormatVersion} is not installed: C++ formatting was not checked`)
 }
 process.exit(results.every(Boolean) ? 0 : 1)

@@ -27,8 +27,8 @@ std::vector<uint8_t> to_bytes(const Napi::Value& value, const char* name) {
 Proj to_proj(const std::string& text) {
   for (const Proj p : all_projs)
     if (text == short_name(p)) return p;
-  throw Error(Code::invalid_argument, "lora.targets: \"" + text +
-                                          "\" is not one of q_proj k_proj v_proj o_proj gate_proj up_proj down_proj");
+  throw Error(Code::invalid_argument,
+              "lora.targets: \"" + text + "\" is not one of q_proj k_proj v_proj o_proj gate_proj up_proj down_proj");
 }
 
 LoraConfig to_lora(const Napi::Object& o) {
@@ -63,7 +63,8 @@ Napi::Object logps(Napi::Env env, const PerBranch<double>& values, const Objecti
                                                              {Branch::corrupted_chosen, "corruptedChosen"},
                                                              {Branch::corrupted_rejected, "corruptedRejected"}};
   Napi::Object o = Napi::Object::New(env);
-  for (const auto& [branch, name] : names) o.Set(name, objective.runs(branch, has_corrupted) ? values[at(branch)] : NAN);
+  for (const auto& [branch, name] : names)
+    o.Set(name, objective.runs(branch, has_corrupted) ? values[at(branch)] : NAN);
   return o;
 }
 
@@ -121,7 +122,8 @@ EngineSpec to_engine_spec(const Napi::Value& value) {
   EngineSpec spec;
   spec.model = to_string(get(o, "model"), "model");
   const std::string device = to_string(get(o, "device"), "device");
-  if (device != "cpu") throw Error(Code::no_device, "device \"" + device + "\" is not available in this build; use cpu");
+  if (device != "cpu")
+    throw Error(Code::no_device, "device \"" + device + "\" is not available in this build; use cpu");
   spec.dtype = to_compute_type(get(o, "dtype"));
   spec.threads = static_cast<int>(to_integer(get(o, "threads"), "threads"));
   const std::string gemm = to_string(get(o, "gemm"), "gemm");
@@ -189,9 +191,12 @@ StepOptions to_step_options(const Napi::Value& value) {
 
 UpdateSettings to_update_settings(const Napi::Value& value) {
   const Napi::Object o = to_object(value, "settings");
-  return {to_number(get(o, "lr"), "lr"),       to_number(get(o, "beta1"), "beta1"),
-          to_number(get(o, "beta2"), "beta2"), to_number(get(o, "eps"), "eps"),
-          to_number(get(o, "weightDecay"), "weightDecay"), to_number(get(o, "maxGradNorm"), "maxGradNorm")};
+  return {to_number(get(o, "lr"), "lr"),
+          to_number(get(o, "beta1"), "beta1"),
+          to_number(get(o, "beta2"), "beta2"),
+          to_number(get(o, "eps"), "eps"),
+          to_number(get(o, "weightDecay"), "weightDecay"),
+          to_number(get(o, "maxGradNorm"), "maxGradNorm")};
 }
 
 SequenceRef to_sequence(const Napi::Value& value) {
@@ -212,16 +217,16 @@ Sampling to_sampling(const Napi::Value& value) {
   s.top_p = to_number(get(o, "topP"), "topP");
   s.top_k = to_integer(get(o, "topK"), "topK");
   s.batch_size = to_integer(get(o, "batchSize"), "batchSize");
-  s.stop_tokens = to_vector(get(o, "stopTokens"), "stopTokens", [](const Napi::Value& v) {
-    return static_cast<int32_t>(to_integer(v, "stopTokens"));
-  });
+  s.stop_tokens = to_vector(get(o, "stopTokens"), "stopTokens",
+                            [](const Napi::Value& v) { return static_cast<int32_t>(to_integer(v, "stopTokens")); });
   return s;
 }
 
 VerifySpec to_verify_spec(const Napi::Value& value) {
   const Napi::Object o = to_object(value, "spec");
   const std::string device = to_string(get(o, "device"), "device");
-  if (device != "cpu") throw Error(Code::no_device, "device \"" + device + "\" is not available in this build; use cpu");
+  if (device != "cpu")
+    throw Error(Code::no_device, "device \"" + device + "\" is not available in this build; use cpu");
   return {to_string(get(o, "directory"), "directory"), to_compute_type(get(o, "dtype")),
           static_cast<int>(to_integer(get(o, "threads"), "threads"))};
 }
@@ -239,13 +244,13 @@ Napi::Object model_info(Napi::Env env, const Engine& engine, const EngineInfo& i
   o.Set("layers", static_cast<double>(c.text.layers));
   o.Set("vocabSize", static_cast<double>(c.text.vocab_size));
   o.Set("imageTokenId", static_cast<double>(c.image_token_id));
-  o.Set("eosTokenIds", js_array(env, c.eos_token_ids, [&](int64_t id) {
-          return Napi::Number::New(env, static_cast<double>(id));
-        }));
+  o.Set("eosTokenIds",
+        js_array(env, c.eos_token_ids, [&](int64_t id) { return Napi::Number::New(env, static_cast<double>(id)); }));
   o.Set("parameters", static_cast<double>(info.parameters));
   o.Set("trainableParameters", static_cast<double>(info.trainable_parameters));
   o.Set("weightBytes", static_cast<double>(info.weight_bytes));
-  o.Set("weightDTypes", js_array(env, info.weight_dtypes, [&](const std::string& s) { return Napi::String::New(env, s); }));
+  o.Set("weightDTypes",
+        js_array(env, info.weight_dtypes, [&](const std::string& s) { return Napi::String::New(env, s); }));
   o.Set("lora", lora_to_js(env, engine.adapter()));
   return o;
 }

@@ -53,27 +53,25 @@ Napi::Function EngineWrap::define(Napi::Env env) {
 Napi::Value EngineWrap::open(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const EngineSpec spec = to_engine_spec(info[0]);
-    const auto on_progress = to_callback(info[1]);
-    const SharedFlag cancel = cancel_flag(info[2]);
+    const SharedFlag cancel = cancel_flag(info[1]);
     const Napi::Object object = info.Env().GetInstanceData<AddonState>()->engine_class.New({});
     EngineWrap* self = Unwrap(object);
     Lane::Held held;
     held.objects.push_back(Napi::Persistent(object));
-    if (on_progress) held.callbacks.push_back(on_progress);
     return self->lane_.run(
         info.Env(),
-        [self, spec, on_progress = on_progress.get(), cancel]() -> ToJs {
+        [self, spec, cancel]() -> ToJs {
           if (cancel && cancel->load()) throw Error(Code::aborted, "stopped on request");
           self->state_->engine = std::make_unique<Engine>(spec);
           self->state_->info = self->state_->engine->info();
-          (void)on_progress;
           return [self](Napi::Env) { return self->Value(); };
         },
         std::move(held));
   });
 }
 
-Napi::Value EngineWrap::run(const Napi::CallbackInfo& info, Work work, std::vector<std::shared_ptr<Callback>> callbacks) {
+Napi::Value EngineWrap::run(const Napi::CallbackInfo& info, Work work,
+                            std::vector<std::shared_ptr<Callback>> callbacks) {
   Lane::Held held;
   held.objects.push_back(Napi::Persistent(Value()));
   held.callbacks = std::move(callbacks);
@@ -110,9 +108,8 @@ Napi::Value EngineWrap::encode_images(const Napi::CallbackInfo& info) {
         return js_array(env, encoded, [&](const EncodedImage& e) {
           Napi::Object o = Napi::Object::New(env);
           o.Set("id", e.id);
-          o.Set("grid", js_array(env, std::vector<int64_t>{1, e.grid_h, e.grid_w}, [&](int64_t n) {
-                  return Napi::Number::New(env, static_cast<double>(n));
-                }));
+          o.Set("grid", js_array(env, std::vector<int64_t>{1, e.grid_h, e.grid_w},
+                                 [&](int64_t n) { return Napi::Number::New(env, static_cast<double>(n)); }));
           o.Set("tokens", static_cast<double>(e.tokens));
           return o;
         });
@@ -250,9 +247,8 @@ Napi::Value EngineWrap::generate(const Napi::CallbackInfo& info) {
 Napi::Value EngineWrap::attention(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const SequenceRef sequence = to_sequence(info[0]);
-    const auto positions = to_vector(info[1], "positions", [](const Napi::Value& v) {
-      return static_cast<int32_t>(to_integer(v, "positions"));
-    });
+    const auto positions = to_vector(
+        info[1], "positions", [](const Napi::Value& v) { return static_cast<int32_t>(to_integer(v, "positions")); });
     const bool adapter = to_boolean(info[2], "adapter");
     return run(info, [sequence, positions, adapter](Engine& engine) -> ToJs {
       const auto weights = engine.attention(sequence, positions, adapter);

@@ -14,7 +14,7 @@ namespace fire::binding {
 class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
  public:
   static Napi::Function define(Napi::Env env);
-  /// openEngine(spec, onProgress, cancel).
+  /// openEngine(spec, cancel).
   static Napi::Value open(const Napi::CallbackInfo& info);
 
   explicit EngineWrap(const Napi::CallbackInfo& info);

@@ -7,8 +7,8 @@ Napi::Value to_js(Napi::Env env, const Error& error) {
   for (const auto& [key, value] : error.details()) detail.Set(key, value);
   AddonState* state = env.GetInstanceData<AddonState>();
   if (state && !state->error_class.IsEmpty())
-    return state->error_class.New({Napi::String::New(env, to_string(error.code())), Napi::String::New(env, error.what()),
-                                   detail});
+    return state->error_class.New(
+        {Napi::String::New(env, to_string(error.code())), Napi::String::New(env, error.what()), detail});
   Napi::Error plain = Napi::Error::New(env, error.what());
   plain.Set("code", to_string(error.code()));
   plain.Set("detail", detail);

@@ -43,8 +43,8 @@ class Lane {
   /// Queues `work` and returns its promise. Everything thrown becomes a rejection.
   Napi::Promise run(Napi::Env env, std::function<ToJs()> work, Held held = {});
 
-  /// From the lane's thread, during a task: calls `callback` soon with what `arguments` makes. An exception in it rejects
-  /// the task's promise.
+  /// From the lane's thread, during a task: calls `callback` soon with what `arguments` makes. An exception in it
+  /// rejects the task's promise.
   void call(const std::shared_ptr<Callback>& callback, std::function<std::vector<napi_value>(Napi::Env)> arguments);
 
  private:

@@ -155,10 +155,10 @@ void CpuOps::attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tenso
     const int64_t q_at = block.begin * shape.q_stride() + head * shape.d, kv_at = kv * shape.d;
     float* p = scratch(worker, 0, static_cast<size_t>(block.rows() * width));
     float* ds = scratch(worker, 1, static_cast<size_t>(block.rows() * width));
-    against_keys(gemm_, worker, block, own, scale, q.f32() + q_at, shape.q_stride(), k.f32() + kv_at,
-                 shape.kv_stride(), shape.d, p);
-    against_keys(gemm_, worker, block, own, 1, dout.f32() + q_at, shape.q_stride(), v.f32() + kv_at,
-                 shape.kv_stride(), shape.d, ds);
+    against_keys(gemm_, worker, block, own, scale, q.f32() + q_at, shape.q_stride(), k.f32() + kv_at, shape.kv_stride(),
+                 shape.d, p);
+    against_keys(gemm_, worker, block, own, 1, dout.f32() + q_at, shape.q_stride(), v.f32() + kv_at, shape.kv_stride(),
+                 shape.d, ds);
     for (int64_t i = 0; i < block.rows(); ++i) {
       const int64_t seen = block.prefix() + block.own(i), row = q_at + i * shape.q_stride();
       exp_minus(p + i * width, lse.f32()[(block.begin + i) * shape.heads + head], seen);

@@ -16,8 +16,8 @@ FIRE_CLONES void rms_norm_row(const float* x, const float* w, float eps, int64_t
   if (rstd) *rstd = r;
 }
 
-FIRE_CLONES void rms_norm_backward_row(const float* dy, const float* x, const float* w, float rstd, int64_t n, float* dx,
-                                       bool accumulate) {
+FIRE_CLONES void rms_norm_backward_row(const float* dy, const float* x, const float* w, float rstd, int64_t n,
+                                       float* dx, bool accumulate) {
   float dot = 0;
 #pragma omp simd reduction(+ : dot)
   for (int64_t i = 0; i < n; ++i) dot += w[i] * dy[i] * x[i];

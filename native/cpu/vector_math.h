@@ -31,8 +31,7 @@ inline float exp_approx(float x) {
   p = p * f + 5.0000001201e-1f;
   p = p * f * f + f + 1.0f;
   const int32_t half = static_cast<int32_t>(n) / 2, rest = static_cast<int32_t>(n) - half;
-  const float scaled =
-      p * std::bit_cast<float>((half + 127) << 23) * std::bit_cast<float>((rest + 127) << 23);
+  const float scaled = p * std::bit_cast<float>((half + 127) << 23) * std::bit_cast<float>((rest + 127) << 23);
   const float flushed = x < -87.3f ? 0.0f : scaled;
   return x == x ? flushed : x;
 }

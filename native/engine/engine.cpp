@@ -19,8 +19,11 @@ std::unique_ptr<Ops> make_ops(const EngineSpec& spec) {
 }  // namespace
 
 Engine::Engine(const EngineSpec& spec)
-    : spec_(spec), config_(ModelConfig::load(spec.model)), file_(SafeTensors::open_checkpoint(spec.model)),
-      ops_(make_ops(spec)), arena_(std::make_unique<Arena>(ops_->arena_source())),
+    : spec_(spec),
+      config_(ModelConfig::load(spec.model)),
+      file_(SafeTensors::open_checkpoint(spec.model)),
+      ops_(make_ops(spec)),
+      arena_(std::make_unique<Arena>(ops_->arena_source())),
       weights_(Weights::load(file_, config_, *ops_)),
       vision_(std::make_unique<VisionTower>(*ops_, config_.vision, weights_.vision)),
       decoder_(std::make_unique<Decoder>(*ops_, config_.text, weights_)) {
@@ -36,8 +39,10 @@ Engine::~Engine() {
 }
 
 EngineInfo Engine::info() const {
-  EngineInfo info{ops_->device_name(), ops_->gemm_name(), ops_->isa_name(), ops_->threads(), weights_.parameters, 0,
-                  file_.bytes(), {}};
+  EngineInfo info{ops_->device_name(), ops_->gemm_name(),
+                  ops_->isa_name(),    ops_->threads(),
+                  weights_.parameters, 0,
+                  file_.bytes(),       {}};
   if (adapter_) info.trainable_parameters = adapter_->parameter_count();
   std::set<std::string> dtypes;
   for (const auto& [name, tensor] : file_.tensors()) dtypes.insert(fire::name(tensor.dtype()));
@@ -66,7 +71,8 @@ void Engine::release_image(const std::string& id) { images_.erase(id); }
 const Engine::Image& Engine::image(const std::string& id) const {
   const auto it = images_.find(id);
   if (it == images_.end())
-    throw Error(Code::invalid_argument, "image \"" + id + "\" has not been encoded (or was released)").with("image", id);
+    throw Error(Code::invalid_argument, "image \"" + id + "\" has not been encoded (or was released)")
+        .with("image", id);
   return it->second;
 }
 
@@ -78,7 +84,8 @@ std::vector<const ImageFeatures*> Engine::features(const std::vector<std::string
 
 const Adapter* Engine::adapter_or_throw(const char* what) const {
   if (!adapter_)
-    throw Error(Code::invalid_argument, std::string(what) + " needs an adapter; open the engine with `lora` or `adapter`");
+    throw Error(Code::invalid_argument,
+                std::string(what) + " needs an adapter; open the engine with `lora` or `adapter`");
   return adapter_.get();
 }
 
@@ -149,9 +156,9 @@ MemoryPlan Engine::plan(std::vector<Pair> pairs, const Objective& objective, con
       if (end > i) {
         const int64_t tokens = static_cast<int64_t>(end - i), merge = config_.vision.spatial_merge_size;
         runs.push_back(std::to_string(tokens));
-        flat.try_emplace(runs.back(), std::make_unique<ImageFeatures>(null, merge, tokens * merge, tokens,
-                                                                      config_.text.hidden_size,
-                                                                      config_.vision.deepstack_indexes.size()));
+        flat.try_emplace(runs.back(),
+                         std::make_unique<ImageFeatures>(null, merge, tokens * merge, tokens, config_.text.hidden_size,
+                                                         config_.vision.deepstack_indexes.size()));
       }
       i = std::max(end, i + 1);
     }

@@ -9,7 +9,8 @@ namespace {
 std::vector<double> head_mean(std::span<const float> weights, size_t tokens) {
   std::vector<double> mean(tokens);
   const size_t heads = weights.size() / tokens;
-  for (size_t i = 0; i < weights.size(); ++i) mean[i % tokens] += static_cast<double>(weights[i]) / static_cast<double>(heads);
+  for (size_t i = 0; i < weights.size(); ++i)
+    mean[i % tokens] += static_cast<double>(weights[i]) / static_cast<double>(heads);
   return mean;
 }
 

@@ -30,12 +30,21 @@ class Generator {
   Generator(Ops& ops, const Decoder& decoder, const ModelConfig& config, const Adapter* adapter,
             const std::vector<GenerationPrompt>& prompts, const Sampling& sampling, Arena& arena,
             const TokenCallback& on_token, const std::atomic<bool>* cancel)
-      : ops_(ops), decoder_(decoder), config_(config), adapter_(adapter), prompts_(prompts), sampling_(sampling),
-        arena_(arena), on_token_(on_token), cancel_(cancel), results_(prompts.size()) {
+      : ops_(ops),
+        decoder_(decoder),
+        config_(config),
+        adapter_(adapter),
+        prompts_(prompts),
+        sampling_(sampling),
+        arena_(arena),
+        on_token_(on_token),
+        cancel_(cancel),
+        results_(prompts.size()) {
     size_t longest = 0;
     for (const GenerationPrompt& p : prompts) longest = std::max(longest, p.ids.size());
     capacity_ = static_cast<int64_t>(longest) + sampling.max_new_tokens;
-    const int64_t slots = std::min<int64_t>(std::max<int64_t>(1, sampling.batch_size), static_cast<int64_t>(prompts.size()));
+    const int64_t slots =
+        std::min<int64_t>(std::max<int64_t>(1, sampling.batch_size), static_cast<int64_t>(prompts.size()));
     for (int64_t s = slots - 1; s >= 0; --s) free_slots_.push_back(s);
     cache_.emplace(ops, config.text, slots * capacity_);
   }
@@ -164,8 +173,7 @@ class Generator {
 }  // namespace
 
 int32_t sample_token(std::span<const float> logits, const Sampling& s, double uniform) {
-  if (s.temperature <= 0)
-    return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  if (s.temperature <= 0) return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
   std::vector<int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   auto better = [&](int32_t a, int32_t b) {

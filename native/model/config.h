@@ -20,8 +20,8 @@ struct TextConfig {
 };
 
 struct VisionConfig {
-  int64_t depth, hidden_size, heads, intermediate_size, patch_size, temporal_patch_size, spatial_merge_size, in_channels,
-      num_position_embeddings, out_hidden_size;
+  int64_t depth, hidden_size, heads, intermediate_size, patch_size, temporal_patch_size, spatial_merge_size,
+      in_channels, num_position_embeddings, out_hidden_size;
   std::vector<int64_t> deepstack_indexes;
   int64_t head_dim() const { return hidden_size / heads; }
   /// Length of one flattened patch: channels * temporal * patch * patch.

@@ -22,13 +22,16 @@ KvCache::~KvCache() { ops_.release(storage_.data(), storage_.bytes()); }
 
 namespace {
 
-bool reads_every_row(const DecoderInput& input) { return static_cast<int64_t>(input.read_rows.size()) == input.tokens(); }
+bool reads_every_row(const DecoderInput& input) {
+  return static_cast<int64_t>(input.read_rows.size()) == input.tokens();
+}
 
 /// The same attention, asked by the read rows alone (query i of the new plan is packed row read_rows[i]).
 AttentionPlan restrict_plan(const AttentionPlan& plan, const std::vector<int32_t>& rows) {
   AttentionPlan out;
   out.groups = plan.groups;
-  for (const int32_t row : rows) out.key_row.push_back(plan.key_row.empty() ? 0 : plan.key_row[static_cast<size_t>(row)]);
+  for (const int32_t row : rows)
+    out.key_row.push_back(plan.key_row.empty() ? 0 : plan.key_row[static_cast<size_t>(row)]);
   for (AttentionSpan span : plan.spans) {
     const auto first = std::lower_bound(rows.begin(), rows.end(), span.query_begin);
     const auto last = std::lower_bound(first, rows.end(), span.query_end);
@@ -44,7 +47,8 @@ AttentionPlan restrict_plan(const AttentionPlan& plan, const std::vector<int32_t
 
 Tensor Decoder::forward(const DecoderInput& input, const DecoderPass& pass, Arena& arena,
                         DecoderActivations* keep) const {
-  const int64_t tokens = input.tokens(), read = static_cast<int64_t>(input.read_rows.size()), width = config_.hidden_size;
+  const int64_t tokens = input.tokens(), read = static_cast<int64_t>(input.read_rows.size()),
+                width = config_.hidden_size;
   DecoderActivations transient;
   DecoderActivations& kept = keep ? *keep : transient;
   Tensor hidden = arena.f32({read, width});
@@ -84,7 +88,8 @@ Tensor Decoder::forward(const DecoderInput& input, const DecoderPass& pass, Aren
     }
     if (pass.observer) (*pass.observer)("text.layer_out." + std::to_string(i), kept.x[l + 1]);
     add_deepstack(frame, i, kept.x[l + 1]);
-    if (pass.observer && i + 1 < config_.layers) (*pass.observer)("text.layer_in." + std::to_string(i + 1), kept.x[l + 1]);
+    if (pass.observer && i + 1 < config_.layers)
+      (*pass.observer)("text.layer_in." + std::to_string(i + 1), kept.x[l + 1]);
   }
   ops_.rms_norm(kept.x.back(), weights_.norm, config_.rms_norm_eps, hidden, kept.final_rstd);
   if (pass.observer) (*pass.observer)("text.final_norm", hidden);

@@ -68,12 +68,12 @@ struct DecoderPass {
 
 /// What backward needs of one layer. R = T, except in the last layer, where it is the number of rows read.
 struct LayerActivations {
-  Tensor rstd1, rstd2;             // [T], [R]
-  Tensor q, k, v;                  // [R, n, d], [T, n_kv, d] before head norm and rotary; v as it is
-  Tensor q_rstd, k_rstd;           // [R * n], [T * n_kv]
-  Tensor o, lse;                   // [R, n, d], [R, n]
-  Tensor x_mid;                    // [R, H] after the attention residual
-  Tensor gate, up;                 // [R, I]
+  Tensor rstd1, rstd2;               // [T], [R]
+  Tensor q, k, v;                    // [R, n, d], [T, n_kv, d] before head norm and rotary; v as it is
+  Tensor q_rstd, k_rstd;             // [R * n], [T * n_kv]
+  Tensor o, lse;                     // [R, n, d], [R, n]
+  Tensor x_mid;                      // [R, H] after the attention residual
+  Tensor gate, up;                   // [R, I]
   std::array<Tensor, proj_count> h;  // LoRA's x A^T, [rows, r]
 };
 
@@ -82,10 +82,10 @@ struct DecoderActivations {
   bool checkpointing = false;
   std::vector<Tensor> x;  // input of each layer, and the last output
   std::vector<LayerActivations> layers;
-  Tensor cos, sin;           // [T, d]
-  Tensor read_rows;          // [P] i32
-  Tensor final_rstd;         // [P]
-  AttentionPlan read_plan;   // the plan of the last layer: only the read rows ask
+  Tensor cos, sin;          // [T, d]
+  Tensor read_rows;         // [P] i32
+  Tensor final_rstd;        // [P]
+  AttentionPlan read_plan;  // the plan of the last layer: only the read rows ask
 };
 
 class Decoder {

@@ -11,7 +11,8 @@ void Decoder::backward(const DecoderInput& input, const DecoderPass& pass, Decod
   Arena::Scope scope(arena);
   const Frame frame{input, pass, kept, arena, true, static_cast<int64_t>(input.read_rows.size()) == input.tokens()};
   Tensor dy = arena.f32({frame.last_rows(), config_.hidden_size});
-  Tensor buffers[2] = {arena.f32({input.tokens(), config_.hidden_size}), arena.f32({input.tokens(), config_.hidden_size})};
+  Tensor buffers[2] = {arena.f32({input.tokens(), config_.hidden_size}),
+                       arena.f32({input.tokens(), config_.hidden_size})};
   ops_.rms_norm_backward(dhidden, kept.x.back(), weights_.norm, kept.final_rstd, dy, false);
   for (int64_t i = config_.layers - 1; i >= 0; --i) {
     const size_t l = static_cast<size_t>(i);

@@ -33,9 +33,7 @@ struct Decoder::Frame {
     ops.gather_rows(x, kept.read_rows, some);
     return some;
   }
-  RotaryRows rotary(Ops& ops, int64_t layer) const {
-    return {read(ops, layer, kept.cos), read(ops, layer, kept.sin)};
-  }
+  RotaryRows rotary(Ops& ops, int64_t layer) const { return {read(ops, layer, kept.cos), read(ops, layer, kept.sin)}; }
 };
 
 }  // namespace fire

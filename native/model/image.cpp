@@ -68,7 +68,8 @@ void resample(const uint8_t* in, uint8_t* out, int64_t outer, int64_t in_line, i
 }  // namespace
 
 Size smart_resize(Size size, int64_t factor, int64_t min_pixels, int64_t max_pixels) {
-  const double h = static_cast<double>(size.height), w = static_cast<double>(size.width), f = static_cast<double>(factor);
+  const double h = static_cast<double>(size.height), w = static_cast<double>(size.width),
+               f = static_cast<double>(factor);
   if (size.height <= 0 || size.width <= 0) throw Error(Code::invalid_argument, "the image is empty");
   if (std::max(h, w) / std::min(h, w) > 200)
     throw Error(Code::invalid_argument, "an image of " + std::to_string(size.width) + "x" +
@@ -118,7 +119,8 @@ Patches preprocess(const Rgb& image, const ImageConfig& config, const VisionConf
             for (int64_t t = 0; t < vision.temporal_patch_size; ++t)  // a still image: every time slice is the same
               for (int64_t row = y * patch; row < (y + 1) * patch; ++row)
                 for (int64_t col = x * patch; col < (x + 1) * patch; ++col) {
-                  const float value = static_cast<float>(resized[static_cast<size_t>((row * size.width + col) * 3 + c)]);
+                  const float value =
+                      static_cast<float>(resized[static_cast<size_t>((row * size.width + col) * 3 + c)]);
                   const size_t channel = static_cast<size_t>(c);
                   result.pixels.push_back((value / 255.0f - config.mean[channel]) / config.std[channel]);
                 }

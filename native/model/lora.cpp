@@ -96,9 +96,9 @@ Adapter::Adapter(Ops& ops, const TextConfig& text, const LoraConfig& config)
     const float bound = 1.0f / std::sqrt(static_cast<float>(m.in));
     const int64_t count = config.rank * m.in;
     for (int64_t i = 0; i < count; ++i) {
-      const Philox4 bits = philox(config.seed, {static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32),
-                                                static_cast<uint32_t>(RngStream::lora_init),
-                                                static_cast<uint32_t>(index)});
+      const Philox4 bits =
+          philox(config.seed, {static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32),
+                               static_cast<uint32_t>(RngStream::lora_init), static_cast<uint32_t>(index)});
       host[static_cast<size_t>(m.a_begin + i)] = (2.0f * uniform24(bits[0]) - 1.0f) * bound;
     }
   }
@@ -213,11 +213,10 @@ void Adapter::save(const std::string& directory, const std::string& base_model) 
   char numbers[160];
   std::snprintf(numbers, sizeof numbers, "  \"r\": %lld,\n  \"lora_alpha\": %.17g,\n  \"lora_dropout\": %.9g,\n",
                 static_cast<long long>(config_.rank), config_.alpha, static_cast<double>(config_.dropout));
-  const std::string json = "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n  \"base_model_name_or_path\": " +
-                           json_quote(base_model) + ",\n" + numbers +
-                           "  \"use_rslora\": " + (config_.rslora ? "true" : "false") +
-                           ",\n  \"bias\": \"none\",\n  \"target_modules\": " + json_quote(targets) +
-                           ",\n  \"inference_mode\": true\n}\n";
+  const std::string json =
+      "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n  \"base_model_name_or_path\": " +
+      json_quote(base_model) + ",\n" + numbers + "  \"use_rslora\": " + (config_.rslora ? "true" : "false") +
+      ",\n  \"bias\": \"none\",\n  \"target_modules\": " + json_quote(targets) + ",\n  \"inference_mode\": true\n}\n";
   write_file(directory + "/adapter_config.json", {json});
 }
 

@@ -44,7 +44,9 @@ class Adapter {
 
   /// nullptr when that linear is not adapted.
   const LoraModule* find(int64_t layer, Proj proj) const;
-  LoraView view(const LoraModule& m) const { return {a_of(param_, m), b_of(param_, m), static_cast<float>(config_.scale())}; }
+  LoraView view(const LoraModule& m) const {
+    return {a_of(param_, m), b_of(param_, m), static_cast<float>(config_.scale())};
+  }
   Tensor grad_a(const LoraModule& m) const { return a_of(grad_, m); }
   Tensor grad_b(const LoraModule& m) const { return b_of(grad_, m); }
 

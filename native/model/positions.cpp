@@ -54,9 +54,9 @@ Positions sequence_positions(std::span<const int32_t> ids, int64_t image_token_i
                                                 std::to_string(grids.size()) + " image(s) fill");
       const TokenGrid& grid = grids[image++];
       if (static_cast<int64_t>(run - i) < grid.tokens())
-        throw Error(Code::invalid_argument,
-                    "image " + std::to_string(image) + " of the prompt fills " + std::to_string(grid.tokens()) +
-                        " placeholder tokens, the prompt has " + std::to_string(run - i) + " there");
+        throw Error(Code::invalid_argument, "image " + std::to_string(image) + " of the prompt fills " +
+                                                std::to_string(grid.tokens()) + " placeholder tokens, the prompt has " +
+                                                std::to_string(run - i) + " there");
       for (int64_t y = 0; y < grid.h; ++y)
         for (int64_t x = 0; x < grid.w; ++x) push(next, next + y, next + x);
       next += std::max(grid.h, grid.w);

@@ -26,8 +26,8 @@ std::vector<float> resample_positions(const Tensor& table, int64_t grid_h, int64
     float weight;
   };
   auto tap = [side](int64_t at, int64_t count) {
-    const float place = static_cast<float>(at) * static_cast<float>(side - 1) /
-                        static_cast<float>(std::max<int64_t>(count - 1, 1));
+    const float place =
+        static_cast<float>(at) * static_cast<float>(side - 1) / static_cast<float>(std::max<int64_t>(count - 1, 1));
     const int64_t low = static_cast<int64_t>(place);
     return Tap{low, std::min(low + 1, side - 1), place - static_cast<float>(low)};
   };

@@ -11,7 +11,9 @@ class Claims {
  public:
   Claims(const SafeTensors& file, Ops& ops) : file_(file), ops_(ops) {}
 
-  Tensor take(const std::string& name, std::initializer_list<int64_t> shape) { return ops_.adopt(on_host(name, shape)); }
+  Tensor take(const std::string& name, std::initializer_list<int64_t> shape) {
+    return ops_.adopt(on_host(name, shape));
+  }
 
   /// The mapped bytes, for a tensor that only host code reads.
   Tensor on_host(const std::string& name, std::initializer_list<int64_t> shape) {
@@ -63,7 +65,8 @@ class Claims {
   int64_t parameters_ = 0;
 };
 
-std::string find_prefix(const SafeTensors& file, const std::string& probe, std::initializer_list<const char*> prefixes) {
+std::string find_prefix(const SafeTensors& file, const std::string& probe,
+                        std::initializer_list<const char*> prefixes) {
   for (const char* prefix : prefixes)
     if (file.find(prefix + probe)) return prefix;
   throw Error(Code::checkpoint, file.origin() + " lacks the tensor \"" + *prefixes.begin() + probe + "\"")
@@ -156,7 +159,8 @@ Weights Weights::load(const SafeTensors& file, const ModelConfig& config, Ops& o
   for (int64_t i = 0; i < c.layers; ++i)
     w.layers.push_back(load_layer(claims, text + "layers." + std::to_string(i) + ".", c));
   w.vision = load_vision(claims, visual, config.vision);
-  const std::string head = file.find("language_model.lm_head.weight") ? "language_model.lm_head.weight" : "lm_head.weight";
+  const std::string head =
+      file.find("language_model.lm_head.weight") ? "language_model.lm_head.weight" : "lm_head.weight";
   if (c.tie_word_embeddings) {
     w.lm_head = w.embed_tokens;
     claims.skip(head);  // some writers store the tied head a second time

@@ -78,8 +78,8 @@ bool Objective::runs(Branch branch, bool has_corrupted) const {
 namespace {
 
 /// Adds weight * (-log sigmoid(beta * (reward gap))) of `winner` over `loser` and its derivatives.
-double add_preference(const Objective& o, const PairLogps& l, Branch winner, Branch loser, double weight,
-                      PairLoss& out, double* term) {
+double add_preference(const Objective& o, const PairLogps& l, Branch winner, Branch loser, double weight, PairLoss& out,
+                      double* term) {
   auto log_ratio = [&](Branch b) { return l.policy[at(b)] - l.reference[at(b)]; };
   const double margin = o.beta * (log_ratio(winner) - log_ratio(loser));
   const double slope = -o.beta * weight * sigmoid(-margin);

@@ -30,13 +30,13 @@ struct Objective {
   Scope rank_scope = Scope::phrase;
   Scope kl_scope = Scope::none;
   Visual visual = Visual::none;
-  bool anchor = false;  // mDPO's AncPO: -log sigmoid(beta * (lp - lr) of y+)
-  bool sft = false;     // mean negative log-likelihood of the chosen completion, nothing else
-  bool kl_mean = false; // mean over the KL rows instead of their sum
+  bool anchor = false;   // mDPO's AncPO: -log sigmoid(beta * (lp - lr) of y+)
+  bool sft = false;      // mean negative log-likelihood of the chosen completion, nothing else
+  bool kl_mean = false;  // mean over the KL rows instead of their sum
   double beta = 0.1;
-  double alpha = 0;         // weight of the mixed KL
-  double lambda = 0.5;      // forward share of the mixed KL
-  double visual_weight = 0; // gamma
+  double alpha = 0;          // weight of the mixed KL
+  double lambda = 0.5;       // forward share of the mixed KL
+  double visual_weight = 0;  // gamma
 
   /// sft, dpo, mdpo, rrpo, rrpo-phrase-kl, mask-dpo, fire, fire-v1, fire-v2. Terms with weight 0 are switched off, so
   /// they cost nothing. Throws ERR_FIRE_INVALID_ARGUMENT for an unknown name or a coefficient out of range.

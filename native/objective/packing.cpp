@@ -57,8 +57,9 @@ struct Block {
   std::vector<int32_t> tail_begin;
 };
 
-Block append_block(DecoderInput& input, std::span<const int32_t> prefix, const std::vector<std::span<const int32_t>>& tails,
-                   std::span<const ImageFeatures* const> images, const ModelConfig& config) {
+Block append_block(DecoderInput& input, std::span<const int32_t> prefix,
+                   const std::vector<std::span<const int32_t>>& tails, std::span<const ImageFeatures* const> images,
+                   const ModelConfig& config) {
   std::vector<TokenGrid> grids;
   for (const ImageFeatures* f : images) grids.push_back(token_grid(*f, config.vision));
   const Positions positions = sequence_positions(prefix, config.image_token_id, grids);
@@ -218,8 +219,8 @@ PackedBatch pack(std::span<const Pair> pairs, const Objective& objective, Layout
   return packer.finish();
 }
 
-int32_t append_sequence(DecoderInput& input, std::span<const int32_t> ids,
-                                     std::span<const ImageFeatures* const> images, const ModelConfig& config) {
+int32_t append_sequence(DecoderInput& input, std::span<const int32_t> ids, std::span<const ImageFeatures* const> images,
+                        const ModelConfig& config) {
   for (const int32_t id : ids)
     if (id < 0 || id >= config.text.vocab_size)
       throw Error(Code::invalid_argument, "token id " + std::to_string(id) + " is outside the vocabulary of " +

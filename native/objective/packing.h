@@ -60,7 +60,7 @@ PackedBatch pack(std::span<const Pair> pairs, const Objective& objective, Layout
 TokenGrid token_grid(const ImageFeatures& features, const VisionConfig& config);
 
 /// Lays out one more plain sequence (a generation prompt, a text to score): no sharing. Returns its first row.
-int32_t append_sequence(DecoderInput& input, std::span<const int32_t> ids,
-                                     std::span<const ImageFeatures* const> images, const ModelConfig& config);
+int32_t append_sequence(DecoderInput& input, std::span<const int32_t> ids, std::span<const ImageFeatures* const> images,
+                        const ModelConfig& config);
 
 }  // namespace fire

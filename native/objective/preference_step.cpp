@@ -22,9 +22,17 @@ class PreferenceStep {
  public:
   PreferenceStep(Ops& ops, const Decoder& decoder, const PackedBatch& batch, const Objective& objective,
                  const StepSettings& settings, int64_t vocab_size, Arena& arena)
-      : ops_(ops), decoder_(decoder), batch_(batch), objective_(objective), settings_(settings),
-        vocab_size_(vocab_size), arena_(arena), kl_forward_(batch.kl_rows.size()), kl_reverse_(batch.kl_rows.size()),
-        policy_logps_(batch.terms.size()), reference_logps_(batch.terms.size()) {
+      : ops_(ops),
+        decoder_(decoder),
+        batch_(batch),
+        objective_(objective),
+        settings_(settings),
+        vocab_size_(vocab_size),
+        arena_(arena),
+        kl_forward_(batch.kl_rows.size()),
+        kl_reverse_(batch.kl_rows.size()),
+        policy_logps_(batch.terms.size()),
+        reference_logps_(batch.terms.size()) {
     make_chunks();
   }
 

@@ -30,8 +30,9 @@ struct StepSettings {
   size_t logits_budget = size_t{1} << 30;
 };
 
-/// Runs the objective on a packed batch. With `gradients`, adds dL/dparameter to it. The reference is the decoder without
-/// an adapter. Throws ERR_FIRE_NONFINITE naming the pairs when a loss is not a number; gradients are then untouched.
+/// Runs the objective on a packed batch. With `gradients`, adds dL/dparameter to it. The reference is the decoder
+/// without an adapter. Throws ERR_FIRE_NONFINITE naming the pairs when a loss is not a number; gradients are then
+/// untouched.
 StepStats run_preference_step(Ops& ops, const Decoder& decoder, const PackedBatch& batch, const Objective& objective,
                               std::span<const Pair> pairs, const Adapter* policy, Adapter* gradients,
                               const StepSettings& settings, int64_t vocab_size, Arena& arena);

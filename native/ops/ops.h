@@ -129,8 +129,8 @@ class Ops {
   virtual void rms_norm_backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor dx, bool accumulate) = 0;
   /// y = w * (x - mean) / sqrt(var + eps) + b, per row.
   virtual void layer_norm(Tensor x, Tensor w, Tensor b, float eps, Tensor y) = 0;
-  /// In place on x[T, n, d]: x * cos + rotate_half(x) * sin * direction, cos and sin [T, d], rotate_half(a, b) = (-b, a).
-  /// `direction` -1 is the transpose, which is what backward needs.
+  /// In place on x[T, n, d]: x * cos + rotate_half(x) * sin * direction, cos and sin [T, d], rotate_half(a, b) = (-b,
+  /// a). `direction` -1 is the transpose, which is what backward needs.
   virtual void rope(Tensor x, Tensor cos, Tensor sin, float direction) = 0;
   /// y = silu(gate) * up.
   virtual void swiglu(Tensor gate, Tensor up, Tensor y) = 0;
@@ -141,7 +141,8 @@ class Ops {
 
   // --- attention ------------------------------------------------------------------------------------------------
   /// o = softmax(scale * q k^T) v with q[Q,n,d], k,v[K,n_kv,d]; lse[Q,n] (may be empty) keeps log-sum-exp for backward.
-  virtual void attention(Tensor q, Tensor k, Tensor v, const AttentionPlan& plan, float scale, Tensor o, Tensor lse) = 0;
+  virtual void attention(Tensor q, Tensor k, Tensor v, const AttentionPlan& plan, float scale, Tensor o,
+                         Tensor lse) = 0;
   /// dq, dk, dv from do; every key row outside the plan gets 0.
   virtual void attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse,
                                   const AttentionPlan& plan, float scale, Tensor dq, Tensor dk, Tensor dv) = 0;

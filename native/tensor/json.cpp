@@ -206,8 +206,8 @@ class JsonParser {
   [[noreturn]] void fail(const std::string& why) const {
     size_t line = 1;
     for (size_t i = 0; i < at_ && i < text_.size(); ++i) line += text_[i] == '\n';
-    throw Error(Code::checkpoint, origin_ + " is not valid JSON: " + why + " (line " + std::to_string(line) + ", byte " +
-                                      std::to_string(at_) + ")")
+    throw Error(Code::checkpoint, origin_ + " is not valid JSON: " + why + " (line " + std::to_string(line) +
+                                      ", byte " + std::to_string(at_) + ")")
         .with("file", origin_);
   }
 

@@ -75,16 +75,14 @@ Entry parse_entry(const std::string& name, const Json& value, const std::string&
 }
 
 std::vector<Entry> parse_header(const MappedFile& file, const std::string& path, size_t* data_begin) {
-  if (file.size() < 8)
-    throw bad(path, "too short for a safetensors file (" + std::to_string(file.size()) + " bytes)");
+  if (file.size() < 8) throw bad(path, "too short for a safetensors file (" + std::to_string(file.size()) + " bytes)");
   uint64_t length = 0;
   for (int i = 7; i >= 0; --i) length = length << 8 | static_cast<uint64_t>(file.data()[i]);
   if (length > max_header_bytes || length > file.size() - 8)
     throw bad(path, "the header claims " + std::to_string(length) + " bytes, the file has " +
                         std::to_string(file.size()) + "; it is truncated or not a safetensors file");
   *data_begin = 8 + static_cast<size_t>(length);
-  const Json header =
-      Json::parse({reinterpret_cast<const char*>(file.data()) + 8, static_cast<size_t>(length)}, path);
+  const Json header = Json::parse({reinterpret_cast<const char*>(file.data()) + 8, static_cast<size_t>(length)}, path);
 
   std::vector<Entry> entries;
   const size_t data_bytes = file.size() - *data_begin;

@@ -13,7 +13,8 @@
 namespace fire {
 
 /// Every tensor of one file or of all shards of a folder, as views into the maps. Opening checks the header fully:
-/// length, dtypes, shapes against offsets, bounds, overlaps; a bad file throws ERR_FIRE_CHECKPOINT and names the tensor.
+/// length, dtypes, shapes against offsets, bounds, overlaps; a bad file throws ERR_FIRE_CHECKPOINT and names the
+/// tensor.
 class SafeTensors {
  public:
   static SafeTensors open_file(const std::string& path);

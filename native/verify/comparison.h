@@ -73,14 +73,17 @@ class Comparison {
 
   void add(const std::string& name, const Tensor& value, const Tensor& reference) {
     const float *v = value.f32(), *r = reference.f32();
-    add(name, value.size(), reference.size(), [v](int64_t i) { return v[i]; }, [r](int64_t i) { return r[i]; });
+    add(
+        name, value.size(), reference.size(), [v](int64_t i) { return v[i]; }, [r](int64_t i) { return r[i]; });
   }
   void add(const std::string& name, double value, double reference) {
-    add(name, 1, 1, [value](int64_t) { return value; }, [reference](int64_t) { return reference; });
+    add(
+        name, 1, 1, [value](int64_t) { return value; }, [reference](int64_t) { return reference; });
   }
   template <class A, class B>
   void add_vector(const std::string& name, const A& value, const B& reference) {
-    add(name, static_cast<int64_t>(value.size()), static_cast<int64_t>(reference.size()),
+    add(
+        name, static_cast<int64_t>(value.size()), static_cast<int64_t>(reference.size()),
         [&](int64_t i) { return value[static_cast<size_t>(i)]; },
         [&](int64_t i) { return reference[static_cast<size_t>(i)]; });
   }

@@ -27,7 +27,8 @@ GoldenItem load_item(const SafeTensors& file, const std::string& name) {
   auto answer = [&](const std::string& side, std::vector<int32_t>& ids, std::vector<uint8_t>& mask) {
     const std::vector<int32_t> all = token_ids(file.at(name + "." + side + ".input_ids"));
     if (all.size() <= prompt || !std::equal(item.pair.prompt.begin(), item.pair.prompt.end(), all.begin()))
-      throw Error(Code::checkpoint, file.origin() + ": " + name + "." + side + ".input_ids does not continue the prompt");
+      throw Error(Code::checkpoint,
+                  file.origin() + ": " + name + "." + side + ".input_ids does not continue the prompt");
     ids.assign(all.begin() + static_cast<std::ptrdiff_t>(prompt), all.end());
     mask = mask_of(file.at(name + "." + side + ".phrase_mask"), prompt);
   };
@@ -69,7 +70,8 @@ std::vector<int32_t> GoldenItem::ids(bool chosen) const {
 Golden Golden::load(const std::string& directory) {
   const std::string path = directory + "/golden.safetensors";
   if (!file_exists(path))
-    throw Error(Code::checkpoint, directory + " is not a golden folder: it lacks golden.safetensors").with("file", path);
+    throw Error(Code::checkpoint, directory + " is not a golden folder: it lacks golden.safetensors")
+        .with("file", path);
   Golden golden;
   golden.file = SafeTensors::open_file(path);
   for (int k = 0; golden.file.find("item" + std::to_string(k) + ".prompt_ids"); ++k)
@@ -81,8 +83,8 @@ Golden Golden::load(const std::string& directory) {
   auto number = [&](const char* key) { return hyper.at(key).number(); };
   const auto& betas = hyper.at("betas").array();
   if (betas.size() != 2) throw Error(Code::checkpoint, hyper.at("betas").path() + " must have 2 entries");
-  golden.hyper = {number("beta"), number("alpha"),    number("gamma"),    number("lam"), number("lr"),
-                  betas[0].number(), betas[1].number(), number("eps"), number("wd")};
+  golden.hyper = {number("beta"),    number("alpha"),   number("gamma"), number("lam"), number("lr"),
+                  betas[0].number(), betas[1].number(), number("eps"),   number("wd")};
   if (const Json* table = json.find("smart_resize_h_w_min_max_outh_outw"))
     for (const Json& line : table->array()) {
       golden.smart_resize.emplace_back();

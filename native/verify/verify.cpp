@@ -12,8 +12,8 @@ namespace fire {
 namespace {
 
 /// Tolerances by dtype. f32: a few times the noise that the reference itself shows between attention implementations
-/// and against float64 (golden.json: logits 2e-5, loss 5e-7, gradients 3e-6 relative). bf16: the same comparison for the
-/// reference run in bf16 shows logits .4, loss 1e-2, gradients .06 relative.
+/// and against float64 (golden.json: logits 2e-5, loss 5e-7, gradients 3e-6 relative). bf16: the same comparison for
+/// the reference run in bf16 shows logits .4, loss 1e-2, gradients .06 relative.
 struct Tolerances {
   Tolerance pixels, positions, hidden, logits, logprobs, terms, loss, gradients, parameters, attention;
 };
@@ -27,7 +27,10 @@ Tolerances tolerances(ComputeType dtype) {
 class Verifier {
  public:
   Verifier(const VerifySpec& spec, const RowCallback& on_row)
-      : spec_(spec), on_row_(on_row), golden_(Golden::load(spec.directory)), engine_(engine_spec(spec)),
+      : spec_(spec),
+        on_row_(on_row),
+        golden_(Golden::load(spec.directory)),
+        engine_(engine_spec(spec)),
         tolerance_(tolerances(spec.dtype)) {}
 
   std::vector<VerifyRow> run() {
@@ -128,8 +131,8 @@ class Verifier {
         std::vector<TokenGrid> grids;
         const int64_t factor = config().vision.patch_size * config().vision.spatial_merge_size;
         for (const GoldenImage& image : item.images) {
-          const Size s = smart_resize({image.height, image.width}, factor, config().image.min_pixels,
-                                      config().image.max_pixels);
+          const Size s =
+              smart_resize({image.height, image.width}, factor, config().image.min_pixels, config().image.max_pixels);
           grids.push_back({s.height / factor, s.width / factor});
         }
         const Positions p = sequence_positions(ids, config().image_token_id, grids);
@@ -157,8 +160,8 @@ class Verifier {
     std::vector<std::unique_ptr<ImageFeatures>> features;
     std::vector<const ImageFeatures*> pointers;
     for (const GoldenImage& image : item.images) {
-      features.push_back(engine_.vision().encode(preprocess(rgb_of(image, false), config().image, config().vision),
-                                                 arena, &observer));
+      features.push_back(
+          engine_.vision().encode(preprocess(rgb_of(image, false), config().image, config().vision), arena, &observer));
       pointers.push_back(features.back().get());
     }
     Arena::Scope scope(arena);
@@ -186,8 +189,9 @@ class Verifier {
       const std::vector<float>& got = it == seen.end() ? missing : it->second;
       const float* reference = want.f32();
       auto add = [&](Comparison& group) {
-        group.add(name, static_cast<int64_t>(got.size()), want.size(),
-                  [&](int64_t i) { return got[static_cast<size_t>(i)]; }, [&](int64_t i) { return reference[i]; });
+        group.add(
+            name, static_cast<int64_t>(got.size()), want.size(), [&](int64_t i) { return got[static_cast<size_t>(i)]; },
+            [&](int64_t i) { return reference[i]; });
       };
       if (name.find("rope_") != std::string::npos) {
         add(rotary);
@@ -232,11 +236,13 @@ class Verifier {
 
   static void add_logps(Comparison& group, const std::string& name, const std::vector<float>& got, const Tensor& want) {
     const float* reference = want.f32();
-    group.add(name, static_cast<int64_t>(got.size()), want.size(),
-              [&](int64_t i) { return got[static_cast<size_t>(i)]; }, [&](int64_t i) { return reference[i]; });
+    group.add(
+        name, static_cast<int64_t>(got.size()), want.size(), [&](int64_t i) { return got[static_cast<size_t>(i)]; },
+        [&](int64_t i) { return reference[i]; });
   }
 
-  // --- objective and gradients ------------------------------------------------------------------------------------------
+  // --- objective and gradients
+  // ------------------------------------------------------------------------------------------
   void check_objective(Layout layout) {
     const std::string suffix = layout == Layout::packed ? "" : " (plain layout)";
     StepOptions options;
@@ -281,7 +287,8 @@ class Verifier {
     }
   }
 
-  // --- optimizer steps ----------------------------------------------------------------------------------------------------
+  // --- optimizer steps
+  // ----------------------------------------------------------------------------------------------------
   void check_training() {
     const Tensor& rates = golden_.file.at("train.lr");
     const Tensor& losses = golden_.file.at("train.loss");
@@ -325,7 +332,8 @@ class Verifier {
     return rates.f32()[i];
   }
 
-  /// f32: parameters. bf16: Adam turns the sign of a tiny gradient into a full step, so the update as a whole is compared.
+  /// f32: parameters. bf16: Adam turns the sign of a tiny gradient into a full step, so the update as a whole is
+  /// compared.
   void check_step(const std::string& step, const std::vector<float>& start) {
     Comparison parameters((bf16() ? "update after step " : "parameters after step ") + step, tolerance_.parameters);
     const std::string prefix = "step" + step + ".";
@@ -348,7 +356,8 @@ class Verifier {
     finish(parameters);
   }
 
-  // --- generation and attention -----------------------------------------------------------------------------------------------
+  // --- generation and attention
+  // -----------------------------------------------------------------------------------------------
   void check_generation() {
     Comparison tokens("greedy tokens", tolerance_.positions);
     for (const bool adapter : {false, true}) {
@@ -359,7 +368,8 @@ class Verifier {
       Sampling sampling;
       sampling.max_new_tokens = static_cast<int64_t>(reference.size());
       const Pair& pair = golden_.items[0].pair;
-      const std::vector<Generated> got = engine_.generate({{{pair.prompt, pair.images}, 0}}, sampling, adapter, {}, nullptr);
+      const std::vector<Generated> got =
+          engine_.generate({{{pair.prompt, pair.images}, 0}}, sampling, adapter, {}, nullptr);
       std::vector<int64_t> value(got[0].tokens.begin(), got[0].tokens.end());
       // In bf16 a token is decided only where the reference's two best logits are further apart than the tolerance;
       // after an undecided token the texts may differ.
@@ -431,6 +441,8 @@ class Verifier {
 
 }  // namespace
 
-std::vector<VerifyRow> verify(const VerifySpec& spec, const RowCallback& on_row) { return Verifier(spec, on_row).run(); }
+std::vector<VerifyRow> verify(const VerifySpec& spec, const RowCallback& on_row) {
+  return Verifier(spec, on_row).run();
+}
 
 }  // namespace fire

@@ -68,10 +68,22 @@ export async function readSafetensors(path: string): Promise<Map<string, Tensor>
   if (!(start <= file.length)) throw new DataError(`${path} is not a safetensors file, or was cut short`)
   const header = JSON.parse(file.toString('utf8', 8, start)) as Record<string, Entry>
   const entries = Object.entries(header).filter(([name]) => name !== '__metadata__')
-  return new Map(entries.map(([name, { dtype, shape, data_offsets: [from, to] }]) => {
-    if (start + to > file.length) throw new DataError(`${path} was cut short: ${name} ends past the end of the file`)
-    return [name, { dtype, shape, data: Uint8Array.from(file.subarray(start + from, start + to)) }]
-  }))
+  return new Map(
+    entries.map(
+      ([
+        name,
+        {
+          dtype,
+          shape,
+          data_offsets: [from, to],
+        },
+      ]) => {
+        if (start + to > file.length)
+          throw new DataError(`${path} was cut short: ${name} ends past the end of the file`)
+        return [name, { dtype, shape, data: Uint8Array.from(file.subarray(start + from, start + to)) }]
+      },
+    ),
+  )
 }
 
 function bytes(view: ArrayBufferView): Uint8Array {

@@ -38,8 +38,6 @@ export interface CallOptions {
 }
 
 export interface OpenOptions extends CallOptions {
-  /** Fraction of the weights made ready, in [0, 1]. */
-  onProgress?: (fraction: number) => void
   /** Another implementation of the addon's interface, for instance an in-memory one in tests. */
   native?: NativeModule
 }
@@ -83,9 +81,7 @@ export async function openEngine(options: EngineOptions, open: OpenOptions = {})
   checkSpec(spec)
   open.signal?.throwIfAborted()
   const native = open.native ?? loadNative()
-  const engine = await cancellable(native, open.signal, (cancel) =>
-    native.openEngine(spec, open.onProgress ?? null, cancel),
-  )
+  const engine = await cancellable(native, open.signal, (cancel) => native.openEngine(spec, cancel))
   return new Engine(native, engine, spec)
 }
 

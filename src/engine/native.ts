@@ -30,7 +30,7 @@ export interface EngineSpec {
   dtype: DType
   /** Threads of the compute pool; 0 = all the process may use. Results do not depend on it. */
   threads: number
-  /** Matrix-product backend: `auto` prefers oneDNN when it can be loaded. */
+  /** Matrix-product backend. `auto` is the in-tree kernels, whose results depend on neither batch nor threads; oneDNN is opt-in. */
   gemm: 'auto' | 'native' | 'onednn'
   /** A fresh adapter, or `null` for none (generation and scoring only, or `adapter` below). */
   lora: LoraSpec | null
@@ -324,11 +324,7 @@ export interface NativeModule {
   setErrorClass(errorClass: new (code: string, message: string, detail?: Record<string, unknown>) => Error): void
   cpuInfo(): CpuInfo
   createCancelToken(): CancelToken
-  openEngine(
-    spec: EngineSpec,
-    onProgress: ((fraction: number) => void) | null,
-    cancel: CancelToken | null,
-  ): Promise<NativeEngine>
+  openEngine(spec: EngineSpec, cancel: CancelToken | null): Promise<NativeEngine>
   verify(spec: VerifySpec, onRow: ((row: VerifyRow) => void) | null): Promise<VerifyRow[]>
   benchGemm(spec: GemmBenchSpec): Promise<GemmBenchRow[]>
 }

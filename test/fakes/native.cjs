@@ -243,11 +243,10 @@ module.exports = {
       this.cancelled = true
     },
   }),
-  async openEngine(spec, onProgress, cancel) {
+  async openEngine(spec, cancel) {
     checkCancelled(cancel)
     const path = join(spec.model, 'config.json')
     if (!existsSync(path)) throw fail('IO', `cannot open ${path}: No such file or directory`, { path })
-    onProgress?.(1)
     const engine = new FakeEngine(spec, JSON.parse(readFileSync(path, 'utf8')))
     this.engines.push(engine)
     return engine

@@ -38,9 +38,7 @@ class TempDir {
   TempDir& operator=(const TempDir&) = delete;
   const std::string& path() const { return path_; }
   std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-  size_t entries() const {
-    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(path_), {}));
-  }
+  size_t entries() const { return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(path_), {})); }
 
  private:
   std::string path_;
@@ -54,7 +52,8 @@ inline void check_error(const char* file, int line, Code code, std::initializer_
     body();
   } catch (const Error& e) {
     if (e.code() != code)
-      check::fail(file, line, std::string("expected ") + to_string(code) + ", got " + to_string(e.code()) + ": " + e.what());
+      check::fail(file, line,
+                  std::string("expected ") + to_string(code) + ", got " + to_string(e.code()) + ": " + e.what());
     for (const std::string& word : words)
       if (std::string(e.what()).find(word) == std::string::npos)
         check::fail(file, line, "the message lacks \"" + word + "\": " + e.what());
@@ -95,9 +94,7 @@ inline Tensor view(std::vector<float>& v, std::initializer_list<int64_t> dims) {
   return Tensor(v.data(), DType::f32, dims);
 }
 inline Tensor view(std::vector<float>& v) { return view(v, {static_cast<int64_t>(v.size())}); }
-inline Tensor view(std::vector<int32_t>& v) {
-  return Tensor(v.data(), DType::i32, {static_cast<int64_t>(v.size())});
-}
+inline Tensor view(std::vector<int32_t>& v) { return Tensor(v.data(), DType::i32, {static_cast<int64_t>(v.size())}); }
 inline Tensor view(std::vector<bf16>& v, std::initializer_list<int64_t> dims) {
   return Tensor(v.data(), DType::bf16, dims);
 }
@@ -135,7 +132,8 @@ inline void write_adapter_with_dropout(const std::string& golden, const std::str
   std::filesystem::create_directories(directory);
   std::filesystem::copy_file(golden + "/adapter/adapter_model.safetensors", directory + "/adapter_model.safetensors");
   const std::string json = read_file(golden + "/adapter/adapter_config.json", 1 << 20);
-  write_file(directory + "/adapter_config.json", {replaced(json, "\"lora_dropout\": 0.0", "\"lora_dropout\": " + rate)});
+  write_file(directory + "/adapter_config.json",
+             {replaced(json, "\"lora_dropout\": 0.0", "\"lora_dropout\": " + rate)});
 }
 
 /// A golden model with a trained-looking adapter (non-zero B), a few encoded random images, and one preference step.
@@ -171,9 +169,8 @@ class TinyModel {
   int32_t last_text_token() const { return static_cast<int32_t>(engine.config().image_token_id) - 1; }
 
   PackedBatch packed(const std::vector<Pair>& pairs, const Objective& objective, Layout layout) {
-    return pack(pairs, objective, layout, engine.config(), [this](const std::string& id, int64_t) {
-      return images_.at(std::stoul(id)).get();
-    });
+    return pack(pairs, objective, layout, engine.config(),
+                [this](const std::string& id, int64_t) { return images_.at(std::stoul(id)).get(); });
   }
 
   /// Loss and statistics; with `gradient`, gradients from zero (and dropout, if the adapter has it).
@@ -181,10 +178,9 @@ class TinyModel {
                  const StepSettings& settings, std::vector<float>* gradient) {
     const PackedBatch batch = packed(pairs, objective, layout);
     engine.ops().zero(engine.adapter()->grad());
-    const StepStats stats =
-        run_preference_step(engine.ops(), engine.decoder(), batch, objective, pairs, engine.adapter(),
-                            gradient ? engine.adapter() : nullptr, settings, engine.config().text.vocab_size,
-                            engine.arena());
+    const StepStats stats = run_preference_step(engine.ops(), engine.decoder(), batch, objective, pairs,
+                                                engine.adapter(), gradient ? engine.adapter() : nullptr, settings,
+                                                engine.config().text.vocab_size, engine.arena());
     if (gradient) {
       gradient->resize(static_cast<size_t>(engine.adapter()->grad().size()));
       engine.ops().download(engine.adapter()->grad(), gradient->data());

@@ -191,8 +191,9 @@ void check_gradients(const Batch& batch, const Json& expected, size_t pair, doub
         } else {
           // closed_form has one row and writes it without the list of rows
           const Json& first = want->array()[0];
-          const Json& entry = first.type() == Json::Type::array ? want->array()[static_cast<size_t>(t)].array()[static_cast<size_t>(k)]
-                                                                : want->array()[static_cast<size_t>(k)];
+          const Json& entry = first.type() == Json::Type::array
+                                  ? want->array()[static_cast<size_t>(t)].array()[static_cast<size_t>(k)]
+                                  : want->array()[static_cast<size_t>(k)];
           CHECK_NEAR(value, entry.number(), tolerance);
         }
       }
@@ -262,12 +263,14 @@ TEST("objectives: evaluate_pair alone, in float64") {
       const KlSums kl{number_or_zero(want.find("forward_kl")), number_or_zero(want.find("reverse_kl"))};
       const PairLoss got = evaluate_pair(objective, logps, kl, shape.has_corrupted[p], shape.scored[p][0]);
       // Differences of log-probabilities of up to a few thousand: 1e-12 relative.
-      const std::pair<double, double> values[] = {
-          {got.loss, want.at("loss").number()},     {got.base, want.at("base").number()},
-          {got.visual, want.at("visual").number()}, {got.anchor, want.at("anchor").number()},
-          {got.margin, number_or_zero(want.find("margin"))},
-          {got.visual_margin, number_or_zero(want.find("visual_margin"))}};
-      for (const auto& [value, expected] : values) CHECK_NEAR(value, expected, 1e-12 * std::max(1.0, std::abs(expected)));
+      const std::pair<double, double> values[] = {{got.loss, want.at("loss").number()},
+                                                  {got.base, want.at("base").number()},
+                                                  {got.visual, want.at("visual").number()},
+                                                  {got.anchor, want.at("anchor").number()},
+                                                  {got.margin, number_or_zero(want.find("margin"))},
+                                                  {got.visual_margin, number_or_zero(want.find("visual_margin"))}};
+      for (const auto& [value, expected] : values)
+        CHECK_NEAR(value, expected, 1e-12 * std::max(1.0, std::abs(expected)));
     }
   }
 }
@@ -309,7 +312,8 @@ TEST("objectives: terms with weight 0 are not run") {
   const Objective no_rank = Objective::make("fire", 0, 0.01, 0.1, 0.5, false);
   CHECK(no_rank.runs(Branch::chosen, true) && !no_rank.runs(Branch::rejected, true));
   CHECK(!no_rank.runs(Branch::corrupted_chosen, true) && !no_rank.runs(Branch::corrupted_rejected, true));
-  for (const double c : evaluate_pair(no_rank, {{-3, -4, -5, -6}, {-2, -2, -2, -2}}, {}, true, 2).coefficient) CHECK(c == 0);
+  for (const double c : evaluate_pair(no_rank, {{-3, -4, -5, -6}, {-2, -2, -2, -2}}, {}, true, 2).coefficient)
+    CHECK(c == 0);
 
   CHECK(Objective::make("fire", 0.1, 0, 0.1, 0.5, false).kl_scope == Scope::none);
   CHECK(Objective::make("fire", 0.1, 0.01, 0, 0.5, false).visual == Visual::none);

@@ -1,7 +1,8 @@
 import { gemm } from '../bench/gemm.js'
+import { step } from '../bench/step.js'
 import { type Command, defineGroup } from '../command.js'
 
 /** A benchmark is a command of its own in src/cli/bench/. */
-const benches: readonly Command[] = [gemm]
+const benches: readonly Command[] = [gemm, step]
 
 export const bench = defineGroup('bench', 'Measure this machine', benches)

@@ -1,0 +1,49 @@
+/**
+ * Makes a fresh clone ready: compilers, npm packages, the addon, the compiled TypeScript. What is there already is left
+ * alone, so running it again costs a second. Used by `npm run demo` and `npm test`; needs Node and npm, nothing else.
+ */
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+
+/** Debian's package for each program the build runs. */
+const tools = { 'g++': 'g++', cmake: 'cmake', ninja: 'ninja-build' }
+
+/** `--lint`: what the tests check formatting with; without it that check is skipped. */
+const lintTools = { 'clang-format': 'clang-format' }
+
+function has(program) {
+  return spawnSync(program, ['--version'], { stdio: 'ignore' }).status === 0
+}
+
+function run(command, args) {
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit' })
+  if (status !== 0) fail(`${command} ${args.join(' ')} failed${error ? `: ${error.message}` : ''}`)
+}
+
+function fail(message) {
+  console.error(message)
+  process.exit(1)
+}
+
+/** Installs what is missing where we may (root on Debian or Ubuntu), else asks for it in one line. */
+function installTools() {
+  const wanted = process.argv.includes('--lint') ? { ...tools, ...lintTools } : tools
+  const missing = Object.keys(wanted).filter((program) => !has(program))
+  const packages = missing.map((program) => wanted[program])
+  if (packages.length === 0) return
+  if (process.getuid?.() !== 0 || !has('apt-get')) {
+    if (missing.every((program) => program in lintTools)) return
+    fail(`${missing.join(', ')} not found. Install and run this again:  sudo apt-get install -y ${packages.join(' ')}`)
+  }
+  console.log(`installing ${packages.join(', ')}`)
+  run('apt-get', ['update', '-qq'])
+  run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...packages])
+}
+
+installTools()
+if (!existsSync(join(root, 'node_modules', '.package-lock.json'))) run('npm', ['ci', '--no-audit', '--no-fund'])
+run('npm', ['run', '--silent', 'build'])

@@ -1,0 +1,73 @@
+/**
+ * One variant of our own step in a process of its own, so that its high-water mark of memory is its alone. It speaks the
+ * protocol of bench/peer/torch_step.py --serve: a line {"ready": true, ...}, then one line of numbers for each line
+ * "step" on standard input, until that is closed.
+ */
+import { readFileSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { parseArgs } from 'node:util'
+import { type DType, type Engine, type EngineSpec, openEngine } from '../engine/engine.js'
+import { type BenchPairs, readPairs } from './pairs.js'
+import { type EngineVariant, optimizer, publishedFire, type StepMessage } from './protocol.js'
+
+const argument = { type: 'string', default: '' } as const
+
+const { values } = parseArgs({
+  options: {
+    model: argument,
+    adapter: argument,
+    pairs: argument,
+    variant: argument,
+    dtype: argument,
+    threads: argument,
+    gemm: argument,
+  },
+})
+
+const variant = values.variant as EngineVariant
+const dtype = values.dtype as DType
+await using engine = await openEngine({
+  model: values.model,
+  adapter: values.adapter,
+  dtype,
+  threads: Number(values.threads),
+  gemm: values.gemm as EngineSpec['gemm'],
+})
+const batch = await readPairs(values.pairs)
+// `plain` runs the tower itself, once for each sequence and again for the reference; it only needs the pixels.
+if (variant !== 'packed') await engine.encodeImages(batch.images)
+
+const { parameters, trainableParameters, gemm, isa } = engine.info
+say({ ready: true, variant, dtype, parameters, trainableParameters, gemm, isa })
+let count = 0
+for await (const line of createInterface({ input: process.stdin })) {
+  if (line.trim() === 'step') say(await step(engine, batch, ++count))
+}
+
+/** Everything the peer times: vision features, reference, loss, backward, gradient norm, AdamW, clearing. */
+async function step(engine: Engine, { pairs, images }: BenchPairs, index: number): Promise<StepMessage> {
+  const start = performance.now()
+  if (variant === 'packed') {
+    await engine.releaseImages(images.map(({ id }) => id))
+    await engine.encodeImages(images)
+  }
+  const layout = variant === 'plain' ? 'plain' : 'packed'
+  const stats = await engine.accumulate(pairs, publishedFire, { normalizer: pairs.length, layout })
+  const { gradNorm } = await engine.update(optimizer)
+  const seconds = (performance.now() - start) / 1000
+  const loss = stats.pairs.reduce((sum, pair) => sum + pair.loss, 0) / pairs.length
+  return { step: index, seconds, loss, grad_norm: gradNorm, tokens: stats.tokens, peak_rss: peakResidentBytes() }
+}
+
+/** VmHWM; getrusage would include the parent's peak before exec, and is used only where there is no /proc. */
+function peakResidentBytes(): number {
+  try {
+    const [, kilobytes] = /VmHWM:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8')) ?? []
+    if (kilobytes) return Number(kilobytes) * 1024
+  } catch {}
+  return process.resourceUsage().maxRSS * 1024
+}
+
+function say(message: object): void {
+  process.stdout.write(`${JSON.stringify(message)}\n`)
+}

@@ -1,0 +1,166 @@
+// Gradients of the whole step (reference and policy forward, loss, decoder backward) against finite differences of the
+// loss it reports, for every objective, with dropout and with checkpointing.
+#include <cmath>
+
+#include "fixture.h"
+
+using namespace fire;
+using namespace fire::test;
+
+namespace {
+
+/// Two pairs on different images, one of them with a corrupted form, phrases in the middle and at the end.
+std::vector<Pair> sample_pairs(TinyModel& model) {
+  Random random(5);
+  std::vector<Pair> pairs(2);
+  const std::vector<int32_t> common = random.ids(3, 0, model.last_text_token());
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    Pair& p = pairs[i];
+    p.id = "pair" + std::to_string(i);
+    p.images = {i == 0 ? "0" : "1"};
+    if (i == 0) p.corrupted_images = {"3"};
+    p.prompt = model.prompt(random, p.images[0], 6);
+    p.chosen = p.rejected = common;
+    for (auto* answer : {&p.chosen, &p.rejected}) {
+      const std::vector<int32_t> tail = random.ids(4 + static_cast<int64_t>(i), 0, model.last_text_token());
+      answer->insert(answer->end(), tail.begin(), tail.end());
+    }
+    p.chosen_mask.assign(p.chosen.size(), 0);
+    p.rejected_mask.assign(p.rejected.size(), 0);
+    p.chosen_mask[1] = p.chosen_mask[4] = p.rejected_mask[3] = p.rejected_mask.back() = 1;
+  }
+  return pairs;
+}
+
+/// Coefficients that give every term of every objective a part in the gradient.
+Objective sample_objective(const std::string& name, bool kl_mean = false) {
+  return Objective::make(name, 0.4, 0.3, 0.6, 0.35, kl_mean);
+}
+
+/// Derivative along `direction` by the fourth-order central difference.
+double derivative(const std::function<double(double)>& f, double h) {
+  return (8 * (f(h) - f(-h)) - (f(2 * h) - f(-2 * h))) / (12 * h);
+}
+
+/// Checks dL/dA or dL/dB of one module along: the gradient with half of its entries dropped (a large signal, since it
+/// points uphill) plus a random direction of the same length (which sees entries that are wrongly zero).
+void check_matrix(TinyModel& model, const std::vector<Pair>& pairs, const Objective& objective,
+                  const StepSettings& settings, const std::vector<float>& gradient, const LoraModule& m, bool is_b,
+                  Random& random, double* worst) {
+  const int64_t begin = is_b ? m.b_begin : m.a_begin;
+  const int64_t count = model.engine.adapter()->config().rank * (is_b ? m.out : m.in);
+  std::vector<double> direction(static_cast<size_t>(count));
+  const double size = norm(gradient.data() + begin, count);
+  if (!(size > 1e-3)) {
+    check::fail(__FILE__, __LINE__, "the example gives " + module_name(m.proj) + " no gradient to speak of");
+    return;
+  }
+  double expected = 0;
+  for (size_t i = 0; i < direction.size(); ++i) {
+    const double g = gradient[static_cast<size_t>(begin) + i];
+    direction[i] = (random.chance(0.5) ? g / size : 0) +
+                   random.uniform() * std::sqrt(3.0) / std::sqrt(static_cast<double>(count));
+    expected += direction[i] * g;
+  }
+  const std::vector<float> start = model.parameters();
+  const double got = derivative(
+      [&](double h) {
+        std::vector<float> moved = start;
+        for (size_t i = 0; i < direction.size(); ++i)
+          moved[static_cast<size_t>(begin) + i] += static_cast<float>(h * direction[i]);
+        model.set_parameters(moved);
+        std::vector<float> unused;
+        return mean_loss(model.step(pairs, objective, fire::Layout::packed, settings, &unused));
+      },
+      2e-2);
+  model.set_parameters(start);
+  // The loss (about 1) carries f32 noise of about 5e-7; the difference quotient divides it by 2e-2 * 12 / 18: 4e-5. Its
+  // h^4 error is below that. Sizes here are at least a few hundredths.
+  CHECK_NEAR(got, expected, 1e-4 + 2e-3 * size);
+  *worst = std::max(*worst, std::abs(got - expected) / size);
+}
+
+void check_objective(TinyModel& model, const Objective& objective, bool checkpointing, std::vector<size_t> modules) {
+  const std::vector<Pair> pairs = sample_pairs(model);
+  StepSettings settings;
+  settings.normalizer = static_cast<double>(pairs.size());
+  settings.dropout_pass = 7;
+  settings.checkpointing = checkpointing;
+  std::vector<float> gradient;
+  model.step(pairs, objective, fire::Layout::packed, settings, &gradient);
+  Random random(3);
+  double worst = 0;
+  for (const size_t index : modules)
+    for (const bool is_b : {false, true})
+      check_matrix(model, pairs, objective, settings, gradient, model.engine.adapter()->modules().at(index), is_b,
+                   random, &worst);
+  if (std::getenv("FIRE_TEST_VERBOSE")) std::printf("  worst relative difference %.2e\n", worst);
+}
+
+}  // namespace
+
+TEST("gradients: finite differences, every objective") {
+  TinyModel model("qwen3_vl");
+  // first layer q and k, second layer v and o, last layer gate, down and q (restricted to the rows read)
+  for (const std::string& name : objective_names()) check_objective(model, sample_objective(name), false, {0, 1, 9, 25, 27});
+  check_objective(model, sample_objective("fire", true), false, {2, 10, 21});
+}
+
+TEST("gradients: finite differences, one key-value head, rsLoRA, bf16 weights") {
+  TinyModel model("qwen3_vl_b");
+  check_objective(model, sample_objective("fire"), false, {0, 1, 2, 3, 4, 5, 6});
+  check_objective(model, sample_objective("mdpo"), false, {14, 15, 16, 17, 18, 19, 20});
+}
+
+TEST("gradients: finite differences with dropout") {
+  TinyModel model("qwen3_vl", "0.25");
+  for (const char* name : {"fire", "mdpo", "sft"}) check_objective(model, sample_objective(name), false, {0, 2, 13, 22, 26});
+  check_objective(model, sample_objective("rrpo"), true, {5, 27});
+}
+
+TEST("gradients: checkpointing changes no bit") {
+  for (const char* dropout : {"0.0", "0.3"}) {
+    TinyModel model("qwen3_vl", dropout);
+    const std::vector<Pair> pairs = sample_pairs(model);
+    for (const auto layout : {fire::Layout::packed, fire::Layout::plain}) {
+      StepSettings settings;
+      settings.dropout_pass = 3;
+      std::vector<float> kept, again, other_pass;
+      const Objective objective = sample_objective("fire");
+      const double loss = mean_loss(model.step(pairs, objective, layout, settings, &kept));
+      settings.checkpointing = true;
+      CHECK(mean_loss(model.step(pairs, objective, layout, settings, &again)) == loss);
+      CHECK(same_bits(kept, again));
+      settings.dropout_pass = 4;
+      const double other = mean_loss(model.step(pairs, objective, layout, settings, &other_pass));
+      CHECK((other == loss) == (std::string(dropout) == "0.0"));
+    }
+  }
+}
+
+TEST("gradients: threads change no bit") {
+  std::vector<float> expected;
+  for (const int threads : {1, 2, 3}) {
+    TinyModel model("qwen3_vl_b", "0.2", threads);
+    std::vector<float> gradient;
+    model.step(sample_pairs(model), sample_objective("fire"), fire::Layout::packed, {}, &gradient);
+    if (expected.empty()) expected = gradient;
+    CHECK(same_bits(gradient, expected));
+  }
+}
+
+TEST("gradients: they add up over micro-batches and scale with the normalizer") {
+  TinyModel model("qwen3_vl");
+  const std::vector<Pair> pairs = sample_pairs(model);
+  const Objective objective = sample_objective("fire");
+  StepSettings settings;
+  settings.normalizer = 2;
+  std::vector<float> both, first, second;
+  model.step(pairs, objective, fire::Layout::packed, settings, &both);
+  model.step({pairs[0]}, objective, fire::Layout::packed, settings, &first);
+  model.step({pairs[1]}, objective, fire::Layout::packed, settings, &second);
+  for (size_t i = 0; i < both.size(); ++i) first[i] += second[i];
+  // f32 sums over about 100 rows, in another order.
+  const int64_t n = static_cast<int64_t>(both.size());
+  CHECK(distance(both.data(), first.data(), n) < 1e-5 * norm(both.data(), n));
+}
