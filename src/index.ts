@@ -5,6 +5,7 @@
 export { formatConfig, loadTrainConfig, resolveTrainConfig } from './config/load.js'
 export { type Coefficient, type ObjectiveTraits, objectiveNames, objectives } from './config/objectives.js'
 export type { TrainConfig, TrainConfigInput } from './config/schema.js'
+export { addLesionNoise, type CorruptedImage, type NoiseOptions, type PixelImage, recordSeed } from './corrupt/index.js'
 export { JsonlAppender, writeFileAtomic, writeFolderAtomic } from './data/files.js'
 export { checkReferenced, decodeImage, decodeReferenced, describeImage } from './data/images.js'
 export { type Line, readJsonl, writeJsonl } from './data/jsonl.js'
@@ -28,6 +29,7 @@ export {
   type Sample,
   sample,
 } from './data/records.js'
+export { DEMO_SETTINGS, type DemoOptions, type DemoResult, type DemoSettings, runDemo } from './demo/index.js'
 export type {
   AdamWSpec,
   AttentionProbe,
@@ -69,12 +71,24 @@ export { ImageCache, type ImageSource } from './engine/image-cache.js'
 export { loadNative } from './engine/load.js'
 export * from './errors.js'
 export {
+  compareRounds,
+  type Interval,
+  type JudgedAnswer,
+  mcnemarExact,
+  type Probe,
+  pairedDifference,
+  probeAttention,
+  wilson,
+} from './evaluate/index.js'
+export {
   type AnswerOptions,
   answer,
   defaultGenerateSettings,
   type GenerateSettings,
   type Question,
 } from './generate/generate.js'
+export { applyEdits, buildPair, type EditProposal, type PairOutcome, type PairRequest } from './pairs/index.js'
+export { type ReportData, renderReport } from './report/index.js'
 export { Chat, type ChatModel, type ChatOptions, type Message } from './text/chat.js'
 export { phraseMask } from './text/phrases.js'
 export { type Encoding, type Range, Tokenizer } from './text/tokenizer.js'

@@ -18,7 +18,7 @@ export class StepServer {
   #ended = false
   #failure: Error | undefined
 
-  constructor(name: string, command: string[], signal: AbortSignal | undefined) {
+  constructor(name: string, command: string[], signal?: AbortSignal) {
     this.name = name
     this.#signal = signal
     // A local folder is all that is read: no look-up in a model hub.

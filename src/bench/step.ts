@@ -86,8 +86,7 @@ export async function benchStep(options: StepBenchOptions, hooks: StepBenchHooks
   note(describeLoad(before, 'before the run'))
   const folder = await mkdtemp(join(tmpdir(), 'fire-train-bench-'))
   try {
-    hooks.onStage?.(`random ${options.size} model`, 0, 'files')
-    await writeInputs(folder, options)
+    await writeInputs(folder, options, hooks)
     const variants = [...ourVariants(folder, options), ...(peer ? peerVariants(folder, peer.python, options) : [])]
     const series = await measure(variants, options.rounds, hooks)
     // Steps come one after another, so the benchmark itself keeps at most its threads busy.
@@ -136,11 +135,21 @@ async function findPeer(
   return null
 }
 
-async function writeInputs(folder: string, { size, seed }: StepBenchOptions): Promise<void> {
+async function writeInputs(folder: string, { size, seed }: StepBenchOptions, hooks: StepBenchHooks): Promise<void> {
   const spec = await readSpec(size)
-  await writeModel(join(folder, 'model'), spec, seed)
-  await writeAdapter(join(folder, 'adapter'), spec, seed)
-  await writePairs(join(folder, 'pairs.safetensors'), spec, seed)
+  const inputs = {
+    model: () => writeModel(join(folder, 'model'), spec, seed),
+    adapter: () => writeAdapter(join(folder, 'adapter'), spec, seed),
+    pairs: () => writePairs(join(folder, 'pairs.safetensors'), spec, seed),
+  }
+  let done = 0
+  hooks.onStage?.(`random ${size} model`, Object.keys(inputs).length, 'parts')
+  for (const [name, write] of Object.entries(inputs)) {
+    hooks.signal?.throwIfAborted()
+    hooks.onProgress?.(done++, name)
+    await write()
+  }
+  hooks.onProgress?.(done, '')
 }
 
 function inputArguments(folder: string, threads: number): string[] {
@@ -172,7 +181,7 @@ function peerVariants(folder: string, python: string, { dtype, threads }: StepBe
 async function measure(variants: Variant[], rounds: number, hooks: StepBenchHooks): Promise<Series[]> {
   const servers: StepServer[] = []
   try {
-    hooks.onStage?.('starting', variants.length, 'processes')
+    hooks.onStage?.('starting', variants.length, 'variants')
     const ready: ReadyMessage[] = []
     for (const { name, command } of variants) {
       hooks.onProgress?.(ready.length, name)

@@ -26,7 +26,7 @@ const lora = z.strictObject({
 
 const objective = z.strictObject({
   name: z.enum(objectiveNames).default('fire'),
-  beta: positive.default(0.1),
+  beta: nonNegative.default(0.1),
   /** Weight of the KL term. */
   alpha: nonNegative.default(0.01),
   /** Weight of the visual term. */

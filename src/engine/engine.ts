@@ -67,6 +67,15 @@ const defaultSpec: Omit<EngineSpec, 'model'> = {
   checkpointing: false,
 }
 
+const defaultSampling: Omit<SamplingSpec, 'stopTokens'> = {
+  maxNewTokens: 256,
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  batchSize: 16,
+  adapter: true,
+}
+
 /** Everything but `model` has a default: f32 on the CPU, all threads, no adapter. */
 export type EngineOptions = Partial<EngineSpec> & Pick<EngineSpec, 'model'>
 
@@ -191,12 +200,20 @@ export class Engine implements AsyncDisposable {
     return this.#call(options.signal, (engine, cancel) => engine.logprobs(sequences, adapter, cancel))
   }
 
-  /** Continues each prompt with a KV cache. The text of a prompt depends on its own seed, not on the batch around it. */
-  async generate(prompts: PromptInput[], sampling: SamplingSpec, options: GenerateOptions = {}): Promise<Generation[]> {
+  /**
+   * Continues each prompt with a KV cache. The text of a prompt depends on its own seed, not on the batch around it.
+   * Without settings: greedy, at most 256 tokens, until an end token of the checkpoint, 16 prompts together.
+   */
+  async generate(
+    prompts: PromptInput[],
+    sampling: Partial<SamplingSpec> = {},
+    options: GenerateOptions = {},
+  ): Promise<Generation[]> {
     checkPrompts(prompts)
-    checkSampling(sampling)
+    const settings: SamplingSpec = { ...defaultSampling, stopTokens: this.info.eosTokenIds, ...sampling }
+    checkSampling(settings)
     const onToken = options.onToken ?? null
-    return this.#call(options.signal, (engine, cancel) => engine.generate(prompts, sampling, onToken, cancel))
+    return this.#call(options.signal, (engine, cancel) => engine.generate(prompts, settings, onToken, cancel))
   }
 
   /** Attention from each query position to the image tokens: `[layers, heads, tokens]` float32 per position. */

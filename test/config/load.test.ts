@@ -88,7 +88,7 @@ describe('mistakes in a configuration', () => {
   it.each([
     ['objective: { beta: high }', 'Expected a number for objective.beta but received "high"'],
     ['objective: { lambda: 1.5 }', 'Expected a number <= 1 for objective.lambda but received 1.5'],
-    ['objective: { beta: 0 }', 'Expected a number > 0 for objective.beta but received 0'],
+    ['objective: { beta: -1 }', 'Expected a number >= 0 for objective.beta but received -1'],
     ['objective: { name: fier }', 'received "fier"; did you mean \'fire\'?'],
     ['batchSize: 2.5', 'Expected a whole number for batchSize but received 2.5'],
     ['lora: { dropout: 1 }', 'Expected a number < 1 for lora.dropout but received 1'],

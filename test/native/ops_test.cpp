@@ -1,0 +1,279 @@
+// Every CPU operation but the matrix product (gemm_test.cpp) against float64, on ragged sizes, and bit for bit against
+// itself under other numbers of threads. u = 2^-24 below is the rounding unit of f32.
+#include <cmath>
+#include <functional>
+
+#include "cpu/cpu_ops.h"
+#include "fixture.h"
+
+using namespace fire;
+using namespace fire::test;
+
+namespace {
+
+using Floats = std::vector<float>;
+
+cpu::CpuOps& ops() {
+  static cpu::CpuOps instance(1, cpu::Precision::f32, cpu::Backend::native);
+  return instance;
+}
+
+const double u = std::ldexp(1.0, -24);
+
+/// Rows and widths around the SIMD width and the slice size of the thread pool.
+const std::pair<int64_t, int64_t> ragged[] = {{1, 1}, {3, 7}, {5, 16}, {2, 33}, {7, 129}, {300, 64}};
+
+/// |a - b| <= tolerance * max(1, |b|) for every element.
+void check_all(const char* file, int line, const Floats& a, const std::vector<double>& b, double tolerance) {
+  check::count_check();
+  double worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double e = std::abs(a[i] - b[i]) / std::max(1.0, std::abs(b[i]));
+    worst = std::isnan(e) ? INFINITY : std::max(worst, e);
+  }
+  if (a.size() != b.size() || worst > tolerance)
+    check::fail(file, line, "off by " + std::to_string(worst / u) + " u, allowed " + std::to_string(tolerance / u) + " u");
+}
+#define CHECK_ALL(a, b, tolerance) check_all(__FILE__, __LINE__, a, b, tolerance)
+
+double sigmoid64(double x) { return 1 / (1 + std::exp(-x)); }
+
+}  // namespace
+
+TEST("ops: rms_norm and its backward") {
+  Random random(1);
+  for (const auto& [rows, n] : ragged) {
+    Floats x = random.floats(rows * n, -3, 3), w = random.floats(n, 0.5, 1.5), dy = random.floats(rows * n);
+    Floats y(x.size()), rstd(static_cast<size_t>(rows)), dx = random.floats(rows * n), before = dx;
+    const float eps = 1e-6f;
+    ops().rms_norm(view(x, {rows, n}), view(w), eps, view(y, {rows, n}), view(rstd));
+    ops().rms_norm_backward(view(dy, {rows, n}), view(x, {rows, n}), view(w), view(rstd), view(dx, {rows, n}), true);
+    std::vector<double> want_y, want_r, want_dx;
+    for (int64_t i = 0; i < rows; ++i) {
+      double squares = 0, dot = 0;
+      for (int64_t c = 0; c < n; ++c) {
+        const size_t at = static_cast<size_t>(i * n + c);
+        squares += static_cast<double>(x[at]) * x[at];
+        dot += static_cast<double>(w[static_cast<size_t>(c)]) * dy[at] * x[at];
+      }
+      const double r = 1 / std::sqrt(squares / static_cast<double>(n) + static_cast<double>(eps));
+      want_r.push_back(r);
+      for (int64_t c = 0; c < n; ++c) {
+        const size_t at = static_cast<size_t>(i * n + c);
+        const double weight = w[static_cast<size_t>(c)];
+        want_y.push_back(weight * x[at] * r);
+        want_dx.push_back(before[at] + r * (weight * dy[at] - x[at] * r * r * dot / static_cast<double>(n)));
+      }
+    }
+    CHECK_ALL(y, want_y, 16 * u);  // sums over at most 16 SIMD lanes, then a root, a quotient and two products
+    CHECK_ALL(rstd, want_r, 16 * u);
+    CHECK_ALL(dx, want_dx, 64 * u * (1 + *std::max_element(want_r.begin(), want_r.end())));  // differences of terms up to rstd
+    Floats in_place = dy, apart(dy.size());
+    ops().rms_norm_backward(view(dy), view(x), view(w), view(rstd), view(apart), false);
+    ops().rms_norm_backward(view(in_place), view(x), view(w), view(rstd), view(in_place), false);
+    CHECK(same_bits(in_place, apart));
+  }
+}
+
+TEST("ops: layer_norm, also with bf16 weights") {
+  Random random(2);
+  for (const auto& [rows, n] : ragged) {
+    Floats x = random.floats(rows * n, -2, 5), y(x.size());
+    std::vector<bf16> w, b;
+    for (int64_t c = 0; c < n; ++c) w.push_back(to_bf16(random.uniform(0.5, 1.5))), b.push_back(to_bf16(random.uniform()));
+    ops().layer_norm(view(x, {rows, n}), view(w, {n}), view(b, {n}), 1e-6f, view(y, {rows, n}));
+    std::vector<double> want;
+    for (int64_t i = 0; i < rows; ++i) {
+      double mean = 0, variance = 0;
+      for (int64_t c = 0; c < n; ++c) mean += x[static_cast<size_t>(i * n + c)] / static_cast<double>(n);
+      for (int64_t c = 0; c < n; ++c) variance += std::pow(x[static_cast<size_t>(i * n + c)] - mean, 2) / static_cast<double>(n);
+      for (int64_t c = 0; c < n; ++c)
+        want.push_back(to_float(w[static_cast<size_t>(c)]) * (x[static_cast<size_t>(i * n + c)] - mean) / std::sqrt(variance + 1e-6) +
+                       to_float(b[static_cast<size_t>(c)]));
+    }
+    CHECK_ALL(y, want, 64 * u);  // x - mean loses up to three bits
+  }
+}
+
+TEST("ops: rope rotates, and its transpose rotates back") {
+  Random random(3);
+  for (const int64_t d : {2, 8, 24, 64}) {
+    const int64_t tokens = 5, heads = 3, half = d / 2;
+    Floats x = random.floats(tokens * heads * d), start = x, cos(static_cast<size_t>(tokens * d)), sin(cos.size());
+    for (int64_t t = 0; t < tokens; ++t)
+      for (int64_t i = 0; i < d; ++i) {
+        const double angle = static_cast<double>(t + 1) * (1 + static_cast<double>(i % half)) * 0.7;
+        cos[static_cast<size_t>(t * d + i)] = static_cast<float>(std::cos(angle));
+        sin[static_cast<size_t>(t * d + i)] = static_cast<float>(std::sin(angle));
+      }
+    ops().rope(view(x, {tokens, heads, d}), view(cos, {tokens, d}), view(sin, {tokens, d}), 1);
+    std::vector<double> want;
+    for (int64_t t = 0; t < tokens; ++t)
+      for (int64_t h = 0; h < heads; ++h)
+        for (int64_t i = 0; i < d; ++i) {
+          const float* row = start.data() + (t * heads + h) * d;
+          const double rotated = i < half ? -row[i + half] : row[i - half];
+          want.push_back(static_cast<double>(row[i]) * cos[static_cast<size_t>(t * d + i)] + rotated * sin[static_cast<size_t>(t * d + i)]);
+        }
+    CHECK_ALL(x, want, 4 * u);  // two products and a sum below 2
+    ops().rope(view(x, {tokens, heads, d}), view(cos, {tokens, d}), view(sin, {tokens, d}), -1);
+    CHECK_ALL(x, std::vector<double>(start.begin(), start.end()), 12 * u);  // cos^2 + sin^2 is 1 to 2 u
+  }
+}
+
+TEST("ops: swiglu and its backward, far out too") {
+  Random random(4);
+  Floats gate = random.floats(40000, -8, 8), up = random.floats(40000, -2, 2), dy = random.floats(40000), y(gate.size());
+  const float extremes[] = {-1000, -90, -87.5f, 0, 87.5f, 90, 1000};
+  std::copy(std::begin(extremes), std::end(extremes), gate.begin());
+  ops().swiglu(view(gate), view(up), view(y));
+  Floats dgate = gate, dup = up;
+  ops().swiglu_backward(view(dy), view(dgate), view(dup), view(dgate), view(dup));
+  std::vector<double> want, want_dgate, want_dup;
+  for (size_t i = 0; i < gate.size(); ++i) {
+    const double g = gate[i], s = sigmoid64(g);
+    want.push_back(g * s * up[i]);
+    want_dgate.push_back(dy[i] * up[i] * (s + g * s * (1 - s)));
+    want_dup.push_back(dy[i] * g * s);
+  }
+  CHECK_ALL(y, want, 16 * u);  // exp to 4 u, then a handful of roundings
+  CHECK_ALL(dgate, want_dgate, 64 * u);
+  CHECK_ALL(dup, want_dup, 16 * u);
+}
+
+TEST("ops: both forms of gelu") {
+  Random random(5);
+  Floats x = random.floats(20001, -9, 9);
+  x[0] = 0, x[1] = -200, x[2] = 200;
+  Floats tanh_form = x, erf_form = x;
+  ops().gelu(view(tanh_form), Gelu::tanh);
+  ops().gelu(view(erf_form), Gelu::erf);
+  std::vector<double> want_tanh, want_erf;
+  for (const double v : x) {
+    want_tanh.push_back(0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v))));
+    want_erf.push_back(0.5 * v * std::erfc(-v / std::sqrt(2.0)));
+  }
+  CHECK_ALL(tanh_form, want_tanh, 64 * u);  // the exponent, up to 100, is rounded: e^(100 u) where the result is not tiny
+  CHECK_ALL(erf_form, want_erf, 16 * u);
+}
+
+TEST("ops: embedding, gather, scatter, add") {
+  Random random(6);
+  const int64_t vocab = 50, width = 37;
+  Floats table = random.floats(vocab * width);
+  std::vector<bf16> half;
+  for (const float x : table) half.push_back(to_bf16(x));
+  std::vector<int32_t> ids{3, 49, 0, 3};
+  Floats y(ids.size() * static_cast<size_t>(width)), yh(y.size());
+  ops().embedding(view(ids), view(table, {vocab, width}), view(y, {4, width}));
+  ops().embedding(view(ids), view(half, {vocab, width}), view(yh, {4, width}));
+  bool exact = true;
+  for (size_t i = 0; i < y.size(); ++i) {
+    const size_t from = static_cast<size_t>(ids[i / 37]) * 37 + i % 37;
+    exact &= y[i] == table[from] && yh[i] == to_float(half[from]);
+  }
+  CHECK(exact);
+
+  std::vector<int32_t> rows{8, 2, 5};
+  Floats some(3 * 37), target(10 * 37, 1.0f);
+  ops().gather_rows(view(table, {vocab, width}), view(rows), view(some, {3, width}));
+  ops().scatter_rows(view(some, {3, width}), view(rows), view(target, {10, width}));
+  ops().scatter_add_rows(view(some, {3, width}), view(rows), view(target, {10, width}));
+  ops().add(view(some, {3, width}), view(target).slice(0, 3 * width));
+  exact = true;
+  for (size_t r = 0; r < 10; ++r)
+    for (size_t c = 0; c < 37; ++c) {
+      const bool hit = r == 8 || r == 2 || r == 5;
+      float want = hit ? 2 * table[r * 37 + c] : 1.0f;
+      if (r < 3) want += some[r * 37 + c];
+      exact &= target[r * 37 + c] == want;
+    }
+  CHECK(exact);
+}
+
+TEST("ops: linear with a bias, and its backward") {
+  Random random(7);
+  for (const auto& [rows, in] : ragged) {
+    const int64_t out = 19;
+    Floats x = random.floats(rows * in), w = random.floats(out * in), b = random.floats(out), y(static_cast<size_t>(rows * out));
+    Floats dy = random.floats(rows * out), dx = random.floats(rows * in), before = dx;
+    ops().linear(view(x, {rows, in}), view(w, {out, in}), view(b), view(y, {rows, out}));
+    ops().linear_backward(view(dy, {rows, out}), view(w, {out, in}), view(dx, {rows, in}), true);
+    std::vector<double> want_y, want_dx(before.begin(), before.end());
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t o = 0; o < out; ++o) {
+        double sum = b[static_cast<size_t>(o)];
+        for (int64_t c = 0; c < in; ++c) {
+          sum += static_cast<double>(x[static_cast<size_t>(i * in + c)]) * w[static_cast<size_t>(o * in + c)];
+          want_dx[static_cast<size_t>(i * in + c)] +=
+              static_cast<double>(dy[static_cast<size_t>(i * out + o)]) * w[static_cast<size_t>(o * in + c)];
+        }
+        want_y.push_back(sum);
+      }
+    CHECK_ALL(y, want_y, 2 * static_cast<double>(in) * u + 8 * u);  // see gemm_test.cpp
+    CHECK_ALL(dx, want_dx, 2 * static_cast<double>(out) * u + 8 * u);
+  }
+}
+
+TEST("ops: log_sum_exp, target_logprobs and token_kl on a wide vocabulary") {
+  Random random(8);
+  const int64_t rows = 3, vocab = 20011;
+  Floats z = random.floats(rows * vocab, -8, 8), zr = z, lse(3), lse_r(3);
+  for (float& x : zr) x += random.uniform(-1e-2f, 1e-2f);
+  ops().log_sum_exp(view(z, {rows, vocab}), view(lse));
+  ops().log_sum_exp(view(zr, {rows, vocab}), view(lse_r));
+  std::vector<double> forward, reverse;
+  const std::vector<int32_t> all{0, 1, 2};
+  ops().token_kl(view(z, {rows, vocab}), view(lse), view(zr, {rows, vocab}), view(lse_r), all, forward, reverse);
+  for (int64_t i = 0; i < rows; ++i) {
+    const float *p = z.data() + i * vocab, *q = zr.data() + i * vocab;
+    double sp = 0, sq = 0, f = 0, r = 0;
+    for (int64_t k = 0; k < vocab; ++k) sp += std::exp(static_cast<double>(p[k])), sq += std::exp(static_cast<double>(q[k]));
+    for (int64_t k = 0; k < vocab; ++k) {
+      const double lp = p[k] - std::log(sp), lq = q[k] - std::log(sq);
+      f += std::exp(lq) * (lq - lp);
+      r += std::exp(lp) * (lp - lq);
+    }
+    const size_t at = static_cast<size_t>(i);
+    CHECK_NEAR(lse[at], std::log(sp), 2 * u * lse[at]);
+    CHECK_NEAR(ops().target_logprobs(view(z, {rows, vocab}), view(lse), std::vector<RowTarget>{{static_cast<int32_t>(i), 5}})[0],
+               p[5] - std::log(sp), 4 * u * lse[at]);
+    // A KL of 3e-5. The f32 sum of its terms would carry 1e-6; what is left is the rounding of lse times (p - q).
+    CHECK(f > 1e-5 && f < 1e-4);
+    CHECK_NEAR(forward[at], f, 0.01 * f);
+    CHECK_NEAR(reverse[at], r, 0.01 * r);
+  }
+}
+
+TEST("ops: sum_of_squares in float64") {
+  Random random(9);
+  for (const int64_t n : {0, 1, 5, 65536, 200003}) {
+    Floats x = random.floats(n, -1e18f, 1e18f);
+    double want = 0;
+    for (const float v : x) want += static_cast<double>(v) * v;
+    CHECK_NEAR(ops().sum_of_squares(view(x)), want, 1e-12 * want);
+  }
+}
+
+TEST("ops: adamw against float64 over several steps") {
+  Random random(10);
+  const int64_t n = 1003;
+  Floats p = random.floats(n), m(p.size()), v(p.size());
+  std::vector<double> p64(p.begin(), p.end()), m64(p.size()), v64(p.size());
+  for (int64_t step = 1; step <= 6; ++step) {
+    Floats g = random.floats(n, -0.1f, 0.1f);
+    g[0] = 0;
+    const AdamW s{1e-2, 0.9, 0.98, 1e-8, 0.05, step, 0.5};
+    ops().adamw(s, view(p), view(g), view(m), view(v));
+    for (size_t i = 0; i < p.size(); ++i) {
+      const double grad = 0.5 * g[i];
+      m64[i] = s.beta1 * m64[i] + (1 - s.beta1) * grad;
+      v64[i] = s.beta2 * v64[i] + (1 - s.beta2) * grad * grad;
+      const double m_hat = m64[i] / (1 - std::pow(s.beta1, static_cast<double>(step)));
+      const double v_hat = v64[i] / (1 - std::pow(s.beta2, static_cast<double>(step)));
+      p64[i] = p64[i] * (1 - s.lr * s.weight_decay) - s.lr * m_hat / (std::sqrt(v_hat) + s.eps);
+    }
+    CHECK_ALL(p, p64, 8 * u * static_cast<double>(step));  // parameters below 1 are rounded a few times per step
+    CHECK_ALL(m, m64, 8 * u);
+  }
+}
