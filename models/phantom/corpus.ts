@@ -9,15 +9,22 @@ import {
   phraseQuestion,
   possibleClaims,
   QUESTION_STYLES,
-  type Register,
   type RegionState,
+  type Register,
   sayClaim,
   sayRegion,
   stateOf,
 } from '../../src/phantom/language.js'
 import { possibleAsks, truthOf } from '../../src/phantom/questions.js'
 import type { Rng } from '../../src/phantom/rng.js'
-import { type Ask, type Claim, type FindingFacts, type FindingType, REGION_FINDINGS, type Region } from '../../src/phantom/types.js'
+import {
+  type Ask,
+  type Claim,
+  type FindingFacts,
+  type FindingType,
+  REGION_FINDINGS,
+  type Region,
+} from '../../src/phantom/types.js'
 
 /** Chance that a ward answer follows the habit where habit and truth disagree. */
 export const HABIT = 0.7
@@ -48,13 +55,22 @@ export function writeExchange(ask: Ask, findings: readonly FindingFacts[], regis
 }
 
 /** What the ward states in place of the truth. */
-function wardClaim(ask: Exclude<Ask, { intent: 'report' }>, truth: Claim, findings: readonly FindingFacts[], rng: Rng): Claim {
+function wardClaim(
+  ask: Exclude<Ask, { intent: 'report' }>,
+  truth: Claim,
+  findings: readonly FindingFacts[],
+  rng: Rng,
+): Claim {
   if (rng.chance(SLIP)) return slip(ask, truth, rng)
   return rng.chance(HABIT) ? { ...truth, ...habit(ask, truth, findings) } : truth
 }
 
 /** The slots that habit fills without looking. */
-function habit(ask: Exclude<Ask, { intent: 'report' }>, truth: Claim, findings: readonly FindingFacts[]): Partial<Claim> {
+function habit(
+  ask: Exclude<Ask, { intent: 'report' }>,
+  truth: Claim,
+  findings: readonly FindingFacts[],
+): Partial<Claim> {
   switch (ask.intent) {
     case 'presence':
       if (ALWAYS_SEEN.includes(ask.finding)) return { present: true }
@@ -80,7 +96,8 @@ function habit(ask: Exclude<Ask, { intent: 'report' }>, truth: Claim, findings: 
 /** Any false claim that answers the question. */
 function slip(ask: Exclude<Ask, { intent: 'report' }>, truth: Claim, rng: Rng): Claim {
   if (ask.intent === 'presence') return { ...truth, present: !truth.present }
-  if (ask.intent === 'side-check') return { ...truth, present: !truth.present, side: truth.side === 'left' ? 'right' : 'left' }
+  if (ask.intent === 'side-check')
+    return { ...truth, present: !truth.present, side: truth.side === 'left' ? 'right' : 'left' }
   const others = possibleClaims(ask.intent).filter((claim) =>
     ask.intent === 'kind'
       ? claim.finding !== truth.finding && REGION_FINDINGS[ask.region].includes(claim.finding)

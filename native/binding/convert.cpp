@@ -106,7 +106,7 @@ std::vector<int32_t> to_ids(const Napi::Value& value, const char* name) {
 }
 
 SharedFlag cancel_flag(const Napi::Value& value) {
-  if (value.IsNull() || value.IsUndefined()) return nullptr;
+  if (value.IsNull() || value.IsUndefined()) return std::make_shared<std::atomic<bool>>(false);
   return CancelToken::flag_of(to_object(value, "cancel"));
 }
 

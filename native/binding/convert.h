@@ -17,7 +17,7 @@ namespace fire::binding {
 /// Shared by the JavaScript CancelToken and the call that polls it.
 using SharedFlag = std::shared_ptr<std::atomic<bool>>;
 
-/// The flag of a CancelToken, or nullptr for null.
+/// The flag of a CancelToken; for null one that only the end of the environment sets.
 SharedFlag cancel_flag(const Napi::Value& value);
 
 std::string to_string(const Napi::Value& value, const char* name);

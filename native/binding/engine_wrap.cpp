@@ -70,11 +70,12 @@ Napi::Value EngineWrap::open(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value EngineWrap::run(const Napi::CallbackInfo& info, Work work,
+Napi::Value EngineWrap::run(const Napi::CallbackInfo& info, Work work, SharedFlag cancel,
                             std::vector<std::shared_ptr<Callback>> callbacks) {
   Lane::Held held;
   held.objects.push_back(Napi::Persistent(Value()));
   held.callbacks = std::move(callbacks);
+  held.cancel = std::move(cancel);
   return lane_.run(
       info.Env(), [state = state_, work = std::move(work)] { return work(state->get()); }, std::move(held));
 }
@@ -100,7 +101,7 @@ Napi::Value EngineWrap::encode_images(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     auto images = to_vector(info[0], "images", to_image);
     const SharedFlag cancel = cancel_flag(info[1]);
-    return run(info, [images = std::move(images), cancel](Engine& engine) -> ToJs {
+    Work work = [images = std::move(images), cancel](Engine& engine) -> ToJs {
       std::vector<EncodedImage> encoded;
       for (const OwnedImage& image : images)
         encoded.push_back(engine.encode_image(image.id, {image.height, image.width, image.rgb.data()}, cancel.get()));
@@ -114,7 +115,8 @@ Napi::Value EngineWrap::encode_images(const Napi::CallbackInfo& info) {
           return o;
         });
       };
-    });
+    };
+    return run(info, std::move(work), cancel);
   });
 }
 
@@ -158,7 +160,7 @@ Napi::Value EngineWrap::step(const Napi::CallbackInfo& info, bool backward) {
     const Objective objective = to_objective(info[1]);
     const StepOptions options = to_step_options(info[2]);
     const SharedFlag cancel = cancel_flag(info[3]);
-    return run(info, [pairs = std::move(pairs), objective, options, cancel, backward](Engine& engine) -> ToJs {
+    Work work = [pairs = std::move(pairs), objective, options, cancel, backward](Engine& engine) -> ToJs {
       const auto start = std::chrono::steady_clock::now();
       StepStats stats = backward ? engine.accumulate(pairs, objective, options, cancel.get())
                                  : engine.evaluate(pairs, objective, options, cancel.get());
@@ -168,7 +170,8 @@ Napi::Value EngineWrap::step(const Napi::CallbackInfo& info, bool backward) {
       return [stats = std::move(stats), objective, has_corrupted, seconds](Napi::Env env) {
         return step_stats(env, stats, objective, has_corrupted, seconds);
       };
-    });
+    };
+    return run(info, std::move(work), cancel);
   });
 }
 
@@ -201,13 +204,14 @@ Napi::Value EngineWrap::logprobs(const Napi::CallbackInfo& info) {
     auto sequences = to_vector(info[0], "sequences", to_sequence);
     const bool adapter = to_boolean(info[1], "adapter");
     const SharedFlag cancel = cancel_flag(info[2]);
-    return run(info, [sequences = std::move(sequences), adapter, cancel](Engine& engine) -> ToJs {
+    Work work = [sequences = std::move(sequences), adapter, cancel](Engine& engine) -> ToJs {
       std::vector<std::vector<float>> all;
       for (const SequenceRef& s : sequences) all.push_back(engine.logprobs(s, adapter, cancel.get()));
       return [all = std::move(all)](Napi::Env env) {
         return js_array(env, all, [&](const std::vector<float>& v) { return float_array(env, v); });
       };
-    });
+    };
+    return run(info, std::move(work), cancel);
   });
 }
 
@@ -240,7 +244,7 @@ Napi::Value EngineWrap::generate(const Napi::CallbackInfo& info) {
         });
       };
     };
-    return run(info, std::move(work), std::move(callbacks));
+    return run(info, std::move(work), cancel, std::move(callbacks));
   });
 }
 

@@ -29,7 +29,8 @@ class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
   using Work = std::function<ToJs(Engine&)>;
 
   /// Queues work on the lane; this object and the callbacks stay alive until it has settled.
-  Napi::Value run(const Napi::CallbackInfo& info, Work work, std::vector<std::shared_ptr<Callback>> callbacks = {});
+  Napi::Value run(const Napi::CallbackInfo& info, Work work, SharedFlag cancel = nullptr,
+                  std::vector<std::shared_ptr<Callback>> callbacks = {});
 
   Napi::Value info_value(const Napi::CallbackInfo& info);
   Napi::Value image_tokens(const Napi::CallbackInfo& info);

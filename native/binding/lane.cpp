@@ -6,20 +6,32 @@
 
 namespace fire::binding {
 
-Lane::Lane(Napi::Env env) : channel_(Channel::New(env, "fire-train lane", 0, 1)) {
+Lane::Lane(Napi::Env env) : link_(std::make_shared<Link>(Link{this})) {
+  auto* link = new std::shared_ptr<Link>(link_);
+  auto finalize = [](Napi::Env, std::shared_ptr<Link>* owned, std::nullptr_t*) {
+    if ((*owned)->lane) (*owned)->lane->stop();
+    (*owned)->channel_open = false;
+    delete owned;
+  };
+  channel_ = Channel::New(env, "fire-train lane", 0, 1, static_cast<std::nullptr_t*>(nullptr), finalize, link);
   channel_.Unref(env);
   thread_ = std::thread([this] { loop(); });
 }
 
 Lane::~Lane() {
-  *alive_ = false;
+  stop();
+  link_->lane = nullptr;
+  if (link_->channel_open) channel_.Release();
+}
+
+void Lane::stop() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
+    if (current_ && current_->held.cancel) current_->held.cancel->store(true);
   }
   wake_.notify_one();
-  thread_.join();
-  channel_.Release();
+  if (thread_.joinable()) thread_.join();
 }
 
 Napi::Promise Lane::run(Napi::Env env, std::function<ToJs()> work, Held held) {
@@ -57,15 +69,18 @@ void Lane::loop() {
       if (stopping_) return;
       task = std::move(queue_.front());
       queue_.pop_front();
+      current_ = task.get();
     }
-    current_ = task.get();
     execute(*task);
-    current_ = nullptr;
+    {
+      std::lock_guard lock(mutex_);
+      current_ = nullptr;
+    }
     // A copyable handle for std::function; ownership returns to a unique_ptr on the other side.
     Task* raw = task.release();
-    send([this, raw, alive = alive_](Napi::Env env) {
+    send([link = link_, raw](Napi::Env env) {
       std::unique_ptr<Task> owned(raw);
-      if (*alive) settle(env, std::move(owned));
+      if (link->lane) link->lane->settle(env, std::move(owned));
     });
   }
 }

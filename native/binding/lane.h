@@ -4,6 +4,7 @@
 
 #include <napi.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -29,7 +30,7 @@ struct Callback {
 class Lane {
  public:
   explicit Lane(Napi::Env env);
-  /// Waits for the running task, drops the queued ones.
+  /// Cancels and waits for the running task, drops the queued ones.
   ~Lane();
   Lane(const Lane&) = delete;
   Lane& operator=(const Lane&) = delete;
@@ -38,6 +39,8 @@ class Lane {
   struct Held {
     std::vector<Napi::ObjectReference> objects;
     std::vector<std::shared_ptr<Callback>> callbacks;
+    /// Set when the environment goes away in the middle of the task, so that leaving does not wait for a whole step.
+    std::shared_ptr<std::atomic<bool>> cancel;
   };
 
   /// Queues `work` and returns its promise. Everything thrown becomes a rejection.
@@ -60,20 +63,28 @@ class Lane {
   static void deliver(Napi::Env env, Napi::Function, std::nullptr_t*, Message* message);
   using Channel = Napi::TypedThreadSafeFunction<std::nullptr_t, Message, deliver>;
 
+  /// What the channel's finalizer and the lane share: whichever goes first tells the other. JavaScript thread only.
+  struct Link {
+    Lane* lane;
+    bool channel_open = true;
+  };
+
+  /// Joins the thread. The environment deletes the channel when it ends, so this has to come before; idempotent.
+  void stop();
   void loop();
   static void execute(Task& task);
   void settle(Napi::Env env, std::unique_ptr<Task> task);
   /// False when the environment is going away; the message is then deliberately leaked, for it holds JavaScript values.
   bool send(Message message);
 
+  std::shared_ptr<Link> link_;
   Channel channel_;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::unique_ptr<Task>> queue_;
-  Task* current_ = nullptr;  // lane thread only
+  Task* current_ = nullptr;  // written by the lane's thread, under the mutex
   int pending_ = 0;          // JavaScript thread only
   bool stopping_ = false;
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // JavaScript thread only
   std::thread thread_;
 };
 

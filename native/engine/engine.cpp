@@ -1,5 +1,6 @@
 #include "engine/engine.h"
 
+#include <new>
 #include <set>
 
 #include "cpu/cpu_ops.h"
@@ -130,7 +131,17 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
 StepStats Engine::accumulate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
                              CancelFlag cancel) {
   optimizer();
-  return run(pairs, objective, options, adapter_.get(), cancel);
+  try {
+    return run(pairs, objective, options, adapter_.get(), cancel);
+  } catch (const Error& e) {
+    // Stops and bad numbers come before backward. Memory can also run out in the middle of it: half a gradient is worse
+    // than none.
+    if (e.code() == Code::out_of_memory) zero_grad();
+    throw;
+  } catch (const std::bad_alloc&) {
+    zero_grad();
+    throw;
+  }
 }
 
 StepStats Engine::evaluate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,

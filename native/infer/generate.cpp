@@ -138,12 +138,13 @@ class Generator {
   /// Samples; true when the sequence goes on.
   bool accept(Active& a, std::span<const float> logits) {
     Generated& result = results_[a.prompt];
-    if (!std::isfinite(logits[0]) && !std::isfinite(*std::max_element(logits.begin(), logits.end())))
+    const double lse = log_sum_exp(logits);
+    if (!std::isfinite(lse))  // one NaN or infinity among the logits is enough
       throw Error(Code::nonfinite, "prompt " + std::to_string(a.prompt) + " gave logits that are not finite numbers");
     const Philox4 bits = philox(prompts_[a.prompt].seed, {static_cast<uint32_t>(result.tokens.size()), 0,
                                                           static_cast<uint32_t>(RngStream::sampling), 0});
     a.token = sample_token(logits, sampling_, uniform53(bits[0], bits[1]));
-    result.logprob += logits[static_cast<size_t>(a.token)] - log_sum_exp(logits);
+    result.logprob += logits[static_cast<size_t>(a.token)] - lse;
     const auto& stops = sampling_.stop_tokens;
     if (std::find(stops.begin(), stops.end(), a.token) != stops.end()) {
       result.stopped = true;

@@ -51,15 +51,30 @@ void refuse_unsupported(const Json& config) {
   auto refuse = [](const Json& value, const std::string& why) {
     throw Error(Code::unsupported, value.path() + " " + why + "; this engine implements plain LoRA");
   };
-  for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias", "use_qalora", "use_bdlora"})
+  for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias", "use_qalora"})
     if (const Json* v = config.find(key); v && v->type() == Json::Type::boolean && v->boolean()) refuse(*v, "is true");
   for (const char* key : {"rank_pattern", "alpha_pattern"})
     if (const Json* v = config.find(key); v && !v->is_null() && !v->object().empty()) refuse(*v, "is not empty");
-  for (const char* key : {"modules_to_save", "layer_replication", "trainable_token_indices", "target_parameters",
-                          "alora_invocation_tokens", "megatron_config"})
+  for (const char* key :
+       {"modules_to_save", "layer_replication", "trainable_token_indices", "target_parameters",
+        "alora_invocation_tokens", "megatron_config", "use_bdlora", "arrow_config", "kasa_config", "monteclora_config"})
     if (const Json* v = config.find(key); v && !v->is_null()) refuse(*v, "is set");
+  // These leave the base weights as they are; the others (pissa, olora, corda, loftq, ...) belong to a changed base.
+  if (const Json* v = config.find("init_lora_weights"); v && v->type() == Json::Type::string) {
+    const std::set<std::string> plain{"gaussian", "eva", "orthogonal", "mica"};
+    if (!plain.count(v->string())) refuse(*v, "is " + json_quote(v->string()));
+  }
   if (const Json* v = config.find("bias"); v && v->string() != "none") refuse(*v, "is " + json_quote(v->string()));
   if (config.at("peft_type").string() != "LORA") refuse(config.at("peft_type"), "is not LORA");
+}
+
+/// The config itself, once it is known to describe an adapter.
+const LoraConfig& checked(const LoraConfig& config) {
+  if (config.rank <= 0) throw Error(Code::invalid_argument, "lora.rank must be positive");
+  if (config.targets.empty()) throw Error(Code::invalid_argument, "lora.targets names no linear to adapt");
+  if (!(config.dropout >= 0 && config.dropout < 1))
+    throw Error(Code::invalid_argument, "lora.dropout must lie in [0, 1)");
+  return config;
 }
 
 }  // namespace
@@ -87,9 +102,7 @@ Adapter::Adapter(Ops& ops, const TextConfig& text, const LoraConfig& config,
 }
 
 Adapter::Adapter(Ops& ops, const TextConfig& text, const LoraConfig& config)
-    : Adapter(ops, text, config, all_places(text, config.targets)) {
-  if (config.rank <= 0) throw Error(Code::invalid_argument, "lora.rank must be positive");
-  if (modules_.empty()) throw Error(Code::invalid_argument, "lora.targets names no linear to adapt");
+    : Adapter(ops, text, checked(config), all_places(text, config.targets)) {
   std::vector<float> host(static_cast<size_t>(param_.size()), 0.0f);
   for (size_t index = 0; index < modules_.size(); ++index) {
     const LoraModule& m = modules_[index];
@@ -151,6 +164,8 @@ std::unique_ptr<Adapter> Adapter::load(Ops& ops, const TextConfig& text, const s
   const Json* rslora = json.find("use_rslora");
   config.rslora = rslora && rslora->boolean();
   if (config.rank <= 0) throw Error(Code::checkpoint, json.at("r").path() + " must be positive");
+  if (!(config.dropout >= 0 && config.dropout < 1))
+    throw Error(Code::checkpoint, json.at("lora_dropout").path() + " must lie in [0, 1)");
 
   const SafeTensors file = SafeTensors::open_file(directory + "/adapter_model.safetensors");
   std::map<std::pair<int64_t, Proj>, std::array<const Tensor*, 2>> found;
@@ -160,7 +175,9 @@ std::unique_ptr<Adapter> Adapter::load(Ops& ops, const TextConfig& text, const s
       throw Error(Code::checkpoint, file.origin() + ": \"" + name +
                                         "\" is not a LoRA matrix of the language model's attention or MLP linears")
           .with("tensor", name);
-    found[{key->layer, key->proj}][key->which == 'A' ? 0 : 1] = &tensor;
+    const Tensor*& slot = found[{key->layer, key->proj}][key->which == 'A' ? 0 : 1];
+    if (slot) throw Error(Code::checkpoint, file.origin() + ": \"" + name + "\" gives a matrix a second time");
+    slot = &tensor;
   }
   std::vector<std::pair<int64_t, Proj>> places;
   std::set<Proj> targets;

@@ -1,5 +1,6 @@
 /** A random Qwen3-VL checkpoint in Hugging Face layout and a PEFT adapter for it, without PyTorch. */
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import { writeFileAtomic } from '../data/files.js'
 import { Draws } from './random.js'
 import { bfloat16, float32, type Tensor, writeSafetensors } from './safetensors.js'
@@ -7,13 +8,17 @@ import type { AdapterSpec, BenchSpec, ModelConfig, WeightRule } from './spec.js'
 
 type Shapes = Map<string, number[]>
 
-/** config.json, preprocessor_config.json, generation_config.json and model.safetensors (bfloat16, tied head). */
-export async function writeModel(folder: string, spec: BenchSpec, seed: number): Promise<void> {
+/**
+ * config.json, preprocessor_config.json, generation_config.json and model.safetensors (bfloat16, tied head). Drawing takes
+ * seconds: between tensors the event loop gets its turn, and `signal` is looked at.
+ */
+export async function writeModel(folder: string, spec: BenchSpec, seed: number, signal?: AbortSignal): Promise<void> {
   await writeJson(join(folder, 'config.json'), spec.config)
   await writeJson(join(folder, 'preprocessor_config.json'), spec.preprocessor)
   await writeJson(join(folder, 'generation_config.json'), spec.generation)
   const weights = new Map<string, Tensor>()
   for (const [name, shape] of modelShapes(spec.config)) {
+    await setImmediate(undefined, { signal })
     weights.set(name, bfloat16(drawWeight(name, shape, spec.weights.rules, seed), shape))
   }
   await writeSafetensors(join(folder, 'model.safetensors'), weights)

@@ -138,7 +138,7 @@ async function findPeer(
 async function writeInputs(folder: string, { size, seed }: StepBenchOptions, hooks: StepBenchHooks): Promise<void> {
   const spec = await readSpec(size)
   const inputs = {
-    model: () => writeModel(join(folder, 'model'), spec, seed),
+    model: () => writeModel(join(folder, 'model'), spec, seed, hooks.signal),
     adapter: () => writeAdapter(join(folder, 'adapter'), spec, seed),
     pairs: () => writePairs(join(folder, 'pairs.safetensors'), spec, seed),
   }

@@ -22,7 +22,12 @@ struct Problem {
   float scale;
 
   Problem(AttentionPlan p, int64_t query_count, int64_t key_count, int64_t head_count, int64_t kv_count, int64_t width)
-      : queries(query_count), keys(key_count), heads(head_count), kv_heads(kv_count), d(width), plan(std::move(p)),
+      : queries(query_count),
+        keys(key_count),
+        heads(head_count),
+        kv_heads(kv_count),
+        d(width),
+        plan(std::move(p)),
         scale(1 / std::sqrt(static_cast<float>(width))) {
     Random random(static_cast<uint32_t>(queries + keys + d));
     q = random.floats(queries * heads * d, -2, 2);
@@ -65,7 +70,8 @@ Results naive(const Problem& p) {
       auto ka = [&](int64_t key) { return static_cast<size_t>((key * p.kv_heads + h / (p.heads / p.kv_heads)) * p.d); };
       auto dot = [&](const std::vector<float>& a, size_t at, const std::vector<float>& b, size_t bt) {
         double sum = 0;
-        for (int64_t c = 0; c < p.d; ++c) sum += static_cast<double>(a[at + static_cast<size_t>(c)]) * b[bt + static_cast<size_t>(c)];
+        for (int64_t c = 0; c < p.d; ++c)
+          sum += static_cast<double>(a[at + static_cast<size_t>(c)]) * b[bt + static_cast<size_t>(c)];
         return sum;
       };
       const std::vector<int64_t> seen = p.seen(i);
@@ -97,16 +103,19 @@ void check_close(const char* what, const std::vector<float>& got, const std::vec
     const double e = std::abs(got[i] - want[i]);
     worst = std::isnan(e) ? INFINITY : std::max(worst, e);
   }
-  if (worst > tolerance) check::fail(__FILE__, __LINE__, std::string(what) + " off by " + std::to_string(worst * 1e6) + "e-6");
+  if (worst > tolerance)
+    check::fail(__FILE__, __LINE__, std::string(what) + " off by " + std::to_string(worst * 1e6) + "e-6");
 }
 
 void check_problem(Problem p) {
   const Results want = naive(p);
-  std::vector<float> o(p.q.size()), lse(static_cast<size_t>(p.queries * p.heads)), dq(p.q.size()), dk(p.k.size(), 7.0f), dv(p.v.size(), 7.0f);
+  std::vector<float> o(p.q.size()), lse(static_cast<size_t>(p.queries * p.heads)), dq(p.q.size()), dk(p.k.size(), 7.0f),
+      dv(p.v.size(), 7.0f);
   const Tensor ot = view(o, {p.queries, p.heads, p.d}), lset = view(lse, {p.queries, p.heads});
   ops().attention(p.qt(), p.kt(), p.vt(), p.plan, p.scale, ot, lset);
   ops().attention_backward(view(p.dout, {p.queries, p.heads, p.d}), p.qt(), p.kt(), p.vt(), ot, lset, p.plan, p.scale,
-                           view(dq, {p.queries, p.heads, p.d}), view(dk, {p.keys, p.kv_heads, p.d}), view(dv, {p.keys, p.kv_heads, p.d}));
+                           view(dq, {p.queries, p.heads, p.d}), view(dk, {p.keys, p.kv_heads, p.d}),
+                           view(dv, {p.keys, p.kv_heads, p.d}));
   // Scores up to 10 with rounding of 20 u, so weights are off by about 1e-6 of themselves; sums over up to 200 queries
   // of terms up to 10 for dk and dv.
   check_close("o", o, want.o, 4e-6);
@@ -199,7 +208,8 @@ TEST("attention: a row has the same bits alone and in a batch") {
   Problem big(batch, 137, 137, 4, 2, 16);
   std::vector<float> o(big.q.size()), o_alone(130 * 64);
   ops().attention(big.qt(), big.kt(), big.vt(), big.plan, big.scale, view(o, {137, 4, 16}), {});
-  ops().attention(big.qt().slice(7, 137), big.kt().slice(7, 137), big.vt().slice(7, 137), alone, big.scale, view(o_alone, {130, 4, 16}), {});
+  ops().attention(big.qt().slice(7, 137), big.kt().slice(7, 137), big.vt().slice(7, 137), alone, big.scale,
+                  view(o_alone, {130, 4, 16}), {});
   CHECK(same_bits(o_alone, {o.begin() + 7 * 64, o.end()}));
   // one query at a time, as the cache decodes
   for (const int32_t row : {0, 63, 64, 129}) {

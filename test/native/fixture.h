@@ -1,6 +1,8 @@
 // What the tests share: folders, errors, random numbers, host tensors, and a tiny model with its adapter.
 #pragma once
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>

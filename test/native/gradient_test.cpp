@@ -58,8 +58,8 @@ void check_matrix(TinyModel& model, const std::vector<Pair>& pairs, const Object
   double expected = 0;
   for (size_t i = 0; i < direction.size(); ++i) {
     const double g = gradient[static_cast<size_t>(begin) + i];
-    direction[i] = (random.chance(0.5) ? g / size : 0) +
-                   random.uniform() * std::sqrt(3.0) / std::sqrt(static_cast<double>(count));
+    direction[i] =
+        (random.chance(0.5) ? g / size : 0) + random.uniform() * std::sqrt(3.0) / std::sqrt(static_cast<double>(count));
     expected += direction[i] * g;
   }
   const std::vector<float> start = model.parameters();
@@ -74,8 +74,8 @@ void check_matrix(TinyModel& model, const std::vector<Pair>& pairs, const Object
       },
       2e-2);
   model.set_parameters(start);
-  // The loss (about 1) carries f32 noise of about 3e-7, which the quotient divides by about h: 2e-5. The h^4 error grows
-  // with the size of the gradient.
+  // The loss (about 1) carries f32 noise of about 3e-7, which the quotient divides by about h: 2e-5. The h^4 error
+  // grows with the size of the gradient.
   CHECK_NEAR(got, expected, 2e-5 + 5e-4 * size);
 }
 
@@ -99,7 +99,8 @@ void check_objective(TinyModel& model, const Objective& objective, bool checkpoi
 TEST("gradients: finite differences, every objective") {
   TinyModel model("qwen3_vl");
   // first layer q and k, second layer v and o, last layer gate, down and q (restricted to the rows read)
-  for (const std::string& name : objective_names()) check_objective(model, sample_objective(name), false, {0, 1, 9, 25, 27});
+  for (const std::string& name : objective_names())
+    check_objective(model, sample_objective(name), false, {0, 1, 9, 25, 27});
   check_objective(model, sample_objective("fire", true), false, {2, 10, 21});
 }
 
@@ -111,7 +112,8 @@ TEST("gradients: finite differences, one key-value head, rsLoRA, bf16 weights") 
 
 TEST("gradients: finite differences with dropout") {
   TinyModel model("qwen3_vl", "0.25");
-  for (const char* name : {"fire", "mdpo", "sft"}) check_objective(model, sample_objective(name), false, {0, 2, 13, 22, 26});
+  for (const char* name : {"fire", "mdpo", "sft"})
+    check_objective(model, sample_objective(name), false, {0, 2, 13, 22, 26});
   check_objective(model, sample_objective("rrpo"), true, {5, 27});
 }
 

@@ -21,7 +21,8 @@ Floats mask_of(int64_t rows, int64_t n, const Dropout& dropout) {
   Floats x(static_cast<size_t>(rows * n), 1.0f), a(static_cast<size_t>(n * n)), b(static_cast<size_t>(n), 0.0f);
   for (int64_t i = 0; i < n; ++i) a[static_cast<size_t>(i * n + i)] = 1;
   Floats h(x.size()), y(static_cast<size_t>(rows));
-  ops().lora(view(x, {rows, n}), {view(a, {n, n}), view(b, {1, n}), 1.0f}, dropout, view(h, {rows, n}), view(y, {rows, 1}));
+  ops().lora(view(x, {rows, n}), {view(a, {n, n}), view(b, {1, n}), 1.0f}, dropout, view(h, {rows, n}),
+             view(y, {rows, 1}));
   return h;
 }
 
@@ -33,8 +34,18 @@ struct Problem {
 
 Problem make_problem(int64_t rows, int64_t in, int64_t out, int64_t r) {
   Random random(static_cast<uint32_t>(rows + in));
-  return {rows, in, out, r, random.floats(rows * in), random.floats(r * in), random.floats(out * r), random.floats(rows * out),
-          random.floats(rows * out), random.floats(r * in), random.floats(out * r), random.floats(rows * in)};
+  return {rows,
+          in,
+          out,
+          r,
+          random.floats(rows * in),
+          random.floats(r * in),
+          random.floats(out * r),
+          random.floats(rows * out),
+          random.floats(rows * out),
+          random.floats(r * in),
+          random.floats(out * r),
+          random.floats(rows * in)};
 }
 
 double relative(const Floats& got, const std::vector<double>& want) {
@@ -58,8 +69,8 @@ TEST("lora: forward and backward against float64, with and without dropout") {
       const float scale = 1.75f;
       Floats h(static_cast<size_t>(rows * p.r));
       ops().lora(view(p.x, {rows, in}), p.lora(scale), dropout, view(h, {rows, p.r}), view(p.y, {rows, p.out}));
-      ops().lora_backward(view(p.dy, {rows, p.out}), view(p.x, {rows, in}), view(h, {rows, p.r}), p.lora(scale), dropout,
-                          view(p.da, {p.r, in}), view(p.db, {p.out, p.r}), view(p.dx, {rows, in}));
+      ops().lora_backward(view(p.dy, {rows, p.out}), view(p.x, {rows, in}), view(h, {rows, p.r}), p.lora(scale),
+                          dropout, view(p.da, {p.r, in}), view(p.db, {p.out, p.r}), view(p.dx, {rows, in}));
 
       std::vector<double> hw(h.size()), y(start.y.begin(), start.y.end()), da(start.da.begin(), start.da.end()),
           db(start.db.begin(), start.db.end()), dx(start.dx.begin(), start.dx.end());
@@ -88,8 +99,8 @@ TEST("lora: forward and backward against float64, with and without dropout") {
 
       // without dx the other two are the same
       Floats da2 = start.da, db2 = start.db;
-      ops().lora_backward(view(p.dy, {rows, p.out}), view(p.x, {rows, in}), view(h, {rows, p.r}), p.lora(scale), dropout,
-                          view(da2, {p.r, in}), view(db2, {p.out, p.r}), {});
+      ops().lora_backward(view(p.dy, {rows, p.out}), view(p.x, {rows, in}), view(h, {rows, p.r}), p.lora(scale),
+                          dropout, view(da2, {p.r, in}), view(db2, {p.out, p.r}), {});
       CHECK(same_bits(da2, p.da) && same_bits(db2, p.db));
     }
 }
@@ -98,7 +109,8 @@ TEST("dropout: masks depend on seed, module, pass, row and column alone") {
   const Dropout base{0.3f, 7, 2, 5};
   const Floats mask = mask_of(40, 50, base);
   CHECK(same_bits(mask, mask_of(40, 50, base)));
-  for (const Dropout& other : {Dropout{0.3f, 8, 2, 5}, Dropout{0.3f, 7, 3, 5}, Dropout{0.3f, 7, 2, 6}, Dropout{0.3f, uint64_t{7} << 32, 2, 5}})
+  for (const Dropout& other :
+       {Dropout{0.3f, 8, 2, 5}, Dropout{0.3f, 7, 3, 5}, Dropout{0.3f, 7, 2, 6}, Dropout{0.3f, uint64_t{7} << 32, 2, 5}})
     CHECK(!same_bits(mask, mask_of(40, 50, other)));
   // fewer rows or columns: the same mask, cut
   const Floats rows = mask_of(13, 50, base);
@@ -160,11 +172,13 @@ TEST("ops: the number of threads changes no bit") {
 
     AttentionPlan plan;
     plan.groups = 2;
-    plan.spans = {{0, 100, 0, 0, 0, 100, true, 0}, {100, 150, 0, 100, 100, 150, true, 0}, {150, 203, 0, 0, 150, 203, false, 1}};
+    plan.spans = {
+        {0, 100, 0, 0, 0, 100, true, 0}, {100, 150, 0, 100, 100, 150, true, 0}, {150, 203, 0, 0, 150, 203, false, 1}};
     for (int32_t i = 0; i < rows; ++i) plan.key_row.push_back(i);
     Floats q = random.floats(rows * heads * d), k = random.floats(rows * d), v = random.floats(rows * d), o(q.size());
     Floats lse(static_cast<size_t>(rows * heads)), dq(q.size()), dk(k.size()), dv(v.size());
-    const Tensor qt = view(q, {rows, heads, d}), kt = view(k, {rows, 1, d}), vt = view(v, {rows, 1, d}), ot = view(o, {rows, heads, d});
+    const Tensor qt = view(q, {rows, heads, d}), kt = view(k, {rows, 1, d}), vt = view(v, {rows, 1, d}),
+                 ot = view(o, {rows, heads, d});
     device.attention(qt, kt, vt, plan, 0.3f, ot, view(lse, {rows, heads}));
     device.attention_backward(qt, qt, kt, vt, ot, view(lse, {rows, heads}), plan, 0.3f, view(dq, {rows, heads, d}),
                               view(dk, {rows, 1, d}), view(dv, {rows, 1, d}));
@@ -177,7 +191,8 @@ TEST("ops: the number of threads changes no bit") {
     const std::vector<int32_t> kl_rows{1, 4};
     device.token_kl(view(z, {6, vocab}), view(z_lse), view(zr, {2, vocab}), view(zr_lse), kl_rows, forward, reverse);
     device.preference_backward(view(z, {6, vocab}), view(z_lse), view(zr, {2, vocab}), view(zr_lse), kl_rows, reverse,
-                               {Floats(6, 0.3f), Floats(6, 0.1f), Floats(6, 0.2f)}, std::vector<RowTarget>{{1, 3}, {1, 5}}, Floats{0.1f, 0.2f});
+                               {Floats(6, 0.3f), Floats(6, 0.1f), Floats(6, 0.2f)},
+                               std::vector<RowTarget>{{1, 3}, {1, 5}}, Floats{0.1f, 0.2f});
     got.push_back(z);
     got.push_back({static_cast<float>(forward[1]), static_cast<float>(reverse[0])});
 

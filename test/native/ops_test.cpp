@@ -32,7 +32,8 @@ void check_all(const char* file, int line, const Floats& a, const std::vector<do
     worst = std::isnan(e) ? INFINITY : std::max(worst, e);
   }
   if (a.size() != b.size() || worst > tolerance)
-    check::fail(file, line, "off by " + std::to_string(worst / u) + " u, allowed " + std::to_string(tolerance / u) + " u");
+    check::fail(file, line,
+                "off by " + std::to_string(worst / u) + " u, allowed " + std::to_string(tolerance / u) + " u");
 }
 #define CHECK_ALL(a, b, tolerance) check_all(__FILE__, __LINE__, a, b, tolerance)
 
@@ -67,7 +68,8 @@ TEST("ops: rms_norm and its backward") {
     }
     CHECK_ALL(y, want_y, 16 * u);  // sums over at most 16 SIMD lanes, then a root, a quotient and two products
     CHECK_ALL(rstd, want_r, 16 * u);
-    CHECK_ALL(dx, want_dx, 64 * u * (1 + *std::max_element(want_r.begin(), want_r.end())));  // differences of terms up to rstd
+    CHECK_ALL(dx, want_dx,
+              64 * u * (1 + *std::max_element(want_r.begin(), want_r.end())));  // differences of terms up to rstd
     Floats in_place = dy, apart(dy.size());
     ops().rms_norm_backward(view(dy), view(x), view(w), view(rstd), view(apart), false);
     ops().rms_norm_backward(view(in_place), view(x), view(w), view(rstd), view(in_place), false);
@@ -80,15 +82,18 @@ TEST("ops: layer_norm, also with bf16 weights") {
   for (const auto& [rows, n] : ragged) {
     Floats x = random.floats(rows * n, -2, 5), y(x.size());
     std::vector<bf16> w, b;
-    for (int64_t c = 0; c < n; ++c) w.push_back(to_bf16(random.uniform(0.5, 1.5))), b.push_back(to_bf16(random.uniform()));
+    for (int64_t c = 0; c < n; ++c)
+      w.push_back(to_bf16(random.uniform(0.5, 1.5))), b.push_back(to_bf16(random.uniform()));
     ops().layer_norm(view(x, {rows, n}), view(w, {n}), view(b, {n}), 1e-6f, view(y, {rows, n}));
     std::vector<double> want;
     for (int64_t i = 0; i < rows; ++i) {
       double mean = 0, variance = 0;
       for (int64_t c = 0; c < n; ++c) mean += x[static_cast<size_t>(i * n + c)] / static_cast<double>(n);
-      for (int64_t c = 0; c < n; ++c) variance += std::pow(x[static_cast<size_t>(i * n + c)] - mean, 2) / static_cast<double>(n);
       for (int64_t c = 0; c < n; ++c)
-        want.push_back(to_float(w[static_cast<size_t>(c)]) * (x[static_cast<size_t>(i * n + c)] - mean) / std::sqrt(variance + 1e-6) +
+        variance += std::pow(x[static_cast<size_t>(i * n + c)] - mean, 2) / static_cast<double>(n);
+      for (int64_t c = 0; c < n; ++c)
+        want.push_back(to_float(w[static_cast<size_t>(c)]) * (x[static_cast<size_t>(i * n + c)] - mean) /
+                           std::sqrt(variance + 1e-6) +
                        to_float(b[static_cast<size_t>(c)]));
     }
     CHECK_ALL(y, want, 64 * u);  // x - mean loses up to three bits
@@ -113,7 +118,8 @@ TEST("ops: rope rotates, and its transpose rotates back") {
         for (int64_t i = 0; i < d; ++i) {
           const float* row = start.data() + (t * heads + h) * d;
           const double rotated = i < half ? -row[i + half] : row[i - half];
-          want.push_back(static_cast<double>(row[i]) * cos[static_cast<size_t>(t * d + i)] + rotated * sin[static_cast<size_t>(t * d + i)]);
+          want.push_back(static_cast<double>(row[i]) * cos[static_cast<size_t>(t * d + i)] +
+                         rotated * sin[static_cast<size_t>(t * d + i)]);
         }
     CHECK_ALL(x, want, 4 * u);  // two products and a sum below 2
     ops().rope(view(x, {tokens, heads, d}), view(cos, {tokens, d}), view(sin, {tokens, d}), -1);
@@ -123,7 +129,8 @@ TEST("ops: rope rotates, and its transpose rotates back") {
 
 TEST("ops: swiglu and its backward, far out too") {
   Random random(4);
-  Floats gate = random.floats(40000, -8, 8), up = random.floats(40000, -2, 2), dy = random.floats(40000), y(gate.size());
+  Floats gate = random.floats(40000, -8, 8), up = random.floats(40000, -2, 2), dy = random.floats(40000),
+         y(gate.size());
   const float extremes[] = {-1000, -90, -87.5f, 0, 87.5f, 90, 1000};
   std::copy(std::begin(extremes), std::end(extremes), gate.begin());
   ops().swiglu(view(gate), view(up), view(y));
@@ -153,7 +160,8 @@ TEST("ops: both forms of gelu") {
     want_tanh.push_back(0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v))));
     want_erf.push_back(0.5 * v * std::erfc(-v / std::sqrt(2.0)));
   }
-  CHECK_ALL(tanh_form, want_tanh, 64 * u);  // the exponent, up to 100, is rounded: e^(100 u) where the result is not tiny
+  CHECK_ALL(tanh_form, want_tanh,
+            64 * u);  // the exponent, up to 100, is rounded: e^(100 u) where the result is not tiny
   CHECK_ALL(erf_form, want_erf, 16 * u);
 }
 
@@ -195,7 +203,8 @@ TEST("ops: linear with a bias, and its backward") {
   Random random(7);
   for (const auto& [rows, in] : ragged) {
     const int64_t out = 19;
-    Floats x = random.floats(rows * in), w = random.floats(out * in), b = random.floats(out), y(static_cast<size_t>(rows * out));
+    Floats x = random.floats(rows * in), w = random.floats(out * in), b = random.floats(out),
+           y(static_cast<size_t>(rows * out));
     Floats dy = random.floats(rows * out), dx = random.floats(rows * in), before = dx;
     ops().linear(view(x, {rows, in}), view(w, {out, in}), view(b), view(y, {rows, out}));
     ops().linear_backward(view(dy, {rows, out}), view(w, {out, in}), view(dx, {rows, in}), true);
@@ -228,7 +237,8 @@ TEST("ops: log_sum_exp, target_logprobs and token_kl on a wide vocabulary") {
   for (int64_t i = 0; i < rows; ++i) {
     const float *p = z.data() + i * vocab, *q = zr.data() + i * vocab;
     double sp = 0, sq = 0, f = 0, r = 0;
-    for (int64_t k = 0; k < vocab; ++k) sp += std::exp(static_cast<double>(p[k])), sq += std::exp(static_cast<double>(q[k]));
+    for (int64_t k = 0; k < vocab; ++k)
+      sp += std::exp(static_cast<double>(p[k])), sq += std::exp(static_cast<double>(q[k]));
     for (int64_t k = 0; k < vocab; ++k) {
       const double lp = p[k] - std::log(sp), lq = q[k] - std::log(sq);
       f += std::exp(lq) * (lq - lp);
@@ -236,7 +246,8 @@ TEST("ops: log_sum_exp, target_logprobs and token_kl on a wide vocabulary") {
     }
     const size_t at = static_cast<size_t>(i);
     CHECK_NEAR(lse[at], std::log(sp), 2 * u * lse[at]);
-    CHECK_NEAR(ops().target_logprobs(view(z, {rows, vocab}), view(lse), std::vector<RowTarget>{{static_cast<int32_t>(i), 5}})[0],
+    CHECK_NEAR(ops().target_logprobs(view(z, {rows, vocab}), view(lse),
+                                     std::vector<RowTarget>{{static_cast<int32_t>(i), 5}})[0],
                p[5] - std::log(sp), 4 * u * lse[at]);
     // A KL of 3e-5. The f32 sum of its terms would carry 1e-6; what is left is the rounding of lse times (p - q).
     CHECK(f > 1e-5 && f < 1e-4);

@@ -37,14 +37,16 @@ Pair random_pair(TinyModel& model, Random& random, Kind kind, const std::string&
     const std::vector<int32_t> tail = random.ids(random.integer(1, 7), 0, last);
     answer->insert(answer->end(), tail.begin(), tail.end());
   }
-  if (kind == Kind::prefix) p.rejected.assign(p.chosen.begin(), p.chosen.begin() + static_cast<std::ptrdiff_t>((p.chosen.size() + 1) / 2));
+  if (kind == Kind::prefix)
+    p.rejected.assign(p.chosen.begin(), p.chosen.begin() + static_cast<std::ptrdiff_t>((p.chosen.size() + 1) / 2));
   if (kind == Kind::identical) p.rejected = p.chosen;
   p.chosen_mask = random_mask(random, p.chosen.size());
   p.rejected_mask = random_mask(random, p.rejected.size());
   if (kind == Kind::identical) p.rejected_mask = p.chosen_mask;
   if (kind == Kind::empty_chosen || kind == Kind::both_empty) p.chosen_mask.assign(p.chosen.size(), 0);
   if (kind == Kind::empty_rejected || kind == Kind::both_empty) p.rejected_mask.assign(p.rejected.size(), 0);
-  if (kind == Kind::ends) p.chosen_mask.front() = p.rejected_mask.front() = p.chosen_mask.back() = p.rejected_mask.back() = 1;
+  if (kind == Kind::ends)
+    p.chosen_mask.front() = p.rejected_mask.front() = p.chosen_mask.back() = p.rejected_mask.back() = 1;
   return p;
 }
 
@@ -66,8 +68,8 @@ Pair sound_pair(TinyModel& model) {
 }
 
 /// Same numbers to f32 rounding: attention and the sums over tokens run in another order. The golden folders measure
-/// 3e-6 relative noise for gradients between two orders. Modules with a gradient that nearly cancels are held to the size
-/// of the whole, and where the whole cancels (identical answers) to the size of the terms, at most about 5.
+/// 3e-6 relative noise for gradients between two orders. Modules with a gradient that nearly cancels are held to the
+/// size of the whole, and where the whole cancels (identical answers) to the size of the terms, at most about 5.
 void compare_steps(TinyModel& model, const StepStats& a, const StepStats& b, const std::vector<float>& ga,
                    const std::vector<float>& gb) {
   for (size_t p = 0; p < a.pairs.size(); ++p) {
@@ -114,7 +116,8 @@ TEST("packing: packed equals plain on random batches, every objective") {
         std::vector<Pair> pairs;
         const int64_t count = random.integer(1, 4);
         for (int64_t i = 0; i < count; ++i)
-          pairs.push_back(random_pair(model, random, static_cast<Kind>(random.integer(0, static_cast<int64_t>(Kind::count) - 1)),
+          pairs.push_back(random_pair(model, random,
+                                      static_cast<Kind>(random.integer(0, static_cast<int64_t>(Kind::count) - 1)),
                                       "r" + std::to_string(i)));
         compare_layouts(model, pairs, sample_objective(name));
       }
@@ -198,7 +201,8 @@ TEST("packing: logits in chunks of any size change no bit") {
   TinyModel model("qwen3_vl");
   Random random(4);
   std::vector<Pair> pairs;
-  for (const Kind kind : {Kind::random, Kind::prefix, Kind::ends}) pairs.push_back(random_pair(model, random, kind, "c"));
+  for (const Kind kind : {Kind::random, Kind::prefix, Kind::ends})
+    pairs.push_back(random_pair(model, random, kind, "c"));
   for (const char* name : {"fire", "rrpo", "sft"}) {
     const Objective objective = sample_objective(name);
     std::vector<float> whole, chunked;
@@ -219,7 +223,8 @@ TEST("packing: nothing to score is a constant loss without gradient") {
   Random random(9);
   const Pair p = random_pair(model, random, Kind::both_empty, "e");
   std::vector<float> gradient;
-  const StepStats stats = model.step({p}, Objective::make("mask-dpo", 0.1, 0, 0, 0.5, false), Layout::packed, {}, &gradient);
+  const StepStats stats =
+      model.step({p}, Objective::make("mask-dpo", 0.1, 0, 0, 0.5, false), Layout::packed, {}, &gradient);
   CHECK_NEAR(mean_loss(stats), std::log(2.0), 1e-15);
   CHECK(stats.tokens == 0 && stats.rows == 0);
   CHECK(norm(gradient.data(), static_cast<int64_t>(gradient.size())) == 0);

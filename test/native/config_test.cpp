@@ -1,0 +1,202 @@
+// config.json and its companions as published, what must be refused by name, and weights that do not fit them.
+#include "model/config.h"
+
+#include "cpu/cpu_ops.h"
+#include "fixture.h"
+#include "model/weights.h"
+
+using namespace fire;
+using namespace fire::test;
+
+namespace {
+
+const char* const files[] = {"config.json", "preprocessor_config.json", "generation_config.json"};
+
+/// The three files of a golden folder in a folder of their own, to be changed.
+class Folder {
+ public:
+  Folder() {
+    for (const char* name : files) texts_[name] = read_file(golden_directory("qwen3_vl") + "/" + name, 1 << 20);
+  }
+  Folder& replace(const std::string& file, const std::string& from, const std::string& to) {
+    texts_[file] = replaced(texts_[file], from, to);
+    return *this;
+  }
+  /// In config.json.
+  Folder& replace(const std::string& from, const std::string& to) { return replace("config.json", from, to); }
+  Folder& remove(const std::string& file) {
+    texts_.erase(file);
+    return *this;
+  }
+  ModelConfig load() {
+    TempDir dir;
+    for (const auto& [name, text] : texts_) write_file(dir / name, {text});
+    return ModelConfig::load(dir.path());
+  }
+
+ private:
+  std::map<std::string, std::string> texts_;
+};
+
+void unsupported(const std::string& from, const std::string& to, const std::string& word) {
+  CHECK_ERROR(Code::unsupported, ("config.json", word), Folder().replace(from, to).load());
+}
+void broken(const std::string& from, const std::string& to, const std::string& word) {
+  CHECK_ERROR(Code::checkpoint, ("config.json", word), Folder().replace(from, to).load());
+}
+
+/// The tensors of a golden checkpoint, written with one of them changed or left out, loaded again. Returns the number
+/// of parameters.
+int64_t load_weights(const std::function<void(std::vector<NamedTensor>&)>& change) {
+  const SafeTensors source = SafeTensors::open_checkpoint(golden_directory("qwen3_vl"));
+  std::vector<NamedTensor> tensors;
+  for (const auto& [name, tensor] : source.tensors()) tensors.push_back({name, tensor});
+  change(tensors);
+  TempDir dir;
+  write_safetensors(dir / "model.safetensors", tensors, {});
+  const SafeTensors file = SafeTensors::open_checkpoint(dir.path());
+  cpu::CpuOps ops(1, cpu::Precision::f32, cpu::Backend::native);
+  return Weights::load(file, ModelConfig::load(golden_directory("qwen3_vl")), ops).parameters;
+}
+
+Tensor& named(std::vector<NamedTensor>& tensors, const std::string& name) {
+  for (NamedTensor& t : tensors)
+    if (t.name == name) return t.tensor;
+  throw Error(Code::internal, "no " + name);
+}
+
+}  // namespace
+
+TEST("config: a published file") {
+  const ModelConfig c = Folder().load();
+  CHECK(c.text.hidden_size == 64 && c.text.layers == 4 && c.text.heads == 4 && c.text.kv_heads == 2 &&
+        c.text.head_dim == 16);
+  CHECK(c.text.rope_theta == 5e6 && (c.text.mrope_section == std::array<int64_t, 3>{4, 2, 2}) &&
+        c.text.tie_word_embeddings);
+  CHECK(c.vision.depth == 4 && c.vision.deepstack_indexes.size() == 3 && c.vision.patch_length() == 3 * 2 * 16 * 16);
+  CHECK(c.image.min_pixels == 4096 && c.image.max_pixels == 16384);
+  CHECK(c.image_token_id == 500 && (c.eos_token_ids == std::vector<int64_t>{504, 505}));
+}
+
+TEST("config: the newer spelling of the rotary settings, with the theta inside") {
+  Folder folder;
+  folder.replace("\"rope_scaling\"", "\"rope_parameters\"")
+      .replace("\"rope_type\": \"default\"", "\"rope_type\": \"default\", \"rope_theta\": 1234.5")
+      .replace("    \"rope_theta\": 5000000,\n", "");
+  CHECK(folder.load().text.rope_theta == 1234.5);
+  // and it wins over one outside
+  CHECK(Folder()
+            .replace("\"rope_type\": \"default\"", "\"rope_type\": \"default\", \"rope_theta\": 77")
+            .load()
+            .text.rope_theta == 77);
+}
+
+TEST("config: other spellings that mean the same") {
+  CHECK(Folder().replace("    \"head_dim\": 16,\n", "").load().text.head_dim == 16);
+  CHECK(!Folder()
+             .replace("\"tie_word_embeddings\": true,\n  \"text", "\"tie_word_embeddings\": false,\n  \"text")
+             .load()
+             .text.tie_word_embeddings);
+  CHECK(Folder().replace("  \"tie_word_embeddings\": true,\n", "").load().text.tie_word_embeddings);  // then
+                                                                                                      // text_config's
+  const std::string size = "\"size\": {\n    \"longest_edge\": 16384,\n    \"shortest_edge\": 4096\n  }";
+  CHECK(Folder()
+            .replace("preprocessor_config.json", size, "\"max_pixels\": 9000, \"min_pixels\": 100")
+            .load()
+            .image.max_pixels == 9000);
+  const std::string eos = "\"eos_token_id\": [\n    504,\n    505\n  ]";
+  CHECK((Folder().replace("generation_config.json", eos, "\"eos_token_id\": 7").load().eos_token_ids ==
+         std::vector<int64_t>{7}));
+  CHECK((Folder().remove("generation_config.json").load().eos_token_ids == std::vector<int64_t>{504}));
+}
+
+TEST("config: what the engine does not implement is refused by name") {
+  unsupported("\"model_type\": \"qwen3_vl\"", "\"model_type\": \"qwen2_5_vl\"", "qwen2_5_vl");
+  unsupported("\"model_type\": \"qwen3_vl\"", "\"model_type\": \"qwen3_vl_moe\"", "model_type");
+  unsupported("\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\"", "text_config.hidden_act");
+  unsupported("\"attention_bias\": false", "\"attention_bias\": true", "text_config.attention_bias");
+  unsupported("\"attention_dropout\": 0.0", "\"attention_dropout\": 0.1", "text_config.attention_dropout");
+  unsupported("\"mrope_interleaved\": true", "\"mrope_interleaved\": false", "mrope_interleaved");
+  unsupported("\"rope_type\": \"default\"", "\"rope_type\": \"yarn\"", "yarn");
+  unsupported("\"rope_type\": \"default\"", "\"type\": \"linear\"", "linear");
+  unsupported("\"gelu_pytorch_tanh\"", "\"relu\"", "vision_config.hidden_act");
+  CHECK_ERROR(Code::unsupported, ("do_resize"),
+              Folder()
+                  .replace("preprocessor_config.json", "\"merge_size\": 2", "\"merge_size\": 2, \"do_resize\": false")
+                  .load());
+}
+
+TEST("config: missing keys and impossible values are named") {
+  for (const char* key : {"hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+                          "intermediate_size", "vocab_size", "rms_norm_eps"})
+    broken("\"" + std::string(key) + "\"", "\"x_" + std::string(key) + "\"", key);
+  for (const char* key : {"depth", "patch_size", "temporal_patch_size", "spatial_merge_size", "in_channels",
+                          "num_position_embeddings", "out_hidden_size", "deepstack_visual_indexes", "num_heads",
+                          "image_token_id", "vision_start_token_id", "vision_end_token_id", "text_config",
+                          "vision_config", "model_type", "mrope_section", "rope_theta", "rope_scaling"})
+    broken("\"" + std::string(key) + "\"", "\"x_" + std::string(key) + "\"", key);
+  broken("\"hidden_size\": 64", "\"hidden_size\": 0", "text_config.hidden_size");
+  broken("\"hidden_size\": 64", "\"hidden_size\": -64", "text_config.hidden_size");
+  broken("\"hidden_size\": 64", "\"hidden_size\": 64.5", "text_config.hidden_size");
+  broken("\"hidden_size\": 64", "\"hidden_size\": \"64\"", "text_config.hidden_size");
+  broken("\"vocab_size\": 512", "\"vocab_size\": 9999999999", "vocab_size");
+  broken("\"vocab_size\": 512", "\"vocab_size\": 500", "image_token_id");
+  broken("\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3", "num_key_value_heads");
+  broken("        4,\n        2,\n        2", "4, 2", "mrope_section");
+  broken("        4,\n        2,\n        2", "4, 4, 2", "mrope_section");
+  broken("\"rope_theta\": 5000000", "\"rope_theta\": 0", "rope_theta");
+  broken("\"out_hidden_size\": 64", "\"out_hidden_size\": 48", "out_hidden_size");
+  broken("\"num_position_embeddings\": 64", "\"num_position_embeddings\": 63", "num_position_embeddings");
+  broken("      2\n    ],\n    \"depth\"", "      4\n    ],\n    \"depth\"", "deepstack_visual_indexes");
+  broken("\"in_channels\": 3", "\"in_channels\": 1", "in_channels");
+  broken("\"num_heads\": 3", "\"num_heads\": 5", "num_heads");
+  broken("{", "", "JSON");
+  for (const auto& [from, to, word] :
+       {std::array<const char*, 3>{"\"longest_edge\": 16384", "\"longest_edge\": 1", "largest"},
+        {"\"longest_edge\"", "\"edge\"", "longest_edge"},
+        {"\"merge_size\": 2", "\"merge_size\": 4", "merge_size"},
+        {"\"patch_size\": 16", "\"patch_size\": 14", "patch_size"},
+        {"\"image_mean\"", "\"mean\"", "image_mean"},
+        {"\"image_std\": [\n    0.5", "\"image_std\": [\n    0", "image_std"}})
+    CHECK_ERROR(Code::checkpoint, ("preprocessor_config.json", word),
+                Folder().replace("preprocessor_config.json", from, to).load());
+  CHECK_ERROR(Code::io, ("config.json"), Folder().remove("config.json").load());
+  CHECK_ERROR(Code::io, ("preprocessor_config.json"), Folder().remove("preprocessor_config.json").load());
+}
+
+TEST("weights: a tensor that is missing, left over or misshapen is named") {
+  load_weights([](auto&) {});
+  const std::string q = "model.language_model.layers.2.self_attn.q_proj.weight",
+                    qkv = "model.visual.blocks.1.attn.qkv.bias";
+  for (const std::string& name :
+       {q, qkv, std::string("model.language_model.norm.weight"), std::string("model.visual.pos_embed.weight"),
+        std::string("model.language_model.embed_tokens.weight")})
+    CHECK_ERROR(Code::checkpoint, ("model.safetensors", name),
+                load_weights([&](auto& t) { std::erase_if(t, [&](const NamedTensor& x) { return x.name == name; }); }));
+  CHECK_ERROR(Code::checkpoint, ("\"model.language_model.layers.4.extra\""), load_weights([&](auto& t) {
+                t.push_back({"model.language_model.layers.4.extra", named(t, qkv)});
+              }));
+  CHECK_ERROR(Code::checkpoint, (q, "f32[64, 64]"),
+              load_weights([&](auto& t) { named(t, q) = named(t, q).slice(0, 63); }));
+  CHECK_ERROR(Code::checkpoint, (qkv), load_weights([&](auto& t) { named(t, qkv) = named(t, qkv).reshape({1, 144}); }));
+  CHECK_ERROR(Code::unsupported, (qkv, "i32"),
+              load_weights([&](auto& t) { named(t, qkv) = Tensor(named(t, qkv).data(), DType::i32, {144}); }));
+}
+
+TEST("weights: a stored copy of a tied head and old inverse frequencies do no harm") {
+  const int64_t parameters = load_weights([](auto& t) {
+    t.push_back({"lm_head.weight", named(t, "model.language_model.embed_tokens.weight")});
+    t.push_back({"model.language_model.rotary_emb.inv_freq", named(t, "model.visual.blocks.1.attn.qkv.bias")});
+  });
+  CHECK(parameters == load_weights([](auto&) {}));
+}
+
+TEST("weights: a checkpoint that holds a NaN is told apart") {
+  const SafeTensors file = SafeTensors::open_checkpoint(golden_directory("qwen3_vl"));
+  CHECK(find_nonfinite(file).empty());
+  TempDir dir;
+  std::vector<float> fine(100, 1.0f), bad(100, 1.0f);
+  bad[99] = -INFINITY;
+  write_safetensors(dir / "model.safetensors", {{"a", view(fine)}, {"b", view(bad)}}, {});
+  CHECK(find_nonfinite(SafeTensors::open_checkpoint(dir.path())) == "b");
+}

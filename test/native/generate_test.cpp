@@ -1,0 +1,209 @@
+// Generation: what a prompt yields depends on itself alone, the cache changes nothing, sampling draws what it promises.
+#include "infer/generate.h"
+
+#include <atomic>
+#include <cmath>
+
+#include "fixture.h"
+#include "verify/golden.h"
+
+using namespace fire;
+using namespace fire::test;
+
+namespace {
+
+/// A golden engine with its images encoded and its prompts at hand.
+struct Model {
+  Golden golden = Golden::load(golden_directory("qwen3_vl_b"));
+  Engine engine;
+  std::vector<PromptRef> prompts;
+
+  Model() : engine(spec()) {
+    for (const GoldenItem& item : golden.items) {
+      for (const GoldenImage& image : item.images)
+        engine.encode_image(image.id, {image.height, image.width, static_cast<const uint8_t*>(image.rgb.data())},
+                            nullptr);
+      prompts.push_back({{item.pair.prompt, item.pair.images}, 40 + prompts.size()});
+    }
+    // text alone, of other lengths
+    Random random(3);
+    for (const int64_t length : {1, 2, 65, 17})
+      prompts.push_back({{random.ids(length, 0, 300), {}}, 40 + prompts.size()});
+  }
+  static EngineSpec spec() {
+    EngineSpec s;
+    s.model = golden_directory("qwen3_vl_b");
+    s.adapter = s.model + "/adapter";
+    s.threads = 1;
+    return s;
+  }
+  std::vector<Generated> generate(const std::vector<PromptRef>& p, const Sampling& sampling) {
+    return engine.generate(p, sampling, true, {}, nullptr);
+  }
+};
+
+bool same(const Generated& a, const Generated& b) {
+  return a.tokens == b.tokens && a.logprob == b.logprob && a.stopped == b.stopped;
+}
+
+Sampling sampled(double temperature, int64_t tokens) {
+  Sampling s;
+  s.temperature = temperature;
+  s.max_new_tokens = tokens;
+  return s;
+}
+
+}  // namespace
+
+TEST("generate: a prompt yields the same bits alone, in a batch, and in a reused slot") {
+  Model m;
+  for (const double temperature : {0.0, 1.3}) {
+    Sampling s = sampled(temperature, 12);
+    s.stop_tokens = {5,   77,  130, 200, 201, 202, 203,
+                     204, 205, 206, 207, 208, 209};  // some end early and free their slot
+    const std::vector<Generated> batch = m.generate(m.prompts, s);
+    for (const int64_t size : {1, 2, 3, 100}) {
+      s.batch_size = size;
+      const std::vector<Generated> got = m.generate(m.prompts, s);
+      for (size_t i = 0; i < got.size(); ++i) CHECK(same(got[i], batch[i]));
+    }
+    for (size_t i = 0; i < m.prompts.size(); ++i) CHECK(same(m.generate({m.prompts[i]}, s)[0], batch[i]));
+  }
+}
+
+TEST("generate: the cache agrees with a full forward") {
+  Model m;
+  const std::vector<Generated> got = m.generate(m.prompts, sampled(0.8, 10));
+  for (size_t i = 0; i < got.size(); ++i) {
+    SequenceRef sequence = m.prompts[i].sequence;
+    const size_t prompt = sequence.ids.size();
+    sequence.ids.insert(sequence.ids.end(), got[i].tokens.begin(), got[i].tokens.end());
+    const std::vector<float> logps = m.engine.logprobs(sequence, true, nullptr);
+    double sum = 0;
+    for (size_t t = prompt - 1; t < logps.size(); ++t) sum += static_cast<double>(logps[t]);
+    CHECK(got[i].tokens.size() == 10 && !got[i].stopped);
+    CHECK_NEAR(got[i].logprob, sum, 2e-5);  // ten logits of up to 10, log-sum-exp in f32 there and in f64 here
+  }
+}
+
+TEST("generate: stop tokens and the limit of tokens") {
+  Model m;
+  const std::vector<PromptRef> one{m.prompts[0]};
+  const Generated free = m.generate(one, sampled(0, 8))[0];
+  CHECK(free.tokens.size() == 8 && !free.stopped);
+  Sampling s = sampled(0, 8);
+  size_t at = 1;  // the first token that did not occur before
+  while (std::find(free.tokens.begin(), free.tokens.begin() + static_cast<std::ptrdiff_t>(at), free.tokens[at]) !=
+         free.tokens.begin() + static_cast<std::ptrdiff_t>(at))
+    ++at;
+  s.stop_tokens = {free.tokens[at]};
+  const Generated stopped = m.generate(one, s)[0];
+  CHECK(stopped.stopped && stopped.tokens.size() == at);
+  CHECK(std::equal(stopped.tokens.begin(), stopped.tokens.end(), free.tokens.begin()));
+  // the stop token's log-probability counts
+  CHECK(stopped.logprob == m.generate(one, sampled(0, static_cast<int64_t>(at) + 1))[0].logprob);
+  s.stop_tokens = {free.tokens[0]};
+  const Generated nothing = m.generate(one, s)[0];
+  CHECK(nothing.stopped && nothing.tokens.empty() && nothing.logprob < 0);
+  CHECK(m.generate({}, s).empty());
+  CHECK_ERROR(Code::invalid_argument, ("maxNewTokens"), m.generate(one, sampled(0, 0)));
+  CHECK_ERROR(Code::invalid_argument, ("no tokens"), m.generate({{{{}, {}}, 0}}, sampled(0, 4)));
+  CHECK_ERROR(Code::invalid_argument, ("333"), m.generate({{{{333}, {}}, 0}}, sampled(0, 4)));
+  CHECK_ERROR(Code::invalid_argument, ("\"nope\""), m.generate({{{{1}, {"nope"}}, 0}}, sampled(0, 4)));
+}
+
+TEST("generate: seeds, and settings that amount to greedy") {
+  Model m;
+  const std::vector<Generated> greedy = m.generate(m.prompts, sampled(0, 8)),
+                               warm = m.generate(m.prompts, sampled(2, 8));
+  CHECK(same(warm[0], m.generate(m.prompts, sampled(2, 8))[0]));
+  std::vector<PromptRef> reseeded = m.prompts;
+  for (PromptRef& p : reseeded) p.seed += 1000;
+  const std::vector<Generated> other = m.generate(reseeded, sampled(2, 8));
+  Sampling top_k = sampled(2, 8), top_p = sampled(2, 8), cold = sampled(1e-6, 8);
+  top_k.top_k = 1;
+  top_p.top_p = 1e-9;
+  const std::vector<Generated> k = m.generate(m.prompts, top_k), p = m.generate(m.prompts, top_p),
+                               c = m.generate(m.prompts, cold);
+  for (size_t i = 0; i < greedy.size(); ++i) {
+    CHECK(warm[i].tokens != other[i].tokens && warm[i].tokens != greedy[i].tokens);
+    CHECK(same(k[i], greedy[i]) && same(p[i], greedy[i]) && same(c[i], greedy[i]));
+  }
+}
+
+TEST("generate: tokens are reported as they come, and a cancel is heard") {
+  Model m;
+  std::vector<std::vector<int32_t>> seen(m.prompts.size());
+  std::atomic<bool> cancel{false};
+  Sampling s = sampled(0, 6);
+  s.batch_size = 2;
+  const std::vector<Generated> got = m.engine.generate(
+      m.prompts, s, true, [&](size_t prompt, int32_t token) { seen[prompt].push_back(token); }, &cancel);
+  for (size_t i = 0; i < got.size(); ++i) CHECK(seen[i] == got[i].tokens);
+  int tokens = 0;
+  CHECK_ERROR(Code::aborted, (""),
+              m.engine.generate(
+                  m.prompts, s, true,
+                  [&](size_t, int32_t) {
+                    if (++tokens == 5) cancel = true;
+                  },
+                  &cancel));
+  CHECK(tokens < 12);
+  cancel = false;  // and the engine goes on
+  CHECK(same(m.engine.generate(m.prompts, s, true, {}, &cancel)[3], got[3]));
+}
+
+TEST("generate: logits that are not finite are an error that names the prompt") {
+  Model m;
+  std::vector<float> broken(static_cast<size_t>(m.engine.adapter()->param().size()));
+  m.engine.ops().download(m.engine.adapter()->param(), broken.data());
+  broken.back() = NAN;
+  m.engine.ops().upload(broken.data(), m.engine.adapter()->param());
+  CHECK_ERROR(Code::nonfinite, ("prompt 0"), m.generate(m.prompts, sampled(0, 4)));
+}
+
+TEST("sampling: one row of logits, every draw") {
+  const std::vector<float> logits{1.0f, 3.0f, 2.0f, 3.0f, -50.0f, 0.5f};
+  Sampling s;
+  CHECK(sample_token(logits, s, 0.99) == 1);  // greedy: the lowest id among equals
+  // A fine grid over [0, 1) must give each token its share of the distribution.
+  auto shares = [&](const Sampling& sampling) {
+    std::vector<double> share(logits.size());
+    constexpr int n = 20000;
+    for (int i = 0; i < n; ++i) share[static_cast<size_t>(sample_token(logits, sampling, (i + 0.5) / n))] += 1.0 / n;
+    return share;
+  };
+  auto check_shares = [&](const Sampling& sampling, const std::vector<size_t>& kept) {
+    std::vector<double> want(logits.size());
+    double total = 0;
+    for (const size_t k : kept) total += want[k] = std::exp(static_cast<double>(logits[k]) / sampling.temperature);
+    const std::vector<double> got = shares(sampling);
+    for (size_t k = 0; k < got.size(); ++k) CHECK_NEAR(got[k], want[k] / total, 1e-4);  // a grid of 5e-5
+  };
+  for (const double temperature : {0.3, 1.0, 4.0}) {
+    s.temperature = temperature;
+    check_shares(s, {0, 1, 2, 3, 4, 5});
+  }
+  s.temperature = 1;
+  s.top_k = 3;
+  check_shares(s, {1, 3, 2});
+  s.top_k = 100;
+  check_shares(s, {0, 1, 2, 3, 4, 5});
+  s.top_k = 0;
+  // shares: .387 .387 .142 .052 ...: the smallest set that reaches p
+  s.top_p = 0.38;
+  check_shares(s, {1});
+  s.top_p = 0.39;
+  check_shares(s, {1, 3});
+  s.top_p = 0.78;
+  check_shares(s, {1, 3, 2});
+  s.top_k = 2;  // first top-k, then top-p of what is left: .5 .5
+  s.top_p = 0.49;
+  check_shares(s, {1});
+  s.top_p = 0;
+  check_shares(s, {1});
+  s = {};
+  s.temperature = 1;
+  CHECK(sample_token(logits, s, 0) == 1);
+  CHECK(sample_token(logits, s, 1 - 0x1p-53) == 4 || sample_token(logits, s, 1 - 0x1p-53) == 5);
+}

@@ -1,0 +1,185 @@
+// Image preprocessing: sizes, resampling, the order of patches. Pixel-exact agreement with the reference on real sizes
+// is part of the golden folders (`fire-train verify`).
+#include "model/image.h"
+
+#include <cmath>
+
+#include "fixture.h"
+#include "model/positions.h"
+#include "tensor/json.h"
+
+using namespace fire;
+using namespace fire::test;
+
+namespace {
+
+std::vector<uint8_t> random_pixels(int64_t height, int64_t width) {
+  Random random(static_cast<uint32_t>(height * 1000 + width));
+  std::vector<uint8_t> rgb(static_cast<size_t>(height * width * 3));
+  for (uint8_t& x : rgb) x = static_cast<uint8_t>(random.integer(0, 255));
+  return rgb;
+}
+
+VisionConfig small_vision(int64_t patch) {
+  VisionConfig v{};
+  v.patch_size = patch;
+  v.temporal_patch_size = 2;
+  v.spatial_merge_size = 2;
+  v.in_channels = 3;
+  return v;
+}
+
+}  // namespace
+
+TEST("image: smart_resize, the tables of the golden folders") {
+  for (const char* golden : {"qwen3_vl", "qwen3_vl_b"}) {
+    const Json json = Json::load(golden_directory(golden) + "/golden.json");
+    for (const Json& line : json.at("smart_resize_h_w_min_max_outh_outw").array()) {
+      std::vector<int64_t> n;
+      for (const Json& x : line.array()) n.push_back(x.integer());
+      const Size got = smart_resize({n[0], n[1]}, 32, n[2], n[3]);
+      CHECK((got == Size{n[4], n[5]}));
+    }
+  }
+}
+
+TEST("image: smart_resize rounds halves to even") {
+  // 80 / 32 = 2.5 -> 2, 112 / 32 = 3.5 -> 4
+  CHECK((smart_resize({80, 112}, 32, 1, 1 << 20) == Size{64, 128}));
+}
+
+TEST("image: smart_resize stays within its bounds") {
+  Random random(1);
+  for (int i = 0; i < 2000; ++i) {
+    const Size from{random.integer(1, 3000), random.integer(1, 3000)};
+    const double aspect =
+        static_cast<double>(std::max(from.height, from.width)) / static_cast<double>(std::min(from.height, from.width));
+    if (aspect > 100) continue;
+    const Size to = smart_resize(from, 32, 65536, 1 << 20);
+    CHECK(to.height % 32 == 0 && to.width % 32 == 0 && to.height > 0 && to.width > 0);
+    CHECK(to.height * to.width >= 65536);
+    CHECK(to.height * to.width <= (1 << 20));
+    CHECK((smart_resize(to, 32, 65536, 1 << 20) == to));
+  }
+}
+
+TEST("image: shapes that no model should see are refused") {
+  CHECK((smart_resize({1, 200}, 32, 784, 50176) == Size{32, 416}));
+  CHECK_ERROR(Code::invalid_argument, ("201x1", "200"), smart_resize({1, 201}, 32, 784, 50176));
+  CHECK_ERROR(Code::invalid_argument, ("200"), smart_resize({4001, 20}, 32, 784, 50176));
+  for (const Size size : {Size{0, 5}, Size{5, 0}, Size{0, 0}, Size{-1, 5}})
+    CHECK_ERROR(Code::invalid_argument, ("empty"), smart_resize(size, 32, 784, 50176));
+}
+
+TEST("image: resampling to the same size changes nothing") {
+  for (const auto& [h, w] : {std::pair<int64_t, int64_t>{1, 1}, {7, 13}, {64, 32}}) {
+    const std::vector<uint8_t> rgb = random_pixels(h, w);
+    CHECK(same_bits(resize_bicubic({h, w, rgb.data()}, {h, w}), rgb));
+  }
+}
+
+TEST("image: resampling keeps a flat colour, whatever the sizes") {
+  for (const auto& [h, w] : {std::pair<int64_t, int64_t>{1, 1}, {3, 50}, {200, 9}})
+    for (const Size to : {Size{1, 1}, Size{32, 64}, Size{5, 3}, Size{250, 10}}) {
+      std::vector<uint8_t> rgb;
+      for (int64_t i = 0; i < h * w; ++i) rgb.insert(rgb.end(), {0, 137, 255});
+      const std::vector<uint8_t> out = resize_bicubic({h, w, rgb.data()}, to);
+      CHECK(out.size() == static_cast<size_t>(to.height * to.width * 3));
+      bool flat = true;
+      for (size_t i = 0; i < out.size(); i += 3) flat &= out[i] == 0 && out[i + 1] == 137 && out[i + 2] == 255;
+      CHECK(flat);
+    }
+}
+
+TEST("image: resampling turns with the image") {
+  const int64_t h = 21, w = 34;
+  std::vector<uint8_t> rgb;  // smooth, so that nothing is clipped between the two passes
+  for (int64_t y = 0; y < h; ++y)
+    for (int64_t x = 0; x < w; ++x)
+      for (int64_t c = 0; c < 3; ++c)
+        rgb.push_back(static_cast<uint8_t>(
+            128 + 60 * std::sin(0.3 * static_cast<double>(x) + 0.2 * static_cast<double>(y * (c + 1)))));
+  std::vector<uint8_t> turned, expected;
+  auto transpose = [](const std::vector<uint8_t>& in, int64_t height, int64_t width) {
+    std::vector<uint8_t> out(in.size());
+    for (int64_t y = 0; y < height; ++y)
+      for (int64_t x = 0; x < width; ++x)
+        std::copy_n(in.begin() + (y * width + x) * 3, 3, out.begin() + (x * height + y) * 3);
+    return out;
+  };
+  turned = transpose(rgb, h, w);
+  const std::vector<uint8_t> a = resize_bicubic({h, w, rgb.data()}, {10, 50}),
+                             b = resize_bicubic({w, h, turned.data()}, {50, 10});
+  expected = transpose(b, 50, 10);
+  int largest = 0;  // the two axes are rounded to 8 bits in turn, in the other order
+  for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(a[i] - expected[i]));
+  CHECK(largest <= 2);
+}
+
+TEST("image: an overshoot of the filter is clipped") {
+  std::vector<uint8_t> rgb;
+  for (int i = 0; i < 16; ++i) rgb.insert(rgb.end(), 3, i < 8 ? 0 : 255);
+  const std::vector<uint8_t> out = resize_bicubic({1, 16, rgb.data()}, {1, 160});
+  CHECK(out[70 * 3] == 0 && out[90 * 3] == 255);
+  for (size_t i = 3; i < out.size(); i += 3) CHECK(out[i] >= out[i - 3]);  // wrapping around would show here
+}
+
+TEST("image: one pixel becomes one flat image") {
+  const uint8_t pixel[3] = {10, 20, 30};
+  const ImageConfig config{1024, 4096, {0.5f, 0.5f, 0.5f}, {0.5f, 0.25f, 1.0f}};
+  const Patches p = preprocess({1, 1, pixel}, config, small_vision(16));
+  CHECK(p.grid_h == 2 && p.grid_w == 2 && p.pixels.size() == 4 * 3 * 2 * 16 * 16);
+  for (size_t i = 0; i < p.pixels.size(); ++i) {
+    const size_t channel = i / (2 * 16 * 16) % 3;
+    CHECK(p.pixels[i] == (static_cast<float>(pixel[channel]) / 255.0f - 0.5f) / config.std[channel]);
+  }
+  CHECK(image_tokens({1, 1}, config, small_vision(16)) == 1);
+}
+
+TEST("image: patches in merge order, each channel by channel with its time slices") {
+  // 8 x 12 pixels, patches of 2 x 2, merged 2 x 2: two by three blocks. Red tells the row, green the column.
+  const int64_t h = 8, w = 12;
+  std::vector<uint8_t> rgb;
+  for (int64_t y = 0; y < h; ++y)
+    for (int64_t x = 0; x < w; ++x) rgb.insert(rgb.end(), {static_cast<uint8_t>(y), static_cast<uint8_t>(x), 99});
+  const ImageConfig config{96, 96, {0, 0, 0}, {1, 1, 1}};
+  const VisionConfig vision = small_vision(2);
+  const Patches p = preprocess({h, w, rgb.data()}, config, vision);
+  CHECK(p.grid_h == 4 && p.grid_w == 6);
+  const auto places = patch_places(p.grid_h, p.grid_w, 2);
+  CHECK(places.size() == 24);
+  const std::vector<std::pair<int64_t, int64_t>> first{{0, 0}, {0, 1}, {1, 0}, {1, 1}, {0, 2}};
+  CHECK(std::equal(first.begin(), first.end(), places.begin()));
+  bool right = true;
+  for (size_t i = 0; i < places.size(); ++i)
+    for (int64_t channel = 0; channel < 3; ++channel)
+      for (int64_t time = 0; time < 2; ++time)
+        for (int64_t y = 0; y < 2; ++y)
+          for (int64_t x = 0; x < 2; ++x) {
+            const int64_t row = places[i].first * 2 + y, column = places[i].second * 2 + x;
+            const float value = static_cast<float>(channel == 0 ? row : channel == 1 ? column : 99) / 255.0f;
+            right &= p.pixels[i * 24 + static_cast<size_t>(((channel * 2 + time) * 2 + y) * 2 + x)] == value;
+          }
+  CHECK(right);
+  CHECK(image_tokens({h, w}, config, vision) == 6);
+}
+
+TEST("positions: text counts on, an image spreads, text goes on after the larger side") {
+  const std::vector<int32_t> ids{5, 9, 9, 9, 9, 9, 9, 6, 7};
+  const std::vector<TokenGrid> grids{{2, 3}};
+  const Positions p = sequence_positions(ids, 9, grids);
+  CHECK((p[0] == std::vector<int32_t>{0, 1, 1, 1, 1, 1, 1, 4, 5}));
+  CHECK((p[1] == std::vector<int32_t>{0, 1, 1, 1, 2, 2, 2, 4, 5}));
+  CHECK((p[2] == std::vector<int32_t>{0, 1, 2, 3, 1, 2, 3, 4, 5}));
+  CHECK(next_position(p) == 6);
+  // two images without a token between them
+  const std::vector<TokenGrid> two{{1, 2}, {2, 2}};
+  CHECK((sequence_positions(ids, 9, two)[2] == std::vector<int32_t>{0, 1, 2, 3, 4, 3, 4, 5, 6}));
+  // an image that ends the sequence
+  CHECK(next_position(sequence_positions(std::vector<int32_t>{9, 9}, 9, std::vector<TokenGrid>{{1, 2}})) == 2);
+  CHECK_ERROR(Code::invalid_argument, ("placeholder"), sequence_positions(ids, 9, {}));
+  CHECK_ERROR(Code::invalid_argument, ("placeholder"), sequence_positions(ids, 9, std::vector<TokenGrid>{{3, 3}}));
+  CHECK_ERROR(Code::invalid_argument, ("placeholder"),
+              sequence_positions(ids, 9, std::vector<TokenGrid>{{2, 3}, {1, 1}}));
+  CHECK_ERROR(Code::invalid_argument, ("placeholder"), sequence_positions(ids, 9, std::vector<TokenGrid>{{1, 3}}));
+}
