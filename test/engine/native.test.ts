@@ -136,6 +136,11 @@ describe.skipIf(!built)('the native engine in a process', () => {
     expect({ status, signal }).toEqual({ status: 0, signal: null })
   })
 
+  it('lets a process end that opened and closed several engines', () => {
+    const { status, signal } = runScript('await engine.close()\nawait (await openEngine({ model })).close()')
+    expect({ status, signal }).toEqual({ status: 0, signal: null })
+  })
+
   it('lets a process leave in the middle of a step, with its own exit code', () => {
     const { status, signal, stderr } = runScript(`
 const ids = Int32Array.from({ length: 2000 }, (_, index) => index % 400)
