@@ -29,8 +29,10 @@ SIZE, PATCH, MERGE = 96, 8, 2
 GRID = SIZE // PATCH
 CELLS = (GRID // MERGE) ** 2
 FINDINGS = 6
-SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
-# How text is cut before byte pairs are merged: the pattern of the Qwen2 family, which the tokenizer format requires verbatim.
+SPECIALS = [
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
+]
+# How text is cut before byte pairs are merged: the pattern of the Qwen2 family, verbatim.
 PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 CHAT_TEMPLATE = """{%- for message in messages %}
 {{- '<|im_start|>' + message.role + '\\n' }}
@@ -188,7 +190,7 @@ def build_model(config):
 
 
 def smooth_positions(width):
-    """Waves over rows and columns in random mixtures, [144, width]: as strong as the patches, so that place is seen at once."""
+    """Waves over rows and columns in random mixtures, [144, width]: as strong as the patches, so that place is seen early."""
     place = torch.arange(GRID).float()[:, None] * (math.pi / GRID) * torch.tensor([0.5, 1.0, 2.0, 3.0])
     waves = torch.cat([place.sin(), place.cos()], 1)
     rows, columns = waves[:, None].expand(GRID, GRID, -1), waves[None].expand(GRID, GRID, -1)
@@ -197,7 +199,7 @@ def smooth_positions(width):
 
 
 def encode_images(visual, pixels):
-    """The library's vision tower for a batch of equal pictures: [b, 144, 384] -> (merged [b, 36, h], deepstack 3 x the same)."""
+    """The library's vision tower for equal pictures: [b, 144, 384] -> (merged [b, 36, h], deepstack 3 x the same)."""
     b, n, _ = pixels.shape
     heads = visual.config.num_heads
     weight = visual.patch_embed.proj.weight
@@ -265,7 +267,8 @@ class Exchanges:
 
 
 def collate(exchanges, picks):
-    """[picture | exchange | ...] rows -> ids, positions [3, b, s], allowed [b, 1, s, s], rows, targets and weights of answer tokens."""
+    """[picture | exchange | ...] rows -> ids [b, s], positions [3, b, s], allowed [b, 1, s, s]; and of the answer tokens
+    the rows that predict them, their ids and their weights in the loss."""
     start = len(exchanges.prefix)
     shared = exchanges.prefix + [exchanges.image_pad] * CELLS + [exchanges.vision_end]
     side = GRID // MERGE
@@ -302,7 +305,8 @@ def collate(exchanges, picks):
 def answer_logits(model, merged, deepstack, ids, positions, allowed, where, image_pad):
     text = model.model.language_model
     is_image = ids == image_pad
-    embeds = text.embed_tokens(ids).masked_scatter(is_image[..., None], merged.reshape(-1, merged.shape[-1]).to(torch.float32))
+    pictures = merged.reshape(-1, merged.shape[-1]).to(torch.float32)
+    embeds = text.embed_tokens(ids).masked_scatter(is_image[..., None], pictures)
     hidden = text(
         inputs_embeds=embeds,
         position_ids=positions,
@@ -326,7 +330,7 @@ def augment(images, generator):
 
 
 def study_labels(records):
-    """What the mean over cells should tell: [n, 25] labels, and the same shape of weights, 0 where a label has no meaning."""
+    """What the mean over cells should tell: labels [n, 25], and weights [n, 25], 0 where a label has no meaning."""
     names = ("cardiomegaly", "effusion", "nodule", "opacity", "fracture", "pacemaker")
     labels, weights = np.zeros((len(records), 25), np.float32), np.zeros((len(records), 25), np.float32)
     for row, record in enumerate(records):
@@ -377,7 +381,8 @@ def train_sight(model, sight, images, options, generator):
         optimizer.step()
         seen += near.item(), far.item()
         if (step + 1) % 50 == 0:
-            print(f"sight {step + 1} cells {seen[0] / 50:.4f} study {seen[1] / 50:.4f} {time.time() - began:.0f} s", flush=True)
+            cell, study = seen / 50
+            print(f"sight {step + 1} cells {cell:.4f} study {study:.4f} {time.time() - began:.0f} s", flush=True)
             seen[:] = 0
 
 
@@ -411,7 +416,8 @@ def train(model, exchanges, images, sight, options):
         seen += answer_loss.item(), near.item(), far.item()
         if (step + 1) % 25 == 0:
             answer, cell, study = seen / 25
-            print(f"step {step + 1} answer {answer:.4f} cells {cell:.4f} study {study:.4f} {time.time() - began:.0f} s", flush=True)
+            losses = f"answer {answer:.4f} cells {cell:.4f} study {study:.4f}"
+            print(f"step {step + 1} {losses} {time.time() - began:.0f} s", flush=True)
             seen[:] = 0
         if options.keep and (step + 1) % options.keep == 0:
             save_file(stored_weights(model), str(options.out / f"step{step + 1}.safetensors"), metadata={"format": "pt"})
@@ -420,7 +426,8 @@ def train(model, exchanges, images, sight, options):
 def stored_weights(model):
     """bfloat16 tensors under the published names; the tied head is not stored."""
     state = model.state_dict()
-    return {name: state[name].detach().to(torch.bfloat16).contiguous().clone() for name in sorted(state) if name != "lm_head.weight"}
+    names = [name for name in sorted(state) if name != "lm_head.weight"]
+    return {name: state[name].detach().to(torch.bfloat16).contiguous().clone() for name in names}
 
 
 def save(model, tokenizer, config, folder):

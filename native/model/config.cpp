@@ -61,7 +61,10 @@ TextConfig parse_text(const Json& text) {
   const auto& section = rope->at("mrope_section").array();
   check(section.size() == 3, rope->path() + ".mrope_section", "must have 3 entries");
   int64_t total = 0;
-  for (size_t i = 0; i < 3; ++i) total += c.mrope_section[i] = section[i].integer();
+  for (size_t i = 0; i < 3; ++i) {
+    total += c.mrope_section[i] = section[i].integer();
+    check(c.mrope_section[i] >= 0, section[i].path(), "must not be negative");
+  }
   check(c.head_dim % 2 == 0 && total == c.head_dim / 2, rope->path() + ".mrope_section",
         "must sum to head_dim / 2 = " + std::to_string(c.head_dim / 2));
   check(c.heads % c.kv_heads == 0, text.path(), "num_attention_heads must be a multiple of num_key_value_heads");

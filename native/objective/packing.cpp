@@ -171,17 +171,17 @@ class Packer {
       common = static_cast<size_t>(std::mismatch(first.begin(), first.end(), second.begin(), second.end()).first -
                                    first.begin());
     }
-    std::vector<const ImageFeatures*> images;
-    for (const std::string& id : image_ids) images.push_back(features_(id, occurrence_));
-    ++occurrence_;
     std::vector<std::span<const int32_t>> tails;
     for (const Sequence* s : sequences) tails.push_back(std::span(s->fed).subspan(common));
     Block block;
     try {
+      std::vector<const ImageFeatures*> images;
+      for (const std::string& id : image_ids) images.push_back(features_(id, occurrence_));
       block = append_block(batch_.input, std::span(first).first(common), tails, images, config_);
     } catch (const Error& e) {
-      throw std::move(Error(e.code(), "pair \"" + pair.id + "\": " + e.what()).with("record", pair.id));
+      throw std::move(e.within("pair \"" + pair.id + "\"").with("record", pair.id));
     }
+    ++occurrence_;
     for (size_t i = 0; i < sequences.size(); ++i)
       add_terms(pair, index, *sequences[i], block.prefix_begin, block.tail_begin[i], static_cast<int32_t>(common));
   }

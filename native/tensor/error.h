@@ -35,6 +35,13 @@ class Error : public std::exception {
     return *this;
   }
 
+  /// The same error with more context in front of its message.
+  Error within(const std::string& context) const {
+    Error outer = *this;
+    outer.message_ = context + ": " + message_;
+    return outer;
+  }
+
   const char* what() const noexcept override { return message_.c_str(); }
   Code code() const { return code_; }
   const std::vector<std::pair<std::string, std::string>>& details() const { return details_; }

@@ -96,9 +96,15 @@ std::vector<Entry> parse_header(const MappedFile& file, const std::string& path,
   std::vector<const Entry*> order;
   for (const Entry& e : entries) order.push_back(&e);
   std::sort(order.begin(), order.end(), [](const Entry* a, const Entry* b) { return a->begin < b->begin; });
-  for (size_t i = 1; i < order.size(); ++i)
-    if (order[i]->begin < order[i - 1]->end)
-      throw bad(path, "tensors \"" + order[i - 1]->name + "\" and \"" + order[i]->name + "\" overlap");
+  // The format allows neither overlaps nor holes: bytes that no tensor owns could hide anything.
+  size_t end = 0;
+  for (const Entry* e : order) {
+    if (e->begin < end) throw bad(path, "tensor \"" + e->name + "\" overlaps the one before it");
+    if (e->begin > end) throw bad(path, "tensor \"" + e->name + "\" leaves a hole before it");
+    end = e->end;
+  }
+  if (end != data_bytes)
+    throw bad(path, std::to_string(data_bytes - end) + " bytes after the last tensor belong to none");
   return entries;
 }
 

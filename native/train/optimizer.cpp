@@ -53,12 +53,15 @@ void Optimizer::load(const std::string& directory) {
   const int64_t size = adapter_.param().size();
   const Tensor param = checked("param", DType::f32, size), m = checked("exp_avg", DType::f32, size);
   const Tensor v = checked("exp_avg_sq", DType::f32, size), counters = checked("counters", DType::i64, 2);
+  const int64_t* count = static_cast<const int64_t*>(counters.data());
+  if (count[0] < 0 || count[1] < 0 || count[1] > UINT32_MAX)
+    throw Error(Code::checkpoint, file.origin() + ": \"counters\" are out of range").with("file", file.origin());
   ops_.upload(param.data(), adapter_.param());
   ops_.upload(m.data(), adapter_.moment1());
   ops_.upload(v.data(), adapter_.moment2());
   zero_grad();
-  step_ = static_cast<const int64_t*>(counters.data())[0];
-  pass_ = static_cast<uint32_t>(static_cast<const int64_t*>(counters.data())[1]);
+  step_ = count[0];
+  pass_ = static_cast<uint32_t>(count[1]);
 }
 
 }  // namespace fire

@@ -137,7 +137,8 @@ describe.skipIf(!built)('the native engine in a process', () => {
   })
 
   it('lets a process end that opened and closed several engines', () => {
-    const { status, signal } = runScript('await engine.close()\nawait (await openEngine({ model })).close()')
+    const { status, signal } = runScript(`await engine.close()
+await (await openEngine({ model: engine.spec.model })).close()`)
     expect({ status, signal }).toEqual({ status: 0, signal: null })
   })
 
