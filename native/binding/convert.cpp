@@ -137,6 +137,9 @@ EngineSpec to_engine_spec(const Napi::Value& value) {
   if (!get(o, "lora").IsNull()) spec.lora = to_lora(to_object(get(o, "lora"), "lora"));
   if (!get(o, "adapter").IsNull()) spec.adapter = to_string(get(o, "adapter"), "adapter");
   spec.checkpointing = to_boolean(get(o, "checkpointing"), "checkpointing");
+  const int64_t cache = to_integer(get(o, "referenceCacheBytes"), "referenceCacheBytes");
+  if (cache < 0) throw Error(Code::invalid_argument, "referenceCacheBytes must not be negative");
+  spec.reference_cache_bytes = static_cast<size_t>(cache);
   return spec;
 }
 

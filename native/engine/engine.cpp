@@ -27,7 +27,8 @@ Engine::Engine(const EngineSpec& spec)
       arena_(std::make_unique<Arena>(ops_->arena_source())),
       weights_(Weights::load(file_, config_, *ops_)),
       vision_(std::make_unique<VisionTower>(*ops_, config_.vision, weights_.vision)),
-      decoder_(std::make_unique<Decoder>(*ops_, config_.text, weights_)) {
+      decoder_(std::make_unique<Decoder>(*ops_, config_.text, weights_)),
+      reference_cache_(spec.reference_cache_bytes) {
   if (!spec.adapter.empty()) {
     adapter_ = Adapter::load(*ops_, config_.text, spec.adapter);
   } else if (spec.lora) {
@@ -109,8 +110,15 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
     if (!slot) slot = vision_->encode(known.patches, *arena_);
     return slot.get();
   };
-  const PackedBatch batch = pack(pairs, objective, options.layout, config_, lookup);
+  const auto pack_pairs = [&](std::span<const Pair> some) {
+    return pack(some, objective, options.layout, config_, lookup);
+  };
+  const PackedBatch batch = pack_pairs(pairs);
+  Arena::Scope scope(*arena_);
   StepSettings settings;
+  if (objective.needs_reference() && options.layout == Layout::packed && spec_.reference_cache_bytes > 0)
+    settings.reference = reference_cache_.rows(*ops_, *decoder_, config_.text.hidden_size, pairs, objective, batch,
+                                               pack_pairs, *arena_, cancel);
   settings.normalizer = options.normalizer;
   settings.checkpointing = spec_.checkpointing;
   settings.cancel = cancel;

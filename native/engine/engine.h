@@ -11,6 +11,7 @@
 #include "infer/generate.h"
 #include "infer/score.h"
 #include "objective/preference_step.h"
+#include "objective/reference_cache.h"
 #include "train/optimizer.h"
 
 namespace fire {
@@ -26,6 +27,8 @@ struct EngineSpec {
   std::optional<LoraConfig> lora;
   std::string adapter;  // PEFT folder, or empty
   bool checkpointing = false;
+  /// Host memory for reference hidden rows (see ReferenceCache); 0 = none.
+  size_t reference_cache_bytes = size_t{256} << 20;
 };
 
 struct EngineInfo {
@@ -132,6 +135,7 @@ class Engine {
   std::unique_ptr<Adapter> adapter_;
   std::optional<Optimizer> optimizer_;
   std::map<std::string, Image> images_;
+  ReferenceCache reference_cache_;
 };
 
 }  // namespace fire

@@ -111,6 +111,7 @@ class Packer {
 
   void add(const Pair& pair, int32_t index) {
     check_pair(pair, objective_, config_);
+    pair_begin_.push_back(static_cast<int32_t>(batch_.input.tokens()));
     for (const bool corrupted : {false, true}) {
       std::vector<Sequence> sequences = sequences_of(pair, corrupted);
       const auto& ids = corrupted ? pair.corrupted_images : pair.images;
@@ -122,8 +123,8 @@ class Packer {
         place(pair, index, {&sequences[0]}, ids);
       }
     }
-    batch_.chosen_tokens.push_back(static_cast<int64_t>(scored_tokens(pair, Branch::chosen, objective_).size()));
-    batch_.rejected_tokens.push_back(static_cast<int64_t>(scored_tokens(pair, Branch::rejected, objective_).size()));
+    batch_.chosen_tokens.push_back(ranked_tokens(pair, Branch::chosen));
+    batch_.rejected_tokens.push_back(ranked_tokens(pair, Branch::rejected));
   }
 
   /// Turns packed row numbers into places among the gathered rows.
@@ -143,10 +144,17 @@ class Packer {
     };
     for (Term& t : batch_.terms) t.at.row = gathered(t.at.row);
     for (KlRow& r : batch_.kl_rows) r.row = gathered(r.row);
+    for (const int32_t begin : pair_begin_) batch_.pair_rows.push_back(gathered(begin));
+    batch_.pair_rows.push_back(static_cast<int64_t>(read.size()));
     return std::move(batch_);
   }
 
  private:
+  int64_t ranked_tokens(const Pair& pair, Branch branch) const {
+    const std::vector<Scored> scored = scored_tokens(pair, branch, objective_);
+    return std::count_if(scored.begin(), scored.end(), [](const Scored& s) { return s.rank; });
+  }
+
   std::vector<Sequence> sequences_of(const Pair& pair, bool corrupted) const {
     std::vector<Sequence> sequences;
     for (const Branch branch : corrupted ? std::array{Branch::corrupted_chosen, Branch::corrupted_rejected}
@@ -203,6 +211,7 @@ class Packer {
   const ModelConfig& config_;
   const FeatureLookup& features_;
   PackedBatch batch_;
+  std::vector<int32_t> pair_begin_;  // first packed row of each pair
   int64_t occurrence_ = 0;
 };
 

@@ -45,8 +45,10 @@ struct PackedBatch {
   DecoderInput input;
   std::vector<Term> terms;
   std::vector<KlRow> kl_rows;
-  /// Scored tokens per pair and answer.
+  /// Tokens per pair and answer whose log-probabilities the objective sums (KL rows aside).
   std::vector<int64_t> chosen_tokens, rejected_tokens;
+  /// Gathered rows [pair_rows[p], pair_rows[p + 1]) belong to pair p.
+  std::vector<int64_t> pair_rows;
 };
 
 /// Finds the features of an image by id; throws ERR_FIRE_INVALID_ARGUMENT when it was not encoded.

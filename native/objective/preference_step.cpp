@@ -49,7 +49,8 @@ class PreferenceStep {
 
     DecoderPass pass;
     pass.cancel = settings_.cancel;
-    if (objective_.needs_reference()) reference_ = decoder_.forward(batch_.input, pass, arena_, nullptr);
+    if (objective_.needs_reference())
+      reference_ = settings_.reference ? settings_.reference : decoder_.forward(batch_.input, pass, arena_, nullptr);
     pass.adapter = policy;
     pass.dropout_pass = settings_.dropout_pass;
     DecoderActivations kept;

@@ -28,6 +28,8 @@ struct StepSettings {
   const std::atomic<bool>* cancel = nullptr;
   /// Logits held at once, in bytes (policy and reference together). Above it the head runs in chunks of rows, twice.
   size_t logits_budget = size_t{1} << 30;
+  /// Final reference hidden rows [P, H] where they are known already; empty = run the reference.
+  Tensor reference;
 };
 
 /// Runs the objective on a packed batch. With `gradients`, adds dL/dparameter to it. The reference is the decoder

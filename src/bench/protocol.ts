@@ -1,7 +1,7 @@
 /** What the variants of the step have in common: the lines they print and the coefficients they compute with. */
 import type { AdamWSpec, ObjectiveSpec } from '../engine/engine.js'
 
-/** `packed` encodes the images in every step, `cached` keeps their features, `plain` shares nothing. */
+/** `packed` encodes the images in every step, `cached` keeps their features and the reference rows, `plain` shares nothing. */
 export type EngineVariant = 'packed' | 'cached' | 'plain'
 
 /** The published coefficients, which bench/peer/torch_step.py has as well. */

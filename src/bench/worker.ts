@@ -32,6 +32,8 @@ await using engine = await openEngine({
   dtype,
   threads: Number(values.threads),
   gemm: values.gemm as EngineSpec['gemm'],
+  // The same pairs come every step, so a reference cache would skip the reference altogether: only `cached` may.
+  ...(variant === 'cached' ? {} : { referenceCacheBytes: 0 }),
 })
 const batch = await readPairs(values.pairs)
 // `plain` runs the tower itself, once for each sequence and again for the reference; it only needs the pixels.

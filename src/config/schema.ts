@@ -99,6 +99,8 @@ export const trainSchema = z.strictObject({
   checkpointing: z.boolean().default(false),
   /** Optimizer steps between lines on the terminal; metrics.jsonl has every step. */
   logEvery: count.default(1),
+  /** MiB for what the reference says about pairs, so that later epochs need no reference pass; 0 = none. Exact. */
+  referenceCache: z.number().int().nonnegative().default(256),
   /** Distinct images whose features are kept. */
   imageCache: count.default(256),
 })

@@ -65,6 +65,7 @@ const defaultSpec: Omit<EngineSpec, 'model'> = {
   lora: null,
   adapter: null,
   checkpointing: false,
+  referenceCacheBytes: 256 * 2 ** 20,
 }
 
 const defaultSampling: Omit<SamplingSpec, 'stopTokens'> = {

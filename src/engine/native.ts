@@ -38,6 +38,11 @@ export interface EngineSpec {
   adapter: string | null
   /** Recompute each decoder layer in backward instead of keeping its activations. */
   checkpointing: boolean
+  /**
+   * Memory for what the reference model says about pairs (its final hidden rows at the scored tokens), so that a pair seen
+   * again costs no reference pass. Exact; 0 = none.
+   */
+  referenceCacheBytes: number
 }
 
 export interface ModelInfo {

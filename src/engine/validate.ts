@@ -17,6 +17,8 @@ export function checkSpec(spec: EngineSpec): void {
   if (!['auto', 'native', 'onednn'].includes(spec.gemm))
     throw expected("'auto', 'native' or 'onednn'", 'gemm', spec.gemm)
   if (!Number.isInteger(spec.threads) || spec.threads < 0) throw expected('an integer >= 0', 'threads', spec.threads)
+  const cache = spec.referenceCacheBytes
+  if (!Number.isSafeInteger(cache) || cache < 0) throw expected('an integer >= 0', 'referenceCacheBytes', cache)
   if (!spec.lora) return
   const { rank, dropout, targets } = spec.lora
   if (!Number.isInteger(rank) || rank < 1) throw expected('a positive integer', 'lora.rank', rank)

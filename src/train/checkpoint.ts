@@ -34,7 +34,15 @@ export interface Checkpoint {
 }
 
 /** Keys that change no number of a run, so that a resume may change them. */
-const freeKeys = new Set(['output', 'threads', 'logEvery', 'imageCache', 'checkpoint.every', 'checkpoint.keep'])
+const freeKeys = new Set([
+  'output',
+  'threads',
+  'logEvery',
+  'imageCache',
+  'referenceCache',
+  'checkpoint.every',
+  'checkpoint.keep',
+])
 
 /** The part of a configuration that a resumed run must share, as `dotted.key -> value`. */
 export function fingerprint(config: TrainConfig): Record<string, unknown> {

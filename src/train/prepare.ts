@@ -80,5 +80,6 @@ function objectiveSpec({ objective }: TrainConfig): ObjectiveSpec {
 
 function engineOptions(config: TrainConfig): Parameters<typeof openEngine>[0] {
   const { model, device, dtype, threads, gemm, checkpointing, seed } = config
-  return { model, device, dtype, threads, gemm, checkpointing, lora: { ...config.lora, seed } }
+  const referenceCacheBytes = config.referenceCache * 2 ** 20
+  return { model, device, dtype, threads, gemm, checkpointing, referenceCacheBytes, lora: { ...config.lora, seed } }
 }

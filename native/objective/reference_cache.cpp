@@ -1,0 +1,69 @@
+#include "objective/reference_cache.h"
+
+namespace fire {
+namespace {
+
+/// Everything that decides which rows are read and what they hold: tokens, masks, images, and the objective's scopes.
+/// The bytes themselves, not a hash of them: two pairs must never be taken for each other.
+std::string key_of(const Pair& pair, const Objective& objective) {
+  std::string key;
+  auto add = [&key](const void* data, size_t bytes) {
+    key.append(reinterpret_cast<const char*>(&bytes), sizeof bytes);
+    key.append(static_cast<const char*>(data), bytes);
+  };
+  for (const auto* ids : {&pair.prompt, &pair.chosen, &pair.rejected}) add(ids->data(), ids->size() * sizeof(int32_t));
+  for (const auto* mask : {&pair.chosen_mask, &pair.rejected_mask}) add(mask->data(), mask->size());
+  for (const auto* images : {&pair.images, &pair.corrupted_images})
+    for (const std::string& id : *images) add(id.data(), id.size());
+  const uint8_t terms[] = {static_cast<uint8_t>(objective.rank_scope), static_cast<uint8_t>(objective.kl_scope),
+                           static_cast<uint8_t>(objective.visual), objective.ranks(), pair.has_corrupted()};
+  add(terms, sizeof terms);
+  return key;
+}
+
+Tensor rows_of(const Tensor& hidden, const PackedBatch& batch, size_t pair) {
+  return hidden.slice(batch.pair_rows[pair], batch.pair_rows[pair + 1]);
+}
+
+}  // namespace
+
+Tensor ReferenceCache::rows(Ops& ops, const Decoder& decoder, int64_t hidden_size, std::span<const Pair> pairs,
+                            const Objective& objective, const PackedBatch& batch, const Repack& repack, Arena& arena,
+                            const std::atomic<bool>* cancel) {
+  Tensor all = arena.f32({batch.pair_rows.back(), hidden_size});
+  std::vector<std::string> keys;
+  std::vector<Pair> missing;
+  std::vector<size_t> places;
+  for (size_t p = 0; p < pairs.size(); ++p) {
+    keys.push_back(key_of(pairs[p], objective));
+    const auto it = rows_.find(keys[p]);
+    if (it == rows_.end()) {
+      missing.push_back(pairs[p]);
+      places.push_back(p);
+    } else {
+      ops.upload(it->second.data(), rows_of(all, batch, p));
+      ++hits_;
+    }
+  }
+  if (missing.empty()) return all;
+
+  Arena::Scope scope(arena);
+  const PackedBatch packed = missing.size() == pairs.size() ? PackedBatch() : repack(missing);
+  const PackedBatch& part = missing.size() == pairs.size() ? batch : packed;
+  DecoderPass pass;
+  pass.cancel = cancel;
+  if (part.input.read_rows.empty()) return all;
+  const Tensor hidden = decoder.forward(part.input, pass, arena, nullptr);
+  for (size_t i = 0; i < missing.size(); ++i) {
+    const Tensor from = rows_of(hidden, part, i);
+    ops.copy(from, rows_of(all, batch, places[i]));
+    const size_t cost = from.bytes() + keys[places[i]].size();
+    if (bytes_ + cost > max_bytes_) continue;
+    std::vector<float> host(static_cast<size_t>(from.size()));
+    ops.download(from, host.data());
+    if (rows_.emplace(std::move(keys[places[i]]), std::move(host)).second) bytes_ += cost;
+  }
+  return all;
+}
+
+}  // namespace fire

@@ -1,0 +1,36 @@
+// What the reference model says about a pair does not change while an adapter trains, so its final hidden rows are kept
+// and a pair that comes again (another epoch) costs no reference pass. Exact: a row does not depend on its batch, bit
+// for bit (see ops.h), and the frozen head turns the same rows into the same logits.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "objective/packing.h"
+
+namespace fire {
+
+class ReferenceCache {
+ public:
+  /// Keeps the first pairs that fit: with epochs, dropping the oldest would drop what comes next. 0 = keep nothing.
+  explicit ReferenceCache(size_t max_bytes) : max_bytes_(max_bytes) {}
+
+  using Repack = std::function<PackedBatch(std::span<const Pair>)>;
+
+  /// Final reference hidden rows [P, H] of a packed batch, in the arena. Runs the decoder on the pairs that are not
+  /// known, packed by `repack`, and remembers them.
+  Tensor rows(Ops& ops, const Decoder& decoder, int64_t hidden_size, std::span<const Pair> pairs,
+              const Objective& objective, const PackedBatch& batch, const Repack& repack, Arena& arena,
+              const std::atomic<bool>* cancel);
+
+  size_t bytes() const { return bytes_; }
+  int64_t hits() const { return hits_; }
+
+ private:
+  size_t max_bytes_, bytes_ = 0;
+  int64_t hits_ = 0;
+  std::map<std::string, std::vector<float>> rows_;
+};
+
+}  // namespace fire

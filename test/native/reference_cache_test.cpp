@@ -1,0 +1,92 @@
+// The reference cache must change no bit: cold, warm, partly known, in another batch, full, and across objectives.
+#include "objective/reference_cache.h"
+
+#include "check.h"
+#include "fixture.h"
+
+using namespace fire;
+using namespace fire::test;
+
+namespace {
+
+Pair make_pair(TinyModel& model, Random& random, const std::string& id, bool corrupted) {
+  Pair p;
+  p.id = id;
+  p.images = {"0"};
+  if (corrupted) p.corrupted_images = {"3"};
+  p.prompt = model.prompt(random, "0", random.integer(2, 9));
+  p.chosen = random.ids(random.integer(3, 9), 0, model.last_text_token());
+  p.rejected = random.ids(random.integer(3, 9), 0, model.last_text_token());
+  p.chosen_mask.assign(p.chosen.size(), 0);
+  p.rejected_mask.assign(p.rejected.size(), 0);
+  p.chosen_mask[p.chosen.size() / 2] = p.rejected_mask[p.rejected.size() / 3] = 1;
+  return p;
+}
+
+struct Result {
+  std::vector<double> losses;
+  std::vector<float> gradient;
+  bool operator==(const Result& other) const {
+    return same_bits(losses, other.losses) && same_bits(gradient, other.gradient);
+  }
+};
+
+Result run(TinyModel& model, const std::vector<Pair>& pairs, const Objective& objective, ReferenceCache* cache) {
+  Arena& arena = model.engine.arena();
+  Arena::Scope scope(arena);
+  StepSettings settings;
+  settings.normalizer = static_cast<double>(pairs.size());
+  const auto repack = [&](std::span<const Pair> some) {
+    return model.packed({some.begin(), some.end()}, objective, Layout::packed);
+  };
+  if (cache)
+    settings.reference = cache->rows(model.engine.ops(), model.engine.decoder(), model.engine.config().text.hidden_size,
+                                     pairs, objective, repack(pairs), repack, arena, nullptr);
+  Result result;
+  const StepStats stats = model.step(pairs, objective, Layout::packed, settings, &result.gradient);
+  for (const PairStats& p : stats.pairs) result.losses.push_back(p.loss.loss);
+  return result;
+}
+
+}  // namespace
+
+TEST("reference cache: cold, warm, mixed and full give the same bits as none") {
+  for (const std::string& name : objective_names()) {
+    const Objective objective = Objective::make(name, 0.1, 0.01, 0.1, 0.5, false);
+    if (!objective.needs_reference()) continue;
+    TinyModel model("qwen3_vl");
+    Random random(5);
+    std::vector<Pair> pairs;
+    for (int i = 0; i < 5; ++i) pairs.push_back(make_pair(model, random, "p" + std::to_string(i), i != 2));
+    ReferenceCache cache(size_t{1} << 24);
+    const std::vector<Pair> first(pairs.begin(), pairs.begin() + 3), second(pairs.begin() + 1, pairs.end());
+    CHECK(run(model, first, objective, &cache) == run(model, first, objective, nullptr));
+    CHECK(cache.hits() == 0);
+    CHECK(run(model, first, objective, &cache) == run(model, first, objective, nullptr));
+    CHECK(cache.hits() == 3);
+    CHECK(run(model, second, objective, &cache) == run(model, second, objective, nullptr));
+    CHECK(cache.hits() == 5);
+
+    ReferenceCache tiny(1);
+    CHECK(run(model, first, objective, &tiny) == run(model, first, objective, nullptr));
+    CHECK(tiny.bytes() == 0);
+  }
+}
+
+TEST("reference cache: a changed mask, image or objective is another pair") {
+  TinyModel model("qwen3_vl");
+  Random random(6);
+  const Objective fire = Objective::make("fire", 0.1, 0.01, 0.1, 0.5, false);
+  Pair pair = make_pair(model, random, "p", true);
+  ReferenceCache cache(size_t{1} << 24);
+  run(model, {pair}, fire, &cache);
+  Pair other = pair;
+  std::swap(other.images, other.corrupted_images);
+  CHECK(run(model, {other}, fire, &cache) == run(model, {other}, fire, nullptr));
+  other = pair;
+  std::fill(other.chosen_mask.begin(), other.chosen_mask.end(), uint8_t{1});
+  CHECK(run(model, {other}, fire, &cache) == run(model, {other}, fire, nullptr));
+  const Objective dpo = Objective::make("dpo", 0.1, 0, 0, 0.5, false);
+  CHECK(run(model, {pair}, dpo, &cache) == run(model, {pair}, dpo, nullptr));
+  CHECK(cache.hits() == 0);
+}
