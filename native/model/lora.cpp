@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <map>
 #include <set>
 
@@ -210,7 +209,7 @@ std::unique_ptr<Adapter> Adapter::load(Ops& ops, const TextConfig& text, const s
 }
 
 void Adapter::save(const std::string& directory, const std::string& base_model) const {
-  std::filesystem::create_directories(directory);
+  make_directories(directory);
   std::vector<float> host(static_cast<size_t>(param_.size()));
   ops_.download(param_, host.data());
   const Tensor flat(host.data(), DType::f32, {param_.size()});

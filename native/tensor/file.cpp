@@ -106,6 +106,12 @@ void write_file(const std::string& path, const std::vector<std::string_view>& pa
   if (dir.get() >= 0) ::fsync(dir.get());
 }
 
+void make_directories(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) throw Error(Code::io, "cannot create the folder " + path + ": " + error.message()).with("file", path);
+}
+
 bool file_exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
 
 }  // namespace fire

@@ -30,6 +30,9 @@ class MappedFile {
 /// On any failure (a full disk, say) the temporary file is removed, what stood at `path` stays, ERR_FIRE_IO is thrown.
 void write_file(const std::string& path, const std::vector<std::string_view>& parts);
 
+/// Makes the folder and its parents where they are missing. Throws ERR_FIRE_IO.
+void make_directories(const std::string& path);
+
 bool file_exists(const std::string& path);
 
 }  // namespace fire

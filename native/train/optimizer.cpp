@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 
 #include "tensor/safetensors.h"
 
@@ -24,7 +23,7 @@ double Optimizer::update(const UpdateSettings& s) {
 }
 
 void Optimizer::save(const std::string& directory) const {
-  std::filesystem::create_directories(directory);
+  make_directories(directory);
   std::vector<std::vector<float>> host;
   std::vector<NamedTensor> tensors;
   const std::pair<const char*, Tensor> parts[] = {

@@ -80,6 +80,8 @@ export async function benchStep(options: StepBenchOptions, hooks: StepBenchHooks
     hooks.onNote?.(line)
   }
   const date = new Date().toISOString()
+  // Read now: the files may change while the machine measures.
+  const commit = await describeCommit()
   const machine = describeMachine()
   const peer = options.python === null ? null : await findPeer(options.python, note)
   const before = otherLoad(0)
@@ -98,7 +100,7 @@ export async function benchStep(options: StepBenchOptions, hooks: StepBenchHooks
       date,
       command: describeCommand(options),
       version,
-      commit: await describeCommit(),
+      commit,
       machine,
       versions: { node: process.version, peer: peer?.versions ?? null },
       settings: { ...settings, objective: publishedFire, optimizer },
