@@ -130,8 +130,9 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
     if (e.code() != Code::nonfinite) throw;
     const std::string culprit = find_nonfinite(file_);
     if (culprit.empty()) throw;
-    throw std::move(Error(Code::nonfinite, std::string(e.what()) + ": the weight \"" + culprit + "\" of " +
-                                               file_.origin() + " holds a value that is not finite")
+    // The culprit explains the loss: it goes behind the message, and the details stay.
+    throw std::move(e.followed_by("the weight \"" + culprit + "\" of " + file_.origin() +
+                                  " holds a value that is not finite")
                         .with("tensor", culprit));
   }
 }

@@ -42,6 +42,13 @@ class Error : public std::exception {
     return outer;
   }
 
+  /// The same error with an explanation behind its message.
+  Error followed_by(const std::string& explanation) const {
+    Error longer = *this;
+    longer.message_ += ": " + explanation;
+    return longer;
+  }
+
   const char* what() const noexcept override { return message_.c_str(); }
   Code code() const { return code_; }
   const std::vector<std::pair<std::string, std::string>>& details() const { return details_; }

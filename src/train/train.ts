@@ -183,7 +183,9 @@ class Run {
       if (!(error instanceof NumericError)) throw error
       const step = this.#step + 1
       const pairs = batch.map((example) => example.input.id)
-      throw new NumericError(`Step ${step}: ${error.message} (pairs of the step: ${pairs.join(', ')})`, {
+      // A bad loss names its own pairs; a bad gradient is of the whole step.
+      const where = error.detail.records ? '' : ` (pairs of the step: ${pairs.join(', ')})`
+      throw new NumericError(`Step ${step}: ${error.message}${where}`, {
         detail: { ...error.detail, step, pairs },
         hint: 'Checkpoints are untouched. Check these records and the weights, lower optimizer.lr, or use dtype: f32.',
         cause: error,
