@@ -131,9 +131,9 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
     const std::string culprit = find_nonfinite(file_);
     if (culprit.empty()) throw;
     // The culprit explains the loss: it goes behind the message, and the details stay.
-    throw std::move(e.followed_by("the weight \"" + culprit + "\" of " + file_.origin() +
-                                  " holds a value that is not finite")
-                        .with("tensor", culprit));
+    throw std::move(
+        e.followed_by("the weight \"" + culprit + "\" of " + file_.origin() + " holds a value that is not finite")
+            .with("tensor", culprit));
   }
 }
 

@@ -154,9 +154,7 @@ describe('train', () => {
     process.env.FIRE_FAKE_NAN = 'pair-6'
     const failure = await run(settings, { resume: true }).catch((error) => error)
     expect(failure).toBeInstanceOf(NumericError)
-    expect(failure.message).toMatch(
-      /^Step \d: the loss is not a finite number for pair\(s\) "pair-6" \(pairs of the step: .*pair-6/,
-    )
+    expect(failure.message).toMatch(/^Step \d: the loss is not a finite number for pair\(s\) "pair-6"$/)
     const steps = await readdir(join(settings.output, 'checkpoints'))
     expect(steps).toContain(`step-${failure.detail.step - 1}`)
     expect(steps).not.toContain(`step-${failure.detail.step}`)
