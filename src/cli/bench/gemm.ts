@@ -1,4 +1,5 @@
 import { ArgumentError } from '../../errors.js'
+import { version } from '../../version.js'
 import { defineCommand } from '../command.js'
 import { formatTable } from '../format.js'
 
@@ -19,14 +20,27 @@ export const gemm = defineCommand({
         default: defaultShapes,
         describe: 'MxNxK, for instance 128x1024x1024 (repeatable)',
       })
-      .option('json', { type: 'boolean', default: false, describe: 'Print the rows as JSON' }),
+      .option('json', {
+        type: 'boolean',
+        default: false,
+        describe: 'Print the rows, machine, commit and command as JSON',
+      }),
   async run({ threads, seconds, shape, json }, { stdout }) {
     const shapes = shape.map(parseShape)
     const { loadNative } = await import('../../engine/load.js')
-    const native = loadNative()
-    const rows = await native.benchGemm({ threads, seconds, shapes })
+    const { describeCommit, describeMachine } = await import('../../bench/machine.js')
+    // Read now: the files may change while the machine measures.
+    const run = {
+      benchmark: 'gemm',
+      date: new Date().toISOString(),
+      command: `fire-train bench gemm --threads ${threads} --seconds ${seconds} --shape ${shape.join(' --shape ')}`,
+      version,
+      commit: await describeCommit(),
+      machine: describeMachine(),
+    }
+    const rows = await loadNative().benchGemm({ threads, seconds, shapes })
     if (json) {
-      stdout(`${JSON.stringify({ cpu: native.cpuInfo(), threads, rows }, null, 2)}\n`)
+      stdout(`${JSON.stringify({ ...run, rows }, null, 2)}\n`)
       return 0
     }
     const cells = rows.map((row) => [
