@@ -32,7 +32,7 @@ class Adapter {
  public:
   /// A ~ U(-1/sqrt(in), 1/sqrt(in)) (PEFT's Kaiming uniform with a = sqrt 5), B = 0: the adapted model is the base.
   Adapter(Ops& ops, const TextConfig& text, const LoraConfig& config);
-  /// Reads a PEFT folder. A setting that changes the arithmetic and is not implemented is refused by name.
+  /// Reads a PEFT folder. A setting that would change the arithmetic in a way this engine lacks is refused.
   static std::unique_ptr<Adapter> load(Ops& ops, const TextConfig& text, const std::string& directory);
   ~Adapter();
   Adapter(const Adapter&) = delete;
