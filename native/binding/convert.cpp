@@ -24,6 +24,12 @@ std::vector<uint8_t> to_bytes(const Napi::Value& value, const char* name) {
   return {array.Data(), array.Data() + array.ElementLength()};
 }
 
+void require_device(const Napi::Object& o) {
+  const std::string device = to_string(get(o, "device"), "device");
+  if (device != "cpu")
+    throw Error(Code::no_device, "device \"" + device + "\" is not available in this build; use cpu");
+}
+
 Proj to_proj(const std::string& text) {
   for (const Proj p : all_projs)
     if (text == short_name(p)) return p;
@@ -121,9 +127,7 @@ EngineSpec to_engine_spec(const Napi::Value& value) {
   const Napi::Object o = to_object(value, "spec");
   EngineSpec spec;
   spec.model = to_string(get(o, "model"), "model");
-  const std::string device = to_string(get(o, "device"), "device");
-  if (device != "cpu")
-    throw Error(Code::no_device, "device \"" + device + "\" is not available in this build; use cpu");
+  require_device(o);
   spec.dtype = to_compute_type(get(o, "dtype"));
   spec.threads = static_cast<int>(to_integer(get(o, "threads"), "threads"));
   const std::string gemm = to_string(get(o, "gemm"), "gemm");
@@ -227,9 +231,7 @@ Sampling to_sampling(const Napi::Value& value) {
 
 VerifySpec to_verify_spec(const Napi::Value& value) {
   const Napi::Object o = to_object(value, "spec");
-  const std::string device = to_string(get(o, "device"), "device");
-  if (device != "cpu")
-    throw Error(Code::no_device, "device \"" + device + "\" is not available in this build; use cpu");
+  require_device(o);
   return {to_string(get(o, "directory"), "directory"), to_compute_type(get(o, "dtype")),
           static_cast<int>(to_integer(get(o, "threads"), "threads"))};
 }

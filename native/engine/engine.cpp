@@ -220,7 +220,7 @@ std::vector<Generated> Engine::generate(const std::vector<PromptRef>& prompts, c
 
 std::vector<std::vector<float>> Engine::attention(const SequenceRef& sequence, const std::vector<int32_t>& positions,
                                                   bool use_adapter) {
-  return image_attention(*ops_, *decoder_, config_, use_adapter ? adapter_.get() : nullptr,
+  return image_attention(*decoder_, config_, use_adapter ? adapter_.get() : nullptr,
                          {sequence.ids, features(sequence.images)}, positions, *arena_);
 }
 

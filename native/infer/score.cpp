@@ -35,7 +35,7 @@ std::vector<float> token_logprobs(Ops& ops, const Decoder& decoder, const ModelC
   return logprobs;
 }
 
-std::vector<std::vector<float>> image_attention(Ops&, const Decoder& decoder, const ModelConfig& config,
+std::vector<std::vector<float>> image_attention(const Decoder& decoder, const ModelConfig& config,
                                                 const Adapter* adapter, const SequenceToScore& sequence,
                                                 const std::vector<int32_t>& positions, Arena& arena) {
   Arena::Scope scope(arena);

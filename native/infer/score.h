@@ -18,7 +18,7 @@ std::vector<float> token_logprobs(Ops& ops, const Decoder& decoder, const ModelC
 
 /// Softmax attention of each query position towards the image tokens of the sequence, per layer and head, not
 /// renormalised: [layers, heads, image tokens] per position.
-std::vector<std::vector<float>> image_attention(Ops& ops, const Decoder& decoder, const ModelConfig& config,
+std::vector<std::vector<float>> image_attention(const Decoder& decoder, const ModelConfig& config,
                                                 const Adapter* adapter, const SequenceToScore& sequence,
                                                 const std::vector<int32_t>& positions, Arena& arena);
 

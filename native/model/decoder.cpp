@@ -159,7 +159,7 @@ void Decoder::layer_forward(const Frame& frame, int64_t layer, Tensor x, LayerAc
   mlp_forward(frame, layer, a, y);
 }
 
-void Decoder::rotate_heads(const Frame&, Tensor x, Tensor w, Tensor rstd, Tensor cos, Tensor sin, Tensor out) const {
+void Decoder::rotate_heads(Tensor x, Tensor w, Tensor rstd, Tensor cos, Tensor sin, Tensor out) const {
   ops_.rms_norm(x, w, config_.rms_norm_eps, out, rstd);
   ops_.rope(out, cos, sin, 1);
 }
@@ -181,8 +181,8 @@ void Decoder::attention_forward(const Frame& frame, int64_t layer, Tensor x, Lay
   const RotaryRows rotary = frame.rotary(ops_, layer);
   Tensor q = arena.f32({rows, config_.heads, config_.head_dim});
   Tensor k = arena.f32({tokens, config_.kv_heads, config_.head_dim});
-  rotate_heads(frame, a.q, w.q_norm, a.q_rstd, rotary.cos, rotary.sin, q);
-  rotate_heads(frame, a.k, w.k_norm, a.k_rstd, frame.kept.cos, frame.kept.sin, k);
+  rotate_heads(a.q, w.q_norm, a.q_rstd, rotary.cos, rotary.sin, q);
+  rotate_heads(a.k, w.k_norm, a.k_rstd, frame.kept.cos, frame.kept.sin, k);
 
   Tensor keys = k, values = a.v;
   if (KvCache* cache = frame.pass.cache) {

@@ -118,7 +118,7 @@ class Decoder {
                     Adapter& gradients) const;
   void attention_backward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor dx_mid, Tensor dx,
                           Adapter& gradients) const;
-  void rotate_heads(const Frame& frame, Tensor x, Tensor w, Tensor rstd, Tensor cos, Tensor sin, Tensor out) const;
+  void rotate_heads(Tensor x, Tensor w, Tensor rstd, Tensor cos, Tensor sin, Tensor out) const;
 
   void project(const Frame& frame, int64_t layer, Proj proj, Tensor x, Tensor y, LayerActivations& a) const;
   void project_backward(const Frame& frame, int64_t layer, Proj proj, Tensor dy, Tensor x, const LayerActivations& a,

@@ -73,8 +73,8 @@ void Decoder::attention_backward(const Frame& frame, int64_t layer, Tensor x, La
     project_backward(frame, layer, Proj::o, dx_mid, a.o.reshape({rows, n * d}), a, dout.reshape({rows, n * d}), false,
                      gradients);
     const RotaryRows rotary = frame.rotary(ops_, layer);
-    rotate_heads(frame, a.q, w.q_norm, a.q_rstd, rotary.cos, rotary.sin, q);
-    rotate_heads(frame, a.k, w.k_norm, a.k_rstd, frame.kept.cos, frame.kept.sin, k);
+    rotate_heads(a.q, w.q_norm, a.q_rstd, rotary.cos, rotary.sin, q);
+    rotate_heads(a.k, w.k_norm, a.k_rstd, frame.kept.cos, frame.kept.sin, k);
     ops_.attention_backward(dout, q, k, a.v, a.o, a.lse, frame.plan(layer), frame.scale(config_), dq, dk, dv);
     ops_.rope(dq, rotary.cos, rotary.sin, -1);
     ops_.rope(dk, frame.kept.cos, frame.kept.sin, -1);
