@@ -38,6 +38,23 @@ Napi::Value cpu_info(const Napi::CallbackInfo& info) {
   }
 }
 
+Napi::Value gpu_report_value(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const GpuReport report = gpu_report();
+  Napi::Object o = Napi::Object::New(env);
+  o.Set("gpus", js_array(env, report.gpus, [&](const GpuInfo& gpu) {
+          Napi::Object g = Napi::Object::New(env);
+          g.Set("name", gpu.name);
+          g.Set("capability", gpu.capability);
+          g.Set("totalBytes", static_cast<double>(gpu.total_bytes));
+          g.Set("objection", gpu.objection);
+          return g;
+        }));
+  o.Set("reason", report.reason);
+  o.Set("cublaslt", report.cublaslt);
+  return o;
+}
+
 /// A lane for one call that has no engine; it goes when the call has settled.
 Napi::Promise run_once(Napi::Env env, const std::function<Napi::Promise(Lane&)>& start) {
   auto* lane = new Lane(env);
@@ -111,6 +128,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("version", FIRE_VERSION);
   exports.Set("setErrorClass", Napi::Function::New(env, set_error_class));
   exports.Set("cpuInfo", Napi::Function::New(env, cpu_info));
+  exports.Set("gpuReport", Napi::Function::New(env, gpu_report_value));
   exports.Set("createCancelToken", Napi::Function::New(env, CancelToken::create));
   exports.Set("openEngine", Napi::Function::New(env, EngineWrap::open));
   exports.Set("verify", Napi::Function::New(env, verify_folder));

@@ -24,10 +24,20 @@ std::vector<uint8_t> to_bytes(const Napi::Value& value, const char* name) {
   return {array.Data(), array.Data() + array.ElementLength()};
 }
 
-void require_device(const Napi::Object& o) {
-  const std::string device = to_string(get(o, "device"), "device");
-  if (device != "cpu")
-    throw Error(Code::no_device, "device \"" + device + "\" is not available in this build; use cpu");
+GemmBackend to_gemm(const std::string& text) {
+  if (text == "auto") return GemmBackend::automatic;
+  if (text == "native") return GemmBackend::native;
+  if (text == "onednn") return GemmBackend::onednn;
+  if (text == "cublaslt") return GemmBackend::cublaslt;
+  throw Error(Code::invalid_argument, "gemm must be auto, native, onednn or cublaslt, not \"" + text + "\"");
+}
+
+DeviceSpec to_device_spec(const Napi::Object& o) {
+  DeviceSpec spec;
+  set_device(spec, to_string(get(o, "device"), "device"));
+  spec.dtype = to_compute_type(get(o, "dtype"));
+  spec.threads = static_cast<int>(to_integer(get(o, "threads"), "threads"));
+  return spec;
 }
 
 Proj to_proj(const std::string& text) {
@@ -127,17 +137,8 @@ EngineSpec to_engine_spec(const Napi::Value& value) {
   const Napi::Object o = to_object(value, "spec");
   EngineSpec spec;
   spec.model = to_string(get(o, "model"), "model");
-  require_device(o);
-  spec.dtype = to_compute_type(get(o, "dtype"));
-  spec.threads = static_cast<int>(to_integer(get(o, "threads"), "threads"));
-  const std::string gemm = to_string(get(o, "gemm"), "gemm");
-  if (gemm == "native") {
-    spec.gemm = GemmBackend::native;
-  } else if (gemm == "onednn") {
-    spec.gemm = GemmBackend::onednn;
-  } else if (gemm != "auto") {
-    throw Error(Code::invalid_argument, "gemm must be auto, native or onednn, not \"" + gemm + "\"");
-  }
+  spec.device = to_device_spec(o);
+  spec.device.gemm = to_gemm(to_string(get(o, "gemm"), "gemm"));
   if (!get(o, "lora").IsNull()) spec.lora = to_lora(to_object(get(o, "lora"), "lora"));
   if (!get(o, "adapter").IsNull()) spec.adapter = to_string(get(o, "adapter"), "adapter");
   spec.checkpointing = to_boolean(get(o, "checkpointing"), "checkpointing");
@@ -220,9 +221,9 @@ Sampling to_sampling(const Napi::Value& value) {
   const Napi::Object o = to_object(value, "sampling");
   Sampling s;
   s.max_new_tokens = to_integer(get(o, "maxNewTokens"), "maxNewTokens");
-  s.temperature = to_number(get(o, "temperature"), "temperature");
-  s.top_p = to_number(get(o, "topP"), "topP");
-  s.top_k = to_integer(get(o, "topK"), "topK");
+  s.rule.temperature = to_number(get(o, "temperature"), "temperature");
+  s.rule.top_p = to_number(get(o, "topP"), "topP");
+  s.rule.top_k = to_integer(get(o, "topK"), "topK");
   s.batch_size = to_integer(get(o, "batchSize"), "batchSize");
   s.stop_tokens = to_vector(get(o, "stopTokens"), "stopTokens",
                             [](const Napi::Value& v) { return static_cast<int32_t>(to_integer(v, "stopTokens")); });
@@ -231,9 +232,7 @@ Sampling to_sampling(const Napi::Value& value) {
 
 VerifySpec to_verify_spec(const Napi::Value& value) {
   const Napi::Object o = to_object(value, "spec");
-  require_device(o);
-  return {to_string(get(o, "directory"), "directory"), to_compute_type(get(o, "dtype")),
-          static_cast<int>(to_integer(get(o, "threads"), "threads"))};
+  return {to_string(get(o, "directory"), "directory"), to_device_spec(o)};
 }
 
 Napi::Object model_info(Napi::Env env, const Engine& engine, const EngineInfo& info) {
@@ -241,7 +240,7 @@ Napi::Object model_info(Napi::Env env, const Engine& engine, const EngineInfo& i
   Napi::Object o = Napi::Object::New(env);
   o.Set("family", "qwen3_vl");
   o.Set("device", info.device);
-  o.Set("dtype", engine.spec().dtype == ComputeType::bf16 ? "bf16" : "f32");
+  o.Set("dtype", engine.spec().device.dtype == ComputeType::bf16 ? "bf16" : "f32");
   o.Set("threads", info.threads);
   o.Set("gemm", info.gemm);
   o.Set("isa", info.isa);

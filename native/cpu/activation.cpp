@@ -1,4 +1,4 @@
-// Rotary positions, SwiGLU, GELU.
+// SwiGLU, GELU.
 #include <cmath>
 
 #include "cpu/cpu_ops.h"
@@ -6,14 +6,6 @@
 
 namespace fire::cpu {
 namespace {
-
-FIRE_CLONES void rope_head(float* x, const float* cos, const float* sin, float direction, int64_t half) {
-  for (int64_t i = 0; i < half; ++i) {
-    const float a = x[i], b = x[i + half];
-    x[i] = a * cos[i] - b * (sin[i] * direction);
-    x[i + half] = b * cos[i + half] + a * (sin[i + half] * direction);
-  }
-}
 
 FIRE_CLONES void swiglu_slice(const float* gate, const float* up, float* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] = gate[i] * sigmoid(gate[i]) * up[i];
@@ -38,14 +30,6 @@ FIRE_CLONES void gelu_tanh_slice(float* x, int64_t n) {
 
 }  // namespace
 
-void CpuOps::rope(Tensor x, Tensor cos, Tensor sin, float direction) {
-  const int64_t tokens = x.dim(0), heads = x.dim(1), d = x.dim(2);
-  for_rows(tokens, heads * d, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t)
-      for (int64_t h = 0; h < heads; ++h)
-        rope_head(x.f32() + (t * heads + h) * d, cos.f32() + t * d, sin.f32() + t * d, direction, d / 2);
-  });
-}
 
 void CpuOps::swiglu(Tensor gate, Tensor up, Tensor y) {
   for_slices(y.size(), 16384, [&](int64_t begin, int64_t end) {

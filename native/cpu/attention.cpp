@@ -114,7 +114,8 @@ void into_keys(Gemm& gemm, int worker, const Block& block, int64_t own, const fl
 
 }  // namespace
 
-void CpuOps::attention(Tensor q, Tensor k, Tensor v, const AttentionPlan& plan, float scale, Tensor o, Tensor lse) {
+void CpuOps::attention(Tensor q, Tensor k, Tensor v, const PreparedPlan& prepared, float scale, Tensor o, Tensor lse) {
+  const AttentionPlan& plan = *prepared.plan;
   const Shape shape = shape_of(q, k);
   std::vector<Block> blocks;
   for (const AttentionSpan& span : plan.spans)
@@ -143,7 +144,9 @@ void CpuOps::attention(Tensor q, Tensor k, Tensor v, const AttentionPlan& plan, 
 }
 
 void CpuOps::attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse,
-                                const AttentionPlan& plan, float scale, Tensor dq, Tensor dk, Tensor dv) {
+                                const PreparedPlan& prepared, float scale, Tensor delta, Tensor dq, Tensor dk,
+                                Tensor dv) {
+  const AttentionPlan& plan = *prepared.plan;
   const Shape shape = shape_of(q, k);
   zero(dk);
   zero(dv);
@@ -164,6 +167,7 @@ void CpuOps::attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tenso
       exp_minus(p + i * width, lse.f32()[(block.begin + i) * shape.heads + head], seen);
       // sum_j p_j dp_j = o . do
       const float dot = dot_row(dout.f32() + row, o.f32() + row, shape.d);
+      delta.f32()[(block.begin + i) * shape.heads + head] = dot;
       score_gradient_row(p + i * width, ds + i * width, dot, scale, seen);
       std::fill(p + i * width + seen, p + (i + 1) * width, 0.0f);
       std::fill(ds + i * width + seen, ds + (i + 1) * width, 0.0f);
@@ -185,8 +189,9 @@ void CpuOps::attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tenso
   });
 }
 
-std::vector<float> CpuOps::attention_weights(Tensor q, Tensor k, const AttentionPlan& plan, float scale,
+std::vector<float> CpuOps::attention_weights(Tensor q, Tensor k, const PreparedPlan& prepared, float scale,
                                              int32_t query) {
+  const AttentionPlan& plan = *prepared.plan;
   const Shape shape = shape_of(q, k);
   const int64_t keys = k.dim(0);
   std::vector<float> weights(static_cast<size_t>(shape.heads * keys), 0.0f);

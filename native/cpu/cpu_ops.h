@@ -1,5 +1,5 @@
 // The operations of ops.h on a CPU. One file per family: matmul, rows, norm, activation, attention, preference,
-// optimizer. Work is cut into tasks whose results do not depend on which thread runs them.
+// sample, optimizer. Work is cut into tasks whose results do not depend on which thread runs them.
 #pragma once
 
 #include <memory>
@@ -28,42 +28,43 @@ class CpuOps final : public Ops {
   void copy(Tensor from, Tensor to) override;
   void zero(Tensor x) override;
 
-  void linear(Tensor x, Tensor w, Tensor bias, Tensor y) override;
+  void linear(Tensor x, Tensor w, Tensor bias, Tensor residual, Tensor y) override;
   void linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) override;
-  void lora(Tensor x, const LoraView& lora, const Dropout& dropout, Tensor h, Tensor y) override;
-  void lora_backward(Tensor dy, Tensor x, Tensor h, const LoraView& lora, const Dropout& dropout, Tensor da, Tensor db,
-                     Tensor dx) override;
+  void lora_linear(Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout, Tensor residual, Tensor h,
+                   Tensor y) override;
+  void lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout, Tensor h,
+                            Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) override;
 
   void embedding(Tensor ids, Tensor table, Tensor y) override;
   void gather_rows(Tensor x, Tensor rows, Tensor y) override;
   void scatter_rows(Tensor x, Tensor rows, Tensor y) override;
   void scatter_add_rows(Tensor x, Tensor rows, Tensor y) override;
   void add(Tensor x, Tensor y) override;
+  void interpolate_positions(Tensor table, int64_t grid_h, int64_t grid_w, int64_t merge, Tensor y) override;
 
   void rms_norm(Tensor x, Tensor w, float eps, Tensor y, Tensor rstd) override;
-  void rms_norm_backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor dx, bool accumulate) override;
+  void rms_norm_backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor residual, Tensor dx) override;
   void layer_norm(Tensor x, Tensor w, Tensor b, float eps, Tensor y) override;
-  void rope(Tensor x, Tensor cos, Tensor sin, float direction) override;
+  void rotary_table(Tensor positions, Tensor axis, Tensor frequency, Tensor cos, Tensor sin) override;
+  void rope(Tensor x, Tensor cos, Tensor sin) override;
+  void norm_rope(Tensor x, Tensor w, float eps, Tensor cos, Tensor sin, Tensor y, Tensor rstd) override;
+  void norm_rope_backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor cos, Tensor sin, Tensor dx) override;
   void swiglu(Tensor gate, Tensor up, Tensor y) override;
   void swiglu_backward(Tensor dy, Tensor gate, Tensor up, Tensor dgate, Tensor dup) override;
   void gelu(Tensor x, Gelu kind) override;
 
-  void attention(Tensor q, Tensor k, Tensor v, const AttentionPlan& plan, float scale, Tensor o, Tensor lse) override;
-  void attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, const AttentionPlan& plan,
-                          float scale, Tensor dq, Tensor dk, Tensor dv) override;
-  std::vector<float> attention_weights(Tensor q, Tensor k, const AttentionPlan& plan, float scale,
+  void attention(Tensor q, Tensor k, Tensor v, const PreparedPlan& plan, float scale, Tensor o, Tensor lse) override;
+  void attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, const PreparedPlan& plan,
+                          float scale, Tensor delta, Tensor dq, Tensor dk, Tensor dv) override;
+  std::vector<float> attention_weights(Tensor q, Tensor k, const PreparedPlan& plan, float scale,
                                        int32_t query) override;
 
-  void log_sum_exp(Tensor z, Tensor lse) override;
-  std::vector<double> target_logprobs(Tensor z, Tensor lse, std::span<const RowTarget> targets) override;
-  void token_kl(Tensor z, Tensor lse, Tensor zr, Tensor lse_r, std::span<const int32_t> rows,
-                std::vector<double>& forward, std::vector<double>& reverse) override;
-  void preference_backward(Tensor z, Tensor lse, Tensor zr, Tensor lse_r, std::span<const int32_t> kl_rows,
-                           std::span<const double> reverse_kl_values, const RowGradient& gradient,
-                           std::span<const RowTarget> targets, std::span<const float> coefficients) override;
-
-  double sum_of_squares(Tensor x) override;
-  void adamw(const AdamW& settings, Tensor param, Tensor grad, Tensor m, Tensor v) override;
+  void preference_statistics(Tensor z, Tensor zr, int64_t first_column, Tensor targets, Tensor statistics,
+                             Tensor target_logits) override;
+  void preference_backward(Tensor z, Tensor zr, int64_t first_column, Tensor rows, Tensor targets,
+                           Tensor coefficients) override;
+  std::vector<SampledToken> sample(Tensor logits, const SamplingRule& rule, std::span<const double> uniforms) override;
+  double adamw(const AdamW& settings, Tensor param, Tensor grad, Tensor m, Tensor v) override;
 
  private:
   /// Runs body(begin, end) over [0, n) in slices of `grain`.

@@ -7,8 +7,8 @@
 namespace fire::cpu {
 namespace {
 
-/// Scratch of worker 0 that these operations use; the attention tasks use the slots below.
-constexpr int lora_input_slot = 2, lora_hidden_slot = 3;
+/// Scratch of worker 0 that holds dropped inputs; the attention tasks use the slots below.
+constexpr int lora_input_slot = 2;
 
 /// x as [rows, cols].
 Operand plain(const Tensor& x) { return {x.data(), x.dtype(), x.cols(), 1}; }
@@ -30,7 +30,7 @@ void apply_mask(const float* x, float* dst, int64_t row, int64_t cols, const Dro
 
 }  // namespace
 
-void CpuOps::linear(Tensor x, Tensor w, Tensor bias, Tensor y) {
+void CpuOps::linear(Tensor x, Tensor w, Tensor bias, Tensor residual, Tensor y) {
   const int64_t m = x.rows(), n = w.rows(), k = w.cols();
   float beta = 0;
   if (bias) {
@@ -41,6 +41,7 @@ void CpuOps::linear(Tensor x, Tensor w, Tensor bias, Tensor y) {
     beta = 1;
   }
   gemm_(m, n, k, 1.0f, plain(x), {w.data(), w.dtype(), 1, k}, beta, y.f32(), n);
+  if (residual) add(residual, y);
 }
 
 void CpuOps::linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) {
@@ -48,7 +49,9 @@ void CpuOps::linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) {
         dx.f32(), w.cols());
 }
 
-void CpuOps::lora(Tensor x, const LoraView& lora, const Dropout& dropout, Tensor h, Tensor y) {
+void CpuOps::lora_linear(Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout, Tensor residual, Tensor h,
+                         Tensor y) {
+  linear(x, w, {}, {}, y);
   const int64_t tokens = x.rows(), in = x.cols(), r = lora.a.rows(), out = lora.b.rows();
   if (dropout.rate > 0) {
     float* dropped = scratch(0, lora_input_slot, static_cast<size_t>(tokens * in));
@@ -59,13 +62,14 @@ void CpuOps::lora(Tensor x, const LoraView& lora, const Dropout& dropout, Tensor
   }
   gemm_(tokens, r, in, 1.0f, plain(x), transposed(lora.a), 0.0f, h.f32(), r);
   gemm_(tokens, out, r, lora.scale, plain(h), transposed(lora.b), 1.0f, y.f32(), out);
+  if (residual) add(residual, y);
 }
 
-void CpuOps::lora_backward(Tensor dy, Tensor x, Tensor h, const LoraView& lora, const Dropout& dropout, Tensor da,
-                           Tensor db, Tensor dx) {
+void CpuOps::lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout, Tensor h,
+                                  Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) {
+  if (dx) linear_backward(dy, w, dx, accumulate);
   const int64_t tokens = x.rows(), in = x.cols(), r = lora.a.rows(), out = lora.b.rows();
   gemm_(out, r, tokens, lora.scale, transposed(dy), plain(h), 1.0f, db.f32(), r);
-  const Tensor dh(scratch(0, lora_hidden_slot, static_cast<size_t>(tokens * r)), DType::f32, {tokens, r});
   gemm_(tokens, r, out, lora.scale, plain(dy), plain(lora.b), 0.0f, dh.f32(), r);
 
   if (dropout.rate == 0) {

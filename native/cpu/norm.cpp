@@ -17,13 +17,13 @@ FIRE_CLONES void rms_norm_row(const float* x, const float* w, float eps, int64_t
 }
 
 FIRE_CLONES void rms_norm_backward_row(const float* dy, const float* x, const float* w, float rstd, int64_t n,
-                                       float* dx, bool accumulate) {
+                                       const float* residual, float* dx) {
   float dot = 0;
 #pragma omp simd reduction(+ : dot)
   for (int64_t i = 0; i < n; ++i) dot += w[i] * dy[i] * x[i];
   const float c = dot * rstd * rstd / static_cast<float>(n);
-  if (accumulate) {
-    for (int64_t i = 0; i < n; ++i) dx[i] += rstd * (w[i] * dy[i] - x[i] * c);
+  if (residual) {
+    for (int64_t i = 0; i < n; ++i) dx[i] = residual[i] + rstd * (w[i] * dy[i] - x[i] * c);
   } else {
     for (int64_t i = 0; i < n; ++i) dx[i] = rstd * (w[i] * dy[i] - x[i] * c);
   }
@@ -52,13 +52,13 @@ void CpuOps::rms_norm(Tensor x, Tensor w, float eps, Tensor y, Tensor rstd) {
   });
 }
 
-void CpuOps::rms_norm_backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor dx, bool accumulate) {
+void CpuOps::rms_norm_backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor residual, Tensor dx) {
   const int64_t n = w.size(), rows = x.size() / n;
   const std::vector<float> weight = widen(w);
   for_rows(rows, n, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      rms_norm_backward_row(dy.f32() + i * n, x.f32() + i * n, weight.data(), rstd.f32()[i], n, dx.f32() + i * n,
-                            accumulate);
+      rms_norm_backward_row(dy.f32() + i * n, x.f32() + i * n, weight.data(), rstd.f32()[i], n,
+                            residual ? residual.f32() + i * n : nullptr, dx.f32() + i * n);
   });
 }
 

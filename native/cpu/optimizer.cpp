@@ -1,4 +1,5 @@
-// AdamW and the global norm.
+// AdamW and the global norm it clips by.
+#include <algorithm>
 #include <cmath>
 
 #include "cpu/cpu_ops.h"
@@ -29,18 +30,20 @@ FIRE_CLONES void adamw_slice(const AdamCoefficients c, float* p, const float* g,
 
 }  // namespace
 
-double CpuOps::sum_of_squares(Tensor x) {
+double CpuOps::adamw(const AdamW& s, Tensor param, Tensor grad, Tensor m, Tensor v) {
+  const int64_t size = param.size();
+  if (grad.size() != size || m.size() != size || v.size() != size)
+    throw Error(Code::internal, "adamw of " + param.describe() + " with " + grad.describe());
   constexpr int64_t grain = 65536;
-  std::vector<double> partial(static_cast<size_t>((x.size() + grain - 1) / grain));
-  for_slices(x.size(), grain, [&](int64_t begin, int64_t end) {
-    partial[static_cast<size_t>(begin / grain)] = sum_of_squares_slice(x.f32() + begin, end - begin);
+  std::vector<double> partial(static_cast<size_t>((size + grain - 1) / grain));
+  for_slices(size, grain, [&](int64_t begin, int64_t end) {
+    partial[static_cast<size_t>(begin / grain)] = sum_of_squares_slice(grad.f32() + begin, end - begin);
   });
-  double total = 0;
-  for (const double p : partial) total += p;
-  return total;
-}
+  double squares = 0;
+  for (const double p : partial) squares += p;
+  const double norm = std::sqrt(squares);
+  if (!std::isfinite(norm)) return norm;
 
-void CpuOps::adamw(const AdamW& s, Tensor param, Tensor grad, Tensor m, Tensor v) {
   const double bias1 = 1 - std::pow(s.beta1, static_cast<double>(s.step));
   const double bias2 = 1 - std::pow(s.beta2, static_cast<double>(s.step));
   // Differences from 1 are taken in float64: 1 - 0.999f is off by 5e-5.
@@ -49,13 +52,15 @@ void CpuOps::adamw(const AdamW& s, Tensor param, Tensor grad, Tensor m, Tensor v
   c.one_minus_beta1 = static_cast<float>(1 - s.beta1);
   c.beta2 = static_cast<float>(s.beta2);
   c.one_minus_beta2 = static_cast<float>(1 - s.beta2);
-  c.grad_scale = static_cast<float>(s.grad_scale);
+  c.grad_scale =
+      s.max_grad_norm > 0 ? static_cast<float>(std::min(1.0, s.max_grad_norm / (norm + 1e-6))) : 1.0f;
   c.step_size = static_cast<float>(s.lr / bias1);
   c.inv_sqrt_bias2 = static_cast<float>(1 / std::sqrt(bias2));
   c.eps = static_cast<float>(s.eps);
-  for_slices(param.size(), 16384, [&](int64_t begin, int64_t end) {
+  for_slices(size, 16384, [&](int64_t begin, int64_t end) {
     adamw_slice(c, param.f32() + begin, grad.f32() + begin, m.f32() + begin, v.f32() + begin, end - begin);
   });
+  return norm;
 }
 
 }  // namespace fire::cpu

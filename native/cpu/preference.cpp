@@ -1,6 +1,5 @@
-// The preference loss over gathered rows: log-sum-exp, target log-probabilities, two-way token KL and the gradient,
-// each one pass over the logits. Exponentials in f32, sums in f64: over 150k columns an f32 sum loses what a KL of
-// 1e-5 consists of.
+// The preference loss over gathered rows: one pass per slice of the vocabulary for log-sum-exp and two-way token KL, one
+// for the gradient. Exponentials in f32, sums in f64: over 150k columns an f32 sum loses what a KL of 1e-5 consists of.
 #include <algorithm>
 #include <cmath>
 
@@ -10,91 +9,104 @@
 namespace fire::cpu {
 namespace {
 
-FIRE_CLONES float log_sum_exp_row(const float* z, int64_t n) {
+FIRE_CLONES float max_of(const float* z, int64_t n) {
   float max = -INFINITY;
 #pragma omp simd reduction(max : max)
   for (int64_t i = 0; i < n; ++i) max = z[i] > max ? z[i] : max;
+  return max;
+}
+
+/// What exponents are taken relative to: a slice of nothing but -inf has sum 0, not NaN.
+float shift_of(float max) { return max == -INFINITY ? 0.0f : max; }
+
+FIRE_CLONES double sum_of_exponentials(const float* z, float shift, int64_t n) {
   double sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(exp_approx(z[i] - max));
-  return static_cast<float>(max + std::log(sum));
+  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(exp_approx(z[i] - shift));
+  return sum;
 }
 
-/// forward = sum q (log q - log p), reverse = sum p (log p - log q). Each sum also takes (p - q), which totals 0 and
-/// makes every term non-negative, so a small KL is not the difference of large numbers.
-FIRE_CLONES void token_kl_row(const float* z, float lse, const float* zr, float lse_r, int64_t n, double* forward,
-                              double* reverse) {
-  double f = 0, r = 0;
-#pragma omp simd reduction(+ : f, r)
+/// Logits differ by as much as 1e4 or as little as 1e-6: their difference is taken in f64. 0 * inf counts as 0: a token
+/// that has no mass adds nothing.
+FIRE_CLONES void sums_of_both(const float* z, float shift, const float* zr, float shift_r, int64_t n,
+                              SliceStatistics* out) {
+  double sum_p = 0, cross_p = 0, sum_q = 0, cross_q = 0;
+#pragma omp simd reduction(+ : sum_p, cross_p, sum_q, cross_q)
   for (int64_t i = 0; i < n; ++i) {
-    const float log_p = z[i] - lse, log_q = zr[i] - lse_r;
-    const float p = exp_approx(log_p), q = exp_approx(log_q), gap = log_p - log_q;
-    f += static_cast<double>(p - q - q * gap);
-    r += static_cast<double>(q - p + p * gap);
+    const double p = static_cast<double>(exp_approx(z[i] - shift)), q = static_cast<double>(exp_approx(zr[i] - shift_r));
+    const double gap = static_cast<double>(z[i]) - static_cast<double>(zr[i]);
+    sum_p += p;
+    sum_q += q;
+    cross_p += p == 0 ? 0.0 : p * gap;
+    cross_q -= q == 0 ? 0.0 : q * gap;
   }
-  *forward = f;
-  *reverse = r;
+  out->sum_p = sum_p, out->cross_p = cross_p;
+  out->sum_q = sum_q, out->cross_q = cross_q;
 }
 
-FIRE_CLONES void rank_gradient_row(float* z, float lse, float mass, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) z[i] = -mass * exp_approx(z[i] - lse);
+FIRE_CLONES void rank_gradient_row(float* z, const RowGradient g, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) z[i] = -g.mass * exp_approx(z[i] - g.lse);
 }
 
-FIRE_CLONES void kl_gradient_row(float* z, float lse, const float* zr, float lse_r, float mass, float forward,
-                                 float reverse, float reverse_kl, int64_t n) {
+FIRE_CLONES void kl_gradient_row(float* z, const float* zr, const RowGradient g, int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
-    const float log_p = z[i] - lse, log_q = zr[i] - lse_r;
+    const float log_p = z[i] - g.lse, log_q = zr[i] - g.reference_lse;
     const float p = exp_approx(log_p), q = exp_approx(log_q);
-    z[i] = -mass * p + forward * (p - q) + reverse * (p * (log_p - log_q - reverse_kl));
+    const float reverse = p == 0 ? 0.0f : p * (log_p - log_q - g.reverse_value);
+    z[i] = -g.mass * p + g.forward_kl * (p - q) + g.reverse_kl * reverse;
   }
 }
 
 }  // namespace
 
-void CpuOps::log_sum_exp(Tensor z, Tensor lse) {
-  const int64_t n = z.cols();
-  for_slices(z.rows(), 1, [&](int64_t row, int64_t) { lse.f32()[row] = log_sum_exp_row(z.f32() + row * n, n); });
-}
-
-std::vector<double> CpuOps::target_logprobs(Tensor z, Tensor lse, std::span<const RowTarget> targets) {
-  std::vector<double> logprobs;
-  logprobs.reserve(targets.size());
-  for (const RowTarget& t : targets)
-    logprobs.push_back(static_cast<double>(z.f32()[t.row * z.cols() + t.target]) - lse.f32()[t.row]);
-  return logprobs;
-}
-
-void CpuOps::token_kl(Tensor z, Tensor lse, Tensor zr, Tensor lse_r, std::span<const int32_t> rows,
-                      std::vector<double>& forward, std::vector<double>& reverse) {
-  const int64_t n = z.cols();
-  forward.assign(rows.size(), 0);
-  reverse.assign(rows.size(), 0);
-  for_slices(static_cast<int64_t>(rows.size()), 1, [&](int64_t i, int64_t) {
-    const int32_t row = rows[static_cast<size_t>(i)];
-    token_kl_row(z.f32() + row * n, lse.f32()[row], zr.f32() + i * n, lse_r.f32()[i], n,
-                 &forward[static_cast<size_t>(i)], &reverse[static_cast<size_t>(i)]);
-  });
-}
-
-void CpuOps::preference_backward(Tensor z, Tensor lse, Tensor zr, Tensor lse_r, std::span<const int32_t> kl_rows,
-                                 std::span<const double> reverse_kl_values, const RowGradient& gradient,
-                                 std::span<const RowTarget> targets, std::span<const float> coefficients) {
-  const int64_t n = z.cols();
-  std::vector<int32_t> reference_row(static_cast<size_t>(z.rows()), -1);
-  for (size_t i = 0; i < kl_rows.size(); ++i) reference_row[static_cast<size_t>(kl_rows[i])] = static_cast<int32_t>(i);
-  for_slices(z.rows(), 1, [&](int64_t row, int64_t) {
-    const size_t p = static_cast<size_t>(row);
-    float* out = z.f32() + row * n;
-    const float row_lse = lse.f32()[row];
-    if (reference_row[p] < 0) {
-      rank_gradient_row(out, row_lse, gradient.mass[p], n);
+void CpuOps::preference_statistics(Tensor z, Tensor zr, int64_t first_column, Tensor targets, Tensor statistics,
+                                   Tensor target_logits) {
+  const int64_t columns = z.cols(), slices = vocabulary_slices(columns);
+  const int64_t first_slice = first_column / vocabulary_slice, all_slices = statistics.dim(1);
+  auto* const out = static_cast<SliceStatistics*>(statistics.data());
+  for_slices(z.rows() * slices, 1, [&](int64_t task, int64_t) {
+    const int64_t row = task / slices, slice = task % slices, begin = slice * vocabulary_slice;
+    const int64_t n = std::min(vocabulary_slice, columns - begin);
+    const float* p = z.f32() + row * columns + begin;
+    SliceStatistics& s = out[row * all_slices + first_slice + slice];
+    const float max_p = max_of(p, n);
+    s.max_p = static_cast<double>(max_p);
+    if (!zr) {
+      s.sum_p = sum_of_exponentials(p, shift_of(max_p), n);
       return;
     }
-    const int32_t r = reference_row[p];
-    kl_gradient_row(out, row_lse, zr.f32() + r * n, lse_r.f32()[r], gradient.mass[p], gradient.forward_kl[p],
-                    gradient.reverse_kl[p], static_cast<float>(reverse_kl_values[static_cast<size_t>(r)]), n);
+    const float* q = zr.f32() + row * columns + begin;
+    const float max_q = max_of(q, n);
+    s.max_q = static_cast<double>(max_q);
+    sums_of_both(p, shift_of(max_p), q, shift_of(max_q), n, &s);
   });
-  for (size_t i = 0; i < targets.size(); ++i) z.f32()[targets[i].row * n + targets[i].target] += coefficients[i];
+
+  const int64_t count = targets.dim(0);
+  for (int64_t k = 0; k < count; ++k) {
+    const int64_t row = targets.i32()[2 * k], column = targets.i32()[2 * k + 1] - first_column;
+    if (column < 0 || column >= columns) continue;
+    target_logits.f32()[k] = z.f32()[row * columns + column];
+    if (zr) target_logits.f32()[count + k] = zr.f32()[row * columns + column];
+  }
+}
+
+void CpuOps::preference_backward(Tensor z, Tensor zr, int64_t first_column, Tensor rows, Tensor targets,
+                                 Tensor coefficients) {
+  const int64_t columns = z.cols();
+  const auto* const gradients = static_cast<const RowGradient*>(rows.data());
+  for_slices(z.rows(), 1, [&](int64_t row, int64_t) {
+    const RowGradient& g = gradients[row];
+    float* out = z.f32() + row * columns;
+    if (g.forward_kl == 0 && g.reverse_kl == 0) {
+      rank_gradient_row(out, g, columns);
+    } else {
+      kl_gradient_row(out, zr.f32() + row * columns, g, columns);
+    }
+  });
+  for (int64_t k = 0; k < targets.dim(0); ++k) {
+    const int64_t row = targets.i32()[2 * k], column = targets.i32()[2 * k + 1] - first_column;
+    if (column >= 0 && column < columns) z.f32()[row * columns + column] += coefficients.f32()[k];
+  }
 }
 
 }  // namespace fire::cpu

@@ -1,29 +1,17 @@
 #include "engine/engine.h"
 
+#include <algorithm>
 #include <new>
 #include <set>
 
-#include "cpu/cpu_ops.h"
 #include "ops/null_ops.h"
 
 namespace fire {
-namespace {
-
-std::unique_ptr<Ops> make_ops(const EngineSpec& spec) {
-  const auto precision = spec.dtype == ComputeType::bf16 ? cpu::Precision::bf16 : cpu::Precision::f32;
-  const auto backend = spec.gemm == GemmBackend::onednn   ? cpu::Backend::onednn
-                       : spec.gemm == GemmBackend::native ? cpu::Backend::native
-                                                          : cpu::Backend::automatic;
-  return std::make_unique<cpu::CpuOps>(spec.threads, precision, backend);
-}
-
-}  // namespace
-
 Engine::Engine(const EngineSpec& spec)
     : spec_(spec),
       config_(ModelConfig::load(spec.model)),
       file_(SafeTensors::open_checkpoint(spec.model)),
-      ops_(make_ops(spec)),
+      ops_(open_device(spec.device)),
       arena_(std::make_unique<Arena>(ops_->arena_source())),
       weights_(Weights::load(file_, config_, *ops_)),
       vision_(std::make_unique<VisionTower>(*ops_, config_.vision, weights_.vision)),
@@ -114,6 +102,7 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
     return pack(some, objective, options.layout, config_, lookup);
   };
   const PackedBatch batch = pack_pairs(pairs);
+  reserve(pairs, objective, options, batch);
   Arena::Scope scope(*arena_);
   StepSettings settings;
   if (objective.needs_reference() && options.layout == Layout::packed && spec_.reference_cache_bytes > 0)
@@ -166,7 +155,7 @@ MemoryPlan Engine::plan(std::vector<Pair> pairs, const Objective& objective, con
   adapter_or_throw("a training plan");
   // Only the number of placeholder tokens matters here, so every run of placeholders stands for one flat image and
   // nothing needs to be encoded.
-  NullOps null;
+  NullOps null(*ops_);
   std::map<std::string, std::unique_ptr<ImageFeatures>> flat;
   for (Pair& pair : pairs) {
     std::vector<std::string> runs;
@@ -196,13 +185,24 @@ MemoryPlan Engine::plan(std::vector<Pair> pairs, const Objective& objective, con
   const StepStats stats = run_preference_step(null, decoder, batch, objective, pairs, &shape, &shape, settings,
                                               config_.text.vocab_size, arena);
   const size_t adapter_bytes = adapter_->param().bytes();
-  return {file_.bytes(),
+  return {weights_.bytes,
           adapter_bytes,
           3 * adapter_bytes,
           arena.peak_bytes(),
-          static_cast<size_t>(stats.rows * config_.text.vocab_size) * 2 * sizeof(float),
+          std::min(static_cast<size_t>(stats.rows * config_.text.vocab_size) * 2 * sizeof(float),
+                   settings.logits_budget),
           stats.tokens,
           stats.rows};
+}
+
+void Engine::reserve(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
+                     const PackedBatch& batch) {
+  if (!ops_->is_gpu() || !adapter_) return;
+  const std::array<int64_t, 2> size{batch.input.tokens(), static_cast<int64_t>(batch.input.read_rows.size())};
+  const auto covers = [&](const auto& known) { return known[0] >= size[0] && known[1] >= size[1]; };
+  if (std::any_of(reserved_.begin(), reserved_.end(), covers)) return;
+  arena_->reserve(plan(pairs, objective, options).activation_bytes);
+  reserved_.push_back(size);
 }
 
 std::vector<float> Engine::logprobs(const SequenceRef& sequence, bool use_adapter, CancelFlag cancel) {

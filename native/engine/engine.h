@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/device.h"
 #include "infer/generate.h"
 #include "infer/score.h"
 #include "objective/preference_step.h"
@@ -16,14 +17,9 @@
 
 namespace fire {
 
-enum class ComputeType : uint8_t { f32, bf16 };
-enum class GemmBackend : uint8_t { automatic, native, onednn };
-
 struct EngineSpec {
   std::string model;
-  ComputeType dtype = ComputeType::f32;
-  int threads = 0;
-  GemmBackend gemm = GemmBackend::automatic;
+  DeviceSpec device;
   std::optional<LoraConfig> lora;
   std::string adapter;  // PEFT folder, or empty
   bool checkpointing = false;
@@ -118,6 +114,9 @@ class Engine {
   };
 
   const Image& image(const std::string& id) const;
+  /// On a GPU: makes the arena one block that holds this step, as a dry run of it says.
+  void reserve(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
+               const PackedBatch& batch);
   std::vector<const ImageFeatures*> features(const std::vector<std::string>& ids) const;
   StepStats run(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
                 Adapter* gradients, CancelFlag cancel);
@@ -136,6 +135,7 @@ class Engine {
   std::optional<Optimizer> optimizer_;
   std::map<std::string, Image> images_;
   ReferenceCache reference_cache_;
+  std::vector<std::array<int64_t, 2>> reserved_;  // tokens and rows of the steps that memory was reserved for
 };
 
 }  // namespace fire

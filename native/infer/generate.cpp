@@ -2,19 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "tensor/rng.h"
 
 namespace fire {
 namespace {
-
-double log_sum_exp(std::span<const float> z) {
-  const float max = *std::max_element(z.begin(), z.end());
-  double sum = 0;
-  for (const float x : z) sum += std::exp(static_cast<double>(x) - max);
-  return max + std::log(sum);
-}
 
 /// A prompt that is being continued, and the cache rows [slot * capacity, ...) it owns.
 struct Active {
@@ -122,12 +114,13 @@ class Generator {
     pass.cancel = cancel_;
     const Tensor hidden = decoder_.forward(input, pass, arena_, nullptr);
     Tensor logits = arena_.f32({rows, vocab});
-    decoder_.head(hidden, logits);
-    std::vector<float> host(static_cast<size_t>(rows * vocab));
-    ops_.download(logits, host.data());
-    for (int64_t i = 0; i < rows; ++i) {
-      Active& a = sequences[static_cast<size_t>(i)];
-      if (accept(a, {host.data() + i * vocab, static_cast<size_t>(vocab)})) {
+    decoder_.head(hidden, 0, logits);
+    std::vector<double> uniforms;
+    for (const Active& a : sequences) uniforms.push_back(uniform_of(a));
+    const std::vector<SampledToken> drawn = ops_.sample(logits, sampling_.rule, uniforms);
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      Active& a = sequences[i];
+      if (accept(a, drawn[i])) {
         active_.push_back(a);
       } else {
         free_slots_.push_back(a.slot);
@@ -135,16 +128,21 @@ class Generator {
     }
   }
 
-  /// Samples; true when the sequence goes on.
-  bool accept(Active& a, std::span<const float> logits) {
-    Generated& result = results_[a.prompt];
-    const double lse = log_sum_exp(logits);
-    if (!std::isfinite(lse))  // one NaN or infinity among the logits is enough
+  /// The draw for the next token of a sequence: a value of its seed and its length alone.
+  double uniform_of(const Active& a) const {
+    const Philox4 bits =
+        philox(prompts_[a.prompt].seed, {static_cast<uint32_t>(results_[a.prompt].tokens.size()), 0,
+                                         static_cast<uint32_t>(RngStream::sampling), 0});
+    return uniform53(bits[0], bits[1]);
+  }
+
+  /// True when the sequence goes on.
+  bool accept(Active& a, const SampledToken& drawn) {
+    if (std::isnan(drawn.logprob))
       throw Error(Code::nonfinite, "prompt " + std::to_string(a.prompt) + " gave logits that are not finite numbers");
-    const Philox4 bits = philox(prompts_[a.prompt].seed, {static_cast<uint32_t>(result.tokens.size()), 0,
-                                                          static_cast<uint32_t>(RngStream::sampling), 0});
-    a.token = sample_token(logits, sampling_, uniform53(bits[0], bits[1]));
-    result.logprob += logits[static_cast<size_t>(a.token)] - lse;
+    Generated& result = results_[a.prompt];
+    a.token = drawn.token;
+    result.logprob += drawn.logprob;
     const auto& stops = sampling_.stop_tokens;
     if (std::find(stops.begin(), stops.end(), a.token) != stops.end()) {
       result.stopped = true;
@@ -172,35 +170,6 @@ class Generator {
 };
 
 }  // namespace
-
-int32_t sample_token(std::span<const float> logits, const Sampling& s, double uniform) {
-  if (s.temperature <= 0) return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-  std::vector<int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  auto better = [&](int32_t a, int32_t b) {
-    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
-    return x != y ? x > y : a < b;
-  };
-  if (s.top_k > 0 && s.top_k < static_cast<int64_t>(order.size())) {
-    std::partial_sort(order.begin(), order.begin() + s.top_k, order.end(), better);
-    order.resize(static_cast<size_t>(s.top_k));
-  } else {
-    std::sort(order.begin(), order.end(), better);
-  }
-  std::vector<double> mass;
-  double total = 0;
-  for (const int32_t id : order) {
-    const double gap = static_cast<double>(logits[static_cast<size_t>(id)]) - logits[static_cast<size_t>(order[0])];
-    total += mass.emplace_back(std::exp(gap / s.temperature));
-  }
-  double kept = 0;
-  size_t count = 0;
-  while (count < mass.size() && (count == 0 || kept < s.top_p * total)) kept += mass[count++];
-  double draw = uniform * kept;
-  for (size_t i = 0; i < count; ++i)
-    if ((draw -= mass[i]) < 0) return order[i];
-  return order[count - 1];
-}
 
 std::vector<Generated> generate(Ops& ops, const Decoder& decoder, const ModelConfig& config, const Adapter* adapter,
                                 const std::vector<GenerationPrompt>& prompts, const Sampling& sampling, Arena& arena,

@@ -17,9 +17,7 @@ struct GenerationPrompt {
 
 struct Sampling {
   int64_t max_new_tokens = 256;
-  double temperature = 0;  // 0 = greedy
-  double top_p = 1;
-  int64_t top_k = 0;  // 0 = off
+  SamplingRule rule;
   std::vector<int32_t> stop_tokens;
   int64_t batch_size = 16;
 };
@@ -36,9 +34,5 @@ using TokenCallback = std::function<void(size_t prompt, int32_t token)>;
 std::vector<Generated> generate(Ops& ops, const Decoder& decoder, const ModelConfig& config, const Adapter* adapter,
                                 const std::vector<GenerationPrompt>& prompts, const Sampling& sampling, Arena& arena,
                                 const TokenCallback& on_token, const std::atomic<bool>* cancel);
-
-/// Picks a token from one row of logits. Greedy takes the lowest id among equals. Otherwise temperature, then top-k,
-/// then top-p (the smallest set whose mass reaches p, at least one token), then one draw from `uniform` in [0, 1).
-int32_t sample_token(std::span<const float> logits, const Sampling& sampling, double uniform);
 
 }  // namespace fire

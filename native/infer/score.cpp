@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "objective/row_summary.h"
+
 namespace fire {
 
 std::vector<float> token_logprobs(Ops& ops, const Decoder& decoder, const ModelConfig& config, const Adapter* adapter,
@@ -20,17 +22,26 @@ std::vector<float> token_logprobs(Ops& ops, const Decoder& decoder, const ModelC
   const Tensor hidden = decoder.forward(input, pass, arena, nullptr);
 
   constexpr int64_t chunk = 128;  // rows of logits in memory together
+  const int64_t vocab = config.text.vocab_size, slices = vocabulary_slices(vocab);
   std::vector<float> logprobs;
   for (int64_t begin = 0; begin < rows; begin += chunk) {
     Arena::Scope inner(arena);
-    const int64_t end = std::min(rows, begin + chunk);
-    Tensor z = arena.f32({end - begin, config.text.vocab_size}), lse = arena.f32({end - begin});
-    decoder.head(hidden.slice(begin, end), z);
-    ops.log_sum_exp(z, lse);
-    std::vector<RowTarget> targets;
-    for (int64_t i = begin; i < end; ++i)
-      targets.push_back({static_cast<int32_t>(i - begin), sequence.ids[static_cast<size_t>(i) + 1]});
-    for (const double lp : ops.target_logprobs(z, lse, targets)) logprobs.push_back(static_cast<float>(lp));
+    const int64_t count = std::min(chunk, rows - begin);
+    const Tensor z = arena.f32({count, vocab}), target_logits = arena.f32({2, count});
+    const Tensor statistics = arena.take(DType::f64, {count, slices, 6});
+    std::vector<int32_t> targets;
+    for (int64_t i = 0; i < count; ++i)
+      targets.insert(targets.end(), {static_cast<int32_t>(i), sequence.ids[static_cast<size_t>(begin + i) + 1]});
+    decoder.head(hidden.slice(begin, begin + count), 0, z);
+    ops.preference_statistics(z, {}, 0, ops.upload_i32(arena, targets).reshape({count, 2}), statistics, target_logits);
+    std::vector<SliceStatistics> host(static_cast<size_t>(count * slices));
+    ops.download(statistics, host.data());
+    std::vector<float> values(static_cast<size_t>(2 * count));
+    ops.download(target_logits, values.data());
+    for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+      const auto row = std::span(host).subspan(i * static_cast<size_t>(slices), static_cast<size_t>(slices));
+      logprobs.push_back(static_cast<float>(static_cast<double>(values[i]) - summarize_row(row, false).lse));
+    }
   }
   return logprobs;
 }

@@ -10,8 +10,8 @@ namespace fire {
 
 KvCache::KvCache(Ops& ops, const TextConfig& config, int64_t rows) : ops_(ops) {
   const int64_t width = config.kv_heads * config.head_dim, parts = 2 * config.layers;
-  storage_ = Tensor(nullptr, DType::f32, {parts, rows, width});
-  storage_ = Tensor(ops.allocate(storage_.bytes()), DType::f32, {parts, rows, width});
+  storage_ = Tensor(nullptr, ops.activation_type(), {parts, rows, width});
+  storage_ = Tensor(ops.allocate(storage_.bytes()), ops.activation_type(), {parts, rows, width});
   for (int64_t i = 0; i < config.layers; ++i) {
     k.push_back(storage_.slice(2 * i, 2 * i + 1).reshape({rows, width}));
     v.push_back(storage_.slice(2 * i + 1, 2 * i + 2).reshape({rows, width}));
@@ -51,27 +51,29 @@ Tensor Decoder::forward(const DecoderInput& input, const DecoderPass& pass, Aren
                 width = config_.hidden_size;
   DecoderActivations transient;
   DecoderActivations& kept = keep ? *keep : transient;
-  Tensor hidden = arena.f32({read, width});
+  Tensor hidden = ops_.activation(arena, {read, width});
   std::optional<Arena::Scope> scope;
   if (!keep) scope.emplace(arena);
 
-  const RotaryTable table = text_rotary(input.positions, config_);
-  kept.cos = ops_.upload_f32(arena, table.cos, {tokens, config_.head_dim});
-  kept.sin = ops_.upload_f32(arena, table.sin, {tokens, config_.head_dim});
+  std::vector<int32_t> positions;
+  for (const auto& axis : input.positions) positions.insert(positions.end(), axis.begin(), axis.end());
+  kept.rotary = make_rotary_table(ops_, text_rotary(config_), positions, tokens, arena);
   kept.read_rows = ops_.upload_i32(arena, input.read_rows);
-  kept.read_plan = restrict_plan(input.plan, input.read_rows);
+  kept.restricted = restrict_plan(input.plan, input.read_rows);
+  kept.plan = ops_.prepare(input.plan, arena);
+  kept.read_plan = ops_.prepare(kept.restricted, arena);
   kept.final_rstd = arena.f32({read});
   if (pass.observer) {
-    (*pass.observer)("text.rope_cos", kept.cos);
-    (*pass.observer)("text.rope_sin", kept.sin);
+    (*pass.observer)("text.rope_cos", kept.rotary.cos);
+    (*pass.observer)("text.rope_sin", kept.rotary.sin);
   }
   const Frame frame{input, pass, kept, arena, keep != nullptr, reads_every_row(input)};
 
   // Kept: every layer has its own memory. Checkpointing: only the layer inputs. Neither: two inputs in turn.
   const bool keep_layers = keep && !kept.checkpointing;
   for (int64_t i = 0; i < config_.layers; ++i)
-    kept.x.push_back(keep || i < 2 ? arena.f32({tokens, width}) : kept.x[static_cast<size_t>(i - 2)]);
-  kept.x.push_back(arena.f32({frame.last_rows(), width}));
+    kept.x.push_back(keep || i < 2 ? ops_.activation(arena, {tokens, width}) : kept.x[static_cast<size_t>(i - 2)]);
+  kept.x.push_back(ops_.activation(arena, {frame.last_rows(), width}));
   embed(frame, kept.x[0]);
   if (pass.observer) (*pass.observer)("text.layer_in.0", kept.x[0]);
 
@@ -122,7 +124,7 @@ void Decoder::add_deepstack(const Frame& frame, int64_t layer, Tensor x) const {
       to.push_back(static_cast<int32_t>(at - read.begin()));
     }
     if (from.empty()) continue;
-    Tensor some = frame.arena.f32({static_cast<int64_t>(from.size()), config_.hidden_size});
+    Tensor some = ops_.activation(frame.arena, {static_cast<int64_t>(from.size()), config_.hidden_size});
     ops_.gather_rows(features, ops_.upload_i32(frame.arena, from), some);
     ops_.scatter_add_rows(some, ops_.upload_i32(frame.arena, to), x);
   }
@@ -135,21 +137,21 @@ LayerActivations Decoder::allocate_layer(const Frame& frame, int64_t layer) cons
   LayerActivations a;
   a.rstd1 = arena.f32({tokens});
   a.rstd2 = arena.f32({rows});
-  a.q = arena.f32({rows, n, d});
-  a.k = arena.f32({tokens, n_kv, d});
-  a.v = arena.f32({tokens, n_kv, d});
+  a.q = ops_.activation(arena, {rows, n, d});
+  a.k = ops_.activation(arena, {tokens, n_kv, d});
+  a.v = ops_.activation(arena, {tokens, n_kv, d});
   a.q_rstd = arena.f32({rows * n});
   a.k_rstd = arena.f32({tokens * n_kv});
-  a.o = arena.f32({rows, n, d});
+  a.o = ops_.activation(arena, {rows, n, d});
   a.lse = arena.f32({rows, n});
-  a.x_mid = arena.f32({rows, config_.hidden_size});
-  a.gate = arena.f32({rows, config_.intermediate_size});
-  a.up = arena.f32({rows, config_.intermediate_size});
+  a.x_mid = ops_.activation(arena, {rows, config_.hidden_size});
+  a.gate = ops_.activation(arena, {rows, config_.intermediate_size});
+  a.up = ops_.activation(arena, {rows, config_.intermediate_size});
   if (frame.pass.adapter)
     for (const Proj p : all_projs) {
       if (!frame.pass.adapter->find(layer, p)) continue;
       const bool all_rows = p == Proj::k || p == Proj::v;
-      a.h[static_cast<size_t>(p)] = arena.f32({all_rows ? tokens : rows, frame.pass.adapter->config().rank});
+      a.h[static_cast<size_t>(p)] = ops_.activation(arena, {all_rows ? tokens : rows, frame.pass.adapter->config().rank});
     }
   return a;
 }
@@ -159,11 +161,6 @@ void Decoder::layer_forward(const Frame& frame, int64_t layer, Tensor x, LayerAc
   mlp_forward(frame, layer, a, y);
 }
 
-void Decoder::rotate_heads(Tensor x, Tensor w, Tensor rstd, Tensor cos, Tensor sin, Tensor out) const {
-  ops_.rms_norm(x, w, config_.rms_norm_eps, out, rstd);
-  ops_.rope(out, cos, sin, 1);
-}
-
 void Decoder::attention_forward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a) const {
   Arena& arena = frame.arena;
   Arena::Scope scope(arena);
@@ -171,18 +168,18 @@ void Decoder::attention_forward(const Frame& frame, int64_t layer, Tensor x, Lay
   const int64_t tokens = x.rows(), rows = frame.rows(layer), width = config_.hidden_size;
   const int64_t q_width = config_.heads * config_.head_dim, kv_width = config_.kv_heads * config_.head_dim;
 
-  Tensor normed = arena.f32({tokens, width});
+  Tensor normed = ops_.activation(arena, {tokens, width});
   ops_.rms_norm(x, w.input_norm, config_.rms_norm_eps, normed, a.rstd1);
   const Tensor normed_read = frame.read(ops_, layer, normed);
-  project(frame, layer, Proj::q, normed_read, a.q.reshape({rows, q_width}), a);
-  project(frame, layer, Proj::k, normed, a.k.reshape({tokens, kv_width}), a);
-  project(frame, layer, Proj::v, normed, a.v.reshape({tokens, kv_width}), a);
+  project(frame, layer, Proj::q, normed_read, {}, a.q.reshape({rows, q_width}), a);
+  project(frame, layer, Proj::k, normed, {}, a.k.reshape({tokens, kv_width}), a);
+  project(frame, layer, Proj::v, normed, {}, a.v.reshape({tokens, kv_width}), a);
 
-  const RotaryRows rotary = frame.rotary(ops_, layer);
-  Tensor q = arena.f32({rows, config_.heads, config_.head_dim});
-  Tensor k = arena.f32({tokens, config_.kv_heads, config_.head_dim});
-  rotate_heads(a.q, w.q_norm, a.q_rstd, rotary.cos, rotary.sin, q);
-  rotate_heads(a.k, w.k_norm, a.k_rstd, frame.kept.cos, frame.kept.sin, k);
+  const RotaryTable read = frame.rotary(ops_, layer), &all = frame.kept.rotary;
+  Tensor q = ops_.activation(arena, {rows, config_.heads, config_.head_dim});
+  Tensor k = ops_.activation(arena, {tokens, config_.kv_heads, config_.head_dim});
+  ops_.norm_rope(a.q, w.q_norm, config_.rms_norm_eps, read.cos, read.sin, q, a.q_rstd);
+  ops_.norm_rope(a.k, w.k_norm, config_.rms_norm_eps, all.cos, all.sin, k, a.k_rstd);
 
   Tensor keys = k, values = a.v;
   if (KvCache* cache = frame.pass.cache) {
@@ -196,22 +193,20 @@ void Decoder::attention_forward(const Frame& frame, int64_t layer, Tensor x, Lay
   if (frame.pass.attention) probe(frame, layer, q, keys);
   ops_.attention(q, keys, values, frame.plan(layer), frame.scale(config_), a.o, a.lse);
 
-  project(frame, layer, Proj::o, a.o.reshape({rows, q_width}), a.x_mid, a);
-  ops_.add(frame.read(ops_, layer, x), a.x_mid);
+  project(frame, layer, Proj::o, a.o.reshape({rows, q_width}), frame.read(ops_, layer, x), a.x_mid, a);
 }
 
 void Decoder::mlp_forward(const Frame& frame, int64_t layer, LayerActivations& a, Tensor y) const {
   Arena::Scope scope(frame.arena);
   const int64_t rows = a.x_mid.rows();
-  Tensor normed = frame.arena.f32({rows, config_.hidden_size});
+  Tensor normed = ops_.activation(frame.arena, {rows, config_.hidden_size});
   ops_.rms_norm(a.x_mid, weights_.layers[static_cast<size_t>(layer)].post_attention_norm, config_.rms_norm_eps, normed,
                 a.rstd2);
-  project(frame, layer, Proj::gate, normed, a.gate, a);
-  project(frame, layer, Proj::up, normed, a.up, a);
-  Tensor product = frame.arena.f32({rows, config_.intermediate_size});
+  project(frame, layer, Proj::gate, normed, {}, a.gate, a);
+  project(frame, layer, Proj::up, normed, {}, a.up, a);
+  Tensor product = ops_.activation(frame.arena, {rows, config_.intermediate_size});
   ops_.swiglu(a.gate, a.up, product);
-  project(frame, layer, Proj::down, product, y, a);
-  ops_.add(a.x_mid, y);
+  project(frame, layer, Proj::down, product, a.x_mid, y, a);
 }
 
 void Decoder::probe(const Frame& frame, int64_t layer, Tensor q, Tensor k) const {
@@ -235,11 +230,13 @@ Dropout Decoder::dropout(const Frame& frame, int64_t layer, Proj proj) const {
           frame.pass.dropout_pass};
 }
 
-void Decoder::project(const Frame& frame, int64_t layer, Proj proj, Tensor x, Tensor y, LayerActivations& a) const {
-  ops_.linear(x, weights_.layers[static_cast<size_t>(layer)][proj], {}, y);
-  if (!frame.pass.adapter) return;
-  if (const LoraModule* m = frame.pass.adapter->find(layer, proj))
-    ops_.lora(x, frame.pass.adapter->view(*m), dropout(frame, layer, proj), a.h[static_cast<size_t>(proj)], y);
+void Decoder::project(const Frame& frame, int64_t layer, Proj proj, Tensor x, Tensor residual, Tensor y,
+                      LayerActivations& a) const {
+  const Tensor w = weights_.layers[static_cast<size_t>(layer)][proj];
+  const Adapter* adapter = frame.pass.adapter;
+  const LoraModule* m = adapter ? adapter->find(layer, proj) : nullptr;
+  if (!m) return ops_.linear(x, w, {}, residual, y);
+  ops_.lora_linear(x, w, adapter->view(*m), dropout(frame, layer, proj), residual, a.h[static_cast<size_t>(proj)], y);
 }
 
 }  // namespace fire

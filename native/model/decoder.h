@@ -82,10 +82,11 @@ struct DecoderActivations {
   bool checkpointing = false;
   std::vector<Tensor> x;  // input of each layer, and the last output
   std::vector<LayerActivations> layers;
-  Tensor cos, sin;          // [T, d]
-  Tensor read_rows;         // [P] i32
-  Tensor final_rstd;        // [P]
-  AttentionPlan read_plan;  // the plan of the last layer: only the read rows ask
+  RotaryTable rotary;               // [T, d]
+  Tensor read_rows;                 // [P] i32
+  Tensor final_rstd;                // [P]
+  AttentionPlan restricted;         // the plan of the last layer: only the read rows ask
+  PreparedPlan plan, read_plan;     // of the input and of `restricted`
 };
 
 class Decoder {
@@ -96,18 +97,22 @@ class Decoder {
   /// the arena before the result and stay; without, only the result stays.
   Tensor forward(const DecoderInput& input, const DecoderPass& pass, Arena& arena, DecoderActivations* keep) const;
 
-  /// Adds the adapter's gradients for dL/dhidden [P, H]. `pass` and `input` must be those of the forward.
+  /// Adds the adapter's gradients for dL/dhidden [P, H] (f32). `pass` and `input` must be those of the forward.
   void backward(const DecoderInput& input, const DecoderPass& pass, DecoderActivations& kept, Tensor dhidden,
                 Adapter& gradients, Arena& arena) const;
 
-  /// logits[P, V] = hidden W_head^T, and its transpose.
-  void head(Tensor hidden, Tensor logits) const { ops_.linear(hidden, weights_.lm_head, {}, logits); }
-  void head_backward(Tensor dlogits, Tensor dhidden) const {
-    ops_.linear_backward(dlogits, weights_.lm_head, dhidden, false);
+  /// logits[P, C] (f32) = hidden W^T for the C columns of the vocabulary that begin at `first_column`.
+  void head(Tensor hidden, int64_t first_column, Tensor logits) const {
+    ops_.linear(hidden, head_rows(first_column, logits.cols()), {}, {}, logits);
+  }
+  /// dhidden[P, H] (f32) (+)= dlogits W for the same columns.
+  void head_backward(Tensor dlogits, int64_t first_column, Tensor dhidden, bool accumulate) const {
+    ops_.linear_backward(dlogits, head_rows(first_column, dlogits.cols()), dhidden, accumulate);
   }
 
  private:
   struct Frame;
+  Tensor head_rows(int64_t first, int64_t count) const { return weights_.lm_head.slice(first, first + count); }
   LayerActivations allocate_layer(const Frame& frame, int64_t layer) const;
   void layer_forward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor y) const;
   void attention_forward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a) const;
@@ -118,9 +123,10 @@ class Decoder {
                     Adapter& gradients) const;
   void attention_backward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor dx_mid, Tensor dx,
                           Adapter& gradients) const;
-  void rotate_heads(Tensor x, Tensor w, Tensor rstd, Tensor cos, Tensor sin, Tensor out) const;
 
-  void project(const Frame& frame, int64_t layer, Proj proj, Tensor x, Tensor y, LayerActivations& a) const;
+  /// y = x W^T + LoRA + residual, where `residual` may be empty.
+  void project(const Frame& frame, int64_t layer, Proj proj, Tensor x, Tensor residual, Tensor y,
+               LayerActivations& a) const;
   void project_backward(const Frame& frame, int64_t layer, Proj proj, Tensor dy, Tensor x, const LayerActivations& a,
                         Tensor dx, bool accumulate, Adapter& gradients) const;
   Dropout dropout(const Frame& frame, int64_t layer, Proj proj) const;

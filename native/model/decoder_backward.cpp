@@ -10,17 +10,17 @@ void Decoder::backward(const DecoderInput& input, const DecoderPass& pass, Decod
                        Adapter& gradients, Arena& arena) const {
   Arena::Scope scope(arena);
   const Frame frame{input, pass, kept, arena, true, static_cast<int64_t>(input.read_rows.size()) == input.tokens()};
-  Tensor dy = arena.f32({frame.last_rows(), config_.hidden_size});
-  Tensor buffers[2] = {arena.f32({input.tokens(), config_.hidden_size}),
-                       arena.f32({input.tokens(), config_.hidden_size})};
-  ops_.rms_norm_backward(dhidden, kept.x.back(), weights_.norm, kept.final_rstd, dy, false);
+  Tensor dy = ops_.activation(arena, {frame.last_rows(), config_.hidden_size});
+  Tensor buffers[2] = {ops_.activation(arena, {input.tokens(), config_.hidden_size}),
+                       ops_.activation(arena, {input.tokens(), config_.hidden_size})};
+  ops_.rms_norm_backward(dhidden, kept.x.back(), weights_.norm, kept.final_rstd, {}, dy);
   for (int64_t i = config_.layers - 1; i >= 0; --i) {
     const size_t l = static_cast<size_t>(i);
     Tensor dx = i > 0 ? buffers[i % 2] : Tensor();
     if (kept.checkpointing) {
       Arena::Scope layer_scope(arena);
       LayerActivations a = allocate_layer(frame, i);
-      Tensor y = arena.f32({frame.rows(i), config_.hidden_size});
+      Tensor y = ops_.activation(arena, {frame.rows(i), config_.hidden_size});
       layer_forward(frame, i, kept.x[l], a, y);
       layer_backward(frame, i, kept.x[l], a, dy, dx, gradients);
     } else {
@@ -33,7 +33,7 @@ void Decoder::backward(const DecoderInput& input, const DecoderPass& pass, Decod
 void Decoder::layer_backward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor dy, Tensor dx,
                              Adapter& gradients) const {
   Arena::Scope scope(frame.arena);
-  Tensor dx_mid = frame.arena.f32({frame.rows(layer), config_.hidden_size});
+  Tensor dx_mid = ops_.activation(frame.arena, {frame.rows(layer), config_.hidden_size});
   mlp_backward(frame, layer, a, dy, dx_mid, gradients);
   attention_backward(frame, layer, x, a, dx_mid, dx, gradients);
 }
@@ -44,20 +44,19 @@ void Decoder::mlp_backward(const Frame& frame, int64_t layer, LayerActivations& 
   Arena::Scope scope(arena);
   const Tensor norm = weights_.layers[static_cast<size_t>(layer)].post_attention_norm;
   const int64_t rows = a.x_mid.rows();
-  Tensor dproduct = arena.f32({rows, config_.intermediate_size});
+  Tensor dproduct = ops_.activation(arena, {rows, config_.intermediate_size});
   {
     Arena::Scope inner(arena);
-    Tensor product = arena.f32({rows, config_.intermediate_size});
+    Tensor product = ops_.activation(arena, {rows, config_.intermediate_size});
     ops_.swiglu(a.gate, a.up, product);
     project_backward(frame, layer, Proj::down, dy, product, a, dproduct, false, gradients);
   }
   ops_.swiglu_backward(dproduct, a.gate, a.up, a.gate, a.up);  // gate and up are not needed any more
-  Tensor normed = arena.f32({rows, config_.hidden_size}), dnormed = arena.f32({rows, config_.hidden_size});
+  Tensor normed = ops_.activation(arena, {rows, config_.hidden_size}), dnormed = ops_.activation(arena, {rows, config_.hidden_size});
   ops_.rms_norm(a.x_mid, norm, config_.rms_norm_eps, normed, {});
   project_backward(frame, layer, Proj::gate, a.gate, normed, a, dnormed, false, gradients);
   project_backward(frame, layer, Proj::up, a.up, normed, a, dnormed, true, gradients);
-  ops_.copy(dy, dx_mid);
-  ops_.rms_norm_backward(dnormed, a.x_mid, norm, a.rstd2, dx_mid, true);
+  ops_.rms_norm_backward(dnormed, a.x_mid, norm, a.rstd2, dy, dx_mid);
 }
 
 void Decoder::attention_backward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor dx_mid,
@@ -66,52 +65,54 @@ void Decoder::attention_backward(const Frame& frame, int64_t layer, Tensor x, La
   const DecoderLayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
   const int64_t tokens = x.rows(), rows = frame.rows(layer), width = config_.hidden_size;
   const int64_t n = config_.heads, n_kv = config_.kv_heads, d = config_.head_dim;
-  Tensor dq = arena.f32({rows, n, d}), dk = arena.f32({tokens, n_kv, d}), dv = arena.f32({tokens, n_kv, d});
+  Tensor dq = ops_.activation(arena, {rows, n, d}), dk = ops_.activation(arena, {tokens, n_kv, d}), dv = ops_.activation(arena, {tokens, n_kv, d});
   {
     Arena::Scope inner(arena);
-    Tensor dout = arena.f32({rows, n, d}), q = arena.f32({rows, n, d}), k = arena.f32({tokens, n_kv, d});
+    Tensor dout = ops_.activation(arena, {rows, n, d}), q = ops_.activation(arena, {rows, n, d}), k = ops_.activation(arena, {tokens, n_kv, d});
     project_backward(frame, layer, Proj::o, dx_mid, a.o.reshape({rows, n * d}), a, dout.reshape({rows, n * d}), false,
                      gradients);
-    const RotaryRows rotary = frame.rotary(ops_, layer);
-    rotate_heads(a.q, w.q_norm, a.q_rstd, rotary.cos, rotary.sin, q);
-    rotate_heads(a.k, w.k_norm, a.k_rstd, frame.kept.cos, frame.kept.sin, k);
-    ops_.attention_backward(dout, q, k, a.v, a.o, a.lse, frame.plan(layer), frame.scale(config_), dq, dk, dv);
-    ops_.rope(dq, rotary.cos, rotary.sin, -1);
-    ops_.rope(dk, frame.kept.cos, frame.kept.sin, -1);
-    ops_.rms_norm_backward(dq, a.q, w.q_norm, a.q_rstd, dq, false);
-    ops_.rms_norm_backward(dk, a.k, w.k_norm, a.k_rstd, dk, false);
+    const RotaryTable read = frame.rotary(ops_, layer), &all = frame.kept.rotary;
+    ops_.norm_rope(a.q, w.q_norm, config_.rms_norm_eps, read.cos, read.sin, q, {});
+    ops_.norm_rope(a.k, w.k_norm, config_.rms_norm_eps, all.cos, all.sin, k, {});
+    Tensor delta = arena.f32({rows, n});
+    ops_.attention_backward(dout, q, k, a.v, a.o, a.lse, frame.plan(layer), frame.scale(config_), delta, dq, dk, dv);
+    ops_.norm_rope_backward(dq, a.q, w.q_norm, a.q_rstd, read.cos, read.sin, dq);
+    ops_.norm_rope_backward(dk, a.k, w.k_norm, a.k_rstd, all.cos, all.sin, dk);
   }
 
-  Tensor normed = arena.f32({tokens, width});
+  Tensor normed = ops_.activation(arena, {tokens, width});
   ops_.rms_norm(x, w.input_norm, config_.rms_norm_eps, normed, {});
   const Tensor dq_flat = dq.reshape({rows, n * d});
   const Tensor dk_flat = dk.reshape({tokens, n_kv * d}), dv_flat = dv.reshape({tokens, n_kv * d});
-  Tensor dnormed = dx ? arena.f32({tokens, width}) : Tensor();
+  Tensor dnormed = dx ? ops_.activation(arena, {tokens, width}) : Tensor();
   project_backward(frame, layer, Proj::k, dk_flat, normed, a, dnormed, false, gradients);
   project_backward(frame, layer, Proj::v, dv_flat, normed, a, dnormed, true, gradients);
   if (frame.compact(layer)) {
     const Tensor normed_read = frame.read(ops_, layer, normed);
-    Tensor dnormed_read = dx ? arena.f32({rows, width}) : Tensor();
+    Tensor dnormed_read = dx ? ops_.activation(arena, {rows, width}) : Tensor();
     project_backward(frame, layer, Proj::q, dq_flat, normed_read, a, dnormed_read, false, gradients);
     if (dx) ops_.scatter_add_rows(dnormed_read, frame.kept.read_rows, dnormed);
   } else {
     project_backward(frame, layer, Proj::q, dq_flat, normed, a, dnormed, true, gradients);
   }
   if (!dx) return;
-  ops_.rms_norm_backward(dnormed, x, w.input_norm, a.rstd1, dx, false);
-  if (frame.compact(layer)) {
-    ops_.scatter_add_rows(dx_mid, frame.kept.read_rows, dx);
-  } else {
-    ops_.add(dx_mid, dx);
-  }
+  // In the last layer the residual stream reaches the read rows only.
+  ops_.rms_norm_backward(dnormed, x, w.input_norm, a.rstd1, frame.compact(layer) ? Tensor() : dx_mid, dx);
+  if (frame.compact(layer)) ops_.scatter_add_rows(dx_mid, frame.kept.read_rows, dx);
 }
 
 void Decoder::project_backward(const Frame& frame, int64_t layer, Proj proj, Tensor dy, Tensor x,
                                const LayerActivations& a, Tensor dx, bool accumulate, Adapter& gradients) const {
-  if (dx) ops_.linear_backward(dy, weights_.layers[static_cast<size_t>(layer)][proj], dx, accumulate);
-  if (const LoraModule* m = gradients.find(layer, proj))
-    ops_.lora_backward(dy, x, a.h[static_cast<size_t>(proj)], gradients.view(*m), dropout(frame, layer, proj),
-                       gradients.grad_a(*m), gradients.grad_b(*m), dx);
+  const Tensor w = weights_.layers[static_cast<size_t>(layer)][proj];
+  const LoraModule* m = gradients.find(layer, proj);
+  if (!m) {
+    if (dx) ops_.linear_backward(dy, w, dx, accumulate);
+    return;
+  }
+  Arena::Scope scope(frame.arena);
+  const Tensor h = a.h[static_cast<size_t>(proj)], dh = ops_.activation(frame.arena, {h.rows(), h.cols()});
+  ops_.lora_linear_backward(dy, x, w, gradients.view(*m), dropout(frame, layer, proj), h, dh, gradients.grad_a(*m),
+                            gradients.grad_b(*m), dx, accumulate);
 }
 
 }  // namespace fire

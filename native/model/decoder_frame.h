@@ -7,10 +7,6 @@
 
 namespace fire {
 
-struct RotaryRows {
-  Tensor cos, sin;
-};
-
 struct Decoder::Frame {
   const DecoderInput& input;
   const DecoderPass& pass;
@@ -23,17 +19,20 @@ struct Decoder::Frame {
   bool compact(int64_t layer) const { return !all_rows && layer + 1 == static_cast<int64_t>(kept.x.size()) - 1; }
   int64_t last_rows() const { return all_rows ? input.tokens() : static_cast<int64_t>(input.read_rows.size()); }
   int64_t rows(int64_t layer) const { return compact(layer) ? last_rows() : input.tokens(); }
-  const AttentionPlan& plan(int64_t layer) const { return compact(layer) ? kept.read_plan : input.plan; }
+  const PreparedPlan& plan(int64_t layer) const { return compact(layer) ? kept.read_plan : kept.plan; }
   float scale(const TextConfig& config) const { return 1.0f / std::sqrt(static_cast<float>(config.head_dim)); }
 
   /// The rows of x that this layer's queries and MLP work on, x itself where that is all.
   Tensor read(Ops& ops, int64_t layer, Tensor x) const {
     if (!compact(layer)) return x;
-    Tensor some = arena.f32({last_rows(), x.cols()});
+    Tensor some = arena.take(x.dtype(), {last_rows(), x.cols()});
     ops.gather_rows(x, kept.read_rows, some);
     return some;
   }
-  RotaryRows rotary(Ops& ops, int64_t layer) const { return {read(ops, layer, kept.cos), read(ops, layer, kept.sin)}; }
+  /// The rotary table of those rows.
+  RotaryTable rotary(Ops& ops, int64_t layer) const {
+    return {read(ops, layer, kept.rotary.cos), read(ops, layer, kept.rotary.sin)};
+  }
 };
 
 }  // namespace fire

@@ -18,15 +18,6 @@ std::vector<float> inverse_frequencies(double theta, int64_t count, int64_t dim)
   return f;
 }
 
-/// Appends one row of angles, halves duplicated.
-void append_row(RotaryTable& table, const std::vector<float>& angles) {
-  for (int copy = 0; copy < 2; ++copy)
-    for (const float a : angles) {
-      table.cos.push_back(static_cast<float>(std::cos(static_cast<double>(a))));
-      table.sin.push_back(static_cast<float>(std::sin(static_cast<double>(a))));
-    }
-}
-
 }  // namespace
 
 Positions sequence_positions(std::span<const int32_t> ids, int64_t image_token_id, std::span<const TokenGrid> grids) {
@@ -76,44 +67,50 @@ int32_t next_position(const Positions& positions) {
   return last + 1;
 }
 
-RotaryTable text_rotary(const Positions& positions, const TextConfig& config) {
+Rotary text_rotary(const TextConfig& config) {
   const int64_t half = config.head_dim / 2;
-  const std::vector<float> inverse = inverse_frequencies(config.rope_theta, half, config.head_dim);
-  RotaryTable table;
-  std::vector<float> angles(static_cast<size_t>(half));
-  for (size_t t = 0; t < positions[0].size(); ++t) {
-    for (int64_t i = 0; i < half; ++i) {
-      size_t axis = 0;
-      for (size_t a = 1; a < 3; ++a)
-        if (i % 3 == static_cast<int64_t>(a) && i < 3 * config.mrope_section[a]) axis = a;
-      angles[static_cast<size_t>(i)] = inverse[static_cast<size_t>(i)] * static_cast<float>(positions[axis][t]);
-    }
-    append_row(table, angles);
+  Rotary rotary{{}, inverse_frequencies(config.rope_theta, half, config.head_dim)};
+  for (int64_t i = 0; i < half; ++i) {
+    int32_t axis = 0;
+    for (int32_t a = 1; a < 3; ++a)
+      if (i % 3 == a && i < 3 * config.mrope_section[static_cast<size_t>(a)]) axis = a;
+    rotary.axis.push_back(axis);
   }
-  return table;
+  return rotary;
 }
 
-std::vector<std::pair<int64_t, int64_t>> patch_places(int64_t grid_h, int64_t grid_w, int64_t merge) {
-  std::vector<std::pair<int64_t, int64_t>> places;
-  places.reserve(static_cast<size_t>(grid_h * grid_w));
+Rotary vision_rotary(const VisionConfig& config) {
+  const int64_t quarter = config.head_dim() / 4;
+  const std::vector<float> inverse = inverse_frequencies(10000.0, quarter, config.head_dim() / 2);
+  Rotary rotary;
+  for (int32_t axis = 0; axis < 2; ++axis) {
+    rotary.axis.insert(rotary.axis.end(), inverse.size(), axis);
+    rotary.frequency.insert(rotary.frequency.end(), inverse.begin(), inverse.end());
+  }
+  return rotary;
+}
+
+std::vector<int32_t> patch_positions(int64_t grid_h, int64_t grid_w, int64_t merge) {
+  std::vector<int32_t> rows, columns;
   for (int64_t block_y = 0; block_y < grid_h; block_y += merge)
     for (int64_t block_x = 0; block_x < grid_w; block_x += merge)
       for (int64_t y = block_y; y < block_y + merge; ++y)
-        for (int64_t x = block_x; x < block_x + merge; ++x) places.emplace_back(y, x);
-  return places;
+        for (int64_t x = block_x; x < block_x + merge; ++x) {
+          rows.push_back(static_cast<int32_t>(y));
+          columns.push_back(static_cast<int32_t>(x));
+        }
+  rows.insert(rows.end(), columns.begin(), columns.end());
+  return rows;
 }
 
-RotaryTable vision_rotary(int64_t grid_h, int64_t grid_w, const VisionConfig& config) {
-  const int64_t quarter = config.head_dim() / 4;
-  const std::vector<float> inverse = inverse_frequencies(10000.0, quarter, config.head_dim() / 2);
-  RotaryTable table;
-  std::vector<float> angles;
-  for (const auto& [y, x] : patch_places(grid_h, grid_w, config.spatial_merge_size)) {
-    angles.clear();
-    for (const float f : inverse) angles.push_back(static_cast<float>(y) * f);
-    for (const float f : inverse) angles.push_back(static_cast<float>(x) * f);
-    append_row(table, angles);
-  }
+RotaryTable make_rotary_table(Ops& ops, const Rotary& rotary, std::span<const int32_t> positions, int64_t tokens,
+                              Arena& arena) {
+  const int64_t half = static_cast<int64_t>(rotary.frequency.size());
+  const RotaryTable table{arena.f32({tokens, 2 * half}), arena.f32({tokens, 2 * half})};
+  Arena::Scope scope(arena);
+  const Tensor at = ops.upload_i32(arena, positions);
+  ops.rotary_table(at.reshape({at.size() / tokens, tokens}), ops.upload_i32(arena, rotary.axis),
+                   ops.upload_f32(arena, rotary.frequency, {half}), table.cos, table.sin);
   return table;
 }
 

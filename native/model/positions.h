@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "model/config.h"
+#include "ops/ops.h"
 
 namespace fire {
 
@@ -26,20 +27,28 @@ Positions sequence_positions(std::span<const int32_t> ids, int64_t image_token_i
 /// The position that the token after the sequence gets.
 int32_t next_position(const Positions& positions);
 
-/// cos and sin, each [T, width], halves duplicated.
-struct RotaryTable {
-  std::vector<float> cos, sin;
+/// Rotary frequencies of half a head and the position axis that each follows (see Ops::rotary_table).
+struct Rotary {
+  std::vector<int32_t> axis;
+  std::vector<float> frequency;
 };
 
 /// Interleaved MRoPE: frequency i follows the width axis if i % 3 == 2 and i < 3 * section[2], the height axis if
-/// i % 3 == 1 and i < 3 * section[1], else the temporal axis. Angles are products in f32, as in the reference.
-RotaryTable text_rotary(const Positions& positions, const TextConfig& config);
+/// i % 3 == 1 and i < 3 * section[1], else the temporal axis.
+Rotary text_rotary(const TextConfig& config);
 
 /// 2-D rotary of the vision tower, theta 10000: the first half of the angles follows the row, the second the column.
-/// Patches of one image in merge order.
-RotaryTable vision_rotary(int64_t grid_h, int64_t grid_w, const VisionConfig& config);
+Rotary vision_rotary(const VisionConfig& config);
 
-/// Row and column of every patch of an image in merge order.
-std::vector<std::pair<int64_t, int64_t>> patch_places(int64_t grid_h, int64_t grid_w, int64_t merge);
+/// Row, then column of every patch of an image in merge order, [2, grid_h * grid_w].
+std::vector<int32_t> patch_positions(int64_t grid_h, int64_t grid_w, int64_t merge);
+
+/// cos and sin [tokens, 2 * frequencies] in `arena`.
+struct RotaryTable {
+  Tensor cos, sin;
+};
+/// `positions` [axes, tokens].
+RotaryTable make_rotary_table(Ops& ops, const Rotary& rotary, std::span<const int32_t> positions, int64_t tokens,
+                              Arena& arena);
 
 }  // namespace fire

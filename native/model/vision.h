@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "model/image.h"
+#include "model/positions.h"
 #include "model/weights.h"
 
 namespace fire {
@@ -43,7 +44,8 @@ class VisionTower {
 
  private:
   Tensor embed_patches(const Patches& patches, Arena& arena, const Observer* observer) const;
-  void block(const VisionBlockWeights& w, Tensor x, Tensor cos, Tensor sin, const AttentionPlan& plan,
+  /// In place on x.
+  void block(const VisionBlockWeights& w, Tensor x, const RotaryTable& rotary, const PreparedPlan& plan,
              Arena& arena) const;
   void merge(const MergerWeights& w, Tensor x, bool norm_after_shuffle, Tensor out, Arena& arena) const;
 

@@ -12,11 +12,6 @@ class Claims {
   Claims(const SafeTensors& file, Ops& ops) : file_(file), ops_(ops) {}
 
   Tensor take(const std::string& name, std::initializer_list<int64_t> shape) {
-    return ops_.adopt(on_host(name, shape));
-  }
-
-  /// The mapped bytes, for a tensor that only host code reads.
-  Tensor on_host(const std::string& name, std::initializer_list<int64_t> shape) {
     const Tensor& t = file_.at(name);
     const Tensor want(nullptr, t.dtype(), shape);
     bool same = t.rank() == want.rank();
@@ -31,7 +26,9 @@ class Claims {
           .with("tensor", name);
     taken_.insert(name);
     parameters_ += t.size();
-    return t;
+    const Tensor adopted = ops_.adopt(t);
+    bytes_ += adopted.bytes();
+    return adopted;
   }
 
   LinearWeights linear(const std::string& name, int64_t out, int64_t in) {
@@ -57,12 +54,14 @@ class Claims {
   }
 
   int64_t parameters() const { return parameters_; }
+  size_t bytes() const { return bytes_; }
 
  private:
   const SafeTensors& file_;
   Ops& ops_;
   std::set<std::string> taken_;
   int64_t parameters_ = 0;
+  size_t bytes_ = 0;
 };
 
 std::string find_prefix(const SafeTensors& file, const std::string& probe,
@@ -98,7 +97,7 @@ VisionWeights load_vision(Claims& claims, const std::string& prefix, const Visio
                                    {c.hidden_size, c.in_channels, c.temporal_patch_size, c.patch_size, c.patch_size})
                              .reshape({c.hidden_size, c.patch_length()});
   v.patch_embed.bias = claims.take(prefix + "patch_embed.proj.bias", {c.hidden_size});
-  v.pos_embed = claims.on_host(prefix + "pos_embed.weight", {c.num_position_embeddings, c.hidden_size});
+  v.pos_embed = claims.take(prefix + "pos_embed.weight", {c.num_position_embeddings, c.hidden_size});
   for (int64_t i = 0; i < c.depth; ++i) {
     const std::string block = prefix + "blocks." + std::to_string(i) + ".";
     v.blocks.push_back({claims.layer_norm(block + "norm1", c.hidden_size),
@@ -169,6 +168,7 @@ Weights Weights::load(const SafeTensors& file, const ModelConfig& config, Ops& o
   }
   claims.refuse_leftovers();
   w.parameters = claims.parameters();
+  w.bytes = claims.bytes();
   return w;
 }
 

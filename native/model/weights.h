@@ -43,7 +43,7 @@ struct MergerWeights {
 
 struct VisionWeights {
   LinearWeights patch_embed;
-  Tensor pos_embed;  // in host memory: it is resampled there, once per grid
+  Tensor pos_embed;  // resampled to the grid of each image
   std::vector<VisionBlockWeights> blocks;
   MergerWeights merger;
   std::vector<MergerWeights> deepstack;
@@ -54,6 +54,7 @@ struct Weights {
   std::vector<DecoderLayerWeights> layers;
   VisionWeights vision;
   int64_t parameters = 0;
+  size_t bytes = 0;  // on the device
 
   /// Accepts the published prefixes (model.language_model., model.visual.) and the older spellings.
   static Weights load(const SafeTensors& file, const ModelConfig& config, Ops& ops);

@@ -28,7 +28,12 @@ enum class Layout : uint8_t {
   plain  // the oracle: every sequence whole and alone, every row read
 };
 
-/// A scored token: read from gathered row `row`, counts for `branch` of `pair`.
+/// `target` is read from gathered row `row`.
+struct RowTarget {
+  int32_t row, target;
+};
+
+/// A scored token, and what it counts for.
 struct Term {
   int32_t pair;
   Branch branch;

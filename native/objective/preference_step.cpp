@@ -3,19 +3,20 @@
 #include <algorithm>
 #include <cmath>
 
+#include "objective/row_summary.h"
+
 namespace fire {
 namespace {
 
-/// Gathered rows [begin, end) whose logits are in memory together, and what belongs to them.
-struct Chunk {
+/// Columns [begin, end) of the vocabulary whose logits are in memory together.
+struct Columns {
   int64_t begin, end;
-  std::vector<size_t> terms, kl_rows;  // indices into the batch
+  int64_t count() const { return end - begin; }
 };
 
-/// Policy logits of a chunk and reference logits of its KL rows; lse of both.
-struct ChunkLogits {
-  Tensor z, lse;
-  Tensor zr, lse_r;
+/// Logits [P, C] of some columns, policy and reference; the reference is empty where the objective has none.
+struct Logits {
+  Tensor policy, reference;
 };
 
 class PreferenceStep {
@@ -28,13 +29,7 @@ class PreferenceStep {
         objective_(objective),
         settings_(settings),
         vocab_size_(vocab_size),
-        arena_(arena),
-        kl_forward_(batch.kl_rows.size()),
-        kl_reverse_(batch.kl_rows.size()),
-        policy_logps_(batch.terms.size()),
-        reference_logps_(batch.terms.size()) {
-    make_chunks();
-  }
+        arena_(arena) {}
 
   StepStats run(std::span<const Pair> pairs, const Adapter* policy, Adapter* gradients) {
     Arena::Scope scope(arena_);
@@ -57,85 +52,77 @@ class PreferenceStep {
     kept.checkpointing = settings_.checkpointing;
     policy_ = decoder_.forward(batch_.input, pass, arena_, gradients ? &kept : nullptr);
 
-    if (chunks_.size() == 1) {
-      const ChunkLogits logits = read_chunk(chunks_[0]);
-      finish_pairs(pairs, stats);
-      if (gradients) backward(pass, kept, *gradients, stats, &logits);
-    } else {
-      for (const Chunk& chunk : chunks_) {
-        Arena::Scope inner(arena_);
-        read_chunk(chunk);
-      }
-      finish_pairs(pairs, stats);
-      if (gradients) backward(pass, kept, *gradients, stats, nullptr);
+    const std::vector<Columns> chunks = cut_vocabulary();
+    const Logits logits = allocate_logits(chunks[0].count());
+    read_statistics(chunks, logits);
+    finish_pairs(pairs, stats);
+    if (gradients) {
+      const Tensor dhidden = loss_backward(chunks, logits, stats);
+      decoder_.backward(batch_.input, pass, kept, dhidden, *gradients, arena_);
     }
     return stats;
   }
 
  private:
-  void make_chunks() {
-    const int64_t rows = static_cast<int64_t>(batch_.input.read_rows.size());
-    const int64_t row_bytes = vocab_size_ * static_cast<int64_t>(sizeof(float)) * 2;
-    const int64_t per_chunk =
-        std::max<int64_t>(1, static_cast<int64_t>(settings_.logits_budget) / std::max<int64_t>(1, row_bytes));
-    for (int64_t b = 0; b < rows; b += per_chunk) chunks_.push_back({b, std::min(rows, b + per_chunk), {}, {}});
-    for (size_t i = 0; i < batch_.terms.size(); ++i)
-      chunks_[static_cast<size_t>(batch_.terms[i].at.row / per_chunk)].terms.push_back(i);
-    for (size_t i = 0; i < batch_.kl_rows.size(); ++i)
-      chunks_[static_cast<size_t>(batch_.kl_rows[i].row / per_chunk)].kl_rows.push_back(i);
+  /// The whole vocabulary when its logits fit the budget, else as many slices at a time as do: the head then runs twice,
+  /// and [P, V] never exists.
+  std::vector<Columns> cut_vocabulary() const {
+    const int64_t copies = objective_.needs_reference() ? 2 : 1;
+    const int64_t column_bytes = policy_.rows() * copies * static_cast<int64_t>(sizeof(float));
+    const int64_t fit = static_cast<int64_t>(settings_.logits_budget) / column_bytes;
+    const int64_t width =
+        fit >= vocab_size_ ? vocab_size_ : std::max(fit / vocabulary_slice, int64_t{1}) * vocabulary_slice;
+    std::vector<Columns> chunks;
+    for (int64_t b = 0; b < vocab_size_; b += width) chunks.push_back({b, std::min(b + width, vocab_size_)});
+    return chunks;
   }
 
-  std::vector<RowTarget> targets_of(const Chunk& chunk) const {
-    std::vector<RowTarget> targets;
-    for (const size_t i : chunk.terms) {
-      const RowTarget& t = batch_.terms[i].at;
-      targets.push_back({static_cast<int32_t>(t.row - chunk.begin), t.target});
-    }
-    return targets;
-  }
-
-  std::vector<int32_t> kl_rows_of(const Chunk& chunk) const {
-    std::vector<int32_t> rows;
-    for (const size_t i : chunk.kl_rows) rows.push_back(static_cast<int32_t>(batch_.kl_rows[i].row - chunk.begin));
-    return rows;
-  }
-
-  /// Phase 1: logits, log-probabilities of the targets under policy and reference, token KL.
-  ChunkLogits read_chunk(const Chunk& chunk) {
-    const int64_t rows = chunk.end - chunk.begin;
-    const std::vector<RowTarget> targets = targets_of(chunk);
-    ChunkLogits logits;
-    logits.z = arena_.f32({rows, vocab_size_});
-    logits.lse = arena_.f32({rows});
-    decoder_.head(policy_.slice(chunk.begin, chunk.end), logits.z);
-    ops_.log_sum_exp(logits.z, logits.lse);
-    store(policy_logps_, chunk, ops_.target_logprobs(logits.z, logits.lse, targets));
-    if (!objective_.needs_reference()) return logits;
-
-    const std::vector<int32_t> kl_rows = kl_rows_of(chunk);
-    logits.zr = arena_.f32({static_cast<int64_t>(kl_rows.size()), vocab_size_});
-    logits.lse_r = arena_.f32({static_cast<int64_t>(kl_rows.size())});
-    Arena::Scope scope(arena_);
-    Tensor zr = arena_.f32({rows, vocab_size_}), lse_r = arena_.f32({rows});
-    decoder_.head(reference_.slice(chunk.begin, chunk.end), zr);
-    ops_.log_sum_exp(zr, lse_r);
-    store(reference_logps_, chunk, ops_.target_logprobs(zr, lse_r, targets));
-    if (kl_rows.empty()) return logits;
-
-    const Tensor at = ops_.upload_i32(arena_, kl_rows);
-    ops_.gather_rows(zr, at, logits.zr);
-    ops_.gather_rows(lse_r.reshape({rows, 1}), at, logits.lse_r.reshape({logits.lse_r.size(), 1}));
-    std::vector<double> forward, reverse;
-    ops_.token_kl(logits.z, logits.lse, logits.zr, logits.lse_r, kl_rows, forward, reverse);
-    for (size_t i = 0; i < chunk.kl_rows.size(); ++i) {
-      kl_forward_[chunk.kl_rows[i]] = forward[i];
-      kl_reverse_[chunk.kl_rows[i]] = reverse[i];
-    }
+  Logits allocate_logits(int64_t columns) {
+    Logits logits{arena_.f32({policy_.rows(), columns}), {}};
+    if (objective_.needs_reference()) logits.reference = arena_.f32({policy_.rows(), columns});
     return logits;
   }
 
-  void store(std::vector<double>& all, const Chunk& chunk, const std::vector<double>& some) const {
-    for (size_t i = 0; i < some.size(); ++i) all[chunk.terms[i]] = some[i];
+  /// The logits of these columns, in the memory of `memory`.
+  Logits head(const Columns& columns, const Logits& memory) const {
+    const auto run = [&](Tensor hidden, Tensor into) {
+      const Tensor z(into.data(), DType::f32, {hidden.rows(), columns.count()});
+      decoder_.head(hidden, columns.begin, z);
+      return z;
+    };
+    return {run(policy_, memory.policy), reference_ ? run(reference_, memory.reference) : Tensor()};
+  }
+
+  /// Phase 1, one pass over the logits: log-probabilities of the targets under policy and reference, both token KLs.
+  void read_statistics(const std::vector<Columns>& chunks, const Logits& memory) {
+    const int64_t rows = policy_.rows(), slices = vocabulary_slices(vocab_size_);
+    const int64_t count = static_cast<int64_t>(batch_.terms.size());
+    std::vector<int32_t> flat;
+    for (const Term& t : batch_.terms) flat.insert(flat.end(), {t.at.row, t.at.target});
+    targets_ = ops_.upload_i32(arena_, flat).reshape({count, 2});
+    Arena::Scope scope(arena_);
+    const Tensor statistics = arena_.take(DType::f64, {rows, slices, 6});
+    const Tensor target_logits = arena_.f32({2, count});
+    for (const Columns& columns : chunks) {
+      const Logits z = head(columns, memory);
+      ops_.preference_statistics(z.policy, z.reference, columns.begin, targets_, statistics, target_logits);
+    }
+    // The one place in a step where the host waits: the loss is float64 arithmetic on a few numbers a pair, and a loss
+    // that is not finite must name its pairs before it touches a gradient.
+    std::vector<SliceStatistics> host(static_cast<size_t>(rows * slices));
+    std::vector<float> values(static_cast<size_t>(2 * count));
+    ops_.download(statistics, host.data());
+    ops_.download(target_logits, values.data());
+    for (int64_t r = 0; r < rows; ++r)
+      summaries_.push_back(summarize_row(std::span(host).subspan(static_cast<size_t>(r * slices),
+                                                                 static_cast<size_t>(slices)),
+                                         static_cast<bool>(reference_)));
+    for (size_t i = 0; i < batch_.terms.size(); ++i) {
+      const RowSummary& row = summaries_[static_cast<size_t>(batch_.terms[i].at.row)];
+      policy_logps_.push_back(static_cast<double>(values[i]) - row.lse);
+      reference_logps_.push_back(
+          reference_ ? static_cast<double>(values[batch_.terms.size() + i]) - row.reference_lse : 0.0);
+    }
   }
 
   double kl_divisor(size_t pair) const {
@@ -151,10 +138,11 @@ class PreferenceStep {
       logps.policy[at(t.branch)] += policy_logps_[i];
       logps.reference[at(t.branch)] += reference_logps_[i];
     }
-    for (size_t i = 0; i < batch_.kl_rows.size(); ++i) {
-      const size_t p = static_cast<size_t>(batch_.kl_rows[i].pair);
-      stats.pairs[p].kl.forward += kl_forward_[i] / kl_divisor(p);
-      stats.pairs[p].kl.reverse += kl_reverse_[i] / kl_divisor(p);
+    for (const KlRow& r : batch_.kl_rows) {
+      const size_t p = static_cast<size_t>(r.pair);
+      const RowSummary& row = summaries_[static_cast<size_t>(r.row)];
+      stats.pairs[p].kl.forward += row.forward_kl / kl_divisor(p);
+      stats.pairs[p].kl.reverse += row.reverse_kl / kl_divisor(p);
     }
     std::string bad;
     for (size_t p = 0; p < pairs.size(); ++p) {
@@ -168,45 +156,43 @@ class PreferenceStep {
       throw Error(Code::nonfinite, "the loss is not a finite number for pair(s) " + bad).with("records", bad);
   }
 
-  /// Phase 2: dlogits in place of the logits, through the head to the gathered hidden rows, and down the decoder.
-  void backward(const DecoderPass& pass, DecoderActivations& kept, Adapter& gradients, const StepStats& stats,
-                const ChunkLogits* in_memory) {
+  /// Phase 2: dL/dlogits in place of the logits, and through the head to the gathered hidden rows.
+  Tensor loss_backward(const std::vector<Columns>& chunks, const Logits& memory, const StepStats& stats) {
     Tensor dhidden = arena_.f32({policy_.rows(), policy_.cols()});
-    for (const Chunk& chunk : chunks_) {
-      Arena::Scope scope(arena_);
-      const ChunkLogits logits = in_memory ? *in_memory : read_chunk(chunk);
-      const std::vector<RowTarget> targets = targets_of(chunk);
-      const std::vector<int32_t> kl_rows = kl_rows_of(chunk);
-      std::vector<float> coefficients;
-      std::vector<double> reverse;
-      const RowGradient gradient = row_gradient(chunk, stats, coefficients, reverse);
-      ops_.preference_backward(logits.z, logits.lse, logits.zr, logits.lse_r, kl_rows, reverse, gradient, targets,
-                               coefficients);
-      decoder_.head_backward(logits.z, dhidden.slice(chunk.begin, chunk.end));
+    Arena::Scope scope(arena_);
+    std::vector<float> coefficients;
+    const std::vector<RowGradient> gradients = row_gradients(stats, coefficients);
+    const Tensor rows = arena_.f32({policy_.rows(), 6});
+    ops_.upload(gradients.data(), rows);
+    const Tensor weights = ops_.upload_f32(arena_, coefficients, {static_cast<int64_t>(coefficients.size())});
+    for (const Columns& columns : chunks) {
+      // With one chunk its logits are still in memory.
+      const Logits z = chunks.size() == 1 ? memory : head(columns, memory);
+      ops_.preference_backward(z.policy, z.reference, columns.begin, rows, targets_, weights);
+      decoder_.head_backward(z.policy, columns.begin, dhidden, columns.begin > 0);
     }
-    decoder_.backward(batch_.input, pass, kept, dhidden, gradients, arena_);
+    return dhidden;
   }
 
-  RowGradient row_gradient(const Chunk& chunk, const StepStats& stats, std::vector<float>& coefficients,
-                           std::vector<double>& reverse) const {
-    const size_t rows = static_cast<size_t>(chunk.end - chunk.begin);
-    RowGradient g{std::vector<float>(rows), std::vector<float>(rows), std::vector<float>(rows)};
-    std::vector<double> mass(rows);
-    for (const size_t i : chunk.terms) {
-      const Term& t = batch_.terms[i];
+  /// One per gathered row; `coefficients` receives one per term.
+  std::vector<RowGradient> row_gradients(const StepStats& stats, std::vector<float>& coefficients) const {
+    std::vector<RowGradient> rows;
+    for (const RowSummary& s : summaries_)
+      rows.push_back({static_cast<float>(s.lse), static_cast<float>(s.reference_lse), 0, 0, 0,
+                      static_cast<float>(s.reverse_kl)});
+    std::vector<double> mass(rows.size());
+    for (const Term& t : batch_.terms) {
       const double c = stats.pairs[static_cast<size_t>(t.pair)].loss.coefficient[at(t.branch)] / settings_.normalizer;
       coefficients.push_back(static_cast<float>(c));
-      mass[static_cast<size_t>(t.at.row - chunk.begin)] += c;
+      mass[static_cast<size_t>(t.at.row)] += c;
     }
-    for (size_t r = 0; r < rows; ++r) g.mass[r] = static_cast<float>(mass[r]);
-    for (const size_t i : chunk.kl_rows) {
-      const KlRow& r = batch_.kl_rows[i];
+    for (size_t r = 0; r < rows.size(); ++r) rows[r].mass = static_cast<float>(mass[r]);
+    for (const KlRow& r : batch_.kl_rows) {
       const double weight = objective_.alpha / (settings_.normalizer * kl_divisor(static_cast<size_t>(r.pair)));
-      g.forward_kl[static_cast<size_t>(r.row - chunk.begin)] = static_cast<float>(weight * objective_.lambda);
-      g.reverse_kl[static_cast<size_t>(r.row - chunk.begin)] = static_cast<float>(weight * (1 - objective_.lambda));
-      reverse.push_back(kl_reverse_[i]);
+      rows[static_cast<size_t>(r.row)].forward_kl = static_cast<float>(weight * objective_.lambda);
+      rows[static_cast<size_t>(r.row)].reverse_kl = static_cast<float>(weight * (1 - objective_.lambda));
     }
-    return g;
+    return rows;
   }
 
   Ops& ops_;
@@ -216,9 +202,9 @@ class PreferenceStep {
   const StepSettings& settings_;
   int64_t vocab_size_;
   Arena& arena_;
-  std::vector<Chunk> chunks_;
   Tensor reference_, policy_;  // hidden rows [P, H]
-  std::vector<double> kl_forward_, kl_reverse_;
+  Tensor targets_;             // [K, 2] (row, token) of every term
+  std::vector<RowSummary> summaries_;
   std::vector<double> policy_logps_, reference_logps_;
   std::vector<int64_t> kl_count_;
 };

@@ -26,7 +26,8 @@ struct StepSettings {
   bool checkpointing = false;
   uint32_t dropout_pass = 0;
   const std::atomic<bool>* cancel = nullptr;
-  /// Logits held at once, in bytes (policy and reference together). Above it the head runs in chunks of rows, twice.
+  /// Logits held at once, in bytes (policy and reference together). Above it the vocabulary is streamed in chunks of
+  /// columns and the head runs twice.
   size_t logits_budget = size_t{1} << 30;
   /// Final reference hidden rows [P, H] where they are known already; empty = run the reference.
   Tensor reference;

@@ -30,7 +30,7 @@ Tensor rows_of(const Tensor& hidden, const PackedBatch& batch, size_t pair) {
 Tensor ReferenceCache::rows(Ops& ops, const Decoder& decoder, int64_t hidden_size, std::span<const Pair> pairs,
                             const Objective& objective, const PackedBatch& batch, const Repack& repack, Arena& arena,
                             const std::atomic<bool>* cancel) {
-  Tensor all = arena.f32({batch.pair_rows.back(), hidden_size});
+  Tensor all = ops.activation(arena, {batch.pair_rows.back(), hidden_size});
   std::vector<std::string> keys;
   std::vector<Pair> missing;
   std::vector<size_t> places;
@@ -54,14 +54,16 @@ Tensor ReferenceCache::rows(Ops& ops, const Decoder& decoder, int64_t hidden_siz
   pass.cancel = cancel;
   if (part.input.read_rows.empty()) return all;
   const Tensor hidden = decoder.forward(part.input, pass, arena, nullptr);
+  std::vector<std::byte> host(hidden.bytes());
+  ops.download(hidden, host.data());
   for (size_t i = 0; i < missing.size(); ++i) {
     const Tensor from = rows_of(hidden, part, i);
     ops.copy(from, rows_of(all, batch, places[i]));
     const size_t cost = from.bytes() + keys[places[i]].size();
     if (bytes_ + cost > max_bytes_) continue;
-    std::vector<float> host(static_cast<size_t>(from.size()));
-    ops.download(from, host.data());
-    if (rows_.emplace(std::move(keys[places[i]]), std::move(host)).second) bytes_ += cost;
+    const auto begin = host.begin() + (static_cast<char*>(from.data()) - static_cast<char*>(hidden.data()));
+    std::vector<std::byte> rows(begin, begin + static_cast<std::ptrdiff_t>(from.bytes()));
+    if (rows_.emplace(std::move(keys[places[i]]), std::move(rows)).second) bytes_ += cost;
   }
   return all;
 }

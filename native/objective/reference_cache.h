@@ -30,7 +30,7 @@ class ReferenceCache {
  private:
   size_t max_bytes_, bytes_ = 0;
   int64_t hits_ = 0;
-  std::map<std::string, std::vector<float>> rows_;
+  std::map<std::string, std::vector<std::byte>> rows_;  // as the device stores them
 };
 
 }  // namespace fire

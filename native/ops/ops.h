@@ -4,10 +4,13 @@
 // Conventions
 //   - Matrices are row-major. T tokens (packed, no padding), H hidden, V vocabulary, P gathered rows, r LoRA rank,
 //     n heads, n_kv key/value heads, d head width.
-//   - Activations, gradients, adapters and all loss math are f32. Weights are f32 or bf16 and used as they are stored.
-//     In bf16 mode the operands of matrix products are rounded to bf16 and accumulated in f32.
+//   - Activations and their gradients have the device's `activation_type()`: f32 on a CPU; on a GPU f32 or, in bf16 mode,
+//     bf16. Adapters, their gradients, statistics (rstd, lse, delta) and all loss math are f32 or wider everywhere.
+//   - A weight is used as `adopt` left it. In bf16 mode the operands of matrix products are rounded to bf16; sums are f32.
 //   - An output is overwritten unless the comment says `+=`.
 //   - Index tensors (`i32`) live on the device: see `upload`.
+//   - Operations return before a GPU has run them; those that hand values to the host (`download`, and whatever returns
+//     a std::vector or a number) wait for them. Workspaces are the caller's, so the arena knows all memory of a step.
 //   - Results do not depend on the number of threads, and row i of an output depends only on row i of the inputs
 //     (and what it attends to), bit for bit: a sequence gets the same numbers alone and in any batch.
 #pragma once
@@ -40,6 +43,13 @@ struct AttentionPlan {
   int32_t groups = 0;
 };
 
+/// A plan in the form its device reads, made once per pass (`prepare`) and shared by all layers. `plan` must outlive it;
+/// the tables are empty on a CPU (their layout: attention_tables.h).
+struct PreparedPlan {
+  const AttentionPlan* plan = nullptr;
+  Tensor spans, key_row, query_tiles, key_tiles, key_spans;
+};
+
 /// Inverted dropout on the input of a LoRA A matrix. The mask of element (row, column) is a Philox value keyed by
 /// `seed` and counted by (row, column, module, pass); `rate` 0 switches it off.
 struct Dropout {
@@ -57,24 +67,46 @@ struct LoraView {
 
 enum class Gelu : uint8_t { tanh, erf };
 
-/// One scored token: `target` read from gathered row `row`.
-struct RowTarget {
-  int32_t row, target;
+/// The vocabulary is summarised in slices of this many columns, each by itself: a row's numbers depend neither on how
+/// many columns are in memory together nor on how many rows are.
+constexpr int64_t vocabulary_slice = 8192;
+inline int64_t vocabulary_slices(int64_t columns) { return (columns + vocabulary_slice - 1) / vocabulary_slice; }
+
+/// What one pass over a slice of a row's policy logits z and reference logits zr leaves (f64, in this order), from which
+/// log-sum-exp and both KLs follow (objective/row_summary.h). p and q are unnormalised: p_j = exp(z_j - max_p).
+struct SliceStatistics {
+  double max_p, sum_p;  // sum_p = sum_j p_j
+  double cross_p;       // sum_j p_j (z_j - zr_j)
+  double max_q, sum_q;  // the same for the reference
+  double cross_q;       // sum_j q_j (zr_j - z_j)
 };
 
-/// What backward of the loss needs per gathered row p, besides the targets (derivation: docs/objectives.md).
-///   dz[p] = sum_{targets k of p} coefficient_k * onehot(k) - mass[p] * softmax(z[p])
-///         + forward_kl[p] * (softmax(z[p]) - softmax(zr[p]))
-///         + reverse_kl[p] * softmax(z[p]) * ((log softmax(z[p]) - log softmax(zr[p])) - KL(policy || ref)[p])
-/// with mass[p] = sum of the coefficients at p.
+/// What backward of the loss needs per gathered row (f32, in this order; derivation: docs/objectives.md).
+///   dz[p] = sum_{targets k of p} coefficient_k * onehot(k) - mass * softmax(z[p])
+///         + forward_kl * (softmax(z[p]) - softmax(zr[p]))
+///         + reverse_kl * softmax(z[p]) * ((log softmax(z[p]) - log softmax(zr[p])) - reverse_value)
+/// with mass = sum of the coefficients at p and reverse_value = KL(policy || ref) at p.
 struct RowGradient {
-  std::vector<float> mass, forward_kl, reverse_kl;  // each [P]
+  float lse, reference_lse, mass, forward_kl, reverse_kl, reverse_value;
+};
+
+/// How the next token is drawn. `temperature` 0 = greedy: the largest logit, the smallest id among equals.
+struct SamplingRule {
+  double temperature = 0, top_p = 1;
+  int64_t top_k = 0;  // 0 = all
+};
+
+/// A drawn token and its log-probability under the whole distribution at temperature 1; NaN when a logit of the row is
+/// not finite.
+struct SampledToken {
+  int32_t token;
+  double logprob;
 };
 
 struct AdamW {
   double lr, beta1, beta2, eps, weight_decay;
-  int64_t step;       // 1 for the first update
-  double grad_scale;  // clipping: every gradient is multiplied by it
+  int64_t step;          // 1 for the first update
+  double max_grad_norm;  // gradients are scaled by min(1, max_grad_norm / (norm + 1e-6)); 0 = no clipping
 };
 
 class Ops {
@@ -88,30 +120,40 @@ class Ops {
   virtual int threads() const = 0;
   /// True when the operations only pretend (see null_ops.h): results must not be looked at.
   virtual bool dry() const { return false; }
+  virtual DType activation_type() const { return DType::f32; }
+  /// True where memory belongs to a device of its own: the arena is then sized once before the first step, and plans
+  /// need tables.
+  virtual bool is_gpu() const { return false; }
 
-  /// 64-byte aligned; throws ERR_FIRE_OUT_OF_MEMORY with the bytes asked for and free.
+  /// 64-byte aligned; throws ERR_FIRE_OUT_OF_MEMORY with the bytes asked for and free, and which setting to lower.
   virtual void* allocate(size_t bytes) = 0;
   virtual void release(void* data, size_t bytes) = 0;
-  /// A frozen weight as this device uses it: on a CPU the mapped bytes themselves, on a GPU a copy owned by the device.
+  /// A frozen weight as this device uses it. On a CPU the mapped bytes themselves. On a GPU a copy that lives as long as
+  /// the device: matrices (rank 2 and more) in the activation type, vectors in f32.
   virtual Tensor adopt(Tensor host) = 0;
+  /// `host` may be reused when this returns.
   virtual void upload(const void* host, Tensor device) = 0;
   virtual void download(Tensor device, void* host) = 0;
   virtual void copy(Tensor from, Tensor to) = 0;
   virtual void zero(Tensor x) = 0;
 
   // --- matrix products ----------------------------------------------------------------------------------------
-  /// y[T,out] = x[T,in] W[out,in]^T + bias[out]; `bias` may be empty.
-  virtual void linear(Tensor x, Tensor w, Tensor bias, Tensor y) = 0;
-  /// dx[T,in] = dy[T,out] W[out,in] + (accumulate ? dx : 0). W is frozen: there is no dW.
+  /// y[T,out] = x[T,in] W[out,in]^T + bias[out] + residual[T,out]; `bias` and `residual` may be empty. y may be f32 (the
+  /// logits) whatever the activation type; it must not overlap x or residual.
+  virtual void linear(Tensor x, Tensor w, Tensor bias, Tensor residual, Tensor y) = 0;
+  /// dx[T,in] = dy[T,out] W[out,in] + (accumulate ? dx : 0). W is frozen: there is no dW. dy and dx may be f32 whatever
+  /// the activation type (dL/dlogits, and the sum over vocabulary chunks).
   virtual void linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) = 0;
-  /// h[T,r] = drop(x) A^T;  y[T,out] += scale * h B^T. `h` is kept for backward.
-  virtual void lora(Tensor x, const LoraView& lora, const Dropout& dropout, Tensor h, Tensor y) = 0;
-  /// dB += scale * dy^T h;  dh = scale * dy B;  dA += dh^T drop(x);  dx += mask * (dh A) unless `dx` is empty.
-  virtual void lora_backward(Tensor dy, Tensor x, Tensor h, const LoraView& lora, const Dropout& dropout, Tensor da,
-                             Tensor db, Tensor dx) = 0;
+  /// h[T,r] = drop(x) A^T;  y[T,out] = x W^T + scale * h B^T + residual. `h` is kept for backward.
+  virtual void lora_linear(Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout, Tensor residual, Tensor h,
+                           Tensor y) = 0;
+  /// dh[T,r] = scale * dy B (a workspace);  dB += scale * dy^T h;  dA += dh^T drop(x);
+  /// dx = dy W + mask * (dh A) + (accumulate ? dx : 0) unless `dx` is empty.
+  virtual void lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout,
+                                    Tensor h, Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) = 0;
 
   // --- rows ---------------------------------------------------------------------------------------------------
-  /// y[i] = table[ids[i]], widened to f32.
+  /// y[i] = table[ids[i]].
   virtual void embedding(Tensor ids, Tensor table, Tensor y) = 0;
   /// y[i] = x[rows[i]].
   virtual void gather_rows(Tensor x, Tensor rows, Tensor y) = 0;
@@ -121,17 +163,27 @@ class Ops {
   virtual void scatter_add_rows(Tensor x, Tensor rows, Tensor y) = 0;
   /// y += x.
   virtual void add(Tensor x, Tensor y) = 0;
+  /// y[grid_h * grid_w, H]: the learned position table [side * side, H] resampled bilinearly with corners aligned, patches
+  /// in blocks of merge x merge.
+  virtual void interpolate_positions(Tensor table, int64_t grid_h, int64_t grid_w, int64_t merge, Tensor y) = 0;
 
   // --- normalisation, activations, positions --------------------------------------------------------------------
   /// y = w * x * rstd, rstd = 1 / sqrt(mean(x^2) + eps), per row; `rstd` [rows] may be empty.
   virtual void rms_norm(Tensor x, Tensor w, float eps, Tensor y, Tensor rstd) = 0;
-  /// dx (+)= rstd * (g - x * rstd^2 * mean(g * x)) with g = w * dy. May run in place (dx = dy).
-  virtual void rms_norm_backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor dx, bool accumulate) = 0;
+  /// dx = rstd * (g - x * rstd^2 * mean(g * x)) + residual with g = w * dy; `residual` may be empty. dx may be dy or
+  /// residual. dy may be f32 whatever the activation type.
+  virtual void rms_norm_backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor residual, Tensor dx) = 0;
   /// y = w * (x - mean) / sqrt(var + eps) + b, per row.
   virtual void layer_norm(Tensor x, Tensor w, Tensor b, float eps, Tensor y) = 0;
-  /// In place on x[T, n, d]: x * cos + rotate_half(x) * sin * direction, cos and sin [T, d], rotate_half(a, b) = (-b,
-  /// a). `direction` -1 is the transpose, which is what backward needs.
-  virtual void rope(Tensor x, Tensor cos, Tensor sin, float direction) = 0;
+  /// cos and sin [T, d] (f32) of angle[t, i] = positions[axis[i], t] * frequency[i], i < d / 2, both halves alike.
+  /// positions i32 [axes, T], axis i32 [d / 2], frequency f32 [d / 2].
+  virtual void rotary_table(Tensor positions, Tensor axis, Tensor frequency, Tensor cos, Tensor sin) = 0;
+  /// In place on x[T, n, d]: x * cos + rotate_half(x) * sin, cos and sin [T, d], rotate_half(a, b) = (-b, a).
+  virtual void rope(Tensor x, Tensor cos, Tensor sin) = 0;
+  /// rope(rms_norm(x)) over the heads of x[T, n, d]; w [d], rstd [T * n] may be empty.
+  virtual void norm_rope(Tensor x, Tensor w, float eps, Tensor cos, Tensor sin, Tensor y, Tensor rstd) = 0;
+  /// Its transpose: dy is rotated back and taken through the norm. dx may be dy.
+  virtual void norm_rope_backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor cos, Tensor sin, Tensor dx) = 0;
   /// y = silu(gate) * up.
   virtual void swiglu(Tensor gate, Tensor up, Tensor y) = 0;
   /// dgate = dy * up * silu'(gate); dup = dy * silu(gate). May run in place (dgate = gate, dup = up).
@@ -141,33 +193,39 @@ class Ops {
 
   // --- attention ------------------------------------------------------------------------------------------------
   /// o = softmax(scale * q k^T) v with q[Q,n,d], k,v[K,n_kv,d]; lse[Q,n] (may be empty) keeps log-sum-exp for backward.
-  virtual void attention(Tensor q, Tensor k, Tensor v, const AttentionPlan& plan, float scale, Tensor o,
+  virtual void attention(Tensor q, Tensor k, Tensor v, const PreparedPlan& plan, float scale, Tensor o,
                          Tensor lse) = 0;
-  /// dq, dk, dv from do; every key row outside the plan gets 0.
+  /// dq, dk, dv from do; every key row outside the plan gets 0. `delta` [Q,n] is a workspace and receives do . o.
   virtual void attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse,
-                                  const AttentionPlan& plan, float scale, Tensor dq, Tensor dk, Tensor dv) = 0;
+                                  const PreparedPlan& plan, float scale, Tensor delta, Tensor dq, Tensor dk,
+                                  Tensor dv) = 0;
   /// softmax(scale * q[query] k^T) of one query row, to the host: [n, K] with 0 where the row does not see.
-  virtual std::vector<float> attention_weights(Tensor q, Tensor k, const AttentionPlan& plan, float scale,
+  virtual std::vector<float> attention_weights(Tensor q, Tensor k, const PreparedPlan& plan, float scale,
                                                int32_t query) = 0;
 
   // --- preference loss over gathered rows -------------------------------------------------------------------------
-  /// lse[P] = log sum exp z[P,V].
-  virtual void log_sum_exp(Tensor z, Tensor lse) = 0;
-  /// log softmax(z)[row, target] for each pair, to the host in float64.
-  virtual std::vector<double> target_logprobs(Tensor z, Tensor lse, std::span<const RowTarget> targets) = 0;
-  /// KL(ref || policy) and KL(policy || ref) of the listed rows, to the host in float64. zr has one row per listed row.
-  virtual void token_kl(Tensor z, Tensor lse, Tensor zr, Tensor lse_r, std::span<const int32_t> rows,
-                        std::vector<double>& forward, std::vector<double>& reverse) = 0;
-  /// Turns z[P,V] into dL/dz in place; `kl_rows[i]` is the row that ref row i belongs to.
-  virtual void preference_backward(Tensor z, Tensor lse, Tensor zr, Tensor lse_r, std::span<const int32_t> kl_rows,
-                                   std::span<const double> reverse_kl_values, const RowGradient& gradient,
-                                   std::span<const RowTarget> targets, std::span<const float> coefficients) = 0;
+  // z and zr [P,C] f32 hold columns [first_column, first_column + C) of the logits, first_column a multiple of
+  // vocabulary_slice; targets i32 [K,2] holds (row, token) of every scored token.
+  /// One pass: fills the slices of these columns in statistics f64 [P, slices, 6] (see SliceStatistics) and target_logits
+  /// f32 [2,K] (policy, reference) of the targets among the columns. Without zr the reference's places are left alone.
+  virtual void preference_statistics(Tensor z, Tensor zr, int64_t first_column, Tensor targets, Tensor statistics,
+                                     Tensor target_logits) = 0;
+  /// Turns z into dL/dz in place. rows f32 [P,6] holds a RowGradient a row; coefficients f32 [K]. zr may be empty where
+  /// no row has a KL weight.
+  virtual void preference_backward(Tensor z, Tensor zr, int64_t first_column, Tensor rows, Tensor targets,
+                                   Tensor coefficients) = 0;
+
+  // --- sampling ---------------------------------------------------------------------------------------------------
+  /// One draw a row of logits f32 [B,V] by inverse transform over the kept tokens in order of falling logit (smaller id
+  /// first among equals): top_k keeps the first k, then top_p the shortest prefix with that share of their mass.
+  virtual std::vector<SampledToken> sample(Tensor logits, const SamplingRule& rule,
+                                           std::span<const double> uniforms) = 0;
 
   // --- optimizer --------------------------------------------------------------------------------------------------
-  /// Sum of squares in float64, in a fixed order.
-  virtual double sum_of_squares(Tensor x) = 0;
-  /// Decoupled weight decay (Loshchilov & Hutter 2019, as torch.optim.AdamW): all tensors flat f32 of one size.
-  virtual void adamw(const AdamW& settings, Tensor param, Tensor grad, Tensor m, Tensor v) = 0;
+  /// AdamW with decoupled weight decay (Loshchilov & Hutter 2019, as torch.optim.AdamW) on gradients clipped by their
+  /// global L2 norm (as torch.nn.utils.clip_grad_norm_); all tensors flat f32 of one size. The norm is summed in float64
+  /// in a fixed order and returned as it was before clipping; when it is not finite nothing changes.
+  virtual double adamw(const AdamW& settings, Tensor param, Tensor grad, Tensor m, Tensor v) = 0;
 
   // --- helpers in terms of the above ------------------------------------------------------------------------------
   Tensor upload_i32(Arena& arena, std::span<const int32_t> values) {
@@ -180,6 +238,31 @@ class Ops {
     upload(values.data(), t);
     return t;
   }
+  /// A tensor of the activation type.
+  Tensor activation(Arena& arena, std::initializer_list<int64_t> dims) { return arena.take(activation_type(), dims); }
+  Tensor upload_activation(Arena& arena, std::span<const float> values, std::initializer_list<int64_t> dims) {
+    if (activation_type() == DType::f32) return upload_f32(arena, values, dims);
+    std::vector<bf16> rounded(values.size());
+    for (size_t i = 0; i < values.size(); ++i) rounded[i] = to_bf16(values[i]);
+    Tensor t = activation(arena, dims);
+    upload(rounded.data(), t);
+    return t;
+  }
+  /// f32 values of an f32 or bf16 tensor.
+  std::vector<float> download_f32(Tensor device) {
+    std::vector<float> values(static_cast<size_t>(device.size()));
+    if (device.dtype() != DType::bf16) {
+      if (device.dtype() != DType::f32) throw Error(Code::internal, "download_f32 of " + device.describe());
+      download(device, values.data());
+      return values;
+    }
+    std::vector<bf16> narrow(values.size());
+    download(device, narrow.data());
+    for (size_t i = 0; i < values.size(); ++i) values[i] = to_float(narrow[i]);
+    return values;
+  }
+  /// `plan` must outlive the result, whose tables (if this device needs any) live in `arena`.
+  PreparedPlan prepare(const AttentionPlan& plan, Arena& arena);
   Arena::Source arena_source() {
     return {[this](size_t bytes) { return allocate(bytes); }, [this](void* p, size_t bytes) { release(p, bytes); }};
   }

@@ -49,6 +49,13 @@ class Arena {
     size_t block_, used_;
   };
 
+  /// Makes room for `bytes` in one block, so that what is taken until then allocates nothing. Nothing may be in use.
+  void reserve(size_t bytes) {
+    if (!blocks_.empty() && blocks_[0].bytes >= bytes) return;
+    clear();
+    blocks_.push_back({source_.allocate(bytes), bytes});
+  }
+
   size_t peak_bytes() const { return peak_; }
   void reset_peak() { peak_ = 0; }
 

@@ -1,8 +1,9 @@
+// Plain C++17: device sources include it too.
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace fire {
 
@@ -50,11 +51,17 @@ constexpr const char* name(DType dtype) {
 }
 
 /// Exact.
-inline float to_float(bf16 value) { return std::bit_cast<float>(uint32_t{value.bits} << 16); }
+inline float to_float(bf16 value) {
+  const uint32_t bits = uint32_t{value.bits} << 16;
+  float result;
+  std::memcpy(&result, &bits, sizeof result);
+  return result;
+}
 
 /// Rounds to nearest, ties to even. A NaN stays a NaN (quiet, payload truncated); overflow gives infinity.
 inline bf16 to_bf16(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return bf16{static_cast<uint16_t>((bits >> 16) | 0x40u)};
   return bf16{static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }

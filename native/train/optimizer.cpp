@@ -1,6 +1,5 @@
 #include "train/optimizer.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "tensor/safetensors.h"
@@ -8,17 +7,15 @@
 namespace fire {
 
 double Optimizer::update(const UpdateSettings& s) {
-  const double norm = std::sqrt(ops_.sum_of_squares(adapter_.grad()));
+  const double norm =
+      ops_.adamw({s.lr, s.beta1, s.beta2, s.eps, s.weight_decay, step_ + 1, s.max_grad_norm}, adapter_.param(),
+                 adapter_.grad(), adapter_.moment1(), adapter_.moment2());
+  zero_grad();
   if (!std::isfinite(norm)) {
-    zero_grad();
     throw Error(Code::nonfinite, "the gradient of step " + std::to_string(step_ + 1) +
                                      " is not finite; the adapter was left as it was before the step");
   }
-  const double clip = s.max_grad_norm > 0 ? std::min(1.0, s.max_grad_norm / (norm + 1e-6)) : 1.0;
   ++step_;
-  ops_.adamw({s.lr, s.beta1, s.beta2, s.eps, s.weight_decay, step_, clip}, adapter_.param(), adapter_.grad(),
-             adapter_.moment1(), adapter_.moment2());
-  zero_grad();
   return norm;
 }
 

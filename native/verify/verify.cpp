@@ -31,7 +31,7 @@ class Verifier {
         on_row_(on_row),
         golden_(Golden::load(spec.directory)),
         engine_(engine_spec(spec)),
-        tolerance_(tolerances(spec.dtype)) {}
+        tolerance_(tolerances(spec.device.dtype)) {}
 
   std::vector<VerifyRow> run() {
     check_images();
@@ -51,13 +51,12 @@ class Verifier {
   static EngineSpec engine_spec(const VerifySpec& spec) {
     EngineSpec e;
     e.model = spec.directory;
-    e.dtype = spec.dtype;
-    e.threads = spec.threads;
+    e.device = spec.device;
     e.adapter = spec.directory + "/adapter";
     return e;
   }
 
-  bool bf16() const { return spec_.dtype == ComputeType::bf16; }
+  bool bf16() const { return spec_.device.dtype == ComputeType::bf16; }
   const ModelConfig& config() const { return engine_.config(); }
 
   void finish(const Comparison& comparison) {
@@ -150,10 +149,9 @@ class Verifier {
   std::map<std::string, std::vector<float>> observe_forward() {
     std::map<std::string, std::vector<float>> seen;
     const Observer observer = [&](const std::string& name, const Tensor& value) {
+      const std::vector<float> host = engine_.ops().download_f32(value);
       std::vector<float>& all = seen["fwd." + name];
-      const size_t at = all.size();
-      all.resize(at + static_cast<size_t>(value.size()));
-      engine_.ops().download(value, all.data() + at);
+      all.insert(all.end(), host.begin(), host.end());
     };
     const GoldenItem& item = golden_.items[0];
     Arena& arena = engine_.arena();
@@ -172,7 +170,7 @@ class Verifier {
     pass.observer = &observer;
     const Tensor hidden = engine_.decoder().forward(input, pass, arena, nullptr);
     Tensor logits = arena.f32({input.tokens(), config().text.vocab_size});
-    engine_.decoder().head(hidden, logits);
+    engine_.decoder().head(hidden, 0, logits);
     observer("text.logits", logits);
     return seen;
   }

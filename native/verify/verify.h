@@ -21,8 +21,7 @@ struct VerifyRow {
 
 struct VerifySpec {
   std::string directory;
-  ComputeType dtype = ComputeType::f32;
-  int threads = 0;
+  DeviceSpec device;
 };
 
 using RowCallback = std::function<void(const VerifyRow&)>;

@@ -1,6 +1,6 @@
 /** The training configuration: every key, its type, range and default. The file format is YAML with these names. */
 import { z } from 'zod'
-import { defaultLora } from '../engine/engine.js'
+import { type Device, defaultLora, deviceNames, gemmBackends, isDevice } from '../engine/engine.js'
 import { objectiveNames } from './objectives.js'
 
 const positive = z.number().positive()
@@ -78,11 +78,12 @@ export const trainSchema = z.strictObject({
   /** Receives config.resolved.yaml, metrics.jsonl, checkpoints/ and adapter/. */
   output: folder,
   seed: z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER).default(42),
-  device: z.enum(['cpu']).default('cpu'),
+  /** The processor, a GPU, or `auto`: the first usable GPU, else the processor. */
+  device: z.custom<Device>(isDevice, deviceNames).default('cpu'),
   dtype: z.enum(['f32', 'bf16']).default('f32'),
   /** 0 = all this process may use; results do not depend on it. */
   threads: z.number().int().nonnegative().default(0),
-  gemm: z.enum(['auto', 'native', 'onednn']).default('auto'),
+  gemm: z.enum(gemmBackends).default('auto'),
   lora: lora.prefault({}),
   objective: objective.prefault({}),
   optimizer: optimizer.prefault({}),

@@ -10,7 +10,7 @@ import { formatConfig, resolveTrainConfig } from '../config/load.js'
 import type { TrainConfig } from '../config/schema.js'
 import { recordSeed } from '../corrupt/index.js'
 import { writeFileAtomic } from '../data/files.js'
-import { type Engine, type NativeModule, type ObjectiveName, openEngine } from '../engine/engine.js'
+import { type Device, type Engine, type NativeModule, type ObjectiveName, openEngine } from '../engine/engine.js'
 import { DataError, expected } from '../errors.js'
 import type { GroupComparison, JudgedAnswer } from '../evaluate/index.js'
 import type { GenerateSettings } from '../generate/generate.js'
@@ -41,6 +41,8 @@ export interface DemoOptions {
   /** Another model of the same world. */
   model?: string
   /** 0 = all this process may use; results do not depend on it. */
+  /** Default: cpu. */
+  device?: Device
   threads?: number
   /** Departures from `DEMO_SETTINGS`. */
   settings?: Partial<DemoSettings>
@@ -79,6 +81,7 @@ class Demo {
   readonly #objective: ObjectiveName
   readonly #settings: DemoSettings
   readonly #model: string
+  readonly #device: Device
   readonly #threads: number
   readonly #out: string
   readonly #context: DemoContext
@@ -92,6 +95,7 @@ class Demo {
     this.#objective = options.objective ?? 'fire'
     this.#settings = { ...DEMO_SETTINGS, ...(this.#quick && QUICK_SETTINGS), ...options.settings }
     this.#model = options.model ?? BUNDLED_MODEL
+    this.#device = options.device ?? 'cpu'
     this.#threads = options.threads ?? 0
     this.#out = options.out
     this.#context = context
@@ -224,7 +228,7 @@ class Demo {
   #open(adapter: string | null): Promise<Engine> {
     const { signal, native } = this.#context
     return openEngine(
-      { model: this.#model, adapter, threads: this.#threads, dtype: this.#settings.dtype },
+      { model: this.#model, adapter, device: this.#device, threads: this.#threads, dtype: this.#settings.dtype },
       { signal, native },
     )
   }
@@ -267,6 +271,7 @@ class Demo {
       output: folder.training,
       seed: this.#seed,
       dtype,
+      device: this.#device,
       threads: this.#threads,
       lora: { rank: loraRank, alpha: loraAlpha, dropout: loraDropout, rslora },
       objective: { name: this.#objective },

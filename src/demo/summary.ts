@@ -113,6 +113,7 @@ function describeRun({ seed, objective, started, model, modelName, settings }: D
       'Machine',
       `${cpu}, ${model.threads} thread${model.threads > 1 ? 's' : ''} of ${cpus().length}, ${model.isa}, ${(totalmem() / 2 ** 30).toFixed(0)} GiB, ${process.platform}-${process.arch}`,
     ],
+    ['Device', model.device],
     ['Matrix products', model.gemm],
     ['Peak memory', `${(peakMemory() / 2 ** 20).toFixed(0)} MiB`],
   ]

@@ -31,6 +31,7 @@ import type {
 } from './native.js'
 import { checkPairs, checkPrompts, checkSampling, checkSequences, checkSpec, checkStep } from './validate.js'
 
+export * from './device.js'
 export type * from './native.js'
 
 export interface CallOptions {

@@ -7,6 +7,8 @@
  * and runs on the engine's own thread, in call order.
  */
 
+import type { Device, GemmBackend } from './device.js'
+
 export type DType = 'f32' | 'bf16'
 
 /** LoRA settings; names and defaults are PEFT's. `alpha / rank` scales the update, `alpha / sqrt(rank)` with `rslora`. */
@@ -25,13 +27,19 @@ export interface LoraSpec {
 export interface EngineSpec {
   /** Checkpoint folder in Hugging Face layout: config.json, *.safetensors (+ index), preprocessor_config.json. */
   model: string
-  device: 'cpu'
-  /** Arithmetic of the matrix products; weights are used in place in whatever type they are stored. */
+  device: Device
+  /**
+   * Arithmetic of the matrix products. On a CPU weights are used in place in whatever type they are stored and activations
+   * are f32; on a GPU weight matrices and activations are stored in this type.
+   */
   dtype: DType
-  /** Threads of the compute pool; 0 = all the process may use. Results do not depend on it. */
+  /** Threads of the compute pool of a CPU; 0 = all the process may use. Results do not depend on it. */
   threads: number
-  /** Matrix-product backend. `auto` is the in-tree kernels, whose results depend on neither batch nor threads; oneDNN is opt-in. */
-  gemm: 'auto' | 'native' | 'onednn'
+  /**
+   * Matrix-product backend. `auto` is the in-tree kernels, whose results depend on neither batch nor threads; oneDNN (CPU)
+   * and cuBLASLt (GPU, bf16) are opt-in.
+   */
+  gemm: GemmBackend
   /** A fresh adapter, or `null` for none (generation and scoring only, or `adapter` below). */
   lora: LoraSpec | null
   /** A PEFT adapter folder to load (its settings win over `lora`), or `null`. */
@@ -221,7 +229,7 @@ export interface AttentionProbe {
 
 export interface VerifySpec {
   directory: string
-  device: 'cpu'
+  device: Device
   dtype: DType
   threads: number
 }
@@ -247,6 +255,22 @@ export interface CpuInfo {
   kernel: string
   /** Version of the oneDNN that was found, or the loader's message. */
   onednn: { available: boolean; detail: string }
+}
+
+/** The GPUs that this process sees, or why there are none. */
+export interface GpuReport {
+  gpus: {
+    name: string
+    /** "sm_90" */
+    capability: string
+    totalBytes: number
+    /** Why it cannot be used; empty when it can. */
+    objection: string
+  }[]
+  /** Why there are none: no driver, a driver that is too old, no card, a build without CUDA. */
+  reason: string
+  /** The version of cuBLASLt that was found, or why it cannot be used. */
+  cublaslt: string
 }
 
 export interface GemmBenchSpec {
@@ -328,6 +352,7 @@ export interface NativeModule {
   /** The class that carries `code` and `detail`; native errors are made from it. */
   setErrorClass(errorClass: new (code: string, message: string, detail?: Record<string, unknown>) => Error): void
   cpuInfo(): CpuInfo
+  gpuReport(): GpuReport
   createCancelToken(): CancelToken
   openEngine(spec: EngineSpec, cancel: CancelToken | null): Promise<NativeEngine>
   verify(spec: VerifySpec, onRow: ((row: VerifyRow) => void) | null): Promise<VerifyRow[]>

@@ -1,5 +1,6 @@
 /** Checks of what crosses into native code, so that a wrong argument is named here and not found as a crash there. */
 import { expected } from '../errors.js'
+import { deviceNames, gemmBackends, isDevice } from './device.js'
 import type {
   EngineSpec,
   ObjectiveSpec,
@@ -12,10 +13,9 @@ import type {
 
 export function checkSpec(spec: EngineSpec): void {
   if (typeof spec.model !== 'string' || spec.model === '') throw expected('a folder', 'model', spec.model)
-  if (spec.device !== 'cpu') throw expected("'cpu'", 'device', spec.device)
+  if (!isDevice(spec.device)) throw expected(deviceNames, 'device', spec.device)
   if (spec.dtype !== 'f32' && spec.dtype !== 'bf16') throw expected("'f32' or 'bf16'", 'dtype', spec.dtype)
-  if (!['auto', 'native', 'onednn'].includes(spec.gemm))
-    throw expected("'auto', 'native' or 'onednn'", 'gemm', spec.gemm)
+  if (!gemmBackends.includes(spec.gemm)) throw expected(gemmBackends.join(', '), 'gemm', spec.gemm)
   if (!Number.isInteger(spec.threads) || spec.threads < 0) throw expected('an integer >= 0', 'threads', spec.threads)
   const cache = spec.referenceCacheBytes
   if (!Number.isSafeInteger(cache) || cache < 0) throw expected('an integer >= 0', 'referenceCacheBytes', cache)

@@ -112,9 +112,10 @@ void check_problem(Problem p) {
   std::vector<float> o(p.q.size()), lse(static_cast<size_t>(p.queries * p.heads)), dq(p.q.size()), dk(p.k.size(), 7.0f),
       dv(p.v.size(), 7.0f);
   const Tensor ot = view(o, {p.queries, p.heads, p.d}), lset = view(lse, {p.queries, p.heads});
-  ops().attention(p.qt(), p.kt(), p.vt(), p.plan, p.scale, ot, lset);
-  ops().attention_backward(view(p.dout, {p.queries, p.heads, p.d}), p.qt(), p.kt(), p.vt(), ot, lset, p.plan, p.scale,
-                           view(dq, {p.queries, p.heads, p.d}), view(dk, {p.keys, p.kv_heads, p.d}),
+  ops().attention(p.qt(), p.kt(), p.vt(), prepared(p.plan), p.scale, ot, lset);
+  std::vector<float> delta(lse.size());
+  ops().attention_backward(view(p.dout, {p.queries, p.heads, p.d}), p.qt(), p.kt(), p.vt(), ot, lset,
+                           prepared(p.plan), p.scale, view(delta), view(dq, {p.queries, p.heads, p.d}), view(dk, {p.keys, p.kv_heads, p.d}),
                            view(dv, {p.keys, p.kv_heads, p.d}));
   // Scores up to 10 with rounding of 20 u, so weights are off by about 1e-6 of themselves; sums over up to 200 queries
   // of terms up to 10 for dk and dv.
@@ -124,7 +125,7 @@ void check_problem(Problem p) {
   check_close("dk", dk, want.dk, 3e-5);
   check_close("dv", dv, want.dv, 2e-5);
   for (int64_t i = 0; i < p.queries; i += 1 + p.queries / 5) {
-    const std::vector<float> w = ops().attention_weights(p.qt(), p.kt(), p.plan, p.scale, static_cast<int32_t>(i));
+    const std::vector<float> w = ops().attention_weights(p.qt(), p.kt(), prepared(p.plan), p.scale, static_cast<int32_t>(i));
     const auto begin = want.weights.begin() + i * p.heads * p.keys;
     check_close("weights", w, {begin, begin + p.heads * p.keys}, 4e-6);
   }
@@ -184,7 +185,7 @@ TEST("attention: keys outside a span are never read") {
   Problem p(plan, 13, 13, 2, 1, 8);
   for (size_t i = 6 * 8; i < 9 * 8; ++i) p.k[i] = p.v[i] = NAN;
   std::vector<float> o(p.q.size(), 0.5f), lse(26);
-  ops().attention(p.qt(), p.kt(), p.vt(), p.plan, p.scale, view(o, {13, 2, 8}), view(lse, {13, 2}));
+  ops().attention(p.qt(), p.kt(), p.vt(), prepared(p.plan), p.scale, view(o, {13, 2, 8}), view(lse, {13, 2}));
   for (const float x : o) CHECK(std::isfinite(x));
   for (size_t i = 6 * 16; i < 9 * 16; ++i) CHECK(o[i] == 0.5f);
 }
@@ -196,7 +197,7 @@ TEST("attention: very large scores stay finite") {
   for (float& x : p.q) x *= 1e3f;
   for (float& x : p.k) x *= 1e3f;
   std::vector<float> o(p.q.size()), lse(40);
-  ops().attention(p.qt(), p.kt(), p.vt(), p.plan, p.scale, view(o, {20, 2, 8}), view(lse, {20, 2}));
+  ops().attention(p.qt(), p.kt(), p.vt(), prepared(p.plan), p.scale, view(o, {20, 2, 8}), view(lse, {20, 2}));
   for (const float x : o) CHECK(std::abs(x) <= 1.001f);  // a mean of values in [-1, 1]
 }
 
@@ -207,8 +208,8 @@ TEST("attention: a row has the same bits alone and in a batch") {
   add_sequence(batch, 7, 137, true);
   Problem big(batch, 137, 137, 4, 2, 16);
   std::vector<float> o(big.q.size()), o_alone(130 * 64);
-  ops().attention(big.qt(), big.kt(), big.vt(), big.plan, big.scale, view(o, {137, 4, 16}), {});
-  ops().attention(big.qt().slice(7, 137), big.kt().slice(7, 137), big.vt().slice(7, 137), alone, big.scale,
+  ops().attention(big.qt(), big.kt(), big.vt(), prepared(big.plan), big.scale, view(o, {137, 4, 16}), {});
+  ops().attention(big.qt().slice(7, 137), big.kt().slice(7, 137), big.vt().slice(7, 137), prepared(alone), big.scale,
                   view(o_alone, {130, 4, 16}), {});
   CHECK(same_bits(o_alone, {o.begin() + 7 * 64, o.end()}));
   // one query at a time, as the cache decodes
@@ -218,7 +219,7 @@ TEST("attention: a row has the same bits alone and in a batch") {
     one.key_row = {7 + row};
     one.groups = 1;
     std::vector<float> o_one(64);
-    ops().attention(big.qt().slice(7 + row, 8 + row), big.kt(), big.vt(), one, big.scale, view(o_one, {1, 4, 16}), {});
+    ops().attention(big.qt().slice(7 + row, 8 + row), big.kt(), big.vt(), prepared(one), big.scale, view(o_one, {1, 4, 16}), {});
     CHECK(same_bits(o_one, {o.begin() + (7 + row) * 64, o.begin() + (8 + row) * 64}));
   }
 }

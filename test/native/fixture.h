@@ -22,7 +22,10 @@
 
 namespace fire::test {
 
-inline std::string golden_directory(const std::string& name) { return std::string(FIRE_TEST_DIR) + "/golden/" + name; }
+/// Of a folder in test/golden; an absolute path stands for itself.
+inline std::string golden_directory(const std::string& name) {
+  return name.starts_with("/") ? name : std::string(FIRE_TEST_DIR) + "/golden/" + name;
+}
 
 /// An empty folder that disappears with the object.
 class TempDir {
@@ -101,6 +104,13 @@ inline Tensor view(std::vector<bf16>& v, std::initializer_list<int64_t> dims) {
   return Tensor(v.data(), DType::bf16, dims);
 }
 
+/// A plan for a CPU, which needs no tables.
+inline PreparedPlan prepared(const AttentionPlan& plan) {
+  PreparedPlan p;
+  p.plan = &plan;
+  return p;
+}
+
 template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
@@ -136,6 +146,24 @@ inline void write_adapter_with_dropout(const std::string& golden, const std::str
   const std::string json = read_file(golden + "/adapter/adapter_config.json", 1 << 20);
   write_file(directory + "/adapter_config.json",
              {replaced(json, "\"lora_dropout\": 0.0", "\"lora_dropout\": " + rate)});
+}
+
+/// A copy of a tied golden model whose vocabulary is larger than a slice of the loss: the new embeddings are random.
+inline void write_wide_model(const std::string& golden, const std::string& directory, int64_t vocab) {
+  const SafeTensors file = SafeTensors::open_checkpoint(golden);
+  const std::string name = "model.language_model.embed_tokens.weight";
+  const Tensor& old = file.at(name);
+  std::vector<float> wide = Random(17).floats(vocab * old.cols(), -0.1f, 0.1f);
+  std::copy_n(old.f32(), old.size(), wide.begin());
+  std::vector<NamedTensor> tensors;
+  for (const auto& [key, tensor] : file.tensors())
+    tensors.push_back({key, key == name ? view(wide, {vocab, old.cols()}) : tensor});
+  write_safetensors(directory + "/model.safetensors", tensors, {});
+  const std::string size = "\"vocab_size\": ";
+  write_file(directory + "/config.json", {replaced(read_file(golden + "/config.json", 1 << 20),
+                                                   size + std::to_string(old.rows()), size + std::to_string(vocab))});
+  std::filesystem::copy_file(golden + "/preprocessor_config.json", directory + "/preprocessor_config.json");
+  std::filesystem::copy(golden + "/adapter", directory + "/adapter");
 }
 
 /// A golden model with a trained-looking adapter (non-zero B), a few encoded random images, and one preference step.
@@ -201,7 +229,7 @@ class TinyModel {
   EngineSpec spec(const std::string& golden, const std::string& dropout, int threads) {
     EngineSpec s;
     s.model = golden_directory(golden);
-    s.threads = threads;
+    s.device.threads = threads;
     s.adapter = s.model + "/adapter";
     if (dropout != "0.0") {
       write_adapter_with_dropout(s.model, adapter_ / "adapter", dropout);

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 
+#include "cpu/cpu_ops.h"
 #include "fixture.h"
 #include "verify/golden.h"
 
@@ -34,7 +35,7 @@ struct Model {
     EngineSpec s;
     s.model = golden_directory("qwen3_vl_b");
     s.adapter = s.model + "/adapter";
-    s.threads = 1;
+    s.device.threads = 1;
     return s;
   }
   std::vector<Generated> generate(const std::vector<PromptRef>& p, const Sampling& sampling) {
@@ -48,7 +49,7 @@ bool same(const Generated& a, const Generated& b) {
 
 Sampling sampled(double temperature, int64_t tokens) {
   Sampling s;
-  s.temperature = temperature;
+  s.rule.temperature = temperature;
   s.max_new_tokens = tokens;
   return s;
 }
@@ -121,8 +122,8 @@ TEST("generate: seeds, and settings that amount to greedy") {
   for (PromptRef& p : reseeded) p.seed += 1000;
   const std::vector<Generated> other = m.generate(reseeded, sampled(2, 8));
   Sampling top_k = sampled(2, 8), top_p = sampled(2, 8), cold = sampled(1e-6, 8);
-  top_k.top_k = 1;
-  top_p.top_p = 1e-9;
+  top_k.rule.top_k = 1;
+  top_p.rule.top_p = 1e-9;
   const std::vector<Generated> k = m.generate(m.prompts, top_k), p = m.generate(m.prompts, top_p),
                                c = m.generate(m.prompts, cold);
   for (size_t i = 0; i < greedy.size(); ++i) {
@@ -163,17 +164,21 @@ TEST("generate: logits that are not finite are an error that names the prompt") 
 }
 
 TEST("sampling: one row of logits, every draw") {
-  const std::vector<float> logits{1.0f, 3.0f, 2.0f, 3.0f, -50.0f, 0.5f};
-  Sampling s;
-  CHECK(sample_token(logits, s, 0.99) == 1);  // greedy: the lowest id among equals
+  std::vector<float> logits{1.0f, 3.0f, 2.0f, 3.0f, -50.0f, 0.5f};
+  SamplingRule s;
+  cpu::CpuOps device(1, cpu::Precision::f32, cpu::Backend::native);
+  auto sample_token = [&](const SamplingRule& rule, double uniform) {
+    return device.sample(view(logits, {1, 6}), rule, std::span(&uniform, 1))[0].token;
+  };
+  CHECK(sample_token(s, 0.99) == 1);  // greedy: the lowest id among equals
   // A fine grid over [0, 1) must give each token its share of the distribution.
-  auto shares = [&](const Sampling& sampling) {
+  auto shares = [&](const SamplingRule& sampling) {
     std::vector<double> share(logits.size());
     constexpr int n = 20000;
-    for (int i = 0; i < n; ++i) share[static_cast<size_t>(sample_token(logits, sampling, (i + 0.5) / n))] += 1.0 / n;
+    for (int i = 0; i < n; ++i) share[static_cast<size_t>(sample_token(sampling, (i + 0.5) / n))] += 1.0 / n;
     return share;
   };
-  auto check_shares = [&](const Sampling& sampling, const std::vector<size_t>& kept) {
+  auto check_shares = [&](const SamplingRule& sampling, const std::vector<size_t>& kept) {
     std::vector<double> want(logits.size());
     double total = 0;
     for (const size_t k : kept) total += want[k] = std::exp(static_cast<double>(logits[k]) / sampling.temperature);
@@ -204,6 +209,6 @@ TEST("sampling: one row of logits, every draw") {
   check_shares(s, {1});
   s = {};
   s.temperature = 1;
-  CHECK(sample_token(logits, s, 0) == 1);
-  CHECK(sample_token(logits, s, 1 - 0x1p-53) == 4 || sample_token(logits, s, 1 - 0x1p-53) == 5);
+  CHECK(sample_token(s, 0) == 1);
+  CHECK(sample_token(s, 1 - 0x1p-53) == 4 || sample_token(s, 1 - 0x1p-53) == 5);
 }

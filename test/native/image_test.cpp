@@ -146,8 +146,10 @@ TEST("image: patches in merge order, each channel by channel with its time slice
   const VisionConfig vision = small_vision(2);
   const Patches p = preprocess({h, w, rgb.data()}, config, vision);
   CHECK(p.grid_h == 4 && p.grid_w == 6);
-  const auto places = patch_places(p.grid_h, p.grid_w, 2);
-  CHECK(places.size() == 24);
+  const std::vector<int32_t> flat = patch_positions(p.grid_h, p.grid_w, 2);
+  CHECK(flat.size() == 2 * 24);
+  std::vector<std::pair<int64_t, int64_t>> places;
+  for (size_t i = 0; i < 24; ++i) places.emplace_back(flat[i], flat[24 + i]);
   const std::vector<std::pair<int64_t, int64_t>> first{{0, 0}, {0, 1}, {1, 0}, {1, 1}, {0, 2}};
   CHECK(std::equal(first.begin(), first.end(), places.begin()));
   bool right = true;

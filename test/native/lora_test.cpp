@@ -21,14 +21,15 @@ Floats mask_of(int64_t rows, int64_t n, const Dropout& dropout) {
   Floats x(static_cast<size_t>(rows * n), 1.0f), a(static_cast<size_t>(n * n)), b(static_cast<size_t>(n), 0.0f);
   for (int64_t i = 0; i < n; ++i) a[static_cast<size_t>(i * n + i)] = 1;
   Floats h(x.size()), y(static_cast<size_t>(rows));
-  ops().lora(view(x, {rows, n}), {view(a, {n, n}), view(b, {1, n}), 1.0f}, dropout, view(h, {rows, n}),
-             view(y, {rows, 1}));
+  Floats w(static_cast<size_t>(n));
+  ops().lora_linear(view(x, {rows, n}), view(w, {1, n}), {view(a, {n, n}), view(b, {1, n}), 1.0f}, dropout, {},
+                    view(h, {rows, n}), view(y, {rows, 1}));
   return h;
 }
 
 struct Problem {
   int64_t rows, in, out, r;
-  Floats x, a, b, y, dy, da, db, dx;
+  Floats x, w, a, b, residual, y, dy, da, db, dx;
   LoraView lora(float scale) { return {view(a, {r, in}), view(b, {out, r}), scale}; }
 };
 
@@ -39,9 +40,11 @@ Problem make_problem(int64_t rows, int64_t in, int64_t out, int64_t r) {
           out,
           r,
           random.floats(rows * in),
+          random.floats(out * in),
           random.floats(r * in),
           random.floats(out * r),
           random.floats(rows * out),
+          Floats(static_cast<size_t>(rows * out)),
           random.floats(rows * out),
           random.floats(r * in),
           random.floats(out * r),
@@ -68,13 +71,24 @@ TEST("lora: forward and backward against float64, with and without dropout") {
       const Floats mask = rate > 0 ? mask_of(rows, in, dropout) : Floats(p.x.size(), 1.0f);
       const float scale = 1.75f;
       Floats h(static_cast<size_t>(rows * p.r));
-      ops().lora(view(p.x, {rows, in}), p.lora(scale), dropout, view(h, {rows, p.r}), view(p.y, {rows, p.out}));
-      ops().lora_backward(view(p.dy, {rows, p.out}), view(p.x, {rows, in}), view(h, {rows, p.r}), p.lora(scale),
-                          dropout, view(p.da, {p.r, in}), view(p.db, {p.out, p.r}), view(p.dx, {rows, in}));
+      Floats dh(h.size());
+      const Tensor w = view(p.w, {p.out, in});
+      ops().lora_linear(view(p.x, {rows, in}), w, p.lora(scale), dropout, view(p.residual, {rows, p.out}),
+                        view(h, {rows, p.r}), view(p.y, {rows, p.out}));
+      ops().lora_linear_backward(view(p.dy, {rows, p.out}), view(p.x, {rows, in}), w, p.lora(scale), dropout,
+                                 view(h, {rows, p.r}), view(dh, {rows, p.r}), view(p.da, {p.r, in}),
+                                 view(p.db, {p.out, p.r}), view(p.dx, {rows, in}), true);
 
-      std::vector<double> hw(h.size()), y(start.y.begin(), start.y.end()), da(start.da.begin(), start.da.end()),
+      std::vector<double> hw(h.size()), y(start.residual.begin(), start.residual.end()), da(start.da.begin(), start.da.end()),
           db(start.db.begin(), start.db.end()), dx(start.dx.begin(), start.dx.end());
       const auto at = [](int64_t row, int64_t cols, int64_t col) { return static_cast<size_t>(row * cols + col); };
+      for (int64_t i = 0; i < rows; ++i)
+        for (int64_t o = 0; o < p.out; ++o)
+          for (int64_t c = 0; c < in; ++c) {
+            const double weight = p.w[at(o, in, c)];
+            y[at(i, p.out, o)] += p.x[at(i, in, c)] * weight;
+            dx[at(i, in, c)] += p.dy[at(i, p.out, o)] * weight;
+          }
       for (int64_t i = 0; i < rows; ++i)
         for (int64_t j = 0; j < p.r; ++j) {
           double dh = 0;
@@ -99,8 +113,9 @@ TEST("lora: forward and backward against float64, with and without dropout") {
 
       // without dx the other two are the same
       Floats da2 = start.da, db2 = start.db;
-      ops().lora_backward(view(p.dy, {rows, p.out}), view(p.x, {rows, in}), view(h, {rows, p.r}), p.lora(scale),
-                          dropout, view(da2, {p.r, in}), view(db2, {p.out, p.r}), {});
+      ops().lora_linear_backward(view(p.dy, {rows, p.out}), view(p.x, {rows, in}), w, p.lora(scale), dropout,
+                                 view(h, {rows, p.r}), view(dh, {rows, p.r}), view(da2, {p.r, in}),
+                                 view(db2, {p.out, p.r}), {}, false);
       CHECK(same_bits(da2, p.da) && same_bits(db2, p.db));
     }
 }
@@ -150,7 +165,7 @@ TEST("ops: the number of threads changes no bit") {
     Floats y(x.size()), rstd(static_cast<size_t>(rows)), dx(x.size());
     device.rms_norm(view(x, {rows, n}), view(w), 1e-6f, view(y, {rows, n}), view(rstd));
     got.push_back(y);
-    device.rms_norm_backward(view(dy, {rows, n}), view(x, {rows, n}), view(w), view(rstd), view(dx, {rows, n}), false);
+    device.rms_norm_backward(view(dy, {rows, n}), view(x, {rows, n}), view(w), view(rstd), {}, view(dx, {rows, n}));
     got.push_back(dx);
     device.layer_norm(view(x, {rows, n}), view(w), view(b), 1e-6f, view(y, {rows, n}));
     device.gelu(view(y), Gelu::tanh);
@@ -160,14 +175,20 @@ TEST("ops: the number of threads changes no bit") {
     device.swiglu(view(x), view(dy), view(y));
     device.swiglu_backward(view(y), view(x), view(dy), view(x), view(dy));
     got.push_back(x);
-    got.push_back({static_cast<float>(device.sum_of_squares(view(dy)))});
+    Floats param = random.floats(rows * n), m(param.size()), v2(param.size());
+    got.push_back({static_cast<float>(
+        device.adamw({1e-3, 0.9, 0.999, 1e-8, 0.1, 1, 0.5}, view(param), view(dy), view(m), view(v2)))});
+    got.push_back(param);
 
     Problem p = make_problem(rows, n, 40, 8);
     Floats h(static_cast<size_t>(rows * 8));
     const Dropout dropout{0.2f, 3, 1, 1};
-    device.lora(view(p.x, {rows, n}), p.lora(0.5f), dropout, view(h, {rows, 8}), view(p.y, {rows, 40}));
-    device.lora_backward(view(p.dy, {rows, 40}), view(p.x, {rows, n}), view(h, {rows, 8}), p.lora(0.5f), dropout,
-                         view(p.da, {8, n}), view(p.db, {40, 8}), view(p.dx, {rows, n}));
+    Floats dh(h.size());
+    device.lora_linear(view(p.x, {rows, n}), view(p.w, {40, n}), p.lora(0.5f), dropout, view(p.residual, {rows, 40}),
+                       view(h, {rows, 8}), view(p.y, {rows, 40}));
+    device.lora_linear_backward(view(p.dy, {rows, 40}), view(p.x, {rows, n}), view(p.w, {40, n}), p.lora(0.5f), dropout,
+                                view(h, {rows, 8}), view(dh, {rows, 8}), view(p.da, {8, n}), view(p.db, {40, 8}),
+                                view(p.dx, {rows, n}), false);
     for (const Floats* part : {&p.y, &p.da, &p.db, &p.dx}) got.push_back(*part);
 
     AttentionPlan plan;
@@ -179,22 +200,25 @@ TEST("ops: the number of threads changes no bit") {
     Floats lse(static_cast<size_t>(rows * heads)), dq(q.size()), dk(k.size()), dv(v.size());
     const Tensor qt = view(q, {rows, heads, d}), kt = view(k, {rows, 1, d}), vt = view(v, {rows, 1, d}),
                  ot = view(o, {rows, heads, d});
-    device.attention(qt, kt, vt, plan, 0.3f, ot, view(lse, {rows, heads}));
-    device.attention_backward(qt, qt, kt, vt, ot, view(lse, {rows, heads}), plan, 0.3f, view(dq, {rows, heads, d}),
-                              view(dk, {rows, 1, d}), view(dv, {rows, 1, d}));
-    for (const Floats* part : {&o, &lse, &dq, &dk, &dv}) got.push_back(*part);
+    Floats delta(lse.size());
+    device.attention(qt, kt, vt, prepared(plan), 0.3f, ot, view(lse, {rows, heads}));
+    device.attention_backward(qt, qt, kt, vt, ot, view(lse, {rows, heads}), prepared(plan), 0.3f,
+                              view(delta, {rows, heads}), view(dq, {rows, heads, d}), view(dk, {rows, 1, d}),
+                              view(dv, {rows, 1, d}));
+    for (const Floats* part : {&o, &lse, &delta, &dq, &dk, &dv}) got.push_back(*part);
 
-    Floats z = random.floats(6 * vocab, -5, 5), zr = random.floats(2 * vocab, -5, 5), z_lse(6), zr_lse(2);
-    device.log_sum_exp(view(z, {6, vocab}), view(z_lse));
-    device.log_sum_exp(view(zr, {2, vocab}), view(zr_lse));
-    std::vector<double> forward, reverse;
-    const std::vector<int32_t> kl_rows{1, 4};
-    device.token_kl(view(z, {6, vocab}), view(z_lse), view(zr, {2, vocab}), view(zr_lse), kl_rows, forward, reverse);
-    device.preference_backward(view(z, {6, vocab}), view(z_lse), view(zr, {2, vocab}), view(zr_lse), kl_rows, reverse,
-                               {Floats(6, 0.3f), Floats(6, 0.1f), Floats(6, 0.2f)},
-                               std::vector<RowTarget>{{1, 3}, {1, 5}}, Floats{0.1f, 0.2f});
+    Floats z = random.floats(6 * vocab, -5, 5), zr = random.floats(6 * vocab, -5, 5), target_logits(4);
+    std::vector<int32_t> targets{1, 3, 1, 5};
+    std::vector<double> statistics(6 * 6);
+    const Tensor zt = view(z, {6, vocab}), zrt = view(zr, {6, vocab});
+    Tensor pairs(targets.data(), DType::i32, {2, 2});
+    device.preference_statistics(zt, zrt, 0, pairs, Tensor(statistics.data(), DType::f64, {6, 1, 6}),
+                                 view(target_logits, {2, 2}));
+    Floats rows6 = random.floats(6 * 6), coefficients{0.1f, 0.2f};
+    device.preference_backward(zt, zrt, 0, view(rows6, {6, 6}), pairs, view(coefficients));
     got.push_back(z);
-    got.push_back({static_cast<float>(forward[1]), static_cast<float>(reverse[0])});
+    got.push_back(target_logits);
+    for (const double s : statistics) got.push_back({static_cast<float>(s)});
 
     if (expected.empty()) expected = got;
     for (size_t i = 0; i < got.size(); ++i) CHECK(same_bits(got[i], expected[i]));

@@ -8,6 +8,7 @@
 
 #include "cpu/cpu_ops.h"
 #include "fixture.h"
+#include "objective/row_summary.h"
 #include "tensor/json.h"
 
 using namespace fire;
@@ -48,31 +49,28 @@ class Batch {
   }
 
   void run() {
-    const int64_t rows = static_cast<int64_t>(z_.size()) / vocab_;
-    lse_.resize(static_cast<size_t>(rows));
-    std::vector<float> reference_lse(static_cast<size_t>(rows));
+    const int64_t rows = static_cast<int64_t>(z_.size()) / vocab_, count = static_cast<int64_t>(targets_.size() / 2);
     const Tensor z = view(z_, {rows, vocab_}), zr = view(zr_, {rows, vocab_});
-    ops().log_sum_exp(z, view(lse_));
-    ops().log_sum_exp(zr, view(reference_lse));
-    const std::vector<double> policy = ops().target_logprobs(z, view(lse_), targets_);
-    const std::vector<double> reference = ops().target_logprobs(zr, view(reference_lse), targets_);
-    for (size_t i = 0; i < targets_.size(); ++i) {
-      logps[pair_of_[i]].policy[branch_of_[i]] += policy[i];
-      logps[pair_of_[i]].reference[branch_of_[i]] += reference[i];
+    const Tensor targets(targets_.data(), DType::i32, {count, 2});
+    std::vector<SliceStatistics> statistics(static_cast<size_t>(rows));
+    std::vector<float> target_logits(static_cast<size_t>(2 * count));
+    ops().preference_statistics(z, zr, 0, targets, Tensor(statistics.data(), DType::f64, {rows, 1, 6}),
+                                view(target_logits, {2, count}));
+    for (const SliceStatistics& s : statistics) summaries_.push_back(summarize_row(std::span(&s, 1), true));
+    for (size_t i = 0; i < pair_of_.size(); ++i) {
+      const RowSummary& row = summaries_[static_cast<size_t>(targets_[2 * i])];
+      logps[pair_of_[i]].policy[branch_of_[i]] += static_cast<double>(target_logits[i]) - row.lse;
+      logps[pair_of_[i]].reference[branch_of_[i]] +=
+          static_cast<double>(target_logits[pair_of_.size() + i]) - row.reference_lse;
     }
-    const int64_t kl_count = static_cast<int64_t>(kl_rows_.size());
-    std::vector<float> zr_kl(static_cast<size_t>(kl_count * vocab_)), lse_kl(static_cast<size_t>(kl_count));
-    ops().gather_rows(zr, view(kl_rows_), view(zr_kl, {kl_count, vocab_}));
-    ops().gather_rows(view(reference_lse, {rows, 1}), view(kl_rows_), view(lse_kl, {kl_count, 1}));
-    std::vector<double> forward, reverse;
-    ops().token_kl(z, view(lse_), view(zr_kl, {kl_count, vocab_}), view(lse_kl), kl_rows_, forward, reverse);
     for (size_t i = 0; i < kl_rows_.size(); ++i) {
-      kl[kl_pair_[i]].forward += forward[i] / divisor(kl_pair_[i]);
-      kl[kl_pair_[i]].reverse += reverse[i] / divisor(kl_pair_[i]);
+      const RowSummary& row = summaries_[static_cast<size_t>(kl_rows_[i])];
+      kl[kl_pair_[i]].forward += row.forward_kl / divisor(kl_pair_[i]);
+      kl[kl_pair_[i]].reverse += row.reverse_kl / divisor(kl_pair_[i]);
     }
     for (size_t p = 0; p < logps.size(); ++p)
       loss.push_back(evaluate_pair(objective_, logps[p], kl[p], has_corrupted[p], scored[p][at(Branch::chosen)]));
-    backward(z, view(zr_kl, {kl_count, vocab_}), view(lse_kl), reverse);
+    backward(z, zr, targets);
   }
 
   double mean() const {
@@ -121,7 +119,7 @@ class Batch {
     auto counts = [&](Scope scope) { return scope == Scope::completion || (scope == Scope::phrase && phrase); };
     const int32_t row = begin + static_cast<int32_t>(t);
     if (counts(objective_.rank_scope)) {
-      targets_.push_back({row, static_cast<int32_t>(sequence.at("targets").array()[t].integer())});
+      targets_.insert(targets_.end(), {row, static_cast<int32_t>(sequence.at("targets").array()[t].integer())});
       pair_of_.push_back(pair);
       branch_of_.push_back(branch);
       ++scored[pair][branch];
@@ -145,27 +143,30 @@ class Batch {
     return objective_.kl_mean ? static_cast<double>(std::max<int64_t>(1, kl_count_[pair])) : 1;
   }
 
-  void backward(Tensor z, Tensor zr, Tensor lse_r, const std::vector<double>& reverse) {
-    const size_t count = lse_.size();
+  void backward(Tensor z, Tensor zr, Tensor targets) {
     const double pairs = static_cast<double>(loss.size());
-    RowGradient g{std::vector<float>(count), std::vector<float>(count), std::vector<float>(count)};
+    std::vector<RowGradient> rows;
+    for (const RowSummary& s : summaries_)
+      rows.push_back({static_cast<float>(s.lse), static_cast<float>(s.reference_lse), 0, 0, 0,
+                      static_cast<float>(s.reverse_kl)});
     std::vector<float> coefficients;
-    for (size_t i = 0; i < targets_.size(); ++i) {
+    for (size_t i = 0; i < pair_of_.size(); ++i) {
       coefficients.push_back(static_cast<float>(loss[pair_of_[i]].coefficient[branch_of_[i]] / pairs));
-      g.mass[static_cast<size_t>(targets_[i].row)] += coefficients.back();
+      rows[static_cast<size_t>(targets_[2 * i])].mass += coefficients.back();
     }
     for (size_t i = 0; i < kl_rows_.size(); ++i) {
       const double weight = objective_.alpha / pairs / divisor(kl_pair_[i]);
-      g.forward_kl[static_cast<size_t>(kl_rows_[i])] = static_cast<float>(weight * objective_.lambda);
-      g.reverse_kl[static_cast<size_t>(kl_rows_[i])] = static_cast<float>(weight * (1 - objective_.lambda));
+      rows[static_cast<size_t>(kl_rows_[i])].forward_kl = static_cast<float>(weight * objective_.lambda);
+      rows[static_cast<size_t>(kl_rows_[i])].reverse_kl = static_cast<float>(weight * (1 - objective_.lambda));
     }
-    ops().preference_backward(z, view(lse_), zr, lse_r, kl_rows_, reverse, g, targets_, coefficients);
+    ops().preference_backward(z, zr, 0, Tensor(rows.data(), DType::f32, {z.rows(), 6}), targets, view(coefficients));
   }
 
   const Objective& objective_;
   int64_t vocab_ = 1;
-  std::vector<float> z_, zr_, lse_;
-  std::vector<RowTarget> targets_;
+  std::vector<float> z_, zr_;
+  std::vector<int32_t> targets_;  // (row, token) by turns
+  std::vector<RowSummary> summaries_;
   std::vector<size_t> pair_of_, branch_of_, kl_pair_;
   std::vector<int32_t> kl_rows_;
   std::vector<int64_t> kl_count_;

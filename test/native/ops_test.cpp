@@ -48,7 +48,8 @@ TEST("ops: rms_norm and its backward") {
     Floats y(x.size()), rstd(static_cast<size_t>(rows)), dx = random.floats(rows * n), before = dx;
     const float eps = 1e-6f;
     ops().rms_norm(view(x, {rows, n}), view(w), eps, view(y, {rows, n}), view(rstd));
-    ops().rms_norm_backward(view(dy, {rows, n}), view(x, {rows, n}), view(w), view(rstd), view(dx, {rows, n}), true);
+    ops().rms_norm_backward(view(dy, {rows, n}), view(x, {rows, n}), view(w), view(rstd),
+                            view(dx, {rows, n}), view(dx, {rows, n}));
     std::vector<double> want_y, want_r, want_dx;
     for (int64_t i = 0; i < rows; ++i) {
       double squares = 0, dot = 0;
@@ -71,8 +72,8 @@ TEST("ops: rms_norm and its backward") {
     CHECK_ALL(dx, want_dx,
               64 * u * (1 + *std::max_element(want_r.begin(), want_r.end())));  // differences of terms up to rstd
     Floats in_place = dy, apart(dy.size());
-    ops().rms_norm_backward(view(dy), view(x), view(w), view(rstd), view(apart), false);
-    ops().rms_norm_backward(view(in_place), view(x), view(w), view(rstd), view(in_place), false);
+    ops().rms_norm_backward(view(dy), view(x), view(w), view(rstd), {}, view(apart));
+    ops().rms_norm_backward(view(in_place), view(x), view(w), view(rstd), {}, view(in_place));
     CHECK(same_bits(in_place, apart));
   }
 }
@@ -100,7 +101,7 @@ TEST("ops: layer_norm, also with bf16 weights") {
   }
 }
 
-TEST("ops: rope rotates, and its transpose rotates back") {
+TEST("ops: rope rotates, and the opposite angle rotates back") {
   Random random(3);
   for (const int64_t d : {2, 8, 24, 64}) {
     const int64_t tokens = 5, heads = 3, half = d / 2;
@@ -111,7 +112,7 @@ TEST("ops: rope rotates, and its transpose rotates back") {
         cos[static_cast<size_t>(t * d + i)] = static_cast<float>(std::cos(angle));
         sin[static_cast<size_t>(t * d + i)] = static_cast<float>(std::sin(angle));
       }
-    ops().rope(view(x, {tokens, heads, d}), view(cos, {tokens, d}), view(sin, {tokens, d}), 1);
+    ops().rope(view(x, {tokens, heads, d}), view(cos, {tokens, d}), view(sin, {tokens, d}));
     std::vector<double> want;
     for (int64_t t = 0; t < tokens; ++t)
       for (int64_t h = 0; h < heads; ++h)
@@ -122,9 +123,65 @@ TEST("ops: rope rotates, and its transpose rotates back") {
                          rotated * sin[static_cast<size_t>(t * d + i)]);
         }
     CHECK_ALL(x, want, 4 * u);  // two products and a sum below 2
-    ops().rope(view(x, {tokens, heads, d}), view(cos, {tokens, d}), view(sin, {tokens, d}), -1);
+    for (float& s : sin) s = -s;
+    ops().rope(view(x, {tokens, heads, d}), view(cos, {tokens, d}), view(sin, {tokens, d}));
     CHECK_ALL(x, std::vector<double>(start.begin(), start.end()), 12 * u);  // cos^2 + sin^2 is 1 to 2 u
   }
+}
+
+TEST("ops: rotary_table holds cos and sin of position times frequency, axis by axis") {
+  std::vector<int32_t> positions{0, 5, 900, 7, 0, 31}, axis{0, 1, 1};
+  Floats frequency{1.0f, 0.5f, 0.001f}, cos(18), sin(18);
+  Tensor at(positions.data(), DType::i32, {2, 3});
+  ops().rotary_table(at, view(axis), view(frequency), view(cos, {3, 6}), view(sin, {3, 6}));
+  for (size_t t = 0; t < 3; ++t)
+    for (size_t i = 0; i < 6; ++i) {
+      const size_t f = i % 3;
+      const float angle = static_cast<float>(positions[static_cast<size_t>(axis[f]) * 3 + t]) * frequency[f];
+      CHECK_NEAR(cos[t * 6 + i], std::cos(static_cast<double>(angle)), u);
+      CHECK_NEAR(sin[t * 6 + i], std::sin(static_cast<double>(angle)), u);
+    }
+}
+
+TEST("ops: norm_rope is the norm and the rotation, and its backward is their transpose") {
+  Random random(33);
+  const int64_t tokens = 5, heads = 3, d = 24;
+  const size_t size = static_cast<size_t>(tokens * heads * d);
+  Floats x = random.floats(tokens * heads * d, -2, 2), w = random.floats(d, 0.5, 1.5), dy = random.floats(tokens * heads * d);
+  Floats cos(static_cast<size_t>(tokens * d)), sin(cos.size()), y(size), apart(size), rstd(15), dx(size);
+  for (size_t i = 0; i < cos.size(); ++i) {
+    const double angle = static_cast<double>(i / 24) * 0.7 * static_cast<double>(1 + i % 12);
+    cos[i] = static_cast<float>(std::cos(angle));
+    sin[i] = static_cast<float>(std::sin(angle));
+  }
+  const Tensor shape = view(x, {tokens, heads, d}), ct = view(cos, {tokens, d}), st = view(sin, {tokens, d});
+  const auto forward = [&](Floats& in, Floats& out) {
+    ops().norm_rope(view(in, {tokens, heads, d}), view(w), 1e-6f, ct, st, view(out, {tokens, heads, d}), view(rstd));
+  };
+  forward(x, y);
+  ops().rms_norm(shape, view(w), 1e-6f, view(apart, {tokens, heads, d}), {});
+  ops().rope(view(apart, {tokens, heads, d}), ct, st);
+  CHECK(same_bits(y, apart));
+  ops().norm_rope_backward(view(dy, {tokens, heads, d}), shape, view(w), view(rstd), ct, st, view(dx, {tokens, heads, d}));
+  // <dy, y(x + h e) - y(x - h e)> / 2h = dx . e along a random direction; f32 differences of h = 1e-2 are good to 1e-3.
+  Floats e = random.floats(tokens * heads * d), high(size), low(size);
+  const float h = 1e-2f;
+  for (size_t i = 0; i < size; ++i) high[i] = x[i] + h * e[i], low[i] = x[i] - h * e[i];
+  Floats y_high(size), y_low(size);
+  forward(high, y_high);
+  forward(low, y_low);
+  double difference = 0, product = 0, scale = 0;
+  for (size_t i = 0; i < size; ++i) {
+    difference += static_cast<double>(dy[i]) * (static_cast<double>(y_high[i]) - y_low[i]) / (2 * static_cast<double>(h));
+    product += static_cast<double>(dx[i]) * e[i];
+    scale += std::abs(static_cast<double>(dx[i]) * e[i]);
+  }
+  CHECK_NEAR(difference, product, 1e-3 * scale);
+  Floats in_place = dy;
+  const Tensor it = view(in_place, {tokens, heads, d});
+  forward(x, y);  // rstd of x again
+  ops().norm_rope_backward(it, shape, view(w), view(rstd), ct, st, it);
+  CHECK(same_bits(in_place, dx));
 }
 
 TEST("ops: swiglu and its backward, far out too") {
@@ -206,7 +263,7 @@ TEST("ops: linear with a bias, and its backward") {
     Floats x = random.floats(rows * in), w = random.floats(out * in), b = random.floats(out),
            y(static_cast<size_t>(rows * out));
     Floats dy = random.floats(rows * out), dx = random.floats(rows * in), before = dx;
-    ops().linear(view(x, {rows, in}), view(w, {out, in}), view(b), view(y, {rows, out}));
+    ops().linear(view(x, {rows, in}), view(w, {out, in}), view(b), {}, view(y, {rows, out}));
     ops().linear_backward(view(dy, {rows, out}), view(w, {out, in}), view(dx, {rows, in}), true);
     std::vector<double> want_y, want_dx(before.begin(), before.end());
     for (int64_t i = 0; i < rows; ++i)

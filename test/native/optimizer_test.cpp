@@ -29,7 +29,7 @@ std::vector<Pair> text_pairs() {
 EngineSpec spec_with_lora(uint64_t seed = 5) {
   EngineSpec s;
   s.model = golden_directory("qwen3_vl");
-  s.threads = 1;
+  s.device.threads = 1;
   s.lora.emplace();
   s.lora->rank = 4;
   s.lora->alpha = 8;

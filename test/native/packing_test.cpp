@@ -197,8 +197,11 @@ TEST("packing: positions go on after the prefix on every tail") {
   }
 }
 
-TEST("packing: logits in chunks of any size change no bit") {
-  TinyModel model("qwen3_vl");
+TEST("packing: a vocabulary that is streamed in chunks gives the loss bit for bit, and the gradients") {
+  const int64_t vocab = 2 * vocabulary_slice + 3000;
+  TempDir folder;
+  write_wide_model(golden_directory("qwen3_vl"), folder.path(), vocab);
+  TinyModel model(folder.path());
   Random random(4);
   std::vector<Pair> pairs;
   for (const Kind kind : {Kind::random, Kind::prefix, Kind::ends})
@@ -207,13 +210,15 @@ TEST("packing: logits in chunks of any size change no bit") {
     const Objective objective = sample_objective(name);
     std::vector<float> whole, chunked;
     const StepStats expected = model.step(pairs, objective, Layout::packed, {}, &whole);
-    const size_t row = static_cast<size_t>(model.engine.config().text.vocab_size) * 2 * sizeof(float);
-    for (const size_t rows : {0, 1, 2, 5}) {
+    const size_t slice = static_cast<size_t>(expected.rows * vocabulary_slice) * 2 * sizeof(float);
+    for (const size_t slices : {0, 1, 2}) {  // 0: less than one fits, one is taken
       StepSettings settings;
-      settings.logits_budget = rows * row;
+      settings.logits_budget = slices * slice;
       const StepStats got = model.step(pairs, objective, Layout::packed, settings, &chunked);
       CHECK(mean_loss(got) == mean_loss(expected));
-      CHECK(same_bits(whole, chunked));
+      // dL/dhidden is a sum over the vocabulary that is now cut in parts: the last bits of f32 sums move.
+      CHECK(distance(whole.data(), chunked.data(), static_cast<int64_t>(whole.size())) <=
+            2e-6 * norm(whole.data(), static_cast<int64_t>(whole.size())));
     }
   }
 }

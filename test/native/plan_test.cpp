@@ -11,7 +11,7 @@ TEST("plan: activation bytes, tokens and rows are those of the real step") {
       EngineSpec spec;
       spec.model = golden_directory("qwen3_vl");
       spec.adapter = spec.model + "/adapter";
-      spec.threads = 1;
+      spec.device.threads = 1;
       spec.checkpointing = checkpointing;
       spec.reference_cache_bytes = 0;
       Engine engine(spec);

@@ -1,5 +1,5 @@
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os'
-import type { CpuInfo } from '../../engine/engine.js'
+import type { CpuInfo, GpuReport } from '../../engine/engine.js'
 import { FireError } from '../../errors.js'
 import { version } from '../../version.js'
 import { defineCommand } from '../command.js'
@@ -27,7 +27,7 @@ interface Machine {
   freeMemory: number
 }
 
-type EngineState = { version: string; cpu: CpuInfo } | { error: string; hint: string | undefined }
+type EngineState = { version: string; cpu: CpuInfo; gpu: GpuReport } | { error: string; hint: string | undefined }
 
 function machine(): Machine {
   return {
@@ -46,7 +46,7 @@ async function engine(): Promise<EngineState> {
   try {
     const { loadNative } = await import('../../engine/load.js')
     const native = loadNative()
-    return { version: native.version, cpu: native.cpuInfo() }
+    return { version: native.version, cpu: native.cpuInfo(), gpu: native.gpuReport() }
   } catch (error) {
     if (!(error instanceof FireError)) throw error
     return { error: error.message, hint: error.hint }
@@ -64,10 +64,21 @@ function describe({ engine, ...machine }: Machine & { engine: EngineState }): st
     lines.push(['engine', engine.error])
     if (engine.hint) lines.push(['', engine.hint])
   } else {
-    lines.push(['engine', `${engine.version}, device cpu`])
+    const usable = engine.gpu.gpus.flatMap(({ objection }, index) => (objection === '' ? [`cuda:${index}`] : []))
+    lines.push(['engine', `${engine.version}, device ${['cpu', ...usable].join(', ')}`])
     lines.push(['instructions', engine.cpu.isa.join(' ')])
     lines.push(['kernel', engine.cpu.kernel])
+    for (const gpu of describeGpus(engine.gpu)) lines.push(['gpu', gpu])
+    lines.push(['cuBLASLt', engine.gpu.cublaslt])
     lines.push(['oneDNN', `${engine.cpu.onednn.available ? 'found' : 'not used'}: ${engine.cpu.onednn.detail}`])
   }
   return `${lines.map(([name, value]) => `${name.padEnd(13)}${value}`).join('\n')}\n`
+}
+
+function describeGpus({ gpus, reason }: GpuReport): string[] {
+  if (gpus.length === 0) return [`none: ${reason}`]
+  return gpus.map(
+    ({ name, capability, totalBytes, objection }, index) =>
+      `cuda:${index} ${name}, ${capability}, ${formatBytes(totalBytes)}${objection === '' ? '' : `; it ${objection}`}`,
+  )
 }

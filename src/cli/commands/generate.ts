@@ -7,6 +7,7 @@ import { imageRef } from '../../data/records.js'
 import { ArgumentError, FileError } from '../../errors.js'
 import type { GenerateSettings, Question } from '../../generate/generate.js'
 import { type CommandContext, defineCommand } from '../command.js'
+import { deviceOption } from '../device.js'
 
 export const generate = defineCommand({
   usage: 'generate',
@@ -26,6 +27,7 @@ export const generate = defineCommand({
       .option('top-k', { type: 'number', default: 0, describe: '0 = off' })
       .option('seed', { type: 'number', default: 42, describe: 'Question k is sampled with seed + k' })
       .option('batch-size', { type: 'number', default: 8, describe: 'Questions decoded together' })
+      .option('device', deviceOption)
       .option('dtype', { choices: ['f32', 'bf16'] as const, default: 'f32' as const, describe: 'Matrix arithmetic' })
       .option('threads', { type: 'number', default: 0, describe: '0 = all' })
       .conflicts('prompt', 'in')
@@ -41,11 +43,12 @@ export const generate = defineCommand({
     const { openEngine } = await import('../../engine/engine.js')
     const { Chat } = await import('../../text/chat.js')
     const { answer } = await import('../../generate/generate.js')
-    const { maxNewTokens, temperature, topP, topK, batchSize, seed, dtype, threads } = options
+    const { maxNewTokens, temperature, topP, topK, batchSize, seed, device, dtype, threads } = options
     const settings: GenerateSettings = { maxNewTokens, temperature, topP, topK, batchSize, seed, adapter: true }
     await using engine = await openEngine({
       model: resolve(options.model),
       adapter: options.adapter === undefined ? null : resolve(options.adapter),
+      device,
       dtype,
       threads,
     })

@@ -1,5 +1,6 @@
 import type { VerifyRow } from '../../engine/engine.js'
 import { defineCommand } from '../command.js'
+import { deviceOption } from '../device.js'
 import { formatDifference, formatTable } from '../format.js'
 
 export const verify = defineCommand({
@@ -8,7 +9,7 @@ export const verify = defineCommand({
   options: (parser) =>
     parser
       .positional('directory', { type: 'string', demandOption: true, describe: 'Golden folder: model and references' })
-      .option('device', { choices: ['cpu'] as const, default: 'cpu' as const, describe: 'Where to compute' })
+      .option('device', deviceOption)
       .option('dtype', { choices: ['f32', 'bf16'] as const, default: 'f32' as const, describe: 'Matrix arithmetic' })
       .option('threads', { type: 'number', default: 0, describe: '0 = all' })
       .option('json', { type: 'boolean', default: false, describe: 'Print one JSON object instead of the table' }),

@@ -1,0 +1,56 @@
+# The C++ tests. Every program prints `N passed, N failed` as its last line.
+
+file(GLOB FIRE_TESTS CONFIGURE_DEPENDS test/native/*.cpp)
+add_executable(fire_test ${FIRE_TESTS})
+target_include_directories(fire_test PRIVATE test/native)
+target_compile_options(fire_test PRIVATE ${FIRE_OPTIONS})
+target_compile_definitions(fire_test PRIVATE FIRE_TEST_DIR="${CMAKE_CURRENT_SOURCE_DIR}/test")
+target_link_libraries(fire_test PRIVATE fire_device)
+add_test(NAME fire_test COMMAND fire_test)
+
+# --- the GPU backend under the emulator -------------------------------------------------------------------------------
+# The unchanged kernels as C++, run thread by thread (test/simt/README.md). Kernels cast float* to float4*, which nvcc
+# allows and strict aliasing does not.
+set(FIRE_SIMT_OPTIONS -Wall -Wextra -fno-strict-aliasing -Wno-unknown-pragmas -ffp-contract=off)
+
+# fire_simt<suffix>: emulator, kernels and device; fire_device_simt<suffix>: the engine's door to it. `options` are added
+# everywhere, for the sanitizers.
+function(fire_add_simt suffix options)
+  file(GLOB emulator CONFIGURE_DEPENDS test/simt/*.cpp)
+  list(FILTER emulator EXCLUDE REGEX "/selftest[^/]*\\.cpp$")
+  set(host ${FIRE_CUDA_HOST})
+  list(FILTER host EXCLUDE REGEX "/runtime\\.cpp$")  # test/simt/runtime.cpp takes its place
+  # LANGUAGE is a property of the directory's source files, which nvcc reads too: so the emulator gets copies by name.
+  set(kernels)
+  foreach(kernel ${FIRE_KERNELS})
+    get_filename_component(name ${kernel} NAME_WE)
+    set(wrapper "${CMAKE_CURRENT_BINARY_DIR}/simt/${name}.cpp")
+    file(CONFIGURE OUTPUT "${wrapper}" CONTENT "#include \"cuda/${name}.cu\"\n")
+    list(APPEND kernels "${wrapper}")
+  endforeach()
+  add_library(fire_simt${suffix} STATIC ${emulator} ${host} ${kernels})
+  target_include_directories(fire_simt${suffix} PUBLIC test)
+  target_compile_definitions(fire_simt${suffix} PRIVATE FIRE_SIMT=1 FIRE_HAS_CUDA=1)
+  target_compile_options(fire_simt${suffix} PRIVATE ${FIRE_SIMT_OPTIONS} PUBLIC ${options})
+  target_link_options(fire_simt${suffix} PUBLIC ${options})
+  set_source_files_properties(${kernels} PROPERTIES COMPILE_OPTIONS "-std=c++17")
+  target_link_libraries(fire_simt${suffix} PUBLIC fire_core)
+
+  add_library(fire_device_simt${suffix} OBJECT native/engine/device.cpp)
+  target_compile_options(fire_device_simt${suffix} PRIVATE ${FIRE_OPTIONS})
+  target_compile_definitions(fire_device_simt${suffix} PRIVATE FIRE_HAS_CUDA=1)
+  target_link_libraries(fire_device_simt${suffix} PUBLIC fire_simt${suffix})
+endfunction()
+
+# A test program of test/cuda on a device library.
+file(GLOB FIRE_CUDA_TESTS CONFIGURE_DEPENDS test/cuda/*_test.cpp)
+function(fire_add_cuda_test name device)
+  add_executable(${name} ${FIRE_CUDA_TESTS} test/native/check_main.cpp)
+  target_include_directories(${name} PRIVATE test/native test/cuda)
+  target_compile_options(${name} PRIVATE ${FIRE_OPTIONS})
+  target_compile_definitions(${name} PRIVATE FIRE_TEST_DIR="${CMAKE_CURRENT_SOURCE_DIR}/test")
+  target_link_libraries(${name} PRIVATE ${device})
+endfunction()
+
+fire_add_simt("" "")
+fire_add_cuda_test(simt_test fire_device_simt)

@@ -1,0 +1,82 @@
+// Built once per kind of build: FIRE_HAS_CUDA says whether the GPU's operations are linked.
+#include "engine/device.h"
+
+#include <charconv>
+
+#include "cpu/cpu_ops.h"
+#include "cuda/probe.h"
+#if FIRE_HAS_CUDA
+#include "cuda/cuda_ops.h"
+#endif
+
+namespace fire {
+namespace {
+
+/// The digits of "cuda:3", or -1.
+int parse_index(const std::string& digits) {
+  int index = -1;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
+  return error == std::errc() && end == digits.data() + digits.size() ? index : -1;
+}
+
+std::unique_ptr<Ops> open_cpu(const DeviceSpec& spec) {
+  if (spec.gemm == GemmBackend::cublaslt)
+    throw Error(Code::invalid_argument, "gemm: cublaslt needs device: cuda; a CPU has auto, native and onednn");
+  const auto precision = spec.dtype == ComputeType::bf16 ? cpu::Precision::bf16 : cpu::Precision::f32;
+  const auto backend = spec.gemm == GemmBackend::onednn   ? cpu::Backend::onednn
+                       : spec.gemm == GemmBackend::native ? cpu::Backend::native
+                                                          : cpu::Backend::automatic;
+  return std::make_unique<cpu::CpuOps>(spec.threads, precision, backend);
+}
+
+std::unique_ptr<Ops> open_cuda([[maybe_unused]] const DeviceSpec& spec) {
+#if FIRE_HAS_CUDA
+  if (spec.gemm == GemmBackend::onednn)
+    throw Error(Code::invalid_argument, "gemm: onednn needs device: cpu; a GPU has auto, native and cublaslt");
+  if (spec.gemm == GemmBackend::cublaslt && spec.dtype == ComputeType::f32)
+    throw Error(Code::invalid_argument, "gemm: cublaslt needs dtype: bf16; f32 is the reference path");
+  const auto gemm =
+      spec.gemm == GemmBackend::cublaslt ? cuda::CudaOps::GemmChoice::cublaslt : cuda::CudaOps::GemmChoice::native;
+  return std::make_unique<cuda::CudaOps>(spec.index, spec.dtype == ComputeType::bf16 ? DType::bf16 : DType::f32, gemm);
+#else
+  throw Error(Code::no_device, "device cuda: " + cuda::probe().reason);
+#endif
+}
+
+}  // namespace
+
+void set_device(DeviceSpec& spec, const std::string& name) {
+  spec.index = 0;
+  if (name == "cpu") {
+    spec.kind = DeviceKind::cpu;
+  } else if (name == "auto") {
+    const cuda::Probe found = cuda::probe();
+    spec.kind = DeviceKind::cpu;
+    for (size_t i = found.devices.size(); i-- > 0;) {
+      if (!found.devices[i].objection.empty()) continue;
+      spec.kind = DeviceKind::cuda;
+      spec.index = static_cast<int>(i);
+    }
+  } else {
+    spec.kind = DeviceKind::cuda;
+    if (name != "cuda") spec.index = name.starts_with("cuda:") ? parse_index(name.substr(5)) : -1;
+    if (spec.index < 0)
+      throw Error(Code::invalid_argument, "device must be cpu, cuda, cuda:N or auto, not \"" + name + "\"");
+  }
+}
+
+std::unique_ptr<Ops> open_device(const DeviceSpec& spec) {
+  return spec.kind == DeviceKind::cuda ? open_cuda(spec) : open_cpu(spec);
+}
+
+GpuReport gpu_report() {
+  const cuda::Probe found = cuda::probe();
+  GpuReport report{{}, found.reason, cuda::cublaslt_report()};
+  for (const cuda::ProbedDevice& d : found.devices)
+    report.gpus.push_back({d.properties.name,
+                           "sm_" + std::to_string(d.properties.major) + std::to_string(d.properties.minor),
+                           d.properties.total_bytes, d.objection});
+  return report;
+}
+
+}  // namespace fire

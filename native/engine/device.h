@@ -1,0 +1,46 @@
+// Which device an engine computes on, and how it is opened.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ops/ops.h"
+
+namespace fire {
+
+enum class DeviceKind : uint8_t { cpu, cuda };
+enum class ComputeType : uint8_t { f32, bf16 };
+enum class GemmBackend : uint8_t { automatic, native, onednn, cublaslt };
+
+struct DeviceSpec {
+  DeviceKind kind = DeviceKind::cpu;
+  int index = 0;  // of the GPU
+  ComputeType dtype = ComputeType::f32;
+  int threads = 0;  // of a CPU; 0 = every core this process may run on
+  /// Matrix products by our own kernels (automatic, native) or by a library of the device.
+  GemmBackend gemm = GemmBackend::automatic;
+};
+
+/// Reads "cpu", "cuda", "cuda:N" or "auto" (the first GPU if there is a usable one, else the CPU) into kind and index.
+/// Throws ERR_FIRE_INVALID_ARGUMENT for anything else.
+void set_device(DeviceSpec& spec, const std::string& name);
+
+/// Throws ERR_FIRE_NO_DEVICE (no such device, and why) or ERR_FIRE_INVALID_ARGUMENT (a gemm of another device).
+std::unique_ptr<Ops> open_device(const DeviceSpec& spec);
+
+struct GpuInfo {
+  std::string name, capability;  // "NVIDIA H200", "sm_90"
+  size_t total_bytes = 0;
+  std::string objection;  // why it cannot be used; empty when it can
+};
+
+/// The GPUs, or why there are none. Never throws.
+struct GpuReport {
+  std::vector<GpuInfo> gpus;
+  std::string reason;    // empty when there are GPUs
+  std::string cublaslt;  // the library, or why it cannot be used
+};
+GpuReport gpu_report();
+
+}  // namespace fire
