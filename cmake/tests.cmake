@@ -54,3 +54,12 @@ endfunction()
 
 fire_add_simt("" "")
 fire_add_cuda_test(simt_test fire_device_simt)
+
+# fire_verify: golden folders against the engine on any device of a build, without Node (the table of `fire-train verify`).
+function(fire_add_verify name device)
+  add_executable(${name} test/cuda/verify_main.cpp)
+  target_compile_options(${name} PRIVATE ${FIRE_OPTIONS})
+  target_link_libraries(${name} PRIVATE ${device})
+endfunction()
+
+fire_add_verify(simt_verify fire_device_simt)

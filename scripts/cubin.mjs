@@ -180,7 +180,10 @@ function roundUp(value, step) {
  * `void fire::cuda::(anonymous namespace)::norm<float, 4>(float const*)` is `norm<float, 4>`.
  */
 export function shortName(demangled) {
-  const plain = demangled.replaceAll('(anonymous namespace)::', '').replaceAll('fire::cuda::', '').replaceAll('fire::', '')
+  const plain = demangled
+    .replaceAll('(anonymous namespace)::', '')
+    .replaceAll('fire::cuda::', '')
+    .replaceAll('fire::', '')
   let end = plain.length
   if (plain.endsWith(')')) {
     let depth = 0
@@ -190,5 +193,8 @@ export function shortName(demangled) {
       if (plain[end] === '(') depth--
     } while (depth > 0)
   }
-  return plain.slice(0, end).replace(/^void /, '').replace(/\(bool\)([01])/g, (_, bit) => (bit === '1' ? 'true' : 'false'))
+  return plain
+    .slice(0, end)
+    .replace(/^void /, '')
+    .replace(/\(bool\)([01])/g, (_, bit) => (bit === '1' ? 'true' : 'false'))
 }

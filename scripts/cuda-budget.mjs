@@ -19,7 +19,16 @@
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -29,7 +38,18 @@ import { architectures, blocksPerMultiprocessor, operationNames, readKernels, re
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const budgetFile = join('test', 'cuda', 'budget.json')
 const parallel = 2
-const flags = ['-std=c++17', '-O3', '-lineinfo', '-Xptxas', '-v', '-Werror', 'all-warnings', '-Inative', '-I.', '-cubin']
+const flags = [
+  '-std=c++17',
+  '-O3',
+  '-lineinfo',
+  '-Xptxas',
+  '-v',
+  '-Werror',
+  'all-warnings',
+  '-Inative',
+  '-I.',
+  '-cubin',
+]
 
 const local = ['LDL', 'STL']
 const atomics = ['ATOMG', 'ATOMS', 'RED']
@@ -47,7 +67,8 @@ const ptxasComplaints = /\((C7508|C7510)\)|ptxas warning/
 export function rowFor(kernel, rows) {
   const matching = rows.filter((row) => new RegExp(`^(?:${row.kernel})$`).test(kernel.name))
   if (matching.length === 0) return { problem: `no row of ${budgetFile} is for this kernel` }
-  if (matching.length > 1) return { problem: `rows ${matching.map((row) => `"${row.kernel}"`).join(' and ')} both match` }
+  if (matching.length > 1)
+    return { problem: `rows ${matching.map((row) => `"${row.kernel}"`).join(' and ')} both match` }
   return { row: matching[0] }
 }
 
@@ -102,9 +123,10 @@ export function examineRows(rows, kernels) {
 
 /** Rows for kernels that have none, one per template, from what was measured. */
 export function suggest(kernels, rows) {
-  const families = Map.groupBy
-    ? Map.groupBy(kernels.filter((kernel) => !rowFor(kernel, rows).row), family)
-    : groupBy(kernels.filter((kernel) => !rowFor(kernel, rows).row), family)
+  const families = groupBy(
+    kernels.filter((kernel) => !rowFor(kernel, rows).row),
+    family,
+  )
   return [...families].map(([name, members]) => {
     const threads = Math.max(...members.map((kernel) => kernel.maxThreads ?? 1024))
     const most = Math.max(...members.map((kernel) => kernel.registers))
@@ -130,14 +152,18 @@ function groupBy(items, key) {
 
 /** @returns {string | undefined} */
 function findNvcc() {
-  const candidates = [process.env.CUDACXX, 'nvcc', '/usr/local/cuda/bin/nvcc'].filter(Boolean)
+  const chosen = process.env.CUDACXX
+  const candidates = chosen ? [chosen] : ['nvcc', '/usr/local/cuda/bin/nvcc']
   return candidates.find((nvcc) => spawnSync(nvcc, ['--version']).status === 0)
 }
 
 /** Compiles one file for one architecture, or takes it from the cache. */
 async function compile(nvcc, file, architecture, folder, sourcesKey) {
   const source = join('cuda', file)
-  const key = createHash('sha256').update(sourcesKey).update(readFileSync(join(root, source))).update(architecture)
+  const key = createHash('sha256')
+    .update(sourcesKey)
+    .update(readFileSync(join(root, source)))
+    .update(architecture)
   const target = join(folder, `${basename(file, '.cu')}-${architecture}-${key.digest('hex').slice(0, 16)}`)
   if (!existsSync(`${target}.log`)) {
     const chip = architecture.slice('sm_'.length)
@@ -167,7 +193,9 @@ function hashHeaders(nvcc) {
   const hash = createHash('sha256').update(flags.join(' '))
   hash.update(spawnSync(nvcc, ['--version']).stdout)
   for (const folder of ['cuda', join('native', 'tensor')]) {
-    for (const file of readdirSync(join(root, folder)).filter((name) => /\.(h|cuh)$/.test(name)).sort()) {
+    for (const file of readdirSync(join(root, folder))
+      .filter((name) => /\.(h|cuh)$/.test(name))
+      .sort()) {
       hash.update(file).update(readFileSync(join(root, folder, file)))
     }
   }

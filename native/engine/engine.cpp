@@ -113,8 +113,10 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
   settings.cancel = cancel;
   if (gradients) settings.dropout_pass = optimizer().next_pass();
   try {
-    return run_preference_step(*ops_, *decoder_, batch, objective, pairs, adapter_.get(), gradients, settings,
-                               config_.text.vocab_size, *arena_);
+    StepStats stats = run_preference_step(*ops_, *decoder_, batch, objective, pairs, adapter_.get(), gradients,
+                                          settings, config_.text.vocab_size, *arena_);
+    if (settings.reference) reference_cache_.remember(*ops_);
+    return stats;
   } catch (Error& e) {
     if (e.code() != Code::nonfinite) throw;
     const std::string culprit = find_nonfinite(file_);

@@ -31,15 +31,15 @@ Tensor ReferenceCache::rows(Ops& ops, const Decoder& decoder, int64_t hidden_siz
                             const Objective& objective, const PackedBatch& batch, const Repack& repack, Arena& arena,
                             const std::atomic<bool>* cancel) {
   Tensor all = ops.activation(arena, {batch.pair_rows.back(), hidden_size});
-  std::vector<std::string> keys;
+  computed_.clear();
+  computed_rows_ = all;
   std::vector<Pair> missing;
-  std::vector<size_t> places;
   for (size_t p = 0; p < pairs.size(); ++p) {
-    keys.push_back(key_of(pairs[p], objective));
-    const auto it = rows_.find(keys[p]);
+    std::string key = key_of(pairs[p], objective);
+    const auto it = rows_.find(key);
     if (it == rows_.end()) {
       missing.push_back(pairs[p]);
-      places.push_back(p);
+      computed_.push_back({std::move(key), batch.pair_rows[p], batch.pair_rows[p + 1]});
     } else {
       ops.upload(it->second.data(), rows_of(all, batch, p));
       ++hits_;
@@ -54,18 +54,23 @@ Tensor ReferenceCache::rows(Ops& ops, const Decoder& decoder, int64_t hidden_siz
   pass.cancel = cancel;
   if (part.input.read_rows.empty()) return all;
   const Tensor hidden = decoder.forward(part.input, pass, arena, nullptr);
-  std::vector<std::byte> host(hidden.bytes());
-  ops.download(hidden, host.data());
-  for (size_t i = 0; i < missing.size(); ++i) {
-    const Tensor from = rows_of(hidden, part, i);
-    ops.copy(from, rows_of(all, batch, places[i]));
-    const size_t cost = from.bytes() + keys[places[i]].size();
-    if (bytes_ + cost > max_bytes_) continue;
-    const auto begin = host.begin() + (static_cast<char*>(from.data()) - static_cast<char*>(hidden.data()));
-    std::vector<std::byte> rows(begin, begin + static_cast<std::ptrdiff_t>(from.bytes()));
-    if (rows_.emplace(std::move(keys[places[i]]), std::move(rows)).second) bytes_ += cost;
-  }
+  for (size_t i = 0; i < missing.size(); ++i)
+    ops.copy(rows_of(hidden, part, i), all.slice(computed_[i].begin, computed_[i].end));
   return all;
+}
+
+void ReferenceCache::remember(Ops& ops) {
+  if (computed_.empty() || bytes_ >= max_bytes_) return;
+  std::vector<std::byte> host(computed_rows_.bytes());
+  ops.download(computed_rows_, host.data());
+  const size_t width = static_cast<size_t>(computed_rows_.cols()) * size_of(computed_rows_.dtype());
+  for (Computed& c : computed_) {
+    const std::byte* begin = host.data() + static_cast<size_t>(c.begin) * width;
+    const size_t bytes = static_cast<size_t>(c.end - c.begin) * width, cost = bytes + c.key.size();
+    if (bytes_ + cost > max_bytes_) continue;
+    if (rows_.emplace(std::move(c.key), std::vector<std::byte>(begin, begin + bytes)).second) bytes_ += cost;
+  }
+  computed_.clear();
 }
 
 }  // namespace fire

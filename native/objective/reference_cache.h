@@ -19,18 +19,28 @@ class ReferenceCache {
   using Repack = std::function<PackedBatch(std::span<const Pair>)>;
 
   /// Final reference hidden rows [P, H] of a packed batch, in the arena. Runs the decoder on the pairs that are not
-  /// known, packed by `repack`, and remembers them.
+  /// known, packed by `repack`; `remember` keeps them.
   Tensor rows(Ops& ops, const Decoder& decoder, int64_t hidden_size, std::span<const Pair> pairs,
               const Objective& objective, const PackedBatch& batch, const Repack& repack, Arena& arena,
               const std::atomic<bool>* cancel);
+  /// Copies what the last `rows` computed to the host, as far as there is room. Called when the step is over, because it
+  /// waits for the device; the tensor that `rows` returned must still live.
+  void remember(Ops& ops);
 
   size_t bytes() const { return bytes_; }
   int64_t hits() const { return hits_; }
 
  private:
+  struct Computed {
+    std::string key;
+    int64_t begin, end;  // rows of computed_rows_
+  };
+
   size_t max_bytes_, bytes_ = 0;
   int64_t hits_ = 0;
   std::map<std::string, std::vector<std::byte>> rows_;  // as the device stores them
+  Tensor computed_rows_;
+  std::vector<Computed> computed_;
 };
 
 }  // namespace fire

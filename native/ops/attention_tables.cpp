@@ -9,7 +9,7 @@ namespace {
 struct Range {
   int32_t begin, end;
   bool empty() const { return begin >= end; }
-  int32_t size() const { return std::max(end - begin, 0); }
+  int32_t size() const { return end - begin; }
   bool meets(const Range& other) const { return std::max(begin, other.begin) < std::min(end, other.end); }
 };
 
@@ -22,6 +22,7 @@ void check_span(const AttentionPlan& plan, const AttentionSpan& s) {
                                     std::to_string(s.query_end) + ": " + why);
   };
   if (s.group < 0 || s.group >= plan.groups) fail("the group does not exist");
+  if (s.prefix_begin > s.prefix_end || s.own_begin > s.own_end) fail("a range of keys ends before it begins");
   if (prefix_of(s).meets(own_of(s))) fail("the prefix and the own keys overlap");
   if (s.causal && s.query_end > static_cast<int64_t>(plan.key_row.size())) fail("rows without a key row");
   for (int32_t q = s.query_begin; q < s.query_end; ++q) {
@@ -47,9 +48,8 @@ void add_query_tiles(const AttentionPlan& plan, AttentionTables& tables) {
       tiles.push_back({static_cast<int32_t>(i), q, keys_seen(plan, s, last), s.query_end - s.query_begin == 1});
     }
   }
-  std::stable_sort(tiles.begin(), tiles.end(), [](const Tile& a, const Tile& b) {
-    return a.single != b.single ? b.single : a.keys > b.keys;
-  });
+  std::stable_sort(tiles.begin(), tiles.end(),
+                   [](const Tile& a, const Tile& b) { return a.single != b.single ? b.single : a.keys > b.keys; });
   for (const Tile& t : tiles) tables.query_tiles.insert(tables.query_tiles.end(), {t.span, t.query, t.keys});
 }
 
@@ -92,9 +92,12 @@ void add_key_tiles(const AttentionPlan& plan, AttentionTables& tables) {
   int32_t entries = 0;
   for (const std::vector<int32_t>& group : groups) {
     std::vector<Range> ranges;
-    for (const int32_t i : group)
-      for (const Range& r : {prefix_of(plan.spans[static_cast<size_t>(i)]), own_of(plan.spans[static_cast<size_t>(i)])})
-        ranges.push_back(r);
+    for (const int32_t i : group) {
+      const AttentionSpan& s = plan.spans[static_cast<size_t>(i)];
+      if (s.query_begin >= s.query_end) continue;
+      ranges.push_back(prefix_of(s));
+      ranges.push_back({s.own_begin, s.own_begin + keys_seen(plan, s, s.query_end - 1) - prefix_of(s).size()});
+    }
     for (const Range& range : merged(std::move(ranges)))
       for (int32_t k = range.begin; k < range.end; k += attention_tile) {
         Tile tile{{k, std::min(k + attention_tile, range.end)}, entries, 0, 0};

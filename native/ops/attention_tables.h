@@ -23,19 +23,19 @@ struct AttentionTables {
 
   /// [spans, 7]: query_begin, query_end, prefix_begin, prefix_end, own_begin, own_end, causal.
   std::vector<int32_t> spans;
-  /// [tiles, 3]: span, first query row, keys seen by the last row (none sees more). A tile ends after attention_tile rows
-  /// or with its span. Spans of a single query row come last, as decoding has its own kernel for them; before that, tiles
-  /// with the most keys come first, so that the longest work starts first.
+  /// [tiles, 3]: span, first query row, keys seen by the last row (none sees more). A tile ends after attention_tile
+  /// rows or with its span. Spans of a single query row come last, as decoding has its own kernel for them; before
+  /// that, tiles with the most keys come first, so that the longest work starts first.
   std::vector<int32_t> query_tiles;
-  /// [tiles, 4]: first key row, end, first row of key_spans, number of rows. Keys that no query sees may be in no tile.
-  /// Tiles that the most queries see come first.
+  /// [tiles, 4]: first key row, end, first row of key_spans, number of rows. Every key that some query sees is in
+  /// exactly one tile, no other is in any. Tiles that the most queries see come first.
   std::vector<int32_t> key_tiles;
   /// [.., 2]: a span of which some query sees some key of the tile, and its first such query row; spans ascend.
   std::vector<int32_t> key_spans;
 };
 
-/// Throws ERR_FIRE_INTERNAL on a plan that breaks what the kernels rely on: a query row sees at least one key; the prefix
-/// and the own keys of a span are apart; key rows of a causal span do not fall and lie in its own range.
+/// Throws ERR_FIRE_INTERNAL on a plan that breaks what the kernels rely on: a query row sees at least one key; the
+/// prefix and the own keys of a span are apart; key rows of a causal span do not fall and lie in its own range.
 AttentionTables make_tables(const AttentionPlan& plan);
 
 }  // namespace fire

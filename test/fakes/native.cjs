@@ -51,7 +51,7 @@ class FakeEngine {
     this.closed = false
     this.info = {
       family: 'fake',
-      device: 'cpu',
+      device: spec.device,
       dtype: spec.dtype,
       threads: 1,
       gemm: 'native',
@@ -230,6 +230,7 @@ module.exports = {
   setErrorClass(errorClass) {
     ErrorClass = errorClass
   },
+  gpuReport: () => ({ gpus: [], reason: 'this is a fake', cublaslt: 'this is a fake' }),
   cpuInfo: () => ({
     model: 'fake cpu',
     cores: 1,

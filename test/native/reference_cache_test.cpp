@@ -45,6 +45,7 @@ Result run(TinyModel& model, const std::vector<Pair>& pairs, const Objective& ob
   Result result;
   const StepStats stats = model.step(pairs, objective, Layout::packed, settings, &result.gradient);
   for (const PairStats& p : stats.pairs) result.losses.push_back(p.loss.loss);
+  if (cache) cache->remember(model.engine.ops());
   return result;
 }
 

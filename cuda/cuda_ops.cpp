@@ -1,0 +1,155 @@
+#include "cuda/cuda_ops.h"
+
+#include <algorithm>
+
+#include "cuda/cublaslt.h"
+#include "cuda/pinned_ring.h"
+#include "cuda/probe.h"
+
+namespace fire::cuda {
+namespace {
+
+/// Weights are copied into blocks of this size, or of 1/256 of the device where that is less: what the last block has
+/// left over must not be missed.
+constexpr size_t kWeightBlock = size_t{256} << 20;
+constexpr size_t kWorkspaceStep = size_t{1} << 20;
+
+std::string numbered(int device, const std::string& name) { return "cuda:" + std::to_string(device) + " " + name; }
+
+std::string mebibytes(size_t bytes) { return std::to_string((bytes + (size_t{1} << 20) - 1) >> 20) + " MiB"; }
+
+/// The device's properties, once it is current for this thread and known to be usable.
+DeviceProperties open(int device) {
+  const std::vector<DeviceProperties> found = devices();
+  if (device < 0 || static_cast<size_t>(device) >= found.size()) {
+    std::string seen;
+    for (size_t i = 0; i < found.size(); ++i) seen += (i ? ", " : "") + numbered(static_cast<int>(i), found[i].name);
+    throw Error(Code::no_device, "there is no cuda:" + std::to_string(device) + "; this process sees " + seen)
+        .with("device", std::to_string(device));
+  }
+  const DeviceProperties& properties = found[static_cast<size_t>(device)];
+  const std::string objection = objection_to(properties);
+  if (!objection.empty())
+    throw Error(Code::no_device, numbered(device, properties.name) + " " + objection + "; use device: cpu")
+        .with("device", std::to_string(device));
+  select(device);
+  return properties;
+}
+
+/// Writes elements [first, first + count) of `from` as `To`.
+template <class To, class From>
+void convert(const From* from, void* to, size_t count) {
+  To* out = static_cast<To*>(to);
+  for (size_t i = 0; i < count; ++i) {
+    if constexpr (std::is_same_v<To, float>) {
+      out[i] = to_float(from[i]);
+    } else {
+      out[i] = to_bf16(from[i]);
+    }
+  }
+}
+
+}  // namespace
+
+CudaOps::CudaOps(int device, DType type, GemmChoice gemm)
+    : device_(device), type_(type), properties_(open(device)), ring_(std::make_unique<PinnedRing>()) {
+  if (type != DType::f32 && type != DType::bf16)
+    throw Error(Code::internal, std::string("activations of type ") + name(type));
+  if (gemm == GemmChoice::cublaslt) cublaslt_ = std::make_unique<CublasLt>(cublaslt());
+  weights_ = std::make_unique<Arena>(Arena::Source{[this](size_t bytes) {
+                                                     try {
+                                                       return allocate(bytes);
+                                                     } catch (const Error& e) {
+                                                       throw e.within("copying the weights to the GPU");
+                                                     }
+                                                   },
+                                                   [this](void* p, size_t bytes) { release(p, bytes); }},
+                                     std::min(kWeightBlock, properties_.total_bytes / 256));
+  stream_ = create_stream();  // last: nothing after it can fail
+}
+
+CudaOps::~CudaOps() {
+  try {
+    select(device_);  // the thread that closes need not be the one that opened
+    synchronize(stream_);
+  } catch (const Error&) {
+    // A lost context: what follows frees the host's part.
+  }
+  fire::cuda::release(workspace_);
+  weights_.reset();
+  cublaslt_.reset();
+  ring_.reset();
+  destroy_stream(stream_);
+}
+
+std::string CudaOps::device_name() const { return numbered(device_, properties_.name); }
+std::string CudaOps::gemm_name() const { return cublaslt_ ? "cublaslt" : "native"; }
+std::string CudaOps::isa_name() const {
+  return "sm_" + std::to_string(properties_.major) + std::to_string(properties_.minor);
+}
+
+void* CudaOps::allocate(size_t bytes) {
+  void* data = fire::cuda::allocate(bytes);
+  if (data == nullptr) {
+    const MemoryInfo memory = memory_info();
+    throw Error(Code::out_of_memory, "could not allocate " + mebibytes(bytes) + " on " + device_name() + ": " +
+                                         mebibytes(memory.free_bytes) + " of " + mebibytes(memory.total_bytes) +
+                                         " are free; lower microBatchSize or set checkpointing: true")
+        .with("bytes", std::to_string(bytes))
+        .with("free", std::to_string(memory.free_bytes))
+        .with("total", std::to_string(memory.total_bytes));
+  }
+  return data;
+}
+
+void CudaOps::release(void* data, size_t) { fire::cuda::release(data); }
+
+Tensor CudaOps::adopt(Tensor host) {
+  if (host.dtype() != DType::f32 && host.dtype() != DType::bf16)
+    throw Error(Code::internal, "a weight is f32 or bf16, not " + host.describe());
+  const DType type = host.rank() >= 2 ? type_ : DType::f32;
+  std::vector<int64_t> dims;
+  for (int i = 0; i < host.rank(); ++i) dims.push_back(host.dim(i));
+  const size_t width = size_of(type);
+  const Tensor device = Tensor::with_dims(weights_->take(type, {host.size()}).data(), type, dims);
+  if (host.dtype() == type) {
+    upload(host.data(), device);
+    return device;
+  }
+  const auto fill = [&](void* to, size_t offset, size_t bytes) {
+    const size_t first = offset / width, count = bytes / width;
+    if (type == DType::f32) {
+      convert<float>(host.b16() + first, to, count);
+    } else {
+      convert<bf16>(host.f32() + first, to, count);
+    }
+  };
+  ring_->upload(device.data(), device.bytes(), fill, stream_);
+  return device;
+}
+
+void CudaOps::upload(const void* host, Tensor device) { ring_->upload(device.data(), host, device.bytes(), stream_); }
+
+void CudaOps::download(Tensor device, void* host) { ring_->download(host, device.data(), device.bytes(), stream_); }
+
+void CudaOps::copy(Tensor from, Tensor to) {
+  if (from.bytes() != to.bytes()) throw Error(Code::internal, "copy " + from.describe() + " to " + to.describe());
+  copy_on_device(to.data(), from.data(), from.bytes(), stream_);
+}
+
+void CudaOps::zero(Tensor x) { fill_zero(x.data(), x.bytes(), stream_); }
+
+void* CudaOps::workspace(size_t bytes) {
+  if (bytes <= workspace_bytes_) return workspace_;
+  // Kernels that are still queued may use the old one.
+  synchronize(stream_);
+  fire::cuda::release(workspace_);
+  workspace_ = nullptr;
+  workspace_bytes_ = 0;
+  const size_t rounded = (bytes + kWorkspaceStep - 1) / kWorkspaceStep * kWorkspaceStep;
+  workspace_ = allocate(rounded);
+  workspace_bytes_ = rounded;
+  return workspace_;
+}
+
+}  // namespace fire::cuda

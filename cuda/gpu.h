@@ -1,0 +1,46 @@
+// The one header that makes a kernel source compile in both worlds: with nvcc for a GPU, and (with FIRE_SIMT) with an
+// ordinary C++ compiler for the emulator in test/simt/, which runs the same source thread by thread on a CPU.
+//
+// Rules that keep a kernel runnable in both (the emulator enforces most of them):
+//   - launch through gpu::launch, never <<<>>>; shared memory through SHARED and DYNAMIC_SHARED;
+//   - no inline PTX outside ptx.cuh; every warp collective names its mask;
+//   - no implicit warp synchrony, no spinning on another block, no cooperative grids;
+//   - no float atomics on anything that reaches a gradient: results must not depend on the order of blocks.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cuda/runtime.h"
+
+#ifdef FIRE_SIMT
+#include "simt/device.h"
+#else
+
+#include <cuda_runtime.h>
+
+/// A static shared array; DYNAMIC_SHARED is the block's dynamic shared memory, 1024-byte aligned.
+#define SHARED(type, name, count) __shared__ type name[count]
+#define DYNAMIC_SHARED(name)                                          \
+  extern __shared__ __align__(1024) unsigned char fire_shared_base[]; \
+  unsigned char* const name = fire_shared_base
+
+namespace fire::cuda::gpu {
+
+/// kernel<<<grid, block, shared bytes, stream>>>(arguments...). A grid without blocks is no launch. Throws ERR_FIRE_CUDA
+/// naming `what` when the launch is refused.
+template <class... P, class... A>
+void launch(const char* what, dim3 grid, dim3 block, size_t shared, Stream stream, void (*kernel)(P...),
+            A... arguments) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  if (shared > size_t{48} << 10)  // above 48 KiB a kernel has to ask
+    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared)),
+          what);
+  kernel<<<grid, block, shared, static_cast<cudaStream_t>(stream)>>>(static_cast<P>(arguments)...);
+  check(cudaPeekAtLastError(), what);
+}
+
+}  // namespace fire::cuda::gpu
+
+#endif

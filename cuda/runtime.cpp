@@ -1,0 +1,217 @@
+#include "cuda/runtime.h"
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+
+#include "cuda/runtime_errors.h"
+
+namespace fire::cuda {
+namespace {
+
+/// CUDA's 12080 as "12.8".
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+/// The first driver of a CUDA major version ("CUDA minor version compatibility" in NVIDIA's release notes).
+std::string driver_for(int runtime) {
+  const int major = runtime / 1000;
+  const char* driver = major == 12 ? "525" : major == 13 ? "580" : nullptr;
+  return driver == nullptr ? "" : " (driver " + std::string(driver) + " or later)";
+}
+
+/// Errors after which every call of this process fails: the header says of each that the process must be terminated and
+/// relaunched, or that the context is gone.
+bool is_sticky(int code) {
+  switch (code) {
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorContained:
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorContextIsDestroyed:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+    case cudaErrorTensorMemoryLeak:
+    case cudaErrorMpsClientTerminated:
+    case cudaErrorExternalDevice:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/// What to do about an error, where there is something to do.
+const char* advice(int code) {
+  if (is_sticky(code)) return "; the GPU's context is lost: start the process again";
+  switch (code) {
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorInvalidKernelImage:
+      return "; this build has no code for this GPU: build again on this machine (npm run build:native)";
+    case cudaErrorUnsupportedPtxVersion:
+      return "; the NVIDIA driver is older than the CUDA toolkit of this build: update the driver";
+    case cudaErrorDevicesUnavailable:
+      return "; another process holds the GPU exclusively";
+    default:
+      return "";
+  }
+}
+
+std::string description(int code) { return cudaGetErrorString(static_cast<cudaError_t>(code)); }
+std::string name_of(int code) { return cudaGetErrorName(static_cast<cudaError_t>(code)); }
+
+void succeed(cudaError_t code, const char* what) { check(static_cast<int>(code), what); }
+
+cudaStream_t native(Stream stream) { return static_cast<cudaStream_t>(stream); }
+cudaEvent_t native_event(Event event) { return static_cast<cudaEvent_t>(event); }
+
+}  // namespace
+
+Error no_devices(int code, int driver, int runtime) {
+  std::string message;
+  if (code == cudaErrorInsufficientDriver && driver == 0) {
+    message = "no NVIDIA driver is installed on this machine; install one that supports CUDA " + version_text(runtime) +
+              driver_for(runtime) + ", or use device: cpu";
+  } else if (code == cudaErrorInsufficientDriver) {
+    message = "the NVIDIA driver of this machine supports CUDA " + version_text(driver) +
+              " at most, and this build needs CUDA " + version_text(runtime) + driver_for(runtime) +
+              "; update the driver, build with an older CUDA toolkit, or use device: cpu";
+  } else if (code == cudaSuccess || code == cudaErrorNoDevice) {
+    message =
+        "the NVIDIA driver is installed but this process sees no GPU; look at `nvidia-smi` and at "
+        "CUDA_VISIBLE_DEVICES, "
+        "or use device: cpu";
+  } else {
+    message =
+        "the GPUs of this machine cannot be used: " + description(code) + "; look at `nvidia-smi`, or use device: cpu";
+  }
+  Error error(Code::no_device, message);
+  if (code != cudaSuccess) error.with("cuda", name_of(code));
+  return error;
+}
+
+std::vector<DeviceProperties> devices() {
+  int count = 0;
+  const cudaError_t code = cudaGetDeviceCount(&count);
+  if (code != cudaSuccess || count == 0) {
+    cudaGetLastError();
+    int driver = 0, runtime = 0;
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    throw no_devices(static_cast<int>(code), driver, runtime);
+  }
+  std::vector<DeviceProperties> found(static_cast<size_t>(count));
+  for (int i = 0; i < count; ++i) {
+    cudaDeviceProp properties{};
+    succeed(cudaGetDeviceProperties(&properties, i), "cudaGetDeviceProperties");
+    found[static_cast<size_t>(i)] = {properties.name, properties.major, properties.minor,
+                                     properties.multiProcessorCount, properties.totalGlobalMem};
+  }
+  return found;
+}
+
+void select(int device) { succeed(cudaSetDevice(device), "cudaSetDevice"); }
+
+MemoryInfo memory_info() {
+  MemoryInfo info;
+  succeed(cudaMemGetInfo(&info.free_bytes, &info.total_bytes), "cudaMemGetInfo");
+  return info;
+}
+
+void* allocate(size_t bytes) {
+  void* data = nullptr;
+  const cudaError_t code = cudaMalloc(&data, std::max<size_t>(bytes, 1));
+  if (code == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // or the next launch would report it
+    return nullptr;
+  }
+  succeed(code, "cudaMalloc");
+  return data;
+}
+
+void release(void* data) noexcept { cudaFree(data); }
+
+void* allocate_pinned(size_t bytes) {
+  void* data = nullptr;
+  const cudaError_t code = cudaMallocHost(&data, std::max<size_t>(bytes, 1));
+  if (code == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    throw Error(Code::out_of_memory,
+                "could not get " + std::to_string(bytes >> 20) +
+                    " MiB of page-locked main memory; free main memory or lower referenceCacheBytes")
+        .with("bytes", std::to_string(bytes));
+  }
+  succeed(code, "cudaMallocHost");
+  return data;
+}
+
+void release_pinned(void* data) noexcept { cudaFreeHost(data); }
+
+Stream create_stream() {
+  cudaStream_t stream = nullptr;
+  succeed(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+  return stream;
+}
+
+void destroy_stream(Stream stream) noexcept {
+  if (stream != nullptr) cudaStreamDestroy(native(stream));
+}
+
+Event create_event() {
+  cudaEvent_t event = nullptr;
+  succeed(cudaEventCreate(&event), "cudaEventCreate");
+  return event;
+}
+
+void destroy_event(Event event) noexcept {
+  if (event != nullptr) cudaEventDestroy(native_event(event));
+}
+
+void record(Event event, Stream stream) {
+  succeed(cudaEventRecord(native_event(event), native(stream)), "cudaEventRecord");
+}
+
+void wait(Event event) { succeed(cudaEventSynchronize(native_event(event)), "cudaEventSynchronize"); }
+
+float elapsed(Event from, Event to) {
+  float milliseconds = 0;
+  succeed(cudaEventElapsedTime(&milliseconds, native_event(from), native_event(to)), "cudaEventElapsedTime");
+  return milliseconds;
+}
+
+void synchronize(Stream stream) { succeed(cudaStreamSynchronize(native(stream)), "cudaStreamSynchronize"); }
+
+void copy_to_device(void* device, const void* host, size_t bytes, Stream stream) {
+  if (bytes == 0) return;
+  succeed(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, native(stream)), "copy to the device");
+}
+
+void copy_to_host(void* host, const void* device, size_t bytes, Stream stream) {
+  if (bytes == 0) return;
+  succeed(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, native(stream)), "copy to the host");
+}
+
+void copy_on_device(void* to, const void* from, size_t bytes, Stream stream) {
+  if (bytes == 0) return;
+  succeed(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, native(stream)), "copy on the device");
+}
+
+void fill_zero(void* device, size_t bytes, Stream stream) {
+  if (bytes == 0) return;
+  succeed(cudaMemsetAsync(device, 0, bytes, native(stream)), "fill with zeros");
+}
+
+void check(int code, const char* what) {
+  if (code == cudaSuccess) return;
+  cudaGetLastError();  // a passing error must not be reported again by the next launch
+  throw Error(Code::cuda, std::string(what) + ": " + description(code) + " (" + name_of(code) + ")" + advice(code))
+      .with("cuda", name_of(code));
+}
+
+}  // namespace fire::cuda

@@ -1,0 +1,109 @@
+// What ThreadSanitizer is told. Every CUDA thread is a TSan fiber; barriers make the only order between them.
+//
+// A barrier is told by its last arriver on behalf of all (`together`): everybody releases, then everybody acquires. Were each
+// thread to release when it arrives and to acquire when it wakes, a fast one's later release would leak through the token
+// to a slow one's acquire and hide races.
+//
+// Tokens are the addresses of bytes. A barrier uses the byte of its first lane, so that it holds only what this lane knows.
+#include "simt/state.h"
+
+#if SIMT_TSAN
+
+#include <sanitizer/tsan_interface.h>
+#include <sys/mman.h>
+
+#include "tensor/error.h"
+
+namespace fire::simt {
+namespace {
+
+// Two, or the start of one thread would come after the end of another.
+char start_token, end_token;
+char barrier_tokens[kFiberSets * kMaxThreads];
+
+SIMT_UNSEEN void become(const Fiber& fiber) {
+  __tsan_switch_to_fiber(fiber.identity, __tsan_switch_to_fiber_no_sync);
+}
+
+SIMT_UNSEEN void together(Lane* lanes, unsigned count, uint32_t mask) {
+  void* const token = &barrier_tokens[lanes[mask ? __builtin_ctz(mask) : 0].fiber - machine.fibers];
+  const auto member = [&](unsigned i) SIMT_UNSEEN { return mask == 0 || (mask >> i & 1) != 0; };
+  for (unsigned i = 0; i < count; ++i) {
+    if (!member(i)) continue;
+    become(*lanes[i].fiber);
+    __tsan_release(token);
+  }
+  for (unsigned i = 0; i < count; ++i) {
+    if (!member(i)) continue;
+    become(*lanes[i].fiber);
+    __tsan_acquire(token);
+  }
+  become(*this_lane().fiber);
+}
+
+}  // namespace
+
+SIMT_UNSEEN void order_launch_begin() { machine.host.identity = __tsan_get_current_fiber(); }
+SIMT_UNSEEN void order_block_begin() { __tsan_release(&start_token); }
+SIMT_UNSEEN void order_thread_begin() { __tsan_acquire(&start_token); }
+SIMT_UNSEEN void order_thread_end() { __tsan_release(&end_token); }
+SIMT_UNSEEN void order_block_end() {
+  if (!current_options.unordered_blocks) __tsan_acquire(&end_token);
+}
+SIMT_UNSEEN void order_launch_end() { __tsan_acquire(&end_token); }
+
+SIMT_UNSEEN void order_abandoned() {
+  for (unsigned i = 0; i < machine.threads; ++i) {
+    become(*machine.lanes[i].fiber);
+    __tsan_release(&end_token);
+  }
+  become(machine.host);
+  __tsan_acquire(&end_token);
+}
+
+SIMT_UNSEEN void order_block() { together(machine.lanes, machine.threads, 0); }
+SIMT_UNSEEN void order_warp(const Lane& lane, uint32_t mask) {
+  together(machine.lanes + lane.number / kWarp * kWarp, kWarp, mask);
+}
+
+// mmap counts as a write by whoever calls it. That has to be the host, before all threads of the block: they learn
+// of it here, or at their start.
+SIMT_UNSEEN unsigned char* map_ordered(size_t bytes) {
+  void* const me = __tsan_get_current_fiber();
+  const bool running = me != machine.host.identity;
+  if (running) become(machine.host);
+  void* const data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) __builtin_trap();
+  __tsan_release(&start_token);
+  if (!running) return static_cast<unsigned char*>(data);
+  for (unsigned i = 0; i < machine.threads; ++i) {
+    become(*machine.lanes[i].fiber);
+    __tsan_acquire(&start_token);
+  }
+  __tsan_switch_to_fiber(me, __tsan_switch_to_fiber_no_sync);
+  return static_cast<unsigned char*>(data);
+}
+
+SIMT_UNSEEN void unmap_ordered(unsigned char* data, size_t bytes) { munmap(data, bytes); }
+
+}  // namespace fire::simt
+
+#else
+
+namespace fire::simt {
+
+void order_launch_begin() {}
+void order_block_begin() {}
+void order_thread_begin() {}
+void order_thread_end() {}
+void order_block_end() {}
+void order_launch_end() {}
+void order_abandoned() {}
+void order_block() {}
+void order_warp(const Lane&, uint32_t) {}
+unsigned char* map_ordered(size_t) { return nullptr; }
+void unmap_ordered(unsigned char*, size_t) {}
+
+}  // namespace fire::simt
+
+#endif
