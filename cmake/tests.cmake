@@ -55,11 +55,45 @@ endfunction()
 fire_add_simt("" "")
 fire_add_cuda_test(simt_test fire_device_simt)
 
+# The emulator's own tests: every planted fault must be seen.
+file(GLOB FIRE_SELFTESTS CONFIGURE_DEPENDS test/simt/selftest*.cpp)
+function(fire_add_selftest suffix)
+  add_executable(simt_selftest${suffix} ${FIRE_SELFTESTS} test/native/check_main.cpp)
+  target_include_directories(simt_selftest${suffix} PRIVATE test/native)
+  target_compile_definitions(simt_selftest${suffix} PRIVATE FIRE_SIMT=1)
+  target_compile_options(simt_selftest${suffix} PRIVATE ${FIRE_SIMT_OPTIONS})
+  target_link_libraries(simt_selftest${suffix} PRIVATE fire_simt${suffix})
+endfunction()
+fire_add_selftest("")
+
 # fire_verify: golden folders against the engine on any device of a build, without Node (the table of `fire-train verify`).
 function(fire_add_verify name device)
   add_executable(${name} test/cuda/verify_main.cpp)
   target_compile_options(${name} PRIVATE ${FIRE_OPTIONS})
   target_link_libraries(${name} PRIVATE ${device})
 endfunction()
-
 fire_add_verify(simt_verify fire_device_simt)
+
+# What `npm test` runs: the kernels in one schedule, whole training steps in another. All schedules and the sanitizers:
+# scripts/test-kernels.mjs.
+add_test(NAME simt_selftest COMMAND simt_selftest)
+add_test(NAME simt_test COMMAND simt_test)
+set(FIRE_GOLDEN "${CMAKE_CURRENT_SOURCE_DIR}/test/golden/qwen3_vl" "${CMAKE_CURRENT_SOURCE_DIR}/test/golden/qwen3_vl_b")
+foreach(dtype f32 bf16)
+  add_test(NAME simt_verify_${dtype} COMMAND simt_verify ${FIRE_GOLDEN} --device cuda --dtype ${dtype})
+  set_tests_properties(simt_verify_${dtype} PROPERTIES ENVIRONMENT "FIRE_SIMT_SCHEDULE=random:1;FIRE_SIMT_ASYNC=eager")
+endforeach()
+
+# Built on request only (scripts/test-kernels.mjs).
+foreach(kind asan tsan)
+  set(options_asan -fsanitize=address,undefined -fno-sanitize-recover=undefined)
+  set(options_tsan -fsanitize=thread)
+  fire_add_simt("_${kind}" "${options_${kind}};-O1;-g;-fno-omit-frame-pointer")
+  fire_add_cuda_test(simt_test_${kind} fire_device_simt_${kind})
+  fire_add_selftest(_${kind})
+  set_target_properties(fire_simt_${kind} fire_device_simt_${kind} simt_test_${kind} simt_selftest_${kind}
+    PROPERTIES EXCLUDE_FROM_ALL ON)
+endforeach()
+
+# --- the GPU backend on a GPU (test/gpu/verify.sh) ----------------------------------------------------------------------
+include(test/gpu/targets.cmake)

@@ -94,7 +94,6 @@ __global__ void __launch_bounds__(threads, sizeof(T) == sizeof(bf16) ? 2 : 1)
       }
     warp_multiply_registers<T, true>(acc, dp, step_k, stride);
   }
-  ptx::cp_async_wait<0>();
   if (!busy) return;
   const float factor[2] = {in.scale, in.scale};
   store_rows<D>(Head<T>(dq, head, in.heads, in.width, in.vectors), acc, factor, queries + warp * warp_rows * stride,
@@ -232,7 +231,6 @@ __global__ void __launch_bounds__(threads, sizeof(T) == sizeof(bf16) ? 2 : 1)
         ds[0][j][i] = p[0][j][i] * (ds[0][j][i] - step_numbers[8 * j + tile_column(lane, i)].delta);
     warp_multiply_registers<T, true>(dk_acc, ds, step_q, stride);
   }
-  ptx::cp_async_wait<0>();
   if (!busy) return;
   const float scale[2] = {in.scale, in.scale}, one[2] = {1, 1};
   const auto row_at = [&](int r) { return warp_first + r < end ? warp_first + r : -1; };

@@ -89,7 +89,6 @@ __global__ void __launch_bounds__(threads, sizeof(T) == sizeof(bf16) ? 3 : 1)
     online_softmax<D>(s, in.scale_log2, step, seen, max, sum, acc);
     warp_multiply_registers<T, true>(acc, s, values, stride);
   }
-  ptx::cp_async_wait<0>();
   if (!busy) return;
 
   float factor[2];

@@ -13,6 +13,9 @@ namespace {
 /// left over must not be missed.
 constexpr size_t kWeightBlock = size_t{256} << 20;
 constexpr size_t kWorkspaceStep = size_t{1} << 20;
+/// What a training step can ask of the workspace: single query rows in the last layer (see attention_ops.cpp), the
+/// partial sums of the optimizer.
+constexpr size_t kStepWorkspace = size_t{16} << 20;
 
 std::string numbered(int device, const std::string& name) { return "cuda:" + std::to_string(device) + " " + name; }
 
@@ -65,7 +68,13 @@ CudaOps::CudaOps(int device, DType type, GemmChoice gemm)
                                                    },
                                                    [this](void* p, size_t bytes) { release(p, bytes); }},
                                      std::min(kWeightBlock, properties_.total_bytes / 256));
-  stream_ = create_stream();  // last: nothing after it can fail
+  stream_ = create_stream();
+  try {
+    workspace(kStepWorkspace);  // now, so that a step need not
+  } catch (const Error&) {
+    destroy_stream(stream_);
+    throw;
+  }
 }
 
 CudaOps::~CudaOps() {

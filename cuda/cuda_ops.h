@@ -28,6 +28,8 @@ class CudaOps final : public Ops {
   int threads() const override { return 1; }  // that queues; the device's own are its business
   DType activation_type() const override { return type_; }
   bool is_gpu() const override { return true; }
+  /// Where everything is queued, for who times it with events.
+  Stream stream() const { return stream_; }
 
   void* allocate(size_t bytes) override;
   void release(void* data, size_t bytes) override;

@@ -1,11 +1,10 @@
-// AdamW on gradients clipped by their global norm: one kernel sums the squares in parts, one adds up the parts (every block
-// for itself, in the same order) and updates.
-#include "cuda/optimizer.h"
-
+// AdamW on gradients clipped by their global norm: one kernel sums the squares in parts, one adds up the parts (every
+// block for itself, in the same order) and updates.
 #include <algorithm>
 #include <cmath>
 
 #include "cuda/gpu.h"
+#include "cuda/optimizer.h"
 #include "cuda/reduce.cuh"
 #include "cuda/vector.cuh"
 
@@ -20,10 +19,10 @@ template <bool Vector>
 __global__ void __launch_bounds__(kThreads)
     sum_of_squares_kernel(const float* __restrict__ grad, int64_t size, double* __restrict__ parts) {
   SHARED(double, scratch, kThreads / warp_size);
-  constexpr int64_t stride = kBlockStride * adamw_parts;
   double sum = 0;
 #pragma unroll 4
-  for (int64_t at = blockIdx.x * kBlockStride + static_cast<int64_t>(threadIdx.x) * kChunk; at < size; at += stride) {
+  for (int64_t at = blockIdx.x * kBlockStride + static_cast<int64_t>(threadIdx.x) * kChunk; at < size;
+       at += gridDim.x * kBlockStride) {
     const Chunk<float> x = load_chunk<Vector, kChunk>(grad + at, size - at);
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
@@ -40,10 +39,11 @@ struct Coefficients {
 template <bool Vector>
 __global__ void __launch_bounds__(kThreads)
     update_kernel(Coefficients c, float* __restrict__ param, const float* __restrict__ grad, float* __restrict__ m,
-                  float* __restrict__ v, int64_t size, const double* __restrict__ parts, double* __restrict__ norm_out) {
+                  float* __restrict__ v, int64_t size, const double* __restrict__ parts, int part_count,
+                  double* __restrict__ norm_out) {
   SHARED(double, scratch, kThreads / warp_size);
   double squares = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < adamw_parts; i += kThreads) squares += parts[i];
+  for (int i = static_cast<int>(threadIdx.x); i < part_count; i += kThreads) squares += parts[i];
   const double norm = sqrt(block_sum<kThreads>(squares, scratch));
   if (blockIdx.x == 0 && threadIdx.x == 0) *norm_out = norm;
   if (!(norm < INFINITY)) return;
@@ -92,13 +92,15 @@ Coefficients coefficients_of(const AdamWSettings& s) {
 void adamw(const AdamWSettings& settings, float* param, const float* grad, float* m, float* v, int64_t size,
            double* workspace, Stream stream) {
   const Coefficients c = coefficients_of(settings);
-  const dim3 grid(static_cast<unsigned>(std::min<int64_t>(4096, std::max<int64_t>(1, (size + kBlockStride - 1) / kBlockStride))));
+  const int64_t blocks = std::max<int64_t>(1, (size + kBlockStride - 1) / kBlockStride);
+  const int parts = static_cast<int>(std::min<int64_t>(blocks, adamw_parts));
+  const dim3 grid(static_cast<unsigned>(std::min<int64_t>(blocks, 4096)));
   with_flag(aligned(param, grad, m, v), [&](auto vector) {
     constexpr bool wide = decltype(vector)::value;
-    gpu::launch("gradient norm", dim3(adamw_parts), dim3(kThreads), 0, stream, sum_of_squares_kernel<wide>, grad, size,
-                workspace);
+    gpu::launch("gradient norm", dim3(static_cast<unsigned>(parts)), dim3(kThreads), 0, stream,
+                sum_of_squares_kernel<wide>, grad, size, workspace);
     gpu::launch("adamw", grid, dim3(kThreads), 0, stream, update_kernel<wide>, c, param, grad, m, v, size, workspace,
-                workspace + adamw_parts);
+                parts, workspace + adamw_parts);
   });
 }
 

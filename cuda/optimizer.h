@@ -7,7 +7,7 @@
 
 namespace fire::cuda {
 
-/// The gradient's squares are summed in this many parts, whatever the GPU.
+/// The gradient's squares are summed in at most this many parts: how many depends on its size, not on the GPU.
 constexpr int adamw_parts = 1024;
 /// Doubles that `adamw` needs: the parts, then the norm.
 constexpr int adamw_workspace = adamw_parts + 1;

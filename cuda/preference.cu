@@ -1,15 +1,14 @@
 // The preference loss over gathered rows.
 //
-// Statistics: a block owns one row and one slice of the vocabulary and keeps the slice's logits, policy and reference, in
-// registers (16 + 16 a thread). One read of memory therefore gives the maximum first and the exponentials after it: no
-// running maximum, no rescaling, and the same arithmetic as on a CPU. Exponentials are f32, sums f64: with two loads a
-// column the kernel waits for memory, and the f64 adds of an A100 or H100 fit into that wait.
+// Statistics: a block owns one row and one slice of the vocabulary and keeps the slice's logits, policy and reference,
+// in registers (16 + 16 a thread). One read of memory therefore gives the maximum first and the exponentials after it:
+// no running maximum, no rescaling, and the same arithmetic as on a CPU. Exponentials are f32, sums f64: with two loads
+// a column the kernel waits for memory, and the f64 adds of an A100 or H100 fit into that wait.
 //
-// Targets are few next to the logits. They are picked up, and their coefficients added, by small kernels of one thread a
-// target rather than by every block searching the list.
-#include "cuda/preference.h"
-
+// Targets are few next to the logits. They are picked up, and their coefficients added, by small kernels of one thread
+// a target rather than by every block searching the list.
 #include "cuda/gpu.h"
+#include "cuda/preference.h"
 #include "cuda/reduce.cuh"
 #include "cuda/vector.cuh"
 
@@ -18,7 +17,7 @@ namespace {
 
 constexpr int kChunk = chunk_of<float>;  // columns of one access
 
-// --- statistics -------------------------------------------------------------------------------------------------------
+// --- statistics --------------------------------------------------------------------------------------------------
 
 constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / warp_size;
@@ -120,7 +119,7 @@ __global__ void __launch_bounds__(256)
   if (zr != nullptr) target_logits[count + k] = zr[row * columns + column];
 }
 
-// --- backward ---------------------------------------------------------------------------------------------------------
+// --- backward --------------------------------------------------------------------------------------------------
 
 constexpr int kBackwardThreads = 256;
 constexpr int kBackwardChunks = 4;
@@ -178,11 +177,12 @@ __global__ void __launch_bounds__(256)
   const int32_t row = targets[2 * k], token = targets[2 * k + 1];
   const int64_t column = token - first_column;
   if (column < 0 || column >= columns) return;
-  float value = z[row * columns + column];
+  float value = 0;
 #pragma unroll 8
   for (int64_t j = 0; j < count; ++j) {
     if (targets[2 * j] != row || targets[2 * j + 1] != token) continue;
     if (j < k) return;
+    if (j == k) value = z[row * columns + column];  // not before: only this thread may touch the element
     value += coefficients[j];
   }
   z[row * columns + column] = value;

@@ -11,8 +11,8 @@ namespace fire::cuda {
 /// Columns that one block summarises: vocabulary_slice of ops.h.
 constexpr int64_t preference_slice = 8192;
 
-/// Logits f32 [rows, columns] of the vocabulary from `first_column` (a multiple of the slice) on, and the scored tokens:
-/// i32 [target_count, 2], (row, token).
+/// Logits f32 [rows, columns] of the vocabulary from `first_column` (a multiple of the slice) on, and the scored
+/// tokens: i32 [target_count, 2], (row, token).
 struct PreferenceLogits {
   int64_t rows, columns, first_column;
   const int32_t* targets;

@@ -12,8 +12,7 @@ PreferenceLogits checked(const Tensor& z, const Tensor& zr, int64_t first_column
                     first_column % vocabulary_slice == 0 && targets.rank() == 2 && targets.dim(1) == 2;
   if (!fits)
     throw Error(Code::internal, "preference loss on " + z.describe() + ", reference " + zr.describe() +
-                                    " from column " + std::to_string(first_column) + ", targets " +
-                                    targets.describe());
+                                    " from column " + std::to_string(first_column) + ", targets " + targets.describe());
   return {z.dim(0), z.dim(1), first_column, targets.i32(), targets.dim(0)};
 }
 

@@ -1,18 +1,18 @@
 // Drawing tokens without sorting the vocabulary.
 //
 // A token is one integer, its rank: the order-preserving bits of its logit, then its id reversed, so that a larger rank
-// comes earlier in the order of ops.h and no two tokens are equal. "The first token at which the running weight reaches a
-// goal" (top_k counts tokens; top_p and the draw count mass) is then a search in an interval of ranks: a pass over the row
-// splits the interval into 16 bins and sums their weights, the bin that the goal falls into is the next interval. The
-// first split follows the mass (e^-gap), so that few tokens are left after it, and the search ends when one is.
+// comes earlier in the order of ops.h and no two tokens are equal. "The first token at which the running weight reaches
+// a goal" (top_k counts tokens; top_p and the draw count mass) is then a search in an interval of ranks: a pass over
+// the row splits the interval into 16 bins and sums their weights, the bin that the goal falls into is the next
+// interval. The first split follows the mass (e^-gap), so that few tokens are left after it, and the search ends when
+// one is.
 //
-// Weights are f64. Each thread sums its own columns into bins of its own, then a warp adds up one bin in a fixed order: no
-// atomics, the same bits every time. Where a sum meets the goal within f64 rounding, the token next to the one that a
-// sequential sum would give may be drawn.
-#include "cuda/sample.h"
-
+// Weights are f64. Each thread sums its own columns into bins of its own, then a warp adds up one bin in a fixed order:
+// no atomics, the same bits every time. Where a sum meets the goal within f64 rounding, the token next to the one that
+// a sequential sum would give may be drawn.
 #include "cuda/gpu.h"
 #include "cuda/reduce.cuh"
+#include "cuda/sample.h"
 #include "cuda/vector.cuh"
 
 namespace fire::cuda {
@@ -97,9 +97,9 @@ struct Found {
 };
 
 struct Shared {
-  double* bins;      // [kBins, kThreads]
-  double* totals;    // [kBins]
-  Rank* lowest;      // [kBins]: bin b holds the ranks from lowest[b] up to lowest[b - 1] - 1
+  double* bins;    // [kBins, kThreads]
+  double* totals;  // [kBins]
+  Rank* lowest;    // [kBins]: bin b holds the ranks from lowest[b] up to lowest[b - 1] - 1
   Rank* rank_scratch;
   int* count_scratch;
 };
@@ -125,8 +125,8 @@ __device__ inline Rank lower_end(const Row& row, const Weight& weight, bool firs
   return end < low ? low : end;
 }
 
-/// The first token, among those with a weight and a rank in [low, high], at which the running weight meets the goal; the
-/// last of them when rounding keeps the sum below it.
+/// The first token, among those with a weight and a rank in [low, high], at which the running weight meets the goal;
+/// the last of them when rounding keeps the sum below it.
 template <bool Vector>
 __device__ inline Found find(const Row& row, const Weight& weight, const Goal& goal, Rank low, Rank high,
                              const Shared& s) {

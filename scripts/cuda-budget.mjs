@@ -15,27 +15,19 @@
  *   registersMax   per thread
  *   blocksMin      per multiprocessor, a number or one per architecture: { "sm_80": 1, "sm_90a": 2 }
  *   need           instructions that must occur, for instance ["HMMA", "LDSM", "LDGSTS"]
- *   allow          otherwise forbidden ones: "ATOMG", "ATOMS", "RED"; with a `reason`
+ *   allow          instructions that are otherwise forbidden: "LDL", "STL" (local memory), "ATOMG", "ATOMS", "RED" (sums in
+ *                  no fixed order); with a `reason`
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { basename, dirname, join } from 'node:path'
+import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { architectures, blocksPerMultiprocessor, operationNames, readKernels, readPtxas, shortName } from './cubin.mjs'
+import { cudaFiles, root, sourcesOf } from './cuda-sources.mjs'
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const budgetFile = join('test', 'cuda', 'budget.json')
 const parallel = 2
 const flags = [
@@ -77,17 +69,15 @@ export function rowFor(kernel, rows) {
  * @returns {{ blocks: number | undefined, problems: string[] }}
  */
 export function examine(kernel, rows) {
-  const problems = []
-  const has = (name) => (kernel.instructions[name] ?? 0) > 0
-  if (kernel.spills > 0) problems.push(`${kernel.spills} bytes of register spills`)
-  for (const name of local) if (has(name)) problems.push(`${kernel.instructions[name]} ${name} (local memory)`)
-  if (kernel.stack > 0) problems.push(`${kernel.stack} bytes of stack`)
   const { row, problem } = rowFor(kernel, rows)
-  if (!row) return { blocks: undefined, problems: [...problems, problem] }
+  const problems = problem ? [problem] : []
+  const has = (name) => (kernel.instructions[name] ?? 0) > 0
+  const forbidden = (name) => has(name) && !row?.allow?.includes(name)
+  if (kernel.spills > 0) problems.push(`${kernel.spills} bytes of register spills`)
+  for (const name of local.filter(forbidden)) problems.push(`${kernel.instructions[name]} ${name} (local memory)`)
+  for (const name of atomics.filter(forbidden)) problems.push(`${name}: the order of its sums is not fixed`)
+  if (!row) return { blocks: undefined, problems }
 
-  for (const name of atomics) {
-    if (has(name) && !row.allow?.includes(name)) problems.push(`${name}: the order of its sums is not fixed`)
-  }
   if (kernel.registers > row.registersMax) problems.push(`${kernel.registers} registers, at most ${row.registersMax}`)
   if (kernel.maxThreads === undefined) problems.push('no __launch_bounds__')
   else if (row.threads > kernel.maxThreads) {
@@ -158,12 +148,10 @@ function findNvcc() {
 }
 
 /** Compiles one file for one architecture, or takes it from the cache. */
-async function compile(nvcc, file, architecture, folder, sourcesKey) {
+async function compile({ nvcc, version, folder }, file, architecture) {
   const source = join('cuda', file)
-  const key = createHash('sha256')
-    .update(sourcesKey)
-    .update(readFileSync(join(root, source)))
-    .update(architecture)
+  const key = createHash('sha256').update([version, architecture, ...flags].join(' '))
+  for (const path of [...sourcesOf(source)].sort()) key.update(path).update(readFileSync(join(root, path)))
   const target = join(folder, `${basename(file, '.cu')}-${architecture}-${key.digest('hex').slice(0, 16)}`)
   if (!existsSync(`${target}.log`)) {
     const chip = architecture.slice('sm_'.length)
@@ -186,20 +174,6 @@ function run(command, args) {
     child.on('error', reject)
     child.on('close', (status) => resolve({ status, output }))
   })
-}
-
-/** Headers and compiler: whatever else decides what a kernel compiles to. */
-function hashHeaders(nvcc) {
-  const hash = createHash('sha256').update(flags.join(' '))
-  hash.update(spawnSync(nvcc, ['--version']).stdout)
-  for (const folder of ['cuda', join('native', 'tensor')]) {
-    for (const file of readdirSync(join(root, folder))
-      .filter((name) => /\.(h|cuh)$/.test(name))
-      .sort()) {
-      hash.update(file).update(readFileSync(join(root, folder, file)))
-    }
-  }
-  return hash.digest('hex')
 }
 
 async function inParallel(tasks) {
@@ -259,8 +233,7 @@ async function main() {
     console.log('cuda budget: nvcc was not found (PATH, CUDACXX), so no kernel was compiled or checked')
     return values.require ? 1 : 0
   }
-  const files = readdirSync(join(root, 'cuda')).filter((file) => file.endsWith('.cu'))
-  const chosen = files.filter((file) => !values.only || basename(file, '.cu') === values.only)
+  const chosen = cudaFiles('.cu').filter((file) => !values.only || basename(file, '.cu') === values.only)
   if (chosen.length === 0) {
     console.error(`cuda budget: there is no cuda/${values.only ?? '*'}.cu`)
     return 1
@@ -269,8 +242,8 @@ async function main() {
   const folder = values.cache ?? mkdtempSync(join(tmpdir(), 'fire-train-budget-'))
   mkdirSync(folder, { recursive: true })
   try {
-    const headers = hashHeaders(nvcc)
-    const jobs = chosen.flatMap((file) => architectures.map((a) => () => compile(nvcc, file, a, folder, headers)))
+    const compiler = { nvcc, version: spawnSync(nvcc, ['--version'], { encoding: 'utf8' }).stdout, folder }
+    const jobs = chosen.flatMap((file) => architectures.map((a) => () => compile(compiler, file, a)))
     return report(await inParallel(jobs), rows, values)
   } finally {
     if (!values.cache) rmSync(folder, { recursive: true, force: true })

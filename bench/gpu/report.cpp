@@ -17,7 +17,7 @@ namespace {
 constexpr double f32_flops_per_ms = 66.9e9;
 
 struct Row {
-  std::string kernel, model, dtype, shape, error;
+  std::string kernel, model, dtype, shape, error, form, torch_form;
   double bytes = 0, flops = 0, median = NAN, least = NAN, most = NAN, spread = NAN, repetitions = 0, torch = NAN;
 };
 
@@ -48,10 +48,20 @@ std::vector<Row> read_rows(const std::string& path) {
   for (size_t i = 0; i < lines.size(); ++i) {
     if (i + 1 == lines.size() && lines[i].back() != '}') break;
     const Json json = Json::parse(lines[i], path + " line " + std::to_string(i + 1));
-    rows.push_back({json.at("kernel").string(), json.at("model").string(), json.at("dtype").string(),
-                    json.at("shape").string(), text_or_empty(json, "error"), number_or_nan(json, "bytes"),
-                    number_or_nan(json, "flops"), number_or_nan(json, "median_ms"), number_or_nan(json, "min_ms"),
-                    number_or_nan(json, "max_ms"), number_or_nan(json, "spread"), number_or_nan(json, "repetitions")});
+    rows.push_back({json.at("kernel").string(),
+                    json.at("model").string(),
+                    json.at("dtype").string(),
+                    json.at("shape").string(),
+                    text_or_empty(json, "error"),
+                    text_or_empty(json, "form"),
+                    {},
+                    number_or_nan(json, "bytes"),
+                    number_or_nan(json, "flops"),
+                    number_or_nan(json, "median_ms"),
+                    number_or_nan(json, "min_ms"),
+                    number_or_nan(json, "max_ms"),
+                    number_or_nan(json, "spread"),
+                    number_or_nan(json, "repetitions")});
   }
   return rows;
 }
@@ -93,23 +103,30 @@ std::string row_json(const Row& row, const Ceilings& ceilings) {
          field("max_ms", number(row.most)) + ", " + field("spread", number(row.spread)) + ", " +
          field("repetitions", number(row.repetitions)) + ", " + field("floor_ms", number(floor)) + ", " +
          field("share_of_floor", number(floor / row.median, "%.4f")) + ", " + field("torch_ms", number(row.torch)) +
-         "}";
+         (row.torch_form.empty() ? "" : ", " + field("torch_form", json_quote(row.torch_form))) +
+         (row.form.empty() ? "" : ", " + field("form", json_quote(row.form))) + "}";
 }
 
+/// Forms of one PyTorch operation have the form in brackets behind its name: the file has them all, the table the
+/// fastest.
 void print_table(const std::vector<Row>& rows, const Ceilings& ceilings) {
-  std::printf("%-20s %-5s %-30s %10s %7s %9s %9s\n", "model", "dtype", "kernel", "ms", "floor", "torch ms", "vs torch");
+  const auto cell = [](double value, const char* format) {
+    char text[32] = "-";
+    if (std::isfinite(value)) std::snprintf(text, sizeof text, format, value);
+    return std::string(text);
+  };
+  std::printf("%-20s %-5s %-32s %10s %6s %10s %9s\n", "model", "dtype", "kernel", "ms", "floor", "torch ms",
+              "vs torch");
   for (const Row& row : rows) {
-    std::printf("%-20s %-5s %-30s ", row.model.c_str(), row.dtype.c_str(), row.kernel.c_str());
+    if (row.kernel.ends_with(")")) continue;
+    std::printf("%-20s %-5s %-32s ", row.model.c_str(), row.dtype.c_str(), row.kernel.c_str());
     if (!row.error.empty()) {
       std::printf("FAILED %s\n", row.error.c_str());
       continue;
     }
-    std::printf("%10.4f %6.0f%% ", row.median, 100 * ceilings.floor(row) / row.median);
-    if (std::isfinite(row.torch)) {
-      std::printf("%9.4f %8.2fx\n", row.torch, row.torch / row.median);
-    } else {
-      std::printf("%9s %9s\n", "-", "-");
-    }
+    std::printf("%10s %6s %10s %9s\n", cell(row.median, "%.4f").c_str(),
+                cell(100 * ceilings.floor(row) / row.median, "%.0f%%").c_str(), cell(row.torch, "%.4f").c_str(),
+                cell(row.torch / row.median, "%.2fx").c_str());
   }
 }
 
@@ -126,7 +143,7 @@ std::string facts_json(const std::string& path) {
     const std::string value = line.substr(equals + 1);
     const bool digits = !value.empty() && value.size() < 16 &&
                         value.find_first_not_of("0123456789") == std::string::npos && (value == "0" || value[0] != '0');
-    const bool literal = digits || value == "true" || value == "false" || value == "null";
+    const bool literal = digits || value == "true" || value == "false" || value == "null" || value.starts_with("{");
     auto at = std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == group; });
     if (at == groups.end()) at = groups.insert(at, {group, {}});
     at->second.push_back(json_quote(key) + ": " + (literal ? value : json_quote(value)));
@@ -158,6 +175,7 @@ int report(const std::string& facts, const std::string& kernels, const std::stri
       unmatched.push_back(other);
     } else {
       at->torch = other.median;
+      at->torch_form = other.form;
     }
   }
   std::string text = "{\n" + facts_json(facts) + "  \"ceilings\": {" +
@@ -176,6 +194,7 @@ int report(const std::string& facts, const std::string& kernels, const std::stri
   file << text;
   if (!file.flush()) throw Error(Code::io, "cannot write " + out);
   print_table(rows, ceilings);
+  std::printf("PyTorch only:\n");
   print_table(unmatched, ceilings);
   return static_cast<int>(std::count_if(rows.begin(), rows.end(), [](const Row& r) { return !r.error.empty(); }));
 }

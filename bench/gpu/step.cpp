@@ -100,7 +100,11 @@ std::string config_json(const Shape& s) {
 /// A bf16 checkpoint. Every matrix is a window into one buffer of noise, so making 9 GB takes no 9 GB.
 class RandomCheckpoint {
  public:
-  explicit RandomCheckpoint(const Shape& s) : noise_(static_cast<size_t>(s.vocab * s.hidden) + 4096) {
+  explicit RandomCheckpoint(const Shape& s)
+      : noise_(static_cast<size_t>(std::max({s.vocab * s.hidden, s.mlp * s.hidden, s.heads * s.head_dim * s.hidden,
+                                             patch_length * s.vision_hidden, 16 * s.vision_hidden * s.vision_hidden,
+                                             s.vision_mlp * s.vision_hidden, s.positions * s.vision_hidden})) +
+               4096) {
     std::mt19937 random(1);
     std::normal_distribution<float> normal(0, 0.02f);
     for (bf16& x : noise_) x = to_bf16(normal(random));
@@ -111,6 +115,8 @@ class RandomCheckpoint {
   const std::vector<NamedTensor>& tensors() const { return tensors_; }
 
  private:
+  static constexpr int64_t patch_length = 3 * 2 * 16 * 16;
+
   void matrix(const std::string& name, std::initializer_list<int64_t> dims) {
     // Another window for each, so that no two are equal.
     tensors_.push_back({name, Tensor(noise_.data() + tensors_.size() % 4096, DType::bf16, dims)});

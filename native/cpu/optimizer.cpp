@@ -52,8 +52,7 @@ double CpuOps::adamw(const AdamW& s, Tensor param, Tensor grad, Tensor m, Tensor
   c.one_minus_beta1 = static_cast<float>(1 - s.beta1);
   c.beta2 = static_cast<float>(s.beta2);
   c.one_minus_beta2 = static_cast<float>(1 - s.beta2);
-  c.grad_scale =
-      s.max_grad_norm > 0 ? static_cast<float>(std::min(1.0, s.max_grad_norm / (norm + 1e-6))) : 1.0f;
+  c.grad_scale = s.max_grad_norm > 0 ? static_cast<float>(std::min(1.0, s.max_grad_norm / (norm + 1e-6))) : 1.0f;
   c.step_size = static_cast<float>(s.lr / bias1);
   c.inv_sqrt_bias2 = static_cast<float>(1 / std::sqrt(bias2));
   c.eps = static_cast<float>(s.eps);

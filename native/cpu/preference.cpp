@@ -1,5 +1,6 @@
-// The preference loss over gathered rows: one pass per slice of the vocabulary for log-sum-exp and two-way token KL, one
-// for the gradient. Exponentials in f32, sums in f64: over 150k columns an f32 sum loses what a KL of 1e-5 consists of.
+// The preference loss over gathered rows: one pass per slice of the vocabulary for log-sum-exp and two-way token KL,
+// one for the gradient. Exponentials in f32, sums in f64: over 150k columns an f32 sum loses what a KL of 1e-5 consists
+// of.
 #include <algorithm>
 #include <cmath>
 
@@ -33,7 +34,8 @@ FIRE_CLONES void sums_of_both(const float* z, float shift, const float* zr, floa
   double sum_p = 0, cross_p = 0, sum_q = 0, cross_q = 0;
 #pragma omp simd reduction(+ : sum_p, cross_p, sum_q, cross_q)
   for (int64_t i = 0; i < n; ++i) {
-    const double p = static_cast<double>(exp_approx(z[i] - shift)), q = static_cast<double>(exp_approx(zr[i] - shift_r));
+    const double p = static_cast<double>(exp_approx(z[i] - shift)),
+                 q = static_cast<double>(exp_approx(zr[i] - shift_r));
     const double gap = static_cast<double>(z[i]) - static_cast<double>(zr[i]);
     sum_p += p;
     sum_q += q;

@@ -31,15 +31,16 @@ Totals combine(std::span<const SliceStatistics> slices, Read&& read) {
   return {max + std::log(sum), cross / sum};
 }
 
-/// Rounding may take a KL of (nearly) equal distributions below 0. NaN stays NaN.
-double not_negative(double kl) { return kl < 0 ? 0 : kl; }
+/// Rounding may take a KL of (nearly) equal distributions below 0. What is not finite stays so.
+double not_negative(double kl) { return kl < 0 && std::isfinite(kl) ? 0 : kl; }
 
 }  // namespace
 
 RowSummary summarize_row(std::span<const SliceStatistics> slices, bool has_reference) {
   RowSummary row;
-  const Totals p = combine(
-      slices, [=](const SliceStatistics& s) { return Part{s.max_p, s.sum_p, has_reference ? s.cross_p : 0}; });
+  const Totals p = combine(slices, [=](const SliceStatistics& s) {
+    return Part{s.max_p, s.sum_p, has_reference ? s.cross_p : 0};
+  });
   row.lse = p.lse;
   if (!has_reference) return row;
   const Totals q = combine(slices, [](const SliceStatistics& s) { return Part{s.max_q, s.sum_q, s.cross_q}; });

@@ -18,10 +18,13 @@ struct Tolerances {
   Tolerance pixels, positions, hidden, logits, logprobs, terms, loss, gradients, parameters, attention;
 };
 
-Tolerances tolerances(ComputeType dtype) {
+/// Where activations are stored in bf16 too, one pair's loss is off by more: the reference in bf16 is off by 1e-2 in the
+/// mean of three pairs, so by about twice that in one.
+Tolerances tolerances(ComputeType dtype, DType activations) {
+  const double pair_loss = activations == DType::bf16 ? 4e-2 : 2e-2;
   if (dtype == ComputeType::f32)
     return {{1e-6}, {0}, {1e-4, 1e-5}, {1e-4}, {1e-4}, {2e-5, 1e-5}, {5e-6}, {0, 1e-4}, {2e-5, 0, 1e-3}, {1e-4, 1e-4}};
-  return {{1e-6}, {0}, {5e-2, 3e-2}, {0.5, 3e-2}, {0.5, 3e-2}, {0.3, 5e-2}, {2e-2}, {0, 0.12}, {0, 0.35}, {5e-2, 5e-2}};
+  return {{1e-6}, {0}, {5e-2, 3e-2}, {0.5, 3e-2}, {0.5, 3e-2}, {0.3, 5e-2}, {pair_loss}, {0, 0.12}, {0, 0.35}, {5e-2, 5e-2}};
 }
 
 class Verifier {
@@ -31,7 +34,7 @@ class Verifier {
         on_row_(on_row),
         golden_(Golden::load(spec.directory)),
         engine_(engine_spec(spec)),
-        tolerance_(tolerances(spec.device.dtype)) {}
+        tolerance_(tolerances(spec.device.dtype, engine_.ops().activation_type())) {}
 
   std::vector<VerifyRow> run() {
     check_images();

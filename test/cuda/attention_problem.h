@@ -229,7 +229,7 @@ inline AttentionResults AttentionProblem::reference() const {
         const size_t ka = key_at(keys_of_row[j]);
         const double ds = w[j] * (dp[j] - delta) * scale;
         const double ds_error =
-            scale * w[j] * (noise * (dp_size[j] + std::abs(dp[j]) + std::abs(delta)) + delta_error) +
+            std::abs(scale) * w[j] * (noise * (dp_size[j] + std::abs(dp[j]) + std::abs(delta)) + delta_error) +
             (u + noise) * std::abs(ds);
         for (size_t c = 0; c < static_cast<size_t>(d); ++c) {
           r.dq.value[qa + c] += ds * k[ka + c];

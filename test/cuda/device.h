@@ -2,6 +2,7 @@
 // goes through ops.h.
 #pragma once
 
+#include <cstdlib>
 #include <string>
 
 #include "cpu/cpu_ops.h"
@@ -17,8 +18,12 @@ inline cuda::CudaOps& device(DType type) {
   return type == DType::bf16 ? bf16 : f32;
 }
 
-/// True on a real GPU: shapes as models have them. Under the emulator shapes are small.
-inline bool large() { return device(DType::f32).device_name().find("simt") == std::string::npos; }
+/// True on a real GPU: shapes as models have them. Under the emulator, and where FIRE_TEST_SMALL is set because
+/// compute-sanitizer slows everything down, shapes are small.
+inline bool large() {
+  return std::getenv("FIRE_TEST_SMALL") == nullptr &&
+         device(DType::f32).device_name().find("simt") == std::string::npos;
+}
 
 /// The f32 operations of the CPU on one thread, which are compared with.
 inline cpu::CpuOps& host() {

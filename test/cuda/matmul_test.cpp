@@ -103,7 +103,7 @@ struct Sides {
 /// Around the tiles (16, 32, 64, 128) and the slices of k (16 to 64).
 std::vector<Sides> ragged() {
   std::vector<Sides> sides = {{1, 1, 1},   {1, 7, 16},   {7, 16, 17},  {16, 17, 63},   {17, 63, 64}, {63, 64, 65},
-                              {64, 65, 1}, {65, 130, 7}, {130, 1, 33}, {33, 130, 130}, {64, 64, 64}, {32, 32, 256}};
+                              {64, 65, 1}, {65, 130, 7}, {130, 1, 33}, {33, 130, 530}, {64, 64, 64}, {32, 32, 600}};
   if (large())
     for (const Sides& s : {Sides{1000, 2560, 2560}, Sides{513, 1025, 777}, Sides{4096, 1024, 512}}) sides.push_back(s);
   return sides;
@@ -270,9 +270,9 @@ TEST("linear: ragged sides, bias, residual, both types of y") {
     }
 }
 
-TEST("linear: each tile, on aligned and on unaligned rows") {
+TEST("linear: each tile, on aligned and on unaligned rows, the ring of slices more than once round") {
   for (const DType type : both_types)
-    for (const int64_t k : {40, 37})
+    for (const int64_t k : {200, 37})
       for (const Sides& s : tiles(k)) check_linear(type, s, true, true, type);
 }
 
@@ -339,14 +339,14 @@ TEST("lora_linear and its backward: ranks, ragged sides, dropout, residual, ever
     }
 }
 
-TEST("lora_linear: each tile, with and without dropout") {
+TEST("lora_linear and its backward: the tiles of 64 and of 128") {
   for (const DType type : both_types)
-    for (const Sides& s : tiles(40))
-      for (const float rate : {0.0f, 0.25f}) {
-        const int64_t wide = s.n + 3, narrow = s.k;
-        check_adapted(Adapted(type, s.m, wide, narrow, 8, rate), true, Dx::overwritten, type);
-        check_adapted(Adapted(type, s.m, narrow, wide, 8, rate), true, Dx::accumulated, type);
-      }
+    for (const Sides& s : tiles(40)) {
+      // What a tile of 128 gives in f32 is held against tiles of 32 bit for bit below.
+      if (s.m < 64 || (type == DType::f32 && s.m > 128 && !large())) continue;
+      check_adapted(Adapted(type, s.m, s.n, s.k, 8, 0.25f), true, Dx::overwritten, type);
+      check_adapted(Adapted(type, s.m, s.k, s.n + 3, 8, 0.25f), true, Dx::accumulated, type);
+    }
 }
 
 TEST("lora: gradients of wide adapters in tiles of 64") {
@@ -383,12 +383,12 @@ TEST("the dropout mask is the CPU's, element by element") {
 }
 
 TEST("a row has the same bits alone and in any batch, through every tile") {
-  // 48 tiles of 128 columns: 1 and 20 rows take tiles of 32, 60 of 64, 130 and 200 of 128.
+  // 48 tiles of 128 columns: 1 and 20 rows take tiles of 32, 60 of 64, 130 of 128.
   for (const DType type : both_types)
     for (const bool wide_out : {true, false}) {
-      const Adapted m(type, 200, wide_out ? 6136 : 40, wide_out ? 40 : 6136, 6, 0.2f);
-      const Outputs all = run(device(type), m, 200, true, Dx::accumulated, type);
-      for (const int64_t tokens : {1, 20, 60, 130}) {
+      const Adapted m(type, 130, wide_out ? 6136 : 24, wide_out ? 24 : 6136, 6, 0.2f);
+      const Outputs all = run(device(type), m, 130, true, Dx::accumulated, type);
+      for (const int64_t tokens : {1, 20, 60}) {
         const Outputs some = run(device(type), m, tokens, true, Dx::accumulated, type);
         CHECK(begins_with(all.h, some.h));
         CHECK(begins_with(all.y, some.y));

@@ -101,8 +101,22 @@ TEST("optimizer: the CPU takes the same step to rounding") {
     const double norm = cpu.step(s, g);
     CHECK_NEAR(gpu.step(s, g), norm, 1e-13 * norm);
     const Floats want = cpu.param();
-    CHECK(largest_error(gpu.param(), std::vector<double>(want.begin(), want.end())) < 4 * u * static_cast<double>(step));
+    CHECK(largest_error(gpu.param(), std::vector<double>(want.begin(), want.end())) <
+          4 * u * static_cast<double>(step));
   }
+}
+
+TEST("optimizer: more elements than one round of all parts") {
+  Random random(6);
+  const int64_t n = (1 << 20) + 5003;
+  const Floats start = random.floats(n), g = random.floats(n);
+  State gpu(device(DType::f32), start), cpu(host(), start);
+  const AdamW s{1e-2, 0.9, 0.98, 1e-8, 0.05, 1, 1.0};
+  const double norm = norm_of(g);
+  CHECK_NEAR(gpu.step(s, g), norm, 1e-12 * norm);
+  cpu.step(s, g);
+  const Floats want = cpu.param();
+  CHECK(largest_error(gpu.param(), std::vector<double>(want.begin(), want.end())) < 8 * u);
 }
 
 TEST("optimizer: a norm whose square is beyond f32") {

@@ -1,4 +1,5 @@
-// The preference kernels against float64: from logits through slice statistics, row summaries and the loss to dL/dlogits.
+// The preference kernels against float64: from logits through slice statistics, row summaries and the loss to
+// dL/dlogits.
 #include <cmath>
 
 #include "device.h"
@@ -59,8 +60,8 @@ Statistics statistics_of(Ops& ops, const Batch& b, int64_t width = 0) {
   std::vector<SliceStatistics> typed(out.raw.size() / 6);
   if (!typed.empty()) std::memcpy(typed.data(), out.raw.data(), out.raw.size() * sizeof(double));
   for (int64_t r = 0; r < b.rows; ++r)
-    out.rows.push_back(
-        summarize_row(std::span(typed).subspan(static_cast<size_t>(r * slices), static_cast<size_t>(slices)), reference));
+    out.rows.push_back(summarize_row(
+        std::span(typed).subspan(static_cast<size_t>(r * slices), static_cast<size_t>(slices)), reference));
   return out;
 }
 
@@ -263,14 +264,18 @@ TEST("preference: logits that are no distribution are seen, -inf for single toke
   Batch masked = good;
   for (size_t i = 0; i < 8192; ++i) masked.z[i] = masked.zr[i] = -INFINITY;
   const Statistics s = statistics_of(ops, masked);
-  Batch rest{1, vocab - 8192, Floats(good.z.begin() + 8192, good.z.begin() + vocab),
-             Floats(good.zr.begin() + 8192, good.zr.begin() + vocab), {}};
+  Batch rest{1,
+             vocab - 8192,
+             Floats(good.z.begin() + 8192, good.z.begin() + vocab),
+             Floats(good.zr.begin() + 8192, good.zr.begin() + vocab),
+             {}};
   const Exact want = exact_row(rest, 0);
   CHECK_NEAR(s.rows[0].lse, want.lse, 15 * u);
   CHECK_NEAR(s.rows[0].forward_kl, want.forward, 1e-6);
   CHECK_NEAR(s.rows[0].reverse_kl, want.reverse, 1e-6);
-  const RowGradient g{static_cast<float>(s.rows[0].lse), static_cast<float>(s.rows[0].reference_lse), 0.5f, 0.1f, 0.1f,
-                      static_cast<float>(s.rows[0].reverse_kl)};
+  const RowGradient g{
+      static_cast<float>(s.rows[0].lse),       static_cast<float>(s.rows[0].reference_lse), 0.5f, 0.1f, 0.1f,
+      static_cast<float>(s.rows[0].reverse_kl)};
   const Floats dz = backward_of(ops, masked, {g, g}, {0});
   CHECK(std::all_of(dz.begin(), dz.begin() + 8192, [](float x) { return x == 0; }));
   CHECK(std::all_of(dz.begin() + 8192, dz.begin() + vocab, [](float x) { return std::isfinite(x) && x != 0; }));
@@ -300,8 +305,8 @@ TEST("preference: gradient against float64, rows sum to 0") {
       const RowGradient& w = g[static_cast<size_t>(r)];
       for (int64_t k = 0; k < vocab; ++k) {
         const double log_p = b.at(r, k) - e.lse, log_q = b.reference_at(r, k) - e.reference_lse, p = std::exp(log_p);
-        want[static_cast<size_t>(r * vocab + k)] = -w.mass * p + w.forward_kl * (p - std::exp(log_q)) +
-                                                   w.reverse_kl * p * (log_p - log_q - e.reverse);
+        want[static_cast<size_t>(r * vocab + k)] =
+            -w.mass * p + w.forward_kl * (p - std::exp(log_q)) + w.reverse_kl * p * (log_p - log_q - e.reverse);
       }
     }
     for (size_t k = 0; k < coefficients.size(); ++k)
@@ -440,24 +445,34 @@ constexpr int32_t example_token[4] = {0, 2, 0, 2};
 constexpr double rejected_row[3] = {-.019715476267, -.011958040827, .031673517094};
 
 const Example examples[] = {
-    {"fire", .754780769138, {{-.015074592091, .011452933215, .003621658876},
-                             {rejected_row[0], rejected_row[1], rejected_row[2]},
-                             {.002677256564, -.001074416096, -.001602840468},
-                             {.002089842165, .001711018049, -.003800860214}}},
-    {"rrpo-phrase-kl", .684123278070, {{-.014987257895, .011492522035, .003494735859},
-                                       {rejected_row[0], rejected_row[1], rejected_row[2]}}},
-    {"dpo", .683450698471, {{-.016574863542, .012117196182, .004457667360},
-                            {rejected_row[0], rejected_row[1], rejected_row[2]}}},
-    {"mdpo", 2.050619847407, {{-.049728848243, .036354701113, .013374147130},
-                              {rejected_row[0], rejected_row[1], rejected_row[2]},
-                              {.026263270949, -.010539774718, -.015723496231}}},
-    {"fire-v1", .752844555227, {{-.016739013087, .012669722462, .004069290624},
-                                {rejected_row[0], rejected_row[1], rejected_row[2]},
-                                {.002626327095, -.001053977472, -.001572349623}}},
-    {"fire-v2", .751493223137, {{-.016716113501, .012652981524, .004063131977},
-                                {rejected_row[0], rejected_row[1], rejected_row[2]},
-                                {},
-                                {-.002021881393, -.001655376475, .003677257868}}},
+    {"fire",
+     .754780769138,
+     {{-.015074592091, .011452933215, .003621658876},
+      {rejected_row[0], rejected_row[1], rejected_row[2]},
+      {.002677256564, -.001074416096, -.001602840468},
+      {.002089842165, .001711018049, -.003800860214}}},
+    {"rrpo-phrase-kl",
+     .684123278070,
+     {{-.014987257895, .011492522035, .003494735859}, {rejected_row[0], rejected_row[1], rejected_row[2]}}},
+    {"dpo",
+     .683450698471,
+     {{-.016574863542, .012117196182, .004457667360}, {rejected_row[0], rejected_row[1], rejected_row[2]}}},
+    {"mdpo",
+     2.050619847407,
+     {{-.049728848243, .036354701113, .013374147130},
+      {rejected_row[0], rejected_row[1], rejected_row[2]},
+      {.026263270949, -.010539774718, -.015723496231}}},
+    {"fire-v1",
+     .752844555227,
+     {{-.016739013087, .012669722462, .004069290624},
+      {rejected_row[0], rejected_row[1], rejected_row[2]},
+      {.002626327095, -.001053977472, -.001572349623}}},
+    {"fire-v2",
+     .751493223137,
+     {{-.016716113501, .012652981524, .004063131977},
+      {rejected_row[0], rejected_row[1], rejected_row[2]},
+      {},
+      {-.002021881393, -.001655376475, .003677257868}}},
 };
 
 }  // namespace
@@ -479,7 +494,8 @@ TEST("preference: the example worked out by hand, from logits to gradients") {
     PairLogps logps;
     for (size_t i = 0; i < branches.size(); ++i) {
       logps.policy[branches[i]] = static_cast<double>(s.target_logits[i]) - s.rows[i].lse;
-      logps.reference[branches[i]] = static_cast<double>(s.target_logits[branches.size() + i]) - s.rows[i].reference_lse;
+      logps.reference[branches[i]] =
+          static_cast<double>(s.target_logits[branches.size() + i]) - s.rows[i].reference_lse;
     }
     CHECK_NEAR(s.rows[0].forward_kl, .067257959888, 1e-7);
     CHECK_NEAR(s.rows[0].reverse_kl, .060268897500, 1e-7);

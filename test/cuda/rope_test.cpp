@@ -7,11 +7,13 @@ struct Heads {
   int64_t tokens, heads, d;
 };
 
-/// Head widths for every kernel shape of both types, whole chunks and ragged ones; more heads than a block takes.
+/// Head widths for every kernel shape of both types and one chunk more, whole chunks and ragged ones; more heads than a
+/// block takes.
 std::vector<Heads> shapes() {
-  std::vector<Heads> all = {{3, 2, 2},  {5, 3, 16},  {3, 1, 20},   {4, 5, 24},  {2, 17, 32}, {3, 8, 64}, {2, 5, 80},
+  std::vector<Heads> all = {{2, 2, 72}, {2, 3, 132}, {2, 2, 136},  {1, 3, 264}, {1, 2, 272}, {3, 2, 2},
+                            {5, 3, 16}, {3, 1, 20},  {4, 5, 24},   {2, 17, 32}, {3, 8, 64},  {2, 5, 80},
                             {2, 4, 96}, {3, 4, 128}, {2, 33, 128}, {2, 3, 256}, {1, 2, 260}, {2, 2, 512}};
-  if (large()) all.insert(all.end(), {{4099, 32, 128}, {8191, 8, 128}, {3001, 16, 80}});
+  if (large()) all.insert(all.end(), {{1027, 32, 128}, {2049, 8, 128}, {501, 16, 80}});
   return all;
 }
 

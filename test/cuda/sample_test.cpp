@@ -88,7 +88,8 @@ void check_draws(const Floats& logits, int64_t rows, const SamplingRule& rule, c
   }
 }
 
-/// Rows of all kinds: broad, peaked, all alike, few values, equal in pairs, with -0 and 0, with tokens of -inf, shifted.
+/// Rows of all kinds: broad, peaked, all alike, few values, equal in pairs, with -0 and 0, with tokens of -inf,
+/// shifted.
 Floats make_row(Random& random, int64_t n, int kind) {
   Floats z = random.floats(n, -4, 4);
   if (kind == 1) z[static_cast<size_t>(random.integer(0, n - 1))] = 30;
@@ -113,9 +114,10 @@ constexpr int kinds = 8;
 TEST("sample: draws of every rule from rows of every kind") {
   Random random(1);
   Tally tally;
-  const std::vector<SamplingRule> rules{{1, 1, 0},    {0.3, 1, 0},  {2.5, 0.9, 0},     {1, 0.5, 0},   {1, 1e-9, 0},  {0.7, 1, 5},
-                                        {1, 0.8, 40}, {1.3, 1, 1}, {0.01, 0.999, 100}, {50, 0.3, 0}, {1, 1, 100000}, {0, 0.9, 3}};
-  std::vector<int64_t> widths{1, 2, 3, 17, 500, 2051};
+  const std::vector<SamplingRule> rules{{1, 1, 0},          {0.3, 1, 0},  {2.5, 0.9, 0},  {1, 0.5, 0},
+                                        {1, 1e-9, 0},       {0.7, 1, 5},  {1, 0.8, 40},   {1.3, 1, 1},
+                                        {0.01, 0.999, 100}, {50, 0.3, 0}, {1, 1, 100000}, {0, 0.9, 3}};
+  std::vector<int64_t> widths{1, 3, 17, 500, 2051};
   if (large()) widths.insert(widths.end(), {151936, 151937});
   for (const int64_t n : widths)
     for (const SamplingRule& rule : rules) {
@@ -126,11 +128,12 @@ TEST("sample: draws of every rule from rows of every kind") {
         const Floats row = make_row(random, n, r % kinds);
         logits.insert(logits.end(), row.begin(), row.end());
         const double extremes[] = {0, 1 - 0x1p-53, 0x1p-53};
-        uniforms.push_back(r < 3 ? extremes[r] : static_cast<double>(random.integer(0, (int64_t{1} << 53) - 1)) * 0x1p-53);
+        uniforms.push_back(r < 3 ? extremes[r]
+                                 : static_cast<double>(random.integer(0, (int64_t{1} << 53) - 1)) * 0x1p-53);
       }
       check_draws(logits, rows, rule, uniforms, tally);
     }
-  CHECK(tally.draws >= 1000);
+  CHECK(tally.draws >= 900);
   CHECK(tally.wrong == 0);
   CHECK(tally.unlike_cpu == 0);
   CHECK(tally.wrong_logprob == 0);
@@ -141,7 +144,7 @@ TEST("sample: many draws from one row") {
   Random random(2);
   Tally tally;
   const int64_t n = 301;
-  const int rows = large() ? 4000 : 400;
+  const int rows = large() ? 4000 : 250;
   for (const SamplingRule& rule : {SamplingRule{1, 1, 0}, SamplingRule{1.2, 0.9, 50}}) {
     const Floats row = make_row(random, n, 3);
     Floats logits;
@@ -164,7 +167,8 @@ TEST("sample: equal logits are cut by id") {
     for (int64_t i = 0; i < k; ++i)
       CHECK(token({1, 1, k}, (static_cast<double>(i) + 0.5) / static_cast<double>(k)) == 1 + i);
   for (const double uniform : {0.0, 0.49, 0.51, 0.99}) CHECK(token({1, 0.4, 0}, uniform) == (uniform < 0.5 ? 1 : 2));
-  CHECK(token({1, 0, 0}, 0.99) == 1);  // at least one token
+  CHECK(token({1, 0, 0}, 0.99) == 1);                                  // at least one token
+  CHECK(token({1, 1, 4}, 0.25) == 2 && token({1, 0.5, 4}, 0.5) == 2);  // on a boundary the draw goes past it
   CHECK(token({1, 1, 5}, 0) == 1 && token({1, 1, 5}, 1 - 0x1p-53) == 0);
 }
 

@@ -5,6 +5,7 @@
 
 #include "cpu/cpu_ops.h"
 #include "fixture.h"
+#include "objective/row_summary.h"
 
 using namespace fire;
 using namespace fire::test;
@@ -48,8 +49,8 @@ TEST("ops: rms_norm and its backward") {
     Floats y(x.size()), rstd(static_cast<size_t>(rows)), dx = random.floats(rows * n), before = dx;
     const float eps = 1e-6f;
     ops().rms_norm(view(x, {rows, n}), view(w), eps, view(y, {rows, n}), view(rstd));
-    ops().rms_norm_backward(view(dy, {rows, n}), view(x, {rows, n}), view(w), view(rstd),
-                            view(dx, {rows, n}), view(dx, {rows, n}));
+    ops().rms_norm_backward(view(dy, {rows, n}), view(x, {rows, n}), view(w), view(rstd), view(dx, {rows, n}),
+                            view(dx, {rows, n}));
     std::vector<double> want_y, want_r, want_dx;
     for (int64_t i = 0; i < rows; ++i) {
       double squares = 0, dot = 0;
@@ -147,7 +148,8 @@ TEST("ops: norm_rope is the norm and the rotation, and its backward is their tra
   Random random(33);
   const int64_t tokens = 5, heads = 3, d = 24;
   const size_t size = static_cast<size_t>(tokens * heads * d);
-  Floats x = random.floats(tokens * heads * d, -2, 2), w = random.floats(d, 0.5, 1.5), dy = random.floats(tokens * heads * d);
+  Floats x = random.floats(tokens * heads * d, -2, 2), w = random.floats(d, 0.5, 1.5),
+         dy = random.floats(tokens * heads * d);
   Floats cos(static_cast<size_t>(tokens * d)), sin(cos.size()), y(size), apart(size), rstd(15), dx(size);
   for (size_t i = 0; i < cos.size(); ++i) {
     const double angle = static_cast<double>(i / 24) * 0.7 * static_cast<double>(1 + i % 12);
@@ -162,7 +164,8 @@ TEST("ops: norm_rope is the norm and the rotation, and its backward is their tra
   ops().rms_norm(shape, view(w), 1e-6f, view(apart, {tokens, heads, d}), {});
   ops().rope(view(apart, {tokens, heads, d}), ct, st);
   CHECK(same_bits(y, apart));
-  ops().norm_rope_backward(view(dy, {tokens, heads, d}), shape, view(w), view(rstd), ct, st, view(dx, {tokens, heads, d}));
+  ops().norm_rope_backward(view(dy, {tokens, heads, d}), shape, view(w), view(rstd), ct, st,
+                           view(dx, {tokens, heads, d}));
   // <dy, y(x + h e) - y(x - h e)> / 2h = dx . e along a random direction; f32 differences of h = 1e-2 are good to 1e-3.
   Floats e = random.floats(tokens * heads * d), high(size), low(size);
   const float h = 1e-2f;
@@ -172,7 +175,8 @@ TEST("ops: norm_rope is the norm and the rotation, and its backward is their tra
   forward(low, y_low);
   double difference = 0, product = 0, scale = 0;
   for (size_t i = 0; i < size; ++i) {
-    difference += static_cast<double>(dy[i]) * (static_cast<double>(y_high[i]) - y_low[i]) / (2 * static_cast<double>(h));
+    difference +=
+        static_cast<double>(dy[i]) * (static_cast<double>(y_high[i]) - y_low[i]) / (2 * static_cast<double>(h));
     product += static_cast<double>(dx[i]) * e[i];
     scale += std::abs(static_cast<double>(dx[i]) * e[i]);
   }
@@ -281,60 +285,208 @@ TEST("ops: linear with a bias, and its backward") {
   }
 }
 
-TEST("ops: log_sum_exp, target_logprobs and token_kl on a wide vocabulary") {
+namespace {
+
+/// Rows of logits under policy and reference, summarised by one call over all columns.
+struct Summarised {
+  std::vector<SliceStatistics> statistics;
+  std::vector<RowSummary> rows;
+  Floats target_logits;
+};
+
+Summarised summarise(Floats& z, Floats& zr, int64_t rows, std::vector<int32_t> targets) {
+  const int64_t vocab = static_cast<int64_t>(z.size()) / rows, slices = vocabulary_slices(vocab);
+  const int64_t count = static_cast<int64_t>(targets.size() / 2);
+  Summarised s{std::vector<SliceStatistics>(static_cast<size_t>(rows * slices), SliceStatistics{7, 7, 7, 7, 7, 7}),
+               {},
+               Floats(static_cast<size_t>(2 * count), 7)};
+  const Tensor reference = zr.empty() ? Tensor() : view(zr, {rows, vocab});
+  ops().preference_statistics(view(z, {rows, vocab}), reference, 0, view(targets).reshape({count, 2}),
+                              Tensor(s.statistics.data(), DType::f64, {rows, slices, 6}),
+                              view(s.target_logits, {2, count}));
+  for (int64_t r = 0; r < rows; ++r)
+    s.rows.push_back(summarize_row(
+        std::span(s.statistics).subspan(static_cast<size_t>(r * slices), static_cast<size_t>(slices)), !zr.empty()));
+  return s;
+}
+
+double lse_of(const float* z, int64_t n) {
+  const double max = *std::max_element(z, z + n);
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += std::exp(z[i] - max);
+  return max + std::log(sum);
+}
+
+/// KL(a || b) of softmaxes.
+double kl_of(const float* a, const float* b, int64_t n) {
+  const double la = lse_of(a, n), lb = lse_of(b, n);
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += std::exp(a[i] - la) * ((a[i] - la) - (b[i] - lb));
+  return sum;
+}
+
+}  // namespace
+
+TEST("ops: preference_statistics on a wide vocabulary") {
   Random random(8);
-  const int64_t rows = 3, vocab = 20011;
-  Floats z = random.floats(rows * vocab, -8, 8), zr = z, lse(3), lse_r(3);
+  const int64_t rows = 3, vocab = 20011;  // two whole slices and a part of one
+  Floats z = random.floats(rows * vocab, -8, 8), zr = z;
   for (float& x : zr) x += random.uniform(-1e-2f, 1e-2f);
-  ops().log_sum_exp(view(z, {rows, vocab}), view(lse));
-  ops().log_sum_exp(view(zr, {rows, vocab}), view(lse_r));
-  std::vector<double> forward, reverse;
-  const std::vector<int32_t> all{0, 1, 2};
-  ops().token_kl(view(z, {rows, vocab}), view(lse), view(zr, {rows, vocab}), view(lse_r), all, forward, reverse);
+  const std::vector<int32_t> targets{0, 5, 2, 20010, 1, 8192, 2, 0};
+  const Summarised s = summarise(z, zr, rows, targets);
+  for (size_t k = 0; k < 4; ++k) {
+    const size_t at =
+        static_cast<size_t>(targets[2 * k]) * static_cast<size_t>(vocab) + static_cast<size_t>(targets[2 * k + 1]);
+    CHECK(s.target_logits[k] == z[at] && s.target_logits[4 + k] == zr[at]);
+  }
   for (int64_t i = 0; i < rows; ++i) {
     const float *p = z.data() + i * vocab, *q = zr.data() + i * vocab;
-    double sp = 0, sq = 0, f = 0, r = 0;
-    for (int64_t k = 0; k < vocab; ++k)
-      sp += std::exp(static_cast<double>(p[k])), sq += std::exp(static_cast<double>(q[k]));
+    const RowSummary& row = s.rows[static_cast<size_t>(i)];
+    // An exponential is off by the rounding of its argument (below 16) and 4 u; the errors average out.
+    CHECK_NEAR(row.lse, lse_of(p, vocab), 12 * u);
+    CHECK_NEAR(row.reference_lse, lse_of(q, vocab), 12 * u);
+    // A KL of 3e-5. The f32 sum of its terms would carry 1e-6.
+    const double forward = kl_of(q, p, vocab), reverse = kl_of(p, q, vocab);
+    CHECK(forward > 1e-5 && forward < 1e-4);
+    CHECK_NEAR(row.forward_kl, forward, 0.01 * forward);
+    CHECK_NEAR(row.reverse_kl, reverse, 0.01 * reverse);
+  }
+  // Without a reference its places are left alone.
+  Floats none;
+  const Summarised alone = summarise(z, none, rows, targets);
+  for (size_t i = 0; i < alone.statistics.size(); ++i) {
+    const SliceStatistics &a = alone.statistics[i], &b = s.statistics[i];
+    CHECK(a.max_p == b.max_p && std::abs(a.sum_p - b.sum_p) <= 1e-12 * b.sum_p);
+    CHECK(a.cross_p == 7 && a.max_q == 7 && a.sum_q == 7 && a.cross_q == 7);
+  }
+  for (size_t k = 0; k < 4; ++k) CHECK(alone.target_logits[k] == s.target_logits[k] && alone.target_logits[4 + k] == 7);
+}
+
+TEST("ops: preference_statistics of logits far apart, equal, shifted, and not finite") {
+  Random random(11);
+  const int64_t vocab = 9003;
+  const Floats base = random.floats(vocab, -5, 5);
+  Floats z = base, zr = base;
+  CHECK(summarise(z, zr, 1, {0, 1}).rows[0].forward_kl == 0 && summarise(z, zr, 1, {0, 1}).rows[0].reverse_kl == 0);
+  for (float& x : zr) x += 1e4f;
+  Summarised s = summarise(z, zr, 1, {0, 1});
+  CHECK_NEAR(s.rows[0].reference_lse, lse_of(zr.data(), vocab), 12 * u);
+  CHECK_NEAR(s.rows[0].forward_kl, kl_of(zr.data(), z.data(), vocab), 1e-6);
+  CHECK_NEAR(s.rows[0].reverse_kl, kl_of(z.data(), zr.data(), vocab), 1e-6);
+
+  z.assign(static_cast<size_t>(vocab), -200), zr = z;
+  z[9000] = 0, zr[1] = 0;
+  s = summarise(z, zr, 1, {0, 1});
+  CHECK_NEAR(s.rows[0].forward_kl, 200, 1e-4);
+  CHECK_NEAR(s.rows[0].reverse_kl, 200, 1e-4);
+
+  for (const float bad : {NAN, INFINITY}) {
+    z = zr = base;
+    z[8500] = bad;
+    CHECK(!std::isfinite(summarise(z, zr, 1, {0, 1}).rows[0].lse));
+    CHECK(!std::isfinite(summarise(zr, z, 1, {0, 1}).rows[0].forward_kl));
+  }
+  z.assign(static_cast<size_t>(vocab), -INFINITY);
+  CHECK(!std::isfinite(summarise(z, zr, 1, {0, 1}).rows[0].lse));
+  // A slice that neither allows adds nothing, and its gradient is 0.
+  z = zr = base;
+  for (float& x : zr) x += random.uniform();
+  std::fill(z.begin(), z.begin() + 8192, -INFINITY), std::fill(zr.begin(), zr.begin() + 8192, -INFINITY);
+  s = summarise(z, zr, 1, {0, 1});
+  CHECK_NEAR(s.rows[0].lse, lse_of(z.data() + 8192, vocab - 8192), 12 * u);
+  CHECK_NEAR(s.rows[0].forward_kl, kl_of(zr.data() + 8192, z.data() + 8192, vocab - 8192), 1e-6);
+  Floats row{static_cast<float>(s.rows[0].lse), static_cast<float>(s.rows[0].reference_lse), 0.5f, 0.1f, 0.1f, 0.2f};
+  std::vector<int32_t> none;
+  Floats nothing;
+  ops().preference_backward(view(z, {1, vocab}), view(zr, {1, vocab}), 0, view(row, {1, 6}),
+                            Tensor(none.data(), DType::i32, {0, 2}), view(nothing));
+  CHECK(std::all_of(z.begin(), z.begin() + 8192, [](float x) { return x == 0; }));
+  CHECK(std::all_of(z.begin() + 8192, z.end(), [](float x) { return std::isfinite(x) && x != 0; }));
+}
+
+TEST("ops: preference_backward against float64; rows without a KL weight do not read the reference") {
+  Random random(12);
+  const int64_t rows = 3, vocab = 5003;
+  const Floats start = random.floats(rows * vocab, -6, 6);
+  Floats z = start, zr = start;
+  for (float& x : zr) x += random.uniform();
+  const Summarised s = summarise(z, zr, rows, {0, 1});
+  std::vector<RowGradient> g;
+  for (const RowSummary& r : s.rows)
+    g.push_back({static_cast<float>(r.lse), static_cast<float>(r.reference_lse), 0.25f, 0.01f, 0.02f,
+                 static_cast<float>(r.reverse_kl)});
+  g[1].forward_kl = g[1].reverse_kl = 0;
+  g[2].mass = 0;
+  std::vector<int32_t> targets{0, 7, 0, 7, 1, 5002, 0, 9};
+  Floats coefficients{0.125f, 0.0625f, 0.25f, 0.0625f};
+  std::vector<double> want(z.size());
+  for (int64_t r = 0; r < rows; ++r) {
+    const float *p = start.data() + r * vocab, *q = zr.data() + r * vocab;
+    const RowGradient& w = g[static_cast<size_t>(r)];
+    const double lse = lse_of(p, vocab), reference_lse = lse_of(q, vocab), kl = kl_of(p, q, vocab);
     for (int64_t k = 0; k < vocab; ++k) {
-      const double lp = p[k] - std::log(sp), lq = q[k] - std::log(sq);
-      f += std::exp(lq) * (lq - lp);
-      r += std::exp(lp) * (lp - lq);
+      const double log_p = p[k] - lse, log_q = q[k] - reference_lse, pk = std::exp(log_p);
+      want[static_cast<size_t>(r * vocab + k)] =
+          -w.mass * pk + w.forward_kl * (pk - std::exp(log_q)) + w.reverse_kl * pk * (log_p - log_q - kl);
     }
-    const size_t at = static_cast<size_t>(i);
-    CHECK_NEAR(lse[at], std::log(sp), 2 * u * lse[at]);
-    CHECK_NEAR(ops().target_logprobs(view(z, {rows, vocab}), view(lse),
-                                     std::vector<RowTarget>{{static_cast<int32_t>(i), 5}})[0],
-               p[5] - std::log(sp), 4 * u * lse[at]);
-    // A KL of 3e-5. The f32 sum of its terms would carry 1e-6; what is left is the rounding of lse times (p - q).
-    CHECK(f > 1e-5 && f < 1e-4);
-    CHECK_NEAR(forward[at], f, 0.01 * f);
-    CHECK_NEAR(reverse[at], r, 0.01 * r);
+  }
+  for (size_t k = 0; k < 4; ++k)
+    want[static_cast<size_t>(targets[2 * k]) * static_cast<size_t>(vocab) + static_cast<size_t>(targets[2 * k + 1])] +=
+        coefficients[k];
+  std::fill(zr.begin() + vocab, zr.begin() + 2 * vocab, NAN);
+  ops().preference_backward(view(z, {rows, vocab}), view(zr, {rows, vocab}), 0, Tensor(g.data(), DType::f32, {rows, 6}),
+                            view(targets).reshape({4, 2}), view(coefficients));
+  CHECK_ALL(z, want, 4 * u);  // coefficients below 1, probabilities off by the rounding of log p (below 16)
+  for (size_t r = 0; r < 3; ++r) {
+    double sum = 0;
+    for (size_t k = 0; k < 5003; ++k) sum += z[r * 5003 + k];
+    CHECK_NEAR(sum, 0, 16 * u);
+  }
+  // In chunks of columns: the same bits.
+  Floats all = random.floats(2 * 16389, -6, 6), chunked;
+  Floats whole = all, weights{9, 9, 0.25f, 0, 0, 0, 9, 9, 0.5f, 0, 0, 0};
+  targets = {0, 8191, 1, 8192, 1, 16388, 0, 8192};
+  ops().preference_backward(view(whole, {2, 16389}), {}, 0, view(weights, {2, 6}), view(targets).reshape({4, 2}),
+                            view(coefficients));
+  for (const int64_t begin : {int64_t{0}, vocabulary_slice, 2 * vocabulary_slice}) {
+    const int64_t width = std::min(vocabulary_slice, 16389 - begin);
+    Floats part;
+    for (int64_t r = 0; r < 2; ++r)
+      part.insert(part.end(), all.begin() + r * 16389 + begin, all.begin() + r * 16389 + begin + width);
+    ops().preference_backward(view(part, {2, width}), {}, begin, view(weights, {2, 6}), view(targets).reshape({4, 2}),
+                              view(coefficients));
+    for (int64_t r = 0; r < 2; ++r)
+      CHECK(std::equal(part.begin() + r * width, part.begin() + (r + 1) * width, whole.begin() + r * 16389 + begin));
   }
 }
 
-TEST("ops: sum_of_squares in float64") {
+TEST("ops: adamw returns the norm in float64 and changes nothing when it is not finite") {
   Random random(9);
   for (const int64_t n : {0, 1, 5, 65536, 200003}) {
-    Floats x = random.floats(n, -1e18f, 1e18f);
-    double want = 0;
-    for (const float v : x) want += static_cast<double>(v) * v;
-    CHECK_NEAR(ops().sum_of_squares(view(x)), want, 1e-12 * want);
+    Floats g = random.floats(n, -1e18f, 1e18f), p(g.size(), 1), m(g.size()), v(g.size());
+    const double want = norm(g.data(), n);
+    CHECK_NEAR(ops().adamw({1e-2, 0.9, 0.98, 1e-8, 0, 1, 1}, view(p), view(g), view(m), view(v)), want, 1e-12 * want);
+    if (n == 0) continue;
+    Floats before = p;
+    g.back() = NAN;
+    CHECK(std::isnan(ops().adamw({1e-2, 0.9, 0.98, 1e-8, 0, 2, 1}, view(p), view(g), view(m), view(v))));
+    CHECK(same_bits(p, before));
   }
 }
 
-TEST("ops: adamw against float64 over several steps") {
+TEST("ops: adamw against float64 over several steps, clipped to a norm") {
   Random random(10);
   const int64_t n = 1003;
   Floats p = random.floats(n), m(p.size()), v(p.size());
   std::vector<double> p64(p.begin(), p.end()), m64(p.size()), v64(p.size());
   for (int64_t step = 1; step <= 6; ++step) {
-    Floats g = random.floats(n, -0.1f, 0.1f);
+    Floats g = random.floats(n, -0.1f, 0.1f);  // a norm of 1.8
     g[0] = 0;
-    const AdamW s{1e-2, 0.9, 0.98, 1e-8, 0.05, step, 0.5};
+    const AdamW s{1e-2, 0.9, 0.98, 1e-8, 0.05, step, step % 3 == 0 ? 0 : 0.9};
+    const double clip = step % 3 == 0 ? 1 : 0.9 / (norm(g.data(), n) + 1e-6);
     ops().adamw(s, view(p), view(g), view(m), view(v));
     for (size_t i = 0; i < p.size(); ++i) {
-      const double grad = 0.5 * g[i];
+      const double grad = clip * g[i];
       m64[i] = s.beta1 * m64[i] + (1 - s.beta1) * grad;
       v64[i] = s.beta2 * v64[i] + (1 - s.beta2) * grad * grad;
       const double m_hat = m64[i] / (1 - std::pow(s.beta1, static_cast<double>(step)));

@@ -55,6 +55,8 @@ std::vector<float> host(Engine& engine, const Tensor& t) {
   return v;
 }
 
+bool all_zero(const Tensor& t) { return norm(t.f32(), t.size()) == 0; }
+
 struct Adapters {
   cpu::CpuOps ops{1, cpu::Precision::f32, cpu::Backend::native};
   ModelConfig config = ModelConfig::load(golden_directory("qwen3_vl"));
@@ -157,7 +159,7 @@ TEST("optimizer: clipping scales the whole gradient") {
   two.update(s);
   CHECK(std::memcmp(clipped.param().data(), scaled.param().data(), clipped.param().bytes()) == 0);
   // A norm below the limit is left alone, and the gradient is cleared.
-  CHECK(a.ops.sum_of_squares(clipped.grad()) == 0);
+  CHECK(all_zero(clipped.grad()));
   CHECK(one.step() == 1);
 }
 
@@ -174,8 +176,7 @@ TEST("optimizer: a gradient that is not finite changes nothing") {
     a.ops.download(adapter.param(), before.data());
     CHECK_ERROR(Code::nonfinite, ("step 1"), optimizer.update({}));
     CHECK(std::memcmp(before.data(), adapter.param().data(), adapter.param().bytes()) == 0);
-    CHECK(a.ops.sum_of_squares(adapter.grad()) == 0 && a.ops.sum_of_squares(adapter.moment1()) == 0 &&
-          optimizer.step() == 0);
+    CHECK(all_zero(adapter.grad()) && all_zero(adapter.moment1()) && optimizer.step() == 0);
   }
 }
 

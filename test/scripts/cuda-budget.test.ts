@@ -142,7 +142,6 @@ describe('the budget', () => {
     ['occupancy', kernel, { blocksMin: { sm_80: 1, sm_90a: 7 } }, '6 blocks per multiprocessor, at least 7'],
     ['dynamic shared memory', kernel, { dynamicShared: 60 << 10 }, '3 blocks per multiprocessor'],
     ['spills', { ...kernel, spills: 8 }, {}, '8 bytes of register spills'],
-    ['stack', { ...kernel, stack: 16 }, {}, '16 bytes of stack'],
     ['local memory', { ...kernel, instructions: { LDSM: 1, LDL: 3 } }, {}, '3 LDL'],
     ['a missing instruction', { ...kernel, instructions: {} }, {}, 'no LDSM'],
     ['atomics', { ...kernel, instructions: { LDSM: 1, RED: 1 } }, {}, 'RED: the order'],
@@ -158,9 +157,11 @@ describe('the budget', () => {
     expect(examine(kernel, [row, { ...row, kernel: 'norm<float, .>' }]).problems[0]).toContain('both match')
   })
 
-  it('lets a row allow atomics', () => {
-    const instructions = { LDSM: 1, ATOMG: 1 }
-    expect(examine({ ...kernel, instructions }, [{ ...row, allow: ['ATOMG'] }]).problems).toEqual([])
+  it('lets a row allow what is forbidden otherwise', () => {
+    const instructions = { LDSM: 1, ATOMG: 1, LDL: 1 }
+    expect(examine({ ...kernel, instructions }, [{ ...row, allow: ['ATOMG', 'LDL'] }]).problems).toEqual([])
+    expect(examine({ ...kernel, instructions }, [{ ...row, allow: ['LDL'] }]).problems).toHaveLength(1)
+    expect(examine({ ...kernel, instructions }, []).problems).toHaveLength(3)
   })
 
   it.each([

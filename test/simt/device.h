@@ -9,6 +9,7 @@
 #include <cstring>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 
 #include "cuda/runtime.h"
 #include "simt/machine.h"
@@ -28,27 +29,28 @@
 #define gridDim (::fire::simt::current_block.grid)
 
 /// Arrays of the block, new and full of NaN in every block. A real array type, so that UBSan knows its bounds.
-#define SHARED(type, name, count)                                                                                   \
-  using name##_array_type = type[count];                                                                            \
-  static ::fire::simt::SharedSlot name##_slot;                                                                      \
-  name##_array_type& name = *static_cast<name##_array_type*>(::fire::simt::static_shared(                           \
+#define SHARED(type, name, count)                                                         \
+  using name##_array_type = type[count];                                                  \
+  static ::fire::simt::SharedSlot name##_slot;                                            \
+  name##_array_type& name = *static_cast<name##_array_type*>(::fire::simt::static_shared( \
       &name##_slot, sizeof(name##_array_type), alignof(name##_array_type), __FILE__, __LINE__))
 #define DYNAMIC_SHARED(name) unsigned char* const name = ::fire::simt::current_block.dynamic_shared
 
 // Arguments that name the caller's line.
 #define SIMT_WHERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
-// --- vector types -----------------------------------------------------------------------------------------------------
+// --- vector types
+// -----------------------------------------------------------------------------------------------------
 
-#define SIMT_VECTORS(type, name, align2, align4)                                              \
-  struct alignas(align2) name##2 {                                                            \
-    type x, y;                                                                                \
-  };                                                                                          \
-  struct alignas(align4) name##4 {                                                            \
-    type x, y, z, w;                                                                          \
-  };                                                                                          \
-  inline name##2 make_##name##2(type x, type y) { return name##2{x, y}; }                     \
-  inline name##4 make_##name##4(type x, type y, type z, type w) { return name##4{x, y, z, w}; }
+#define SIMT_VECTORS(type, name, align2, align4)                           \
+  struct alignas(align2) name##2 {                                         \
+    type x, y;                                                             \
+  };                                                                       \
+  struct alignas(align4) name##4 {                                         \
+    type x, y, z, w;                                                       \
+  };                                                                       \
+  inline name##2 make_##name##2(type x, type y) { return name##2 {x, y}; } \
+  inline name##4 make_##name##4(type x, type y, type z, type w) { return name##4 {x, y, z, w}; }
 
 SIMT_VECTORS(signed char, char, 2, 4)
 SIMT_VECTORS(unsigned char, uchar, 2, 4)
@@ -72,7 +74,8 @@ inline float3 make_float3(float x, float y, float z) { return float3{x, y, z}; }
 inline int3 make_int3(int x, int y, int z) { return int3{x, y, z}; }
 inline uint3 make_uint3(unsigned x, unsigned y, unsigned z) { return uint3{x, y, z}; }
 
-// --- barriers and warps -----------------------------------------------------------------------------------------------
+// --- barriers and warps
+// -----------------------------------------------------------------------------------------------
 
 constexpr int warpSize = 32;
 
@@ -132,8 +135,8 @@ inline int __all_sync(unsigned mask, int predicate, SIMT_WHERE) {
   return int(::fire::simt::warp_reduce(::fire::simt::WarpOp::all, mask, predicate != 0, file, line));
 }
 
-#define SIMT_REDUCE(name, type, op)                                                                    \
-  inline type name(unsigned mask, type value, SIMT_WHERE) {                                            \
+#define SIMT_REDUCE(name, type, op)                                                                      \
+  inline type name(unsigned mask, type value, SIMT_WHERE) {                                              \
     return type(::fire::simt::warp_reduce(::fire::simt::WarpOp::op, mask, uint32_t(value), file, line)); \
   }
 SIMT_REDUCE(__reduce_add_sync, int, add)
@@ -147,39 +150,41 @@ SIMT_REDUCE(__reduce_or_sync, unsigned, bit_or)
 SIMT_REDUCE(__reduce_xor_sync, unsigned, bit_xor)
 #undef SIMT_REDUCE
 
-// --- atomics (integers only) ------------------------------------------------------------------------------------------
+// --- atomics (integers only)
+// ------------------------------------------------------------------------------------------
 
-#define SIMT_ATOMICS(type)                                                                                        \
-  inline type atomicAdd(type* p, type v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }                   \
-  inline type atomicAnd(type* p, type v) { return __atomic_fetch_and(p, v, __ATOMIC_RELAXED); }                   \
-  inline type atomicOr(type* p, type v) { return __atomic_fetch_or(p, v, __ATOMIC_RELAXED); }                     \
-  inline type atomicXor(type* p, type v) { return __atomic_fetch_xor(p, v, __ATOMIC_RELAXED); }                   \
-  inline type atomicExch(type* p, type v) { return __atomic_exchange_n(p, v, __ATOMIC_RELAXED); }                 \
-  inline type atomicCAS(type* p, type expected, type v) {                                                         \
-    __atomic_compare_exchange_n(p, &expected, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);                      \
-    return expected;                                                                                              \
-  }                                                                                                               \
-  inline type atomicMax(type* p, type v) {                                                                        \
-    type old = __atomic_load_n(p, __ATOMIC_RELAXED);                                                              \
-    while (old < v && !__atomic_compare_exchange_n(p, &old, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {      \
-    }                                                                                                             \
-    return old;                                                                                                   \
-  }                                                                                                               \
-  inline type atomicMin(type* p, type v) {                                                                        \
-    type old = __atomic_load_n(p, __ATOMIC_RELAXED);                                                              \
-    while (v < old && !__atomic_compare_exchange_n(p, &old, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {      \
-    }                                                                                                             \
-    return old;                                                                                                   \
+#define SIMT_ATOMICS(type)                                                                                   \
+  inline type atomicAdd(type* p, type v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }              \
+  inline type atomicAnd(type* p, type v) { return __atomic_fetch_and(p, v, __ATOMIC_RELAXED); }              \
+  inline type atomicOr(type* p, type v) { return __atomic_fetch_or(p, v, __ATOMIC_RELAXED); }                \
+  inline type atomicXor(type* p, type v) { return __atomic_fetch_xor(p, v, __ATOMIC_RELAXED); }              \
+  inline type atomicExch(type* p, type v) { return __atomic_exchange_n(p, v, __ATOMIC_RELAXED); }            \
+  inline type atomicCAS(type* p, type expected, type v) {                                                    \
+    __atomic_compare_exchange_n(p, &expected, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);                 \
+    return expected;                                                                                         \
+  }                                                                                                          \
+  inline type atomicMax(type* p, type v) {                                                                   \
+    type old = __atomic_load_n(p, __ATOMIC_RELAXED);                                                         \
+    while (old < v && !__atomic_compare_exchange_n(p, &old, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) { \
+    }                                                                                                        \
+    return old;                                                                                              \
+  }                                                                                                          \
+  inline type atomicMin(type* p, type v) {                                                                   \
+    type old = __atomic_load_n(p, __ATOMIC_RELAXED);                                                         \
+    while (v < old && !__atomic_compare_exchange_n(p, &old, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) { \
+    }                                                                                                        \
+    return old;                                                                                              \
   }
 SIMT_ATOMICS(int)
 SIMT_ATOMICS(unsigned)
 SIMT_ATOMICS(unsigned long long)
 #undef SIMT_ATOMICS
 
-// --- arithmetic -------------------------------------------------------------------------------------------------------
-// expf, logf, sqrtf, fmaf, fmaxf, tanhf, erff, sincosf, isnan, ... are those of <math.h>.
+// --- arithmetic
+// ------------------------------------------------------------------------------------------------------- expf, logf,
+// sqrtf, fmaf, fmaxf, tanhf, erff, sincosf, isnan, ... are those of <math.h>.
 
-#define SIMT_MIN_MAX(type)                                    \
+#define SIMT_MIN_MAX(type)                                  \
   inline type min(type a, type b) { return b < a ? b : a; } \
   inline type max(type a, type b) { return a < b ? b : a; }
 SIMT_MIN_MAX(int)
@@ -277,7 +282,8 @@ void __stcg(T* p, const T& v) {
 
 #undef SIMT_WHERE
 
-// --- launch -----------------------------------------------------------------------------------------------------------
+// --- launch
+// -----------------------------------------------------------------------------------------------------------
 
 namespace fire::simt {
 
@@ -286,10 +292,11 @@ struct BoundKernel {
   void (*kernel)(P...);
   std::tuple<P...> arguments;
 
-  // A plain function, so that a sanitizer's stack ends "kernel, call, ...".
-  static void call(const void* bound) {
-    const BoundKernel& self = *static_cast<const BoundKernel*>(bound);
-    std::apply(self.kernel, self.arguments);
+  // A plain function, so that a sanitizer's stack ends "kernel, call, run".
+  static void run(const void* bound) { static_cast<const BoundKernel*>(bound)->call(std::index_sequence_for<P...>()); }
+  template <size_t... I>
+  void call(std::index_sequence<I...>) const {
+    kernel(std::get<I>(arguments)...);
   }
 };
 
@@ -307,7 +314,7 @@ void launch(const char* what, dim3 grid, dim3 block, size_t shared, Stream strea
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   using Bound = simt::BoundKernel<P...>;
   const Bound bound{kernel, std::tuple<P...>(static_cast<P>(arguments)...)};
-  simt::run(simt::Launch{what, grid, block, shared, &Bound::call, &bound});
+  simt::run(simt::Launch{what, grid, block, shared, &Bound::run, &bound});
 }
 
 }  // namespace fire::cuda::gpu

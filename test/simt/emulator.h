@@ -1,14 +1,14 @@
-// The emulator for tests: which order of threads, which moment of asynchronous copies. cuda/gpu.h and cuda/ptx.cuh bring
-// the device side; runtime_faults.h the pretend device's failures.
+// The emulator for tests: which order of threads, which moment of asynchronous copies. cuda/gpu.h and cuda/ptx.cuh
+// bring the device side; runtime_faults.h the pretend device's failures.
 //
 // Blocks run one after another; the threads of a block take turns at barriers and warp collectives. Shared memory is
-// new in every block, exactly as large as asked for and full of NaN (0xFF). What a GPU would answer with a hang or a wrong
-// number comes back from gpu::launch as ERR_FIRE_CUDA that names the kernel, block, thread and source line:
+// new in every block, exactly as large as asked for and full of NaN (0xFF). What a GPU would answer with a hang or a
+// wrong number comes back from gpu::launch as ERR_FIRE_CUDA that names the kernel, block, thread and source line:
 // barriers and collectives that not all threads reach, mismatched masks, copies left unfinished, impossible launches.
 // Races and accesses out of bounds are seen by building with TSan or ASan + UBSan.
 //
-// Not modelled: bank conflicts, coalescing, occupancy, speed, weak memory order between blocks (__threadfence does nothing),
-// the tensor cores' order of sums, __launch_bounds__.
+// Not modelled: bank conflicts, coalescing, occupancy, speed, weak memory order between blocks (__threadfence does
+// nothing), the tensor cores' order of sums, __launch_bounds__.
 #pragma once
 
 #include <cstdint>

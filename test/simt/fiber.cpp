@@ -1,8 +1,11 @@
 #include "simt/fiber.h"
 
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
-#include "tensor/error.h"
+#include <cstdio>
+#include <cstdlib>
 
 #if SIMT_ASAN
 #include <sanitizer/asan_interface.h>
@@ -13,17 +16,31 @@
 #endif
 
 namespace fire::simt {
+
+unsigned char* map_memory(size_t bytes) {
+  constexpr int access = PROT_READ | PROT_WRITE, kind = MAP_PRIVATE | MAP_ANONYMOUS;
+#if SIMT_TSAN
+  const long mapped = syscall(SYS_mmap, nullptr, bytes, access, kind, -1, 0);
+  void* const memory = mapped == -1 ? MAP_FAILED : reinterpret_cast<void*>(mapped);
+#else
+  void* const memory = mmap(nullptr, bytes, access, kind, -1, 0);
+#endif
+  if (memory == MAP_FAILED) {
+    std::fprintf(stderr, "simt: no memory for the emulated threads\n");
+    std::abort();  // may be on the stack of such a thread, where nothing can be thrown
+  }
+  return static_cast<unsigned char*>(memory);
+}
+
 namespace {
 
 constexpr size_t kStackBytes = size_t{SIMT_ASAN || SIMT_TSAN ? 256 : 64} << 10;
 constexpr size_t kGuardBytes = 4096;
 
 unsigned char* map_stack() {
-  void* memory = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED || mprotect(memory, kGuardBytes, PROT_NONE) != 0)
-    throw Error(Code::internal, "the emulator cannot map the stack of a thread");
-  return static_cast<unsigned char*>(memory) + kGuardBytes;
+  unsigned char* const memory = map_memory(kGuardBytes + kStackBytes);
+  mprotect(memory, kGuardBytes, PROT_NONE);
+  return memory + kGuardBytes;
 }
 
 /// The stack exists and nothing remains of the fiber's past.
@@ -91,7 +108,7 @@ SIMT_UNSEEN void prepare_fiber(Fiber& fiber, unsigned number, void (*entry)()) {
   clear(fiber);
   // Tops of stacks at different distances from the page: else all of them compete for the same few cache sets.
   void** top = reinterpret_cast<void**>(fiber.stack + fiber.stack_bytes - number % 61 * 128);
-  *--top = nullptr;                         // the return address of `entry`: 8 bytes off a multiple of 16, as after a call
+  *--top = nullptr;  // the return address of `entry`: 8 bytes off a multiple of 16, as after a call
   *--top = reinterpret_cast<void*>(entry);  // where `ret` goes
   for (int i = 0; i < 6; ++i) *--top = nullptr;
   fiber.stack_pointer = top;

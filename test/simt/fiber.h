@@ -37,6 +37,9 @@ struct Fiber {
 #endif
 };
 
+/// New pages of zeros. Under TSan without its knowledge: it would take the mapping for a write by whoever is running.
+unsigned char* map_memory(size_t bytes);
+
 /// Gives the fiber a stack (once) and makes it start at `entry`, whatever it was doing before. `entry` never returns.
 void prepare_fiber(Fiber& fiber, unsigned number, void (*entry)());
 

@@ -39,8 +39,7 @@ Options from_environment() {
     if (kind.size() < value.size()) {
       char* end = nullptr;
       options.seed = std::strtoull(value.c_str() + kind.size() + 1, &end, 10);
-      if (kind != "random" || *end != '\0' || kind.size() + 1 == value.size())
-        bad_setting("FIRE_SIMT_SCHEDULE", value);
+      if (kind != "random" || *end != '\0' || kind.size() + 1 == value.size()) bad_setting("FIRE_SIMT_SCHEDULE", value);
     }
   }
   if (const char* text = std::getenv("FIRE_SIMT_ASYNC")) {

@@ -44,8 +44,7 @@ struct SharedSlot {
 void* allocate_static_shared(SharedSlot* slot, size_t bytes, size_t alignment, const char* file, int line);
 
 inline void* static_shared(SharedSlot* slot, size_t bytes, size_t alignment, const char* file, int line) {
-  return slot->serial == current_block.serial ? slot->data
-                                              : allocate_static_shared(slot, bytes, alignment, file, line);
+  return slot->serial == current_block.serial ? slot->data : allocate_static_shared(slot, bytes, alignment, file, line);
 }
 
 /// The collectives of a warp. All lanes of a mask have to be at the same one, at the same source line.

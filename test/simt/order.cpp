@@ -1,18 +1,16 @@
 // What ThreadSanitizer is told. Every CUDA thread is a TSan fiber; barriers make the only order between them.
 //
-// A barrier is told by its last arriver on behalf of all (`together`): everybody releases, then everybody acquires. Were each
-// thread to release when it arrives and to acquire when it wakes, a fast one's later release would leak through the token
-// to a slow one's acquire and hide races.
+// A barrier is told by its last arriver on behalf of all (`together`): everybody releases, then everybody acquires.
+// Were each thread to release when it arrives and to acquire when it wakes, a fast one's later release would leak
+// through the token to a slow one's acquire and hide races.
 //
-// Tokens are the addresses of bytes. A barrier uses the byte of its first lane, so that it holds only what this lane knows.
+// Tokens are the addresses of bytes. A barrier uses the byte of its first lane, so that it holds only what this lane
+// knows.
 #include "simt/state.h"
 
 #if SIMT_TSAN
 
 #include <sanitizer/tsan_interface.h>
-#include <sys/mman.h>
-
-#include "tensor/error.h"
 
 namespace fire::simt {
 namespace {
@@ -21,9 +19,7 @@ namespace {
 char start_token, end_token;
 char barrier_tokens[kFiberSets * kMaxThreads];
 
-SIMT_UNSEEN void become(const Fiber& fiber) {
-  __tsan_switch_to_fiber(fiber.identity, __tsan_switch_to_fiber_no_sync);
-}
+SIMT_UNSEEN void become(const Fiber& fiber) { __tsan_switch_to_fiber(fiber.identity, __tsan_switch_to_fiber_no_sync); }
 
 SIMT_UNSEEN void together(Lane* lanes, unsigned count, uint32_t mask) {
   void* const token = &barrier_tokens[lanes[mask ? __builtin_ctz(mask) : 0].fiber - machine.fibers];
@@ -66,26 +62,6 @@ SIMT_UNSEEN void order_warp(const Lane& lane, uint32_t mask) {
   together(machine.lanes + lane.number / kWarp * kWarp, kWarp, mask);
 }
 
-// mmap counts as a write by whoever calls it. That has to be the host, before all threads of the block: they learn
-// of it here, or at their start.
-SIMT_UNSEEN unsigned char* map_ordered(size_t bytes) {
-  void* const me = __tsan_get_current_fiber();
-  const bool running = me != machine.host.identity;
-  if (running) become(machine.host);
-  void* const data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (data == MAP_FAILED) __builtin_trap();
-  __tsan_release(&start_token);
-  if (!running) return static_cast<unsigned char*>(data);
-  for (unsigned i = 0; i < machine.threads; ++i) {
-    become(*machine.lanes[i].fiber);
-    __tsan_acquire(&start_token);
-  }
-  __tsan_switch_to_fiber(me, __tsan_switch_to_fiber_no_sync);
-  return static_cast<unsigned char*>(data);
-}
-
-SIMT_UNSEEN void unmap_ordered(unsigned char* data, size_t bytes) { munmap(data, bytes); }
-
 }  // namespace fire::simt
 
 #else
@@ -101,8 +77,6 @@ void order_launch_end() {}
 void order_abandoned() {}
 void order_block() {}
 void order_warp(const Lane&, uint32_t) {}
-unsigned char* map_ordered(size_t) { return nullptr; }
-void unmap_ordered(unsigned char*, size_t) {}
 
 }  // namespace fire::simt
 

@@ -93,7 +93,8 @@ std::string everybody() {
   for (unsigned begin = 0, end; begin < machine.threads && runs < kListed; begin = end, ++runs) {
     const std::string place = whereabouts(machine.lanes[begin]);
     for (end = begin + 1; end < machine.threads && whereabouts(machine.lanes[end]) == place;) ++end;
-    list += (runs ? "; threads " : "threads ") + std::to_string(begin) + "-" + std::to_string(end - 1) + " wait at " + place;
+    list += (runs ? "; threads " : "threads ") + std::to_string(begin) + "-" + std::to_string(end - 1) + " wait at " +
+            place;
     if (end < machine.threads && runs + 1 == kListed) list += "; ...";
   }
   return list;

@@ -85,7 +85,7 @@ SIMT_UNSEEN Fiber* take_fiber() {
   return machine.idle[--machine.idle_count];
 }
 
-// TSan keeps a thread by its fiber: one for each lane, made by the host, so that the stack belongs to nobody else before.
+// TSan keeps a thread by its fiber: one for each lane.
 SIMT_UNSEEN Fiber* own_fiber(unsigned lane) {
   const unsigned set = current_options.unordered_blocks ? unsigned(current_block.serial % kFiberSets) : 0;
   Fiber& fiber = machine.fibers[set * kMaxThreads + lane];

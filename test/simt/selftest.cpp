@@ -1,5 +1,6 @@
-// Every planted fault is seen by the modes that are to see it, and correct kernels by none. Each runs in a process of its
-// own (this program again, told by FIRE_SIMT_PLANTED what to run), for a sanitizer ends the process or its exit code.
+// Every planted fault is seen by the modes that are to see it, and correct kernels by none. Each runs in a process of
+// its own (this program again, told by FIRE_SIMT_PLANTED what to run), for a sanitizer ends the process or its exit
+// code.
 #include "simt/selftest.h"
 
 #include <spawn.h>
@@ -104,6 +105,7 @@ void expect(bool holds, const Planted& planted, const Run& run, const std::strin
 }
 
 void check_fault(const Planted& planted, const Run& run) {
+  if (SIMT_TSAN && planted.memory) return;  // what lies beyond the end may be another thread's, or not
   const Ending ending = run_child(planted, run);
   const bool unordered = std::string(run.blocks) == "unordered";
   const bool race = SIMT_TSAN && (planted.race || (planted.race_of_blocks && unordered));
@@ -125,7 +127,7 @@ void check_fault(const Planted& planted, const Run& run) {
 }
 
 const Planted* find(const std::string& name) {
-  for (const auto* list : {&faults(), &controls()})
+  for (const auto* list : {&planted_faults(), &controls()})
     for (const Planted& planted : *list)
       if (name == planted.name) return &planted;
   return nullptr;
@@ -169,7 +171,7 @@ TEST("the planted kernel of this process") {
 }
 
 TEST("every planted fault is seen by the modes that are to see it") {
-  for (const Planted& planted : faults())
+  for (const Planted& planted : planted_faults())
     for (const Run& run : runs) check_fault(planted, run);
 }
 
@@ -187,6 +189,173 @@ TEST("correct kernels give the same bits in every mode and no report") {
       expect(bits == first, planted, run, "other bits than in the first mode", ending);
     }
   }
+}
+
+// --- in this process
+// ----------------------------------------------------------------------------------------------------
+
+__global__ void store(float* y) { y[threadIdx.x] = 1; }
+__global__ void uneven_barrier(float* y) {
+  if (threadIdx.x >= 32) __syncthreads();  // line of the next test
+  y[threadIdx.x] = 1;
+}
+constexpr int kBarrierLine = __LINE__ - 3;
+__global__ void large_static(float* y) {
+  SHARED(float, s, (48 << 10) / 4 + 1);
+  y[threadIdx.x] = s[threadIdx.x];
+}
+__global__ void static_and_dynamic(float* y) {
+  SHARED(float, s, 256);
+  DYNAMIC_SHARED(bytes);
+  y[threadIdx.x] = s[threadIdx.x] + float(bytes[0]);
+}
+
+TEST("a defect is thrown with kernel, block, thread and line, and the device is unusable until a new start") {
+  Array<float> y(64);
+  for (const Schedule schedule : {Schedule::fifo, Schedule::lifo, Schedule::random}) {
+    const Options before = options();
+    Options other = before;
+    other.schedule = schedule;
+    set_options(other);
+    try {
+      cuda::gpu::launch("uneven_barrier", 2, 64, 0, nullptr, uneven_barrier, y.data());
+      CHECK(!"nothing thrown");
+    } catch (const Error& error) {
+      CHECK(error.code() == Code::cuda);
+      CHECK(contains(error.what(), "kernel uneven_barrier, block (0, 0, 0), thread ("));
+      CHECK(contains(error.what(), "selftest.cpp:" + std::to_string(kBarrierLine)));
+    }
+    CHECK(contains(cuda_error([&] { launch(1, 64, 0, store, y.data()); }), "must be started again"));
+    CHECK(contains(cuda_error([] { cuda::memory_info(); }), "must be started again"));
+    CHECK(contains(cuda_error([] { cuda::allocate(4); }), "must be started again"));
+    restart();
+    CHECK(cuda_error([&] { launch(1, 64, 0, store, y.data()); }).empty());
+    CHECK(y[63] == 1);
+    set_options(before);
+  }
+}
+
+TEST("launches that no GPU takes are refused, and the device stays usable") {
+  Array<float> y(1024);
+  const auto refused = [&](dim3 grid, dim3 block, size_t shared) {
+    return cuda_error([&] { launch(grid, block, shared, store, y.data()); });
+  };
+  CHECK(contains(refused(1, 1025, 0), "1024 threads"));
+  CHECK(contains(refused(1, dim3(32, 33), 0), "1024 threads"));
+  CHECK(contains(refused(1, dim3(1, 1, 65), 0), "64 threads deep"));
+  CHECK(contains(refused(1, 0, 0), "without threads"));
+  CHECK(contains(refused(dim3(1, 65536), 32, 0), "65535"));
+  CHECK(contains(refused(dim3(1, 1, 65536), 32, 0), "65535"));
+  CHECK(contains(refused(1, 32, (227 << 10) + 1), "227 KiB"));
+  CHECK(refused(1, 1024, 227 << 10).empty());
+  CHECK(refused(dim3(0, 70000), 5000, 0).empty());  // no blocks: no launch
+  CHECK(contains(cuda_error([&] { launch(1, 32, 0, large_static, y.data()); }), "too much shared memory"));
+  restart();
+  CHECK(contains(cuda_error([&] { launch(1, 32, (227 << 10) - 1023, static_and_dynamic, y.data()); }),
+                 "too much shared memory"));
+  restart();
+  CHECK(cuda_error([&] { launch(1, 32, (227 << 10) - 1024, static_and_dynamic, y.data()); }).empty());
+}
+
+TEST("the pretend device fails as it is told") {
+  const Faults before = faults();
+  Faults broken = before;
+  const auto no_device = [](const char* reason) {
+    try {
+      cuda::devices();
+    } catch (const Error& error) {
+      return error.code() == Code::no_device && contains(error.what(), reason);
+    }
+    return false;
+  };
+  CHECK(cuda::devices().size() == 1 && cuda::devices()[0].name == "simt");
+  CHECK_THROWS(Error, cuda::select(1));
+  broken.driver = Driver::missing;
+  set_faults(broken);
+  CHECK(no_device("no NVIDIA driver"));
+  broken.driver = Driver::too_old;
+  set_faults(broken);
+  CHECK(no_device("11.4"));
+  broken.driver = Driver::no_card;
+  set_faults(broken);
+  CHECK(no_device("no GPU"));
+
+  broken = before;
+  broken.memory_bytes = allocated_bytes() + 1000;
+  set_faults(broken);
+  void* const some = cuda::allocate(600);
+  CHECK(some != nullptr);
+  CHECK(cuda::memory_info().free_bytes == 400 && cuda::memory_info().total_bytes == broken.memory_bytes);
+  CHECK(cuda::allocate(401) == nullptr);
+  void* const rest = cuda::allocate(400);
+  CHECK(rest != nullptr);
+  cuda::release(rest);
+  cuda::release(some);
+  CHECK(cuda::memory_info().free_bytes == 1000);
+
+  broken = before;
+  broken.failing_kernel = "second";
+  set_faults(broken);
+  Array<float> y(32);
+  CHECK(cuda_error([&] { cuda::gpu::launch("first", 1, 32, 0, nullptr, store, y.data()); }).empty());
+  CHECK(contains(cuda_error([&] { cuda::gpu::launch("second", 1, 32, 0, nullptr, store, y.data()); }), "illegal"));
+  CHECK(contains(cuda_error([&] { cuda::gpu::launch("first", 1, 32, 0, nullptr, store, y.data()); }),
+                 "must be started again"));
+  restart();
+  set_faults(before);
+}
+
+TEST("copies are between pinned and device memory only") {
+  const size_t device_before = allocated_bytes(), pinned_before = pinned_bytes();
+  cuda::Stream stream = cuda::create_stream();
+  cuda::Event event = cuda::create_event();
+  unsigned char* const device = static_cast<unsigned char*>(cuda::allocate(100));
+  unsigned char* const pinned = static_cast<unsigned char*>(cuda::allocate_pinned(100));
+  unsigned char pageable[100] = {};
+  CHECK(device[99] == 0xff && reinterpret_cast<uintptr_t>(device) % 256 == 0);
+  const auto internal = [](auto&& body) {
+    try {
+      body();
+    } catch (const Error& error) {
+      return error.code() == Code::internal;
+    }
+    return false;
+  };
+  CHECK(internal([&] { cuda::copy_to_device(device, pageable, 100, stream); }));
+  CHECK(internal([&] { cuda::copy_to_host(pageable, device, 100, stream); }));
+  CHECK(internal([&] { cuda::copy_to_device(device + 1, pinned, 100, stream); }));
+  CHECK(internal([&] { cuda::copy_to_device(device, pinned + 1, 100, stream); }));
+  CHECK(internal([&] { cuda::copy_on_device(device, pinned, 100, stream); }));
+  CHECK(internal([&] { cuda::fill_zero(pinned, 100, stream); }));
+  for (int i = 0; i < 100; ++i) pinned[i] = static_cast<unsigned char>(i);
+  cuda::copy_to_device(device, pinned, 100, stream);
+  cuda::record(event, stream);
+  cuda::wait(event);
+  CHECK(device[42] == 42);
+  cuda::fill_zero(device + 42, 1, stream);
+  cuda::copy_on_device(device, device + 50, 50, stream);
+  cuda::copy_to_host(pinned, device, 100, stream);
+  cuda::synchronize(stream);
+  CHECK(pinned[0] == 50 && pinned[42] == 92 && pinned[99] == 99);
+  CHECK_THROWS(Error, cuda::check(2, "something"));
+  cuda::release_pinned(pinned);
+  cuda::release(device);
+  cuda::destroy_event(event);
+  cuda::destroy_stream(stream);
+  CHECK(allocated_bytes() == device_before && pinned_bytes() == pinned_before);
+}
+
+TEST("an environment that means nothing is an error") {
+  const Planted& planted = controls().front();
+  const auto fails = [&](const Run& run) {
+    return run_child(planted, run).says("outcome: reported ERR_FIRE_INVALID_ARGUMENT FIRE_SIMT_");
+  };
+  CHECK(fails({"", 0, "sideways", "lazy", "ordered"}));
+  CHECK(fails({"", 0, "random:x", "lazy", "ordered"}));
+  CHECK(fails({"", 0, "fifo:1", "lazy", "ordered"}));
+  CHECK(fails({"", 0, "fifo", "late", "ordered"}));
+  CHECK(fails({"", 0, "fifo", "lazy", "shuffled"}));
+  CHECK(!fails({"", 0, "random", "lazy", "ordered"}));
 }
 
 }  // namespace fire::simt::selftest

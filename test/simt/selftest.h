@@ -1,5 +1,5 @@
-// The emulator's own test: kernels with one planted fault each, and correct ones. selftest.cpp runs every one of them in a
-// process of its own in every mode and checks who sees what.
+// The emulator's own test: kernels with one planted fault each, and correct ones. selftest.cpp runs every one of them
+// in a process of its own in every mode and checks who sees what.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,7 @@ struct Planted {
   bool race_of_blocks = false;
 };
 
-const std::vector<Planted>& faults();
+const std::vector<Planted>& planted_faults();
 const std::vector<Planted>& controls();
 
 /// Device memory of exactly `count` elements, all bytes 0xFF.

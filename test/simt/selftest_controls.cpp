@@ -18,9 +18,11 @@ uint32_t random_bits(uint64_t& state) {
 /// Uniform in [-1, 1).
 float random_float(uint64_t& state) { return float(random_bits(state) % (1u << 20)) / float(1 << 19) - 1; }
 
-// --- atomics, barriers, three dimensions ----------------------------------------------------------------------------------
+// --- atomics, barriers, three dimensions
+// ----------------------------------------------------------------------------------
 
-__global__ void __launch_bounds__(96) count(const int* x, int n, int* histogram, unsigned long long* sum, int* largest) {
+__global__ void __launch_bounds__(96)
+    count(const int* x, int n, int* histogram, unsigned long long* sum, int* largest) {
   SHARED(int, bins, 16);
   const int t = int(threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z));
   const int threads = int(blockDim.x * blockDim.y * blockDim.z);
@@ -61,7 +63,8 @@ Result atomics() {
   return {right, histogram.bits()};
 }
 
-// --- warps --------------------------------------------------------------------------------------------------------------
+// --- warps
+// --------------------------------------------------------------------------------------------------------------
 
 __global__ void collectives(unsigned* y) {
   const unsigned lane = threadIdx.x % 32;
@@ -141,7 +144,8 @@ Result early_exit() {
   return {right, y.bits()};
 }
 
-// --- online softmax, a warp for each row ------------------------------------------------------------------------------------
+// --- online softmax, a warp for each row
+// ------------------------------------------------------------------------------------
 
 __global__ void __launch_bounds__(128) softmax(const float* x, float* y, int rows, int columns) {
   const int row = int(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32), lane = int(threadIdx.x % 32);
@@ -182,7 +186,8 @@ Result online_softmax() {
   return {worst < 1e-5, y.bits()};  // f32: a few roundings on numbers of magnitude 40 in the exponent
 }
 
-// --- tensor core: by the layout of the PTX manual, without ldmatrix ---------------------------------------------------------
+// --- tensor core: by the layout of the PTX manual, without ldmatrix
+// ---------------------------------------------------------
 
 __global__ void one_mma(const bf16* a, const bf16* b, float* d) {
   const int g = int(threadIdx.x) / 4, t = int(threadIdx.x) % 4 * 2;
@@ -246,7 +251,8 @@ Result ldmatrix_layout() {
   return {right, straight.bits() ^ transposed.bits()};
 }
 
-// --- matrix product: three cp.async stages, ldmatrix, mma -------------------------------------------------------------------
+// --- matrix product: three cp.async stages, ldmatrix, mma
+// -------------------------------------------------------------------
 
 // y[M, N] = x[M, K] w[N, K]^T in tiles of 32 x 16 x 16, two warps. K is a multiple of 8.
 __global__ void __launch_bounds__(64) product(const bf16* x, const bf16* w, float* y, int M, int N, int K) {
@@ -312,7 +318,8 @@ Result pipelined_product() {
   return {std::sqrt(difference / size) < 1e-6, y.bits()};
 }
 
-// --- two launches that hand memory on -----------------------------------------------------------------------------------
+// --- two launches that hand memory on
+// -----------------------------------------------------------------------------------
 
 __global__ void put(float* x) { x[blockIdx.x * blockDim.x + threadIdx.x] = float(threadIdx.x + 100 * blockIdx.x); }
 __global__ void mirror(const float* x, float* y, int n) {
@@ -341,15 +348,15 @@ __global__ void __launch_bounds__(1024) largest(float* y) {
   for (int round = 0; round < 2; ++round) {
     s[threadIdx.x] = float(threadIdx.x) + float(round);
     __syncthreads();
-    y[threadIdx.x] = s[1023 - threadIdx.x];
+    y[blockIdx.x * 1024 + threadIdx.x] = s[1023 - threadIdx.x];
     __syncthreads();
   }
 }
 
 Result largest_block() {
-  Array<float> y(1024);
+  Array<float> y(2048);
   launch(2, 1024, 0, largest, y.data());
-  return {y[0] == 1024 && y[1023] == 1, y.bits()};
+  return {y[0] == 1024 && y[1023] == 1 && y[1024] == 1024 && y[2047] == 1, y.bits()};
 }
 
 }  // namespace

@@ -32,7 +32,8 @@ int zero(int) { return 0; }
 int same(int t) { return t; }
 int mirrored(int t) { return T - 1 - t; }
 
-// --- barriers -----------------------------------------------------------------------------------------------------------
+// --- barriers
+// -----------------------------------------------------------------------------------------------------------
 
 __global__ void missing_barrier(float* y) {
   SHARED(float, s, T);
@@ -94,7 +95,8 @@ __global__ void deadlock(float* y) {
   y[threadIdx.x] = 0;
 }
 
-// --- warps --------------------------------------------------------------------------------------------------------------
+// --- warps
+// --------------------------------------------------------------------------------------------------------------
 
 __global__ void full_mask_in_divergent_code(float* y) {
   float v = 0;
@@ -159,7 +161,8 @@ __global__ void shuffle_as_barrier(float* y) {
 }
 int neighbour(int t) { return t ^ 1; }
 
-// --- cp.async and ldmatrix --------------------------------------------------------------------------------------------------
+// --- cp.async and ldmatrix
+// --------------------------------------------------------------------------------------------------
 
 __global__ void copy_without_wait(const float* x, float* y) {
   DYNAMIC_SHARED(bytes);
@@ -253,7 +256,8 @@ __global__ void ldmatrix_without_barrier(float* y) {
 }
 int of_ldmatrix(int t) { return t / 32 * 32 + t % 32 / 4 + 1; }
 
-// --- memory -------------------------------------------------------------------------------------------------------------
+// --- memory
+// -------------------------------------------------------------------------------------------------------------
 
 __global__ void global_read_beyond(const float* x, float* y) { y[threadIdx.x] = x[threadIdx.x + 1]; }
 int following(int t) { return t + 1; }
@@ -343,7 +347,7 @@ Result lane_beyond_the_block_run() {
 
 }  // namespace
 
-const std::vector<Planted>& faults() {
+const std::vector<Planted>& planted_faults() {
   constexpr size_t floats = T * sizeof(float);
   static const std::vector<Planted> all = {
       {"missing_barrier", [] { return one_block(missing_barrier, [](int t) { return t == 0 ? 0 : t - 1; }); }, nullptr,
@@ -376,14 +380,15 @@ const std::vector<Planted>& faults() {
        nullptr, true},
       {"shuffle_as_barrier", [] { return one_block(shuffle_as_barrier, neighbour); }, nullptr, 0, nullptr, true},
 
-      {"copy_without_wait", [] { return with_input(copy_without_wait, same, floats); }, nullptr, lazy_modes},
+      {"copy_without_wait", [] { return with_input(copy_without_wait, same, floats); }, nullptr, lazy_modes, nullptr,
+       true},
       {"copy_waited_for_too_little", [] { return with_input(copy_waited_for_too_little, same, floats); }, nullptr,
-       lazy_modes},
+       lazy_modes, nullptr, true},
       {"copy_without_commit", [] { return with_input(copy_without_commit, same, floats); }, "unfinished copies"},
       {"copy_without_barrier", [] { return with_input(copy_without_barrier, mirrored, floats); }, nullptr, every_mode,
        nullptr, true},
       {"copy_over_what_is_read", [] { return with_input(copy_over_what_is_read, of_both_stages, floats, 2 * T); },
-       nullptr, lifo | any_order, nullptr, true},
+       nullptr, every_mode, nullptr, true},
       {"copy_misaligned", [] { return with_input(copy_misaligned, zero, floats); }, "is not 16-byte aligned"},
       {"copy_to_global_memory", [] { return with_input(copy_to_global_memory, zero); },
        "is not in the block's shared memory"},

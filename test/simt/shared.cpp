@@ -2,7 +2,6 @@
 #include <sys/mman.h>
 
 #include "simt/state.h"
-#include "tensor/error.h"
 
 #if SIMT_ASAN
 #include <sanitizer/asan_interface.h>
@@ -12,8 +11,6 @@ namespace fire::simt {
 namespace {
 
 constexpr size_t kRegion = kMaxShared + kMaxStaticShared + kMaxSharedArrays * (kRedZone + 1024) + 4096;
-
-
 
 SIMT_UNSEEN __attribute__((noinline)) void fill(unsigned char* to, size_t bytes) {
 #if SIMT_ASAN || SIMT_TSAN
@@ -28,8 +25,11 @@ SIMT_UNSEEN __attribute__((noinline)) void fill(unsigned char* to, size_t bytes)
 
 #if SIMT_TSAN
 
+/// Whole pages for one array, for TSan forgets who touched them by whole pages.
+SIMT_UNSEEN size_t pages(size_t bytes) { return (bytes + kRedZone + 4095) / 4096 * 4096; }
+
 /// An array of its own pages: memory that no thread of another block has touched.
-SIMT_UNSEEN unsigned char* place(size_t bytes, size_t) { return map_ordered(bytes + kRedZone); }
+SIMT_UNSEEN unsigned char* place(size_t bytes, size_t) { return map_memory(pages(bytes)); }
 
 #else
 
@@ -61,9 +61,7 @@ SIMT_UNSEEN unsigned char* open_array(size_t bytes, size_t alignment, const char
 SIMT_UNSEEN void begin_shared() {
 #if !SIMT_TSAN
   if (!machine.shared) {
-    void* region = mmap(nullptr, kRegion, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (region == MAP_FAILED) throw Error(Code::internal, "the emulator cannot map shared memory");
-    machine.shared = static_cast<unsigned char*>(region);
+    machine.shared = map_memory(kRegion);
 #if SIMT_ASAN
     __asan_poison_memory_region(machine.shared, kRegion);
 #endif
@@ -95,7 +93,7 @@ SIMT_UNSEEN void end_shared() {
     if (!SIMT_ASAN && machine.failure.defect == Defect::none && overrun(array))
       machine.failure = {Defect::shared_overrun, nullptr, {array.file, array.line}, nullptr, nullptr, array.bytes};
 #if SIMT_TSAN
-    unmap_ordered(array.data, array.bytes + kRedZone);
+    munmap(array.data, pages(array.bytes));
 #endif
 #if SIMT_ASAN
     __asan_poison_memory_region(array.data, array.bytes);
@@ -124,7 +122,8 @@ SIMT_UNSEEN bool in_shared(const void* p, size_t bytes) {
   return false;
 }
 
-// --- cp.async ---------------------------------------------------------------------------------------------------------
+// --- cp.async
+// ---------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -154,7 +153,7 @@ SIMT_UNSEEN void begin_copies() {
   if (!machine.copies_used) return;
   for (unsigned i = 0; i < machine.threads; ++i) {
     CopyQueue& queue = machine.copies[i];
-    queue.first = queue.issued = queue.committed = queue.groups_first = queue.groups = 0;
+    queue.first = queue.issued = queue.groups_first = queue.groups = 0;
   }
   machine.copies_used = false;
 }
@@ -171,14 +170,14 @@ SIMT_UNSEEN __attribute__((noinline)) void copy_async(void* shared, const void* 
   const uintptr_t from = reinterpret_cast<uintptr_t>(global);
   if (to % 16 != 0) fail({Defect::unaligned, "the target of cp.async", {file, line}, &lane, nullptr, to});
   if (from % 16 != 0) fail({Defect::unaligned, "the source of cp.async", {file, line}, &lane, nullptr, from});
-  if (!in_shared(shared, 16)) fail({Defect::outside_shared, "the target of cp.async", {file, line}, &lane, nullptr, to});
+  if (!in_shared(shared, 16))
+    fail({Defect::outside_shared, "the target of cp.async", {file, line}, &lane, nullptr, to});
   if (valid && in_shared(global, 1))
     fail({Defect::in_shared, "the source of cp.async", {file, line}, &lane, nullptr, from});
   CopyQueue& queue = machine.copies[lane.number];
   if (queue.issued - queue.first == kMaxCopies) fail({Defect::too_many_copies, nullptr, {file, line}, &lane});
   machine.copies_used = true;
-  const Copy copy{static_cast<unsigned char*>(shared),
-                  valid ? static_cast<const unsigned char*>(global) : nullptr};
+  const Copy copy{static_cast<unsigned char*>(shared), valid ? static_cast<const unsigned char*>(global) : nullptr};
   queue.copies[queue.issued++ % kMaxCopies] = copy;
   if (current_options.eager)
     perform(copy);
@@ -190,7 +189,6 @@ SIMT_UNSEEN __attribute__((noinline)) void copy_async_commit() {
   CopyQueue& queue = machine.copies[this_lane().number];
   if (queue.groups - queue.groups_first == kMaxCopies) ++queue.groups_first;  // empty or waited for long ago
   queue.group_end[queue.groups++ % kMaxCopies] = queue.issued;
-  queue.committed = queue.issued;
 }
 
 SIMT_UNSEEN __attribute__((noinline)) void copy_async_wait(unsigned pending, const char*, int) {

@@ -11,8 +11,8 @@ namespace fire::simt {
 constexpr unsigned kWarp = 32;
 constexpr unsigned kMaxThreads = 1024;
 constexpr unsigned kMaxWarps = kMaxThreads / kWarp;
-constexpr size_t kMaxShared = size_t{227} << 10;        // static and dynamic, of a block
-constexpr size_t kMaxStaticShared = size_t{48} << 10;   // nvcc's limit
+constexpr size_t kMaxShared = size_t{227} << 10;       // static and dynamic, of a block
+constexpr size_t kMaxStaticShared = size_t{48} << 10;  // nvcc's limit
 constexpr unsigned kMaxSharedArrays = 64;
 constexpr size_t kRedZone = 64;
 constexpr unsigned kMaxCopies = 512;  // under way of one thread
@@ -36,14 +36,14 @@ struct Lane {
   WarpOp op;
   uint8_t from;  // shuffles: the lane whose value this one receives
   uint32_t mask;
-  uint64_t value;          // its operand, then its result
-  uint32_t* registers;     // ldmatrix: result; mma: A
-  float* sums;             // mma: C and D
+  uint64_t value;       // its operand, then its result
+  uint32_t* registers;  // ldmatrix: result; mma: A
+  float* sums;          // mma: C and D
 };
 
 struct Warp {
   uint32_t waiting, finished, existing;  // lanes, as masks
-  uint32_t with_leader;  // the waiting lanes that are at the same collective as `leader`
+  uint32_t with_leader;                  // the waiting lanes that are at the same collective as `leader`
   const Lane* leader;
 };
 
@@ -55,15 +55,15 @@ enum class Defect : uint8_t {
   exit_before_barrier,  // other: a thread that waits
   deadlock,
   not_in_mask,
-  no_such_lane,    // value: lane
-  exited_lane,     // value: lane
-  mismatched_op,   // other: the lane that differs
-  exit_from_mask,  // other: the lane that waits for this one
-  shuffle_width,   // value: width
-  shuffle_source,  // value: lane outside of the mask
-  unaligned,       // value: address, of `what`
-  outside_shared,  // value: address, of `what`
-  in_shared,       // value: address, of `what`
+  no_such_lane,       // value: lane
+  exited_lane,        // value: lane
+  mismatched_op,      // other: the lane that differs
+  exit_from_mask,     // other: the lane that waits for this one
+  shuffle_width,      // value: width
+  shuffle_source,     // value: lane outside of the mask
+  unaligned,          // value: address, of `what`
+  outside_shared,     // value: address, of `what`
+  in_shared,          // value: address, of `what`
   unfinished_copies,  // value: how many
   too_many_copies,
   too_much_shared,  // value: bytes
@@ -93,9 +93,8 @@ struct Copy {
 };
 
 struct CopyQueue {
-  unsigned first, issued;          // copies under way: [first, issued) of `copies`, a ring
-  unsigned groups_first, groups;   // closed groups: [groups_first, groups) of `group_end`, a ring
-  unsigned committed;              // copies before this one are in a closed group
+  unsigned first, issued;         // copies under way: [first, issued) of `copies`, a ring
+  unsigned groups_first, groups;  // closed groups: [groups_first, groups) of `group_end`, a ring
   unsigned group_end[kMaxCopies];
   Copy copies[kMaxCopies];
 };
@@ -104,7 +103,6 @@ struct CopyQueue {
 struct Machine {
   const Launch* launch = nullptr;
   unsigned threads = 0, warps = 0;
-  uint64_t blocks = 0;
 
   // Ready threads: a ring for FIFO, a pile for LIFO and random.
   unsigned ready_first = 0, ready_count = 0;
@@ -166,9 +164,6 @@ void order_abandoned();
 /// whatever another does after it.
 void order_block();
 void order_warp(const Lane& lane, uint32_t mask);
-/// New memory, mapped by the host, that all threads of the block may touch; and its end.
-unsigned char* map_ordered(size_t bytes);
-void unmap_ordered(unsigned char* data, size_t bytes);
 
 // shared.cpp
 void begin_shared();

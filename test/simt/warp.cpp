@@ -22,8 +22,8 @@ SIMT_UNSEEN __attribute__((noinline)) void check_mask(const Lane& lane, const Wa
 /// Announces the lane. True for the last lane of the mask, which then has to compute and release(); the others
 /// return, with false, when that is done.
 ///
-/// Lanes may wait at different collectives with different masks (a half of the warp is ahead of the other). Two that wait
-/// for each other at different ones will never go on.
+/// Lanes may wait at different collectives with different masks (a half of the warp is ahead of the other). Two that
+/// wait for each other at different ones will never go on.
 SIMT_UNSEEN bool arrive(Lane& lane, WarpOp op, uint32_t mask, const char* file, int line) {
   Warp& warp = machine.warp[lane.number / kWarp];
   Lane* const lanes = first_lane(lane);

@@ -1,0 +1,147 @@
+/** The roofline sheet is what its script writes; its arithmetic is held against the engine and against other arithmetic. */
+import { readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+// @ts-expect-error a plain script without types
+import { kernelCases, readResults, render, stepCost, stepMemory } from '../../bench/gpu/roofline.mjs'
+// @ts-expect-error a plain script without types
+import { adapterParameters, packedBatch, walkStep, weightParameters } from '../../bench/gpu/step.mjs'
+import { publishedFire } from '../../src/bench/protocol.js'
+import { openEngine } from '../../src/engine/engine.js'
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
+const readText = (path: string): string => readFileSync(join(root, path), 'utf8')
+const shapes = JSON.parse(readText('bench/gpu/shapes.json'))
+const { batch, rank, models } = shapes
+const model4b = models['qwen3-vl-4b']
+const model7b = models['huatuogpt-vision-7b']
+
+describe('the sheet', () => {
+  it('is what the script writes', () => {
+    expect(readText('bench/roofline.md')).toBe(render(shapes, readResults()))
+  })
+
+  const result = (change: object) => {
+    const row = kernelCases(model4b, batch, rank).find(({ kernel }: { kernel: string }) => kernel === 'swiglu')
+    const measured = { model: 'qwen3-vl-4b', dtype: 'bf16', median_ms: 0.25, share_of_floor: 0.58, torch_ms: 0.5 }
+    const machine = { gpu: 'NVIDIA H100 80GB HBM3' }
+    return [{ name: 'gpu-h100.json', date: '2026', machine, kernels: [{ ...row, ...measured, ...change }] }]
+  }
+
+  it('shows what was measured', () => {
+    expect(render(shapes, result({}))).toContain('| 0.250 (58 %, PyTorch 0.500; H100) |')
+  })
+
+  it('refuses a result that counts other bytes for the same shape', () => {
+    expect(() => render(shapes, result({ bytes: 1 }))).toThrow(/gpu-h100.json: swiglu of qwen3-vl-4b counts 1 bytes/)
+  })
+})
+
+describe('a step on paper', () => {
+  /** What walkStep assumes of a pair: see packedBatch. */
+  function pairs(count: number, imageToken: number, lengths: typeof batch, imageTokens: number) {
+    const { text, common, tail, phrase } = lengths
+    const answer = (first: number) => {
+      const ids = Int32Array.from({ length: common + tail + 1 }, (_, i) => (i < common ? 7 : first + i))
+      const mask = Uint8Array.from(ids, (_, i) => Number(i === common || i > common + tail + 1 - phrase))
+      return { ids, mask }
+    }
+    const [chosen, rejected] = [answer(100), answer(200)]
+    const prompt = Int32Array.from({ length: text + imageTokens }, (_, i) =>
+      i > 0 && i <= imageTokens ? imageToken : 5,
+    )
+    return Array.from({ length: count }, (_, k) => ({
+      id: `pair${k}`,
+      prompt,
+      chosen: chosen.ids,
+      rejected: rejected.ids,
+      chosenMask: chosen.mask,
+      rejectedMask: rejected.mask,
+      images: ['clean'],
+      corruptedImages: ['corrupted'],
+    }))
+  }
+
+  it.each([
+    ['qwen3_vl', false],
+    ['qwen3_vl', true],
+    ['qwen3_vl_b', false],
+    ['qwen3_vl_b', true],
+  ])('takes the memory that the engine plans, to the byte: %s, checkpointing %s', async (folder, checkpointing) => {
+    const path = join(root, 'test', 'golden', folder)
+    const {
+      text_config: text,
+      vision_config: vision,
+      ...config
+    } = JSON.parse(readText(`test/golden/${folder}/config.json`))
+    const model = {
+      hidden: text.hidden_size,
+      layers: text.num_hidden_layers,
+      heads: text.num_attention_heads,
+      kv_heads: text.num_key_value_heads,
+      head_dim: text.head_dim,
+      intermediate: text.intermediate_size,
+      vocab: text.vocab_size,
+      image_tokens: 12,
+      vision: { mergers: 1 + vision.deepstack_visual_indexes.length },
+    }
+    const { r } = JSON.parse(readText(`test/golden/${folder}/adapter/adapter_config.json`))
+    const lengths = { images: 6, text: 9, common: 4, tail: 5, phrase: 3 }
+    await using engine = await openEngine({ model: path, adapter: join(path, 'adapter'), checkpointing })
+    const planned = await engine.plan(pairs(3, config.image_token_id, lengths, model.image_tokens), publishedFire, {
+      normalizer: 3,
+      layout: 'packed',
+    })
+    const packed = packedBatch(model, lengths)
+    const settings = { rank: r, activation: 4, checkpointing, block: 64 * 2 ** 20 }
+    expect({ tokens: packed.tokens, rows: packed.rows }).toEqual({ tokens: planned.tokens, rows: planned.rows })
+    expect(walkStep(model, packed, settings).arenaBytes).toBe(planned.activationBytes)
+    expect(4 * adapterParameters(model, r)).toBe(planned.adapterBytes)
+  })
+
+  it('counts the published numbers of parameters', () => {
+    const total = (weights: { matrices: number; vectors: number; vision: number }): number =>
+      weights.matrices + weights.vectors + weights.vision
+    expect(total(weightParameters(model4b))).toBe(4_437_815_808)
+    expect(total(weightParameters(model7b))).toBe(7_935_646_208)
+  })
+
+  it.each([
+    ['qwen3-vl-4b', model4b],
+    ['huatuogpt-vision-7b', model7b],
+  ])('agrees with the arithmetic by parameters: %s', (_, model) => {
+    // Per row 2 per parameter forward and as much for dx; of the adapter twice that in backward, for its own gradients.
+    // The last layer has queries and MLP on the read rows only, the first no dx of q, k and v: less than a layer each.
+    const { tokens, rows, seen } = packedBatch(model, batch)
+    const { matrices } = weightParameters(model)
+    const head = model.vocab * model.hidden
+    const trunk = matrices - head * (model.tied_head ? 1 : 2)
+    const adapter = adapterParameters(model, rank)
+    const attention = (4 + 4 + 10) * model.layers * seen * model.heads * model.head_dim
+    const expected = tokens * (3 * 2 * trunk + (2 + 4) * adapter) + 3 * 2 * rows * head + attention
+    const { flops } = stepCost(model, batch, rank)
+    const { flops: vision } = stepCost(model, batch, rank).rows.find(
+      ({ name }: { name: string }) => name === 'vision tower',
+    )
+    const ratio = (flops - vision) / expected
+    expect(ratio).toBeLessThan(1)
+    expect(ratio).toBeGreaterThan(1 - 1.5 / model.layers)
+  })
+
+  it('keeps activations of every layer and row, and fits the target', () => {
+    for (const model of [model4b, model7b]) {
+      const { tokens } = packedBatch(model, batch)
+      const { heads: n, kv_heads: kv, head_dim: d } = model
+      // Input, q, k, v, o, middle, gate, up and seven LoRA rows in bf16; norms and log-sum-exp in f32.
+      const wide = 2 * model.hidden + 2 * n * d + 2 * kv * d + 2 * model.intermediate + 7 * rank
+      const kept = tokens * (2 * wide + 4 * (2 + 2 * n + kv)) * (model.layers - 1)
+      const memory = stepMemory(model, batch, rank, false)
+      const arena = memory.parts['activations, workspaces and logits (the arena)']
+      expect(arena).toBeGreaterThan(kept + memory.logits)
+      expect(arena).toBeLessThan(1.08 * (kept + memory.logits))
+      expect(memory.total).toBeLessThan(60e9)
+      expect(stepMemory(model, batch, rank, true).total).toBeLessThan(memory.total)
+    }
+  })
+})
