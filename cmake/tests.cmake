@@ -1,4 +1,6 @@
-# The C++ tests. Every program prints `N passed, N failed` as its last line.
+# The C++ tests. Every program prints `N passed, N failed` as its last line. They are built by the target fire_tests, which
+# is part of a plain build and, since nobody who only uses the addon wants to wait for them, not of the addon's.
+get_directory_property(FIRE_PRODUCT BUILDSYSTEM_TARGETS)
 
 file(GLOB FIRE_TESTS CONFIGURE_DEPENDS test/native/*.cpp)
 add_executable(fire_test ${FIRE_TESTS})
@@ -84,16 +86,26 @@ foreach(dtype f32 bf16)
   set_tests_properties(simt_verify_${dtype} PROPERTIES ENVIRONMENT "FIRE_SIMT_SCHEDULE=random:1;FIRE_SIMT_ASYNC=eager")
 endforeach()
 
-# Built on request only (scripts/test-kernels.mjs).
+# Built by name only (scripts/test-kernels.mjs).
 foreach(kind asan tsan)
   set(options_asan -fsanitize=address,undefined -fno-sanitize-recover=undefined)
   set(options_tsan -fsanitize=thread)
   fire_add_simt("_${kind}" "${options_${kind}};-O1;-g;-fno-omit-frame-pointer")
   fire_add_cuda_test(simt_test_${kind} fire_device_simt_${kind})
   fire_add_selftest(_${kind})
-  set_target_properties(fire_simt_${kind} fire_device_simt_${kind} simt_test_${kind} simt_selftest_${kind}
-    PROPERTIES EXCLUDE_FROM_ALL ON)
 endforeach()
 
 # --- the GPU backend on a GPU (test/gpu/verify.sh) ----------------------------------------------------------------------
 include(test/gpu/targets.cmake)
+
+get_directory_property(FIRE_TEST_TARGETS BUILDSYSTEM_TARGETS)
+list(REMOVE_ITEM FIRE_TEST_TARGETS ${FIRE_PRODUCT})
+foreach(target ${FIRE_TEST_TARGETS})
+  set_target_properties(${target} PROPERTIES EXCLUDE_FROM_ALL ON)
+endforeach()
+set(FIRE_TEST_PROGRAMS fire_test simt_test simt_selftest simt_verify simt_bench simt_step_bench simt_wrapper_goldens)
+if(CMAKE_JS_VERSION)
+  add_custom_target(fire_tests DEPENDS ${FIRE_TEST_PROGRAMS})
+else()
+  add_custom_target(fire_tests ALL DEPENDS ${FIRE_TEST_PROGRAMS})
+endif()

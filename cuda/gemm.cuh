@@ -265,8 +265,8 @@ __global__ void __launch_bounds__(Tile::threads, Direct ? Tile::blocks : Tile::m
   // Fetching the next slice: copies start and loads are issued before the product that hides them, stores follow it.
   typename SliceA::Cursor cursor_a = begin_a(args.a, 0);
   typename SliceB::Cursor cursor_b = begin_b(args.b, 0);
-  typename SliceA::Registers held_a;
-  typename SliceB::Registers held_b;
+  typename SliceA::Registers held_a = {};
+  typename SliceB::Registers held_b = {};
   const bool direct_a = Direct || args.a.direct, direct_b = Direct || args.b.direct;
   const auto begin_fetch = [&](int slot) {
     if (direct_a)

@@ -27,8 +27,8 @@
 
 namespace fire::cuda::gpu {
 
-/// kernel<<<grid, block, shared bytes, stream>>>(arguments...). A grid without blocks is no launch. Throws ERR_FIRE_CUDA
-/// naming `what` when the launch is refused.
+/// kernel<<<grid, block, shared bytes, stream>>>(arguments...). A grid without blocks is no launch. Throws
+/// ERR_FIRE_CUDA naming `what` when the launch is refused.
 template <class... P, class... A>
 void launch(const char* what, dim3 grid, dim3 block, size_t shared, Stream stream, void (*kernel)(P...),
             A... arguments) {

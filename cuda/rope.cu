@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(max_threads)
   const HeadLane<N, Lanes> at(heads, half);
   const int64_t row = at.head_row * 2 * half, table = static_cast<int64_t>(blockIdx.x) * 2 * half;
   Halves<T, N> kept[Items] = {};
-  float ga[Items][N], gb[Items][N];
+  float ga[Items][N] = {}, gb[Items][N] = {};
   float dot = 0;
 #pragma unroll
   for (int item = 0; item < Items; ++item) {

@@ -25,8 +25,8 @@ struct MemoryInfo {
   size_t free_bytes = 0, total_bytes = 0;
 };
 
-/// The GPUs that this process sees. Throws ERR_FIRE_NO_DEVICE with the reason: no driver, a driver that is too old (both
-/// versions), no card.
+/// The GPUs that this process sees. Throws ERR_FIRE_NO_DEVICE with the reason: no driver, a driver that is too old
+/// (both versions), no card.
 std::vector<DeviceProperties> devices();
 /// Makes `device` current for the calling thread.
 void select(int device);

@@ -230,7 +230,7 @@ function judge(mutants, builds, folder, complete) {
   return count.failed === 0 ? 0 : 1
 }
 
-/** Seconds after which a run counts as hanging, per schedule and build. */
+/** Seconds after which a run counts as hanging, per run. */
 function timeOriginals(builds, kernels, folder) {
   return withOverlay(folder, (overlay) =>
     runs.map((run) => {
@@ -243,7 +243,7 @@ function timeOriginals(builds, kernels, folder) {
         throw new Error(
           `${kernels.join(', ')}: the tests fail without any mutation (${run.build}, ${run.schedule}: ${how})`,
         )
-      return secondsForHang + (5 * (Date.now() - start)) / 1000
+      return secondsForHang + Math.ceil((5 * (Date.now() - start)) / 1000)
     }),
   )
 }

@@ -1,5 +1,6 @@
 /**
- * `npm test`: builds what is missing, then lint, types, C++ tests and TypeScript tests; every part runs even when one
+ * `npm test`: builds what is missing, then lint, types, C++ tests (GPU kernels under the emulator among them), the kernels'
+ * resource budget where nvcc is, and TypeScript tests; every part runs even when one
  * before it failed. The last line is `N passed, N failed`, where each check, C++ test and TypeScript test counts as one.
  */
 import { spawnSync } from 'node:child_process'
@@ -50,11 +51,17 @@ check('types', bin('tsc'), ['--noEmit'])
 check('build: typescript', bin('tsc'), ['-p', 'tsconfig.build.json'])
 if (existsSync(join(root, 'CMakeLists.txt'))) {
   check('build: native', bin('cmake-js'), ['build'])
+  check('build: c++ tests', 'cmake', ['--build', 'build', '--target', 'fire_tests'])
   const junit = join(scratch, 'ctest.xml')
   const sizes = ['--test-output-size-passed', '1000000', '--test-output-size-failed', '1000000']
   const ctest = ['--test-dir', 'build', '--output-on-failure', '--no-tests=error', ...sizes, '--output-junit', junit]
   suite('c++ tests', 'ctest', ctest, () => countCtest(readText(junit)))
 }
+check('kernels for sm_80 and sm_90a: warnings, registers, spills, instructions', process.execPath, [
+  join(root, 'scripts', 'cuda-budget.mjs'),
+  '--cache',
+  join(root, 'build', 'budget'),
+])
 const json = join(scratch, 'vitest.json')
 const vitest = ['run', '--reporter=default', '--reporter=json', `--outputFile.json=${json}`]
 suite('typescript tests', bin('vitest'), vitest, () => countVitest(readText(json)))

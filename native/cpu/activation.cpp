@@ -30,7 +30,6 @@ FIRE_CLONES void gelu_tanh_slice(float* x, int64_t n) {
 
 }  // namespace
 
-
 void CpuOps::swiglu(Tensor gate, Tensor up, Tensor y) {
   for_slices(y.size(), 16384, [&](int64_t begin, int64_t end) {
     swiglu_slice(gate.f32() + begin, up.f32() + begin, y.f32() + begin, end - begin);

@@ -187,14 +187,14 @@ MemoryPlan Engine::plan(std::vector<Pair> pairs, const Objective& objective, con
   const StepStats stats = run_preference_step(null, decoder, batch, objective, pairs, &shape, &shape, settings,
                                               config_.text.vocab_size, arena);
   const size_t adapter_bytes = adapter_->param().bytes();
-  return {weights_.bytes,
-          adapter_bytes,
-          3 * adapter_bytes,
-          arena.peak_bytes(),
-          std::min(static_cast<size_t>(stats.rows * config_.text.vocab_size) * 2 * sizeof(float),
-                   settings.logits_budget),
-          stats.tokens,
-          stats.rows};
+  return {
+      weights_.bytes,
+      adapter_bytes,
+      3 * adapter_bytes,
+      arena.peak_bytes(),
+      std::min(static_cast<size_t>(stats.rows * config_.text.vocab_size) * 2 * sizeof(float), settings.logits_budget),
+      stats.tokens,
+      stats.rows};
 }
 
 void Engine::reserve(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,

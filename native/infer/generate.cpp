@@ -130,9 +130,8 @@ class Generator {
 
   /// The draw for the next token of a sequence: a value of its seed and its length alone.
   double uniform_of(const Active& a) const {
-    const Philox4 bits =
-        philox(prompts_[a.prompt].seed, {static_cast<uint32_t>(results_[a.prompt].tokens.size()), 0,
-                                         static_cast<uint32_t>(RngStream::sampling), 0});
+    const Philox4 bits = philox(prompts_[a.prompt].seed, {static_cast<uint32_t>(results_[a.prompt].tokens.size()), 0,
+                                                          static_cast<uint32_t>(RngStream::sampling), 0});
     return uniform53(bits[0], bits[1]);
   }
 

@@ -151,7 +151,8 @@ LayerActivations Decoder::allocate_layer(const Frame& frame, int64_t layer) cons
     for (const Proj p : all_projs) {
       if (!frame.pass.adapter->find(layer, p)) continue;
       const bool all_rows = p == Proj::k || p == Proj::v;
-      a.h[static_cast<size_t>(p)] = ops_.activation(arena, {all_rows ? tokens : rows, frame.pass.adapter->config().rank});
+      a.h[static_cast<size_t>(p)] =
+          ops_.activation(arena, {all_rows ? tokens : rows, frame.pass.adapter->config().rank});
     }
   return a;
 }

@@ -82,11 +82,11 @@ struct DecoderActivations {
   bool checkpointing = false;
   std::vector<Tensor> x;  // input of each layer, and the last output
   std::vector<LayerActivations> layers;
-  RotaryTable rotary;               // [T, d]
-  Tensor read_rows;                 // [P] i32
-  Tensor final_rstd;                // [P]
-  AttentionPlan restricted;         // the plan of the last layer: only the read rows ask
-  PreparedPlan plan, read_plan;     // of the input and of `restricted`
+  RotaryTable rotary;            // [T, d]
+  Tensor read_rows;              // [P] i32
+  Tensor final_rstd;             // [P]
+  AttentionPlan restricted;      // the plan of the last layer: only the read rows ask
+  PreparedPlan plan, read_plan;  // of the input and of `restricted`
 };
 
 class Decoder {

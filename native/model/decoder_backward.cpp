@@ -52,7 +52,8 @@ void Decoder::mlp_backward(const Frame& frame, int64_t layer, LayerActivations& 
     project_backward(frame, layer, Proj::down, dy, product, a, dproduct, false, gradients);
   }
   ops_.swiglu_backward(dproduct, a.gate, a.up, a.gate, a.up);  // gate and up are not needed any more
-  Tensor normed = ops_.activation(arena, {rows, config_.hidden_size}), dnormed = ops_.activation(arena, {rows, config_.hidden_size});
+  Tensor normed = ops_.activation(arena, {rows, config_.hidden_size}),
+         dnormed = ops_.activation(arena, {rows, config_.hidden_size});
   ops_.rms_norm(a.x_mid, norm, config_.rms_norm_eps, normed, {});
   project_backward(frame, layer, Proj::gate, a.gate, normed, a, dnormed, false, gradients);
   project_backward(frame, layer, Proj::up, a.up, normed, a, dnormed, true, gradients);
@@ -65,10 +66,12 @@ void Decoder::attention_backward(const Frame& frame, int64_t layer, Tensor x, La
   const DecoderLayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
   const int64_t tokens = x.rows(), rows = frame.rows(layer), width = config_.hidden_size;
   const int64_t n = config_.heads, n_kv = config_.kv_heads, d = config_.head_dim;
-  Tensor dq = ops_.activation(arena, {rows, n, d}), dk = ops_.activation(arena, {tokens, n_kv, d}), dv = ops_.activation(arena, {tokens, n_kv, d});
+  Tensor dq = ops_.activation(arena, {rows, n, d}), dk = ops_.activation(arena, {tokens, n_kv, d}),
+         dv = ops_.activation(arena, {tokens, n_kv, d});
   {
     Arena::Scope inner(arena);
-    Tensor dout = ops_.activation(arena, {rows, n, d}), q = ops_.activation(arena, {rows, n, d}), k = ops_.activation(arena, {tokens, n_kv, d});
+    Tensor dout = ops_.activation(arena, {rows, n, d}), q = ops_.activation(arena, {rows, n, d}),
+           k = ops_.activation(arena, {tokens, n_kv, d});
     project_backward(frame, layer, Proj::o, dx_mid, a.o.reshape({rows, n * d}), a, dout.reshape({rows, n * d}), false,
                      gradients);
     const RotaryTable read = frame.rotary(ops_, layer), &all = frame.kept.rotary;

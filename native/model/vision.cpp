@@ -84,8 +84,7 @@ std::unique_ptr<ImageFeatures> VisionTower::encode(const Patches& patches, Arena
   auto features = std::make_unique<ImageFeatures>(ops_, patches.grid_h, patches.grid_w, count / config_.merge_unit(),
                                                   config_.out_hidden_size, weights_.deepstack.size());
   Tensor x = embed_patches(patches, arena, observer);
-  const std::vector<int32_t> positions =
-      patch_positions(patches.grid_h, patches.grid_w, config_.spatial_merge_size);
+  const std::vector<int32_t> positions = patch_positions(patches.grid_h, patches.grid_w, config_.spatial_merge_size);
   const RotaryTable rotary = make_rotary_table(ops_, vision_rotary(config_), positions, count, arena);
   observe(observer, "vision.rope_cos", rotary.cos);
   observe(observer, "vision.rope_sin", rotary.sin);

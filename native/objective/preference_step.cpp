@@ -64,8 +64,8 @@ class PreferenceStep {
   }
 
  private:
-  /// The whole vocabulary when its logits fit the budget, else as many slices at a time as do: the head then runs twice,
-  /// and [P, V] never exists.
+  /// The whole vocabulary when its logits fit the budget, else as many slices at a time as do: the head then runs
+  /// twice, and [P, V] never exists.
   std::vector<Columns> cut_vocabulary() const {
     const int64_t copies = objective_.needs_reference() ? 2 : 1;
     const int64_t column_bytes = policy_.rows() * copies * static_cast<int64_t>(sizeof(float));
@@ -114,14 +114,14 @@ class PreferenceStep {
     ops_.download(statistics, host.data());
     ops_.download(target_logits, values.data());
     for (int64_t r = 0; r < rows; ++r)
-      summaries_.push_back(summarize_row(std::span(host).subspan(static_cast<size_t>(r * slices),
-                                                                 static_cast<size_t>(slices)),
-                                         static_cast<bool>(reference_)));
+      summaries_.push_back(
+          summarize_row(std::span(host).subspan(static_cast<size_t>(r * slices), static_cast<size_t>(slices)),
+                        static_cast<bool>(reference_)));
     for (size_t i = 0; i < batch_.terms.size(); ++i) {
       const RowSummary& row = summaries_[static_cast<size_t>(batch_.terms[i].at.row)];
       policy_logps_.push_back(static_cast<double>(values[i]) - row.lse);
-      reference_logps_.push_back(
-          reference_ ? static_cast<double>(values[batch_.terms.size() + i]) - row.reference_lse : 0.0);
+      reference_logps_.push_back(reference_ ? static_cast<double>(values[batch_.terms.size() + i]) - row.reference_lse
+                                            : 0.0);
     }
   }
 
@@ -178,8 +178,8 @@ class PreferenceStep {
   std::vector<RowGradient> row_gradients(const StepStats& stats, std::vector<float>& coefficients) const {
     std::vector<RowGradient> rows;
     for (const RowSummary& s : summaries_)
-      rows.push_back({static_cast<float>(s.lse), static_cast<float>(s.reference_lse), 0, 0, 0,
-                      static_cast<float>(s.reverse_kl)});
+      rows.push_back(
+          {static_cast<float>(s.lse), static_cast<float>(s.reference_lse), 0, 0, 0, static_cast<float>(s.reverse_kl)});
     std::vector<double> mass(rows.size());
     for (const Term& t : batch_.terms) {
       const double c = stats.pairs[static_cast<size_t>(t.pair)].loss.coefficient[at(t.branch)] / settings_.normalizer;

@@ -23,8 +23,8 @@ class ReferenceCache {
   Tensor rows(Ops& ops, const Decoder& decoder, int64_t hidden_size, std::span<const Pair> pairs,
               const Objective& objective, const PackedBatch& batch, const Repack& repack, Arena& arena,
               const std::atomic<bool>* cancel);
-  /// Copies what the last `rows` computed to the host, as far as there is room. Called when the step is over, because it
-  /// waits for the device; the tensor that `rows` returned must still live.
+  /// Copies what the last `rows` computed to the host, as far as there is room. Called when the step is over, because
+  /// it waits for the device; the tensor that `rows` returned must still live.
   void remember(Ops& ops);
 
   size_t bytes() const { return bytes_; }

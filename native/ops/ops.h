@@ -4,9 +4,11 @@
 // Conventions
 //   - Matrices are row-major. T tokens (packed, no padding), H hidden, V vocabulary, P gathered rows, r LoRA rank,
 //     n heads, n_kv key/value heads, d head width.
-//   - Activations and their gradients have the device's `activation_type()`: f32 on a CPU; on a GPU f32 or, in bf16 mode,
+//   - Activations and their gradients have the device's `activation_type()`: f32 on a CPU; on a GPU f32 or, in bf16
+//   mode,
 //     bf16. Adapters, their gradients, statistics (rstd, lse, delta) and all loss math are f32 or wider everywhere.
-//   - A weight is used as `adopt` left it. In bf16 mode the operands of matrix products are rounded to bf16; sums are f32.
+//   - A weight is used as `adopt` left it. In bf16 mode the operands of matrix products are rounded to bf16; sums are
+//   f32.
 //   - An output is overwritten unless the comment says `+=`.
 //   - Index tensors (`i32`) live on the device: see `upload`.
 //   - Operations return before a GPU has run them; those that hand values to the host (`download`, and whatever returns
@@ -43,8 +45,8 @@ struct AttentionPlan {
   int32_t groups = 0;
 };
 
-/// A plan in the form its device reads, made once per pass (`prepare`) and shared by all layers. `plan` must outlive it;
-/// the tables are empty on a CPU (their layout: attention_tables.h).
+/// A plan in the form its device reads, made once per pass (`prepare`) and shared by all layers. `plan` must outlive
+/// it; the tables are empty on a CPU (their layout: attention_tables.h).
 struct PreparedPlan {
   const AttentionPlan* plan = nullptr;
   Tensor spans, key_row, query_tiles, key_tiles, key_spans;
@@ -72,8 +74,8 @@ enum class Gelu : uint8_t { tanh, erf };
 constexpr int64_t vocabulary_slice = 8192;
 inline int64_t vocabulary_slices(int64_t columns) { return (columns + vocabulary_slice - 1) / vocabulary_slice; }
 
-/// What one pass over a slice of a row's policy logits z and reference logits zr leaves (f64, in this order), from which
-/// log-sum-exp and both KLs follow (objective/row_summary.h). p and q are unnormalised: p_j = exp(z_j - max_p).
+/// What one pass over a slice of a row's policy logits z and reference logits zr leaves (f64, in this order), from
+/// which log-sum-exp and both KLs follow (objective/row_summary.h). p and q are unnormalised: p_j = exp(z_j - max_p).
 struct SliceStatistics {
   double max_p, sum_p;  // sum_p = sum_j p_j
   double cross_p;       // sum_j p_j (z_j - zr_j)
@@ -128,8 +130,8 @@ class Ops {
   /// 64-byte aligned; throws ERR_FIRE_OUT_OF_MEMORY with the bytes asked for and free, and which setting to lower.
   virtual void* allocate(size_t bytes) = 0;
   virtual void release(void* data, size_t bytes) = 0;
-  /// A frozen weight as this device uses it. On a CPU the mapped bytes themselves. On a GPU a copy that lives as long as
-  /// the device: matrices (rank 2 and more) in the activation type, vectors in f32.
+  /// A frozen weight as this device uses it. On a CPU the mapped bytes themselves. On a GPU a copy that lives as long
+  /// as the device: matrices (rank 2 and more) in the activation type, vectors in f32.
   virtual Tensor adopt(Tensor host) = 0;
   /// `host` may be reused when this returns.
   virtual void upload(const void* host, Tensor device) = 0;
@@ -138,8 +140,8 @@ class Ops {
   virtual void zero(Tensor x) = 0;
 
   // --- matrix products ----------------------------------------------------------------------------------------
-  /// y[T,out] = x[T,in] W[out,in]^T + bias[out] + residual[T,out]; `bias` and `residual` may be empty. y may be f32 (the
-  /// logits) whatever the activation type; it must not overlap x or residual.
+  /// y[T,out] = x[T,in] W[out,in]^T + bias[out] + residual[T,out]; `bias` and `residual` may be empty. y may be f32
+  /// (the logits) whatever the activation type; it must not overlap x or residual.
   virtual void linear(Tensor x, Tensor w, Tensor bias, Tensor residual, Tensor y) = 0;
   /// dx[T,in] = dy[T,out] W[out,in] + (accumulate ? dx : 0). W is frozen: there is no dW. dy and dx may be f32 whatever
   /// the activation type (dL/dlogits, and the sum over vocabulary chunks).
@@ -163,8 +165,8 @@ class Ops {
   virtual void scatter_add_rows(Tensor x, Tensor rows, Tensor y) = 0;
   /// y += x.
   virtual void add(Tensor x, Tensor y) = 0;
-  /// y[grid_h * grid_w, H]: the learned position table [side * side, H] resampled bilinearly with corners aligned, patches
-  /// in blocks of merge x merge.
+  /// y[grid_h * grid_w, H]: the learned position table [side * side, H] resampled bilinearly with corners aligned,
+  /// patches in blocks of merge x merge.
   virtual void interpolate_positions(Tensor table, int64_t grid_h, int64_t grid_w, int64_t merge, Tensor y) = 0;
 
   // --- normalisation, activations, positions --------------------------------------------------------------------
@@ -193,8 +195,7 @@ class Ops {
 
   // --- attention ------------------------------------------------------------------------------------------------
   /// o = softmax(scale * q k^T) v with q[Q,n,d], k,v[K,n_kv,d]; lse[Q,n] (may be empty) keeps log-sum-exp for backward.
-  virtual void attention(Tensor q, Tensor k, Tensor v, const PreparedPlan& plan, float scale, Tensor o,
-                         Tensor lse) = 0;
+  virtual void attention(Tensor q, Tensor k, Tensor v, const PreparedPlan& plan, float scale, Tensor o, Tensor lse) = 0;
   /// dq, dk, dv from do; every key row outside the plan gets 0. `delta` [Q,n] is a workspace and receives do . o.
   virtual void attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse,
                                   const PreparedPlan& plan, float scale, Tensor delta, Tensor dq, Tensor dk,
@@ -206,8 +207,9 @@ class Ops {
   // --- preference loss over gathered rows -------------------------------------------------------------------------
   // z and zr [P,C] f32 hold columns [first_column, first_column + C) of the logits, first_column a multiple of
   // vocabulary_slice; targets i32 [K,2] holds (row, token) of every scored token.
-  /// One pass: fills the slices of these columns in statistics f64 [P, slices, 6] (see SliceStatistics) and target_logits
-  /// f32 [2,K] (policy, reference) of the targets among the columns. Without zr the reference's places are left alone.
+  /// One pass: fills the slices of these columns in statistics f64 [P, slices, 6] (see SliceStatistics) and
+  /// target_logits f32 [2,K] (policy, reference) of the targets among the columns. Without zr the reference's places
+  /// are left alone.
   virtual void preference_statistics(Tensor z, Tensor zr, int64_t first_column, Tensor targets, Tensor statistics,
                                      Tensor target_logits) = 0;
   /// Turns z into dL/dz in place. rows f32 [P,6] holds a RowGradient a row; coefficients f32 [K]. zr may be empty where
@@ -223,8 +225,8 @@ class Ops {
 
   // --- optimizer --------------------------------------------------------------------------------------------------
   /// AdamW with decoupled weight decay (Loshchilov & Hutter 2019, as torch.optim.AdamW) on gradients clipped by their
-  /// global L2 norm (as torch.nn.utils.clip_grad_norm_); all tensors flat f32 of one size. The norm is summed in float64
-  /// in a fixed order and returned as it was before clipping; when it is not finite nothing changes.
+  /// global L2 norm (as torch.nn.utils.clip_grad_norm_); all tensors flat f32 of one size. The norm is summed in
+  /// float64 in a fixed order and returned as it was before clipping; when it is not finite nothing changes.
   virtual double adamw(const AdamW& settings, Tensor param, Tensor grad, Tensor m, Tensor v) = 0;
 
   // --- helpers in terms of the above ------------------------------------------------------------------------------

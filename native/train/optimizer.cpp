@@ -7,9 +7,8 @@
 namespace fire {
 
 double Optimizer::update(const UpdateSettings& s) {
-  const double norm =
-      ops_.adamw({s.lr, s.beta1, s.beta2, s.eps, s.weight_decay, step_ + 1, s.max_grad_norm}, adapter_.param(),
-                 adapter_.grad(), adapter_.moment1(), adapter_.moment2());
+  const double norm = ops_.adamw({s.lr, s.beta1, s.beta2, s.eps, s.weight_decay, step_ + 1, s.max_grad_norm},
+                                 adapter_.param(), adapter_.grad(), adapter_.moment1(), adapter_.moment2());
   zero_grad();
   if (!std::isfinite(norm)) {
     throw Error(Code::nonfinite, "the gradient of step " + std::to_string(step_ + 1) +

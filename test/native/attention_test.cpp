@@ -114,9 +114,9 @@ void check_problem(Problem p) {
   const Tensor ot = view(o, {p.queries, p.heads, p.d}), lset = view(lse, {p.queries, p.heads});
   ops().attention(p.qt(), p.kt(), p.vt(), prepared(p.plan), p.scale, ot, lset);
   std::vector<float> delta(lse.size());
-  ops().attention_backward(view(p.dout, {p.queries, p.heads, p.d}), p.qt(), p.kt(), p.vt(), ot, lset,
-                           prepared(p.plan), p.scale, view(delta), view(dq, {p.queries, p.heads, p.d}), view(dk, {p.keys, p.kv_heads, p.d}),
-                           view(dv, {p.keys, p.kv_heads, p.d}));
+  ops().attention_backward(view(p.dout, {p.queries, p.heads, p.d}), p.qt(), p.kt(), p.vt(), ot, lset, prepared(p.plan),
+                           p.scale, view(delta), view(dq, {p.queries, p.heads, p.d}),
+                           view(dk, {p.keys, p.kv_heads, p.d}), view(dv, {p.keys, p.kv_heads, p.d}));
   // Scores up to 10 with rounding of 20 u, so weights are off by about 1e-6 of themselves; sums over up to 200 queries
   // of terms up to 10 for dk and dv.
   check_close("o", o, want.o, 4e-6);
@@ -125,7 +125,8 @@ void check_problem(Problem p) {
   check_close("dk", dk, want.dk, 3e-5);
   check_close("dv", dv, want.dv, 2e-5);
   for (int64_t i = 0; i < p.queries; i += 1 + p.queries / 5) {
-    const std::vector<float> w = ops().attention_weights(p.qt(), p.kt(), prepared(p.plan), p.scale, static_cast<int32_t>(i));
+    const std::vector<float> w =
+        ops().attention_weights(p.qt(), p.kt(), prepared(p.plan), p.scale, static_cast<int32_t>(i));
     const auto begin = want.weights.begin() + i * p.heads * p.keys;
     check_close("weights", w, {begin, begin + p.heads * p.keys}, 4e-6);
   }
@@ -219,7 +220,8 @@ TEST("attention: a row has the same bits alone and in a batch") {
     one.key_row = {7 + row};
     one.groups = 1;
     std::vector<float> o_one(64);
-    ops().attention(big.qt().slice(7 + row, 8 + row), big.kt(), big.vt(), prepared(one), big.scale, view(o_one, {1, 4, 16}), {});
+    ops().attention(big.qt().slice(7 + row, 8 + row), big.kt(), big.vt(), prepared(one), big.scale,
+                    view(o_one, {1, 4, 16}), {});
     CHECK(same_bits(o_one, {o.begin() + (7 + row) * 64, o.begin() + (8 + row) * 64}));
   }
 }

@@ -79,8 +79,9 @@ TEST("lora: forward and backward against float64, with and without dropout") {
                                  view(h, {rows, p.r}), view(dh, {rows, p.r}), view(p.da, {p.r, in}),
                                  view(p.db, {p.out, p.r}), view(p.dx, {rows, in}), true);
 
-      std::vector<double> hw(h.size()), y(start.residual.begin(), start.residual.end()), da(start.da.begin(), start.da.end()),
-          db(start.db.begin(), start.db.end()), dx(start.dx.begin(), start.dx.end());
+      std::vector<double> hw(h.size()), y(start.residual.begin(), start.residual.end()),
+          da(start.da.begin(), start.da.end()), db(start.db.begin(), start.db.end()),
+          dx(start.dx.begin(), start.dx.end());
       const auto at = [](int64_t row, int64_t cols, int64_t col) { return static_cast<size_t>(row * cols + col); };
       for (int64_t i = 0; i < rows; ++i)
         for (int64_t o = 0; o < p.out; ++o)

@@ -147,8 +147,8 @@ class Batch {
     const double pairs = static_cast<double>(loss.size());
     std::vector<RowGradient> rows;
     for (const RowSummary& s : summaries_)
-      rows.push_back({static_cast<float>(s.lse), static_cast<float>(s.reference_lse), 0, 0, 0,
-                      static_cast<float>(s.reverse_kl)});
+      rows.push_back(
+          {static_cast<float>(s.lse), static_cast<float>(s.reference_lse), 0, 0, 0, static_cast<float>(s.reverse_kl)});
     std::vector<float> coefficients;
     for (size_t i = 0; i < pair_of_.size(); ++i) {
       coefficients.push_back(static_cast<float>(loss[pair_of_[i]].coefficient[branch_of_[i]] / pairs));
