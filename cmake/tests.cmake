@@ -13,13 +13,13 @@ add_test(NAME fire_test COMMAND fire_test)
 # --- the GPU backend under the emulator -------------------------------------------------------------------------------
 # The unchanged kernels as C++, run thread by thread (test/simt/README.md). Kernels cast float* to float4*, which nvcc
 # allows and strict aliasing does not.
-set(FIRE_SIMT_OPTIONS -Wall -Wextra -fno-strict-aliasing -Wno-unknown-pragmas -ffp-contract=off)
+set(FIRE_SIMT_OPTIONS -Wall -Wextra -Wno-restrict -fno-strict-aliasing -Wno-unknown-pragmas -ffp-contract=off)
 
 # fire_simt<suffix>: emulator, kernels and device; fire_device_simt<suffix>: the engine's door to it. `options` are added
 # everywhere, for the sanitizers.
 function(fire_add_simt suffix options)
   file(GLOB emulator CONFIGURE_DEPENDS test/simt/*.cpp)
-  list(FILTER emulator EXCLUDE REGEX "/selftest[^/]*\\.cpp$")
+  list(FILTER emulator EXCLUDE REGEX "/(selftest|engine_test)[^/]*\\.cpp$")
   set(host ${FIRE_CUDA_HOST})
   list(FILTER host EXCLUDE REGEX "/runtime\\.cpp$")  # test/simt/runtime.cpp takes its place
   # LANGUAGE is a property of the directory's source files, which nvcc reads too: so the emulator gets copies by name.
@@ -76,10 +76,18 @@ function(fire_add_verify name device)
 endfunction()
 fire_add_verify(simt_verify fire_device_simt)
 
+# The engine on the emulated device: bits, memory, failures in the middle of a step.
+add_executable(simt_engine_test test/simt/engine_test.cpp test/native/check_main.cpp)
+target_include_directories(simt_engine_test PRIVATE test/native)
+target_compile_options(simt_engine_test PRIVATE ${FIRE_OPTIONS})
+target_compile_definitions(simt_engine_test PRIVATE FIRE_TEST_DIR="${CMAKE_CURRENT_SOURCE_DIR}/test")
+target_link_libraries(simt_engine_test PRIVATE fire_device_simt)
+
 # What `npm test` runs: the kernels in one schedule, whole training steps in another. All schedules and the sanitizers:
 # scripts/test-kernels.mjs.
 add_test(NAME simt_selftest COMMAND simt_selftest)
 add_test(NAME simt_test COMMAND simt_test)
+add_test(NAME simt_engine_test COMMAND simt_engine_test)
 set(FIRE_GOLDEN "${CMAKE_CURRENT_SOURCE_DIR}/test/golden/qwen3_vl" "${CMAKE_CURRENT_SOURCE_DIR}/test/golden/qwen3_vl_b")
 foreach(dtype f32 bf16)
   add_test(NAME simt_verify_${dtype} COMMAND simt_verify ${FIRE_GOLDEN} --device cuda --dtype ${dtype})
@@ -95,6 +103,21 @@ foreach(kind asan tsan)
   fire_add_selftest(_${kind})
 endforeach()
 
+# The pinned ring against a runtime that runs copies as late as a stream may; and, where there is CUDA, the real runtime on a
+# machine that may have no GPU.
+add_executable(ring_test test/cuda/host/pinned_ring_test.cpp cuda/pinned_ring.cpp test/native/check_main.cpp)
+target_include_directories(ring_test PRIVATE native test/native "${CMAKE_CURRENT_SOURCE_DIR}")
+target_compile_options(ring_test PRIVATE ${FIRE_OPTIONS})
+add_test(NAME ring_test COMMAND ring_test)
+if(FIRE_HAS_CUDA)
+  add_executable(cudart_test test/cuda/host/cudart_test.cpp test/native/check_main.cpp)
+  target_include_directories(cudart_test PRIVATE test/native)
+  target_compile_options(cudart_test PRIVATE ${FIRE_OPTIONS})
+  target_compile_definitions(cudart_test PRIVATE FIRE_HAS_CUDA=1)
+  target_link_libraries(cudart_test PRIVATE fire_cuda)
+  add_test(NAME cudart_test COMMAND cudart_test)
+endif()
+
 # --- the GPU backend on a GPU (test/gpu/verify.sh) ----------------------------------------------------------------------
 include(test/gpu/targets.cmake)
 
@@ -103,7 +126,11 @@ list(REMOVE_ITEM FIRE_TEST_TARGETS ${FIRE_PRODUCT})
 foreach(target ${FIRE_TEST_TARGETS})
   set_target_properties(${target} PROPERTIES EXCLUDE_FROM_ALL ON)
 endforeach()
-set(FIRE_TEST_PROGRAMS fire_test simt_test simt_selftest simt_verify simt_bench simt_step_bench simt_wrapper_goldens)
+set(FIRE_TEST_PROGRAMS fire_test ring_test simt_test simt_engine_test simt_selftest simt_verify simt_bench simt_step_bench
+    simt_wrapper_goldens)
+if(FIRE_HAS_CUDA)
+  list(APPEND FIRE_TEST_PROGRAMS cudart_test)
+endif()
 if(CMAKE_JS_VERSION)
   add_custom_target(fire_tests DEPENDS ${FIRE_TEST_PROGRAMS})
 else()

@@ -178,7 +178,8 @@ MemoryPlan Engine::plan(std::vector<Pair> pairs, const Objective& objective, con
   }
   const PackedBatch batch = pack(pairs, objective, options.layout, config_,
                                  [&](const std::string& id, int64_t) { return flat.at(id).get(); });
-  Arena arena(null.arena_source());
+  // A GPU gets one block (see `reserve`), so no end of a block goes unused.
+  Arena arena(null.arena_source(), ops_->is_gpu() ? size_t{1} << 46 : Arena::default_block);
   const Decoder decoder(null, config_.text, weights_);
   Adapter shape(null, config_.text, adapter_->config());
   shape.enable_training();

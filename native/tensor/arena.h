@@ -21,7 +21,9 @@ class Arena {
     std::function<void(void*, size_t)> release;
   };
 
-  explicit Arena(Source source, size_t block_bytes = size_t{64} << 20)
+  static constexpr size_t default_block = size_t{64} << 20;
+
+  explicit Arena(Source source, size_t block_bytes = default_block)
       : source_(std::move(source)), block_bytes_(block_bytes) {}
   ~Arena() { clear(); }
   Arena(const Arena&) = delete;

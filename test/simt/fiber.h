@@ -25,15 +25,16 @@
 
 namespace fire::simt {
 
+/// All zeros at the start.
 struct Fiber {
-  unsigned char* stack = nullptr;  // lowest address
-  size_t stack_bytes = 0;
-  void* fake_stack = nullptr;  // ASan's
-  void* identity = nullptr;    // TSan's
+  unsigned char* stack;  // lowest address
+  size_t stack_bytes;
+  void* fake_stack;  // ASan's
+  void* identity;    // TSan's
 #ifdef FIRE_SIMT_UCONTEXT
   ucontext_t context;
 #else
-  void* stack_pointer = nullptr;
+  void* stack_pointer;
 #endif
 };
 

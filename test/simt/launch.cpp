@@ -102,7 +102,7 @@ SIMT_UNSEEN void place_block(const uint3& index) {
 
 SIMT_UNSEEN void begin_launch(const Launch& launch) {
   machine.launch = &launch;
-  machine.failure = {};
+  last_failure = {};
   machine.host.stack = nullptr;  // may be another host thread than last time
   current_block.block = launch.block;
   current_block.grid = launch.grid;
@@ -137,9 +137,9 @@ void run(const Launch& launch) {
         begin_shared();
         begin_copies();
         run_block();
-        if (machine.failure.defect != Defect::none) reset_fibers();
+        if (last_failure.defect != Defect::none) reset_fibers();
         end_shared();
-        if (machine.failure.defect == Defect::none) continue;
+        if (last_failure.defect == Defect::none) continue;
         poison_device();
         throw_failure();
       }

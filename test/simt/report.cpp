@@ -161,7 +161,7 @@ std::string description(const Failure& failure) {
 }  // namespace
 
 void throw_failure() {
-  const Failure failure = machine.failure;
+  const Failure failure = last_failure;
   const std::string block = text(current_block.index);
   std::string message = std::string("kernel ") + machine.launch->kernel + ", block " + block;
   if (failure.lane) message += ", " + thread(failure.lane);

@@ -4,6 +4,7 @@
 namespace fire::simt {
 
 Machine machine;
+Failure last_failure;
 const ThreadView* current_thread = &machine.lanes[0].view;
 BlockView current_block;
 
@@ -112,7 +113,7 @@ SIMT_UNSEEN __attribute__((noinline)) void park(Lane& lane) {
 }
 
 SIMT_UNSEEN void fail(const Failure& failure) {
-  machine.failure = failure;
+  last_failure = failure;
   switch_fiber(*this_lane().fiber, machine.host);
   __builtin_unreachable();
 }

@@ -90,8 +90,8 @@ SIMT_UNSEEN bool overrun(const SharedArray& array) {
 SIMT_UNSEEN void end_shared() {
   for (unsigned i = 0; i < machine.array_count; ++i) {
     const SharedArray& array = machine.arrays[i];
-    if (!SIMT_ASAN && machine.failure.defect == Defect::none && overrun(array))
-      machine.failure = {Defect::shared_overrun, nullptr, {array.file, array.line}, nullptr, nullptr, array.bytes};
+    if (!SIMT_ASAN && last_failure.defect == Defect::none && overrun(array))
+      last_failure = {Defect::shared_overrun, nullptr, {array.file, array.line}, nullptr, nullptr, array.bytes};
 #if SIMT_TSAN
     munmap(array.data, pages(array.bytes));
 #endif

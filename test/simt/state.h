@@ -99,46 +99,45 @@ struct CopyQueue {
   Copy copies[kMaxCopies];
 };
 
-/// All zeros at the start, so that it costs no space in the program file.
+/// No initial values: zeros, before any initialiser of the program runs and without space in the program file.
 struct Machine {
-  const Launch* launch = nullptr;
-  unsigned threads = 0, warps = 0;
+  const Launch* launch;
+  unsigned threads, warps;
 
   // Ready threads: a ring for FIFO, a pile for LIFO and random.
-  unsigned ready_first = 0, ready_count = 0;
+  unsigned ready_first, ready_count;
   uint16_t ready[kMaxThreads];
-  uint64_t random = 0;
+  uint64_t random;
 
   Lane lanes[kMaxThreads];
   Warp warp[kMaxWarps];
-  unsigned finished = 0;
-  const Lane* first_finished = nullptr;
-  unsigned at_barrier = 0;
-  const Lane* first_at_barrier = nullptr;
+  unsigned finished;
+  const Lane* first_finished;
+  unsigned at_barrier;
+  const Lane* first_at_barrier;
 
   Fiber host;
   Fiber fibers[kFiberSets * kMaxThreads];
-  unsigned fibers_made = 0;
+  unsigned fibers_made;
   Fiber* idle[kMaxThreads];
-  unsigned idle_count = 0;
+  unsigned idle_count;
 
   // Shared memory: dynamic at the start, then the static arrays in the order in which the block first reaches them.
-  unsigned char* shared = nullptr;
-  size_t shared_used = 0;   // up to the end of the last array's red zone
-  size_t static_bytes = 0;  // sum of the static arrays
+  unsigned char* shared;
+  size_t shared_used;   // up to the end of the last array's red zone
+  size_t static_bytes;  // sum of the static arrays
   SharedArray arrays[kMaxSharedArrays];
-  unsigned array_count = 0;
+  unsigned array_count;
 
-  bool copies_used = false;
+  bool copies_used;
   CopyQueue copies[kMaxThreads];
-
-  Failure failure;
 };
 
 extern Machine machine;
+extern Failure last_failure;
 extern Options current_options;
 
-inline Lane& this_lane() { return *const_cast<Lane*>(reinterpret_cast<const Lane*>(current_thread)); }
+SIMT_UNSEEN inline Lane& this_lane() { return *const_cast<Lane*>(reinterpret_cast<const Lane*>(current_thread)); }
 
 // schedule.cpp
 void make_ready(Lane& lane);
@@ -146,7 +145,7 @@ void make_ready(Lane& lane);
 void park(Lane& lane);
 /// Ends the launch: goes back to the host and never returns.
 [[noreturn]] void fail(const Failure& failure);
-/// Runs the threads of the current block; machine.failure says how it ended.
+/// Runs the threads of the current block; last_failure says how it ended.
 void run_block();
 /// Forgets every fiber's past after a failure.
 void reset_fibers();
@@ -177,7 +176,7 @@ unsigned copies_under_way(const Lane& lane);
 void ldmatrix_all(Lane* lanes, bool transposed);
 void mma_all(Lane* lanes);
 
-// report.cpp: the error for machine.failure.
+// report.cpp: the error for last_failure.
 [[noreturn]] void throw_failure();
 [[noreturn]] void refuse_launch(const Launch& launch, const char* reason);
 

@@ -1,0 +1,197 @@
+// The engine on the GPU's device class, kernels run by the emulator: what the golden folders do not ask. Bits that must
+// be equal, memory, and failures in the middle of a step.
+#include <set>
+
+#include "fixture.h"
+#include "simt/emulator.h"
+#include "simt/runtime_faults.h"
+
+using namespace fire;
+using namespace fire::test;
+
+namespace {
+
+EngineSpec spec_of(ComputeType dtype, size_t reference_cache_bytes) {
+  EngineSpec spec;
+  spec.model = golden_directory("qwen3_vl_b");
+  spec.adapter = spec.model + "/adapter";
+  set_device(spec.device, "cuda:0");
+  spec.device.dtype = dtype;
+  spec.reference_cache_bytes = reference_cache_bytes;
+  return spec;
+}
+
+/// Two images of one size and one of another, each pair about one of them.
+struct Problem {
+  explicit Problem(Engine& engine) : engine(engine) {
+    Random random(5);
+    const int64_t sizes[][2] = {{64, 64}, {64, 96}, {64, 64}};
+    for (size_t i = 0; i < 3; ++i) {
+      std::vector<uint8_t> rgb(static_cast<size_t>(sizes[i][0] * sizes[i][1] * 3));
+      for (uint8_t& x : rgb) x = static_cast<uint8_t>(random.integer(0, 255));
+      engine.encode_image(std::to_string(i), {sizes[i][0], sizes[i][1], rgb.data()}, nullptr);
+    }
+    for (int i = 0; i < 3; ++i) {
+      Pair p;
+      p.id = "pair-" + std::to_string(i);
+      p.images = {std::to_string(i % 2)};
+      if (i % 2 == 0) p.corrupted_images = {"2"};
+      const int64_t tokens = engine.image_tokens(sizes[i % 2][1], sizes[i % 2][0]);
+      p.prompt = random.ids(3 + i, 0, 99);
+      p.prompt.insert(p.prompt.begin() + 1, static_cast<size_t>(tokens),
+                      static_cast<int32_t>(engine.config().image_token_id));
+      p.chosen = random.ids(6 + i, 0, 99);
+      p.rejected = random.ids(5, 0, 99);
+      p.chosen_mask.assign(p.chosen.size(), 0);
+      p.rejected_mask = {0, 1, 1, 0, 0};
+      p.chosen_mask[2] = p.chosen_mask[3] = 1;
+      pairs.push_back(p);
+    }
+  }
+
+  StepStats accumulate(const std::vector<Pair>& some) {
+    StepOptions options;
+    options.normalizer = 3;
+    return engine.accumulate(some, objective, options, nullptr);
+  }
+  std::vector<float> gradient() { return engine.ops().download_f32(engine.adapter()->grad()); }
+
+  Engine& engine;
+  std::vector<Pair> pairs;
+  const Objective objective = Objective::make("fire", 0.3, 0.2, 0.5, 0.4, false);
+};
+
+std::vector<double> losses(const StepStats& stats) {
+  std::vector<double> all;
+  for (const PairStats& p : stats.pairs) all.push_back(p.loss.loss);
+  return all;
+}
+
+}  // namespace
+
+TEST(
+    "gpu engine: a pair has the same loss alone and in a batch, bit for bit, and cached reference rows change no bit") {
+  for (const ComputeType dtype : {ComputeType::f32, ComputeType::bf16}) {
+    Engine plain(spec_of(dtype, 0)), cached(spec_of(dtype, size_t{1} << 24));
+    Problem a(plain), b(cached);
+    const std::vector<double> together = losses(a.accumulate(a.pairs));
+    const std::vector<float> gradient = a.gradient();
+    std::vector<double> apart;
+    for (const Pair& p : a.pairs) apart.push_back(losses(a.accumulate({p}))[0]);
+    CHECK(same_bits(together, apart));
+
+    b.accumulate({b.pairs[1]});  // one pair is known before the others
+    cached.zero_grad();
+    for (int epoch = 0; epoch < 2; ++epoch) {
+      CHECK(same_bits(losses(b.accumulate(b.pairs)), together));
+      CHECK(same_bits(b.gradient(), gradient));
+      cached.zero_grad();
+    }
+  }
+}
+
+TEST("gpu engine: the plan is the arena of the real step, in one block, and a step leaves no memory behind") {
+  for (const bool checkpointing : {false, true}) {
+    EngineSpec spec = spec_of(ComputeType::bf16, 0);
+    spec.checkpointing = checkpointing;
+    Engine engine(spec);
+    Problem problem(engine);
+    const MemoryPlan plan = engine.plan(problem.pairs, problem.objective, {});
+    problem.accumulate(problem.pairs);
+    engine.update({});
+    const size_t before = simt::allocated_bytes(), pinned = simt::pinned_bytes();
+    engine.arena().reset_peak();
+    problem.accumulate(problem.pairs);
+    CHECK(plan.activation_bytes == engine.arena().peak_bytes());
+    engine.update({});
+    CHECK(simt::allocated_bytes() == before && simt::pinned_bytes() == pinned);
+  }
+}
+
+TEST("gpu engine: the order of threads and the moment of copies change no bit of a step") {
+  std::vector<std::vector<float>> gradients;
+  const simt::Options start = simt::options();
+  for (const auto& [schedule, eager] : {std::pair{simt::Schedule::fifo, false}, {simt::Schedule::random, true}}) {
+    simt::Options options = start;
+    options.schedule = schedule;
+    options.eager = eager;
+    simt::set_options(options);
+    Engine engine(spec_of(ComputeType::bf16, 0));
+    Problem problem(engine);
+    problem.accumulate(problem.pairs);
+    gradients.push_back(problem.gradient());
+  }
+  simt::set_options(start);
+  CHECK(same_bits(gradients[0], gradients[1]));
+}
+
+TEST("gpu engine: a loss that is not finite names its pairs and leaves the gradients alone") {
+  Engine engine(spec_of(ComputeType::f32, 0));
+  Problem problem(engine);
+  problem.accumulate(problem.pairs);
+  const std::vector<float> gradient = problem.gradient();
+  std::vector<float> broken = engine.ops().download_f32(engine.adapter()->param());
+  const std::vector<float> sound = broken;
+  broken[0] = NAN;
+  engine.ops().upload(broken.data(), engine.adapter()->param());
+  CHECK_ERROR(Code::nonfinite, ("pair-0", "pair-2"), problem.accumulate(problem.pairs));
+  CHECK(same_bits(problem.gradient(), gradient));
+  engine.ops().upload(sound.data(), engine.adapter()->param());
+  CHECK(std::isfinite(losses(problem.accumulate(problem.pairs))[0]));  // and it goes on
+}
+
+TEST("gpu engine: out of memory says what was asked for, what is free and what to lower; then it goes on") {
+  Engine engine(spec_of(ComputeType::bf16, 0));
+  Problem problem(engine);
+  engine.adapter()->enable_training();
+  engine.arena().clear();  // what the images needed would do for this small step
+  const simt::Faults sound = simt::faults();
+  simt::Faults tight = sound;
+  tight.memory_bytes = simt::allocated_bytes() + 4096;
+  simt::set_faults(tight);
+  CHECK_ERROR(Code::out_of_memory, ("MiB", "free", "microBatchSize", "checkpointing"),
+              problem.accumulate(problem.pairs));
+  simt::set_faults(sound);
+  CHECK(std::isfinite(losses(problem.accumulate(problem.pairs))[0]));
+}
+
+TEST("gpu engine: a kernel that faults loses the device, and every later call says so") {
+  Engine engine(spec_of(ComputeType::f32, 0));
+  Problem problem(engine);
+  const simt::Faults sound = simt::faults();
+  simt::Faults faulty = sound;
+  faulty.failing_kernel = "swiglu";
+  simt::set_faults(faulty);
+  CHECK_ERROR(Code::cuda, ("swiglu"), problem.accumulate(problem.pairs));
+  simt::set_faults(sound);
+  CHECK_ERROR(Code::cuda, ("start"), problem.accumulate(problem.pairs));
+  simt::restart();
+}
+
+TEST("gpu engine: no driver, an old one and no card are told apart; auto then means the CPU") {
+  const simt::Faults sound = simt::faults();
+  std::set<std::string> reasons;
+  for (const simt::Driver driver : {simt::Driver::missing, simt::Driver::too_old, simt::Driver::no_card}) {
+    simt::Faults faults = sound;
+    faults.driver = driver;
+    simt::set_faults(faults);
+    reasons.insert(gpu_report().reason);
+    DeviceSpec spec;
+    set_device(spec, "auto");
+    CHECK(spec.kind == DeviceKind::cpu && gpu_report().gpus.empty());
+    set_device(spec, "cuda");
+    CHECK_ERROR(Code::no_device, (gpu_report().reason), open_device(spec));
+  }
+  CHECK(reasons.size() == 3 && !reasons.count(""));
+  simt::set_faults(sound);
+  DeviceSpec spec;
+  set_device(spec, "auto");
+  CHECK(spec.kind == DeviceKind::cuda && spec.index == 0);
+  for (const char* wrong : {"gpu", "cuda:", "cuda:x", "cuda:-1", "CUDA", "cuda:1 "})
+    CHECK_ERROR(Code::invalid_argument, (wrong, "cuda:N"), set_device(spec, wrong));
+  set_device(spec, "cuda:7");
+  CHECK_ERROR(Code::no_device, ("cuda:7"), open_device(spec));
+  spec.index = 0;
+  spec.gemm = GemmBackend::onednn;
+  CHECK_ERROR(Code::invalid_argument, ("onednn"), open_device(spec));
+}
