@@ -103,8 +103,7 @@ __device__ inline void store_chunk(T* to, int64_t count, const float (&values)[N
   }
 }
 
-// --- host: which kernel fits
-// ------------------------------------------------------------------------------------------
+// --- host: which kernel fits --------------------
 
 /// True when every pointer (nullptr included) is 16-byte aligned.
 template <class... P>

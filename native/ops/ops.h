@@ -4,11 +4,10 @@
 // Conventions
 //   - Matrices are row-major. T tokens (packed, no padding), H hidden, V vocabulary, P gathered rows, r LoRA rank,
 //     n heads, n_kv key/value heads, d head width.
-//   - Activations and their gradients have the device's `activation_type()`: f32 on a CPU; on a GPU f32 or, in bf16
-//   mode,
-//     bf16. Adapters, their gradients, statistics (rstd, lse, delta) and all loss math are f32 or wider everywhere.
-//   - A weight is used as `adopt` left it. In bf16 mode the operands of matrix products are rounded to bf16; sums are
-//   f32.
+//   - Activations and their gradients have the device's `activation_type()`: f32 on a CPU; f32, or bf16 in bf16
+//     mode, on a GPU. Adapters, their gradients, statistics (rstd, lse, delta) and all loss math are f32 or wider.
+//   - A weight is used as `adopt` left it. In bf16 mode the operands of matrix products are rounded to bf16; their sums
+//     are f32.
 //   - An output is overwritten unless the comment says `+=`.
 //   - Index tensors (`i32`) live on the device: see `upload`.
 //   - Operations return before a GPU has run them; those that hand values to the host (`download`, and whatever returns

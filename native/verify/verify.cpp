@@ -243,8 +243,7 @@ class Verifier {
         [&](int64_t i) { return reference[i]; });
   }
 
-  // --- objective and gradients
-  // ------------------------------------------------------------------------------------------
+  // --- objective and gradients --------------------
   void check_objective(Layout layout) {
     const std::string suffix = layout == Layout::packed ? "" : " (plain layout)";
     StepOptions options;
@@ -289,8 +288,7 @@ class Verifier {
     }
   }
 
-  // --- optimizer steps
-  // ----------------------------------------------------------------------------------------------------
+  // --- optimizer steps --------------------
   void check_training() {
     const Tensor& rates = golden_.file.at("train.lr");
     const Tensor& losses = golden_.file.at("train.loss");
@@ -358,8 +356,7 @@ class Verifier {
     finish(parameters);
   }
 
-  // --- generation and attention
-  // -----------------------------------------------------------------------------------------------
+  // --- generation and attention --------------------
   void check_generation() {
     Comparison tokens("greedy tokens", tolerance_.positions);
     for (const bool adapter : {false, true}) {

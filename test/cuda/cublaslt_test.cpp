@@ -13,8 +13,7 @@ namespace {
 using cuda::CublasLt;
 using cuda::CublasLtLibrary;
 
-// --- the pretend library: cuBLAS manual, "cublasLtMatmul" and the enumerations it names
-// -------------------------------
+// --- the pretend library: cuBLAS manual, "cublasLtMatmul" and the enumerations it names --------------------
 enum : int { OP_N = 0, OP_T = 1, R_32F = 0, R_16BF = 14, COMPUTE_32F = 68, DESC_TRANSA = 3, DESC_TRANSB = 4 };
 enum : int { PREF_WORKSPACE = 1, PREF_REDUCTION = 3, PREF_ALIGN_A = 5, PREF_ALIGN_D = 8 };
 

@@ -39,8 +39,7 @@
 // Arguments that name the caller's line.
 #define SIMT_WHERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
-// --- vector types
-// -----------------------------------------------------------------------------------------------------
+// --- vector types --------------------
 
 #define SIMT_VECTORS(type, name, align2, align4)                           \
   struct alignas(align2) name##2 {                                         \
@@ -74,8 +73,7 @@ inline float3 make_float3(float x, float y, float z) { return float3{x, y, z}; }
 inline int3 make_int3(int x, int y, int z) { return int3{x, y, z}; }
 inline uint3 make_uint3(unsigned x, unsigned y, unsigned z) { return uint3{x, y, z}; }
 
-// --- barriers and warps
-// -----------------------------------------------------------------------------------------------
+// --- barriers and warps --------------------
 
 constexpr int warpSize = 32;
 
@@ -150,8 +148,7 @@ SIMT_REDUCE(__reduce_or_sync, unsigned, bit_or)
 SIMT_REDUCE(__reduce_xor_sync, unsigned, bit_xor)
 #undef SIMT_REDUCE
 
-// --- atomics (integers only)
-// ------------------------------------------------------------------------------------------
+// --- atomics (integers only) --------------------
 
 #define SIMT_ATOMICS(type)                                                                                   \
   inline type atomicAdd(type* p, type v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }              \
@@ -282,8 +279,7 @@ void __stcg(T* p, const T& v) {
 
 #undef SIMT_WHERE
 
-// --- launch
-// -----------------------------------------------------------------------------------------------------------
+// --- launch --------------------
 
 namespace fire::simt {
 

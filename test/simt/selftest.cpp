@@ -190,8 +190,7 @@ TEST("correct kernels give the same bits in every mode and no report") {
   }
 }
 
-// --- in this process
-// ----------------------------------------------------------------------------------------------------
+// --- in this process --------------------
 
 __global__ void store(float* y) { y[threadIdx.x] = 1; }
 __global__ void uneven_barrier(float* y) {

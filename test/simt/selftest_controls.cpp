@@ -18,8 +18,7 @@ uint32_t random_bits(uint64_t& state) {
 /// Uniform in [-1, 1).
 float random_float(uint64_t& state) { return float(random_bits(state) % (1u << 20)) / float(1 << 19) - 1; }
 
-// --- atomics, barriers, three dimensions
-// ----------------------------------------------------------------------------------
+// --- atomics, barriers, three dimensions --------------------
 
 __global__ void __launch_bounds__(96)
     count(const int* x, int n, int* histogram, unsigned long long* sum, int* largest) {
@@ -63,8 +62,7 @@ Result atomics() {
   return {right, histogram.bits()};
 }
 
-// --- warps
-// --------------------------------------------------------------------------------------------------------------
+// --- warps --------------------
 
 __global__ void collectives(unsigned* y) {
   const unsigned lane = threadIdx.x % 32;
@@ -144,8 +142,7 @@ Result early_exit() {
   return {right, y.bits()};
 }
 
-// --- online softmax, a warp for each row
-// ------------------------------------------------------------------------------------
+// --- online softmax, a warp for each row --------------------
 
 __global__ void __launch_bounds__(128) softmax(const float* x, float* y, int rows, int columns) {
   const int row = int(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32), lane = int(threadIdx.x % 32);
@@ -186,8 +183,7 @@ Result online_softmax() {
   return {worst < 1e-5, y.bits()};  // f32: a few roundings on numbers of magnitude 40 in the exponent
 }
 
-// --- tensor core: by the layout of the PTX manual, without ldmatrix
-// ---------------------------------------------------------
+// --- tensor core: by the layout of the PTX manual, without ldmatrix --------------------
 
 __global__ void one_mma(const bf16* a, const bf16* b, float* d) {
   const int g = int(threadIdx.x) / 4, t = int(threadIdx.x) % 4 * 2;
@@ -251,8 +247,7 @@ Result ldmatrix_layout() {
   return {right, straight.bits() ^ transposed.bits()};
 }
 
-// --- matrix product: three cp.async stages, ldmatrix, mma
-// -------------------------------------------------------------------
+// --- matrix product: three cp.async stages, ldmatrix, mma --------------------
 
 // y[M, N] = x[M, K] w[N, K]^T in tiles of 32 x 16 x 16, two warps. K is a multiple of 8.
 __global__ void __launch_bounds__(64) product(const bf16* x, const bf16* w, float* y, int M, int N, int K) {
@@ -318,8 +313,7 @@ Result pipelined_product() {
   return {std::sqrt(difference / size) < 1e-6, y.bits()};
 }
 
-// --- two launches that hand memory on
-// -----------------------------------------------------------------------------------
+// --- two launches that hand memory on --------------------
 
 __global__ void put(float* x) { x[blockIdx.x * blockDim.x + threadIdx.x] = float(threadIdx.x + 100 * blockIdx.x); }
 __global__ void mirror(const float* x, float* y, int n) {

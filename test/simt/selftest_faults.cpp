@@ -32,8 +32,7 @@ int zero(int) { return 0; }
 int same(int t) { return t; }
 int mirrored(int t) { return T - 1 - t; }
 
-// --- barriers
-// -----------------------------------------------------------------------------------------------------------
+// --- barriers --------------------
 
 __global__ void missing_barrier(float* y) {
   SHARED(float, s, T);
@@ -95,8 +94,7 @@ __global__ void deadlock(float* y) {
   y[threadIdx.x] = 0;
 }
 
-// --- warps
-// --------------------------------------------------------------------------------------------------------------
+// --- warps --------------------
 
 __global__ void full_mask_in_divergent_code(float* y) {
   float v = 0;
@@ -161,8 +159,7 @@ __global__ void shuffle_as_barrier(float* y) {
 }
 int neighbour(int t) { return t ^ 1; }
 
-// --- cp.async and ldmatrix
-// --------------------------------------------------------------------------------------------------
+// --- cp.async and ldmatrix --------------------
 
 __global__ void copy_without_wait(const float* x, float* y) {
   DYNAMIC_SHARED(bytes);
@@ -256,8 +253,7 @@ __global__ void ldmatrix_without_barrier(float* y) {
 }
 int of_ldmatrix(int t) { return t / 32 * 32 + t % 32 / 4 + 1; }
 
-// --- memory
-// -------------------------------------------------------------------------------------------------------------
+// --- memory --------------------
 
 __global__ void global_read_beyond(const float* x, float* y) { y[threadIdx.x] = x[threadIdx.x + 1]; }
 int following(int t) { return t + 1; }

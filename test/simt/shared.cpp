@@ -122,8 +122,7 @@ SIMT_UNSEEN bool in_shared(const void* p, size_t bytes) {
   return false;
 }
 
-// --- cp.async
-// ---------------------------------------------------------------------------------------------------------
+// --- cp.async --------------------
 
 namespace {
 
