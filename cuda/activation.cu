@@ -57,6 +57,10 @@ struct GeluErf {
   __device__ static float apply(float x) { return x * (0.5f * erfcf(x * -0.70710678118654752f)); }
 };
 
+struct GeluQuick {
+  __device__ static float apply(float x) { return x * sigmoid(1.702f * x); }
+};
+
 template <class F, class T, bool Vector>
 __global__ void __launch_bounds__(threads) map_kernel(T* x, int64_t size) {
   constexpr int N = chunk_of<T>;
@@ -117,6 +121,10 @@ void launch_gelu_tanh(Stream stream, DType type, void* x, int64_t size) {
 
 void launch_gelu_erf(Stream stream, DType type, void* x, int64_t size) {
   launch_map<GeluErf>("gelu_erf", stream, type, x, size);
+}
+
+void launch_gelu_quick(Stream stream, DType type, void* x, int64_t size) {
+  launch_map<GeluQuick>("gelu_quick", stream, type, x, size);
 }
 
 }  // namespace fire::cuda

@@ -23,4 +23,7 @@ void launch_gelu_tanh(Stream stream, DType type, void* x, int64_t size);
 /// In place: x * Phi(x) = x * 0.5 erfc(-x / sqrt(2)).
 void launch_gelu_erf(Stream stream, DType type, void* x, int64_t size);
 
+/// In place: x sigmoid(1.702 x), CLIP's approximation.
+void launch_gelu_quick(Stream stream, DType type, void* x, int64_t size);
+
 }  // namespace fire::cuda

@@ -16,10 +16,8 @@ void CudaOps::swiglu_backward(Tensor dy, Tensor gate, Tensor up, Tensor dgate, T
 }
 
 void CudaOps::gelu(Tensor x, Gelu kind) {
-  if (kind == Gelu::tanh)
-    launch_gelu_tanh(stream_, x.dtype(), x.data(), x.size());
-  else
-    launch_gelu_erf(stream_, x.dtype(), x.data(), x.size());
+  const auto launch = kind == Gelu::tanh ? launch_gelu_tanh : kind == Gelu::erf ? launch_gelu_erf : launch_gelu_quick;
+  launch(stream_, x.dtype(), x.data(), x.size());
 }
 
 }  // namespace fire::cuda

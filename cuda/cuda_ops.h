@@ -41,8 +41,8 @@ class CudaOps final : public Ops {
 
   void linear(Tensor x, Tensor w, Tensor bias, Tensor residual, Tensor y) override;
   void linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) override;
-  void lora_linear(Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout, Tensor residual, Tensor h,
-                   Tensor y) override;
+  void lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout, Tensor residual,
+                   Tensor h, Tensor y) override;
   void lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout, Tensor h,
                             Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) override;
 
@@ -58,6 +58,7 @@ class CudaOps final : public Ops {
   void layer_norm(Tensor x, Tensor w, Tensor b, float eps, Tensor y) override;
   void rotary_table(Tensor positions, Tensor axis, Tensor frequency, Tensor cos, Tensor sin) override;
   void rope(Tensor x, Tensor cos, Tensor sin) override;
+  void rope_backward(Tensor dx, Tensor cos, Tensor sin) override;
   void norm_rope(Tensor x, Tensor w, float eps, Tensor cos, Tensor sin, Tensor y, Tensor rstd) override;
   void norm_rope_backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor cos, Tensor sin, Tensor dx) override;
   void swiglu(Tensor gate, Tensor up, Tensor y) override;

@@ -81,13 +81,14 @@ void CudaOps::linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) {
   weight_product(type_, gemm, cublaslt_.get(), stream_);
 }
 
-void CudaOps::lora_linear(Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout, Tensor residual, Tensor h,
-                          Tensor y) {
+void CudaOps::lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout,
+                          Tensor residual, Tensor h, Tensor y) {
   const int64_t out = w.rows(), in = w.cols(), tokens = x.rows(), rank = lora.a.rows();
   require(is(x, tokens, in, type_) && is(w, out, in, type_) && is(lora.a, rank, in, DType::f32) &&
               is(lora.b, out, rank, DType::f32) && is_either(h, tokens, rank, type_) &&
-              is_either(y, tokens, out, type_) && (!residual || is_either(residual, tokens, out, type_)),
-          "lora_linear", {x, w, lora.a, lora.b, residual, h, y});
+              is_either(y, tokens, out, type_) && (!bias || is_f32(bias, out)) &&
+              (!residual || is_either(residual, tokens, out, type_)),
+          "lora_linear", {x, w, bias, lora.a, lora.b, residual, h, y});
 
   Gemm down = product(GemmForm::nt, tokens, rank, in, factor(x, dropout.rate > 0), factor(lora.a), h);
   down.mask = mask_of(dropout);
@@ -98,6 +99,7 @@ void CudaOps::lora_linear(Tensor x, Tensor w, const LoraView& lora, const Dropou
   gemm.low_a = factor(h);
   gemm.low_b = factor(lora.b);
   gemm.low_scale = lora.scale;
+  if (bias) gemm.bias = bias.f32();
   add_residual(gemm, residual);
   weight_product(type_, gemm, cublaslt_.get(), stream_);
 }

@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(256)
 
 template <class T, bool Vector, int Lanes, int Items>
 __global__ void __launch_bounds__(max_threads)
-    rope_kernel(T* x, const float* __restrict__ cos, const float* __restrict__ sin, int heads, int half) {
+    rope_kernel(T* x, const float* __restrict__ cos, const float* __restrict__ sin, bool back, int heads, int half) {
   constexpr int N = chunk_of<T>;
   const HeadLane<N, Lanes> at(heads, half);
   T* const row = x + at.head_row * 2 * half;
@@ -78,8 +78,9 @@ __global__ void __launch_bounds__(max_threads)
     float a[N], b[N];
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      a[i] = v.a[i] * c.a[i] - v.b[i] * s.a[i];
-      b[i] = v.b[i] * c.b[i] + v.a[i] * s.b[i];
+      const float to_a = back ? -s.b[i] : s.a[i], to_b = back ? -s.a[i] : s.b[i];
+      a[i] = v.a[i] * c.a[i] - v.b[i] * to_a;
+      b[i] = v.b[i] * c.b[i] + v.a[i] * to_b;
     }
     store_halves<Vector>(row, column, half, a, b);
   }
@@ -214,15 +215,15 @@ void launch_rotary_table(Stream stream, const int32_t* positions, const int32_t*
               frequency, cos, sin, tokens, static_cast<int>(half));
 }
 
-void launch_rope(Stream stream, DType type, void* x, const float* cos, const float* sin, int64_t tokens, int64_t heads,
-                 int64_t d) {
+void launch_rope(Stream stream, DType type, void* x, const float* cos, const float* sin, bool back, int64_t tokens,
+                 int64_t heads, int64_t d) {
   with_head(
       type, d,
       [&](auto tag, auto vector, auto shape, int half) {
         using T = typename decltype(tag)::type;
         using S = decltype(shape);
         gpu::launch("rope", S::grid(tokens, heads), S::block(heads), 0, stream,
-                    rope_kernel<T, decltype(vector)::value, S::lanes, S::items>, static_cast<T*>(x), cos, sin,
+                    rope_kernel<T, decltype(vector)::value, S::lanes, S::items>, static_cast<T*>(x), cos, sin, back,
                     static_cast<int>(heads), half);
       },
       x, cos, sin);

@@ -22,9 +22,9 @@ constexpr int64_t max_head_width = 512;
 void launch_rotary_table(Stream stream, const int32_t* positions, const int32_t* axis, const float* frequency,
                          float* cos, float* sin, int64_t tokens, int64_t half);
 
-/// In place.
-void launch_rope(Stream stream, DType type, void* x, const float* cos, const float* sin, int64_t tokens, int64_t heads,
-                 int64_t d);
+/// In place; `back` is the transpose.
+void launch_rope(Stream stream, DType type, void* x, const float* cos, const float* sin, bool back, int64_t tokens,
+                 int64_t heads, int64_t d);
 
 /// y = rope(w * (x * rstd)), rstd = 1 / sqrt(mean(x^2) + eps) of a head. `rstd` may be nullptr. y may be x.
 void launch_norm_rope(Stream stream, DType type, const void* x, const float* w, float eps, const float* cos,

@@ -21,7 +21,12 @@ void CudaOps::rotary_table(Tensor positions, Tensor axis, Tensor frequency, Tens
 
 void CudaOps::rope(Tensor x, Tensor cos, Tensor sin) {
   require(are_heads(x, cos, sin), "rope", {x, cos, sin});
-  launch_rope(stream_, x.dtype(), x.data(), cos.f32(), sin.f32(), x.dim(0), x.dim(1), x.dim(2));
+  launch_rope(stream_, x.dtype(), x.data(), cos.f32(), sin.f32(), false, x.dim(0), x.dim(1), x.dim(2));
+}
+
+void CudaOps::rope_backward(Tensor dx, Tensor cos, Tensor sin) {
+  require(are_heads(dx, cos, sin), "rope_backward", {dx, cos, sin});
+  launch_rope(stream_, dx.dtype(), dx.data(), cos.f32(), sin.f32(), true, dx.dim(0), dx.dim(1), dx.dim(2));
 }
 
 void CudaOps::norm_rope(Tensor x, Tensor w, float eps, Tensor cos, Tensor sin, Tensor y, Tensor rstd) {

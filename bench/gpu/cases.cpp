@@ -147,7 +147,7 @@ class Cases {
       const Tensor h = b.activation({m, r}), residuals = residual ? b.activation({m, n}) : Tensor();
       const LoraView view{b.f32({r, k}), b.f32({n, r}), 2};
       const Dropout drop{dropout, 7, 3, 1};
-      return [=, &ops = b.ops] { ops.lora_linear(x, w, view, drop, residuals, h, y); };
+      return [=, &ops = b.ops] { ops.lora_linear(x, w, {}, view, drop, residuals, h, y); };
     });
   }
 

@@ -202,11 +202,11 @@ Pair make_pair(int64_t index, const ModelConfig& config, int64_t image_tokens) {
   p.images = {"v" + std::to_string(index)};
   p.corrupted_images = {"c" + std::to_string(index)};
   const auto token = [&](int64_t i) {
-    return static_cast<int32_t>((31 * index + 7 * i) % (config.text.vocab_size - 16));
+    return static_cast<int32_t>((31 * index + 7 * i + 14) % (config.text.vocab_size - 16));
   };
-  p.prompt.push_back(static_cast<int32_t>(config.vision_start_token_id));
+  p.prompt.push_back(token(-1));
   p.prompt.insert(p.prompt.end(), static_cast<size_t>(image_tokens), static_cast<int32_t>(config.image_token_id));
-  p.prompt.push_back(static_cast<int32_t>(config.vision_end_token_id));
+  p.prompt.push_back(token(-2));
   for (int64_t i = 0; i < 30; ++i) p.prompt.push_back(token(i));
   for (int64_t i = 0; i < 20; ++i) {
     const bool phrase = i % 8 >= 4 && i % 8 < 7;

@@ -238,7 +238,7 @@ VerifySpec to_verify_spec(const Napi::Value& value) {
 Napi::Object model_info(Napi::Env env, const Engine& engine, const EngineInfo& info) {
   const ModelConfig& c = engine.config();
   Napi::Object o = Napi::Object::New(env);
-  o.Set("family", "qwen3_vl");
+  o.Set("family", c.family);
   o.Set("device", info.device);
   o.Set("dtype", engine.spec().device.dtype == ComputeType::bf16 ? "bf16" : "f32");
   o.Set("threads", info.threads);

@@ -28,6 +28,10 @@ FIRE_CLONES void gelu_tanh_slice(float* x, int64_t n) {
   }
 }
 
+FIRE_CLONES void gelu_quick_slice(float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] *= sigmoid(1.702f * x[i]);
+}
+
 }  // namespace
 
 void CpuOps::swiglu(Tensor gate, Tensor up, Tensor y) {
@@ -47,6 +51,8 @@ void CpuOps::gelu(Tensor x, Gelu kind) {
   for_slices(x.size(), 16384, [&](int64_t begin, int64_t end) {
     if (kind == Gelu::tanh) {
       gelu_tanh_slice(x.f32() + begin, end - begin);
+    } else if (kind == Gelu::quick) {
+      gelu_quick_slice(x.f32() + begin, end - begin);
     } else {
       // libm's erfc, not a fast approximation: an error of 1.5e-7 here showed up as 1e-5 in a training loss.
       for (float* p = x.f32() + begin; p != x.f32() + end; ++p) *p *= 0.5f * std::erfc(*p * -0.70710678118654752f);

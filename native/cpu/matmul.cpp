@@ -49,9 +49,9 @@ void CpuOps::linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) {
         dx.f32(), w.cols());
 }
 
-void CpuOps::lora_linear(Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout, Tensor residual, Tensor h,
-                         Tensor y) {
-  linear(x, w, {}, {}, y);
+void CpuOps::lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout, Tensor residual,
+                         Tensor h, Tensor y) {
+  linear(x, w, bias, {}, y);
   const int64_t tokens = x.rows(), in = x.cols(), r = lora.a.rows(), out = lora.b.rows();
   if (dropout.rate > 0) {
     float* dropped = scratch(0, lora_input_slot, static_cast<size_t>(tokens * in));

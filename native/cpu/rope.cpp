@@ -43,6 +43,10 @@ void CpuOps::rope(Tensor x, Tensor cos, Tensor sin) {
   for_rows(x.dim(0), x.dim(1) * x.dim(2), [&](int64_t begin, int64_t end) { rotate(x, cos, sin, 1, begin, end); });
 }
 
+void CpuOps::rope_backward(Tensor dx, Tensor cos, Tensor sin) {
+  for_rows(dx.dim(0), dx.dim(1) * dx.dim(2), [&](int64_t begin, int64_t end) { rotate(dx, cos, sin, -1, begin, end); });
+}
+
 void CpuOps::norm_rope(Tensor x, Tensor w, float eps, Tensor cos, Tensor sin, Tensor y, Tensor rstd) {
   rms_norm(x, w, eps, y, rstd);
   rope(y, cos, sin);
@@ -50,7 +54,7 @@ void CpuOps::norm_rope(Tensor x, Tensor w, float eps, Tensor cos, Tensor sin, Te
 
 void CpuOps::norm_rope_backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor cos, Tensor sin, Tensor dx) {
   if (dx.data() != dy.data()) copy(dy, dx);
-  for_rows(x.dim(0), x.dim(1) * x.dim(2), [&](int64_t begin, int64_t end) { rotate(dx, cos, sin, -1, begin, end); });
+  rope_backward(dx, cos, sin);
   rms_norm_backward(dx, x, w, rstd, {}, dx);
 }
 

@@ -14,7 +14,6 @@ Engine::Engine(const EngineSpec& spec)
       ops_(open_device(spec.device)),
       arena_(std::make_unique<Arena>(ops_->arena_source())),
       weights_(Weights::load(file_, config_, *ops_)),
-      vision_(std::make_unique<VisionTower>(*ops_, config_.vision, weights_.vision)),
       decoder_(std::make_unique<Decoder>(*ops_, config_.text, weights_)),
       reference_cache_(spec.reference_cache_bytes) {
   if (!spec.adapter.empty()) {
@@ -41,19 +40,19 @@ EngineInfo Engine::info() const {
 }
 
 int64_t Engine::image_tokens(int64_t width, int64_t height) const {
-  return fire::image_tokens({height, width}, config_.image, config_.vision);
+  return config_.vision->token_grid({height, width}).tokens();
 }
 
 EncodedImage Engine::encode_image(const std::string& id, const Rgb& rgb, CancelFlag cancel) {
   if (cancel && cancel->load(std::memory_order_relaxed)) throw Error(Code::aborted, "stopped on request");
   auto it = images_.find(id);
   if (it == images_.end()) {
-    Image entry{preprocess(rgb, config_.image, config_.vision), nullptr};
-    entry.features = vision_->encode(entry.patches, *arena_);
+    Image entry{config_.vision->preprocess(rgb), nullptr};
+    entry.features = vision().encode(entry.patches, *arena_);
     it = images_.emplace(id, std::move(entry)).first;
   }
-  const ImageFeatures& f = *it->second.features;
-  return {id, f.grid_h, f.grid_w, f.tokens};
+  const auto& [patches, features] = it->second;
+  return {id, patches.grid_h, patches.grid_w, features->tokens()};
 }
 
 void Engine::release_image(const std::string& id) { images_.erase(id); }
@@ -93,9 +92,9 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
   const FeatureLookup lookup = [&](const std::string& id, int64_t occurrence) -> const ImageFeatures* {
     const Image& known = image(id);
     if (options.layout == Layout::packed) return known.features.get();
-    if (objective.needs_reference()) vision_->encode(known.patches, *arena_);
+    if (objective.needs_reference()) vision().encode(known.patches, *arena_);
     auto& slot = fresh[{id, occurrence}];
-    if (!slot) slot = vision_->encode(known.patches, *arena_);
+    if (!slot) slot = vision().encode(known.patches, *arena_);
     return slot.get();
   };
   const auto pack_pairs = [&](std::span<const Pair> some) {
@@ -165,11 +164,10 @@ MemoryPlan Engine::plan(std::vector<Pair> pairs, const Objective& objective, con
       size_t end = i;
       while (end < pair.prompt.size() && pair.prompt[end] == config_.image_token_id) ++end;
       if (end > i) {
-        const int64_t tokens = static_cast<int64_t>(end - i), merge = config_.vision.spatial_merge_size;
-        runs.push_back(std::to_string(tokens));
-        flat.try_emplace(runs.back(),
-                         std::make_unique<ImageFeatures>(null, merge, tokens * merge, tokens, config_.text.hidden_size,
-                                                         config_.vision.deepstack_indexes.size()));
+        const TokenGrid grid{1, static_cast<int64_t>(end - i)};
+        runs.push_back(std::to_string(grid.tokens()));
+        flat.try_emplace(runs.back(), std::make_unique<ImageFeatures>(null, grid, config_.text.hidden_size,
+                                                                      config_.vision->deepstack_levels()));
       }
       i = std::max(end, i + 1);
     }

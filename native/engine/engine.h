@@ -76,7 +76,7 @@ class Engine {
   Adapter* adapter() { return adapter_.get(); }
   Ops& ops() { return *ops_; }
   const Decoder& decoder() const { return *decoder_; }
-  const VisionTower& vision() const { return *vision_; }
+  const VisionTower& vision() const { return *weights_.vision; }
   Arena& arena() { return *arena_; }
 
   int64_t image_tokens(int64_t width, int64_t height) const;
@@ -129,7 +129,6 @@ class Engine {
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<Arena> arena_;
   Weights weights_;
-  std::unique_ptr<VisionTower> vision_;
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<Adapter> adapter_;
   std::optional<Optimizer> optimizer_;

@@ -1,6 +1,7 @@
 #include "infer/score.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "objective/row_summary.h"
@@ -30,8 +31,8 @@ std::vector<float> token_logprobs(Ops& ops, const Decoder& decoder, const ModelC
     const Tensor z = arena.f32({count, vocab}), target_logits = arena.f32({2, count});
     const Tensor statistics = arena.take(DType::f64, {count, slices, 6});
     std::vector<int32_t> targets;
-    for (int64_t i = 0; i < count; ++i)
-      targets.insert(targets.end(), {static_cast<int32_t>(i), sequence.ids[static_cast<size_t>(begin + i) + 1]});
+    const int32_t* next = sequence.ids.data() + begin + 1;
+    for (int64_t i = 0; i < count; ++i) targets.insert(targets.end(), {static_cast<int32_t>(i), std::max(next[i], 0)});
     decoder.head(hidden.slice(begin, begin + count), 0, z);
     ops.preference_statistics(z, {}, 0, ops.upload_i32(arena, targets).reshape({count, 2}), statistics, target_logits);
     std::vector<SliceStatistics> host(static_cast<size_t>(count * slices));
@@ -40,7 +41,8 @@ std::vector<float> token_logprobs(Ops& ops, const Decoder& decoder, const ModelC
     ops.download(target_logits, values.data());
     for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
       const auto row = std::span(host).subspan(i * static_cast<size_t>(slices), static_cast<size_t>(slices));
-      logprobs.push_back(static_cast<float>(static_cast<double>(values[i]) - summarize_row(row, false).lse));
+      const double logprob = static_cast<double>(values[i]) - summarize_row(row, false).lse;
+      logprobs.push_back(next[i] < 0 ? std::numeric_limits<float>::quiet_NaN() : static_cast<float>(logprob));
     }
   }
   return logprobs;

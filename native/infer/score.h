@@ -12,7 +12,7 @@ struct SequenceToScore {
   std::vector<const ImageFeatures*> images;
 };
 
-/// log p(ids[i+1] | ids[0..i]) for i in [0, n-1).
+/// log p(ids[i+1] | ids[0..i]) for i in [0, n-1); NaN for an image placeholder that is no token of the vocabulary.
 std::vector<float> token_logprobs(Ops& ops, const Decoder& decoder, const ModelConfig& config, const Adapter* adapter,
                                   const SequenceToScore& sequence, Arena& arena, const std::atomic<bool>* cancel);
 

@@ -1,8 +1,9 @@
-// config.json and preprocessor_config.json of a Qwen3-VL checkpoint, read as published. A value that the engine does
-// not implement is refused by name; nothing is guessed.
+// What a checkpoint folder says of itself: config.json and its companions, read as published. A value that the engine
+// does not implement is refused by name; nothing is guessed. Each family has a reader of its own (families.h).
 #pragma once
 
 #include <array>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,39 +11,46 @@
 
 namespace fire {
 
+class VisionSpec;
+
+/// How the rotary frequencies of the decoder are shared between the temporal, height and width position of a token.
+enum class Mrope : uint8_t {
+  none,      ///< one position per token
+  sections,  ///< the first section[0] follow the temporal position, the next section[1] the height, the rest the width
+  interleaved,  ///< in turns (positions.h)
+};
+
+/// A decoder of pre-norm layers with grouped-query attention and SwiGLU, as Qwen2, Qwen3 and LLaMA have it.
 struct TextConfig {
   int64_t hidden_size, layers, heads, kv_heads, head_dim, intermediate_size, vocab_size;
   float rms_norm_eps;
   double rope_theta;
-  /// Rotary frequencies that follow the temporal, height and width position.
-  std::array<int64_t, 3> mrope_section;
-  bool tie_word_embeddings;
+  Mrope mrope = Mrope::none;
+  std::array<int64_t, 3> mrope_section{};
+  /// q, k and v have a bias (Qwen2).
+  bool qkv_bias = false;
+  /// q and k are RMS-normed head by head before the rotation (Qwen3).
+  bool head_norm = false;
+  bool tie_word_embeddings = false;
 };
 
-struct VisionConfig {
-  int64_t depth, hidden_size, heads, intermediate_size, patch_size, temporal_patch_size, spatial_merge_size,
-      in_channels, num_position_embeddings, out_hidden_size;
-  std::vector<int64_t> deepstack_indexes;
-  int64_t head_dim() const { return hidden_size / heads; }
-  /// Length of one flattened patch: channels * temporal * patch * patch.
-  int64_t patch_length() const { return in_channels * temporal_patch_size * patch_size * patch_size; }
-  int64_t merge_unit() const { return spatial_merge_size * spatial_merge_size; }
-};
-
-struct ImageConfig {
-  /// Areas in pixels, not edges, whatever the published key names say.
-  int64_t min_pixels, max_pixels;
-  std::array<float, 3> mean, std;
+/// Where the language model's tensors are: the first prefix and the first name that the checkpoint has.
+struct TextNames {
+  std::vector<std::string> prefixes;  // of embed_tokens.weight, layers.N, norm.weight
+  std::vector<std::string> heads;     // of the untied output matrix
 };
 
 struct ModelConfig {
+  /// The `model_type` of config.json.
+  std::string family;
   TextConfig text;
-  VisionConfig vision;
-  ImageConfig image;
-  int64_t image_token_id, vision_start_token_id, vision_end_token_id;
+  TextNames names;
+  std::shared_ptr<const VisionSpec> vision;
+  /// Stands in a prompt for one row of an image. Negative where the vocabulary has no such token.
+  int64_t image_token_id;
   std::vector<int64_t> eos_token_ids;
 
-  /// Reads the three files of a checkpoint folder. Throws ERR_FIRE_CHECKPOINT or ERR_FIRE_UNSUPPORTED with the key.
+  /// Reads the files of a checkpoint folder. Throws ERR_FIRE_CHECKPOINT or ERR_FIRE_UNSUPPORTED with the key.
   static ModelConfig load(const std::string& directory);
 };
 

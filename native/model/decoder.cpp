@@ -100,7 +100,10 @@ Tensor Decoder::forward(const DecoderInput& input, const DecoderPass& pass, Aren
 
 void Decoder::embed(const Frame& frame, Tensor x) const {
   Arena::Scope scope(frame.arena);
-  ops_.embedding(ops_.upload_i32(frame.arena, frame.input.ids), weights_.embed_tokens, x);
+  // Where a placeholder is no token of the vocabulary any row will do: the image's features go over it.
+  std::vector<int32_t> ids = frame.input.ids;
+  for (int32_t& id : ids) id = std::max(id, 0);
+  ops_.embedding(ops_.upload_i32(frame.arena, ids), weights_.embed_tokens, x);
   for (const ImagePlacement& image : frame.input.images)
     ops_.scatter_rows(image.features->merged, ops_.upload_i32(frame.arena, image.rows), x);
 }
@@ -140,8 +143,10 @@ LayerActivations Decoder::allocate_layer(const Frame& frame, int64_t layer) cons
   a.q = ops_.activation(arena, {rows, n, d});
   a.k = ops_.activation(arena, {tokens, n_kv, d});
   a.v = ops_.activation(arena, {tokens, n_kv, d});
-  a.q_rstd = arena.f32({rows * n});
-  a.k_rstd = arena.f32({tokens * n_kv});
+  if (config_.head_norm) {
+    a.q_rstd = arena.f32({rows * n});
+    a.k_rstd = arena.f32({tokens * n_kv});
+  }
   a.o = ops_.activation(arena, {rows, n, d});
   a.lse = arena.f32({rows, n});
   a.x_mid = ops_.activation(arena, {rows, config_.hidden_size});
@@ -177,10 +182,7 @@ void Decoder::attention_forward(const Frame& frame, int64_t layer, Tensor x, Lay
   project(frame, layer, Proj::v, normed, {}, a.v.reshape({tokens, kv_width}), a);
 
   const RotaryTable read = frame.rotary(ops_, layer), &all = frame.kept.rotary;
-  Tensor q = ops_.activation(arena, {rows, config_.heads, config_.head_dim});
-  Tensor k = ops_.activation(arena, {tokens, config_.kv_heads, config_.head_dim});
-  ops_.norm_rope(a.q, w.q_norm, config_.rms_norm_eps, read.cos, read.sin, q, a.q_rstd);
-  ops_.norm_rope(a.k, w.k_norm, config_.rms_norm_eps, all.cos, all.sin, k, a.k_rstd);
+  const Tensor q = rotate(arena, a.q, w.q_norm, read, a.q_rstd), k = rotate(arena, a.k, w.k_norm, all, a.k_rstd);
 
   Tensor keys = k, values = a.v;
   if (KvCache* cache = frame.pass.cache) {
@@ -195,6 +197,16 @@ void Decoder::attention_forward(const Frame& frame, int64_t layer, Tensor x, Lay
   ops_.attention(q, keys, values, frame.plan(layer), frame.scale(config_), a.o, a.lse);
 
   project(frame, layer, Proj::o, a.o.reshape({rows, q_width}), frame.read(ops_, layer, x), a.x_mid, a);
+}
+
+Tensor Decoder::rotate(Arena& arena, Tensor x, Tensor norm, const RotaryTable& rotary, Tensor rstd) const {
+  if (!config_.head_norm) {
+    ops_.rope(x, rotary.cos, rotary.sin);
+    return x;
+  }
+  const Tensor y = ops_.activation(arena, {x.dim(0), x.dim(1), x.dim(2)});
+  ops_.norm_rope(x, norm, config_.rms_norm_eps, rotary.cos, rotary.sin, y, rstd);
+  return y;
 }
 
 void Decoder::mlp_forward(const Frame& frame, int64_t layer, LayerActivations& a, Tensor y) const {
@@ -233,11 +245,12 @@ Dropout Decoder::dropout(const Frame& frame, int64_t layer, Proj proj) const {
 
 void Decoder::project(const Frame& frame, int64_t layer, Proj proj, Tensor x, Tensor residual, Tensor y,
                       LayerActivations& a) const {
-  const Tensor w = weights_.layers[static_cast<size_t>(layer)][proj];
+  const LinearWeights& w = weights_.layers[static_cast<size_t>(layer)][proj];
   const Adapter* adapter = frame.pass.adapter;
   const LoraModule* m = adapter ? adapter->find(layer, proj) : nullptr;
-  if (!m) return ops_.linear(x, w, {}, residual, y);
-  ops_.lora_linear(x, w, adapter->view(*m), dropout(frame, layer, proj), residual, a.h[static_cast<size_t>(proj)], y);
+  if (!m) return ops_.linear(x, w.weight, w.bias, residual, y);
+  ops_.lora_linear(x, w.weight, w.bias, adapter->view(*m), dropout(frame, layer, proj), residual,
+                   a.h[static_cast<size_t>(proj)], y);
 }
 
 }  // namespace fire

@@ -1,4 +1,4 @@
-// The LoRA-adapted Qwen3 decoder over packed sequences: forward, and backward written by hand.
+// The LoRA-adapted decoder over packed sequences: forward, and backward written by hand.
 #pragma once
 
 #include <array>
@@ -68,12 +68,12 @@ struct DecoderPass {
 
 /// What backward needs of one layer. R = T, except in the last layer, where it is the number of rows read.
 struct LayerActivations {
-  Tensor rstd1, rstd2;               // [T], [R]
-  Tensor q, k, v;                    // [R, n, d], [T, n_kv, d] before head norm and rotary; v as it is
-  Tensor q_rstd, k_rstd;             // [R * n], [T * n_kv]
-  Tensor o, lse;                     // [R, n, d], [R, n]
-  Tensor x_mid;                      // [R, H] after the attention residual
-  Tensor gate, up;                   // [R, I]
+  Tensor rstd1, rstd2;    // [T], [R]
+  Tensor q, k, v;         // [R, n, d], [T, n_kv, d]; q, k before head norm and rotation, or, without norm, rotated
+  Tensor q_rstd, k_rstd;  // [R * n], [T * n_kv], with a head norm
+  Tensor o, lse;          // [R, n, d], [R, n]
+  Tensor x_mid;           // [R, H] after the attention residual
+  Tensor gate, up;        // [R, I]
   std::array<Tensor, proj_count> h;  // LoRA's x A^T, [rows, r]
 };
 
@@ -116,6 +116,8 @@ class Decoder {
   LayerActivations allocate_layer(const Frame& frame, int64_t layer) const;
   void layer_forward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor y) const;
   void attention_forward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a) const;
+  /// q or k as attention takes it. With a head norm x stays as it is, without it x itself is rotated.
+  Tensor rotate(Arena& arena, Tensor x, Tensor norm, const RotaryTable& rotary, Tensor rstd) const;
   void mlp_forward(const Frame& frame, int64_t layer, LayerActivations& a, Tensor y) const;
   void layer_backward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor dy, Tensor dx,
                       Adapter& gradients) const;

@@ -70,17 +70,21 @@ void Decoder::attention_backward(const Frame& frame, int64_t layer, Tensor x, La
          dv = ops_.activation(arena, {tokens, n_kv, d});
   {
     Arena::Scope inner(arena);
-    Tensor dout = ops_.activation(arena, {rows, n, d}), q = ops_.activation(arena, {rows, n, d}),
-           k = ops_.activation(arena, {tokens, n_kv, d});
+    Tensor dout = ops_.activation(arena, {rows, n, d});
     project_backward(frame, layer, Proj::o, dx_mid, a.o.reshape({rows, n * d}), a, dout.reshape({rows, n * d}), false,
                      gradients);
     const RotaryTable read = frame.rotary(ops_, layer), &all = frame.kept.rotary;
-    ops_.norm_rope(a.q, w.q_norm, config_.rms_norm_eps, read.cos, read.sin, q, {});
-    ops_.norm_rope(a.k, w.k_norm, config_.rms_norm_eps, all.cos, all.sin, k, {});
+    const Tensor q = config_.head_norm ? rotate(arena, a.q, w.q_norm, read, {}) : a.q;
+    const Tensor k = config_.head_norm ? rotate(arena, a.k, w.k_norm, all, {}) : a.k;
     Tensor delta = arena.f32({rows, n});
     ops_.attention_backward(dout, q, k, a.v, a.o, a.lse, frame.plan(layer), frame.scale(config_), delta, dq, dk, dv);
-    ops_.norm_rope_backward(dq, a.q, w.q_norm, a.q_rstd, read.cos, read.sin, dq);
-    ops_.norm_rope_backward(dk, a.k, w.k_norm, a.k_rstd, all.cos, all.sin, dk);
+    if (config_.head_norm) {
+      ops_.norm_rope_backward(dq, a.q, w.q_norm, a.q_rstd, read.cos, read.sin, dq);
+      ops_.norm_rope_backward(dk, a.k, w.k_norm, a.k_rstd, all.cos, all.sin, dk);
+    } else {
+      ops_.rope_backward(dq, read.cos, read.sin);
+      ops_.rope_backward(dk, all.cos, all.sin);
+    }
   }
 
   Tensor normed = ops_.activation(arena, {tokens, width});
@@ -106,7 +110,7 @@ void Decoder::attention_backward(const Frame& frame, int64_t layer, Tensor x, La
 
 void Decoder::project_backward(const Frame& frame, int64_t layer, Proj proj, Tensor dy, Tensor x,
                                const LayerActivations& a, Tensor dx, bool accumulate, Adapter& gradients) const {
-  const Tensor w = weights_.layers[static_cast<size_t>(layer)][proj];
+  const Tensor w = weights_.layers[static_cast<size_t>(layer)][proj].weight;
   const LoraModule* m = gradients.find(layer, proj);
   if (!m) {
     if (dx) ops_.linear_backward(dy, w, dx, accumulate);

@@ -2,9 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
-
-#include "tensor/error.h"
 
 namespace fire {
 namespace {
@@ -17,7 +14,7 @@ double cubic(double x) {
   return 0;
 }
 
-/// For each output place along one axis: the first source place and its fixed-point weights.
+/// For an output place along one axis: the first source place and its fixed-point weights.
 struct Taps {
   int64_t begin;
   std::vector<int32_t> weights;
@@ -25,11 +22,12 @@ struct Taps {
 
 constexpr int weight_bits = 22;
 
-std::vector<Taps> make_taps(int64_t in, int64_t out) {
+/// Of the places [first, first + count) of `out`. Where `in` equals `out` they copy.
+std::vector<Taps> make_taps(int64_t in, int64_t out, int64_t first, int64_t count) {
   const double scale = static_cast<double>(in) / static_cast<double>(out), filter = std::max(scale, 1.0);
   const double support = 2.0 * filter;
-  std::vector<Taps> taps(static_cast<size_t>(out));
-  for (int64_t o = 0; o < out; ++o) {
+  std::vector<Taps> taps(static_cast<size_t>(count));
+  for (int64_t o = first; o < first + count; ++o) {
     const double center = (static_cast<double>(o) + 0.5) * scale;
     const int64_t begin = std::max<int64_t>(0, static_cast<int64_t>(center - support + 0.5));
     const int64_t end = std::min<int64_t>(in, static_cast<int64_t>(center + support + 0.5));
@@ -37,7 +35,7 @@ std::vector<Taps> make_taps(int64_t in, int64_t out) {
     double total = 0;
     for (int64_t i = begin; i < end; ++i)
       total += w[static_cast<size_t>(i - begin)] = cubic((static_cast<double>(i) - center + 0.5) / filter);
-    Taps& t = taps[static_cast<size_t>(o)];
+    Taps& t = taps[static_cast<size_t>(o - first)];
     t.begin = begin;
     for (const double value : w) {
       const double fixed = value / total * (1 << weight_bits);
@@ -67,70 +65,40 @@ void resample(const uint8_t* in, uint8_t* out, int64_t outer, int64_t in_line, i
 
 }  // namespace
 
-Size smart_resize(Size size, int64_t factor, int64_t min_pixels, int64_t max_pixels) {
-  const double h = static_cast<double>(size.height), w = static_cast<double>(size.width),
-               f = static_cast<double>(factor);
-  if (size.height <= 0 || size.width <= 0) throw Error(Code::invalid_argument, "the image is empty");
-  if (std::max(h, w) / std::min(h, w) > 200)
-    throw Error(Code::invalid_argument, "an image of " + std::to_string(size.width) + "x" +
-                                            std::to_string(size.height) +
-                                            " pixels has an aspect ratio above 200; crop it first");
-  auto to_multiple = [&](double x) { return static_cast<int64_t>(x) * factor; };
-  Size out{to_multiple(std::nearbyint(h / f)), to_multiple(std::nearbyint(w / f))};
-  if (out.height * out.width > max_pixels) {
-    const double beta = std::sqrt(h * w / static_cast<double>(max_pixels));
-    out = {std::max(factor, to_multiple(std::floor(h / beta / f))),
-           std::max(factor, to_multiple(std::floor(w / beta / f)))};
-  } else if (out.height * out.width < min_pixels) {
-    const double beta = std::sqrt(static_cast<double>(min_pixels) / (h * w));
-    out = {to_multiple(std::ceil(h * beta / f)), to_multiple(std::ceil(w * beta / f))};
-  }
-  return out;
-}
-
 std::vector<uint8_t> resize_bicubic(const Rgb& image, Size to) {
-  std::vector<uint8_t> current(image.pixels, image.pixels + image.height * image.width * 3);
-  if (to.width != image.width) {
-    std::vector<uint8_t> next(static_cast<size_t>(image.height * to.width * 3));
-    resample(current.data(), next.data(), image.height, image.width * 3, to.width * 3, 3, 3,
-             make_taps(image.width, to.width));
-    current = std::move(next);
-  }
-  if (to.height != image.height) {
-    std::vector<uint8_t> next(static_cast<size_t>(to.height * to.width * 3));
-    resample(current.data(), next.data(), 1, 0, 0, to.width * 3, to.width * 3, make_taps(image.height, to.height));
-    current = std::move(next);
-  }
-  return current;
+  return resize_bicubic(image, to, {0, 0, to.height, to.width});
 }
 
-Patches preprocess(const Rgb& image, const ImageConfig& config, const VisionConfig& vision) {
-  const int64_t patch = vision.patch_size, merge = vision.spatial_merge_size;
-  const Size size = smart_resize({image.height, image.width}, patch * merge, config.min_pixels, config.max_pixels);
-  const std::vector<uint8_t> resized = resize_bicubic(image, size);
-
-  Patches result{size.height / patch, size.width / patch, {}};
-  result.pixels.reserve(static_cast<size_t>(result.count() * vision.patch_length()));
-  for (int64_t block_y = 0; block_y < result.grid_h; block_y += merge)
-    for (int64_t block_x = 0; block_x < result.grid_w; block_x += merge)
-      for (int64_t y = block_y; y < block_y + merge; ++y)
-        for (int64_t x = block_x; x < block_x + merge; ++x)
-          for (int64_t c = 0; c < 3; ++c)
-            for (int64_t t = 0; t < vision.temporal_patch_size; ++t)  // a still image: every time slice is the same
-              for (int64_t row = y * patch; row < (y + 1) * patch; ++row)
-                for (int64_t col = x * patch; col < (x + 1) * patch; ++col) {
-                  const float value =
-                      static_cast<float>(resized[static_cast<size_t>((row * size.width + col) * 3 + c)]);
-                  const size_t channel = static_cast<size_t>(c);
-                  result.pixels.push_back((value / 255.0f - config.mean[channel]) / config.std[channel]);
-                }
+std::vector<uint8_t> resize_bicubic(const Rgb& image, Size to, const Window& window) {
+  const int64_t line = window.width * 3;
+  std::vector<uint8_t> narrow(static_cast<size_t>(image.height * line));
+  resample(image.pixels, narrow.data(), image.height, image.width * 3, line, 3, 3,
+           make_taps(image.width, to.width, window.left, window.width));
+  std::vector<uint8_t> result(static_cast<size_t>(window.height * line));
+  resample(narrow.data(), result.data(), 1, 0, 0, line, line,
+           make_taps(image.height, to.height, window.top, window.height));
   return result;
 }
 
-int64_t image_tokens(Size size, const ImageConfig& config, const VisionConfig& vision) {
-  const int64_t factor = vision.patch_size * vision.spatial_merge_size;
-  const Size to = smart_resize(size, factor, config.min_pixels, config.max_pixels);
-  return (to.height / factor) * (to.width / factor);
+std::vector<uint8_t> resize_padded(const Rgb& image, std::array<uint8_t, 3> fill, int64_t side, const Window& window) {
+  const int64_t square = std::max(image.height, image.width), line = window.width * 3;
+  const int64_t left = (square - image.width) / 2, top = (square - image.height) / 2;
+  const auto filled = [&](int64_t pixels) {
+    std::vector<uint8_t> bytes(static_cast<size_t>(pixels * 3));
+    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = fill[i % 3];
+    return bytes;
+  };
+  // Row by row to the final width. Rows above and below the image stay what they are filled with: the weights of a
+  // filter sum to one.
+  const std::vector<Taps> columns = make_taps(square, side, window.left, window.width);
+  std::vector<uint8_t> row = filled(square), narrow = filled(square * window.width);
+  for (int64_t y = 0; y < image.height; ++y) {
+    std::copy_n(image.pixels + y * image.width * 3, image.width * 3, row.begin() + left * 3);
+    resample(row.data(), narrow.data() + (top + y) * line, 1, 0, 0, 3, 3, columns);
+  }
+  std::vector<uint8_t> result(static_cast<size_t>(window.height * line));
+  resample(narrow.data(), result.data(), 1, 0, 0, line, line, make_taps(square, side, window.top, window.height));
+  return result;
 }
 
 }  // namespace fire

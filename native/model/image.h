@@ -1,11 +1,9 @@
-// From 8-bit RGB to the flattened patches that the vision tower eats, exactly as the reference image processor does it
-// on its Pillow path: smart resize, bicubic with antialias, rescale and normalise, patches in 2x2 merge order.
+// 8-bit RGB images, their resampling as Pillow does it, and the patches that a vision tower eats.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
-
-#include "model/config.h"
 
 namespace fire {
 
@@ -19,23 +17,25 @@ struct Size {
   bool operator==(const Size&) const = default;
 };
 
-/// Patches of one image in processor order.
+/// Normalised patches of one image in the order of its family.
 struct Patches {
   int64_t grid_h, grid_w;     // in patches
-  std::vector<float> pixels;  // [grid_h * grid_w, patch_length]
+  std::vector<float> pixels;  // [grid_h * grid_w, patch length]
   int64_t count() const { return grid_h * grid_w; }
 };
 
-/// The size an image is resized to: multiples of `factor` (half to even), area within bounds.
-/// Throws ERR_FIRE_INVALID_ARGUMENT for an aspect ratio above 200 or an empty image.
-Size smart_resize(Size size, int64_t factor, int64_t min_pixels, int64_t max_pixels);
+/// A part of an image.
+struct Window {
+  int64_t top, left, height, width;
+};
 
 /// Pillow's bicubic (a = -0.5) with antialias and its 22-bit fixed point: bit-exact. RGB interleaved in and out.
 std::vector<uint8_t> resize_bicubic(const Rgb& image, Size to);
+/// The same, of which only `window` is made.
+std::vector<uint8_t> resize_bicubic(const Rgb& image, Size to, const Window& window);
 
-Patches preprocess(const Rgb& image, const ImageConfig& image_config, const VisionConfig& vision);
-
-/// Placeholder tokens that an image of this size takes in a prompt.
-int64_t image_tokens(Size size, const ImageConfig& image_config, const VisionConfig& vision);
+/// `window` of the image in the middle of a square of its longer side, the rest filled, resized to `side` x `side`. The
+/// square itself is never in memory.
+std::vector<uint8_t> resize_padded(const Rgb& image, std::array<uint8_t, 3> fill, int64_t side, const Window& window);
 
 }  // namespace fire

@@ -20,7 +20,8 @@ std::vector<float> inverse_frequencies(double theta, int64_t count, int64_t dim)
 
 }  // namespace
 
-Positions sequence_positions(std::span<const int32_t> ids, int64_t image_token_id, std::span<const TokenGrid> grids) {
+Positions sequence_positions(std::span<const int32_t> ids, int64_t image_token_id, std::span<const TokenGrid> grids,
+                             bool spread) {
   Positions positions;
   auto push = [&](int64_t t, int64_t h, int64_t w) {
     positions[0].push_back(static_cast<int32_t>(t));
@@ -49,8 +50,15 @@ Positions sequence_positions(std::span<const int32_t> ids, int64_t image_token_i
                                                 std::to_string(grid.tokens()) + " placeholder tokens, the prompt has " +
                                                 std::to_string(run - i) + " there");
       for (int64_t y = 0; y < grid.h; ++y)
-        for (int64_t x = 0; x < grid.w; ++x) push(next, next + y, next + x);
-      next += std::max(grid.h, grid.w);
+        for (int64_t x = 0; x < grid.w; ++x) {
+          if (spread) {
+            push(next, next + y, next + x);
+          } else {
+            const int64_t at = next + y * grid.w + x;
+            push(at, at, at);
+          }
+        }
+      next += spread ? std::max(grid.h, grid.w) : grid.tokens();
       i += static_cast<size_t>(grid.tokens());
     }
   }
@@ -69,19 +77,23 @@ int32_t next_position(const Positions& positions) {
 
 Rotary text_rotary(const TextConfig& config) {
   const int64_t half = config.head_dim / 2;
+  const auto& section = config.mrope_section;
   Rotary rotary{{}, inverse_frequencies(config.rope_theta, half, config.head_dim)};
   for (int64_t i = 0; i < half; ++i) {
     int32_t axis = 0;
-    for (int32_t a = 1; a < 3; ++a)
-      if (i % 3 == a && i < 3 * config.mrope_section[static_cast<size_t>(a)]) axis = a;
+    if (config.mrope == Mrope::sections) {
+      axis = i < section[0] ? 0 : i < section[0] + section[1] ? 1 : 2;
+    } else if (config.mrope == Mrope::interleaved) {
+      for (int32_t a = 1; a < 3; ++a)
+        if (i % 3 == a && i < 3 * section[static_cast<size_t>(a)]) axis = a;
+    }
     rotary.axis.push_back(axis);
   }
   return rotary;
 }
 
-Rotary vision_rotary(const VisionConfig& config) {
-  const int64_t quarter = config.head_dim() / 4;
-  const std::vector<float> inverse = inverse_frequencies(10000.0, quarter, config.head_dim() / 2);
+Rotary row_column_rotary(int64_t head_dim) {
+  const std::vector<float> inverse = inverse_frequencies(10000.0, head_dim / 4, head_dim / 2);
   Rotary rotary;
   for (int32_t axis = 0; axis < 2; ++axis) {
     rotary.axis.insert(rotary.axis.end(), inverse.size(), axis);

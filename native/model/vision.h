@@ -1,4 +1,5 @@
-// The frozen vision tower of Qwen3-VL with its mergers: forward only (facts: Qwen3VLVisionModel).
+// The vision side of a backbone behind two interfaces: what its config says (VisionSpec) and the frozen tower with its
+// projector (VisionTower). The decoder sees nothing of either but ImageFeatures.
 #pragma once
 
 #include <functional>
@@ -6,52 +7,60 @@
 #include <string>
 #include <vector>
 
+#include "model/claims.h"
 #include "model/image.h"
 #include "model/positions.h"
-#include "model/weights.h"
 
 namespace fire {
 
 /// Called with the name of an intermediate and its value while it lives; for verification.
 using Observer = std::function<void(const std::string& name, const Tensor& value)>;
 
+inline void observe(const Observer* observer, const std::string& name, const Tensor& value) {
+  if (observer) (*observer)(name, value);
+}
+
 /// What the decoder sees of one image: `merged` [tokens, hidden] goes over the placeholders of the embedding,
 /// deepstack[j] is added to the same rows after decoder layer j. One buffer owned by this object.
 class ImageFeatures {
  public:
-  ImageFeatures(Ops& ops, int64_t grid_h, int64_t grid_w, int64_t tokens, int64_t hidden, size_t levels);
+  ImageFeatures(Ops& ops, TokenGrid grid, int64_t hidden, size_t levels);
   ~ImageFeatures();
   ImageFeatures(const ImageFeatures&) = delete;
   ImageFeatures& operator=(const ImageFeatures&) = delete;
 
-  int64_t grid_h, grid_w;  // in patches
-  int64_t tokens;
+  TokenGrid grid;
   Tensor merged;
   std::vector<Tensor> deepstack;
+
+  int64_t tokens() const { return grid.tokens(); }
 
  private:
   Ops& ops_;
   Tensor storage_;
 };
 
+/// Frozen: forward only.
 class VisionTower {
  public:
-  VisionTower(Ops& ops, const VisionConfig& config, const VisionWeights& weights)
-      : ops_(ops), config_(config), weights_(weights) {}
+  virtual ~VisionTower() = default;
+  /// One image; images never attend to each other. `patches` are those of the spec that loaded the tower.
+  virtual std::unique_ptr<ImageFeatures> encode(const Patches& patches, Arena& arena,
+                                                const Observer* observer = nullptr) const = 0;
+};
 
-  /// One image; images never attend to each other.
-  std::unique_ptr<ImageFeatures> encode(const Patches& patches, Arena& arena, const Observer* observer = nullptr) const;
-
- private:
-  Tensor embed_patches(const Patches& patches, Arena& arena, const Observer* observer) const;
-  /// In place on x.
-  void block(const VisionBlockWeights& w, Tensor x, const RotaryTable& rotary, const PreparedPlan& plan,
-             Arena& arena) const;
-  void merge(const MergerWeights& w, Tensor x, bool norm_after_shuffle, Tensor out, Arena& arena) const;
-
-  Ops& ops_;
-  const VisionConfig& config_;
-  const VisionWeights& weights_;
+class VisionSpec {
+ public:
+  virtual ~VisionSpec() = default;
+  /// 8-bit RGB to the rows that the tower eats, exactly as the reference image processor does it on its Pillow path.
+  /// Throws ERR_FIRE_INVALID_ARGUMENT for an image that the reference refuses.
+  virtual Patches preprocess(const Rgb& image) const = 0;
+  /// Placeholder tokens that an image of this size takes in a prompt, as rows and columns.
+  virtual TokenGrid token_grid(Size image) const = 0;
+  /// How many decoder layers get features added.
+  virtual size_t deepstack_levels() const { return 0; }
+  /// Claims the tower's tensors. The tower keeps what it needs of this object and `ops`.
+  virtual std::unique_ptr<VisionTower> load(Claims& claims, Ops& ops) const = 0;
 };
 
 }  // namespace fire

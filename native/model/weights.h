@@ -1,14 +1,12 @@
-// The frozen weights of a Qwen3-VL checkpoint by role. Every tensor is claimed by name and checked for its shape; one
-// that is missing, misshapen or left over is an error that names it.
+// The frozen weights of a checkpoint by role: the decoder's, and the vision tower with its own.
 #pragma once
 
 #include <array>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "model/config.h"
-#include "ops/ops.h"
-#include "tensor/safetensors.h"
+#include "model/vision.h"
 
 namespace fire {
 
@@ -23,40 +21,21 @@ int64_t in_features(Proj proj, const TextConfig& config);
 int64_t out_features(Proj proj, const TextConfig& config);
 
 struct DecoderLayerWeights {
-  Tensor input_norm, post_attention_norm, q_norm, k_norm;
-  std::array<Tensor, proj_count> proj;
-  const Tensor& operator[](Proj p) const { return proj[static_cast<size_t>(p)]; }
-};
-
-struct LinearWeights {
-  Tensor weight, bias;
-};
-
-struct VisionBlockWeights {
-  LinearWeights norm1, qkv, proj, norm2, fc1, fc2;
-};
-
-/// LayerNorm, fc1, GELU, fc2 over merge_unit patches at once.
-struct MergerWeights {
-  LinearWeights norm, fc1, fc2;
-};
-
-struct VisionWeights {
-  LinearWeights patch_embed;
-  Tensor pos_embed;  // resampled to the grid of each image
-  std::vector<VisionBlockWeights> blocks;
-  MergerWeights merger;
-  std::vector<MergerWeights> deepstack;
+  Tensor input_norm, post_attention_norm;
+  Tensor q_norm, k_norm;  // with TextConfig::head_norm
+  /// The bias is empty except for q, k and v with TextConfig::qkv_bias.
+  std::array<LinearWeights, proj_count> proj;
+  const LinearWeights& operator[](Proj p) const { return proj[static_cast<size_t>(p)]; }
 };
 
 struct Weights {
   Tensor embed_tokens, norm, lm_head;
   std::vector<DecoderLayerWeights> layers;
-  VisionWeights vision;
+  std::unique_ptr<VisionTower> vision;
   int64_t parameters = 0;
   size_t bytes = 0;  // on the device
 
-  /// Accepts the published prefixes (model.language_model., model.visual.) and the older spellings.
+  /// A tensor that is missing, misshapen or not used by the architecture is an error that names it.
   static Weights load(const SafeTensors& file, const ModelConfig& config, Ops& ops);
 };
 

@@ -6,6 +6,11 @@
 namespace fire {
 namespace {
 
+/// Of the vocabulary, or the placeholder of an image, which need not be.
+bool is_token(int32_t id, const ModelConfig& config) {
+  return (id >= 0 && id < config.text.vocab_size) || id == config.image_token_id;
+}
+
 using Ids = std::vector<int32_t>;
 
 /// A token of an answer that predicts something: row (prompt length + token - 1) of its sequence is read.
@@ -43,7 +48,7 @@ void check_pair(const Pair& pair, const Objective& objective, const ModelConfig&
          std::to_string(pair.corrupted_images.size()) + " corrupted image(s)");
   for (const Ids* ids : {&pair.prompt, &pair.chosen, &pair.rejected})
     for (const int32_t id : *ids)
-      if (id < 0 || id >= config.text.vocab_size)
+      if (!is_token(id, config))
         fail("token id " + std::to_string(id) + " is outside the vocabulary of " +
              std::to_string(config.text.vocab_size));
   for (const Ids* ids : {&pair.chosen, &pair.rejected})
@@ -61,8 +66,9 @@ Block append_block(DecoderInput& input, std::span<const int32_t> prefix,
                    const std::vector<std::span<const int32_t>>& tails, std::span<const ImageFeatures* const> images,
                    const ModelConfig& config) {
   std::vector<TokenGrid> grids;
-  for (const ImageFeatures* f : images) grids.push_back(token_grid(*f, config.vision));
-  const Positions positions = sequence_positions(prefix, config.image_token_id, grids);
+  for (const ImageFeatures* f : images) grids.push_back(f->grid);
+  const Positions positions =
+      sequence_positions(prefix, config.image_token_id, grids, config.text.mrope != Mrope::none);
   const int32_t begin = static_cast<int32_t>(input.tokens()), prefix_end = begin + static_cast<int32_t>(prefix.size());
   const int32_t group = input.plan.groups++;
   Block block{begin, {}};
@@ -75,7 +81,7 @@ Block append_block(DecoderInput& input, std::span<const int32_t> prefix,
   int32_t row = begin;
   for (const ImageFeatures* f : images) {
     ImagePlacement placement{f, {}};
-    while (static_cast<int64_t>(placement.rows.size()) < f->tokens) {
+    while (static_cast<int64_t>(placement.rows.size()) < f->tokens()) {
       if (input.ids[static_cast<size_t>(row)] == config.image_token_id) placement.rows.push_back(row);
       ++row;
     }
@@ -217,10 +223,6 @@ class Packer {
 
 }  // namespace
 
-TokenGrid token_grid(const ImageFeatures& features, const VisionConfig& config) {
-  return {features.grid_h / config.spatial_merge_size, features.grid_w / config.spatial_merge_size};
-}
-
 PackedBatch pack(std::span<const Pair> pairs, const Objective& objective, Layout layout, const ModelConfig& config,
                  const FeatureLookup& features) {
   Packer packer(objective, layout, config, features);
@@ -231,7 +233,7 @@ PackedBatch pack(std::span<const Pair> pairs, const Objective& objective, Layout
 int32_t append_sequence(DecoderInput& input, std::span<const int32_t> ids, std::span<const ImageFeatures* const> images,
                         const ModelConfig& config) {
   for (const int32_t id : ids)
-    if (id < 0 || id >= config.text.vocab_size)
+    if (!is_token(id, config))
       throw Error(Code::invalid_argument, "token id " + std::to_string(id) + " is outside the vocabulary of " +
                                               std::to_string(config.text.vocab_size));
   if (ids.empty()) throw Error(Code::invalid_argument, "a sequence has no tokens");

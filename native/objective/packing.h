@@ -63,9 +63,6 @@ using FeatureLookup = std::function<const ImageFeatures*(const std::string& id, 
 PackedBatch pack(std::span<const Pair> pairs, const Objective& objective, Layout layout, const ModelConfig& config,
                  const FeatureLookup& features);
 
-/// Merged token grid of encoded image features.
-TokenGrid token_grid(const ImageFeatures& features, const VisionConfig& config);
-
 /// Lays out one more plain sequence (a generation prompt, a text to score): no sharing. Returns its first row.
 int32_t append_sequence(DecoderInput& input, std::span<const int32_t> ids, std::span<const ImageFeatures* const> images,
                         const ModelConfig& config);

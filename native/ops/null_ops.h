@@ -28,7 +28,7 @@ class NullOps final : public Ops {
   void zero(Tensor) override {}
   void linear(Tensor, Tensor, Tensor, Tensor, Tensor) override {}
   void linear_backward(Tensor, Tensor, Tensor, bool) override {}
-  void lora_linear(Tensor, Tensor, const LoraView&, const Dropout&, Tensor, Tensor, Tensor) override {}
+  void lora_linear(Tensor, Tensor, Tensor, const LoraView&, const Dropout&, Tensor, Tensor, Tensor) override {}
   void lora_linear_backward(Tensor, Tensor, Tensor, const LoraView&, const Dropout&, Tensor, Tensor, Tensor, Tensor,
                             Tensor, bool) override {}
   void embedding(Tensor, Tensor, Tensor) override {}
@@ -42,6 +42,7 @@ class NullOps final : public Ops {
   void layer_norm(Tensor, Tensor, Tensor, float, Tensor) override {}
   void rotary_table(Tensor, Tensor, Tensor, Tensor, Tensor) override {}
   void rope(Tensor, Tensor, Tensor) override {}
+  void rope_backward(Tensor, Tensor, Tensor) override {}
   void norm_rope(Tensor, Tensor, float, Tensor, Tensor, Tensor, Tensor) override {}
   void norm_rope_backward(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor) override {}
   void swiglu(Tensor, Tensor, Tensor) override {}

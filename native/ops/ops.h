@@ -66,7 +66,8 @@ struct LoraView {
   float scale = 0;
 };
 
-enum class Gelu : uint8_t { tanh, erf };
+/// x Phi(x) as tanh approximation or exactly, or CLIP's x sigmoid(1.702 x).
+enum class Gelu : uint8_t { tanh, erf, quick };
 
 /// The vocabulary is summarised in slices of this many columns, each by itself: a row's numbers depend neither on how
 /// many columns are in memory together nor on how many rows are.
@@ -145,9 +146,10 @@ class Ops {
   /// dx[T,in] = dy[T,out] W[out,in] + (accumulate ? dx : 0). W is frozen: there is no dW. dy and dx may be f32 whatever
   /// the activation type (dL/dlogits, and the sum over vocabulary chunks).
   virtual void linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) = 0;
-  /// h[T,r] = drop(x) A^T;  y[T,out] = x W^T + scale * h B^T + residual. `h` is kept for backward.
-  virtual void lora_linear(Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout, Tensor residual, Tensor h,
-                           Tensor y) = 0;
+  /// h[T,r] = drop(x) A^T;  y[T,out] = x W^T + bias + scale * h B^T + residual. `h` is kept for backward; `bias` and
+  /// `residual` may be empty.
+  virtual void lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout,
+                           Tensor residual, Tensor h, Tensor y) = 0;
   /// dh[T,r] = scale * dy B (a workspace);  dB += scale * dy^T h;  dA += dh^T drop(x);
   /// dx = dy W + mask * (dh A) + (accumulate ? dx : 0) unless `dx` is empty.
   virtual void lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout,
@@ -181,6 +183,8 @@ class Ops {
   virtual void rotary_table(Tensor positions, Tensor axis, Tensor frequency, Tensor cos, Tensor sin) = 0;
   /// In place on x[T, n, d]: x * cos + rotate_half(x) * sin, cos and sin [T, d], rotate_half(a, b) = (-b, a).
   virtual void rope(Tensor x, Tensor cos, Tensor sin) = 0;
+  /// Its transpose, in place on dx: rotated back.
+  virtual void rope_backward(Tensor dx, Tensor cos, Tensor sin) = 0;
   /// rope(rms_norm(x)) over the heads of x[T, n, d]; w [d], rstd [T * n] may be empty.
   virtual void norm_rope(Tensor x, Tensor w, float eps, Tensor cos, Tensor sin, Tensor y, Tensor rstd) = 0;
   /// Its transpose: dy is rotated back and taken through the norm. dx may be dy.

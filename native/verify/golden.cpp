@@ -1,5 +1,7 @@
 #include "verify/golden.h"
 
+#include <algorithm>
+
 #include "tensor/json.h"
 
 namespace fire {
@@ -10,7 +12,18 @@ std::vector<uint8_t> mask_of(const Tensor& t, size_t from) {
   return {all.begin() + static_cast<std::ptrdiff_t>(from), all.end()};
 }
 
-GoldenItem load_item(const SafeTensors& file, const std::string& name) {
+/// The token that stands for an image row in the stored prompts. Where the published model has none, the folder has the
+/// prompt a second time with -200 for each image: the token that takes its place there.
+int64_t stored_placeholder(const SafeTensors& file, int64_t image_token_id) {
+  const Tensor* sentinels = file.find("item0.prompt_ids_sentinel");
+  if (!sentinels) return image_token_id;
+  const std::vector<int64_t> short_ids = integers(*sentinels), ids = integers(file.at("item0.prompt_ids"));
+  const size_t at = static_cast<size_t>(std::find(short_ids.begin(), short_ids.end(), -200) - short_ids.begin());
+  return at < ids.size() ? ids[at] : image_token_id;
+}
+
+GoldenItem load_item(const Golden& golden, const std::string& name) {
+  const SafeTensors& file = golden.file;
   GoldenItem item;
   item.name = name;
   for (int i = 0;; ++i) {
@@ -22,10 +35,10 @@ GoldenItem load_item(const SafeTensors& file, const std::string& name) {
     item.pair.corrupted_images.push_back(image + ".corrupt");
   }
   item.pair.id = name;
-  item.pair.prompt = token_ids(file.at(name + ".prompt_ids"));
+  item.pair.prompt = golden.prompt(file.at(name + ".prompt_ids"));
   const size_t prompt = item.pair.prompt.size();
   auto answer = [&](const std::string& side, std::vector<int32_t>& ids, std::vector<uint8_t>& mask) {
-    const std::vector<int32_t> all = token_ids(file.at(name + "." + side + ".input_ids"));
+    const std::vector<int32_t> all = golden.prompt(file.at(name + "." + side + ".input_ids"));
     if (all.size() <= prompt || !std::equal(item.pair.prompt.begin(), item.pair.prompt.end(), all.begin()))
       throw Error(Code::checkpoint,
                   file.origin() + ": " + name + "." + side + ".input_ids does not continue the prompt");
@@ -67,15 +80,24 @@ std::vector<int32_t> GoldenItem::ids(bool chosen) const {
   return all;
 }
 
-Golden Golden::load(const std::string& directory) {
+std::vector<int32_t> Golden::prompt(const Tensor& stored) const {
+  std::vector<int32_t> ids = token_ids(stored);
+  std::replace(ids.begin(), ids.end(), static_cast<int32_t>(stored_image_token_id),
+               static_cast<int32_t>(image_token_id));
+  return ids;
+}
+
+Golden Golden::load(const std::string& directory, int64_t image_token_id) {
   const std::string path = directory + "/golden.safetensors";
   if (!file_exists(path))
     throw Error(Code::checkpoint, directory + " is not a golden folder: it lacks golden.safetensors")
         .with("file", path);
   Golden golden;
   golden.file = SafeTensors::open_file(path);
+  golden.image_token_id = image_token_id;
+  golden.stored_image_token_id = stored_placeholder(golden.file, image_token_id);
   for (int k = 0; golden.file.find("item" + std::to_string(k) + ".prompt_ids"); ++k)
-    golden.items.push_back(load_item(golden.file, "item" + std::to_string(k)));
+    golden.items.push_back(load_item(golden, "item" + std::to_string(k)));
   if (golden.items.empty()) throw Error(Code::checkpoint, path + " holds no item0.prompt_ids");
 
   const Json json = Json::load(directory + "/golden.json");

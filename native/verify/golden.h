@@ -33,8 +33,13 @@ struct Golden {
   GoldenHyper hyper;
   /// Rows of height, width, min_pixels, max_pixels, resized height, resized width; may be empty.
   std::vector<std::vector<int64_t>> smart_resize;
+  int64_t image_token_id;
+  int64_t stored_image_token_id;
 
-  static Golden load(const std::string& directory);
+  /// Every placeholder of an image becomes `image_token_id`, whatever token the folder writes for it.
+  static Golden load(const std::string& directory, int64_t image_token_id);
+  /// A stored prompt as the engine reads it.
+  std::vector<int32_t> prompt(const Tensor& ids) const;
   const Tensor* find(const std::string& name) const { return file.find(name); }
 };
 

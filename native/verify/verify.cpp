@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "infer/attention_ratio.h"
+#include "model/qwen_vl_image.h"
 #include "verify/comparison.h"
 #include "verify/golden.h"
 
@@ -33,8 +34,8 @@ class Verifier {
   Verifier(const VerifySpec& spec, const RowCallback& on_row)
       : spec_(spec),
         on_row_(on_row),
-        golden_(Golden::load(spec.directory)),
         engine_(engine_spec(spec)),
+        golden_(Golden::load(spec.directory, engine_.config().image_token_id)),
         tolerance_(tolerances(spec.device.dtype, engine_.ops().activation_type())) {}
 
   std::vector<VerifyRow> run() {
@@ -98,17 +99,39 @@ class Verifier {
         std::vector<float> all;
         std::vector<int64_t> grid;
         for (const GoldenImage& image : item.images) {
-          const Patches p = preprocess(rgb_of(image, corrupt), config().image, config().vision);
+          const Patches p = config().vision->preprocess(rgb_of(image, corrupt));
           all.insert(all.end(), p.pixels.begin(), p.pixels.end());
           grid.insert(grid.end(), {1, p.grid_h, p.grid_w});
         }
         const std::string name = item.name + (corrupt ? ".pixel_values_corrupt" : ".pixel_values");
-        const Tensor& want = golden_.file.at(name);
-        pixels.add(name, Tensor(all.data(), DType::f32, {static_cast<int64_t>(all.size())}), want);
-        if (!corrupt) grids.add_vector(item.name, grid, integers(golden_.file.at(item.name + ".image_grid_thw")));
+        std::vector<float> want = pixels_of(golden_.file.at(name), grid);
+        pixels.add(name, as_tensor(all), as_tensor(want));
+        const Tensor* stored_grid = golden_.find(item.name + ".image_grid_thw");
+        if (!corrupt && stored_grid) grids.add_vector(item.name, grid, integers(*stored_grid));
       }
     finish(pixels);
     finish(grids);
+  }
+
+  /// Stored as patches, or as whole images [n, 3, side, side] that are cut into patches in reading order here.
+  static std::vector<float> pixels_of(const Tensor& stored, const std::vector<int64_t>& grid) {
+    const float* from = stored.f32();
+    if (stored.rank() != 4) return {from, from + stored.size()};
+    const int64_t side = stored.dim(3), patch = side / grid.at(2);
+    std::vector<float> patches;
+    for (int64_t n = 0; n < stored.dim(0); ++n)
+      for (int64_t y = 0; y < side; y += patch)
+        for (int64_t x = 0; x < side; x += patch)
+          for (int64_t c = 0; c < 3; ++c)
+            for (int64_t row = y; row < y + patch; ++row) {
+              const float* line = from + ((n * 3 + c) * side + row) * side + x;
+              patches.insert(patches.end(), line, line + patch);
+            }
+    return patches;
+  }
+
+  static Tensor as_tensor(std::vector<float>& v) {
+    return Tensor(v.data(), DType::f32, {static_cast<int64_t>(v.size())});
   }
 
   static Rgb rgb_of(const GoldenImage& image, bool corrupt) {
@@ -132,18 +155,18 @@ class Verifier {
         const std::string name = item.name + (chosen ? ".chosen" : ".rejected");
         const std::vector<int32_t> ids = item.ids(chosen);
         std::vector<TokenGrid> grids;
-        const int64_t factor = config().vision.patch_size * config().vision.spatial_merge_size;
-        for (const GoldenImage& image : item.images) {
-          const Size s =
-              smart_resize({image.height, image.width}, factor, config().image.min_pixels, config().image.max_pixels);
-          grids.push_back({s.height / factor, s.width / factor});
-        }
-        const Positions p = sequence_positions(ids, config().image_token_id, grids);
+        for (const GoldenImage& image : item.images)
+          grids.push_back(config().vision->token_grid({image.height, image.width}));
+        const bool spread = config().text.mrope != Mrope::none;
+        const Positions p = sequence_positions(ids, config().image_token_id, grids, spread);
         std::vector<int64_t> flat;
-        for (const auto& axis : p) flat.insert(flat.end(), axis.begin(), axis.end());
+        for (size_t axis = 0; axis < (spread ? p.size() : 1); ++axis)
+          flat.insert(flat.end(), p[axis].begin(), p[axis].end());
         positions.add_vector(name + ".position_ids", flat, integers(golden_.file.at(name + ".position_ids")));
-        const std::vector<int64_t> delta{next_position(p) - static_cast<int64_t>(ids.size())};
-        positions.add_vector(name + ".rope_delta", delta, integers(golden_.file.at(name + ".rope_delta")));
+        if (const Tensor* stored = golden_.find(name + ".rope_delta")) {
+          const std::vector<int64_t> delta{next_position(p) - static_cast<int64_t>(ids.size())};
+          positions.add_vector(name + ".rope_delta", delta, integers(*stored));
+        }
       }
     finish(positions);
   }
@@ -162,8 +185,7 @@ class Verifier {
     std::vector<std::unique_ptr<ImageFeatures>> features;
     std::vector<const ImageFeatures*> pointers;
     for (const GoldenImage& image : item.images) {
-      features.push_back(
-          engine_.vision().encode(preprocess(rgb_of(image, false), config().image, config().vision), arena, &observer));
+      features.push_back(engine_.vision().encode(config().vision->preprocess(rgb_of(image, false)), arena, &observer));
       pointers.push_back(features.back().get());
     }
     Arena::Scope scope(arena);
@@ -197,7 +219,8 @@ class Verifier {
       };
       if (name.find("rope_") != std::string::npos) {
         add(rotary);
-      } else if (name == "fwd.vision.merged" || name.starts_with("fwd.vision.deepstack")) {
+      } else if (name == "fwd.vision.merged" || name == "fwd.vision.projected" ||
+                 name.starts_with("fwd.vision.deepstack")) {
         add(features);
       } else if (name.starts_with("fwd.vision.")) {
         add(vision);
@@ -212,7 +235,8 @@ class Verifier {
   void check_logprobs() {
     Comparison tokens("token log-probs", tolerance_.logprobs), phrases("phrase log-probs", tolerance_.logprobs);
     if (const Tensor* want = golden_.find("fwd.token_logps"))
-      add_logps(tokens, "fwd.token_logps", logps_of(golden_.items[0], true, false, false), *want);
+      add_logps(tokens, "fwd.token_logps", golden_.items[0].ids(true), logps_of(golden_.items[0], true, false, false),
+                *want);
     for (const GoldenItem& item : golden_.items)
       for (const bool chosen : {true, false})
         for (const bool corrupt : {false, true})
@@ -220,7 +244,8 @@ class Verifier {
             const std::string prefix = item.name + (chosen ? ".chosen" : ".rejected") +
                                        (corrupt ? ".corrupt" : ".clean") + (adapter ? ".lora" : ".ref");
             const std::vector<float> logps = logps_of(item, chosen, corrupt, adapter);
-            add_logps(tokens, prefix + "_token_logps", logps, golden_.file.at(prefix + "_token_logps"));
+            add_logps(tokens, prefix + "_token_logps", item.ids(chosen), logps,
+                      golden_.file.at(prefix + "_token_logps"));
             const auto& mask = chosen ? item.pair.chosen_mask : item.pair.rejected_mask;
             double sum = 0;
             for (size_t t = 0; t < mask.size(); ++t)
@@ -236,11 +261,15 @@ class Verifier {
                             nullptr);
   }
 
-  static void add_logps(Comparison& group, const std::string& name, const std::vector<float>& got, const Tensor& want) {
+  /// Entry i belongs to ids[i + 1]. A placeholder that is no token of the vocabulary has no log-probability.
+  static void add_logps(Comparison& group, const std::string& name, const std::vector<int32_t>& ids,
+                        const std::vector<float>& got, const Tensor& want) {
+    const auto defined = [&](int64_t i) { return ids[static_cast<size_t>(i) + 1] >= 0; };
     const float* reference = want.f32();
     group.add(
-        name, static_cast<int64_t>(got.size()), want.size(), [&](int64_t i) { return got[static_cast<size_t>(i)]; },
-        [&](int64_t i) { return reference[i]; });
+        name, static_cast<int64_t>(got.size()), want.size(),
+        [&](int64_t i) { return defined(i) ? got[static_cast<size_t>(i)] : 0.0f; },
+        [&](int64_t i) { return defined(i) ? reference[i] : 0.0f; });
   }
 
   // --- objective and gradients --------------------
@@ -389,13 +418,10 @@ class Verifier {
     if (!question_ref) return;
     const Pair& pair = golden_.items[0].pair;
     const std::vector<int64_t> truth = integers(golden_.file.at("ar.gt_tokens"));
-    const std::vector<float> question = last_row_attention(pair.prompt, *question_ref);
-    const std::vector<float> general =
-        last_row_attention(token_ids(golden_.file.at("ar.general_prompt_ids")), *question_ref);
+    std::vector<float> question = last_row_attention(pair.prompt, *question_ref);
+    std::vector<float> general =
+        last_row_attention(golden_.prompt(golden_.file.at("ar.general_prompt_ids")), *question_ref);
     Comparison weights("attention to the image", tolerance_.attention);
-    auto as_tensor = [](const std::vector<float>& v) {
-      return Tensor(const_cast<float*>(v.data()), DType::f32, {static_cast<int64_t>(v.size())});
-    };
     weights.add("ar.attn_question", as_tensor(question), *question_ref);
     weights.add("ar.attn_general", as_tensor(general), golden_.file.at("ar.attn_general"));
     finish(weights);
@@ -432,8 +458,8 @@ class Verifier {
 
   VerifySpec spec_;
   const RowCallback& on_row_;
-  Golden golden_;
   Engine engine_;
+  Golden golden_;
   Tolerances tolerance_;
   std::vector<VerifyRow> rows_;
 };

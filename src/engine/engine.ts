@@ -192,7 +192,10 @@ export class Engine implements AsyncDisposable {
     return this.#call(undefined, (engine) => engine.zeroGrad())
   }
 
-  /** log p(ids[i + 1] | ids[..i], images), natural logarithm, float32 `[n - 1]` per sequence of n tokens. */
+  /**
+   * log p(ids[i + 1] | ids[..i], images), natural logarithm, float32 `[n - 1]` per sequence of n tokens; NaN where the
+   * next token is an image placeholder outside the vocabulary.
+   */
   async logprobs(
     sequences: SequenceInput[],
     options: CallOptions & { adapter?: boolean } = {},

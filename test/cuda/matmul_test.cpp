@@ -168,6 +168,7 @@ struct Adapted {
     w = random_matrix(random, out, in, type);
     a = random_matrix(random, rank, in, DType::f32);
     b = random_matrix(random, out, rank, DType::f32);
+    bias = random_matrix(random, 1, out, DType::f32);
     residual = random_matrix(random, tokens, out, type);
     dy = random_matrix(random, tokens, out, type);
     da = random_matrix(random, rank, in, DType::f32);
@@ -177,7 +178,7 @@ struct Adapted {
   DType type;
   Dropout dropout;
   float scale = 1.5f;
-  Matrix x, w, a, b, residual, dy, da, db, dx;
+  Matrix x, w, a, b, bias, residual, dy, da, db, dx;
 };
 
 struct Outputs {
@@ -186,7 +187,8 @@ struct Outputs {
 
 enum class Dx { none, overwritten, accumulated };
 
-/// Forward and backward on `ops`, of the first `tokens` rows.
+/// Forward and backward on `ops`, of the first `tokens` rows. A linear with a residual has a bias too: no layer has
+/// both, and what each adds is seen by itself in `linear`.
 Outputs run(Ops& ops, const Adapted& m, int64_t tokens, bool with_residual, Dx dx_form, DType stored) {
   const auto rows = [&](const Matrix& full) {
     return Matrix{tokens, full.cols, std::vector<float>(full.v.begin(), full.v.begin() + tokens * full.cols)};
@@ -196,10 +198,11 @@ Outputs run(Ops& ops, const Adapted& m, int64_t tokens, bool with_residual, Dx d
   const OnDevice a = on_device(ops, m.a, DType::f32), b = on_device(ops, m.b, DType::f32);
   const Matrix residual_rows = rows(m.residual);
   const Maybe residual(ops, with_residual ? &residual_rows : nullptr, m.type);
+  const Maybe bias(ops, with_residual ? &m.bias : nullptr, DType::f32);
   const LoraView lora{a, b, m.scale};
   OnDevice h(ops, m.type, {tokens, rank}), y(ops, stored, {tokens, m.w.rows}), dh(ops, m.type, {tokens, rank});
   for (OnDevice* t : {&h, &y, &dh}) poison(*t);
-  ops.lora_linear(x, w, lora, m.dropout, residual, h, y);
+  ops.lora_linear(x, w, bias, lora, m.dropout, residual, h, y);
 
   const OnDevice dy = on_device(ops, rows(m.dy), m.type);
   OnDevice da = on_device(ops, m.da, DType::f32), db = on_device(ops, m.db, DType::f32);
@@ -220,7 +223,10 @@ void check_adapted(const Adapted& m, bool with_residual, Dx dx_form, DType store
   check_close("h", got.h, product(tokens, rank, in, x, transposed(a)), in, m.type);
   Expected y = product(tokens, out, in, m.x, transposed(m.w));
   add(y, product(tokens, out, rank, h, transposed(b), m.scale));
-  if (with_residual) add(y, m.residual.v);
+  if (with_residual) {
+    add(y, m.bias.v);
+    add(y, m.residual.v);
+  }
   check_close("y", got.y, y, in + rank, stored);
 
   check_close("dh", got.dh, product(tokens, rank, out, m.dy, b, m.scale), out, m.type);

@@ -125,7 +125,7 @@ TEST("cuda rope: rotary_table has the cosines and sines of float64 on the f32 an
   }
 }
 
-TEST("cuda rope: rope agrees with float64 in every shape, aligned or not") {
+TEST("cuda rope: rope and its transpose agree with float64 in every shape, aligned or not") {
   Random random(12);
   for (const DType type : both_types)
     for (const Heads s : shapes())
@@ -136,6 +136,9 @@ TEST("cuda rope: rope agrees with float64 in every shape, aligned or not") {
         Placed cos(ops, in.cos, DType::f32, {s.tokens, s.d}, shift), sin(ops, in.sin, DType::f32, {s.tokens, s.d});
         ops.rope(x, cos, sin);
         CHECK_CLOSE(x.get(), rope_reference(widened(in.x), in.cos, in.sin, s), type, slack);
+        Placed dx(ops, in.dy, type, {s.tokens, s.heads, s.d}, shift);
+        ops.rope_backward(dx, cos, sin);
+        CHECK_CLOSE(dx.get(), rope_reference(widened(in.dy), in.cos, in.sin, s, -1), type, slack);
       }
 }
 
@@ -242,11 +245,13 @@ TEST("cuda rope: no tokens are no work, and shapes that do not fit are refused")
     Placed none(ops, type, {0, 2, 16}), table(ops, DType::f32, {0, 16}), rstd(ops, DType::f32, {0});
     Placed w(ops, std::vector<float>(16, 1.0f), DType::f32, {16});
     ops.rope(none, table, table);
+    ops.rope_backward(none, table, table);
     ops.norm_rope(none, w, eps, table, table, none, rstd);
     ops.norm_rope_backward(none, none, w, rstd, table, table, none);
     CHECK(none.get().empty());
     Placed x(ops, type, {2, 2, 16}), short_table(ops, DType::f32, {1, 16}), full(ops, DType::f32, {2, 16});
     CHECK_ERROR(Code::internal, ("rope", "[2, 2, 16]", "f32[1, 16]"), ops.rope(x, full, short_table));
+    CHECK_ERROR(Code::internal, ("rope_backward"), ops.rope_backward(x, short_table, full));
     CHECK_ERROR(Code::internal, ("norm_rope_backward"), ops.norm_rope_backward(x, x, w, rstd, full, full, x));
     Placed wide(ops, type, {1, 1, 514}), wide_table(ops, DType::f32, {1, 514});
     CHECK_ERROR(Code::internal, ("514"), ops.rope(wide, wide_table, wide_table));

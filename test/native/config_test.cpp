@@ -3,6 +3,7 @@
 
 #include "cpu/cpu_ops.h"
 #include "fixture.h"
+#include "model/vision.h"
 #include "model/weights.h"
 
 using namespace fire;
@@ -73,8 +74,9 @@ TEST("config: a published file") {
         c.text.head_dim == 16);
   CHECK(c.text.rope_theta == 5e6 && (c.text.mrope_section == std::array<int64_t, 3>{4, 2, 2}) &&
         c.text.tie_word_embeddings);
-  CHECK(c.vision.depth == 4 && c.vision.deepstack_indexes.size() == 3 && c.vision.patch_length() == 3 * 2 * 16 * 16);
-  CHECK(c.image.min_pixels == 4096 && c.image.max_pixels == 16384);
+  CHECK(c.family == "qwen3_vl" && c.text.mrope == Mrope::interleaved && c.text.head_norm && !c.text.qkv_bias);
+  CHECK(c.vision->deepstack_levels() == 3);
+  CHECK((c.vision->token_grid({1, 1}).tokens() == 4 && c.vision->token_grid({1000, 1000}).tokens() == 16));
   CHECK(c.image_token_id == 500 && (c.eos_token_ids == std::vector<int64_t>{504, 505}));
 }
 
@@ -103,7 +105,8 @@ TEST("config: other spellings that mean the same") {
   CHECK(Folder()
             .replace("preprocessor_config.json", size, "\"max_pixels\": 9000, \"min_pixels\": 100")
             .load()
-            .image.max_pixels == 9000);
+            .vision->token_grid({1000, 1000})
+            .tokens() == 4);  // 64 x 64 pixels fit into 9000, 96 x 96 do not
   const std::string eos = "\"eos_token_id\": [\n    504,\n    505\n  ]";
   CHECK((Folder().replace("generation_config.json", eos, "\"eos_token_id\": 7").load().eos_token_ids ==
          std::vector<int64_t>{7}));
@@ -130,10 +133,10 @@ TEST("config: missing keys and impossible values are named") {
   for (const char* key : {"hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
                           "intermediate_size", "vocab_size", "rms_norm_eps"})
     broken("\"" + std::string(key) + "\"", "\"x_" + std::string(key) + "\"", key);
-  for (const char* key : {"depth", "patch_size", "temporal_patch_size", "spatial_merge_size", "in_channels",
-                          "num_position_embeddings", "out_hidden_size", "deepstack_visual_indexes", "num_heads",
-                          "image_token_id", "vision_start_token_id", "vision_end_token_id", "text_config",
-                          "vision_config", "model_type", "mrope_section", "rope_theta", "rope_scaling"})
+  for (const char* key :
+       {"depth", "patch_size", "temporal_patch_size", "spatial_merge_size", "in_channels", "num_position_embeddings",
+        "out_hidden_size", "deepstack_visual_indexes", "num_heads", "image_token_id", "text_config", "vision_config",
+        "model_type", "mrope_section", "rope_theta", "rope_scaling"})
     broken("\"" + std::string(key) + "\"", "\"x_" + std::string(key) + "\"", key);
   broken("\"hidden_size\": 64", "\"hidden_size\": 0", "text_config.hidden_size");
   broken("\"hidden_size\": 64", "\"hidden_size\": -64", "text_config.hidden_size");

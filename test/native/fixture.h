@@ -177,26 +177,26 @@ class TinyModel {
     for (const auto& [height, width] : sizes) {
       std::vector<uint8_t> rgb(static_cast<size_t>(height * width * 3));
       for (uint8_t& x : rgb) x = static_cast<uint8_t>(random.integer(0, 255));
-      const Patches patches = preprocess({height, width, rgb.data()}, engine.config().image, engine.config().vision);
+      const Patches patches = engine.config().vision->preprocess({height, width, rgb.data()});
       images_.push_back(engine.vision().encode(patches, engine.arena()));
     }
   }
 
   /// Images "0" to "3"; "0" and "3" have one size, so each can be the corrupted form of the other.
-  int64_t image_tokens(const std::string& id) const { return images_.at(std::stoul(id))->tokens; }
+  int64_t image_tokens(const std::string& id) const { return images_.at(std::stoul(id))->tokens(); }
 
   /// Text without special tokens, one image in the middle if `image` is not empty.
   std::vector<int32_t> prompt(Random& random, const std::string& image, int64_t text) {
     std::vector<int32_t> ids = random.ids(text, 0, last_text_token());
     if (image.empty()) return ids;
-    std::vector<int32_t> run(static_cast<size_t>(image_tokens(image)) + 2,
-                             static_cast<int32_t>(engine.config().image_token_id));
-    run.front() = static_cast<int32_t>(engine.config().vision_start_token_id);
-    run.back() = static_cast<int32_t>(engine.config().vision_end_token_id);
+    const int32_t placeholder = static_cast<int32_t>(engine.config().image_token_id);
+    std::vector<int32_t> run(static_cast<size_t>(image_tokens(image)) + 2, placeholder);
+    run.front() = run.back() = last_text_token();  // what stands around an image is text to the model
     ids.insert(ids.begin() + static_cast<std::ptrdiff_t>(text / 2), run.begin(), run.end());
     return ids;
   }
-  int32_t last_text_token() const { return static_cast<int32_t>(engine.config().image_token_id) - 1; }
+  /// The golden folders have their special tokens at the end of the vocabulary.
+  int32_t last_text_token() const { return static_cast<int32_t>(engine.config().text.vocab_size) * 5 / 8; }
 
   PackedBatch packed(const std::vector<Pair>& pairs, const Objective& objective, Layout layout) {
     return pack(pairs, objective, layout, engine.config(),

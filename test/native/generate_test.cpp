@@ -15,7 +15,7 @@ namespace {
 
 /// A golden engine with its images encoded and its prompts at hand.
 struct Model {
-  Golden golden = Golden::load(golden_directory("qwen3_vl_b"));
+  Golden golden = Golden::load(golden_directory("qwen3_vl_b"), 321);
   Engine engine;
   std::vector<PromptRef> prompts;
 

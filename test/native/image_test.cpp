@@ -1,11 +1,10 @@
 // Image preprocessing: sizes, resampling, the order of patches. Pixel-exact agreement with the reference on real sizes
 // is part of the golden folders (`fire-train verify`).
-#include "model/image.h"
-
 #include <cmath>
 
 #include "fixture.h"
 #include "model/positions.h"
+#include "model/qwen_vl_image.h"
 #include "tensor/json.h"
 
 using namespace fire;
@@ -20,13 +19,8 @@ std::vector<uint8_t> random_pixels(int64_t height, int64_t width) {
   return rgb;
 }
 
-VisionConfig small_vision(int64_t patch) {
-  VisionConfig v{};
-  v.patch_size = patch;
-  v.temporal_patch_size = 2;
-  v.spatial_merge_size = 2;
-  v.in_channels = 3;
-  return v;
+QwenVlImage processor(int64_t patch, int64_t min_pixels, int64_t max_pixels) {
+  return {min_pixels, max_pixels, {0.5f, 0.5f, 0.5f}, {0.5f, 0.25f, 1.0f}, patch, 2, 2};
 }
 
 }  // namespace
@@ -126,14 +120,14 @@ TEST("image: an overshoot of the filter is clipped") {
 
 TEST("image: one pixel becomes one flat image") {
   const uint8_t pixel[3] = {10, 20, 30};
-  const ImageConfig config{1024, 4096, {0.5f, 0.5f, 0.5f}, {0.5f, 0.25f, 1.0f}};
-  const Patches p = preprocess({1, 1, pixel}, config, small_vision(16));
+  const QwenVlImage config = processor(16, 1024, 4096);
+  const Patches p = config.preprocess({1, 1, pixel});
   CHECK(p.grid_h == 2 && p.grid_w == 2 && p.pixels.size() == 4 * 3 * 2 * 16 * 16);
   for (size_t i = 0; i < p.pixels.size(); ++i) {
     const size_t channel = i / (2 * 16 * 16) % 3;
     CHECK(p.pixels[i] == (static_cast<float>(pixel[channel]) / 255.0f - 0.5f) / config.std[channel]);
   }
-  CHECK(image_tokens({1, 1}, config, small_vision(16)) == 1);
+  CHECK(config.token_grid({1, 1}).tokens() == 1);
 }
 
 TEST("image: patches in merge order, each channel by channel with its time slices") {
@@ -142,9 +136,9 @@ TEST("image: patches in merge order, each channel by channel with its time slice
   std::vector<uint8_t> rgb;
   for (int64_t y = 0; y < h; ++y)
     for (int64_t x = 0; x < w; ++x) rgb.insert(rgb.end(), {static_cast<uint8_t>(y), static_cast<uint8_t>(x), 99});
-  const ImageConfig config{96, 96, {0, 0, 0}, {1, 1, 1}};
-  const VisionConfig vision = small_vision(2);
-  const Patches p = preprocess({h, w, rgb.data()}, config, vision);
+  QwenVlImage config = processor(2, 96, 96);
+  config.mean = {0, 0, 0}, config.std = {1, 1, 1};
+  const Patches p = config.preprocess({h, w, rgb.data()});
   CHECK(p.grid_h == 4 && p.grid_w == 6);
   const std::vector<int32_t> flat = patch_positions(p.grid_h, p.grid_w, 2);
   CHECK(flat.size() == 2 * 24);
@@ -163,25 +157,27 @@ TEST("image: patches in merge order, each channel by channel with its time slice
             right &= p.pixels[i * 24 + static_cast<size_t>(((channel * 2 + time) * 2 + y) * 2 + x)] == value;
           }
   CHECK(right);
-  CHECK(image_tokens({h, w}, config, vision) == 6);
+  CHECK(config.token_grid({h, w}).tokens() == 6);
 }
 
 TEST("positions: text counts on, an image spreads, text goes on after the larger side") {
   const std::vector<int32_t> ids{5, 9, 9, 9, 9, 9, 9, 6, 7};
   const std::vector<TokenGrid> grids{{2, 3}};
-  const Positions p = sequence_positions(ids, 9, grids);
+  const Positions p = sequence_positions(ids, 9, grids, true);
   CHECK((p[0] == std::vector<int32_t>{0, 1, 1, 1, 1, 1, 1, 4, 5}));
   CHECK((p[1] == std::vector<int32_t>{0, 1, 1, 1, 2, 2, 2, 4, 5}));
   CHECK((p[2] == std::vector<int32_t>{0, 1, 2, 3, 1, 2, 3, 4, 5}));
   CHECK(next_position(p) == 6);
   // two images without a token between them
   const std::vector<TokenGrid> two{{1, 2}, {2, 2}};
-  CHECK((sequence_positions(ids, 9, two)[2] == std::vector<int32_t>{0, 1, 2, 3, 4, 3, 4, 5, 6}));
+  CHECK((sequence_positions(ids, 9, two, true)[2] == std::vector<int32_t>{0, 1, 2, 3, 4, 3, 4, 5, 6}));
   // an image that ends the sequence
-  CHECK(next_position(sequence_positions(std::vector<int32_t>{9, 9}, 9, std::vector<TokenGrid>{{1, 2}})) == 2);
-  CHECK_ERROR(Code::invalid_argument, ("placeholder"), sequence_positions(ids, 9, {}));
-  CHECK_ERROR(Code::invalid_argument, ("placeholder"), sequence_positions(ids, 9, std::vector<TokenGrid>{{3, 3}}));
+  CHECK(next_position(sequence_positions(std::vector<int32_t>{9, 9}, 9, std::vector<TokenGrid>{{1, 2}}, true)) == 2);
+  CHECK_ERROR(Code::invalid_argument, ("placeholder"), sequence_positions(ids, 9, {}, true));
   CHECK_ERROR(Code::invalid_argument, ("placeholder"),
-              sequence_positions(ids, 9, std::vector<TokenGrid>{{2, 3}, {1, 1}}));
-  CHECK_ERROR(Code::invalid_argument, ("placeholder"), sequence_positions(ids, 9, std::vector<TokenGrid>{{1, 3}}));
+              sequence_positions(ids, 9, std::vector<TokenGrid>{{3, 3}}, true));
+  CHECK_ERROR(Code::invalid_argument, ("placeholder"),
+              sequence_positions(ids, 9, std::vector<TokenGrid>{{2, 3}, {1, 1}}, true));
+  CHECK_ERROR(Code::invalid_argument, ("placeholder"),
+              sequence_positions(ids, 9, std::vector<TokenGrid>{{1, 3}}, true));
 }

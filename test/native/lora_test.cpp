@@ -22,7 +22,7 @@ Floats mask_of(int64_t rows, int64_t n, const Dropout& dropout) {
   for (int64_t i = 0; i < n; ++i) a[static_cast<size_t>(i * n + i)] = 1;
   Floats h(x.size()), y(static_cast<size_t>(rows));
   Floats w(static_cast<size_t>(n));
-  ops().lora_linear(view(x, {rows, n}), view(w, {1, n}), {view(a, {n, n}), view(b, {1, n}), 1.0f}, dropout, {},
+  ops().lora_linear(view(x, {rows, n}), view(w, {1, n}), {}, {view(a, {n, n}), view(b, {1, n}), 1.0f}, dropout, {},
                     view(h, {rows, n}), view(y, {rows, 1}));
   return h;
 }
@@ -73,7 +73,7 @@ TEST("lora: forward and backward against float64, with and without dropout") {
       Floats h(static_cast<size_t>(rows * p.r));
       Floats dh(h.size());
       const Tensor w = view(p.w, {p.out, in});
-      ops().lora_linear(view(p.x, {rows, in}), w, p.lora(scale), dropout, view(p.residual, {rows, p.out}),
+      ops().lora_linear(view(p.x, {rows, in}), w, {}, p.lora(scale), dropout, view(p.residual, {rows, p.out}),
                         view(h, {rows, p.r}), view(p.y, {rows, p.out}));
       ops().lora_linear_backward(view(p.dy, {rows, p.out}), view(p.x, {rows, in}), w, p.lora(scale), dropout,
                                  view(h, {rows, p.r}), view(dh, {rows, p.r}), view(p.da, {p.r, in}),
@@ -185,8 +185,8 @@ TEST("ops: the number of threads changes no bit") {
     Floats h(static_cast<size_t>(rows * 8));
     const Dropout dropout{0.2f, 3, 1, 1};
     Floats dh(h.size());
-    device.lora_linear(view(p.x, {rows, n}), view(p.w, {40, n}), p.lora(0.5f), dropout, view(p.residual, {rows, 40}),
-                       view(h, {rows, 8}), view(p.y, {rows, 40}));
+    device.lora_linear(view(p.x, {rows, n}), view(p.w, {40, n}), {}, p.lora(0.5f), dropout,
+                       view(p.residual, {rows, 40}), view(h, {rows, 8}), view(p.y, {rows, 40}));
     device.lora_linear_backward(view(p.dy, {rows, 40}), view(p.x, {rows, n}), view(p.w, {40, n}), p.lora(0.5f), dropout,
                                 view(h, {rows, 8}), view(dh, {rows, 8}), view(p.da, {8, n}), view(p.db, {40, 8}),
                                 view(p.dx, {rows, n}), false);

@@ -102,7 +102,7 @@ TEST("ops: layer_norm, also with bf16 weights") {
   }
 }
 
-TEST("ops: rope rotates, and the opposite angle rotates back") {
+TEST("ops: rope rotates, and its transpose rotates back") {
   Random random(3);
   for (const int64_t d : {2, 8, 24, 64}) {
     const int64_t tokens = 5, heads = 3, half = d / 2;
@@ -124,8 +124,7 @@ TEST("ops: rope rotates, and the opposite angle rotates back") {
                          rotated * sin[static_cast<size_t>(t * d + i)]);
         }
     CHECK_ALL(x, want, 4 * u);  // two products and a sum below 2
-    for (float& s : sin) s = -s;
-    ops().rope(view(x, {tokens, heads, d}), view(cos, {tokens, d}), view(sin, {tokens, d}));
+    ops().rope_backward(view(x, {tokens, heads, d}), view(cos, {tokens, d}), view(sin, {tokens, d}));
     CHECK_ALL(x, std::vector<double>(start.begin(), start.end()), 12 * u);  // cos^2 + sin^2 is 1 to 2 u
   }
 }
@@ -209,21 +208,24 @@ TEST("ops: swiglu and its backward, far out too") {
   CHECK_ALL(dup, want_dup, 16 * u);
 }
 
-TEST("ops: both forms of gelu") {
+TEST("ops: the forms of gelu") {
   Random random(5);
   Floats x = random.floats(20001, -9, 9);
   x[0] = 0, x[1] = -200, x[2] = 200;
-  Floats tanh_form = x, erf_form = x;
+  Floats tanh_form = x, erf_form = x, quick_form = x;
   ops().gelu(view(tanh_form), Gelu::tanh);
   ops().gelu(view(erf_form), Gelu::erf);
-  std::vector<double> want_tanh, want_erf;
+  ops().gelu(view(quick_form), Gelu::quick);
+  std::vector<double> want_tanh, want_erf, want_quick;
   for (const double v : x) {
     want_tanh.push_back(0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v))));
     want_erf.push_back(0.5 * v * std::erfc(-v / std::sqrt(2.0)));
+    want_quick.push_back(v / (1 + std::exp(-1.702 * v)));
   }
   CHECK_ALL(tanh_form, want_tanh,
             64 * u);  // the exponent, up to 100, is rounded: e^(100 u) where the result is not tiny
   CHECK_ALL(erf_form, want_erf, 16 * u);
+  CHECK_ALL(quick_form, want_quick, 64 * u);
 }
 
 TEST("ops: embedding, gather, scatter, add") {

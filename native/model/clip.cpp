@@ -1,0 +1,238 @@
+#include "model/clip.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "model/config_reader.h"
+#include "tensor/error.h"
+
+namespace fire {
+namespace {
+
+using namespace config;
+
+struct BlockWeights {
+  LinearWeights norm1, q, k, v, out, norm2, fc1, fc2;
+};
+
+class Tower final : public VisionTower {
+ public:
+  Tower(Ops& ops, const ClipConfig& config, const ClipNames& names, Claims& claims) : ops_(ops), config_(config) {
+    const ClipConfig& c = config_;
+    const int64_t width = c.hidden_size;
+    const std::string prefix = claims.prefix_of("pre_layrnorm.weight", names.towers);  // the published spelling
+    const std::string embeddings = prefix + "embeddings.";
+    class_embedding_ = claims.take_as(embeddings + "class_embedding", {width}, {1, width});
+    patch_embedding_ = claims.take_as(embeddings + "patch_embedding.weight", {width, 3, c.patch_size, c.patch_size},
+                                      {width, c.patch_length()});
+    position_embedding_ = claims.take(embeddings + "position_embedding.weight", {c.side() * c.side() + 1, width});
+    pre_norm_ = claims.layer_norm(prefix + "pre_layrnorm", width);
+    for (int64_t i = 0; i < c.depth; ++i) {
+      const std::string layer = prefix + "encoder.layers." + std::to_string(i) + ".", attention = layer + "self_attn.";
+      blocks_.push_back(
+          {claims.layer_norm(layer + "layer_norm1", width), claims.linear(attention + "q_proj", width, width),
+           claims.linear(attention + "k_proj", width, width), claims.linear(attention + "v_proj", width, width),
+           claims.linear(attention + "out_proj", width, width), claims.layer_norm(layer + "layer_norm2", width),
+           claims.linear(layer + "mlp.fc1", c.intermediate_size, width),
+           claims.linear(layer + "mlp.fc2", width, c.intermediate_size)});
+    }
+    claims.layer_norm(prefix + "post_layernorm", width);  // CLIP's own head; LLaVA never comes to it
+
+    const auto stored = std::find_if(names.projectors.begin(), names.projectors.end(),
+                                     [&](const auto& names) { return claims.has(names[0] + ".weight"); });
+    const auto& projector = stored == names.projectors.end() ? names.projectors.front() : *stored;
+    projector_[0] = claims.linear(projector[0], c.out_hidden_size, width);
+    projector_[1] = claims.linear(projector[1], c.out_hidden_size, c.out_hidden_size);
+  }
+
+  std::unique_ptr<ImageFeatures> encode(const Patches& patches, Arena& arena, const Observer* observer) const override {
+    Arena::Scope scope(arena);
+    const int64_t tokens = patches.count(), width = config_.hidden_size, rows = tokens + 1;
+    auto features =
+        std::make_unique<ImageFeatures>(ops_, TokenGrid{patches.grid_h, patches.grid_w}, config_.out_hidden_size, 0);
+    Tensor embedded = ops_.activation(arena, {rows, width}), x = ops_.activation(arena, {rows, width});
+    embed(patches, embedded, arena);
+    observe(observer, "vision.embeddings", embedded);
+    ops_.layer_norm(embedded, pre_norm_.weight, pre_norm_.bias, config_.layer_norm_eps, x);
+    observe(observer, "vision.pre_layernorm", x);
+
+    const int32_t all_rows = static_cast<int32_t>(rows);
+    const AttentionPlan all{{{0, all_rows, 0, 0, 0, all_rows, false, 0}}, {}, 1};
+    const PreparedPlan plan = ops_.prepare(all, arena);
+    for (int64_t i = 0; i < config_.blocks_used; ++i) run_block(i, x, plan, arena, observer);
+    const Tensor selected = x.slice(1, rows);  // without the class token
+    observe(observer, "vision.selected", selected);
+    {
+      Arena::Scope inner(arena);
+      Tensor hidden = ops_.activation(arena, {tokens, config_.out_hidden_size});
+      ops_.linear(selected, projector_[0].weight, projector_[0].bias, {}, hidden);
+      ops_.gelu(hidden, Gelu::erf);
+      ops_.linear(hidden, projector_[1].weight, projector_[1].bias, {}, features->merged);
+    }
+    observe(observer, "vision.projected", features->merged);
+    // Nothing reads the blocks behind the selected state; who observes may want to hold them against a reference.
+    if (observer)
+      for (int64_t i = config_.blocks_used; i < config_.depth; ++i) run_block(i, x, plan, arena, observer);
+    return features;
+  }
+
+ private:
+  void embed(const Patches& patches, Tensor out, Arena& arena) const {
+    Arena::Scope scope(arena);
+    const int64_t tokens = patches.count(), rows = tokens + 1, width = config_.hidden_size;
+    const Tensor pixels = ops_.upload_activation(arena, patches.pixels, {tokens, config_.patch_length()});
+    ops_.embedding(ops_.upload_i32(arena, std::vector<int32_t>{0}), class_embedding_, out.slice(0, 1));
+    ops_.linear(pixels, patch_embedding_, {}, {}, out.slice(1, rows));
+    std::vector<int32_t> index(static_cast<size_t>(rows));
+    std::iota(index.begin(), index.end(), 0);
+    const Tensor positions = ops_.activation(arena, {rows, width});
+    ops_.embedding(ops_.upload_i32(arena, index), position_embedding_, positions);
+    ops_.add(positions, out);
+  }
+
+  /// In place on x.
+  void run_block(int64_t index, Tensor x, const PreparedPlan& plan, Arena& arena, const Observer* observer) const {
+    const BlockWeights& w = blocks_[static_cast<size_t>(index)];
+    {
+      Arena::Scope scope(arena);
+      const int64_t n = x.rows(), width = config_.hidden_size, heads = config_.heads, d = width / heads;
+      Tensor normed = ops_.activation(arena, {n, width}), x_mid = ops_.activation(arena, {n, width});
+      ops_.layer_norm(x, w.norm1.weight, w.norm1.bias, config_.layer_norm_eps, normed);
+      {
+        Arena::Scope inner(arena);
+        const auto project = [&](const LinearWeights& linear) {
+          const Tensor y = ops_.activation(arena, {n, heads, d});
+          ops_.linear(normed, linear.weight, linear.bias, {}, y.reshape({n, width}));
+          return y;
+        };
+        const Tensor q = project(w.q), k = project(w.k), v = project(w.v), o = ops_.activation(arena, {n, heads, d});
+        ops_.attention(q, k, v, plan, 1.0f / std::sqrt(static_cast<float>(d)), o, {});
+        ops_.linear(o.reshape({n, width}), w.out.weight, w.out.bias, x, x_mid);
+      }
+      const Tensor hidden = ops_.activation(arena, {n, config_.intermediate_size});
+      ops_.layer_norm(x_mid, w.norm2.weight, w.norm2.bias, config_.layer_norm_eps, normed);
+      ops_.linear(normed, w.fc1.weight, w.fc1.bias, {}, hidden);
+      ops_.gelu(hidden, Gelu::quick);
+      ops_.linear(hidden, w.fc2.weight, w.fc2.bias, x_mid, x);
+    }
+    observe(observer, "vision.layer_out." + std::to_string(index), x);
+  }
+
+  Ops& ops_;
+  const ClipConfig config_;
+  Tensor class_embedding_, patch_embedding_, position_embedding_;
+  LinearWeights pre_norm_;
+  std::vector<BlockWeights> blocks_;
+  std::array<LinearWeights, 2> projector_;
+};
+
+class Spec final : public VisionSpec {
+ public:
+  Spec(const ClipConfig& config, const ClipNames& names) : config_(config), names_(names) {}
+
+  Patches preprocess(const Rgb& image) const override {
+    if (image.height <= 0 || image.width <= 0) throw Error(Code::invalid_argument, "the image is empty");
+    const std::vector<uint8_t> resized = resized_and_cropped(image);
+    const int64_t side = config_.side(), patch = config_.patch_size, line = config_.image.crop;
+    Patches result{side, side, {}};
+    result.pixels.reserve(static_cast<size_t>(result.count() * config_.patch_length()));
+    for (int64_t y = 0; y < side; ++y)
+      for (int64_t x = 0; x < side; ++x)
+        for (size_t c = 0; c < 3; ++c)
+          for (int64_t row = y * patch; row < (y + 1) * patch; ++row)
+            for (int64_t col = x * patch; col < (x + 1) * patch; ++col) {
+              const float value = static_cast<float>(resized[static_cast<size_t>(row * line + col) * 3 + c]);
+              result.pixels.push_back((value / 255.0f - config_.image.mean[c]) / config_.image.std[c]);
+            }
+    return result;
+  }
+
+  TokenGrid token_grid(Size) const override { return {config_.side(), config_.side()}; }
+
+  std::unique_ptr<VisionTower> load(Claims& claims, Ops& ops) const override {
+    return std::make_unique<Tower>(ops, config_, names_, claims);
+  }
+
+ private:
+  std::vector<uint8_t> resized_and_cropped(const Rgb& image) const {
+    const ClipImage& c = config_.image;
+    const auto scaled = [&](int64_t longer, int64_t shorter) { return c.shortest_edge * longer / shorter; };
+    if (!c.pad_to_square) {
+      const Size to = image.height < image.width ? Size{c.shortest_edge, scaled(image.width, image.height)}
+                                                 : Size{scaled(image.height, image.width), c.shortest_edge};
+      return resize_bicubic(image, to, centered(to, c.crop));
+    }
+    std::array<uint8_t, 3> fill{};
+    for (size_t i = 0; i < 3; ++i) fill[i] = static_cast<uint8_t>(c.mean[i] * 255.0f);
+    const Size to{c.shortest_edge, c.shortest_edge};
+    return resize_padded(image, fill, c.shortest_edge, centered(to, c.crop));
+  }
+
+  static Window centered(Size size, int64_t crop) {
+    return {(size.height - crop) / 2, (size.width - crop) / 2, crop, crop};
+  }
+
+  ClipConfig config_;
+  ClipNames names_;
+};
+
+/// A size as a number, as {shortest_edge} or as {height, width} of a square.
+int64_t read_side(const Json& file, const char* key) {
+  const Json& size = file.at(key);
+  if (size.type() != Json::Type::object) return positive(file, key);
+  if (size.find("shortest_edge")) return positive(size, "shortest_edge");
+  const int64_t side = positive(size, "height");
+  check(positive(size, "width") == side, size.path(), "must be a square");
+  return side;
+}
+
+}  // namespace
+
+ClipImage ClipImage::read(const Json& file, int64_t image_size, bool pad_to_square) {
+  ClipImage c{};
+  c.pad_to_square = pad_to_square;
+  for (const char* key : {"do_resize", "do_center_crop", "do_rescale", "do_normalize"}) require_flag(file, key, true);
+  require_number(file, "resample", 3);  // bicubic
+  c.shortest_edge = read_side(file, "size");
+  c.crop = read_side(file, "crop_size");
+  check(c.crop == image_size, file.path() + ".crop_size",
+        "must equal the tower's image_size, " + std::to_string(image_size));
+  check(c.crop <= c.shortest_edge, file.path() + ".crop_size", "must not exceed size");
+  c.mean = three(file.at("image_mean"));
+  c.std = three(file.at("image_std"));
+  for (const float s : c.std) check(s > 0, file.path(), "image_std must be positive");
+  for (const float m : c.mean) check(m >= 0 && m <= 1, file.path(), "image_mean must lie in [0, 1]");
+  return c;
+}
+
+ClipConfig ClipConfig::read(const Json& vision, const Json& select_layer, int64_t out_hidden_size) {
+  ClipConfig c{};
+  require_text(vision, "model_type", "clip_vision_model");
+  require_text(vision, "hidden_act", "quick_gelu");
+  require_number(vision, "num_channels", 3);
+  require_number(vision, "attention_dropout", 0);
+  c.hidden_size = positive(vision, "hidden_size");
+  c.depth = positive(vision, "num_hidden_layers");
+  c.heads = positive(vision, "num_attention_heads");
+  c.intermediate_size = positive(vision, "intermediate_size");
+  c.image_size = positive(vision, "image_size");
+  c.patch_size = positive(vision, "patch_size");
+  const Json* eps = vision.find("layer_norm_eps");
+  c.layer_norm_eps = eps ? static_cast<float>(eps->number()) : 1e-5f;  // CLIPVisionConfig's default
+  c.out_hidden_size = out_hidden_size;
+  check(c.hidden_size % c.heads == 0, vision.path(), "hidden_size must be a multiple of num_attention_heads");
+  check(c.image_size % c.patch_size == 0, vision.path(), "image_size must be a multiple of patch_size");
+  if (select_layer.type() == Json::Type::array) unsupported(select_layer, "a list", "one layer");
+  const int64_t selected = select_layer.integer();
+  c.blocks_used = selected < 0 ? c.depth + 1 + selected : selected;
+  check(c.blocks_used >= 0 && c.blocks_used <= c.depth, select_layer.path(),
+        "is not a hidden state of a tower with " + std::to_string(c.depth) + " layers");
+  return c;
+}
+
+std::shared_ptr<const VisionSpec> make_clip_spec(const ClipConfig& config, const ClipNames& names) {
+  return std::make_shared<Spec>(config, names);
+}
+
+}  // namespace fire

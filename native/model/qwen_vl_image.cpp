@@ -1,0 +1,88 @@
+#include "model/qwen_vl_image.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "model/config_reader.h"
+#include "tensor/error.h"
+
+namespace fire {
+
+QwenVlImage QwenVlImage::read(const Json& file, int64_t patch_size, int64_t temporal_patch_size, int64_t merge_size) {
+  using namespace config;
+  QwenVlImage c{};
+  c.patch_size = patch_size, c.temporal_patch_size = temporal_patch_size, c.merge_size = merge_size;
+  // Newer files have `size`, older ones the two areas; some have both.
+  if (const Json* size = file.find("size")) {
+    c.min_pixels = positive(*size, "shortest_edge");
+    c.max_pixels = positive(*size, "longest_edge");
+  } else {
+    c.min_pixels = positive(file, "min_pixels");
+    c.max_pixels = positive(file, "max_pixels");
+  }
+  check(c.min_pixels <= c.max_pixels, file.path(), "the smallest image area exceeds the largest");
+  c.mean = three(file.at("image_mean"));
+  c.std = three(file.at("image_std"));
+  for (const float s : c.std) check(s > 0, file.path(), "image_std must be positive");
+  const std::pair<const char*, int64_t> same[] = {
+      {"patch_size", patch_size}, {"temporal_patch_size", temporal_patch_size}, {"merge_size", merge_size}};
+  for (const auto& [key, want] : same)
+    if (const Json* value = file.find(key))
+      check(value->integer() == want, value->path(), "differs from vision_config (" + std::to_string(want) + ")");
+  for (const char* key : {"do_rescale", "do_normalize", "do_resize"}) require_flag(file, key, true);
+  require_number(file, "resample", 3);  // bicubic
+  return c;
+}
+
+Size smart_resize(Size size, int64_t factor, int64_t min_pixels, int64_t max_pixels) {
+  const double h = static_cast<double>(size.height), w = static_cast<double>(size.width),
+               f = static_cast<double>(factor);
+  if (size.height <= 0 || size.width <= 0) throw Error(Code::invalid_argument, "the image is empty");
+  if (std::max(h, w) / std::min(h, w) > 200)
+    throw Error(Code::invalid_argument, "an image of " + std::to_string(size.width) + "x" +
+                                            std::to_string(size.height) +
+                                            " pixels has an aspect ratio above 200; crop it first");
+  auto to_multiple = [&](double x) { return static_cast<int64_t>(x) * factor; };
+  Size out{to_multiple(std::nearbyint(h / f)), to_multiple(std::nearbyint(w / f))};
+  if (out.height * out.width > max_pixels) {
+    const double beta = std::sqrt(h * w / static_cast<double>(max_pixels));
+    out = {std::max(factor, to_multiple(std::floor(h / beta / f))),
+           std::max(factor, to_multiple(std::floor(w / beta / f)))};
+  } else if (out.height * out.width < min_pixels) {
+    const double beta = std::sqrt(static_cast<double>(min_pixels) / (h * w));
+    out = {to_multiple(std::ceil(h * beta / f)), to_multiple(std::ceil(w * beta / f))};
+  }
+  return out;
+}
+
+Patches QwenVlImage::preprocess(const Rgb& image) const {
+  const int64_t patch = patch_size, merge = merge_size;
+  const Size size = smart_resize({image.height, image.width}, patch * merge, min_pixels, max_pixels);
+  const std::vector<uint8_t> resized = resize_bicubic(image, size);
+
+  Patches result{size.height / patch, size.width / patch, {}};
+  result.pixels.reserve(static_cast<size_t>(result.count() * patch_length()));
+  for (int64_t block_y = 0; block_y < result.grid_h; block_y += merge)
+    for (int64_t block_x = 0; block_x < result.grid_w; block_x += merge)
+      for (int64_t y = block_y; y < block_y + merge; ++y)
+        for (int64_t x = block_x; x < block_x + merge; ++x)
+          for (int64_t c = 0; c < 3; ++c)
+            for (int64_t t = 0; t < temporal_patch_size; ++t)  // a still image: every time slice is the same
+              for (int64_t row = y * patch; row < (y + 1) * patch; ++row)
+                for (int64_t col = x * patch; col < (x + 1) * patch; ++col) {
+                  const float value =
+                      static_cast<float>(resized[static_cast<size_t>((row * size.width + col) * 3 + c)]);
+                  const size_t channel = static_cast<size_t>(c);
+                  result.pixels.push_back((value / 255.0f - mean[channel]) / std[channel]);
+                }
+  return result;
+}
+
+TokenGrid QwenVlImage::token_grid(Size image) const {
+  const int64_t factor = patch_size * merge_size;
+  const Size to = smart_resize(image, factor, min_pixels, max_pixels);
+  return {to.height / factor, to.width / factor};
+}
+
+}  // namespace fire

@@ -1,0 +1,30 @@
+// Image preprocessing of the Qwen-VL families: smart resize, bicubic, rescale and normalise, patches in merge order.
+#pragma once
+
+#include "model/image.h"
+#include "model/positions.h"
+#include "tensor/json.h"
+
+namespace fire {
+
+struct QwenVlImage {
+  /// Areas in pixels, not edges, whatever the published key names say.
+  int64_t min_pixels, max_pixels;
+  std::array<float, 3> mean, std;
+  int64_t patch_size, temporal_patch_size, merge_size;
+
+  /// Length of one flattened patch: 3 channels * temporal * patch * patch.
+  int64_t patch_length() const { return 3 * temporal_patch_size * patch_size * patch_size; }
+
+  /// From a parsed preprocessor_config.json, whose sizes must agree with those of the vision config.
+  static QwenVlImage read(const Json& file, int64_t patch_size, int64_t temporal_patch_size, int64_t merge_size);
+
+  Patches preprocess(const Rgb& image) const;
+  TokenGrid token_grid(Size image) const;
+};
+
+/// The size an image is resized to: multiples of `factor` (half to even), area within bounds.
+/// Throws ERR_FIRE_INVALID_ARGUMENT for an aspect ratio above 200 or an empty image.
+Size smart_resize(Size size, int64_t factor, int64_t min_pixels, int64_t max_pixels);
+
+}  // namespace fire
