@@ -1,6 +1,6 @@
 /** One file: into a `.part` beside its place, resumed by ranges, hashed on the way, renamed when it is right. */
 import { constants } from 'node:fs'
-import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readdir, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { publishFile } from '../data/files.js'
 import { ChecksumError, DiskFullError, fileError } from '../errors.js'
@@ -37,7 +37,8 @@ export async function downloadFile(
     }
     if (!result.right) throw wrongContent(client.repo, file)
   } catch (error) {
-    if (error instanceof ChecksumError) await rm(path, { force: true })
+    const isEmpty = (await stat(path).catch(() => undefined))?.size === 0
+    if (isEmpty || error instanceof ChecksumError) await rm(path, { force: true })
     throw onDisk(error, path)
   }
   await publishFile(path, target)

@@ -398,6 +398,16 @@ describe('pull refuses', () => {
     expect(existsSync(out)).toBe(false)
   })
 
+  it('files of a gated repository whose listing is public, and leaves no empty parts', async () => {
+    hub.fault = ({ path }, response) => {
+      if (!path.includes('/resolve/')) return false
+      refuse(response, 401, 'GatedRepo')
+      return true
+    }
+    expect((await refused()).message).toBe(`${repo} is gated`)
+    expect(await readdir(out)).toEqual(['fire-train.pull.json'])
+  })
+
   it('a revision and a repository that do not exist', async () => {
     const revision = await refused({ revision: 'v9' })
     expect(revision.message).toBe(`${repo} at v9: there is no such revision`)
