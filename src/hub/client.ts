@@ -1,5 +1,6 @@
 /** Requests to the hub: the token, retries with back-off, and answers that are refusals turned into errors with a remedy. */
 import { setTimeout as sleep } from 'node:timers/promises'
+// The hub's own client knows addresses and paging; its downloads cannot resume and check no hashes, so those are ours.
 import { listFiles, modelInfo } from '@huggingface/hub'
 // Back-off with jitter and cancellation, from the author of most of npm's promise tools.
 import pRetry from 'p-retry'
@@ -208,7 +209,7 @@ function refusal(repo: string, { endpoint, token }: HubAccess, { status, headers
   if (status === 403) {
     return error(
       `${what}: access denied`,
-      token ? `Give the token from ${token.source} the right to read it.` : `Then ${give}.`,
+      token ? `Give the token from ${token.source} the right to read it.` : `If it is private, ${give}.`,
     )
   }
   return error(`${what}: the server answered ${status}`, 'Check HF_ENDPOINT and the network.')

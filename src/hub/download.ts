@@ -149,8 +149,10 @@ class Part {
   }
 
   async append(chunk: Uint8Array): Promise<void> {
-    await this.#handle.appendFile(chunk)
+    const written = this.#handle.appendFile(chunk)
+    // While the disk works.
     this.#hash.update(chunk)
+    await written
     this.bytes += chunk.length
   }
 

@@ -105,7 +105,7 @@ export function isExpected(running: Hash, { hash }: RemoteFile): boolean {
 export async function compareFile(
   path: string,
   file: RemoteFile,
-  { trustSize = false } = {},
+  { trustSize = false, signal }: { trustSize?: boolean; signal?: AbortSignal } = {},
 ): Promise<'absent' | 'same' | 'different'> {
   const found = await stat(path).catch(ignoreMissing)
   if (!found) return 'absent'
@@ -113,7 +113,7 @@ export async function compareFile(
   if (trustSize) return 'same'
   const running = startHash(file)
   try {
-    for await (const chunk of createReadStream(path)) running.update(chunk as Buffer)
+    for await (const chunk of createReadStream(path, { signal })) running.update(chunk as Buffer)
   } catch (error) {
     throw fileError(error, 'Reading', path)
   }

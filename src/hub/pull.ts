@@ -91,9 +91,10 @@ async function fillFolder(
   const { files, leftOut } = selectFiles(repo, checkNames(repo, await client.list(commit)), include)
   onLog?.(`${repo} at ${commit}: ${files.length} files, ${leftOut.length} others left out`)
 
-  const earlier = before?.repo === repo && before.commit === commit ? before : undefined
-  const trusted = new Map(earlier?.complete && !verify ? earlier.files.map((file) => [file.path, file.hash]) : [])
-  const missing = await findMissing(folder, files, trusted, { repo, commit, overwrite })
+  // An unfinished manifest vouches for nothing: its files are compared by hash, and those not asked for now are forgotten.
+  const earlier = before?.repo === repo && before.commit === commit && before.complete ? before : undefined
+  const trusted = new Map(earlier && !verify ? earlier.files.map((file) => [file.path, file.hash]) : [])
+  const missing = await findMissing(folder, files, trusted, { repo, commit, overwrite, signal })
   await mkdir(folder, { recursive: true }).catch((error) => {
     throw fileError(error, 'Making', folder)
   })
@@ -135,7 +136,7 @@ async function fillFolder(
 
 /** Without the network: is everything there that the manifest promises? */
 async function checkFolder(folder: string, manifest: Manifest | undefined, options: PullOptions): Promise<PullReport> {
-  const { repo, revision, include, verify } = options
+  const { repo, revision, include, verify, signal } = options
   const hint = 'Run the command once without --offline and with HF_HUB_OFFLINE unset.'
   const fail = (message: string): FileError => new FileError(`Offline: ${message}`, { detail: { path: folder }, hint })
   if (!manifest) throw fail(`${manifestPath(folder)} is not there, so ${repo} was not pulled into this folder`)
@@ -147,7 +148,7 @@ async function checkFolder(folder: string, manifest: Manifest | undefined, optio
   const unknown = include?.filter((pattern) => !manifest.include?.includes(pattern)) ?? []
   if (unknown.length > 0) throw fail(`${folder} was not pulled with --include ${unknown.join(' ')}`)
   for (const file of manifest.files) {
-    const state = await compareFile(join(folder, file.path), file, { trustSize: !verify })
+    const state = await compareFile(join(folder, file.path), file, { trustSize: !verify, signal })
     if (state === 'absent') throw fail(`${join(folder, file.path)} is missing`)
     if (state === 'different') throw fail(`${join(folder, file.path)} is not the file that was pulled`)
   }
@@ -181,13 +182,18 @@ async function findMissing(
   folder: string,
   files: RemoteFile[],
   trusted: Map<string, string>,
-  { repo, commit, overwrite = false }: { repo: string; commit: string; overwrite?: boolean },
+  {
+    repo,
+    commit,
+    overwrite = false,
+    signal,
+  }: { repo: string; commit: string; overwrite?: boolean; signal: AbortSignal },
 ): Promise<RemoteFile[]> {
   const missing: RemoteFile[] = []
   const different: string[] = []
   for (const file of files) {
     const trustSize = trusted.get(file.path) === file.hash
-    const state = await compareFile(join(folder, file.path), file, { trustSize })
+    const state = await compareFile(join(folder, file.path), file, { trustSize, signal })
     if (state === 'same') continue
     if (state === 'different') different.push(file.path)
     await refuseLinks(folder, file.path)

@@ -319,6 +319,14 @@ describe('pull, stopped and started again', () => {
     expect(hub.seen.some(({ path }) => path.includes('/revision/'))).toBe(false)
   })
 
+  it('calls the folder complete only for what it then asks for', async () => {
+    await stopInTheMiddle()
+    await pull(options({ include: ['config.json'] }))
+    expect((await manifest()).files.map(({ path }) => path)).toEqual(['config.json'])
+    expect((await pull(options())).downloaded).toBeGreaterThan(0)
+    await expectWhole([weights])
+  })
+
   it('starts again when the part was damaged in the meantime', async () => {
     await stopInTheMiddle()
     const part = join(out, weightsPart())
@@ -465,6 +473,17 @@ describe('pull refuses', () => {
     await expectWhole(['config.json'])
   })
 
+  it('to update a folder to a branch that moved, unless told to', async () => {
+    await pull(options())
+    hub.revisions = { main: commits.next, [commits.next]: commits.next }
+    hub.files['config.json'] = git('{"model_type": "newer"}')
+    expect((await refused()).message).toContain(`differ from ${repo} at ${commits.next}: config.json`)
+    expect((await manifest()).commit).toBe(commits.main)
+    expect((await pull(options({ overwrite: true }))).downloaded).toBe(1)
+    expect(await manifest()).toMatchObject({ commit: commits.next, complete: true })
+    await expectWhole(['config.json', weights])
+  })
+
   it('another repository in the same folder, and a manifest that is none', async () => {
     await pull(options())
     expect((await refused({ repo: 'clinic/other' })).message).toBe(`${out} holds ${repo}, not clinic/other`)
@@ -531,6 +550,11 @@ describe('pull offline', () => {
     expect(await offline()).toContain('config.json is not the file that was pulled')
     await writeFile(join(out, 'fire-train.pull.json'), JSON.stringify({ ...(await manifest()), complete: false }))
     expect(await offline()).toContain('was not finished')
+  })
+
+  it('stops reading when told to', async () => {
+    await pull(options())
+    expect(await refused({ offline: true, verify: true, signal: AbortSignal.abort() })).toBeInstanceOf(AbortedError)
   })
 
   it('sees a file of the right size and the wrong content with --verify only', async () => {
