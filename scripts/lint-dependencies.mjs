@@ -15,6 +15,7 @@ export const typescriptLayers = {
   engine: ['errors'],
   data: ['errors', 'type:engine'],
   text: ['errors'],
+  hub: ['errors', 'data'],
   config: ['errors', 'engine'],
   phantom: ['errors', 'data'],
   pairs: ['errors', 'data'],
@@ -28,7 +29,7 @@ export const typescriptLayers = {
     ...['phantom', 'pairs', 'corrupt', 'generate', 'train', 'evaluate', 'report'],
   ],
   bench: ['errors', 'version', 'data', 'corrupt', 'engine'],
-  cli: ['errors', 'version', 'config', 'data', 'text', 'engine', 'generate', 'train', 'demo', 'bench', 'report'],
+  cli: ['errors', 'version', 'config', 'data', 'text', 'hub', 'engine', 'generate', 'train', 'demo', 'bench', 'report'],
   index: '*',
 }
 

@@ -123,6 +123,20 @@ export class DiskFullError extends FireError {
   }
 }
 
+/** The model hub refused, has no such thing, or could not be reached. `detail` has the HTTP status where there was one. */
+export class HubError extends FireError {
+  constructor(message: string, options?: FireErrorOptions) {
+    super('ERR_FIRE_HUB', message, options)
+  }
+}
+
+/** A downloaded file is not what its publisher announced: another size or another hash. */
+export class ChecksumError extends FireError {
+  constructor(message: string, options?: FireErrorOptions) {
+    super('ERR_FIRE_CHECKSUM', message, options)
+  }
+}
+
 /** How the C library words ENOSPC, which is all that native code passes on of it. */
 const noSpace = 'No space left on device'
 
@@ -141,6 +155,8 @@ const classByCode: Record<string, ErrorClass> = {
   ERR_FIRE_CLOSED: ClosedError,
   ERR_FIRE_IO: FileError,
   ERR_FIRE_DISK_FULL: DiskFullError,
+  ERR_FIRE_HUB: HubError,
+  ERR_FIRE_CHECKSUM: ChecksumError,
 }
 
 /** The error of this code and message; an unknown code gives a plain `FireError` that keeps it. */

@@ -87,6 +87,17 @@ export {
   type GenerateSettings,
   type Question,
 } from './generate/generate.js'
+export {
+  type HubAccess,
+  hubAccess,
+  type Manifest,
+  modelFiles,
+  type PullOptions,
+  type PullReport,
+  pull,
+  type RemoteFile,
+  type RetrySettings,
+} from './hub/index.js'
 export { applyEdits, buildPair, type EditProposal, type PairOutcome, type PairRequest } from './pairs/index.js'
 export { type ReportData, renderReport } from './report/index.js'
 export { Chat, type ChatModel, type ChatOptions, type Message } from './text/chat.js'

@@ -1,19 +1,16 @@
-/** Reads a training configuration: `--set` over file over default, every mistake reported with its place. */
+/** Reads a training configuration: `--set` over file over preset over default, every mistake reported with its place. */
 import { readFile } from 'node:fs/promises'
-import { dirname, resolve } from 'node:path'
-import { isMap, LineCounter, parse, parseDocument, stringify } from 'yaml'
+import { resolve } from 'node:path'
+import { parse, stringify } from 'yaml'
 import { ConfigError, fileError } from '../errors.js'
 import { coefficientNames, objectives } from './objectives.js'
-import { describeIssues, type KeyPath, type Problem } from './problems.js'
+import { layOver, presetNames, readPreset } from './presets.js'
+import { describeIssues, type KeyPath, nearest, type Problem } from './problems.js'
 import { type TrainConfig, type TrainConfigInput, trainSchema } from './schema.js'
-
-type Tree = Record<string, unknown>
+import { isTree, parseSource, pathKeys, resolvePaths, type Source, type Tree } from './source.js'
 
 /** Where an explicit value came from, for messages: "train.yaml:12" or "--set objective.beta=1". */
-type Locate = (path: KeyPath) => string | undefined
-
-/** Keys that hold paths: relative ones are resolved against the file's folder, or the working folder for `--set`. */
-const pathKeys: KeyPath[] = [['model'], ['data', 'train'], ['data', 'images'], ['output']]
+type Locate = (path: KeyPath, preset: Source | undefined) => string | undefined
 
 /**
  * @param overrides `key.path=value` texts; the value is read as YAML, so `1e-5`, `true`, `null` and `[a, b]` are typed.
@@ -23,21 +20,15 @@ export async function loadTrainConfig(path: string, overrides: readonly string[]
   const text = await readFile(path, 'utf8').catch((error) => {
     throw fileError(error, 'Reading the configuration', path)
   })
-  const lines = new LineCounter()
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: true })
-  if (document.errors[0]) throw new ConfigError(`${path}: ${document.errors[0].message}`, { detail: { path } })
-  const tree: unknown = document.toJS() ?? {}
-  if (!isTree(tree)) throw new ConfigError(`${path}: expected keys and values at the top level`, { detail: { path } })
-  resolvePaths(tree, dirname(resolve(path)))
-
-  const fromFlags = applyOverrides(tree, overrides)
-  const locate: Locate = (keys) => {
+  const file = parseSource(path, text)
+  const fromFlags = applyOverrides(file.tree, overrides)
+  return check(file.tree, (keys, preset) => {
     const flag = fromFlags.get(keys.join('.'))
     if (flag) return flag
-    const offset = keyOffset(document.contents, keys)
-    return offset === undefined ? path : `${path}:${lines.linePos(offset).line}`
-  }
-  return check(tree, locate)
+    const here = file.locate(keys)
+    const below = preset?.locate(keys)
+    return below && below.depth > here.depth ? below.place : here.place
+  })
 }
 
 /** The same checks for a configuration given as an object; relative paths are resolved against the working folder. */
@@ -55,11 +46,25 @@ export function formatConfig(config: TrainConfig): string {
   return stringify({ ...config, objective })
 }
 
-function check(tree: Tree, locate: Locate): TrainConfig {
+function check(given: Tree, locate: Locate): TrainConfig {
+  const preset = findPreset(given, locate)
+  const tree = preset ? layOver(preset.tree, given) : given
+  // What a preset says is spelled out in the resolved configuration, which therefore stands on its own.
+  if (preset) delete tree.preset
   const parsed = trainSchema.safeParse(tree)
   const problems = parsed.success ? relations(tree, parsed.data) : describeIssues(trainSchema, parsed.error, tree)
-  if (problems.length > 0 || !parsed.success) throw configError(problems, locate)
+  if (problems.length > 0 || !parsed.success) throw configError(problems, (keys) => locate(keys, preset))
   return { ...parsed.data, microBatchSize: parsed.data.microBatchSize ?? parsed.data.batchSize }
+}
+
+function findPreset({ preset: name }: Tree, locate: Locate): Source | undefined {
+  if (typeof name !== 'string') return undefined
+  const preset = readPreset(name)
+  if (preset) return preset
+  const near = nearest(name, presetNames())
+  const advice = near ? `; did you mean '${near}'?` : ''
+  const message = `Unknown preset '${name}'; the presets are ${presetNames().join(', ')}${advice}`
+  throw configError([{ path: ['preset'], message }], (keys) => locate(keys, undefined))
 }
 
 /** What no single key can tell. */
@@ -87,7 +92,7 @@ function unusedCoefficients(name: TrainConfig['objective']['name']): string[] {
   return coefficientNames.filter((coefficient) => !objectives[name].uses.includes(coefficient))
 }
 
-function configError(problems: Problem[], locate: Locate): ConfigError {
+function configError(problems: Problem[], locate: (path: KeyPath) => string | undefined): ConfigError {
   const lines = problems.map(({ path, message }) => {
     const place = locate(path)
     return place ? `${place}: ${message}` : message
@@ -129,34 +134,4 @@ function setAt(tree: Tree, keys: string[], value: unknown): void {
   }
   const isPath = pathKeys.some((path) => path.join('.') === keys.join('.'))
   node[last] = isPath && typeof value === 'string' ? resolve(value) : value
-}
-
-function resolvePaths(tree: Tree, base: string): void {
-  for (const keys of pathKeys) {
-    const parent = keys
-      .slice(0, -1)
-      .reduce<unknown>((node, key) => (isTree(node) ? node[String(key)] : undefined), tree)
-    const last = String(keys.at(-1))
-    if (!isTree(parent)) continue
-    const value = parent[last]
-    if (typeof value === 'string' && value !== '') parent[last] = resolve(base, value)
-  }
-}
-
-/** Offset in the file of the deepest key of `path` that is there. */
-function keyOffset(node: unknown, path: KeyPath): number | undefined {
-  let offset: number | undefined
-  let current = node
-  for (const key of path) {
-    if (!isMap(current)) break
-    const item = current.items.find((entry) => String(entry.key) === String(key))
-    if (!item) break
-    offset = (item.key as { range?: [number, number, number] }).range?.[0] ?? offset
-    current = item.value
-  }
-  return offset
-}
-
-function isTree(value: unknown): value is Tree {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

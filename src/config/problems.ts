@@ -36,7 +36,7 @@ function unknownKey(schema: z.ZodType, path: KeyPath, key: string): Problem {
 }
 
 /** The candidate that differs by case or punctuation only, else the closest one within a few edits, if any. */
-function nearest(word: string, candidates: readonly string[]): string | undefined {
+export function nearest(word: string, candidates: readonly string[]): string | undefined {
   if (candidates.length === 0) return undefined
   const plain = (text: string): string => text.toLowerCase().replace(/[^a-z0-9]/g, '')
   const same = candidates.find((candidate) => plain(candidate) === plain(word))

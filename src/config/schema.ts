@@ -67,6 +67,8 @@ const checkpoint = z.strictObject({
 })
 
 export const trainSchema = z.strictObject({
+  /** A published recipe that lies under these settings: the name of a file in models/. */
+  preset: z.string().optional(),
   /** Checkpoint folder in Hugging Face layout. */
   model: folder,
   data: z.strictObject({
@@ -109,5 +111,5 @@ export const trainSchema = z.strictObject({
 /** What a file or a caller may give: defaults left out. */
 export type TrainConfigInput = z.input<typeof trainSchema>
 
-/** Every key present, paths absolute, `microBatchSize` decided. */
-export type TrainConfig = Omit<z.output<typeof trainSchema>, 'microBatchSize'> & { microBatchSize: number }
+/** Every key present, paths absolute, preset spelled out, `microBatchSize` decided. */
+export type TrainConfig = Omit<z.output<typeof trainSchema>, 'preset' | 'microBatchSize'> & { microBatchSize: number }

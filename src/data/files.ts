@@ -42,6 +42,16 @@ export async function writeFolderAtomic(path: string, fill: (temporary: string) 
   }
 }
 
+/** Gives a finished file that lies beside it the name `path`; the caller has synced its content. */
+export async function publishFile(finished: string, path: string): Promise<void> {
+  try {
+    await rename(finished, path)
+    await syncFolder(dirname(path))
+  } catch (error) {
+    throw fileError(error, 'Writing', path)
+  }
+}
+
 /** Deletes what interrupted writes left in a folder. */
 export async function removeTemporaries(folder: string): Promise<void> {
   for (const name of await readdir(folder).catch(() => [])) {

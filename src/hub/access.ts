@@ -1,0 +1,54 @@
+/** Which hub to ask and as whom, read from the environment as Hugging Face's own tools read it. */
+import { readFile } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { HUB_URL } from '@huggingface/hub'
+import { ArgumentError, fileError } from '../errors.js'
+
+export interface HubAccess {
+  /** Address of the hub without a slash at the end. */
+  endpoint: string
+  /** Sent to the endpoint only, never to the stores it redirects to. */
+  token: { value: string; source: string } | undefined
+  /** Ask nobody: `HF_HUB_OFFLINE`. */
+  offline: boolean
+}
+
+type Environment = Record<string, string | undefined>
+
+/**
+ * @param tokenVariable the variable that holds the token; default: `HF_TOKEN`, else the file that `hf auth login` wrote.
+ * @throws {ArgumentError} when a variable that was named is empty, or `HF_ENDPOINT` is not an address.
+ */
+export async function hubAccess(tokenVariable?: string, env: Environment = process.env): Promise<HubAccess> {
+  return {
+    endpoint: parseEndpoint(env.HF_ENDPOINT || HUB_URL),
+    token: tokenVariable === undefined ? await usualToken(env) : namedToken(tokenVariable, env),
+    offline: ['1', 'ON', 'YES', 'TRUE'].includes((env.HF_HUB_OFFLINE ?? '').toUpperCase()),
+  }
+}
+
+function parseEndpoint(text: string): string {
+  if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) {
+    throw new ArgumentError(`HF_ENDPOINT is "${text}"; expected an address that starts with https:// or http://`)
+  }
+  return text.replace(/\/+$/, '')
+}
+
+function namedToken(name: string, env: Environment): HubAccess['token'] {
+  const value = env[name]?.trim()
+  if (value) return { value, source: name }
+  throw new ArgumentError(`The variable ${name} holds no token`, { hint: `Set ${name}, or leave --token-env out.` })
+}
+
+async function usualToken(env: Environment): Promise<HubAccess['token']> {
+  const value = env.HF_TOKEN?.trim()
+  if (value) return { value, source: 'HF_TOKEN' }
+  const cache = env.XDG_CACHE_HOME || join(homedir(), '.cache')
+  const path = env.HF_TOKEN_PATH || join(env.HF_HOME || join(cache, 'huggingface'), 'token')
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return ''
+    throw fileError(error, 'Reading the token', path)
+  })
+  return text.trim() ? { value: text.trim(), source: path } : undefined
+}

@@ -1,0 +1,216 @@
+/** Requests to the hub: the token, retries with back-off, and answers that are refusals turned into errors with a remedy. */
+import { setTimeout as sleep } from 'node:timers/promises'
+// The hub's own client knows addresses and paging; its downloads cannot resume and check no hashes, so those are ours.
+import { listFiles, modelInfo } from '@huggingface/hub'
+// Back-off with jitter and cancellation, from the author of most of npm's promise tools.
+import pRetry from 'p-retry'
+import { FireError, HubError } from '../errors.js'
+import type { HubAccess } from './access.js'
+import type { RemoteFile } from './files.js'
+
+export interface RetrySettings {
+  /** How many attempts without a single new byte are forgiven. */
+  retries: number
+  /** Before the first; doubles each time, up to a minute. A longer `Retry-After` is obeyed. */
+  delayMs: number
+}
+
+/** Something that may go well the next time. */
+export class TransientError extends Error {
+  readonly retryAfterMs: number
+  readonly detail: Record<string, unknown>
+
+  constructor(message: string, detail: Record<string, unknown> = {}, retryAfterMs = 0, cause?: unknown) {
+    super(message, { cause })
+    this.detail = detail
+    this.retryAfterMs = retryAfterMs
+  }
+}
+
+/** Longest wait a server may ask for; the hub's rate limits are counted over five minutes. */
+const longestWaitMs = 300_000
+
+export class HubClient {
+  readonly repo: string
+  readonly #access: HubAccess
+  readonly #retry: RetrySettings
+  readonly #signal: AbortSignal
+  readonly #onRetry: (message: string) => void
+
+  constructor(
+    repo: string,
+    access: HubAccess,
+    options: { retry: RetrySettings; signal: AbortSignal; onRetry: (message: string) => void },
+  ) {
+    this.repo = repo
+    this.#access = access
+    this.#retry = options.retry
+    this.#signal = options.signal
+    this.#onRetry = options.onRetry
+  }
+
+  /** The commit that a branch, tag or commit stands for now. */
+  async resolveCommit(revision: string): Promise<string> {
+    const { sha } = await this.#ask(revision, (common) =>
+      modelInfo({ ...common, name: this.repo, revision, additionalFields: ['sha'] }),
+    )
+    if (/^[0-9a-f]{40}$/.test(sha ?? '')) return sha
+    throw new HubError(`${this.#access.endpoint} names no commit for ${this.repo} at ${revision}`, {
+      detail: { repo: this.repo, revision, received: sha },
+    })
+  }
+
+  /** Every file of a commit, names as the server gives them. */
+  async list(commit: string): Promise<RemoteFile[]> {
+    return await this.#ask(commit, async (common) => {
+      const files: RemoteFile[] = []
+      const repo = { type: 'model', name: this.repo } as const
+      for await (const entry of listFiles({ ...common, repo, revision: commit, recursive: true })) {
+        const { type, path, size, oid, lfs } = entry
+        if (type === 'directory') continue
+        files.push({ path, size: lfs?.size ?? size, hash: lfs ? `sha256:${lfs.oid}` : `git-sha1:${oid}` })
+      }
+      return files
+    })
+  }
+
+  /** Where a file of a commit is downloaded, whatever store it lies in. */
+  fileUrl(commit: string, path: string): string {
+    return `${this.#access.endpoint}/${this.repo}/resolve/${commit}/${path.split('/').map(encodeURIComponent).join('/')}`
+  }
+
+  /**
+   * One request. The token goes to the hub's own origin only.
+   * @throws {TransientError} for what a retry may mend, {HubError} for everything else that is no success.
+   */
+  async request(url: string, what: string, headers: RequestInit['headers'] = {}): Promise<Response> {
+    const { endpoint, token } = this.#access
+    const all = new Headers(headers)
+    if (token && new URL(url).origin === new URL(endpoint).origin) all.set('authorization', `Bearer ${token.value}`)
+    const response = await fetch(url, { headers: all, signal: this.#signal }).catch((error) => {
+      throw connectionError(error, what)
+    })
+    if (response.ok) return response
+    await response.body?.cancel()
+    const { status } = response
+    if (status === 408 || status === 429 || status >= 500) {
+      const message = status === 429 ? 'too many requests' : `the server answered ${status}`
+      throw new TransientError(`${what}: ${message}`, { status }, retryAfter(response.headers.get('retry-after')))
+    }
+    throw refusal(this.repo, this.#access, response, what)
+  }
+
+  /**
+   * Runs `task` until it succeeds, fails for good, or fails too often in a row.
+   * @param progressed whether the attempt that just failed moved on: it is then not counted.
+   */
+  async retrying<T>(task: () => Promise<T>, progressed: () => boolean = () => false): Promise<T> {
+    const { retries, delayMs } = this.#retry
+    try {
+      return await pRetry(task, {
+        retries,
+        minTimeout: delayMs,
+        maxTimeout: 60_000,
+        randomize: true,
+        signal: this.#signal,
+        shouldRetry: ({ error }) => error instanceof TransientError,
+        shouldConsumeRetry: () => !progressed(),
+        onFailedAttempt: async ({ error, retriesLeft }) => {
+          if (!(error instanceof TransientError) || retriesLeft === 0) return
+          this.#onRetry(`${error.message}; trying again`)
+          await sleep(Math.min(error.retryAfterMs, longestWaitMs), undefined, { signal: this.#signal })
+        },
+      })
+    } catch (error) {
+      if (!(error instanceof TransientError)) throw error
+      throw new HubError(`${error.message} (${retries + 1} attempts)`, {
+        detail: { repo: this.repo, ...error.detail },
+        hint: 'Run the same command again later: it goes on where it stopped.',
+        cause: error.cause,
+      })
+    }
+  }
+
+  /** A call of the hub's client library with our way of fetching. */
+  async #ask<T>(revision: string, call: (common: { hubUrl: string; fetch: typeof fetch }) => Promise<T>): Promise<T> {
+    const what = `${this.repo} at ${revision}`
+    const retriedFetch: typeof fetch = (input, init) =>
+      this.retrying(async () => {
+        const { status, headers, body } = await this.request(String(input), what, init?.headers)
+        // Read here, so that an answer that is cut off is asked for again.
+        const bytes =
+          body &&
+          (await new Response(body).arrayBuffer().catch((error) => Promise.reject(connectionError(error, what))))
+        return new Response(bytes, { status, headers })
+      })
+    try {
+      return await call({ hubUrl: this.#access.endpoint, fetch: retriedFetch })
+    } catch (error) {
+      if (error instanceof FireError || this.#signal.aborted) throw error
+      const message = `${what}: ${this.#access.endpoint} answered something that is no answer of a model hub`
+      throw new HubError(message, {
+        detail: { repo: this.repo },
+        hint: 'Check HF_ENDPOINT and the network.',
+        cause: error,
+      })
+    }
+  }
+}
+
+/** Codes of failures that pass: a server restarting, a cable, a name server that is busy. */
+const passing = /^(ECONN\w+|EPIPE|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|EAI_AGAIN|UND_ERR_\w+)$/
+
+/** What an exception of `fetch`, or of reading its body, means. */
+export function connectionError(error: unknown, what: string): unknown {
+  if (!(error instanceof TypeError)) return error
+  const cause = error.cause as { code?: string; message?: string } | undefined
+  const reason = cause?.message || cause?.code || error.message
+  if (passing.test(cause?.code ?? ''))
+    return new TransientError(`${what}: ${reason}`, { systemCode: cause?.code }, 0, error)
+  const hint = 'Check the network and HF_ENDPOINT; --offline uses what is already there.'
+  return new HubError(`${what}: ${reason}`, { detail: { systemCode: cause?.code }, hint, cause: error })
+}
+
+/** `Retry-After` in seconds or as a date. */
+function retryAfter(header: string | null): number {
+  if (!header) return 0
+  const seconds = Number(header)
+  const wait = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(header) - Date.now()
+  return Math.max(0, wait || 0)
+}
+
+function refusal(repo: string, { endpoint, token }: HubAccess, { status, headers }: Response, what: string): HubError {
+  const code = headers.get('x-error-code')
+  const detail = { repo, status, code, said: headers.get('x-error-message') }
+  const give = 'put a token of that account into HF_TOKEN (or name another variable with --token-env)'
+  const error = (message: string, hint: string): HubError => new HubError(message, { detail, hint })
+  if (code === 'GatedRepo') {
+    const page = `${endpoint}/${repo}`
+    return token
+      ? error(`${repo} is gated, and the token from ${token.source} has no access`, `Ask for access at ${page}.`)
+      : error(`${repo} is gated`, `Accept its terms at ${page}, then ${give}.`)
+  }
+  if (code === 'RevisionNotFound') {
+    return error(`${what}: there is no such revision`, 'Give a branch, a tag or a whole commit id with --revision.')
+  }
+  if (code === 'EntryNotFound') return error(`${what}: there is no such file`, 'Run the command again.')
+  if (status === 401 && token && code !== 'RepoNotFound') {
+    return error(
+      `The hub does not accept the token from ${token.source}`,
+      `Make a new one at ${endpoint}/settings/tokens.`,
+    )
+  }
+  if (status === 401 || status === 404) {
+    return error(
+      `${repo} does not exist at ${endpoint}, or is private`,
+      `Check the spelling; if it is private, ${give}.`,
+    )
+  }
+  if (status === 403) {
+    return error(
+      `${what}: access denied`,
+      token ? `Give the token from ${token.source} the right to read it.` : `If it is private, ${give}.`,
+    )
+  }
+  return error(`${what}: the server answered ${status}`, 'Check HF_ENDPOINT and the network.')
+}

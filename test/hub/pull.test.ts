@@ -1,0 +1,646 @@
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { mkdir, open, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import {
+  AbortedError,
+  ArgumentError,
+  ChecksumError,
+  DataError,
+  DiskFullError,
+  FileError,
+  type FireError,
+  HubError,
+} from '../../src/errors.js'
+import { hubAccess, type Manifest, type PullOptions, pull } from '../../src/hub/index.js'
+import { temporaryFolder } from '../fakes/world.js'
+import { commits, FakeHub, gitHash, type HubFile, refuse, repo, sendHalf, sha256 } from './server.js'
+
+const weights = 'model-00001-of-00002.safetensors'
+const git = (text: string): HubFile => ({ content: Buffer.from(text), kind: 'git' })
+const large = (bytes: number, seed: number, kind: HubFile['kind'] = 'lfs'): HubFile => ({
+  // Not periodic in any buffer size, so that a piece in the wrong place changes the bytes.
+  content: Buffer.from(Uint8Array.from({ length: bytes }, (_, index) => (index * index * 31 + seed * index) >> 3)),
+  kind,
+})
+
+let hub: FakeHub
+let out: string
+
+beforeEach(async () => {
+  out = join(await temporaryFolder(), 'model')
+  hub = await FakeHub.start({
+    'README.md': git('# A model\n'),
+    LICENSE: git('MIT'),
+    'config.json': git('{"model_type": "tiny"}'),
+    'tokenizer.json': git('{}'),
+    'chat_template.jinja': git('{{ messages }}'),
+    'empty.safetensors': large(0, 0),
+    [weights]: large(400_000, 1),
+    'model-00002-of-00002.safetensors': large(200_000, 2, 'xet'),
+    'model.safetensors.index.json': git('{"weight_map": {}}'),
+    'vit/tower é #1/config.json': git('{"hidden": 1024}'),
+    'vit/pytorch_model.bin': large(1000, 3),
+    'training/optimizer.pt': large(1000, 4),
+    '.gitattributes': git('*.safetensors filter=lfs'),
+    'figure.png': git('png'),
+  })
+})
+
+afterEach(async () => {
+  vi.restoreAllMocks()
+  await hub.close()
+})
+
+function options(changes: Partial<PullOptions> = {}): PullOptions {
+  const access = { endpoint: hub.endpoint, token: undefined, offline: false }
+  return { repo, out, access, retry: { retries: 3, delayMs: 1 }, ...changes }
+}
+
+async function refused(changes: Partial<PullOptions> = {}): Promise<FireError> {
+  return await pull(options(changes)).then(
+    () => expect.fail('it was not refused'),
+    (error) => error,
+  )
+}
+
+async function manifest(): Promise<Manifest> {
+  return JSON.parse(await readFile(join(out, 'fire-train.pull.json'), 'utf8'))
+}
+
+async function parts(folder = out): Promise<string[]> {
+  return (await readdir(folder, { recursive: true })).filter((name) => name.endsWith('.part'))
+}
+
+/** Beside the file, named after the content it will have. */
+function weightsPart(): string {
+  return `${weights}.${sha256(hub.files[weights].content).slice(0, 12)}.part`
+}
+
+/** Resolves when the half that a stalled server sent has reached the disk. */
+async function halfOfWeights(): Promise<string> {
+  const path = join(out, weightsPart())
+  while (((await stat(path).catch(() => undefined))?.size ?? 0) < 150_000) await sleep(10)
+  return path
+}
+
+async function expectWhole(paths: string[]): Promise<void> {
+  for (const path of paths) {
+    expect(hub.files[path].content.equals(await readFile(join(out, path))), path).toBe(true)
+  }
+  expect(await parts()).toEqual([])
+}
+
+const token = { value: 'hf_secret', source: 'HF_TOKEN' }
+
+describe('pull', () => {
+  it('takes what a model folder needs, byte for byte, from git, LFS and xet', async () => {
+    const report = await pull(options())
+    const taken = report.files.map(({ path }) => path)
+    const left = ['vit/pytorch_model.bin', 'training/optimizer.pt', '.gitattributes', 'figure.png']
+    expect(taken.sort()).toEqual(
+      Object.keys(hub.files)
+        .filter((path) => !left.includes(path))
+        .sort(),
+    )
+    await expectWhole(taken)
+    for (const path of left) expect(existsSync(join(out, path))).toBe(false)
+    expect(report).toMatchObject({ repo, commit: commits.main, folder: out, downloaded: taken.length })
+  })
+
+  it('pins the commit and writes down what it took', async () => {
+    hub.revisions = { main: commits.main, 'refs/pr/1': commits.next, [commits.next]: commits.next }
+    await pull(options({ revision: 'refs/pr/1', include: ['config.json', '*-00001-*'] }))
+    expect(await manifest()).toEqual({
+      ...{ repo, revision: 'refs/pr/1', commit: commits.next, complete: true, include: ['config.json', '*-00001-*'] },
+      files: [
+        { path: 'config.json', size: 22, hash: `git-sha1:${gitHash(hub.files['config.json'].content)}` },
+        { path: weights, size: 400_000, hash: `sha256:${sha256(hub.files[weights].content)}` },
+      ],
+    })
+    const resolved = hub.seen.filter(({ path }) => path.includes('/resolve/'))
+    expect(resolved.map(({ path }) => path.includes(commits.next))).toEqual([true, true])
+  })
+
+  it('transfers nothing a second time, reports bytes that add up, and takes more files on request', async () => {
+    const progress: [number, number][] = []
+    await pull(options({ onProgress: (...step) => progress.push(step) }))
+    const total = (await manifest()).files.reduce((sum, { size }) => sum + size, 0)
+    expect(progress[0]).toEqual([0, total])
+    expect(progress.at(-1)).toEqual([total, total])
+    hub.seen = []
+    expect((await pull(options())).downloaded).toBe(0)
+    expect(hub.seen.filter(({ path }) => path.includes('/resolve/'))).toEqual([])
+    expect((await pull(options({ include: ['training/*'] }))).downloaded).toBe(1)
+    expect((await manifest()).files.map(({ path }) => path)).toEqual(
+      expect.arrayContaining(['config.json', 'training/optimizer.pt']),
+    )
+  })
+
+  it('keeps files that are already right without a manifest', async () => {
+    await mkdir(out)
+    await writeFile(join(out, weights), hub.files[weights].content)
+    await pull(options())
+    expect(hub.downloads(weights)).toEqual([])
+  })
+
+  it('sends the token to the hub and never to the store', async () => {
+    await pull(options({ access: { endpoint: hub.endpoint, token, offline: false } }))
+    expect(hub.seen.filter(({ store }) => store)).toHaveLength(2)
+    for (const { store, authorization } of hub.seen) expect(authorization).toBe(store ? undefined : 'Bearer hf_secret')
+  })
+
+  it('never runs more downloads at once than allowed', async () => {
+    let running = 0
+    let most = 0
+    hub.fault = ({ path }, response) => {
+      if (!path.includes('/resolve/')) return false
+      running += 1
+      most = Math.max(most, running)
+      setTimeout(() => {
+        running -= 1
+        const content = hub.files[path.split(`${commits.main}/`)[1]].content
+        response.writeHead(200, { 'content-length': content.length }).end(content)
+      }, 30)
+      return true
+    }
+    await pull(options({ parallel: 2 }))
+    expect(most).toBe(2)
+  })
+})
+
+describe('pull over a bad connection', () => {
+  it('continues a file whose connection was cut by asking for the rest', async () => {
+    const cuts = [100_000, 250_000]
+    hub.fault = ({ store, path, range }, response) => {
+      if (!store || !path.endsWith(weights) || cuts.length === 0) return false
+      const { content } = hub.files[weights]
+      const first = Number(range?.slice(6, -1) ?? 0)
+      const end = cuts.shift() as number
+      const extent = { 'content-range': `bytes ${first}-${content.length - 1}/${content.length}` }
+      response.writeHead(first ? 206 : 200, { 'content-length': content.length - first, ...(first && extent) })
+      response.write(content.subarray(first, end), () => setTimeout(() => response.destroy(), 20))
+      return true
+    }
+    await pull(options())
+    await expectWhole([weights])
+    expect(hub.downloads(weights, true).map(({ range }) => range)).toEqual([
+      undefined,
+      'bytes=100000-',
+      'bytes=250000-',
+    ])
+  })
+
+  it('starts a file again when the server knows no ranges', async () => {
+    let cut = true
+    hub.ignoresRanges = true
+    hub.fault = ({ store, path }, response) => {
+      if (!store || !path.endsWith(weights) || !cut) return false
+      cut = false
+      return sendHalf(response, hub.files[weights].content, 150_000, 'cut')
+    }
+    const progress: number[] = []
+    await pull(options({ onProgress: (done) => progress.push(done) }))
+    await expectWhole([weights])
+    expect(hub.downloads(weights, true).map(({ range }) => range)).toEqual([undefined, 'bytes=150000-'])
+    expect(progress.at(-1)).toBe((await manifest()).files.reduce((sum, { size }) => sum + size, 0))
+  })
+
+  it('gives up on a server that cuts every time at the same byte', async () => {
+    hub.ignoresRanges = true
+    hub.fault = ({ store, path }, response) =>
+      store && path.endsWith(weights) && sendHalf(response, hub.files[weights].content, 150_000, 'cut')
+    const error = await refused()
+    expect(error).toBeInstanceOf(HubError)
+    expect(error.message).toMatch(/model-00001-of-00002\.safetensors: .* \(4 attempts\)/)
+    expect(error.hint).toContain('goes on where it stopped')
+    // The first attempt brought new bytes and is not counted.
+    expect(hub.downloads(weights, true)).toHaveLength(5)
+    expect(await parts()).toContain(weightsPart())
+  })
+
+  it('waits out a storm of 429 and 503, as long as the server asks', async () => {
+    const storm = new Map<string, number>()
+    hub.fault = ({ store, path }, response) => {
+      const count = (storm.get(path) ?? 0) + 1
+      storm.set(path, count)
+      if (store || count > 2) return false
+      refuse(
+        response,
+        count === 1 ? 429 : 503,
+        '',
+        count === 1 && path.includes('/revision/') ? { 'Retry-After': '1' } : {},
+      )
+      return true
+    }
+    const lines: string[] = []
+    const started = performance.now()
+    await pull(options({ onLog: (line) => lines.push(line) }))
+    expect(performance.now() - started).toBeGreaterThan(1000)
+    await expectWhole([weights, 'config.json'])
+    expect(lines.join('\n')).toContain(`${repo} at main: too many requests; trying again`)
+    expect(lines.join('\n')).toContain('config.json: the server answered 503; trying again')
+  })
+
+  it('stops asking after the allowed attempts and says what it was told', async () => {
+    hub.fault = (_, response) => {
+      refuse(response, 429, '')
+      return true
+    }
+    const error = await refused()
+    expect(error).toBeInstanceOf(HubError)
+    expect(error.message).toBe(`${repo} at main: too many requests (4 attempts)`)
+    expect(error.detail).toMatchObject({ status: 429 })
+    expect(hub.seen).toHaveLength(4)
+  })
+
+  it('asks again for a listing that was cut off', async () => {
+    let cut = true
+    hub.fault = ({ path }, response) => {
+      if (!path.includes('/tree/') || !cut) return false
+      cut = false
+      return sendHalf(response, Buffer.from('[{"type": "file"}]'), 5, 'cut')
+    }
+    await pull(options())
+    await expectWhole(['config.json'])
+  })
+
+  it('explains a hub that is not there', async () => {
+    const gone = options()
+    await hub.close()
+    const error = await pull(gone).catch((failure) => failure)
+    expect(error).toBeInstanceOf(HubError)
+    expect(error.message).toContain('ECONNREFUSED')
+    hub = await FakeHub.start({})
+  })
+
+  it('explains an answer that is none of a hub', async () => {
+    hub.fault = (_, response) => {
+      response.writeHead(200, { 'content-type': 'text/html' }).end('<html>Welcome to the hotel</html>')
+      return true
+    }
+    expect((await refused()).message).toContain('answered something that is no answer of a model hub')
+  })
+})
+
+describe('pull, stopped and started again', () => {
+  async function stopInTheMiddle(): Promise<number> {
+    const stop = new AbortController()
+    hub.fault = ({ store, path }, response) =>
+      store && path.endsWith(weights) && sendHalf(response, hub.files[weights].content, 150_000, 'stall')
+    const stopped = refused({ signal: stop.signal })
+    const part = await halfOfWeights()
+    stop.abort()
+    const error = await stopped
+    expect(error).toBeInstanceOf(AbortedError)
+    expect(error.hint).toContain('goes on where it stopped')
+    expect(existsSync(join(out, weights))).toBe(false)
+    expect((await manifest()).complete).toBe(false)
+    hub.fault = () => false
+    hub.seen = []
+    return (await stat(part)).size
+  }
+
+  it('leaves the part and continues it', async () => {
+    const there = await stopInTheMiddle()
+    await pull(options())
+    expect(hub.downloads(weights, true).map(({ range }) => range)).toEqual([`bytes=${there}-`])
+    await expectWhole([weights])
+    expect((await manifest()).complete).toBe(true)
+  })
+
+  it('stays at the commit it began with', async () => {
+    await stopInTheMiddle()
+    hub.revisions = { main: commits.next, [commits.next]: commits.next, [commits.main]: commits.main }
+    expect((await pull(options())).commit).toBe(commits.main)
+    expect(hub.seen.some(({ path }) => path.includes('/revision/'))).toBe(false)
+  })
+
+  it('calls the folder complete only for what it then asks for', async () => {
+    await stopInTheMiddle()
+    await pull(options({ include: ['config.json'] }))
+    expect((await manifest()).files.map(({ path }) => path)).toEqual(['config.json'])
+    expect((await pull(options())).downloaded).toBeGreaterThan(0)
+    await expectWhole([weights])
+  })
+
+  it('starts again when the part was damaged in the meantime', async () => {
+    await stopInTheMiddle()
+    const part = join(out, weightsPart())
+    const content = await readFile(part)
+    content[1000] ^= 1
+    await writeFile(part, content)
+    await pull(options())
+    await expectWhole([weights])
+    expect(hub.downloads(weights, true)).toHaveLength(2)
+  })
+
+  it('never continues a part of other content', async () => {
+    await stopInTheMiddle()
+    hub.revisions = { main: commits.main, other: commits.next, [commits.next]: commits.next }
+    hub.files[weights] = large(400_000, 9)
+    await pull(options({ revision: 'other' }))
+    expect(hub.seen.filter(({ store, path }) => store && path.endsWith(weights))[0].range).toBeUndefined()
+    await expectWhole([weights])
+  })
+
+  it('keeps the parts of other files when one download fails', async () => {
+    await stopInTheMiddle()
+    hub.fault = ({ path }, response) => {
+      if (!path.endsWith(`/resolve/${commits.main}/${weights}`)) return false
+      refuse(response, 404, 'EntryNotFound')
+      return true
+    }
+    expect((await refused()).message).toContain('there is no such file')
+    expect(await parts()).toContain(weightsPart())
+  })
+})
+
+describe('pull refuses', () => {
+  it.each([
+    ['git', 'config.json', { oid: '0'.repeat(40) }],
+    ['lfs', weights, { oid: '0'.repeat(64) }],
+  ])('a %s file with another hash, and removes it', async (_, path, claims) => {
+    hub.files[path].claims = claims
+    const error = await refused()
+    expect(error).toBeInstanceOf(ChecksumError)
+    expect(error.message).toBe(`${repo}: ${path} has another hash than published; it was removed`)
+    expect(existsSync(join(out, path))).toBe(false)
+    expect((await parts()).filter((name) => name.startsWith(path))).toEqual([])
+    expect((await manifest()).complete).toBe(false)
+  })
+
+  it.each([399_999, 400_001])('a file of another size than the published %i', async (size) => {
+    hub.files[weights].claims = { size }
+    const error = await refused()
+    expect(error).toBeInstanceOf(ChecksumError)
+    expect(error.message).toContain(`${weights} has 400000 bytes or more instead of the published ${size}`)
+    expect(existsSync(join(out, weights))).toBe(false)
+    expect((await parts()).filter((name) => name.startsWith(weights))).toEqual([])
+  })
+
+  it.each([
+    [401, 'GatedRepo', undefined, /is gated$/, /Accept its terms at .*clinic\/tiny-vlm, then put a token/],
+    [403, 'GatedRepo', token, /gated, and the token from HF_TOKEN has no access/, /Ask for access at/],
+    [401, 'RepoNotFound', undefined, /does not exist at .*, or is private/, /Check the spelling/],
+    [404, 'RepoNotFound', token, /does not exist at .*, or is private/, /Check the spelling/],
+    [401, '', token, /does not accept the token from HF_TOKEN/, /settings\/tokens/],
+    [403, '', token, /access denied/, /Give the token from HF_TOKEN the right/],
+    [418, '', undefined, /the server answered 418/, /HF_ENDPOINT/],
+  ])('on %i %s and says what to do', async (status, code, withToken, message, hint) => {
+    hub.fault = ({ path }, response) => {
+      if (!path.includes('/revision/')) return false
+      refuse(response, status, code)
+      return true
+    }
+    const error = await refused({ access: { endpoint: hub.endpoint, token: withToken, offline: false } })
+    expect(error).toBeInstanceOf(HubError)
+    expect(error.message).toMatch(message)
+    expect(error.hint).toMatch(hint)
+    expect(error.detail).toMatchObject({ status })
+    expect(JSON.stringify([error.message, error.hint, error.detail])).not.toContain('hf_secret')
+    expect(hub.seen).toHaveLength(1)
+    expect(existsSync(out)).toBe(false)
+  })
+
+  it('files of a gated repository whose listing is public, and leaves no empty parts', async () => {
+    hub.fault = ({ path }, response) => {
+      if (!path.includes('/resolve/')) return false
+      refuse(response, 401, 'GatedRepo')
+      return true
+    }
+    expect((await refused()).message).toBe(`${repo} is gated`)
+    expect(await readdir(out)).toEqual(['fire-train.pull.json'])
+  })
+
+  it('a revision and a repository that do not exist', async () => {
+    const revision = await refused({ revision: 'v9' })
+    expect(revision.message).toBe(`${repo} at v9: there is no such revision`)
+    expect(revision.hint).toContain('--revision')
+    expect((await refused({ repo: 'clinic/none' })).message).toContain('clinic/none does not exist')
+    expect(await refused({ repo: '../etc' })).toBeInstanceOf(ArgumentError)
+  })
+
+  it.each([
+    '../outside.safetensors',
+    'vit/../../outside.json',
+    '/etc/outside.json',
+    'vit\\..\\outside.json',
+    'C:outside.json',
+    'vit//config.json',
+    './config.json',
+    'fire-train.pull.json',
+    'config.json.part',
+    'config\u0000.json',
+  ])('a listing with the name %j, before anything is written', async (path) => {
+    hub.files[path] = git('x')
+    const error = await refused()
+    expect(error).toBeInstanceOf(HubError)
+    expect(error.message).toContain(`lists a name that could be written outside the folder: ${JSON.stringify(path)}`)
+    expect(existsSync(out)).toBe(false)
+  })
+
+  it('to write through a symbolic link', async () => {
+    const outside = await temporaryFolder()
+    await mkdir(out)
+    await symlink(outside, join(out, 'vit'))
+    expect((await refused()).message).toContain('vit is a symbolic link; nothing is written through it')
+    expect(await readdir(outside)).toEqual([])
+  })
+
+  it('to write through a link in place of the part', async () => {
+    const victim = join(await temporaryFolder(), 'victim')
+    await writeFile(victim, 'mine')
+    await mkdir(out)
+    await symlink(victim, join(out, `config.json.${gitHash(hub.files['config.json'].content).slice(0, 12)}.part`))
+    expect(await refused()).toBeInstanceOf(FileError)
+    expect(await readFile(victim, 'utf8')).toBe('mine')
+  })
+
+  it('to replace a file that differs, unless told to', async () => {
+    await mkdir(out)
+    await writeFile(join(out, 'config.json'), 'my own work')
+    const error = await refused()
+    expect(error).toBeInstanceOf(FileError)
+    expect(error.message).toContain('differ from clinic/tiny-vlm')
+    expect(error.message).toMatch(/: config\.json$/)
+    expect(error.hint).toContain('--overwrite')
+    expect(await readFile(join(out, 'config.json'), 'utf8')).toBe('my own work')
+    await pull(options({ overwrite: true }))
+    await expectWhole(['config.json'])
+  })
+
+  it('to update a folder to a branch that moved, unless told to', async () => {
+    await pull(options())
+    hub.revisions = { main: commits.next, [commits.next]: commits.next }
+    hub.files['config.json'] = git('{"model_type": "newer"}')
+    expect((await refused()).message).toContain(`differ from ${repo} at ${commits.next}: config.json`)
+    expect((await manifest()).commit).toBe(commits.main)
+    expect((await pull(options({ overwrite: true }))).downloaded).toBe(1)
+    expect(await manifest()).toMatchObject({ commit: commits.next, complete: true })
+    await expectWhole(['config.json', weights])
+  })
+
+  it('another repository in the same folder, and a manifest that is none', async () => {
+    await pull(options())
+    expect((await refused({ repo: 'clinic/other' })).message).toBe(`${out} holds ${repo}, not clinic/other`)
+    await writeFile(join(out, 'fire-train.pull.json'), '{"files": [{"path": "../x"}]}')
+    expect(await refused()).toBeInstanceOf(DataError)
+  })
+
+  it('patterns that match nothing and repositories without usable weights', async () => {
+    expect((await refused({ include: ['*.json', '*.gguf'] })).message).toBe(`No file of ${repo} matches *.gguf`)
+    hub.files = { 'config.json': git('{}'), 'pytorch_model.bin': large(10, 1) }
+    expect((await refused()).message).toContain('has no safetensors weights: config.json, pytorch_model.bin')
+  })
+
+  it('to begin what the disk cannot hold', async () => {
+    hub.files[weights].claims = { size: 2 ** 52 }
+    const error = await refused()
+    expect(error).toBeInstanceOf(DiskFullError)
+    expect(error.message).toMatch(/4503599\.\d GB are to be downloaded and \d+\.\d GB are free/)
+    expect(hub.downloads(weights)).toEqual([])
+  })
+
+  it('and keeps the part when the disk fills up on the way', async () => {
+    await mkdir(out)
+    const probe = await open(join(out, 'probe'), 'w')
+    const prototype = Object.getPrototypeOf(probe)
+    await probe.close()
+    const append = prototype.appendFile
+    let calls = 0
+    vi.spyOn(prototype, 'appendFile').mockImplementation(function (this: unknown, ...args: unknown[]) {
+      calls += 1
+      if (calls > 2) return Promise.reject(Object.assign(new Error('ENOSPC'), { code: 'ENOSPC' }))
+      return append.apply(this, args)
+    })
+    const error = await refused({ include: [weights] })
+    expect(error).toBeInstanceOf(DiskFullError)
+    expect(error.message).toContain(`${weights}.`)
+    expect(error.hint).toContain('run the same command again')
+    vi.restoreAllMocks()
+    hub.seen = []
+    await pull(options({ include: [weights] }))
+    expect(hub.downloads(weights, true)[0].range).toMatch(/^bytes=\d+-$/)
+    await expectWhole([weights])
+  })
+})
+
+describe('pull offline', () => {
+  it('succeeds when the folder is complete and asks nobody', async () => {
+    await pull(options())
+    hub.seen = []
+    const report = await pull(options({ offline: true }))
+    expect(report).toMatchObject({ commit: commits.main, downloaded: 0 })
+    await pull(options({ access: { endpoint: hub.endpoint, token: undefined, offline: true }, revision: commits.main }))
+    expect(hub.seen).toEqual([])
+  })
+
+  it('says what is missing', async () => {
+    const offline = async (changes: Partial<PullOptions> = {}) => (await refused({ offline: true, ...changes })).message
+    expect(await offline()).toContain('was not pulled into this folder')
+    await pull(options())
+    expect(await offline({ revision: 'v2' })).toContain(`holds ${repo} at main (${commits.main}), not at v2`)
+    expect(await offline({ repo: 'clinic/other' })).toContain(`holds ${repo}, not clinic/other`)
+    expect(await offline({ include: ['training/*'] })).toContain('was not pulled with --include training/*')
+    await writeFile(join(out, 'config.json'), 'short')
+    expect(await offline()).toContain('config.json is not the file that was pulled')
+    await writeFile(join(out, 'fire-train.pull.json'), JSON.stringify({ ...(await manifest()), complete: false }))
+    expect(await offline()).toContain('was not finished')
+  })
+
+  it('stops reading when told to', async () => {
+    await pull(options())
+    expect(await refused({ offline: true, verify: true, signal: AbortSignal.abort() })).toBeInstanceOf(AbortedError)
+  })
+
+  it('sees a file of the right size and the wrong content with --verify only', async () => {
+    await pull(options())
+    await writeFile(join(out, weights), Buffer.alloc(400_000))
+    await pull(options({ offline: true }))
+    expect((await refused({ offline: true, verify: true })).message).toContain(
+      `${weights} is not the file that was pulled`,
+    )
+    expect((await pull(options())).downloaded).toBe(0)
+    expect((await refused({ verify: true })).message).toContain(`differ from ${repo}`)
+  })
+})
+
+describe('hubAccess', () => {
+  it('reads the environment as the tools of Hugging Face do', async () => {
+    const home = await temporaryFolder()
+    await writeFile(join(home, 'token'), 'hf_file\n')
+    const file = { value: 'hf_file', source: join(home, 'token') }
+    expect(await hubAccess(undefined, { HF_HOME: home })).toMatchObject({ token: file, offline: false })
+    expect((await hubAccess(undefined, { HF_TOKEN_PATH: join(home, 'token') })).token).toEqual(file)
+    expect((await hubAccess(undefined, { HF_HOME: home, HF_TOKEN: 'hf_a' })).token).toEqual({
+      value: 'hf_a',
+      source: 'HF_TOKEN',
+    })
+    expect((await hubAccess('MINE', { HF_TOKEN: 'hf_a', MINE: 'hf_b' })).token?.value).toBe('hf_b')
+    expect((await hubAccess(undefined, { HF_HOME: join(home, 'none') })).token).toBeUndefined()
+    expect((await hubAccess(undefined, { HF_HOME: home, HF_ENDPOINT: 'http://mirror/hub/' })).endpoint).toBe(
+      'http://mirror/hub',
+    )
+    expect((await hubAccess(undefined, { HF_HOME: home, HF_HUB_OFFLINE: 'true' })).offline).toBe(true)
+    expect((await hubAccess(undefined, { HF_HOME: home, HF_HUB_OFFLINE: '0' })).offline).toBe(false)
+  })
+
+  it('refuses a variable that holds nothing and an endpoint that is no address', async () => {
+    await expect(hubAccess('MINE', { HF_TOKEN: 'x' })).rejects.toThrow('The variable MINE holds no token')
+    await expect(hubAccess(undefined, { HF_ENDPOINT: 'mirror' })).rejects.toThrow(ArgumentError)
+  })
+})
+
+describe('fire-train pull', () => {
+  const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+
+  function fireTrain(args: string[], env: object, onStart?: (kill: () => void) => void) {
+    const child = spawn(process.execPath, [main, 'pull', ...args], {
+      env: { ...process.env, HF_ENDPOINT: hub.endpoint, HF_TOKEN: 'hf_secret', ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    onStart?.(() => child.kill('SIGINT'))
+    return new Promise<{ code: number | null; stdout: string; stderr: string }>((resolve) => {
+      const outcome = { stdout: '', stderr: '' }
+      child.stdout.on('data', (chunk) => {
+        outcome.stdout += chunk
+      })
+      child.stderr.on('data', (chunk) => {
+        outcome.stderr += chunk
+      })
+      child.on('close', (code) => resolve({ code, ...outcome }))
+    })
+  }
+
+  it('exits with 130 on SIGINT, resumes, and needs no hub afterwards', async () => {
+    const { content } = hub.files[weights]
+    hub.fault = ({ store, path }, response) =>
+      store && path.endsWith(weights) && sendHalf(response, content, 150_000, 'stall')
+    const stopped = await fireTrain([repo, '--out', out], {}, async (kill) => {
+      await halfOfWeights()
+      kill()
+    })
+    expect(stopped.code).toBe(130)
+    expect(stopped.stderr).toContain(`Stopped while pulling ${repo}`)
+    expect(await parts()).toContain(weightsPart())
+    hub.fault = () => false
+    hub.seen = []
+    const resumed = await fireTrain([repo, '--out', out], {})
+    expect(resumed.code, resumed.stderr).toBe(0)
+    expect(hub.downloads(weights, true)[0].range).toBe('bytes=150000-')
+    expect(resumed.stdout).toMatch(/clinic\/tiny-vlm at a{40}\n10 files, .*, [1-9]\d* of them downloaded now\nfolder: /)
+    await expectWhole([weights])
+    const offline = await fireTrain([repo, '--out', out, '--verify'], { HF_HUB_OFFLINE: '1', HF_ENDPOINT: '' })
+    expect(offline.code, offline.stderr).toBe(0)
+  })
+
+  it('prints code and remedy', async () => {
+    const { code, stderr } = await fireTrain([repo, '--out', out, '--revision', 'v9'], {})
+    expect(code).toBe(1)
+    expect(stderr).toMatch(/error ERR_FIRE_HUB: .* at v9: there is no such revision\nhint: Give a branch/)
+  })
+})
