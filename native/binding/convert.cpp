@@ -141,6 +141,7 @@ EngineSpec to_engine_spec(const Napi::Value& value) {
   spec.device.gemm = to_gemm(to_string(get(o, "gemm"), "gemm"));
   if (!get(o, "lora").IsNull()) spec.lora = to_lora(to_object(get(o, "lora"), "lora"));
   if (!get(o, "adapter").IsNull()) spec.adapter = to_string(get(o, "adapter"), "adapter");
+  spec.device.imaginary = to_boolean(get(o, "planOnly"), "planOnly");
   spec.checkpointing = to_boolean(get(o, "checkpointing"), "checkpointing");
   const int64_t cache = to_integer(get(o, "referenceCacheBytes"), "referenceCacheBytes");
   if (cache < 0) throw Error(Code::invalid_argument, "referenceCacheBytes must not be negative");

@@ -138,11 +138,17 @@ Napi::Value EngineWrap::plan(const Napi::CallbackInfo& info) {
     return run(info, [pairs = std::move(pairs), objective, options](Engine& engine) -> ToJs {
       return [plan = engine.plan(pairs, objective, options)](Napi::Env env) {
         Napi::Object o = Napi::Object::New(env);
-        o.Set("weightBytes", static_cast<double>(plan.weight_bytes));
-        o.Set("adapterBytes", static_cast<double>(plan.adapter_bytes));
-        o.Set("optimizerBytes", static_cast<double>(plan.optimizer_bytes));
-        o.Set("activationBytes", static_cast<double>(plan.activation_bytes));
-        o.Set("logitsBytes", static_cast<double>(plan.logits_bytes));
+        for (const auto& [name, bytes] : {std::pair<const char*, size_t>{"weightBytes", plan.weight_bytes},
+                                          {"adapterBytes", plan.adapter_bytes},
+                                          {"optimizerBytes", plan.optimizer_bytes},
+                                          {"activationBytes", plan.activation_bytes},
+                                          {"visionBytes", plan.vision_bytes},
+                                          {"logitsBytes", plan.logits_bytes},
+                                          {"scratchBytes", plan.scratch_bytes},
+                                          {"featureBytesPerToken", plan.feature_bytes_per_token},
+                                          {"pixelBytesPerToken", plan.pixel_bytes_per_token},
+                                          {"referenceBytesPerRow", plan.reference_bytes_per_row}})
+          o.Set(name, static_cast<double>(bytes));
         o.Set("tokens", static_cast<double>(plan.tokens));
         o.Set("rows", static_cast<double>(plan.rows));
         return o;

@@ -5,6 +5,7 @@
 
 #include "cpu/cpu_ops.h"
 #include "cuda/probe.h"
+#include "ops/null_ops.h"
 #if FIRE_HAS_CUDA
 #include "cuda/cuda_ops.h"
 #endif
@@ -66,6 +67,10 @@ void set_device(DeviceSpec& spec, const std::string& name) {
 }
 
 std::unique_ptr<Ops> open_device(const DeviceSpec& spec) {
+  if (spec.imaginary) {
+    const bool gpu = spec.kind == DeviceKind::cuda, bf16 = spec.dtype == ComputeType::bf16;
+    return std::make_unique<NullOps>(gpu && bf16 ? DType::bf16 : DType::f32, gpu);
+  }
   return spec.kind == DeviceKind::cuda ? open_cuda(spec) : open_cpu(spec);
 }
 

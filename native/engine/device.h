@@ -20,6 +20,8 @@ struct DeviceSpec {
   int threads = 0;  // of a CPU; 0 = every core this process may run on
   /// Matrix products by our own kernels (automatic, native) or by a library of the device.
   GemmBackend gemm = GemmBackend::automatic;
+  /// A device of this kind that only pretends (null_ops.h), whether the machine has one or not: for plans.
+  bool imaginary = false;
 };
 
 /// Reads "cpu", "cuda", "cuda:N" or "auto" (the first GPU if there is a usable one, else the CPU) into kind and index.

@@ -44,6 +44,7 @@ int64_t Engine::image_tokens(int64_t width, int64_t height) const {
 }
 
 EncodedImage Engine::encode_image(const std::string& id, const Rgb& rgb, CancelFlag cancel) {
+  require_device();
   if (cancel && cancel->load(std::memory_order_relaxed)) throw Error(Code::aborted, "stopped on request");
   auto it = images_.find(id);
   if (it == images_.end()) {
@@ -78,7 +79,12 @@ const Adapter* Engine::adapter_or_throw(const char* what) const {
   return adapter_.get();
 }
 
+void Engine::require_device() const {
+  if (ops_->dry()) throw Error(Code::invalid_argument, "this engine was opened for plans only; it computes nothing");
+}
+
 Optimizer& Engine::optimizer() {
+  require_device();
   adapter_or_throw("training");
   if (!optimizer_) optimizer_.emplace(*ops_, *adapter_);
   return *optimizer_;
@@ -158,6 +164,7 @@ MemoryPlan Engine::plan(std::vector<Pair> pairs, const Objective& objective, con
   // nothing needs to be encoded.
   NullOps null(*ops_);
   std::map<std::string, std::unique_ptr<ImageFeatures>> flat;
+  int64_t largest_image = 0;
   for (Pair& pair : pairs) {
     std::vector<std::string> runs;
     for (size_t i = 0; i < pair.prompt.size();) {
@@ -166,6 +173,7 @@ MemoryPlan Engine::plan(std::vector<Pair> pairs, const Objective& objective, con
       if (end > i) {
         const TokenGrid grid{1, static_cast<int64_t>(end - i)};
         runs.push_back(std::to_string(grid.tokens()));
+        largest_image = std::max(largest_image, grid.tokens());
         flat.try_emplace(runs.back(), std::make_unique<ImageFeatures>(null, grid, config_.text.hidden_size,
                                                                       config_.vision->deepstack_levels()));
       }
@@ -185,15 +193,31 @@ MemoryPlan Engine::plan(std::vector<Pair> pairs, const Objective& objective, con
   settings.checkpointing = spec_.checkpointing;
   const StepStats stats = run_preference_step(null, decoder, batch, objective, pairs, &shape, &shape, settings,
                                               config_.text.vocab_size, arena);
-  const size_t adapter_bytes = adapter_->param().bytes();
-  return {
-      weights_.bytes,
-      adapter_bytes,
-      3 * adapter_bytes,
-      arena.peak_bytes(),
-      std::min(static_cast<size_t>(stats.rows * config_.text.vocab_size) * 2 * sizeof(float), settings.logits_budget),
-      stats.tokens,
-      stats.rows};
+
+  MemoryPlan plan;
+  plan.weight_bytes = weights_.bytes;
+  plan.adapter_bytes = adapter_->param().bytes();
+  plan.optimizer_bytes = 3 * plan.adapter_bytes;  // the gradient and both moments
+  plan.activation_bytes = arena.peak_bytes();
+  plan.logits_bytes =
+      std::min(static_cast<size_t>(stats.rows * config_.text.vocab_size) * 2 * sizeof(float), settings.logits_budget);
+  plan.scratch_bytes = null.scratch_bytes();
+  plan.tokens = stats.tokens;
+  plan.rows = stats.rows;
+
+  const size_t activation = size_of(ops_->activation_type());
+  const size_t hidden_bytes = static_cast<size_t>(config_.text.hidden_size) * activation;
+  plan.feature_bytes_per_token = hidden_bytes * (config_.vision->deepstack_levels() + 1);
+  plan.pixel_bytes_per_token =
+      static_cast<size_t>(config_.vision->patches_per_token() * config_.vision->patch_length()) * sizeof(float);
+  plan.reference_bytes_per_row = hidden_bytes;
+  if (largest_image > 0) {
+    Claims claims(file_, null);
+    Arena tower_arena(null.arena_source(), ops_->is_gpu() ? size_t{1} << 46 : Arena::default_block);
+    config_.vision->load(claims, null)->encode(config_.vision->blank(largest_image), tower_arena);
+    plan.vision_bytes = tower_arena.peak_bytes();
+  }
+  return plan;
 }
 
 void Engine::reserve(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,

@@ -45,8 +45,17 @@ struct StepOptions {
   Layout layout = Layout::packed;
 };
 
+/// Bytes of a training step beside the weights. Everything but the pixels is the device's.
 struct MemoryPlan {
-  size_t weight_bytes = 0, adapter_bytes = 0, optimizer_bytes = 0, activation_bytes = 0, logits_bytes = 0;
+  size_t weight_bytes = 0;  // as the device keeps them; on a CPU the mapped file
+  size_t adapter_bytes = 0, optimizer_bytes = 0;
+  size_t activation_bytes = 0;  // the arena's peak in the step
+  size_t vision_bytes = 0;      // the arena's peak while the largest image goes through the tower, before the step
+  size_t logits_bytes = 0;      // the part of it that holds logits
+  size_t scratch_bytes = 0;     // of the device, beside the arena
+  /// Of an encoded image, a placeholder token: features, and pixels on the host.
+  size_t feature_bytes_per_token = 0, pixel_bytes_per_token = 0;
+  size_t reference_bytes_per_row = 0;  // on the host
   int64_t tokens = 0, rows = 0;
 };
 
@@ -84,6 +93,7 @@ class Engine {
   EncodedImage encode_image(const std::string& id, const Rgb& image, CancelFlag cancel);
   void release_image(const std::string& id);
 
+  /// What `accumulate` would take; nothing is computed and no image needs to be encoded.
   MemoryPlan plan(std::vector<Pair> pairs, const Objective& objective, const StepOptions& options);
   /// Forward and backward; gradients add up until `update` or `zero_grad`. Cancelling leaves them as they were.
   StepStats accumulate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
@@ -121,6 +131,8 @@ class Engine {
   StepStats run(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
                 Adapter* gradients, CancelFlag cancel);
   const Adapter* adapter_or_throw(const char* what) const;
+  /// Throws on an imaginary device.
+  void require_device() const;
   Optimizer& optimizer();
 
   EngineSpec spec_;

@@ -150,6 +150,9 @@ class Spec final : public VisionSpec {
 
   TokenGrid token_grid(Size) const override { return {config_.side(), config_.side()}; }
 
+  Patches blank(int64_t) const override { return {config_.side(), config_.side(), {}}; }
+  int64_t patch_length() const override { return config_.patch_length(); }
+
   std::unique_ptr<VisionTower> load(Claims& claims, Ops& ops) const override {
     return std::make_unique<Tower>(ops, config_, names_, claims);
   }

@@ -102,19 +102,20 @@ Adapter::Adapter(Ops& ops, const TextConfig& text, const LoraConfig& config,
 
 Adapter::Adapter(Ops& ops, const TextConfig& text, const LoraConfig& config)
     : Adapter(ops, text, checked(config), all_places(text, config.targets)) {
-  std::vector<float> host(static_cast<size_t>(param_.size()), 0.0f);
+  if (ops_.dry()) return;
+  std::vector<float> host;
   for (size_t index = 0; index < modules_.size(); ++index) {
     const LoraModule& m = modules_[index];
     const float bound = 1.0f / std::sqrt(static_cast<float>(m.in));
-    const int64_t count = config.rank * m.in;
-    for (int64_t i = 0; i < count; ++i) {
+    host.resize(static_cast<size_t>(config.rank * m.in));
+    for (size_t i = 0; i < host.size(); ++i) {
       const Philox4 bits =
           philox(config.seed, {static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32),
                                static_cast<uint32_t>(RngStream::lora_init), static_cast<uint32_t>(index)});
-      host[static_cast<size_t>(m.a_begin + i)] = (2.0f * uniform24(bits[0]) - 1.0f) * bound;
+      host[i] = (2.0f * uniform24(bits[0]) - 1.0f) * bound;
     }
+    ops_.upload(host.data(), a_of(param_, m));  // B is zero already
   }
-  ops_.upload(host.data(), param_);
 }
 
 Adapter::~Adapter() {
@@ -188,7 +189,7 @@ std::unique_ptr<Adapter> Adapter::load(Ops& ops, const TextConfig& text, const s
   config.targets.assign(targets.begin(), targets.end());
 
   std::unique_ptr<Adapter> adapter(new Adapter(ops, text, config, places));
-  std::vector<float> host(static_cast<size_t>(adapter->param_.size()));
+  std::vector<float> host;
   for (const LoraModule& m : adapter->modules_) {
     for (const char which : {'A', 'B'}) {
       const Tensor* source = found[{m.layer, m.proj}][which == 'A' ? 0 : 1];
@@ -199,26 +200,25 @@ std::unique_ptr<Adapter> Adapter::load(Ops& ops, const TextConfig& text, const s
           (source->dtype() != DType::f32 && source->dtype() != DType::bf16))
         throw Error(Code::checkpoint, file.origin() + ": \"" + key(m, which) + "\" is " + source->describe() +
                                           ", expected " + want.describe());
-      float* out = host.data() + (which == 'A' ? m.a_begin : m.b_begin);
+      if (ops.dry()) continue;
+      host.resize(static_cast<size_t>(source->size()));
       for (int64_t i = 0; i < source->size(); ++i)
-        out[i] = source->dtype() == DType::f32 ? source->f32()[i] : to_float(source->b16()[i]);
+        host[static_cast<size_t>(i)] = source->dtype() == DType::f32 ? source->f32()[i] : to_float(source->b16()[i]);
+      ops.upload(host.data(), which == 'A' ? adapter->a_of(adapter->param_, m) : adapter->b_of(adapter->param_, m));
     }
   }
-  ops.upload(host.data(), adapter->param_);
   return adapter;
 }
 
 void Adapter::save(const std::string& directory, const std::string& base_model) const {
   make_directories(directory);
-  std::vector<float> host(static_cast<size_t>(param_.size()));
-  ops_.download(param_, host.data());
-  const Tensor flat(host.data(), DType::f32, {param_.size()});
   std::vector<NamedTensor> tensors;
   for (const LoraModule& m : modules_) {
-    tensors.push_back({key(m, 'A'), a_of(flat, m)});
-    tensors.push_back({key(m, 'B'), b_of(flat, m)});
+    tensors.push_back({key(m, 'A'), a_of(param_, m)});
+    tensors.push_back({key(m, 'B'), b_of(param_, m)});
   }
-  write_safetensors(directory + "/adapter_model.safetensors", tensors, {{"format", "pt"}});
+  write_safetensors(directory + "/adapter_model.safetensors", tensors, {{"format", "pt"}},
+                    [this](const Tensor& piece, void* host) { ops_.download(piece, host); });
 
   std::string projections;
   for (const Proj p : config_.targets) projections += (projections.empty() ? "" : "|") + module_name(p);

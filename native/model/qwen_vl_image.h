@@ -21,6 +21,7 @@ struct QwenVlImage {
 
   Patches preprocess(const Rgb& image) const;
   TokenGrid token_grid(Size image) const;
+  Patches blank(int64_t tokens) const { return {merge_size, tokens * merge_size, {}}; }
 };
 
 /// The size an image is resized to: multiples of `factor` (half to even), area within bounds.

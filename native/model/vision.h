@@ -57,6 +57,11 @@ class VisionSpec {
   virtual Patches preprocess(const Rgb& image) const = 0;
   /// Placeholder tokens that an image of this size takes in a prompt, as rows and columns.
   virtual TokenGrid token_grid(Size image) const = 0;
+  /// An image that takes so many tokens, without its pixels: for plans.
+  virtual Patches blank(int64_t tokens) const = 0;
+  /// Floats of one patch, and patches behind one placeholder token.
+  virtual int64_t patch_length() const = 0;
+  virtual int64_t patches_per_token() const { return 1; }
   /// How many decoder layers get features added.
   virtual size_t deepstack_levels() const { return 0; }
   /// Claims the tower's tensors. The tower keeps what it needs of this object and `ops`.

@@ -8,10 +8,14 @@ namespace fire {
 
 class NullOps final : public Ops {
  public:
+  NullOps(DType activation_type, bool is_gpu) : activation_type_(activation_type), is_gpu_(is_gpu) {}
   /// Pretends to be a device like `device`: the same types, the same tables.
-  explicit NullOps(const Ops& device) : activation_type_(device.activation_type()), is_gpu_(device.is_gpu()) {}
+  explicit NullOps(const Ops& device) : NullOps(device.activation_type(), device.is_gpu()) {}
 
-  std::string device_name() const override { return "none"; }
+  /// What a CPU takes beside the arena: the inputs that dropout makes again (cpu/matmul.cpp).
+  size_t scratch_bytes() const { return is_gpu_ ? 0 : scratch_bytes_; }
+
+  std::string device_name() const override { return is_gpu_ ? "cuda (plan)" : "cpu (plan)"; }
   std::string gemm_name() const override { return "none"; }
   std::string isa_name() const override { return "none"; }
   int threads() const override { return 1; }
@@ -19,7 +23,13 @@ class NullOps final : public Ops {
   DType activation_type() const override { return activation_type_; }
   bool is_gpu() const override { return is_gpu_; }
 
-  Tensor adopt(Tensor host) override { return host; }
+  Tensor adopt(Tensor host) override {
+    if (!is_gpu_) return host;
+    const DType type = host.rank() >= 2 ? activation_type_ : DType::f32;
+    std::vector<int64_t> dims;
+    for (int i = 0; i < host.rank(); ++i) dims.push_back(host.dim(i));
+    return Tensor::with_dims(allocate(0), type, dims);
+  }
   void* allocate(size_t) override { return reinterpret_cast<void*>(uintptr_t{64}); }
   void release(void*, size_t) override {}
   void upload(const void*, Tensor) override {}
@@ -28,7 +38,10 @@ class NullOps final : public Ops {
   void zero(Tensor) override {}
   void linear(Tensor, Tensor, Tensor, Tensor, Tensor) override {}
   void linear_backward(Tensor, Tensor, Tensor, bool) override {}
-  void lora_linear(Tensor, Tensor, Tensor, const LoraView&, const Dropout&, Tensor, Tensor, Tensor) override {}
+  void lora_linear(Tensor x, Tensor, Tensor, const LoraView&, const Dropout& dropout, Tensor, Tensor, Tensor) override {
+    if (dropout.rate > 0)
+      scratch_bytes_ = std::max(scratch_bytes_, static_cast<size_t>(x.rows() * x.cols()) * sizeof(float));
+  }
   void lora_linear_backward(Tensor, Tensor, Tensor, const LoraView&, const Dropout&, Tensor, Tensor, Tensor, Tensor,
                             Tensor, bool) override {}
   void embedding(Tensor, Tensor, Tensor) override {}
@@ -64,6 +77,7 @@ class NullOps final : public Ops {
  private:
   DType activation_type_;
   bool is_gpu_;
+  size_t scratch_bytes_ = 0;
 };
 
 }  // namespace fire

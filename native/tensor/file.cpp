@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #include "tensor/error.h"
 
@@ -27,8 +28,6 @@ class Descriptor {
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
   int get() const { return fd_; }
-  /// close() reports delayed write errors, so a writer must look at it.
-  bool close() { return ::close(std::exchange(fd_, -1)) == 0; }
 
  private:
   int fd_;
@@ -87,23 +86,35 @@ MappedFile::~MappedFile() {
   if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
-void write_file(const std::string& path, const std::vector<std::string_view>& parts) {
-  const std::string temporary = path + ".tmp-" + std::to_string(::getpid());
-  try {
-    Descriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-    if (fd.get() < 0) fail("create", temporary);
-    for (const std::string_view part : parts) write_all(fd.get(), part, temporary);
-    if (::fsync(fd.get()) != 0) fail("sync", temporary);
-    if (!fd.close()) fail("close", temporary);
-    if (::rename(temporary.c_str(), path.c_str()) != 0) fail("rename over", path);
-  } catch (...) {
-    ::unlink(temporary.c_str());
-    throw;
-  }
+AtomicFile::AtomicFile(const std::string& path)
+    : path_(path), temporary_(path + ".tmp-" + std::to_string(::getpid())) {
+  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd_ < 0) fail("create", temporary_);
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ >= 0) ::close(fd_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(std::string_view bytes) { write_all(fd_, bytes, temporary_); }
+
+void AtomicFile::commit() {
+  if (::fsync(fd_) != 0) fail("sync", temporary_);
+  // close() reports delayed write errors.
+  if (::close(std::exchange(fd_, -1)) != 0) fail("close", temporary_);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("rename over", path_);
+  temporary_.clear();
   // The rename itself must survive a power cut: sync the directory. Some file systems refuse; that is not an error.
-  const std::string parent = std::filesystem::path(path).parent_path().string();
+  const std::string parent = std::filesystem::path(path_).parent_path().string();
   Descriptor dir(::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (dir.get() >= 0) ::fsync(dir.get());
+}
+
+void write_file(const std::string& path, const std::vector<std::string_view>& parts) {
+  AtomicFile file(path);
+  for (const std::string_view part : parts) file.write(part);
+  file.commit();
 }
 
 void make_directories(const std::string& path) {

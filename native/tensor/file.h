@@ -26,8 +26,23 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-/// Writes the parts one after another to a temporary file beside `path`, syncs it and renames it over `path`.
-/// On any failure (a full disk, say) the temporary file is removed, what stood at `path` stays, ERR_FIRE_IO is thrown.
+/// A file in the making: written to a temporary name beside `path`, synced and renamed over it by `commit`. Without
+/// that (a full disk, an exception) the temporary file goes away and what stood at `path` stays. Throws ERR_FIRE_IO.
+class AtomicFile {
+ public:
+  explicit AtomicFile(const std::string& path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  void write(std::string_view bytes);
+  void commit();
+
+ private:
+  std::string path_, temporary_;
+  int fd_ = -1;
+};
+
+/// Writes the parts one after another, atomically.
 void write_file(const std::string& path, const std::vector<std::string_view>& parts);
 
 /// Makes the folder and its parents where they are missing. Throws ERR_FIRE_IO.

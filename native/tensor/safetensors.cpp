@@ -186,7 +186,7 @@ size_t SafeTensors::bytes() const {
 }
 
 void write_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors,
-                       const std::vector<std::pair<std::string, std::string>>& metadata) {
+                       const std::vector<std::pair<std::string, std::string>>& metadata, const Download& download) {
   std::string header = "{\"__metadata__\":{";
   for (size_t i = 0; i < metadata.size(); ++i)
     header += (i ? "," : "") + json_quote(metadata[i].first) + ":" + json_quote(metadata[i].second);
@@ -203,9 +203,25 @@ void write_safetensors(const std::string& path, const std::vector<NamedTensor>& 
 
   char length[8];
   for (int i = 0; i < 8; ++i) length[i] = static_cast<char>(static_cast<uint64_t>(header.size()) >> (8 * i));
-  std::vector<std::string_view> parts{{length, 8}, header};
-  for (const NamedTensor& t : tensors) parts.emplace_back(static_cast<const char*>(t.tensor.data()), t.tensor.bytes());
-  write_file(path, parts);
+  AtomicFile file(path);
+  file.write({length, 8});
+  file.write(header);
+  constexpr int64_t piece = int64_t{1} << 20;  // elements
+  std::vector<char> host;
+  for (const NamedTensor& t : tensors) {
+    const Tensor flat = t.tensor.reshape({t.tensor.size()});
+    for (int64_t begin = 0; begin < flat.size(); begin += piece) {
+      const Tensor part = flat.slice(begin, std::min(begin + piece, flat.size()));
+      const char* bytes = static_cast<const char*>(part.data());
+      if (download) {
+        host.resize(part.bytes());
+        download(part, host.data());
+        bytes = host.data();
+      }
+      file.write({bytes, part.bytes()});
+    }
+  }
+  file.commit();
 }
 
 }  // namespace fire

@@ -2,6 +2,7 @@
 // with an index. Format: 8-byte little-endian header length, JSON header {name: {dtype, shape, data_offsets}}, data.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -44,8 +45,12 @@ struct NamedTensor {
   Tensor tensor;
 };
 
-/// Writes the tensors in the given order, with `metadata` under `__metadata__`. Atomic; throws ERR_FIRE_IO.
+/// Copies a piece of a tensor, wherever it lives, to the host.
+using Download = std::function<void(const Tensor& piece, void* host)>;
+
+/// Writes the tensors in the given order, with `metadata` under `__metadata__`, a few MiB at a time. Without `download`
+/// the tensors are on the host. Atomic; throws ERR_FIRE_IO.
 void write_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors,
-                       const std::vector<std::pair<std::string, std::string>>& metadata);
+                       const std::vector<std::pair<std::string, std::string>>& metadata, const Download& download = {});
 
 }  // namespace fire

@@ -1,6 +1,7 @@
 #include "train/optimizer.h"
 
 #include <cmath>
+#include <cstring>
 
 #include "tensor/safetensors.h"
 
@@ -20,19 +21,21 @@ double Optimizer::update(const UpdateSettings& s) {
 
 void Optimizer::save(const std::string& directory) const {
   make_directories(directory);
-  std::vector<std::vector<float>> host;
-  std::vector<NamedTensor> tensors;
-  const std::pair<const char*, Tensor> parts[] = {
-      {"param", adapter_.param()}, {"exp_avg", adapter_.moment1()}, {"exp_avg_sq", adapter_.moment2()}};
-  host.reserve(std::size(parts));
-  for (const auto& [name, tensor] : parts) {
-    host.emplace_back(static_cast<size_t>(tensor.size()));
-    ops_.download(tensor, host.back().data());
-    tensors.push_back({name, Tensor(host.back().data(), DType::f32, {tensor.size()})});
-  }
   int64_t counters[2] = {step_, pass_};
-  tensors.push_back({"counters", Tensor(counters, DType::i64, {2})});
-  write_safetensors(directory + "/optimizer.safetensors", tensors, {{"format", "fire-train optimizer 1"}});
+  const Tensor host_counters(counters, DType::i64, {2});
+  const auto download = [&](const Tensor& piece, void* host) {
+    if (piece.dtype() == DType::i64) {
+      std::memcpy(host, piece.data(), piece.bytes());
+    } else {
+      ops_.download(piece, host);
+    }
+  };
+  write_safetensors(directory + "/optimizer.safetensors",
+                    {{"param", adapter_.param()},
+                     {"exp_avg", adapter_.moment1()},
+                     {"exp_avg_sq", adapter_.moment2()},
+                     {"counters", host_counters}},
+                    {{"format", "fire-train optimizer 1"}}, download);
 }
 
 void Optimizer::load(const std::string& directory) {

@@ -98,8 +98,11 @@ export const trainSchema = z.strictObject({
   /** Pairs computed at once; default: all of a step. */
   microBatchSize: count.nullable().default(null),
   checkpoint: checkpoint.prefault({}),
-  /** Recompute layers in backward instead of keeping their activations. */
-  checkpointing: z.boolean().default(false),
+  /**
+   * Recompute layers in backward instead of keeping their activations; `auto`: when the step would not fit into the memory
+   * that is free otherwise. The numbers are the same bits either way.
+   */
+  checkpointing: z.union([z.boolean(), z.literal('auto')], 'true, false or auto').default('auto'),
   /** Optimizer steps between lines on the terminal; metrics.jsonl has every step. */
   logEvery: count.default(1),
   /** MiB for what the reference says about pairs, so that later epochs need no reference pass; 0 = none. Exact. */

@@ -67,6 +67,7 @@ const defaultSpec: Omit<EngineSpec, 'model'> = {
   adapter: null,
   checkpointing: false,
   referenceCacheBytes: 256 * 2 ** 20,
+  planOnly: false,
 }
 
 const defaultSampling: Omit<SamplingSpec, 'stopTokens'> = {

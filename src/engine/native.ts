@@ -51,6 +51,11 @@ export interface EngineSpec {
    * again costs no reference pass. Exact; 0 = none.
    */
   referenceCacheBytes: number
+  /**
+   * Opens a device that only pretends, whether the machine has it or not: `plan`, `imageTokens` and `info` answer, nothing
+   * is loaded, allocated or computed.
+   */
+  planOnly: boolean
 }
 
 export interface ModelInfo {
@@ -290,13 +295,26 @@ export interface GemmBenchRow {
   ceiling: number
 }
 
-/** Bytes and tokens a step would take, predicted without running it. */
+/** Bytes and tokens a step would take, predicted without running it. Everything but pixels and rows is the device's. */
 export interface PlanStats {
+  /** As the device keeps them; on a CPU the mapped file. */
   weightBytes: number
   adapterBytes: number
+  /** Gradients and both moments. */
   optimizerBytes: number
   activationBytes: number
+  /** The workspace of the vision tower for the largest image; it is gone when the step begins. */
+  visionBytes: number
+  /** The part of `activationBytes` that holds logits. */
   logitsBytes: number
+  /** Of the device, beside the activations. */
+  scratchBytes: number
+  /** Of an encoded image, a placeholder token. */
+  featureBytesPerToken: number
+  /** The same in host memory: an encoded image keeps its patches. */
+  pixelBytesPerToken: number
+  /** Host memory for what the reference says about a scored row (`referenceCacheBytes`). */
+  referenceBytesPerRow: number
   tokens: number
   rows: number
 }

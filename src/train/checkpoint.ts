@@ -39,6 +39,8 @@ const freeKeys = new Set([
   'threads',
   'logEvery',
   'imageCache',
+  // Not a bit of the result depends on it.
+  'checkpointing',
   'referenceCache',
   'checkpoint.every',
   'checkpoint.keep',

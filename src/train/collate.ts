@@ -11,7 +11,8 @@ import type { Range } from '../text/tokenizer.js'
 /** A pair ready for the engine, with the images it needs. */
 export interface Example {
   input: PairInput
-  images: ImageSource[]
+  /** With the placeholder tokens that each takes. */
+  images: (ImageSource & { tokens: number })[]
 }
 
 export interface CollateContext {
@@ -50,7 +51,11 @@ export function collate(pair: Pair, context: CollateContext): Example {
       images: pair.images.map((image) => image.sha256),
       corruptedImages: twins && twins.length > 0 ? twins.map((image) => image.sha256) : null,
     }
-    const images = [...pair.images, ...(twins ?? [])].map((image) => imageSource(image, context.imageRoot))
+    // A twin takes as many tokens as the image in its place.
+    const images = [...pair.images, ...(twins ?? [])].map((image, index) => ({
+      ...imageSource(image, context.imageRoot),
+      tokens: tokens[index % tokens.length],
+    }))
     return { input, images }
   } catch (error) {
     if (!(error instanceof FireError)) throw error

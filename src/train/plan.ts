@@ -1,10 +1,10 @@
 /** What a run would take, without running it: steps, tokens and memory. */
 import type { TrainConfig } from '../config/schema.js'
 import type { PairCounts } from '../data/pairs.js'
-import type { PlanStats } from '../engine/engine.js'
 import type { Example } from './collate.js'
+import { type MemoryNeed, memoryNeed, type StepBytes } from './memory.js'
 import { stepIndices } from './order.js'
-import { type PrepareOptions, prepare } from './prepare.js'
+import { type PrepareOptions, preparePlan } from './prepare.js'
 import { warmupSteps } from './schedule.js'
 
 export interface TrainPlan {
@@ -20,16 +20,17 @@ export interface TrainPlan {
   tokens: number
   /** Hidden rows that reach the LM head in the run. */
   rows: number
-  /** Bytes of the largest micro-batch; together they are the engine's need beside the weights. */
-  memory: Pick<PlanStats, 'weightBytes' | 'adapterBytes' | 'optimizerBytes' | 'activationBytes' | 'logitsBytes'>
+  /** Bytes of the run, by the largest micro-batch. */
+  memory: MemoryNeed
 }
 
-/** Checks everything a run checks, tokenises every pair, and predicts; writes nothing and computes no layer. */
+/** Checks everything a run checks, tokenises every pair, and predicts; loads no weight and writes nothing. */
 export async function planTraining(config: TrainConfig, options: PrepareOptions = {}): Promise<TrainPlan> {
-  const { engine, examples, loaded, objective, stepsPerEpoch, totalSteps } = await prepare(config, options)
+  const plannable = await preparePlan(config, options)
+  const { engine, examples, loaded, objective, stepsPerEpoch, totalSteps } = plannable
   try {
     const totals = { tokens: 0, rows: 0 }
-    const memory = { weightBytes: 0, adapterBytes: 0, optimizerBytes: 0, activationBytes: 0, logitsBytes: 0 }
+    let largest: StepBytes | undefined
     for (let step = 0; step < totalSteps; step += 1) {
       options.signal?.throwIfAborted()
       const indices = stepIndices(examples.length, config.batchSize, config.seed, step)
@@ -37,11 +38,13 @@ export async function planTraining(config: TrainConfig, options: PrepareOptions 
       for (const part of microBatches(batch, config.microBatchSize)) {
         const inputs = part.map((example) => example.input)
         const plan = await engine.plan(inputs, objective, { normalizer: batch.length, layout: 'packed' })
-        totals.tokens += plan.tokens
-        totals.rows += plan.rows
-        for (const key of Object.keys(memory) as (keyof typeof memory)[]) memory[key] = Math.max(memory[key], plan[key])
+        const { tokens, rows, ...bytes } = plan
+        totals.tokens += tokens
+        totals.rows += rows
+        largest = largest ? maximum(largest, bytes) : bytes
       }
     }
+    const epochs = Math.max(1, totalSteps / stepsPerEpoch)
     return {
       pairs: loaded.counts,
       warnings: loaded.warnings,
@@ -51,11 +54,16 @@ export async function planTraining(config: TrainConfig, options: PrepareOptions 
       warmupSteps: warmupSteps(config.schedule, totalSteps),
       trainableParameters: engine.info.trainableParameters,
       ...totals,
-      memory,
+      memory: memoryNeed(config, plannable, largest as StepBytes, totals.rows / epochs),
     }
   } finally {
     await engine.close()
   }
+}
+
+function maximum(a: StepBytes, b: StepBytes): StepBytes {
+  const keys = Object.keys(a) as (keyof StepBytes)[]
+  return Object.fromEntries(keys.map((key) => [key, Math.max(a[key], b[key])])) as unknown as StepBytes
 }
 
 /** Cuts the pairs of a step into the groups that are computed at once. */

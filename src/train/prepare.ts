@@ -9,6 +9,7 @@ import { type Engine, openEngine } from '../engine/engine.js'
 import { DataError } from '../errors.js'
 import { Chat } from '../text/chat.js'
 import { type CollateContext, collate, type Example } from './collate.js'
+import { decideCheckpointing } from './memory.js'
 
 export interface Prepared {
   engine: Engine
@@ -17,7 +18,11 @@ export interface Prepared {
   objective: ObjectiveSpec
   stepsPerEpoch: number
   totalSteps: number
+  /** What `checkpointing` came to. */
+  checkpointing: boolean
 }
+
+export type Plannable = Omit<Prepared, 'checkpointing'>
 
 export interface PrepareOptions {
   signal?: AbortSignal
@@ -26,8 +31,22 @@ export interface PrepareOptions {
   native?: NativeModule
 }
 
-/** The caller closes `engine`. Data errors come before the model is opened. */
+/** Everything up to an open engine. The caller closes it. Data errors come before a weight is read. */
 export async function prepare(config: TrainConfig, options: PrepareOptions = {}): Promise<Prepared> {
+  const { engine: planner, ...rest } = await preparePlan(config, options)
+  let checkpointing: boolean
+  try {
+    checkpointing = await decideCheckpointing(config, { engine: planner, ...rest }, options)
+  } finally {
+    await planner.close()
+  }
+  const spec = { ...engineOptions(config), checkpointing }
+  const engine = await openEngine(spec, { signal: options.signal, native: options.native })
+  return { engine, ...rest, checkpointing }
+}
+
+/** The same with an engine that only plans. */
+export async function preparePlan(config: TrainConfig, options: PrepareOptions = {}): Promise<Plannable> {
   const traits = objectives[config.objective.name]
   const log = options.onLog ?? (() => {})
   const loaded = await loadPairs(config.data.train, {
@@ -42,7 +61,8 @@ export async function prepare(config: TrainConfig, options: PrepareOptions = {})
     })
   }
   log(`${loaded.pairs.length} pairs from ${config.data.train}`)
-  const engine = await openEngine(engineOptions(config), { signal: options.signal, native: options.native })
+  const spec = { ...engineOptions(config), checkpointing: config.checkpointing === true, planOnly: true }
+  const engine = await openEngine(spec, { signal: options.signal, native: options.native })
   try {
     const chat = await Chat.load(config.model, engine.info)
     const context = {
@@ -79,7 +99,7 @@ function objectiveSpec({ objective }: TrainConfig): ObjectiveSpec {
 }
 
 function engineOptions(config: TrainConfig): Parameters<typeof openEngine>[0] {
-  const { model, device, dtype, threads, gemm, checkpointing, seed } = config
+  const { model, device, dtype, threads, gemm, seed } = config
   const referenceCacheBytes = config.referenceCache * 2 ** 20
-  return { model, device, dtype, threads, gemm, checkpointing, referenceCacheBytes, lora: { ...config.lora, seed } }
+  return { model, device, dtype, threads, gemm, referenceCacheBytes, lora: { ...config.lora, seed } }
 }

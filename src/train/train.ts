@@ -53,6 +53,10 @@ export interface TrainReport {
   model: ModelInfo
   /** Wall time of this call's steps. */
   seconds: number
+  /** Layers were recomputed in backward (`checkpointing`). */
+  checkpointing: boolean
+  /** Highest resident memory of this process so far, in bytes. */
+  peakHostBytes: number
   /** The last step's metrics; `null` when this call had nothing left to do. */
   last: MetricsRow | null
 }
@@ -124,6 +128,8 @@ class Run {
       warnings: loaded.warnings,
       model: engine.info,
       seconds: (performance.now() - started) / 1000,
+      checkpointing: this.#prepared.checkpointing,
+      peakHostBytes: process.resourceUsage().maxRSS * 1024,
       last: this.#last,
     }
     if (complete)

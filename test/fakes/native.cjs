@@ -98,7 +98,12 @@ class FakeEngine {
       adapterBytes: 16,
       optimizerBytes: 32,
       activationBytes: tokens * 64,
+      visionBytes: 0,
       logitsBytes: rows,
+      scratchBytes: 0,
+      featureBytesPerToken: 8,
+      pixelBytesPerToken: 4,
+      referenceBytesPerRow: 2,
     }
     return { ...bytes, tokens, rows }
   }

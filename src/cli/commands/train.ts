@@ -1,7 +1,7 @@
-import type { TrainPlan } from '../../train/plan.js'
 import type { TrainProgress, TrainReport } from '../../train/train.js'
 import { defineCommand } from '../command.js'
-import { formatBytes, formatCount } from '../format.js'
+import { formatBytes } from '../format.js'
+import { describePlan } from '../plan.js'
 import { formatDuration } from '../progress.js'
 import { catchSignals } from '../signals.js'
 
@@ -62,20 +62,6 @@ function describeStep({ metrics }: TrainProgress): string {
   return parts.join(', ')
 }
 
-function describePlan(plan: TrainPlan): string {
-  const { memory } = plan
-  const bytes = Object.values(memory).reduce((total, value) => total + value, 0)
-  return [
-    `pairs      ${formatCount(plan.pairs.kept)} of ${formatCount(plan.pairs.read)} read, ${formatCount(plan.images)} distinct images`,
-    `steps      ${formatCount(plan.totalSteps)} (${formatCount(plan.stepsPerEpoch)} an epoch, ${plan.warmupSteps} of warm-up)`,
-    `tokens     ${formatCount(plan.tokens)} through the decoder, ${formatCount(plan.rows)} rows at the head`,
-    `trainable  ${formatCount(plan.trainableParameters)} parameters`,
-    `memory     ${formatBytes(bytes)}: weights ${formatBytes(memory.weightBytes)}, adapter ${formatBytes(memory.adapterBytes)},`,
-    `           optimizer ${formatBytes(memory.optimizerBytes)}, activations ${formatBytes(memory.activationBytes)}, logits ${formatBytes(memory.logitsBytes)}`,
-    '',
-  ].join('\n')
-}
-
 function describeReport(report: TrainReport, configPath: string): string {
   if (report.interrupted) {
     return [
@@ -85,5 +71,5 @@ function describeReport(report: TrainReport, configPath: string): string {
     ].join('\n')
   }
   const steps = report.step - report.resumedFrom
-  return [`${steps} steps in ${formatDuration(report.seconds)}`, `adapter: ${report.adapter}`, ''].join('\n')
+  return [`${steps} steps in ${formatDuration(report.seconds)}, at most ${formatBytes(report.peakHostBytes)} of memory`, `adapter: ${report.adapter}`, ''].join('\n')
 }

@@ -1,0 +1,36 @@
+/** A training plan as text. */
+import type { MemoryNeed } from '../train/memory.js'
+import type { TrainPlan } from '../train/plan.js'
+import { formatBytes, formatCount } from './format.js'
+
+/** What does not depend on the device. */
+export function describeWork(plan: TrainPlan): string {
+  return [
+    `pairs      ${formatCount(plan.pairs.kept)} of ${formatCount(plan.pairs.read)} read, ${formatCount(plan.images)} distinct images`,
+    `steps      ${formatCount(plan.totalSteps)} (${formatCount(plan.stepsPerEpoch)} an epoch, ${plan.warmupSteps} of warm-up)`,
+    `tokens     ${formatCount(plan.tokens)} through the decoder, ${formatCount(plan.rows)} rows at the head`,
+    `trainable  ${formatCount(plan.trainableParameters)} parameters`,
+    '',
+  ].join('\n')
+}
+
+export function describePlan(plan: TrainPlan): string {
+  const rows = memoryRows(plan.memory).map(([name, bytes]) => `${name.padEnd(11)}${formatBytes(bytes).padStart(10)}\n`)
+  return `${describeWork(plan)}${rows.join('')}`
+}
+
+/** Names and bytes, the peaks last. */
+export function memoryRows({ images, peak, ...need }: MemoryNeed): [string, number][] {
+  const rows: [string, number][] = [
+    ['weights', need.weights],
+    ['adapter', need.adapter],
+    ['optimizer', need.optimizer],
+    ['activations', need.activations],
+    ['images', images.features + images.pixels],
+    ['reference', need.reference],
+    ['runtime', need.runtime],
+  ]
+  if (peak.device > 0) rows.push(['peak, GPU', peak.device])
+  rows.push([peak.device > 0 ? 'peak, host' : 'peak', peak.host])
+  return rows
+}

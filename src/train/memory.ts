@@ -1,0 +1,103 @@
+/** What a run takes of which memory, and whether that fits. */
+import type { TrainConfig } from '../config/schema.js'
+import type { PlanStats } from '../engine/engine.js'
+import { loadNative } from '../engine/load.js'
+import type { Example } from './collate.js'
+import type { Plannable, PrepareOptions } from './prepare.js'
+
+/** Bytes. On a CPU everything is host memory, and `device` is zero. */
+export interface MemoryNeed {
+  weights: number
+  adapter: number
+  /** Gradients and AdamW's moments. */
+  optimizer: number
+  /** The largest micro-batch, or the vision tower before it, logits included. */
+  activations: number
+  /** Encoded images that are kept (`imageCache`): features on the device, pixels on the host. */
+  images: { features: number; pixels: number }
+  /** What the reference said about pairs (`referenceCache`). */
+  reference: number
+  /** This process as it is now: Node, libraries, records. */
+  runtime: number
+  /** Highest sum of each memory. */
+  peak: { device: number; host: number }
+}
+
+/** The bytes of a plan that do not depend on how many steps there are. */
+export type StepBytes = Omit<PlanStats, 'tokens' | 'rows'>
+
+/**
+ * @param step the largest micro-batch.
+ * @param rowsPerEpoch hidden rows at the head in one pass over the data.
+ */
+export function memoryNeed(
+  config: TrainConfig,
+  plannable: Plannable,
+  step: StepBytes,
+  rowsPerEpoch: number,
+): MemoryNeed {
+  const onGpu = isGpu(plannable)
+  const tokens = cachedImageTokens(plannable.examples, config.imageCache)
+  const images = { features: tokens * step.featureBytesPerToken, pixels: tokens * step.pixelBytesPerToken }
+  const reference = Math.min(config.referenceCache * 2 ** 20, rowsPerEpoch * step.referenceBytesPerRow)
+  const activations = Math.max(step.activationBytes, step.visionBytes) + step.scratchBytes
+  const runtime = process.memoryUsage.rss()
+  const device = step.weightBytes + step.adapterBytes + step.optimizerBytes + activations + images.features
+  const host = runtime + images.pixels + reference
+  return {
+    weights: step.weightBytes,
+    adapter: step.adapterBytes,
+    optimizer: step.optimizerBytes,
+    activations,
+    images,
+    reference,
+    runtime,
+    peak: onGpu ? { device, host } : { device: 0, host: device + host },
+  }
+}
+
+/**
+ * `checkpointing` as configured, or, for `auto`, whether the pairs with the most tokens, all in one micro-batch, would
+ * need more than the memory that is free.
+ */
+export async function decideCheckpointing(
+  config: TrainConfig,
+  plannable: Plannable,
+  { onLog, native }: PrepareOptions,
+): Promise<boolean> {
+  if (config.checkpointing !== 'auto') return config.checkpointing
+  const { engine, examples, objective } = plannable
+  const length = ({ input }: Example): number => input.prompt.length + input.chosen.length + input.rejected.length
+  const largest = [...examples].sort((a, b) => length(b) - length(a)).slice(0, config.microBatchSize)
+  const inputs = largest.map((example) => example.input)
+  const { rows, tokens: _, ...step } = await engine.plan(inputs, objective, { normalizer: 1, layout: 'packed' })
+  const need = memoryNeed(config, plannable, step, (rows / largest.length) * examples.length)
+  const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`
+  const free = isGpu(plannable) ? freeOnGpu(config, native ?? loadNative()) : process.availableMemory()
+  // What is there already is part of the peak, not of what is free.
+  const asked = isGpu(plannable) ? need.peak.device : need.peak.host - need.runtime
+  if (asked <= free) return false
+  onLog?.(`checkpointing: on (a step would take ${gib(asked)} without, ${gib(free)} are free)`)
+  return true
+}
+
+function isGpu({ engine }: Plannable): boolean {
+  return engine.info.device.startsWith('cuda')
+}
+
+/** All of the GPU but what CUDA itself takes; a GPU that others use as well needs `checkpointing` set by hand. */
+function freeOnGpu(config: TrainConfig, native: { gpuReport(): { gpus: { totalBytes: number }[] } }): number {
+  const index = Number(/^cuda:(\d+)$/.exec(config.device)?.[1] ?? 0)
+  const context = 700 * 2 ** 20
+  return (native.gpuReport().gpus[index]?.totalBytes ?? 0) - context
+}
+
+/** Placeholder tokens of the largest images that are held at once. */
+function cachedImageTokens(examples: Example[], capacity: number): number {
+  const tokensOf = new Map<string, number>()
+  for (const { images } of examples) for (const { id, tokens } of images) tokensOf.set(id, tokens)
+  return [...tokensOf.values()]
+    .sort((a, b) => b - a)
+    .slice(0, capacity)
+    .reduce((sum, tokens) => sum + tokens, 0)
+}
