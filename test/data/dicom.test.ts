@@ -1,4 +1,5 @@
 /** DICOM files against what pydicom shows of them (`generate_dicom.py` made the reference), and hostile ones. */
+import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -90,8 +91,7 @@ describe('a DICOM file that cannot be shown', () => {
   const replaced = (from: string, to: string, file = name): Buffer =>
     Buffer.from(bytesOf(file).toString('latin1').replace(from, to), 'latin1')
 
-  /** Header check and decoding must refuse alike. */
-  async function expectRefused(bytes: Buffer, type: typeof DataError | typeof UnsupportedError, message: RegExp) {
+  async function expectUndecodable(bytes: Buffer, type: typeof DataError | typeof UnsupportedError, message: RegExp) {
     const path = await write(bytes)
     const error = await decodeImage(path).catch((reason) => reason)
     expect(error).toBeInstanceOf(type)
@@ -100,12 +100,21 @@ describe('a DICOM file that cannot be shown', () => {
     return error
   }
 
+  /** The check of the header refuses what decoding refuses, in the same words. */
+  async function expectRefused(...[bytes, type, message]: Parameters<typeof expectUndecodable>) {
+    const error = await expectUndecodable(bytes, type, message)
+    const sha256 = createHash('sha256').update(bytes).digest('hex')
+    const { width, height } = fixture
+    await expect(checkReferenced({ path: 'x.dcm', sha256, width, height }, folder)).rejects.toThrow(error.message)
+    return error
+  }
+
   it('has no rows, or absurdly many', async () => {
     await expectRefused(patched(0x28, 0x10, 0), DataError, /declares 12 x 0 pixels/)
     const huge = patched(0x28, 0x10, 65535)
     huge.writeUInt16LE(65535, huge.indexOf(Buffer.from('28001100', 'hex')) + 8)
     await expectRefused(huge, DataError, /declares 65535 x 65535 pixels/)
-    await expectRefused(patched(0x28, 0x10, 11), DataError, /truncated: 240 bytes of pixel data where 264 were/)
+    await expectUndecodable(patched(0x28, 0x10, 11), DataError, /truncated: 240 bytes of pixel data where 264 were/)
   })
 
   it('is truncated', async () => {
@@ -149,12 +158,16 @@ describe('a DICOM file that cannot be shown', () => {
     )
     expect(syntax.hint).toContain('dcmtk')
     await expectRefused(replaced('MONOCHROME2', 'HSVMODEL000'), UnsupportedError, /"HSVMODEL000"/)
-    await expectRefused(replaced('LINEAR_EXACT', 'CUBIC       ', 'window LINEAR_EXACT'), UnsupportedError, /"CUBIC"/)
-    await expectRefused(bytesOf('refused: JPEG Extended, 12 bits'), UnsupportedError, /JPEG of 12 bits/)
+    await expectUndecodable(
+      replaced('LINEAR_EXACT', 'CUBIC       ', 'window LINEAR_EXACT'),
+      UnsupportedError,
+      /"CUBIC"/,
+    )
+    await expectUndecodable(bytesOf('refused: JPEG Extended, 12 bits'), UnsupportedError, /JPEG of 12 bits/)
   })
 
   it('has a window of no width', async () => {
-    await expectRefused(replaced('400\\1500', '0\\150000'), DataError, /window of centre 40 and width 0/)
+    await expectUndecodable(replaced('400\\1500', '0\\150000'), DataError, /window of centre 40 and width 0/)
   })
 
   it('holds another image than it declares', async () => {
@@ -162,7 +175,11 @@ describe('a DICOM file that cannot be shown', () => {
       'JPEG 2000 Image Compression (Lossless Only), 16 bits',
       'JPEG-LS Lossless Image Compression, 8 bits',
     ]) {
-      await expectRefused(patched(0x28, 0x10, 9, name), DataError, /compressed image is 12 x 10 x 1, the file declares/)
+      await expectUndecodable(
+        patched(0x28, 0x10, 9, name),
+        DataError,
+        /compressed image is 12 x 10 x 1, the file declares/,
+      )
     }
   })
 

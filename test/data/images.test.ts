@@ -1,4 +1,5 @@
 /** Image files against what Pillow makes of them (`generate_images.py` made the reference), and hostile ones. */
+import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -110,6 +111,8 @@ describe('an image that is refused', () => {
     const path = await write(name, bytes)
     await expect(decodeImage(path)).rejects.toThrow(DataError)
     await expect(decodeImage(path)).rejects.toThrow(message)
+    const sha256 = createHash('sha256').update(bytes).digest('hex')
+    await expect(checkReferenced({ path: name, sha256, width: 1, height: 1 }, folder)).rejects.toThrow(message)
   })
 
   it('is not there, or a folder', async () => {
