@@ -58,6 +58,8 @@ export async function decompress(uid: string, data: Uint8Array, layout: Layout, 
   const { name, codec } = syntaxes[uid]
   try {
     const pixels = await (codec as Codec)(data, layout, path)
+    // Codecs give every pixel its three samples, whatever was shared in the stream.
+    if (pixels.photometric === 'YBR_FULL_422') pixels.photometric = 'YBR_FULL'
     const expected = (layout.rows * layout.columns * layout.samples * pixels.bitsAllocated) / 8
     if (pixels.bytes.length < expected) throw new Error(`${pixels.bytes.length} bytes where ${expected} were declared`)
     return pixels
@@ -173,7 +175,7 @@ async function jpegLs(data: Uint8Array, layout: Layout, path: string): Promise<P
 
 /** What the SIZ marker of a JPEG 2000 stream says, also of one inside a JP2 file. */
 function jpeg2000Header(data: Uint8Array): { rows: number; columns: number; samples: number } {
-  const start = Buffer.from(data).indexOf('ff4fff51', 0, 'hex')
+  const start = Buffer.from(data.buffer, data.byteOffset, data.length).indexOf('ff4fff51', 0, 'hex')
   if (start < 0 || start + 42 > data.length) throw new Error('the stream has no size marker')
   const view = new DataView(data.buffer, data.byteOffset + start)
   const [right, bottom, left, top] = [8, 12, 16, 20].map((at) => view.getUint32(at))

@@ -87,10 +87,12 @@ function greyTable(
   const holder = (macro: string, tag: string): DataSet | undefined =>
     [...groups.map((group) => itemOf(group, macro)), dataSet].find((candidate) => candidate?.elements[tag])
   const stored = storedValue(pixels)
-  const measure = modality(holder(tags.frameTransformation, tags.slope) ?? dataSet, path)
+  const measure = modality(holder(tags.frameTransformation, tags.slope) ?? dataSet, pixels.signed, path)
   const value: Curve = (code) => measure(stored(code))
   const show =
-    window(holder(tags.frameVoi, tags.windowCenter), path) ?? voi(dataSet, path) ?? spread(words, codeOf(pixels), value)
+    windowed(holder(tags.frameVoi, tags.windowCenter), path) ??
+    voi(dataSet, pixels.signed, path) ??
+    spread(words, codeOf(pixels), value)
   const invert = pixels.photometric === 'MONOCHROME1'
   return Uint8Array.from({ length: 2 ** pixels.bitsStored }, (_, code) => {
     const level = toByte(show(value(code)))
@@ -99,9 +101,9 @@ function greyTable(
 }
 
 /** Stored value to measured value: the modality LUT, else slope and intercept. */
-function modality(dataSet: DataSet, path: string): Curve {
+function modality(dataSet: DataSet, signed: boolean, path: string): Curve {
   const lut = itemOf(dataSet, tags.modalityLut)
-  if (lut) return through(readLut(lut, tags.lutDescriptor, tags.lutData, path))
+  if (lut) return through(readLut(lut, tags.lutDescriptor, tags.lutData, signed, path))
   const slope = dataSet.floatString(tags.slope) ?? 1
   const intercept = dataSet.floatString(tags.intercept) ?? 0
   if (!Number.isFinite(slope) || !Number.isFinite(intercept)) {
@@ -111,7 +113,7 @@ function modality(dataSet: DataSet, path: string): Curve {
 }
 
 /** The first window, to 0..255 (C.11.2.1.2 and C.11.2.1.3). */
-function window(dataSet: DataSet | undefined, path: string): Curve | undefined {
+function windowed(dataSet: DataSet | undefined, path: string): Curve | undefined {
   const center = dataSet?.floatString(tags.windowCenter)
   const width = dataSet?.floatString(tags.windowWidth)
   if (center === undefined || width === undefined) return undefined
@@ -128,10 +130,10 @@ function window(dataSet: DataSet | undefined, path: string): Curve | undefined {
 }
 
 /** The first VOI LUT, to 0..255. */
-function voi(dataSet: DataSet, path: string): Curve | undefined {
+function voi(dataSet: DataSet, signed: boolean, path: string): Curve | undefined {
   const item = itemOf(dataSet, tags.voiLut)
   if (!item) return undefined
-  const lut = readLut(item, tags.lutDescriptor, tags.lutData, path)
+  const lut = readLut(item, tags.lutDescriptor, tags.lutData, signed, path)
   const look = through(lut)
   return (value) => (look(value) * 255) / lut.top
 }
@@ -155,7 +157,7 @@ function ramp(low: number, high: number): Curve {
 
 function paletteTable(dataSet: DataSet, descriptor: string, data: string, pixels: Pixels, path: string): Uint8Array {
   if (!dataSet.elements[data]) throw unsupportedImage(path, `PALETTE COLOR without ${data} (a segmented palette?)`)
-  const lut = readLut(dataSet, descriptor, data, path)
+  const lut = readLut(dataSet, descriptor, data, pixels.signed, path)
   const look = through(lut)
   const stored = storedValue(pixels)
   const length = 2 ** pixels.bitsStored
@@ -166,10 +168,11 @@ function through({ first, values }: Lut): Curve {
   return (value) => values[Math.min(Math.max(Math.round(value) - first, 0), values.length - 1)]
 }
 
-function readLut(dataSet: DataSet, descriptor: string, data: string, path: string): Lut {
-  // 65536 entries are written as 0. Signed tables declare their first value as SS.
+function readLut(dataSet: DataSet, descriptor: string, data: string, signed: boolean, path: string): Lut {
+  // 65536 entries are written as 0. The first value is signed like the samples where an implicit file does not say.
   const count = dataSet.uint16(descriptor, 0) || 65536
-  const isSigned = dataSet.elements[descriptor]?.vr === 'SS'
+  const vr = dataSet.elements[descriptor]?.vr
+  const isSigned = vr === undefined ? signed : vr === 'SS'
   const first = (isSigned ? dataSet.int16(descriptor, 1) : dataSet.uint16(descriptor, 1)) ?? 0
   const bits = dataSet.uint16(descriptor, 2) ?? 0
   const bytes = dataSet.elements[data]?.length ?? 0

@@ -1,4 +1,7 @@
-/** DICOM files to 8-bit RGB: which frame, where its bytes are, how its values are shown. */
+/**
+ * DICOM files to 8-bit RGB: which frame, where its bytes are, how its values are shown. dicom-parser reads the attributes:
+ * the parser of the web viewers (Cornerstone, OHIF), without dependencies and without a copy of the pixels.
+ */
 import { inflateRawSync } from 'node:zlib'
 import dicomParser, { type DataSet, type Element } from 'dicom-parser'
 import { DataError } from '../errors.js'

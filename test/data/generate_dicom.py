@@ -164,6 +164,10 @@ def greys() -> None:
     ds.ModalityLUTSequence[0].ModalityLUTType = "US"
     ds.WindowCenter, ds.WindowWidth = "30000", "40000"
     case("modality LUT", ds, to_grey(ds, small))
+    ds = dataset(signed, ImplicitVRLittleEndian)
+    ds.VOILUTSequence = lut_item(-500 & 0xFFFF, (np.linspace(0, 1, 1000) ** 2 * 255).astype(np.uint16), 8)
+    expected = np.asarray(ds.VOILUTSequence[0].LUTData)[np.clip(signed.astype(int) + 500, 0, 999)]
+    case("VOI LUT from -500, implicit", ds, np.repeat(expected[..., None], 3, -1))
     ds = dataset(small, ExplicitVRLittleEndian)
     ds.VOILUTSequence = lut_item(30, (np.linspace(0, 1, 120) ** 2 * 4095).astype(np.uint16), 12)
     case("VOI LUT", ds, to_grey(ds, small))
