@@ -2,36 +2,51 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import sharp from 'sharp'
+import sharp, { type Metadata, type Sharp } from 'sharp'
 import type { ImageInput } from '../engine/engine.js'
 import { DataError, fileError } from '../errors.js'
+import { checkPixels, notAnImage, unsupportedImage } from './image-errors.js'
 import type { ImageRef } from './records.js'
 
+/** A file's bytes under the name it was asked for, with the DICOM frame (from 1) that the name may choose. */
+interface Source {
+  path: string
+  bytes: Buffer
+  frame?: number
+}
+
+interface Size {
+  width: number
+  height: number
+}
+
 /**
- * Decodes an image: EXIF orientation applied, grey spread over three channels, alpha dropped (not blended), colour
- * profiles ignored. `id` is the SHA-256 of the file's bytes.
- * @throws {DataError} when the bytes are not an image, or one whose way to 8-bit RGB is a choice (16 bits, CMYK).
+ * Decodes a PNG, JPEG, WebP or DICOM file to `rgb` [height, width, 3], 0..255: EXIF orientation applied, grey spread over
+ * three channels, alpha dropped (not blended), colour profiles ignored, 16 bits scaled to 8 by round(v / 257), CMYK as
+ * Pillow converts it, DICOM through its own window. `path#3` is frame 3 of a DICOM file. `id` is the SHA-256 of the
+ * file's bytes, and of `#3` after them where a frame is chosen.
+ * @throws {DataError} when the bytes are not an image, are damaged (a truncated file too) or declare too many pixels.
+ * @throws {UnsupportedError} for a kind of DICOM file that is named in the message.
+ * @throws {FileError} when the file cannot be read.
  */
 export async function decodeImage(path: string): Promise<ImageInput> {
-  return decodeBytes(await readBytes(path), path)
+  return decode(await readSource(path))
 }
 
 /** Decodes a referenced image and holds it against its reference: content hash, width and height. */
 export async function decodeReferenced(ref: ImageRef, root: string): Promise<ImageInput> {
-  const path = resolve(root, ref.path)
-  const bytes = await readBytes(path)
-  checkHash(bytes, ref, path)
-  const image = await decodeBytes(bytes, path)
-  checkSize(image, ref, path)
+  const source = await readSource(resolve(root, ref.path))
+  checkHash(source, ref)
+  const image = await decode(source)
+  checkSize(image, ref, source.path)
   return image
 }
 
 /** The same checks from the file's header, without decoding the pixels. */
 export async function checkReferenced(ref: ImageRef, root: string): Promise<void> {
-  const path = resolve(root, ref.path)
-  const bytes = await readBytes(path)
-  checkHash(bytes, ref, path)
-  checkSize(await readHeader(bytes, path), ref, path)
+  const source = await readSource(resolve(root, ref.path))
+  checkHash(source, ref)
+  checkSize(await readSize(source), ref, source.path)
 }
 
 /** The reference that a file deserves; `path` is written as given, resolved against `root`. */
@@ -40,63 +55,132 @@ export async function describeImage(path: string, root: string): Promise<ImageRe
   return { path, sha256: id, width, height }
 }
 
-/** Width and height as seen (orientation applied). */
-async function readHeader(bytes: Buffer, path: string): Promise<{ width: number; height: number }> {
-  const { autoOrient, depth, space } = await sharp(bytes)
+async function decode(source: Source): Promise<ImageInput> {
+  const pixels = isDicom(source) ? await decodeDicom(source) : await decodePicture(source)
+  return { id: contentId(source), ...pixels }
+}
+
+/** Width and height as decoded. */
+async function readSize(source: Source): Promise<Size> {
+  if (isDicom(source)) return (await import('./dicom.js')).dicomSize(source.bytes, source.path, source.frame)
+  return (await readHeader(source)).autoOrient
+}
+
+async function decodeDicom({ bytes, path, frame }: Source): Promise<Size & { rgb: Uint8Array }> {
+  return (await import('./dicom.js')).decodeDicom(bytes, path, frame)
+}
+
+async function readHeader({ bytes, path, frame }: Source): Promise<Metadata> {
+  if (frame !== undefined) throw new DataError(`${path}: only DICOM files have frames`, { detail: { path } })
+  checkKind(bytes, path)
+  const header = await sharp(bytes, { limitInputPixels: false })
     .metadata()
     .catch((error) => {
       throw notAnImage(path, error)
     })
-  if (depth !== 'uchar' || space === 'cmyk') {
-    throw new DataError(`${path} is ${space === 'cmyk' ? 'CMYK' : `${depth} per channel`}, not 8-bit RGB or grey`, {
-      detail: { path, depth, space },
-      hint: 'Convert it first: which window of a 16-bit image to show is a clinical choice.',
-    })
-  }
-  return autoOrient
+  checkPixels(header.width, header.height, path)
+  if ((header.pages ?? 1) > 1) throw unsupportedImage(path, `an animation of ${header.pages} pictures`)
+  return header
 }
 
-async function decodeBytes(bytes: Buffer, path: string): Promise<ImageInput> {
-  await readHeader(bytes, path)
+async function decodePicture(source: Source): Promise<Size & { rgb: Uint8Array }> {
+  const { depth, space } = await readHeader(source)
+  // 'warning' is the strictest: what a decoder only warns of, as data missing inside a JPEG, leaves grey areas.
+  const picture = sharp(source.bytes, { ignoreIcc: true, failOn: 'warning', limitInputPixels: false }).autoOrient()
   try {
-    const { data, info } = await sharp(bytes, { ignoreIcc: true })
-      .autoOrient()
-      .removeAlpha()
-      .toColourspace('srgb')
-      .raw({ depth: 'uchar' })
-      .toBuffer({ resolveWithObject: true })
-    if (info.channels !== 3) throw new Error(`${info.channels} channels after conversion to RGB`)
-    const rgb = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
-    return { id: sha256(bytes), width: info.width, height: info.height, rgb }
+    if (space === 'cmyk') return await cmykToRgb(picture)
+    return depth === 'ushort' ? await scaleTo8Bits(picture) : await toRgb(picture)
   } catch (error) {
-    throw notAnImage(path, error)
+    throw notAnImage(source.path, error)
   }
 }
 
-async function readBytes(path: string): Promise<Buffer> {
-  return readFile(path).catch((error) => {
-    throw fileError(error, 'Reading the image', path)
+async function toRgb(picture: Sharp): Promise<Size & { rgb: Uint8Array }> {
+  const { data, width, height } = await rawPixels(picture.removeAlpha().toColourspace('srgb'), 'uchar', 3)
+  return { width, height, rgb: data }
+}
+
+async function scaleTo8Bits(picture: Sharp): Promise<Size & { rgb: Uint8Array }> {
+  const { data, width, height } = await rawPixels(picture.removeAlpha().toColourspace('rgb16'), 'ushort', 3)
+  const rgb = Uint8Array.from(new Uint16Array(data.slice().buffer), (value) => Math.floor((value + 128) / 257))
+  return { width, height, rgb }
+}
+
+/** Pillow's arithmetic on inks; both libraries take every CMYK JPEG for one of Adobe's, which are stored inverted. */
+async function cmykToRgb(picture: Sharp): Promise<Size & { rgb: Uint8Array }> {
+  const inks = picture.pipelineColourspace('cmyk').toColourspace('cmyk')
+  const { data, width, height } = await rawPixels(inks, 'uchar', 4)
+  const rgb = new Uint8Array(width * height * 3)
+  for (let from = 0, to = 0; from < data.length; from += 4) {
+    const light = 255 - data[from + 3]
+    for (let ink = 0; ink < 3; ink += 1, to += 1) {
+      // x / 255, rounded, in the integers that Pillow uses.
+      const product = data[from + ink] * light + 128
+      rgb[to] = light - (((product >> 8) + product) >> 8)
+    }
+  }
+  return { width, height, rgb }
+}
+
+async function rawPixels(
+  picture: Sharp,
+  depth: 'uchar' | 'ushort',
+  channels: number,
+): Promise<Size & { data: Uint8Array }> {
+  const { data, info } = await picture.raw({ depth }).toBuffer({ resolveWithObject: true })
+  if (info.channels !== channels) throw new Error(`${info.channels} channels where ${channels} were expected`)
+  const { width, height } = info
+  return { data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength), width, height }
+}
+
+/** The file's first bytes decide, not its name, and no decoder sees a file of another kind. */
+function checkKind(bytes: Buffer, path: string): void {
+  const start = bytes.toString('latin1', 0, 12)
+  if (start.startsWith('\x89PNG\r\n\x1a\n') || start.startsWith('\xff\xd8\xff')) return
+  if (start.startsWith('RIFF') && start.endsWith('WEBP')) return
+  const seen = bytes.length === 0 ? 'it is empty' : `it starts with ${JSON.stringify(start)}`
+  throw new DataError(`${path} is not a PNG, JPEG, WebP or DICOM file: ${seen}`, {
+    detail: { path },
+    hint: 'Convert it to PNG. A DICOM file has a preamble of 128 bytes and then "DICM".',
   })
 }
 
-function checkHash(bytes: Buffer, ref: ImageRef, path: string): void {
-  const actual = sha256(bytes)
+function isDicom({ bytes }: Source): boolean {
+  return bytes.toString('latin1', 128, 132) === 'DICM'
+}
+
+/** Reads `path`; where there is no such file and it ends in `#<number>`, the file before that. */
+async function readSource(path: string): Promise<Source> {
+  const [, file, number] = /^(.+)#([1-9]\d*)$/.exec(path) ?? []
+  try {
+    return { path, bytes: await readFile(path) }
+  } catch (error) {
+    if (file === undefined || (error as NodeJS.ErrnoException).code !== 'ENOENT') {
+      throw fileError(error, 'Reading the image', path)
+    }
+  }
+  const bytes = await readFile(file).catch((error) => {
+    throw fileError(error, 'Reading the image', file)
+  })
+  return { path, bytes, frame: Number(number) }
+}
+
+function checkHash(source: Source, ref: ImageRef): void {
+  const { path } = source
+  const actual = contentId(source)
   if (actual === ref.sha256) return
   const message = `${path} is not the image of the record: sha256 ${actual}, expected ${ref.sha256}`
   throw new DataError(message, { detail: { path, actual, expected: ref.sha256 } })
 }
 
-function checkSize(image: { width?: number; height?: number }, ref: ImageRef, path: string): void {
+function checkSize(image: Size, ref: ImageRef, path: string): void {
   if (image.width === ref.width && image.height === ref.height) return
   const actual = `${image.width} x ${image.height}`
   throw new DataError(`${path} is ${actual}, the record says ${ref.width} x ${ref.height}`, { detail: { path } })
 }
 
-function notAnImage(path: string, error: unknown): DataError {
-  const reason = error instanceof Error ? error.message : String(error)
-  return new DataError(`${path} cannot be read as an image: ${reason}`, { detail: { path }, cause: error })
-}
-
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex')
+/** Frames of one file are different images, so the chosen one is part of what is hashed. */
+function contentId({ bytes, frame }: Source): string {
+  const hash = createHash('sha256').update(bytes)
+  return (frame === undefined ? hash : hash.update(`#${frame}`)).digest('hex')
 }

@@ -5,7 +5,7 @@
 import { z } from 'zod'
 
 export const imageRef = z.strictObject({
-  /** Relative to the folder of the record file. */
+  /** Relative to the folder of the record file; `scan.dcm#3` is the third frame of a DICOM file. */
   path: z.string().min(1),
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
   width: z.number().int().positive(),

@@ -22,12 +22,12 @@ export interface Encoding {
 
 export class Tokenizer {
   readonly #bpe: BpeTokenizer
-  readonly #added: Map<number, string>
+  readonly #added: Map<number, { content: string; special: boolean }>
 
   /** @param definition the parsed `tokenizer.json`; @param config the parsed `tokenizer_config.json`. */
   constructor(definition: object, config: object) {
     this.#bpe = new BpeTokenizer(definition, config)
-    this.#added = new Map([...this.#bpe.get_added_tokens_decoder()].map(([id, token]) => [id, token.content]))
+    this.#added = this.#bpe.get_added_tokens_decoder()
   }
 
   /** Reads `tokenizer.json` and `tokenizer_config.json` of a model folder. */
@@ -79,7 +79,8 @@ export class Tokenizer {
   decoder(options: { skipSpecial?: boolean } = {}): { push(id: number): string; end(): string } {
     const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
     return {
-      push: (id) => (options.skipSpecial && this.#added.has(id) ? '' : utf8.decode(this.bytesOf(id), { stream: true })),
+      push: (id) =>
+        options.skipSpecial && this.#added.get(id)?.special ? '' : utf8.decode(this.bytesOf(id), { stream: true }),
       end: () => utf8.decode(),
     }
   }
@@ -98,7 +99,7 @@ export class Tokenizer {
   /** The bytes a token stands for: UTF-8 of an added token's text, the byte alphabet undone for any other. */
   bytesOf(id: number): Uint8Array {
     const added = this.#added.get(id)
-    if (added !== undefined) return Buffer.from(added, 'utf8')
+    if (added) return Buffer.from(added.content, 'utf8')
     const token = this.#bpe.id_to_token(id)
     // Ids between the vocabulary and the padded embedding table stand for nothing.
     if (token === undefined) return new Uint8Array(0)

@@ -1,13 +1,11 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import sharp from 'sharp'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { JsonlAppender, removeTemporaries, writeFileAtomic, writeFolderAtomic } from '../../src/data/files.js'
-import { checkReferenced, decodeImage, decodeReferenced, describeImage } from '../../src/data/images.js'
 import { readJsonl, writeJsonl } from '../../src/data/jsonl.js'
 import { loadPairs, pairProblem } from '../../src/data/pairs.js'
-import { DataError, DiskFullError, FileError, fileError } from '../../src/errors.js'
+import { DiskFullError, FileError, fileError } from '../../src/errors.js'
 import { makePair, temporaryFolder, writeImage, writePairs } from '../fakes/world.js'
 
 let folder: string
@@ -117,77 +115,6 @@ describe('atomic writes', () => {
     expect(await readFile(path, 'utf8')).toBe('{"a":"é"}\n{"c":3}\n')
     await expect(JsonlAppender.open(path, 99)).rejects.toThrow(/expected at least 99/)
     expect(second.bytes).toBe(Buffer.byteLength('{"a":"é"}\n{"c":3}\n'))
-  })
-})
-
-describe('images', () => {
-  const pixels = Buffer.from([10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120])
-  const raw = (channels: 1 | 3 | 4, data: Buffer, width = 2, height = 2) =>
-    sharp(data, { raw: { width, height, channels } })
-
-  it('decodes RGB as it is', async () => {
-    const path = join(folder, 'a.png')
-    await raw(3, pixels).png().toFile(path)
-    const image = await decodeImage(path)
-    expect(image).toMatchObject({ width: 2, height: 2 })
-    expect([...image.rgb]).toEqual([...pixels])
-    expect(image.id).toMatch(/^[0-9a-f]{64}$/)
-  })
-
-  it('spreads grey, drops alpha unblended, expands palettes', async () => {
-    const grey = join(folder, 'grey.png')
-    await raw(1, Buffer.from([0, 85, 170, 255]))
-      .toColourspace('b-w')
-      .png()
-      .toFile(grey)
-    expect([...(await decodeImage(grey)).rgb]).toEqual([0, 0, 0, 85, 85, 85, 170, 170, 170, 255, 255, 255])
-    const clear = join(folder, 'clear.png')
-    await raw(4, Buffer.from([10, 20, 30, 0, 40, 50, 60, 128]), 2, 1)
-      .png()
-      .toFile(clear)
-    expect([...(await decodeImage(clear)).rgb]).toEqual([10, 20, 30, 40, 50, 60])
-    const palette = join(folder, 'palette.png')
-    await raw(3, pixels).png({ palette: true, colours: 4, dither: 0 }).toFile(palette)
-    expect((await decodeImage(palette)).rgb).toHaveLength(12)
-  })
-
-  it('applies the EXIF orientation, also to the checked size', async () => {
-    const path = join(folder, 'turned.png')
-    const data = Buffer.from([1, 1, 1, 2, 2, 2])
-    await raw(3, data, 2, 1).withMetadata({ orientation: 6 }).png().toFile(path)
-    const image = await decodeImage(path)
-    expect(image).toMatchObject({ width: 1, height: 2 })
-    expect([...image.rgb]).toEqual([1, 1, 1, 2, 2, 2])
-    await checkReferenced(await describeImage('turned.png', folder), folder)
-  })
-
-  it('holds a file against its reference', async () => {
-    const ref = await writeImage(folder, 'x.png', 5)
-    await expect(decodeReferenced(ref, folder)).resolves.toMatchObject({ id: ref.sha256 })
-    await expect(checkReferenced({ ...ref, sha256: '0'.repeat(64) }, folder)).rejects.toThrow(
-      /is not the image of the record/,
-    )
-    await expect(checkReferenced({ ...ref, width: 31 }, folder)).rejects.toThrow(/is 32 x 32, the record says 31 x 32/)
-    await expect(decodeReferenced({ ...ref, height: 31 }, folder)).rejects.toThrow(DataError)
-  })
-
-  it('refuses what could become 8-bit RGB in more than one way', async () => {
-    const deep = join(folder, 'deep.png')
-    const input = new Uint16Array([0, 1000, 40000, 65535])
-    await sharp(input, { raw: { width: 2, height: 2, channels: 1 } })
-      .toColourspace('grey16')
-      .png()
-      .toFile(deep)
-    await expect(decodeImage(deep)).rejects.toThrow(/deep\.png is ushort per channel, not 8-bit RGB or grey/)
-  })
-
-  it('names what cannot be read', async () => {
-    await writeFile(join(folder, 'broken.png'), 'not a picture')
-    await expect(decodeImage(join(folder, 'broken.png'))).rejects.toThrow(/broken\.png cannot be read as an image/)
-    await expect(decodeImage(join(folder, 'none.png'))).rejects.toThrow(FileError)
-    const whole = await raw(3, pixels).png().toBuffer()
-    await writeFile(join(folder, 'cut.png'), whole.subarray(0, whole.length - 20))
-    await expect(decodeImage(join(folder, 'cut.png'))).rejects.toThrow(DataError)
   })
 })
 

@@ -1,9 +1,8 @@
-import { beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { DataError } from '../../src/errors.js'
-import { Chat } from '../../src/text/chat.js'
 import { phraseMask } from '../../src/text/phrases.js'
 import { Tokenizer } from '../../src/text/tokenizer.js'
-import { temporaryFolder, tinyTokenizer, writeModel } from '../fakes/world.js'
+import { tinyTokenizer } from '../fakes/world.js'
 
 const { definition, config } = tinyTokenizer([' left', ' right', 'left', ' the', ' é', '肺', ' lung'])
 const tokenizer = new Tokenizer(definition, config)
@@ -174,41 +173,5 @@ describe('decoder', () => {
     const ids = [...tokenizer.encode('a<|im_end|>'), 100_000]
     expect(tokenizer.decode(ids)).toBe('a<|im_end|>')
     expect(tokenizer.decode(ids, { skipSpecial: true })).toBe('a')
-  })
-})
-
-describe('Chat', () => {
-  let folder: string
-  let chat: Chat
-  let image: number
-
-  beforeAll(async () => {
-    folder = await temporaryFolder()
-    await writeModel(folder)
-    image = (await Tokenizer.load(folder)).tokenId('<|image_pad|>')
-    chat = await Chat.load(folder, { imageTokenId: image, eosTokenIds: [] })
-  })
-
-  it('renders images before the text and repeats each placeholder', () => {
-    const ids = [...chat.promptIds('Where?', [3, 1])]
-    expect(ids.filter((id) => id === image)).toHaveLength(4)
-    expect(chat.tokenizer.decode(ids)).toBe(
-      '<|im_start|>user\n<|vision_start|><|image_pad|><|image_pad|><|image_pad|><|vision_end|>' +
-        '<|vision_start|><|image_pad|><|vision_end|>Where?<|im_end|>\n<|im_start|>assistant\n',
-    )
-  })
-
-  it('ends answers with the eos token of the tokenizer', () => {
-    expect(chat.endTokenId).toBe(chat.tokenizer.tokenId('<|im_end|>'))
-  })
-
-  it('refuses a question that holds the placeholder', () => {
-    expect(() => chat.promptIds('What is <|image_pad|>?', [2])).toThrow(/2 image placeholders for 1 images/)
-  })
-
-  it('names what a model folder lacks', async () => {
-    await expect(Chat.load(`${folder}/none`, { imageTokenId: 1, eosTokenIds: [] })).rejects.toThrow(
-      /tokenizer(_config)?\.json/,
-    )
   })
 })

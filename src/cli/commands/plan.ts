@@ -42,7 +42,9 @@ export const plan = defineCommand({
     }
     stdout(`${describeWork(plans[0].plan)}\n`)
     for (const at of devices) {
-      const [keep, recompute] = plans.filter((entry) => entry.device === at).map((entry) => memoryRows(entry.plan.memory))
+      const [keep, recompute] = plans
+        .filter((entry) => entry.device === at)
+        .map((entry) => memoryRows(entry.plan.memory))
       const rows = keep.map(([name, bytes], index) => [name, formatBytes(bytes), formatBytes(recompute[index][1])])
       stdout(`${formatTable([`${at}, ${config.dtype}`, 'memory', 'with checkpointing'], rows)}\n\n`)
     }

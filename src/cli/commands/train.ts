@@ -71,5 +71,9 @@ function describeReport(report: TrainReport, configPath: string): string {
     ].join('\n')
   }
   const steps = report.step - report.resumedFrom
-  return [`${steps} steps in ${formatDuration(report.seconds)}, at most ${formatBytes(report.peakHostBytes)} of memory`, `adapter: ${report.adapter}`, ''].join('\n')
+  return [
+    `${steps} steps in ${formatDuration(report.seconds)}, at most ${formatBytes(report.peakHostBytes)} of memory`,
+    `adapter: ${report.adapter}`,
+    '',
+  ].join('\n')
 }

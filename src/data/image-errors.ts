@@ -1,0 +1,24 @@
+/** What every image decoder refuses, in the same words. */
+import { DataError, UnsupportedError } from '../errors.js'
+
+/** The largest image that is decoded: 400 MB of RGB, above what any scanner makes and below what a bomb declares. */
+export const maxPixels = 2 ** 27
+
+/** Checks declared sizes before anything is allocated for them. */
+export function checkPixels(width: number, height: number, path: string): void {
+  if (width > 0 && height > 0 && width * height <= maxPixels) return
+  throw new DataError(`${path} declares ${width} x ${height} pixels`, {
+    detail: { path, width, height, maxPixels },
+    hint: `An image has at least one pixel and at most ${maxPixels}; the file may be damaged.`,
+  })
+}
+
+export function notAnImage(path: string, error: unknown): DataError {
+  const reason = error instanceof Error ? error.message : String(error)
+  return new DataError(`${path} cannot be read as an image: ${reason}`, { detail: { path }, cause: error })
+}
+
+/** Something the file may rightly hold and we do not show. */
+export function unsupportedImage(path: string, what: string, hint?: string): UnsupportedError {
+  return new UnsupportedError(`${path}: ${what}`, { detail: { path }, hint })
+}

@@ -1,0 +1,189 @@
+/** Image files against what Pillow makes of them (`generate_images.py` made the reference), and hostile ones. */
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { deflateSync } from 'node:zlib'
+import sharp from 'sharp'
+import { beforeEach, describe, expect, it } from 'vitest'
+import { checkReferenced, decodeImage, decodeReferenced, describeImage } from '../../src/data/images.js'
+import { DataError, FileError, UnsupportedError } from '../../src/errors.js'
+import { temporaryFolder, writeImage } from '../fakes/world.js'
+
+interface Case {
+  name: string
+  file: string
+  width: number
+  height: number
+  rgb: string
+}
+
+const fixture = JSON.parse(readFileSync(new URL('./fixtures/images.json', import.meta.url), 'utf8')) as {
+  animated: string
+  cases: Case[]
+}
+
+let folder: string
+
+beforeEach(async () => {
+  folder = await temporaryFolder()
+})
+
+async function write(name: string, bytes: Buffer | string): Promise<string> {
+  const path = join(folder, name)
+  await writeFile(path, bytes)
+  return path
+}
+
+describe('decodeImage', () => {
+  // libjpeg-turbo is built by others for other machines and may round the last bit of its inverse DCT elsewhere.
+  const tolerance = (name: string): number => (name.startsWith('JPEG') ? 1 : 0)
+
+  it.each(fixture.cases)('sees $name as Pillow does', async ({ name, file, width, height, rgb }) => {
+    await write('x', Buffer.from(file, 'base64'))
+    const ref = await describeImage('x', folder)
+    expect(ref).toMatchObject({ width, height })
+    await checkReferenced(ref, folder)
+    const image = await decodeReferenced(ref, folder)
+    const reference = Buffer.from(rgb, 'base64')
+    expect(image.rgb).toHaveLength(reference.length)
+    const difference = Math.max(...reference.map((value, index) => Math.abs(value - image.rgb[index])))
+    expect(difference).toBeLessThanOrEqual(tolerance(name))
+  })
+
+  /** Levels on both sides of every rounding that matters: 257 levels of 16 bits are one of 8. */
+  const deep = [0, 128, 129, 385, 386, 32767, 32768, 65406, 65407, 65535]
+  const scaled = [0, 0, 1, 1, 2, 127, 128, 254, 255, 255]
+
+  it('scales 16-bit grey by round(v / 257)', async () => {
+    const raw = { width: 5, height: 2, channels: 1 } as const
+    const path = join(folder, 'deep.png')
+    await sharp(Uint16Array.from(deep), { raw }).toColourspace('grey16').png().toFile(path)
+    expect([...(await decodeImage(path)).rgb]).toEqual(scaled.flatMap((level) => [level, level, level]))
+  })
+
+  it('scales 16-bit colour and drops its alpha', async () => {
+    const raw = { width: 2, height: 1, channels: 4 } as const
+    const path = join(folder, 'deep.png')
+    const pixels = [0, 129, 65535, 7, 386, 32768, 65406, 0]
+    await sharp(Uint16Array.from(pixels), { raw }).toColourspace('rgb16').png().toFile(path)
+    expect([...(await decodeImage(path)).rgb]).toEqual([0, 1, 255, 2, 128, 254])
+  })
+
+  it('takes the smallest image and a very wide one', async () => {
+    for (const [width, height] of [
+      [1, 1],
+      [16384, 3],
+    ]) {
+      const path = join(folder, 'x.png')
+      await sharp({ create: { width, height, channels: 3, background: '#010203' } })
+        .png()
+        .toFile(path)
+      const image = await decodeImage(path)
+      expect(image).toMatchObject({ width, height })
+      expect([...image.rgb.subarray(-3)]).toEqual([1, 2, 3])
+    }
+  })
+})
+
+describe('decodeReferenced', () => {
+  it('holds a file against its reference', async () => {
+    const ref = await writeImage(folder, 'x.png', 5)
+    await expect(decodeReferenced(ref, folder)).resolves.toMatchObject({ id: ref.sha256 })
+    await expect(checkReferenced({ ...ref, sha256: '0'.repeat(64) }, folder)).rejects.toThrow(
+      /is not the image of the record/,
+    )
+    await expect(checkReferenced({ ...ref, width: 31 }, folder)).rejects.toThrow(/is 32 x 32, the record says 31 x 32/)
+    await expect(decodeReferenced({ ...ref, height: 31 }, folder)).rejects.toThrow(DataError)
+  })
+})
+
+describe('an image that is refused', () => {
+  it.each([
+    ['an empty file', 'x.png', '', /x\.png is not a PNG, .*: it is empty/],
+    ['text', 'x.png', 'not a picture', /x\.png is not a PNG, .*: it starts with "not a pictur"/],
+    ['SVG', 'x.png', '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', /it starts with "<svg xmlns/],
+    ['HTML', 'x.jpg', '<!doctype html><title>404</title>', /it starts with "<!doctype ht/],
+    ['GIF', 'x.gif', 'GIF89a\x01\0\x01\0\0\0\0;', /it starts with "GIF89a/],
+    ['TIFF', 'x.tif', 'II*\0\x08\0\0\0', /it starts with "II\*/],
+    ['a signature and nothing more', 'x.png', Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'), /cannot be read as an image/],
+  ])('is %s', async (_kind, name, bytes, message) => {
+    const path = await write(name, bytes)
+    await expect(decodeImage(path)).rejects.toThrow(DataError)
+    await expect(decodeImage(path)).rejects.toThrow(message)
+    const sha256 = createHash('sha256').update(bytes).digest('hex')
+    await expect(checkReferenced({ path: name, sha256, width: 1, height: 1 }, folder)).rejects.toThrow(message)
+  })
+
+  it('is not there, or a folder', async () => {
+    await expect(decodeImage(join(folder, 'none.png'))).rejects.toThrow(FileError)
+    await expect(decodeImage(join(folder, 'none.dcm#2'))).rejects.toThrow(/none\.dcm failed: no such file/)
+    await mkdir(join(folder, 'd.png'))
+    await expect(decodeImage(join(folder, 'd.png'))).rejects.toThrow(/d\.png failed: it is a folder/)
+  })
+
+  it('is truncated: never a grey half', async () => {
+    for (const { name, file } of fixture.cases) {
+      const bytes = Buffer.from(file, 'base64')
+      for (const kept of [0.2, 0.4, 0.6, 0.8]) {
+        const path = await write('cut', bytes.subarray(0, Math.floor(bytes.length * kept)))
+        await expect(decodeImage(path), `${name}, ${kept}`).rejects.toThrow(DataError)
+      }
+    }
+  })
+
+  it('is a JPEG with a hole, closed again', async () => {
+    const { file } = fixture.cases.find(({ name }) => name === 'JPEG, subsampling 0') as Case
+    const bytes = Buffer.from(file, 'base64')
+    const half = bytes.subarray(0, bytes.length - 120)
+    const path = await write('hole.jpg', Buffer.concat([half, Buffer.from([0xff, 0xd9])]))
+    await expect(decodeImage(path)).rejects.toThrow(/hole\.jpg cannot be read as an image/)
+  })
+
+  it('declares more pixels than any scanner makes, whatever it holds', async () => {
+    const bomb = await write('bomb.png', png(60_000, 60_000, deflateSync(Buffer.alloc(1000))))
+    const error = await decodeImage(bomb).catch((reason) => reason)
+    expect(error).toBeInstanceOf(DataError)
+    expect(error.message).toContain('bomb.png declares 60000 x 60000 pixels')
+    await expect(describeImage('bomb.png', folder)).rejects.toThrow(/declares 60000 x 60000/)
+  })
+
+  it('is animated', async () => {
+    const path = await write('x.webp', Buffer.from(fixture.animated, 'base64'))
+    await expect(decodeImage(path)).rejects.toThrow(UnsupportedError)
+    await expect(decodeImage(path)).rejects.toThrow(/x\.webp: an animation of 2 pictures/)
+  })
+
+  it('has no frames to choose from', async () => {
+    await writeImage(folder, 'x.png', 5)
+    await expect(decodeImage(join(folder, 'x.png#1'))).rejects.toThrow(/only DICOM files have frames/)
+  })
+})
+
+/** A PNG of 8-bit RGB with this size and these compressed rows. */
+function png(width: number, height: number, rows: Buffer): Buffer {
+  const header = Buffer.alloc(13)
+  header.writeUInt32BE(width, 0)
+  header.writeUInt32BE(height, 4)
+  header.set([8, 2, 0, 0, 0], 8)
+  const signature = Buffer.from('\x89PNG\r\n\x1a\n', 'latin1')
+  return Buffer.concat([signature, chunk('IHDR', header), chunk('IDAT', rows), chunk('IEND', Buffer.alloc(0))])
+}
+
+function chunk(kind: string, body: Buffer): Buffer {
+  const checked = Buffer.concat([Buffer.from(kind, 'latin1'), body])
+  const length = Buffer.alloc(4)
+  length.writeUInt32BE(body.length)
+  const check = Buffer.alloc(4)
+  check.writeUInt32BE(crc32(checked))
+  return Buffer.concat([length, checked, check])
+}
+
+function crc32(bytes: Buffer): number {
+  let crc = ~0
+  for (const byte of bytes) {
+    crc ^= byte
+    for (let bit = 0; bit < 8; bit += 1) crc = (crc >>> 1) ^ (0xedb88320 & -(crc & 1))
+  }
+  return ~crc >>> 0
+}
