@@ -6,8 +6,10 @@ export const deviceOption = {
   type: 'string',
   default: 'cpu',
   describe: `Where to compute: ${deviceNames}`,
-  coerce(value: unknown): Device {
-    if (isDevice(value)) return value
-    throw new ArgumentError(`--device must be ${deviceNames}, not "${String(value)}"`)
-  },
+  coerce: toDevice,
 } as const
+
+export function toDevice(value: unknown): Device {
+  if (isDevice(value)) return value
+  throw new ArgumentError(`--device must be ${deviceNames}, not "${String(value)}"`)
+}

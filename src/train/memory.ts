@@ -1,6 +1,6 @@
 /** What a run takes of which memory, and whether that fits. */
 import type { TrainConfig } from '../config/schema.js'
-import type { PlanStats } from '../engine/engine.js'
+import type { Engine, PlanStats } from '../engine/engine.js'
 import { loadNative } from '../engine/load.js'
 import type { Example } from './collate.js'
 import type { Plannable, PrepareOptions } from './prepare.js'
@@ -17,31 +17,39 @@ export interface MemoryNeed {
   images: { features: number; pixels: number }
   /** What the reference said about pairs (`referenceCache`). */
   reference: number
-  /** This process as it is now: Node, libraries, records. */
+  /** Node, libraries and records: this process as it is now, and what it takes more when it works. */
   runtime: number
   /** Highest sum of each memory. */
   peak: { device: number; host: number }
 }
+
+/**
+ * Decoding of images, packing of matrix products, garbage between collections, ends of the allocator's blocks: by how much
+ * the demo's training exceeded the sum of the rest, rounded.
+ */
+const workingBytes = 44 * 2 ** 20
 
 /** The bytes of a plan that do not depend on how many steps there are. */
 export type StepBytes = Omit<PlanStats, 'tokens' | 'rows'>
 
 /**
  * @param step the largest micro-batch.
- * @param rowsPerEpoch hidden rows at the head in one pass over the data.
+ * @param seen the pairs that the run comes to.
+ * @param rows hidden rows at the head of all of them.
  */
 export function memoryNeed(
   config: TrainConfig,
-  plannable: Plannable,
+  { engine }: Plannable,
   step: StepBytes,
-  rowsPerEpoch: number,
+  seen: Example[],
+  rows: number,
 ): MemoryNeed {
-  const onGpu = isGpu(plannable)
-  const tokens = cachedImageTokens(plannable.examples, config.imageCache)
+  const onGpu = isGpu(engine)
+  const tokens = cachedImageTokens(seen, config.imageCache)
   const images = { features: tokens * step.featureBytesPerToken, pixels: tokens * step.pixelBytesPerToken }
-  const reference = Math.min(config.referenceCache * 2 ** 20, rowsPerEpoch * step.referenceBytesPerRow)
+  const reference = Math.min(config.referenceCache * 2 ** 20, rows * step.referenceBytesPerRow)
   const activations = Math.max(step.activationBytes, step.visionBytes) + step.scratchBytes
-  const runtime = process.memoryUsage.rss()
+  const runtime = process.memoryUsage.rss() + workingBytes
   const device = step.weightBytes + step.adapterBytes + step.optimizerBytes + activations + images.features
   const host = runtime + images.pixels + reference
   return {
@@ -66,22 +74,24 @@ export async function decideCheckpointing(
   { onLog, native }: PrepareOptions,
 ): Promise<boolean> {
   if (config.checkpointing !== 'auto') return config.checkpointing
-  const { engine, examples, objective } = plannable
+  const { engine, examples, objective, totalSteps } = plannable
   const length = ({ input }: Example): number => input.prompt.length + input.chosen.length + input.rejected.length
-  const largest = [...examples].sort((a, b) => length(b) - length(a)).slice(0, config.microBatchSize)
+  const longestFirst = [...examples].sort((a, b) => length(b) - length(a))
+  const seen = longestFirst.slice(0, totalSteps * config.batchSize)
+  const largest = longestFirst.slice(0, config.microBatchSize)
   const inputs = largest.map((example) => example.input)
   const { rows, tokens: _, ...step } = await engine.plan(inputs, objective, { normalizer: 1, layout: 'packed' })
-  const need = memoryNeed(config, plannable, step, (rows / largest.length) * examples.length)
+  const need = memoryNeed(config, plannable, step, seen, (rows / largest.length) * seen.length)
   const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`
-  const free = isGpu(plannable) ? freeOnGpu(config, native ?? loadNative()) : process.availableMemory()
+  const free = isGpu(engine) ? freeOnGpu(config, native ?? loadNative()) : process.availableMemory()
   // What is there already is part of the peak, not of what is free.
-  const asked = isGpu(plannable) ? need.peak.device : need.peak.host - need.runtime
+  const asked = isGpu(engine) ? need.peak.device : need.peak.host - process.memoryUsage.rss()
   if (asked <= free) return false
   onLog?.(`checkpointing: on (a step would take ${gib(asked)} without, ${gib(free)} are free)`)
   return true
 }
 
-function isGpu({ engine }: Plannable): boolean {
+function isGpu(engine: Engine): boolean {
   return engine.info.device.startsWith('cuda')
 }
 

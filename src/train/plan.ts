@@ -30,6 +30,7 @@ export async function planTraining(config: TrainConfig, options: PrepareOptions 
   const { engine, examples, loaded, objective, stepsPerEpoch, totalSteps } = plannable
   try {
     const totals = { tokens: 0, rows: 0 }
+    const seen = new Map<Example, number>()
     let largest: StepBytes | undefined
     for (let step = 0; step < totalSteps; step += 1) {
       options.signal?.throwIfAborted()
@@ -42,9 +43,10 @@ export async function planTraining(config: TrainConfig, options: PrepareOptions 
         totals.tokens += tokens
         totals.rows += rows
         largest = largest ? maximum(largest, bytes) : bytes
+        for (const example of part) seen.set(example, rows / part.length)
       }
     }
-    const epochs = Math.max(1, totalSteps / stepsPerEpoch)
+    const rows = [...seen.values()].reduce((sum, count) => sum + count, 0)
     return {
       pairs: loaded.counts,
       warnings: loaded.warnings,
@@ -54,7 +56,7 @@ export async function planTraining(config: TrainConfig, options: PrepareOptions 
       warmupSteps: warmupSteps(config.schedule, totalSteps),
       trainableParameters: engine.info.trainableParameters,
       ...totals,
-      memory: memoryNeed(config, plannable, largest as StepBytes, totals.rows / epochs),
+      memory: memoryNeed(config, plannable, largest as StepBytes, [...seen.keys()], rows),
     }
   } finally {
     await engine.close()

@@ -28,6 +28,8 @@ export interface TrainOptions extends PrepareOptions {
   signal?: AbortSignal
   /** Asks for a stop after the current step: a checkpoint is saved and the report says `interrupted`. */
   stop?: AbortSignal
+  /** Once, when everything is ready for the first step. */
+  onStart?: (start: { step: number; totalSteps: number }) => void
   onProgress?: (progress: TrainProgress) => void
   /** Go on from the newest checkpoint of the output folder (from the start when it has none). */
   resume?: boolean
@@ -105,6 +107,7 @@ class Run {
     const { engine, loaded, totalSteps } = this.#prepared
     const metrics = await this.#restore()
     const resumedFrom = this.#step
+    this.#options.onStart?.({ step: resumedFrom, totalSteps })
     const started = performance.now()
     try {
       while (this.#step < totalSteps && !this.#options.stop?.aborted) await this.#next(metrics)

@@ -94,7 +94,7 @@ describe('mistakes in a configuration', () => {
     ['lora: { dropout: 1 }', 'Expected a number < 1 for lora.dropout but received 1'],
     ['lora: { targets: [q_proj, lm_head] }', '\'down_proj\' for lora.targets.1 but received "lm_head"'],
     ['dtype: fp16', "Expected one of 'f32', 'bf16' for dtype but received \"fp16\""],
-    ['checkpointing: 1', 'Expected a boolean for checkpointing but received 1'],
+    ['checkpointing: 1', 'Expected true, false or auto for checkpointing but received 1'],
     ['schedule: [cosine]', 'Expected an object for schedule but received ["cosine"]'],
   ])('%s', async (line, text) => {
     const message = await complaint(`${minimal}${line}\n`)

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it, vi } from 'vitest'
 import { stringify } from 'yaml'
 import { resolveTrainConfig } from '../../src/config/load.js'
 import { objectiveNames, objectives } from '../../src/config/objectives.js'
@@ -100,7 +100,34 @@ describe.skipIf(!built)('training with the native engine', () => {
   it('plans tokens and memory', async () => {
     const plan = await planTraining(resolveTrainConfig(settings('planned')))
     expect(plan).toMatchObject({ totalSteps: 6, images: 6 })
-    for (const value of [plan.tokens, plan.rows, ...Object.values(plan.memory)]) expect(value).toBeGreaterThan(0)
+    const { images, peak, ...memory } = plan.memory
+    for (const value of [plan.tokens, plan.rows, images.features, images.pixels, ...Object.values(memory)]) {
+      expect(value).toBeGreaterThan(0)
+    }
+    const parts = Object.values(memory).reduce((sum, bytes) => sum + bytes, images.features + images.pixels)
+    expect(peak).toEqual({ device: 0, host: parts })
+  })
+
+  it('plans for a GPU that this machine need not have', async () => {
+    const settings16 = { ...settings('planned'), device: 'cuda' as const, dtype: 'bf16' as const }
+    const { memory } = await planTraining(resolveTrainConfig(settings16))
+    const cpu = (await planTraining(resolveTrainConfig(settings('planned')))).memory
+    expect(memory.weights).toBeLessThan(cpu.weights) // matrices in bf16, where the file has f32
+    expect(memory.activations).toBeLessThan(cpu.activations)
+    const { weights, adapter, optimizer, activations, images } = memory
+    expect(memory.peak.device).toBe(weights + adapter + optimizer + activations + images.features)
+  })
+
+  it('chooses checkpointing by itself where memory would not suffice, and trains to the same bits', async () => {
+    const kept = await train(resolveTrainConfig(settings('kept')))
+    expect(kept.checkpointing).toBe(false)
+    const free = vi.spyOn(process, 'availableMemory').mockReturnValue(1 << 20)
+    const lines: string[] = []
+    const recomputed = await train(resolveTrainConfig(settings('recomputed')), { onLog: (line) => lines.push(line) })
+    free.mockRestore()
+    expect(recomputed.checkpointing).toBe(true)
+    expect(lines.join('\n')).toMatch(/checkpointing: on/)
+    expect((await adapterOf('kept')).equals(await adapterOf('recomputed'))).toBe(true)
   })
 
   it('answers with and without a trained adapter, the same text in any batch', async () => {

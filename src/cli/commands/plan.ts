@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import type { TrainConfig } from '../../config/schema.js'
 import type { TrainPlan } from '../../train/plan.js'
 import { defineCommand } from '../command.js'
-import { deviceOption } from '../device.js'
+import { toDevice } from '../device.js'
 import { formatBytes, formatTable } from '../format.js'
 import { describeWork, memoryRows } from '../plan.js'
 
@@ -20,14 +20,14 @@ export const plan = defineCommand({
         default: [] as string[],
         describe: 'Override a setting (repeatable)',
       })
-      .option('device', { ...deviceOption, default: undefined, describe: 'Only for this device: cpu or cuda' })
+      .option('device', { type: 'string', describe: 'Only for this device: cpu or cuda' })
       .option('json', { type: 'boolean', default: false, describe: 'Print one JSON object' })
       .example('$0 plan models/phantom run.yaml', 'with and without checkpointing, cpu and cuda'),
   async run({ model, config: path, set, device, json }, { stdout, progress }) {
     const { loadTrainConfig } = await import('../../config/load.js')
     const { planTraining } = await import('../../train/plan.js')
     const config = await loadTrainConfig(path, [...set, `model=${JSON.stringify(resolve(model))}`])
-    const devices = device === undefined ? (['cpu', 'cuda'] as const) : [device]
+    const devices = device === undefined ? (['cpu', 'cuda'] as const) : [toDevice(device)]
     const plans: { device: TrainConfig['device']; checkpointing: boolean; plan: TrainPlan }[] = []
     for (const at of devices) {
       for (const checkpointing of [false, true]) {

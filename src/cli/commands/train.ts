@@ -41,15 +41,16 @@ export const train = defineCommand({
     const { train: runTraining } = await import('../../train/train.js')
     using stop = catchSignals((name) => progress.log(`${name}: finishing this step and saving; again to leave at once`))
     const { resume, overwrite } = options
-    let started = false
+    const onStart = ({ step, totalSteps }: { step: number; totalSteps: number }): void => {
+      progress.start('training', totalSteps, 'steps')
+      if (step > 0) progress.update(step)
+    }
     const onProgress = (event: TrainProgress): void => {
-      if (!started) progress.start('training', event.totalSteps, 'steps')
-      started = true
       const shown = event.step % config.logEvery === 0 || event.step === event.totalSteps
       progress.update(event.step, shown ? describeStep(event) : undefined)
     }
-    const report = await runTraining(config, { resume, overwrite, stop: stop.signal, onLog, onProgress })
-    if (started) progress.end()
+    const report = await runTraining(config, { resume, overwrite, stop: stop.signal, onLog, onStart, onProgress })
+    progress.end()
     stdout(describeReport(report, options.config))
     return report.interrupted ? (stop.exitCode ?? 1) : 0
   },
