@@ -121,6 +121,29 @@ Napi::Value bench_gemm_async(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value merge_async(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const MergeSpec spec = to_merge_spec(info[0]);
+    const SharedFlag cancel = cancel_flag(info[1]);
+    return run_once(info.Env(), [&](Lane& lane) {
+      auto work = [spec, cancel]() -> ToJs {
+        const MergeReport report = merge_adapter(spec, cancel.get());
+        return [report](Napi::Env env) {
+          Napi::Object o = Napi::Object::New(env);
+          o.Set("files", js_array(env, report.files, [&](const std::string& s) { return Napi::String::New(env, s); }));
+          o.Set("tensors", static_cast<double>(report.tensors));
+          o.Set("merged", static_cast<double>(report.merged));
+          o.Set("bytes", static_cast<double>(report.bytes));
+          return o;
+        };
+      };
+      Lane::Held held;
+      held.cancel = cancel;
+      return lane.run(info.Env(), work, std::move(held));
+    });
+  });
+}
+
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   auto* state = new AddonState();
   env.SetInstanceData(state);  // freed with the environment
@@ -132,6 +155,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("createCancelToken", Napi::Function::New(env, CancelToken::create));
   exports.Set("openEngine", Napi::Function::New(env, EngineWrap::open));
   exports.Set("verify", Napi::Function::New(env, verify_folder));
+  exports.Set("mergeAdapter", Napi::Function::New(env, merge_async));
   exports.Set("benchGemm", Napi::Function::New(env, bench_gemm_async));
   return exports;
 }

@@ -149,6 +149,24 @@ EngineSpec to_engine_spec(const Napi::Value& value) {
   return spec;
 }
 
+MergeSpec to_merge_spec(const Napi::Value& value) {
+  const Napi::Object o = to_object(value, "spec");
+  MergeSpec spec;
+  spec.model = to_string(get(o, "model"), "model");
+  spec.adapter = to_string(get(o, "adapter"), "adapter");
+  spec.output = to_string(get(o, "output"), "output");
+  const int64_t shard = to_integer(get(o, "shardBytes"), "shardBytes");
+  if (shard <= 0) throw Error(Code::invalid_argument, "shardBytes must be positive");
+  spec.shard_bytes = static_cast<size_t>(shard);
+  const auto pairs =
+      to_vector(get(o, "rename"), "rename", [](const Napi::Value& v) { return to_strings(v, "rename"); });
+  for (const auto& pair : pairs) {
+    if (pair.size() != 2) expected("pairs of prefixes", "rename");
+    spec.rename.emplace_back(pair[0], pair[1]);
+  }
+  return spec;
+}
+
 OwnedImage to_image(const Napi::Value& value) {
   const Napi::Object o = to_object(value, "image");
   OwnedImage image{to_string(get(o, "id"), "image.id"), to_integer(get(o, "width"), "image.width"),

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/merge.h"
 #include "verify/verify.h"
 
 namespace fire::binding {
@@ -45,6 +46,7 @@ struct OwnedImage {
   std::vector<uint8_t> rgb;
 };
 
+MergeSpec to_merge_spec(const Napi::Value& value);
 EngineSpec to_engine_spec(const Napi::Value& value);
 OwnedImage to_image(const Napi::Value& value);
 Pair to_pair(const Napi::Value& value);

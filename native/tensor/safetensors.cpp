@@ -185,8 +185,9 @@ size_t SafeTensors::bytes() const {
   return total;
 }
 
-void write_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors,
-                       const std::vector<std::pair<std::string, std::string>>& metadata, const Download& download) {
+SafetensorsWriter::SafetensorsWriter(const std::string& path, const std::vector<NamedTensor>& tensors,
+                                     const std::vector<std::pair<std::string, std::string>>& metadata)
+    : file_(path) {
   std::string header = "{\"__metadata__\":{";
   for (size_t i = 0; i < metadata.size(); ++i)
     header += (i ? "," : "") + json_quote(metadata[i].first) + ":" + json_quote(metadata[i].second);
@@ -200,12 +201,15 @@ void write_safetensors(const std::string& path, const std::vector<NamedTensor>& 
   }
   header += "}";
   header.resize((header.size() + 7) / 8 * 8, ' ');
-
   char length[8];
   for (int i = 0; i < 8; ++i) length[i] = static_cast<char>(static_cast<uint64_t>(header.size()) >> (8 * i));
-  AtomicFile file(path);
-  file.write({length, 8});
-  file.write(header);
+  file_.write({length, 8});
+  file_.write(header);
+}
+
+void write_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors,
+                       const std::vector<std::pair<std::string, std::string>>& metadata, const Download& download) {
+  SafetensorsWriter file(path, tensors, metadata);
   constexpr int64_t piece = int64_t{1} << 20;  // elements
   std::vector<char> host;
   for (const NamedTensor& t : tensors) {

@@ -45,6 +45,19 @@ struct NamedTensor {
   Tensor tensor;
 };
 
+/// A file written tensor by tensor: the header first, then the bytes in the order of `tensors`, of which only name,
+/// type and shape are looked at. Atomic: it appears with `commit`. Throws ERR_FIRE_IO.
+class SafetensorsWriter {
+ public:
+  SafetensorsWriter(const std::string& path, const std::vector<NamedTensor>& tensors,
+                    const std::vector<std::pair<std::string, std::string>>& metadata);
+  void write(std::string_view bytes) { file_.write(bytes); }
+  void commit() { file_.commit(); }
+
+ private:
+  AtomicFile file_;
+};
+
 /// Copies a piece of a tensor, wherever it lives, to the host.
 using Download = std::function<void(const Tensor& piece, void* host)>;
 

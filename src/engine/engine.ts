@@ -16,6 +16,8 @@ import type {
   ImageFeatures,
   ImageInput,
   LoraSpec,
+  MergeSpec,
+  MergeStats,
   ModelInfo,
   NativeEngine,
   NativeModule,
@@ -95,6 +97,16 @@ export async function openEngine(options: EngineOptions, open: OpenOptions = {})
   const native = open.native ?? loadNative()
   const engine = await cancellable(native, open.signal, (cancel) => native.openEngine(spec, cancel))
   return new Engine(native, engine, spec)
+}
+
+/**
+ * W + scale * B A for every adapted W, summed in float32 and rounded once to the type W is stored in; every other tensor
+ * keeps its bytes. Weights only: `mergeAdapter` makes a whole model folder.
+ * @throws {CheckpointError} when adapter and model do not fit together.
+ */
+export async function mergeWeights(spec: MergeSpec, options: OpenOptions = {}): Promise<MergeStats> {
+  const native = options.native ?? loadNative()
+  return cancellable(native, options.signal, (cancel) => native.mergeAdapter(spec, cancel))
 }
 
 const unclosed = new FinalizationRegistry<string>((model) => {

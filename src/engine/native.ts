@@ -365,6 +365,26 @@ export interface NativeEngine {
   close(): Promise<void>
 }
 
+/** An adapter folded into the checkpoint it belongs to. */
+export interface MergeSpec {
+  model: string
+  adapter: string
+  /** An existing folder, for the weights and, with several shards, their index. */
+  output: string
+  /** No shard is larger, unless a single tensor is. */
+  shardBytes: number
+  /** `[prefix, replacement]` of tensor names; the first that fits. */
+  rename: [string, string][]
+}
+
+export interface MergeStats {
+  files: string[]
+  tensors: number
+  /** Tensors that the adapter changed. */
+  merged: number
+  bytes: number
+}
+
 export interface NativeModule {
   readonly version: string
   /** The class that carries `code` and `detail`; native errors are made from it. */
@@ -374,5 +394,6 @@ export interface NativeModule {
   createCancelToken(): CancelToken
   openEngine(spec: EngineSpec, cancel: CancelToken | null): Promise<NativeEngine>
   verify(spec: VerifySpec, onRow: ((row: VerifyRow) => void) | null): Promise<VerifyRow[]>
+  mergeAdapter(spec: MergeSpec, cancel: CancelToken | null): Promise<MergeStats>
   benchGemm(spec: GemmBenchSpec): Promise<GemmBenchRow[]>
 }

@@ -1,0 +1,77 @@
+/** A trained adapter and its base as one model folder that any loader of the family reads. */
+import { copyFile, mkdir, readdir } from 'node:fs/promises'
+import { join, relative } from 'node:path'
+import { writeFileAtomic, writeFolderAtomic } from '../data/files.js'
+import type { CallOptions, MergeStats } from '../engine/engine.js'
+import { mergeWeights } from '../engine/engine.js'
+import { FileError, fileError } from '../errors.js'
+import { readJson } from '../text/tokenizer.js'
+import { llavaFiles, llavaNames } from './llava.js'
+
+export interface MergeOptions extends CallOptions {
+  /** Largest weight file, in bytes. */
+  shardBytes?: number
+  /**
+   * Keep the tensor names and files of the base. Otherwise LlavaQwen2ForCausalLM (HuatuoGPT-Vision), which transformers and
+   * vLLM do not know, is written as LlavaForConditionalGeneration.
+   */
+  keepLayout?: boolean
+  /** Replace a folder that is there. */
+  overwrite?: boolean
+}
+
+/**
+ * Writes weights, config, tokenizer and whatever else the base folder has beside its weights to `output`, which appears
+ * complete or not at all.
+ * @throws {CheckpointError} when the adapter does not fit the model.
+ * @throws {FileError} when `output` is there already.
+ */
+export async function mergeAdapter(
+  model: string,
+  adapter: string,
+  output: string,
+  { shardBytes = 5e9, keepLayout = false, overwrite = false, signal }: MergeOptions = {},
+): Promise<MergeStats> {
+  const names = await readdir(output).catch(() => [])
+  if (names.length > 0 && !overwrite) {
+    throw new FileError(`${output} exists already`, { hint: 'Use --overwrite to replace it, or another folder.' })
+  }
+  const config = await readJson(join(model, 'config.json'))
+  const convert = config.model_type === 'llava_qwen2' && !keepLayout
+  let stats: MergeStats | undefined
+  await writeFolderAtomic(output, async (folder) => {
+    await copyCompanions(model, folder, !convert)
+    if (convert) {
+      for (const [name, text] of await llavaFiles(model, config)) await writeFileAtomic(join(folder, name), text)
+    }
+    const rename = convert ? llavaNames : []
+    stats = await mergeWeights({ model, adapter, output: folder, shardBytes, rename }, { signal })
+  })
+  return stats as MergeStats
+}
+
+const companion =
+  /^((video_)?(pre)?processor_config|config|generation_config|chat_template|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|merges)\.(json|txt|jinja|model)$|^(LICEN[CS]E|NOTICE)/i
+
+/** What a model folder has beside its weights, and the config of a vision tower in a folder of its own. */
+async function copyCompanions(from: string, to: string, withTower: boolean): Promise<void> {
+  const entries = await readdir(from, { recursive: true, withFileTypes: true }).catch((error) => {
+    throw fileError(error, 'Reading the folder', from)
+  })
+  for (const entry of entries) {
+    const folder = relative(from, entry.parentPath)
+    const wanted = folder === '' || (withTower && folder.startsWith('vit'))
+    if (entry.isFile() && wanted && companion.test(entry.name)) {
+      await copyInto(join(entry.parentPath, entry.name), join(to, folder), entry.name)
+    }
+  }
+}
+
+async function copyInto(source: string, folder: string, name: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true })
+    await copyFile(source, join(folder, name))
+  } catch (error) {
+    throw fileError(error, 'Copying', source)
+  }
+}
