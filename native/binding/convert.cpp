@@ -40,6 +40,15 @@ DeviceSpec to_device_spec(const Napi::Object& o) {
   return spec;
 }
 
+std::shared_ptr<const StopStrings> to_stop_strings(const Napi::Object& o) {
+  auto stops = std::make_shared<StopStrings>();
+  stops->strings = to_strings(get(o, "strings"), "stopStrings.strings");
+  const std::vector<uint8_t> bytes = to_bytes(get(o, "bytes"), "stopStrings.bytes");
+  stops->bytes.assign(bytes.begin(), bytes.end());
+  stops->offsets = to_ids(get(o, "offsets"), "stopStrings.offsets");
+  return stops;
+}
+
 Proj to_proj(const std::string& text) {
   for (const Proj p : all_projs)
     if (text == short_name(p)) return p;
@@ -246,6 +255,8 @@ Sampling to_sampling(const Napi::Value& value) {
   s.batch_size = to_integer(get(o, "batchSize"), "batchSize");
   s.stop_tokens = to_vector(get(o, "stopTokens"), "stopTokens",
                             [](const Napi::Value& v) { return static_cast<int32_t>(to_integer(v, "stopTokens")); });
+  if (!get(o, "stopStrings").IsNull())
+    s.stop_strings = to_stop_strings(to_object(get(o, "stopStrings"), "stopStrings"));
   return s;
 }
 
@@ -275,6 +286,14 @@ Napi::Object model_info(Napi::Env env, const Engine& engine, const EngineInfo& i
   o.Set("weightDTypes",
         js_array(env, info.weight_dtypes, [&](const std::string& s) { return Napi::String::New(env, s); }));
   o.Set("lora", lora_to_js(env, engine.adapter()));
+  return o;
+}
+
+Napi::Object generation(Napi::Env env, const Generated& result) {
+  Napi::Object o = Napi::Object::New(env);
+  o.Set("tokens", int_array(env, result.tokens));
+  o.Set("logprob", result.logprob);
+  o.Set("finish", result.stopped ? "stop" : "length");
   return o;
 }
 

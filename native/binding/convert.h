@@ -60,6 +60,7 @@ VerifySpec to_verify_spec(const Napi::Value& value);
 ComputeType to_compute_type(const Napi::Value& value);
 
 Napi::Object model_info(Napi::Env env, const Engine& engine, const EngineInfo& info);
+Napi::Object generation(Napi::Env env, const Generated& result);
 Napi::Object step_stats(Napi::Env env, const StepStats& stats, const Objective& objective,
                         const std::vector<bool>& has_corrupted, double seconds);
 Napi::Object verify_row(Napi::Env env, const VerifyRow& row);

@@ -227,27 +227,29 @@ Napi::Value EngineWrap::generate(const Napi::CallbackInfo& info) {
     const Napi::Object options = to_object(info[1], "sampling");
     const Sampling sampling = to_sampling(options);
     const bool adapter = to_boolean(options.Get("adapter"), "sampling.adapter");
-    const auto callback = to_callback(info[2]);
-    const SharedFlag cancel = cancel_flag(info[3]);
+    const auto on_token = to_callback(info[2]), on_end = to_callback(info[3]);
+    const SharedFlag cancel = cancel_flag(info[4]);
     std::vector<std::shared_ptr<Callback>> callbacks;
-    if (callback) callbacks.push_back(callback);
-    Work work = [this, prompts = std::move(prompts), sampling, adapter, callback, cancel](Engine& engine) -> ToJs {
-      TokenCallback on_token;
-      if (callback)
-        on_token = [this, callback](size_t prompt, int32_t token) {
-          lane_.call(callback, [prompt, token](Napi::Env env) -> std::vector<napi_value> {
+    for (const auto& callback : {on_token, on_end})
+      if (callback) callbacks.push_back(callback);
+    Work work = [this, prompts = std::move(prompts), sampling, adapter, on_token, on_end,
+                 cancel](Engine& engine) -> ToJs {
+      GenerationEvents events;
+      if (on_token)
+        events.on_token = [&](size_t prompt, int32_t token) {
+          lane_.call(on_token, [prompt, token](Napi::Env env) -> std::vector<napi_value> {
             return {Napi::Number::New(env, static_cast<double>(prompt)), Napi::Number::New(env, token)};
           });
         };
-      std::vector<Generated> all = engine.generate(prompts, sampling, adapter, on_token, cancel.get());
+      if (on_end)
+        events.on_end = [&](size_t prompt, const Generated& result) {
+          lane_.call(on_end, [prompt, result](Napi::Env env) -> std::vector<napi_value> {
+            return {Napi::Number::New(env, static_cast<double>(prompt)), generation(env, result)};
+          });
+        };
+      std::vector<Generated> all = engine.generate(prompts, sampling, adapter, events, cancel.get());
       return [all = std::move(all)](Napi::Env env) {
-        return js_array(env, all, [&](const Generated& g) {
-          Napi::Object o = Napi::Object::New(env);
-          o.Set("tokens", int_array(env, g.tokens));
-          o.Set("logprob", g.logprob);
-          o.Set("finish", g.stopped ? "stop" : "length");
-          return o;
-        });
+        return js_array(env, all, [&](const Generated& g) { return generation(env, g); });
       };
     };
     return run(info, std::move(work), cancel, std::move(callbacks));

@@ -41,6 +41,27 @@ struct Block {
   }
 };
 
+/// Most queries of a bundle: enough that packing the keys costs little, few enough that there are tasks for all
+/// threads.
+constexpr int64_t bundle_queries = 16;
+
+/// Decoding: spans of one query row each, one behind the other in the plan, with the same prefix. They and all heads of
+/// a key/value head are the rows of one product with the prefix, so its keys are read and packed once for all of them.
+/// A product's rows do not depend on each other, so the bits are those of a block of one row.
+struct Bundle {
+  const AttentionSpan* first;
+  int64_t count;
+
+  int64_t prefix() const { return first->prefix_end - first->prefix_begin; }
+  /// False when the span, the next one of the plan with a single query, does not belong here.
+  bool add(const AttentionSpan& span) {
+    const bool fits = &span == first + count && count < bundle_queries && span.prefix_begin == first->prefix_begin &&
+                      span.prefix_end == first->prefix_end;
+    if (fits) ++count;
+    return fits;
+  }
+};
+
 /// S = exp(S - max), returns the sum and sets `max`. Rows see at least one key.
 FIRE_CLONES float exp_row(float* s, int64_t n, float* max) {
   float m = -INFINITY;
@@ -118,28 +139,83 @@ void CpuOps::attention(Tensor q, Tensor k, Tensor v, const PreparedPlan& prepare
   const AttentionPlan& plan = *prepared.plan;
   const Shape shape = shape_of(q, k);
   std::vector<Block> blocks;
-  for (const AttentionSpan& span : plan.spans)
+  std::vector<Bundle> bundles;
+  for (const AttentionSpan& span : plan.spans) {
+    if (span.query_end - span.query_begin == 1) {
+      if (bundles.empty() || !bundles.back().add(span)) bundles.push_back({&span, 1});
+      continue;
+    }
     for (int32_t b = span.query_begin; b < span.query_end; b += query_block)
       blocks.push_back({span, plan, b, std::min(b + query_block, span.query_end)});
+  }
 
-  pool_.parallel_for(static_cast<int64_t>(blocks.size()) * shape.heads, [&](int64_t task, int worker) {
-    const Block& block = blocks[static_cast<size_t>(task / shape.heads)];
-    const int64_t head = task % shape.heads, kv = shape.kv_head(head), own = block.max_own();
+  /// Rows of scores to weights, each over the keys it sees.
+  const auto normalize = [&](float* s, int64_t width, int64_t seen, int64_t query, int64_t head) {
+    float max;
+    const float sum = exp_row(s, seen, &max);
+    scale_row(s, 1.0f / sum, seen);
+    std::fill(s + seen, s + width, 0.0f);
+    if (lse) lse.f32()[query * shape.heads + head] = max + std::log(sum);
+  };
+
+  const auto run_block = [&](int worker, const Block& block, int64_t head) {
+    const int64_t kv = shape.kv_head(head), own = block.max_own();
     const int64_t width = block.prefix() + own;
     float* s = scratch(worker, 0, static_cast<size_t>(block.rows() * width));
     const int64_t q_at = block.begin * shape.q_stride() + head * shape.d;
     against_keys(gemm_, worker, block, own, scale, q.f32() + q_at, shape.q_stride(), k.f32() + kv * shape.d,
                  shape.kv_stride(), shape.d, s);
-    for (int64_t i = 0; i < block.rows(); ++i) {
-      const int64_t seen = block.prefix() + block.own(i);
-      float max;
-      const float sum = exp_row(s + i * width, seen, &max);
-      scale_row(s + i * width, 1.0f / sum, seen);
-      std::fill(s + i * width + seen, s + (i + 1) * width, 0.0f);
-      if (lse) lse.f32()[(block.begin + i) * shape.heads + head] = max + std::log(sum);
-    }
+    for (int64_t i = 0; i < block.rows(); ++i)
+      normalize(s + i * width, width, block.prefix() + block.own(i), block.begin + i, head);
     times_keys(gemm_, worker, block, own, s, v.f32() + kv * shape.d, shape.kv_stride(), shape.d, o.f32() + q_at,
                shape.q_stride());
+  };
+
+  const auto run_bundle = [&](int worker, const Bundle& bundle, int64_t kv) {
+    const int64_t d = shape.d, stride = shape.kv_stride(), heads = shape.heads / shape.kv_heads;
+    const int64_t rows = bundle.count * heads, prefix = bundle.prefix();
+    const auto own = [&](int64_t i) { return Block{bundle.first[i], plan, bundle.first[i].query_begin, 0}.own(0); };
+    /// The heads of query i that share this key/value head, [heads, d].
+    const auto heads_of = [&](const Tensor& x, int64_t i) {
+      return x.f32() + bundle.first[i].query_begin * shape.q_stride() + kv * heads * d;
+    };
+    int64_t width = 0;
+    for (int64_t i = 0; i < bundle.count; ++i) width = std::max(width, prefix + own(i));
+    float* s = scratch(worker, 0, static_cast<size_t>(rows * width));
+    float* packed = scratch(worker, 1, static_cast<size_t>(rows * d));
+    const float *keys = k.f32() + kv * d, *values = v.f32() + kv * d;
+
+    if (prefix > 0) {
+      for (int64_t i = 0; i < bundle.count; ++i) std::copy_n(heads_of(q, i), heads * d, packed + i * heads * d);
+      gemm_.serial(worker, rows, prefix, d, scale, rows_of(packed, d),
+                   columns_of(keys + bundle.first->prefix_begin * stride, stride), 0, s, width);
+    }
+    for (int64_t i = 0; i < bundle.count; ++i) {
+      const int64_t seen = prefix + own(i);
+      float* scores = s + i * heads * width;
+      gemm_.serial(worker, heads, own(i), d, scale, rows_of(heads_of(q, i), d),
+                   columns_of(keys + bundle.first[i].own_begin * stride, stride), 0, scores + prefix, width);
+      for (int64_t h = 0; h < heads; ++h)
+        normalize(scores + h * width, seen, seen, bundle.first[i].query_begin, kv * heads + h);
+    }
+    if (prefix > 0)
+      gemm_.serial(worker, rows, d, prefix, 1, rows_of(s, width),
+                   rows_of(values + bundle.first->prefix_begin * stride, stride), 0, packed, d);
+    for (int64_t i = 0; i < bundle.count; ++i) {
+      if (prefix > 0) std::copy_n(packed + i * heads * d, heads * d, heads_of(o, i));
+      gemm_.serial(worker, heads, d, own(i), 1, rows_of(s + i * heads * width + prefix, width),
+                   rows_of(values + bundle.first[i].own_begin * stride, stride), prefix > 0 ? 1.0f : 0.0f,
+                   heads_of(o, i), d);
+    }
+  };
+
+  const int64_t block_tasks = static_cast<int64_t>(blocks.size()) * shape.heads;
+  const int64_t bundle_tasks = static_cast<int64_t>(bundles.size()) * shape.kv_heads;
+  pool_.parallel_for(block_tasks + bundle_tasks, [&](int64_t task, int worker) {
+    if (task < block_tasks)
+      return run_block(worker, blocks[static_cast<size_t>(task / shape.heads)], task % shape.heads);
+    task -= block_tasks;
+    run_bundle(worker, bundles[static_cast<size_t>(task / shape.kv_heads)], task % shape.kv_heads);
   });
 }
 

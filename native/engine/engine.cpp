@@ -236,11 +236,11 @@ std::vector<float> Engine::logprobs(const SequenceRef& sequence, bool use_adapte
 }
 
 std::vector<Generated> Engine::generate(const std::vector<PromptRef>& prompts, const Sampling& sampling,
-                                        bool use_adapter, const TokenCallback& on_token, CancelFlag cancel) {
+                                        bool use_adapter, const GenerationEvents& events, CancelFlag cancel) {
   std::vector<GenerationPrompt> resolved;
   for (const PromptRef& p : prompts) resolved.push_back({p.sequence.ids, features(p.sequence.images), p.seed});
   return fire::generate(*ops_, *decoder_, config_, use_adapter ? adapter_.get() : nullptr, resolved, sampling, *arena_,
-                        on_token, cancel);
+                        events, cancel);
 }
 
 std::vector<std::vector<float>> Engine::attention(const SequenceRef& sequence, const std::vector<int32_t>& positions,

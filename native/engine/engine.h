@@ -107,7 +107,7 @@ class Engine {
 
   std::vector<float> logprobs(const SequenceRef& sequence, bool use_adapter, CancelFlag cancel);
   std::vector<Generated> generate(const std::vector<PromptRef>& prompts, const Sampling& sampling, bool use_adapter,
-                                  const TokenCallback& on_token, CancelFlag cancel);
+                                  const GenerationEvents& events, CancelFlag cancel);
   /// [layers, heads, image tokens] per position.
   std::vector<std::vector<float>> attention(const SequenceRef& sequence, const std::vector<int32_t>& positions,
                                             bool use_adapter);

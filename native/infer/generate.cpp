@@ -2,26 +2,37 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "tensor/rng.h"
 
 namespace fire {
 namespace {
 
-/// A prompt that is being continued, and the cache rows [slot * capacity, ...) it owns.
+/// A group while its prompts are answered; its prefix is in the cache from its first prompt to the end of its last.
+struct Group {
+  int64_t prefix;        // tokens
+  size_t unfinished;     // prompts
+  int64_t place = -1;    // among the prefixes of the cache
+  int32_t position = 0;  // of the token after the prefix
+};
+
+/// A prompt that is being answered.
 struct Active {
-  size_t prompt;
+  size_t prompt, group;
   int64_t slot;
-  int64_t length;         // tokens in the cache
-  int32_t next_position;  // of the token to be fed
-  int32_t token;          // to be fed
+  StopMatcher stop;
+  int64_t length = 0;    // tokens in its own rows of the cache
+  int32_t position = 0;  // of the token to be fed
+  int32_t token = 0;     // to be fed, once the prompt has been
+  bool begun = false;
 };
 
 class Generator {
  public:
   Generator(Ops& ops, const Decoder& decoder, const ModelConfig& config, const Adapter* adapter,
             const std::vector<GenerationPrompt>& prompts, const Sampling& sampling, Arena& arena,
-            const TokenCallback& on_token, const std::atomic<bool>* cancel)
+            const GenerationEvents& events, const std::atomic<bool>* cancel)
       : ops_(ops),
         decoder_(decoder),
         config_(config),
@@ -29,113 +40,140 @@ class Generator {
         prompts_(prompts),
         sampling_(sampling),
         arena_(arena),
-        on_token_(on_token),
+        events_(events),
         cancel_(cancel),
         results_(prompts.size()) {
-    size_t longest = 0;
-    for (const GenerationPrompt& p : prompts) longest = std::max(longest, p.ids.size());
-    capacity_ = static_cast<int64_t>(longest) + sampling.max_new_tokens;
-    const int64_t slots =
-        std::min<int64_t>(std::max<int64_t>(1, sampling.batch_size), static_cast<int64_t>(prompts.size()));
-    for (int64_t s = slots - 1; s >= 0; --s) free_slots_.push_back(s);
-    cache_.emplace(ops, config.text, slots * capacity_);
+    const std::vector<PromptGroup> groups = group_prompts(prompts, config.image_token_id);
+    for (const PromptGroup& g : groups) {
+      for (const size_t prompt : g.prompts) queue_.push_back({prompt, groups_.size()});
+      groups_.push_back({g.prefix, g.prompts.size()});
+    }
+    plan_ = plan_cache(prompts, groups, sampling.batch_size, sampling.max_new_tokens);
+    for (int64_t s = plan_.slots - 1; s >= 0; --s) free_slots_.push_back(s);
+    for (int64_t p = plan_.prefixes - 1; p >= 0; --p) free_places_.push_back(p);
+    cache_.emplace(ops, config.text, plan_.rows());
   }
 
   std::vector<Generated> run() {
-    size_t next = 0;
-    while (next < prompts_.size() || !active_.empty()) {
-      if (next < prompts_.size() && !free_slots_.empty()) next = prefill(next);
-      if (!active_.empty()) decode();
-    }
+    while (admit()) step();
     return std::move(results_);
   }
 
  private:
-  /// Starts as many prompts as there are free slots, in one packed pass.
-  size_t prefill(size_t next) {
-    DecoderInput input;
-    std::vector<Active> started;
-    for (; next < prompts_.size() && !free_slots_.empty(); ++next) {
-      const GenerationPrompt& prompt = prompts_[next];
-      const int32_t begin = append_sequence(input, prompt.ids, prompt.images, config_);
-      const int64_t length = static_cast<int64_t>(prompt.ids.size());
-      int32_t last = -1;
-      for (const auto& axis : input.positions)
-        last = std::max(last, *std::max_element(axis.begin() + begin, axis.end()));
-      started.push_back({next, free_slots_.back(), length, last + 1, 0});
+  /// Gives free slots to waiting prompts; false when everything is done. Prompts come group by group, so `active_` has
+  /// each group in one piece.
+  bool admit() {
+    for (; next_ < queue_.size() && !free_slots_.empty(); ++next_) {
+      active_.push_back(
+          {queue_[next_].prompt, queue_[next_].group, free_slots_.back(), StopMatcher(sampling_.stop_strings.get())});
       free_slots_.pop_back();
-      move_to_cache(input, begin, started.back());
-      input.read_rows.push_back(begin + static_cast<int32_t>(length) - 1);
     }
-    advance(input, started);
-    return next;
+    return !active_.empty();
   }
 
-  /// Points the newest span of the input at the sequence's rows in the cache.
-  void move_to_cache(DecoderInput& input, int32_t begin, const Active& a) const {
-    const int32_t shift = static_cast<int32_t>(a.slot * capacity_) - begin;
-    AttentionSpan& span = input.plan.spans.back();
-    span.own_begin += shift;
-    span.own_end += shift;
-    for (size_t i = static_cast<size_t>(begin); i < input.plan.key_row.size(); ++i) {
-      input.plan.key_row[i] += shift;
-      input.cache_rows.push_back(input.plan.key_row[i]);
-    }
-  }
-
-  void decode() {
+  /// One pass: the whole prompt of those that begin, the newest token of the others. Draws a token for each.
+  void step() {
     DecoderInput input;
     for (size_t i = 0; i < active_.size(); ++i) {
       Active& a = active_[i];
-      const int32_t row = static_cast<int32_t>(i), base = static_cast<int32_t>(a.slot * capacity_);
-      const int32_t key = base + static_cast<int32_t>(a.length);
-      input.ids.push_back(a.token);
-      for (auto& axis : input.positions) axis.push_back(a.next_position);
-      input.plan.spans.push_back({row, row + 1, 0, 0, base, key + 1, true, row});
-      input.plan.key_row.push_back(key);
-      input.cache_rows.push_back(key);
-      input.read_rows.push_back(row);
-      ++a.length;
-      ++a.next_position;
+      if (i == 0 || active_[i - 1].group != a.group) ++input.plan.groups;
+      if (a.begun) {
+        append_text(input, a, {&a.token, 1});
+      } else {
+        begin(input, a);
+      }
+      input.read_rows.push_back(static_cast<int32_t>(input.tokens()) - 1);
     }
-    input.plan.groups = static_cast<int32_t>(active_.size());
-    std::vector<Active> continued;
-    continued.swap(active_);
-    advance(input, continued);
+    const std::vector<SampledToken> drawn = draw(input);
+    std::vector<Active> stepped;
+    stepped.swap(active_);
+    for (size_t i = 0; i < stepped.size(); ++i) {
+      if (accept(stepped[i], drawn[i])) {
+        active_.push_back(std::move(stepped[i]));
+      } else {
+        finish(stepped[i]);
+      }
+    }
   }
 
-  /// Runs the input, samples one token for each sequence, keeps those that go on in `active_`.
-  void advance(const DecoderInput& input, std::vector<Active>& sequences) {
+  void begin(DecoderInput& input, Active& a) {
+    const GenerationPrompt& prompt = prompts_[a.prompt];
+    const std::span<const int32_t> ids(prompt.ids);
+    Group& g = groups_[a.group];
+    a.begun = true;
+    if (g.prefix == 0) {
+      a.position = append_start(input, ids, prompt, plan_.own_begin(a.slot));
+      a.length = static_cast<int64_t>(ids.size());
+      return;
+    }
+    if (g.place < 0) {
+      g.place = free_places_.back();
+      free_places_.pop_back();
+      g.position = append_start(input, ids.first(static_cast<size_t>(g.prefix)), prompt, plan_.prefix_begin(g.place));
+    }
+    a.position = g.position;
+    append_text(input, a, ids.subspan(static_cast<size_t>(g.prefix)));
+  }
+
+  /// The start of a sequence, with all its images, kept at cache rows [at, ...). Returns the position after it.
+  int32_t append_start(DecoderInput& input, std::span<const int32_t> ids, const GenerationPrompt& prompt, int64_t at) {
+    const int32_t groups = input.plan.groups, row = append_sequence(input, ids, prompt.images, config_);
+    const int32_t shift = static_cast<int32_t>(at) - row;
+    AttentionSpan& span = input.plan.spans.back();
+    span.own_begin += shift;
+    span.own_end += shift;
+    span.group = groups - 1;
+    input.plan.groups = groups;
+    int32_t last = -1;
+    for (size_t i = static_cast<size_t>(row); i < input.ids.size(); ++i) {
+      input.plan.key_row[i] += shift;
+      input.cache_rows.push_back(input.plan.key_row[i]);
+      for (const auto& axis : input.positions) last = std::max(last, axis[i]);
+    }
+    return last + 1;
+  }
+
+  /// Text behind what the cache holds of `a`.
+  void append_text(DecoderInput& input, Active& a, std::span<const int32_t> ids) {
+    const Group& g = groups_[a.group];
+    const int32_t row = static_cast<int32_t>(input.tokens()), count = static_cast<int32_t>(ids.size());
+    const int32_t prefix = g.prefix > 0 ? static_cast<int32_t>(plan_.prefix_begin(g.place)) : 0;
+    const int32_t own = static_cast<int32_t>(plan_.own_begin(a.slot)), key = own + static_cast<int32_t>(a.length);
+    input.ids.insert(input.ids.end(), ids.begin(), ids.end());
+    for (int32_t i = 0; i < count; ++i) {
+      for (auto& axis : input.positions) axis.push_back(a.position + i);
+      input.plan.key_row.push_back(key + i);
+      input.cache_rows.push_back(key + i);
+    }
+    input.plan.spans.push_back({row, row + count, prefix, prefix + static_cast<int32_t>(g.prefix), own, key + count,
+                                true, input.plan.groups - 1});
+    a.length += count;
+    a.position += count;
+  }
+
+  /// Runs the pass and draws a token for each active prompt.
+  std::vector<SampledToken> draw(const DecoderInput& input) {
     Arena::Scope scope(arena_);
-    const int64_t vocab = config_.text.vocab_size, rows = static_cast<int64_t>(sequences.size());
     DecoderPass pass;
     pass.adapter = adapter_;
     pass.cache = &*cache_;
     pass.cancel = cancel_;
     const Tensor hidden = decoder_.forward(input, pass, arena_, nullptr);
-    Tensor logits = arena_.f32({rows, vocab});
+    Tensor logits = arena_.f32({static_cast<int64_t>(active_.size()), config_.text.vocab_size});
     decoder_.head(hidden, 0, logits);
     std::vector<double> uniforms;
-    for (const Active& a : sequences) uniforms.push_back(uniform_of(a));
-    const std::vector<SampledToken> drawn = ops_.sample(logits, sampling_.rule, uniforms);
-    for (size_t i = 0; i < sequences.size(); ++i) {
-      Active& a = sequences[i];
-      if (accept(a, drawn[i])) {
-        active_.push_back(a);
-      } else {
-        free_slots_.push_back(a.slot);
-      }
-    }
+    for (const Active& a : active_) uniforms.push_back(uniform_of(a));
+    return ops_.sample(logits, sampling_.rule, uniforms);
   }
 
-  /// The draw for the next token of a sequence: a value of its seed and its length alone.
+  /// The draw for the next token of a prompt: a value of its seed and of how many it has alone.
   double uniform_of(const Active& a) const {
     const Philox4 bits = philox(prompts_[a.prompt].seed, {static_cast<uint32_t>(results_[a.prompt].tokens.size()), 0,
                                                           static_cast<uint32_t>(RngStream::sampling), 0});
     return uniform53(bits[0], bits[1]);
   }
 
-  /// True when the sequence goes on.
+  /// True when the prompt goes on.
   bool accept(Active& a, const SampledToken& drawn) {
     if (std::isnan(drawn.logprob))
       throw Error(Code::nonfinite, "prompt " + std::to_string(a.prompt) + " gave logits that are not finite numbers");
@@ -148,9 +186,21 @@ class Generator {
       return false;
     }
     result.tokens.push_back(a.token);
-    if (on_token_) on_token_(a.prompt, a.token);
-    return static_cast<int64_t>(result.tokens.size()) < sampling_.max_new_tokens;
+    if (events_.on_token) events_.on_token(a.prompt, a.token);
+    result.stopped = a.stop.push(a.token);
+    return !result.stopped && static_cast<int64_t>(result.tokens.size()) < sampling_.max_new_tokens;
   }
+
+  void finish(const Active& a) {
+    free_slots_.push_back(a.slot);
+    Group& g = groups_[a.group];
+    if (--g.unfinished == 0 && g.place >= 0) free_places_.push_back(g.place);
+    if (events_.on_end) events_.on_end(a.prompt, results_[a.prompt]);
+  }
+
+  struct Waiting {
+    size_t prompt, group;
+  };
 
   Ops& ops_;
   const Decoder& decoder_;
@@ -159,11 +209,14 @@ class Generator {
   const std::vector<GenerationPrompt>& prompts_;
   const Sampling& sampling_;
   Arena& arena_;
-  const TokenCallback& on_token_;
+  const GenerationEvents& events_;
   const std::atomic<bool>* cancel_;
   std::vector<Generated> results_;
-  int64_t capacity_ = 0;
-  std::vector<int64_t> free_slots_;
+  std::vector<Group> groups_;
+  std::vector<Waiting> queue_;
+  size_t next_ = 0;  // in the queue
+  CachePlan plan_;
+  std::vector<int64_t> free_slots_, free_places_;
   std::vector<Active> active_;
   std::optional<KvCache> cache_;
 };
@@ -172,10 +225,12 @@ class Generator {
 
 std::vector<Generated> generate(Ops& ops, const Decoder& decoder, const ModelConfig& config, const Adapter* adapter,
                                 const std::vector<GenerationPrompt>& prompts, const Sampling& sampling, Arena& arena,
-                                const TokenCallback& on_token, const std::atomic<bool>* cancel) {
+                                const GenerationEvents& events, const std::atomic<bool>* cancel) {
   if (prompts.empty()) return {};
   if (sampling.max_new_tokens <= 0) throw Error(Code::invalid_argument, "maxNewTokens must be positive");
-  return Generator(ops, decoder, config, adapter, prompts, sampling, arena, on_token, cancel).run();
+  if (sampling.stop_strings) sampling.stop_strings->check(config.text.vocab_size);
+  for (const GenerationPrompt& p : prompts) check_sequence(p.ids, config);
+  return Generator(ops, decoder, config, adapter, prompts, sampling, arena, events, cancel).run();
 }
 
 }  // namespace fire

@@ -1,38 +1,42 @@
-// Batched generation with a KV cache. Prompts take free slots as others finish, so a batch stays full; what a prompt
-// yields depends on its own ids, images and seed alone (see the row rule of ops.h).
+// Batched generation with a KV cache. Prompts take free slots as others finish, so a batch stays full, and prompts
+// about the same images share the cache rows up to the last image token, which are computed once. What a prompt yields
+// depends on its own ids, images and seed alone (see the row rule of ops.h).
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <vector>
 
-#include "objective/packing.h"
+#include "infer/prompt_groups.h"
+#include "infer/stop_strings.h"
 
 namespace fire {
-
-struct GenerationPrompt {
-  std::vector<int32_t> ids;
-  std::vector<const ImageFeatures*> images;
-  uint64_t seed = 0;
-};
 
 struct Sampling {
   int64_t max_new_tokens = 256;
   SamplingRule rule;
   std::vector<int32_t> stop_tokens;
+  /// Strings that end an answer, or none.
+  std::shared_ptr<const StopStrings> stop_strings;
   int64_t batch_size = 16;
 };
 
 struct Generated {
-  std::vector<int32_t> tokens;  // without the stop token
+  std::vector<int32_t> tokens;  // without the stop token, with those that spell a stop string
   double logprob = 0;           // at temperature 1, of the tokens and the stop token
   bool stopped = false;
 };
 
-/// Called for each new token (not for the stop token), from the thread that generates.
-using TokenCallback = std::function<void(size_t prompt, int32_t token)>;
+/// Called from the thread that generates; either may be empty.
+struct GenerationEvents {
+  /// For each new token, not for the stop token.
+  std::function<void(size_t prompt, int32_t token)> on_token;
+  /// Once for each prompt, as it ends.
+  std::function<void(size_t prompt, const Generated& result)> on_end;
+};
 
 std::vector<Generated> generate(Ops& ops, const Decoder& decoder, const ModelConfig& config, const Adapter* adapter,
                                 const std::vector<GenerationPrompt>& prompts, const Sampling& sampling, Arena& arena,
-                                const TokenCallback& on_token, const std::atomic<bool>* cancel);
+                                const GenerationEvents& events, const std::atomic<bool>* cancel);
 
 }  // namespace fire

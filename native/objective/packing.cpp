@@ -230,13 +230,17 @@ PackedBatch pack(std::span<const Pair> pairs, const Objective& objective, Layout
   return packer.finish();
 }
 
-int32_t append_sequence(DecoderInput& input, std::span<const int32_t> ids, std::span<const ImageFeatures* const> images,
-                        const ModelConfig& config) {
+void check_sequence(std::span<const int32_t> ids, const ModelConfig& config) {
   for (const int32_t id : ids)
     if (!is_token(id, config))
       throw Error(Code::invalid_argument, "token id " + std::to_string(id) + " is outside the vocabulary of " +
                                               std::to_string(config.text.vocab_size));
   if (ids.empty()) throw Error(Code::invalid_argument, "a sequence has no tokens");
+}
+
+int32_t append_sequence(DecoderInput& input, std::span<const int32_t> ids, std::span<const ImageFeatures* const> images,
+                        const ModelConfig& config) {
+  check_sequence(ids, config);
   return append_block(input, ids, {}, images, config).prefix_begin;
 }
 

@@ -63,6 +63,9 @@ using FeatureLookup = std::function<const ImageFeatures*(const std::string& id, 
 PackedBatch pack(std::span<const Pair> pairs, const Objective& objective, Layout layout, const ModelConfig& config,
                  const FeatureLookup& features);
 
+/// Throws ERR_FIRE_INVALID_ARGUMENT when there are no ids, or one is outside the vocabulary.
+void check_sequence(std::span<const int32_t> ids, const ModelConfig& config);
+
 /// Lays out one more plain sequence (a generation prompt, a text to score): no sharing. Returns its first row.
 int32_t append_sequence(DecoderInput& input, std::span<const int32_t> ids, std::span<const ImageFeatures* const> images,
                         const ModelConfig& config);

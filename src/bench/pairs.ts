@@ -53,7 +53,7 @@ export async function readPairs(path: string): Promise<BenchPairs> {
   return found
 }
 
-function required(tensors: ReadonlyMap<string, Tensor>, name: string, path: string): Tensor {
+export function required(tensors: ReadonlyMap<string, Tensor>, name: string, path: string): Tensor {
   const tensor = tensors.get(name)
   if (!tensor) throw new DataError(`${path} lacks the tensor ${name}`)
   return tensor
@@ -70,7 +70,7 @@ function imagesOf(tensors: ReadonlyMap<string, Tensor>, prefix: string): ImageIn
 }
 
 /** A chat turn: the user's image and question, then the opening of the assistant's turn. */
-function drawPrompt({ config, pairs }: BenchSpec, draws: Draws): number[] {
+export function drawPrompt({ config, pairs }: BenchSpec, draws: Draws): number[] {
   const { turn_start: start, user, assistant, newline } = pairs.structure
   const cell = config.vision_config.patch_size * config.vision_config.spatial_merge_size
   const [height, width] = pairs.image
@@ -107,7 +107,7 @@ function drawAnswers({ config, pairs }: BenchSpec, index: number, draws: Draws):
 const squareSize = 32
 
 /** Coarse random squares under pixel noise. */
-function drawImage([height, width]: PairsSpec['image'], draws: Draws): PixelImage {
+export function drawImage([height, width]: PairsSpec['image'], draws: Draws): PixelImage {
   const [rows, columns] = [Math.ceil(height / squareSize), Math.ceil(width / squareSize)]
   const squares = draws.uniforms(rows * columns * 3, 30, 225)
   const noise = draws.normals(height * width * 3, 0, 10)
@@ -127,6 +127,6 @@ function corrupt(image: PixelImage, { sigma, box }: PairsSpec['corruption'], see
   return addLesionNoise(image, mask, { sigma, fallbackSigma: sigma }, seed)
 }
 
-function pixels({ width, height, rgb }: PixelImage): Tensor {
+export function pixels({ width, height, rgb }: PixelImage): Tensor {
   return { dtype: 'U8', shape: [height, width, 3], data: rgb }
 }

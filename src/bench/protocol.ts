@@ -1,4 +1,4 @@
-/** What the variants of the step have in common: the lines they print and the coefficients they compute with. */
+/** What the variants of a benchmark have in common: the lines they print and the coefficients they compute with. */
 import type { AdamWSpec, ObjectiveSpec } from '../engine/engine.js'
 
 /** `packed` encodes the images in every step, `cached` keeps their features and the reference rows, `plain` shares nothing. */
@@ -32,12 +32,21 @@ export interface ReadyMessage {
   [detail: string]: unknown
 }
 
-/** One step. `loss` is before the update, `tokens` those of the policy pass, `peak_rss` of the whole process so far. */
-export interface StepMessage {
+/** What every variant says of a round; `peak_rss` is of the whole process so far. */
+export interface Measured {
   step: number
   seconds: number
-  loss: number
-  grad_norm: number
   tokens: number
   peak_rss: number
+}
+
+/** One step. `loss` is before the update, `tokens` those of the policy pass. */
+export interface StepMessage extends Measured {
+  loss: number
+  grad_norm: number
+}
+
+/** One round of answers; `tokens` counts the new ones of all answers, `answers` holds them. */
+export interface GenerateMessage extends Measured {
+  answers: number[][]
 }

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 import { FireError } from '../errors.js'
-import type { ReadyMessage, StepMessage } from './protocol.js'
+import type { Measured, ReadyMessage } from './protocol.js'
 
 /** How much of what a process wrote to stderr is kept for its error message. */
 const keptStderr = 2000
@@ -47,9 +47,9 @@ export class StepServer {
   }
 
   /** Runs one step. */
-  async step(): Promise<StepMessage> {
+  async step<T extends Measured = Measured>(): Promise<T> {
     this.#child.stdin.write('step\n')
-    return this.#answer<StepMessage>()
+    return this.#answer<T>()
   }
 
   /** Lets the process end by itself, and waits for it. */

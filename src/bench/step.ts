@@ -8,14 +8,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { DType, EngineSpec } from '../engine/engine.js'
-import { ArgumentError } from '../errors.js'
 import { version } from '../version.js'
 import { type Commit, describeCommit, describeLoad, describeMachine, type Machine, otherLoad } from './machine.js'
+import { type BenchHooks, checkCounts, findPeer, measure, type Variant, writeInputs } from './measure.js'
 import { writeAdapter, writeModel } from './model.js'
 import { writePairs } from './pairs.js'
-import { type PeerVersions, probePeer } from './peer.js'
-import { type EngineVariant, optimizer, publishedFire, type ReadyMessage, type StepMessage } from './protocol.js'
-import { StepServer } from './server.js'
+import type { PeerVersions } from './peer.js'
+import { type EngineVariant, optimizer, publishedFire, type StepMessage } from './protocol.js'
 import { type BenchSize, peerFolder, readSpec } from './spec.js'
 import { type Agreement, compare, type Ratio, ratios, type Series, summarize, type VariantSummary } from './summary.js'
 
@@ -30,16 +29,6 @@ export interface StepBenchOptions {
   /** Interpreter of the peer; `null` leaves the peer out. */
   python: string | null
   seed: number
-}
-
-export interface StepBenchHooks {
-  /** A line for the person: a peer that was skipped, other work on the machine. */
-  onNote?: (line: string) => void
-  /** A part of the run begins: making the inputs, starting the processes, taking the steps. */
-  onStage?: (title: string, total: number, unit: string) => void
-  /** `done` units of the stage are finished, and what is under way. */
-  onProgress?: (done: number, status: string) => void
-  signal?: AbortSignal
 }
 
 export interface StepBenchResult {
@@ -62,17 +51,12 @@ export interface StepBenchResult {
   series: Series[]
 }
 
-interface Variant {
-  name: string
-  command: string[]
-}
-
 /**
  * @throws {ArgumentError} for a count below 1, {FireError} `ERR_FIRE_BENCH` when a variant's process ends early; the
  *   reason of `signal` when that is aborted. Processes and the work folder are gone in every case.
  */
-export async function benchStep(options: StepBenchOptions, hooks: StepBenchHooks = {}): Promise<StepBenchResult> {
-  checkCounts(options)
+export async function benchStep(options: StepBenchOptions, hooks: BenchHooks = {}): Promise<StepBenchResult> {
+  checkCounts({ threads: options.threads, rounds: options.rounds })
   const notes: string[] = []
   const note = (line: string | null): void => {
     if (line === null) return
@@ -88,9 +72,19 @@ export async function benchStep(options: StepBenchOptions, hooks: StepBenchHooks
   note(describeLoad(before, 'before the run'))
   const folder = await mkdtemp(join(tmpdir(), 'fire-train-bench-'))
   try {
-    await writeInputs(folder, options, hooks)
+    const { size, seed } = options
+    const spec = await readSpec(size)
+    await writeInputs(
+      `random ${size} model`,
+      {
+        model: () => writeModel(join(folder, 'model'), spec, seed, hooks.signal),
+        adapter: () => writeAdapter(join(folder, 'adapter'), spec, seed),
+        pairs: () => writePairs(join(folder, 'pairs.safetensors'), spec, seed),
+      },
+      hooks,
+    )
     const variants = [...ourVariants(folder, options), ...(peer ? peerVariants(folder, peer.python, options) : [])]
-    const series = await measure(variants, options.rounds, hooks)
+    const series = await measure<StepMessage>(variants, options.rounds, hooks)
     // Steps come one after another, so the benchmark itself keeps at most its threads busy.
     const othersAfter = otherLoad(options.threads)
     note(describeLoad(othersAfter, 'of others after the run'))
@@ -116,44 +110,6 @@ export async function benchStep(options: StepBenchOptions, hooks: StepBenchHooks
   }
 }
 
-function checkCounts(options: StepBenchOptions): void {
-  for (const name of ['threads', 'rounds'] as const) {
-    const value = options[name]
-    if (Number.isInteger(value) && value >= 1) continue
-    throw new ArgumentError(`Expected an integer of at least 1 for ${name} but received ${value}`)
-  }
-}
-
-async function findPeer(
-  python: string,
-  note: (line: string) => void,
-): Promise<{ python: string; versions: PeerVersions } | null> {
-  const found = await probePeer(python)
-  if ('versions' in found) return { python, versions: found.versions }
-  note(
-    `peer skipped: ${python} cannot import torch, transformers and peft (${found.missing}); ` +
-      'install bench/peer/requirements.txt or name an interpreter with --python',
-  )
-  return null
-}
-
-async function writeInputs(folder: string, { size, seed }: StepBenchOptions, hooks: StepBenchHooks): Promise<void> {
-  const spec = await readSpec(size)
-  const inputs = {
-    model: () => writeModel(join(folder, 'model'), spec, seed, hooks.signal),
-    adapter: () => writeAdapter(join(folder, 'adapter'), spec, seed),
-    pairs: () => writePairs(join(folder, 'pairs.safetensors'), spec, seed),
-  }
-  let done = 0
-  hooks.onStage?.(`random ${size} model`, Object.keys(inputs).length, 'parts')
-  for (const [name, write] of Object.entries(inputs)) {
-    hooks.signal?.throwIfAborted()
-    hooks.onProgress?.(done++, name)
-    await write()
-  }
-  hooks.onProgress?.(done, '')
-}
-
 function inputArguments(folder: string, threads: number): string[] {
   const paths = { model: 'model', adapter: 'adapter', pairs: 'pairs.safetensors' }
   const named = Object.entries(paths).flatMap(([name, path]) => [`--${name}`, join(folder, path)])
@@ -177,54 +133,6 @@ function peerVariants(folder: string, python: string, { dtype, threads }: StepBe
     name: `peer-${kind}`,
     command: [python, script, ...common, '--variant', kind],
   }))
-}
-
-/** Starts all processes and ends them again, whatever happens between. */
-async function measure(variants: Variant[], rounds: number, hooks: StepBenchHooks): Promise<Series[]> {
-  const servers: StepServer[] = []
-  try {
-    hooks.onStage?.('starting', variants.length, 'variants')
-    const ready: ReadyMessage[] = []
-    for (const { name, command } of variants) {
-      hooks.onProgress?.(ready.length, name)
-      const server = new StepServer(name, command, hooks.signal)
-      servers.push(server)
-      ready.push(await server.ready())
-    }
-    hooks.onProgress?.(ready.length, '')
-    return await interleave(servers, ready, rounds, hooks)
-  } finally {
-    await Promise.all(servers.map((server) => server.close()))
-  }
-}
-
-/** One step of each in turn, round after round. The first round warms up. */
-async function interleave(
-  servers: StepServer[],
-  ready: ReadyMessage[],
-  rounds: number,
-  hooks: StepBenchHooks,
-): Promise<Series[]> {
-  let done = 0
-  const step = async (server: StepServer, round: string): Promise<StepMessage> => {
-    hooks.onProgress?.(done++, `${server.name}, ${round}`)
-    return server.step()
-  }
-  hooks.onStage?.('measuring', servers.length * (rounds + 1), 'steps')
-  const series: Series[] = []
-  for (const [index, server] of servers.entries()) {
-    const warmUp = await step(server, 'warm-up')
-    series.push({ variant: server.name, ready: ready[index], warmUp, samples: [] })
-  }
-  for (let round = 0; round < rounds; round++) {
-    // Each round starts with another variant, so that none always opens it.
-    for (let turn = 0; turn < servers.length; turn++) {
-      const index = (round + turn) % servers.length
-      series[index].samples.push(await step(servers[index], `round ${round + 1}`))
-    }
-  }
-  hooks.onProgress?.(done, '')
-  return series
 }
 
 function describeCommand({ size, dtype, threads, rounds, gemm, python, seed }: StepBenchOptions): string {

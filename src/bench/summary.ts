@@ -1,13 +1,13 @@
 /** From raw samples to medians, ratios and the verdict on agreement. Pure arithmetic. */
 import type { DType } from '../engine/engine.js'
-import type { ReadyMessage, StepMessage } from './protocol.js'
+import type { Measured, ReadyMessage, StepMessage } from './protocol.js'
 
 /** What one variant's process said. The first step warms up: it is held against the others, but not timed. */
-export interface Series {
+export interface Series<T extends Measured = StepMessage> {
   variant: string
   ready: ReadyMessage
-  warmUp: StepMessage
-  samples: StepMessage[]
+  warmUp: T
+  samples: T[]
 }
 
 export interface Spread {
@@ -19,7 +19,7 @@ export interface Spread {
 export interface VariantSummary {
   variant: string
   seconds: Spread
-  /** Tokens through the decoder in the policy pass. */
+  /** Of a round; see its message. */
   tokens: number
   peakBytes: number
 }
@@ -65,7 +65,7 @@ export function spread(values: readonly number[]): Spread {
   return { min: sorted[0], median, max: sorted[sorted.length - 1] }
 }
 
-export function summarize({ variant, warmUp, samples }: Series): VariantSummary {
+export function summarize({ variant, warmUp, samples }: Series<Measured>): VariantSummary {
   const all = [warmUp, ...samples]
   return {
     variant,
@@ -76,12 +76,15 @@ export function summarize({ variant, warmUp, samples }: Series): VariantSummary 
 }
 
 /** Every variant against every baseline that ran, the preferred baseline first. */
-export function ratios(series: readonly Series[]): Record<string, Ratio[]> {
-  const found = baselines.flatMap((name) => series.find(({ variant }) => variant === name) ?? [])
+export function ratios(
+  series: readonly Series<Measured>[],
+  preferred: readonly string[] = baselines,
+): Record<string, Ratio[]> {
+  const found = preferred.flatMap((name) => series.find(({ variant }) => variant === name) ?? [])
   return Object.fromEntries(found.map((baseline) => [baseline.variant, series.map((one) => ratio(one, baseline))]))
 }
 
-function ratio(one: Series, baseline: Series): Ratio {
+function ratio(one: Series<Measured>, baseline: Series<Measured>): Ratio {
   return {
     variant: one.variant,
     speed: spread(one.samples.map(({ seconds }, round) => baseline.samples[round].seconds / seconds)),

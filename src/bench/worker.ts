@@ -3,11 +3,11 @@
  * protocol of bench/peer/torch_step.py --serve: a line {"ready": true, ...}, then one line of numbers for each line
  * "step" on standard input, until that is closed.
  */
-import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
 import { type DType, type Engine, type EngineSpec, openEngine } from '../engine/engine.js'
 import { type BenchPairs, readPairs } from './pairs.js'
+import { peakResidentBytes, say } from './process.js'
 import { type EngineVariant, optimizer, publishedFire, type StepMessage } from './protocol.js'
 
 const argument = { type: 'string', default: '' } as const
@@ -59,17 +59,4 @@ async function step(engine: Engine, { pairs, images }: BenchPairs, index: number
   const seconds = (performance.now() - start) / 1000
   const loss = stats.pairs.reduce((sum, pair) => sum + pair.loss, 0) / pairs.length
   return { step: index, seconds, loss, grad_norm: gradNorm, tokens: stats.tokens, peak_rss: peakResidentBytes() }
-}
-
-/** VmHWM; getrusage would include the parent's peak before exec, and is used only where there is no /proc. */
-function peakResidentBytes(): number {
-  try {
-    const [, kilobytes] = /VmHWM:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8')) ?? []
-    if (kilobytes) return Number(kilobytes) * 1024
-  } catch {}
-  return process.resourceUsage().maxRSS * 1024
-}
-
-function say(message: object): void {
-  process.stdout.write(`${JSON.stringify(message)}\n`)
 }

@@ -48,6 +48,8 @@ export interface OpenOptions extends CallOptions {
 export interface GenerateOptions extends CallOptions {
   /** Called for each new token, in the order produced; `prompt` indexes the prompts of this call. */
   onToken?: (prompt: number, token: number) => void
+  /** Called once for each prompt as it ends, in the order in which they end. */
+  onEnd?: (prompt: number, generation: Generation) => void
 }
 
 /** PEFT's names and this method's published values, except that rank-stabilised scaling is off by default. */
@@ -77,6 +79,7 @@ const defaultSampling: Omit<SamplingSpec, 'stopTokens'> = {
   temperature: 0,
   topP: 1,
   topK: 0,
+  stopStrings: null,
   batchSize: 16,
   adapter: true,
 }
@@ -220,6 +223,7 @@ export class Engine implements AsyncDisposable {
 
   /**
    * Continues each prompt with a KV cache. The text of a prompt depends on its own seed, not on the batch around it.
+   * As prompts end others take their place, so give many at once; those about the same images compute them once.
    * Without settings: greedy, at most 256 tokens, until an end token of the checkpoint, 16 prompts together.
    */
   async generate(
@@ -230,8 +234,8 @@ export class Engine implements AsyncDisposable {
     checkPrompts(prompts)
     const settings: SamplingSpec = { ...defaultSampling, stopTokens: this.info.eosTokenIds, ...sampling }
     checkSampling(settings)
-    const onToken = options.onToken ?? null
-    return this.#call(options.signal, (engine, cancel) => engine.generate(prompts, settings, onToken, cancel))
+    const { onToken = null, onEnd = null, signal } = options
+    return this.#call(signal, (engine, cancel) => engine.generate(prompts, settings, onToken, onEnd, cancel))
   }
 
   /** Attention from each query position to the image tokens: `[layers, heads, tokens]` float32 per position. */

@@ -197,6 +197,14 @@ export interface PromptInput {
   seed: number
 }
 
+/** Texts that end an answer, in UTF-8, and the bytes that each token adds to it: token t bytes[offsets[t], offsets[t + 1]). */
+export interface StopStrings {
+  strings: string[]
+  bytes: Uint8Array
+  /** Of every id of the model's vocabulary, and the end. */
+  offsets: Int32Array
+}
+
 export interface SamplingSpec {
   maxNewTokens: number
   /** 0 = greedy. */
@@ -205,6 +213,8 @@ export interface SamplingSpec {
   /** 0 = off. */
   topK: number
   stopTokens: number[]
+  /** An answer ends as soon as its text holds one of these; `null` = none. */
+  stopStrings: StopStrings | null
   /** Prompts decoded together. */
   batchSize: number
   /** Use the adapter (false = the reference model). */
@@ -212,7 +222,7 @@ export interface SamplingSpec {
 }
 
 export interface Generation {
-  /** New tokens, without the stop token. */
+  /** New tokens, without the stop token, with those that spell a stop string. */
   tokens: Int32Array
   /** Sum of log-probabilities (temperature 1) of the tokens, and of the stop token when there is one. */
   logprob: number
@@ -354,6 +364,7 @@ export interface NativeEngine {
     prompts: PromptInput[],
     sampling: SamplingSpec,
     onToken: ((prompt: number, token: number) => void) | null,
+    onEnd: ((prompt: number, generation: Generation) => void) | null,
     cancel: CancelToken | null,
   ): Promise<Generation[]>
   attention(sequence: SequenceInput, positions: number[], adapter: boolean): Promise<AttentionProbe[]>

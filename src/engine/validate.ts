@@ -62,7 +62,7 @@ export function checkPrompts(prompts: PromptInput[]): void {
 }
 
 export function checkSampling(sampling: SamplingSpec): void {
-  const { maxNewTokens, temperature, topP, topK, batchSize } = sampling
+  const { maxNewTokens, temperature, topP, topK, stopStrings, batchSize } = sampling
   if (!Number.isInteger(maxNewTokens) || maxNewTokens < 1) {
     throw expected('a positive integer', 'maxNewTokens', maxNewTokens)
   }
@@ -70,6 +70,7 @@ export function checkSampling(sampling: SamplingSpec): void {
   if (!(topP > 0 && topP <= 1)) throw expected('a number in (0, 1]', 'topP', topP)
   if (!Number.isInteger(topK) || topK < 0) throw expected('an integer >= 0', 'topK', topK)
   if (!Number.isInteger(batchSize) || batchSize < 1) throw expected('a positive integer', 'batchSize', batchSize)
+  if (stopStrings?.strings.some((text) => text === '')) throw expected('texts', 'stopStrings', stopStrings.strings)
 }
 
 function checkIds(ids: Int32Array, where: string): void {

@@ -1,9 +1,9 @@
-/** Answers of a model: questions with images in, texts out, in batches. */
+/** Answers of a model: questions with images in, texts out in their order, many under way at a time. */
 import { decodeImage } from '../data/images.js'
 import type { Response } from '../data/records.js'
-import type { CallOptions, Engine, ImageInput, PromptInput } from '../engine/engine.js'
-import { ImageCache } from '../engine/image-cache.js'
+import type { CallOptions, Engine, Generation, PromptInput } from '../engine/engine.js'
 import type { Chat } from '../text/chat.js'
+import { StopCutter } from '../text/stop.js'
 
 export interface Question {
   id: string
@@ -25,6 +25,8 @@ export interface GenerateSettings {
   seed: number
   /** Answer with the adapter (true) or as the reference model. */
   adapter: boolean
+  /** Texts that end an answer; it is cut before the first. Its tokens keep those that spelled the text. */
+  stop?: readonly string[]
 }
 
 export const defaultGenerateSettings: GenerateSettings = {
@@ -38,11 +40,16 @@ export const defaultGenerateSettings: GenerateSettings = {
 }
 
 export interface AnswerOptions extends CallOptions {
-  /** Text as it comes; only sensible with one question at a time. */
-  onText?: (text: string) => void
+  /** Text as it comes, with the place of its question among all; several answers come at a time. */
+  onText?: (question: number, text: string) => void
 }
 
-/** Answers questions in order, one batch in memory at a time. */
+/** Questions given to the engine at once, in batches: within a window the batch stays full, at its end it runs empty. */
+const windowBatches = 8
+/** Distinct images of a window, in batches of questions: the engine keeps their features meanwhile. */
+const imageBatches = 2
+
+/** Answers questions in order, each as soon as it and those before it have ended; one window is in memory at a time. */
 export async function* answer(
   engine: Engine,
   chat: Chat,
@@ -50,68 +57,187 @@ export async function* answer(
   settings: GenerateSettings = defaultGenerateSettings,
   options: AnswerOptions = {},
 ): AsyncGenerator<Response> {
-  const images = new ImageCache(engine, 1)
-  let done = 0
-  for await (const batch of batches(questions, settings.batchSize)) {
-    yield* await answerBatch(engine, chat, images, batch, { ...settings, seed: settings.seed + done }, options)
-    done += batch.length
+  const pictures = new Pictures(engine)
+  let first = 0
+  try {
+    for await (const window of windows(questions, settings.batchSize)) {
+      await pictures.show(window, options)
+      yield* answerWindow(engine, chat, { questions: window, first, pictures }, settings, options)
+      first += window.length
+    }
+  } finally {
+    await pictures.clear()
   }
-  await images.clear()
 }
 
-async function answerBatch(
+interface Window {
+  questions: Question[]
+  /** The place of its first question among all. */
+  first: number
+  pictures: Pictures
+}
+
+async function* answerWindow(
   engine: Engine,
   chat: Chat,
-  cache: ImageCache,
-  batch: Question[],
+  { questions, first, pictures }: Window,
   settings: GenerateSettings,
   options: AnswerOptions,
-): Promise<Response[]> {
-  const pictures = await Promise.all(batch.map((question) => Promise.all(question.images.map(decodeImage))))
-  await cache.ensure(
-    pictures.flat().map((image) => ({ id: image.id, decode: async () => image })),
-    options,
-  )
-  const prompts = batch.map((question, index) =>
-    toPrompt(engine, chat, question, pictures[index], settings.seed + index),
-  )
-  const stream = chat.tokenizer.decoder({ skipSpecial: true })
-  const { onText } = options
-  const { maxNewTokens, temperature, topP, topK, batchSize, adapter } = settings
-  const generations = await engine.generate(
+): AsyncGenerator<Response> {
+  const { maxNewTokens, temperature, topP, topK, batchSize, adapter, stop = [] } = settings
+  const prompts = questions.map((question, index): PromptInput => {
+    const shown = question.images.map((path) => pictures.get(path))
+    const ids = chat.promptIds(
+      question.prompt,
+      shown.map(({ tokens }) => tokens),
+    )
+    return { ids, images: shown.map(({ id }) => id), seed: settings.seed + first + index }
+  })
+  const stopStrings =
+    stop.length > 0 ? { strings: [...stop], ...chat.tokenizer.byteTable(engine.info.vocabSize) } : null
+  const sampling = { maxNewTokens, temperature, topP, topK, batchSize, adapter, stopStrings }
+  const streams = options.onText && questions.map(() => new AnswerText(chat, stop))
+  const emit = (index: number, text = ''): void => {
+    if (text !== '') options.onText?.(first + index, text)
+  }
+  const ended = questions.map(() => new Deferred<Generation>())
+  // Whoever stops reading stops the engine.
+  const left = new AbortController()
+  const call = engine.generate(
     prompts,
-    { maxNewTokens, temperature, topP, topK, batchSize, adapter, stopTokens: stopTokens(engine, chat) },
-    { signal: options.signal, onToken: onText && ((_prompt, token) => onText(stream.push(token))) },
+    { ...sampling, stopTokens: stopTokens(engine, chat) },
+    {
+      signal: AbortSignal.any([left.signal, ...(options.signal ? [options.signal] : [])]),
+      onToken: streams && ((index, token) => emit(index, streams[index].push(token))),
+      onEnd(index, generation) {
+        emit(index, streams?.[index].end())
+        ended[index].resolve(generation)
+      },
+    },
   )
-  onText?.(stream.end())
-  return generations.map(({ tokens, finish }, index) => ({
-    sampleId: batch[index].id,
-    model: engine.spec.model,
-    adapter: adapter ? engine.spec.adapter : null,
-    prompt: batch[index].prompt,
-    text: chat.tokenizer.decode(tokens, { skipSpecial: true }),
-    tokens: Array.from(tokens),
-    sampling: { maxNewTokens, temperature, topP, topK, finish },
-    seed: prompts[index].seed,
-  }))
+  // A failure is seen by whoever waits for the next answer, which may be later.
+  call.catch(() => {})
+  try {
+    for (const [index, question] of questions.entries()) {
+      const { tokens, finish } = await Promise.race([ended[index].promise, call.then((all) => all[index])])
+      yield {
+        sampleId: question.id,
+        model: engine.spec.model,
+        adapter: adapter ? engine.spec.adapter : null,
+        prompt: question.prompt,
+        text: new AnswerText(chat, stop).whole(tokens),
+        tokens: Array.from(tokens),
+        sampling: { maxNewTokens, temperature, topP, topK, ...(stop.length > 0 ? { stop } : {}), finish },
+        seed: prompts[index].seed,
+      }
+    }
+  } finally {
+    left.abort()
+    await call.catch(() => {})
+  }
 }
 
-function toPrompt(engine: Engine, chat: Chat, question: Question, images: ImageInput[], seed: number): PromptInput {
-  const tokens = images.map((image) => engine.imageTokens(image.width, image.height))
-  return { ids: chat.promptIds(question.prompt, tokens), images: images.map((image) => image.id), seed }
+/** The text of one answer, token by token: special tokens left out, cut before a stop string. */
+class AnswerText {
+  readonly #decoder: { push(id: number): string; end(): string }
+  readonly #cutter: StopCutter
+
+  constructor(chat: Chat, stop: readonly string[]) {
+    this.#decoder = chat.tokenizer.decoder({ skipSpecial: true })
+    this.#cutter = new StopCutter(stop)
+  }
+
+  push(token: number): string {
+    return this.#cutter.push(this.#decoder.push(token))
+  }
+
+  end(): string {
+    return this.#cutter.push(this.#decoder.end()) + this.#cutter.end()
+  }
+
+  whole(tokens: Iterable<number>): string {
+    let text = ''
+    for (const token of tokens) text += this.push(token)
+    return text + this.end()
+  }
+}
+
+interface Picture {
+  /** Of its content: two files may be one image. */
+  id: string
+  tokens: number
+}
+
+/** The images of a window in the engine, by path. Each is decoded once, and one at a time is in memory as pixels. */
+class Pictures {
+  readonly #engine: Engine
+  #held = new Map<string, Picture>()
+
+  constructor(engine: Engine) {
+    this.#engine = engine
+  }
+
+  /** Encodes what is not held yet and releases what these questions do not show. */
+  async show(questions: Question[], options: CallOptions): Promise<void> {
+    const wanted = new Set(questions.flatMap(({ images }) => images))
+    const before = this.#held
+    this.#held = new Map([...before].filter(([path]) => wanted.has(path)))
+    await this.#release(before)
+    for (const path of wanted) {
+      if (this.#held.has(path)) continue
+      const [{ id, tokens }] = await this.#engine.encodeImages([await decodeImage(path)], options)
+      this.#held.set(path, { id, tokens })
+    }
+  }
+
+  get(path: string): Picture {
+    return this.#held.get(path) as Picture
+  }
+
+  async clear(): Promise<void> {
+    const before = this.#held
+    this.#held = new Map()
+    await this.#release(before)
+  }
+
+  /** Those of `before` that are held under no path any more. */
+  async #release(before: Map<string, Picture>): Promise<void> {
+    const kept = new Set([...this.#held.values()].map(({ id }) => id))
+    const gone = new Set([...before.values()].map(({ id }) => id).filter((id) => !kept.has(id)))
+    if (gone.size > 0) await this.#engine.releaseImages([...gone])
+  }
+}
+
+class Deferred<T> {
+  readonly promise: Promise<T>
+  resolve!: (value: T) => void
+
+  constructor() {
+    this.promise = new Promise((resolve) => {
+      this.resolve = resolve
+    })
+  }
 }
 
 function stopTokens(engine: Engine, chat: Chat): number[] {
   return [...new Set([chat.endTokenId, ...engine.info.eosTokenIds])]
 }
 
-async function* batches<T>(items: AsyncIterable<T> | Iterable<T>, size: number): AsyncGenerator<T[]> {
-  let batch: T[] = []
-  for await (const item of items) {
-    batch.push(item)
-    if (batch.length < size) continue
-    yield batch
-    batch = []
+async function* windows(
+  questions: AsyncIterable<Question> | Iterable<Question>,
+  batchSize: number,
+): AsyncGenerator<Question[]> {
+  let window: Question[] = []
+  let images = new Set<string>()
+  for await (const question of questions) {
+    const together = new Set([...images, ...question.images])
+    const full = window.length >= windowBatches * batchSize || together.size > imageBatches * batchSize
+    if (full && window.length > 0) {
+      yield window
+      window = []
+    }
+    images = window.length > 0 ? together : new Set(question.images)
+    window.push(question)
   }
-  if (batch.length > 0) yield batch
+  if (window.length > 0) yield window
 }

@@ -20,9 +20,16 @@ export interface Encoding {
   offsets: Range[]
 }
 
+/** What each id below the size of a vocabulary adds to a text: id t bytes[offsets[t], offsets[t + 1]). */
+export interface ByteTable {
+  bytes: Uint8Array
+  offsets: Int32Array
+}
+
 export class Tokenizer {
   readonly #bpe: BpeTokenizer
   readonly #added: Map<number, { content: string; special: boolean }>
+  #byteTable: ByteTable | undefined
 
   /** @param definition the parsed `tokenizer.json`; @param config the parsed `tokenizer_config.json`. */
   constructor(definition: object, config: object) {
@@ -108,6 +115,19 @@ export class Tokenizer {
       if (byte === undefined) throw new ModelError(`Token ${id} (${JSON.stringify(token)}) is not byte-level BPE`)
       return byte
     })
+  }
+
+  /** The bytes of all tokens, those of added ones left out as decoding with `skipSpecial` does; made once. */
+  byteTable(vocabSize: number): ByteTable {
+    if (this.#byteTable?.offsets.length === vocabSize + 1) return this.#byteTable
+    const offsets = new Int32Array(vocabSize + 1)
+    const pieces = Array.from({ length: vocabSize }, (_, id) => {
+      const piece = this.#added.has(id) ? new Uint8Array(0) : this.bytesOf(id)
+      offsets[id + 1] = offsets[id] + piece.length
+      return piece
+    })
+    this.#byteTable = { bytes: Buffer.concat(pieces), offsets }
+    return this.#byteTable
   }
 }
 

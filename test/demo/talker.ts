@@ -91,9 +91,13 @@ function teach(
       }
       return encode(images, ...rest)
     },
-    generate: async (prompts: PromptInput[], sampling: { adapter: boolean }) => {
+    generate: async (...[prompts, sampling, , onEnd]: Parameters<NativeEngine['generate']>) => {
       onGenerate()
-      return prompts.map((prompt) => answer(prompt, sampling.adapter))
+      return prompts.map((prompt, index) => {
+        const said = answer(prompt, sampling.adapter)
+        onEnd?.(index, said)
+        return said
+      })
     },
     attention: async (_sequence: SequenceInput, positions: number[], adapter: boolean) =>
       positions.map((position) => {

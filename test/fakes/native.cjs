@@ -48,6 +48,8 @@ class FakeEngine {
     this.gradient = new Float64Array(size)
     this.images = new Set()
     this.encoded = 0
+    /** Prompts of each call of generate. */
+    this.calls = []
     this.closed = false
     this.info = {
       family: 'fake',
@@ -192,14 +194,17 @@ class FakeEngine {
     return sequences.map((sequence) => new Float32Array(sequence.ids.length - 1).fill(-1))
   }
 
-  /** Repeats the prompt's last tokens, at most five. */
-  async generate(prompts, sampling, onToken, cancel) {
+  /** Repeats the prompt's last tokens, at most five. Prompts end from the last to the first. */
+  async generate(prompts, sampling, onToken, onEnd, cancel) {
+    this.calls.push(prompts.length)
     const results = []
-    for (const [index, prompt] of prompts.entries()) {
+    for (const [index, prompt] of [...prompts.entries()].reverse()) {
+      if (process.env.FIRE_FAKE_DELAY_MS) await sleep(Number(process.env.FIRE_FAKE_DELAY_MS))
       checkCancelled(cancel)
       const tokens = prompt.ids.slice(-Math.min(5, sampling.maxNewTokens))
       for (const token of tokens) onToken?.(index, token)
-      results.push({ tokens, logprob: -tokens.length, finish: sampling.maxNewTokens > 5 ? 'stop' : 'length' })
+      results[index] = { tokens, logprob: -tokens.length, finish: sampling.maxNewTokens > 5 ? 'stop' : 'length' }
+      onEnd?.(index, results[index])
     }
     return results
   }

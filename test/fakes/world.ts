@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
 import type { ImageRef, Pair } from '../../src/data/records.js'
 import { loadFrom } from '../../src/engine/load.js'
-import type { NativeModule } from '../../src/engine/native.js'
+import type { NativeEngine, NativeModule } from '../../src/engine/native.js'
 
 export const fakeNativePath = fileURLToPath(new URL('./native.cjs', import.meta.url))
 
@@ -21,6 +21,8 @@ export function fakeNative(): NativeModule & { engines: FakeEngine[] } {
 export interface FakeEngine {
   images: Set<string>
   encoded: number
+  calls: number[]
+  generate: NativeEngine['generate']
   closed: boolean
   state: { parameters: number[]; step: number }
 }

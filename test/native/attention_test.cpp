@@ -225,3 +225,37 @@ TEST("attention: a row has the same bits alone and in a batch") {
     CHECK(same_bits(o_one, {o.begin() + (7 + row) * 64, o.begin() + (8 + row) * 64}));
   }
 }
+
+TEST("attention: queries that decode have the same bits alone and beside others with their prefix") {
+  // keys: prefixes at rows 0..69 and 70..74, then ten rows for each query; more queries than one bundle takes
+  constexpr int32_t count = 40;
+  AttentionPlan batch;
+  for (int32_t i = 0; i < count; ++i) {
+    const int32_t own = 75 + 10 * i, key = own + i % 10;
+    const std::array<int32_t, 2> prefix = i < 25 ? std::array{0, 70} : i < 39 ? std::array{70, 75} : std::array{0, 0};
+    batch.spans.push_back({i, i + 1, prefix[0], prefix[1], own, key + 1, true, i < 25 ? 0 : i < 39 ? 1 : 2});
+    batch.key_row.push_back(key);
+  }
+  batch.groups = 3;
+  for (const auto& [heads, kv, d] : {std::array<int64_t, 3>{4, 2, 16}, {6, 1, 8}, {3, 3, 5}}) {
+    Problem p(batch, count, 75 + 10 * count, heads, kv, d);
+    check_problem({batch, p.queries, p.keys, heads, kv, d});
+    std::vector<float> o(p.q.size()), lse(static_cast<size_t>(count * heads));
+    ops().attention(p.qt(), p.kt(), p.vt(), prepared(batch), p.scale, view(o, {count, heads, d}),
+                    view(lse, {count, heads}));
+    for (int32_t i = 0; i < count; ++i) {
+      AttentionPlan one;
+      one.spans = {batch.spans[static_cast<size_t>(i)]};
+      one.spans[0].query_begin = 0;
+      one.spans[0].query_end = 1;
+      one.spans[0].group = 0;
+      one.key_row = {batch.key_row[static_cast<size_t>(i)]};
+      one.groups = 1;
+      std::vector<float> alone(static_cast<size_t>(heads * d)), alone_lse(static_cast<size_t>(heads));
+      ops().attention(p.qt().slice(i, i + 1), p.kt(), p.vt(), prepared(one), p.scale, view(alone, {1, heads, d}),
+                      view(alone_lse, {1, heads}));
+      CHECK(same_bits(alone, {o.begin() + i * heads * d, o.begin() + (i + 1) * heads * d}));
+      CHECK(same_bits(alone_lse, {lse.begin() + i * heads, lse.begin() + (i + 1) * heads}));
+    }
+  }
+}

@@ -41,6 +41,23 @@ struct Model {
   std::vector<Generated> generate(const std::vector<PromptRef>& p, const Sampling& sampling) {
     return engine.generate(p, sampling, true, {}, nullptr);
   }
+  /// Several questions of one to `count` tokens about the images of each item, the items taking turns, a text between
+  /// them now and then.
+  std::vector<PromptRef> questions(int count) {
+    Random random(8);
+    std::vector<PromptRef> all;
+    for (int k = 1; k <= count; ++k) {
+      for (const GoldenItem& item : golden.items) {
+        std::vector<int32_t> ids = item.pair.prompt;
+        ids.resize(static_cast<size_t>(prefix_length(ids, engine.config().image_token_id)));
+        const std::vector<int32_t> tail = random.ids(k, 0, 300);
+        ids.insert(ids.end(), tail.begin(), tail.end());
+        all.push_back({{ids, item.pair.images}, 90 + all.size()});
+      }
+      if (k % 2 == 0) all.push_back({{random.ids(3 * k, 0, 300), {}}, 90 + all.size()});
+    }
+    return all;
+  }
 };
 
 bool same(const Generated& a, const Generated& b) {
@@ -70,6 +87,120 @@ TEST("generate: a prompt yields the same bits alone, in a batch, and in a reused
     }
     for (size_t i = 0; i < m.prompts.size(); ++i) CHECK(same(m.generate({m.prompts[i]}, s)[0], batch[i]));
   }
+}
+
+TEST("generate: a question yields the same bits alone and beside others about its images") {
+  Model m;
+  std::vector<PromptRef> questions = m.questions(5);
+  CHECK(m.golden.items.size() >= 2 && questions.size() >= 12);
+  PromptRef bare = questions[0];  // ends with its image: nothing to share
+  bare.sequence.ids.resize(bare.sequence.ids.size() - 1);
+  questions.push_back(bare);
+  for (const double temperature : {0.0, 1.3}) {
+    Sampling s = sampled(temperature, 9);
+    for (int32_t id = 200; id < 240; ++id) s.stop_tokens.push_back(id);
+    std::vector<Generated> alone;
+    for (const PromptRef& q : questions) alone.push_back(m.generate({q}, s)[0]);
+    const auto ended = std::count_if(alone.begin(), alone.end(), [](const Generated& g) { return g.stopped; });
+    CHECK(ended > 0 && ended < static_cast<int64_t>(alone.size()));  // slots and prefixes change hands at all times
+    for (const int64_t size : {1, 2, 3, 7, 100}) {
+      s.batch_size = size;
+      const std::vector<Generated> together = m.generate(questions, s);
+      for (size_t i = 0; i < alone.size(); ++i) CHECK(same(together[i], alone[i]));
+    }
+    std::vector<PromptRef> reversed(questions.rbegin(), questions.rend());
+    s.batch_size = 4;
+    const std::vector<Generated> backwards = m.generate(reversed, s);
+    for (size_t i = 0; i < alone.size(); ++i) CHECK(same(backwards[alone.size() - 1 - i], alone[i]));
+  }
+}
+
+TEST("generate: who shares a prefix, in which order, in how much cache") {
+  const std::vector<int32_t> text{1, 2, 3}, image{9, 9, 4}, ends_in_image{5, 9, 9};
+  CHECK(prefix_length(text, 9) == 0 && prefix_length(image, 9) == 2 && prefix_length(ends_in_image, 9) == 0);
+  CHECK(prefix_length(std::vector<int32_t>{9, 1, 9, 1, 1}, 9) == 3);
+  const auto *cat = reinterpret_cast<const ImageFeatures*>(1), *dog = reinterpret_cast<const ImageFeatures*>(2);
+  const std::vector<GenerationPrompt> prompts{
+      {{7, 9, 9, 1}, {cat}, 0}, {{7, 9, 9, 1}, {dog}, 0}, {{7, 9, 9, 2, 2, 2}, {cat}, 0}, {{1, 1, 1, 1, 1}, {}, 0},
+      {{8, 9, 9, 1}, {cat}, 0}, {{7, 9, 9, 3}, {dog}, 0}, {{1, 1, 1, 1, 1}, {}, 0},
+  };
+  const std::vector<PromptGroup> groups = group_prompts(prompts, 9);
+  const std::vector<std::pair<int64_t, std::vector<size_t>>> want{
+      {3, {0, 2}}, {3, {1, 5}}, {0, {3}}, {3, {4}}, {0, {6}}};
+  CHECK(groups.size() == want.size());
+  for (size_t i = 0; i < want.size(); ++i)
+    CHECK(groups[i].prefix == want[i].first && groups[i].prompts == want[i].second);
+  // own rows: the longest part that is not shared and nine of ten new tokens
+  const CachePlan wide = plan_cache(prompts, groups, 100, 10), narrow = plan_cache(prompts, groups, 2, 10);
+  CHECK(wide.slots == 7 && wide.own_rows == 5 + 9 && wide.prefixes == 3 && wide.prefix_rows == 3);
+  CHECK(wide.rows() == 7 * 14 + 3 * 3);
+  CHECK(narrow.slots == 2 && narrow.prefixes == 2 && narrow.rows() == 2 * 14 + 2 * 3);
+  CHECK(narrow.own_begin(1) == 14 && narrow.prefix_begin(1) == 28 + 3);
+}
+
+TEST("stop strings: found where they end, across tokens") {
+  StopStrings stops{
+      {"ab", "bcb", "\n\n"}, "abc\n ab", {0, 1, 2, 3, 4, 5, 5, 7}};  // a, b, c, newline, space, nothing, "ab"
+  stops.check(7);
+  std::string bytes = stops.bytes;
+  Random random(5);
+  int found = 0;
+  for (int trial = 0; trial < 300; ++trial) {
+    StopMatcher matcher(&stops);
+    std::string text;
+    for (int i = 0; i < 12; ++i) {
+      const int32_t token = static_cast<int32_t>(random.integer(0, 6));
+      const size_t begin = static_cast<size_t>(stops.offsets[static_cast<size_t>(token)]),
+                   end = static_cast<size_t>(stops.offsets[static_cast<size_t>(token) + 1]);
+      text += bytes.substr(begin, end - begin);
+      const bool there = std::any_of(stops.strings.begin(), stops.strings.end(),
+                                     [&](const std::string& s) { return text.find(s) != std::string::npos; });
+      CHECK(matcher.push(token) == there);
+      found += there;
+      if (there) break;
+    }
+  }
+  CHECK(found > 100 && found < 300);
+  CHECK(!StopMatcher(nullptr).push(3));
+  CHECK_ERROR(Code::invalid_argument, ("vocabulary of 8"), stops.check(8));
+  stops.strings.push_back("");
+  CHECK_ERROR(Code::invalid_argument, ("empty"), stops.check(7));
+}
+
+TEST("generate: a stop string ends its prompt alone") {
+  Model m;
+  Sampling s = sampled(1.3, 12);
+  const std::vector<PromptRef> questions = m.questions(3);
+  const std::vector<Generated> free = m.generate(questions, s);
+  auto stops = std::make_shared<StopStrings>();
+  for (int32_t t = 0; t <= 333; ++t) stops->offsets.push_back(t);
+  for (int32_t t = 0; t < 333; ++t) stops->bytes += static_cast<char>('a' + t % 26);
+  const auto spelled = [&](const Generated& g, size_t from, size_t count) {
+    std::string text;
+    for (size_t i = from; i < from + count; ++i) text += stops->bytes[static_cast<size_t>(g.tokens[i])];
+    return text;
+  };
+  stops->strings = {spelled(free[0], 4, 2), spelled(free[2], 0, 3)};
+  s.stop_strings = stops;
+  size_t stopped = 0;
+  for (const int64_t size : {1, 4, 100}) {
+    s.batch_size = size;
+    const std::vector<Generated> got = m.generate(questions, s);
+    for (size_t i = 0; i < got.size(); ++i) {
+      size_t end = 0;  // the first length at which the text holds a string
+      do ++end;
+      while (end < 12 && std::none_of(stops->strings.begin(), stops->strings.end(), [&](const std::string& stop) {
+               return spelled(free[i], 0, end).find(stop) != std::string::npos;
+             }));
+      CHECK(got[i].tokens.size() == end &&
+            std::equal(got[i].tokens.begin(), got[i].tokens.end(), free[i].tokens.begin()));
+      CHECK(got[i].stopped == (end < 12));
+      stopped += got[i].stopped;
+    }
+  }
+  CHECK(stopped >= 6 && stopped < 3 * questions.size());
+  stops->offsets.pop_back();
+  CHECK_ERROR(Code::invalid_argument, ("333"), m.generate(questions, s));
 }
 
 TEST("generate: the cache agrees with a full forward") {
@@ -135,20 +266,29 @@ TEST("generate: seeds, and settings that amount to greedy") {
 TEST("generate: tokens are reported as they come, and a cancel is heard") {
   Model m;
   std::vector<std::vector<int32_t>> seen(m.prompts.size());
+  std::vector<Generated> ended(m.prompts.size());
+  size_t ends = 0;
   std::atomic<bool> cancel{false};
   Sampling s = sampled(0, 6);
   s.batch_size = 2;
-  const std::vector<Generated> got = m.engine.generate(
-      m.prompts, s, true, [&](size_t prompt, int32_t token) { seen[prompt].push_back(token); }, &cancel);
-  for (size_t i = 0; i < got.size(); ++i) CHECK(seen[i] == got[i].tokens);
+  const std::vector<Generated> got =
+      m.engine.generate(m.prompts, s, true,
+                        {[&](size_t prompt, int32_t token) { seen[prompt].push_back(token); },
+                         [&](size_t prompt, const Generated& result) {
+                           ended[prompt] = result;
+                           ++ends;
+                         }},
+                        &cancel);
+  for (size_t i = 0; i < got.size(); ++i) CHECK(seen[i] == got[i].tokens && same(ended[i], got[i]));
+  CHECK(ends == got.size());
   int tokens = 0;
   CHECK_ERROR(Code::aborted, (""),
-              m.engine.generate(
-                  m.prompts, s, true,
-                  [&](size_t, int32_t) {
-                    if (++tokens == 5) cancel = true;
-                  },
-                  &cancel));
+              m.engine.generate(m.prompts, s, true,
+                                {[&](size_t, int32_t) {
+                                   if (++tokens == 5) cancel = true;
+                                 },
+                                 {}},
+                                &cancel));
   CHECK(tokens < 12);
   cancel = false;  // and the engine goes on
   CHECK(same(m.engine.generate(m.prompts, s, true, {}, &cancel)[3], got[3]));

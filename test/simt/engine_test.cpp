@@ -125,6 +125,32 @@ TEST("gpu engine: the order of threads and the moment of copies change no bit of
   CHECK(same_bits(gradients[0], gradients[1]));
 }
 
+TEST("gpu engine: a question has the same bits alone and beside others about its image") {
+  for (const ComputeType dtype : {ComputeType::f32, ComputeType::bf16}) {
+    Engine engine(spec_of(dtype, 0));
+    const Problem p(engine);
+    Random random(4);
+    std::vector<PromptRef> questions;
+    for (const int64_t tail : {1, 3, 70})  // the last takes more than one tile of keys
+      for (const size_t pair : {0, 1}) {
+        std::vector<int32_t> ids = p.pairs[pair].prompt;
+        ids.resize(static_cast<size_t>(prefix_length(ids, engine.config().image_token_id)));
+        const std::vector<int32_t> text = random.ids(tail, 0, 99);
+        ids.insert(ids.end(), text.begin(), text.end());
+        questions.push_back({{ids, p.pairs[pair].images}, questions.size()});
+      }
+    Sampling sampling;
+    sampling.rule.temperature = 1.3;
+    sampling.max_new_tokens = 4;
+    sampling.batch_size = 4;
+    const std::vector<Generated> together = engine.generate(questions, sampling, true, {}, nullptr);
+    for (size_t i = 0; i < questions.size(); ++i) {
+      const Generated alone = engine.generate({questions[i]}, sampling, true, {}, nullptr)[0];
+      CHECK(alone.tokens == together[i].tokens && alone.logprob == together[i].logprob);
+    }
+  }
+}
+
 TEST("gpu engine: a loss that is not finite names its pairs and leaves the gradients alone") {
   Engine engine(spec_of(ComputeType::f32, 0));
   Problem problem(engine);

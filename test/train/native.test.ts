@@ -143,15 +143,60 @@ describe.skipIf(!built)('training with the native engine', () => {
       images: [join(world.root, `clean${index}.png`)],
     }))
     const sampling = { maxNewTokens: 12, temperature: 1, topP: 0.9, topK: 20, seed: 1, adapter: true }
-    const texts = async (batchSize: number) => {
+    const texts = async (batchSize: number, asked = questions, seed = 1) => {
       const all: string[] = []
-      for await (const { tokens } of answer(engine, chat, questions, { ...sampling, batchSize }))
+      for await (const { tokens } of answer(engine, chat, asked, { ...sampling, seed, batchSize }))
         all.push(tokens.join())
       return all
     }
     const together = await texts(3)
     expect(together).toHaveLength(3)
     expect(await texts(1)).toEqual(together)
+    // several questions about each image share what they begin with
+    const many = [0, 1, 2, 3, 4, 5, 6].map((index) => ({
+      id: `m${index}`,
+      prompt: `Is there an effusion? ${'x'.repeat(index)}`,
+      images: [join(world.root, `clean${index % 2}.png`)],
+    }))
+    const shared = await texts(4, many)
+    for (const [index, question] of many.entries()) {
+      expect(await texts(1, [question], 1 + index)).toEqual([shared[index]])
+    }
+  })
+
+  it('ends an answer at a stop string, in the engine itself', async () => {
+    await using engine = await openEngine({ model: world.model, threads: 1 })
+    const chat = await Chat.load(world.model, engine.info)
+    const asked = [0, 1, 2].map((index) => ({ id: `q${index}`, prompt: `Where? (${index})`, images: [] }))
+    const sampling = { maxNewTokens: 24, temperature: 1, topP: 1, topK: 0, seed: 3, adapter: true, batchSize: 2 }
+    const run = async (stop: string[]) => {
+      const all = []
+      const streamed: string[] = []
+      const onText = (index: number, text: string): void => {
+        streamed[index] = (streamed[index] ?? '') + text
+      }
+      for await (const one of answer(engine, chat, asked, { ...sampling, stop }, { onText })) all.push(one)
+      expect(all.map(({ text }) => text)).toEqual(all.map((_, index) => streamed[index] ?? ''))
+      return all
+    }
+    const free = await run([])
+    const decode = (tokens: number[]): string => chat.tokenizer.decode(tokens, { skipSpecial: true })
+    // the ASCII text around the border of two tokens of the first answer
+    const at = free[0].tokens.findIndex(
+      (_, index) => index > 3 && /^[ -~]{2,}$/.test(decode(free[0].tokens.slice(index, index + 2))),
+    )
+    expect(at).toBeGreaterThan(0)
+    const stop = decode(free[0].tokens.slice(at, at + 2))
+    const stopped = await run([stop])
+    for (const [index, { tokens, text, sampling: used }] of stopped.entries()) {
+      const end = free[index].tokens.findIndex((_, last) =>
+        decode(free[index].tokens.slice(0, last + 1)).includes(stop),
+      )
+      expect(tokens).toEqual(end < 0 ? free[index].tokens : free[index].tokens.slice(0, end + 1))
+      expect(text).toBe(decode(tokens).split(stop)[0])
+      if (end >= 0) expect(used.finish).toBe('stop')
+    }
+    expect(stopped[0].tokens.length).toBeLessThan(free[0].tokens.length)
   })
 
   it('names what is wrong with a model', async () => {

@@ -1,8 +1,9 @@
 import type { StepBenchResult } from '../../bench/step.js'
-import type { Agreement, Spread } from '../../bench/summary.js'
+import type { Agreement } from '../../bench/summary.js'
 import { defineCommand } from '../command.js'
 import { formatDifference, formatTable } from '../format.js'
 import { catchSignals } from '../signals.js'
+import { withRange } from './range.js'
 
 export const step = defineCommand({
   usage: 'step',
@@ -88,8 +89,4 @@ function agreement({ rows, tolerance }: Agreement): string {
   ])
   const limits = [`abs diff <= ${tolerance.loss}`, `rel diff <= ${tolerance.gradNorm}`]
   return formatTable(['variant', 'first loss', 'grad norm', ...limits, 'result'], cells)
-}
-
-function withRange({ min, median, max }: Spread, format: (value: number) => string): string {
-  return `${format(median)} (${format(min)}-${format(max)})`
 }

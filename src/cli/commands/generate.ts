@@ -25,8 +25,19 @@ export const generate = defineCommand({
       .option('temperature', { type: 'number', default: 0, describe: '0 = greedy' })
       .option('top-p', { type: 'number', default: 1, describe: 'Nucleus of the sampler' })
       .option('top-k', { type: 'number', default: 0, describe: '0 = off' })
+      .option('stop', {
+        type: 'string',
+        array: true,
+        nargs: 1,
+        default: [] as string[],
+        describe: "Text that ends an answer, for instance $'\\n\\n' (repeatable)",
+      })
       .option('seed', { type: 'number', default: 42, describe: 'Question k is sampled with seed + k' })
-      .option('batch-size', { type: 'number', default: 8, describe: 'Questions decoded together' })
+      .option('batch-size', {
+        type: 'number',
+        default: 8,
+        describe: 'Questions decoded together; those about one image share it',
+      })
       .option('device', deviceOption)
       .option('dtype', { choices: ['f32', 'bf16'] as const, default: 'f32' as const, describe: 'Matrix arithmetic' })
       .option('threads', { type: 'number', default: 0, describe: '0 = all' })
@@ -43,8 +54,8 @@ export const generate = defineCommand({
     const { openEngine } = await import('../../engine/engine.js')
     const { Chat } = await import('../../text/chat.js')
     const { answer } = await import('../../generate/generate.js')
-    const { maxNewTokens, temperature, topP, topK, batchSize, seed, device, dtype, threads } = options
-    const settings: GenerateSettings = { maxNewTokens, temperature, topP, topK, batchSize, seed, adapter: true }
+    const { maxNewTokens, temperature, topP, topK, stop, batchSize, seed, device, dtype, threads } = options
+    const settings: GenerateSettings = { maxNewTokens, temperature, topP, topK, stop, batchSize, seed, adapter: true }
     await using engine = await openEngine({
       model: resolve(options.model),
       adapter: options.adapter === undefined ? null : resolve(options.adapter),
@@ -55,7 +66,8 @@ export const generate = defineCommand({
     const chat = await Chat.load(engine.spec.model, engine.info)
     if (options.prompt !== undefined) {
       const question = { id: 'prompt', prompt: options.prompt, images: options.image ?? [] }
-      for await (const _ of answer(engine, chat, [question], settings, { onText: context.stdout })) context.stdout('\n')
+      const onText = (_question: number, text: string): void => context.stdout(text)
+      for await (const _ of answer(engine, chat, [question], settings, { onText })) context.stdout('\n')
       return 0
     }
     const questions = readQuestions(options.in as string)

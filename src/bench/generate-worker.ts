@@ -1,0 +1,58 @@
+/**
+ * One variant of our own generation in a process of its own. It speaks the protocol of bench/peer/torch_generate.py: a line
+ * {"ready": true, ...}, then one line for each line "step" on standard input, until that is closed.
+ */
+import { createInterface } from 'node:readline'
+import { parseArgs } from 'node:util'
+import { type DType, openEngine } from '../engine/engine.js'
+import { peakResidentBytes, say } from './process.js'
+import type { GenerateMessage } from './protocol.js'
+import { type BenchQuestions, readQuestions } from './questions.js'
+
+const argument = { type: 'string', default: '' } as const
+
+const { values } = parseArgs({
+  options: {
+    model: argument,
+    questions: argument,
+    variant: argument,
+    dtype: argument,
+    threads: argument,
+    tokens: argument,
+    batch: argument,
+  },
+})
+
+const dtype = values.dtype as DType
+await using engine = await openEngine({ model: values.model, dtype, threads: Number(values.threads) })
+const read = await readQuestions(values.questions)
+const { images, prompts } = values.variant === 'shared' ? read : unshared(read)
+
+const { parameters, gemm, isa } = engine.info
+say({ ready: true, variant: values.variant, dtype, parameters, gemm, isa })
+let count = 0
+for await (const line of createInterface({ input: process.stdin })) {
+  if (line.trim() === 'step') say(await round(++count))
+}
+
+/** Everything the peer times: vision features, prompts, new tokens. */
+async function round(step: number): Promise<GenerateMessage> {
+  const start = performance.now()
+  await engine.releaseImages(images.map(({ id }) => id))
+  await engine.encodeImages(images)
+  const [maxNewTokens, batchSize] = [Number(values.tokens), Number(values.batch)]
+  const all = await engine.generate(prompts, { maxNewTokens, batchSize, stopTokens: [] })
+  const seconds = (performance.now() - start) / 1000
+  const answers = all.map(({ tokens }) => Array.from(tokens))
+  return { step, seconds, tokens: answers.flat().length, peak_rss: peakResidentBytes(), answers }
+}
+
+/** The same questions, each with an image of its own: nothing is shared, as in the peer's batch. */
+function unshared({ images, prompts }: BenchQuestions): BenchQuestions {
+  const byId = new Map(images.map((image) => [image.id, image]))
+  const own = prompts.map((prompt, k) => {
+    const copies = prompt.images.map((id) => ({ ...(byId.get(id) as (typeof images)[number]), id: `${id} of ${k}` }))
+    return { copies, prompt: { ...prompt, images: copies.map(({ id }) => id) } }
+  })
+  return { images: own.flatMap(({ copies }) => copies), prompts: own.map(({ prompt }) => prompt) }
+}

@@ -1,0 +1,44 @@
+/** Random tokenised questions, several about each image, in the one file that every variant reads. */
+import type { ImageInput, PromptInput } from '../engine/engine.js'
+import { drawImage, drawPrompt, pixels, required } from './pairs.js'
+import { Draws } from './random.js'
+import { int64, readSafetensors, type Tensor, toNumbers, writeSafetensors } from './safetensors.js'
+import type { BenchSpec } from './spec.js'
+
+/** Names and types: bench/peer/README.md, "Questions file". Question k is about image k % images. */
+export async function writeQuestions(
+  path: string,
+  spec: BenchSpec,
+  counts: { images: number; questions: number },
+  seed: number,
+): Promise<void> {
+  const tensors = new Map<string, Tensor>()
+  for (let i = 0; i < counts.images; i++) {
+    tensors.set(`image${i}.rgb`, pixels(drawImage(spec.pairs.image, new Draws(`image${i}`, seed))))
+  }
+  for (let k = 0; k < counts.images * counts.questions; k++) {
+    tensors.set(`question${k}.prompt`, int64(drawPrompt(spec, new Draws(`question${k}`, seed))))
+    tensors.set(`question${k}.image`, int64([k % counts.images]))
+  }
+  await writeSafetensors(path, tensors)
+}
+
+export interface BenchQuestions {
+  images: ImageInput[]
+  prompts: PromptInput[]
+}
+
+export async function readQuestions(path: string): Promise<BenchQuestions> {
+  const tensors = await readSafetensors(path)
+  const found: BenchQuestions = { images: [], prompts: [] }
+  for (let i = 0; tensors.has(`image${i}.rgb`); i++) {
+    const { shape, data } = required(tensors, `image${i}.rgb`, path)
+    found.images.push({ id: `image${i}`, height: shape[0], width: shape[1], rgb: data })
+  }
+  for (let k = 0; tensors.has(`question${k}.prompt`); k++) {
+    const [image] = toNumbers(required(tensors, `question${k}.image`, path))
+    const ids = Int32Array.from(toNumbers(required(tensors, `question${k}.prompt`, path)))
+    found.prompts.push({ ids, images: [`image${image}`], seed: k })
+  }
+  return found
+}
