@@ -220,12 +220,21 @@ void Adapter::save(const std::string& directory, const std::string& base_model) 
   write_safetensors(directory + "/adapter_model.safetensors", tensors, {{"format", "pt"}},
                     [this](const Tensor& piece, void* host) { ops_.download(piece, host); });
 
-  std::string projections;
-  for (const Proj p : config_.targets) projections += (projections.empty() ? "" : "|") + module_name(p);
-  std::string dots;
-  for (const char c : projections) dots += c == '.' ? "\\." : std::string(1, c);
-  // A regular expression, because a plain suffix list would also hit vision towers with q_proj and the like.
-  const std::string targets = ".*language_model\\.layers\\.\\d+\\.(" + dots + ")";
+  // A regular expression, because a plain suffix list would also hit vision towers with q_proj and the like. An adapter
+  // of some layers only is spelled out: PEFT would give the others new matrices.
+  const bool everywhere = modules_.size() == index_.size() * config_.targets.size();
+  std::string places;
+  const auto add = [&](const std::string& place) {
+    if (!places.empty()) places += "|";
+    for (const char c : place) places += c == '.' ? "\\." : std::string(1, c);
+  };
+  if (everywhere) {
+    for (const Proj p : config_.targets) add(module_name(p));
+  } else {
+    for (const LoraModule& m : modules_) add(std::to_string(m.layer) + "." + module_name(m.proj));
+  }
+  const std::string targets =
+      std::string(".*language_model\\.layers\\.") + (everywhere ? "\\d+\\." : "") + "(" + places + ")";
   char numbers[160];
   std::snprintf(numbers, sizeof numbers, "  \"r\": %lld,\n  \"lora_alpha\": %.17g,\n  \"lora_dropout\": %.9g,\n",
                 static_cast<long long>(config_.rank), config_.alpha, static_cast<double>(config_.dropout));

@@ -15,13 +15,14 @@ export const llavaNames: [string, string][] = [
   ['lm_head.', 'language_model.lm_head.'],
 ]
 
-/** The conversation format as a template; the engine's own form of it is `HuatuoFormat`. */
-const template =
-  "{% for message in messages %}{% if message['role'] == 'user' %}<|user|>\n" +
-  "{% if message['content'] is string %}{{ message['content'] }}{% else %}" +
-  "{% for item in message['content'] %}{% if item['type'] == 'image' %}<image>\n{% else %}{{ item['text'] }}{% endif %}{% endfor %}" +
-  "{% endif %}\n{% else %}<|assistant|>\n{{ message['content'] }} \n{% endif %}{% endfor %}" +
-  '{% if add_generation_prompt %}<|assistant|>\n{% endif %}'
+/** The conversation format as a template, its newlines quoted; the engine's own form of it is `HuatuoFormat`. */
+const template = [
+  "{% for message in messages %}{% if message['role'] == 'user' %}{{ '<|user|>\\n' }}",
+  "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for item in message['content'] %}",
+  "{% if item['type'] == 'image' %}{{ '<image>\\n' }}{% else %}{{ item['text'] }}{% endif %}{% endfor %}{% endif %}{{ '\\n' }}",
+  "{% else %}{{ '<|assistant|>\\n' }}{{ message['content'] }}{{ ' \\n' }}{% endif %}{% endfor %}",
+  "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}",
+].join('')
 
 /** The files that differ from the base folder's, by name. */
 export async function llavaFiles(model: string, config: Json): Promise<Map<string, string>> {
