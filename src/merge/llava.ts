@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { ModelError } from '../errors.js'
-import { readJson } from '../text/tokenizer.js'
+import { readDefinition, readJson } from '../text/definition.js'
 
 type Json = Record<string, unknown>
 
@@ -86,9 +86,8 @@ function towerFolder(model: string, name: string): string {
  */
 async function imageToken(model: string, rows: number): Promise<{ files: Map<string, Json>; imageTokenId: number }> {
   const files = new Map<string, Json>()
-  if (!existsSync(join(model, 'tokenizer.json'))) return { files, imageTokenId: rows - 1 }
-  const tokenizer = await readJson(join(model, 'tokenizer.json'))
-  const config = await readJson(join(model, 'tokenizer_config.json'))
+  if (!existsSync(join(model, 'tokenizer_config.json'))) return { files, imageTokenId: rows - 1 }
+  const { definition: tokenizer, config } = await readDefinition(model)
   const added = (tokenizer.added_tokens as { id: number; content: string }[] | undefined) ?? []
   const vocabulary = Object.values((tokenizer.model as { vocab: Record<string, number> }).vocab)
   const imageTokenId = [...vocabulary, ...added.map(({ id }) => id)].reduce((a, b) => Math.max(a, b), -1) + 1

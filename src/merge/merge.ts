@@ -5,7 +5,7 @@ import { writeFileAtomic, writeFolderAtomic } from '../data/files.js'
 import type { CallOptions, MergeStats } from '../engine/engine.js'
 import { mergeWeights } from '../engine/engine.js'
 import { FileError, fileError } from '../errors.js'
-import { readJson } from '../text/tokenizer.js'
+import { readJson } from '../text/definition.js'
 import { llavaFiles, llavaNames } from './llava.js'
 
 export interface MergeOptions extends CallOptions {

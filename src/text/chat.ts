@@ -2,8 +2,9 @@
 import { access, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DataError, ModelError } from '../errors.js'
+import { readJson } from './definition.js'
 import { type ChatFormat, HuatuoFormat, JinjaFormat, type Message } from './formats.js'
-import { readJson, Tokenizer } from './tokenizer.js'
+import { Tokenizer } from './tokenizer.js'
 
 export interface ChatOptions {
   tokenizer: Tokenizer

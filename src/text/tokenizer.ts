@@ -2,10 +2,9 @@
  * A byte-level BPE tokenizer read from a model folder, with what the library leaves out: the characters that each token
  * covers, and decoding that can be fed token by token.
  */
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { Tokenizer as BpeTokenizer } from '@huggingface/tokenizers'
-import { DataError, fileError, ModelError } from '../errors.js'
+import { DataError, ModelError } from '../errors.js'
+import { readDefinition } from './definition.js'
 import { alignNormalized } from './normalize.js'
 
 /** Half-open range of UTF-16 code units. */
@@ -37,12 +36,9 @@ export class Tokenizer {
     this.#added = this.#bpe.get_added_tokens_decoder()
   }
 
-  /** Reads `tokenizer.json` and `tokenizer_config.json` of a model folder. */
+  /** Reads the tokenizer of a model folder (see `readDefinition`). */
   static async load(folder: string): Promise<Tokenizer> {
-    const [definition, config] = await Promise.all([
-      readJson(join(folder, 'tokenizer.json')),
-      readJson(join(folder, 'tokenizer_config.json')),
-    ])
+    const { definition, config } = await readDefinition(folder)
     return new Tokenizer(definition, config)
   }
 
@@ -128,18 +124,6 @@ export class Tokenizer {
     })
     this.#byteTable = { bytes: Buffer.concat(pieces), offsets }
     return this.#byteTable
-  }
-}
-
-/** Reads a JSON file of a model folder. */
-export async function readJson(path: string): Promise<Record<string, unknown>> {
-  const text = await readFile(path, 'utf8').catch((error) => {
-    throw fileError(error, 'Reading', path)
-  })
-  try {
-    return JSON.parse(text) as Record<string, unknown>
-  } catch (error) {
-    throw new ModelError(`${path} is not JSON: ${(error as Error).message}`, { detail: { path }, cause: error })
   }
 }
 

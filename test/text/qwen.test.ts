@@ -1,7 +1,10 @@
 /** Equal ids to the Rust tokenizer on the genuine Qwen3 file; `generate_tokenizer.py` made the reference. */
 import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { Tokenizer } from '../../src/text/tokenizer.js'
 import { qwen2, qwen3, qwen3Path } from './qwen.js'
 
 type Reference = number[] | { count: number; sha256: string }
@@ -71,5 +74,27 @@ describe('the Qwen2 tokenizer of HuatuoGPT-Vision', () => {
     expect(huatuo.encode('<|im_end|>')).toEqual([151645])
     expect(huatuo.encode('<|vision_start|>').every((id) => id < 151643)).toBe(true)
     expect(huatuo.encode('<|user|>\n')).toEqual([27, 91, 872, 91, 397])
+  })
+
+  it('is read from vocab.json and merges.txt where a folder has no tokenizer.json', async () => {
+    const { definition, config } = qwen2()
+    const folder = mkdtempSync(join(tmpdir(), 'fire-qwen2-'))
+    try {
+      const model = (definition as unknown as { model: { vocab: object; merges: [string, string][] } }).model
+      writeFileSync(join(folder, 'vocab.json'), JSON.stringify(model.vocab))
+      const merges = model.merges.map((pair) => pair.join(' ')).join('\n')
+      writeFileSync(join(folder, 'merges.txt'), `#version: 0.2\n${merges}\n`)
+      const listed = Object.fromEntries(
+        definition.added_tokens.map(({ id, content }) => [id, { content, special: true }]),
+      )
+      const settings = { ...config, tokenizer_class: 'Qwen2Tokenizer', added_tokens_decoder: listed }
+      writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify(settings))
+      const read = await Tokenizer.load(folder)
+      for (const [text] of fixture.cases) expect(read.encode(text), JSON.stringify(text)).toEqual(huatuo.encode(text))
+      writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify({ ...settings, tokenizer_class: 'Other' }))
+      await expect(Tokenizer.load(folder)).rejects.toThrow(/no tokenizer.json/)
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
   })
 })
