@@ -32,6 +32,7 @@ QwenVlImage QwenVlImage::read(const Json& file, int64_t patch_size, int64_t temp
       check(value->integer() == want, value->path(), "differs from vision_config (" + std::to_string(want) + ")");
   for (const char* key : {"do_rescale", "do_normalize", "do_resize"}) require_flag(file, key, true);
   require_number(file, "resample", 3);  // bicubic
+  require_number(file, "rescale_factor", 1 / 255.0);
   return c;
 }
 
