@@ -251,7 +251,7 @@ def write_json(path: Path, value) -> None:
 
 
 def attempt(folder: Path, family: Family, options: Options, salt: int) -> tuple[list[ref.Item], ref.Model] | None:
-    """Draws model, adapter and pairs; None when a greedy step is too close to call."""
+    """Draws model, adapter and pairs; None when a greedy step is too close to call or the box was cropped away."""
     draw = torch.Generator().manual_seed(options.seed * 1000 + salt)
     rng = np.random.default_rng([options.seed, salt])
     for name, value in family.files(options).items():
@@ -263,6 +263,8 @@ def attempt(folder: Path, family: Family, options: Options, salt: int) -> tuple[
     writer = Writer(family, options, rng)
     items = [make_item(description, folder, writer) for description in options.items]
     model = ref.load_model(folder)
+    if len(ref.true_tokens(folder, model, items[0])) == 0:
+        return None
     with model.peft.disable_adapter():
         base = ref.greedy(model, items[0])[1].min().item()
     if base < options.min_margin or ref.greedy(model, items[0])[1].min().item() < options.min_margin:

@@ -324,14 +324,20 @@ def covered_tokens(box: np.ndarray, area: tuple[float, ...], grid: tuple[int, in
     return torch.tensor([row * columns + column for row in span(y0, y1, top, height, rows) for column in across])
 
 
+def true_tokens(folder: Path, model: Model, item: Item) -> torch.Tensor:
+    """The tokens of image 0 that its box touches."""
+    area = model.family.area(folder, item.rgb[0].shape[:2])
+    return covered_tokens(item.boxes[0], area, model.family.token_grid(model.base.config, item.grid[0]))
+
+
 @torch.no_grad()
-def attention_tensors(model: Model, item: Item, general_ids: torch.Tensor, area: tuple[float, ...]) -> Tensors:
+def attention_tensors(folder: Path, model: Model, item: Item, general_ids: torch.Tensor) -> Tensors:
     """`ar.*`: attention of the last prompt position of the base model to the tokens of image 0. Needs eager."""
     rows, cols = model.family.token_grid(model.base.config, item.grid[0])
     out: Tensors = {
         "ar.general_prompt_ids": general_ids,
         "ar.grid_rows_cols": torch.tensor([rows, cols]),
-        "ar.gt_tokens": covered_tokens(item.boxes[0], area, (rows, cols)),
+        "ar.gt_tokens": true_tokens(folder, model, item),
     }
     for name, ids in (("question", item.prompt_ids), ("general", general_ids)):
         with model.peft.disable_adapter():
@@ -387,14 +393,13 @@ def reference_tensors(
     folder: Path, model: Model, items: list[Item], general_ids: torch.Tensor, hyper: Hyper
 ) -> Tensors:
     """Every tensor of golden.safetensors. The model must be float32 with eager attention."""
-    area = model.family.area(folder, items[0].rgb[0].shape[:2])
     parts = (
         input_tensors(model, items),
         position_tensors(model, items),
         forward_tensors(model, items[0]),
         train(model, items, hyper),
         generation_tensors(model, items[0]),
-        attention_tensors(model, items[0], general_ids, area),
+        attention_tensors(folder, model, items[0], general_ids),
     )
     merged: Tensors = {}
     for part in parts:

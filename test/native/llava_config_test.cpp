@@ -183,3 +183,22 @@ TEST("llava weights: a tensor that is missing, left over or of another shape is 
   CHECK_ERROR(Code::checkpoint, ("gate_proj.weight", "[72, 104]", "[104, 72]"),
               load_weights("llava", [&](auto& t) { std::swap(named(t, gate), named(t, down)); }));
 }
+
+TEST("llava weights: a shard that is cut, stored as f16, or not there is named") {
+  const std::string shard = "model-00002-of-00002.safetensors";
+  const auto broken = [&](Code code, const std::string& word, const std::function<std::string(std::string)>& change) {
+    TempDir dir;
+    std::filesystem::copy(golden_directory("llava"), dir.path(), std::filesystem::copy_options::recursive);
+    const std::string changed = change(read_file(dir / shard, 1 << 22));
+    std::filesystem::remove(dir / shard);
+    if (!changed.empty()) write_file(dir / shard, {changed});
+    EngineSpec spec;
+    spec.model = dir.path();
+    spec.device.threads = 1;
+    CHECK_ERROR(code, (shard, word), Engine{spec});
+  };
+  broken(Code::checkpoint, "", [](std::string bytes) { return bytes.substr(0, bytes.size() - 1); });
+  broken(Code::checkpoint, "", [](std::string bytes) { return bytes.substr(0, 5); });
+  broken(Code::unsupported, "F16", [](std::string bytes) { return replaced(bytes, "\"BF16\"", "\"F16\" "); });
+  broken(Code::checkpoint, "", [](const std::string&) { return std::string(); });
+}

@@ -39,6 +39,16 @@ TEST("qwen2.5-vl config: published and nested files say the same") {
   check_same(nested().load());
 }
 
+TEST("qwen2.5-vl config: areas of images that are stated twice") {
+  // as in transformers the older keys win, each for itself
+  const std::string images = "preprocessor_config.json",
+                    both = "\"size\": {\"shortest_edge\": 1, \"longest_edge\": 784}";
+  CHECK(
+      published().replace(images, "\"merge_size\"", both + ", \"merge_size\"").load().vision->token_grid({84, 90}).h ==
+      3);
+  CHECK(published().replace(images, "\"max_pixels\": 25088", both).load().vision->token_grid({84, 90}).tokens() == 1);
+}
+
 TEST("qwen2.5-vl config: what the engine does not implement is refused by name") {
   for (CheckpointFolder (*folder)() : {published, nested}) {
     const auto refused = [&](const std::string& from, const std::string& to, const std::string& word) {
