@@ -125,7 +125,7 @@ class Family:
         raise NotImplementedError
 
     def area(self, folder: Path, size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """Top, left, height and width, in source pixels, of what the tokens of an image of `size` (height, width) see."""
+        """What the tokens of an image of this height and width see: top, left, height and width in source pixels."""
         return 0.0, 0.0, float(size[0]), float(size[1])
 
     # --- running ---
