@@ -197,6 +197,10 @@ ClipImage ClipImage::read(const Json& file, int64_t image_size, bool pad_to_squa
   c.pad_to_square = pad_to_square;
   for (const char* key : {"do_resize", "do_center_crop", "do_rescale", "do_normalize"}) require_flag(file, key, true);
   require_number(file, "resample", 3);  // bicubic
+  require_number(file, "rescale_factor", 1 / 255.0);
+  const Json& size = file.at("size");
+  // A height and a width would stretch what is not square.
+  if (!pad_to_square && size.find("height")) unsupported(size, "a height and a width", "shortest_edge");
   c.shortest_edge = read_side(file, "size");
   c.crop = read_side(file, "crop_size");
   check(c.crop == image_size, file.path() + ".crop_size",

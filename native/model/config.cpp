@@ -17,6 +17,7 @@ struct Family {
 
 constexpr Family families[] = {
     {"qwen3_vl", read_qwen3_vl},
+    {"qwen2_5_vl", read_qwen2_5_vl},
     {"llava_qwen2", read_llava_qwen2},
     {"llava", read_llava},
 };
@@ -84,15 +85,30 @@ void read_mrope(const Json& rope, Mrope kind, TextConfig& config) {
   config.mrope = kind;
 }
 
+void require_axial_rope(const Json& vision) {
+  const Json* rope = vision.find("rope_parameters");
+  if (!rope || rope->is_null()) return;
+  require_text(*rope, "rope_type", "axial");
+  require_number(*rope, "rope_theta", 10000);
+}
+
 bool read_tie(const Json& config, const Json& text) {
   const Json* tie = config.find("tie_word_embeddings");
   if (!tie) tie = text.find("tie_word_embeddings");
   return tie && tie->boolean();
 }
 
+bool read_either_tie(const Json& config, const Json& text) {
+  const Json* tie = text.find("tie_word_embeddings");
+  return read_tie(config, text) || (tie && tie->boolean());
+}
+
 TextConfig read_qwen2_decoder(const Json& json) {
   TextConfig c = read_decoder(json);
   require_flag(json, "use_sliding_window", false);
+  if (const Json* types = json.find("layer_types"))
+    for (const Json& type : types->array())
+      if (type.string() != "full_attention") unsupported(type, json_quote(type.string()), "\"full_attention\"");
   c.qkv_bias = true;
   return c;
 }

@@ -10,6 +10,8 @@ namespace fire {
 
 /// Qwen3-VL, dense (qwen3_vl.cpp).
 ModelConfig read_qwen3_vl(const Json& config, const std::string& directory);
+/// Qwen2.5-VL (qwen2_5_vl.cpp).
+ModelConfig read_qwen2_5_vl(const Json& config, const std::string& directory);
 /// HuatuoGPT-Vision and its kind in their own layout, LlavaQwen2ForCausalLM (llava.cpp).
 ModelConfig read_llava_qwen2(const Json& config, const std::string& directory);
 /// The same model in the layout of transformers, LlavaForConditionalGeneration (llava.cpp).
@@ -25,8 +27,12 @@ const Json* read_rope(const Json& json, TextConfig& config);
 
 /// `mrope_section` of the rope settings, which must fill half a head.
 void read_mrope(const Json& rope, Mrope kind, TextConfig& config);
+/// The rotary settings of a vision tower, if it states them, must be those of `row_column_rotary`.
+void require_axial_rope(const Json& vision);
 /// tie_word_embeddings of the whole model, else of its decoder, else false.
 bool read_tie(const Json& config, const Json& text);
+/// True if either says so: older versions of transformers wrote the decoder's where newer ones read the model's.
+bool read_either_tie(const Json& config, const Json& text);
 
 /// preprocessor_config.json, or the image processor in the processor_config.json that transformers 5 writes.
 Json read_preprocessor(const std::string& directory);

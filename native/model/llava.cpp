@@ -20,6 +20,7 @@ constexpr int64_t image_sentinel = -200;
 std::string tower_folder(const Json& name, const std::string& directory) {
   const std::string& tower = name.string();
   const std::string last = tower.substr(tower.find_last_of('/') + 1);
+  check(!last.empty() && last != "." && last != "..", name.path(), "names no folder: " + json_quote(tower));
   std::vector<std::string> candidates{directory + "/vit/" + last};
   if (!tower.starts_with('/') && tower.find("..") == std::string::npos)
     candidates.insert(candidates.begin(), directory + "/" + tower);
@@ -27,6 +28,16 @@ std::string tower_folder(const Json& name, const std::string& directory) {
     if (file_exists(folder + "/config.json")) return folder;
   throw Error(Code::checkpoint,
               name.path() + " is " + json_quote(tower) + ", but there is no " + candidates.front() + "/config.json");
+}
+
+/// Of an image processor. Only LLaVA's own pads to a square; others take do_pad for padding to a common size.
+bool pads_to_square(const Json& preprocessor) {
+  const Json* pad = preprocessor.find("do_pad");
+  if (!pad || pad->is_null() || !pad->boolean()) return false;
+  const Json* type = preprocessor.find("image_processor_type");
+  if (type && !type->string().starts_with("LlavaImageProcessor"))
+    unsupported(*pad, "true for " + json_quote(type->string()), "it for \"LlavaImageProcessor\"");
+  return true;
 }
 
 const Json& required(const Json& parent, const char* key, const std::string& want) {
@@ -69,7 +80,7 @@ ModelConfig read_llava(const Json& config, const std::string& directory) {
   required(text, "model_type", "qwen2");
   c.text = read_qwen2_decoder(text);
   if (const Json* rope = read_rope(text, c.text)) require_unset(*rope, "mrope_section");
-  c.text.tie_word_embeddings = read_tie(config, text);
+  c.text.tie_word_embeddings = read_either_tie(config, text);
   // transformers writes the older names; its modules have the newer ones.
   c.names = {{"language_model.model.", "model.language_model."}, {"language_model.lm_head.weight", "lm_head.weight"}};
 
@@ -79,8 +90,7 @@ ModelConfig read_llava(const Json& config, const std::string& directory) {
   const Json& vision = config.at("vision_config");
   ClipConfig clip = ClipConfig::read(vision, config.at("vision_feature_layer"), c.text.hidden_size);
   const Json preprocessor = read_preprocessor(directory);
-  const Json* pad = preprocessor.find("do_pad");
-  clip.image = ClipImage::read(preprocessor, clip.image_size, pad && !pad->is_null() && pad->boolean());
+  clip.image = ClipImage::read(preprocessor, clip.image_size, pads_to_square(preprocessor));
   c.vision = make_clip_spec(
       clip, {{"vision_tower.vision_model.", "vision_tower.", "model.vision_tower.", "model.vision_tower.vision_model."},
              {{"multi_modal_projector.linear_1", "multi_modal_projector.linear_2"},

@@ -26,10 +26,13 @@ struct ParsedKey {
   char which;
 };
 
+bool of_vision_tower(const std::string& key) {
+  return key.find("visual") != std::string::npos || key.find("vision") != std::string::npos;
+}
+
 std::optional<ParsedKey> parse_key(const std::string& key, const TextConfig& text) {
   const size_t at = key.rfind("layers.");
-  if (at == std::string::npos || key.find("visual") != std::string::npos || key.find("vision") != std::string::npos)
-    return std::nullopt;
+  if (at == std::string::npos || of_vision_tower(key)) return std::nullopt;
   size_t dot = 0;
   int64_t layer = 0;
   try {
@@ -43,6 +46,14 @@ std::optional<ParsedKey> parse_key(const std::string& key, const TextConfig& tex
     for (const char which : {'A', 'B'})
       if (rest == "." + module_name(p) + ".lora_" + which + ".weight") return ParsedKey{layer, p, which};
   return std::nullopt;
+}
+
+/// What is wrong with a key that has no place in the adapter.
+std::string describe_stranger(const std::string& key) {
+  if (!of_vision_tower(key)) return "is not a LoRA matrix of the language model's attention or MLP linears";
+  return "adapts the vision tower, which this engine keeps frozen. A plain list of target_modules matches the linears "
+         "of "
+         "the tower too; train with exclude_modules=\".*(vision|visual).*\"";
 }
 
 /// Settings of PEFT that would change the forward pass and that this engine does not implement.
@@ -172,8 +183,7 @@ std::unique_ptr<Adapter> Adapter::load(Ops& ops, const TextConfig& text, const s
   for (const auto& [name, tensor] : file.tensors()) {
     const auto key = parse_key(name, text);
     if (!key)
-      throw Error(Code::checkpoint, file.origin() + ": \"" + name +
-                                        "\" is not a LoRA matrix of the language model's attention or MLP linears")
+      throw Error(Code::checkpoint, file.origin() + ": \"" + name + "\" " + describe_stranger(name))
           .with("tensor", name);
     const Tensor*& slot = found[{key->layer, key->proj}][key->which == 'A' ? 0 : 1];
     if (slot) throw Error(Code::checkpoint, file.origin() + ": \"" + name + "\" gives a matrix a second time");

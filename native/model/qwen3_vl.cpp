@@ -176,6 +176,7 @@ class Spec final : public VisionSpec {
 
 TowerConfig read_tower(const Json& vision, const Json& preprocessor, const TextConfig& text) {
   require_text(vision, "hidden_act", "gelu_pytorch_tanh");
+  require_axial_rope(vision);
   TowerConfig c{};
   c.depth = positive(vision, "depth");
   c.hidden_size = positive(vision, "hidden_size");

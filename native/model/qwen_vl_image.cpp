@@ -13,14 +13,13 @@ QwenVlImage QwenVlImage::read(const Json& file, int64_t patch_size, int64_t temp
   using namespace config;
   QwenVlImage c{};
   c.patch_size = patch_size, c.temporal_patch_size = temporal_patch_size, c.merge_size = merge_size;
-  // Newer files have `size`, older ones the two areas; some have both.
-  if (const Json* size = file.find("size")) {
-    c.min_pixels = positive(*size, "shortest_edge");
-    c.max_pixels = positive(*size, "longest_edge");
-  } else {
-    c.min_pixels = positive(file, "min_pixels");
-    c.max_pixels = positive(file, "max_pixels");
-  }
+  // Newer files have `size`, older ones the two areas, which win where there are both.
+  const auto area = [&](const char* older, const char* newer) {
+    const Json *stated = file.find(older), *size = file.find("size");
+    return size && (!stated || stated->is_null()) ? positive(*size, newer) : positive(file, older);
+  };
+  c.min_pixels = area("min_pixels", "shortest_edge");
+  c.max_pixels = area("max_pixels", "longest_edge");
   check(c.min_pixels <= c.max_pixels, file.path(), "the smallest image area exceeds the largest");
   c.mean = three(file.at("image_mean"));
   c.std = three(file.at("image_std"));
@@ -32,6 +31,7 @@ QwenVlImage QwenVlImage::read(const Json& file, int64_t patch_size, int64_t temp
       check(value->integer() == want, value->path(), "differs from vision_config (" + std::to_string(want) + ")");
   for (const char* key : {"do_rescale", "do_normalize", "do_resize"}) require_flag(file, key, true);
   require_number(file, "resample", 3);  // bicubic
+  require_number(file, "rescale_factor", 1 / 255.0);
   return c;
 }
 

@@ -107,6 +107,10 @@ Golden Golden::load(const std::string& directory, int64_t image_token_id) {
   if (betas.size() != 2) throw Error(Code::checkpoint, hyper.at("betas").path() + " must have 2 entries");
   golden.hyper = {number("beta"),    number("alpha"),   number("gamma"), number("lam"), number("lr"),
                   betas[0].number(), betas[1].number(), number("eps"),   number("wd")};
+  const Json* noise = json.find("noise");
+  const Json* bf16 = noise ? noise->find("eager_bf16") : nullptr;
+  if (const Json* gradients = bf16 ? bf16->find("grad_max_rel_l2") : nullptr)
+    golden.bf16_gradient_noise = gradients->number();
   if (const Json* table = json.find("smart_resize_h_w_min_max_outh_outw"))
     for (const Json& line : table->array()) {
       golden.smart_resize.emplace_back();

@@ -33,6 +33,8 @@ struct Golden {
   GoldenHyper hyper;
   /// Rows of height, width, min_pixels, max_pixels, resized height, resized width; may be empty.
   std::vector<std::vector<int64_t>> smart_resize;
+  /// How far the reference's own gradients in bf16 are from those in f32 (relative L2); 0 where the folder is silent.
+  double bf16_gradient_noise = 0;
   int64_t image_token_id;
   int64_t stored_image_token_id;
 

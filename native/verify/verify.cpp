@@ -1,5 +1,6 @@
 #include "verify/verify.h"
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <numeric>
@@ -16,17 +17,19 @@ namespace {
 /// and against float64 (golden.json: logits 2e-5, loss 5e-7, gradients 3e-6 relative). bf16: the same comparison for
 /// the reference run in bf16 shows logits .4, loss 1e-2, gradients .06 relative.
 struct Tolerances {
-  Tolerance pixels, positions, hidden, logits, logprobs, terms, loss, gradients, parameters, attention;
+  Tolerance pixels, positions, hidden, logits, logprobs, terms, loss, gradients, norm, parameters, attention;
 };
+constexpr double usual_gradient_noise = .06;  // of the reference in bf16, relative
 
 /// Where activations are stored in bf16 too, one pair's loss is off by more: the reference in bf16 is off by 1e-2 in
 /// the mean of three pairs, so by about twice that in one.
 Tolerances tolerances(ComputeType dtype, DType activations) {
   const double pair_loss = activations == DType::bf16 ? 4e-2 : 2e-2;
   if (dtype == ComputeType::f32)
-    return {{1e-6}, {0}, {1e-4, 1e-5}, {1e-4}, {1e-4}, {2e-5, 1e-5}, {5e-6}, {0, 1e-4}, {2e-5, 0, 1e-3}, {1e-4, 1e-4}};
-  return {{1e-6},      {0},         {5e-2, 3e-2}, {0.5, 3e-2}, {0.5, 3e-2},
-          {0.3, 5e-2}, {pair_loss}, {0, 0.12},    {0, 0.35},   {5e-2, 5e-2}};
+    return {{1e-6}, {0},       {1e-4, 1e-5}, {1e-4},          {1e-4},      {2e-5, 1e-5},
+            {5e-6}, {0, 1e-4}, {0, 1e-4},    {2e-5, 0, 1e-3}, {1e-4, 1e-4}};
+  return {{1e-6},      {0},       {5e-2, 3e-2}, {0.5, 3e-2}, {0.5, 3e-2}, {0.3, 5e-2},
+          {pair_loss}, {0, 0.12}, {0, 5e-2},    {0, 0.35},   {5e-2, 5e-2}};
 }
 
 class Verifier {
@@ -36,7 +39,12 @@ class Verifier {
         on_row_(on_row),
         engine_(engine_spec(spec)),
         golden_(Golden::load(spec.directory, engine_.config().image_token_id)),
-        tolerance_(tolerances(spec.device.dtype, engine_.ops().activation_type())) {}
+        tolerance_(tolerances(spec.device.dtype, engine_.ops().activation_type())) {
+    // Where the reference's own gradients come out worse than usual in bf16, ours may by the same factor.
+    const double worse = bf16() ? std::max(1.0, golden_.bf16_gradient_noise / usual_gradient_noise) : 1.0;
+    tolerance_.gradients.rel *= worse;
+    tolerance_.norm.rel *= worse;
+  }
 
   std::vector<VerifyRow> run() {
     check_images();
@@ -323,7 +331,7 @@ class Verifier {
     const Tensor& losses = golden_.file.at("train.loss");
     const Tensor& norms = golden_.file.at("train.grad_norm");
     Comparison loss("training loss", tolerance_.loss);
-    Comparison norm("gradient norm", {0, bf16() ? 5e-2 : 1e-4});
+    Comparison norm("gradient norm", tolerance_.norm);
     std::vector<float> start(static_cast<size_t>(engine_.adapter()->param().size()));
     engine_.ops().download(engine_.adapter()->param(), start.data());
     StepOptions options;

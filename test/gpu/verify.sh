@@ -160,9 +160,9 @@ fi
 for run in 1 2 3; do step "kernel_tests_$run" 240 "$build/cuda_test"; done
 
 # --- 4. whole models against PyTorch's numbers --------------------------------------------------------------------------
-golden=(test/golden/qwen3_vl test/golden/qwen3_vl_b)
+golden=(test/golden/*/golden.json)
 for dtype in f32 bf16; do
-  for folder in "${golden[@]}"; do
+  for folder in "${golden[@]%/golden.json}"; do
     step "golden_$(basename "$folder")_$dtype" 120 "$build/fire_verify" "$folder" --device cuda --dtype $dtype
   done
 done

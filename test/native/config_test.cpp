@@ -1,75 +1,33 @@
 // config.json and its companions as published, what must be refused by name, and weights that do not fit them.
 #include "model/config.h"
 
-#include "cpu/cpu_ops.h"
-#include "fixture.h"
+#include "checkpoint_folder.h"
 #include "model/vision.h"
-#include "model/weights.h"
 
 using namespace fire;
 using namespace fire::test;
 
 namespace {
 
-const char* const files[] = {"config.json", "preprocessor_config.json", "generation_config.json"};
-
-/// The three files of a golden folder in a folder of their own, to be changed.
-class Folder {
- public:
-  Folder() {
-    for (const char* name : files) texts_[name] = read_file(golden_directory("qwen3_vl") + "/" + name, 1 << 20);
-  }
-  Folder& replace(const std::string& file, const std::string& from, const std::string& to) {
-    texts_[file] = replaced(texts_[file], from, to);
-    return *this;
-  }
-  /// In config.json.
-  Folder& replace(const std::string& from, const std::string& to) { return replace("config.json", from, to); }
-  Folder& remove(const std::string& file) {
-    texts_.erase(file);
-    return *this;
-  }
-  ModelConfig load() {
-    TempDir dir;
-    for (const auto& [name, text] : texts_) write_file(dir / name, {text});
-    return ModelConfig::load(dir.path());
-  }
-
- private:
-  std::map<std::string, std::string> texts_;
-};
+CheckpointFolder folder() {
+  return {"qwen3_vl", {"config.json", "preprocessor_config.json", "generation_config.json"}};
+}
 
 void unsupported(const std::string& from, const std::string& to, const std::string& word) {
-  CHECK_ERROR(Code::unsupported, ("config.json", word), Folder().replace(from, to).load());
+  CHECK_ERROR(Code::unsupported, ("config.json", word), folder().replace(from, to).load());
 }
 void broken(const std::string& from, const std::string& to, const std::string& word) {
-  CHECK_ERROR(Code::checkpoint, ("config.json", word), Folder().replace(from, to).load());
+  CHECK_ERROR(Code::checkpoint, ("config.json", word), folder().replace(from, to).load());
 }
 
-/// The tensors of a golden checkpoint, written with one of them changed or left out, loaded again. Returns the number
-/// of parameters.
 int64_t load_weights(const std::function<void(std::vector<NamedTensor>&)>& change) {
-  const SafeTensors source = SafeTensors::open_checkpoint(golden_directory("qwen3_vl"));
-  std::vector<NamedTensor> tensors;
-  for (const auto& [name, tensor] : source.tensors()) tensors.push_back({name, tensor});
-  change(tensors);
-  TempDir dir;
-  write_safetensors(dir / "model.safetensors", tensors, {});
-  const SafeTensors file = SafeTensors::open_checkpoint(dir.path());
-  cpu::CpuOps ops(1, cpu::Precision::f32, cpu::Backend::native);
-  return Weights::load(file, ModelConfig::load(golden_directory("qwen3_vl")), ops).parameters;
-}
-
-Tensor& named(std::vector<NamedTensor>& tensors, const std::string& name) {
-  for (NamedTensor& t : tensors)
-    if (t.name == name) return t.tensor;
-  throw Error(Code::internal, "no " + name);
+  return test::load_weights("qwen3_vl", change);
 }
 
 }  // namespace
 
 TEST("config: a published file") {
-  const ModelConfig c = Folder().load();
+  const ModelConfig c = folder().load();
   CHECK(c.text.hidden_size == 64 && c.text.layers == 4 && c.text.heads == 4 && c.text.kv_heads == 2 &&
         c.text.head_dim == 16);
   CHECK(c.text.rope_theta == 5e6 && (c.text.mrope_section == std::array<int64_t, 3>{4, 2, 2}) &&
@@ -81,40 +39,40 @@ TEST("config: a published file") {
 }
 
 TEST("config: the newer spelling of the rotary settings, with the theta inside") {
-  Folder folder;
-  folder.replace("\"rope_scaling\"", "\"rope_parameters\"")
+  CheckpointFolder newer = folder();
+  newer.replace("\"rope_scaling\"", "\"rope_parameters\"")
       .replace("\"rope_type\": \"default\"", "\"rope_type\": \"default\", \"rope_theta\": 1234.5")
       .replace("    \"rope_theta\": 5000000,\n", "");
-  CHECK(folder.load().text.rope_theta == 1234.5);
+  CHECK(newer.load().text.rope_theta == 1234.5);
   // and it wins over one outside
-  CHECK(Folder()
+  CHECK(folder()
             .replace("\"rope_type\": \"default\"", "\"rope_type\": \"default\", \"rope_theta\": 77")
             .load()
             .text.rope_theta == 77);
 }
 
 TEST("config: other spellings that mean the same") {
-  CHECK(Folder().replace("    \"head_dim\": 16,\n", "").load().text.head_dim == 16);
-  CHECK(!Folder()
+  CHECK(folder().replace("    \"head_dim\": 16,\n", "").load().text.head_dim == 16);
+  CHECK(!folder()
              .replace("\"tie_word_embeddings\": true,\n  \"text", "\"tie_word_embeddings\": false,\n  \"text")
              .load()
              .text.tie_word_embeddings);
-  CHECK(Folder().replace("  \"tie_word_embeddings\": true,\n", "").load().text.tie_word_embeddings);  // then
+  CHECK(folder().replace("  \"tie_word_embeddings\": true,\n", "").load().text.tie_word_embeddings);  // then
                                                                                                       // text_config's
   const std::string size = "\"size\": {\n    \"longest_edge\": 16384,\n    \"shortest_edge\": 4096\n  }";
-  CHECK(Folder()
+  CHECK(folder()
             .replace("preprocessor_config.json", size, "\"max_pixels\": 9000, \"min_pixels\": 100")
             .load()
             .vision->token_grid({1000, 1000})
             .tokens() == 4);  // 64 x 64 pixels fit into 9000, 96 x 96 do not
   const std::string eos = "\"eos_token_id\": [\n    504,\n    505\n  ]";
-  CHECK((Folder().replace("generation_config.json", eos, "\"eos_token_id\": 7").load().eos_token_ids ==
+  CHECK((folder().replace("generation_config.json", eos, "\"eos_token_id\": 7").load().eos_token_ids ==
          std::vector<int64_t>{7}));
-  CHECK((Folder().remove("generation_config.json").load().eos_token_ids == std::vector<int64_t>{504}));
+  CHECK((folder().remove("generation_config.json").load().eos_token_ids == std::vector<int64_t>{504}));
 }
 
 TEST("config: what the engine does not implement is refused by name") {
-  unsupported("\"model_type\": \"qwen3_vl\"", "\"model_type\": \"qwen2_5_vl\"", "qwen2_5_vl");
+  unsupported("\"model_type\": \"qwen3_vl\"", "\"model_type\": \"qwen2_vl\"", "qwen2_vl");
   unsupported("\"model_type\": \"qwen3_vl\"", "\"model_type\": \"qwen3_vl_moe\"", "model_type");
   unsupported("\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\"", "text_config.hidden_act");
   unsupported("\"attention_bias\": false", "\"attention_bias\": true", "text_config.attention_bias");
@@ -123,8 +81,10 @@ TEST("config: what the engine does not implement is refused by name") {
   unsupported("\"rope_type\": \"default\"", "\"rope_type\": \"yarn\"", "yarn");
   unsupported("\"rope_type\": \"default\"", "\"type\": \"linear\"", "linear");
   unsupported("\"gelu_pytorch_tanh\"", "\"relu\"", "vision_config.hidden_act");
+  unsupported("\"in_channels\": 3", "\"in_channels\": 3, \"rope_parameters\": {\"rope_theta\": 5000}",
+              "vision_config.rope_parameters.rope_theta");
   CHECK_ERROR(Code::unsupported, ("do_resize"),
-              Folder()
+              folder()
                   .replace("preprocessor_config.json", "\"merge_size\": 2", "\"merge_size\": 2, \"do_resize\": false")
                   .load());
 }
@@ -162,9 +122,9 @@ TEST("config: missing keys and impossible values are named") {
         {"\"image_mean\"", "\"mean\"", "image_mean"},
         {"\"image_std\": [\n    0.5", "\"image_std\": [\n    0", "image_std"}})
     CHECK_ERROR(Code::checkpoint, ("preprocessor_config.json", word),
-                Folder().replace("preprocessor_config.json", from, to).load());
-  CHECK_ERROR(Code::io, ("config.json"), Folder().remove("config.json").load());
-  CHECK_ERROR(Code::io, ("preprocessor_config.json"), Folder().remove("preprocessor_config.json").load());
+                folder().replace("preprocessor_config.json", from, to).load());
+  CHECK_ERROR(Code::io, ("config.json"), folder().remove("config.json").load());
+  CHECK_ERROR(Code::io, ("preprocessor_config.json"), folder().remove("preprocessor_config.json").load());
 }
 
 TEST("weights: a tensor that is missing, left over or misshapen is named") {
@@ -174,8 +134,7 @@ TEST("weights: a tensor that is missing, left over or misshapen is named") {
   for (const std::string& name :
        {q, qkv, std::string("model.language_model.norm.weight"), std::string("model.visual.pos_embed.weight"),
         std::string("model.language_model.embed_tokens.weight")})
-    CHECK_ERROR(Code::checkpoint, ("model.safetensors", name),
-                load_weights([&](auto& t) { std::erase_if(t, [&](const NamedTensor& x) { return x.name == name; }); }));
+    CHECK_ERROR(Code::checkpoint, ("model.safetensors", name), load_weights([&](auto& t) { drop(t, name); }));
   CHECK_ERROR(Code::checkpoint, ("\"model.language_model.layers.4.extra\""), load_weights([&](auto& t) {
                 t.push_back({"model.language_model.layers.4.extra", named(t, qkv)});
               }));

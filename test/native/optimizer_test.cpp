@@ -316,3 +316,35 @@ TEST("adapter: matrices that are missing, misshapen, or belong elsewhere are nam
                 }));
   CHECK_ERROR(Code::checkpoint, ("no LoRA"), load_with_tensors([](auto& tensors) { tensors.clear(); }));
 }
+
+TEST("adapter: every spelling of a LLaVA's keys loads, the same numbers each time") {
+  const std::string golden = golden_directory("llava") + "/adapter",
+                    ours = "base_model.model.model.language_model.layers.";
+  Adapters a;
+  a.config = ModelConfig::load(golden_directory("llava"));
+  const auto want = a.load(golden);
+  const SafeTensors file = SafeTensors::open_file(golden + "/adapter_model.safetensors");
+  for (const char* spelling : {"base_model.model.language_model.model.layers.",  // transformers 4
+                               "base_model.model.model.layers."}) {              // LlavaQwen2ForCausalLM
+    TempDir dir;
+    std::filesystem::copy_file(golden + "/adapter_config.json", dir / "adapter_config.json");
+    std::vector<NamedTensor> tensors;
+    for (const auto& [name, tensor] : file.tensors()) tensors.push_back({replaced(name, ours, spelling), tensor});
+    write_safetensors(dir / "adapter_model.safetensors", tensors, {});
+    const auto got = a.load(dir.path());
+    CHECK(got->modules().size() == want->modules().size());
+    CHECK(std::memcmp(got->param().data(), want->param().data(), want->param().bytes()) == 0);
+
+    // PEFT with target_modules=["q_proj", ...] adapts CLIP as well
+    std::vector<float> some(6);
+    for (const char* tower :
+         {"base_model.model.model.vision_tower.encoder.layers.0.self_attn.q_proj.lora_A.weight",
+          "base_model.model.vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.lora_A.weight",
+          "base_model.model.model.visual.blocks.0.mlp.gate_proj.lora_A.weight"}) {
+      std::vector<NamedTensor> more = tensors;
+      more.push_back({tower, view(some, {2, 3})});
+      write_safetensors(dir / "adapter_model.safetensors", more, {});
+      CHECK_ERROR(Code::checkpoint, (tower, "vision tower", "exclude_modules"), a.load(dir.path()));
+    }
+  }
+}

@@ -1,6 +1,6 @@
 """Recomputes a golden folder from its own weights, adapter, images and prompts and prints the differences.
 
-    python check_qwen3_vl.py FOLDER [FOLDER ...]
+    python check.py FOLDER [FOLDER ...]
 
 Needs torch, transformers, peft, safetensors and Pillow. Exit status 1 when a group exceeds its tolerance.
 """
@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-import qwen3_vl_reference as ref
+import reference as ref
+from families import family_of
 
 # Largest accepted difference per group of tensors; integer tensors must be equal.
 TOLERANCE = {
@@ -59,7 +60,7 @@ GROUPS = (
 
 def stored_items(folder: Path, golden: ref.Tensors) -> list[ref.Item]:
     """The pairs of a folder, preprocessed anew from the stored source images."""
-    processor, items = ref.load_processor(folder), []
+    items: list[ref.Item] = []
     while f"item{len(items)}.prompt_ids" in golden:
         k = len(items)
         count = sum(1 for name in golden if re.fullmatch(rf"item{k}\.image\d+\.rgb", name))
@@ -72,7 +73,7 @@ def stored_items(folder: Path, golden: ref.Tensors) -> list[ref.Item]:
             input_ids={y: golden[f"item{k}.{y}.input_ids"] for y in ref.ANSWERS},
             phrase_mask={y: golden[f"item{k}.{y}.phrase_mask"] for y in ref.ANSWERS},
         )
-        item.preprocess(processor)
+        item.preprocess(family_of(folder), folder)
         items.append(item)
     return items
 
@@ -121,7 +122,9 @@ def check(folder: Path) -> bool:
     settings = json.loads((folder / "golden.json").read_text())["hyper"]
     hyper = ref.Hyper(**{key: value for key, value in settings.items() if key in known})
     items = stored_items(folder, golden)
-    ours = ref.reference_tensors(ref.load_model(folder), items, golden["ar.general_prompt_ids"], hyper)
+    ours = ref.reference_tensors(
+        folder, ref.load_model(folder), items, golden["ar.general_prompt_ids"], hyper
+    )
     worst = compare(ours, golden)
     print(folder)
     good = True

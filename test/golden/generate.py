@@ -1,8 +1,9 @@
-"""Writes a golden folder: a tiny random Qwen3-VL, a LoRA adapter, a few preference pairs and reference numbers.
+"""Writes a golden folder: a tiny random model, a LoRA adapter, a few preference pairs and reference numbers.
 
-    python generate_qwen3_vl.py --out DIR [--recipe NAME] [--seed N] [--hidden 96] [--sections "[4,4,4]"] ...
+    python generate.py --out DIR [--family NAME | --recipe NAME] [--seed N] [--hidden 96] [--sections "[4,4,4]"] ...
 
-Every field of `Options` is a flag whose value is read as JSON; `--recipe` starts from an entry of recipes.json.
+Every field of the family's `Options` is a flag whose value is read as JSON; `--recipe` starts from an entry of
+recipes.json.
 Needs torch, transformers, peft, safetensors and Pillow. README.md beside this file describes the result.
 
 The answer of an item is a template such as `3 [2|3] 4 [1|1]`: three words shared by both answers, a phrase of two
@@ -18,154 +19,31 @@ import json
 import re
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
-from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-import qwen3_vl_reference as ref
+import reference as ref
+from families import FAMILIES, family_of
+from families.base import RESERVED_IDS, Family, Options
 
 RECIPES = Path(__file__).with_name("recipes.json")
-ALL_LINEARS = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
-RESERVED_IDS = 12  # the last ids of the vocabulary are special tokens; 0..9 are structural text tokens
 NEWLINE, USER, ASSISTANT = 2, 1, 3
 NOISE_SIGMA = 80.0
 
 
-def default_items() -> list[dict]:
-    return [
-        {"images": [[64, 96]], "question": 7, "answer": "3 [2|2] 3 [2|3] 3"},
-        {"images": [[96, 70]], "question": 5, "answer": "2 [2|2] 2 [2|3] 1"},
-    ]
-
-
-@dataclass
-class Options:
-    seed: int = 1
-    # text decoder
-    hidden: int = 64
-    layers: int = 4
-    heads: int = 4
-    kv_heads: int = 2
-    head_dim: int = 16
-    intermediate: int = 160
-    vocab: int = 512
-    sections: list[int] = dataclasses.field(default_factory=lambda: [4, 2, 2])
-    tied: bool = True
-    # vision tower
-    vision_hidden: int = 48
-    vision_depth: int = 4
-    vision_heads: int = 3
-    vision_intermediate: int = 96
-    patch: int = 16
-    position_embeddings: int = 64
-    deepstack: list[int] = dataclasses.field(default_factory=lambda: [0, 1, 2])
-    min_pixels: int = 4096
-    max_pixels: int = 16384
-    # adapter
-    rank: int = 8
-    lora_alpha: int = 16
-    rslora: bool = False
-    targets: str | list[str] = ALL_LINEARS
-    # storage: float32 or bfloat16 weights; 1 file or more shards; published or old tensor prefixes
-    dtype: str = "float32"
-    shards: int = 1
-    old_names: bool = False
-    # pairs and objective
-    items: list[dict] = dataclasses.field(default_factory=default_items)
-    hyper: dict = dataclasses.field(default_factory=dict)
-    # every greedy step must be decided by at least this much, else other random numbers are drawn
-    min_margin: float = 0.02
-
-    def special(self, name: str) -> int:
-        order = ("image", "video", "vision_start", "vision_end", "end", "pad", "turn_start")
-        return self.vocab - RESERVED_IDS + order.index(name)
-
-
-def model_config(options: Options) -> dict:
-    """config.json with the keys of the published checkpoint."""
-    return {
-        "architectures": ["Qwen3VLForConditionalGeneration"],
-        "model_type": "qwen3_vl",
-        "image_token_id": options.special("image"),
-        "video_token_id": options.special("video"),
-        "vision_start_token_id": options.special("vision_start"),
-        "vision_end_token_id": options.special("vision_end"),
-        "tie_word_embeddings": options.tied,
-        "text_config": {
-            "model_type": "qwen3_vl_text",
-            "attention_bias": False,
-            "attention_dropout": 0.0,
-            "dtype": options.dtype,
-            "bos_token_id": options.special("pad"),
-            "eos_token_id": options.special("end"),
-            "hidden_act": "silu",
-            "head_dim": options.head_dim,
-            "hidden_size": options.hidden,
-            "intermediate_size": options.intermediate,
-            "num_attention_heads": options.heads,
-            "num_hidden_layers": options.layers,
-            "num_key_value_heads": options.kv_heads,
-            "vocab_size": options.vocab,
-            "initializer_range": 0.02,
-            "max_position_embeddings": 4096,
-            "rms_norm_eps": 1e-6,
-            "rope_scaling": {"mrope_interleaved": True, "mrope_section": options.sections, "rope_type": "default"},
-            "rope_theta": 5000000,
-            "tie_word_embeddings": options.tied,
-            "use_cache": True,
-        },
-        "vision_config": {
-            "model_type": "qwen3_vl",
-            "hidden_act": "gelu_pytorch_tanh",
-            "in_channels": 3,
-            "initializer_range": 0.02,
-            "deepstack_visual_indexes": options.deepstack,
-            "depth": options.vision_depth,
-            "hidden_size": options.vision_hidden,
-            "intermediate_size": options.vision_intermediate,
-            "num_heads": options.vision_heads,
-            "num_position_embeddings": options.position_embeddings,
-            "out_hidden_size": options.hidden,
-            "patch_size": options.patch,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
-        },
-    }
-
-
-def preprocessor_config(options: Options) -> dict:
-    return {
-        "size": {"longest_edge": options.max_pixels, "shortest_edge": options.min_pixels},
-        "patch_size": options.patch,
-        "temporal_patch_size": 2,
-        "merge_size": 2,
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
-        "processor_class": "Qwen3VLProcessor",
-        "image_processor_type": "Qwen2VLImageProcessorFast",
-    }
-
-
-def generation_config(options: Options) -> dict:
-    end, pad = options.special("end"), options.special("pad")
-    sampling = {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.8, "repetition_penalty": 1.0}
-    return {"bos_token_id": pad, "pad_token_id": pad, "eos_token_id": [end, pad], **sampling}
-
-
-def random_weights(options: Options, draw: torch.Generator) -> ref.Tensors:
+def random_weights(folder: Path, options: Options, draw: torch.Generator) -> ref.Tensors:
     """Every tensor of the model, drawn so that activations keep a healthy scale through the depth.
 
     Norm weights are 1 + N(0, 0.1), biases N(0, 0.1), embeddings N(0, 0.35), linear weights N(0, gain / sqrt(in));
     the two projections that write to the residual stream of the decoder get the larger gain.
     """
+    family = family_of(folder)
     with torch.device("meta"):
-        shapes = Qwen3VLForConditionalGeneration._from_config(Qwen3VLConfig(**model_config(options))).state_dict()
+        shapes = family.model_class._from_config(family.config(folder)).state_dict()
     if options.tied:
         shapes.pop("lm_head.weight", None)
     weights: ref.Tensors = {}
@@ -173,12 +51,12 @@ def random_weights(options: Options, draw: torch.Generator) -> ref.Tensors:
         noise = torch.randn(slot.shape, generator=draw)
         if name.endswith(".bias"):
             value = 0.1 * noise
-        elif "norm" in name:
+        elif name.endswith(".weight") and slot.dim() == 1:
             value = 1 + 0.1 * noise
         elif "embed_tokens" in name or name == "lm_head.weight":
             value = 0.35 * noise
             value[[options.special("image"), options.special("video")]] = 0
-        elif "pos_embed" in name:
+        elif "pos_embed" in name or "position_embedding" in name or "class_embedding" in name:
             value = 0.4 * noise
         else:
             gain = 2.4 if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.1
@@ -187,15 +65,10 @@ def random_weights(options: Options, draw: torch.Generator) -> ref.Tensors:
     return weights
 
 
-def stored_name(name: str, old: bool) -> str:
-    if not old:
-        return name
-    return name.replace("model.visual.", "visual.").replace("model.language_model.", "model.")
-
-
 def write_weights(folder: Path, weights: ref.Tensors, options: Options) -> None:
     """One file, or shards cut at random-looking but fixed places plus an index."""
-    named = {stored_name(name, options.old_names): value.contiguous() for name, value in weights.items()}
+    family = family_of(folder)
+    named = {family.stored_name(name, options): value.contiguous() for name, value in weights.items()}
     if options.shards == 1:
         save_file(named, folder / "model.safetensors", metadata={"format": "pt"})
         return
@@ -211,7 +84,7 @@ def write_weights(folder: Path, weights: ref.Tensors, options: Options) -> None:
 
 def write_adapter(folder: Path, weights: ref.Tensors, options: Options, draw: torch.Generator) -> None:
     """A PEFT adapter with A uniform as PEFT draws it and B = N(0, 0.05) instead of zero."""
-    base = ref.build_base(model_config(options), {name: value.float() for name, value in weights.items()})
+    base = ref.build_base(folder, {name: value.float() for name, value in weights.items()})
     config = LoraConfig(
         r=options.rank,
         lora_alpha=options.lora_alpha,
@@ -261,7 +134,8 @@ def corrupt(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np
 class Writer:
     """Turns item descriptions into token ids."""
 
-    def __init__(self, options: Options, rng: np.random.Generator) -> None:
+    def __init__(self, family: Family, options: Options, rng: np.random.Generator) -> None:
+        self.around = [options.special(name) for name in family.around_image]
         self.options, self.rng = options, rng
 
     def words(self, count: int, avoid: list[int] | None = None) -> list[int]:
@@ -278,7 +152,7 @@ class Writer:
         for i, count in enumerate(image_tokens):
             if i:
                 ids += self.words(between)
-            ids += [special("vision_start"), *[special("image")] * count, special("vision_end")]
+            ids += [*self.around[:1], *[special("image")] * count, *self.around[1:]]
         ids += self.words(question)
         return [*ids, special("end"), NEWLINE, special("turn_start"), ASSISTANT, NEWLINE]
 
@@ -311,13 +185,13 @@ class Writer:
         return ids, mask
 
 
-def make_item(description: dict, options: Options, writer: Writer, processor) -> ref.Item:
+def make_item(description: dict, folder: Path, writer: Writer) -> ref.Item:
     clean = [random_image(height, width, writer.rng) for height, width in description["images"]]
     pairs = [corrupt(image, writer.rng) for image in clean]
     empty = torch.empty(0, dtype=torch.int64)
     item = ref.Item(clean, [noisy for noisy, _ in pairs], [box for _, box in pairs], empty, {}, {})
-    item.preprocess(processor)
-    prompt = writer.prompt(image_tokens(item), description["question"], description.get("between", 0))
+    item.preprocess(family_of(folder), folder)
+    prompt = writer.prompt(image_tokens(folder, item), description["question"], description.get("between", 0))
     item.prompt_ids = torch.tensor(prompt)
     ids, mask = writer.answers(description["answer"])
     for answer in ref.ANSWERS:
@@ -326,22 +200,11 @@ def make_item(description: dict, options: Options, writer: Writer, processor) ->
     return item
 
 
-def image_tokens(item: ref.Item) -> list[int]:
-    return (item.grid.prod(-1) // 4).tolist()
-
-
-def resize_table(options: Options, rng: np.random.Generator) -> list[list[int]]:
-    """[height, width, min_pixels, max_pixels, out height, out width] for fixed and random sizes."""
-    factor = 2 * options.patch
-    fixed = [(400, 512), (48, 80), (16, 900), (336, 304), (1, 1), (1, 200), (7 * factor // 2, 5 * factor // 2)]
-    sizes = fixed + [tuple(rng.integers(40, 2600, 2).tolist()) for _ in range(20)]
-    limits = [(65536, 16777216), (784, 50176), (options.min_pixels, options.max_pixels)]
-    return [
-        [h, w, low, high, *smart_resize(h, w, factor, low, high)]
-        for h, w in sizes
-        for low, high in limits
-        if max(h, w) / min(h, w) <= 200
-    ]
+def image_tokens(folder: Path, item: ref.Item) -> list[int]:
+    family = family_of(folder)
+    config = family.config(folder)
+    grids = [family.token_grid(config, patches) for patches in item.grid]
+    return [rows * columns for rows, columns in grids]
 
 
 def noise(folder: Path, items: list[ref.Item], hyper: ref.Hyper, golden: ref.Tensors) -> dict:
@@ -386,30 +249,32 @@ def write_json(path: Path, value) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def attempt(folder: Path, options: Options, salt: int) -> tuple[list[ref.Item], PeftModel] | None:
-    """Draws model, adapter and pairs; None when a greedy step is too close to call."""
+def attempt(folder: Path, family: Family, options: Options, salt: int) -> tuple[list[ref.Item], ref.Model] | None:
+    """Draws model, adapter and pairs; None when a greedy step is too close to call or the box was cropped away."""
     draw = torch.Generator().manual_seed(options.seed * 1000 + salt)
     rng = np.random.default_rng([options.seed, salt])
-    write_json(folder / "config.json", model_config(options))
-    write_json(folder / "preprocessor_config.json", preprocessor_config(options))
-    write_json(folder / "generation_config.json", generation_config(options))
-    weights = random_weights(options, draw)
+    for name, value in family.files(options).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_json(folder / name, value)
+    weights = random_weights(folder, options, draw)
     write_weights(folder, weights, options)
     write_adapter(folder, weights, options, draw)
-    writer, processor = Writer(options, rng), ref.load_processor(folder)
-    items = [make_item(description, options, writer, processor) for description in options.items]
+    writer = Writer(family, options, rng)
+    items = [make_item(description, folder, writer) for description in options.items]
     model = ref.load_model(folder)
-    with model.disable_adapter():
+    if len(ref.true_tokens(folder, model, items[0])) == 0:
+        return None
+    with model.peft.disable_adapter():
         base = ref.greedy(model, items[0])[1].min().item()
     if base < options.min_margin or ref.greedy(model, items[0])[1].min().item() < options.min_margin:
         return None
     return items, model
 
 
-def generate(folder: Path, options: Options) -> None:
+def generate(folder: Path, family: Family, options: Options) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for salt in range(200):
-        drawn = attempt(folder, options, salt)
+        drawn = attempt(folder, family, options, salt)
         if drawn:
             break
     else:
@@ -418,8 +283,10 @@ def generate(folder: Path, options: Options) -> None:
     hyper = ref.Hyper(**options.hyper)
     rng = np.random.default_rng([options.seed, 999])
     first = options.items[0]
-    general = Writer(options, rng).prompt(image_tokens(items[0]), first["question"] + 2, first.get("between", 0))
-    golden = ref.reference_tensors(model, items, torch.tensor(general), hyper)
+    general = Writer(family, options, rng).prompt(
+        image_tokens(folder, items[0]), first["question"] + 2, first.get("between", 0)
+    )
+    golden = ref.reference_tensors(folder, model, items, torch.tensor(general), hyper)
     save_file(golden, folder / "golden.safetensors")
     magnitudes = torch.cat([golden[n].abs().flatten() for n in golden if n.startswith("grad.")]).double()
     summary = {
@@ -430,26 +297,30 @@ def generate(folder: Path, options: Options) -> None:
         "logits_abs_max": golden["fwd.text.logits"].abs().max().item(),
         "train_loss": golden["train.loss"].tolist(),
         "hyper": dataclasses.asdict(hyper),
-        "smart_resize_h_w_min_max_outh_outw": resize_table(options, rng),
+        **family.summary(options, rng),
         "options": dataclasses.asdict(options) | {"salt": salt},
     }
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in summary.items()]
     (folder / "golden.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def parse_options(argv: list[str]) -> tuple[Path, Options]:
+def parse_options(argv: list[str]) -> tuple[Path, Family, Options]:
+    recipes = json.loads(RECIPES.read_text())
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--recipe", choices=sorted(json.loads(RECIPES.read_text())))
-    for item in dataclasses.fields(Options):
+    parser.add_argument("--family", choices=sorted(FAMILIES))
+    parser.add_argument("--recipe", choices=sorted(recipes))
+    known, rest = parser.parse_known_args(argv)
+    values = recipes[known.recipe] if known.recipe else {}
+    family = FAMILIES[values.pop("family", known.family or "qwen3_vl")]
+    for item in dataclasses.fields(family.options):
         parser.add_argument("--" + item.name.replace("_", "-"), dest=item.name, metavar="JSON")
     arguments = vars(parser.parse_args(argv))
-    values = json.loads(RECIPES.read_text())[arguments["recipe"]] if arguments["recipe"] else {}
-    for item in dataclasses.fields(Options):
+    for item in dataclasses.fields(family.options):
         text = arguments[item.name]
         if text is not None:
             values[item.name] = text if item.name == "dtype" else json.loads(text)
-    return arguments["out"], Options(**values)
+    return arguments["out"], family, family.options(**values)
 
 
 if __name__ == "__main__":

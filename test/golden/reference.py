@@ -1,9 +1,10 @@
 """Reference numbers of one golden folder, computed with transformers and peft.
 
-Everything here is a developer tool: the product neither imports nor ships it. `generate_qwen3_vl.py` uses it to
-write a folder, `check_qwen3_vl.py` to recompute one. README.md beside this file explains the tensor names.
+Everything here is a developer tool: the product neither imports nor ships it. `generate.py` uses it to write a folder,
+`check.py` to recompute one; what differs from family to family is in families/. README.md beside this file explains
+the tensor names.
 
-Shapes: S tokens of one sequence, V vocabulary, P patches of one item, T image tokens (P / merge^2), H hidden size.
+Shapes: S tokens of one sequence, V vocabulary.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import numpy as np
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
-from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-from transformers.vision_utils import get_vision_interpolation_indices_and_weights
+
+from families import family_of
+from families.base import Family, Hook
 
 ANSWERS = ("chosen", "rejected")
 IMAGE_STATES = ("clean", "corrupt")
@@ -60,77 +61,68 @@ class Item:
     pixels: dict[str, torch.Tensor] = field(default_factory=dict)
     grid: torch.Tensor | None = None
 
-    def preprocess(self, processor: Qwen2VLImageProcessorPil) -> None:
-        """Fills `pixels` (float32 [P, 3*2*p*p] per image state) and `grid` (int64 [images, 3])."""
+    def preprocess(self, family: Family, folder: Path) -> None:
+        """Fills `pixels` (by image state) and `grid` (int64 [images, 3]: 1, rows and columns of patches)."""
         for state, images in (("clean", self.rgb), ("corrupt", self.rgb_corrupt)):
-            # stated, because an image 1 or 3 pixels high would be taken for channels first
-            done = processor(images=images, input_data_format="channels_last", return_tensors="pt")
-            self.pixels[state], self.grid = done["pixel_values"], done["image_grid_thw"]
+            self.pixels[state], self.grid = family.preprocess(folder, images)
 
 
-def load_processor(folder: Path) -> Qwen2VLImageProcessorPil:
-    """The PIL path with the settings of the folder's preprocessor_config.json."""
-    raw = json.loads((folder / "preprocessor_config.json").read_text())
-    keys = ("size", "patch_size", "temporal_patch_size", "merge_size", "image_mean", "image_std")
-    return Qwen2VLImageProcessorPil(**{key: raw[key] for key in keys})
+@dataclass
+class Model:
+    """A golden folder's model with its adapter, and the family that knows how to run it."""
+
+    family: Family
+    peft: PeftModel
+
+    @property
+    def base(self) -> torch.nn.Module:
+        """The model of transformers; its adapted linears are PEFT's."""
+        return self.peft.base_model.model
+
+    @property
+    def image_id(self) -> int:
+        return self.base.config.image_token_id
+
+    def forward(self, ids: torch.Tensor, pixels: torch.Tensor, grid: torch.Tensor, **extra):
+        """One unpadded sequence through the whole model; ids int64 [S]."""
+        inputs = self.family.inputs(ids, pixels.to(self.base.dtype), grid, self.image_id)
+        return self.peft(
+            input_ids=ids[None], attention_mask=torch.ones_like(ids)[None], use_cache=False, **inputs, **extra
+        )
 
 
 def load_weights(folder: Path) -> Tensors:
-    """All tensors of the folder in float32 under transformers-5 names, whatever prefix style they are stored with."""
-    index = folder / "model.safetensors.index.json"
+    """All tensors of the folder in float32 under the names of the model, however they are stored."""
+    family, index = family_of(folder), folder / "model.safetensors.index.json"
     if index.exists():
         shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     else:
         shards = ["model.safetensors"]
     weights: Tensors = {}
     for shard in shards:
-        weights.update({published_name(name): value.float() for name, value in load_file(folder / shard).items()})
+        weights.update({family.module_name(name): value.float() for name, value in load_file(folder / shard).items()})
     return weights
 
 
-def published_name(name: str) -> str:
-    """Maps the older `visual.` / `model.` prefixes to the published `model.visual.` / `model.language_model.`."""
-    if name.startswith("visual."):
-        return "model." + name
-    if name.startswith("model.") and not name.startswith(("model.visual.", "model.language_model.")):
-        return "model.language_model." + name.removeprefix("model.")
-    return name
-
-
-def build_base(config: dict, weights: Tensors, attention: str = "eager") -> Qwen3VLForConditionalGeneration:
+def build_base(folder: Path, weights: Tensors, attention: str = "eager") -> torch.nn.Module:
     """The frozen base model in float32. Raises when a tensor is missing or superfluous."""
-    parsed = Qwen3VLConfig(**config)
+    family = family_of(folder)
+    parsed = family.config(folder)
     parsed._attn_implementation = attention
-    model = Qwen3VLForConditionalGeneration._from_config(
-        parsed, attn_implementation=attention, dtype=torch.float32
-    )
+    model = family.model_class._from_config(parsed, attn_implementation=attention, dtype=torch.float32)
     report = model.load_state_dict(weights, strict=False)
-    tied = {"lm_head.weight"} if config["tie_word_embeddings"] else set()
+    tied = {"lm_head.weight"} if parsed.tie_word_embeddings else set()
     if report.unexpected_keys or set(report.missing_keys) - tied:
         raise ValueError(f"weights do not fit: missing {report.missing_keys}, unexpected {report.unexpected_keys}")
     model.tie_weights()
     return model.eval()
 
 
-def load_model(folder: Path, attention: str = "eager", dtype: torch.dtype = torch.float32) -> PeftModel:
+def load_model(folder: Path, attention: str = "eager", dtype: torch.dtype = torch.float32) -> Model:
     """Base plus trainable adapter of a golden folder."""
-    base = build_base(json.loads((folder / "config.json").read_text()), load_weights(folder), attention)
-    model = PeftModel.from_pretrained(base, str(folder / "adapter"), is_trainable=True)
-    return model.to(dtype).eval()
-
-
-def forward(model, ids: torch.Tensor, pixels: torch.Tensor | None, grid: torch.Tensor | None, **extra):
-    """One unpadded sequence through the whole model; ids int64 [S]."""
-    image_id = model.config.image_token_id
-    return model(
-        input_ids=ids[None],
-        attention_mask=torch.ones_like(ids)[None],
-        mm_token_type_ids=(ids == image_id).int()[None],
-        pixel_values=pixels,
-        image_grid_thw=grid,
-        use_cache=False,
-        **extra,
-    )
+    base = build_base(folder, load_weights(folder), attention)
+    peft = PeftModel.from_pretrained(base, str(folder / "adapter"), is_trainable=True)
+    return Model(family_of(folder), peft.to(dtype).eval())
 
 
 def logprobs(logits: torch.Tensor) -> torch.Tensor:
@@ -172,23 +164,21 @@ def pair_terms(policy: dict, reference: dict, item: Item, hyper: Hyper) -> Tenso
     return terms
 
 
-def sequence_logits(model, item: Item) -> dict:
+def sequence_logits(model: Model, item: Item) -> dict:
     """[S, V] logits of the four sequences of a pair, keyed by (answer, image state)."""
     return {
-        (answer, state): forward(
-            model, item.input_ids[answer], item.pixels[state].to(model.dtype), item.grid
-        ).logits[0]
+        (answer, state): model.forward(item.input_ids[answer], item.pixels[state], item.grid).logits[0]
         for answer in ANSWERS
         for state in IMAGE_STATES
     }
 
 
-def reference_logits(model: PeftModel, item: Item) -> dict:
-    with torch.no_grad(), model.disable_adapter():
+def reference_logits(model: Model, item: Item) -> dict:
+    with torch.no_grad(), model.peft.disable_adapter():
         return sequence_logits(model, item)
 
 
-def batch_loss(model: PeftModel, items: list[Item], references: list[dict], hyper: Hyper):
+def batch_loss(model: Model, items: list[Item], references: list[dict], hyper: Hyper):
     """Mean loss over the pairs, and each pair's terms and policy logits."""
     all_terms, all_logits = [], []
     for item, reference in zip(items, references):
@@ -208,10 +198,10 @@ def adapter_tensors(model: PeftModel) -> dict[str, torch.nn.Parameter]:
     return named
 
 
-def train(model: PeftModel, items: list[Item], hyper: Hyper) -> Tensors:
+def train(model: Model, items: list[Item], hyper: Hyper) -> Tensors:
     """Loss, gradients and parameters over `hyper.steps` AdamW steps with a cosine schedule. Restores the adapter."""
     references = [reference_logits(model, item) for item in items]
-    parameters = adapter_tensors(model)
+    parameters = adapter_tensors(model.peft)
     initial = {key: value.detach().clone() for key, value in parameters.items()}
     optimizer = torch.optim.AdamW(
         parameters.values(), lr=hyper.lr, betas=tuple(hyper.betas), eps=hyper.eps, weight_decay=hyper.wd
@@ -263,82 +253,55 @@ def pair_tensors(items: list[Item], references: list[dict], terms: list[Tensors]
     return out
 
 
-def position_tensors(model: PeftModel, items: list[Item]) -> Tensors:
-    """MRoPE positions [3, S] and the decode offset of every sequence."""
-    inner = model.base_model.model.model
+def position_tensors(model: Model, items: list[Item]) -> Tensors:
+    """Positions of every sequence, and the decode offset where the family has one."""
     out: Tensors = {}
     for k, item in enumerate(items):
         for answer in ANSWERS:
-            ids = item.input_ids[answer][None]
-            kinds = (ids == model.config.image_token_id).int()
-            positions, delta = inner.get_rope_index(ids, kinds, image_grid_thw=item.grid)
-            out[f"item{k}.{answer}.position_ids"] = positions[:, 0]
-            out[f"item{k}.{answer}.rope_delta"] = delta[0]
+            found = model.family.positions(model.base, item.input_ids[answer], item.grid)
+            out.update({f"item{k}.{answer}.{name}": value for name, value in found.items()})
     return out
 
 
-def forward_tensors(model: PeftModel, item: Item) -> Tensors:
+def forward_tensors(model: Model, item: Item) -> Tensors:
     """`fwd.*`: intermediates of the base model on item 0, chosen answer, clean images."""
-    inner = model.base_model.model
-    visual, text = inner.model.visual, inner.model.language_model
     out: Tensors = {}
-    hooks = []
 
-    def keep(module, name: str, pick=lambda value: value) -> None:
-        hooks.append(module.register_forward_hook(lambda _m, _a, value: out.update({name: pick(value).detach()})))
+    def attach(hook: Hook):
+        def keep(args, kwargs, value=None) -> None:
+            out[f"fwd.{hook.name}"] = hook.pick(args, kwargs, value).detach().clone()
 
-    def keep_input(module, name: str, pick=lambda value: value) -> None:
-        hooks.append(module.register_forward_pre_hook(lambda _m, args: out.update({name: pick(args[0]).detach()})))
+        if hook.before:
+            return hook.module.register_forward_pre_hook(lambda _m, a, k: keep(a, k), with_kwargs=True)
+        return hook.module.register_forward_hook(lambda _m, a, k, value: keep(a, k, value), with_kwargs=True)
 
-    keep(visual.patch_embed, "fwd.vision.patch_embed")
-    keep(visual.rotary_pos_emb, "fwd.vision.rope_cos", lambda pair: pair[0])
-    keep(visual.rotary_pos_emb, "fwd.vision.rope_sin", lambda pair: pair[1])
-    keep_input(visual.blocks[0], "fwd.vision.block_in.0")
-    for i, block in enumerate(visual.blocks):
-        keep(block, f"fwd.vision.block_out.{i}")
-    keep(visual.merger, "fwd.vision.merged")
-    for j, merger in enumerate(visual.deepstack_merger_list):
-        keep(merger, f"fwd.vision.deepstack.{j}")
-    keep(text.rotary_emb, "fwd.text.rope_cos", lambda pair: pair[0][0])
-    keep(text.rotary_emb, "fwd.text.rope_sin", lambda pair: pair[1][0])
-    for layer, block in enumerate(text.layers):
-        if layer <= len(visual.deepstack_merger_list):
-            keep_input(block, f"fwd.text.layer_in.{layer}", lambda x: x[0])
-        keep(block, f"fwd.text.layer_out.{layer}", lambda x: x[0])
-    keep(text.norm, "fwd.text.final_norm", lambda x: x[0])
-
+    handles = [attach(hook) for hook in model.family.hooks(model.base)]
     ids = item.input_ids["chosen"]
-    with torch.no_grad(), model.disable_adapter():
-        logits = forward(model, ids, item.pixels["clean"].to(model.dtype), item.grid).logits[0]
-        indices, weights = get_vision_interpolation_indices_and_weights(
-            item.grid,
-            num_grid_per_side=visual.num_grid_per_side,
-            mode=visual.interpolation_mode,
-            align_corners=visual.interpolation_align_corners,
-            spatial_merge_size=visual.config.spatial_merge_size,
-        )
-        out["fwd.vision.pos_embeds"] = (visual.pos_embed(indices) * weights[:, :, None]).sum(1)
-    for hook in hooks:
-        hook.remove()
+    with torch.no_grad(), model.peft.disable_adapter():
+        logits = model.forward(ids, item.pixels["clean"], item.grid).logits[0]
+        extra = model.family.extra_tensors(model.base, item.grid)
+    for handle in handles:
+        handle.remove()
+    out.update({f"fwd.{name}": value for name, value in extra.items()})
     out["fwd.text.logits"] = logits
     out["fwd.token_logps"] = token_logps(logprobs(logits), ids)
     return out
 
 
 @torch.no_grad()
-def greedy(model, item: Item, count: int = GENERATED_TOKENS) -> tuple[torch.Tensor, torch.Tensor]:
+def greedy(model: Model, item: Item, count: int = GENERATED_TOKENS) -> tuple[torch.Tensor, torch.Tensor]:
     """Greedy continuation of the prompt without a cache: tokens int64 [count], top-1 minus top-2 logit [count]."""
     ids, margins = item.prompt_ids, []
     for _ in range(count):
-        logits = forward(model, ids, item.pixels["clean"].to(model.dtype), item.grid, logits_to_keep=1).logits[0, -1]
+        logits = model.forward(ids, item.pixels["clean"], item.grid, logits_to_keep=1).logits[0, -1]
         best = logits.topk(2)
         margins.append(best.values[0] - best.values[1])
         ids = torch.cat([ids, best.indices[:1]])
     return ids[-count:], torch.stack(margins)
 
 
-def generation_tensors(model: PeftModel, item: Item) -> Tensors:
-    with model.disable_adapter():
+def generation_tensors(model: Model, item: Item) -> Tensors:
+    with model.peft.disable_adapter():
         base_tokens, base_margin = greedy(model, item)
     lora_tokens, lora_margin = greedy(model, item)
     return {
@@ -349,33 +312,37 @@ def generation_tensors(model: PeftModel, item: Item) -> Tensors:
     }
 
 
-def covered_tokens(box: np.ndarray, size: tuple[int, int], grid: tuple[int, int], cell: int) -> torch.Tensor:
-    """Flat indices of the image tokens that a source-pixel box touches; size = (height, width) of the source."""
-    rows, cols = grid
-    x0, x1 = (box[[0, 2]] * (cols * cell / size[1])).tolist()
-    y0, y1 = (box[[1, 3]] * (rows * cell / size[0])).tolist()
-    span_x = range(max(0, math.floor(x0 / cell)), min(cols, math.ceil(x1 / cell)))
-    span_y = range(max(0, math.floor(y0 / cell)), min(rows, math.ceil(y1 / cell)))
-    return torch.tensor([row * cols + col for row in span_y for col in span_x])
+def covered_tokens(box: np.ndarray, area: tuple[float, ...], grid: tuple[int, int]) -> torch.Tensor:
+    """Flat indices of the image tokens that a source-pixel box touches; `area` is what the tokens see of the source."""
+    def span(low: float, high: float, start: float, length: float, count: int) -> range:
+        cell = length / count
+        return range(max(0, math.floor((low - start) / cell)), min(count, math.ceil((high - start) / cell)))
+
+    (top, left, height, width), (rows, columns) = area, grid
+    x0, y0, x1, y1 = box.tolist()
+    across = span(x0, x1, left, width, columns)
+    return torch.tensor([row * columns + column for row in span(y0, y1, top, height, rows) for column in across])
+
+
+def true_tokens(folder: Path, model: Model, item: Item) -> torch.Tensor:
+    """The tokens of image 0 that its box touches."""
+    area = model.family.area(folder, item.rgb[0].shape[:2])
+    return covered_tokens(item.boxes[0], area, model.family.token_grid(model.base.config, item.grid[0]))
 
 
 @torch.no_grad()
-def attention_tensors(model: PeftModel, item: Item, general_ids: torch.Tensor) -> Tensors:
+def attention_tensors(folder: Path, model: Model, item: Item, general_ids: torch.Tensor) -> Tensors:
     """`ar.*`: attention of the last prompt position of the base model to the tokens of image 0. Needs eager."""
-    vision = model.config.vision_config
-    merge, cell = vision.spatial_merge_size, vision.spatial_merge_size * vision.patch_size
-    rows, cols = (item.grid[0, 1:] // merge).tolist()
+    rows, cols = model.family.token_grid(model.base.config, item.grid[0])
     out: Tensors = {
         "ar.general_prompt_ids": general_ids,
         "ar.grid_rows_cols": torch.tensor([rows, cols]),
-        "ar.gt_tokens": covered_tokens(item.boxes[0], item.rgb[0].shape[:2], (rows, cols), cell),
+        "ar.gt_tokens": true_tokens(folder, model, item),
     }
     for name, ids in (("question", item.prompt_ids), ("general", general_ids)):
-        with model.disable_adapter():
-            layers = forward(
-                model, ids, item.pixels["clean"].to(model.dtype), item.grid, output_attentions=True
-            ).attentions
-        start = int((ids == model.config.image_token_id).nonzero()[0])
+        with model.peft.disable_adapter():
+            layers = model.forward(ids, item.pixels["clean"], item.grid, output_attentions=True).attentions
+        start = int((ids == model.image_id).nonzero()[0])
         out[f"ar.attn_{name}"] = torch.stack([layer[0, :, -1, start : start + rows * cols] for layer in layers])
     out.update(attention_metrics(out["ar.attn_question"], out["ar.attn_general"], out["ar.gt_tokens"]))
     return out
@@ -401,7 +368,7 @@ def attention_metrics(question: torch.Tensor, general: torch.Tensor, truth: torc
     }
 
 
-def input_tensors(items: list[Item]) -> Tensors:
+def input_tensors(model: Model, items: list[Item]) -> Tensors:
     """What a reader needs to repeat the run: images, boxes, preprocessed pixels, ids and masks."""
     out: Tensors = {}
     for k, item in enumerate(items):
@@ -411,23 +378,28 @@ def input_tensors(items: list[Item]) -> Tensors:
             out[f"item{k}.image{i}.box_xyxy"] = torch.from_numpy(box)
         out[f"item{k}.pixel_values"] = item.pixels["clean"]
         out[f"item{k}.pixel_values_corrupt"] = item.pixels["corrupt"]
-        out[f"item{k}.image_grid_thw"] = item.grid
         out[f"item{k}.prompt_ids"] = item.prompt_ids
+        stored = model.family.stored_grid(item.grid) | model.family.stored_prompt(
+            item.prompt_ids, model.image_id, item.grid
+        )
+        out.update({f"item{k}.{name}": value for name, value in stored.items()})
         for answer in ANSWERS:
             out[f"item{k}.{answer}.input_ids"] = item.input_ids[answer]
             out[f"item{k}.{answer}.phrase_mask"] = item.phrase_mask[answer]
     return out
 
 
-def reference_tensors(model: PeftModel, items: list[Item], general_ids: torch.Tensor, hyper: Hyper) -> Tensors:
+def reference_tensors(
+    folder: Path, model: Model, items: list[Item], general_ids: torch.Tensor, hyper: Hyper
+) -> Tensors:
     """Every tensor of golden.safetensors. The model must be float32 with eager attention."""
     parts = (
-        input_tensors(items),
+        input_tensors(model, items),
         position_tensors(model, items),
         forward_tensors(model, items[0]),
         train(model, items, hyper),
         generation_tensors(model, items[0]),
-        attention_tensors(model, items[0], general_ids),
+        attention_tensors(folder, model, items[0], general_ids),
     )
     merged: Tensors = {}
     for part in parts:

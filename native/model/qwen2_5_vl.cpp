@@ -1,0 +1,245 @@
+// Qwen2.5-VL: a vision tower with RMSNorm, SwiGLU and rotary positions whose blocks attend inside windows of the image,
+// all but a few, patches merged 2 x 2, a Qwen2 decoder with MRoPE in sections.
+// Source: transformers, models/qwen2_5_vl.
+#include <algorithm>
+#include <cmath>
+
+#include "model/config_reader.h"
+#include "model/families.h"
+#include "model/qwen_vl_image.h"
+#include "model/vision.h"
+
+namespace fire {
+namespace {
+
+using namespace config;
+
+constexpr float norm_eps = 1e-6f;
+
+struct TowerConfig {
+  int64_t depth, hidden_size, heads, intermediate_size, out_hidden_size;
+  int64_t window;                    // side of a window, in merged tokens
+  std::vector<int64_t> full_blocks;  // blocks that attend to the whole image
+  QwenVlImage image;
+
+  int64_t head_dim() const { return hidden_size / heads; }
+  int64_t merge_unit() const { return image.merge_size * image.merge_size; }
+  bool attends_to_all(int64_t block) const {
+    return std::find(full_blocks.begin(), full_blocks.end(), block) != full_blocks.end();
+  }
+};
+
+/// The merged tokens of an image, window by window: token i of this order is token `order[i]` of the grid. Windows at
+/// the right and lower edge are smaller.
+struct Windows {
+  std::vector<int32_t> order;
+  AttentionPlan plan;  // over patches in this order
+};
+
+Windows cut_windows(TokenGrid grid, int64_t side, int64_t merge_unit) {
+  Windows w;
+  for (int64_t top = 0; top < grid.h; top += side)
+    for (int64_t left = 0; left < grid.w; left += side) {
+      const int32_t begin = static_cast<int32_t>(static_cast<int64_t>(w.order.size()) * merge_unit);
+      for (int64_t y = top; y < std::min(top + side, grid.h); ++y)
+        for (int64_t x = left; x < std::min(left + side, grid.w); ++x)
+          w.order.push_back(static_cast<int32_t>(y * grid.w + x));
+      const int32_t end = static_cast<int32_t>(static_cast<int64_t>(w.order.size()) * merge_unit);
+      w.plan.spans.push_back({begin, end, 0, 0, begin, end, false, w.plan.groups++});
+    }
+  return w;
+}
+
+/// Rows of patches, merge_unit to a token, in the order of their tokens.
+std::vector<int32_t> patch_rows(const std::vector<int32_t>& tokens, int64_t merge_unit) {
+  std::vector<int32_t> rows;
+  for (const int32_t token : tokens)
+    for (int64_t i = 0; i < merge_unit; ++i) rows.push_back(static_cast<int32_t>(token * merge_unit + i));
+  return rows;
+}
+
+struct BlockWeights {
+  Tensor norm1, norm2;
+  LinearWeights qkv, proj, gate, up, down;
+};
+
+class Tower final : public VisionTower {
+ public:
+  Tower(Ops& ops, const TowerConfig& config, Claims& claims) : ops_(ops), config_(config) {
+    const TowerConfig& c = config_;
+    const QwenVlImage& image = c.image;
+    const std::string prefix = claims.prefix_of("patch_embed.proj.weight", {"visual.", "model.visual."});
+    patch_embed_ = claims.take_as(prefix + "patch_embed.proj.weight",
+                                  {c.hidden_size, 3, image.temporal_patch_size, image.patch_size, image.patch_size},
+                                  {c.hidden_size, image.patch_length()});
+    for (int64_t i = 0; i < c.depth; ++i) {
+      const std::string block = prefix + "blocks." + std::to_string(i) + ".";
+      blocks_.push_back({claims.take(block + "norm1.weight", {c.hidden_size}),
+                         claims.take(block + "norm2.weight", {c.hidden_size}),
+                         claims.linear(block + "attn.qkv", 3 * c.hidden_size, c.hidden_size),
+                         claims.linear(block + "attn.proj", c.hidden_size, c.hidden_size),
+                         claims.linear(block + "mlp.gate_proj", c.intermediate_size, c.hidden_size),
+                         claims.linear(block + "mlp.up_proj", c.intermediate_size, c.hidden_size),
+                         claims.linear(block + "mlp.down_proj", c.hidden_size, c.intermediate_size)});
+    }
+    const int64_t width = c.hidden_size * c.merge_unit();
+    merger_norm_ = claims.take(prefix + "merger.ln_q.weight", {c.hidden_size});
+    merger_[0] = claims.linear(prefix + "merger.mlp.0", width, width);
+    merger_[1] = claims.linear(prefix + "merger.mlp.2", c.out_hidden_size, width);
+  }
+
+  std::unique_ptr<ImageFeatures> encode(const Patches& patches, Arena& arena, const Observer* observer) const override {
+    Arena::Scope scope(arena);
+    const int32_t count = static_cast<int32_t>(patches.count());
+    const int64_t merge = config_.image.merge_size;
+    const TokenGrid grid{patches.grid_h / merge, patches.grid_w / merge};
+    auto features = std::make_unique<ImageFeatures>(ops_, grid, config_.out_hidden_size, 0);
+
+    // Patches stay in the order of their windows until they are merged tokens.
+    const Windows windows = cut_windows(grid, config_.window, config_.merge_unit());
+    const std::vector<int32_t> rows = patch_rows(windows.order, config_.merge_unit());
+    Tensor x = embed_patches(patches, rows, arena, observer);
+    const std::vector<int32_t> in_order = patch_positions(patches.grid_h, patches.grid_w, merge);
+    std::vector<int32_t> positions;
+    for (const int32_t* axis : {in_order.data(), in_order.data() + count})
+      for (const int32_t row : rows) positions.push_back(axis[row]);
+    const RotaryTable rotary = make_rotary_table(ops_, row_column_rotary(config_.head_dim()), positions, count, arena);
+    observe(observer, "vision.rope_cos", rotary.cos);
+    observe(observer, "vision.rope_sin", rotary.sin);
+    observe(observer, "vision.block_in.0", x);
+
+    const AttentionPlan all{{{0, count, 0, 0, 0, count, false, 0}}, {}, 1};
+    const PreparedPlan whole = ops_.prepare(all, arena), windowed = ops_.prepare(windows.plan, arena);
+    for (int64_t i = 0; i < config_.depth; ++i) {
+      block(blocks_[static_cast<size_t>(i)], x, rotary, config_.attends_to_all(i) ? whole : windowed, arena);
+      observe(observer, "vision.block_out." + std::to_string(i), x);
+    }
+    merge_patches(x, windows.order, features->merged, arena);
+    observe(observer, "vision.merged", features->merged);
+    return features;
+  }
+
+ private:
+  Tensor embed_patches(const Patches& patches, const std::vector<int32_t>& rows, Arena& arena,
+                       const Observer* observer) const {
+    const int64_t count = patches.count();
+    Tensor x = ops_.activation(arena, {count, config_.hidden_size});
+    Arena::Scope scope(arena);
+    const Tensor pixels = ops_.upload_activation(arena, patches.pixels, {count, config_.image.patch_length()});
+    Tensor in_order = ops_.activation(arena, {count, config_.hidden_size});
+    ops_.linear(pixels, patch_embed_, {}, {}, in_order);
+    observe(observer, "vision.patch_embed", in_order);
+    ops_.gather_rows(in_order, ops_.upload_i32(arena, rows), x);
+    return x;
+  }
+
+  /// In place on x.
+  void block(const BlockWeights& w, Tensor x, const RotaryTable& rotary, const PreparedPlan& plan, Arena& arena) const {
+    Arena::Scope scope(arena);
+    const int64_t n = x.rows(), width = config_.hidden_size, heads = config_.heads, d = config_.head_dim();
+    Tensor normed = ops_.activation(arena, {n, width}), x_mid = ops_.activation(arena, {n, width});
+    {
+      Arena::Scope inner(arena);
+      std::array<Tensor, 3> qkv;
+      ops_.rms_norm(x, w.norm1, norm_eps, normed, {});
+      for (int64_t i = 0; i < 3; ++i) {
+        Tensor& part = qkv[static_cast<size_t>(i)];
+        part = ops_.activation(arena, {n, heads, d});
+        ops_.linear(normed, w.qkv.weight.slice(i * width, (i + 1) * width),
+                    w.qkv.bias.slice(i * width, (i + 1) * width), {}, part.reshape({n, width}));
+      }
+      ops_.rope(qkv[0], rotary.cos, rotary.sin);
+      ops_.rope(qkv[1], rotary.cos, rotary.sin);
+      Tensor o = ops_.activation(arena, {n, heads, d});
+      ops_.attention(qkv[0], qkv[1], qkv[2], plan, 1.0f / std::sqrt(static_cast<float>(d)), o, {});
+      ops_.linear(o.reshape({n, width}), w.proj.weight, w.proj.bias, x, x_mid);
+    }
+    const int64_t inner_width = config_.intermediate_size;
+    Tensor gate = ops_.activation(arena, {n, inner_width}), up = ops_.activation(arena, {n, inner_width}),
+           product = ops_.activation(arena, {n, inner_width});
+    ops_.rms_norm(x_mid, w.norm2, norm_eps, normed, {});
+    ops_.linear(normed, w.gate.weight, w.gate.bias, {}, gate);
+    ops_.linear(normed, w.up.weight, w.up.bias, {}, up);
+    ops_.swiglu(gate, up, product);
+    ops_.linear(product, w.down.weight, w.down.bias, x_mid, x);
+  }
+
+  /// `order` says where in the grid a token belongs.
+  void merge_patches(Tensor x, const std::vector<int32_t>& order, Tensor out, Arena& arena) const {
+    Arena::Scope scope(arena);
+    const int64_t tokens = out.rows(), width = config_.hidden_size * config_.merge_unit();
+    Tensor normed = ops_.activation(arena, {x.rows(), config_.hidden_size});
+    Tensor hidden = ops_.activation(arena, {tokens, width}), merged = ops_.activation(arena, {tokens, out.cols()});
+    ops_.rms_norm(x, merger_norm_, norm_eps, normed, {});
+    ops_.linear(normed.reshape({tokens, width}), merger_[0].weight, merger_[0].bias, {}, hidden);
+    ops_.gelu(hidden, Gelu::erf);
+    ops_.linear(hidden, merger_[1].weight, merger_[1].bias, {}, merged);
+    ops_.scatter_rows(merged, ops_.upload_i32(arena, order), out);
+  }
+
+  Ops& ops_;
+  const TowerConfig config_;
+  Tensor patch_embed_, merger_norm_;
+  std::vector<BlockWeights> blocks_;
+  std::array<LinearWeights, 2> merger_;
+};
+
+class Spec final : public VisionSpec {
+ public:
+  explicit Spec(TowerConfig config) : config_(std::move(config)) {}
+  Patches preprocess(const Rgb& image) const override { return config_.image.preprocess(image); }
+  TokenGrid token_grid(Size image) const override { return config_.image.token_grid(image); }
+  std::unique_ptr<VisionTower> load(Claims& claims, Ops& ops) const override {
+    return std::make_unique<Tower>(ops, config_, claims);
+  }
+
+ private:
+  TowerConfig config_;
+};
+
+TowerConfig read_tower(const Json& vision, const Json& preprocessor, const TextConfig& text) {
+  require_text(vision, "hidden_act", "silu");
+  for (const char* channels : {"in_channels", "in_chans"}) require_number(vision, channels, 3);
+  require_axial_rope(vision);
+  TowerConfig c{};
+  c.depth = positive(vision, "depth");
+  c.hidden_size = positive(vision, "hidden_size");
+  c.heads = positive(vision, "num_heads");
+  c.intermediate_size = positive(vision, "intermediate_size");
+  c.out_hidden_size = positive(vision, "out_hidden_size");
+  for (const Json& index : vision.at("fullatt_block_indexes").array()) {
+    c.full_blocks.push_back(index.integer());
+    check(index.integer() >= 0 && index.integer() < c.depth, index.path(), "is not a block of the vision tower");
+  }
+  check(c.hidden_size % c.heads == 0 && c.head_dim() % 4 == 0, vision.path(),
+        "hidden_size / num_heads must be a multiple of 4 (two rotary axes)");
+  check(c.out_hidden_size == text.hidden_size, vision.path() + ".out_hidden_size",
+        "must equal the decoder's hidden_size");
+  c.image = QwenVlImage::read(preprocessor, positive(vision, "patch_size"), positive(vision, "temporal_patch_size"),
+                              positive(vision, "spatial_merge_size"));
+  c.window = positive(vision, "window_size") / c.image.merge_size / c.image.patch_size;
+  check(c.window > 0, vision.path() + ".window_size", "must hold at least one merged patch");
+  return c;
+}
+
+}  // namespace
+
+ModelConfig read_qwen2_5_vl(const Json& config, const std::string& directory) {
+  ModelConfig c{};
+  // Published files have the decoder's keys at the top, those that transformers 5 saves under text_config.
+  const Json* nested = config.find("text_config");
+  const Json& text = nested ? *nested : config;
+  c.text = read_qwen2_decoder(text);
+  const Json* rope = read_rope(text, c.text);
+  if (!rope) throw Error(Code::checkpoint, text.path() + ": rope_scaling is missing (it holds mrope_section)");
+  read_mrope(*rope, Mrope::sections, c.text);
+  c.text.tie_word_embeddings = read_either_tie(config, text);
+  c.names = {{"model.", "model.language_model.", "language_model.model."},
+             {"lm_head.weight", "language_model.lm_head.weight"}};
+  c.vision = std::make_shared<Spec>(read_tower(config.at("vision_config"), read_preprocessor(directory), c.text));
+  c.image_token_id = read_token(config, "image_token_id", c.text);
+  c.eos_token_ids = read_eos(directory, text);
+  return c;
+}
+
+}  // namespace fire
