@@ -189,6 +189,9 @@ class Spec final : public VisionSpec {
   explicit Spec(TowerConfig config) : config_(std::move(config)) {}
   Patches preprocess(const Rgb& image) const override { return config_.image.preprocess(image); }
   TokenGrid token_grid(Size image) const override { return config_.image.token_grid(image); }
+  Patches blank(int64_t tokens) const override { return config_.image.blank(tokens); }
+  int64_t patch_length() const override { return config_.image.patch_length(); }
+  int64_t patches_per_token() const override { return config_.merge_unit(); }
   std::unique_ptr<VisionTower> load(Claims& claims, Ops& ops) const override {
     return std::make_unique<Tower>(ops, config_, claims);
   }

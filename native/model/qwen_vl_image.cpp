@@ -12,6 +12,9 @@ namespace fire {
 QwenVlImage QwenVlImage::read(const Json& file, int64_t patch_size, int64_t temporal_patch_size, int64_t merge_size) {
   using namespace config;
   QwenVlImage c{};
+  // Far beyond any model, and far below what would overflow a product of them.
+  for (const int64_t size : {patch_size, temporal_patch_size, merge_size})
+    check(size <= 1024, file.path(), "a patch or merge size of " + std::to_string(size) + " is no image model's");
   c.patch_size = patch_size, c.temporal_patch_size = temporal_patch_size, c.merge_size = merge_size;
   // Newer files have `size`, older ones the two areas, which win where there are both.
   const auto area = [&](const char* older, const char* newer) {

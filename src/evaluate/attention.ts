@@ -1,7 +1,7 @@
 /** Where a model looks when it is about to say a decisive word. */
 import { decodeReferenced } from '../data/images.js'
 import type { ImageRef } from '../data/records.js'
-import type { AttentionProbe, Engine } from '../engine/engine.js'
+import type { AttentionProbe, Engine, ImageFeatures } from '../engine/engine.js'
 import { DataError } from '../errors.js'
 import type { Chat } from '../text/chat.js'
 import { phraseMask } from '../text/phrases.js'
@@ -49,27 +49,22 @@ export async function probeAttention(model: ProbedModel, request: ProbeRequest):
   const { ids, offsets } = chat.tokenizer.encodeWithOffsets(answer)
   const first = phraseMask(offsets, [span]).indexOf(1)
   if (first < 0) throw new DataError(`No token of ${JSON.stringify(answer)} lies in [${span[0]}, ${span[1]})`)
-  await engine.encodeImages([await decodeReferenced(image, imageRoot)])
+  const [features] = await engine.encodeImages([await decodeReferenced(image, imageRoot)])
   const sequence = { ids: Int32Array.from([...prompt, ...ids]), images: [image.sha256] }
   const probe = async (adapter: boolean): Promise<AttentionMap> => {
     // The logits of a token come from the position before it.
     const [weights] = await engine.attention(sequence, [prompt.length + first - 1], { adapter })
-    return { ...gridOf(image, weights.tokens), values: averageHeads(weights, request.layers) }
+    return { ...gridOf(features), values: averageHeads(weights, request.layers) }
   }
   const maps = { before: await probe(false), after: await probe(true) }
   await engine.releaseImages([image.sha256])
   return maps
 }
 
-/** Rows and columns of an image's tokens: the factors of their number that come closest to the image's own shape. */
-export function gridOf(image: { width: number; height: number }, tokens: number): { rows: number; columns: number } {
-  let best = { rows: 1, columns: tokens }
-  const misfit = ({ rows, columns }: typeof best) => Math.abs(Math.log((columns * image.height) / (rows * image.width)))
-  for (let rows = 1; rows <= tokens; rows++) {
-    const grid = { rows, columns: tokens / rows }
-    if (tokens % rows === 0 && misfit(grid) < misfit(best)) best = grid
-  }
-  return best
+/** Rows and columns of an image's tokens: its patches, of which a square may share a token. */
+export function gridOf({ grid: [, height, width], tokens }: ImageFeatures): { rows: number; columns: number } {
+  const side = Math.sqrt((height * width) / tokens)
+  return { rows: height / side, columns: width / side }
 }
 
 /** Mean over the heads of the chosen layers of weights `[layers, heads, tokens]`. */

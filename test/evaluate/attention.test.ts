@@ -31,11 +31,11 @@ describe('averageHeads', () => {
 
 describe('gridOf', () => {
   it.each([
-    [96, 96, 36, 6, 6],
-    [64, 128, 18, 6, 3],
-    [300, 100, 12, 2, 6],
-    [10, 10, 7, 1, 7],
-  ])('%d x %d pixels as %d tokens', (width, height, tokens, rows, columns) => {
-    expect(gridOf({ width, height }, tokens)).toEqual({ rows, columns })
+    [12, 12, 36, 6, 6],
+    [12, 6, 18, 6, 3],
+    [24, 24, 576, 24, 24],
+    [1, 7, 7, 1, 7],
+  ])('%d x %d patches as %d tokens', (height, width, tokens, rows, columns) => {
+    expect(gridOf({ id: 'x', grid: [1, height, width], tokens })).toEqual({ rows, columns })
   })
 })
