@@ -1,9 +1,9 @@
 /** A tiny model folder, images and pairs on disk, for tests of everything above the engine. */
 import { createHash } from 'node:crypto'
-import { copyFile, mkdir, mkdtemp, writeFile } from 'node:fs/promises'
+import { copyFile, cp, mkdir, mkdtemp, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
 import type { ImageRef, Pair } from '../../src/data/records.js'
@@ -137,6 +137,20 @@ export async function writeGoldenModel(folder: string): Promise<void> {
   for (const name of ['config.json', 'generation_config.json', 'preprocessor_config.json', 'model.safetensors']) {
     await copyFile(join(golden, name), join(folder, name))
   }
+}
+
+/** The same of HuatuoGPT-Vision's kind: no template, no token for an image, `<|endoftext|>` behind an answer. */
+export async function writeHuatuoModel(folder: string): Promise<void> {
+  await cp(fileURLToPath(new URL('../golden/llava_qwen2/', import.meta.url)), folder, {
+    recursive: true,
+    filter: (path) => !/golden|adapter|name_map/.test(basename(path)) || basename(path) === 'llava_qwen2',
+  })
+  const { definition, config } = tinyTokenizer(words, { '<|endoftext|>': 504 })
+  const { added_tokens: added } = definition as { added_tokens: { content: string }[] }
+  const kept = added.filter(({ content }) => content === '<|endoftext|>')
+  await writeFile(join(folder, 'tokenizer.json'), JSON.stringify({ ...definition, added_tokens: kept }))
+  const settings = { ...config, chat_template: undefined, eos_token: '<|endoftext|>' }
+  await writeFile(join(folder, 'tokenizer_config.json'), JSON.stringify(settings))
 }
 
 /** A flat grey PNG; the level makes its content, and so its hash, its own. */

@@ -12,11 +12,12 @@ import type { TrainConfigInput } from '../../src/config/schema.js'
 import { openEngine } from '../../src/engine/engine.js'
 import { nativeCandidates } from '../../src/engine/load.js'
 import { CheckpointError, FileError, NumericError, UnsupportedError } from '../../src/errors.js'
-import { answer } from '../../src/generate/generate.js'
+import { answer, defaultGenerateSettings } from '../../src/generate/generate.js'
+import { mergeAdapter } from '../../src/merge/merge.js'
 import { Chat } from '../../src/text/chat.js'
 import { planTraining } from '../../src/train/plan.js'
 import { train } from '../../src/train/train.js'
-import { type World, writeGoldenModel, writeWorld } from '../fakes/world.js'
+import { type World, writeGoldenModel, writeHuatuoModel, writeWorld } from '../fakes/world.js'
 
 const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 const built = nativeCandidates().some((path) => existsSync(path))
@@ -223,5 +224,36 @@ describe.skipIf(!built)('training with the native engine', () => {
     expect(failure).toBeInstanceOf(NumericError)
     expect(failure.message).toContain(name)
     expect(existsSync(join(world.root, 'from-nan', 'checkpoints'))).toBe(false)
+  })
+})
+
+describe.skipIf(!built)('HuatuoGPT-Vision from pairs to a merged model', () => {
+  it('trains, answers, and answers the same as the LLaVA it is merged into', async () => {
+    const world = await writeWorld(8, writeHuatuoModel)
+    const { root, model } = world
+    const output = join(root, 'run')
+    const config = { model, data: { train: world.pairs }, output, batchSize: 4, optimizer: { lr: 1e-3 }, threads: 1 }
+    const report = await train(resolveTrainConfig({ ...config, lora: { rank: 4, alpha: 8 } }))
+    expect(report.model).toMatchObject({ family: 'llava_qwen2', imageTokenId: -200, eosTokenIds: [504] })
+    const adapter = report.adapter as string
+
+    const merged = join(root, 'merged')
+    await mergeAdapter(model, adapter, merged)
+    const questions = ['clean0.png', 'clean1.png'].map((name) => ({
+      id: name,
+      prompt: 'Where is the nodule?',
+      images: [join(root, name), join(root, 'clean2.png')],
+    }))
+    const answersOf = async (spec: Parameters<typeof openEngine>[0]): Promise<string[]> => {
+      await using engine = await openEngine({ ...spec, threads: 1 })
+      const chat = await Chat.load(engine.spec.model, engine.info)
+      const settings = { ...defaultGenerateSettings, maxNewTokens: 12 }
+      const texts: string[] = []
+      for await (const { text } of answer(engine, chat, questions, settings)) texts.push(text)
+      return texts
+    }
+    const own = await answersOf({ model, adapter })
+    expect(own.join('')).not.toBe('')
+    expect(await answersOf({ model: merged })).toEqual(own)
   })
 })
