@@ -61,12 +61,14 @@ __global__ void __launch_bounds__(256)
   }
 }
 
+/// Rotating back subtracts where rotating adds, and each half takes the other's sines.
 template <class T, bool Vector, int Lanes, int Items>
 __global__ void __launch_bounds__(max_threads)
     rope_kernel(T* x, const float* __restrict__ cos, const float* __restrict__ sin, bool back, int heads, int half) {
   constexpr int N = chunk_of<T>;
   const HeadLane<N, Lanes> at(heads, half);
   T* const row = x + at.head_row * 2 * half;
+  const float sign = back ? -1.0f : 1.0f;
   const int64_t table = static_cast<int64_t>(blockIdx.x) * 2 * half;
 #pragma unroll
   for (int item = 0; item < Items; ++item) {
@@ -74,13 +76,15 @@ __global__ void __launch_bounds__(max_threads)
     const int column = at.column(item);
     const Halves<T, N> v = load_halves<Vector, N>(row, column, half);
     const Halves<float, N> c = load_halves<Vector, N>(cos + table, column, half);
-    const Halves<float, N> s = load_halves<Vector, N>(sin + table, column, half);
+    const float* const to_a = sin + table + (back ? half : 0) + column;
+    const float* const to_b = sin + table + (back ? 0 : half) + column;
+    const int count = Vector ? N : half - column;
+    const Halves<float, N> s = {load_chunk<Vector, N>(to_a, count), load_chunk<Vector, N>(to_b, count)};
     float a[N], b[N];
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      const float to_a = back ? -s.b[i] : s.a[i], to_b = back ? -s.a[i] : s.b[i];
-      a[i] = v.a[i] * c.a[i] - v.b[i] * to_a;
-      b[i] = v.b[i] * c.b[i] + v.a[i] * to_b;
+      a[i] = v.a[i] * c.a[i] - v.b[i] * (sign * s.a[i]);
+      b[i] = v.b[i] * c.b[i] + v.a[i] * (sign * s.b[i]);
     }
     store_halves<Vector>(row, column, half, a, b);
   }
