@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace fire {
 namespace {
@@ -88,13 +89,34 @@ std::vector<uint8_t> resize_padded(const Rgb& image, std::array<uint8_t, 3> fill
     for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = fill[i % 3];
     return bytes;
   };
-  // Row by row to the final width. Rows above and below the image stay what they are filled with: the weights of a
-  // filter sum to one.
+  // Rows above and below the image stay what they are filled with: the weights of a filter sum to one. In the others
+  // the filling left and right adds the same to every row.
   const std::vector<Taps> columns = make_taps(square, side, window.left, window.width);
-  std::vector<uint8_t> row = filled(square), narrow = filled(square * window.width);
+  std::vector<uint8_t> narrow = filled(square * window.width);
+  std::vector<int32_t> outside;
+  const auto inside = [&](const Taps& t) {
+    const int64_t end = t.begin + static_cast<int64_t>(t.weights.size());
+    return std::pair(std::clamp(left, t.begin, end), std::clamp(left + image.width, t.begin, end));
+  };
+  for (const Taps& t : columns) {
+    const auto [begin, end] = inside(t);
+    int32_t weight = 0;
+    for (int64_t i = 0; i < static_cast<int64_t>(t.weights.size()); ++i)
+      if (t.begin + i < begin || t.begin + i >= end) weight += t.weights[static_cast<size_t>(i)];
+    for (const uint8_t value : fill) outside.push_back((1 << (weight_bits - 1)) + weight * value);
+  }
   for (int64_t y = 0; y < image.height; ++y) {
-    std::copy_n(image.pixels + y * image.width * 3, image.width * 3, row.begin() + left * 3);
-    resample(row.data(), narrow.data() + (top + y) * line, 1, 0, 0, 3, 3, columns);
+    uint8_t* out = narrow.data() + (top + y) * line;
+    for (size_t o = 0; o < columns.size(); ++o) {
+      const auto [begin, end] = inside(columns[o]);
+      for (int64_t c = 0; c < 3; ++c) {
+        int32_t sum = outside[o * 3 + static_cast<size_t>(c)];
+        for (int64_t x = begin; x < end; ++x)
+          sum += image.pixels[(y * image.width + x - left) * 3 + c] *
+                 columns[o].weights[static_cast<size_t>(x - columns[o].begin)];
+        *out++ = clip(sum);
+      }
+    }
   }
   std::vector<uint8_t> result(static_cast<size_t>(window.height * line));
   resample(narrow.data(), result.data(), 1, 0, 0, line, line, make_taps(square, side, window.top, window.height));

@@ -53,11 +53,30 @@ async function writeConfig(name: string, changes: object): Promise<string> {
 
 const out = (name: string): string[] => ['--set', `output=${join(world.root, name)}`]
 
+describe('fire-train plan', () => {
+  it('prints both devices, with and without checkpointing, and takes the model of the command line', async () => {
+    const elsewhere = await writeConfig('elsewhere.yaml', { model: 'nowhere' })
+    const { code, stdout } = await fireTrain(['plan', world.model, elsewhere])
+    expect(code).toBe(0)
+    expect(stdout).toMatch(/^pairs +12 of 12 read/)
+    for (const heading of ['cpu, f32', 'cuda, f32', 'with checkpointing']) expect(stdout).toContain(heading)
+    const gpu = await fireTrain(['plan', world.model, elsewhere, '--device', 'cuda', '--json'])
+    const plans = JSON.parse(gpu.stdout)
+    expect(
+      plans.map((entry: { device: string; checkpointing: boolean }) => [entry.device, entry.checkpointing]),
+    ).toEqual([
+      ['cuda', false],
+      ['cuda', true],
+    ])
+    expect((await fireTrain(['plan', world.model, elsewhere, '--device', 'tpu'])).stderr).toContain('--device must be')
+  })
+})
+
 describe('fire-train', () => {
   it('explains itself without the addon', async () => {
     const help = await fireTrain(['--help'], { env: { FIRE_NATIVE_PATH: '/none' } })
     expect(help.code).toBe(0)
-    for (const command of ['demo', 'pull', 'train', 'generate', 'verify', 'bench', 'doctor'])
+    for (const command of ['demo', 'pull', 'plan', 'train', 'generate', 'merge', 'verify', 'bench', 'doctor'])
       expect(help.stdout).toContain(`fire-train ${command}`)
     expect(help.stdout).toContain('Exit codes')
     expect((await fireTrain(['train', '--help'])).stdout).toContain('--dry-run')

@@ -118,6 +118,30 @@ TEST("image: an overshoot of the filter is clipped") {
   for (size_t i = 3; i < out.size(); i += 3) CHECK(out[i] >= out[i - 3]);  // wrapping around would show here
 }
 
+TEST("image: padding in passing is padding first") {
+  const std::array<uint8_t, 3> fill{122, 116, 104};
+  for (const auto& [h, w] : {std::pair<int64_t, int64_t>{37, 90}, {90, 37}, {64, 64}, {1, 50}, {51, 2}})
+    for (const int64_t side : {14, 56, 90, 120}) {
+      const std::vector<uint8_t> rgb = random_pixels(h, w);
+      const int64_t square = std::max(h, w), top = (square - h) / 2, left = (square - w) / 2;
+      std::vector<uint8_t> padded;
+      for (int64_t i = 0; i < square * square; ++i) padded.insert(padded.end(), fill.begin(), fill.end());
+      for (int64_t y = 0; y < h; ++y)
+        std::copy_n(rgb.begin() + y * w * 3, w * 3, padded.begin() + ((top + y) * square + left) * 3);
+      const Window window{side / 4, side / 5, side / 2, side / 3};
+      CHECK(same_bits(resize_padded({h, w, rgb.data()}, fill, side, window),
+                      resize_bicubic({square, square, padded.data()}, {side, side}, window)));
+      // and a window is a part of the whole
+      const std::vector<uint8_t> all = resize_bicubic({square, square, padded.data()}, {side, side});
+      const std::vector<uint8_t> part = resize_bicubic({square, square, padded.data()}, {side, side}, window);
+      bool same = true;
+      for (int64_t y = 0; y < window.height; ++y)
+        same &= std::equal(part.begin() + y * window.width * 3, part.begin() + (y + 1) * window.width * 3,
+                           all.begin() + ((window.top + y) * side + window.left) * 3);
+      CHECK(same);
+    }
+}
+
 TEST("image: one pixel becomes one flat image") {
   const uint8_t pixel[3] = {10, 20, 30};
   const QwenVlImage config = processor(16, 1024, 4096);
