@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
 import type { ImageRef, Pair } from '../../src/data/records.js'
 import { loadFrom } from '../../src/engine/load.js'
-import type { NativeEngine, NativeModule } from '../../src/engine/native.js'
+import type { EngineSpec, NativeEngine, NativeModule } from '../../src/engine/native.js'
 
 export const fakeNativePath = fileURLToPath(new URL('./native.cjs', import.meta.url))
 
@@ -19,6 +19,7 @@ export function fakeNative(): NativeModule & { engines: FakeEngine[] } {
 }
 
 export interface FakeEngine {
+  spec: EngineSpec
   images: Set<string>
   encoded: number
   calls: number[]
