@@ -179,20 +179,19 @@ class Stage {
 
   /** What each image gets; `null` when the pair is left without a twin. */
   async #parts(pair: Pair, place: string): Promise<Part[] | null> {
-    const { method, fallback, sigma, fallbackSigma = PUBLISHED_NOISE.fallbackSigma } = this.#options
+    const { method, fallback } = this.#options
     const parts: Part[] = []
     for (const [index, image] of pair.images.entries()) {
       const where = pair.images.length > 1 ? `${place}: image ${index}` : place
       const none = { image, mask: null, maskPath: null, found: null, missing: null }
       if (!isTargeted(method)) {
-        parts.push({ ...none, method, sigma: method === 'image-noise' ? (sigma ?? PUBLISHED_NOISE.fallbackSigma) : 0 })
+        parts.push({ ...none, method, sigma: this.#sigma })
         continue
       }
       const found = await this.#usableMask(pair, index, where)
       if (typeof found === 'object') {
         const { mask } = found
-        const strength = method === 'lesion-noise' ? (sigma ?? PUBLISHED_NOISE.sigma) : 0
-        parts.push({ ...none, method, sigma: strength, mask, maskPath: await this.#writeMask(mask), found })
+        parts.push({ ...none, method, sigma: this.#sigma, mask, maskPath: await this.#writeMask(mask), found })
         continue
       }
       if (fallback === 'error') {
@@ -202,7 +201,7 @@ class Stage {
         })
       }
       this.#tally.missing(found, where)
-      parts.push({ ...none, method: 'image-noise', sigma: fallbackSigma, missing: found })
+      parts.push({ ...none, method: 'image-noise', sigma: this.#fallbackSigma, missing: found })
     }
     if (parts.length === 0 || (fallback === 'skip' && parts.some(({ missing }) => missing))) {
       this.#tally.skipped += 1
@@ -332,12 +331,22 @@ class Stage {
     }
   }
 
+  /** Of the lesion, or of the whole image where the method is that; 0 for a method without noise. */
+  get #sigma(): number {
+    const { method, sigma } = this.#options
+    if (method === 'lesion-noise') return sigma ?? PUBLISHED_NOISE.sigma
+    return method === 'image-noise' ? (sigma ?? PUBLISHED_NOISE.fallbackSigma) : 0
+  }
+
+  get #fallbackSigma(): number {
+    return this.#options.fallbackSigma ?? PUBLISHED_NOISE.fallbackSigma
+  }
+
   #settings(): Record<string, unknown> {
-    const { method, sigma, fallback, fallbackSigma, maxCoverage, seed, resizeMasks, niftiOrientation, segmenter } =
-      this.#options
+    const { method, fallback, maxCoverage, seed, resizeMasks, niftiOrientation, segmenter } = this.#options
     const { url, threshold, nmsIou } = segmenter ?? {}
-    const noise = { sigma: sigma ?? null, fallbackSigma: fallbackSigma ?? null }
-    return { method, ...noise, fallback, maxCoverage, seed, resizeMasks, niftiOrientation, url, threshold, nmsIou }
+    const noise = { method, sigma: this.#sigma, fallback, fallbackSigma: this.#fallbackSigma }
+    return { ...noise, maxCoverage, seed, resizeMasks, niftiOrientation, segmenter: url && { url, threshold, nmsIou } }
   }
 }
 

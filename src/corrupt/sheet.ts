@@ -33,6 +33,7 @@ const sheetStyle = `
 main { max-width: 1240px; }
 .pictures { flex-wrap: wrap; margin-bottom: 14px; }
 .pictures figure { width: 260px; }
+.pictures figcaption { overflow-wrap: anywhere; }
 .warning { color: var(--loss); font-weight: 600; }
 `
 

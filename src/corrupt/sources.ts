@@ -123,6 +123,9 @@ export class MaskSources {
     const manifest = this.#manifest
     const entries = manifest?.entriesFor(image, pair) ?? []
     const folder = this.#folder
+    const copied = folder ? await this.#slake(path, folder.root) : []
+    // In SLAKE's layout the files that are named as the images are the images.
+    const named = folder && copied.length === 0 ? folder.filesFor(image) : []
     return [
       [
         'manifest',
@@ -131,10 +134,10 @@ export class MaskSources {
           read: (target) => readMask(mask, target, this.#reading(manifest?.root ?? ''), at),
         })),
       ],
-      ['SLAKE', folder ? await this.#slake(path, folder.root) : []],
+      ['SLAKE', copied],
       [
         'folder',
-        (folder?.filesFor(image) ?? []).map(({ concept, file }) => ({
+        named.map(({ concept, file }) => ({
           concept,
           read: (target) => readMask(file, target, { ...this.#reading(''), root: folder?.root ?? '' }, place),
         })),

@@ -150,7 +150,7 @@ function report({ report, reused, requests }: CorruptResult, { stdout, stderr }:
     ['twins made before', reused],
     ['requests to the segmenter', requests],
   ]
-  stdout(`${formatTable(['', ''], rows)}\n`)
+  stdout(`${formatTable(['what', 'count'], rows)}\n`)
 }
 
 const counts = (title: string, of: Record<string, number>): [string, number][] =>

@@ -121,7 +121,7 @@ function framesOf(dataSet: DataSet): Frame[] {
   const count = Math.max(dataSet.intString(tags.frames) || 1, 1)
   const [shared] = items(dataSet, tags.sharedGroups)
   const groups = items(dataSet, tags.frameGroups)
-  return Array.from({ length: Math.max(count, groups.length) }, (_, index) => {
+  return Array.from({ length: count }, (_, index) => {
     const inGroup = (tag: string): DataSet[] => {
       const own = groups[index] ? items(groups[index], tag) : []
       return own.length > 0 || !shared ? own : items(shared, tag)
