@@ -25,8 +25,8 @@ export function recordConcepts(pair: Pair): string[] {
 }
 
 /**
- * The labels of the record's concept where it has one, else those whose words stand in the question, else in what the
- * edits say on the chosen side. Of labels that contain each other the longest wins ("left lung" is not also "lung").
+ * The labels of the record's concept where it has one, else those whose words (or their plural) stand in the question,
+ * else in what the edits say on the chosen side. Of labels that contain each other the longest wins ("left lung" is not also "lung").
  */
 export function matchLabels(pair: Pair, labels: readonly string[]): MatchedLabels {
   const concepts = recordConcepts(pair).map(normalConcept)
@@ -43,10 +43,11 @@ function mentioned(text: string, labels: readonly string[]): string[] {
   let rest = ` ${normalConcept(text)} `
   const found: string[] = []
   for (const label of [...labels].sort((a, b) => b.length - a.length)) {
-    const words = ` ${normalConcept(label)} `
-    if (words.trim() === '' || !rest.includes(words)) continue
+    const words = normalConcept(label)
+    const forms = words === '' ? [] : [` ${words} `, ` ${words}s `]
+    if (!forms.some((form) => rest.includes(form))) continue
     found.push(label)
-    rest = rest.replaceAll(words, ' | ')
+    for (const form of forms) rest = rest.replaceAll(form, ' | ')
   }
   return found
 }

@@ -25,6 +25,7 @@ export class Manifest {
   /** Folder of the file, which the masks lie in. */
   readonly root: string
   readonly #entries: Map<string, ManifestEntry[]>
+  readonly #asked = new Set<string>()
 
   private constructor(root: string, entries: Map<string, ManifestEntry[]>) {
     this.root = root
@@ -44,8 +45,15 @@ export class Manifest {
 
   /** Entries for an image that are not reserved for another pair. */
   entriesFor({ path, sha256 }: ImageRef, pair: Pair): ManifestEntry[] {
-    const found = [...(this.#entries.get(normalPath(path)) ?? []), ...(this.#entries.get(sha256) ?? [])]
+    const keys = [normalPath(path), sha256]
+    for (const key of keys) this.#asked.add(key)
+    const found = keys.flatMap((key) => this.#entries.get(key) ?? [])
     return found.filter((entry) => entry.pair === undefined || entry.pair === pair.id)
+  }
+
+  /** Entries for images that nothing asked for: misspelt, most likely. */
+  strangers(): ManifestEntry[] {
+    return [...this.#entries].flatMap(([key, entries]) => (this.#asked.has(key) ? [] : entries))
   }
 }
 

@@ -24,8 +24,10 @@ import { type FoundMask, MaskSources, type Missing } from './sources.js'
 export type Fallback = 'image-noise' | 'skip' | 'error'
 
 export interface CorruptOptions {
-  /** File of pair records; image paths are relative to its folder. */
+  /** File of pair records. */
   pairs: string
+  /** What its image paths are relative to; default: its folder. */
+  images?: string
   /** Folder that is filled: pairs.jsonl, report.json, corrupted/, masks/, cache/. */
   out: string
   /** A manifest (JSON Lines) or a folder of masks. */
@@ -73,6 +75,8 @@ export interface CorruptReport {
   missing: Partial<Record<Missing, Counted>>
   /** Pairs left without a twin. */
   skipped: number
+  /** Pairs that came with a twin, which is gone. */
+  replaced: number
   /** Share of the pixels inside, over the masks that were used. */
   coverage: { least: number; median: number; most: number } | null
   warnings: string[]
@@ -130,7 +134,7 @@ class Stage {
     segmenter: Segmenter | undefined,
   ) {
     this.#options = options
-    this.#imageRoot = dirname(resolve(options.pairs))
+    this.#imageRoot = imageRootOf(options)
     this.#records = records
     this.#sources = sources
     this.#segmenter = segmenter
@@ -150,7 +154,7 @@ class Stage {
     const service =
       segmenter && new Segmenter({ ...segmenter, cache: join(out, 'cache/segmenter'), signal, onRetry: onLog })
     const images = records.flatMap(({ pair }) => pair.images)
-    const sources = await MaskSources.open({ ...options, segmenter: service }, dirname(resolve(pairs)), images)
+    const sources = await MaskSources.open({ ...options, segmenter: service }, imageRootOf(options), images)
     return new Stage(options, records, sources, service)
   }
 
@@ -159,6 +163,7 @@ class Stage {
     const done: Pair[] = []
     const rows: SheetRow[] = []
     const every = Math.max(1, this.#records.length / Math.max(1, sheetRows))
+    onProgress?.(0, this.#records.length)
     for (const [index, { pair, place }] of this.#records.entries()) {
       if (signal?.aborted) throw new AbortedError()
       const parts = await this.#parts(pair, place)
@@ -169,6 +174,8 @@ class Stage {
       onProgress?.(index + 1, this.#records.length)
     }
     const report = this.#tally.report(this.#records.length, this.#settings())
+    // With a whole-image method no mask is asked for, and none is missed.
+    if (isTargeted(this.#options.method)) report.warnings.push(...this.#sources.warnings())
     if (sheet !== undefined) {
       await writeFileAtomic(sheet, await renderSheet(rows, this.#records.length, this.#imageRoot, resolve(out)))
     }
@@ -280,7 +287,8 @@ class Stage {
   }
 
   #corrupted(pair: Pair, parts: Part[] | null, twins: ImageRef[] | null): Pair {
-    const { corrupted: _, ...clean } = pair
+    const { corrupted: earlier, ...clean } = pair
+    if (earlier) this.#tally.replaced += 1
     const images = pair.images.map((image) => ({ ...image, path: this.#fromOut(image.path) }))
     if (!parts || !twins) return { ...clean, images }
     const same = parts.every(({ method }) => method === parts[0].method)
@@ -350,6 +358,10 @@ class Stage {
   }
 }
 
+function imageRootOf({ images, pairs }: CorruptOptions): string {
+  return images === undefined ? dirname(resolve(pairs)) : resolve(images)
+}
+
 async function readPairs(path: string): Promise<{ pair: Pair; place: string }[]> {
   const records: { pair: Pair; place: string }[] = []
   const seen = new Map<string, number>()
@@ -385,6 +397,7 @@ const missingWords: Record<Missing, string> = {
 
 class Tally {
   skipped = 0
+  replaced = 0
   readonly #methods: Record<string, number> = {}
   readonly #sources: Record<string, number> = {}
   readonly #concepts: Record<string, number> = {}
@@ -424,6 +437,7 @@ class Tally {
       concepts: this.#concepts,
       missing: this.#missing,
       skipped: this.skipped,
+      replaced: this.replaced,
       coverage: shares.length > 0 ? { least, median, most } : null,
       warnings,
       settings,

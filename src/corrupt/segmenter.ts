@@ -93,6 +93,12 @@ export class Segmenter {
     if (!URL.canParse(options.url) || !/^https?:$/.test(new URL(options.url).protocol)) {
       throw new ArgumentError(`The segmenter's address is "${options.url}"; expected http:// or https://`)
     }
+    // It stands in report.json and in every message.
+    if (new URL(options.url).username !== '' || new URL(options.url).password !== '') {
+      throw new ArgumentError("The segmenter's address holds a name or password", {
+        hint: 'Put a token into a variable and name it with --segmenter-token-env.',
+      })
+    }
     const bare = options.url.replace(/\/+$/, '')
     this.#address = bare.endsWith('/v1/segment') ? bare : `${bare}/v1/segment`
   }

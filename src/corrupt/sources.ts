@@ -92,6 +92,13 @@ export class MaskSources {
     return this.#options.segmenter ? await this.#ask(this.#options.segmenter, pair, image) : reason
   }
 
+  /** Trouble that shows when all pairs have been asked for, one sentence each. */
+  warnings(): string[] {
+    const strangers = this.#manifest?.strangers() ?? []
+    if (strangers.length === 0) return []
+    return [`${strangers.length} masks of the manifest are for images of no pair; first: ${strangers[0].place}`]
+  }
+
   #target(image: ImageRef): Target {
     return {
       ...image,

@@ -216,6 +216,10 @@ describe('DICOM SEG', () => {
     const whole = Buffer.from(fixture.segmentations.cases['label map'].file, 'base64')
     const cut = whole.subarray(0, whole.length - 20).toString('base64')
     await expect(readFileCase({ file: cut, with: { segment: 1 } })).rejects.toThrow(DataError)
+    const bits = Buffer.from(fixture.segmentations.cases['bits, by number'].file, 'base64')
+    // NumberOfFrames (0028,0008) IS "4 ": as many as two digits can say.
+    bits.write('99', bits.indexOf(Buffer.from('280008004953', 'hex')) + 8)
+    await expect(readFileCase({ file: bits.toString('base64'), with: { segment: 1 } })).rejects.toThrow('truncated')
   })
 })
 

@@ -188,6 +188,7 @@ describe('the mask of the concept', () => {
       ask('kidney', 'Where is the kidney?'),
       ask('edema', 'Where is the brain edema?'),
       ask('plane', 'Which plane is it?'),
+      ask('plural', 'Do the lungs look normal?'),
       world.pair('said', [image], {
         prompt: 'What is it?',
         chosen: 'Lung',
@@ -206,6 +207,7 @@ describe('the mask of the concept', () => {
       ['SLAKE: boxes', 'prompt', 4 * 3],
       [null, null, 0],
       [null, null, 0],
+      ['SLAKE: picture', 'prompt', 48],
       ['SLAKE: picture', 'answer', 48],
     ])
     expect(report.missing).toMatchObject({ emptyMask: { count: 1 }, noConcept: { count: 1 } })
@@ -243,6 +245,24 @@ describe('the mask of the concept', () => {
       const mask = await decodeImage(join(world.path('out'), pairs[0].corrupted?.masks[index] ?? ''))
       expect([...mask.rgb.subarray(0, 3 * mask.width).entries()].find(([, value]) => value)?.[0]).toBe(3 * column)
     }
+  })
+})
+
+describe('what was given for nothing', () => {
+  it('is reported: masks of images that no pair has, twins that were there', async () => {
+    const image = await world.image('deep/a.png')
+    const { path } = image
+    await world.image('a.png')
+    const twin = { images: [image], method: 'x', sigma: 1, seed: 1, masks: [] }
+    await world.pairs([world.pair('x', [{ ...image, path: 'a.png' }], { corrupted: twin })])
+    const masks = await world.manifest([
+      { image: 'a.png', mask: box },
+      { image: path, mask: box },
+    ])
+    const { report, pairs } = await world.corrupt({ masks, images: world.path('deep') })
+    expect(report.replaced).toBe(1)
+    expect(pairs[0].images[0].path).toBe('../deep/a.png')
+    expect(report.warnings).toEqual([expect.stringMatching(/^1 masks of the manifest are for .*masks\.jsonl:2$/)])
   })
 })
 

@@ -180,6 +180,7 @@ describe('a segmentation service', () => {
     await new Promise((resolve) => free.close(resolve))
     await expect(client({ url: `http://127.0.0.1:${port}` }).segment(image, 'spleen')).rejects.toThrow('ECONNREFUSED')
     expect(() => client({ url: 'ftp://here' })).toThrow('http://')
+    expect(() => client({ url: 'http://me:secret@here' })).toThrow(/^(?!.*secret).*password$/)
   })
 })
 

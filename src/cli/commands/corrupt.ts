@@ -11,6 +11,10 @@ export const corrupt = defineCommand({
     parser
       .option('pairs', { type: 'string', demandOption: true, describe: 'JSON Lines of pairs' })
       .option('out', { type: 'string', demandOption: true, describe: 'Folder for pairs.jsonl, corrupted/ and masks/' })
+      .option('images', {
+        type: 'string',
+        describe: 'Folder that image paths are relative to; default: that of --pairs',
+      })
       .option('masks', {
         type: 'string',
         describe:
@@ -63,10 +67,11 @@ export const corrupt = defineCommand({
     using stop = catchSignals((name) => progress.log(`${name}: stopping; again to leave at once`))
     let started = false
     try {
-      const { pairs, out, masks, maskRoot, method, sigma, fallback, fallbackSigma, maxCoverage, seed, sheet } = options
+      const { pairs, images, out, masks, maskRoot, method, sigma, fallback, fallbackSigma, maxCoverage, seed, sheet } =
+        options
       const { resizeMasks, niftiOrientation, sheetRows } = options
       const result = await corruptPairs({
-        ...{ pairs, out, masks, maskRoot, method, sigma, fallback, fallbackSigma, maxCoverage, seed, sheet },
+        ...{ pairs, images, out, masks, maskRoot, method, sigma, fallback, fallbackSigma, maxCoverage, seed, sheet },
         ...{ resizeMasks, niftiOrientation, sheetRows },
         segmenter: options.segmenter === undefined ? undefined : segmenterOptions(options.segmenter, options),
         signal: stop.signal,
@@ -146,6 +151,7 @@ function report({ report, reused, requests }: CorruptResult, { stdout, stderr }:
     ...counts('concept by', report.concepts),
     ...Object.entries(report.missing).map(([reason, { count }]): [string, number] => [`no mask: ${reason}`, count]),
     ['pairs without a twin', report.skipped],
+    ['earlier twins replaced', report.replaced],
     ...coverageRows(report.coverage, percent),
     ['twins made before', reused],
     ['requests to the segmenter', requests],

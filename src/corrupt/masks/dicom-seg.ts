@@ -78,12 +78,14 @@ export function readSegMask(bytes: Buffer, path: string, options: SegOptions, so
   }
   const type = dataSet.string(tags.segmentationType) ?? ''
   const segment = chooseSegment(dataSet, options, path)
-  const all = framesOf(dataSet)
+  const count = Math.max(dataSet.intString(tags.frames) || 1, 1)
+  // First, for it holds the number of frames against the bytes there are.
+  const pixels = pixelReader(dataSet, type, segment, count, path)
+  const all = framesOf(dataSet, count)
   const candidates = type === 'LABELMAP' ? all : all.filter(({ segments }) => segments.includes(segment))
   const frames = chooseFrames(candidates, all.length, options, source, path)
   for (const { orientation } of frames) checkOrientation(orientation, source, path)
 
-  const pixels = pixelReader(dataSet, type, segment, all.length, path)
   const mask = emptyMask(pixels)
   for (const { index } of frames) {
     for (let at = 0; at < mask.inside.length; at += 1) {
@@ -117,8 +119,7 @@ function chooseSegment(dataSet: DataSet, { segment }: SegOptions, path: string):
   })
 }
 
-function framesOf(dataSet: DataSet): Frame[] {
-  const count = Math.max(dataSet.intString(tags.frames) || 1, 1)
+function framesOf(dataSet: DataSet, count: number): Frame[] {
   const [shared] = items(dataSet, tags.sharedGroups)
   const groups = items(dataSet, tags.frameGroups)
   return Array.from({ length: count }, (_, index) => {
