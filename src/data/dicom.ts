@@ -95,8 +95,9 @@ export function parseDicom(bytes: Buffer, path: string): DataSet {
   try {
     return dicomParser.parseDicom(bytes, { inflater: inflate })
   } catch (error) {
-    // dicom-parser throws plain strings.
-    throw notAnImage(path, typeof error === 'string' ? new Error(error) : error)
+    // dicom-parser throws plain strings, or {exception: string} when it had read a part.
+    const { exception = error } = error as { exception?: unknown }
+    throw notAnImage(path, typeof exception === 'string' ? new Error(exception) : exception)
   }
 }
 

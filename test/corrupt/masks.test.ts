@@ -4,11 +4,11 @@ import { dirname, join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { beforeEach, describe, expect, it } from 'vitest'
 import type { DicomSource } from '../../src/corrupt/masks/dicom-seg.js'
-import { dicomSource } from '../../src/corrupt/masks/dicom-seg.js'
+import { dicomSource, readSegMask } from '../../src/corrupt/masks/dicom-seg.js'
 import { fitMask, type Mask, union } from '../../src/corrupt/masks/mask.js'
 import { readMask, type Target } from '../../src/corrupt/masks/read.js'
 import { encodeRle } from '../../src/corrupt/masks/rle.js'
-import { DataError, UnsupportedError } from '../../src/errors.js'
+import { DataError, FireError, UnsupportedError } from '../../src/errors.js'
 import { temporaryFolder } from '../fakes/world.js'
 
 interface FileCase {
@@ -216,6 +216,14 @@ describe('DICOM SEG', () => {
     const whole = Buffer.from(fixture.segmentations.cases['label map'].file, 'base64')
     const cut = whole.subarray(0, whole.length - 20).toString('base64')
     await expect(readFileCase({ file: cut, with: { segment: 1 } })).rejects.toThrow(DataError)
+    for (let length = 132; length < whole.length - 2; length += 1) {
+      expect(() => readSegMask(whole.subarray(0, length), 'x.dcm', { segment: 1 })).toThrow(FireError)
+    }
+    // Another transfer syntax than the file is in: dicom-parser then reads past the end, and throws a plain string.
+    const mistaken = Buffer.from(fixture.segmentations.cases['bits, by frame'].file, 'base64')
+    mistaken[mistaken.indexOf('1.2.840.10008.1.2.1\0') + 17] = 0
+    const broken = mistaken.subarray(0, mistaken.indexOf('Nodule'))
+    expect(() => readSegMask(broken, 'x.dcm', { segment: 1, frame: 3 })).toThrow(/^x\.dcm cannot be read.*past end/)
     const bits = Buffer.from(fixture.segmentations.cases['bits, by number'].file, 'base64')
     // NumberOfFrames (0028,0008) IS "4 ": as many as two digits can say.
     bits.write('99', bits.indexOf(Buffer.from('280008004953', 'hex')) + 8)

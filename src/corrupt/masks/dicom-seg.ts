@@ -1,7 +1,7 @@
 /** DICOM segmentations (PS3.3 C.8.20): frames of a segment that belong to one image. */
 import type { DataSet } from 'dicom-parser'
 import { parseDicom } from '../../data/dicom.js'
-import { checkPixels, unsupportedImage } from '../../data/image-errors.js'
+import { checkPixels, notAnImage, unsupportedImage } from '../../data/image-errors.js'
 import { DataError } from '../../errors.js'
 import { emptyMask, type Mask } from './mask.js'
 
@@ -64,7 +64,15 @@ export function dicomSource(bytes: Buffer, path: string, frame?: number): DicomS
  * @throws {DataError} naming what has to be chosen, or that planes do not agree.
  */
 export function readSegMask(bytes: Buffer, path: string, options: SegOptions, source?: DicomSource): Mask {
-  const dataSet = parseDicom(bytes, path)
+  try {
+    return readMask(parseDicom(bytes, path), path, options, source)
+  } catch (error) {
+    // dicom-parser throws plain strings, also when an attribute is read that reaches past the file.
+    throw typeof error === 'string' ? notAnImage(path, error) : error
+  }
+}
+
+function readMask(dataSet: DataSet, path: string, options: SegOptions, source: DicomSource | undefined): Mask {
   if (!segmentationStorage.test(dataSet.string(tags.sopClass) ?? '')) {
     throw unsupportedImage(path, 'a DICOM file that is no segmentation', 'Give a DICOM SEG, or another form of mask.')
   }
