@@ -9,7 +9,7 @@ import { type ConceptOrigin, matchLabels, recordConcepts } from './concept.js'
 import { Manifest } from './manifest.js'
 import { area, fitMask, type Mask, union } from './masks/mask.js'
 import type { NiftiOrientation } from './masks/nifti.js'
-import { type MaskForm, type ReadMask, readMask, type Target } from './masks/read.js'
+import { type MaskForm, type ReadMask, type ReadOptions, readMask, type Target } from './masks/read.js'
 import type { Segmenter } from './segmenter.js'
 import { findSlake, readClassNames, readDetections } from './slake.js'
 
@@ -74,8 +74,7 @@ export class MaskSources {
     const target = this.#target(image)
     const own = this.#ownMask(pair, index, place)
     if (own !== undefined) {
-      const { root, niftiOrientation } = this.#reading(this.#imageRoot)
-      const read = await readMask(own, target, { root, niftiOrientation }, place)
+      const read = await readMask(own, target, this.#reading(this.#imageRoot), place)
       return this.#usable([read], target, 'record', 'record', place)
     }
     let reason: Missing = 'noMask'
@@ -111,9 +110,10 @@ export class MaskSources {
     }
   }
 
-  #reading(root: string): { root: string; niftiOrientation: NiftiOrientation | undefined } {
+  /** @param base folder of the file that names the mask. */
+  #reading(base: string): ReadOptions {
     const { maskRoot, niftiOrientation } = this.#options
-    return { root: maskRoot ?? root, niftiOrientation }
+    return { root: maskRoot ?? base, base, niftiOrientation }
   }
 
   /** `provenance.masks`: one mask an image, in their order; null where there is none. */
@@ -130,6 +130,7 @@ export class MaskSources {
     const manifest = this.#manifest
     const entries = manifest?.entriesFor(image, pair) ?? []
     const folder = this.#folder
+    const { niftiOrientation } = this.#options
     const copied = folder ? await this.#slake(path, folder.root) : []
     // In SLAKE's layout the files that are named as the images are the images.
     const named = folder && copied.length === 0 ? folder.filesFor(image) : []
@@ -146,7 +147,7 @@ export class MaskSources {
         'folder',
         named.map(({ concept, file }) => ({
           concept,
-          read: (target) => readMask(file, target, { ...this.#reading(''), root: folder?.root ?? '' }, place),
+          read: (target) => readMask(file, target, { root: folder?.root ?? '', niftiOrientation }, place),
         })),
       ],
       ['SLAKE', await this.#slake(path)],

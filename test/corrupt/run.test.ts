@@ -417,6 +417,14 @@ describe('hostile input', () => {
 
     const masks = await world.manifest([{ image: 'a.png', mask: '../../secret.png' }])
     await expect(world.corrupt({ masks })).rejects.toThrow(/masks\.jsonl:1: "\.\.\/\.\.\/secret\.png" is not inside/)
+    // A folder around manifest and masks may be named; names stay relative to the manifest.
+    await world.write('masks/x.json', JSON.stringify(box))
+    await world.write('lists/masks.jsonl', '{"image": "a.png", "mask": "../masks/x.json"}\n')
+    const listed = { masks: world.path('lists/masks.jsonl'), out: world.path('listed') }
+    await expect(world.corrupt(listed)).rejects.toThrow('is not inside')
+    const { report } = await world.corrupt({ ...listed, maskRoot: world.root })
+    expect(report.sources).toEqual({ 'manifest: boxes': 3 })
+
     await world.write('masks.jsonl', '{"image": "a.png"}\n')
     await expect(world.corrupt({ masks })).rejects.toThrow('masks.jsonl:1: mask: it is missing')
     await world.pairs([world.pair('x', [image], { provenance: { masks: [box, box] } })])

@@ -7,12 +7,13 @@ import { DataError, fileError } from '../../errors.js'
 const largestFile = 2 ** 30
 
 /**
- * The bytes of `name` under `root`.
+ * The bytes of a file under `root`.
+ * @param name relative to `base`. @param place starts every message.
  * @throws {DataError} when it lies elsewhere, directly or through a link, is no plain file, or is too large.
  * @throws {FileError} when it cannot be read.
  */
-export async function readInside(root: string, name: string, place: string): Promise<Buffer> {
-  const path = resolve(root, name)
+export async function readInside(root: string, name: string, place: string, base = root): Promise<Buffer> {
+  const path = resolve(base, name)
   const outside = (): DataError =>
     new DataError(`${place}: ${JSON.stringify(name)} is not inside ${root}`, {
       detail: { root, name },

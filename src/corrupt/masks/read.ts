@@ -22,6 +22,8 @@ export interface Target extends Size {
 export interface ReadOptions {
   /** Folder that files are taken from, and from nowhere else. */
   root: string
+  /** What their names are relative to; default: `root`. */
+  base?: string
   /** For NIfTI files that do not say. */
   niftiOrientation?: NiftiOrientation
 }
@@ -103,7 +105,7 @@ function drawn(spec: object, target: Target, place: string): ReadMask {
 
 async function readFileMask(spec: object, target: Target, options: ReadOptions, place: string): Promise<ReadMask> {
   const { file } = checked(z.looseObject({ file: z.string().min(1) }), spec, place)
-  const bytes = await readInside(options.root, file, place)
+  const bytes = await readInside(options.root, file, place, options.base)
   const path = `${place}: ${file}`
   if (createHash('sha256').update(bytes).digest('hex') === target.sha256) {
     throw new DataError(`${path} is the image itself, not its mask`)
