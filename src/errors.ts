@@ -137,6 +137,13 @@ export class ChecksumError extends FireError {
   }
 }
 
+/** A segmentation service refused, could not be reached, or answered outside the contract of docs/corruption.md. */
+export class SegmenterError extends FireError {
+  constructor(message: string, options?: FireErrorOptions) {
+    super('ERR_FIRE_SEGMENTER', message, options)
+  }
+}
+
 /** How the C library words ENOSPC, which is all that native code passes on of it. */
 const noSpace = 'No space left on device'
 
@@ -157,6 +164,7 @@ const classByCode: Record<string, ErrorClass> = {
   ERR_FIRE_DISK_FULL: DiskFullError,
   ERR_FIRE_HUB: HubError,
   ERR_FIRE_CHECKSUM: ChecksumError,
+  ERR_FIRE_SEGMENTER: SegmenterError,
 }
 
 /** The error of this code and message; an unknown code gives a plain `FireError` that keeps it. */

@@ -5,7 +5,19 @@
 export { formatConfig, loadTrainConfig, resolveTrainConfig } from './config/load.js'
 export { type Coefficient, type ObjectiveTraits, objectiveNames, objectives } from './config/objectives.js'
 export type { TrainConfig, TrainConfigInput } from './config/schema.js'
-export { addLesionNoise, type CorruptedImage, type NoiseOptions, type PixelImage, recordSeed } from './corrupt/index.js'
+export {
+  addLesionNoise,
+  type CorruptedImage,
+  type CorruptionMethod,
+  type CorruptOptions,
+  type CorruptReport,
+  type CorruptResult,
+  corruptImage,
+  corruptPairs,
+  type NoiseOptions,
+  type PixelImage,
+  recordSeed,
+} from './corrupt/index.js'
 export { JsonlAppender, writeFileAtomic, writeFolderAtomic } from './data/files.js'
 export { checkReferenced, decodeImage, decodeReferenced, describeImage } from './data/images.js'
 export { type Line, readJsonl, writeJsonl } from './data/jsonl.js'

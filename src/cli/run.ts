@@ -4,6 +4,7 @@ import { FireError } from '../errors.js'
 import { version } from '../version.js'
 import type { Command, CommandContext, Runner } from './command.js'
 import { bench } from './commands/bench.js'
+import { corrupt } from './commands/corrupt.js'
 import { demo } from './commands/demo.js'
 import { doctor } from './commands/doctor.js'
 import { generate } from './commands/generate.js'
@@ -15,7 +16,7 @@ import { verify } from './commands/verify.js'
 import { createProgress } from './progress.js'
 
 /** In the order `--help` shows them. */
-const commands: readonly Command[] = [demo, pull, plan, train, generate, merge, verify, bench, doctor]
+const commands: readonly Command[] = [demo, pull, corrupt, plan, train, generate, merge, verify, bench, doctor]
 
 const exitCodes = {
   success: 0,

@@ -1,3 +1,5 @@
+export { type NiftiOrientation, niftiOrientations } from './masks/nifti.js'
+export { type CorruptionMethod, corruptImage, corruptionMethods } from './methods.js'
 export {
   addLesionNoise,
   type CorruptedImage,
@@ -6,4 +8,11 @@ export {
   type PixelImage,
   PUBLISHED_NOISE,
 } from './noise.js'
+export {
+  type CorruptOptions,
+  type CorruptReport,
+  type CorruptResult,
+  corruptPairs,
+  type Fallback,
+} from './run.js'
 export { recordSeed } from './seed.js'

@@ -68,7 +68,7 @@ export async function decodeDicom(bytes: Buffer, path: string, frame?: number): 
 }
 
 function open(bytes: Buffer, path: string, chosen: number | undefined): Opened {
-  const dataSet = parse(bytes, path)
+  const dataSet = parseDicom(bytes, path)
   const syntax = dataSet.string(tags.transferSyntax) ?? ''
   if (syntaxName(syntax) === undefined) {
     throw unsupportedImage(path, `transfer syntax ${syntax || '(none)'} is not one we decode`, supportedHint)
@@ -90,12 +90,14 @@ function open(bytes: Buffer, path: string, chosen: number | undefined): Opened {
 
 const supportedHint = 'Convert it to explicit little endian, for example with dcmtk: dcmdjpeg, dcmdrle or dcmconv.'
 
-function parse(bytes: Buffer, path: string): DataSet {
+/** The attributes of a file. @throws {DataError} when it is damaged. */
+export function parseDicom(bytes: Buffer, path: string): DataSet {
   try {
     return dicomParser.parseDicom(bytes, { inflater: inflate })
   } catch (error) {
-    // dicom-parser throws plain strings.
-    throw notAnImage(path, typeof error === 'string' ? new Error(error) : error)
+    // dicom-parser throws plain strings, or {exception: string} when it had read a part.
+    const { exception = error } = error as { exception?: unknown }
+    throw notAnImage(path, typeof exception === 'string' ? new Error(exception) : exception)
   }
 }
 

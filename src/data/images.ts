@@ -9,7 +9,7 @@ import { checkPixels, notAnImage, unsupportedImage } from './image-errors.js'
 import type { ImageRef } from './records.js'
 
 /** A file's bytes under the name it was asked for, with the DICOM frame (from 1) that the name may choose. */
-interface Source {
+export interface Source {
   path: string
   bytes: Buffer
   frame?: number
@@ -145,12 +145,12 @@ function checkKind(bytes: Buffer, path: string): void {
   })
 }
 
-function isDicom({ bytes }: Source): boolean {
+export function isDicom({ bytes }: Pick<Source, 'bytes'>): boolean {
   return bytes.toString('latin1', 128, 132) === 'DICM'
 }
 
 /** Reads `path`; where there is no such file and it ends in `#<number>`, the file before that. */
-async function readSource(path: string): Promise<Source> {
+export async function readSource(path: string): Promise<Source> {
   const [, file, number] = /^(.+)#([1-9]\d*)$/.exec(path) ?? []
   try {
     return { path, bytes: await readFile(path) }

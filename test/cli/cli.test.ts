@@ -76,8 +76,8 @@ describe('fire-train', () => {
   it('explains itself without the addon', async () => {
     const help = await fireTrain(['--help'], { env: { FIRE_NATIVE_PATH: '/none' } })
     expect(help.code).toBe(0)
-    for (const command of ['demo', 'pull', 'plan', 'train', 'generate', 'merge', 'verify', 'bench', 'doctor'])
-      expect(help.stdout).toContain(`fire-train ${command}`)
+    const commands = ['demo', 'pull', 'corrupt', 'plan', 'train', 'generate', 'merge', 'verify', 'bench', 'doctor']
+    for (const command of commands) expect(help.stdout).toContain(`fire-train ${command}`)
     expect(help.stdout).toContain('Exit codes')
     expect((await fireTrain(['train', '--help'])).stdout).toContain('--dry-run')
     expect((await fireTrain(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)

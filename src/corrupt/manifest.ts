@@ -1,0 +1,60 @@
+/** A manifest of masks: JSON Lines of {image, concept?, mask, pair?}. */
+import { dirname, resolve } from 'node:path'
+import { z } from 'zod'
+import { placeOf, readJsonl } from '../data/jsonl.js'
+import type { ImageRef, Pair } from '../data/records.js'
+
+const manifestLine = z.strictObject({
+  /** Path as the pairs write it, or the SHA-256 of the image. */
+  image: z.string().min(1),
+  /** Without it the mask serves every question about the image. */
+  concept: z.string().min(1).optional(),
+  mask: z.unknown().refine((mask) => mask !== undefined && mask !== null, 'it is missing'),
+  /** Id of the only pair it is for. */
+  pair: z.string().min(1).optional(),
+})
+
+export interface ManifestEntry {
+  concept: string | undefined
+  mask: unknown
+  pair: string | undefined
+  place: string
+}
+
+export class Manifest {
+  /** Folder of the file, which the masks lie in. */
+  readonly root: string
+  readonly #entries: Map<string, ManifestEntry[]>
+  readonly #asked = new Set<string>()
+
+  private constructor(root: string, entries: Map<string, ManifestEntry[]>) {
+    this.root = root
+    this.#entries = entries
+  }
+
+  /** @throws {DataError} naming file and line of what is no entry. */
+  static async read(path: string): Promise<Manifest> {
+    const entries = new Map<string, ManifestEntry[]>()
+    for await (const { record, line } of readJsonl(path, manifestLine)) {
+      const { image, concept, mask, pair } = record
+      const key = normalPath(image)
+      entries.set(key, [...(entries.get(key) ?? []), { concept, mask, pair, place: placeOf(path, line, pair) }])
+    }
+    return new Manifest(dirname(resolve(path)), entries)
+  }
+
+  /** Entries for an image that are not reserved for another pair. */
+  entriesFor({ path, sha256 }: ImageRef, pair: Pair): ManifestEntry[] {
+    const keys = [normalPath(path), sha256]
+    for (const key of keys) this.#asked.add(key)
+    const found = keys.flatMap((key) => this.#entries.get(key) ?? [])
+    return found.filter((entry) => entry.pair === undefined || entry.pair === pair.id)
+  }
+
+  /** Entries for images that nothing asked for: misspelt, most likely. */
+  strangers(): ManifestEntry[] {
+    return [...this.#entries].flatMap(([key, entries]) => (this.#asked.has(key) ? [] : entries))
+  }
+}
+
+const normalPath = (path: string): string => path.replaceAll('\\', '/').replace(/^(\.\/)+/, '')

@@ -1,0 +1,53 @@
+/** Polygons as COCO's `segmentation` lists them, filled. */
+import { DataError } from '../../errors.js'
+import { emptyMask, type Mask, type Size } from './mask.js'
+
+/**
+ * The union of closed polygons, each a flat list [x0, y0, x1, y1, ...] in pixels, where (0, 0) is the outer corner of the
+ * first pixel and (1, 1) its inner one. A pixel is inside when its centre is, by the even-odd rule; a polygon that crosses
+ * itself therefore has holes. (pycocotools walks the edges on a grid of fifths and may differ by a pixel along slanted ones.)
+ * @throws {DataError} for a polygon that is none, or one that leaves the image by more than a pixel.
+ */
+export function fillPolygons(polygons: readonly (readonly number[])[], size: Size, place: string): Mask {
+  const mask = emptyMask(size)
+  for (const [index, polygon] of polygons.entries()) {
+    check(polygon, size, `${place}: polygon ${index}`)
+    for (let y = 0; y < size.height; y += 1) {
+      const crossings = crossingsAt(polygon, y + 0.5)
+      for (let pair = 0; pair + 1 < crossings.length; pair += 2) {
+        const from = Math.max(0, Math.ceil(crossings[pair] - 0.5))
+        const to = Math.min(size.width, Math.ceil(crossings[pair + 1] - 0.5))
+        mask.inside.fill(1, y * size.width + from, y * size.width + Math.max(from, to))
+      }
+    }
+  }
+  return mask
+}
+
+/** Where the edges cross a horizontal line, ascending. An edge has its upper end and not its lower one. */
+function crossingsAt(polygon: readonly number[], y: number): number[] {
+  const found: number[] = []
+  for (let at = 0; at < polygon.length; at += 2) {
+    const [x0, y0] = [polygon[at], polygon[at + 1]]
+    const next = (at + 2) % polygon.length
+    const [x1, y1] = [polygon[next], polygon[next + 1]]
+    if (y0 <= y !== y1 <= y) found.push(x0 + ((y - y0) * (x1 - x0)) / (y1 - y0))
+  }
+  return found.sort((a, b) => a - b)
+}
+
+function check(polygon: readonly number[], { width, height }: Size, place: string): void {
+  if (polygon.length < 6 || polygon.length % 2 === 1) {
+    throw new DataError(`${place} has ${polygon.length} numbers; a polygon has x and y of three points or more`, {
+      hint: 'For boxes write {"boxes": [[x, y, width, height]]}.',
+    })
+  }
+  for (let at = 0; at < polygon.length; at += 2) {
+    const [x, y] = [polygon[at], polygon[at + 1]]
+    if (x < -1 || y < -1 || x > width + 1 || y > height + 1) {
+      throw new DataError(`${place} has the point (${x}, ${y}) outside the image of ${width} x ${height}`, {
+        hint: 'Points are in pixels of the displayed image, x before y.',
+      })
+    }
+  }
+}

@@ -1,0 +1,117 @@
+/** The contact sheet: clean image, corrupted twin and mask side by side, so that a person can see where the noise went. */
+import { join } from 'node:path'
+import sharp from 'sharp'
+import { decodeReferenced } from '../data/images.js'
+import type { ImageRef } from '../data/records.js'
+import { type Html, html, trusted } from '../report/html.js'
+import { drawPicture } from '../report/picture.js'
+import { STYLE } from '../report/style.js'
+import { area, type Mask, type Size } from './masks/mask.js'
+
+export interface SheetImage {
+  /** As the record has it. */
+  clean: ImageRef
+  corrupted: ImageRef | null
+  mask: Mask | null
+  caption: string
+  source: string | null
+  fallback: string | null
+}
+
+export interface SheetRow {
+  id: string
+  prompt: string
+  images: SheetImage[]
+}
+
+/** Longest side of a picture on the sheet, in pixels. */
+const thumbnail = 448
+
+const POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+const sheetStyle = `
+main { max-width: 1240px; }
+.pictures { flex-wrap: wrap; margin-bottom: 14px; }
+.pictures figure { width: 260px; }
+.pictures figcaption { overflow-wrap: anywhere; }
+.warning { color: var(--loss); font-weight: 600; }
+`
+
+/**
+ * One HTML file that loads nothing, with the outline of the mask over both pictures.
+ * @param of how many pairs there are, for the sheet shows a part of them.
+ * @param imageRoot folder of the clean images. @param out folder of the twins.
+ */
+export async function renderSheet(
+  rows: readonly SheetRow[],
+  of: number,
+  imageRoot: string,
+  out: string,
+): Promise<string> {
+  const sections: Html[] = []
+  for (const row of rows) sections.push(await drawRow(row, imageRoot, out))
+  return html`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="${POLICY}">
+<title>Corrupted twins</title>
+<style>${trusted(STYLE + sheetStyle)}</style>
+</head>
+<body>
+<main>
+<h1>Corrupted twins</h1>
+<p class="soft">${rows.length} of ${of} pairs. The outline is the border of the mask: it should hold what the question is
+about, and the noise should end at it.</p>
+${sections}
+</main>
+</body>
+</html>
+`.markup
+}
+
+async function drawRow({ id, prompt, images }: SheetRow, imageRoot: string, out: string): Promise<Html> {
+  const pictures: Html[] = []
+  for (const image of images) pictures.push(await drawImage(image, imageRoot, out))
+  return html`<section><h3>${id}</h3><p class="question">${prompt}</p>${pictures}</section>`
+}
+
+async function drawImage(image: SheetImage, imageRoot: string, out: string): Promise<Html> {
+  const { clean, corrupted, mask, caption, source, fallback } = image
+  const { width, height } = clean
+  const share = mask ? `${((100 * area(mask)) / (width * height)).toFixed(1)} % of the image` : 'no mask'
+  const png = await shrink((await decodeReferenced(clean, imageRoot)).rgb, clean, 3)
+  const inside = mask?.inside
+  return html`<div class="pictures">
+    <figure>${drawPicture({ width, height, png, mask: inside ?? null }, 'clean image')}<figcaption>${clean.path}</figcaption></figure>
+    ${
+      corrupted &&
+      html`<figure>${drawPicture({ width, height, png: await sharp(join(out, corrupted.path)).resize(box).png().toBuffer(), mask: inside ?? null }, 'corrupted image')}<figcaption>${caption}</figcaption></figure>`
+    }
+    ${
+      inside &&
+      html`<figure>${drawPicture(
+        {
+          width,
+          height,
+          png: await shrink(
+            inside.map((value) => 255 * value),
+            clean,
+            1,
+          ),
+          mask: null,
+        },
+        'mask',
+      )}<figcaption>${share}<br>${source}</figcaption></figure>`
+    }
+    ${!corrupted && html`<p class="warning">${caption}</p>`}
+    ${fallback && html`<p class="warning">${fallback}</p>`}
+  </div>`
+}
+
+const box = { width: thumbnail, height: thumbnail, fit: 'inside', withoutEnlargement: true } as const
+
+async function shrink(pixels: Uint8Array, { width, height }: Size, channels: 1 | 3): Promise<Buffer> {
+  return await sharp(pixels, { raw: { width, height, channels } }).resize(box).png().toBuffer()
+}
