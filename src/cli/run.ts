@@ -7,6 +7,7 @@ import { bench } from './commands/bench.js'
 import { demo } from './commands/demo.js'
 import { doctor } from './commands/doctor.js'
 import { generate } from './commands/generate.js'
+import { importCommand } from './commands/import.js'
 import { merge } from './commands/merge.js'
 import { plan } from './commands/plan.js'
 import { pull } from './commands/pull.js'
@@ -15,7 +16,7 @@ import { verify } from './commands/verify.js'
 import { createProgress } from './progress.js'
 
 /** In the order `--help` shows them. */
-const commands: readonly Command[] = [demo, pull, plan, train, generate, merge, verify, bench, doctor]
+const commands: readonly Command[] = [demo, pull, importCommand, plan, train, generate, merge, verify, bench, doctor]
 
 const exitCodes = {
   success: 0,
