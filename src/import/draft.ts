@@ -44,6 +44,8 @@ export interface Row {
 /** Where an image is: a name below the image root, or its bytes. */
 export interface ImageSource {
   name: string
+  /** What mirrors call the same file. */
+  otherName?: string
   bytes?: Uint8Array
 }
 

@@ -98,9 +98,12 @@ export class Fields {
     throw new LeftOut('wrong_type', `${key}: expected a list of texts, found ${kindOf(wrong ?? value)}`)
   }
 
-  /** Every field that `known` does not name. */
+  /** Every field that `known` does not name; of bytes, which JSON cannot hold, their number. */
   rest(known: readonly string[]): Record<string, unknown> {
-    return Object.fromEntries(Object.entries(this.record).filter(([key]) => !known.includes(key)))
+    const others = Object.entries(this.record).filter(([key]) => !known.includes(key))
+    return Object.fromEntries(
+      others.map(([key, value]) => [key, value instanceof Uint8Array ? `${value.length} bytes` : value]),
+    )
   }
 
   note(kind: string): void {
@@ -110,7 +113,7 @@ export class Fields {
   #scalar(key: string): string {
     const value = this.get(key)
     if (typeof value === 'string') return value
-    if (typeof value === 'number' || typeof value === 'bigint') {
+    if (typeof value === 'number') {
       this.#note('number_as_text')
       return String(value)
     }

@@ -42,7 +42,7 @@ export class ImageStore {
     const key = `${folder}/${source.name}`
     let known = this.#known.get(key)
     if (!known) {
-      known = this.#takeFile(source.name, folder)
+      known = this.#takeEither(source, folder)
       this.#known.set(key, known)
       known.catch(() => {
         this.#missing += 1
@@ -73,6 +73,15 @@ export class ImageStore {
       if ((await stat(path)).isFile()) return path
     }
     throw new LeftOut('missing_image', `${name} is not below ${root}${await this.#archiveHint()}`)
+  }
+
+  async #takeEither({ name, otherName }: ImageSource, folder: string): Promise<ImageRef> {
+    if (otherName === undefined) return this.#takeFile(name, folder)
+    return this.#takeFile(name, folder).catch((error) =>
+      this.#takeFile(otherName, folder).catch(() => {
+        throw error
+      }),
+    )
   }
 
   async #takeFile(name: string, folder: string): Promise<ImageRef> {

@@ -1,6 +1,10 @@
 /**
  * Files as streams of rows, so that memory does not grow with a file. What damages a whole file (bytes that are not UTF-8,
  * broken JSON, an open quote) is an error with file and line; what concerns one record is left to the caller.
+ *
+ * Why these libraries: @streamparser/json builds one element at a time and tells where each begins; csv-parse streams
+ * quotes that span lines and names what breaks them; hyparquet reads row groups without native code; saxes is strict and
+ * has no way to define or fetch entities.
  */
 import { createReadStream } from 'node:fs'
 import { open, readFile, stat } from 'node:fs/promises'
@@ -25,7 +29,26 @@ export function readRows(file: string): AsyncIterable<Row> {
   const extension = file.slice(file.lastIndexOf('.') + 1).toLowerCase()
   if (extension === 'parquet') return readParquet(file)
   if (extension === 'csv' || extension === 'tsv') return readCsv(file)
-  return extension === 'json' ? readJson(file) : readJsonLines(file)
+  return extension === 'json' ? readJsonFile(file) : readJsonLines(file)
+}
+
+/** Many a `.json` file holds JSON Lines: then its first line is a whole object and another follows. */
+async function* readJsonFile(file: string): AsyncGenerator<Row> {
+  const [first, second] = (await readStart(file, 2 ** 20))
+    .toString('utf8')
+    .replace(/^\ufeff/, '')
+    .trimStart()
+    .split(/\r?\n/, 2)
+  yield* first.startsWith('{') && second?.startsWith('{') && isJson(first) ? readJsonLines(file) : readJson(file)
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
 }
 
 async function* readJsonLines(file: string): AsyncGenerator<Row> {
@@ -177,7 +200,7 @@ async function* readParquet(path: string): AsyncGenerator<Row> {
       const rowEnd = rowStart + Number(group.num_rows)
       const rows = await parquetReadObjects({ file, metadata, rowStart, rowEnd, utf8: false })
       for (const [at, value] of rows.entries()) {
-        yield { file: path, line: rowStart + at + 1, index: rowStart + at, value }
+        yield { file: path, line: rowStart + at + 1, index: rowStart + at, value: withoutBigInts(value) }
       }
       rowStart = rowEnd
     }
@@ -185,6 +208,14 @@ async function* readParquet(path: string): AsyncGenerator<Row> {
     if (error instanceof Error && 'code' in error) throw fileError(error, 'Reading', path)
     throw damaged(path, 1, `not a readable parquet file (${messageOf(error)})`, error)
   }
+}
+
+/** 64-bit columns hold counts and ids; what a number cannot hold becomes its digits. */
+function withoutBigInts(value: unknown): unknown {
+  if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : String(value)
+  if (Array.isArray(value)) return value.map(withoutBigInts)
+  if (value === null || typeof value !== 'object' || ArrayBuffer.isView(value) || value instanceof Date) return value
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, withoutBigInts(item)]))
 }
 
 /** An XML element: attributes, text of its own, children. */

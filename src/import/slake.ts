@@ -3,7 +3,7 @@ import { readdir, readFile, stat } from 'node:fs/promises'
 import { join, posix } from 'node:path'
 import { decodeImage } from '../data/images.js'
 import type { ImageRef } from '../data/records.js'
-import { type ConvertSettings, type Draft, LeftOut, type Row } from './draft.js'
+import { type ConvertSettings, type Draft, type ImageSource, LeftOut, type Row } from './draft.js'
 import type { Fields, Notes } from './fields.js'
 import type { ImageStore } from './images.js'
 import { type Kind, noSplit, type Source, splitOf } from './source.js'
@@ -19,10 +19,16 @@ function convert(fields: Fields, { file }: Row, { language }: ConvertSettings): 
   return {
     id: `slake-${fields.id('qid')}`,
     split: splitOf(file) ?? noSplit,
-    ...{ task: 'vqa', language: spoken, images: [{ name: fields.text('img_name') }] },
+    ...{ task: 'vqa', language: spoken, images: [imageOf(fields.text('img_name'))] },
     ...answer,
     meta: fields.rest([...keys, 'qid', 'answer_type']),
   }
+}
+
+/** Some mirrors repeat the folder in the names of its files. */
+function imageOf(name: string): ImageSource {
+  const { dir, base } = posix.parse(name)
+  return base === 'source.jpg' ? { name, otherName: `${dir}/source_${posix.basename(dir)}.jpg` } : { name }
 }
 
 interface Box {
@@ -36,16 +42,17 @@ class Annotations {
   readonly #known = new Map<string, Promise<Record<string, unknown>>>()
   #labels: Promise<Map<number, string> | undefined> | undefined
 
-  of(name: string, store: ImageStore, note: Notes): Promise<Record<string, unknown>> {
-    const known = this.#known.get(name) ?? this.#read(name, store, note)
+  of(source: ImageSource, store: ImageStore, note: Notes): Promise<Record<string, unknown>> {
+    const { name } = source
+    const known = this.#known.get(name) ?? this.#read(source, store, note)
     this.#known.set(name, known)
     return known
   }
 
-  async #read(name: string, store: ImageStore, note: Notes): Promise<Record<string, unknown>> {
-    const folder = posix.dirname(name)
+  async #read(source: ImageSource, store: ImageStore, note: Notes): Promise<Record<string, unknown>> {
+    const folder = posix.dirname(source.name)
     const study = posix.basename(folder)
-    const image = await store.take({ name })
+    const image = await store.take(source)
     const maskName = await firstThere(store, [`${folder}/mask.png`, `${folder}/mask_${study}.png`])
     const boxName = await firstThere(store, [`${folder}/detection.json`])
     const mask = maskName === undefined ? undefined : await this.#mask(maskName, image, store, note)
@@ -151,7 +158,7 @@ const annotations = (): Pick<Kind['layouts'][number], 'beside'> => {
     async beside(draft, store, note) {
       const found = known.get(store) ?? new Annotations()
       known.set(store, found)
-      return found.of(draft.images[0].name, store, note)
+      return found.of(draft.images[0], store, note)
     },
   }
 }

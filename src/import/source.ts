@@ -64,12 +64,22 @@ export class Source {
   /** SOURCE when it is a file, else what lies in its folder `below`: those with one of the extensions, by name. */
   async files(extensions: readonly string[], below = ''): Promise<string[]> {
     if (this.#isFile) return below === '' && extensions.includes(extname(this.path).toLowerCase()) ? [this.path] : []
-    const entries = await readdir(join(this.path, below)).catch((error: NodeJS.ErrnoException) => {
+    const folder = join(this.path, below)
+    const entries = await readdir(folder, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return []
-      throw fileError(error, 'Reading', join(this.path, below))
+      throw fileError(error, 'Reading', folder)
     })
-    const names = entries.filter((name) => !name.startsWith('.') && extensions.includes(extname(name).toLowerCase()))
-    return names.sort().map((name) => join(this.path, below, name))
+    const named = entries.filter(
+      ({ name }) => !name.startsWith('.') && extensions.includes(extname(name).toLowerCase()),
+    )
+    // A link may be to a file; a pipe would block for ever.
+    const isFile = async (path: string) => (await stat(path).catch(() => undefined))?.isFile() === true
+    const found: string[] = []
+    for (const entry of named) {
+      const path = join(folder, entry.name)
+      if (entry.isFile() || (entry.isSymbolicLink() && (await isFile(path)))) found.push(path)
+    }
+    return found.sort()
   }
 
   /** Those files whose first record has all of `present` and none of `absent`. */

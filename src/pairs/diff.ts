@@ -1,4 +1,7 @@
-/** From two finished answers to the edits between them, word by word. */
+/**
+ * From two finished answers to the edits between them, word by word. The search is that of `diff`: the shortest script
+ * between two lists, which gives up at a bound.
+ */
 import { diffArrays } from 'diff'
 import type { Edit } from '../data/records.js'
 import { applyEdits, type EditProposal } from './edits.js'

@@ -34,6 +34,11 @@ describe('jsonl', () => {
     expect(done.report.images).toEqual({ stored: 1, sameContent: 1, missing: 0, recordsWithout: 0 })
   })
 
+  it('knows JSON Lines under the name of JSON', async () => {
+    const source = await sourceOf({ 'own.json': line({ id: 'a' }) + line({ id: 'b' }), 'a.png': 1 })
+    expect((await runImport({ kind: 'jsonl', source })).samples.map(({ id }) => id)).toEqual(['a', 'b'])
+  })
+
   it('lists what it leaves out, and why', async () => {
     const source = await sourceOf({
       'own.jsonl': [
@@ -209,6 +214,13 @@ describe('the folder', () => {
     )
     expect(failure).toBeInstanceOf(DataError)
     expect(failure.hint).toMatch(/Unpack it first/)
+  })
+
+  it('passes over folders and pipes that are named like files', async () => {
+    const source = await sourceOf({ 'own.jsonl': line({ id: 'a' }), 'x.jsonl/y': '', 'a.png': 1 })
+    execFileSync('mkfifo', [join(source, 'z.jsonl')])
+    await symlink('none', join(source, 'dead.jsonl'))
+    expect((await runImport({ kind: 'jsonl', source })).report.files.map(({ name }) => name)).toEqual(['own.jsonl'])
   })
 
   it('points at an archive that lies where images are missing', async () => {

@@ -1,4 +1,6 @@
 import { join } from 'node:path'
+import { parquetWriteFile } from 'hyparquet-writer'
+import sharp from 'sharp'
 import { describe, expect, it } from 'vitest'
 import { loadPairs, pairProblem } from '../../src/data/pairs.js'
 import type { Pair } from '../../src/data/records.js'
@@ -42,7 +44,10 @@ describe('diffEdits', () => {
 
   it('keeps the invariants of pairs on texts at random', () => {
     let state = 7
-    const draw = (n: number) => (state = (state * 48271) % 2147483647) % n
+    const draw = (n: number) => {
+      state = (state * 48271) % 2147483647
+      return state % n
+    }
     const vocabulary = ['left', 'right', 'no', '3.2', ',', '.', '肺', '肝脏', 'x-ray', '😀', 'é', "don't", '\n']
     const text = () =>
       Array.from({ length: 1 + draw(9) }, () => vocabulary[draw(vocabulary.length)]).join(draw(2) ? ' ' : '')
@@ -200,5 +205,35 @@ describe('trl', () => {
       { index: 4, reason: 'missing_field' },
       { index: 5, reason: 'wrong_type' },
     ])
+  })
+
+  it('reads parquet with images inside and 64-bit columns', async () => {
+    const png = await sharp({ create: { width: 4, height: 4, channels: 3, background: '#123456' } })
+      .png()
+      .toBuffer()
+    const source = await sourceOf({ 'data/.keep': '' })
+    const text = (name: string) => ({ name, type: 'BYTE_ARRAY' as const, converted_type: 'UTF8' as const })
+    const optional = { repetition_type: 'OPTIONAL' as const }
+    parquetWriteFile({
+      filename: join(source, 'data', 'train.parquet'),
+      schema: [
+        { name: 'root', num_children: 5 },
+        { name: 'image', num_children: 1, ...optional },
+        { name: 'bytes', type: 'BYTE_ARRAY', ...optional },
+        { ...text('prompt'), ...optional },
+        { ...text('chosen'), ...optional },
+        { ...text('rejected'), ...optional },
+        { name: 'votes', type: 'INT64', ...optional },
+      ],
+      columnData: [
+        { name: 'image', data: [{ bytes: png }] },
+        { name: 'prompt', data: ['Where?'] },
+        { name: 'chosen', data: ['Left.'] },
+        { name: 'rejected', data: ['Right.'] },
+        { name: 'votes', data: [12n] },
+      ],
+    })
+    const done = await runImport({ kind: 'trl', source })
+    expect(done.pairs).toMatchObject([{ id: 'trl-train-0', images: [{ width: 4 }], provenance: { votes: 12 } }])
   })
 })

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parquetWriteFile } from 'hyparquet-writer'
 import sharp from 'sharp'
@@ -213,6 +213,16 @@ describe('slake', () => {
     ])
     expect(notes(done)).toEqual({ box_beyond_the_image: 1, box_unusable: 1 })
     expect(done.samples[1].meta.mask).toEqual(meta.mask)
+  })
+
+  it('knows the names that mirrors give to files', async () => {
+    const source = await maskedSource([1])
+    const study = join(source, 'imgs', 'xmlab1')
+    await rename(join(study, 'source.jpg'), join(study, 'source_xmlab1.jpg'))
+    await rename(join(study, 'mask.png'), join(study, 'mask_xmlab1.png'))
+    const done = await runImport({ kind: 'slake', source })
+    expect(done.samples.length).toBe(2)
+    expect(done.samples[0].meta.mask).toMatchObject({ classes: [{ label: 'Liver' }] })
   })
 
   it('says which classes mask.txt does not name, and that annotations are broken', async () => {
