@@ -9,7 +9,7 @@ import { dirname, extname, isAbsolute, join, relative, sep, win32 } from 'node:p
 import { sha256File } from '../data/files.js'
 import { describeImage } from '../data/images.js'
 import type { ImageRef } from '../data/records.js'
-import { FireError, fileError } from '../errors.js'
+import { DataError, fileError, UnsupportedError } from '../errors.js'
 import { type ImageSource, LeftOut } from './draft.js'
 
 export interface ImageStoreOptions {
@@ -26,6 +26,8 @@ export class ImageStore {
   readonly #known = new Map<string, Promise<ImageRef>>()
   /** Files written, by path below the folder of the import. */
   readonly #stored = new Map<string, Promise<void>>()
+  /** Those that hold an image, or of whose frames one is. */
+  readonly #whole = new Set<string>()
   #missing = 0
   #sameContent = 0
 
@@ -51,9 +53,13 @@ export class ImageStore {
     return known
   }
 
-  /** Files stored, names or embedded images that had the bytes of another, names that led to no image. */
-  summary(): { stored: number; sameContent: number; missing: number } {
-    return { stored: this.#stored.size, sameContent: this.#sameContent, missing: this.#missing }
+  /** Deletes what turned out to be no image, and counts: files stored, names with the bytes of another, names in vain. */
+  async close(): Promise<{ stored: number; sameContent: number; missing: number }> {
+    for (const path of this.#stored.keys()) {
+      if (!this.#whole.has(path)) await rm(join(this.#options.out, path), { force: true })
+    }
+    const stored = [...this.#whole].filter(isPicture).length
+    return { stored, sameContent: this.#sameContent, missing: this.#missing }
   }
 
   /** The real path of a file below the root. */
@@ -113,16 +119,16 @@ export class ImageStore {
     const earlier = this.#stored.get(path)
     const written = earlier ?? store(target, write)
     this.#stored.set(path, written)
-    if (earlier) this.#sameContent += 1
+    if (earlier && isPicture(path)) this.#sameContent += 1
     await written
-    return describeImage(`${path}${frame}`, out).catch(async (error) => {
-      if (!(error instanceof FireError)) throw error
-      if (!earlier) {
-        this.#stored.delete(path)
-        await rm(target, { force: true })
-      }
+    try {
+      const image = await describeImage(`${path}${frame}`, out)
+      this.#whole.add(path)
+      return image
+    } catch (error) {
+      if (!(error instanceof DataError || error instanceof UnsupportedError)) throw error
       throw new LeftOut('damaged_image', error.message.replaceAll(target, name))
-    })
+    }
   }
 
   /** The commonest reason for missing images is an archive that was not unpacked. */
@@ -141,6 +147,8 @@ async function store(target: string, write: (target: string) => Promise<void>): 
     throw fileError(error, 'Writing', target)
   }
 }
+
+const isPicture = (path: string): boolean => path.startsWith('images/')
 
 function checkName(name: string): void {
   const steps = name.split(/[\\/]/)

@@ -125,7 +125,7 @@ class Import {
   readonly #problems: LineWriter
   readonly #spool: LineWriter
   readonly #leftOut: ImportReport['leftOut'] = {}
-  /** Line of each id, counted over all files. */
+  /** Which record, from 1 and over all files, has an id. */
   readonly #ids = new Map<string, number>()
   #read = 0
   #fallback = 0
@@ -267,6 +267,7 @@ class Import {
     }
     await samples.close()
     await pairs.close()
+    const images = await this.#store.close()
     await keepLicence(this.#kind, this.#source.folder, this.#folder)
     const report: ImportReport = {
       ...{
@@ -281,7 +282,7 @@ class Import {
       closedRule: { asked: this.#rule, fallback: this.#fallback },
       ...{ read: this.#read, samples: samples.count, pairs: pairs.count },
       ...{ counts: tally.counts(), sourceCounts: this.#sourceTally.counts() },
-      images: { ...this.#store.summary(), recordsWithout: this.#recordsWithout },
+      images: { ...images, recordsWithout: this.#recordsWithout },
       leakage: { written: tally.leaks(), source: this.#sourceTally.leaks() },
       notes: this.#notes.list(),
       leftOut: this.#leftOut,

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdir, readdir, readFile, symlink, truncate, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, readdir, readFile, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { DataError, FileError } from '../../src/errors.js'
@@ -55,6 +55,7 @@ describe('jsonl', () => {
           line({ id: 'j', image: 'broken.png' }),
           line({ id: 'k', image: 'text.png' }),
           line({ id: 'l', image: 'none.png' }),
+          line({ id: 'm', images: ['broken.png', 'again.png'] }),
         ],
       ].join(''),
       'a.png': 1,
@@ -62,6 +63,7 @@ describe('jsonl', () => {
       'text.png': 'not an image',
     })
     await truncate(join(source, 'broken.png'), 60)
+    await copyFile(join(source, 'broken.png'), join(source, 'again.png'))
     const done = await runImport({ kind: 'jsonl', source })
     expect(reasons(done)).toEqual([
       ['a', 'duplicate_id'],
@@ -78,8 +80,9 @@ describe('jsonl', () => {
       ['j', 'damaged_image'],
       ['k', 'damaged_image'],
       ['l', 'missing_image'],
+      ['m', 'damaged_image'],
     ])
-    expect(done.report).toMatchObject({ read: 15, samples: 1, leftOut: { wrong_type: 5, damaged_image: 2 } })
+    expect(done.report).toMatchObject({ read: 16, samples: 1, leftOut: { wrong_type: 5, damaged_image: 3 } })
     expect((await readdir(join(done.out, 'images'))).length).toBe(1)
     const kept = await runImport({ kind: 'jsonl', source, allowMissingImages: true })
     expect(kept.samples.map(({ id, images }) => [id, images.length])).toEqual([
