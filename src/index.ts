@@ -110,7 +110,29 @@ export {
   type RemoteFile,
   type RetrySettings,
 } from './hub/index.js'
-export { applyEdits, buildPair, type EditProposal, type PairOutcome, type PairRequest } from './pairs/index.js'
+export {
+  type ClosedRule,
+  closedRules,
+  type ImportOptions,
+  type ImportReport,
+  importData,
+  importKinds,
+  type Leak,
+  type NoteCount,
+  type Problem,
+  parseShares,
+  type Reason,
+  type SplitCounts,
+  type SplitPlan,
+} from './import/index.js'
+export {
+  applyEdits,
+  buildPair,
+  diffEdits,
+  type EditProposal,
+  type PairOutcome,
+  type PairRequest,
+} from './pairs/index.js'
 export { type ReportData, renderReport } from './report/index.js'
 export { Chat, type ChatModel, type ChatOptions } from './text/chat.js'
 export { type ChatFormat, HuatuoFormat, JinjaFormat, type Message } from './text/formats.js'

@@ -8,6 +8,7 @@ import { corrupt } from './commands/corrupt.js'
 import { demo } from './commands/demo.js'
 import { doctor } from './commands/doctor.js'
 import { generate } from './commands/generate.js'
+import { importCommand } from './commands/import.js'
 import { merge } from './commands/merge.js'
 import { plan } from './commands/plan.js'
 import { pull } from './commands/pull.js'
@@ -16,7 +17,19 @@ import { verify } from './commands/verify.js'
 import { createProgress } from './progress.js'
 
 /** In the order `--help` shows them. */
-const commands: readonly Command[] = [demo, pull, corrupt, plan, train, generate, merge, verify, bench, doctor]
+const commands: readonly Command[] = [
+  demo,
+  pull,
+  importCommand,
+  corrupt,
+  plan,
+  train,
+  generate,
+  merge,
+  verify,
+  bench,
+  doctor,
+]
 
 const exitCodes = {
   success: 0,

@@ -52,11 +52,17 @@ export async function publishFile(finished: string, path: string): Promise<void>
   }
 }
 
-/** Deletes what interrupted writes left in a folder. */
-export async function removeTemporaries(folder: string): Promise<void> {
+/** Deletes what interrupted writes left in a folder; with `of`, only what they left of that one file or folder. */
+export async function removeTemporaries(folder: string, of?: string): Promise<void> {
+  const isLeft = (name: string): boolean =>
+    name.startsWith(temporaryPrefix) && (of === undefined || withoutToken(name) === `${temporaryPrefix}${of}`)
   for (const name of await readdir(folder).catch(() => [])) {
-    if (name.startsWith(temporaryPrefix)) await rm(join(folder, name), { recursive: true, force: true })
+    if (isLeft(name)) await rm(join(folder, name), { recursive: true, force: true })
   }
+}
+
+function withoutToken(name: string): string {
+  return name.replace(/(-old)?-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, '')
 }
 
 /** Appends one JSON object a line. `bytes` is the length of the file so far, so that a resume can cut it back. */

@@ -7,5 +7,6 @@ export {
   type Rejection,
   type Verdict,
 } from './build.js'
+export { diffEdits } from './diff.js'
 export { type AppliedEdits, applyEdits, EditError, type EditProposal, editedShare } from './edits.js'
 export { countOutcome, emptyStatistics, type PairStatistics } from './statistics.js'

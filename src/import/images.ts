@@ -1,0 +1,172 @@
+/**
+ * Images of a source into the folder of the import: found below one root and nowhere else, decoded once to know that they
+ * are whole, hashed, and stored under their hash, so that equal bytes are one file.
+ */
+import { createHash } from 'node:crypto'
+import { constants } from 'node:fs'
+import { copyFile, mkdir, readdir, realpath, rm, stat, writeFile } from 'node:fs/promises'
+import { dirname, extname, isAbsolute, join, relative, sep, win32 } from 'node:path'
+import { sha256File } from '../data/files.js'
+import { describeImage } from '../data/images.js'
+import type { ImageRef } from '../data/records.js'
+import { DataError, fileError, UnsupportedError } from '../errors.js'
+import { type ImageSource, LeftOut } from './draft.js'
+
+export interface ImageStoreOptions {
+  /** Where names are looked up. */
+  root: string
+  /** Folders below the root, in the order they are tried; '' is the root itself. */
+  folders: readonly string[]
+  /** The folder of the import. */
+  out: string
+}
+
+export class ImageStore {
+  readonly #options: ImageStoreOptions
+  readonly #known = new Map<string, Promise<ImageRef>>()
+  /** Files written, by path below the folder of the import. */
+  readonly #stored = new Map<string, Promise<void>>()
+  /** Those that hold an image, or of whose frames one is. */
+  readonly #whole = new Set<string>()
+  #missing = 0
+  #sameContent = 0
+
+  constructor(options: ImageStoreOptions) {
+    this.#options = options
+  }
+
+  /**
+   * The reference of an image, which then lies in the folder.
+   * @throws {LeftOut} `unsafe_path`, `missing_image` or `damaged_image`, the same for every record that names it.
+   */
+  take(source: ImageSource, folder = 'images'): Promise<ImageRef> {
+    if (source.bytes) return this.#takeBytes(source.bytes, source.name, folder)
+    const key = `${folder}/${source.name}`
+    let known = this.#known.get(key)
+    if (!known) {
+      known = this.#takeEither(source, folder)
+      this.#known.set(key, known)
+      known.catch(() => {
+        this.#missing += 1
+      })
+    }
+    return known
+  }
+
+  /** Deletes what turned out to be no image, and counts: files stored, names with the bytes of another, names in vain. */
+  async close(): Promise<{ stored: number; sameContent: number; missing: number }> {
+    for (const path of this.#stored.keys()) {
+      if (!this.#whole.has(path)) await rm(join(this.#options.out, path), { force: true })
+    }
+    const stored = [...this.#whole].filter(isPicture).length
+    return { stored, sameContent: this.#sameContent, missing: this.#missing }
+  }
+
+  /** The real path of a file below the root. */
+  async find(name: string): Promise<string> {
+    checkName(name)
+    const { root, folders } = this.#options
+    const realRoot = await realpath(root).catch((error) => {
+      throw fileError(error, 'Reading', root)
+    })
+    for (const folder of folders) {
+      const path = await realpath(join(root, folder, name)).catch(() => undefined)
+      if (path === undefined) continue
+      if (!isInside(realRoot, path)) {
+        throw new LeftOut('unsafe_path', `${name} is a link to ${path}, outside the image root ${root}`)
+      }
+      // A pipe or device would block for ever.
+      if ((await stat(path)).isFile()) return path
+    }
+    throw new LeftOut('missing_image', `${name} is not below ${root}${await this.#archiveHint()}`)
+  }
+
+  async #takeEither({ name, otherName }: ImageSource, folder: string): Promise<ImageRef> {
+    if (otherName === undefined) return this.#takeFile(name, folder)
+    return this.#takeFile(name, folder).catch((error) =>
+      this.#takeFile(otherName, folder).catch(() => {
+        throw error
+      }),
+    )
+  }
+
+  async #takeFile(name: string, folder: string): Promise<ImageRef> {
+    const [file, frame] = await this.#findFrame(name)
+    const hash = await sha256File(file)
+    return this.#keep(`${folder}/${hash}${extname(file).toLowerCase()}`, frame, name, async (target) => {
+      await copyFile(file, target, constants.COPYFILE_FICLONE)
+    })
+  }
+
+  /** `scan.dcm#3` is the third frame of a file, unless a file is called so. */
+  async #findFrame(name: string): Promise<[file: string, frame: string]> {
+    const [, file, frame] = /^(.+)(#[1-9]\d*)$/.exec(name) ?? []
+    if (file === undefined) return [await this.find(name), '']
+    return this.find(name).then(
+      (path): [string, string] => [path, ''],
+      async (): Promise<[string, string]> => [await this.find(file), frame],
+    )
+  }
+
+  async #takeBytes(bytes: Uint8Array, name: string, folder: string): Promise<ImageRef> {
+    const hash = createHash('sha256').update(bytes).digest('hex')
+    return this.#keep(`${folder}/${hash}${extensionOf(bytes)}`, '', name, (target) => writeFile(target, bytes))
+  }
+
+  async #keep(path: string, frame: string, name: string, write: (target: string) => Promise<void>): Promise<ImageRef> {
+    const { out } = this.#options
+    const target = join(out, path)
+    const earlier = this.#stored.get(path)
+    const written = earlier ?? store(target, write)
+    this.#stored.set(path, written)
+    if (earlier && isPicture(path)) this.#sameContent += 1
+    await written
+    try {
+      const image = await describeImage(`${path}${frame}`, out)
+      this.#whole.add(path)
+      return image
+    } catch (error) {
+      if (!(error instanceof DataError || error instanceof UnsupportedError)) throw error
+      throw new LeftOut('damaged_image', error.message.replaceAll(target, name))
+    }
+  }
+
+  /** The commonest reason for missing images is an archive that was not unpacked. */
+  async #archiveHint(): Promise<string> {
+    const names = await readdir(this.#options.root).catch(() => [])
+    const archive = names.find((name) => /\.(zip|tar|tgz|tar\.gz|7z)$/i.test(name))
+    return archive === undefined ? '' : ` (${archive} lies there: unpack it first)`
+  }
+}
+
+async function store(target: string, write: (target: string) => Promise<void>): Promise<void> {
+  try {
+    await mkdir(dirname(target), { recursive: true })
+    await write(target)
+  } catch (error) {
+    throw fileError(error, 'Writing', target)
+  }
+}
+
+const isPicture = (path: string): boolean => path.startsWith('images/')
+
+function checkName(name: string): void {
+  const steps = name.split(/[\\/]/)
+  if (name === '' || name.includes('\0') || isAbsolute(name) || win32.isAbsolute(name) || steps.includes('..')) {
+    throw new LeftOut('unsafe_path', `${JSON.stringify(name)} is not a plain path below the image root`)
+  }
+}
+
+function isInside(root: string, path: string): boolean {
+  const way = relative(root, path)
+  return way !== '' && way !== '..' && !way.startsWith(`..${sep}`) && !isAbsolute(way)
+}
+
+/** Bytes of a table have no name to go by. */
+function extensionOf(bytes: Uint8Array): string {
+  const start = Buffer.from(bytes.subarray(0, 132)).toString('latin1')
+  if (start.startsWith('\x89PNG')) return '.png'
+  if (start.startsWith('\xff\xd8\xff')) return '.jpg'
+  if (start.startsWith('RIFF')) return '.webp'
+  return start.endsWith('DICM') ? '.dcm' : ''
+}

@@ -1,0 +1,325 @@
+/**
+ * Published data sets to sample and pair records. One pass reads rows, turns them into drafts, finds and stores their
+ * images, and spools the result; a second gives each record its split and writes it. Everything happens in a temporary
+ * folder that takes its name when it is complete.
+ */
+import { realpath, rm, stat } from 'node:fs/promises'
+import { basename, dirname, join, relative, resolve, sep } from 'node:path'
+import { z } from 'zod'
+import { removeTemporaries, sha256File, writeFolderAtomic } from '../data/files.js'
+import { readJsonl } from '../data/jsonl.js'
+import { type ImageRef, type Pair, pair as pairRecord, type Sample, sample as sampleRecord } from '../data/records.js'
+import { AbortedError, ArgumentError, FileError } from '../errors.js'
+import { EditError } from '../pairs/index.js'
+import { version } from '../version.js'
+import { type ClosedRule, isClosed } from './closed.js'
+import { type ConvertSettings, type Draft, type ImageSource, LeftOut, type Row } from './draft.js'
+import { Fields, type Notes } from './fields.js'
+import { ImageStore } from './images.js'
+import { iuXray } from './iu-xray.js'
+import { keepLicence } from './licence.js'
+import { LineWriter } from './lines.js'
+import { csv, jsonl } from './plain.js'
+import { pairTexts } from './preference.js'
+import { mmedpo, rrpo, trl } from './preference-sets.js'
+import { type ImportReport, NoteBook, type Problem, reportName, writeReport } from './report.js'
+import { slake } from './slake.js'
+import { detectLayout, type Kind, type Layout, readAll, Source } from './source.js'
+import { assignSplit, ImageGroups, type SplitPlan } from './split.js'
+import { Tally } from './tally.js'
+import { vqaRad } from './vqa-rad.js'
+
+const kinds: Record<string, Kind> = Object.fromEntries(
+  [vqaRad, slake, iuXray, mmedpo, rrpo, trl, jsonl, csv].map((kind) => [kind.name, kind]),
+)
+
+/** What `importData` and the command accept as KIND. */
+export const importKinds: readonly string[] = Object.keys(kinds)
+
+export interface ImportOptions {
+  /** One of `importKinds`. */
+  kind: string
+  /** File or folder. */
+  source: string
+  /** Folder to make: samples.jsonl, pairs.jsonl, images/, LICENSE.md, import.report.json. */
+  out: string
+  /** Needed only where SOURCE holds several layouts. */
+  layout?: string
+  /** Root of image names; default: SOURCE, or the folder of it. Nothing outside is read. */
+  images?: string
+  /** Keep records whose images are not there, with the images that are. */
+  allowMissingImages?: boolean
+  /** SLAKE: `en`, `zh` or `all`. */
+  language?: string
+  closedRule?: ClosedRule
+  /** New splits such that no image is in two of them. */
+  splitByImage?: SplitPlan
+  /** IU-Xray: what the answer is, where the source tells the sections apart. */
+  section?: ConvertSettings['section']
+  /** IU-Xray: the instruction of every sample. */
+  question?: string
+  /** Replace an earlier import at `out`. */
+  overwrite?: boolean
+  signal?: AbortSignal
+  /** Called with the records read so far. */
+  onProgress?: (read: number) => void
+}
+
+/**
+ * Imports a data set. Resolves with what `import.report.json` says, which also lists every record that was left out.
+ * @throws {DataError} where the source as a whole cannot be read; nothing is written then.
+ */
+export async function importData(options: ImportOptions): Promise<ImportReport> {
+  const kind = Object.hasOwn(kinds, options.kind) ? kinds[options.kind] : undefined
+  if (!kind) throw new ArgumentError(`There is no kind '${options.kind}'; there are ${importKinds.join(', ')}`)
+  const source = await Source.open(options.source)
+  const out = resolve(options.out)
+  await checkTarget(out, source, options)
+  const { layout, files } = await detectLayout(kind, source, options.layout)
+  await removeTemporaries(dirname(out), basename(out))
+  let report: ImportReport | undefined
+  await writeFolderAtomic(out, async (folder) => {
+    report = await new Import(options, kind, layout, source, folder).run(files)
+  })
+  return report as unknown as ImportReport
+}
+
+/** `--overwrite` replaces an import and never anything else. */
+async function checkTarget(out: string, source: Source, { overwrite }: ImportOptions): Promise<void> {
+  const exists = await stat(out).catch(() => undefined)
+  if (!exists) return
+  if (!overwrite)
+    throw new FileError(`${out} exists already`, { hint: 'Use --overwrite to replace an earlier import.' })
+  const from = `${await realpath(source.path)}${sep}`
+  if (from.startsWith(`${await realpath(out)}${sep}`)) throw new ArgumentError(`${out} holds the source itself`)
+  if (await stat(join(out, reportName)).catch(() => undefined)) return
+  throw new FileError(`${out} is no earlier import, it has no ${reportName}`, {
+    hint: 'Choose another folder for --out.',
+  })
+}
+
+/** What the first pass leaves of a record. */
+const spooled = z.strictObject({
+  sample: sampleRecord.nullable(),
+  pair: pairRecord.nullable(),
+  split: z.string(),
+  closed: z.boolean(),
+  /** What tells its images apart: content where known, else name. */
+  images: z.array(z.string()),
+})
+
+type Spooled = z.infer<typeof spooled>
+
+class Import {
+  readonly #options: ImportOptions
+  readonly #kind: Kind
+  readonly #layout: Layout
+  readonly #source: Source
+  readonly #folder: string
+  readonly #settings: ConvertSettings
+  readonly #rule: ClosedRule
+  readonly #store: ImageStore
+  readonly #groups = new ImageGroups()
+  readonly #sourceTally = new Tally()
+  readonly #notes = new NoteBook()
+  readonly #problems: LineWriter
+  readonly #spool: LineWriter
+  readonly #leftOut: ImportReport['leftOut'] = {}
+  /** Which record, from 1 and over all files, has an id. */
+  readonly #ids = new Map<string, number>()
+  #read = 0
+  #fallback = 0
+  #recordsWithout = 0
+
+  constructor(options: ImportOptions, kind: Kind, layout: Layout, source: Source, folder: string) {
+    this.#options = options
+    this.#kind = kind
+    this.#layout = layout
+    this.#source = source
+    this.#folder = folder
+    const { language = 'all', section = 'findings', question } = options
+    this.#settings = { language, section, question }
+    this.#rule = options.closedRule ?? 'answer_type'
+    const root = resolve(options.images ?? source.folder)
+    this.#store = new ImageStore({ root, folders: layout.imageFolders, out: folder })
+    this.#problems = new LineWriter(join(folder, 'problems.jsonl'))
+    this.#spool = new LineWriter(join(folder, 'spool.jsonl'))
+  }
+
+  async run(files: readonly string[]): Promise<ImportReport> {
+    const note: Notes = (kind) => this.#notes.add(kind, this.#show(files[0]))
+    for await (const row of (this.#layout.read ?? readAll)(files, note)) {
+      if (this.#options.signal?.aborted) throw new AbortedError('The import was stopped; nothing was written')
+      this.#read += 1
+      await this.#take(row)
+      this.#options.onProgress?.(this.#read)
+    }
+    await this.#spool.close()
+    await this.#problems.close()
+    return this.#finish(files)
+  }
+
+  /** One record into the spool, or into the problems. */
+  async #take(row: Row): Promise<void> {
+    const place = `${this.#show(row.file)}:${row.line}`
+    const note: Notes = (kind) => this.#notes.add(kind, place)
+    let id: string | null = null
+    try {
+      if (row.value instanceof LeftOut) throw row.value
+      const draft = this.#layout.convert(new Fields(row.value, note), row, this.#settings)
+      id = draft.id
+      this.#claim(id)
+      await this.#spool.write(await this.#resolve(draft, row, note))
+    } catch (error) {
+      const { reason, message } = asLeftOut(error)
+      this.#leftOut[reason] = (this.#leftOut[reason] ?? 0) + 1
+      const at = { file: this.#show(row.file), line: row.line, index: row.index }
+      const problem: Problem = { ...at, record: id ?? rawId(row.value), reason, message }
+      await this.#problems.write(problem)
+    }
+  }
+
+  #claim(id: string): void {
+    const earlier = this.#ids.get(id)
+    if (earlier !== undefined) throw new LeftOut('duplicate_id', `record ${earlier} of the import has the same id`)
+    this.#ids.set(id, this.#read)
+  }
+
+  async #resolve(draft: Draft, row: Row, note: Notes): Promise<Spooled> {
+    const { images: sources, closed: said, preference, pairOnly, ...rest } = draft
+    const texts = preference && pairTexts(preference.chosen, preference.rejected, note)
+    const answer = pairOnly && texts ? texts.chosen : rest.answer
+    const isVqa = draft.task === 'vqa'
+    const closed = isVqa && isClosed(this.#rule, answer, said)
+    if (isVqa && said === undefined && this.#rule === 'answer_type') this.#fallback += 1
+
+    const found = await Promise.all(sources.map((source) => this.#tryImage(source)))
+    const keys = found.map((image, index) => (image instanceof LeftOut ? `name:${sources[index].name}` : image.sha256))
+    // Counted before anything can be left out for its images: these are the numbers that papers print.
+    this.#sourceTally.add(draft.split, closed, keys)
+    const images = this.#present(found, sources.length === 0)
+    const complete = images.length === sources.length
+    const beside = complete && images.length > 0 ? await this.#layout.beside?.(draft, this.#store, note) : undefined
+    this.#groups.join(keys)
+
+    const origin = { file: this.#show(row.file), line: row.line, index: row.index }
+    const names = sources.map(({ name }) => name)
+    const meta = { ...rest.meta, ...beside, importedFrom: { ...origin, split: draft.split, images: names } }
+    const answerType = closed ? ('closed' as const) : ('open' as const)
+    const sample: Sample = { ...rest, dataset: this.#kind.name, images, answer, answerType, meta }
+    const pair = preference &&
+      texts && {
+        ...{ id: draft.id, sampleId: draft.id, images, prompt: draft.question, ...texts },
+        origin: preference.origin,
+        ...(await this.#corrupted(preference.corrupted, images, note)),
+        ...(preference.weight !== undefined && { weight: preference.weight }),
+        provenance: { ...preference.provenance, importedFrom: origin, answerType },
+      }
+    return { sample: pairOnly ? null : sample, pair: pair ?? null, split: draft.split, closed, images: keys }
+  }
+
+  #tryImage(source: ImageSource): Promise<ImageRef | LeftOut> {
+    return this.#store.take(source).catch((error) => asLeftOut(error))
+  }
+
+  /** The images that are there; where one is not, and that was not allowed, the reason to leave the record out. */
+  #present(found: readonly (ImageRef | LeftOut)[], none: boolean): ImageRef[] {
+    const gone = found.filter((image) => image instanceof LeftOut)
+    const allowed = this.#options.allowMissingImages === true
+    const worst = gone.find(({ reason }) => reason !== 'missing_image') ?? (allowed ? undefined : gone[0])
+    if (worst) throw worst
+    if (none && !allowed) throw new LeftOut('no_image', 'the record names no image')
+    if (none || gone.length > 0) this.#recordsWithout += 1
+    return found.filter((image): image is ImageRef => !(image instanceof LeftOut))
+  }
+
+  /** The visual pair, where the source has one; it does not say how the noise was made. */
+  async #corrupted(
+    sources: ImageSource[] | undefined,
+    images: ImageRef[],
+    note: Notes,
+  ): Promise<Pick<Pair, 'corrupted'>> {
+    if (!sources || sources.length !== images.length) return {}
+    const found = await Promise.all(sources.map((source) => this.#tryImage(source)))
+    if (found.some((image) => image instanceof LeftOut)) {
+      note('corrupted_image_missing')
+      return {}
+    }
+    return { corrupted: { images: found as ImageRef[], method: 'as-published', sigma: 0, seed: 0, masks: [] } }
+  }
+
+  async #finish(files: readonly string[]): Promise<ImportReport> {
+    const { splitByImage: plan } = this.#options
+    const samples = new LineWriter(join(this.#folder, 'samples.jsonl'))
+    const pairs = new LineWriter(join(this.#folder, 'pairs.jsonl'))
+    const tally = new Tally()
+    const spool = join(this.#folder, 'spool.jsonl')
+    if (this.#spool.count > 0) {
+      for await (const { record } of readJsonl(spool, spooled)) {
+        const { sample, pair, closed, images } = record
+        const group = images.length > 0 ? this.#groups.root(images[0]) : (sample ?? pair)?.id
+        const split = plan && group !== undefined ? assignSplit(plan, group) : record.split
+        tally.add(split, closed, images)
+        if (sample) await samples.write({ ...sample, split })
+        if (pair) await pairs.write({ ...pair, provenance: { ...pair.provenance, split } })
+      }
+      await rm(spool)
+    }
+    await samples.close()
+    await pairs.close()
+    const images = await this.#store.close()
+    await keepLicence(this.#kind, this.#source.folder, this.#folder)
+    const report: ImportReport = {
+      ...{
+        format: 1,
+        fireTrain: version,
+        kind: this.#kind.name,
+        layout: this.#layout.name,
+        source: this.#options.source,
+      },
+      files: await this.#describeFiles(files),
+      options: this.#reportedOptions(),
+      closedRule: { asked: this.#rule, fallback: this.#fallback },
+      ...{ read: this.#read, samples: samples.count, pairs: pairs.count },
+      ...{ counts: tally.counts(), sourceCounts: this.#sourceTally.counts() },
+      images: { ...images, recordsWithout: this.#recordsWithout },
+      leakage: { written: tally.leaks(), source: this.#sourceTally.leaks() },
+      notes: this.#notes.list(),
+      leftOut: this.#leftOut,
+    }
+    const problems = join(this.#folder, 'problems.jsonl')
+    await writeReport(join(this.#folder, reportName), report, this.#problems.count > 0 ? problems : undefined)
+    await rm(problems, { force: true })
+    return report
+  }
+
+  #reportedOptions(): Record<string, unknown> {
+    const { images, splitByImage = null, allowMissingImages = false } = this.#options
+    const { question = null, ...settings } = this.#settings
+    return { ...settings, question, images: images ?? null, splitByImage, allowMissingImages }
+  }
+
+  /** Of a folder of thousands of reports the list would say little. */
+  async #describeFiles(files: readonly string[]): Promise<ImportReport['files']> {
+    const described = files.slice(0, 100).map(async (file) => {
+      return { name: this.#show(file), bytes: (await stat(file)).size, sha256: await sha256File(file) }
+    })
+    return Promise.all(described)
+  }
+
+  #show(file: string): string {
+    return relative(this.#source.folder, file)
+  }
+}
+
+function asLeftOut(error: unknown): LeftOut {
+  if (error instanceof LeftOut) return error
+  if (error instanceof EditError) return new LeftOut('identical_answers', error.message)
+  throw error
+}
+
+function rawId(value: unknown): string | null {
+  const record = value !== null && typeof value === 'object' ? (value as Record<string, unknown>) : {}
+  const id = record.id ?? record.qid ?? record.uid
+  return typeof id === 'string' || typeof id === 'number' ? String(id) : null
+}

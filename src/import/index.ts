@@ -1,0 +1,6 @@
+export { type ClosedRule, closedRules } from './closed.js'
+export type { Reason } from './draft.js'
+export { type ImportOptions, importData, importKinds } from './import.js'
+export type { ImportReport, NoteCount, Problem } from './report.js'
+export { parseShares, type SplitPlan } from './split.js'
+export type { Leak, SplitCounts } from './tally.js'
