@@ -10,12 +10,13 @@ import { generate } from './commands/generate.js'
 import { merge } from './commands/merge.js'
 import { plan } from './commands/plan.js'
 import { pull } from './commands/pull.js'
+import { sample } from './commands/sample.js'
 import { train } from './commands/train.js'
 import { verify } from './commands/verify.js'
 import { createProgress } from './progress.js'
 
 /** In the order `--help` shows them. */
-const commands: readonly Command[] = [demo, pull, plan, train, generate, merge, verify, bench, doctor]
+const commands: readonly Command[] = [demo, pull, sample, plan, train, generate, merge, verify, bench, doctor]
 
 const exitCodes = {
   success: 0,
