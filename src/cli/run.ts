@@ -7,6 +7,7 @@ import { bench } from './commands/bench.js'
 import { demo } from './commands/demo.js'
 import { doctor } from './commands/doctor.js'
 import { generate } from './commands/generate.js'
+import { inspect } from './commands/inspect.js'
 import { merge } from './commands/merge.js'
 import { plan } from './commands/plan.js'
 import { pull } from './commands/pull.js'
@@ -16,7 +17,7 @@ import { verify } from './commands/verify.js'
 import { createProgress } from './progress.js'
 
 /** In the order `--help` shows them. */
-const commands: readonly Command[] = [demo, pull, sample, plan, train, generate, merge, verify, bench, doctor]
+const commands: readonly Command[] = [demo, pull, sample, inspect, plan, train, generate, merge, verify, bench, doctor]
 
 const exitCodes = {
   success: 0,
