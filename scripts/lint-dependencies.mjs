@@ -33,6 +33,7 @@ export const typescriptLayers = {
     ...['errors', 'version', 'config', 'data', 'text', 'engine'],
     ...['phantom', 'pairs', 'corrupt', 'generate', 'train', 'evaluate', 'report'],
   ],
+  pipeline: ['errors', 'version', 'config', 'data', 'engine', 'sample', 'train', 'evaluate'],
   bench: ['errors', 'version', 'data', 'corrupt', 'engine'],
   cli: [
     'errors',
@@ -45,6 +46,7 @@ export const typescriptLayers = {
     'generate',
     'sample',
     'inspect',
+    'pipeline',
     'merge',
     'train',
     'demo',

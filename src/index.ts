@@ -74,7 +74,11 @@ export {
   compareRounds,
   type Interval,
   type JudgedAnswer,
+  judgeByRule,
+  type Match,
+  matchAnswer,
   mcnemarExact,
+  type OpenMatch,
   type Probe,
   pairedDifference,
   probeAttention,
@@ -98,8 +102,30 @@ export {
   type RemoteFile,
   type RetrySettings,
 } from './hub/index.js'
+export { type Inspection, type InspectOptions, inspectFiles, type Problem } from './inspect/index.js'
 export { applyEdits, buildPair, type EditProposal, type PairOutcome, type PairRequest } from './pairs/index.js'
+export {
+  defineStage,
+  loadPipeline,
+  type Pipeline,
+  type PipelineContext,
+  type PipelineReport,
+  runPipeline,
+  type Stage,
+  type StageContext,
+  type StageDefinition,
+} from './pipeline/index.js'
 export { type ReportData, renderReport } from './report/index.js'
+export {
+  type Answerer,
+  engineAnswerer,
+  type SampleReport,
+  type SampleRequest,
+  type SampleSettings,
+  sampleAnswers,
+  sampleSettings,
+  serverAnswerer,
+} from './sample/index.js'
 export { Chat, type ChatModel, type ChatOptions } from './text/chat.js'
 export { type ChatFormat, HuatuoFormat, JinjaFormat, type Message } from './text/formats.js'
 export { phraseMask } from './text/phrases.js'

@@ -11,13 +11,27 @@ import { inspect } from './commands/inspect.js'
 import { merge } from './commands/merge.js'
 import { plan } from './commands/plan.js'
 import { pull } from './commands/pull.js'
+import { run as runCommand } from './commands/run.js'
 import { sample } from './commands/sample.js'
 import { train } from './commands/train.js'
 import { verify } from './commands/verify.js'
 import { createProgress } from './progress.js'
 
 /** In the order `--help` shows them. */
-const commands: readonly Command[] = [demo, pull, sample, inspect, plan, train, generate, merge, verify, bench, doctor]
+const commands: readonly Command[] = [
+  demo,
+  pull,
+  runCommand,
+  sample,
+  inspect,
+  plan,
+  train,
+  generate,
+  merge,
+  verify,
+  bench,
+  doctor,
+]
 
 const exitCodes = {
   success: 0,

@@ -57,7 +57,18 @@ describe('fire-train', () => {
   it('explains itself without the addon', async () => {
     const help = await fireTrain(['--help'], { env: { FIRE_NATIVE_PATH: '/none' } })
     expect(help.code).toBe(0)
-    for (const command of ['demo', 'pull', 'train', 'generate', 'verify', 'bench', 'doctor'])
+    for (const command of [
+      'demo',
+      'pull',
+      'run',
+      'sample',
+      'inspect',
+      'train',
+      'generate',
+      'verify',
+      'bench',
+      'doctor',
+    ])
       expect(help.stdout).toContain(`fire-train ${command}`)
     expect(help.stdout).toContain('Exit codes')
     expect((await fireTrain(['train', '--help'])).stdout).toContain('--dry-run')

@@ -154,7 +154,7 @@ describe('inspectFiles', () => {
     expect(marked).toBe('a[\\u001b[2J]b⏎c\\u202ed')
   })
 
-  it('streams: sixty thousand records in 24 MB of heap', { timeout: 120_000 }, async () => {
+  it('streams: sixty thousand records in 40 MB of heap', { timeout: 120_000 }, async () => {
     const path = join(root, 'large.jsonl')
     const file = createWriteStream(path)
     const image = { path: 'x.png', sha256: '0'.repeat(64), width: 1, height: 1 }
@@ -173,7 +173,7 @@ describe('inspectFiles', () => {
     file.end(`${JSON.stringify(makeSample('sample-7'))}\n`)
     await once(file, 'close')
     const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
-    const child = spawn(process.execPath, ['--max-old-space-size=24', main, 'inspect', path, '--json'])
+    const child = spawn(process.execPath, ['--max-old-space-size=40', main, 'inspect', path, '--json'])
     let stdout = ''
     child.stdout.on('data', (chunk) => {
       stdout += chunk
