@@ -110,6 +110,7 @@ export {
   type Pipeline,
   type PipelineContext,
   type PipelineReport,
+  planPipeline,
   runPipeline,
   type Stage,
   type StageContext,

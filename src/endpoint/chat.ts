@@ -3,7 +3,7 @@
  * with back-off, a time limit an attempt, and every kind of wrong answer told apart.
  */
 import { z } from 'zod'
-import { ArgumentError, EndpointError } from '../errors.js'
+import { ArgumentError, EndpointError, expected } from '../errors.js'
 import {
   isPassing,
   isTransientStatus,
@@ -61,10 +61,18 @@ export class ChatEndpoint {
   readonly #options: EndpointOptions
   readonly #address: string
 
-  /** @throws {ArgumentError} when the address is none of http or https. */
+  /** @throws {ArgumentError} when the address is none of http or https, or the time limit none. */
   constructor(options: EndpointOptions) {
     if (!URL.canParse(options.url) || !/^https?:$/.test(new URL(options.url).protocol)) {
       throw new ArgumentError(`The endpoint must be an http or https address, not "${options.url}"`)
+    }
+    const { username, password } = new URL(options.url)
+    // Also kept out of what is printed and written about the endpoint.
+    if (username !== '' || password !== '')
+      throw new ArgumentError('The address of the endpoint holds a user or password')
+    // Longer than a timer can count is as good as for ever, and a timer would fire at once.
+    if (!(options.timeoutMs > 0 && options.timeoutMs < 2 ** 31)) {
+      throw expected('a positive number of milliseconds below 2^31', 'timeoutMs', options.timeoutMs)
     }
     this.#options = options
     this.#address = `${options.url.replace(/\/+$/, '')}/chat/completions`

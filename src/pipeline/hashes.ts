@@ -36,7 +36,7 @@ export class Hashes {
     if (about.isDirectory()) return this.#ofFolder(path)
     if (about.size < remembered) return sha256File(path)
     const mark = [about.size, about.mtimeNs, about.ctimeNs, about.ino].join(' ')
-    const known = this.#known[path]
+    const known = this.used[path] ?? this.#known[path]
     const sha256 = known?.mark === mark ? known.sha256 : await sha256File(path)
     this.used[path] = { mark, sha256 }
     return sha256

@@ -1,5 +1,5 @@
 export { loadPipeline, type Pipeline } from './config.js'
-export { type PipelineContext, type PipelineReport, runPipeline, type StageOutcome } from './run.js'
+export { type PipelineContext, type PipelineReport, planPipeline, runPipeline, type StageOutcome } from './run.js'
 export {
   type Artifacts,
   defineStage,

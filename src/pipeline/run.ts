@@ -52,6 +52,38 @@ export async function runPipeline({ output, stages }: Pipeline, context: Pipelin
   return report
 }
 
+/**
+ * Says which stages would run and why, as far as that is known before they do: what a stage that runs leaves may turn out
+ * unchanged. Writes nothing.
+ */
+export async function planPipeline({ output, stages }: Pipeline, signal?: AbortSignal): Promise<string[]> {
+  const manifest = await readManifest(output)
+  const hashes = new Hashes(manifest.hashes, signal)
+  const made = new Map<string, string>()
+  const lines: string[] = []
+  for (const stage of stages) {
+    const maker = stage.inputs.map((path) => made.get(path)).find((name) => name !== undefined)
+    const before = manifest.stages[stage.name]
+    let reason: string | null
+    if (!before) reason = 'it never ran'
+    else if (maker) reason = `${maker} runs`
+    else reason = await changed(before, await present(stage, hashes), stage, hashes)
+    if (reason !== null) for (const path of stage.outputs) made.set(path, stage.name)
+    const verb = maker && before ? 'may run' : 'runs'
+    lines.push(`${stage.name}: ${reason === null ? 'unchanged' : `${verb}, because ${reason}`}`)
+  }
+  return lines
+}
+
+/** What decides the result of a stage, as it is now. */
+async function present(stage: Stage, hashes: Hashes): Promise<Pick<StageState, 'version' | 'settings' | 'inputs'>> {
+  return {
+    version,
+    settings: createHash('sha256').update(JSON.stringify(stage.settings)).digest('hex'),
+    inputs: await hashAll(hashes, stage.inputs),
+  }
+}
+
 interface Books {
   output: string
   manifest: Manifest
@@ -70,11 +102,7 @@ async function runStage(
     manifest.hashes = { ...hashes.used }
     await writeManifest(output, manifest)
   }
-  const now = {
-    version,
-    settings: createHash('sha256').update(JSON.stringify(stage.settings)).digest('hex'),
-    inputs: await hashAll(hashes, stage.inputs),
-  }
+  const now = await present(stage, hashes)
   const before = manifest.stages[stage.name]
   const reason = before ? await changed(before, now, stage, hashes) : 'it never ran'
   if (before && reason === null) {
@@ -104,9 +132,9 @@ async function changed(
 ): Promise<string | null> {
   if (before.version !== now.version) return `fire-train ${before.version} made it`
   if (before.settings !== now.settings) return 'its settings changed'
+  if (before.inputs.length !== now.inputs.length) return 'it has other inputs'
   const input = now.inputs.findIndex((hash, index) => hash !== before.inputs[index])
   if (input >= 0) return `${stage.inputs[input]} changed`
-  if (before.inputs.length !== now.inputs.length) return 'it has fewer inputs'
   if (before.state === 'running') return cutOff
   for (const [index, path] of stage.outputs.entries()) {
     // An output that cannot be read is one that is not as it was.

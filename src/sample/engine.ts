@@ -24,6 +24,7 @@ export interface EngineAnswererOptions {
   native?: NativeModule
 }
 
+/** Answers of an engine that is opened for the first question and closed after the last. */
 export function engineAnswerer(options: EngineAnswererOptions, settings: SampleSettings): Answerer {
   const { model, adapter, dtype, device = 'cpu', threads = 0, batchSize, imageRoot, native } = options
   const { maxNewTokens, temperature, topP, topK, stop, seed } = settings

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { JsonlAppender, publishFile } from '../data/files.js'
-import { DataError, FileError } from '../errors.js'
+import { ConfigError, DataError, FileError } from '../errors.js'
 import type { Answerer, Failure } from './answerer.js'
 import { type Asked, countQuestions, questions } from './questions.js'
 import { type Recovered, recover } from './resume.js'
@@ -44,6 +44,7 @@ export interface SampleReport {
 /**
  * Asks every question of a sample file. The final file does not depend on how often the run was interrupted.
  *
+ * @throws {ConfigError} for several answers that would all be the same.
  * @throws {DataError} for a bad sample file, or with `strict` at the first failure.
  * @throws {FileError} when `out` (or its part) holds answers of other settings and `overwrite` is not set.
  * @throws {EndpointError} when no request can succeed; what is done is kept.
@@ -55,7 +56,7 @@ export async function sampleAnswers(
 ): Promise<SampleReport> {
   const { samples, out, settings, overwrite = false, strict = false } = request
   if (settings.answers > 1 && settings.temperature === 0) {
-    throw new DataError(`${settings.answers} greedy answers would all be the same`, {
+    throw new ConfigError(`${settings.answers} greedy answers would all be the same`, {
       hint: 'Set a temperature, for instance 0.7, or ask for one answer.',
     })
   }
@@ -81,7 +82,9 @@ export async function sampleAnswers(
     return { ...report(before, false), reused: total }
   }
   let walk = questions(samples, settings)
-  const begun = await recover(files, walk, answerer.about).catch(async (error) => {
+  // Failures without a part are those of a run that ended.
+  const earlier = existsSync(files.answers) ? files : { answers: files.answers, failures: files.answers }
+  const begun = await recover(earlier, walk, answerer.about).catch(async (error) => {
     if (!overwrite || !(error instanceof FileError)) throw error
     walk = questions(samples, settings)
     return nothing((await walk.next()).value)
@@ -89,10 +92,7 @@ export async function sampleAnswers(
   const reused = begun.answers.records + begun.failures.records
   context.onStart?.(reused, total)
   const interrupted = await new Run(files, begun, strict, context).finish(answerer, walk)
-  if (!interrupted) {
-    if (begun.failures.records === 0) await rm(files.failures, { force: true })
-    await publishFile(files.answers, out)
-  }
+  if (!interrupted) await publishFile(files.answers, out)
   return { ...report(begun, interrupted), reused }
 }
 
@@ -148,6 +148,7 @@ class Run {
       await answerFile.sync()
       await answerFile.close()
       await failureFile.close()
+      if (failures.records === 0) await rm(this.#files.failures, { force: true })
     }
   }
 }

@@ -4,10 +4,10 @@ import pLimit from 'p-limit'
 import { portableImage } from '../data/images.js'
 import type { Response } from '../data/records.js'
 import { ChatEndpoint, type EndpointOptions } from '../endpoint/chat.js'
-import { EndpointError } from '../errors.js'
+import { ConfigError, EndpointError, expected } from '../errors.js'
 import { type Answerer, failed, isOfRecord, type Outcome } from './answerer.js'
 import type { Asked } from './questions.js'
-import type { SampleSettings } from './settings.js'
+import type { EndpointSettings, SampleSettings } from './settings.js'
 
 export interface ServerAnswererOptions extends Omit<EndpointOptions, 'signal'> {
   /** Requests at a time. */
@@ -18,9 +18,30 @@ export interface ServerAnswererOptions extends Omit<EndpointOptions, 'signal'> {
 /** Questions taken in for each that runs, so that one slow answer does not leave the server idle. */
 const lookAhead = 4
 
+/**
+ * The options that settings stand for, with the key from the environment.
+ * @throws {ConfigError} when its variable holds none.
+ */
+export function endpointOptions(
+  { url, model, keyEnv, concurrency, timeout, retries }: EndpointSettings,
+  env: NodeJS.ProcessEnv = process.env,
+): Omit<ServerAnswererOptions, 'imageRoot'> {
+  const key = keyEnv === null ? undefined : env[keyEnv]?.trim()
+  if (keyEnv !== null && !key) {
+    throw new ConfigError(`The variable ${keyEnv} holds no key`, { hint: `Set ${keyEnv}, or name no variable.` })
+  }
+  return { url, model, key, concurrency, timeoutMs: timeout * 1000, retry: { retries, delayMs: 1000 } }
+}
+
+/**
+ * Answers of a server, in the questions' order.
+ * @throws {ArgumentError} when `concurrency` is no positive integer.
+ */
 export function serverAnswerer(options: ServerAnswererOptions, settings: SampleSettings): Answerer {
   const { url, model, concurrency, imageRoot } = options
   const { maxNewTokens, temperature, topP, topK, stop } = settings
+  if (!Number.isInteger(concurrency) || concurrency < 1)
+    throw expected('a positive integer', 'concurrency', concurrency)
   const sampling = { maxNewTokens, temperature, topP, topK, ...(stop.length > 0 && { stop }), endpoint: url }
   return {
     about: { model, adapter: null, sampling },

@@ -6,11 +6,13 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
+import { z } from 'zod'
 import type { Sample } from '../../src/data/records.js'
 import { ConfigError } from '../../src/errors.js'
 import type { GroupAccuracy } from '../../src/evaluate/index.js'
 import { generateStudies } from '../../src/phantom/index.js'
-import { loadPipeline, runPipeline } from '../../src/pipeline/index.js'
+import { defineStage, loadPipeline, runPipeline } from '../../src/pipeline/index.js'
+import { definitions } from '../../src/pipeline/stages/index.js'
 import { fakeNative, fakeNativePath, temporaryFolder, type World, writePairs, writeWorld } from '../fakes/world.js'
 import { makeSample, readLines, writePng, writeRecords } from '../sample/records.js'
 
@@ -55,6 +57,8 @@ describe('a pipeline', () => {
     const results = JSON.parse(await readFile(join(folder, 'evaluate', 'results.json'), 'utf8'))
     // The engine repeats its prompt, so it never says yes or no: all six stay in the denominator.
     expect(results.after[0]).toMatchObject({ name: 'overall', accuracy: { successes: 0, count: 6 }, undecided: 6 })
+    // Samples and pairs show the same three images.
+    expect(results.seenImages).toBe(6)
     expect(await run(path)).toEqual([
       ['sample', null],
       ['train', null],
@@ -78,6 +82,35 @@ describe('a pipeline', () => {
   it('has the stages that the file has', async () => {
     const path = await write('one', { train: undefined, evaluate: undefined })
     expect((await run(path)).map(([name]) => name)).toEqual(['sample'])
+  })
+
+  it('takes a stage that makes what the next ones need', async () => {
+    const made = defineStage({
+      section: 'import',
+      schema: z.strictObject({ from: z.string(), count: z.number().int() }),
+      paths: [['from']],
+      plan({ settings: { from, count }, artifacts, folder }) {
+        const samples = join(folder, 'samples.jsonl')
+        artifacts.samples = samples
+        return {
+          name: 'import',
+          inputs: [from],
+          settings: { count },
+          outputs: [samples],
+          async run() {
+            await mkdir(folder, { recursive: true })
+            await writeRecords(samples, (await readLines(from)).slice(0, count))
+            return { interrupted: false, summary: `${count} samples` }
+          },
+        }
+      },
+    })
+    const stages = { import: { from: 'samples.jsonl', count: 5 }, sample: { images: '.' }, train: undefined }
+    const path = await write('imported', { ...stages, evaluate: undefined })
+    const pipeline = await loadPipeline(path, [], [made, ...definitions])
+    const { stages: done } = await runPipeline(pipeline, { progress: silent, native: fakeNative() })
+    expect(done.map(({ summary }) => summary)).toEqual(['5 samples', '5 answers'])
+    await expect(loadPipeline(path, [])).rejects.toThrow(/imported\.yaml:\d+: Unknown key import/)
   })
 
   it.each<[string, object, string]>([
@@ -221,6 +254,7 @@ describe.skipIf(!ready)('fire-train run on the real engine', () => {
       expect(killed.equals(calm), file).toBe(true)
     }
     const results = JSON.parse(await readFile(join(root, 'calm', 'evaluate', 'results.json'), 'utf8'))
+    expect(results.seenImages).toBe(0)
     const closed = (groups: GroupAccuracy[]) => groups.find(({ name }) => name === 'closed')
     expect(closed(results.after)?.accuracy.count).toBeGreaterThan(10)
     expect(closed(results.before)?.undecided).toBeLessThan(10)

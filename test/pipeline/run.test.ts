@@ -4,7 +4,13 @@ import { join } from 'node:path'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { FileError } from '../../src/errors.js'
 import { Hashes } from '../../src/pipeline/hashes.js'
-import { type PipelineReport, runPipeline, type Stage, type StageContext } from '../../src/pipeline/index.js'
+import {
+  type PipelineReport,
+  planPipeline,
+  runPipeline,
+  type Stage,
+  type StageContext,
+} from '../../src/pipeline/index.js'
 import { temporaryFolder } from '../fakes/world.js'
 
 let root: string
@@ -40,6 +46,8 @@ function copy(name: string, from: string): Stage {
     },
   }
 }
+
+const plan = () => planPipeline({ output: root, stages: [copy('one', 'source'), copy('two', 'one.out')] })
 
 async function run(signal?: AbortSignal): Promise<PipelineReport> {
   ran = []
@@ -128,6 +136,17 @@ describe('runPipeline', () => {
     expect((await run()).stages.map(({ reason }) => reason)).toEqual(['it was cut off', 'it never ran'])
   })
 
+  it('says beforehand what it would do, and does nothing', async () => {
+    expect(await plan()).toEqual(['one: runs, because it never ran', 'two: runs, because it never ran'])
+    expect(ran).toEqual([])
+    await run()
+    expect(await plan()).toEqual(['one: unchanged', 'two: unchanged'])
+    settings.one = 3
+    expect(await plan()).toEqual(['one: runs, because its settings changed', 'two: may run, because one runs'])
+    await run()
+    expect(ran).toEqual(['one'])
+  })
+
   it('refuses a record it does not know', async () => {
     await writeFile(at('pipeline.json'), '{"format": 2}')
     await expect(run()).rejects.toThrow(FileError)
@@ -162,9 +181,11 @@ describe('Hashes', () => {
     await writeFile(path, Buffer.alloc(2 ** 24, 1))
     const first = new Hashes({})
     const sha256 = await first.of(path)
-    // A memory that lies shows whether it is asked.
-    const lie = { [path]: { ...first.used[path], sha256: 'remembered' } }
-    expect(await new Hashes(lie).of(path)).toBe('remembered')
+    // A file is read once a run, and once for all while it stays the same: a memory that lies shows whether it is asked.
+    first.used[path].sha256 = 'remembered'
+    expect(await first.of(path)).toBe('remembered')
+    const lie = { [path]: { ...first.used[path], sha256: 'from before' } }
+    expect(await new Hashes(lie).of(path)).toBe('from before')
     await writeFile(path, Buffer.alloc(2 ** 24, 2))
     expect(await new Hashes(lie).of(path)).not.toBe(sha256)
   })

@@ -15,7 +15,7 @@ import {
   sampleAnswers,
   sampleSettings,
 } from '../../src/sample/index.js'
-import { fakeNative, temporaryFolder, writeImage, writeModel } from '../fakes/world.js'
+import { fakeNative, fakeNativePath, temporaryFolder, writeImage, writeModel } from '../fakes/world.js'
 import { makeSample, readLines, writePng, writeRecords } from './records.js'
 
 const at = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url))
@@ -150,6 +150,11 @@ describe('sampleAnswers', () => {
     await run({ samples: path, out: again })
     expect(await readFile(again)).toEqual(whole)
     expect(await readFile(failuresPath(again))).toEqual(wholeFailures)
+    // Told to begin again, it asks those questions again as well.
+    await writeRecords(path, samples)
+    expect(await run({ samples: path, overwrite: true })).toMatchObject({ answers: 12, failed: 0, reused: 0 })
+    expect(existsSync(failuresPath(out))).toBe(false)
+    await writeRecords(path, bad)
     await expect(run({ samples: path, out: `${out}.strict`, strict: true })).rejects.toThrow(/Sample s0: .*missing/)
   })
 
@@ -168,6 +173,33 @@ describe('sampleAnswers', () => {
     await writeRecords(twice, [samples[0], samples[1], samples[0]])
     await expect(run({ samples: twice })).rejects.toThrow(/twice\.jsonl:3: record s0: the id is taken by line 1/)
     await expect(run({ samples: twice })).rejects.toThrow(DataError)
+  })
+})
+
+describe('fire-train sample', () => {
+  it('stops at SIGINT with 130 and goes on', { timeout: 60_000 }, async () => {
+    const args = ['sample', '--samples', join(root, 'samples.jsonl'), '--model', join(root, 'model'), '--out', out]
+    const start = (delay: string) => {
+      const env = { ...process.env, FIRE_NATIVE_PATH: fakeNativePath, FIRE_FAKE_DELAY_MS: delay }
+      return spawn(process.execPath, [at('dist/cli/main.js'), ...args, '--batch-size', '1'], { env })
+    }
+    const child = start('200')
+    let stderr = ''
+    child.stderr.on('data', (chunk) => {
+      stderr += chunk
+    })
+    // The engine gives a window of eight at once.
+    const poll = setInterval(() => {
+      if (sizeOf(`${out}.part`) === 0) return
+      clearInterval(poll)
+      child.kill('SIGINT')
+    }, 5)
+    expect(await exit(child)).toBe(130)
+    expect(stderr).toMatch(/SIGINT: stopping; what is answered is kept\n(.*\n)*[1-9]\d* of 12 done; the same command/)
+    expect(await exit(start('0'))).toBe(0)
+    const stopped = await readFile(out)
+    await run({ out: `${out}.calm` })
+    expect(stopped).toEqual(await readFile(`${out}.calm`))
   })
 })
 

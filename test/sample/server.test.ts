@@ -10,7 +10,14 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { describeImage } from '../../src/data/images.js'
 import type { Response, Sample } from '../../src/data/records.js'
 import { ArgumentError, EndpointError } from '../../src/errors.js'
-import { failuresPath, sampleAnswers, sampleSettings, serverAnswerer } from '../../src/sample/index.js'
+import {
+  endpointOptions,
+  endpointSettings,
+  failuresPath,
+  sampleAnswers,
+  sampleSettings,
+  serverAnswerer,
+} from '../../src/sample/index.js'
 import { temporaryFolder, writeImage } from '../fakes/world.js'
 import { makeSample, readLines, writeRecords } from './records.js'
 
@@ -210,7 +217,16 @@ describe('answers of a server', () => {
     await new Promise((done) => server.close(done))
     out = join(root, 'unreachable.jsonl')
     await expect(run()).rejects.toThrow(/ECONNREFUSED.*\(3 attempts\)/)
+  })
+
+  it('refuses options that mean nothing', async () => {
     await expect(run({ url: 'localhost:8000' })).rejects.toThrow(ArgumentError)
+    await expect(run({ url: url.replace('//', '//user:secret@') })).rejects.toThrow(/^(?!.*secret).*user or password/)
+    const named = endpointSettings.parse({ url, model: 'm', keyEnv: 'KEY' })
+    expect(endpointOptions(named, { KEY: ' secret\n' })).toMatchObject({ key: 'secret', timeoutMs: 300_000 })
+    expect(() => endpointOptions(named, {})).toThrow(/variable KEY holds no key/)
+    await expect(run({ timeoutMs: Number.NaN })).rejects.toThrow(/positive number of milliseconds/)
+    expect(() => run({ concurrency: 0 })).toThrow(ArgumentError)
   })
 
   it('ends the requests under way at a signal', async () => {

@@ -14,11 +14,16 @@ export const run = defineCommand({
         default: [] as string[],
         describe: 'Override a setting: --set train.optimizer.lr=1e-5 (repeatable; stronger than the file)',
       })
-      .example('$0 run slake.yaml', '')
+      .option('dry-run', { type: 'boolean', default: false, describe: 'Say what would run and why, and do nothing' })
+      .example('$0 run slake.yaml --dry-run', 'which stages would run')
       .epilogue('Run the same command again after a stop of any kind: it goes on where it was.'),
-  async run({ config, set }, { stdout, stderr, progress }) {
-    const { loadPipeline, runPipeline } = await import('../../pipeline/index.js')
+  async run({ config, set, dryRun }, { stdout, stderr, progress }) {
+    const { loadPipeline, planPipeline, runPipeline } = await import('../../pipeline/index.js')
     const pipeline = await loadPipeline(config, set)
+    if (dryRun) {
+      for (const line of await planPipeline(pipeline)) stdout(`${line}\n`)
+      return 0
+    }
     using stop = catchSignals((name) => progress.log(`${name}: saving and stopping; again to leave at once`))
     const { stages, interrupted } = await runPipeline(pipeline, { signal: stop.signal, progress })
     for (const { name, reason, summary } of stages)

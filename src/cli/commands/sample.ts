@@ -1,6 +1,7 @@
 import { dirname, resolve } from 'node:path'
+import type { z } from 'zod'
 import { ConfigError } from '../../errors.js'
-import type { Answerer, SampleSettings } from '../../sample/index.js'
+import type { Answerer } from '../../sample/index.js'
 import { defineCommand } from '../command.js'
 import { deviceOption } from '../device.js'
 import { catchSignals } from '../signals.js'
@@ -52,31 +53,38 @@ export const sample = defineCommand({
       .example('$0 sample --samples s.jsonl --model M --out r.jsonl --n 4 --temperature 0.7', 'four answers each')
       .epilogue('Run the same command again after a stop of any kind: it goes on where it was.'),
   async run(options, { progress, stdout, stderr }) {
-    const { engineAnswerer, sampleAnswers, sampleSettings, serverAnswerer } = await import('../../sample/index.js')
-    const { n: answers, maxNewTokens, temperature, topP, topK, stop, seed, promptSuffix, split, limit } = options
-    const given = { answers, maxNewTokens, temperature, topP, topK, stop, seed, promptSuffix, split, limit }
-    const parsed = sampleSettings.safeParse(given)
-    if (!parsed.success) {
-      const reasons = parsed.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`)
-      throw new ConfigError(reasons.join('\n'))
-    }
+    const sampling = await import('../../sample/index.js')
     const imageRoot = resolve(options.images ?? dirname(resolve(options.samples)))
-    const answerer = (settings: SampleSettings): Answerer => {
-      const { model, adapter, endpoint, endpointModel, device, dtype, threads, batchSize, concurrency } = options
-      if (endpoint === undefined) {
-        const engine = { device, dtype, threads, batchSize, imageRoot }
+    const settings = check(sampling.sampleSettings, {
+      ...pick(options, [
+        'maxNewTokens',
+        'temperature',
+        'topP',
+        'topK',
+        'stop',
+        'seed',
+        'promptSuffix',
+        'split',
+        'limit',
+      ]),
+      answers: options.n,
+    })
+    const answerer = (): Answerer => {
+      const { model, adapter, endpoint: url, device, dtype, threads, batchSize } = options
+      if (url === undefined) {
         const folder = adapter === undefined ? null : resolve(adapter)
-        return engineAnswerer({ ...engine, model: resolve(model as string), adapter: folder }, settings)
+        const engine = { model: resolve(model as string), adapter: folder, device, dtype, threads, batchSize }
+        return sampling.engineAnswerer({ ...engine, imageRoot }, settings)
       }
-      const retry = { retries: options.retries, delayMs: 1000 }
-      const common = { key: keyOf(options.keyEnv), timeoutMs: options.timeout * 1000, retry, concurrency, imageRoot }
+      const given = pick(options, ['keyEnv', 'concurrency', 'timeout', 'retries'])
+      const endpoint = check(sampling.endpointSettings, { ...given, url, model: options.endpointModel })
       const onRetry = (message: string): void => progress.log(message)
-      return serverAnswerer({ ...common, url: endpoint, model: endpointModel as string, onRetry }, settings)
+      return sampling.serverAnswerer({ ...sampling.endpointOptions(endpoint), imageRoot, onRetry }, settings)
     }
     using interrupt = catchSignals((name) => progress.log(`${name}: stopping; what is answered is kept`))
     const { strict, overwrite } = options
-    const request = { samples: options.samples, out: resolve(options.out), settings: parsed.data, strict, overwrite }
-    const report = await sampleAnswers(request, answerer(parsed.data), {
+    const request = { samples: options.samples, out: resolve(options.out), settings, strict, overwrite }
+    const report = await sampling.sampleAnswers(request, answerer(), {
       signal: interrupt.signal,
       onStart: (done, total) => {
         progress.start('sample', total, 'answers')
@@ -95,9 +103,15 @@ export const sample = defineCommand({
   },
 })
 
-function keyOf(name: string | undefined): string | undefined {
-  if (name === undefined) return undefined
-  const value = process.env[name]?.trim()
-  if (value) return value
-  throw new ConfigError(`The variable ${name} holds no key`, { hint: `Set ${name}, or leave --key-env out.` })
+/** The options of these names that were given. */
+function pick<T extends object, K extends keyof T>(options: T, names: readonly K[]): Partial<Pick<T, K>> {
+  return Object.fromEntries(
+    names.flatMap((name) => (options[name] === undefined ? [] : [[name, options[name]]])),
+  ) as Partial<Pick<T, K>>
+}
+
+function check<S extends z.ZodType>(schema: S, given: object): z.output<S> {
+  const parsed = schema.safeParse(given)
+  if (parsed.success) return parsed.data
+  throw new ConfigError(parsed.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('\n'))
 }

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { z } from 'zod'
 import { writeFileAtomic } from '../../data/files.js'
 import { readJsonl, writeJsonl } from '../../data/jsonl.js'
-import { response } from '../../data/records.js'
+import { pair, response } from '../../data/records.js'
 import {
   accuracyByGroup,
   compareRounds,
@@ -48,9 +48,10 @@ export const evaluateStage = defineStage({
     const adapter = named ?? artifacts.adapter ?? fail(['adapter'], 'evaluate.adapter is missing: no stage trains one')
     const asked = sampleSettings.parse({ ...chosen, seed: shared.seed })
     const results = join(folder, 'results.json')
+    const trainedOn = artifacts.pairs
     return {
       name: 'evaluate',
-      inputs: [samples, shared.model, adapter],
+      inputs: [samples, shared.model, adapter, ...(trainedOn ? [trainedOn] : [])],
       settings: { asked, openMatch, dtype: shared.dtype },
       outputs: [results, ...rounds.map((round) => join(folder, `${round}.jsonl`))],
       async run(context) {
@@ -67,10 +68,14 @@ export const evaluateStage = defineStage({
           judged.push(await judgeRound(join(folder, `${round}.jsonl`), samples, asked, answered, openMatch))
         }
         const [before, after] = judged
+        const seen = trainedOn === undefined ? null : await countSeen(after, trainedOn)
+        if (seen) context.progress.log(`warning: the images of ${seen} of ${after.length} questions were trained on`)
         const comparison = compareRounds(before, after)
         const content = {
           version,
           judge: { kind: 'rule', openMatch },
+          // Questions whose image was trained on; null where the pairs are not known.
+          seenImages: seen,
           before: accuracyByGroup(before),
           after: accuracyByGroup(after),
           comparison,
@@ -131,4 +136,11 @@ async function judgeRound(
   }
   await writeJsonl(path, judged)
   return judged
+}
+
+/** How many questions are about an image that is in the training pairs: common in public benchmarks, and no fair test. */
+async function countSeen(judged: readonly JudgedAnswer[], pairs: string): Promise<number> {
+  const images = new Set<string>()
+  for await (const { record } of readJsonl(pairs, pair)) for (const { sha256 } of record.images) images.add(sha256)
+  return judged.filter(({ imageId }) => images.has(imageId)).length
 }

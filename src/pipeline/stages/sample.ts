@@ -4,29 +4,17 @@ import { dirname, join } from 'node:path'
 import { z } from 'zod'
 import { DataError } from '../../errors.js'
 import {
-  type Answerer,
+  endpointOptions,
+  endpointSettings,
   engineAnswerer,
   type SampleSettings,
   sampleAnswers,
   sampleSettings,
   serverAnswerer,
 } from '../../sample/index.js'
-import { defineStage, type Section } from '../stage.js'
+import { defineStage } from '../stage.js'
 
 const count = z.number().int().positive()
-
-const endpoint = z.strictObject({
-  url: z.string().min(1),
-  /** The model's name at the server. */
-  model: z.string().min(1),
-  /** The environment variable with the key. */
-  keyEnv: z.string().nullable().default(null),
-  /** Requests at a time. */
-  concurrency: count.default(8),
-  /** Seconds a request may take. */
-  timeout: z.number().positive().default(300),
-  retries: z.number().int().nonnegative().default(5),
-})
 
 const schema = sampleSettings.extend({
   /** Sample records; default: those of the stage before. */
@@ -36,7 +24,7 @@ const schema = sampleSettings.extend({
   /** PEFT folder to answer with. */
   adapter: z.string().min(1).optional(),
   /** Ask a server instead of the engine. */
-  endpoint: endpoint.optional(),
+  endpoint: endpointSettings.optional(),
   seed: z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER).optional(),
   batchSize: count.default(8),
 })
@@ -45,8 +33,7 @@ export const sampleStage = defineStage({
   section: 'sample',
   schema,
   paths: [['samples'], ['images'], ['adapter']],
-  plan(section) {
-    const { settings, shared, artifacts, folder, fail } = section
+  plan({ settings, shared, artifacts, folder, fail }) {
     const { samples: given, images, adapter, endpoint, batchSize, ...rest } = settings
     const samples = given ?? artifacts.samples ?? fail(['samples'], 'sample.samples is missing: no stage makes samples')
     if (endpoint && adapter) fail(['adapter'], 'sample.adapter is for the engine; a server has its own')
@@ -63,7 +50,7 @@ export const sampleStage = defineStage({
         if (!resume) await rm(folder, { recursive: true, force: true })
         const imageRoot = images ?? dirname(samples)
         const answerer = endpoint
-          ? askServer(section, endpoint, asked, imageRoot, (line) => progress.log(line))
+          ? serverAnswerer({ ...endpointOptions(endpoint), imageRoot, onRetry: (line) => progress.log(line) }, asked)
           : engineAnswerer({ ...shared, adapter: adapter ?? null, batchSize, imageRoot, native }, asked)
         const report = await sampleAnswers({ samples, out, settings: asked }, answerer, {
           signal,
@@ -82,21 +69,3 @@ export const sampleStage = defineStage({
     }
   },
 })
-
-function askServer(
-  { fail }: Section<unknown>,
-  { url, model, keyEnv, concurrency, timeout, retries }: z.output<typeof endpoint>,
-  settings: SampleSettings,
-  imageRoot: string,
-  onRetry: (message: string) => void,
-): Answerer {
-  const key = keyEnv === null ? undefined : process.env[keyEnv]?.trim()
-  if (key === '' || (keyEnv !== null && key === undefined)) {
-    fail(['endpoint', 'keyEnv'], `The variable ${keyEnv} holds no key`)
-  }
-  const retry = { retries, delayMs: 1000 }
-  return serverAnswerer(
-    { url, model, key, concurrency, timeoutMs: timeout * 1000, retry, imageRoot, onRetry },
-    settings,
-  )
-}
