@@ -130,6 +130,13 @@ export class HubError extends FireError {
   }
 }
 
+/** An inference server refused, answered something that is no answer, or could not be reached. */
+export class EndpointError extends FireError {
+  constructor(message: string, options?: FireErrorOptions) {
+    super('ERR_FIRE_ENDPOINT', message, options)
+  }
+}
+
 /** A downloaded file is not what its publisher announced: another size or another hash. */
 export class ChecksumError extends FireError {
   constructor(message: string, options?: FireErrorOptions) {
@@ -163,6 +170,7 @@ const classByCode: Record<string, ErrorClass> = {
   ERR_FIRE_IO: FileError,
   ERR_FIRE_DISK_FULL: DiskFullError,
   ERR_FIRE_HUB: HubError,
+  ERR_FIRE_ENDPOINT: EndpointError,
   ERR_FIRE_CHECKSUM: ChecksumError,
   ERR_FIRE_SEGMENTER: SegmenterError,
 }

@@ -86,7 +86,11 @@ export {
   compareRounds,
   type Interval,
   type JudgedAnswer,
+  judgeByRule,
+  type Match,
+  matchAnswer,
   mcnemarExact,
+  type OpenMatch,
   type Probe,
   pairedDifference,
   probeAttention,
@@ -119,12 +123,18 @@ export {
   importKinds,
   type Leak,
   type NoteCount,
-  type Problem,
+  type Problem as ImportProblem,
   parseShares,
   type Reason,
   type SplitCounts,
   type SplitPlan,
 } from './import/index.js'
+export {
+  type Inspection,
+  type InspectOptions,
+  inspectFiles,
+  type Problem as InspectionProblem,
+} from './inspect/index.js'
 export {
   applyEdits,
   buildPair,
@@ -133,7 +143,29 @@ export {
   type PairOutcome,
   type PairRequest,
 } from './pairs/index.js'
+export {
+  defineStage,
+  loadPipeline,
+  type Pipeline,
+  type PipelineContext,
+  type PipelineReport,
+  planPipeline,
+  runPipeline,
+  type Stage,
+  type StageContext,
+  type StageDefinition,
+} from './pipeline/index.js'
 export { type ReportData, renderReport } from './report/index.js'
+export {
+  type Answerer,
+  engineAnswerer,
+  type SampleReport,
+  type SampleRequest,
+  type SampleSettings,
+  sampleAnswers,
+  sampleSettings,
+  serverAnswerer,
+} from './sample/index.js'
 export { Chat, type ChatModel, type ChatOptions } from './text/chat.js'
 export { type ChatFormat, HuatuoFormat, JinjaFormat, type Message } from './text/formats.js'
 export { phraseMask } from './text/phrases.js'

@@ -9,9 +9,12 @@ import { demo } from './commands/demo.js'
 import { doctor } from './commands/doctor.js'
 import { generate } from './commands/generate.js'
 import { importCommand } from './commands/import.js'
+import { inspect } from './commands/inspect.js'
 import { merge } from './commands/merge.js'
 import { plan } from './commands/plan.js'
 import { pull } from './commands/pull.js'
+import { run as runCommand } from './commands/run.js'
+import { sample } from './commands/sample.js'
 import { train } from './commands/train.js'
 import { verify } from './commands/verify.js'
 import { createProgress } from './progress.js'
@@ -20,8 +23,11 @@ import { createProgress } from './progress.js'
 const commands: readonly Command[] = [
   demo,
   pull,
+  runCommand,
   importCommand,
+  sample,
   corrupt,
+  inspect,
   plan,
   train,
   generate,

@@ -10,25 +10,51 @@ import { type TrainConfig, type TrainConfigInput, trainSchema } from './schema.j
 import { isTree, parseSource, pathKeys, resolvePaths, type Source, type Tree } from './source.js'
 
 /** Where an explicit value came from, for messages: "train.yaml:12" or "--set objective.beta=1". */
-type Locate = (path: KeyPath, preset: Source | undefined) => string | undefined
+export type Locate = (path: KeyPath, preset?: Source) => string | undefined
+
+/** A settings file with the overrides of the command line laid over it. */
+export interface Settings {
+  tree: Tree
+  /** Places of keys below `prefix`. */
+  locate(prefix?: KeyPath): Locate
+}
 
 /**
  * @param overrides `key.path=value` texts; the value is read as YAML, so `1e-5`, `true`, `null` and `[a, b]` are typed.
- * @throws {ConfigError} listing every mistake.
+ * @param paths keys that hold paths.
  */
-export async function loadTrainConfig(path: string, overrides: readonly string[] = []): Promise<TrainConfig> {
+export async function readSettings(
+  path: string,
+  overrides: readonly string[],
+  paths: readonly KeyPath[],
+): Promise<Settings> {
   const text = await readFile(path, 'utf8').catch((error) => {
     throw fileError(error, 'Reading the configuration', path)
   })
-  const file = parseSource(path, text)
-  const fromFlags = applyOverrides(file.tree, overrides)
-  return check(file.tree, (keys, preset) => {
-    const flag = fromFlags.get(keys.join('.'))
-    if (flag) return flag
-    const here = file.locate(keys)
-    const below = preset?.locate(keys)
-    return below && below.depth > here.depth ? below.place : here.place
-  })
+  const file = parseSource(path, text, paths)
+  const fromFlags = applyOverrides(file.tree, overrides, paths)
+  return {
+    tree: file.tree,
+    locate:
+      (prefix = []) =>
+      (keys, preset) => {
+        const whole = [...prefix, ...keys]
+        const flag = fromFlags.get(whole.join('.'))
+        if (flag) return flag
+        const here = file.locate(whole)
+        const below = preset?.locate(keys)
+        return below && below.depth > here.depth - prefix.length ? below.place : here.place
+      },
+  }
+}
+
+/**
+ * @param overrides as `readSettings` takes them.
+ * @throws {ConfigError} listing every mistake.
+ */
+export async function loadTrainConfig(path: string, overrides: readonly string[] = []): Promise<TrainConfig> {
+  const settings = await readSettings(path, overrides, pathKeys)
+  return checkTrainTree(settings.tree, settings.locate())
 }
 
 /** The same checks for a configuration given as an object; relative paths are resolved against the working folder. */
@@ -36,7 +62,7 @@ export function resolveTrainConfig(input: TrainConfigInput): TrainConfig {
   const tree = structuredClone(input) as unknown
   if (!isTree(tree)) throw new ConfigError('Expected an object for the configuration')
   resolvePaths(tree, process.cwd())
-  return check(tree, () => undefined)
+  return checkTrainTree(tree, () => undefined)
 }
 
 /** YAML that loads back to the same configuration: what is printed and saved as config.resolved.yaml. */
@@ -46,7 +72,8 @@ export function formatConfig(config: TrainConfig): string {
   return stringify({ ...config, objective })
 }
 
-function check(given: Tree, locate: Locate): TrainConfig {
+/** The checks of a training configuration whose paths are absolute; presets and defaults are laid under it. */
+export function checkTrainTree(given: Tree, locate: Locate): TrainConfig {
   const preset = findPreset(given, locate)
   const tree = preset ? layOver(preset.tree, given) : given
   // What a preset says is spelled out in the resolved configuration, which therefore stands on its own.
@@ -92,7 +119,8 @@ function unusedCoefficients(name: TrainConfig['objective']['name']): string[] {
   return coefficientNames.filter((coefficient) => !objectives[name].uses.includes(coefficient))
 }
 
-function configError(problems: Problem[], locate: (path: KeyPath) => string | undefined): ConfigError {
+/** One error for all problems, each with its place. */
+export function configError(problems: Problem[], locate: (path: KeyPath) => string | undefined): ConfigError {
   const lines = problems.map(({ path, message }) => {
     const place = locate(path)
     return place ? `${place}: ${message}` : message
@@ -101,7 +129,7 @@ function configError(problems: Problem[], locate: (path: KeyPath) => string | un
   return new ConfigError(lines.join('\n'), { detail })
 }
 
-function applyOverrides(tree: Tree, overrides: readonly string[]): Map<string, string> {
+function applyOverrides(tree: Tree, overrides: readonly string[], paths: readonly KeyPath[]): Map<string, string> {
   const sources = new Map<string, string>()
   for (const override of overrides) {
     const equals = override.indexOf('=')
@@ -109,7 +137,7 @@ function applyOverrides(tree: Tree, overrides: readonly string[]): Map<string, s
     if (equals < 1 || keys.some((key) => key === '')) {
       throw new ConfigError(`--set ${override}: expected key=value, for instance --set optimizer.lr=1e-5`)
     }
-    setAt(tree, keys, parseValue(override, override.slice(equals + 1)))
+    setAt(tree, keys, parseValue(override, override.slice(equals + 1)), paths)
     sources.set(keys.join('.'), `--set ${override}`)
   }
   return sources
@@ -123,7 +151,7 @@ function parseValue(override: string, text: string): unknown {
   }
 }
 
-function setAt(tree: Tree, keys: string[], value: unknown): void {
+function setAt(tree: Tree, keys: string[], value: unknown, paths: readonly KeyPath[]): void {
   const last = keys.at(-1) as string
   let node = tree
   for (const key of keys.slice(0, -1)) {
@@ -132,6 +160,6 @@ function setAt(tree: Tree, keys: string[], value: unknown): void {
     if (!isTree(child)) throw new ConfigError(`--set ${keys.join('.')}: ${key} holds a value, not keys`)
     node = child
   }
-  const isPath = pathKeys.some((path) => path.join('.') === keys.join('.'))
+  const isPath = paths.some((path) => path.join('.') === keys.join('.'))
   node[last] = isPath && typeof value === 'string' ? resolve(value) : value
 }

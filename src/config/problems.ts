@@ -73,7 +73,12 @@ function valueAt(input: unknown, path: KeyPath): unknown {
 
 function shapeOf(schema: z.ZodType): Record<string, z.ZodType> | undefined {
   if (schema instanceof z.ZodObject) return schema.shape
-  if (schema instanceof z.ZodPrefault || schema instanceof z.ZodDefault || schema instanceof z.ZodNullable) {
+  const isWrapped =
+    schema instanceof z.ZodPrefault ||
+    schema instanceof z.ZodDefault ||
+    schema instanceof z.ZodNullable ||
+    schema instanceof z.ZodOptional
+  if (isWrapped) {
     return shapeOf(schema.unwrap() as z.ZodType)
   }
   return undefined

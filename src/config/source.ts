@@ -16,13 +16,13 @@ export interface Source {
 export const pathKeys: KeyPath[] = [['model'], ['data', 'train'], ['data', 'images'], ['output']]
 
 /** @throws {ConfigError} when the text is no YAML, or no keys and values. */
-export function parseSource(path: string, text: string): Source {
+export function parseSource(path: string, text: string, paths: readonly KeyPath[] = pathKeys): Source {
   const lines = new LineCounter()
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: true })
   if (document.errors[0]) throw new ConfigError(`${path}: ${document.errors[0].message}`, { detail: { path } })
   const tree: unknown = document.toJS() ?? {}
   if (!isTree(tree)) throw new ConfigError(`${path}: expected keys and values at the top level`, { detail: { path } })
-  resolvePaths(tree, dirname(resolve(path)))
+  resolvePaths(tree, dirname(resolve(path)), paths)
   return {
     tree,
     locate(keys) {
@@ -32,8 +32,8 @@ export function parseSource(path: string, text: string): Source {
   }
 }
 
-export function resolvePaths(tree: Tree, base: string): void {
-  for (const keys of pathKeys) {
+export function resolvePaths(tree: Tree, base: string, paths: readonly KeyPath[] = pathKeys): void {
+  for (const keys of paths) {
     const parent = keys
       .slice(0, -1)
       .reduce<unknown>((node, key) => (isTree(node) ? node[String(key)] : undefined), tree)

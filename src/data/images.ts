@@ -55,6 +55,33 @@ export async function describeImage(path: string, root: string): Promise<ImageRe
   return { path, sha256: id, width, height }
 }
 
+/** A file's content for a viewer that is not ours. */
+export interface PortableImage {
+  mime: 'image/png' | 'image/jpeg'
+  bytes: Uint8Array
+}
+
+/**
+ * A referenced image, checked, in a form that every viewer shows as `decodeImage` does: a plain 8-bit PNG or JPEG as it
+ * is, anything else (DICOM, WebP, 16 bits, transparency, inks, EXIF orientation) as a PNG of what we decode.
+ */
+export async function portableImage(ref: ImageRef, root: string): Promise<PortableImage> {
+  const source = await readSource(resolve(root, ref.path))
+  checkHash(source, ref)
+  const image = await decode(source)
+  checkSize(image, ref, source.path)
+  if (!isDicom(source)) {
+    const { format, depth, space, hasAlpha, orientation = 1 } = await readHeader(source)
+    const plain = depth === 'uchar' && !hasAlpha && orientation === 1 && (space === 'srgb' || space === 'b-w')
+    if (plain && (format === 'png' || format === 'jpeg')) return { mime: `image/${format}`, bytes: source.bytes }
+  }
+  const { rgb, width, height } = image
+  const bytes = await sharp(rgb, { raw: { width, height, channels: 3 } })
+    .png()
+    .toBuffer()
+  return { mime: 'image/png', bytes }
+}
+
 async function decode(source: Source): Promise<ImageInput> {
   const pixels = isDicom(source) ? await decodeDicom(source) : await decodePicture(source)
   return { id: contentId(source), ...pixels }

@@ -15,24 +15,63 @@ export function placeOf(path: string, line: number, id?: unknown): string {
   return `${path}:${line}${typeof id === 'string' ? `: record ${id}` : ''}`
 }
 
+/** A line as it stands: its JSON value, or what keeps it from being one. */
+export type ScannedLine = ScannedPlace & ({ value: unknown; problem?: undefined } | { problem: string })
+
+interface ScannedPlace {
+  /** From 1. */
+  line: number
+  /** Bytes of the file up to and including this line. */
+  end: number
+  /** Whether a line end follows; only the last line may lack it. */
+  terminated: boolean
+}
+
+/**
+ * Streams every line that is not blank, sound or not: for readers that go on after a bad line, or stop before it.
+ * @throws {FileError} when the file cannot be read.
+ */
+export async function* scanJsonl(path: string): AsyncGenerator<ScannedLine> {
+  for await (const { bytes, ...place } of readLines(path)) {
+    let text: string
+    try {
+      text = decodeUtf8(bytes)
+      if (text.trim() === '') continue
+    } catch {
+      yield { ...place, problem: 'the bytes are not UTF-8' }
+      continue
+    }
+    try {
+      yield { ...place, value: JSON.parse(text) }
+    } catch (error) {
+      yield { ...place, problem: `not a JSON object (${error instanceof Error ? error.message : String(error)})` }
+    }
+  }
+}
+
+/** What a schema finds wrong with a value, in one line. */
+export function describeIssues(issues: readonly z.core.$ZodIssue[]): string {
+  return issues
+    .map(({ path, message }) => (path.length > 0 ? `${path.map(String).join('.')}: ${message}` : message))
+    .join('; ')
+}
+
 /**
  * Streams a file through a schema. Blank lines are passed over; a byte-order mark is accepted.
  * @throws {DataError} at the first line that is not JSON or not a record of this kind.
  * @throws {FileError} when the file cannot be read.
  */
 export async function* readJsonl<S extends z.ZodType>(path: string, schema: S): AsyncGenerator<Line<z.output<S>>> {
-  for await (const { record: text, line } of readLines(path)) {
-    if (text.trim() === '') continue
-    const value = parseJson(text, path, line)
-    const parsed = schema.safeParse(value)
+  for await (const scanned of scanJsonl(path)) {
+    const { line } = scanned
+    if (scanned.problem !== undefined) {
+      throw new DataError(`${placeOf(path, line)}: ${scanned.problem}`, { detail: { path, line } })
+    }
+    const parsed = schema.safeParse(scanned.value)
     if (!parsed.success) {
-      const id = (value as { id?: unknown } | null)?.id
-      const reasons = parsed.error.issues.map((issue) => {
-        const where = issue.path.length > 0 ? `${issue.path.join('.')}: ` : ''
-        return `${where}${issue.message}`
-      })
+      const id = (scanned.value as { id?: unknown } | null)?.id
       const detail = { path, line, id, issues: parsed.error.issues }
-      throw new DataError(`${placeOf(path, line, id)}: ${reasons.join('; ')}`, { detail })
+      throw new DataError(`${placeOf(path, line, id)}: ${describeIssues(parsed.error.issues)}`, { detail })
     }
     yield { record: parsed.data, line }
   }
@@ -45,48 +84,37 @@ export async function writeJsonl(path: string, records: Iterable<unknown>): Prom
   await writeFileAtomic(path, text)
 }
 
-/**
- * Lines end at `\n` and nowhere else: JSON strings may hold U+2028 and U+2029, which `node:readline` breaks lines at.
- * Bytes that are not UTF-8 are refused, not replaced.
- */
-async function* readLines(path: string): AsyncGenerator<Line<string>> {
-  const decoder = new TextDecoder('utf-8', { fatal: true })
+const decoder = new TextDecoder('utf-8', { fatal: true })
+
+/** Bytes that are not UTF-8 are refused, not replaced. */
+function decodeUtf8(bytes: Uint8Array): string {
+  return decoder.decode(bytes)
+}
+
+/** Lines end at `\n` and nowhere else: JSON strings may hold U+2028 and U+2029, which `node:readline` breaks lines at. */
+async function* readLines(path: string): AsyncGenerator<ScannedPlace & { bytes: Uint8Array }> {
   let pending: Buffer[] = []
   let line = 0
-  const take = (): string => {
-    line += 1
+  let end = 0
+  const take = (terminated: boolean): ScannedPlace & { bytes: Uint8Array } => {
     const bytes = Buffer.concat(pending)
     pending = []
-    try {
-      return decoder.decode(bytes)
-    } catch (error) {
-      throw new DataError(`${placeOf(path, line)}: the bytes are not UTF-8`, { detail: { path, line }, cause: error })
-    }
+    line += 1
+    end += bytes.length + Number(terminated)
+    return { bytes, line, end, terminated }
   }
   try {
     for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
       let start = 0
-      for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
-        pending.push(chunk.subarray(start, end))
-        start = end + 1
-        yield { record: take(), line }
+      for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, start)) {
+        pending.push(chunk.subarray(start, at))
+        start = at + 1
+        yield take(true)
       }
       if (start < chunk.length) pending.push(chunk.subarray(start))
     }
   } catch (error) {
     throw fileError(error, 'Reading', path)
   }
-  if (pending.length > 0) yield { record: take(), line }
-}
-
-function parseJson(text: string, path: string, line: number): unknown {
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error)
-    throw new DataError(`${placeOf(path, line)}: not a JSON object (${reason})`, {
-      detail: { path, line },
-      cause: error,
-    })
-  }
+  if (pending.length > 0) yield take(false)
 }

@@ -15,6 +15,7 @@ export {
   type ProbeRequest,
   probeAttention,
 } from './attention.js'
+export { judgeByRule, type Match, matchAnswer, type OpenMatch } from './match.js'
 export {
   clusteredDifference,
   countPaired,

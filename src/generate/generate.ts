@@ -10,6 +10,8 @@ export interface Question {
   prompt: string
   /** Image files, in prompt order. */
   images: string[]
+  /** Samples this answer, whatever its place; without it the place decides. */
+  seed?: number
 }
 
 export interface GenerateSettings {
@@ -21,7 +23,7 @@ export interface GenerateSettings {
   topK: number
   /** Questions decoded together. */
   batchSize: number
-  /** Question k is sampled with seed + k, whatever the batch. */
+  /** Question k is sampled with seed + k, whatever the batch, unless it has a seed of its own. */
   seed: number
   /** Answer with the adapter (true) or as the reference model. */
   adapter: boolean
@@ -91,7 +93,7 @@ async function* answerWindow(
       question.prompt,
       shown.map(({ tokens }) => tokens),
     )
-    return { ids, images: shown.map(({ id }) => id), seed: settings.seed + first + index }
+    return { ids, images: shown.map(({ id }) => id), seed: question.seed ?? settings.seed + first + index }
   })
   const stopStrings =
     stop.length > 0 ? { strings: [...stop], ...chat.tokenizer.byteTable(engine.info.vocabSize) } : null

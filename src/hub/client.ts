@@ -1,34 +1,17 @@
 /** Requests to the hub: the token, retries with back-off, and answers that are refusals turned into errors with a remedy. */
-import { setTimeout as sleep } from 'node:timers/promises'
 // The hub's own client knows addresses and paging; its downloads cannot resume and check no hashes, so those are ours.
 import { listFiles, modelInfo } from '@huggingface/hub'
-// Back-off with jitter and cancellation, from the author of most of npm's promise tools.
-import pRetry from 'p-retry'
 import { FireError, HubError } from '../errors.js'
+import {
+  isPassing,
+  isTransientStatus,
+  type RetrySettings,
+  retryAfter,
+  retrying,
+  TransientError,
+} from '../http/retry.js'
 import type { HubAccess } from './access.js'
 import type { RemoteFile } from './files.js'
-
-export interface RetrySettings {
-  /** How many attempts without a single new byte are forgiven. */
-  retries: number
-  /** Before the first; doubles each time, up to a minute. A longer `Retry-After` is obeyed. */
-  delayMs: number
-}
-
-/** Something that may go well the next time. */
-export class TransientError extends Error {
-  readonly retryAfterMs: number
-  readonly detail: Record<string, unknown>
-
-  constructor(message: string, detail: Record<string, unknown> = {}, retryAfterMs = 0, cause?: unknown) {
-    super(message, { cause })
-    this.detail = detail
-    this.retryAfterMs = retryAfterMs
-  }
-}
-
-/** Longest wait a server may ask for; the hub's rate limits are counted over five minutes. */
-const longestWaitMs = 300_000
 
 export class HubClient {
   readonly repo: string
@@ -93,7 +76,7 @@ export class HubClient {
     if (response.ok) return response
     await response.body?.cancel()
     const { status } = response
-    if (status === 408 || status === 429 || status >= 500) {
+    if (isTransientStatus(status)) {
       const message = status === 429 ? 'too many requests' : `the server answered ${status}`
       throw new TransientError(`${what}: ${message}`, { status }, retryAfter(response.headers.get('retry-after')))
     }
@@ -104,23 +87,10 @@ export class HubClient {
    * Runs `task` until it succeeds, fails for good, or fails too often in a row.
    * @param progressed whether the attempt that just failed moved on: it is then not counted.
    */
-  async retrying<T>(task: () => Promise<T>, progressed: () => boolean = () => false): Promise<T> {
-    const { retries, delayMs } = this.#retry
+  async retrying<T>(task: () => Promise<T>, progressed?: () => boolean): Promise<T> {
+    const { retries } = this.#retry
     try {
-      return await pRetry(task, {
-        retries,
-        minTimeout: delayMs,
-        maxTimeout: 60_000,
-        randomize: true,
-        signal: this.#signal,
-        shouldRetry: ({ error }) => error instanceof TransientError,
-        shouldConsumeRetry: () => !progressed(),
-        onFailedAttempt: async ({ error, retriesLeft }) => {
-          if (!(error instanceof TransientError) || retriesLeft === 0) return
-          this.#onRetry(`${error.message}; trying again`)
-          await sleep(Math.min(error.retryAfterMs, longestWaitMs), undefined, { signal: this.#signal })
-        },
-      })
+      return await retrying(task, { ...this.#retry, signal: this.#signal, onRetry: this.#onRetry, progressed })
     } catch (error) {
       if (!(error instanceof TransientError)) throw error
       throw new HubError(`${error.message} (${retries + 1} attempts)`, {
@@ -157,26 +127,14 @@ export class HubClient {
   }
 }
 
-/** Codes of failures that pass: a server restarting, a cable, a name server that is busy. */
-const passing = /^(ECONN\w+|EPIPE|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|EAI_AGAIN|UND_ERR_\w+)$/
-
 /** What an exception of `fetch`, or of reading its body, means. */
 export function connectionError(error: unknown, what: string): unknown {
   if (!(error instanceof TypeError)) return error
   const cause = error.cause as { code?: string; message?: string } | undefined
   const reason = cause?.message || cause?.code || error.message
-  if (passing.test(cause?.code ?? ''))
-    return new TransientError(`${what}: ${reason}`, { systemCode: cause?.code }, 0, error)
+  if (isPassing(cause?.code)) return new TransientError(`${what}: ${reason}`, { systemCode: cause?.code }, 0, error)
   const hint = 'Check the network and HF_ENDPOINT; --offline uses what is already there.'
   return new HubError(`${what}: ${reason}`, { detail: { systemCode: cause?.code }, hint, cause: error })
-}
-
-/** `Retry-After` in seconds or as a date. */
-function retryAfter(header: string | null): number {
-  if (!header) return 0
-  const seconds = Number(header)
-  const wait = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(header) - Date.now()
-  return Math.max(0, wait || 0)
 }
 
 function refusal(repo: string, { endpoint, token }: HubAccess, { status, headers }: Response, what: string): HubError {

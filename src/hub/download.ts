@@ -4,7 +4,8 @@ import { type FileHandle, mkdir, open, readdir, rm, stat } from 'node:fs/promise
 import { basename, dirname, join } from 'node:path'
 import { publishFile } from '../data/files.js'
 import { ChecksumError, DiskFullError, fileError } from '../errors.js'
-import { connectionError, type HubClient, TransientError } from './client.js'
+import { TransientError } from '../http/retry.js'
+import { connectionError, type HubClient } from './client.js'
 import { isExpected, type RemoteFile, startHash } from './files.js'
 
 /**

@@ -1,5 +1,5 @@
+export type { RetrySettings } from '../http/retry.js'
 export { type HubAccess, hubAccess } from './access.js'
-export type { RetrySettings } from './client.js'
 export { modelFiles, type RemoteFile } from './files.js'
 export type { Manifest } from './manifest.js'
 export { type PullOptions, type PullReport, pull } from './pull.js'

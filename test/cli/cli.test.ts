@@ -76,7 +76,10 @@ describe('fire-train', () => {
   it('explains itself without the addon', async () => {
     const help = await fireTrain(['--help'], { env: { FIRE_NATIVE_PATH: '/none' } })
     expect(help.code).toBe(0)
-    const commands = ['demo', 'pull', 'corrupt', 'plan', 'train', 'generate', 'merge', 'verify', 'bench', 'doctor']
+    const commands = [
+      ...['demo', 'pull', 'run', 'import', 'sample', 'corrupt', 'inspect', 'plan', 'train', 'generate', 'merge'],
+      ...['verify', 'bench', 'doctor'],
+    ]
     for (const command of commands) expect(help.stdout).toContain(`fire-train ${command}`)
     expect(help.stdout).toContain('Exit codes')
     expect((await fireTrain(['train', '--help'])).stdout).toContain('--dry-run')

@@ -1,0 +1,3 @@
+export { type InspectOptions, inspectFiles } from './inspect.js'
+export type { Example, Inspection, MarkedText, Problem } from './report.js'
+export type { Counts, Spread } from './tally.js'

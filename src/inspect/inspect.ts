@@ -1,0 +1,143 @@
+/** Looks into record files: what kind they are, what is in them, what is wrong with them. Streams; memory is bounded. */
+import { readFile, stat } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
+import { checkReferenced } from '../data/images.js'
+import { describeIssues, type ScannedLine, scanJsonl } from '../data/jsonl.js'
+import type { ImageRef } from '../data/records.js'
+import { fileError } from '../errors.js'
+import { type Kind, kinds, Leakage, type Place } from './kinds.js'
+import { type Inspection, Problems } from './report.js'
+import { Seen } from './tally.js'
+
+export interface InspectOptions {
+  /** Read and hash every image that is referred to. */
+  checkImages?: boolean
+  /** What image paths are relative to; default: the folder of the file. */
+  images?: string
+  /** How many examples to keep. */
+  examples?: number
+  signal?: AbortSignal
+  onProgress?: (records: number) => void
+}
+
+/** A file that is one JSON document has no more than this, by far. */
+const largestDocument = 2 ** 24
+
+/** Lines that are tried before a file's kind is given up. */
+const tried = 20
+
+/** Inspects files one after the other; images that two splits share are found across them. */
+export async function inspectFiles(paths: readonly string[], options: InspectOptions = {}): Promise<Inspection[]> {
+  const leakage = new Leakage()
+  const found: Inspection[] = []
+  for (const path of paths) found.push(await inspect(path, leakage, options))
+  return found
+}
+
+async function inspect(path: string, leakage: Leakage, options: InspectOptions): Promise<Inspection> {
+  const document = await readDocument(path)
+  if (document) return document
+  const problems = new Problems()
+  const kind = await detectKind(path)
+  const collector = kind?.collect({ problems, leakage, examples: options.examples ?? 3 })
+  const images = options.checkImages ? new ImageCheck(options.images ?? dirname(resolve(path)), problems) : undefined
+  let records = 0
+  for await (const scanned of scanJsonl(path)) {
+    options.signal?.throwIfAborted()
+    records += 1
+    const record = soundRecord(scanned, kind, problems)
+    if (record !== undefined && collector) {
+      const place = placeOf(scanned.line, record)
+      collector.add(record, place)
+      await images?.check(collector.images(record), place)
+    }
+    if (records % 1000 === 0) options.onProgress?.(records)
+  }
+  if (records === 0) problems.add('error', 'the file holds no record', path)
+  const result = collector?.result() ?? { facts: [], distributions: [], spreads: [], examples: [] }
+  return { path, kind: kind?.name ?? 'unknown', records, ...result, problems: problems.list() }
+}
+
+function soundRecord(scanned: ScannedLine, kind: Kind<never> | undefined, problems: Problems): never | undefined {
+  const where = `line ${scanned.line}`
+  if (scanned.problem !== undefined) {
+    const torn = scanned.terminated ? '' : ' (the file ends within it)'
+    problems.add('error', 'the line is not JSON', `${where}: ${scanned.problem}${torn}`)
+    return undefined
+  }
+  if (!kind) {
+    problems.add('error', 'the record is of no kind that is known', where)
+    return undefined
+  }
+  const parsed = kind.schema.safeParse(scanned.value)
+  if (parsed.success) return parsed.data
+  const { where: named } = placeOf(scanned.line, scanned.value)
+  problems.add('error', `the line is not one of ${kind.name}`, `${named}: ${describeIssues(parsed.error.issues)}`)
+  return undefined
+}
+
+function placeOf(line: number, value: unknown): Place {
+  const { id, sampleId } = (value ?? {}) as { id?: unknown; sampleId?: unknown }
+  const name = id ?? sampleId
+  return { line, where: `line ${line}${typeof name === 'string' ? `: record ${name}` : ''}` }
+}
+
+/** The kind of the first line that is one of any. */
+async function detectKind(path: string): Promise<Kind<never> | undefined> {
+  let lines = 0
+  for await (const scanned of scanJsonl(path)) {
+    lines += 1
+    const kind = scanned.problem === undefined && kinds.find(({ schema }) => schema.safeParse(scanned.value).success)
+    if (kind) return kind
+    if (lines === tried) break
+  }
+  return undefined
+}
+
+/** A file that is one JSON object over several lines, such as import.report.json; undefined for JSON Lines. */
+async function readDocument(path: string): Promise<Inspection | undefined> {
+  const { size } = await stat(path).catch((error) => {
+    throw fileError(error, 'Reading', path)
+  })
+  if (size > largestDocument) return undefined
+  const text = (await readFile(path, 'utf8')).trim()
+  if (!text.startsWith('{') || (!path.endsWith('.json') && !/^\{\s*\n/.test(text))) return undefined
+  let value: object
+  try {
+    value = JSON.parse(text)
+  } catch {
+    return undefined
+  }
+  const facts = [...flatten(value)]
+  return { path, kind: 'document', records: 1, facts, distributions: [], spreads: [], examples: [], problems: [] }
+}
+
+/** Lists beyond this are counted instead of spelled out. */
+const listed = 10
+
+function* flatten(value: unknown, name = ''): Generator<[string, string | number]> {
+  if (Array.isArray(value) && value.length > listed) return yield [name, `${value.length} entries`]
+  if (typeof value === 'object' && value !== null) {
+    for (const [key, child] of Object.entries(value)) yield* flatten(child, name === '' ? key : `${name}.${key}`)
+  } else yield [name, typeof value === 'number' ? value : String(value)]
+}
+
+class ImageCheck {
+  readonly #root: string
+  readonly #problems: Problems
+  readonly #checked = new Seen()
+
+  constructor(root: string, problems: Problems) {
+    this.#root = root
+    this.#problems = problems
+  }
+
+  async check(images: readonly ImageRef[], { where, line }: Place): Promise<void> {
+    for (const ref of images) {
+      if (this.#checked.add(JSON.stringify(ref), line) !== undefined) continue
+      await checkReferenced(ref, this.#root).catch((error: Error) => {
+        this.#problems.add('error', 'an image is missing or another one', `${where}: ${error.message}`)
+      })
+    }
+  }
+}

@@ -1,0 +1,292 @@
+/** The kinds of record files: how each is told, and what is counted of it. */
+import { z } from 'zod'
+import { emptySide, pairProblem } from '../data/pairs.js'
+import { type ImageRef, pair, response, sample } from '../data/records.js'
+import type { Example, Inspection, Problems, Severity } from './report.js'
+import { Categories, Examples, Numbers, Seen } from './tally.js'
+
+/** What one record is looked at with. */
+export interface Place {
+  /** `line 12: record q3` */
+  where: string
+  line: number
+}
+
+/** Gathers what there is to say about the records of one kind. */
+export interface Collector<T> {
+  add(record: T, place: Place): void
+  /** Images that the record refers to, for whoever checks them. */
+  images(record: T): ImageRef[]
+  result(): Pick<Inspection, 'facts' | 'distributions' | 'spreads' | 'examples'>
+}
+
+export interface Shared {
+  problems: Problems
+  /** In which splits an image was seen, over all files of one inspection. */
+  leakage: Leakage
+  examples: number
+}
+
+export interface Kind<T> {
+  name: string
+  schema: z.ZodType<T>
+  collect(shared: Shared): Collector<T>
+}
+
+/** Finds images that two splits share. */
+export class Leakage {
+  readonly #images = new Seen()
+  readonly #splits: string[] = []
+
+  /** The splits that the image is in already and that are not this one. */
+  add(image: string, split: string): string[] {
+    if (!this.#splits.includes(split)) this.#splits.push(split)
+    // Splits are a handful; those beyond 30 share a bit.
+    const bit = 1 << Math.min(this.#splits.indexOf(split), 30)
+    const before = this.#images.add(image, bit)
+    if (before === undefined || (before & bit) !== 0) return []
+    this.#images.set(image, before | bit)
+    return this.#splits.filter((_, index) => (before & (1 << Math.min(index, 30))) !== 0)
+  }
+}
+
+/** Named counters that come out in the order in which they were first used. */
+class Sheet {
+  readonly #categories = new Map<string, Categories>()
+  readonly #numbers = new Map<string, Numbers>()
+
+  count(name: string, value: string): void {
+    getOrAdd(this.#categories, name, () => new Categories()).add(value)
+  }
+
+  measure(name: string, value: number): void {
+    getOrAdd(this.#numbers, name, () => new Numbers()).add(value)
+  }
+
+  result(): Pick<Inspection, 'distributions' | 'spreads'> {
+    return {
+      distributions: [...this.#categories].map(([name, values]) => ({ name, counts: values.counts() })),
+      spreads: [...this.#numbers].flatMap(([name, values]) => {
+        const spread = values.spread()
+        return spread ? [{ name, spread }] : []
+      }),
+    }
+  }
+}
+
+function getOrAdd<T>(map: Map<string, T>, name: string, make: () => T): T {
+  const known = map.get(name)
+  if (known !== undefined) return known
+  const made = make()
+  map.set(name, made)
+  return made
+}
+
+const words = (text: string): number => text.split(/\s+/).filter((word) => word !== '').length
+
+/** The key under which an id counts as taken, with what to call it. */
+function unique(seen: Seen, problems: Problems, severity: Severity, what: string) {
+  return (key: string, { where, line }: Place): void => {
+    const earlier = seen.add(key, line)
+    if (earlier !== undefined) problems.add(severity, what, `${where}: first in line ${earlier}`)
+  }
+}
+
+const samples: Kind<z.output<typeof sample>> = {
+  name: 'samples',
+  schema: sample,
+  collect({ problems, leakage, examples }) {
+    const sheet = new Sheet()
+    const kept = new Examples<Example>(examples)
+    const images = new Seen()
+    const noteId = unique(new Seen(), problems, 'error', 'the id is taken by an earlier record')
+    const noteQuestion = unique(new Seen(), problems, 'warning', 'the same question about the same images again')
+    return {
+      add(record, place) {
+        const { id, split, question, answer } = record
+        noteId(id, place)
+        noteQuestion(JSON.stringify([record.images.map(({ sha256 }) => sha256), question, answer]), place)
+        if (question.trim() === '') problems.add('error', 'the question is empty', place.where)
+        if (answer.trim() === '') problems.add('warning', 'the answer is empty', place.where)
+        for (const { sha256 } of record.images) {
+          images.add(sha256, place.line)
+          for (const other of leakage.add(sha256, split)) {
+            problems.add('warning', `an image of split "${other}" is also in split "${split}"`, place.where)
+          }
+        }
+        for (const name of ['dataset', 'split', 'task', 'answerType', 'language'] as const)
+          sheet.count(name, record[name])
+        sheet.count('images per record', String(record.images.length))
+        if (record.answerType === 'closed') sheet.count('closed answers', answer.toLowerCase())
+        sheet.measure('words of a question', words(question))
+        sheet.measure('words of an answer', words(answer))
+        kept.add(id, { title: id, texts: [plain('question', question), plain('answer', answer)] })
+      },
+      images: (record) => record.images,
+      result: () => ({ facts: [['distinct images', images.size]], ...sheet.result(), examples: kept.records() }),
+    }
+  },
+}
+
+const responses: Kind<z.output<typeof response>> = {
+  name: 'responses',
+  schema: response,
+  collect({ problems, examples }) {
+    const sheet = new Sheet()
+    const kept = new Examples<Example>(examples)
+    const asked = new Seen()
+    const noteAnswer = unique(new Seen(), problems, 'error', 'the same sample with the same seed again')
+    const said = new Seen()
+    let repeated = 0
+    return {
+      add(record, place) {
+        const { sampleId, text, prompt, seed, sampling } = record
+        noteAnswer(`${sampleId}\n${seed}`, place)
+        asked.add(sampleId, place.line)
+        if (said.add(`${sampleId}\n${text}`, place.line) !== undefined) repeated += 1
+        if (text.trim() === '') problems.add('warning', 'the answer is empty', place.where)
+        sheet.count('model', record.model)
+        sheet.count('adapter', record.adapter ?? '(none)')
+        sheet.count('ended by', String(sampling.finish ?? '(not said)'))
+        sheet.count('temperature', String(sampling.temperature ?? '(not said)'))
+        sheet.measure('words of an answer', words(text))
+        if (record.tokens.length > 0) sheet.measure('tokens of an answer', record.tokens.length)
+        kept.add(`${sampleId}\n${seed}`, { title: sampleId, texts: [plain('prompt', prompt), plain('answer', text)] })
+      },
+      images: () => [],
+      result: () => ({
+        facts: [
+          ['samples asked', asked.size],
+          ['answers that their sample has already', repeated],
+        ],
+        ...sheet.result(),
+        examples: kept.records(),
+      }),
+    }
+  },
+}
+
+const failedQuestion = z.object({ sampleId: z.string(), code: z.string(), reason: z.string() })
+
+const failures: Kind<z.output<typeof failedQuestion>> = {
+  name: 'failed questions',
+  schema: failedQuestion,
+  collect({ examples }) {
+    const sheet = new Sheet()
+    const kept = new Examples<Example>(examples)
+    return {
+      add({ sampleId, code, reason }) {
+        sheet.count('code', code)
+        kept.add(sampleId, { title: sampleId, texts: [plain('reason', reason)] })
+      },
+      images: () => [],
+      result: () => ({ facts: [], ...sheet.result(), examples: kept.records() }),
+    }
+  },
+}
+
+const pairs: Kind<z.output<typeof pair>> = {
+  name: 'pairs',
+  schema: pair,
+  collect({ problems, examples }) {
+    const sheet = new Sheet()
+    const kept = new Examples<Example>(examples)
+    const noteId = unique(new Seen(), problems, 'error', 'the id is taken by an earlier record')
+    const noteTexts = unique(new Seen(), problems, 'warning', 'the same two answers to the same question again')
+    const images = new Seen()
+    let corrupted = 0
+    return {
+      add(record, place) {
+        const { id, chosen, rejected, edits, prompt } = record
+        noteId(id, place)
+        noteTexts(JSON.stringify([record.images.map(({ sha256 }) => sha256), prompt, chosen, rejected]), place)
+        const problem = pairProblem(record)
+        if (problem) problems.add('error', 'an invariant of pairs does not hold', `${place.where}: ${problem}`)
+        if (chosen === rejected) problems.add('warning', 'chosen and rejected are the same text', place.where)
+        else if (emptySide(record))
+          problems.add('warning', `the ${emptySide(record)} answer has no phrase`, place.where)
+        for (const { sha256 } of record.images) images.add(sha256, place.line)
+        noteTwin(record, problems, place)
+        if (record.corrupted) {
+          corrupted += 1
+          sheet.count('corruption', record.corrupted.method)
+          sheet.measure('sigma', record.corrupted.sigma)
+        }
+        sheet.count('origin', record.origin)
+        sheet.count('images per record', String(record.images.length))
+        for (const { category } of edits) sheet.count('category of an edit', category)
+        sheet.measure('edits of a pair', edits.length)
+        sheet.measure('words of the chosen answer', words(chosen))
+        sheet.measure('words of the rejected answer', words(rejected))
+        const edited = edits.reduce((total, { chosen: [start, end] }) => total + words(chosen.slice(start, end)), 0)
+        if (words(chosen) > 0)
+          sheet.measure('edited words of the chosen answer, %', Math.round((100 * edited) / words(chosen)))
+        kept.add(id, pairExample(record))
+      },
+      images: (record) => [...record.images, ...(record.corrupted?.images ?? [])],
+      result: () => ({
+        facts: [
+          ['distinct images', images.size],
+          ['pairs with a corrupted twin', corrupted],
+        ],
+        ...sheet.result(),
+        examples: kept.records(),
+      }),
+    }
+  },
+}
+
+function noteTwin({ images, corrupted }: z.output<typeof pair>, problems: Problems, { where }: Place): void {
+  if (!corrupted) return
+  const same = images.length > 0 && images.every(({ sha256 }, index) => corrupted.images[index]?.sha256 === sha256)
+  if (same) problems.add('warning', 'the corrupted image has the bytes of the clean one', where)
+}
+
+function pairExample({ id, prompt, chosen, rejected, edits, origin }: z.output<typeof pair>): Example {
+  const marks = (side: 'chosen' | 'rejected') =>
+    edits.map((edit) => ({ start: edit[side][0], end: edit[side][1], kind: side }))
+  return {
+    title: `${id} (${[origin, ...new Set(edits.map(({ category }) => category))].join(', ')})`,
+    texts: [
+      plain('prompt', prompt),
+      { label: 'chosen', text: chosen, marks: marks('chosen') },
+      { label: 'rejected', text: rejected, marks: marks('rejected') },
+    ],
+  }
+}
+
+const metricsRow = z.object({ step: z.number().int(), loss: z.number() }).catchall(z.number())
+
+const metrics: Kind<z.output<typeof metricsRow>> = {
+  name: 'metrics',
+  schema: metricsRow,
+  collect({ problems }) {
+    let first: z.output<typeof metricsRow> | undefined
+    let last: z.output<typeof metricsRow> | undefined
+    return {
+      add(row, { where }) {
+        if (last && row.step !== last.step + 1) {
+          problems.add('warning', 'steps do not follow each other', `${where}: step ${row.step} after ${last.step}`)
+        }
+        first ??= row
+        last = row
+      },
+      images: () => [],
+      result: () => ({
+        facts: Object.keys(last ?? {})
+          .filter((name) => name !== 'step')
+          .map((name) => [name, `${short(first?.[name])} at first, ${short(last?.[name])} at last`]),
+        distributions: [],
+        spreads: [],
+        examples: [],
+      }),
+    }
+  },
+}
+
+const short = (value: number | undefined): string => (value === undefined ? '-' : String(Number(value.toPrecision(4))))
+
+const plain = (label: string, text: string) => ({ label, text, marks: [] })
+
+/** In the order they are tried: the strictest first. */
+export const kinds: readonly Kind<never>[] = [samples, pairs, responses, failures, metrics] as unknown as Kind<never>[]

@@ -1,0 +1,52 @@
+/** Content hashes of files and folders; a large file is read again only when its size, times or inode changed. */
+import { createHash } from 'node:crypto'
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { sha256File } from '../data/files.js'
+import { fileError } from '../errors.js'
+
+export const knownHashes = z.record(z.string(), z.strictObject({ mark: z.string(), sha256: z.string() }))
+
+export type KnownHashes = z.output<typeof knownHashes>
+
+/** Below this, reading is as cheap as remembering. */
+const remembered = 2 ** 24
+
+export class Hashes {
+  readonly #known: KnownHashes
+  /** What was looked up: the part of the memory worth keeping. */
+  readonly used: KnownHashes = {}
+  readonly #signal: AbortSignal | undefined
+
+  constructor(known: KnownHashes, signal?: AbortSignal) {
+    this.#known = known
+    this.#signal = signal
+  }
+
+  /**
+   * Of a file its SHA-256; of a folder that of its files' names and hashes, hidden ones left out.
+   * @throws {FileError} when there is no such thing.
+   */
+  async of(path: string): Promise<string> {
+    this.#signal?.throwIfAborted()
+    const about = await stat(path, { bigint: true }).catch((error) => {
+      throw fileError(error, 'Reading', path)
+    })
+    if (about.isDirectory()) return this.#ofFolder(path)
+    if (about.size < remembered) return sha256File(path)
+    const mark = [about.size, about.mtimeNs, about.ctimeNs, about.ino].join(' ')
+    const known = this.used[path] ?? this.#known[path]
+    const sha256 = known?.mark === mark ? known.sha256 : await sha256File(path)
+    this.used[path] = { mark, sha256 }
+    return sha256
+  }
+
+  async #ofFolder(folder: string): Promise<string> {
+    const hash = createHash('sha256')
+    for (const name of (await readdir(folder)).sort()) {
+      if (!name.startsWith('.')) hash.update(`${name}\0${await this.of(join(folder, name))}\n`)
+    }
+    return hash.digest('hex')
+  }
+}

@@ -1,0 +1,171 @@
+/** Runs stages one after the other, those that need it: the others' inputs, settings and outputs are as they were. */
+import { createHash } from 'node:crypto'
+import type { NativeModule } from '../engine/engine.js'
+import { FireError } from '../errors.js'
+import { version } from '../version.js'
+import type { Pipeline } from './config.js'
+import { Hashes } from './hashes.js'
+import { type Manifest, readManifest, type StageState, writeManifest } from './manifest.js'
+import type { PipelineProgress, Stage } from './stage.js'
+
+export interface PipelineContext {
+  /** Asks for an orderly stop; the same call goes on later. */
+  signal?: AbortSignal
+  progress: PipelineProgress
+  /** Another implementation of the addon's interface. */
+  native?: NativeModule
+}
+
+export interface StageOutcome {
+  name: string
+  /** Why it ran; null when it did not need to. */
+  reason: string | null
+  summary: string
+}
+
+export interface PipelineReport {
+  /** Of finished stages, skipped ones included. */
+  stages: StageOutcome[]
+  /** The stage that the signal stopped. */
+  interrupted: string | null
+}
+
+/**
+ * @throws whatever a stage throws, its name put before the message; stages before it are done and will be skipped.
+ */
+export async function runPipeline({ output, stages }: Pipeline, context: PipelineContext): Promise<PipelineReport> {
+  const manifest = await readManifest(output)
+  const hashes = new Hashes(manifest.hashes, context.signal)
+  const report: PipelineReport = { stages: [], interrupted: null }
+  for (const [index, stage] of stages.entries()) {
+    const title = `${index + 1}/${stages.length} ${stage.name}`
+    try {
+      const outcome = await runStage(stage, title, { manifest, hashes, output }, context)
+      if (!outcome) return { ...report, interrupted: stage.name }
+      report.stages.push(outcome)
+    } catch (error) {
+      context.progress.end('failed')
+      if (context.signal?.aborted) return { ...report, interrupted: stage.name }
+      throw explain(error, stage.name)
+    }
+  }
+  return report
+}
+
+/**
+ * Says which stages would run and why, as far as that is known before they do: what a stage that runs leaves may turn out
+ * unchanged. Writes nothing.
+ */
+export async function planPipeline({ output, stages }: Pipeline, signal?: AbortSignal): Promise<string[]> {
+  const manifest = await readManifest(output)
+  const hashes = new Hashes(manifest.hashes, signal)
+  const made = new Map<string, string>()
+  const lines: string[] = []
+  for (const stage of stages) {
+    const maker = stage.inputs.map((path) => made.get(path)).find((name) => name !== undefined)
+    const before = manifest.stages[stage.name]
+    let reason: string | null
+    if (!before) reason = 'it never ran'
+    else if (maker) reason = `${maker} runs`
+    else reason = await changed(before, await present(stage, hashes), stage, hashes)
+    if (reason !== null) for (const path of stage.outputs) made.set(path, stage.name)
+    const verb = maker && before ? 'may run' : 'runs'
+    lines.push(`${stage.name}: ${reason === null ? 'unchanged' : `${verb}, because ${reason}`}`)
+  }
+  return lines
+}
+
+/** What decides the result of a stage, as it is now. */
+async function present(stage: Stage, hashes: Hashes): Promise<Pick<StageState, 'version' | 'settings' | 'inputs'>> {
+  return {
+    version,
+    settings: createHash('sha256').update(JSON.stringify(stage.settings)).digest('hex'),
+    inputs: await hashAll(hashes, stage.inputs),
+  }
+}
+
+interface Books {
+  output: string
+  manifest: Manifest
+  hashes: Hashes
+}
+
+/** Resolves with what became of the stage; undefined when it was stopped. */
+async function runStage(
+  stage: Stage,
+  title: string,
+  { output, manifest, hashes }: Books,
+  { signal, progress, native }: PipelineContext,
+): Promise<StageOutcome | undefined> {
+  const write = async (state: StageState): Promise<void> => {
+    manifest.stages[stage.name] = state
+    manifest.hashes = { ...hashes.used }
+    await writeManifest(output, manifest)
+  }
+  const now = await present(stage, hashes)
+  const before = manifest.stages[stage.name]
+  const reason = before ? await changed(before, now, stage, hashes) : 'it never ran'
+  if (before && reason === null) {
+    progress.log(`${title}: unchanged, skipped (${before.summary})`)
+    return { name: stage.name, reason: null, summary: before.summary }
+  }
+  const resume = reason === cutOff
+  progress.log(`${title}: runs, because ${reason}`)
+  await write({ ...now, state: 'running', outputs: [], summary: '', finished: '' })
+  signal?.throwIfAborted()
+  const { interrupted, summary } = await stage.run({ signal, progress: titled(progress, title), resume, native })
+  progress.end(interrupted ? 'stopped' : summary)
+  if (interrupted) return undefined
+  const outputs = await hashAll(hashes, stage.outputs)
+  await write({ ...now, state: 'done', outputs, summary, finished: new Date().toISOString() })
+  return { name: stage.name, reason, summary }
+}
+
+const cutOff = 'it was cut off'
+
+/** Why a stage must run again; null when nothing speaks for it. */
+async function changed(
+  before: StageState,
+  now: Pick<StageState, 'version' | 'settings' | 'inputs'>,
+  stage: Stage,
+  hashes: Hashes,
+): Promise<string | null> {
+  if (before.version !== now.version) return `fire-train ${before.version} made it`
+  if (before.settings !== now.settings) return 'its settings changed'
+  if (before.inputs.length !== now.inputs.length) return 'it has other inputs'
+  const input = now.inputs.findIndex((hash, index) => hash !== before.inputs[index])
+  if (input >= 0) return `${stage.inputs[input]} changed`
+  if (before.state === 'running') return cutOff
+  for (const [index, path] of stage.outputs.entries()) {
+    // An output that cannot be read is one that is not as it was.
+    const hash = await hashes.of(path).catch((error) => {
+      if (error instanceof FireError) return undefined
+      throw error
+    })
+    if (hash === undefined) return `${path} is gone`
+    if (hash !== before.outputs[index]) return `${path} was changed`
+  }
+  return null
+}
+
+/** One after the other: they share the disk. */
+async function hashAll(hashes: Hashes, paths: readonly string[]): Promise<string[]> {
+  const found: string[] = []
+  for (const path of paths) found.push(await hashes.of(path))
+  return found
+}
+
+/** The stage's place before every title, so that a person sees how far the whole is. */
+function titled(progress: PipelineProgress, title: string): PipelineProgress {
+  return {
+    start: (part, total, unit) => progress.start(part === '' ? title : `${title}: ${part}`, total, unit),
+    update: (done, status) => progress.update(done, status),
+    end: (summary) => progress.end(summary),
+    log: (line) => progress.log(line),
+  }
+}
+
+function explain(error: unknown, stage: string): unknown {
+  if (error instanceof Error) error.message = `Stage ${stage}: ${error.message}`
+  return error
+}

@@ -1,0 +1,40 @@
+/** Who answers: the same few words for an engine of ours and for a server. */
+import { z } from 'zod'
+import type { Response } from '../data/records.js'
+import { FireError } from '../errors.js'
+import type { Asked } from './questions.js'
+
+/** A question that got no answer, with the reason; one line of `*.failed.jsonl`. */
+export const failure = z.strictObject({
+  sampleId: z.string().min(1),
+  prompt: z.string(),
+  seed: z.number().int(),
+  code: z.string(),
+  reason: z.string(),
+})
+
+export type Failure = z.infer<typeof failure>
+
+export type Outcome = Response | Failure
+
+export interface Answerer {
+  /** What every answer says about where it comes from; known before anything is opened. */
+  readonly about: Pick<Response, 'model' | 'adapter' | 'sampling'>
+  /**
+   * One outcome a question, in their order.
+   * @throws when it cannot go on at all; what concerns one question only is an outcome.
+   */
+  answer(asked: AsyncIterable<Asked>, signal?: AbortSignal): AsyncGenerator<Outcome>
+}
+
+/** The outcome for an error that concerns one question. */
+export function failed({ sampleId, prompt, seed }: Asked, { code, message: reason }: FireError): Failure {
+  return { sampleId, prompt, seed, code, reason }
+}
+
+/** Wrong with the record or its images, not with the run. */
+export function isOfRecord(error: unknown): error is FireError {
+  return error instanceof FireError && recordCodes.has(error.code)
+}
+
+const recordCodes = new Set(['ERR_FIRE_DATA', 'ERR_FIRE_UNSUPPORTED', 'ERR_FIRE_IO'])

@@ -1,0 +1,102 @@
+/** Answers of the engine's own batched generation. */
+import { resolve } from 'node:path'
+import { decodeReferenced } from '../data/images.js'
+import type { ImageRef } from '../data/records.js'
+import { type DType, type Engine, type EngineSpec, type NativeModule, openEngine } from '../engine/engine.js'
+import { answer, type Question } from '../generate/generate.js'
+import { Chat } from '../text/chat.js'
+import { type Answerer, type Failure, failed, isOfRecord } from './answerer.js'
+import type { Asked } from './questions.js'
+import type { SampleSettings } from './settings.js'
+
+export interface EngineAnswererOptions {
+  model: string
+  /** PEFT folder; null = the model as it is. */
+  adapter: string | null
+  dtype: DType
+  device?: EngineSpec['device']
+  threads?: number
+  /** Questions decoded together; no answer depends on it. */
+  batchSize: number
+  /** What image paths are relative to. */
+  imageRoot: string
+  /** Another implementation of the addon's interface. */
+  native?: NativeModule
+}
+
+/** Answers of an engine that is opened for the first question and closed after the last. */
+export function engineAnswerer(options: EngineAnswererOptions, settings: SampleSettings): Answerer {
+  const { model, adapter, dtype, device = 'cpu', threads = 0, batchSize, imageRoot, native } = options
+  const { maxNewTokens, temperature, topP, topK, stop, seed } = settings
+  const sampling = { maxNewTokens, temperature, topP, topK, ...(stop.length > 0 && { stop }), dtype }
+  return {
+    about: { model, adapter, sampling },
+    async *answer(asked, signal) {
+      await using engine = await openEngine({ model, adapter, device, dtype, threads }, { signal, native })
+      const chat = await Chat.load(model, engine.info)
+      // What came in and is not out yet: null for a question that the engine has, else why it never got there.
+      const pending: (Failure | null)[] = []
+      const sound = soundQuestions(asked, { engine, chat, imageRoot }, pending)
+      const generation = { maxNewTokens, temperature, topP, topK, stop, batchSize, seed, adapter: adapter !== null }
+      for await (const response of answer(engine, chat, sound, generation, { signal })) {
+        yield* failuresAtFront(pending)
+        pending.shift()
+        yield { ...response, model, adapter, sampling: { ...sampling, finish: response.sampling.finish } }
+      }
+      yield* failuresAtFront(pending)
+    },
+  }
+}
+
+function* failuresAtFront(pending: (Failure | null)[]): Generator<Failure> {
+  for (let first = pending[0]; first; first = pending[0]) {
+    pending.shift()
+    yield first
+  }
+}
+
+interface Place {
+  engine: Engine
+  chat: Chat
+  imageRoot: string
+}
+
+/** Passes on the questions that can be asked: the engine answers many at once, and one bad image must not end them all. */
+async function* soundQuestions(
+  asked: AsyncIterable<Asked>,
+  place: Place,
+  pending: (Failure | null)[],
+): AsyncGenerator<Question> {
+  const measure = imageMeasure(place)
+  for await (const ask of asked) {
+    try {
+      const tokens: number[] = []
+      for (const ref of ask.images) tokens.push(await measure(ref))
+      place.chat.promptIds(ask.prompt, tokens)
+    } catch (error) {
+      if (!isOfRecord(error)) throw error
+      pending.push(failed(ask, error))
+      continue
+    }
+    pending.push(null)
+    const images = ask.images.map(({ path }) => resolve(place.imageRoot, path))
+    yield { id: ask.sampleId, prompt: ask.prompt, images, seed: ask.seed }
+  }
+}
+
+/** Images whose check is remembered: questions about one image follow each other. */
+const remembered = 64
+
+/** Decodes an image, holds it against its reference and says how many tokens it takes. */
+function imageMeasure({ engine, imageRoot }: Place): (ref: ImageRef) => Promise<number> {
+  const known = new Map<string, number>()
+  return async (ref) => {
+    const key = `${ref.sha256} ${ref.path}`
+    const tokens = known.get(key)
+    if (tokens !== undefined) return tokens
+    const { width, height } = await decodeReferenced(ref, imageRoot)
+    if (known.size >= remembered) known.clear()
+    known.set(key, engine.imageTokens(width, height))
+    return known.get(key) as number
+  }
+}

@@ -1,0 +1,166 @@
+/** On-policy answers: samples in, one response an answer out, in order; killed at any moment it goes on where it was. */
+import { existsSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { JsonlAppender, publishFile } from '../data/files.js'
+import { ConfigError, DataError, FileError } from '../errors.js'
+import type { Answerer, Failure } from './answerer.js'
+import { type Asked, countQuestions, questions } from './questions.js'
+import { type Recovered, recover } from './resume.js'
+import type { SampleSettings } from './settings.js'
+
+export interface SampleRequest {
+  /** Sample records, JSON Lines. */
+  samples: string
+  /** Response records; appears when it is complete. Until then `<out>.part` grows. */
+  out: string
+  settings: SampleSettings
+  /** Replace what a run with other settings left. */
+  overwrite?: boolean
+  /** Stop at the first question without an answer. */
+  strict?: boolean
+}
+
+export interface SampleContext {
+  signal?: AbortSignal
+  /** Once, when it is known how much there is to do and how much of it is done. */
+  onStart?: (done: number, total: number) => void
+  onProgress?: (done: number, failed: number) => void
+}
+
+export interface SampleReport {
+  /** Answers wanted, given (earlier ones included), and questions that failed. */
+  total: number
+  answers: number
+  failed: number
+  /** Outcomes found from an earlier run. */
+  reused: number
+  /** Stopped by the signal; what is done is kept. */
+  interrupted: boolean
+  out: string
+  /** The file with the failed questions, when there are any. */
+  failures: string | null
+}
+
+/**
+ * Asks every question of a sample file. The final file does not depend on how often the run was interrupted.
+ *
+ * @throws {ConfigError} for several answers that would all be the same.
+ * @throws {DataError} for a bad sample file, or with `strict` at the first failure.
+ * @throws {FileError} when `out` (or its part) holds answers of other settings and `overwrite` is not set.
+ * @throws {EndpointError} when no request can succeed; what is done is kept.
+ */
+export async function sampleAnswers(
+  request: SampleRequest,
+  answerer: Answerer,
+  context: SampleContext = {},
+): Promise<SampleReport> {
+  const { samples, out, settings, overwrite = false, strict = false } = request
+  if (settings.answers > 1 && settings.temperature === 0) {
+    throw new ConfigError(`${settings.answers} greedy answers would all be the same`, {
+      hint: 'Set a temperature, for instance 0.7, or ask for one answer.',
+    })
+  }
+  const total = await countQuestions(samples, settings)
+  const files = { answers: `${out}.part`, failures: failuresPath(out) }
+  const report = ({ answers, failures }: Recovered, interrupted: boolean): SampleReport => ({
+    total,
+    answers: answers.records,
+    failed: failures.records,
+    reused: 0,
+    interrupted,
+    out,
+    failures: failures.records > 0 ? files.failures : null,
+  })
+  if (existsSync(out) && !overwrite) {
+    const before = await recover({ ...files, answers: out }, questions(samples, settings), answerer.about)
+    if (before.next) {
+      throw new FileError(`${out} exists already and is not what this run would write`, {
+        detail: { path: out, answers: before.answers.records, total },
+        hint: 'Use --overwrite to start again, or another --out.',
+      })
+    }
+    return { ...report(before, false), reused: total }
+  }
+  let walk = questions(samples, settings)
+  // Failures without a part are those of a run that ended.
+  const earlier = existsSync(files.answers) ? files : { answers: files.answers, failures: files.answers }
+  const begun = await recover(earlier, walk, answerer.about).catch(async (error) => {
+    if (!overwrite || !(error instanceof FileError)) throw error
+    walk = questions(samples, settings)
+    return nothing((await walk.next()).value)
+  })
+  const reused = begun.answers.records + begun.failures.records
+  context.onStart?.(reused, total)
+  const interrupted = await new Run(files, begun, strict, context).finish(answerer, walk)
+  if (!interrupted) await publishFile(files.answers, out)
+  return { ...report(begun, interrupted), reused }
+}
+
+/** Where the questions without an answer go: `responses.failed.jsonl` beside `responses.jsonl`. */
+export function failuresPath(out: string): string {
+  return `${out.replace(/\.jsonl$/, '')}.failed.jsonl`
+}
+
+function nothing(next: Asked | undefined): Recovered {
+  return { answers: { records: 0, bytes: 0 }, failures: { records: 0, bytes: 0 }, next }
+}
+
+class Run {
+  readonly #files: { answers: string; failures: string }
+  readonly #begun: Recovered
+  readonly #strict: boolean
+  readonly #context: SampleContext
+
+  constructor(files: { answers: string; failures: string }, begun: Recovered, strict: boolean, context: SampleContext) {
+    this.#files = files
+    this.#begun = begun
+    this.#strict = strict
+    this.#context = context
+  }
+
+  /** Asks what is left, counting in `begun`; resolves with whether the signal ended it. */
+  async finish(answerer: Answerer, walk: AsyncGenerator<Asked>): Promise<boolean> {
+    const { answers, failures, next } = this.#begun
+    const { signal, onProgress } = this.#context
+    const answerFile = await JsonlAppender.open(this.#files.answers, answers.bytes)
+    const failureFile = await JsonlAppender.open(this.#files.failures, failures.bytes)
+    try {
+      if (next === undefined) return false
+      for await (const outcome of answerer.answer(from(next, walk), signal)) {
+        if ('reason' in outcome) {
+          if (this.#strict) throw strictError(outcome)
+          await failureFile.append(outcome)
+          // Rare, and the order of both files is how a resume finds its place.
+          await failureFile.sync()
+          failures.records += 1
+        } else {
+          await answerFile.append(outcome)
+          answers.records += 1
+        }
+        onProgress?.(answers.records + failures.records, failures.records)
+        signal?.throwIfAborted()
+      }
+      return false
+    } catch (error) {
+      if (signal?.aborted) return true
+      throw error
+    } finally {
+      await answerFile.sync()
+      await answerFile.close()
+      await failureFile.close()
+      if (failures.records === 0) await rm(this.#files.failures, { force: true })
+    }
+  }
+}
+
+async function* from(next: Asked, rest: AsyncGenerator<Asked>): AsyncGenerator<Asked> {
+  yield next
+  yield* rest
+}
+
+function strictError({ sampleId, code, reason }: Failure): DataError {
+  return new DataError(`Sample ${sampleId}: ${reason}`, {
+    detail: { sampleId, code },
+    hint: 'Without --strict such a question is written to the .failed.jsonl file and the run goes on.',
+  })
+}

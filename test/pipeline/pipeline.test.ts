@@ -1,0 +1,277 @@
+/** Pipelines from a file: the configuration, the stages on the in-memory engine and, killed, on the real one. */
+import { spawn } from 'node:child_process'
+import { existsSync, statSync } from 'node:fs'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { stringify } from 'yaml'
+import { z } from 'zod'
+import type { Sample } from '../../src/data/records.js'
+import { ConfigError } from '../../src/errors.js'
+import type { GroupAccuracy } from '../../src/evaluate/index.js'
+import { generateStudies } from '../../src/phantom/index.js'
+import { defineStage, loadPipeline, runPipeline } from '../../src/pipeline/index.js'
+import { definitions } from '../../src/pipeline/stages/index.js'
+import { fakeNative, fakeNativePath, temporaryFolder, type World, writePairs, writeWorld } from '../fakes/world.js'
+import { makeSample, readLines, writePng, writeRecords } from '../sample/records.js'
+
+const at = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url))
+const silent = { start() {}, update() {}, end() {}, log() {} }
+
+let world: World
+
+beforeAll(async () => {
+  world = await writeWorld(12)
+  const samples = world.records.map(({ id, images, prompt }) => makeSample(id, { images, question: prompt }))
+  await writeRecords(join(world.root, 'samples.jsonl'), samples)
+})
+
+const base = {
+  output: 'out',
+  model: 'model',
+  sample: { samples: 'samples.jsonl', maxNewTokens: 4 },
+  train: { data: { train: 'pairs.jsonl' }, batchSize: 4, epochs: 2 },
+  evaluate: { samples: 'samples.jsonl', limit: 6 },
+}
+
+async function write(name: string, changes: object = {}): Promise<string> {
+  const path = join(world.root, `${name}.yaml`)
+  await writeFile(path, stringify({ ...base, output: name, ...changes }))
+  return path
+}
+
+async function run(path: string, overrides: string[] = []) {
+  const report = await runPipeline(await loadPipeline(path, overrides), { progress: silent, native: fakeNative() })
+  return report.stages.map(({ name, reason }) => [name, reason])
+}
+
+describe('a pipeline', () => {
+  it('runs its stages, then only what a change concerns', async () => {
+    const path = await write('whole')
+    const folder = join(world.root, 'whole')
+    expect((await run(path)).map(([name]) => name)).toEqual(['sample', 'train', 'evaluate'])
+    expect(await readLines(join(folder, 'sample', 'responses.jsonl'))).toHaveLength(12)
+    expect(existsSync(join(folder, 'train', 'adapter', 'adapter_config.json'))).toBe(true)
+    expect(await readFile(join(folder, 'train', 'config.resolved.yaml'), 'utf8')).toContain('batchSize: 4')
+    const results = JSON.parse(await readFile(join(folder, 'evaluate', 'results.json'), 'utf8'))
+    // The engine repeats its prompt, so it never says yes or no: all six stay in the denominator.
+    expect(results.after[0]).toMatchObject({ name: 'overall', accuracy: { successes: 0, count: 6 }, undecided: 6 })
+    // Samples and pairs show the same three images.
+    expect(results.seenImages).toBe(6)
+    expect(await run(path)).toEqual([
+      ['sample', null],
+      ['train', null],
+      ['evaluate', null],
+    ])
+    expect(await run(path, ['threads=1', 'train.logEvery=7', 'sample.batchSize=3'])).toEqual([
+      ['sample', null],
+      ['train', null],
+      ['evaluate', null],
+    ])
+    expect(await run(path, ['train.optimizer.lr=0.001'])).toEqual([
+      ['sample', null],
+      ['train', 'its settings changed'],
+      ['evaluate', `${join(folder, 'train', 'adapter')} changed`],
+    ])
+    await writePairs(join(world.root, 'fewer.jsonl'), world.records.slice(0, 8))
+    const fewer = ['train.optimizer.lr=0.001', `train.data.train=${join(world.root, 'fewer.jsonl')}`]
+    expect((await run(path, fewer))[1]).toEqual(['train', `${join(world.root, 'fewer.jsonl')} changed`])
+  })
+
+  it('has the stages that the file has', async () => {
+    const path = await write('one', { train: undefined, evaluate: undefined })
+    expect((await run(path)).map(([name]) => name)).toEqual(['sample'])
+  })
+
+  it('takes a stage that makes what the next ones need', async () => {
+    const made = defineStage({
+      section: 'import',
+      schema: z.strictObject({ from: z.string(), count: z.number().int() }),
+      paths: [['from']],
+      plan({ settings: { from, count }, artifacts, folder }) {
+        const samples = join(folder, 'samples.jsonl')
+        artifacts.samples = samples
+        return {
+          name: 'import',
+          inputs: [from],
+          settings: { count },
+          outputs: [samples],
+          async run() {
+            await mkdir(folder, { recursive: true })
+            await writeRecords(samples, (await readLines(from)).slice(0, count))
+            return { interrupted: false, summary: `${count} samples` }
+          },
+        }
+      },
+    })
+    const stages = { import: { from: 'samples.jsonl', count: 5 }, sample: { images: '.' }, train: undefined }
+    const path = await write('imported', { ...stages, evaluate: undefined })
+    const pipeline = await loadPipeline(path, [], [made, ...definitions])
+    const { stages: done } = await runPipeline(pipeline, { progress: silent, native: fakeNative() })
+    expect(done.map(({ summary }) => summary)).toEqual(['5 samples', '5 answers'])
+    await expect(loadPipeline(path, [])).rejects.toThrow(/imported\.yaml:\d+: Unknown key import/)
+  })
+
+  it.each<[string, object, string]>([
+    ['an unknown stage', { evalute: {} }, "wrong.yaml:14: Unknown key evalute; did you mean 'evaluate'?"],
+    [
+      'an unknown key',
+      { sample: { samples: 'x', temprature: 1 } },
+      "sample.temprature; did you mean 'sample.temperature'?",
+    ],
+    [
+      'a key of training',
+      { train: { data: { train: 'x' }, optimizer: { lrr: 1 } } },
+      "optimizer.lrr; did you mean 'optimizer.lr'?",
+    ],
+    [
+      'a wrong value',
+      { sample: { samples: 'x', answers: 0 } },
+      'Expected a number > 0 for sample.answers but received 0',
+    ],
+    [
+      'a folder of its own',
+      { train: { data: { train: 'x' }, output: 'y' } },
+      'train.output is the pipeline’s to choose',
+    ],
+    ['no samples', { sample: {} }, 'sample.samples is missing'],
+    ['no pairs', { train: {} }, 'train.data.train is missing'],
+    ['no adapter', { train: undefined }, 'evaluate.adapter is missing'],
+    ['no stage', { sample: undefined, train: undefined, evaluate: undefined }, 'There is no stage; give at least one'],
+  ])('refuses %s and says where', async (_, changes, message) => {
+    const path = await write('wrong', changes)
+    const error = await loadPipeline(path).catch((reason) => reason)
+    expect(error).toBeInstanceOf(ConfigError)
+    expect(error.message).toContain(message)
+    expect(error.message).toMatch(/wrong\.yaml(:\d+)?: /)
+  })
+
+  it('leaves to a preset what the file does not say', async () => {
+    const path = await write('preset', {
+      sample: undefined,
+      evaluate: undefined,
+      train: { preset: 'qwen3-vl-4b', data: { train: 'pairs.jsonl' } },
+    })
+    const settingsOf = async (overrides: string[]) => {
+      const [{ settings }] = (await loadPipeline(path, overrides)).stages
+      return Object.fromEntries(settings as [string, unknown][])
+    }
+    expect((await settingsOf([])).dtype).toBe('bf16')
+    expect((await settingsOf(['dtype=f32'])).dtype).toBe('f32')
+  })
+
+  it('saves on SIGINT, exits with 130 and goes on to the same adapter', { timeout: 60_000 }, async () => {
+    const calm = await write('calm')
+    await run(calm)
+    const path = await write('stopped')
+    const env = { ...process.env, FIRE_NATIVE_PATH: fakeNativePath, FIRE_FAKE_DELAY_MS: '200' }
+    const child = spawn(process.execPath, [at('dist/cli/main.js'), 'run', path], { env })
+    let [stderr, sent] = ['', false]
+    child.stderr.on('data', (chunk) => {
+      stderr += chunk
+      if (sent || !stderr.includes('2/3 train: 6 steps')) return
+      sent = true
+      setTimeout(() => child.kill('SIGINT'), 300)
+    })
+    const code = await new Promise((resolve) => child.on('close', resolve))
+    expect(code).toBe(130)
+    expect(stderr).toContain('stopped in stage train; the same command goes on from there')
+    expect(await run(path)).toMatchObject([
+      ['sample', null],
+      ['train', 'it was cut off'],
+      ['evaluate', 'it never ran'],
+    ])
+    const adapter = (name: string) => readFile(join(world.root, name, 'train', 'adapter', 'adapter_model.safetensors'))
+    expect(await adapter('stopped')).toEqual(await adapter('calm'))
+  })
+})
+
+const growing = [
+  'sample/responses.jsonl',
+  'train/metrics.jsonl',
+  'evaluate/before.responses.jsonl',
+  'evaluate/after.responses.jsonl',
+]
+
+const sizeOf = (path: string): number => statSync(path, { throwIfNoEntry: false })?.size ?? 0
+
+const ready = existsSync(at('build/Release/fire.node')) && existsSync(at('models/phantom/model.safetensors'))
+
+describe.skipIf(!ready)('fire-train run on the real engine', () => {
+  it('ends with the same files however often it is killed', { timeout: 180_000 }, async () => {
+    const root = await temporaryFolder()
+    await mkdir(join(root, 'images'))
+    const samples: Sample[] = []
+    for (const split of ['train', 'test'] as const) {
+      for (const study of generateStudies({ seed: 4, split, count: 6 })) {
+        const image = await writePng(root, `images/${study.id}.png`, study)
+        for (const { id, question, answer, answerType, task } of study.questions) {
+          if (task === 'vqa') samples.push(makeSample(id, { split, images: [image], question, answer, answerType }))
+        }
+      }
+    }
+    await writeRecords(join(root, 'samples.jsonl'), samples)
+    // Truth against a lie, as a whole: no stage that makes pairs is under test here.
+    const pairs = samples
+      .filter(({ split, answer }) => split === 'train' && (answer === 'yes' || answer === 'no'))
+      .map(({ id, images, question, answer }) => {
+        const [chosen, rejected] = answer === 'yes' ? ['Yes.', 'No.'] : ['No.', 'Yes.']
+        const edits = [{ chosen: [0, chosen.length - 1], rejected: [0, rejected.length - 1], category: 'presence' }]
+        return { id, sampleId: id, images, prompt: question, chosen, rejected, origin: 'test', edits, provenance: {} }
+      })
+    await writePairs(join(root, 'pairs.jsonl'), pairs)
+    const start = async (name: string) => {
+      const config = {
+        output: name,
+        model: at('models/phantom'),
+        threads: 1,
+        sample: { samples: 'samples.jsonl', split: 'train', answers: 4, temperature: 0.8 },
+        train: {
+          data: { train: 'pairs.jsonl' },
+          batchSize: 4,
+          epochs: 3,
+          lora: { rank: 8, alpha: 16 },
+          optimizer: { lr: 0.002 },
+          checkpoint: { every: 2 },
+        },
+        evaluate: { samples: 'samples.jsonl', split: 'test' },
+      }
+      await writeFile(join(root, `${name}.yaml`), stringify(config))
+      return spawn(process.execPath, [at('dist/cli/main.js'), 'run', join(root, `${name}.yaml`)], { stdio: 'ignore' })
+    }
+    const exit = (child: Awaited<ReturnType<typeof start>>) =>
+      new Promise<number | null>((resolve) => child.on('close', resolve))
+    expect(await exit(await start('calm'))).toBe(0)
+    // Bytes written tell how far a run is; time would not, on a busy machine.
+    const written = (name: string): number =>
+      growing.reduce(
+        (sum, file) => sum + Math.max(sizeOf(join(root, name, file)), sizeOf(join(root, name, `${file}.part`))),
+        0,
+      )
+    let kills = 0
+    let code: number | null = null
+    for (let round = 0; round < 8 && code !== 0; round += 1) {
+      const child = await start('killed')
+      const before = written('killed')
+      const target = before + Math.ceil(0.5 * Math.random() * (written('calm') - before))
+      const poll = setInterval(() => written('killed') >= target && child.kill('SIGKILL'), 1)
+      code = await exit(child)
+      clearInterval(poll)
+      if (code === null) kills += 1
+    }
+    if (code === null) code = await exit(await start('killed'))
+    expect(kills).toBeGreaterThan(0)
+    expect(code).toBe(0)
+    const files = ['sample/responses.jsonl', 'train/adapter/adapter_model.safetensors', 'evaluate/results.json']
+    for (const file of files) {
+      const [calm, killed] = await Promise.all(['calm', 'killed'].map((name) => readFile(join(root, name, file))))
+      expect(killed.equals(calm), file).toBe(true)
+    }
+    const results = JSON.parse(await readFile(join(root, 'calm', 'evaluate', 'results.json'), 'utf8'))
+    expect(results.seenImages).toBe(0)
+    const closed = (groups: GroupAccuracy[]) => groups.find(({ name }) => name === 'closed')
+    expect(closed(results.after)?.accuracy.count).toBeGreaterThan(10)
+    expect(closed(results.before)?.undecided).toBeLessThan(10)
+  })
+})

@@ -1,0 +1,192 @@
+/** The runner on stages that write files: what is skipped, what runs again and why, stops and crashes. */
+import { appendFile, mkdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { beforeEach, describe, expect, it } from 'vitest'
+import { FileError } from '../../src/errors.js'
+import { Hashes } from '../../src/pipeline/hashes.js'
+import {
+  type PipelineReport,
+  planPipeline,
+  runPipeline,
+  type Stage,
+  type StageContext,
+} from '../../src/pipeline/index.js'
+import { temporaryFolder } from '../fakes/world.js'
+
+let root: string
+let ran: string[]
+let logged: string[]
+let settings: Record<string, unknown>
+let during: (name: string, context: StageContext) => Promise<boolean> | boolean
+
+beforeEach(async () => {
+  root = await temporaryFolder()
+  ran = []
+  settings = { one: 1, two: 2 }
+  during = () => false
+  await writeFile(join(root, 'source'), 'source')
+})
+
+const at = (name: string): string => join(root, name)
+
+/** Copies its input, letters upper case where its setting is even. */
+function copy(name: string, from: string): Stage {
+  return {
+    name,
+    inputs: [at(from)],
+    settings: settings[name],
+    outputs: [at(`${name}.out`)],
+    async run(context) {
+      ran.push(context.resume ? `${name} resumed` : name)
+      if (await during(name, context)) return { interrupted: true, summary: '' }
+      const text = await readFile(at(from), 'utf8')
+      const upper = (settings[name] as number) % 2 === 0
+      await writeFile(at(`${name}.out`), upper ? text.toUpperCase() : text)
+      return { interrupted: false, summary: `${text.length} letters` }
+    },
+  }
+}
+
+const plan = () => planPipeline({ output: root, stages: [copy('one', 'source'), copy('two', 'one.out')] })
+
+async function run(signal?: AbortSignal): Promise<PipelineReport> {
+  ran = []
+  logged = []
+  const progress = { start() {}, update() {}, end() {}, log: (line: string) => void logged.push(line) }
+  const stages = [copy('one', 'source'), copy('two', 'one.out')]
+  return runPipeline({ output: root, stages }, { signal, progress })
+}
+
+describe('runPipeline', () => {
+  it('runs all, then nothing', async () => {
+    const first = await run()
+    expect(first).toEqual({
+      stages: [
+        { name: 'one', reason: 'it never ran', summary: '6 letters' },
+        { name: 'two', reason: 'it never ran', summary: '6 letters' },
+      ],
+      interrupted: null,
+    })
+    expect(await readFile(at('two.out'), 'utf8')).toBe('SOURCE')
+    const second = await run()
+    expect(ran).toEqual([])
+    expect(second.stages.map(({ reason, summary }) => [reason, summary])).toEqual([
+      [null, '6 letters'],
+      [null, '6 letters'],
+    ])
+    expect(logged[0]).toBe('1/2 one: unchanged, skipped (6 letters)')
+    await utimes(at('source'), 1, 1)
+    await run()
+    expect(ran).toEqual([])
+  })
+
+  it.each<[string, () => unknown, string[], string]>([
+    [
+      'a setting of the last stage',
+      () => Object.assign(settings, { two: 3 }),
+      ['two'],
+      '2/2 two: runs, because its settings changed',
+    ],
+    [
+      'a setting without effect',
+      () => Object.assign(settings, { one: 3 }),
+      ['one'],
+      '2/2 two: unchanged, skipped (6 letters)',
+    ],
+    ['a setting with effect', () => Object.assign(settings, { one: 2 }), ['one', 'two'], 'one.out changed'],
+    ['the source', () => writeFile(at('source'), 'other'), ['one', 'two'], 'source changed'],
+    ['an output that is gone', () => rm(at('one.out')), ['one'], 'one.out is gone'],
+    ['an output that was changed', () => appendFile(at('two.out'), '!'), ['two'], 'two.out was changed'],
+    ['the version', () => olderVersion(), ['one', 'two'], 'fire-train 0.0.1 made it'],
+  ])('runs again what %s concerns', async (_, change, expected, said) => {
+    await run()
+    await change()
+    await run()
+    expect(ran).toEqual(expected)
+    expect(logged.join('\n')).toContain(said)
+    await run()
+    expect(ran).toEqual([])
+  })
+
+  it('goes on with a stage that failed or was stopped, unless something changed meanwhile', async () => {
+    during = (name) => {
+      if (name === 'two') throw new Error('out of luck')
+      return false
+    }
+    await expect(run()).rejects.toThrow('Stage two: out of luck')
+    during = (name, { signal }) => name === 'two' && signal !== undefined
+    const stop = new AbortController()
+    expect(await run(stop.signal)).toMatchObject({ stages: [{ name: 'one', reason: null }], interrupted: 'two' })
+    expect(ran).toEqual(['two resumed'])
+    settings.two = 4
+    during = () => false
+    await run()
+    expect(ran).toEqual(['two'])
+  })
+
+  it('stops where the signal finds it', async () => {
+    const stop = new AbortController()
+    during = (_, { signal }) => {
+      stop.abort()
+      signal?.throwIfAborted()
+      return false
+    }
+    expect(await run(stop.signal)).toEqual({ stages: [], interrupted: 'one' })
+    during = () => false
+    expect((await run()).stages.map(({ reason }) => reason)).toEqual(['it was cut off', 'it never ran'])
+  })
+
+  it('says beforehand what it would do, and does nothing', async () => {
+    expect(await plan()).toEqual(['one: runs, because it never ran', 'two: runs, because it never ran'])
+    expect(ran).toEqual([])
+    await run()
+    expect(await plan()).toEqual(['one: unchanged', 'two: unchanged'])
+    settings.one = 3
+    expect(await plan()).toEqual(['one: runs, because its settings changed', 'two: may run, because one runs'])
+    await run()
+    expect(ran).toEqual(['one'])
+  })
+
+  it('refuses a record it does not know', async () => {
+    await writeFile(at('pipeline.json'), '{"format": 2}')
+    await expect(run()).rejects.toThrow(FileError)
+    expect(ran).toEqual([])
+  })
+})
+
+async function olderVersion(): Promise<void> {
+  const text = await readFile(at('pipeline.json'), 'utf8')
+  await writeFile(at('pipeline.json'), text.replaceAll(/"version": ".*"/g, '"version": "0.0.1"'))
+}
+
+describe('Hashes', () => {
+  it('hashes a folder by names and content, hidden files left out', async () => {
+    const folder = at('folder')
+    await mkdir(join(folder, 'inner'), { recursive: true })
+    await writeFile(join(folder, 'inner', 'a'), '1')
+    const hash = () => new Hashes({}).of(folder)
+    const first = await hash()
+    await writeFile(join(folder, '.cache'), 'x')
+    expect(await hash()).toBe(first)
+    await writeFile(join(folder, 'inner', 'a'), '2')
+    const second = await hash()
+    expect(second).not.toBe(first)
+    await writeFile(join(folder, 'inner', 'b'), '2')
+    expect(await hash()).not.toBe(second)
+    await expect(new Hashes({}).of(at('nothing'))).rejects.toThrow(FileError)
+  })
+
+  it('remembers large files until they change', async () => {
+    const path = at('large')
+    await writeFile(path, Buffer.alloc(2 ** 24, 1))
+    const first = new Hashes({})
+    const sha256 = await first.of(path)
+    // A file is read once a run, and once for all while it stays the same: a memory that lies shows whether it is asked.
+    first.used[path].sha256 = 'remembered'
+    expect(await first.of(path)).toBe('remembered')
+    const lie = { [path]: { ...first.used[path], sha256: 'from before' } }
+    expect(await new Hashes(lie).of(path)).toBe('from before')
+    await writeFile(path, Buffer.alloc(2 ** 24, 2))
+    expect(await new Hashes(lie).of(path)).not.toBe(sha256)
+  })
+})

@@ -1,0 +1,275 @@
+/** Sampling: seeds that follow the record, resumption after kills, failures beside answers. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync, statSync } from 'node:fs'
+import { appendFile, mkdir, readFile, truncate, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import type { Response, Sample } from '../../src/data/records.js'
+import { DataError, FileError } from '../../src/errors.js'
+import { generateStudies } from '../../src/phantom/index.js'
+import {
+  engineAnswerer,
+  failuresPath,
+  type SampleRequest,
+  sampleAnswers,
+  sampleSettings,
+} from '../../src/sample/index.js'
+import { fakeNative, fakeNativePath, temporaryFolder, writeImage, writeModel } from '../fakes/world.js'
+import { makeSample, readLines, writePng, writeRecords } from './records.js'
+
+const at = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url))
+
+let root: string
+let samples: Sample[]
+
+beforeAll(async () => {
+  root = await temporaryFolder()
+  await writeModel(join(root, 'model'))
+  const images = await Promise.all([0, 1, 2].map((level) => writeImage(root, `${level}.png`, level)))
+  samples = Array.from({ length: 12 }, (_, index) =>
+    makeSample(`s${index}`, {
+      images: [images[index % 3]],
+      question: `Question ${index}?`,
+      split: index < 9 ? 'a' : 'b',
+    }),
+  )
+  await writeRecords(join(root, 'samples.jsonl'), samples)
+})
+
+let out: string
+beforeEach(async () => {
+  out = join(await temporaryFolder(), 'responses.jsonl')
+})
+
+interface Changes extends Partial<Omit<SampleRequest, 'settings'>> {
+  settings?: object
+  batchSize?: number
+}
+
+function run({ settings, batchSize = 2, ...request }: Changes = {}, context = {}) {
+  const all = sampleSettings.parse(settings ?? {})
+  const native = fakeNative()
+  const options = {
+    model: join(root, 'model'),
+    adapter: null,
+    dtype: 'f32' as const,
+    batchSize,
+    imageRoot: root,
+    native,
+  }
+  const asked = { samples: join(root, 'samples.jsonl'), out, settings: all, ...request }
+  return sampleAnswers(asked, engineAnswerer(options, all), context)
+}
+
+const responses = (path = out): Promise<Response[]> => readLines<Response>(path)
+
+describe('sampleAnswers', () => {
+  it('answers every sample in order, several times each, with seeds of their own', async () => {
+    const report = await run({ settings: { answers: 2, temperature: 1, promptSuffix: ' Be short.' } })
+    expect(report).toMatchObject({ total: 24, answers: 24, failed: 0, reused: 0, interrupted: false, failures: null })
+    const given = await responses()
+    expect(given.map(({ sampleId }) => sampleId)).toEqual(samples.flatMap(({ id }) => [id, id]))
+    expect(new Set(given.map(({ seed }) => seed)).size).toBe(24)
+    expect(given[3].prompt).toBe('Question 1? Be short.')
+    expect(existsSync(failuresPath(out))).toBe(false)
+    expect(existsSync(`${out}.part`)).toBe(false)
+  })
+
+  it('gives a record the same answer under another order, filter and number of answers', async () => {
+    await run({ settings: { answers: 2, temperature: 1 } })
+    const all = new Map((await responses()).map((response) => [`${response.sampleId} ${response.seed}`, response]))
+    const reversed = join(root, 'reversed.jsonl')
+    await writeRecords(reversed, [...samples].reverse())
+    const other = `${out}.other`
+    await run({ samples: reversed, out: other, settings: { temperature: 1, split: 'b', limit: 2 } })
+    const some = await responses(other)
+    expect(some.map(({ sampleId }) => sampleId)).toEqual(['s11', 's10'])
+    for (const response of some) expect(response).toEqual(all.get(`${response.sampleId} ${response.seed}`))
+  })
+
+  it.each([
+    ['a torn line', async (part: string) => appendFile(part, '{"sampleId": "s5", "mod')],
+    ['a line without its end', async (part: string) => truncate(part, (await readFile(part)).length - 1)],
+    ['bytes that are no text', async (part: string) => appendFile(part, Buffer.from([0xff, 0xfe, 10, 0x7b]))],
+    ['nothing torn', async () => {}],
+  ])('goes on from %s to the bytes of one uninterrupted run', async (_, tear) => {
+    await run()
+    const whole = await readFile(out)
+    const lines = whole.toString().trimEnd().split('\n')
+    for (const kept of [0, 1, 5, 12]) {
+      const again = join(await temporaryFolder(), 'responses.jsonl')
+      await writeFile(
+        `${again}.part`,
+        lines
+          .slice(0, kept)
+          .map((line) => `${line}\n`)
+          .join(''),
+      )
+      if (kept > 0) await tear(`${again}.part`)
+      const { reused } = await run({ out: again })
+      expect(kept - reused).toBeLessThanOrEqual(1)
+      expect(reused).toBeGreaterThanOrEqual(Math.max(0, kept - 1))
+      expect(await readFile(again)).toEqual(whole)
+    }
+  })
+
+  it('does nothing again where all is done, and refuses what other settings left until told to replace it', async () => {
+    await run()
+    const before = await readFile(out)
+    expect(await run()).toMatchObject({ answers: 12, reused: 12 })
+    await expect(run({ settings: { maxNewTokens: 3 } })).rejects.toThrow(FileError)
+    expect(await readFile(out)).toEqual(before)
+    await run({ settings: { maxNewTokens: 3 }, overwrite: true })
+    expect((await responses()).map(({ tokens }) => tokens.length)).toEqual(Array(12).fill(3))
+    await writeFile(`${out}.x.part`, before)
+    await expect(run({ out: `${out}.x`, settings: { maxNewTokens: 3 } })).rejects.toThrow(/record 1 \(sample s0\)/)
+  })
+
+  it('is not stopped by a bad record: the reason stands beside the answers, also after a resume', async () => {
+    await writeFile(join(root, 'torn.png'), (await readFile(join(root, '0.png'))).subarray(0, 60))
+    const bad = [...samples]
+    bad[0] = { ...bad[0], images: [{ ...bad[0].images[0], path: 'missing.png' }] }
+    bad[4] = { ...bad[4], images: [{ ...bad[4].images[0], sha256: '0'.repeat(64) }] }
+    bad[7] = { ...bad[7], question: 'What is <|image_pad|> here?' }
+    bad[11] = { ...bad[11], images: [{ ...bad[11].images[0], path: 'torn.png' }] }
+    const path = join(root, 'bad.jsonl')
+    await writeRecords(path, bad)
+    const report = await run({ samples: path })
+    expect(report).toMatchObject({ answers: 8, failed: 4, failures: failuresPath(out) })
+    const failures = await readLines<{ sampleId: string; code: string; reason: string }>(failuresPath(out))
+    expect(failures.map(({ sampleId }) => sampleId)).toEqual(['s0', 's4', 's7', 's11'])
+    expect(failures.map(({ code }) => code)).toEqual(['ERR_FIRE_IO', ...Array(3).fill('ERR_FIRE_DATA')])
+    expect(failures[1].reason).toContain('is not the image of the record')
+
+    const [whole, wholeFailures] = [await readFile(out), await readFile(failuresPath(out))]
+    const again = join(await temporaryFolder(), 'responses.jsonl')
+    await writeFile(`${again}.part`, whole.subarray(0, whole.length / 2))
+    // The failed file never lags behind, but may be ahead of a torn answer.
+    await writeFile(failuresPath(again), wholeFailures)
+    await run({ samples: path, out: again })
+    expect(await readFile(again)).toEqual(whole)
+    expect(await readFile(failuresPath(again))).toEqual(wholeFailures)
+    // Told to begin again, it asks those questions again as well.
+    await writeRecords(path, samples)
+    expect(await run({ samples: path, overwrite: true })).toMatchObject({ answers: 12, failed: 0, reused: 0 })
+    expect(existsSync(failuresPath(out))).toBe(false)
+    await writeRecords(path, bad)
+    await expect(run({ samples: path, out: `${out}.strict`, strict: true })).rejects.toThrow(/Sample s0: .*missing/)
+  })
+
+  it('stops at a signal with what it has', async () => {
+    const stop = new AbortController()
+    const report = await run({}, { signal: stop.signal, onProgress: (done: number) => done === 5 && stop.abort() })
+    expect(report).toMatchObject({ answers: 5, interrupted: true })
+    expect(existsSync(out)).toBe(false)
+    expect(await run()).toMatchObject({ answers: 12, reused: 5 })
+  })
+
+  it('refuses what cannot be meant', async () => {
+    await expect(run({ settings: { answers: 2 } })).rejects.toThrow(/greedy answers would all be the same/)
+    await expect(run({ settings: { split: 'c' } })).rejects.toThrow(/no sample of split "c"/)
+    const twice = join(root, 'twice.jsonl')
+    await writeRecords(twice, [samples[0], samples[1], samples[0]])
+    await expect(run({ samples: twice })).rejects.toThrow(/twice\.jsonl:3: record s0: the id is taken by line 1/)
+    await expect(run({ samples: twice })).rejects.toThrow(DataError)
+  })
+})
+
+describe('fire-train sample', () => {
+  it('stops at SIGINT with 130 and goes on', { timeout: 60_000 }, async () => {
+    const args = ['sample', '--samples', join(root, 'samples.jsonl'), '--model', join(root, 'model'), '--out', out]
+    const start = (delay: string) => {
+      const env = { ...process.env, FIRE_NATIVE_PATH: fakeNativePath, FIRE_FAKE_DELAY_MS: delay }
+      return spawn(process.execPath, [at('dist/cli/main.js'), ...args, '--batch-size', '1'], { env })
+    }
+    const child = start('200')
+    let stderr = ''
+    child.stderr.on('data', (chunk) => {
+      stderr += chunk
+    })
+    // The engine gives a window of eight at once.
+    const poll = setInterval(() => {
+      if (sizeOf(`${out}.part`) === 0) return
+      clearInterval(poll)
+      child.kill('SIGINT')
+    }, 5)
+    expect(await exit(child)).toBe(130)
+    expect(stderr).toMatch(/SIGINT: stopping; what is answered is kept\n(.*\n)*[1-9]\d* of 12 done; the same command/)
+    expect(await exit(start('0'))).toBe(0)
+    const stopped = await readFile(out)
+    await run({ out: `${out}.calm` })
+    expect(stopped).toEqual(await readFile(`${out}.calm`))
+  })
+})
+
+const ready = existsSync(at('build/Release/fire.node')) && existsSync(at('models/phantom/model.safetensors'))
+
+/** Starts the built command on the bundled model. */
+function start(samplesPath: string, path: string, batchSize = 4, extra: string[] = []): ChildProcess {
+  const args = ['sample', '--samples', samplesPath, '--model', at('models/phantom'), '--out', path, '--threads', '1']
+  const all = [
+    at('dist/cli/main.js'),
+    ...args,
+    '--n',
+    '6',
+    '--temperature',
+    '0.8',
+    '--batch-size',
+    String(batchSize),
+    ...extra,
+  ]
+  return spawn(process.execPath, all, { stdio: 'ignore' })
+}
+
+const sizeOf = (path: string): number => statSync(path, { throwIfNoEntry: false })?.size ?? 0
+
+const exit = (child: ChildProcess): Promise<number | null> =>
+  new Promise((resolve) => child.on('close', (code) => resolve(code)))
+
+describe.skipIf(!ready)('fire-train sample on the real engine', () => {
+  it('loses and repeats nothing when killed at random moments', { timeout: 120_000 }, async () => {
+    const folder = await temporaryFolder()
+    await mkdir(join(folder, 'images'))
+    const records: Sample[] = []
+    for (const study of generateStudies({ seed: 3, split: 'train', count: 8 })) {
+      const image = await writePng(folder, `images/${study.id}.png`, study)
+      for (const { id, question, answer } of study.questions)
+        records.push(makeSample(id, { images: [image], question, answer }))
+    }
+    const file = join(folder, 'samples.jsonl')
+    await writeRecords(file, records)
+    const calm = join(folder, 'calm.jsonl')
+    expect(await exit(start(file, calm))).toBe(0)
+    const whole = await readFile(calm)
+    expect(whole.toString().split('\n')).toHaveLength(records.length * 6 + 1)
+
+    const killed = join(folder, 'killed.jsonl')
+    const part = `${killed}.part`
+    let kills = 0
+    for (let round = 0; round < 6 && !existsSync(killed); round += 1) {
+      const child = start(file, killed)
+      const before = sizeOf(part)
+      const target = before + Math.ceil(Math.random() * 0.5 * (whole.length - before))
+      const poll = setInterval(() => sizeOf(part) >= target && child.kill('SIGKILL'), 1)
+      if ((await exit(child)) === null) kills += 1
+      clearInterval(poll)
+      if (!existsSync(part)) continue
+      // What is there already is the beginning of the result.
+      const begun = await readFile(part)
+      expect(begun.length).toBeGreaterThanOrEqual(before)
+      expect(whole.subarray(0, begun.length).equals(begun)).toBe(true)
+    }
+    expect(kills).toBeGreaterThan(0)
+    expect(await exit(start(file, killed))).toBe(0)
+    expect((await readFile(killed)).equals(whole)).toBe(true)
+
+    // Another batch size and a copy in reverse order: the same answers.
+    const reversed = join(folder, 'reversed.jsonl')
+    await writeRecords(reversed, [...records].reverse())
+    const other = join(folder, 'other.jsonl')
+    expect(await exit(start(reversed, other, 7, ['--limit', '5']))).toBe(0)
+    const lines = new Set(whole.toString().split('\n'))
+    for (const line of (await readFile(other, 'utf8')).split('\n')) expect(lines.has(line)).toBe(true)
+  })
+})
