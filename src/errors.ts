@@ -130,6 +130,13 @@ export class HubError extends FireError {
   }
 }
 
+/** A language-model endpoint refused, answered with something else, or could not be reached; or its budget is spent. */
+export class EndpointError extends FireError {
+  constructor(message: string, options?: FireErrorOptions) {
+    super('ERR_FIRE_ENDPOINT', message, options)
+  }
+}
+
 /** A downloaded file is not what its publisher announced: another size or another hash. */
 export class ChecksumError extends FireError {
   constructor(message: string, options?: FireErrorOptions) {
@@ -157,6 +164,7 @@ const classByCode: Record<string, ErrorClass> = {
   ERR_FIRE_DISK_FULL: DiskFullError,
   ERR_FIRE_HUB: HubError,
   ERR_FIRE_CHECKSUM: ChecksumError,
+  ERR_FIRE_ENDPOINT: EndpointError,
 }
 
 /** The error of this code and message; an unknown code gives a plain `FireError` that keeps it. */

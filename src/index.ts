@@ -98,7 +98,29 @@ export {
   type RemoteFile,
   type RetrySettings,
 } from './hub/index.js'
-export { applyEdits, buildPair, type EditProposal, type PairOutcome, type PairRequest } from './pairs/index.js'
+export {
+  applyEdits,
+  type BlindJudge,
+  type BuildPairsOptions,
+  type BuildPairsResult,
+  buildPair,
+  buildPairs,
+  ChatEndpoint,
+  type ConstructContext,
+  constructPair,
+  diffWords,
+  type EditProposal,
+  EndpointProvider,
+  type EndpointSettings,
+  type PairMode,
+  type PairOutcome,
+  type PairRequest,
+  type Provider,
+  RequestCache,
+  RulesProvider,
+  styleGap,
+  verifyPair,
+} from './pairs/index.js'
 export { type ReportData, renderReport } from './report/index.js'
 export { Chat, type ChatModel, type ChatOptions } from './text/chat.js'
 export { type ChatFormat, HuatuoFormat, JinjaFormat, type Message } from './text/formats.js'

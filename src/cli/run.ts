@@ -8,6 +8,7 @@ import { demo } from './commands/demo.js'
 import { doctor } from './commands/doctor.js'
 import { generate } from './commands/generate.js'
 import { merge } from './commands/merge.js'
+import { pairs } from './commands/pairs.js'
 import { plan } from './commands/plan.js'
 import { pull } from './commands/pull.js'
 import { train } from './commands/train.js'
@@ -15,7 +16,7 @@ import { verify } from './commands/verify.js'
 import { createProgress } from './progress.js'
 
 /** In the order `--help` shows them. */
-const commands: readonly Command[] = [demo, pull, plan, train, generate, merge, verify, bench, doctor]
+const commands: readonly Command[] = [demo, pull, plan, generate, pairs, train, merge, verify, bench, doctor]
 
 const exitCodes = {
   success: 0,

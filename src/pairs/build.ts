@@ -27,6 +27,36 @@ export type Rejection =
   | 'too_many_words_changed'
   | 'not_verified'
   | EditProblem
+  | VerificationFault
+  | SourceFault
+
+/** What a check of the finished pair found; see verify.ts. */
+export type VerificationFault =
+  | 'edit_ratio'
+  | 'length'
+  | 'sentence_count'
+  | 'list_markers'
+  | 'first_letter'
+  | 'final_punctuation'
+  | 'trivial_change'
+  | 'pasted_reference'
+  | 'self_contradiction'
+  | 'chosen_contradicts_reference'
+  | 'rejected_agrees_with_reference'
+  | 'judges_disagree'
+  | 'blind_judge'
+
+/** What was wrong before there was a pair: with the record, or with what an endpoint sent. */
+export type SourceFault =
+  | 'duplicate'
+  | 'no_reference'
+  | 'span_not_found'
+  | 'edit_not_found'
+  | 'edit_ambiguous'
+  | 'edit_outside_answer'
+  | 'bad_reply'
+  | 'endpoint_failed'
+  | 'budget'
 
 export interface PairRequest {
   id: string
@@ -79,23 +109,33 @@ export function buildPair(request: PairRequest, limits: PairLimits): PairOutcome
 const reject = (rejection: Rejection, detail: string): PairOutcome => ({ pair: null, rejection, detail })
 
 function orient(request: PairRequest, origin: Origin, applied: AppliedEdits): Pair {
-  const { response, verdict } = request
+  const { id, images, prompt, response, verdict } = request
+  const { sampleId, model, seed, sampling, text } = response
+  const provenance = { model, seed, sampling, verdict: verdict.reason }
+  return orientPair({ id, sampleId, images, prompt, provenance }, text, origin, applied)
+}
+
+/** The pair of a text and its edited twin: mended words are chosen, falsified ones rejected. */
+export function orientPair(
+  record: Omit<Pair, 'chosen' | 'rejected' | 'origin' | 'edits'>,
+  text: string,
+  origin: Origin,
+  applied: AppliedEdits,
+): Pair {
   const mended = origin === 'repaired'
-  const [chosen, rejected] = mended ? [applied.text, response.text] : [response.text, applied.text]
+  const [chosen, rejected] = mended ? [applied.text, text] : [text, applied.text]
+  const { provenance, ...rest } = record
   const pair: Pair = {
-    id: request.id,
-    sampleId: response.sampleId,
-    images: request.images,
-    prompt: request.prompt,
+    ...rest,
     chosen,
     rejected,
     origin,
     edits: applied.edits.map(({ original, edited, category }) =>
       mended ? { chosen: edited, rejected: original, category } : { chosen: original, rejected: edited, category },
     ),
-    provenance: { model: response.model, seed: response.seed, sampling: response.sampling, verdict: verdict.reason },
+    provenance,
   }
   const problem = pairProblem(pair)
-  if (problem) throw new Error(`Pair ${request.id}: ${problem}. This is a bug in the edits, not in the record.`)
+  if (problem) throw new Error(`Pair ${record.id}: ${problem}. This is a bug in the edits, not in the record.`)
   return pair
 }
