@@ -173,8 +173,11 @@ async function editUnit(unit: Unit, goal: Goal, judgement: Judgement, provider: 
   if (isRefusal(proposal)) return proposal
   if (proposal.edits.length === 0) return refuse('no_edit_found', `${provider.name} proposes nothing`)
   const { span } = judgement
-  const touches = ({ start, end }: EditProposal) => span === null || (start <= span[1] && end >= span[0])
-  if (!proposal.edits.some(touches)) return refuse('edit_outside_answer', 'no edit touches the located answer')
+  const near = splitSentences(unit.text).filter(({ start, end }) => span && start < span[1] && end > span[0])
+  const touches = (edit: EditProposal) => near.some(({ start, end }) => edit.start <= end && edit.end >= start)
+  if (span && !proposal.edits.some(touches)) {
+    return refuse('edit_outside_answer', 'no edit is in the sentence that answers')
+  }
   return proposal
 }
 

@@ -95,6 +95,7 @@ function claimDistance(original: string, edited: string): number {
     )
     return wordsOf(single.replace(/\bdo(?:es)?\s+not\b/gi, 'not').replace(/\bcannot\b/gi, 'can not'))
       .filter((word) => word !== 'any')
+      .map((word) => (word === 'are' ? 'is' : word))
       .map(stem)
   }
   return wordDistance(units(original), units(edited))

@@ -19,9 +19,10 @@ export function leadingAnswer(text: string): Lead | null {
   return match && { said: match[2].toLowerCase() as Lead['said'], end: match[0].length }
 }
 
-/** Exactly yes or no, whatever the case and punctuation. */
-export function plainAnswer(text: string): 'yes' | 'no' | null {
-  return (/^\W*(yes|no)\W*$/i.exec(text)?.[1].toLowerCase() as 'yes' | 'no' | undefined) ?? null
+/** The yes or no of a reference: all of it, or the word it opens with. */
+export function plainAnswer(reference: string): 'yes' | 'no' | null {
+  const whole = /^\W*(yes|no)\W*$/i.exec(reference)?.[1].toLowerCase() as 'yes' | 'no' | undefined
+  return whole ?? leadingAnswer(reference)?.said ?? null
 }
 
 const NEGATOR =

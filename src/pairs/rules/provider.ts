@@ -7,7 +7,7 @@ import type { EditProposal } from '../edits.js'
 import type { Goal, Judgement, Proposal, Provider, Refusal, Unit } from '../provider.js'
 import { findMentions, type Mention } from './lexicon.js'
 import { changeNumber, findNumbers, plainNumber } from './numbers.js'
-import { flipSentence, leadingAnswer, plainAnswer } from './polarity.js'
+import { flipSentence, leadingAnswer, plainAnswer, polarityOf } from './polarity.js'
 import {
   checkSentence,
   factsOf,
@@ -66,6 +66,8 @@ function counterfactual(unit: Unit): EditProposal[] | null {
   if (plainAnswer(reference)) return flipAnswer(unit)
   if (plainNumber(reference)) return shiftNumber(text, id)
   if (hasDependents(text)) return null
+  // Another thing denied would be no contradiction: "no effusion" and "no pneumothorax" may both be true.
+  if (polarityOf(text) !== 'affirmed') return flipSentence(text)
   const claimed = new Set([...termsByGroup(findMentions(reference)).keys()])
   const mentions = findMentions(text).filter(({ group }) => claimed.has(group))
   const options = [...termsByGroup(mentions)].flatMap(([group, terms]) => {

@@ -83,8 +83,10 @@ export function speaksOf(question: string, sentence: string): boolean {
     return true
   const words = contentWords(question)
   const specific = words.filter((word) => !CONTEXT.test(word))
-  const asked = new Set(specific.length > 0 ? specific : words)
-  const said = new Set(contentWords(sentence))
+  // The other side answers a question about one side just as well.
+  const anySide = (list: readonly string[]) => new Set(list.map((word) => word.replace(/^side:.*/, 'side')))
+  const asked = anySide(specific.length > 0 ? specific : words)
+  const said = anySide(contentWords(sentence))
   const shared = [...asked].filter((word) => said.has(word)).length
   return asked.size > 0 && shared * 3 >= asked.size * 2
 }
