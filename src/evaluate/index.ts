@@ -15,6 +15,7 @@ export {
   type ProbeRequest,
   probeAttention,
 } from './attention.js'
+export { type PerplexityGap, perplexityGap } from './perplexity.js'
 export {
   clusteredDifference,
   countPaired,

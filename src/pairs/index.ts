@@ -22,6 +22,7 @@ export {
   buildPairs,
   outputFiles,
   type PairReport,
+  type Perplexity,
   writeReport,
 } from './run.js'
 export { countOutcome, emptyStatistics, type PairStatistics } from './statistics.js'

@@ -26,8 +26,18 @@ export interface BuildPairsOptions extends ConstructContext {
   concurrency: number
   /** What the endpoints of this run were paid. */
   usage?: () => Usage
+  /** What a model thinks of the pairs, for the report; the pairs' image paths are relative to `imageRoot`. */
+  measure?: (pairs: readonly Pair[], imageRoot: string) => Promise<Perplexity>
   signal?: AbortSignal
   onProgress?: (done: number, total: number) => void
+}
+
+/** As `perplexityGap` of evaluate/ gives it, under the model that is to be trained. */
+export interface Perplexity {
+  model: string
+  chosen: number
+  rejected: number
+  chosenIsLikelier: number
 }
 
 export interface PairReport {
@@ -39,6 +49,7 @@ export interface PairReport {
   /** Pairs over answers, in 0…1. */
   acceptance: number
   style: StyleGap | null
+  perplexity: Perplexity | null
   usage: Usage | null
 }
 
@@ -143,6 +154,7 @@ async function writeOutcomes(
     statistics: sorted(statistics),
     acceptance: outcomes.length === 0 ? 0 : Number((pairs.length / outcomes.length).toFixed(4)),
     style: styleGap(pairs),
+    perplexity: pairs.length > 0 ? ((await options.measure?.(pairs, dirname(resolve(options.out)))) ?? null) : null,
     usage: options.usage?.() ?? null,
   }
   const files = outputFiles(options.out)

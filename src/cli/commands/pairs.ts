@@ -1,8 +1,12 @@
 import { resolve } from 'node:path'
+import type { Pair } from '../../data/records.js'
+import type { openEngine } from '../../engine/engine.js'
 import { ConfigError } from '../../errors.js'
-import type { BlindJudge, ChatEndpoint, PairReport, Provider, Usage } from '../../pairs/index.js'
+import type { BlindJudge, ChatEndpoint, PairReport, Perplexity, Provider, Usage } from '../../pairs/index.js'
 import { defineCommand } from '../command.js'
+import { deviceOption } from '../device.js'
 import { formatCount, formatTable } from '../format.js'
+import type { Progress } from '../progress.js'
 import { catchSignals } from '../signals.js'
 
 export const pairs = defineCommand({
@@ -42,6 +46,9 @@ export const pairs = defineCommand({
       .option('retry-delay', { type: 'number', default: 1, describe: 'Seconds before the first retry; doubles' })
       .option('max-tokens', { type: 'number', default: 1024, describe: 'Longest reply' })
       .option('cache', { type: 'string', describe: 'Folder of paid replies; default: <out>.cache' })
+      .option('policy', { type: 'string', describe: 'Model folder; the report then has the perplexity of both sides' })
+      .option('policy-adapter', { type: 'string', describe: 'Its PEFT adapter folder' })
+      .option('device', deviceOption)
       .option('seed', { type: 'number', default: 42, describe: 'Decides between edits that are equally good' })
       .example('$0 pairs --samples s.jsonl --responses r.jsonl --out pairs.jsonl', 'offline, by word rules')
       .epilogue('Interrupted, the same command goes on and pays for no request twice.'),
@@ -78,6 +85,7 @@ export const pairs = defineCommand({
       const result = await buildPairs({
         ...{ samples: options.samples, responses: options.responses, out: options.out, mode: options.mode },
         ...{ provider, blindJudge, seed: options.seed, signal, concurrency: 2 * options.concurrency },
+        ...(options.policy !== undefined && { measure: measureWith(options.policy, options, progress, signal) }),
         ...(endpoints.length > 0 && { usage: () => sumUsage(endpoints) }),
         onProgress(done, total) {
           if (!started) progress.start('pairs', total, 'answers')
@@ -98,6 +106,31 @@ export const pairs = defineCommand({
     }
   },
 })
+
+interface PolicyOptions {
+  policyAdapter?: string
+  device: Parameters<typeof openEngine>[0]['device']
+}
+
+/** Perplexities under a model, which is opened once there are pairs. */
+function measureWith(
+  policy: string,
+  { policyAdapter, device }: PolicyOptions,
+  progress: Progress,
+  signal: AbortSignal,
+) {
+  return async (made: readonly Pair[], imageRoot: string): Promise<Perplexity> => {
+    const { openEngine } = await import('../../engine/engine.js')
+    const { Chat } = await import('../../text/chat.js')
+    const { perplexityGap } = await import('../../evaluate/index.js')
+    const adapter = policyAdapter === undefined ? null : resolve(policyAdapter)
+    await using engine = await openEngine({ model: resolve(policy), adapter, device })
+    const chat = await Chat.load(engine.spec.model, engine.info)
+    progress.start('perplexity', made.length, 'pairs')
+    const onProgress = (done: number): void => progress.update(done)
+    return { model: policy, ...(await perplexityGap(engine, chat, made, imageRoot, { signal, onProgress })) }
+  }
+}
 
 function checkNumbers(options: Record<string, unknown>): void {
   const least = {
@@ -126,7 +159,7 @@ function sumUsage(endpoints: readonly ChatEndpoint[]): Usage {
 }
 
 function describe(report: PairReport, files: readonly string[], endpoints: readonly ChatEndpoint[]): string {
-  const { statistics, acceptance, style, usage } = report
+  const { statistics, acceptance, style, perplexity, usage } = report
   const { answers, pairs: count, byOrigin, byCategory, byRejection } = statistics
   const share = (part: number) => `${((100 * part) / Math.max(1, answers)).toFixed(1)} %`
   const rows = [
@@ -146,6 +179,11 @@ function describe(report: PairReport, files: readonly string[], endpoints: reado
     const words = `${style.chosen.meanWords} and ${style.rejected.meanWords} words`
     const longer = `longer is chosen in ${(100 * style.longerIsChosen).toFixed(1)} %`
     lines.push(`style gap, chosen and rejected: ${words}, ${longer}, divergence ${style.unigramDivergence} bits a word`)
+  }
+  if (perplexity) {
+    const { chosen, rejected, chosenIsLikelier, model } = perplexity
+    const likelier = `chosen likelier in ${(100 * chosenIsLikelier).toFixed(1)} %`
+    lines.push(`perplexity under ${model}: ${chosen} and ${rejected}, ${likelier}`)
   }
   if (usage) {
     const now = endpoints.reduce((sum, endpoint) => sum + endpoint.sent, 0)

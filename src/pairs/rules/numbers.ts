@@ -1,6 +1,6 @@
 /** Counts and measurements: where they stand, and how a sentence changes with them. */
 import type { EditProposal } from '../edits.js'
-import { isPlural, matchCase } from './grammar.js'
+import { matchCase } from './grammar.js'
 import { grammar } from './lexicon.js'
 import { agreeWithNumber, NOUN_PHRASE } from './polarity.js'
 
@@ -49,24 +49,33 @@ export function changeNumber(text: string, mention: NumberMention, value: number
   const replacement = spelled ? matchCase(written, spelled) : likeDecimals(written, value)
   const edits: EditProposal[] = [{ start, end, replacement, category: 'number' }]
   if (unit !== null || (mention.value === 1) === (value === 1)) return edits
-  const space = /^\s+/.exec(text.slice(end))?.[0]
-  const phrase = space && NOUN_PHRASE.exec(text.slice(end + space.length))?.[0]
-  if (!phrase) return edits
-  const noun = /[\p{L}-]+$/u.exec(phrase)?.[0] ?? ''
-  const nounEnd = end + space.length + phrase.length
-  const agreed = agreeWithNumber(noun, value)
+  const noun = nounAfter(text, end)
+  const agreed = noun && agreeWithNumber(noun.text, value)
   if (agreed === null) return null
-  if (agreed !== noun)
-    edits.push({ start: nounEnd - noun.length, end: nounEnd, replacement: agreed, category: 'number' })
-  const copula = /\b(is|are)(\s+)$/i.exec(text.slice(0, start)) ?? /^\s+(is|are)\b/i.exec(text.slice(nounEnd))
-  if (!copula) return edits
-  const isBefore = copula.index + copula[0].length === start && copula[2] !== undefined
-  const at = isBefore ? copula.index : nounEnd + copula[0].length - copula[1].length
-  const right = isPlural(agreed) ? 'are' : 'is'
-  if (copula[1].toLowerCase() !== right) {
-    edits.push({ start: at, end: at + copula[1].length, replacement: right, category: 'number' })
-  }
+  if (noun && agreed !== noun.text) edits.push({ ...noun.place, replacement: agreed as string, category: 'number' })
+  const after = noun?.place.end ?? end
+  const before = /(?<=\bthere\s)(is|are)\s+$/i.exec(text.slice(0, start))
+  const copula = before ?? (noun && /^\s+(is|are)\b/i.exec(text.slice(after)))
+  const right = value === 1 ? 'is' : 'are'
+  if (!copula || copula[1].toLowerCase() === right) return edits
+  const at = before ? before.index : after + copula[0].length - copula[1].length
+  edits.push({ start: at, end: at + copula[1].length, replacement: right, category: 'number' })
   return edits
+}
+
+interface CountedNoun {
+  text: string
+  place: { start: number; end: number }
+}
+
+/** The noun that is counted; undefined where a preposition or nothing follows the number. */
+function nounAfter(text: string, end: number): CountedNoun | undefined {
+  const space = /^\s+(?!(?:in|of|on|at|is|are)\b)/i.exec(text.slice(end))?.[0]
+  if (space === undefined) return undefined
+  const phrase = NOUN_PHRASE.exec(text.slice(end + space.length))?.[0] ?? ''
+  const noun = /(?<![\p{L}-])\p{Ll}[\p{L}-]*$/u.exec(phrase)?.[0]
+  const nounEnd = end + space.length + phrase.length
+  return noun === undefined ? undefined : { text: noun, place: { start: nounEnd - noun.length, end: nounEnd } }
 }
 
 function likeDecimals(written: string, value: number): string {

@@ -76,8 +76,9 @@ function counterfactual(unit: Unit): EditProposal[] | null {
     const edits = swapAll(text, own, partnersOf(own[0], question))
     return edits ? [{ edits, far: FAR.has(group.name) }] : []
   })
-  const near = options.filter(({ far }) => !far)
-  const pool = near.length > 0 ? near : options
+  // "Left heart" for "left lung" would be implausible also where the side cannot be changed.
+  const placed = [...claimed].some((group) => !FAR.has(group.name))
+  const pool = options.filter(({ far }) => !(far && placed))
   return pool.length > 0 ? choose(pool, id, 'group').edits : null
 }
 

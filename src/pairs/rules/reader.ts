@@ -39,6 +39,9 @@ export function readAnswer(subject: Subject): Verdict {
   return readTerms(question, reference, text)
 }
 
+/** Yes to "is there no …" may mean either. */
+const NEGATIVE = /\b(?:no|not|without)\b|n['’]t\b/i
+
 interface YesNo {
   answer: 'yes' | 'no' | null
   reason: string
@@ -57,7 +60,7 @@ export function readYesNo(question: string, text: string): YesNo {
   const body = sentence ? { text: sentence.text, start: sentence.start + offset } : null
   if (!body) return lead ? { answer: lead.said, reason: '', body: null } : none('nothing is said')
   const covers = speaksOf(question, body.text)
-  if (/\b(?:no|not|without)\b|n['’]t\b/i.test(question)) return none('the question is negative')
+  if (NEGATIVE.test(question)) return none('the question is negative')
   const polarity = covers ? polarityOf(body.text) : null
   if (covers && !polarity) return none('more than one negation')
   const asked = sideOf(question)
@@ -124,6 +127,7 @@ const OPEN_LIST = /\b(?:etc|others?|such as|e\.g)\b/i
 /** The answer must name the reference's terms, no other of their groups, and every further word of the reference. */
 function readTerms(question: string, reference: string, text: string): Verdict {
   if (OPEN_LIST.test(reference)) return undecided('the reference is an open list')
+  if (NEGATIVE.test(question)) return undecided('the question is negative')
   if (turnsAround(question, text)) return undecided('the answer turns the question around')
   const claims = termsByGroup(findMentions(reference))
   const said = termsByGroup(findMentions(text))
@@ -206,7 +210,8 @@ export function factsOf(report: string): ReportFacts {
   const note = <T>(map: Map<string, T | null>, key: string, value: T): void => {
     map.set(key, map.has(key) && map.get(key) !== value ? null : value)
   }
-  for (const { text } of splitSentences(report)) {
+  // A semicolon ends a statement as a full stop does, and one that has a statement to itself has its side to itself.
+  for (const { text } of splitSentences(report.replaceAll(';', '.'))) {
     const heart = heartState(text)
     if (heart) note(facts.present, 'cardiomegaly', heart.enlarged)
     for (const { finding, present, qualifiers } of statementsOf(text) ?? []) {
@@ -240,14 +245,18 @@ export function checkSentence(facts: ReportFacts, sentence: string): { known: nu
   for (const statement of statements) {
     const fact = facts.present.get(statement.finding)
     if (typeof fact !== 'boolean') continue
-    known++
     if (fact !== statement.present) faults.push({ kind: 'presence', statement })
     else if (fact) {
-      for (const [group, { term }] of statement.qualifiers) {
-        const right = facts.qualifiers.get(`${statement.finding} ${group}`)
-        if (right && right !== term) faults.push({ kind: 'qualifier', statement, group, truth: right })
+      const said = [...statement.qualifiers].map(([group, { term }]) => {
+        return { group, term, truth: facts.qualifiers.get(`${statement.finding} ${group}`) }
+      })
+      for (const { group, term, truth } of said) {
+        if (truth && truth !== term) faults.push({ kind: 'qualifier', statement, group, truth })
       }
+      // "A right effusion" is not known to be right where the reference has an effusion and no side.
+      if (said.some(({ truth }) => !truth)) continue
     }
+    known++
   }
   return { known, faults }
 }
