@@ -42,6 +42,7 @@ export type VerificationFault =
   | 'pasted_reference'
   | 'self_contradiction'
   | 'chosen_contradicts_reference'
+  | 'chosen_not_in_reference'
   | 'rejected_agrees_with_reference'
   | 'judges_disagree'
   | 'blind_judge'
@@ -112,26 +113,26 @@ function orient(request: PairRequest, origin: Origin, applied: AppliedEdits): Pa
   const { id, images, prompt, response, verdict } = request
   const { sampleId, model, seed, sampling, text } = response
   const provenance = { model, seed, sampling, verdict: verdict.reason }
-  return orientPair({ id, sampleId, images, prompt, provenance }, text, origin, applied)
+  const record = { id, sampleId, images, prompt, origin, provenance }
+  return orientPair(record, text, applied, origin === 'repaired' ? 'rejected' : 'chosen')
 }
 
-/** The pair of a text and its edited twin: mended words are chosen, falsified ones rejected. */
+/** The pair of a text, which is the given side of it, and its edited twin. */
 export function orientPair(
-  record: Omit<Pair, 'chosen' | 'rejected' | 'origin' | 'edits'>,
+  record: Omit<Pair, 'chosen' | 'rejected' | 'edits'>,
   text: string,
-  origin: Origin,
   applied: AppliedEdits,
+  side: 'chosen' | 'rejected',
 ): Pair {
-  const mended = origin === 'repaired'
-  const [chosen, rejected] = mended ? [applied.text, text] : [text, applied.text]
-  const { provenance, ...rest } = record
+  const isChosen = side === 'chosen'
+  const { origin, provenance, ...rest } = record
   const pair: Pair = {
     ...rest,
-    chosen,
-    rejected,
+    chosen: isChosen ? text : applied.text,
+    rejected: isChosen ? applied.text : text,
     origin,
     edits: applied.edits.map(({ original, edited, category }) =>
-      mended ? { chosen: edited, rejected: original, category } : { chosen: original, rejected: edited, category },
+      isChosen ? { chosen: original, rejected: edited, category } : { chosen: edited, rejected: original, category },
     ),
     provenance,
   }

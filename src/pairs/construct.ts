@@ -6,7 +6,7 @@ import type { Pair, Response, Sample } from '../data/records.js'
 import { type Origin, orientPair, type PairOutcome, type Rejection } from './build.js'
 import { choose, hashNumber } from './choice.js'
 import { diffWords, refineProposals } from './diff.js'
-import { type AppliedEdits, applyEdits, EditError, type EditProposal } from './edits.js'
+import { applyEdits, EditError, type EditProposal } from './edits.js'
 import {
   type BlindJudge,
   type Goal,
@@ -51,76 +51,58 @@ const refuse = (rejection: Rejection, detail: string): Refusal => ({ rejection, 
 /** Builds and verifies the pair of one answer. What is wrong with an answer comes back as a rejection, never as an exception. */
 export async function constructPair(task: Task, context: ConstructContext): Promise<PairOutcome> {
   const { sample, response } = task
-  if (sample.answer.trim() === '') return rejected(refuse('no_reference', 'the sample has no reference answer'))
+  if (sample.answer.trim() === '') return reject(refuse('no_reference', 'the sample has no reference answer'))
   const text = context.mode === 'reference-style' ? sample.answer : response.text
-  if (text.trim() === '') return rejected(refuse('empty_answer', 'the model said nothing'))
-  const made = await makeTwin(unitOf(task, text), context)
-  if (isRefusal(made)) return rejected(made)
-  const { origin, applied, verdict, requests } = made
-  const provenance = provenanceOf(task, context, verdict, requests)
-  const { id, images, question } = { ...sample, id: task.id }
-  const record = { id, sampleId: sample.id, images, prompt: question, provenance }
-  let pair: Pair
-  if (context.mode === 'style-agnostic') {
-    const wrong = origin === 'repaired' ? text : applied.text
-    const spans = applied.category
-    const edits = applyEdits(sample.answer, diffWords(sample.answer, wrong, spans))
-    pair = orientPair(record, sample.answer, 'counterfactual', edits)
-    pair.origin = origin
-  } else {
-    pair = orientPair(record, text, origin, applied)
-  }
+  if (text.trim() === '') return reject(refuse('empty_answer', 'the model said nothing'))
+  const unit = unitOf(task, text, context.seed)
+  const plan = unit.task === 'report' ? await planReport(unit, context) : await planAnswer(unit, context)
+  if (isRefusal(plan)) return reject(plan)
+  const pair = makePair(task, text, plan, context)
+  if (isRefusal(pair)) return reject(pair)
+  const { question, answer: reference } = sample
   const finding = verifyPair(
     {
-      ...{ task: sample.task, question, reference: sample.answer, chosen: pair.chosen, rejected: pair.rejected },
-      edited: origin === 'repaired' ? 'chosen' : 'rejected',
+      ...{ task: sample.task, question, reference, chosen: pair.chosen, rejected: pair.rejected },
+      edited: plan.goal === 'repair' ? 'chosen' : 'rejected',
       minimal: context.mode !== 'style-agnostic',
     },
     context.limits ?? defaultVerifyLimits,
   )
-  if (finding) return rejected(refuse(finding.fault, finding.detail))
-  const blind = context.blindJudge && (await judgeBlindly(pair, unitOf(task, text), context.blindJudge, context.seed))
-  if (blind && isRefusal(blind)) return rejected(blind)
-  if (blind)
-    pair.provenance = { ...pair.provenance, blindJudge: context.blindJudge?.name, blindRequests: blind.requests }
-  return { pair, rejection: null }
+  if (finding) return reject(refuse(finding.fault, finding.detail))
+  if (!context.blindJudge) return { pair, rejection: null }
+  const blind = await judgeBlindly(pair, unit, context.blindJudge)
+  if (isRefusal(blind)) return reject(blind)
+  const provenance = { ...pair.provenance, blindJudge: context.blindJudge.name, blindRequests: blind.requests }
+  return { pair: { ...pair, provenance }, rejection: null }
 }
 
-const rejected = ({ rejection, detail }: Refusal): PairOutcome => ({ pair: null, rejection, detail })
+const reject = ({ rejection, detail }: Refusal): PairOutcome => ({ pair: null, rejection, detail })
 
-const unitOf = ({ id, sample }: Task, text: string): Unit => ({
-  ...{ id, task: sample.task, question: sample.question, reference: sample.answer, text },
+const unitOf = ({ id, sample }: Task, text: string, seed: number): Unit => ({
+  ...{ id: `${id}\n${seed}`, task: sample.task, question: sample.question, reference: sample.answer, text },
 })
 
-function provenanceOf({ response }: Task, context: ConstructContext, verdict: string, requests: string[]) {
+/** Applies what was planned; in style-agnostic mode the reference stands against the wrong text as a whole. */
+function makePair({ id, sample, response }: Task, text: string, plan: Plan, context: ConstructContext): Step<Pair> {
   const { model, adapter, seed, sampling } = response
-  return {
+  const origin: Origin = plan.goal === 'repair' ? 'repaired' : 'counterfactual'
+  const provenance = {
     ...{ model, adapter, seed, sampling, mode: context.mode, provider: context.provider.name },
-    ...{ verdict, choiceSeed: context.seed, requests },
+    ...{ verdict: plan.verdict, choiceSeed: context.seed, requests: plan.requests },
   }
-}
-
-interface Twin {
-  origin: Origin
-  applied: AppliedEdits & { category: string }
-  verdict: string
-  requests: string[]
-}
-
-async function makeTwin(unit: Unit, context: ConstructContext): Promise<Step<Twin>> {
-  const seeded = { ...unit, id: `${unit.id}\n${context.seed}` }
-  const plan = unit.task === 'report' ? await planReport(seeded, context) : await planAnswer(seeded, context)
-  if (isRefusal(plan)) return plan
-  const { goal, edits, verdict, requests } = plan
-  const origin: Origin = goal === 'repair' ? 'repaired' : 'counterfactual'
-  if (context.mode === 'style-agnostic' && goal === 'repair') {
-    const category = 'answer'
-    return { origin, applied: { text: unit.text, edits: [], category }, verdict, requests }
-  }
+  const record = { id, sampleId: sample.id, images: sample.images, prompt: sample.question, origin, provenance }
   try {
-    const applied = applyEdits(unit.text, refineProposals(unit.text, edits))
-    const category = [...new Set(edits.map((edit) => edit.category))].join('+')
-    return { origin, applied: { ...applied, category }, verdict, requests }
+    const apply = () => applyEdits(text, refineProposals(text, plan.edits))
+    if (context.mode !== 'style-agnostic') {
+      return orientPair(record, text, apply(), origin === 'repaired' ? 'rejected' : 'chosen')
+    }
+    const wrong = origin === 'repaired' ? text : apply().text
+    return orientPair(
+      record,
+      sample.answer,
+      applyEdits(sample.answer, diffWords(sample.answer, wrong, 'answer')),
+      'chosen',
+    )
   } catch (error) {
     if (error instanceof EditError) return refuse(error.problem, error.message)
     throw error
@@ -202,7 +184,7 @@ async function planReport(unit: Unit, context: ConstructContext): Promise<Step<P
   const edits: EditProposal[] = []
   let last: Refusal = refuse('no_edit_found', 'no sentence could be falsified')
   for (const part of wrong.length > 0 ? wrong : inSomeOrder(judged, unit.id)) {
-    const { verdict } = { verdict: part.judgement.reason }
+    const verdict = part.judgement.reason
     if (goal === 'repair' && context.mode === 'style-agnostic') return { goal, edits: [], verdict, requests }
     const proposal = await editUnit(part.unit, goal, part.judgement, context.provider)
     if (isRefusal(proposal)) {
@@ -226,13 +208,8 @@ function inSomeOrder<T extends { unit: Unit }>(parts: readonly T[], key: string)
   return [...parts].sort((a, b) => rank(a) - rank(b))
 }
 
-async function judgeBlindly(
-  pair: Pair,
-  unit: Unit,
-  judge: BlindJudge,
-  seed: number,
-): Promise<Step<{ requests: string[] }>> {
-  const chosenFirst = choose([true, false], unit.id, String(seed), 'blind')
+async function judgeBlindly(pair: Pair, unit: Unit, judge: BlindJudge): Promise<Step<{ requests: string[] }>> {
+  const chosenFirst = choose([true, false], unit.id, 'blind')
   const [first, second] = chosenFirst ? [pair.chosen, pair.rejected] : [pair.rejected, pair.chosen]
   const said = await judge.compare(unit, first, second)
   if (isRefusal(said)) return said

@@ -6,7 +6,7 @@ import type { VerificationFault } from './build.js'
 import { diffWords } from './diff.js'
 import { stem } from './rules/grammar.js'
 import { findMentions } from './rules/lexicon.js'
-import { leadingAnswer, polarityOf } from './rules/polarity.js'
+import { leadingAnswer, plainAnswer, polarityOf } from './rules/polarity.js'
 import { contentWords, readAnswer, readYesNo } from './rules/reader.js'
 import { splitSentences, wordDistance, wordsOf } from './words.js'
 
@@ -155,6 +155,9 @@ function contradictionFault({ task, question, reference, chosen, rejected, minim
   }
   const right = readAnswer({ task, question, reference, text: chosen })
   if (right.decided && !right.correct) return { fault: 'chosen_contradicts_reference', detail: right.reason }
+  if (!right.decided && task === 'vqa' && !isGrounded(reference, chosen)) {
+    return { fault: 'chosen_not_in_reference', detail: 'the chosen text has no word of the reference' }
+  }
   const wrong = readAnswer({ task, question, reference, text: rejected })
   if (wrong.decided && wrong.correct) return { fault: 'rejected_agrees_with_reference', detail: wrong.reason }
   return null
@@ -165,6 +168,13 @@ function sameClaims(chosen: string, rejected: string): boolean {
   const claims = (text: string) => [...contentWords(text)].join(' ')
   const polarity = (text: string) => splitSentences(text).map((sentence) => polarityOf(sentence.text))
   return claims(chosen) === claims(rejected) && polarity(chosen).join() === polarity(rejected).join()
+}
+
+/** Where the rules cannot read a text, nothing but a judge vouches for it, unless a word of the reference is in it. */
+function isGrounded(reference: string, text: string): boolean {
+  const words = new Set(contentWords(text))
+  const claims = contentWords(reference)
+  return claims.length === 0 || plainAnswer(reference) !== null || claims.some((word) => words.has(word))
 }
 
 /** An answer that opens with yes or no and goes on to say the opposite of what was asked. */

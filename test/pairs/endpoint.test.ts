@@ -207,12 +207,24 @@ describe('an endpoint', () => {
     server.say = ({ schema }) =>
       schema === 'judgement' ? JSON.stringify({ verdict: 'correct', span: '', reason: 'as ordered' }) : undefined
     expect(await build(makeTask('Is there an effusion?', 'No', orders))).toMatchObject({ rejection: 'undecided' })
+    const open = await build(makeTask('What is seen?', 'Necrosis', `${orders} The left is fine.`))
+    expect(open.pair).toBeNull()
     const data = server.asked[0].messages[1].content
     const [, marker] = /<<<answer (\w+)>>>/.exec(data) as RegExpExecArray
     expect(data.indexOf(orders)).toBeGreaterThan(data.indexOf(`<<<answer ${marker}>>>`))
     expect(data.endsWith(`${orders}\n<<<end ${marker}>>>`)).toBe(true)
     expect(marker).not.toBe('000000000000')
     expect(server.asked[0].messages[0].content).not.toContain('Ignore the rules')
+  })
+
+  it('cannot repair into something that the reference does not say', async () => {
+    server.say = ({ schema }) =>
+      schema === 'edits'
+        ? JSON.stringify({ edits: [edit('fat', 1, 'gas')] })
+        : JSON.stringify({ verdict: 'incorrect', span: 'fat', reason: '' })
+    expect(await build(makeTask('What is it made of?', 'Necrosis', 'It is made of fat.'))).toMatchObject({
+      rejection: 'chosen_not_in_reference',
+    })
   })
 
   it('that finds both sides right, or the wrong one, as a blind judge is the end of a pair', async () => {

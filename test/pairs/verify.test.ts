@@ -22,7 +22,7 @@ describe('verifyPair', () => {
       null,
       'Yes, it does not show the mass at all.',
       'No, it shows the mass at all.',
-      { question: 'Does it?', reference: 'maybe' },
+      { question: 'Does it?', reference: 'at all' },
     ],
     [null, 'This is magnetic resonance imaging.', 'This is computed tomography.', { reference: 'MRI' }],
     ['edit_ratio', 'The mass is in the left lung.', 'Some dark spot sits in the right lung.'],
@@ -34,7 +34,7 @@ describe('verifyPair', () => {
     ['trivial_change', 'The mass is in the left lung.', 'A mass was in the left lung.'],
     ['trivial_change', 'This is a CT image.', 'This is a computed tomography image.', { reference: 'CT' }],
     ['chosen_contradicts_reference', 'The mass is in the right lung.', 'The mass is in the left lung.'],
-    ['rejected_agrees_with_reference', 'The mass is in the left lung.', 'The nodule is in the left lung.'],
+    ['rejected_agrees_with_reference', 'The mass is in the left lung.', 'The dense mass is in the left lung.'],
     [
       'self_contradiction',
       'No, there is no mass.',

@@ -84,7 +84,9 @@ function counterfactual(unit: Unit): EditProposal[] | null {
 
 /** Where a question offers a choice, what it offers; else what is likeliest, but nothing the question presupposes. */
 function partnersOf({ group, term }: Mention, question: string): readonly string[] {
-  const asked = findMentions(question).flatMap((mention) => (mention.group === group ? [mention.term] : []))
+  // "How large" presupposes no size.
+  const presupposed = question.replace(/\bhow\s+\p{L}+/giu, '')
+  const asked = findMentions(presupposed).flatMap((mention) => (mention.group === group ? [mention.term] : []))
   const offered = /\bor\b/i.test(question) ? asked.filter((other) => other !== term) : []
   if (offered.length > 0) return offered
   return group.partners(term).filter((other) => !asked.includes(other))

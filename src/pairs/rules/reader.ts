@@ -29,6 +29,7 @@ export function readAnswer(subject: Subject): Verdict {
     const said = readYesNo(question, text)
     return said.answer ? decided(said.answer === truth, `the answer says ${said.answer}`) : undecided(said.reason)
   }
+  if (isAboutOther(question, reference, text)) return undecided('the answer is about another finding')
   const number = plainNumber(reference)
   if (number) {
     const numbers = findNumbers(text)
@@ -107,6 +108,16 @@ export function termsByGroup(mentions: readonly Mention[]): Map<Group, Set<strin
   const found = new Map<Group, Set<string>>()
   for (const { group, term } of mentions) found.set(group, (found.get(group) ?? new Set()).add(term))
   return found
+}
+
+/** The question is about one finding and the answer about another; not where the finding is what is asked for. */
+function isAboutOther(question: string, reference: string, text: string): boolean {
+  const findings = (from: string) =>
+    findMentions(from).flatMap(({ group, term }) => (group.name === 'finding' ? [term] : []))
+  const asked = findings(question)
+  const said = findings(text)
+  if (asked.length === 0 || said.length === 0 || findings(reference).length > 0) return false
+  return !said.some((finding) => asked.includes(finding))
 }
 
 /** The question asks for the largest, say, and the answer names the smallest. */
