@@ -126,6 +126,25 @@ describe('an endpoint', () => {
     expect(server.asked).toHaveLength(1)
   })
 
+  it.each([400, 413, 422])('that answers %d turns one request down, not the run', async (status) => {
+    server.fault = (response, { body }) =>
+      body.includes('effusion') && Boolean(response.writeHead(status).end('too long'))
+    const endpoint = await connect()
+    expect(await build(effusion(), endpoint)).toMatchObject({ rejection: 'endpoint_failed' })
+    expect(server.asked).toHaveLength(1)
+    const other = makeTask('Which lung is abnormal?', 'Left', 'The left lung is abnormal.')
+    expect(await build(other, endpoint)).toMatchObject({ rejection: null })
+  })
+
+  it('that refuses, or counts in a strange way, has been paid and is not asked the same again', async () => {
+    const reply = (content: unknown, usage: unknown) => JSON.stringify({ choices: [{ message: { content } }], usage })
+    server.fault = (response, { schema }) =>
+      schema === 'judgement' && Boolean(response.writeHead(200).end(reply(null, { prompt_tokens: 'many' })))
+    expect(await build(effusion())).toMatchObject({ rejection: 'bad_reply' })
+    expect(server.asked).toHaveLength(2)
+    expect(new Set(server.asked.map(({ body }) => body)).size).toBe(2)
+  })
+
   it('without JSON schemas is asked without', async () => {
     server.fault = (response, { hasFormat }) =>
       hasFormat && Boolean(response.writeHead(400).end('{"error":"response_format is not supported"}'))

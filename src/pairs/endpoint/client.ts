@@ -64,11 +64,13 @@ const failuresInARow = 8
 
 const completion = z.object({
   choices: z
-    .array(z.object({ message: z.object({ content: z.string() }), finish_reason: z.string().nullish() }))
+    .array(z.object({ message: z.object({ content: z.string().nullish() }), finish_reason: z.string().nullish() }))
     .min(1),
   usage: z
     .object({ prompt_tokens: z.number().int().nonnegative(), completion_tokens: z.number().int().nonnegative() })
-    .nullish(),
+    .nullish()
+    // A reply was paid for even where its counts are unusable: asking again would pay again.
+    .catch(undefined),
 })
 
 export interface ClientOptions {
@@ -183,13 +185,16 @@ export class ChatEndpoint {
       })
     } catch (error) {
       if (!(error instanceof Transient)) throw error
-      if (++this.#failed >= failuresInARow) {
-        throw new EndpointError(`${this.settings.baseUrl} failed ${failuresInARow} times in a row: ${error.message}`, {
-          hint: 'Run the same command again later: what is paid for is in the cache.',
-        })
-      }
-      throw new RequestFailed(`${error.message} (${retries + 1} attempts)`)
+      throw this.#giveUp(`${error.message} (${retries + 1} attempts)`)
     }
+  }
+
+  /** The end of one request, or of the run when nothing goes well any more. */
+  #giveUp(message: string): Error {
+    if (++this.#failed < failuresInARow) return new RequestFailed(message)
+    return new EndpointError(`${this.settings.baseUrl} failed ${failuresInARow} times in a row: ${message}`, {
+      hint: 'Run the same command again later: what is paid for is in the cache.',
+    })
   }
 
   async #attempt(request: ChatRequest): Promise<CachedReply> {
@@ -208,6 +213,9 @@ export class ChatEndpoint {
       this.#options.onLog(`${this.settings.model} takes no JSON schema; replies are checked all the same`)
       throw new Transient('no JSON schema')
     }
+    // Too long, or not to its taste: this request fails, the next one may not.
+    if (status === 400 || status === 413 || status === 422)
+      throw this.#giveUp(`the endpoint answered ${status}: ${said}`)
     throw new EndpointError(`${this.settings.baseUrl} answered ${status}: ${said}`, {
       detail: { status },
       hint: status === 401 || status === 403 ? 'Check the key (--key-env).' : 'Check the address and --model.',
@@ -270,7 +278,8 @@ export class ChatEndpoint {
     }
     this.sent++
     return {
-      content: choices[0].message.content,
+      // A refusal has no content; it is a reply all the same.
+      content: choices[0].message.content ?? '',
       finishReason: choices[0].finish_reason ?? null,
       promptTokens: usage?.prompt_tokens ?? 0,
       completionTokens: usage?.completion_tokens ?? 0,
