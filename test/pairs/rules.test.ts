@@ -46,6 +46,7 @@ describe('flipSentence', () => {
     ['The mass can be seen.', 'The mass cannot be seen.'],
     ['Mild cardiomegaly.', 'No cardiomegaly.'],
     ['Yes, it does.', 'Yes, it does not.'],
+    ['There is clear evidence of a mass.', 'There is no evidence of a mass.'],
   ])('denies: %s', (from, to) => {
     expect(apply(from)).toBe(to)
   })
@@ -60,6 +61,7 @@ describe('flipSentence', () => {
     'The organ that is dark is the liver.',
     'The lungs are clear without consolidation.',
     'Left lung',
+    'The mass is round and dense.',
   ])('leaves alone what it does not understand: %s', (sentence) => {
     expect(flipSentence(sentence)).toBeNull()
   })
@@ -126,6 +128,8 @@ describe('the rules', () => {
     ['no_edit_found', 'Is there an effusion?', 'No', 'Yes, there is an effusion because the angle is blunted.'],
     ['no_edit_found', 'Does it show liver?', 'No', 'Yes, this is a CT of the abdomen and it shows the liver.'],
     ['no_edit_found', 'What tissue is it?', 'Fat', 'It is fat.'],
+    ['no_edit_found', 'What is seen?', 'Cardiomegaly', 'Pneumonia and tuberculosis.'],
+    ['undecided', 'How large is it?', '5 cm', 'It is less than 1 cm.'],
     ['empty_answer', 'What tissue is it?', 'Fat', ' '],
     ['no_reference', 'What tissue is it?', ' ', 'Fat'],
   ])('says what they cannot do: %s, %s', async (rejection, question, reference, text) => {

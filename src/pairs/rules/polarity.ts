@@ -115,6 +115,9 @@ function affirmNoun(clause: string, start: number, end: number, preposition = ''
 
 const before = (clause: string, start: number) => clause.slice(0, start).trim()
 
+/** "Not round and dense": with two predicates it is open which of them is denied. */
+const JOINED = /\b(?:and|or)\b/i
+
 /** `is not seen` becomes `is seen`, `does not contain` becomes `contains`. */
 function affirmVerb(clause: string, start: number, end: number): EditProposal[] | null {
   const left = /(\b[\p{L}]+)(\s*)$/u.exec(clause.slice(0, start))
@@ -131,6 +134,7 @@ function affirmVerb(clause: string, start: number, end: number): EditProposal[] 
     return [presence(from, end + right[0].length, verb), ...settleAny(clause, end + right[0].length)]
   }
   if (!/^(is|are|was|were|can|could|has|have|may|might|will|should)$/.test(auxiliary)) return null
+  if (JOINED.test(clause.slice(end))) return null
   return [presence(from + left[1].length, end, ''), ...settleAny(clause, end)]
 }
 
@@ -143,9 +147,9 @@ function settleAny(clause: string, from: number): EditProposal[] {
   return [presence(start, start + any[0].length, articleOf(phrase))]
 }
 
-/** Adjectives that measure a finding; once it is denied there is nothing to measure. */
+/** Adjectives that measure or weigh a finding; once it is denied there is nothing to measure. */
 const measuring = new RegExp(
-  `^(?:(?:${groups
+  `^(?:(?:clear|definite|obvious|strong|${groups
     .filter((group) => group.name === 'severity' || group.name === 'size')
     .flatMap((group) => [...group.terms.values()].flat(2))
     .join('|')})\\s+)+`,
@@ -180,6 +184,7 @@ function deny(clause: string): EditProposal[] | null {
       const from = indefinite[1].length
       return [presence(from, after + measured, matchCase(clause.slice(from), 'no '))]
     }
+    if (JOINED.test(rest)) return null
     return low === 'can' ? [presence(verb.index, end, 'cannot')] : [presence(end, end, ' not')]
   }
   if (/^(does|do)$/.test(low)) return /^\W*$/.test(rest) ? [presence(end, end, ' not')] : null

@@ -50,6 +50,7 @@ function repair(unit: Unit): EditProposal[] | null {
   for (const mention of findMentions(unit.text)) {
     const terms = claims.get(mention.group)
     if (!terms || terms.has(mention.term)) continue
+    if (isListed(unit.text, mention)) return null
     const replaced = terms.size === 1 ? replaceMention(unit.text, mention, [...terms][0]) : null
     if (!replaced) return null
     edits.push(...replaced)
@@ -71,8 +72,8 @@ function counterfactual(unit: Unit): EditProposal[] | null {
   const claimed = new Set([...termsByGroup(findMentions(reference)).keys()])
   const mentions = findMentions(text).filter(({ group }) => claimed.has(group))
   const options = [...termsByGroup(mentions)].flatMap(([group, terms]) => {
-    if (terms.size > 1) return []
     const own = mentions.filter((mention) => mention.group === group)
+    if (terms.size > 1 || own.some((mention) => isListed(text, mention))) return []
     const edits = swapAll(text, own, partnersOf(own[0], question))
     return edits ? [{ edits, far: FAR.has(group.name) }] : []
   })
@@ -80,6 +81,15 @@ function counterfactual(unit: Unit): EditProposal[] | null {
   const placed = [...claimed].some((group) => !FAR.has(group.name))
   const pool = options.filter(({ far }) => !(far && placed))
   return pool.length > 0 ? choose(pool, id, 'group').edits : null
+}
+
+/** Of several organs or findings in a row the others would stay, unjudged, beside the one that is replaced. */
+function isListed(text: string, { group, start, end }: Mention): boolean {
+  if (!FAR.has(group.name)) return false
+  return (
+    /^\s*,?\s*(?:and|or)\b|^\s*,\s*\p{L}/iu.test(text.slice(end)) ||
+    /(?:\b(?:and|or)|,)\s+(?:an?\s+|the\s+)?$/i.test(text.slice(0, start))
+  )
 }
 
 /** Where a question offers a choice, what it offers; else what is likeliest, but nothing the question presupposes. */

@@ -34,6 +34,7 @@ export function readAnswer(subject: Subject): Verdict {
   if (number) {
     const numbers = findNumbers(text)
     if (numbers.length !== 1) return undecided(`the answer has ${numbers.length} numbers`)
+    if (/\b(?:less|more|greater|fewer|least|most|over|under|about|between)\b/i.test(text)) return undecided('a range')
     if (numbers[0].unit !== number.unit) return undecided('the units differ')
     return decided(numbers[0].value === number.value, `the answer says ${numbers[0].value}`)
   }
