@@ -130,7 +130,7 @@ export class HubError extends FireError {
   }
 }
 
-/** An inference server refused, answered something that is no answer, or could not be reached. */
+/** A language-model endpoint refused, answered with something else, or could not be reached; or its budget is spent. */
 export class EndpointError extends FireError {
   constructor(message: string, options?: FireErrorOptions) {
     super('ERR_FIRE_ENDPOINT', message, options)

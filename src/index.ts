@@ -137,11 +137,27 @@ export {
 } from './inspect/index.js'
 export {
   applyEdits,
+  type BlindJudge,
+  type BuildPairsOptions,
+  type BuildPairsResult,
   buildPair,
+  buildPairs,
+  ChatEndpoint,
+  type ConstructContext,
+  constructPair,
   diffEdits,
+  diffWords,
   type EditProposal,
+  EndpointProvider,
+  type EndpointSettings,
+  type PairMode,
   type PairOutcome,
   type PairRequest,
+  type Provider,
+  RequestCache,
+  RulesProvider,
+  styleGap,
+  verifyPair,
 } from './pairs/index.js'
 export {
   defineStage,

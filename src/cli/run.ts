@@ -11,6 +11,7 @@ import { generate } from './commands/generate.js'
 import { importCommand } from './commands/import.js'
 import { inspect } from './commands/inspect.js'
 import { merge } from './commands/merge.js'
+import { pairs } from './commands/pairs.js'
 import { plan } from './commands/plan.js'
 import { pull } from './commands/pull.js'
 import { run as runCommand } from './commands/run.js'
@@ -26,6 +27,7 @@ const commands: readonly Command[] = [
   runCommand,
   importCommand,
   sample,
+  pairs,
   corrupt,
   inspect,
   plan,

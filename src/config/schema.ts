@@ -37,8 +37,8 @@ const objective = z.strictObject({
   klReduction: z.enum(['sum', 'mean']).default('sum'),
   /** A pair with no phrase tokens on one side: leave it out, stop, or train on the other side alone. */
   emptyPhrase: z.enum(['skip', 'error', 'keep']).default('skip'),
-  /** How phrases become tokens: by the character offsets of the clean text's tokens. */
-  maskMode: z.enum(['offsets']).default('offsets'),
+  /** How phrases become tokens: by the character offsets of the clean text's tokens, or as the authors' release did. */
+  maskMode: z.enum(['offsets', 'authors']).default('offsets'),
 })
 
 const optimizer = z.strictObject({

@@ -16,6 +16,7 @@ export {
   probeAttention,
 } from './attention.js'
 export { judgeByRule, type Match, matchAnswer, type OpenMatch } from './match.js'
+export { type PerplexityGap, perplexityGap } from './perplexity.js'
 export {
   clusteredDifference,
   countPaired,

@@ -27,6 +27,37 @@ export type Rejection =
   | 'too_many_words_changed'
   | 'not_verified'
   | EditProblem
+  | VerificationFault
+  | SourceFault
+
+/** What a check of the finished pair found; see verify.ts. */
+export type VerificationFault =
+  | 'edit_ratio'
+  | 'length'
+  | 'sentence_count'
+  | 'list_markers'
+  | 'first_letter'
+  | 'final_punctuation'
+  | 'trivial_change'
+  | 'pasted_reference'
+  | 'self_contradiction'
+  | 'chosen_contradicts_reference'
+  | 'chosen_not_in_reference'
+  | 'rejected_agrees_with_reference'
+  | 'judges_disagree'
+  | 'blind_judge'
+
+/** What was wrong before there was a pair: with the record, or with what an endpoint sent. */
+export type SourceFault =
+  | 'duplicate'
+  | 'no_reference'
+  | 'span_not_found'
+  | 'edit_not_found'
+  | 'edit_ambiguous'
+  | 'edit_outside_answer'
+  | 'bad_reply'
+  | 'endpoint_failed'
+  | 'budget'
 
 export interface PairRequest {
   id: string
@@ -79,23 +110,33 @@ export function buildPair(request: PairRequest, limits: PairLimits): PairOutcome
 const reject = (rejection: Rejection, detail: string): PairOutcome => ({ pair: null, rejection, detail })
 
 function orient(request: PairRequest, origin: Origin, applied: AppliedEdits): Pair {
-  const { response, verdict } = request
-  const mended = origin === 'repaired'
-  const [chosen, rejected] = mended ? [applied.text, response.text] : [response.text, applied.text]
+  const { id, images, prompt, response, verdict } = request
+  const { sampleId, model, seed, sampling, text } = response
+  const provenance = { model, seed, sampling, verdict: verdict.reason }
+  const record = { id, sampleId, images, prompt, origin, provenance }
+  return orientPair(record, text, applied, origin === 'repaired' ? 'rejected' : 'chosen')
+}
+
+/** The pair of a text, which is the given side of it, and its edited twin. */
+export function orientPair(
+  record: Omit<Pair, 'chosen' | 'rejected' | 'edits'>,
+  text: string,
+  applied: AppliedEdits,
+  side: 'chosen' | 'rejected',
+): Pair {
+  const isChosen = side === 'chosen'
+  const { origin, provenance, ...rest } = record
   const pair: Pair = {
-    id: request.id,
-    sampleId: response.sampleId,
-    images: request.images,
-    prompt: request.prompt,
-    chosen,
-    rejected,
+    ...rest,
+    chosen: isChosen ? text : applied.text,
+    rejected: isChosen ? applied.text : text,
     origin,
     edits: applied.edits.map(({ original, edited, category }) =>
-      mended ? { chosen: edited, rejected: original, category } : { chosen: original, rejected: edited, category },
+      isChosen ? { chosen: original, rejected: edited, category } : { chosen: edited, rejected: original, category },
     ),
-    provenance: { model: response.model, seed: response.seed, sampling: response.sampling, verdict: verdict.reason },
+    provenance,
   }
   const problem = pairProblem(pair)
-  if (problem) throw new Error(`Pair ${request.id}: ${problem}. This is a bug in the edits, not in the record.`)
+  if (problem) throw new Error(`Pair ${record.id}: ${problem}. This is a bug in the edits, not in the record.`)
   return pair
 }

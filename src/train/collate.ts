@@ -5,7 +5,7 @@ import type { PairInput } from '../engine/engine.js'
 import type { ImageSource } from '../engine/image-cache.js'
 import { DataError, FireError } from '../errors.js'
 import type { Chat } from '../text/chat.js'
-import { phraseMask } from '../text/phrases.js'
+import { encodeTagged, phraseMask } from '../text/phrases.js'
 import type { Range } from '../text/tokenizer.js'
 
 /** A pair ready for the engine, with the images it needs. */
@@ -13,6 +13,8 @@ export interface Example {
   input: PairInput
   /** With the placeholder tokens that each takes. */
   images: (ImageSource & { tokens: number })[]
+  /** With `maskMode: authors`: tokens or phrases are not those of the clean text. */
+  differs: boolean
 }
 
 export interface CollateContext {
@@ -23,6 +25,8 @@ export interface CollateContext {
   imageRoot: string
   /** Load the corrupted twins; false when the objective never looks at them. */
   corrupted: boolean
+  /** `objective.maskMode`; default: offsets. */
+  maskMode?: 'offsets' | 'authors'
 }
 
 /**
@@ -37,8 +41,8 @@ export function collate(pair: Pair, context: CollateContext): Example {
     const prompt = chat.promptIds(pair.prompt, tokens)
     const chosenSpans = pair.edits.map((edit) => edit.chosen)
     const rejectedSpans = pair.edits.map((edit) => edit.rejected)
-    const chosen = encodeAnswer(chat, pair.chosen, chosenSpans)
-    const rejected = encodeAnswer(chat, pair.rejected, rejectedSpans)
+    const chosen = encodeAnswer(context, pair.chosen, chosenSpans)
+    const rejected = encodeAnswer(context, pair.rejected, rejectedSpans)
     const twins = context.corrupted ? (pair.corrupted?.images ?? null) : null
     if (twins) checkTwins(pair.images, twins, tokens, context)
     const input: PairInput = {
@@ -56,7 +60,7 @@ export function collate(pair: Pair, context: CollateContext): Example {
       ...imageSource(image, context.imageRoot),
       tokens: tokens[index % tokens.length],
     }))
-    return { input, images }
+    return { input, images, differs: chosen.differs || rejected.differs }
   } catch (error) {
     if (!(error instanceof FireError)) throw error
     const options = { detail: { ...error.detail, id: pair.id }, hint: error.hint, cause: error }
@@ -64,9 +68,24 @@ export function collate(pair: Pair, context: CollateContext): Example {
   }
 }
 
-function encodeAnswer(chat: Chat, text: string, spans: readonly Range[]): { ids: Int32Array; mask: Uint8Array } {
+interface Answer {
+  ids: Int32Array
+  mask: Uint8Array
+  differs: boolean
+}
+
+function encodeAnswer({ chat, maskMode }: CollateContext, text: string, spans: readonly Range[]): Answer {
   const { ids, offsets } = chat.tokenizer.encodeWithOffsets(text)
-  return { ids: Int32Array.from([...ids, chat.endTokenId]), mask: phraseMask(offsets, spans, ids.length + 1) }
+  const mask = phraseMask(offsets, spans, ids.length + 1)
+  const clean = { ids: Int32Array.from([...ids, chat.endTokenId]), mask, differs: false }
+  if (maskMode !== 'authors') return clean
+  const tagged = encodeTagged(chat.tokenizer, text, spans)
+  const answer = { ids: Int32Array.from([...tagged.ids, chat.endTokenId]), mask: Uint8Array.from([...tagged.mask, 0]) }
+  return { ...answer, differs: !isSame(answer.ids, clean.ids) || !isSame(answer.mask, clean.mask) }
+}
+
+function isSame(a: ArrayLike<number>, b: ArrayLike<number>): boolean {
+  return a.length === b.length && Array.from(a).every((value, index) => value === b[index])
 }
 
 /** The twins share the clean prompt's tokens, so they must take the same number of placeholders. */

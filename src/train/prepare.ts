@@ -70,8 +70,13 @@ export async function preparePlan(config: TrainConfig, options: PrepareOptions =
       imageTokens: (width: number, height: number) => engine.imageTokens(width, height),
       imageRoot: loaded.imageRoot,
       corrupted: traits.visual !== null,
+      maskMode: config.objective.maskMode,
     }
     const examples = await collateAll(loaded.pairs, context, options.signal)
+    if (context.maskMode === 'authors') {
+      const different = examples.filter(({ differs }) => differs).length
+      log(`maskMode authors: ${different} of ${examples.length} pairs have other tokens than their clean text`)
+    }
     const stepsPerEpoch = Math.ceil(examples.length / config.batchSize)
     const totalSteps = Math.min(config.epochs * stepsPerEpoch, config.maxSteps ?? Number.POSITIVE_INFINITY)
     return { engine, examples, loaded, objective: objectiveSpec(config), stepsPerEpoch, totalSteps }

@@ -77,7 +77,20 @@ describe('fire-train', () => {
     const help = await fireTrain(['--help'], { env: { FIRE_NATIVE_PATH: '/none' } })
     expect(help.code).toBe(0)
     const commands = [
-      ...['demo', 'pull', 'run', 'import', 'sample', 'corrupt', 'inspect', 'plan', 'train', 'generate', 'merge'],
+      ...[
+        'demo',
+        'pull',
+        'run',
+        'import',
+        'sample',
+        'pairs',
+        'corrupt',
+        'inspect',
+        'plan',
+        'train',
+        'generate',
+        'merge',
+      ],
       ...['verify', 'bench', 'doctor'],
     ]
     for (const command of commands) expect(help.stdout).toContain(`fire-train ${command}`)

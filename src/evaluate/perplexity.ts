@@ -1,0 +1,61 @@
+/** How likely a model finds the two sides of pairs: a side that it finds far likelier is told by its style alone. */
+import { decodeReferenced } from '../data/images.js'
+import type { Pair } from '../data/records.js'
+import type { CallOptions, Engine } from '../engine/engine.js'
+import { ImageCache } from '../engine/image-cache.js'
+import type { Chat } from '../text/chat.js'
+
+export interface PerplexityGap {
+  /** exp of the mean negative log-likelihood over all answer tokens of a side, its end token included. */
+  chosen: number
+  rejected: number
+  /** Share of pairs whose chosen side has the higher mean log-likelihood a token. */
+  chosenIsLikelier: number
+}
+
+const cachedImages = 16
+
+/** @param imageRoot what the pairs' image paths are relative to. */
+export async function perplexityGap(
+  engine: Engine,
+  chat: Chat,
+  pairs: readonly Pair[],
+  imageRoot: string,
+  options: CallOptions & { onProgress?: (done: number) => void } = {},
+): Promise<PerplexityGap> {
+  const images = new ImageCache(engine, cachedImages)
+  const sums = { chosen: 0, rejected: 0 }
+  const tokens = { chosen: 0, rejected: 0 }
+  let likelier = 0
+  try {
+    for (const [index, pair] of pairs.entries()) {
+      await images.ensure(
+        pair.images.map((image) => ({ id: image.sha256, decode: () => decodeReferenced(image, imageRoot) })),
+        options,
+      )
+      const counts = pair.images.map(({ width, height }) => engine.imageTokens(width, height))
+      const prompt = chat.promptIds(pair.prompt, counts)
+      const answers = [pair.chosen, pair.rejected].map((text) => [...chat.tokenizer.encode(text), chat.endTokenId])
+      const sequences = answers.map((answer) => ({
+        ids: Int32Array.from([...prompt, ...answer]),
+        images: pair.images.map((image) => image.sha256),
+      }))
+      const logprobs = await engine.logprobs(sequences, options)
+      const [chosen, rejected] = logprobs.map((values) => values.subarray(prompt.length - 1).reduce((a, b) => a + b, 0))
+      sums.chosen += chosen
+      sums.rejected += rejected
+      tokens.chosen += answers[0].length
+      tokens.rejected += answers[1].length
+      if (chosen / answers[0].length > rejected / answers[1].length) likelier++
+      options.onProgress?.(index + 1)
+    }
+  } finally {
+    await images.clear()
+  }
+  const perplexity = (side: 'chosen' | 'rejected') => Number(Math.exp(-sums[side] / tokens[side]).toPrecision(5))
+  return {
+    chosen: perplexity('chosen'),
+    rejected: perplexity('rejected'),
+    chosenIsLikelier: Number((likelier / pairs.length).toFixed(4)),
+  }
+}

@@ -1,0 +1,223 @@
+/**
+ * From one answer to one pair: judge, edit, apply, verify. Providers propose, nothing here believes them: edits are
+ * applied by our own code, cut down to the words that differ, and the result must pass verify.ts.
+ */
+import type { Pair, Response, Sample } from '../data/records.js'
+import { type Origin, orientPair, type PairOutcome, type Rejection } from './build.js'
+import { choose, hashNumber } from './choice.js'
+import { diffWords, refineProposals } from './diff.js'
+import { applyEdits, EditError, type EditProposal } from './edits.js'
+import {
+  type BlindJudge,
+  type Goal,
+  isRefusal,
+  type Judgement,
+  type Proposal,
+  type Provider,
+  type Refusal,
+  type Unit,
+} from './provider.js'
+import { plainAnswer } from './rules/polarity.js'
+import { readAnswer } from './rules/reader.js'
+import { defaultVerifyLimits, type VerifyLimits, verifyPair } from './verify.js'
+import { splitSentences } from './words.js'
+
+/**
+ * `on-policy`: the model's answer and its edited twin. `reference-style`: the reference and its edited twin, so both sides
+ * speak as the dataset does. `style-agnostic`: the reference against the model's wrong answer, styles as they are.
+ */
+export const pairModes = ['on-policy', 'reference-style', 'style-agnostic'] as const
+export type PairMode = (typeof pairModes)[number]
+
+export interface ConstructContext {
+  provider: Provider
+  blindJudge: BlindJudge | null
+  mode: PairMode
+  seed: number
+  limits?: VerifyLimits
+}
+
+/** Everything about one answer that its pair keeps. */
+export interface Task {
+  id: string
+  sample: Sample
+  response: Response
+}
+
+type Step<T> = T | Refusal
+
+const refuse = (rejection: Rejection, detail: string): Refusal => ({ rejection, detail })
+
+/** Builds and verifies the pair of one answer. What is wrong with an answer comes back as a rejection, never as an exception. */
+export async function constructPair(task: Task, context: ConstructContext): Promise<PairOutcome> {
+  const { sample, response } = task
+  if (sample.answer.trim() === '') return reject(refuse('no_reference', 'the sample has no reference answer'))
+  const text = context.mode === 'reference-style' ? sample.answer : response.text
+  if (text.trim() === '') return reject(refuse('empty_answer', 'the model said nothing'))
+  const unit = unitOf(task, text, context.seed)
+  const plan = unit.task === 'report' ? await planReport(unit, context) : await planAnswer(unit, context)
+  if (isRefusal(plan)) return reject(plan)
+  const pair = makePair(task, text, plan, context)
+  if (isRefusal(pair)) return reject(pair)
+  const { question, answer: reference } = sample
+  const finding = verifyPair(
+    {
+      ...{ task: sample.task, question, reference, chosen: pair.chosen, rejected: pair.rejected },
+      edited: plan.goal === 'repair' ? 'chosen' : 'rejected',
+      minimal: context.mode !== 'style-agnostic',
+    },
+    context.limits ?? defaultVerifyLimits,
+  )
+  if (finding) return reject(refuse(finding.fault, finding.detail))
+  if (!context.blindJudge) return { pair, rejection: null }
+  const blind = await judgeBlindly(pair, unit, context.blindJudge)
+  if (isRefusal(blind)) return reject(blind)
+  const provenance = { ...pair.provenance, blindJudge: context.blindJudge.name, blindRequests: blind.requests }
+  return { pair: { ...pair, provenance }, rejection: null }
+}
+
+const reject = ({ rejection, detail }: Refusal): PairOutcome => ({ pair: null, rejection, detail })
+
+const unitOf = ({ id, sample }: Task, text: string, seed: number): Unit => ({
+  ...{ id: `${id}\n${seed}`, task: sample.task, question: sample.question, reference: sample.answer, text },
+})
+
+/** Applies what was planned; in style-agnostic mode the reference stands against the wrong text as a whole. */
+function makePair({ id, sample, response }: Task, text: string, plan: Plan, context: ConstructContext): Step<Pair> {
+  const { model, adapter, seed, sampling } = response
+  const origin: Origin = plan.goal === 'repair' ? 'repaired' : 'counterfactual'
+  const provenance = {
+    ...{ model, adapter, seed, sampling, mode: context.mode, provider: context.provider.name },
+    ...{ verdict: plan.verdict, choiceSeed: context.seed, requests: plan.requests },
+  }
+  const record = { id, sampleId: sample.id, images: sample.images, prompt: sample.question, origin, provenance }
+  try {
+    const apply = () => applyEdits(text, refineProposals(text, plan.edits))
+    if (context.mode !== 'style-agnostic') {
+      return orientPair(record, text, apply(), origin === 'repaired' ? 'rejected' : 'chosen')
+    }
+    const wrong = origin === 'repaired' ? text : apply().text
+    return orientPair(
+      record,
+      sample.answer,
+      applyEdits(sample.answer, diffWords(sample.answer, wrong, 'answer')),
+      'chosen',
+    )
+  } catch (error) {
+    if (error instanceof EditError) return refuse(error.problem, error.message)
+    throw error
+  }
+}
+
+interface Plan {
+  goal: Goal
+  edits: EditProposal[]
+  verdict: string
+  requests: string[]
+}
+
+async function planAnswer(unit: Unit, context: ConstructContext): Promise<Step<Plan>> {
+  const judgement = await judgeUnit(unit, context)
+  if (isRefusal(judgement)) return judgement
+  if (!judgement.decided) return refuse('undecided', judgement.reason)
+  const goal: Goal = judgement.correct ? 'counterfactual' : 'repair'
+  if (goal === 'repair' && context.mode === 'style-agnostic') {
+    return { goal, edits: [], verdict: judgement.reason, requests: judgement.requests }
+  }
+  const proposal = await editUnit(unit, goal, judgement, context.provider)
+  if (isRefusal(proposal)) return proposal
+  const requests = [...judgement.requests, ...proposal.requests]
+  return { goal, edits: proposal.edits, verdict: judgement.reason, requests }
+}
+
+/** The judge's verdict, unless the word rules read the text otherwise: then nobody is believed. */
+async function judgeUnit(unit: Unit, { mode, provider }: ConstructContext): Promise<Step<Judgement>> {
+  if (mode === 'reference-style') {
+    return { correct: true, decided: true, reason: 'the reference itself', span: null, requests: [] }
+  }
+  const judgement = await provider.judge(unit)
+  if (isRefusal(judgement) || !judgement.decided) return judgement
+  const read = readAnswer(unit)
+  if (read.decided && read.correct !== judgement.correct) {
+    const said = judgement.correct ? 'correct' : 'incorrect'
+    return refuse('judges_disagree', `${provider.name} says ${said}, the word rules say: ${read.reason}`)
+  }
+  // What is asked with yes or no must be answered so: a text that only talks about being right is no answer.
+  if (!read.decided && unit.task === 'vqa' && plainAnswer(unit.reference)) {
+    return refuse('undecided', `no plain yes or no: ${read.reason}`)
+  }
+  return judgement
+}
+
+/** Proposals that miss the place where the question is answered would leave the answer as right or wrong as it was. */
+async function editUnit(unit: Unit, goal: Goal, judgement: Judgement, provider: Provider): Promise<Step<Proposal>> {
+  const proposal = await provider.edit(unit, goal, judgement)
+  if (isRefusal(proposal)) return proposal
+  if (proposal.edits.length === 0) return refuse('no_edit_found', `${provider.name} proposes nothing`)
+  const { span } = judgement
+  const near = splitSentences(unit.text).filter(({ start, end }) => span && start < span[1] && end > span[0])
+  const touches = (edit: EditProposal) => near.some(({ start, end }) => edit.start <= end && edit.end >= start)
+  if (span && !proposal.edits.some(touches)) {
+    return refuse('edit_outside_answer', 'no edit is in the sentence that answers')
+  }
+  return proposal
+}
+
+/**
+ * A report, sentence by sentence. Wrong sentences are mended, all of them, or the chosen side would still be wrong; in a
+ * report without a wrong one, one right sentence is falsified.
+ */
+async function planReport(unit: Unit, context: ConstructContext): Promise<Step<Plan>> {
+  const sentences = splitSentences(unit.text)
+  const judged: { unit: Unit; start: number; judgement: Judgement }[] = []
+  const requests: string[] = []
+  for (const [index, { text, start }] of sentences.entries()) {
+    const part = { ...unit, id: `${unit.id}\n${index}`, text }
+    const judgement = await judgeUnit(part, context)
+    if (isRefusal(judgement)) return judgement
+    requests.push(...judgement.requests)
+    if (judgement.decided) judged.push({ unit: part, start, judgement })
+  }
+  if (judged.length === 0) return refuse('undecided', 'no sentence could be judged')
+  const wrong = judged.filter(({ judgement }) => !judgement.correct)
+  const goal: Goal = wrong.length > 0 ? 'repair' : 'counterfactual'
+  const edits: EditProposal[] = []
+  let last: Refusal = refuse('no_edit_found', 'no sentence could be falsified')
+  for (const part of wrong.length > 0 ? wrong : inSomeOrder(judged, unit.id)) {
+    const verdict = part.judgement.reason
+    if (goal === 'repair' && context.mode === 'style-agnostic') return { goal, edits: [], verdict, requests }
+    const proposal = await editUnit(part.unit, goal, part.judgement, context.provider)
+    if (isRefusal(proposal)) {
+      if (goal === 'repair') return proposal
+      last = proposal
+      continue
+    }
+    requests.push(...proposal.requests)
+    edits.push(
+      ...proposal.edits.map((edit) => ({ ...edit, start: edit.start + part.start, end: edit.end + part.start })),
+    )
+    if (goal === 'counterfactual') return { goal, edits, verdict, requests }
+  }
+  if (edits.length === 0) return last
+  return { goal, edits, verdict: wrong.map(({ judgement }) => judgement.reason).join('; '), requests }
+}
+
+/** An order that depends on the texts and the seed alone. */
+function inSomeOrder<T extends { unit: Unit }>(parts: readonly T[], key: string): T[] {
+  const rank = ({ unit }: T) => hashNumber(key, unit.text)
+  return [...parts].sort((a, b) => rank(a) - rank(b))
+}
+
+async function judgeBlindly(pair: Pair, unit: Unit, judge: BlindJudge): Promise<Step<{ requests: string[] }>> {
+  const chosenFirst = choose([true, false], unit.id, 'blind')
+  const [first, second] = chosenFirst ? [pair.chosen, pair.rejected] : [pair.rejected, pair.chosen]
+  const said = await judge.compare(unit, first, second)
+  if (isRefusal(said)) return said
+  const [chosen, other] = chosenFirst ? [said.first, said.second] : [said.second, said.first]
+  if (chosen && !other) return { requests: said.requests }
+  const call = (agrees: boolean) => (agrees ? 'right' : 'wrong')
+  return refuse(
+    'blind_judge',
+    `${judge.name} finds the chosen text ${call(chosen)} and the rejected one ${call(other)}`,
+  )
+}

@@ -1,0 +1,54 @@
+/** Who judges answers and proposes edits: word rules offline, or a language model behind an endpoint. */
+import type { Rejection, Verdict } from './build.js'
+import type { EditProposal } from './edits.js'
+
+/** One text to judge: a whole answer, or one sentence of a report. */
+export interface Unit {
+  /** Seeds every choice, so the same unit always becomes the same edit. */
+  id: string
+  task: 'vqa' | 'report'
+  question: string
+  reference: string
+  text: string
+}
+
+/** Make a wrong text right, or a right text wrong. */
+export type Goal = 'repair' | 'counterfactual'
+
+export interface Judgement extends Verdict {
+  /** Where in the text the question is answered; `null` when the whole text is the answer. */
+  span: [number, number] | null
+  /** Keys of the cached requests this rests on, for provenance. */
+  requests: string[]
+}
+
+export interface Refusal {
+  rejection: Rejection
+  detail: string
+}
+
+export interface Proposal {
+  edits: EditProposal[]
+  requests: string[]
+}
+
+export interface Provider {
+  /** For provenance: `rules`, or the endpoint's model. */
+  readonly name: string
+  judge(unit: Unit): Promise<Judgement | Refusal>
+  edit(unit: Unit, goal: Goal, judgement: Judgement): Promise<Proposal | Refusal>
+}
+
+/** Says of two texts in an order it does not know which of them agree with the reference. */
+export interface BlindJudge {
+  readonly name: string
+  compare(
+    unit: Unit,
+    first: string,
+    second: string,
+  ): Promise<{ first: boolean; second: boolean; requests: string[] } | Refusal>
+}
+
+export function isRefusal(answer: object): answer is Refusal {
+  return 'rejection' in answer
+}

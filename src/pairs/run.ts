@@ -1,0 +1,185 @@
+/** From a file of samples and a file of responses to pairs, rejections and a report, each written whole or not at all. */
+import { dirname, relative, resolve, sep } from 'node:path'
+import pLimit from 'p-limit'
+import { writeFileAtomic } from '../data/files.js'
+import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
+import {
+  type ImageRef,
+  type Pair,
+  response as responseSchema,
+  type Sample,
+  sample as sampleSchema,
+} from '../data/records.js'
+import { DataError } from '../errors.js'
+import type { PairOutcome } from './build.js'
+import { type ConstructContext, constructPair, type PairMode, type Task } from './construct.js'
+import type { Usage } from './endpoint/client.js'
+import { countOutcome, emptyStatistics, type PairStatistics } from './statistics.js'
+import { type StyleGap, styleGap } from './style.js'
+
+export interface BuildPairsOptions extends ConstructContext {
+  samples: string
+  responses: string
+  /** The pairs; `rejected.jsonl` and `pairs.report.json` get the same stem beside it. */
+  out: string
+  /** Answers under way at once. */
+  concurrency: number
+  /** What the endpoints of this run were paid. */
+  usage?: () => Usage
+  /** What a model thinks of the pairs, for the report; the pairs' image paths are relative to `imageRoot`. */
+  measure?: (pairs: readonly Pair[], imageRoot: string) => Promise<Perplexity>
+  signal?: AbortSignal
+  onProgress?: (done: number, total: number) => void
+}
+
+/** As `perplexityGap` of evaluate/ gives it, under the model that is to be trained. */
+export interface Perplexity {
+  model: string
+  chosen: number
+  rejected: number
+  chosenIsLikelier: number
+}
+
+export interface PairReport {
+  mode: PairMode
+  provider: string
+  blindJudge: string | null
+  seed: number
+  statistics: PairStatistics
+  /** Pairs over answers, in 0…1. */
+  acceptance: number
+  style: StyleGap | null
+  perplexity: Perplexity | null
+  usage: Usage | null
+}
+
+export interface BuildPairsResult {
+  report: PairReport
+  pairs: readonly Pair[]
+  files: { pairs: string; rejected: string; report: string }
+}
+
+/** `pairs.jsonl` gets `rejected.jsonl` and `pairs.report.json`; any other stem is put before them. */
+export function outputFiles(out: string): BuildPairsResult['files'] {
+  const stem = out.replace(/\.jsonl$/, '')
+  const isPlain = /(^|[\\/])pairs$/.test(stem)
+  return {
+    pairs: out,
+    rejected: isPlain ? `${stem.slice(0, -'pairs'.length)}rejected.jsonl` : `${stem}.rejected.jsonl`,
+    report: `${stem}.report.json`,
+  }
+}
+
+/**
+ * Judges, edits and verifies every response. The same inputs, seed and replies give the same bytes, however often the run was
+ * interrupted.
+ * @throws {DataError} at a record that is broken, or a response to a sample that does not exist.
+ */
+export async function buildPairs(options: BuildPairsOptions): Promise<BuildPairsResult> {
+  const { signal, onProgress } = options
+  const tasks = await readTasks(options)
+  const limit = pLimit(options.concurrency)
+  let done = 0
+  const outcomes = await Promise.all(
+    tasks.map((task) =>
+      limit(async () => {
+        signal?.throwIfAborted()
+        const outcome = task.repeats ? repeated(task.repeats) : await constructPair(task, options)
+        onProgress?.(++done, tasks.length)
+        return outcome
+      }),
+    ),
+  ).catch((error) => {
+    // What has not begun shall not begin, above all not what costs money.
+    limit.clearQueue()
+    throw error
+  })
+  return await writeOutcomes(tasks, outcomes, options)
+}
+
+interface ReadTask extends Task {
+  /** The task with the same text, when there is an earlier one. */
+  repeats: string | null
+}
+
+async function readTasks({ samples: path, responses, out, mode }: BuildPairsOptions): Promise<ReadTask[]> {
+  const samples = new Map<string, Sample>()
+  const moved = imageMover(path, out)
+  for await (const { record, line } of readJsonl(path, sampleSchema)) {
+    if (samples.has(record.id)) throw new DataError(`${placeOf(path, line, record.id)}: the id is taken already`)
+    samples.set(record.id, { ...record, images: record.images.map(moved) })
+  }
+  const tasks: ReadTask[] = []
+  const heard = new Map<string, string>()
+  const asked = new Map<string, number>()
+  for await (const { record, line } of readJsonl(responses, responseSchema)) {
+    const sample = samples.get(record.sampleId)
+    if (!sample) {
+      throw new DataError(`${placeOf(responses, line, record.sampleId)}: ${path} has no such sample`, {
+        detail: { path: responses, line, id: record.sampleId },
+      })
+    }
+    const number = asked.get(sample.id) ?? 0
+    asked.set(sample.id, number + 1)
+    const id = `${sample.id}#${number}`
+    const said = `${sample.id}\n${mode === 'reference-style' ? '' : record.text}`
+    tasks.push({ id, sample, response: record, repeats: heard.get(said) ?? null })
+    if (!heard.has(said)) heard.set(said, id)
+  }
+  return tasks
+}
+
+/** Image paths are relative to the file that names them. */
+function imageMover(samples: string, out: string): (image: ImageRef) => ImageRef {
+  const from = dirname(resolve(samples))
+  const to = dirname(resolve(out))
+  return (image) => ({ ...image, path: relative(to, resolve(from, image.path)).split(sep).join('/') })
+}
+
+const repeated = (id: string): PairOutcome => ({ pair: null, rejection: 'duplicate', detail: `the same text as ${id}` })
+
+async function writeOutcomes(
+  tasks: readonly Task[],
+  outcomes: readonly PairOutcome[],
+  options: BuildPairsOptions,
+): Promise<BuildPairsResult> {
+  const statistics = emptyStatistics()
+  for (const outcome of outcomes) countOutcome(statistics, outcome)
+  const pairs = outcomes.flatMap(({ pair }) => pair ?? [])
+  const report: PairReport = {
+    mode: options.mode,
+    provider: options.provider.name,
+    blindJudge: options.blindJudge?.name ?? null,
+    seed: options.seed,
+    statistics: sorted(statistics),
+    acceptance: outcomes.length === 0 ? 0 : Number((pairs.length / outcomes.length).toFixed(4)),
+    style: styleGap(pairs),
+    perplexity: pairs.length > 0 ? ((await options.measure?.(pairs, dirname(resolve(options.out)))) ?? null) : null,
+    usage: options.usage?.() ?? null,
+  }
+  const files = outputFiles(options.out)
+  const refused = tasks.flatMap(({ id, sample, response }, index) => {
+    const outcome = outcomes[index]
+    if (outcome.pair) return []
+    const { rejection: reason, detail } = outcome
+    return [{ id, sampleId: sample.id, reason, detail, text: response.text }]
+  })
+  await writeJsonl(files.rejected, refused)
+  await writeReport(files.report, report)
+  // Last, so that pairs without their rejections are never there.
+  await writeJsonl(files.pairs, pairs)
+  return { report, pairs, files }
+}
+
+/** Writes a report as JSON for people. */
+export async function writeReport(path: string, report: object): Promise<void> {
+  await writeFileAtomic(path, `${JSON.stringify(report, null, 2)}\n`)
+}
+
+/** Counts in an order that does not depend on which answer came first. */
+function sorted(statistics: PairStatistics): PairStatistics {
+  const byName = <T extends object>(counts: T) =>
+    Object.fromEntries(Object.entries(counts).sort(([a], [b]) => (a < b ? -1 : 1))) as T
+  const { byCategory, byRejection } = statistics
+  return { ...statistics, byCategory: byName(byCategory), byRejection: byName(byRejection) }
+}
