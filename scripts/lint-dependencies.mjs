@@ -34,7 +34,10 @@ export const typescriptLayers = {
     ...['errors', 'version', 'config', 'data', 'text', 'engine'],
     ...['phantom', 'pairs', 'corrupt', 'generate', 'train', 'evaluate', 'report'],
   ],
-  pipeline: ['errors', 'version', 'config', 'data', 'engine', 'sample', 'train', 'evaluate'],
+  pipeline: [
+    ...['errors', 'version', 'config', 'data', 'engine'],
+    ...['import', 'sample', 'pairs', 'corrupt', 'train', 'evaluate'],
+  ],
   bench: ['errors', 'version', 'data', 'corrupt', 'engine'],
   cli: [
     'errors',

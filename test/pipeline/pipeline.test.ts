@@ -86,14 +86,14 @@ describe('a pipeline', () => {
 
   it('takes a stage that makes what the next ones need', async () => {
     const made = defineStage({
-      section: 'import',
+      section: 'draw',
       schema: z.strictObject({ from: z.string(), count: z.number().int() }),
       paths: [['from']],
       plan({ settings: { from, count }, artifacts, folder }) {
         const samples = join(folder, 'samples.jsonl')
         artifacts.samples = samples
         return {
-          name: 'import',
+          name: 'draw',
           inputs: [from],
           settings: { count },
           outputs: [samples],
@@ -105,12 +105,12 @@ describe('a pipeline', () => {
         }
       },
     })
-    const stages = { import: { from: 'samples.jsonl', count: 5 }, sample: { images: '.' }, train: undefined }
-    const path = await write('imported', { ...stages, evaluate: undefined })
+    const stages = { draw: { from: 'samples.jsonl', count: 5 }, sample: { images: '.' }, train: undefined }
+    const path = await write('drawn', { ...stages, evaluate: undefined })
     const pipeline = await loadPipeline(path, [], [made, ...definitions])
     const { stages: done } = await runPipeline(pipeline, { progress: silent, native: fakeNative() })
     expect(done.map(({ summary }) => summary)).toEqual(['5 samples', '5 answers'])
-    await expect(loadPipeline(path, [])).rejects.toThrow(/imported\.yaml:\d+: Unknown key import/)
+    await expect(loadPipeline(path, [])).rejects.toThrow(/drawn\.yaml:\d+: Unknown key draw/)
   })
 
   it.each<[string, object, string]>([
