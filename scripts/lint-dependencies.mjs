@@ -19,7 +19,7 @@ export const typescriptLayers = {
   hub: ['errors', 'data', 'http'],
   config: ['errors', 'engine'],
   phantom: ['errors', 'data'],
-  pairs: ['errors', 'data'],
+  pairs: ['errors', 'data', 'http'],
   corrupt: ['errors', 'data', 'report'],
   import: ['errors', 'version', 'data', 'pairs'],
   generate: ['errors', 'data', 'text', 'engine'],

@@ -4,9 +4,9 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import pLimit from 'p-limit'
-import pRetry from 'p-retry'
 import { z } from 'zod'
 import { ConfigError, EndpointError } from '../../errors.js'
+import { isTransientStatus, retryAfter, retrying, TransientError } from '../../http/retry.js'
 import { type CachedReply, type RequestCache, requestKey } from './cache.js'
 
 export interface EndpointSettings {
@@ -54,8 +54,6 @@ export interface Usage {
 export class BudgetError extends Error {}
 /** The request failed after all attempts; another one may go well. */
 export class RequestFailed extends Error {}
-/** Worth another attempt. */
-class Transient extends Error {}
 
 const largestBody = 4 * 2 ** 20
 const longestWaitMs = 300_000
@@ -171,20 +169,12 @@ export class ChatEndpoint {
     const { retries, delayMs } = this.settings
     const { signal, onLog } = this.#options
     try {
-      return await pRetry(() => this.#attempt(request), {
-        retries,
-        minTimeout: delayMs,
-        maxTimeout: 60_000,
-        randomize: true,
-        signal,
-        shouldRetry: ({ error }) => error instanceof Transient,
-        onFailedAttempt: ({ error, retriesLeft }) => {
-          if (!(error instanceof Transient) || retriesLeft === 0) return
-          onLog(`${this.settings.model}: ${error.message}; trying again`)
-        },
+      return await retrying(() => this.#attempt(request), {
+        ...{ retries, delayMs, signal },
+        onRetry: (message) => onLog(`${this.settings.model}: ${message}`),
       })
     } catch (error) {
-      if (!(error instanceof Transient)) throw error
+      if (!(error instanceof TransientError)) throw error
       throw this.#giveUp(`${error.message} (${retries + 1} attempts)`)
     }
   }
@@ -202,16 +192,16 @@ export class ChatEndpoint {
     const { status, headers, text } = await this.#post(request)
     if (status === 200) return this.#parse(text)
     const said = text.slice(0, 200).replace(/\s+/g, ' ').trim()
-    if (status === 408 || status === 429 || status >= 500) {
+    if (isTransientStatus(status)) {
       const wait = Math.min(retryAfter(headers.get('retry-after')), longestWaitMs)
       // Whoever asks for a pause asks all requests, not only this one.
       this.#pausedUntil = Math.max(this.#pausedUntil, Date.now() + wait)
-      throw new Transient(status === 429 ? 'too many requests' : `the endpoint answered ${status}`)
+      throw new TransientError(status === 429 ? 'too many requests' : `the endpoint answered ${status}`)
     }
     if (status === 400 && this.#structured && /response_format|json_schema|schema/i.test(text)) {
       this.#structured = false
       this.#options.onLog(`${this.settings.model} takes no JSON schema; replies are checked all the same`)
-      throw new Transient('no JSON schema')
+      throw new TransientError('no JSON schema')
     }
     // Too long, or not to its taste: this request fails, the next one may not.
     if (status === 400 || status === 413 || status === 422)
@@ -253,10 +243,10 @@ export class ChatEndpoint {
       return { status: response.status, headers: response.headers, text: await readBody(response) }
     } catch (error) {
       signal.throwIfAborted()
-      if (timeout.aborted) throw new Transient(`no answer within ${timeoutMs / 1000} s`)
+      if (timeout.aborted) throw new TransientError(`no answer within ${timeoutMs / 1000} s`)
       if (!(error instanceof TypeError)) throw error
       const cause = error.cause as { message?: string } | undefined
-      throw new Transient(cause?.message || error.message)
+      throw new TransientError(cause?.message || error.message)
     }
   }
 
@@ -266,10 +256,10 @@ export class ChatEndpoint {
     try {
       value = JSON.parse(text)
     } catch {
-      throw new Transient('the endpoint answered with something that is not JSON')
+      throw new TransientError('the endpoint answered with something that is not JSON')
     }
     const parsed = completion.safeParse(value)
-    if (!parsed.success) throw new Transient('the endpoint answered with something that is no chat completion')
+    if (!parsed.success) throw new TransientError('the endpoint answered with something that is no chat completion')
     const { choices, usage } = parsed.data
     if (!usage && this.settings.budget !== null) {
       throw new EndpointError(`${this.settings.baseUrl} does not say how many tokens it used`, {
@@ -305,16 +295,8 @@ async function readBody(response: Response): Promise<string> {
   let bytes = 0
   for await (const part of response.body ?? []) {
     bytes += part.length
-    if (bytes > largestBody) throw new Transient(`an answer of more than ${largestBody} bytes`)
+    if (bytes > largestBody) throw new TransientError(`an answer of more than ${largestBody} bytes`)
     parts.push(part)
   }
   return Buffer.concat(parts).toString('utf8')
-}
-
-/** `Retry-After` in seconds or as a date. */
-function retryAfter(header: string | null): number {
-  if (!header) return 0
-  const seconds = Number(header)
-  const wait = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(header) - Date.now()
-  return Math.max(0, wait || 0)
 }
