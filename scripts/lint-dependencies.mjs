@@ -20,7 +20,7 @@ export const typescriptLayers = {
   config: ['errors', 'engine'],
   phantom: ['errors', 'data'],
   pairs: ['errors', 'data', 'http'],
-  corrupt: ['errors', 'data', 'report'],
+  corrupt: ['errors', 'data', 'http', 'report'],
   import: ['errors', 'version', 'data', 'pairs'],
   generate: ['errors', 'data', 'text', 'engine'],
   endpoint: ['errors', 'http'],

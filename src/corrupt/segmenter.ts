@@ -5,12 +5,10 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
-// Back-off with jitter and cancellation; the hub's client uses it too.
-import pRetry from 'p-retry'
 import { z } from 'zod'
 import { writeFileAtomic } from '../data/files.js'
 import { AbortedError, ArgumentError, SegmenterError } from '../errors.js'
+import { isTransientStatus, retryAfter, retrying, TransientError } from '../http/retry.js'
 import { emptyMask, type Mask, type Size, union } from './masks/mask.js'
 import { decodeRle } from './masks/rle.js'
 
@@ -68,18 +66,8 @@ const answerSchema = z.object({
 })
 type Answer = z.infer<typeof answerSchema>
 
-const longestWaitMs = 300_000
 /** A few hundred masks of the largest image; more is no answer. */
 const largestAnswer = 2 ** 26
-
-/** May go well the next time. */
-class TransientError extends Error {
-  readonly retryAfterMs: number
-  constructor(message: string, retryAfterMs = 0, cause?: unknown) {
-    super(message, { cause })
-    this.retryAfterMs = retryAfterMs
-  }
-}
 
 export class Segmenter {
   readonly #options: SegmenterOptions
@@ -133,19 +121,7 @@ export class Segmenter {
     })
     const what = `${this.#address} ("${prompt}")`
     try {
-      return await pRetry(() => this.#request(body, what), {
-        retries,
-        minTimeout: delayMs,
-        maxTimeout: 60_000,
-        randomize: true,
-        signal,
-        shouldRetry: ({ error }) => error instanceof TransientError,
-        onFailedAttempt: async ({ error, retriesLeft }) => {
-          if (!(error instanceof TransientError) || retriesLeft === 0) return
-          onRetry?.(`${error.message}; trying again`)
-          await sleep(Math.min(error.retryAfterMs, longestWaitMs), undefined, { signal })
-        },
-      })
+      return await retrying(() => this.#request(body, what), { retries, delayMs, signal, onRetry })
     } catch (error) {
       if (signal?.aborted) throw new AbortedError()
       if (!(error instanceof TransientError)) throw error
@@ -176,11 +152,11 @@ export class Segmenter {
       throw refusal(response, text, what)
     } catch (error) {
       if (signal?.aborted) throw new AbortedError()
-      if (timeout.aborted) throw new TransientError(`${what}: no answer in ${timeoutMs / 1000} s`, 0, error)
+      if (timeout.aborted) throw new TransientError(`${what}: no answer in ${timeoutMs / 1000} s`, {}, 0, error)
       // fetch's own failures: no connection, or one that broke off.
       if (error instanceof TypeError) {
         const { cause } = error as { cause?: { message?: string; code?: string } }
-        throw new TransientError(`${what}: ${cause?.message || cause?.code || error.message}`, 0, error)
+        throw new TransientError(`${what}: ${cause?.message || cause?.code || error.message}`, {}, 0, error)
       }
       throw error
     }
@@ -253,9 +229,10 @@ function isJson(text: string): boolean {
 }
 
 function refusal({ status, headers }: Response, text: string, what: string): Error {
-  if (status === 408 || status === 429 || status >= 500) {
+  if (isTransientStatus(status)) {
     return new TransientError(
       `${what}: ${status === 429 ? 'too many requests' : `the server answered ${status}`}`,
+      {},
       retryAfter(headers.get('retry-after')),
     )
   }
@@ -268,11 +245,4 @@ function refusal({ status, headers }: Response, text: string, what: string): Err
     detail: { status },
     hint: status === 401 || status === 403 ? 'Name the variable of its token with --segmenter-token-env.' : undefined,
   })
-}
-
-/** `Retry-After` in seconds or as a date. */
-function retryAfter(header: string | null): number {
-  if (!header) return 0
-  const seconds = Number(header)
-  return Math.max(0, (Number.isFinite(seconds) ? seconds * 1000 : Date.parse(header) - Date.now()) || 0)
 }
