@@ -384,10 +384,10 @@ class Step {
     this.take(tokens, kv, d)
     arena.scope(() => {
       this.take(rows, n, d)
-      this.take(rows, n, d)
-      this.take(tokens, kv, d)
       this.projectBackward(layer, 'o')
       this.readRotary(layer)
+      this.take(rows, n, d)
+      this.take(tokens, kv, d)
       this.normRopes(layer, false)
       this.take4(rows, n)
       this.did('attention_backward', cost.attentionBackward(rows, tokens, n, kv, d, this.seen(layer)))
