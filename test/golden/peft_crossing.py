@@ -88,6 +88,7 @@ def make_theirs(name: str) -> None:
             if "lora_B" in key:
                 value.normal_(0, 0.05)
     model.eval()
+    model.peft_config["default"].base_model_name_or_path = family  # not where it lay on this machine
     model.save_pretrained(PEFT / "theirs" / name)
     (PEFT / "theirs" / name / "README.md").unlink(missing_ok=True)
     save_file({"logps": logps(model, family)}, PEFT / "theirs" / name / "logps.safetensors")
