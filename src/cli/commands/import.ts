@@ -40,37 +40,15 @@ export const importCommand = defineCommand({
       .epilogue('The folder has samples.jsonl, pairs.jsonl, images/, LICENSE.md and import.report.json.'),
   async run(options, { stdout, stderr, progress }) {
     const { importData, parseShares } = await import('../../import/index.js')
-    const {
-      kind,
-      source,
-      out,
-      layout,
-      images,
-      allowMissingImages,
-      language,
-      closedRule,
-      section,
-      question,
-      overwrite,
-    } = options
+    const { kind, source, out, layout, images, language, section, question, closedRule } = options
+    const { allowMissingImages, overwrite } = options
     const shares = options.splitByImage
     const splitByImage = shares === undefined ? undefined : { parts: parseShares(shares), seed: options.seed }
     using stop = catchSignals((name) => progress.log(`${name}: stopping; again to leave at once`))
     progress.start('import', 0, 'records')
     const wanted: ImportOptions = {
-      ...{
-        kind,
-        source,
-        out,
-        layout,
-        images,
-        allowMissingImages,
-        language,
-        closedRule,
-        splitByImage,
-        section,
-        question,
-      },
+      ...{ kind, source, out, layout, images, language, section, question, closedRule },
+      ...{ allowMissingImages, splitByImage },
       ...{ overwrite, signal: stop.signal, onProgress: (read: number) => progress.update(read) },
     }
     try {
