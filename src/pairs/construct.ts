@@ -17,8 +17,8 @@ import {
   type Refusal,
   type Unit,
 } from './provider.js'
-import { plainAnswer } from './rules/polarity.js'
-import { readAnswer } from './rules/reader.js'
+import { readAnswer } from './rules/judge.js'
+import { readQuestion } from './rules/question.js'
 import { defaultVerifyLimits, type VerifyLimits, verifyPair } from './verify.js'
 import { splitSentences } from './words.js'
 
@@ -68,7 +68,7 @@ export async function constructPair(task: Task, context: ConstructContext): Prom
     },
     context.limits ?? defaultVerifyLimits,
   )
-  if (finding) return reject(refuse(finding.fault, finding.detail))
+  if (finding && !(finding.vouchable && context.blindJudge)) return reject(refuse(finding.fault, finding.detail))
   if (!context.blindJudge) return { pair, rejection: null }
   const blind = await judgeBlindly(pair, unit, context.blindJudge)
   if (isRefusal(blind)) return reject(blind)
@@ -143,7 +143,7 @@ async function judgeUnit(unit: Unit, { mode, provider }: ConstructContext): Prom
     return refuse('judges_disagree', `${provider.name} says ${said}, the word rules say: ${read.reason}`)
   }
   // What is asked with yes or no must be answered so: a text that only talks about being right is no answer.
-  if (!read.decided && unit.task === 'vqa' && plainAnswer(unit.reference)) {
+  if (!read.decided && unit.task === 'vqa' && readQuestion(unit.question).kind === 'polar') {
     return refuse('undecided', `no plain yes or no: ${read.reason}`)
   }
   return judgement

@@ -15,7 +15,7 @@ export { ChatEndpoint, type EndpointSettings, type Usage } from './endpoint/clie
 export { EndpointProvider } from './endpoint/provider.js'
 export type { BlindJudge, Goal, Judgement, Proposal, Provider, Refusal, Unit } from './provider.js'
 export { RulesProvider } from './rules/provider.js'
-export { readAnswer } from './rules/reader.js'
+export { readAnswer } from './rules/judge.js'
 export {
   type BuildPairsOptions,
   type BuildPairsResult,

@@ -4,10 +4,11 @@
  */
 import type { VerificationFault } from './build.js'
 import { diffWords } from './diff.js'
-import { stem } from './rules/grammar.js'
-import { findMentions } from './rules/lexicon.js'
-import { leadingAnswer, plainAnswer, polarityOf } from './rules/polarity.js'
-import { contentWords, readAnswer, readYesNo } from './rules/reader.js'
+import { type Feature, scan } from './rules/grammar/lexemes.js'
+import { stem } from './rules/inflection.js'
+import { contradiction, readAnswer } from './rules/judge.js'
+import { words } from './rules/lexicon.js'
+import { readQuestion } from './rules/question.js'
 import { splitSentences, wordDistance, wordsOf } from './words.js'
 
 export interface VerifyLimits {
@@ -47,33 +48,42 @@ export interface Candidate {
 export interface Finding {
   fault: VerificationFault
   detail: string
+  /** The rules cannot read the texts, and nothing in them warns: a blind judge may still vouch for the pair. */
+  vouchable: boolean
 }
+
+type Found = Omit<Finding, 'vouchable'> & { vouchable?: true }
 
 /** The first fault of a candidate, or null. */
 export function verifyPair(candidate: Candidate, limits: VerifyLimits = defaultVerifyLimits): Finding | null {
-  return (candidate.minimal ? formFault(candidate, limits) : null) ?? contradictionFault(candidate)
+  const form = candidate.minimal ? (formFault(candidate, limits) ?? contentFault(candidate)) : null
+  const found = form ?? contradictionFault(candidate)
+  return found && { vouchable: false, ...found }
 }
 
-function formFault(candidate: Candidate, limits: VerifyLimits): Finding | null {
+function formFault(candidate: Candidate, limits: VerifyLimits): Found | null {
   const { chosen, rejected, task } = candidate
   const [original, edited] = candidate.edited === 'chosen' ? [rejected, chosen] : [chosen, rejected]
   const before = wordsOf(original)
   const after = wordsOf(edited)
+  // First, since it is cheap and bounds what follows.
+  const grown = Math.abs(after.length - before.length)
+  if (grown > limits.lengthWords && grown > limits.lengthShare * before.length) {
+    return { fault: 'length', detail: `${before.length} words became ${after.length}` }
+  }
+  const foreign = foreignCharacter(original, edited)
+  if (foreign) return { fault: 'foreign_characters', detail: `the edit brings ${foreign}` }
   const distance = claimDistance(original, edited)
   const longest = Math.max(before.length, after.length)
   if (task === 'vqa' && distance > limits.looseWords && distance > limits.maxEditRatio * longest) {
     return { fault: 'edit_ratio', detail: `${distance} of ${longest} words` }
-  }
-  const grown = Math.abs(after.length - before.length)
-  if (grown > limits.lengthWords && grown > limits.lengthShare * before.length) {
-    return { fault: 'length', detail: `${before.length} words became ${after.length}` }
   }
   const from = splitSentences(original)
   const to = splitSentences(edited)
   if (from.length !== to.length) return { fault: 'sentence_count', detail: `${from.length} became ${to.length}` }
   if (task === 'report') {
     for (const [index, sentence] of from.entries()) {
-      const changed = claimDistance(sentence.text, to[index].text)
+      const changed = sentence.text === to[index].text ? 0 : claimDistance(sentence.text, to[index].text)
       if (changed > limits.maxWordsPerSentence) {
         return { fault: 'edit_ratio', detail: `${changed} words of sentence ${index + 1}` }
       }
@@ -82,21 +92,35 @@ function formFault(candidate: Candidate, limits: VerifyLimits): Finding | null {
   return styleFault(original, edited) ?? pasteFault(candidate.reference, original, edited, limits)
 }
 
+/** Controls, format and bidirectional marks, lone surrogates, private and unassigned code points. */
+const FOREIGN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}]/gu
+
+/** A character that no writer sees and that the original does not have as often. */
+function foreignCharacter(original: string, edited: string): string | null {
+  const counts = new Map<string, number>()
+  for (const [character] of original.matchAll(FOREIGN)) counts.set(character, (counts.get(character) ?? 0) + 1)
+  for (const [character] of edited.matchAll(FOREIGN)) {
+    const left = (counts.get(character) ?? 0) - 1
+    if (left < 0) return `U+${character.codePointAt(0)?.toString(16).toUpperCase().padStart(4, '0')}`
+    counts.set(character, left)
+  }
+  return null
+}
+
 /**
  * Changed words, where grammar asks for several counted as one: `does not show` against `shows`, and a term of several
  * words, such as `magnetic resonance imaging`.
  */
 function claimDistance(original: string, edited: string): number {
   const units = (text: string) => {
-    const single = findMentions(text).reduceRight(
+    const single = scan(text).features.reduceRight(
       (left, { group, term, slot, start, end }) =>
-        `${left.slice(0, start)}${`${group.name}${term}${slot}`.replace(/[^\p{L}\p{N}]/gu, '')}${left.slice(end)}`,
+        group === 'word' ? left : `${left.slice(0, start)}${`${group}${term}${slot}`.replace(/[^\p{L}\p{N}]/gu, '')}${left.slice(end)}`,
       text,
     )
     return wordsOf(single.replace(/\bdo(?:es)?\s+not\b/gi, 'not').replace(/\bcannot\b/gi, 'can not'))
       .filter((word) => word !== 'any')
-      .map((word) => (word === 'are' ? 'is' : word))
-      .map(stem)
+      .map((word) => (word === 'are' ? 'is' : stem(word)))
   }
   return wordDistance(units(original), units(edited))
 }
@@ -104,7 +128,7 @@ function claimDistance(original: string, edited: string): number {
 const markersOf = (text: string) =>
   text.match(/^[ \t]*(?:[-*•]|\d+[.)])(?=\s)/gmu)?.map((marker) => marker.trim()) ?? []
 
-function styleFault(original: string, edited: string): Finding | null {
+function styleFault(original: string, edited: string): Found | null {
   const markers = [markersOf(original).join(' '), markersOf(edited).join(' ')]
   if (markers[0] !== markers[1]) return { fault: 'list_markers', detail: `"${markers[0]}" became "${markers[1]}"` }
   const initial = (text: string) => /[\p{L}\p{N}]/u.exec(text)?.[0] ?? ''
@@ -124,11 +148,11 @@ function styleFault(original: string, edited: string): Finding | null {
 }
 
 /** Longest run of the reference's words in the edited text that the original did not have. */
-function pasteFault(reference: string, original: string, edited: string, limits: VerifyLimits): Finding | null {
+function pasteFault(reference: string, original: string, edited: string, limits: VerifyLimits): Found | null {
   const source = wordsOf(reference)
-  const has = (text: string[], run: string[]) => ` ${text.join(' ')} `.includes(` ${run.join(' ')} `)
-  const before = wordsOf(original)
-  const after = wordsOf(edited)
+  const has = (text: string, run: string[]) => text.includes(` ${run.join(' ')} `)
+  const before = ` ${wordsOf(original).join(' ')} `
+  const after = ` ${wordsOf(edited).join(' ')} `
   for (let i = 0; i + limits.pastedRun <= source.length; i++) {
     const run = source.slice(i, i + limits.pastedRun)
     if (has(after, run) && !has(before, run) && isForeign(run, original, edited)) {
@@ -144,41 +168,86 @@ function isForeign(run: readonly string[], original: string, edited: string): bo
   return run.filter((word) => brought.has(word)).length * 2 > run.length
 }
 
-function contradictionFault({ task, question, reference, chosen, rejected, minimal }: Candidate): Finding | null {
-  if (minimal && sameClaims(chosen, rejected)) {
+/** Words that say nothing of a case; a negation is none of them. */
+const EMPTY = new Set(
+  ['be', 'was', 'art', 'adverb', 'aside', 'prep', 'seen', 'generic', 'pronoun', 'have', 'do', 'located', 'made']
+    .concat(['show', 'shows', 'lie', 'measure', 'belong', 'trace'])
+    .flatMap((name) => words.classes[name].flatMap((spelling) => spelling.split(' '))),
+)
+
+/** What a text claims, word by word: terms by name, so that synonyms meet, and every other word that is not empty. */
+function contentOf(text: string): string[] {
+  const { features, rest } = scan(text)
+  const isEmpty = ({ group, term }: Feature) => group === 'word' && EMPTY.has(term)
+  const named = features.filter((feature) => !isEmpty(feature)).map(({ group, term }) => `${group} ${term}`)
+  const plain = rest.filter((word) => /[\p{L}\p{N}]/u.test(word) && !word.split(' ').every((one) => EMPTY.has(one)))
+  return [...named, ...plain.map((word) => (/^(?:n't|not)$/.test(word) ? 'not' : stem(word)))]
+}
+
+/** The changed words must change a claim, and on the chosen side they must say what the reference says. */
+function contentFault({ task, question, reference, chosen, rejected }: Candidate): Found | null {
+  const claims = (text: string) => contentOf(text).sort().join(', ')
+  if (claims(chosen) === claims(rejected)) {
     return { fault: 'trivial_change', detail: 'both sides make the same claim in other words' }
   }
-  for (const [side, text] of Object.entries({ chosen, rejected })) {
-    if (task === 'vqa' && contradictsItself(question, text)) {
-      return { fault: 'self_contradiction', detail: `the ${side} text affirms and denies` }
-    }
+  const hunks = diffWords(chosen, rejected, '').map(({ start, end, replacement }) => [chosen.slice(start, end), replacement])
+  if (hunks.every(([from, to]) => isMisspelling(from, to))) {
+    return { fault: 'trivial_change', detail: 'the words differ in their spelling only' }
   }
-  const right = readAnswer({ task, question, reference, text: chosen })
-  if (right.decided && !right.correct) return { fault: 'chosen_contradicts_reference', detail: right.reason }
-  if (!right.decided && task === 'vqa' && !isGrounded(reference, chosen)) {
-    return { fault: 'chosen_not_in_reference', detail: 'the chosen text has no word of the reference' }
+  if (task === 'report' || readQuestion(question).kind === 'polar') return null
+  const wanted = new Set(contentOf(reference))
+  const lost = new Set(contentOf(rejected))
+  const gained = contentOf(chosen).filter((word) => !lost.has(word))
+  if (gained.some((word) => wanted.has(word)) || hunks.some(([from, to]) => isDenial(from) !== isDenial(to))) return null
+  return { fault: 'chosen_not_in_reference', detail: 'no changed word of the chosen text is in the reference' }
+}
+
+const isDenial = (text: string): boolean => /\b(?:no|not|cannot)\b|n['’]t\b/i.test(text)
+
+/** One letter more, less or other; two known terms are two things however alike they look. */
+function isMisspelling(from: string, to: string): boolean {
+  const [a, b] = [wordsOf(from), wordsOf(to)]
+  if (a.length !== b.length || a.length === 0 || a.length > 4) return false
+  return a.every((word, index) => {
+    const other = b[index]
+    if (word === other) return true
+    const isKnown = (one: string) => scan(one).features.some(({ group }) => group !== 'word')
+    if (Math.min(word.length, other.length) < 5 || word.length > 40 || (isKnown(word) && isKnown(other))) return false
+    return wordDistance([...word], [...other]) <= 2
+  })
+}
+
+function contradictionFault(candidate: Candidate): Found | null {
+  const { task, question, reference, chosen, rejected } = candidate
+  for (const [side, text] of task === 'vqa' ? Object.entries({ chosen, rejected }) : []) {
+    const problem = contradiction({ question, reference, text })
+    if (problem) return { fault: 'self_contradiction', detail: `the ${side} text: ${problem}` }
   }
-  const wrong = readAnswer({ task, question, reference, text: rejected })
-  if (wrong.decided && wrong.correct) return { fault: 'rejected_agrees_with_reference', detail: wrong.reason }
-  return null
+  let unread: string | null = null
+  for (const [better, worse] of comparedTexts(candidate)) {
+    const read = (text: string) => readAnswer({ task, question, reference, text })
+    const right = better === reference ? { decided: true, correct: true, reason: '' } : read(better)
+    if (right.decided && !right.correct) return { fault: 'chosen_contradicts_reference', detail: right.reason }
+    const wrong = read(worse)
+    if (wrong.decided && wrong.correct) return { fault: 'rejected_agrees_with_reference', detail: wrong.reason }
+    if (!right.decided) unread ??= right.reason
+    if (!wrong.decided) unread ??= wrong.reason
+  }
+  if (unread === null) return null
+  const found = { fault: 'unread', detail: `the rules cannot read it: ${unread}` } as const
+  return hasDoubt(chosen) || hasDoubt(rejected) ? found : { ...found, vouchable: true }
 }
 
-/** True when the words that carry claims are the same, synonyms and articles aside. */
-function sameClaims(chosen: string, rejected: string): boolean {
-  const claims = (text: string) => [...contentWords(text)].join(' ')
-  const polarity = (text: string) => splitSentences(text).map((sentence) => polarityOf(sentence.text))
-  return claims(chosen) === claims(rejected) && polarity(chosen).join() === polarity(rejected).join()
+/** The texts as a whole; of minimal reports the sentences that differ, since the others have no sides. */
+function comparedTexts({ task, chosen, rejected, minimal }: Candidate): [string, string][] {
+  if (task === 'vqa' || !minimal) return [[chosen, rejected]]
+  const others = splitSentences(rejected)
+  return splitSentences(chosen).flatMap(({ text }, index): [string, string][] =>
+    text === others[index]?.text ? [] : [[text, others[index]?.text ?? '']],
+  )
 }
 
-/** Where the rules cannot read a text, nothing but a judge vouches for it, unless a word of the reference is in it. */
-function isGrounded(reference: string, text: string): boolean {
-  const words = new Set(contentWords(text))
-  const claims = contentWords(reference)
-  return claims.length === 0 || plainAnswer(reference) !== null || claims.some((word) => words.has(word))
-}
-
-/** An answer that opens with yes or no and goes on to say the opposite of what was asked. */
-function contradictsItself(question: string, text: string): boolean {
-  const lead = leadingAnswer(text)
-  return lead !== null && /goes on to say/.test(readYesNo(question, text).reason)
+/** Words whose scope only a reader can tell: without one, nobody's verdict is taken on a text that holds them. */
+function hasDoubt(text: string): boolean {
+  return /[?"“”<>{}]/.test(text) || wordsOf(text).some((word) => words.doubted.has(word) || /n['’]t$/.test(word))
 }

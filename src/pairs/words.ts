@@ -47,8 +47,19 @@ export function splitSentences(text: string): Word[] {
   })
 }
 
-/** How many words have to be inserted, deleted or replaced. */
-export function wordDistance(a: readonly string[], b: readonly string[]): number {
+/** Longer texts than this are not compared word by word. */
+const MOST_CELLS = 4_000_000
+
+/** How many words have to be inserted, deleted or replaced; the longer length where that would take too long to find out. */
+export function wordDistance(whole: readonly string[], other: readonly string[]): number {
+  let head = 0
+  while (head < whole.length && head < other.length && whole[head] === other[head]) head++
+  let tail = 0
+  const most = Math.min(whole.length, other.length) - head
+  while (tail < most && whole[whole.length - 1 - tail] === other[other.length - 1 - tail]) tail++
+  const a = whole.slice(head, whole.length - tail)
+  const b = other.slice(head, other.length - tail)
+  if (a.length * b.length > MOST_CELLS) return Math.max(a.length, b.length)
   let row = Array.from({ length: b.length + 1 }, (_, j) => j)
   for (const [i, word] of a.entries()) {
     const next = [i + 1]

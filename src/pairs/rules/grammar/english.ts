@@ -1,0 +1,85 @@
+/**
+ * The sentences that the rules understand, each as a whole. Names in lower case that no rule defines are word classes of
+ * words.json, or `term`, `open` and `number`. What is not derived from `segment` is not understood, and that is the point:
+ * a sentence with one word more than this leaves its answer undecided.
+ */
+import { compileGrammar } from './parser.js'
+
+export const english = compileGrammar(`
+segment    = opening? statement (sep lead)? | opening? lead sep? statement? | intro
+opening    = intro sep?
+sep        = "," | "-" | ":"
+lead       = yes | no_
+statement  = clause (join clause)*
+join       = "," | ","? "but" | ","? "and" | ","? "whereas" | ","? "while"
+
+clause     = existence | lacks | vanished | unchanged | both | seeing | showing | cleared | event | made | condition | lying
+             | measuring | label | short | fragment
+
+-- Things: what is there, and what is not
+phrase     = some? art? item+ tail~
+item       = term apposed? | open | number unitword? | generic | one
+apposed    = "(" term ")"
+tail       = prep phrase | ","? "on" "the" term
+list       = proof? trace? phrase (("," phrase)* ","? "and" phrase)?
+noList     = "no" trace? phrase (("," phrase)* ","? noMore phrase)?
+noMore     = "or" "no"? | "nor" | "and" "no"
+neither    = "neither" phrase "nor" phrase
+lacking    = (lack | resolution) phrase
+noLack     = "no" lack phrase
+things     = list | noList | neither | lacking | noLack
+without    = ","? (("without" | "with" "no" | "but" "no" | "and" "no") trace?) phrase (("," phrase)* ","? "or" phrase)?
+opposed    = ","? ("not" | "and" "not" | "but" "not") (tail+ | phrase)
+
+-- Copulas: a negation may stand beside a mere aside, never before a word that it would weigh
+is         = be neg aside* | aside* be how*
+isNow      = be neg | be how* | have how* "been" | have neg "been"
+how        = adverb | aside
+subject    = things | pronoun
+
+existence  = "there" how* isThere things how* seen? how* tail~ companion*
+isThere    = be neg aside* | be how*
+companion  = without | opposed
+both       = "there" be "not" "only" list ","? "but" "also" list
+seeing     = ("i" | "we") ("see" | do neg "see" | "can" "see" | "can" neg "see") things tail~
+showing    = subject how* (shows | show | do neg show | do how* show) how* things companion*
+condition  = subject is predicate opposed? companion?
+predicate  = seen how* tail~ | absent how* tail~ | confirmed | located tail+ | phrase how* | tail+ how*
+made       = subject (was | be) neg? made how* tail~
+lying      = subject lie how* tail+ opposed? | subject belong phrase
+measuring  = subject measure phrase
+
+-- Time and exclusion
+event      = subject isNow (excluded | confirmed) tail~ | subject "can" "be" (excluded | confirmed) tail~
+             | subject have neg? gone tail~ | subject be how* gone | subject have how* gone
+             | subject have neg? "been" removed | subject (was | be) removed | subject have how* "been" removed
+             | subject be "no" "longer" seen tail~
+             | subject persist
+             | subject "can" neg? "be" seen tail~
+vanished   = "there" be "no" "longer" list tail~
+unchanged  = ("there" be)? "no" change changing list | subject have neg "changed" | "nothing" "has" "changed" ":" condition
+lacks      = subject is "without" phrase
+cleared    = subject is ("free" "of" | "negative" "for" | "positive" "for") phrase (("," phrase)* ","? "or" phrase)?
+
+-- Notes
+label      = phrase ":" (none | absent | seen | yes | no_ | phrase)
+short      = ("it" | "there" | "this" | "they" | "these") (be | do | have) neg?
+fragment   = things how* (seen | absent)? how* tail~ companion* | how* tail+ opposed? | none | absent | list persist
+
+-- Questions that want yes or no
+polar      = asked | statement ","? tag
+asked      = be neg? "there" neg? things seen? tail~
+             | be neg? subject neg? predicate
+             | (was | be) neg? subject made tail~
+             | do neg? subject show things
+             | do "you" "see" things tail~
+             | "can" ("you" | "we" | "i") "see" things tail~
+             | "can" subject "be" seen tail~
+             | have subject "been" removed
+             | do subject look phrase
+             | do subject lie tail+
+             | do subject belong phrase
+tag        = (be | do | have) neg? pronounOr | "right"
+pronounOr  = pronoun | "there"
+look       = "look" | "appear" | "lie"
+`)

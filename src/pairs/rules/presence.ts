@@ -1,0 +1,271 @@
+/**
+ * From "there is" to "there is not" and back, clause by clause: each rule of the grammar that can deny has its turn here.
+ * A clause without one stays as it is. What comes out is read again before anybody believes it.
+ */
+import type { EditProposal } from '../edits.js'
+import type { Claim } from './grammar/claims.js'
+import { type Lexeme, roleOf } from './grammar/lexemes.js'
+import { isNode, type Leaf, lexemesOf, type Node, nodesOf, part } from './grammar/parser.js'
+import type { Token } from './grammar/tokens.js'
+import { articleOf, baseForm, isPlural, matchCase, thirdPerson } from './inflection.js'
+
+/** A clause and the text it stands in. */
+interface Place {
+  text: string
+  tokens: readonly Token[]
+}
+
+type Edits = EditProposal[] | null
+
+/** Edits that turn a claim into its denial or a denial into its claim; null where this cannot be said in few words. */
+export function flipPresence(claim: Claim, place: Place): Edits {
+  const { clause, phrase } = claim
+  const without = nodesOf(clause, 'without').find((node) => phrase !== null && nodesOf(node, 'phrase').includes(phrase))
+  if (without) return mayCarry(clause) ? affirmCompanion(without, place) : null
+  return flips[clause.rule]?.(claim, place) ?? null
+}
+
+/** "Clear with a mass" is no English, "is seen with a mass" is. */
+function mayCarry(clause: Node): boolean {
+  const predicate = child(clause, 'predicate')
+  return predicate === undefined || part(predicate, 'seen') !== undefined
+}
+
+const flips: Record<string, (claim: Claim, place: Place) => Edits> = {
+  existence: (claim, place) => dropNot(child(claim.clause, 'isThere'), claim, place) ?? flipThing(claim, place),
+  vanished: ({ clause }, place) => swapWords(part(clause, 'no'), part(clause, 'longer'), 'still', place),
+  showing: flipShowing,
+  seeing: (claim, place) => (part(claim.clause, 'neg') ? null : flipThing(claim, place)),
+  condition: flipCondition,
+  made: ({ clause }, place) => flipNot(part(clause, 'neg'), part(clause, 'was') ?? part(clause, 'be'), place),
+  lacks: ({ clause }, place) => {
+    const neg = part(child(clause, 'is') as Node, 'neg')
+    return neg ? [remove(neg, place)] : null
+  },
+  event: flipEvent,
+  cleared({ clause }, place) {
+    const sign = part(clause, 'negative') ?? part(clause, 'positive')
+    return sign ? [swap(sign, lexemesOf(sign)[0].text === 'negative' ? 'positive' : 'negative', place)] : null
+  },
+  label({ clause }, place) {
+    const opposites: Record<string, string> = { none: 'present', absent: 'present', seen: 'absent', yes: 'no', no_: 'yes' }
+    const value = clause.kids.find((kid): kid is Lexeme => !isNode(kid) && kid.kind in opposites)
+    return value ? [swap(value, opposites[value.kind], place)] : null
+  },
+  short: ({ clause }, place) => flipNot(part(clause, 'neg'), part(clause, 'be') ?? part(clause, 'do') ?? part(clause, 'have'), place),
+  fragment(claim, place) {
+    const absent = part(claim.clause, 'absent')
+    if (absent) return [swap(absent, 'present', place)]
+    return flipThing(claim, place)
+  },
+}
+
+const child = (node: Node, rule: string): Node | undefined =>
+  node.kids.find((kid): kid is Node => isNode(kid) && kid.rule === rule)
+
+function spanOf(leaf: Leaf, { tokens }: Place): { start: number; end: number } {
+  return { start: tokens[leaf.from].start, end: tokens[leaf.to - 1].end }
+}
+
+function swap(leaf: Leaf, replacement: string, place: Place): EditProposal {
+  const { start, end } = spanOf(leaf, place)
+  return { start, end, replacement: matchCase(place.text.slice(start, end), replacement), category: 'presence' }
+}
+
+function swapWords(first: Leaf | undefined, last: Leaf | undefined, replacement: string, place: Place): Edits {
+  if (!first || !last) return null
+  return [{ ...swap(first, replacement, place), end: spanOf(last, place).end }]
+}
+
+/** A negation that goes takes the space before it along; "isn't" becomes "is". */
+function remove(leaf: Leaf, { text, tokens }: Place): EditProposal {
+  const { start, end } = { start: tokens[leaf.from].start, end: tokens[leaf.to - 1].end }
+  const space = /\s*$/.exec(text.slice(0, start))?.[0].length ?? 0
+  return { start: start - space, end, replacement: '', category: 'presence' }
+}
+
+/** "is" and "is not". */
+function flipNot(neg: Leaf | undefined, verb: Leaf | undefined, place: Place): Edits {
+  if (neg) return [remove(neg, place)]
+  if (!verb) return null
+  const { start, end } = spanOf(verb, place)
+  const written = place.text.slice(start, end)
+  // "appears not enlarged" and "remains not" are no English; "'s not" is.
+  if (/^(?:appears?|looks?|remains?)$/i.test(written) || / to be$/i.test(written)) return null
+  return [{ start: end, end, replacement: ' not', category: 'presence' }]
+}
+
+/** "is not a fracture" without its "not"; "isn't any effusion" also changes the article. */
+function dropNot(verb: Node | undefined, claim: Claim, place: Place): Edits {
+  const neg = verb && part(verb, 'neg')
+  return neg ? [remove(neg, place), ...settleAny(claim, place)] : null
+}
+
+/** After an affirmed verb "any nodule" is "a nodule", "any nodules" are "nodules". */
+function settleAny({ phrase }: Claim, place: Place): EditProposal[] {
+  const article = phrase && (part(phrase, 'art') as Lexeme | undefined)
+  if (!article || article.text !== 'any') return []
+  const { start } = spanOf(article, place)
+  const end = place.tokens[article.to].start
+  return [{ start, end, replacement: articleOf(place.text.slice(end), headOf(phrase, place)), category: 'presence' }]
+}
+
+/** The noun of a phrase: its last word before "in the left lung" and the like. */
+function headOf(phrase: Node, { text, tokens }: Place): string {
+  const last = tokens[(phrase.kids.filter((kid) => isNode(kid) && kid.rule === 'item').at(-1) as Node).to - 1]
+  return text.slice(last.start, last.end)
+}
+
+/** The list that a claim's phrase stands in. */
+function listOf({ clause, phrase }: Claim): Node | undefined {
+  const lists = [...nodesOf(clause, 'list'), ...nodesOf(clause, 'noList')]
+  return lists.find((list) => phrase !== null && nodesOf(list, 'phrase').includes(phrase))
+}
+
+/** "No nodule" and "a nodule". */
+function flipThing(claim: Claim, place: Place): Edits {
+  const list = listOf(claim)
+  if (!list || !claim.phrase) {
+    const noLack = nodesOf(claim.clause, 'noLack')[0]
+    if (noLack) return [swap(part(noLack, 'no') as Leaf, 'a', place)]
+    const lack = nodesOf(claim.clause, 'lacking')[0]
+    return lack ? affirmLack(lack, place) : null
+  }
+  return list.rule === 'noList' ? affirmList(list, claim.phrase, place) : denyList(list, claim.phrase, place)
+}
+
+/** Of several things denied together only the one that is meant is affirmed; the others go. */
+function affirmList(list: Node, phrase: Node, place: Place): Edits {
+  const trace = part(list, 'trace')
+  const phrases = nodesOf(list, 'phrase')
+  // A place at the end of "no nodule or mass in the lungs" belongs to both.
+  if (phrases.length > 1 && (phrases.length > 2 || phrases.some((one) => nodesOf(one, 'tail').length > 0))) return null
+  const { start } = spanOf(list, place)
+  const own = spanOf(phrase, place)
+  const from = trace ? spanOf(trace, place).start : own.start
+  const isFragment = place.tokens[0].start === start && list.to === place.tokens.length
+  const opening = trace || isFragment ? '' : articleOf(place.text.slice(own.start), headOf(phrase, place))
+  if (phrases.length === 1 && opening !== '') {
+    return [{ start, end: from, replacement: matchCase(place.text.slice(start), opening), category: 'presence' }]
+  }
+  const kept = place.text.slice(from, own.end)
+  const end = phrases.length === 1 ? own.end : spanOf(list, place).end
+  return [{ start, end, replacement: matchCase(place.text.slice(start), `${opening}${kept}`), category: 'presence' }]
+}
+
+/** "A small effusion" becomes "no effusion": once it is denied there is nothing to measure. */
+function denyList(list: Node, phrase: Node, place: Place): Edits {
+  const article = part(phrase, 'art') as Lexeme | undefined
+  if (nodesOf(list, 'phrase').length > 1 || /^(?:the|this|these|its|their|that|those)$/.test(article?.text ?? '')) return null
+  const trace = part(list, 'proof') ?? part(list, 'trace')
+  const items = phrase.kids.filter((kid): kid is Node => isNode(kid) && kid.rule === 'item')
+  const measures = (item: Node) => lexemesOf(item).every(({ feature }) => feature && /^(?:degree|number|lasting)$/.test(roleOf(feature)))
+  const first = items.find((item) => !measures(item))
+  if (!first) return null
+  const { start } = spanOf(list, place)
+  const keepTrace = trace && isNode(trace) === false && trace.kind === 'trace'
+  const from = trace ? spanOf(trace, place).start : spanOf(first, place).start
+  const noun = place.text.slice(from, spanOf(first, place).end)
+  const atFront = /^[\s"“]*$/.test(place.text.slice(0, start)) || /[.!?]\s+$/.test(place.text.slice(0, start))
+  if (trace && !keepTrace) {
+    // "Clear evidence of a mass" becomes "no evidence of a mass".
+    const strong = /^(?:clear|definite|a clear)\s+/i.exec(place.text.slice(from))?.[0] ?? ''
+    return [{ start, end: from + strong.length, replacement: matchCase(place.text.slice(start), 'no '), category: 'presence' }]
+  }
+  const opening = matchCase(place.text.slice(start), 'no ')
+  if (from > start) return [{ start, end: from, replacement: opening, category: 'presence' }]
+  // An abbreviation keeps its capitals, any other word loses the one it had at the front.
+  const word = /^\S+/.exec(noun)?.[0] ?? ''
+  const small = atFront && /^\p{Lu}\p{Ll}+/u.test(word) ? word.charAt(0).toLowerCase() + word.slice(1) : word
+  return [{ start, end: start + word.length, replacement: `${opening}${small}`, category: 'presence' }]
+}
+
+/** "Without a mass" becomes "with a mass", "but no mass" becomes "and a mass". */
+function affirmCompanion(without: Node, place: Place): Edits {
+  const phrases = nodesOf(without, 'phrase')
+  if (phrases.length !== 1) return null
+  const [phrase] = phrases
+  const first = without.kids.find((kid): kid is Lexeme => !isNode(kid) && kid.text !== ',') as Lexeme
+  const article = part(phrase, 'art') as Lexeme | undefined
+  const { start } = spanOf(first, place)
+  const item = phrase.kids.find((kid) => isNode(kid) && kid.rule === 'item') as Node
+  const end = part(without, 'trace') ? spanOf(part(without, 'trace') as Leaf, place).start : spanOf(article?.text === 'any' ? item : phrase, place).start
+  const joint = /^with/.test(first.text) ? 'with' : 'and'
+  const hasOwn = (article !== undefined && article.text !== 'any') || part(without, 'trace') !== undefined
+  const opening = hasOwn ? '' : articleOf(place.text.slice(end), headOf(phrase, place))
+  return [{ start, end, replacement: `${joint} ${opening}`, category: 'presence' }]
+}
+
+function affirmLack(lacking: Node, place: Place): Edits {
+  const lack = part(lacking, 'lack')
+  if (!lack) return null
+  const { start, end } = spanOf(lack, place)
+  const absence = /absence/i.exec(place.text.slice(start, end))
+  if (!absence) return null
+  const from = start + absence.index
+  const replacement = matchCase(absence[0], 'presence')
+  return [{ start: from, end: from + absence[0].length, replacement, category: 'presence' }]
+}
+
+/** "Shows a mass", "shows no mass", "does not show the mass". */
+function flipShowing(claim: Claim, place: Place): Edits {
+  const { clause } = claim
+  const neg = part(clause, 'neg')
+  const does = part(clause, 'do')
+  const verb = (part(clause, 'show') ?? part(clause, 'shows')) as Lexeme
+  if (neg && does) {
+    const isThird = lexemesOf(does)[0].text === 'does'
+    const { start } = spanOf(does, place)
+    const form = isThird ? thirdPerson(verb.text) : verb.text
+    return [{ start, end: spanOf(verb, place).end, replacement: form, category: 'presence' }, ...settleAny(claim, place)]
+  }
+  const list = listOf(claim)
+  if (!list || !claim.phrase || does) return null
+  const article = part(claim.phrase, 'art') as Lexeme | undefined
+  const isBare = article === undefined && !part(list, 'trace') && !isPlural(headOf(claim.phrase, place)) && list.rule === 'list'
+  // "Contains the liver" and "contains liver" are denied in the verb, "contains a mass" in the noun.
+  if (list.rule === 'noList' || !(article?.text === 'the' || (isBare && claim.about.every((f) => roleOf(f) === 'organ')))) {
+    return flipThing(claim, place)
+  }
+  if (nodesOf(list, 'phrase').length > 1) return null
+  const base = part(clause, 'shows') ? baseForm(verb.text) : verb.text
+  return [swap(verb, `${part(clause, 'shows') ? 'does' : 'do'} not ${base}`, place)]
+}
+
+function flipCondition(claim: Claim, place: Place): Edits {
+  const { clause } = claim
+  const verb = child(clause, 'is') as Node
+  const predicate = child(clause, 'predicate') as Node
+  const absent = part(predicate, 'absent')
+  const confirmed = part(predicate, 'confirmed')
+  if (part(verb, 'neg')) return [remove(part(verb, 'neg') as Leaf, place)]
+  if (absent) return [swap(absent, 'present', place)]
+  if (confirmed) return [swap(confirmed, 'excluded', place)]
+  if (part(predicate, 'seen') && claim.phrase) {
+    const article = part(claim.phrase, 'art') as Lexeme | undefined
+    const list = listOf(claim)
+    const isIndefinite = part(claim.phrase, 'some') !== undefined || /^(?:an?|some|any)$/.test(article?.text ?? '')
+    if (list && (list.rule === 'noList' || isIndefinite)) return flipThing(claim, place)
+  }
+  // "Is normal and round": it would be open which of the two is denied.
+  if (nodesOf(predicate, 'phrase').length > 1 && nodesOf(predicate, 'tail').length === 0) return null
+  return flipNot(undefined, part(verb, 'be'), place)
+}
+
+function flipEvent({ clause }: Claim, place: Place): Edits {
+  const neg = part(clause, 'neg')
+  if (neg) return [remove(neg, place)]
+  const excluded = part(clause, 'excluded')
+  if (excluded) return [swap(excluded, 'confirmed', place)]
+  const confirmed = part(clause, 'confirmed')
+  if (confirmed) return [swap(confirmed, 'excluded', place)]
+  if (part(clause, 'longer')) return swapWords(part(clause, 'no'), part(clause, 'longer'), 'still', place)
+  const persist = part(clause, 'persist')
+  if (persist) return [swap(persist, lexemesOf(persist)[0].text === 'persists' ? 'has resolved' : 'have resolved', place)]
+  const can = part(clause, 'can')
+  if (can) return [swap(can, 'cannot', place)]
+  const have = part(clause, 'have')
+  if (have) return flipNot(undefined, have, place)
+  const gone = part(clause, 'gone')
+  return gone && lexemesOf(gone)[0].text === 'gone' ? [swap(gone, 'still present', place)] : null
+}
