@@ -19,6 +19,7 @@ import {
 } from './provider.js'
 import { readAnswer } from './rules/judge.js'
 import { readQuestion } from './rules/question.js'
+import { readReportSentence } from './rules/report.js'
 import { defaultVerifyLimits, type VerifyLimits, verifyPair } from './verify.js'
 import { splitSentences } from './words.js'
 
@@ -35,6 +36,8 @@ export interface ConstructContext {
   mode: PairMode
   seed: number
   limits?: VerifyLimits
+  /** Reports with a sentence that may be wrong and would stand on both sides: left out, or kept with a count; default `out`. */
+  wrongSentences?: 'out' | 'keep'
 }
 
 /** Everything about one answer that its pair keeps. */
@@ -179,6 +182,10 @@ async function planReport(unit: Unit, context: ConstructContext): Promise<Step<P
     if (judgement.decided) judged.push({ unit: part, start, judgement })
   }
   if (judged.length === 0) return refuse('undecided', 'no sentence could be judged')
+  if (context.wrongSentences !== 'keep' && context.mode === 'on-policy') {
+    const doubtful = sentences.find(({ text }) => readReportSentence({ ...unit, text }).mayBeWrong)
+    if (doubtful) return refuse('wrong_sentence_kept', `may be wrong, and would stand on both sides: ${doubtful.text}`)
+  }
   const wrong = judged.filter(({ judgement }) => !judgement.correct)
   const goal: Goal = wrong.length > 0 ? 'repair' : 'counterfactual'
   const edits: EditProposal[] = []

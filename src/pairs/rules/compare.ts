@@ -32,6 +32,8 @@ export const includes = (all: readonly Feature[], some: readonly Feature[]): boo
 export function conflicts(a: Feature, b: Feature): boolean {
   if (a.group !== b.group || a.term === b.term) return false
   const group = groupNamed(a.group)
+  // One diameter neither agrees with two nor contradicts them.
+  if (a.group === 'measure') return a.term.split(' x ').length === b.term.split(' x ').length
   if (!group) return a.group !== 'word'
   return !group.isNear(a.term, b.term)
 }

@@ -7,6 +7,7 @@ import { applyEdits, EditError, type EditProposal } from '../edits.js'
 import type { Goal, Unit } from '../provider.js'
 import { conflicts, includes, keyOf, keysOf } from './compare.js'
 import { type Feature, roleOf } from './grammar/lexemes.js'
+import { nodesOf } from './grammar/parser.js'
 import { type Decisive, type Judged, judgeAnswer } from './judge.js'
 import { groupNamed } from './lexicon.js'
 import { flipPresence } from './presence.js'
@@ -75,6 +76,9 @@ const flipOf = (text: string, { claim, statement }: Decisive): EditProposal[] | 
 function swapOf(text: string, { claim }: Decisive, { asked }: Judged): EditProposal[] | null {
   const wanted = asked.proposition?.says ?? []
   const own = claim.says.filter((feature) => wanted.some((other) => other.group === feature.group))
+  // "Shifted to the right" has a place that "midline" would not bear.
+  const isState = own.some((feature) => roleOf(feature) === 'state')
+  if (isState && (claim.says.length > own.length || nodesOf(claim.clause, 'tail').length > 0)) return null
   const other = own.filter((feature) => !includes(wanted, [feature]))
   if (other.length > 0) {
     return joinAll(other.map((feature) => replaceFeature(text, feature, wanted.find(({ group }) => group === feature.group)?.term ?? '')))
@@ -117,18 +121,23 @@ function exchange(text: string, features: readonly Feature[], value: Feature, te
 }
 
 /** What the reference says in the place of each value that conflicts with it. */
-function correctValues(text: string, { truth, decisive }: Judged): EditProposal[] | null {
+function correctValues(text: string, { truth, decisive, asked }: Judged): EditProposal[] | null {
   const features = decisive.flatMap(({ claim }) => [...claim.about, ...claim.says])
   const positive = decisive.filter(({ claim }) => claim.positive).flatMap(({ claim }) => [...claim.about, ...claim.says])
-  const wrong = positive.filter((feature) => truth.some((other) => conflicts(feature, other)) && !includes(truth, [feature]))
+  const clashes = (feature: Feature) => truth.some((other) => conflicts(feature, other) || areOffered(asked, feature, other))
+  const wrong = positive.filter((feature) => clashes(feature) && !includes(truth, [feature]))
   const values = [...new Map(wrong.map((feature) => [keyOf(feature), feature])).values()]
   return joinAll(
     values.map((value) => {
-      const right = truth.filter((other) => conflicts(value, other))
+      const right = truth.filter((other) => conflicts(value, other) || areOffered(asked, value, other))
       return right.length === 1 ? exchange(text, features, value, right[0].term) : null
     }),
   )
 }
+
+/** Two different words that the question lets choose from. */
+const areOffered = ({ offered }: Judged['asked'], a: Feature, b: Feature): boolean =>
+  a.group === 'word' && keyOf(a) !== keyOf(b) && includes(offered, [a, b])
 
 function replaceWith(text: string, feature: Feature, term: string): EditProposal[] | null {
   if (feature.group !== 'measure') return replaceFeature(text, feature, term)
@@ -185,7 +194,9 @@ function repairsOf(text: string, part: Checked): (EditProposal[] | null)[] {
       return replaceWith(text, feature, right.term)
     }),
   )
-  return [wrong.length > 0 && by.positive && claim.positive ? values : null, otherState(part), presenceOf(text, part)]
+  // What the reference puts elsewhere is moved there: to deny it here would say what the reference does not speak of.
+  if (by.positive && claim.positive) return [wrong.length > 0 ? values : null, otherState(part)]
+  return [presenceOf(text, part)]
 }
 
 /** "Normal" of a heart that the reference calls enlarged: the state that the reference gives, in its own word. */
@@ -201,6 +212,10 @@ function otherState({ claim, by }: Checked): EditProposal[] | null {
 function falsificationsOf(text: string, part: Checked): (EditProposal[] | null)[] {
   const { claim, by } = part
   if (!claim.positive || !by.positive) return [presenceOf(text, part)]
+  const [state, ...more] = claim.says
+  const opposite = state && more.length === 0 && roleOf(state) === 'state' ? groupNamed(state.group)?.partners(state.term)[0] : undefined
+  // "The heart is abnormal" rather than "is not normal".
+  if (opposite !== undefined) return [replaceFeature(text, state, opposite)]
   const shared = [...claim.about, ...claim.says].filter((feature) => includes([...by.about, ...by.says], [feature]))
   const values = shared.flatMap((feature) => {
     const group = groupNamed(feature.group)

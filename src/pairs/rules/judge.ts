@@ -87,7 +87,9 @@ export function settle(asked: Asked, reading: Reading): Settled {
       besides = 'it says something else'
       continue
     }
-    votes.add(relation === 'same' ? 'yes' : 'no')
+    // "It has" says yes to whatever was asked; "it is there" says no to "has it been removed?".
+    const agrees = claim.kind === 'echo' ? claim.positive : (relation === 'same') !== asked.absence
+    votes.add(agrees ? 'yes' : 'no')
     decisive.push({ claim, statement })
   }
   if (votes.size > 1) return none(CONTRADICTION)
@@ -136,13 +138,16 @@ function judgeValue(asked: Asked, truth: Reading, answer: Reading): Judged {
   const wanted = newOf(all, asked).length > 0 ? newOf(all, asked) : all
   if (wanted.length === 0) return open('the reference names nothing that is known')
   const decisive: Decisive[] = []
-  for (const part of merged(answer)) {
-    const read = compareValue(part.claim, wanted, asked)
+  for (const { claim: said, statement } of merged(answer)) {
+    // Asked what is missing, "has been removed" affirms.
+    const claim = asked.absence && !isFragment(said) ? { ...said, positive: !said.positive } : said
+    const part = { claim, statement }
+    const read = compareValue(claim, wanted, asked)
     if (typeof read === 'string') return open(read)
     if (read !== null) decisive.push({ ...part, right: read })
   }
   if (decisive.length === 0) return open('it does not say what was asked')
-  const positive = decisive.filter(({ claim }) => claim.positive)
+  const positive = decisive.filter(({ claim }) => claim.positive && !isContrary(claim, asked))
   const verdicts = new Set(decisive.map(({ right }) => right))
   if (verdicts.size > 1) return open(CONTRADICTION)
   // A denial of something else settles nothing by itself.
@@ -175,12 +180,13 @@ function merged(answer: Reading): { claim: Claim; statement: Statement }[] {
 
 /** True or false for a claim that answers, null for one about something else, a reason for one that leaves it open. */
 function compareValue(claim: Claim, wanted: readonly Feature[], asked: Asked): boolean | null | string {
-  const named = featuresOf(claim)
+  const named = isNameless(claim) ? claim.says : featuresOf(claim)
   if (claim.kind === 'echo') return 'it does not say what was asked'
   const fresh = newOf(named, asked)
   const groups = new Set(wanted.map(({ group }) => group))
   const frame = asked.features.filter((feature) => roleOf(feature) !== 'image')
-  const answers = claim.about.length === 0 || frame.length === 0 || frame.some((feature) => includes(named, [feature])) || isFragment(claim)
+  const answers =
+    claim.about.length === 0 || claim.kind === 'there' || frame.length === 0 || frame.some((feature) => includes(named, [feature])) || isNameless(claim)
   if (!answers) return fresh.some(({ group }) => groups.has(group)) ? 'it is about something else' : null
   const isStray = ({ group }: Feature) => !groups.has(group) && frame.some((other) => other.group === group)
   const stray = fresh.find((feature) => isStray(feature) && roleOf(feature) !== 'state')
@@ -188,9 +194,7 @@ function compareValue(claim: Claim, wanted: readonly Feature[], asked: Asked): b
   const own = fresh.filter(({ group }) => groups.has(group))
   const missing = wanted.filter((feature) => !includes(closure(named), [feature]))
   const same = missing.length === 0 && includes(wanted, own)
-  // "The right lung is clear", where the abnormal one is asked for, says of it what a denial says.
-  const isContrary = closure(named).some((feature) => frame.some((other) => roleOf(other) === 'state' && conflicts(feature, other)))
-  if (!claim.positive || isContrary) {
+  if (!claim.positive || isContrary(claim, asked)) {
     if (same && own.length > 0) return false
     if (own.length > 0 && own.every((feature) => wanted.some((other) => conflicts(feature, other)))) return true
     return 'it denies something else'
@@ -198,10 +202,25 @@ function compareValue(claim: Claim, wanted: readonly Feature[], asked: Asked): b
   const extra = fresh.find((feature) => !groups.has(feature.group) && !isHarmless(feature, asked, wanted))
   if (same) return extra ? `the reference does not speak of "${extra.term}"` : true
   if (own.length === 0) return fresh.length === 0 ? null : 'it does not say what was asked'
-  return contradicts(own, missing, wanted) ? false : 'it says it in part, or in other words'
+  return contradicts(own, missing, wanted) || isOther(own, asked, wanted) ? false : 'it says it in part, or in other words'
 }
 
+/** "The abnormality is a fracture": the subject says nothing that was not asked. */
+const isNameless = ({ about, kind }: Claim): boolean => kind === 'is' && about.every(({ term }) => term === 'abnormality')
+
 const isFragment = ({ clause, kind }: Claim): boolean => clause.rule === 'fragment' && kind !== 'echo'
+
+/** "The right lung is clear", where the abnormal one is asked for, says of it what a denial says. */
+function isContrary(claim: Claim, asked: Asked): boolean {
+  const states = asked.features.filter((feature) => roleOf(feature) === 'state')
+  return closure(featuresOf(claim)).some((feature) => states.some((other) => conflicts(feature, other)))
+}
+
+/** The other one of two that the question offers in words of its own. */
+function isOther(own: readonly Feature[], { offered }: Asked, wanted: readonly Feature[]): boolean {
+  const [feature, ...more] = own
+  return more.length === 0 && feature.group === 'word' && includes(offered, own) && includes(offered, wanted) && !includes(wanted, own)
+}
 
 /** One value stands against another; of several, none may be shared. */
 function contradicts(own: readonly Feature[], missing: readonly Feature[], wanted: readonly Feature[]): boolean {

@@ -35,9 +35,13 @@ const flips: Record<string, (claim: Claim, place: Place) => Edits> = {
   existence: (claim, place) => dropNot(child(claim.clause, 'isThere'), claim, place) ?? flipThing(claim, place),
   vanished: ({ clause }, place) => swapWords(part(clause, 'no'), part(clause, 'longer'), 'still', place),
   showing: flipShowing,
-  seeing: (claim, place) => (part(claim.clause, 'neg') ? null : flipThing(claim, place)),
+  seeing(claim, place) {
+    const [does, neg] = [part(claim.clause, 'do') ?? part(claim.clause, 'can'), part(claim.clause, 'neg')]
+    if (!does || !neg) return flipThing(claim, place)
+    return part(claim.clause, 'can') ? [remove(neg, place)] : [{ ...remove(does, place), end: spanOf(neg, place).end }, ...settleAny(claim, place)]
+  },
   condition: flipCondition,
-  made: ({ clause }, place) => flipNot(part(clause, 'neg'), part(clause, 'was') ?? part(clause, 'be'), place),
+  making: ({ clause }, place) => flipNot(part(clause, 'neg'), part(clause, 'was') ?? part(clause, 'be'), place),
   lacks: ({ clause }, place) => {
     const neg = part(child(clause, 'is') as Node, 'neg')
     return neg ? [remove(neg, place)] : null
@@ -90,6 +94,7 @@ function flipNot(neg: Leaf | undefined, verb: Leaf | undefined, place: Place): E
   if (!verb) return null
   const { start, end } = spanOf(verb, place)
   const written = place.text.slice(start, end)
+  if (/\sstill$/i.test(written)) return [{ start: end - 5, end, replacement: 'no longer', category: 'presence' }]
   // "appears not enlarged" and "remains not" are no English; "'s not" is.
   if (/^(?:appears?|looks?|remains?)$/i.test(written) || / to be$/i.test(written)) return null
   return [{ start: end, end, replacement: ' not', category: 'presence' }]
@@ -111,9 +116,8 @@ function settleAny({ phrase }: Claim, place: Place): EditProposal[] {
 }
 
 /** The noun of a phrase: its last word before "in the left lung" and the like. */
-function headOf(phrase: Node, { text, tokens }: Place): string {
-  const last = tokens[(phrase.kids.filter((kid) => isNode(kid) && kid.rule === 'item').at(-1) as Node).to - 1]
-  return text.slice(last.start, last.end)
+function headOf(phrase: Node, { tokens }: Place): string {
+  return tokens[(phrase.kids.filter((kid) => isNode(kid) && kid.rule === 'item').at(-1) as Node).to - 1].form
 }
 
 /** The list that a claim's phrase stands in. */
@@ -131,7 +135,14 @@ function flipThing(claim: Claim, place: Place): Edits {
     const lack = nodesOf(claim.clause, 'lacking')[0]
     return lack ? affirmLack(lack, place) : null
   }
-  return list.rule === 'noList' ? affirmList(list, claim.phrase, place) : denyList(list, claim.phrase, place)
+  if (list.rule === 'noList') return affirmList(list, claim.phrase, place)
+  const companion = nodesOf(claim.clause, 'companion')[0]
+  const but = companion && lexemesOf(companion).find(({ text }) => text === 'but')
+  const denied = denyList(list, claim.phrase, place)
+  // "An effusion but no mass" becomes "no effusion and no mass"; other companions would not follow a denial.
+  const refers = companion && lexemesOf(companion, 'one').length > 0
+  if (companion) return denied && but && !refers ? [...denied, swap(but, 'and', place)] : null
+  return denied
 }
 
 /** Of several things denied together only the one that is meant is affirmed; the others go. */
@@ -249,7 +260,18 @@ function flipCondition(claim: Claim, place: Place): Edits {
   }
   // "Is normal and round": it would be open which of the two is denied.
   if (nodesOf(predicate, 'phrase').length > 1 && nodesOf(predicate, 'tail').length === 0) return null
+  // "Is mildly enlarged" is denied as "is not enlarged": "not mildly" would leave it open.
+  const degree = predicateDegree(predicate)
+  if (degree) return [{ ...swap(degree, 'not', place), category: 'presence' }]
   return flipNot(undefined, part(verb, 'be'), place)
+}
+
+function predicateDegree(predicate: Node): Node | null {
+  const phrase = part(predicate, 'phrase')
+  const items = phrase && isNode(phrase) && !part(phrase, 'art') ? phrase.kids.filter((kid): kid is Node => isNode(kid)) : []
+  const [first, second] = items
+  const isDegree = first && second?.rule === 'item' && lexemesOf(first).every(({ feature }) => feature && roleOf(feature) === 'degree')
+  return isDegree ? first : null
 }
 
 function flipEvent({ clause }: Claim, place: Place): Edits {

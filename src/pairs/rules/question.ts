@@ -1,6 +1,6 @@
 /** What a question asks for: yes or no to a proposition, or a value that its answer brings. */
 import { type Claim, claimsOf, Unclear } from './grammar/claims.js'
-import { type Feature, openWordsOf, readLexemes, roleOf, scan } from './grammar/lexemes.js'
+import { type Feature, openWordsOf, readLexemes, scan } from './grammar/lexemes.js'
 import { english } from './grammar/english.js'
 import { isNode, type Node, nodesOf, parse, part } from './grammar/parser.js'
 import { splitSegments } from './grammar/tokens.js'
@@ -11,6 +11,8 @@ export interface Asked {
   proposition: Claim | null
   /** "Is there no …", "… isn't it?": yes and no alone may be meant either way. */
   negative: boolean
+  /** "Which kidney is absent?", "has it been removed?": what is not there is asked for. */
+  absence: boolean
   /** Everything the question names, but not the alternatives it offers. */
   features: Feature[]
   /** The alternatives of "… left or right?". */
@@ -18,6 +20,7 @@ export interface Asked {
 }
 
 const NEGATION = /^(?:not|n't|no|without|never|neither|nor|except|besides|absence|lack)$/
+const ABSENCE = /^(?:absent|missing|removed|resected|gone|resolved|excluded|ruled out)$/
 const QUESTION_WORD = /\b(?:what|which|where|who|when|how|why|whose)\b|\bname\b|\bdescribe\b|\bstate\b/i
 const POLAR_START = /^\W*(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should)\b/i
 
@@ -29,12 +32,15 @@ export function readQuestion(question: string): Asked {
   const { offered, others } = alternatives(question, features)
   const isPolar = !QUESTION_WORD.test(question) && offered.length === 0
   if (!isPolar) {
-    return { kind: 'value', proposition: null, negative: negated, features: others, offered }
+    const absence = rest.some((word) => ABSENCE.test(word))
+    return { kind: 'value', proposition: null, negative: negated, absence, features: others, offered }
   }
   const proposition = propositionOf(question)
   // The negation of a tag ("…, isn't it?") turns nothing around.
-  const negative = proposition ? !proposition.positive || (negated && POLAR_START.test(question)) : negated || !POLAR_START.test(question)
-  return { kind: 'polar', proposition: proposition && { ...proposition, positive: true }, negative, features, offered: [] }
+  const absence = proposition !== null && !proposition.positive && rest.some((word) => ABSENCE.test(word))
+  const negative = proposition ? (!proposition.positive && !absence) || (negated && POLAR_START.test(question)) : negated || !POLAR_START.test(question)
+  const positive = proposition && { ...proposition, positive: true }
+  return { kind: 'polar', proposition: positive, negative, absence, features, offered: [] }
 }
 
 /** Terms of one group on both sides of an "or": what the answer chooses from. */
@@ -43,6 +49,10 @@ function alternatives(question: string, features: Feature[]): { offered: Feature
   const before = features.filter((feature) => or !== undefined && feature.end <= or)
   const after = features.filter((feature) => or !== undefined && feature.start > or)
   const first = after.find(({ group }) => before.some((feature) => feature.group === group && group !== 'word'))
+  // "Solid or cystic": two words that no list has, right beside the "or".
+  const [left, right] = [before.at(-1), after[0]]
+  const isPlain = left?.group === 'word' && right?.group === 'word' && /^\s+or\s+$/i.test(question.slice(left.end, right.start))
+  if (!first && isPlain) return { offered: [left, right], others: features.filter((one) => one !== left && one !== right) }
   if (!first) return { offered: [], others: features }
   const offered = features.filter(({ group, term }) => group === first.group && term !== '')
   return { offered, others: features.filter((feature) => !offered.includes(feature)) }
@@ -63,28 +73,15 @@ function propositionOf(question: string): Claim | null {
   }
 }
 
-/** A question is a statement with its verb in front: it is read by the rule of that statement. */
+/** The statement that each form of question is read as. */
+const statements: Readonly<Record<string, string>> = {
+  ...{ askThere: 'existence', askIs: 'condition', askMade: 'making', askShown: 'showing', askYou: 'existence' },
+  ...{ askCan: 'existence', askSeen: 'event', askGone: 'event', askLooks: 'lying', askLies: 'lying', askBelongs: 'lying' },
+}
+
 function claimsOfQuestion(polar: Node): Claim[] {
   const asked = part(polar, 'asked')
   if (!asked || !isNode(asked)) return nodesOf(polar, 'clause').flatMap(claimsOf)
-  const has = (name: string) => part(asked, name) !== undefined
-  const rule = has('removed')
-    ? 'event'
-    : has('made')
-      ? 'made'
-      : has('predicate')
-        ? 'condition'
-        : has('there') || has('see') || has('seen')
-          ? has('subject')
-            ? 'event'
-            : 'existence'
-          : has('show')
-            ? 'showing'
-            : has('belong') || has('lie') || has('look')
-              ? 'lying'
-              : 'existence'
-  return claimsOf({ rule: 'clause', from: 0, to: 0, kids: [{ ...asked, rule }] })
+  const form = asked.kids[0] as Node
+  return claimsOf({ ...asked, rule: 'clause', kids: [{ ...form, rule: statements[form.rule] }] })
 }
-
-/** Features of a question that narrow nothing down: an answer need not repeat them. */
-export const isPicture = (feature: Feature): boolean => roleOf(feature) === 'image' || roleOf(feature) === 'region'

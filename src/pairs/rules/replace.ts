@@ -35,6 +35,10 @@ function isFixed(text: string, { group: name, start, end }: Feature): boolean {
 const categories: Readonly<Record<string, string>> = { measure: 'size', ordinal: 'number', level: 'location' }
 
 function replacePlain(text: string, feature: Feature, term: string): EditProposal[] | null {
+  if (feature.group === 'word') {
+    const original = text.slice(feature.start, feature.end)
+    return [{ start: feature.start, end: feature.end, replacement: matchCase(original, term), category: 'finding' }]
+  }
   const category = categories[feature.group]
   const original = text.slice(feature.start, feature.end)
   if (category === undefined || feature.group === 'measure') return null

@@ -20,7 +20,7 @@ export interface JudgedSentence extends Verdict {
   checked: Checked[]
   /** Every claim is settled by the reference. */
   whole: boolean
-  /** The rules could not read the sentence, and it names things that the reference names: it may be wrong. */
+  /** It names things that the reference names, and yet the reference does not settle it: it may be wrong. */
   mayBeWrong: boolean
 }
 
@@ -56,7 +56,7 @@ export function readReportSentence({ question, reference, text }: ReportSubject)
     }
   }
   const wrong = checked.find(({ right }) => !right)
-  const rest = { checked, whole: silent === null, mayBeWrong: false }
+  const rest = { checked, whole: silent === null, mayBeWrong: silent !== null && touches(text, reference) }
   if (wrong) return { correct: false, decided: true, reason: `against the reference: ${named(wrong.claim)}`, ...rest }
   if (silent !== null) return { ...undecided(silent), ...rest }
   if (checked.length === 0) return open('nothing is said', false)

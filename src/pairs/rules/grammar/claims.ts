@@ -155,7 +155,7 @@ const makers: Record<string, Maker> = {
     if (opposed) claims.push(...propertyOf(subject, featuresOf(opposed), denied))
     return [...claims, ...nodesOf(clause, 'without').flatMap((node) => phrasesOf(node).map((phrase) => there(phrase, false)))]
   },
-  made(clause) {
+  making(clause) {
     const says = tailsOf(clause).flatMap(featuresOf)
     const subject = child(clause, 'subject') as Node
     return says.length > 0 ? propertyOf(subject, says, !has(clause, 'neg')) : presence(subject, !has(clause, 'neg'), [])

@@ -5,7 +5,7 @@
  */
 import { compileGrammar } from './parser.js'
 
-export const english = compileGrammar(`
+const text = `
 segment    = opening? statement (sep lead)? | opening? lead sep? statement? | intro
 opening    = intro sep?
 sep        = "," | "-" | ":"
@@ -13,7 +13,7 @@ lead       = yes | no_
 statement  = clause (join clause)*
 join       = "," | ","? "but" | ","? "and" | ","? "whereas" | ","? "while"
 
-clause     = existence | lacks | vanished | unchanged | both | seeing | showing | cleared | event | made | condition | lying
+clause     = existence | lacks | vanished | unchanged | both | seeing | showing | cleared | event | making | condition | lying
              | measuring | label | short | fragment
 
 -- Things: what is there, and what is not
@@ -45,7 +45,7 @@ seeing     = ("i" | "we") ("see" | do neg "see" | "can" "see" | "can" neg "see")
 showing    = subject how* (shows | show | do neg show | do how* show) how* things companion*
 condition  = subject is predicate opposed? companion?
 predicate  = seen how* tail~ | absent how* tail~ | confirmed | located tail+ | phrase how* | tail+ how*
-made       = subject (was | be) neg? made how* tail~
+making     = subject (was | be) neg? made how* tail~
 lying      = subject lie how* tail+ opposed? | subject belong phrase
 measuring  = subject measure phrase
 
@@ -66,20 +66,26 @@ label      = phrase ":" (none | absent | seen | yes | no_ | phrase)
 short      = ("it" | "there" | "this" | "they" | "these") (be | do | have) neg?
 fragment   = things how* (seen | absent)? how* tail~ companion* | how* tail+ opposed? | none | absent | list persist
 
--- Questions that want yes or no
+-- Questions that want yes or no: statements with their verb in front
 polar      = asked | statement ","? tag
-asked      = be neg? "there" neg? things seen? tail~
-             | be neg? subject neg? predicate
-             | (was | be) neg? subject made tail~
-             | do neg? subject show things
-             | do "you" "see" things tail~
-             | "can" ("you" | "we" | "i") "see" things tail~
-             | "can" subject "be" seen tail~
-             | have subject "been" removed
-             | do subject look phrase
-             | do subject lie tail+
-             | do subject belong phrase
+asked      = askThere | askIs | askMade | askShown | askYou | askCan | askSeen | askGone | askLooks | askLies | askBelongs
+askThere   = be neg? "there" neg? things seen? tail~
+askIs      = be neg? subject neg? predicate
+askMade    = (was | be) neg? subject made tail~
+askShown   = do neg? subject show things
+askYou     = do "you" "see" things tail~
+askCan     = "can" ("you" | "we" | "i") "see" things tail~
+askSeen    = "can" subject "be" seen tail~
+askGone    = have subject "been" removed
+askLooks   = do subject look phrase
+askLies    = do subject lie tail+
+askBelongs = do subject belong phrase
 tag        = (be | do | have) neg? pronounOr | "right"
 pronounOr  = pronoun | "there"
 look       = "look" | "appear" | "lie"
-`)
+`
+
+export const english = compileGrammar(text)
+
+/** Words that the grammar itself names; they are never a content word. */
+export const ownWords: ReadonlySet<string> = new Set([...text.matchAll(/"(\w+)"/g)].map((match) => match[1]))

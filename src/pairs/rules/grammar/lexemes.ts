@@ -1,6 +1,7 @@
 /** What the words of a text can be: every reading of every stretch of tokens, by the lists of `lexica/`. */
 import { stem } from '../inflection.js'
 import { type Group, groupNamed, groups, words } from '../lexicon.js'
+import { ownWords } from './english.js'
 import { type Token, tokenize } from './tokens.js'
 
 /** One term, open word or number, where it stands. */
@@ -55,14 +56,18 @@ export type OpenWords = ReadonlySet<string>
 
 /** By the index of their first token, longest first; an empty list is a word that nothing covers. */
 export function readLexemes(tokens: readonly Token[], open: OpenWords): Lexeme[][] {
-  return tokens.map((token, at) => {
-    const known = (entries.get(token.form) ?? []).filter(({ forms }) =>
-      forms.every((form, index) => tokens[at + index]?.form === form),
-    )
+  return tokens.map((_, at) => {
+    const known = entriesAt(tokens, at)
     const found = known.map((entry) => lexeme(entry, tokens, at))
     const numbers = numbersAt(tokens, at)
     return [...found, ...numbers, ...(numbers.length > 0 ? [] : openAt(tokens, at, open, known))]
   })
+}
+
+/** Spellings of the lists that begin at a token, longest first. */
+function entriesAt(tokens: readonly Token[], at: number): Entry[] {
+  const here = entries.get(tokens[at].form) ?? []
+  return here.filter(({ forms }) => forms.every((form, index) => tokens[at + index]?.form === form))
 }
 
 function lexeme({ kind, forms, group, term, slot }: Entry, tokens: readonly Token[], at: number): Lexeme {
@@ -82,7 +87,7 @@ function openAt(tokens: readonly Token[], at: number, open: OpenWords, known: re
   }
   if (compound && open.has(compound)) return [make(compound, at + 3)]
   const single = known.some(({ forms }) => forms.length === 1)
-  return !single && !words.doubted.has(form) && open.has(stem(form)) && end > start ? [make(stem(form), at + 1)] : []
+  return !single && !words.doubted.has(form) && !ownWords.has(form) && open.has(stem(form)) && end > start ? [make(stem(form), at + 1)] : []
 }
 
 const units: Readonly<Record<string, [dimension: string, factor: number]>> = {
@@ -179,10 +184,12 @@ export function openWordsOf(...texts: string[]): Set<string> {
   const found = new Set<string>()
   for (const text of texts) {
     const tokens = tokenize(text)
-    for (const [at, { form }] of tokens.entries()) {
-      if (!/^\p{L}[\p{L}\p{M}\p{N}]+$/u.test(form)) continue
-      found.add(stem(form))
-      if (tokens[at + 1]?.form === '-' && tokens[at + 2]) found.add(`${form}-${tokens[at + 2].form}`)
+    for (let at = 0; at < tokens.length; at++) {
+      const { form } = tokens[at]
+      const [known] = entriesAt(tokens, at)
+      if (!known && /^\p{L}[\p{L}\p{M}\p{N}]+$/u.test(form)) found.add(stem(form))
+      if (!known && tokens[at + 1]?.form === '-' && tokens[at + 2]) found.add(`${form}-${tokens[at + 2].form}`)
+      at += (known?.forms.length ?? 1) - 1
     }
   }
   return found
