@@ -119,7 +119,7 @@ function claimDistance(original: string, edited: string): number {
       text,
     )
     return wordsOf(single.replace(/\bdo(?:es)?\s+not\b/gi, 'not').replace(/\bcannot\b/gi, 'can not'))
-      .filter((word) => word !== 'any')
+      .filter((word) => !/^(?:any|an?)$/.test(word))
       .map((word) => (word === 'are' ? 'is' : stem(word)))
   }
   return wordDistance(units(original), units(edited))
@@ -171,7 +171,7 @@ function isForeign(run: readonly string[], original: string, edited: string): bo
 /** Words that say nothing of a case; a negation is none of them. */
 const EMPTY = new Set(
   ['be', 'was', 'art', 'adverb', 'aside', 'prep', 'seen', 'generic', 'pronoun', 'have', 'do', 'located', 'made']
-    .concat(['show', 'shows', 'lie', 'measure', 'belong', 'trace'])
+    .concat(['show', 'shows', 'lie', 'measure', 'belong', 'trace', 'picture', 'seem'])
     .flatMap((name) => words.classes[name].flatMap((spelling) => spelling.split(' '))),
 )
 

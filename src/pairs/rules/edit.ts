@@ -52,7 +52,10 @@ function editAnswer(unit: Unit, goal: Goal): EditProposal[] | null {
   // Each way of turning the claims around, together with the word that announces them.
   const ways = [flipOf, swapOf].map((way) => joinAll(judged.decisive.map((part) => way(unit.text, part, judged))))
   const ordered = choose([true, false], unit.id, 'way') ? ways : [...ways].reverse()
-  const options = judged.decisive.length === 0 ? [[]] : prefersFlip(judged) ? ways : ordered
+  // What says another value than the one asked for takes that value, rather than being denied.
+  const other = judged.decisive.some(({ claim }) => claim.positive && !includes([...claim.about, ...claim.says], judged.asked.proposition?.says ?? []))
+  const sure = other ? [...ways].reverse() : prefersFlip(judged) ? ways : ordered
+  const options = judged.decisive.length === 0 ? [[]] : sure
   return firstSound(unit, goal, options.map((edits) => edits && [...leads, ...edits]))
 }
 

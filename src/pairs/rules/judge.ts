@@ -224,7 +224,7 @@ function isOther(own: readonly Feature[], { offered }: Asked, wanted: readonly F
 
 /** One value stands against another; of several, none may be shared. */
 function contradicts(own: readonly Feature[], missing: readonly Feature[], wanted: readonly Feature[]): boolean {
-  const isList = (features: readonly Feature[]) => features.some((a, i) => features.some((b, j) => j > i && a.group === b.group))
+  const isList = (features: readonly Feature[]) => features.some((a, i) => features.some((b, j) => j > i && a.group === b.group && a.term !== b.term))
   if (isList(own) || isList(wanted)) {
     const clash = (feature: Feature) => wanted.filter(({ group }) => group === feature.group).every((other) => conflicts(feature, other))
     return own.length === wanted.length && own.every(clash)

@@ -95,19 +95,24 @@ function flipNot(neg: Leaf | undefined, verb: Leaf | undefined, place: Place): E
   const { start, end } = spanOf(verb, place)
   const written = place.text.slice(start, end)
   if (/\sstill$/i.test(written)) return [{ start: end - 5, end, replacement: 'no longer', category: 'presence' }]
-  // "appears not enlarged" and "remains not" are no English; "'s not" is.
-  if (/^(?:appears?|looks?|remains?)$/i.test(written) || / to be$/i.test(written)) return null
+  const seems = /^(appear|look)(s?)\b/i.exec(written)
+  if (seems) return [{ start, end: start + seems[0].length, replacement: `${seems[2] ? 'does' : 'do'} not ${seems[1]}`, category: 'presence' }]
+  if (/^remains?$/i.test(written)) return null
   return [{ start: end, end, replacement: ' not', category: 'presence' }]
 }
 
 /** "is not a fracture" without its "not"; "isn't any effusion" also changes the article. */
 function dropNot(verb: Node | undefined, claim: Claim, place: Place): Edits {
   const neg = verb && part(verb, 'neg')
-  return neg ? [remove(neg, place), ...settleAny(claim, place)] : null
+  if (!verb || !neg) return null
+  return part(verb, 'do') ? null : [remove(neg, place), ...settleAny(claim, place)]
 }
 
 /** After an affirmed verb "any nodule" is "a nodule", "any nodules" are "nodules". */
-function settleAny({ phrase }: Claim, place: Place): EditProposal[] {
+function settleAny(claim: Claim, place: Place): EditProposal[] {
+  const { phrase } = claim
+  const any = part(listOf(claim) ?? claim.clause, 'any')
+  if (any) return [{ ...swap(any, '', place), end: place.tokens[any.to].start }]
   const article = phrase && (part(phrase, 'art') as Lexeme | undefined)
   if (!article || article.text !== 'any') return []
   const { start } = spanOf(article, place)
@@ -128,6 +133,8 @@ function listOf({ clause, phrase }: Claim): Node | undefined {
 
 /** "No nodule" and "a nodule". */
 function flipThing(claim: Claim, place: Place): Edits {
+  // "Shows a healthy lung": another state says it better than "no healthy lung".
+  if (claim.kind === 'is' && claim.positive) return null
   const list = listOf(claim)
   if (!list || !claim.phrase) {
     const noLack = nodesOf(claim.clause, 'noLack')[0]
@@ -231,7 +238,8 @@ function flipShowing(claim: Claim, place: Place): Edits {
     return [{ start, end: spanOf(verb, place).end, replacement: form, category: 'presence' }, ...settleAny(claim, place)]
   }
   const list = listOf(claim)
-  if (!list || !claim.phrase || does) return null
+  if (does) return flipNot(undefined, does, place)
+  if (!list || !claim.phrase) return null
   const article = part(claim.phrase, 'art') as Lexeme | undefined
   const isBare = article === undefined && !part(list, 'trace') && !isPlural(headOf(claim.phrase, place)) && list.rule === 'list'
   // "Contains the liver" and "contains liver" are denied in the verb, "contains a mass" in the noun.
@@ -249,6 +257,7 @@ function flipCondition(claim: Claim, place: Place): Edits {
   const predicate = child(clause, 'predicate') as Node
   const absent = part(predicate, 'absent')
   const confirmed = part(predicate, 'confirmed')
+  if (part(verb, 'do')) return affirmSeeming(verb, place)
   if (part(verb, 'neg')) return [remove(part(verb, 'neg') as Leaf, place)]
   if (absent) return [swap(absent, 'present', place)]
   if (confirmed) return [swap(confirmed, 'excluded', place)]
@@ -264,6 +273,14 @@ function flipCondition(claim: Claim, place: Place): Edits {
   const degree = predicateDegree(predicate)
   if (degree) return [{ ...swap(degree, 'not', place), category: 'presence' }]
   return flipNot(undefined, part(verb, 'be'), place)
+}
+
+/** "Does not appear" becomes "appears". */
+function affirmSeeming(verb: Node, place: Place): Edits {
+  const [does, seem] = [part(verb, 'do') as Lexeme, part(verb, 'seem') as Lexeme]
+  const [first, ...rest] = seem.text.split(' ')
+  const form = [does.text === 'does' ? thirdPerson(first) : first, ...rest].join(' ')
+  return [{ ...swap(does, form, place), end: spanOf(seem, place).end }]
 }
 
 function predicateDegree(predicate: Node): Node | null {

@@ -1,8 +1,8 @@
 /** A text read segment by segment: its yes and no, its claims, or the word that could not be placed. */
 import { words } from './lexicon.js'
 import { type Claim, claimsOf, Unclear } from './grammar/claims.js'
-import { english } from './grammar/english.js'
-import { type Feature, type OpenWords, readLexemes, scan } from './grammar/lexemes.js'
+import { english, ownWords } from './grammar/english.js'
+import { type Feature, type Lexeme, type OpenWords, readLexemes, scan } from './grammar/lexemes.js'
 import { type Node, nodesOf, parse, part } from './grammar/parser.js'
 import { type Segment, splitSegments, type Token } from './grammar/tokens.js'
 
@@ -65,7 +65,7 @@ function isEcho(text: string, segment: Segment, { asked }: ReadContext): boolean
 function readSegment({ tokens }: Segment, open: OpenWords): Pick<Reading, 'leads' | 'statements'> | string {
   const lexemes = readLexemes(tokens, open)
   const { node, furthest } = parse(english, 'segment', tokens, lexemes)
-  if (!node) return unreadable(tokens, furthest, lexemes.map((list) => list.length > 0))
+  if (!node) return unreadable(tokens, furthest, coverage(tokens, lexemes))
   const leads = nodesOf(node, 'lead').map((lead): Lead => {
     const at = tokens[lead.from]
     return { said: part(lead, 'yes') ? 'yes' : 'no', start: at.start, end: tokens[lead.to - 1].end }
@@ -77,6 +77,13 @@ function readSegment({ tokens }: Segment, open: OpenWords): Pick<Reading, 'leads
     if (error instanceof Unclear) return error.message
     throw error
   }
+}
+
+/** Which tokens some word of the lists or of the grammar covers. */
+function coverage(tokens: readonly Token[], lexemes: readonly Lexeme[][]): boolean[] {
+  const covered = tokens.map(({ form }) => ownWords.has(form))
+  for (const { from, to } of lexemes.flat()) covered.fill(true, from, to)
+  return covered
 }
 
 /** The word at which the reading ended, or an unknown one before it, with what kind of word it is. */

@@ -15,7 +15,7 @@ export function replaceFeature(text: string, feature: Feature, term: string): Ed
   if (!group) return replacePlain(text, feature, term)
   const slots = group.terms.get(term) ?? []
   // A form that the other term lacks has its plain name instead where nothing has to agree with it.
-  const spelling = slots[feature.slot]?.[0] ?? (group.role === 'image' ? slots[0]?.[0] : undefined)
+  const spelling = slots[feature.slot]?.[0] ?? (/^(?:image|state)$/.test(group.role) ? slots[0]?.[0] : undefined)
   if (!spelling || isFixed(text, feature)) return null
   const original = text.slice(start, end)
   const edit = { start, end, replacement: matchCase(original, spelling), category: group.category }

@@ -38,11 +38,25 @@ const child = (node: Node, rule: string): Node | undefined => node.kids.find((ki
 /** Phrases directly in a list, not those inside another phrase. */
 const phrasesOf = (node: Node): Node[] => nodesOf(node, 'phrase')
 
+/** What a part names; where the picture shows it ("in the CT scan of the chest") narrows nothing down. */
 function featuresOf(leaf: Leaf): Feature[] {
-  return lexemesOf(leaf).flatMap(({ feature }) => (feature ? [feature] : []))
+  if (!isNode(leaf)) return leaf.feature ? [leaf.feature] : []
+  const named = leaf.kids.some((kid) => !isPictureTail(kid) && lexemesOf(kid).some(({ feature }) => feature))
+  return leaf.kids.flatMap((kid) => (named && isPictureTail(kid) ? [] : featuresOf(kid)))
 }
 
+const isPictureTail = (leaf: Leaf): boolean =>
+  isNode(leaf) &&
+  leaf.rule === 'tail' &&
+  /^(?:in|on)$/.test(lexemesOf(leaf)[0].text) &&
+  nodesOf(leaf, 'phrase')[0]?.kids.some((kid) =>
+    lexemesOf(kid).some(({ kind, feature }) => kind === 'picture' || feature?.group === 'modality'),
+  ) === true
+
 const tailsOf = (node: Node): Node[] => node.kids.filter((kid): kid is Node => isNode(kid) && kid.rule === 'tail')
+
+/** What the tails of a clause add to its thing. */
+const placesOf = (clause: Node): Feature[] => tailsOf(clause).flatMap((tail) => (isPictureTail(tail) ? [] : featuresOf(tail)))
 
 function there(phrase: Node, positive: boolean, more: Feature[] = []): Draft {
   const about = [...featuresOf(phrase), ...more]
@@ -120,10 +134,10 @@ function presence(subject: Node, present: boolean, tails: Feature[]): Draft[] {
 const makers: Record<string, Maker> = {
   existence(clause) {
     const verb = child(clause, 'isThere')
-    const tails = tailsOf(clause).flatMap(featuresOf)
+    const tails = placesOf(clause)
     return [...existences(child(clause, 'things') as Node, isDenied(verb), tails), ...companions(clause)]
   },
-  vanished: (clause) => existences(child(clause, 'list') as Node, true, tailsOf(clause).flatMap(featuresOf)),
+  vanished: (clause) => existences(child(clause, 'list') as Node, true, placesOf(clause)),
   both: (clause) => phrasesOf(clause).map((phrase) => there(phrase, true)),
   unchanged(clause) {
     const nested = child(clause, 'condition')
@@ -132,7 +146,7 @@ const makers: Record<string, Maker> = {
     if (list) return existences(list, false)
     return presence(child(clause, 'subject') as Node, true, [])
   },
-  seeing: (clause) => existences(child(clause, 'things') as Node, has(clause, 'neg'), tailsOf(clause).flatMap(featuresOf)),
+  seeing: (clause) => existences(child(clause, 'things') as Node, has(clause, 'neg'), placesOf(clause)),
   showing(clause) {
     const subject = child(clause, 'subject') as Node
     const where = has(subject, 'pronoun') ? [] : placeOfSubject(part(subject, 'things') as Node)
@@ -169,7 +183,7 @@ const makers: Record<string, Maker> = {
     propertyOf(child(clause, 'subject') as Node, featuresOf(child(clause, 'phrase') as Node), true),
   event(clause) {
     const subject = child(clause, 'subject') as Node
-    const tails = tailsOf(clause).flatMap(featuresOf)
+    const tails = placesOf(clause)
     const denied = has(clause, 'neg') || isDenied(child(clause, 'isNow'))
     if (has(clause, 'excluded') || has(clause, 'confirmed')) {
       if (denied) throw new Unclear('what is not excluded or not confirmed is open')
@@ -204,7 +218,7 @@ const makers: Record<string, Maker> = {
   ],
   fragment(clause) {
     const things = child(clause, 'things')
-    const tails = tailsOf(clause).flatMap(featuresOf)
+    const tails = things ? placesOf(clause) : tailsOf(clause).flatMap(featuresOf)
     if (!things) {
       const denied = has(clause, 'none') || has(clause, 'absent')
       if (has(clause, 'persist')) return existences(child(clause, 'list') as Node, false)
@@ -225,15 +239,11 @@ function opposedTo(clause: Node): Draft[] {
 /** "The liver contains a cyst": the liver is where. "The CT of the abdomen shows a cyst": the picture is nowhere. */
 function placeOfSubject(things: Node): Feature[] {
   const features = featuresOf(things)
-  const isPicture = features.some((feature) => roleOf(feature) === 'image') || lexemesOf(things, 'generic').length > 0
-  const phrase = phrasesOf(things)[0]
-  const hasOrgan = features.some((feature) => roleOf(feature) === 'organ')
+  const isPicture = features.some((feature) => roleOf(feature) === 'image') || lexemesOf(things, 'picture').length > 0
   if (phrasesOf(things).length !== 1 || things.kids.some((kid) => isNode(kid) && kid.rule !== 'list')) {
     throw new Unclear('it is open where')
   }
-  return isPicture && !(hasOrgan && part(phrase, 'generic') === undefined && !features.some((f) => roleOf(f) === 'image'))
-    ? []
-    : features
+  return isPicture ? [] : features
 }
 
 /** The same facts in one form: "cardiomegaly" and "an enlarged heart" are a heart that is enlarged. */

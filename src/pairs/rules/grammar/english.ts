@@ -18,10 +18,10 @@ clause     = existence | lacks | vanished | unchanged | both | seeing | showing 
 
 -- Things: what is there, and what is not
 phrase     = some? art? item+ tail~
-item       = term apposed? | open | number unitword? | generic | one
+item       = term apposed? | open | number unitword? | generic | picture | one
 apposed    = "(" term ")"
 tail       = prep phrase | ","? "on" "the" term
-list       = proof? trace? phrase (("," phrase)* ","? "and" phrase)?
+list       = proof? "any"? trace? phrase (("," phrase)* ","? "and" phrase)?
 noList     = "no" trace? phrase (("," phrase)* ","? noMore phrase)?
 noMore     = "or" "no"? | "nor" | "and" "no"
 neither    = "neither" phrase "nor" phrase
@@ -32,13 +32,13 @@ without    = ","? (("without" | "with" "no" | "but" "no" | "and" "no") trace?) p
 opposed    = ","? ("not" | "and" "not" | "but" "not") (tail+ | phrase)
 
 -- Copulas: a negation may stand beside a mere aside, never before a word that it would weigh
-is         = be neg aside* | aside* be how*
+is         = be neg aside* | aside* be how* | do neg seem
 isNow      = be neg | be how* | have how* "been" | have neg "been"
 how        = adverb | aside
 subject    = things | pronoun
 
 existence  = "there" how* isThere things how* seen? how* tail~ companion*
-isThere    = be neg aside* | be how*
+isThere    = be neg aside* | be how* | do neg seem
 companion  = without | opposed
 both       = "there" be "not" "only" list ","? "but" "also" list
 seeing     = ("i" | "we") ("see" | do neg "see" | "can" "see" | "can" neg "see") things tail~
