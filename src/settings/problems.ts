@@ -1,6 +1,7 @@
 /** Turns schema violations into sentences: where, what was expected, what was received, and the key probably meant. */
 import { closest, distance } from 'fastest-levenshtein'
-import { z } from 'zod'
+import type { z } from 'zod'
+import { keyOf, settingsOf, shapeOf, valueAt } from './setting.js'
 
 export type KeyPath = readonly PropertyKey[]
 
@@ -18,11 +19,14 @@ export function describeIssues(schema: z.ZodType, error: z.ZodError, input: unkn
     const received = valueAt(input, issue.path)
     const where = issue.path.join('.')
     if (received === undefined) return [{ path: issue.path, message: `${where} is missing (${expectation(issue)})` }]
-    const text = `Expected ${expectation(issue)} for ${where} but received ${JSON.stringify(received)}`
+    const text = `Expected ${expectation(issue)} for ${where} but received ${shown(received)}`
     const near = issue.code === 'invalid_value' ? nearest(String(received), issue.values.map(String)) : undefined
     return [{ path: issue.path, message: near ? `${text}; did you mean '${near}'?` : text }]
   })
 }
+
+/** JSON has no word for NaN, which is what a flag becomes that is no number. */
+const shown = (value: unknown): string => (Number.isNaN(value) ? 'no number' : JSON.stringify(value))
 
 function unknownKey(schema: z.ZodType, path: KeyPath, key: string): Problem {
   const full = [...path, key].join('.')
@@ -30,8 +34,8 @@ function unknownKey(schema: z.ZodType, path: KeyPath, key: string): Problem {
   const near = nearest(key, siblings)
   if (near)
     return { path: [...path, key], message: `Unknown key ${full}; did you mean '${[...path, near].join('.')}'?` }
-  const elsewhere = leafPaths(schema).find((leaf) => distance(leaf.split('.').at(-1) ?? '', key) <= 1)
-  const hint = elsewhere ? `did you mean '${elsewhere}'?` : `the keys here are ${siblings.join(', ')}`
+  const elsewhere = settingsOf(schema).find(({ path }) => distance(path.at(-1) ?? '', key) <= 1)
+  const hint = elsewhere ? `did you mean '${keyOf(elsewhere)}'?` : `the keys here are ${siblings.join(', ')}`
   return { path: [...path, key], message: `Unknown key ${full}; ${hint}` }
 }
 
@@ -67,31 +71,8 @@ function article(type: string): string {
   return /^[aeiou]/.test(type) && type !== 'int' ? 'an ' : 'a '
 }
 
-function valueAt(input: unknown, path: KeyPath): unknown {
-  return path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key], input)
-}
-
-function shapeOf(schema: z.ZodType): Record<string, z.ZodType> | undefined {
-  if (schema instanceof z.ZodObject) return schema.shape
-  const isWrapped =
-    schema instanceof z.ZodPrefault ||
-    schema instanceof z.ZodDefault ||
-    schema instanceof z.ZodNullable ||
-    schema instanceof z.ZodOptional
-  if (isWrapped) {
-    return shapeOf(schema.unwrap() as z.ZodType)
-  }
-  return undefined
-}
-
 function keysAt(schema: z.ZodType, path: KeyPath): string[] {
   let shape = shapeOf(schema)
   for (const key of path) shape = shape?.[String(key)] && shapeOf(shape[String(key)])
   return Object.keys(shape ?? {})
-}
-
-function leafPaths(schema: z.ZodType, prefix = ''): string[] {
-  return Object.entries(shapeOf(schema) ?? {}).flatMap(([key, child]) =>
-    shapeOf(child) ? leafPaths(child, `${prefix}${key}.`) : [`${prefix}${key}`],
-  )
 }

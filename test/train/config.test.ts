@@ -1,8 +1,8 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { formatConfig, loadTrainConfig, resolveTrainConfig } from '../../src/config/load.js'
 import { ConfigError, FileError } from '../../src/errors.js'
+import { formatConfig, loadTrainConfig, resolveTrainConfig } from '../../src/train/config.js'
 import { temporaryFolder } from '../fakes/world.js'
 
 let folder: string

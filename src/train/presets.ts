@@ -5,8 +5,10 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { pathsOf } from '../settings/setting.js'
+import { isTree, parseSource, type Source, type Tree } from '../settings/source.js'
 import { coefficientNames, objectiveNames, objectives } from './objectives.js'
-import { isTree, parseSource, type Source, type Tree } from './source.js'
+import { trainSettings } from './settings.js'
 
 const folder = fileURLToPath(new URL('../../models', import.meta.url))
 
@@ -21,7 +23,7 @@ export function presetNames(): string[] {
 export function readPreset(name: string): Source | undefined {
   if (!presetNames().includes(name)) return undefined
   const path = join(folder, `${name}.yaml`)
-  return parseSource(path, readFileSync(path, 'utf8'))
+  return parseSource(path, readFileSync(path, 'utf8'), pathsOf(trainSettings))
 }
 
 /** The settings of `tree` on those of the preset: sections are joined key by key, everything else is replaced. */

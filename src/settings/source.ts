@@ -12,11 +12,11 @@ export interface Source {
   locate(path: KeyPath): { place: string; depth: number }
 }
 
-/** Keys that hold paths: relative ones are resolved against the file's folder, or the working folder for `--set`. */
-export const pathKeys: KeyPath[] = [['model'], ['data', 'train'], ['data', 'images'], ['output']]
-
-/** @throws {ConfigError} when the text is no YAML, or no keys and values. */
-export function parseSource(path: string, text: string, paths: readonly KeyPath[] = pathKeys): Source {
+/**
+ * @param paths keys that hold paths: relative ones are resolved against the folder of the file.
+ * @throws {ConfigError} when the text is no YAML, or no keys and values.
+ */
+export function parseSource(path: string, text: string, paths: readonly KeyPath[]): Source {
   const lines = new LineCounter()
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: true })
   if (document.errors[0]) throw new ConfigError(`${path}: ${document.errors[0].message}`, { detail: { path } })
@@ -32,7 +32,7 @@ export function parseSource(path: string, text: string, paths: readonly KeyPath[
   }
 }
 
-export function resolvePaths(tree: Tree, base: string, paths: readonly KeyPath[] = pathKeys): void {
+export function resolvePaths(tree: Tree, base: string, paths: readonly KeyPath[]): void {
   for (const keys of paths) {
     const parent = keys
       .slice(0, -1)
