@@ -39,7 +39,7 @@ export const typescriptLayers = {
     ...['errors', 'version', 'data', 'settings', 'stage'],
     ...['import', 'sample', 'pairs', 'corrupt', 'train', 'evaluate'],
   ],
-  bench: ['errors', 'version', 'data', 'corrupt', 'engine'],
+  bench: ['errors', 'version', 'data', 'corrupt', 'engine', 'settings', 'type:stage'],
   cli: [
     ...['errors', 'version', 'settings', 'stage', 'data', 'text', 'engine', 'hub', 'generate', 'inspect', 'merge'],
     ...['import', 'sample', 'pairs', 'corrupt', 'train', 'evaluate', 'report', 'pipeline', 'demo', 'bench'],

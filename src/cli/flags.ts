@@ -3,16 +3,8 @@ import { resolve } from 'node:path'
 import type { Argv } from 'yargs'
 import type { z } from 'zod'
 import type { Locate } from '../settings/file.js'
-import { keyOf, type Setting, settingsOf, setValueAt, shapeOf } from '../settings/setting.js'
+import { flagOf, keyOf, type Setting, settingsOf, setValueAt, shapeOf } from '../settings/setting.js'
 import type { Tree } from '../settings/source.js'
-
-/** The address of a server has the name of the server: `--endpoint`, not `--endpoint-url`. */
-export function flagOf({ path }: Pick<Setting, 'path'>): string {
-  const words = path.length > 1 && path.at(-1) === 'url' ? path.slice(0, -1) : path
-  return words.map(kebab).join('-')
-}
-
-const kebab = (word: string): string => word.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
 
 /** Defaults are shown, not set: what was not given is left to the schema. */
 export function addFlags(parser: Argv, schema: z.ZodType, positionals: readonly string[] = []): Argv {

@@ -2,8 +2,8 @@
 import { generateSettings } from '../generate/settings.js'
 import { pipelineSchema, sharedSettings, stages } from '../pipeline/index.js'
 import { jsonSchema, settingsTable } from '../settings/reference.js'
+import { flagOf } from '../settings/setting.js'
 import { trainSettings } from '../train/settings.js'
-import { flagOf } from './flags.js'
 
 /** Path below docs/ and content of every page that is made from the code. */
 export function referencePages(): Map<string, string> {

@@ -14,8 +14,6 @@ declare module 'zod' {
     path?: 'input' | 'root' | 'output'
     /** No result depends on it, so a change does not make a stage run again. */
     free?: true
-    /** The name on the command line, where it is not the key's own. */
-    flag?: string
     /** What `describe` cannot say of a checked text: how it is written. */
     form?: string
   }
@@ -43,6 +41,14 @@ export function settingsOf(schema: z.ZodType): Setting[] {
 
 /** The name of a setting in messages and references: `endpoint.maxTokens`. */
 export const keyOf = ({ path }: Pick<Setting, 'path'>): string => path.join('.')
+
+/** The name of a setting on a command line. The address of a server has the name of the server: `endpoint`, not `endpoint-url`. */
+export function flagOf({ path }: Pick<Setting, 'path'>): string {
+  const words = path.length > 1 && path.at(-1) === 'url' ? path.slice(0, -1) : path
+  return words.map(kebab).join('-')
+}
+
+const kebab = (word: string): string => word.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
 
 /** The keys whose values are paths; with a kind, only those of it. */
 export function pathsOf(schema: z.ZodType, kind?: z.GlobalMeta['path']): string[][] {

@@ -4,10 +4,9 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import type { z } from 'zod'
-import { flagOf } from '../../src/cli/flags.js'
 import { referencePages } from '../../src/cli/reference.js'
 import { stages } from '../../src/pipeline/index.js'
-import { identityOf, keyOf, settingsOf } from '../../src/settings/setting.js'
+import { flagOf, identityOf, keyOf, settingsOf } from '../../src/settings/setting.js'
 import type { Stage } from '../../src/stage/index.js'
 
 const at = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url))
