@@ -1,5 +1,6 @@
 /** What a run of sampling can be told, with defaults: the same on the command line and in a pipeline's file. */
 import { z } from 'zod'
+import { endpointSettings } from '../endpoint/index.js'
 
 const count = z.number().int().positive()
 
@@ -25,20 +26,5 @@ export const sampleSettings = z.strictObject({
 
 export type SampleSettings = z.output<typeof sampleSettings>
 
-/** A server to ask instead of the engine. */
-export const endpointSettings = z.strictObject({
-  /** Up to and including the version, for instance `http://localhost:8000/v1`. */
-  url: z.string().min(1),
-  /** The model's name at the server. */
-  model: z.string().min(1),
-  /** The environment variable with the key. */
-  keyEnv: z.string().min(1).nullable().default(null),
-  /** Requests at a time. */
-  concurrency: count.default(8),
-  /** Seconds a request may take. */
-  timeout: z.number().positive().max(86_400).default(300),
-  /** Attempts after a failure that may pass. */
-  retries: z.number().int().nonnegative().default(5),
-})
-
-export type EndpointSettings = z.output<typeof endpointSettings>
+/** A server to ask instead of the engine. Its longest reply is `maxNewTokens`. */
+export const serverSettings = endpointSettings.omit({ maxTokens: true })

@@ -1,8 +1,9 @@
 import { resolve } from 'node:path'
 import type { Pair } from '../../data/records.js'
+import type { Endpoint, Usage } from '../../endpoint/index.js'
 import type { openEngine } from '../../engine/engine.js'
 import { ConfigError } from '../../errors.js'
-import type { BlindJudge, ChatEndpoint, PairReport, Perplexity, Provider, Usage } from '../../pairs/index.js'
+import type { BlindJudge, PairReport, Perplexity, Provider } from '../../pairs/index.js'
 import { defineCommand } from '../command.js'
 import { deviceOption } from '../device.js'
 import { formatCount, formatTable } from '../format.js'
@@ -53,27 +54,24 @@ export const pairs = defineCommand({
       .example('$0 pairs --samples s.jsonl --responses r.jsonl --out pairs.jsonl', 'offline, by word rules')
       .epilogue('Interrupted, the same command goes on and pays for no request twice.'),
   async run(options, { stdout, progress }) {
-    const { buildPairs, ChatEndpoint, EndpointProvider, RequestCache, RulesProvider } = await import(
-      '../../pairs/index.js'
-    )
+    const { openEndpoint } = await import('../../endpoint/index.js')
+    const { buildPairs, EndpointProvider, RulesProvider } = await import('../../pairs/index.js')
     using stop = catchSignals((name) => progress.log(`${name}: stopping; again to leave at once`))
     const failed = new AbortController()
     const signal = AbortSignal.any([stop.signal, failed.signal])
-    const endpoints: ChatEndpoint[] = []
-    const open = async (baseUrl: string, model: string | undefined, keyEnv: string) => {
-      if (!model) throw new ConfigError(`${baseUrl} needs a model`, { hint: 'Give --model or --judge-model.' })
-      const cache = await RequestCache.open(resolve(options.cache ?? `${options.out}.cache`))
-      const { concurrency, retries, rpm, maxTokens, priceIn, priceOut } = options
+    const endpoints: Endpoint[] = []
+    const open = async (url: string, model: string | undefined, keyEnv: string) => {
+      if (!model) throw new ConfigError(`${url} needs a model`, { hint: 'Give --model or --judge-model.' })
+      const cache = resolve(options.cache ?? `${options.out}.cache`)
+      const { concurrency, retries, retryDelay, timeout, rpm, maxTokens, priceIn, priceOut } = options
       const settings = {
-        ...{ baseUrl, model, key: process.env[keyEnv]?.trim() || undefined, concurrency, retries, maxTokens },
-        ...{ delayMs: options.retryDelay * 1000, timeoutMs: options.timeout * 1000, requestsPerMinute: rpm },
-        ...{ budget: options.budget ?? null, price: { input: priceIn, output: priceOut } },
+        ...{ url, model, keyEnv: process.env[keyEnv] ? keyEnv : null, concurrency, retries, retryDelay, timeout },
+        ...{ requestsPerMinute: rpm, maxTokens, budget: options.budget ?? null, priceIn, priceOut },
       }
-      const endpoint = new ChatEndpoint(settings, { cache, signal, onLog: (line) => progress.log(line) })
+      const endpoint = await openEndpoint(settings, { cache, signal, onLog: (line) => progress.log(line) })
       endpoints.push(endpoint)
       return new EndpointProvider(endpoint)
     }
-    checkNumbers(options)
     const provider: Provider =
       options.provider === 'rules' ? new RulesProvider() : await open(options.provider, options.model, options.keyEnv)
     const blindJudge: BlindJudge | null =
@@ -132,33 +130,13 @@ function measureWith(
   }
 }
 
-function checkNumbers(options: Record<string, unknown>): void {
-  const least = {
-    concurrency: 1,
-    rpm: 0,
-    timeout: 0.001,
-    retries: 0,
-    retryDelay: 0,
-    maxTokens: 1,
-    priceIn: 0,
-    priceOut: 0,
-    budget: 0,
-  }
-  for (const [name, low] of Object.entries(least)) {
-    const value = options[name]
-    if (value === undefined || (typeof value === 'number' && value >= low && Number.isFinite(value))) continue
-    const flag = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
-    throw new ConfigError(`--${flag} is ${value}; expected a number of at least ${low}`)
-  }
-}
-
-function sumUsage(endpoints: readonly ChatEndpoint[]): Usage {
+function sumUsage(endpoints: readonly Endpoint[]): Usage {
   const sum: Usage = { requests: 0, promptTokens: 0, completionTokens: 0, cost: 0 }
   for (const { usage } of endpoints) for (const name of Object.keys(sum) as (keyof Usage)[]) sum[name] += usage[name]
   return { ...sum, cost: Number(sum.cost.toFixed(6)) }
 }
 
-function describe(report: PairReport, files: readonly string[], endpoints: readonly ChatEndpoint[]): string {
+function describe(report: PairReport, files: readonly string[], endpoints: readonly Endpoint[]): string {
   const { statistics, acceptance, style, perplexity, usage } = report
   const { answers, pairs: count, byOrigin, byCategory, byRejection } = statistics
   const share = (part: number) => `${((100 * part) / Math.max(1, answers)).toFixed(1)} %`

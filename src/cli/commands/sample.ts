@@ -77,9 +77,9 @@ export const sample = defineCommand({
         return sampling.engineAnswerer({ ...engine, imageRoot }, settings)
       }
       const given = pick(options, ['keyEnv', 'concurrency', 'timeout', 'retries'])
-      const endpoint = check(sampling.endpointSettings, { ...given, url, model: options.endpointModel })
-      const onRetry = (message: string): void => progress.log(message)
-      return sampling.serverAnswerer({ ...sampling.endpointOptions(endpoint), imageRoot, onRetry }, settings)
+      const endpoint = check(sampling.serverSettings, { ...given, url, model: options.endpointModel })
+      const onLog = (line: string): void => progress.log(line)
+      return sampling.serverAnswerer({ endpoint, imageRoot, onLog }, settings)
     }
     using interrupt = catchSignals((name) => progress.log(`${name}: stopping; what is answered is kept`))
     const { strict, overwrite } = options

@@ -1,38 +1,10 @@
 /** `pairs`: answers judged, minimally edited and verified. */
 import { join } from 'node:path'
 import { z } from 'zod'
-import { ConfigError, EndpointError } from '../../errors.js'
-import {
-  buildPairs,
-  ChatEndpoint,
-  EndpointProvider,
-  pairModes,
-  RequestCache,
-  RulesProvider,
-} from '../../pairs/index.js'
+import { type EndpointSettings, endpointSettings, openEndpoint } from '../../endpoint/index.js'
+import { EndpointError } from '../../errors.js'
+import { buildPairs, EndpointProvider, pairModes, RulesProvider } from '../../pairs/index.js'
 import { defineStage, type StageContext } from '../stage.js'
-
-const count = z.number().int().positive()
-const price = z.number().nonnegative()
-
-const endpoint = z.strictObject({
-  url: z.string().min(1),
-  model: z.string().min(1),
-  /** The environment variable with the key. */
-  keyEnv: z.string().min(1).nullable().default(null),
-  concurrency: count.default(4),
-  requestsPerMinute: z.number().int().nonnegative().default(0),
-  /** Seconds for one attempt. */
-  timeout: z.number().positive().default(60),
-  retries: z.number().int().nonnegative().default(6),
-  maxTokens: count.default(1024),
-  /** US dollars that are never exceeded. */
-  budget: price.nullable().default(null),
-  /** US dollars per million tokens. */
-  priceIn: price.default(0),
-  priceOut: price.default(0),
-})
-type Endpoint = z.output<typeof endpoint>
 
 const schema = z.strictObject({
   /** Sample records; default: those of the stages before. */
@@ -41,9 +13,9 @@ const schema = z.strictObject({
   responses: z.string().min(1).optional(),
   mode: z.enum(pairModes).default('on-policy'),
   /** A language model that judges and edits; without it, word rules do. */
-  endpoint: endpoint.optional(),
+  endpoint: endpointSettings.optional(),
   /** A language model that checks every pair blindly. */
-  judge: endpoint.optional(),
+  judge: endpointSettings.optional(),
 })
 
 export const pairsStage = defineStage({
@@ -72,12 +44,12 @@ export const pairsStage = defineStage({
       async run(context) {
         const { signal, progress } = context
         // Replies are kept by their content, so what was paid for is good in any later run.
-        const cache = await RequestCache.open(join(folder, 'cache'))
+        const cache = join(folder, 'cache')
         let started = false
         const result = await buildPairs({
           ...{ samples, responses, out, mode: settings.mode, seed: shared.seed, signal },
-          provider: settings.endpoint ? open(settings.endpoint, cache, context) : new RulesProvider(),
-          blindJudge: settings.judge ? open(settings.judge, cache, context) : null,
+          provider: settings.endpoint ? await open(settings.endpoint, cache, context) : new RulesProvider(),
+          blindJudge: settings.judge ? await open(settings.judge, cache, context) : null,
           concurrency: 2 * (settings.endpoint?.concurrency ?? 1),
           onProgress(done, total) {
             if (!started) progress.start('', total, 'answers')
@@ -105,25 +77,10 @@ export const pairsStage = defineStage({
 })
 
 /** What of an endpoint decides the result. */
-function identity(settings: Endpoint | undefined): object | null {
+function identity(settings: EndpointSettings | undefined): object | null {
   return settings ? { url: settings.url, model: settings.model, maxTokens: settings.maxTokens } : null
 }
 
-function open(settings: Endpoint, cache: RequestCache, { signal, progress }: StageContext): EndpointProvider {
-  const { url, keyEnv, timeout, priceIn, priceOut, ...rest } = settings
-  const key = keyEnv === null ? undefined : process.env[keyEnv]?.trim()
-  if (keyEnv !== null && !key) throw new ConfigError(`The variable ${keyEnv} holds no key`)
-  return new EndpointProvider(
-    new ChatEndpoint(
-      {
-        ...rest,
-        baseUrl: url,
-        key,
-        delayMs: 1000,
-        timeoutMs: timeout * 1000,
-        price: { input: priceIn, output: priceOut },
-      },
-      { cache, signal: signal ?? new AbortController().signal, onLog: (line) => progress.log(line) },
-    ),
-  )
+async function open(settings: EndpointSettings, cache: string, { signal, progress }: StageContext) {
+  return new EndpointProvider(await openEndpoint(settings, { cache, signal, onLog: (line) => progress.log(line) }))
 }

@@ -4,13 +4,12 @@ import { dirname, join } from 'node:path'
 import { z } from 'zod'
 import { DataError } from '../../errors.js'
 import {
-  endpointOptions,
-  endpointSettings,
   engineAnswerer,
   type SampleSettings,
   sampleAnswers,
   sampleSettings,
   serverAnswerer,
+  serverSettings,
 } from '../../sample/index.js'
 import { defineStage } from '../stage.js'
 
@@ -24,7 +23,7 @@ const schema = sampleSettings.extend({
   /** PEFT folder to answer with. */
   adapter: z.string().min(1).optional(),
   /** Ask a server instead of the engine. */
-  endpoint: endpointSettings.optional(),
+  endpoint: serverSettings.optional(),
   seed: z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER).optional(),
   batchSize: count.default(8),
 })
@@ -50,7 +49,7 @@ export const sampleStage = defineStage({
         if (!resume) await rm(folder, { recursive: true, force: true })
         const imageRoot = images ?? dirname(samples)
         const answerer = endpoint
-          ? serverAnswerer({ ...endpointOptions(endpoint), imageRoot, onRetry: (line) => progress.log(line) }, asked)
+          ? serverAnswerer({ endpoint, imageRoot, onLog: (line) => progress.log(line) }, asked)
           : engineAnswerer({ ...shared, adapter: adapter ?? null, batchSize, imageRoot, native }, asked)
         const report = await sampleAnswers({ samples, out, settings: asked }, answerer, {
           signal,
