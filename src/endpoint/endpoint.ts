@@ -71,7 +71,6 @@ interface Context {
 }
 
 export class Endpoint {
-  readonly settings: EndpointSettings
   /** What the requests of this run cost, also those that an earlier one paid for. */
   readonly usage: Usage = { requests: 0, promptTokens: 0, completionTokens: 0, cost: 0 }
   /** Requests that went over the wire and were answered, in this process. */
@@ -81,13 +80,17 @@ export class Endpoint {
   readonly #replies = new Map<string, Promise<Reply>>()
   /** Fields that this server refused once; they are not sent again. */
   readonly #refused = new Set<string>()
-  #reserved = 0
+  /** What is under way, with the most that it can cost in US dollars. */
+  readonly #sending = new Map<Promise<Reply>, number>()
   #failed = 0
   #pausedUntil = 0
   #nextStart = 0
 
-  constructor(settings: EndpointSettings, context: Context) {
-    this.settings = settings
+  /** Use `openEndpoint`. */
+  constructor(
+    readonly settings: EndpointSettings,
+    context: Context,
+  ) {
     this.#context = context
     this.#limit = pLimit(settings.concurrency)
   }
@@ -116,9 +119,9 @@ export class Endpoint {
       this.#replies.set(key, asked)
       asked.catch(() => this.#replies.delete(key))
     }
-    const { content, finishReason, ...tokens } = await asked
-    if (content.trim() !== '') return { content, finishReason, ...tokens }
-    const why = finishReason === 'length' ? 'before its first word maxTokens were used up' : `finish: ${finishReason}`
+    const reply = await asked
+    if (reply.content.trim() !== '') return reply
+    const why = reply.finishReason === 'length' ? 'maxTokens were used up' : `finish: ${reply.finishReason}`
     throw new EmptyReply(`${printable(this.settings.url)}: a reply without text (${why})`)
   }
 
@@ -127,14 +130,29 @@ export class Endpoint {
     signal?.throwIfAborted()
     const cached = await cache?.read(key)
     if (cached) return this.#count(cached)
-    const reserved = this.#reserve(request)
-    try {
-      const reply = this.#count(await this.#send(request))
-      await cache?.write(key, reply)
-      return reply
-    } finally {
-      this.#reserved -= reserved
+    const most = this.#price(mostTokens(request), this.settings.maxTokens)
+    while (this.#exceedsBudget(most)) {
+      await Promise.race(this.#sending.keys()).catch(() => {})
     }
+    const sending = this.#send(request).finally(() => this.#sending.delete(sending))
+    this.#sending.set(sending, most)
+    const reply = await sending
+    await cache?.write(key, reply)
+    return reply
+  }
+
+  /**
+   * Whether a request has to wait, since all that is under way may cost too much together with it.
+   * @throws {BudgetError} when it is too much without them.
+   */
+  #exceedsBudget(most: number): boolean {
+    const { budget } = this.settings
+    if (budget === null) return false
+    const cost = this.usage.cost + most
+    if (cost > budget) {
+      throw new BudgetError(`the budget of $${budget} is spent`, { hint: 'Raise it; what was paid for is kept.' })
+    }
+    return [...this.#sending.values()].reduce((sum, other) => sum + other, cost) > budget
   }
 
   #count(reply: Reply): Reply {
@@ -149,18 +167,6 @@ export class Endpoint {
     return (promptTokens * this.settings.priceIn + completionTokens * this.settings.priceOut) / 1e6
   }
 
-  /** Sets aside the most that a request can cost. */
-  #reserve(request: EndpointRequest): number {
-    const { budget, maxTokens } = this.settings
-    if (budget === null) return 0
-    const most = this.#price(mostTokens(request), maxTokens)
-    if (this.usage.cost + this.#reserved + most > budget) {
-      throw new BudgetError(`the budget of $${budget} is spent`, { hint: 'Raise it; what was paid for is kept.' })
-    }
-    this.#reserved += most
-    return most
-  }
-
   async #send(request: EndpointRequest): Promise<Reply> {
     const { url, retries, retryDelay } = this.settings
     const { signal, onLog } = this.#context
@@ -170,7 +176,7 @@ export class Endpoint {
       giveUp: (message, last) => this.#giveUp(message, last),
     })
     this.#failed = 0
-    return reply
+    return this.#count(reply)
   }
 
   /** The end of one request, or of the run when nothing goes well any more. */
@@ -195,7 +201,13 @@ export class Endpoint {
       headers: key && address.searchParams.has('api-version') ? { 'api-key': key } : {},
     })
     const reply = answer.status === 200 ? readReply(answer.json) : undefined
-    if (reply) return this.#counted(reply, what)
+    if (reply) {
+      this.sent += 1
+      if (this.settings.budget === null || reply.promptTokens > 0) return reply
+      throw new EndpointError(`${what} does not say how many tokens it used`, {
+        hint: 'A budget cannot be kept without; leave it out.',
+      })
+    }
     if (answer.status === 200) answer.status = statusOf(answer.json)
     if (this.#leavesOut(body, answer)) return this.#attempt(address, request)
     throw this.#refusal(answer, what)
@@ -213,14 +225,6 @@ export class Endpoint {
     for (let wait = this.#pausedUntil - Date.now(); wait > 0; wait = this.#pausedUntil - Date.now()) {
       await sleep(wait, undefined, { signal })
     }
-  }
-
-  #counted(reply: Reply, what: string): Reply {
-    this.sent += 1
-    if (this.settings.budget === null || reply.promptTokens > 0) return reply
-    throw new EndpointError(`${what} does not say how many tokens it used`, {
-      hint: 'A budget cannot be kept without; leave it out.',
-    })
   }
 
   /** Whether the refusal of a body is for a field that one can do without. */

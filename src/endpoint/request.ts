@@ -79,7 +79,7 @@ export function mostTokens(request: EndpointRequest): number {
 /** Of parts only texts are said; others hold what a model thought. */
 const content = z.union([
   z.string(),
-  z.array(z.object({ type: z.string(), text: z.unknown() })).transform((parts) => {
+  z.array(z.object({ type: z.string(), text: z.unknown().optional() })).transform((parts) => {
     return parts.map(({ type, text }) => (type === 'text' ? text : '')).join('')
   }),
 ])

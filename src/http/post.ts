@@ -79,7 +79,7 @@ export async function postJson(address: URL, body: object, options: PostOptions)
     return { status, headers, json, said: saidBy(json, text, redact) }
   } catch (error) {
     signal?.throwIfAborted()
-    if (limit.aborted) throw new TransientError(`${what}: no answer within ${timeoutMs / 1000} s`)
+    if (limit.aborted) throw new TransientError(`${what}: no answer in ${timeoutMs / 1000} s`)
     throw connectionError(error, what, Failure)
   }
 }
@@ -104,7 +104,7 @@ function parseJson(text: string, redact: ((text: string) => string) | undefined)
 }
 
 function saidBy(json: unknown, text: string, redact: (text: string) => string): string {
-  const { error } = refusal.safeParse(json).data ?? { error: text }
+  const { error } = refusal.safeParse(json).data ?? { error: json === undefined ? text : JSON.stringify(json) }
   // Neither line breaks nor escape sequences reach a terminal.
   const words = redact(typeof error === 'string' ? error : error.message)
     .replace(/[\s\p{Cc}\p{Cf}]+/gu, ' ')

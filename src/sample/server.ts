@@ -1,4 +1,6 @@
 /** Answers of an OpenAI-compatible server, several requests at a time. */
+// A queue of promises with a bound on how many run.
+import pLimit from 'p-limit'
 import type { z } from 'zod'
 import { portableImage } from '../data/images.js'
 import { imagePart, openEndpoint, type Part, parseEndpoint, RequestError } from '../endpoint/index.js'
@@ -56,7 +58,7 @@ export function serverAnswerer(options: ServerAnswererOptions, settings: SampleS
         }
       }
       try {
-        yield* inOrder(asked, lookAhead * concurrency, ask)
+        yield* inOrder(asked, concurrency, ask)
       } finally {
         left.abort()
       }
@@ -64,19 +66,24 @@ export function serverAnswerer(options: ServerAnswererOptions, settings: SampleS
   }
 }
 
-/** Begins `work` on so many items ahead and gives the results in the items' order. */
+/** Runs `work` on several items at a time and gives the results in the items' order. */
 async function* inOrder<T, R>(
   items: AsyncIterable<T>,
-  ahead: number,
+  concurrency: number,
   work: (item: T) => Promise<R>,
 ): AsyncGenerator<R> {
+  const limit = pLimit(concurrency)
   const running: Promise<R>[] = []
-  for await (const item of items) {
-    const result = work(item)
-    // A failure is seen when its turn comes.
-    result.catch(() => {})
-    running.push(result)
-    if (running.length >= ahead) yield await (running.shift() as Promise<R>)
+  try {
+    for await (const item of items) {
+      const result = limit(work, item)
+      // A failure is seen when its turn comes.
+      result.catch(() => {})
+      running.push(result)
+      if (running.length >= concurrency * lookAhead) yield await (running.shift() as Promise<R>)
+    }
+    for (const result of running) yield await result
+  } finally {
+    limit.clearQueue()
   }
-  for (const result of running) yield await result
 }

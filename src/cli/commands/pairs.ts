@@ -54,6 +54,8 @@ export const pairs = defineCommand({
       .example('$0 pairs --samples s.jsonl --responses r.jsonl --out pairs.jsonl', 'offline, by word rules')
       .epilogue('Interrupted, the same command goes on and pays for no request twice.'),
   async run(options, { stdout, progress }) {
+    const { concurrency } = options
+    if (!(concurrency >= 1)) throw new ConfigError(`--concurrency is ${concurrency}; expected a number of at least 1`)
     const { openEndpoint } = await import('../../endpoint/index.js')
     const { buildPairs, EndpointProvider, RulesProvider } = await import('../../pairs/index.js')
     using stop = catchSignals((name) => progress.log(`${name}: stopping; again to leave at once`))
@@ -63,7 +65,7 @@ export const pairs = defineCommand({
     const open = async (url: string, model: string | undefined, keyEnv: string) => {
       if (!model) throw new ConfigError(`${url} needs a model`, { hint: 'Give --model or --judge-model.' })
       const cache = resolve(options.cache ?? `${options.out}.cache`)
-      const { concurrency, retries, retryDelay, timeout, rpm, maxTokens, priceIn, priceOut } = options
+      const { retries, retryDelay, timeout, rpm, maxTokens, priceIn, priceOut } = options
       const settings = {
         ...{ url, model, keyEnv: process.env[keyEnv] ? keyEnv : null, concurrency, retries, retryDelay, timeout },
         ...{ requestsPerMinute: rpm, maxTokens, budget: options.budget ?? null, priceIn, priceOut },
@@ -82,7 +84,7 @@ export const pairs = defineCommand({
       let started = false
       const result = await buildPairs({
         ...{ samples: options.samples, responses: options.responses, out: options.out, mode: options.mode },
-        ...{ provider, blindJudge, seed: options.seed, signal, concurrency: 2 * options.concurrency },
+        ...{ provider, blindJudge, seed: options.seed, signal, concurrency: 2 * concurrency },
         ...(options.policy !== undefined && { measure: measureWith(options.policy, options, progress, signal) }),
         ...(endpoints.length > 0 && { usage: () => sumUsage(endpoints) }),
         onProgress(done, total) {
