@@ -126,7 +126,7 @@ export class Segmenter {
     const answer = await postJson(this.#address, body, {
       ...{ what, key: token, timeoutMs, maxBytes: largestAnswer, signal, Failure: SegmenterError },
     })
-    const { status, headers, json, said } = answer
+    const { status, json, said } = answer
     if (status !== 200) {
       const isDenied = status === 401 || status === 403
       const hint = isDenied ? 'Name the variable of its token with --segmenter-token-env.' : undefined
@@ -134,11 +134,10 @@ export class Segmenter {
       throw passingStatus(answer, what, said) ?? refused
     }
     if (json !== undefined) return json
-    // JSON that breaks off may be whole the next time; a page is that of another service.
-    if (!headers.get('content-type')?.includes('text/html')) throw new TransientError(`${what}: not JSON${said}`)
-    throw new SegmenterError(`${what}: a page (text/html)${said}`, {
-      hint: 'Is this the address of the segmentation service?',
-    })
+    // JSON that breaks off may be whole the next time; a page comes from another kind of server.
+    const message = `${what}: the answer is not JSON${said}`
+    if (!said.startsWith(': <')) throw new TransientError(message)
+    throw new SegmenterError(message, { hint: 'Is this the address of the segmentation service?' })
   }
 
   #toMask(answer: Answer, image: SegmentedImage, prompt: string): Segmentation {
@@ -165,7 +164,7 @@ export class Segmenter {
   }
 
   #outside(prompt: string, problem: string): SegmenterError {
-    return new SegmenterError(`${this.#address} ("${prompt}") answers outside the contract: ${problem}`, {
+    return new SegmenterError(`${printable(this.#address)} ("${prompt}") answers outside the contract: ${problem}`, {
       hint: 'docs/corruption.md has the contract, docs/segmenter a server that keeps it.',
     })
   }

@@ -52,22 +52,10 @@ const refusable: [field: string, refusal: RegExp][] = [
 ]
 
 /** @throws {ConfigError} when a setting is wrong, or the variable of the key holds none. */
-export async function openEndpoint(
-  given: EndpointInput,
-  { cache, signal, onLog = () => {} }: EndpointOptions = {},
-): Promise<Endpoint> {
+export async function openEndpoint(given: EndpointInput, options: EndpointOptions = {}): Promise<Endpoint> {
   const settings = parseEndpoint(given)
-  const key = keyFrom(settings.keyEnv)
-  return new Endpoint(settings, {
-    ...{ key, signal, onLog, cache: cache === undefined ? undefined : await AnswerCache.open(cache, reply) },
-  })
-}
-
-interface Context {
-  key: string | undefined
-  cache: AnswerCache<Reply> | undefined
-  signal: AbortSignal | undefined
-  onLog: (line: string) => void
+  const cache = options.cache === undefined ? undefined : await AnswerCache.open(options.cache, reply)
+  return new Endpoint(settings, options, keyFrom(settings.keyEnv), cache)
 }
 
 export class Endpoint {
@@ -75,7 +63,9 @@ export class Endpoint {
   readonly usage: Usage = { requests: 0, promptTokens: 0, completionTokens: 0, cost: 0 }
   /** Requests that went over the wire and were answered, in this process. */
   sent = 0
-  readonly #context: Context
+  readonly #options: EndpointOptions
+  readonly #key: string | undefined
+  readonly #cache: AnswerCache<Reply> | undefined
   readonly #limit: ReturnType<typeof pLimit>
   readonly #replies = new Map<string, Promise<Reply>>()
   /** Fields that this server refused once; they are not sent again. */
@@ -89,9 +79,13 @@ export class Endpoint {
   /** Use `openEndpoint`. */
   constructor(
     readonly settings: EndpointSettings,
-    context: Context,
+    options: EndpointOptions,
+    key: string | undefined,
+    cache: AnswerCache<Reply> | undefined,
   ) {
-    this.#context = context
+    this.#options = options
+    this.#key = key
+    this.#cache = cache
     this.#limit = pLimit(settings.concurrency)
   }
 
@@ -126,9 +120,8 @@ export class Endpoint {
   }
 
   async #answer(key: string, request: EndpointRequest): Promise<Reply> {
-    const { cache, signal } = this.#context
-    signal?.throwIfAborted()
-    const cached = await cache?.read(key)
+    this.#options.signal?.throwIfAborted()
+    const cached = await this.#cache?.read(key)
     if (cached) return this.#count(cached)
     const most = this.#price(mostTokens(request), this.settings.maxTokens)
     while (this.#exceedsBudget(most)) {
@@ -137,7 +130,7 @@ export class Endpoint {
     const sending = this.#send(request).finally(() => this.#sending.delete(sending))
     this.#sending.set(sending, most)
     const reply = await sending
-    await cache?.write(key, reply)
+    await this.#cache?.write(key, reply)
     return reply
   }
 
@@ -169,7 +162,7 @@ export class Endpoint {
 
   async #send(request: EndpointRequest): Promise<Reply> {
     const { url, retries, retryDelay } = this.settings
-    const { signal, onLog } = this.#context
+    const { signal, onLog } = this.#options
     const address = below(url, 'messages' in request ? 'chat/completions' : 'completions')
     const reply = await retrying(() => this.#attempt(address, request), {
       ...{ retries, delayMs: retryDelay * 1000, signal, onRetry: onLog },
@@ -189,13 +182,13 @@ export class Endpoint {
 
   async #attempt(address: URL, request: EndpointRequest): Promise<Reply> {
     await this.#turn()
-    const { key, signal } = this.#context
+    const key = this.#key
     const body = bodyOf(request, this.settings)
     if (this.#refused.has('max_tokens')) body.max_completion_tokens = body.max_tokens
     for (const field of this.#refused) delete body[field]
     const what = printable(address)
     const answer = await postJson(address, body, {
-      ...{ what, key, signal, Failure: EndpointError },
+      ...{ what, key, signal: this.#options.signal, Failure: EndpointError },
       ...{ timeoutMs: this.settings.timeout * 1000, maxBytes: largestAnswer },
       // Azure, which has its version in the query, takes keys in a header of its own.
       headers: key && address.searchParams.has('api-version') ? { 'api-key': key } : {},
@@ -216,7 +209,7 @@ export class Endpoint {
   /** Waits for the common pause and for this request's place in the minute. */
   async #turn(): Promise<void> {
     const { requestsPerMinute } = this.settings
-    const { signal } = this.#context
+    const { signal } = this.#options
     if (requestsPerMinute > 0) {
       const start = Math.max(Date.now(), this.#nextStart)
       this.#nextStart = start + 60_000 / requestsPerMinute
@@ -233,7 +226,7 @@ export class Endpoint {
     const field = refusable.find(([name, refusal]) => body[name] !== undefined && refusal.test(said))?.[0]
     if (field === undefined) return false
     // Requests that were under way together are refused together.
-    if (!this.#refused.has(field)) this.#context.onLog(`${this.settings.model} takes no ${field}; it is left out`)
+    if (!this.#refused.has(field)) this.#options.onLog?.(`${this.settings.model} takes no ${field}; it is left out`)
     this.#refused.add(field)
     return true
   }

@@ -85,30 +85,25 @@ const content = z.union([
 ])
 const count = z.number().int().nonnegative()
 
+const choice = z.object({
+  message: z.object({ content: content.nullish() }).optional(),
+  text: z.string().optional(),
+  finish_reason: z.string().nullish(),
+})
 const completion = z.object({
-  choices: z
-    .array(
-      z.object({
-        message: z.object({ content: content.nullish() }).optional(),
-        text: z.string().optional(),
-        finish_reason: z.string().nullish(),
-      }),
-    )
-    .min(1),
+  choices: z.tuple([choice], z.unknown()),
   // A reply was paid for even where its counts are unusable: asking again would pay again.
   usage: z.object({ prompt_tokens: count, completion_tokens: count }).nullish().catch(undefined),
 })
 
 /** The reply in an answer of a server, empty where it says nothing; `undefined` when there is none. */
 export function readReply(json: unknown): Reply | undefined {
-  const {
-    choices: [choice],
-    usage,
-  } = completion.safeParse(json).data ?? { choices: [] }
-  if (!choice?.message && choice?.text === undefined) return undefined
+  const { choices, usage } = completion.safeParse(json).data ?? {}
+  const { message, text, finish_reason: finishReason = null } = choices?.[0] ?? {}
+  if (!message && text === undefined) return undefined
   return {
-    content: choice.message ? (choice.message.content ?? '') : (choice.text ?? ''),
-    finishReason: choice.finish_reason ?? null,
+    content: (message ? message.content : text) ?? '',
+    finishReason,
     promptTokens: usage?.prompt_tokens ?? 0,
     completionTokens: usage?.completion_tokens ?? 0,
   }

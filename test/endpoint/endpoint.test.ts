@@ -2,6 +2,7 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import type { ServerResponse } from 'node:http'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { z } from 'zod'
 import {
@@ -265,6 +266,18 @@ describe('the budget', () => {
     expect(server.asked).toHaveLength(2)
   })
 
+  it('lets requests wait for each other where it suffices for them one by one', async () => {
+    const usage = { prompt_tokens: 2000, completion_tokens: 100 }
+    server.answer = (response) => setTimeout(() => say(response, 'fine', 'stop', usage), 10)
+    // An image is $0.66 before it is sent, and $0.03 after.
+    const endpoint = await open({ ...prices, budget: 1, concurrency: 8 })
+    const content = [imagePart({ mime: 'image/png', bytes: Buffer.from('png') })]
+    const asked = Array.from({ length: 9 }, (_, seed) => endpoint.ask({ messages: [{ role: 'user', content }], seed }))
+    await Promise.all(asked)
+    expect(server.most).toBe(1)
+    expect(endpoint.usage.cost).toBeCloseTo(0.27, 10)
+  })
+
   it('sets nothing aside for requests that ended', async () => {
     server.answer = unless(
       (number) => number <= 5,
@@ -303,10 +316,12 @@ describe('the pace', () => {
       (number) => number === 1,
       (response) => reply(response, 429, 'slow down', { 'retry-after': '0.5' }),
     )
-    const endpoint = await open({ concurrency: 1 })
-    await Promise.all([endpoint.ask(question('a')), endpoint.ask(question('b'))])
+    const endpoint = await open()
+    const first = endpoint.ask(question('a'))
+    while (log.length === 0) await sleep(1)
+    await Promise.all([first, endpoint.ask(question('b'))])
     expect(server.asked).toHaveLength(3)
-    expect(server.asked[1].time - server.asked[0].time).toBeGreaterThan(480)
+    expect(server.asked[1].time - server.asked[0].time).toBeGreaterThan(450)
     expect(log).toEqual([`${server.url}/v1/chat/completions: too many requests: slow down; trying again in 1 s`])
   })
 
