@@ -114,7 +114,7 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
   const StepSettings settings{options.normalizer, spec_.checkpointing, training ? training->next_pass() : 0,
                               logits_budget, reference};
   try {
-    StepStats stats = run_preference_step(context, adapter_.get(), pairs, batch, objective, settings,
+    StepStats stats = run_preference_step(context, adapter_.get(), pairs, objective, batch, settings,
                                           training ? training->gradient() : Tensor());
     if (reference) reference_cache_.remember(*ops_);
     return stats;

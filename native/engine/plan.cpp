@@ -75,7 +75,7 @@ PlanStats plan_step(const Context& context, const SafeTensors& file, const Adapt
       pack(pairs, objective, layout, dry.config, [&](const std::string& id, int64_t) { return images.features(id); });
   const DeviceTensor gradient(null, DType::f32, {adapter.param().size()});
   const StepSettings settings{1, checkpointing, 0, logits_budget, {}};
-  const StepStats stats = run_preference_step(dry, &adapter, pairs, batch, objective, settings, gradient.view());
+  const StepStats stats = run_preference_step(dry, &adapter, pairs, objective, batch, settings, gradient.view());
 
   PlanStats plan;
   plan.weight_bytes = dry.weights.bytes;

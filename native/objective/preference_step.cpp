@@ -21,15 +21,15 @@ struct Logits {
 
 class PreferenceStep {
  public:
-  PreferenceStep(const Context& context, std::span<const Pair> pairs, const PackedBatch& batch,
-                 const Objective& objective, const StepSettings& settings)
+  PreferenceStep(const Context& context, std::span<const Pair> pairs, const Objective& objective,
+                 const PackedBatch& batch, const StepSettings& settings)
       : ops_(context.ops),
         decoder_(context),
         arena_(context.arena),
         vocab_size_(context.config.text.vocab_size),
         pairs_(pairs),
-        batch_(batch),
         objective_(objective),
+        batch_(batch),
         settings_(settings) {}
 
   StepStats run(const Adapter* adapter, Tensor gradient) {
@@ -201,8 +201,8 @@ class PreferenceStep {
   Arena& arena_;
   const int64_t vocab_size_;
   const std::span<const Pair> pairs_;
-  const PackedBatch& batch_;
   const Objective& objective_;
+  const PackedBatch& batch_;
   const StepSettings& settings_;
   Tensor reference_, policy_;  // hidden rows [P, H]
   Tensor targets_;             // [K, 2] (row, token) of every term
@@ -214,9 +214,9 @@ class PreferenceStep {
 }  // namespace
 
 StepStats run_preference_step(const Context& context, const Adapter* adapter, std::span<const Pair> pairs,
-                              const PackedBatch& batch, const Objective& objective, const StepSettings& settings,
+                              const Objective& objective, const PackedBatch& batch, const StepSettings& settings,
                               Tensor gradient) {
-  return PreferenceStep(context, pairs, batch, objective, settings).run(adapter, gradient);
+  return PreferenceStep(context, pairs, objective, batch, settings).run(adapter, gradient);
 }
 
 }  // namespace fire

@@ -36,7 +36,7 @@ struct StepSettings {
 /// model without. Adds dL/dparameter to `gradient`, flat as the adapter's parameters; empty = values only, without
 /// dropout. Throws ERR_FIRE_NONFINITE naming the pairs when a loss is not a number; `gradient` is then untouched.
 StepStats run_preference_step(const Context& context, const Adapter* adapter, std::span<const Pair> pairs,
-                              const PackedBatch& batch, const Objective& objective, const StepSettings& settings,
+                              const Objective& objective, const PackedBatch& batch, const StepSettings& settings,
                               Tensor gradient);
 
 }  // namespace fire

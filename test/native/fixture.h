@@ -224,7 +224,7 @@ class TinyModel {
     const PackedBatch batch = packed(pairs, objective, layout);
     const Tensor sum = engine.optimizer().gradient();
     engine.ops().zero(sum);
-    const StepStats stats = run_preference_step(engine.context(), engine.adapter(), pairs, batch, objective, settings,
+    const StepStats stats = run_preference_step(engine.context(), engine.adapter(), pairs, objective, batch, settings,
                                                 gradient ? sum : Tensor());
     if (gradient) *gradient = engine.ops().download_f32(sum);
     return stats;
