@@ -111,8 +111,11 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
   Tensor reference;
   if (objective.needs_reference() && options.layout == Layout::packed && spec_.reference_cache_bytes > 0)
     reference = reference_cache_.rows(context, pairs, objective, batch, pack_pairs);
-  const StepSettings settings{options.normalizer, spec_.checkpointing, training ? training->next_pass() : 0,
-                              logits_budget, reference};
+  const StepSettings settings{.normalizer = options.normalizer,
+                              .checkpointing = spec_.checkpointing,
+                              .dropout_pass = training ? training->next_pass() : 0,
+                              .logits_budget = logits_budget,
+                              .reference = reference};
   try {
     StepStats stats = run_preference_step(context, adapter_.get(), pairs, objective, batch, settings,
                                           training ? training->gradient() : Tensor());

@@ -74,7 +74,11 @@ PlanStats plan_step(const Context& context, const SafeTensors& file, const Adapt
   const PackedBatch batch =
       pack(pairs, objective, layout, dry.config, [&](const std::string& id, int64_t) { return images.features(id); });
   const DeviceTensor gradient(null, DType::f32, {adapter.param().size()});
-  const StepSettings settings{1, checkpointing, 0, logits_budget, {}};
+  const StepSettings settings{.normalizer = 1,
+                              .checkpointing = checkpointing,
+                              .dropout_pass = 0,
+                              .logits_budget = logits_budget,
+                              .reference = {}};
   const StepStats stats = run_preference_step(dry, &adapter, pairs, objective, batch, settings, gradient.view());
 
   PlanStats plan;

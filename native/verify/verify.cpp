@@ -62,7 +62,12 @@ class Verifier {
 
  private:
   static EngineSpec engine_spec(const VerifySpec& spec) {
-    return {spec.directory, spec.device, std::nullopt, spec.directory + "/adapter", false, size_t{256} << 20};
+    return {.model = spec.directory,
+            .device = spec.device,
+            .lora = std::nullopt,
+            .adapter = spec.directory + "/adapter",
+            .checkpointing = false,
+            .reference_cache_bytes = size_t{256} << 20};
   }
 
   bool bf16() const { return spec_.device.dtype == ComputeType::bf16; }
@@ -306,8 +311,7 @@ class Verifier {
 
   /// Every A and B of a flat adapter buffer against the golden tensors with that prefix.
   void compare_adapter(Comparison& group, const std::string& prefix, const Tensor& device_flat) {
-    std::vector<float> host(static_cast<size_t>(device_flat.size()));
-    engine_.ops().download(device_flat, host.data());
+    std::vector<float> host = engine_.ops().download_f32(device_flat);
     const Tensor flat(host.data(), DType::f32, {device_flat.size()});
     const Adapter& adapter = *engine_.adapter();
     for (const LoraModule& m : adapter.modules()) {
@@ -324,8 +328,7 @@ class Verifier {
     const Tensor& norms = golden_.file.at("train.grad_norm");
     Comparison loss("training loss", tolerance_.loss);
     Comparison norm("gradient norm", tolerance_.norm);
-    std::vector<float> start(static_cast<size_t>(engine_.adapter()->param().size()));
-    engine_.ops().download(engine_.adapter()->param(), start.data());
+    const std::vector<float> start = engine_.ops().download_f32(engine_.adapter()->param());
     const StepOptions options{static_cast<double>(golden_.items.size()), Layout::packed};
     auto mean_loss = [&](const StepStats& stats) {
       double sum = 0;
@@ -364,8 +367,7 @@ class Verifier {
     if (!bf16()) {
       compare_adapter(parameters, prefix, engine_.adapter()->param());
     } else {
-      std::vector<float> now(start.size()), want(start.size());
-      engine_.ops().download(engine_.adapter()->param(), now.data());
+      std::vector<float> now = engine_.ops().download_f32(engine_.adapter()->param()), want(start.size());
       for (const LoraModule& m : engine_.adapter()->modules())
         for (const char which : {'A', 'B'}) {
           const Tensor& t = golden_.file.at(prefix + Adapter::key(m, which));
@@ -388,7 +390,11 @@ class Verifier {
       const Tensor* want = golden_.find(name + ".tokens");
       if (!want) continue;
       std::vector<int64_t> reference = integers(*want);
-      const SamplingSpec greedy{static_cast<int64_t>(reference.size()), {0, 1, 0}, {}, nullptr, 1};
+      const SamplingSpec greedy{.max_new_tokens = static_cast<int64_t>(reference.size()),
+                                .rule = {.temperature = 0, .top_p = 1, .top_k = 0},
+                                .stop_tokens = {},
+                                .stop_strings = nullptr,
+                                .batch_size = 1};
       const Pair& pair = golden_.items[0].pair;
       const std::vector<Generation> got = engine_.generate({{{pair.prompt, pair.images}, 0}}, greedy, adapter, {}, {});
       std::vector<int64_t> value(got[0].tokens.begin(), got[0].tokens.end());

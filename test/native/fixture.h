@@ -230,11 +230,7 @@ class TinyModel {
     return stats;
   }
 
-  std::vector<float> parameters() {
-    std::vector<float> host(static_cast<size_t>(engine.adapter()->param().size()));
-    engine.ops().download(engine.adapter()->param(), host.data());
-    return host;
-  }
+  std::vector<float> parameters() { return engine.ops().download_f32(engine.adapter()->param()); }
   void set_parameters(const std::vector<float>& host) { engine.ops().upload(host.data(), engine.adapter()->param()); }
 
  private:

@@ -284,8 +284,7 @@ TEST("generate: tokens are reported as they come, and a cancel is heard") {
 
 TEST("generate: logits that are not finite are an error that names the prompt") {
   Model m;
-  std::vector<float> broken(static_cast<size_t>(m.engine.adapter()->param().size()));
-  m.engine.ops().download(m.engine.adapter()->param(), broken.data());
+  std::vector<float> broken = m.engine.ops().download_f32(m.engine.adapter()->param());
   broken.back() = NAN;
   m.engine.ops().upload(broken.data(), m.engine.adapter()->param());
   CHECK_ERROR(Code::nonfinite, ("prompt 0"), m.generate(m.prompts, sampled(0, 4)));

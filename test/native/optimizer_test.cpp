@@ -47,11 +47,7 @@ void train(Engine& engine, int steps) {
   }
 }
 
-std::vector<float> host(Engine& engine, const Tensor& t) {
-  std::vector<float> v(static_cast<size_t>(t.size()));
-  engine.ops().download(t, v.data());
-  return v;
-}
+std::vector<float> host(Engine& engine, const Tensor& t) { return engine.ops().download_f32(t); }
 
 bool all_zero(const Tensor& t) { return norm(t.f32(), t.size()) == 0; }
 
