@@ -34,7 +34,12 @@ inline DeviceSpec cpu_spec(int threads = 1) {
 /// A golden folder's model with the adapter in it.
 inline EngineSpec engine_spec(const std::string& golden) {
   const std::string model = golden_directory(golden);
-  return {model, cpu_spec(), std::nullopt, model + "/adapter", false, size_t{256} << 20};
+  return {.model = model,
+          .device = cpu_spec(),
+          .lora = std::nullopt,
+          .adapter = model + "/adapter",
+          .checkpointing = false,
+          .reference_cache_bytes = size_t{256} << 20};
 }
 inline LoraSpec lora_spec(int64_t rank) {
   return {rank, 2.0 * static_cast<double>(rank), 0.05f, false, {all_projs.begin(), all_projs.end()}, 0};
