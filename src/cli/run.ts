@@ -7,6 +7,7 @@ import { bench } from './commands/bench.js'
 import { corrupt } from './commands/corrupt.js'
 import { demo } from './commands/demo.js'
 import { doctor } from './commands/doctor.js'
+import { evaluate } from './commands/evaluate.js'
 import { generate } from './commands/generate.js'
 import { importCommand } from './commands/import.js'
 import { inspect } from './commands/inspect.js'
@@ -32,6 +33,7 @@ const commands: readonly Command[] = [
   inspect,
   plan,
   train,
+  evaluate,
   generate,
   merge,
   verify,

@@ -88,7 +88,7 @@ async function withCorruptedTwin(pair: Pair, item: DemoItem, context: Preference
   const options = { sigma: settings.noiseSigma, fallbackSigma: settings.fallbackSigma }
   const noisy = addLesionNoise(study, mask, options, recordSeed(pair.id, context.seed))
   const image = await writeImage(folder, `${folder.corrupted}/${fileName(pair.id)}.png`, noisy)
-  const masks = noisy.method === 'lesion_noise' ? [await writeMask(mask, item, context)] : []
+  const masks = noisy.method === 'lesion-noise' ? [await writeMask(mask, item, context)] : []
   const { method, sigma, seed } = noisy
   return { ...pair, corrupted: { images: [image], method, sigma, seed, masks } }
 }

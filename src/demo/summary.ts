@@ -141,7 +141,7 @@ async function examplePair(pair: Pair, { folder, train }: DemoFindings): Promise
   const item = train.find(({ sample }) => sample.id === pair.sampleId)
   const mask = item ? conceptMask(item.study, item.question) : null
   const { corrupted } = pair
-  const method = corrupted?.method === 'lesion_noise' ? 'noise on the lesion' : 'noise on the whole image'
+  const method = corrupted?.method === 'lesion-noise' ? 'noise on the lesion' : 'noise on the whole image'
   return {
     question: pair.prompt,
     origin: pair.origin,

@@ -10,8 +10,6 @@ export {
 export { type ConstructContext, constructPair, type PairMode, pairModes, type Task } from './construct.js'
 export { diffEdits, diffWords } from './diff.js'
 export { type AppliedEdits, applyEdits, EditError, type EditProposal, editedShare } from './edits.js'
-export { RequestCache } from './endpoint/cache.js'
-export { ChatEndpoint, type EndpointSettings, type Usage } from './endpoint/client.js'
 export { EndpointProvider } from './endpoint/provider.js'
 export type { BlindJudge, Goal, Judgement, Proposal, Provider, Refusal, Unit } from './provider.js'
 export { RulesProvider } from './rules/provider.js'

@@ -1,20 +1,14 @@
 /** Runs stages one after the other, those that need it: the others' inputs, settings and outputs are as they were. */
 import { createHash } from 'node:crypto'
-import type { NativeModule } from '../engine/engine.js'
 import { FireError } from '../errors.js'
+import { runStage, type StageContext, titled } from '../stage/index.js'
 import { version } from '../version.js'
-import type { Pipeline } from './config.js'
+import type { Pipeline, PlannedStage } from './config.js'
 import { Hashes } from './hashes.js'
 import { type Manifest, readManifest, type StageState, writeManifest } from './manifest.js'
-import type { PipelineProgress, Stage } from './stage.js'
 
-export interface PipelineContext {
-  /** Asks for an orderly stop; the same call goes on later. */
-  signal?: AbortSignal
-  progress: PipelineProgress
-  /** Another implementation of the addon's interface. */
-  native?: NativeModule
-}
+/** The signal asks for an orderly stop; the same call goes on later. */
+export type PipelineContext = Pick<StageContext, 'signal' | 'progress' | 'native'>
 
 export interface StageOutcome {
   name: string
@@ -40,7 +34,7 @@ export async function runPipeline({ output, stages }: Pipeline, context: Pipelin
   for (const [index, stage] of stages.entries()) {
     const title = `${index + 1}/${stages.length} ${stage.name}`
     try {
-      const outcome = await runStage(stage, title, { manifest, hashes, output }, context)
+      const outcome = await runPlanned(stage, title, { manifest, hashes, output }, context)
       if (!outcome) return { ...report, interrupted: stage.name }
       report.stages.push(outcome)
     } catch (error) {
@@ -76,10 +70,13 @@ export async function planPipeline({ output, stages }: Pipeline, signal?: AbortS
 }
 
 /** What decides the result of a stage, as it is now. */
-async function present(stage: Stage, hashes: Hashes): Promise<Pick<StageState, 'version' | 'settings' | 'inputs'>> {
+async function present(
+  stage: PlannedStage,
+  hashes: Hashes,
+): Promise<Pick<StageState, 'version' | 'settings' | 'inputs'>> {
   return {
     version,
-    settings: createHash('sha256').update(JSON.stringify(stage.settings)).digest('hex'),
+    settings: createHash('sha256').update(JSON.stringify(stage.identity)).digest('hex'),
     inputs: await hashAll(hashes, stage.inputs),
   }
 }
@@ -91,8 +88,8 @@ interface Books {
 }
 
 /** Resolves with what became of the stage; undefined when it was stopped. */
-async function runStage(
-  stage: Stage,
+async function runPlanned(
+  stage: PlannedStage,
   title: string,
   { output, manifest, hashes }: Books,
   { signal, progress, native }: PipelineContext,
@@ -113,9 +110,12 @@ async function runStage(
   progress.log(`${title}: runs, because ${reason}`)
   await write({ ...now, state: 'running', outputs: [], summary: '', finished: '' })
   signal?.throwIfAborted()
-  const { interrupted, summary } = await stage.run({ signal, progress: titled(progress, title), resume, native })
+  const earlier = { resume, overwrite: !resume }
+  const result = await runStage(stage, { signal, progress: titled(progress, title), native, ...earlier })
+  const { interrupted, summary, problem } = result
   progress.end(interrupted ? 'stopped' : summary)
   if (interrupted) return undefined
+  if (problem) throw problem
   const outputs = await hashAll(hashes, stage.outputs)
   await write({ ...now, state: 'done', outputs, summary, finished: new Date().toISOString() })
   return { name: stage.name, reason, summary }
@@ -127,7 +127,7 @@ const cutOff = 'it was cut off'
 async function changed(
   before: StageState,
   now: Pick<StageState, 'version' | 'settings' | 'inputs'>,
-  stage: Stage,
+  stage: PlannedStage,
   hashes: Hashes,
 ): Promise<string | null> {
   if (before.version !== now.version) return `fire-train ${before.version} made it`
@@ -153,16 +153,6 @@ async function hashAll(hashes: Hashes, paths: readonly string[]): Promise<string
   const found: string[] = []
   for (const path of paths) found.push(await hashes.of(path))
   return found
-}
-
-/** The stage's place before every title, so that a person sees how far the whole is. */
-function titled(progress: PipelineProgress, title: string): PipelineProgress {
-  return {
-    start: (part, total, unit) => progress.start(part === '' ? title : `${title}: ${part}`, total, unit),
-    update: (done, status) => progress.update(done, status),
-    end: (summary) => progress.end(summary),
-    log: (line) => progress.log(line),
-  }
 }
 
 function explain(error: unknown, stage: string): unknown {

@@ -1,6 +1,6 @@
-import { objectiveNames } from '../../config/objectives.js'
 import type { DemoResult } from '../../demo/index.js'
 import { FireError } from '../../errors.js'
+import { objectiveNames } from '../../train/objectives.js'
 import { defineCommand } from '../command.js'
 import { deviceOption } from '../device.js'
 import { formatTable } from '../format.js'
@@ -17,9 +17,11 @@ export const demo = defineCommand({
       .option('objective', { choices: objectiveNames, default: 'fire' as const, describe: 'What to train with' })
       .option('quick', { type: 'boolean', default: false, describe: 'See every stage; too small to conclude from' })
       .option('device', deviceOption)
-      .option('threads', { type: 'number', default: 0, describe: '0 = all; results do not depend on it' })
-      .example('$0 demo', 'the published objective, then open fire-demo/report.html')
-      .example('$0 demo --objective dpo --out dpo-demo', 'the same pairs, another objective'),
+      .option('threads', { type: 'number', default: 0, describe: '0 = all; results do not depend on it' }),
+  examples: [
+    ['demo', 'the published objective, then open fire-demo/report.html'],
+    ['demo --objective dpo --out dpo-demo', 'the same pairs, another objective'],
+  ],
   async run({ out, seed, objective, quick, device, threads }, { stdout, progress }) {
     const { runDemo } = await import('../../demo/index.js')
     using stop = catchSignals((name) => progress.log(`${name}: stopping; finished stages stay; again to leave at once`))
