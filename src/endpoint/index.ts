@@ -7,6 +7,7 @@ export {
   RequestError,
   type Usage,
 } from './endpoint.js'
+export { type ReadReply, readStructured } from './reader.js'
 export {
   type ChatRequest,
   type CompletionRequest,

@@ -11,6 +11,8 @@ export interface PerplexityGap {
   rejected: number
   /** Share of pairs whose chosen side has the higher mean log-likelihood a token. */
   chosenIsLikelier: number
+  /** For each pair, log-probabilities of the whole answers in nats, end tokens included. */
+  logprobs: { chosen: number; rejected: number }[]
 }
 
 const cachedImages = 16
@@ -24,6 +26,7 @@ export async function perplexityGap(
   options: CallOptions & { onProgress?: (done: number) => void } = {},
 ): Promise<PerplexityGap> {
   const images = new ImageCache(engine, cachedImages)
+  const each: PerplexityGap['logprobs'] = []
   const sums = { chosen: 0, rejected: 0 }
   const tokens = { chosen: 0, rejected: 0 }
   let likelier = 0
@@ -42,6 +45,7 @@ export async function perplexityGap(
       }))
       const logprobs = await engine.logprobs(sequences, options)
       const [chosen, rejected] = logprobs.map((values) => values.subarray(prompt.length - 1).reduce((a, b) => a + b, 0))
+      each.push({ chosen, rejected })
       sums.chosen += chosen
       sums.rejected += rejected
       tokens.chosen += answers[0].length
@@ -57,5 +61,6 @@ export async function perplexityGap(
     chosen: perplexity('chosen'),
     rejected: perplexity('rejected'),
     chosenIsLikelier: Number((likelier / pairs.length).toFixed(4)),
+    logprobs: each,
   }
 }

@@ -92,6 +92,7 @@ function makePair({ id, sample, response }: Task, text: string, plan: Plan, cont
   const provenance = {
     ...{ model, adapter, seed, sampling, mode: context.mode, provider: context.provider.name },
     ...{ verdict: plan.verdict, choiceSeed: context.seed, requests: plan.requests },
+    ...(plan.doubtful.length > 0 && { mayBeWrongOnBothSides: plan.doubtful }),
   }
   const record = { id, sampleId: sample.id, images: sample.images, prompt: sample.question, origin, provenance }
   try {
@@ -117,6 +118,8 @@ interface Plan {
   edits: EditProposal[]
   verdict: string
   requests: string[]
+  /** Sentences of a report that may be wrong and stand on both sides. */
+  doubtful: string[]
 }
 
 async function planAnswer(unit: Unit, context: ConstructContext): Promise<Step<Plan>> {
@@ -125,12 +128,12 @@ async function planAnswer(unit: Unit, context: ConstructContext): Promise<Step<P
   if (!judgement.decided) return refuse('undecided', judgement.reason)
   const goal: Goal = judgement.correct ? 'counterfactual' : 'repair'
   if (goal === 'repair' && context.mode === 'style-agnostic') {
-    return { goal, edits: [], verdict: judgement.reason, requests: judgement.requests }
+    return { goal, edits: [], verdict: judgement.reason, requests: judgement.requests, doubtful: [] }
   }
   const proposal = await editUnit(unit, goal, judgement, context.provider)
   if (isRefusal(proposal)) return proposal
   const requests = [...judgement.requests, ...proposal.requests]
-  return { goal, edits: proposal.edits, verdict: judgement.reason, requests }
+  return { goal, edits: proposal.edits, verdict: judgement.reason, requests, doubtful: [] }
 }
 
 /** The judge's verdict, unless the word rules read the text otherwise: then nobody is believed. */
@@ -182,9 +185,12 @@ async function planReport(unit: Unit, context: ConstructContext): Promise<Step<P
     if (judgement.decided) judged.push({ unit: part, start, judgement })
   }
   if (judged.length === 0) return refuse('undecided', 'no sentence could be judged')
-  if (context.wrongSentences !== 'keep' && context.mode === 'on-policy') {
-    const doubtful = sentences.find(({ text }) => readReportSentence({ ...unit, text }).mayBeWrong)
-    if (doubtful) return refuse('wrong_sentence_kept', `may be wrong, and would stand on both sides: ${doubtful.text}`)
+  const doubtful =
+    context.mode === 'on-policy'
+      ? sentences.map(({ text }) => text).filter((text) => readReportSentence({ ...unit, text }).mayBeWrong)
+      : []
+  if (doubtful.length > 0 && context.wrongSentences !== 'keep') {
+    return refuse('wrong_sentence_kept', `may be wrong, and would stand on both sides: ${doubtful[0]}`)
   }
   const wrong = judged.filter(({ judgement }) => !judgement.correct)
   const goal: Goal = wrong.length > 0 ? 'repair' : 'counterfactual'
@@ -192,7 +198,7 @@ async function planReport(unit: Unit, context: ConstructContext): Promise<Step<P
   let last: Refusal = refuse('no_edit_found', 'no sentence could be falsified')
   for (const part of wrong.length > 0 ? wrong : inSomeOrder(judged, unit.id)) {
     const verdict = part.judgement.reason
-    if (goal === 'repair' && context.mode === 'style-agnostic') return { goal, edits: [], verdict, requests }
+    if (goal === 'repair' && context.mode === 'style-agnostic') return { goal, edits: [], verdict, requests, doubtful }
     const proposal = await editUnit(part.unit, goal, part.judgement, context.provider)
     if (isRefusal(proposal)) {
       if (goal === 'repair') return proposal
@@ -203,10 +209,10 @@ async function planReport(unit: Unit, context: ConstructContext): Promise<Step<P
     edits.push(
       ...proposal.edits.map((edit) => ({ ...edit, start: edit.start + part.start, end: edit.end + part.start })),
     )
-    if (goal === 'counterfactual') return { goal, edits, verdict, requests }
+    if (goal === 'counterfactual') return { goal, edits, verdict, requests, doubtful }
   }
   if (edits.length === 0) return last
-  return { goal, edits, verdict: wrong.map(({ judgement }) => judgement.reason).join('; '), requests }
+  return { goal, edits, verdict: wrong.map(({ judgement }) => judgement.reason).join('; '), requests, doubtful }
 }
 
 /** An order that depends on the texts and the seed alone. */
@@ -216,15 +222,20 @@ function inSomeOrder<T extends { unit: Unit }>(parts: readonly T[], key: string)
 }
 
 async function judgeBlindly(pair: Pair, unit: Unit, judge: BlindJudge): Promise<Step<{ requests: string[] }>> {
-  const chosenFirst = choose([true, false], unit.id, 'blind')
-  const [first, second] = chosenFirst ? [pair.chosen, pair.rejected] : [pair.rejected, pair.chosen]
-  const said = await judge.compare(unit, first, second)
-  if (isRefusal(said)) return said
-  const [chosen, other] = chosenFirst ? [said.first, said.second] : [said.second, said.first]
-  if (chosen && !other) return { requests: said.requests }
-  const call = (agrees: boolean) => (agrees ? 'right' : 'wrong')
-  return refuse(
-    'blind_judge',
-    `${judge.name} finds the chosen text ${call(chosen)} and the rejected one ${call(other)}`,
-  )
+  const requests: string[] = []
+  // In both orders: a judge that leans to one place is found out.
+  for (const chosenFirst of choose([[true, false], [false, true]], unit.id, 'blind')) {
+    const [first, second] = chosenFirst ? [pair.chosen, pair.rejected] : [pair.rejected, pair.chosen]
+    const said = await judge.compare(unit, first, second)
+    if (isRefusal(said)) return said
+    requests.push(...said.requests)
+    const [chosen, other] = chosenFirst ? [said.first, said.second] : [said.second, said.first]
+    if (chosen && !other) continue
+    const call = (agrees: boolean) => (agrees ? 'right' : 'wrong')
+    return refuse(
+      'blind_judge',
+      `${judge.name} finds the chosen text ${call(chosen)} and the rejected one ${call(other)}`,
+    )
+  }
+  return { requests }
 }

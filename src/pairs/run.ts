@@ -26,6 +26,8 @@ export interface BuildPairsOptions extends ConstructContext {
   concurrency: number
   /** What the endpoints of this run were paid. */
   usage?: () => Usage
+  /** Lowest log-probability of the edited text less that of the original, in nats, under the model of `measure`. */
+  logprobFloor?: number
   /** What a model thinks of the pairs, for the report; the pairs' image paths are relative to `imageRoot`. */
   measure?: (pairs: readonly Pair[], imageRoot: string) => Promise<Perplexity>
   signal?: AbortSignal
@@ -38,6 +40,8 @@ export interface Perplexity {
   chosen: number
   rejected: number
   chosenIsLikelier: number
+  /** For each pair, log-probabilities of the whole texts in nats. */
+  logprobs: { chosen: number; rejected: number }[]
 }
 
 export interface PairReport {
@@ -49,7 +53,7 @@ export interface PairReport {
   /** Pairs over answers, in 0…1. */
   acceptance: number
   style: StyleGap | null
-  perplexity: Perplexity | null
+  perplexity: Omit<Perplexity, 'logprobs'> | null
   usage: Usage | null
 }
 
@@ -138,11 +142,32 @@ function imageMover(samples: string, out: string): (image: ImageRef) => ImageRef
 
 const repeated = (id: string): PairOutcome => ({ pair: null, rejection: 'duplicate', detail: `the same text as ${id}` })
 
+/** Each pair with what the edit costs its text under a model; pairs below the floor are turned down. */
+async function weigh(outcomes: readonly PairOutcome[], options: BuildPairsOptions) {
+  const made = outcomes.flatMap(({ pair }) => pair ?? [])
+  const measured = made.length > 0 ? await options.measure?.(made, dirname(resolve(options.out))) : undefined
+  if (!measured) return { outcomes, perplexity: null }
+  const { logprobs, ...perplexity } = measured
+  const { logprobFloor: floor = Number.NEGATIVE_INFINITY } = options
+  const weighed = outcomes.map((outcome): PairOutcome => {
+    if (!outcome.pair) return outcome
+    const { chosen, rejected } = logprobs[made.indexOf(outcome.pair)]
+    const isRepaired = outcome.pair.origin === 'repaired'
+    const editLogprob = Number((isRepaired ? chosen - rejected : rejected - chosen).toFixed(3))
+    const detail = `the edit costs ${-editLogprob} nats under ${perplexity.model}`
+    if (editLogprob < floor) return { pair: null, rejection: 'implausible_edit', detail }
+    const provenance = { ...outcome.pair.provenance, editLogprob, editLogprobModel: perplexity.model }
+    return { ...outcome, pair: { ...outcome.pair, provenance } }
+  })
+  return { outcomes: weighed, perplexity }
+}
+
 async function writeOutcomes(
   tasks: readonly Task[],
-  outcomes: readonly PairOutcome[],
+  built: readonly PairOutcome[],
   options: BuildPairsOptions,
 ): Promise<BuildPairsResult> {
+  const { outcomes, perplexity } = await weigh(built, options)
   const statistics = emptyStatistics()
   for (const outcome of outcomes) countOutcome(statistics, outcome)
   const pairs = outcomes.flatMap(({ pair }) => pair ?? [])
@@ -154,7 +179,7 @@ async function writeOutcomes(
     statistics: sorted(statistics),
     acceptance: outcomes.length === 0 ? 0 : Number((pairs.length / outcomes.length).toFixed(4)),
     style: styleGap(pairs),
-    perplexity: pairs.length > 0 ? ((await options.measure?.(pairs, dirname(resolve(options.out)))) ?? null) : null,
+    perplexity,
     usage: options.usage?.() ?? null,
   }
   const files = outputFiles(options.out)
@@ -176,10 +201,23 @@ export async function writeReport(path: string, report: object): Promise<void> {
   await writeFileAtomic(path, `${JSON.stringify(report, null, 2)}\n`)
 }
 
-/** Counts in an order that does not depend on which answer came first. */
+/** Counts in an order that does not depend on which answer came first; of words and reasons the most frequent ones. */
 function sorted(statistics: PairStatistics): PairStatistics {
   const byName = <T extends object>(counts: T) =>
     Object.fromEntries(Object.entries(counts).sort(([a], [b]) => (a < b ? -1 : 1))) as T
-  const { byCategory, byRejection } = statistics
-  return { ...statistics, byCategory: byName(byCategory), byRejection: byName(byRejection) }
+  const most = (counts: Record<string, number>) =>
+    Object.fromEntries(
+      Object.entries(byName(counts))
+        .sort(([, a], [, b]) => b - a)
+        .slice(0, MOST_LISTED),
+    )
+  const { byCategory, byRejection, byOriginAndCategory, undecided, unknownWords } = statistics
+  const { repaired, counterfactual } = byOriginAndCategory
+  return {
+    ...{ ...statistics, byCategory: byName(byCategory), byRejection: byName(byRejection) },
+    byOriginAndCategory: { repaired: byName(repaired), counterfactual: byName(counterfactual) },
+    ...{ undecided: most(undecided), unknownWords: most(unknownWords) },
+  }
 }
+
+const MOST_LISTED = 50

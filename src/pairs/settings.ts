@@ -19,11 +19,19 @@ export const pairsSettings = z.strictObject({
     .optional()
     .describe('A language model that judges and edits; without it, word rules do, offline'),
   judge: endpointSettings.optional().describe('A language model that checks every pair blindly'),
+  wrongSentences: z
+    .enum(['out', 'keep'])
+    .default('out')
+    .describe('Reports with a sentence that may be wrong and would stand on both sides: leave out, or keep and say so'),
   cache: text.optional().meta({ description: 'Folder of paid replies; default: <out>.cache', path: 'output' }),
   policy: input.optional().meta({
     description: 'Model folder; the report then has the perplexity of both sides',
     path: 'input',
   }),
+  logprobFloor: z
+    .number()
+    .optional()
+    .describe('Lowest log-probability of the edited text less the original, in nats under the policy; lower: no pair'),
   policyAdapter: input.optional().meta({ description: 'Its PEFT adapter folder', path: 'input' }),
   device: compute.device,
   seed: seed.meta({ description: 'Decides between edits that are equally good' }),

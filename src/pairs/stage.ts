@@ -26,7 +26,7 @@ export const pairsStage = defineStage({
   async run(settings, context) {
     const { openEndpoint } = await import('../endpoint/index.js')
     const { buildPairs, EndpointProvider, RulesProvider } = await import('./index.js')
-    const { samples, responses, out, mode, seed, policy, endpoint, judge } = settings
+    const { samples, responses, out, mode, seed, policy, endpoint, judge, wrongSentences, logprobFloor } = settings
     // What has been asked for is not paid for when the rest has failed.
     const failed = new AbortController()
     const signal = context.signal ? AbortSignal.any([context.signal, failed.signal]) : failed.signal
@@ -46,6 +46,8 @@ export const pairsStage = defineStage({
         out,
         mode,
         seed,
+        wrongSentences,
+        logprobFloor,
         provider: endpoint ? await open(endpoint) : new RulesProvider(),
         blindJudge: judge ? await open(judge) : null,
         signal,

@@ -4,6 +4,7 @@
  */
 import type { VerificationFault } from './build.js'
 import { diffWords } from './diff.js'
+import { brokenLanguage } from './language.js'
 import { type Feature, scan } from './rules/grammar/lexemes.js'
 import { stem } from './rules/inflection.js'
 import { contradiction, readAnswer } from './rules/judge.js'
@@ -89,6 +90,8 @@ function formFault(candidate: Candidate, limits: VerifyLimits): Found | null {
       }
     }
   }
+  const broken = brokenLanguage(original, edited)
+  if (broken !== null) return { fault: 'broken_language', detail: `the edit leaves "${broken}"` }
   return styleFault(original, edited) ?? pasteFault(candidate.reference, original, edited, limits)
 }
 
@@ -223,19 +226,32 @@ function contradictionFault(candidate: Candidate): Found | null {
     const problem = contradiction({ question, reference, text })
     if (problem) return { fault: 'self_contradiction', detail: `the ${side} text: ${problem}` }
   }
-  let unread: string | null = null
+  let unread: Found | null = null
   for (const [better, worse] of comparedTexts(candidate)) {
     const read = (text: string) => readAnswer({ task, question, reference, text })
     const right = better === reference ? { decided: true, correct: true, reason: '' } : read(better)
     if (right.decided && !right.correct) return { fault: 'chosen_contradicts_reference', detail: right.reason }
     const wrong = read(worse)
     if (wrong.decided && wrong.correct) return { fault: 'rejected_agrees_with_reference', detail: wrong.reason }
-    if (!right.decided) unread ??= right.reason
-    if (!wrong.decided) unread ??= wrong.reason
+    if (right.decided && wrong.decided) continue
+    const found: Found = { fault: 'unread', detail: `the rules cannot read it: ${right.decided ? wrong.reason : right.reason}` }
+    const mayVouch = right.decided && candidate.edited === 'chosen' && isNameOnly(wrong.reason, better, worse)
+    unread ??= mayVouch ? { ...found, vouchable: true } : found
   }
-  if (unread === null) return null
-  const found = { fault: 'unread', detail: `the rules cannot read it: ${unread}` } as const
-  return hasDoubt(chosen) || hasDoubt(rejected) ? found : { ...found, vouchable: true }
+  return unread
+}
+
+/**
+ * The rules read the chosen text, and of the rejected one they miss nothing but the name that the edit replaces: another
+ * judge may know it. Anything else that they cannot read may turn a sentence around.
+ */
+function isNameOnly(reason: string, better: string, worse: string): boolean {
+  const unknown = /^"([^"]+)" is not known$/.exec(reason)?.[1]
+  const replaced = diffWords(worse, better, '').map(({ start, end }) => worse.slice(start, end).toLowerCase())
+  const brought = diffWords(worse, better, '').flatMap(({ replacement }) => wordsOf(replacement))
+  const isTypo = brought.some((word) => unknown !== undefined && wordDistance([...word], [...unknown]) <= 2)
+  const isNamed = unknown !== undefined && replaced.some((words) => wordsOf(words).includes(unknown))
+  return isNamed && !isTypo && !hasDoubt(worse)
 }
 
 /** The texts as a whole; of minimal reports the sentences that differ, since the others have no sides. */

@@ -1,10 +1,9 @@
 /** A language model as provider and as blind judge. What it says is checked for form here and for content in verify.ts. */
 import type { z } from 'zod'
-import { BudgetError, type ChatRequest, EmptyReply, type Endpoint, RequestError } from '../../endpoint/index.js'
+import { BudgetError, type ChatRequest, EmptyReply, type Endpoint, RequestError, readStructured } from '../../endpoint/index.js'
 import type { SourceFault } from '../build.js'
 import type { EditProposal } from '../edits.js'
 import type { BlindJudge, Goal, Judgement, Proposal, Provider, Refusal, Unit } from '../provider.js'
-import { parseNearJson } from './near-json.js'
 import { blindPrompt, blindReply, correctionPrompt, editPrompt, editReply, judgePrompt, judgeReply } from './prompts.js'
 
 /** Why a reply cannot be used, in words for the model. */
@@ -28,7 +27,7 @@ export class EndpointProvider implements Provider, BlindJudge {
   }
 
   judge(unit: Unit): Promise<Judgement | Refusal> {
-    return this.#converse(judgePrompt(unit), judgeReply, ({ verdict, span, reason }, requests): Judgement => {
+    return this.#converse(judgePrompt(unit), judgeReply, (value) => value.verdict, ({ verdict, span, reason }, requests): Judgement => {
       const start = unit.text.indexOf(span)
       if (start < 0) throw new Unusable('span_not_found', 'span is not copied from the answer character by character')
       const decided = verdict !== 'unclear'
@@ -38,13 +37,13 @@ export class EndpointProvider implements Provider, BlindJudge {
   }
 
   edit(unit: Unit, goal: Goal, _judgement: Judgement): Promise<Proposal | Refusal> {
-    return this.#converse(editPrompt(unit, goal), editReply, ({ edits }, requests) => {
+    return this.#converse(editPrompt(unit, goal), editReply, (value) => value, ({ edits }, requests) => {
       return { edits: edits.map((edit) => locate(unit.text, edit)), requests }
     })
   }
 
   compare(unit: Unit, first: string, second: string) {
-    return this.#converse(blindPrompt(unit, first, second), blindReply, (reply, requests) => {
+    return this.#converse(blindPrompt(unit, first, second), blindReply, (value) => value, (reply, requests) => {
       return { first: reply.a_agrees, second: reply.b_agrees, requests }
     })
   }
@@ -52,6 +51,7 @@ export class EndpointProvider implements Provider, BlindJudge {
   async #converse<S extends z.ZodType, T extends object>(
     asked: ChatRequest,
     schema: S,
+    agree: (reply: z.output<S>) => unknown,
     use: (reply: z.output<S>, requests: string[]) => T,
   ): Promise<T | Refusal> {
     let request = asked
@@ -60,13 +60,15 @@ export class EndpointProvider implements Provider, BlindJudge {
     try {
       for (let attempt = 0; attempt < attempts; attempt++) {
         requests.push(this.endpoint.keyOf(request))
-        const { content, finishReason } = await this.endpoint.ask(request).catch(asNothing)
+        const reply = await this.endpoint.ask(request).catch(asNothing)
+        const read = readStructured(reply, schema, agree)
         try {
-          return use(readReply(content, finishReason, schema), requests)
+          if (read.problem !== null) throw new Unusable('bad_reply', read.problem)
+          return use(read.value, requests)
         } catch (error) {
           if (!(error instanceof Unusable)) throw error
           last = { rejection: error.rejection, detail: error.message }
-          request = correctionPrompt(asked, content, error.message)
+          request = correctionPrompt(asked, reply.content, error.message)
         }
       }
       return last
@@ -82,16 +84,6 @@ export class EndpointProvider implements Provider, BlindJudge {
 function asNothing(error: unknown): { content: string; finishReason: string | null } {
   if (error instanceof EmptyReply) return { content: '', finishReason: null }
   throw error
-}
-
-function readReply<S extends z.ZodType>(content: string, finishReason: string | null, schema: S): z.output<S> {
-  if (finishReason === 'length') throw new Unusable('bad_reply', 'it was cut off')
-  const value = parseNearJson(content)
-  if (value === undefined) throw new Unusable('bad_reply', 'it holds no complete JSON object')
-  const parsed = schema.safeParse(value)
-  if (parsed.success) return parsed.data
-  const issues = parsed.error.issues.map(({ path, message }) => `${path.join('.') || 'the object'}: ${message}`)
-  throw new Unusable('bad_reply', issues.slice(0, 3).join('; '))
 }
 
 interface ProposedEdit {

@@ -80,7 +80,8 @@ export function settle(asked: Asked, reading: Reading): Settled {
   if (leads.size > 1) return none('it says yes and no')
   let besides = ''
   for (const { claim, statement } of claimsOf(reading)) {
-    const relation = proposition ? settles(claim, proposition) : 'open'
+    const found = proposition ? settles(claim, proposition) : 'open'
+    const relation = found === 'open' && proposition && leads.has('no') && narrows(claim, proposition) ? 'opposite' : found
     if (relation === 'open') {
       const shared = mainThings(proposition).find((feature) => includes(claim.about, [feature]))
       if (shared) return none(`what it says of "${shared.term}" leaves the question open`)
@@ -97,6 +98,13 @@ export function settle(asked: Asked, reading: Reading): Settled {
   if (!answer) return none(besides || (negative ? 'yes or no alone may mean either' : 'neither yes nor no'))
   if (besides && decisive.length === 0) return none(`beside ${answer} ${besides}`)
   return { answer, reason: `it says ${answer}`, decisive }
+}
+
+/** "No, there is no effusion on the left": beside its "no", a denial that says where goes along with it. */
+function narrows({ kind, positive, about }: Claim, proposition: Claim): boolean {
+  if (kind !== 'there' || positive || proposition.kind !== 'there' || !includes(about, proposition.about)) return false
+  const more = about.filter((feature) => !includes(proposition.about, [feature]))
+  return more.every((feature) => /^(?:place|organ|region|ordinal|level|image)$/.test(roleOf(feature)))
 }
 
 /** What a proposition is about in the first place: its finding, or else whatever it names. */

@@ -72,11 +72,21 @@ function readSegment({ tokens }: Segment, open: OpenWords): Pick<Reading, 'leads
   })
   try {
     const statements = nodesOf(node, 'clause').map((clause) => ({ clause, claims: claimsOf(clause), tokens }))
+    if (reachesOn(statements, tokens)) return 'it is open how far its "no" reaches'
     return { leads, statements }
   } catch (error) {
     if (error instanceof Unclear) return error.message
     throw error
   }
+}
+
+/** "No edema, effusion": a bare noun after a denial may be denied as well. */
+function reachesOn(statements: readonly Statement[], tokens: readonly Token[]): boolean {
+  return statements.some(({ clause, claims }, index) => {
+    const isNote = (clause.kids[0] as Node).rule === 'fragment' && claims.every(({ positive }) => positive)
+    const before = statements.slice(0, index).flatMap((statement) => statement.claims)
+    return isNote && tokens[clause.from - 1]?.form !== 'but' && before.some(({ positive }) => !positive)
+  })
 }
 
 /** Which tokens some word of the lists or of the grammar covers. */

@@ -59,8 +59,17 @@ const tailsOf = (node: Node): Node[] => node.kids.filter((kid): kid is Node => i
 const placesOf = (clause: Node): Feature[] => tailsOf(clause).flatMap((tail) => (isPictureTail(tail) ? [] : featuresOf(tail)))
 
 function there(phrase: Node, positive: boolean, more: Feature[] = []): Draft {
+  checkHead(phrase)
   const about = [...featuresOf(phrase), ...more]
   return { kind: 'there', about, says: [], positive, definite: isDefinite(phrase), pronoun: false, phrase }
+}
+
+/** "An effusion pneumothorax" is no phrase; "a mass lesion" is. */
+function checkHead(phrase: Node): void {
+  const items = phrase.kids.filter((kid) => isNode(kid) && kid.rule === 'item').flatMap((item) => lexemesOf(item))
+  const findings = items.flatMap(({ feature }) => (feature && roleOf(feature) === 'finding' ? [feature] : []))
+  const strangers = findings.find(({ term }) => term !== findings[0].term && !groupNamed('finding')?.isNear(findings[0].term, term))
+  if (strangers) throw new Unclear(`"${findings[0].term}" and "${strangers.term}" in one phrase`)
 }
 
 const DEFINITE = /^(?:the|this|these|its|their|that|those)$/

@@ -1,0 +1,53 @@
+/** Whether an edit left English behind: what is broken in the edited text and was not broken before. */
+import { scan } from './rules/grammar/lexemes.js'
+import { articleFor, isMass, isPlural } from './rules/inflection.js'
+import { groupNamed } from './rules/lexicon.js'
+
+/** Each check names the broken places of a text; only places that an edit brought in are its fault. */
+const checks: readonly ((text: string) => string[])[] = [articles, bareNouns, agreement, doubledWords]
+
+/** What the edited text has that no writer would have written, or null. */
+export function brokenLanguage(original: string, edited: string): string | null {
+  for (const check of checks) {
+    const before = new Set(check(original))
+    const found = check(edited).find((place) => !before.has(place))
+    if (found !== undefined) return found
+  }
+  return null
+}
+
+const matchesOf = (text: string, pattern: RegExp): RegExpExecArray[] => [...text.matchAll(pattern)] as RegExpExecArray[]
+
+/** "An liver", "a effusion". */
+function articles(text: string): string[] {
+  return matchesOf(text, /\b(an?)\s+([\p{L}\p{N}][\p{L}\p{N}.-]*)/giu).flatMap(([whole, article, next]) =>
+    article.toLowerCase() === articleFor(next) ? [] : [whole.toLowerCase()],
+  )
+}
+
+const VERB = /(?:\bthere\s+(?:is|appears to be)|\b(?:shows|contains|reveals|demonstrates|is|with))\s+$/i
+
+/** "There is nodule": a noun that is counted needs an article. */
+function bareNouns(text: string): string[] {
+  return scan(text).features.flatMap(({ group, start, end, slot }) => {
+    const noun = text.slice(start, end)
+    const isCounted = groupNamed(group)?.role === 'finding' && slot === 0 && !isMass(noun.split(' ').at(-1) ?? '')
+    const before = text.slice(0, start)
+    return isCounted && VERB.test(before) ? [`${/\S+\s+$/.exec(before)?.[0] ?? ''}${noun}`.toLowerCase()] : []
+  })
+}
+
+/** "There are a nodule", "there is two nodules". */
+function agreement(text: string): string[] {
+  const pairs = matchesOf(text, /\bthere\s+(is|are)\s+(?:not\s+)?(an?|one|two|three|four|five|six|several|multiple|no)\s+((?:[\p{L}-]+\s+){0,3}?[\p{L}-]+)(?=\s+(?:in|on|of|at|is|are|and|or|but|with|without)\b|\s*[.,;:]|\s*$)/giu)
+  return pairs.flatMap(([, verb, count, phrase]) => {
+    const noun = phrase.split(/\s+/).at(-1) ?? ''
+    const many = count.toLowerCase() === 'no' ? isPlural(noun) : !/^(?:an?|one)$/i.test(count)
+    return (verb.toLowerCase() === 'are') === many || (count.toLowerCase() === 'no' && isMass(noun)) ? [] : [`there ${verb} … ${noun}`.toLowerCase()]
+  })
+}
+
+/** "The the", "Yes, yes"; "No, no effusion is seen" is English. */
+function doubledWords(text: string): string[] {
+  return matchesOf(text, /(?<![\p{L}\p{N}])(?:(\p{L}+)\s+\1|yes,\s+yes)(?![\p{L}\p{N}])/giu).map(([whole]) => whole.toLowerCase())
+}
