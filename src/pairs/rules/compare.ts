@@ -44,7 +44,8 @@ const excludes = (a: Feature, b: Feature): boolean => conflicts(a, b) && groupNa
 /** Whether a claim affirms or denies a proposition (in its positive form); `open` when it does neither. */
 export function settles(claim: Claim, proposition: Claim): Relation {
   if (claim.kind === 'echo') return claim.about.length === 0 ? (claim.positive ? 'same' : 'opposite') : 'open'
-  const about = claim.pronoun ? proposition.about : claim.about
+  const about = claim.pronoun ? meantBy(claim, proposition) : claim.about
+  if (!samePlaces(claim, about, proposition)) return 'open'
   const own = closure([...about, ...claim.says])
   const asked = [...proposition.about, ...proposition.says]
   if (!asked.some(isThing) && proposition.says.length === 0) return 'open'
@@ -54,8 +55,26 @@ export function settles(claim: Claim, proposition: Claim): Relation {
   }
   const turned = turnAround(claim)
   if (turned && settles(turned, proposition) !== 'open') return settles(turned, proposition)
+  // "The liver is not seen" does not deny a mass in it.
+  const isFinding = (feature: Feature) => roleOf(feature) === 'finding'
+  if (proposition.about.some(isFinding) && !about.some(isFinding)) return 'open'
   const isWhole = claim.kind === proposition.kind && (claim.kind === 'there' ? about.some(isThing) : claim.says.length > 0)
   return isWhole && includes(asked, [...about, ...claim.says]) && sameThing(about, proposition.about) ? 'opposite' : 'open'
+}
+
+/** "It is on the left" speaks of what was asked about; "it is normal", where a fracture was asked about, of the picture. */
+function meantBy({ says }: Claim, proposition: Claim): readonly Feature[] {
+  const isPlace = says.length > 0 && says.every((feature) => /^(?:place|organ)$/.test(roleOf(feature)))
+  return proposition.kind === 'is' || isPlace ? proposition.about : []
+}
+
+/** A part speaks for itself only: what holds of the left lung need not hold of the lungs, nor the other way round. */
+function samePlaces(claim: Claim, about: readonly Feature[], proposition: Claim): boolean {
+  const hasFinding = [...about, ...proposition.about].some((feature) => roleOf(feature) === 'finding')
+  const places = (features: readonly Feature[]) => features.filter((feature) => roleOf(feature) === 'place' && feature.term !== 'both')
+  const [own, asked] = [places(about), places(proposition.about)]
+  if (hasFinding || claim.pronoun || (claim.kind === 'there' && claim.says.length > 0)) return true
+  return includes(own, asked) && includes(asked, own)
 }
 
 export const isThing = (feature: Feature): boolean => /^(?:finding|organ|region|word|level)$/.test(roleOf(feature))

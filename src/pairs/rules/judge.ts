@@ -73,7 +73,8 @@ interface Settled {
 /** Yes or no to the proposition. Every part that answers must answer alike. */
 export function settle(asked: Asked, reading: Reading): Settled {
   const { proposition, negative } = asked
-  const votes = new Set<'yes' | 'no'>(negative ? [] : reading.leads.map(({ said }) => said))
+  const firm = reading.leads.filter(({ leans }) => !leans)
+  const votes = new Set<'yes' | 'no'>(negative ? [] : firm.map(({ said }) => said))
   const leads = new Set(reading.leads.map(({ said }) => said))
   const decisive: Settled['decisive'] = []
   const none = (reason: string): Settled => ({ answer: null, reason, decisive: [] })
@@ -193,8 +194,10 @@ function compareValue(claim: Claim, wanted: readonly Feature[], asked: Asked): b
   const fresh = newOf(named, asked)
   const groups = new Set(wanted.map(({ group }) => group))
   const frame = asked.features.filter((feature) => roleOf(feature) !== 'image')
-  const answers =
-    claim.about.length === 0 || claim.kind === 'there' || frame.length === 0 || frame.some((feature) => includes(named, [feature])) || isNameless(claim)
+  const isAsked = frame.length === 0 || frame.some((feature) => includes(named, [feature])) || isNameless(claim)
+  // "There is a nodule" answers where a finding is asked for; "there is a left kidney" says nothing of the side of a mass.
+  const isKindAsked = claim.kind === 'there' && claim.about.filter(isThing).every(({ group }) => groups.has(group))
+  const answers = claim.about.length === 0 || isAsked || isKindAsked
   if (!answers) return fresh.some(({ group }) => groups.has(group)) ? 'it is about something else' : null
   const isStray = ({ group }: Feature) => !groups.has(group) && frame.some((other) => other.group === group)
   const stray = fresh.find((feature) => isStray(feature) && roleOf(feature) !== 'state')

@@ -15,6 +15,8 @@ export interface Statement {
 
 export interface Lead {
   said: 'yes' | 'no'
+  /** "Correct": it agrees with what follows, and alone with nobody knows whom. */
+  leans: boolean
   start: number
   end: number
 }
@@ -68,7 +70,7 @@ function readSegment({ tokens }: Segment, open: OpenWords): Pick<Reading, 'leads
   if (!node) return unreadable(tokens, furthest, coverage(tokens, lexemes))
   const leads = nodesOf(node, 'lead').map((lead): Lead => {
     const at = tokens[lead.from]
-    return { said: part(lead, 'yes') ? 'yes' : 'no', start: at.start, end: tokens[lead.to - 1].end }
+    return { said: part(lead, 'no_') ? 'no' : 'yes', leans: part(lead, 'agreed') !== undefined, start: at.start, end: tokens[lead.to - 1].end }
   })
   try {
     const statements = nodesOf(node, 'clause').map((clause) => ({ clause, claims: claimsOf(clause), tokens }))

@@ -26,6 +26,8 @@ export interface JudgedSentence extends Verdict {
 
 interface Facts {
   claims: Claim[]
+  /** What a clear organ does not have, with the organ. */
+  absences: { claim: Claim; organ: Feature }[]
   /** Things of sentences that could not be read: nothing is known of them. */
   unread: Feature[]
 }
@@ -81,7 +83,7 @@ const remembered = new Map<string, Facts>()
 function factsOf(reference: string, open: ReadonlySet<string>): Facts {
   const known = remembered.get(reference)
   if (known) return known
-  const facts: Facts = { claims: [], unread: [] }
+  const facts: Facts = { claims: [], absences: [], unread: [] }
   for (const { start, end } of splitSegments(reference)) {
     const text = reference.slice(start, end)
     const reading = readText(text, { open, asked: [] })
@@ -89,7 +91,7 @@ function factsOf(reference: string, open: ReadonlySet<string>): Facts {
     if (reading.problem || reading.leads.length > 0) facts.unread.push(...scan(text).features.filter(isThing))
     else facts.claims.push(...(note ? [note] : reading.statements.flatMap(({ claims }) => claims)))
   }
-  facts.claims.push(...facts.claims.flatMap(absencesOf))
+  facts.absences = facts.claims.flatMap(absencesOf)
   remembered.clear()
   remembered.set(reference, facts)
   return facts
@@ -107,18 +109,17 @@ function noteOf(text: string, statements: readonly Statement[]): Claim | null {
 }
 
 /** A clear organ has none of the findings that would not leave it clear. */
-function absencesOf(claim: Claim): Claim[] {
+function absencesOf(claim: Claim): Facts['absences'] {
   const isClear = claim.says.some(({ group, term }) => group === 'clearness' && term === 'clear')
   if (claim.kind !== 'is' || !claim.positive || !isClear) return []
   const [organ, ...others] = claim.about.filter(isThing)
   if (!organ || others.length > 0) return []
   const places = claim.about.filter((feature) => feature !== organ)
   const findings = groupNamed('finding')?.inside.get(organ.term) ?? []
-  return findings.map((term) => ({
-    ...claim,
-    ...{ kind: 'there' as const, positive: false, says: [] },
-    about: [{ ...organ, group: 'finding', term }, ...places],
-  }))
+  return findings.map((term) => {
+    const about = [{ ...organ, group: 'finding', term }, ...places]
+    return { claim: { ...claim, kind: 'there', positive: false, says: [], about }, organ }
+  })
 }
 
 /** What the reference makes of a claim, or why it does not settle it. */
@@ -134,7 +135,12 @@ function check(claim: Claim, facts: Facts, asked: readonly Feature[]): { right: 
   const proposition: Claim = { ...claim, about, positive: true }
   const same = facts.claims.filter(({ about: other, positive }) => positive && things.length > 0 && includes(other, things.filter((t) => roleOf(t) === 'finding')))
   const votes = new Map<boolean, Claim>()
-  for (const fact of facts.claims) {
+  // A nodule is not in the lungs because they are clear, but it may be elsewhere.
+  const isWithin = (organ: Feature) =>
+    things.every((thing) => roleOf(thing) === 'finding' || keyOf(thing) === keyOf(organ)) &&
+    (context.has(keyOf(organ)) || includes(things, [organ]))
+  const absences = facts.absences.filter(({ organ }) => isWithin(organ)).map((absence) => absence.claim)
+  for (const fact of [...facts.claims, ...absences]) {
     // The only one of its kind is the one that is meant, wherever the sentence puts it.
     const isOnly = fact.positive && fact.kind === 'there' && same.length === 1 && same[0] === fact
     const relation = settles(isOnly ? { ...fact, definite: true } : fact, proposition)

@@ -60,6 +60,7 @@ const placesOf = (clause: Node): Feature[] => tailsOf(clause).flatMap((tail) => 
 
 function there(phrase: Node, positive: boolean, more: Feature[] = []): Draft {
   checkHead(phrase)
+  checkTails(phrase)
   const about = [...featuresOf(phrase), ...more]
   return { kind: 'there', about, says: [], positive, definite: isDefinite(phrase), pronoun: false, phrase }
 }
@@ -70,6 +71,25 @@ function checkHead(phrase: Node): void {
   const findings = items.flatMap(({ feature }) => (feature && roleOf(feature) === 'finding' ? [feature] : []))
   const strangers = findings.find(({ term }) => term !== findings[0].term && !groupNamed('finding')?.isNear(findings[0].term, term))
   if (strangers) throw new Unclear(`"${findings[0].term}" and "${strangers.term}" in one phrase`)
+}
+
+/**
+ * What a tail names is there only where it is what the phrase is of ("an area of consolidation") or with: "clear of
+ * effusion" and "opacity in pneumonia" do not say that there is one.
+ */
+function checkTails(node: Node): void {
+  const items = node.kids.filter((kid) => !(isNode(kid) && kid.rule === 'tail'))
+  const isPlain = !items.some((item) => lexemesOf(item).some(({ feature }) => feature && /^(?:finding|organ|state)$/.test(roleOf(feature))))
+  for (const tail of node.kids) {
+    if (!isNode(tail) || tail.rule !== 'tail') continue
+    const prep = lexemesOf(tail)[0].text
+    const features = featuresOf(tail)
+    const finding = features.find((feature) => roleOf(feature) === 'finding')
+    if (finding && prep !== 'with' && !(prep === 'of' && isPlain)) throw new Unclear(`it is open whether there is "${finding.term}"`)
+    const isSided = items.some((item) => lexemesOf(item).some(({ feature }) => feature?.group === 'side'))
+    if (prep === 'of' && isSided && lexemesOf(tail, 'picture').length > 0) throw new Unclear('the side of a picture is not that of a patient')
+    for (const phrase of nodesOf(tail, 'phrase')) checkTails(phrase)
+  }
 }
 
 const DEFINITE = /^(?:the|this|these|its|their|that|those)$/
@@ -116,6 +136,7 @@ function propertyOf(subject: Node, says: Feature[], positive: boolean): Draft[] 
     return [{ kind: 'is', about: [], says, positive, definite: true, pronoun: true, phrase: null }]
   }
   const things = thingsOf(part(subject, 'things') as Node)
+  for (const { phrase } of things) checkHead(phrase)
   // "The heart and the aorta are not wide": it is open which of them is denied.
   if (things.length > 1 && (!positive || things.some((thing) => !thing.positive))) {
     throw new Unclear('several things are denied together')
@@ -140,9 +161,16 @@ function presence(subject: Node, present: boolean, tails: Feature[]): Draft[] {
   return [{ kind, about: [], says: tails, positive: present, definite: true, pronoun: true, phrase: null }]
 }
 
+/** "No effusion has resolved", "no fracture is excluded": a denied subject is understood where something is merely seen. */
+function checkSubject(subject: Node): void {
+  const things = part(subject, 'things')
+  if (things && isNode(things) && (things.kids[0] as Node).rule !== 'list') throw new Unclear('the subject is denied')
+}
+
 const makers: Record<string, Maker> = {
   existence(clause) {
     const verb = child(clause, 'isThere')
+    checkTails(clause)
     const tails = placesOf(clause)
     return [...existences(child(clause, 'things') as Node, isDenied(verb), tails), ...companions(clause)]
   },
@@ -168,6 +196,9 @@ const makers: Record<string, Maker> = {
     const predicate = child(clause, 'predicate') as Node
     const says = featuresOf(predicate)
     const opposed = child(clause, 'opposed')
+    checkTails(predicate)
+    for (const phrase of nodesOf(predicate, 'phrase')) checkTails(phrase)
+    if (has(predicate, 'absent') || has(predicate, 'confirmed')) checkSubject(subject)
     if (denied && has(predicate, 'confirmed')) throw new Unclear('what is not confirmed is open')
     const claims =
       has(predicate, 'seen') || has(predicate, 'confirmed')
@@ -179,8 +210,9 @@ const makers: Record<string, Maker> = {
     return [...claims, ...nodesOf(clause, 'without').flatMap((node) => phrasesOf(node).map((phrase) => there(phrase, false)))]
   },
   making(clause) {
-    const says = tailsOf(clause).flatMap(featuresOf)
+    const says = [...tailsOf(clause), ...nodesOf(clause, 'means')].flatMap(featuresOf)
     const subject = child(clause, 'subject') as Node
+    if (says.some((feature) => roleOf(feature) === 'finding')) throw new Unclear('a picture is made for a finding')
     return says.length > 0 ? propertyOf(subject, says, !has(clause, 'neg')) : presence(subject, !has(clause, 'neg'), [])
   },
   lying(clause) {
@@ -194,6 +226,8 @@ const makers: Record<string, Maker> = {
     const subject = child(clause, 'subject') as Node
     const tails = placesOf(clause)
     const denied = has(clause, 'neg') || isDenied(child(clause, 'isNow'))
+    if (!has(clause, 'seen')) checkSubject(subject)
+    checkTails(clause)
     if (has(clause, 'excluded') || has(clause, 'confirmed')) {
       if (denied) throw new Unclear('what is not excluded or not confirmed is open')
       return presence(subject, has(clause, 'confirmed'), tails)
@@ -227,6 +261,7 @@ const makers: Record<string, Maker> = {
   ],
   fragment(clause) {
     const things = child(clause, 'things')
+    checkTails(clause)
     const tails = things ? placesOf(clause) : tailsOf(clause).flatMap(featuresOf)
     if (!things) {
       const denied = has(clause, 'none') || has(clause, 'absent')
