@@ -50,7 +50,9 @@ export function settles(claim: Claim, proposition: Claim): Relation {
   const asked = [...proposition.about, ...proposition.says]
   if (!asked.some(isThing) && proposition.says.length === 0) return 'open'
   if (claim.positive) {
-    if (includes(own, asked)) return 'same'
+    // "Masses are white" does not say that there is one here.
+    const isThere = claim.kind === 'there' || claim.known || claim.located || claim.pronoun || proposition.kind === 'is'
+    if (includes(own, asked)) return isThere ? 'same' : 'open'
     return claim.definite || proposition.kind === 'is' ? opposed(claim, about, proposition) : 'open'
   }
   const turned = turnAround(claim)
@@ -63,8 +65,8 @@ export function settles(claim: Claim, proposition: Claim): Relation {
 }
 
 /** "It is on the left" speaks of what was asked about; "it is normal", where a fracture was asked about, of the picture. */
-function meantBy({ says }: Claim, proposition: Claim): readonly Feature[] {
-  const isPlace = says.length > 0 && says.every((feature) => /^(?:place|organ)$/.test(roleOf(feature)))
+function meantBy({ says, located }: Claim, proposition: Claim): readonly Feature[] {
+  const isPlace = located && says.length > 0 && says.every((feature) => /^(?:place|organ)$/.test(roleOf(feature)))
   return proposition.kind === 'is' || isPlace ? proposition.about : []
 }
 

@@ -196,8 +196,9 @@ function compareValue(claim: Claim, wanted: readonly Feature[], asked: Asked): b
   const frame = asked.features.filter((feature) => roleOf(feature) !== 'image')
   const isAsked = frame.length === 0 || frame.some((feature) => includes(named, [feature])) || isNameless(claim)
   // "There is a nodule" answers where a finding is asked for; "there is a left kidney" says nothing of the side of a mass.
-  const isKindAsked = claim.kind === 'there' && claim.about.filter(isThing).every(({ group }) => groups.has(group))
-  const answers = claim.about.length === 0 || isAsked || isKindAsked
+  const isFree = !frame.some((feature) => roleOf(feature) === 'finding')
+  const isKindAsked = isFree && claim.kind === 'there' && claim.about.filter(isThing).every(({ group }) => groups.has(group))
+  const answers = claim.about.length === 0 || isAsked || isKindAsked || isFragment(claim)
   if (!answers) return fresh.some(({ group }) => groups.has(group)) ? 'it is about something else' : null
   const isStray = ({ group }: Feature) => !groups.has(group) && frame.some((other) => other.group === group)
   const stray = fresh.find((feature) => isStray(feature) && roleOf(feature) !== 'state')
@@ -206,7 +207,7 @@ function compareValue(claim: Claim, wanted: readonly Feature[], asked: Asked): b
   const missing = wanted.filter((feature) => !includes(closure(named), [feature]))
   const same = missing.length === 0 && includes(wanted, own)
   if (!claim.positive || isContrary(claim, asked)) {
-    if (same && own.length > 0) return false
+    if (same && own.length > 0) return fresh.length > own.length ? 'it denies something narrower' : false
     if (own.length > 0 && own.every((feature) => wanted.some((other) => conflicts(feature, other)))) return true
     return 'it denies something else'
   }

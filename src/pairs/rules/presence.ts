@@ -146,6 +146,11 @@ function flipThing(claim: Claim, place: Place): Edits {
   const companion = nodesOf(claim.clause, 'companion')[0]
   const but = companion && lexemesOf(companion).find(({ text }) => text === 'but')
   const denied = denyList(list, claim.phrase, place)
+  // "No edema but an effusion" becomes "no edema and no effusion".
+  const previous = place.tokens[list.from - 1]
+  if (denied && previous?.form === 'but') {
+    return [{ start: previous.start, end: previous.end, replacement: 'and', category: 'presence' }, ...denied]
+  }
   // "An effusion but no mass" becomes "no effusion and no mass"; other companions would not follow a denial.
   const refers = companion && lexemesOf(companion, 'one').length > 0
   if (companion) return denied && but && !refers ? [...denied, swap(but, 'and', place)] : null

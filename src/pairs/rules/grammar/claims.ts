@@ -15,6 +15,10 @@ export interface Claim {
   definite: boolean
   /** "It": the thing that was asked about. */
   pronoun: boolean
+  /** The thing is named with its article: it is there, whatever is said of it. */
+  known: boolean
+  /** The property is a place and nothing else. */
+  located: boolean
   /** The clause and the phrase whose words an edit changes. */
   clause: Node
   phrase: Node | null
@@ -26,10 +30,12 @@ export class Unclear extends Error {}
 export function claimsOf(clause: Node): Claim[] {
   const body = clause.kids[0] as Node
   const make = makers[body.rule]
-  return make(body).map((claim) => normalize({ ...claim, clause: body }))
+  const predicate = child(body, 'predicate')
+  const located = body.rule === 'lying' || (predicate ? part(predicate, 'phrase') === undefined : body.rule === 'fragment')
+  return make(body).map((claim) => normalize({ ...claim, clause: body, located, known: isKnown(claim) }))
 }
 
-type Draft = Omit<Claim, 'clause'>
+type Draft = Omit<Claim, 'clause' | 'known' | 'located'>
 type Maker = (clause: Node) => Draft[]
 
 const has = (node: Node, name: string): boolean => part(node, name) !== undefined
@@ -92,6 +98,12 @@ function checkTails(node: Node): void {
   }
 }
 
+/** "The mass"; of "the side of the mass" the side is known. */
+function isKnown({ phrase }: Draft): boolean {
+  const hasTail = phrase !== null && nodesOf(phrase, 'tail').some((tail) => featuresOf(tail).some((feature) => roleOf(feature) === 'finding'))
+  return phrase !== null && isDefinite(phrase) && !hasTail
+}
+
 const DEFINITE = /^(?:the|this|these|its|their|that|those)$/
 function isDefinite(phrase: Node): boolean {
   const article = part(phrase, 'art') as Lexeme | undefined
@@ -110,6 +122,7 @@ function thingsOf(node: Node): { phrase: Node; positive: boolean }[] {
 /** Denial in the verb over the denial in the noun: two make an affirmation ("is not without", "no lack of"). */
 function existences(node: Node, denied: boolean, more: Feature[] = []): Draft[] {
   const things = thingsOf(node)
+  if (denied && node.rule === 'things' && (node.kids[0] as Node).rule === 'noList') throw new Unclear('"not" before "no"')
   // "does not show an effusion and a mass": it is open which of them is denied.
   if (denied && things.length > 1) throw new Unclear('several things are denied together')
   return things.map(({ phrase, positive }) => there(phrase, positive !== denied, more))

@@ -3,7 +3,7 @@
  * words.json, or `term`, `open` and `number`. What is not derived from `segment` is not understood, and that is the point:
  * a sentence with one word more than this leaves its answer undecided.
  */
-import { compileGrammar } from './parser.js'
+import { compileGrammar, lexemesOf, type Node } from './parser.js'
 
 const text = `
 segment    = opening? statement (sep lead)? | opening? lead sep? statement? | intro
@@ -86,7 +86,11 @@ pronounOr  = pronoun | "there"
 look       = "look" | "appear" | "lie"
 `
 
-export const english = compileGrammar(text)
+/** "In size" alone is no predicate: "the spleen normal | in size" has to be cut elsewhere. */
+const saysSomething = (node: Node): boolean =>
+  lexemesOf(node).some(({ kind, feature }) => feature !== undefined || /^(?:seen|absent|confirmed)$/.test(kind))
+
+export const english = compileGrammar(text, { predicate: saysSomething })
 
 /** Words that the grammar itself names; they are never a content word. */
 export const ownWords: ReadonlySet<string> = new Set([...text.matchAll(/"(\w+)"/g)].map((match) => match[1]))

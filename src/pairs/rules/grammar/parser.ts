@@ -22,15 +22,19 @@ type Expression =
   | { is: 'row' | 'choice'; parts: Expression[] }
   | { is: 'repeat'; part: Expression; least: 0 | 1; most: 1 | 99; shortFirst: boolean }
 
-export type Grammar = ReadonlyMap<string, Expression>
+export interface Grammar {
+  rules: ReadonlyMap<string, Expression>
+  /** By rule: what a stretch must have besides its form. */
+  guards: Readonly<Record<string, (node: Node) => boolean>>
+}
 
-export function compileGrammar(text: string): Grammar {
+export function compileGrammar(text: string, guards: Grammar['guards'] = {}): Grammar {
   const rules = new Map<string, Expression>()
   for (const line of text.replace(/\n[ \t]+/g, " ").split('\n')) {
     const rule = /^(\w+)\s*=(.*)$/.exec(line.replace(/\s--.*$/, ''))
     if (rule) rules.set(rule[1], parseChoice(rule[2].match(/"[^"]*"|\w+|[()|?*+~]/g) ?? []))
   }
-  return rules
+  return { rules, guards }
 }
 
 /** Consumes `symbols` up to a closing bracket. */
@@ -75,7 +79,7 @@ export function parse(grammar: Grammar, start: string, tokens: readonly Token[],
   let steps = 0
 
   const name = (symbol: string, at: number): Found[] => {
-    const rule = grammar.get(symbol)
+    const rule = grammar.rules.get(symbol)
     if (!rule) {
       const found = (lexemes[at] ?? []).filter(({ kind }) => kind === symbol)
       return found.map((lexeme) => ({ to: lexeme.to, kids: [lexeme] }))
@@ -84,7 +88,9 @@ export function parse(grammar: Grammar, start: string, tokens: readonly Token[],
     const known = memo.get(key)
     if (known) return known
     memo.set(key, [])
-    const found = thin(read(rule, at)).map(({ to, kids }) => ({ to, kids: [{ rule: symbol, from: at, to, kids }] }))
+    const nodes = read(rule, at).map(({ to, kids }): Node => ({ rule: symbol, from: at, to, kids }))
+    const guard = grammar.guards[symbol] ?? (() => true)
+    const found = thin(nodes.filter(guard).map((node) => ({ to: node.to, kids: [node] })))
     memo.set(key, found)
     return found
   }
