@@ -43,8 +43,11 @@ const excludes = (a: Feature, b: Feature): boolean => conflicts(a, b) && groupNa
 
 /** Whether a claim affirms or denies a proposition (in its positive form); `open` when it does neither. */
 export function settles(claim: Claim, proposition: Claim): Relation {
-  if (claim.kind === 'echo') return claim.about.length === 0 ? (claim.positive ? 'same' : 'opposite') : 'open'
-  const about = claim.pronoun ? meantBy(claim, proposition) : claim.about
+  // "None" denies a thing, not a property.
+  const isNone = claim.clause.rule === 'fragment' && proposition.kind === 'is'
+  if (claim.kind === 'echo') return isNone ? 'open' : claim.positive ? 'same' : 'opposite'
+  // "It is normal", where a fracture was asked about, speaks of the picture.
+  const about = claim.pronoun && proposition.kind === 'is' ? proposition.about : claim.about
   if (!samePlaces(claim, about, proposition)) return 'open'
   const own = closure([...about, ...claim.says])
   const asked = [...proposition.about, ...proposition.says]
@@ -62,12 +65,6 @@ export function settles(claim: Claim, proposition: Claim): Relation {
   if (proposition.about.some(isFinding) && !about.some(isFinding)) return 'open'
   const isWhole = claim.kind === proposition.kind && (claim.kind === 'there' ? about.some(isThing) : claim.says.length > 0)
   return isWhole && includes(asked, [...about, ...claim.says]) && sameThing(about, proposition.about) ? 'opposite' : 'open'
-}
-
-/** "It is on the left" speaks of what was asked about; "it is normal", where a fracture was asked about, of the picture. */
-function meantBy({ says, located }: Claim, proposition: Claim): readonly Feature[] {
-  const isPlace = located && says.length > 0 && says.every((feature) => /^(?:place|organ)$/.test(roleOf(feature)))
-  return proposition.kind === 'is' || isPlace ? proposition.about : []
 }
 
 /** A part speaks for itself only: what holds of the left lung need not hold of the lungs, nor the other way round. */

@@ -194,16 +194,18 @@ function compareValue(claim: Claim, wanted: readonly Feature[], asked: Asked): b
   const fresh = newOf(named, asked)
   const groups = new Set(wanted.map(({ group }) => group))
   const frame = asked.features.filter((feature) => roleOf(feature) !== 'image')
-  const isAsked = frame.length === 0 || frame.some((feature) => includes(named, [feature])) || isNameless(claim)
+  const isAsked = frame.length === 0 || frame.some((feature) => includes(named, [feature]))
   // "There is a nodule" answers where a finding is asked for; "there is a left kidney" says nothing of the side of a mass.
   const isFree = !frame.some((feature) => roleOf(feature) === 'finding')
   const isKindAsked = isFree && claim.kind === 'there' && claim.about.filter(isThing).every(({ group }) => groups.has(group))
-  const answers = claim.about.length === 0 || isAsked || isKindAsked || isFragment(claim)
+  const answers = claim.about.length === 0 || isAsked || isKindAsked || isFragment(claim) || (isNameless(claim) && groups.has('finding'))
   if (!answers) return fresh.some(({ group }) => groups.has(group)) ? 'it is about something else' : null
   const isStray = ({ group }: Feature) => !groups.has(group) && frame.some((other) => other.group === group)
   const stray = fresh.find((feature) => isStray(feature) && roleOf(feature) !== 'state')
   if (stray) return `"${stray.term}" is not what was asked about`
   const own = fresh.filter(({ group }) => groups.has(group))
+  const aside = speaksAside(claim, own, asked)
+  if (aside) return `"${aside.term}" is not what was asked for`
   const missing = wanted.filter((feature) => !includes(closure(named), [feature]))
   const same = missing.length === 0 && includes(wanted, own)
   if (!claim.positive || isContrary(claim, asked)) {
@@ -212,7 +214,8 @@ function compareValue(claim: Claim, wanted: readonly Feature[], asked: Asked): b
     return 'it denies something else'
   }
   const extra = fresh.find((feature) => !groups.has(feature.group) && !isHarmless(feature, asked, wanted))
-  if (same) return extra ? `the reference does not speak of "${extra.term}"` : true
+  if (extra) return `the reference does not speak of "${extra.term}"`
+  if (same) return true
   if (own.length === 0) return fresh.length === 0 ? null : 'it does not say what was asked'
   return contradicts(own, missing, wanted) || isOther(own, asked, wanted) ? false : 'it says it in part, or in other words'
 }
@@ -221,6 +224,18 @@ function compareValue(claim: Claim, wanted: readonly Feature[], asked: Asked): b
 const isNameless = ({ about, kind }: Claim): boolean => kind === 'is' && about.every(({ term }) => term === 'abnormality')
 
 const isFragment = ({ clause, kind }: Claim): boolean => clause.rule === 'fragment' && kind !== 'echo'
+
+/**
+ * A value answers where the rest of its claim is what was asked: in "the lung is white" the lung is no answer to "which
+ * organ is abnormal?", and "there is a left kidney" none to "which kidney is larger?".
+ */
+function speaksAside(claim: Claim, own: readonly Feature[], asked: Asked): Feature | undefined {
+  const isMinor = (feature: Feature) => /^(?:degree|image|lasting)$/.test(roleOf(feature))
+  const isNew = (feature: Feature) => !includes(asked.features, [feature]) && !isMinor(feature)
+  if (claim.kind === 'is' && own.some((feature) => claim.about.includes(feature))) return claim.says.find(isNew)
+  if (claim.kind !== 'there' || isFragment(claim)) return undefined
+  return asked.features.find((feature) => /^(?:state|rank|word)$/.test(roleOf(feature)) && !includes(claim.about, [feature]))
+}
 
 /** "The right lung is clear", where the abnormal one is asked for, says of it what a denial says. */
 function isContrary(claim: Claim, asked: Asked): boolean {

@@ -128,10 +128,11 @@ export function parse(grammar: Grammar, start: string, tokens: readonly Token[],
                 .map((next) => ({ to: next.to, kids: [...kids, ...next.kids] })),
             ),
           )
-          if (expression.shortFirst) all.push(...last)
-          else all.unshift(...last)
+          all.push(...last)
         }
-        return thin(all)
+        // Of readings that reach as far, the one with fewer and therefore longer words comes first.
+        const direction = expression.shortFirst ? 1 : -1
+        return thin(all.sort((a, b) => direction * (a.to - b.to)))
       }
     }
   }
