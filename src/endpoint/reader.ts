@@ -13,7 +13,8 @@ export type ReadReply<T> = { value: T; problem: null } | { value: null; problem:
 /** Blocks in which models reason; the last alternative is a template that opens the block in the prompt. */
 const REASONING = /<(think|thinking|thought|reasoning|reflection|scratchpad)>[\s\S]*?<\/\1>/gi
 const OPENED = /<(?:think|thinking|thought|reasoning|reflection|scratchpad)>|\[THINK\]/i
-const CLOSED = /^[\s\S]*(?:<\/(?:think|thinking|thought|reasoning|reflection|scratchpad)>|\[\/THINK\]|<\|channel\|>final<\|message\|>)/i
+const CLOSED =
+  /^[\s\S]*(?:<\/(?:think|thinking|thought|reasoning|reflection|scratchpad)>|\[\/THINK\]|<\|channel\|>final<\|message\|>)/i
 
 /** More opening braces than this are not tried; a reply of the schemas asked for has a handful. */
 const MOST_OBJECTS = 200

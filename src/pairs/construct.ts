@@ -224,7 +224,14 @@ function inSomeOrder<T extends { unit: Unit }>(parts: readonly T[], key: string)
 async function judgeBlindly(pair: Pair, unit: Unit, judge: BlindJudge): Promise<Step<{ requests: string[] }>> {
   const requests: string[] = []
   // In both orders: a judge that leans to one place is found out.
-  for (const chosenFirst of choose([[true, false], [false, true]], unit.id, 'blind')) {
+  for (const chosenFirst of choose(
+    [
+      [true, false],
+      [false, true],
+    ],
+    unit.id,
+    'blind',
+  )) {
     const [first, second] = chosenFirst ? [pair.chosen, pair.rejected] : [pair.rejected, pair.chosen]
     const said = await judge.compare(unit, first, second)
     if (isRefusal(said)) return said

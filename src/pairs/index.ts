@@ -12,8 +12,8 @@ export { diffEdits, diffWords } from './diff.js'
 export { type AppliedEdits, applyEdits, EditError, type EditProposal, editedShare } from './edits.js'
 export { EndpointProvider } from './endpoint/provider.js'
 export type { BlindJudge, Goal, Judgement, Proposal, Provider, Refusal, Unit } from './provider.js'
-export { RulesProvider } from './rules/provider.js'
 export { readAnswer } from './rules/judge.js'
+export { RulesProvider } from './rules/provider.js'
 export {
   type BuildPairsOptions,
   type BuildPairsResult,

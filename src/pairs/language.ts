@@ -39,15 +39,22 @@ function bareNouns(text: string): string[] {
 
 /** "There are a nodule", "there is two nodules". */
 function agreement(text: string): string[] {
-  const pairs = matchesOf(text, /\bthere\s+(is|are)\s+(?:not\s+)?(an?|one|two|three|four|five|six|several|multiple|no)\s+((?:[\p{L}-]+\s+){0,3}?[\p{L}-]+)(?=\s+(?:in|on|of|at|is|are|and|or|but|with|without)\b|\s*[.,;:]|\s*$)/giu)
+  const pairs = matchesOf(
+    text,
+    /\bthere\s+(is|are)\s+(?:not\s+)?(an?|one|two|three|four|five|six|several|multiple|no)\s+((?:[\p{L}-]+\s+){0,3}?[\p{L}-]+)(?=\s+(?:in|on|of|at|is|are|and|or|but|with|without)\b|\s*[.,;:]|\s*$)/giu,
+  )
   return pairs.flatMap(([, verb, count, phrase]) => {
     const noun = phrase.split(/\s+/).at(-1) ?? ''
     const many = count.toLowerCase() === 'no' ? isPlural(noun) : !/^(?:an?|one)$/i.test(count)
-    return (verb.toLowerCase() === 'are') === many || (count.toLowerCase() === 'no' && isMass(noun)) ? [] : [`there ${verb} … ${noun}`.toLowerCase()]
+    return (verb.toLowerCase() === 'are') === many || (count.toLowerCase() === 'no' && isMass(noun))
+      ? []
+      : [`there ${verb} … ${noun}`.toLowerCase()]
   })
 }
 
 /** "The the", "Yes, yes"; "No, no effusion is seen" is English. */
 function doubledWords(text: string): string[] {
-  return matchesOf(text, /(?<![\p{L}\p{N}])(?:(\p{L}+)\s+\1|yes,\s+yes)(?![\p{L}\p{N}])/giu).map(([whole]) => whole.toLowerCase())
+  return matchesOf(text, /(?<![\p{L}\p{N}])(?:(\p{L}+)\s+\1|yes,\s+yes)(?![\p{L}\p{N}])/giu).map(([whole]) =>
+    whole.toLowerCase(),
+  )
 }

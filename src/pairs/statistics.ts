@@ -21,22 +21,44 @@ export interface PairStatistics {
 
 /** Rejections after a verdict: the answer was understood, and still no pair of it is safe. */
 const NOT_DARED: ReadonlySet<Rejection> = new Set<Rejection>([
-  ...(['no_edit_found', 'unread', 'wrong_sentence_kept', 'judges_disagree', 'blind_judge', 'self_contradiction'] as const),
+  ...([
+    'no_edit_found',
+    'unread',
+    'wrong_sentence_kept',
+    'judges_disagree',
+    'blind_judge',
+    'self_contradiction',
+  ] as const),
   ...(['chosen_contradicts_reference', 'chosen_not_in_reference', 'rejected_agrees_with_reference'] as const),
-  ...(['trivial_change', 'foreign_characters', 'broken_language', 'implausible_edit', 'edit_ratio', 'pasted_reference'] as const),
+  ...([
+    'trivial_change',
+    'foreign_characters',
+    'broken_language',
+    'implausible_edit',
+    'edit_ratio',
+    'pasted_reference',
+  ] as const),
 ])
 
 export function emptyStatistics(): PairStatistics {
   return {
     ...{ answers: 0, pairs: 0, byOrigin: { repaired: 0, counterfactual: 0 }, byCategory: {}, byRejection: {} },
-    ...{ byOriginAndCategory: { repaired: {}, counterfactual: {} }, undecided: {}, unknownWords: {}, readButNotDared: 0 },
+    ...{
+      byOriginAndCategory: { repaired: {}, counterfactual: {} },
+      undecided: {},
+      unknownWords: {},
+      readButNotDared: 0,
+    },
   }
 }
 
 /** Adds one outcome to the counts, in place. */
 export function countOutcome(statistics: PairStatistics, outcome: PairOutcome): void {
   statistics.answers++
-  if (outcome.pair) return countPair(statistics, outcome.pair)
+  if (outcome.pair) {
+    countPair(statistics, outcome.pair)
+    return
+  }
   const { rejection, detail } = outcome
   add(statistics.byRejection as Record<string, number>, rejection)
   if (NOT_DARED.has(rejection)) statistics.readButNotDared++

@@ -57,8 +57,11 @@ type Found = Omit<Finding, 'vouchable'> & { vouchable?: true }
 
 /** The first fault of a candidate, or null. */
 export function verifyPair(candidate: Candidate, limits: VerifyLimits = defaultVerifyLimits): Finding | null {
-  const form = candidate.minimal ? (formFault(candidate, limits) ?? contentFault(candidate)) : null
-  const found = form ?? contradictionFault(candidate)
+  const form = candidate.minimal ? (formFault(candidate, limits) ?? trivialFault(candidate)) : null
+  const read = form ?? contradictionFault(candidate)
+  // What the rules read against the pair weighs more than what its words look like, and that more than what nobody could read.
+  const content = candidate.minimal && (read === null || read.fault === 'unread') ? contentFault(candidate) : null
+  const found = content ?? read
   return found && { vouchable: false, ...found }
 }
 
@@ -118,7 +121,9 @@ function claimDistance(original: string, edited: string): number {
   const units = (text: string) => {
     const single = scan(text).features.reduceRight(
       (left, { group, term, slot, start, end }) =>
-        group === 'word' ? left : `${left.slice(0, start)}${`${group}${term}${slot}`.replace(/[^\p{L}\p{N}]/gu, '')}${left.slice(end)}`,
+        group === 'word'
+          ? left
+          : `${left.slice(0, start)}${`${group}${term}${slot}`.replace(/[^\p{L}\p{N}]/gu, '')}${left.slice(end)}`,
       text,
     )
     return wordsOf(single.replace(/\bdo(?:es)?\s+not\b/gi, 'not').replace(/\bcannot\b/gi, 'can not'))
@@ -187,21 +192,38 @@ function contentOf(text: string): string[] {
   return [...named, ...plain.map((word) => (/^(?:n't|not)$/.test(word) ? 'not' : stem(word)))]
 }
 
-/** The changed words must change a claim, and on the chosen side they must say what the reference says. */
-function contentFault({ task, question, reference, chosen, rejected }: Candidate): Found | null {
-  const claims = (text: string) => contentOf(text).sort().join(', ')
+/** The changed words must change a claim. */
+function trivialFault({ chosen, rejected }: Candidate): Found | null {
+  // "Left, not right" and "right, not left" hold the same words.
+  const claims = (text: string) => (isDenial(text) ? contentOf(text) : contentOf(text).sort()).join(', ')
   if (claims(chosen) === claims(rejected)) {
     return { fault: 'trivial_change', detail: 'both sides make the same claim in other words' }
   }
-  const hunks = diffWords(chosen, rejected, '').map(({ start, end, replacement }) => [chosen.slice(start, end), replacement])
+  const hunks = diffWords(chosen, rejected, '').map(({ start, end, replacement }) => [
+    chosen.slice(start, end),
+    replacement,
+  ])
   if (hunks.every(([from, to]) => isMisspelling(from, to))) {
     return { fault: 'trivial_change', detail: 'the words differ in their spelling only' }
   }
+  return null
+}
+
+/** On the chosen side the changed words must say what the reference says. */
+function contentFault({ task, question, reference, chosen, rejected }: Candidate): Found | null {
   if (task === 'report' || readQuestion(question).kind === 'polar') return null
   const wanted = new Set(contentOf(reference))
-  const lost = new Set(contentOf(rejected))
-  const gained = contentOf(chosen).filter((word) => !lost.has(word))
-  if (gained.some((word) => wanted.has(word)) || hunks.some(([from, to]) => isDenial(from) !== isDenial(to))) return null
+  // Edit by edit, since words may have changed places, and as a whole, since a number is known by its unit.
+  const changes: [string, string][] = diffWords(chosen, rejected, '').map(({ start, end, replacement }) => [
+    chosen.slice(start, end),
+    replacement,
+  ])
+  const gained = [...changes, [chosen, rejected]].flatMap(([right, wrong]) => {
+    const lost = new Set(contentOf(wrong))
+    return contentOf(right).filter((word) => !lost.has(word))
+  })
+  const turned = isDenial(chosen) !== isDenial(rejected)
+  if (turned || gained.some((word) => wanted.has(word))) return null
   return { fault: 'chosen_not_in_reference', detail: 'no changed word of the chosen text is in the reference' }
 }
 
@@ -234,7 +256,10 @@ function contradictionFault(candidate: Candidate): Found | null {
     const wrong = read(worse)
     if (wrong.decided && wrong.correct) return { fault: 'rejected_agrees_with_reference', detail: wrong.reason }
     if (right.decided && wrong.decided) continue
-    const found: Found = { fault: 'unread', detail: `the rules cannot read it: ${right.decided ? wrong.reason : right.reason}` }
+    const found: Found = {
+      fault: 'unread',
+      detail: `the rules cannot read it: ${right.decided ? wrong.reason : right.reason}`,
+    }
     const mayVouch = right.decided && candidate.edited === 'chosen' && isNameOnly(wrong.reason, better, worse)
     unread ??= mayVouch ? { ...found, vouchable: true } : found
   }

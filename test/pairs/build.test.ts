@@ -82,11 +82,12 @@ describe('buildPair', () => {
     for (const text of ['on the left side', 'on the right side', 'on the right side', 'somewhere else']) {
       countOutcome(statistics, buildPair(request(text), limits))
     }
-    expect(statistics).toEqual({
+    expect(statistics).toMatchObject({
       answers: 4,
       pairs: 3,
       byOrigin: { repaired: 2, counterfactual: 1 },
       byCategory: { laterality: 3 },
+      byOriginAndCategory: { repaired: { laterality: 2 }, counterfactual: { laterality: 1 } },
       byRejection: { undecided: 1 },
     })
   })

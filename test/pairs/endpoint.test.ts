@@ -37,7 +37,7 @@ const repaired = {
 describe('an endpoint', () => {
   it('judges, edits and judges blindly', async () => {
     expect(await build(effusion(), undefined, true)).toMatchObject(repaired)
-    expect(server.asked.map(({ schema }) => schema)).toEqual(['judgement', 'edits', 'comparison'])
+    expect(server.asked.map(({ schema }) => schema)).toEqual(['judgement', 'edits', 'comparison', 'comparison'])
     expect(
       server.asked.every(({ hasFormat, authorization }) => hasFormat && authorization === 'Bearer secret-key'),
     ).toBe(true)
@@ -122,7 +122,8 @@ describe('an endpoint', () => {
     ['unchanged', [edit('left', 1, 'left')], 'The left lung is abnormal.'],
     ['no_edit_found', [], 'The left lung is abnormal.'],
     ['trivial_change', [edit('is', 1, 'was')], 'The left lung is abnormal.'],
-    ['rejected_agrees_with_reference', [edit('abnormal', 1, 'pathological')], 'The left lung is abnormal.'],
+    ['unread', [edit('abnormal', 1, 'pathological'), edit('left', 1, 'right')], 'The left lung is abnormal.'],
+    ['rejected_agrees_with_reference', [edit('left', 1, 'small left')], 'The left lung is abnormal.'],
     ['edit_ratio', [edit('The left lung', 1, 'A right lung of this patient')], 'The left lung is abnormal.'],
     ['sentence_count', [edit('left', 1, 'right. It')], 'The left lung is abnormal.'],
     ['final_punctuation', [edit('left lung is abnormal.', 1, 'right lung is abnormal')], 'The left lung is abnormal.'],
@@ -187,15 +188,16 @@ describe('an endpoint', () => {
     expect(await build(effusion(), undefined, true)).toMatchObject({ rejection: 'blind_judge' })
   })
 
-  it('sees the sides in an order that does not tell them apart', async () => {
-    for (let i = 0; i < 24; i++) {
-      const task = makeTask('Is there an effusion?', 'No', `Yes, there is an effusion in case ${i}.`, { id: `s${i}` })
+  it('sees the sides in both orders, and which comes first does not tell them apart', async () => {
+    for (let i = 0; i < 12; i++) {
+      const task = makeTask('Is there an effusion?', 'No', 'Yes, there is an effusion.', { id: `s${i}` })
       expect(await build(task, undefined, true)).toMatchObject({ rejection: null })
     }
-    const firsts = server.asked.flatMap(({ schema, messages }) =>
+    const orders = server.asked.flatMap(({ schema, messages }) =>
       schema === 'comparison' ? [/<<<A \w+>>>\n(Yes|No)/.exec(messages[1].content)?.[1]] : [],
     )
-    expect(new Set(firsts)).toEqual(new Set(['Yes', 'No']))
+    expect(orders.slice(0, 2).sort()).toEqual(['No', 'Yes'])
+    expect(new Set(orders)).toEqual(new Set(['Yes', 'No']))
   })
 
   it('never costs more than the budget, also with many requests under way', async () => {
@@ -203,7 +205,9 @@ describe('an endpoint', () => {
     server.delayMs = 20
     const endpoint = await connect({ budget: 0.5, priceIn: 10, priceOut: 100, concurrency: 8 })
     const tasks = Array.from({ length: 30 }, (_, i) =>
-      makeTask('Is there an effusion?', 'No', `Yes, there is an effusion in case ${i}.`, { id: `s${i}` }),
+      makeTask(`Is there an effusion of ${i + 1} cm?`, 'No', `Yes, there is an effusion of ${i + 1} cm.`, {
+        id: `s${i}`,
+      }),
     )
     const outcomes = await Promise.all(tasks.map((task) => build(task, endpoint)))
     expect(endpoint.usage.cost).toBeLessThanOrEqual(0.5)

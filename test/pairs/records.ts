@@ -34,10 +34,10 @@ export async function writeTasks(
 /** Questions of every kind, with right and wrong answers. */
 export function manyTasks(count: number): Task[] {
   const kinds: ((i: number) => [string, string, string])[] = [
-    (i) => ['Which lung is abnormal?', i % 2 ? 'Left' : 'Right', `The left lung of patient ${i} is abnormal.`],
-    (i) => ['Is there a pleural effusion?', i % 3 ? 'Yes' : 'No', `No, there is no pleural effusion in case ${i}.`],
-    (i) => ['What modality is this?', i % 2 ? 'CT' : 'MRI', `Study ${i} is a CT image.`],
-    (i) => ['Where is the mass?', 'Upper lobe', `The mass of case ${i} is in the lower lobe.`],
+    (i) => ['Which lung is abnormal?', i % 2 ? 'Left' : 'Right', 'The left lung is abnormal.'],
+    (i) => ['Is there a pleural effusion?', i % 3 ? 'Yes' : 'No', 'No, there is no pleural effusion.'],
+    (i) => ['What modality is this?', i % 2 ? 'CT' : 'MRI', 'This is a CT image.'],
+    () => ['Where is the mass?', 'Upper lobe', 'The mass is in the lower lobe.'],
   ]
   return Array.from({ length: count }, (_, i) => makeTask(...kinds[i % kinds.length](i), { id: `s${i}` }))
 }

@@ -17,13 +17,23 @@ const fault = (chosen: string, rejected: string, change = {}) =>
 describe('verifyPair', () => {
   it.each<[string | null, string, string, object?]>([
     [null, 'The mass is in the left lung.', 'The mass is in the right lung.'],
-    [null, 'left', 'right'],
+    [null, 'left', 'right', { reference: 'left' }],
     [
       null,
-      'Yes, it does not show the mass at all.',
-      'No, it shows the mass at all.',
-      { question: 'Does it?', reference: 'at all' },
+      'No, it does not show a mass.',
+      'Yes, it shows a mass.',
+      { question: 'Does it show a mass?', reference: 'No' },
     ],
+    ['unread', 'The mass is in the left lung.', 'The mass is in the left clung.'],
+    ['unread', 'Some thing sits in the left lung.', 'Some thing sits in the right lung.'],
+    ['chosen_not_in_reference', 'The blorp is in the stall.', 'The blorp is in the quux.'],
+    ['foreign_characters', 'The mass is in the left lung.', 'The mass is in the \u202eright lung.'],
+    ['foreign_characters', 'The mass is in the left lung.', 'The mass is in the right\u0000 lung.'],
+    ['foreign_characters', 'The mass is in the left lung.', 'The mass is in the right\ud800 lung.'],
+    ['foreign_characters', 'The mass is in the left lung.', 'The mass is in the\u200b left lung.'],
+    ['broken_language', 'There is a mass in the left lung.', 'There is an mass in the right lung.'],
+    ['broken_language', 'There is a mass in the left lung.', 'There is a a mass in the right lung.'],
+    ['trivial_change', 'The lession is in the left lung.', 'The lesion is in the left lung.', { reference: 'Lesion' }],
     [null, 'This is magnetic resonance imaging.', 'This is computed tomography.', { reference: 'MRI' }],
     ['edit_ratio', 'The mass is in the left lung.', 'Some dark spot sits in the right lung.'],
     ['length', 'In the left lung.', 'In the right lung of this poor old tired patient.', { task: 'report' }],
@@ -34,7 +44,7 @@ describe('verifyPair', () => {
     ['trivial_change', 'The mass is in the left lung.', 'A mass was in the left lung.'],
     ['trivial_change', 'This is a CT image.', 'This is a computed tomography image.', { reference: 'CT' }],
     ['chosen_contradicts_reference', 'The mass is in the right lung.', 'The mass is in the left lung.'],
-    ['rejected_agrees_with_reference', 'The mass is in the left lung.', 'The dense mass is in the left lung.'],
+    ['rejected_agrees_with_reference', 'The mass is in the left lung.', 'The large mass is in the left lung.'],
     [
       'self_contradiction',
       'No, there is no mass.',
@@ -85,15 +95,35 @@ describe('verifyPair', () => {
   })
 
   it('lets texts of different styles pass when that is the mode, but no wrong pair', () => {
-    expect(fault('left lung', 'I would say that the mass is in the right lung.', { minimal: false })).toBeNull()
-    expect(fault('left lung', 'I would say the left lung.', { minimal: false })).toBe('rejected_agrees_with_reference')
+    expect(fault('left lung', 'On this image the mass is in the right lung.', { minimal: false })).toBeNull()
+    expect(fault('left lung', 'It is in the left lung.', { minimal: false })).toBe('rejected_agrees_with_reference')
+    expect(fault('left lung', 'I would say the right lung.', { minimal: false })).toBe('unread')
   })
 
   it('counts changed words of a report by the sentence', () => {
-    const change = { task: 'report', reference: 'Clear.' }
-    const text = 'One two three four five. Six seven eight nine ten.'
-    expect(fault(text, 'One two three left right. Six upper eight nine low.', change)).toBeNull()
-    expect(fault(text, 'One left right upper low. Six seven eight nine ten.', change)).toBe('edit_ratio')
+    const text = 'There is a small left effusion. There is no mass.'
+    const change = { task: 'report', reference: text }
+    expect(fault(text, 'There is a small right effusion. There is a mass.', change)).toBeNull()
+    expect(fault(text, 'There are two large right cysts. There is no mass.', change)).toBe('edit_ratio')
+  })
+})
+
+describe('verification of careless edits', () => {
+  it('ends soon, however long the edit is', () => {
+    const started = performance.now()
+    const long = Array.from({ length: 200_000 }, (_, i) => `word${i}`).join(' ')
+    expect(fault('The mass is in the left lung.', `The mass is in the ${long}.`)).toBe('length')
+    expect(fault(`The mass is in the left lung. ${long}`, `The mass is in the right lung. ${long}x`)).not.toBeNull()
+    expect(performance.now() - started).toBeLessThan(20_000)
+  })
+
+  it('lets a judge vouch for a name that the rules do not know, and for nothing else', () => {
+    const check = (chosen: string, rejected: string, edited: 'chosen' | 'rejected') =>
+      verifyPair({ ...base, question: 'What is seen?', reference: 'Pneumothorax', chosen, rejected, edited })
+    expect(check('A pneumothorax is seen.', 'A cholesteatoma is seen.', 'chosen')).toMatchObject({ vouchable: true })
+    expect(check('A pneumothorax is seen.', 'A cholesteatoma is seen.', 'rejected')).toMatchObject({ vouchable: false })
+    expect(check('A pneumothorax is seen.', 'A pneumotorax is seen.', 'chosen')).toMatchObject({ vouchable: false })
+    expect(check('No pneumothorax, I think.', 'No cholesteatoma, I think.', 'chosen')?.vouchable).toBe(false)
   })
 })
 

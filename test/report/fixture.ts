@@ -1,4 +1,5 @@
 import { compareRounds, type JudgedAnswer } from '../../src/evaluate/accuracy.js'
+import { emptyStatistics } from '../../src/pairs/index.js'
 import type { Picture, ReportData } from '../../src/report/index.js'
 
 /** A 1x1 PNG: the smallest image that a browser accepts. */
@@ -50,6 +51,7 @@ export function reportData(text = 'It is on the left.'): ReportData {
       'kl/forward': i / 1000,
     })),
     pairs: {
+      ...emptyStatistics(),
       answers: 10,
       pairs: 8,
       byOrigin: { repaired: 3, counterfactual: 5 },

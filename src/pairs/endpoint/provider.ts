@@ -1,6 +1,13 @@
 /** A language model as provider and as blind judge. What it says is checked for form here and for content in verify.ts. */
 import type { z } from 'zod'
-import { BudgetError, type ChatRequest, EmptyReply, type Endpoint, RequestError, readStructured } from '../../endpoint/index.js'
+import {
+  BudgetError,
+  type ChatRequest,
+  EmptyReply,
+  type Endpoint,
+  RequestError,
+  readStructured,
+} from '../../endpoint/index.js'
 import type { SourceFault } from '../build.js'
 import type { EditProposal } from '../edits.js'
 import type { BlindJudge, Goal, Judgement, Proposal, Provider, Refusal, Unit } from '../provider.js'
@@ -27,25 +34,40 @@ export class EndpointProvider implements Provider, BlindJudge {
   }
 
   judge(unit: Unit): Promise<Judgement | Refusal> {
-    return this.#converse(judgePrompt(unit), judgeReply, (value) => value.verdict, ({ verdict, span, reason }, requests): Judgement => {
-      const start = unit.text.indexOf(span)
-      if (start < 0) throw new Unusable('span_not_found', 'span is not copied from the answer character by character')
-      const decided = verdict !== 'unclear'
-      const where: [number, number] | null = span.trim() === '' ? null : [start, start + span.length]
-      return { correct: verdict === 'correct', decided, reason, span: where, requests }
-    })
+    return this.#converse(
+      judgePrompt(unit),
+      judgeReply,
+      (value) => value.verdict,
+      ({ verdict, span, reason }, requests): Judgement => {
+        const start = unit.text.indexOf(span)
+        if (start < 0) throw new Unusable('span_not_found', 'span is not copied from the answer character by character')
+        const decided = verdict !== 'unclear'
+        const where: [number, number] | null = span.trim() === '' ? null : [start, start + span.length]
+        return { correct: verdict === 'correct', decided, reason, span: where, requests }
+      },
+    )
   }
 
   edit(unit: Unit, goal: Goal, _judgement: Judgement): Promise<Proposal | Refusal> {
-    return this.#converse(editPrompt(unit, goal), editReply, (value) => value, ({ edits }, requests) => {
-      return { edits: edits.map((edit) => locate(unit.text, edit)), requests }
-    })
+    return this.#converse(
+      editPrompt(unit, goal),
+      editReply,
+      (value) => value,
+      ({ edits }, requests) => {
+        return { edits: edits.map((edit) => locate(unit.text, edit)), requests }
+      },
+    )
   }
 
   compare(unit: Unit, first: string, second: string) {
-    return this.#converse(blindPrompt(unit, first, second), blindReply, (value) => value, (reply, requests) => {
-      return { first: reply.a_agrees, second: reply.b_agrees, requests }
-    })
+    return this.#converse(
+      blindPrompt(unit, first, second),
+      blindReply,
+      (value) => value,
+      (reply, requests) => {
+        return { first: reply.a_agrees, second: reply.b_agrees, requests }
+      },
+    )
   }
 
   async #converse<S extends z.ZodType, T extends object>(

@@ -63,14 +63,18 @@ export function settles(claim: Claim, proposition: Claim): Relation {
   // "The liver is not seen" does not deny a mass in it.
   const isFinding = (feature: Feature) => roleOf(feature) === 'finding'
   if (proposition.about.some(isFinding) && !about.some(isFinding)) return 'open'
-  const isWhole = claim.kind === proposition.kind && (claim.kind === 'there' ? about.some(isThing) : claim.says.length > 0)
-  return isWhole && includes(asked, [...about, ...claim.says]) && sameThing(about, proposition.about) ? 'opposite' : 'open'
+  const isWhole =
+    claim.kind === proposition.kind && (claim.kind === 'there' ? about.some(isThing) : claim.says.length > 0)
+  return isWhole && includes(asked, [...about, ...claim.says]) && sameThing(about, proposition.about)
+    ? 'opposite'
+    : 'open'
 }
 
 /** A part speaks for itself only: what holds of the left lung need not hold of the lungs, nor the other way round. */
 function samePlaces(claim: Claim, about: readonly Feature[], proposition: Claim): boolean {
   const hasFinding = [...about, ...proposition.about].some((feature) => roleOf(feature) === 'finding')
-  const places = (features: readonly Feature[]) => features.filter((feature) => roleOf(feature) === 'place' && feature.term !== 'both')
+  const places = (features: readonly Feature[]) =>
+    features.filter((feature) => roleOf(feature) === 'place' && feature.term !== 'both')
   const [own, asked] = [places(about), places(proposition.about)]
   if (hasFinding || claim.pronoun || (claim.kind === 'there' && claim.says.length > 0)) return true
   return includes(own, asked) && includes(asked, own)
@@ -86,9 +90,12 @@ function sameThing(a: readonly Feature[], b: readonly Feature[]): boolean {
 
 /** The claim gives the thing that was asked about another value of the property. */
 function opposed(claim: Claim, about: readonly Feature[], proposition: Claim): Relation {
-  const asked = proposition.says.length > 0 ? proposition.says : proposition.about.filter((feature) => !isThing(feature))
+  const asked =
+    proposition.says.length > 0 ? proposition.says : proposition.about.filter((feature) => !isThing(feature))
   const rest = proposition.says.length > 0 ? proposition.about : proposition.about.filter(isThing)
   if (!includes(closure([...about, ...claim.says]), rest)) return 'open'
+  // Of the picture itself something is asked, and the claim is about a thing in it.
+  if (proposition.about.length === 0 && about.length > 0) return 'open'
   if (rest.length === 0 && about.some(isThing) && proposition.says.length === 0) return 'open'
   const told = closure(claim.says.length > 0 ? claim.says : about)
   return asked.some((value) => told.some((other) => excludes(value, other))) ? 'opposite' : 'open'

@@ -53,15 +53,20 @@ function editAnswer(unit: Unit, goal: Goal): EditProposal[] | null {
   const ways = [flipOf, swapOf].map((way) => joinAll(judged.decisive.map((part) => way(unit.text, part, judged))))
   const ordered = choose([true, false], unit.id, 'way') ? ways : [...ways].reverse()
   // What says another value than the one asked for takes that value, rather than being denied.
-  const other = judged.decisive.some(({ claim }) => claim.positive && !includes([...claim.about, ...claim.says], judged.asked.proposition?.says ?? []))
+  const other = judged.decisive.some(
+    ({ claim }) => claim.positive && !includes([...claim.about, ...claim.says], judged.asked.proposition?.says ?? []),
+  )
   const sure = other ? [...ways].reverse() : prefersFlip(judged) ? ways : ordered
   const options = judged.decisive.length === 0 ? [[]] : sure
-  return firstSound(unit, goal, options.map((edits) => edits && [...leads, ...edits]))
+  return firstSound(
+    unit,
+    goal,
+    options.map((edits) => edits && [...leads, ...edits]),
+  )
 }
 
-/** Beside a yes or no the sentence is denied rather than moved to the other side. */
-const prefersFlip = ({ leads, asked }: Judged): boolean =>
-  leads.length > 0 || !asked.proposition?.says.some(({ group }) => group === 'side')
+/** Of two sides the other one is as good as a denial; any other value would be one of many. */
+const prefersFlip = ({ asked }: Judged): boolean => !asked.proposition?.says.some(({ group }) => group === 'side')
 
 function sameCase(original: string, word: string): string {
   if (original === original.toUpperCase() && original.length > 1) return word.toUpperCase()
@@ -73,7 +78,7 @@ function joinAll(parts: readonly (EditProposal[] | null)[]): EditProposal[] | nu
 }
 
 const flipOf = (text: string, { claim, statement }: Decisive): EditProposal[] | null =>
-  flipPresence(claim, { text, tokens: statement.tokens })
+  flipPresence(claim, { text, tokens: statement.tokens, keepsOthers: true })
 
 /** Another value of the property that was asked for: "right" for "left", "enlarged" for "normal". */
 function swapOf(text: string, { claim }: Decisive, { asked }: Judged): EditProposal[] | null {
@@ -84,7 +89,11 @@ function swapOf(text: string, { claim }: Decisive, { asked }: Judged): EditPropo
   if (isState && (claim.says.length > own.length || nodesOf(claim.clause, 'tail').length > 0)) return null
   const other = own.filter((feature) => !includes(wanted, [feature]))
   if (other.length > 0) {
-    return joinAll(other.map((feature) => replaceFeature(text, feature, wanted.find(({ group }) => group === feature.group)?.term ?? '')))
+    return joinAll(
+      other.map((feature) =>
+        replaceFeature(text, feature, wanted.find(({ group }) => group === feature.group)?.term ?? ''),
+      ),
+    )
   }
   const [feature] = own
   const term = feature && groupNamed(feature.group)?.partners(feature.term)[0]
@@ -126,8 +135,11 @@ function exchange(text: string, features: readonly Feature[], value: Feature, te
 /** What the reference says in the place of each value that conflicts with it. */
 function correctValues(text: string, { truth, decisive, asked }: Judged): EditProposal[] | null {
   const features = decisive.flatMap(({ claim }) => [...claim.about, ...claim.says])
-  const positive = decisive.filter(({ claim }) => claim.positive).flatMap(({ claim }) => [...claim.about, ...claim.says])
-  const clashes = (feature: Feature) => truth.some((other) => conflicts(feature, other) || areOffered(asked, feature, other))
+  const positive = decisive
+    .filter(({ claim }) => claim.positive)
+    .flatMap(({ claim }) => [...claim.about, ...claim.says])
+  const clashes = (feature: Feature) =>
+    truth.some((other) => conflicts(feature, other) || areOffered(asked, feature, other))
   const wrong = positive.filter((feature) => clashes(feature) && !includes(truth, [feature]))
   const values = [...new Map(wrong.map((feature) => [keyOf(feature), feature])).values()]
   return joinAll(
@@ -164,8 +176,11 @@ function falseTerms(feature: Feature, { asked }: Judged, id: string): string[] {
     const value = Number(term)
     return [value + 1, ...(value > 1 ? [value - 1] : [])].map(String)
   }
-  if (group === 'level') return [`${term[0]}${Math.max(1, Number(term.slice(1)) - 1)}`].filter((other) => other !== term)
-  const offered = asked.offered.filter((other) => other.group === group && other.term !== term).map((other) => other.term)
+  if (group === 'level')
+    return [`${term[0]}${Math.max(1, Number(term.slice(1)) - 1)}`].filter((other) => other !== term)
+  const offered = asked.offered
+    .filter((other) => other.group === group && other.term !== term)
+    .map((other) => other.term)
   if (offered.length > 0) return offered
   const named = asked.features.filter((other) => other.group === group).map((other) => other.term)
   return (groupNamed(group)?.partners(term) ?? []).filter((other) => !named.includes(other)).slice(0, 2)
@@ -184,7 +199,7 @@ function editSentence(unit: Unit, goal: Goal): EditProposal[] | null {
 }
 
 const presenceOf = (text: string, { claim, statement }: Checked): EditProposal[] | null =>
-  flipPresence(claim, { text, tokens: statement.tokens })
+  flipPresence(claim, { text, tokens: statement.tokens, keepsOthers: false })
 
 function repairsOf(text: string, part: Checked): (EditProposal[] | null)[] {
   const { claim, by } = part
@@ -208,7 +223,9 @@ function otherState({ claim, by }: Checked): EditProposal[] | null {
   const [right] = by.says
   const spelling = right && groupNamed(right.group)?.terms.get(right.term)?.[0]?.[0]
   if (!own || more.length > 0 || !claim.positive || !by.positive || !spelling || own.group === right.group) return null
-  return [{ start: own.start, end: own.end, replacement: spelling, category: groupNamed(own.group)?.category ?? 'finding' }]
+  return [
+    { start: own.start, end: own.end, replacement: spelling, category: groupNamed(own.group)?.category ?? 'finding' },
+  ]
 }
 
 /** Only what the reference says too can be known to become false. */
@@ -216,7 +233,10 @@ function falsificationsOf(text: string, part: Checked): (EditProposal[] | null)[
   const { claim, by } = part
   if (!claim.positive || !by.positive) return [presenceOf(text, part)]
   const [state, ...more] = claim.says
-  const opposite = state && more.length === 0 && roleOf(state) === 'state' ? groupNamed(state.group)?.partners(state.term)[0] : undefined
+  const opposite =
+    state && more.length === 0 && roleOf(state) === 'state'
+      ? groupNamed(state.group)?.partners(state.term)[0]
+      : undefined
   // "The heart is abnormal" rather than "is not normal".
   if (opposite !== undefined) return [replaceFeature(text, state, opposite)]
   const shared = [...claim.about, ...claim.says].filter((feature) => includes([...by.about, ...by.says], [feature]))

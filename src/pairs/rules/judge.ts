@@ -82,7 +82,8 @@ export function settle(asked: Asked, reading: Reading): Settled {
   let besides = ''
   for (const { claim, statement } of claimsOf(reading)) {
     const found = proposition ? settles(claim, proposition) : 'open'
-    const relation = found === 'open' && proposition && leads.has('no') && narrows(claim, proposition) ? 'opposite' : found
+    const relation =
+      found === 'open' && proposition && leads.has('no') && narrows(claim, proposition) ? 'opposite' : found
     if (relation === 'open') {
       const shared = mainThings(proposition).find((feature) => includes(claim.about, [feature]))
       if (shared) return none(`what it says of "${shared.term}" leaves the question open`)
@@ -173,14 +174,18 @@ function merged(answer: Reading): { claim: Claim; statement: Statement }[] {
   const out: typeof parts = []
   for (const part of parts) {
     const last = out.at(-1)
-    const isSame = last && last.claim.positive && part.claim.positive && last.claim.kind === part.claim.kind
+    const isSame = last?.claim.positive && part.claim.positive && last.claim.kind === part.claim.kind
     const isList =
       isSame &&
       (last.claim.clause === part.claim.clause || (isFragment(last.claim) && isFragment(part.claim))) &&
       part.claim.kind !== 'echo'
     if (!isList) out.push(part)
     else {
-      const claim = { ...last.claim, about: [...last.claim.about, ...part.claim.about], says: [...new Set([...last.claim.says, ...part.claim.says])] }
+      const claim = {
+        ...last.claim,
+        about: [...last.claim.about, ...part.claim.about],
+        says: [...new Set([...last.claim.says, ...part.claim.says])],
+      }
       out[out.length - 1] = { ...last, claim }
     }
   }
@@ -197,8 +202,14 @@ function compareValue(claim: Claim, wanted: readonly Feature[], asked: Asked): b
   const isAsked = frame.length === 0 || frame.some((feature) => includes(named, [feature]))
   // "There is a nodule" answers where a finding is asked for; "there is a left kidney" says nothing of the side of a mass.
   const isFree = !frame.some((feature) => roleOf(feature) === 'finding')
-  const isKindAsked = isFree && claim.kind === 'there' && claim.about.filter(isThing).every(({ group }) => groups.has(group))
-  const answers = claim.about.length === 0 || isAsked || isKindAsked || isFragment(claim) || (isNameless(claim) && groups.has('finding'))
+  const isKindAsked =
+    isFree && claim.kind === 'there' && claim.about.filter(isThing).every(({ group }) => groups.has(group))
+  const answers =
+    claim.about.length === 0 ||
+    isAsked ||
+    isKindAsked ||
+    isFragment(claim) ||
+    (isNameless(claim) && groups.has('finding'))
   if (!answers) return fresh.some(({ group }) => groups.has(group)) ? 'it is about something else' : null
   const isStray = ({ group }: Feature) => !groups.has(group) && frame.some((other) => other.group === group)
   const stray = fresh.find((feature) => isStray(feature) && roleOf(feature) !== 'state')
@@ -217,11 +228,14 @@ function compareValue(claim: Claim, wanted: readonly Feature[], asked: Asked): b
   if (extra) return `the reference does not speak of "${extra.term}"`
   if (same) return true
   if (own.length === 0) return fresh.length === 0 ? null : 'it does not say what was asked'
-  return contradicts(own, missing, wanted) || isOther(own, asked, wanted) ? false : 'it says it in part, or in other words'
+  return contradicts(own, missing, wanted) || isOther(own, asked, wanted)
+    ? false
+    : 'it says it in part, or in other words'
 }
 
 /** "The abnormality is a fracture": the subject says nothing that was not asked. */
-const isNameless = ({ about, kind }: Claim): boolean => kind === 'is' && about.every(({ term }) => term === 'abnormality')
+const isNameless = ({ about, kind }: Claim): boolean =>
+  kind === 'is' && about.every(({ term }) => term === 'abnormality')
 
 const isFragment = ({ clause, kind }: Claim): boolean => clause.rule === 'fragment' && kind !== 'echo'
 
@@ -234,7 +248,9 @@ function speaksAside(claim: Claim, own: readonly Feature[], asked: Asked): Featu
   const isNew = (feature: Feature) => !includes(asked.features, [feature]) && !isMinor(feature)
   if (claim.kind === 'is' && own.some((feature) => claim.about.includes(feature))) return claim.says.find(isNew)
   if (claim.kind !== 'there' || isFragment(claim)) return undefined
-  return asked.features.find((feature) => /^(?:state|rank|word)$/.test(roleOf(feature)) && !includes(claim.about, [feature]))
+  return asked.features.find(
+    (feature) => /^(?:state|rank|word|place)$/.test(roleOf(feature)) && !includes(claim.about, [feature]),
+  )
 }
 
 /** "The right lung is clear", where the abnormal one is asked for, says of it what a denial says. */
@@ -246,14 +262,22 @@ function isContrary(claim: Claim, asked: Asked): boolean {
 /** The other one of two that the question offers in words of its own. */
 function isOther(own: readonly Feature[], { offered }: Asked, wanted: readonly Feature[]): boolean {
   const [feature, ...more] = own
-  return more.length === 0 && feature.group === 'word' && includes(offered, own) && includes(offered, wanted) && !includes(wanted, own)
+  return (
+    more.length === 0 &&
+    feature.group === 'word' &&
+    includes(offered, own) &&
+    includes(offered, wanted) &&
+    !includes(wanted, own)
+  )
 }
 
 /** One value stands against another; of several, none may be shared. */
 function contradicts(own: readonly Feature[], missing: readonly Feature[], wanted: readonly Feature[]): boolean {
-  const isList = (features: readonly Feature[]) => features.some((a, i) => features.some((b, j) => j > i && a.group === b.group && a.term !== b.term))
+  const isList = (features: readonly Feature[]) =>
+    features.some((a, i) => features.some((b, j) => j > i && a.group === b.group && a.term !== b.term))
   if (isList(own) || isList(wanted)) {
-    const clash = (feature: Feature) => wanted.filter(({ group }) => group === feature.group).every((other) => conflicts(feature, other))
+    const clash = (feature: Feature) =>
+      wanted.filter(({ group }) => group === feature.group).every((other) => conflicts(feature, other))
     return own.length === wanted.length && own.every(clash)
   }
   return missing.some((feature) => own.some((other) => conflicts(feature, other)))

@@ -8,11 +8,14 @@ import { type Lexeme, roleOf } from './grammar/lexemes.js'
 import { isNode, type Leaf, lexemesOf, type Node, nodesOf, part } from './grammar/parser.js'
 import type { Token } from './grammar/tokens.js'
 import { articleOf, baseForm, isPlural, matchCase, thirdPerson } from './inflection.js'
+import { groupNamed } from './lexicon.js'
 
 /** A clause and the text it stands in. */
 interface Place {
   text: string
   tokens: readonly Token[]
+  /** Of two things denied together, whether the one that is not meant stays: "no effusion but a mass". */
+  keepsOthers: boolean
 }
 
 type Edits = EditProposal[] | null
@@ -38,7 +41,9 @@ const flips: Record<string, (claim: Claim, place: Place) => Edits> = {
   seeing(claim, place) {
     const [does, neg] = [part(claim.clause, 'do') ?? part(claim.clause, 'can'), part(claim.clause, 'neg')]
     if (!does || !neg) return flipThing(claim, place)
-    return part(claim.clause, 'can') ? [remove(neg, place)] : [{ ...remove(does, place), end: spanOf(neg, place).end }, ...settleAny(claim, place)]
+    return part(claim.clause, 'can')
+      ? [remove(neg, place)]
+      : [{ ...remove(does, place), end: spanOf(neg, place).end }, ...settleAny(claim, place)]
   },
   condition: flipCondition,
   making: ({ clause }, place) => flipNot(part(clause, 'neg'), part(clause, 'was') ?? part(clause, 'be'), place),
@@ -52,11 +57,18 @@ const flips: Record<string, (claim: Claim, place: Place) => Edits> = {
     return sign ? [swap(sign, lexemesOf(sign)[0].text === 'negative' ? 'positive' : 'negative', place)] : null
   },
   label({ clause }, place) {
-    const opposites: Record<string, string> = { none: 'present', absent: 'present', seen: 'absent', yes: 'no', no_: 'yes' }
+    const opposites: Record<string, string> = {
+      none: 'present',
+      absent: 'present',
+      seen: 'absent',
+      yes: 'no',
+      no_: 'yes',
+    }
     const value = clause.kids.find((kid): kid is Lexeme => !isNode(kid) && kid.kind in opposites)
     return value ? [swap(value, opposites[value.kind], place)] : null
   },
-  short: ({ clause }, place) => flipNot(part(clause, 'neg'), part(clause, 'be') ?? part(clause, 'do') ?? part(clause, 'have'), place),
+  short: ({ clause }, place) =>
+    flipNot(part(clause, 'neg'), part(clause, 'be') ?? part(clause, 'do') ?? part(clause, 'have'), place),
   fragment(claim, place) {
     const absent = part(claim.clause, 'absent')
     if (absent) return [swap(absent, 'present', place)]
@@ -96,7 +108,15 @@ function flipNot(neg: Leaf | undefined, verb: Leaf | undefined, place: Place): E
   const written = place.text.slice(start, end)
   if (/\sstill$/i.test(written)) return [{ start: end - 5, end, replacement: 'no longer', category: 'presence' }]
   const seems = /^(appear|look)(s?)\b/i.exec(written)
-  if (seems) return [{ start, end: start + seems[0].length, replacement: `${seems[2] ? 'does' : 'do'} not ${seems[1]}`, category: 'presence' }]
+  if (seems)
+    return [
+      {
+        start,
+        end: start + seems[0].length,
+        replacement: `${seems[2] ? 'does' : 'do'} not ${seems[1]}`,
+        category: 'presence',
+      },
+    ]
   if (/^remains?$/i.test(written)) return null
   return [{ start: end, end, replacement: ' not', category: 'presence' }]
 }
@@ -112,9 +132,14 @@ function dropNot(verb: Node | undefined, claim: Claim, place: Place): Edits {
 function settleAny(claim: Claim, place: Place): EditProposal[] {
   const { phrase } = claim
   const any = part(listOf(claim) ?? claim.clause, 'any')
-  if (any) return [{ ...swap(any, '', place), end: place.tokens[any.to].start }]
+  if (any && phrase) {
+    const end = place.tokens[any.to].start
+    const hasTrace = part(listOf(claim) ?? claim.clause, 'trace') !== undefined
+    const opening = hasTrace ? '' : articleOf(place.text.slice(end), headOf(phrase, place))
+    return [{ ...swap(any, '', place), replacement: opening, end }]
+  }
   const article = phrase && (part(phrase, 'art') as Lexeme | undefined)
-  if (!article || article.text !== 'any') return []
+  if (!phrase || article?.text !== 'any') return []
   const { start } = spanOf(article, place)
   const end = place.tokens[article.to].start
   return [{ start, end, replacement: articleOf(place.text.slice(end), headOf(phrase, place)), category: 'presence' }]
@@ -134,7 +159,8 @@ function listOf({ clause, phrase }: Claim): Node | undefined {
 /** "No nodule" and "a nodule". */
 function flipThing(claim: Claim, place: Place): Edits {
   // "Shows a healthy lung": another state says it better than "no healthy lung".
-  if (claim.kind === 'is' && claim.positive) return null
+  const hasOpposite = claim.says.some(({ group }) => groupNamed(group)?.binary)
+  if (claim.kind === 'is' && claim.positive && hasOpposite) return null
   const list = listOf(claim)
   if (!list || !claim.phrase) {
     const noLack = nodesOf(claim.clause, 'noLack')[0]
@@ -165,6 +191,10 @@ function affirmList(list: Node, phrase: Node, place: Place): Edits {
   if (phrases.length > 1 && (phrases.length > 2 || phrases.some((one) => nodesOf(one, 'tail').length > 0))) return null
   const { start } = spanOf(list, place)
   const own = spanOf(phrase, place)
+  const or = part(list, 'noMore')
+  if (phrases.length === 2 && phrases[1] === phrase && or && place.keepsOthers) {
+    return [swap(or, `but ${articleOf(place.text.slice(own.start), headOf(phrase, place))}`.trim(), place)]
+  }
   const from = trace ? spanOf(trace, place).start : own.start
   const isFragment = place.tokens[0].start === start && list.to === place.tokens.length
   const opening = trace || isFragment ? '' : articleOf(place.text.slice(own.start), headOf(phrase, place))
@@ -179,10 +209,12 @@ function affirmList(list: Node, phrase: Node, place: Place): Edits {
 /** "A small effusion" becomes "no effusion": once it is denied there is nothing to measure. */
 function denyList(list: Node, phrase: Node, place: Place): Edits {
   const article = part(phrase, 'art') as Lexeme | undefined
-  if (nodesOf(list, 'phrase').length > 1 || /^(?:the|this|these|its|their|that|those)$/.test(article?.text ?? '')) return null
+  if (nodesOf(list, 'phrase').length > 1 || /^(?:the|this|these|its|their|that|those)$/.test(article?.text ?? ''))
+    return null
   const trace = part(list, 'proof') ?? part(list, 'trace')
   const items = phrase.kids.filter((kid): kid is Node => isNode(kid) && kid.rule === 'item')
-  const measures = (item: Node) => lexemesOf(item).every(({ feature }) => feature && /^(?:degree|number|lasting)$/.test(roleOf(feature)))
+  const measures = (item: Node) =>
+    lexemesOf(item).every(({ feature }) => feature && /^(?:degree|number|lasting)$/.test(roleOf(feature)))
   const first = items.find((item) => !measures(item))
   if (!first) return null
   const { start } = spanOf(list, place)
@@ -193,7 +225,14 @@ function denyList(list: Node, phrase: Node, place: Place): Edits {
   if (trace && !keepTrace) {
     // "Clear evidence of a mass" becomes "no evidence of a mass".
     const strong = /^(?:clear|definite|a clear)\s+/i.exec(place.text.slice(from))?.[0] ?? ''
-    return [{ start, end: from + strong.length, replacement: matchCase(place.text.slice(start), 'no '), category: 'presence' }]
+    return [
+      {
+        start,
+        end: from + strong.length,
+        replacement: matchCase(place.text.slice(start), 'no '),
+        category: 'presence',
+      },
+    ]
   }
   const opening = matchCase(place.text.slice(start), 'no ')
   if (from > start) return [{ start, end: from, replacement: opening, category: 'presence' }]
@@ -212,7 +251,9 @@ function affirmCompanion(without: Node, place: Place): Edits {
   const article = part(phrase, 'art') as Lexeme | undefined
   const { start } = spanOf(first, place)
   const item = phrase.kids.find((kid) => isNode(kid) && kid.rule === 'item') as Node
-  const end = part(without, 'trace') ? spanOf(part(without, 'trace') as Leaf, place).start : spanOf(article?.text === 'any' ? item : phrase, place).start
+  const end = part(without, 'trace')
+    ? spanOf(part(without, 'trace') as Leaf, place).start
+    : spanOf(article?.text === 'any' ? item : phrase, place).start
   const joint = /^with/.test(first.text) ? 'with' : 'and'
   const hasOwn = (article !== undefined && article.text !== 'any') || part(without, 'trace') !== undefined
   const opening = hasOwn ? '' : articleOf(place.text.slice(end), headOf(phrase, place))
@@ -240,15 +281,22 @@ function flipShowing(claim: Claim, place: Place): Edits {
     const isThird = lexemesOf(does)[0].text === 'does'
     const { start } = spanOf(does, place)
     const form = isThird ? thirdPerson(verb.text) : verb.text
-    return [{ start, end: spanOf(verb, place).end, replacement: form, category: 'presence' }, ...settleAny(claim, place)]
+    return [
+      { start, end: spanOf(verb, place).end, replacement: form, category: 'presence' },
+      ...settleAny(claim, place),
+    ]
   }
   const list = listOf(claim)
   if (does) return flipNot(undefined, does, place)
   if (!list || !claim.phrase) return null
   const article = part(claim.phrase, 'art') as Lexeme | undefined
-  const isBare = article === undefined && !part(list, 'trace') && !isPlural(headOf(claim.phrase, place)) && list.rule === 'list'
+  const isBare =
+    article === undefined && !part(list, 'trace') && !isPlural(headOf(claim.phrase, place)) && list.rule === 'list'
   // "Contains the liver" and "contains liver" are denied in the verb, "contains a mass" in the noun.
-  if (list.rule === 'noList' || !(article?.text === 'the' || (isBare && claim.about.every((f) => roleOf(f) === 'organ')))) {
+  if (
+    list.rule === 'noList' ||
+    !(article?.text === 'the' || (isBare && claim.about.every((f) => roleOf(f) === 'organ')))
+  ) {
     return flipThing(claim, place)
   }
   if (nodesOf(list, 'phrase').length > 1) return null
@@ -290,9 +338,11 @@ function affirmSeeming(verb: Node, place: Place): Edits {
 
 function predicateDegree(predicate: Node): Node | null {
   const phrase = part(predicate, 'phrase')
-  const items = phrase && isNode(phrase) && !part(phrase, 'art') ? phrase.kids.filter((kid): kid is Node => isNode(kid)) : []
+  const items =
+    phrase && isNode(phrase) && !part(phrase, 'art') ? phrase.kids.filter((kid): kid is Node => isNode(kid)) : []
   const [first, second] = items
-  const isDegree = first && second?.rule === 'item' && lexemesOf(first).every(({ feature }) => feature && roleOf(feature) === 'degree')
+  const isDegree =
+    first && second?.rule === 'item' && lexemesOf(first).every(({ feature }) => feature && roleOf(feature) === 'degree')
   return isDegree ? first : null
 }
 
@@ -305,7 +355,8 @@ function flipEvent({ clause }: Claim, place: Place): Edits {
   if (confirmed) return [swap(confirmed, 'excluded', place)]
   if (part(clause, 'longer')) return swapWords(part(clause, 'no'), part(clause, 'longer'), 'still', place)
   const persist = part(clause, 'persist')
-  if (persist) return [swap(persist, lexemesOf(persist)[0].text === 'persists' ? 'has resolved' : 'have resolved', place)]
+  if (persist)
+    return [swap(persist, lexemesOf(persist)[0].text === 'persists' ? 'has resolved' : 'have resolved', place)]
   const can = part(clause, 'can')
   if (can) return [swap(can, 'cannot', place)]
   const have = part(clause, 'have')

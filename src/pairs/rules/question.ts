@@ -1,7 +1,7 @@
 /** What a question asks for: yes or no to a proposition, or a value that its answer brings. */
 import { type Claim, claimsOf, Unclear } from './grammar/claims.js'
-import { type Feature, openWordsOf, readLexemes, scan } from './grammar/lexemes.js'
 import { english } from './grammar/english.js'
+import { type Feature, openWordsOf, readLexemes, scan } from './grammar/lexemes.js'
 import { isNode, type Node, nodesOf, parse, part } from './grammar/parser.js'
 import { splitSegments } from './grammar/tokens.js'
 
@@ -28,19 +28,23 @@ export function readQuestion(question: string): Asked {
   const { features: all, rest } = scan(question)
   // "How large" presupposes no size.
   const features = all.filter(({ start }) => !/\bhow\s+$/i.test(question.slice(0, start)))
+  const isAbsent = ({ group, term }: Feature) => group === 'presence' && term === 'absent'
+  const absence = rest.some((word) => ABSENCE.test(word)) || features.some(isAbsent)
   const negated = rest.some((word) => NEGATION.test(word))
   const { offered, others } = alternatives(question, features)
   const isPolar = !QUESTION_WORD.test(question) && offered.length === 0
   if (!isPolar) {
-    const absence = rest.some((word) => ABSENCE.test(word))
-    return { kind: 'value', proposition: null, negative: negated, absence, features: others, offered }
+    const missing = absence && !offered.some(isAbsent)
+    const named = others.filter((feature) => !isAbsent(feature))
+    return { kind: 'value', proposition: null, negative: negated, absence: missing, features: named, offered }
   }
   const proposition = propositionOf(question)
   // The negation of a tag ("…, isn't it?") turns nothing around.
-  const absence = proposition !== null && !proposition.positive && rest.some((word) => ABSENCE.test(word))
-  const negative = proposition ? (!proposition.positive && !absence) || (negated && POLAR_START.test(question)) : negated || !POLAR_START.test(question)
+  const inverted = proposition !== null && !proposition.positive && absence
+  const isTurned = negated && POLAR_START.test(question)
+  const negative = proposition ? (!proposition.positive && !inverted) || isTurned : negated || !POLAR_START.test(question)
   const positive = proposition && { ...proposition, positive: true }
-  return { kind: 'polar', proposition: positive, negative, absence, features, offered: [] }
+  return { kind: 'polar', proposition: positive, negative, absence: inverted, features, offered: [] }
 }
 
 /** Terms of one group on both sides of an "or": what the answer chooses from. */
@@ -51,8 +55,10 @@ function alternatives(question: string, features: Feature[]): { offered: Feature
   const first = after.find(({ group }) => before.some((feature) => feature.group === group && group !== 'word'))
   // "Solid or cystic": two words that no list has, right beside the "or".
   const [left, right] = [before.at(-1), after[0]]
-  const isPlain = left?.group === 'word' && right?.group === 'word' && /^\s+or\s+$/i.test(question.slice(left.end, right.start))
-  if (!first && isPlain) return { offered: [left, right], others: features.filter((one) => one !== left && one !== right) }
+  const isPlain =
+    left?.group === 'word' && right?.group === 'word' && /^\s+or\s+$/i.test(question.slice(left.end, right.start))
+  if (!first && isPlain)
+    return { offered: [left, right], others: features.filter((one) => one !== left && one !== right) }
   if (!first) return { offered: [], others: features }
   const offered = features.filter(({ group, term }) => group === first.group && term !== '')
   return { offered, others: features.filter((feature) => !offered.includes(feature)) }
@@ -76,7 +82,14 @@ function propositionOf(question: string): Claim | null {
 /** The statement that each form of question is read as. */
 const statements: Readonly<Record<string, string>> = {
   ...{ askThere: 'existence', askIs: 'condition', askMade: 'making', askShown: 'showing', askYou: 'existence' },
-  ...{ askCan: 'existence', askSeen: 'event', askGone: 'event', askLooks: 'lying', askLies: 'lying', askBelongs: 'lying' },
+  ...{
+    askCan: 'existence',
+    askSeen: 'event',
+    askGone: 'event',
+    askLooks: 'lying',
+    askLies: 'lying',
+    askBelongs: 'lying',
+  },
 }
 
 function claimsOfQuestion(polar: Node): Claim[] {

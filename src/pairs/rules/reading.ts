@@ -1,10 +1,11 @@
 /** A text read segment by segment: its yes and no, its claims, or the word that could not be placed. */
-import { words } from './lexicon.js'
+
 import { type Claim, claimsOf, Unclear } from './grammar/claims.js'
 import { english, ownWords } from './grammar/english.js'
 import { type Feature, type Lexeme, type OpenWords, readLexemes, scan } from './grammar/lexemes.js'
 import { type Node, nodesOf, parse, part } from './grammar/parser.js'
 import { type Segment, splitSegments, type Token } from './grammar/tokens.js'
+import { words } from './lexicon.js'
 
 /** A clause with its claims and where its words are. */
 export interface Statement {
@@ -59,18 +60,31 @@ export function readText(text: string, context: ReadContext): Reading {
 
 function isEcho(text: string, segment: Segment, { asked }: ReadContext): boolean {
   const own = scan(text.slice(segment.start, segment.end))
-  const names = (features: readonly Feature[]) => features.map(({ group, term }) => `${group} ${term}`).sort().join()
+  const names = (features: readonly Feature[]) =>
+    features
+      .map(({ group, term }) => `${group} ${term}`)
+      .sort()
+      .join()
   return names(own.features) === names(asked) && !own.rest.some((word) => /^(?:not|n't|no|without)$/.test(word))
 }
 
+/** Nobody says more in one clause; and the parser goes one call deeper with every word. */
+const LONGEST = 150
+
 /** One segment, or why it is not understood. */
 function readSegment({ tokens }: Segment, open: OpenWords): Pick<Reading, 'leads' | 'statements'> | string {
+  if (tokens.length > LONGEST) return `a sentence of ${tokens.length} words is too long`
   const lexemes = readLexemes(tokens, open)
   const { node, furthest } = parse(english, 'segment', tokens, lexemes)
   if (!node) return unreadable(tokens, furthest, coverage(tokens, lexemes))
   const leads = nodesOf(node, 'lead').map((lead): Lead => {
     const at = tokens[lead.from]
-    return { said: part(lead, 'no_') ? 'no' : 'yes', leans: part(lead, 'agreed') !== undefined, start: at.start, end: tokens[lead.to - 1].end }
+    return {
+      said: part(lead, 'no_') ? 'no' : 'yes',
+      leans: part(lead, 'agreed') !== undefined,
+      start: at.start,
+      end: tokens[lead.to - 1].end,
+    }
   })
   try {
     const statements = nodesOf(node, 'clause').map((clause) => ({ clause, claims: claimsOf(clause), tokens }))

@@ -17,6 +17,8 @@ export function replaceFeature(text: string, feature: Feature, term: string): Ed
   // A form that the other term lacks has its plain name instead where nothing has to agree with it.
   const spelling = slots[feature.slot]?.[0] ?? (/^(?:image|state)$/.test(group.role) ? slots[0]?.[0] : undefined)
   if (!spelling || isFixed(text, feature)) return null
+  // "A normal in size heart" is no English.
+  if (/ in /.test(spelling) && /^\s+(?!in\b|on\b|and\b|but\b)\p{L}/iu.test(text.slice(end))) return null
   const original = text.slice(start, end)
   const edit = { start, end, replacement: matchCase(original, spelling), category: group.category }
   if (group.role === 'finding') return fitNoun(text, edit, original, spelling)
@@ -70,7 +72,9 @@ function replaceNumber(text: string, feature: Feature, value: number): EditPropo
   if (spelled === undefined || !Number.isInteger(value) || /^x/i.test(written)) return null
   const edits: EditProposal[] = [{ start, end, replacement: matchCase(written, spelled), category: 'number' }]
   if ((Number(term) === 1) === (value === 1)) return edits
-  const counted = /^\s+(?:[\p{L}-]+\s+){0,3}?([\p{L}-]+)(?=\s+(?:in|of|on|at|is|are|has|have)\b|\s*[.,;]|\s*$)/iu.exec(text.slice(end))
+  const counted = /^\s+(?:[\p{L}-]+\s+){0,3}?([\p{L}-]+)(?=\s+(?:in|of|on|at|is|are|has|have)\b|\s*[.,;]|\s*$)/iu.exec(
+    text.slice(end),
+  )
   const isBare = /^\s*[.,;]?\s*$/.test(text.slice(end))
   if (!counted) return isBare ? edits : null
   const nounEnd = end + counted[0].length

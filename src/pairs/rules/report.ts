@@ -3,9 +3,9 @@ import type { Verdict } from '../build.js'
 import { includes, isThing, keyOf, keysOf, settles } from './compare.js'
 import type { Claim } from './grammar/claims.js'
 import { type Feature, openWordsOf, roleOf, scan } from './grammar/lexemes.js'
+import { splitSegments } from './grammar/tokens.js'
 import { groupNamed } from './lexicon.js'
 import { readText, type Statement } from './reading.js'
-import { splitSegments } from './grammar/tokens.js'
 
 /** A claim of the sentence, whether the reference says so too, and the claim of the reference that tells. */
 export interface Checked {
@@ -133,7 +133,15 @@ function check(claim: Claim, facts: Facts, asked: readonly Feature[]): { right: 
   const hasFinding = claim.about.some((feature) => roleOf(feature) === 'finding')
   const about = hasFinding ? claim.about.filter((feature) => !context.has(keyOf(feature))) : claim.about
   const proposition: Claim = { ...claim, about, positive: true }
-  const same = facts.claims.filter(({ about: other, positive }) => positive && things.length > 0 && includes(other, things.filter((t) => roleOf(t) === 'finding')))
+  const same = facts.claims.filter(
+    ({ about: other, positive }) =>
+      positive &&
+      things.length > 0 &&
+      includes(
+        other,
+        things.filter((t) => roleOf(t) === 'finding'),
+      ),
+  )
   const votes = new Map<boolean, Claim>()
   // A nodule is not in the lungs because they are clear, but it may be elsewhere.
   const isWithin = (organ: Feature) =>

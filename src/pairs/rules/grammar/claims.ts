@@ -31,7 +31,8 @@ export function claimsOf(clause: Node): Claim[] {
   const body = clause.kids[0] as Node
   const make = makers[body.rule]
   const predicate = child(body, 'predicate')
-  const located = body.rule === 'lying' || (predicate ? part(predicate, 'phrase') === undefined : body.rule === 'fragment')
+  const located =
+    body.rule === 'lying' || (predicate ? part(predicate, 'phrase') === undefined : body.rule === 'fragment')
   return make(body).map((claim) => normalize({ ...claim, clause: body, located, known: isKnown(claim) }))
 }
 
@@ -39,7 +40,8 @@ type Draft = Omit<Claim, 'clause' | 'known' | 'located'>
 type Maker = (clause: Node) => Draft[]
 
 const has = (node: Node, name: string): boolean => part(node, name) !== undefined
-const child = (node: Node, rule: string): Node | undefined => node.kids.find((kid): kid is Node => isNode(kid) && kid.rule === rule)
+const child = (node: Node, rule: string): Node | undefined =>
+  node.kids.find((kid): kid is Node => isNode(kid) && kid.rule === rule)
 
 /** Phrases directly in a list, not those inside another phrase. */
 const phrasesOf = (node: Node): Node[] => nodesOf(node, 'phrase')
@@ -62,7 +64,8 @@ const isPictureTail = (leaf: Leaf): boolean =>
 const tailsOf = (node: Node): Node[] => node.kids.filter((kid): kid is Node => isNode(kid) && kid.rule === 'tail')
 
 /** What the tails of a clause add to its thing. */
-const placesOf = (clause: Node): Feature[] => tailsOf(clause).flatMap((tail) => (isPictureTail(tail) ? [] : featuresOf(tail)))
+const placesOf = (clause: Node): Feature[] =>
+  tailsOf(clause).flatMap((tail) => (isPictureTail(tail) ? [] : featuresOf(tail)))
 
 function there(phrase: Node, positive: boolean, more: Feature[] = []): Draft {
   checkHead(phrase)
@@ -75,7 +78,9 @@ function there(phrase: Node, positive: boolean, more: Feature[] = []): Draft {
 function checkHead(phrase: Node): void {
   const items = phrase.kids.filter((kid) => isNode(kid) && kid.rule === 'item').flatMap((item) => lexemesOf(item))
   const findings = items.flatMap(({ feature }) => (feature && roleOf(feature) === 'finding' ? [feature] : []))
-  const strangers = findings.find(({ term }) => term !== findings[0].term && !groupNamed('finding')?.isNear(findings[0].term, term))
+  const strangers = findings.find(
+    ({ term }) => term !== findings[0].term && !groupNamed('finding')?.isNear(findings[0].term, term),
+  )
   if (strangers) throw new Unclear(`"${findings[0].term}" and "${strangers.term}" in one phrase`)
 }
 
@@ -85,22 +90,28 @@ function checkHead(phrase: Node): void {
  */
 function checkTails(node: Node): void {
   const items = node.kids.filter((kid) => !(isNode(kid) && kid.rule === 'tail'))
-  const isPlain = !items.some((item) => lexemesOf(item).some(({ feature }) => feature && /^(?:finding|organ|state)$/.test(roleOf(feature))))
+  const isPlain = !items.some((item) =>
+    lexemesOf(item).some(({ feature }) => feature && /^(?:finding|organ|state)$/.test(roleOf(feature))),
+  )
   for (const tail of node.kids) {
     if (!isNode(tail) || tail.rule !== 'tail') continue
     const prep = lexemesOf(tail)[0].text
     const features = featuresOf(tail)
     const finding = features.find((feature) => roleOf(feature) === 'finding')
-    if (finding && prep !== 'with' && !(prep === 'of' && isPlain)) throw new Unclear(`it is open whether there is "${finding.term}"`)
+    if (finding && prep !== 'with' && !(prep === 'of' && isPlain))
+      throw new Unclear(`it is open whether there is "${finding.term}"`)
     const isSided = items.some((item) => lexemesOf(item).some(({ feature }) => feature?.group === 'side'))
-    if (prep === 'of' && isSided && lexemesOf(tail, 'picture').length > 0) throw new Unclear('the side of a picture is not that of a patient')
+    if (prep === 'of' && isSided && lexemesOf(tail, 'picture').length > 0)
+      throw new Unclear('the side of a picture is not that of a patient')
     for (const phrase of nodesOf(tail, 'phrase')) checkTails(phrase)
   }
 }
 
 /** "The mass"; of "the side of the mass" the side is known. */
 function isKnown({ phrase }: Draft): boolean {
-  const hasTail = phrase !== null && nodesOf(phrase, 'tail').some((tail) => featuresOf(tail).some((feature) => roleOf(feature) === 'finding'))
+  const hasTail =
+    phrase !== null &&
+    nodesOf(phrase, 'tail').some((tail) => featuresOf(tail).some((feature) => roleOf(feature) === 'finding'))
   return phrase !== null && isDefinite(phrase) && !hasTail
 }
 
@@ -122,7 +133,8 @@ function thingsOf(node: Node): { phrase: Node; positive: boolean }[] {
 /** Denial in the verb over the denial in the noun: two make an affirmation ("is not without", "no lack of"). */
 function existences(node: Node, denied: boolean, more: Feature[] = []): Draft[] {
   const things = thingsOf(node)
-  if (denied && node.rule === 'things' && (node.kids[0] as Node).rule === 'noList') throw new Unclear('"not" before "no"')
+  if (denied && node.rule === 'things' && (node.kids[0] as Node).rule === 'noList')
+    throw new Unclear('"not" before "no"')
   // "does not show an effusion and a mass": it is open which of them is denied.
   if (denied && things.length > 1) throw new Unclear('several things are denied together')
   return things.map(({ phrase, positive }) => there(phrase, positive !== denied, more))
@@ -220,7 +232,10 @@ const makers: Record<string, Maker> = {
           ? presence(subject, denied, says)
           : propertyOf(subject, says, !denied)
     if (opposed) claims.push(...propertyOf(subject, featuresOf(opposed), denied))
-    return [...claims, ...nodesOf(clause, 'without').flatMap((node) => phrasesOf(node).map((phrase) => there(phrase, false)))]
+    return [
+      ...claims,
+      ...nodesOf(clause, 'without').flatMap((node) => phrasesOf(node).map((phrase) => there(phrase, false))),
+    ]
   },
   making(clause) {
     const says = [...tailsOf(clause), ...nodesOf(clause, 'means')].flatMap(featuresOf)
@@ -265,7 +280,17 @@ const makers: Record<string, Maker> = {
   label(clause) {
     const [name, value] = clause.kids.filter((kid): kid is Node => isNode(kid) && kid.rule === 'phrase')
     if (value) {
-      return [{ kind: 'is', about: featuresOf(name), says: featuresOf(value), positive: true, definite: true, pronoun: false, phrase: value }]
+      return [
+        {
+          kind: 'is',
+          about: featuresOf(name),
+          says: featuresOf(value),
+          positive: true,
+          definite: true,
+          pronoun: false,
+          phrase: value,
+        },
+      ]
     }
     return [there(name, has(clause, 'seen') || has(clause, 'yes'))]
   },
@@ -280,7 +305,15 @@ const makers: Record<string, Maker> = {
       const denied = has(clause, 'none') || has(clause, 'absent')
       if (has(clause, 'persist')) return existences(child(clause, 'list') as Node, false)
       const kind = denied ? 'echo' : 'is'
-      const bare: Draft = { kind, about: [], says: tails, positive: !denied, definite: true, pronoun: true, phrase: null }
+      const bare: Draft = {
+        kind,
+        about: [],
+        says: tails,
+        positive: !denied,
+        definite: true,
+        pronoun: true,
+        phrase: null,
+      }
       return [bare, ...opposedTo(clause)]
     }
     return [...existences(things, has(clause, 'absent'), tails), ...companions(clause)]
@@ -290,7 +323,9 @@ const makers: Record<string, Maker> = {
 function opposedTo(clause: Node): Draft[] {
   const opposed = child(clause, 'opposed')
   if (!opposed) return []
-  return [{ kind: 'is', about: [], says: featuresOf(opposed), positive: false, definite: true, pronoun: true, phrase: null }]
+  return [
+    { kind: 'is', about: [], says: featuresOf(opposed), positive: false, definite: true, pronoun: true, phrase: null },
+  ]
 }
 
 /** "The liver contains a cyst": the liver is where. "The CT of the abdomen shows a cyst": the picture is nowhere. */
@@ -335,14 +370,20 @@ function normalize(claim: Claim): Claim {
 function meaningOf(feature: Feature): Feature[] {
   const meaning = groupNamed(feature.group)?.means.get(feature.term)
   if (!meaning) return [feature]
-  return meaning.map((name) => ({ ...feature, group: name.split(' ')[0], term: name.slice(name.indexOf(' ') + 1), slot: 0 }))
+  return meaning.map((name) => ({
+    ...feature,
+    group: name.split(' ')[0],
+    term: name.slice(name.indexOf(' ') + 1),
+    slot: 0,
+  }))
 }
 
 /** "Left" and "right" in one phrase cannot be told apart by their names. */
 function checkOneOfEach(features: readonly Feature[]): void {
   const seen = new Map<string, string>()
   for (const feature of features) {
-    if (!['place', 'degree', 'state', 'image', 'number', 'measure', 'ordinal', 'level'].includes(roleOf(feature))) continue
+    if (!['place', 'degree', 'state', 'image', 'number', 'measure', 'ordinal', 'level'].includes(roleOf(feature)))
+      continue
     const other = seen.get(feature.group)
     if (other !== undefined && other !== feature.term && !groupNamed(feature.group)?.compatible) {
       throw new Unclear(`"${other}" and "${feature.term}" in one phrase`)

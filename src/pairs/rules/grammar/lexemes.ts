@@ -87,7 +87,9 @@ function openAt(tokens: readonly Token[], at: number, open: OpenWords, known: re
   }
   if (compound && open.has(compound)) return [make(compound, at + 3)]
   const single = known.some(({ forms }) => forms.length === 1)
-  return !single && !words.doubted.has(form) && !ownWords.has(form) && open.has(stem(form)) && end > start ? [make(stem(form), at + 1)] : []
+  return !single && !words.doubted.has(form) && !ownWords.has(form) && open.has(stem(form)) && end > start
+    ? [make(stem(form), at + 1)]
+    : []
 }
 
 const units: Readonly<Record<string, [dimension: string, factor: number]>> = {
@@ -120,7 +122,7 @@ function numbersAt(tokens: readonly Token[], at: number): Lexeme[] {
   if (ordinal !== '0') return [make('ordinal', ordinal, at + 1)]
   if (/^[lcs][1-9]$|^t(?:[3-9]|1[0-2])$/.test(form)) return [make('level', form, at + 1)]
   if (/^x\d$/.test(form)) return [make('number', form.slice(1), at + 1)]
-  const value = valueOf(form)
+  const value = amountOf(form)
   if (value === null) return []
   const product = productAt(tokens, at)
   if (product) return [make('measure', product.term, product.to)]
@@ -135,7 +137,7 @@ function productAt(tokens: readonly Token[], at: number): { term: string; to: nu
   let dimension: string | null = null
   let to = at
   for (let next = at; ; next = to + 1) {
-    const value = valueOf(tokens[next]?.form ?? '')
+    const value = amountOf(tokens[next]?.form ?? '')
     if (value === null) return null
     const unit = unitAt(tokens, next + 1)
     to = next + (unit ? 2 : 1)
@@ -156,7 +158,7 @@ const unitAt = (tokens: readonly Token[], at: number) => {
   return unit ? { dimension: unit[0], factor: unit[1] } : null
 }
 
-function valueOf(form: string): number | null {
+function amountOf(form: string): number | null {
   if (/^\d+(?:\.\d+)?$/.test(form)) return Number(form)
   const index = words.numbers.indexOf(form)
   return index < 0 ? null : index

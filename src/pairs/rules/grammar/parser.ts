@@ -30,7 +30,7 @@ export interface Grammar {
 
 export function compileGrammar(text: string, guards: Grammar['guards'] = {}): Grammar {
   const rules = new Map<string, Expression>()
-  for (const line of text.replace(/\n[ \t]+/g, " ").split('\n')) {
+  for (const line of text.replace(/\n[ \t]+/g, ' ').split('\n')) {
     const rule = /^(\w+)\s*=(.*)$/.exec(line.replace(/\s--.*$/, ''))
     if (rule) rules.set(rule[1], parseChoice(rule[2].match(/"[^"]*"|\w+|[()|?*+~]/g) ?? []))
   }

@@ -37,10 +37,15 @@ export function tokenize(text: string): Token[] {
 /** "isn't" is `is` and `n't`, "there's" is `there` and `'s`, "cannot" is `can` and `not`. */
 function contraction(token: Token, all: readonly Token[], index: number): Token[] {
   const { form, start, end } = token
-  const touches = (other: Token | undefined, at: number) => other !== undefined && (other.end === at || other.start === at)
+  const touches = (other: Token | undefined, at: number) =>
+    other !== undefined && (other.end === at || other.start === at)
   const next = all[index + 1]
   const previous = all[index - 1]
-  if (form === 'cannot') return [{ form: 'can', start, end: start + 3 }, { form: 'not', start: start + 3, end }]
+  if (form === 'cannot')
+    return [
+      { form: 'can', start, end: start + 3 },
+      { form: 'not', start: start + 3, end },
+    ]
   if (next?.form === "'" && touches(next, end) && all[index + 2]?.form === 't' && /n$/.test(form)) {
     const verb = form === 'can' ? form : form.slice(0, -1)
     const cut = form === 'can' ? end : end - 1
