@@ -1,7 +1,7 @@
 /** `pairs`: answers judged, minimally edited and verified. */
 import type { Pair } from '../data/records.js'
 import type { Endpoint, EndpointSettings, Usage } from '../endpoint/index.js'
-import { EndpointError } from '../errors.js'
+import { DataError, EndpointError } from '../errors.js'
 import { counting, defineStage, type StageContext } from '../stage/index.js'
 import type { PairReport, Perplexity } from './run.js'
 import { type PairsSettings, pairsSettings } from './settings.js'
@@ -67,7 +67,11 @@ export const pairsStage = defineStage({
             ? new EndpointError(`${unasked} answers were not judged`, {
                 hint: 'Run the same command again: what was answered is kept. Raise the budget if it was spent.',
               })
-            : undefined,
+            : pairs === 0
+              ? new DataError(`none of ${answers} answers became a pair`, {
+                  hint: `The reasons are in ${files.report}.`,
+                })
+              : undefined,
       }
     } catch (error) {
       failed.abort(error)

@@ -11,7 +11,15 @@ export const pairs = stageCommand(pairsStage, {
 
 function describe({ report, files, sent }: PairsResult): string {
   const { statistics, acceptance, style, perplexity, usage } = report
-  const { answers, pairs: count, byOrigin, byCategory, byRejection } = statistics
+  const {
+    answers,
+    pairs: count,
+    byOrigin,
+    byOriginAndCategory,
+    byRejection,
+    readButNotDared,
+    unknownWords,
+  } = statistics
   const share = (part: number) => `${((100 * part) / Math.max(1, answers)).toFixed(1)} %`
   const rows = [
     ...Object.entries(byOrigin).map(([name, number]) => [`pair: ${name}`, number, share(number)]),
@@ -20,11 +28,9 @@ function describe({ report, files, sent }: PairsResult): string {
   const lines = [
     `${count} pairs from ${answers} answers (${(100 * acceptance).toFixed(1)} %), ${report.mode}, by ${report.provider}`,
     formatTable(['outcome', 'answers', 'share'], rows),
-    `edits: ${
-      Object.entries(byCategory)
-        .map(([name, number]) => `${name} ${number}`)
-        .join(', ') || 'none'
-    }`,
+    ...Object.entries(byOriginAndCategory).map(([origin, counts]) => `edits, ${origin}: ${listed(counts)}`),
+    `understood, but no pair dared: ${readButNotDared}`,
+    `words that the rules do not know, most frequent first: ${listed(unknownWords, 12)}`,
   ]
   if (style) {
     const words = `${style.chosen.meanWords} and ${style.rejected.meanWords} words`
@@ -42,3 +48,9 @@ function describe({ report, files, sent }: PairsResult): string {
   }
   return `${[...lines, ...files].join('\n')}\n`
 }
+
+const listed = (counts: Record<string, number>, most = 100): string =>
+  Object.entries(counts)
+    .slice(0, most)
+    .map(([name, number]) => `${name} ${number}`)
+    .join(', ') || 'none'

@@ -220,6 +220,8 @@ function compareValue(claim: Claim, wanted: readonly Feature[], asked: Asked): b
   const missing = wanted.filter((feature) => !includes(closure(named), [feature]))
   const same = missing.length === 0 && includes(wanted, own)
   if (!claim.positive || isContrary(claim, asked)) {
+    // "The left one is present", "a mass in the left lung was removed": neither says where the other one is.
+    if (asked.absence || claim.clause.rule === 'event') return 'it says what is there, or was'
     if (same && own.length > 0) return fresh.length > own.length ? 'it denies something narrower' : false
     if (own.length > 0 && own.every((feature) => wanted.some((other) => conflicts(feature, other)))) return true
     return 'it denies something else'

@@ -42,7 +42,9 @@ export function readQuestion(question: string): Asked {
   // The negation of a tag ("…, isn't it?") turns nothing around.
   const inverted = proposition !== null && !proposition.positive && absence
   const isTurned = negated && POLAR_START.test(question)
-  const negative = proposition ? (!proposition.positive && !inverted) || isTurned : negated || !POLAR_START.test(question)
+  const negative = proposition
+    ? (!proposition.positive && !inverted) || isTurned
+    : negated || !POLAR_START.test(question)
   const positive = proposition && { ...proposition, positive: true }
   return { kind: 'polar', proposition: positive, negative, absence: inverted, features, offered: [] }
 }
