@@ -34,10 +34,14 @@ export async function writeTasks(
 /** Questions of every kind, with right and wrong answers. */
 export function manyTasks(count: number): Task[] {
   const kinds: ((i: number) => [string, string, string])[] = [
-    (i) => ['Which lung is abnormal?', i % 2 ? 'Left' : 'Right', 'The left lung is abnormal.'],
-    (i) => ['Is there a pleural effusion?', i % 3 ? 'Yes' : 'No', 'No, there is no pleural effusion.'],
-    (i) => ['What modality is this?', i % 2 ? 'CT' : 'MRI', 'This is a CT image.'],
-    () => ['Where is the mass?', 'Upper lobe', 'The mass is in the lower lobe.'],
+    (i) => [
+      `Where is the nodule of ${i} mm?`,
+      i % 8 ? 'Left lung' : 'Right lung',
+      `The nodule of ${i} mm is in the left lung.`,
+    ],
+    (i) => [`Is there a cyst of ${i} mm?`, i % 3 ? 'Yes' : 'No', `No, there is no cyst of ${i} mm.`],
+    (i) => [`What modality shows ${i} nodules?`, i % 8 ? 'CT' : 'MRI', 'This is a CT image.'],
+    (i) => [`Where is the mass of ${i} mm?`, 'Upper lobe', `The mass of ${i} mm is in the lower lobe.`],
   ]
   return Array.from({ length: count }, (_, i) => makeTask(...kinds[i % kinds.length](i), { id: `s${i}` }))
 }
