@@ -57,8 +57,13 @@ function alternatives(question: string, features: Feature[]): { offered: Feature
   const first = after.find(({ group }) => before.some((feature) => feature.group === group && group !== 'word'))
   // "Solid or cystic": two words that no list has, right beside the "or".
   const [left, right] = [before.at(-1), after[0]]
+  const isAlone = (feature: Feature) => !before.some(({ group, end }) => group === 'word' && feature.start - end === 1)
   const isPlain =
-    left?.group === 'word' && right?.group === 'word' && /^\s+or\s+$/i.test(question.slice(left.end, right.start))
+    left?.group === 'word' &&
+    right?.group === 'word' &&
+    /^\s+or\s+$/i.test(question.slice(left.end, right.start)) &&
+    isAlone(left) &&
+    /^\W*$/.test(question.slice(right.end))
   if (!first && isPlain)
     return { offered: [left, right], others: features.filter((one) => one !== left && one !== right) }
   if (!first) return { offered: [], others: features }

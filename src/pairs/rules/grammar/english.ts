@@ -90,7 +90,11 @@ look       = "look" | "appear" | "lie"
 const saysSomething = (node: Node): boolean =>
   lexemesOf(node).some(({ kind, feature }) => feature !== undefined || /^(?:seen|absent|confirmed)$/.test(kind))
 
-export const english = compileGrammar(text, { predicate: saysSomething })
+/** "Present" is a word of its own, not the noun of "no free air present". */
+const hasNoun = (node: Node): boolean =>
+  lexemesOf(node).length === 1 || !lexemesOf(node).some(({ feature }) => feature?.group === 'presence')
+
+export const english = compileGrammar(text, { predicate: saysSomething, phrase: hasNoun })
 
 /** Words that the grammar itself names; they are never a content word. */
 export const ownWords: ReadonlySet<string> = new Set([...text.matchAll(/"(\w+)"/g)].map((match) => match[1]))
