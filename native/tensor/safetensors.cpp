@@ -11,7 +11,7 @@ namespace {
 constexpr size_t max_header_bytes = size_t{100} << 20;
 
 Error bad(const std::string& path, const std::string& why) {
-  return std::move(Error(Code::checkpoint, path + ": " + why).with("file", path));
+  return std::move(Error(Code::checkpoint, path + ": " + why).with("path", path));
 }
 
 DType parse_dtype(const std::string& text, const std::string& path, const std::string& tensor) {
@@ -23,7 +23,7 @@ DType parse_dtype(const std::string& text, const std::string& path, const std::s
   if (text == "F64") return DType::f64;
   throw Error(Code::unsupported, path + ": tensor \"" + tensor + "\" has dtype " + text +
                                      "; F32 and BF16 weights are supported (F64, I64, I32, U8 in data files)")
-      .with("file", path)
+      .with("path", path)
       .with("tensor", tensor);
 }
 
@@ -146,7 +146,7 @@ SafeTensors SafeTensors::open_checkpoint(const std::string& directory) {
     throw Error(Code::checkpoint, directory +
                                       " holds neither model.safetensors nor model.safetensors.index.json; is it a "
                                       "checkpoint folder in Hugging Face layout?")
-        .with("file", directory);
+        .with("path", directory);
   SafeTensors result;
   result.origin_ = index_path;
   std::map<std::string, std::string> index;

@@ -52,7 +52,7 @@ export interface StepBenchResult {
 }
 
 /**
- * @throws {ArgumentError} for a count below 1, {FireError} `ERR_FIRE_BENCH` when a variant's process ends early; the
+ * @throws {ArgumentError} for a count below 1, {BenchError} when a variant's process ends early; the
  *   reason of `signal` when that is aborted. Processes and the work folder are gone in every case.
  */
 export async function benchStep(options: StepBenchOptions, hooks: BenchHooks = {}): Promise<StepBenchResult> {

@@ -11,7 +11,7 @@ import { checkReferenced, decodeReferenced } from '../data/images.js'
 import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
 import { pairProblem } from '../data/pairs.js'
 import { type ImageRef, type Pair, pair as pairSchema } from '../data/records.js'
-import { AbortedError, ArgumentError, DataError } from '../errors.js'
+import { AbortedError, ArgumentError, atPlace, DataError } from '../errors.js'
 import { area, type Mask, maskHash } from './masks/mask.js'
 import type { NiftiOrientation } from './masks/nifti.js'
 import { type CorruptionMethod, corruptImage, isTargeted, methodNames } from './methods.js'
@@ -255,9 +255,7 @@ class Stage {
     const made = { version: 1, image: image.sha256, mask: mask && maskHash(mask), method, sigma, seed }
     const key = createHash('sha256').update(JSON.stringify(made)).digest('hex')
     const note = join(this.#options.out, 'cache/twins', `${key}.json`)
-    const located = (error: Error): never => {
-      throw new DataError(`${place}: ${error.message}`, { detail: { id: pair.id, image: image.path }, cause: error })
-    }
+    const located = atPlace(place, { id: pair.id, image: image.path })
     const known = await this.#known(note)
     if (known) {
       await checkReferenced(image, this.#imageRoot).catch(located)
@@ -279,11 +277,14 @@ class Stage {
 
   /** A twin of an earlier run, when its file is still what was written. */
   async #known(note: string): Promise<Twin | undefined> {
-    const text = await readFile(note, 'utf8').catch(() => undefined)
-    if (text === undefined) return undefined
-    const twin = JSON.parse(text) as Twin
-    const sha256 = await sha256File(join(this.#options.out, twin.image.path)).catch(() => undefined)
-    return sha256 === twin.image.sha256 ? twin : undefined
+    try {
+      const twin = JSON.parse(await readFile(note, 'utf8')) as Twin
+      const sha256 = await sha256File(join(this.#options.out, twin.image.path))
+      return sha256 === twin.image.sha256 ? twin : undefined
+    } catch {
+      // Not there, or damaged: it is made again.
+      return undefined
+    }
   }
 
   #corrupted(pair: Pair, parts: Part[] | null, twins: ImageRef[] | null): Pair {

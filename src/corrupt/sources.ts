@@ -4,7 +4,7 @@ import { extname, join, resolve } from 'node:path'
 import sharp from 'sharp'
 import { decodeReferenced, isDicom, readSource } from '../data/images.js'
 import type { ImageRef, Pair } from '../data/records.js'
-import { DataError, fileError } from '../errors.js'
+import { asFileError, DataError } from '../errors.js'
 import { type ConceptOrigin, matchLabels, recordConcepts } from './concept.js'
 import { Manifest } from './manifest.js'
 import { area, fitMask, type Mask, union } from './masks/mask.js'
@@ -57,9 +57,7 @@ export class MaskSources {
   /** @param imageRoot folder that the paths of records are relative to. @param images all that will be asked for. */
   static async open(options: SourceOptions, imageRoot: string, images: readonly ImageRef[]): Promise<MaskSources> {
     if (options.masks === undefined) return new MaskSources(options, imageRoot)
-    const status = await stat(options.masks).catch((error) => {
-      throw fileError(error, 'Reading the masks', options.masks as string)
-    })
+    const status = await stat(options.masks).catch(asFileError('Reading the masks', options.masks as string))
     if (!status.isDirectory()) return new MaskSources(options, imageRoot, await Manifest.read(options.masks))
     return new MaskSources(options, imageRoot, undefined, await MaskFolder.read(options.masks, images))
   }
@@ -239,9 +237,7 @@ class MaskFolder {
 
   static async read(root: string, images: readonly ImageRef[]): Promise<MaskFolder> {
     const files = new Map<string, string[]>()
-    const listed = await readdir(root, { recursive: true }).catch((error) => {
-      throw fileError(error, 'Reading the masks', root)
-    })
+    const listed = await readdir(root, { recursive: true }).catch(asFileError('Reading the masks', root))
     const add = (base: string, file: string): unknown => files.set(base, [...(files.get(base) ?? []), file])
     for (const file of listed.map((name) => name.replaceAll('\\', '/')).sort()) {
       if (!maskExtension.test(file)) continue

@@ -4,7 +4,7 @@
  * lossless JPEG that libjpeg-turbo in sharp does not read.
  */
 import sharp from 'sharp'
-import { DataError, FireError } from '../errors.js'
+import { DataError, guarded } from '../errors.js'
 import { checkPixels, notAnImage, unsupportedImage } from './image-errors.js'
 
 /** How the samples of a frame are stored. */
@@ -56,19 +56,18 @@ export function isCompressed(uid: string): boolean {
 /** @throws {DataError} when the stream is damaged or is not the size that the file declares. */
 export async function decompress(uid: string, data: Uint8Array, layout: Layout, path: string): Promise<Pixels> {
   const { name, codec } = syntaxes[uid]
-  try {
+  const decode = async (): Promise<Pixels> => {
     const pixels = await (codec as Codec)(data, layout, path)
     // Codecs give every pixel its three samples, whatever was shared in the stream.
     if (pixels.photometric === 'YBR_FULL_422') pixels.photometric = 'YBR_FULL'
     const expected = (layout.rows * layout.columns * layout.samples * pixels.bitsAllocated) / 8
     if (pixels.bytes.length < expected) throw new Error(`${pixels.bytes.length} bytes where ${expected} were declared`)
     return pixels
-  } catch (error) {
-    if (error instanceof FireError) throw error
-    // Emscripten throws numbers.
-    const reason = error instanceof Error ? error.message : 'the codec failed'
-    throw notAnImage(path, new Error(`${name}: ${reason}`, { cause: error }))
   }
+  return guarded(decode, (reason, cause) =>
+    // Emscripten throws numbers.
+    notAnImage(path)(`${name}: ${cause instanceof Error ? reason : 'the codec failed'}`, cause),
+  )
 }
 
 /** Frame header of a JPEG or JPEG-LS stream: what its SOF marker says, before anything is allocated for it. */

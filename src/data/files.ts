@@ -3,7 +3,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { FileError, fileError } from '../errors.js'
+import { asFileError, FileError, fileError } from '../errors.js'
 
 /** Marks files and folders that are being written; whatever is left with this prefix after a crash may be deleted. */
 const temporaryPrefix = '.tmp-'
@@ -109,9 +109,7 @@ export class JsonlAppender {
 
   /** Waits until everything appended is on the disk. */
   async sync(): Promise<void> {
-    await this.#file.sync().catch((error) => {
-      throw fileError(error, 'Writing', this.path)
-    })
+    await this.#file.sync().catch(asFileError('Writing', this.path))
   }
 
   async close(): Promise<void> {

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import sharp, { type Metadata, type Sharp } from 'sharp'
 import type { ImageInput } from '../engine/engine.js'
-import { DataError, fileError } from '../errors.js'
+import { asFileError, DataError, fileError, guarded } from '../errors.js'
 import { checkPixels, notAnImage, unsupportedImage } from './image-errors.js'
 import type { ImageRef } from './records.js'
 
@@ -100,11 +100,7 @@ async function decodeDicom({ bytes, path, frame }: Source): Promise<Size & { rgb
 async function readHeader({ bytes, path, frame }: Source): Promise<Metadata> {
   if (frame !== undefined) throw new DataError(`${path}: only DICOM files have frames`, { detail: { path } })
   checkKind(bytes, path)
-  const header = await sharp(bytes, { limitInputPixels: false })
-    .metadata()
-    .catch((error) => {
-      throw notAnImage(path, error)
-    })
+  const header = await guarded(() => sharp(bytes, { limitInputPixels: false }).metadata(), notAnImage(path))
   checkPixels(header.width, header.height, path)
   if ((header.pages ?? 1) > 1) throw unsupportedImage(path, `an animation of ${header.pages} pictures`)
   return header
@@ -114,12 +110,8 @@ async function decodePicture(source: Source): Promise<Size & { rgb: Uint8Array }
   const { depth, space } = await readHeader(source)
   // 'warning' is the strictest: what a decoder only warns of, as data missing inside a JPEG, leaves grey areas.
   const picture = sharp(source.bytes, { ignoreIcc: true, failOn: 'warning', limitInputPixels: false }).autoOrient()
-  try {
-    if (space === 'cmyk') return await cmykToRgb(picture)
-    return depth === 'ushort' ? await scaleTo8Bits(picture) : await toRgb(picture)
-  } catch (error) {
-    throw notAnImage(source.path, error)
-  }
+  const convert = space === 'cmyk' ? cmykToRgb : depth === 'ushort' ? scaleTo8Bits : toRgb
+  return guarded(() => convert(picture), notAnImage(source.path))
 }
 
 async function toRgb(picture: Sharp): Promise<Size & { rgb: Uint8Array }> {
@@ -186,9 +178,7 @@ export async function readSource(path: string): Promise<Source> {
       throw fileError(error, 'Reading the image', path)
     }
   }
-  const bytes = await readFile(file).catch((error) => {
-    throw fileError(error, 'Reading the image', file)
-  })
+  const bytes = await readFile(file).catch(asFileError('Reading the image', file))
   return { path, bytes, frame: Number(number) }
 }
 

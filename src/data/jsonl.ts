@@ -1,7 +1,7 @@
 /** JSON Lines in, typed records out, each with its line number; a bad line is an error that names file, line and id. */
 import { createReadStream } from 'node:fs'
 import type { z } from 'zod'
-import { DataError, fileError } from '../errors.js'
+import { DataError, fileError, reasonOf } from '../errors.js'
 import { writeFileAtomic } from './files.js'
 
 export interface Line<T> {
@@ -44,7 +44,7 @@ export async function* scanJsonl(path: string): AsyncGenerator<ScannedLine> {
     try {
       yield { ...place, value: JSON.parse(text) }
     } catch (error) {
-      yield { ...place, problem: `not a JSON object (${error instanceof Error ? error.message : String(error)})` }
+      yield { ...place, problem: `not a JSON object (${reasonOf(error)})` }
     }
   }
 }

@@ -9,7 +9,7 @@ import { dirname, extname, isAbsolute, join, relative, sep, win32 } from 'node:p
 import { sha256File } from '../data/files.js'
 import { describeImage } from '../data/images.js'
 import type { ImageRef } from '../data/records.js'
-import { DataError, fileError, UnsupportedError } from '../errors.js'
+import { asFileError, DataError, fileError, UnsupportedError } from '../errors.js'
 import { type ImageSource, LeftOut } from './draft.js'
 
 export interface ImageStoreOptions {
@@ -66,9 +66,7 @@ export class ImageStore {
   async find(name: string): Promise<string> {
     checkName(name)
     const { root, folders } = this.#options
-    const realRoot = await realpath(root).catch((error) => {
-      throw fileError(error, 'Reading', root)
-    })
+    const realRoot = await realpath(root).catch(asFileError('Reading', root))
     for (const folder of folders) {
       const path = await realpath(join(root, folder, name)).catch(() => undefined)
       if (path === undefined) continue

@@ -15,7 +15,7 @@ import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from 'h
 import { SaxesParser } from 'saxes'
 import { z } from 'zod'
 import { readJsonl } from '../data/jsonl.js'
-import { DataError, fileError } from '../errors.js'
+import { asFileError, DataError, FireError, fileError, guarded, reasonOf } from '../errors.js'
 import { LeftOut, type Row } from './draft.js'
 
 /** Far above any record of text; an unclosed quote must not swallow a disk. */
@@ -82,20 +82,15 @@ async function* readJson(file: string): AsyncGenerator<Row> {
     rows.push({ file, line, index, value, ...(group === undefined ? {} : { group }) })
     index += 1
   }
-  const guarded = (work: () => void): void => {
-    try {
-      work()
-    } catch (error) {
-      throw damaged(file, cursor.line(), `not valid JSON, or cut off (${messageOf(error)})`, error)
-    }
-  }
+  const refused = (reason: string, cause: unknown): DataError =>
+    damaged(file, cursor.line(), `not valid JSON, or cut off (${reason})`, cause)
   for await (const chunk of utf8Chunks(file)) {
     cursor.enter(chunk)
-    guarded(() => parser.write(chunk))
+    guarded(() => parser.write(chunk), refused)
     yield* rows
     rows = []
   }
-  if (!parser.isEnded) guarded(() => parser.end())
+  if (!parser.isEnded) guarded(() => parser.end(), refused)
 }
 
 /** Counts lines up to a byte offset of a stream that is seen chunk by chunk. */
@@ -152,7 +147,8 @@ async function* readCsv(file: string): AsyncGenerator<Row> {
       line += 1 + record.reduce((sum, cell) => sum + cell.split('\n').length - 1, 0)
     }
   } catch (error) {
-    throw csvError(error, file, line)
+    if (error instanceof FireError) throw error
+    throw damaged(file, line, `not valid CSV (${reasonOf(error)})`, error)
   }
   if (header === undefined) throw damaged(file, 1, 'the file has no header')
 }
@@ -178,12 +174,6 @@ interface CsvRecord {
   info: { empty_lines: number }
 }
 
-function csvError(error: unknown, file: string, line: number): unknown {
-  const code = (error as { code?: unknown } | null)?.code
-  if (typeof code !== 'string' || !code.startsWith('CSV_')) return error
-  return damaged(file, line, `not valid CSV (${messageOf(error)})`, error)
-}
-
 async function csvDelimiter(file: string): Promise<string> {
   const header = (await readStart(file, 65_536)).toString('utf8').split(/\r?\n/, 1)[0]
   const count = (mark: string): number => header.split(mark).length
@@ -206,7 +196,7 @@ async function* readParquet(path: string): AsyncGenerator<Row> {
     }
   } catch (error) {
     if (error instanceof Error && 'code' in error) throw fileError(error, 'Reading', path)
-    throw damaged(path, 1, `not a readable parquet file (${messageOf(error)})`, error)
+    throw damaged(path, 1, `not a readable parquet file (${reasonOf(error)})`, error)
   }
 }
 
@@ -232,7 +222,7 @@ export interface Element {
  * @throws {LeftOut} for what is wrong with the file: one report, one file.
  */
 export async function readXml(file: string): Promise<Element> {
-  const { size } = await stat(file)
+  const { size } = await stat(file).catch(asFileError('Reading', file))
   if (size > largestXml) throw new LeftOut('invalid_markup', `${size} bytes are no report (at most ${largestXml})`)
   const parser = new SaxesParser({ position: true, xmlns: false })
   const root: Element = { name: '', attributes: {}, text: '', children: [] }
@@ -257,7 +247,7 @@ export async function readXml(file: string): Promise<Element> {
   parser.on('closetag', () => {
     open.pop()
   })
-  const bytes = await readFile(file)
+  const bytes = await readFile(file).catch(asFileError('Reading', file))
   let text: string
   try {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
@@ -303,9 +293,7 @@ async function firstByte(file: string): Promise<string | undefined> {
 
 /** The first bytes of a file. */
 export async function readStart(file: string, bytes: number): Promise<Buffer> {
-  const handle = await open(file).catch((error) => {
-    throw fileError(error, 'Reading', file)
-  })
+  const handle = await open(file).catch(asFileError('Reading', file))
   try {
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(bytes), 0, bytes, 0)
     return buffer.subarray(0, bytesRead)
@@ -323,8 +311,4 @@ function damaged(path: string, line: number | undefined, problem: string, cause?
     hint: hint ?? 'Compare the size of the file with the published one; nothing was written.',
     cause,
   })
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

@@ -4,7 +4,7 @@ import { dirname, resolve } from 'node:path'
 import { checkReferenced } from '../data/images.js'
 import { describeIssues, type ScannedLine, scanJsonl } from '../data/jsonl.js'
 import type { ImageRef } from '../data/records.js'
-import { fileError } from '../errors.js'
+import { asFileError } from '../errors.js'
 import { type Kind, kinds, Leakage, type Place } from './kinds.js'
 import { type Inspection, Problems } from './report.js'
 import { Seen } from './tally.js'
@@ -96,9 +96,7 @@ async function detectKind(path: string): Promise<Kind<never> | undefined> {
 
 /** A file that is one JSON object over several lines, such as import.report.json; undefined for JSON Lines. */
 async function readDocument(path: string): Promise<Inspection | undefined> {
-  const { size } = await stat(path).catch((error) => {
-    throw fileError(error, 'Reading', path)
-  })
+  const { size } = await stat(path).catch(asFileError('Reading', path))
   if (size > largestDocument) return undefined
   const text = (await readFile(path, 'utf8')).trim()
   if (!text.startsWith('{') || (!path.endsWith('.json') && !/^\{\s*\n/.test(text))) return undefined

@@ -8,7 +8,7 @@ import { z } from 'zod'
 import type { TrainConfig } from '../config/schema.js'
 import { removeTemporaries, writeFileAtomic, writeFolderAtomic } from '../data/files.js'
 import type { Engine } from '../engine/engine.js'
-import { CheckpointError, fileError } from '../errors.js'
+import { asFileError, CheckpointError } from '../errors.js'
 
 const trainerState = z.strictObject({
   format: z.literal(1),
@@ -109,9 +109,7 @@ export function assertSameRun(checkpoint: Checkpoint, config: TrainConfig, dataS
 }
 
 async function readState(path: string): Promise<TrainerState> {
-  const text = await readFile(path, 'utf8').catch((error) => {
-    throw fileError(error, 'Reading the checkpoint', path)
-  })
+  const text = await readFile(path, 'utf8').catch(asFileError('Reading the checkpoint', path))
   try {
     return trainerState.parse(JSON.parse(text))
   } catch (error) {

@@ -3,7 +3,7 @@ import { decodeReferenced } from '../data/images.js'
 import type { ImageRef, Pair } from '../data/records.js'
 import type { PairInput } from '../engine/engine.js'
 import type { ImageSource } from '../engine/image-cache.js'
-import { DataError, FireError } from '../errors.js'
+import { atPlace, DataError } from '../errors.js'
 import type { Chat } from '../text/chat.js'
 import { encodeTagged, phraseMask } from '../text/phrases.js'
 import type { Range } from '../text/tokenizer.js'
@@ -62,9 +62,7 @@ export function collate(pair: Pair, context: CollateContext): Example {
     }))
     return { input, images, differs: chosen.differs || rejected.differs }
   } catch (error) {
-    if (!(error instanceof FireError)) throw error
-    const options = { detail: { ...error.detail, id: pair.id }, hint: error.hint, cause: error }
-    throw new DataError(`record ${pair.id}: ${error.message}`, options)
+    return atPlace(`record ${pair.id}`, { id: pair.id })(error)
   }
 }
 

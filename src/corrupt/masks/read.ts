@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { isDicom } from '../../data/images.js'
-import { DataError } from '../../errors.js'
+import { DataError, guarded } from '../../errors.js'
 import { type Box, fillBoxes } from './box.js'
 import { type DicomSource, readSegMask } from './dicom-seg.js'
 import type { Mask, Size } from './mask.js'
@@ -128,12 +128,10 @@ async function readFileMask(spec: object, target: Target, options: ReadOptions, 
 }
 
 function fromJson(bytes: Buffer, target: Target, path: string): ReadMask {
-  let spec: unknown
-  try {
-    spec = JSON.parse(bytes.toString('utf8'))
-  } catch (error) {
-    throw new DataError(`${path} is not JSON: ${(error as Error).message}`, { cause: error })
-  }
+  const spec: unknown = guarded(
+    () => JSON.parse(bytes.toString('utf8')),
+    (reason, cause) => new DataError(`${path} is not JSON: ${reason}`, { cause }),
+  )
   return drawn(Array.isArray(spec) ? { polygons: spec } : (spec as object), target, path)
 }
 
