@@ -2,7 +2,7 @@
  * Every error a caller can act on. `code` is stable and machine-readable, `detail` holds the facts (path, line, record,
  * bytes), `hint` says what to do. Native errors arrive with the same codes and become the same classes.
  */
-import { getSystemErrorName } from 'node:util'
+import { constants } from 'node:os'
 
 /** Every code there is, in TypeScript and in C++ (native/tensor/error.h); docs/errors.md says what each means. */
 export const errorCodes = [
@@ -190,7 +190,7 @@ const nativeClasses = [
 export function errorFromCode(code: string, message: string, detail: ErrorDetail = {}): FireError {
   if (detail.errno !== undefined) {
     const { errno, ...rest } = detail
-    return systemError(message, getSystemErrorName(-Number(errno)), rest)
+    return systemError(message, errnoName(Number(errno)) ?? code, rest)
   }
   const Specific = nativeClasses.find((each) => each.code === code) ?? InternalError
   return new Specific(message, { detail })
@@ -242,6 +242,11 @@ const systemErrors: Record<string, { reason: string; hint?: string }> = {
   ENAMETOOLONG: { reason: 'the name is too long' },
 }
 
+/** The number tells more than `error.code`: Node has no name for EDQUOT. */
+function errnoName(errno: number): string | undefined {
+  return Object.entries(constants.errno).find(([, number]) => number === errno)?.[0]
+}
+
 function systemError(message: string, systemCode: string, detail: ErrorDetail, cause?: unknown): FileError {
   const Specific = systemCode === 'ENOSPC' || systemCode === 'EDQUOT' ? DiskFullError : FileError
   return new Specific(message, { detail: { ...detail, systemCode }, hint: systemErrors[systemCode]?.hint, cause })
@@ -250,7 +255,8 @@ function systemError(message: string, systemCode: string, detail: ErrorDetail, c
 /** Wraps a system error (ENOSPC, ENOENT, EACCES, …) with the path it concerns; other errors pass through. */
 export function fileError(error: unknown, action: string, path: string): Error {
   if (!(error instanceof Error) || !('code' in error) || error instanceof FireError) return error as Error
-  const systemCode = String(error.code)
+  const { errno, code } = error as NodeJS.ErrnoException
+  const systemCode = (errno === undefined ? undefined : errnoName(-errno)) ?? String(code)
   const reason = systemErrors[systemCode]?.reason ?? error.message
   return systemError(`${action} ${path} failed: ${reason}`, systemCode, { path }, error)
 }

@@ -8,16 +8,7 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { openEngine } from '../../src/engine/engine.js'
 import { ImageCache } from '../../src/engine/image-cache.js'
 import { loadFrom, nativeCandidates } from '../../src/engine/load.js'
-import {
-  ArgumentError,
-  ClosedError,
-  DiskFullError,
-  errorFromCode,
-  FileError,
-  FireError,
-  NativeBindingError,
-  NativeErrorFactory,
-} from '../../src/errors.js'
+import { ArgumentError, ClosedError, FileError, type FireError, NativeBindingError } from '../../src/errors.js'
 import { fakeNative, temporaryFolder, writeModel } from '../fakes/world.js'
 
 let model: string
@@ -179,15 +170,5 @@ describe('loading the addon', () => {
   it('tries only FIRE_NATIVE_PATH when it is set', () => {
     expect(nativeCandidates({ FIRE_NATIVE_PATH: '/x.node' })).toEqual(['/x.node'])
     expect(nativeCandidates({})[0]).toMatch(/build\/Release\/fire\.node$/)
-  })
-})
-
-describe('error classes', () => {
-  it('come from codes, unknown ones included', () => {
-    expect(new NativeErrorFactory('ERR_FIRE_CLOSED', 'x')).toBeInstanceOf(ClosedError)
-    expect(errorFromCode('ERR_FIRE_IO', 'cannot write x: No space left on device')).toBeInstanceOf(DiskFullError)
-    const other = errorFromCode('ERR_FIRE_CUDA', 'x', { file: 'a.cu' })
-    expect(other).toBeInstanceOf(FireError)
-    expect(other).toMatchObject({ code: 'ERR_FIRE_CUDA', detail: { file: 'a.cu' } })
   })
 })
