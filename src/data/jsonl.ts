@@ -44,9 +44,15 @@ export async function* scanJsonl(path: string): AsyncGenerator<ScannedLine> {
     try {
       yield { ...place, value: JSON.parse(text) }
     } catch (error) {
-      yield { ...place, problem: `not a JSON object (${reasonOf(error)})` }
+      yield { ...place, problem: `not a JSON object (${jsonFault(text, error)})` }
     }
   }
+}
+
+/** Why a text is no JSON: what the parser says, or what Python writes and no parser of JSON takes. */
+export function jsonFault(text: string, error: unknown): string {
+  const [, value] = /[:[,]\s*(NaN|-?Infinity)\b/.exec(text) ?? []
+  return value === undefined ? reasonOf(error) : `JSON has no ${value}: write null`
 }
 
 /** What a schema finds wrong with a value, in one line. */

@@ -14,7 +14,7 @@ import { parse } from 'csv-parse'
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from 'hyparquet'
 import { SaxesParser } from 'saxes'
 import { z } from 'zod'
-import { readJsonl } from '../data/jsonl.js'
+import { jsonFault, readJsonl } from '../data/jsonl.js'
 import { asFileError, DataError, FireError, fileError, guarded, reasonOf } from '../errors.js'
 import { LeftOut, type Row } from './draft.js'
 
@@ -82,8 +82,8 @@ async function* readJson(file: string): AsyncGenerator<Row> {
     rows.push({ file, line, index, value, ...(group === undefined ? {} : { group }) })
     index += 1
   }
-  const refused = (reason: string, cause: unknown): DataError =>
-    damaged(file, cursor.line(), `not valid JSON, or cut off (${reason})`, cause)
+  const refused = (_: string, cause: unknown): DataError =>
+    damaged(file, cursor.line(), `not valid JSON, or cut off (${jsonFault(cursor.ahead(), cause)})`, cause)
   for await (const chunk of utf8Chunks(file)) {
     cursor.enter(chunk)
     guarded(() => parser.write(chunk), refused)
@@ -110,6 +110,12 @@ class LineCursor {
   line(): number {
     this.#advance(this.offset)
     return this.#line
+  }
+
+  /** What follows the offset, as far as a value and its key reach. */
+  ahead(): string {
+    const from = this.offset - this.#start
+    return this.#chunk.toString('utf8', from, from + 64)
   }
 
   #advance(offset: number): void {
@@ -148,7 +154,10 @@ async function* readCsv(file: string): AsyncGenerator<Row> {
     }
   } catch (error) {
     if (error instanceof FireError) throw error
-    throw damaged(file, line, `not valid CSV (${reasonOf(error)})`, error)
+    const { code, lines = line } = error as { code?: string; lines?: number }
+    const place = code === 'CSV_QUOTE_NOT_CLOSED' ? line : lines
+    const hint = 'A quote inside a cell is written twice, and the cell stands in quotes: "a 5"" tube".'
+    throw damaged(file, place, `not valid CSV (${reasonOf(error)})`, error, hint)
   }
   if (header === undefined) throw damaged(file, 1, 'the file has no header')
 }

@@ -98,7 +98,7 @@ async function detectKind(path: string): Promise<Kind<never> | undefined> {
 async function readDocument(path: string): Promise<Inspection | undefined> {
   const { size } = await stat(path).catch(asFileError('Reading', path))
   if (size > largestDocument) return undefined
-  const text = (await readFile(path, 'utf8')).trim()
+  const text = (await readFile(path, 'utf8').catch(asFileError('Reading', path))).trim()
   if (!text.startsWith('{') || (!path.endsWith('.json') && !/^\{\s*\n/.test(text))) return undefined
   let value: object
   try {
