@@ -19,7 +19,7 @@ export {
   recordSeed,
 } from './corrupt/index.js'
 export { JsonlAppender, writeFileAtomic, writeFolderAtomic } from './data/files.js'
-export { checkReferenced, decodeImage, decodeReferenced, describeImage } from './data/images.js'
+export { checkReferenced, decodeImage, decodeReferenced, describeImage, imageSource } from './data/images.js'
 export { type Line, readJsonl, writeJsonl } from './data/jsonl.js'
 export {
   emptySide,
@@ -186,7 +186,7 @@ export { Chat, type ChatModel, type ChatOptions } from './text/chat.js'
 export { type ChatFormat, HuatuoFormat, JinjaFormat, type Message } from './text/formats.js'
 export { phraseMask } from './text/phrases.js'
 export { type Encoding, type Range, Tokenizer } from './text/tokenizer.js'
-export { type CollateContext, collate, type Example, imageSource } from './train/collate.js'
+export { type CollateContext, collate, type Example } from './train/collate.js'
 export { type MetricsRow, metricsRow, type StepContext } from './train/metrics.js'
 export { planTraining, type TrainPlan } from './train/plan.js'
 export { learningRateFactor, type Schedule, warmupSteps } from './train/schedule.js'

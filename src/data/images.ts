@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import sharp, { type Metadata, type Sharp } from 'sharp'
 import type { ImageInput } from '../engine/engine.js'
+import type { ImageSource } from '../engine/image-cache.js'
 import { asFileError, DataError, fileError, guarded } from '../errors.js'
 import { checkPixels, notAnImage, unsupportedImage } from './image-errors.js'
 import type { ImageRef } from './records.js'
@@ -40,6 +41,11 @@ export async function decodeReferenced(ref: ImageRef, root: string): Promise<Ima
   const image = await decode(source)
   checkSize(image, ref, source.path)
   return image
+}
+
+/** For an engine's cache: decodes when asked, by content id. */
+export function imageSource(ref: ImageRef, root: string): ImageSource {
+  return { id: ref.sha256, path: resolve(root, ref.path), decode: () => decodeReferenced(ref, root) }
 }
 
 /** The same checks from the file's header, without decoding the pixels. */

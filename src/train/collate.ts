@@ -1,5 +1,5 @@
 /** From pair records to what the engine takes: token ids, phrase masks, image ids. */
-import { decodeReferenced } from '../data/images.js'
+import { imageSource } from '../data/images.js'
 import type { ImageRef, Pair } from '../data/records.js'
 import type { PairInput } from '../engine/engine.js'
 import type { ImageSource } from '../engine/image-cache.js'
@@ -94,9 +94,4 @@ function checkTwins(images: ImageRef[], twins: ImageRef[], tokens: number[], con
     const message = `corrupted image ${twin.path} takes ${count} tokens, ${images[index].path} takes ${tokens[index]}`
     throw new DataError(message, { hint: 'A corrupted image must have the size of its clean twin.' })
   })
-}
-
-/** Decodes when asked, by content id. */
-export function imageSource(ref: ImageRef, root: string): ImageSource {
-  return { id: ref.sha256, decode: () => decodeReferenced(ref, root) }
 }

@@ -207,7 +207,7 @@ class Run {
     const call = { signal: this.#options.signal }
     const parts: StepStats[] = []
     for (const part of microBatches(batch, this.#config.microBatchSize)) {
-      await this.#images.ensure(
+      await this.#images.hold(
         part.flatMap((example) => example.images),
         call,
       )

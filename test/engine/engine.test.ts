@@ -8,7 +8,15 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { openEngine } from '../../src/engine/engine.js'
 import { ImageCache } from '../../src/engine/image-cache.js'
 import { loadFrom, nativeCandidates } from '../../src/engine/load.js'
-import { ArgumentError, ClosedError, FileError, type FireError, NativeBindingError } from '../../src/errors.js'
+import {
+  ArgumentError,
+  ClosedError,
+  DataError,
+  FileError,
+  type FireError,
+  NativeBindingError,
+  UnsupportedError,
+} from '../../src/errors.js'
 import { fakeNative, temporaryFolder, writeModel } from '../fakes/world.js'
 
 let model: string
@@ -126,6 +134,7 @@ describe('Engine', () => {
 describe('ImageCache', () => {
   const source = (id: string, decoded: string[]) => ({
     id,
+    path: `${id}.png`,
     decode: async () => {
       decoded.push(id)
       return { id, width: 1, height: 1, rgb: new Uint8Array(3) }
@@ -137,17 +146,50 @@ describe('ImageCache', () => {
     await using engine = await openEngine({ model }, { native })
     const cache = new ImageCache(engine, 2)
     const decoded: string[] = []
-    const ensure = (...ids: string[]) => cache.ensure(ids.map((id) => source(id, decoded)))
-    await ensure('a', 'a', 'b')
-    await ensure('a')
-    await ensure('c')
+    const hold = (...ids: string[]) => cache.hold(ids.map((id) => source(id, decoded)))
+    await hold('a', 'a', 'b')
+    await hold('a')
+    await hold('c')
     expect(decoded).toEqual(['a', 'b', 'c'])
     expect([...native.engines[0].images]).toEqual(['a', 'c'])
-    await ensure('d', 'e', 'f')
+    await hold('d', 'e', 'f')
     expect([...native.engines[0].images]).toEqual(['d', 'e', 'f'])
     await cache.clear()
     expect(native.engines[0].images.size).toBe(0)
     expect(cache.size).toBe(0)
+  })
+
+  it('tells two sources of one content apart, and keeps it while either is held', async () => {
+    const native = fakeNative()
+    await using engine = await openEngine({ model }, { native })
+    const cache = new ImageCache(engine, 2)
+    const twin = { ...source('a', []), id: 'twin' }
+    const features = await cache.hold([source('a', []), twin])
+    expect(features.map(({ id }) => id)).toEqual(['a', 'a'])
+    await cache.hold([twin, source('b', [])])
+    expect([...native.engines[0].images]).toEqual(['a', 'b'])
+  })
+
+  it.each(['decode', 'encode'])('leaves nothing encoded when an image fails to %s, and names it', async (step) => {
+    const native = fakeNative()
+    await using engine = await openEngine({ model }, { native })
+    const [held] = native.engines
+    const encode = held.encodeImages.bind(held)
+    held.encodeImages = async (images, cancel) => {
+      if (images.some(({ id }) => id === 'bad')) throw new UnsupportedError('an image of 600x1 pixels')
+      return encode(images, cancel)
+    }
+    const decode = () => Promise.reject(new DataError('bad.png is damaged'))
+    const bad = { ...source('bad', []), ...(step === 'decode' && { decode }) }
+    const hold = async (): Promise<void> => {
+      await using cache = new ImageCache(engine, 4)
+      await cache.hold([source('a', []), bad, source('b', [])]).catch((error) => {
+        expect([...held.images]).toEqual(['a'])
+        throw error
+      })
+    }
+    await expect(hold()).rejects.toThrow(/^bad\.png/)
+    expect(held.images.size).toBe(0)
   })
 })
 

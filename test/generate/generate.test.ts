@@ -93,6 +93,14 @@ describe('answer', () => {
     expect((await answers.next()).done).toBe(true)
   })
 
+  it('leaves no image encoded when the engine fails', async () => {
+    fake.generate = () => Promise.reject(new Error('lost'))
+    await expect(ids(questions(2, () => ['0.png', '1.png']))).rejects.toThrow('lost')
+    expect([fake.encoded, fake.images.size]).toEqual([2, 0])
+    await expect(ids(questions(2, () => ['0.png', 'none.png']))).rejects.toThrow(/none\.png/)
+    expect(fake.images.size).toBe(0)
+  })
+
   it('stops the engine when nobody reads on', async () => {
     let cancelled = false
     fake.generate = async (_prompts, _sampling, _onToken, onEnd, cancel) => {
