@@ -104,7 +104,10 @@ async function fillFolder(
 
   const union = new Map([...(earlier?.files ?? []), ...files].map((file) => [file.path, file]))
   const next: Manifest = {
-    ...{ repo, revision, commit, complete: false },
+    repo,
+    revision,
+    commit,
+    complete: false,
     include: mergeIncludes(earlier, include),
     files: [...union.values()],
   }

@@ -19,7 +19,9 @@ function convert(fields: Fields, row: Row, images: ImageSource[]): Draft {
   return {
     id: fields.has('id') ? fields.id('id') : `${basename(row.file, extname(row.file))}-${row.index}`,
     split: splitName(fields.optional('split') ?? splitOf(row.file) ?? noSplit),
-    ...{ task, images, language: fields.optional('language') ?? 'en' },
+    task,
+    images,
+    language: fields.optional('language') ?? 'en',
     question: fields.verbatim('question', 'prompt'),
     answer: fields.verbatim('answer'),
     closed: fields.closed(fields.has('answerType') ? 'answerType' : 'answer_type'),

@@ -28,11 +28,16 @@ function convertMMedPO(fields: Fields, row: Row): Draft {
   return {
     id: `mmedpo-${stem(row.file)}-${fields.id('id')}`,
     split: row.group === undefined ? (splitOf(row.file) ?? 'train') : splitName(row.group),
-    ...{ task: 'vqa', language: 'en', ...chosen, closed: fields.closed() },
+    task: 'vqa',
+    language: 'en',
+    ...chosen,
+    closed: fields.closed(),
     images: imagesOf(fields),
     meta: {},
     preference: {
-      ...{ chosen: chosen.answer, rejected: rejected.answer, origin: 'mmedpo' },
+      chosen: chosen.answer,
+      rejected: rejected.answer,
+      origin: 'mmedpo',
       ...(weight !== undefined && weight > 0 && { weight }),
       provenance: { score: weight ?? null },
     },
@@ -46,7 +51,8 @@ function convertRrpo(fields: Fields, row: Row): Draft {
   return {
     id: recordId('rrpo', fields, row),
     split: splitFrom(fields, row),
-    ...{ task: 'vqa', language: fields.optional('language') ?? 'en' },
+    task: 'vqa',
+    language: fields.optional('language') ?? 'en',
     question: withoutPlaceholder(fields.text('question')),
     answer: fields.text('answer'),
     closed: fields.closed(),
@@ -79,14 +85,19 @@ function convertInline(fields: Fields, row: Row): Draft {
   return {
     id: recordId('rrpo', fields, row),
     split: splitFrom(fields, row),
-    ...{ task: 'vqa', language: fields.optional('language') ?? 'en', pairOnly: true },
+    task: 'vqa',
+    language: fields.optional('language') ?? 'en',
+    pairOnly: true,
     question: withoutPlaceholder(fields.text('prompt', 'question')),
     answer: chosen,
     closed: fields.closed(),
     images: imagesOf(fields),
     meta: {},
     preference: {
-      ...{ chosen, rejected: fields.text('rejected'), origin: 'inline-tags', provenance: fields.rest(known) },
+      chosen,
+      rejected: fields.text('rejected'),
+      origin: 'inline-tags',
+      provenance: fields.rest(known),
       ...(corrupted !== undefined && { corrupted: [{ name: corrupted }] }),
     },
   }
@@ -107,7 +118,9 @@ function convertTrl(fields: Fields, row: Row): Draft {
   const system = asked.find(({ role }) => role === 'system')?.text
   if (system !== undefined) note('system_prompt_in_provenance')
   const preference: Preference = {
-    ...{ chosen: chosen.at(-1)?.text ?? '', rejected: rejected.at(-1)?.text ?? '', origin: 'trl' },
+    chosen: chosen.at(-1)?.text ?? '',
+    rejected: rejected.at(-1)?.text ?? '',
+    origin: 'trl',
     provenance: {
       ...fields.rest(['id', 'prompt', 'chosen', 'rejected', 'image', 'images']),
       ...(system && { system }),
@@ -116,8 +129,12 @@ function convertTrl(fields: Fields, row: Row): Draft {
   return {
     id: recordId('trl', fields, row),
     split: splitFrom(fields, row),
-    ...{ task: 'vqa', language: fields.optional('language') ?? 'en', pairOnly: true },
-    ...{ question: withoutPlaceholder(users[0].text), answer: preference.chosen, closed: fields.closed() },
+    task: 'vqa',
+    language: fields.optional('language') ?? 'en',
+    pairOnly: true,
+    question: withoutPlaceholder(users[0].text),
+    answer: preference.chosen,
+    closed: fields.closed(),
     images: imagesOf(fields, `${basename(row.file)}:${row.index}`),
     meta: {},
     preference,

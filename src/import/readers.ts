@@ -131,7 +131,10 @@ class LineCursor {
 /** Rows of a CSV as objects by header, values as texts. The separator is the commonest of `,` `;` and tab in the header. */
 async function* readCsv(file: string): AsyncGenerator<Row> {
   const parser = parse({
-    ...{ delimiter: await csvDelimiter(file), info: true, relax_column_count: true, skip_empty_lines: true },
+    delimiter: await csvDelimiter(file),
+    info: true,
+    relax_column_count: true,
+    skip_empty_lines: true,
     max_record_size: longestCsvRecord,
   })
   // The callback keeps a failed source from being an unhandled error; iterating the parser throws it.

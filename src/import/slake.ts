@@ -19,7 +19,9 @@ function convert(fields: Fields, { file }: Row, { language }: ConvertSettings): 
   return {
     id: `slake-${fields.id('qid')}`,
     split: splitOf(file) ?? noSplit,
-    ...{ task: 'vqa', language: spoken, images: [imageOf(fields.text('img_name'))] },
+    task: 'vqa',
+    language: spoken,
+    images: [imageOf(fields.text('img_name'))],
     ...answer,
     meta: fields.rest([...keys, 'qid', 'answer_type']),
   }
