@@ -3,36 +3,24 @@
  * shared and not, beside `generate` of transformers on the same random model. Each variant has its own process; rounds
  * interleave.
  */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { DType } from '../engine/engine.js'
-import { version } from '../version.js'
-import { type Commit, describeCommit, describeLoad, describeMachine, type Machine, otherLoad } from './machine.js'
-import { type BenchHooks, checkCounts, findPeer, measure, type Variant, writeInputs } from './measure.js'
+import { type BenchHooks, checkCounts, type RunFacts, type RunOptions, runVariants, type Variant } from './measure.js'
 import { writeModel } from './model.js'
-import type { PeerVersions } from './peer.js'
 import type { GenerateMessage, Measured } from './protocol.js'
 import { writeQuestions } from './questions.js'
-import { type BenchSize, peerFolder, readSpec } from './spec.js'
+import { peerFolder } from './spec.js'
 import { type Ratio, ratios, type Series, summarize, type VariantSummary } from './summary.js'
 
-export interface GenerateBenchOptions {
-  size: BenchSize
+export interface GenerateBenchOptions extends RunOptions {
   dtype: DType
-  /** Of every variant; at least 1. */
-  threads: number
-  /** Timed rounds, after one that warms up. */
-  rounds: number
   images: number
   /** About each image. */
   questions: number
   newTokens: number
   /** Questions decoded together, by every variant. */
   batchSize: number
-  /** Interpreter of the peer; `null` leaves the peer out. */
-  python: string | null
   seed: number
 }
 
@@ -45,18 +33,11 @@ export interface AnswerAgreement {
   leading: number
 }
 
-export interface GenerateBenchResult {
+export interface GenerateBenchResult extends RunFacts {
   benchmark: 'generate'
-  date: string
   /** The command that measures this again. */
   command: string
-  version: string
-  commit: Commit | null
-  machine: Machine
-  versions: { node: string; peer: PeerVersions | null }
   settings: Omit<GenerateBenchOptions, 'python'>
-  load: { before: number; othersAfter: number }
-  notes: string[]
   /** Of every variant with `ours-shared`. */
   agreement: AnswerAgreement[]
   variants: VariantSummary[]
@@ -65,62 +46,34 @@ export interface GenerateBenchResult {
   series: Series<Measured>[]
 }
 
-/** Throws as `benchStep` does. */
+/** @throws {ArgumentError} for a count below 1, and what `runVariants` throws. */
 export async function benchGenerate(
   options: GenerateBenchOptions,
   hooks: BenchHooks = {},
 ): Promise<GenerateBenchResult> {
-  const { size, seed, threads, rounds, images, questions, newTokens, batchSize } = options
+  const { seed, threads, rounds, images, questions, newTokens, batchSize } = options
   checkCounts({ threads, rounds, images, questions, 'new-tokens': newTokens, 'batch-size': batchSize })
-  const notes: string[] = []
-  const note = (line: string | null): void => {
-    if (line === null) return
-    notes.push(line)
-    hooks.onNote?.(line)
-  }
-  const date = new Date().toISOString()
-  const commit = await describeCommit()
-  const machine = describeMachine()
-  const peer = options.python === null ? null : await findPeer(options.python, note)
-  const before = otherLoad(0)
-  note(describeLoad(before, 'before the run'))
-  const folder = await mkdtemp(join(tmpdir(), 'fire-train-bench-'))
-  try {
-    const spec = await readSpec(size)
-    await writeInputs(
-      `random ${size} model`,
-      {
-        model: () => writeModel(join(folder, 'model'), spec, seed, hooks.signal),
-        questions: () => writeQuestions(join(folder, 'questions.safetensors'), spec, { images, questions }, seed),
-      },
-      hooks,
-    )
-    const series = await measure<GenerateMessage>(variants(folder, options, peer?.python), rounds, hooks)
-    const othersAfter = otherLoad(threads)
-    note(describeLoad(othersAfter, 'of others after the run'))
-    const { python: _, ...settings } = options
-    return {
-      benchmark: 'generate',
-      date,
-      command: describeCommand(options),
-      version,
-      commit,
-      machine,
-      versions: { node: process.version, peer: peer?.versions ?? null },
-      settings,
-      load: { before, othersAfter },
-      notes,
-      agreement: series.map((one) => agreement(one, series[0])),
-      variants: series.map(summarize),
-      ratios: ratios(series, ['peer', 'ours-unshared']),
-      series: series.map((one) => ({
-        ...one,
-        warmUp: withoutAnswers(one.warmUp),
-        samples: one.samples.map(withoutAnswers),
-      })),
-    }
-  } finally {
-    await rm(folder, { recursive: true, force: true })
+  const { facts, series } = await runVariants<GenerateMessage>(options, hooks, {
+    inputs: (folder, spec) => ({
+      model: () => writeModel(join(folder, 'model'), spec, seed, hooks.signal),
+      questions: () => writeQuestions(join(folder, 'questions.safetensors'), spec, { images, questions }, seed),
+    }),
+    variants: (folder, python) => variants(folder, options, python),
+  })
+  const { python: _, ...settings } = options
+  return {
+    benchmark: 'generate',
+    command: describeCommand(options),
+    ...facts,
+    settings,
+    agreement: series.map((one) => agreement(one, series[0])),
+    variants: series.map(summarize),
+    ratios: ratios(series, ['peer', 'ours-unshared']),
+    series: series.map((one) => ({
+      ...one,
+      warmUp: withoutAnswers(one.warmUp),
+      samples: one.samples.map(withoutAnswers),
+    })),
   }
 }
 

@@ -2,10 +2,16 @@
  * What the benchmarks of variants share: the inputs all of them read, a process for each, and rounds that interleave them,
  * so that whatever else the machine does falls on all alike.
  */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { ArgumentError } from '../errors.js'
+import { version } from '../version.js'
+import { type Commit, describeCommit, describeLoad, describeMachine, type Machine, otherLoad } from './machine.js'
 import { type PeerVersions, probePeer } from './peer.js'
 import type { Measured, ReadyMessage } from './protocol.js'
 import { StepServer } from './server.js'
+import { type BenchSize, type BenchSpec, readSpec } from './spec.js'
 import type { Series } from './summary.js'
 
 export interface BenchHooks {
@@ -23,6 +29,72 @@ export interface Variant {
   command: string[]
 }
 
+export interface RunOptions {
+  size: BenchSize
+  /** Of every variant; at least 1. */
+  threads: number
+  /** Timed rounds, after one that warms up. */
+  rounds: number
+  /** Interpreter of the peer; `null` leaves the peer out. */
+  python: string | null
+}
+
+/** What a result says of the run it comes from. */
+export interface RunFacts {
+  date: string
+  version: string
+  commit: Commit | null
+  machine: Machine
+  versions: { node: string; peer: PeerVersions | null }
+  /** One-minute load average before the first process started, and what other work added to it at the end. */
+  load: { before: number; othersAfter: number }
+  notes: string[]
+}
+
+/** What a benchmark measures, in a folder that goes away after it. */
+export interface Measurement {
+  /** Writes what all variants read, by the name of each part. */
+  inputs(folder: string, spec: BenchSpec): Record<string, () => Promise<void>>
+  /** @param python of the peer, where there is one. */
+  variants(folder: string, python: string | undefined): Variant[]
+}
+
+/**
+ * @throws {BenchError} when a variant's process ends early; the reason of `signal` when that is aborted. Processes and the
+ *   folder are gone in every case.
+ */
+export async function runVariants<T extends Measured>(
+  { size, threads, rounds, python }: RunOptions,
+  hooks: BenchHooks,
+  measurement: Measurement,
+): Promise<{ facts: RunFacts; series: Series<T>[] }> {
+  const notes: string[] = []
+  const note = (line: string | null): void => {
+    if (line === null) return
+    notes.push(line)
+    hooks.onNote?.(line)
+  }
+  const date = new Date().toISOString()
+  // Read now: the files may change while the machine measures.
+  const commit = await describeCommit()
+  const machine = describeMachine()
+  const peer = python === null ? null : await findPeer(python, note)
+  const before = otherLoad(0)
+  note(describeLoad(before, 'before the run'))
+  const folder = await mkdtemp(join(tmpdir(), 'fire-train-bench-'))
+  try {
+    await writeInputs(`random ${size} model`, measurement.inputs(folder, await readSpec(size)), hooks)
+    const series = await measure<T>(measurement.variants(folder, peer?.python), rounds, hooks)
+    // Steps come one after another, so the benchmark itself keeps at most its threads busy.
+    const othersAfter = otherLoad(threads)
+    note(describeLoad(othersAfter, 'of others after the run'))
+    const versions = { node: process.version, peer: peer?.versions ?? null }
+    return { facts: { date, version, commit, machine, versions, load: { before, othersAfter }, notes }, series }
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
 /** @throws {ArgumentError} for what is not an integer of at least 1. */
 export function checkCounts(counts: Record<string, number>): void {
   for (const [name, value] of Object.entries(counts)) {
@@ -32,7 +104,7 @@ export function checkCounts(counts: Record<string, number>): void {
 }
 
 /** Makes the files that all variants read, one part after the other. */
-export async function writeInputs(
+async function writeInputs(
   title: string,
   parts: Record<string, () => Promise<void>>,
   hooks: BenchHooks,
@@ -48,7 +120,7 @@ export async function writeInputs(
 }
 
 /** The versions of the peer; `null`, with a note, when it cannot run. */
-export async function findPeer(
+async function findPeer(
   python: string,
   note: (line: string) => void,
 ): Promise<{ python: string; versions: PeerVersions } | null> {
@@ -62,7 +134,7 @@ export async function findPeer(
 }
 
 /** Starts all processes and ends them again, whatever happens between. */
-export async function measure<T extends Measured>(
+async function measure<T extends Measured>(
   variants: Variant[],
   rounds: number,
   hooks: BenchHooks,
