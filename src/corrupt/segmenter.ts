@@ -7,6 +7,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { writeFileAtomic } from '../data/files.js'
+import { isJson } from '../data/jsonl.js'
 import { AbortedError, ArgumentError, SegmenterError } from '../errors.js'
 import { isTransientStatus, retryAfter, retrying, TransientError } from '../http/retry.js'
 import { emptyMask, type Mask, type Size, union } from './masks/mask.js'
@@ -217,15 +218,6 @@ function requireJson(text: string, response: Response, what: string): string {
   const message = `${what}: the answer is not JSON (${kind}): ${JSON.stringify(text.slice(0, 80))}`
   if (/^\s*([{[]|$)/.test(text)) throw new TransientError(message)
   throw new SegmenterError(message, { hint: 'Is this the address of the segmentation service?' })
-}
-
-function isJson(text: string): boolean {
-  try {
-    JSON.parse(text)
-    return true
-  } catch {
-    return false
-  }
 }
 
 function refusal({ status, headers }: Response, text: string, what: string): Error {

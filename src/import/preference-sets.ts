@@ -17,6 +17,22 @@ function splitFrom(fields: Fields, { file, group }: Row): string {
   return splitName(fields.optional('split') ?? group ?? splitOf(file) ?? noSplit)
 }
 
+/** What the layouts say alike of a pair about images. */
+function common(
+  kind: string,
+  fields: Fields,
+  row: Row,
+): Pick<Draft, 'id' | 'split' | 'task' | 'language' | 'closed' | 'meta'> {
+  return {
+    id: recordId(kind, fields, row),
+    split: splitFrom(fields, row),
+    task: 'vqa',
+    language: fields.optional('language') ?? 'en',
+    closed: fields.closed(),
+    meta: {},
+  }
+}
+
 /** Preferred: the terse reference. Rejected: a long hallucinated text. The score weighs the pair. */
 function convertMMedPO(fields: Fields, row: Row): Draft {
   const note: Notes = (kind) => fields.note(kind)
@@ -49,15 +65,10 @@ function convertRrpo(fields: Fields, row: Row): Draft {
   const side = (clean: string, masked: string): string =>
     fields.has(masked) ? fields.text(masked) : fields.text(clean)
   return {
-    id: recordId('rrpo', fields, row),
-    split: splitFrom(fields, row),
-    task: 'vqa',
-    language: fields.optional('language') ?? 'en',
+    ...common('rrpo', fields, row),
     question: withoutPlaceholder(fields.text('question')),
     answer: fields.text('answer'),
-    closed: fields.closed(),
     images: imagesOf(fields),
-    meta: {},
     preference: {
       chosen: side('answer', 'answer_masked'),
       rejected: side('pred', 'pred_masked'),
@@ -83,16 +94,11 @@ function convertInline(fields: Fields, row: Row): Draft {
   ]
   const corrupted = fields.optional('rejected_image_path')
   return {
-    id: recordId('rrpo', fields, row),
-    split: splitFrom(fields, row),
-    task: 'vqa',
-    language: fields.optional('language') ?? 'en',
+    ...common('rrpo', fields, row),
     pairOnly: true,
     question: withoutPlaceholder(fields.text('prompt', 'question')),
     answer: chosen,
-    closed: fields.closed(),
     images: imagesOf(fields),
-    meta: {},
     preference: {
       chosen,
       rejected: fields.text('rejected'),
@@ -127,16 +133,11 @@ function convertTrl(fields: Fields, row: Row): Draft {
     },
   }
   return {
-    id: recordId('trl', fields, row),
-    split: splitFrom(fields, row),
-    task: 'vqa',
-    language: fields.optional('language') ?? 'en',
+    ...common('trl', fields, row),
     pairOnly: true,
     question: withoutPlaceholder(users[0].text),
     answer: preference.chosen,
-    closed: fields.closed(),
     images: imagesOf(fields, `${basename(row.file)}:${row.index}`),
-    meta: {},
     preference,
   }
 }

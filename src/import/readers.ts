@@ -14,7 +14,7 @@ import { parse } from 'csv-parse'
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from 'hyparquet'
 import { SaxesParser } from 'saxes'
 import { z } from 'zod'
-import { jsonFault, readJsonl } from '../data/jsonl.js'
+import { isJson, jsonFault, readJsonl } from '../data/jsonl.js'
 import { asFileError, DataError, FireError, fileError, guarded, reasonOf } from '../errors.js'
 import { LeftOut, type Row } from './draft.js'
 
@@ -40,15 +40,6 @@ async function* readJsonFile(file: string): AsyncGenerator<Row> {
     .trimStart()
     .split(/\r?\n/, 2)
   yield* first.startsWith('{') && second?.startsWith('{') && isJson(first) ? readJsonLines(file) : readJson(file)
-}
-
-function isJson(text: string): boolean {
-  try {
-    JSON.parse(text)
-    return true
-  } catch {
-    return false
-  }
 }
 
 async function* readJsonLines(file: string): AsyncGenerator<Row> {
