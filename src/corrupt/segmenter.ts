@@ -2,15 +2,15 @@
  * The client of a segmentation service (contract in docs/corruption.md). An answer is kept on disk, so no question is
  * asked twice; a service that stays out of order stops the run instead of turning targeted noise into the fallback.
  */
-import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { writeFileAtomic } from '../data/files.js'
+import { sha256, writeFileAtomic } from '../data/files.js'
+import type { Size } from '../data/images.js'
 import { isJson } from '../data/jsonl.js'
 import { AbortedError, ArgumentError, SegmenterError } from '../errors.js'
 import { isTransientStatus, retryAfter, retrying, TransientError } from '../http/retry.js'
-import { emptyMask, type Mask, type Size, union } from './masks/mask.js'
+import { emptyMask, type Mask, union } from './masks/mask.js'
 import { decodeRle } from './masks/rle.js'
 
 export interface SegmenterOptions {
@@ -99,9 +99,7 @@ export class Segmenter {
   async segment(image: SegmentedImage, prompt: string): Promise<Segmentation> {
     const { threshold, nmsIou, cache } = this.#options
     const question = { url: this.#address, sha256: image.sha256, width: image.width, height: image.height }
-    const key = createHash('sha256')
-      .update(JSON.stringify({ ...question, prompt, threshold, nmsIou }))
-      .digest('hex')
+    const key = sha256(JSON.stringify({ ...question, prompt, threshold, nmsIou }))
     const path = join(cache, `${key}.json`)
     const known = await readFile(path, 'utf8').catch(() => undefined)
     if (known !== undefined && isJson(known)) return this.#toMask(this.#parse(known, prompt), image, prompt)

@@ -1,12 +1,13 @@
 /** The contact sheet: clean image, corrupted twin and mask side by side, so that a person can see where the noise went. */
 import { join } from 'node:path'
 import sharp from 'sharp'
+import type { Size } from '../data/images.js'
 import { decodeReferenced } from '../data/images.js'
 import type { ImageRef } from '../data/records.js'
 import { type Html, html } from '../report/html.js'
 import { renderPage } from '../report/page.js'
 import { drawPicture } from '../report/picture.js'
-import { area, type Mask, type Size } from './masks/mask.js'
+import { area, type Mask } from './masks/mask.js'
 
 export interface SheetImage {
   /** As the record has it. */

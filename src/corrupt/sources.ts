@@ -1,8 +1,7 @@
 /** Where the mask of a pair's image comes from: the record, a manifest or folder, SLAKE's own files, a service. */
 import { readdir, stat } from 'node:fs/promises'
 import { extname, join, resolve } from 'node:path'
-import sharp from 'sharp'
-import { decodeReferenced, isDicom, readSource } from '../data/images.js'
+import { decodeReferenced, encodePng, isDicom, readSource } from '../data/images.js'
 import type { ImageRef, Pair } from '../data/records.js'
 import { asFileError, DataError } from '../errors.js'
 import { type ConceptOrigin, matchLabels, recordConcepts } from './concept.js'
@@ -189,12 +188,7 @@ export class MaskSources {
   async #ask(segmenter: Segmenter, pair: Pair, image: ImageRef): Promise<FoundMask | Missing> {
     const concepts = recordConcepts(pair)
     if (concepts.length === 0) return 'noConcept'
-    const png = async (): Promise<Buffer> => {
-      const { rgb, width, height } = await decodeReferenced(image, this.#imageRoot)
-      return await sharp(rgb, { raw: { width, height, channels: 3 } })
-        .png()
-        .toBuffer()
-    }
+    const png = async (): Promise<Buffer> => encodePng(await decodeReferenced(image, this.#imageRoot))
     const found: Mask[] = []
     for (const concept of concepts) {
       const { mask, detections } = await segmenter.segment({ ...image, png }, concept)

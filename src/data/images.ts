@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import sharp, { type Metadata, type Sharp } from 'sharp'
+import sharp, { type Metadata, type PngOptions, type Sharp } from 'sharp'
 import type { ImageInput } from '../engine/engine.js'
 import type { ImageSource } from '../engine/image-cache.js'
 import { asFileError, DataError, fileError, guarded } from '../errors.js'
@@ -16,7 +16,7 @@ export interface Source {
   frame?: number
 }
 
-interface Size {
+export interface Size {
   width: number
   height: number
 }
@@ -81,11 +81,14 @@ export async function portableImage(ref: ImageRef, root: string): Promise<Portab
     const plain = depth === 'uchar' && !hasAlpha && orientation === 1 && (space === 'srgb' || space === 'b-w')
     if (plain && (format === 'png' || format === 'jpeg')) return { mime: `image/${format}`, bytes: source.bytes }
   }
-  const { rgb, width, height } = image
-  const bytes = await sharp(rgb, { raw: { width, height, channels: 3 } })
-    .png()
+  return { mime: 'image/png', bytes: await encodePng(image) }
+}
+
+/** A PNG of `rgb` [height, width, 3]. */
+export function encodePng({ rgb, width, height }: Size & { rgb: Uint8Array }, options?: PngOptions): Promise<Buffer> {
+  return sharp(rgb, { raw: { width, height, channels: 3 } })
+    .png(options)
     .toBuffer()
-  return { mime: 'image/png', bytes }
 }
 
 async function decode(source: Source): Promise<ImageInput> {

@@ -102,7 +102,7 @@ export async function writeJsonl(path: string, records: Iterable<unknown>): Prom
 const decoder = new TextDecoder('utf-8', { fatal: true })
 
 /** Bytes that are not UTF-8 are refused, not replaced. */
-function decodeUtf8(bytes: Uint8Array): string {
+export function decodeUtf8(bytes: Uint8Array): string {
   return decoder.decode(bytes)
 }
 

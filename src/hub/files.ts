@@ -5,6 +5,7 @@ import { lstat, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 // The glob matcher under most build tools: no dependencies, and one function is all that is needed.
 import picomatch from 'picomatch'
+import { ignoreMissing } from '../data/files.js'
 import { FileError, fileError, HubError } from '../errors.js'
 
 export interface RemoteFile {
@@ -118,8 +119,4 @@ export async function compareFile(
     throw fileError(error, 'Reading', path)
   }
   return isExpected(running, file) ? 'same' : 'different'
-}
-
-function ignoreMissing(error: NodeJS.ErrnoException): undefined {
-  if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error
 }

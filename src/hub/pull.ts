@@ -210,10 +210,7 @@ async function findMissing(
 }
 
 async function partSize(path: string): Promise<number> {
-  return await stat(path).then(
-    ({ size }) => size,
-    () => 0,
-  )
+  return (await stat(path).catch(() => undefined))?.size ?? 0
 }
 
 /** Better now than after ten gigabytes. */

@@ -14,7 +14,7 @@ import { parse } from 'csv-parse'
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from 'hyparquet'
 import { SaxesParser } from 'saxes'
 import { z } from 'zod'
-import { isJson, jsonFault, readJsonl } from '../data/jsonl.js'
+import { decodeUtf8, isJson, jsonFault, readJsonl } from '../data/jsonl.js'
 import { asFileError, DataError, FireError, fileError, guarded, reasonOf } from '../errors.js'
 import { LeftOut, type Row } from './draft.js'
 
@@ -251,12 +251,10 @@ export async function readXml(file: string): Promise<Element> {
     open.pop()
   })
   const bytes = await readFile(file).catch(asFileError('Reading', file))
-  let text: string
-  try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
-  } catch {
-    throw new LeftOut('invalid_markup', 'the bytes are not UTF-8')
-  }
+  const text = guarded(
+    () => decodeUtf8(bytes),
+    () => new LeftOut('invalid_markup', 'the bytes are not UTF-8'),
+  )
   parser.write(text).close()
   return root.children[0] ?? refuse('there is no element')
 }

@@ -6,7 +6,7 @@ import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { TrainConfig } from '../config/schema.js'
-import { removeTemporaries, writeFileAtomic, writeFolderAtomic } from '../data/files.js'
+import { removeTemporaries, writeFolderAtomic, writeJson } from '../data/files.js'
 import type { Engine } from '../engine/engine.js'
 import { asFileError, CheckpointError } from '../errors.js'
 
@@ -63,7 +63,7 @@ export async function saveCheckpoint(
   await writeFolderAtomic(path, async (temporary) => {
     await engine.saveAdapter(join(temporary, 'adapter'), options.baseModel)
     await engine.saveState(join(temporary, 'state'))
-    await writeFileAtomic(join(temporary, 'trainer.json'), `${JSON.stringify(state, null, 2)}\n`)
+    await writeJson(join(temporary, 'trainer.json'), state)
   })
   const steps = await listSteps(folder)
   for (const step of steps.slice(0, -options.keep)) {

@@ -1,7 +1,7 @@
 /** The training run: steps, metrics, checkpoints, and leaving well when told to. */
 import { join } from 'node:path'
 import type { TrainConfig } from '../config/schema.js'
-import { JsonlAppender, writeFileAtomic, writeFolderAtomic } from '../data/files.js'
+import { JsonlAppender, writeFolderAtomic, writeJson } from '../data/files.js'
 import type { PairCounts } from '../data/pairs.js'
 import type { ModelInfo, StepStats, UpdateStats } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
@@ -135,8 +135,7 @@ class Run {
       peakHostBytes: process.resourceUsage().maxRSS * 1024,
       last: this.#last,
     }
-    if (complete)
-      await writeFileAtomic(join(this.#config.output, runFiles.report), `${JSON.stringify(report, null, 2)}\n`)
+    if (complete) await writeJson(join(this.#config.output, runFiles.report), report)
     return report
   }
 

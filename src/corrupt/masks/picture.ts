@@ -2,8 +2,9 @@
 // The image library of the whole project (src/data/images.ts).
 import sharp from 'sharp'
 import { checkPixels, notAnImage } from '../../data/image-errors.js'
+import type { Size } from '../../data/images.js'
 import { DataError, guarded } from '../../errors.js'
-import { emptyMask, type Mask, type Size } from './mask.js'
+import { emptyMask, type Mask } from './mask.js'
 
 export interface PictureOptions {
   /** Class ids that are inside; without it, whatever is neither black nor transparent. */
