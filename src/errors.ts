@@ -41,6 +41,7 @@ export interface FireErrorOptions {
   cause?: unknown
 }
 
+/** Each code is a class of its own, so that `instanceof` and `code` say the same. */
 export abstract class FireError extends Error {
   declare static readonly code: ErrorCode
   /** Where the one who throws has nothing better to say. */

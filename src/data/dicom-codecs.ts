@@ -161,15 +161,10 @@ async function jpegLs(data: Uint8Array, layout: Layout, path: string): Promise<P
   const { default: load } = await import('@cornerstonejs/codec-charls/decodewasmjs')
   const { JpegLSDecoder } = await load(quiet())
   const decoder = new JpegLSDecoder()
-  try {
-    decoder.getEncodedBuffer(data.length).set(data)
-    decoder.decode()
-    const interleave = decoder.getInterleaveMode()
+  return decoded(decoder, data, layout, () => ({
     // CharLS undoes lines of components into pixels.
-    return { ...decoded(decoder, layout), planar: layout.samples > 1 && interleave === 0 }
-  } finally {
-    decoder.delete()
-  }
+    planar: layout.samples > 1 && decoder.getInterleaveMode() === 0,
+  }))
 }
 
 /** What the SIZ marker of a JPEG 2000 stream says, also of one inside a JP2 file. */
@@ -185,23 +180,22 @@ async function jpeg2000(data: Uint8Array, layout: Layout, path: string): Promise
   checkStream(data, jpeg2000Header(data), layout, path)
   const { default: load } = await import('@cornerstonejs/codec-openjpeg/decodewasmjs')
   const { J2KDecoder } = await load(quiet())
-  const decoder = new J2KDecoder()
+  return decoded(new J2KDecoder(), data, layout, () => ({
+    photometric: layout.photometric.startsWith('YBR_FULL') ? layout.photometric : asRgb(layout),
+  }))
+}
+
+/** @param differs what the decoder made other than `layout` says, asked once it has decoded. */
+function decoded(decoder: WasmDecoder, data: Uint8Array, layout: Layout, differs: () => Partial<Layout>): Pixels {
   try {
     decoder.getEncodedBuffer(data.length).set(data)
     decoder.decode()
-    return {
-      ...decoded(decoder, layout),
-      photometric: layout.photometric.startsWith('YBR_FULL') ? layout.photometric : asRgb(layout),
-    }
+    const bytes = decoder.getDecodedBuffer().slice()
+    const bitsAllocated = decoder.getFrameInfo().bitsPerSample > 8 ? 16 : 8
+    return { ...layout, bytes, bitsAllocated, planar: false, ...differs() }
   } finally {
     decoder.delete()
   }
-}
-
-function decoded(decoder: WasmDecoder, layout: Layout): Pixels {
-  const bytes = decoder.getDecodedBuffer().slice()
-  const bitsAllocated = decoder.getFrameInfo().bitsPerSample > 8 ? 16 : 8
-  return { ...layout, bytes, bitsAllocated, planar: false }
 }
 
 /** RLE (PS3.5 annex G): one PackBits segment per byte of a sample, most significant first, sample by sample. */

@@ -36,8 +36,7 @@ export async function decodeImage(path: string): Promise<ImageInput> {
 
 /** Decodes a referenced image and holds it against its reference: content hash, width and height. */
 export async function decodeReferenced(ref: ImageRef, root: string): Promise<ImageInput> {
-  const source = await readSource(resolve(root, ref.path))
-  checkHash(source, ref)
+  const source = await readReferenced(ref, root)
   const image = await decode(source)
   checkSize(image, ref, source.path)
   return image
@@ -50,8 +49,7 @@ export function imageSource(ref: ImageRef, root: string): ImageSource {
 
 /** The same checks from the file's header, without decoding the pixels. */
 export async function checkReferenced(ref: ImageRef, root: string): Promise<void> {
-  const source = await readSource(resolve(root, ref.path))
-  checkHash(source, ref)
+  const source = await readReferenced(ref, root)
   checkSize(await readSize(source), ref, source.path)
 }
 
@@ -72,8 +70,7 @@ export interface PortableImage {
  * is, anything else (DICOM, WebP, 16 bits, transparency, inks, EXIF orientation) as a PNG of what we decode.
  */
 export async function portableImage(ref: ImageRef, root: string): Promise<PortableImage> {
-  const source = await readSource(resolve(root, ref.path))
-  checkHash(source, ref)
+  const source = await readReferenced(ref, root)
   const image = await decode(source)
   checkSize(image, ref, source.path)
   if (!isDicom(source)) {
@@ -191,10 +188,11 @@ export async function readSource(path: string): Promise<Source> {
   return { path, bytes, frame: Number(number) }
 }
 
-function checkHash(source: Source, ref: ImageRef): void {
+async function readReferenced(ref: ImageRef, root: string): Promise<Source> {
+  const source = await readSource(resolve(root, ref.path))
   const { path } = source
   const actual = contentId(source)
-  if (actual === ref.sha256) return
+  if (actual === ref.sha256) return source
   const message = `${path} is not the image of the record: sha256 ${actual}, expected ${ref.sha256}`
   throw new DataError(message, { detail: { path, actual, expected: ref.sha256 } })
 }
