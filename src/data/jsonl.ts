@@ -106,11 +106,15 @@ export function decodeUtf8(bytes: Uint8Array): string {
   return decoder.decode(bytes)
 }
 
+/** Far above any record; a file without line ends is none of ours, and a JavaScript text has a longest length. */
+const longestLine = 2 ** 28
+
 /** Lines end at `\n` and nowhere else: JSON strings may hold U+2028 and U+2029, which `node:readline` breaks lines at. */
 async function* readLines(path: string): AsyncGenerator<ScannedPlace & { bytes: Uint8Array }> {
   let pending: Buffer[] = []
   let line = 0
   let end = 0
+  let read = 0
   const take = (terminated: boolean): ScannedPlace & { bytes: Uint8Array } => {
     const bytes = Buffer.concat(pending)
     pending = []
@@ -127,6 +131,8 @@ async function* readLines(path: string): AsyncGenerator<ScannedPlace & { bytes: 
         yield take(true)
       }
       if (start < chunk.length) pending.push(chunk.subarray(start))
+      read += chunk.length
+      if (read - end > longestLine) throw new DataError(`${placeOf(path, line + 1)}: more than ${longestLine} bytes`)
     }
   } catch (error) {
     throw fileError(error, 'Reading', path)

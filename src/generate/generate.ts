@@ -3,6 +3,7 @@ import { decodeImage } from '../data/images.js'
 import type { Response } from '../data/records.js'
 import type { CallOptions, Engine, Generation, ImageFeatures, PromptInput } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
+import { expected } from '../errors.js'
 import type { Chat } from '../text/chat.js'
 import { StopCutter } from '../text/stop.js'
 
@@ -60,6 +61,7 @@ export async function* answer(
   settings: GenerateSettings = defaultGenerateSettings,
   options: AnswerOptions = {},
 ): AsyncGenerator<Response> {
+  if (!(settings.batchSize >= 1)) throw expected('a positive integer', 'batchSize', settings.batchSize)
   await using cache = new ImageCache(engine, imageBatches * settings.batchSize)
   let first = 0
   for await (const window of windows(questions, settings.batchSize)) {

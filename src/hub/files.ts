@@ -6,7 +6,7 @@ import { join } from 'node:path'
 // The glob matcher under most build tools: no dependencies, and one function is all that is needed.
 import picomatch from 'picomatch'
 import { ignoreMissing } from '../data/files.js'
-import { FileError, fileError, HubError } from '../errors.js'
+import { ArgumentError, FileError, fileError, guarded, HubError } from '../errors.js'
 
 export interface RemoteFile {
   /** From the root of the repository, with forward slashes. */
@@ -39,10 +39,16 @@ export interface Selection {
   leftOut: RemoteFile[]
 }
 
-/** @throws {HubError} when a pattern that was asked for matches nothing, or the default finds no weights. */
+/**
+ * @throws {HubError} when a pattern that was asked for matches nothing, or the default finds no weights.
+ * @throws {ArgumentError} for what is no pattern.
+ */
 export function selectFiles(repo: string, listing: readonly RemoteFile[], include?: readonly string[]): Selection {
   for (const pattern of include ?? []) {
-    const matches = picomatch(pattern, { dot: true })
+    const matches = guarded(
+      () => picomatch(pattern, { dot: true }),
+      (reason, cause) => new ArgumentError(`--include ${JSON.stringify(pattern)}: ${reason}`, { cause }),
+    )
     if (!listing.some(({ path }) => matches(path))) {
       const hint = "Patterns are matched from the root of the repository: '**/*.json' reaches into its folders."
       throw new HubError(`No file of ${repo} matches ${pattern}`, { detail: { repo, pattern }, hint })

@@ -105,8 +105,8 @@ async function detectKind(path: string): Promise<Kind<never> | undefined> {
 
 /** A file that is one JSON object over several lines, such as import.report.json; undefined for JSON Lines. */
 async function readDocument(path: string): Promise<Inspection | undefined> {
-  const { size } = await stat(path).catch(asFileError('Reading', path))
-  if (size > largestDocument) return undefined
+  const status = await stat(path).catch(asFileError('Reading', path))
+  if (!status.isFile() || status.size > largestDocument) return undefined
   const text = (await readFile(path, 'utf8').catch(asFileError('Reading', path))).trim()
   if (!text.startsWith('{') || (!path.endsWith('.json') && !/^\{\s*\n/.test(text))) return undefined
   let value: object

@@ -40,7 +40,12 @@ export class Tokenizer {
   static async load(folder: string): Promise<Tokenizer> {
     const { path, definition, config } = await readDefinition(folder)
     return guarded(
-      () => new Tokenizer(definition, config),
+      () => {
+        const tokenizer = new Tokenizer(definition, config)
+        // Some settings of a wrong type show only when a text is cut.
+        tokenizer.encode('a b')
+        return tokenizer
+      },
       (reason, cause) =>
         new ModelError(`${path} defines no tokenizer that can be used: ${reason}`, { detail: { path }, cause }),
     )

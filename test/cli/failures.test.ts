@@ -210,6 +210,10 @@ describe('a folder or nothing where a file should be', () => {
     await expectTyped(argv(join(path, 'none')), /files-\d+.none/)
   })
 
+  it('a device that never ends', async () => {
+    await expectTyped(['inspect', '/dev/zero'], /\/dev\/zero:1: more than \d+ bytes/)
+  })
+
   it('on the way to what is written', async () => {
     const path = await folder()
     const file = join(path, 'a.csv')

@@ -134,6 +134,7 @@ describe('pull', () => {
     expect((await pull(options())).downloaded).toBe(0)
     expect(hub.seen.filter(({ path }) => path.includes('/resolve/'))).toEqual([])
     expect((await pull(options({ include: ['training/*'] }))).downloaded).toBe(1)
+    await expect(pull(options({ include: [''] }))).rejects.toThrow(ArgumentError)
     expect((await manifest()).files.map(({ path }) => path)).toEqual(
       expect.arrayContaining(['config.json', 'training/optimizer.pt']),
     )
