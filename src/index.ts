@@ -81,7 +81,34 @@ export {
 } from './engine/engine.js'
 export { ImageCache, type ImageSource } from './engine/image-cache.js'
 export { loadNative } from './engine/load.js'
-export * from './errors.js'
+export {
+  AbortedError,
+  ArgumentError,
+  BenchError,
+  CheckpointError,
+  ChecksumError,
+  ClosedError,
+  ConfigError,
+  CudaError,
+  DataError,
+  DiskFullError,
+  EndpointError,
+  type ErrorCode,
+  type ErrorDetail,
+  errorCodes,
+  FileError,
+  FireError,
+  type FireErrorOptions,
+  HubError,
+  InternalError,
+  ModelError,
+  NativeBindingError,
+  NoDeviceError,
+  NumericError,
+  OutOfMemoryError,
+  SegmenterError,
+  UnsupportedError,
+} from './errors.js'
 export {
   compareRounds,
   type Interval,

@@ -351,8 +351,17 @@ class Stage {
   #settings(): Record<string, unknown> {
     const { method, fallback, maxCoverage, seed, resizeMasks, niftiOrientation, segmenter } = this.#options
     const { url, threshold, nmsIou } = segmenter ?? {}
-    const noise = { method, sigma: this.#sigma, fallback, fallbackSigma: this.#fallbackSigma }
-    return { ...noise, maxCoverage, seed, resizeMasks, niftiOrientation, segmenter: url && { url, threshold, nmsIou } }
+    return {
+      method,
+      sigma: this.#sigma,
+      fallback,
+      fallbackSigma: this.#fallbackSigma,
+      maxCoverage,
+      seed,
+      resizeMasks,
+      niftiOrientation,
+      segmenter: url && { url, threshold, nmsIou },
+    }
   }
 }
 

@@ -173,8 +173,8 @@ class Import {
     } catch (error) {
       const { reason, message } = asLeftOut(error)
       this.#leftOut[reason] = (this.#leftOut[reason] ?? 0) + 1
-      const at = { file: this.#show(row.file), line: row.line, index: row.index }
-      const problem: Problem = { ...at, record: id ?? rawId(row.value), reason, message }
+      const { file, line, index, value } = row
+      const problem: Problem = { file: this.#show(file), line, index, record: id ?? rawId(value), reason, message }
       await this.#problems.write(problem)
     }
   }
