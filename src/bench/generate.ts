@@ -6,7 +6,15 @@
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { DType } from '../engine/engine.js'
-import { type BenchHooks, checkCounts, type RunFacts, type RunOptions, runVariants, type Variant } from './measure.js'
+import {
+  type BenchHooks,
+  checkCounts,
+  describeCommand,
+  type RunFacts,
+  type RunOptions,
+  runVariants,
+  type Variant,
+} from './measure.js'
 import { writeModel } from './model.js'
 import type { GenerateMessage, Measured } from './protocol.js'
 import { writeQuestions } from './questions.js'
@@ -63,7 +71,7 @@ export async function benchGenerate(
   const { python: _, ...settings } = options
   return {
     benchmark: 'generate',
-    command: describeCommand(options),
+    command: describeCommand('generate', options),
     ...facts,
     settings,
     agreement: series.map((one) => agreement(one, series[0])),
@@ -111,21 +119,4 @@ export function agreement(one: Series<GenerateMessage>, reference: Series<Genera
 
 function withoutAnswers({ answers: _, ...measured }: GenerateMessage): Measured {
   return measured
-}
-
-function describeCommand({ python, newTokens, batchSize, ...rest }: GenerateBenchOptions): string {
-  const { size, dtype, threads, rounds, images, questions, seed } = rest
-  const named = {
-    size,
-    dtype,
-    threads,
-    rounds,
-    images,
-    questions,
-    'new-tokens': newTokens,
-    'batch-size': batchSize,
-    seed,
-  }
-  const flags = Object.entries(named).map(([name, value]) => `--${name} ${value}`)
-  return ['fire-train bench generate', ...flags, ...(python === null ? ['--no-peer'] : [])].join(' ')
 }

@@ -95,6 +95,14 @@ export async function runVariants<T extends Measured>(
   }
 }
 
+/** The command that measures this again; settings are flags, `newTokens` is `--new-tokens`. */
+export function describeCommand(benchmark: string, { python, ...settings }: RunOptions): string {
+  const flags = Object.entries(settings).map(([name, value]) => {
+    return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} ${value}`
+  })
+  return ['fire-train bench', benchmark, ...flags, ...(python === null ? ['--no-peer'] : [])].join(' ')
+}
+
 /** @throws {ArgumentError} for what is not an integer of at least 1. */
 export function checkCounts(counts: Record<string, number>): void {
   for (const [name, value] of Object.entries(counts)) {

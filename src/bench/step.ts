@@ -6,7 +6,15 @@
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { DType, EngineSpec } from '../engine/engine.js'
-import { type BenchHooks, checkCounts, type RunFacts, type RunOptions, runVariants, type Variant } from './measure.js'
+import {
+  type BenchHooks,
+  checkCounts,
+  describeCommand,
+  type RunFacts,
+  type RunOptions,
+  runVariants,
+  type Variant,
+} from './measure.js'
 import { writeAdapter, writeModel } from './model.js'
 import { writePairs } from './pairs.js'
 import { type EngineVariant, optimizer, publishedFire, type StepMessage } from './protocol.js'
@@ -49,7 +57,7 @@ export async function benchStep(options: StepBenchOptions, hooks: BenchHooks = {
   const { python: _, ...settings } = options
   return {
     benchmark: 'step',
-    command: describeCommand(options),
+    command: describeCommand('step', options),
     ...facts,
     settings: { ...settings, objective: publishedFire, optimizer },
     agreement: compare(series, dtype),
@@ -82,11 +90,4 @@ function peerVariants(folder: string, python: string, { dtype, threads }: StepBe
     name: `peer-${kind}`,
     command: [python, script, ...common, '--variant', kind],
   }))
-}
-
-function describeCommand({ size, dtype, threads, rounds, gemm, python, seed }: StepBenchOptions): string {
-  const named = Object.entries({ size, dtype, threads, rounds, gemm, seed }).map(
-    ([name, value]) => `--${name} ${value}`,
-  )
-  return ['fire-train bench step', ...named, ...(python === null ? ['--no-peer'] : [])].join(' ')
 }

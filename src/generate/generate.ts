@@ -1,7 +1,7 @@
 /** Answers of a model: questions with images in, texts out in their order, many under way at a time. */
 import { decodeImage } from '../data/images.js'
 import type { Response } from '../data/records.js'
-import type { CallOptions, Engine, Generation, ImageFeatures, PromptInput } from '../engine/engine.js'
+import type { CallOptions, Engine, Generation, ImageFeatures, PromptInput, SamplingSpec } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
 import { expected } from '../errors.js'
 import type { Chat } from '../text/chat.js'
@@ -16,19 +16,9 @@ export interface Question {
   seed?: number
 }
 
-export interface GenerateSettings {
-  maxNewTokens: number
-  /** 0 = greedy. */
-  temperature: number
-  topP: number
-  /** 0 = off. */
-  topK: number
-  /** Questions decoded together. */
-  batchSize: number
+export interface GenerateSettings extends Omit<SamplingSpec, 'stopTokens' | 'stopStrings'> {
   /** Question k is sampled with seed + k, whatever the batch, unless it has a seed of its own. */
   seed: number
-  /** Answer with the adapter (true) or as the reference model. */
-  adapter: boolean
   /** Texts that end an answer; it is cut before the first. Its tokens keep those that spelled the text. */
   stop?: readonly string[]
 }

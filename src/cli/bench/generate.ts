@@ -32,9 +32,9 @@ export const generate = defineCommand({
   async run(options, { stdout, stderr, progress }) {
     const { benchGenerate } = await import('../../bench/generate.js')
     const { writeFileAtomic } = await import('../../data/files.js')
-    const { dtype, threads, rounds, size, images, questions, newTokens, batchSize, seed, peer, python, out } = options
+    const { size, dtype, threads, rounds, images, questions, newTokens, batchSize, seed, peer, python, out } = options
     using stop = catchSignals((name) => stderr(`\n${name}: ending the processes of the benchmark\n`))
-    const settings = { dtype, threads, rounds, size, images, questions, newTokens, batchSize, seed }
+    const settings = { size, dtype, threads, rounds, images, questions, newTokens, batchSize, seed }
     try {
       const result = await benchGenerate(
         { ...settings, python: peer ? python : null },

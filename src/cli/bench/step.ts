@@ -35,7 +35,7 @@ export const step = defineCommand({
     const { benchStep } = await import('../../bench/step.js')
     const { writeFileAtomic } = await import('../../data/files.js')
     using stop = catchSignals((name) => stderr(`\n${name}: ending the processes of the benchmark\n`))
-    const options = { dtype, threads, rounds, size, gemm, seed, python: peer ? python : null }
+    const options = { size, dtype, threads, rounds, gemm, seed, python: peer ? python : null }
     try {
       const result = await benchStep(options, {
         signal: stop.signal,
