@@ -17,7 +17,7 @@ export {
   recordSeed,
 } from './corrupt/index.js'
 export { JsonlAppender, writeFileAtomic, writeFolderAtomic } from './data/files.js'
-export { checkReferenced, decodeImage, decodeReferenced, describeImage } from './data/images.js'
+export { checkReferenced, decodeImage, decodeReferenced, describeImage, imageSource } from './data/images.js'
 export { type Line, readJsonl, writeJsonl } from './data/jsonl.js'
 export {
   emptySide,
@@ -93,7 +93,34 @@ export {
 } from './engine/engine.js'
 export { ImageCache, type ImageSource } from './engine/image-cache.js'
 export { loadNative } from './engine/load.js'
-export * from './errors.js'
+export {
+  AbortedError,
+  ArgumentError,
+  BenchError,
+  CheckpointError,
+  ChecksumError,
+  ClosedError,
+  ConfigError,
+  CudaError,
+  DataError,
+  DiskFullError,
+  EndpointError,
+  type ErrorCode,
+  type ErrorDetail,
+  errorCodes,
+  FileError,
+  FireError,
+  type FireErrorOptions,
+  HubError,
+  InternalError,
+  ModelError,
+  NativeBindingError,
+  NoDeviceError,
+  NumericError,
+  OutOfMemoryError,
+  SegmenterError,
+  UnsupportedError,
+} from './errors.js'
 export {
   compareRounds,
   type Interval,
@@ -193,7 +220,7 @@ export { Chat, type ChatModel, type ChatOptions } from './text/chat.js'
 export { type ChatFormat, HuatuoFormat, JinjaFormat, type Message } from './text/formats.js'
 export { phraseMask } from './text/phrases.js'
 export { type Encoding, type Range, Tokenizer } from './text/tokenizer.js'
-export { type CollateContext, collate, type Example, imageSource } from './train/collate.js'
+export { type CollateContext, collate, type Example } from './train/collate.js'
 export { formatConfig, loadTrainConfig, resolveTrainConfig } from './train/config.js'
 export { type MetricsRow, metricsRow, type StepContext } from './train/metrics.js'
 export { type Coefficient, type ObjectiveTraits, objectiveNames, objectives } from './train/objectives.js'

@@ -4,11 +4,12 @@
  */
 import { z } from 'zod'
 import { AnswerCache, hashOf } from '../data/cache.js'
+import type { Size } from '../data/images.js'
 import { AbortedError, ArgumentError, SegmenterError } from '../errors.js'
 import { postJson } from '../http/post.js'
 import { passingStatus, type RetrySettings, retrying, TransientError } from '../http/retry.js'
 import { anAddress, below, isAddress, printable } from '../http/service.js'
-import { emptyMask, type Mask, type Size, union } from './masks/mask.js'
+import { emptyMask, type Mask, union } from './masks/mask.js'
 import { decodeRle } from './masks/rle.js'
 
 export interface SegmenterOptions extends RetrySettings {

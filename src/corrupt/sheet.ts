@@ -1,12 +1,13 @@
 /** The contact sheet: clean image, corrupted twin and mask side by side, so that a person can see where the noise went. */
 import { join } from 'node:path'
 import sharp from 'sharp'
+import type { Size } from '../data/images.js'
 import { decodeReferenced } from '../data/images.js'
 import type { ImageRef } from '../data/records.js'
-import { type Html, html, trusted } from '../report/html.js'
+import { type Html, html } from '../report/html.js'
+import { renderPage } from '../report/page.js'
 import { drawPicture } from '../report/picture.js'
-import { STYLE } from '../report/style.js'
-import { area, type Mask, type Size } from './masks/mask.js'
+import { area, type Mask } from './masks/mask.js'
 
 export interface SheetImage {
   /** As the record has it. */
@@ -26,8 +27,6 @@ export interface SheetRow {
 
 /** Longest side of a picture on the sheet, in pixels. */
 const thumbnail = 448
-
-const POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 const sheetStyle = `
 main { max-width: 1240px; }
@@ -50,25 +49,10 @@ export async function renderSheet(
 ): Promise<string> {
   const sections: Html[] = []
   for (const row of rows) sections.push(await drawRow(row, imageRoot, out))
-  return html`<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="${POLICY}">
-<title>Corrupted twins</title>
-<style>${trusted(STYLE + sheetStyle)}</style>
-</head>
-<body>
-<main>
-<h1>Corrupted twins</h1>
-<p class="soft">${rows.length} of ${of} pairs. The outline is the border of the mask: it should hold what the question is
+  const content = html`<p class="soft">${rows.length} of ${of} pairs. The outline is the border of the mask: it should hold what the question is
 about, and the noise should end at it.</p>
-${sections}
-</main>
-</body>
-</html>
-`.markup
+${sections}`
+  return renderPage('Corrupted twins', content, sheetStyle)
 }
 
 async function drawRow({ id, prompt, images }: SheetRow, imageRoot: string, out: string): Promise<Html> {

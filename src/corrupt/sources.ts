@@ -1,10 +1,9 @@
 /** Where the mask of a pair's image comes from: the record, a manifest or folder, SLAKE's own files, a service. */
 import { readdir, stat } from 'node:fs/promises'
 import { extname, join, resolve } from 'node:path'
-import sharp from 'sharp'
-import { decodeReferenced, isDicom, readSource } from '../data/images.js'
+import { decodeReferenced, encodePng, isDicom, readSource } from '../data/images.js'
 import type { ImageRef, Pair } from '../data/records.js'
-import { DataError, fileError } from '../errors.js'
+import { asFileError, DataError } from '../errors.js'
 import { type ConceptOrigin, matchLabels, recordConcepts } from './concept.js'
 import { Manifest } from './manifest.js'
 import { area, fitMask, type Mask, union } from './masks/mask.js'
@@ -57,9 +56,7 @@ export class MaskSources {
   /** @param imageRoot folder that the paths of records are relative to. @param images all that will be asked for. */
   static async open(options: SourceOptions, imageRoot: string, images: readonly ImageRef[]): Promise<MaskSources> {
     if (options.masks === undefined) return new MaskSources(options, imageRoot)
-    const status = await stat(options.masks).catch((error) => {
-      throw fileError(error, 'Reading the masks', options.masks as string)
-    })
+    const status = await stat(options.masks).catch(asFileError('Reading the masks', options.masks as string))
     if (!status.isDirectory()) return new MaskSources(options, imageRoot, await Manifest.read(options.masks))
     return new MaskSources(options, imageRoot, undefined, await MaskFolder.read(options.masks, images))
   }
@@ -191,12 +188,7 @@ export class MaskSources {
   async #ask(segmenter: Segmenter, pair: Pair, image: ImageRef): Promise<FoundMask | Missing> {
     const concepts = recordConcepts(pair)
     if (concepts.length === 0) return 'noConcept'
-    const png = async (): Promise<Buffer> => {
-      const { rgb, width, height } = await decodeReferenced(image, this.#imageRoot)
-      return await sharp(rgb, { raw: { width, height, channels: 3 } })
-        .png()
-        .toBuffer()
-    }
+    const png = async (): Promise<Buffer> => encodePng(await decodeReferenced(image, this.#imageRoot))
     const found: Mask[] = []
     for (const concept of concepts) {
       const { mask, detections } = await segmenter.segment({ ...image, png }, concept)
@@ -239,9 +231,7 @@ class MaskFolder {
 
   static async read(root: string, images: readonly ImageRef[]): Promise<MaskFolder> {
     const files = new Map<string, string[]>()
-    const listed = await readdir(root, { recursive: true }).catch((error) => {
-      throw fileError(error, 'Reading the masks', root)
-    })
+    const listed = await readdir(root, { recursive: true }).catch(asFileError('Reading the masks', root))
     const add = (base: string, file: string): unknown => files.set(base, [...(files.get(base) ?? []), file])
     for (const file of listed.map((name) => name.replaceAll('\\', '/')).sort()) {
       if (!maskExtension.test(file)) continue

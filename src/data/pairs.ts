@@ -1,6 +1,6 @@
 /** Preference pairs from disk: read, checked against their invariants, counted. Nothing is dropped without a count. */
 import { dirname, resolve } from 'node:path'
-import { DataError } from '../errors.js'
+import { atPlace, DataError } from '../errors.js'
 import { checkReferenced } from './images.js'
 import { placeOf, readJsonl } from './jsonl.js'
 import { type ImageRef, type Pair, pair as pairSchema } from './records.js'
@@ -144,9 +144,7 @@ async function checkAllImages(pair: Pair, root: string, checked: Set<string>, pl
   for (const ref of [...pair.images, ...(pair.corrupted?.images ?? [])]) {
     const key = `${ref.path}\0${ref.sha256}\0${ref.width}\0${ref.height}`
     if (checked.has(key)) continue
-    await checkReferenced(ref, root).catch((error: Error) => {
-      throw new DataError(`${place}: ${error.message}`, { detail: { id: pair.id, image: ref.path }, cause: error })
-    })
+    await checkReferenced(ref, root).catch(atPlace(place, { id: pair.id, image: ref.path }))
     checked.add(key)
   }
 }

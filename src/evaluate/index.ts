@@ -17,13 +17,4 @@ export {
 } from './attention.js'
 export { judgeByRule, type Match, matchAnswer, type OpenMatch } from './match.js'
 export { type PerplexityGap, perplexityGap } from './perplexity.js'
-export {
-  clusteredDifference,
-  countPaired,
-  type Interval,
-  mcnemarExact,
-  type PairedCounts,
-  type Proportion,
-  pairedDifference,
-  wilson,
-} from './statistics.js'
+export * from './statistics.js'

@@ -1,5 +1,5 @@
 /** How likely a model finds the two sides of pairs: a side that it finds far likelier is told by its style alone. */
-import { decodeReferenced } from '../data/images.js'
+import { imageSource } from '../data/images.js'
 import type { Pair } from '../data/records.js'
 import type { CallOptions, Engine } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
@@ -23,34 +23,30 @@ export async function perplexityGap(
   imageRoot: string,
   options: CallOptions & { onProgress?: (done: number) => void } = {},
 ): Promise<PerplexityGap> {
-  const images = new ImageCache(engine, cachedImages)
+  await using images = new ImageCache(engine, cachedImages)
   const sums = { chosen: 0, rejected: 0 }
   const tokens = { chosen: 0, rejected: 0 }
   let likelier = 0
-  try {
-    for (const [index, pair] of pairs.entries()) {
-      await images.ensure(
-        pair.images.map((image) => ({ id: image.sha256, decode: () => decodeReferenced(image, imageRoot) })),
-        options,
-      )
-      const counts = pair.images.map(({ width, height }) => engine.imageTokens(width, height))
-      const prompt = chat.promptIds(pair.prompt, counts)
-      const answers = [pair.chosen, pair.rejected].map((text) => [...chat.tokenizer.encode(text), chat.endTokenId])
-      const sequences = answers.map((answer) => ({
-        ids: Int32Array.from([...prompt, ...answer]),
-        images: pair.images.map((image) => image.sha256),
-      }))
-      const logprobs = await engine.logprobs(sequences, options)
-      const [chosen, rejected] = logprobs.map((values) => values.subarray(prompt.length - 1).reduce((a, b) => a + b, 0))
-      sums.chosen += chosen
-      sums.rejected += rejected
-      tokens.chosen += answers[0].length
-      tokens.rejected += answers[1].length
-      if (chosen / answers[0].length > rejected / answers[1].length) likelier++
-      options.onProgress?.(index + 1)
-    }
-  } finally {
-    await images.clear()
+  for (const [index, pair] of pairs.entries()) {
+    const features = await images.hold(
+      pair.images.map((image) => imageSource(image, imageRoot)),
+      options,
+    )
+    const counts = features.map(({ tokens }) => tokens)
+    const prompt = chat.promptIds(pair.prompt, counts)
+    const answers = [pair.chosen, pair.rejected].map((text) => [...chat.tokenizer.encode(text), chat.endTokenId])
+    const sequences = answers.map((answer) => ({
+      ids: Int32Array.from([...prompt, ...answer]),
+      images: features.map(({ id }) => id),
+    }))
+    const logprobs = await engine.logprobs(sequences, options)
+    const [chosen, rejected] = logprobs.map((values) => values.subarray(prompt.length - 1).reduce((a, b) => a + b, 0))
+    sums.chosen += chosen
+    sums.rejected += rejected
+    tokens.chosen += answers[0].length
+    tokens.rejected += answers[1].length
+    if (chosen / answers[0].length > rejected / answers[1].length) likelier++
+    options.onProgress?.(index + 1)
   }
   const perplexity = (side: 'chosen' | 'rejected') => Number(Math.exp(-sums[side] / tokens[side]).toPrecision(5))
   return {

@@ -1,9 +1,9 @@
 /** Which hub to ask and as whom, read from the environment as Hugging Face's own tools read it. */
-import { readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { HUB_URL } from '@huggingface/hub'
-import { ArgumentError, fileError } from '../errors.js'
+import { readTextIfThere } from '../data/files.js'
+import { ArgumentError } from '../errors.js'
 
 export interface HubAccess {
   /** Address of the hub without a slash at the end. */
@@ -46,9 +46,6 @@ async function usualToken(env: Environment): Promise<HubAccess['token']> {
   if (value) return { value, source: 'HF_TOKEN' }
   const cache = env.XDG_CACHE_HOME || join(homedir(), '.cache')
   const path = env.HF_TOKEN_PATH || join(env.HF_HOME || join(cache, 'huggingface'), 'token')
-  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return ''
-    throw fileError(error, 'Reading the token', path)
-  })
-  return text.trim() ? { value: text.trim(), source: path } : undefined
+  const text = (await readTextIfThere(path, 'Reading the token'))?.trim()
+  return text ? { value: text, source: path } : undefined
 }

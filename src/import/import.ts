@@ -173,8 +173,8 @@ class Import {
     } catch (error) {
       const { reason, message } = asLeftOut(error)
       this.#leftOut[reason] = (this.#leftOut[reason] ?? 0) + 1
-      const at = { file: this.#show(row.file), line: row.line, index: row.index }
-      const problem: Problem = { ...at, record: id ?? rawId(row.value), reason, message }
+      const { file, line, index, value } = row
+      const problem: Problem = { file: this.#show(file), line, index, record: id ?? rawId(value), reason, message }
       await this.#problems.write(problem)
     }
   }
@@ -209,7 +209,11 @@ class Import {
     const sample: Sample = { ...rest, dataset: this.#kind.name, images, answer, answerType, meta }
     const pair = preference &&
       texts && {
-        ...{ id: draft.id, sampleId: draft.id, images, prompt: draft.question, ...texts },
+        id: draft.id,
+        sampleId: draft.id,
+        images,
+        prompt: draft.question,
+        ...texts,
         origin: preference.origin,
         ...(await this.#corrupted(preference.corrupted, images, note)),
         ...(preference.weight !== undefined && { weight: preference.weight }),
@@ -270,18 +274,19 @@ class Import {
     const images = await this.#store.close()
     await keepLicence(this.#kind, this.#source.folder, this.#folder)
     const report: ImportReport = {
-      ...{
-        format: 1,
-        fireTrain: version,
-        kind: this.#kind.name,
-        layout: this.#layout.name,
-        source: this.#options.source,
-      },
+      format: 1,
+      fireTrain: version,
+      kind: this.#kind.name,
+      layout: this.#layout.name,
+      source: this.#options.source,
       files: await this.#describeFiles(files),
       options: this.#reportedOptions(),
       closedRule: { asked: this.#rule, fallback: this.#fallback },
-      ...{ read: this.#read, samples: samples.count, pairs: pairs.count },
-      ...{ counts: tally.counts(), sourceCounts: this.#sourceTally.counts() },
+      read: this.#read,
+      samples: samples.count,
+      pairs: pairs.count,
+      counts: tally.counts(),
+      sourceCounts: this.#sourceTally.counts(),
       images: { ...images, recordsWithout: this.#recordsWithout },
       leakage: { written: tally.leaks(), source: this.#sourceTally.leaks() },
       notes: this.#notes.list(),

@@ -15,12 +15,15 @@ function convert(fields: Fields, { file }: Row, { language }: ConvertSettings): 
   if (language !== 'all' && spoken !== language) {
     throw new LeftOut('language', `the question is in "${spoken}", --language is ${language}`)
   }
-  const answer = { question: fields.text('question'), answer: fields.answer(), closed: fields.closed() }
   return {
     id: `slake-${fields.id('qid')}`,
     split: splitOf(file) ?? noSplit,
-    ...{ task: 'vqa', language: spoken, images: [imageOf(fields.text('img_name'))] },
-    ...answer,
+    task: 'vqa',
+    language: spoken,
+    images: [imageOf(fields.text('img_name'))],
+    question: fields.text('question'),
+    answer: fields.answer(),
+    closed: fields.closed(),
     meta: fields.rest([...keys, 'qid', 'answer_type']),
   }
 }

@@ -1,7 +1,7 @@
 /** What lies at SOURCE, and by which of its layouts a kind can read it. */
 import { readdir, stat } from 'node:fs/promises'
 import { basename, dirname, extname, join } from 'node:path'
-import { ArgumentError, DataError, fileError } from '../errors.js'
+import { ArgumentError, asFileError, DataError, fileError } from '../errors.js'
 import { type ConvertSettings, type Draft, LeftOut, type Row } from './draft.js'
 import type { Fields, Notes } from './fields.js'
 import type { ImageStore } from './images.js'
@@ -43,9 +43,7 @@ export class Source {
 
   /** @throws {DataError} for an archive: it is refused rather than unpacked, since names in it may lead anywhere. */
   static async open(path: string): Promise<Source> {
-    const status = await stat(path).catch((error) => {
-      throw fileError(error, 'Reading', path)
-    })
+    const status = await stat(path).catch(asFileError('Reading', path))
     if (!status.isFile() && !status.isDirectory()) throw new DataError(`${path} is neither a file nor a folder`)
     if (status.isFile() && isArchive(await readStart(path, 512))) {
       throw new DataError(`${path} is an archive`, {

@@ -32,11 +32,13 @@ export type EditProblem = 'out_of_range' | 'overlap' | 'unchanged' | 'empty_side
 
 /** A set of proposals that cannot become a pair; `problem` is what the statistics count. */
 export class EditError extends FireError {
+  static override readonly code = 'ERR_FIRE_EDIT'
+
   constructor(
     readonly problem: EditProblem,
     message: string,
   ) {
-    super('ERR_FIRE_EDIT', message, { detail: { problem } })
+    super(message, { detail: { problem } })
   }
 }
 

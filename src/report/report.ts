@@ -4,31 +4,16 @@
  */
 import { accuracySection, changedSection, headlineSection } from './accuracy-section.js'
 import { attentionSection } from './attention-section.js'
-import { type Html, html, trusted } from './html.js'
+import { type Html, html } from './html.js'
+import { renderPage } from './page.js'
 import { acceptanceSection, examplesSection } from './pairs-section.js'
-import { STYLE } from './style.js'
 import { trainingSection } from './training-section.js'
 import type { ReportData } from './types.js'
 import { duration } from './words.js'
 
-/** A browser that honours this will load nothing even if an escape were missed. */
-const POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-
 /** @returns the whole page as text, UTF-8 without forbidden characters. */
 export function renderReport(data: ReportData): string {
-  return html`<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="${POLICY}">
-<title>${data.title}</title>
-<style>${trusted(STYLE)}</style>
-</head>
-<body>
-<main>
-<h1>${data.title}</h1>
-<p class="soft">${data.facts.slice(0, 3).map(([label, value], i) => `${i > 0 ? ' · ' : ''}${label.toLowerCase()} ${value}`)}</p>
+  const content = html`<p class="soft">${data.facts.slice(0, 3).map(([label, value], i) => `${i > 0 ? ' · ' : ''}${label.toLowerCase()} ${value}`)}</p>
 ${headlineSection(data)}
 ${accuracySection(data)}
 ${trainingSection(data)}
@@ -36,11 +21,8 @@ ${acceptanceSection(data)}
 ${examplesSection(data)}
 ${attentionSection(data)}
 ${changedSection(data)}
-${runSection(data)}
-</main>
-</body>
-</html>
-`.markup
+${runSection(data)}`
+  return renderPage(data.title, content)
 }
 
 function runSection(data: ReportData): Html {

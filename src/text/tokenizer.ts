@@ -3,7 +3,7 @@
  * covers, and decoding that can be fed token by token.
  */
 import { Tokenizer as BpeTokenizer } from '@huggingface/tokenizers'
-import { DataError, ModelError } from '../errors.js'
+import { DataError, guarded, ModelError } from '../errors.js'
 import { readDefinition } from './definition.js'
 import { alignNormalized } from './normalize.js'
 
@@ -36,10 +36,19 @@ export class Tokenizer {
     this.#added = this.#bpe.get_added_tokens_decoder()
   }
 
-  /** Reads the tokenizer of a model folder (see `readDefinition`). */
+  /** Reads the tokenizer of a model folder (see `readDefinition`). @throws {ModelError} naming the file. */
   static async load(folder: string): Promise<Tokenizer> {
-    const { definition, config } = await readDefinition(folder)
-    return new Tokenizer(definition, config)
+    const { path, definition, config } = await readDefinition(folder)
+    return guarded(
+      () => {
+        const tokenizer = new Tokenizer(definition, config)
+        // Some settings of a wrong type show only when a text is cut.
+        tokenizer.encode('a b')
+        return tokenizer
+      },
+      (reason, cause) =>
+        new ModelError(`${path} defines no tokenizer that can be used: ${reason}`, { detail: { path }, cause }),
+    )
   }
 
   /** Token ids of a text; special tokens written out in it are recognised, none is added. */

@@ -1,6 +1,6 @@
 /** The training run: steps, metrics, checkpoints, and leaving well when told to. */
 import { join } from 'node:path'
-import { JsonlAppender, writeFileAtomic, writeFolderAtomic } from '../data/files.js'
+import { JsonlAppender, writeFolderAtomic, writeJson } from '../data/files.js'
 import type { PairCounts } from '../data/pairs.js'
 import type { ModelInfo, StepStats, UpdateStats } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
@@ -135,8 +135,7 @@ class Run {
       peakHostBytes: process.resourceUsage().maxRSS * 1024,
       last: this.#last,
     }
-    if (complete)
-      await writeFileAtomic(join(this.#config.output, runFiles.report), `${JSON.stringify(report, null, 2)}\n`)
+    if (complete) await writeJson(join(this.#config.output, runFiles.report), report)
     return report
   }
 
@@ -207,7 +206,7 @@ class Run {
     const call = { signal: this.#options.signal }
     const parts: StepStats[] = []
     for (const part of microBatches(batch, this.#config.microBatchSize)) {
-      await this.#images.ensure(
+      await this.#images.hold(
         part.flatMap((example) => example.images),
         call,
       )
