@@ -41,7 +41,6 @@ export {
   type Sample,
   sample,
 } from './data/records.js'
-export { DEMO_SETTINGS, type DemoOptions, type DemoResult, type DemoSettings, runDemo } from './demo/index.js'
 export type {
   AdamWSpec,
   AttentionProbe,
@@ -86,14 +85,15 @@ export {
   compareRounds,
   type Interval,
   type JudgedAnswer,
-  judgeByRule,
-  type Match,
+  type Judge,
+  judgeAnswers,
   matchAnswer,
   mcnemarExact,
   type OpenMatch,
   type Probe,
   pairedDifference,
   probeAttention,
+  rulesJudge,
   wilson,
 } from './evaluate/index.js'
 export {
@@ -140,7 +140,6 @@ export {
   type BlindJudge,
   type BuildPairsOptions,
   type BuildPairsResult,
-  buildPair,
   buildPairs,
   ChatEndpoint,
   type ConstructContext,
@@ -152,7 +151,6 @@ export {
   type EndpointSettings,
   type PairMode,
   type PairOutcome,
-  type PairRequest,
   type Provider,
   RequestCache,
   RulesProvider,

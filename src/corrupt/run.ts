@@ -14,6 +14,7 @@ import { type ImageRef, type Pair, pair as pairSchema } from '../data/records.js
 import { AbortedError, ArgumentError, DataError } from '../errors.js'
 import { area, type Mask, maskHash } from './masks/mask.js'
 import type { NiftiOrientation } from './masks/nifti.js'
+import { maskPng } from './masks/picture.js'
 import { type CorruptionMethod, corruptImage, isTargeted, methodNames } from './methods.js'
 import { PUBLISHED_NOISE } from './noise.js'
 import { recordSeed } from './seed.js'
@@ -227,13 +228,7 @@ class Stage {
   async #writeMask(mask: Mask): Promise<string> {
     const path = `masks/${maskHash(mask).slice(0, 24)}.png`
     if (!this.#writtenMasks.has(path)) {
-      const { width, height, inside } = mask
-      const grey = inside.map((value) => value * 255)
-      const png = await sharp(grey, { raw: { width, height, channels: 1 } })
-        .toColourspace('b-w')
-        .png()
-        .toBuffer()
-      await writeFileAtomic(join(this.#options.out, path), png)
+      await writeFileAtomic(join(this.#options.out, path), await maskPng(mask))
       this.#writtenMasks.add(path)
     }
     return path

@@ -1,18 +1,12 @@
-export {
-  buildPair,
-  type Origin,
-  type PairLimits,
-  type PairOutcome,
-  type PairRequest,
-  type Rejection,
-  type Verdict,
-} from './build.js'
+export type { Origin, PairOutcome, Rejection, Verdict } from './build.js'
 export { type ConstructContext, constructPair, type PairMode, pairModes, type Task } from './construct.js'
+export { hashNumber } from './choice.js'
 export { diffEdits, diffWords } from './diff.js'
-export { type AppliedEdits, applyEdits, EditError, type EditProposal, editedShare } from './edits.js'
+export { type AppliedEdits, applyEdits, EditError, type EditProposal } from './edits.js'
 export { RequestCache } from './endpoint/cache.js'
 export { ChatEndpoint, type EndpointSettings, type Usage } from './endpoint/client.js'
 export { EndpointProvider } from './endpoint/provider.js'
+export { PhantomProvider } from './phantom/provider.js'
 export type { BlindJudge, Goal, Judgement, Proposal, Provider, Refusal, Unit } from './provider.js'
 export { RulesProvider } from './rules/provider.js'
 export { readAnswer } from './rules/reader.js'

@@ -40,7 +40,7 @@ export async function runPipeline({ output, stages }: Pipeline, context: Pipelin
   for (const [index, stage] of stages.entries()) {
     const title = `${index + 1}/${stages.length} ${stage.name}`
     try {
-      const outcome = await runStage(stage, title, { manifest, hashes, output }, context)
+      const outcome = await runStage(stage, title, stages.slice(0, index), { manifest, hashes, output }, context)
       if (!outcome) return { ...report, interrupted: stage.name }
       report.stages.push(outcome)
     } catch (error) {
@@ -94,6 +94,7 @@ interface Books {
 async function runStage(
   stage: Stage,
   title: string,
+  others: readonly Stage[],
   { output, manifest, hashes }: Books,
   { signal, progress, native }: PipelineContext,
 ): Promise<StageOutcome | undefined> {
@@ -111,13 +112,21 @@ async function runStage(
   }
   const resume = reason === cutOff
   progress.log(`${title}: runs, because ${reason}`)
-  await write({ ...now, state: 'running', outputs: [], summary: '', finished: '' })
+  const running = { ...now, state: 'running' as const, outputs: [], summary: '', finished: '' }
+  const earlier = resume ? (before?.seconds ?? 0) : 0
+  await write({ ...running, seconds: earlier })
   signal?.throwIfAborted()
-  const { interrupted, summary } = await stage.run({ signal, progress: titled(progress, title), resume, native })
+  const started = performance.now()
+  const finished = others.map(({ name }) => ({ name, seconds: manifest.stages[name].seconds }))
+  const { interrupted, summary } = await stage.run({ signal, progress: titled(progress, title), resume, finished, native })
+  const seconds = earlier + (performance.now() - started) / 1000
   progress.end(interrupted ? 'stopped' : summary)
-  if (interrupted) return undefined
+  if (interrupted) {
+    await write({ ...running, seconds })
+    return undefined
+  }
   const outputs = await hashAll(hashes, stage.outputs)
-  await write({ ...now, state: 'done', outputs, summary, finished: new Date().toISOString() })
+  await write({ ...now, state: 'done', outputs, summary, seconds, finished: new Date().toISOString() })
   return { name: stage.name, reason, summary }
 }
 

@@ -19,6 +19,8 @@ export interface StageContext {
   progress: PipelineProgress
   /** An earlier run with the same inputs and settings was cut off: go on with what it left. Otherwise begin anew. */
   resume: boolean
+  /** The stages before this one with their wall time, that of interrupted runs included. */
+  finished: { name: string; seconds: number }[]
   /** Another implementation of the addon's interface. */
   native?: NativeModule
 }
@@ -60,6 +62,14 @@ export interface Artifacts {
   /** Pairs to train on. */
   pairs?: string
   adapter?: string
+  /** Manifest of masks of the samples' images. */
+  masks?: string
+  /** What the pair construction says of its pairs. */
+  pairsReport?: string
+  /** Folder of the training run. */
+  training?: string
+  /** Folder of the evaluation. */
+  evaluation?: string
 }
 
 /** One section of the configuration, checked, with what stages before it made. */

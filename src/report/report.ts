@@ -4,9 +4,9 @@
  */
 import { accuracySection, changedSection, headlineSection } from './accuracy-section.js'
 import { attentionSection } from './attention-section.js'
-import { type Html, html, trusted } from './html.js'
+import { type Html, html, trusted } from '../page/html.js'
 import { acceptanceSection, examplesSection } from './pairs-section.js'
-import { STYLE } from './style.js'
+import { STYLE } from '../page/style.js'
 import { trainingSection } from './training-section.js'
 import type { ReportData } from './types.js'
 import { duration } from './words.js'
@@ -48,11 +48,14 @@ function runSection(data: ReportData): Html {
   return html`<section>
     <h2>What was run</h2>
     <dl>${data.facts.map(([label, value]) => html`<dt>${label}</dt><dd>${value}</dd>`)}</dl>
-    <div class="scroll"><table>
+    ${
+      data.stages.length > 0 &&
+      html`<div class="scroll"><table>
       <thead><tr><th>stage</th><th>time</th></tr></thead>
       <tbody>${data.stages.map(({ name, seconds }) => html`<tr><td>${name}</td><td>${duration(seconds)}</td></tr>`)}
       <tr class="total"><td>Total</td><td>${duration(total)}</td></tr></tbody>
-    </table></div>
-    <details><summary>Resolved training configuration</summary><pre>${data.config}</pre></details>
+    </table></div>`
+    }
+    ${data.config && html`<details><summary>Resolved training configuration</summary><pre>${data.config}</pre></details>`}
   </section>`
 }

@@ -56,12 +56,23 @@ export function headline(overall: GroupComparison): Headline {
 /** True when the interval of after lies wholly above that of before: a stricter reading than the paired test. */
 export const intervalsApart = (group: GroupComparison): boolean => group.after.low > group.before.high
 
+/** Objectives under the names of their papers. */
+export const objectiveName = (name: string): string => (name === 'fire' ? 'FiRe-MPO' : name)
+
+const CORRUPTIONS: Record<string, string> = {
+  lesion_noise: 'noise on the lesion',
+  lesion_blackout: 'lesion blacked out',
+  whole_image_noise: 'noise on the whole image',
+}
+
+/** How a corrupted twin was made: `noise on the lesion, σ 45`. */
+export const corruptionWords = ({ method, sigma }: { method: string; sigma: number }): string =>
+  `${CORRUPTIONS[method] ?? method.replace(/[_-]+/g, ' ')}${sigma > 0 ? `, σ ${sigma}` : ''}`
+
 const REASONS: Record<string, string> = {
   empty_answer: 'The model said nothing',
   undecided: 'The answer commits to nothing that can be judged',
   no_edit_found: 'No minimal edit was found',
-  too_many_words_changed: 'The edit would touch too many words',
-  not_verified: 'The edited text was not judged to differ in truth',
   out_of_range: 'A proposed edit lies outside the text',
   overlap: 'Proposed edits overlap',
   unchanged: 'The proposed edits change nothing',

@@ -1,10 +1,10 @@
 import { parseHTML } from 'linkedom'
 import { describe, expect, it } from 'vitest'
 import { compareRounds } from '../../src/evaluate/accuracy.js'
-import { escapeHtml, html } from '../../src/report/html.js'
+import { escapeHtml, html } from '../../src/page/html.js'
 import { renderReport } from '../../src/report/index.js'
 import { highlight } from '../../src/report/pairs-section.js'
-import { maskOutline } from '../../src/report/picture.js'
+import { maskOutline } from '../../src/page/picture.js'
 import { headline, points, readable } from '../../src/report/words.js'
 import { answers, reportData } from './fixture.js'
 

@@ -41,7 +41,7 @@ export const corruptStage = defineStage({
   schema,
   paths: [['pairs'], ['images'], ['masks'], ['maskRoot']],
   plan({ settings, shared, artifacts, folder, fail }) {
-    const { pairs: given, images, masks, maskRoot, segmenter, ...decisive } = settings
+    const { pairs: given, images, masks = artifacts.masks, maskRoot, segmenter, ...decisive } = settings
     const pairs = given ?? artifacts.pairs ?? fail(['pairs'], 'corrupt.pairs is missing: no stage makes pairs')
     const sheet = join(folder, 'sheet.html')
     const out = join(folder, 'pairs.jsonl')

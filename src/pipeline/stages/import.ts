@@ -1,7 +1,7 @@
 /** `import`: a published data set, or one's own, as sample and pair records. */
 import { join } from 'node:path'
 import { z } from 'zod'
-import { importData, importKinds, parseShares } from '../../import/index.js'
+import { importData, importKinds, parseShares, phantomMasks } from '../../import/index.js'
 import { defineStage } from '../stage.js'
 
 /** Kinds whose records are pairs already. */
@@ -9,8 +9,8 @@ const preferenceKinds = new Set(['mmedpo', 'rrpo', 'trl'])
 
 const schema = z.strictObject({
   kind: z.enum(importKinds as [string, ...string[]]),
-  /** File or unpacked folder. */
-  source: z.string().min(1),
+  /** File or unpacked folder; every kind but `phantom` needs it. */
+  source: z.string().min(1).optional(),
   /** Root of the image names; default: the source or its folder. */
   images: z.string().min(1).optional(),
   layout: z.string().optional(),
@@ -21,15 +21,22 @@ const schema = z.strictObject({
   splitByImage: z.string().optional(),
   section: z.enum(['findings', 'impression', 'both']).default('findings'),
   question: z.string().optional(),
+  /** phantom: studies whose questions are for training; each has about six. */
+  trainStudies: z.number().int().nonnegative().default(200),
+  /** phantom: held-out studies. */
+  testStudies: z.number().int().nonnegative().default(150),
 })
 
 export const importStage = defineStage({
   section: 'import',
   schema,
   paths: [['source'], ['images']],
-  plan({ settings, shared, artifacts, folder }) {
-    const { splitByImage: shares, ...wanted } = settings
+  plan({ settings, shared, artifacts, folder, fail }) {
+    const { splitByImage: shares, trainStudies, testStudies, ...wanted } = settings
     const { source, images, ...decisive } = settings
+    if (settings.kind === 'phantom') artifacts.masks = join(folder, phantomMasks)
+    else if (source === undefined) fail(['source'], 'import.source is missing')
+    const phantom = { trainStudies, testStudies, seed: shared.seed }
     const splitByImage = shares === undefined ? undefined : { parts: parseShares(shares), seed: shared.seed }
     if (preferenceKinds.has(settings.kind)) {
       artifacts.pairs = join(folder, 'pairs.jsonl')
@@ -38,13 +45,13 @@ export const importStage = defineStage({
     }
     return {
       name: 'import',
-      inputs: [source, ...(images ? [images] : [])],
-      settings: { ...decisive, ...(splitByImage ? { splitByImage } : {}) },
+      inputs: [source ?? [], images ?? []].flat(),
+      settings: { ...decisive, ...(splitByImage ? { splitByImage } : {}), ...(settings.kind === 'phantom' && { phantom }) },
       outputs: [folder],
       async run({ signal, progress }) {
         progress.start('', 0, 'records')
         const onProgress = (read: number): void => progress.update(read)
-        const request = { ...wanted, splitByImage, out: folder, overwrite: true, signal, onProgress }
+        const request = { ...wanted, phantom, splitByImage, out: folder, overwrite: true, signal, onProgress }
         const report = await importData(request).catch((error) => {
           if (!signal?.aborted) throw error
         })

@@ -4,6 +4,7 @@ import { corruptStage } from './corrupt.js'
 import { evaluateStage } from './evaluate.js'
 import { importStage } from './import.js'
 import { pairsStage } from './pairs.js'
+import { reportStage } from './report.js'
 import { sampleStage } from './sample.js'
 import { trainStage } from './train.js'
 
@@ -14,4 +15,5 @@ export const definitions: readonly StageDefinition[] = [
   corruptStage,
   trainStage,
   evaluateStage,
+  reportStage,
 ]

@@ -6,6 +6,8 @@ import {
   buildPairs,
   ChatEndpoint,
   EndpointProvider,
+  outputFiles,
+  PhantomProvider,
   pairModes,
   RequestCache,
   RulesProvider,
@@ -40,7 +42,9 @@ const schema = z.strictObject({
   /** Answers to them; default: those of the stage before. */
   responses: z.string().min(1).optional(),
   mode: z.enum(pairModes).default('on-policy'),
-  /** A language model that judges and edits; without it, word rules do. */
+  /** Who judges and edits offline: word rules, or the exact truth of the phantom world. */
+  provider: z.enum(['rules', 'phantom']).default('rules'),
+  /** A language model that judges and edits instead. */
   endpoint: endpoint.optional(),
   /** A language model that checks every pair blindly. */
   judge: endpoint.optional(),
@@ -59,16 +63,17 @@ export const pairsStage = defineStage({
       fail(['responses'], 'pairs.responses is missing: no stage makes answers')
     const out = join(folder, 'pairs.jsonl')
     artifacts.pairs = out
+    artifacts.pairsReport = outputFiles(out).report
     return {
       name: 'pairs',
       inputs: [samples, responses],
       settings: {
         mode: settings.mode,
         seed: shared.seed,
-        by: identity(settings.endpoint),
+        by: identity(settings.endpoint) ?? settings.provider,
         judge: identity(settings.judge),
       },
-      outputs: [out],
+      outputs: [out, outputFiles(out).report],
       async run(context) {
         const { signal, progress } = context
         // Replies are kept by their content, so what was paid for is good in any later run.
@@ -76,7 +81,7 @@ export const pairsStage = defineStage({
         let started = false
         const result = await buildPairs({
           ...{ samples, responses, out, mode: settings.mode, seed: shared.seed, signal },
-          provider: settings.endpoint ? open(settings.endpoint, cache, context) : new RulesProvider(),
+          provider: settings.endpoint ? open(settings.endpoint, cache, context) : offline[settings.provider](),
           blindJudge: settings.judge ? open(settings.judge, cache, context) : null,
           concurrency: 2 * (settings.endpoint?.concurrency ?? 1),
           onProgress(done, total) {
@@ -103,6 +108,8 @@ export const pairsStage = defineStage({
     }
   },
 })
+
+const offline = { rules: () => new RulesProvider(), phantom: () => new PhantomProvider() }
 
 /** What of an endpoint decides the result. */
 function identity(settings: Endpoint | undefined): object | null {

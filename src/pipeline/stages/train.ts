@@ -29,6 +29,7 @@ export const trainStage = defineStage({
     const adapter = join(folder, runFiles.adapter)
     artifacts.pairs = config.data.train
     artifacts.adapter = adapter
+    artifacts.training = folder
     const settings = Object.entries(fingerprint(config)).filter(([key]) => !pathSettings.has(key))
     return {
       name: 'train',
