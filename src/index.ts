@@ -84,8 +84,8 @@ export * from './errors.js'
 export {
   compareRounds,
   type Interval,
-  type JudgedAnswer,
   type Judge,
+  type JudgedAnswer,
   judgeAnswers,
   matchAnswer,
   mcnemarExact,

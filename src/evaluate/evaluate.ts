@@ -7,7 +7,13 @@ import { type Engine, type EngineOptions, type NativeModule, openEngine } from '
 import { chosenSamples, engineAnswerer, type SampleSettings, sampleAnswers } from '../sample/index.js'
 import { Chat } from '../text/chat.js'
 import { version } from '../version.js'
-import { accuracyByGroup, compareRounds, type GroupAccuracy, type GroupComparison, type JudgedAnswer } from './accuracy.js'
+import {
+  accuracyByGroup,
+  compareRounds,
+  type GroupAccuracy,
+  type GroupComparison,
+  type JudgedAnswer,
+} from './accuracy.js'
 import { type GroundingRequest, type MeanRatios, meanRatios, type ProbedQuestion, probeGrounding } from './grounding.js'
 import { type Judge, judgeAnswers } from './judge.js'
 

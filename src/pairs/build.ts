@@ -14,13 +14,7 @@ export type { Verdict } from '../data/records.js'
 export type Origin = 'repaired' | 'counterfactual'
 
 /** Why an answer did not become a pair; the keys of the acceptance table. */
-export type Rejection =
-  | 'empty_answer'
-  | 'undecided'
-  | 'no_edit_found'
-  | EditProblem
-  | VerificationFault
-  | SourceFault
+export type Rejection = 'empty_answer' | 'undecided' | 'no_edit_found' | EditProblem | VerificationFault | SourceFault
 
 /** What a check of the finished pair found; see verify.ts. */
 export type VerificationFault =

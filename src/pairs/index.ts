@@ -1,6 +1,6 @@
 export type { Origin, PairOutcome, Rejection, Verdict } from './build.js'
-export { type ConstructContext, constructPair, type PairMode, pairModes, type Task } from './construct.js'
 export { hashNumber } from './choice.js'
+export { type ConstructContext, constructPair, type PairMode, pairModes, type Task } from './construct.js'
 export { diffEdits, diffWords } from './diff.js'
 export { type AppliedEdits, applyEdits, EditError, type EditProposal } from './edits.js'
 export { RequestCache } from './endpoint/cache.js'

@@ -118,7 +118,13 @@ async function runStage(
   signal?.throwIfAborted()
   const started = performance.now()
   const finished = others.map(({ name }) => ({ name, seconds: manifest.stages[name].seconds }))
-  const { interrupted, summary } = await stage.run({ signal, progress: titled(progress, title), resume, finished, native })
+  const { interrupted, summary } = await stage.run({
+    signal,
+    progress: titled(progress, title),
+    resume,
+    finished,
+    native,
+  })
   const seconds = earlier + (performance.now() - started) / 1000
   progress.end(interrupted ? 'stopped' : summary)
   if (interrupted) {

@@ -1,7 +1,7 @@
 /** The top of the report: what came out, and for which questions. */
 import type { Group, GroupComparison } from '../evaluate/accuracy.js'
-import { drawAccuracies } from './charts.js'
 import { type Html, html } from '../page/html.js'
+import { drawAccuracies } from './charts.js'
 import type { ChangedAnswer, ReportData } from './types.js'
 import {
   headline,

@@ -1,7 +1,7 @@
 /** Where the decisive token looks, before and after training. */
 import { type Html, html } from '../page/html.js'
-import { highlight } from './pairs-section.js'
 import { drawPicture, type Heat } from '../page/picture.js'
+import { highlight } from './pairs-section.js'
 import type { AttentionExample, ReportData } from './types.js'
 
 export function attentionSection(data: ReportData): Html | null {

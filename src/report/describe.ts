@@ -53,7 +53,11 @@ export function describeRun({ made, training, evaluation }: Found): [string, str
     ['Written', now],
   ]
   if (training) facts.push(...describeTraining(training))
-  if (made) facts.push(['Pairs', `${made.mode}, by ${made.provider}${made.blindJudge ? `, checked by ${made.blindJudge}` : ''}`])
+  if (made)
+    facts.push([
+      'Pairs',
+      `${made.mode}, by ${made.provider}${made.blindJudge ? `, checked by ${made.blindJudge}` : ''}`,
+    ])
   if (evaluation) facts.push(['Judge', evaluation.results.judge.kind])
   return facts
 }

@@ -2,11 +2,12 @@
  * The report of a run: one HTML file that opens from disk. Style, charts and images are inside it; it loads nothing, runs
  * nothing and says what was run.
  */
+
+import { type Html, html, trusted } from '../page/html.js'
+import { STYLE } from '../page/style.js'
 import { accuracySection, changedSection, headlineSection } from './accuracy-section.js'
 import { attentionSection } from './attention-section.js'
-import { type Html, html, trusted } from '../page/html.js'
 import { acceptanceSection, examplesSection } from './pairs-section.js'
-import { STYLE } from '../page/style.js'
 import { trainingSection } from './training-section.js'
 import type { ReportData } from './types.js'
 import { duration } from './words.js'

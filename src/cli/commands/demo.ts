@@ -1,11 +1,17 @@
+import { readFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { objectiveNames } from '../../config/objectives.js'
-import type { DemoResult } from '../../demo/index.js'
-import { FireError } from '../../errors.js'
+import type { EvaluationResults } from '../../evaluate/index.js'
 import { defineCommand } from '../command.js'
 import { deviceOption } from '../device.js'
 import { formatTable } from '../format.js'
-import { formatDuration } from '../progress.js'
-import { catchSignals } from '../signals.js'
+import { runStages } from './run.js'
+
+const file = fileURLToPath(new URL('../../../models/phantom/demo.yaml', import.meta.url))
+
+/** A look at every stage in a few seconds. Far too few questions to conclude anything, and the intervals say so. */
+const quickSettings = { 'import.trainStudies': 24, 'import.testStudies': 16, 'evaluate.attentionQuestions': 12 }
 
 export const demo = defineCommand({
   usage: 'demo',
@@ -19,34 +25,32 @@ export const demo = defineCommand({
       .option('device', deviceOption)
       .option('threads', { type: 'number', default: 0, describe: '0 = all; results do not depend on it' })
       .example('$0 demo', 'the published objective, then open fire-demo/report.html')
-      .example('$0 demo --objective dpo --out dpo-demo', 'the same pairs, another objective'),
-  async run({ out, seed, objective, quick, device, threads }, { stdout, progress }) {
-    const { runDemo } = await import('../../demo/index.js')
-    using stop = catchSignals((name) => progress.log(`${name}: stopping; finished stages stay; again to leave at once`))
-    try {
-      const result = await runDemo({ out, seed, objective, quick, device, threads }, { signal: stop.signal, progress })
-      stdout(describeResult(result))
-      return 0
-    } catch (error) {
-      if (stop.exitCode === undefined || !(error instanceof FireError)) throw error
-      progress.log([error.message, error.hint].filter(Boolean).join('\n'))
-      return stop.exitCode
-    }
+      .example('$0 demo --objective dpo --out dpo-demo', 'the same pairs, another objective')
+      .epilogue(
+        'It is the pipeline models/phantom/demo.yaml; the same command goes on after a stop and skips what is done.',
+      ),
+  async run({ out, seed, objective, quick, device, threads }, context) {
+    const { loadPipeline } = await import('../../pipeline/index.js')
+    const settings = { output: resolve(out), seed, device, threads, 'train.objective.name': objective }
+    const overrides = Object.entries({ ...settings, ...(quick && quickSettings) }).map(
+      ([key, value]) => `${key}=${JSON.stringify(value)}`,
+    )
+    const code = await runStages(await loadPipeline(file, overrides), context)
+    if (code === 0) context.stdout(await describeResults(join(out, 'evaluate', 'results.json')))
+    return code
   },
 })
 
-function describeResult({ comparisons, conclusion, detail, report, seconds }: DemoResult): string {
+async function describeResults(path: string): Promise<string> {
+  const { headline } = await import('../../report/index.js')
+  const { comparison } = JSON.parse(await readFile(path, 'utf8')) as EvaluationResults
   const percent = (value: number): string => (100 * value).toFixed(1)
   const share = ({ value, low, high }: { value: number; low: number; high: number }): string =>
     `${percent(value)} [${percent(low)}, ${percent(high)}]`
-  const shown = comparisons.filter((group) => group.kind === 'overall' || group.kind === 'answerType')
-  const rows = shown.map((group) => [
-    group.name,
-    group.before.count,
-    share(group.before),
-    share(group.after),
-    share(group.difference),
-  ])
+  const rows = comparison
+    .filter(({ kind }) => kind === 'overall' || kind === 'answerType')
+    .map(({ name, before, after, difference }) => [name, before.count, ...[before, after, difference].map(share)])
   const table = formatTable(['accuracy, %', 'n', 'before [95 %]', 'after [95 %]', 'difference [95 %]'], rows)
-  return `${table}\n\n${conclusion}: ${detail}\n${formatDuration(seconds)}; report: ${report}\n`
+  const { title, detail } = headline(comparison[0])
+  return `\n${table}\n\n${title}: ${detail}\n`
 }

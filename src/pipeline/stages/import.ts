@@ -46,7 +46,11 @@ export const importStage = defineStage({
     return {
       name: 'import',
       inputs: [source ?? [], images ?? []].flat(),
-      settings: { ...decisive, ...(splitByImage ? { splitByImage } : {}), ...(settings.kind === 'phantom' && { phantom }) },
+      settings: {
+        ...decisive,
+        ...(splitByImage ? { splitByImage } : {}),
+        ...(settings.kind === 'phantom' && { phantom }),
+      },
       outputs: [folder],
       async run({ signal, progress }) {
         progress.start('', 0, 'records')

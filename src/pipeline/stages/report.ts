@@ -16,12 +16,13 @@ export const reportStage = defineStage({
   section: 'report',
   schema,
   paths: [],
-  plan({ settings, artifacts, folder, fail }) {
+  plan({ settings, shared, artifacts, fail }) {
     const { pairs, pairsReport, training, evaluation } = artifacts
     const sources = { pairs, pairsReport, training, evaluation }
     const inputs = Object.values(sources).filter((path) => path !== undefined)
     if (inputs.length === 0) fail([], 'report has nothing to show: no stage makes pairs, trains or evaluates')
-    const page = join(folder, 'report.html')
+    // Beside the stages' folders: it is about all of them.
+    const page = join(shared.output, 'report.html')
     return {
       name: 'report',
       inputs,
