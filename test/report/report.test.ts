@@ -71,13 +71,14 @@ describe('renderReport', () => {
 
   it('leaves out what there is nothing of', () => {
     const { document } = parseHTML(
-      renderReport({ ...reportData(), metrics: [], examples: [], attention: [], changed: [] }),
+      renderReport({
+        ...reportData(),
+        ...{ comparisons: [], metrics: [], pairs: null, examples: [], attention: [], changed: [], stages: [] },
+        ...{ objective: null, config: null },
+      }),
     )
-    expect([...document.querySelectorAll('h2')].map((heading) => heading.textContent)).toEqual([
-      'Accuracy on the held-out questions',
-      'From answers to pairs',
-      'What was run',
-    ])
+    expect([...document.querySelectorAll('h2')].map((heading) => heading.textContent)).toEqual(['What was run'])
+    expect(document.querySelectorAll('table, details, .headline')).toHaveLength(0)
   })
 })
 
