@@ -2,9 +2,7 @@
  * What embedders import: the engine, training, data and text tools behind the `fire-train` command. Everything is typed,
  * promise-based and abortable; failures are `FireError`s with a stable `code`.
  */
-export { formatConfig, loadTrainConfig, resolveTrainConfig } from './config/load.js'
-export { type Coefficient, type ObjectiveTraits, objectiveNames, objectives } from './config/objectives.js'
-export type { TrainConfig, TrainConfigInput } from './config/schema.js'
+
 export {
   addLesionNoise,
   type CorruptedImage,
@@ -158,16 +156,13 @@ export {
   verifyPair,
 } from './pairs/index.js'
 export {
-  defineStage,
   loadPipeline,
   type Pipeline,
   type PipelineContext,
   type PipelineReport,
   planPipeline,
   runPipeline,
-  type Stage,
-  type StageContext,
-  type StageDefinition,
+  stages,
 } from './pipeline/index.js'
 export { type ReportData, renderReport } from './report/index.js'
 export {
@@ -180,13 +175,17 @@ export {
   sampleSettings,
   serverAnswerer,
 } from './sample/index.js'
+export { defineStage, type Progress, type Stage, type StageContext, type StageResult } from './stage/index.js'
 export { Chat, type ChatModel, type ChatOptions } from './text/chat.js'
 export { type ChatFormat, HuatuoFormat, JinjaFormat, type Message } from './text/formats.js'
 export { phraseMask } from './text/phrases.js'
 export { type Encoding, type Range, Tokenizer } from './text/tokenizer.js'
 export { type CollateContext, collate, type Example, imageSource } from './train/collate.js'
+export { formatConfig, loadTrainConfig, resolveTrainConfig } from './train/config.js'
 export { type MetricsRow, metricsRow, type StepContext } from './train/metrics.js'
+export { type Coefficient, type ObjectiveTraits, objectiveNames, objectives } from './train/objectives.js'
 export { planTraining, type TrainPlan } from './train/plan.js'
 export { learningRateFactor, type Schedule, warmupSteps } from './train/schedule.js'
+export type { TrainConfig, TrainConfigInput } from './train/settings.js'
 export { type TrainOptions, type TrainProgress, type TrainReport, train } from './train/train.js'
 export { version } from './version.js'

@@ -3,38 +3,15 @@
  * shared and not, beside `generate` of transformers on the same random model. Each variant has its own process; rounds
  * interleave.
  */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { DType } from '../engine/engine.js'
-import { version } from '../version.js'
-import { type Commit, describeCommit, describeLoad, describeMachine, type Machine, otherLoad } from './machine.js'
-import { type BenchHooks, checkCounts, findPeer, measure, type Variant, writeInputs } from './measure.js'
+import { type BenchHooks, type BenchRun, conduct, type Variant } from './measure.js'
 import { writeModel } from './model.js'
-import type { PeerVersions } from './peer.js'
 import type { GenerateMessage, Measured } from './protocol.js'
 import { writeQuestions } from './questions.js'
-import { type BenchSize, peerFolder, readSpec } from './spec.js'
+import { type GenerateBenchSettings, generateBenchSettings } from './settings.js'
+import { peerFolder } from './spec.js'
 import { type Ratio, ratios, type Series, summarize, type VariantSummary } from './summary.js'
-
-export interface GenerateBenchOptions {
-  size: BenchSize
-  dtype: DType
-  /** Of every variant; at least 1. */
-  threads: number
-  /** Timed rounds, after one that warms up. */
-  rounds: number
-  images: number
-  /** About each image. */
-  questions: number
-  newTokens: number
-  /** Questions decoded together, by every variant. */
-  batchSize: number
-  /** Interpreter of the peer; `null` leaves the peer out. */
-  python: string | null
-  seed: number
-}
 
 /** How many answers are those of the reference, and how many tokens before the first difference. */
 export interface AnswerAgreement {
@@ -45,18 +22,7 @@ export interface AnswerAgreement {
   leading: number
 }
 
-export interface GenerateBenchResult {
-  benchmark: 'generate'
-  date: string
-  /** The command that measures this again. */
-  command: string
-  version: string
-  commit: Commit | null
-  machine: Machine
-  versions: { node: string; peer: PeerVersions | null }
-  settings: Omit<GenerateBenchOptions, 'python'>
-  load: { before: number; othersAfter: number }
-  notes: string[]
+export interface GenerateBenchResult extends BenchRun {
   /** Of every variant with `ours-shared`. */
   agreement: AnswerAgreement[]
   variants: VariantSummary[]
@@ -65,80 +31,59 @@ export interface GenerateBenchResult {
   series: Series<Measured>[]
 }
 
-/** Throws as `benchStep` does. */
+/** Throws as `conduct` does. */
 export async function benchGenerate(
-  options: GenerateBenchOptions,
+  settings: GenerateBenchSettings,
   hooks: BenchHooks = {},
 ): Promise<GenerateBenchResult> {
-  const { size, seed, threads, rounds, images, questions, newTokens, batchSize } = options
-  checkCounts({ threads, rounds, images, questions, 'new-tokens': newTokens, 'batch-size': batchSize })
-  const notes: string[] = []
-  const note = (line: string | null): void => {
-    if (line === null) return
-    notes.push(line)
-    hooks.onNote?.(line)
-  }
-  const date = new Date().toISOString()
-  const commit = await describeCommit()
-  const machine = describeMachine()
-  const peer = options.python === null ? null : await findPeer(options.python, note)
-  const before = otherLoad(0)
-  note(describeLoad(before, 'before the run'))
-  const folder = await mkdtemp(join(tmpdir(), 'fire-train-bench-'))
-  try {
-    const spec = await readSpec(size)
-    await writeInputs(
-      `random ${size} model`,
-      {
+  const { seed, images, questions } = settings
+  const { series, ...run } = await conduct<GenerateMessage>(
+    {
+      name: 'generate',
+      schema: generateBenchSettings,
+      settings,
+      inputs: (folder, spec) => ({
         model: () => writeModel(join(folder, 'model'), spec, seed, hooks.signal),
         questions: () => writeQuestions(join(folder, 'questions.safetensors'), spec, { images, questions }, seed),
-      },
-      hooks,
-    )
-    const series = await measure<GenerateMessage>(variants(folder, options, peer?.python), rounds, hooks)
-    const othersAfter = otherLoad(threads)
-    note(describeLoad(othersAfter, 'of others after the run'))
-    const { python: _, ...settings } = options
-    return {
-      benchmark: 'generate',
-      date,
-      command: describeCommand(options),
-      version,
-      commit,
-      machine,
-      versions: { node: process.version, peer: peer?.versions ?? null },
-      settings,
-      load: { before, othersAfter },
-      notes,
-      agreement: series.map((one) => agreement(one, series[0])),
-      variants: series.map(summarize),
-      ratios: ratios(series, ['peer', 'ours-unshared']),
-      series: series.map((one) => ({
-        ...one,
-        warmUp: withoutAnswers(one.warmUp),
-        samples: one.samples.map(withoutAnswers),
-      })),
-    }
-  } finally {
-    await rm(folder, { recursive: true, force: true })
+      }),
+      ours: (folder) => ourVariants(folder, settings),
+      peer: (folder, python) => [peerVariant(folder, python, settings)],
+    },
+    hooks,
+  )
+  return {
+    ...run,
+    agreement: series.map((one) => agreement(one, series[0])),
+    variants: series.map(summarize),
+    ratios: ratios(series, ['peer', 'ours-unshared']),
+    series: series.map((one) => ({
+      ...one,
+      warmUp: withoutAnswers(one.warmUp),
+      samples: one.samples.map(withoutAnswers),
+    })),
   }
 }
 
-function variants(folder: string, options: GenerateBenchOptions, python: string | undefined): Variant[] {
-  const { dtype, threads, newTokens, batchSize } = options
-  const common = [
+function inputArguments(folder: string, { threads, newTokens, batchSize }: GenerateBenchSettings): string[] {
+  return [
     ...['--model', join(folder, 'model'), '--questions', join(folder, 'questions.safetensors')],
     ...['--threads', String(threads), '--tokens', String(newTokens), '--batch', String(batchSize)],
   ]
+}
+
+function ourVariants(folder: string, settings: GenerateBenchSettings): Variant[] {
   const worker = fileURLToPath(new URL('./generate-worker.js', import.meta.url))
-  const ours = ['shared', 'unshared'].map((kind) => ({
+  const common = [...inputArguments(folder, settings), '--dtype', settings.dtype]
+  return ['shared', 'unshared'].map((kind) => ({
     name: `ours-${kind}`,
-    command: [process.execPath, worker, ...common, '--dtype', dtype, '--variant', kind],
+    command: [process.execPath, worker, ...common, '--variant', kind],
   }))
-  if (python === undefined) return ours
+}
+
+function peerVariant(folder: string, python: string, settings: GenerateBenchSettings): Variant {
+  const dtype = settings.dtype === 'bf16' ? 'bfloat16' : 'float32'
   const script = join(peerFolder, 'torch_generate.py')
-  const peerType = dtype === 'bf16' ? 'bfloat16' : 'float32'
-  return [...ours, { name: 'peer', command: [python, script, ...common, '--dtype', peerType] }]
+  return { name: 'peer', command: [python, script, ...inputArguments(folder, settings), '--dtype', dtype] }
 }
 
 /** Compares the warm-up rounds; greedy answers do not change from round to round. */
@@ -158,21 +103,4 @@ export function agreement(one: Series<GenerateMessage>, reference: Series<Genera
 
 function withoutAnswers({ answers: _, ...measured }: GenerateMessage): Measured {
   return measured
-}
-
-function describeCommand({ python, newTokens, batchSize, ...rest }: GenerateBenchOptions): string {
-  const { size, dtype, threads, rounds, images, questions, seed } = rest
-  const named = {
-    size,
-    dtype,
-    threads,
-    rounds,
-    images,
-    questions,
-    'new-tokens': newTokens,
-    'batch-size': batchSize,
-    seed,
-  }
-  const flags = Object.entries(named).map(([name, value]) => `--${name} ${value}`)
-  return ['fire-train bench generate', ...flags, ...(python === null ? ['--no-peer'] : [])].join(' ')
 }

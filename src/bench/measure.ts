@@ -2,58 +2,138 @@
  * What the benchmarks of variants share: the inputs all of them read, a process for each, and rounds that interleave them,
  * so that whatever else the machine does falls on all alike.
  */
-import { ArgumentError } from '../errors.js'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { z } from 'zod'
+import { flagOf, identityOf, settingsOf, valueAt } from '../settings/setting.js'
+import type { Progress } from '../stage/index.js'
+import { version } from '../version.js'
+import { type Commit, describeCommit, describeLoad, describeMachine, type Machine, otherLoad } from './machine.js'
 import { type PeerVersions, probePeer } from './peer.js'
 import type { Measured, ReadyMessage } from './protocol.js'
 import { StepServer } from './server.js'
+import type { StepBenchSettings } from './settings.js'
+import { type BenchSpec, readSpec } from './spec.js'
 import type { Series } from './summary.js'
 
-export interface BenchHooks {
-  /** A line for the person: a peer that was skipped, other work on the machine. */
-  onNote?: (line: string) => void
-  /** A part of the run begins: making the inputs, starting the processes, taking the steps. */
-  onStage?: (title: string, total: number, unit: string) => void
-  /** `done` units of the stage are finished, and what is under way. */
-  onProgress?: (done: number, status: string) => void
-  signal?: AbortSignal
-}
+/** Notes, such as a peer that was skipped, are logged. */
+export type BenchHooks = { signal?: AbortSignal; progress?: Progress }
 
 export interface Variant {
   name: string
   command: string[]
 }
 
-/** @throws {ArgumentError} for what is not an integer of at least 1. */
-export function checkCounts(counts: Record<string, number>): void {
-  for (const [name, value] of Object.entries(counts)) {
-    if (Number.isInteger(value) && value >= 1) continue
-    throw new ArgumentError(`Expected an integer of at least 1 for ${name} but received ${value}`)
+/** Of every result: where it was measured, and how it is measured again. */
+export interface BenchRun {
+  benchmark: string
+  date: string
+  /** The command that measures this again. */
+  command: string
+  version: string
+  commit: Commit | null
+  machine: Machine
+  versions: { node: string; peer: PeerVersions | null }
+  /** What decides the figures. */
+  settings: Record<string, unknown>
+  /** One-minute load average before the first process started, and what other work added to it at the end. */
+  load: { before: number; othersAfter: number }
+  notes: string[]
+}
+
+/** What tells one benchmark from another. */
+export interface Benchmark<Settings> {
+  name: string
+  schema: z.ZodType
+  settings: Settings
+  /** The files that all variants read, by what they are. */
+  inputs(folder: string, spec: BenchSpec): Record<string, () => Promise<void>>
+  ours(folder: string): Variant[]
+  peer(folder: string, python: string): Variant[]
+}
+
+/**
+ * Runs a benchmark in a folder of its own.
+ * @throws {FireError} `ERR_FIRE_BENCH` when a variant's process ends early; the reason of `signal` when that is aborted.
+ *   Processes and the work folder are gone in every case.
+ */
+export async function conduct<T extends Measured>(
+  { name, schema, settings, inputs, ours, peer }: Benchmark<SharedSettings>,
+  hooks: BenchHooks,
+): Promise<BenchRun & { series: Series<T>[] }> {
+  const { size, threads, rounds } = settings
+  const notes: string[] = []
+  const note = (line: string | null): void => {
+    if (line === null) return
+    notes.push(line)
+    hooks.progress?.log(line)
+  }
+  const date = new Date().toISOString()
+  // Read now: the files may change while the machine measures.
+  const commit = await describeCommit()
+  const machine = describeMachine()
+  const versions = settings.peer ? await findPeer(settings.python, note) : null
+  const before = otherLoad(0)
+  note(describeLoad(before, 'before the run'))
+  const folder = await mkdtemp(join(tmpdir(), 'fire-train-bench-'))
+  try {
+    await writeInputs(`random ${size} model`, inputs(folder, await readSpec(size)), hooks)
+    const variants = [...ours(folder), ...(versions ? peer(folder, settings.python) : [])]
+    const series = await measure<T>(variants, rounds, hooks)
+    // Variants take turns, so the benchmark itself keeps at most its threads busy.
+    const othersAfter = otherLoad(threads)
+    note(describeLoad(othersAfter, 'of others after the run'))
+    return {
+      benchmark: name,
+      date,
+      command: commandOf(name, schema, settings),
+      version,
+      commit,
+      machine,
+      versions: { node: process.version, peer: versions },
+      settings: identityOf(schema, settings),
+      load: { before, othersAfter },
+      notes,
+      series,
+    }
+  } finally {
+    await rm(folder, { recursive: true, force: true })
   }
 }
 
+type SharedSettings = Pick<StepBenchSettings, 'size' | 'threads' | 'rounds' | 'peer' | 'python'>
+
+function commandOf(name: string, schema: z.ZodType, settings: object): string {
+  const flags = settingsOf(schema).flatMap((setting) => {
+    const value = valueAt(settings, setting.path)
+    if (setting.meta.free || setting.meta.path) return []
+    if (typeof value === 'boolean') return value ? [] : [`--no-${flagOf(setting)}`]
+    return [`--${flagOf(setting)} ${value}`]
+  })
+  return [`fire-train bench ${name}`, ...flags].join(' ')
+}
+
 /** Makes the files that all variants read, one part after the other. */
-export async function writeInputs(
+async function writeInputs(
   title: string,
   parts: Record<string, () => Promise<void>>,
   hooks: BenchHooks,
 ): Promise<void> {
   let done = 0
-  hooks.onStage?.(title, Object.keys(parts).length, 'parts')
+  hooks.progress?.start(title, Object.keys(parts).length, 'parts')
   for (const [name, write] of Object.entries(parts)) {
     hooks.signal?.throwIfAborted()
-    hooks.onProgress?.(done++, name)
+    hooks.progress?.update(done++, name)
     await write()
   }
-  hooks.onProgress?.(done, '')
+  hooks.progress?.update(done, '')
 }
 
 /** The versions of the peer; `null`, with a note, when it cannot run. */
-export async function findPeer(
-  python: string,
-  note: (line: string) => void,
-): Promise<{ python: string; versions: PeerVersions } | null> {
+async function findPeer(python: string, note: (line: string) => void): Promise<PeerVersions | null> {
   const found = await probePeer(python)
-  if ('versions' in found) return { python, versions: found.versions }
+  if ('versions' in found) return found.versions
   note(
     `peer skipped: ${python} cannot import torch, transformers and peft (${found.missing}); ` +
       'install bench/peer/requirements.txt or name an interpreter with --python',
@@ -62,22 +142,22 @@ export async function findPeer(
 }
 
 /** Starts all processes and ends them again, whatever happens between. */
-export async function measure<T extends Measured>(
+async function measure<T extends Measured>(
   variants: Variant[],
   rounds: number,
   hooks: BenchHooks,
 ): Promise<Series<T>[]> {
   const servers: StepServer[] = []
   try {
-    hooks.onStage?.('starting', variants.length, 'variants')
+    hooks.progress?.start('starting', variants.length, 'variants')
     const ready: ReadyMessage[] = []
     for (const { name, command } of variants) {
-      hooks.onProgress?.(ready.length, name)
+      hooks.progress?.update(ready.length, name)
       const server = new StepServer(name, command, hooks.signal)
       servers.push(server)
       ready.push(await server.ready())
     }
-    hooks.onProgress?.(ready.length, '')
+    hooks.progress?.update(ready.length, '')
     return await interleave(servers, ready, rounds, hooks)
   } finally {
     await Promise.all(servers.map((server) => server.close()))
@@ -93,10 +173,10 @@ async function interleave<T extends Measured>(
 ): Promise<Series<T>[]> {
   let done = 0
   const step = async (server: StepServer, round: string): Promise<T> => {
-    hooks.onProgress?.(done++, `${server.name}, ${round}`)
+    hooks.progress?.update(done++, `${server.name}, ${round}`)
     return server.step<T>()
   }
-  hooks.onStage?.('measuring', servers.length * (rounds + 1), 'steps')
+  hooks.progress?.start('measuring', servers.length * (rounds + 1), 'steps')
   const series: Series<T>[] = []
   for (const [index, server] of servers.entries()) {
     const warmUp = await step(server, 'warm-up')
@@ -109,6 +189,6 @@ async function interleave<T extends Measured>(
       series[index].samples.push(await step(servers[index], `round ${round + 1}`))
     }
   }
-  hooks.onProgress?.(done, '')
+  hooks.progress?.update(done, '')
   return series
 }

@@ -1,6 +1,6 @@
 /** What a command is. One file in commands/ per command; `run.ts` lists them. */
 import type { ArgumentsCamelCase, Argv } from 'yargs'
-import type { Progress } from './progress.js'
+import type { Progress } from '../stage/index.js'
 
 export interface CommandContext {
   /** The result, for people or pipes. */
@@ -24,16 +24,27 @@ export interface CommandDefinition<Options> {
   usage: string
   summary: string
   options(parser: Argv): Argv<Options>
+  /** Lines to type, without the program's name, each with what it does. */
+  examples?: readonly (readonly [line: string, what: string])[]
+  /** Said below the options. */
+  notes?: string
   /** Resolves with the exit code; throws a FireError for anything that went wrong. Import heavy modules inside. */
   run(options: ArgumentsCamelCase<Options>, context: CommandContext): Promise<number>
 }
 
 export function defineCommand<Options>(definition: CommandDefinition<Options>): Command {
   const { usage, summary, options, run } = definition
+  const build = (parser: Argv): Argv<Options> => options(parser).epilogue(closing(definition))
   return {
     attach: (parser, select) =>
-      parser.command(usage, summary, options, (parsed) => select((context) => run(parsed, context))),
+      parser.command(usage, summary, build, (parsed) => select((context) => run(parsed, context))),
   }
+}
+
+/** Lines to copy stay whole: yargs' own examples break them to fit a column. */
+function closing({ examples = [], notes }: Pick<CommandDefinition<never>, 'examples' | 'notes'>): string {
+  const lines = examples.map(([line, what]) => `  fire-train ${line}\n      ${what}`)
+  return [...(lines.length > 0 ? [['Examples:', ...lines].join('\n')] : []), ...(notes ? [notes] : [])].join('\n\n')
 }
 
 /** A command that only holds others, such as `bench gemm`. */

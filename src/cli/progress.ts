@@ -3,17 +3,7 @@
  * Everything goes to stderr, so stdout stays a clean result.
  */
 import { SingleBar } from 'cli-progress'
-
-export interface Progress {
-  /** Starts a stage of `total` units (0 = unknown); a stage still open is ended first. */
-  start(title: string, total: number, unit?: string): void
-  /** Sets how many units of the stage are done, with an optional short status such as "loss 0.61". */
-  update(done: number, status?: string): void
-  /** Ends the stage; the optional summary replaces its status. */
-  end(summary?: string): void
-  /** Prints a line without tearing the bar apart. */
-  log(line: string): void
-}
+import type { Progress } from '../stage/index.js'
 
 /** The reporter that suits the stream. */
 export function createProgress(stream: NodeJS.WriteStream = process.stderr): Progress {

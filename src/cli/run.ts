@@ -7,6 +7,7 @@ import { bench } from './commands/bench.js'
 import { corrupt } from './commands/corrupt.js'
 import { demo } from './commands/demo.js'
 import { doctor } from './commands/doctor.js'
+import { evaluate } from './commands/evaluate.js'
 import { generate } from './commands/generate.js'
 import { importCommand } from './commands/import.js'
 import { inspect } from './commands/inspect.js'
@@ -14,6 +15,7 @@ import { merge } from './commands/merge.js'
 import { pairs } from './commands/pairs.js'
 import { plan } from './commands/plan.js'
 import { pull } from './commands/pull.js'
+import { report } from './commands/report.js'
 import { run as runCommand } from './commands/run.js'
 import { sample } from './commands/sample.js'
 import { train } from './commands/train.js'
@@ -32,6 +34,8 @@ const commands: readonly Command[] = [
   inspect,
   plan,
   train,
+  evaluate,
+  report,
   generate,
   merge,
   verify,

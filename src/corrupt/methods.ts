@@ -18,15 +18,6 @@ export type CorruptionMethod = (typeof corruptionMethods)[number]
 /** Whether a method needs to know where the lesion is. */
 export const isTargeted = (method: CorruptionMethod): boolean => method.startsWith('lesion-')
 
-/** What the record of a pair calls each method; the two kinds of noise are named as the demo names them. */
-export const methodNames: Record<CorruptionMethod, string> = {
-  'lesion-noise': 'lesion_noise',
-  'lesion-blackout': 'lesion_blackout',
-  'image-noise': 'whole_image_noise',
-  crop: 'crop',
-  blackout: 'blackout',
-}
-
 /**
  * The corrupted twin of an image, of the same size. A pure function: the same arguments give the same bytes.
  * @param mask for the methods that need one, of the image's size and not empty.

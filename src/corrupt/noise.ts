@@ -23,7 +23,7 @@ export interface PixelImage {
   rgb: Uint8Array
 }
 
-export type NoiseMethod = 'lesion_noise' | 'whole_image_noise'
+export type NoiseMethod = 'lesion-noise' | 'image-noise'
 
 export interface CorruptedImage extends PixelImage {
   method: NoiseMethod
@@ -71,6 +71,6 @@ export function addLesionNoise(
     }
   }
   const { width, height } = image
-  const method = targeted ? 'lesion_noise' : 'whole_image_noise'
+  const method = targeted ? 'lesion-noise' : 'image-noise'
   return { width, height, rgb, method, sigma, seed, pixels: targeted ? area : count }
 }

@@ -15,7 +15,7 @@ import { AbortedError, ArgumentError, DataError } from '../errors.js'
 import { area, type Mask, maskHash } from './masks/mask.js'
 import type { NiftiOrientation } from './masks/nifti.js'
 import { maskPng } from './masks/picture.js'
-import { type CorruptionMethod, corruptImage, isTargeted, methodNames } from './methods.js'
+import { type CorruptionMethod, corruptImage, isTargeted } from './methods.js'
 import { PUBLISHED_NOISE } from './noise.js'
 import { recordSeed } from './seed.js'
 import { Segmenter, type SegmenterOptions } from './segmenter.js'
@@ -288,7 +288,7 @@ class Stage {
     if (!parts || !twins) return { ...clean, images }
     const same = parts.every(({ method }) => method === parts[0].method)
     const corruption = parts.map(({ method, sigma, maskPath, found, missing, mask }) => ({
-      method: methodNames[method],
+      method,
       sigma,
       mask: maskPath,
       source: found?.source ?? null,
@@ -301,7 +301,7 @@ class Stage {
       images,
       corrupted: {
         images: twins,
-        method: same ? methodNames[parts[0].method] : 'mixed',
+        method: same ? parts[0].method : 'mixed',
         sigma: Math.max(...parts.map(({ sigma }) => sigma)),
         seed: imageSeed(pair.id, 0, this.#options.seed),
         masks: parts.flatMap(({ maskPath }) => maskPath ?? []),
@@ -401,7 +401,7 @@ class Tally {
   #unchanged: Counted | undefined
 
   part({ method, found, mask }: Part): void {
-    count(this.#methods, methodNames[method])
+    count(this.#methods, method)
     if (!found || !mask) return
     count(this.#sources, found.source)
     count(this.#concepts, found.conceptBy)

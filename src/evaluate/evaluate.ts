@@ -3,8 +3,10 @@ import { join } from 'node:path'
 import { writeFileAtomic } from '../data/files.js'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
 import { pair, response, type Sample } from '../data/records.js'
-import { type Engine, type EngineOptions, type NativeModule, openEngine } from '../engine/engine.js'
-import { chosenSamples, engineAnswerer, type SampleSettings, sampleAnswers } from '../sample/index.js'
+import { type Engine, type EngineOptions, openEngine } from '../engine/engine.js'
+import { chosenSamples, engineAnswerer, sampleAnswers } from '../sample/index.js'
+import type { SampleSettings } from '../sample/settings.js'
+import type { StageContext } from '../stage/index.js'
 import { Chat } from '../text/chat.js'
 import { version } from '../version.js'
 import {
@@ -14,16 +16,9 @@ import {
   type GroupComparison,
   type JudgedAnswer,
 } from './accuracy.js'
+import { evaluationFiles } from './files.js'
 import { type GroundingRequest, type MeanRatios, meanRatios, type ProbedQuestion, probeGrounding } from './grounding.js'
 import { type Judge, judgeAnswers } from './judge.js'
-
-/** What an evaluation leaves in its folder, beside `before.responses.jsonl`, `after.responses.jsonl` and masks/. */
-export const evaluationFiles = {
-  results: 'results.json',
-  before: 'before.jsonl',
-  after: 'after.jsonl',
-  attention: 'attention.jsonl',
-} as const
 
 export interface EvaluateRequest {
   /** Sample records that were not trained on. */
@@ -38,19 +33,12 @@ export interface EvaluateRequest {
   judge: Judge
   /** Pair records that were trained on: questions about their images are counted. */
   trainedOn?: string
-  grounding?: GroundingRequest
+  /** None for 0 questions. */
+  grounding: GroundingRequest
 }
 
-export interface EvaluateContext {
-  signal?: AbortSignal
-  progress: {
-    start(title: string, total: number, unit?: string): void
-    update(done: number): void
-    log(line: string): void
-  }
-  /** Another implementation of the addon's interface. */
-  native?: NativeModule
-}
+/** The signal asks for an orderly stop. */
+export type EvaluateContext = Pick<StageContext, 'signal' | 'progress' | 'native'>
 
 /** What results.json holds. */
 export interface EvaluationResults {
@@ -87,7 +75,7 @@ export async function evaluateAdapter(
   const [before, after] = rounds
   const seenImages = trainedOn === undefined ? null : await countSeen(after, trainedOn)
   if (seenImages) progress.log(`warning: the images of ${seenImages} of ${after.length} questions were trained on`)
-  const probed = grounding ? await probeAll(grounding, samples, rounds, engine, request, context) : []
+  const probed = grounding.questions > 0 ? await probeAll(grounding, samples, rounds, engine, request, context) : []
   await writeJsonl(join(out, evaluationFiles.attention), probed)
   const results: EvaluationResults = {
     ...{ version, judge: judge.about, seenImages },

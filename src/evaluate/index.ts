@@ -20,8 +20,8 @@ export {
   type EvaluateRequest,
   type EvaluationResults,
   evaluateAdapter,
-  evaluationFiles,
 } from './evaluate.js'
+export { evaluationFiles } from './files.js'
 export {
   type GroundingRequest,
   type MeanRatios,
@@ -31,7 +31,6 @@ export {
 } from './grounding.js'
 export { type Judge, judgeAnswers } from './judge.js'
 export { matchAnswer, type OpenMatch, rulesJudge } from './match.js'
-export { type PerplexityGap, perplexityGap } from './perplexity.js'
 export { phantomJudge } from './phantom.js'
 export {
   clusteredDifference,

@@ -24,18 +24,23 @@ import { csv, jsonl } from './plain.js'
 import { pairTexts } from './preference.js'
 import { mmedpo, rrpo, trl } from './preference-sets.js'
 import { type ImportReport, NoteBook, type Problem, reportName, writeReport } from './report.js'
+import { importKinds } from './settings.js'
 import { slake } from './slake.js'
 import { detectLayout, type Kind, type Layout, readAll, Source } from './source.js'
 import { assignSplit, ImageGroups, type SplitPlan } from './split.js'
 import { Tally } from './tally.js'
 import { vqaRad } from './vqa-rad.js'
 
-const kinds: Record<string, Kind> = Object.fromEntries(
-  [vqaRad, slake, iuXray, mmedpo, rrpo, trl, jsonl, csv].map((kind) => [kind.name, kind]),
-)
-
-/** What `importData` and the command accept as KIND. `phantom` is made, all others are read from SOURCE. */
-export const importKinds: readonly string[] = [...Object.keys(kinds), 'phantom']
+const kinds: Record<Exclude<(typeof importKinds)[number], 'phantom'>, Kind> = {
+  'vqa-rad': vqaRad,
+  slake,
+  'iu-xray': iuXray,
+  mmedpo,
+  rrpo,
+  trl,
+  jsonl,
+  csv,
+}
 
 export interface ImportOptions {
   /** One of `importKinds`. */
@@ -86,7 +91,7 @@ export async function importData(options: ImportOptions): Promise<ImportReport> 
 type Fill = (folder: string) => Promise<ImportReport>
 
 async function prepareImport(out: string, options: ImportOptions): Promise<Fill> {
-  const kind = Object.hasOwn(kinds, options.kind) ? kinds[options.kind] : undefined
+  const kind = Object.hasOwn(kinds, options.kind) ? kinds[options.kind as keyof typeof kinds] : undefined
   if (!kind) throw new ArgumentError(`There is no kind '${options.kind}'; there are ${importKinds.join(', ')}`)
   if (options.source === undefined) throw new ArgumentError(`The kind ${kind.name} needs a SOURCE to read`)
   const source = await Source.open(options.source)

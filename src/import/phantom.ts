@@ -14,6 +14,7 @@ import { conceptMask, generateStudy, type Study, studySamples } from '../phantom
 import { version } from '../version.js'
 import { LineWriter } from './lines.js'
 import { type ImportReport, reportName, writeReport } from './report.js'
+import { phantomMasks } from './settings.js'
 import { Tally } from './tally.js'
 
 export interface PhantomOptions {
@@ -25,8 +26,6 @@ export interface PhantomOptions {
   /** Called with the questions written so far. */
   onProgress?: (written: number) => void
 }
-
-export const phantomMasks = 'masks.jsonl'
 
 /** Fills a folder: images/, samples.jsonl with the splits `train` and `test`, masks.jsonl, import.report.json. */
 export async function writePhantom(folder: string, options: PhantomOptions): Promise<ImportReport> {

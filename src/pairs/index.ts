@@ -6,6 +6,8 @@ export { type AppliedEdits, applyEdits, EditError, type EditProposal } from './e
 export { RequestCache } from './endpoint/cache.js'
 export { ChatEndpoint, type EndpointSettings, type Usage } from './endpoint/client.js'
 export { EndpointProvider } from './endpoint/provider.js'
+export { outputFiles } from './files.js'
+export { perplexityGap } from './perplexity.js'
 export { PhantomProvider } from './phantom/provider.js'
 export type { BlindJudge, Goal, Judgement, Proposal, Provider, Refusal, Unit } from './provider.js'
 export { RulesProvider } from './rules/provider.js'
@@ -14,7 +16,6 @@ export {
   type BuildPairsOptions,
   type BuildPairsResult,
   buildPairs,
-  outputFiles,
   type PairReport,
   type Perplexity,
   writeReport,

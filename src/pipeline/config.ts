@@ -1,68 +1,109 @@
 /** The file of a pipeline: what all stages share, and one section a stage. */
 import { join } from 'node:path'
 import { z } from 'zod'
-import { configError, readSettings } from '../config/load.js'
-import { describeIssues } from '../config/problems.js'
-import { isTree, type Tree } from '../config/source.js'
-import { type Device, deviceNames, isDevice } from '../engine/engine.js'
-import type { Artifacts, Shared, Stage, StageDefinition } from './stage.js'
-import { definitions } from './stages/index.js'
+import { compute, input, seed, text } from '../settings/common.js'
+import { checkTree, configError, type Locate, readSettings } from '../settings/file.js'
+import { identityOf, isUnder, pathsOf, settingsOf, setValueAt, valueAt } from '../settings/setting.js'
+import { isTree, type Tree } from '../settings/source.js'
+import { type Artifacts, checkSettings, type Stage, type StageContext, type StageResult } from '../stage/index.js'
+import { stages as allStages } from './stages.js'
 
-const shared = {
-  /** Receives one folder a stage, and pipeline.json. */
-  output: z.string().min(1),
-  /** Checkpoint folder that is asked, trained and judged. */
-  model: z.string().min(1),
-  device: z.custom<Device>(isDevice, deviceNames).default('cpu'),
-  dtype: z.enum(['f32', 'bf16']).default('f32'),
-  /** 0 = all; no result depends on it. */
-  threads: z.number().int().nonnegative().default(0),
-  /** Of every stage that does not set its own. */
-  seed: z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER).default(42),
+/** Stages that have a setting of this name, and no value of their own, take it. */
+export const sharedSettings = z.strictObject({
+  output: text.meta({ description: 'Folder for one folder a stage, and pipeline.json', path: 'output' }),
+  model: input.meta({ description: 'Checkpoint folder that is asked, trained and judged', path: 'input' }),
+  ...compute,
+  seed: seed.meta({ description: 'Of every stage that does not set its own' }),
+})
+
+/** A stage with everything decided. */
+export interface PlannedStage {
+  name: string
+  /** Files and folders whose content decides the result. */
+  inputs: string[]
+  /** Everything else that decides it. */
+  identity: Record<string, unknown>
+  /** Hashed when it is done, so that a change of them is noticed. */
+  outputs: string[]
+  run(context: StageContext): Promise<StageResult>
 }
 
 export interface Pipeline {
   output: string
-  stages: Stage[]
+  stages: PlannedStage[]
+}
+
+/** The schema of the whole file. */
+export function pipelineSchema(stages: readonly Stage[] = allStages): z.ZodObject {
+  return sharedSettings.extend(Object.fromEntries(stages.map(({ name, settings }) => [name, settings.optional()])))
 }
 
 /**
  * Reads a pipeline's file and plans its stages; nothing is computed or written.
- * @throws {ConfigError} listing every mistake of the file, or the first of a section, with its place.
+ * @throws {ConfigError} listing every mistake of a section, with its place.
  */
 export async function loadPipeline(
   path: string,
   overrides: readonly string[] = [],
-  known: readonly StageDefinition[] = definitions,
+  known: readonly Stage[] = allStages,
 ): Promise<Pipeline> {
-  const sections = Object.fromEntries(known.map(({ section, schema }) => [section, schema.optional()]))
-  const schema = z.strictObject({ ...shared, ...sections })
-  const paths = [['output'], ['model'], ...known.flatMap((each) => each.paths.map((key) => [each.section, ...key]))]
-  const { tree, locate } = await readSettings(path, overrides, paths)
-  const parsed = schema.safeParse(tree)
-  if (!parsed.success) throw configError(describeIssues(schema, parsed.error, tree), locate())
-  const common = parsed.data as unknown as Shared
-  const artifacts: Artifacts = {}
-  const stages = known
-    .filter(({ section }) => isTree(tree[section]))
-    .map((definition) => {
-      const { section } = definition
-      return definition.plan({
-        settings: (parsed.data as Tree)[section],
-        tree: tree[section] as Tree,
-        shared: common,
-        given: Object.fromEntries(Object.keys(shared).flatMap((key) => (key in tree ? [[key, tree[key]]] : []))),
-        artifacts,
-        folder: join(common.output, section),
-        locate: locate([section]),
-        fail(key, message) {
-          throw configError([{ path: [section, ...key], message }], locate())
-        },
-      })
-    })
-  if (stages.length === 0) {
-    const message = `There is no stage; give at least one of ${known.map(({ section }) => section).join(', ')}`
+  const { tree, locate } = await readSettings(path, overrides, pathsOf(pipelineSchema(known)))
+  const isSection = (key: string): boolean => known.some(({ name }) => name === key)
+  const sections = Object.fromEntries(known.map(({ name }) => [name, z.looseObject({}).optional()]))
+  checkTree(sharedSettings.extend(sections), tree, locate())
+  const output = tree.output as string
+  const present = known.filter(({ name }) => isTree(tree[name]))
+  if (present.length === 0) {
+    const message = `There is no stage; give at least one of ${known.map(({ name }) => name).join(', ')}`
     throw configError([{ path: [], message }], locate())
   }
-  return { output: common.output, stages }
+  // What the file leaves to defaults is left to those of the stage and its preset.
+  const common = Object.fromEntries(Object.entries(tree).filter(([key]) => !isSection(key) && key !== 'output'))
+  const artifacts: Artifacts = {}
+  return {
+    output,
+    stages: present.map((stage) =>
+      plan(stage, tree[stage.name] as Tree, { common, artifacts, output, locate: locate([stage.name]) }),
+    ),
+  }
+}
+
+interface Place {
+  common: Tree
+  /** What the stages before make; what this one makes is added. */
+  artifacts: Artifacts
+  output: string
+  locate: Locate
+}
+
+function plan(stage: Stage, own: Tree, { common, artifacts, output, locate }: Place): PlannedStage {
+  const out = stage.out.setting
+  const fail = (key: string, message: string): never => {
+    throw configError([{ path: key.split('.'), message: `${stage.name}.${key} ${message}` }], locate)
+  }
+  if (own[out] !== undefined) fail(out, 'is for the command line; a pipeline chooses it')
+  const keys = settingsOf(stage.settings)
+  const tree: Tree = {
+    ...Object.fromEntries(Object.entries(common).filter(([key]) => keys.some(({ path }) => path[0] === key))),
+    ...structuredClone(own),
+    [out]: join(output, stage.name, stage.out.name),
+  }
+  for (const [key, artifact] of Object.entries(stage.takes)) {
+    const path = key.split('.')
+    if (valueAt(tree, path) !== undefined) continue
+    const setting = keys.find((each) => each.path.join('.') === key)
+    if (artifacts[artifact] !== undefined) setValueAt(tree, path, artifacts[artifact])
+    else if (setting?.required === 'always') fail(key, `is missing: no stage before makes ${artifact}`)
+  }
+  const settings = checkSettings(stage, tree, locate)
+  Object.assign(artifacts, stage.makes(settings))
+  const ignored = stage.ignores?.(settings) ?? []
+  const inputs = pathsOf(stage.settings, 'input').filter((path) => !isUnder(path, ignored))
+  return {
+    name: stage.name,
+    inputs: inputs.flatMap((path) => (valueAt(settings, path) as string | null | undefined) ?? []),
+    identity: identityOf(stage.settings, settings as object, ignored),
+    outputs: stage.leaves(settings),
+    run: (context) => stage.run(settings, context),
+  }
 }

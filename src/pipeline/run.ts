@@ -1,20 +1,14 @@
 /** Runs stages one after the other, those that need it: the others' inputs, settings and outputs are as they were. */
 import { createHash } from 'node:crypto'
-import type { NativeModule } from '../engine/engine.js'
 import { FireError } from '../errors.js'
+import { runStage, type StageContext, titled } from '../stage/index.js'
 import { version } from '../version.js'
-import type { Pipeline } from './config.js'
+import type { Pipeline, PlannedStage } from './config.js'
 import { Hashes } from './hashes.js'
 import { type Manifest, readManifest, type StageState, writeManifest } from './manifest.js'
-import type { PipelineProgress, Stage } from './stage.js'
 
-export interface PipelineContext {
-  /** Asks for an orderly stop; the same call goes on later. */
-  signal?: AbortSignal
-  progress: PipelineProgress
-  /** Another implementation of the addon's interface. */
-  native?: NativeModule
-}
+/** The signal asks for an orderly stop; the same call goes on later. */
+export type PipelineContext = Pick<StageContext, 'signal' | 'progress' | 'native'>
 
 export interface StageOutcome {
   name: string
@@ -40,7 +34,7 @@ export async function runPipeline({ output, stages }: Pipeline, context: Pipelin
   for (const [index, stage] of stages.entries()) {
     const title = `${index + 1}/${stages.length} ${stage.name}`
     try {
-      const outcome = await runStage(stage, title, stages.slice(0, index), { manifest, hashes, output }, context)
+      const outcome = await runPlanned(stage, title, stages.slice(0, index), { manifest, hashes, output }, context)
       if (!outcome) return { ...report, interrupted: stage.name }
       report.stages.push(outcome)
     } catch (error) {
@@ -76,10 +70,13 @@ export async function planPipeline({ output, stages }: Pipeline, signal?: AbortS
 }
 
 /** What decides the result of a stage, as it is now. */
-async function present(stage: Stage, hashes: Hashes): Promise<Pick<StageState, 'version' | 'settings' | 'inputs'>> {
+async function present(
+  stage: PlannedStage,
+  hashes: Hashes,
+): Promise<Pick<StageState, 'version' | 'settings' | 'inputs'>> {
   return {
     version,
-    settings: createHash('sha256').update(JSON.stringify(stage.settings)).digest('hex'),
+    settings: createHash('sha256').update(JSON.stringify(stage.identity)).digest('hex'),
     inputs: await hashAll(hashes, stage.inputs),
   }
 }
@@ -91,10 +88,10 @@ interface Books {
 }
 
 /** Resolves with what became of the stage; undefined when it was stopped. */
-async function runStage(
-  stage: Stage,
+async function runPlanned(
+  stage: PlannedStage,
   title: string,
-  others: readonly Stage[],
+  others: readonly PlannedStage[],
   { output, manifest, hashes }: Books,
   { signal, progress, native }: PipelineContext,
 ): Promise<StageOutcome | undefined> {
@@ -117,20 +114,18 @@ async function runStage(
   await write({ ...running, seconds: earlier })
   signal?.throwIfAborted()
   const started = performance.now()
-  const finished = others.map(({ name }) => ({ name, seconds: manifest.stages[name].seconds }))
-  const { interrupted, summary } = await stage.run({
-    signal,
-    progress: titled(progress, title),
-    resume,
-    finished,
-    native,
+  const result = await runStage(stage, {
+    ...{ signal, progress: titled(progress, title), native, resume, overwrite: !resume },
+    finished: others.map(({ name }) => ({ name, seconds: manifest.stages[name].seconds })),
   })
   const seconds = earlier + (performance.now() - started) / 1000
+  const { interrupted, summary, problem } = result
   progress.end(interrupted ? 'stopped' : summary)
   if (interrupted) {
     await write({ ...running, seconds })
     return undefined
   }
+  if (problem) throw problem
   const outputs = await hashAll(hashes, stage.outputs)
   await write({ ...now, state: 'done', outputs, summary, seconds, finished: new Date().toISOString() })
   return { name: stage.name, reason, summary }
@@ -142,7 +137,7 @@ const cutOff = 'it was cut off'
 async function changed(
   before: StageState,
   now: Pick<StageState, 'version' | 'settings' | 'inputs'>,
-  stage: Stage,
+  stage: PlannedStage,
   hashes: Hashes,
 ): Promise<string | null> {
   if (before.version !== now.version) return `fire-train ${before.version} made it`
@@ -168,16 +163,6 @@ async function hashAll(hashes: Hashes, paths: readonly string[]): Promise<string
   const found: string[] = []
   for (const path of paths) found.push(await hashes.of(path))
   return found
-}
-
-/** The stage's place before every title, so that a person sees how far the whole is. */
-function titled(progress: PipelineProgress, title: string): PipelineProgress {
-  return {
-    start: (part, total, unit) => progress.start(part === '' ? title : `${title}: ${part}`, total, unit),
-    update: (done, status) => progress.update(done, status),
-    end: (summary) => progress.end(summary),
-    log: (line) => progress.log(line),
-  }
 }
 
 function explain(error: unknown, stage: string): unknown {

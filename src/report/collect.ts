@@ -3,8 +3,6 @@ import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { parse } from 'yaml'
 import { z } from 'zod'
-import { resolveTrainConfig } from '../config/load.js'
-import type { TrainConfig } from '../config/schema.js'
 import { decodeImage } from '../data/images.js'
 import { readJsonl } from '../data/jsonl.js'
 import { type Pair, pair as pairRecord } from '../data/records.js'
@@ -18,7 +16,9 @@ import {
 } from '../evaluate/index.js'
 import { loadPicture } from '../page/picture.js'
 import type { PairReport } from '../pairs/index.js'
+import { resolveTrainConfig } from '../train/config.js'
 import { runFiles } from '../train/run-folder.js'
+import type { TrainConfig } from '../train/settings.js'
 import type { TrainReport } from '../train/train.js'
 import { chooseChanged, choosePairs, chooseProbes } from './choose.js'
 import { describeAttention, describeRun, summarise } from './describe.js'
@@ -31,8 +31,8 @@ export interface ReportSources {
   pairs?: string
   /** What the construction of the pairs says of them. */
   pairsReport?: string
-  /** Folder of a training run. */
-  training?: string
+  /** metrics.jsonl of a training run. */
+  metrics?: string
   /** Folder of an evaluation. */
   evaluation?: string
 }
@@ -67,7 +67,7 @@ const shown = { pairs: 6, attention: 4, changed: 8 }
 export async function collectReport(sources: ReportSources, options: ReportOptions): Promise<ReportData> {
   const pairs = sources.pairs === undefined ? [] : await readAll(sources.pairs, pairRecord)
   const made = sources.pairsReport === undefined ? null : await readJson<PairReport>(sources.pairsReport)
-  const training = sources.training === undefined ? null : await readTraining(sources.training)
+  const training = sources.metrics === undefined ? null : await readTraining(sources.metrics)
   const evaluation = sources.evaluation === undefined ? null : await readEvaluation(sources.evaluation)
   const objective = training?.config.objective.name ?? null
   const root = dirname(sources.pairs ?? '')
@@ -96,13 +96,14 @@ export async function collectReport(sources: ReportSources, options: ReportOptio
   }
 }
 
-async function readTraining(folder: string): Promise<Training> {
+async function readTraining(metrics: string): Promise<Training> {
+  const folder = dirname(metrics)
   const yaml = await readText(join(folder, runFiles.config))
   return {
     config: resolveTrainConfig(parse(yaml)),
     yaml,
     report: await readJson<TrainReport>(join(folder, runFiles.report)),
-    metrics: await readAll(join(folder, runFiles.metrics), z.custom<MetricsRow>()),
+    metrics: await readAll(metrics, z.custom<MetricsRow>()),
   }
 }
 

@@ -61,9 +61,9 @@ export const intervalsApart = (group: GroupComparison): boolean => group.after.l
 export const objectiveName = (name: string): string => (name === 'fire' ? 'FiRe-MPO' : name)
 
 const CORRUPTIONS: Record<string, string> = {
-  lesion_noise: 'noise on the lesion',
-  lesion_blackout: 'lesion blacked out',
-  whole_image_noise: 'noise on the whole image',
+  'lesion-noise': 'noise on the lesion',
+  'lesion-blackout': 'lesion blacked out',
+  'image-noise': 'noise on the whole image',
 }
 
 /** How a corrupted twin was made: `noise on the lesion, σ 45`. */

@@ -9,4 +9,4 @@ export {
   sampleAnswers,
 } from './sample.js'
 export { endpointOptions, type ServerAnswererOptions, serverAnswerer } from './server.js'
-export { type EndpointSettings, endpointSettings, type SampleSettings, sampleSettings } from './settings.js'
+export { type SampleSettings, sampleSettings } from './settings.js'

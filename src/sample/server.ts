@@ -4,10 +4,11 @@ import pLimit from 'p-limit'
 import { portableImage } from '../data/images.js'
 import type { Response } from '../data/records.js'
 import { ChatEndpoint, type EndpointOptions } from '../endpoint/chat.js'
+import type { EndpointSettings } from '../endpoint/settings.js'
 import { ConfigError, EndpointError, expected } from '../errors.js'
 import { type Answerer, failed, isOfRecord, type Outcome } from './answerer.js'
 import type { Asked } from './questions.js'
-import type { EndpointSettings, SampleSettings } from './settings.js'
+import type { SampleSettings } from './settings.js'
 
 export interface ServerAnswererOptions extends Omit<EndpointOptions, 'signal'> {
   /** Requests at a time. */
@@ -23,7 +24,14 @@ const lookAhead = 4
  * @throws {ConfigError} when its variable holds none.
  */
 export function endpointOptions(
-  { url, model, keyEnv, concurrency, timeout, retries }: EndpointSettings,
+  {
+    url,
+    model,
+    keyEnv,
+    concurrency,
+    timeout,
+    retries,
+  }: Pick<EndpointSettings, 'url' | 'model' | 'keyEnv' | 'concurrency' | 'timeout' | 'retries'>,
   env: NodeJS.ProcessEnv = process.env,
 ): Omit<ServerAnswererOptions, 'imageRoot'> {
   const key = keyEnv === null ? undefined : env[keyEnv]?.trim()

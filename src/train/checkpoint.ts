@@ -5,10 +5,11 @@
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import type { TrainConfig } from '../config/schema.js'
 import { removeTemporaries, writeFileAtomic, writeFolderAtomic } from '../data/files.js'
 import type { Engine } from '../engine/engine.js'
 import { CheckpointError, fileError } from '../errors.js'
+import { identityOf } from '../settings/setting.js'
+import { type TrainConfig, trainSettings } from './settings.js'
 
 const trainerState = z.strictObject({
   format: z.literal(1),
@@ -33,22 +34,9 @@ export interface Checkpoint {
   state: TrainerState
 }
 
-/** Keys that change no number of a run, so that a resume may change them. */
-const freeKeys = new Set([
-  'output',
-  'threads',
-  'logEvery',
-  'imageCache',
-  // Not a bit of the result depends on it.
-  'checkpointing',
-  'referenceCache',
-  'checkpoint.every',
-  'checkpoint.keep',
-])
-
 /** The part of a configuration that a resumed run must share, as `dotted.key -> value`. */
 export function fingerprint(config: TrainConfig): Record<string, unknown> {
-  return Object.fromEntries(flatten(config).filter(([key]) => !freeKeys.has(key)))
+  return { model: config.model, 'data.train': config.data.train, ...identityOf(trainSettings, config) }
 }
 
 /** Saves the engine and the trainer's state, then deletes all but the newest `keep` checkpoints. */
@@ -129,12 +117,4 @@ async function listSteps(folder: string): Promise<number[]> {
     .filter((step) => step !== undefined)
     .map(Number)
     .sort((left, right) => left - right)
-}
-
-function flatten(value: object, prefix = ''): [string, unknown][] {
-  return Object.entries(value).flatMap(([key, child]): [string, unknown][] =>
-    typeof child === 'object' && child !== null && !Array.isArray(child)
-      ? flatten(child, `${prefix}${key}.`)
-      : [[`${prefix}${key}`, child]],
-  )
 }

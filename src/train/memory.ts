@@ -1,9 +1,10 @@
 /** What a run takes of which memory, and whether that fits. */
-import type { TrainConfig } from '../config/schema.js'
+
 import type { Engine, PlanStats } from '../engine/engine.js'
 import { loadNative } from '../engine/load.js'
 import type { Example } from './collate.js'
 import type { Plannable, PrepareOptions } from './prepare.js'
+import type { TrainConfig } from './settings.js'
 
 /** Bytes. On a CPU everything is host memory, and `device` is zero. */
 export interface MemoryNeed {

@@ -1,6 +1,7 @@
 /** One row of metrics.jsonl per optimizer step, under the names that TRL's trainers use where it has them. */
-import { objectives } from '../config/objectives.js'
+
 import type { ObjectiveSpec, PairStats, SequenceLogps, StepStats } from '../engine/engine.js'
+import { objectives } from './objectives.js'
 
 /** Keys with no value in a step (a term the objective lacks, a pair without twin) are left out, never written as NaN. */
 export type MetricsRow = { step: number; epoch: number; loss: number } & Record<string, number>

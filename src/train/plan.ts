@@ -1,11 +1,12 @@
 /** What a run would take, without running it: steps, tokens and memory. */
-import type { TrainConfig } from '../config/schema.js'
+
 import type { PairCounts } from '../data/pairs.js'
 import type { Example } from './collate.js'
 import { type MemoryNeed, memoryNeed, type StepBytes } from './memory.js'
 import { stepIndices } from './order.js'
 import { type PrepareOptions, preparePlan } from './prepare.js'
 import { warmupSteps } from './schedule.js'
+import type { TrainConfig } from './settings.js'
 
 export interface TrainPlan {
   pairs: PairCounts

@@ -1,7 +1,5 @@
 /** Everything that happens before the first step: pairs checked, model opened, every pair tokenised, steps counted. */
 import { setImmediate } from 'node:timers/promises'
-import { objectives } from '../config/objectives.js'
-import type { TrainConfig } from '../config/schema.js'
 import { type LoadedPairs, loadPairs } from '../data/pairs.js'
 import type { Pair } from '../data/records.js'
 import type { NativeModule, ObjectiveSpec } from '../engine/engine.js'
@@ -10,6 +8,8 @@ import { DataError } from '../errors.js'
 import { Chat } from '../text/chat.js'
 import { type CollateContext, collate, type Example } from './collate.js'
 import { decideCheckpointing } from './memory.js'
+import { objectives } from './objectives.js'
+import type { TrainConfig } from './settings.js'
 
 export interface Prepared {
   engine: Engine

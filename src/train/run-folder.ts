@@ -1,11 +1,11 @@
 /** The folder of a run: config.resolved.yaml, metrics.jsonl, checkpoints/, adapter/, train.json. */
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { formatConfig } from '../config/load.js'
-import type { TrainConfig } from '../config/schema.js'
 import { removeTemporaries, sha256File, writeFileAtomic } from '../data/files.js'
 import { CheckpointError } from '../errors.js'
 import { assertSameRun, type Checkpoint, findCheckpoint } from './checkpoint.js'
+import { formatConfig } from './config.js'
+import type { TrainConfig } from './settings.js'
 
 export const runFiles = {
   config: 'config.resolved.yaml',

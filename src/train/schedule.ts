@@ -1,5 +1,5 @@
 /** Learning rate by optimizer step. */
-import type { TrainConfig } from '../config/schema.js'
+import type { TrainConfig } from './settings.js'
 
 export type Schedule = Pick<TrainConfig['schedule'], 'name' | 'warmupSteps' | 'warmupRatio'>
 

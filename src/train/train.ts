@@ -1,6 +1,5 @@
 /** The training run: steps, metrics, checkpoints, and leaving well when told to. */
 import { join } from 'node:path'
-import type { TrainConfig } from '../config/schema.js'
 import { JsonlAppender, writeFileAtomic, writeFolderAtomic } from '../data/files.js'
 import type { PairCounts } from '../data/pairs.js'
 import type { ModelInfo, StepStats, UpdateStats } from '../engine/engine.js'
@@ -16,6 +15,7 @@ import { microBatches } from './plan.js'
 import { type Prepared, type PrepareOptions, prepare } from './prepare.js'
 import { clearEarlierRun, openRunFolder, type RunFolder, runFiles, writeResolvedConfig } from './run-folder.js'
 import { learningRateFactor } from './schedule.js'
+import type { TrainConfig } from './settings.js'
 
 export interface TrainProgress {
   /** Optimizer steps done, this one included. */

@@ -25,7 +25,8 @@ const options = {
   questions: 3,
   newTokens: 6,
   batchSize: 4,
-  python: null,
+  peer: false,
+  python: 'python3',
   seed: 1,
 } as const
 
@@ -42,13 +43,9 @@ describe.skipIf(!built)('bench generate', () => {
       [2, 3],
     ])
     expect(result.command).toBe(
-      'fire-train bench generate --size small --dtype f32 --threads 1 --rounds 2 --images 2 --questions 3 ' +
-        '--new-tokens 6 --batch-size 4 --seed 1 --no-peer',
+      'fire-train bench generate --size small --dtype f32 --threads 1 --rounds 2 --seed 1 --no-peer ' +
+        '--images 2 --questions 3 --new-tokens 6 --batch-size 4',
     )
-  })
-
-  it.each(['images', 'questions', 'newTokens', 'batchSize'] as const)('refuses no %s', async (name) => {
-    await expect(benchGenerate({ ...options, [name]: 0 })).rejects.toThrow('Expected an integer of at least 1')
   })
 })
 

@@ -130,7 +130,7 @@ describe('fire-train train', () => {
   it('trains, prints the resolved configuration and where the adapter is', async () => {
     const { code, stdout, stderr } = await fireTrain(['train', config, ...out('trained')])
     expect(stderr).toContain('beta: 0.1')
-    expect(stderr).toContain('training: 6 steps')
+    expect(stderr).toContain('train: 6 steps')
     expect(stdout).toMatch(/6 steps in .*\nadapter: .*trained\/adapter\n$/)
     expect(code).toBe(0)
     expect(await readFile(join(world.root, 'trained', 'config.resolved.yaml'), 'utf8')).toContain('name: fire')
@@ -171,13 +171,13 @@ describe('fire-train train', () => {
     const stopped = await fireTrain(['train', config, ...out(signal)], {
       env: { FIRE_FAKE_DELAY_MS: '400' },
       onStderr: (text, kill) => {
-        if (sent || !text.includes('training: 6 steps')) return
+        if (sent || !text.includes('train: 6 steps')) return
         sent = true
         kill(signal)
       },
     })
     expect(stopped.code).toBe(expected)
-    expect(stopped.stderr).toContain(`${signal}: finishing this step`)
+    expect(stopped.stderr).toContain(`${signal}: saving and stopping`)
     expect(stopped.stdout).toMatch(
       /stopped after step \d of 6; saved .*step-\d\ngo on with: fire-train train .* --resume/,
     )
@@ -201,7 +201,7 @@ describe('fire-train train', () => {
         if (sent === 0 && text.includes('12 pairs from')) {
           sent = 1
           setTimeout(() => kill('SIGINT'), 300)
-        } else if (sent === 1 && text.includes('finishing this step')) {
+        } else if (sent === 1 && text.includes('saving and stopping')) {
           sent = 2
           kill('SIGINT')
         }
@@ -216,7 +216,7 @@ describe('fire-train train', () => {
     const every = ['--set', 'checkpoint.every=1']
     await fireTrain(['train', config, ...every, ...out(folder)], {
       env: { FIRE_FAKE_DELAY_MS: '150' },
-      onStderr: (text, kill) => text.includes('training: 6 steps') && setTimeout(() => kill('SIGKILL'), 230),
+      onStderr: (text, kill) => text.includes('train: 6 steps') && setTimeout(() => kill('SIGKILL'), 230),
     })
     const resumed = await fireTrain(['train', config, '--resume', ...every, ...out(folder)])
     expect(resumed.code).toBe(0)

@@ -51,7 +51,7 @@ describe('addLesionNoise', () => {
       else if (result.rgb[i] !== textured.rgb[i]) changed++
     }
     expect(changed).toBeGreaterThan(0.8 * 80 * 3)
-    expect(result).toMatchObject({ method: 'lesion_noise', sigma: 45, seed: 11, pixels: 80 })
+    expect(result).toMatchObject({ method: 'lesion-noise', sigma: 45, seed: 11, pixels: 80 })
   })
 
   it('is the same noise everywhere, every time', () => {
@@ -74,7 +74,7 @@ describe('addLesionNoise', () => {
 
   it.each([null, new Uint8Array(32 * 24)])('falls back to faint noise on the whole image', (empty) => {
     const result = addLesionNoise(image, empty, PUBLISHED_NOISE, 5)
-    expect(result).toMatchObject({ method: 'whole_image_noise', sigma: 12, pixels: 32 * 24 })
+    expect(result).toMatchObject({ method: 'image-noise', sigma: 12, pixels: 32 * 24 })
     const deviation = Math.sqrt(result.rgb.reduce((sum, v) => sum + (v - 127.5) ** 2, 0) / result.rgb.length)
     expect(deviation).toBeGreaterThan(11)
     expect(deviation).toBeLessThan(13)

@@ -57,11 +57,11 @@ describe('targeted noise', () => {
     // Clipping at 0 takes a little of 45.
     expect(Math.sqrt(squares / drawn)).toBeGreaterThan(40)
     expect(Math.sqrt(squares / drawn)).toBeLessThan(46)
-    expect(report).toMatchObject({ methods: { lesion_noise: 1 }, sources: { 'manifest: boxes': 1 }, missing: {} })
+    expect(report).toMatchObject({ methods: { 'lesion-noise': 1 }, sources: { 'manifest: boxes': 1 }, missing: {} })
     expect(report.coverage?.median).toBe((80 * 60) / (240 * 160))
     expect(pairs[0]).toMatchObject({
       images: [{ ...image, path: '../images/scan.jpg' }],
-      corrupted: { method: 'lesion_noise', sigma: 45, seed: recordSeed('study/1#a', 0) },
+      corrupted: { method: 'lesion-noise', sigma: 45, seed: recordSeed('study/1#a', 0) },
       provenance: { kept: 1, corruption: [{ source: 'manifest: boxes', conceptBy: 'record', fallback: null }] },
     })
     const mask = await decodeImage(join(world.path('out'), pairs[0].corrupted?.masks[0] ?? ''))
@@ -156,7 +156,7 @@ describe('the mask of the concept', () => {
         noConcept: { count: 1, first: expect.stringContaining('nameless') },
         emptyMask: { count: 1, first: expect.stringContaining('reserved') },
       })
-      expect(report.methods).toEqual({ lesion_noise: 3, whole_image_noise: 3 })
+      expect(report.methods).toEqual({ 'lesion-noise': 3, 'image-noise': 3 })
       expect(report.warnings).toHaveLength(3)
       expect(requests).toBe(3)
       const mask = await decodeImage(join(world.path('out'), pairs[2].corrupted?.masks[0] ?? ''))
@@ -239,7 +239,7 @@ describe('the mask of the concept', () => {
     await world.write('m/CXR1/1/left-lung.json', rle(20, 5))
     await world.write('m/0.json', rle(24, 1))
     const { pairs, report } = await world.corrupt({ masks: world.path('m') })
-    expect(report).toMatchObject({ sources: { 'folder: rle': 2 }, methods: { lesion_noise: 2, whole_image_noise: 1 } })
+    expect(report).toMatchObject({ sources: { 'folder: rle': 2 }, methods: { 'lesion-noise': 2, 'image-noise': 1 } })
     expect(report.missing.noMask?.first).toContain('record other')
     for (const [index, column] of [3, 5].entries()) {
       const mask = await decodeImage(join(world.path('out'), pairs[0].corrupted?.masks[index] ?? ''))
@@ -281,8 +281,8 @@ describe('without a usable mask', () => {
     const { pairs, report } = await world.corrupt({ masks: await setUp() })
     expect(report.missing).toMatchObject({ noMask: { count: 2 }, tooLarge: { count: 1 } })
     expect(pairs.map(({ corrupted }) => [corrupted?.method, corrupted?.sigma, corrupted?.masks.length])).toEqual([
-      ['whole_image_noise', 12, 0],
-      ['whole_image_noise', 12, 0],
+      ['image-noise', 12, 0],
+      ['image-noise', 12, 0],
       ['mixed', 45, 1],
     ])
     const [clean, twin] = [await decodeImage(world.path('a.png')), await twinOf(pairs[0])]
@@ -363,7 +363,7 @@ describe('going on', () => {
     service.asked = []
     const out = world.path('killed')
     const options = { ...whole, out, sheet: join(out, 'sheet.html') }
-    const files = ['--pairs', world.path('pairs.jsonl'), '--out', out, '--sheet', options.sheet]
+    const files = ['--pairs', world.path('pairs.jsonl'), '--out', out, '--seed', '0']
     for (const after of [3, 7]) {
       service.fault = (_asked, _response, attempt) => attempt === after && child.kill('SIGKILL')
       const child = fork(main, ['corrupt', ...files, '--segmenter', service.url], { silent: true })

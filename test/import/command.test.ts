@@ -127,7 +127,7 @@ folder: ${out} (import.report.json lists every record that was left out)
     const out = join(folder, 'none')
     const { code, stderr } = await start(['slake', join(fixtures, 'slake'), '--out', out]).done
     expect(code).toBe(1)
-    expect(stderr).toMatch(/not one of 10 records.*--images.*--allow-missing-images/)
+    expect(stderr).toMatch(/Not one of 10 records.*\n.*--images.*--allow-missing-images/)
     const report = JSON.parse(await readFile(join(out, 'import.report.json'), 'utf8'))
     expect(report).toMatchObject({ samples: 0, counts: {}, sourceCounts: { train: { records: 4 } } })
     expect(report.problems.length).toBe(10)

@@ -60,7 +60,7 @@ describe('import phantom', () => {
     })
     // All but the reports on chests without findings.
     const empty = studies.filter(({ findings }) => findings.length === 0).length
-    expect(report.methods.lesion_noise).toBe(samples.length - empty)
+    expect(report.methods['lesion-noise']).toBe(samples.length - empty)
     expect(report.sources).toEqual({ 'manifest: rle': samples.length - empty })
     expect(report.concepts).toEqual({ record: samples.length - empty })
     expect(report.warnings.filter((warning) => warning.includes('no pair'))).toEqual([])

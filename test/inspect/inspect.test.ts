@@ -91,7 +91,7 @@ describe('inspectFiles', () => {
 
   it('shows pairs with their edits and what is wrong with them', async () => {
     const [clean, noisy] = await Promise.all([1, 2].map((level) => writeImage(root, `${level}.png`, level)))
-    const twin = { method: 'lesion_noise', sigma: 45, seed: 1, masks: [] }
+    const twin = { method: 'lesion-noise', sigma: 45, seed: 1, masks: [] }
     const found = await inspect([
       makePair('good', { images: [clean], corrupted: { ...twin, images: [noisy] } }),
       makePair('same', { rejected: makePair('x').chosen, edits: [] }),

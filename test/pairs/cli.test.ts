@@ -66,9 +66,13 @@ describe('fire-train pairs', () => {
   })
 
   it.each([
-    [['--provider', 'http://127.0.0.1:9/v1'], 'ERR_FIRE_CONFIG', 2],
-    [['--provider', 'ftp://x', '--model', 'm'], 'ERR_FIRE_CONFIG', 2],
-    [['--concurrency', '0'], 'ERR_FIRE_CONFIG', 2],
+    [['--endpoint', 'http://127.0.0.1:9/v1'], '--endpoint-model: endpoint.model is missing', 2],
+    [['--endpoint', 'ftp://x', '--endpoint-model', 'm'], 'ERR_FIRE_CONFIG', 2],
+    [
+      ['--endpoint', 'http://127.0.0.1:9/v1', '--endpoint-model', 'm', '--endpoint-concurrency', '0'],
+      '--endpoint-concurrency: Expected a number > 0',
+      2,
+    ],
   ])('refuses %j', async (extra, code, exit) => {
     const { samples, responses, folder } = await writeTasks(manyTasks(1))
     const args = ['--samples', samples, '--responses', responses, '--out', join(folder, 'pairs.jsonl'), ...extra]
@@ -105,18 +109,8 @@ describe('fire-train pairs with an endpoint', () => {
     const files = await writeTasks(manyTasks(48))
     const args = (out: string) => [
       ...['--samples', files.samples, '--responses', files.responses, '--out', join(files.folder, out, 'pairs.jsonl')],
-      ...[
-        '--provider',
-        server.url,
-        '--model',
-        'm',
-        '--judge',
-        server.url,
-        '--retry-delay',
-        '0.001',
-        '--concurrency',
-        '4',
-      ],
+      ...['--endpoint', server.url, '--endpoint-model', 'm', '--endpoint-retry-delay', '0.001'],
+      ...['--judge', server.url, '--judge-model', 'm', '--judge-retry-delay', '0.001'],
     ]
     // Every seventh request fails in one way or another.
     server.fault = (response, _asked, number) => {
@@ -169,16 +163,16 @@ describe('fire-train pairs with an endpoint', () => {
     const files = await writeTasks(manyTasks(12))
     const args = [
       ...['--samples', files.samples, '--responses', files.responses, '--out', join(files.folder, 'pairs.jsonl')],
-      ...['--provider', server.url, '--model', 'm', '--price-in', '10', '--price-out', '10'],
+      ...['--endpoint', server.url, '--endpoint-model', 'm', '--endpoint-price-in', '10', '--endpoint-price-out', '10'],
     ]
-    const poor = await firePairs([...args, '--budget', '0.05', '--concurrency', '1'])
+    const poor = await firePairs([...args, '--endpoint-budget', '0.05', '--endpoint-concurrency', '1'])
     expect(poor.code).toBe(1)
     const report = JSON.parse((await readOutputs(files.folder))[2])
     expect(report.usage.cost).toBeLessThanOrEqual(0.05)
     expect(report.statistics.byRejection.budget).toBeGreaterThan(0)
     expect(report.statistics.pairs).toBeGreaterThan(0)
     const paid = server.paid.length
-    const rich = await firePairs([...args, '--budget', '5'])
+    const rich = await firePairs([...args, '--endpoint-budget', '5'])
     expect(rich.code, rich.stderr).toBe(0)
     expect(new Set(server.paid).size).toBe(server.paid.length)
     expect(server.paid.length).toBeGreaterThan(paid)

@@ -52,7 +52,7 @@ describe('the data stages of a pipeline', () => {
     expect(stages.map(({ summary }) => summary)).toEqual([
       '3 samples, 0 pairs',
       expect.stringMatching(/^\d pairs from 3 answers/),
-      expect.stringMatching(/^\d by whole_image_noise; look at .*sheet\.html$/),
+      expect.stringMatching(/^\d by image-noise; look at .*sheet\.html$/),
     ])
     const folder = join(root, 'out', 'corrupt')
     const made = []

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import { existsSync, statSync } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
@@ -11,8 +11,8 @@ import type { Sample } from '../../src/data/records.js'
 import { ConfigError } from '../../src/errors.js'
 import type { GroupAccuracy } from '../../src/evaluate/index.js'
 import { generateStudies } from '../../src/phantom/index.js'
-import { defineStage, loadPipeline, runPipeline } from '../../src/pipeline/index.js'
-import { definitions } from '../../src/pipeline/stages/index.js'
+import { loadPipeline, runPipeline, stages } from '../../src/pipeline/index.js'
+import { defineStage } from '../../src/stage/index.js'
 import { fakeNative, fakeNativePath, temporaryFolder, type World, writePairs, writeWorld } from '../fakes/world.js'
 import { makeSample, readLines, writePng, writeRecords } from '../sample/records.js'
 
@@ -86,28 +86,26 @@ describe('a pipeline', () => {
 
   it('takes a stage that makes what the next ones need', async () => {
     const made = defineStage({
-      section: 'draw',
-      schema: z.strictObject({ from: z.string(), count: z.number().int() }),
-      paths: [['from']],
-      plan({ settings: { from, count }, artifacts, folder }) {
-        const samples = join(folder, 'samples.jsonl')
-        artifacts.samples = samples
-        return {
-          name: 'draw',
-          inputs: [from],
-          settings: { count },
-          outputs: [samples],
-          async run() {
-            await mkdir(folder, { recursive: true })
-            await writeRecords(samples, (await readLines(from)).slice(0, count))
-            return { interrupted: false, summary: `${count} samples` }
-          },
-        }
+      name: 'draw',
+      summary: 'The first samples of a file',
+      settings: z.strictObject({
+        from: z.string().meta({ description: 'Sample records', path: 'input' }),
+        count: z.number().int().meta({ description: 'How many' }),
+        out: z.string().meta({ description: 'Sample records', path: 'output' }),
+      }),
+      takes: {},
+      out: { setting: 'out', name: 'samples.jsonl' },
+      makes: ({ out }) => ({ samples: out }),
+      leaves: ({ out }) => [out],
+      async run({ from, count, out }) {
+        await mkdir(dirname(out), { recursive: true })
+        await writeRecords(out, (await readLines(from)).slice(0, count))
+        return { interrupted: false, summary: `${count} samples` }
       },
     })
-    const stages = { draw: { from: 'samples.jsonl', count: 5 }, sample: { images: '.' }, train: undefined }
-    const path = await write('drawn', { ...stages, evaluate: undefined })
-    const pipeline = await loadPipeline(path, [], [made, ...definitions])
+    const sections = { draw: { from: 'samples.jsonl', count: 5 }, sample: { images: '.' }, train: undefined }
+    const path = await write('drawn', { ...sections, evaluate: undefined })
+    const pipeline = await loadPipeline(path, [], [made, ...stages])
     const { stages: done } = await runPipeline(pipeline, { progress: silent, native: fakeNative() })
     expect(done.map(({ summary }) => summary)).toEqual(['5 samples', '5 answers'])
     await expect(loadPipeline(path, [])).rejects.toThrow(/drawn\.yaml:\d+: Unknown key draw/)
@@ -118,22 +116,18 @@ describe('a pipeline', () => {
     [
       'an unknown key',
       { sample: { samples: 'x', temprature: 1 } },
-      "sample.temprature; did you mean 'sample.temperature'?",
+      "Unknown key temprature; did you mean 'temperature'?",
     ],
     [
       'a key of training',
       { train: { data: { train: 'x' }, optimizer: { lrr: 1 } } },
       "optimizer.lrr; did you mean 'optimizer.lr'?",
     ],
-    [
-      'a wrong value',
-      { sample: { samples: 'x', answers: 0 } },
-      'Expected a number > 0 for sample.answers but received 0',
-    ],
+    ['a wrong value', { sample: { samples: 'x', answers: 0 } }, 'Expected a number > 0 for answers but received 0'],
     [
       'a folder of its own',
       { train: { data: { train: 'x' }, output: 'y' } },
-      'train.output is the pipeline’s to choose',
+      'train.output is for the command line; a pipeline chooses it',
     ],
     ['no samples', { sample: {} }, 'sample.samples is missing'],
     ['no pairs', { train: {} }, 'train.data.train is missing'],
@@ -153,12 +147,9 @@ describe('a pipeline', () => {
       evaluate: undefined,
       train: { preset: 'qwen3-vl-4b', data: { train: 'pairs.jsonl' } },
     })
-    const settingsOf = async (overrides: string[]) => {
-      const [{ settings }] = (await loadPipeline(path, overrides)).stages
-      return Object.fromEntries(settings as [string, unknown][])
-    }
-    expect((await settingsOf([])).dtype).toBe('bf16')
-    expect((await settingsOf(['dtype=f32'])).dtype).toBe('f32')
+    const identity = async (overrides: string[]) => (await loadPipeline(path, overrides)).stages[0].identity
+    expect((await identity([])).dtype).toBe('bf16')
+    expect((await identity(['dtype=f32'])).dtype).toBe('f32')
   })
 
   it('saves on SIGINT, exits with 130 and goes on to the same adapter', { timeout: 60_000 }, async () => {

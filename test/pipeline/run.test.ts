@@ -4,13 +4,8 @@ import { join } from 'node:path'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { FileError } from '../../src/errors.js'
 import { Hashes } from '../../src/pipeline/hashes.js'
-import {
-  type PipelineReport,
-  planPipeline,
-  runPipeline,
-  type Stage,
-  type StageContext,
-} from '../../src/pipeline/index.js'
+import { type PipelineReport, type PlannedStage, planPipeline, runPipeline } from '../../src/pipeline/index.js'
+import type { StageContext } from '../../src/stage/index.js'
 import { temporaryFolder } from '../fakes/world.js'
 
 let root: string
@@ -30,11 +25,11 @@ beforeEach(async () => {
 const at = (name: string): string => join(root, name)
 
 /** Copies its input, letters upper case where its setting is even. */
-function copy(name: string, from: string): Stage {
+function copy(name: string, from: string): PlannedStage {
   return {
     name,
     inputs: [at(from)],
-    settings: settings[name],
+    identity: { letters: settings[name] },
     outputs: [at(`${name}.out`)],
     async run(context) {
       ran.push(context.resume ? `${name} resumed` : name)

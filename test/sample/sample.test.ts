@@ -48,7 +48,7 @@ interface Changes extends Partial<Omit<SampleRequest, 'settings'>> {
 }
 
 function run({ settings, batchSize = 2, ...request }: Changes = {}, context = {}) {
-  const all = sampleSettings.parse(settings ?? {})
+  const all = sampleSettings.parse({ samples: 's', out: 'o', ...settings })
   const native = fakeNative()
   const options = {
     model: join(root, 'model'),
@@ -195,7 +195,7 @@ describe('fire-train sample', () => {
       child.kill('SIGINT')
     }, 5)
     expect(await exit(child)).toBe(130)
-    expect(stderr).toMatch(/SIGINT: stopping; what is answered is kept\n(.*\n)*[1-9]\d* of 12 done; the same command/)
+    expect(stderr).toMatch(/SIGINT: saving and stopping.*\n(.*\n)*stopped; the same command/)
     expect(await exit(start('0'))).toBe(0)
     const stopped = await readFile(out)
     await run({ out: `${out}.calm` })
@@ -211,7 +211,7 @@ function start(samplesPath: string, path: string, batchSize = 4, extra: string[]
   const all = [
     at('dist/cli/main.js'),
     ...args,
-    '--n',
+    '--answers',
     '6',
     '--temperature',
     '0.8',

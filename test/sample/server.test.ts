@@ -9,15 +9,9 @@ import sharp from 'sharp'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { describeImage } from '../../src/data/images.js'
 import type { Response, Sample } from '../../src/data/records.js'
+import { endpointSettings } from '../../src/endpoint/settings.js'
 import { ArgumentError, EndpointError } from '../../src/errors.js'
-import {
-  endpointOptions,
-  endpointSettings,
-  failuresPath,
-  sampleAnswers,
-  sampleSettings,
-  serverAnswerer,
-} from '../../src/sample/index.js'
+import { endpointOptions, failuresPath, sampleAnswers, sampleSettings, serverAnswerer } from '../../src/sample/index.js'
 import { temporaryFolder, writeImage } from '../fakes/world.js'
 import { makeSample, readLines, writeRecords } from './records.js'
 
@@ -99,7 +93,7 @@ function answer(response: ServerResponse, content: unknown): true {
 }
 
 function run(changes: object = {}, signal?: AbortSignal) {
-  const settings = sampleSettings.parse({ seed: 1 })
+  const settings = sampleSettings.parse({ samples: 's', out: 'o', seed: 1 })
   const retry = { retries: 2, delayMs: 1 }
   const options = { url, model: 'served', timeoutMs: 2000, retry, concurrency: 3, imageRoot: root, ...changes }
   const request = { samples: join(root, 'samples.jsonl'), out, settings }
@@ -223,7 +217,7 @@ describe('answers of a server', () => {
     await expect(run({ url: 'localhost:8000' })).rejects.toThrow(ArgumentError)
     await expect(run({ url: url.replace('//', '//user:secret@') })).rejects.toThrow(/^(?!.*secret).*user or password/)
     const named = endpointSettings.parse({ url, model: 'm', keyEnv: 'KEY' })
-    expect(endpointOptions(named, { KEY: ' secret\n' })).toMatchObject({ key: 'secret', timeoutMs: 300_000 })
+    expect(endpointOptions(named, { KEY: ' secret\n' })).toMatchObject({ key: 'secret', timeoutMs: 120_000 })
     expect(() => endpointOptions(named, {})).toThrow(/variable KEY holds no key/)
     await expect(run({ timeoutMs: Number.NaN })).rejects.toThrow(/positive number of milliseconds/)
     expect(() => run({ concurrency: 0 })).toThrow(ArgumentError)

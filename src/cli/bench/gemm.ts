@@ -1,31 +1,29 @@
+import { z } from 'zod'
 import { ArgumentError } from '../../errors.js'
+import { text, whole } from '../../settings/common.js'
+import { checkTree } from '../../settings/file.js'
 import { version } from '../../version.js'
 import { defineCommand } from '../command.js'
+import { addFlags, readFlags } from '../flags.js'
 import { formatTable } from '../format.js'
 
 /** Sizes of adapted projections: tokens of a few packed pairs by typical widths. */
 const defaultShapes = ['128x1024x1024', '512x1024x1024', '128x2560x2560']
 
+const gemmBenchSettings = z.strictObject({
+  threads: whole.default(1).meta({ description: 'Compute threads; 0 = all' }),
+  seconds: z.number().positive().default(1).meta({ description: 'Time spent on each measurement' }),
+  shape: z.array(text).default(defaultShapes).meta({ description: 'MxNxK, for instance 128x1024x1024 (repeatable)' }),
+  json: z.boolean().default(false).meta({ description: 'Print the rows, machine, commit and command as JSON' }),
+})
+
 export const gemm = defineCommand({
   usage: 'gemm',
   summary: 'Matrix products beside the register-only FMA ceiling of this machine',
-  options: (parser) =>
-    parser
-      .option('threads', { type: 'number', default: 1, describe: 'Compute threads, 0 = all' })
-      .option('seconds', { type: 'number', default: 1, describe: 'Time spent on each measurement' })
-      .option('shape', {
-        type: 'string',
-        array: true,
-        nargs: 1,
-        default: defaultShapes,
-        describe: 'MxNxK, for instance 128x1024x1024 (repeatable)',
-      })
-      .option('json', {
-        type: 'boolean',
-        default: false,
-        describe: 'Print the rows, machine, commit and command as JSON',
-      }),
-  async run({ threads, seconds, shape, json }, { stdout }) {
+  options: (parser) => addFlags(parser, gemmBenchSettings),
+  async run(options, { stdout }) {
+    const given = readFlags(gemmBenchSettings, options)
+    const { threads, seconds, shape, json } = checkTree(gemmBenchSettings, given.tree, given.locate)
     const shapes = shape.map(parseShape)
     const { loadNative } = await import('../../engine/load.js')
     const { describeCommit, describeMachine } = await import('../../bench/machine.js')

@@ -1,58 +1,16 @@
+import { stepBenchSettings } from '../../bench/settings.js'
 import type { StepBenchResult } from '../../bench/step.js'
 import type { Agreement } from '../../bench/summary.js'
-import { defineCommand } from '../command.js'
 import { formatDifference, formatTable } from '../format.js'
-import { catchSignals } from '../signals.js'
-import { withRange } from './range.js'
+import { benchCommand, withRange } from './variants.js'
 
-export const step = defineCommand({
-  usage: 'step',
+export const step = benchCommand({
+  name: 'step',
   summary: 'A training step beside its unshared form and a PyTorch peer: time, memory, agreement',
-  options: (parser) =>
-    parser
-      .option('dtype', { choices: ['f32', 'bf16'] as const, default: 'f32' as const, describe: 'Matrix arithmetic' })
-      .option('threads', { type: 'number', default: 1, describe: 'Compute threads of every variant' })
-      .option('rounds', { type: 'number', default: 3, describe: 'Timed rounds, after one that warms up' })
-      .option('size', {
-        choices: ['mid', 'small'] as const,
-        default: 'mid' as const,
-        describe: 'The model to measure, or a tiny one that only shows that everything runs',
-      })
-      .option('gemm', {
-        choices: ['auto', 'native', 'onednn'] as const,
-        default: 'auto' as const,
-        describe: 'Our matrix products',
-      })
-      .option('seed', { type: 'number', default: 0, describe: 'Seed of model, adapter and pairs' })
-      .option('peer', { type: 'boolean', default: true, describe: 'The PyTorch peer; --no-peer leaves it out' })
-      .option('python', {
-        type: 'string',
-        default: 'python3',
-        describe: 'Interpreter of the peer, with torch, transformers and peft',
-      })
-      .option('out', { type: 'string', describe: 'File for the results, raw samples included (JSON)' }),
-  async run({ dtype, threads, rounds, size, gemm, seed, peer, python, out }, { stdout, stderr, progress }) {
-    const { benchStep } = await import('../../bench/step.js')
-    const { writeFileAtomic } = await import('../../data/files.js')
-    using stop = catchSignals((name) => stderr(`\n${name}: ending the processes of the benchmark\n`))
-    const options = { dtype, threads, rounds, size, gemm, seed, python: peer ? python : null }
-    try {
-      const result = await benchStep(options, {
-        signal: stop.signal,
-        onNote: (line) => progress.log(line),
-        onStage: (title, total, unit) => progress.start(title, total, unit),
-        onProgress: (done, status) => progress.update(done, status),
-      })
-      progress.end()
-      stdout(describe(result))
-      if (out !== undefined) await writeFileAtomic(out, `${JSON.stringify(result, null, 2)}\n`)
-      return result.agreement.agrees ? 0 : 1
-    } catch (error) {
-      if (stop.exitCode === undefined) throw error
-      progress.end('stopped')
-      return stop.exitCode
-    }
-  },
+  settings: stepBenchSettings,
+  measure: async (settings, hooks) => (await import('../../bench/step.js')).benchStep(settings, hooks),
+  describe,
+  passed: ({ agreement }) => agreement.agrees,
 })
 
 function describe(result: StepBenchResult): string {

@@ -1,42 +1,47 @@
 import { readFile } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { objectiveNames } from '../../config/objectives.js'
+import { z } from 'zod'
 import type { EvaluationResults } from '../../evaluate/index.js'
+import { compute, seed, text } from '../../settings/common.js'
+import { checkTree } from '../../settings/file.js'
+import { objectiveNames } from '../../train/objectives.js'
 import { defineCommand } from '../command.js'
-import { deviceOption } from '../device.js'
+import { addFlags, readFlags } from '../flags.js'
 import { formatTable } from '../format.js'
 import { runStages } from './run.js'
 
 const file = fileURLToPath(new URL('../../../models/phantom/demo.yaml', import.meta.url))
 
-/** A look at every stage in a few seconds. Far too few questions to conclude anything, and the intervals say so. */
+const demoSettings = z.strictObject({
+  out: text.default('fire-demo').meta({ description: 'Folder for records, pictures and report.html', path: 'output' }),
+  seed: seed.default(0).meta({ description: 'Of the synthetic radiographs, the answers, the noise and the training' }),
+  objective: z.enum(objectiveNames).default('fire').meta({ description: 'What to train with' }),
+  quick: z.boolean().default(false).meta({ description: 'See every stage; too small to conclude from' }),
+  device: compute.device,
+  threads: compute.threads,
+})
+
+/** Far too few questions to conclude anything, and the intervals say so. */
 const quickSettings = { 'import.trainStudies': 24, 'import.testStudies': 16, 'evaluate.attentionQuestions': 12 }
 
 export const demo = defineCommand({
   usage: 'demo',
   summary: 'Run the whole method on a bundled model and synthetic radiographs, with a report at the end',
-  options: (parser) =>
-    parser
-      .option('out', { type: 'string', default: './fire-demo', describe: 'Folder for records, pictures and report' })
-      .option('seed', { type: 'number', default: 0, describe: 'Of the world, the answers, the noise and the training' })
-      .option('objective', { choices: objectiveNames, default: 'fire' as const, describe: 'What to train with' })
-      .option('quick', { type: 'boolean', default: false, describe: 'See every stage; too small to conclude from' })
-      .option('device', deviceOption)
-      .option('threads', { type: 'number', default: 0, describe: '0 = all; results do not depend on it' })
-      .example('$0 demo', 'the published objective, then open fire-demo/report.html')
-      .example('$0 demo --objective dpo --out dpo-demo', 'the same pairs, another objective')
-      .epilogue(
-        'It is the pipeline models/phantom/demo.yaml; the same command goes on after a stop and skips what is done.',
-      ),
-  async run({ out, seed, objective, quick, device, threads }, context) {
+  options: (parser) => addFlags(parser, demoSettings),
+  examples: [
+    ['demo', 'the published objective, then open fire-demo/report.html'],
+    ['demo --objective dpo --out dpo-demo', 'another objective'],
+  ],
+  notes: 'It is a pipeline, models/phantom/demo.yaml: the same command goes on after a stop, and skips what is done.',
+  async run(options, context) {
     const { loadPipeline } = await import('../../pipeline/index.js')
-    const settings = { output: resolve(out), seed, device, threads, 'train.objective.name': objective }
-    const overrides = Object.entries({ ...settings, ...(quick && quickSettings) }).map(
-      ([key, value]) => `${key}=${JSON.stringify(value)}`,
-    )
+    const { tree, locate } = readFlags(demoSettings, options)
+    const { out: output, objective, quick, ...shared } = checkTree(demoSettings, tree, locate)
+    const settings = { output, ...shared, 'train.objective.name': objective, ...(quick && quickSettings) }
+    const overrides = Object.entries(settings).map(([key, value]) => `${key}=${JSON.stringify(value)}`)
     const code = await runStages(await loadPipeline(file, overrides), context)
-    if (code === 0) context.stdout(await describeResults(join(out, 'evaluate', 'results.json')))
+    if (code === 0) context.stdout(await describeResults(join(output, 'evaluate', 'results.json')))
     return code
   },
 })

@@ -5,45 +5,25 @@ import { JsonlAppender } from '../../data/files.js'
 import { readJsonl } from '../../data/jsonl.js'
 import { imageRef } from '../../data/records.js'
 import { ArgumentError, FileError } from '../../errors.js'
-import type { GenerateSettings, Question } from '../../generate/generate.js'
+import type { Question } from '../../generate/generate.js'
+import { generateSettings } from '../../generate/settings.js'
+import { checkTree } from '../../settings/file.js'
 import { type CommandContext, defineCommand } from '../command.js'
-import { deviceOption } from '../device.js'
+import { addFlags, readFlags } from '../flags.js'
 
 export const generate = defineCommand({
   usage: 'generate',
   summary: 'Answer a question about images, or a file of questions',
   options: (parser) =>
-    parser
-      .option('model', { type: 'string', demandOption: true, describe: 'Model folder' })
-      .option('adapter', { type: 'string', describe: 'PEFT adapter folder' })
+    addFlags(parser, generateSettings)
       .option('prompt', { type: 'string', describe: 'One question; the answer streams to stdout' })
       .option('image', { type: 'string', array: true, nargs: 1, describe: 'Image file (repeatable)' })
       .option('in', { type: 'string', describe: 'JSON Lines of {id, prompt or question, images}' })
       .option('out', { type: 'string', describe: 'JSON Lines of responses; default: stdout' })
       .option('overwrite', { type: 'boolean', describe: 'Replace the file of --out' })
-      .option('max-new-tokens', { type: 'number', default: 256, describe: 'Longest answer' })
-      .option('temperature', { type: 'number', default: 0, describe: '0 = greedy' })
-      .option('top-p', { type: 'number', default: 1, describe: 'Nucleus of the sampler' })
-      .option('top-k', { type: 'number', default: 0, describe: '0 = off' })
-      .option('stop', {
-        type: 'string',
-        array: true,
-        nargs: 1,
-        default: [] as string[],
-        describe: "Text that ends an answer, for instance $'\\n\\n' (repeatable)",
-      })
-      .option('seed', { type: 'number', default: 42, describe: 'Question k is sampled with seed + k' })
-      .option('batch-size', {
-        type: 'number',
-        default: 8,
-        describe: 'Questions decoded together; those about one image share it',
-      })
-      .option('device', deviceOption)
-      .option('dtype', { choices: ['f32', 'bf16'] as const, default: 'f32' as const, describe: 'Matrix arithmetic' })
-      .option('threads', { type: 'number', default: 0, describe: '0 = all' })
       .conflicts('prompt', 'in')
-      .conflicts('image', 'in')
-      .example('$0 generate --model M --image x.png --prompt "Is there an effusion?"', ''),
+      .conflicts('image', 'in'),
+  examples: [['generate --model M --image x.png --prompt "Is there an effusion?"', 'one answer, as it comes']],
   async run(options, context) {
     if (options.prompt === undefined && options.in === undefined) {
       throw new ArgumentError('Give --prompt or --in')
@@ -54,15 +34,10 @@ export const generate = defineCommand({
     const { openEngine } = await import('../../engine/engine.js')
     const { Chat } = await import('../../text/chat.js')
     const { answer } = await import('../../generate/generate.js')
-    const { maxNewTokens, temperature, topP, topK, stop, batchSize, seed, device, dtype, threads } = options
-    const settings: GenerateSettings = { maxNewTokens, temperature, topP, topK, stop, batchSize, seed, adapter: true }
-    await using engine = await openEngine({
-      model: resolve(options.model),
-      adapter: options.adapter === undefined ? null : resolve(options.adapter),
-      device,
-      dtype,
-      threads,
-    })
+    const { tree, locate } = readFlags(generateSettings, options)
+    const { model, adapter = null, device, dtype, threads, ...decoding } = checkTree(generateSettings, tree, locate)
+    const settings = { ...decoding, adapter: true }
+    await using engine = await openEngine({ model, adapter, device, dtype, threads })
     const chat = await Chat.load(engine.spec.model, engine.info)
     if (options.prompt !== undefined) {
       const question = { id: 'prompt', prompt: options.prompt, images: options.image ?? [] }

@@ -15,8 +15,8 @@ export const inspect = defineCommand({
       .option('examples', { type: 'number', default: 3, describe: 'How many to show' })
       .option('check-images', { type: 'boolean', default: false, describe: 'Read and hash every image' })
       .option('images', { type: 'string', describe: "What image paths are relative to; default: the file's folder" })
-      .option('json', { type: 'boolean', default: false, describe: 'One JSON object a file' })
-      .epilogue('Exit code 1 when a file holds an error; warnings do not change it.'),
+      .option('json', { type: 'boolean', default: false, describe: 'One JSON object a file' }),
+  notes: 'Exit code 1 when a file holds an error; warnings do not change it.',
   async run({ files, examples, checkImages, images, json }, { stdout, progress }) {
     const { inspectFiles } = await import('../../inspect/index.js')
     progress.start('inspect', 0, 'records')

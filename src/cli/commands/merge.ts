@@ -21,8 +21,8 @@ export const merge = defineCommand({
         default: false,
         describe: "Keep HuatuoGPT-Vision in its own layout instead of transformers' LLaVA",
       })
-      .option('overwrite', { type: 'boolean', default: false, describe: 'Replace the folder of --out' })
-      .example('$0 merge models/Qwen3-VL-4B-Instruct runs/first/adapter --out merged', ''),
+      .option('overwrite', { type: 'boolean', default: false, describe: 'Replace the folder of --out' }),
+  examples: [['merge models/Qwen3-VL-4B-Instruct runs/first/adapter --out merged', 'a folder that transformers loads']],
   async run({ model, adapter, out, shardSize, keepLayout, overwrite }, { stdout, progress }) {
     const { mergeAdapter } = await import('../../merge/merge.js')
     using stop = catchSignals((name) => progress.log(`${name}: stopping; nothing is left behind`))

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
-import type { TrainConfig } from '../../config/schema.js'
 import type { TrainPlan } from '../../train/plan.js'
+import type { TrainConfig } from '../../train/settings.js'
 import { defineCommand } from '../command.js'
 import { toDevice } from '../device.js'
 import { formatBytes, formatTable } from '../format.js'
@@ -21,10 +21,10 @@ export const plan = defineCommand({
         describe: 'Override a setting (repeatable)',
       })
       .option('device', { type: 'string', describe: 'Only for this device: cpu or cuda' })
-      .option('json', { type: 'boolean', default: false, describe: 'Print one JSON object' })
-      .example('$0 plan models/phantom run.yaml', 'with and without checkpointing, cpu and cuda'),
+      .option('json', { type: 'boolean', default: false, describe: 'Print one JSON object' }),
+  examples: [['plan models/phantom run.yaml', 'with and without checkpointing, cpu and cuda']],
   async run({ model, config: path, set, device, json }, { stdout, progress }) {
-    const { loadTrainConfig } = await import('../../config/load.js')
+    const { loadTrainConfig } = await import('../../train/config.js')
     const { planTraining } = await import('../../train/plan.js')
     const config = await loadTrainConfig(path, [...set, `model=${JSON.stringify(resolve(model))}`])
     const devices = device === undefined ? (['cpu', 'cuda'] as const) : [toDevice(device)]

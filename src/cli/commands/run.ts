@@ -15,9 +15,9 @@ export const run = defineCommand({
         default: [] as string[],
         describe: 'Override a setting: --set train.optimizer.lr=1e-5 (repeatable; stronger than the file)',
       })
-      .option('dry-run', { type: 'boolean', default: false, describe: 'Say what would run and why, and do nothing' })
-      .example('$0 run slake.yaml --dry-run', 'which stages would run')
-      .epilogue('Run the same command again after a stop of any kind: it goes on where it was.'),
+      .option('dry-run', { type: 'boolean', default: false, describe: 'Say what would run and why, and do nothing' }),
+  examples: [['run slake.yaml --dry-run', 'which stages would run']],
+  notes: 'Run the same command again after a stop of any kind: it goes on where it was.',
   async run({ config, set, dryRun }, context) {
     const { loadPipeline, planPipeline } = await import('../../pipeline/index.js')
     const pipeline = await loadPipeline(config, set)

@@ -1,19 +1,23 @@
+import { z } from 'zod'
 import type { VerifyRow } from '../../engine/engine.js'
+import { compute } from '../../settings/common.js'
+import { checkTree } from '../../settings/file.js'
 import { defineCommand } from '../command.js'
-import { deviceOption } from '../device.js'
+import { addFlags, readFlags } from '../flags.js'
 import { formatDifference, formatTable } from '../format.js'
+
+const verifySettings = z.strictObject(compute)
 
 export const verify = defineCommand({
   usage: 'verify <directory>',
   summary: 'Hold the engine against reference tensors, group by group',
   options: (parser) =>
-    parser
+    addFlags(parser, verifySettings)
       .positional('directory', { type: 'string', demandOption: true, describe: 'Golden folder: model and references' })
-      .option('device', deviceOption)
-      .option('dtype', { choices: ['f32', 'bf16'] as const, default: 'f32' as const, describe: 'Matrix arithmetic' })
-      .option('threads', { type: 'number', default: 0, describe: '0 = all' })
       .option('json', { type: 'boolean', default: false, describe: 'Print one JSON object instead of the table' }),
-  async run({ directory, device, dtype, threads, json }, { stdout, progress }) {
+  async run({ directory, json, ...options }, { stdout, progress }) {
+    const { tree, locate } = readFlags(verifySettings, options)
+    const { device, dtype, threads } = checkTree(verifySettings, tree, locate)
     const { loadNative } = await import('../../engine/load.js')
     progress.start(`verify ${directory}`, 0, 'groups')
     let done = 0

@@ -1,0 +1,56 @@
+/** docs/config.md and docs/schema/: written by `npm run docs`, held against the code by a test. */
+import { generateSettings } from '../generate/settings.js'
+import { pipelineSchema, sharedSettings, stages } from '../pipeline/index.js'
+import { jsonSchema, settingsTable } from '../settings/reference.js'
+import { flagOf } from '../settings/setting.js'
+import { trainSettings } from '../train/settings.js'
+
+/** Path below docs/ and content of every page that is made from the code. */
+export function referencePages(): Map<string, string> {
+  return new Map([
+    ['config.md', configPage()],
+    ['schema/pipeline.json', `${JSON.stringify(jsonSchema(pipelineSchema(), 'fire-train run'), null, 2)}\n`],
+    ['schema/train.json', `${JSON.stringify(jsonSchema(trainSettings, 'fire-train train'), null, 2)}\n`],
+  ])
+}
+
+function configPage(): string {
+  const flag = (setting: Parameters<typeof flagOf>[0]): string => `--${flagOf(setting)}`
+  return `${[
+    '# Settings',
+    '<!-- Made by `npm run docs` from the schemas in src/*/settings.ts. Do not edit. -->',
+    `Every stage has one list of settings. As a command they are flags, in a pipeline they are keys of the stage's section:
+
+\`\`\`sh
+fire-train corrupt --pairs pairs.jsonl --out corrupted --method lesion-noise
+\`\`\`
+
+\`\`\`yaml
+corrupt:
+  method: lesion-noise
+\`\`\`
+
+In a pipeline, what earlier stages make is filled in: \`pairs\` here, and the folder to write. Flags that are only for commands:
+\`--overwrite\` replaces what an earlier run left, \`--resume\` goes on with it.
+
+A stage of a pipeline runs again when a setting changes, or the content of a file that it reads. Settings marked "Changes no
+result" are left out of that.
+
+Editors complete and check a YAML file that names a schema in its first line:
+
+\`\`\`yaml
+# yaml-language-server: $schema=node_modules/fire-train/docs/schema/pipeline.json
+\`\`\``,
+    '## A pipeline',
+    'Keys at the top of the file of `fire-train run`. A stage that has a setting of the same name, and no value of its own, takes it.',
+    settingsTable(sharedSettings),
+    ...stages.flatMap(({ name, summary, settings }) => [
+      `## ${name}`,
+      `${summary}. \`fire-train ${name}\``,
+      settingsTable(settings, name === 'train' ? undefined : flag),
+    ]),
+    '## generate',
+    'Answers of a model to questions: `fire-train generate`. It is a command only.',
+    settingsTable(generateSettings, flag),
+  ].join('\n\n')}\n`
+}

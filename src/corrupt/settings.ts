@@ -1,0 +1,62 @@
+/** What the corruption of images can be told. */
+import { z } from 'zod'
+import { count, input, seed, share, text, whole } from '../settings/common.js'
+import { corruptionMethods } from './methods.js'
+
+export const segmenterSettings = z.strictObject({
+  url: text.meta({ description: 'Address of a segmentation service, for images that have no mask' }),
+  tokenEnv: text
+    .nullable()
+    .default(null)
+    .meta({ description: 'Environment variable that holds its token', free: true }),
+  threshold: share.default(0.5).meta({ description: 'Least score of a detection' }),
+  nmsIou: share.default(0.5).meta({ description: 'Overlap above which two detections are one' }),
+  timeout: z.number().positive().max(86_400).default(60).meta({ description: 'Seconds for one attempt', free: true }),
+  retries: whole.default(4).meta({ description: 'Further attempts after a failure that may pass', free: true }),
+})
+
+export const corruptSettings = z.strictObject({
+  pairs: input.meta({ description: 'Pair records, JSON Lines', path: 'input' }),
+  images: text
+    .optional()
+    .meta({ description: 'Folder that image paths are relative to; default: that of the pairs', path: 'root' }),
+  out: text.meta({ description: 'Folder for pairs.jsonl, corrupted/, masks/ and sheet.html', path: 'output' }),
+  masks: input.optional().meta({
+    description:
+      'Manifest (JSON Lines of {image, concept?, mask}) or folder of masks; SLAKE layouts are found by themselves',
+    path: 'input',
+  }),
+  maskRoot: text
+    .optional()
+    .meta({ description: 'Folder that masks must lie in; default: that of the manifest', path: 'root' }),
+  segmenter: segmenterSettings.optional().describe('A service that finds masks, for images that have none'),
+  method: z
+    .enum(corruptionMethods)
+    .default('lesion-noise')
+    .meta({ description: 'lesion-*: inside the mask only; the others: the whole image, for ablations' }),
+  sigma: z
+    .number()
+    .positive()
+    .optional()
+    .meta({ description: 'Noise in grey levels of 0 to 255; default: 45 on a lesion, 12 on an image' }),
+  fallback: z
+    .enum(['image-noise', 'skip', 'error'])
+    .default('image-noise')
+    .meta({ description: 'For images without a usable mask: noise on the whole image, no twin, or stop' }),
+  fallbackSigma: z.number().positive().default(12).meta({ description: 'Noise of that fallback, in grey levels' }),
+  maxCoverage: z
+    .number()
+    .gt(0)
+    .max(1)
+    .default(0.8)
+    .meta({ description: 'Masks that cover a larger share of the image are unusable' }),
+  resizeMasks: z.boolean().default(false).meta({ description: 'Fit masks of another size, nearest neighbour' }),
+  niftiOrientation: z
+    .enum(['affine', 'voxel', 'numpy'])
+    .optional()
+    .meta({ description: 'For NIfTI masks that do not say (docs/corruption.md)' }),
+  sheetRows: count.default(100).meta({ description: 'Pairs on the contact sheet, evenly spread', free: true }),
+  seed: seed.meta({ description: "Seed of the run; each record's follows from its id" }),
+})
+
+export type CorruptSettings = z.output<typeof corruptSettings>

@@ -1,0 +1,39 @@
+/** `corrupt`: twins of the pairs' images with the lesion hidden. */
+import { join } from 'node:path'
+import { ConfigError } from '../errors.js'
+import { counting, defineStage } from '../stage/index.js'
+import type { CorruptResult } from './run.js'
+import { type CorruptSettings, corruptSettings } from './settings.js'
+
+export const corruptStage = defineStage({
+  name: 'corrupt',
+  summary: 'Hide the lesion of every pair: corrupted twins, masks and a contact sheet',
+  settings: corruptSettings,
+  takes: { pairs: 'pairs', masks: 'masks' },
+  out: { setting: 'out', name: '' },
+  makes: ({ out }) => ({ pairs: join(out, 'pairs.jsonl') }),
+  leaves: ({ out }) => [join(out, 'pairs.jsonl'), join(out, 'sheet.html')],
+  async run({ segmenter, ...settings }, { signal, progress }) {
+    const { corruptPairs } = await import('./run.js')
+    const sheet = join(settings.out, 'sheet.html')
+    const report: CorruptResult = await corruptPairs({
+      ...settings,
+      sheet,
+      segmenter: segmenter && serviceOf(segmenter),
+      signal,
+      onLog: (line) => progress.log(line),
+      onProgress: counting(progress, 'pairs'),
+    })
+    const { methods, skipped, warnings } = report.report
+    for (const warning of warnings) progress.log(`warning: ${warning}`)
+    const twins = Object.entries(methods).map(([method, number]) => `${number} by ${method}`)
+    if (skipped > 0) twins.push(`${skipped} pairs without a twin`)
+    return { interrupted: false, summary: `${twins.join(', ')}; look at ${sheet}`, report }
+  },
+})
+
+function serviceOf({ tokenEnv, timeout, ...rest }: NonNullable<CorruptSettings['segmenter']>) {
+  const token = tokenEnv === null ? undefined : process.env[tokenEnv]?.trim()
+  if (tokenEnv !== null && !token) throw new ConfigError(`The variable ${tokenEnv} holds no token`)
+  return { ...rest, token, timeoutMs: timeout * 1000, delayMs: 1000 }
+}

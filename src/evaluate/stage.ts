@@ -1,0 +1,47 @@
+/** `evaluate`: greedy answers to held-out questions, without and with the adapter, judged and compared. */
+import { rm } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { defineStage } from '../stage/index.js'
+import type { GroupAccuracy } from './accuracy.js'
+import type { EvaluationResults } from './evaluate.js'
+import { evaluationFiles } from './files.js'
+import { evaluateSettings } from './settings.js'
+
+export const evaluateStage = defineStage({
+  name: 'evaluate',
+  summary: 'Greedy answers to held-out questions, without and with the adapter, judged and compared',
+  settings: evaluateSettings,
+  takes: { samples: 'heldOut', adapter: 'adapter', trainedOn: 'pairs', masks: 'masks' },
+  out: { setting: 'out', name: '' },
+  makes: ({ out }) => ({ evaluation: out }),
+  leaves: ({ out }) => Object.values(evaluationFiles).map((file) => join(out, file)),
+  ignores: ({ judge, attentionQuestions }) => [
+    ...(judge === 'rules' ? [] : ['openMatch']),
+    ...(attentionQuestions > 0 ? [] : ['masks', 'maskRoot']),
+  ],
+  earlier: ['overwrite'],
+  async run(settings, { signal, progress, overwrite, native }) {
+    const { evaluateAdapter, phantomJudge, rulesJudge } = await import('./index.js')
+    const { PhantomProvider, RulesProvider } = await import('../pairs/index.js')
+    const { samples, images, out, trainedOn, judge, openMatch, attentionQuestions, masks, maskRoot, seed } = settings
+    if (overwrite) await rm(out, { recursive: true, force: true })
+    const { model, adapter, device, dtype, threads, batchSize } = settings
+    const provider = judge === 'phantom' ? new PhantomProvider() : new RulesProvider()
+    const results: EvaluationResults | undefined = await evaluateAdapter(
+      {
+        ...{ samples, imageRoot: images ?? dirname(samples), out, trainedOn, batchSize },
+        engine: { model, adapter, device, dtype, threads },
+        asked: { ...settings, answers: 1, temperature: 0, topP: 1, topK: 0 },
+        judge: judge === 'phantom' ? phantomJudge : rulesJudge(openMatch),
+        grounding: { questions: attentionQuestions, provider, masks, maskRoot, seed },
+      },
+      { signal, progress, native },
+    )
+    if (!results) return { interrupted: true, summary: '' }
+    const share = ({ accuracy }: GroupAccuracy): string => `${(100 * accuracy.value).toFixed(1)} %`
+    const [{ pValue, conclusion }] = results.comparison
+    const verdict = `${conclusion.replace('_', ' ')}, p = ${pValue.toPrecision(2)}`
+    const summary = `${share(results.before[0])} before, ${share(results.after[0])} after (${verdict})`
+    return { interrupted: false, summary, report: results }
+  },
+})

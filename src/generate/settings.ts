@@ -1,0 +1,32 @@
+/** How answers are generated, as settings: of `generate`, `sample` and `evaluate` alike. */
+import { z } from 'zod'
+import { compute, count, input, seed, text, whole } from '../settings/common.js'
+
+export const model = input.meta({ description: 'Model folder', path: 'input' })
+export const adapter = input.optional().meta({ description: 'PEFT adapter folder', path: 'input' })
+
+/** How long answers are, and how many are decoded together. */
+export const decoding = {
+  maxNewTokens: count.default(256).meta({ description: 'Longest answer, in tokens' }),
+  stop: z
+    .array(text)
+    .default([])
+    .meta({ description: "Text that ends an answer, for instance $'\\n\\n' (repeatable)" }),
+  batchSize: count.default(8).meta({ description: 'Questions decoded together; no answer depends on it', free: true }),
+  ...compute,
+}
+
+/** How a token is drawn. */
+export const sampling = {
+  temperature: z.number().nonnegative().default(0).meta({ description: '0 = greedy' }),
+  topP: z.number().gt(0).max(1).default(1).meta({ description: 'Nucleus of the sampler; 1 = off' }),
+  topK: whole.default(0).meta({ description: 'Most likely tokens that are drawn from; 0 = off' }),
+}
+
+export const generateSettings = z.strictObject({
+  model,
+  adapter,
+  ...decoding,
+  ...sampling,
+  seed: seed.meta({ description: 'Question k is sampled with seed + k' }),
+})

@@ -1,0 +1,34 @@
+/** What the making of pairs can be told. */
+import { z } from 'zod'
+import { endpointSettings } from '../endpoint/settings.js'
+import { compute, input, seed, text } from '../settings/common.js'
+import { pairModes } from './construct.js'
+
+export const pairsSettings = z.strictObject({
+  samples: input.meta({ description: 'JSON Lines of questions with references', path: 'input' }),
+  responses: input.meta({ description: "JSON Lines of a model's answers", path: 'input' }),
+  out: text.meta({
+    description: 'JSON Lines of pairs; rejected.jsonl and pairs.report.json are written beside it',
+    path: 'output',
+  }),
+  mode: z
+    .enum(pairModes)
+    .default('on-policy')
+    .meta({ description: 'Which text is edited: the answer, the reference, or none (styles as they are)' }),
+  provider: z
+    .enum(['rules', 'phantom'])
+    .default('rules')
+    .meta({ description: 'Who judges and edits offline: word rules, or the exact truth of `import phantom`' }),
+  endpoint: endpointSettings.optional().describe('A language model that judges and edits instead'),
+  judge: endpointSettings.optional().describe('A language model that checks every pair blindly'),
+  cache: text.optional().meta({ description: 'Folder of paid replies; default: <out>.cache', path: 'output' }),
+  policy: input.optional().meta({
+    description: 'Model folder; the report then has the perplexity of both sides',
+    path: 'input',
+  }),
+  policyAdapter: input.optional().meta({ description: 'Its PEFT adapter folder', path: 'input' }),
+  device: compute.device,
+  seed: seed.meta({ description: 'Decides between edits that are equally good' }),
+})
+
+export type PairsSettings = z.output<typeof pairsSettings>

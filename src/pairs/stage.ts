@@ -1,0 +1,109 @@
+/** `pairs`: answers judged, minimally edited and verified. */
+import type { Pair } from '../data/records.js'
+import type { EndpointSettings } from '../endpoint/settings.js'
+import { ConfigError, EndpointError } from '../errors.js'
+import { counting, defineStage, type StageContext } from '../stage/index.js'
+import type { ChatEndpoint, Usage } from './endpoint/client.js'
+import { outputFiles } from './files.js'
+import type { PairReport, Perplexity } from './run.js'
+import { type PairsSettings, pairsSettings } from './settings.js'
+
+/** What the command says of a run. */
+export interface PairsResult {
+  report: PairReport
+  files: string[]
+  /** Requests that were sent now; the others' replies were known. */
+  sent: number
+}
+
+export const pairsStage = defineStage({
+  name: 'pairs',
+  summary: 'Preference pairs from answers: judge, edit minimally, verify',
+  settings: pairsSettings,
+  takes: { samples: 'samples', responses: 'responses' },
+  out: { setting: 'out', name: 'pairs.jsonl' },
+  makes: ({ out }) => ({ pairs: out, pairsReport: outputFiles(out).report }),
+  leaves: ({ out }) => [out, outputFiles(out).report],
+  ignores: ({ policy, endpoint }) => [...(policy ? [] : ['device']), ...(endpoint ? ['provider'] : [])],
+  async run(settings, context) {
+    const { buildPairs, ChatEndpoint, EndpointProvider, PhantomProvider, RequestCache, RulesProvider } = await import(
+      './index.js'
+    )
+    const { samples, responses, out, mode, seed, policy, provider, endpoint, judge } = settings
+    // What has been asked for is not paid for when the rest has failed.
+    const failed = new AbortController()
+    const signal = context.signal ? AbortSignal.any([context.signal, failed.signal]) : failed.signal
+    const endpoints: ChatEndpoint[] = []
+    const open = async (server: EndpointSettings) => {
+      // Replies are kept by their content, so what was paid for is good in any later run.
+      const cache = await RequestCache.open(settings.cache ?? `${out}.cache`)
+      const { url, keyEnv, timeout, retryDelay, priceIn, priceOut, ...rest } = server
+      const key = keyEnv === null ? undefined : process.env[keyEnv]?.trim()
+      if (keyEnv !== null && !key) throw new ConfigError(`The variable ${keyEnv} holds no key`)
+      const price = { input: priceIn, output: priceOut }
+      const delays = { delayMs: retryDelay * 1000, timeoutMs: timeout * 1000 }
+      const client = new ChatEndpoint(
+        { ...rest, ...delays, baseUrl: url, key, price },
+        { cache, signal, onLog: (line) => context.progress.log(line) },
+      )
+      endpoints.push(client)
+      return new EndpointProvider(client)
+    }
+    try {
+      const { report, files } = await buildPairs({
+        samples,
+        responses,
+        out,
+        mode,
+        seed,
+        provider: endpoint ? await open(endpoint) : new { rules: RulesProvider, phantom: PhantomProvider }[provider](),
+        blindJudge: judge ? await open(judge) : null,
+        signal,
+        concurrency: 2 * (endpoint?.concurrency ?? 1),
+        measure: policy === undefined ? undefined : (pairs, root) => perplexity(pairs, root, policy, settings, context),
+        usage: endpoints.length > 0 ? () => sumUsage(endpoints) : undefined,
+        onProgress: counting(context.progress, 'answers'),
+      })
+      const { answers, pairs, byRejection } = report.statistics
+      const unasked = (byRejection.endpoint_failed ?? 0) + (byRejection.budget ?? 0)
+      return {
+        interrupted: false,
+        summary: `${pairs} pairs from ${answers} answers; the rest: ${files.rejected}`,
+        report: { report, files: Object.values(files), sent: endpoints.reduce((sum, { sent }) => sum + sent, 0) },
+        problem:
+          unasked > 0
+            ? new EndpointError(`${unasked} answers were not judged`, {
+                hint: 'Run the same command again: what was answered is kept. Raise the budget if it was spent.',
+              })
+            : undefined,
+      }
+    } catch (error) {
+      failed.abort(error)
+      throw error
+    }
+  },
+})
+
+/** Of both sides under the model that is to be trained, which is opened once there are pairs. */
+async function perplexity(
+  pairs: readonly Pair[],
+  imageRoot: string,
+  policy: string,
+  { policyAdapter, device }: Pick<PairsSettings, 'policyAdapter' | 'device'>,
+  { signal, progress, native }: StageContext,
+): Promise<Perplexity> {
+  const { openEngine } = await import('../engine/engine.js')
+  const { Chat } = await import('../text/chat.js')
+  const { perplexityGap } = await import('./perplexity.js')
+  await using engine = await openEngine({ model: policy, adapter: policyAdapter ?? null, device }, { native })
+  const chat = await Chat.load(policy, engine.info)
+  progress.start('perplexity', pairs.length, 'pairs')
+  const onProgress = (done: number): void => progress.update(done)
+  return { model: policy, ...(await perplexityGap(engine, chat, pairs, imageRoot, { signal, onProgress })) }
+}
+
+function sumUsage(endpoints: readonly ChatEndpoint[]): Usage {
+  const sum: Usage = { requests: 0, promptTokens: 0, completionTokens: 0, cost: 0 }
+  for (const { usage } of endpoints) for (const name of Object.keys(sum) as (keyof Usage)[]) sum[name] += usage[name]
+  return { ...sum, cost: Number(sum.cost.toFixed(6)) }
+}

@@ -1,0 +1,66 @@
+/** `sample`: a model's own answers to the questions of a sample file, of the engine or of a server. */
+import { dirname } from 'node:path'
+import type { z } from 'zod'
+import { DataError } from '../errors.js'
+import { checkTree, configError, type Locate } from '../settings/file.js'
+import type { Tree } from '../settings/source.js'
+import { defineStage } from '../stage/index.js'
+import type { SampleReport } from './sample.js'
+import { sampleSettings } from './settings.js'
+
+type Settings = z.output<typeof sampleSettings>
+
+/** What a server does not need. */
+const engineOnly = ['model', 'adapter', 'device', 'dtype', 'threads', 'batchSize']
+
+export const sampleStage = defineStage({
+  name: 'sample',
+  summary: 'Ask a model the questions of a sample file: the answers that pairs are made from',
+  settings: sampleSettings,
+  check,
+  takes: { samples: 'samples' },
+  out: { setting: 'out', name: 'responses.jsonl' },
+  makes: ({ samples, out }) => ({ samples, responses: out }),
+  leaves: ({ out }) => [out],
+  ignores: ({ endpoint }) => (endpoint ? engineOnly : []),
+  earlier: ['overwrite'],
+  async run(settings, { signal, progress, overwrite, native }) {
+    const { endpointOptions, engineAnswerer, sampleAnswers, serverAnswerer } = await import('./index.js')
+    const { samples, out, strict, endpoint, model, adapter, device, dtype, threads, batchSize } = settings
+    const imageRoot = settings.images ?? dirname(samples)
+    const onRetry = (line: string): void => progress.log(line)
+    const answerer = endpoint
+      ? serverAnswerer({ ...endpointOptions(endpoint), imageRoot, onRetry }, settings)
+      : engineAnswerer(
+          { model: model as string, adapter: adapter ?? null, device, dtype, threads, batchSize, imageRoot, native },
+          settings,
+        )
+    const report: SampleReport = await sampleAnswers({ samples, out, settings, strict, overwrite }, answerer, {
+      signal,
+      onStart(done, total) {
+        progress.start('', total, 'answers')
+        progress.update(done)
+      },
+      onProgress: (done, failed) => progress.update(done, failed > 0 ? `${failed} failed` : undefined),
+    })
+    const failed = report.failed > 0 ? `, ${report.failed} questions without one: ${report.failures}` : ''
+    const none = report.answers === 0 && !report.interrupted
+    return {
+      interrupted: report.interrupted,
+      summary: `${report.answers} answers${failed}`,
+      report,
+      problem: none
+        ? new DataError('No question has an answer', { hint: `The reasons are in ${report.failures}.` })
+        : undefined,
+    }
+  },
+})
+
+function check(tree: Tree, locate: Locate): Settings {
+  const settings = checkTree(sampleSettings, tree, locate)
+  if (settings.endpoint && settings.adapter) {
+    throw configError([{ path: ['adapter'], message: 'adapter is for the engine; a server has its own' }], locate)
+  }
+  if (settings.endpoint || settings.model) return settings
+  throw configError([{ path: ['model'], message: 'Give a model, or an endpoint to ask instead' }], locate)
+}

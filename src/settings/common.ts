@@ -1,0 +1,23 @@
+/** Settings that several stages and commands share: one declaration each. */
+import { z } from 'zod'
+import { type Device, deviceNames, isDevice } from '../engine/engine.js'
+
+export const count = z.number().int().positive()
+export const whole = z.number().int().nonnegative()
+export const share = z.number().min(0).max(1)
+export const text = z.string().min(1)
+
+/** A file or folder that must be there. */
+export const input = text.meta({ path: 'input' })
+
+export const seed = whole.max(Number.MAX_SAFE_INTEGER).default(42)
+
+/** Where and how an engine computes. */
+export const compute = {
+  device: z
+    .custom<Device>(isDevice, deviceNames)
+    .default('cpu')
+    .meta({ description: `Where to compute: ${deviceNames}`, form: 'cpu, cuda, cuda:N or auto' }),
+  dtype: z.enum(['f32', 'bf16']).default('f32').meta({ description: 'Arithmetic of matrix products' }),
+  threads: whole.default(0).meta({ description: 'Compute threads; 0 = all', free: true }),
+}

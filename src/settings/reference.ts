@@ -1,0 +1,52 @@
+/** Schemas of settings as a page for people and as JSON Schema for editors. */
+import { z } from 'zod'
+import { keyOf, type Setting, settingsOf } from './setting.js'
+
+/** A Markdown table, one row a setting. @param flagOf the name on a command line, where there is one. */
+export function settingsTable(schema: z.ZodType, flagOf?: (setting: Setting) => string): string {
+  const flag = flagOf ? [['flag', (setting: Setting) => code(flagOf(setting))] as const] : []
+  const columns = [
+    ['setting', (setting: Setting) => code(keyOf(setting))] as const,
+    ...flag,
+    ['value', kindOf] as const,
+    ['default', defaultOf] as const,
+    ['meaning', meaningOf] as const,
+  ]
+  const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`
+  return [
+    row(columns.map(([name]) => name)),
+    row(columns.map(() => '---')),
+    ...settingsOf(schema).map((setting) => row(columns.map(([, cell]) => cell(setting).replaceAll('|', '\\|')))),
+  ].join('\n')
+}
+
+const code = (text: string): string => `\`${text}\``
+
+function kindOf({ type, choices, range, meta }: Setting): string {
+  if (choices) return `${type === 'array' ? 'list of ' : ''}${choices.map(code).join(', ')}`
+  if (meta.form) return meta.form
+  if (meta.path) return 'path'
+  return type === 'number' ? range : { string: 'text', boolean: 'true or false', array: 'list of texts' }[type]
+}
+
+function defaultOf({ required, default: value }: Setting): string {
+  if (required) return required === 'always' ? 'required' : 'required with its section'
+  return value === undefined || value === null ? '' : code(JSON.stringify(value))
+}
+
+function meaningOf({ meta }: Setting): string {
+  return `${meta.description}${meta.free ? '. Changes no result' : ''}`
+}
+
+/** For editors: completion and checks in a YAML file. Keys that only this code reads are left out. */
+export function jsonSchema(schema: z.ZodType, title: string): object {
+  const own = ['path', 'free', 'form']
+  const { $schema, ...rest } = z.toJSONSchema(schema, {
+    io: 'input',
+    unrepresentable: 'any',
+    override: ({ jsonSchema: json }) => {
+      for (const key of own) delete (json as Record<string, unknown>)[key]
+    },
+  })
+  return { $schema, title, ...rest }
+}

@@ -1,0 +1,64 @@
+/** One YAML text of settings: its tree, with relative paths made absolute, and the lines its keys stand on. */
+import { dirname, resolve } from 'node:path'
+import { isMap, LineCounter, parseDocument } from 'yaml'
+import { ConfigError } from '../errors.js'
+import type { KeyPath } from './problems.js'
+
+export type Tree = Record<string, unknown>
+
+export interface Source {
+  tree: Tree
+  /** `file:line` of the deepest key of `path` that is there, and how many keys of the path that is. */
+  locate(path: KeyPath): { place: string; depth: number }
+}
+
+/**
+ * @param paths keys that hold paths: relative ones are resolved against the folder of the file.
+ * @throws {ConfigError} when the text is no YAML, or no keys and values.
+ */
+export function parseSource(path: string, text: string, paths: readonly KeyPath[]): Source {
+  const lines = new LineCounter()
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: true })
+  if (document.errors[0]) throw new ConfigError(`${path}: ${document.errors[0].message}`, { detail: { path } })
+  const tree: unknown = document.toJS() ?? {}
+  if (!isTree(tree)) throw new ConfigError(`${path}: expected keys and values at the top level`, { detail: { path } })
+  resolvePaths(tree, dirname(resolve(path)), paths)
+  return {
+    tree,
+    locate(keys) {
+      const { offset, depth } = findKey(document.contents, keys)
+      return { place: offset === undefined ? path : `${path}:${lines.linePos(offset).line}`, depth }
+    },
+  }
+}
+
+export function resolvePaths(tree: Tree, base: string, paths: readonly KeyPath[]): void {
+  for (const keys of paths) {
+    const parent = keys
+      .slice(0, -1)
+      .reduce<unknown>((node, key) => (isTree(node) ? node[String(key)] : undefined), tree)
+    const last = String(keys.at(-1))
+    if (!isTree(parent)) continue
+    const value = parent[last]
+    if (typeof value === 'string' && value !== '') parent[last] = resolve(base, value)
+  }
+}
+
+export function isTree(value: unknown): value is Tree {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function findKey(node: unknown, path: KeyPath): { offset: number | undefined; depth: number } {
+  let offset: number | undefined
+  let depth = 0
+  let current = node
+  for (const key of path) {
+    if (!isMap(current)) break
+    const item = current.items.find((entry) => String(entry.key) === String(key))
+    if (!item) break
+    offset = (item.key as { range?: [number, number, number] }).range?.[0] ?? offset
+    depth += 1
+    current = item.value
+  }
+  return { offset, depth }
+}

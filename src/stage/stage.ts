@@ -1,0 +1,103 @@
+/**
+ * What a stage is. It is declared once, beside the code that does the work: its settings are one schema, from which the command's
+ * flags, the pipeline's section, the identity that decides whether it runs again, and the reference page derive.
+ */
+import type { z } from 'zod'
+import type { NativeModule } from '../engine/engine.js'
+import type { FireError } from '../errors.js'
+import { checkTree, type Locate } from '../settings/file.js'
+import type { Tree } from '../settings/source.js'
+import type { Progress } from './progress.js'
+
+export interface StageContext {
+  /** Asks for an orderly stop: keep what is done, resolve with `interrupted` or reject. */
+  signal?: AbortSignal
+  progress: Progress
+  /** Go on with what an earlier run of the same settings left. */
+  resume?: boolean
+  /** Replace what an earlier run left. */
+  overwrite?: boolean
+  /** In a pipeline: the stages before this one with their wall time, that of interrupted runs included. */
+  finished?: { name: string; seconds: number }[]
+  /** Another implementation of the addon's interface. */
+  native?: NativeModule
+}
+
+export interface StageResult<R = unknown> {
+  interrupted: boolean
+  /** What came out, in a few words. */
+  summary: string
+  /** What came out, in numbers. */
+  report?: R
+  /** The stage did its work, and its result is not to be built on. */
+  problem?: FireError
+}
+
+/** Files that stages hand on. */
+export interface Artifacts {
+  /** Sample records to ask. */
+  samples?: string
+  /** Sample records to judge by. */
+  heldOut?: string
+  responses?: string
+  /** Pairs to train on. */
+  pairs?: string
+  /** PEFT folder. */
+  adapter?: string
+  /** Manifest of masks of the samples' images. */
+  masks?: string
+  /** What the making of the pairs says of them. */
+  pairsReport?: string
+  /** metrics.jsonl of the training. */
+  metrics?: string
+  /** Folder of the evaluation. */
+  evaluation?: string
+}
+
+/** @typeParam T the checked settings. @typeParam R what a run comes to, in numbers. */
+export interface Stage<T = unknown, R = unknown> {
+  /** Of the command, of the section and of its folder. */
+  name: string
+  summary: string
+  settings: z.ZodType
+  /** The checks beyond the schema, with presets laid under; without it the schema is all. */
+  check?(tree: Tree, locate: Locate): T
+  /** Settings that earlier stages fill in a pipeline, with what they are filled with. */
+  takes: Readonly<Record<string, keyof Artifacts>>
+  /** The setting that says where to write, and its value below the stage's folder of a pipeline ('' = the folder). */
+  out: { setting: string; name: string }
+  /** What it hands on. */
+  makes(settings: T): Artifacts
+  /** Files and folders that are there when it is done. */
+  leaves(settings: T): string[]
+  /** Keys that change nothing beside the others, for instance the engine's where a server answers. */
+  ignores?(settings: T): readonly string[]
+  /** Flags of the command beside the settings: what to do about an earlier run. */
+  earlier?: readonly ('resume' | 'overwrite')[]
+  run(settings: T, context: StageContext): Promise<StageResult<R>>
+}
+
+/** Ties the parts of a stage to its schema. */
+export function defineStage<S extends z.ZodType, R, T = z.output<S>>(
+  stage: Stage<T, R> & { settings: S },
+): Stage<T, R> {
+  return stage
+}
+
+/** @throws {ConfigError} listing every mistake with its place. */
+export function checkSettings<T>(stage: Stage<T>, tree: Tree, locate: Locate): T {
+  return stage.check ? stage.check(tree, locate) : (checkTree(stage.settings, tree, locate) as T)
+}
+
+/** Runs a stage whose settings are decided; whatever it throws once the signal fired is an interruption. */
+export async function runStage<R>(
+  stage: { run(context: StageContext): Promise<StageResult<R>> },
+  context: StageContext,
+): Promise<StageResult<R>> {
+  try {
+    return await stage.run(context)
+  } catch (error) {
+    if (!context.signal?.aborted) throw error
+    return { interrupted: true, summary: '' }
+  }
+}

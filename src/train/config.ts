@@ -1,0 +1,83 @@
+/** Reads a training configuration: `--set` over file over preset over default, every mistake reported with its place. */
+import { stringify } from 'yaml'
+import { ConfigError } from '../errors.js'
+import { configError, type Locate, readSettings } from '../settings/file.js'
+import { describeIssues, nearest, type Problem } from '../settings/problems.js'
+import { pathsOf } from '../settings/setting.js'
+import { isTree, resolvePaths, type Source, type Tree } from '../settings/source.js'
+import { coefficientNames, objectives } from './objectives.js'
+import { layOver, presetNames, readPreset } from './presets.js'
+import { type TrainConfig, type TrainConfigInput, trainSettings } from './settings.js'
+
+const pathKeys = pathsOf(trainSettings)
+
+/**
+ * @param overrides as `readSettings` takes them.
+ * @throws {ConfigError} listing every mistake.
+ */
+export async function loadTrainConfig(path: string, overrides: readonly string[] = []): Promise<TrainConfig> {
+  const settings = await readSettings(path, overrides, pathKeys)
+  return checkTrainTree(settings.tree, settings.locate())
+}
+
+/** The same checks for a configuration given as an object; relative paths are resolved against the working folder. */
+export function resolveTrainConfig(input: TrainConfigInput): TrainConfig {
+  const tree = structuredClone(input) as unknown
+  if (!isTree(tree)) throw new ConfigError('Expected an object for the configuration')
+  resolvePaths(tree, process.cwd(), pathKeys)
+  return checkTrainTree(tree, () => undefined)
+}
+
+/** YAML that loads back to the same configuration: what is printed and saved as config.resolved.yaml. */
+export function formatConfig(config: TrainConfig): string {
+  const objective: Tree = { ...config.objective }
+  for (const unused of unusedCoefficients(config.objective.name)) delete objective[unused]
+  return stringify({ ...config, objective })
+}
+
+/** The checks of a training configuration whose paths are absolute; presets and defaults are laid under it. */
+export function checkTrainTree(given: Tree, locate: Locate): TrainConfig {
+  const preset = findPreset(given, locate)
+  const tree = preset ? layOver(preset.tree, given) : given
+  // What a preset says is spelled out in the resolved configuration, which therefore stands on its own.
+  if (preset) delete tree.preset
+  const parsed = trainSettings.safeParse(tree)
+  const problems = parsed.success ? relations(tree, parsed.data) : describeIssues(trainSettings, parsed.error, tree)
+  if (problems.length > 0 || !parsed.success) throw configError(problems, (keys) => locate(keys, preset))
+  return { ...parsed.data, microBatchSize: parsed.data.microBatchSize ?? parsed.data.batchSize }
+}
+
+function findPreset({ preset: name }: Tree, locate: Locate): Source | undefined {
+  if (typeof name !== 'string') return undefined
+  const preset = readPreset(name)
+  if (preset) return preset
+  const near = nearest(name, presetNames())
+  const advice = near ? `; did you mean '${near}'?` : ''
+  const message = `Unknown preset '${name}'; the presets are ${presetNames().join(', ')}${advice}`
+  throw configError([{ path: ['preset'], message }], (keys) => locate(keys, undefined))
+}
+
+/** What no single key can tell. */
+function relations(tree: Tree, config: ReturnType<typeof trainSettings.parse>): Problem[] {
+  const problems: Problem[] = []
+  const { name } = config.objective
+  const uses = objectives[name].uses
+  for (const key of unusedCoefficients(name)) {
+    if (!isTree(tree.objective) || tree.objective[key] === undefined) continue
+    const used = uses.length > 0 ? uses.join(', ') : 'no coefficient'
+    const message = `The objective ${name} does not use ${key} (it uses ${used}): setting it would change nothing`
+    problems.push({ path: ['objective', key], message })
+  }
+  if (config.schedule.warmupSteps !== null && config.schedule.warmupRatio !== null) {
+    problems.push({ path: ['schedule', 'warmupRatio'], message: 'Give warmupSteps or warmupRatio, not both' })
+  }
+  if (config.microBatchSize !== null && config.microBatchSize > config.batchSize) {
+    const message = `microBatchSize (${config.microBatchSize}) is larger than batchSize (${config.batchSize})`
+    problems.push({ path: ['microBatchSize'], message })
+  }
+  return problems
+}
+
+function unusedCoefficients(name: TrainConfig['objective']['name']): string[] {
+  return coefficientNames.filter((coefficient) => !objectives[name].uses.includes(coefficient))
+}

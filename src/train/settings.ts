@@ -1,0 +1,137 @@
+/** The settings of training: every key, its type, range and default. The file format is YAML with these names. */
+import { z } from 'zod'
+import { defaultLora, gemmBackends } from '../engine/engine.js'
+import { compute, count, input, seed, share, text, whole } from '../settings/common.js'
+import { objectiveNames } from './objectives.js'
+
+const positive = z.number().positive()
+const nonNegative = z.number().nonnegative()
+const decay = z.number().min(0).lt(1)
+
+const loraProjections = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] as const
+
+const lora = z.strictObject({
+  rank: count.default(defaultLora.rank).meta({ description: 'Rank of the adapter' }),
+  alpha: positive.default(defaultLora.alpha).meta({ description: 'The update is scaled by alpha / rank' }),
+  dropout: decay
+    .default(defaultLora.dropout)
+    .meta({ description: 'Dropout on the input of A, one mask for each adapted projection' }),
+  rslora: z
+    .boolean()
+    .default(defaultLora.rslora)
+    .meta({ description: 'Scale the update by alpha / sqrt(rank) instead of alpha / rank' }),
+  targets: z
+    .array(z.enum(loraProjections))
+    .min(1)
+    .default([...loraProjections])
+    .meta({ description: 'Linear layers of the language model that are adapted' }),
+})
+
+const objective = z.strictObject({
+  name: z.enum(objectiveNames).default('fire').meta({ description: 'The loss (docs/objectives.md)' }),
+  beta: nonNegative.default(0.1).meta({ description: 'Scale of the preference margin' }),
+  alpha: nonNegative.default(0.01).meta({ description: 'Weight of the KL term' }),
+  gamma: nonNegative.default(0.1).meta({ description: 'Weight of the visual term' }),
+  lambda: share
+    .default(0.5)
+    .meta({ description: 'Share of forward KL(reference || policy) in the KL term; the rest is reverse' }),
+  klReduction: z
+    .enum(['sum', 'mean'])
+    .default('sum')
+    .meta({ description: 'Of the KL over the phrase tokens of one pair; pairs are always averaged' }),
+  emptyPhrase: z.enum(['skip', 'error', 'keep']).default('skip').meta({
+    description: 'A pair without phrase tokens on one side: leave it out, stop, or train on the other side alone',
+  }),
+  maskMode: z.enum(['offsets', 'authors']).default('offsets').meta({
+    description: "How phrases become tokens: by character offsets of the clean text, or as the authors' release did",
+  }),
+})
+
+const optimizer = z.strictObject({
+  lr: nonNegative.default(1e-6).meta({ description: 'Peak learning rate of AdamW' }),
+  beta1: decay.default(0.9).meta({ description: 'Decay of the first moment' }),
+  beta2: decay.default(0.999).meta({ description: 'Decay of the second moment' }),
+  eps: positive.default(1e-8).meta({ description: 'Added to the root of the second moment' }),
+  weightDecay: nonNegative.default(0).meta({ description: 'Decoupled weight decay' }),
+  maxGradNorm: nonNegative.default(1).meta({ description: 'Global L2 norm that the gradient is clipped to; 0 = off' }),
+})
+
+const schedule = z.strictObject({
+  name: z
+    .enum(['cosine', 'linear', 'constant'])
+    .default('cosine')
+    .meta({ description: 'How the learning rate falls after warm-up' }),
+  warmupSteps: whole
+    .nullable()
+    .default(null)
+    .meta({ description: 'Optimizer steps of linear warm-up; not together with warmupRatio' }),
+  warmupRatio: share.nullable().default(null).meta({ description: 'Warm-up as a share of all steps, rounded up' }),
+})
+
+const checkpoint = z.strictObject({
+  every: whole
+    .default(100)
+    .meta({ description: 'Optimizer steps between checkpoints; 0 = only when interrupted', free: true }),
+  keep: count.default(2).meta({ description: 'How many of the newest checkpoints to keep', free: true }),
+})
+
+export const trainSettings = z.strictObject({
+  preset: z
+    .string()
+    .optional()
+    .meta({ description: 'A published recipe under these settings: a file in models/, for instance qwen3-vl-4b' }),
+  model: input.meta({ description: 'Checkpoint folder in Hugging Face layout', path: 'input' }),
+  data: z.strictObject({
+    train: input.meta({ description: 'Pair records, JSON Lines', path: 'input' }),
+    images: text
+      .nullable()
+      .default(null)
+      .meta({ description: 'Folder that image paths are relative to; default: that of the records', path: 'root' }),
+  }),
+  output: text.meta({
+    description: 'Folder for config.resolved.yaml, metrics.jsonl, checkpoints/ and adapter/',
+    path: 'output',
+  }),
+  seed: seed.meta({ description: 'Of the order of pairs, of dropout and of the adapter' }),
+  ...compute,
+  gemm: z.enum(gemmBackends).default('auto').meta({ description: 'Which matrix products to use' }),
+  lora: lora.prefault({}),
+  objective: objective.prefault({}),
+  optimizer: optimizer.prefault({}),
+  schedule: schedule.prefault({}),
+  epochs: count.default(1).meta({ description: 'Passes over the pairs' }),
+  maxSteps: count
+    .nullable()
+    .default(null)
+    .meta({ description: 'Stop after so many optimizer steps; the schedule spans them' }),
+  batchSize: count.default(8).meta({ description: 'Pairs for each optimizer step' }),
+  microBatchSize: count
+    .nullable()
+    .default(null)
+    .meta({ description: 'Pairs computed at once; default: all of a step' }),
+  checkpoint: checkpoint.prefault({}),
+  checkpointing: z
+    .union([z.boolean(), z.literal('auto')], 'true, false or auto')
+    .default('auto')
+    .meta({
+      description:
+        'Recompute layers in backward instead of keeping their activations; auto: when the step would not fit otherwise. ' +
+        'The same bits either way',
+      free: true,
+    }),
+  logEvery: count
+    .default(1)
+    .meta({ description: 'Optimizer steps between lines on the terminal; metrics.jsonl has every step', free: true }),
+  referenceCache: whole.default(256).meta({
+    description:
+      'MiB to keep what the reference says about pairs, so that later epochs need no reference pass; 0 = none. Exact',
+    free: true,
+  }),
+  imageCache: count.default(256).meta({ description: 'Distinct images whose features are kept', free: true }),
+})
+
+/** What a file or a caller may give: defaults left out. */
+export type TrainConfigInput = z.input<typeof trainSettings>
+
+/** Every key present, paths absolute, preset spelled out, `microBatchSize` decided. */
+export type TrainConfig = Omit<z.output<typeof trainSettings>, 'preset' | 'microBatchSize'> & { microBatchSize: number }

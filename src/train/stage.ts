@@ -1,0 +1,50 @@
+/** `train`: an adapter from pairs. */
+import { join } from 'node:path'
+import { defineStage } from '../stage/index.js'
+import { checkTrainTree } from './config.js'
+import { runFiles } from './run-folder.js'
+import { trainSettings } from './settings.js'
+import type { TrainProgress, TrainReport } from './train.js'
+
+export const trainStage = defineStage({
+  name: 'train',
+  summary: 'Train a LoRA adapter on preference pairs',
+  settings: trainSettings,
+  check: checkTrainTree,
+  takes: { 'data.train': 'pairs' },
+  out: { setting: 'output', name: '' },
+  makes: ({ data, output }) => ({
+    pairs: data.train,
+    adapter: join(output, runFiles.adapter),
+    metrics: join(output, runFiles.metrics),
+  }),
+  leaves: ({ output }) => [join(output, runFiles.adapter), join(output, runFiles.metrics)],
+  earlier: ['resume', 'overwrite'],
+  async run(config, { signal, progress, native, resume, overwrite }) {
+    const { train } = await import('./train.js')
+    const report: TrainReport = await train(config, {
+      stop: signal,
+      native,
+      resume,
+      overwrite,
+      onLog: (line) => progress.log(line),
+      onStart({ step, totalSteps }) {
+        progress.start('', totalSteps, 'steps')
+        progress.update(step)
+      },
+      onProgress(event) {
+        const shown = event.step % config.logEvery === 0 || event.step === event.totalSteps
+        progress.update(event.step, shown ? describeStep(event) : undefined)
+      },
+    })
+    const loss = report.last ? `, loss ${report.last.loss.toFixed(4)}` : ''
+    return { interrupted: report.interrupted, summary: `${report.totalSteps} steps${loss}`, report }
+  },
+})
+
+function describeStep({ metrics }: TrainProgress): string {
+  const parts = [`loss ${metrics.loss.toFixed(4)}`]
+  if (metrics['rewards/accuracies'] !== undefined) parts.push(`accuracy ${metrics['rewards/accuracies'].toFixed(2)}`)
+  if (metrics['rewards/margins'] !== undefined) parts.push(`margin ${metrics['rewards/margins'].toFixed(3)}`)
+  return parts.join(', ')
+}

@@ -1,0 +1,81 @@
+/** One declaration a setting: flags, sections of a pipeline, the page and the schema for editors say the same. */
+import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+import type { z } from 'zod'
+import { referencePages } from '../../src/cli/reference.js'
+import { stages } from '../../src/pipeline/index.js'
+import { flagOf, identityOf, keyOf, settingsOf } from '../../src/settings/setting.js'
+import type { Stage } from '../../src/stage/index.js'
+
+const at = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url))
+
+describe('pages made from the code', () => {
+  it.each([...referencePages()])('docs/%s is what `npm run docs` writes', (path, content) => {
+    expect(readFileSync(at(`docs/${path}`), 'utf8')).toBe(content)
+  })
+
+  it('name every setting of every stage, with its flag, default and meaning', () => {
+    const page = referencePages().get('config.md') as string
+    for (const { name, settings } of stages) {
+      const section = page.split(`\n## ${name}\n`)[1].split('\n## ')[0]
+      for (const setting of settingsOf(settings)) {
+        expect(setting.meta.description, `${name}.${keyOf(setting)} has no description`).toMatch(/\S/)
+        const row = section.split('\n').find((line) => line.startsWith(`| \`${keyOf(setting)}\` |`))
+        expect(row, `${name}.${keyOf(setting)}`).toContain(setting.meta.description?.replaceAll('|', '\\|'))
+        if (name !== 'train') expect(row).toContain(`\`--${flagOf(setting)}\``)
+      }
+    }
+  })
+})
+
+describe('flags', () => {
+  const commands = stages.filter(({ name }) => name !== 'train')
+
+  it.each(commands.map((stage) => [stage.name, stage] as const))('of %s are its settings', (name, { settings }) => {
+    const help = spawnSync(process.execPath, [at('dist/cli/main.js'), name, '--help'], {
+      encoding: 'utf8',
+      env: { ...process.env, COLUMNS: '400' },
+    })
+    const stdout = help.stdout.split('\nExamples:')[0]
+    const shown = new Set([...stdout.matchAll(/^ +(?:-h, )?--([a-z-]+)/gm)].map(([, flag]) => flag))
+    for (const flag of ['debug', 'version', 'help', 'overwrite', 'resume']) shown.delete(flag)
+    const usage = stdout.split('\n')[0]
+    const positional = new Set([...usage.matchAll(/[<[]([a-z]+)[>\]]/g)].map(([, each]) => each))
+    const expected = settingsOf(settings).map(flagOf)
+    expect([...shown].sort()).toEqual(expected.filter((flag) => !positional.has(flag)).sort())
+    expect(expected).toEqual(expect.arrayContaining([...positional]))
+  })
+
+  it('differ within a command', () => {
+    for (const { settings } of stages) {
+      const flags = settingsOf(settings).map(flagOf)
+      expect(new Set(flags).size).toBe(flags.length)
+    }
+  })
+})
+
+describe('the identity of a stage', () => {
+  const corrupt = stages.find(({ name }) => name === 'corrupt')?.settings as z.ZodObject
+  const given = { pairs: '/a', out: '/b', segmenter: { url: 'http://s' } }
+  const identity = (changes: object) => identityOf(corrupt, corrupt.parse({ ...given, ...changes }) as object)
+
+  it('is every setting but the free ones and paths, whose content counts instead', () => {
+    const free = settingsOf(corrupt).filter(({ meta }) => meta.free || meta.path)
+    for (const setting of free) expect(Object.keys(identity({}))).not.toContain(keyOf(setting))
+    expect(identity({ pairs: '/c', sheetRows: 3, segmenter: { url: 'http://s', retries: 9 } })).toEqual(identity({}))
+    for (const change of [{ seed: 1 }, { sigma: 3 }, { segmenter: { url: 'http://s', nmsIou: 0.3 } }]) {
+      expect(identity(change)).not.toEqual(identity({}))
+    }
+  })
+
+  it('leaves out what a server makes unneeded', () => {
+    const sample = stages.find(({ name }) => name === 'sample') as Stage
+    const endpoint = { url: 'http://s', model: 'm' }
+    const settings = sample.settings.parse({ samples: '/a', out: '/b', endpoint, device: 'cuda' }) as object
+    const ignored = sample.ignores?.(settings)
+    expect(identityOf(sample.settings, settings, ignored)).not.toHaveProperty('device')
+    expect(identityOf(sample.settings, settings, ignored)).toHaveProperty('endpoint.model', 'm')
+  })
+})
