@@ -37,5 +37,3 @@ export const evaluateSettings = z.strictObject({
     .meta({ description: 'Folder that masks must lie in; default: that of the manifest', path: 'root' }),
   seed: seed.meta({ description: 'Chooses the questions for attention; the answers are greedy' }),
 })
-
-export type EvaluateSettings = z.output<typeof evaluateSettings>
