@@ -175,8 +175,8 @@ class Stage {
       onProgress?.(index + 1, this.#records.length)
     }
     const report = this.#tally.report(this.#records.length, this.#settings())
-    // With a whole-image method no mask is asked for, and none is missed.
-    if (isTargeted(this.#options.method)) report.warnings.push(...this.#sources.warnings())
+    // Masks that nothing asked for are misspelt where others are missing; else they are for other pairs.
+    if (report.missing.noMask) report.warnings.push(...this.#sources.warnings())
     if (sheet !== undefined) {
       await writeFileAtomic(sheet, await renderSheet(rows, this.#records.length, this.#imageRoot, resolve(out)))
     }

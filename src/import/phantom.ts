@@ -74,15 +74,13 @@ async function writePicture(folder: string, { id, width, height, rgb }: Study): 
   return { path, sha256: createHash('sha256').update(png).digest('hex'), width, height }
 }
 
-/** One line a concept that the study is asked about; a report on a chest without findings has nothing to mask. */
+/** One line a concept that the study is asked about. The mask of a report on a chest without findings is empty. */
 function maskLines(study: Study, image: ImageRef): ManifestLine[] {
   const { width, height, findings } = study
   const byConcept = new Map(study.questions.map((question) => [question.concept, question]))
-  return [...byConcept].flatMap(([concept, question]) => {
-    const inside = conceptMask(study, question)
-    if (!inside.includes(1)) return []
+  return [...byConcept].map(([concept, question]) => {
+    const mask = encodeRle({ width, height, inside: conceptMask(study, question) })
     const absent = concept !== 'report' && findings.every(({ type }) => type !== concept)
-    const mask = encodeRle({ width, height, inside })
-    return [{ image: image.sha256, concept, mask, ...(absent && { absent }) }]
+    return { image: image.sha256, concept, mask, ...(absent && { absent }) }
   })
 }
