@@ -31,16 +31,11 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
 
-struct Coefficients {
-  float decay, one_minus_beta1, beta2, one_minus_beta2, step_size, inv_sqrt_bias2, eps;
-  double max_grad_norm;
-};
-
 template <bool Vector>
 __global__ void __launch_bounds__(kThreads)
-    update_kernel(Coefficients c, float* __restrict__ param, const float* __restrict__ grad, float* __restrict__ m,
-                  float* __restrict__ v, int64_t size, const double* __restrict__ parts, int part_count,
-                  double* __restrict__ norm_out) {
+    update_kernel(AdamWCoefficients c, double max_grad_norm, float* __restrict__ param, const float* __restrict__ grad,
+                  float* __restrict__ m, float* __restrict__ v, int64_t size, const double* __restrict__ parts,
+                  int part_count, double* __restrict__ norm_out) {
   SHARED(double, scratch, kThreads / warp_size);
   double squares = 0;
   for (int i = static_cast<int>(threadIdx.x); i < part_count; i += kThreads) squares += parts[i];
@@ -48,7 +43,7 @@ __global__ void __launch_bounds__(kThreads)
   if (blockIdx.x == 0 && threadIdx.x == 0) *norm_out = norm;
   if (!(norm < INFINITY)) return;
   float grad_scale = 1;
-  if (c.max_grad_norm > 0) grad_scale = static_cast<float>(fmin(1.0, c.max_grad_norm / (norm + 1e-6)));
+  if (max_grad_norm > 0) grad_scale = static_cast<float>(fmin(1.0, max_grad_norm / (norm + 1e-6)));
 
   for (int64_t at = blockIdx.x * kBlockStride + static_cast<int64_t>(threadIdx.x) * kChunk; at < size;
        at += gridDim.x * kBlockStride) {
@@ -71,27 +66,11 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// Differences from 1 are taken in float64: 1 - 0.999f is off by 5e-5.
-Coefficients coefficients_of(const AdamWSettings& s) {
-  const double bias1 = 1 - std::pow(s.beta1, static_cast<double>(s.step));
-  const double bias2 = 1 - std::pow(s.beta2, static_cast<double>(s.step));
-  Coefficients c;
-  c.decay = static_cast<float>(1 - s.lr * s.weight_decay);
-  c.one_minus_beta1 = static_cast<float>(1 - s.beta1);
-  c.beta2 = static_cast<float>(s.beta2);
-  c.one_minus_beta2 = static_cast<float>(1 - s.beta2);
-  c.step_size = static_cast<float>(s.lr / bias1);
-  c.inv_sqrt_bias2 = static_cast<float>(1 / std::sqrt(bias2));
-  c.eps = static_cast<float>(s.eps);
-  c.max_grad_norm = s.max_grad_norm;
-  return c;
-}
-
 }  // namespace
 
-void adamw(const AdamWSettings& settings, float* param, const float* grad, float* m, float* v, int64_t size,
-           double* workspace, Stream stream) {
-  const Coefficients c = coefficients_of(settings);
+void adamw(const AdamW& settings, float* param, const float* grad, float* m, float* v, int64_t size, double* workspace,
+           Stream stream) {
+  const AdamWCoefficients c = coefficients_of(settings);
   const int64_t blocks = std::max<int64_t>(1, (size + kBlockStride - 1) / kBlockStride);
   const int parts = static_cast<int>(std::min<int64_t>(blocks, adamw_parts));
   const dim3 grid(static_cast<unsigned>(std::min<int64_t>(blocks, 4096)));
@@ -99,8 +78,8 @@ void adamw(const AdamWSettings& settings, float* param, const float* grad, float
     constexpr bool wide = decltype(vector)::value;
     gpu::launch("gradient norm", dim3(static_cast<unsigned>(parts)), dim3(kThreads), 0, stream,
                 sum_of_squares_kernel<wide>, grad, size, workspace);
-    gpu::launch("adamw", grid, dim3(kThreads), 0, stream, update_kernel<wide>, c, param, grad, m, v, size, workspace,
-                parts, workspace + adamw_parts);
+    gpu::launch("adamw", grid, dim3(kThreads), 0, stream, update_kernel<wide>, c, settings.max_grad_norm, param, grad,
+                m, v, size, workspace, parts, workspace + adamw_parts);
   });
 }
 

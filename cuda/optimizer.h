@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "cuda/runtime.h"
+#include "ops/adamw.h"
 
 namespace fire::cuda {
 
@@ -12,16 +13,9 @@ constexpr int adamw_parts = 1024;
 /// Doubles that `adamw` needs: the parts, then the norm.
 constexpr int adamw_workspace = adamw_parts + 1;
 
-/// AdamW of ops.h.
-struct AdamWSettings {
-  double lr, beta1, beta2, eps, weight_decay;
-  int64_t step;
-  double max_grad_norm;
-};
-
 /// param, grad, m, v f32 [size]. workspace[adamw_parts] receives the L2 norm of grad before clipping; when it is not
 /// finite nothing else changes. No host round trip: the update reads the norm on the device.
-void adamw(const AdamWSettings& settings, float* param, const float* grad, float* m, float* v, int64_t size,
-           double* workspace, Stream stream);
+void adamw(const AdamW& settings, float* param, const float* grad, float* m, float* v, int64_t size, double* workspace,
+           Stream stream);
 
 }  // namespace fire::cuda

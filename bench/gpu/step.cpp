@@ -233,9 +233,8 @@ Step run_step(Engine& engine, const std::vector<Pair>& pairs, const Options& o, 
     encode(p.images[0]);
     encode(p.corrupted_images[0]);
   }
-  const Objective objective = Objective::make("fire", 0.1, 0.01, 0.1, 0.5, false);
-  StepOptions options;
-  options.normalizer = static_cast<double>(pairs.size());
+  const Objective objective = Objective::make({"fire", 0.1, 0.01, 0.1, 0.5, KlReduction::sum});
+  const StepOptions options{static_cast<double>(pairs.size()), Layout::packed};
   Step step{};
   for (size_t begin = 0; begin < pairs.size(); begin += static_cast<size_t>(o.micro_batch)) {
     const size_t end = std::min(begin + static_cast<size_t>(o.micro_batch), pairs.size());
@@ -246,25 +245,18 @@ Step run_step(Engine& engine, const std::vector<Pair>& pairs, const Options& o, 
     step.tokens += stats.tokens;
     step.rows += stats.rows;
   }
-  UpdateSettings update;
-  update.max_grad_norm = 1;
-  step.norm = engine.update(update);  // waits for the device
+  step.norm = engine.update({1e-6, 0.9, 0.999, 1e-8, 0, 1});  // waits for the device
   step.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return step;
 }
 
 void run(const Options& o) {
   write_model(o);
-  EngineSpec spec;
-  spec.model = o.folder;
-  set_device(spec.device, o.device);
-  spec.device.dtype = ComputeType::bf16;
-  spec.checkpointing = o.checkpointing;
-  spec.reference_cache_bytes = o.cached ? size_t{1} << 30 : 0;
-  spec.lora.emplace();
-  spec.lora->rank = shape_named(o.shape).rank;
-  spec.lora->alpha = 2.0 * static_cast<double>(spec.lora->rank);
-  spec.lora->dropout = 0;
+  DeviceSpec device{DeviceKind::cpu, 0, ComputeType::bf16, 0, GemmBackend::automatic, false};
+  set_device(device, o.device);
+  const int64_t rank = shape_named(o.shape).rank;
+  const LoraSpec lora{rank, 2.0 * static_cast<double>(rank), 0, false, {all_projs.begin(), all_projs.end()}, 0};
+  const EngineSpec spec{o.folder, device, lora, "", o.checkpointing, o.cached ? size_t{1} << 30 : 0};
   Engine engine(spec);
   std::vector<uint8_t> pixels(static_cast<size_t>(o.image * o.image * 3));
   std::mt19937 random(2);

@@ -22,7 +22,7 @@ Napi::Value set_error_class(const Napi::CallbackInfo& info) {
 
 Napi::Value cpu_info(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  try {
+  return throwing(env, [&] {
     Napi::Object o = Napi::Object::New(env);
     o.Set("model", cpu::cpu_model());
     o.Set("cores", cpu::available_cpus());
@@ -33,9 +33,7 @@ Napi::Value cpu_info(const Napi::CallbackInfo& info) {
     onednn.Set("detail", cpu::onednn().detail);
     o.Set("onednn", onednn);
     return o;
-  } catch (const Error& e) {
-    throw Napi::Error(env, to_js(env, e));
-  }
+  });
 }
 
 Napi::Value gpu_report_value(const Napi::CallbackInfo& info) {
@@ -69,12 +67,8 @@ Napi::Value verify_folder(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const VerifySpec spec = to_verify_spec(info[0]);
     Lane::Held held;
-    std::shared_ptr<Callback> callback;
-    if (info[1].IsFunction()) {
-      callback = std::make_shared<Callback>();
-      callback->function = Napi::Persistent(info[1].As<Napi::Function>());
-      held.callbacks.push_back(callback);
-    }
+    const std::shared_ptr<Callback> callback = to_callback(info[1], "onRow");
+    if (callback) held.callbacks.push_back(callback);
     return run_once(info.Env(), [&](Lane& lane) {
       auto work = [spec, callback, &lane]() -> ToJs {
         const std::vector<VerifyRow> rows = verify(spec, [&](const VerifyRow& row) {
@@ -92,12 +86,12 @@ Napi::Value verify_folder(const Napi::CallbackInfo& info) {
 
 Napi::Value bench_gemm_async(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const Napi::Object spec = to_object(info[0], "spec");
-    const int threads = static_cast<int>(to_integer(spec.Get("threads"), "threads"));
-    const double seconds = to_number(spec.Get("seconds"), "seconds");
-    const auto shapes = to_vector(spec.Get("shapes"), "shapes", [](const Napi::Value& value) {
-      const Napi::Object o = to_object(value, "shapes");
-      return cpu::GemmShape{to_integer(o.Get("m"), "m"), to_integer(o.Get("n"), "n"), to_integer(o.Get("k"), "k")};
+    const Fields spec(info[0], "spec");
+    const int threads = static_cast<int>(spec.integer("threads", 0));
+    const double seconds = spec.number("seconds");
+    const auto shapes = to_vector(spec.get("shapes"), "spec.shapes", [](const Napi::Value& value) {
+      const Fields o(value, "shape");
+      return cpu::GemmShape{o.integer("m", 1), o.integer("n", 1), o.integer("k", 1)};
     });
     return run_once(info.Env(), [&](Lane& lane) {
       auto work = [threads, seconds, shapes]() -> ToJs {
@@ -127,13 +121,12 @@ Napi::Value merge_async(const Napi::CallbackInfo& info) {
     const SharedFlag cancel = cancel_flag(info[1]);
     return run_once(info.Env(), [&](Lane& lane) {
       auto work = [spec, cancel]() -> ToJs {
-        const MergeReport report = merge_adapter(spec, cancel.get());
-        return [report](Napi::Env env) {
+        return [stats = merge_adapter(spec, cancel.get())](Napi::Env env) {
           Napi::Object o = Napi::Object::New(env);
-          o.Set("files", js_array(env, report.files, [&](const std::string& s) { return Napi::String::New(env, s); }));
-          o.Set("tensors", static_cast<double>(report.tensors));
-          o.Set("merged", static_cast<double>(report.merged));
-          o.Set("bytes", static_cast<double>(report.bytes));
+          o.Set("files", js_array(env, stats.files, [&](const std::string& s) { return Napi::String::New(env, s); }));
+          o.Set("tensors", static_cast<double>(stats.tensors));
+          o.Set("merged", static_cast<double>(stats.merged));
+          o.Set("bytes", static_cast<double>(stats.bytes));
           return o;
         };
       };

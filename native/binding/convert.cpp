@@ -7,46 +7,32 @@
 namespace fire::binding {
 namespace {
 
-[[noreturn]] void expected(const char* what, const char* name) {
-  throw Error(Code::invalid_argument, std::string("expected ") + what + " for " + name);
+[[noreturn]] void expected(const std::string& what, const std::string& name, const Napi::Value& got) {
+  throw Error(Code::invalid_argument,
+              "expected " + what + " for " + name + (got.IsUndefined() ? ", which is missing" : ""));
 }
 
-Napi::Value get(const Napi::Object& object, const char* key) { return object.Get(key); }
-
 template <class Typed>
-Typed typed_array(const Napi::Value& value, napi_typedarray_type type, const char* what, const char* name) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type) expected(what, name);
+Typed typed_array(const Napi::Value& value, napi_typedarray_type type, const char* what, const std::string& name) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type) expected(what, name, value);
   return value.As<Typed>();
 }
 
-std::vector<uint8_t> to_bytes(const Napi::Value& value, const char* name) {
+std::vector<uint8_t> to_bytes(const Napi::Value& value, const std::string& name) {
   const auto array = typed_array<Napi::Uint8Array>(value, napi_uint8_array, "a Uint8Array", name);
   return {array.Data(), array.Data() + array.ElementLength()};
 }
 
-GemmBackend to_gemm(const std::string& text) {
-  if (text == "auto") return GemmBackend::automatic;
-  if (text == "native") return GemmBackend::native;
-  if (text == "onednn") return GemmBackend::onednn;
-  if (text == "cublaslt") return GemmBackend::cublaslt;
-  throw Error(Code::invalid_argument, "gemm must be auto, native, onednn or cublaslt, not \"" + text + "\"");
-}
-
-DeviceSpec to_device_spec(const Napi::Object& o) {
-  DeviceSpec spec;
-  set_device(spec, to_string(get(o, "device"), "device"));
-  spec.dtype = to_compute_type(get(o, "dtype"));
-  spec.threads = static_cast<int>(to_integer(get(o, "threads"), "threads"));
+DeviceSpec to_device_spec(const Fields& o, GemmBackend gemm, bool plan_only) {
+  const ComputeType dtype = o.choice<ComputeType>("dtype", {{"f32", ComputeType::f32}, {"bf16", ComputeType::bf16}});
+  DeviceSpec spec{DeviceKind::cpu, 0, dtype, static_cast<int>(o.integer("threads", 0)), gemm, plan_only};
+  set_device(spec, o.text("device"));
   return spec;
 }
 
-std::shared_ptr<const StopStrings> to_stop_strings(const Napi::Object& o) {
-  auto stops = std::make_shared<StopStrings>();
-  stops->strings = to_strings(get(o, "strings"), "stopStrings.strings");
-  const std::vector<uint8_t> bytes = to_bytes(get(o, "bytes"), "stopStrings.bytes");
-  stops->bytes.assign(bytes.begin(), bytes.end());
-  stops->offsets = to_ids(get(o, "offsets"), "stopStrings.offsets");
-  return stops;
+std::shared_ptr<const StopStrings> to_stop_strings(const Fields& o) {
+  const std::vector<uint8_t> bytes = o.bytes("bytes");
+  return std::make_shared<StopStrings>(StopStrings{o.texts("strings"), {bytes.begin(), bytes.end()}, o.ids("offsets")});
 }
 
 Proj to_proj(const std::string& text) {
@@ -56,22 +42,16 @@ Proj to_proj(const std::string& text) {
               "lora.targets: \"" + text + "\" is not one of q_proj k_proj v_proj o_proj gate_proj up_proj down_proj");
 }
 
-LoraConfig to_lora(const Napi::Object& o) {
-  LoraConfig lora;
-  lora.rank = to_integer(get(o, "rank"), "lora.rank");
-  lora.alpha = to_number(get(o, "alpha"), "lora.alpha");
-  lora.dropout = static_cast<float>(to_number(get(o, "dropout"), "lora.dropout"));
-  lora.rslora = to_boolean(get(o, "rslora"), "lora.rslora");
-  lora.seed = static_cast<uint64_t>(to_integer(get(o, "seed"), "lora.seed"));
-  lora.targets.clear();
-  for (const std::string& t : to_strings(get(o, "targets"), "lora.targets")) lora.targets.push_back(to_proj(t));
-  if (!(lora.dropout >= 0 && lora.dropout < 1)) throw Error(Code::invalid_argument, "lora.dropout must lie in [0, 1)");
-  return lora;
+LoraSpec to_lora(const Fields& o) {
+  std::vector<Proj> targets;
+  for (const std::string& target : o.texts("targets")) targets.push_back(to_proj(target));
+  return {o.integer("rank"),   o.number("alpha"), static_cast<float>(o.number("dropout")),
+          o.boolean("rslora"), targets,           static_cast<uint64_t>(o.integer("seed"))};
 }
 
 Napi::Value lora_to_js(Napi::Env env, const Adapter* adapter) {
   if (!adapter) return env.Null();
-  const LoraConfig& c = adapter->config();
+  const LoraSpec& c = adapter->spec();
   Napi::Object o = Napi::Object::New(env);
   o.Set("rank", static_cast<double>(c.rank));
   o.Set("alpha", c.alpha);
@@ -95,92 +75,91 @@ Napi::Object logps(Napi::Env env, const PerBranch<double>& values, const Objecti
 
 }  // namespace
 
-std::string to_string(const Napi::Value& value, const char* name) {
-  if (!value.IsString()) expected("a string", name);
+std::string to_string(const Napi::Value& value, const std::string& name) {
+  if (!value.IsString()) expected("a string", name, value);
   return value.As<Napi::String>().Utf8Value();
 }
 
-double to_number(const Napi::Value& value, const char* name) {
-  if (!value.IsNumber()) expected("a number", name);
+double to_number(const Napi::Value& value, const std::string& name) {
+  if (!value.IsNumber()) expected("a number", name, value);
   return value.As<Napi::Number>().DoubleValue();
 }
 
-int64_t to_integer(const Napi::Value& value, const char* name) {
+int64_t to_integer(const Napi::Value& value, const std::string& name, int64_t least) {
   const double number = to_number(value, name);
-  if (number != std::floor(number) || std::abs(number) > 9007199254740992.0) expected("an integer", name);
+  if (number != std::floor(number) || std::abs(number) > 9007199254740992.0) expected("an integer", name, value);
+  if (number < static_cast<double>(least)) expected("an integer >= " + std::to_string(least), name, value);
   return static_cast<int64_t>(number);
 }
 
-bool to_boolean(const Napi::Value& value, const char* name) {
-  if (!value.IsBoolean()) expected("true or false", name);
+bool to_boolean(const Napi::Value& value, const std::string& name) {
+  if (!value.IsBoolean()) expected("true or false", name, value);
   return value.As<Napi::Boolean>().Value();
 }
 
-Napi::Object to_object(const Napi::Value& value, const char* name) {
-  if (!value.IsObject()) expected("an object", name);
-  return value.As<Napi::Object>();
+Napi::Array to_array(const Napi::Value& value, const std::string& name) {
+  if (!value.IsArray()) expected("an array", name, value);
+  return value.As<Napi::Array>();
 }
 
-std::vector<std::string> to_strings(const Napi::Value& value, const char* name) {
+std::vector<std::string> to_strings(const Napi::Value& value, const std::string& name) {
   return to_vector(value, name, [&](const Napi::Value& v) { return to_string(v, name); });
 }
 
-std::vector<int32_t> to_ids(const Napi::Value& value, const char* name) {
+std::vector<int32_t> to_ids(const Napi::Value& value, const std::string& name) {
   const auto array = typed_array<Napi::Int32Array>(value, napi_int32_array, "an Int32Array", name);
   return {array.Data(), array.Data() + array.ElementLength()};
 }
 
 SharedFlag cancel_flag(const Napi::Value& value) {
-  if (value.IsNull() || value.IsUndefined()) return std::make_shared<std::atomic<bool>>(false);
-  return CancelToken::flag_of(to_object(value, "cancel"));
+  if (value.IsNull()) return std::make_shared<std::atomic<bool>>(false);
+  if (!value.IsObject()) expected("what createCancelToken() returned or null", "cancel", value);
+  return CancelToken::flag_of(value.As<Napi::Object>());
 }
 
-ComputeType to_compute_type(const Napi::Value& value) {
-  const std::string text = to_string(value, "dtype");
-  if (text == "f32") return ComputeType::f32;
-  if (text == "bf16") return ComputeType::bf16;
-  throw Error(Code::invalid_argument, "dtype must be f32 or bf16, not \"" + text + "\"");
+Fields::Fields(const Napi::Value& value, std::string name) : name_(std::move(name)) {
+  if (!value.IsObject()) expected("an object", name_, value);
+  object_ = value.As<Napi::Object>();
+}
+
+std::vector<uint8_t> Fields::bytes(const char* key) const { return to_bytes(get(key), path(key)); }
+
+std::optional<Fields> Fields::fields_or_null(const char* key) const {
+  const Napi::Value value = get(key);
+  if (value.IsNull()) return std::nullopt;
+  return Fields(value, path(key));
 }
 
 EngineSpec to_engine_spec(const Napi::Value& value) {
-  const Napi::Object o = to_object(value, "spec");
-  EngineSpec spec;
-  spec.model = to_string(get(o, "model"), "model");
-  spec.device = to_device_spec(o);
-  spec.device.gemm = to_gemm(to_string(get(o, "gemm"), "gemm"));
-  if (!get(o, "lora").IsNull()) spec.lora = to_lora(to_object(get(o, "lora"), "lora"));
-  if (!get(o, "adapter").IsNull()) spec.adapter = to_string(get(o, "adapter"), "adapter");
-  spec.device.imaginary = to_boolean(get(o, "planOnly"), "planOnly");
-  spec.checkpointing = to_boolean(get(o, "checkpointing"), "checkpointing");
-  const int64_t cache = to_integer(get(o, "referenceCacheBytes"), "referenceCacheBytes");
-  if (cache < 0) throw Error(Code::invalid_argument, "referenceCacheBytes must not be negative");
-  spec.reference_cache_bytes = static_cast<size_t>(cache);
-  return spec;
+  const Fields o(value, "spec");
+  const GemmBackend gemm = o.choice<GemmBackend>("gemm", {{"auto", GemmBackend::automatic},
+                                                          {"native", GemmBackend::native},
+                                                          {"onednn", GemmBackend::onednn},
+                                                          {"cublaslt", GemmBackend::cublaslt}});
+  const auto lora = o.fields_or_null("lora");
+  return {o.text("model"),
+          to_device_spec(o, gemm, o.boolean("planOnly")),
+          lora ? std::optional(to_lora(*lora)) : std::nullopt,
+          o.get("adapter").IsNull() ? "" : o.text("adapter"),
+          o.boolean("checkpointing"),
+          static_cast<size_t>(o.integer("referenceCacheBytes", 0))};
 }
 
 MergeSpec to_merge_spec(const Napi::Value& value) {
-  const Napi::Object o = to_object(value, "spec");
-  MergeSpec spec;
-  spec.model = to_string(get(o, "model"), "model");
-  spec.adapter = to_string(get(o, "adapter"), "adapter");
-  spec.output = to_string(get(o, "output"), "output");
-  const int64_t shard = to_integer(get(o, "shardBytes"), "shardBytes");
-  if (shard <= 0) throw Error(Code::invalid_argument, "shardBytes must be positive");
-  spec.shard_bytes = static_cast<size_t>(shard);
-  const auto pairs =
-      to_vector(get(o, "rename"), "rename", [](const Napi::Value& v) { return to_strings(v, "rename"); });
-  for (const auto& pair : pairs) {
-    if (pair.size() != 2) expected("pairs of prefixes", "rename");
-    spec.rename.emplace_back(pair[0], pair[1]);
-  }
-  return spec;
+  const Fields o(value, "spec");
+  const auto to_rename = [&](const Napi::Value& v) {
+    const std::vector<std::string> pair = to_strings(v, o.path("rename"));
+    if (pair.size() != 2) expected("pairs of prefixes", o.path("rename"), v);
+    return std::pair(pair[0], pair[1]);
+  };
+  return {o.text("model"), o.text("adapter"), o.text("output"), static_cast<size_t>(o.integer("shardBytes", 1)),
+          to_vector(o.get("rename"), o.path("rename"), to_rename)};
 }
 
 OwnedImage to_image(const Napi::Value& value) {
-  const Napi::Object o = to_object(value, "image");
-  OwnedImage image{to_string(get(o, "id"), "image.id"), to_integer(get(o, "width"), "image.width"),
-                   to_integer(get(o, "height"), "image.height"), to_bytes(get(o, "rgb"), "image.rgb")};
-  if (image.width <= 0 || image.height <= 0 || image.width > (1 << 20) || image.height > (1 << 20) ||
+  const Fields o(value, "image");
+  OwnedImage image{o.text("id"), o.integer("width", 1), o.integer("height", 1), o.bytes("rgb")};
+  if (image.width > (1 << 20) || image.height > (1 << 20) ||
       static_cast<int64_t>(image.rgb.size()) != image.width * image.height * 3)
     throw Error(Code::invalid_argument, "image \"" + image.id + "\": " + std::to_string(image.rgb.size()) +
                                             " bytes are not " + std::to_string(image.width) + " x " +
@@ -190,79 +169,60 @@ OwnedImage to_image(const Napi::Value& value) {
 }
 
 Pair to_pair(const Napi::Value& value) {
-  const Napi::Object o = to_object(value, "pair");
-  Pair pair;
-  pair.id = to_string(get(o, "id"), "pair.id");
-  pair.prompt = to_ids(get(o, "prompt"), "pair.prompt");
-  pair.chosen = to_ids(get(o, "chosen"), "pair.chosen");
-  pair.rejected = to_ids(get(o, "rejected"), "pair.rejected");
-  pair.chosen_mask = to_bytes(get(o, "chosenMask"), "pair.chosenMask");
-  pair.rejected_mask = to_bytes(get(o, "rejectedMask"), "pair.rejectedMask");
-  pair.images = to_strings(get(o, "images"), "pair.images");
-  if (!get(o, "corruptedImages").IsNull())
-    pair.corrupted_images = to_strings(get(o, "corruptedImages"), "pair.corruptedImages");
-  return pair;
+  const Fields o(value, "pair");
+  return {o.text("id"),
+          o.ids("prompt"),
+          o.ids("chosen"),
+          o.ids("rejected"),
+          o.bytes("chosenMask"),
+          o.bytes("rejectedMask"),
+          o.texts("images"),
+          o.get("corruptedImages").IsNull() ? std::vector<std::string>() : o.texts("corruptedImages")};
 }
 
 Objective to_objective(const Napi::Value& value) {
-  const Napi::Object o = to_object(value, "objective");
-  const std::string reduction = to_string(get(o, "klReduction"), "objective.klReduction");
-  if (reduction != "sum" && reduction != "mean")
-    throw Error(Code::invalid_argument, "objective.klReduction must be sum or mean");
-  return Objective::make(to_string(get(o, "name"), "objective.name"), to_number(get(o, "beta"), "objective.beta"),
-                         to_number(get(o, "alpha"), "objective.alpha"), to_number(get(o, "gamma"), "objective.gamma"),
-                         to_number(get(o, "lambda"), "objective.lambda"), reduction == "mean");
+  const Fields o(value, "objective");
+  return Objective::make(
+      {o.text("name"), o.number("beta"), o.number("alpha"), o.number("gamma"), o.number("lambda"),
+       o.choice<KlReduction>("klReduction", {{"sum", KlReduction::sum}, {"mean", KlReduction::mean}})});
 }
 
 StepOptions to_step_options(const Napi::Value& value) {
-  const Napi::Object o = to_object(value, "options");
-  StepOptions options;
-  options.normalizer = to_number(get(o, "normalizer"), "normalizer");
-  if (!(options.normalizer > 0)) throw Error(Code::invalid_argument, "normalizer must be positive");
-  const std::string layout = to_string(get(o, "layout"), "layout");
-  if (layout != "packed" && layout != "plain") throw Error(Code::invalid_argument, "layout must be packed or plain");
-  options.layout = layout == "plain" ? Layout::plain : Layout::packed;
+  const Fields o(value, "step");
+  const StepOptions options{o.number("normalizer"),
+                            o.choice<Layout>("layout", {{"packed", Layout::packed}, {"plain", Layout::plain}})};
+  if (!(options.normalizer > 0)) expected("a number > 0", o.path("normalizer"), o.get("normalizer"));
   return options;
 }
 
-UpdateSettings to_update_settings(const Napi::Value& value) {
-  const Napi::Object o = to_object(value, "settings");
-  return {to_number(get(o, "lr"), "lr"),
-          to_number(get(o, "beta1"), "beta1"),
-          to_number(get(o, "beta2"), "beta2"),
-          to_number(get(o, "eps"), "eps"),
-          to_number(get(o, "weightDecay"), "weightDecay"),
-          to_number(get(o, "maxGradNorm"), "maxGradNorm")};
+AdamWSpec to_adamw_spec(const Napi::Value& value) {
+  const Fields o(value, "optimizer");
+  return {o.number("lr"),  o.number("beta1"),       o.number("beta2"),
+          o.number("eps"), o.number("weightDecay"), o.number("maxGradNorm")};
 }
 
 SequenceRef to_sequence(const Napi::Value& value) {
-  const Napi::Object o = to_object(value, "sequence");
-  return {to_ids(get(o, "ids"), "ids"), to_strings(get(o, "images"), "images")};
+  const Fields o(value, "sequence");
+  return {o.ids("ids"), o.texts("images")};
 }
 
 PromptRef to_prompt(const Napi::Value& value) {
-  const Napi::Object o = to_object(value, "prompt");
-  return {to_sequence(value), static_cast<uint64_t>(to_integer(get(o, "seed"), "seed"))};
+  return {to_sequence(value), static_cast<uint64_t>(Fields(value, "prompt").integer("seed"))};
 }
 
-Sampling to_sampling(const Napi::Value& value) {
-  const Napi::Object o = to_object(value, "sampling");
-  Sampling s;
-  s.max_new_tokens = to_integer(get(o, "maxNewTokens"), "maxNewTokens");
-  s.rule.temperature = to_number(get(o, "temperature"), "temperature");
-  s.rule.top_p = to_number(get(o, "topP"), "topP");
-  s.rule.top_k = to_integer(get(o, "topK"), "topK");
-  s.batch_size = to_integer(get(o, "batchSize"), "batchSize");
-  s.stop_tokens = to_vector(get(o, "stopTokens"), "stopTokens",
-                            [](const Napi::Value& v) { return static_cast<int32_t>(to_integer(v, "stopTokens")); });
-  if (!get(o, "stopStrings").IsNull())
-    s.stop_strings = to_stop_strings(to_object(get(o, "stopStrings"), "stopStrings"));
-  return s;
+SamplingSpec to_sampling_spec(const Fields& o) {
+  const auto to_token = [&](const Napi::Value& v) { return static_cast<int32_t>(to_integer(v, o.path("stopTokens"))); };
+  const auto stop_strings = o.fields_or_null("stopStrings");
+  return {o.integer("maxNewTokens"),
+          {o.number("temperature"), o.number("topP"), o.integer("topK")},
+          to_vector(o.get("stopTokens"), o.path("stopTokens"), to_token),
+          stop_strings ? to_stop_strings(*stop_strings) : nullptr,
+          o.integer("batchSize")};
 }
 
 VerifySpec to_verify_spec(const Napi::Value& value) {
-  const Napi::Object o = to_object(value, "spec");
-  return {to_string(get(o, "directory"), "directory"), to_device_spec(o)};
+  const Fields o(value, "spec");
+  return {o.text("directory"), to_device_spec(o, GemmBackend::automatic, false)};
 }
 
 Napi::Object model_info(Napi::Env env, const Engine& engine, const EngineInfo& info) {
@@ -289,7 +249,7 @@ Napi::Object model_info(Napi::Env env, const Engine& engine, const EngineInfo& i
   return o;
 }
 
-Napi::Object generation(Napi::Env env, const Generated& result) {
+Napi::Object generation(Napi::Env env, const Generation& result) {
   Napi::Object o = Napi::Object::New(env);
   o.Set("tokens", int_array(env, result.tokens));
   o.Set("logprob", result.logprob);

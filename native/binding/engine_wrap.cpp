@@ -2,21 +2,11 @@
 
 #include <chrono>
 
-#include "binding/js_error.h"
-
 namespace fire::binding {
 namespace {
 
 ToJs undefined() {
   return [](Napi::Env env) { return env.Undefined(); };
-}
-
-std::shared_ptr<Callback> to_callback(const Napi::Value& value) {
-  if (value.IsNull() || value.IsUndefined()) return nullptr;
-  if (!value.IsFunction()) throw Error(Code::invalid_argument, "expected a function or null for the callback");
-  auto callback = std::make_shared<Callback>();
-  callback->function = Napi::Persistent(value.As<Napi::Function>());
-  return callback;
 }
 
 }  // namespace
@@ -33,20 +23,20 @@ Napi::Function EngineWrap::define(Napi::Env env) {
                      {
                          InstanceAccessor<&EngineWrap::info_value>("info"),
                          InstanceMethod<&EngineWrap::image_tokens>("imageTokens"),
-                         InstanceMethod<&EngineWrap::encode_images>("encodeImages"),
-                         InstanceMethod<&EngineWrap::release_images>("releaseImages"),
-                         InstanceMethod<&EngineWrap::plan>("plan"),
-                         InstanceMethod<&EngineWrap::accumulate>("accumulate"),
-                         InstanceMethod<&EngineWrap::evaluate>("evaluate"),
-                         InstanceMethod<&EngineWrap::update>("update"),
-                         InstanceMethod<&EngineWrap::zero_grad>("zeroGrad"),
-                         InstanceMethod<&EngineWrap::logprobs>("logprobs"),
-                         InstanceMethod<&EngineWrap::generate>("generate"),
-                         InstanceMethod<&EngineWrap::attention>("attention"),
-                         InstanceMethod<&EngineWrap::save_adapter>("saveAdapter"),
-                         InstanceMethod<&EngineWrap::save_state>("saveState"),
-                         InstanceMethod<&EngineWrap::load_state>("loadState"),
-                         InstanceMethod<&EngineWrap::close>("close"),
+                         InstanceMethod<&EngineWrap::promised<&EngineWrap::encode_images>>("encodeImages"),
+                         InstanceMethod<&EngineWrap::promised<&EngineWrap::release_images>>("releaseImages"),
+                         InstanceMethod<&EngineWrap::promised<&EngineWrap::plan>>("plan"),
+                         InstanceMethod<&EngineWrap::promised<&EngineWrap::accumulate>>("accumulate"),
+                         InstanceMethod<&EngineWrap::promised<&EngineWrap::evaluate>>("evaluate"),
+                         InstanceMethod<&EngineWrap::promised<&EngineWrap::update>>("update"),
+                         InstanceMethod<&EngineWrap::promised<&EngineWrap::zero_grad>>("zeroGrad"),
+                         InstanceMethod<&EngineWrap::promised<&EngineWrap::logprobs>>("logprobs"),
+                         InstanceMethod<&EngineWrap::promised<&EngineWrap::generate>>("generate"),
+                         InstanceMethod<&EngineWrap::promised<&EngineWrap::attention>>("attention"),
+                         InstanceMethod<&EngineWrap::promised<&EngineWrap::save_adapter>>("saveAdapter"),
+                         InstanceMethod<&EngineWrap::promised<&EngineWrap::save_state>>("saveState"),
+                         InstanceMethod<&EngineWrap::promised<&EngineWrap::load_state>>("loadState"),
+                         InstanceMethod<&EngineWrap::promised<&EngineWrap::close>>("close"),
                      });
 }
 
@@ -61,7 +51,7 @@ Napi::Value EngineWrap::open(const Napi::CallbackInfo& info) {
     return self->lane_.run(
         info.Env(),
         [self, spec, cancel]() -> ToJs {
-          if (cancel && cancel->load()) throw Error(Code::aborted, "stopped on request");
+          Cancel(cancel.get()).check();
           self->state_->engine = std::make_unique<Engine>(spec);
           self->state_->info = self->state_->engine->info();
           return [self](Napi::Env) { return self->Value(); };
@@ -75,85 +65,79 @@ Napi::Value EngineWrap::run(const Napi::CallbackInfo& info, Work work, SharedFla
   Lane::Held held;
   held.objects.push_back(Napi::Persistent(Value()));
   held.callbacks = std::move(callbacks);
-  held.cancel = std::move(cancel);
+  held.cancel = cancel;
   return lane_.run(
-      info.Env(), [state = state_, work = std::move(work)] { return work(state->get()); }, std::move(held));
+      info.Env(), [state = state_, work = std::move(work), cancel] { return work(state->get(), cancel.get()); },
+      std::move(held));
 }
 
-Napi::Value EngineWrap::info_value(const Napi::CallbackInfo& info) {
-  try {
-    return model_info(info.Env(), state_->get(), state_->info);
-  } catch (const Error& e) {
-    throw Napi::Error(info.Env(), to_js(info.Env(), e));
-  }
-}
-
-Napi::Value EngineWrap::image_tokens(const Napi::CallbackInfo& info) {
-  try {
-    const int64_t tokens = state_->get().image_tokens(to_integer(info[0], "width"), to_integer(info[1], "height"));
-    return Napi::Number::New(info.Env(), static_cast<double>(tokens));
-  } catch (const Error& e) {
-    throw Napi::Error(info.Env(), to_js(info.Env(), e));
-  }
-}
-
-Napi::Value EngineWrap::encode_images(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    auto images = to_vector(info[0], "images", to_image);
-    const SharedFlag cancel = cancel_flag(info[1]);
-    Work work = [images = std::move(images), cancel](Engine& engine) -> ToJs {
-      std::vector<EncodedImage> encoded;
-      for (const OwnedImage& image : images)
-        encoded.push_back(engine.encode_image(image.id, {image.height, image.width, image.rgb.data()}, cancel.get()));
-      return [encoded = std::move(encoded)](Napi::Env env) {
-        return js_array(env, encoded, [&](const EncodedImage& e) {
-          Napi::Object o = Napi::Object::New(env);
-          o.Set("id", e.id);
-          o.Set("grid", js_array(env, std::vector<int64_t>{1, e.grid_h, e.grid_w},
-                                 [&](int64_t n) { return Napi::Number::New(env, static_cast<double>(n)); }));
-          o.Set("tokens", static_cast<double>(e.tokens));
-          return o;
-        });
-      };
-    };
-    return run(info, std::move(work), cancel);
+Napi::Value EngineWrap::run(const Napi::CallbackInfo& info, std::function<void(Engine&)> work) {
+  return run(info, [work = std::move(work)](Engine& engine, Cancel) {
+    work(engine);
+    return undefined();
   });
 }
 
+Napi::Value EngineWrap::info_value(const Napi::CallbackInfo& info) {
+  return throwing(info.Env(), [&] { return model_info(info.Env(), state_->get(), state_->info); });
+}
+
+Napi::Value EngineWrap::image_tokens(const Napi::CallbackInfo& info) {
+  return throwing(info.Env(), [&] {
+    const int64_t tokens = state_->get().image_tokens(to_integer(info[0], "width"), to_integer(info[1], "height"));
+    return Napi::Number::New(info.Env(), static_cast<double>(tokens));
+  });
+}
+
+Napi::Value EngineWrap::encode_images(const Napi::CallbackInfo& info) {
+  auto images = to_vector(info[0], "images", to_image);
+  Work work = [images = std::move(images)](Engine& engine, Cancel cancel) -> ToJs {
+    std::vector<EncodedImage> encoded;
+    for (const OwnedImage& image : images)
+      encoded.push_back(engine.encode_image(image.id, {image.height, image.width, image.rgb.data()}, cancel));
+    return [encoded = std::move(encoded)](Napi::Env env) {
+      return js_array(env, encoded, [&](const EncodedImage& e) {
+        Napi::Object o = Napi::Object::New(env);
+        o.Set("id", e.id);
+        o.Set("grid", js_array(env, std::vector<int64_t>{1, e.grid_h, e.grid_w},
+                               [&](int64_t n) { return Napi::Number::New(env, static_cast<double>(n)); }));
+        o.Set("tokens", static_cast<double>(e.tokens));
+        return o;
+      });
+    };
+  };
+  return run(info, std::move(work), cancel_flag(info[1]));
+}
+
 Napi::Value EngineWrap::release_images(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    auto ids = to_strings(info[0], "ids");
-    return run(info, [ids = std::move(ids)](Engine& engine) {
-      for (const std::string& id : ids) engine.release_image(id);
-      return undefined();
-    });
+  auto ids = to_strings(info[0], "ids");
+  return run(info, [ids = std::move(ids)](Engine& engine) {
+    for (const std::string& id : ids) engine.release_image(id);
   });
 }
 
 Napi::Value EngineWrap::plan(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    auto pairs = to_vector(info[0], "pairs", to_pair);
-    const Objective objective = to_objective(info[1]);
-    const StepOptions options = to_step_options(info[2]);
-    return run(info, [pairs = std::move(pairs), objective, options](Engine& engine) -> ToJs {
-      return [plan = engine.plan(pairs, objective, options)](Napi::Env env) {
-        Napi::Object o = Napi::Object::New(env);
-        for (const auto& [name, bytes] : {std::pair<const char*, size_t>{"weightBytes", plan.weight_bytes},
-                                          {"adapterBytes", plan.adapter_bytes},
-                                          {"optimizerBytes", plan.optimizer_bytes},
-                                          {"activationBytes", plan.activation_bytes},
-                                          {"visionBytes", plan.vision_bytes},
-                                          {"logitsBytes", plan.logits_bytes},
-                                          {"scratchBytes", plan.scratch_bytes},
-                                          {"featureBytesPerToken", plan.feature_bytes_per_token},
-                                          {"pixelBytesPerToken", plan.pixel_bytes_per_token},
-                                          {"referenceBytesPerRow", plan.reference_bytes_per_row}})
-          o.Set(name, static_cast<double>(bytes));
-        o.Set("tokens", static_cast<double>(plan.tokens));
-        o.Set("rows", static_cast<double>(plan.rows));
-        return o;
-      };
-    });
+  auto pairs = to_vector(info[0], "pairs", to_pair);
+  const Objective objective = to_objective(info[1]);
+  const StepOptions options = to_step_options(info[2]);
+  return run(info, [pairs = std::move(pairs), objective, options](Engine& engine, Cancel) -> ToJs {
+    return [plan = engine.plan(pairs, objective, options)](Napi::Env env) {
+      Napi::Object o = Napi::Object::New(env);
+      for (const auto& [name, bytes] : {std::pair<const char*, size_t>{"weightBytes", plan.weight_bytes},
+                                        {"adapterBytes", plan.adapter_bytes},
+                                        {"optimizerBytes", plan.optimizer_bytes},
+                                        {"activationBytes", plan.activation_bytes},
+                                        {"visionBytes", plan.vision_bytes},
+                                        {"logitsBytes", plan.logits_bytes},
+                                        {"scratchBytes", plan.scratch_bytes},
+                                        {"featureBytesPerToken", plan.feature_bytes_per_token},
+                                        {"pixelBytesPerToken", plan.pixel_bytes_per_token},
+                                        {"referenceBytesPerRow", plan.reference_bytes_per_row}})
+        o.Set(name, static_cast<double>(bytes));
+      o.Set("tokens", static_cast<double>(plan.tokens));
+      o.Set("rows", static_cast<double>(plan.rows));
+      return o;
+    };
   });
 }
 
@@ -161,166 +145,128 @@ Napi::Value EngineWrap::accumulate(const Napi::CallbackInfo& info) { return step
 Napi::Value EngineWrap::evaluate(const Napi::CallbackInfo& info) { return step(info, false); }
 
 Napi::Value EngineWrap::step(const Napi::CallbackInfo& info, bool backward) {
-  return guarded(info.Env(), [&] {
-    auto pairs = to_vector(info[0], "pairs", to_pair);
-    const Objective objective = to_objective(info[1]);
-    const StepOptions options = to_step_options(info[2]);
-    const SharedFlag cancel = cancel_flag(info[3]);
-    Work work = [pairs = std::move(pairs), objective, options, cancel, backward](Engine& engine) -> ToJs {
-      const auto start = std::chrono::steady_clock::now();
-      StepStats stats = backward ? engine.accumulate(pairs, objective, options, cancel.get())
-                                 : engine.evaluate(pairs, objective, options, cancel.get());
-      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      std::vector<bool> has_corrupted;
-      for (const Pair& pair : pairs) has_corrupted.push_back(pair.has_corrupted());
-      return [stats = std::move(stats), objective, has_corrupted, seconds](Napi::Env env) {
-        return step_stats(env, stats, objective, has_corrupted, seconds);
-      };
+  auto pairs = to_vector(info[0], "pairs", to_pair);
+  const Objective objective = to_objective(info[1]);
+  const StepOptions options = to_step_options(info[2]);
+  Work work = [pairs = std::move(pairs), objective, options, backward](Engine& engine, Cancel cancel) -> ToJs {
+    const auto start = std::chrono::steady_clock::now();
+    StepStats stats = backward ? engine.accumulate(pairs, objective, options, cancel)
+                               : engine.evaluate(pairs, objective, options, cancel);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    std::vector<bool> has_corrupted;
+    for (const Pair& pair : pairs) has_corrupted.push_back(pair.has_corrupted());
+    return [stats = std::move(stats), objective, has_corrupted, seconds](Napi::Env env) {
+      return step_stats(env, stats, objective, has_corrupted, seconds);
     };
-    return run(info, std::move(work), cancel);
-  });
+  };
+  return run(info, std::move(work), cancel_flag(info[3]));
 }
 
 Napi::Value EngineWrap::update(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    const UpdateSettings settings = to_update_settings(info[0]);
-    return run(info, [settings](Engine& engine) -> ToJs {
-      const double norm = engine.update(settings);
-      return [norm, step = engine.step()](Napi::Env env) {
-        Napi::Object o = Napi::Object::New(env);
-        o.Set("gradNorm", norm);
-        o.Set("step", static_cast<double>(step));
-        return o;
-      };
-    });
+  return run(info, [spec = to_adamw_spec(info[0])](Engine& engine, Cancel) -> ToJs {
+    const double norm = engine.update(spec);
+    return [norm, step = engine.step()](Napi::Env env) {
+      Napi::Object o = Napi::Object::New(env);
+      o.Set("gradNorm", norm);
+      o.Set("step", static_cast<double>(step));
+      return o;
+    };
   });
 }
 
 Napi::Value EngineWrap::zero_grad(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    return run(info, [](Engine& engine) {
-      engine.zero_grad();
-      return undefined();
-    });
-  });
+  return run(info, [](Engine& engine) { engine.zero_grad(); });
 }
 
 Napi::Value EngineWrap::logprobs(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    auto sequences = to_vector(info[0], "sequences", to_sequence);
-    const bool adapter = to_boolean(info[1], "adapter");
-    const SharedFlag cancel = cancel_flag(info[2]);
-    Work work = [sequences = std::move(sequences), adapter, cancel](Engine& engine) -> ToJs {
-      std::vector<std::vector<float>> all;
-      for (const SequenceRef& s : sequences) all.push_back(engine.logprobs(s, adapter, cancel.get()));
-      return [all = std::move(all)](Napi::Env env) {
-        return js_array(env, all, [&](const std::vector<float>& v) { return float_array(env, v); });
-      };
+  auto sequences = to_vector(info[0], "sequences", to_sequence);
+  const bool adapter = to_boolean(info[1], "adapter");
+  Work work = [sequences = std::move(sequences), adapter](Engine& engine, Cancel cancel) -> ToJs {
+    std::vector<std::vector<float>> all;
+    for (const SequenceRef& s : sequences) all.push_back(engine.logprobs(s, adapter, cancel));
+    return [all = std::move(all)](Napi::Env env) {
+      return js_array(env, all, [&](const std::vector<float>& v) { return float_array(env, v); });
     };
-    return run(info, std::move(work), cancel);
-  });
+  };
+  return run(info, std::move(work), cancel_flag(info[2]));
 }
 
 Napi::Value EngineWrap::generate(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    auto prompts = to_vector(info[0], "prompts", to_prompt);
-    const Napi::Object options = to_object(info[1], "sampling");
-    const Sampling sampling = to_sampling(options);
-    const bool adapter = to_boolean(options.Get("adapter"), "sampling.adapter");
-    const auto on_token = to_callback(info[2]), on_end = to_callback(info[3]);
-    const SharedFlag cancel = cancel_flag(info[4]);
-    std::vector<std::shared_ptr<Callback>> callbacks;
-    for (const auto& callback : {on_token, on_end})
-      if (callback) callbacks.push_back(callback);
-    Work work = [this, prompts = std::move(prompts), sampling, adapter, on_token, on_end,
-                 cancel](Engine& engine) -> ToJs {
-      GenerationEvents events;
-      if (on_token)
-        events.on_token = [&](size_t prompt, int32_t token) {
-          lane_.call(on_token, [prompt, token](Napi::Env env) -> std::vector<napi_value> {
-            return {Napi::Number::New(env, static_cast<double>(prompt)), Napi::Number::New(env, token)};
-          });
-        };
-      if (on_end)
-        events.on_end = [&](size_t prompt, const Generated& result) {
-          lane_.call(on_end, [prompt, result](Napi::Env env) -> std::vector<napi_value> {
-            return {Napi::Number::New(env, static_cast<double>(prompt)), generation(env, result)};
-          });
-        };
-      std::vector<Generated> all = engine.generate(prompts, sampling, adapter, events, cancel.get());
-      return [all = std::move(all)](Napi::Env env) {
-        return js_array(env, all, [&](const Generated& g) { return generation(env, g); });
+  auto prompts = to_vector(info[0], "prompts", to_prompt);
+  const Fields fields(info[1], "sampling");
+  const SamplingSpec sampling = to_sampling_spec(fields);
+  const bool adapter = fields.boolean("adapter");
+  const auto on_token = to_callback(info[2], "onToken"), on_end = to_callback(info[3], "onEnd");
+  std::vector<std::shared_ptr<Callback>> callbacks;
+  for (const auto& callback : {on_token, on_end})
+    if (callback) callbacks.push_back(callback);
+  Work work = [this, prompts = std::move(prompts), sampling, adapter, on_token, on_end](Engine& engine,
+                                                                                        Cancel cancel) -> ToJs {
+    GenerationEvents events;
+    if (on_token)
+      events.on_token = [&](size_t prompt, int32_t token) {
+        lane_.call(on_token, [prompt, token](Napi::Env env) -> std::vector<napi_value> {
+          return {Napi::Number::New(env, static_cast<double>(prompt)), Napi::Number::New(env, token)};
+        });
       };
+    if (on_end)
+      events.on_end = [&](size_t prompt, const Generation& result) {
+        lane_.call(on_end, [prompt, result](Napi::Env env) -> std::vector<napi_value> {
+          return {Napi::Number::New(env, static_cast<double>(prompt)), generation(env, result)};
+        });
+      };
+    std::vector<Generation> all = engine.generate(prompts, sampling, adapter, events, cancel);
+    return [all = std::move(all)](Napi::Env env) {
+      return js_array(env, all, [&](const Generation& g) { return generation(env, g); });
     };
-    return run(info, std::move(work), cancel, std::move(callbacks));
-  });
+  };
+  return run(info, std::move(work), cancel_flag(info[4]), std::move(callbacks));
 }
 
 Napi::Value EngineWrap::attention(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    const SequenceRef sequence = to_sequence(info[0]);
-    const auto positions = to_vector(
-        info[1], "positions", [](const Napi::Value& v) { return static_cast<int32_t>(to_integer(v, "positions")); });
-    const bool adapter = to_boolean(info[2], "adapter");
-    return run(info, [sequence, positions, adapter](Engine& engine) -> ToJs {
-      const auto weights = engine.attention(sequence, positions, adapter);
-      const int64_t layers = engine.config().text.layers, heads = engine.config().text.heads;
-      return [weights, layers, heads](Napi::Env env) {
-        return js_array(env, weights, [&](const std::vector<float>& w) {
-          Napi::Object o = Napi::Object::New(env);
-          o.Set("layers", static_cast<double>(layers));
-          o.Set("heads", static_cast<double>(heads));
-          o.Set("tokens", static_cast<double>(static_cast<int64_t>(w.size()) / (layers * heads)));
-          o.Set("weights", float_array(env, w));
-          return o;
-        });
-      };
-    });
+  const SequenceRef sequence = to_sequence(info[0]);
+  const auto positions = to_vector(
+      info[1], "positions", [](const Napi::Value& v) { return static_cast<int32_t>(to_integer(v, "positions")); });
+  const bool adapter = to_boolean(info[2], "adapter");
+  return run(info, [sequence, positions, adapter](Engine& engine, Cancel) -> ToJs {
+    const auto weights = engine.attention(sequence, positions, adapter);
+    const int64_t layers = engine.config().text.layers, heads = engine.config().text.heads;
+    return [weights, layers, heads](Napi::Env env) {
+      return js_array(env, weights, [&](const std::vector<float>& w) {
+        Napi::Object o = Napi::Object::New(env);
+        o.Set("layers", static_cast<double>(layers));
+        o.Set("heads", static_cast<double>(heads));
+        o.Set("tokens", static_cast<double>(static_cast<int64_t>(w.size()) / (layers * heads)));
+        o.Set("weights", float_array(env, w));
+        return o;
+      });
+    };
   });
 }
 
 Napi::Value EngineWrap::save_adapter(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    const std::string directory = to_string(info[0], "directory"), base = to_string(info[1], "baseModel");
-    return run(info, [directory, base](Engine& engine) {
-      engine.save_adapter(directory, base);
-      return undefined();
-    });
-  });
+  const std::string directory = to_string(info[0], "directory"), base = to_string(info[1], "baseModel");
+  return run(info, [directory, base](Engine& engine) { engine.save_adapter(directory, base); });
 }
 
 Napi::Value EngineWrap::save_state(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    const std::string directory = to_string(info[0], "directory");
-    return run(info, [directory](Engine& engine) {
-      engine.save_state(directory);
-      return undefined();
-    });
-  });
+  return run(info, [directory = to_string(info[0], "directory")](Engine& engine) { engine.save_state(directory); });
 }
 
 Napi::Value EngineWrap::load_state(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    const std::string directory = to_string(info[0], "directory");
-    return run(info, [directory](Engine& engine) {
-      engine.load_state(directory);
-      return undefined();
-    });
-  });
+  return run(info, [directory = to_string(info[0], "directory")](Engine& engine) { engine.load_state(directory); });
 }
 
 Napi::Value EngineWrap::close(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    Lane::Held held;
-    held.objects.push_back(Napi::Persistent(Value()));
-    return lane_.run(
-        info.Env(),
-        [state = state_] {
-          state->engine.reset();
-          return undefined();
-        },
-        std::move(held));
-  });
+  Lane::Held held;
+  held.objects.push_back(Napi::Persistent(Value()));
+  return lane_.run(
+      info.Env(),
+      [state = state_] {
+        state->engine.reset();
+        return undefined();
+      },
+      std::move(held));
 }
 
 }  // namespace fire::binding

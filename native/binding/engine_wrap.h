@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "binding/convert.h"
+#include "binding/js_error.h"
 #include "binding/lane.h"
 
 namespace fire::binding {
@@ -26,11 +27,19 @@ class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
     EngineInfo info;
     Engine& get() const;
   };
-  using Work = std::function<ToJs(Engine&)>;
+  using Work = std::function<ToJs(Engine&, Cancel)>;
 
-  /// Queues work on the lane; this object and the callbacks stay alive until it has settled.
+  /// A method of the JavaScript class: bad arguments reject its promise.
+  template <Napi::Value (EngineWrap::*method)(const Napi::CallbackInfo&)>
+  Napi::Value promised(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] { return (this->*method)(info); });
+  }
+  /// Queues work on the lane; this object and the callbacks stay alive until it has settled. `cancel` is set when the
+  /// environment goes away.
   Napi::Value run(const Napi::CallbackInfo& info, Work work, SharedFlag cancel = nullptr,
                   std::vector<std::shared_ptr<Callback>> callbacks = {});
+  /// For work without a result.
+  Napi::Value run(const Napi::CallbackInfo& info, std::function<void(Engine&)> work);
 
   Napi::Value info_value(const Napi::CallbackInfo& info);
   Napi::Value image_tokens(const Napi::CallbackInfo& info);

@@ -15,6 +15,14 @@ Napi::Value to_js(Napi::Env env, const Error& error) {
   return plain.Value();
 }
 
+Napi::Value throwing(Napi::Env env, const std::function<Napi::Value()>& body) {
+  try {
+    return body();
+  } catch (const Error& e) {
+    throw Napi::Error(env, to_js(env, e));
+  }
+}
+
 Napi::Value guarded(Napi::Env env, const std::function<Napi::Value()>& body) {
   auto rejected = [&](Napi::Value reason) -> Napi::Value {
     const Napi::Promise::Deferred deferred = Napi::Promise::Deferred::New(env);

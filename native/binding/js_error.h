@@ -18,6 +18,9 @@ struct AddonState {
 /// An instance of the class given to setErrorClass, or an Error with a `code` before that.
 Napi::Value to_js(Napi::Env env, const Error& error);
 
+/// The value of `body`; what it throws is thrown in JavaScript.
+Napi::Value throwing(Napi::Env env, const std::function<Napi::Value()>& body);
+
 /// A promise rejected with the error that `body` throws, or its value: bad arguments reject instead of throwing.
 Napi::Value guarded(Napi::Env env, const std::function<Napi::Value()>& body);
 

@@ -6,6 +6,12 @@
 
 namespace fire::binding {
 
+std::shared_ptr<Callback> to_callback(const Napi::Value& value, const char* name) {
+  if (value.IsNull()) return nullptr;
+  if (!value.IsFunction()) throw Error(Code::invalid_argument, std::string("expected a function or null for ") + name);
+  return std::make_shared<Callback>(Callback{Napi::Persistent(value.As<Napi::Function>())});
+}
+
 Lane::Lane(Napi::Env env) : link_(std::make_shared<Link>(Link{this})) {
   auto* link = new std::shared_ptr<Link>(link_);
   auto finalize = [](Napi::Env, std::shared_ptr<Link>* owned, std::nullptr_t*) {

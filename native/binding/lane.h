@@ -26,6 +26,8 @@ using ToJs = std::function<Napi::Value(Napi::Env)>;
 struct Callback {
   Napi::FunctionReference function;
 };
+/// null gives nullptr.
+std::shared_ptr<Callback> to_callback(const Napi::Value& value, const char* name);
 
 class Lane {
  public:

@@ -67,7 +67,7 @@ void set_device(DeviceSpec& spec, const std::string& name) {
 }
 
 std::unique_ptr<Ops> open_device(const DeviceSpec& spec) {
-  if (spec.imaginary) {
+  if (spec.plan_only) {
     const bool gpu = spec.kind == DeviceKind::cuda, bf16 = spec.dtype == ComputeType::bf16;
     return std::make_unique<NullOps>(gpu && bf16 ? DType::bf16 : DType::f32, gpu);
   }

@@ -14,14 +14,14 @@ enum class ComputeType : uint8_t { f32, bf16 };
 enum class GemmBackend : uint8_t { automatic, native, onednn, cublaslt };
 
 struct DeviceSpec {
-  DeviceKind kind = DeviceKind::cpu;
-  int index = 0;  // of the GPU
-  ComputeType dtype = ComputeType::f32;
-  int threads = 0;  // of a CPU; 0 = every core this process may run on
+  DeviceKind kind;
+  int index;  // of the GPU
+  ComputeType dtype;
+  int threads;  // of a CPU; 0 = every core this process may run on
   /// Matrix products by our own kernels (automatic, native) or by a library of the device.
-  GemmBackend gemm = GemmBackend::automatic;
-  /// A device of this kind that only pretends (null_ops.h), whether the machine has one or not: for plans.
-  bool imaginary = false;
+  GemmBackend gemm;
+  /// A device of this kind that only pretends (null_ops.h), whether the machine has one or not.
+  bool plan_only;
 };
 
 /// Reads "cpu", "cuda", "cuda:N" or "auto" (the first GPU if there is a usable one, else the CPU) into kind and index.

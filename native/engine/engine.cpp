@@ -4,9 +4,8 @@
 #include <new>
 #include <set>
 
-#include "ops/null_ops.h"
-
 namespace fire {
+
 Engine::Engine(const EngineSpec& spec)
     : spec_(spec),
       config_(ModelConfig::load(spec.model)),
@@ -14,7 +13,6 @@ Engine::Engine(const EngineSpec& spec)
       ops_(open_device(spec.device)),
       arena_(std::make_unique<Arena>(ops_->arena_source())),
       weights_(Weights::load(file_, config_, *ops_)),
-      decoder_(std::make_unique<Decoder>(*ops_, config_.text, weights_)),
       reference_cache_(spec.reference_cache_bytes) {
   if (!spec.adapter.empty()) {
     adapter_ = Adapter::load(*ops_, config_.text, spec.adapter);
@@ -32,7 +30,7 @@ EngineInfo Engine::info() const {
                   ops_->isa_name(),    ops_->threads(),
                   weights_.parameters, 0,
                   file_.bytes(),       {}};
-  if (adapter_) info.trainable_parameters = adapter_->parameter_count();
+  if (adapter_) info.trainable_parameters = adapter_->param().size();
   std::set<std::string> dtypes;
   for (const auto& [name, tensor] : file_.tensors()) dtypes.insert(fire::name(tensor.dtype()));
   info.weight_dtypes.assign(dtypes.begin(), dtypes.end());
@@ -43,9 +41,9 @@ int64_t Engine::image_tokens(int64_t width, int64_t height) const {
   return config_.vision->token_grid({height, width}).tokens();
 }
 
-EncodedImage Engine::encode_image(const std::string& id, const Rgb& rgb, CancelFlag cancel) {
+EncodedImage Engine::encode_image(const std::string& id, const Rgb& rgb, Cancel cancel) {
   require_device();
-  if (cancel && cancel->load(std::memory_order_relaxed)) throw Error(Code::aborted, "stopped on request");
+  cancel.check();
   auto it = images_.find(id);
   if (it == images_.end()) {
     Image entry{config_.vision->preprocess(rgb), nullptr};
@@ -72,11 +70,11 @@ std::vector<const ImageFeatures*> Engine::features(const std::vector<std::string
   return found;
 }
 
-const Adapter* Engine::adapter_or_throw(const char* what) const {
+Adapter& Engine::adapter_or_throw(const char* what) const {
   if (!adapter_)
     throw Error(Code::invalid_argument,
                 std::string(what) + " needs an adapter; open the engine with `lora` or `adapter`");
-  return adapter_.get();
+  return *adapter_;
 }
 
 void Engine::require_device() const {
@@ -85,13 +83,13 @@ void Engine::require_device() const {
 
 Optimizer& Engine::optimizer() {
   require_device();
-  adapter_or_throw("training");
-  if (!optimizer_) optimizer_.emplace(*ops_, *adapter_);
+  Adapter& adapter = adapter_or_throw("training");
+  if (!optimizer_) optimizer_.emplace(*ops_, adapter);
   return *optimizer_;
 }
 
 StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
-                      Adapter* gradients, CancelFlag cancel) {
+                      Optimizer* training, Cancel cancel) {
   // The plain layout stands for a step that shares nothing: the tower runs for every sequence, and again for the
   // reference, as a trainer without a feature cache does.
   std::map<std::pair<std::string, int64_t>, std::unique_ptr<ImageFeatures>> fresh;
@@ -108,116 +106,63 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
   };
   const PackedBatch batch = pack_pairs(pairs);
   reserve(pairs, objective, options, batch);
-  Arena::Scope scope(*arena_);
-  StepSettings settings;
+  const Context context = this->context(cancel);
+  Arena::Scope scope(context.arena);
+  Tensor reference;
   if (objective.needs_reference() && options.layout == Layout::packed && spec_.reference_cache_bytes > 0)
-    settings.reference = reference_cache_.rows(*ops_, *decoder_, config_.text.hidden_size, pairs, objective, batch,
-                                               pack_pairs, *arena_, cancel);
-  settings.normalizer = options.normalizer;
-  settings.checkpointing = spec_.checkpointing;
-  settings.cancel = cancel;
-  if (gradients) settings.dropout_pass = optimizer().next_pass();
+    reference = reference_cache_.rows(context, pairs, objective, batch, pack_pairs);
+  const StepSettings settings{.normalizer = options.normalizer,
+                              .checkpointing = spec_.checkpointing,
+                              .dropout_pass = training ? training->next_pass() : 0,
+                              .logits_budget = logits_budget,
+                              .reference = reference};
   try {
-    StepStats stats = run_preference_step(*ops_, *decoder_, batch, objective, pairs, adapter_.get(), gradients,
-                                          settings, config_.text.vocab_size, *arena_);
-    if (settings.reference) reference_cache_.remember(*ops_);
+    StepStats stats = run_preference_step(context, adapter_.get(), pairs, objective, batch, settings,
+                                          training ? training->gradient() : Tensor());
+    if (reference) reference_cache_.remember(*ops_);
     return stats;
   } catch (Error& e) {
-    if (e.code() != Code::nonfinite) throw;
-    const std::string culprit = find_nonfinite(file_);
-    if (culprit.empty()) throw;
-    // The culprit explains the loss: it goes behind the message, and the details stay.
-    throw std::move(
-        e.followed_by("the weight \"" + culprit + "\" of " + file_.origin() + " holds a value that is not finite")
-            .with("tensor", culprit));
+    if (e.code() == Code::nonfinite) explain_nonfinite(e);
+    throw;
   }
 }
 
+void Engine::explain_nonfinite(Error& error) const {
+  const std::string culprit = find_nonfinite(file_);
+  if (culprit.empty()) return;
+  // The culprit explains the loss: it goes behind the message, and the details stay.
+  error = error.followed_by("the weight \"" + culprit + "\" of " + file_.origin() + " holds a value that is not finite")
+              .with("tensor", culprit);
+}
+
 StepStats Engine::accumulate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
-                             CancelFlag cancel) {
-  optimizer();
+                             Cancel cancel) {
+  Optimizer& training = optimizer();
   try {
-    return run(pairs, objective, options, adapter_.get(), cancel);
+    return run(pairs, objective, options, &training, cancel);
   } catch (const Error& e) {
     // Stops and bad numbers come before backward. Memory can also run out in the middle of it: half a gradient is worse
     // than none.
-    if (e.code() == Code::out_of_memory) zero_grad();
+    if (e.code() == Code::out_of_memory) training.zero_grad();
     throw;
   } catch (const std::bad_alloc&) {
-    zero_grad();
+    training.zero_grad();
     throw;
   }
 }
 
 StepStats Engine::evaluate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
-                           CancelFlag cancel) {
+                           Cancel cancel) {
   return run(pairs, objective, options, nullptr, cancel);
 }
 
-double Engine::update(const UpdateSettings& settings) { return optimizer().update(settings); }
+double Engine::update(const AdamWSpec& spec) { return optimizer().update(spec); }
 
 void Engine::zero_grad() { optimizer().zero_grad(); }
 
-MemoryPlan Engine::plan(std::vector<Pair> pairs, const Objective& objective, const StepOptions& options) {
-  adapter_or_throw("a training plan");
-  // Only the number of placeholder tokens matters here, so every run of placeholders stands for one flat image and
-  // nothing needs to be encoded.
-  NullOps null(*ops_);
-  std::map<std::string, std::unique_ptr<ImageFeatures>> flat;
-  int64_t largest_image = 0;
-  for (Pair& pair : pairs) {
-    std::vector<std::string> runs;
-    for (size_t i = 0; i < pair.prompt.size();) {
-      size_t end = i;
-      while (end < pair.prompt.size() && pair.prompt[end] == config_.image_token_id) ++end;
-      if (end > i) {
-        const TokenGrid grid{1, static_cast<int64_t>(end - i)};
-        runs.push_back(std::to_string(grid.tokens()));
-        largest_image = std::max(largest_image, grid.tokens());
-        flat.try_emplace(runs.back(), std::make_unique<ImageFeatures>(null, grid, config_.text.hidden_size,
-                                                                      config_.vision->deepstack_levels()));
-      }
-      i = std::max(end, i + 1);
-    }
-    if (pair.has_corrupted()) pair.corrupted_images = runs;
-    pair.images = runs;
-  }
-  const PackedBatch batch = pack(pairs, objective, options.layout, config_,
-                                 [&](const std::string& id, int64_t) { return flat.at(id).get(); });
-  // A GPU gets one block (see `reserve`), so no end of a block goes unused.
-  Arena arena(null.arena_source(), ops_->is_gpu() ? size_t{1} << 46 : Arena::default_block);
-  const Decoder decoder(null, config_.text, weights_);
-  Adapter shape(null, config_.text, adapter_->config());
-  shape.enable_training();
-  StepSettings settings;
-  settings.checkpointing = spec_.checkpointing;
-  const StepStats stats = run_preference_step(null, decoder, batch, objective, pairs, &shape, &shape, settings,
-                                              config_.text.vocab_size, arena);
-
-  MemoryPlan plan;
-  plan.weight_bytes = weights_.bytes;
-  plan.adapter_bytes = adapter_->param().bytes();
-  plan.optimizer_bytes = 3 * plan.adapter_bytes;  // the gradient and both moments
-  plan.activation_bytes = arena.peak_bytes();
-  plan.logits_bytes =
-      std::min(static_cast<size_t>(stats.rows * config_.text.vocab_size) * 2 * sizeof(float), settings.logits_budget);
-  plan.scratch_bytes = null.scratch_bytes();
-  plan.tokens = stats.tokens;
-  plan.rows = stats.rows;
-
-  const size_t activation = size_of(ops_->activation_type());
-  const size_t hidden_bytes = static_cast<size_t>(config_.text.hidden_size) * activation;
-  plan.feature_bytes_per_token = hidden_bytes * (config_.vision->deepstack_levels() + 1);
-  plan.pixel_bytes_per_token =
-      static_cast<size_t>(config_.vision->patches_per_token() * config_.vision->patch_length()) * sizeof(float);
-  plan.reference_bytes_per_row = hidden_bytes;
-  if (largest_image > 0) {
-    Claims claims(file_, null);
-    Arena tower_arena(null.arena_source(), ops_->is_gpu() ? size_t{1} << 46 : Arena::default_block);
-    config_.vision->load(claims, null)->encode(config_.vision->blank(largest_image), tower_arena);
-    plan.vision_bytes = tower_arena.peak_bytes();
-  }
-  return plan;
+PlanStats Engine::plan(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options) {
+  return plan_step(context(), file_, adapter_or_throw("a training plan"), pairs, objective, options.layout,
+                   spec_.checkpointing);
 }
 
 void Engine::reserve(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
@@ -230,27 +175,26 @@ void Engine::reserve(const std::vector<Pair>& pairs, const Objective& objective,
   reserved_.push_back(size);
 }
 
-std::vector<float> Engine::logprobs(const SequenceRef& sequence, bool use_adapter, CancelFlag cancel) {
-  return token_logprobs(*ops_, *decoder_, config_, use_adapter ? adapter_.get() : nullptr,
-                        {sequence.ids, features(sequence.images)}, *arena_, cancel);
+std::vector<float> Engine::logprobs(const SequenceRef& sequence, bool use_adapter, Cancel cancel) {
+  return token_logprobs(context(cancel), use_adapter ? adapter_.get() : nullptr,
+                        {sequence.ids, features(sequence.images)});
 }
 
-std::vector<Generated> Engine::generate(const std::vector<PromptRef>& prompts, const Sampling& sampling,
-                                        bool use_adapter, const GenerationEvents& events, CancelFlag cancel) {
+std::vector<Generation> Engine::generate(const std::vector<PromptRef>& prompts, const SamplingSpec& sampling,
+                                         bool use_adapter, const GenerationEvents& events, Cancel cancel) {
   std::vector<GenerationPrompt> resolved;
   for (const PromptRef& p : prompts) resolved.push_back({p.sequence.ids, features(p.sequence.images), p.seed});
-  return fire::generate(*ops_, *decoder_, config_, use_adapter ? adapter_.get() : nullptr, resolved, sampling, *arena_,
-                        events, cancel);
+  return fire::generate(context(cancel), use_adapter ? adapter_.get() : nullptr, resolved, sampling, events);
 }
 
 std::vector<std::vector<float>> Engine::attention(const SequenceRef& sequence, const std::vector<int32_t>& positions,
                                                   bool use_adapter) {
-  return image_attention(*decoder_, config_, use_adapter ? adapter_.get() : nullptr,
-                         {sequence.ids, features(sequence.images)}, positions, *arena_);
+  return image_attention(context(), use_adapter ? adapter_.get() : nullptr, {sequence.ids, features(sequence.images)},
+                         positions);
 }
 
 void Engine::save_adapter(const std::string& directory, const std::string& base_model) const {
-  adapter_or_throw("saving an adapter")->save(directory, base_model);
+  adapter_or_throw("saving an adapter").save(directory, base_model);
 }
 
 void Engine::save_state(const std::string& directory) const {

@@ -9,22 +9,23 @@
 #include <vector>
 
 #include "engine/device.h"
+#include "engine/plan.h"
 #include "infer/generate.h"
 #include "infer/score.h"
-#include "objective/preference_step.h"
 #include "objective/reference_cache.h"
 #include "train/optimizer.h"
 
 namespace fire {
 
+/// See EngineSpec in src/engine/native.ts.
 struct EngineSpec {
   std::string model;
   DeviceSpec device;
-  std::optional<LoraConfig> lora;
+  std::optional<LoraSpec> lora;
   std::string adapter;  // PEFT folder, or empty
-  bool checkpointing = false;
+  bool checkpointing;
   /// Host memory for reference hidden rows (see ReferenceCache); 0 = none.
-  size_t reference_cache_bytes = size_t{256} << 20;
+  size_t reference_cache_bytes;
 };
 
 struct EngineInfo {
@@ -41,22 +42,8 @@ struct EncodedImage {
 };
 
 struct StepOptions {
-  double normalizer = 1;
-  Layout layout = Layout::packed;
-};
-
-/// Bytes of a training step beside the weights. Everything but the pixels is the device's.
-struct MemoryPlan {
-  size_t weight_bytes = 0;  // as the device keeps them; on a CPU the mapped file
-  size_t adapter_bytes = 0, optimizer_bytes = 0;
-  size_t activation_bytes = 0;  // the arena's peak in the step
-  size_t vision_bytes = 0;      // the arena's peak while the largest image goes through the tower, before the step
-  size_t logits_bytes = 0;      // the part of it that holds logits
-  size_t scratch_bytes = 0;     // of the device, beside the arena
-  /// Of an encoded image, a placeholder token: features, and pixels on the host.
-  size_t feature_bytes_per_token = 0, pixel_bytes_per_token = 0;
-  size_t reference_bytes_per_row = 0;  // on the host
-  int64_t tokens = 0, rows = 0;
+  double normalizer;
+  Layout layout;
 };
 
 /// A sequence by image ids.
@@ -67,10 +54,8 @@ struct SequenceRef {
 
 struct PromptRef {
   SequenceRef sequence;
-  uint64_t seed = 0;
+  uint64_t seed;
 };
-
-using CancelFlag = const std::atomic<bool>*;
 
 class Engine {
  public:
@@ -83,31 +68,34 @@ class Engine {
   /// nullptr without an adapter.
   const Adapter* adapter() const { return adapter_.get(); }
   Adapter* adapter() { return adapter_.get(); }
+  /// The adapter's gradient and moments, made on the first call. Throws ERR_FIRE_INVALID_ARGUMENT without an adapter.
+  Optimizer& optimizer();
   Ops& ops() { return *ops_; }
-  const Decoder& decoder() const { return *decoder_; }
   const VisionTower& vision() const { return *weights_.vision; }
   Arena& arena() { return *arena_; }
+  /// What a computation over this model is given.
+  Context context(Cancel cancel = {}) { return {*ops_, config_, weights_, *arena_, cancel}; }
 
   int64_t image_tokens(int64_t width, int64_t height) const;
   /// Runs the vision tower and keeps the features under `id` until released. An id that is known is not run again.
-  EncodedImage encode_image(const std::string& id, const Rgb& image, CancelFlag cancel);
+  EncodedImage encode_image(const std::string& id, const Rgb& image, Cancel cancel);
   void release_image(const std::string& id);
 
   /// What `accumulate` would take; nothing is computed and no image needs to be encoded.
-  MemoryPlan plan(std::vector<Pair> pairs, const Objective& objective, const StepOptions& options);
+  PlanStats plan(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options);
   /// Forward and backward; gradients add up until `update` or `zero_grad`. Cancelling leaves them as they were.
   StepStats accumulate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
-                       CancelFlag cancel);
+                       Cancel cancel);
   StepStats evaluate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
-                     CancelFlag cancel);
+                     Cancel cancel);
   /// Returns the gradient norm before clipping.
-  double update(const UpdateSettings& settings);
+  double update(const AdamWSpec& spec);
   void zero_grad();
   int64_t step() const { return optimizer_ ? optimizer_->step() : 0; }
 
-  std::vector<float> logprobs(const SequenceRef& sequence, bool use_adapter, CancelFlag cancel);
-  std::vector<Generated> generate(const std::vector<PromptRef>& prompts, const Sampling& sampling, bool use_adapter,
-                                  const GenerationEvents& events, CancelFlag cancel);
+  std::vector<float> logprobs(const SequenceRef& sequence, bool use_adapter, Cancel cancel);
+  std::vector<Generation> generate(const std::vector<PromptRef>& prompts, const SamplingSpec& sampling,
+                                   bool use_adapter, const GenerationEvents& events, Cancel cancel);
   /// [layers, heads, image tokens] per position.
   std::vector<std::vector<float>> attention(const SequenceRef& sequence, const std::vector<int32_t>& positions,
                                             bool use_adapter);
@@ -128,12 +116,14 @@ class Engine {
   void reserve(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
                const PackedBatch& batch);
   std::vector<const ImageFeatures*> features(const std::vector<std::string>& ids) const;
+  /// With `training` its gradient grows and dropout is on; nullptr = values only.
   StepStats run(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
-                Adapter* gradients, CancelFlag cancel);
-  const Adapter* adapter_or_throw(const char* what) const;
-  /// Throws on an imaginary device.
+                Optimizer* training, Cancel cancel);
+  /// A loss was not finite. If that is because of a weight, the error says which.
+  void explain_nonfinite(Error& error) const;
+  Adapter& adapter_or_throw(const char* what) const;
+  /// Throws on a device for plans only.
   void require_device() const;
-  Optimizer& optimizer();
 
   EngineSpec spec_;
   ModelConfig config_;
@@ -141,7 +131,6 @@ class Engine {
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<Arena> arena_;
   Weights weights_;
-  std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<Adapter> adapter_;
   std::optional<Optimizer> optimizer_;
   std::map<std::string, Image> images_;

@@ -22,7 +22,7 @@ class MergedWeight {
     sum_.resize(static_cast<size_t>(weight.size()));
     for (size_t i = 0; i < sum_.size(); ++i)
       sum_[i] = weight.dtype() == DType::f32 ? weight.f32()[i] : to_float(weight.b16()[i]);
-    const Tensor b(scaled_b_.data(), DType::f32, {m.out, adapter_.config().rank});
+    const Tensor b(scaled_b_.data(), DType::f32, {m.out, adapter_.spec().rank});
     ops_.linear_backward(b, lora.a, Tensor(sum_.data(), DType::f32, {m.out, m.in}), true);
     if (weight.dtype() == DType::f32) return {reinterpret_cast<const char*>(sum_.data()), sum_.size() * sizeof(float)};
     rounded_.resize(sum_.size());
@@ -52,7 +52,7 @@ std::string shard_name(size_t index, size_t count) {
 
 }  // namespace
 
-MergeReport merge_adapter(const MergeSpec& spec, const std::atomic<bool>* cancel) {
+MergeStats merge_adapter(const MergeSpec& spec, Cancel cancel) {
   const ModelConfig config = ModelConfig::load(spec.model);
   const SafeTensors file = SafeTensors::open_checkpoint(spec.model);
   cpu::CpuOps ops(0, cpu::Precision::f32, cpu::Backend::native);
@@ -74,7 +74,7 @@ MergeReport merge_adapter(const MergeSpec& spec, const std::atomic<bool>* cancel
     in_shard += tensor.bytes();
   }
 
-  MergeReport report;
+  MergeStats stats;
   MergedWeight merged(ops, *adapter);
   std::string index;
   for (size_t s = 0; s < shards.size(); ++s) {
@@ -86,25 +86,25 @@ MergeReport merge_adapter(const MergeSpec& spec, const std::atomic<bool>* cancel
     }
     SafetensorsWriter writer(spec.output + "/" + name, entries, {{"format", "pt"}});
     for (const NamedTensor& t : shards[s]) {
-      if (cancel && cancel->load()) throw Error(Code::aborted, "stopped on request");
+      cancel.check();
       const auto found = adapted.find(t.name);
       const char* bytes = static_cast<const char*>(t.tensor.data());
       writer.write(found == adapted.end() ? std::string_view(bytes, t.tensor.bytes())
                                           : merged.of(t.tensor, *found->second));
-      report.merged += found != adapted.end();
-      report.bytes += t.tensor.bytes();
-      ++report.tensors;
+      stats.merged += found != adapted.end();
+      stats.bytes += t.tensor.bytes();
+      ++stats.tensors;
     }
     writer.commit();
-    report.files.push_back(name);
+    stats.files.push_back(name);
   }
   if (shards.size() > 1) {
-    report.files.push_back("model.safetensors.index.json");
-    write_file(spec.output + "/" + report.files.back(),
-               {"{\n  \"metadata\": {\"total_size\": " + std::to_string(report.bytes) + "},\n  \"weight_map\": {",
-                index, "\n  }\n}\n"});
+    stats.files.push_back("model.safetensors.index.json");
+    write_file(spec.output + "/" + stats.files.back(),
+               {"{\n  \"metadata\": {\"total_size\": " + std::to_string(stats.bytes) + "},\n  \"weight_map\": {", index,
+                "\n  }\n}\n"});
   }
-  return report;
+  return stats;
 }
 
 }  // namespace fire

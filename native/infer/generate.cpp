@@ -30,20 +30,16 @@ struct Active {
 
 class Generator {
  public:
-  Generator(Ops& ops, const Decoder& decoder, const ModelConfig& config, const Adapter* adapter,
-            const std::vector<GenerationPrompt>& prompts, const Sampling& sampling, Arena& arena,
-            const GenerationEvents& events, const std::atomic<bool>* cancel)
-      : ops_(ops),
-        decoder_(decoder),
-        config_(config),
+  Generator(const Context& context, const Adapter* adapter, const std::vector<GenerationPrompt>& prompts,
+            const SamplingSpec& sampling, const GenerationEvents& events)
+      : context_(context),
+        decoder_(context),
         adapter_(adapter),
         prompts_(prompts),
         sampling_(sampling),
-        arena_(arena),
         events_(events),
-        cancel_(cancel),
         results_(prompts.size()) {
-    const std::vector<PromptGroup> groups = group_prompts(prompts, config.image_token_id);
+    const std::vector<PromptGroup> groups = group_prompts(prompts, context.config.image_token_id);
     for (const PromptGroup& g : groups) {
       for (const size_t prompt : g.prompts) queue_.push_back({prompt, groups_.size()});
       groups_.push_back({g.prefix, g.prompts.size()});
@@ -51,10 +47,10 @@ class Generator {
     plan_ = plan_cache(prompts, groups, sampling.batch_size, sampling.max_new_tokens);
     for (int64_t s = plan_.slots - 1; s >= 0; --s) free_slots_.push_back(s);
     for (int64_t p = plan_.prefixes - 1; p >= 0; --p) free_places_.push_back(p);
-    cache_.emplace(ops, config.text, plan_.rows());
+    cache_.emplace(context.ops, context.config.text, plan_.rows());
   }
 
-  std::vector<Generated> run() {
+  std::vector<Generation> run() {
     while (admit()) step();
     return std::move(results_);
   }
@@ -117,7 +113,7 @@ class Generator {
 
   /// The start of a sequence, with all its images, kept at cache rows [at, ...). Returns the position after it.
   int32_t append_start(DecoderInput& input, std::span<const int32_t> ids, const GenerationPrompt& prompt, int64_t at) {
-    const int32_t groups = input.plan.groups, row = append_sequence(input, ids, prompt.images, config_);
+    const int32_t groups = input.plan.groups, row = append_sequence(input, ids, prompt.images, context_.config);
     const int32_t shift = static_cast<int32_t>(at) - row;
     AttentionSpan& span = input.plan.spans.back();
     span.own_begin += shift;
@@ -153,17 +149,16 @@ class Generator {
 
   /// Runs the pass and draws a token for each active prompt.
   std::vector<SampledToken> draw(const DecoderInput& input) {
-    Arena::Scope scope(arena_);
+    Arena::Scope scope(context_.arena);
     DecoderPass pass;
     pass.adapter = adapter_;
     pass.cache = &*cache_;
-    pass.cancel = cancel_;
-    const Tensor hidden = decoder_.forward(input, pass, arena_, nullptr);
-    Tensor logits = arena_.f32({static_cast<int64_t>(active_.size()), config_.text.vocab_size});
+    const Tensor hidden = decoder_.forward(input, pass, nullptr);
+    Tensor logits = context_.arena.f32({static_cast<int64_t>(active_.size()), context_.config.text.vocab_size});
     decoder_.head(hidden, 0, logits);
     std::vector<double> uniforms;
     for (const Active& a : active_) uniforms.push_back(uniform_of(a));
-    return ops_.sample(logits, sampling_.rule, uniforms);
+    return context_.ops.sample(logits, sampling_.rule, uniforms);
   }
 
   /// The draw for the next token of a prompt: a value of its seed and of how many it has alone.
@@ -177,7 +172,7 @@ class Generator {
   bool accept(Active& a, const SampledToken& drawn) {
     if (std::isnan(drawn.logprob))
       throw Error(Code::nonfinite, "prompt " + std::to_string(a.prompt) + " gave logits that are not finite numbers");
-    Generated& result = results_[a.prompt];
+    Generation& result = results_[a.prompt];
     a.token = drawn.token;
     result.logprob += drawn.logprob;
     const auto& stops = sampling_.stop_tokens;
@@ -202,16 +197,13 @@ class Generator {
     size_t prompt, group;
   };
 
-  Ops& ops_;
-  const Decoder& decoder_;
-  const ModelConfig& config_;
+  const Context& context_;
+  const Decoder decoder_;
   const Adapter* adapter_;
   const std::vector<GenerationPrompt>& prompts_;
-  const Sampling& sampling_;
-  Arena& arena_;
+  const SamplingSpec& sampling_;
   const GenerationEvents& events_;
-  const std::atomic<bool>* cancel_;
-  std::vector<Generated> results_;
+  std::vector<Generation> results_;
   std::vector<Group> groups_;
   std::vector<Waiting> queue_;
   size_t next_ = 0;  // in the queue
@@ -223,14 +215,14 @@ class Generator {
 
 }  // namespace
 
-std::vector<Generated> generate(Ops& ops, const Decoder& decoder, const ModelConfig& config, const Adapter* adapter,
-                                const std::vector<GenerationPrompt>& prompts, const Sampling& sampling, Arena& arena,
-                                const GenerationEvents& events, const std::atomic<bool>* cancel) {
+std::vector<Generation> generate(const Context& context, const Adapter* adapter,
+                                 const std::vector<GenerationPrompt>& prompts, const SamplingSpec& sampling,
+                                 const GenerationEvents& events) {
   if (prompts.empty()) return {};
   if (sampling.max_new_tokens <= 0) throw Error(Code::invalid_argument, "maxNewTokens must be positive");
-  if (sampling.stop_strings) sampling.stop_strings->check(config.text.vocab_size);
-  for (const GenerationPrompt& p : prompts) check_sequence(p.ids, config);
-  return Generator(ops, decoder, config, adapter, prompts, sampling, arena, events, cancel).run();
+  if (sampling.stop_strings) sampling.stop_strings->check(context.config.text.vocab_size);
+  for (const GenerationPrompt& p : prompts) check_sequence(p.ids, context.config);
+  return Generator(context, adapter, prompts, sampling, events).run();
 }
 
 }  // namespace fire

@@ -12,16 +12,16 @@
 
 namespace fire {
 
-struct Sampling {
-  int64_t max_new_tokens = 256;
+/// See SamplingSpec in src/engine/native.ts.
+struct SamplingSpec {
+  int64_t max_new_tokens;
   SamplingRule rule;
   std::vector<int32_t> stop_tokens;
-  /// Strings that end an answer, or none.
-  std::shared_ptr<const StopStrings> stop_strings;
-  int64_t batch_size = 16;
+  std::shared_ptr<const StopStrings> stop_strings;  // or none
+  int64_t batch_size;
 };
 
-struct Generated {
+struct Generation {
   std::vector<int32_t> tokens;  // without the stop token, with those that spell a stop string
   double logprob = 0;           // at temperature 1, of the tokens and the stop token
   bool stopped = false;
@@ -32,11 +32,12 @@ struct GenerationEvents {
   /// For each new token, not for the stop token.
   std::function<void(size_t prompt, int32_t token)> on_token;
   /// Once for each prompt, as it ends.
-  std::function<void(size_t prompt, const Generated& result)> on_end;
+  std::function<void(size_t prompt, const Generation& result)> on_end;
 };
 
-std::vector<Generated> generate(Ops& ops, const Decoder& decoder, const ModelConfig& config, const Adapter* adapter,
-                                const std::vector<GenerationPrompt>& prompts, const Sampling& sampling, Arena& arena,
-                                const GenerationEvents& events, const std::atomic<bool>* cancel);
+/// Of the model with `adapter`; nullptr = the reference. One result a prompt, in their order.
+std::vector<Generation> generate(const Context& context, const Adapter* adapter,
+                                 const std::vector<GenerationPrompt>& prompts, const SamplingSpec& sampling,
+                                 const GenerationEvents& events);
 
 }  // namespace fire

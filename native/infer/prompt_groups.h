@@ -11,7 +11,7 @@ namespace fire {
 struct GenerationPrompt {
   std::vector<int32_t> ids;
   std::vector<const ImageFeatures*> images;
-  uint64_t seed = 0;
+  uint64_t seed;
 };
 
 /// Prompts that begin with the same `prefix` tokens and show the same images in them.

@@ -8,22 +8,23 @@
 
 namespace fire {
 
-std::vector<float> token_logprobs(Ops& ops, const Decoder& decoder, const ModelConfig& config, const Adapter* adapter,
-                                  const SequenceToScore& sequence, Arena& arena, const std::atomic<bool>* cancel) {
+std::vector<float> token_logprobs(const Context& context, const Adapter* adapter, const SequenceToScore& sequence) {
+  Ops& ops = context.ops;
+  Arena& arena = context.arena;
+  const Decoder decoder(context);
   Arena::Scope scope(arena);
   DecoderInput input;
-  append_sequence(input, sequence.ids, sequence.images, config);
+  append_sequence(input, sequence.ids, sequence.images, context.config);
   const int64_t rows = input.tokens() - 1;
   if (rows == 0) return {};
   input.read_rows.resize(static_cast<size_t>(rows));
   std::iota(input.read_rows.begin(), input.read_rows.end(), 0);
   DecoderPass pass;
   pass.adapter = adapter;
-  pass.cancel = cancel;
-  const Tensor hidden = decoder.forward(input, pass, arena, nullptr);
+  const Tensor hidden = decoder.forward(input, pass, nullptr);
 
   constexpr int64_t chunk = 128;  // rows of logits in memory together
-  const int64_t vocab = config.text.vocab_size, slices = vocabulary_slices(vocab);
+  const int64_t vocab = context.config.text.vocab_size, slices = vocabulary_slices(vocab);
   std::vector<float> logprobs;
   for (int64_t begin = 0; begin < rows; begin += chunk) {
     Arena::Scope inner(arena);
@@ -48,12 +49,12 @@ std::vector<float> token_logprobs(Ops& ops, const Decoder& decoder, const ModelC
   return logprobs;
 }
 
-std::vector<std::vector<float>> image_attention(const Decoder& decoder, const ModelConfig& config,
-                                                const Adapter* adapter, const SequenceToScore& sequence,
-                                                const std::vector<int32_t>& positions, Arena& arena) {
-  Arena::Scope scope(arena);
+std::vector<std::vector<float>> image_attention(const Context& context, const Adapter* adapter,
+                                                const SequenceToScore& sequence,
+                                                const std::vector<int32_t>& positions) {
+  Arena::Scope scope(context.arena);
   DecoderInput input;
-  append_sequence(input, sequence.ids, sequence.images, config);
+  append_sequence(input, sequence.ids, sequence.images, context.config);
   std::vector<int32_t> columns;
   for (const ImagePlacement& image : input.images) columns.insert(columns.end(), image.rows.begin(), image.rows.end());
   std::vector<AttentionRequest> requests;
@@ -69,7 +70,7 @@ std::vector<std::vector<float>> image_attention(const Decoder& decoder, const Mo
   DecoderPass pass;
   pass.adapter = adapter;
   pass.attention = &requests;
-  decoder.forward(input, pass, arena, nullptr);
+  Decoder(context).forward(input, pass, nullptr);
   std::vector<std::vector<float>> weights;
   for (AttentionRequest& r : requests) weights.push_back(std::move(r.weights));
   return weights;

@@ -1,20 +1,16 @@
 #include "model/clip.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 
 #include "model/config_reader.h"
+#include "model/vision_block.h"
 #include "tensor/error.h"
 
 namespace fire {
 namespace {
 
 using namespace config;
-
-struct BlockWeights {
-  LinearWeights norm1, q, k, v, out, norm2, fc1, fc2;
-};
 
 class Tower final : public VisionTower {
  public:
@@ -31,9 +27,10 @@ class Tower final : public VisionTower {
     for (int64_t i = 0; i < c.depth; ++i) {
       const std::string layer = prefix + "encoder.layers." + std::to_string(i) + ".", attention = layer + "self_attn.";
       blocks_.push_back(
-          {claims.layer_norm(layer + "layer_norm1", width), claims.linear(attention + "q_proj", width, width),
-           claims.linear(attention + "k_proj", width, width), claims.linear(attention + "v_proj", width, width),
-           claims.linear(attention + "out_proj", width, width), claims.layer_norm(layer + "layer_norm2", width),
+          {claims.layer_norm(layer + "layer_norm1", width),
+           {claims.linear(attention + "q_proj", width, width), claims.linear(attention + "k_proj", width, width),
+            claims.linear(attention + "v_proj", width, width), claims.linear(attention + "out_proj", width, width)},
+           claims.layer_norm(layer + "layer_norm2", width),
            claims.linear(layer + "mlp.fc1", c.intermediate_size, width),
            claims.linear(layer + "mlp.fc2", width, c.intermediate_size)});
     }
@@ -57,10 +54,16 @@ class Tower final : public VisionTower {
     ops_.layer_norm(embedded, pre_norm_.weight, pre_norm_.bias, config_.layer_norm_eps, x);
     observe(observer, "vision.pre_layernorm", x);
 
-    const int32_t all_rows = static_cast<int32_t>(rows);
-    const AttentionPlan all{{{0, all_rows, 0, 0, 0, all_rows, false, 0}}, {}, 1};
+    const AttentionPlan all = attend_to_all(rows);
     const PreparedPlan plan = ops_.prepare(all, arena);
-    for (int64_t i = 0; i < config_.blocks_used; ++i) run_block(i, x, plan, arena, observer);
+    const VisionBlockKind kind{config_.heads, config_.layer_norm_eps, Gelu::quick};
+    const auto run_blocks = [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        run_block(ops_, kind, blocks_[static_cast<size_t>(i)], nullptr, plan, arena, x);
+        observe(observer, "vision.layer_out." + std::to_string(i), x);
+      }
+    };
+    run_blocks(0, config_.blocks_used);
     const Tensor selected = x.slice(1, rows);  // without the class token
     observe(observer, "vision.selected", selected);
     {
@@ -72,8 +75,7 @@ class Tower final : public VisionTower {
     }
     observe(observer, "vision.projected", features->merged);
     // Nothing reads the blocks behind the selected state; who observes may want to hold them against a reference.
-    if (observer)
-      for (int64_t i = config_.blocks_used; i < config_.depth; ++i) run_block(i, x, plan, arena, observer);
+    if (observer) run_blocks(config_.blocks_used, config_.depth);
     return features;
   }
 
@@ -91,39 +93,11 @@ class Tower final : public VisionTower {
     ops_.add(positions, out);
   }
 
-  /// In place on x.
-  void run_block(int64_t index, Tensor x, const PreparedPlan& plan, Arena& arena, const Observer* observer) const {
-    const BlockWeights& w = blocks_[static_cast<size_t>(index)];
-    {
-      Arena::Scope scope(arena);
-      const int64_t n = x.rows(), width = config_.hidden_size, heads = config_.heads, d = width / heads;
-      Tensor normed = ops_.activation(arena, {n, width}), x_mid = ops_.activation(arena, {n, width});
-      ops_.layer_norm(x, w.norm1.weight, w.norm1.bias, config_.layer_norm_eps, normed);
-      {
-        Arena::Scope inner(arena);
-        const auto project = [&](const LinearWeights& linear) {
-          const Tensor y = ops_.activation(arena, {n, heads, d});
-          ops_.linear(normed, linear.weight, linear.bias, {}, y.reshape({n, width}));
-          return y;
-        };
-        const Tensor q = project(w.q), k = project(w.k), v = project(w.v), o = ops_.activation(arena, {n, heads, d});
-        ops_.attention(q, k, v, plan, 1.0f / std::sqrt(static_cast<float>(d)), o, {});
-        ops_.linear(o.reshape({n, width}), w.out.weight, w.out.bias, x, x_mid);
-      }
-      const Tensor hidden = ops_.activation(arena, {n, config_.intermediate_size});
-      ops_.layer_norm(x_mid, w.norm2.weight, w.norm2.bias, config_.layer_norm_eps, normed);
-      ops_.linear(normed, w.fc1.weight, w.fc1.bias, {}, hidden);
-      ops_.gelu(hidden, Gelu::quick);
-      ops_.linear(hidden, w.fc2.weight, w.fc2.bias, x_mid, x);
-    }
-    observe(observer, "vision.layer_out." + std::to_string(index), x);
-  }
-
   Ops& ops_;
   const ClipConfig config_;
   Tensor class_embedding_, patch_embedding_, position_embedding_;
   LinearWeights pre_norm_;
-  std::vector<BlockWeights> blocks_;
+  std::vector<VisionBlock> blocks_;
   std::array<LinearWeights, 2> projector_;
 };
 

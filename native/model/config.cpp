@@ -72,17 +72,21 @@ const Json* read_rope(const Json& json, TextConfig& config) {
   return rope;
 }
 
-void read_mrope(const Json& rope, Mrope kind, TextConfig& config) {
-  const auto& section = rope.at("mrope_section").array();
-  check(section.size() == 3, rope.path() + ".mrope_section", "must have 3 entries");
+const Json& read_mrope(const Json& json, Mrope kind, TextConfig& config) {
+  const Json* rope = read_rope(json, config);
+  if (!rope) throw Error(Code::checkpoint, json.path() + ": rope_scaling is missing (it holds mrope_section)");
+  const Json& sections = rope->at("mrope_section");
+  const auto& section = sections.array();
+  check(section.size() == 3, sections.path(), "must have 3 entries");
   int64_t total = 0;
   for (size_t i = 0; i < 3; ++i) {
     total += config.mrope_section[i] = section[i].integer();
     check(config.mrope_section[i] >= 0, section[i].path(), "must not be negative");
   }
-  check(total == config.head_dim / 2, rope.path() + ".mrope_section",
+  check(total == config.head_dim / 2, sections.path(),
         "must sum to head_dim / 2 = " + std::to_string(config.head_dim / 2));
   config.mrope = kind;
+  return *rope;
 }
 
 void require_axial_rope(const Json& vision) {

@@ -8,23 +8,16 @@
 
 namespace fire {
 
-KvCache::KvCache(Ops& ops, const TextConfig& config, int64_t rows) : ops_(ops) {
-  const int64_t width = config.kv_heads * config.head_dim, parts = 2 * config.layers;
-  storage_ = Tensor(nullptr, ops.activation_type(), {parts, rows, width});
-  storage_ = Tensor(ops.allocate(storage_.bytes()), ops.activation_type(), {parts, rows, width});
+KvCache::KvCache(Ops& ops, const TextConfig& config, int64_t rows)
+    : storage_(ops, ops.activation_type(), {2 * config.layers, rows, config.kv_heads * config.head_dim}) {
+  const auto part = [&](int64_t i) { return storage_.view().slice(i, i + 1).reshape({rows, storage_.view().cols()}); };
   for (int64_t i = 0; i < config.layers; ++i) {
-    k.push_back(storage_.slice(2 * i, 2 * i + 1).reshape({rows, width}));
-    v.push_back(storage_.slice(2 * i + 1, 2 * i + 2).reshape({rows, width}));
+    k.push_back(part(2 * i));
+    v.push_back(part(2 * i + 1));
   }
 }
 
-KvCache::~KvCache() { ops_.release(storage_.data(), storage_.bytes()); }
-
 namespace {
-
-bool reads_every_row(const DecoderInput& input) {
-  return static_cast<int64_t>(input.read_rows.size()) == input.tokens();
-}
 
 /// The same attention, asked by the read rows alone (query i of the new plan is packed row read_rows[i]).
 AttentionPlan restrict_plan(const AttentionPlan& plan, const std::vector<int32_t>& rows) {
@@ -45,76 +38,85 @@ AttentionPlan restrict_plan(const AttentionPlan& plan, const std::vector<int32_t
 
 }  // namespace
 
-Tensor Decoder::forward(const DecoderInput& input, const DecoderPass& pass, Arena& arena,
-                        DecoderActivations* keep) const {
+float Decoder::attention_scale() const { return 1.0f / std::sqrt(static_cast<float>(config_.head_dim)); }
+
+Tensor Decoder::read(const Frame& frame, int64_t layer, Tensor x) const {
+  if (!frame.compact(layer)) return x;
+  const Tensor some = arena_.take(x.dtype(), {frame.last_rows(), x.cols()});
+  ops_.gather_rows(x, frame.kept.read_rows, some);
+  return some;
+}
+
+RotaryTable Decoder::rotary(const Frame& frame, int64_t layer) const {
+  return {read(frame, layer, frame.kept.rotary.cos), read(frame, layer, frame.kept.rotary.sin)};
+}
+
+Tensor Decoder::forward(const DecoderInput& input, const DecoderPass& pass, DecoderActivations* keep) const {
   const int64_t tokens = input.tokens(), read = static_cast<int64_t>(input.read_rows.size()),
                 width = config_.hidden_size;
   DecoderActivations transient;
   DecoderActivations& kept = keep ? *keep : transient;
-  Tensor hidden = ops_.activation(arena, {read, width});
+  Tensor hidden = ops_.activation(arena_, {read, width});
   std::optional<Arena::Scope> scope;
-  if (!keep) scope.emplace(arena);
+  if (!keep) scope.emplace(arena_);
 
   std::vector<int32_t> positions;
   for (const auto& axis : input.positions) positions.insert(positions.end(), axis.begin(), axis.end());
-  kept.rotary = make_rotary_table(ops_, text_rotary(config_), positions, tokens, arena);
-  kept.read_rows = ops_.upload_i32(arena, input.read_rows);
+  kept.rotary = make_rotary_table(ops_, text_rotary(config_), positions, tokens, arena_);
+  kept.read_rows = ops_.upload_i32(arena_, input.read_rows);
   kept.restricted = restrict_plan(input.plan, input.read_rows);
-  kept.plan = ops_.prepare(input.plan, arena);
-  kept.read_plan = ops_.prepare(kept.restricted, arena);
-  kept.final_rstd = arena.f32({read});
-  if (pass.observer) {
-    (*pass.observer)("text.rope_cos", kept.rotary.cos);
-    (*pass.observer)("text.rope_sin", kept.rotary.sin);
-  }
-  const Frame frame{input, pass, kept, arena, keep != nullptr, reads_every_row(input)};
+  kept.plan = ops_.prepare(input.plan, arena_);
+  kept.read_plan = ops_.prepare(kept.restricted, arena_);
+  kept.final_rstd = arena_.f32({read});
+  observe(pass.observer, "text.rope_cos", kept.rotary.cos);
+  observe(pass.observer, "text.rope_sin", kept.rotary.sin);
+  const Frame frame{input, pass, kept, keep != nullptr, {}};
 
   // Kept: every layer has its own memory. Checkpointing: only the layer inputs. Neither: two inputs in turn.
   const bool keep_layers = keep && !kept.checkpointing;
   for (int64_t i = 0; i < config_.layers; ++i)
-    kept.x.push_back(keep || i < 2 ? ops_.activation(arena, {tokens, width}) : kept.x[static_cast<size_t>(i - 2)]);
-  kept.x.push_back(ops_.activation(arena, {frame.last_rows(), width}));
+    kept.x.push_back(keep || i < 2 ? ops_.activation(arena_, {tokens, width}) : kept.x[static_cast<size_t>(i - 2)]);
+  kept.x.push_back(ops_.activation(arena_, {frame.last_rows(), width}));
   embed(frame, kept.x[0]);
-  if (pass.observer) (*pass.observer)("text.layer_in.0", kept.x[0]);
+  observe(pass.observer, "text.layer_in.0", kept.x[0]);
 
   for (int64_t i = 0; i < config_.layers; ++i) {
-    if (pass.cancel && pass.cancel->load(std::memory_order_relaxed)) throw Error(Code::aborted, "stopped on request");
+    cancel_.check();
     const size_t l = static_cast<size_t>(i);
     if (keep_layers) {
       kept.layers.push_back(allocate_layer(frame, i));
       layer_forward(frame, i, kept.x[l], kept.layers.back(), kept.x[l + 1]);
     } else {
-      Arena::Scope layer_scope(arena);
+      Arena::Scope layer_scope(arena_);
       LayerActivations a = allocate_layer(frame, i);
       layer_forward(frame, i, kept.x[l], a, kept.x[l + 1]);
     }
-    if (pass.observer) (*pass.observer)("text.layer_out." + std::to_string(i), kept.x[l + 1]);
+    observe(pass.observer, "text.layer_out." + std::to_string(i), kept.x[l + 1]);
     add_deepstack(frame, i, kept.x[l + 1]);
-    if (pass.observer && i + 1 < config_.layers)
-      (*pass.observer)("text.layer_in." + std::to_string(i + 1), kept.x[l + 1]);
+    if (i + 1 < config_.layers) observe(pass.observer, "text.layer_in." + std::to_string(i + 1), kept.x[l + 1]);
   }
   ops_.rms_norm(kept.x.back(), weights_.norm, config_.rms_norm_eps, hidden, kept.final_rstd);
-  if (pass.observer) (*pass.observer)("text.final_norm", hidden);
+  observe(pass.observer, "text.final_norm", hidden);
   return hidden;
 }
 
 void Decoder::embed(const Frame& frame, Tensor x) const {
-  Arena::Scope scope(frame.arena);
+  Arena::Scope scope(arena_);
   // Where a placeholder is no token of the vocabulary any row will do: the image's features go over it.
   std::vector<int32_t> ids = frame.input.ids;
   for (int32_t& id : ids) id = std::max(id, 0);
-  ops_.embedding(ops_.upload_i32(frame.arena, ids), weights_.embed_tokens, x);
+  ops_.embedding(ops_.upload_i32(arena_, ids), weights_.embed_tokens, x);
   for (const ImagePlacement& image : frame.input.images)
-    ops_.scatter_rows(image.features->merged, ops_.upload_i32(frame.arena, image.rows), x);
+    ops_.scatter_rows(image.features->merged, ops_.upload_i32(arena_, image.rows), x);
 }
 
 void Decoder::add_deepstack(const Frame& frame, int64_t layer, Tensor x) const {
   for (const ImagePlacement& image : frame.input.images) {
     if (static_cast<size_t>(layer) >= image.features->deepstack.size()) continue;
-    Arena::Scope scope(frame.arena);
+    Arena::Scope scope(arena_);
     const Tensor features = image.features->deepstack[static_cast<size_t>(layer)];
     if (!frame.compact(layer)) {
-      ops_.scatter_add_rows(features, ops_.upload_i32(frame.arena, image.rows), x);
+      ops_.scatter_add_rows(features, ops_.upload_i32(arena_, image.rows), x);
       continue;
     }
     // The last layer holds the read rows only: take those that are image rows (as a rule none).
@@ -127,38 +129,35 @@ void Decoder::add_deepstack(const Frame& frame, int64_t layer, Tensor x) const {
       to.push_back(static_cast<int32_t>(at - read.begin()));
     }
     if (from.empty()) continue;
-    Tensor some = ops_.activation(frame.arena, {static_cast<int64_t>(from.size()), config_.hidden_size});
-    ops_.gather_rows(features, ops_.upload_i32(frame.arena, from), some);
-    ops_.scatter_add_rows(some, ops_.upload_i32(frame.arena, to), x);
+    Tensor some = ops_.activation(arena_, {static_cast<int64_t>(from.size()), config_.hidden_size});
+    ops_.gather_rows(features, ops_.upload_i32(arena_, from), some);
+    ops_.scatter_add_rows(some, ops_.upload_i32(arena_, to), x);
   }
 }
 
 LayerActivations Decoder::allocate_layer(const Frame& frame, int64_t layer) const {
   const int64_t tokens = frame.input.tokens(), rows = frame.rows(layer);
   const int64_t n = config_.heads, n_kv = config_.kv_heads, d = config_.head_dim;
-  Arena& arena = frame.arena;
   LayerActivations a;
-  a.rstd1 = arena.f32({tokens});
-  a.rstd2 = arena.f32({rows});
-  a.q = ops_.activation(arena, {rows, n, d});
-  a.k = ops_.activation(arena, {tokens, n_kv, d});
-  a.v = ops_.activation(arena, {tokens, n_kv, d});
+  a.rstd1 = arena_.f32({tokens});
+  a.rstd2 = arena_.f32({rows});
+  a.q = ops_.activation(arena_, {rows, n, d});
+  a.k = ops_.activation(arena_, {tokens, n_kv, d});
+  a.v = ops_.activation(arena_, {tokens, n_kv, d});
   if (config_.head_norm) {
-    a.q_rstd = arena.f32({rows * n});
-    a.k_rstd = arena.f32({tokens * n_kv});
+    a.q_rstd = arena_.f32({rows * n});
+    a.k_rstd = arena_.f32({tokens * n_kv});
   }
-  a.o = ops_.activation(arena, {rows, n, d});
-  a.lse = arena.f32({rows, n});
-  a.x_mid = ops_.activation(arena, {rows, config_.hidden_size});
-  a.gate = ops_.activation(arena, {rows, config_.intermediate_size});
-  a.up = ops_.activation(arena, {rows, config_.intermediate_size});
-  if (frame.pass.adapter)
-    for (const Proj p : all_projs) {
-      if (!frame.pass.adapter->find(layer, p)) continue;
-      const bool all_rows = p == Proj::k || p == Proj::v;
-      a.h[static_cast<size_t>(p)] =
-          ops_.activation(arena, {all_rows ? tokens : rows, frame.pass.adapter->config().rank});
-    }
+  a.o = ops_.activation(arena_, {rows, n, d});
+  a.lse = arena_.f32({rows, n});
+  a.x_mid = ops_.activation(arena_, {rows, config_.hidden_size});
+  a.gate = ops_.activation(arena_, {rows, config_.intermediate_size});
+  a.up = ops_.activation(arena_, {rows, config_.intermediate_size});
+  for (const Proj p : all_projs) {
+    if (!frame.module(layer, p)) continue;
+    const bool all_rows = p == Proj::k || p == Proj::v;
+    a.h[static_cast<size_t>(p)] = ops_.activation(arena_, {all_rows ? tokens : rows, frame.pass.adapter->spec().rank});
+  }
   return a;
 }
 
@@ -168,56 +167,55 @@ void Decoder::layer_forward(const Frame& frame, int64_t layer, Tensor x, LayerAc
 }
 
 void Decoder::attention_forward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a) const {
-  Arena& arena = frame.arena;
-  Arena::Scope scope(arena);
+  Arena::Scope scope(arena_);
   const DecoderLayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
   const int64_t tokens = x.rows(), rows = frame.rows(layer), width = config_.hidden_size;
   const int64_t q_width = config_.heads * config_.head_dim, kv_width = config_.kv_heads * config_.head_dim;
 
-  Tensor normed = ops_.activation(arena, {tokens, width});
+  Tensor normed = ops_.activation(arena_, {tokens, width});
   ops_.rms_norm(x, w.input_norm, config_.rms_norm_eps, normed, a.rstd1);
-  const Tensor normed_read = frame.read(ops_, layer, normed);
+  const Tensor normed_read = read(frame, layer, normed);
   project(frame, layer, Proj::q, normed_read, {}, a.q.reshape({rows, q_width}), a);
   project(frame, layer, Proj::k, normed, {}, a.k.reshape({tokens, kv_width}), a);
   project(frame, layer, Proj::v, normed, {}, a.v.reshape({tokens, kv_width}), a);
 
-  const RotaryTable read = frame.rotary(ops_, layer), &all = frame.kept.rotary;
-  const Tensor q = rotate(arena, a.q, w.q_norm, read, a.q_rstd), k = rotate(arena, a.k, w.k_norm, all, a.k_rstd);
+  const RotaryTable asking = rotary(frame, layer), &all = frame.kept.rotary;
+  const Tensor q = rotate(a.q, w.q_norm, asking, a.q_rstd), k = rotate(a.k, w.k_norm, all, a.k_rstd);
 
   Tensor keys = k, values = a.v;
   if (KvCache* cache = frame.pass.cache) {
     const size_t l = static_cast<size_t>(layer);
-    const Tensor at = ops_.upload_i32(arena, frame.input.cache_rows);
+    const Tensor at = ops_.upload_i32(arena_, frame.input.cache_rows);
     ops_.scatter_rows(k.reshape({tokens, kv_width}), at, cache->k[l]);
     ops_.scatter_rows(a.v.reshape({tokens, kv_width}), at, cache->v[l]);
     keys = cache->k[l].reshape({cache->k[l].rows(), config_.kv_heads, config_.head_dim});
     values = cache->v[l].reshape({cache->v[l].rows(), config_.kv_heads, config_.head_dim});
   }
   if (frame.pass.attention) probe(frame, layer, q, keys);
-  ops_.attention(q, keys, values, frame.plan(layer), frame.scale(config_), a.o, a.lse);
+  ops_.attention(q, keys, values, frame.plan(layer), attention_scale(), a.o, a.lse);
 
-  project(frame, layer, Proj::o, a.o.reshape({rows, q_width}), frame.read(ops_, layer, x), a.x_mid, a);
+  project(frame, layer, Proj::o, a.o.reshape({rows, q_width}), read(frame, layer, x), a.x_mid, a);
 }
 
-Tensor Decoder::rotate(Arena& arena, Tensor x, Tensor norm, const RotaryTable& rotary, Tensor rstd) const {
+Tensor Decoder::rotate(Tensor x, Tensor norm, const RotaryTable& rotary, Tensor rstd) const {
   if (!config_.head_norm) {
     ops_.rope(x, rotary.cos, rotary.sin);
     return x;
   }
-  const Tensor y = ops_.activation(arena, {x.dim(0), x.dim(1), x.dim(2)});
+  const Tensor y = ops_.activation(arena_, {x.dim(0), x.dim(1), x.dim(2)});
   ops_.norm_rope(x, norm, config_.rms_norm_eps, rotary.cos, rotary.sin, y, rstd);
   return y;
 }
 
 void Decoder::mlp_forward(const Frame& frame, int64_t layer, LayerActivations& a, Tensor y) const {
-  Arena::Scope scope(frame.arena);
+  Arena::Scope scope(arena_);
   const int64_t rows = a.x_mid.rows();
-  Tensor normed = ops_.activation(frame.arena, {rows, config_.hidden_size});
+  Tensor normed = ops_.activation(arena_, {rows, config_.hidden_size});
   ops_.rms_norm(a.x_mid, weights_.layers[static_cast<size_t>(layer)].post_attention_norm, config_.rms_norm_eps, normed,
                 a.rstd2);
   project(frame, layer, Proj::gate, normed, {}, a.gate, a);
   project(frame, layer, Proj::up, normed, {}, a.up, a);
-  Tensor product = ops_.activation(frame.arena, {rows, config_.intermediate_size});
+  Tensor product = ops_.activation(arena_, {rows, config_.intermediate_size});
   ops_.swiglu(a.gate, a.up, product);
   project(frame, layer, Proj::down, product, a.x_mid, y, a);
 }
@@ -229,7 +227,7 @@ void Decoder::probe(const Frame& frame, int64_t layer, Tensor q, Tensor k) const
       const auto& read = frame.input.read_rows;
       query = static_cast<int32_t>(std::lower_bound(read.begin(), read.end(), query) - read.begin());
     }
-    const std::vector<float> all = ops_.attention_weights(q, k, frame.plan(layer), frame.scale(config_), query);
+    const std::vector<float> all = ops_.attention_weights(q, k, frame.plan(layer), attention_scale(), query);
     for (int64_t head = 0; head < config_.heads; ++head)
       for (const int32_t column : request.columns)
         request.weights.push_back(all[static_cast<size_t>(head * k.dim(0) + column)]);
@@ -237,7 +235,7 @@ void Decoder::probe(const Frame& frame, int64_t layer, Tensor q, Tensor k) const
 }
 
 Dropout Decoder::dropout(const Frame& frame, int64_t layer, Proj proj) const {
-  const LoraConfig& lora = frame.pass.adapter->config();
+  const LoraSpec& lora = frame.pass.adapter->spec();
   return {frame.keeps ? lora.dropout : 0.0f, lora.seed,
           static_cast<uint32_t>(layer * static_cast<int64_t>(proj_count)) + static_cast<uint32_t>(proj),
           frame.pass.dropout_pass};
@@ -246,10 +244,9 @@ Dropout Decoder::dropout(const Frame& frame, int64_t layer, Proj proj) const {
 void Decoder::project(const Frame& frame, int64_t layer, Proj proj, Tensor x, Tensor residual, Tensor y,
                       LayerActivations& a) const {
   const LinearWeights& w = weights_.layers[static_cast<size_t>(layer)][proj];
-  const Adapter* adapter = frame.pass.adapter;
-  const LoraModule* m = adapter ? adapter->find(layer, proj) : nullptr;
+  const LoraModule* m = frame.module(layer, proj);
   if (!m) return ops_.linear(x, w.weight, w.bias, residual, y);
-  ops_.lora_linear(x, w.weight, w.bias, adapter->view(*m), dropout(frame, layer, proj), residual,
+  ops_.lora_linear(x, w.weight, w.bias, frame.pass.adapter->view(*m), dropout(frame, layer, proj), residual,
                    a.h[static_cast<size_t>(proj)], y);
 }
 

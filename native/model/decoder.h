@@ -2,10 +2,10 @@
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <memory>
 #include <vector>
 
+#include "model/context.h"
 #include "model/lora.h"
 #include "model/positions.h"
 #include "model/vision.h"
@@ -36,14 +36,10 @@ struct DecoderInput {
 class KvCache {
  public:
   KvCache(Ops& ops, const TextConfig& config, int64_t rows);
-  ~KvCache();
-  KvCache(const KvCache&) = delete;
-  KvCache& operator=(const KvCache&) = delete;
   std::vector<Tensor> k, v;
 
  private:
-  Ops& ops_;
-  Tensor storage_;
+  DeviceTensor storage_;
 };
 
 /// Softmax weights of some query rows towards some packed rows, collected layer by layer: [layers][heads][columns].
@@ -62,8 +58,6 @@ struct DecoderPass {
   KvCache* cache = nullptr;
   const Observer* observer = nullptr;
   std::vector<AttentionRequest>* attention = nullptr;
-  /// Polled between layers; set = ERR_FIRE_ABORTED.
-  const std::atomic<bool>* cancel = nullptr;
 };
 
 /// What backward needs of one layer. R = T, except in the last layer, where it is the number of rows read.
@@ -91,15 +85,21 @@ struct DecoderActivations {
 
 class Decoder {
  public:
-  Decoder(Ops& ops, const TextConfig& config, const Weights& weights) : ops_(ops), config_(config), weights_(weights) {}
+  explicit Decoder(const Context& context)
+      : ops_(context.ops),
+        config_(context.config.text),
+        weights_(context.weights),
+        arena_(context.arena),
+        cancel_(context.cancel) {}
 
-  /// Final hidden states after the last norm, [P, H], in `arena`. With `keep`, activations for backward are taken from
-  /// the arena before the result and stay; without, only the result stays.
-  Tensor forward(const DecoderInput& input, const DecoderPass& pass, Arena& arena, DecoderActivations* keep) const;
+  /// Final hidden states after the last norm, [P, H], in the arena. With `keep`, activations for backward are taken
+  /// from the arena before the result and stay; without, only the result stays. Asks between layers whether to stop.
+  Tensor forward(const DecoderInput& input, const DecoderPass& pass, DecoderActivations* keep) const;
 
-  /// Adds the adapter's gradients for dL/dhidden [P, H] (f32). `pass` and `input` must be those of the forward.
+  /// Adds dL/dparameter of the pass's adapter to `gradient`, flat as its parameters, from dL/dhidden [P, H] (f32).
+  /// `pass` and `input` must be those of the forward that filled `kept`.
   void backward(const DecoderInput& input, const DecoderPass& pass, DecoderActivations& kept, Tensor dhidden,
-                Adapter& gradients, Arena& arena) const;
+                Tensor gradient) const;
 
   /// logits[P, C] (f32) = hidden W^T for the C columns of the vocabulary that begin at `first_column`.
   void head(Tensor hidden, int64_t first_column, Tensor logits) const {
@@ -113,24 +113,27 @@ class Decoder {
  private:
   struct Frame;
   Tensor head_rows(int64_t first, int64_t count) const { return weights_.lm_head.slice(first, first + count); }
+  float attention_scale() const;
+  /// The rows of x that this layer's queries and MLP work on, x itself where that is all.
+  Tensor read(const Frame& frame, int64_t layer, Tensor x) const;
+  /// The rotary table of those rows.
+  RotaryTable rotary(const Frame& frame, int64_t layer) const;
   LayerActivations allocate_layer(const Frame& frame, int64_t layer) const;
   void layer_forward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor y) const;
   void attention_forward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a) const;
   /// q or k as attention takes it. With a head norm x stays as it is, without it x itself is rotated.
-  Tensor rotate(Arena& arena, Tensor x, Tensor norm, const RotaryTable& rotary, Tensor rstd) const;
+  Tensor rotate(Tensor x, Tensor norm, const RotaryTable& rotary, Tensor rstd) const;
   void mlp_forward(const Frame& frame, int64_t layer, LayerActivations& a, Tensor y) const;
-  void layer_backward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor dy, Tensor dx,
-                      Adapter& gradients) const;
-  void mlp_backward(const Frame& frame, int64_t layer, LayerActivations& a, Tensor dy, Tensor dx_mid,
-                    Adapter& gradients) const;
-  void attention_backward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor dx_mid, Tensor dx,
-                          Adapter& gradients) const;
+  void layer_backward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor dy, Tensor dx) const;
+  void mlp_backward(const Frame& frame, int64_t layer, LayerActivations& a, Tensor dy, Tensor dx_mid) const;
+  void attention_backward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor dx_mid,
+                          Tensor dx) const;
 
   /// y = x W^T + LoRA + residual, where `residual` may be empty.
   void project(const Frame& frame, int64_t layer, Proj proj, Tensor x, Tensor residual, Tensor y,
                LayerActivations& a) const;
   void project_backward(const Frame& frame, int64_t layer, Proj proj, Tensor dy, Tensor x, const LayerActivations& a,
-                        Tensor dx, bool accumulate, Adapter& gradients) const;
+                        Tensor dx, bool accumulate) const;
   Dropout dropout(const Frame& frame, int64_t layer, Proj proj) const;
   void embed(const Frame& frame, Tensor x) const;
   void add_deepstack(const Frame& frame, int64_t layer, Tensor x) const;
@@ -139,6 +142,8 @@ class Decoder {
   Ops& ops_;
   const TextConfig& config_;
   const Weights& weights_;
+  Arena& arena_;
+  Cancel cancel_;
 };
 
 }  // namespace fire

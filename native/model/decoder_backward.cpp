@@ -7,100 +7,96 @@
 namespace fire {
 
 void Decoder::backward(const DecoderInput& input, const DecoderPass& pass, DecoderActivations& kept, Tensor dhidden,
-                       Adapter& gradients, Arena& arena) const {
-  Arena::Scope scope(arena);
-  const Frame frame{input, pass, kept, arena, true, static_cast<int64_t>(input.read_rows.size()) == input.tokens()};
-  Tensor dy = ops_.activation(arena, {frame.last_rows(), config_.hidden_size});
-  Tensor buffers[2] = {ops_.activation(arena, {input.tokens(), config_.hidden_size}),
-                       ops_.activation(arena, {input.tokens(), config_.hidden_size})};
+                       Tensor gradient) const {
+  Arena::Scope scope(arena_);
+  const Frame frame{input, pass, kept, true, gradient};
+  Tensor dy = ops_.activation(arena_, {frame.last_rows(), config_.hidden_size});
+  Tensor buffers[2] = {ops_.activation(arena_, {input.tokens(), config_.hidden_size}),
+                       ops_.activation(arena_, {input.tokens(), config_.hidden_size})};
   ops_.rms_norm_backward(dhidden, kept.x.back(), weights_.norm, kept.final_rstd, {}, dy);
   for (int64_t i = config_.layers - 1; i >= 0; --i) {
     const size_t l = static_cast<size_t>(i);
     Tensor dx = i > 0 ? buffers[i % 2] : Tensor();
     if (kept.checkpointing) {
-      Arena::Scope layer_scope(arena);
+      Arena::Scope layer_scope(arena_);
       LayerActivations a = allocate_layer(frame, i);
-      Tensor y = ops_.activation(arena, {frame.rows(i), config_.hidden_size});
+      Tensor y = ops_.activation(arena_, {frame.rows(i), config_.hidden_size});
       layer_forward(frame, i, kept.x[l], a, y);
-      layer_backward(frame, i, kept.x[l], a, dy, dx, gradients);
+      layer_backward(frame, i, kept.x[l], a, dy, dx);
     } else {
-      layer_backward(frame, i, kept.x[l], kept.layers[l], dy, dx, gradients);
+      layer_backward(frame, i, kept.x[l], kept.layers[l], dy, dx);
     }
     dy = dx;
   }
 }
 
-void Decoder::layer_backward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor dy, Tensor dx,
-                             Adapter& gradients) const {
-  Arena::Scope scope(frame.arena);
-  Tensor dx_mid = ops_.activation(frame.arena, {frame.rows(layer), config_.hidden_size});
-  mlp_backward(frame, layer, a, dy, dx_mid, gradients);
-  attention_backward(frame, layer, x, a, dx_mid, dx, gradients);
+void Decoder::layer_backward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor dy,
+                             Tensor dx) const {
+  Arena::Scope scope(arena_);
+  Tensor dx_mid = ops_.activation(arena_, {frame.rows(layer), config_.hidden_size});
+  mlp_backward(frame, layer, a, dy, dx_mid);
+  attention_backward(frame, layer, x, a, dx_mid, dx);
 }
 
-void Decoder::mlp_backward(const Frame& frame, int64_t layer, LayerActivations& a, Tensor dy, Tensor dx_mid,
-                           Adapter& gradients) const {
-  Arena& arena = frame.arena;
-  Arena::Scope scope(arena);
+void Decoder::mlp_backward(const Frame& frame, int64_t layer, LayerActivations& a, Tensor dy, Tensor dx_mid) const {
+  Arena::Scope scope(arena_);
   const Tensor norm = weights_.layers[static_cast<size_t>(layer)].post_attention_norm;
   const int64_t rows = a.x_mid.rows();
-  Tensor dproduct = ops_.activation(arena, {rows, config_.intermediate_size});
+  Tensor dproduct = ops_.activation(arena_, {rows, config_.intermediate_size});
   {
-    Arena::Scope inner(arena);
-    Tensor product = ops_.activation(arena, {rows, config_.intermediate_size});
+    Arena::Scope inner(arena_);
+    Tensor product = ops_.activation(arena_, {rows, config_.intermediate_size});
     ops_.swiglu(a.gate, a.up, product);
-    project_backward(frame, layer, Proj::down, dy, product, a, dproduct, false, gradients);
+    project_backward(frame, layer, Proj::down, dy, product, a, dproduct, false);
   }
   ops_.swiglu_backward(dproduct, a.gate, a.up, a.gate, a.up);  // gate and up are not needed any more
-  Tensor normed = ops_.activation(arena, {rows, config_.hidden_size}),
-         dnormed = ops_.activation(arena, {rows, config_.hidden_size});
+  Tensor normed = ops_.activation(arena_, {rows, config_.hidden_size}),
+         dnormed = ops_.activation(arena_, {rows, config_.hidden_size});
   ops_.rms_norm(a.x_mid, norm, config_.rms_norm_eps, normed, {});
-  project_backward(frame, layer, Proj::gate, a.gate, normed, a, dnormed, false, gradients);
-  project_backward(frame, layer, Proj::up, a.up, normed, a, dnormed, true, gradients);
+  project_backward(frame, layer, Proj::gate, a.gate, normed, a, dnormed, false);
+  project_backward(frame, layer, Proj::up, a.up, normed, a, dnormed, true);
   ops_.rms_norm_backward(dnormed, a.x_mid, norm, a.rstd2, dy, dx_mid);
 }
 
 void Decoder::attention_backward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor dx_mid,
-                                 Tensor dx, Adapter& gradients) const {
-  Arena& arena = frame.arena;
+                                 Tensor dx) const {
   const DecoderLayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
   const int64_t tokens = x.rows(), rows = frame.rows(layer), width = config_.hidden_size;
   const int64_t n = config_.heads, n_kv = config_.kv_heads, d = config_.head_dim;
-  Tensor dq = ops_.activation(arena, {rows, n, d}), dk = ops_.activation(arena, {tokens, n_kv, d}),
-         dv = ops_.activation(arena, {tokens, n_kv, d});
+  Tensor dq = ops_.activation(arena_, {rows, n, d}), dk = ops_.activation(arena_, {tokens, n_kv, d}),
+         dv = ops_.activation(arena_, {tokens, n_kv, d});
   {
-    Arena::Scope inner(arena);
-    Tensor dout = ops_.activation(arena, {rows, n, d});
-    project_backward(frame, layer, Proj::o, dx_mid, a.o.reshape({rows, n * d}), a, dout.reshape({rows, n * d}), false,
-                     gradients);
-    const RotaryTable read = frame.rotary(ops_, layer), &all = frame.kept.rotary;
-    const Tensor q = config_.head_norm ? rotate(arena, a.q, w.q_norm, read, {}) : a.q;
-    const Tensor k = config_.head_norm ? rotate(arena, a.k, w.k_norm, all, {}) : a.k;
-    Tensor delta = arena.f32({rows, n});
-    ops_.attention_backward(dout, q, k, a.v, a.o, a.lse, frame.plan(layer), frame.scale(config_), delta, dq, dk, dv);
+    Arena::Scope inner(arena_);
+    Tensor dout = ops_.activation(arena_, {rows, n, d});
+    project_backward(frame, layer, Proj::o, dx_mid, a.o.reshape({rows, n * d}), a, dout.reshape({rows, n * d}), false);
+    const RotaryTable asking = rotary(frame, layer), &all = frame.kept.rotary;
+    const Tensor q = config_.head_norm ? rotate(a.q, w.q_norm, asking, {}) : a.q;
+    const Tensor k = config_.head_norm ? rotate(a.k, w.k_norm, all, {}) : a.k;
+    Tensor delta = arena_.f32({rows, n});
+    ops_.attention_backward(dout, q, k, a.v, a.o, a.lse, frame.plan(layer), attention_scale(), delta, dq, dk, dv);
     if (config_.head_norm) {
-      ops_.norm_rope_backward(dq, a.q, w.q_norm, a.q_rstd, read.cos, read.sin, dq);
+      ops_.norm_rope_backward(dq, a.q, w.q_norm, a.q_rstd, asking.cos, asking.sin, dq);
       ops_.norm_rope_backward(dk, a.k, w.k_norm, a.k_rstd, all.cos, all.sin, dk);
     } else {
-      ops_.rope_backward(dq, read.cos, read.sin);
+      ops_.rope_backward(dq, asking.cos, asking.sin);
       ops_.rope_backward(dk, all.cos, all.sin);
     }
   }
 
-  Tensor normed = ops_.activation(arena, {tokens, width});
+  Tensor normed = ops_.activation(arena_, {tokens, width});
   ops_.rms_norm(x, w.input_norm, config_.rms_norm_eps, normed, {});
   const Tensor dq_flat = dq.reshape({rows, n * d});
   const Tensor dk_flat = dk.reshape({tokens, n_kv * d}), dv_flat = dv.reshape({tokens, n_kv * d});
-  Tensor dnormed = dx ? ops_.activation(arena, {tokens, width}) : Tensor();
-  project_backward(frame, layer, Proj::k, dk_flat, normed, a, dnormed, false, gradients);
-  project_backward(frame, layer, Proj::v, dv_flat, normed, a, dnormed, true, gradients);
+  Tensor dnormed = dx ? ops_.activation(arena_, {tokens, width}) : Tensor();
+  project_backward(frame, layer, Proj::k, dk_flat, normed, a, dnormed, false);
+  project_backward(frame, layer, Proj::v, dv_flat, normed, a, dnormed, true);
   if (frame.compact(layer)) {
-    const Tensor normed_read = frame.read(ops_, layer, normed);
-    Tensor dnormed_read = dx ? ops_.activation(arena, {rows, width}) : Tensor();
-    project_backward(frame, layer, Proj::q, dq_flat, normed_read, a, dnormed_read, false, gradients);
+    const Tensor normed_read = read(frame, layer, normed);
+    Tensor dnormed_read = dx ? ops_.activation(arena_, {rows, width}) : Tensor();
+    project_backward(frame, layer, Proj::q, dq_flat, normed_read, a, dnormed_read, false);
     if (dx) ops_.scatter_add_rows(dnormed_read, frame.kept.read_rows, dnormed);
   } else {
-    project_backward(frame, layer, Proj::q, dq_flat, normed, a, dnormed, true, gradients);
+    project_backward(frame, layer, Proj::q, dq_flat, normed, a, dnormed, true);
   }
   if (!dx) return;
   // In the last layer the residual stream reaches the read rows only.
@@ -109,17 +105,18 @@ void Decoder::attention_backward(const Frame& frame, int64_t layer, Tensor x, La
 }
 
 void Decoder::project_backward(const Frame& frame, int64_t layer, Proj proj, Tensor dy, Tensor x,
-                               const LayerActivations& a, Tensor dx, bool accumulate, Adapter& gradients) const {
+                               const LayerActivations& a, Tensor dx, bool accumulate) const {
   const Tensor w = weights_.layers[static_cast<size_t>(layer)][proj].weight;
-  const LoraModule* m = gradients.find(layer, proj);
+  const LoraModule* m = frame.module(layer, proj);
   if (!m) {
     if (dx) ops_.linear_backward(dy, w, dx, accumulate);
     return;
   }
-  Arena::Scope scope(frame.arena);
-  const Tensor h = a.h[static_cast<size_t>(proj)], dh = ops_.activation(frame.arena, {h.rows(), h.cols()});
-  ops_.lora_linear_backward(dy, x, w, gradients.view(*m), dropout(frame, layer, proj), h, dh, gradients.grad_a(*m),
-                            gradients.grad_b(*m), dx, accumulate);
+  Arena::Scope scope(arena_);
+  const Tensor h = a.h[static_cast<size_t>(proj)], dh = ops_.activation(arena_, {h.rows(), h.cols()});
+  const Adapter& adapter = *frame.pass.adapter;
+  ops_.lora_linear_backward(dy, x, w, adapter.view(*m), dropout(frame, layer, proj), h, dh,
+                            adapter.a_of(frame.gradient, *m), adapter.b_of(frame.gradient, *m), dx, accumulate);
 }
 
 }  // namespace fire

@@ -25,8 +25,9 @@ TextConfig read_qwen2_decoder(const Json& json);
 /// refused. Returns the object with the rope settings, or nullptr when there is none.
 const Json* read_rope(const Json& json, TextConfig& config);
 
-/// `mrope_section` of the rope settings, which must fill half a head.
-void read_mrope(const Json& rope, Mrope kind, TextConfig& config);
+/// As read_rope, with `mrope_section`, which must be there and fill half a head. Returns the object with the rope
+/// settings.
+const Json& read_mrope(const Json& json, Mrope kind, TextConfig& config);
 /// The rotary settings of a vision tower, if it states them, must be those of `row_column_rotary`.
 void require_axial_rope(const Json& vision);
 /// tie_word_embeddings of the whole model, else of its decoder, else false.

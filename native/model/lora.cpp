@@ -11,12 +11,27 @@
 namespace fire {
 namespace {
 
-std::vector<std::pair<int64_t, Proj>> all_places(const TextConfig& text, const std::vector<Proj>& targets) {
-  std::vector<std::pair<int64_t, Proj>> places;
+using Places = std::vector<std::pair<int64_t, Proj>>;
+
+Places all_places(const TextConfig& text, const std::vector<Proj>& targets) {
+  Places places;
   for (int64_t layer = 0; layer < text.layers; ++layer)
     for (const Proj p : all_projs)
       if (std::find(targets.begin(), targets.end(), p) != targets.end()) places.emplace_back(layer, p);
   return places;
+}
+
+/// A, then B of each place, one behind the other.
+std::vector<LoraModule> lay_out(const Places& places, int64_t rank, const TextConfig& text) {
+  std::vector<LoraModule> modules;
+  int64_t at = 0;
+  for (const auto& [layer, proj] : places) {
+    LoraModule m{layer, proj, at, 0, out_features(proj, text), in_features(proj, text)};
+    m.b_begin = m.a_begin + rank * m.in;
+    at = m.b_begin + rank * m.out;
+    modules.push_back(m);
+  }
+  return modules;
 }
 
 /// "…layers.3.self_attn.q_proj.lora_A.weight" -> (3, q, 'A'); nullopt for anything else.
@@ -78,73 +93,49 @@ void refuse_unsupported(const Json& config) {
   if (config.at("peft_type").string() != "LORA") refuse(config.at("peft_type"), "is not LORA");
 }
 
-/// The config itself, once it is known to describe an adapter.
-const LoraConfig& checked(const LoraConfig& config) {
-  if (config.rank <= 0) throw Error(Code::invalid_argument, "lora.rank must be positive");
-  if (config.targets.empty()) throw Error(Code::invalid_argument, "lora.targets names no linear to adapt");
-  if (!(config.dropout >= 0 && config.dropout < 1))
-    throw Error(Code::invalid_argument, "lora.dropout must lie in [0, 1)");
-  return config;
+/// The spec itself, once it is known to describe an adapter.
+const LoraSpec& checked(const LoraSpec& spec) {
+  if (spec.rank <= 0) throw Error(Code::invalid_argument, "lora.rank must be positive");
+  if (spec.targets.empty()) throw Error(Code::invalid_argument, "lora.targets names no linear to adapt");
+  if (!(spec.dropout >= 0 && spec.dropout < 1)) throw Error(Code::invalid_argument, "lora.dropout must lie in [0, 1)");
+  return spec;
 }
 
 }  // namespace
 
-double LoraConfig::scale() const {
+double LoraSpec::scale() const {
   const double r = static_cast<double>(rank);
   return rslora ? alpha / std::sqrt(r) : alpha / r;
 }
 
-Adapter::Adapter(Ops& ops, const TextConfig& text, const LoraConfig& config,
-                 const std::vector<std::pair<int64_t, Proj>>& places)
-    : ops_(ops), config_(config) {
+Adapter::Adapter(Ops& ops, const TextConfig& text, const LoraSpec& spec, std::vector<LoraModule> modules)
+    : ops_(ops),
+      spec_(spec),
+      modules_(std::move(modules)),
+      param_(ops, DType::f32, {modules_.back().b_begin + spec.rank * modules_.back().out}) {
   index_.assign(static_cast<size_t>(text.layers), {});
   for (auto& row : index_) row.fill(-1);
-  int64_t at = 0;
-  for (const auto& [layer, proj] : places) {
-    LoraModule m{layer, proj, at, 0, out_features(proj, text), in_features(proj, text)};
-    m.b_begin = m.a_begin + config.rank * m.in;
-    at = m.b_begin + config.rank * m.out;
-    index_[static_cast<size_t>(layer)][static_cast<size_t>(proj)] = static_cast<int32_t>(modules_.size());
-    modules_.push_back(m);
-  }
-  param_ = Tensor(nullptr, DType::f32, {at});
-  param_ = allocate();
+  for (size_t i = 0; i < modules_.size(); ++i)
+    index_[static_cast<size_t>(modules_[i].layer)][static_cast<size_t>(modules_[i].proj)] = static_cast<int32_t>(i);
+  ops_.zero(param());
 }
 
-Adapter::Adapter(Ops& ops, const TextConfig& text, const LoraConfig& config)
-    : Adapter(ops, text, checked(config), all_places(text, config.targets)) {
+Adapter::Adapter(Ops& ops, const TextConfig& text, const LoraSpec& spec)
+    : Adapter(ops, text, checked(spec), lay_out(all_places(text, spec.targets), spec.rank, text)) {
   if (ops_.dry()) return;
   std::vector<float> host;
   for (size_t index = 0; index < modules_.size(); ++index) {
     const LoraModule& m = modules_[index];
     const float bound = 1.0f / std::sqrt(static_cast<float>(m.in));
-    host.resize(static_cast<size_t>(config.rank * m.in));
+    host.resize(static_cast<size_t>(spec.rank * m.in));
     for (size_t i = 0; i < host.size(); ++i) {
       const Philox4 bits =
-          philox(config.seed, {static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32),
-                               static_cast<uint32_t>(RngStream::lora_init), static_cast<uint32_t>(index)});
+          philox(spec.seed, {static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32),
+                             static_cast<uint32_t>(RngStream::lora_init), static_cast<uint32_t>(index)});
       host[i] = (2.0f * uniform24(bits[0]) - 1.0f) * bound;
     }
-    ops_.upload(host.data(), a_of(param_, m));  // B is zero already
+    ops_.upload(host.data(), a_of(param(), m));  // B is zero already
   }
-}
-
-Adapter::~Adapter() {
-  for (const Tensor& t : {param_, grad_, m_, v_})
-    if (t) ops_.release(t.data(), t.bytes());
-}
-
-Tensor Adapter::allocate() const {
-  Tensor t(ops_.allocate(param_.bytes()), DType::f32, {param_.size()});
-  ops_.zero(t);
-  return t;
-}
-
-void Adapter::enable_training() {
-  if (grad_) return;
-  grad_ = allocate();
-  m_ = allocate();
-  v_ = allocate();
 }
 
 const LoraModule* Adapter::find(int64_t layer, Proj proj) const {
@@ -153,11 +144,11 @@ const LoraModule* Adapter::find(int64_t layer, Proj proj) const {
 }
 
 Tensor Adapter::a_of(const Tensor& flat, const LoraModule& m) const {
-  return flat.slice(m.a_begin, m.b_begin).reshape({config_.rank, m.in});
+  return flat.slice(m.a_begin, m.b_begin).reshape({spec_.rank, m.in});
 }
 
 Tensor Adapter::b_of(const Tensor& flat, const LoraModule& m) const {
-  return flat.slice(m.b_begin, m.b_begin + config_.rank * m.out).reshape({m.out, config_.rank});
+  return flat.slice(m.b_begin, m.b_begin + spec_.rank * m.out).reshape({m.out, spec_.rank});
 }
 
 std::string Adapter::key(const LoraModule& m, char which) {
@@ -168,15 +159,15 @@ std::string Adapter::key(const LoraModule& m, char which) {
 std::unique_ptr<Adapter> Adapter::load(Ops& ops, const TextConfig& text, const std::string& directory) {
   const Json json = Json::load(directory + "/adapter_config.json");
   refuse_unsupported(json);
-  LoraConfig config;
-  config.rank = json.at("r").integer();
-  config.alpha = json.at("lora_alpha").number();
-  config.dropout = json.find("lora_dropout") ? static_cast<float>(json.at("lora_dropout").number()) : 0.0f;
-  const Json* rslora = json.find("use_rslora");
-  config.rslora = rslora && rslora->boolean();
-  if (config.rank <= 0) throw Error(Code::checkpoint, json.at("r").path() + " must be positive");
-  if (!(config.dropout >= 0 && config.dropout < 1))
-    throw Error(Code::checkpoint, json.at("lora_dropout").path() + " must lie in [0, 1)");
+  const Json *dropout = json.find("lora_dropout"), *rslora = json.find("use_rslora");
+  LoraSpec spec{json.at("r").integer(),
+                json.at("lora_alpha").number(),
+                dropout ? static_cast<float>(dropout->number()) : 0.0f,
+                rslora && rslora->boolean(),
+                {},
+                0};  // the file has no seed
+  if (spec.rank <= 0) throw Error(Code::checkpoint, json.at("r").path() + " must be positive");
+  if (!(spec.dropout >= 0 && spec.dropout < 1)) throw Error(Code::checkpoint, dropout->path() + " must lie in [0, 1)");
 
   const SafeTensors file = SafeTensors::open_file(directory + "/adapter_model.safetensors");
   std::map<std::pair<int64_t, Proj>, std::array<const Tensor*, 2>> found;
@@ -189,22 +180,22 @@ std::unique_ptr<Adapter> Adapter::load(Ops& ops, const TextConfig& text, const s
     if (slot) throw Error(Code::checkpoint, file.origin() + ": \"" + name + "\" gives a matrix a second time");
     slot = &tensor;
   }
-  std::vector<std::pair<int64_t, Proj>> places;
+  Places places;
   std::set<Proj> targets;
   for (const auto& [place, matrices] : found) {
     places.push_back(place);
     targets.insert(place.second);
   }
   if (places.empty()) throw Error(Code::checkpoint, file.origin() + " holds no LoRA matrices");
-  config.targets.assign(targets.begin(), targets.end());
+  spec.targets.assign(targets.begin(), targets.end());
 
-  std::unique_ptr<Adapter> adapter(new Adapter(ops, text, config, places));
+  std::unique_ptr<Adapter> adapter(new Adapter(ops, text, spec, lay_out(places, spec.rank, text)));
   std::vector<float> host;
   for (const LoraModule& m : adapter->modules_) {
     for (const char which : {'A', 'B'}) {
       const Tensor* source = found[{m.layer, m.proj}][which == 'A' ? 0 : 1];
-      const Tensor want = which == 'A' ? Tensor(nullptr, DType::f32, {config.rank, m.in})
-                                       : Tensor(nullptr, DType::f32, {m.out, config.rank});
+      const Tensor want = which == 'A' ? Tensor(nullptr, DType::f32, {spec.rank, m.in})
+                                       : Tensor(nullptr, DType::f32, {m.out, spec.rank});
       if (!source) throw Error(Code::checkpoint, file.origin() + " lacks \"" + key(m, which) + "\"");
       if (source->rank() != 2 || source->dim(0) != want.dim(0) || source->dim(1) != want.dim(1) ||
           (source->dtype() != DType::f32 && source->dtype() != DType::bf16))
@@ -214,7 +205,7 @@ std::unique_ptr<Adapter> Adapter::load(Ops& ops, const TextConfig& text, const s
       host.resize(static_cast<size_t>(source->size()));
       for (int64_t i = 0; i < source->size(); ++i)
         host[static_cast<size_t>(i)] = source->dtype() == DType::f32 ? source->f32()[i] : to_float(source->b16()[i]);
-      ops.upload(host.data(), which == 'A' ? adapter->a_of(adapter->param_, m) : adapter->b_of(adapter->param_, m));
+      ops.upload(host.data(), which == 'A' ? adapter->a_of(adapter->param(), m) : adapter->b_of(adapter->param(), m));
     }
   }
   return adapter;
@@ -224,22 +215,22 @@ void Adapter::save(const std::string& directory, const std::string& base_model) 
   make_directories(directory);
   std::vector<NamedTensor> tensors;
   for (const LoraModule& m : modules_) {
-    tensors.push_back({key(m, 'A'), a_of(param_, m)});
-    tensors.push_back({key(m, 'B'), b_of(param_, m)});
+    tensors.push_back({key(m, 'A'), a_of(param(), m)});
+    tensors.push_back({key(m, 'B'), b_of(param(), m)});
   }
   write_safetensors(directory + "/adapter_model.safetensors", tensors, {{"format", "pt"}},
                     [this](const Tensor& piece, void* host) { ops_.download(piece, host); });
 
   // A regular expression, because a plain suffix list would also hit vision towers with q_proj and the like. An adapter
   // of some layers only is spelled out: PEFT would give the others new matrices.
-  const bool everywhere = modules_.size() == index_.size() * config_.targets.size();
+  const bool everywhere = modules_.size() == index_.size() * spec_.targets.size();
   std::string places;
   const auto add = [&](const std::string& place) {
     if (!places.empty()) places += "|";
     for (const char c : place) places += c == '.' ? "\\." : std::string(1, c);
   };
   if (everywhere) {
-    for (const Proj p : config_.targets) add(module_name(p));
+    for (const Proj p : spec_.targets) add(module_name(p));
   } else {
     for (const LoraModule& m : modules_) add(std::to_string(m.layer) + "." + module_name(m.proj));
   }
@@ -247,10 +238,10 @@ void Adapter::save(const std::string& directory, const std::string& base_model) 
       std::string(".*language_model\\.layers\\.") + (everywhere ? "\\d+\\." : "") + "(" + places + ")";
   char numbers[160];
   std::snprintf(numbers, sizeof numbers, "  \"r\": %lld,\n  \"lora_alpha\": %.17g,\n  \"lora_dropout\": %.9g,\n",
-                static_cast<long long>(config_.rank), config_.alpha, static_cast<double>(config_.dropout));
+                static_cast<long long>(spec_.rank), spec_.alpha, static_cast<double>(spec_.dropout));
   const std::string json =
       "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n  \"base_model_name_or_path\": " +
-      json_quote(base_model) + ",\n" + numbers + "  \"use_rslora\": " + (config_.rslora ? "true" : "false") +
+      json_quote(base_model) + ",\n" + numbers + "  \"use_rslora\": " + (spec_.rslora ? "true" : "false") +
       ",\n  \"bias\": \"none\",\n  \"target_modules\": " + json_quote(targets) + ",\n  \"inference_mode\": true\n}\n";
   write_file(directory + "/adapter_config.json", {json});
 }

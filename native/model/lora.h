@@ -1,5 +1,5 @@
-// The trainable part: LoRA adapters (Hu et al. 2021) with PEFT's conventions, their gradients and AdamW moments. All
-// parameters live in one flat f32 buffer (so do gradients and moments), so an optimizer step is one operation.
+// The trainable part: LoRA adapters (Hu et al. 2021) with PEFT's conventions. All parameters live in one flat f32
+// buffer. Gradients and moments (train/optimizer.h) are flat in the same order, so an optimizer step is one operation.
 #pragma once
 
 #include <array>
@@ -7,21 +7,23 @@
 #include <string>
 #include <vector>
 
+#include "model/device_tensor.h"
 #include "model/weights.h"
 
 namespace fire {
 
-struct LoraConfig {
-  int64_t rank = 128;
-  double alpha = 256;
-  float dropout = 0.05f;
-  bool rslora = false;
-  std::vector<Proj> targets{all_projs.begin(), all_projs.end()};
-  uint64_t seed = 0;
+/// See LoraSpec in src/engine/native.ts.
+struct LoraSpec {
+  int64_t rank;
+  double alpha;
+  float dropout;
+  bool rslora;
+  std::vector<Proj> targets;
+  uint64_t seed;
   double scale() const;
 };
 
-/// One adapted linear and where its numbers are in the flat buffers.
+/// One adapted linear and where its numbers are in a flat buffer.
 struct LoraModule {
   int64_t layer;
   Proj proj;
@@ -31,50 +33,38 @@ struct LoraModule {
 class Adapter {
  public:
   /// A ~ U(-1/sqrt(in), 1/sqrt(in)) (PEFT's Kaiming uniform with a = sqrt 5), B = 0: the adapted model is the base.
-  Adapter(Ops& ops, const TextConfig& text, const LoraConfig& config);
+  Adapter(Ops& ops, const TextConfig& text, const LoraSpec& spec);
   /// Reads a PEFT folder. A setting that would change the arithmetic in a way this engine lacks is refused.
   static std::unique_ptr<Adapter> load(Ops& ops, const TextConfig& text, const std::string& directory);
-  ~Adapter();
-  Adapter(const Adapter&) = delete;
-  Adapter& operator=(const Adapter&) = delete;
 
-  const LoraConfig& config() const { return config_; }
+  const LoraSpec& spec() const { return spec_; }
   const std::vector<LoraModule>& modules() const { return modules_; }
-  int64_t parameter_count() const { return param_.size(); }
+  /// [parameters] f32.
+  const Tensor& param() const { return param_.view(); }
 
   /// nullptr when that linear is not adapted.
   const LoraModule* find(int64_t layer, Proj proj) const;
   LoraView view(const LoraModule& m) const {
-    return {a_of(param_, m), b_of(param_, m), static_cast<float>(config_.scale())};
+    return {a_of(param(), m), b_of(param(), m), static_cast<float>(spec_.scale())};
   }
-  Tensor grad_a(const LoraModule& m) const { return a_of(grad_, m); }
-  Tensor grad_b(const LoraModule& m) const { return b_of(grad_, m); }
-
-  Tensor param() const { return param_; }
-  /// Allocated by `enable_training`; empty before.
-  Tensor grad() const { return grad_; }
-  Tensor moment1() const { return m_; }
-  Tensor moment2() const { return v_; }
-  void enable_training();
+  /// A [rank, in] and B [out, rank] of a module in `flat`, which holds a number a parameter in their order.
+  Tensor a_of(const Tensor& flat, const LoraModule& m) const;
+  Tensor b_of(const Tensor& flat, const LoraModule& m) const;
 
   /// PEFT's key of A or B: base_model.model.model.language_model.layers.N.self_attn.q_proj.lora_A.weight
   static std::string key(const LoraModule& m, char which);
-  Tensor a_of(const Tensor& flat, const LoraModule& m) const;
-  Tensor b_of(const Tensor& flat, const LoraModule& m) const;
 
   /// adapter_config.json and adapter_model.safetensors, each written atomically. `base_model` goes into the config.
   void save(const std::string& directory, const std::string& base_model) const;
 
  private:
-  Adapter(Ops& ops, const TextConfig& text, const LoraConfig& config,
-          const std::vector<std::pair<int64_t, Proj>>& places);
-  Tensor allocate() const;
+  Adapter(Ops& ops, const TextConfig& text, const LoraSpec& spec, std::vector<LoraModule> modules);
 
   Ops& ops_;
-  LoraConfig config_;
+  LoraSpec spec_;
   std::vector<LoraModule> modules_;
   std::vector<std::array<int32_t, proj_count>> index_;  // [layer][proj] -> module or -1
-  Tensor param_, grad_, m_, v_;
+  DeviceTensor param_;
 };
 
 }  // namespace fire

@@ -2,28 +2,21 @@
 // all but a few, patches merged 2 x 2, a Qwen2 decoder with MRoPE in sections.
 // Source: transformers, models/qwen2_5_vl.
 #include <algorithm>
-#include <cmath>
 
 #include "model/config_reader.h"
 #include "model/families.h"
-#include "model/qwen_vl_image.h"
-#include "model/vision.h"
+#include "model/qwen_vl_tower.h"
 
 namespace fire {
 namespace {
 
 using namespace config;
 
-constexpr float norm_eps = 1e-6f;
-
-struct TowerConfig {
-  int64_t depth, hidden_size, heads, intermediate_size, out_hidden_size;
+struct TowerConfig : QwenVlTower {
   int64_t window;                    // side of a window, in merged tokens
   std::vector<int64_t> full_blocks;  // blocks that attend to the whole image
-  QwenVlImage image;
 
-  int64_t head_dim() const { return hidden_size / heads; }
-  int64_t merge_unit() const { return image.merge_size * image.merge_size; }
+  size_t deepstack_levels() const { return 0; }
   bool attends_to_all(int64_t block) const {
     return std::find(full_blocks.begin(), full_blocks.end(), block) != full_blocks.end();
   }
@@ -60,24 +53,21 @@ std::vector<int32_t> patch_rows(const std::vector<int32_t>& tokens, int64_t merg
 
 struct BlockWeights {
   Tensor norm1, norm2;
-  LinearWeights qkv, proj, gate, up, down;
+  VisionAttention attention;
+  LinearWeights gate, up, down;
 };
 
 class Tower final : public VisionTower {
  public:
   Tower(Ops& ops, const TowerConfig& config, Claims& claims) : ops_(ops), config_(config) {
     const TowerConfig& c = config_;
-    const QwenVlImage& image = c.image;
     const std::string prefix = claims.prefix_of("patch_embed.proj.weight", {"visual.", "model.visual."});
-    patch_embed_ = claims.take_as(prefix + "patch_embed.proj.weight",
-                                  {c.hidden_size, 3, image.temporal_patch_size, image.patch_size, image.patch_size},
-                                  {c.hidden_size, image.patch_length()});
+    patch_embed_ = c.claim_patch_embedding(claims, prefix + "patch_embed.proj.weight");
     for (int64_t i = 0; i < c.depth; ++i) {
       const std::string block = prefix + "blocks." + std::to_string(i) + ".";
       blocks_.push_back({claims.take(block + "norm1.weight", {c.hidden_size}),
                          claims.take(block + "norm2.weight", {c.hidden_size}),
-                         claims.linear(block + "attn.qkv", 3 * c.hidden_size, c.hidden_size),
-                         claims.linear(block + "attn.proj", c.hidden_size, c.hidden_size),
+                         claim_fused_attention(claims, block + "attn.", c.hidden_size),
                          claims.linear(block + "mlp.gate_proj", c.intermediate_size, c.hidden_size),
                          claims.linear(block + "mlp.up_proj", c.intermediate_size, c.hidden_size),
                          claims.linear(block + "mlp.down_proj", c.hidden_size, c.intermediate_size)});
@@ -90,7 +80,6 @@ class Tower final : public VisionTower {
 
   std::unique_ptr<ImageFeatures> encode(const Patches& patches, Arena& arena, const Observer* observer) const override {
     Arena::Scope scope(arena);
-    const int32_t count = static_cast<int32_t>(patches.count());
     const int64_t merge = config_.image.merge_size;
     const TokenGrid grid{patches.grid_h / merge, patches.grid_w / merge};
     auto features = std::make_unique<ImageFeatures>(ops_, grid, config_.out_hidden_size, 0);
@@ -101,14 +90,12 @@ class Tower final : public VisionTower {
     Tensor x = embed_patches(patches, rows, arena, observer);
     const std::vector<int32_t> in_order = patch_positions(patches.grid_h, patches.grid_w, merge);
     std::vector<int32_t> positions;
-    for (const int32_t* axis : {in_order.data(), in_order.data() + count})
+    for (const int32_t* axis : {in_order.data(), in_order.data() + patches.count()})
       for (const int32_t row : rows) positions.push_back(axis[row]);
-    const RotaryTable rotary = make_rotary_table(ops_, row_column_rotary(config_.head_dim()), positions, count, arena);
-    observe(observer, "vision.rope_cos", rotary.cos);
-    observe(observer, "vision.rope_sin", rotary.sin);
+    const RotaryTable rotary = config_.rotary(ops_, positions, arena, observer);
     observe(observer, "vision.block_in.0", x);
 
-    const AttentionPlan all{{{0, count, 0, 0, 0, count, false, 0}}, {}, 1};
+    const AttentionPlan all = attend_to_all(patches.count());
     const PreparedPlan whole = ops_.prepare(all, arena), windowed = ops_.prepare(windows.plan, arena);
     for (int64_t i = 0; i < config_.depth; ++i) {
       block(blocks_[static_cast<size_t>(i)], x, rotary, config_.attends_to_all(i) ? whole : windowed, arena);
@@ -136,28 +123,13 @@ class Tower final : public VisionTower {
   /// In place on x.
   void block(const BlockWeights& w, Tensor x, const RotaryTable& rotary, const PreparedPlan& plan, Arena& arena) const {
     Arena::Scope scope(arena);
-    const int64_t n = x.rows(), width = config_.hidden_size, heads = config_.heads, d = config_.head_dim();
+    const int64_t n = x.rows(), width = config_.hidden_size, inner_width = config_.intermediate_size;
     Tensor normed = ops_.activation(arena, {n, width}), x_mid = ops_.activation(arena, {n, width});
-    {
-      Arena::Scope inner(arena);
-      std::array<Tensor, 3> qkv;
-      ops_.rms_norm(x, w.norm1, norm_eps, normed, {});
-      for (int64_t i = 0; i < 3; ++i) {
-        Tensor& part = qkv[static_cast<size_t>(i)];
-        part = ops_.activation(arena, {n, heads, d});
-        ops_.linear(normed, w.qkv.weight.slice(i * width, (i + 1) * width),
-                    w.qkv.bias.slice(i * width, (i + 1) * width), {}, part.reshape({n, width}));
-      }
-      ops_.rope(qkv[0], rotary.cos, rotary.sin);
-      ops_.rope(qkv[1], rotary.cos, rotary.sin);
-      Tensor o = ops_.activation(arena, {n, heads, d});
-      ops_.attention(qkv[0], qkv[1], qkv[2], plan, 1.0f / std::sqrt(static_cast<float>(d)), o, {});
-      ops_.linear(o.reshape({n, width}), w.proj.weight, w.proj.bias, x, x_mid);
-    }
-    const int64_t inner_width = config_.intermediate_size;
+    ops_.rms_norm(x, w.norm1, config_.norm_eps, normed, {});
+    vision_attention(ops_, w.attention, normed, x, &rotary, plan, config_.heads, arena, x_mid);
     Tensor gate = ops_.activation(arena, {n, inner_width}), up = ops_.activation(arena, {n, inner_width}),
            product = ops_.activation(arena, {n, inner_width});
-    ops_.rms_norm(x_mid, w.norm2, norm_eps, normed, {});
+    ops_.rms_norm(x_mid, w.norm2, config_.norm_eps, normed, {});
     ops_.linear(normed, w.gate.weight, w.gate.bias, {}, gate);
     ops_.linear(normed, w.up.weight, w.up.bias, {}, up);
     ops_.swiglu(gate, up, product);
@@ -170,7 +142,7 @@ class Tower final : public VisionTower {
     const int64_t tokens = out.rows(), width = config_.hidden_size * config_.merge_unit();
     Tensor normed = ops_.activation(arena, {x.rows(), config_.hidden_size});
     Tensor hidden = ops_.activation(arena, {tokens, width}), merged = ops_.activation(arena, {tokens, out.cols()});
-    ops_.rms_norm(x, merger_norm_, norm_eps, normed, {});
+    ops_.rms_norm(x, merger_norm_, config_.norm_eps, normed, {});
     ops_.linear(normed.reshape({tokens, width}), merger_[0].weight, merger_[0].bias, {}, hidden);
     ops_.gelu(hidden, Gelu::erf);
     ops_.linear(hidden, merger_[1].weight, merger_[1].bias, {}, merged);
@@ -184,42 +156,11 @@ class Tower final : public VisionTower {
   std::array<LinearWeights, 2> merger_;
 };
 
-class Spec final : public VisionSpec {
- public:
-  explicit Spec(TowerConfig config) : config_(std::move(config)) {}
-  Patches preprocess(const Rgb& image) const override { return config_.image.preprocess(image); }
-  TokenGrid token_grid(Size image) const override { return config_.image.token_grid(image); }
-  Patches blank(int64_t tokens) const override { return config_.image.blank(tokens); }
-  int64_t patch_length() const override { return config_.image.patch_length(); }
-  int64_t patches_per_token() const override { return config_.merge_unit(); }
-  std::unique_ptr<VisionTower> load(Claims& claims, Ops& ops) const override {
-    return std::make_unique<Tower>(ops, config_, claims);
-  }
-
- private:
-  TowerConfig config_;
-};
-
 TowerConfig read_tower(const Json& vision, const Json& preprocessor, const TextConfig& text) {
   require_text(vision, "hidden_act", "silu");
   for (const char* channels : {"in_channels", "in_chans"}) require_number(vision, channels, 3);
-  require_axial_rope(vision);
-  TowerConfig c{};
-  c.depth = positive(vision, "depth");
-  c.hidden_size = positive(vision, "hidden_size");
-  c.heads = positive(vision, "num_heads");
-  c.intermediate_size = positive(vision, "intermediate_size");
-  c.out_hidden_size = positive(vision, "out_hidden_size");
-  for (const Json& index : vision.at("fullatt_block_indexes").array()) {
-    c.full_blocks.push_back(index.integer());
-    check(index.integer() >= 0 && index.integer() < c.depth, index.path(), "is not a block of the vision tower");
-  }
-  check(c.hidden_size % c.heads == 0 && c.head_dim() % 4 == 0, vision.path(),
-        "hidden_size / num_heads must be a multiple of 4 (two rotary axes)");
-  check(c.out_hidden_size == text.hidden_size, vision.path() + ".out_hidden_size",
-        "must equal the decoder's hidden_size");
-  c.image = QwenVlImage::read(preprocessor, positive(vision, "patch_size"), positive(vision, "temporal_patch_size"),
-                              positive(vision, "spatial_merge_size"));
+  TowerConfig c{QwenVlTower::read(vision, preprocessor, text), 0, {}};
+  c.full_blocks = c.read_blocks(vision.at("fullatt_block_indexes"));
   c.window = positive(vision, "window_size") / c.image.merge_size / c.image.patch_size;
   check(c.window > 0, vision.path() + ".window_size", "must hold at least one merged patch");
   return c;
@@ -233,13 +174,12 @@ ModelConfig read_qwen2_5_vl(const Json& config, const std::string& directory) {
   const Json* nested = config.find("text_config");
   const Json& text = nested ? *nested : config;
   c.text = read_qwen2_decoder(text);
-  const Json* rope = read_rope(text, c.text);
-  if (!rope) throw Error(Code::checkpoint, text.path() + ": rope_scaling is missing (it holds mrope_section)");
-  read_mrope(*rope, Mrope::sections, c.text);
+  read_mrope(text, Mrope::sections, c.text);
   c.text.tie_word_embeddings = read_either_tie(config, text);
   c.names = {{"model.", "model.language_model.", "language_model.model."},
              {"lm_head.weight", "language_model.lm_head.weight"}};
-  c.vision = std::make_shared<Spec>(read_tower(config.at("vision_config"), read_preprocessor(directory), c.text));
+  c.vision = std::make_shared<QwenVlSpec<Tower, TowerConfig>>(
+      read_tower(config.at("vision_config"), read_preprocessor(directory), c.text));
   c.image_token_id = read_token(config, "image_token_id", c.text);
   c.eos_token_ids = read_eos(directory, text);
   return c;

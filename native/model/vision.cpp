@@ -2,14 +2,11 @@
 
 namespace fire {
 
-ImageFeatures::ImageFeatures(Ops& ops, TokenGrid grid_, int64_t hidden, size_t levels) : grid(grid_), ops_(ops) {
-  const int64_t parts = static_cast<int64_t>(levels) + 1, rows = grid.tokens();
-  storage_ = Tensor(nullptr, ops.activation_type(), {parts, rows, hidden});
-  storage_ = Tensor(ops.allocate(storage_.bytes()), ops.activation_type(), {parts, rows, hidden});
-  merged = storage_.slice(0, 1).reshape({rows, hidden});
-  for (int64_t j = 1; j < parts; ++j) deepstack.push_back(storage_.slice(j, j + 1).reshape({rows, hidden}));
+ImageFeatures::ImageFeatures(Ops& ops, TokenGrid grid_, int64_t hidden, size_t levels)
+    : grid(grid_), storage_(ops, ops.activation_type(), {static_cast<int64_t>(levels) + 1, grid.tokens(), hidden}) {
+  const auto part = [&](int64_t i) { return storage_.view().slice(i, i + 1).reshape({grid.tokens(), hidden}); };
+  merged = part(0);
+  for (int64_t j = 1; j < storage_.view().dim(0); ++j) deepstack.push_back(part(j));
 }
-
-ImageFeatures::~ImageFeatures() { ops_.release(storage_.data(), storage_.bytes()); }
 
 }  // namespace fire

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/claims.h"
+#include "model/device_tensor.h"
 #include "model/image.h"
 #include "model/positions.h"
 
@@ -25,9 +26,6 @@ inline void observe(const Observer* observer, const std::string& name, const Ten
 class ImageFeatures {
  public:
   ImageFeatures(Ops& ops, TokenGrid grid, int64_t hidden, size_t levels);
-  ~ImageFeatures();
-  ImageFeatures(const ImageFeatures&) = delete;
-  ImageFeatures& operator=(const ImageFeatures&) = delete;
 
   TokenGrid grid;
   Tensor merged;
@@ -36,8 +34,7 @@ class ImageFeatures {
   int64_t tokens() const { return grid.tokens(); }
 
  private:
-  Ops& ops_;
-  Tensor storage_;
+  DeviceTensor storage_;
 };
 
 /// Frozen: forward only.

@@ -11,22 +11,21 @@ double neg_log_sigmoid(double u) { return std::max(-u, 0.0) + std::log1p(std::ex
 
 double sigmoid(double u) { return u >= 0 ? 1 / (1 + std::exp(-u)) : std::exp(u) / (1 + std::exp(u)); }
 
-Objective Objective::make(const std::string& name, double beta, double alpha, double gamma, double lambda,
-                          bool kl_mean) {
-  auto check = [&](bool ok, const char* what) {
+Objective Objective::make(const ObjectiveSpec& spec) {
+  const std::string& name = spec.name;
+  const auto check = [&](bool ok, const std::string& what) {
     if (!ok) throw Error(Code::invalid_argument, "objective " + name + ": " + what);
   };
-  check(std::isfinite(beta) && beta >= 0, "beta must be a number >= 0");
-  check(std::isfinite(alpha) && alpha >= 0, "alpha must be a number >= 0");
-  check(std::isfinite(gamma) && gamma >= 0, "gamma must be a number >= 0");
-  check(lambda >= 0 && lambda <= 1, "lambda must lie in [0, 1]");
+  for (const auto& [coefficient, value] : {std::pair{"beta", spec.beta}, {"alpha", spec.alpha}, {"gamma", spec.gamma}})
+    check(std::isfinite(value) && value >= 0, std::string(coefficient) + " must be a number >= 0");
+  check(spec.lambda >= 0 && spec.lambda <= 1, "lambda must lie in [0, 1]");
 
   Objective o;
-  o.beta = beta;
-  o.alpha = alpha;
-  o.lambda = lambda;
-  o.visual_weight = gamma;
-  o.kl_mean = kl_mean;
+  o.beta = spec.beta;
+  o.alpha = spec.alpha;
+  o.gamma = spec.gamma;
+  o.lambda = spec.lambda;
+  o.kl_reduction = spec.kl_reduction;
   if (name == "fire" || name == "fire-v1" || name == "fire-v2") {
     o.kl_scope = Scope::phrase;
     o.visual = name == "fire" ? Visual::reversed : name == "fire-v1" ? Visual::image : Visual::image_answer;
@@ -43,7 +42,7 @@ Objective Objective::make(const std::string& name, double beta, double alpha, do
   } else if (name == "mdpo") {
     o.rank_scope = Scope::completion;
     o.visual = Visual::image;
-    o.visual_weight = 1;
+    o.gamma = 1;
     o.anchor = true;
   } else if (name == "sft") {
     o.rank_scope = Scope::completion;
@@ -55,7 +54,7 @@ Objective Objective::make(const std::string& name, double beta, double alpha, do
   }
   if (o.alpha == 0) o.kl_scope = Scope::none;
   if (o.kl_scope == Scope::none) o.alpha = 0;
-  if (o.visual_weight == 0) o.visual = Visual::none;
+  if (o.gamma == 0) o.visual = Visual::none;
   return o;
 }
 
@@ -105,7 +104,7 @@ PairLoss evaluate_pair(const Objective& o, const PairLogps& l, const KlSums& kl,
   if (has_corrupted && o.visual != Visual::none) {
     const Branch winner = o.visual == Visual::reversed ? Branch::corrupted_rejected : Branch::chosen;
     const Branch loser = o.visual == Visual::image_answer ? Branch::corrupted_rejected : Branch::corrupted_chosen;
-    out.visual_margin = add_preference(o, l, winner, loser, o.visual_weight, out, &out.visual);
+    out.visual_margin = add_preference(o, l, winner, loser, o.gamma, out, &out.visual);
   }
   if (o.anchor) {
     const double reward = o.beta * (l.policy[at(Branch::chosen)] - l.reference[at(Branch::chosen)]);

@@ -14,6 +14,8 @@ constexpr size_t branch_count = 4;
 template <class T>
 using PerBranch = std::array<T, branch_count>;
 constexpr size_t at(Branch b) { return static_cast<size_t>(b); }
+/// y+, whatever the image.
+constexpr bool answers_chosen(Branch b) { return b == Branch::chosen || b == Branch::corrupted_chosen; }
 
 /// Which tokens of an answer count: the decisive phrases, or the whole completion with its end token.
 enum class Scope : uint8_t { none, phrase, completion };
@@ -26,21 +28,30 @@ enum class Visual : uint8_t {
   image_answer  // (v, y+) over (v', y-): FiRe-MPO ablation v2
 };
 
+enum class KlReduction : uint8_t { sum, mean };
+
+/// See ObjectiveSpec in src/engine/native.ts.
+struct ObjectiveSpec {
+  std::string name;
+  double beta, alpha, gamma, lambda;
+  KlReduction kl_reduction;
+};
+
 struct Objective {
   Scope rank_scope = Scope::phrase;
   Scope kl_scope = Scope::none;
   Visual visual = Visual::none;
-  bool anchor = false;   // mDPO's AncPO: -log sigmoid(beta * (lp - lr) of y+)
-  bool sft = false;      // mean negative log-likelihood of the chosen completion, nothing else
-  bool kl_mean = false;  // mean over the KL rows instead of their sum
-  double beta = 0.1;
-  double alpha = 0;          // weight of the mixed KL
-  double lambda = 0.5;       // forward share of the mixed KL
-  double visual_weight = 0;  // gamma
+  bool anchor = false;  // mDPO's AncPO: -log sigmoid(beta * (lp - lr) of y+)
+  bool sft = false;     // mean negative log-likelihood of the chosen completion, nothing else
+  double beta;
+  double alpha;              // weight of the mixed KL
+  double gamma;              // weight of the visual preference
+  double lambda;             // forward share of the mixed KL
+  KlReduction kl_reduction;  // over the KL rows
 
   /// sft, dpo, mdpo, rrpo, rrpo-phrase-kl, mask-dpo, fire, fire-v1, fire-v2. Terms with weight 0 are switched off, so
   /// they cost nothing. Throws ERR_FIRE_INVALID_ARGUMENT for an unknown name or a coefficient out of range.
-  static Objective make(const std::string& name, double beta, double alpha, double gamma, double lambda, bool kl_mean);
+  static Objective make(const ObjectiveSpec& spec);
 
   /// Whether this branch contributes, for a pair with or without a corrupted image.
   bool runs(Branch branch, bool has_corrupted) const;

@@ -20,8 +20,7 @@ struct Scored {
 };
 
 std::vector<Scored> scored_tokens(const Pair& pair, Branch branch, const Objective& objective) {
-  const bool chosen = branch == Branch::chosen || branch == Branch::corrupted_chosen;
-  const auto& mask = chosen ? pair.chosen_mask : pair.rejected_mask;
+  const auto& mask = pair.mask(branch);
   auto in_scope = [&](Scope scope, size_t t) {
     return scope == Scope::completion || (scope == Scope::phrase && mask[t] != 0);
   };
@@ -168,7 +167,7 @@ class Packer {
       if (!objective_.runs(branch, pair.has_corrupted())) continue;
       Sequence s{branch, scored_tokens(pair, branch, objective_), pair.prompt};
       if (s.scored.empty()) continue;
-      const Ids& answer = branch == Branch::chosen || branch == Branch::corrupted_chosen ? pair.chosen : pair.rejected;
+      const Ids& answer = pair.answer(branch);
       const size_t fed = layout_ == Layout::plain ? answer.size() : static_cast<size_t>(s.scored.back().token);
       s.fed.insert(s.fed.end(), answer.begin(), answer.begin() + static_cast<std::ptrdiff_t>(fed));
       sequences.push_back(std::move(s));
@@ -202,8 +201,7 @@ class Packer {
 
   void add_terms(const Pair& pair, int32_t index, const Sequence& s, int32_t prefix_begin, int32_t tail_begin,
                  int32_t common) {
-    const bool chosen = s.branch == Branch::chosen || s.branch == Branch::corrupted_chosen;
-    const Ids& answer = chosen ? pair.chosen : pair.rejected;
+    const Ids& answer = pair.answer(s.branch);
     for (const Scored& t : s.scored) {
       const int32_t place = static_cast<int32_t>(pair.prompt.size()) + t.token - 1;
       const int32_t row = place < common ? prefix_begin + place : tail_begin + place - common;

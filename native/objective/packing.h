@@ -21,6 +21,8 @@ struct Pair {
   std::vector<uint8_t> chosen_mask, rejected_mask;
   std::vector<std::string> images, corrupted_images;
   bool has_corrupted() const { return !corrupted_images.empty(); }
+  const std::vector<int32_t>& answer(Branch b) const { return answers_chosen(b) ? chosen : rejected; }
+  const std::vector<uint8_t>& mask(Branch b) const { return answers_chosen(b) ? chosen_mask : rejected_mask; }
 };
 
 enum class Layout : uint8_t {

@@ -21,44 +21,44 @@ struct Logits {
 
 class PreferenceStep {
  public:
-  PreferenceStep(Ops& ops, const Decoder& decoder, const PackedBatch& batch, const Objective& objective,
-                 const StepSettings& settings, int64_t vocab_size, Arena& arena)
-      : ops_(ops),
-        decoder_(decoder),
-        batch_(batch),
+  PreferenceStep(const Context& context, std::span<const Pair> pairs, const Objective& objective,
+                 const PackedBatch& batch, const StepSettings& settings)
+      : ops_(context.ops),
+        decoder_(context),
+        arena_(context.arena),
+        vocab_size_(context.config.text.vocab_size),
+        pairs_(pairs),
         objective_(objective),
-        settings_(settings),
-        vocab_size_(vocab_size),
-        arena_(arena) {}
+        batch_(batch),
+        settings_(settings) {}
 
-  StepStats run(std::span<const Pair> pairs, const Adapter* policy, Adapter* gradients) {
+  StepStats run(const Adapter* adapter, Tensor gradient) {
     Arena::Scope scope(arena_);
     StepStats stats;
     stats.tokens = batch_.input.tokens();
     stats.rows = static_cast<int64_t>(batch_.input.read_rows.size());
-    stats.pairs.resize(pairs.size());
+    stats.pairs.resize(pairs_.size());
     if (stats.rows == 0) {
-      finish_pairs(pairs, stats);
+      finish_pairs(stats);
       return stats;
     }
 
-    DecoderPass pass;
-    pass.cancel = settings_.cancel;
     if (objective_.needs_reference())
-      reference_ = settings_.reference ? settings_.reference : decoder_.forward(batch_.input, pass, arena_, nullptr);
-    pass.adapter = policy;
+      reference_ = settings_.reference ? settings_.reference : decoder_.forward(batch_.input, {}, nullptr);
+    DecoderPass pass;
+    pass.adapter = adapter;
     pass.dropout_pass = settings_.dropout_pass;
     DecoderActivations kept;
     kept.checkpointing = settings_.checkpointing;
-    policy_ = decoder_.forward(batch_.input, pass, arena_, gradients ? &kept : nullptr);
+    policy_ = decoder_.forward(batch_.input, pass, gradient ? &kept : nullptr);
 
     const std::vector<Columns> chunks = cut_vocabulary();
     const Logits logits = allocate_logits(chunks[0].count());
     read_statistics(chunks, logits);
-    finish_pairs(pairs, stats);
-    if (gradients) {
+    finish_pairs(stats);
+    if (gradient) {
       const Tensor dhidden = loss_backward(chunks, logits, stats);
-      decoder_.backward(batch_.input, pass, kept, dhidden, *gradients, arena_);
+      decoder_.backward(batch_.input, pass, kept, dhidden, gradient);
     }
     return stats;
   }
@@ -126,11 +126,12 @@ class PreferenceStep {
   }
 
   double kl_divisor(size_t pair) const {
-    return objective_.kl_mean ? static_cast<double>(std::max<int64_t>(1, kl_count_[pair])) : 1.0;
+    return objective_.kl_reduction == KlReduction::mean ? static_cast<double>(std::max<int64_t>(1, kl_count_[pair]))
+                                                        : 1.0;
   }
 
-  void finish_pairs(std::span<const Pair> pairs, StepStats& stats) {
-    kl_count_.assign(pairs.size(), 0);
+  void finish_pairs(StepStats& stats) {
+    kl_count_.assign(pairs_.size(), 0);
     for (const KlRow& r : batch_.kl_rows) ++kl_count_[static_cast<size_t>(r.pair)];
     for (size_t i = 0; i < batch_.terms.size(); ++i) {
       const Term& t = batch_.terms[i];
@@ -145,12 +146,12 @@ class PreferenceStep {
       stats.pairs[p].kl.reverse += row.reverse_kl / kl_divisor(p);
     }
     std::string bad;
-    for (size_t p = 0; p < pairs.size(); ++p) {
+    for (size_t p = 0; p < pairs_.size(); ++p) {
       PairStats& s = stats.pairs[p];
       s.chosen_tokens = batch_.chosen_tokens[p];
       s.rejected_tokens = batch_.rejected_tokens[p];
-      s.loss = evaluate_pair(objective_, s.logps, s.kl, pairs[p].has_corrupted(), s.chosen_tokens);
-      if (!std::isfinite(s.loss.loss)) bad += (bad.empty() ? "\"" : ", \"") + pairs[p].id + "\"";
+      s.loss = evaluate_pair(objective_, s.logps, s.kl, pairs_[p].has_corrupted(), s.chosen_tokens);
+      if (!std::isfinite(s.loss.loss)) bad += (bad.empty() ? "\"" : ", \"") + pairs_[p].id + "\"";
     }
     if (!bad.empty() && !ops_.dry())
       throw Error(Code::nonfinite, "the loss is not a finite number for pair(s) " + bad).with("records", bad);
@@ -196,12 +197,13 @@ class PreferenceStep {
   }
 
   Ops& ops_;
-  const Decoder& decoder_;
-  const PackedBatch& batch_;
-  const Objective& objective_;
-  const StepSettings& settings_;
-  int64_t vocab_size_;
+  const Decoder decoder_;
   Arena& arena_;
+  const int64_t vocab_size_;
+  const std::span<const Pair> pairs_;
+  const Objective& objective_;
+  const PackedBatch& batch_;
+  const StepSettings& settings_;
   Tensor reference_, policy_;  // hidden rows [P, H]
   Tensor targets_;             // [K, 2] (row, token) of every term
   std::vector<RowSummary> summaries_;
@@ -211,10 +213,10 @@ class PreferenceStep {
 
 }  // namespace
 
-StepStats run_preference_step(Ops& ops, const Decoder& decoder, const PackedBatch& batch, const Objective& objective,
-                              std::span<const Pair> pairs, const Adapter* policy, Adapter* gradients,
-                              const StepSettings& settings, int64_t vocab_size, Arena& arena) {
-  return PreferenceStep(ops, decoder, batch, objective, settings, vocab_size, arena).run(pairs, policy, gradients);
+StepStats run_preference_step(const Context& context, const Adapter* adapter, std::span<const Pair> pairs,
+                              const Objective& objective, const PackedBatch& batch, const StepSettings& settings,
+                              Tensor gradient) {
+  return PreferenceStep(context, pairs, objective, batch, settings).run(adapter, gradient);
 }
 
 }  // namespace fire

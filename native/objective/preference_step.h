@@ -22,22 +22,21 @@ struct StepStats {
 
 struct StepSettings {
   /// Every pair's loss is divided by it: the pairs of the whole optimizer step.
-  double normalizer = 1;
-  bool checkpointing = false;
-  uint32_t dropout_pass = 0;
-  const std::atomic<bool>* cancel = nullptr;
+  double normalizer;
+  bool checkpointing;
+  uint32_t dropout_pass;
   /// Logits held at once, in bytes (policy and reference together). Above it the vocabulary is streamed in chunks of
   /// columns and the head runs twice.
-  size_t logits_budget = size_t{1} << 30;
+  size_t logits_budget;
   /// Final reference hidden rows [P, H] where they are known already; empty = run the reference.
   Tensor reference;
 };
 
-/// Runs the objective on a packed batch. With `gradients`, adds dL/dparameter to it. The reference is the decoder
-/// without an adapter. Throws ERR_FIRE_NONFINITE naming the pairs when a loss is not a number; gradients are then
-/// untouched.
-StepStats run_preference_step(Ops& ops, const Decoder& decoder, const PackedBatch& batch, const Objective& objective,
-                              std::span<const Pair> pairs, const Adapter* policy, Adapter* gradients,
-                              const StepSettings& settings, int64_t vocab_size, Arena& arena);
+/// Runs the objective on a packed batch. The policy is the model with `adapter` (nullptr: as it is), the reference the
+/// model without. Adds dL/dparameter to `gradient`, flat as the adapter's parameters; empty = values only, without
+/// dropout. Throws ERR_FIRE_NONFINITE naming the pairs when a loss is not a number; `gradient` is then untouched.
+StepStats run_preference_step(const Context& context, const Adapter* adapter, std::span<const Pair> pairs,
+                              const Objective& objective, const PackedBatch& batch, const StepSettings& settings,
+                              Tensor gradient);
 
 }  // namespace fire

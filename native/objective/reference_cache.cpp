@@ -27,10 +27,10 @@ Tensor rows_of(const Tensor& hidden, const PackedBatch& batch, size_t pair) {
 
 }  // namespace
 
-Tensor ReferenceCache::rows(Ops& ops, const Decoder& decoder, int64_t hidden_size, std::span<const Pair> pairs,
-                            const Objective& objective, const PackedBatch& batch, const Repack& repack, Arena& arena,
-                            const std::atomic<bool>* cancel) {
-  Tensor all = ops.activation(arena, {batch.pair_rows.back(), hidden_size});
+Tensor ReferenceCache::rows(const Context& context, std::span<const Pair> pairs, const Objective& objective,
+                            const PackedBatch& batch, const Repack& repack) {
+  Ops& ops = context.ops;
+  Tensor all = ops.activation(context.arena, {batch.pair_rows.back(), context.config.text.hidden_size});
   computed_.clear();
   computed_rows_ = all;
   std::vector<Pair> missing;
@@ -47,13 +47,11 @@ Tensor ReferenceCache::rows(Ops& ops, const Decoder& decoder, int64_t hidden_siz
   }
   if (missing.empty()) return all;
 
-  Arena::Scope scope(arena);
+  Arena::Scope scope(context.arena);
   const PackedBatch packed = missing.size() == pairs.size() ? PackedBatch() : repack(missing);
   const PackedBatch& part = missing.size() == pairs.size() ? batch : packed;
-  DecoderPass pass;
-  pass.cancel = cancel;
   if (part.input.read_rows.empty()) return all;
-  const Tensor hidden = decoder.forward(part.input, pass, arena, nullptr);
+  const Tensor hidden = Decoder(context).forward(part.input, {}, nullptr);
   for (size_t i = 0; i < missing.size(); ++i)
     ops.copy(rows_of(hidden, part, i), all.slice(computed_[i].begin, computed_[i].end));
   return all;

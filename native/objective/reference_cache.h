@@ -18,11 +18,10 @@ class ReferenceCache {
 
   using Repack = std::function<PackedBatch(std::span<const Pair>)>;
 
-  /// Final reference hidden rows [P, H] of a packed batch, in the arena. Runs the decoder on the pairs that are not
-  /// known, packed by `repack`; `remember` keeps them.
-  Tensor rows(Ops& ops, const Decoder& decoder, int64_t hidden_size, std::span<const Pair> pairs,
-              const Objective& objective, const PackedBatch& batch, const Repack& repack, Arena& arena,
-              const std::atomic<bool>* cancel);
+  /// Final reference hidden rows [P, H] of a packed batch, in the context's arena. Runs the decoder on the pairs that
+  /// are not known, packed by `repack`; `remember` keeps them.
+  Tensor rows(const Context& context, std::span<const Pair> pairs, const Objective& objective, const PackedBatch& batch,
+              const Repack& repack);
   /// Copies what the last `rows` computed to the host, as far as there is room. Called when the step is over, because
   /// it waits for the device; the tensor that `rows` returned must still live.
   void remember(Ops& ops);

@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "ops/adamw.h"
 #include "tensor/arena.h"
 #include "tensor/tensor.h"
 
@@ -94,8 +95,8 @@ struct RowGradient {
 
 /// How the next token is drawn. `temperature` 0 = greedy: the largest logit, the smallest id among equals.
 struct SamplingRule {
-  double temperature = 0, top_p = 1;
-  int64_t top_k = 0;  // 0 = all
+  double temperature, top_p;
+  int64_t top_k;  // 0 = all
 };
 
 /// A drawn token and its log-probability under the whole distribution at temperature 1; NaN when a logit of the row is
@@ -103,12 +104,6 @@ struct SamplingRule {
 struct SampledToken {
   int32_t token;
   double logprob;
-};
-
-struct AdamW {
-  double lr, beta1, beta2, eps, weight_decay;
-  int64_t step;          // 1 for the first update
-  double max_grad_norm;  // gradients are scaled by min(1, max_grad_norm / (norm + 1e-6)); 0 = no clipping
 };
 
 class Ops {

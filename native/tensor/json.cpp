@@ -51,10 +51,7 @@ class JsonParser {
 
   void parse_object(Json& value, int depth) {
     value.type_ = Json::Type::object;
-    ++at_;
-    skip_space();
-    if (peek('}')) return;
-    for (;;) {
+    parse_items('}', [&] {
       skip_space();
       if (at_ == text_.size() || text_[at_] != '"') fail("expected a key in quotes");
       std::string key = parse_string();
@@ -64,22 +61,27 @@ class JsonParser {
       std::string path = value.path_ + (value.path_.back() == ':' ? " " : ".") + key;
       Json member = parse_value(path, depth + 1);
       value.object_.emplace_back(std::move(key), std::move(member));
-      skip_space();
-      if (peek('}')) return;
-      if (!peek(',')) fail("expected ',' or '}'");
-    }
+    });
   }
 
   void parse_array(Json& value, int depth) {
     value.type_ = Json::Type::array;
+    parse_items(']', [&] {
+      value.array_.push_back(parse_value(value.path_ + "[" + std::to_string(value.array_.size()) + "]", depth + 1));
+    });
+  }
+
+  /// From the opening bracket to `close`; `parse_item` takes what stands between two commas.
+  template <class F>
+  void parse_items(char close, F&& parse_item) {
     ++at_;
     skip_space();
-    if (peek(']')) return;
+    if (peek(close)) return;
     for (;;) {
-      value.array_.push_back(parse_value(value.path_ + "[" + std::to_string(value.array_.size()) + "]", depth + 1));
+      parse_item();
       skip_space();
-      if (peek(']')) return;
-      if (!peek(',')) fail("expected ',' or ']'");
+      if (peek(close)) return;
+      if (!peek(',')) fail(std::string("expected ',' or '") + close + "'");
     }
   }
 

@@ -1,6 +1,7 @@
 #include "tensor/safetensors.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cstring>
 
 #include "tensor/json.h"
@@ -14,35 +15,20 @@ Error bad(const std::string& path, const std::string& why) {
   return std::move(Error(Code::checkpoint, path + ": " + why).with("file", path));
 }
 
+/// Our names in capitals.
+std::string safetensors_dtype(DType dtype) {
+  std::string text = name(dtype);
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::toupper(c); });
+  return text;
+}
+
 DType parse_dtype(const std::string& text, const std::string& path, const std::string& tensor) {
-  if (text == "F32") return DType::f32;
-  if (text == "BF16") return DType::bf16;
-  if (text == "I64") return DType::i64;
-  if (text == "I32") return DType::i32;
-  if (text == "U8") return DType::u8;
-  if (text == "F64") return DType::f64;
+  for (const DType dtype : {DType::f32, DType::bf16, DType::i64, DType::i32, DType::u8, DType::f64})
+    if (text == safetensors_dtype(dtype)) return dtype;
   throw Error(Code::unsupported, path + ": tensor \"" + tensor + "\" has dtype " + text +
                                      "; F32 and BF16 weights are supported (F64, I64, I32, U8 in data files)")
       .with("file", path)
       .with("tensor", tensor);
-}
-
-const char* safetensors_dtype(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-      return "F32";
-    case DType::bf16:
-      return "BF16";
-    case DType::i32:
-      return "I32";
-    case DType::i64:
-      return "I64";
-    case DType::u8:
-      return "U8";
-    case DType::f64:
-      return "F64";
-  }
-  return "U8";
 }
 
 struct Entry {

@@ -7,9 +7,18 @@
 
 namespace fire {
 
-double Optimizer::update(const UpdateSettings& s) {
+Optimizer::Optimizer(Ops& ops, Adapter& adapter)
+    : ops_(ops),
+      adapter_(adapter),
+      gradient_(ops, DType::f32, {adapter.param().size()}),
+      moment1_(ops, DType::f32, {adapter.param().size()}),
+      moment2_(ops, DType::f32, {adapter.param().size()}) {
+  for (const Tensor& t : {gradient(), moment1(), moment2()}) ops_.zero(t);
+}
+
+double Optimizer::update(const AdamWSpec& s) {
   const double norm = ops_.adamw({s.lr, s.beta1, s.beta2, s.eps, s.weight_decay, step_ + 1, s.max_grad_norm},
-                                 adapter_.param(), adapter_.grad(), adapter_.moment1(), adapter_.moment2());
+                                 adapter_.param(), gradient(), moment1(), moment2());
   zero_grad();
   if (!std::isfinite(norm)) {
     throw Error(Code::nonfinite, "the gradient of step " + std::to_string(step_ + 1) +
@@ -30,12 +39,10 @@ void Optimizer::save(const std::string& directory) const {
       ops_.download(piece, host);
     }
   };
-  write_safetensors(directory + "/optimizer.safetensors",
-                    {{"param", adapter_.param()},
-                     {"exp_avg", adapter_.moment1()},
-                     {"exp_avg_sq", adapter_.moment2()},
-                     {"counters", host_counters}},
-                    {{"format", "fire-train optimizer 1"}}, download);
+  write_safetensors(
+      directory + "/optimizer.safetensors",
+      {{"param", adapter_.param()}, {"exp_avg", moment1()}, {"exp_avg_sq", moment2()}, {"counters", host_counters}},
+      {{"format", "fire-train optimizer 1"}}, download);
 }
 
 void Optimizer::load(const std::string& directory) {
@@ -55,8 +62,8 @@ void Optimizer::load(const std::string& directory) {
   if (count[0] < 0 || count[1] < 0 || count[1] > UINT32_MAX)
     throw Error(Code::checkpoint, file.origin() + ": \"counters\" are out of range").with("file", file.origin());
   ops_.upload(param.data(), adapter_.param());
-  ops_.upload(m.data(), adapter_.moment1());
-  ops_.upload(v.data(), adapter_.moment2());
+  ops_.upload(m.data(), moment1());
+  ops_.upload(v.data(), moment2());
   zero_grad();
   step_ = count[0];
   pass_ = static_cast<uint32_t>(count[1]);

@@ -1,4 +1,4 @@
-// The optimizer step of an adapter, and its state on disk.
+// What training adds to an adapter: its gradient, AdamW's moments, the step, and their state on disk.
 #pragma once
 
 #include <string>
@@ -7,26 +7,35 @@
 
 namespace fire {
 
-struct UpdateSettings {
-  double lr = 1e-6, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
-  double max_grad_norm = 0;  // 0 = no clipping
+/// See AdamWSpec in src/engine/native.ts.
+struct AdamWSpec {
+  double lr, beta1, beta2, eps, weight_decay;
+  double max_grad_norm;  // 0 = no clipping
 };
 
 class Optimizer {
  public:
-  Optimizer(Ops& ops, Adapter& adapter) : ops_(ops), adapter_(adapter) { adapter.enable_training(); }
+  /// Gradient and moments are 0. Neither argument may go before this object.
+  Optimizer(Ops& ops, Adapter& adapter);
+
+  /// Where backward adds dL/dparameter: [parameters] f32, in the adapter's order.
+  const Tensor& gradient() const { return gradient_.view(); }
+  const Tensor& moment1() const { return moment1_.view(); }
+  const Tensor& moment2() const { return moment2_.view(); }
+  /// What gradient and moments take.
+  static size_t bytes(const Adapter& adapter) { return 3 * adapter.param().bytes(); }
 
   /// Clips by the global L2 norm as torch.nn.utils.clip_grad_norm_ (scale = max / (norm + 1e-6), at most 1), applies
-  /// AdamW, clears the gradients. Returns the norm before clipping. Throws ERR_FIRE_NONFINITE, changing nothing but
-  /// clearing the gradients, when the norm is not finite.
-  double update(const UpdateSettings& settings);
-  void zero_grad() { ops_.zero(adapter_.grad()); }
+  /// AdamW to the adapter, clears the gradient. Returns the norm before clipping. Throws ERR_FIRE_NONFINITE, changing
+  /// nothing but clearing the gradient, when the norm is not finite.
+  double update(const AdamWSpec& spec);
+  void zero_grad() { ops_.zero(gradient()); }
 
   int64_t step() const { return step_; }
   /// Counts training passes; the dropout masks of a pass depend on it.
   uint32_t next_pass() { return pass_++; }
 
-  /// Parameters, moments and counters, bit for bit, in `directory`/optimizer.safetensors.
+  /// The adapter's parameters, moments and counters, bit for bit, in `directory`/optimizer.safetensors.
   void save(const std::string& directory) const;
   /// Throws ERR_FIRE_CHECKPOINT when the file belongs to another adapter shape.
   void load(const std::string& directory);
@@ -34,6 +43,7 @@ class Optimizer {
  private:
   Ops& ops_;
   Adapter& adapter_;
+  DeviceTensor gradient_, moment1_, moment2_;
   int64_t step_ = 0;
   uint32_t pass_ = 0;
 };

@@ -105,8 +105,8 @@ Golden Golden::load(const std::string& directory, int64_t image_token_id) {
   auto number = [&](const char* key) { return hyper.at(key).number(); };
   const auto& betas = hyper.at("betas").array();
   if (betas.size() != 2) throw Error(Code::checkpoint, hyper.at("betas").path() + " must have 2 entries");
-  golden.hyper = {number("beta"),    number("alpha"),   number("gamma"), number("lam"), number("lr"),
-                  betas[0].number(), betas[1].number(), number("eps"),   number("wd")};
+  golden.objective = {"fire", number("beta"), number("alpha"), number("gamma"), number("lam"), KlReduction::sum};
+  golden.optimizer = {number("lr"), betas[0].number(), betas[1].number(), number("eps"), number("wd"), 0};
   const Json* noise = json.find("noise");
   const Json* bf16 = noise ? noise->find("eager_bf16") : nullptr;
   if (const Json* gradients = bf16 ? bf16->find("grad_max_rel_l2") : nullptr)

@@ -6,6 +6,7 @@
 
 #include "objective/packing.h"
 #include "tensor/safetensors.h"
+#include "train/optimizer.h"
 
 namespace fire {
 
@@ -23,14 +24,11 @@ struct GoldenItem {
   std::vector<int32_t> ids(bool chosen) const;
 };
 
-struct GoldenHyper {
-  double beta, alpha, gamma, lambda, lr, beta1, beta2, eps, weight_decay;
-};
-
 struct Golden {
   SafeTensors file;
   std::vector<GoldenItem> items;
-  GoldenHyper hyper;
+  ObjectiveSpec objective;
+  AdamWSpec optimizer;  // its learning rate holds where the folder names none for a step
   /// Rows of height, width, min_pixels, max_pixels, resized height, resized width; may be empty.
   std::vector<std::vector<int64_t>> smart_resize;
   /// How far the reference's own gradients in bf16 are from those in f32 (relative L2); 0 where the folder is silent.

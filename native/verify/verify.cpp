@@ -62,11 +62,12 @@ class Verifier {
 
  private:
   static EngineSpec engine_spec(const VerifySpec& spec) {
-    EngineSpec e;
-    e.model = spec.directory;
-    e.device = spec.device;
-    e.adapter = spec.directory + "/adapter";
-    return e;
+    return {.model = spec.directory,
+            .device = spec.device,
+            .lora = std::nullopt,
+            .adapter = spec.directory + "/adapter",
+            .checkpointing = false,
+            .reference_cache_bytes = size_t{256} << 20};
   }
 
   bool bf16() const { return spec_.device.dtype == ComputeType::bf16; }
@@ -78,10 +79,7 @@ class Verifier {
     if (on_row_) on_row_(rows_.back());
   }
 
-  Objective objective() const {
-    const GoldenHyper& h = golden_.hyper;
-    return Objective::make("fire", h.beta, h.alpha, h.gamma, h.lambda, false);
-  }
+  Objective objective() const { return Objective::make(golden_.objective); }
 
   std::vector<Pair> pairs() const {
     std::vector<Pair> pairs;
@@ -202,9 +200,10 @@ class Verifier {
     for (int32_t i = 0; i < static_cast<int32_t>(input.tokens()); ++i) input.read_rows.push_back(i);
     DecoderPass pass;
     pass.observer = &observer;
-    const Tensor hidden = engine_.decoder().forward(input, pass, arena, nullptr);
+    const Decoder decoder(engine_.context());
+    const Tensor hidden = decoder.forward(input, pass, nullptr);
     Tensor logits = arena.f32({input.tokens(), config().text.vocab_size});
-    engine_.decoder().head(hidden, 0, logits);
+    decoder.head(hidden, 0, logits);
     observer("text.logits", logits);
     return seen;
   }
@@ -283,16 +282,14 @@ class Verifier {
   // --- objective and gradients --------------------
   void check_objective(Layout layout) {
     const std::string suffix = layout == Layout::packed ? "" : " (plain layout)";
-    StepOptions options;
-    options.normalizer = static_cast<double>(golden_.items.size());
-    options.layout = layout;
+    const StepOptions options{static_cast<double>(golden_.items.size()), layout};
     const StepStats stats = engine_.accumulate(pairs(), objective(), options, nullptr);
     Comparison terms("objective terms" + suffix, tolerance_.terms), loss("loss" + suffix, tolerance_.loss);
     double mean = 0;
     for (size_t k = 0; k < golden_.items.size(); ++k) {
       const PairStats& s = stats.pairs[k];
       const std::string prefix = golden_.items[k].name + ".mpo.";
-      const double mixed = golden_.hyper.lambda * s.kl.forward + (1 - golden_.hyper.lambda) * s.kl.reverse;
+      const double mixed = golden_.objective.lambda * s.kl.forward + (1 - golden_.objective.lambda) * s.kl.reverse;
       const std::pair<const char*, double> values[] = {
           {"base_margin", s.loss.margin}, {"base_loss", s.loss.base}, {"v_margin", s.loss.visual_margin},
           {"v_loss", s.loss.visual},      {"tkl", s.kl.forward},      {"rtkl", s.kl.reverse},
@@ -307,15 +304,14 @@ class Verifier {
     finish(loss);
 
     Comparison gradients("gradients" + suffix, tolerance_.gradients);
-    compare_adapter(gradients, "grad.", engine_.adapter()->grad());
+    compare_adapter(gradients, "grad.", engine_.optimizer().gradient());
     finish(gradients);
     engine_.zero_grad();
   }
 
   /// Every A and B of a flat adapter buffer against the golden tensors with that prefix.
   void compare_adapter(Comparison& group, const std::string& prefix, const Tensor& device_flat) {
-    std::vector<float> host(static_cast<size_t>(device_flat.size()));
-    engine_.ops().download(device_flat, host.data());
+    std::vector<float> host = engine_.ops().download_f32(device_flat);
     const Tensor flat(host.data(), DType::f32, {device_flat.size()});
     const Adapter& adapter = *engine_.adapter();
     for (const LoraModule& m : adapter.modules()) {
@@ -332,10 +328,8 @@ class Verifier {
     const Tensor& norms = golden_.file.at("train.grad_norm");
     Comparison loss("training loss", tolerance_.loss);
     Comparison norm("gradient norm", tolerance_.norm);
-    std::vector<float> start(static_cast<size_t>(engine_.adapter()->param().size()));
-    engine_.ops().download(engine_.adapter()->param(), start.data());
-    StepOptions options;
-    options.normalizer = static_cast<double>(golden_.items.size());
+    const std::vector<float> start = engine_.ops().download_f32(engine_.adapter()->param());
+    const StepOptions options{static_cast<double>(golden_.items.size()), Layout::packed};
     auto mean_loss = [&](const StepStats& stats) {
       double sum = 0;
       for (const PairStats& s : stats.pairs) sum += s.loss.loss / options.normalizer;
@@ -346,12 +340,8 @@ class Verifier {
       const std::string step = std::to_string(i + 1);
       loss.add("train.loss[" + std::to_string(i) + "]",
                mean_loss(engine_.accumulate(pairs(), objective(), options, nullptr)), losses.f32()[i]);
-      UpdateSettings update;
+      AdamWSpec update = golden_.optimizer;
       update.lr = read_rate(rates, i);
-      update.beta1 = golden_.hyper.beta1;
-      update.beta2 = golden_.hyper.beta2;
-      update.eps = golden_.hyper.eps;
-      update.weight_decay = golden_.hyper.weight_decay;
       norm.add("train.grad_norm[" + std::to_string(i) + "]", engine_.update(update), norms.f32()[i]);
       const LoraModule& first = engine_.adapter()->modules().front();
       if (golden_.find("step" + step + "." + Adapter::key(first, 'A'))) check_step(step, start);
@@ -377,8 +367,7 @@ class Verifier {
     if (!bf16()) {
       compare_adapter(parameters, prefix, engine_.adapter()->param());
     } else {
-      std::vector<float> now(start.size()), want(start.size());
-      engine_.ops().download(engine_.adapter()->param(), now.data());
+      std::vector<float> now = engine_.ops().download_f32(engine_.adapter()->param()), want(start.size());
       for (const LoraModule& m : engine_.adapter()->modules())
         for (const char which : {'A', 'B'}) {
           const Tensor& t = golden_.file.at(prefix + Adapter::key(m, which));
@@ -401,11 +390,13 @@ class Verifier {
       const Tensor* want = golden_.find(name + ".tokens");
       if (!want) continue;
       std::vector<int64_t> reference = integers(*want);
-      Sampling sampling;
-      sampling.max_new_tokens = static_cast<int64_t>(reference.size());
+      const SamplingSpec greedy{.max_new_tokens = static_cast<int64_t>(reference.size()),
+                                .rule = {.temperature = 0, .top_p = 1, .top_k = 0},
+                                .stop_tokens = {},
+                                .stop_strings = nullptr,
+                                .batch_size = 1};
       const Pair& pair = golden_.items[0].pair;
-      const std::vector<Generated> got =
-          engine_.generate({{{pair.prompt, pair.images}, 0}}, sampling, adapter, {}, nullptr);
+      const std::vector<Generation> got = engine_.generate({{{pair.prompt, pair.images}, 0}}, greedy, adapter, {}, {});
       std::vector<int64_t> value(got[0].tokens.begin(), got[0].tokens.end());
       // In bf16 a token is decided only where the reference's two best logits are further apart than the tolerance;
       // after an undecided token the texts may differ.

@@ -66,3 +66,14 @@ export function readFlags(schema: z.ZodType, parsed: Record<string, unknown>): {
     },
   }
 }
+
+/** `<config>` and `--set`: what commands take that read a file of settings. */
+export function addFile<T>(parser: Argv<T>, describe: string) {
+  return parser.positional('config', { type: 'string', demandOption: true, describe }).option('set', {
+    type: 'string',
+    array: true,
+    nargs: 1,
+    default: [] as string[],
+    describe: 'Override a setting: --set KEY.KEY=VALUE, for instance optimizer.lr=1e-5 (repeatable)',
+  })
+}

@@ -2,17 +2,16 @@
  * The client of a segmentation service (contract in docs/corruption.md). An answer is kept on disk, so no question is
  * asked twice; a service that stays out of order stops the run instead of turning targeted noise into the fallback.
  */
-import { createHash } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { z } from 'zod'
-import { writeFileAtomic } from '../data/files.js'
+import { AnswerCache, hashOf } from '../data/cache.js'
 import { AbortedError, ArgumentError, SegmenterError } from '../errors.js'
-import { isTransientStatus, retryAfter, retrying, TransientError } from '../http/retry.js'
+import { postJson } from '../http/post.js'
+import { passingStatus, type RetrySettings, retrying, TransientError } from '../http/retry.js'
+import { anAddress, below, isAddress, printable } from '../http/service.js'
 import { emptyMask, type Mask, type Size, union } from './masks/mask.js'
 import { decodeRle } from './masks/rle.js'
 
-export interface SegmenterOptions {
+export interface SegmenterOptions extends RetrySettings {
   /** Address of the service; `/v1/segment` is added unless it is there. */
   url: string
   /** Detections below this score are not asked for and not taken. */
@@ -21,9 +20,6 @@ export interface SegmenterOptions {
   nmsIou: number
   /** For a whole answer. */
   timeoutMs: number
-  retries: number
-  /** Before the first retry; doubles each time. A longer `Retry-After` is obeyed, up to five minutes. */
-  delayMs: number
   /** Bearer token. */
   token?: string
   /** Folder of answers. */
@@ -66,29 +62,22 @@ const answerSchema = z.object({
 })
 type Answer = z.infer<typeof answerSchema>
 
-/** A few hundred masks of the largest image; more is no answer. */
+/** Bytes: a few hundred masks of the largest image; more is no answer. */
 const largestAnswer = 2 ** 26
 
 export class Segmenter {
   readonly #options: SegmenterOptions
-  readonly #address: string
+  readonly #address: URL
+  readonly #cache: AnswerCache<Answer>
   /** Requests that were sent in this run, retries too. */
   requests = 0
 
-  /** @throws {ArgumentError} for an address that is not http or https. */
+  /** @throws {ArgumentError} for an address that is none. */
   constructor(options: SegmenterOptions) {
+    if (!isAddress(options.url)) throw new ArgumentError(`The segmenter's address: ${anAddress}`)
     this.#options = options
-    if (!URL.canParse(options.url) || !/^https?:$/.test(new URL(options.url).protocol)) {
-      throw new ArgumentError(`The segmenter's address is "${options.url}"; expected http:// or https://`)
-    }
-    // It stands in report.json and in every message.
-    if (new URL(options.url).username !== '' || new URL(options.url).password !== '') {
-      throw new ArgumentError("The segmenter's address holds a name or password", {
-        hint: 'Put a token into a variable and name it with --segmenter-token-env.',
-      })
-    }
-    const bare = options.url.replace(/\/+$/, '')
-    this.#address = bare.endsWith('/v1/segment') ? bare : `${bare}/v1/segment`
+    this.#address = below(options.url.replace(/\/v1\/segment\/*$/, ''), 'v1/segment')
+    this.#cache = new AnswerCache(options.cache, answerSchema)
   }
 
   /**
@@ -96,77 +85,59 @@ export class Segmenter {
    * @throws {SegmenterError} when it refuses, stays out of order, or answers outside the contract.
    */
   async segment(image: SegmentedImage, prompt: string): Promise<Segmentation> {
-    const { threshold, nmsIou, cache } = this.#options
-    const question = { url: this.#address, sha256: image.sha256, width: image.width, height: image.height }
-    const key = createHash('sha256')
-      .update(JSON.stringify({ ...question, prompt, threshold, nmsIou }))
-      .digest('hex')
-    const path = join(cache, `${key}.json`)
-    const known = await readFile(path, 'utf8').catch(() => undefined)
-    if (known !== undefined && isJson(known)) return this.#toMask(this.#parse(known, prompt), image, prompt)
-    const text = await this.#ask(image, prompt)
-    const segmentation = this.#toMask(this.#parse(text, prompt), image, prompt)
-    await writeFileAtomic(path, text)
+    const { threshold, nmsIou } = this.#options
+    const { sha256, width, height } = image
+    const key = hashOf({ url: this.#address, sha256, width, height, prompt, threshold, nmsIou })
+    const known = await this.#cache.read(key)
+    if (known) return this.#toMask(known, image, prompt)
+    const answer = await this.#ask(image, prompt)
+    const segmentation = this.#toMask(answer, image, prompt)
+    await this.#cache.write(key, answer)
     return segmentation
   }
 
-  async #ask(image: SegmentedImage, prompt: string): Promise<string> {
+  async #ask(image: SegmentedImage, prompt: string): Promise<Answer> {
     const { threshold, nmsIou, retries, delayMs, signal, onRetry } = this.#options
     const png = await image.png()
-    const body = JSON.stringify({
+    const body = {
       image: `data:image/png;base64,${png.toString('base64')}`,
       prompts: [prompt],
       threshold,
       nms_iou: nmsIou,
-    })
-    const what = `${this.#address} ("${prompt}")`
+    }
+    const hint = 'Run the same command again when the service is well: what it has answered is kept.'
     try {
-      return await retrying(() => this.#request(body, what), { retries, delayMs, signal, onRetry })
-    } catch (error) {
-      if (signal?.aborted) throw new AbortedError()
-      if (!(error instanceof TransientError)) throw error
-      throw new SegmenterError(`${error.message} (${retries + 1} attempts)`, {
-        hint: 'Run the same command again when the service is well: what it has answered is kept.',
-        cause: error.cause,
+      const json = await retrying(() => this.#request(body, `${printable(this.#address)} ("${prompt}")`), {
+        ...{ retries, delayMs, signal, onRetry },
+        giveUp: (message, { cause }) => new SegmenterError(message, { hint, cause }),
       })
+      const { data, error } = answerSchema.safeParse(json)
+      if (data) return data
+      const reasons = error.issues.slice(0, 3).map(({ path, message }) => `${path.join('.')}: ${message}`)
+      throw this.#outside(prompt, reasons.join('; '))
+    } catch (error) {
+      throw signal?.aborted ? new AbortedError() : error
     }
   }
 
-  /** The text of an answer that is JSON. */
-  async #request(body: string, what: string): Promise<string> {
+  async #request(body: object, what: string): Promise<unknown> {
     const { timeoutMs, signal, token } = this.#options
-    const timeout = AbortSignal.timeout(timeoutMs)
-    const authorization: Record<string, string> = token ? { authorization: `Bearer ${token}` } : {}
     this.requests += 1
-    try {
-      const response = await fetch(this.#address, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json', accept: 'application/json', ...authorization },
-        body,
-        // The image of a patient goes to the address that was given and to no other.
-        redirect: 'manual',
-        signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
-      })
-      const text = await readText(response, what)
-      if (response.ok) return requireJson(text, response, what)
-      throw refusal(response, text, what)
-    } catch (error) {
-      if (signal?.aborted) throw new AbortedError()
-      if (timeout.aborted) throw new TransientError(`${what}: no answer in ${timeoutMs / 1000} s`, {}, 0, error)
-      // fetch's own failures: no connection, or one that broke off.
-      if (error instanceof TypeError) {
-        const { cause } = error as { cause?: { message?: string; code?: string } }
-        throw new TransientError(`${what}: ${cause?.message || cause?.code || error.message}`, {}, 0, error)
-      }
-      throw error
+    const answer = await postJson(this.#address, body, {
+      ...{ what, key: token, timeoutMs, maxBytes: largestAnswer, signal, Failure: SegmenterError },
+    })
+    const { status, json, said } = answer
+    if (status !== 200) {
+      const isDenied = status === 401 || status === 403
+      const hint = isDenied ? 'Name the variable of its token with --segmenter-token-env.' : undefined
+      const refused = new SegmenterError(`${what}: the server answered ${status}${said}`, { detail: { status }, hint })
+      throw passingStatus(answer, what, said) ?? refused
     }
-  }
-
-  #parse(text: string, prompt: string): Answer {
-    const parsed = answerSchema.safeParse(JSON.parse(text))
-    if (parsed.success) return parsed.data
-    const reasons = parsed.error.issues.slice(0, 3).map(({ path, message }) => `${path.join('.')}: ${message}`)
-    throw this.#outside(prompt, reasons.join('; '))
+    if (json !== undefined) return json
+    // JSON that breaks off may be whole the next time; a page comes from another kind of server.
+    const message = `${what}: the answer is not JSON${said}`
+    if (!said.startsWith(': <')) throw new TransientError(message)
+    throw new SegmenterError(message, { hint: 'Is this the address of the segmentation service?' })
   }
 
   #toMask(answer: Answer, image: SegmentedImage, prompt: string): Segmentation {
@@ -193,56 +164,8 @@ export class Segmenter {
   }
 
   #outside(prompt: string, problem: string): SegmenterError {
-    return new SegmenterError(`${this.#address} ("${prompt}") answers outside the contract: ${problem}`, {
+    return new SegmenterError(`${printable(this.#address)} ("${prompt}") answers outside the contract: ${problem}`, {
       hint: 'docs/corruption.md has the contract, docs/segmenter a server that keeps it.',
     })
   }
-}
-
-async function readText(response: Response, what: string): Promise<string> {
-  const chunks: Uint8Array[] = []
-  let size = 0
-  for await (const chunk of response.body ?? []) {
-    size += chunk.length
-    if (size > largestAnswer) throw new SegmenterError(`${what}: the answer has more than ${largestAnswer} bytes`)
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks).toString('utf8')
-}
-
-/** A page of a proxy is refused; JSON that breaks off may be whole the next time. */
-function requireJson(text: string, response: Response, what: string): string {
-  if (isJson(text)) return text
-  const kind = response.headers.get('content-type') ?? 'no content type'
-  const message = `${what}: the answer is not JSON (${kind}): ${JSON.stringify(text.slice(0, 80))}`
-  if (/^\s*([{[]|$)/.test(text)) throw new TransientError(message)
-  throw new SegmenterError(message, { hint: 'Is this the address of the segmentation service?' })
-}
-
-function isJson(text: string): boolean {
-  try {
-    JSON.parse(text)
-    return true
-  } catch {
-    return false
-  }
-}
-
-function refusal({ status, headers }: Response, text: string, what: string): Error {
-  if (isTransientStatus(status)) {
-    return new TransientError(
-      `${what}: ${status === 429 ? 'too many requests' : `the server answered ${status}`}`,
-      {},
-      retryAfter(headers.get('retry-after')),
-    )
-  }
-  if (status >= 300 && status < 400) {
-    return new SegmenterError(`${what}: it redirects to ${headers.get('location')}, which is not followed`, {
-      hint: 'Give the final address with --segmenter.',
-    })
-  }
-  return new SegmenterError(`${what}: the server answered ${status}: ${JSON.stringify(text.slice(0, 200))}`, {
-    detail: { status },
-    hint: status === 401 || status === 403 ? 'Name the variable of its token with --segmenter-token-env.' : undefined,
-  })
 }

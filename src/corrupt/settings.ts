@@ -1,17 +1,21 @@
 /** What the corruption of images can be told. */
 import { z } from 'zod'
+import { anAddress, isAddress } from '../http/service.js'
 import { count, input, seed, share, text, whole } from '../settings/common.js'
 import { corruptionMethods } from './methods.js'
 
 export const segmenterSettings = z.strictObject({
-  url: text.meta({ description: 'Address of a segmentation service, for images that have no mask' }),
+  url: z
+    .string()
+    .refine(isAddress, anAddress)
+    .meta({ description: 'Address of a segmentation service, for images that have no mask' }),
   tokenEnv: text
     .nullable()
     .default(null)
     .meta({ description: 'Environment variable that holds its token', free: true }),
   threshold: share.default(0.5).meta({ description: 'Least score of a detection' }),
   nmsIou: share.default(0.5).meta({ description: 'Overlap above which two detections are one' }),
-  timeout: z.number().positive().max(86_400).default(60).meta({ description: 'Seconds for one attempt', free: true }),
+  timeout: z.number().positive().max(300).default(60).meta({ description: 'Seconds for one attempt', free: true }),
   retries: whole.default(4).meta({ description: 'Further attempts after a failure that may pass', free: true }),
 })
 

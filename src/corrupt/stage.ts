@@ -1,6 +1,6 @@
 /** `corrupt`: twins of the pairs' images with the lesion hidden. */
 import { join } from 'node:path'
-import { ConfigError } from '../errors.js'
+import { keyFrom } from '../http/service.js'
 import { counting, defineStage } from '../stage/index.js'
 import type { CorruptResult } from './run.js'
 import { type CorruptSettings, corruptSettings } from './settings.js'
@@ -33,7 +33,5 @@ export const corruptStage = defineStage({
 })
 
 function serviceOf({ tokenEnv, timeout, ...rest }: NonNullable<CorruptSettings['segmenter']>) {
-  const token = tokenEnv === null ? undefined : process.env[tokenEnv]?.trim()
-  if (tokenEnv !== null && !token) throw new ConfigError(`The variable ${tokenEnv} holds no token`)
-  return { ...rest, token, timeoutMs: timeout * 1000, delayMs: 1000 }
+  return { ...rest, token: keyFrom(tokenEnv), timeoutMs: timeout * 1000, delayMs: 1000 }
 }

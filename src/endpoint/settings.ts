@@ -1,26 +1,58 @@
-/** A server that speaks OpenAI's protocol, as settings. */
+/** A language-model server and how it is asked, as settings. */
 import { z } from 'zod'
+import { ConfigError } from '../errors.js'
+import { anAddress, isAddress } from '../http/service.js'
 import { count, text, whole } from '../settings/common.js'
 
 const price = z.number().nonnegative()
 
 export const endpointSettings = z.strictObject({
-  url: text.meta({ description: 'Address of an OpenAI-compatible server up to its version: https://HOST/v1' }),
+  url: z
+    .string()
+    .refine(isAddress, anAddress)
+    .meta({ description: 'Address of an OpenAI-compatible server up to its version: http://HOST:PORT/v1' }),
   model: text.meta({ description: "The model's name at the server" }),
   keyEnv: text.nullable().default(null).meta({ description: 'Environment variable that holds the key', free: true }),
-  concurrency: count.default(4).meta({ description: 'Requests at a time', free: true }),
-  requestsPerMinute: whole.default(0).meta({ description: 'Most requests a minute; 0 = no limit', free: true }),
-  timeout: z.number().positive().max(86_400).default(120).meta({ description: 'Seconds for one attempt', free: true }),
-  retries: whole.default(6).meta({ description: 'Further attempts after a failure that may pass', free: true }),
+  concurrency: count.max(1000).default(4).meta({ description: 'Requests at a time', free: true }),
+  requestsPerMinute: z
+    .number()
+    .nonnegative()
+    .default(0)
+    .meta({ description: 'Most requests a minute, repeated ones too; 0 = no limit', free: true }),
+  // Node's fetch gives up by itself after 300 s.
+  timeout: z.number().positive().max(300).default(120).meta({ description: 'Seconds for one attempt', free: true }),
+  retries: whole
+    .max(100)
+    .default(6)
+    .meta({ description: 'Further attempts after a failure that may pass', free: true }),
   retryDelay: z
     .number()
     .nonnegative()
+    .max(60)
     .default(1)
-    .meta({ description: 'Seconds before the first retry; doubles', free: true }),
-  maxTokens: count.default(1024).meta({ description: 'Longest reply' }),
-  budget: price.nullable().default(null).meta({ description: 'US dollars that are never exceeded', free: true }),
-  priceIn: price.default(0).meta({ description: 'US dollars per million prompt tokens', free: true }),
-  priceOut: price.default(0).meta({ description: 'US dollars per million completion tokens', free: true }),
+    .meta({ description: 'Seconds before the first further attempt; doubles each time', free: true }),
+  maxTokens: count.default(1024).meta({ description: 'Longest reply, in tokens' }),
+  budget: price
+    .nullable()
+    .default(null)
+    .meta({ description: 'US dollars that are never exceeded; needs the prices', free: true }),
+  priceIn: price.default(0).meta({ description: 'US dollars per million tokens of a request', free: true }),
+  priceOut: price.default(0).meta({ description: 'US dollars per million tokens of a reply', free: true }),
 })
 
 export type EndpointSettings = z.output<typeof endpointSettings>
+export type EndpointInput = z.input<typeof endpointSettings>
+
+/**
+ * Settings with their defaults.
+ * @throws {ConfigError} when one is wrong, or a budget has no prices to count with.
+ */
+export function parseEndpoint(given: EndpointInput): EndpointSettings {
+  const { data, error } = endpointSettings.safeParse(given)
+  if (!data) {
+    throw new ConfigError(error.issues.map(({ path, message }) => `endpoint ${path.join('.')}: ${message}`).join('\n'))
+  }
+  if (data.budget === null || data.priceIn + data.priceOut > 0) return data
+  const hint = 'Give priceIn and priceOut, in US dollars per million tokens.'
+  throw new ConfigError('A budget needs prices', { hint })
+}

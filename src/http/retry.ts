@@ -2,11 +2,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 // Back-off with jitter and cancellation, from the author of most of npm's promise tools.
 import pRetry from 'p-retry'
+import type { FireError, FireErrorOptions } from '../errors.js'
 
 export interface RetrySettings {
   /** How many attempts without any progress are forgiven. */
   retries: number
-  /** Before the first; doubles each time, up to a minute. A longer `Retry-After` is obeyed. */
+  /** Before the first; doubles each time, up to a minute. A longer `Retry-After` is obeyed, up to five minutes. */
   delayMs: number
 }
 
@@ -15,6 +16,8 @@ export interface RetryOptions extends RetrySettings {
   onRetry?: (message: string) => void
   /** Whether the attempt that just failed moved on: it is then not counted. */
   progressed?: () => boolean
+  /** The error after too many attempts; `message` is that of the last one and their number. */
+  giveUp: (message: string, last: TransientError) => Error
 }
 
 /** Something that may go well the next time. */
@@ -35,30 +38,46 @@ const longestWaitMs = 300_000
 /** Codes of failures that pass: a server restarting, a cable, a name server that is busy. */
 const passing = /^(ECONN\w+|EPIPE|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|EAI_AGAIN|UND_ERR_\w+)$/
 
-/** Whether the system's code of a failed connection is one that passes. */
-export function isPassing(systemCode: string | undefined): boolean {
-  return passing.test(systemCode ?? '')
+/**
+ * What an exception of `fetch`, or of reading its body, means: a `TransientError` where the connection may hold the next
+ * time, a `Failure` where it will not. Every other exception passes through.
+ */
+export function connectionError(
+  error: unknown,
+  what: string,
+  Failure: new (message: string, options: FireErrorOptions) => FireError,
+  hint = 'Check the address and the network.',
+): unknown {
+  if (!(error instanceof TypeError)) return error
+  const { code, message } = (error.cause ?? {}) as { code?: string; message?: string }
+  const text = `${what}: ${message || code || error.message}`
+  const detail = { systemCode: code }
+  if (passing.test(code ?? '')) return new TransientError(text, detail, 0, error)
+  return new Failure(text, { detail, hint, cause: error })
 }
 
-/** Whether a server that answers with this status may answer otherwise a little later. */
-export function isTransientStatus(status: number): boolean {
-  return status === 408 || status === 429 || status >= 500
+/** The error of a status that may be another one a little later; `undefined` for any other. `said` stands behind it. */
+export function passingStatus(
+  { status, headers }: Pick<Response, 'status' | 'headers'>,
+  what: string,
+  said = '',
+): TransientError | undefined {
+  if (status !== 408 && status !== 429 && status < 500) return undefined
+  const message = status === 429 ? 'too many requests' : `the server answered ${status}`
+  return new TransientError(`${what}: ${message}${said}`, { status }, retryAfter(headers.get('retry-after')))
 }
 
 /** Milliseconds of a `Retry-After` header, which is in seconds or a date; 0 when there is none. */
-export function retryAfter(header: string | null): number {
+function retryAfter(header: string | null): number {
   if (!header) return 0
   const seconds = Number(header)
   const wait = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(header) - Date.now()
-  return Math.max(0, wait || 0)
+  return Math.min(Math.max(0, wait || 0), longestWaitMs)
 }
 
-/**
- * Runs `task` until it succeeds, fails for good, or fails too often in a row.
- * @throws {TransientError} the last one, when there were too many.
- */
+/** Runs `task` until it succeeds, fails for good, or fails too often in a row. */
 export function retrying<T>(task: () => Promise<T>, options: RetryOptions): Promise<T> {
-  const { retries, delayMs, signal, onRetry, progressed = () => false } = options
+  const { retries, delayMs, signal, onRetry, progressed = () => false, giveUp } = options
   return pRetry(task, {
     retries,
     minTimeout: delayMs,
@@ -69,8 +88,11 @@ export function retrying<T>(task: () => Promise<T>, options: RetryOptions): Prom
     shouldConsumeRetry: () => !progressed(),
     onFailedAttempt: async ({ error, retriesLeft }) => {
       if (!(error instanceof TransientError) || retriesLeft === 0) return
-      onRetry?.(`${error.message}; trying again`)
-      await sleep(Math.min(error.retryAfterMs, longestWaitMs), undefined, { signal })
+      const { message, retryAfterMs } = error
+      onRetry?.(`${message}; trying again${retryAfterMs > 0 ? ` in ${Math.ceil(retryAfterMs / 1000)} s` : ''}`)
+      await sleep(retryAfterMs, undefined, { signal })
     },
+  }).catch((error) => {
+    throw error instanceof TransientError ? giveUp(`${error.message} (${retries + 1} attempts)`, error) : error
   })
 }

@@ -2,14 +2,7 @@
 // The hub's own client knows addresses and paging; its downloads cannot resume and check no hashes, so those are ours.
 import { listFiles, modelInfo } from '@huggingface/hub'
 import { FireError, HubError } from '../errors.js'
-import {
-  isPassing,
-  isTransientStatus,
-  type RetrySettings,
-  retryAfter,
-  retrying,
-  TransientError,
-} from '../http/retry.js'
+import { connectionError, passingStatus, type RetrySettings, retrying } from '../http/retry.js'
 import type { HubAccess } from './access.js'
 import type { RemoteFile } from './files.js'
 
@@ -70,35 +63,23 @@ export class HubClient {
     const { endpoint, token } = this.#access
     const all = new Headers(headers)
     if (token && new URL(url).origin === new URL(endpoint).origin) all.set('authorization', `Bearer ${token.value}`)
-    const response = await fetch(url, { headers: all, signal: this.#signal }).catch((error) => {
-      throw connectionError(error, what)
-    })
+    const response = await fetch(url, { headers: all, signal: this.#signal }).catch(failedConnection(what))
     if (response.ok) return response
     await response.body?.cancel()
-    const { status } = response
-    if (isTransientStatus(status)) {
-      const message = status === 429 ? 'too many requests' : `the server answered ${status}`
-      throw new TransientError(`${what}: ${message}`, { status }, retryAfter(response.headers.get('retry-after')))
-    }
-    throw refusal(this.repo, this.#access, response, what)
+    throw passingStatus(response, what) ?? refusal(this.repo, this.#access, response, what)
   }
 
   /**
    * Runs `task` until it succeeds, fails for good, or fails too often in a row.
    * @param progressed whether the attempt that just failed moved on: it is then not counted.
    */
-  async retrying<T>(task: () => Promise<T>, progressed?: () => boolean): Promise<T> {
-    const { retries } = this.#retry
-    try {
-      return await retrying(task, { ...this.#retry, signal: this.#signal, onRetry: this.#onRetry, progressed })
-    } catch (error) {
-      if (!(error instanceof TransientError)) throw error
-      throw new HubError(`${error.message} (${retries + 1} attempts)`, {
-        detail: { repo: this.repo, ...error.detail },
-        hint: 'Run the same command again later: it goes on where it stopped.',
-        cause: error.cause,
-      })
-    }
+  retrying<T>(task: () => Promise<T>, progressed?: () => boolean): Promise<T> {
+    const hint = 'Run the same command again later: it goes on where it stopped.'
+    return retrying(task, {
+      ...{ ...this.#retry, signal: this.#signal, onRetry: this.#onRetry, progressed },
+      giveUp: (message, { detail, cause }) =>
+        new HubError(message, { detail: { repo: this.repo, ...detail }, hint, cause }),
+    })
   }
 
   /** A call of the hub's client library with our way of fetching. */
@@ -108,9 +89,7 @@ export class HubClient {
       this.retrying(async () => {
         const { status, headers, body } = await this.request(String(input), what, init?.headers)
         // Read here, so that an answer that is cut off is asked for again.
-        const bytes =
-          body &&
-          (await new Response(body).arrayBuffer().catch((error) => Promise.reject(connectionError(error, what))))
+        const bytes = body && (await new Response(body).arrayBuffer().catch(failedConnection(what)))
         return new Response(bytes, { status, headers })
       })
     try {
@@ -127,14 +106,12 @@ export class HubClient {
   }
 }
 
-/** What an exception of `fetch`, or of reading its body, means. */
-export function connectionError(error: unknown, what: string): unknown {
-  if (!(error instanceof TypeError)) return error
-  const cause = error.cause as { code?: string; message?: string } | undefined
-  const reason = cause?.message || cause?.code || error.message
-  if (isPassing(cause?.code)) return new TransientError(`${what}: ${reason}`, { systemCode: cause?.code }, 0, error)
+/** Throws what an exception of `fetch`, or of reading its body, means. */
+export function failedConnection(what: string): (error: unknown) => never {
   const hint = 'Check the network and HF_ENDPOINT; --offline uses what is already there.'
-  return new HubError(`${what}: ${reason}`, { detail: { systemCode: cause?.code }, hint, cause: error })
+  return (error) => {
+    throw connectionError(error, what, HubError, hint)
+  }
 }
 
 function refusal(repo: string, { endpoint, token }: HubAccess, { status, headers }: Response, what: string): HubError {

@@ -5,7 +5,7 @@ import { basename, dirname, join } from 'node:path'
 import { publishFile } from '../data/files.js'
 import { ChecksumError, DiskFullError, fileError } from '../errors.js'
 import { TransientError } from '../http/retry.js'
-import { connectionError, type HubClient } from './client.js'
+import { failedConnection, type HubClient } from './client.js'
 import { isExpected, type RemoteFile, startHash } from './files.js'
 
 /**
@@ -108,7 +108,7 @@ async function* bodyOf({ body }: Response, what: string): AsyncGenerator<Uint8Ar
   try {
     if (body) yield* body
   } catch (error) {
-    throw connectionError(error, what)
+    failedConnection(what)(error)
   }
 }
 

@@ -10,10 +10,10 @@ import {
   type Sample,
   sample as sampleSchema,
 } from '../data/records.js'
+import type { Usage } from '../endpoint/index.js'
 import { DataError } from '../errors.js'
 import type { PairOutcome } from './build.js'
 import { type ConstructContext, constructPair, type PairMode, type Task } from './construct.js'
-import type { Usage } from './endpoint/client.js'
 import { outputFiles, type PairFiles } from './files.js'
 import type { PerplexityGap } from './perplexity.js'
 import { countOutcome, emptyStatistics, type PairStatistics } from './statistics.js'

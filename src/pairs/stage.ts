@@ -1,9 +1,8 @@
 /** `pairs`: answers judged, minimally edited and verified. */
 import type { Pair } from '../data/records.js'
-import type { EndpointSettings } from '../endpoint/settings.js'
-import { ConfigError, EndpointError } from '../errors.js'
+import type { Endpoint, EndpointSettings, Usage } from '../endpoint/index.js'
+import { EndpointError } from '../errors.js'
 import { counting, defineStage, type StageContext } from '../stage/index.js'
-import type { ChatEndpoint, Usage } from './endpoint/client.js'
 import { outputFiles } from './files.js'
 import type { PairReport, Perplexity } from './run.js'
 import { type PairsSettings, pairsSettings } from './settings.js'
@@ -26,28 +25,20 @@ export const pairsStage = defineStage({
   leaves: ({ out }) => [out, outputFiles(out).report],
   ignores: ({ policy, endpoint }) => [...(policy ? [] : ['device']), ...(endpoint ? ['provider'] : [])],
   async run(settings, context) {
-    const { buildPairs, ChatEndpoint, EndpointProvider, PhantomProvider, RequestCache, RulesProvider } = await import(
-      './index.js'
-    )
+    const { openEndpoint } = await import('../endpoint/index.js')
+    const { buildPairs, EndpointProvider, PhantomProvider, RulesProvider } = await import('./index.js')
     const { samples, responses, out, mode, seed, policy, provider, endpoint, judge } = settings
     // What has been asked for is not paid for when the rest has failed.
     const failed = new AbortController()
     const signal = context.signal ? AbortSignal.any([context.signal, failed.signal]) : failed.signal
-    const endpoints: ChatEndpoint[] = []
+    // Replies are kept by their content, so what was paid for is good in any later run.
+    const cache = settings.cache ?? `${out}.cache`
+    const endpoints: Endpoint[] = []
     const open = async (server: EndpointSettings) => {
-      // Replies are kept by their content, so what was paid for is good in any later run.
-      const cache = await RequestCache.open(settings.cache ?? `${out}.cache`)
-      const { url, keyEnv, timeout, retryDelay, priceIn, priceOut, ...rest } = server
-      const key = keyEnv === null ? undefined : process.env[keyEnv]?.trim()
-      if (keyEnv !== null && !key) throw new ConfigError(`The variable ${keyEnv} holds no key`)
-      const price = { input: priceIn, output: priceOut }
-      const delays = { delayMs: retryDelay * 1000, timeoutMs: timeout * 1000 }
-      const client = new ChatEndpoint(
-        { ...rest, ...delays, baseUrl: url, key, price },
-        { cache, signal, onLog: (line) => context.progress.log(line) },
-      )
-      endpoints.push(client)
-      return new EndpointProvider(client)
+      const onLog = (line: string): void => context.progress.log(line)
+      const opened = await openEndpoint(server, { cache, signal, onLog })
+      endpoints.push(opened)
+      return new EndpointProvider(opened)
     }
     try {
       const { report, files } = await buildPairs({
@@ -102,7 +93,7 @@ async function perplexity(
   return { model: policy, ...(await perplexityGap(engine, chat, pairs, imageRoot, { signal, onProgress })) }
 }
 
-function sumUsage(endpoints: readonly ChatEndpoint[]): Usage {
+function sumUsage(endpoints: readonly Endpoint[]): Usage {
   const sum: Usage = { requests: 0, promptTokens: 0, completionTokens: 0, cost: 0 }
   for (const { usage } of endpoints) for (const name of Object.keys(sum) as (keyof Usage)[]) sum[name] += usage[name]
   return { ...sum, cost: Number(sum.cost.toFixed(6)) }

@@ -8,5 +8,5 @@ export {
   type SampleRequest,
   sampleAnswers,
 } from './sample.js'
-export { endpointOptions, type ServerAnswererOptions, serverAnswerer } from './server.js'
-export { type SampleSettings, sampleSettings } from './settings.js'
+export { type ServerAnswererOptions, serverAnswerer } from './server.js'
+export { type SampleSettings, sampleSettings, serverSettings } from './settings.js'

@@ -1,85 +1,59 @@
 /** Answers of an OpenAI-compatible server, several requests at a time. */
 // A queue of promises with a bound on how many run.
 import pLimit from 'p-limit'
+import type { z } from 'zod'
 import { portableImage } from '../data/images.js'
-import type { Response } from '../data/records.js'
-import { ChatEndpoint, type EndpointOptions } from '../endpoint/chat.js'
-import type { EndpointSettings } from '../endpoint/settings.js'
-import { ConfigError, EndpointError, expected } from '../errors.js'
+import { imagePart, openEndpoint, type Part, parseEndpoint, RequestError } from '../endpoint/index.js'
+import { printable } from '../http/service.js'
 import { type Answerer, failed, isOfRecord, type Outcome } from './answerer.js'
 import type { Asked } from './questions.js'
-import type { SampleSettings } from './settings.js'
+import type { SampleSettings, serverSettings } from './settings.js'
 
-export interface ServerAnswererOptions extends Omit<EndpointOptions, 'signal'> {
-  /** Requests at a time. */
-  concurrency: number
+export interface ServerAnswererOptions {
+  endpoint: z.input<typeof serverSettings>
   imageRoot: string
+  onLog?: (line: string) => void
 }
 
 /** Questions taken in for each that runs, so that one slow answer does not leave the server idle. */
 const lookAhead = 4
 
 /**
- * The options that settings stand for, with the key from the environment.
- * @throws {ConfigError} when its variable holds none.
- */
-export function endpointOptions(
-  {
-    url,
-    model,
-    keyEnv,
-    concurrency,
-    timeout,
-    retries,
-  }: Pick<EndpointSettings, 'url' | 'model' | 'keyEnv' | 'concurrency' | 'timeout' | 'retries'>,
-  env: NodeJS.ProcessEnv = process.env,
-): Omit<ServerAnswererOptions, 'imageRoot'> {
-  const key = keyEnv === null ? undefined : env[keyEnv]?.trim()
-  if (keyEnv !== null && !key) {
-    throw new ConfigError(`The variable ${keyEnv} holds no key`, { hint: `Set ${keyEnv}, or name no variable.` })
-  }
-  return { url, model, key, concurrency, timeoutMs: timeout * 1000, retry: { retries, delayMs: 1000 } }
-}
-
-/**
  * Answers of a server, in the questions' order.
- * @throws {ArgumentError} when `concurrency` is no positive integer.
+ * @throws {ConfigError} when a setting of the endpoint is wrong.
  */
 export function serverAnswerer(options: ServerAnswererOptions, settings: SampleSettings): Answerer {
-  const { url, model, concurrency, imageRoot } = options
+  const { imageRoot, onLog } = options
   const { maxNewTokens, temperature, topP, topK, stop } = settings
-  if (!Number.isInteger(concurrency) || concurrency < 1)
-    throw expected('a positive integer', 'concurrency', concurrency)
-  const sampling = { maxNewTokens, temperature, topP, topK, ...(stop.length > 0 && { stop }), endpoint: url }
+  const server = parseEndpoint({ ...options.endpoint, maxTokens: maxNewTokens })
+  const { url, model, concurrency } = server
+  const sampling = { maxNewTokens, temperature, topP, topK, ...(stop.length > 0 && { stop }), endpoint: printable(url) }
   return {
     about: { model, adapter: null, sampling },
     async *answer(asked, signal) {
       // Whoever stops reading ends the requests under way.
       const left = new AbortController()
       const both = signal ? AbortSignal.any([signal, left.signal]) : left.signal
-      const endpoint = new ChatEndpoint({ ...options, signal: both })
+      const endpoint = await openEndpoint(server, { signal: both, onLog })
       const ask = async (question: Asked): Promise<Outcome> => {
         const { sampleId, prompt, seed } = question
         try {
-          const images: { mime: string; bytes: Uint8Array }[] = []
-          for (const ref of question.images) images.push(await portableImage(ref, imageRoot))
-          const request = { prompt, images, maxTokens: maxNewTokens, temperature, topP, topK, seed, stop }
-          const { text, finish } = await endpoint.complete(request)
-          const response: Response = {
-            sampleId,
-            model,
-            adapter: null,
-            prompt,
-            text,
-            // Chat completions do not say their tokens.
+          const content: Part[] = []
+          for (const ref of question.images) content.push(imagePart(await portableImage(ref, imageRoot)))
+          content.push({ type: 'text', text: prompt })
+          const messages = [{ role: 'user' as const, content }]
+          const reply = await endpoint.ask({ messages, temperature, topP, topK, seed, stop })
+          const from = { sampleId, model, adapter: null, prompt }
+          // Chat completions do not say their tokens.
+          return {
+            ...from,
+            text: reply.content,
             tokens: [],
-            sampling: { ...sampling, finish },
+            sampling: { ...sampling, finish: reply.finishReason },
             seed,
           }
-          return response
         } catch (error) {
-          const ofRequest = error instanceof EndpointError && error.detail.scope === 'request'
-          if (ofRequest || isOfRecord(error)) return failed(question, error)
+          if (error instanceof RequestError || isOfRecord(error)) return failed(question, error)
           throw error
         }
       }

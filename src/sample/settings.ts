@@ -15,12 +15,15 @@ export const asking = {
   limit: count.nullable().default(null).meta({ description: 'Only the first so many samples' }),
 }
 
+/** A server to ask instead of the engine. Its longest reply is `maxNewTokens`. */
+export const serverSettings = endpointSettings.omit({ maxTokens: true })
+
 export const sampleSettings = z.strictObject({
   ...asking,
   out: text.meta({ description: 'Response records, JSON Lines', path: 'output' }),
   model: model.optional().meta({ description: 'Model folder; not needed with an endpoint', path: 'input' }),
   adapter,
-  endpoint: endpointSettings.omit({ maxTokens: true }).optional().describe('A server to ask instead of the engine'),
+  endpoint: serverSettings.optional().describe('A server to ask instead of the engine'),
   answers: count.default(1).meta({ description: 'Answers to each question' }),
   ...decoding,
   ...sampling,

@@ -25,12 +25,11 @@ export const sampleStage = defineStage({
   ignores: ({ endpoint }) => (endpoint ? engineOnly : []),
   earlier: ['overwrite'],
   async run(settings, { signal, progress, overwrite, native }) {
-    const { endpointOptions, engineAnswerer, sampleAnswers, serverAnswerer } = await import('./index.js')
+    const { engineAnswerer, sampleAnswers, serverAnswerer } = await import('./index.js')
     const { samples, out, strict, endpoint, model, adapter, device, dtype, threads, batchSize } = settings
     const imageRoot = settings.images ?? dirname(samples)
-    const onRetry = (line: string): void => progress.log(line)
     const answerer = endpoint
-      ? serverAnswerer({ ...endpointOptions(endpoint), imageRoot, onRetry }, settings)
+      ? serverAnswerer({ endpoint, imageRoot, onLog: (line) => progress.log(line) }, settings)
       : engineAnswerer(
           { model: model as string, adapter: adapter ?? null, device, dtype, threads, batchSize, imageRoot, native },
           settings,

@@ -26,7 +26,10 @@ export function describeIssues(schema: z.ZodType, error: z.ZodError, input: unkn
 }
 
 /** JSON has no word for NaN, which is what a flag becomes that is no number. */
-const shown = (value: unknown): string => (Number.isNaN(value) ? 'no number' : JSON.stringify(value))
+function shown(value: unknown): string {
+  // An address may hold a password.
+  return Number.isNaN(value) ? 'no number' : JSON.stringify(value).replace(/\/\/[^/@"]*@/g, '//…@')
+}
 
 function unknownKey(schema: z.ZodType, path: KeyPath, key: string): Problem {
   const full = [...path, key].join('.')

@@ -129,7 +129,7 @@ describe('a segmentation service', () => {
     [
       'a page',
       (_, response) => !!response.writeHead(200, { 'content-type': 'text/html' }).end('<html>Sign in'),
-      'text/html',
+      'not JSON: <html>Sign in',
     ],
     ['401', (_, response) => !!response.writeHead(401).end('who?'), 'answered 401'],
     [

@@ -480,7 +480,7 @@ const Example examples[] = {
 TEST("preference: the example worked out by hand, from logits to gradients") {
   Ops& ops = device(DType::f32);
   for (const Example& example : examples) {
-    const Objective objective = Objective::make(example.objective, 0.1, 0.01, 0.1, 0.5, false);
+    const Objective objective = Objective::make({example.objective, 0.1, 0.01, 0.1, 0.5, KlReduction::sum});
     Batch b{0, 3, {}, {}, {}};
     std::vector<size_t> branches;
     for (size_t branch = 0; branch < branch_count; ++branch) {

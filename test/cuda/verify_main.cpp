@@ -15,12 +15,11 @@ namespace {
 
 struct Options {
   std::vector<std::string> folders;
-  DeviceSpec device;
+  DeviceSpec device{DeviceKind::cuda, 0, ComputeType::f32, 0, GemmBackend::automatic, false};
 };
 
 Options parse(int argc, char** argv) {
   Options options;
-  set_device(options.device, "cuda");
   for (int i = 1; i < argc; ++i) {
     const std::string name = argv[i];
     if (!name.starts_with("--")) {

@@ -5,7 +5,8 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { describe, expect, it } from 'vitest'
 import { defaultLora, type Engine, openEngine, type PairInput } from '../../src/engine/engine.js'
-import { nativeCandidates } from '../../src/engine/load.js'
+import { loadNative, nativeCandidates } from '../../src/engine/load.js'
+import type { NativeEngine } from '../../src/engine/native.js'
 import { ArgumentError, ClosedError } from '../../src/errors.js'
 
 const built = nativeCandidates().some((path) => existsSync(path))
@@ -53,6 +54,32 @@ describe.skipIf(!built)('the native engine in a process', () => {
     await first.update({ lr: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, maxGradNorm: 0 })
     expect(await logprobs(first)).not.toEqual(alone)
     expect(await logprobs(second)).toEqual(alone)
+  })
+
+  it('has no defaults: a setting that is missing is refused by its name', async () => {
+    const native = loadNative()
+    const sampling = { maxNewTokens: 1, temperature: 0, topP: 1, topK: 0, stopTokens: [], stopStrings: null }
+    const all = { ...sampling, batchSize: 1, adapter: true }
+    const adam = { lr: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, maxGradNorm: 0 }
+    const spec = { ...(await open().then((engine) => engine.close().then(() => engine.spec))), planOnly: true }
+    const engine: NativeEngine = await native.openEngine(spec, null)
+    const prompts = [{ ...sequence, seed: 1 }]
+    const refuse = async <T extends object>(name: string, whole: T, call: (part: T) => Promise<unknown>) => {
+      for (const key of Object.keys(whole)) {
+        const { [key as keyof T]: _, ...rest } = whole
+        const error = (await call(rest as T).catch((failure: unknown) => failure)) as Error
+        expect(error).toBeInstanceOf(ArgumentError)
+        expect(error.message).toMatch(new RegExp(` for ${name}\\.${key}, which is missing$`))
+      }
+    }
+    await refuse('spec', spec, (part) => native.openEngine(part, null))
+    await refuse('spec.lora', defaultLora, (lora) => native.openEngine({ ...spec, lora }, null))
+    await refuse('objective', objective, (part) => engine.plan(pairs(1, 4), part, step))
+    await refuse('step', step, (part) => engine.plan(pairs(1, 4), objective, part))
+    await refuse('pair', pairs(1, 4)[0] as PairInput, (part) => engine.plan([part], objective, step))
+    await refuse('optimizer', adam, (part) => engine.update(part))
+    await refuse('sampling', all, (part) => engine.generate(prompts, part, null, null, null))
+    await engine.close()
   })
 
   it('leaves the event loop free', async () => {

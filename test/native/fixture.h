@@ -27,6 +27,27 @@ inline std::string golden_directory(const std::string& name) {
   return name.starts_with("/") ? name : std::string(FIRE_TEST_DIR) + "/golden/" + name;
 }
 
+// Settings that a test changes where it cares.
+inline DeviceSpec cpu_spec(int threads = 1) {
+  return {DeviceKind::cpu, 0, ComputeType::f32, threads, GemmBackend::automatic, false};
+}
+/// A golden folder's model with the adapter in it.
+inline EngineSpec engine_spec(const std::string& golden) {
+  const std::string model = golden_directory(golden);
+  return {.model = model,
+          .device = cpu_spec(),
+          .lora = std::nullopt,
+          .adapter = model + "/adapter",
+          .checkpointing = false,
+          .reference_cache_bytes = size_t{256} << 20};
+}
+inline LoraSpec lora_spec(int64_t rank) {
+  return {rank, 2.0 * static_cast<double>(rank), 0.05f, false, {all_projs.begin(), all_projs.end()}, 0};
+}
+inline StepSettings step_settings(double normalizer = 1) { return {normalizer, false, 0, logits_budget, {}}; }
+constexpr StepOptions single_step{1, Layout::packed};
+constexpr AdamWSpec adamw_spec{1e-6, 0.9, 0.999, 1e-8, 0, 0};
+
 /// An empty folder that disappears with the object.
 class TempDir {
  public:
@@ -171,7 +192,6 @@ class TinyModel {
  public:
   explicit TinyModel(const std::string& golden, const std::string& dropout = "0.0", int threads = 1)
       : engine(spec(golden, dropout, threads)) {
-    engine.adapter()->enable_training();
     Random random(11);
     int64_t sizes[][2] = {{64, 64}, {64, 96}, {96, 64}, {64, 64}};
     for (const auto& [height, width] : sizes) {
@@ -207,30 +227,21 @@ class TinyModel {
   StepStats step(const std::vector<Pair>& pairs, const Objective& objective, Layout layout,
                  const StepSettings& settings, std::vector<float>* gradient) {
     const PackedBatch batch = packed(pairs, objective, layout);
-    engine.ops().zero(engine.adapter()->grad());
-    const StepStats stats = run_preference_step(engine.ops(), engine.decoder(), batch, objective, pairs,
-                                                engine.adapter(), gradient ? engine.adapter() : nullptr, settings,
-                                                engine.config().text.vocab_size, engine.arena());
-    if (gradient) {
-      gradient->resize(static_cast<size_t>(engine.adapter()->grad().size()));
-      engine.ops().download(engine.adapter()->grad(), gradient->data());
-    }
+    const Tensor sum = engine.optimizer().gradient();
+    engine.ops().zero(sum);
+    const StepStats stats = run_preference_step(engine.context(), engine.adapter(), pairs, objective, batch, settings,
+                                                gradient ? sum : Tensor());
+    if (gradient) *gradient = engine.ops().download_f32(sum);
     return stats;
   }
 
-  std::vector<float> parameters() {
-    std::vector<float> host(static_cast<size_t>(engine.adapter()->param().size()));
-    engine.ops().download(engine.adapter()->param(), host.data());
-    return host;
-  }
+  std::vector<float> parameters() { return engine.ops().download_f32(engine.adapter()->param()); }
   void set_parameters(const std::vector<float>& host) { engine.ops().upload(host.data(), engine.adapter()->param()); }
 
  private:
   EngineSpec spec(const std::string& golden, const std::string& dropout, int threads) {
-    EngineSpec s;
-    s.model = golden_directory(golden);
+    EngineSpec s = engine_spec(golden);
     s.device.threads = threads;
-    s.adapter = s.model + "/adapter";
     if (dropout != "0.0") {
       write_adapter_with_dropout(s.model, adapter_ / "adapter", dropout);
       s.adapter = adapter_ / "adapter";

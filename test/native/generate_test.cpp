@@ -19,7 +19,7 @@ struct Model {
   Engine engine;
   std::vector<PromptRef> prompts;
 
-  Model() : engine(spec()) {
+  Model() : engine(engine_spec("qwen3_vl_b")) {
     for (const GoldenItem& item : golden.items) {
       for (const GoldenImage& image : item.images)
         engine.encode_image(image.id, {image.height, image.width, static_cast<const uint8_t*>(image.rgb.data())},
@@ -31,14 +31,7 @@ struct Model {
     for (const int64_t length : {1, 2, 65, 17})
       prompts.push_back({{random.ids(length, 0, 300), {}}, 40 + prompts.size()});
   }
-  static EngineSpec spec() {
-    EngineSpec s;
-    s.model = golden_directory("qwen3_vl_b");
-    s.adapter = s.model + "/adapter";
-    s.device.threads = 1;
-    return s;
-  }
-  std::vector<Generated> generate(const std::vector<PromptRef>& p, const Sampling& sampling) {
+  std::vector<Generation> generate(const std::vector<PromptRef>& p, const SamplingSpec& sampling) {
     return engine.generate(p, sampling, true, {}, nullptr);
   }
   /// Several questions of one to `count` tokens about the images of each item, the items taking turns, a text between
@@ -60,29 +53,24 @@ struct Model {
   }
 };
 
-bool same(const Generated& a, const Generated& b) {
+bool same(const Generation& a, const Generation& b) {
   return a.tokens == b.tokens && a.logprob == b.logprob && a.stopped == b.stopped;
 }
 
-Sampling sampled(double temperature, int64_t tokens) {
-  Sampling s;
-  s.rule.temperature = temperature;
-  s.max_new_tokens = tokens;
-  return s;
-}
+SamplingSpec sampled(double temperature, int64_t tokens) { return {tokens, {temperature, 1, 0}, {}, nullptr, 16}; }
 
 }  // namespace
 
 TEST("generate: a prompt yields the same bits alone, in a batch, and in a reused slot") {
   Model m;
   for (const double temperature : {0.0, 1.3}) {
-    Sampling s = sampled(temperature, 12);
+    SamplingSpec s = sampled(temperature, 12);
     s.stop_tokens = {5,   77,  130, 200, 201, 202, 203,
                      204, 205, 206, 207, 208, 209};  // some end early and free their slot
-    const std::vector<Generated> batch = m.generate(m.prompts, s);
+    const std::vector<Generation> batch = m.generate(m.prompts, s);
     for (const int64_t size : {1, 2, 3, 100}) {
       s.batch_size = size;
-      const std::vector<Generated> got = m.generate(m.prompts, s);
+      const std::vector<Generation> got = m.generate(m.prompts, s);
       for (size_t i = 0; i < got.size(); ++i) CHECK(same(got[i], batch[i]));
     }
     for (size_t i = 0; i < m.prompts.size(); ++i) CHECK(same(m.generate({m.prompts[i]}, s)[0], batch[i]));
@@ -97,20 +85,20 @@ TEST("generate: a question yields the same bits alone and beside others about it
   bare.sequence.ids.resize(bare.sequence.ids.size() - 1);
   questions.push_back(bare);
   for (const double temperature : {0.0, 1.3}) {
-    Sampling s = sampled(temperature, 9);
+    SamplingSpec s = sampled(temperature, 9);
     for (int32_t id = 200; id < 240; ++id) s.stop_tokens.push_back(id);
-    std::vector<Generated> alone;
+    std::vector<Generation> alone;
     for (const PromptRef& q : questions) alone.push_back(m.generate({q}, s)[0]);
-    const auto ended = std::count_if(alone.begin(), alone.end(), [](const Generated& g) { return g.stopped; });
+    const auto ended = std::count_if(alone.begin(), alone.end(), [](const Generation& g) { return g.stopped; });
     CHECK(ended > 0 && ended < static_cast<int64_t>(alone.size()));  // slots and prefixes change hands at all times
     for (const int64_t size : {1, 2, 3, 7, 100}) {
       s.batch_size = size;
-      const std::vector<Generated> together = m.generate(questions, s);
+      const std::vector<Generation> together = m.generate(questions, s);
       for (size_t i = 0; i < alone.size(); ++i) CHECK(same(together[i], alone[i]));
     }
     std::vector<PromptRef> reversed(questions.rbegin(), questions.rend());
     s.batch_size = 4;
-    const std::vector<Generated> backwards = m.generate(reversed, s);
+    const std::vector<Generation> backwards = m.generate(reversed, s);
     for (size_t i = 0; i < alone.size(); ++i) CHECK(same(backwards[alone.size() - 1 - i], alone[i]));
   }
 }
@@ -169,13 +157,13 @@ TEST("stop strings: found where they end, across tokens") {
 
 TEST("generate: a stop string ends its prompt alone") {
   Model m;
-  Sampling s = sampled(1.3, 12);
+  SamplingSpec s = sampled(1.3, 12);
   const std::vector<PromptRef> questions = m.questions(3);
-  const std::vector<Generated> free = m.generate(questions, s);
+  const std::vector<Generation> free = m.generate(questions, s);
   auto stops = std::make_shared<StopStrings>();
   for (int32_t t = 0; t <= 333; ++t) stops->offsets.push_back(t);
   for (int32_t t = 0; t < 333; ++t) stops->bytes += static_cast<char>('a' + t % 26);
-  const auto spelled = [&](const Generated& g, size_t from, size_t count) {
+  const auto spelled = [&](const Generation& g, size_t from, size_t count) {
     std::string text;
     for (size_t i = from; i < from + count; ++i) text += stops->bytes[static_cast<size_t>(g.tokens[i])];
     return text;
@@ -185,7 +173,7 @@ TEST("generate: a stop string ends its prompt alone") {
   size_t stopped = 0;
   for (const int64_t size : {1, 4, 100}) {
     s.batch_size = size;
-    const std::vector<Generated> got = m.generate(questions, s);
+    const std::vector<Generation> got = m.generate(questions, s);
     for (size_t i = 0; i < got.size(); ++i) {
       size_t end = 0;  // the first length at which the text holds a string
       do ++end;
@@ -205,7 +193,7 @@ TEST("generate: a stop string ends its prompt alone") {
 
 TEST("generate: the cache agrees with a full forward") {
   Model m;
-  const std::vector<Generated> got = m.generate(m.prompts, sampled(0.8, 10));
+  const std::vector<Generation> got = m.generate(m.prompts, sampled(0.8, 10));
   for (size_t i = 0; i < got.size(); ++i) {
     SequenceRef sequence = m.prompts[i].sequence;
     const size_t prompt = sequence.ids.size();
@@ -221,21 +209,21 @@ TEST("generate: the cache agrees with a full forward") {
 TEST("generate: stop tokens and the limit of tokens") {
   Model m;
   const std::vector<PromptRef> one{m.prompts[0]};
-  const Generated free = m.generate(one, sampled(0, 8))[0];
+  const Generation free = m.generate(one, sampled(0, 8))[0];
   CHECK(free.tokens.size() == 8 && !free.stopped);
-  Sampling s = sampled(0, 8);
+  SamplingSpec s = sampled(0, 8);
   size_t at = 1;  // the first token that did not occur before
   while (std::find(free.tokens.begin(), free.tokens.begin() + static_cast<std::ptrdiff_t>(at), free.tokens[at]) !=
          free.tokens.begin() + static_cast<std::ptrdiff_t>(at))
     ++at;
   s.stop_tokens = {free.tokens[at]};
-  const Generated stopped = m.generate(one, s)[0];
+  const Generation stopped = m.generate(one, s)[0];
   CHECK(stopped.stopped && stopped.tokens.size() == at);
   CHECK(std::equal(stopped.tokens.begin(), stopped.tokens.end(), free.tokens.begin()));
   // the stop token's log-probability counts
   CHECK(stopped.logprob == m.generate(one, sampled(0, static_cast<int64_t>(at) + 1))[0].logprob);
   s.stop_tokens = {free.tokens[0]};
-  const Generated nothing = m.generate(one, s)[0];
+  const Generation nothing = m.generate(one, s)[0];
   CHECK(nothing.stopped && nothing.tokens.empty() && nothing.logprob < 0);
   CHECK(m.generate({}, s).empty());
   CHECK_ERROR(Code::invalid_argument, ("maxNewTokens"), m.generate(one, sampled(0, 0)));
@@ -246,17 +234,17 @@ TEST("generate: stop tokens and the limit of tokens") {
 
 TEST("generate: seeds, and settings that amount to greedy") {
   Model m;
-  const std::vector<Generated> greedy = m.generate(m.prompts, sampled(0, 8)),
-                               warm = m.generate(m.prompts, sampled(2, 8));
+  const std::vector<Generation> greedy = m.generate(m.prompts, sampled(0, 8)),
+                                warm = m.generate(m.prompts, sampled(2, 8));
   CHECK(same(warm[0], m.generate(m.prompts, sampled(2, 8))[0]));
   std::vector<PromptRef> reseeded = m.prompts;
   for (PromptRef& p : reseeded) p.seed += 1000;
-  const std::vector<Generated> other = m.generate(reseeded, sampled(2, 8));
-  Sampling top_k = sampled(2, 8), top_p = sampled(2, 8), cold = sampled(1e-6, 8);
+  const std::vector<Generation> other = m.generate(reseeded, sampled(2, 8));
+  SamplingSpec top_k = sampled(2, 8), top_p = sampled(2, 8), cold = sampled(1e-6, 8);
   top_k.rule.top_k = 1;
   top_p.rule.top_p = 1e-9;
-  const std::vector<Generated> k = m.generate(m.prompts, top_k), p = m.generate(m.prompts, top_p),
-                               c = m.generate(m.prompts, cold);
+  const std::vector<Generation> k = m.generate(m.prompts, top_k), p = m.generate(m.prompts, top_p),
+                                c = m.generate(m.prompts, cold);
   for (size_t i = 0; i < greedy.size(); ++i) {
     CHECK(warm[i].tokens != other[i].tokens && warm[i].tokens != greedy[i].tokens);
     CHECK(same(k[i], greedy[i]) && same(p[i], greedy[i]) && same(c[i], greedy[i]));
@@ -266,15 +254,15 @@ TEST("generate: seeds, and settings that amount to greedy") {
 TEST("generate: tokens are reported as they come, and a cancel is heard") {
   Model m;
   std::vector<std::vector<int32_t>> seen(m.prompts.size());
-  std::vector<Generated> ended(m.prompts.size());
+  std::vector<Generation> ended(m.prompts.size());
   size_t ends = 0;
   std::atomic<bool> cancel{false};
-  Sampling s = sampled(0, 6);
+  SamplingSpec s = sampled(0, 6);
   s.batch_size = 2;
-  const std::vector<Generated> got =
+  const std::vector<Generation> got =
       m.engine.generate(m.prompts, s, true,
                         {[&](size_t prompt, int32_t token) { seen[prompt].push_back(token); },
-                         [&](size_t prompt, const Generated& result) {
+                         [&](size_t prompt, const Generation& result) {
                            ended[prompt] = result;
                            ++ends;
                          }},
@@ -296,8 +284,7 @@ TEST("generate: tokens are reported as they come, and a cancel is heard") {
 
 TEST("generate: logits that are not finite are an error that names the prompt") {
   Model m;
-  std::vector<float> broken(static_cast<size_t>(m.engine.adapter()->param().size()));
-  m.engine.ops().download(m.engine.adapter()->param(), broken.data());
+  std::vector<float> broken = m.engine.ops().download_f32(m.engine.adapter()->param());
   broken.back() = NAN;
   m.engine.ops().upload(broken.data(), m.engine.adapter()->param());
   CHECK_ERROR(Code::nonfinite, ("prompt 0"), m.generate(m.prompts, sampled(0, 4)));
@@ -305,7 +292,8 @@ TEST("generate: logits that are not finite are an error that names the prompt") 
 
 TEST("sampling: one row of logits, every draw") {
   std::vector<float> logits{1.0f, 3.0f, 2.0f, 3.0f, -50.0f, 0.5f};
-  SamplingRule s;
+  const SamplingRule greedy{0, 1, 0};
+  SamplingRule s = greedy;
   cpu::CpuOps device(1, cpu::Precision::f32, cpu::Backend::native);
   auto sample_token = [&](const SamplingRule& rule, double uniform) {
     return device.sample(view(logits, {1, 6}), rule, std::span(&uniform, 1))[0].token;
@@ -347,7 +335,7 @@ TEST("sampling: one row of logits, every draw") {
   check_shares(s, {1});
   s.top_p = 0;
   check_shares(s, {1});
-  s = {};
+  s = greedy;
   s.temperature = 1;
   CHECK(sample_token(s, 0) == 1);
   CHECK(sample_token(s, 1 - 0x1p-53) == 4 || sample_token(s, 1 - 0x1p-53) == 5);

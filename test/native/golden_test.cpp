@@ -17,10 +17,8 @@ std::vector<std::string> golden_folders() {
 
 /// The groups that do not pass.
 std::vector<std::string> failures(const std::string& folder, ComputeType dtype) {
-  VerifySpec spec;
-  spec.directory = folder;
+  VerifySpec spec{folder, cpu_spec(2)};
   spec.device.dtype = dtype;
-  spec.device.threads = 2;
   std::vector<std::string> groups;
   for (const VerifyRow& row : verify(spec, {}))
     if (!row.pass) groups.push_back(row.group);

@@ -33,8 +33,8 @@ std::vector<Pair> sample_pairs(TinyModel& model) {
 }
 
 /// Coefficients that give every term of every objective a part in the gradient.
-Objective sample_objective(const std::string& name, bool kl_mean = false) {
-  return Objective::make(name, 0.4, 0.3, 0.6, 0.35, kl_mean);
+Objective sample_objective(const std::string& name, KlReduction kl_reduction = KlReduction::sum) {
+  return Objective::make({name, 0.4, 0.3, 0.6, 0.35, kl_reduction});
 }
 
 /// Derivative along `direction` by the fourth-order central difference.
@@ -48,7 +48,7 @@ void check_matrix(TinyModel& model, const std::vector<Pair>& pairs, const Object
                   const StepSettings& settings, const std::vector<float>& gradient, const LoraModule& m, bool is_b,
                   Random& random) {
   const int64_t begin = is_b ? m.b_begin : m.a_begin;
-  const int64_t count = model.engine.adapter()->config().rank * (is_b ? m.out : m.in);
+  const int64_t count = model.engine.adapter()->spec().rank * (is_b ? m.out : m.in);
   std::vector<double> direction(static_cast<size_t>(count));
   const double size = norm(gradient.data() + begin, count);
   if (!(size > 1e-3)) {
@@ -81,8 +81,7 @@ void check_matrix(TinyModel& model, const std::vector<Pair>& pairs, const Object
 
 void check_objective(TinyModel& model, const Objective& objective, bool checkpointing, std::vector<size_t> modules) {
   const std::vector<Pair> pairs = sample_pairs(model);
-  StepSettings settings;
-  settings.normalizer = static_cast<double>(pairs.size());
+  StepSettings settings = step_settings(static_cast<double>(pairs.size()));
   settings.dropout_pass = 7;
   settings.checkpointing = checkpointing;
   std::vector<float> gradient;
@@ -101,7 +100,7 @@ TEST("gradients: finite differences, every objective") {
   // first layer q and k, second layer v and o, last layer gate, down and q (restricted to the rows read)
   for (const std::string& name : objective_names())
     check_objective(model, sample_objective(name), false, {0, 1, 9, 25, 27});
-  check_objective(model, sample_objective("fire", true), false, {2, 10, 21});
+  check_objective(model, sample_objective("fire", KlReduction::mean), false, {2, 10, 21});
 }
 
 TEST("gradients: finite differences, one key-value head, rsLoRA, bf16 weights") {
@@ -122,7 +121,7 @@ TEST("gradients: checkpointing changes no bit") {
     TinyModel model("qwen3_vl", dropout);
     const std::vector<Pair> pairs = sample_pairs(model);
     for (const auto layout : {fire::Layout::packed, fire::Layout::plain}) {
-      StepSettings settings;
+      StepSettings settings = step_settings();
       settings.dropout_pass = 3;
       std::vector<float> kept, again, other_pass;
       const Objective objective = sample_objective("fire");
@@ -142,7 +141,7 @@ TEST("gradients: threads change no bit") {
   for (const int threads : {1, 2, 3}) {
     TinyModel model("qwen3_vl_b", "0.2", threads);
     std::vector<float> gradient;
-    model.step(sample_pairs(model), sample_objective("fire"), fire::Layout::packed, {}, &gradient);
+    model.step(sample_pairs(model), sample_objective("fire"), fire::Layout::packed, step_settings(), &gradient);
     if (expected.empty()) expected = gradient;
     CHECK(same_bits(gradient, expected));
   }
@@ -152,8 +151,7 @@ TEST("gradients: they add up over micro-batches and scale with the normalizer") 
   TinyModel model("qwen3_vl");
   const std::vector<Pair> pairs = sample_pairs(model);
   const Objective objective = sample_objective("fire");
-  StepSettings settings;
-  settings.normalizer = 2;
+  const StepSettings settings = step_settings(2);
   std::vector<float> both, first, second;
   model.step(pairs, objective, fire::Layout::packed, settings, &both);
   model.step({pairs[0]}, objective, fire::Layout::packed, settings, &first);

@@ -192,9 +192,8 @@ TEST("llava weights: a shard that is cut, stored as f16, or not there is named")
     const std::string changed = change(read_file(dir / shard, 1 << 22));
     std::filesystem::remove(dir / shard);
     if (!changed.empty()) write_file(dir / shard, {changed});
-    EngineSpec spec;
-    spec.model = dir.path();
-    spec.device.threads = 1;
+    EngineSpec spec = engine_spec(dir.path());
+    spec.adapter = "";
     CHECK_ERROR(code, (shard, word), Engine{spec});
   };
   broken(Code::checkpoint, "", [](std::string bytes) { return bytes.substr(0, bytes.size() - 1); });

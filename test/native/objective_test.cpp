@@ -31,8 +31,9 @@ cpu::CpuOps& ops() {
 
 Objective objective_of(const Json& c) {
   const Json& k = c.at("coefficients");
-  return Objective::make(c.at("objective").string(), k.at("beta").number(), k.at("alpha").number(),
-                         k.at("gamma").number(), k.at("lambda").number(), k.at("kl_reduction").string() == "mean");
+  return Objective::make({c.at("objective").string(), k.at("beta").number(), k.at("alpha").number(),
+                          k.at("gamma").number(), k.at("lambda").number(),
+                          k.at("kl_reduction").string() == "mean" ? KlReduction::mean : KlReduction::sum});
 }
 
 /// Rows of one sequence among the gathered rows of the batch.
@@ -140,7 +141,8 @@ class Batch {
   }
 
   double divisor(size_t pair) const {
-    return objective_.kl_mean ? static_cast<double>(std::max<int64_t>(1, kl_count_[pair])) : 1;
+    return objective_.kl_reduction == KlReduction::mean ? static_cast<double>(std::max<int64_t>(1, kl_count_[pair]))
+                                                        : 1;
   }
 
   void backward(Tensor z, Tensor zr, Tensor targets) {
@@ -279,7 +281,7 @@ TEST("objectives: evaluate_pair alone, in float64") {
 TEST("objectives: an untrained policy") {
   const double ln2 = std::log(2.0);
   for (const double gamma : {0.0, 0.1, 0.7}) {
-    const Objective objective = Objective::make("fire", 0.1, 0.01, gamma, 0.5, false);
+    const Objective objective = Objective::make({"fire", 0.1, 0.01, gamma, 0.5, KlReduction::sum});
     Batch batch(reference().at("batches").at("untrained"), objective);
     batch.run();
     for (size_t p = 0; p < batch.loss.size(); ++p) {
@@ -290,7 +292,7 @@ TEST("objectives: an untrained policy") {
       CHECK_NEAR(batch.loss[p].coefficient[0], -0.05, 1e-16);
     }
     // and so is the gradient of the KL: without the rank terms nothing is left
-    const Objective kl_only = Objective::make("fire", 0, 0.01, gamma, 0.5, false);
+    const Objective kl_only = Objective::make({"fire", 0, 0.01, gamma, 0.5, KlReduction::sum});
     Batch silent(reference().at("batches").at("untrained"), kl_only);
     silent.run();
     for (const float g : silent.all_gradients()) CHECK(g == 0);
@@ -300,7 +302,7 @@ TEST("objectives: an untrained policy") {
 TEST("objectives: empty masks and pairs without a corrupted image") {
   const double ln2 = std::log(2.0);
   for (const std::string& name : objective_names()) {
-    const Objective o = Objective::make(name, 0.1, 0.01, 0.1, 0.5, false);
+    const Objective o = Objective::make({name, 0.1, 0.01, 0.1, 0.5, KlReduction::sum});
     const PairLoss l = evaluate_pair(o, {}, {}, false, 0);
     CHECK(std::isfinite(l.loss));
     CHECK_NEAR(l.loss, o.sft ? 0 : ln2 * (o.anchor ? 2 : 1), 1e-15);
@@ -310,22 +312,23 @@ TEST("objectives: empty masks and pairs without a corrupted image") {
 }
 
 TEST("objectives: terms with weight 0 are not run") {
-  const Objective no_rank = Objective::make("fire", 0, 0.01, 0.1, 0.5, false);
+  const Objective no_rank = Objective::make({"fire", 0, 0.01, 0.1, 0.5, KlReduction::sum});
   CHECK(no_rank.runs(Branch::chosen, true) && !no_rank.runs(Branch::rejected, true));
   CHECK(!no_rank.runs(Branch::corrupted_chosen, true) && !no_rank.runs(Branch::corrupted_rejected, true));
   for (const double c : evaluate_pair(no_rank, {{-3, -4, -5, -6}, {-2, -2, -2, -2}}, {}, true, 2).coefficient)
     CHECK(c == 0);
 
-  CHECK(Objective::make("fire", 0.1, 0, 0.1, 0.5, false).kl_scope == Scope::none);
-  CHECK(Objective::make("fire", 0.1, 0.01, 0, 0.5, false).visual == Visual::none);
-  CHECK(!Objective::make("sft", 0.1, 0, 0, 0.5, false).needs_reference());
-  const Objective nothing = Objective::make("mask-dpo", 0, 0, 0, 0.5, false);
+  CHECK(Objective::make({"fire", 0.1, 0, 0.1, 0.5, KlReduction::sum}).kl_scope == Scope::none);
+  CHECK(Objective::make({"fire", 0.1, 0.01, 0, 0.5, KlReduction::sum}).visual == Visual::none);
+  CHECK(!Objective::make({"sft", 0.1, 0, 0, 0.5, KlReduction::sum}).needs_reference());
+  const Objective nothing = Objective::make({"mask-dpo", 0, 0, 0, 0.5, KlReduction::sum});
   for (size_t b = 0; b < branch_count; ++b) CHECK(!nothing.runs(static_cast<Branch>(b), true));
 
   // lambda 0 and 1 leave one direction of the KL
   const KlSums kl{2, 5};
   auto kl_part = [&](double lambda) {
-    return evaluate_pair(Objective::make("fire", 0.1, 1, 0, lambda, false), {}, kl, true, 1).loss - std::log(2.0);
+    return evaluate_pair(Objective::make({"fire", 0.1, 1, 0, lambda, KlReduction::sum}), {}, kl, true, 1).loss -
+           std::log(2.0);
   };
   CHECK_NEAR(kl_part(1), 2, 1e-15);
   CHECK_NEAR(kl_part(0), 5, 1e-15);
@@ -334,13 +337,13 @@ TEST("objectives: terms with weight 0 are not run") {
 
 TEST("objectives: coefficients out of range are refused by name") {
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  CHECK_ERROR(Code::invalid_argument, ("fire", "beta"), Objective::make("fire", -1, 0, 0, 0.5, false));
-  CHECK_ERROR(Code::invalid_argument, ("beta"), Objective::make("fire", nan, 0, 0, 0.5, false));
-  CHECK_ERROR(Code::invalid_argument, ("alpha"), Objective::make("fire", 1, -0.1, 0, 0.5, false));
-  CHECK_ERROR(Code::invalid_argument, ("gamma"), Objective::make("fire", 1, 0, INFINITY, 0.5, false));
-  CHECK_ERROR(Code::invalid_argument, ("lambda"), Objective::make("fire", 1, 0, 0, 1.01, false));
-  CHECK_ERROR(Code::invalid_argument, ("lambda"), Objective::make("fire", 1, 0, 0, nan, false));
-  CHECK_ERROR(Code::invalid_argument, ("ppo", "mask-dpo"), Objective::make("ppo", 1, 0, 0, 0.5, false));
+  CHECK_ERROR(Code::invalid_argument, ("fire", "beta"), Objective::make({"fire", -1, 0, 0, 0.5, KlReduction::sum}));
+  CHECK_ERROR(Code::invalid_argument, ("beta"), Objective::make({"fire", nan, 0, 0, 0.5, KlReduction::sum}));
+  CHECK_ERROR(Code::invalid_argument, ("alpha"), Objective::make({"fire", 1, -0.1, 0, 0.5, KlReduction::sum}));
+  CHECK_ERROR(Code::invalid_argument, ("gamma"), Objective::make({"fire", 1, 0, INFINITY, 0.5, KlReduction::sum}));
+  CHECK_ERROR(Code::invalid_argument, ("lambda"), Objective::make({"fire", 1, 0, 0, 1.01, KlReduction::sum}));
+  CHECK_ERROR(Code::invalid_argument, ("lambda"), Objective::make({"fire", 1, 0, 0, nan, KlReduction::sum}));
+  CHECK_ERROR(Code::invalid_argument, ("ppo", "mask-dpo"), Objective::make({"ppo", 1, 0, 0, 0.5, KlReduction::sum}));
 }
 
 TEST("objectives: sigmoid of extreme margins") {

@@ -50,7 +50,9 @@ Pair random_pair(TinyModel& model, Random& random, Kind kind, const std::string&
   return p;
 }
 
-Objective sample_objective(const std::string& name) { return Objective::make(name, 0.3, 0.2, 0.5, 0.4, false); }
+Objective sample_objective(const std::string& name) {
+  return Objective::make({name, 0.3, 0.2, 0.5, 0.4, KlReduction::sum});
+}
 
 /// A pair that every test below can start from: one image, phrase in the middle of both answers.
 Pair sound_pair(TinyModel& model) {
@@ -86,7 +88,7 @@ void compare_steps(TinyModel& model, const StepStats& a, const StepStats& b, con
     CHECK(x.chosen_tokens == y.chosen_tokens && x.rejected_tokens == y.rejected_tokens);
   }
   const double whole = norm(gb.data(), static_cast<int64_t>(gb.size()));
-  const int64_t rank = model.engine.adapter()->config().rank;
+  const int64_t rank = model.engine.adapter()->spec().rank;
   for (const LoraModule& m : model.engine.adapter()->modules())
     for (const auto& [begin, count] : {std::pair{m.a_begin, rank * m.in}, std::pair{m.b_begin, rank * m.out}}) {
       const double size = norm(gb.data() + begin, count);
@@ -96,8 +98,7 @@ void compare_steps(TinyModel& model, const StepStats& a, const StepStats& b, con
 
 void compare_layouts(TinyModel& model, const std::vector<Pair>& pairs, const Objective& objective) {
   std::vector<float> packed_gradient, plain_gradient;
-  StepSettings settings;
-  settings.normalizer = static_cast<double>(pairs.size());
+  const StepSettings settings = step_settings(static_cast<double>(pairs.size()));
   const StepStats packed = model.step(pairs, objective, Layout::packed, settings, &packed_gradient);
   const StepStats plain = model.step(pairs, objective, Layout::plain, settings, &plain_gradient);
   compare_steps(model, packed, plain, packed_gradient, plain_gradient);
@@ -139,7 +140,7 @@ TEST("packing: identical answers cancel to the last bit") {
   const Pair p = random_pair(model, random, Kind::identical, "same");
   for (const char* name : {"dpo", "mask-dpo"}) {
     std::vector<float> gradient;
-    const StepStats stats = model.step({p}, sample_objective(name), Layout::packed, {}, &gradient);
+    const StepStats stats = model.step({p}, sample_objective(name), Layout::packed, step_settings(), &gradient);
     CHECK(stats.pairs[0].loss.margin == 0);
     CHECK(norm(gradient.data(), static_cast<int64_t>(gradient.size())) == 0);
   }
@@ -157,10 +158,10 @@ TEST("packing: the prefix is fed once, and nothing after the last token that cou
   CHECK(batch.chosen_tokens[0] == 2 && batch.rejected_tokens[0] == 1);
 
   std::vector<float> gradient, changed_gradient;
-  const double loss = mean_loss(model.step({p}, objective, Layout::packed, {}, &gradient));
+  const double loss = mean_loss(model.step({p}, objective, Layout::packed, step_settings(), &gradient));
   Pair changed = p;
   changed.chosen[4] = changed.chosen[6] = changed.rejected[2] = 300;
-  CHECK(mean_loss(model.step({changed}, objective, Layout::packed, {}, &changed_gradient)) == loss);
+  CHECK(mean_loss(model.step({changed}, objective, Layout::packed, step_settings(), &changed_gradient)) == loss);
   CHECK(same_bits(gradient, changed_gradient));
 
   // the corrupted image costs a block of its own
@@ -209,10 +210,10 @@ TEST("packing: a vocabulary that is streamed in chunks gives the loss bit for bi
   for (const char* name : {"fire", "rrpo", "sft"}) {
     const Objective objective = sample_objective(name);
     std::vector<float> whole, chunked;
-    const StepStats expected = model.step(pairs, objective, Layout::packed, {}, &whole);
+    const StepStats expected = model.step(pairs, objective, Layout::packed, step_settings(), &whole);
     const size_t slice = static_cast<size_t>(expected.rows * vocabulary_slice) * 2 * sizeof(float);
     for (const size_t slices : {0, 1, 2}) {  // 0: less than one fits, one is taken
-      StepSettings settings;
+      StepSettings settings = step_settings();
       settings.logits_budget = slices * slice;
       const StepStats got = model.step(pairs, objective, Layout::packed, settings, &chunked);
       CHECK(mean_loss(got) == mean_loss(expected));
@@ -228,8 +229,8 @@ TEST("packing: nothing to score is a constant loss without gradient") {
   Random random(9);
   const Pair p = random_pair(model, random, Kind::both_empty, "e");
   std::vector<float> gradient;
-  const StepStats stats =
-      model.step({p}, Objective::make("mask-dpo", 0.1, 0, 0, 0.5, false), Layout::packed, {}, &gradient);
+  const StepStats stats = model.step({p}, Objective::make({"mask-dpo", 0.1, 0, 0, 0.5, KlReduction::sum}),
+                                     Layout::packed, step_settings(), &gradient);
   CHECK_NEAR(mean_loss(stats), std::log(2.0), 1e-15);
   CHECK(stats.tokens == 0 && stats.rows == 0);
   CHECK(norm(gradient.data(), static_cast<int64_t>(gradient.size())) == 0);
@@ -274,8 +275,7 @@ TEST("packing: a loss that is not finite names its pairs and leaves the gradient
   model.set_parameters(broken);
   std::vector<float> gradient;
   CHECK_ERROR(Code::nonfinite, ("record-17", "record-18"),
-              model.step(pairs, sample_objective("fire"), Layout::packed, {}, &gradient));
-  std::vector<float> after(start.size());
-  model.engine.ops().download(model.engine.adapter()->grad(), after.data());
+              model.step(pairs, sample_objective("fire"), Layout::packed, step_settings(), &gradient));
+  const std::vector<float> after = model.engine.ops().download_f32(model.engine.optimizer().gradient());
   CHECK(norm(after.data(), static_cast<int64_t>(after.size())) == 0);
 }

@@ -8,10 +8,7 @@ using namespace fire::test;
 TEST("plan: activation bytes, tokens and rows are those of the real step") {
   for (const bool checkpointing : {false, true}) {
     for (const char* name : {"fire", "dpo", "sft"}) {
-      EngineSpec spec;
-      spec.model = golden_directory("qwen3_vl");
-      spec.adapter = spec.model + "/adapter";
-      spec.device.threads = 1;
+      EngineSpec spec = engine_spec("qwen3_vl");
       spec.checkpointing = checkpointing;
       spec.reference_cache_bytes = 0;
       Engine engine(spec);
@@ -30,11 +27,11 @@ TEST("plan: activation bytes, tokens and rows are those of the real step") {
       pair.chosen_mask = {0, 0, 1, 1, 0, 0, 1, 0, 0};
       pair.rejected_mask = {0, 1, 0, 0, 0, 0, 0, 0};
       const std::vector<Pair> pairs(3, pair);
-      const Objective objective = Objective::make(name, 0.1, 0.01, 0.1, 0.5, false);
+      const Objective objective = Objective::make({name, 0.1, 0.01, 0.1, 0.5, KlReduction::sum});
 
-      const MemoryPlan plan = engine.plan(pairs, objective, {});
+      const PlanStats plan = engine.plan(pairs, objective, single_step);
       engine.arena().reset_peak();
-      const StepStats stats = engine.accumulate(pairs, objective, {}, nullptr);
+      const StepStats stats = engine.accumulate(pairs, objective, single_step, nullptr);
       CHECK(plan.tokens == stats.tokens && plan.rows == stats.rows);
       CHECK_NEAR(plan.activation_bytes, engine.arena().peak_bytes(), 0);
     }

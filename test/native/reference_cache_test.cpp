@@ -34,14 +34,11 @@ struct Result {
 Result run(TinyModel& model, const std::vector<Pair>& pairs, const Objective& objective, ReferenceCache* cache) {
   Arena& arena = model.engine.arena();
   Arena::Scope scope(arena);
-  StepSettings settings;
-  settings.normalizer = static_cast<double>(pairs.size());
+  StepSettings settings = step_settings(static_cast<double>(pairs.size()));
   const auto repack = [&](std::span<const Pair> some) {
     return model.packed({some.begin(), some.end()}, objective, Layout::packed);
   };
-  if (cache)
-    settings.reference = cache->rows(model.engine.ops(), model.engine.decoder(), model.engine.config().text.hidden_size,
-                                     pairs, objective, repack(pairs), repack, arena, nullptr);
+  if (cache) settings.reference = cache->rows(model.engine.context(), pairs, objective, repack(pairs), repack);
   Result result;
   const StepStats stats = model.step(pairs, objective, Layout::packed, settings, &result.gradient);
   for (const PairStats& p : stats.pairs) result.losses.push_back(p.loss.loss);
@@ -53,7 +50,7 @@ Result run(TinyModel& model, const std::vector<Pair>& pairs, const Objective& ob
 
 TEST("reference cache: cold, warm, mixed and full give the same bits as none") {
   for (const std::string& name : objective_names()) {
-    const Objective objective = Objective::make(name, 0.1, 0.01, 0.1, 0.5, false);
+    const Objective objective = Objective::make({name, 0.1, 0.01, 0.1, 0.5, KlReduction::sum});
     if (!objective.needs_reference()) continue;
     TinyModel model("qwen3_vl");
     Random random(5);
@@ -77,7 +74,7 @@ TEST("reference cache: cold, warm, mixed and full give the same bits as none") {
 TEST("reference cache: a changed mask, image or objective is another pair") {
   TinyModel model("qwen3_vl");
   Random random(6);
-  const Objective fire = Objective::make("fire", 0.1, 0.01, 0.1, 0.5, false);
+  const Objective fire = Objective::make({"fire", 0.1, 0.01, 0.1, 0.5, KlReduction::sum});
   Pair pair = make_pair(model, random, "p", true);
   ReferenceCache cache(size_t{1} << 24);
   run(model, {pair}, fire, &cache);
@@ -87,7 +84,7 @@ TEST("reference cache: a changed mask, image or objective is another pair") {
   other = pair;
   std::fill(other.chosen_mask.begin(), other.chosen_mask.end(), uint8_t{1});
   CHECK(run(model, {other}, fire, &cache) == run(model, {other}, fire, nullptr));
-  const Objective dpo = Objective::make("dpo", 0.1, 0, 0, 0.5, false);
+  const Objective dpo = Objective::make({"dpo", 0.1, 0, 0, 0.5, KlReduction::sum});
   CHECK(run(model, {pair}, dpo, &cache) == run(model, {pair}, dpo, nullptr));
   CHECK(cache.hits() == 0);
 }

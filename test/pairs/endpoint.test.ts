@@ -1,15 +1,8 @@
 import { mkdtemp, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import {
-  ChatEndpoint,
-  constructPair,
-  EndpointProvider,
-  type EndpointSettings,
-  type PairOutcome,
-  RequestCache,
-  type Task,
-} from '../../src/pairs/index.js'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { type Endpoint, type EndpointInput, openEndpoint } from '../../src/endpoint/index.js'
+import { constructPair, EndpointProvider, type PairOutcome, type Task } from '../../src/pairs/index.js'
 import { FakeEndpoint } from './endpoint-server.js'
 import { makeTask } from './records.js'
 
@@ -17,21 +10,21 @@ let server: FakeEndpoint
 let folder: string
 
 beforeEach(async () => {
+  vi.stubEnv('FIRE_TEST_KEY', 'secret-key')
   server = await FakeEndpoint.start()
   folder = await mkdtemp(join(process.env.FIRE_TEST_FOLDER as string, 'cache-'))
 })
-afterEach(() => server.stop())
+afterEach(async () => {
+  vi.unstubAllEnvs()
+  await server.stop()
+})
 
-async function connect(change: Partial<EndpointSettings> = {}): Promise<ChatEndpoint> {
-  const settings: EndpointSettings = {
-    ...{ baseUrl: server.url, model: 'm', key: 'secret-key', concurrency: 4, retries: 3, delayMs: 1, timeoutMs: 5000 },
-    ...{ requestsPerMinute: 0, budget: null, price: { input: 0, output: 0 }, maxTokens: 100, ...change },
-  }
-  const cache = await RequestCache.open(folder)
-  return new ChatEndpoint(settings, { cache, signal: new AbortController().signal, onLog: () => {} })
+function connect(change: Partial<EndpointInput> = {}): Promise<Endpoint> {
+  const usual = { url: server.url, model: 'm', keyEnv: 'FIRE_TEST_KEY', retries: 3, retryDelay: 0.001, maxTokens: 100 }
+  return openEndpoint({ ...usual, ...change }, { cache: folder })
 }
 
-async function build(task: Task, endpoint?: ChatEndpoint, blind = false): Promise<PairOutcome> {
+async function build(task: Task, endpoint?: Endpoint, blind = false): Promise<PairOutcome> {
   const provider = new EndpointProvider(endpoint ?? (await connect()))
   return constructPair(task, { provider, blindJudge: blind ? provider : null, mode: 'on-policy', seed: 1 })
 }
@@ -57,57 +50,6 @@ describe('an endpoint', () => {
     const files = await Promise.all((await readdir(folder)).map((name) => readFile(join(folder, name), 'utf8')))
     expect(files).toHaveLength(2)
     expect(JSON.stringify([files, first])).not.toContain('secret-key')
-  })
-
-  it('asks again for a reply whose file is damaged', async () => {
-    const { writeFile } = await import('node:fs/promises')
-    const first = await build(effusion())
-    for (const name of await readdir(folder)) await writeFile(join(folder, name), '{"content":"ha')
-    expect(await build(effusion())).toEqual(first)
-    expect(server.asked).toHaveLength(4)
-  })
-
-  it.each<[string, FakeEndpoint['fault']]>([
-    ['too many requests', (r) => r.writeHead(429, { 'retry-after': '0.05' }).end('slow down') && true],
-    [
-      'a gateway page',
-      (r) => r.writeHead(502, { 'content-type': 'text/html' }).end('<html>Bad Gateway</html>') && true,
-    ],
-    ['a page instead of a reply', (r) => r.writeHead(200).end('<!doctype html><title>Login</title>') && true],
-    ['JSON of another kind', (r) => r.writeHead(200).end('{"error":{"message":"overloaded"}}') && true],
-    [
-      'a reply cut off in the middle',
-      (r) => r.writeHead(200, { 'content-length': '500' }).end('{"choices":[{"mess') && true,
-    ],
-    ['a closed connection', (r) => r.destroy() && true],
-    ['silence', () => true],
-  ])('is asked again after %s', async (_, fault) => {
-    server.fault = (response, asked, number) => number % 3 !== 0 && fault(response, asked, number)
-    expect(await build(effusion(), await connect({ timeoutMs: 300 }))).toMatchObject(repaired)
-    expect(server.asked).toHaveLength(6)
-    expect(server.paid).toHaveLength(2)
-  })
-
-  it('gets a pause from every worker when it asks one of them for it', async () => {
-    const times: number[] = []
-    server.fault = (response, _asked, number) => {
-      times.push(performance.now())
-      if (number > 1) return false
-      response.writeHead(429, { 'retry-after': '0.5' }).end()
-      return true
-    }
-    const endpoint = await connect({ concurrency: 1 })
-    const ask = (name: string) =>
-      endpoint.ask({
-        messages: [
-          { role: 'user', content: name },
-          { role: 'user', content: '' },
-        ],
-        schema: { name, schema: {} },
-      })
-    server.say = () => '{}'
-    await Promise.all([ask('a'), ask('b')])
-    expect(times[1] - times[0]).toBeGreaterThan(450)
   })
 
   it('is left alone for the answer at hand after too many failures, and for good after many of those', async () => {
@@ -143,12 +85,6 @@ describe('an endpoint', () => {
     expect(await build(effusion())).toMatchObject({ rejection: 'bad_reply' })
     expect(server.asked).toHaveLength(2)
     expect(new Set(server.asked.map(({ body }) => body)).size).toBe(2)
-  })
-
-  it('without JSON schemas is asked without', async () => {
-    server.fault = (response, { hasFormat }) =>
-      hasFormat && Boolean(response.writeHead(400).end('{"error":"response_format is not supported"}'))
-    expect(await build(effusion())).toMatchObject(repaired)
   })
 
   it.each<[string, string, number]>([
@@ -265,8 +201,7 @@ describe('an endpoint', () => {
   it('never costs more than the budget, also with many requests under way', async () => {
     server.usage = { prompt_tokens: 1000, completion_tokens: 100 }
     server.delayMs = 20
-    const price = { input: 10, output: 100 }
-    const endpoint = await connect({ budget: 0.5, price, concurrency: 8 })
+    const endpoint = await connect({ budget: 0.5, priceIn: 10, priceOut: 100, concurrency: 8 })
     const tasks = Array.from({ length: 30 }, (_, i) =>
       makeTask('Is there an effusion?', 'No', `Yes, there is an effusion in case ${i}.`, { id: `s${i}` }),
     )
@@ -275,25 +210,5 @@ describe('an endpoint', () => {
     expect(endpoint.usage.cost).toBeCloseTo(server.paid.length * 0.02, 10)
     expect(server.paid.length).toBeGreaterThan(3)
     expect(outcomes.filter(({ rejection }) => rejection === 'budget').length).toBeGreaterThan(10)
-  })
-
-  it('that does not count tokens cannot have a budget', async () => {
-    server.usage = undefined
-    const endpoint = await connect({ budget: 1, price: { input: 1, output: 1 } })
-    await expect(build(effusion(), endpoint)).rejects.toMatchObject({ code: 'ERR_FIRE_ENDPOINT' })
-    await expect(connect({ budget: 1 })).rejects.toMatchObject({ code: 'ERR_FIRE_CONFIG' })
-    await expect(connect({ baseUrl: 'http://user:pass@127.0.0.1/v1' })).rejects.toMatchObject({
-      code: 'ERR_FIRE_CONFIG',
-    })
-  })
-
-  it('gets no more requests a minute than allowed', async () => {
-    const times: number[] = []
-    server.fault = () => {
-      times.push(performance.now())
-      return false
-    }
-    await build(effusion(), await connect({ requestsPerMinute: 300 }))
-    expect(times[1] - times[0]).toBeGreaterThan(180)
   })
 })

@@ -12,9 +12,7 @@ using namespace fire::test;
 namespace {
 
 EngineSpec spec_of(ComputeType dtype, size_t reference_cache_bytes) {
-  EngineSpec spec;
-  spec.model = golden_directory("qwen3_vl_b");
-  spec.adapter = spec.model + "/adapter";
+  EngineSpec spec = engine_spec("qwen3_vl_b");
   set_device(spec.device, "cuda:0");
   spec.device.dtype = dtype;
   spec.reference_cache_bytes = reference_cache_bytes;
@@ -50,15 +48,13 @@ struct Problem {
   }
 
   StepStats accumulate(const std::vector<Pair>& some) {
-    StepOptions options;
-    options.normalizer = 3;
-    return engine.accumulate(some, objective, options, nullptr);
+    return engine.accumulate(some, objective, {3, Layout::packed}, nullptr);
   }
-  std::vector<float> gradient() { return engine.ops().download_f32(engine.adapter()->grad()); }
+  std::vector<float> gradient() { return engine.ops().download_f32(engine.optimizer().gradient()); }
 
   Engine& engine;
   std::vector<Pair> pairs;
-  const Objective objective = Objective::make("fire", 0.3, 0.2, 0.5, 0.4, false);
+  const Objective objective = Objective::make({"fire", 0.3, 0.2, 0.5, 0.4, KlReduction::sum});
 };
 
 std::vector<double> losses(const StepStats& stats) {
@@ -96,14 +92,14 @@ TEST("gpu engine: the plan is the arena of the real step, in one block, and a st
     spec.checkpointing = checkpointing;
     Engine engine(spec);
     Problem problem(engine);
-    const MemoryPlan plan = engine.plan(problem.pairs, problem.objective, {});
+    const PlanStats plan = engine.plan(problem.pairs, problem.objective, single_step);
     problem.accumulate(problem.pairs);
-    engine.update({});
+    engine.update(adamw_spec);
     const size_t before = simt::allocated_bytes(), pinned = simt::pinned_bytes();
     engine.arena().reset_peak();
     problem.accumulate(problem.pairs);
     CHECK(plan.activation_bytes == engine.arena().peak_bytes());
-    engine.update({});
+    engine.update(adamw_spec);
     CHECK(simt::allocated_bytes() == before && simt::pinned_bytes() == pinned);
   }
 }
@@ -139,13 +135,10 @@ TEST("gpu engine: a question has the same bits alone and beside others about its
         ids.insert(ids.end(), text.begin(), text.end());
         questions.push_back({{ids, p.pairs[pair].images}, questions.size()});
       }
-    Sampling sampling;
-    sampling.rule.temperature = 1.3;
-    sampling.max_new_tokens = 4;
-    sampling.batch_size = 4;
-    const std::vector<Generated> together = engine.generate(questions, sampling, true, {}, nullptr);
+    const SamplingSpec sampling{4, {1.3, 1, 0}, {}, nullptr, 4};
+    const std::vector<Generation> together = engine.generate(questions, sampling, true, {}, nullptr);
     for (size_t i = 0; i < questions.size(); ++i) {
-      const Generated alone = engine.generate({questions[i]}, sampling, true, {}, nullptr)[0];
+      const Generation alone = engine.generate({questions[i]}, sampling, true, {}, nullptr)[0];
       CHECK(alone.tokens == together[i].tokens && alone.logprob == together[i].logprob);
     }
   }
@@ -169,7 +162,7 @@ TEST("gpu engine: a loss that is not finite names its pairs and leaves the gradi
 TEST("gpu engine: out of memory says what was asked for, what is free and what to lower; then it goes on") {
   Engine engine(spec_of(ComputeType::bf16, 0));
   Problem problem(engine);
-  engine.adapter()->enable_training();
+  engine.optimizer();
   engine.arena().clear();  // what the images needed would do for this small step
   const simt::Faults sound = simt::faults();
   simt::Faults tight = sound;
@@ -202,7 +195,7 @@ TEST("gpu engine: no driver, an old one and no card are told apart; auto then me
     faults.driver = driver;
     simt::set_faults(faults);
     reasons.insert(gpu_report().reason);
-    DeviceSpec spec;
+    DeviceSpec spec = cpu_spec();
     set_device(spec, "auto");
     CHECK(spec.kind == DeviceKind::cpu && gpu_report().gpus.empty());
     set_device(spec, "cuda");
@@ -210,7 +203,7 @@ TEST("gpu engine: no driver, an old one and no card are told apart; auto then me
   }
   CHECK(reasons.size() == 3 && !reasons.count(""));
   simt::set_faults(sound);
-  DeviceSpec spec;
+  DeviceSpec spec = cpu_spec();
   set_device(spec, "auto");
   CHECK(spec.kind == DeviceKind::cuda && spec.index == 0);
   for (const char* wrong : {"gpu", "cuda:", "cuda:x", "cuda:-1", "CUDA", "cuda:1 "})

@@ -1,33 +1,36 @@
 import { resolve } from 'node:path'
+import { z } from 'zod'
+import { compute } from '../../settings/common.js'
+import { checkTree } from '../../settings/file.js'
 import type { TrainPlan } from '../../train/plan.js'
 import type { TrainConfig } from '../../train/settings.js'
 import { defineCommand } from '../command.js'
-import { toDevice } from '../device.js'
+import { addFile, addFlags, readFlags } from '../flags.js'
 import { formatBytes, formatTable } from '../format.js'
 import { describeWork, memoryRows } from '../plan.js'
+
+const planSettings = z.strictObject({
+  device: compute.device
+    .unwrap()
+    .optional()
+    .meta({ ...compute.device.meta(), description: 'Only for this device' }),
+})
 
 export const plan = defineCommand({
   usage: 'plan <model> <config>',
   summary: 'Predict steps and memory of a training run, on a CPU and on a GPU, before anything is loaded',
   options: (parser) =>
-    parser
+    addFile(addFlags(parser, planSettings), 'YAML file with the training settings')
       .positional('model', { type: 'string', demandOption: true, describe: 'Model folder' })
-      .positional('config', { type: 'string', demandOption: true, describe: 'YAML file with the training settings' })
-      .option('set', {
-        type: 'string',
-        array: true,
-        nargs: 1,
-        default: [] as string[],
-        describe: 'Override a setting (repeatable)',
-      })
-      .option('device', { type: 'string', describe: 'Only for this device: cpu or cuda' })
       .option('json', { type: 'boolean', default: false, describe: 'Print one JSON object' }),
   examples: [['plan models/phantom run.yaml', 'with and without checkpointing, cpu and cuda']],
-  async run({ model, config: path, set, device, json }, { stdout, progress }) {
+  async run({ model, config: path, set, json, ...options }, { stdout, progress }) {
+    const { tree, locate } = readFlags(planSettings, options)
+    const { device } = checkTree(planSettings, tree, locate)
     const { loadTrainConfig } = await import('../../train/config.js')
     const { planTraining } = await import('../../train/plan.js')
     const config = await loadTrainConfig(path, [...set, `model=${JSON.stringify(resolve(model))}`])
-    const devices = device === undefined ? (['cpu', 'cuda'] as const) : [toDevice(device)]
+    const devices = device === undefined ? (['cpu', 'cuda'] as const) : [device]
     const plans: { device: TrainConfig['device']; checkpointing: boolean; plan: TrainPlan }[] = []
     for (const at of devices) {
       for (const checkpointing of [false, true]) {

@@ -1,21 +1,17 @@
 import type { Pipeline } from '../../pipeline/index.js'
 import { type CommandContext, defineCommand } from '../command.js'
+import { addFile } from '../flags.js'
 import { catchSignals } from '../signals.js'
 
 export const run = defineCommand({
   usage: 'run <config>',
   summary: 'Run a pipeline: the stages of a file, those whose inputs or settings changed',
   options: (parser) =>
-    parser
-      .positional('config', { type: 'string', demandOption: true, describe: 'YAML file with the stages' })
-      .option('set', {
-        type: 'string',
-        array: true,
-        nargs: 1,
-        default: [] as string[],
-        describe: 'Override a setting: --set train.optimizer.lr=1e-5 (repeatable; stronger than the file)',
-      })
-      .option('dry-run', { type: 'boolean', default: false, describe: 'Say what would run and why, and do nothing' }),
+    addFile(parser, 'YAML file with the stages').option('dry-run', {
+      type: 'boolean',
+      default: false,
+      describe: 'Say what would run and why, and do nothing',
+    }),
   examples: [['run slake.yaml --dry-run', 'which stages would run']],
   notes: 'Run the same command again after a stop of any kind: it goes on where it was.',
   async run({ config, set, dryRun }, context) {

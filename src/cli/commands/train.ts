@@ -1,6 +1,7 @@
 import { trainStage } from '../../train/stage.js'
 import type { TrainReport } from '../../train/train.js'
 import { defineCommand } from '../command.js'
+import { addFile } from '../flags.js'
 import { formatBytes } from '../format.js'
 import { describePlan } from '../plan.js'
 import { formatDuration } from '../progress.js'
@@ -10,15 +11,7 @@ export const train = defineCommand({
   usage: 'train <config>',
   summary: 'Train a LoRA adapter on preference pairs',
   options: (parser) =>
-    parser
-      .positional('config', { type: 'string', demandOption: true, describe: 'YAML file with the training settings' })
-      .option('set', {
-        type: 'string',
-        array: true,
-        nargs: 1,
-        default: [] as string[],
-        describe: 'Override a setting: --set optimizer.lr=1e-5 (repeatable; stronger than the file)',
-      })
+    addFile(parser, 'YAML file with the training settings')
       .option('dry-run', {
         type: 'boolean',
         default: false,

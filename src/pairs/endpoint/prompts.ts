@@ -3,9 +3,9 @@
  * contain, since the marker is made from a hash of it.
  */
 import { z } from 'zod'
+import { hashOf } from '../../data/cache.js'
+import type { ChatRequest } from '../../endpoint/index.js'
 import type { Goal, Unit } from '../provider.js'
-import { requestKey } from './cache.js'
-import type { ChatRequest } from './client.js'
 
 export const editCategories = [
   ...(['presence', 'laterality', 'location', 'severity', 'size', 'number', 'modality', 'plane'] as const),
@@ -96,7 +96,7 @@ function request(name: string, schema: z.ZodType, task: string, data: string): C
 
 function material({ question, reference }: Unit, texts: Record<string, string>): string {
   const parts = { question, reference, ...texts }
-  const key = requestKey(parts).slice(0, 12)
+  const key = hashOf(parts).slice(0, 12)
   return Object.entries(parts)
     .map(([name, text]) => `<<<${name} ${key}>>>\n${text}\n<<<end ${key}>>>`)
     .join('\n')

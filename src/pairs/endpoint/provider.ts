@@ -1,9 +1,9 @@
 /** A language model as provider and as blind judge. What it says is checked for form here and for content in verify.ts. */
 import type { z } from 'zod'
+import { BudgetError, type ChatRequest, EmptyReply, type Endpoint, RequestError } from '../../endpoint/index.js'
 import type { SourceFault } from '../build.js'
 import type { EditProposal } from '../edits.js'
 import type { BlindJudge, Goal, Judgement, Proposal, Provider, Refusal, Unit } from '../provider.js'
-import { BudgetError, type ChatEndpoint, type ChatRequest, RequestFailed } from './client.js'
 import { parseNearJson } from './near-json.js'
 import { blindPrompt, blindReply, correctionPrompt, editPrompt, editReply, judgePrompt, judgeReply } from './prompts.js'
 
@@ -21,7 +21,7 @@ class Unusable extends Error {
 const attempts = 2
 
 export class EndpointProvider implements Provider, BlindJudge {
-  constructor(readonly endpoint: ChatEndpoint) {}
+  constructor(readonly endpoint: Endpoint) {}
 
   get name(): string {
     return this.endpoint.settings.model
@@ -59,8 +59,8 @@ export class EndpointProvider implements Provider, BlindJudge {
     const requests: string[] = []
     try {
       for (let attempt = 0; attempt < attempts; attempt++) {
-        const { content, finishReason } = await this.endpoint.ask(request)
         requests.push(this.endpoint.keyOf(request))
+        const { content, finishReason } = await this.endpoint.ask(request).catch(asNothing)
         try {
           return use(readReply(content, finishReason, schema), requests)
         } catch (error) {
@@ -72,10 +72,16 @@ export class EndpointProvider implements Provider, BlindJudge {
       return last
     } catch (error) {
       if (error instanceof BudgetError) return { rejection: 'budget', detail: error.message }
-      if (error instanceof RequestFailed) return { rejection: 'endpoint_failed', detail: error.message }
+      if (error instanceof RequestError) return { rejection: 'endpoint_failed', detail: error.message }
       throw error
     }
   }
+}
+
+/** A reply without text cannot be used either, and says no more than that. */
+function asNothing(error: unknown): { content: string; finishReason: string | null } {
+  if (error instanceof EmptyReply) return { content: '', finishReason: null }
+  throw error
 }
 
 function readReply<S extends z.ZodType>(content: string, finishReason: string | null, schema: S): z.output<S> {

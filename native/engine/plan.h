@@ -1,0 +1,30 @@
+// What a training step takes, found by running it on a device that computes nothing (ops/null_ops.h).
+#pragma once
+
+#include "objective/preference_step.h"
+
+namespace fire {
+
+/// Logits that a step holds at once, in bytes; see StepSettings.
+constexpr size_t logits_budget = size_t{1} << 30;
+
+/// Bytes of a training step beside the weights. Everything but the pixels is the device's.
+struct PlanStats {
+  size_t weight_bytes = 0;  // as the device keeps them; on a CPU the mapped file
+  size_t adapter_bytes = 0, optimizer_bytes = 0;
+  size_t activation_bytes = 0;  // the arena's peak in the step
+  size_t vision_bytes = 0;      // the arena's peak while the largest image goes through the tower, before the step
+  size_t logits_bytes = 0;      // the part of it that holds logits
+  size_t scratch_bytes = 0;     // of the device, beside the arena
+  /// Of an encoded image, a placeholder token: features, and pixels on the host.
+  size_t feature_bytes_per_token = 0, pixel_bytes_per_token = 0;
+  size_t reference_bytes_per_row = 0;  // on the host
+  int64_t tokens = 0, rows = 0;
+};
+
+/// A step over `pairs` on the device and model of `context`. No image needs to be encoded: only the number of its
+/// placeholder tokens matters. `file` holds the model's weights.
+PlanStats plan_step(const Context& context, const SafeTensors& file, const Adapter& adapter, std::vector<Pair> pairs,
+                    const Objective& objective, Layout layout, bool checkpointing);
+
+}  // namespace fire

@@ -1,0 +1,53 @@
+/**
+ * Answers that cost something, on disk, one file each, named by what was asked. A run that is killed asks for nothing twice,
+ * and one that is repeated costs nothing.
+ */
+import { createHash } from 'node:crypto'
+import { mkdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { z } from 'zod'
+import { fileError } from '../errors.js'
+import { removeTemporaries, writeFileAtomic } from './files.js'
+
+export class AnswerCache<T> {
+  constructor(
+    readonly folder: string,
+    readonly schema: z.ZodType<T>,
+  ) {}
+
+  /** The same with a folder that can be written to: what cannot be kept shall not be paid for. */
+  static async open<T>(folder: string, schema: z.ZodType<T>): Promise<AnswerCache<T>> {
+    await mkdir(folder, { recursive: true }).catch((error) => {
+      throw fileError(error, 'Making', folder)
+    })
+    await removeTemporaries(folder)
+    return new AnswerCache(folder, schema)
+  }
+
+  /** The answer of a name; a file that is damaged counts as missing and is written again. */
+  async read(key: string): Promise<T | undefined> {
+    const path = this.#path(key)
+    const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return ''
+      throw fileError(error, 'Reading', path)
+    })
+    try {
+      return this.schema.parse(JSON.parse(text))
+    } catch {
+      return undefined
+    }
+  }
+
+  async write(key: string, answer: T): Promise<void> {
+    await writeFileAtomic(this.#path(key), `${JSON.stringify(answer)}\n`)
+  }
+
+  #path(key: string): string {
+    return join(this.folder, `${key}.json`)
+  }
+}
+
+/** SHA-256 of a value's JSON in lower-case hex. */
+export function hashOf(content: unknown): string {
+  return createHash('sha256').update(JSON.stringify(content)).digest('hex')
+}

@@ -1,0 +1,252 @@
+/**
+ * The one client of language-model servers (vLLM, llama.cpp, hosted ones): a common pace for all requests, a cache of paid
+ * replies, a budget that is never exceeded, and every kind of failure told apart.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import pLimit from 'p-limit'
+import { AnswerCache, hashOf } from '../data/cache.js'
+import { EndpointError } from '../errors.js'
+import { type Answer, postJson } from '../http/post.js'
+import { passingStatus, retrying, TransientError } from '../http/retry.js'
+import { below, keyFrom, printable } from '../http/service.js'
+import { bodyOf, type EndpointRequest, mostTokens, type Reply, readReply, reply, statusOf } from './request.js'
+import { type EndpointInput, type EndpointSettings, parseEndpoint } from './settings.js'
+
+export interface EndpointOptions {
+  /** Folder of paid replies; without one they are kept for this run only. */
+  cache?: string
+  signal?: AbortSignal
+  onLog?: (line: string) => void
+}
+
+export interface Usage {
+  /** Requests that this run rests on, from the server or from the cache. */
+  requests: number
+  promptTokens: number
+  completionTokens: number
+  /** US dollars. */
+  cost: number
+}
+
+/** This request failed; another one may go well. */
+export class RequestError extends EndpointError {}
+/** The request was answered, and paid for, with nothing: a refusal, or thoughts that came to no end. */
+export class EmptyReply extends RequestError {}
+/** No money is left for the next request. */
+export class BudgetError extends EndpointError {}
+
+/** Bytes; the longest replies have some hundred thousand. */
+const largestAnswer = 2 ** 22
+/** So many requests that fail one after the other mean that the server is gone. */
+const failuresInARow = 8
+/** Codes of connections that never stood: no other request would fare better. */
+const unreachable = /^(ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN|UND_ERR_CONNECT_TIMEOUT)$/
+
+/** Fields that some servers refuse, by the words in which they do. */
+const refusable: [field: string, refusal: RegExp][] = [
+  ['response_format', /response_format|schema/i],
+  ['max_tokens', /max_completion_tokens\W+instead/i],
+  ...['temperature', 'top_p', 'top_k', 'seed'].map((field): [string, RegExp] => {
+    return [field, new RegExp(`(?=.*\\b${field}\\b).*(support|permitted|allowed|unknown|unrecognized|deprecated)`, 'i')]
+  }),
+]
+
+/** @throws {ConfigError} when a setting is wrong, or the variable of the key holds none. */
+export async function openEndpoint(given: EndpointInput, options: EndpointOptions = {}): Promise<Endpoint> {
+  const settings = parseEndpoint(given)
+  const cache = options.cache === undefined ? undefined : await AnswerCache.open(options.cache, reply)
+  return new Endpoint(settings, options, keyFrom(settings.keyEnv), cache)
+}
+
+export class Endpoint {
+  /** What the requests of this run cost, also those that an earlier one paid for. */
+  readonly usage: Usage = { requests: 0, promptTokens: 0, completionTokens: 0, cost: 0 }
+  /** Requests that went over the wire and were answered, in this process. */
+  sent = 0
+  readonly #options: EndpointOptions
+  readonly #key: string | undefined
+  readonly #cache: AnswerCache<Reply> | undefined
+  readonly #limit: ReturnType<typeof pLimit>
+  readonly #replies = new Map<string, Promise<Reply>>()
+  /** Fields that this server refused once; they are not sent again. */
+  readonly #refused = new Set<string>()
+  /** What is under way, with the most that it can cost in US dollars. */
+  readonly #sending = new Map<Promise<Reply>, number>()
+  #failed = 0
+  #pausedUntil = 0
+  #nextStart = 0
+
+  /** Use `openEndpoint`. */
+  constructor(
+    readonly settings: EndpointSettings,
+    options: EndpointOptions,
+    key: string | undefined,
+    cache: AnswerCache<Reply> | undefined,
+  ) {
+    this.#options = options
+    this.#key = key
+    this.#cache = cache
+    this.#limit = pLimit(settings.concurrency)
+  }
+
+  /** The name of a request in the cache. The key, and what a server made us leave out, are no part of it. */
+  keyOf(request: EndpointRequest): string {
+    const { url, model, maxTokens } = this.settings
+    const { temperature, topP, topK, seed, stop, ...asked } = request
+    const content = 'messages' in asked ? [asked.messages, asked.schema] : [asked]
+    const sampling = { temperature, topP, topK, seed, stop }
+    // Without sampling there is nothing in its place: so were replies named that were paid for long ago.
+    const drawn = Object.values(sampling).some((value) => value !== undefined) ? [sampling] : []
+    return hashOf([url.replace(/\/+$/, ''), model, maxTokens, ...content, ...drawn]).slice(0, 32)
+  }
+
+  /**
+   * The reply to a request, which is paid for once. It is never empty.
+   * @throws {EmptyReply} @throws {RequestError} @throws {BudgetError}
+   * @throws {EndpointError} when no request can go well any more.
+   */
+  async ask(request: EndpointRequest): Promise<Reply> {
+    const key = this.keyOf(request)
+    let asked = this.#replies.get(key)
+    if (!asked) {
+      asked = this.#limit(() => this.#answer(key, request))
+      this.#replies.set(key, asked)
+      asked.catch(() => this.#replies.delete(key))
+    }
+    const reply = await asked
+    if (reply.content.trim() !== '') return reply
+    const why = reply.finishReason === 'length' ? 'maxTokens were used up' : `finish: ${reply.finishReason}`
+    throw new EmptyReply(`${printable(this.settings.url)}: a reply without text (${why})`)
+  }
+
+  async #answer(key: string, request: EndpointRequest): Promise<Reply> {
+    this.#options.signal?.throwIfAborted()
+    const cached = await this.#cache?.read(key)
+    if (cached) return this.#count(cached)
+    const most = this.#price(mostTokens(request), this.settings.maxTokens)
+    while (this.#exceedsBudget(most)) {
+      await Promise.race(this.#sending.keys()).catch(() => {})
+    }
+    const sending = this.#send(request).finally(() => this.#sending.delete(sending))
+    this.#sending.set(sending, most)
+    const reply = await sending
+    await this.#cache?.write(key, reply)
+    return reply
+  }
+
+  /**
+   * Whether a request has to wait, since all that is under way may cost too much together with it.
+   * @throws {BudgetError} when it is too much without them.
+   */
+  #exceedsBudget(most: number): boolean {
+    const { budget } = this.settings
+    if (budget === null) return false
+    const cost = this.usage.cost + most
+    if (cost > budget) {
+      throw new BudgetError(`the budget of $${budget} is spent`, { hint: 'Raise it; what was paid for is kept.' })
+    }
+    return [...this.#sending.values()].reduce((sum, other) => sum + other, cost) > budget
+  }
+
+  #count(reply: Reply): Reply {
+    this.usage.requests += 1
+    this.usage.promptTokens += reply.promptTokens
+    this.usage.completionTokens += reply.completionTokens
+    this.usage.cost = this.#price(this.usage.promptTokens, this.usage.completionTokens)
+    return reply
+  }
+
+  #price(promptTokens: number, completionTokens: number): number {
+    return (promptTokens * this.settings.priceIn + completionTokens * this.settings.priceOut) / 1e6
+  }
+
+  async #send(request: EndpointRequest): Promise<Reply> {
+    const { url, retries, retryDelay } = this.settings
+    const { signal, onLog } = this.#options
+    const address = below(url, 'messages' in request ? 'chat/completions' : 'completions')
+    const reply = await retrying(() => this.#attempt(address, request), {
+      ...{ retries, delayMs: retryDelay * 1000, signal, onRetry: onLog },
+      giveUp: (message, last) => this.#giveUp(message, last),
+    })
+    this.#failed = 0
+    return this.#count(reply)
+  }
+
+  /** The end of one request, or of the run when nothing goes well any more. */
+  #giveUp(message: string, { detail, cause }: TransientError): EndpointError {
+    const options = { detail, hint: 'Run the same command again later: it goes on where it stopped.', cause }
+    if (unreachable.test(String(detail.systemCode))) return new EndpointError(message, options)
+    if (++this.#failed < failuresInARow) return new RequestError(message, options)
+    return new EndpointError(`${failuresInARow} requests failed in a row: ${message}`, options)
+  }
+
+  async #attempt(address: URL, request: EndpointRequest): Promise<Reply> {
+    await this.#turn()
+    const key = this.#key
+    const body = bodyOf(request, this.settings)
+    if (this.#refused.has('max_tokens')) body.max_completion_tokens = body.max_tokens
+    for (const field of this.#refused) delete body[field]
+    const what = printable(address)
+    const answer = await postJson(address, body, {
+      ...{ what, key, signal: this.#options.signal, Failure: EndpointError },
+      ...{ timeoutMs: this.settings.timeout * 1000, maxBytes: largestAnswer },
+      // Azure, which has its version in the query, takes keys in a header of its own.
+      headers: key && address.searchParams.has('api-version') ? { 'api-key': key } : {},
+    })
+    const reply = answer.status === 200 ? readReply(answer.json) : undefined
+    if (reply) {
+      this.sent += 1
+      if (this.settings.budget === null || reply.promptTokens > 0) return reply
+      throw new EndpointError(`${what} does not say how many tokens it used`, {
+        hint: 'A budget cannot be kept without; leave it out.',
+      })
+    }
+    if (answer.status === 200) answer.status = statusOf(answer.json)
+    if (this.#leavesOut(body, answer)) return this.#attempt(address, request)
+    throw this.#refusal(answer, what)
+  }
+
+  /** Waits for the common pause and for this request's place in the minute. */
+  async #turn(): Promise<void> {
+    const { requestsPerMinute } = this.settings
+    const { signal } = this.#options
+    if (requestsPerMinute > 0) {
+      const start = Math.max(Date.now(), this.#nextStart)
+      this.#nextStart = start + 60_000 / requestsPerMinute
+      await sleep(start - Date.now(), undefined, { signal })
+    }
+    for (let wait = this.#pausedUntil - Date.now(); wait > 0; wait = this.#pausedUntil - Date.now()) {
+      await sleep(wait, undefined, { signal })
+    }
+  }
+
+  /** Whether the refusal of a body is for a field that one can do without. */
+  #leavesOut(body: Record<string, unknown>, { status, said }: Answer): boolean {
+    if (![400, 422, 500, 501].includes(status)) return false
+    const field = refusable.find(([name, refusal]) => body[name] !== undefined && refusal.test(said))?.[0]
+    if (field === undefined) return false
+    // Requests that were under way together are refused together.
+    if (!this.#refused.has(field)) this.#options.onLog?.(`${this.settings.model} takes no ${field}; it is left out`)
+    this.#refused.add(field)
+    return true
+  }
+
+  #refusal(answer: Answer, what: string): Error {
+    const { status, said } = answer
+    // A proxy's page, an answer that was cut off, an error without a number: all may be gone the next time.
+    if (status === 200) return new TransientError(`${what} answered no completion${said}`)
+    const busy = passingStatus(answer, what, said)
+    if (busy) {
+      // Whoever asks for a pause asks all requests, not only this one.
+      this.#pausedUntil = Math.max(this.#pausedUntil, Date.now() + busy.retryAfterMs)
+      return busy
+    }
+    const message = `${what}: the server answered ${status}${said}`
+    const detail = { status }
+    // Too long, or not to its taste: the next one may be.
+    if ([400, 413, 422].includes(status)) return new RequestError(message, { detail })
+    const isDenied = status === 401 || status === 403
+    const hint = isDenied ? 'Check the key and its variable (keyEnv).' : 'Check the address (up to /v1) and the model.'
+    return new EndpointError(message, { detail, hint })
+  }
+}

@@ -1,0 +1,20 @@
+export {
+  BudgetError,
+  EmptyReply,
+  type Endpoint,
+  type EndpointOptions,
+  openEndpoint,
+  RequestError,
+  type Usage,
+} from './endpoint.js'
+export {
+  type ChatRequest,
+  type CompletionRequest,
+  type EndpointRequest,
+  imagePart,
+  type Message,
+  type Part,
+  type Reply,
+  type Sampling,
+} from './request.js'
+export { type EndpointInput, type EndpointSettings, endpointSettings, parseEndpoint } from './settings.js'

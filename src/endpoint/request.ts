@@ -1,0 +1,117 @@
+/** What a server can be asked, in the words of OpenAI's interface, and what it replies. */
+import { z } from 'zod'
+import type { EndpointSettings } from './settings.js'
+
+export type Part = { type: 'text'; text: string } | { type: 'image_url'; image_url: { url: string } }
+
+export interface Message {
+  role: 'system' | 'user' | 'assistant'
+  content: string | readonly Part[]
+}
+
+/** How a reply is drawn. What is left out is left to the server, but for the temperature. */
+export interface Sampling {
+  /** 0 = greedy, the default. */
+  temperature?: number
+  topP?: number
+  /** 0 = off. Not part of OpenAI's interface, so it is sent only when it is on. */
+  topK?: number
+  seed?: number
+  /** Texts that end a reply. */
+  stop?: readonly string[]
+}
+
+export interface ChatRequest extends Sampling {
+  messages: readonly Message[]
+  /** Name and JSON Schema that the reply shall follow, where the server can see to it. */
+  schema?: { name: string; schema: object }
+}
+
+/** A text to be continued as it stands, without a chat template. */
+export interface CompletionRequest extends Sampling {
+  prompt: string
+}
+
+export type EndpointRequest = ChatRequest | CompletionRequest
+
+/** As it lies in the cache. */
+export const reply = z.strictObject({
+  content: z.string(),
+  /** Why it ended, in the server's words: `stop`, `length`, … */
+  finishReason: z.string().nullable(),
+  /** 0 where the server does not count. */
+  promptTokens: z.number().int().nonnegative(),
+  completionTokens: z.number().int().nonnegative(),
+})
+
+export type Reply = z.infer<typeof reply>
+
+/** An image as a part of a message. */
+export function imagePart({ mime, bytes }: { mime: string; bytes: Uint8Array }): Part {
+  return { type: 'image_url', image_url: { url: `data:${mime};base64,${Buffer.from(bytes).toString('base64')}` } }
+}
+
+/** The body of a request. Fields that are undefined vanish when it becomes JSON. */
+export function bodyOf(request: EndpointRequest, { model, maxTokens }: EndpointSettings): Record<string, unknown> {
+  const { temperature = 0, topP, topK, seed, stop, ...input } = request
+  const { schema, ...asked } = 'messages' in input ? input : { ...input, schema: undefined }
+  return {
+    ...{ model, ...asked, max_tokens: maxTokens, temperature, top_p: topP, top_k: topK || undefined, seed },
+    stop: stop?.length ? stop : undefined,
+    response_format: schema && { type: 'json_schema', json_schema: { ...schema, strict: true } },
+  }
+}
+
+/** Upper bound of an image's tokens: known models make up to 49,000 of one. */
+const mostImageTokens = 2 ** 16
+
+/** Upper bound of a request's tokens: no tokenizer makes more tokens of a text than it has bytes. */
+export function mostTokens(request: EndpointRequest): number {
+  let images = 0
+  const text = JSON.stringify(request, (name, value) => {
+    if (name !== 'image_url') return value
+    images += 1
+    return undefined
+  })
+  return Buffer.byteLength(text) + images * mostImageTokens
+}
+
+/** Of parts only texts are said; others hold what a model thought. */
+const content = z.union([
+  z.string(),
+  z.array(z.object({ type: z.string(), text: z.unknown().optional() })).transform((parts) => {
+    return parts.map(({ type, text }) => (type === 'text' ? text : '')).join('')
+  }),
+])
+const count = z.number().int().nonnegative()
+
+const choice = z.object({
+  message: z.object({ content: content.nullish() }).optional(),
+  text: z.string().optional(),
+  finish_reason: z.string().nullish(),
+})
+const completion = z.object({
+  choices: z.tuple([choice], z.unknown()),
+  // A reply was paid for even where its counts are unusable: asking again would pay again.
+  usage: z.object({ prompt_tokens: count, completion_tokens: count }).nullish().catch(undefined),
+})
+
+/** The reply in an answer of a server, empty where it says nothing; `undefined` when there is none. */
+export function readReply(json: unknown): Reply | undefined {
+  const { choices, usage } = completion.safeParse(json).data ?? {}
+  const { message, text, finish_reason: finishReason = null } = choices?.[0] ?? {}
+  if (!message && text === undefined) return undefined
+  return {
+    content: (message ? message.content : text) ?? '',
+    finishReason,
+    promptTokens: usage?.prompt_tokens ?? 0,
+    completionTokens: usage?.completion_tokens ?? 0,
+  }
+}
+
+const failure = z.object({ error: z.object({ code: z.number().int().min(400).max(599) }) })
+
+/** The status that an error under status 200 names; 200 when it names none. */
+export function statusOf(json: unknown): number {
+  return failure.safeParse(json).data?.error.code ?? 200
+}
