@@ -1,8 +1,10 @@
 /** The bundled demo, a pipeline like any other: on an engine that talks of the phantom world, and on the real one. */
+import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { parseHTML } from 'linkedom'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { decodeImage } from '../../src/data/images.js'
@@ -16,6 +18,7 @@ import { removeScratch, scratchFolder, type Talker, talker } from '../fakes/talk
 import { readLines } from '../sample/records.js'
 
 const at = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url))
+const execute = promisify(execFile)
 const silent = { start() {}, update() {}, end() {}, log() {} }
 const small = ['import.trainStudies=6', 'import.testStudies=12', 'evaluate.attentionQuestions=5']
 
@@ -179,5 +182,17 @@ describe.skipIf(!ready)('the demo on the real engine', () => {
     expect(first.losses[0]).toBeCloseTo(1.1 * Math.LN2, 5)
     expect(first.losses.at(-1)).not.toBe(first.losses[0])
     expect(second).toEqual(first)
+  })
+
+  it('is a command that says what came out, and does nothing twice', { timeout: 120_000 }, async () => {
+    const out = join(await scratchFolder(), 'demo')
+    const command = () => execute(process.execPath, [at('dist/cli/main.js'), 'demo', '--quick', '--out', out])
+    const { stdout } = await command()
+    expect(stdout).toContain(`report: ${join(out, 'report.html')}`)
+    expect(stdout).toMatch(/^overall +\d+ +\d+\.\d \[/m)
+    expect(stdout).toMatch(/^(A significant gain|No significant change) in accuracy: .* answers became right/m)
+    const again = (await command()).stdout
+    expect(again.match(/\(unchanged\)$/gm)).toHaveLength(names.length)
+    expect(again.split('\n\n').slice(1)).toEqual(stdout.split('\n\n').slice(1))
   })
 })
