@@ -39,7 +39,6 @@ export {
   type Sample,
   sample,
 } from './data/records.js'
-export { DEMO_SETTINGS, type DemoOptions, type DemoResult, type DemoSettings, runDemo } from './demo/index.js'
 export {
   BudgetError,
   type ChatRequest,
@@ -124,15 +123,16 @@ export {
 export {
   compareRounds,
   type Interval,
+  type Judge,
   type JudgedAnswer,
-  judgeByRule,
-  type Match,
+  judgeAnswers,
   matchAnswer,
   mcnemarExact,
   type OpenMatch,
   type Probe,
   pairedDifference,
   probeAttention,
+  rulesJudge,
   wilson,
 } from './evaluate/index.js'
 export {
@@ -179,7 +179,6 @@ export {
   type BlindJudge,
   type BuildPairsOptions,
   type BuildPairsResult,
-  buildPair,
   buildPairs,
   type ConstructContext,
   constructPair,
@@ -189,7 +188,6 @@ export {
   EndpointProvider,
   type PairMode,
   type PairOutcome,
-  type PairRequest,
   type Provider,
   RulesProvider,
   styleGap,

@@ -15,6 +15,7 @@ import { merge } from './commands/merge.js'
 import { pairs } from './commands/pairs.js'
 import { plan } from './commands/plan.js'
 import { pull } from './commands/pull.js'
+import { report } from './commands/report.js'
 import { run as runCommand } from './commands/run.js'
 import { sample } from './commands/sample.js'
 import { train } from './commands/train.js'
@@ -34,6 +35,7 @@ const commands: readonly Command[] = [
   plan,
   train,
   evaluate,
+  report,
   generate,
   merge,
   verify,

@@ -1,5 +1,7 @@
 /** A stage as a command: its flags, its run, its exit code. */
+import type { z } from 'zod'
 import { FireError } from '../errors.js'
+import { flagOf, settingsOf } from '../settings/setting.js'
 import { checkSettings, runStage, type Stage, titled } from '../stage/index.js'
 import { type Command, type CommandContext, defineCommand } from './command.js'
 import { addFlags, readFlags } from './flags.js'
@@ -25,7 +27,7 @@ export type EarlierFlags = { [name in keyof typeof earlierFlags]?: boolean }
 export function stageCommand<T, R>(stage: Stage<T, R>, command: StageCommand<T, R> = {}): Command {
   const { positionals = [], examples, notes = 'Interrupted, the same command goes on.' } = command
   return defineCommand({
-    usage: [stage.name, ...positionals.map((name) => `<${name}>`)].join(' '),
+    usage: [stage.name, ...positionals.map((name) => placeOf(name, stage.settings))].join(' '),
     summary: stage.summary,
     options(parser) {
       addFlags(parser, stage.settings, positionals)
@@ -39,6 +41,12 @@ export function stageCommand<T, R>(stage: Stage<T, R>, command: StageCommand<T, 
       return await executeStage(stage, checkSettings(stage, tree, locate), options as EarlierFlags, context, command)
     },
   })
+}
+
+/** `<source>`, or `[source]` where it may be left out. */
+function placeOf(name: string, settings: z.ZodType): string {
+  const isRequired = settingsOf(settings).some((setting) => flagOf(setting) === name && setting.required === 'always')
+  return isRequired ? `<${name}>` : `[${name}]`
 }
 
 /** Runs a stage for a person; resolves with the exit code. */

@@ -1,4 +1,8 @@
+export type { ManifestLine } from './manifest.js'
+export { type Mask, maskHash } from './masks/mask.js'
 export { type NiftiOrientation, niftiOrientations } from './masks/nifti.js'
+export { maskPng } from './masks/picture.js'
+export { encodeRle } from './masks/rle.js'
 export { type CorruptionMethod, corruptImage, corruptionMethods } from './methods.js'
 export {
   addLesionNoise,
@@ -16,3 +20,4 @@ export {
   type Fallback,
 } from './run.js'
 export { recordSeed } from './seed.js'
+export { type FoundMask, MaskSources } from './sources.js'

@@ -4,7 +4,6 @@
  */
 import { readFile } from 'node:fs/promises'
 import { dirname, join, relative, resolve, sep } from 'node:path'
-import sharp from 'sharp'
 import { removeTemporaries, sha256, sha256File, writeFileAtomic, writeJson } from '../data/files.js'
 import { checkReferenced, decodeReferenced, encodePng } from '../data/images.js'
 import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
@@ -13,6 +12,7 @@ import { type ImageRef, type Pair, pair as pairSchema } from '../data/records.js
 import { AbortedError, ArgumentError, atPlace, DataError } from '../errors.js'
 import { area, type Mask, maskHash } from './masks/mask.js'
 import type { NiftiOrientation } from './masks/nifti.js'
+import { maskPng } from './masks/picture.js'
 import { type CorruptionMethod, corruptImage, isTargeted } from './methods.js'
 import { PUBLISHED_NOISE } from './noise.js'
 import { recordSeed } from './seed.js'
@@ -173,8 +173,8 @@ class Stage {
       onProgress?.(index + 1, this.#records.length)
     }
     const report = this.#tally.report(this.#records.length, this.#settings())
-    // With a whole-image method no mask is asked for, and none is missed.
-    if (isTargeted(this.#options.method)) report.warnings.push(...this.#sources.warnings())
+    // Masks that nothing asked for are misspelt where others are missing; else they are for other pairs.
+    if (report.missing.noMask) report.warnings.push(...this.#sources.warnings())
     if (sheet !== undefined) {
       await writeFileAtomic(sheet, await renderSheet(rows, this.#records.length, this.#imageRoot, resolve(out)))
     }
@@ -226,13 +226,7 @@ class Stage {
   async #writeMask(mask: Mask): Promise<string> {
     const path = `masks/${maskHash(mask).slice(0, 24)}.png`
     if (!this.#writtenMasks.has(path)) {
-      const { width, height, inside } = mask
-      const grey = inside.map((value) => value * 255)
-      const png = await sharp(grey, { raw: { width, height, channels: 1 } })
-        .toColourspace('b-w')
-        .png()
-        .toBuffer()
-      await writeFileAtomic(join(this.#options.out, path), png)
+      await writeFileAtomic(join(this.#options.out, path), await maskPng(mask))
       this.#writtenMasks.add(path)
     }
     return path

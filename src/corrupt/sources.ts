@@ -21,6 +21,8 @@ export interface FoundMask {
   source: string
   /** How the concept was known; `image` where the mask serves every question. */
   conceptBy: ConceptOrigin | 'image'
+  /** What is masked is the place where the concept would be: it is not in the image. */
+  absent: boolean
 }
 
 export interface SourceOptions {
@@ -36,6 +38,7 @@ export interface SourceOptions {
 /** A mask that could be read, with the concept it shows. */
 interface Candidate {
   concept?: string
+  absent?: boolean
   read(target: Target): Promise<ReadMask>
 }
 
@@ -72,7 +75,7 @@ export class MaskSources {
     const own = this.#ownMask(pair, index, place)
     if (own !== undefined) {
       const read = await readMask(own, target, this.#reading(this.#imageRoot), place)
-      return this.#usable([read], target, 'record', 'record', place)
+      return this.#usable([read], target, { source: 'record', conceptBy: 'record', absent: false }, place)
     }
     let reason: Missing = 'noMask'
     for (const [source, candidates] of await this.#candidates(pair, image, place)) {
@@ -81,7 +84,8 @@ export class MaskSources {
       if (chosen) {
         const read: ReadMask[] = []
         for (const candidate of chosen.candidates) read.push(await candidate.read(target))
-        return this.#usable(read, target, source, chosen.by, place)
+        const absent = chosen.candidates.every((candidate) => candidate.absent)
+        return this.#usable(read, target, { source, conceptBy: chosen.by, absent }, place)
       }
       if (recordConcepts(pair).length === 0) reason = 'noConcept'
     }
@@ -134,8 +138,8 @@ export class MaskSources {
     return [
       [
         'manifest',
-        entries.map(({ concept, mask, place: at }) => ({
-          concept,
+        entries.map(({ concept, absent, mask, place: at }) => ({
+          ...{ concept, absent },
           read: (target) => readMask(mask, target, this.#reading(manifest?.root ?? ''), at),
         })),
       ],
@@ -177,12 +181,12 @@ export class MaskSources {
     return classes
   }
 
-  #usable(read: ReadMask[], target: Target, source: string, conceptBy: FoundMask['conceptBy'], place: string) {
+  #usable(read: ReadMask[], target: Target, about: Omit<FoundMask, 'mask'>, place: string): FoundMask | Missing {
     const masks = read.map(({ mask }) => fitMask(mask, target, this.#options.resizeMasks, place))
     const forms: MaskForm[] = [...new Set(read.map(({ form }) => form))]
     const mask = union(masks)
     if (area(mask) === 0) return 'emptyMask'
-    return { mask, source: `${source}: ${forms.join(' + ')}`, conceptBy }
+    return { ...about, mask, source: `${about.source}: ${forms.join(' + ')}` }
   }
 
   async #ask(segmenter: Segmenter, pair: Pair, image: ImageRef): Promise<FoundMask | Missing> {
@@ -196,7 +200,7 @@ export class MaskSources {
     }
     if (found.length === 0) return 'noDetection'
     const mask = union(found)
-    return area(mask) === 0 ? 'emptyMask' : { mask, source: 'segmenter: rle', conceptBy: 'record' }
+    return area(mask) === 0 ? 'emptyMask' : { mask, source: 'segmenter: rle', conceptBy: 'record', absent: false }
   }
 }
 

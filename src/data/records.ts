@@ -63,6 +63,13 @@ export const pair = z.strictObject({
   provenance: z.record(z.string(), z.unknown()),
 })
 
+/** What a judge says of one answer; `decided` is false when the answer commits to nothing that can be checked. */
+export interface Verdict {
+  correct: boolean
+  decided: boolean
+  reason: string
+}
+
 export type ImageRef = z.infer<typeof imageRef>
 export type Sample = z.infer<typeof sample>
 export type Response = z.infer<typeof response>

@@ -1,5 +1,5 @@
 /**
- * The typed face of the native engine: what embedders, the trainer and the demo call.
+ * The typed face of the native engine: what embedders, the trainer and the stages call.
  *
  * All methods are asynchronous and run one after another, in call order, on a thread of the engine's own; the event loop
  * stays free. A method that takes an `AbortSignal` stops between layers or micro-batches, leaves the engine usable and

@@ -1,4 +1,5 @@
 /** Accuracy of judged answers by kind of question, and the paired comparison of two rounds on the same questions. */
+import type { Verdict } from '../data/records.js'
 import {
   clusteredDifference,
   countPaired,
@@ -11,7 +12,7 @@ import {
 } from './statistics.js'
 
 /** One answer with its verdict. An undecided answer is wrong: it stays in the denominator. */
-export interface JudgedAnswer {
+export interface JudgedAnswer extends Verdict {
   questionId: string
   /** Names the image: questions about one image are a cluster. */
   imageId: string
@@ -21,10 +22,9 @@ export interface JudgedAnswer {
   ask: string
   /** What it is asked about, for instance `nodule`. */
   concept: string
+  question: string
+  reference: string
   text: string
-  correct: boolean
-  decided: boolean
-  reason: string
 }
 
 /** A slice of the questions: all of them, or those that share an answer type, what is asked, or a concept. */

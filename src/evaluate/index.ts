@@ -15,6 +15,21 @@ export {
   type ProbeRequest,
   probeAttention,
 } from './attention.js'
-export { judgeByRule, type Match, matchAnswer, type OpenMatch } from './match.js'
-export { type PerplexityGap, perplexityGap } from './perplexity.js'
+export {
+  type EvaluateContext,
+  type EvaluateRequest,
+  type EvaluationResults,
+  evaluateAdapter,
+} from './evaluate.js'
+export { evaluationFiles } from './files.js'
+export {
+  type GroundingRequest,
+  type MeanRatios,
+  meanRatios,
+  type ProbedQuestion,
+  probedQuestion,
+} from './grounding.js'
+export { type Judge, judgeAnswers } from './judge.js'
+export { matchAnswer, type OpenMatch, rulesJudge } from './match.js'
+export { phantomJudge } from './phantom.js'
 export * from './statistics.js'

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { adapter, decoding, model } from '../generate/settings.js'
 import { asking } from '../sample/settings.js'
-import { input, seed, text } from '../settings/common.js'
+import { input, seed, text, whole } from '../settings/common.js'
 
 export const evaluateSettings = z.strictObject({
   ...asking,
@@ -15,12 +15,25 @@ export const evaluateSettings = z.strictObject({
     description: 'Pairs that the adapter was trained on: questions about their images are counted',
     path: 'input',
   }),
+  judge: z
+    .enum(['rules', 'phantom'])
+    .default('rules')
+    .meta({ description: 'Who judges: rules, by the reference answer, or the exact truth of `import phantom`' }),
   openMatch: z
     .enum(['exact', 'phrase'])
     .default('exact')
-    .meta({ description: 'Open answers are right when they equal the reference, or when they contain it' }),
+    .meta({ description: 'rules: open answers are right when they equal the reference, or when they contain it' }),
   ...decoding,
-  seed: seed.meta({ description: 'Recorded with the answers, which are greedy' }),
+  attentionQuestions: whole.default(0).meta({
+    description:
+      'Questions whose attention is measured before and after: answered rightly, with a mask of their lesion; 0 = none',
+  }),
+  masks: input.optional().meta({
+    description: 'Manifest or folder of masks, as `corrupt` takes it; masks beside the images are found by themselves',
+    path: 'input',
+  }),
+  maskRoot: text
+    .optional()
+    .meta({ description: 'Folder that masks must lie in; default: that of the manifest', path: 'root' }),
+  seed: seed.meta({ description: 'Chooses the questions for attention; the answers are greedy' }),
 })
-
-export type EvaluateSettings = z.output<typeof evaluateSettings>

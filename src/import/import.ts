@@ -19,28 +19,34 @@ import { ImageStore } from './images.js'
 import { iuXray } from './iu-xray.js'
 import { keepLicence } from './licence.js'
 import { LineWriter } from './lines.js'
+import { type PhantomOptions, writePhantom } from './phantom.js'
 import { csv, jsonl } from './plain.js'
 import { pairTexts } from './preference.js'
 import { mmedpo, rrpo, trl } from './preference-sets.js'
 import { type ImportReport, NoteBook, type Problem, reportName, writeReport } from './report.js'
+import { importKinds } from './settings.js'
 import { slake } from './slake.js'
 import { detectLayout, type Kind, type Layout, readAll, Source } from './source.js'
 import { assignSplit, ImageGroups, type SplitPlan } from './split.js'
 import { Tally } from './tally.js'
 import { vqaRad } from './vqa-rad.js'
 
-const kinds: Record<string, Kind> = Object.fromEntries(
-  [vqaRad, slake, iuXray, mmedpo, rrpo, trl, jsonl, csv].map((kind) => [kind.name, kind]),
-)
-
-/** What `importData` and the command accept as KIND. */
-export const importKinds: readonly string[] = Object.keys(kinds)
+const kinds: Record<Exclude<(typeof importKinds)[number], 'phantom'>, Kind> = {
+  'vqa-rad': vqaRad,
+  slake,
+  'iu-xray': iuXray,
+  mmedpo,
+  rrpo,
+  trl,
+  jsonl,
+  csv,
+}
 
 export interface ImportOptions {
   /** One of `importKinds`. */
   kind: string
-  /** File or folder. */
-  source: string
+  /** File or folder; every kind but `phantom` needs it. */
+  source?: string
   /** Folder to make: samples.jsonl, pairs.jsonl, images/, LICENSE.md, import.report.json. */
   out: string
   /** Needed only where SOURCE holds several layouts. */
@@ -58,6 +64,8 @@ export interface ImportOptions {
   section?: ConvertSettings['section']
   /** IU-Xray: the instruction of every sample. */
   question?: string
+  /** phantom: what is made. */
+  phantom?: Pick<PhantomOptions, 'trainStudies' | 'testStudies' | 'seed'>
   /** Replace an earlier import at `out`. */
   overwrite?: boolean
   signal?: AbortSignal
@@ -70,28 +78,43 @@ export interface ImportOptions {
  * @throws {DataError} where the source as a whole cannot be read; nothing is written then.
  */
 export async function importData(options: ImportOptions): Promise<ImportReport> {
-  const kind = Object.hasOwn(kinds, options.kind) ? kinds[options.kind] : undefined
-  if (!kind) throw new ArgumentError(`There is no kind '${options.kind}'; there are ${importKinds.join(', ')}`)
-  const source = await Source.open(options.source)
   const out = resolve(options.out)
-  await checkTarget(out, source, options)
-  const { layout, files } = await detectLayout(kind, source, options.layout)
+  const fill = await (options.kind === 'phantom' ? preparePhantom(out, options) : prepareImport(out, options))
   await removeTemporaries(dirname(out), basename(out))
   let report: ImportReport | undefined
   await writeFolderAtomic(out, async (folder) => {
-    report = await new Import(options, kind, layout, source, folder).run(files)
+    report = await fill(folder)
   })
   return report as unknown as ImportReport
 }
 
+type Fill = (folder: string) => Promise<ImportReport>
+
+async function prepareImport(out: string, options: ImportOptions): Promise<Fill> {
+  const kind = Object.hasOwn(kinds, options.kind) ? kinds[options.kind as keyof typeof kinds] : undefined
+  if (!kind) throw new ArgumentError(`There is no kind '${options.kind}'; there are ${importKinds.join(', ')}`)
+  if (options.source === undefined) throw new ArgumentError(`The kind ${kind.name} needs a SOURCE to read`)
+  const source = await Source.open(options.source)
+  await checkTarget(out, source, options)
+  const { layout, files } = await detectLayout(kind, source, options.layout)
+  return (folder) => new Import(options, kind, layout, source, folder).run(files)
+}
+
+async function preparePhantom(out: string, options: ImportOptions): Promise<Fill> {
+  const { phantom, signal, onProgress } = options
+  if (!phantom) throw new ArgumentError('The kind phantom needs the number of studies and a seed')
+  await checkTarget(out, undefined, options)
+  return (folder) => writePhantom(folder, { ...phantom, signal, onProgress })
+}
+
 /** `--overwrite` replaces an import and never anything else. */
-async function checkTarget(out: string, source: Source, { overwrite }: ImportOptions): Promise<void> {
+async function checkTarget(out: string, source: Source | undefined, { overwrite }: ImportOptions): Promise<void> {
   const exists = await stat(out).catch(() => undefined)
   if (!exists) return
   if (!overwrite)
     throw new FileError(`${out} exists already`, { hint: 'Use --overwrite to replace an earlier import.' })
-  const from = `${await realpath(source.path)}${sep}`
-  if (from.startsWith(`${await realpath(out)}${sep}`)) throw new ArgumentError(`${out} holds the source itself`)
+  const from = source && `${await realpath(source.path)}${sep}`
+  if (from?.startsWith(`${await realpath(out)}${sep}`)) throw new ArgumentError(`${out} holds the source itself`)
   if (await stat(join(out, reportName)).catch(() => undefined)) return
   throw new FileError(`${out} is no earlier import, it has no ${reportName}`, {
     hint: 'Choose another folder for --out.',
@@ -278,7 +301,7 @@ class Import {
       fireTrain: version,
       kind: this.#kind.name,
       layout: this.#layout.name,
-      source: this.#options.source,
+      source: this.#source.path,
       files: await this.#describeFiles(files),
       options: this.#reportedOptions(),
       closedRule: { asked: this.#rule, fallback: this.#fallback },

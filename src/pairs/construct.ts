@@ -80,6 +80,7 @@ const reject = ({ rejection, detail }: Refusal): PairOutcome => ({ pair: null, r
 
 const unitOf = ({ id, sample }: Task, text: string, seed: number): Unit => ({
   ...{ id: `${id}\n${seed}`, task: sample.task, question: sample.question, reference: sample.answer, text },
+  meta: sample.meta,
 })
 
 /** Applies what was planned; in style-agnostic mode the reference stands against the wrong text as a whole. */
@@ -89,6 +90,8 @@ function makePair({ id, sample, response }: Task, text: string, plan: Plan, cont
   const provenance = {
     ...{ model, adapter, seed, sampling, mode: context.mode, provider: context.provider.name },
     ...{ verdict: plan.verdict, choiceSeed: context.seed, requests: plan.requests },
+    // What the corruption chooses a mask by.
+    ...(sample.meta.concept !== undefined && { concept: sample.meta.concept }),
   }
   const record = { id, sampleId: sample.id, images: sample.images, prompt: sample.question, origin, provenance }
   try {

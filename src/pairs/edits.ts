@@ -252,14 +252,3 @@ function sharedSpaces(a: string, b: string): [number, number] {
   while (trail < shortest - lead && a.at(-1 - trail) === b.at(-1 - trail) && SPACE.test(a.at(-1 - trail) ?? '')) trail++
   return [lead, trail]
 }
-
-const WORDS = /[\p{L}\p{N}\p{M}]+(?:[.,'’-][\p{L}\p{N}\p{M}]+)*/gu
-
-/** Words inside the edits of the first text over all its words; 0 for a text without words. */
-export function editedShare(text: string, spans: readonly (readonly [number, number])[]): number {
-  const words = [...text.matchAll(WORDS)]
-  const inside = words.filter((word) =>
-    spans.some(([start, end]) => word.index < end && word.index + word[0].length > start),
-  )
-  return words.length === 0 ? 0 : inside.length / words.length
-}

@@ -1,16 +1,12 @@
-export {
-  buildPair,
-  type Origin,
-  type PairLimits,
-  type PairOutcome,
-  type PairRequest,
-  type Rejection,
-  type Verdict,
-} from './build.js'
+export type { Origin, PairOutcome, Rejection, Verdict } from './build.js'
+export { hashNumber } from './choice.js'
 export { type ConstructContext, constructPair, type PairMode, pairModes, type Task } from './construct.js'
 export { diffEdits, diffWords } from './diff.js'
-export { type AppliedEdits, applyEdits, EditError, type EditProposal, editedShare } from './edits.js'
+export { type AppliedEdits, applyEdits, EditError, type EditProposal } from './edits.js'
 export { EndpointProvider } from './endpoint/provider.js'
+export { outputFiles } from './files.js'
+export { perplexityGap } from './perplexity.js'
+export { PhantomProvider } from './phantom/provider.js'
 export type { BlindJudge, Goal, Judgement, Proposal, Provider, Refusal, Unit } from './provider.js'
 export { RulesProvider } from './rules/provider.js'
 export { readAnswer } from './rules/reader.js'
@@ -18,7 +14,6 @@ export {
   type BuildPairsOptions,
   type BuildPairsResult,
   buildPairs,
-  outputFiles,
   type PairReport,
   type Perplexity,
   writeReport,

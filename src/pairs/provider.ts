@@ -10,6 +10,8 @@ export interface Unit {
   question: string
   reference: string
   text: string
+  /** What the sample's record says beside question and reference. */
+  meta: Readonly<Record<string, unknown>>
 }
 
 /** Make a wrong text right, or a right text wrong. */

@@ -14,6 +14,8 @@ import type { Usage } from '../endpoint/index.js'
 import { DataError } from '../errors.js'
 import type { PairOutcome } from './build.js'
 import { type ConstructContext, constructPair, type PairMode, type Task } from './construct.js'
+import { outputFiles, type PairFiles } from './files.js'
+import type { PerplexityGap } from './perplexity.js'
 import { countOutcome, emptyStatistics, type PairStatistics } from './statistics.js'
 import { type StyleGap, styleGap } from './style.js'
 
@@ -32,12 +34,9 @@ export interface BuildPairsOptions extends ConstructContext {
   onProgress?: (done: number, total: number) => void
 }
 
-/** As `perplexityGap` of evaluate/ gives it, under the model that is to be trained. */
-export interface Perplexity {
+/** With the model that it was measured under. */
+export interface Perplexity extends PerplexityGap {
   model: string
-  chosen: number
-  rejected: number
-  chosenIsLikelier: number
 }
 
 export interface PairReport {
@@ -56,18 +55,7 @@ export interface PairReport {
 export interface BuildPairsResult {
   report: PairReport
   pairs: readonly Pair[]
-  files: { pairs: string; rejected: string; report: string }
-}
-
-/** `pairs.jsonl` gets `rejected.jsonl` and `pairs.report.json`; any other stem is put before them. */
-export function outputFiles(out: string): BuildPairsResult['files'] {
-  const stem = out.replace(/\.jsonl$/, '')
-  const isPlain = /(^|[\\/])pairs$/.test(stem)
-  return {
-    pairs: out,
-    rejected: isPlain ? `${stem.slice(0, -'pairs'.length)}rejected.jsonl` : `${stem}.rejected.jsonl`,
-    report: `${stem}.report.json`,
-  }
+  files: PairFiles
 }
 
 /**

@@ -15,9 +15,11 @@ export const pairsSettings = z.strictObject({
     .enum(pairModes)
     .default('on-policy')
     .meta({ description: 'Which text is edited: the answer, the reference, or none (styles as they are)' }),
-  endpoint: endpointSettings
-    .optional()
-    .describe('A language model that judges and edits; without it, word rules do, offline'),
+  provider: z
+    .enum(['rules', 'phantom'])
+    .default('rules')
+    .meta({ description: 'Who judges and edits offline: word rules, or the exact truth of `import phantom`' }),
+  endpoint: endpointSettings.optional().describe('A language model that judges and edits instead'),
   judge: endpointSettings.optional().describe('A language model that checks every pair blindly'),
   cache: text.optional().meta({ description: 'Folder of paid replies; default: <out>.cache', path: 'output' }),
   policy: input.optional().meta({

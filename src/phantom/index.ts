@@ -1,14 +1,14 @@
-/** The phantom world: synthetic chest radiographs with exact truth, questions, a judge by rule, and minimal edits. */
+/** The phantom world: synthetic chest radiographs with exact truth, questions, a judge by rule, and answers said again. */
 
-export { counterfactual, repair } from './edits.js'
 export { homeRegions } from './findings.js'
-export { judge } from './judge.js'
+export { judge, judgeSentence } from './judge.js'
+export { readTruth, studySamples } from './record.js'
+export { categoryOf, counterfactual, judgeUnit, repair } from './restate.js'
 export { Rng } from './rng.js'
 export type {
   Ask,
   Claim,
   EditCategory,
-  EditProposal,
   Finding,
   FindingFacts,
   FindingType,

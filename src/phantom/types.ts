@@ -103,11 +103,3 @@ export interface Verdict {
 }
 
 export type EditCategory = 'presence' | 'laterality' | 'location' | 'size' | 'count' | 'finding'
-
-/** Replace `[start, end)` (UTF-16 units of the answer) by `replacement`; both sides are non-empty. */
-export interface EditProposal {
-  start: number
-  end: number
-  replacement: string
-  category: EditCategory
-}

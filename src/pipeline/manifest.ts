@@ -17,6 +17,8 @@ const stageState = z.strictObject({
   /** Content hashes of the outputs, in their order. */
   outputs: z.array(z.string()),
   summary: z.string(),
+  /** Wall time, that of interrupted runs included. */
+  seconds: z.number().default(0),
   finished: z.string(),
 })
 

@@ -34,7 +34,7 @@ export async function runPipeline({ output, stages }: Pipeline, context: Pipelin
   for (const [index, stage] of stages.entries()) {
     const title = `${index + 1}/${stages.length} ${stage.name}`
     try {
-      const outcome = await runPlanned(stage, title, { manifest, hashes, output }, context)
+      const outcome = await runPlanned(stage, title, stages.slice(0, index), { manifest, hashes, output }, context)
       if (!outcome) return { ...report, interrupted: stage.name }
       report.stages.push(outcome)
     } catch (error) {
@@ -91,6 +91,7 @@ interface Books {
 async function runPlanned(
   stage: PlannedStage,
   title: string,
+  others: readonly PlannedStage[],
   { output, manifest, hashes }: Books,
   { signal, progress, native }: PipelineContext,
 ): Promise<StageOutcome | undefined> {
@@ -108,16 +109,25 @@ async function runPlanned(
   }
   const resume = reason === cutOff
   progress.log(`${title}: runs, because ${reason}`)
-  await write({ ...now, state: 'running', outputs: [], summary: '', finished: '' })
+  const running = { ...now, state: 'running' as const, outputs: [], summary: '', finished: '' }
+  const earlier = resume ? (before?.seconds ?? 0) : 0
+  await write({ ...running, seconds: earlier })
   signal?.throwIfAborted()
-  const earlier = { resume, overwrite: !resume }
-  const result = await runStage(stage, { signal, progress: titled(progress, title), native, ...earlier })
+  const started = performance.now()
+  const result = await runStage(stage, {
+    ...{ signal, progress: titled(progress, title), native, resume, overwrite: !resume },
+    finished: others.map(({ name }) => ({ name, seconds: manifest.stages[name].seconds })),
+  })
+  const seconds = earlier + (performance.now() - started) / 1000
   const { interrupted, summary, problem } = result
   progress.end(interrupted ? 'stopped' : summary)
-  if (interrupted) return undefined
+  if (interrupted) {
+    await write({ ...running, seconds })
+    return undefined
+  }
   if (problem) throw problem
   const outputs = await hashAll(hashes, stage.outputs)
-  await write({ ...now, state: 'done', outputs, summary, finished: new Date().toISOString() })
+  await write({ ...now, state: 'done', outputs, summary, seconds, finished: new Date().toISOString() })
   return { name: stage.name, reason, summary }
 }
 

@@ -2,7 +2,7 @@
 import * as Plot from '@observablehq/plot'
 import { parseHTML } from 'linkedom'
 import type { GroupComparison } from '../evaluate/accuracy.js'
-import { type Html, trusted } from './html.js'
+import { type Html, trusted } from '../page/html.js'
 import type { MetricsRow } from './types.js'
 
 export interface Series {

@@ -1,10 +1,10 @@
+export { collectReport, type ReportOptions, type ReportSources } from './collect.js'
 export { renderReport } from './report.js'
 export type {
   AttentionExample,
   ChangedAnswer,
   ExamplePair,
   MetricsRow,
-  Picture,
   ReportData,
   Span,
   Stage,

@@ -2,10 +2,10 @@
  * The report of a run: one HTML file that opens from disk. Style, charts and images are inside it; it loads nothing, runs
  * nothing and says what was run.
  */
+import { type Html, html } from '../page/html.js'
+import { renderPage } from '../page/page.js'
 import { accuracySection, changedSection, headlineSection } from './accuracy-section.js'
 import { attentionSection } from './attention-section.js'
-import { type Html, html } from './html.js'
-import { renderPage } from './page.js'
 import { acceptanceSection, examplesSection } from './pairs-section.js'
 import { trainingSection } from './training-section.js'
 import type { ReportData } from './types.js'
@@ -30,11 +30,14 @@ function runSection(data: ReportData): Html {
   return html`<section>
     <h2>What was run</h2>
     <dl>${data.facts.map(([label, value]) => html`<dt>${label}</dt><dd>${value}</dd>`)}</dl>
-    <div class="scroll"><table>
+    ${
+      data.stages.length > 0 &&
+      html`<div class="scroll"><table>
       <thead><tr><th>stage</th><th>time</th></tr></thead>
       <tbody>${data.stages.map(({ name, seconds }) => html`<tr><td>${name}</td><td>${duration(seconds)}</td></tr>`)}
       <tr class="total"><td>Total</td><td>${duration(total)}</td></tr></tbody>
-    </table></div>
-    <details><summary>Resolved training configuration</summary><pre>${data.config}</pre></details>
+    </table></div>`
+    }
+    ${data.config && html`<details><summary>Resolved training configuration</summary><pre>${data.config}</pre></details>`}
   </section>`
 }

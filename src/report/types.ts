@@ -1,17 +1,7 @@
-/** What a report is made of. Any stage that can fill this in gets the same page; nothing here knows where it came from. */
+/** What a report is made of; nothing here knows where it came from. */
 import type { GroupComparison } from '../evaluate/accuracy.js'
-import type { AttentionMap } from '../evaluate/attention.js'
+import type { Heat, Picture } from '../page/picture.js'
 import type { PairStatistics } from '../pairs/statistics.js'
-
-/** A picture with what is drawn over it. */
-export interface Picture {
-  width: number
-  height: number
-  /** PNG file. */
-  png: Uint8Array
-  /** One byte per pixel, not 0 inside the lesion; `null` draws no outline. */
-  mask: Uint8Array | null
-}
 
 /** Character spans of decisive phrases, `[start, end)` in UTF-16. */
 export type Span = readonly [number, number]
@@ -22,10 +12,10 @@ export interface ExamplePair {
   chosen: { text: string; spans: Span[] }
   rejected: { text: string; spans: Span[] }
   categories: string[]
-  clean: Picture
+  /** The first image; null for a question without one. */
+  clean: Picture | null
   corrupted: Picture | null
-  /** How the corrupted twin was made, in words. */
-  corruption: string
+  corruption: { method: string; sigma: number } | null
 }
 
 export interface AttentionExample {
@@ -33,8 +23,8 @@ export interface AttentionExample {
   /** The answer that both rounds were asked to attend with, and the phrase whose prediction is shown. */
   answer: { text: string; span: Span }
   picture: Picture
-  before: AttentionMap
-  after: AttentionMap
+  before: Heat
+  after: Heat
   /** Attention inside the mask over the mask's share of the image. */
   ratios: { before: number; after: number }
 }
@@ -58,10 +48,15 @@ export interface ReportData {
   title: string
   /** What the run did, in a few sentences for a reader who has not met the method. */
   summary: string[]
-  objective: string
+  /** What was trained with; null when nothing was. */
+  objective: string | null
+  /** None when nothing was evaluated. */
   comparisons: GroupComparison[]
+  /** How answers were judged: `by …`. */
+  judge: string
   metrics: MetricsRow[]
-  pairs: PairStatistics
+  /** What became of the answers; null when no pairs were made. */
+  pairs: PairStatistics | null
   examples: ExamplePair[]
   attention: AttentionExample[]
   /** How the attention was averaged, in words. */
@@ -70,6 +65,6 @@ export interface ReportData {
   /** What was run and on what: label and value. */
   facts: [string, string][]
   stages: Stage[]
-  /** The resolved configuration as YAML. */
-  config: string
+  /** The resolved training configuration as YAML. */
+  config: string | null
 }

@@ -17,6 +17,8 @@ export interface StageContext {
   resume?: boolean
   /** Replace what an earlier run left. */
   overwrite?: boolean
+  /** In a pipeline: the stages before this one with their wall time, that of interrupted runs included. */
+  finished?: { name: string; seconds: number }[]
   /** Another implementation of the addon's interface. */
   native?: NativeModule
 }
@@ -42,6 +44,14 @@ export interface Artifacts {
   pairs?: string
   /** PEFT folder. */
   adapter?: string
+  /** Manifest of masks of the samples' images. */
+  masks?: string
+  /** What the making of the pairs says of them. */
+  pairsReport?: string
+  /** metrics.jsonl of the training. */
+  metrics?: string
+  /** Folder of the evaluation. */
+  evaluation?: string
 }
 
 /** @typeParam T the checked settings. @typeParam R what a run comes to, in numbers. */

@@ -8,6 +8,7 @@ import { NumericError } from '../errors.js'
 import { version } from '../version.js'
 import { fingerprint, saveCheckpoint, type TrainerState } from './checkpoint.js'
 import type { Example } from './collate.js'
+import { describeMachine, type Machine } from './machine.js'
 import { type MetricsRow, metricsRow } from './metrics.js'
 import { stepIndices } from './order.js'
 import { microBatches } from './plan.js'
@@ -53,6 +54,7 @@ export interface TrainReport {
   pairs: PairCounts
   warnings: string[]
   model: ModelInfo
+  machine: Machine
   /** Wall time of this call's steps. */
   seconds: number
   /** Layers were recomputed in backward (`checkpointing`). */
@@ -130,6 +132,7 @@ class Run {
       pairs: loaded.counts,
       warnings: loaded.warnings,
       model: engine.info,
+      machine: describeMachine(),
       seconds: (performance.now() - started) / 1000,
       checkpointing: this.#prepared.checkpointing,
       peakHostBytes: process.resourceUsage().maxRSS * 1024,

@@ -1,7 +1,8 @@
 /** What looks at images with an engine leaves none of them in it, also when something throws. */
 import { describe, expect, it } from 'vitest'
 import { openEngine } from '../../src/engine/engine.js'
-import { perplexityGap, probeAttention } from '../../src/evaluate/index.js'
+import { probeAttention } from '../../src/evaluate/index.js'
+import { perplexityGap } from '../../src/pairs/perplexity.js'
 import { Chat } from '../../src/text/chat.js'
 import { fakeNative, writeWorld } from '../fakes/world.js'
 

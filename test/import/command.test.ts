@@ -112,7 +112,8 @@ folder: ${out} (import.report.json lists every record that was left out)
   it('offers every kind there is', async () => {
     const { stdout } = await start(['--help']).done
     const choices = /choices:([^\]]*)\]/s.exec(stdout)?.[1] ?? ''
-    expect([...choices.matchAll(/"([\w-]+)"/g)].map(([, kind]) => kind)).toEqual(importKinds)
+    // Long lines are broken, inside words too.
+    expect([...choices.replace(/\s+/g, '').matchAll(/"([\w-]+)"/g)].map(([, kind]) => kind)).toEqual(importKinds)
   })
 
   it('names file and place of what is damaged, and what to do', async () => {

@@ -1,5 +1,6 @@
 import { compareRounds, type JudgedAnswer } from '../../src/evaluate/accuracy.js'
-import type { Picture, ReportData } from '../../src/report/index.js'
+import type { Picture } from '../../src/page/picture.js'
+import type { ReportData } from '../../src/report/index.js'
 
 /** A 1x1 PNG: the smallest image that a browser accepts. */
 const PIXEL = Buffer.from(
@@ -22,6 +23,8 @@ export function answers(right: (i: number) => boolean): JudgedAnswer[] {
     answerType: i % 2 ? 'closed' : 'open',
     ask: i % 2 ? 'presence' : 'side',
     concept: i % 3 ? 'nodule' : 'effusion',
+    question: 'Where is it?',
+    reference: 'left',
     text: 'It is on the left.',
     correct: right(i),
     decided: i !== 7,
@@ -36,6 +39,7 @@ export function reportData(text = 'It is on the left.'): ReportData {
     title: `Report ${text}`,
     summary: [text],
     objective: text,
+    judge: text,
     comparisons: compareRounds(
       answers((i) => i % 2 === 0),
       answers((i) => i % 2 === 0 || i < 30),
@@ -65,7 +69,7 @@ export function reportData(text = 'It is on the left.'): ReportData {
         categories: [text],
         clean: picture(),
         corrupted: picture(),
-        corruption: text,
+        corruption: { method: text, sigma: 45 },
       },
     ],
     attention: [

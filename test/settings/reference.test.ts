@@ -42,7 +42,7 @@ describe('flags', () => {
     const shown = new Set([...stdout.matchAll(/^ +(?:-h, )?--([a-z-]+)/gm)].map(([, flag]) => flag))
     for (const flag of ['debug', 'version', 'help', 'overwrite', 'resume']) shown.delete(flag)
     const usage = stdout.split('\n')[0]
-    const positional = new Set([...usage.matchAll(/<([a-z]+)>/g)].map(([, each]) => each))
+    const positional = new Set([...usage.matchAll(/[<[]([a-z]+)[>\]]/g)].map(([, each]) => each))
     const expected = settingsOf(settings).map(flagOf)
     expect([...shown].sort()).toEqual(expected.filter((flag) => !positional.has(flag)).sort())
     expect(expected).toEqual(expect.arrayContaining([...positional]))

@@ -15,6 +15,15 @@ export interface PictureOptions {
   offset?: readonly [number, number]
 }
 
+/** A mask as a grey PNG, 255 inside. */
+export async function maskPng({ width, height, inside }: Mask): Promise<Buffer> {
+  const grey = inside.map((value) => value * 255)
+  return await sharp(grey, { raw: { width, height, channels: 1 } })
+    .toColourspace('b-w')
+    .png()
+    .toBuffer()
+}
+
 /** One grey level or id a pixel (the first channel), whether all channels agree, and where anything is seen. */
 interface Levels extends Size {
   level: Uint8Array | Uint16Array

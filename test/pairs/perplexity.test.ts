@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import type { Pair } from '../../src/data/records.js'
 import { openEngine } from '../../src/engine/engine.js'
-import { perplexityGap } from '../../src/evaluate/index.js'
+import { perplexityGap } from '../../src/pairs/index.js'
 import { Chat } from '../../src/text/chat.js'
 
 const model = fileURLToPath(new URL('../../models/phantom', import.meta.url))

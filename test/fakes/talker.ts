@@ -9,11 +9,17 @@ import type {
   PromptInput,
   SequenceInput,
 } from '../../src/engine/engine.js'
-import { applyEdits } from '../../src/pairs/index.js'
-import { counterfactual, generateStudies, Rng, type Study, type StudyQuestion } from '../../src/phantom/index.js'
+import {
+  counterfactual,
+  generateStudies,
+  Rng,
+  type Study,
+  type StudyQuestion,
+  type Truth,
+} from '../../src/phantom/index.js'
 import { sayClaim, sayReport } from '../../src/phantom/language.js'
 import { Tokenizer } from '../../src/text/tokenizer.js'
-import { fakeNative, temporaryFolder, writeModel } from '../fakes/world.js'
+import { fakeNative, temporaryFolder, writeModel } from './world.js'
 
 const made: string[] = []
 
@@ -35,15 +41,18 @@ function truth({ truth: { ask, claim, findings } }: StudyQuestion): string {
   return sayReport(ask.scope, findings, 0)
 }
 
-function falsehood(study: Study, question: StudyQuestion): string {
-  const said = truth(question)
-  const edits = counterfactual(study, question, said, new Rng('talker', question.id))
-  return edits ? applyEdits(said, edits).text : 'I cannot say.'
+/** One claim of the true answer made wrong, in a report that of its first sentence. */
+function falsehood(question: StudyQuestion): string {
+  const [first, ...rest] = question.task === 'report' ? truth(question).split(/(?<=\.) /) : [truth(question)]
+  const wrong = counterfactual(question.truth as Truth, first, new Rng('talker', question.id))
+  return [wrong ?? 'I cannot say.', ...rest].join(' ')
 }
 
 export interface Talker {
   model: string
   native: NativeModule
+  /** How often an engine was opened that computes. */
+  opened: number
   /** Called before each batch of answers. */
   onGenerate?: () => void
 }
@@ -59,9 +68,11 @@ export async function talker(seed: number, counts: { train: number; test: number
       studies.set(hash(study.rgb).toString('hex'), study)
   }
   const module = fakeNative()
-  const self: Talker = { model, native: module }
-  const openEngine: NativeModule['openEngine'] = async (spec, ...rest) =>
-    teach(await module.openEngine(spec, ...rest), studies, tokenizer, () => self.onGenerate?.())
+  const self: Talker = { model, native: module, opened: 0 }
+  const openEngine: NativeModule['openEngine'] = async (spec, ...rest) => {
+    if (!spec.planOnly) self.opened++
+    return teach(await module.openEngine(spec, ...rest), studies, tokenizer, () => self.onGenerate?.())
+  }
   self.native = { ...module, openEngine }
   return self
 }
@@ -80,7 +91,7 @@ function teach(
     const question = study?.questions.find((candidate) => asked.includes(candidate.question))
     if (!study || !question) throw new Error(`nobody asked this of a phantom: ${asked}`)
     const right = hash(question.id)[adapter ? 1 : 0] < (adapter ? 230 : 128)
-    const text = right ? truth(question) : falsehood(study, question)
+    const text = right ? truth(question) : falsehood(question)
     return { tokens: Int32Array.from(tokenizer.encode(text)), logprob: -1, finish: 'stop' }
   }
   return Object.assign(engine, {

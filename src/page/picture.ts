@@ -1,12 +1,53 @@
-/** Images of a report: PNG inlined as data URIs, outlines and heat drawn over them as vectors. */
-import type { AttentionMap } from '../evaluate/attention.js'
+/** Images of a page: PNG inlined as data URIs, outlines and heat drawn over them as vectors. */
+// The image library of the whole project; here it makes pictures small.
+import sharp from 'sharp'
+import { decodeReferenced } from '../data/images.js'
+import type { ImageRef } from '../data/records.js'
 import { type Html, html } from './html.js'
-import type { Picture } from './types.js'
+
+/** A picture with what is drawn over it. */
+export interface Picture {
+  /** Of the image that it shows; what is drawn over it is in these pixels. */
+  width: number
+  height: number
+  /** PNG file, of this size or smaller. */
+  png: Uint8Array
+  /** One byte per pixel, not 0 inside the outline; `null` draws none. */
+  mask: Uint8Array | null
+}
+
+/** Weights over a grid of cells that fills the picture: `rows * columns` values that are not negative, row-major. */
+export interface Heat {
+  rows: number
+  columns: number
+  values: ArrayLike<number>
+}
+
+/** Longest side of a picture on a page, in pixels. */
+const thumbnail = 448
+
+/** A referenced image as a page shows it. @throws {DataError} when the file is not the image of the record. */
+export async function loadPicture(ref: ImageRef, root: string, mask: Uint8Array | null): Promise<Picture> {
+  const { width, height } = ref
+  return { width, height, png: await shrink((await decodeReferenced(ref, root)).rgb, ref, 3), mask }
+}
+
+/** @param pixels `width * height` times 1 (grey) or 3 bytes. @returns a PNG of at most 448 pixels a side. */
+export async function shrink(
+  pixels: Uint8Array,
+  { width, height }: { width: number; height: number },
+  channels: 1 | 3,
+): Promise<Buffer> {
+  return await sharp(pixels, { raw: { width, height, channels } })
+    .resize({ width: thumbnail, height: thumbnail, fit: 'inside', withoutEnlargement: true })
+    .png()
+    .toBuffer()
+}
 
 const dataUri = (png: Uint8Array) => `data:image/png;base64,${Buffer.from(png).toString('base64')}`
 
 /** The picture with the outline of its mask and, when given, a heatmap over it. `label` is read by screen readers. */
-export function drawPicture(picture: Picture, label: string, heat: AttentionMap | null = null): Html {
+export function drawPicture(picture: Picture, label: string, heat: Heat | null = null): Html {
   const { width, height, mask } = picture
   const outline = mask ? maskOutline(mask, width, height) : ''
   return html`<svg class="picture" viewBox="0 0 ${width} ${height}" role="img" aria-label="${label}">
@@ -17,8 +58,8 @@ export function drawPicture(picture: Picture, label: string, heat: AttentionMap 
 }
 
 /** One rectangle a token; the strongest is opaque, and the scale is linear from 0. */
-function drawHeat(heat: AttentionMap, width: number, height: number): Html {
-  const peak = heat.values.reduce((most, value) => Math.max(most, value), 0) || 1
+function drawHeat(heat: Heat, width: number, height: number): Html {
+  const peak = Array.from(heat.values).reduce((most, value) => Math.max(most, value), 0) || 1
   const [w, h] = [width / heat.columns, height / heat.rows]
   const cells = Array.from(heat.values, (value, i) => {
     const [x, y] = [(i % heat.columns) * w, Math.floor(i / heat.columns) * h]
