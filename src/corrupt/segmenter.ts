@@ -109,7 +109,10 @@ export class Segmenter {
     const hint = 'Run the same command again when the service is well: what it has answered is kept.'
     try {
       const json = await retrying(() => this.#request(body, `${printable(this.#address)} ("${prompt}")`), {
-        ...{ retries, delayMs, signal, onRetry },
+        retries,
+        delayMs,
+        signal,
+        onRetry,
         giveUp: (message, { cause }) => new SegmenterError(message, { hint, cause }),
       })
       const { data, error } = answerSchema.safeParse(json)
@@ -125,7 +128,12 @@ export class Segmenter {
     const { timeoutMs, signal, token } = this.#options
     this.requests += 1
     const answer = await postJson(this.#address, body, {
-      ...{ what, key: token, timeoutMs, maxBytes: largestAnswer, signal, Failure: SegmenterError },
+      what,
+      key: token,
+      timeoutMs,
+      maxBytes: largestAnswer,
+      signal,
+      Failure: SegmenterError,
     })
     const { status, json, said } = answer
     if (status !== 200) {

@@ -139,7 +139,8 @@ export class MaskSources {
       [
         'manifest',
         entries.map(({ concept, absent, mask, place: at }) => ({
-          ...{ concept, absent },
+          concept,
+          absent,
           read: (target) => readMask(mask, target, this.#reading(manifest?.root ?? ''), at),
         })),
       ],

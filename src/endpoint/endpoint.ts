@@ -165,7 +165,10 @@ export class Endpoint {
     const { signal, onLog } = this.#options
     const address = below(url, 'messages' in request ? 'chat/completions' : 'completions')
     const reply = await retrying(() => this.#attempt(address, request), {
-      ...{ retries, delayMs: retryDelay * 1000, signal, onRetry: onLog },
+      retries,
+      delayMs: retryDelay * 1000,
+      signal,
+      onRetry: onLog,
       giveUp: (message, last) => this.#giveUp(message, last),
     })
     this.#failed = 0
@@ -188,8 +191,12 @@ export class Endpoint {
     for (const field of this.#refused) delete body[field]
     const what = printable(address)
     const answer = await postJson(address, body, {
-      ...{ what, key, signal: this.#options.signal, Failure: EndpointError },
-      ...{ timeoutMs: this.settings.timeout * 1000, maxBytes: largestAnswer },
+      what,
+      key,
+      signal: this.#options.signal,
+      Failure: EndpointError,
+      timeoutMs: this.settings.timeout * 1000,
+      maxBytes: largestAnswer,
       // Azure, which has its version in the query, takes keys in a header of its own.
       headers: key && address.searchParams.has('api-version') ? { 'api-key': key } : {},
     })

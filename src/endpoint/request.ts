@@ -56,7 +56,13 @@ export function bodyOf(request: EndpointRequest, { model, maxTokens }: EndpointS
   const { temperature = 0, topP, topK, seed, stop, ...input } = request
   const { schema, ...asked } = 'messages' in input ? input : { ...input, schema: undefined }
   return {
-    ...{ model, ...asked, max_tokens: maxTokens, temperature, top_p: topP, top_k: topK || undefined, seed },
+    model,
+    ...asked,
+    max_tokens: maxTokens,
+    temperature,
+    top_p: topP,
+    top_k: topK || undefined,
+    seed,
     stop: stop?.length ? stop : undefined,
     response_format: schema && { type: 'json_schema', json_schema: { ...schema, strict: true } },
   }

@@ -1,6 +1,6 @@
 /** The evaluation of an adapter: greedy answers to held-out questions without it and with it, judged and compared. */
 import { join } from 'node:path'
-import { writeFileAtomic } from '../data/files.js'
+import { writeJson } from '../data/files.js'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
 import { pair, response, type Sample } from '../data/records.js'
 import { type Engine, type EngineOptions, openEngine } from '../engine/engine.js'
@@ -78,11 +78,15 @@ export async function evaluateAdapter(
   const probed = grounding.questions > 0 ? await probeAll(grounding, samples, rounds, engine, request, context) : []
   await writeJsonl(join(out, evaluationFiles.attention), probed)
   const results: EvaluationResults = {
-    ...{ version, judge: judge.about, seenImages },
-    ...{ before: accuracyByGroup(before), after: accuracyByGroup(after), comparison: compareRounds(before, after) },
+    version,
+    judge: judge.about,
+    seenImages,
+    before: accuracyByGroup(before),
+    after: accuracyByGroup(after),
+    comparison: compareRounds(before, after),
     attention: meanRatios(probed),
   }
-  await writeFileAtomic(join(out, evaluationFiles.results), `${JSON.stringify(results, null, 2)}\n`)
+  await writeJson(join(out, evaluationFiles.results), results)
   return results
 }
 
@@ -123,7 +127,9 @@ async function probeAll(
   const answered = samples.map((sample, i) => ({ sample, before: before[i], after: after[i] }))
   const probed = await probeGrounding(
     { engine, chat: await Chat.load(model, engine.info), imageRoot },
-    ...([answered, grounding, { out, onProgress: (done: number) => progress.update(done) }] as const),
+    answered,
+    grounding,
+    { out, onProgress: (done) => progress.update(done) },
   )
   if (probed.length === 0) progress.log('warning: attention was not probed: no right answer has a mask of its lesion')
   return probed

@@ -84,8 +84,14 @@ export async function probeGrounding(
 
 async function pairOf({ sample, after }: AnsweredQuestion, provider: Provider, seed: number): Promise<Pair | null> {
   const response: Response = {
-    ...{ sampleId: sample.id, model: '', adapter: null, prompt: sample.question, text: after.text },
-    ...{ tokens: [], sampling: {}, seed },
+    sampleId: sample.id,
+    model: '',
+    adapter: null,
+    prompt: sample.question,
+    text: after.text,
+    tokens: [],
+    sampling: {},
+    seed,
   }
   const context = { provider, blindJudge: null, mode: 'on-policy' as const, seed }
   const { pair } = await constructPair({ id: sample.id, sample, response }, context)
@@ -106,7 +112,11 @@ async function probe(
   const path = `masks/${maskHash(mask).slice(0, 24)}.png`
   await writeFileAtomic(join(out, path), await maskPng(mask))
   return {
-    ...{ sampleId: sample.id, question: sample.question, answer: after.text, span, mask: path },
+    sampleId: sample.id,
+    question: sample.question,
+    answer: after.text,
+    span,
+    mask: path,
     image: { ...image, path: relative(resolve(out), resolve(model.imageRoot, image.path)).split(sep).join('/') },
     before: { ...maps.before, values: [...maps.before.values] },
     after: { ...maps.after, values: [...maps.after.values] },

@@ -37,7 +37,12 @@ const undecided = (reason: string): Verdict => ({ correct: false, decided: false
 
 function questionOf({ id, images, task, question, answer, answerType, dataset, meta }: Sample) {
   return {
-    ...{ questionId: id, imageId: images[0]?.sha256 ?? id, task, answerType, question, reference: answer },
+    questionId: id,
+    imageId: images[0]?.sha256 ?? id,
+    task,
+    answerType,
+    question,
+    reference: answer,
     ask: textOf(meta.ask) ?? task,
     concept: textOf(meta.concept) ?? dataset,
   }

@@ -29,7 +29,11 @@ export const evaluateStage = defineStage({
     const provider = judge === 'phantom' ? new PhantomProvider() : new RulesProvider()
     const results: EvaluationResults | undefined = await evaluateAdapter(
       {
-        ...{ samples, imageRoot: images ?? dirname(samples), out, trainedOn, batchSize },
+        samples,
+        imageRoot: images ?? dirname(samples),
+        out,
+        trainedOn,
+        batchSize,
         engine: { model, adapter, device, dtype, threads },
         asked: { ...settings, answers: 1, temperature: 0, topP: 1, topK: 0 },
         judge: judge === 'phantom' ? phantomJudge : rulesJudge(openMatch),

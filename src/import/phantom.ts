@@ -51,13 +51,23 @@ export async function writePhantom(folder: string, options: PhantomOptions): Pro
   await masks.close()
   const [counts, leaks] = [tally.counts(), tally.leaks()]
   const report: ImportReport = {
-    ...{ format: 1, fireTrain: version, kind: 'phantom', layout: 'generated', source: '', files: [] },
+    format: 1,
+    fireTrain: version,
+    kind: 'phantom',
+    layout: 'generated',
+    source: '',
+    files: [],
     options: { trainStudies, testStudies, seed },
     closedRule: { asked: 'answer_type', fallback: 0 },
-    ...{ read: samples.count, samples: samples.count, pairs: 0, counts, sourceCounts: counts },
+    read: samples.count,
+    samples: samples.count,
+    pairs: 0,
+    counts,
+    sourceCounts: counts,
     images: { stored: trainStudies + testStudies, sameContent: 0, missing: 0, recordsWithout: 0 },
     leakage: { written: leaks, source: leaks },
-    ...{ notes: [], leftOut: {} },
+    notes: [],
+    leftOut: {},
   }
   await writeReport(join(folder, reportName), report, undefined)
   return report

@@ -44,7 +44,7 @@ section > :last-child { margin-bottom: 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 6px 9px; border-bottom: 1px solid var(--line); vertical-align: top; white-space: nowrap; }
-th { font-weight: 600; color: var(--soft); font-size: 13px; vertical-align: bottom; }
+th { font-weight: 600; color: var(--soft); font-size: 13px; vertical-align: bottom; white-space: normal; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal; }
 tr:last-child td { border-bottom: none; }
 tr.kind td { font-weight: 600; padding-top: 16px; color: var(--soft); font-size: 13px; }

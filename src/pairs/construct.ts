@@ -62,7 +62,11 @@ export async function constructPair(task: Task, context: ConstructContext): Prom
   const { question, answer: reference } = sample
   const finding = verifyPair(
     {
-      ...{ task: sample.task, question, reference, chosen: pair.chosen, rejected: pair.rejected },
+      task: sample.task,
+      question,
+      reference,
+      chosen: pair.chosen,
+      rejected: pair.rejected,
       edited: plan.goal === 'repair' ? 'chosen' : 'rejected',
       minimal: context.mode !== 'style-agnostic',
     },
@@ -79,7 +83,11 @@ export async function constructPair(task: Task, context: ConstructContext): Prom
 const reject = ({ rejection, detail }: Refusal): PairOutcome => ({ pair: null, rejection, detail })
 
 const unitOf = ({ id, sample }: Task, text: string, seed: number): Unit => ({
-  ...{ id: `${id}\n${seed}`, task: sample.task, question: sample.question, reference: sample.answer, text },
+  id: `${id}\n${seed}`,
+  task: sample.task,
+  question: sample.question,
+  reference: sample.answer,
+  text,
   meta: sample.meta,
 })
 
@@ -88,8 +96,15 @@ function makePair({ id, sample, response }: Task, text: string, plan: Plan, cont
   const { model, adapter, seed, sampling } = response
   const origin: Origin = plan.goal === 'repair' ? 'repaired' : 'counterfactual'
   const provenance = {
-    ...{ model, adapter, seed, sampling, mode: context.mode, provider: context.provider.name },
-    ...{ verdict: plan.verdict, choiceSeed: context.seed, requests: plan.requests },
+    model,
+    adapter,
+    seed,
+    sampling,
+    mode: context.mode,
+    provider: context.provider.name,
+    verdict: plan.verdict,
+    choiceSeed: context.seed,
+    requests: plan.requests,
     // What the corruption chooses a mask by.
     ...(sample.meta.concept !== undefined && { concept: sample.meta.concept }),
   }

@@ -16,7 +16,6 @@ export {
   buildPairs,
   type PairReport,
   type Perplexity,
-  writeReport,
 } from './run.js'
 export { countOutcome, emptyStatistics, type PairStatistics } from './statistics.js'
 export { type StyleGap, styleGap } from './style.js'

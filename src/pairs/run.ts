@@ -1,7 +1,7 @@
 /** From a file of samples and a file of responses to pairs, rejections and a report, each written whole or not at all. */
 import { dirname, relative, resolve, sep } from 'node:path'
 import pLimit from 'p-limit'
-import { writeFileAtomic } from '../data/files.js'
+import { writeJson } from '../data/files.js'
 import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
 import {
   type ImageRef,
@@ -153,15 +153,10 @@ async function writeOutcomes(
     return [{ id, sampleId: sample.id, reason, detail, text: response.text }]
   })
   await writeJsonl(files.rejected, refused)
-  await writeReport(files.report, report)
+  await writeJson(files.report, report)
   // Last, so that pairs without their rejections are never there.
   await writeJsonl(files.pairs, pairs)
   return { report, pairs, files }
-}
-
-/** Writes a report as JSON for people. */
-export async function writeReport(path: string, report: object): Promise<void> {
-  await writeFileAtomic(path, `${JSON.stringify(report, null, 2)}\n`)
 }
 
 /** Counts in an order that does not depend on which answer came first. */

@@ -41,7 +41,14 @@ const truth: z.ZodType<Truth> = z.strictObject({
 /** One record a question, all about the study's one picture. */
 export function studySamples(study: Study, image: ImageRef): Sample[] {
   return study.questions.map(({ id, task, question, answer, answerType, concept, truth }) => ({
-    ...{ id, dataset: 'phantom', split: study.split, task, images: [image], question, answer, answerType },
+    id,
+    dataset: 'phantom',
+    split: study.split,
+    task,
+    images: [image],
+    question,
+    answer,
+    answerType,
     language: 'en',
     meta: { study: study.id, concept, ask: truth.ask.intent, truth },
   }))

@@ -115,7 +115,11 @@ async function runPlanned(
   signal?.throwIfAborted()
   const started = performance.now()
   const result = await runStage(stage, {
-    ...{ signal, progress: titled(progress, title), native, resume, overwrite: !resume },
+    signal,
+    progress: titled(progress, title),
+    native,
+    resume,
+    overwrite: !resume,
     finished: others.map(({ name }) => ({ name, seconds: manifest.stages[name].seconds })),
   })
   const seconds = earlier + (performance.now() - started) / 1000

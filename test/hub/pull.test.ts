@@ -114,7 +114,11 @@ describe('pull', () => {
     hub.revisions = { main: commits.main, 'refs/pr/1': commits.next, [commits.next]: commits.next }
     await pull(options({ revision: 'refs/pr/1', include: ['config.json', '*-00001-*'] }))
     expect(await manifest()).toEqual({
-      ...{ repo, revision: 'refs/pr/1', commit: commits.next, complete: true, include: ['config.json', '*-00001-*'] },
+      repo,
+      revision: 'refs/pr/1',
+      commit: commits.next,
+      complete: true,
+      include: ['config.json', '*-00001-*'],
       files: [
         { path: 'config.json', size: 22, hash: `git-sha1:${gitHash(hub.files['config.json'].content)}` },
         { path: weights, size: 400_000, hash: `sha256:${sha256(hub.files[weights].content)}` },

@@ -28,7 +28,9 @@ describe('import phantom', () => {
     expect(pairs).toEqual([])
     const split = (name: string) => samples.filter((sample) => sample.split === name)
     expect(report).toMatchObject({
-      ...{ kind: 'phantom', samples: samples.length, problems: [] },
+      kind: 'phantom',
+      samples: samples.length,
+      problems: [],
       options: phantom,
       counts: {
         train: { records: split('train').length, images: 5 },
@@ -54,8 +56,14 @@ describe('import phantom', () => {
     )
     await writeJsonl(join(out, 'pairs.jsonl'), records)
     const { report } = await corruptPairs({
-      ...{ pairs: join(out, 'pairs.jsonl'), out: join(out, 'corrupt'), masks: join(out, 'masks.jsonl') },
-      ...{ method: 'lesion-noise', fallback: 'image-noise', maxCoverage: 0.8, seed: 0, resizeMasks: false },
+      pairs: join(out, 'pairs.jsonl'),
+      out: join(out, 'corrupt'),
+      masks: join(out, 'masks.jsonl'),
+      method: 'lesion-noise',
+      fallback: 'image-noise',
+      maxCoverage: 0.8,
+      seed: 0,
+      resizeMasks: false,
       sheetRows: 0,
     })
     // All but the reports on chests without findings.

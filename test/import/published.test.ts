@@ -47,7 +47,10 @@ describe('vqa-rad', () => {
     ['paper_substring', 3, 2],
   ] as const)('counts closed and open by %s', async (closedRule, closed, open) => {
     const { report, samples } = await runImport({
-      ...{ kind: 'vqa-rad', source: join(fixtures, 'vqa-rad'), closedRule, allowMissingImages: true },
+      kind: 'vqa-rad',
+      source: join(fixtures, 'vqa-rad'),
+      closedRule,
+      allowMissingImages: true,
     })
     expect(report.counts.test).toEqual({ records: 5, closed, open, images: 5 })
     const nodules = samples.find(({ answer }) => answer === 'Pulmonary nodules')
@@ -77,7 +80,9 @@ describe('vqa-rad', () => {
 
   it('reads the MEVF split, train before test', async () => {
     const { report, samples } = await runImport({
-      ...{ kind: 'vqa-rad', source: join(fixtures, 'vqa-rad-mevf'), allowMissingImages: true },
+      kind: 'vqa-rad',
+      source: join(fixtures, 'vqa-rad-mevf'),
+      allowMissingImages: true,
     })
     expect(report).toMatchObject({ layout: 'mevf', counts: { train: { records: 3 }, test: { records: 2 } } })
     expect(samples.map(({ id }) => id).slice(0, 2)).toEqual(['vqa-rad-mevf-33', 'vqa-rad-mevf-1'])
@@ -163,7 +168,11 @@ describe('slake', () => {
     ['paper_substring', 1],
   ] as const)('keeps the answer None and counts it open by %s', async (closedRule, closed) => {
     const { report, samples } = await runImport({
-      ...{ kind: 'slake', source: join(fixtures, 'slake'), language: 'en', closedRule, allowMissingImages: true },
+      kind: 'slake',
+      source: join(fixtures, 'slake'),
+      language: 'en',
+      closedRule,
+      allowMissingImages: true,
     })
     expect(report.counts.test).toMatchObject({ records: 4, closed })
     expect(samples.find(({ answer }) => answer === 'None')?.answerType).toBe('open')
@@ -227,7 +236,8 @@ describe('slake', () => {
 
   it('says which classes mask.txt does not name, and that annotations are broken', async () => {
     const done = await runImport({
-      ...{ kind: 'slake', source: await maskedSource([135], { 'imgs/xmlab1/detection.json': '[{"Liver"' }) },
+      kind: 'slake',
+      source: await maskedSource([135], { 'imgs/xmlab1/detection.json': '[{"Liver"' }),
     })
     expect(done.samples[0].meta.mask).toMatchObject({ classes: [{ value: 135, label: null }] })
     expect(notes(done)).toEqual({ mask_class_not_in_mask_txt: 1, detection_unreadable: 1 })
@@ -237,7 +247,9 @@ describe('slake', () => {
 describe('iu-xray', () => {
   it("reads R2Gen's annotation, also under a key of spaces", async () => {
     const entry = (id: string, split: string | undefined, images: string[]) => ({
-      ...{ id, report: 'The heart is normal . XXXX lungs are clear .', image_path: images },
+      id,
+      report: 'The heart is normal . XXXX lungs are clear .',
+      image_path: images,
       ...(split && { split }),
     })
     const views = ['v/0.png', 'v/1.png', 'v/2.png', 'v/3.png', 'v/4.png']

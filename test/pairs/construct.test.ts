@@ -24,8 +24,11 @@ function provider(edits?: (text: string) => EditProposal[]): Provider {
     async judge({ text }) {
       const said = /left|right/.exec(text)?.[0]
       return {
-        ...{ correct: said === 'left', decided: said !== undefined, reason: `says ${said ?? 'nothing'}` },
-        ...{ span: null, requests: [] },
+        correct: said === 'left',
+        decided: said !== undefined,
+        reason: `says ${said ?? 'nothing'}`,
+        span: null,
+        requests: [],
       }
     },
     edit: async ({ text }) => ({ edits: (edits ?? swap)(text), requests: [] }),

@@ -142,10 +142,14 @@ describe('the rules', () => {
     const style = await constructPair(task, { ...context, mode: 'reference-style' })
     expect(style.pair).toMatchObject({ chosen: 'No, there is no effusion.', rejected: 'Yes, there is an effusion.' })
     expect((await constructPair(closed, { ...context, mode: 'reference-style' })).pair).toMatchObject({
-      ...{ chosen: 'No', rejected: 'Yes', origin: 'counterfactual' },
+      chosen: 'No',
+      rejected: 'Yes',
+      origin: 'counterfactual',
     })
     expect((await constructPair(closed, { ...context, mode: 'style-agnostic' })).pair).toMatchObject({
-      ...{ chosen: 'No', rejected: 'Yes, there is an effusion.', origin: 'repaired' },
+      chosen: 'No',
+      rejected: 'Yes, there is an effusion.',
+      origin: 'repaired',
     })
   })
 

@@ -32,12 +32,21 @@ beforeAll(async () => {
   await writeFile(join(root, 'own.jsonl'), lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
   const responses = cases.map(
     ([prompt, , text], index): Response => ({
-      ...{ sampleId: `q${index}`, model: 'm', adapter: null, prompt, text, tokens: [], sampling: {}, seed: index },
+      sampleId: `q${index}`,
+      model: 'm',
+      adapter: null,
+      prompt,
+      text,
+      tokens: [],
+      sampling: {},
+      seed: index,
     }),
   )
   await writeFile(join(root, 'responses.jsonl'), responses.map((line) => `${JSON.stringify(line)}\n`).join(''))
   const config = {
-    ...{ output: 'out', model: 'nowhere', seed: 3 },
+    output: 'out',
+    model: 'nowhere',
+    seed: 3,
     import: { kind: 'jsonl', source: 'own.jsonl' },
     pairs: { responses: 'responses.jsonl' },
     corrupt: { method: 'image-noise' },

@@ -46,7 +46,9 @@ describe('a pipeline of one’s own', () => {
     await writeJsonl(join(root, 'own.jsonl'), rows)
     await writeJsonl(join(root, 'masks.jsonl'), masks)
     const config = {
-      ...{ output: 'out', model: world.model, seed: 8 },
+      output: 'out',
+      model: world.model,
+      seed: 8,
       import: { kind: 'jsonl', source: 'own.jsonl' },
       sample: { split: 'train' },
       pairs: {},

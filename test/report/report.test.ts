@@ -73,8 +73,15 @@ describe('renderReport', () => {
     const { document } = parseHTML(
       renderReport({
         ...reportData(),
-        ...{ comparisons: [], metrics: [], pairs: null, examples: [], attention: [], changed: [], stages: [] },
-        ...{ objective: null, config: null },
+        comparisons: [],
+        metrics: [],
+        pairs: null,
+        examples: [],
+        attention: [],
+        changed: [],
+        stages: [],
+        objective: null,
+        config: null,
       }),
     )
     expect([...document.querySelectorAll('h2')].map((heading) => heading.textContent)).toEqual(['What was run'])

@@ -33,12 +33,19 @@ const own = 'preset: qwen3-vl-4b\nmodel: model\ndata: { train: pairs.jsonl }\nou
 const published = {
   objective: { name: 'fire', beta: 0.1, alpha: 0.01, gamma: 0.1, lambda: 0.5, klReduction: 'sum' },
   lora: {
-    ...{ rank: 128, alpha: 256, dropout: 0.05, rslora: true },
+    rank: 128,
+    alpha: 256,
+    dropout: 0.05,
+    rslora: true,
     targets: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'],
   },
   optimizer: { lr: 1e-6, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, maxGradNorm: 1 },
   schedule: { name: 'cosine', warmupSteps: null, warmupRatio: null },
-  ...{ epochs: 1, batchSize: 8, dtype: 'bf16', checkpointing: true, seed: 42 },
+  epochs: 1,
+  batchSize: 8,
+  dtype: 'bf16',
+  checkpointing: true,
+  seed: 42,
 }
 
 describe('presets', () => {
@@ -57,7 +64,10 @@ describe('presets', () => {
   it('phantom is what the demo trains with, and brings its model', async () => {
     const config = await load('preset: phantom\ndata: { train: /p.jsonl }\noutput: /o\n')
     expect(config).toMatchObject({
-      ...{ model: join(models, 'phantom'), epochs: 1, batchSize: 8, dtype: 'f32' },
+      model: join(models, 'phantom'),
+      epochs: 1,
+      batchSize: 8,
+      dtype: 'f32',
       lora: { rank: 32, alpha: 64, dropout: 0.05, rslora: true },
       optimizer: { lr: 1e-4 },
       objective: resolveTrainConfig({ ...paths }).objective,

@@ -37,7 +37,14 @@ export const pull = defineCommand({
     try {
       const { repo, revision, out, include, offline, verify, overwrite } = options
       const report = await pullFiles({
-        ...{ repo, revision, out, include, offline, verify, overwrite, access },
+        repo,
+        revision,
+        out,
+        include,
+        offline,
+        verify,
+        overwrite,
+        access,
         signal: stop.signal,
         onLog: (line) => progress.log(line),
         onProgress(done, total) {
