@@ -160,8 +160,8 @@ class Run {
     const { optimizer, schedule, checkpoint } = this.#config
     const started = performance.now()
     const batch = this.#batch(examples)
-    const learningRate = optimizer.lr * learningRateFactor(schedule, this.#step, totalSteps)
-    const [parts, { gradNorm }] = await this.#optimize(batch, learningRate)
+    const lr = optimizer.lr * learningRateFactor(schedule, this.#step, totalSteps)
+    const [parts, { gradNorm }] = await this.#optimize(batch, lr)
 
     this.#step += 1
     this.#checkpoint = null
@@ -169,7 +169,7 @@ class Run {
     const row = metricsRow(parts, objective, {
       step: this.#step,
       epoch: this.#step / stepsPerEpoch,
-      learningRate,
+      lr,
       gradNorm,
       numTokens: this.#numTokens,
       seconds: (performance.now() - started) / 1000,
