@@ -1,7 +1,8 @@
 /** Runs stages one after the other, those that need it: the others' inputs, settings and outputs are as they were. */
 import { createHash } from 'node:crypto'
 import { FireError } from '../errors.js'
-import { runStage, type StageContext, titled } from '../stage/index.js'
+import { titled } from '../stage/progress.js'
+import { runStage, type StageContext } from '../stage/stage.js'
 import { version } from '../version.js'
 import type { Pipeline, PlannedStage } from './config.js'
 import { Hashes } from './hashes.js'

@@ -7,13 +7,9 @@ import { decodeImage } from '../data/images.js'
 import { readJsonl } from '../data/jsonl.js'
 import { type Pair, pair as pairRecord } from '../data/records.js'
 import { DataError, fileError } from '../errors.js'
-import {
-  type EvaluationResults,
-  evaluationFiles,
-  type JudgedAnswer,
-  type ProbedQuestion,
-  probedQuestion,
-} from '../evaluate/index.js'
+import { evaluationFiles } from '../evaluate/files.js'
+import { type ProbedQuestion, probedQuestion } from '../evaluate/grounding.js'
+import type { EvaluationResults, JudgedAnswer } from '../evaluate/index.js'
 import { loadPicture } from '../page/picture.js'
 import type { PairReport } from '../pairs/index.js'
 import { resolveTrainConfig } from '../train/config.js'
@@ -22,7 +18,7 @@ import type { TrainConfig } from '../train/settings.js'
 import type { TrainReport } from '../train/train.js'
 import { chooseChanged, choosePairs, chooseProbes } from './choose.js'
 import { describeAttention, describeRun, summarise } from './describe.js'
-import type { AttentionExample, ExamplePair, MetricsRow, ReportData, Stage } from './types.js'
+import type { AttentionExample, ExamplePair, MetricsRow, ReportData, StageTime } from './types.js'
 import { objectiveName } from './words.js'
 
 /** Where things lie; whatever a run did not make is left out. */
@@ -42,7 +38,7 @@ export interface ReportOptions {
   /** Sentences under the headline, before those that the numbers make. */
   notes: readonly string[]
   /** Finished stages with their wall time. */
-  stages: Stage[]
+  stages: StageTime[]
 }
 
 /** A training run that is complete. */

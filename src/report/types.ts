@@ -39,7 +39,7 @@ export interface ChangedAnswer {
 /** One line of metrics.jsonl: `step` and numbers under TRL's names. */
 export type MetricsRow = Record<string, number>
 
-export interface Stage {
+export interface StageTime {
   name: string
   seconds: number
 }
@@ -64,7 +64,7 @@ export interface ReportData {
   changed: ChangedAnswer[]
   /** What was run and on what: label and value. */
   facts: [string, string][]
-  stages: Stage[]
+  stages: StageTime[]
   /** The resolved training configuration as YAML. */
   config: string | null
 }
