@@ -21,6 +21,7 @@ import { evaluationFiles } from './files.js'
 import { type GroundingRequest, type MeanRatios, meanRatios, type ProbedQuestion, probeGrounding } from './grounding.js'
 import { type Judge, judgeAnswers } from './judge.js'
 
+/** What is asked of which model, and how it is judged. */
 export interface EvaluateRequest {
   /** Sample records that were not trained on. */
   samples: string

@@ -11,6 +11,7 @@ import { constructPair, type Provider } from '../pairs/index.js'
 import type { JudgedAnswer } from './accuracy.js'
 import { type AttentionMap, attentionRatio, type ProbedModel, probeAttention } from './attention.js'
 
+/** Which answers are probed for attention, and where their masks lie. */
 export interface GroundingRequest {
   /** At most so many are probed. */
   questions: number
@@ -118,6 +119,7 @@ async function probe(
   }
 }
 
+/** Attention ratios (`attentionRatio`) averaged over questions. */
 export interface MeanRatios {
   count: number
   before: number

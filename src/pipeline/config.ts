@@ -25,9 +25,11 @@ export interface PlannedStage {
   identity: Record<string, unknown>
   /** Hashed when it is done, so that a change of them is noticed. */
   outputs: string[]
+  /** Runs it without asking whether it must. */
   run(context: StageContext): Promise<StageResult>
 }
 
+/** The stages of a file, in the order they run, and the folder they write to. */
 export interface Pipeline {
   output: string
   stages: PlannedStage[]

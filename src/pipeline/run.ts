@@ -11,6 +11,7 @@ import { type Manifest, readManifest, type StageState, writeManifest } from './m
 /** The signal asks for an orderly stop; the same call goes on later. */
 export type PipelineContext = Pick<StageContext, 'signal' | 'progress' | 'native'>
 
+/** What became of one stage. */
 export interface StageOutcome {
   name: string
   /** Why it ran; null when it did not need to. */
@@ -18,6 +19,7 @@ export interface StageOutcome {
   summary: string
 }
 
+/** What became of a run. */
 export interface PipelineReport {
   /** Of finished stages, skipped ones included. */
   stages: StageOutcome[]
@@ -26,6 +28,7 @@ export interface PipelineReport {
 }
 
 /**
+ * Runs the stages that need it, in order, and skips those whose inputs, settings and outputs are as they were.
  * @throws whatever a stage throws, its name put before the message; stages before it are done and will be skipped.
  */
 export async function runPipeline({ output, stages }: Pipeline, context: PipelineContext): Promise<PipelineReport> {

@@ -10,6 +10,7 @@ import { type Answerer, failed, isOfRecord, type Outcome } from './answerer.js'
 import type { Asked } from './questions.js'
 import type { SampleSettings, serverSettings } from './settings.js'
 
+/** Which server answers. */
 export interface ServerAnswererOptions {
   endpoint: z.input<typeof serverSettings>
   imageRoot: string

@@ -4,6 +4,7 @@ import { categoryOf, counterfactual, judgeUnit, repair } from '../../phantom/res
 import { diffWords } from '../diff.js'
 import type { Goal, Judgement, Proposal, Provider, Refusal, Unit } from '../provider.js'
 
+/** Judges and edits by the truth that records of the phantom world carry. */
 export class PhantomProvider implements Provider {
   readonly name = 'phantom'
 
