@@ -12,8 +12,7 @@
  */
 import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import { generateStudy, Rng, type Split, type Study } from '../../src/phantom/index.js'
-import { studyPixels } from '../../src/phantom/world.js'
+import { generateStudy, Rng, type Split, type Study, studyPixels } from '../../src/phantom/index.js'
 import { phraseQuestion } from '../../src/phantom/language.js'
 import { FINDING_TYPES } from '../../src/phantom/types.js'
 import { chooseCorpusAsks, type Exchange, writeExchange } from './corpus.js'

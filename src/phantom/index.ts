@@ -21,4 +21,4 @@ export type {
   Truth,
   Zone,
 } from './types.js'
-export { conceptMask, generateStudies, generateStudy } from './world.js'
+export { conceptMask, generateStudies, generateStudy, studyPixels } from './world.js'

@@ -51,8 +51,6 @@ export interface Finding extends FindingFacts {
   mask: Uint8Array
 }
 
-export type Intent = 'presence' | 'side-check' | 'side' | 'zone' | 'where' | 'size' | 'count' | 'kind' | 'report'
-
 /** What a question asks: the intent and its object. Closed intents are `presence` and `side-check`. */
 export type Ask =
   | { intent: 'presence' | 'side' | 'zone' | 'where' | 'size' | 'count'; finding: FindingType }

@@ -119,7 +119,8 @@ class Run {
       while (this.#step < totalSteps && !this.#options.stop?.aborted) await this.#next(metrics)
       await metrics.sync()
       const interrupted = this.#step < totalSteps
-      if (interrupted && this.#checkpoint === null) await this.#save(metrics)
+      // Before the first step there is no state to save: going on is starting anew.
+      if (interrupted && this.#step > 0 && this.#checkpoint === null) await this.#save(metrics)
     } finally {
       await metrics.close()
     }

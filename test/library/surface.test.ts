@@ -1,5 +1,5 @@
 /** What the package exports: few names at the root, and each one says what it is. */
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import ts from 'typescript'
@@ -64,6 +64,13 @@ describe('the public surface', () => {
     const names = exportsOf(entries.get('.') as string).length
     expect(names).toBeGreaterThan(60)
     expect(names).toBeLessThanOrEqual(90)
+  })
+
+  it('every index file is an entry: what it exports is for others, never to keep a name alive', () => {
+    const indexes = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
+      .filter((path) => /(^|\/)index\.ts$/.test(path))
+      .map((path) => join(root, 'src', path))
+    expect(indexes.sort()).toEqual([...entries.values()].sort())
   })
 
   it('every entry begins with what it is for', () => {
