@@ -12,6 +12,7 @@ export {
   type CallOptions,
   type Device,
   type DType,
+  defaultLora,
   Engine,
   type EngineOptions,
   type EngineSpec,
