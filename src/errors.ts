@@ -30,10 +30,13 @@ export const errorCodes = [
   'ERR_FIRE_UNSUPPORTED',
 ] as const
 
+/** One of `errorCodes`: stable, and what a program should tell errors apart by. */
 export type ErrorCode = (typeof errorCodes)[number]
 
+/** The facts of an error, for programs: `path`, `line`, `id`, `status`, … as far as they apply. */
 export type ErrorDetail = Record<string, unknown>
 
+/** What an error carries beside its message. */
 export interface FireErrorOptions {
   detail?: ErrorDetail
   /** What the reader should do about it, one sentence. */

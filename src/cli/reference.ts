@@ -1,6 +1,7 @@
 /** docs/config.md and docs/schema/: written by `npm run docs`, held against the code by a test. */
 import { generateSettings } from '../generate/settings.js'
-import { pipelineSchema, sharedSettings, stages } from '../pipeline/index.js'
+import { sharedSettings } from '../pipeline/config.js'
+import { pipelineSchema, stages } from '../pipeline/index.js'
 import { jsonSchema, settingsTable } from '../settings/reference.js'
 import { flagOf } from '../settings/setting.js'
 import { trainSettings } from '../train/settings.js'

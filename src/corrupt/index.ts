@@ -1,7 +1,8 @@
+/** `fire-train/corrupt`: corrupted twins of images: of one image in memory, or of every pair of a file with its masks. */
+
 export type { ManifestLine } from './manifest.js'
-export { type Mask, maskHash } from './masks/mask.js'
-export { type NiftiOrientation, niftiOrientations } from './masks/nifti.js'
-export { maskPng } from './masks/picture.js'
+export type { Mask } from './masks/mask.js'
+export type { NiftiOrientation } from './masks/nifti.js'
 export { encodeRle } from './masks/rle.js'
 export { type CorruptionMethod, corruptImage, corruptionMethods } from './methods.js'
 export {
@@ -20,4 +21,3 @@ export {
   type Fallback,
 } from './run.js'
 export { recordSeed } from './seed.js'
-export { type FoundMask, MaskSources } from './sources.js'

@@ -16,6 +16,7 @@ const manifestLine = z.strictObject({
   absent: z.boolean().optional(),
 })
 
+/** One line of a manifest of masks: an image, the mask, and which questions it serves (docs/corruption.md). */
 export type ManifestLine = z.output<typeof manifestLine>
 
 export interface ManifestEntry extends Omit<ManifestLine, 'image'> {

@@ -20,8 +20,10 @@ import { Segmenter, type SegmenterOptions } from './segmenter.js'
 import { renderSheet, type SheetRow } from './sheet.js'
 import { type FoundMask, MaskSources, type Missing } from './sources.js'
 
+/** What an image without a usable mask gets: noise everywhere, no twin, or an error. */
 export type Fallback = 'image-noise' | 'skip' | 'error'
 
+/** What is corrupted, how, and where masks come from. */
 export interface CorruptOptions {
   /** File of pair records. */
   pairs: string
@@ -82,6 +84,7 @@ export interface CorruptReport {
   settings: Record<string, unknown>
 }
 
+/** What a run did, beside what report.json says. */
 export interface CorruptResult {
   report: CorruptReport
   /** Twins that an earlier run had made. */

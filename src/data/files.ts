@@ -98,10 +98,12 @@ export class JsonlAppender {
     }
   }
 
+  /** Length of the file, what was appended included. */
   get bytes(): number {
     return this.#bytes
   }
 
+  /** Adds one line. It is on the disk for certain only after `sync`. */
   async append(record: unknown): Promise<void> {
     const line = `${JSON.stringify(record)}\n`
     try {
@@ -117,6 +119,7 @@ export class JsonlAppender {
     await this.#file.sync().catch(asFileError('Writing', this.path))
   }
 
+  /** Closes the file; call `sync` before where the lines must last. */
   async close(): Promise<void> {
     await this.#file.close()
   }

@@ -4,6 +4,7 @@ import type { z } from 'zod'
 import { DataError, fileError, reasonOf } from '../errors.js'
 import { writeFileAtomic } from './files.js'
 
+/** A record and where it stands. */
 export interface Line<T> {
   record: T
   /** From 1. */

@@ -5,6 +5,7 @@ import { checkReferenced } from './images.js'
 import { placeOf, readJsonl } from './jsonl.js'
 import { type ImageRef, type Pair, pair as pairSchema } from './records.js'
 
+/** What is checked, and what is done with pairs that cannot teach. */
 export interface LoadPairsOptions {
   /** What image paths are relative to; default: the folder of the records. */
   images?: string | null
@@ -16,6 +17,7 @@ export interface LoadPairsOptions {
   checkImages?: boolean
 }
 
+/** Pairs of a file: read, kept, and why the others are left out or worth a warning. */
 export interface PairCounts {
   read: number
   kept: number
@@ -29,6 +31,7 @@ export interface PairCounts {
   corruptedSameAsClean: number
 }
 
+/** The pairs of a file that are kept, in its order. */
 export interface LoadedPairs {
   pairs: Pair[]
   counts: PairCounts

@@ -6,6 +6,7 @@ import { count, text, whole } from '../settings/common.js'
 
 const price = z.number().nonnegative()
 
+/** Schema of the settings of a server, with ranges and defaults. */
 export const endpointSettings = z.strictObject({
   url: z
     .string()
@@ -40,7 +41,9 @@ export const endpointSettings = z.strictObject({
   priceOut: price.default(0).meta({ description: 'US dollars per million tokens of a reply', free: true }),
 })
 
+/** Settings with their defaults. */
 export type EndpointSettings = z.output<typeof endpointSettings>
+/** Settings as given: `url` and `model` are needed, the rest has defaults. */
 export type EndpointInput = z.input<typeof endpointSettings>
 
 /**

@@ -6,11 +6,13 @@ import { atPlace, expected } from '../errors.js'
 import type { CallOptions, Engine } from './engine.js'
 import type { ImageFeatures, ImageInput } from './native.js'
 
+/** An image that can be decoded when it is needed. */
 export interface ImageSource {
   /** Equal ids are the same image: a hash of its content, or where it is kept. */
   id: string
   /** For messages. */
   path: string
+  /** The pixels. Called at most once while the image is held. */
   decode(): Promise<ImageInput>
 }
 
@@ -28,6 +30,7 @@ export class ImageCache implements AsyncDisposable {
     this.#capacity = capacity
   }
 
+  /** Images held now. */
   get size(): number {
     return this.#held.size
   }
@@ -50,6 +53,7 @@ export class ImageCache implements AsyncDisposable {
     return features
   }
 
+  /** Releases every image from the engine; the cache can be used again. */
   async clear(): Promise<void> {
     await this.#release([...this.#held.keys()])
   }

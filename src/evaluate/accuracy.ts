@@ -35,11 +35,13 @@ export interface Group {
 
 const GROUPED_BY = ['answerType', 'ask', 'concept'] as const
 
+/** Accuracy of one round in one group, with its Wilson interval. */
 export interface GroupAccuracy extends Group {
   accuracy: Proportion
   undecided: number
 }
 
+/** Two rounds compared in one group. */
 export interface GroupComparison extends Group {
   before: Proportion
   after: Proportion
@@ -67,6 +69,7 @@ function groupsOf(answers: readonly JudgedAnswer[]): (Group & { holds: (answer: 
   return [{ kind: 'overall', name: 'overall', holds: () => true }, ...slices]
 }
 
+/** Accuracy over all answers and within each group; undecided answers count as wrong. */
 export function accuracyByGroup(answers: readonly JudgedAnswer[]): GroupAccuracy[] {
   return groupsOf(answers).map(({ kind, name, holds }) => {
     const members = answers.filter(holds)

@@ -14,6 +14,7 @@ export interface AttentionMap {
   values: Float32Array
 }
 
+/** The question, the answer and the phrase in it that is probed. */
 export interface ProbeRequest {
   question: string
   /** One image: a map of several would not be one picture. */
@@ -33,6 +34,7 @@ export interface ProbedModel {
   imageRoot: string
 }
 
+/** Attention of the same question before and after training. */
 export interface Probe {
   /** The model as it was: adapter off. */
   before: AttentionMap

@@ -4,9 +4,11 @@ import { writeJson } from '../data/files.js'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
 import { pair, response, type Sample } from '../data/records.js'
 import { type Engine, type EngineOptions, openEngine } from '../engine/engine.js'
-import { chosenSamples, engineAnswerer, sampleAnswers } from '../sample/index.js'
+import { engineAnswerer, sampleAnswers } from '../sample/index.js'
+import { chosenSamples } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
-import type { StageContext } from '../stage/index.js'
+import { type Progress, silent } from '../stage/progress.js'
+import type { StageContext } from '../stage/stage.js'
 import { Chat } from '../text/chat.js'
 import { version } from '../version.js'
 import {
@@ -20,6 +22,7 @@ import { evaluationFiles } from './files.js'
 import { type GroundingRequest, type MeanRatios, meanRatios, type ProbedQuestion, probeGrounding } from './grounding.js'
 import { type Judge, judgeAnswers } from './judge.js'
 
+/** What is asked of which model, and how it is judged. */
 export interface EvaluateRequest {
   /** Sample records that were not trained on. */
   samples: string
@@ -37,8 +40,8 @@ export interface EvaluateRequest {
   grounding: GroundingRequest
 }
 
-/** The signal asks for an orderly stop. */
-export type EvaluateContext = Pick<StageContext, 'signal' | 'progress' | 'native'>
+/** The signal asks for an orderly stop. Without `progress` nothing is shown. */
+export type EvaluateContext = Partial<Pick<StageContext, 'signal' | 'progress' | 'native'>>
 
 /** What results.json holds. */
 export interface EvaluationResults {
@@ -53,20 +56,23 @@ export interface EvaluationResults {
   attention: MeanRatios | null
 }
 
-/** Resolves with undefined when the signal stopped it; the same request then goes on. */
+/**
+ * Asks every question without and with the adapter, judges both rounds, and compares them.
+ * @returns undefined when the signal stopped it; the same request then goes on.
+ * @throws {DataError} for a bad sample file or a mask that does not fit its image.
+ */
 export async function evaluateAdapter(
   request: EvaluateRequest,
-  context: EvaluateContext,
+  { signal, progress = silent, native }: EvaluateContext = {},
 ): Promise<EvaluationResults | undefined> {
   const { samples: path, out, engine: spec, asked, judge, trainedOn, grounding } = request
-  const { signal, progress, native } = context
   // One engine for all: without its adapter it is the model as it was.
   await using engine = await openEngine(spec, { signal, native })
   const samples: Sample[] = []
   for await (const sample of chosenSamples(path, asked)) samples.push(sample)
   const rounds: JudgedAnswer[][] = []
   for (const round of ['before', 'after'] as const) {
-    const said = await answerRound(round, engine, request, context)
+    const said = await answerRound(round, engine, request, { signal, progress })
     if (!said) return undefined
     const judged = await judgeAnswers(samples, said, judge)
     await writeJsonl(join(out, evaluationFiles[round]), judged)
@@ -75,7 +81,7 @@ export async function evaluateAdapter(
   const [before, after] = rounds
   const seenImages = trainedOn === undefined ? null : await countSeen(after, trainedOn)
   if (seenImages) progress.log(`warning: the images of ${seenImages} of ${after.length} questions were trained on`)
-  const probed = grounding.questions > 0 ? await probeAll(grounding, samples, rounds, engine, request, context) : []
+  const probed = grounding.questions > 0 ? await probeAll(grounding, samples, rounds, engine, request, progress) : []
   await writeJsonl(join(out, evaluationFiles.attention), probed)
   const results: EvaluationResults = {
     version,
@@ -95,7 +101,7 @@ async function answerRound(
   round: 'before' | 'after',
   engine: Engine,
   { samples, out, engine: spec, asked, batchSize, imageRoot }: EvaluateRequest,
-  { signal, progress }: EvaluateContext,
+  { signal, progress }: StageContext,
 ): Promise<Map<string, string> | undefined> {
   const answers = join(out, `${round}.responses.jsonl`)
   const { model, adapter, dtype = 'f32' } = spec
@@ -121,7 +127,7 @@ async function probeAll(
   [before, after]: readonly JudgedAnswer[][],
   engine: Engine,
   { imageRoot, out, engine: { model } }: EvaluateRequest,
-  { progress }: EvaluateContext,
+  progress: Progress,
 ): Promise<ProbedQuestion[]> {
   progress.start('attention', grounding.questions, 'questions')
   const answered = samples.map((sample, i) => ({ sample, before: before[i], after: after[i] }))

@@ -1,13 +1,17 @@
 /** Whether the decisive words rest on the lesion: attention before and after training, held against masks. */
 import { join, relative, resolve, sep } from 'node:path'
 import { z } from 'zod'
-import { type FoundMask, MaskSources, maskHash, maskPng } from '../corrupt/index.js'
+import { maskHash } from '../corrupt/masks/mask.js'
+import { maskPng } from '../corrupt/masks/picture.js'
+import { type FoundMask, MaskSources } from '../corrupt/sources.js'
 import { writeFileAtomic } from '../data/files.js'
 import { imageRef, type Pair, type Response, type Sample } from '../data/records.js'
-import { constructPair, hashNumber, type Provider } from '../pairs/index.js'
+import { hashNumber } from '../pairs/choice.js'
+import { constructPair, type Provider } from '../pairs/index.js'
 import type { JudgedAnswer } from './accuracy.js'
 import { type AttentionMap, attentionRatio, type ProbedModel, probeAttention } from './attention.js'
 
+/** Which answers are probed for attention, and where their masks lie. */
 export interface GroundingRequest {
   /** At most so many are probed. */
   questions: number
@@ -125,6 +129,7 @@ async function probe(
   }
 }
 
+/** Attention ratios (`attentionRatio`) averaged over questions. */
 export interface MeanRatios {
   count: number
   before: number

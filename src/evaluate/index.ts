@@ -1,3 +1,5 @@
+/** `fire-train/evaluate`: answers before and after training, judged and compared; the statistics; attention against masks. */
+
 export {
   accuracyByGroup,
   type Conclusion,
@@ -21,15 +23,17 @@ export {
   type EvaluationResults,
   evaluateAdapter,
 } from './evaluate.js'
-export { evaluationFiles } from './files.js'
-export {
-  type GroundingRequest,
-  type MeanRatios,
-  meanRatios,
-  type ProbedQuestion,
-  probedQuestion,
-} from './grounding.js'
+export type { GroundingRequest, MeanRatios } from './grounding.js'
 export { type Judge, judgeAnswers } from './judge.js'
 export { matchAnswer, type OpenMatch, rulesJudge } from './match.js'
 export { phantomJudge } from './phantom.js'
-export * from './statistics.js'
+export {
+  clusteredDifference,
+  countPaired,
+  type Interval,
+  mcnemarExact,
+  type PairedCounts,
+  type Proportion,
+  pairedDifference,
+  wilson,
+} from './statistics.js'

@@ -2,6 +2,7 @@
 import type { Sample, Verdict } from '../data/records.js'
 import type { JudgedAnswer } from './accuracy.js'
 
+/** Decides whether an answer is right; own judges implement it. */
 export interface Judge {
   /** What it is and how it is set, for results.json; `description` says how it judges, as in "judged by rule". */
   readonly about: Readonly<Record<string, unknown>> & { kind: string; description: string }

@@ -7,6 +7,7 @@ import { expected } from '../errors.js'
 import type { Chat } from '../text/chat.js'
 import { StopCutter } from '../text/stop.js'
 
+/** What a model is asked: a text, and the image files that go with it. */
 export interface Question {
   id: string
   prompt: string
@@ -16,6 +17,7 @@ export interface Question {
   seed?: number
 }
 
+/** How `answer` generates: sampling as `SamplingSpec` has it, the seed, and texts to stop at. */
 export interface GenerateSettings extends Omit<SamplingSpec, 'stopTokens' | 'stopStrings'> {
   /** Question k is sampled with seed + k, whatever the batch, unless it has a seed of its own. */
   seed: number
@@ -23,6 +25,7 @@ export interface GenerateSettings extends Omit<SamplingSpec, 'stopTokens' | 'sto
   stop?: readonly string[]
 }
 
+/** Greedy, at most 256 tokens, with the adapter, 8 questions together. */
 export const defaultGenerateSettings: GenerateSettings = {
   maxNewTokens: 256,
   temperature: 0,
@@ -33,6 +36,7 @@ export const defaultGenerateSettings: GenerateSettings = {
   adapter: true,
 }
 
+/** A signal, and where text goes as it comes. */
 export interface AnswerOptions extends CallOptions {
   /** Text as it comes, with the place of its question among all; several answers come at a time. */
   onText?: (question: number, text: string) => void

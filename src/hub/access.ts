@@ -5,6 +5,7 @@ import { HUB_URL } from '@huggingface/hub'
 import { readTextIfThere } from '../data/files.js'
 import { ArgumentError } from '../errors.js'
 
+/** Which hub is asked, and with which token. */
 export interface HubAccess {
   /** Address of the hub without a slash at the end. */
   endpoint: string
@@ -17,6 +18,7 @@ export interface HubAccess {
 type Environment = Record<string, string | undefined>
 
 /**
+ * Address and token as the environment has them, under the names that Hugging Face's own tools use.
  * @param tokenVariable the variable that holds the token; default: `HF_TOKEN`, else the file that `hf auth login` wrote.
  * @throws {ArgumentError} when a variable that was named is empty, or `HF_ENDPOINT` is not an address.
  */

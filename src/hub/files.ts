@@ -8,6 +8,7 @@ import picomatch from 'picomatch'
 import { ignoreMissing } from '../data/files.js'
 import { ArgumentError, FileError, fileError, guarded, HubError } from '../errors.js'
 
+/** A file of a repository on the hub. */
 export interface RemoteFile {
   /** From the root of the repository, with forward slashes. */
   path: string

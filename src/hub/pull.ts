@@ -11,6 +11,7 @@ import { diskFullHint, downloadFile, partPath } from './download.js'
 import { compareFile, isSafePath, type RemoteFile, refuseLinks, selectFiles } from './files.js'
 import { type Manifest, manifestPath, readManifest, writeManifest } from './manifest.js'
 
+/** What is downloaded and where to. */
 export interface PullOptions {
   /** As the hub spells it, for instance `Qwen/Qwen3-VL-4B-Instruct`. */
   repo: string
@@ -37,6 +38,7 @@ export interface PullOptions {
   onLog?: (line: string) => void
 }
 
+/** What is in the folder, and which commit it is. */
 export interface PullReport {
   repo: string
   revision: string

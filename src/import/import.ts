@@ -42,6 +42,7 @@ const kinds: Record<Exclude<(typeof importKinds)[number], 'phantom'>, Kind> = {
   csv,
 }
 
+/** What is imported, and the choices a data set leaves open. */
 export interface ImportOptions {
   /** One of `importKinds`. */
   kind: string

@@ -9,6 +9,7 @@ import { type Kind, kinds, Leakage, type Place, Sheet } from './kinds.js'
 import { type Example, type Inspection, Problems } from './report.js'
 import { Examples, Seen } from './tally.js'
 
+/** How thoroughly files are read. */
 export interface InspectOptions {
   /** Read and hash every image that is referred to. */
   checkImages?: boolean

@@ -11,6 +11,7 @@ import type { AppliedEdits, EditProblem } from './edits.js'
 
 export type { Verdict } from '../data/records.js'
 
+/** How a pair came about: a wrong answer was mended, or a right one made wrong. */
 export type Origin = 'repaired' | 'counterfactual'
 
 /** Why an answer did not become a pair; the keys of the acceptance table. */
@@ -45,6 +46,7 @@ export type SourceFault =
   | 'endpoint_failed'
   | 'budget'
 
+/** What became of an answer: a pair, or why not. */
 export type PairOutcome = { pair: Pair; rejection: null } | { pair: null; rejection: Rejection; detail: string }
 
 /** The pair of a text, which is the given side of it, and its edited twin. */

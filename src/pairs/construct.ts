@@ -27,8 +27,10 @@ import { splitSentences } from './words.js'
  * speak as the dataset does. `style-agnostic`: the reference against the model's wrong answer, styles as they are.
  */
 export const pairModes = ['on-policy', 'reference-style', 'style-agnostic'] as const
+/** One of `pairModes`. */
 export type PairMode = (typeof pairModes)[number]
 
+/** Who judges and edits, and what a pair must pass. */
 export interface ConstructContext {
   provider: Provider
   blindJudge: BlindJudge | null

@@ -23,6 +23,7 @@ export interface SpanPair {
   category: string
 }
 
+/** The edited text, and every difference as a span in both texts. */
 export interface AppliedEdits {
   text: string
   edits: SpanPair[]

@@ -5,6 +5,7 @@ import type { CallOptions, Engine } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
 import type { Chat } from '../text/chat.js'
 
+/** Perplexities of the two sides of a set of pairs under one model. */
 export interface PerplexityGap {
   /** exp of the mean negative log-likelihood over all answer tokens of a side, its end token included. */
   chosen: number
@@ -15,7 +16,10 @@ export interface PerplexityGap {
 
 const cachedImages = 16
 
-/** @param imageRoot what the pairs' image paths are relative to. */
+/**
+ * Perplexity of the chosen and of the rejected answers, each given its prompt and images.
+ * @param imageRoot what the pairs' image paths are relative to.
+ */
 export async function perplexityGap(
   engine: Engine,
   chat: Chat,

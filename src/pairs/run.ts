@@ -19,6 +19,7 @@ import type { PerplexityGap } from './perplexity.js'
 import { countOutcome, emptyStatistics, type PairStatistics } from './statistics.js'
 import { type StyleGap, styleGap } from './style.js'
 
+/** Files of a whole run, and who is told about it. */
 export interface BuildPairsOptions extends ConstructContext {
   samples: string
   responses: string
@@ -39,6 +40,7 @@ export interface Perplexity extends PerplexityGap {
   model: string
 }
 
+/** What pairs.report.json says. */
 export interface PairReport {
   mode: PairMode
   provider: string
@@ -52,6 +54,7 @@ export interface PairReport {
   usage: Usage | null
 }
 
+/** The pairs of a run and where they were written. */
 export interface BuildPairsResult {
   report: PairReport
   pairs: readonly Pair[]

@@ -5,7 +5,7 @@ import { compute, input, seed, text } from '../settings/common.js'
 import { checkTree, configError, type Locate, readSettings } from '../settings/file.js'
 import { identityOf, isUnder, pathsOf, settingsOf, setValueAt, valueAt } from '../settings/setting.js'
 import { isTree, type Tree } from '../settings/source.js'
-import { type Artifacts, checkSettings, type Stage, type StageContext, type StageResult } from '../stage/index.js'
+import { type Artifacts, checkSettings, type Stage, type StageContext, type StageResult } from '../stage/stage.js'
 import { stages as allStages } from './stages.js'
 
 /** Stages that have a setting of this name, and no value of their own, take it. */
@@ -25,9 +25,11 @@ export interface PlannedStage {
   identity: Record<string, unknown>
   /** Hashed when it is done, so that a change of them is noticed. */
   outputs: string[]
+  /** Runs it without asking whether it must. */
   run(context: StageContext): Promise<StageResult>
 }
 
+/** The stages of a file, in the order they run, and the folder they write to. */
 export interface Pipeline {
   output: string
   stages: PlannedStage[]

@@ -8,6 +8,7 @@ import { sampleStage } from '../sample/stage.js'
 import type { Stage } from '../stage/index.js'
 import { trainStage } from '../train/stage.js'
 
+/** The built-in stages. */
 export const stages: readonly Stage[] = [
   importStage,
   sampleStage,

@@ -1,6 +1,7 @@
 /** Which examples a page shows: drawn from all over the set, by rules that look at no result but the one named. */
 import type { Pair } from '../data/records.js'
-import type { JudgedAnswer, ProbedQuestion } from '../evaluate/index.js'
+import type { ProbedQuestion } from '../evaluate/grounding.js'
+import type { JudgedAnswer } from '../evaluate/index.js'
 import type { ChangedAnswer } from './types.js'
 
 /** At most `limit` of the items, evenly spaced. */

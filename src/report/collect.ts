@@ -7,22 +7,19 @@ import { decodeImage } from '../data/images.js'
 import { readJsonl } from '../data/jsonl.js'
 import { type Pair, pair as pairRecord } from '../data/records.js'
 import { DataError, fileError } from '../errors.js'
-import {
-  type EvaluationResults,
-  evaluationFiles,
-  type JudgedAnswer,
-  type ProbedQuestion,
-  probedQuestion,
-} from '../evaluate/index.js'
+import { evaluationFiles } from '../evaluate/files.js'
+import { type ProbedQuestion, probedQuestion } from '../evaluate/grounding.js'
+import type { EvaluationResults, JudgedAnswer } from '../evaluate/index.js'
 import { loadPicture } from '../page/picture.js'
 import type { PairReport } from '../pairs/index.js'
 import { resolveTrainConfig } from '../train/config.js'
+import type { MetricsRow } from '../train/metrics.js'
 import { runFiles } from '../train/run-folder.js'
 import type { TrainConfig } from '../train/settings.js'
 import type { TrainReport } from '../train/train.js'
 import { chooseChanged, choosePairs, chooseProbes } from './choose.js'
 import { describeAttention, describeRun, summarise } from './describe.js'
-import type { AttentionExample, ExamplePair, MetricsRow, ReportData, Stage } from './types.js'
+import type { AttentionExample, ExamplePair, ReportData, StageTime } from './types.js'
 import { objectiveName } from './words.js'
 
 /** Where things lie; whatever a run did not make is left out. */
@@ -37,12 +34,13 @@ export interface ReportSources {
   evaluation?: string
 }
 
+/** What a page says that is not in the files. */
 export interface ReportOptions {
   title: string
   /** Sentences under the headline, before those that the numbers make. */
   notes: readonly string[]
   /** Finished stages with their wall time. */
-  stages: Stage[]
+  stages: StageTime[]
 }
 
 /** A training run that is complete. */
@@ -63,7 +61,11 @@ export interface Evaluation {
 
 const shown = { pairs: 6, attention: 4, changed: 8 }
 
-/** @throws {FileError} or {DataError} for files that are not what a stage of this version leaves. */
+/**
+ * Reads what the stages of a run left on disk, for `renderReport`.
+ * @throws {FileError} when a file cannot be read.
+ * @throws {DataError} for files that are not what a stage of this version leaves.
+ */
 export async function collectReport(sources: ReportSources, options: ReportOptions): Promise<ReportData> {
   const pairs = sources.pairs === undefined ? [] : await readAll(sources.pairs, pairRecord)
   const made = sources.pairsReport === undefined ? null : await readJson<PairReport>(sources.pairsReport)

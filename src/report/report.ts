@@ -11,7 +11,7 @@ import { trainingSection } from './training-section.js'
 import type { ReportData } from './types.js'
 import { duration } from './words.js'
 
-/** @returns the whole page as text, UTF-8 without forbidden characters. */
+/** The page of a run as HTML text; pictures, style and data are inside, so the file needs nothing else. */
 export function renderReport(data: ReportData): string {
   const content = html`<p class="soft">${data.facts.slice(0, 3).map(([label, value], i) => `${i > 0 ? ' · ' : ''}${label.toLowerCase()} ${value}`)}</p>
 ${headlineSection(data)}

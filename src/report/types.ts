@@ -2,10 +2,12 @@
 import type { GroupComparison } from '../evaluate/accuracy.js'
 import type { Heat, Picture } from '../page/picture.js'
 import type { PairStatistics } from '../pairs/statistics.js'
+import type { MetricsRow } from '../train/metrics.js'
 
 /** Character spans of decisive phrases, `[start, end)` in UTF-16. */
 export type Span = readonly [number, number]
 
+/** A pair to show, with its pictures. */
 export interface ExamplePair {
   question: string
   origin: string
@@ -18,6 +20,7 @@ export interface ExamplePair {
   corruption: { method: string; sigma: number } | null
 }
 
+/** Where both rounds look when they say the same phrase. */
 export interface AttentionExample {
   question: string
   /** The answer that both rounds were asked to attend with, and the phrase whose prediction is shown. */
@@ -29,6 +32,7 @@ export interface AttentionExample {
   ratios: { before: number; after: number }
 }
 
+/** A question whose answer became right or wrong by training. */
 export interface ChangedAnswer {
   question: string
   reference: string
@@ -36,14 +40,13 @@ export interface ChangedAnswer {
   after: { text: string; correct: boolean; decided: boolean }
 }
 
-/** One line of metrics.jsonl: `step` and numbers under TRL's names. */
-export type MetricsRow = Record<string, number>
-
-export interface Stage {
+/** A stage and its wall time. */
+export interface StageTime {
   name: string
   seconds: number
 }
 
+/** Everything on a report page; sections without data are left out. */
 export interface ReportData {
   title: string
   /** What the run did, in a few sentences for a reader who has not met the method. */
@@ -64,7 +67,7 @@ export interface ReportData {
   changed: ChangedAnswer[]
   /** What was run and on what: label and value. */
   facts: [string, string][]
-  stages: Stage[]
+  stages: StageTime[]
   /** The resolved training configuration as YAML. */
   config: string | null
 }

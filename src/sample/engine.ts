@@ -9,6 +9,7 @@ import { type Answerer, type Failure, failed, isOfRecord } from './answerer.js'
 import type { Asked } from './questions.js'
 import type { SampleSettings } from './settings.js'
 
+/** Which model answers, and on what. */
 export interface EngineAnswererOptions {
   model: string
   /** PEFT folder; null = the model as it is. */

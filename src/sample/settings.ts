@@ -18,6 +18,7 @@ export const asking = {
 /** A server to ask instead of the engine. Its longest reply is `maxNewTokens`. */
 export const serverSettings = endpointSettings.omit({ maxTokens: true })
 
+/** Schema of the `sample` stage; `SampleSettings` is what decides an answer. */
 export const sampleSettings = z.strictObject({
   ...asking,
   out: text.meta({ description: 'Response records, JSON Lines', path: 'output' }),

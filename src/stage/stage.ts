@@ -9,6 +9,7 @@ import { checkTree, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import type { Progress } from './progress.js'
 
+/** What a running stage is given. */
 export interface StageContext {
   /** Asks for an orderly stop: keep what is done, resolve with `interrupted` or reject. */
   signal?: AbortSignal
@@ -23,6 +24,7 @@ export interface StageContext {
   native?: NativeModule
 }
 
+/** What a stage came to. */
 export interface StageResult<R = unknown> {
   interrupted: boolean
   /** What came out, in a few words. */
@@ -54,7 +56,11 @@ export interface Artifacts {
   evaluation?: string
 }
 
-/** @typeParam T the checked settings. @typeParam R what a run comes to, in numbers. */
+/**
+ * A stage: its settings, what it takes from earlier stages, what it leaves, and the work.
+ * @typeParam T the checked settings.
+ * @typeParam R what a run comes to, in numbers.
+ */
 export interface Stage<T = unknown, R = unknown> {
   /** Of the command, of the section and of its folder. */
   name: string
@@ -74,6 +80,7 @@ export interface Stage<T = unknown, R = unknown> {
   ignores?(settings: T): readonly string[]
   /** Flags of the command beside the settings: what to do about an earlier run. */
   earlier?: readonly ('resume' | 'overwrite')[]
+  /** Does the work. Throw a `FireError` for what the user can mend. */
   run(settings: T, context: StageContext): Promise<StageResult<R>>
 }
 

@@ -6,6 +6,7 @@ import { readJson } from './definition.js'
 import { type ChatFormat, HuatuoFormat, JinjaFormat, type Message, type TemplateSource } from './formats.js'
 import { Tokenizer } from './tokenizer.js'
 
+/** The parts of a `Chat`, for models whose folder `Chat.load` cannot read. */
 export interface ChatOptions {
   tokenizer: Tokenizer
   format: ChatFormat
@@ -21,6 +22,7 @@ export interface ChatModel {
   eosTokenIds: number[]
 }
 
+/** A model's way of talking: `promptIds` for a question, `tokenizer` and `endTokenId` for an answer. */
 export class Chat {
   readonly tokenizer: Tokenizer
   readonly endTokenId: number

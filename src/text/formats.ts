@@ -3,11 +3,13 @@ import { Template } from '@huggingface/jinja'
 import { DataError, guarded, ModelError, UnsupportedError } from '../errors.js'
 import type { Tokenizer } from './tokenizer.js'
 
+/** One turn of a conversation; images stand where the model shall see them. */
 export interface Message {
   role: string
   content: string | ({ type: 'image' } | { type: 'text'; text: string })[]
 }
 
+/** Turns a conversation into prompt tokens. */
 export interface ChatFormat {
   /**
    * Token ids of a conversation up to the start of the assistant's answer, with one placeholder id per image.

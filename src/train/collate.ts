@@ -17,6 +17,7 @@ export interface Example {
   differs: boolean
 }
 
+/** What tokenising a pair needs beside the pair. */
 export interface CollateContext {
   chat: Chat
   /** Placeholder tokens of an image of this size. */

@@ -1,6 +1,7 @@
 /** What a run was made on, as the operating system says it. */
 import { cpus, totalmem } from 'node:os'
 
+/** The machine of a run, for its report. */
 export interface Machine {
   cpu: string
   /** Logical ones, used or not. */

@@ -6,6 +6,7 @@ import { objectives } from './objectives.js'
 /** Keys with no value in a step (a term the objective lacks, a pair without twin) are left out, never written as NaN. */
 export type MetricsRow = { step: number; epoch: number; loss: number } & Record<string, number>
 
+/** What a row of metrics says beside the losses. */
 export interface StepContext {
   step: number
   epoch: number

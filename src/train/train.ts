@@ -17,6 +17,7 @@ import { clearEarlierRun, openRunFolder, type RunFolder, runFiles, writeResolved
 import { learningRateFactor } from './schedule.js'
 import type { TrainConfig } from './settings.js'
 
+/** Where a run stands after an optimizer step. */
 export interface TrainProgress {
   /** Optimizer steps done, this one included. */
   step: number
@@ -24,6 +25,7 @@ export interface TrainProgress {
   metrics: MetricsRow
 }
 
+/** How `train` is run; what it computes is in its configuration. */
 export interface TrainOptions extends PrepareOptions {
   /** Aborts between layers or micro-batches; rejects with the signal's reason and saves nothing. */
   signal?: AbortSignal
@@ -31,6 +33,7 @@ export interface TrainOptions extends PrepareOptions {
   stop?: AbortSignal
   /** Once, when everything is ready for the first step. */
   onStart?: (start: { step: number; totalSteps: number }) => void
+  /** After each optimizer step. */
   onProgress?: (progress: TrainProgress) => void
   /** Go on from the newest checkpoint of the output folder (from the start when it has none). */
   resume?: boolean
@@ -38,6 +41,7 @@ export interface TrainOptions extends PrepareOptions {
   overwrite?: boolean
 }
 
+/** What a run came to; also written as report.json when it is complete. */
 export interface TrainReport {
   version: string
   /** Optimizer steps done since the start of the run, and how many it has. */
@@ -115,7 +119,8 @@ class Run {
       while (this.#step < totalSteps && !this.#options.stop?.aborted) await this.#next(metrics)
       await metrics.sync()
       const interrupted = this.#step < totalSteps
-      if (interrupted && this.#checkpoint === null) await this.#save(metrics)
+      // Before the first step there is no state to save: going on is starting anew.
+      if (interrupted && this.#step > 0 && this.#checkpoint === null) await this.#save(metrics)
     } finally {
       await metrics.close()
     }

@@ -13,7 +13,8 @@ import {
   type FireError,
   HubError,
 } from '../../src/errors.js'
-import { hubAccess, type Manifest, type PullOptions, pull } from '../../src/hub/index.js'
+import { hubAccess, type PullOptions, pull } from '../../src/hub/index.js'
+import type { Manifest } from '../../src/hub/manifest.js'
 import { startCommand } from '../command.js'
 import { temporaryFolder } from '../fakes/world.js'
 import { commits, FakeHub, gitHash, type HubFile, refuse, repo, sendHalf, sha256 } from './server.js'

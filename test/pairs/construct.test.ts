@@ -1,13 +1,8 @@
 /** The path from an answer to a pair, whoever provides: what becomes of verdicts and edits. */
 import { describe, expect, it } from 'vitest'
 import { pair as pairSchema } from '../../src/data/records.js'
-import {
-  constructPair,
-  countOutcome,
-  type EditProposal,
-  emptyStatistics,
-  type Provider,
-} from '../../src/pairs/index.js'
+import { constructPair, type EditProposal, type Provider } from '../../src/pairs/index.js'
+import { countOutcome, emptyStatistics } from '../../src/pairs/statistics.js'
 import { makeTask } from './records.js'
 
 const question = 'Which side is the nodule on?'

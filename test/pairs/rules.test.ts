@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest'
-import { constructPair, RulesProvider, readAnswer } from '../../src/pairs/index.js'
+import { constructPair, RulesProvider } from '../../src/pairs/index.js'
 import { articleFor, articleOf, isPlural, matchCase, thirdPerson } from '../../src/pairs/rules/grammar.js'
 import { findMentions, groups } from '../../src/pairs/rules/lexicon.js'
 import { findNumbers } from '../../src/pairs/rules/numbers.js'
 import { flipSentence } from '../../src/pairs/rules/polarity.js'
+import { readAnswer } from '../../src/pairs/rules/reader.js'
 import { makeTask } from './records.js'
 
 const context = { provider: new RulesProvider(), blindJudge: null, mode: 'on-policy', seed: 1 } as const

@@ -3,11 +3,9 @@ import { type Sample, sample } from '../../src/data/records.js'
 import { DataError } from '../../src/errors.js'
 import { wordDistance, wordsOf } from '../../src/pairs/words.js'
 import {
-  categoryOf,
   counterfactual,
   generateStudies,
   judge,
-  judgeUnit,
   Rng,
   readTruth,
   repair,
@@ -17,6 +15,7 @@ import {
 } from '../../src/phantom/index.js'
 import { answerStyles, possibleClaims, sayClaim, sayReport } from '../../src/phantom/language.js'
 import { isClosed, possibleAsks, terseAnswer, truthOf } from '../../src/phantom/questions.js'
+import { categoryOf, judgeUnit } from '../../src/phantom/restate.js'
 
 interface Case {
   study: Study

@@ -9,7 +9,6 @@ import { pair, type Response } from '../../src/data/records.js'
 import { loadPipeline, runPipeline } from '../../src/pipeline/index.js'
 import { temporaryFolder, writeImage } from '../fakes/world.js'
 
-const silent = { start() {}, update() {}, end() {}, log() {} }
 let root: string
 
 /** Question, reference, the model's answer. */
@@ -56,7 +55,7 @@ beforeAll(async () => {
 
 describe('the data stages of a pipeline', () => {
   it('hand on what they make, and do nothing twice', async () => {
-    const run = async () => runPipeline(await loadPipeline(join(root, 'pipeline.yaml'), []), { progress: silent })
+    const run = async () => runPipeline(await loadPipeline(join(root, 'pipeline.yaml'), []))
     const { stages } = await run()
     expect(stages.map(({ summary }) => summary)).toEqual([
       '3 samples, 0 pairs',

@@ -19,7 +19,6 @@ import { readLines } from '../sample/records.js'
 
 const at = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url))
 const execute = promisify(execFile)
-const silent = { start() {}, update() {}, end() {}, log() {} }
 const small = ['import.trainStudies=6', 'import.testStudies=12', 'evaluate.attentionQuestions=5']
 
 async function run(
@@ -29,7 +28,7 @@ async function run(
   signal?: AbortSignal,
 ): Promise<PipelineReport> {
   const pipeline = await loadPipeline(at('models/phantom/demo.yaml'), [`output=${out}`, ...small, ...settings])
-  return runPipeline(pipeline, { progress: silent, native, signal })
+  return runPipeline(pipeline, { native, signal })
 }
 
 const reasons = ({ stages }: PipelineReport) => stages.map(({ name, reason }) => [name, reason])

@@ -5,14 +5,13 @@ import { parseHTML } from 'linkedom'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
 import { writeJsonl } from '../../src/data/jsonl.js'
-import type { EvaluationResults, ProbedQuestion } from '../../src/evaluate/index.js'
+import type { ProbedQuestion } from '../../src/evaluate/grounding.js'
+import type { EvaluationResults } from '../../src/evaluate/index.js'
 import { conceptMask, generateStudies } from '../../src/phantom/index.js'
 import { loadPipeline, runPipeline } from '../../src/pipeline/index.js'
 import { removeScratch, scratchFolder, type Talker, talker } from '../fakes/talker.js'
 import { fakeNative, type World, writeWorld } from '../fakes/world.js'
 import { makeSample, readLines, writePng, writeRecords } from '../sample/records.js'
-
-const silent = { start() {}, update() {}, end() {}, log() {} }
 
 afterAll(removeScratch)
 
@@ -58,7 +57,7 @@ describe('a pipeline of one’s own', () => {
       report: { title: 'My questions', notes: ['They are about <chests>.'] },
     }
     await writeFile(join(root, 'pipeline.yaml'), stringify(config))
-    await runPipeline(await loadPipeline(join(root, 'pipeline.yaml'), []), { progress: silent, native: world.native })
+    await runPipeline(await loadPipeline(join(root, 'pipeline.yaml'), []), { native: world.native })
   })
 
   it('has a page with every part', async () => {
@@ -103,7 +102,7 @@ describe('a report of what there is', () => {
   const run = async (name: string, sections: object): Promise<string> => {
     const path = join(world.root, `${name}.yaml`)
     await writeFile(path, stringify({ output: name, model: 'model', ...sections, report: {} }))
-    await runPipeline(await loadPipeline(path, []), { progress: silent, native: fakeNative() })
+    await runPipeline(await loadPipeline(path, []), { native: fakeNative() })
     return readFile(join(world.root, name, 'report.html'), 'utf8')
   }
   const train = { data: { train: 'pairs.jsonl' }, batchSize: 4, epochs: 1 }

@@ -46,6 +46,7 @@ export function reportData(text = 'It is on the left.'): ReportData {
     ),
     metrics: Array.from({ length: 30 }, (_, i) => ({
       step: i + 1,
+      epoch: (i + 1) / 30,
       loss: 0.76 - i / 100,
       'loss/base': 0.69 - i / 100,
       'rewards/margins': i / 10,

@@ -47,7 +47,7 @@ export const demo = defineCommand({
 })
 
 async function describeResults(path: string): Promise<string> {
-  const { headline } = await import('../../report/index.js')
+  const { headline } = await import('../../report/words.js')
   const { comparison } = JSON.parse(await readFile(path, 'utf8')) as EvaluationResults
   const percent = (value: number): string => (100 * value).toFixed(1)
   const share = ({ value, low, high }: { value: number; low: number; high: number }): string =>

@@ -17,6 +17,7 @@ import { emptyMask, type Mask } from './mask.js'
  * - `numpy`: x = second, y = first: an array [row, column] that was saved as it was.
  */
 export const niftiOrientations = ['affine', 'voxel', 'numpy'] as const
+/** One of `niftiOrientations`: `affine`, `voxel` or `numpy`. */
 export type NiftiOrientation = (typeof niftiOrientations)[number]
 
 export interface NiftiOptions {

@@ -1,8 +1,10 @@
 /** The phantom world as provider: its judge is exact, and it says an answer again with one claim changed. */
-import { categoryOf, counterfactual, judgeUnit, Rng, readTruth, repair } from '../../phantom/index.js'
+import { Rng, readTruth } from '../../phantom/index.js'
+import { categoryOf, counterfactual, judgeUnit, repair } from '../../phantom/restate.js'
 import { diffWords } from '../diff.js'
 import type { Goal, Judgement, Proposal, Provider, Refusal, Unit } from '../provider.js'
 
+/** Judges and edits by the truth that records of the phantom world carry. */
 export class PhantomProvider implements Provider {
   readonly name = 'phantom'
 
