@@ -31,7 +31,7 @@ corrupt:
 \`\`\`
 
 In a pipeline, what earlier stages make is filled in: \`pairs\` here, and the folder to write. Flags that are only for commands:
-\`--overwrite\` replaces what an earlier run left, \`--resume\` goes on with it.
+\`--overwrite\` replaces what an earlier run left, \`--resume\` continues it.
 
 A stage of a pipeline runs again when a setting changes, or the content of a file that it reads. Settings marked "Changes no
 result" are left out of that.

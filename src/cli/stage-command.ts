@@ -25,7 +25,11 @@ const earlierFlags = {
 export type EarlierFlags = { [name in keyof typeof earlierFlags]?: boolean }
 
 export function stageCommand<T, R>(stage: Stage<T, R>, command: StageCommand<T, R> = {}): Command {
-  const { positionals = [], examples, notes = 'Interrupted, the same command goes on.' } = command
+  const {
+    positionals = [],
+    examples,
+    notes = 'After a stop of any kind, run the same command again: it continues.',
+  } = command
   return defineCommand({
     usage: [stage.name, ...positionals.map((name) => placeOf(name, stage.settings))].join(' '),
     summary: stage.summary,
@@ -64,7 +68,7 @@ export async function executeStage<T, R>(
   if (result.report !== undefined && describe) stdout(describe(result.report, settings))
   else if (result.summary !== '') stdout(`${result.summary}\n`)
   if (result.interrupted) {
-    stderr('stopped; the same command goes on from there\n')
+    stderr('stopped; run the same command again to continue\n')
     return stop.exitCode ?? 1
   }
   if (result.problem instanceof FireError) throw result.problem
