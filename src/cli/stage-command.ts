@@ -9,8 +9,6 @@ import { addFlags, readFlags } from './flags.js'
 import { catchSignals } from './signals.js'
 
 export interface StageCommand<T, R> {
-  /** Settings that are given by their place, in order. */
-  positionals?: readonly string[]
   examples?: readonly (readonly [line: string, what: string])[]
   notes?: string
   /** The result for a person; default: the stage's summary. */
@@ -26,7 +24,8 @@ const earlierFlags = {
 export type EarlierFlags = { [name in keyof typeof earlierFlags]?: boolean }
 
 export function stageCommand<T, R>(stage: Stage<T, R>, command: StageCommand<T, R> = {}): Command {
-  const { positionals = [], examples, notes = 'Interrupted, the same command goes on.' } = command
+  const { positionals = [] } = stage
+  const { examples, notes = 'After a stop of any kind, run the same command again: it continues.' } = command
   return defineCommand({
     usage: [stage.name, ...positionals.map((name) => placeOf(name, stage.settings))].join(' '),
     summary: stage.summary,
@@ -65,7 +64,9 @@ export async function executeStage<T, R>(
   if (result.report !== undefined && describe) stdout(describe(result.report, settings))
   else if (result.summary !== '') stdout(`${result.summary}\n`)
   if (result.interrupted) {
-    stderr('stopped; the same command goes on from there\n')
+    stderr(
+      `stopped; run the same command again${stage.earlier?.includes('resume') ? ' with --resume' : ''} to continue\n`,
+    )
     return stop.exitCode ?? 1
   }
   if (result.problem instanceof FireError) throw result.problem

@@ -9,7 +9,7 @@ import { evaluateSettings } from './settings.js'
 
 export const evaluateStage = defineStage({
   name: 'evaluate',
-  summary: 'Greedy answers to held-out questions, without and with the adapter, judged and compared',
+  summary: 'Compare answers to held-out questions, without and with an adapter',
   settings: evaluateSettings,
   takes: { samples: 'heldOut', adapter: 'adapter', trainedOn: 'pairs', masks: 'masks' },
   out: { setting: 'out', name: '' },

@@ -27,6 +27,7 @@ export const importStage = defineStage({
     if (kind === 'phantom') return []
     return ['trainStudies', 'testStudies', ...(splitByImage === undefined ? ['seed'] : [])]
   },
+  positionals: ['kind', 'source'],
   earlier: ['overwrite'],
   async run({ splitByImage: shares, seed, trainStudies, testStudies, ...settings }, { signal, progress, overwrite }) {
     const { importData, parseShares } = await import('./index.js')

@@ -11,15 +11,12 @@ export { EndpointProvider } from './endpoint/provider.js'
 export { type PerplexityGap, perplexityGap } from './perplexity.js'
 export { PhantomProvider } from './phantom/provider.js'
 export type { BlindJudge, Goal, Judgement, Proposal, Provider, Refusal, Unit } from './provider.js'
-
+export {
   /** Judges and edits by word lists and grammar rules, offline: the same text always becomes the same edit. */
   RulesProvider,
 } from './rules/provider.js'
-
 export { type BuildPairsOptions, type BuildPairsResult, buildPairs, type PairReport, type Perplexity } from './run.js'
 export type { PairStatistics } from './statistics.js'
-
-
 export { type StyleGap, styleGap } from './style.js'
 export {
   /** The limits that `buildPairs` and `constructPair` use where none are given. */

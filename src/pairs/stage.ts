@@ -17,7 +17,7 @@ export interface PairsResult {
 
 export const pairsStage = defineStage({
   name: 'pairs',
-  summary: 'Preference pairs from answers: judge, edit minimally, verify',
+  summary: 'Make preference pairs from answers: judge, edit minimally, verify',
   settings: pairsSettings,
   takes: { samples: 'samples', responses: 'responses' },
   out: { setting: 'out', name: 'pairs.jsonl' },

@@ -10,10 +10,13 @@ import { stages as allStages } from './stages.js'
 
 /** Stages that have a setting of this name, and no value of their own, take it. */
 export const sharedSettings = z.strictObject({
-  output: text.meta({ description: 'Folder for one folder a stage, and pipeline.json', path: 'output' }),
-  model: input.meta({ description: 'Checkpoint folder that is asked, trained and judged', path: 'input' }),
+  output: text.meta({
+    description: 'Folder for the results: one folder for each stage, and pipeline.json',
+    path: 'output',
+  }),
+  model: input.meta({ description: 'Model folder: the model that is sampled, trained and evaluated', path: 'input' }),
   ...compute,
-  seed: seed.meta({ description: 'Of every stage that does not set its own' }),
+  seed: seed.meta({ description: 'Seed of every stage that does not set its own' }),
 })
 
 /** A stage with everything decided. */

@@ -10,7 +10,7 @@ type Settings = z.output<typeof reportSettings>
 
 export const reportStage = defineStage({
   name: 'report',
-  summary: 'One page of what was trained, on which pairs, and what it gained; a part is there when its files are',
+  summary: 'Write one HTML page about a run: accuracy, curves, example pairs',
   settings: reportSettings,
   check,
   takes: { pairs: 'pairs', pairsReport: 'pairsReport', metrics: 'metrics', evaluation: 'evaluation' },

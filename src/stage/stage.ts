@@ -78,6 +78,8 @@ export interface Stage<T = unknown, R = unknown> {
   leaves(settings: T): string[]
   /** Keys that change nothing beside the others, for instance the engine's where a server answers. */
   ignores?(settings: T): readonly string[]
+  /** Settings that the command takes by their place, in order. */
+  positionals?: readonly string[]
   /** Flags of the command beside the settings: what to do about an earlier run. */
   earlier?: readonly ('resume' | 'overwrite')[]
   /** Does the work. Throw a `FireError` for what the user can mend. */

@@ -15,9 +15,17 @@ const file = fileURLToPath(new URL('../../../models/phantom/demo.yaml', import.m
 
 const demoSettings = z.strictObject({
   out: text.default('fire-demo').meta({ description: 'Folder for records, pictures and report.html', path: 'output' }),
-  seed: seed.default(0).meta({ description: 'Of the synthetic radiographs, the answers, the noise and the training' }),
-  objective: z.enum(objectiveNames).default('fire').meta({ description: 'What to train with' }),
-  quick: z.boolean().default(false).meta({ description: 'See every stage; too small to conclude from' }),
+  seed: seed
+    .default(0)
+    .meta({ description: 'Seed of the synthetic radiographs, the answers, the noise and the training' }),
+  objective: z
+    .enum(objectiveNames)
+    .default('fire')
+    .meta({ description: 'The loss to train with (docs/objectives.md)' }),
+  quick: z
+    .boolean()
+    .default(false)
+    .meta({ description: 'Run every stage on few images, in seconds; too small to conclude anything from' }),
   device: compute.device,
   threads: compute.threads,
 })
@@ -33,7 +41,8 @@ export const demo = defineCommand({
     ['demo', 'the published objective, then open fire-demo/report.html'],
     ['demo --objective dpo --out dpo-demo', 'another objective'],
   ],
-  notes: 'It is a pipeline, models/phantom/demo.yaml: the same command goes on after a stop, and skips what is done.',
+  notes:
+    'The demo is a pipeline, models/phantom/demo.yaml. After a stop the same command continues, and skips what is done.',
   async run(options, context) {
     const { loadPipeline } = await import('../../pipeline/index.js')
     const { tree, locate } = readFlags(demoSettings, options)

@@ -5,7 +5,7 @@ import { catchSignals } from '../signals.js'
 
 export const run = defineCommand({
   usage: 'run <config>',
-  summary: 'Run a pipeline: the stages of a file, those whose inputs or settings changed',
+  summary: 'Run the stages of a pipeline file; skip those for which nothing changed',
   options: (parser) =>
     addFile(parser, 'YAML file with the stages').option('dry-run', {
       type: 'boolean',
@@ -13,7 +13,7 @@ export const run = defineCommand({
       describe: 'Say what would run and why, and do nothing',
     }),
   examples: [['run slake.yaml --dry-run', 'which stages would run']],
-  notes: 'Run the same command again after a stop of any kind: it goes on where it was.',
+  notes: 'After a stop of any kind, run the same command again: it continues.',
   async run({ config, set, dryRun }, context) {
     const { loadPipeline, planPipeline } = await import('../../pipeline/index.js')
     const pipeline = await loadPipeline(config, set)
@@ -33,6 +33,6 @@ export async function runStages(pipeline: Pipeline, { stdout, stderr, progress }
   for (const { name, reason, summary } of stages)
     stdout(`${name}: ${summary}${reason === null ? ' (unchanged)' : ''}\n`)
   if (interrupted === null) return 0
-  stderr(`stopped in stage ${interrupted}; the same command goes on from there\n`)
+  stderr(`stopped in stage ${interrupted}; run the same command again to continue\n`)
   return stop.exitCode ?? 1
 }
