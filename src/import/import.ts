@@ -24,7 +24,7 @@ import { csv, jsonl } from './plain.js'
 import { pairTexts } from './preference.js'
 import { mmedpo, rrpo, trl } from './preference-sets.js'
 import { type ImportReport, NoteBook, type Problem, reportName, writeReport } from './report.js'
-import { importKinds } from './settings.js'
+import { importKinds, masksName } from './settings.js'
 import { slake } from './slake.js'
 import { detectLayout, type Kind, type Layout, readAll, Source } from './source.js'
 import { assignSplit, ImageGroups, type SplitPlan } from './split.js'
@@ -280,6 +280,8 @@ class Import {
     const { splitByImage: plan } = this.#options
     const samples = new LineWriter(join(this.#folder, 'samples.jsonl'))
     const pairs = new LineWriter(join(this.#folder, 'pairs.jsonl'))
+    const masks = this.#kind.masksOf && new LineWriter(join(this.#folder, masksName))
+    const masked = new Set<string>()
     const tally = new Tally()
     const spool = join(this.#folder, 'spool.jsonl')
     if (this.#spool.count > 0) {
@@ -289,12 +291,17 @@ class Import {
         const split = plan && group !== undefined ? assignSplit(plan, group) : record.split
         tally.add(split, closed, images)
         if (sample) await samples.write({ ...sample, split })
+        if (sample && masks && !masked.has(images.join())) {
+          masked.add(images.join())
+          for (const line of this.#kind.masksOf?.(sample) ?? []) await masks.write(line)
+        }
         if (pair) await pairs.write({ ...pair, provenance: { ...pair.provenance, split } })
       }
       await rm(spool)
     }
     await samples.close()
     await pairs.close()
+    await masks?.close()
     const images = await this.#store.close()
     await keepLicence(this.#kind, this.#source.folder, this.#folder)
     const report: ImportReport = {

@@ -14,7 +14,7 @@ import { conceptMask, generateStudy, type Study, studySamples } from '../phantom
 import { version } from '../version.js'
 import { LineWriter } from './lines.js'
 import { type ImportReport, reportName, writeReport } from './report.js'
-import { phantomMasks } from './settings.js'
+import { masksName } from './settings.js'
 import { Tally } from './tally.js'
 
 export interface PhantomOptions {
@@ -31,7 +31,7 @@ export interface PhantomOptions {
 export async function writePhantom(folder: string, options: PhantomOptions): Promise<ImportReport> {
   const { trainStudies, testStudies, seed, signal, onProgress } = options
   const samples = new LineWriter(join(folder, 'samples.jsonl'))
-  const masks = new LineWriter(join(folder, phantomMasks))
+  const masks = new LineWriter(join(folder, masksName))
   const tally = new Tally()
   await mkdir(join(folder, 'images'), { recursive: true })
   for (const [split, count] of [['train', trainStudies] as const, ['test', testStudies] as const]) {

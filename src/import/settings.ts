@@ -5,8 +5,11 @@ import { input, seed, text, whole } from '../settings/common.js'
 /** `phantom` is made, all others are read from a source. */
 export const importKinds = ['vqa-rad', 'slake', 'iu-xray', 'mmedpo', 'rrpo', 'trl', 'jsonl', 'csv', 'phantom'] as const
 
-/** Manifest of the phantom world's masks, in its folder. */
-export const phantomMasks = 'masks.jsonl'
+/** Manifest of the masks in an import's folder, for the kinds that have masks. */
+export const masksName = 'masks.jsonl'
+
+/** Kinds that come with masks. */
+export const maskedKinds: readonly string[] = ['slake', 'phantom']
 
 /** Kinds whose records are pairs already. */
 export const preferenceKinds: readonly string[] = ['mmedpo', 'rrpo', 'trl']

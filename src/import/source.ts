@@ -1,6 +1,8 @@
 /** What lies at SOURCE, and by which of its layouts a kind can read it. */
 import { readdir, stat } from 'node:fs/promises'
 import { basename, dirname, extname, join } from 'node:path'
+import type { ManifestLine } from '../corrupt/index.js'
+import type { Sample } from '../data/records.js'
 import { ArgumentError, asFileError, DataError, fileError } from '../errors.js'
 import { type ConvertSettings, type Draft, LeftOut, type Row } from './draft.js'
 import type { Fields, Notes } from './fields.js'
@@ -29,6 +31,8 @@ export interface Kind {
   /** Its licence and whom to name, kept beside the data. */
   licence: string
   layouts: readonly Layout[]
+  /** Lines of a mask manifest (docs/corruption.md) for the images of a sample; paths are those in the import's folder. */
+  masksOf?(sample: Sample): ManifestLine[]
 }
 
 export class Source {

@@ -6,7 +6,7 @@ import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage } from '../stage/index.js'
 import type { ImportReport } from './report.js'
-import { importSettings, phantomMasks, preferenceKinds } from './settings.js'
+import { importSettings, maskedKinds, masksName, preferenceKinds } from './settings.js'
 
 type Settings = z.output<typeof importSettings>
 
@@ -20,7 +20,7 @@ export const importStage = defineStage({
   makes({ kind, out }) {
     if (preferenceKinds.includes(kind)) return { pairs: join(out, 'pairs.jsonl') }
     const samples = join(out, 'samples.jsonl')
-    return { samples, heldOut: samples, masks: kind === 'phantom' ? join(out, phantomMasks) : undefined }
+    return { samples, heldOut: samples, masks: maskedKinds.includes(kind) ? join(out, masksName) : undefined }
   },
   leaves: ({ out }) => [out],
   ignores({ kind, splitByImage }) {

@@ -4,7 +4,10 @@ import { join } from 'node:path'
 import { parquetWriteFile } from 'hyparquet-writer'
 import sharp from 'sharp'
 import { describe, expect, it } from 'vitest'
+import { corruptPairs } from '../../src/corrupt/index.js'
+import { corruptSettings } from '../../src/corrupt/settings.js'
 import { checkReferenced } from '../../src/data/images.js'
+import { readLines, writeRecords } from '../sample/records.js'
 import { fixtures, fixtureWith, notes, reasons, runImport, sourceOf } from './support.js'
 
 const radFolder = 'VQA_RAD Image Folder'
@@ -222,6 +225,36 @@ describe('slake', () => {
     ])
     expect(notes(done)).toEqual({ box_beyond_the_image: 1, box_unusable: 1 })
     expect(done.samples[1].meta.mask).toEqual(meta.mask)
+  })
+
+  it('leaves a manifest of the masks, one line a label of an image, that `corrupt` reads', async () => {
+    const done = await runImport({ kind: 'slake', source: await maskedSource([70, 1, 1]) })
+    const [{ images, meta }] = done.samples
+    const [{ sha256: image }] = images
+    const file = (meta.mask as { path: string }).path
+    expect(await readLines(join(done.out, 'masks.jsonl'))).toEqual([
+      { image, concept: 'Liver', mask: { file, value: 1 } },
+      { image, concept: 'Kidney', mask: { boxes: [[30, 30, 9, 9]] } },
+      { image, concept: 'Lung Cancer', mask: { file, value: 70 } },
+    ])
+    // The question names the liver, so its three pixels and no others carry the noise.
+    const pair = {
+      id: 'p',
+      sampleId: 'slake-1',
+      images,
+      prompt: 'Is the liver normal?',
+      chosen: 'Yes.',
+      rejected: 'No.',
+      origin: 'test',
+      edits: [{ chosen: [0, 3], rejected: [0, 2], category: 'presence' }],
+      provenance: {},
+    }
+    await writeRecords(join(done.out, 'pairs.jsonl'), [pair])
+    const paths = { pairs: join(done.out, 'pairs.jsonl'), masks: join(done.out, 'masks.jsonl') }
+    const settings = corruptSettings.parse({ ...paths, out: join(done.out, 'hidden') })
+    const { report } = await corruptPairs({ ...settings, segmenter: undefined })
+    expect(report).toMatchObject({ methods: { 'lesion-noise': 1 }, sources: { 'manifest: picture': 1 }, missing: {} })
+    expect(report.coverage?.most).toBeCloseTo(2 / (32 * 32))
   })
 
   it('knows the names that mirrors give to files', async () => {
