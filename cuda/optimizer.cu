@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 /// Differences from 1 are taken in float64: 1 - 0.999f is off by 5e-5.
-Coefficients coefficients_of(const AdamWSettings& s) {
+Coefficients coefficients_of(const AdamW& s) {
   const double bias1 = 1 - std::pow(s.beta1, static_cast<double>(s.step));
   const double bias2 = 1 - std::pow(s.beta2, static_cast<double>(s.step));
   Coefficients c;
@@ -89,8 +89,8 @@ Coefficients coefficients_of(const AdamWSettings& s) {
 
 }  // namespace
 
-void adamw(const AdamWSettings& settings, float* param, const float* grad, float* m, float* v, int64_t size,
-           double* workspace, Stream stream) {
+void launch_adamw(Stream stream, float* param, const float* grad, float* m, float* v, double* workspace, int64_t size,
+                  const AdamW& settings) {
   const Coefficients c = coefficients_of(settings);
   const int64_t blocks = std::max<int64_t>(1, (size + kBlockStride - 1) / kBlockStride);
   const int parts = static_cast<int>(std::min<int64_t>(blocks, adamw_parts));

@@ -21,7 +21,7 @@ constexpr int kChunk = chunk_of<float>;  // columns of one access
 
 constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / warp_size;
-constexpr int kChunks = static_cast<int>(preference_slice) / (kThreads * kChunk);  // of a thread
+constexpr int kChunks = static_cast<int>(vocabulary_slice) / (kThreads * kChunk);  // of a thread
 constexpr int kColumns = kChunks * kChunk;
 constexpr int kStatistics = 6;
 
@@ -72,8 +72,8 @@ __global__ void __launch_bounds__(kThreads, 2)
   SHARED(double, sums, 4 * kWarps);
   const int64_t row = blockIdx.x / slices_here;
   const int slice = static_cast<int>(blockIdx.x) % slices_here;
-  const int64_t begin = slice * preference_slice;
-  const int count = static_cast<int>(columns - begin < preference_slice ? columns - begin : preference_slice);
+  const int64_t begin = slice * vocabulary_slice;
+  const int count = static_cast<int>(columns - begin < vocabulary_slice ? columns - begin : vocabulary_slice);
   double* const out = statistics + (row * slices + first_slice + slice) * kStatistics;
 
   float x[kColumns], y[kColumns];
@@ -193,23 +193,23 @@ bool vectors_fit(const float* z, const float* zr, int64_t columns) { return alig
 
 }  // namespace
 
-void preference_statistics(const PreferenceLogits& s, const float* z, const float* zr, double* statistics,
-                           int64_t slices, float* target_logits, Stream stream) {
-  const int64_t here = (s.columns + preference_slice - 1) / preference_slice;
+void launch_preference_statistics(Stream stream, const PreferenceLogits& s, const float* z, const float* zr,
+                                  double* statistics, float* target_logits, int64_t slices) {
+  const int64_t here = vocabulary_slices(s.columns);
   const dim3 grid(blocks_for(s.rows * here, 1));
   with_flag(zr != nullptr, [&](auto reference) {
     with_flag(vectors_fit(z, zr, s.columns), [&](auto vector) {
       gpu::launch("preference statistics", grid, dim3(kThreads), 0, stream,
                   statistics_kernel<decltype(reference)::value, decltype(vector)::value>, z, zr, s.columns,
-                  static_cast<int>(here), slices, s.first_column / preference_slice, statistics);
+                  static_cast<int>(here), slices, s.first_column / vocabulary_slice, statistics);
     });
   });
   gpu::launch("preference targets", dim3(blocks_for(s.target_count, 256)), dim3(256), 0, stream, gather_targets_kernel,
               z, zr, s.columns, s.first_column, s.targets, s.target_count, target_logits);
 }
 
-void preference_backward(const PreferenceLogits& s, float* z, const float* zr, const float* gradients,
-                         const float* coefficients, Stream stream) {
+void launch_preference_backward(Stream stream, const PreferenceLogits& s, float* z, const float* zr,
+                                const float* gradients, const float* coefficients) {
   const int64_t tiles = (s.columns + kBackwardTile - 1) / kBackwardTile;
   with_flag(vectors_fit(z, zr, s.columns), [&](auto vector) {
     gpu::launch("preference backward", dim3(blocks_for(s.rows * tiles, 1)), dim3(kBackwardThreads), 0, stream,

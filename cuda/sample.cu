@@ -182,7 +182,7 @@ __device__ inline Found find(const Row& row, const Weight& weight, const Goal& g
 
 template <bool Vector>
 __global__ void __launch_bounds__(kThreads, 1)
-    sample_kernel(const float* __restrict__ logits, int64_t vocab, int id_bits, SampleRule rule,
+    sample_kernel(const float* __restrict__ logits, int64_t vocab, int id_bits, SamplingRule rule,
                   const double* __restrict__ uniforms, double* __restrict__ logprobs, int32_t* __restrict__ tokens) {
   DYNAMIC_SHARED(bins);
   SHARED(double, totals, kBins);
@@ -236,8 +236,8 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 }  // namespace
 
-void sample(const float* logits, int64_t rows, int64_t vocab, const SampleRule& rule, const double* uniforms,
-            double* logprobs, int32_t* tokens, Stream stream) {
+void launch_sample(Stream stream, const float* logits, const double* uniforms, double* logprobs, int32_t* tokens,
+                   int64_t rows, int64_t vocab, const SamplingRule& rule) {
   int id_bits = 1;
   while ((int64_t{1} << id_bits) < vocab) ++id_bits;
   with_flag(aligned(logits) && vocab % kChunk == 0, [&](auto vector) {
