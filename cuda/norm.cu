@@ -70,6 +70,8 @@ class RowChunks {
   Chunk<T, N> kept_[Items];
 };
 
+/// The kernels below find their row in the same lines: a kernel's shared memory and its early return cannot be another
+/// function's.
 template <class T, bool Vector, int Threads, int Items>
 __global__ void __launch_bounds__(block_size<Threads>)
     rms_norm_kernel(const T* x, const float* __restrict__ w, float eps, T* y, float* rstd, int64_t rows, int columns) {

@@ -61,7 +61,8 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-/// Rotating back subtracts where rotating adds, and each half takes the other's sines.
+/// Rotating back subtracts where rotating adds, and each half takes the other's sines. The loads look like those of the
+/// fused kernels below, which keep what they load for the sum of squares.
 template <class T, bool Vector, int Lanes, int Items>
 __global__ void __launch_bounds__(max_threads)
     rope_kernel(T* x, const float* __restrict__ cos, const float* __restrict__ sin, bool back, int heads, int half) {

@@ -15,13 +15,10 @@ FIRE_CLONES double sum_of_squares_slice(const float* x, int64_t n) {
   return sum;
 }
 
-struct AdamCoefficients {
-  float decay, one_minus_beta1, beta2, one_minus_beta2, grad_scale, step_size, inv_sqrt_bias2, eps;
-};
-
-FIRE_CLONES void adamw_slice(const AdamCoefficients c, float* p, const float* g, float* m, float* v, int64_t n) {
+FIRE_CLONES void adamw_slice(const AdamWCoefficients c, float grad_scale, float* p, const float* g, float* m, float* v,
+                             int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
-    const float grad = g[i] * c.grad_scale;
+    const float grad = g[i] * grad_scale;
     m[i] += c.one_minus_beta1 * (grad - m[i]);
     v[i] = c.beta2 * v[i] + c.one_minus_beta2 * grad * grad;
     p[i] = p[i] * c.decay - c.step_size * m[i] / (std::sqrt(v[i]) * c.inv_sqrt_bias2 + c.eps);
@@ -44,20 +41,10 @@ double CpuOps::adamw(const AdamW& s, Tensor param, Tensor grad, Tensor m, Tensor
   const double norm = std::sqrt(squares);
   if (!std::isfinite(norm)) return norm;
 
-  const double bias1 = 1 - std::pow(s.beta1, static_cast<double>(s.step));
-  const double bias2 = 1 - std::pow(s.beta2, static_cast<double>(s.step));
-  // Differences from 1 are taken in float64: 1 - 0.999f is off by 5e-5.
-  AdamCoefficients c;
-  c.decay = static_cast<float>(1 - s.lr * s.weight_decay);
-  c.one_minus_beta1 = static_cast<float>(1 - s.beta1);
-  c.beta2 = static_cast<float>(s.beta2);
-  c.one_minus_beta2 = static_cast<float>(1 - s.beta2);
-  c.grad_scale = s.max_grad_norm > 0 ? static_cast<float>(std::min(1.0, s.max_grad_norm / (norm + 1e-6))) : 1.0f;
-  c.step_size = static_cast<float>(s.lr / bias1);
-  c.inv_sqrt_bias2 = static_cast<float>(1 / std::sqrt(bias2));
-  c.eps = static_cast<float>(s.eps);
+  const AdamWCoefficients c(s);
+  const float scale = s.max_grad_norm > 0 ? static_cast<float>(std::min(1.0, s.max_grad_norm / (norm + 1e-6))) : 1.0f;
   for_slices(size, 16384, [&](int64_t begin, int64_t end) {
-    adamw_slice(c, param.f32() + begin, grad.f32() + begin, m.f32() + begin, v.f32() + begin, end - begin);
+    adamw_slice(c, scale, param.f32() + begin, grad.f32() + begin, m.f32() + begin, v.f32() + begin, end - begin);
   });
   return norm;
 }

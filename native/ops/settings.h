@@ -2,6 +2,7 @@
 // launchers of cuda/. Plain C++17: device sources include it too.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 namespace fire {
@@ -48,6 +49,20 @@ struct AdamW {
   double lr, beta1, beta2, eps, weight_decay;
   int64_t step;          // 1 for the first update
   double max_grad_norm;  // gradients are scaled by min(1, max_grad_norm / (norm + 1e-6)); 0 = no clipping
+};
+
+/// What one element of an update needs; differences from 1 are taken in float64: 1 - 0.999f is off by 5e-5.
+struct AdamWCoefficients {
+  float decay, one_minus_beta1, beta2, one_minus_beta2, step_size, inv_sqrt_bias2, eps;
+
+  explicit AdamWCoefficients(const AdamW& s)
+      : decay(static_cast<float>(1 - s.lr * s.weight_decay)),
+        one_minus_beta1(static_cast<float>(1 - s.beta1)),
+        beta2(static_cast<float>(s.beta2)),
+        one_minus_beta2(static_cast<float>(1 - s.beta2)),
+        step_size(static_cast<float>(s.lr / (1 - std::pow(s.beta1, static_cast<double>(s.step))))),
+        inv_sqrt_bias2(static_cast<float>(1 / std::sqrt(1 - std::pow(s.beta2, static_cast<double>(s.step))))),
+        eps(static_cast<float>(s.eps)) {}
 };
 
 }  // namespace fire

@@ -12,9 +12,9 @@ using cases::Grid;
 
 namespace {
 
-/// Copies of 16, 4 and 2 bytes a thread, rows shorter and longer than a block.
+/// Copies of 16, 4 and 2 bytes a thread, rows shorter and longer than a block; no rows of 10.
 std::vector<int64_t> widths(const Target& target) {
-  std::vector<int64_t> all = {1, 2, 3, 5, 8, 20, 37, 64, 130, 515, 2056, 4100};
+  std::vector<int64_t> all = {1, 2, 3, 5, 10, 8, 20, 37, 64, 130, 515, 2056, 4100};
   if (target.large) all.push_back(18944);
   return all;
 }
@@ -157,6 +157,15 @@ Case cases::interpolate_positions(const Target& target, Grid g) {
           }};
 }
 
+/// Cases of both types of rows, made by `make(type, size)`.
+template <class F>
+static std::vector<Case> of_each(const Target& target, const std::vector<int64_t>& sizes, F make) {
+  std::vector<Case> all;
+  for (const DType type : target.row_types())
+    for (const int64_t size : sizes) all.push_back(make(type, size));
+  return all;
+}
+
 OPERATION(embedding) {
   std::vector<Case> all{cases::embedding(target, 9, 10, {})};
   for (const int64_t width : widths(target))
@@ -165,75 +174,58 @@ OPERATION(embedding) {
 }
 
 OPERATION(gather_rows) {
-  std::vector<Case> all;
-  for (const DType type : target.row_types()) {
-    all.push_back(cases::gather_rows(type, 4, 10, {}));
-    for (const int64_t width : widths(target))
-      all.push_back(cases::gather_rows(type, 9, width, some_rows(target.large ? 1009 : 23, 9)));
-  }
-  return all;
+  return of_each(target, widths(target), [&](DType type, int64_t width) {
+    return cases::gather_rows(type, 9, width, some_rows(width == 10 ? 0 : target.large ? 1009 : 23, 9));
+  });
 }
 
 OPERATION(scatter_rows) {
-  std::vector<Case> all;
-  for (const DType type : target.row_types()) {
-    all.push_back(cases::scatter_rows(type, 4, 10, {}));
-    for (const int64_t width : widths(target))
-      all.push_back(cases::scatter_rows(type, target.large ? 901 : 31, width, distinct_rows(target.large ? 901 : 31)));
-  }
-  return all;
+  const int64_t many = target.large ? 901 : 31;
+  return of_each(target, widths(target), [&](DType type, int64_t width) {
+    return cases::scatter_rows(type, many, width, width == 10 ? std::vector<int32_t>() : distinct_rows(many));
+  });
 }
 
 OPERATION(scatter_add_rows) {
-  std::vector<Case> all;
-  for (const DType type : target.row_types()) {
-    all.push_back(cases::scatter_add_rows(type, 4, 10, {}));
-    for (const int64_t width : widths(target))
-      all.push_back(
-          cases::scatter_add_rows(type, target.large ? 901 : 31, width, distinct_rows(target.large ? 901 : 31)));
-  }
-  return all;
+  const int64_t many = target.large ? 901 : 31;
+  return of_each(target, widths(target), [&](DType type, int64_t width) {
+    return cases::scatter_add_rows(type, many, width, width == 10 ? std::vector<int32_t>() : distinct_rows(many));
+  });
 }
 
 OPERATION(add) {
-  std::vector<Case> all;
-  for (const DType type : target.row_types())
-    for (const int64_t size : sizes(target))
-      all.push_back({"add " + by({size}),
-                     {input("x", type, {size}), both("y", type, {size})},
-                     [](Ops& ops, Tensors& t) { ops.add(t["x"], t["y"]); },
-                     [type](const Values& in, const Values&) -> std::vector<Expected> {
-                       Doubles y = in.at("y");
-                       for (size_t i = 0; i < y.size(); ++i) y[i] += in.at("x")[i];
-                       return {{"y", rounded(rounded(y, DType::f32), type), {0}}};  // one rounded f32 addition
-                     }});
-  return all;
+  return of_each(target, sizes(target), [](DType type, int64_t size) {
+    return Case{"add " + by({size}),
+                {input("x", type, {size}), both("y", type, {size})},
+                [](Ops& ops, Tensors& t) { ops.add(t["x"], t["y"]); },
+                [type](const Values& in, const Values&) -> std::vector<Expected> {
+                  Doubles y = in.at("y");
+                  for (size_t i = 0; i < y.size(); ++i) y[i] += in.at("x")[i];
+                  return {{"y", rounded(rounded(y, DType::f32), type), {0}}};  // one rounded f32 addition
+                }};
+  });
 }
 
 OPERATION(copy) {
-  std::vector<Case> all;
-  for (const DType type : target.row_types())
-    for (const int64_t size : {0, 1, 7, 2049})
-      all.push_back({"copy " + by({size}),
-                     {input("x", type, {size}), output("y", type, {size})},
-                     [](Ops& ops, Tensors& t) { ops.copy(t["x"], t["y"]); },
-                     [](const Values& in, const Values&) -> std::vector<Expected> {
-                       return {{"y", in.at("x"), {0}}};
-                     }});
-  return all;
+  return of_each(target, {0, 1, 7, 2049}, [](DType type, int64_t size) {
+    return Case{"copy " + by({size}),
+                {input("x", type, {size}), output("y", type, {size})},
+                [](Ops& ops, Tensors& t) { ops.copy(t["x"], t["y"]); },
+                [](const Values& in, const Values&) -> std::vector<Expected> {
+                  return {{"y", in.at("x"), {0}}};
+                }};
+  });
 }
 
 OPERATION(zero) {
-  std::vector<Case> all;
-  for (const DType type : target.row_types())
-    for (const int64_t size : {0, 1, 7, 2049})
-      all.push_back({"zero " + by({size}),
-                     {both("x", type, {size})},
-                     [](Ops& ops, Tensors& t) { ops.zero(t["x"]); },
-                     [](const Values& in, const Values&) -> std::vector<Expected> {
-                       return {{"x", Doubles(in.at("x").size()), {0}}};
-                     }});
-  return all;
+  return of_each(target, {0, 1, 7, 2049}, [](DType type, int64_t size) {
+    return Case{"zero " + by({size}),
+                {both("x", type, {size})},
+                [](Ops& ops, Tensors& t) { ops.zero(t["x"]); },
+                [size](const Values&, const Values&) -> std::vector<Expected> {
+                  return {{"x", Doubles(static_cast<size_t>(size)), {0}}};
+                }};
+  });
 }
 
 OPERATION(interpolate_positions) {
