@@ -274,24 +274,26 @@ std::vector<Asked> asked(const Target& target) {
   if (!target.gpu)
     for (const int32_t length : {1, 2, 63, 64, 65, 150})
       for (const bool causal : {true, false}) add(sequences({length, 3}, causal), {4, 2, 16});
-  // A prefix with two tails, for every head width and grouping.
-  for (const AttentionShape shape : {AttentionShape{4, 1, 16},
-                                     {4, 2, 20},
-                                     {3, 3, 24},
-                                     {6, 2, 32},
-                                     {2, 1, 64},
-                                     {1, 1, 72},
-                                     {2, 2, 80},
-                                     {2, 1, 128},
-                                     {1, 1, 5},
-                                     {1, 1, 100}})
-    add(two_blocks(), shape);
-  if (!target.gpu) {  // more than one block of a CPU's keys
-    AttentionPlan tails;
-    cases::add_block(tails, 70, 5, 9);
-    cases::add_block(tails, 1, 1, 0);
-    cases::add_block(tails, 10, 0, 66);
-    for (const AttentionShape shape : {AttentionShape{3, 3, 8}, {4, 1, 24}}) add(tails, shape);
+  // A prefix with two tails, for every head width and grouping of a GPU's kernels, and beside other groups on a CPU.
+  if (target.gpu)
+    for (const AttentionShape shape : {AttentionShape{4, 1, 16},
+                                       {4, 2, 20},
+                                       {3, 3, 24},
+                                       {6, 2, 32},
+                                       {2, 1, 64},
+                                       {1, 1, 72},
+                                       {2, 2, 80},
+                                       {2, 1, 128},
+                                       {1, 1, 5},
+                                       {1, 1, 100}})
+      add(two_blocks(), shape);
+  if (!target.gpu) {
+    AttentionPlan blocks;
+    cases::add_block(blocks, 70, 5, 9);
+    cases::add_block(blocks, 1, 1, 0);
+    cases::add_block(blocks, 10, 0, 66);
+    for (const AttentionShape shape : {AttentionShape{4, 2, 16}, {4, 1, 24}, {3, 3, 8}, {1, 1, 5}, {6, 2, 64}})
+      add(blocks, shape);
   }
   // Fewer queries than keys: the prefix is read at one row, the first tail nowhere, the second across a tile border.
   all.push_back(

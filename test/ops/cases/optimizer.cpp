@@ -44,7 +44,7 @@ Case cases::adamw(const AdamW& settings, int64_t size) {
                 {"v", v, {8 * u}, 8 * u},
                 {"returned", {norm}, {1e-12 * norm}}};
       }};
-  if (size > 60000) c.shifts = {};
+  if (size > 10000) c.shifts = {};
   c.complete = [](Values& in) {
     if (in["grad"].size() > 4) in["grad"][3] = in["m"][3] = in["v"][3] = 0;
     // As moments of gradients are: m^2 is at most v.

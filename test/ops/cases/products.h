@@ -28,17 +28,24 @@ class Sums {
   /// += scale * a b over k terms.
   template <class A, class B>
   void multiply(int64_t k, const A& a, const B& b, double scale = 1) {
-    for (size_t at = 0; at < value_.size(); ++at) {
-      const int64_t i = static_cast<int64_t>(at) / n_, j = static_cast<int64_t>(at) % n_;
-      double sum = 0, size = 0;
+    constexpr int64_t width = 4;  // sums that do not wait for each other
+    for (size_t begin = 0; begin < value_.size();) {
+      const int64_t i = static_cast<int64_t>(begin) / n_, j = static_cast<int64_t>(begin) % n_;
+      const int64_t count = std::min(width, n_ - j);
+      double sum[width] = {}, size[width] = {};
       for (int64_t l = 0; l < k; ++l) {
-        const double term = a(i, l) * b(l, j);
-        sum += term;
-        size += std::abs(term);
-        largest_ = std::max(largest_, std::abs(scale * term));
+        const double left = a(i, l);
+        for (int64_t c = 0; c < width; ++c) {
+          const double term = left * b(l, std::min(j + c, n_ - 1));
+          sum[c] += term;
+          size[c] += std::abs(term);
+          largest_ = std::max(largest_, std::abs(scale * term));
+        }
       }
-      value_[at] += scale * sum;
-      size_[at] += std::abs(scale) * size;
+      for (int64_t c = 0; c < count; ++c, ++begin) {
+        value_[begin] += scale * sum[c];
+        size_[begin] += std::abs(scale) * size[c];
+      }
     }
     terms_ += k;
   }
