@@ -1,10 +1,11 @@
-// The preference kernels against float64: from logits through slice statistics, row summaries and the loss to
-// dL/dlogits.
+// The preference operations: small KLs, logits far apart and not finite, chunks of columns, and the loss from logits to
+// gradients.
 #include <cmath>
 
-#include "device.h"
+#include "fixture.h"
 #include "objective/objective.h"
-#include "objective/row_summary.h"
+#include "ops/cases/cases.h"
+#include "ops/run.h"
 
 using namespace fire;
 using namespace fire::test;
@@ -13,16 +14,12 @@ namespace {
 
 using Floats = std::vector<float>;
 
-const double u = std::ldexp(1.0, -24);
-
 /// A batch of rows with a reference and scored tokens.
 struct Batch {
   int64_t rows, vocab;
   Floats z, zr;                  // zr empty: no reference
   std::vector<int32_t> targets;  // (row, token)
   int64_t count() const { return static_cast<int64_t>(targets.size() / 2); }
-  double at(int64_t row, int64_t column) const { return z[static_cast<size_t>(row * vocab + column)]; }
-  double reference_at(int64_t row, int64_t column) const { return zr[static_cast<size_t>(row * vocab + column)]; }
   /// Columns [begin, end) of a matrix of this batch.
   Floats columns(const Floats& all, int64_t begin, int64_t end) const {
     Floats part;
@@ -42,21 +39,21 @@ struct Statistics {
 Statistics statistics_of(Ops& ops, const Batch& b, int64_t width = 0) {
   const int64_t slices = vocabulary_slices(b.vocab);
   const bool reference = !b.zr.empty();
-  OnDevice statistics(ops, DType::f64, {b.rows, slices, 6});
-  OnDevice target_logits(ops, Floats(static_cast<size_t>(2 * b.count()), -77), DType::f32, {2, b.count()});
-  OnDevice targets(ops, b.targets, {b.count(), 2});
+  Placed statistics(ops, DType::f64, {b.rows, slices, 6});
+  Placed target_logits(ops, Floats(static_cast<size_t>(2 * b.count()), -77), DType::f32, {2, b.count()});
+  Placed targets(ops, b.targets, DType::i32, {b.count(), 2});
   if (width == 0) width = b.vocab;
   for (int64_t begin = 0; begin < b.vocab; begin += width) {
     const int64_t end = std::min(begin + width, b.vocab);
-    OnDevice z(ops, b.columns(b.z, begin, end), DType::f32, {b.rows, end - begin});
+    Placed z(ops, b.columns(b.z, begin, end), DType::f32, {b.rows, end - begin});
     if (reference) {
-      OnDevice zr(ops, b.columns(b.zr, begin, end), DType::f32, {b.rows, end - begin});
+      Placed zr(ops, b.columns(b.zr, begin, end), DType::f32, {b.rows, end - begin});
       ops.preference_statistics(z, zr, begin, targets, statistics, target_logits);
     } else {
       ops.preference_statistics(z, {}, begin, targets, statistics, target_logits);
     }
   }
-  Statistics out{statistics.get_f64(), {}, target_logits.get()};
+  Statistics out{statistics.values(), {}, target_logits.get()};
   std::vector<SliceStatistics> typed(out.raw.size() / 6);
   if (!typed.empty()) std::memcpy(typed.data(), out.raw.data(), out.raw.size() * sizeof(double));
   for (int64_t r = 0; r < b.rows; ++r)
@@ -69,18 +66,18 @@ Floats backward_of(Ops& ops, const Batch& b, const std::vector<RowGradient>& gra
                    int64_t width = 0) {
   Floats rows(gradients.size() * 6);
   if (!rows.empty()) std::memcpy(rows.data(), gradients.data(), rows.size() * sizeof(float));
-  OnDevice weights(ops, rows, DType::f32, {b.rows, 6});
-  OnDevice factors(ops, coefficients, DType::f32, {b.count()});
-  OnDevice targets(ops, b.targets, {b.count(), 2});
+  Placed weights(ops, rows, DType::f32, {b.rows, 6});
+  Placed factors(ops, coefficients, DType::f32, {b.count()});
+  Placed targets(ops, b.targets, DType::i32, {b.count(), 2});
   Floats dz(b.z.size());
   if (width == 0) width = b.vocab;
   for (int64_t begin = 0; begin < b.vocab; begin += width) {
     const int64_t end = std::min(begin + width, b.vocab);
-    OnDevice z(ops, b.columns(b.z, begin, end), DType::f32, {b.rows, end - begin});
+    Placed z(ops, b.columns(b.z, begin, end), DType::f32, {b.rows, end - begin});
     if (b.zr.empty()) {
       ops.preference_backward(z, {}, begin, weights, targets, factors);
     } else {
-      OnDevice zr(ops, b.columns(b.zr, begin, end), DType::f32, {b.rows, end - begin});
+      Placed zr(ops, b.columns(b.zr, begin, end), DType::f32, {b.rows, end - begin});
       ops.preference_backward(z, zr, begin, weights, targets, factors);
     }
     const Floats part = z.get();
@@ -90,28 +87,12 @@ Floats backward_of(Ops& ops, const Batch& b, const std::vector<RowGradient>& gra
   return dz;
 }
 
-/// A row in float64.
-struct Exact {
-  double lse = 0, reference_lse = 0, forward = 0, reverse = 0;
-};
-
-Exact exact_row(const Batch& b, int64_t row) {
-  auto lse_of = [&](auto&& logit) {
-    double max = -INFINITY, sum = 0;
-    for (int64_t k = 0; k < b.vocab; ++k) max = std::max(max, logit(k));
-    for (int64_t k = 0; k < b.vocab; ++k) sum += std::exp(logit(k) - max);
-    return max + std::log(sum);
+RowSummary exact_row(const Batch& b, int64_t row) {
+  const auto at = [&](const Floats& all) {
+    return Doubles(all.begin() + row * b.vocab, all.begin() + (row + 1) * b.vocab);
   };
-  Exact e;
-  e.lse = lse_of([&](int64_t k) { return b.at(row, k); });
-  if (b.zr.empty()) return e;
-  e.reference_lse = lse_of([&](int64_t k) { return b.reference_at(row, k); });
-  for (int64_t k = 0; k < b.vocab; ++k) {
-    const double log_p = b.at(row, k) - e.lse, log_q = b.reference_at(row, k) - e.reference_lse;
-    e.forward += std::exp(log_q) * (log_q - log_p);
-    e.reverse += std::exp(log_p) * (log_p - log_q);
-  }
-  return e;
+  const Doubles z = at(b.z), zr = b.zr.empty() ? Doubles() : at(b.zr);
+  return cases::exact_row(z.data(), zr.empty() ? nullptr : zr.data(), z.size());
 }
 
 Batch random_batch(Random& random, int64_t rows, int64_t vocab, float spread, float distance, int64_t targets) {
@@ -141,62 +122,28 @@ std::vector<RowGradient> random_gradients(Random& random, const Batch& b, const 
   return g;
 }
 
-/// Widths around the accesses (4), the threads and the slice (8192); some not a multiple of 4.
-std::vector<std::pair<int64_t, int64_t>> shapes() {
-  std::vector<std::pair<int64_t, int64_t>> all{{1, 1},    {3, 7},    {5, 64},    {2, 1023}, {3, 4099},
-                                               {2, 8192}, {3, 8193}, {2, 16384}, {2, 20011}};
-  if (large()) all.insert(all.end(), {{300, 151936}, {33, 151937}});
-  return all;
-}
-
 }  // namespace
 
-TEST("preference: statistics against float64") {
-  Random random(1);
-  Ops& ops = device(DType::f32);
-  for (const auto& [rows, vocab] : shapes())
-    for (const float distance : {0.02f, 3.0f}) {
-      const Batch b = random_batch(random, rows, vocab, 8, distance, 2 * rows);
-      const Statistics s = statistics_of(ops, b);
-      for (int64_t r = 0; r < rows; ++r) {
-        const Exact want = exact_row(b, r);
-        const RowSummary& got = s.rows[static_cast<size_t>(r)];
-        // An exponential is off by the rounding of its argument (below 22) and 2 ulp: 15 u, averaged over the tokens.
-        CHECK_NEAR(got.lse, want.lse, 15 * u);
-        CHECK_NEAR(got.reference_lse, want.reference_lse, 15 * u);
-        // Those errors weigh the gaps (below 2 * distance) and enter once more through each lse.
-        CHECK_NEAR(got.forward_kl, want.forward, 1e-6 * (0.5 + distance));
-        CHECK_NEAR(got.reverse_kl, want.reverse, 1e-6 * (0.5 + distance));
-      }
-      bool exact = true;
-      for (size_t k = 0; k < static_cast<size_t>(b.count()); ++k) {
-        const size_t at = static_cast<size_t>(b.targets[2 * k] * vocab + b.targets[2 * k + 1]);
-        exact &= s.target_logits[k] == b.z[at] && s.target_logits[static_cast<size_t>(b.count()) + k] == b.zr[at];
-      }
-      CHECK(exact);
-    }
-}
-
-TEST("preference: a KL of 5e-5 is right to 1e-6, in both directions") {
+TEST("op/preference_statistics: a KL of 5e-5 is right to 1e-6, in both directions") {
   Random random(2);
-  const int64_t vocab = large() ? 151936 : 30011;
+  const int64_t vocab = large(plain_device()) ? 151936 : 30011;
   // Peaked (a few likely words) and broad; a uniform change by at most a has a KL of about a^2 / 6.
   for (const float spread : {14.0f, 3.0f, 0.0f}) {
     const Batch b = random_batch(random, 3, vocab, spread, 0.0171f, 3);
-    const Statistics s = statistics_of(device(DType::f32), b);
+    const Statistics s = statistics_of(plain_device(), b);
     for (int64_t r = 0; r < b.rows; ++r) {
-      const Exact want = exact_row(b, r);
-      CHECK(want.forward > 3e-5 && want.forward < 7e-5);
-      CHECK_NEAR(s.rows[static_cast<size_t>(r)].forward_kl, want.forward, 1e-6);
-      CHECK_NEAR(s.rows[static_cast<size_t>(r)].reverse_kl, want.reverse, 1e-6);
+      const RowSummary want = exact_row(b, r);
+      CHECK(want.forward_kl > 3e-5 && want.forward_kl < 7e-5);
+      CHECK_NEAR(s.rows[static_cast<size_t>(r)].forward_kl, want.forward_kl, 1e-6);
+      CHECK_NEAR(s.rows[static_cast<size_t>(r)].reverse_kl, want.reverse_kl, 1e-6);
     }
   }
 }
 
-TEST("preference: an untrained policy has a KL and a KL gradient of exactly 0") {
+TEST("op/preference_statistics: an untrained policy has a KL and a KL gradient of exactly 0") {
   Random random(3);
-  Ops& ops = device(DType::f32);
-  for (const auto& [rows, vocab] : shapes()) {
+  Ops& ops = plain_device();
+  for (const auto& [rows, vocab] : cases::logit_shapes(false)) {
     Batch b = random_batch(random, rows, vocab, 20, 0, 1);
     if (vocab > 100) b.z[3] = b.zr[3] = -INFINITY;
     const Statistics s = statistics_of(ops, b);
@@ -211,8 +158,8 @@ TEST("preference: an untrained policy has a KL and a KL gradient of exactly 0") 
   }
 }
 
-TEST("preference: logits 200 apart, and a reference shifted by 1e4") {
-  Ops& ops = device(DType::f32);
+TEST("op/preference_statistics: logits 200 apart, and a reference shifted by 1e4") {
+  Ops& ops = plain_device();
   const int64_t vocab = 9001;
   Batch b{3, vocab, Floats(3 * 9001, -200), Floats(3 * 9001, -200), {0, 8999, 1, 0, 2, 5}};
   b.z[8999] = 0, b.zr[1] = 0;  // each sure of another token
@@ -224,12 +171,12 @@ TEST("preference: logits 200 apart, and a reference shifted by 1e4") {
   const Statistics s = statistics_of(ops, b);
   std::vector<RowGradient> g;
   for (int64_t r = 0; r < 3; ++r) {
-    const Exact want = exact_row(b, r);
+    const RowSummary want = exact_row(b, r);
     const RowSummary& got = s.rows[static_cast<size_t>(r)];
     CHECK_NEAR(got.lse, want.lse, 15 * u * std::max(1.0, std::abs(want.lse)));
     CHECK_NEAR(got.reference_lse, want.reference_lse, 15 * u);
-    CHECK_NEAR(got.forward_kl, want.forward, 1e-6 * std::max(1.0, want.forward));
-    CHECK_NEAR(got.reverse_kl, want.reverse, 1e-6 * std::max(1.0, want.reverse));
+    CHECK_NEAR(got.forward_kl, want.forward_kl, 1e-6 * std::max(1.0, want.forward_kl));
+    CHECK_NEAR(got.reverse_kl, want.reverse_kl, 1e-6 * std::max(1.0, want.reverse_kl));
     g.push_back({static_cast<float>(got.lse), static_cast<float>(got.reference_lse), 0.3f, 0.01f, 0.02f,
                  static_cast<float>(got.reverse_kl)});
   }
@@ -238,8 +185,8 @@ TEST("preference: logits 200 apart, and a reference shifted by 1e4") {
   CHECK(std::all_of(dz.begin(), dz.end(), [](float x) { return std::isfinite(x); }));
 }
 
-TEST("preference: logits that are no distribution are seen, -inf for single tokens is legal") {
-  Ops& ops = device(DType::f32);
+TEST("op/preference_statistics: logits that are no distribution are seen, -inf for single tokens is legal") {
+  Ops& ops = plain_device();
   Random random(5);
   const int64_t vocab = 9003;
   const Batch good = random_batch(random, 2, vocab, 5, 1, 1);
@@ -269,10 +216,10 @@ TEST("preference: logits that are no distribution are seen, -inf for single toke
              Floats(good.z.begin() + 8192, good.z.begin() + vocab),
              Floats(good.zr.begin() + 8192, good.zr.begin() + vocab),
              {}};
-  const Exact want = exact_row(rest, 0);
+  const RowSummary want = exact_row(rest, 0);
   CHECK_NEAR(s.rows[0].lse, want.lse, 15 * u);
-  CHECK_NEAR(s.rows[0].forward_kl, want.forward, 1e-6);
-  CHECK_NEAR(s.rows[0].reverse_kl, want.reverse, 1e-6);
+  CHECK_NEAR(s.rows[0].forward_kl, want.forward_kl, 1e-6);
+  CHECK_NEAR(s.rows[0].reverse_kl, want.reverse_kl, 1e-6);
   const RowGradient g{
       static_cast<float>(s.rows[0].lse),       static_cast<float>(s.rows[0].reference_lse), 0.5f, 0.1f, 0.1f,
       static_cast<float>(s.rows[0].reverse_kl)};
@@ -287,47 +234,10 @@ TEST("preference: logits that are no distribution are seen, -inf for single toke
   CHECK(std::isfinite(statistics_of(ops, one).rows[0].reverse_kl));
 }
 
-TEST("preference: gradient against float64, rows sum to 0") {
-  Random random(6);
-  Ops& ops = device(DType::f32);
-  for (const auto& [rows, vocab] : shapes()) {
-    Batch b = random_batch(random, rows, vocab, 8, 1, 3 * rows);
-    for (int k = 0; k < 4; ++k) {  // the same element again
-      b.targets.push_back(b.targets[0]);
-      b.targets.push_back(b.targets[1]);
-    }
-    const Floats coefficients = random.floats(b.count(), -0.1f, 0.1f);
-    const std::vector<RowGradient> g = random_gradients(random, b, statistics_of(ops, b).rows, coefficients);
-    const Floats dz = backward_of(ops, b, g, coefficients);
-    std::vector<double> want(b.z.size());
-    for (int64_t r = 0; r < rows; ++r) {
-      const Exact e = exact_row(b, r);
-      const RowGradient& w = g[static_cast<size_t>(r)];
-      for (int64_t k = 0; k < vocab; ++k) {
-        const double log_p = b.at(r, k) - e.lse, log_q = b.reference_at(r, k) - e.reference_lse, p = std::exp(log_p);
-        want[static_cast<size_t>(r * vocab + k)] =
-            -w.mass * p + w.forward_kl * (p - std::exp(log_q)) + w.reverse_kl * p * (log_p - log_q - e.reverse);
-      }
-    }
-    for (size_t k = 0; k < coefficients.size(); ++k)
-      want[static_cast<size_t>(b.targets[2 * k] * vocab + b.targets[2 * k + 1])] += coefficients[k];
-    // log p is off by the rounding of lse and of the difference, below 2^-19 where |z - lse| < 32; weights below 1.5.
-    double worst = 0;
-    for (size_t i = 0; i < want.size(); ++i) worst = std::max(worst, std::abs(dz[i] - want[i]));
-    CHECK(worst < 4e-6);
-    CHECK(relative_error(dz, want) < 1e-5);
-    for (int64_t r = 0; r < rows; ++r) {
-      double sum = 0;
-      for (int64_t k = 0; k < vocab; ++k) sum += dz[static_cast<size_t>(r * vocab + k)];
-      CHECK_NEAR(sum, 0, 4e-6);
-    }
-  }
-}
-
-TEST("preference: targets that share an element add up in list order") {
+TEST("op/preference_backward: targets that share an element add up in list order") {
   Random random(7);
-  Ops& ops = device(DType::f32);
-  const int64_t count = large() ? 5000 : 700;  // more than a block of them
+  Ops& ops = plain_device();
+  const int64_t count = large(plain_device()) ? 5000 : 700;  // more than a block of them
   Batch b = random_batch(random, 4, 50, 3, 1, count);
   const std::vector<RowGradient> g(4, RowGradient{4, 4, 0.5f, 0.01f, 0.01f, 0.1f});
   Floats coefficients = random.floats(count);
@@ -340,9 +250,9 @@ TEST("preference: targets that share an element add up in list order") {
   CHECK(!same_bits(reversed, want));
 }
 
-TEST("preference: rows without a KL weight do not read the reference") {
+TEST("op/preference_backward: rows without a KL weight do not read the reference") {
   Random random(8);
-  Ops& ops = device(DType::f32);
+  Ops& ops = plain_device();
   Batch b = random_batch(random, 3, 4099, 5, 1, 6);
   const Floats coefficients = random.floats(6);
   std::vector<RowGradient> g(3, RowGradient{6, 6, 0.5f, 0, 0, NAN});
@@ -354,26 +264,28 @@ TEST("preference: rows without a KL weight do not read the reference") {
   CHECK(std::all_of(want.begin(), want.end(), [](float x) { return std::isfinite(x); }));
 }
 
-TEST("preference: without a reference the policy has the same bits and the reference's places are left alone") {
+TEST(
+    "op/preference_statistics: without a reference the policy has the same bits and the reference's places are left "
+    "alone") {
   Random random(9);
-  Ops& ops = device(DType::f32);
+  Ops& ops = plain_device();
   Batch b = random_batch(random, 2, 8195, 5, 1, 3);
   const Statistics both = statistics_of(ops, b);
-  OnDevice z(ops, b.z, DType::f32, {b.rows, b.vocab});
-  OnDevice statistics(ops, DType::f64, {b.rows, 2, 6}), target_logits(ops, Floats(6, -77), DType::f32, {2, 3});
-  OnDevice targets(ops, b.targets, {3, 2});
+  Placed z(ops, b.z, DType::f32, {b.rows, b.vocab});
+  Placed statistics(ops, DType::f64, {b.rows, 2, 6}), target_logits(ops, Floats(6, -77), DType::f32, {2, 3});
+  Placed targets(ops, b.targets, DType::i32, {3, 2});
   const std::vector<double> marks(24, 123.0);
   ops.upload(marks.data(), statistics);
   ops.preference_statistics(z, {}, 0, targets, statistics, target_logits);
-  const std::vector<double> got = statistics.get_f64();
+  const std::vector<double> got = statistics.values();
   for (size_t i = 0; i < got.size(); ++i) CHECK(got[i] == (i % 6 < 2 ? both.raw[i] : 123.0));
   const Floats logits = target_logits.get();
   for (size_t k = 0; k < 3; ++k) CHECK(logits[k] == both.target_logits[k] && logits[3 + k] == -77);
 }
 
-TEST("preference: the same bits whole, in chunks of columns, alone, and again") {
+TEST("op/preference_backward: the same bits whole, in chunks of columns, alone, and again") {
   Random random(10);
-  Ops& ops = device(DType::f32);
+  Ops& ops = plain_device();
   for (const int64_t vocab : {20011, 16385, 24576}) {  // rows of odd widths begin off 16 bytes
     const Batch b = random_batch(random, 3, vocab, 8, 1, 40);
     const Floats coefficients = random.floats(40, -0.1f, 0.1f);
@@ -400,33 +312,6 @@ TEST("preference: the same bits whole, in chunks of columns, alone, and again") 
       CHECK(same_bits(backward_of(ops, alone, {g[static_cast<size_t>(r)]}, own), row_of(dz, vocab)));
     }
   }
-}
-
-TEST("preference: the CPU gives the same to rounding") {
-  Random random(11);
-  for (const auto& [rows, vocab] : shapes()) {
-    const Batch b = random_batch(random, rows, vocab, 8, 1, 2 * rows);
-    const Floats coefficients = random.floats(2 * rows, -0.1f, 0.1f);
-    const Statistics got = statistics_of(device(DType::f32), b), want = statistics_of(host(), b);
-    CHECK(same_bits(got.target_logits, want.target_logits));
-    for (size_t r = 0; r < got.rows.size(); ++r) {
-      CHECK_NEAR(got.rows[r].lse, want.rows[r].lse, 15 * u);
-      CHECK_NEAR(got.rows[r].forward_kl, want.rows[r].forward_kl, 1e-6);
-      CHECK_NEAR(got.rows[r].reverse_kl, want.rows[r].reverse_kl, 1e-6);
-    }
-    const std::vector<RowGradient> g = random_gradients(random, b, want.rows, coefficients);
-    const Floats a = backward_of(device(DType::f32), b, g, coefficients), c = backward_of(host(), b, g, coefficients);
-    CHECK(relative_error(a, std::vector<double>(c.begin(), c.end())) < 1e-6);
-  }
-}
-
-TEST("preference: no rows, no targets") {
-  Ops& ops = device(DType::f32);
-  CHECK(statistics_of(ops, Batch{0, 100, {}, {}, {}}).rows.empty());
-  CHECK(backward_of(ops, Batch{0, 100, {}, {}, {}}, {}, {}).empty());
-  Random random(12);
-  const Batch b = random_batch(random, 2, 100, 3, 1, 0);
-  CHECK(statistics_of(ops, b).rows.size() == 2);
 }
 
 namespace {
@@ -477,8 +362,8 @@ const Example examples[] = {
 
 }  // namespace
 
-TEST("preference: the example worked out by hand, from logits to gradients") {
-  Ops& ops = device(DType::f32);
+TEST("op/preference_backward: the example worked out by hand, from logits to gradients") {
+  Ops& ops = plain_device();
   for (const Example& example : examples) {
     const Objective objective = Objective::make({example.objective, 0.1, 0.01, 0.1, 0.5, KlReduction::sum});
     Batch b{0, 3, {}, {}, {}};
