@@ -2,13 +2,41 @@
 # is part of a plain build and, since nobody who only uses the addon wants to wait for them, not of the addon's.
 get_directory_property(FIRE_PRODUCT BUILDSYSTEM_TARGETS)
 
+# The cases of every operation (test/ops), which know no device.
+file(GLOB FIRE_OP_CASES CONFIGURE_DEPENDS test/ops/cases/*.cpp)
+add_library(fire_op_cases OBJECT test/ops/case.cpp ${FIRE_OP_CASES})
+target_include_directories(fire_op_cases PUBLIC test)
+target_compile_options(fire_op_cases PRIVATE ${FIRE_OPTIONS})
+target_link_libraries(fire_op_cases PUBLIC fire_core)
+
+# A program of tests, those of the operations on a device (cpu, cuda) among them.
+file(GLOB FIRE_OP_TESTS CONFIGURE_DEPENDS test/ops/*_test.cpp)
+function(fire_add_test name device library)
+  add_executable(${name} ${ARGN} ${FIRE_OP_TESTS} test/ops/run.cpp test/native/check_main.cpp)
+  target_include_directories(${name} PRIVATE test test/native test/cuda)
+  target_compile_options(${name} PRIVATE ${FIRE_OPTIONS})
+  target_compile_definitions(${name} PRIVATE FIRE_TEST_DIR="${CMAKE_CURRENT_SOURCE_DIR}/test"
+                                             FIRE_TEST_DEVICE="${device}")
+  target_link_libraries(${name} PRIVATE fire_op_cases ${library})
+endfunction()
+
+# Registers a program's tests: op/<operation>/<label> for each operation, and the program's name for all others.
+function(fire_register_tests name label)
+  foreach(file ${FIRE_OP_CASES})
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${file}")
+    file(STRINGS "${file}" declared REGEX "^OPERATION\\(")
+    foreach(line ${declared})
+      string(REGEX MATCH "[a-z_]+" operation "${line}")
+      add_test(NAME op/${operation}/${label} COMMAND ${name} op/${operation}:)
+    endforeach()
+  endforeach()
+  add_test(NAME ${name} COMMAND ${name} -op/)
+endfunction()
+
 file(GLOB FIRE_TESTS CONFIGURE_DEPENDS test/native/*.cpp)
-add_executable(fire_test ${FIRE_TESTS})
-target_include_directories(fire_test PRIVATE test/native)
-target_compile_options(fire_test PRIVATE ${FIRE_OPTIONS})
-target_compile_definitions(fire_test PRIVATE FIRE_TEST_DIR="${CMAKE_CURRENT_SOURCE_DIR}/test")
-target_link_libraries(fire_test PRIVATE fire_device)
-add_test(NAME fire_test COMMAND fire_test)
+list(FILTER FIRE_TESTS EXCLUDE REGEX "/check_main\\.cpp$")
+fire_add_test(fire_test cpu fire_device ${FIRE_TESTS})
+fire_register_tests(fire_test cpu)
 
 # --- the GPU backend under the emulator -------------------------------------------------------------------------------
 # The unchanged kernels as C++, run thread by thread (test/simt/README.md). Kernels cast float* to float4*, which nvcc
@@ -44,18 +72,9 @@ function(fire_add_simt suffix options)
   target_link_libraries(fire_device_simt${suffix} PUBLIC fire_simt${suffix})
 endfunction()
 
-# A test program of test/cuda on a device library.
 file(GLOB FIRE_CUDA_TESTS CONFIGURE_DEPENDS test/cuda/*_test.cpp)
-function(fire_add_cuda_test name device)
-  add_executable(${name} ${FIRE_CUDA_TESTS} test/native/check_main.cpp)
-  target_include_directories(${name} PRIVATE test/native test/cuda)
-  target_compile_options(${name} PRIVATE ${FIRE_OPTIONS})
-  target_compile_definitions(${name} PRIVATE FIRE_TEST_DIR="${CMAKE_CURRENT_SOURCE_DIR}/test")
-  target_link_libraries(${name} PRIVATE ${device})
-endfunction()
-
 fire_add_simt("" "")
-fire_add_cuda_test(simt_test fire_device_simt)
+fire_add_test(simt_test cuda fire_device_simt ${FIRE_CUDA_TESTS})
 
 # The emulator's own tests: every planted fault must be seen.
 file(GLOB FIRE_SELFTESTS CONFIGURE_DEPENDS test/simt/selftest*.cpp)
@@ -86,7 +105,7 @@ target_link_libraries(simt_engine_test PRIVATE fire_device_simt)
 # What `npm test` runs: the kernels in one schedule, whole training steps in another. All schedules and the sanitizers:
 # scripts/test-kernels.mjs.
 add_test(NAME simt_selftest COMMAND simt_selftest)
-add_test(NAME simt_test COMMAND simt_test)
+fire_register_tests(simt_test simt)
 add_test(NAME simt_engine_test COMMAND simt_engine_test)
 file(GLOB FIRE_GOLDEN CONFIGURE_DEPENDS test/golden/*/golden.json)
 list(TRANSFORM FIRE_GOLDEN REPLACE "/golden\\.json$" "")
@@ -100,7 +119,7 @@ foreach(kind asan tsan)
   set(options_asan -fsanitize=address,undefined -fno-sanitize-recover=undefined)
   set(options_tsan -fsanitize=thread)
   fire_add_simt("_${kind}" "${options_${kind}};-O1;-g;-fno-omit-frame-pointer")
-  fire_add_cuda_test(simt_test_${kind} fire_device_simt_${kind})
+  fire_add_test(simt_test_${kind} cuda fire_device_simt_${kind} ${FIRE_CUDA_TESTS})
   fire_add_selftest(_${kind})
 endforeach()
 

@@ -28,8 +28,8 @@ struct AttentionInputs {
 constexpr int attention_tile_rows = 64;
 
 /// o and lse (may be nullptr) of the rows of `count` query tiles.
-void launch_attention(Stream stream, const AttentionInputs& in, const int32_t* query_tiles, int64_t count, void* o,
-                      float* lse);
+void launch_attention(Stream stream, const AttentionInputs& in, const int32_t* query_tiles, void* o, float* lse,
+                      int64_t count);
 
 /// Keys that a block of the kernel for single query rows takes.
 constexpr int attention_chunk_keys = 256;
@@ -38,24 +38,24 @@ int64_t attention_partial_size(const AttentionInputs& in, int64_t keys);
 /// The same for tiles of a single query row, as in decoding: flash-decoding (Dao et al. 2023) splits each row's keys in
 /// chunks, so that a few rows keep a whole GPU busy, and adds the chunks up in their order. P stays f32. `keys` is the
 /// most that a row sees; `partial` is a workspace.
-void launch_attention_single(Stream stream, const AttentionInputs& in, const int32_t* query_tiles, int64_t count,
-                             int64_t keys, float* partial, void* o, float* lse);
+void launch_attention_single(Stream stream, const AttentionInputs& in, const int32_t* query_tiles, float* partial,
+                             void* o, float* lse, int64_t count, int64_t keys);
 
 /// delta[i] = dout[i] . o[i] over `rows` rows of `width`.
 void launch_attention_delta(Stream stream, DType type, const void* dout, const void* o, float* delta, int64_t rows,
                             int64_t width);
 /// dq = scale * sum_k p_k (dout . v_k - delta) k_k with p = exp(s - lse), for the rows of `count` query tiles.
 void launch_attention_dq(Stream stream, const AttentionInputs& in, const void* dout, const float* lse,
-                         const float* delta, const int32_t* query_tiles, int64_t count, void* dq);
+                         const float* delta, const int32_t* query_tiles, void* dq, int64_t count);
 /// dk = scale * sum_q p_q (dout_q . v - delta_q) q_q and dv = sum_q p_q dout_q over the queries of all heads of the
 /// group, for the keys of `count` key tiles.
 void launch_attention_dkv(Stream stream, const AttentionInputs& in, const void* dout, const float* lse,
-                          const float* delta, const int32_t* key_tiles, int64_t count, const int32_t* key_spans,
-                          void* dk, void* dv);
+                          const float* delta, const int32_t* key_tiles, const int32_t* key_spans, void* dk, void* dv,
+                          int64_t count);
 
 /// exp(s - lse) of query row `query`, of which `span` is the span, into the columns of the keys that it sees:
 /// weights f32 [heads, keys]; other columns are left alone. Needs no v.
-void launch_attention_weights(Stream stream, const AttentionInputs& in, int32_t span, int32_t query, float* weights,
-                              int64_t keys);
+void launch_attention_weights(Stream stream, const AttentionInputs& in, float* weights, int64_t keys, int32_t span,
+                              int32_t query);
 
 }  // namespace fire::cuda

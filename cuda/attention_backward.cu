@@ -260,7 +260,7 @@ void launch_attention_delta(Stream stream, DType type, const void* dout, const v
 }
 
 void launch_attention_dq(Stream stream, const AttentionInputs& in, const void* dout, const float* lse,
-                         const float* delta, const int32_t* query_tiles, int64_t count, void* dq) {
+                         const float* delta, const int32_t* query_tiles, void* dq, int64_t count) {
   using namespace attention;
   with_type(in.type, [&](auto type) {
     using T = typename decltype(type)::type;
@@ -274,8 +274,8 @@ void launch_attention_dq(Stream stream, const AttentionInputs& in, const void* d
 }
 
 void launch_attention_dkv(Stream stream, const AttentionInputs& in, const void* dout, const float* lse,
-                          const float* delta, const int32_t* key_tiles, int64_t count, const int32_t* key_spans,
-                          void* dk, void* dv) {
+                          const float* delta, const int32_t* key_tiles, const int32_t* key_spans, void* dk, void* dv,
+                          int64_t count) {
   using namespace attention;
   with_type(in.type, [&](auto type) {
     using T = typename decltype(type)::type;

@@ -184,8 +184,8 @@ int64_t attention_partial_size(const AttentionInputs& in, int64_t keys) {
   return in.heads * attention::chunks_of(keys) * (in.width + 2);
 }
 
-void launch_attention_single(Stream stream, const AttentionInputs& in, const int32_t* query_tiles, int64_t count,
-                             int64_t keys, float* partial, void* o, float* lse) {
+void launch_attention_single(Stream stream, const AttentionInputs& in, const int32_t* query_tiles, float* partial,
+                             void* o, float* lse, int64_t count, int64_t keys) {
   using namespace attention;
   const int64_t chunks = chunks_of(keys);
   with_type(in.type, [&](auto type) {
@@ -207,8 +207,8 @@ void launch_attention_single(Stream stream, const AttentionInputs& in, const int
   });
 }
 
-void launch_attention_weights(Stream stream, const AttentionInputs& in, int32_t span, int32_t query, float* weights,
-                              int64_t keys) {
+void launch_attention_weights(Stream stream, const AttentionInputs& in, float* weights, int64_t keys, int32_t span,
+                              int32_t query) {
   using namespace attention;
   with_type(in.type, [&](auto type) {
     using T = typename decltype(type)::type;

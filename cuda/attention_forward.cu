@@ -107,8 +107,8 @@ __global__ void __launch_bounds__(threads, sizeof(T) == sizeof(bf16) ? 3 : 1)
 }  // namespace
 }  // namespace attention
 
-void launch_attention(Stream stream, const AttentionInputs& in, const int32_t* query_tiles, int64_t count, void* o,
-                      float* lse) {
+void launch_attention(Stream stream, const AttentionInputs& in, const int32_t* query_tiles, void* o, float* lse,
+                      int64_t count) {
   using namespace attention;
   with_type(in.type, [&](auto type) {
     using T = typename decltype(type)::type;

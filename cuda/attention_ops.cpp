@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "cuda/attention.h"
+#include "cuda/checks.h"
 #include "cuda/cuda_ops.h"
 #include "ops/attention_tables.h"
 
@@ -61,17 +62,17 @@ void CudaOps::attention(Tensor q, Tensor k, Tensor v, const PreparedPlan& plan, 
   check_like("o", o, type_, {q.dim(0), q.dim(1), q.dim(2)});
   if (lse) check_like("lse", lse, DType::f32, {q.dim(0), q.dim(1)});
   in.v = v.data();
-  float* const lse_data = lse ? lse.f32() : nullptr;
+  float* const lse_data = f32_or_null(lse);
   const SingleRows singles(*plan.plan);
   const int64_t tiled = plan.query_tiles.dim(0) - singles.count;
-  launch_attention(stream_, in, plan.query_tiles.i32(), tiled, o.data(), lse_data);
+  launch_attention(stream_, in, plan.query_tiles.i32(), o.data(), lse_data, tiled);
   if (singles.count == 0) return;
   const int64_t row_bytes = attention_partial_size(in, singles.keys) * static_cast<int64_t>(sizeof(float));
   const int64_t portion = std::clamp(single_workspace / row_bytes, int64_t{1}, singles.count);
   auto* const partial = static_cast<float*>(workspace(static_cast<size_t>(portion * row_bytes)));
   for (int64_t i = 0; i < singles.count; i += portion)
-    launch_attention_single(stream_, in, plan.query_tiles.slice(tiled + i, tiled + i + 1).i32(),
-                            std::min(portion, singles.count - i), singles.keys, partial, o.data(), lse_data);
+    launch_attention_single(stream_, in, plan.query_tiles.slice(tiled + i, tiled + i + 1).i32(), partial, o.data(),
+                            lse_data, std::min(portion, singles.count - i), singles.keys);
 }
 
 void CudaOps::attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse,
@@ -87,10 +88,10 @@ void CudaOps::attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tens
   zero(dk);  // keys that no query sees
   zero(dv);
   launch_attention_delta(stream_, type_, dout.data(), o.data(), delta.f32(), q.dim(0) * q.dim(1), q.dim(2));
-  launch_attention_dq(stream_, in, dout.data(), lse.f32(), delta.f32(), plan.query_tiles.i32(), plan.query_tiles.dim(0),
-                      dq.data());
-  launch_attention_dkv(stream_, in, dout.data(), lse.f32(), delta.f32(), plan.key_tiles.i32(), plan.key_tiles.dim(0),
-                       plan.key_spans.i32(), dk.data(), dv.data());
+  launch_attention_dq(stream_, in, dout.data(), lse.f32(), delta.f32(), plan.query_tiles.i32(), dq.data(),
+                      plan.query_tiles.dim(0));
+  launch_attention_dkv(stream_, in, dout.data(), lse.f32(), delta.f32(), plan.key_tiles.i32(), plan.key_spans.i32(),
+                       dk.data(), dv.data(), plan.key_tiles.dim(0));
 }
 
 std::vector<float> CudaOps::attention_weights(Tensor q, Tensor k, const PreparedPlan& plan, float scale,
@@ -103,7 +104,7 @@ std::vector<float> CudaOps::attention_weights(Tensor q, Tensor k, const Prepared
                        {q.dim(1), k.dim(0)});
   zero(weights);
   if (span != spans.end())
-    launch_attention_weights(stream_, in, static_cast<int32_t>(span - spans.begin()), query, weights.f32(), k.dim(0));
+    launch_attention_weights(stream_, in, weights.f32(), k.dim(0), static_cast<int32_t>(span - spans.begin()), query);
   return download_f32(weights);
 }
 

@@ -11,11 +11,11 @@ namespace {
 
 /// Weights are copied into blocks of this size, or of 1/256 of the device where that is less: what the last block has
 /// left over must not be missed.
-constexpr size_t kWeightBlock = size_t{256} << 20;
-constexpr size_t kWorkspaceStep = size_t{1} << 20;
+constexpr size_t weight_block = size_t{256} << 20;
+constexpr size_t workspace_step = size_t{1} << 20;
 /// What a training step can ask of the workspace: single query rows in the last layer (see attention_ops.cpp), the
 /// partial sums of the optimizer.
-constexpr size_t kStepWorkspace = size_t{16} << 20;
+constexpr size_t step_workspace = size_t{16} << 20;
 
 std::string numbered(int device, const std::string& name) { return "cuda:" + std::to_string(device) + " " + name; }
 
@@ -67,10 +67,10 @@ CudaOps::CudaOps(int device, DType type, GemmChoice gemm)
                                                      }
                                                    },
                                                    [this](void* p, size_t bytes) { release(p, bytes); }},
-                                     std::min(kWeightBlock, properties_.total_bytes / 256));
+                                     std::min(weight_block, properties_.total_bytes / 256));
   stream_ = create_stream();
   try {
-    workspace(kStepWorkspace);  // now, so that a step need not
+    workspace(step_workspace);  // now, so that a step need not
   } catch (const Error&) {
     destroy_stream(stream_);
     throw;
@@ -155,7 +155,7 @@ void* CudaOps::workspace(size_t bytes) {
   fire::cuda::release(workspace_);
   workspace_ = nullptr;
   workspace_bytes_ = 0;
-  const size_t rounded = (bytes + kWorkspaceStep - 1) / kWorkspaceStep * kWorkspaceStep;
+  const size_t rounded = (bytes + workspace_step - 1) / workspace_step * workspace_step;
   workspace_ = allocate(rounded);
   workspace_bytes_ = rounded;
   return workspace_;

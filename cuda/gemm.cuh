@@ -376,30 +376,30 @@ __global__ void __launch_bounds__(Tile::threads, Direct ? Tile::blocks : Tile::m
 }
 
 template <class T, class Tile, GemmForm Form, bool Direct>
-void launch_gemm_instance(const GemmArguments& args, Stream stream) {
+void launch_gemm_instance(Stream stream, const GemmArguments& args) {
   const int64_t tiles = ((int64_t{args.m} + Tile::BM - 1) / Tile::BM) * ((int64_t{args.n} + Tile::BN - 1) / Tile::BN);
   gpu::launch("gemm", dim3(static_cast<unsigned>(tiles)), dim3(Tile::threads), GemmShape<T, Tile, Form>::shared_bytes,
               stream, gemm_kernel<T, Tile, Form, Direct>, args);
 }
 
 template <class T, class Tile, GemmForm Form>
-void launch_gemm_tile(const GemmArguments& args, Stream stream) {
-  args.a.direct&& args.b.direct ? launch_gemm_instance<T, Tile, Form, true>(args, stream)
-                                : launch_gemm_instance<T, Tile, Form, false>(args, stream);
+void launch_gemm_tile(Stream stream, const GemmArguments& args) {
+  args.a.direct&& args.b.direct ? launch_gemm_instance<T, Tile, Form, true>(stream, args)
+                                : launch_gemm_instance<T, Tile, Form, false>(stream, args);
 }
 
 /// The largest tile that still gives a GPU enough blocks. Weight gradients of adapters have one short side.
 template <class T, GemmForm Form>
-void launch_gemm_form(const GemmArguments& args, Stream stream) {
+void launch_gemm_form(Stream stream, const GemmArguments& args) {
   constexpr int64_t enough = 96;
   const auto blocks = [&](int side) {
     return ((int64_t{args.m} + side - 1) / side) * ((int64_t{args.n} + side - 1) / side);
   };
   const int shorter = std::min(args.m, args.n);
   if constexpr (Form != GemmForm::tn)
-    if (shorter > 64 && blocks(128) >= enough) return launch_gemm_tile<T, LargeTile, Form>(args, stream);
-  if (shorter > 32 && blocks(64) >= enough) return launch_gemm_tile<T, MediumTile, Form>(args, stream);
-  launch_gemm_tile<T, SmallTile, Form>(args, stream);
+    if (shorter > 64 && blocks(128) >= enough) return launch_gemm_tile<T, LargeTile, Form>(stream, args);
+  if (shorter > 32 && blocks(64) >= enough) return launch_gemm_tile<T, MediumTile, Form>(stream, args);
+  launch_gemm_tile<T, SmallTile, Form>(stream, args);
 }
 
 inline int gemm_dimension(int64_t value) {
@@ -457,16 +457,16 @@ GemmArguments gemm_arguments(const Gemm& gemm) {
 namespace fire::cuda {
 
 template <class T>
-void launch_gemm(const Gemm& gemm, Stream stream) {
+void launch_gemm(Stream stream, const Gemm& gemm) {
   if (gemm.m == 0 || gemm.n == 0) return;
   const detail::GemmArguments args = detail::gemm_arguments<T>(gemm);
   switch (gemm.form) {
     case GemmForm::nt:
-      return detail::launch_gemm_form<T, GemmForm::nt>(args, stream);
+      return detail::launch_gemm_form<T, GemmForm::nt>(stream, args);
     case GemmForm::nn:
-      return detail::launch_gemm_form<T, GemmForm::nn>(args, stream);
+      return detail::launch_gemm_form<T, GemmForm::nn>(stream, args);
     case GemmForm::tn:
-      return detail::launch_gemm_form<T, GemmForm::tn>(args, stream);
+      return detail::launch_gemm_form<T, GemmForm::tn>(stream, args);
   }
 }
 

@@ -62,12 +62,12 @@ struct Gemm {
 
 /// T is the activation type, float or bf16. Nothing happens where m or n is 0.
 template <class T>
-void launch_gemm(const Gemm& gemm, Stream stream);
-extern template void launch_gemm<float>(const Gemm&, Stream);
-extern template void launch_gemm<bf16>(const Gemm&, Stream);
+void launch_gemm(Stream stream, const Gemm& gemm);
+extern template void launch_gemm<float>(Stream, const Gemm&);
+extern template void launch_gemm<bf16>(Stream, const Gemm&);
 
-inline void launch_gemm(DType activation, const Gemm& gemm, Stream stream) {
-  activation == DType::bf16 ? launch_gemm<bf16>(gemm, stream) : launch_gemm<float>(gemm, stream);
+inline void launch_gemm(Stream stream, DType type, const Gemm& gemm) {
+  type == DType::bf16 ? launch_gemm<bf16>(stream, gemm) : launch_gemm<float>(stream, gemm);
 }
 
 }  // namespace fire::cuda

@@ -1,5 +1,5 @@
 #include "cuda/gemm.cuh"
 
 namespace fire::cuda {
-template void launch_gemm<float>(const Gemm&, Stream);
+template void launch_gemm<float>(Stream, const Gemm&);
 }  // namespace fire::cuda

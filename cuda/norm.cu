@@ -70,6 +70,8 @@ class RowChunks {
   Chunk<T, N> kept_[Items];
 };
 
+/// The kernels below find their row in the same lines: a kernel's shared memory and its early return cannot be another
+/// function's.
 template <class T, bool Vector, int Threads, int Items>
 __global__ void __launch_bounds__(block_size<Threads>)
     rms_norm_kernel(const T* x, const float* __restrict__ w, float eps, T* y, float* rstd, int64_t rows, int columns) {
@@ -204,8 +206,8 @@ void with_shape(int64_t columns, F&& f) {
 
 }  // namespace
 
-void launch_rms_norm(Stream stream, DType type, const void* x, const float* w, float eps, void* y, float* rstd,
-                     int64_t rows, int64_t columns) {
+void launch_rms_norm(Stream stream, DType type, const void* x, const float* w, void* y, float* rstd, int64_t rows,
+                     int64_t columns, float eps) {
   with_type(type, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_flag(columns % chunk_of<T> == 0 && aligned(x, w, y), [&](auto vector) {
@@ -250,8 +252,8 @@ void launch_rms_norm_backward(Stream stream, DType type, DType dy_type, const vo
   });
 }
 
-void launch_layer_norm(Stream stream, DType type, const void* x, const float* w, const float* b, float eps, void* y,
-                       int64_t rows, int64_t columns) {
+void launch_layer_norm(Stream stream, DType type, const void* x, const float* w, const float* b, void* y, int64_t rows,
+                       int64_t columns, float eps) {
   with_type(type, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_flag(columns % chunk_of<T> == 0 && aligned(x, w, b, y), [&](auto vector) {

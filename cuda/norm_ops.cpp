@@ -14,7 +14,7 @@ void CudaOps::rms_norm(Tensor x, Tensor w, float eps, Tensor y, Tensor rstd) {
   const int64_t columns = w.size(), rows = rows_of(x, columns);
   require(is_f32(w, columns) && rows * columns == x.size() && alike(x, y) && (!rstd || is_f32(rstd, rows)), "rms_norm",
           {x, w, y, rstd});
-  launch_rms_norm(stream_, x.dtype(), x.data(), w.f32(), eps, y.data(), f32_or_null(rstd), rows, columns);
+  launch_rms_norm(stream_, x.dtype(), x.data(), w.f32(), y.data(), f32_or_null(rstd), rows, columns, eps);
 }
 
 void CudaOps::rms_norm_backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor residual, Tensor dx) {
@@ -30,7 +30,7 @@ void CudaOps::layer_norm(Tensor x, Tensor w, Tensor b, float eps, Tensor y) {
   const int64_t columns = w.size(), rows = rows_of(x, columns);
   require(is_f32(w, columns) && is_f32(b, columns) && rows * columns == x.size() && alike(x, y), "layer_norm",
           {x, w, b, y});
-  launch_layer_norm(stream_, x.dtype(), x.data(), w.f32(), b.f32(), eps, y.data(), rows, columns);
+  launch_layer_norm(stream_, x.dtype(), x.data(), w.f32(), b.f32(), y.data(), rows, columns, eps);
 }
 
 }  // namespace fire::cuda

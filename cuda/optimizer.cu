@@ -11,50 +11,49 @@
 namespace fire::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kChunk = chunk_of<float>;
-constexpr int64_t kBlockStride = int64_t{kThreads} * kChunk;
+constexpr int threads = 256;
+constexpr int64_t block_stride = int64_t{threads} * chunk_of<float>;
 
 template <bool Vector>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(threads)
     sum_of_squares_kernel(const float* __restrict__ grad, int64_t size, double* __restrict__ parts) {
-  SHARED(double, scratch, kThreads / warp_size);
+  SHARED(double, scratch, threads / warp_size);
   double sum = 0;
 #pragma unroll 4
-  for (int64_t at = blockIdx.x * kBlockStride + static_cast<int64_t>(threadIdx.x) * kChunk; at < size;
-       at += gridDim.x * kBlockStride) {
-    const Chunk<float> x = load_chunk<Vector, kChunk>(grad + at, size - at);
+  for (int64_t at = blockIdx.x * block_stride + static_cast<int64_t>(threadIdx.x) * chunk_of<float>; at < size;
+       at += gridDim.x * block_stride) {
+    const Chunk<float> x = load_chunk<Vector, chunk_of<float>>(grad + at, size - at);
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+    for (int i = 0; i < chunk_of<float>; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
   }
-  sum = block_sum<kThreads>(sum, scratch);
+  sum = block_sum<threads>(sum, scratch);
   if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
 
 template <bool Vector>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(threads)
     update_kernel(AdamWCoefficients c, double max_grad_norm, float* __restrict__ param, const float* __restrict__ grad,
                   float* __restrict__ m, float* __restrict__ v, int64_t size, const double* __restrict__ parts,
                   int part_count, double* __restrict__ norm_out) {
-  SHARED(double, scratch, kThreads / warp_size);
+  SHARED(double, scratch, threads / warp_size);
   double squares = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < part_count; i += kThreads) squares += parts[i];
-  const double norm = sqrt(block_sum<kThreads>(squares, scratch));
+  for (int i = static_cast<int>(threadIdx.x); i < part_count; i += threads) squares += parts[i];
+  const double norm = sqrt(block_sum<threads>(squares, scratch));
   if (blockIdx.x == 0 && threadIdx.x == 0) *norm_out = norm;
   if (!(norm < INFINITY)) return;
   float grad_scale = 1;
   if (max_grad_norm > 0) grad_scale = static_cast<float>(fmin(1.0, max_grad_norm / (norm + 1e-6)));
 
-  for (int64_t at = blockIdx.x * kBlockStride + static_cast<int64_t>(threadIdx.x) * kChunk; at < size;
-       at += gridDim.x * kBlockStride) {
+  for (int64_t at = blockIdx.x * block_stride + static_cast<int64_t>(threadIdx.x) * chunk_of<float>; at < size;
+       at += gridDim.x * block_stride) {
     const int64_t count = size - at;
-    const Chunk<float> g = load_chunk<Vector, kChunk>(grad + at, count);
-    const Chunk<float> m_old = load_chunk<Vector, kChunk>(m + at, count);
-    const Chunk<float> v_old = load_chunk<Vector, kChunk>(v + at, count);
-    const Chunk<float> p_old = load_chunk<Vector, kChunk>(param + at, count);
-    float m_new[kChunk], v_new[kChunk], p_new[kChunk];
+    const Chunk<float> g = load_chunk<Vector, chunk_of<float>>(grad + at, count);
+    const Chunk<float> m_old = load_chunk<Vector, chunk_of<float>>(m + at, count);
+    const Chunk<float> v_old = load_chunk<Vector, chunk_of<float>>(v + at, count);
+    const Chunk<float> p_old = load_chunk<Vector, chunk_of<float>>(param + at, count);
+    float m_new[chunk_of<float>], v_new[chunk_of<float>], p_new[chunk_of<float>];
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i) {
+    for (int i = 0; i < chunk_of<float>; ++i) {
       const float scaled = g[i] * grad_scale;
       m_new[i] = m_old[i] + c.one_minus_beta1 * (scaled - m_old[i]);
       v_new[i] = c.beta2 * v_old[i] + c.one_minus_beta2 * scaled * scaled;
@@ -68,18 +67,17 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void adamw(const AdamW& settings, float* param, const float* grad, float* m, float* v, int64_t size, double* workspace,
-           Stream stream) {
-  const AdamWCoefficients c = coefficients_of(settings);
-  const int64_t blocks = std::max<int64_t>(1, (size + kBlockStride - 1) / kBlockStride);
+void launch_adamw(Stream stream, float* param, const float* grad, float* m, float* v, double* workspace, int64_t size,
+                  const AdamW& settings) {
+  const int64_t blocks = std::max<int64_t>(1, (size + block_stride - 1) / block_stride);
   const int parts = static_cast<int>(std::min<int64_t>(blocks, adamw_parts));
   const dim3 grid(static_cast<unsigned>(std::min<int64_t>(blocks, 4096)));
   with_flag(aligned(param, grad, m, v), [&](auto vector) {
     constexpr bool wide = decltype(vector)::value;
-    gpu::launch("gradient norm", dim3(static_cast<unsigned>(parts)), dim3(kThreads), 0, stream,
+    gpu::launch("gradient norm", dim3(static_cast<unsigned>(parts)), dim3(threads), 0, stream,
                 sum_of_squares_kernel<wide>, grad, size, workspace);
-    gpu::launch("adamw", grid, dim3(kThreads), 0, stream, update_kernel<wide>, c, settings.max_grad_norm, param, grad,
-                m, v, size, workspace, parts, workspace + adamw_parts);
+    gpu::launch("adamw", grid, dim3(threads), 0, stream, update_kernel<wide>, AdamWCoefficients(settings),
+                settings.max_grad_norm, param, grad, m, v, size, workspace, parts, workspace + adamw_parts);
   });
 }
 

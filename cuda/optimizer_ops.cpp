@@ -3,12 +3,12 @@
 
 namespace fire::cuda {
 
-double CudaOps::adamw(const AdamW& s, Tensor param, Tensor grad, Tensor m, Tensor v) {
+double CudaOps::adamw(const AdamW& settings, Tensor param, Tensor grad, Tensor m, Tensor v) {
   const int64_t size = param.size();
   if (grad.size() != size || m.size() != size || v.size() != size)
     throw Error(Code::internal, "adamw of " + param.describe() + " with " + grad.describe());
   auto* const scratch = static_cast<double*>(workspace(adamw_workspace * sizeof(double)));
-  cuda::adamw(s, param.f32(), grad.f32(), m.f32(), v.f32(), size, scratch, stream_);
+  launch_adamw(stream_, param.f32(), grad.f32(), m.f32(), v.f32(), scratch, size, settings);
   double norm;
   download(Tensor(scratch + adamw_parts, DType::f64, {1}), &norm);
   return norm;

@@ -6,8 +6,8 @@
 namespace fire::cuda {
 namespace {
 
-constexpr size_t kAlignment = 64;
-constexpr size_t round_up(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+constexpr size_t alignment = 64;
+constexpr size_t round_up(size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
 
 }  // namespace
 

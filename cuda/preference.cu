@@ -15,34 +15,32 @@
 namespace fire::cuda {
 namespace {
 
-constexpr int kChunk = chunk_of<float>;  // columns of one access
-
 // --- statistics --------------------------------------------------------------------------------------------------
 
-constexpr int kThreads = 512;
-constexpr int kWarps = kThreads / warp_size;
-constexpr int kChunks = static_cast<int>(preference_slice) / (kThreads * kChunk);  // of a thread
-constexpr int kColumns = kChunks * kChunk;
-constexpr int kStatistics = 6;
+constexpr int threads = 512;
+constexpr int warps = threads / warp_size;
+constexpr int chunks = static_cast<int>(vocabulary_slice) / (threads * chunk_of<float>);  // of a thread
+constexpr int columns_each = chunks * chunk_of<float>;
+constexpr int statistics_each = 6;
 
 /// The thread's columns of a slice; -inf, which has no mass, in place of those behind its end.
 template <bool Vector>
-__device__ inline void load_columns(const float* slice, int columns, float (&x)[kColumns]) {
+__device__ inline void load_columns(const float* slice, int columns, float (&x)[columns_each]) {
 #pragma unroll
-  for (int c = 0; c < kChunks; ++c) {
-    const int at = (c * kThreads + static_cast<int>(threadIdx.x)) * kChunk;
-    const Chunk<float> chunk = load_chunk<Vector, kChunk>(slice + at, columns - at);
+  for (int c = 0; c < chunks; ++c) {
+    const int at = (c * threads + static_cast<int>(threadIdx.x)) * chunk_of<float>;
+    const Chunk<float> chunk = load_chunk<Vector, chunk_of<float>>(slice + at, columns - at);
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i) x[c * kChunk + i] = at + i < columns ? chunk[i] : -INFINITY;
+    for (int i = 0; i < chunk_of<float>; ++i) x[c * chunk_of<float> + i] = at + i < columns ? chunk[i] : -INFINITY;
   }
 }
 
 /// A NaN loses: it shows in the sum.
-__device__ inline float slice_max(const float (&x)[kColumns], float* scratch) {
+__device__ inline float slice_max(const float (&x)[columns_each], float* scratch) {
   float max = -INFINITY;
 #pragma unroll
-  for (int i = 0; i < kColumns; ++i) max = fmaxf(max, x[i]);
-  return block_max<kThreads>(max, scratch);
+  for (int i = 0; i < columns_each; ++i) max = fmaxf(max, x[i]);
+  return block_max<threads>(max, scratch);
 }
 
 /// What exponents are taken relative to: a slice of nothing but -inf has sum 0, not NaN.
@@ -55,28 +53,28 @@ __device__ inline double sum_each(double (&values)[N], double* scratch) {
 #pragma unroll
   for (int k = 0; k < N; ++k) {
     values[k] = warp_sum(values[k]);
-    if (lane == 0) scratch[k * kWarps + warp] = values[k];
+    if (lane == 0) scratch[k * warps + warp] = values[k];
   }
   __syncthreads();
   double sum = 0;
   if (threadIdx.x < N)
-    for (int w = 0; w < kWarps; ++w) sum += scratch[threadIdx.x * kWarps + w];
+    for (int w = 0; w < warps; ++w) sum += scratch[threadIdx.x * warps + w];
   return sum;
 }
 
 template <bool Reference, bool Vector>
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(threads, 2)
     statistics_kernel(const float* __restrict__ z, const float* __restrict__ zr, int64_t columns, int slices_here,
                       int64_t slices, int64_t first_slice, double* __restrict__ statistics) {
-  SHARED(float, maxima, kWarps);
-  SHARED(double, sums, 4 * kWarps);
+  SHARED(float, maxima, warps);
+  SHARED(double, sums, 4 * warps);
   const int64_t row = blockIdx.x / slices_here;
   const int slice = static_cast<int>(blockIdx.x) % slices_here;
-  const int64_t begin = slice * preference_slice;
-  const int count = static_cast<int>(columns - begin < preference_slice ? columns - begin : preference_slice);
-  double* const out = statistics + (row * slices + first_slice + slice) * kStatistics;
+  const int64_t begin = slice * vocabulary_slice;
+  const int count = static_cast<int>(columns - begin < vocabulary_slice ? columns - begin : vocabulary_slice);
+  double* const out = statistics + (row * slices + first_slice + slice) * statistics_each;
 
-  float x[kColumns], y[kColumns];
+  float x[columns_each], y[columns_each];
   load_columns<Vector>(z + row * columns + begin, count, x);
   if constexpr (Reference) load_columns<Vector>(zr + row * columns + begin, count, y);
 
@@ -84,14 +82,14 @@ __global__ void __launch_bounds__(kThreads, 2)
   if constexpr (!Reference) {
     double sum[1] = {0};
 #pragma unroll
-    for (int i = 0; i < kColumns; ++i) sum[0] += static_cast<double>(expf(x[i] - shift_p));
+    for (int i = 0; i < columns_each; ++i) sum[0] += static_cast<double>(expf(x[i] - shift_p));
     const double total = sum_each(sum, sums);
     if (threadIdx.x == 0) out[0] = static_cast<double>(max_p), out[1] = total;
   } else {
     const float max_q = slice_max(y, maxima), shift_q = shift_of(max_q);
     double sum[4] = {0, 0, 0, 0};  // sum_p, cross_p, sum_q, cross_q
 #pragma unroll
-    for (int i = 0; i < kColumns; ++i) {
+    for (int i = 0; i < columns_each; ++i) {
       const double p = static_cast<double>(expf(x[i] - shift_p)), q = static_cast<double>(expf(y[i] - shift_q));
       // In f64: logits differ by as much as 1e4 or as little as 1e-6. A token without mass adds nothing: 0 * inf is 0.
       const double gap = static_cast<double>(x[i]) - static_cast<double>(y[i]);
@@ -121,9 +119,9 @@ __global__ void __launch_bounds__(256)
 
 // --- backward --------------------------------------------------------------------------------------------------
 
-constexpr int kBackwardThreads = 256;
-constexpr int kBackwardChunks = 4;
-constexpr int64_t kBackwardTile = int64_t{kBackwardThreads} * kBackwardChunks * kChunk;
+constexpr int backward_threads = 256;
+constexpr int backward_chunks = 4;
+constexpr int64_t backward_tile = int64_t{backward_threads} * backward_chunks * chunk_of<float>;
 
 /// A RowGradient of ops.h.
 struct RowWeights {
@@ -131,31 +129,31 @@ struct RowWeights {
 };
 
 template <bool Vector>
-__global__ void __launch_bounds__(kBackwardThreads)
+__global__ void __launch_bounds__(backward_threads)
     backward_kernel(float* __restrict__ z, const float* __restrict__ zr, int64_t columns, int tiles,
                     const float* __restrict__ gradients) {
   const int64_t row = blockIdx.x / tiles;
-  const int64_t begin = blockIdx.x % tiles * kBackwardTile + static_cast<int64_t>(threadIdx.x) * kChunk;
+  const int64_t begin = blockIdx.x % tiles * backward_tile + static_cast<int64_t>(threadIdx.x) * chunk_of<float>;
   const float* const weights = gradients + row * 6;
   const RowWeights g{weights[0], weights[1], weights[2], weights[3], weights[4], weights[5]};
   const bool has_kl = g.forward_kl != 0 || g.reverse_kl != 0;
   float* const own = z + row * columns;
 
   // All loads first: they are what the kernel waits for.
-  Chunk<float> policy[kBackwardChunks], reference[kBackwardChunks];
+  Chunk<float> policy[backward_chunks], reference[backward_chunks];
 #pragma unroll
-  for (int c = 0; c < kBackwardChunks; ++c) {
-    const int64_t at = begin + static_cast<int64_t>(c) * kBackwardThreads * kChunk;
-    policy[c] = load_chunk<Vector, kChunk>(own + at, columns - at);
+  for (int c = 0; c < backward_chunks; ++c) {
+    const int64_t at = begin + static_cast<int64_t>(c) * backward_threads * chunk_of<float>;
+    policy[c] = load_chunk<Vector, chunk_of<float>>(own + at, columns - at);
     reference[c] = {};
-    if (has_kl) reference[c] = load_chunk<Vector, kChunk>(zr + row * columns + at, columns - at);
+    if (has_kl) reference[c] = load_chunk<Vector, chunk_of<float>>(zr + row * columns + at, columns - at);
   }
 #pragma unroll
-  for (int c = 0; c < kBackwardChunks; ++c) {
-    const int64_t at = begin + static_cast<int64_t>(c) * kBackwardThreads * kChunk;
-    float dz[kChunk];
+  for (int c = 0; c < backward_chunks; ++c) {
+    const int64_t at = begin + static_cast<int64_t>(c) * backward_threads * chunk_of<float>;
+    float dz[chunk_of<float>];
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i) {
+    for (int i = 0; i < chunk_of<float>; ++i) {
       const float log_p = policy[c][i] - g.lse, p = expf(log_p);
       dz[i] = -g.mass * p;
       if (has_kl) {
@@ -189,30 +187,32 @@ __global__ void __launch_bounds__(256)
 }
 
 /// Every row begins on 16 bytes and ends with a whole access.
-bool vectors_fit(const float* z, const float* zr, int64_t columns) { return aligned(z, zr) && columns % kChunk == 0; }
+bool vectors_fit(const float* z, const float* zr, int64_t columns) {
+  return aligned(z, zr) && columns % chunk_of<float> == 0;
+}
 
 }  // namespace
 
-void preference_statistics(const PreferenceLogits& s, const float* z, const float* zr, double* statistics,
-                           int64_t slices, float* target_logits, Stream stream) {
-  const int64_t here = (s.columns + preference_slice - 1) / preference_slice;
+void launch_preference_statistics(Stream stream, const PreferenceLogits& s, const float* z, const float* zr,
+                                  double* statistics, float* target_logits, int64_t slices) {
+  const int64_t here = vocabulary_slices(s.columns);
   const dim3 grid(blocks_for(s.rows * here, 1));
   with_flag(zr != nullptr, [&](auto reference) {
     with_flag(vectors_fit(z, zr, s.columns), [&](auto vector) {
-      gpu::launch("preference statistics", grid, dim3(kThreads), 0, stream,
+      gpu::launch("preference statistics", grid, dim3(threads), 0, stream,
                   statistics_kernel<decltype(reference)::value, decltype(vector)::value>, z, zr, s.columns,
-                  static_cast<int>(here), slices, s.first_column / preference_slice, statistics);
+                  static_cast<int>(here), slices, s.first_column / vocabulary_slice, statistics);
     });
   });
   gpu::launch("preference targets", dim3(blocks_for(s.target_count, 256)), dim3(256), 0, stream, gather_targets_kernel,
               z, zr, s.columns, s.first_column, s.targets, s.target_count, target_logits);
 }
 
-void preference_backward(const PreferenceLogits& s, float* z, const float* zr, const float* gradients,
-                         const float* coefficients, Stream stream) {
-  const int64_t tiles = (s.columns + kBackwardTile - 1) / kBackwardTile;
+void launch_preference_backward(Stream stream, const PreferenceLogits& s, float* z, const float* zr,
+                                const float* gradients, const float* coefficients) {
+  const int64_t tiles = (s.columns + backward_tile - 1) / backward_tile;
   with_flag(vectors_fit(z, zr, s.columns), [&](auto vector) {
-    gpu::launch("preference backward", dim3(blocks_for(s.rows * tiles, 1)), dim3(kBackwardThreads), 0, stream,
+    gpu::launch("preference backward", dim3(blocks_for(s.rows * tiles, 1)), dim3(backward_threads), 0, stream,
                 backward_kernel<decltype(vector)::value>, z, zr, s.columns, static_cast<int>(tiles), gradients);
   });
   gpu::launch("preference targets backward", dim3(blocks_for(s.target_count, 256)), dim3(256), 0, stream,

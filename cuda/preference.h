@@ -5,11 +5,9 @@
 #include <cstdint>
 
 #include "cuda/runtime.h"
+#include "ops/settings.h"
 
 namespace fire::cuda {
-
-/// Columns that one block summarises: vocabulary_slice of ops.h.
-constexpr int64_t preference_slice = 8192;
 
 /// Logits f32 [rows, columns] of the vocabulary from `first_column` (a multiple of the slice) on, and the scored
 /// tokens: i32 [target_count, 2], (row, token).
@@ -21,12 +19,12 @@ struct PreferenceLogits {
 
 /// statistics f64 [rows, slices, 6]: the slices of these columns are filled (without `zr`: max_p and sum_p alone).
 /// target_logits f32 [2, target_count]: policy and reference logit of the targets among the columns.
-void preference_statistics(const PreferenceLogits& shape, const float* z, const float* zr, double* statistics,
-                           int64_t slices, float* target_logits, Stream stream);
+void launch_preference_statistics(Stream stream, const PreferenceLogits& shape, const float* z, const float* zr,
+                                  double* statistics, float* target_logits, int64_t slices);
 
 /// z becomes dL/dz. gradients f32 [rows, 6] (RowGradient), coefficients f32 [target_count]. `zr` is read in rows with a
 /// KL weight only. Coefficients of targets that share an element are added in the order of the list.
-void preference_backward(const PreferenceLogits& shape, float* z, const float* zr, const float* gradients,
-                         const float* coefficients, Stream stream);
+void launch_preference_backward(Stream stream, const PreferenceLogits& shape, float* z, const float* zr,
+                                const float* gradients, const float* coefficients);
 
 }  // namespace fire::cuda

@@ -1,10 +1,10 @@
+#include "cuda/checks.h"
 #include "cuda/cuda_ops.h"
 #include "cuda/preference.h"
 
 namespace fire::cuda {
 namespace {
 
-static_assert(preference_slice == vocabulary_slice);
 static_assert(sizeof(SliceStatistics) == 6 * sizeof(double) && sizeof(RowGradient) == 6 * sizeof(float));
 
 PreferenceLogits checked(const Tensor& z, const Tensor& zr, int64_t first_column, const Tensor& targets) {
@@ -26,8 +26,8 @@ void CudaOps::preference_statistics(Tensor z, Tensor zr, int64_t first_column, T
       statistics.dim(1) < last || statistics.dim(2) != 6 || target_logits.size() != 2 * shape.target_count)
     throw Error(Code::internal, "preference statistics " + statistics.describe() + " and target logits " +
                                     target_logits.describe() + " of " + z.describe());
-  cuda::preference_statistics(shape, z.f32(), zr ? zr.f32() : nullptr, static_cast<double*>(statistics.data()),
-                              statistics.dim(1), target_logits.f32(), stream_);
+  launch_preference_statistics(stream_, shape, z.f32(), f32_or_null(zr), static_cast<double*>(statistics.data()),
+                               target_logits.f32(), statistics.dim(1));
 }
 
 void CudaOps::preference_backward(Tensor z, Tensor zr, int64_t first_column, Tensor rows, Tensor targets,
@@ -36,7 +36,7 @@ void CudaOps::preference_backward(Tensor z, Tensor zr, int64_t first_column, Ten
   if (rows.size() != shape.rows * 6 || coefficients.size() != shape.target_count)
     throw Error(Code::internal, "preference backward of " + z.describe() + " with rows " + rows.describe() +
                                     " and coefficients " + coefficients.describe());
-  cuda::preference_backward(shape, z.f32(), zr ? zr.f32() : nullptr, rows.f32(), coefficients.f32(), stream_);
+  launch_preference_backward(stream_, shape, z.f32(), f32_or_null(zr), rows.f32(), coefficients.f32());
 }
 
 }  // namespace fire::cuda

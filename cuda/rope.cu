@@ -61,7 +61,8 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-/// Rotating back subtracts where rotating adds, and each half takes the other's sines.
+/// Rotating back subtracts where rotating adds, and each half takes the other's sines. The loads look like those of the
+/// fused kernels below, which keep what they load for the sum of squares.
 template <class T, bool Vector, int Lanes, int Items>
 __global__ void __launch_bounds__(max_threads)
     rope_kernel(T* x, const float* __restrict__ cos, const float* __restrict__ sin, bool back, int heads, int half) {
@@ -219,8 +220,8 @@ void launch_rotary_table(Stream stream, const int32_t* positions, const int32_t*
               frequency, cos, sin, tokens, static_cast<int>(half));
 }
 
-void launch_rope(Stream stream, DType type, void* x, const float* cos, const float* sin, bool back, int64_t tokens,
-                 int64_t heads, int64_t d) {
+void launch_rope(Stream stream, DType type, void* x, const float* cos, const float* sin, int64_t tokens, int64_t heads,
+                 int64_t d, bool back) {
   with_head(
       type, d,
       [&](auto tag, auto vector, auto shape, int half) {
@@ -233,8 +234,8 @@ void launch_rope(Stream stream, DType type, void* x, const float* cos, const flo
       x, cos, sin);
 }
 
-void launch_norm_rope(Stream stream, DType type, const void* x, const float* w, float eps, const float* cos,
-                      const float* sin, void* y, float* rstd, int64_t tokens, int64_t heads, int64_t d) {
+void launch_norm_rope(Stream stream, DType type, const void* x, const float* w, const float* cos, const float* sin,
+                      void* y, float* rstd, int64_t tokens, int64_t heads, int64_t d, float eps) {
   with_head(
       type, d,
       [&](auto tag, auto vector, auto shape, int half) {

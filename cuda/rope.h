@@ -23,12 +23,12 @@ void launch_rotary_table(Stream stream, const int32_t* positions, const int32_t*
                          float* cos, float* sin, int64_t tokens, int64_t half);
 
 /// In place; `back` is the transpose.
-void launch_rope(Stream stream, DType type, void* x, const float* cos, const float* sin, bool back, int64_t tokens,
-                 int64_t heads, int64_t d);
+void launch_rope(Stream stream, DType type, void* x, const float* cos, const float* sin, int64_t tokens, int64_t heads,
+                 int64_t d, bool back);
 
 /// y = rope(w * (x * rstd)), rstd = 1 / sqrt(mean(x^2) + eps) of a head. `rstd` may be nullptr. y may be x.
-void launch_norm_rope(Stream stream, DType type, const void* x, const float* w, float eps, const float* cos,
-                      const float* sin, void* y, float* rstd, int64_t tokens, int64_t heads, int64_t d);
+void launch_norm_rope(Stream stream, DType type, const void* x, const float* w, const float* cos, const float* sin,
+                      void* y, float* rstd, int64_t tokens, int64_t heads, int64_t d, float eps);
 
 /// dx = rstd * (g - x * rstd^2 * mean(g * x)), g = w * u, where u is dy rotated back. dx may be dy.
 void launch_norm_rope_backward(Stream stream, DType type, const void* dy, const void* x, const float* w,

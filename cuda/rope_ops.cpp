@@ -21,19 +21,19 @@ void CudaOps::rotary_table(Tensor positions, Tensor axis, Tensor frequency, Tens
 
 void CudaOps::rope(Tensor x, Tensor cos, Tensor sin) {
   require(are_heads(x, cos, sin), "rope", {x, cos, sin});
-  launch_rope(stream_, x.dtype(), x.data(), cos.f32(), sin.f32(), false, x.dim(0), x.dim(1), x.dim(2));
+  launch_rope(stream_, x.dtype(), x.data(), cos.f32(), sin.f32(), x.dim(0), x.dim(1), x.dim(2), false);
 }
 
 void CudaOps::rope_backward(Tensor dx, Tensor cos, Tensor sin) {
   require(are_heads(dx, cos, sin), "rope_backward", {dx, cos, sin});
-  launch_rope(stream_, dx.dtype(), dx.data(), cos.f32(), sin.f32(), true, dx.dim(0), dx.dim(1), dx.dim(2));
+  launch_rope(stream_, dx.dtype(), dx.data(), cos.f32(), sin.f32(), dx.dim(0), dx.dim(1), dx.dim(2), true);
 }
 
 void CudaOps::norm_rope(Tensor x, Tensor w, float eps, Tensor cos, Tensor sin, Tensor y, Tensor rstd) {
   require(are_heads(x, cos, sin) && is_f32(w, x.dim(2)) && alike(x, y) && (!rstd || is_f32(rstd, x.dim(0) * x.dim(1))),
           "norm_rope", {x, w, cos, sin, y, rstd});
-  launch_norm_rope(stream_, x.dtype(), x.data(), w.f32(), eps, cos.f32(), sin.f32(), y.data(), f32_or_null(rstd),
-                   x.dim(0), x.dim(1), x.dim(2));
+  launch_norm_rope(stream_, x.dtype(), x.data(), w.f32(), cos.f32(), sin.f32(), y.data(), f32_or_null(rstd), x.dim(0),
+                   x.dim(1), x.dim(2), eps);
 }
 
 void CudaOps::norm_rope_backward(Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor cos, Tensor sin, Tensor dx) {

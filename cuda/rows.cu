@@ -163,8 +163,8 @@ void launch_add(Stream stream, DType type, const void* x, void* y, int64_t size)
   });
 }
 
-void launch_interpolate_positions(Stream stream, DType type, const void* table, int64_t side, int64_t grid_h,
-                                  int64_t grid_w, int64_t merge, void* y, int64_t columns) {
+void launch_interpolate_positions(Stream stream, DType type, const void* table, void* y, int64_t side, int64_t grid_h,
+                                  int64_t grid_w, int64_t merge, int64_t columns) {
   with_type(type, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_flag(columns % chunk_of<T> == 0 && aligned(table, y), [&](auto vector) {

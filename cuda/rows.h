@@ -24,7 +24,7 @@ void launch_add(Stream stream, DType type, const void* x, void* y, int64_t size)
 /// y [grid_h * grid_w, columns]: the table [side * side, columns] at (row, column) of each patch, scaled so that the
 /// corners of both grids meet, bilinear between the four neighbours. Patches in blocks of merge x merge, both grids'
 /// blocks and the patches of a block in reading order. Both of `type`.
-void launch_interpolate_positions(Stream stream, DType type, const void* table, int64_t side, int64_t grid_h,
-                                  int64_t grid_w, int64_t merge, void* y, int64_t columns);
+void launch_interpolate_positions(Stream stream, DType type, const void* table, void* y, int64_t side, int64_t grid_h,
+                                  int64_t grid_w, int64_t merge, int64_t columns);
 
 }  // namespace fire::cuda

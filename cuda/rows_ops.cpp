@@ -45,7 +45,7 @@ void CudaOps::interpolate_positions(Tensor table, int64_t grid_h, int64_t grid_w
   require(side * side == table.rows() && merge > 0 && grid_h % merge == 0 && grid_w % merge == 0 &&
               y.size() == grid_h * grid_w * table.cols() && y.dtype() == table.dtype() && grid_h * grid_w <= INT32_MAX,
           "interpolate_positions", {table, y});
-  launch_interpolate_positions(stream_, table.dtype(), table.data(), side, grid_h, grid_w, merge, y.data(),
+  launch_interpolate_positions(stream_, table.dtype(), table.data(), y.data(), side, grid_h, grid_w, merge,
                                table.cols());
 }
 

@@ -18,17 +18,16 @@
 namespace fire::cuda {
 namespace {
 
-constexpr int kThreads = 512;
-constexpr int kBins = kThreads / warp_size;  // one a warp
-constexpr int kChunk = chunk_of<float>;
-constexpr int kChunks = 4;  // of a thread on the way
-constexpr size_t kBinBytes = sizeof(double) * kBins * kThreads;
-static_assert(kBins == 16, "bin_of halves four times");
+constexpr int threads = 512;
+constexpr int bin_count = threads / warp_size;  // one a warp
+constexpr int chunks = 4;                       // of a thread on the way
+constexpr size_t bin_bytes = sizeof(double) * bin_count * threads;
+static_assert(bin_count == 16, "bin_of halves four times");
 
 using Rank = unsigned long long;
 
-constexpr uint32_t kInfinity = 0xff800000u;       // order_bits(+inf); a NaN is put above it
-constexpr uint32_t kMinusInfinity = 0x007fffffu;  // order_bits(-inf)
+constexpr uint32_t infinity = 0xff800000u;        // order_bits(+inf); a NaN is put above it
+constexpr uint32_t minus_infinity = 0x007fffffu;  // order_bits(-inf)
 
 /// Larger for larger floats, equal for -0 and 0.
 __device__ inline uint32_t order_bits(float x) {
@@ -58,16 +57,16 @@ struct Row {
 /// f(id, logit) for the thread's part of the row.
 template <bool Vector, class F>
 __device__ inline void for_each(const Row& row, F&& f) {
-  constexpr int64_t stride = int64_t{kThreads} * kChunk;
-  for (int64_t base = static_cast<int64_t>(threadIdx.x) * kChunk; base < row.vocab; base += stride * kChunks) {
-    Chunk<float> chunk[kChunks];
+  constexpr int64_t stride = int64_t{threads} * chunk_of<float>;
+  for (int64_t base = static_cast<int64_t>(threadIdx.x) * chunk_of<float>; base < row.vocab; base += stride * chunks) {
+    Chunk<float> chunk[chunks];
 #pragma unroll
-    for (int c = 0; c < kChunks; ++c)
-      chunk[c] = load_chunk<Vector, kChunk>(row.logits + base + c * stride, row.vocab - base - c * stride);
+    for (int c = 0; c < chunks; ++c)
+      chunk[c] = load_chunk<Vector, chunk_of<float>>(row.logits + base + c * stride, row.vocab - base - c * stride);
 #pragma unroll
-    for (int c = 0; c < kChunks; ++c)
+    for (int c = 0; c < chunks; ++c)
 #pragma unroll
-      for (int i = 0; i < kChunk; ++i)
+      for (int i = 0; i < chunk_of<float>; ++i)
         if (base + c * stride + i < row.vocab) f(base + c * stride + i, chunk[c][i]);
   }
 }
@@ -97,9 +96,9 @@ struct Found {
 };
 
 struct Shared {
-  double* bins;    // [kBins, kThreads]
-  double* totals;  // [kBins]
-  Rank* lowest;    // [kBins]: bin b holds the ranks from lowest[b] up to lowest[b - 1] - 1
+  double* bins;    // [bin_count, threads]
+  double* totals;  // [bin_count]
+  Rank* lowest;    // [bin_count]: bin b holds the ranks from lowest[b] up to lowest[b - 1] - 1
   Rank* rank_scratch;
   int* count_scratch;
 };
@@ -115,10 +114,10 @@ __device__ inline int bin_of(Rank rank, const Rank* lowest) {
 
 /// Lower end of bin `b` of the ranks [low, high]. The first time bins grow with the distance from the largest logit.
 __device__ inline Rank lower_end(const Row& row, const Weight& weight, bool first, Rank low, Rank high, int b) {
-  if (b == kBins - 1) return low;
+  if (b == bin_count - 1) return low;
   if (!first) {
-    const Rank size = high - low + 1, part = size / kBins, rest = size % kBins, above = kBins - 1 - b;
-    return low + part * above + (rest * above + kBins - 1) / kBins;
+    const Rank size = high - low + 1, part = size / bin_count, rest = size % bin_count, above = bin_count - 1 - b;
+    return low + part * above + (rest * above + bin_count - 1) / bin_count;
   }
   const double gap = 0.2 * (b + 1) * (b + 1) * weight.temperature;
   const Rank end = row.last_rank(static_cast<float>(weight.max - gap));
@@ -133,8 +132,8 @@ __device__ inline Found find(const Row& row, const Weight& weight, const Goal& g
   const int thread = static_cast<int>(threadIdx.x), warp = thread / warp_size, lane = thread % warp_size;
   double before = 0, wanted = goal.value;  // weight of the ranks above `high`
   for (bool first = true;; first = false) {
-    if (thread < kBins) s.lowest[thread] = lower_end(row, weight, first, low, high, thread);
-    for (int b = 0; b < kBins; ++b) s.bins[b * kThreads + thread] = 0;
+    if (thread < bin_count) s.lowest[thread] = lower_end(row, weight, first, low, high, thread);
+    for (int b = 0; b < bin_count; ++b) s.bins[b * threads + thread] = 0;
     __syncthreads();
 
     int count = 0;
@@ -142,26 +141,26 @@ __device__ inline Found find(const Row& row, const Weight& weight, const Goal& g
     for_each<Vector>(row, [&](int64_t id, float logit) {
       const Rank rank = row.rank(logit, id);
       if (rank < low || rank > high) return;
-      s.bins[bin_of(rank, s.lowest) * kThreads + thread] += weight(logit);
+      s.bins[bin_of(rank, s.lowest) * threads + thread] += weight(logit);
       ++count;
       last = rank;
     });
     __syncthreads();
 
     double own = 0;
-    for (int t = lane; t < kThreads; t += warp_size) own += s.bins[warp * kThreads + t];
+    for (int t = lane; t < threads; t += warp_size) own += s.bins[warp * threads + t];
     own = warp_sum(own);
     if (lane == 0) s.totals[warp] = own;
-    const int tokens = block_sum<kThreads>(count, s.count_scratch);  // also the barrier after `totals`
+    const int tokens = block_sum<threads>(count, s.count_scratch);  // also the barrier after `totals`
 
     if (first && goal.share) {
       double all = 0;
-      for (int b = 0; b < kBins; ++b) all += s.totals[b];
+      for (int b = 0; b < bin_count; ++b) all += s.totals[b];
       wanted = goal.value * all;
     }
     int bin = 0;
     double sum = before, before_bin = before;
-    for (int b = 0; b < kBins; ++b) {
+    for (int b = 0; b < bin_count; ++b) {
       if (!(s.totals[b] > 0)) continue;
       bin = b;
       before_bin = sum;
@@ -181,22 +180,22 @@ __device__ inline Found find(const Row& row, const Weight& weight, const Goal& g
 }
 
 template <bool Vector>
-__global__ void __launch_bounds__(kThreads, 1)
-    sample_kernel(const float* __restrict__ logits, int64_t vocab, int id_bits, SampleRule rule,
+__global__ void __launch_bounds__(threads, 1)
+    sample_kernel(const float* __restrict__ logits, int64_t vocab, int id_bits, SamplingRule rule,
                   const double* __restrict__ uniforms, double* __restrict__ logprobs, int32_t* __restrict__ tokens) {
   DYNAMIC_SHARED(bins);
-  SHARED(double, totals, kBins);
-  SHARED(Rank, lowest, kBins);
-  SHARED(Rank, rank_scratch, kBins);
-  SHARED(int, count_scratch, kBins);
+  SHARED(double, totals, bin_count);
+  SHARED(Rank, lowest, bin_count);
+  SHARED(Rank, rank_scratch, bin_count);
+  SHARED(int, count_scratch, bin_count);
   const Shared shared{reinterpret_cast<double*>(bins), totals, lowest, rank_scratch, count_scratch};
   const int64_t index = blockIdx.x;
   const Row row{logits + index * vocab, vocab, id_bits};
 
   Rank best = 0;
   for_each<Vector>(row, [&](int64_t id, float logit) { best = Larger::apply(best, row.rank(logit, id)); });
-  best = block_reduce<Larger, kThreads>(best, rank_scratch);
-  if (row.bits(best) >= kInfinity || row.bits(best) <= kMinusInfinity) {
+  best = block_reduce<Larger, threads>(best, rank_scratch);
+  if (row.bits(best) >= infinity || row.bits(best) <= minus_infinity) {
     // A NaN or +inf, or no finite logit: there is no order to draw from.
     if (threadIdx.x == 0) logprobs[index] = NAN, tokens[index] = 0;
     return;
@@ -204,7 +203,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const double max = static_cast<double>(row.logits[row.id(best)]);
   double sum = 0;
   for_each<Vector>(row, [&](int64_t, float logit) { sum += exp(static_cast<double>(logit) - max); });
-  const double log_sum_exp = max + log(block_sum<kThreads>(sum, totals));
+  const double log_sum_exp = max + log(block_sum<threads>(sum, totals));
 
   Rank token = best;
   if (rule.temperature > 0) {
@@ -236,12 +235,12 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 }  // namespace
 
-void sample(const float* logits, int64_t rows, int64_t vocab, const SampleRule& rule, const double* uniforms,
-            double* logprobs, int32_t* tokens, Stream stream) {
+void launch_sample(Stream stream, const float* logits, const double* uniforms, double* logprobs, int32_t* tokens,
+                   int64_t rows, int64_t vocab, const SamplingRule& rule) {
   int id_bits = 1;
   while ((int64_t{1} << id_bits) < vocab) ++id_bits;
-  with_flag(aligned(logits) && vocab % kChunk == 0, [&](auto vector) {
-    gpu::launch("sample", dim3(blocks_for(rows, 1)), dim3(kThreads), kBinBytes, stream,
+  with_flag(aligned(logits) && vocab % chunk_of<float> == 0, [&](auto vector) {
+    gpu::launch("sample", dim3(blocks_for(rows, 1)), dim3(threads), bin_bytes, stream,
                 sample_kernel<decltype(vector)::value>, logits, vocab, id_bits, rule, uniforms, logprobs, tokens);
   });
 }

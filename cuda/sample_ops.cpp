@@ -15,8 +15,7 @@ std::vector<SampledToken> CudaOps::sample(Tensor logits, const SamplingRule& rul
   auto* const draws = static_cast<double*>(workspace(count * sizeof(double) + result_bytes));
   double* const logprobs = draws + rows;
   upload(uniforms.data(), Tensor(draws, DType::f64, {rows}));
-  cuda::sample(logits.f32(), rows, vocab, {rule.temperature, rule.top_p, rule.top_k}, draws, logprobs,
-               reinterpret_cast<int32_t*>(logprobs + rows), stream_);
+  launch_sample(stream_, logits.f32(), draws, logprobs, reinterpret_cast<int32_t*>(logprobs + rows), rows, vocab, rule);
 
   std::vector<double> host((result_bytes + sizeof(double) - 1) / sizeof(double));
   download(Tensor(logprobs, DType::u8, {static_cast<int64_t>(result_bytes)}), host.data());

@@ -1,5 +1,5 @@
 /**
- * All static checks: Biome, unused code (knip), the dependency arrows, clang-format where it is installed.
+ * All static checks: Biome, unused code (knip), the dependency arrows, names, clang-format where it is installed.
  * `--fix-native` formats the C++ instead of checking it.
  */
 import { spawnSync } from 'node:child_process'
@@ -17,7 +17,7 @@ function run(title, command, args) {
 }
 
 function nativeFiles() {
-  return ['native', 'cuda', 'bench/gpu', 'test/cuda', 'test/gpu', 'test/native', 'test/simt']
+  return ['native', 'cuda', 'bench/gpu', 'test/cuda', 'test/gpu', 'test/native', 'test/ops', 'test/simt']
     .filter((folder) => existsSync(join(root, folder)))
     .flatMap((folder) =>
       readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
@@ -42,6 +42,7 @@ const results = [
   run('biome', bin('biome'), ['check', '--error-on-warnings', '.']),
   run('knip', bin('knip'), ['--no-progress']),
   run('dependencies', process.execPath, [join(root, 'scripts', 'lint-dependencies.mjs')]),
+  run('names', process.execPath, [join(root, 'scripts', 'lint-names.mjs')]),
 ]
 const sources = nativeFiles()
 if (sources.length > 0 && hasClangFormat()) {

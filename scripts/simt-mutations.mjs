@@ -12,7 +12,7 @@
  * An entry of mutations.json: { "mutant": <as printed>, "reason": "..." }.
  */
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -24,8 +24,8 @@ const acceptedFile = join('test', 'cuda', 'mutations.json')
 /** The wrappers themselves: what they do is the emulator's business (test/simt). */
 const wrappers = ['gpu.h', 'ptx.cuh']
 
-/** Kernel families whose tests have another name. */
-const testsOf = { gemm: 'matmul' }
+/** Kernel families whose cases have other names. */
+const casesOf = { gemm: ['matmul', 'lora'], rope: ['rope', 'norm'] }
 
 const runs = [
   { build: 'plain', schedule: 'fifo' },
@@ -94,19 +94,25 @@ function must(command, args, options = {}) {
   if (status !== 0) throw new Error(`${command} ${args.join(' ')} failed:\n${stdout}${stderr}`)
 }
 
-/** `norm.cu` and `norm_wide.cu` are tested by test/cuda/norm_test.cpp and test/cuda/norm_*_test.cpp. */
+/** `norm.cu` and `norm_wide.cu` are tested by test/ops/cases/norm.cpp and, where there is one, test/ops/norm_test.cpp. */
 function testObjects({ directory }, kernels) {
   const families = new Set(kernels.map((kernel) => basename(kernel, '.cu').split('_')[0]))
-  const names = [...families].map((family) => testsOf[family] ?? family)
-  const tests = readdirSync(join(root, 'test', 'cuda')).filter((file) =>
-    names.some((name) => new RegExp(`^${name}(_[a-z0-9_]+)?_test\\.cpp$`).test(file)),
-  )
-  if (tests.length === 0) throw new Error(`no test in test/cuda for ${names.join(', ')}`)
-  const sources = [...tests.map((file) => join('test', 'cuda', file)), join('test', 'native', 'check_main.cpp')]
-  const objects = sources.map((file) => join('CMakeFiles', 'simt_test.dir', `${file}.o`))
-  objects.push(join('CMakeFiles', 'fire_device_simt.dir', 'native', 'engine', 'device.cpp.o'))
+  const names = [...families].flatMap((family) => casesOf[family] ?? [family])
+  const ops = join('test', 'ops')
+  const cases = names.map((name) => join(ops, 'cases', `${name}.cpp`))
+  const missing = cases.find((file) => !existsSync(join(root, file)))
+  if (missing) throw new Error(`${missing} is not there, so nothing tests ${kernels.join(', ')}`)
+  const tests = names.map((name) => join(ops, `${name}_test.cpp`)).filter((file) => existsSync(join(root, file)))
+  const object = (target, file) => join('CMakeFiles', `${target}.dir`, `${file}.o`)
+  const objects = [
+    ...[join(ops, 'case.cpp'), ...cases].map((file) => object('fire_op_cases', file)),
+    ...[join(ops, 'run.cpp'), join('test', 'native', 'check_main.cpp'), ...tests].map((file) =>
+      object('simt_test', file),
+    ),
+    object('fire_device_simt', join('native', 'engine', 'device.cpp')),
+  ]
   must('cmake', ['--build', directory, '--target', ...objects])
-  return objects.map((object) => join(directory, object))
+  return objects.map((file) => join(directory, file))
 }
 
 /**

@@ -1,10 +1,42 @@
 /**
- * Every error a caller can act on. `code` is stable and machine-readable, `detail` holds the facts (file, line, record,
+ * Every error a caller can act on. `code` is stable and machine-readable, `detail` holds the facts (path, line, record,
  * bytes), `hint` says what to do. Native errors arrive with the same codes and become the same classes.
  */
+import { constants } from 'node:os'
 
+/** Every code there is, in TypeScript and in C++ (native/tensor/error.h); docs/errors.md says what each means. */
+export const errorCodes = [
+  'ERR_FIRE_ABORTED',
+  'ERR_FIRE_BENCH',
+  'ERR_FIRE_CHECKPOINT',
+  'ERR_FIRE_CHECKSUM',
+  'ERR_FIRE_CLOSED',
+  'ERR_FIRE_CONFIG',
+  'ERR_FIRE_CUDA',
+  'ERR_FIRE_DATA',
+  'ERR_FIRE_DISK_FULL',
+  'ERR_FIRE_EDIT',
+  'ERR_FIRE_ENDPOINT',
+  'ERR_FIRE_HUB',
+  'ERR_FIRE_INTERNAL',
+  'ERR_FIRE_INVALID_ARGUMENT',
+  'ERR_FIRE_IO',
+  'ERR_FIRE_MODEL',
+  'ERR_FIRE_NATIVE_BINDING',
+  'ERR_FIRE_NONFINITE',
+  'ERR_FIRE_NO_DEVICE',
+  'ERR_FIRE_OUT_OF_MEMORY',
+  'ERR_FIRE_SEGMENTER',
+  'ERR_FIRE_UNSUPPORTED',
+] as const
+
+/** One of `errorCodes`: stable, and what a program should tell errors apart by. */
+export type ErrorCode = (typeof errorCodes)[number]
+
+/** The facts of an error, for programs: `path`, `line`, `id`, `status`, … as far as they apply. */
 export type ErrorDetail = Record<string, unknown>
 
+/** What an error carries beside its message. */
 export interface FireErrorOptions {
   detail?: ErrorDetail
   /** What the reader should do about it, one sentence. */
@@ -12,174 +44,160 @@ export interface FireErrorOptions {
   cause?: unknown
 }
 
-export class FireError extends Error {
-  readonly code: string
+/** Each code is a class of its own, so that `instanceof` and `code` say the same. */
+export abstract class FireError extends Error {
+  declare static readonly code: ErrorCode
+  /** Where the one who throws has nothing better to say. */
+  declare static readonly hint?: string
+
+  readonly code: ErrorCode
   readonly detail: ErrorDetail
   readonly hint: string | undefined
 
-  constructor(code: string, message: string, options: FireErrorOptions = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+  constructor(message: string, { detail = {}, hint = new.target.hint, cause }: FireErrorOptions = {}) {
+    super(message, cause === undefined ? undefined : { cause })
     this.name = new.target.name
-    this.code = code
-    this.detail = options.detail ?? {}
-    this.hint = options.hint
+    this.code = new.target.code
+    this.detail = detail
+    this.hint = hint
   }
 }
 
 /** The training configuration is wrong: an unknown key, a value out of range, a coefficient the objective ignores. */
 export class ConfigError extends FireError {
-  constructor(message: string, options?: FireErrorOptions) {
-    super('ERR_FIRE_CONFIG', message, options)
-  }
+  static override readonly code = 'ERR_FIRE_CONFIG'
 }
 
 /** A record, text or image on disk cannot be used as it is. The message starts with `file:line: record id:`. */
 export class DataError extends FireError {
-  constructor(message: string, options?: FireErrorOptions) {
-    super('ERR_FIRE_DATA', message, options)
-  }
+  static override readonly code = 'ERR_FIRE_DATA'
 }
 
 /** An argument of a library call has the wrong type or value. */
 export class ArgumentError extends FireError {
-  constructor(message: string, options?: FireErrorOptions) {
-    super('ERR_FIRE_INVALID_ARGUMENT', message, options)
-  }
+  static override readonly code = 'ERR_FIRE_INVALID_ARGUMENT'
 }
 
 /** The compiled addon is missing or does not load. */
 export class NativeBindingError extends FireError {
-  constructor(message: string, options?: FireErrorOptions) {
-    super('ERR_FIRE_NATIVE_BINDING', message, options)
-  }
+  static override readonly code = 'ERR_FIRE_NATIVE_BINDING'
 }
 
 /** The tokenizer or chat template of a model folder cannot be used. */
 export class ModelError extends FireError {
-  constructor(message: string, options?: FireErrorOptions) {
-    super('ERR_FIRE_MODEL', message, options)
-  }
+  static override readonly code = 'ERR_FIRE_MODEL'
 }
 
 /** A training checkpoint is missing, incomplete, or belongs to another configuration. */
 export class CheckpointError extends FireError {
-  constructor(message: string, options?: FireErrorOptions) {
-    super('ERR_FIRE_CHECKPOINT', message, options)
-  }
+  static override readonly code = 'ERR_FIRE_CHECKPOINT'
 }
 
 /** Something valid that this engine does not implement: an architecture, a tensor type, a kind of adapter. */
 export class UnsupportedError extends FireError {
-  constructor(message: string, options?: FireErrorOptions) {
-    super('ERR_FIRE_UNSUPPORTED', message, options)
-  }
+  static override readonly code = 'ERR_FIRE_UNSUPPORTED'
 }
 
 /** A weight, loss or gradient is not finite. Adapter and checkpoints are as they were before the step. */
 export class NumericError extends FireError {
-  constructor(message: string, options?: FireErrorOptions) {
-    super('ERR_FIRE_NONFINITE', message, options)
-  }
+  static override readonly code = 'ERR_FIRE_NONFINITE'
 }
 
 /** Memory ran out. `detail` has the bytes asked for and, where known, the bytes free. */
 export class OutOfMemoryError extends FireError {
-  constructor(message: string, options?: FireErrorOptions) {
-    super('ERR_FIRE_OUT_OF_MEMORY', message, {
-      hint: 'Lower microBatchSize, set checkpointing: true, or use dtype: bf16.',
-      ...options,
-    })
-  }
+  static override readonly code = 'ERR_FIRE_OUT_OF_MEMORY'
+  static override readonly hint = 'Lower microBatchSize, set checkpointing: true, or use dtype: bf16.'
 }
 
 /** The call was cancelled and the caller's signal gave no reason of its own. */
 export class AbortedError extends FireError {
+  static override readonly code = 'ERR_FIRE_ABORTED'
+
   constructor(message = 'The operation was aborted', options?: FireErrorOptions) {
-    super('ERR_FIRE_ABORTED', message, options)
+    super(message, options)
   }
 }
 
 /** The engine was used after `close()`. */
 export class ClosedError extends FireError {
-  constructor(message: string, options?: FireErrorOptions) {
-    super('ERR_FIRE_CLOSED', message, options)
-  }
+  static override readonly code = 'ERR_FIRE_CLOSED'
 }
 
 /** A file could not be read or written. */
 export class FileError extends FireError {
-  constructor(message: string, options?: FireErrorOptions) {
-    super('ERR_FIRE_IO', message, options)
-  }
+  static override readonly code = 'ERR_FIRE_IO'
 }
 
-/** The disk is full; whatever was complete before is untouched. */
+/** The disk is full, or its quota used up; whatever was complete before is untouched. */
 export class DiskFullError extends FireError {
-  constructor(message: string, options?: FireErrorOptions) {
-    super('ERR_FIRE_DISK_FULL', message, {
-      hint: 'Free some space (older checkpoints are a good start) and run again with --resume.',
-      ...options,
-    })
-  }
+  static override readonly code = 'ERR_FIRE_DISK_FULL'
+  static override readonly hint = 'Free some space (older checkpoints are a good start) and run again with --resume.'
 }
 
 /** The model hub refused, has no such thing, or could not be reached. `detail` has the HTTP status where there was one. */
 export class HubError extends FireError {
-  constructor(message: string, options?: FireErrorOptions) {
-    super('ERR_FIRE_HUB', message, options)
-  }
+  static override readonly code = 'ERR_FIRE_HUB'
 }
 
 /** A language-model endpoint refused, answered with something else, or could not be reached; or its budget is spent. */
 export class EndpointError extends FireError {
-  constructor(message: string, options?: FireErrorOptions) {
-    super('ERR_FIRE_ENDPOINT', message, options)
-  }
+  static override readonly code = 'ERR_FIRE_ENDPOINT'
 }
 
 /** A downloaded file is not what its publisher announced: another size or another hash. */
 export class ChecksumError extends FireError {
-  constructor(message: string, options?: FireErrorOptions) {
-    super('ERR_FIRE_CHECKSUM', message, options)
-  }
+  static override readonly code = 'ERR_FIRE_CHECKSUM'
 }
 
 /** A segmentation service refused, could not be reached, or answered outside the contract of docs/corruption.md. */
 export class SegmenterError extends FireError {
-  constructor(message: string, options?: FireErrorOptions) {
-    super('ERR_FIRE_SEGMENTER', message, options)
-  }
+  static override readonly code = 'ERR_FIRE_SEGMENTER'
 }
 
-/** How the C library words ENOSPC, which is all that native code passes on of it. */
-const noSpace = 'No space left on device'
-
-type ErrorClass = new (message: string, options?: FireErrorOptions) => FireError
-
-const classByCode: Record<string, ErrorClass> = {
-  ERR_FIRE_CONFIG: ConfigError,
-  ERR_FIRE_DATA: DataError,
-  ERR_FIRE_INVALID_ARGUMENT: ArgumentError,
-  ERR_FIRE_MODEL: ModelError,
-  ERR_FIRE_CHECKPOINT: CheckpointError,
-  ERR_FIRE_UNSUPPORTED: UnsupportedError,
-  ERR_FIRE_NONFINITE: NumericError,
-  ERR_FIRE_OUT_OF_MEMORY: OutOfMemoryError,
-  ERR_FIRE_ABORTED: AbortedError,
-  ERR_FIRE_CLOSED: ClosedError,
-  ERR_FIRE_IO: FileError,
-  ERR_FIRE_DISK_FULL: DiskFullError,
-  ERR_FIRE_HUB: HubError,
-  ERR_FIRE_ENDPOINT: EndpointError,
-  ERR_FIRE_CHECKSUM: ChecksumError,
-  ERR_FIRE_SEGMENTER: SegmenterError,
+/** There is no such device, or its driver is missing or too old. */
+export class NoDeviceError extends FireError {
+  static override readonly code = 'ERR_FIRE_NO_DEVICE'
 }
 
-/** The error of this code and message; an unknown code gives a plain `FireError` that keeps it. */
+/** The GPU or one of its libraries failed; `detail.cuda` is the name of the CUDA error. */
+export class CudaError extends FireError {
+  static override readonly code = 'ERR_FIRE_CUDA'
+}
+
+/** A process of a benchmark ended before it had measured. */
+export class BenchError extends FireError {
+  static override readonly code = 'ERR_FIRE_BENCH'
+}
+
+/** A defect of this program: no input and no state of the machine may cause it. */
+export class InternalError extends FireError {
+  static override readonly code = 'ERR_FIRE_INTERNAL'
+  static override readonly hint = 'This is a defect worth reporting; run again with --debug for the stack.'
+}
+
+/** Of the codes in native/tensor/error.h. */
+const nativeClasses = [
+  AbortedError,
+  ArgumentError,
+  CheckpointError,
+  ClosedError,
+  CudaError,
+  FileError,
+  InternalError,
+  NoDeviceError,
+  NumericError,
+  OutOfMemoryError,
+  UnsupportedError,
+]
+
+/** The error of a native code; `detail.errno` of the system becomes `detail.systemCode`, as in `fileError`. */
 export function errorFromCode(code: string, message: string, detail: ErrorDetail = {}): FireError {
-  if (code === 'ERR_FIRE_IO' && message.includes(noSpace)) return new DiskFullError(message, { detail })
-  const Specific = classByCode[code]
-  return Specific ? new Specific(message, { detail }) : new FireError(code, message, { detail })
+  if (detail.errno !== undefined) {
+    const { errno, ...rest } = detail
+    return systemError(message, errnoName(Number(errno)) ?? code, rest)
+  }
+  const Specific = nativeClasses.find((each) => each.code === code) ?? InternalError
+  return new Specific(message, { detail })
 }
 
 /**
@@ -212,24 +230,75 @@ function describe(value: unknown): string {
   return `a ${value.constructor?.name ?? 'null-prototype object'}`
 }
 
+/** What a system error means, and what to do about it, by the name of its errno. */
+const systemErrors: Record<string, { reason: string; hint?: string }> = {
+  ENOSPC: { reason: 'the disk is full' },
+  EDQUOT: { reason: 'the disk quota is used up' },
+  EROFS: { reason: 'the file system is read-only', hint: 'Name a folder on another disk.' },
+  EACCES: { reason: 'permission denied', hint: 'Give this user the right to it, or name another place.' },
+  EPERM: { reason: 'operation not permitted', hint: 'Give this user the right to it, or name another place.' },
+  EMFILE: { reason: 'too many open files', hint: 'Raise the limit: ulimit -n 4096.' },
+  ENFILE: { reason: 'too many open files on this machine', hint: 'Close other programs.' },
+  ENOENT: { reason: 'no such file or folder' },
+  EISDIR: { reason: 'it is a folder' },
+  ENOTDIR: { reason: 'a part of the path is not a folder' },
+  EEXIST: { reason: 'it exists already' },
+  ENAMETOOLONG: { reason: 'the name is too long' },
+}
+
+/** The number tells more than `error.code`: Node has no name for EDQUOT. */
+function errnoName(errno: number): string | undefined {
+  return Object.entries(constants.errno).find(([, number]) => number === errno)?.[0]
+}
+
+function systemError(message: string, systemCode: string, detail: ErrorDetail, cause?: unknown): FileError {
+  const Specific = systemCode === 'ENOSPC' || systemCode === 'EDQUOT' ? DiskFullError : FileError
+  return new Specific(message, { detail: { ...detail, systemCode }, hint: systemErrors[systemCode]?.hint, cause })
+}
+
 /** Wraps a system error (ENOSPC, ENOENT, EACCES, …) with the path it concerns; other errors pass through. */
 export function fileError(error: unknown, action: string, path: string): Error {
   if (!(error instanceof Error) || !('code' in error) || error instanceof FireError) return error as Error
-  const detail = { path, systemCode: error.code }
-  if (error.code === 'ENOSPC' || error.code === 'EDQUOT') {
-    return new DiskFullError(`No space left while ${action} ${path}`, { detail, cause: error })
-  }
-  const reason = reasons[String(error.code)] ?? error.message
-  return new FileError(`${action} ${path} failed: ${reason}`, { detail, cause: error })
+  const { errno, code } = error as NodeJS.ErrnoException
+  const systemCode = (errno === undefined ? undefined : errnoName(-errno)) ?? String(code)
+  const reason = systemErrors[systemCode]?.reason ?? error.message
+  return systemError(`${action} ${path} failed: ${reason}`, systemCode, { path }, error)
 }
 
-const reasons: Record<string, string> = {
-  ENOENT: 'no such file or folder',
-  EACCES: 'permission denied',
-  EPERM: 'operation not permitted',
-  EISDIR: 'it is a folder',
-  ENOTDIR: 'a part of the path is not a folder',
-  EROFS: 'the file system is read-only',
-  EEXIST: 'it exists already',
-  EMFILE: 'too many open files',
+/** For `promise.catch`: rejects with the `fileError` of what happened. */
+export function asFileError(action: string, path: string): (error: unknown) => never {
+  return (error) => {
+    throw fileError(error, action, path)
+  }
+}
+
+/** For `promise.catch`: rejects with the same error, `place` in front of its message; what is not typed passes. */
+export function atPlace(place: string, detail: ErrorDetail = {}): (error: unknown) => never {
+  return (error) => {
+    if (!(error instanceof FireError)) throw error
+    const Same = error.constructor as new (message: string, options: FireErrorOptions) => FireError
+    const options = { detail: { ...error.detail, ...detail }, hint: error.hint, cause: error }
+    throw new Same(`${place}: ${error.message}`, options)
+  }
+}
+
+/** What a library said, whatever it threw: an error, a text, a number. */
+export function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+/**
+ * Runs a library on content from outside. What it throws says what is wrong with that content, and becomes the error
+ * that `refuse` makes of it; errors that are typed already pass as they are.
+ */
+export function guarded<T>(work: () => T, refuse: (reason: string, cause: unknown) => Error): T {
+  const typed = (error: unknown): never => {
+    throw error instanceof FireError ? error : refuse(reasonOf(error), error)
+  }
+  try {
+    const result = work()
+    return result instanceof Promise ? (result.catch(typed) as T) : result
+  } catch (error) {
+    return typed(error)
+  }
 }

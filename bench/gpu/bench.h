@@ -1,14 +1,13 @@
-// The benchmark of the GPU's operations: what a case is, and where its buffers come from.
+// The benchmark of the GPU's operations: the cases of test/ops at the shapes of models, and where their buffers
+// come from.
 #pragma once
 
-#include <functional>
 #include <map>
-#include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "cuda/cuda_ops.h"
+#include "ops/case.h"
 #include "tensor/json.h"
 
 namespace fire::bench {
@@ -41,44 +40,37 @@ struct Cost {
   double bytes = 0, flops = 0;
 };
 
-/// Device memory of one case, filled with random numbers.
+/// Device memory of cases, filled with random numbers.
 class Buffers {
  public:
   Buffers(cuda::CudaOps& ops, size_t random_bytes);
 
-  /// Uniform in [-1, 1), in the activation type or in f32.
-  Tensor activation(std::initializer_list<int64_t> dims) { return filled(arena_.take(ops.activation_type(), dims)); }
-  Tensor f32(std::initializer_list<int64_t> dims) { return filled(arena_.take(DType::f32, dims)); }
-  Tensor zeros(DType type, std::initializer_list<int64_t> dims);
-  Tensor i32(std::span<const int32_t> values) { return ops.upload_i32(arena_, values); }
-  PreparedPlan plan(const AttentionPlan& plan) { return ops.prepare(plan, arena_); }
+  /// A case's tensors. What it completes, and what it expects, a timing does not need.
+  test::Tensors tensors(const test::Case& c);
   size_t bytes() const { return arena_.peak_bytes(); }
   void clear();
 
   cuda::CudaOps& ops;
 
  private:
-  Tensor filled(Tensor x);
+  Tensor take(const test::Argument& argument);
 
   Arena random_, arena_;
   std::map<DType, Tensor> pools_;
 };
 
-using Call = std::function<void()>;
-
+/// A case of test/ops at a model's shapes.
 struct Case {
   std::string kernel, shape;
   Cost cost;
-  /// Takes one set of buffers; the result runs the operation on it, any number of times.
-  std::function<Call(Buffers&)> prepare;
+  test::Case call;
 };
 
-/// Every operation that matters in a step, in decoding and in the vision tower, at these shapes. `activation` is the
-/// width of the activation type in bytes.
-std::vector<Case> cases(const Shapes& shapes, double activation);
+/// Every operation that matters in a step, in decoding and in the vision tower, at these shapes.
+std::vector<Case> cases_of(const Shapes& shapes, DType activation);
 /// One large copy, and one large matrix product.
 Case copy_ceiling(int64_t bytes);
-Case gemm_ceiling(int64_t side, double activation);
+Case gemm_ceiling(int64_t side, DType activation);
 
 /// Joins what was measured with the facts of the run: writes results.json and prints the table. Returns the number of
 /// kernels that failed.

@@ -56,9 +56,17 @@ Buffers::Buffers(cuda::CudaOps& ops_, size_t random_bytes)
   if (ops.activation_type() == DType::bf16) pools_[DType::bf16] = ops.upload_activation(random_, values, {count});
 }
 
-Tensor Buffers::filled(Tensor x) {
-  const Tensor pool = pools_.at(x.dtype());
-  const Tensor flat = x.reshape({x.size()});
+Tensor Buffers::take(const test::Argument& argument) {
+  const Tensor x =
+      Tensor::with_dims(arena_.take(argument.type, {argument.size()}).data(), argument.type, argument.dims);
+  if (argument.type == DType::i32) {
+    const std::vector<int32_t> values(argument.values.begin(), argument.values.end());
+    ops.upload(values.data(), x);
+    return x;
+  }
+  ops.zero(x);
+  if (!pools_.contains(x.dtype()) || argument.low == 0) return x;  // a second moment, which cannot be negative
+  const Tensor pool = pools_.at(x.dtype()), flat = x.reshape({x.size()});
   for (int64_t begin = 0; begin < flat.size(); begin += pool.size()) {
     const Tensor part = flat.slice(begin, std::min(begin + pool.size(), flat.size()));
     ops.copy(pool.slice(0, part.size()), part);
@@ -66,10 +74,11 @@ Tensor Buffers::filled(Tensor x) {
   return x;
 }
 
-Tensor Buffers::zeros(DType type, std::initializer_list<int64_t> dims) {
-  const Tensor x = arena_.take(type, dims);
-  ops.zero(x);
-  return x;
+test::Tensors Buffers::tensors(const test::Case& c) {
+  test::Tensors tensors;
+  for (const test::Argument& argument : c.arguments) tensors.by_name[argument.name] = take(argument);
+  if (c.plan) tensors.plan = ops.prepare(*c.plan, arena_);
+  return tensors;
 }
 
 void Buffers::clear() {

@@ -66,10 +66,11 @@ struct Effort {
 /// Milliseconds of each call, sorted. Buffers rotate, so that a call finds nothing of what it reads in the L2 cache;
 /// events between the calls, so that the GPU never waits for the host's clock.
 std::vector<float> time(const Case& one, Buffers& buffers, const Effort& effort) {
-  std::vector<Call> sets{one.prepare(buffers)};
+  std::vector<test::Tensors> sets{buffers.tensors(one.call)};
   const size_t bytes = std::max<size_t>(buffers.bytes(), 1);
   const size_t count = std::clamp<size_t>((effort.rotated + bytes - 1) / bytes, 2, effort.sets);
-  while (sets.size() < count) sets.push_back(one.prepare(buffers));
+  while (sets.size() < count) sets.push_back(buffers.tensors(one.call));
+  const auto call = [&](size_t set) { one.call.call(buffers.ops, sets[set]); };
   const cuda::Stream stream = buffers.ops.stream();
 
   struct Events {
@@ -83,19 +84,19 @@ std::vector<float> time(const Case& one, Buffers& buffers, const Effort& effort)
       for (const cuda::Event event : all) cuda::destroy_event(event);
     }
   } events;
-  for (const Call& call : sets) call();
+  for (size_t i = 0; i < sets.size(); ++i) call(i);
   const cuda::Event begin = events.mark(stream);
-  sets[0]();
+  call(0);
   const cuda::Event end = events.mark(stream);
   cuda::wait(end);
   const double once = std::max<double>(static_cast<double>(cuda::elapsed(begin, end)), 1e-3);
   const int repetitions = std::clamp(static_cast<int>(effort.milliseconds / once), effort.least, effort.repetitions);
-  for (size_t i = 0; i < std::max<size_t>(sets.size(), 5); ++i) sets[i % sets.size()]();
+  for (size_t i = 0; i < std::max<size_t>(sets.size(), 5); ++i) call(i % sets.size());
 
   events.mark(stream);
   const size_t first = events.all.size() - 1;
   for (int i = 0; i < repetitions; ++i) {
-    sets[static_cast<size_t>(i) % sets.size()]();
+    call(static_cast<size_t>(i) % sets.size());
     events.mark(stream);
   }
   cuda::wait(events.all.back());
@@ -134,7 +135,7 @@ class Run {
     if (options_.list) {
       for (const DType type : types())
         for (const Shapes& shapes : models)
-          for (const Case& one : cases(shapes, width(type))) out_ << identity(one, shapes.model, name(type)) << "}\n";
+          for (const Case& one : cases_of(shapes, type)) out_ << identity(one, shapes.model, name(type)) << "}\n";
       return true;
     }
     ceilings();
@@ -142,7 +143,7 @@ class Run {
       cuda::CudaOps ops(options_.device, type, cuda::CudaOps::GemmChoice::native);
       Buffers buffers(ops, random_bytes());
       for (const Shapes& shapes : models)
-        for (const Case& one : cases(shapes, width(type))) measure(one, shapes.model, name(type), buffers);
+        for (const Case& one : cases_of(shapes, type)) measure(one, shapes.model, name(type), buffers);
     }
     return failed_ == 0;
   }
@@ -152,7 +153,6 @@ class Run {
     if (options_.dtype.empty()) return {DType::bf16, DType::f32};
     return {options_.dtype == "f32" ? DType::f32 : DType::bf16};
   }
-  static double width(DType type) { return static_cast<double>(size_of(type)); }
   size_t random_bytes() const { return options_.quick ? size_t{1} << 16 : size_t{64} << 20; }
 
   void ceilings() {
@@ -169,7 +169,7 @@ class Run {
         std::cerr << ops.device_name() << ", " << ops.isa_name() << ", " << ops.threads() << " multiprocessors\n";
         measure(copy_ceiling(copied), "ceiling", "bytes", buffers);
       }
-      Case gemm = gemm_ceiling(side, 2);
+      Case gemm = gemm_ceiling(side, DType::bf16);
       gemm.kernel += std::string(" ") + ops.gemm_name();
       measure(gemm, "ceiling", "bf16", buffers);
     }

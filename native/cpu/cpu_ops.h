@@ -28,6 +28,7 @@ class CpuOps final : public Ops {
   void copy(Tensor from, Tensor to) override;
   void zero(Tensor x) override;
 
+  // Every operation of ops.h, as in cuda/cuda_ops.h: the compiler holds both lists against it.
   void linear(Tensor x, Tensor w, Tensor bias, Tensor residual, Tensor y) override;
   void linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) override;
   void lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout, Tensor residual,

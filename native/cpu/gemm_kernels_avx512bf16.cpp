@@ -1,4 +1,6 @@
-// AVX-512-BF16 kernels: vdpbf16ps on pairs of bf16, f32 sums. The instruction flushes denormals.
+// AVX-512-BF16 kernels: vdpbf16ps on pairs of bf16, f32 sums. The instruction flushes denormals. Loops that look like
+// those of gemm_kernels_avx512.cpp and gemm_kernels_avx2.cpp differ in their intrinsics and in the target that the
+// compiler may use, neither of which a template can take.
 #if defined(__x86_64__)
 
 #define FIRE_AVX512_EXTRA ",avx512bf16"

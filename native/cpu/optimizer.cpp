@@ -41,11 +41,10 @@ double CpuOps::adamw(const AdamW& s, Tensor param, Tensor grad, Tensor m, Tensor
   const double norm = std::sqrt(squares);
   if (!std::isfinite(norm)) return norm;
 
-  const AdamWCoefficients c = coefficients_of(s);
-  const float grad_scale =
-      s.max_grad_norm > 0 ? static_cast<float>(std::min(1.0, s.max_grad_norm / (norm + 1e-6))) : 1.0f;
+  const AdamWCoefficients c(s);
+  const float scale = s.max_grad_norm > 0 ? static_cast<float>(std::min(1.0, s.max_grad_norm / (norm + 1e-6))) : 1.0f;
   for_slices(size, 16384, [&](int64_t begin, int64_t end) {
-    adamw_slice(c, grad_scale, param.f32() + begin, grad.f32() + begin, m.f32() + begin, v.f32() + begin, end - begin);
+    adamw_slice(c, scale, param.f32() + begin, grad.f32() + begin, m.f32() + begin, v.f32() + begin, end - begin);
   });
   return norm;
 }

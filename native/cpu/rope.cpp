@@ -7,21 +7,29 @@
 namespace fire::cpu {
 namespace {
 
-/// `direction` -1 is the transpose.
-FIRE_CLONES void rope_head(float* x, const float* cos, const float* sin, float direction, int64_t half) {
+FIRE_CLONES void rope_head(float* x, const float* cos, const float* sin, int64_t half) {
   for (int64_t i = 0; i < half; ++i) {
     const float a = x[i], b = x[i + half];
-    x[i] = a * cos[i] - b * (sin[i] * direction);
-    x[i + half] = b * cos[i + half] + a * (sin[i + half] * direction);
+    x[i] = a * cos[i] - b * sin[i];
+    x[i + half] = b * cos[i + half] + a * sin[i + half];
+  }
+}
+
+/// The transpose: what an element gave to its partner comes back with the partner's sine.
+FIRE_CLONES void rope_back_head(float* x, const float* cos, const float* sin, int64_t half) {
+  for (int64_t i = 0; i < half; ++i) {
+    const float a = x[i], b = x[i + half];
+    x[i] = a * cos[i] + b * sin[i + half];
+    x[i + half] = b * cos[i + half] - a * sin[i];
   }
 }
 
 /// Rotates every head of x[T, n, d] in place.
-void rotate(const Tensor& x, const Tensor& cos, const Tensor& sin, float direction, int64_t begin, int64_t end) {
+void rotate(const Tensor& x, const Tensor& cos, const Tensor& sin, bool back, int64_t begin, int64_t end) {
   const int64_t heads = x.dim(1), d = x.dim(2);
   for (int64_t t = begin; t < end; ++t)
     for (int64_t h = 0; h < heads; ++h)
-      rope_head(x.f32() + (t * heads + h) * d, cos.f32() + t * d, sin.f32() + t * d, direction, d / 2);
+      (back ? rope_back_head : rope_head)(x.f32() + (t * heads + h) * d, cos.f32() + t * d, sin.f32() + t * d, d / 2);
 }
 
 }  // namespace
@@ -40,11 +48,12 @@ void CpuOps::rotary_table(Tensor positions, Tensor axis, Tensor frequency, Tenso
 }
 
 void CpuOps::rope(Tensor x, Tensor cos, Tensor sin) {
-  for_rows(x.dim(0), x.dim(1) * x.dim(2), [&](int64_t begin, int64_t end) { rotate(x, cos, sin, 1, begin, end); });
+  for_rows(x.dim(0), x.dim(1) * x.dim(2), [&](int64_t begin, int64_t end) { rotate(x, cos, sin, false, begin, end); });
 }
 
 void CpuOps::rope_backward(Tensor dx, Tensor cos, Tensor sin) {
-  for_rows(dx.dim(0), dx.dim(1) * dx.dim(2), [&](int64_t begin, int64_t end) { rotate(dx, cos, sin, -1, begin, end); });
+  for_rows(dx.dim(0), dx.dim(1) * dx.dim(2),
+           [&](int64_t begin, int64_t end) { rotate(dx, cos, sin, true, begin, end); });
 }
 
 void CpuOps::norm_rope(Tensor x, Tensor w, float eps, Tensor cos, Tensor sin, Tensor y, Tensor rstd) {

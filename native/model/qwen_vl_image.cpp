@@ -43,9 +43,8 @@ Size smart_resize(Size size, int64_t factor, int64_t min_pixels, int64_t max_pix
                f = static_cast<double>(factor);
   if (size.height <= 0 || size.width <= 0) throw Error(Code::invalid_argument, "the image is empty");
   if (std::max(h, w) / std::min(h, w) > 200)
-    throw Error(Code::invalid_argument, "an image of " + std::to_string(size.width) + "x" +
-                                            std::to_string(size.height) +
-                                            " pixels has an aspect ratio above 200; crop it first");
+    throw Error(Code::unsupported, "an image of " + std::to_string(size.width) + "x" + std::to_string(size.height) +
+                                       " pixels has an aspect ratio above 200; crop it first");
   auto to_multiple = [&](double x) { return static_cast<int64_t>(x) * factor; };
   Size out{to_multiple(std::nearbyint(h / f)), to_multiple(std::nearbyint(w / f))};
   if (out.height * out.width > max_pixels) {

@@ -25,7 +25,7 @@ struct QwenVlImage {
 };
 
 /// The size an image is resized to: multiples of `factor` (half to even), area within bounds.
-/// Throws ERR_FIRE_INVALID_ARGUMENT for an aspect ratio above 200 or an empty image.
+/// Throws ERR_FIRE_UNSUPPORTED for an aspect ratio above 200, ERR_FIRE_INVALID_ARGUMENT for an empty image.
 Size smart_resize(Size size, int64_t factor, int64_t min_pixels, int64_t max_pixels);
 
 }  // namespace fire

@@ -50,7 +50,7 @@ class VisionSpec {
  public:
   virtual ~VisionSpec() = default;
   /// 8-bit RGB to the rows that the tower eats, exactly as the reference image processor does it on its Pillow path.
-  /// Throws ERR_FIRE_INVALID_ARGUMENT for an image that the reference refuses.
+  /// Throws ERR_FIRE_UNSUPPORTED for an image that the reference refuses.
   virtual Patches preprocess(const Rgb& image) const = 0;
   /// Placeholder tokens that an image of this size takes in a prompt, as rows and columns.
   virtual TokenGrid token_grid(Size image) const = 0;

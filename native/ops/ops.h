@@ -21,7 +21,7 @@
 #include <string>
 #include <vector>
 
-#include "ops/adamw.h"
+#include "ops/settings.h"
 #include "tensor/arena.h"
 #include "tensor/tensor.h"
 
@@ -52,15 +52,6 @@ struct PreparedPlan {
   Tensor spans, key_row, query_tiles, key_tiles, key_spans;
 };
 
-/// Inverted dropout on the input of a LoRA A matrix. The mask of element (row, column) is a Philox value keyed by
-/// `seed` and counted by (row, column, module, pass); `rate` 0 switches it off.
-struct Dropout {
-  float rate = 0;
-  uint64_t seed = 0;
-  uint32_t module = 0;
-  uint32_t pass = 0;
-};
-
 /// One adapted linear: A [r, in], B [out, r], f32; `scale` is alpha/r or alpha/sqrt(r).
 struct LoraView {
   Tensor a, b;
@@ -69,35 +60,6 @@ struct LoraView {
 
 /// x Phi(x) as tanh approximation or exactly, or CLIP's x sigmoid(1.702 x).
 enum class Gelu : uint8_t { tanh, erf, quick };
-
-/// The vocabulary is summarised in slices of this many columns, each by itself: a row's numbers depend neither on how
-/// many columns are in memory together nor on how many rows are.
-constexpr int64_t vocabulary_slice = 8192;
-inline int64_t vocabulary_slices(int64_t columns) { return (columns + vocabulary_slice - 1) / vocabulary_slice; }
-
-/// What one pass over a slice of a row's policy logits z and reference logits zr leaves (f64, in this order), from
-/// which log-sum-exp and both KLs follow (objective/row_summary.h). p and q are unnormalised: p_j = exp(z_j - max_p).
-struct SliceStatistics {
-  double max_p, sum_p;  // sum_p = sum_j p_j
-  double cross_p;       // sum_j p_j (z_j - zr_j)
-  double max_q, sum_q;  // the same for the reference
-  double cross_q;       // sum_j q_j (zr_j - z_j)
-};
-
-/// What backward of the loss needs per gathered row (f32, in this order; derivation: docs/objectives.md).
-///   dz[p] = sum_{targets k of p} coefficient_k * onehot(k) - mass * softmax(z[p])
-///         + forward_kl * (softmax(z[p]) - softmax(zr[p]))
-///         + reverse_kl * softmax(z[p]) * ((log softmax(z[p]) - log softmax(zr[p])) - reverse_value)
-/// with mass = sum of the coefficients at p and reverse_value = KL(policy || ref) at p.
-struct RowGradient {
-  float lse, reference_lse, mass, forward_kl, reverse_kl, reverse_value;
-};
-
-/// How the next token is drawn. `temperature` 0 = greedy: the largest logit, the smallest id among equals.
-struct SamplingRule {
-  double temperature, top_p;
-  int64_t top_k;  // 0 = all
-};
 
 /// A drawn token and its log-probability under the whole distribution at temperature 1; NaN when a logit of the row is
 /// not finite.

@@ -8,6 +8,7 @@
 
 namespace fire {
 
+/// src/errors.ts has a class for each; test/errors.test.ts holds the two lists against each other.
 enum class Code {
   invalid_argument,
   unsupported,
@@ -29,7 +30,7 @@ class Error : public std::exception {
  public:
   Error(Code code, std::string message) : code_(code), message_(std::move(message)) {}
 
-  /// Attaches a machine-readable detail ("file", "tensor", "bytes", ...); chainable before `throw`.
+  /// Attaches a machine-readable detail ("path", "errno", "tensor", "bytes", ...); chainable before `throw`.
   Error& with(std::string key, std::string value) {
     details_.emplace_back(std::move(key), std::move(value));
     return *this;

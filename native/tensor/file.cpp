@@ -15,8 +15,10 @@
 namespace fire {
 namespace {
 
-[[noreturn]] void fail(const std::string& action, const std::string& path) {
-  throw Error(Code::io, "cannot " + action + " " + path + ": " + std::strerror(errno)).with("file", path);
+[[noreturn]] void fail(const std::string& action, const std::string& path, int error = errno) {
+  throw Error(Code::io, "cannot " + action + " " + path + ": " + std::strerror(error))
+      .with("path", path)
+      .with("errno", std::to_string(error));
 }
 
 class Descriptor {
@@ -36,7 +38,7 @@ class Descriptor {
 size_t size_of_open_file(int fd, const std::string& path) {
   struct stat info;
   if (::fstat(fd, &info) != 0) fail("inspect", path);
-  if (!S_ISREG(info.st_mode)) throw Error(Code::io, path + " is not a regular file").with("file", path);
+  if (!S_ISREG(info.st_mode)) throw Error(Code::io, path + " is not a regular file").with("path", path);
   return static_cast<size_t>(info.st_size);
 }
 
@@ -58,7 +60,7 @@ std::string read_file(const std::string& path, size_t max_bytes) {
   if (size > max_bytes)
     throw Error(Code::io, path + " is " + std::to_string(size) + " bytes; at most " + std::to_string(max_bytes) +
                               " are expected in such a file")
-        .with("file", path);
+        .with("path", path);
   std::string bytes(size, '\0');
   size_t at = 0;
   while (at < size) {
@@ -119,7 +121,7 @@ void write_file(const std::string& path, const std::vector<std::string_view>& pa
 void make_directories(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
-  if (error) throw Error(Code::io, "cannot create the folder " + path + ": " + error.message()).with("file", path);
+  if (error) fail("create the folder", path, error.value());
 }
 
 bool file_exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }

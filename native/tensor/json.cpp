@@ -210,7 +210,7 @@ class JsonParser {
     for (size_t i = 0; i < at_ && i < text_.size(); ++i) line += text_[i] == '\n';
     throw Error(Code::checkpoint, origin_ + " is not valid JSON: " + why + " (line " + std::to_string(line) +
                                       ", byte " + std::to_string(at_) + ")")
-        .with("file", origin_);
+        .with("path", origin_);
   }
 
   std::string_view text_;

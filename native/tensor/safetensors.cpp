@@ -12,7 +12,7 @@ namespace {
 constexpr size_t max_header_bytes = size_t{100} << 20;
 
 Error bad(const std::string& path, const std::string& why) {
-  return std::move(Error(Code::checkpoint, path + ": " + why).with("file", path));
+  return std::move(Error(Code::checkpoint, path + ": " + why).with("path", path));
 }
 
 /// Our names in capitals.
@@ -27,7 +27,7 @@ DType parse_dtype(const std::string& text, const std::string& path, const std::s
     if (text == safetensors_dtype(dtype)) return dtype;
   throw Error(Code::unsupported, path + ": tensor \"" + tensor + "\" has dtype " + text +
                                      "; F32 and BF16 weights are supported (F64, I64, I32, U8 in data files)")
-      .with("file", path)
+      .with("path", path)
       .with("tensor", tensor);
 }
 
@@ -132,7 +132,7 @@ SafeTensors SafeTensors::open_checkpoint(const std::string& directory) {
     throw Error(Code::checkpoint, directory +
                                       " holds neither model.safetensors nor model.safetensors.index.json; is it a "
                                       "checkpoint folder in Hugging Face layout?")
-        .with("file", directory);
+        .with("path", directory);
   SafeTensors result;
   result.origin_ = index_path;
   std::map<std::string, std::string> index;

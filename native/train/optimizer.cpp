@@ -60,7 +60,7 @@ void Optimizer::load(const std::string& directory) {
   const Tensor v = checked("exp_avg_sq", DType::f32, size), counters = checked("counters", DType::i64, 2);
   const int64_t* count = static_cast<const int64_t*>(counters.data());
   if (count[0] < 0 || count[1] < 0 || count[1] > UINT32_MAX)
-    throw Error(Code::checkpoint, file.origin() + ": \"counters\" are out of range").with("file", file.origin());
+    throw Error(Code::checkpoint, file.origin() + ": \"counters\" are out of range").with("path", file.origin());
   ops_.upload(param.data(), adapter_.param());
   ops_.upload(m.data(), moment1());
   ops_.upload(v.data(), moment2());

@@ -91,7 +91,7 @@ Golden Golden::load(const std::string& directory, int64_t image_token_id) {
   const std::string path = directory + "/golden.safetensors";
   if (!file_exists(path))
     throw Error(Code::checkpoint, directory + " is not a golden folder: it lacks golden.safetensors")
-        .with("file", path);
+        .with("path", path);
   Golden golden;
   golden.file = SafeTensors::open_file(path);
   golden.image_token_id = image_token_id;

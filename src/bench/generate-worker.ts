@@ -2,38 +2,19 @@
  * One variant of our own generation in a process of its own. It speaks the protocol of bench/peer/torch_generate.py: a line
  * {"ready": true, ...}, then one line for each line "step" on standard input, until that is closed.
  */
-import { createInterface } from 'node:readline'
-import { parseArgs } from 'node:util'
 import { type DType, openEngine } from '../engine/engine.js'
-import { peakResidentBytes, say } from './process.js'
+import { peakResidentBytes, serve, workerArguments } from './process.js'
 import type { GenerateMessage } from './protocol.js'
 import { type BenchQuestions, readQuestions } from './questions.js'
 
-const argument = { type: 'string', default: '' } as const
-
-const { values } = parseArgs({
-  options: {
-    model: argument,
-    questions: argument,
-    variant: argument,
-    dtype: argument,
-    threads: argument,
-    tokens: argument,
-    batch: argument,
-  },
-})
-
+const values = workerArguments('model', 'questions', 'variant', 'dtype', 'threads', 'tokens', 'batch')
 const dtype = values.dtype as DType
 await using engine = await openEngine({ model: values.model, dtype, threads: Number(values.threads) })
 const read = await readQuestions(values.questions)
 const { images, prompts } = values.variant === 'shared' ? read : unshared(read)
 
 const { parameters, gemm, isa } = engine.info
-say({ ready: true, variant: values.variant, dtype, parameters, gemm, isa })
-let count = 0
-for await (const line of createInterface({ input: process.stdin })) {
-  if (line.trim() === 'step') say(await round(++count))
-}
+await serve({ ready: true, variant: values.variant, dtype, parameters, gemm, isa }, round)
 
 /** Everything the peer times: vision features, prompts, new tokens. */
 async function round(step: number): Promise<GenerateMessage> {

@@ -1,7 +1,7 @@
 /** A random Qwen3-VL checkpoint in Hugging Face layout and a PEFT adapter for it, without PyTorch. */
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
-import { writeFileAtomic } from '../data/files.js'
+import { writeJson } from '../data/files.js'
 import { Draws } from './random.js'
 import { bfloat16, float32, type Tensor, writeSafetensors } from './safetensors.js'
 import type { AdapterSpec, BenchSpec, ModelConfig, WeightRule } from './spec.js'
@@ -132,8 +132,4 @@ function drawWeight(name: string, shape: number[], rules: WeightRule[], seed: nu
   const size = shape.reduce((product, extent) => product * extent, 1)
   const deviation = rule.std ?? (rule.gain ?? 1) / Math.sqrt(size / shape[0])
   return new Draws(name, seed).normals(size, rule.mean ?? 0, deviation)
-}
-
-function writeJson(path: string, value: object): Promise<void> {
-  return writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`)
 }

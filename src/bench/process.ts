@@ -1,5 +1,23 @@
-/** What a variant says of its own process, and how. */
+/** A variant in a process of its own: how it is asked, and what it says. */
 import { readFileSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { parseArgs } from 'node:util'
+import type { Measured, ReadyMessage } from './protocol.js'
+
+/** The values of the flags that its parent gives it, each `--name VALUE`. */
+export function workerArguments<Name extends string>(...names: Name[]): Record<Name, string> {
+  const options = Object.fromEntries(names.map((name) => [name, { type: 'string', default: '' } as const]))
+  return parseArgs({ options }).values as Record<Name, string>
+}
+
+/** Says that it is ready, then takes a step for each line "step" on standard input, until that is closed. */
+export async function serve(ready: ReadyMessage, step: (index: number) => Promise<Measured>): Promise<void> {
+  say(ready)
+  let count = 0
+  for await (const line of createInterface({ input: process.stdin })) {
+    if (line.trim() === 'step') say(await step(++count))
+  }
+}
 
 /** VmHWM; getrusage would include the parent's peak before exec, and is used only where there is no /proc. */
 export function peakResidentBytes(): number {
@@ -10,6 +28,6 @@ export function peakResidentBytes(): number {
   return process.resourceUsage().maxRSS * 1024
 }
 
-export function say(message: object): void {
+function say(message: object): void {
   process.stdout.write(`${JSON.stringify(message)}\n`)
 }

@@ -4,7 +4,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import { writeFileAtomic } from '../data/files.js'
-import { DataError, fileError } from '../errors.js'
+import { asFileError, DataError } from '../errors.js'
 
 const itemBytes = { I64: 8, F32: 4, BF16: 2, U8: 1 } as const
 
@@ -61,9 +61,7 @@ export async function writeSafetensors(path: string, tensors: ReadonlyMap<string
 
 /** Every tensor in a buffer of its own. @throws {DataError} when the header does not fit the file. */
 export async function readSafetensors(path: string): Promise<Map<string, Tensor>> {
-  const file = await readFile(path).catch((error) => {
-    throw fileError(error, 'Reading', path)
-  })
+  const file = await readFile(path).catch(asFileError('Reading', path))
   const start = file.length < 8 ? Number.NaN : 8 + Number(file.readBigUInt64LE())
   if (!(start <= file.length)) throw new DataError(`${path} is not a safetensors file, or was cut short`)
   const header = JSON.parse(file.toString('utf8', 8, start)) as Record<string, Entry>

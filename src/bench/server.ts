@@ -3,7 +3,7 @@ import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
-import { FireError } from '../errors.js'
+import { BenchError } from '../errors.js'
 import type { Measured, ReadyMessage } from './protocol.js'
 
 /** How much of what a process wrote to stderr is kept for its error message. */
@@ -40,7 +40,7 @@ export class StepServer {
 
   /**
    * The first line of the process, once it can take steps.
-   * @throws {FireError} with what it wrote to stderr when it ends instead.
+   * @throws {BenchError} with what it wrote to stderr when it ends instead.
    */
   async ready(): Promise<ReadyMessage> {
     return this.#answer<ReadyMessage>()
@@ -66,7 +66,7 @@ export class StepServer {
     const { exitCode, signalCode } = this.#child
     const how = this.#failure?.message ?? (signalCode ? `killed by ${signalCode}` : `exit code ${exitCode}`)
     const memory = signalCode === 'SIGKILL' ? 'The machine may have run out of memory.' : undefined
-    throw new FireError('ERR_FIRE_BENCH', `${this.name} ended before it answered (${how})\n${this.#stderr}`.trimEnd(), {
+    throw new BenchError(`${this.name} ended before it answered (${how})\n${this.#stderr}`.trimEnd(), {
       hint: memory,
       detail: { variant: this.name, exitCode, signal: signalCode },
     })

@@ -22,7 +22,7 @@ const shared = {
 
 export const stepBenchSettings = z.strictObject({
   ...shared,
-  gemm: z.enum(gemmBackends).default('auto').meta({ description: 'Our matrix products' }),
+  gemm: z.enum(gemmBackends).default('auto').meta({ description: 'Whose matrix products to use' }),
 })
 
 export const generateBenchSettings = z.strictObject({

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { fileError } from '../errors.js'
+import { asFileError } from '../errors.js'
 
 const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
 
@@ -89,8 +89,6 @@ export interface BenchSpec {
 /** @throws {FileError} where the package came without its `bench` folder. */
 export async function readSpec(size: BenchSize): Promise<BenchSpec> {
   const path = join(peerFolder, `${size}.json`)
-  const text = await readFile(path, 'utf8').catch((error) => {
-    throw fileError(error, 'Reading', path)
-  })
+  const text = await readFile(path, 'utf8').catch(asFileError('Reading', path))
   return JSON.parse(text) as BenchSpec
 }

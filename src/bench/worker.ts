@@ -3,26 +3,12 @@
  * protocol of bench/peer/torch_step.py --serve: a line {"ready": true, ...}, then one line of numbers for each line
  * "step" on standard input, until that is closed.
  */
-import { createInterface } from 'node:readline'
-import { parseArgs } from 'node:util'
 import { type DType, type Engine, type EngineSpec, openEngine } from '../engine/engine.js'
 import { type BenchPairs, readPairs } from './pairs.js'
-import { peakResidentBytes, say } from './process.js'
+import { peakResidentBytes, serve, workerArguments } from './process.js'
 import { type EngineVariant, optimizer, publishedFire, type StepMessage } from './protocol.js'
 
-const argument = { type: 'string', default: '' } as const
-
-const { values } = parseArgs({
-  options: {
-    model: argument,
-    adapter: argument,
-    pairs: argument,
-    variant: argument,
-    dtype: argument,
-    threads: argument,
-    gemm: argument,
-  },
-})
+const values = workerArguments('model', 'adapter', 'pairs', 'variant', 'dtype', 'threads', 'gemm')
 
 const variant = values.variant as EngineVariant
 const dtype = values.dtype as DType
@@ -40,11 +26,8 @@ const batch = await readPairs(values.pairs)
 if (variant !== 'packed') await engine.encodeImages(batch.images)
 
 const { parameters, trainableParameters, gemm, isa } = engine.info
-say({ ready: true, variant, dtype, parameters, trainableParameters, gemm, isa })
-let count = 0
-for await (const line of createInterface({ input: process.stdin })) {
-  if (line.trim() === 'step') say(await step(engine, batch, ++count))
-}
+const ready = { ready: true, variant, dtype, parameters, trainableParameters, gemm, isa } as const
+await serve(ready, (index) => step(engine, batch, index))
 
 /** Everything the peer times: vision features, reference, loss, backward, gradient norm, AdamW, clearing. */
 async function step(engine: Engine, { pairs, images }: BenchPairs, index: number): Promise<StepMessage> {

@@ -1,8 +1,10 @@
 /** docs/config.md and docs/schema/: written by `npm run docs`, held against the code by a test. */
 import { generateSettings } from '../generate/settings.js'
-import { pipelineSchema, sharedSettings, stages } from '../pipeline/index.js'
+import { sharedSettings } from '../pipeline/config.js'
+import { pipelineSchema, stages } from '../pipeline/index.js'
 import { jsonSchema, settingsTable } from '../settings/reference.js'
-import { flagOf } from '../settings/setting.js'
+import { flagOf, type Setting } from '../settings/setting.js'
+import type { Stage } from '../stage/index.js'
 import { trainSettings } from '../train/settings.js'
 
 /** Path below docs/ and content of every page that is made from the code. */
@@ -15,7 +17,11 @@ export function referencePages(): Map<string, string> {
 }
 
 function configPage(): string {
-  const flag = (setting: Parameters<typeof flagOf>[0]): string => `--${flagOf(setting)}`
+  const flag = (setting: Pick<Setting, 'path'>): string => `--${flagOf(setting)}`
+  const argument =
+    ({ positionals = [] }: Stage) =>
+    (setting: Setting): string =>
+      positionals.includes(flagOf(setting)) ? `<${flagOf(setting)}>` : flag(setting)
   return `${[
     '# Settings',
     '<!-- Made by `npm run docs` from the schemas in src/*/settings.ts. Do not edit. -->',
@@ -31,7 +37,8 @@ corrupt:
 \`\`\`
 
 In a pipeline, what earlier stages make is filled in: \`pairs\` here, and the folder to write. Flags that are only for commands:
-\`--overwrite\` replaces what an earlier run left, \`--resume\` goes on with it.
+\`--overwrite\` replaces what an earlier run left, \`--resume\` continues it. Settings in angle brackets
+are given without a flag, in this order: \`fire-train import slake Slake1.0\`.
 
 A stage of a pipeline runs again when a setting changes, or the content of a file that it reads. Settings marked "Changes no
 result" are left out of that.
@@ -44,10 +51,10 @@ Editors complete and check a YAML file that names a schema in its first line:
     '## A pipeline',
     'Keys at the top of the file of `fire-train run`. A stage that has a setting of the same name, and no value of its own, takes it.',
     settingsTable(sharedSettings),
-    ...stages.flatMap(({ name, summary, settings }) => [
-      `## ${name}`,
-      `${summary}. \`fire-train ${name}\``,
-      settingsTable(settings, name === 'train' ? undefined : flag),
+    ...stages.flatMap((stage) => [
+      `## ${stage.name}`,
+      `${stage.summary}. \`fire-train ${stage.name}\``,
+      settingsTable(stage.settings, stage.name === 'train' ? undefined : argument(stage)),
     ]),
     '## generate',
     'Answers of a model to questions: `fire-train generate`. It is a command only.',

@@ -1,6 +1,6 @@
 /** Parses the command line, runs one command and turns whatever happens into an exit code. */
 import yargs from 'yargs'
-import { FireError } from '../errors.js'
+import { ConfigError, FireError, fileError, InternalError, reasonOf } from '../errors.js'
 import { version } from '../version.js'
 import type { Command, CommandContext, Runner } from './command.js'
 import { bench } from './commands/bench.js'
@@ -15,6 +15,7 @@ import { merge } from './commands/merge.js'
 import { pairs } from './commands/pairs.js'
 import { plan } from './commands/plan.js'
 import { pull } from './commands/pull.js'
+import { report } from './commands/report.js'
 import { run as runCommand } from './commands/run.js'
 import { sample } from './commands/sample.js'
 import { train } from './commands/train.js'
@@ -34,6 +35,7 @@ const commands: readonly Command[] = [
   plan,
   train,
   evaluate,
+  report,
   generate,
   merge,
   verify,
@@ -71,8 +73,7 @@ export async function run(argv: string[], io: RunIo = processIo): Promise<number
       printed = output
     })
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error)
-    io.stderr(`${message}\nRun fire-train --help to see what there is.\n`)
+    io.stderr(`${reasonOf(error)}\nRun fire-train --help to see what there is.\n`)
     return exitCodes.usage
   }
   if (!runner) {
@@ -85,7 +86,7 @@ export async function run(argv: string[], io: RunIo = processIo): Promise<number
   } catch (error) {
     context.progress.end('failed')
     io.stderr(describeError(error, debug))
-    return error instanceof FireError && error.code === 'ERR_FIRE_CONFIG' ? exitCodes.usage : exitCodes.failure
+    return error instanceof ConfigError ? exitCodes.usage : exitCodes.failure
   }
 }
 
@@ -114,12 +115,19 @@ function createParser(select: (runner: Runner) => void): ReturnType<typeof yargs
 
 /** One clear message with its code and hint; the stack only when asked for. */
 function describeError(error: unknown, debug: boolean): string {
-  if (!(error instanceof Error)) return `error: ${String(error)}\n`
-  const known = error instanceof FireError
-  const head = known ? `error ${error.code}: ${error.message}\n` : `error: ${error.message}\n`
-  const hint = known && error.hint ? `hint: ${error.hint}\n` : ''
-  const cause = error.cause instanceof Error ? `\ncaused by ${error.cause.stack}\n` : ''
-  const stack = debug ? `\n${error.stack}\n${cause}` : ''
-  const advice = known || debug ? '' : 'Run again with --debug for the stack; this is a defect worth reporting.\n'
-  return `${head}${hint}${advice}${stack}`
+  const { code, message, hint } = typed(error)
+  const stack = debug ? stacks(error).join('\ncaused by ') : ''
+  return [`error ${code}: ${message}`, ...(hint ? [`hint: ${hint}`] : []), ...(stack ? ['', stack] : []), ''].join('\n')
+}
+
+/** What no layer has typed is a failure of the system, or a defect. */
+function typed(error: unknown): FireError {
+  if (error instanceof FireError) return error
+  const { syscall, path = '' } = (error ?? {}) as NodeJS.ErrnoException
+  const known = syscall === undefined ? error : fileError(error, syscall, path)
+  return known instanceof FireError ? known : new InternalError(reasonOf(error))
+}
+
+function stacks(error: unknown): string[] {
+  return error instanceof Error ? [error.stack ?? error.message, ...stacks(error.cause)] : []
 }

@@ -1,13 +1,14 @@
 /** A stage as a command: its flags, its run, its exit code. */
+import type { z } from 'zod'
 import { FireError } from '../errors.js'
-import { checkSettings, runStage, type Stage, titled } from '../stage/index.js'
+import { flagOf, settingsOf } from '../settings/setting.js'
+import { titled } from '../stage/progress.js'
+import { checkSettings, runStage, type Stage } from '../stage/stage.js'
 import { type Command, type CommandContext, defineCommand } from './command.js'
 import { addFlags, readFlags } from './flags.js'
 import { catchSignals } from './signals.js'
 
 export interface StageCommand<T, R> {
-  /** Settings that are given by their place, in order. */
-  positionals?: readonly string[]
   examples?: readonly (readonly [line: string, what: string])[]
   notes?: string
   /** The result for a person; default: the stage's summary. */
@@ -23,9 +24,10 @@ const earlierFlags = {
 export type EarlierFlags = { [name in keyof typeof earlierFlags]?: boolean }
 
 export function stageCommand<T, R>(stage: Stage<T, R>, command: StageCommand<T, R> = {}): Command {
-  const { positionals = [], examples, notes = 'Interrupted, the same command goes on.' } = command
+  const { positionals = [] } = stage
+  const { examples, notes = 'After a stop of any kind, run the same command again: it continues.' } = command
   return defineCommand({
-    usage: [stage.name, ...positionals.map((name) => `<${name}>`)].join(' '),
+    usage: [stage.name, ...positionals.map((name) => placeOf(name, stage.settings))].join(' '),
     summary: stage.summary,
     options(parser) {
       addFlags(parser, stage.settings, positionals)
@@ -39,6 +41,12 @@ export function stageCommand<T, R>(stage: Stage<T, R>, command: StageCommand<T, 
       return await executeStage(stage, checkSettings(stage, tree, locate), options as EarlierFlags, context, command)
     },
   })
+}
+
+/** `<source>`, or `[source]` where it may be left out. */
+function placeOf(name: string, settings: z.ZodType): string {
+  const isRequired = settingsOf(settings).some((setting) => flagOf(setting) === name && setting.required === 'always')
+  return isRequired ? `<${name}>` : `[${name}]`
 }
 
 /** Runs a stage for a person; resolves with the exit code. */
@@ -56,7 +64,9 @@ export async function executeStage<T, R>(
   if (result.report !== undefined && describe) stdout(describe(result.report, settings))
   else if (result.summary !== '') stdout(`${result.summary}\n`)
   if (result.interrupted) {
-    stderr('stopped; the same command goes on from there\n')
+    stderr(
+      `stopped; run the same command again${stage.earlier?.includes('resume') ? ' with --resume' : ''} to continue\n`,
+    )
     return stop.exitCode ?? 1
   }
   if (result.problem instanceof FireError) throw result.problem

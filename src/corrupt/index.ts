@@ -1,4 +1,9 @@
-export { type NiftiOrientation, niftiOrientations } from './masks/nifti.js'
+/** `fire-train/corrupt`: corrupted twins of images: of one image in memory, or of every pair of a file with its masks. */
+
+export type { ManifestLine } from './manifest.js'
+export type { Mask } from './masks/mask.js'
+export type { NiftiOrientation } from './masks/nifti.js'
+export { encodeRle } from './masks/rle.js'
 export { type CorruptionMethod, corruptImage, corruptionMethods } from './methods.js'
 export {
   addLesionNoise,

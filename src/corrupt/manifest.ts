@@ -1,4 +1,4 @@
-/** A manifest of masks: JSON Lines of {image, concept?, mask, pair?}. */
+/** A manifest of masks: JSON Lines of {image, concept?, mask, pair?, absent?}. */
 import { dirname, resolve } from 'node:path'
 import { z } from 'zod'
 import { placeOf, readJsonl } from '../data/jsonl.js'
@@ -12,12 +12,15 @@ const manifestLine = z.strictObject({
   mask: z.unknown().refine((mask) => mask !== undefined && mask !== null, 'it is missing'),
   /** Id of the only pair it is for. */
   pair: z.string().min(1).optional(),
+  /** The concept is not in the image; the mask is where it would be. */
+  absent: z.boolean().optional(),
 })
 
-export interface ManifestEntry {
-  concept: string | undefined
-  mask: unknown
-  pair: string | undefined
+/** One line of a manifest of masks: an image, the mask, and which questions it serves (docs/corruption.md). */
+export type ManifestLine = z.output<typeof manifestLine>
+
+export interface ManifestEntry extends Omit<ManifestLine, 'image'> {
+  /** `file:line` */
   place: string
 }
 
@@ -36,9 +39,9 @@ export class Manifest {
   static async read(path: string): Promise<Manifest> {
     const entries = new Map<string, ManifestEntry[]>()
     for await (const { record, line } of readJsonl(path, manifestLine)) {
-      const { image, concept, mask, pair } = record
+      const { image, ...rest } = record
       const key = normalPath(image)
-      entries.set(key, [...(entries.get(key) ?? []), { concept, mask, pair, place: placeOf(path, line, pair) }])
+      entries.set(key, [...(entries.get(key) ?? []), { ...rest, place: placeOf(path, line, record.pair) }])
     }
     return new Manifest(dirname(resolve(path)), entries)
   }

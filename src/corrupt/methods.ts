@@ -13,6 +13,7 @@ import { philox4x32 } from './philox.js'
  * - `blackout`: a black image.
  */
 export const corruptionMethods = ['lesion-noise', 'lesion-blackout', 'image-noise', 'crop', 'blackout'] as const
+/** One of `corruptionMethods`. */
 export type CorruptionMethod = (typeof corruptionMethods)[number]
 
 /** Whether a method needs to know where the lesion is. */

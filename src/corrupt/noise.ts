@@ -6,6 +6,7 @@
  */
 import { normals } from './philox.js'
 
+/** How strong the noise is. */
 export interface NoiseOptions {
   /** Standard deviation inside the mask, in grey levels of 0-255. */
   sigma: number
@@ -16,6 +17,7 @@ export interface NoiseOptions {
 /** What the published corpus was made with. */
 export const PUBLISHED_NOISE: NoiseOptions = { sigma: 45, fallbackSigma: 12 }
 
+/** An image in memory. */
 export interface PixelImage {
   width: number
   height: number
@@ -23,8 +25,10 @@ export interface PixelImage {
   rgb: Uint8Array
 }
 
+/** Where noise was added: inside the mask, or everywhere. */
 export type NoiseMethod = 'lesion-noise' | 'image-noise'
 
+/** A noisy image with what decided it. */
 export interface CorruptedImage extends PixelImage {
   method: NoiseMethod
   /** The one that was used, of the two options. */

@@ -2,18 +2,17 @@
  * The corruption stage: pairs in, the same pairs with corrupted twins out. Everything it writes is named by the hash of
  * what it was made from and appears whole or not at all, so a run that was killed goes on and ends with the same bytes.
  */
-import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { dirname, join, relative, resolve, sep } from 'node:path'
-import sharp from 'sharp'
-import { removeTemporaries, sha256File, writeFileAtomic } from '../data/files.js'
-import { checkReferenced, decodeReferenced } from '../data/images.js'
+import { removeTemporaries, sha256, sha256File, writeFileAtomic, writeJson } from '../data/files.js'
+import { checkReferenced, decodeReferenced, encodePng } from '../data/images.js'
 import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
 import { pairProblem } from '../data/pairs.js'
 import { type ImageRef, type Pair, pair as pairSchema } from '../data/records.js'
-import { AbortedError, ArgumentError, DataError } from '../errors.js'
+import { AbortedError, ArgumentError, atPlace, DataError } from '../errors.js'
 import { area, type Mask, maskHash } from './masks/mask.js'
 import type { NiftiOrientation } from './masks/nifti.js'
+import { maskPng } from './masks/picture.js'
 import { type CorruptionMethod, corruptImage, isTargeted } from './methods.js'
 import { PUBLISHED_NOISE } from './noise.js'
 import { recordSeed } from './seed.js'
@@ -21,8 +20,10 @@ import { Segmenter, type SegmenterOptions } from './segmenter.js'
 import { renderSheet, type SheetRow } from './sheet.js'
 import { type FoundMask, MaskSources, type Missing } from './sources.js'
 
+/** What an image without a usable mask gets: noise everywhere, no twin, or an error. */
 export type Fallback = 'image-noise' | 'skip' | 'error'
 
+/** What is corrupted, how, and where masks come from. */
 export interface CorruptOptions {
   /** File of pair records. */
   pairs: string
@@ -83,6 +84,7 @@ export interface CorruptReport {
   settings: Record<string, unknown>
 }
 
+/** What a run did, beside what report.json says. */
 export interface CorruptResult {
   report: CorruptReport
   /** Twins that an earlier run had made. */
@@ -174,12 +176,12 @@ class Stage {
       onProgress?.(index + 1, this.#records.length)
     }
     const report = this.#tally.report(this.#records.length, this.#settings())
-    // With a whole-image method no mask is asked for, and none is missed.
-    if (isTargeted(this.#options.method)) report.warnings.push(...this.#sources.warnings())
+    // Masks that nothing asked for are misspelt where others are missing; else they are for other pairs.
+    if (report.missing.noMask) report.warnings.push(...this.#sources.warnings())
     if (sheet !== undefined) {
       await writeFileAtomic(sheet, await renderSheet(rows, this.#records.length, this.#imageRoot, resolve(out)))
     }
-    await writeFileAtomic(join(out, 'report.json'), `${JSON.stringify(report, null, 2)}\n`)
+    await writeJson(join(out, 'report.json'), report)
     await writeJsonl(join(out, 'pairs.jsonl'), done)
     return { report, reused: this.#reused, requests: this.#segmenter?.requests ?? 0 }
   }
@@ -227,13 +229,7 @@ class Stage {
   async #writeMask(mask: Mask): Promise<string> {
     const path = `masks/${maskHash(mask).slice(0, 24)}.png`
     if (!this.#writtenMasks.has(path)) {
-      const { width, height, inside } = mask
-      const grey = inside.map((value) => value * 255)
-      const png = await sharp(grey, { raw: { width, height, channels: 1 } })
-        .toColourspace('b-w')
-        .png()
-        .toBuffer()
-      await writeFileAtomic(join(this.#options.out, path), png)
+      await writeFileAtomic(join(this.#options.out, path), await maskPng(mask))
       this.#writtenMasks.add(path)
     }
     return path
@@ -250,40 +246,39 @@ class Stage {
   }
 
   async #twin(pair: Pair, part: Part, index: number, place: string): Promise<Twin> {
-    const { image, method, sigma, mask } = part
+    const { image: clean, method, sigma, mask } = part
     const seed = imageSeed(pair.id, index, this.#options.seed)
-    const made = { version: 1, image: image.sha256, mask: mask && maskHash(mask), method, sigma, seed }
-    const key = createHash('sha256').update(JSON.stringify(made)).digest('hex')
+    const made = { version: 1, image: clean.sha256, mask: mask && maskHash(mask), method, sigma, seed }
+    const key = sha256(JSON.stringify(made))
     const note = join(this.#options.out, 'cache/twins', `${key}.json`)
-    const located = (error: Error): never => {
-      throw new DataError(`${place}: ${error.message}`, { detail: { id: pair.id, image: image.path }, cause: error })
-    }
+    const located = atPlace(place, { id: pair.id, image: clean.path })
     const known = await this.#known(note)
     if (known) {
-      await checkReferenced(image, this.#imageRoot).catch(located)
+      await checkReferenced(clean, this.#imageRoot).catch(located)
       this.#reused += 1
       return known
     }
-    const clean = await decodeReferenced(image, this.#imageRoot).catch(located)
-    const { width, height, rgb } = await corruptImage(clean, method, mask, sigma, seed)
-    const png = await sharp(rgb, { raw: { width, height, channels: 3 } })
-      .png({ compressionLevel: 9 })
-      .toBuffer()
+    const pixels = await decodeReferenced(clean, this.#imageRoot).catch(located)
+    const { width, height, rgb } = await corruptImage(pixels, method, mask, sigma, seed)
+    const png = await encodePng({ width, height, rgb }, { compressionLevel: 9 })
     const path = `corrupted/${slug(pair.id)}-${index}-${key.slice(0, 16)}.png`
     await writeFileAtomic(join(this.#options.out, path), png)
-    const sha256 = createHash('sha256').update(png).digest('hex')
-    const twin = { image: { path, sha256, width, height }, unchanged: Buffer.compare(rgb, clean.rgb) === 0 }
+    const image = { path, sha256: sha256(png), width, height }
+    const twin = { image, unchanged: Buffer.compare(rgb, pixels.rgb) === 0 }
     await writeFileAtomic(note, JSON.stringify(twin))
     return twin
   }
 
   /** A twin of an earlier run, when its file is still what was written. */
   async #known(note: string): Promise<Twin | undefined> {
-    const text = await readFile(note, 'utf8').catch(() => undefined)
-    if (text === undefined) return undefined
-    const twin = JSON.parse(text) as Twin
-    const sha256 = await sha256File(join(this.#options.out, twin.image.path)).catch(() => undefined)
-    return sha256 === twin.image.sha256 ? twin : undefined
+    try {
+      const twin = JSON.parse(await readFile(note, 'utf8')) as Twin
+      const written = await sha256File(join(this.#options.out, twin.image.path))
+      return written === twin.image.sha256 ? twin : undefined
+    } catch {
+      // Not there, or damaged: it is made again.
+      return undefined
+    }
   }
 
   #corrupted(pair: Pair, parts: Part[] | null, twins: ImageRef[] | null): Pair {
@@ -353,8 +348,17 @@ class Stage {
   #settings(): Record<string, unknown> {
     const { method, fallback, maxCoverage, seed, resizeMasks, niftiOrientation, segmenter } = this.#options
     const { url, threshold, nmsIou } = segmenter ?? {}
-    const noise = { method, sigma: this.#sigma, fallback, fallbackSigma: this.#fallbackSigma }
-    return { ...noise, maxCoverage, seed, resizeMasks, niftiOrientation, segmenter: url && { url, threshold, nmsIou } }
+    return {
+      method,
+      sigma: this.#sigma,
+      fallback,
+      fallbackSigma: this.#fallbackSigma,
+      maxCoverage,
+      seed,
+      resizeMasks,
+      niftiOrientation,
+      segmenter: url && { url, threshold, nmsIou },
+    }
   }
 }
 

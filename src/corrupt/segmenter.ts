@@ -4,11 +4,12 @@
  */
 import { z } from 'zod'
 import { AnswerCache, hashOf } from '../data/cache.js'
+import type { Size } from '../data/images.js'
 import { AbortedError, ArgumentError, SegmenterError } from '../errors.js'
 import { postJson } from '../http/post.js'
 import { passingStatus, type RetrySettings, retrying, TransientError } from '../http/retry.js'
 import { anAddress, below, isAddress, printable } from '../http/service.js'
-import { emptyMask, type Mask, type Size, union } from './masks/mask.js'
+import { emptyMask, type Mask, union } from './masks/mask.js'
 import { decodeRle } from './masks/rle.js'
 
 export interface SegmenterOptions extends RetrySettings {
@@ -108,7 +109,10 @@ export class Segmenter {
     const hint = 'Run the same command again when the service is well: what it has answered is kept.'
     try {
       const json = await retrying(() => this.#request(body, `${printable(this.#address)} ("${prompt}")`), {
-        ...{ retries, delayMs, signal, onRetry },
+        retries,
+        delayMs,
+        signal,
+        onRetry,
         giveUp: (message, { cause }) => new SegmenterError(message, { hint, cause }),
       })
       const { data, error } = answerSchema.safeParse(json)
@@ -124,7 +128,12 @@ export class Segmenter {
     const { timeoutMs, signal, token } = this.#options
     this.requests += 1
     const answer = await postJson(this.#address, body, {
-      ...{ what, key: token, timeoutMs, maxBytes: largestAnswer, signal, Failure: SegmenterError },
+      what,
+      key: token,
+      timeoutMs,
+      maxBytes: largestAnswer,
+      signal,
+      Failure: SegmenterError,
     })
     const { status, json, said } = answer
     if (status !== 200) {

@@ -13,10 +13,15 @@ export const segmenterSettings = z.strictObject({
     .nullable()
     .default(null)
     .meta({ description: 'Environment variable that holds its token', free: true }),
-  threshold: share.default(0.5).meta({ description: 'Least score of a detection' }),
-  nmsIou: share.default(0.5).meta({ description: 'Overlap above which two detections are one' }),
-  timeout: z.number().positive().max(300).default(60).meta({ description: 'Seconds for one attempt', free: true }),
-  retries: whole.default(4).meta({ description: 'Further attempts after a failure that may pass', free: true }),
+  threshold: share.default(0.5).meta({ description: 'Detections with a lower score do not count' }),
+  nmsIou: share.default(0.5).meta({ description: 'Two detections that overlap more (IoU) count as one' }),
+  timeout: z
+    .number()
+    .positive()
+    .max(300)
+    .default(60)
+    .meta({ description: 'Longest time of one attempt, in seconds', free: true }),
+  retries: whole.default(4).meta({ description: 'Further attempts after a temporary failure', free: true }),
 })
 
 export const corruptSettings = z.strictObject({
@@ -27,7 +32,7 @@ export const corruptSettings = z.strictObject({
   out: text.meta({ description: 'Folder for pairs.jsonl, corrupted/, masks/ and sheet.html', path: 'output' }),
   masks: input.optional().meta({
     description:
-      'Manifest (JSON Lines of {image, concept?, mask}) or folder of masks; SLAKE layouts are found by themselves',
+      "Manifest (JSON Lines of {image, concept?, mask}) or folder of masks; masks in SLAKE's own folders need no option",
     path: 'input',
   }),
   maskRoot: text
@@ -43,24 +48,28 @@ export const corruptSettings = z.strictObject({
     .positive()
     .optional()
     .meta({ description: 'Noise in grey levels of 0 to 255; default: 45 on a lesion, 12 on an image' }),
-  fallback: z
-    .enum(['image-noise', 'skip', 'error'])
-    .default('image-noise')
-    .meta({ description: 'For images without a usable mask: noise on the whole image, no twin, or stop' }),
+  fallback: z.enum(['image-noise', 'skip', 'error']).default('image-noise').meta({
+    description: 'Images without a usable mask: noise on the whole image, no corrupted twin, or stop with an error',
+  }),
   fallbackSigma: z.number().positive().default(12).meta({ description: 'Noise of that fallback, in grey levels' }),
   maxCoverage: z
     .number()
     .gt(0)
     .max(1)
     .default(0.8)
-    .meta({ description: 'Masks that cover a larger share of the image are unusable' }),
-  resizeMasks: z.boolean().default(false).meta({ description: 'Fit masks of another size, nearest neighbour' }),
+    .meta({ description: 'A mask that covers a larger share of the image is not used' }),
+  resizeMasks: z
+    .boolean()
+    .default(false)
+    .meta({ description: 'Scale masks of another size to the image (nearest neighbour)' }),
   niftiOrientation: z
     .enum(['affine', 'voxel', 'numpy'])
     .optional()
-    .meta({ description: 'For NIfTI masks that do not say (docs/corruption.md)' }),
-  sheetRows: count.default(100).meta({ description: 'Pairs on the contact sheet, evenly spread', free: true }),
-  seed: seed.meta({ description: "Seed of the run; each record's follows from its id" }),
+    .meta({ description: 'Orientation of NIfTI masks whose file does not give one (docs/corruption.md)' }),
+  sheetRows: count
+    .default(100)
+    .meta({ description: 'Most pairs on the contact sheet, evenly spread over the file', free: true }),
+  seed: seed.meta({ description: "Seed of the noise; that of a record follows from it and the record's id" }),
 })
 
 export type CorruptSettings = z.output<typeof corruptSettings>

@@ -1,12 +1,9 @@
 /** The contact sheet: clean image, corrupted twin and mask side by side, so that a person can see where the noise went. */
-import { join } from 'node:path'
-import sharp from 'sharp'
-import { decodeReferenced } from '../data/images.js'
 import type { ImageRef } from '../data/records.js'
-import { type Html, html, trusted } from '../report/html.js'
-import { drawPicture } from '../report/picture.js'
-import { STYLE } from '../report/style.js'
-import { area, type Mask, type Size } from './masks/mask.js'
+import { type Html, html } from '../page/html.js'
+import { renderPage } from '../page/page.js'
+import { drawPicture, loadPicture, shrink } from '../page/picture.js'
+import { area, type Mask } from './masks/mask.js'
 
 export interface SheetImage {
   /** As the record has it. */
@@ -23,11 +20,6 @@ export interface SheetRow {
   prompt: string
   images: SheetImage[]
 }
-
-/** Longest side of a picture on the sheet, in pixels. */
-const thumbnail = 448
-
-const POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 const sheetStyle = `
 main { max-width: 1240px; }
@@ -50,25 +42,10 @@ export async function renderSheet(
 ): Promise<string> {
   const sections: Html[] = []
   for (const row of rows) sections.push(await drawRow(row, imageRoot, out))
-  return html`<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="${POLICY}">
-<title>Corrupted twins</title>
-<style>${trusted(STYLE + sheetStyle)}</style>
-</head>
-<body>
-<main>
-<h1>Corrupted twins</h1>
-<p class="soft">${rows.length} of ${of} pairs. The outline is the border of the mask: it should hold what the question is
+  const content = html`<p class="soft">${rows.length} of ${of} pairs. The outline is the border of the mask: it should hold what the question is
 about, and the noise should end at it.</p>
-${sections}
-</main>
-</body>
-</html>
-`.markup
+${sections}`
+  return renderPage('Corrupted twins', content, sheetStyle)
 }
 
 async function drawRow({ id, prompt, images }: SheetRow, imageRoot: string, out: string): Promise<Html> {
@@ -81,37 +58,15 @@ async function drawImage(image: SheetImage, imageRoot: string, out: string): Pro
   const { clean, corrupted, mask, caption, source, fallback } = image
   const { width, height } = clean
   const share = mask ? `${((100 * area(mask)) / (width * height)).toFixed(1)} % of the image` : 'no mask'
-  const png = await shrink((await decodeReferenced(clean, imageRoot)).rgb, clean, 3)
-  const inside = mask?.inside
+  const inside = mask?.inside ?? null
+  const twin = corrupted && (await loadPicture(corrupted, out, inside))
+  const white = inside?.map((value) => 255 * value)
+  const drawn = white && { width, height, png: await shrink(white, clean, 1), mask: null }
   return html`<div class="pictures">
-    <figure>${drawPicture({ width, height, png, mask: inside ?? null }, 'clean image')}<figcaption>${clean.path}</figcaption></figure>
-    ${
-      corrupted &&
-      html`<figure>${drawPicture({ width, height, png: await sharp(join(out, corrupted.path)).resize(box).png().toBuffer(), mask: inside ?? null }, 'corrupted image')}<figcaption>${caption}</figcaption></figure>`
-    }
-    ${
-      inside &&
-      html`<figure>${drawPicture(
-        {
-          width,
-          height,
-          png: await shrink(
-            inside.map((value) => 255 * value),
-            clean,
-            1,
-          ),
-          mask: null,
-        },
-        'mask',
-      )}<figcaption>${share}<br>${source}</figcaption></figure>`
-    }
+    <figure>${drawPicture(await loadPicture(clean, imageRoot, inside), 'clean image')}<figcaption>${clean.path}</figcaption></figure>
+    ${twin && html`<figure>${drawPicture(twin, 'corrupted image')}<figcaption>${caption}</figcaption></figure>`}
+    ${drawn && html`<figure>${drawPicture(drawn, 'mask')}<figcaption>${share}<br>${source}</figcaption></figure>`}
     ${!corrupted && html`<p class="warning">${caption}</p>`}
     ${fallback && html`<p class="warning">${fallback}</p>`}
   </div>`
-}
-
-const box = { width: thumbnail, height: thumbnail, fit: 'inside', withoutEnlargement: true } as const
-
-async function shrink(pixels: Uint8Array, { width, height }: Size, channels: 1 | 3): Promise<Buffer> {
-  return await sharp(pixels, { raw: { width, height, channels } }).resize(box).png().toBuffer()
 }

@@ -6,7 +6,7 @@
 import { existsSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { z } from 'zod'
-import { DataError } from '../errors.js'
+import { DataError, guarded } from '../errors.js'
 import { readInside } from './masks/paths.js'
 
 export interface SlakeFolder {
@@ -52,13 +52,11 @@ const detections = z.array(z.record(z.string(), z.tuple([z.number(), z.number(),
 export async function readDetections(root: string, file: string): Promise<Map<string, number[][]>> {
   const path = join(root, file)
   const boxes = new Map<string, number[][]>()
-  let parsed: z.infer<typeof detections>
-  try {
-    parsed = detections.parse(JSON.parse((await readInside(root, file, file)).toString('utf8')))
-  } catch (error) {
-    if (!(error instanceof SyntaxError || error instanceof z.ZodError)) throw error
-    throw new DataError(`${path} is no list of {label: [x, y, width, height]}: ${error.message}`, { cause: error })
-  }
+  const bytes = await readInside(root, file, file)
+  const parsed = guarded(
+    () => detections.parse(JSON.parse(bytes.toString('utf8'))),
+    (reason, cause) => new DataError(`${path} is no list of {label: [x, y, width, height]}: ${reason}`, { cause }),
+  )
   for (const [label, box] of parsed.flatMap(Object.entries)) boxes.set(label, [...(boxes.get(label) ?? []), box])
   return boxes
 }

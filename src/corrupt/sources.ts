@@ -1,10 +1,9 @@
 /** Where the mask of a pair's image comes from: the record, a manifest or folder, SLAKE's own files, a service. */
 import { readdir, stat } from 'node:fs/promises'
 import { extname, join, resolve } from 'node:path'
-import sharp from 'sharp'
-import { decodeReferenced, isDicom, readSource } from '../data/images.js'
+import { decodeReferenced, encodePng, isDicom, readSource } from '../data/images.js'
 import type { ImageRef, Pair } from '../data/records.js'
-import { DataError, fileError } from '../errors.js'
+import { asFileError, DataError } from '../errors.js'
 import { type ConceptOrigin, matchLabels, recordConcepts } from './concept.js'
 import { Manifest } from './manifest.js'
 import { area, fitMask, type Mask, union } from './masks/mask.js'
@@ -22,6 +21,8 @@ export interface FoundMask {
   source: string
   /** How the concept was known; `image` where the mask serves every question. */
   conceptBy: ConceptOrigin | 'image'
+  /** What is masked is the place where the concept would be: it is not in the image. */
+  absent: boolean
 }
 
 export interface SourceOptions {
@@ -37,6 +38,7 @@ export interface SourceOptions {
 /** A mask that could be read, with the concept it shows. */
 interface Candidate {
   concept?: string
+  absent?: boolean
   read(target: Target): Promise<ReadMask>
 }
 
@@ -57,9 +59,7 @@ export class MaskSources {
   /** @param imageRoot folder that the paths of records are relative to. @param images all that will be asked for. */
   static async open(options: SourceOptions, imageRoot: string, images: readonly ImageRef[]): Promise<MaskSources> {
     if (options.masks === undefined) return new MaskSources(options, imageRoot)
-    const status = await stat(options.masks).catch((error) => {
-      throw fileError(error, 'Reading the masks', options.masks as string)
-    })
+    const status = await stat(options.masks).catch(asFileError('Reading the masks', options.masks as string))
     if (!status.isDirectory()) return new MaskSources(options, imageRoot, await Manifest.read(options.masks))
     return new MaskSources(options, imageRoot, undefined, await MaskFolder.read(options.masks, images))
   }
@@ -75,7 +75,7 @@ export class MaskSources {
     const own = this.#ownMask(pair, index, place)
     if (own !== undefined) {
       const read = await readMask(own, target, this.#reading(this.#imageRoot), place)
-      return this.#usable([read], target, 'record', 'record', place)
+      return this.#usable([read], target, { source: 'record', conceptBy: 'record', absent: false }, place)
     }
     let reason: Missing = 'noMask'
     for (const [source, candidates] of await this.#candidates(pair, image, place)) {
@@ -84,7 +84,8 @@ export class MaskSources {
       if (chosen) {
         const read: ReadMask[] = []
         for (const candidate of chosen.candidates) read.push(await candidate.read(target))
-        return this.#usable(read, target, source, chosen.by, place)
+        const absent = chosen.candidates.every((candidate) => candidate.absent)
+        return this.#usable(read, target, { source, conceptBy: chosen.by, absent }, place)
       }
       if (recordConcepts(pair).length === 0) reason = 'noConcept'
     }
@@ -137,8 +138,9 @@ export class MaskSources {
     return [
       [
         'manifest',
-        entries.map(({ concept, mask, place: at }) => ({
+        entries.map(({ concept, absent, mask, place: at }) => ({
           concept,
+          absent,
           read: (target) => readMask(mask, target, this.#reading(manifest?.root ?? ''), at),
         })),
       ],
@@ -180,23 +182,18 @@ export class MaskSources {
     return classes
   }
 
-  #usable(read: ReadMask[], target: Target, source: string, conceptBy: FoundMask['conceptBy'], place: string) {
+  #usable(read: ReadMask[], target: Target, about: Omit<FoundMask, 'mask'>, place: string): FoundMask | Missing {
     const masks = read.map(({ mask }) => fitMask(mask, target, this.#options.resizeMasks, place))
     const forms: MaskForm[] = [...new Set(read.map(({ form }) => form))]
     const mask = union(masks)
     if (area(mask) === 0) return 'emptyMask'
-    return { mask, source: `${source}: ${forms.join(' + ')}`, conceptBy }
+    return { ...about, mask, source: `${about.source}: ${forms.join(' + ')}` }
   }
 
   async #ask(segmenter: Segmenter, pair: Pair, image: ImageRef): Promise<FoundMask | Missing> {
     const concepts = recordConcepts(pair)
     if (concepts.length === 0) return 'noConcept'
-    const png = async (): Promise<Buffer> => {
-      const { rgb, width, height } = await decodeReferenced(image, this.#imageRoot)
-      return await sharp(rgb, { raw: { width, height, channels: 3 } })
-        .png()
-        .toBuffer()
-    }
+    const png = async (): Promise<Buffer> => encodePng(await decodeReferenced(image, this.#imageRoot))
     const found: Mask[] = []
     for (const concept of concepts) {
       const { mask, detections } = await segmenter.segment({ ...image, png }, concept)
@@ -204,7 +201,7 @@ export class MaskSources {
     }
     if (found.length === 0) return 'noDetection'
     const mask = union(found)
-    return area(mask) === 0 ? 'emptyMask' : { mask, source: 'segmenter: rle', conceptBy: 'record' }
+    return area(mask) === 0 ? 'emptyMask' : { mask, source: 'segmenter: rle', conceptBy: 'record', absent: false }
   }
 }
 
@@ -239,9 +236,7 @@ class MaskFolder {
 
   static async read(root: string, images: readonly ImageRef[]): Promise<MaskFolder> {
     const files = new Map<string, string[]>()
-    const listed = await readdir(root, { recursive: true }).catch((error) => {
-      throw fileError(error, 'Reading the masks', root)
-    })
+    const listed = await readdir(root, { recursive: true }).catch(asFileError('Reading the masks', root))
     const add = (base: string, file: string): unknown => files.set(base, [...(files.get(base) ?? []), file])
     for (const file of listed.map((name) => name.replaceAll('\\', '/')).sort()) {
       if (!maskExtension.test(file)) continue

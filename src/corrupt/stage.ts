@@ -7,9 +7,9 @@ import { type CorruptSettings, corruptSettings } from './settings.js'
 
 export const corruptStage = defineStage({
   name: 'corrupt',
-  summary: 'Hide the lesion of every pair: corrupted twins, masks and a contact sheet',
+  summary: 'Make a corrupted twin of every image, with noise on the lesion, and a contact sheet',
   settings: corruptSettings,
-  takes: { pairs: 'pairs' },
+  takes: { pairs: 'pairs', masks: 'masks' },
   out: { setting: 'out', name: '' },
   makes: ({ out }) => ({ pairs: join(out, 'pairs.jsonl') }),
   leaves: ({ out }) => [join(out, 'pairs.jsonl'), join(out, 'sheet.html')],

@@ -2,12 +2,11 @@
  * Answers that cost something, on disk, one file each, named by what was asked. A run that is killed asks for nothing twice,
  * and one that is repeated costs nothing.
  */
-import { createHash } from 'node:crypto'
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { z } from 'zod'
-import { fileError } from '../errors.js'
-import { removeTemporaries, writeFileAtomic } from './files.js'
+import { asFileError, fileError } from '../errors.js'
+import { removeTemporaries, sha256, writeFileAtomic } from './files.js'
 
 export class AnswerCache<T> {
   constructor(
@@ -17,9 +16,7 @@ export class AnswerCache<T> {
 
   /** The same with a folder that can be written to: what cannot be kept shall not be paid for. */
   static async open<T>(folder: string, schema: z.ZodType<T>): Promise<AnswerCache<T>> {
-    await mkdir(folder, { recursive: true }).catch((error) => {
-      throw fileError(error, 'Making', folder)
-    })
+    await mkdir(folder, { recursive: true }).catch(asFileError('Making', folder))
     await removeTemporaries(folder)
     return new AnswerCache(folder, schema)
   }
@@ -49,5 +46,5 @@ export class AnswerCache<T> {
 
 /** SHA-256 of a value's JSON in lower-case hex. */
 export function hashOf(content: unknown): string {
-  return createHash('sha256').update(JSON.stringify(content)).digest('hex')
+  return sha256(JSON.stringify(content))
 }

@@ -4,7 +4,7 @@
  * lossless JPEG that libjpeg-turbo in sharp does not read.
  */
 import sharp from 'sharp'
-import { DataError, FireError } from '../errors.js'
+import { DataError, guarded } from '../errors.js'
 import { checkPixels, notAnImage, unsupportedImage } from './image-errors.js'
 
 /** How the samples of a frame are stored. */
@@ -56,19 +56,18 @@ export function isCompressed(uid: string): boolean {
 /** @throws {DataError} when the stream is damaged or is not the size that the file declares. */
 export async function decompress(uid: string, data: Uint8Array, layout: Layout, path: string): Promise<Pixels> {
   const { name, codec } = syntaxes[uid]
-  try {
+  const decode = async (): Promise<Pixels> => {
     const pixels = await (codec as Codec)(data, layout, path)
     // Codecs give every pixel its three samples, whatever was shared in the stream.
     if (pixels.photometric === 'YBR_FULL_422') pixels.photometric = 'YBR_FULL'
     const expected = (layout.rows * layout.columns * layout.samples * pixels.bitsAllocated) / 8
     if (pixels.bytes.length < expected) throw new Error(`${pixels.bytes.length} bytes where ${expected} were declared`)
     return pixels
-  } catch (error) {
-    if (error instanceof FireError) throw error
-    // Emscripten throws numbers.
-    const reason = error instanceof Error ? error.message : 'the codec failed'
-    throw notAnImage(path, new Error(`${name}: ${reason}`, { cause: error }))
   }
+  return guarded(decode, (reason, cause) =>
+    // Emscripten throws numbers.
+    notAnImage(path)(`${name}: ${cause instanceof Error ? reason : 'the codec failed'}`, cause),
+  )
 }
 
 /** Frame header of a JPEG or JPEG-LS stream: what its SOF marker says, before anything is allocated for it. */
@@ -162,15 +161,10 @@ async function jpegLs(data: Uint8Array, layout: Layout, path: string): Promise<P
   const { default: load } = await import('@cornerstonejs/codec-charls/decodewasmjs')
   const { JpegLSDecoder } = await load(quiet())
   const decoder = new JpegLSDecoder()
-  try {
-    decoder.getEncodedBuffer(data.length).set(data)
-    decoder.decode()
-    const interleave = decoder.getInterleaveMode()
+  return decoded(decoder, data, layout, () => ({
     // CharLS undoes lines of components into pixels.
-    return { ...decoded(decoder, layout), planar: layout.samples > 1 && interleave === 0 }
-  } finally {
-    decoder.delete()
-  }
+    planar: layout.samples > 1 && decoder.getInterleaveMode() === 0,
+  }))
 }
 
 /** What the SIZ marker of a JPEG 2000 stream says, also of one inside a JP2 file. */
@@ -186,23 +180,22 @@ async function jpeg2000(data: Uint8Array, layout: Layout, path: string): Promise
   checkStream(data, jpeg2000Header(data), layout, path)
   const { default: load } = await import('@cornerstonejs/codec-openjpeg/decodewasmjs')
   const { J2KDecoder } = await load(quiet())
-  const decoder = new J2KDecoder()
+  return decoded(new J2KDecoder(), data, layout, () => ({
+    photometric: layout.photometric.startsWith('YBR_FULL') ? layout.photometric : asRgb(layout),
+  }))
+}
+
+/** @param differs what the decoder made other than `layout` says, asked once it has decoded. */
+function decoded(decoder: WasmDecoder, data: Uint8Array, layout: Layout, differs: () => Partial<Layout>): Pixels {
   try {
     decoder.getEncodedBuffer(data.length).set(data)
     decoder.decode()
-    return {
-      ...decoded(decoder, layout),
-      photometric: layout.photometric.startsWith('YBR_FULL') ? layout.photometric : asRgb(layout),
-    }
+    const bytes = decoder.getDecodedBuffer().slice()
+    const bitsAllocated = decoder.getFrameInfo().bitsPerSample > 8 ? 16 : 8
+    return { ...layout, bytes, bitsAllocated, planar: false, ...differs() }
   } finally {
     decoder.delete()
   }
-}
-
-function decoded(decoder: WasmDecoder, layout: Layout): Pixels {
-  const bytes = decoder.getDecodedBuffer().slice()
-  const bitsAllocated = decoder.getFrameInfo().bitsPerSample > 8 ? 16 : 8
-  return { ...layout, bytes, bitsAllocated, planar: false }
 }
 
 /** RLE (PS3.5 annex G): one PackBits segment per byte of a sample, most significant first, sample by sample. */

@@ -4,15 +4,11 @@
  */
 import { inflateRawSync } from 'node:zlib'
 import dicomParser, { type DataSet, type Element } from 'dicom-parser'
-import { DataError } from '../errors.js'
+import { DataError, guarded, reasonOf } from '../errors.js'
 import { decompress, isCompressed, type Layout, syntaxName } from './dicom-codecs.js'
 import { showFrame } from './dicom-display.js'
 import { checkPixels, notAnImage, unsupportedImage } from './image-errors.js'
-
-interface Size {
-  width: number
-  height: number
-}
+import type { Size } from './images.js'
 
 /** A parsed file and the frame asked for, from 0. */
 interface Opened {
@@ -46,7 +42,7 @@ const inflateLimit = 2 ** 30
 
 /** Width and height of a frame, from attributes alone. @throws what `decodeDicom` throws before it reads pixels. */
 export function dicomSize(bytes: Buffer, path: string, frame?: number): Size {
-  const { columns, rows } = open(bytes, path, frame).layout
+  const { columns, rows } = readingDicom(path, () => open(bytes, path, frame)).layout
   return { width: columns, height: rows }
 }
 
@@ -59,16 +55,18 @@ export function dicomSize(bytes: Buffer, path: string, frame?: number): Size {
  * @throws {UnsupportedError} naming the transfer syntax or kind of pixels that is not shown.
  */
 export async function decodeDicom(bytes: Buffer, path: string, frame?: number): Promise<Size & { rgb: Uint8Array }> {
-  const opened = open(bytes, path, frame)
-  const { dataSet, syntax, layout } = opened
-  const pixels = isCompressed(syntax)
-    ? await decompress(syntax, encapsulatedFrame(opened, path), layout, path)
-    : { ...layout, bytes: nativeFrame(opened, path) }
-  return { width: layout.columns, height: layout.rows, rgb: showFrame(dataSet, pixels, opened.frame, path) }
+  return readingDicom(path, async () => {
+    const opened = open(bytes, path, frame)
+    const { dataSet, syntax, layout } = opened
+    const pixels = isCompressed(syntax)
+      ? await decompress(syntax, encapsulatedFrame(opened), layout, path)
+      : { ...layout, bytes: nativeFrame(opened, path) }
+    return { width: layout.columns, height: layout.rows, rgb: showFrame(dataSet, pixels, opened.frame, path) }
+  })
 }
 
 function open(bytes: Buffer, path: string, chosen: number | undefined): Opened {
-  const dataSet = parseDicom(bytes, path)
+  const dataSet = parseDicom(bytes)
   const syntax = dataSet.string(tags.transferSyntax) ?? ''
   if (syntaxName(syntax) === undefined) {
     throw unsupportedImage(path, `transfer syntax ${syntax || '(none)'} is not one we decode`, supportedHint)
@@ -90,15 +88,21 @@ function open(bytes: Buffer, path: string, chosen: number | undefined): Opened {
 
 const supportedHint = 'Convert it to explicit little endian, for example with dcmtk: dcmdjpeg, dcmdrle or dcmconv.'
 
-/** The attributes of a file. @throws {DataError} when it is damaged. */
-export function parseDicom(bytes: Buffer, path: string): DataSet {
-  try {
-    return dicomParser.parseDicom(bytes, { inflater: inflate })
-  } catch (error) {
-    // dicom-parser throws plain strings, or {exception: string} when it had read a part.
-    const { exception = error } = error as { exception?: unknown }
-    throw notAnImage(path, typeof exception === 'string' ? new Error(exception) : exception)
-  }
+/** The attributes of a file; call it, and read them, inside `readingDicom`. */
+export function parseDicom(bytes: Buffer): DataSet {
+  return dicomParser.parseDicom(bytes, { inflater: inflate })
+}
+
+/**
+ * Runs what parses a file or reads its attributes, which may reach past its end.
+ * @throws {DataError} when the file is damaged.
+ */
+export function readingDicom<T>(path: string, work: () => T): T {
+  return guarded(work, (reason, cause) => {
+    // dicom-parser throws texts, or {exception: text} when it had read a part.
+    const { exception } = Object(cause) as { exception?: unknown }
+    return notAnImage(path)(exception === undefined ? reason : reasonOf(exception), cause)
+  })
 }
 
 /** The file with everything from `position` on inflated. */
@@ -176,17 +180,13 @@ function nativeFrame({ dataSet, pixelData, syntax, layout, frame, frames }: Open
 }
 
 /** The compressed stream of a frame, its fragments joined. */
-function encapsulatedFrame({ dataSet, pixelData, frame, frames }: Opened, path: string): Uint8Array {
+function encapsulatedFrame({ dataSet, pixelData, frame, frames }: Opened): Uint8Array {
   const { fragments = [], basicOffsetTable: offsets = [] } = pixelData
-  try {
-    if (frames === 1) return joined(dataSet, pixelData, 0, fragments.length)
-    if (offsets.length > 0) return dicomParser.readEncapsulatedImageFrame(dataSet, pixelData, frame)
-    if (fragments.length === frames) return joined(dataSet, pixelData, frame, 1)
-    const found = dicomParser.createJPEGBasicOffsetTable(dataSet, pixelData)
-    return dicomParser.readEncapsulatedImageFrame(dataSet, pixelData, frame, found)
-  } catch (error) {
-    throw notAnImage(path, typeof error === 'string' ? new Error(error) : error)
-  }
+  if (frames === 1) return joined(dataSet, pixelData, 0, fragments.length)
+  if (offsets.length > 0) return dicomParser.readEncapsulatedImageFrame(dataSet, pixelData, frame)
+  if (fragments.length === frames) return joined(dataSet, pixelData, frame, 1)
+  const found = dicomParser.createJPEGBasicOffsetTable(dataSet, pixelData)
+  return dicomParser.readEncapsulatedImageFrame(dataSet, pixelData, frame, found)
 }
 
 function joined(dataSet: DataSet, pixelData: Element, first: number, count: number): Uint8Array {

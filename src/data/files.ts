@@ -1,9 +1,9 @@
-/** Writes that survive a crash: a reader sees the old file or the whole new one, never a part. */
+/** Files: writes that survive a crash (a reader sees the old file or the whole new one, never a part), hashes, reads. */
 import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { FileError, fileError } from '../errors.js'
+import { asFileError, FileError, fileError } from '../errors.js'
 
 /** Marks files and folders that are being written; whatever is left with this prefix after a crash may be deleted. */
 const temporaryPrefix = '.tmp-'
@@ -21,6 +21,11 @@ export async function writeFileAtomic(path: string, data: string | Uint8Array): 
     await rm(temporary, { force: true }).catch(() => {})
     throw fileError(error, 'Writing', path)
   }
+}
+
+/** A value as JSON that people can read, atomically. */
+export function writeJson(path: string, value: unknown): Promise<void> {
+  return writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`)
 }
 
 /** The same for a folder: `fill` writes into a temporary one that then takes the place of `path`, old content and all. */
@@ -93,10 +98,12 @@ export class JsonlAppender {
     }
   }
 
+  /** Length of the file, what was appended included. */
   get bytes(): number {
     return this.#bytes
   }
 
+  /** Adds one line. It is on the disk for certain only after `sync`. */
   async append(record: unknown): Promise<void> {
     const line = `${JSON.stringify(record)}\n`
     try {
@@ -109,14 +116,23 @@ export class JsonlAppender {
 
   /** Waits until everything appended is on the disk. */
   async sync(): Promise<void> {
-    await this.#file.sync().catch((error) => {
-      throw fileError(error, 'Writing', this.path)
-    })
+    await this.#file.sync().catch(asFileError('Writing', this.path))
   }
 
+  /** Closes the file; call `sync` before where the lines must last. */
   async close(): Promise<void> {
     await this.#file.close()
   }
+}
+
+/** The text of a file; `undefined` where there is none. */
+export async function readTextIfThere(path: string, action = 'Reading'): Promise<string | undefined> {
+  return readFile(path, 'utf8').catch(ignoreMissing).catch(asFileError(action, path))
+}
+
+/** SHA-256 as lower-case hex. */
+export function sha256(content: string | Uint8Array): string {
+  return createHash('sha256').update(content).digest('hex')
 }
 
 /** SHA-256 of a file as lower-case hex. */
@@ -157,6 +173,7 @@ async function syncTree(folder: string): Promise<void> {
   await syncFolder(folder)
 }
 
-function ignoreMissing(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'ENOENT') throw error
+/** For `promise.catch`: that there is nothing at a path is no failure. */
+export function ignoreMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error
 }

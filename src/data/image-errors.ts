@@ -13,9 +13,9 @@ export function checkPixels(width: number, height: number, path: string): void {
   })
 }
 
-export function notAnImage(path: string, error: unknown): DataError {
-  const reason = error instanceof Error ? error.message : String(error)
-  return new DataError(`${path} cannot be read as an image: ${reason}`, { detail: { path }, cause: error })
+/** For `guarded`: what a decoder says of a file. */
+export function notAnImage(path: string): (reason: string, cause: unknown) => DataError {
+  return (reason, cause) => new DataError(`${path} cannot be read as an image: ${reason}`, { detail: { path }, cause })
 }
 
 /** Something the file may rightly hold and we do not show. */

@@ -2,9 +2,10 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import sharp, { type Metadata, type Sharp } from 'sharp'
+import sharp, { type Metadata, type PngOptions, type Sharp } from 'sharp'
 import type { ImageInput } from '../engine/engine.js'
-import { DataError, fileError } from '../errors.js'
+import type { ImageSource } from '../engine/image-cache.js'
+import { asFileError, DataError, fileError, guarded } from '../errors.js'
 import { checkPixels, notAnImage, unsupportedImage } from './image-errors.js'
 import type { ImageRef } from './records.js'
 
@@ -15,7 +16,7 @@ export interface Source {
   frame?: number
 }
 
-interface Size {
+export interface Size {
   width: number
   height: number
 }
@@ -35,17 +36,20 @@ export async function decodeImage(path: string): Promise<ImageInput> {
 
 /** Decodes a referenced image and holds it against its reference: content hash, width and height. */
 export async function decodeReferenced(ref: ImageRef, root: string): Promise<ImageInput> {
-  const source = await readSource(resolve(root, ref.path))
-  checkHash(source, ref)
+  const source = await readReferenced(ref, root)
   const image = await decode(source)
   checkSize(image, ref, source.path)
   return image
 }
 
+/** For an engine's cache: decodes when asked, by content id. */
+export function imageSource(ref: ImageRef, root: string): ImageSource {
+  return { id: ref.sha256, path: resolve(root, ref.path), decode: () => decodeReferenced(ref, root) }
+}
+
 /** The same checks from the file's header, without decoding the pixels. */
 export async function checkReferenced(ref: ImageRef, root: string): Promise<void> {
-  const source = await readSource(resolve(root, ref.path))
-  checkHash(source, ref)
+  const source = await readReferenced(ref, root)
   checkSize(await readSize(source), ref, source.path)
 }
 
@@ -66,8 +70,7 @@ export interface PortableImage {
  * is, anything else (DICOM, WebP, 16 bits, transparency, inks, EXIF orientation) as a PNG of what we decode.
  */
 export async function portableImage(ref: ImageRef, root: string): Promise<PortableImage> {
-  const source = await readSource(resolve(root, ref.path))
-  checkHash(source, ref)
+  const source = await readReferenced(ref, root)
   const image = await decode(source)
   checkSize(image, ref, source.path)
   if (!isDicom(source)) {
@@ -75,11 +78,14 @@ export async function portableImage(ref: ImageRef, root: string): Promise<Portab
     const plain = depth === 'uchar' && !hasAlpha && orientation === 1 && (space === 'srgb' || space === 'b-w')
     if (plain && (format === 'png' || format === 'jpeg')) return { mime: `image/${format}`, bytes: source.bytes }
   }
-  const { rgb, width, height } = image
-  const bytes = await sharp(rgb, { raw: { width, height, channels: 3 } })
-    .png()
+  return { mime: 'image/png', bytes: await encodePng(image) }
+}
+
+/** A PNG of `rgb` [height, width, 3]. */
+export function encodePng({ rgb, width, height }: Size & { rgb: Uint8Array }, options?: PngOptions): Promise<Buffer> {
+  return sharp(rgb, { raw: { width, height, channels: 3 } })
+    .png(options)
     .toBuffer()
-  return { mime: 'image/png', bytes }
 }
 
 async function decode(source: Source): Promise<ImageInput> {
@@ -100,11 +106,7 @@ async function decodeDicom({ bytes, path, frame }: Source): Promise<Size & { rgb
 async function readHeader({ bytes, path, frame }: Source): Promise<Metadata> {
   if (frame !== undefined) throw new DataError(`${path}: only DICOM files have frames`, { detail: { path } })
   checkKind(bytes, path)
-  const header = await sharp(bytes, { limitInputPixels: false })
-    .metadata()
-    .catch((error) => {
-      throw notAnImage(path, error)
-    })
+  const header = await guarded(() => sharp(bytes, { limitInputPixels: false }).metadata(), notAnImage(path))
   checkPixels(header.width, header.height, path)
   if ((header.pages ?? 1) > 1) throw unsupportedImage(path, `an animation of ${header.pages} pictures`)
   return header
@@ -114,12 +116,8 @@ async function decodePicture(source: Source): Promise<Size & { rgb: Uint8Array }
   const { depth, space } = await readHeader(source)
   // 'warning' is the strictest: what a decoder only warns of, as data missing inside a JPEG, leaves grey areas.
   const picture = sharp(source.bytes, { ignoreIcc: true, failOn: 'warning', limitInputPixels: false }).autoOrient()
-  try {
-    if (space === 'cmyk') return await cmykToRgb(picture)
-    return depth === 'ushort' ? await scaleTo8Bits(picture) : await toRgb(picture)
-  } catch (error) {
-    throw notAnImage(source.path, error)
-  }
+  const convert = space === 'cmyk' ? cmykToRgb : depth === 'ushort' ? scaleTo8Bits : toRgb
+  return guarded(() => convert(picture), notAnImage(source.path))
 }
 
 async function toRgb(picture: Sharp): Promise<Size & { rgb: Uint8Array }> {
@@ -186,16 +184,15 @@ export async function readSource(path: string): Promise<Source> {
       throw fileError(error, 'Reading the image', path)
     }
   }
-  const bytes = await readFile(file).catch((error) => {
-    throw fileError(error, 'Reading the image', file)
-  })
+  const bytes = await readFile(file).catch(asFileError('Reading the image', file))
   return { path, bytes, frame: Number(number) }
 }
 
-function checkHash(source: Source, ref: ImageRef): void {
+async function readReferenced(ref: ImageRef, root: string): Promise<Source> {
+  const source = await readSource(resolve(root, ref.path))
   const { path } = source
   const actual = contentId(source)
-  if (actual === ref.sha256) return
+  if (actual === ref.sha256) return source
   const message = `${path} is not the image of the record: sha256 ${actual}, expected ${ref.sha256}`
   throw new DataError(message, { detail: { path, actual, expected: ref.sha256 } })
 }

@@ -1,9 +1,10 @@
 /** JSON Lines in, typed records out, each with its line number; a bad line is an error that names file, line and id. */
 import { createReadStream } from 'node:fs'
 import type { z } from 'zod'
-import { DataError, fileError } from '../errors.js'
+import { DataError, fileError, reasonOf } from '../errors.js'
 import { writeFileAtomic } from './files.js'
 
+/** A record and where it stands. */
 export interface Line<T> {
   record: T
   /** From 1. */
@@ -44,9 +45,24 @@ export async function* scanJsonl(path: string): AsyncGenerator<ScannedLine> {
     try {
       yield { ...place, value: JSON.parse(text) }
     } catch (error) {
-      yield { ...place, problem: `not a JSON object (${error instanceof Error ? error.message : String(error)})` }
+      yield { ...place, problem: `not a JSON object (${jsonFault(text, error)})` }
     }
   }
+}
+
+export function isJson(text: string): boolean {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** Why a text is no JSON: what the parser says, or what Python writes and no parser of JSON takes. */
+export function jsonFault(text: string, error: unknown): string {
+  const [, value] = /[:[,]\s*(NaN|-?Infinity)\b/.exec(text) ?? []
+  return value === undefined ? reasonOf(error) : `JSON has no ${value}: write null`
 }
 
 /** What a schema finds wrong with a value, in one line. */
@@ -87,15 +103,19 @@ export async function writeJsonl(path: string, records: Iterable<unknown>): Prom
 const decoder = new TextDecoder('utf-8', { fatal: true })
 
 /** Bytes that are not UTF-8 are refused, not replaced. */
-function decodeUtf8(bytes: Uint8Array): string {
+export function decodeUtf8(bytes: Uint8Array): string {
   return decoder.decode(bytes)
 }
+
+/** Far above any record; a file without line ends is none of ours, and a JavaScript text has a longest length. */
+const longestLine = 2 ** 28
 
 /** Lines end at `\n` and nowhere else: JSON strings may hold U+2028 and U+2029, which `node:readline` breaks lines at. */
 async function* readLines(path: string): AsyncGenerator<ScannedPlace & { bytes: Uint8Array }> {
   let pending: Buffer[] = []
   let line = 0
   let end = 0
+  let read = 0
   const take = (terminated: boolean): ScannedPlace & { bytes: Uint8Array } => {
     const bytes = Buffer.concat(pending)
     pending = []
@@ -112,6 +132,8 @@ async function* readLines(path: string): AsyncGenerator<ScannedPlace & { bytes: 
         yield take(true)
       }
       if (start < chunk.length) pending.push(chunk.subarray(start))
+      read += chunk.length
+      if (read - end > longestLine) throw new DataError(`${placeOf(path, line + 1)}: more than ${longestLine} bytes`)
     }
   } catch (error) {
     throw fileError(error, 'Reading', path)

@@ -1,10 +1,11 @@
 /** Preference pairs from disk: read, checked against their invariants, counted. Nothing is dropped without a count. */
 import { dirname, resolve } from 'node:path'
-import { DataError } from '../errors.js'
+import { atPlace, DataError } from '../errors.js'
 import { checkReferenced } from './images.js'
 import { placeOf, readJsonl } from './jsonl.js'
 import { type ImageRef, type Pair, pair as pairSchema } from './records.js'
 
+/** What is checked, and what is done with pairs that cannot teach. */
 export interface LoadPairsOptions {
   /** What image paths are relative to; default: the folder of the records. */
   images?: string | null
@@ -16,6 +17,7 @@ export interface LoadPairsOptions {
   checkImages?: boolean
 }
 
+/** Pairs of a file: read, kept, and why the others are left out or worth a warning. */
 export interface PairCounts {
   read: number
   kept: number
@@ -29,6 +31,7 @@ export interface PairCounts {
   corruptedSameAsClean: number
 }
 
+/** The pairs of a file that are kept, in its order. */
 export interface LoadedPairs {
   pairs: Pair[]
   counts: PairCounts
@@ -144,9 +147,7 @@ async function checkAllImages(pair: Pair, root: string, checked: Set<string>, pl
   for (const ref of [...pair.images, ...(pair.corrupted?.images ?? [])]) {
     const key = `${ref.path}\0${ref.sha256}\0${ref.width}\0${ref.height}`
     if (checked.has(key)) continue
-    await checkReferenced(ref, root).catch((error: Error) => {
-      throw new DataError(`${place}: ${error.message}`, { detail: { id: pair.id, image: ref.path }, cause: error })
-    })
+    await checkReferenced(ref, root).catch(atPlace(place, { id: pair.id, image: ref.path }))
     checked.add(key)
   }
 }

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod'
 
+/** Schema of `ImageRef`. */
 export const imageRef = z.strictObject({
   /** Relative to the folder of the record file; `scan.dcm#3` is the third frame of a DICOM file. */
   path: z.string().min(1),
@@ -12,6 +13,7 @@ export const imageRef = z.strictObject({
   height: z.number().int().positive(),
 })
 
+/** Schema of `Sample`. */
 export const sample = z.strictObject({
   id: z.string().min(1),
   dataset: z.string(),
@@ -25,6 +27,7 @@ export const sample = z.strictObject({
   meta: z.record(z.string(), z.unknown()),
 })
 
+/** Schema of `Response`. */
 export const response = z.strictObject({
   sampleId: z.string().min(1),
   model: z.string(),
@@ -41,6 +44,7 @@ const span = z.tuple([z.number().int().nonnegative(), z.number().int().nonnegati
 /** One minimal edit: what stands at `chosen` in the chosen text stands as `rejected` in the rejected text. */
 export const edit = z.strictObject({ chosen: span, rejected: span, category: z.string() })
 
+/** Schema of `Pair`; `pairProblem` checks what a schema cannot. */
 export const pair = z.strictObject({
   id: z.string().min(1),
   sampleId: z.string(),
@@ -63,8 +67,20 @@ export const pair = z.strictObject({
   provenance: z.record(z.string(), z.unknown()),
 })
 
+/** What a judge says of one answer; `decided` is false when the answer commits to nothing that can be checked. */
+export interface Verdict {
+  correct: boolean
+  decided: boolean
+  reason: string
+}
+
+/** An image file with its SHA-256 (hex) and its size in pixels. */
 export type ImageRef = z.infer<typeof imageRef>
+/** A question with its images and reference answer; one line of samples.jsonl. */
 export type Sample = z.infer<typeof sample>
+/** What a model answered to a sample, with everything that decides it; one line of responses.jsonl. */
 export type Response = z.infer<typeof response>
+/** One difference of a pair: a span in each text, and the kind of difference. */
 export type Edit = z.infer<typeof edit>
+/** A preference pair with its edits and, when it has one, its corrupted twin; one line of pairs.jsonl. */
 export type Pair = z.infer<typeof pair>

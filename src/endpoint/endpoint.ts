@@ -12,6 +12,7 @@ import { below, keyFrom, printable } from '../http/service.js'
 import { bodyOf, type EndpointRequest, mostTokens, type Reply, readReply, reply, statusOf } from './request.js'
 import { type EndpointInput, type EndpointSettings, parseEndpoint } from './settings.js'
 
+/** Where replies are kept, and who listens. */
 export interface EndpointOptions {
   /** Folder of paid replies; without one they are kept for this run only. */
   cache?: string
@@ -19,6 +20,7 @@ export interface EndpointOptions {
   onLog?: (line: string) => void
 }
 
+/** What requests took: counts, tokens and money. */
 export interface Usage {
   /** Requests that this run rests on, from the server or from the cache. */
   requests: number
@@ -51,13 +53,17 @@ const refusable: [field: string, refusal: RegExp][] = [
   }),
 ]
 
-/** @throws {ConfigError} when a setting is wrong, or the variable of the key holds none. */
+/**
+ * A client of one server; nothing is sent before the first `ask`.
+ * @throws {ConfigError} when a setting is wrong, or the variable of the key holds none.
+ */
 export async function openEndpoint(given: EndpointInput, options: EndpointOptions = {}): Promise<Endpoint> {
   const settings = parseEndpoint(given)
   const cache = options.cache === undefined ? undefined : await AnswerCache.open(options.cache, reply)
   return new Endpoint(settings, options, keyFrom(settings.keyEnv), cache)
 }
 
+/** A client of one server. Any number of requests may be under way; it keeps to concurrency, rate and budget itself. */
 export class Endpoint {
   /** What the requests of this run cost, also those that an earlier one paid for. */
   readonly usage: Usage = { requests: 0, promptTokens: 0, completionTokens: 0, cost: 0 }
@@ -165,7 +171,10 @@ export class Endpoint {
     const { signal, onLog } = this.#options
     const address = below(url, 'messages' in request ? 'chat/completions' : 'completions')
     const reply = await retrying(() => this.#attempt(address, request), {
-      ...{ retries, delayMs: retryDelay * 1000, signal, onRetry: onLog },
+      retries,
+      delayMs: retryDelay * 1000,
+      signal,
+      onRetry: onLog,
       giveUp: (message, last) => this.#giveUp(message, last),
     })
     this.#failed = 0
@@ -188,8 +197,12 @@ export class Endpoint {
     for (const field of this.#refused) delete body[field]
     const what = printable(address)
     const answer = await postJson(address, body, {
-      ...{ what, key, signal: this.#options.signal, Failure: EndpointError },
-      ...{ timeoutMs: this.settings.timeout * 1000, maxBytes: largestAnswer },
+      what,
+      key,
+      signal: this.#options.signal,
+      Failure: EndpointError,
+      timeoutMs: this.settings.timeout * 1000,
+      maxBytes: largestAnswer,
       // Azure, which has its version in the query, takes keys in a header of its own.
       headers: key && address.searchParams.has('api-version') ? { 'api-key': key } : {},
     })

@@ -1,3 +1,5 @@
+/** `fire-train/endpoint`: one client of language-model servers, with cache, budget, rate limit and retries. */
+
 export {
   BudgetError,
   EmptyReply,
@@ -18,4 +20,4 @@ export {
   type Reply,
   type Sampling,
 } from './request.js'
-export { type EndpointInput, type EndpointSettings, endpointSettings, parseEndpoint } from './settings.js'
+export { type EndpointInput, type EndpointSettings, endpointSettings } from './settings.js'

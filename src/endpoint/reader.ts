@@ -8,6 +8,7 @@ import { jsonrepair } from 'jsonrepair'
 import type { z } from 'zod'
 import type { Reply } from './request.js'
 
+/** What a reply says, or in words for its writer why it says nothing. */
 export type ReadReply<T> = { value: T; problem: null } | { value: null; problem: string }
 
 /** Blocks in which models reason; the last alternative is a template that opens the block in the prompt. */
@@ -20,6 +21,7 @@ const CLOSED =
 const MOST_OBJECTS = 200
 
 /**
+ * Reads the last complete object of a schema from a reply, after the reasoning.
  * @param agree what two objects of the schema must have in common to say the same; default: everything.
  * @returns the object, or what is wrong with the reply in words that its writer can be told.
  */

@@ -2,8 +2,10 @@
 import { z } from 'zod'
 import type { EndpointSettings } from './settings.js'
 
+/** A part of a message: text, or an image as an address (`imagePart` makes a data URL). */
 export type Part = { type: 'text'; text: string } | { type: 'image_url'; image_url: { url: string } }
 
+/** One turn, in the words of OpenAI's interface. */
 export interface Message {
   role: 'system' | 'user' | 'assistant'
   content: string | readonly Part[]
@@ -21,6 +23,7 @@ export interface Sampling {
   stop?: readonly string[]
 }
 
+/** A conversation to be answered. */
 export interface ChatRequest extends Sampling {
   messages: readonly Message[]
   /** Name and JSON Schema that the reply shall follow, where the server can see to it. */
@@ -32,6 +35,7 @@ export interface CompletionRequest extends Sampling {
   prompt: string
 }
 
+/** What an endpoint can be asked. */
 export type EndpointRequest = ChatRequest | CompletionRequest
 
 /** As it lies in the cache. */
@@ -44,6 +48,7 @@ export const reply = z.strictObject({
   completionTokens: z.number().int().nonnegative(),
 })
 
+/** What a server replied; `content` is never empty where `Endpoint.ask` gives it. */
 export type Reply = z.infer<typeof reply>
 
 /** An image as a part of a message. */
@@ -56,7 +61,13 @@ export function bodyOf(request: EndpointRequest, { model, maxTokens }: EndpointS
   const { temperature = 0, topP, topK, seed, stop, ...input } = request
   const { schema, ...asked } = 'messages' in input ? input : { ...input, schema: undefined }
   return {
-    ...{ model, ...asked, max_tokens: maxTokens, temperature, top_p: topP, top_k: topK || undefined, seed },
+    model,
+    ...asked,
+    max_tokens: maxTokens,
+    temperature,
+    top_p: topP,
+    top_k: topK || undefined,
+    seed,
     stop: stop?.length ? stop : undefined,
     response_format: schema && { type: 'json_schema', json_schema: { ...schema, strict: true } },
   }

@@ -6,11 +6,12 @@ import { count, text, whole } from '../settings/common.js'
 
 const price = z.number().nonnegative()
 
+/** Schema of the settings of a server, with ranges and defaults. */
 export const endpointSettings = z.strictObject({
   url: z
     .string()
     .refine(isAddress, anAddress)
-    .meta({ description: 'Address of an OpenAI-compatible server up to its version: http://HOST:PORT/v1' }),
+    .meta({ description: 'Address of an OpenAI-compatible server, with its version: http://HOST:PORT/v1' }),
   model: text.meta({ description: "The model's name at the server" }),
   keyEnv: text.nullable().default(null).meta({ description: 'Environment variable that holds the key', free: true }),
   concurrency: count.max(1000).default(4).meta({ description: 'Requests at a time', free: true }),
@@ -18,29 +19,33 @@ export const endpointSettings = z.strictObject({
     .number()
     .nonnegative()
     .default(0)
-    .meta({ description: 'Most requests a minute, repeated ones too; 0 = no limit', free: true }),
+    .meta({ description: 'Most requests a minute, retries included; 0 = no limit', free: true }),
   // Node's fetch gives up by itself after 300 s.
-  timeout: z.number().positive().max(300).default(120).meta({ description: 'Seconds for one attempt', free: true }),
-  retries: whole
-    .max(100)
-    .default(6)
-    .meta({ description: 'Further attempts after a failure that may pass', free: true }),
+  timeout: z
+    .number()
+    .positive()
+    .max(300)
+    .default(120)
+    .meta({ description: 'Longest time of one attempt, in seconds', free: true }),
+  retries: whole.max(100).default(6).meta({ description: 'Further attempts after a temporary failure', free: true }),
   retryDelay: z
     .number()
     .nonnegative()
     .max(60)
     .default(1)
-    .meta({ description: 'Seconds before the first further attempt; doubles each time', free: true }),
+    .meta({ description: 'Seconds before the first retry; doubles each time', free: true }),
   maxTokens: count.default(1024).meta({ description: 'Longest reply, in tokens' }),
   budget: price
     .nullable()
     .default(null)
-    .meta({ description: 'US dollars that are never exceeded; needs the prices', free: true }),
+    .meta({ description: 'Most to spend, in US dollars; needs the prices', free: true }),
   priceIn: price.default(0).meta({ description: 'US dollars per million tokens of a request', free: true }),
   priceOut: price.default(0).meta({ description: 'US dollars per million tokens of a reply', free: true }),
 })
 
+/** Settings with their defaults. */
 export type EndpointSettings = z.output<typeof endpointSettings>
+/** Settings as given: `url` and `model` are needed, the rest has defaults. */
 export type EndpointInput = z.input<typeof endpointSettings>
 
 /**

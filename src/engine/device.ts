@@ -10,4 +10,5 @@ export function isDevice(value: unknown): value is Device {
 
 /** Matrix products by the engine's own kernels (`auto`, `native`) or by a library of the device. */
 export const gemmBackends = ['auto', 'native', 'onednn', 'cublaslt'] as const
+/** One of `gemmBackends`; which of them a device has, `fire-train doctor` says. */
 export type GemmBackend = (typeof gemmBackends)[number]

@@ -1,5 +1,5 @@
 /**
- * The typed face of the native engine: what embedders, the trainer and the demo call.
+ * The typed face of the native engine: what embedders, the trainer and the stages call.
  *
  * All methods are asynchronous and run one after another, in call order, on a thread of the engine's own; the event loop
  * stays free. A method that takes an `AbortSignal` stops between layers or micro-batches, leaves the engine usable and
@@ -36,15 +36,18 @@ import { checkPairs, checkPrompts, checkSampling, checkSequences, checkSpec, che
 export * from './device.js'
 export type * from './native.js'
 
+/** What every call of an engine takes. An aborted call rejects with the reason of the signal. */
 export interface CallOptions {
   signal?: AbortSignal
 }
 
+/** Options of `openEngine` that do not describe the engine itself. */
 export interface OpenOptions extends CallOptions {
   /** Another implementation of the addon's interface, for instance an in-memory one in tests. */
   native?: NativeModule
 }
 
+/** Callbacks of `Engine.generate`, called on the JavaScript thread while it runs. */
 export interface GenerateOptions extends CallOptions {
   /** Called for each new token, in the order produced; `prompt` indexes the prompts of this call. */
   onToken?: (prompt: number, token: number) => void
@@ -121,7 +124,9 @@ const unclosed = new FinalizationRegistry<string>((model) => {
 
 /** An open model with an optional LoRA adapter, its gradients and its AdamW state. Made by `openEngine`. */
 export class Engine implements AsyncDisposable {
+  /** Of the model as it was opened. */
   readonly info: ModelInfo
+  /** The options it was opened with, defaults filled in. */
   readonly spec: Readonly<EngineSpec>
   readonly #native: NativeModule
   readonly #engine: NativeEngine
@@ -156,6 +161,7 @@ export class Engine implements AsyncDisposable {
     return this.#call(options.signal, (engine, cancel) => engine.encodeImages(images, cancel))
   }
 
+  /** Forgets the features of these images; unknown ids are ignored. */
   async releaseImages(ids: string[]): Promise<void> {
     return this.#call(undefined, (engine) => engine.releaseImages(ids))
   }
@@ -204,6 +210,7 @@ export class Engine implements AsyncDisposable {
     return this.#call(undefined, (engine) => engine.update(spec))
   }
 
+  /** Clears what `accumulate` added up since the last `update`. */
   async zeroGrad(): Promise<void> {
     return this.#call(undefined, (engine) => engine.zeroGrad())
   }
@@ -263,7 +270,10 @@ export class Engine implements AsyncDisposable {
     return this.#call(undefined, (engine) => engine.saveState(directory))
   }
 
-  /** @throws {CheckpointError} when the folder is incomplete or belongs to another adapter shape. */
+  /**
+   * Puts adapter, AdamW moments, step and dropout counter back to what `saveState` wrote.
+   * @throws {CheckpointError} when the folder is incomplete or belongs to another adapter shape.
+   */
   async loadState(directory: string): Promise<void> {
     return this.#call(undefined, (engine) => engine.loadState(directory))
   }

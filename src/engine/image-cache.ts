@@ -1,57 +1,87 @@
 /**
- * Encoded images by content id, least recently used first out. The vision tower is frozen, so features never change:
- * each distinct image is decoded and encoded once while it stays within the capacity.
+ * The images that an engine holds: decoded and encoded when they are asked for, released when others take their place or
+ * their user is done, also by an error. The vision tower is frozen, so what is held never has to be encoded again.
  */
-import { expected } from '../errors.js'
+import { atPlace, expected } from '../errors.js'
 import type { CallOptions, Engine } from './engine.js'
-import type { ImageInput } from './native.js'
+import type { ImageFeatures, ImageInput } from './native.js'
 
+/** An image that can be decoded when it is needed. */
 export interface ImageSource {
-  /** Names the content: equal ids are the same image. */
+  /** Equal ids are the same image: a hash of its content, or where it is kept. */
   id: string
+  /** For messages. */
+  path: string
+  /** The pixels. Called at most once while the image is held. */
   decode(): Promise<ImageInput>
 }
 
-export class ImageCache {
+/** Least recently used first out. Declare it with `await using`, or call `clear`. */
+export class ImageCache implements AsyncDisposable {
   readonly #engine: Engine
   readonly #capacity: number
-  /** Insertion order is age: a used id is deleted and inserted again. */
-  readonly #held = new Set<string>()
+  /** By the id of the source; the order is that of use. */
+  readonly #held = new Map<string, ImageFeatures>()
 
-  /** @param capacity distinct images kept; a single `ensure` call may exceed it while its own images need it. */
+  /** @param capacity distinct images kept; a single `hold` may exceed it while its own images need it. */
   constructor(engine: Engine, capacity: number) {
     if (!Number.isInteger(capacity) || capacity < 1) throw expected('a positive integer', 'capacity', capacity)
     this.#engine = engine
     this.#capacity = capacity
   }
 
+  /** Images held now. */
   get size(): number {
     return this.#held.size
   }
 
-  /** Makes all of these available to the engine; what is not among them may be released. */
-  async ensure(sources: ImageSource[], options: CallOptions = {}): Promise<void> {
+  /**
+   * Makes these images available to the engine; what is not among them may be released.
+   * @returns the features of each, in order; `id` is what the engine knows it by.
+   */
+  async hold(sources: readonly ImageSource[], options: CallOptions = {}): Promise<ImageFeatures[]> {
     const wanted = new Map(sources.map((source) => [source.id, source]))
-    const missing = [...wanted.values()].filter((source) => !this.#held.has(source.id))
-    await this.#evict(wanted, this.#held.size + missing.length - this.#capacity)
-    const images = await Promise.all(missing.map((source) => source.decode()))
-    if (images.length > 0) await this.#engine.encodeImages(images, options)
-    for (const id of wanted.keys()) {
+    const missing = [...wanted.values()].filter(({ id }) => !this.#held.has(id))
+    const others = [...this.#held.keys()].filter((id) => !wanted.has(id))
+    await this.#release(others.slice(0, Math.max(0, this.#held.size + missing.length - this.#capacity)))
+    await this.#encode(missing, options)
+    const features = sources.map(({ id }) => this.#held.get(id) as ImageFeatures)
+    for (const [index, { id }] of sources.entries()) {
       this.#held.delete(id)
-      this.#held.add(id)
+      this.#held.set(id, features[index])
+    }
+    return features
+  }
+
+  /** Releases every image from the engine; the cache can be used again. */
+  async clear(): Promise<void> {
+    await this.#release([...this.#held.keys()])
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // An engine that was closed, or lost its device, holds nothing; why it was is the error to show.
+    await this.clear().catch(() => {})
+  }
+
+  /** One by one, so that an error leaves nothing in the engine that is not noted here. */
+  async #encode(sources: readonly ImageSource[], options: CallOptions): Promise<void> {
+    let decoding = sources[0]?.decode()
+    for (const [index, { id, path }] of sources.entries()) {
+      const image = await decoding
+      // Decoded while the tower is at work: at most two images are in memory as pixels.
+      decoding = sources[index + 1]?.decode()
+      decoding?.catch(() => {})
+      const [features] = await this.#engine.encodeImages([image], options).catch(atPlace(path))
+      this.#held.set(id, features)
     }
   }
 
-  async clear(): Promise<void> {
-    await this.#engine.releaseImages([...this.#held])
-    this.#held.clear()
-  }
-
-  async #evict(keep: ReadonlyMap<string, ImageSource>, count: number): Promise<void> {
-    if (count <= 0) return
-    const oldest = [...this.#held].filter((id) => !keep.has(id)).slice(0, count)
-    if (oldest.length === 0) return
-    await this.#engine.releaseImages(oldest)
-    for (const id of oldest) this.#held.delete(id)
+  async #release(ids: readonly string[]): Promise<void> {
+    const gone = ids.map((id) => this.#held.get(id)?.id)
+    for (const id of ids) this.#held.delete(id)
+    // Two files may be one image.
+    const kept = new Set([...this.#held.values()].map(({ id }) => id))
+    const free = [...new Set(gone)].filter((id) => id !== undefined && !kept.has(id)) as string[]
+    if (free.length > 0) await this.#engine.releaseImages(free)
   }
 }

@@ -9,6 +9,7 @@
 
 import type { Device, GemmBackend } from './device.js'
 
+/** Arithmetic of matrix products: float32, or operands rounded to bfloat16 with float32 sums. */
 export type DType = 'f32' | 'bf16'
 
 /** LoRA settings; names and defaults are PEFT's. `alpha / rank` scales the update, `alpha / sqrt(rank)` with `rslora`. */
@@ -24,6 +25,7 @@ export interface LoraSpec {
   seed: number
 }
 
+/** Everything that decides how an engine is opened; `EngineOptions` is the form with defaults. */
 export interface EngineSpec {
   /** Checkpoint folder in Hugging Face layout: config.json, *.safetensors (+ index), preprocessor_config.json. */
   model: string
@@ -58,12 +60,15 @@ export interface EngineSpec {
   planOnly: boolean
 }
 
+/** What an open engine says of its model and machine. Sizes in bytes, everything else counted. */
 export interface ModelInfo {
+  /** As `model_type` of config.json has it, for instance `qwen3_vl`. */
   family: string
   device: string
   dtype: DType
   threads: number
   gemm: string
+  /** Instruction set of the CPU kernels in use, for instance `avx512bf16`. */
   isa: string
   hiddenSize: number
   layers: number
@@ -109,6 +114,7 @@ export interface PairInput {
   corruptedImages: string[] | null
 }
 
+/** The losses that the engine computes; formulas in docs/objectives.md. */
 export type ObjectiveName =
   | 'sft'
   | 'dpo'
@@ -131,6 +137,7 @@ export interface ObjectiveSpec {
   klReduction: 'sum' | 'mean'
 }
 
+/** How one micro-batch counts in its optimizer step, and how it is laid out. */
 export interface StepOptions {
   /** Divides every pair's loss: the number of pairs in the whole optimizer step (over all accumulations). */
   normalizer: number
@@ -165,6 +172,7 @@ export interface PairStats {
   rejectedTokens: number
 }
 
+/** What one micro-batch came to: one entry a pair, in their order. */
 export interface StepStats {
   pairs: PairStats[]
   /** Tokens that went through the decoder in the policy pass (after packing). */
@@ -174,6 +182,10 @@ export interface StepStats {
   seconds: number
 }
 
+/**
+ * One AdamW step with decoupled weight decay (Loshchilov and Hutter, ICLR 2019): `lr` is the rate of this step, `eps` is
+ * added to the root of the second moment.
+ */
 export interface AdamWSpec {
   lr: number
   beta1: number
@@ -184,14 +196,17 @@ export interface AdamWSpec {
   maxGradNorm: number
 }
 
+/** What an optimizer step did: the global L2 norm of the gradient, and how many steps there have been. */
 export interface UpdateStats {
   /** Before clipping. */
   gradNorm: number
   step: number
 }
 
+/** One prompt, tokenised: `ids` [n] with the placeholders of its images in place. */
 export interface PromptInput {
   ids: Int32Array
+  /** Image ids in prompt order, already given to `encodeImages`. */
   images: string[]
   /** Seed of this prompt's own sampler: the same text comes whatever the batch. */
   seed: number
@@ -205,10 +220,12 @@ export interface StopStrings {
   offsets: Int32Array
 }
 
+/** How tokens are drawn and when an answer ends; the same for all prompts of a call. */
 export interface SamplingSpec {
   maxNewTokens: number
   /** 0 = greedy. */
   temperature: number
+  /** Nucleus: the smallest set of tokens with this probability, in (0, 1]; 1 = off. */
   topP: number
   /** 0 = off. */
   topK: number
@@ -221,6 +238,7 @@ export interface SamplingSpec {
   adapter: boolean
 }
 
+/** One answer as token ids. */
 export interface Generation {
   /** New tokens, without the stop token, with those that spell a stop string. */
   tokens: Int32Array
@@ -229,6 +247,7 @@ export interface Generation {
   finish: 'stop' | 'length'
 }
 
+/** A sequence to score: `ids` [n] with the placeholders of its images, and their ids in order. */
 export interface SequenceInput {
   ids: Int32Array
   images: string[]
@@ -262,6 +281,7 @@ export interface VerifyRow {
   pass: boolean
 }
 
+/** The processor, the instruction sets it has, and the matrix-product kernels that follow. */
 export interface CpuInfo {
   model: string
   cores: number
@@ -331,14 +351,18 @@ export interface PlanStats {
 
 /** A per-call stop flag: `cancel()` makes the native side leave between layers or micro-batches with ERR_FIRE_ABORTED. */
 export interface CancelToken {
+  /** May be called at any time and more than once; a call that has ended is not affected. */
   cancel(): void
 }
 
+/** The engine as the addon has it: `Engine` is its typed face, with checks, defaults and `AbortSignal`. */
 export interface NativeEngine {
   readonly info: ModelInfo
   /** Placeholder tokens an image of this size takes. Pure arithmetic. */
   imageTokens(width: number, height: number): number
+  /** Runs the vision tower; features stay in the engine under the id of their image. */
   encodeImages(images: ImageInput[], cancel: CancelToken | null): Promise<ImageFeatures[]>
+  /** Forgets the features of these images; unknown ids are ignored. */
   releaseImages(ids: string[]): Promise<void>
   /** Predicts, without computing, what `accumulate` of this batch takes. */
   plan(pairs: PairInput[], objective: ObjectiveSpec, options: StepOptions): Promise<PlanStats>
@@ -356,10 +380,13 @@ export interface NativeEngine {
     options: StepOptions,
     cancel: CancelToken | null,
   ): Promise<StepStats>
+  /** Clips, takes one AdamW step and clears the gradient. */
   update(spec: AdamWSpec): Promise<UpdateStats>
+  /** Clears the accumulated gradient. */
   zeroGrad(): Promise<void>
   /** Log-probability of ids[1:] given what precedes, one array of length n-1 per sequence. */
   logprobs(sequences: SequenceInput[], adapter: boolean, cancel: CancelToken | null): Promise<Float32Array[]>
+  /** One answer a prompt, in their order; `null` callbacks are not called. */
   generate(
     prompts: PromptInput[],
     sampling: SamplingSpec,
@@ -367,12 +394,15 @@ export interface NativeEngine {
     onEnd: ((prompt: number, generation: Generation) => void) | null,
     cancel: CancelToken | null,
   ): Promise<Generation[]>
+  /** Attention over the image tokens, one probe a position. */
   attention(sequence: SequenceInput, positions: number[], adapter: boolean): Promise<AttentionProbe[]>
   /** PEFT layout: adapter_config.json and adapter_model.safetensors; written atomically. */
   saveAdapter(directory: string, baseModel: string): Promise<void>
   /** Adapter, AdamW moments, step and dropout counter, bit-exact. */
   saveState(directory: string): Promise<void>
+  /** Reads what `saveState` wrote. */
   loadState(directory: string): Promise<void>
+  /** Frees everything after the calls that are queued. */
   close(): Promise<void>
 }
 
@@ -396,15 +426,23 @@ export interface MergeStats {
   bytes: number
 }
 
+/** The addon, or another implementation of the same interface, for instance an in-memory one in tests. */
 export interface NativeModule {
   readonly version: string
   /** The class that carries `code` and `detail`; native errors are made from it. */
   setErrorClass(errorClass: new (code: string, message: string, detail?: Record<string, unknown>) => Error): void
+  /** What this machine can do without a GPU. */
   cpuInfo(): CpuInfo
+  /** The GPUs there are; answers without loading a model. */
   gpuReport(): GpuReport
+  /** A stop flag for one call. */
   createCancelToken(): CancelToken
+  /** Opens a model; every other method of an engine comes after it. */
   openEngine(spec: EngineSpec, cancel: CancelToken | null): Promise<NativeEngine>
+  /** Holds a golden folder against the engine, one row a group of tensors. */
   verify(spec: VerifySpec, onRow: ((row: VerifyRow) => void) | null): Promise<VerifyRow[]>
+  /** Adds an adapter to the weights it belongs to and writes them to a folder. */
   mergeAdapter(spec: MergeSpec, cancel: CancelToken | null): Promise<MergeStats>
+  /** Times matrix products. */
   benchGemm(spec: GemmBenchSpec): Promise<GemmBenchRow[]>
 }

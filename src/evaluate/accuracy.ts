@@ -1,4 +1,5 @@
 /** Accuracy of judged answers by kind of question, and the paired comparison of two rounds on the same questions. */
+import type { Verdict } from '../data/records.js'
 import {
   clusteredDifference,
   countPaired,
@@ -11,7 +12,7 @@ import {
 } from './statistics.js'
 
 /** One answer with its verdict. An undecided answer is wrong: it stays in the denominator. */
-export interface JudgedAnswer {
+export interface JudgedAnswer extends Verdict {
   questionId: string
   /** Names the image: questions about one image are a cluster. */
   imageId: string
@@ -21,10 +22,9 @@ export interface JudgedAnswer {
   ask: string
   /** What it is asked about, for instance `nodule`. */
   concept: string
+  question: string
+  reference: string
   text: string
-  correct: boolean
-  decided: boolean
-  reason: string
 }
 
 /** A slice of the questions: all of them, or those that share an answer type, what is asked, or a concept. */
@@ -35,11 +35,13 @@ export interface Group {
 
 const GROUPED_BY = ['answerType', 'ask', 'concept'] as const
 
+/** Accuracy of one round in one group, with its Wilson interval. */
 export interface GroupAccuracy extends Group {
   accuracy: Proportion
   undecided: number
 }
 
+/** Two rounds compared in one group. */
 export interface GroupComparison extends Group {
   before: Proportion
   after: Proportion
@@ -67,6 +69,7 @@ function groupsOf(answers: readonly JudgedAnswer[]): (Group & { holds: (answer: 
   return [{ kind: 'overall', name: 'overall', holds: () => true }, ...slices]
 }
 
+/** Accuracy over all answers and within each group; undecided answers count as wrong. */
 export function accuracyByGroup(answers: readonly JudgedAnswer[]): GroupAccuracy[] {
   return groupsOf(answers).map(({ kind, name, holds }) => {
     const members = answers.filter(holds)

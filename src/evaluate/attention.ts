@@ -1,7 +1,8 @@
 /** Where a model looks when it is about to say a decisive word. */
-import { decodeReferenced } from '../data/images.js'
+import { imageSource } from '../data/images.js'
 import type { ImageRef } from '../data/records.js'
 import type { AttentionProbe, Engine, ImageFeatures } from '../engine/engine.js'
+import { ImageCache } from '../engine/image-cache.js'
 import { DataError } from '../errors.js'
 import type { Chat } from '../text/chat.js'
 import { phraseMask } from '../text/phrases.js'
@@ -13,6 +14,7 @@ export interface AttentionMap {
   values: Float32Array
 }
 
+/** The question, the answer and the phrase in it that is probed. */
 export interface ProbeRequest {
   question: string
   /** One image: a map of several would not be one picture. */
@@ -32,6 +34,7 @@ export interface ProbedModel {
   imageRoot: string
 }
 
+/** Attention of the same question before and after training. */
 export interface Probe {
   /** The model as it was: adapter off. */
   before: AttentionMap
@@ -49,16 +52,15 @@ export async function probeAttention(model: ProbedModel, request: ProbeRequest):
   const { ids, offsets } = chat.tokenizer.encodeWithOffsets(answer)
   const first = phraseMask(offsets, [span]).indexOf(1)
   if (first < 0) throw new DataError(`No token of ${JSON.stringify(answer)} lies in [${span[0]}, ${span[1]})`)
-  const [features] = await engine.encodeImages([await decodeReferenced(image, imageRoot)])
+  await using images = new ImageCache(engine, 1)
+  const [features] = await images.hold([imageSource(image, imageRoot)])
   const sequence = { ids: Int32Array.from([...prompt, ...ids]), images: [image.sha256] }
   const probe = async (adapter: boolean): Promise<AttentionMap> => {
     // The logits of a token come from the position before it.
     const [weights] = await engine.attention(sequence, [prompt.length + first - 1], { adapter })
     return { ...gridOf(features), values: averageHeads(weights, request.layers) }
   }
-  const maps = { before: await probe(false), after: await probe(true) }
-  await engine.releaseImages([image.sha256])
-  return maps
+  return { before: await probe(false), after: await probe(true) }
 }
 
 /** Rows and columns of an image's tokens: its patches, of which a square may share a token. */

@@ -1,3 +1,5 @@
+/** `fire-train/evaluate`: answers before and after training, judged and compared; the statistics; attention against masks. */
+
 export {
   accuracyByGroup,
   type Conclusion,
@@ -15,8 +17,16 @@ export {
   type ProbeRequest,
   probeAttention,
 } from './attention.js'
-export { judgeByRule, type Match, matchAnswer, type OpenMatch } from './match.js'
-export { type PerplexityGap, perplexityGap } from './perplexity.js'
+export {
+  type EvaluateContext,
+  type EvaluateRequest,
+  type EvaluationResults,
+  evaluateAdapter,
+} from './evaluate.js'
+export type { GroundingRequest, MeanRatios } from './grounding.js'
+export { type Judge, judgeAnswers } from './judge.js'
+export { matchAnswer, type OpenMatch, rulesJudge } from './match.js'
+export { phantomJudge } from './phantom.js'
 export {
   clusteredDifference,
   countPaired,

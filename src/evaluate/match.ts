@@ -1,22 +1,16 @@
 /** A judge by rule for questions with a short reference answer; what it cannot decide is wrong, and says so. */
-import type { Sample } from '../data/records.js'
-import type { JudgedAnswer } from './accuracy.js'
+import type { Sample, Verdict } from '../data/records.js'
+import type { Judge } from './judge.js'
 
 /** How open answers are held against their reference: as a whole, or the reference must occur in them. */
 export type OpenMatch = 'exact' | 'phrase'
-
-export interface Match {
-  correct: boolean
-  decided: boolean
-  reason: string
-}
 
 /**
  * Closed questions: where the reference is yes or no, the first of these words in the answer decides (a word, so that
  * `normal` holds no `no`); any other reference must occur as a phrase. Open questions as `open` says. Case, punctuation
  * and articles do not count.
  */
-export function matchAnswer(sample: Pick<Sample, 'answer' | 'answerType'>, text: string, open: OpenMatch): Match {
+export function matchAnswer(sample: Pick<Sample, 'answer' | 'answerType'>, text: string, open: OpenMatch): Verdict {
   const reference = plainWords(sample.answer)
   const said = plainWords(text)
   if (said.length === 0) return { correct: false, decided: false, reason: 'the answer is empty' }
@@ -32,26 +26,13 @@ export function matchAnswer(sample: Pick<Sample, 'answer' | 'answerType'>, text:
   return { correct, decided: true, reason: whole ? 'compared as a whole' : 'looked for as a phrase' }
 }
 
-/** The answer of one sample with its verdict; `null` is a question that got none. */
-export function judgeByRule(sample: Sample, text: string | null, open: OpenMatch): JudgedAnswer {
-  const match =
-    text === null ? { correct: false, decided: false, reason: 'no answer' } : matchAnswer(sample, text, open)
-  const { id, images, task, answerType, dataset, meta } = sample
-  return {
-    questionId: id,
-    imageId: images[0]?.sha256 ?? id,
-    task,
-    answerType,
-    ask: textOf(meta.ask) ?? task,
-    concept: textOf(meta.concept) ?? dataset,
-    text: text ?? '',
-    ...match,
-  }
-}
+/** The judge of `matchAnswer`. */
+export const rulesJudge = (openMatch: OpenMatch): Judge => ({
+  about: { kind: 'rules', description: 'by rule against the reference answer', openMatch },
+  judge: async (sample, text) => matchAnswer(sample, text, openMatch),
+})
 
 const isVerdict = (word: string): boolean => word === 'yes' || word === 'no'
-
-const textOf = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined)
 
 const articles = new Set(['a', 'an', 'the'])
 

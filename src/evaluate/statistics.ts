@@ -3,11 +3,13 @@
 /** 97.5 % quantile of the standard normal. */
 const Z = 1.959963984540054
 
+/** A 95 % confidence interval. */
 export interface Interval {
   low: number
   high: number
 }
 
+/** Successes among a count, with the Wilson interval. */
 export interface Proportion extends Interval {
   successes: number
   count: number
@@ -45,7 +47,10 @@ export interface PairedCounts {
   bothWrong: number
 }
 
-/** @throws RangeError when the two lists differ in length. */
+/**
+ * Counts the four outcomes of items that were judged twice.
+ * @throws RangeError when the two lists differ in length.
+ */
 export function countPaired(before: readonly boolean[], after: readonly boolean[]): PairedCounts {
   if (before.length !== after.length)
     throw new RangeError(`${before.length} outcomes cannot be paired with ${after.length}.`)

@@ -1,10 +1,13 @@
 /** Answers of a model: questions with images in, texts out in their order, many under way at a time. */
 import { decodeImage } from '../data/images.js'
 import type { Response } from '../data/records.js'
-import type { CallOptions, Engine, Generation, PromptInput } from '../engine/engine.js'
+import type { CallOptions, Engine, Generation, ImageFeatures, PromptInput, SamplingSpec } from '../engine/engine.js'
+import { ImageCache } from '../engine/image-cache.js'
+import { expected } from '../errors.js'
 import type { Chat } from '../text/chat.js'
 import { StopCutter } from '../text/stop.js'
 
+/** What a model is asked: a text, and the image files that go with it. */
 export interface Question {
   id: string
   prompt: string
@@ -14,23 +17,15 @@ export interface Question {
   seed?: number
 }
 
-export interface GenerateSettings {
-  maxNewTokens: number
-  /** 0 = greedy. */
-  temperature: number
-  topP: number
-  /** 0 = off. */
-  topK: number
-  /** Questions decoded together. */
-  batchSize: number
+/** How `answer` generates: sampling as `SamplingSpec` has it, the seed, and texts to stop at. */
+export interface GenerateSettings extends Omit<SamplingSpec, 'stopTokens' | 'stopStrings'> {
   /** Question k is sampled with seed + k, whatever the batch, unless it has a seed of its own. */
   seed: number
-  /** Answer with the adapter (true) or as the reference model. */
-  adapter: boolean
   /** Texts that end an answer; it is cut before the first. Its tokens keep those that spelled the text. */
   stop?: readonly string[]
 }
 
+/** Greedy, at most 256 tokens, with the adapter, 8 questions together. */
 export const defaultGenerateSettings: GenerateSettings = {
   maxNewTokens: 256,
   temperature: 0,
@@ -41,6 +36,7 @@ export const defaultGenerateSettings: GenerateSettings = {
   adapter: true,
 }
 
+/** A signal, and where text goes as it comes. */
 export interface AnswerOptions extends CallOptions {
   /** Text as it comes, with the place of its question among all; several answers come at a time. */
   onText?: (question: number, text: string) => void
@@ -59,16 +55,16 @@ export async function* answer(
   settings: GenerateSettings = defaultGenerateSettings,
   options: AnswerOptions = {},
 ): AsyncGenerator<Response> {
-  const pictures = new Pictures(engine)
+  if (!(settings.batchSize >= 1)) throw expected('a positive integer', 'batchSize', settings.batchSize)
+  await using cache = new ImageCache(engine, imageBatches * settings.batchSize)
   let first = 0
-  try {
-    for await (const window of windows(questions, settings.batchSize)) {
-      await pictures.show(window, options)
-      yield* answerWindow(engine, chat, { questions: window, first, pictures }, settings, options)
-      first += window.length
-    }
-  } finally {
-    await pictures.clear()
+  for await (const window of windows(questions, settings.batchSize)) {
+    const paths = [...new Set(window.flatMap(({ images }) => images))]
+    const sources = paths.map((path) => ({ id: path, path, decode: () => decodeImage(path) }))
+    const features = await cache.hold(sources, options)
+    const images = new Map(features.map((each, index) => [paths[index], each]))
+    yield* answerWindow(engine, chat, { questions: window, first, images }, settings, options)
+    first += window.length
   }
 }
 
@@ -76,19 +72,20 @@ interface Window {
   questions: Question[]
   /** The place of its first question among all. */
   first: number
-  pictures: Pictures
+  /** Of all its questions, by path. */
+  images: ReadonlyMap<string, ImageFeatures>
 }
 
 async function* answerWindow(
   engine: Engine,
   chat: Chat,
-  { questions, first, pictures }: Window,
+  { questions, first, images }: Window,
   settings: GenerateSettings,
   options: AnswerOptions,
 ): AsyncGenerator<Response> {
   const { maxNewTokens, temperature, topP, topK, batchSize, adapter, stop = [] } = settings
   const prompts = questions.map((question, index): PromptInput => {
-    const shown = question.images.map((path) => pictures.get(path))
+    const shown = question.images.map((path) => images.get(path) as ImageFeatures)
     const ids = chat.promptIds(
       question.prompt,
       shown.map(({ tokens }) => tokens),
@@ -161,52 +158,6 @@ class AnswerText {
     let text = ''
     for (const token of tokens) text += this.push(token)
     return text + this.end()
-  }
-}
-
-interface Picture {
-  /** Of its content: two files may be one image. */
-  id: string
-  tokens: number
-}
-
-/** The images of a window in the engine, by path. Each is decoded once, and one at a time is in memory as pixels. */
-class Pictures {
-  readonly #engine: Engine
-  #held = new Map<string, Picture>()
-
-  constructor(engine: Engine) {
-    this.#engine = engine
-  }
-
-  /** Encodes what is not held yet and releases what these questions do not show. */
-  async show(questions: Question[], options: CallOptions): Promise<void> {
-    const wanted = new Set(questions.flatMap(({ images }) => images))
-    const before = this.#held
-    this.#held = new Map([...before].filter(([path]) => wanted.has(path)))
-    await this.#release(before)
-    for (const path of wanted) {
-      if (this.#held.has(path)) continue
-      const [{ id, tokens }] = await this.#engine.encodeImages([await decodeImage(path)], options)
-      this.#held.set(path, { id, tokens })
-    }
-  }
-
-  get(path: string): Picture {
-    return this.#held.get(path) as Picture
-  }
-
-  async clear(): Promise<void> {
-    const before = this.#held
-    this.#held = new Map()
-    await this.#release(before)
-  }
-
-  /** Those of `before` that are held under no path any more. */
-  async #release(before: Map<string, Picture>): Promise<void> {
-    const kept = new Set([...this.#held.values()].map(({ id }) => id))
-    const gone = new Set([...before.values()].map(({ id }) => id).filter((id) => !kept.has(id)))
-    if (gone.size > 0) await this.#engine.releaseImages([...gone])
   }
 }
 

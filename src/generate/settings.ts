@@ -12,15 +12,20 @@ export const decoding = {
     .array(text)
     .default([])
     .meta({ description: "Text that ends an answer, for instance $'\\n\\n' (repeatable)" }),
-  batchSize: count.default(8).meta({ description: 'Questions decoded together; no answer depends on it', free: true }),
+  batchSize: count.default(8).meta({ description: 'Questions decoded together', free: true }),
   ...compute,
 }
 
 /** How a token is drawn. */
 export const sampling = {
-  temperature: z.number().nonnegative().default(0).meta({ description: '0 = greedy' }),
-  topP: z.number().gt(0).max(1).default(1).meta({ description: 'Nucleus of the sampler; 1 = off' }),
-  topK: whole.default(0).meta({ description: 'Most likely tokens that are drawn from; 0 = off' }),
+  temperature: z.number().nonnegative().default(0).meta({ description: 'Sampling temperature; 0 = greedy' }),
+  topP: z
+    .number()
+    .gt(0)
+    .max(1)
+    .default(1)
+    .meta({ description: 'Draw from the most likely tokens with this total probability; 1 = off' }),
+  topK: whole.default(0).meta({ description: 'Draw from this many most likely tokens; 0 = off' }),
 }
 
 export const generateSettings = z.strictObject({
@@ -28,5 +33,5 @@ export const generateSettings = z.strictObject({
   adapter,
   ...decoding,
   ...sampling,
-  seed: seed.meta({ description: 'Question k is sampled with seed + k' }),
+  seed: seed.meta({ description: 'Seed of the answers; question k has seed + k' }),
 })

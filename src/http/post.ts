@@ -56,7 +56,8 @@ export async function postJson(address: URL, body: object, options: PostOptions)
     const response = await fetch(address, {
       method: 'POST',
       headers: {
-        ...{ 'content-type': 'application/json', accept: 'application/json' },
+        'content-type': 'application/json',
+        accept: 'application/json',
         ...(key && { authorization: `Bearer ${key}` }),
         ...options.headers,
       },

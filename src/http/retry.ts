@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pRetry from 'p-retry'
 import type { FireError, FireErrorOptions } from '../errors.js'
 
+/** How failures that may pass are retried. */
 export interface RetrySettings {
   /** How many attempts without any progress are forgiven. */
   retries: number

@@ -1,10 +1,11 @@
 /** Which hub to ask and as whom, read from the environment as Hugging Face's own tools read it. */
-import { readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { HUB_URL } from '@huggingface/hub'
-import { ArgumentError, fileError } from '../errors.js'
+import { readTextIfThere } from '../data/files.js'
+import { ArgumentError } from '../errors.js'
 
+/** Which hub is asked, and with which token. */
 export interface HubAccess {
   /** Address of the hub without a slash at the end. */
   endpoint: string
@@ -17,6 +18,7 @@ export interface HubAccess {
 type Environment = Record<string, string | undefined>
 
 /**
+ * Address and token as the environment has them, under the names that Hugging Face's own tools use.
  * @param tokenVariable the variable that holds the token; default: `HF_TOKEN`, else the file that `hf auth login` wrote.
  * @throws {ArgumentError} when a variable that was named is empty, or `HF_ENDPOINT` is not an address.
  */
@@ -46,9 +48,6 @@ async function usualToken(env: Environment): Promise<HubAccess['token']> {
   if (value) return { value, source: 'HF_TOKEN' }
   const cache = env.XDG_CACHE_HOME || join(homedir(), '.cache')
   const path = env.HF_TOKEN_PATH || join(env.HF_HOME || join(cache, 'huggingface'), 'token')
-  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return ''
-    throw fileError(error, 'Reading the token', path)
-  })
-  return text.trim() ? { value: text.trim(), source: path } : undefined
+  const text = (await readTextIfThere(path, 'Reading the token'))?.trim()
+  return text ? { value: text, source: path } : undefined
 }

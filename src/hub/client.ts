@@ -6,23 +6,21 @@ import { connectionError, passingStatus, type RetrySettings, retrying } from '..
 import type { HubAccess } from './access.js'
 import type { RemoteFile } from './files.js'
 
+interface HubOptions {
+  retry: RetrySettings
+  signal: AbortSignal
+  onRetry: (message: string) => void
+}
+
 export class HubClient {
   readonly repo: string
   readonly #access: HubAccess
-  readonly #retry: RetrySettings
-  readonly #signal: AbortSignal
-  readonly #onRetry: (message: string) => void
+  readonly #options: HubOptions
 
-  constructor(
-    repo: string,
-    access: HubAccess,
-    options: { retry: RetrySettings; signal: AbortSignal; onRetry: (message: string) => void },
-  ) {
+  constructor(repo: string, access: HubAccess, options: HubOptions) {
     this.repo = repo
     this.#access = access
-    this.#retry = options.retry
-    this.#signal = options.signal
-    this.#onRetry = options.onRetry
+    this.#options = options
   }
 
   /** The commit that a branch, tag or commit stands for now. */
@@ -63,7 +61,7 @@ export class HubClient {
     const { endpoint, token } = this.#access
     const all = new Headers(headers)
     if (token && new URL(url).origin === new URL(endpoint).origin) all.set('authorization', `Bearer ${token.value}`)
-    const response = await fetch(url, { headers: all, signal: this.#signal }).catch(failedConnection(what))
+    const response = await fetch(url, { headers: all, signal: this.#options.signal }).catch(failedConnection(what))
     if (response.ok) return response
     await response.body?.cancel()
     throw passingStatus(response, what) ?? refusal(this.repo, this.#access, response, what)
@@ -74,9 +72,13 @@ export class HubClient {
    * @param progressed whether the attempt that just failed moved on: it is then not counted.
    */
   retrying<T>(task: () => Promise<T>, progressed?: () => boolean): Promise<T> {
+    const { retry, signal, onRetry } = this.#options
     const hint = 'Run the same command again later: it goes on where it stopped.'
     return retrying(task, {
-      ...{ ...this.#retry, signal: this.#signal, onRetry: this.#onRetry, progressed },
+      ...retry,
+      signal,
+      onRetry,
+      progressed,
       giveUp: (message, { detail, cause }) =>
         new HubError(message, { detail: { repo: this.repo, ...detail }, hint, cause }),
     })
@@ -95,7 +97,7 @@ export class HubClient {
     try {
       return await call({ hubUrl: this.#access.endpoint, fetch: retriedFetch })
     } catch (error) {
-      if (error instanceof FireError || this.#signal.aborted) throw error
+      if (error instanceof FireError || this.#options.signal.aborted) throw error
       const message = `${what}: ${this.#access.endpoint} answered something that is no answer of a model hub`
       throw new HubError(message, {
         detail: { repo: this.repo },

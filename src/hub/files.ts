@@ -5,8 +5,10 @@ import { lstat, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 // The glob matcher under most build tools: no dependencies, and one function is all that is needed.
 import picomatch from 'picomatch'
-import { FileError, fileError, HubError } from '../errors.js'
+import { ignoreMissing } from '../data/files.js'
+import { ArgumentError, FileError, fileError, guarded, HubError } from '../errors.js'
 
+/** A file of a repository on the hub. */
 export interface RemoteFile {
   /** From the root of the repository, with forward slashes. */
   path: string
@@ -38,10 +40,16 @@ export interface Selection {
   leftOut: RemoteFile[]
 }
 
-/** @throws {HubError} when a pattern that was asked for matches nothing, or the default finds no weights. */
+/**
+ * @throws {HubError} when a pattern that was asked for matches nothing, or the default finds no weights.
+ * @throws {ArgumentError} for what is no pattern.
+ */
 export function selectFiles(repo: string, listing: readonly RemoteFile[], include?: readonly string[]): Selection {
   for (const pattern of include ?? []) {
-    const matches = picomatch(pattern, { dot: true })
+    const matches = guarded(
+      () => picomatch(pattern, { dot: true }),
+      (reason, cause) => new ArgumentError(`--include ${JSON.stringify(pattern)}: ${reason}`, { cause }),
+    )
     if (!listing.some(({ path }) => matches(path))) {
       const hint = "Patterns are matched from the root of the repository: '**/*.json' reaches into its folders."
       throw new HubError(`No file of ${repo} matches ${pattern}`, { detail: { repo, pattern }, hint })
@@ -118,8 +126,4 @@ export async function compareFile(
     throw fileError(error, 'Reading', path)
   }
   return isExpected(running, file) ? 'same' : 'different'
-}
-
-function ignoreMissing(error: NodeJS.ErrnoException): undefined {
-  if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error
 }

@@ -1,9 +1,8 @@
 /** `fire-train.pull.json`: what a folder was filled with, so that it can be pinned, resumed and checked without the hub. */
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { writeFileAtomic } from '../data/files.js'
-import { DataError, fileError } from '../errors.js'
+import { readTextIfThere, writeJson } from '../data/files.js'
+import { DataError } from '../errors.js'
 import { isSafePath } from './files.js'
 
 const manifestSchema = z.strictObject({
@@ -34,10 +33,7 @@ export function manifestPath(folder: string): string {
 /** `undefined` where there is none. */
 export async function readManifest(folder: string): Promise<Manifest | undefined> {
   const path = manifestPath(folder)
-  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined
-    throw fileError(error, 'Reading', path)
-  })
+  const text = await readTextIfThere(path)
   if (text === undefined) return undefined
   try {
     return manifestSchema.parse(JSON.parse(text))
@@ -48,5 +44,5 @@ export async function readManifest(folder: string): Promise<Manifest | undefined
 }
 
 export async function writeManifest(folder: string, manifest: Manifest): Promise<void> {
-  await writeFileAtomic(manifestPath(folder), `${JSON.stringify(manifest, null, 2)}\n`)
+  await writeJson(manifestPath(folder), manifest)
 }

@@ -3,7 +3,7 @@ import { mkdir, stat, statfs } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 // Bounds how many downloads run at once; the queue everyone uses.
 import pLimit from 'p-limit'
-import { AbortedError, ArgumentError, DiskFullError, FileError, fileError, HubError } from '../errors.js'
+import { AbortedError, ArgumentError, asFileError, DiskFullError, FileError, HubError } from '../errors.js'
 import type { RetrySettings } from '../http/retry.js'
 import { type HubAccess, hubAccess } from './access.js'
 import { HubClient } from './client.js'
@@ -11,6 +11,7 @@ import { diskFullHint, downloadFile, partPath } from './download.js'
 import { compareFile, isSafePath, type RemoteFile, refuseLinks, selectFiles } from './files.js'
 import { type Manifest, manifestPath, readManifest, writeManifest } from './manifest.js'
 
+/** What is downloaded and where to. */
 export interface PullOptions {
   /** As the hub spells it, for instance `Qwen/Qwen3-VL-4B-Instruct`. */
   repo: string
@@ -37,6 +38,7 @@ export interface PullOptions {
   onLog?: (line: string) => void
 }
 
+/** What is in the folder, and which commit it is. */
 export interface PullReport {
   repo: string
   revision: string
@@ -96,9 +98,7 @@ async function fillFolder(
   const earlier = before?.repo === repo && before.commit === commit && before.complete ? before : undefined
   const trusted = new Map(earlier && !verify ? earlier.files.map((file) => [file.path, file.hash]) : [])
   const missing = await findMissing(folder, files, trusted, { repo, commit, overwrite, signal })
-  await mkdir(folder, { recursive: true }).catch((error) => {
-    throw fileError(error, 'Making', folder)
-  })
+  await mkdir(folder, { recursive: true }).catch(asFileError('Making', folder))
   const begins = await Promise.all(missing.map((file) => partSize(partPath(join(folder, file.path), file))))
   const total = missing.reduce((sum, { size }) => sum + size, 0)
   let done = begins.reduce((sum, bytes) => sum + bytes, 0)
@@ -106,7 +106,10 @@ async function fillFolder(
 
   const union = new Map([...(earlier?.files ?? []), ...files].map((file) => [file.path, file]))
   const next: Manifest = {
-    ...{ repo, revision, commit, complete: false },
+    repo,
+    revision,
+    commit,
+    complete: false,
     include: mergeIncludes(earlier, include),
     files: [...union.values()],
   }
@@ -209,10 +212,7 @@ async function findMissing(
 }
 
 async function partSize(path: string): Promise<number> {
-  return await stat(path).then(
-    ({ size }) => size,
-    () => 0,
-  )
+  return (await stat(path).catch(() => undefined))?.size ?? 0
 }
 
 /** Better now than after ten gigabytes. */

@@ -2,14 +2,13 @@
  * Images of a source into the folder of the import: found below one root and nowhere else, decoded once to know that they
  * are whole, hashed, and stored under their hash, so that equal bytes are one file.
  */
-import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
 import { copyFile, mkdir, readdir, realpath, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, extname, isAbsolute, join, relative, sep, win32 } from 'node:path'
-import { sha256File } from '../data/files.js'
+import { sha256, sha256File } from '../data/files.js'
 import { describeImage } from '../data/images.js'
 import type { ImageRef } from '../data/records.js'
-import { DataError, fileError, UnsupportedError } from '../errors.js'
+import { asFileError, DataError, fileError, UnsupportedError } from '../errors.js'
 import { type ImageSource, LeftOut } from './draft.js'
 
 export interface ImageStoreOptions {
@@ -66,9 +65,7 @@ export class ImageStore {
   async find(name: string): Promise<string> {
     checkName(name)
     const { root, folders } = this.#options
-    const realRoot = await realpath(root).catch((error) => {
-      throw fileError(error, 'Reading', root)
-    })
+    const realRoot = await realpath(root).catch(asFileError('Reading', root))
     for (const folder of folders) {
       const path = await realpath(join(root, folder, name)).catch(() => undefined)
       if (path === undefined) continue
@@ -109,7 +106,7 @@ export class ImageStore {
   }
 
   async #takeBytes(bytes: Uint8Array, name: string, folder: string): Promise<ImageRef> {
-    const hash = createHash('sha256').update(bytes).digest('hex')
+    const hash = sha256(bytes)
     return this.#keep(`${folder}/${hash}${extensionOf(bytes)}`, '', name, (target) => writeFile(target, bytes))
   }
 

@@ -19,28 +19,35 @@ import { ImageStore } from './images.js'
 import { iuXray } from './iu-xray.js'
 import { keepLicence } from './licence.js'
 import { LineWriter } from './lines.js'
+import { type PhantomOptions, writePhantom } from './phantom.js'
 import { csv, jsonl } from './plain.js'
 import { pairTexts } from './preference.js'
 import { mmedpo, rrpo, trl } from './preference-sets.js'
 import { type ImportReport, NoteBook, type Problem, reportName, writeReport } from './report.js'
+import { importKinds, masksName } from './settings.js'
 import { slake } from './slake.js'
 import { detectLayout, type Kind, type Layout, readAll, Source } from './source.js'
 import { assignSplit, ImageGroups, type SplitPlan } from './split.js'
 import { Tally } from './tally.js'
 import { vqaRad } from './vqa-rad.js'
 
-const kinds: Record<string, Kind> = Object.fromEntries(
-  [vqaRad, slake, iuXray, mmedpo, rrpo, trl, jsonl, csv].map((kind) => [kind.name, kind]),
-)
+const kinds: Record<Exclude<(typeof importKinds)[number], 'phantom'>, Kind> = {
+  'vqa-rad': vqaRad,
+  slake,
+  'iu-xray': iuXray,
+  mmedpo,
+  rrpo,
+  trl,
+  jsonl,
+  csv,
+}
 
-/** What `importData` and the command accept as KIND. */
-export const importKinds: readonly string[] = Object.keys(kinds)
-
+/** What is imported, and the choices a data set leaves open. */
 export interface ImportOptions {
   /** One of `importKinds`. */
   kind: string
-  /** File or folder. */
-  source: string
+  /** File or folder; every kind but `phantom` needs it. */
+  source?: string
   /** Folder to make: samples.jsonl, pairs.jsonl, images/, LICENSE.md, import.report.json. */
   out: string
   /** Needed only where SOURCE holds several layouts. */
@@ -58,6 +65,8 @@ export interface ImportOptions {
   section?: ConvertSettings['section']
   /** IU-Xray: the instruction of every sample. */
   question?: string
+  /** phantom: what is made. */
+  phantom?: Pick<PhantomOptions, 'trainStudies' | 'testStudies' | 'seed'>
   /** Replace an earlier import at `out`. */
   overwrite?: boolean
   signal?: AbortSignal
@@ -70,28 +79,43 @@ export interface ImportOptions {
  * @throws {DataError} where the source as a whole cannot be read; nothing is written then.
  */
 export async function importData(options: ImportOptions): Promise<ImportReport> {
-  const kind = Object.hasOwn(kinds, options.kind) ? kinds[options.kind] : undefined
-  if (!kind) throw new ArgumentError(`There is no kind '${options.kind}'; there are ${importKinds.join(', ')}`)
-  const source = await Source.open(options.source)
   const out = resolve(options.out)
-  await checkTarget(out, source, options)
-  const { layout, files } = await detectLayout(kind, source, options.layout)
+  const fill = await (options.kind === 'phantom' ? preparePhantom(out, options) : prepareImport(out, options))
   await removeTemporaries(dirname(out), basename(out))
   let report: ImportReport | undefined
   await writeFolderAtomic(out, async (folder) => {
-    report = await new Import(options, kind, layout, source, folder).run(files)
+    report = await fill(folder)
   })
   return report as unknown as ImportReport
 }
 
+type Fill = (folder: string) => Promise<ImportReport>
+
+async function prepareImport(out: string, options: ImportOptions): Promise<Fill> {
+  const kind = Object.hasOwn(kinds, options.kind) ? kinds[options.kind as keyof typeof kinds] : undefined
+  if (!kind) throw new ArgumentError(`There is no kind '${options.kind}'; there are ${importKinds.join(', ')}`)
+  if (options.source === undefined) throw new ArgumentError(`The kind ${kind.name} needs a SOURCE to read`)
+  const source = await Source.open(options.source)
+  await checkTarget(out, source, options)
+  const { layout, files } = await detectLayout(kind, source, options.layout)
+  return (folder) => new Import(options, kind, layout, source, folder).run(files)
+}
+
+async function preparePhantom(out: string, options: ImportOptions): Promise<Fill> {
+  const { phantom, signal, onProgress } = options
+  if (!phantom) throw new ArgumentError('The kind phantom needs the number of studies and a seed')
+  await checkTarget(out, undefined, options)
+  return (folder) => writePhantom(folder, { ...phantom, signal, onProgress })
+}
+
 /** `--overwrite` replaces an import and never anything else. */
-async function checkTarget(out: string, source: Source, { overwrite }: ImportOptions): Promise<void> {
+async function checkTarget(out: string, source: Source | undefined, { overwrite }: ImportOptions): Promise<void> {
   const exists = await stat(out).catch(() => undefined)
   if (!exists) return
   if (!overwrite)
     throw new FileError(`${out} exists already`, { hint: 'Use --overwrite to replace an earlier import.' })
-  const from = `${await realpath(source.path)}${sep}`
-  if (from.startsWith(`${await realpath(out)}${sep}`)) throw new ArgumentError(`${out} holds the source itself`)
+  const from = source && `${await realpath(source.path)}${sep}`
+  if (from?.startsWith(`${await realpath(out)}${sep}`)) throw new ArgumentError(`${out} holds the source itself`)
   if (await stat(join(out, reportName)).catch(() => undefined)) return
   throw new FileError(`${out} is no earlier import, it has no ${reportName}`, {
     hint: 'Choose another folder for --out.',
@@ -173,8 +197,8 @@ class Import {
     } catch (error) {
       const { reason, message } = asLeftOut(error)
       this.#leftOut[reason] = (this.#leftOut[reason] ?? 0) + 1
-      const at = { file: this.#show(row.file), line: row.line, index: row.index }
-      const problem: Problem = { ...at, record: id ?? rawId(row.value), reason, message }
+      const { file, line, index, value } = row
+      const problem: Problem = { file: this.#show(file), line, index, record: id ?? rawId(value), reason, message }
       await this.#problems.write(problem)
     }
   }
@@ -209,7 +233,11 @@ class Import {
     const sample: Sample = { ...rest, dataset: this.#kind.name, images, answer, answerType, meta }
     const pair = preference &&
       texts && {
-        ...{ id: draft.id, sampleId: draft.id, images, prompt: draft.question, ...texts },
+        id: draft.id,
+        sampleId: draft.id,
+        images,
+        prompt: draft.question,
+        ...texts,
         origin: preference.origin,
         ...(await this.#corrupted(preference.corrupted, images, note)),
         ...(preference.weight !== undefined && { weight: preference.weight }),
@@ -252,6 +280,8 @@ class Import {
     const { splitByImage: plan } = this.#options
     const samples = new LineWriter(join(this.#folder, 'samples.jsonl'))
     const pairs = new LineWriter(join(this.#folder, 'pairs.jsonl'))
+    const masks = this.#kind.masksOf && new LineWriter(join(this.#folder, masksName))
+    const masked = new Set<string>()
     const tally = new Tally()
     const spool = join(this.#folder, 'spool.jsonl')
     if (this.#spool.count > 0) {
@@ -261,27 +291,33 @@ class Import {
         const split = plan && group !== undefined ? assignSplit(plan, group) : record.split
         tally.add(split, closed, images)
         if (sample) await samples.write({ ...sample, split })
+        if (sample && masks && !masked.has(images.join())) {
+          masked.add(images.join())
+          for (const line of this.#kind.masksOf?.(sample) ?? []) await masks.write(line)
+        }
         if (pair) await pairs.write({ ...pair, provenance: { ...pair.provenance, split } })
       }
       await rm(spool)
     }
     await samples.close()
     await pairs.close()
+    await masks?.close()
     const images = await this.#store.close()
     await keepLicence(this.#kind, this.#source.folder, this.#folder)
     const report: ImportReport = {
-      ...{
-        format: 1,
-        fireTrain: version,
-        kind: this.#kind.name,
-        layout: this.#layout.name,
-        source: this.#options.source,
-      },
+      format: 1,
+      fireTrain: version,
+      kind: this.#kind.name,
+      layout: this.#layout.name,
+      source: this.#source.path,
       files: await this.#describeFiles(files),
       options: this.#reportedOptions(),
       closedRule: { asked: this.#rule, fallback: this.#fallback },
-      ...{ read: this.#read, samples: samples.count, pairs: pairs.count },
-      ...{ counts: tally.counts(), sourceCounts: this.#sourceTally.counts() },
+      read: this.#read,
+      samples: samples.count,
+      pairs: pairs.count,
+      counts: tally.counts(),
+      sourceCounts: this.#sourceTally.counts(),
       images: { ...images, recordsWithout: this.#recordsWithout },
       leakage: { written: tally.leaks(), source: this.#sourceTally.leaks() },
       notes: this.#notes.list(),

@@ -14,7 +14,10 @@ const defaultQuestion = (section: ConvertSettings['section']): string => {
 function report(fields: Fields, id: string, answer: string, names: string[], settings: ConvertSettings) {
   if (answer.includes('XXXX')) fields.note('redacted_XXXX')
   return {
-    ...{ id: `iu-xray-${id}`, task: 'report' as const, language: 'en', answer },
+    id: `iu-xray-${id}`,
+    task: 'report' as const,
+    language: 'en',
+    answer,
     question: settings.question ?? defaultQuestion(settings.section),
     images: names.map((name) => ({ name })),
   }

@@ -3,12 +3,10 @@ import { basename, extname } from 'node:path'
 import { type Draft, type ImageSource, LeftOut, type Row } from './draft.js'
 import type { Fields } from './fields.js'
 import { imagesOf } from './preference-sets.js'
-import { type Kind, type Layout, noSplit, type Source, splitName, splitOf } from './source.js'
+import { type Kind, type Layout, noSplit, splitName, splitOf } from './source.js'
 
-const known = [
-  ...['id', 'dataset', 'split', 'task', 'image', 'images', 'image_path', 'question', 'prompt', 'answer'],
-  ...['answer_type', 'answerType', 'language', 'meta'],
-]
+const known =
+  'id dataset split task image images image_path question prompt answer answer_type answerType language meta'.split(' ')
 
 function convert(fields: Fields, row: Row, images: ImageSource[]): Draft {
   const meta = fields.get('meta') ?? {}
@@ -19,7 +17,9 @@ function convert(fields: Fields, row: Row, images: ImageSource[]): Draft {
   return {
     id: fields.has('id') ? fields.id('id') : `${basename(row.file, extname(row.file))}-${row.index}`,
     split: splitName(fields.optional('split') ?? splitOf(row.file) ?? noSplit),
-    ...{ task, images, language: fields.optional('language') ?? 'en' },
+    task,
+    images,
+    language: fields.optional('language') ?? 'en',
     question: fields.verbatim('question', 'prompt'),
     answer: fields.verbatim('answer'),
     closed: fields.closed(fields.has('answerType') ? 'answerType' : 'answer_type'),
@@ -34,47 +34,24 @@ function cellImages(fields: Fields): ImageSource[] {
   return names.filter((name) => name !== '').map((name) => ({ name }))
 }
 
+/** The one layout of a file of one's own. */
+function ownKind(name: string, files: string, extensions: string[], images: (fields: Fields) => ImageSource[]): Kind {
+  const layout: Layout = {
+    name,
+    looksLike: `${files} with question, answer, image or images`,
+    imageFolders: ['', 'images'],
+    async find(source) {
+      const asked = await source.filesWith(extensions, ['question', 'answer'])
+      return asked.length > 0 ? asked : source.filesWith(extensions, ['prompt', 'answer'])
+    },
+    convert: (fields, row) => convert(fields, row, images(fields)),
+  }
+  return { name, licence: 'Data of your own: write its terms here.', layouts: [layout] }
+}
+
 /** Samples of our own name images by objects. */
-function listedImages(fields: Fields): ImageSource[] {
-  return imagesOf(fields)
-}
+export const jsonl = ownKind('jsonl', '*.jsonl (or a list in *.json)', ['.jsonl', '.ndjson', '.json'], (fields) =>
+  imagesOf(fields),
+)
 
-const own = (
-  layout: Pick<Layout, 'name' | 'looksLike'>,
-  extensions: string[],
-  images: (fields: Fields) => ImageSource[],
-) => ({
-  ...layout,
-  imageFolders: ['', 'images'],
-  async find(source: Source) {
-    const asked = await source.filesWith(extensions, ['question', 'answer'])
-    return asked.length > 0 ? asked : source.filesWith(extensions, ['prompt', 'answer'])
-  },
-  convert: (fields: Fields, row: Row) => convert(fields, row, images(fields)),
-})
-
-const licence = 'Data of your own: write its terms here.'
-
-export const jsonl: Kind = {
-  name: 'jsonl',
-  licence,
-  layouts: [
-    own(
-      { name: 'jsonl', looksLike: '*.jsonl (or a list in *.json) with question, answer, image or images' },
-      ['.jsonl', '.ndjson', '.json'],
-      listedImages,
-    ),
-  ],
-}
-
-export const csv: Kind = {
-  name: 'csv',
-  licence,
-  layouts: [
-    own(
-      { name: 'csv', looksLike: '*.csv or *.tsv with the columns question, answer, image or images' },
-      ['.csv', '.tsv'],
-      cellImages,
-    ),
-  ],
-}
+export const csv = ownKind('csv', '*.csv or *.tsv', ['.csv', '.tsv'], cellImages)

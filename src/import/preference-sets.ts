@@ -17,6 +17,22 @@ function splitFrom(fields: Fields, { file, group }: Row): string {
   return splitName(fields.optional('split') ?? group ?? splitOf(file) ?? noSplit)
 }
 
+/** What the layouts say alike of a pair about images. */
+function common(
+  kind: string,
+  fields: Fields,
+  row: Row,
+): Pick<Draft, 'id' | 'split' | 'task' | 'language' | 'closed' | 'meta'> {
+  return {
+    id: recordId(kind, fields, row),
+    split: splitFrom(fields, row),
+    task: 'vqa',
+    language: fields.optional('language') ?? 'en',
+    closed: fields.closed(),
+    meta: {},
+  }
+}
+
 /** Preferred: the terse reference. Rejected: a long hallucinated text. The score weighs the pair. */
 function convertMMedPO(fields: Fields, row: Row): Draft {
   const note: Notes = (kind) => fields.note(kind)
@@ -28,11 +44,16 @@ function convertMMedPO(fields: Fields, row: Row): Draft {
   return {
     id: `mmedpo-${stem(row.file)}-${fields.id('id')}`,
     split: row.group === undefined ? (splitOf(row.file) ?? 'train') : splitName(row.group),
-    ...{ task: 'vqa', language: 'en', ...chosen, closed: fields.closed() },
+    task: 'vqa',
+    language: 'en',
+    ...chosen,
+    closed: fields.closed(),
     images: imagesOf(fields),
     meta: {},
     preference: {
-      ...{ chosen: chosen.answer, rejected: rejected.answer, origin: 'mmedpo' },
+      chosen: chosen.answer,
+      rejected: rejected.answer,
+      origin: 'mmedpo',
       ...(weight !== undefined && weight > 0 && { weight }),
       provenance: { score: weight ?? null },
     },
@@ -44,14 +65,10 @@ function convertRrpo(fields: Fields, row: Row): Draft {
   const side = (clean: string, masked: string): string =>
     fields.has(masked) ? fields.text(masked) : fields.text(clean)
   return {
-    id: recordId('rrpo', fields, row),
-    split: splitFrom(fields, row),
-    ...{ task: 'vqa', language: fields.optional('language') ?? 'en' },
+    ...common('rrpo', fields, row),
     question: withoutPlaceholder(fields.text('question')),
     answer: fields.text('answer'),
-    closed: fields.closed(),
     images: imagesOf(fields),
-    meta: {},
     preference: {
       chosen: side('answer', 'answer_masked'),
       rejected: side('pred', 'pred_masked'),
@@ -77,16 +94,16 @@ function convertInline(fields: Fields, row: Row): Draft {
   ]
   const corrupted = fields.optional('rejected_image_path')
   return {
-    id: recordId('rrpo', fields, row),
-    split: splitFrom(fields, row),
-    ...{ task: 'vqa', language: fields.optional('language') ?? 'en', pairOnly: true },
+    ...common('rrpo', fields, row),
+    pairOnly: true,
     question: withoutPlaceholder(fields.text('prompt', 'question')),
     answer: chosen,
-    closed: fields.closed(),
     images: imagesOf(fields),
-    meta: {},
     preference: {
-      ...{ chosen, rejected: fields.text('rejected'), origin: 'inline-tags', provenance: fields.rest(known) },
+      chosen,
+      rejected: fields.text('rejected'),
+      origin: 'inline-tags',
+      provenance: fields.rest(known),
       ...(corrupted !== undefined && { corrupted: [{ name: corrupted }] }),
     },
   }
@@ -107,19 +124,20 @@ function convertTrl(fields: Fields, row: Row): Draft {
   const system = asked.find(({ role }) => role === 'system')?.text
   if (system !== undefined) note('system_prompt_in_provenance')
   const preference: Preference = {
-    ...{ chosen: chosen.at(-1)?.text ?? '', rejected: rejected.at(-1)?.text ?? '', origin: 'trl' },
+    chosen: chosen.at(-1)?.text ?? '',
+    rejected: rejected.at(-1)?.text ?? '',
+    origin: 'trl',
     provenance: {
       ...fields.rest(['id', 'prompt', 'chosen', 'rejected', 'image', 'images']),
       ...(system && { system }),
     },
   }
   return {
-    id: recordId('trl', fields, row),
-    split: splitFrom(fields, row),
-    ...{ task: 'vqa', language: fields.optional('language') ?? 'en', pairOnly: true },
-    ...{ question: withoutPlaceholder(users[0].text), answer: preference.chosen, closed: fields.closed() },
+    ...common('trl', fields, row),
+    pairOnly: true,
+    question: withoutPlaceholder(users[0].text),
+    answer: preference.chosen,
     images: imagesOf(fields, `${basename(row.file)}:${row.index}`),
-    meta: {},
     preference,
   }
 }

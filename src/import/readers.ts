@@ -14,8 +14,8 @@ import { parse } from 'csv-parse'
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from 'hyparquet'
 import { SaxesParser } from 'saxes'
 import { z } from 'zod'
-import { readJsonl } from '../data/jsonl.js'
-import { DataError, fileError } from '../errors.js'
+import { decodeUtf8, isJson, jsonFault, readJsonl } from '../data/jsonl.js'
+import { asFileError, DataError, FireError, fileError, guarded, reasonOf } from '../errors.js'
 import { LeftOut, type Row } from './draft.js'
 
 /** Far above any record of text; an unclosed quote must not swallow a disk. */
@@ -40,15 +40,6 @@ async function* readJsonFile(file: string): AsyncGenerator<Row> {
     .trimStart()
     .split(/\r?\n/, 2)
   yield* first.startsWith('{') && second?.startsWith('{') && isJson(first) ? readJsonLines(file) : readJson(file)
-}
-
-function isJson(text: string): boolean {
-  try {
-    JSON.parse(text)
-    return true
-  } catch {
-    return false
-  }
 }
 
 async function* readJsonLines(file: string): AsyncGenerator<Row> {
@@ -82,20 +73,15 @@ async function* readJson(file: string): AsyncGenerator<Row> {
     rows.push({ file, line, index, value, ...(group === undefined ? {} : { group }) })
     index += 1
   }
-  const guarded = (work: () => void): void => {
-    try {
-      work()
-    } catch (error) {
-      throw damaged(file, cursor.line(), `not valid JSON, or cut off (${messageOf(error)})`, error)
-    }
-  }
+  const refused = (_: string, cause: unknown): DataError =>
+    damaged(file, cursor.line(), `not valid JSON, or cut off (${jsonFault(cursor.ahead(), cause)})`, cause)
   for await (const chunk of utf8Chunks(file)) {
     cursor.enter(chunk)
-    guarded(() => parser.write(chunk))
+    guarded(() => parser.write(chunk), refused)
     yield* rows
     rows = []
   }
-  if (!parser.isEnded) guarded(() => parser.end())
+  if (!parser.isEnded) guarded(() => parser.end(), refused)
 }
 
 /** Counts lines up to a byte offset of a stream that is seen chunk by chunk. */
@@ -117,6 +103,12 @@ class LineCursor {
     return this.#line
   }
 
+  /** What follows the offset, as far as a value and its key reach. */
+  ahead(): string {
+    const from = this.offset - this.#start
+    return this.#chunk.toString('utf8', from, from + 64)
+  }
+
   #advance(offset: number): void {
     for (let at = this.#chunk.indexOf(10, this.#counted - this.#start); at >= 0; at = this.#chunk.indexOf(10, at + 1)) {
       if (this.#start + at >= offset) break
@@ -130,7 +122,10 @@ class LineCursor {
 /** Rows of a CSV as objects by header, values as texts. The separator is the commonest of `,` `;` and tab in the header. */
 async function* readCsv(file: string): AsyncGenerator<Row> {
   const parser = parse({
-    ...{ delimiter: await csvDelimiter(file), info: true, relax_column_count: true, skip_empty_lines: true },
+    delimiter: await csvDelimiter(file),
+    info: true,
+    relax_column_count: true,
+    skip_empty_lines: true,
     max_record_size: longestCsvRecord,
   })
   // The callback keeps a failed source from being an unhandled error; iterating the parser throws it.
@@ -152,7 +147,11 @@ async function* readCsv(file: string): AsyncGenerator<Row> {
       line += 1 + record.reduce((sum, cell) => sum + cell.split('\n').length - 1, 0)
     }
   } catch (error) {
-    throw csvError(error, file, line)
+    if (error instanceof FireError) throw error
+    const { code, lines = line } = error as { code?: string; lines?: number }
+    const place = code === 'CSV_QUOTE_NOT_CLOSED' ? line : lines
+    const hint = 'A quote inside a cell is written twice, and the cell stands in quotes: "a 5"" tube".'
+    throw damaged(file, place, `not valid CSV (${reasonOf(error)})`, error, hint)
   }
   if (header === undefined) throw damaged(file, 1, 'the file has no header')
 }
@@ -178,12 +177,6 @@ interface CsvRecord {
   info: { empty_lines: number }
 }
 
-function csvError(error: unknown, file: string, line: number): unknown {
-  const code = (error as { code?: unknown } | null)?.code
-  if (typeof code !== 'string' || !code.startsWith('CSV_')) return error
-  return damaged(file, line, `not valid CSV (${messageOf(error)})`, error)
-}
-
 async function csvDelimiter(file: string): Promise<string> {
   const header = (await readStart(file, 65_536)).toString('utf8').split(/\r?\n/, 1)[0]
   const count = (mark: string): number => header.split(mark).length
@@ -206,7 +199,7 @@ async function* readParquet(path: string): AsyncGenerator<Row> {
     }
   } catch (error) {
     if (error instanceof Error && 'code' in error) throw fileError(error, 'Reading', path)
-    throw damaged(path, 1, `not a readable parquet file (${messageOf(error)})`, error)
+    throw damaged(path, 1, `not a readable parquet file (${reasonOf(error)})`, error)
   }
 }
 
@@ -232,7 +225,7 @@ export interface Element {
  * @throws {LeftOut} for what is wrong with the file: one report, one file.
  */
 export async function readXml(file: string): Promise<Element> {
-  const { size } = await stat(file)
+  const { size } = await stat(file).catch(asFileError('Reading', file))
   if (size > largestXml) throw new LeftOut('invalid_markup', `${size} bytes are no report (at most ${largestXml})`)
   const parser = new SaxesParser({ position: true, xmlns: false })
   const root: Element = { name: '', attributes: {}, text: '', children: [] }
@@ -257,13 +250,11 @@ export async function readXml(file: string): Promise<Element> {
   parser.on('closetag', () => {
     open.pop()
   })
-  const bytes = await readFile(file)
-  let text: string
-  try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
-  } catch {
-    throw new LeftOut('invalid_markup', 'the bytes are not UTF-8')
-  }
+  const bytes = await readFile(file).catch(asFileError('Reading', file))
+  const text = guarded(
+    () => decodeUtf8(bytes),
+    () => new LeftOut('invalid_markup', 'the bytes are not UTF-8'),
+  )
   parser.write(text).close()
   return root.children[0] ?? refuse('there is no element')
 }
@@ -303,9 +294,7 @@ async function firstByte(file: string): Promise<string | undefined> {
 
 /** The first bytes of a file. */
 export async function readStart(file: string, bytes: number): Promise<Buffer> {
-  const handle = await open(file).catch((error) => {
-    throw fileError(error, 'Reading', file)
-  })
+  const handle = await open(file).catch(asFileError('Reading', file))
   try {
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(bytes), 0, bytes, 0)
     return buffer.subarray(0, bytesRead)
@@ -323,8 +312,4 @@ function damaged(path: string, line: number | undefined, problem: string, cause?
     hint: hint ?? 'Compare the size of the file with the published one; nothing was written.',
     cause,
   })
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

@@ -26,6 +26,7 @@ export interface NoteCount {
   first: string
 }
 
+/** What import.report.json says: what was read, written, left out, and what splits share. */
 export interface ImportReport {
   format: 1
   /** Version of the program. */

@@ -1,8 +1,9 @@
 /** SLAKE: questions in English and Chinese, organ and disease masks named by mask.txt, detection boxes. */
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join, posix } from 'node:path'
+import type { ManifestLine } from '../corrupt/index.js'
 import { decodeImage } from '../data/images.js'
-import type { ImageRef } from '../data/records.js'
+import type { ImageRef, Sample } from '../data/records.js'
 import { type ConvertSettings, type Draft, type ImageSource, LeftOut, type Row } from './draft.js'
 import type { Fields, Notes } from './fields.js'
 import type { ImageStore } from './images.js'
@@ -15,12 +16,15 @@ function convert(fields: Fields, { file }: Row, { language }: ConvertSettings): 
   if (language !== 'all' && spoken !== language) {
     throw new LeftOut('language', `the question is in "${spoken}", --language is ${language}`)
   }
-  const answer = { question: fields.text('question'), answer: fields.answer(), closed: fields.closed() }
   return {
     id: `slake-${fields.id('qid')}`,
     split: splitOf(file) ?? noSplit,
-    ...{ task: 'vqa', language: spoken, images: [imageOf(fields.text('img_name'))] },
-    ...answer,
+    task: 'vqa',
+    language: spoken,
+    images: [imageOf(fields.text('img_name'))],
+    question: fields.text('question'),
+    answer: fields.answer(),
+    closed: fields.closed(),
     meta: fields.rest([...keys, 'qid', 'answer_type']),
   }
 }
@@ -163,10 +167,30 @@ const annotations = (): Pick<Kind['layouts'][number], 'beside'> => {
   }
 }
 
+interface Masked {
+  mask?: { path: string; classes: { value: number; label: string | null }[] }
+  boxes?: Box[]
+}
+
+/** One line a label: its pixels, or where no mask shows it, its boxes. */
+function masksOf({ images: [image], meta }: Sample): ManifestLine[] {
+  if (!image) return []
+  const { mask, boxes = [] } = meta as Masked
+  const lines = new Map<string, object>()
+  for (const { label } of boxes) {
+    lines.set(label, { boxes: boxes.filter((each) => each.label === label).map(({ box }) => box) })
+  }
+  for (const { value, label } of mask?.classes ?? []) {
+    if (label !== null) lines.set(label, { file: mask?.path, value })
+  }
+  return [...lines].map(([concept, shown]) => ({ image: image.sha256, concept, mask: shown }))
+}
+
 const imageFolders = ['imgs', 'images', '']
 
 export const slake: Kind = {
   name: 'slake',
+  masksOf,
   licence: `SLAKE: CC BY 4.0 (https://www.med-vqa.com/slake). Please cite: Liu, Zhan, Xu, Ma, Yang, Wu: SLAKE: A
 Semantically-Labeled Knowledge-Enhanced Dataset for Medical Visual Question Answering. ISBI 2021.
 Changed here: rows became sample records; images and masks are stored under their hashes.`,

@@ -1,7 +1,9 @@
 /** What lies at SOURCE, and by which of its layouts a kind can read it. */
 import { readdir, stat } from 'node:fs/promises'
 import { basename, dirname, extname, join } from 'node:path'
-import { ArgumentError, DataError, fileError } from '../errors.js'
+import type { ManifestLine } from '../corrupt/index.js'
+import type { Sample } from '../data/records.js'
+import { ArgumentError, asFileError, DataError, fileError } from '../errors.js'
 import { type ConvertSettings, type Draft, LeftOut, type Row } from './draft.js'
 import type { Fields, Notes } from './fields.js'
 import type { ImageStore } from './images.js'
@@ -29,6 +31,8 @@ export interface Kind {
   /** Its licence and whom to name, kept beside the data. */
   licence: string
   layouts: readonly Layout[]
+  /** Lines of a mask manifest (docs/corruption.md) for the images of a sample; paths are those in the import's folder. */
+  masksOf?(sample: Sample): ManifestLine[]
 }
 
 export class Source {
@@ -43,9 +47,7 @@ export class Source {
 
   /** @throws {DataError} for an archive: it is refused rather than unpacked, since names in it may lead anywhere. */
   static async open(path: string): Promise<Source> {
-    const status = await stat(path).catch((error) => {
-      throw fileError(error, 'Reading', path)
-    })
+    const status = await stat(path).catch(asFileError('Reading', path))
     if (!status.isFile() && !status.isDirectory()) throw new DataError(`${path} is neither a file nor a folder`)
     if (status.isFile() && isArchive(await readStart(path, 512))) {
       throw new DataError(`${path} is an archive`, {

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import { ArgumentError } from '../errors.js'
 
+/** How samples are divided anew. */
 export interface SplitPlan {
   /** Name and weight of each part. */
   parts: [name: string, weight: number][]

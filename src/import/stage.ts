@@ -1,29 +1,40 @@
 /** `import`: a published data set, or one's own, as sample and pair records. */
 import { join } from 'node:path'
+import type { z } from 'zod'
 import { DataError } from '../errors.js'
+import { checkTree, configError, type Locate } from '../settings/file.js'
+import type { Tree } from '../settings/source.js'
 import { defineStage } from '../stage/index.js'
 import type { ImportReport } from './report.js'
-import { importSettings, preferenceKinds } from './settings.js'
+import { importSettings, maskedKinds, masksName, preferenceKinds } from './settings.js'
+
+type Settings = z.output<typeof importSettings>
 
 export const importStage = defineStage({
   name: 'import',
   summary: 'Turn a published data set, or one of your own, into sample and pair records',
   settings: importSettings,
+  check,
   takes: {},
   out: { setting: 'out', name: '' },
   makes({ kind, out }) {
     if (preferenceKinds.includes(kind)) return { pairs: join(out, 'pairs.jsonl') }
     const samples = join(out, 'samples.jsonl')
-    return { samples, heldOut: samples }
+    return { samples, heldOut: samples, masks: maskedKinds.includes(kind) ? join(out, masksName) : undefined }
   },
   leaves: ({ out }) => [out],
-  ignores: ({ splitByImage }) => (splitByImage === undefined ? ['seed'] : []),
+  ignores({ kind, splitByImage }) {
+    if (kind === 'phantom') return []
+    return ['trainStudies', 'testStudies', ...(splitByImage === undefined ? ['seed'] : [])]
+  },
+  positionals: ['kind', 'source'],
   earlier: ['overwrite'],
-  async run({ splitByImage: shares, seed, ...settings }, { signal, progress, overwrite }) {
+  async run({ splitByImage: shares, seed, trainStudies, testStudies, ...settings }, { signal, progress, overwrite }) {
     const { importData, parseShares } = await import('./index.js')
     progress.start('', 0, 'records')
     const report: ImportReport = await importData({
       ...settings,
+      phantom: { trainStudies, testStudies, seed },
       splitByImage: shares === undefined ? undefined : { parts: parseShares(shares), seed },
       overwrite,
       signal,
@@ -39,6 +50,12 @@ export const importStage = defineStage({
     }
   },
 })
+
+function check(tree: Tree, locate: Locate): Settings {
+  const settings = checkTree(importSettings, tree, locate)
+  if (settings.kind === 'phantom' || settings.source !== undefined) return settings
+  throw configError([{ path: ['source'], message: `The kind ${settings.kind} needs a source to read` }], locate)
+}
 
 function nothingTaken({ read, leftOut }: ImportReport): DataError {
   const missing = leftOut.missing_image || leftOut.no_image

@@ -2,6 +2,7 @@
 import { DataError } from '../errors.js'
 import { splitRank } from './source.js'
 
+/** What a split holds. */
 export interface SplitCounts {
   records: number
   closed: number

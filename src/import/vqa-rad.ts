@@ -8,7 +8,8 @@ import { type Kind, noSplit, type Source, splitOf } from './source.js'
 const imageFolders = ['VQA_RAD Image Folder', 'images', 'imgs', '']
 
 const answered = (fields: Fields): Pick<Draft, 'question' | 'answer' | 'closed' | 'task' | 'language'> => ({
-  ...{ task: 'vqa', language: 'en' },
+  task: 'vqa',
+  language: 'en',
   question: fields.text('question'),
   answer: fields.answer(),
   closed: fields.closed(),
@@ -45,7 +46,9 @@ function convertLlava(fields: Fields, { file }: Row): Draft {
   const key = fields.key('conversations', 'conversatons')
   return {
     id: `vqa-rad-${split}-${fields.id('id', 'question_id')}`,
-    ...{ split, task: 'vqa', language: 'en' },
+    split,
+    task: 'vqa',
+    language: 'en',
     images: [{ name: fields.text('image') }],
     ...readTurns(fields.get(key), key, (kind) => fields.note(kind)),
     closed: fields.closed(),

@@ -4,11 +4,12 @@ import { dirname, resolve } from 'node:path'
 import { checkReferenced } from '../data/images.js'
 import { describeIssues, type ScannedLine, scanJsonl } from '../data/jsonl.js'
 import type { ImageRef } from '../data/records.js'
-import { fileError } from '../errors.js'
-import { type Kind, kinds, Leakage, type Place } from './kinds.js'
-import { type Inspection, Problems } from './report.js'
-import { Seen } from './tally.js'
+import { asFileError } from '../errors.js'
+import { type Kind, kinds, Leakage, type Place, Sheet } from './kinds.js'
+import { type Example, type Inspection, Problems } from './report.js'
+import { Examples, Seen } from './tally.js'
 
+/** How thoroughly files are read. */
 export interface InspectOptions {
   /** Read and hash every image that is referred to. */
   checkImages?: boolean
@@ -39,7 +40,9 @@ async function inspect(path: string, leakage: Leakage, options: InspectOptions):
   if (document) return document
   const problems = new Problems()
   const kind = await detectKind(path)
-  const collector = kind?.collect({ problems, leakage, examples: options.examples ?? 3 })
+  const sheet = new Sheet()
+  const kept = new Examples<Example>(options.examples ?? 3)
+  const collector = kind?.collect({ problems, leakage, sheet, kept })
   const images = options.checkImages ? new ImageCheck(options.images ?? dirname(resolve(path)), problems) : undefined
   let records = 0
   for await (const scanned of scanJsonl(path)) {
@@ -49,13 +52,20 @@ async function inspect(path: string, leakage: Leakage, options: InspectOptions):
     if (record !== undefined && collector) {
       const place = placeOf(scanned.line, record)
       collector.add(record, place)
-      await images?.check(collector.images(record), place)
+      await images?.check(collector.images?.(record) ?? [], place)
     }
     if (records % 1000 === 0) options.onProgress?.(records)
   }
   if (records === 0) problems.add('error', 'the file holds no record', path)
-  const result = collector?.result() ?? { facts: [], distributions: [], spreads: [], examples: [] }
-  return { path, kind: kind?.name ?? 'unknown', records, ...result, problems: problems.list() }
+  return {
+    path,
+    kind: kind?.name ?? 'unknown',
+    records,
+    facts: collector?.facts?.() ?? [],
+    ...sheet.result(),
+    examples: kept.records(),
+    problems: problems.list(),
+  }
 }
 
 function soundRecord(scanned: ScannedLine, kind: Kind<never> | undefined, problems: Problems): never | undefined {
@@ -96,11 +106,9 @@ async function detectKind(path: string): Promise<Kind<never> | undefined> {
 
 /** A file that is one JSON object over several lines, such as import.report.json; undefined for JSON Lines. */
 async function readDocument(path: string): Promise<Inspection | undefined> {
-  const { size } = await stat(path).catch((error) => {
-    throw fileError(error, 'Reading', path)
-  })
-  if (size > largestDocument) return undefined
-  const text = (await readFile(path, 'utf8')).trim()
+  const status = await stat(path).catch(asFileError('Reading', path))
+  if (!status.isFile() || status.size > largestDocument) return undefined
+  const text = (await readFile(path, 'utf8').catch(asFileError('Reading', path))).trim()
   if (!text.startsWith('{') || (!path.endsWith('.json') && !/^\{\s*\n/.test(text))) return undefined
   let value: object
   try {

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { emptySide, pairProblem } from '../data/pairs.js'
 import { type ImageRef, pair, response, sample } from '../data/records.js'
 import type { Example, Inspection, Problems, Severity } from './report.js'
-import { Categories, Examples, Numbers, Seen } from './tally.js'
+import { Categories, type Examples, Numbers, Seen } from './tally.js'
 
 /** What one record is looked at with. */
 export interface Place {
@@ -16,15 +16,17 @@ export interface Place {
 export interface Collector<T> {
   add(record: T, place: Place): void
   /** Images that the record refers to, for whoever checks them. */
-  images(record: T): ImageRef[]
-  result(): Pick<Inspection, 'facts' | 'distributions' | 'spreads' | 'examples'>
+  images?(record: T): ImageRef[]
+  /** What no counter of the sheet says. */
+  facts?(): Inspection['facts']
 }
 
 export interface Shared {
   problems: Problems
   /** In which splits an image was seen, over all files of one inspection. */
   leakage: Leakage
-  examples: number
+  sheet: Sheet
+  kept: Examples<Example>
 }
 
 export interface Kind<T> {
@@ -51,7 +53,7 @@ export class Leakage {
 }
 
 /** Named counters that come out in the order in which they were first used. */
-class Sheet {
+export class Sheet {
   readonly #categories = new Map<string, Categories>()
   readonly #numbers = new Map<string, Numbers>()
 
@@ -95,9 +97,7 @@ function unique(seen: Seen, problems: Problems, severity: Severity, what: string
 const samples: Kind<z.output<typeof sample>> = {
   name: 'samples',
   schema: sample,
-  collect({ problems, leakage, examples }) {
-    const sheet = new Sheet()
-    const kept = new Examples<Example>(examples)
+  collect({ problems, leakage, sheet, kept }) {
     const images = new Seen()
     const noteId = unique(new Seen(), problems, 'error', 'the id is taken by an earlier record')
     const noteQuestion = unique(new Seen(), problems, 'warning', 'the same question about the same images again')
@@ -123,7 +123,7 @@ const samples: Kind<z.output<typeof sample>> = {
         kept.add(id, { title: id, texts: [plain('question', question), plain('answer', answer)] })
       },
       images: (record) => record.images,
-      result: () => ({ facts: [['distinct images', images.size]], ...sheet.result(), examples: kept.records() }),
+      facts: () => [['distinct images', images.size]],
     }
   },
 }
@@ -131,9 +131,7 @@ const samples: Kind<z.output<typeof sample>> = {
 const responses: Kind<z.output<typeof response>> = {
   name: 'responses',
   schema: response,
-  collect({ problems, examples }) {
-    const sheet = new Sheet()
-    const kept = new Examples<Example>(examples)
+  collect({ problems, sheet, kept }) {
     const asked = new Seen()
     const noteAnswer = unique(new Seen(), problems, 'error', 'the same sample with the same seed again')
     const said = new Seen()
@@ -153,15 +151,10 @@ const responses: Kind<z.output<typeof response>> = {
         if (record.tokens.length > 0) sheet.measure('tokens of an answer', record.tokens.length)
         kept.add(`${sampleId}\n${seed}`, { title: sampleId, texts: [plain('prompt', prompt), plain('answer', text)] })
       },
-      images: () => [],
-      result: () => ({
-        facts: [
-          ['samples asked', asked.size],
-          ['answers that their sample has already', repeated],
-        ],
-        ...sheet.result(),
-        examples: kept.records(),
-      }),
+      facts: () => [
+        ['samples asked', asked.size],
+        ['answers that their sample has already', repeated],
+      ],
     }
   },
 }
@@ -171,16 +164,12 @@ const failedQuestion = z.object({ sampleId: z.string(), code: z.string(), reason
 const failures: Kind<z.output<typeof failedQuestion>> = {
   name: 'failed questions',
   schema: failedQuestion,
-  collect({ examples }) {
-    const sheet = new Sheet()
-    const kept = new Examples<Example>(examples)
+  collect({ sheet, kept }) {
     return {
       add({ sampleId, code, reason }) {
         sheet.count('code', code)
         kept.add(sampleId, { title: sampleId, texts: [plain('reason', reason)] })
       },
-      images: () => [],
-      result: () => ({ facts: [], ...sheet.result(), examples: kept.records() }),
     }
   },
 }
@@ -188,9 +177,7 @@ const failures: Kind<z.output<typeof failedQuestion>> = {
 const pairs: Kind<z.output<typeof pair>> = {
   name: 'pairs',
   schema: pair,
-  collect({ problems, examples }) {
-    const sheet = new Sheet()
-    const kept = new Examples<Example>(examples)
+  collect({ problems, sheet, kept }) {
     const noteId = unique(new Seen(), problems, 'error', 'the id is taken by an earlier record')
     const noteTexts = unique(new Seen(), problems, 'warning', 'the same two answers to the same question again')
     const images = new Seen()
@@ -224,14 +211,10 @@ const pairs: Kind<z.output<typeof pair>> = {
         kept.add(id, pairExample(record))
       },
       images: (record) => [...record.images, ...(record.corrupted?.images ?? [])],
-      result: () => ({
-        facts: [
-          ['distinct images', images.size],
-          ['pairs with a corrupted twin', corrupted],
-        ],
-        ...sheet.result(),
-        examples: kept.records(),
-      }),
+      facts: () => [
+        ['distinct images', images.size],
+        ['pairs with a corrupted twin', corrupted],
+      ],
     }
   },
 }
@@ -271,15 +254,10 @@ const metrics: Kind<z.output<typeof metricsRow>> = {
         first ??= row
         last = row
       },
-      images: () => [],
-      result: () => ({
-        facts: Object.keys(last ?? {})
+      facts: () =>
+        Object.keys(last ?? {})
           .filter((name) => name !== 'step')
           .map((name) => [name, `${short(first?.[name])} at first, ${short(last?.[name])} at last`]),
-        distributions: [],
-        spreads: [],
-        examples: [],
-      }),
     }
   },
 }

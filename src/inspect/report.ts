@@ -4,6 +4,7 @@ import type { Counts, Spread } from './tally.js'
 /** `error`: no stage can use the record; `warning`: it can, and somebody should know. */
 export type Severity = 'error' | 'warning'
 
+/** One kind of mistake, counted. */
 export interface Problem {
   severity: Severity
   /** What is wrong, without the place: `the id is taken`. */
@@ -20,11 +21,13 @@ export interface MarkedText {
   marks: { start: number; end: number; kind: 'chosen' | 'rejected' }[]
 }
 
+/** A record to look at. */
 export interface Example {
   title: string
   texts: MarkedText[]
 }
 
+/** What one file holds and what is wrong with it. */
 export interface Inspection {
   path: string
   /** `samples`, `responses`, `failed questions`, `pairs`, `metrics`, `document`, or `unknown`. */

@@ -24,6 +24,7 @@ export class Categories {
   }
 }
 
+/** How a number is distributed over the records. */
 export interface Spread {
   count: number
   min: number

@@ -4,7 +4,7 @@ import { join, relative } from 'node:path'
 import { writeFileAtomic, writeFolderAtomic } from '../data/files.js'
 import type { CallOptions, MergeStats } from '../engine/engine.js'
 import { mergeWeights } from '../engine/engine.js'
-import { FileError, fileError } from '../errors.js'
+import { asFileError, FileError, fileError } from '../errors.js'
 import { readJson } from '../text/definition.js'
 import { llavaFiles, llavaNames } from './llava.js'
 
@@ -55,9 +55,9 @@ const companion =
 
 /** What a model folder has beside its weights, and the config of a vision tower in a folder of its own. */
 async function copyCompanions(from: string, to: string, withTower: boolean): Promise<void> {
-  const entries = await readdir(from, { recursive: true, withFileTypes: true }).catch((error) => {
-    throw fileError(error, 'Reading the folder', from)
-  })
+  const entries = await readdir(from, { recursive: true, withFileTypes: true }).catch(
+    asFileError('Reading the folder', from),
+  )
   for (const entry of entries) {
     const folder = relative(from, entry.parentPath)
     const wanted = folder === '' || (withTower && folder.startsWith('vit'))

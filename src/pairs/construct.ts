@@ -28,8 +28,10 @@ import { splitSentences } from './words.js'
  * speak as the dataset does. `style-agnostic`: the reference against the model's wrong answer, styles as they are.
  */
 export const pairModes = ['on-policy', 'reference-style', 'style-agnostic'] as const
+/** One of `pairModes`. */
 export type PairMode = (typeof pairModes)[number]
 
+/** Who judges and edits, and what a pair must pass. */
 export interface ConstructContext {
   provider: Provider
   blindJudge: BlindJudge | null
@@ -65,13 +67,20 @@ export async function constructPair(task: Task, context: ConstructContext): Prom
   const { question, answer: reference } = sample
   const finding = verifyPair(
     {
-      ...{ task: sample.task, question, reference, chosen: pair.chosen, rejected: pair.rejected },
+      task: sample.task,
+      question,
+      reference,
+      chosen: pair.chosen,
+      rejected: pair.rejected,
       edited: plan.goal === 'repair' ? 'chosen' : 'rejected',
       minimal: context.mode !== 'style-agnostic',
     },
     context.limits ?? defaultVerifyLimits,
   )
-  if (finding && !(finding.vouchable && context.blindJudge)) return reject(refuse(finding.fault, finding.detail))
+  const vouched = finding?.vouchable && context.blindJudge
+  if (finding && !vouched && !(finding.fault === 'unread' && (await isTrue(pair, unit, context.provider)))) {
+    return reject(refuse(finding.fault, finding.detail))
+  }
   if (!context.blindJudge) return { pair, rejection: null }
   const blind = await judgeBlindly(pair, unit, context.blindJudge)
   if (isRefusal(blind)) return reject(blind)
@@ -79,10 +88,23 @@ export async function constructPair(task: Task, context: ConstructContext): Prom
   return { pair: { ...pair, provenance }, rejection: null }
 }
 
+/** What the rules cannot read is left out, unless the provider knows the truth and both sides hold against it. */
+async function isTrue({ chosen, rejected }: Pair, unit: Unit, provider: Provider): Promise<boolean> {
+  if (!provider.isExact) return false
+  const verdicts = await Promise.all([chosen, rejected].map((text) => provider.judge({ ...unit, text })))
+  const [right, wrong] = verdicts.map((verdict) => !isRefusal(verdict) && verdict.decided && verdict.correct)
+  return right && !wrong && verdicts.every((verdict) => !isRefusal(verdict) && verdict.decided)
+}
+
 const reject = ({ rejection, detail }: Refusal): PairOutcome => ({ pair: null, rejection, detail })
 
 const unitOf = ({ id, sample }: Task, text: string, seed: number): Unit => ({
-  ...{ id: `${id}\n${seed}`, task: sample.task, question: sample.question, reference: sample.answer, text },
+  id: `${id}\n${seed}`,
+  task: sample.task,
+  question: sample.question,
+  reference: sample.answer,
+  text,
+  meta: sample.meta,
 })
 
 /** Applies what was planned; in style-agnostic mode the reference stands against the wrong text as a whole. */
@@ -90,9 +112,18 @@ function makePair({ id, sample, response }: Task, text: string, plan: Plan, cont
   const { model, adapter, seed, sampling } = response
   const origin: Origin = plan.goal === 'repair' ? 'repaired' : 'counterfactual'
   const provenance = {
-    ...{ model, adapter, seed, sampling, mode: context.mode, provider: context.provider.name },
-    ...{ verdict: plan.verdict, choiceSeed: context.seed, requests: plan.requests },
+    model,
+    adapter,
+    seed,
+    sampling,
+    mode: context.mode,
+    provider: context.provider.name,
+    verdict: plan.verdict,
+    choiceSeed: context.seed,
+    requests: plan.requests,
     ...(plan.doubtful.length > 0 && { mayBeWrongOnBothSides: plan.doubtful }),
+    // What the corruption chooses a mask by.
+    ...(sample.meta.concept !== undefined && { concept: sample.meta.concept }),
   }
   const record = { id, sampleId: sample.id, images: sample.images, prompt: sample.question, origin, provenance }
   try {

@@ -23,6 +23,7 @@ export interface SpanPair {
   category: string
 }
 
+/** The edited text, and every difference as a span in both texts. */
 export interface AppliedEdits {
   text: string
   edits: SpanPair[]
@@ -32,11 +33,13 @@ export type EditProblem = 'out_of_range' | 'overlap' | 'unchanged' | 'empty_side
 
 /** A set of proposals that cannot become a pair; `problem` is what the statistics count. */
 export class EditError extends FireError {
+  static override readonly code = 'ERR_FIRE_EDIT'
+
   constructor(
     readonly problem: EditProblem,
     message: string,
   ) {
-    super('ERR_FIRE_EDIT', message, { detail: { problem } })
+    super(message, { detail: { problem } })
   }
 }
 
@@ -249,15 +252,4 @@ function sharedSpaces(a: string, b: string): [number, number] {
   let trail = 0
   while (trail < shortest - lead && a.at(-1 - trail) === b.at(-1 - trail) && SPACE.test(a.at(-1 - trail) ?? '')) trail++
   return [lead, trail]
-}
-
-const WORDS = /[\p{L}\p{N}\p{M}]+(?:[.,'’-][\p{L}\p{N}\p{M}]+)*/gu
-
-/** Words inside the edits of the first text over all its words; 0 for a text without words. */
-export function editedShare(text: string, spans: readonly (readonly [number, number])[]): number {
-  const words = [...text.matchAll(WORDS)]
-  const inside = words.filter((word) =>
-    spans.some(([start, end]) => word.index < end && word.index + word[0].length > start),
-  )
-  return words.length === 0 ? 0 : inside.length / words.length
 }

@@ -10,11 +10,14 @@ export interface Unit {
   question: string
   reference: string
   text: string
+  /** What the sample's record says beside question and reference. */
+  meta: Readonly<Record<string, unknown>>
 }
 
 /** Make a wrong text right, or a right text wrong. */
 export type Goal = 'repair' | 'counterfactual'
 
+/** The verdict on a text, and the part of it that decides. */
 export interface Judgement extends Verdict {
   /** Where in the text the question is answered; `null` when the whole text is the answer. */
   span: [number, number] | null
@@ -22,26 +25,34 @@ export interface Judgement extends Verdict {
   requests: string[]
 }
 
+/** No judgement or edit, and why; the answer is then counted, not lost. */
 export interface Refusal {
   rejection: Rejection
   detail: string
 }
 
+/** Edits that a provider proposes; they are verified before they become a pair. */
 export interface Proposal {
   edits: EditProposal[]
   requests: string[]
 }
 
+/** Who judges answers and proposes edits. Implement it to bring your own. */
 export interface Provider {
   /** For provenance: `rules`, or the endpoint's model. */
   readonly name: string
+  /** Its verdicts are the truth and no opinion: only where the world was made, as the phantom's. */
+  readonly isExact?: true
+  /** Whether the text is right. Throws only when no further unit can be judged. */
   judge(unit: Unit): Promise<Judgement | Refusal>
+  /** The smallest change of the text that reaches the goal. */
   edit(unit: Unit, goal: Goal, judgement: Judgement): Promise<Proposal | Refusal>
 }
 
 /** Says of two texts in an order it does not know which of them agree with the reference. */
 export interface BlindJudge {
   readonly name: string
+  /** Which of the two texts agree with the reference: none, one or both. */
   compare(
     unit: Unit,
     first: string,

@@ -1,7 +1,7 @@
 /** From a file of samples and a file of responses to pairs, rejections and a report, each written whole or not at all. */
 import { dirname, relative, resolve, sep } from 'node:path'
 import pLimit from 'p-limit'
-import { writeFileAtomic } from '../data/files.js'
+import { writeJson } from '../data/files.js'
 import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
 import {
   type ImageRef,
@@ -14,9 +14,12 @@ import type { Usage } from '../endpoint/index.js'
 import { DataError } from '../errors.js'
 import type { PairOutcome } from './build.js'
 import { type ConstructContext, constructPair, type PairMode, type Task } from './construct.js'
+import { outputFiles, type PairFiles } from './files.js'
+import type { PerplexityGap } from './perplexity.js'
 import { countOutcome, emptyStatistics, type PairStatistics } from './statistics.js'
 import { type StyleGap, styleGap } from './style.js'
 
+/** Files of a whole run, and who is told about it. */
 export interface BuildPairsOptions extends ConstructContext {
   samples: string
   responses: string
@@ -34,16 +37,12 @@ export interface BuildPairsOptions extends ConstructContext {
   onProgress?: (done: number, total: number) => void
 }
 
-/** As `perplexityGap` of evaluate/ gives it, under the model that is to be trained. */
-export interface Perplexity {
+/** With the model that it was measured under. */
+export interface Perplexity extends PerplexityGap {
   model: string
-  chosen: number
-  rejected: number
-  chosenIsLikelier: number
-  /** For each pair, log-probabilities of the whole texts in nats. */
-  logprobs: { chosen: number; rejected: number }[]
 }
 
+/** What pairs.report.json says. */
 export interface PairReport {
   mode: PairMode
   provider: string
@@ -57,21 +56,11 @@ export interface PairReport {
   usage: Usage | null
 }
 
+/** The pairs of a run and where they were written. */
 export interface BuildPairsResult {
   report: PairReport
   pairs: readonly Pair[]
-  files: { pairs: string; rejected: string; report: string }
-}
-
-/** `pairs.jsonl` gets `rejected.jsonl` and `pairs.report.json`; any other stem is put before them. */
-export function outputFiles(out: string): BuildPairsResult['files'] {
-  const stem = out.replace(/\.jsonl$/, '')
-  const isPlain = /(^|[\\/])pairs$/.test(stem)
-  return {
-    pairs: out,
-    rejected: isPlain ? `${stem.slice(0, -'pairs'.length)}rejected.jsonl` : `${stem}.rejected.jsonl`,
-    report: `${stem}.report.json`,
-  }
+  files: PairFiles
 }
 
 /**
@@ -190,15 +179,10 @@ async function writeOutcomes(
     return [{ id, sampleId: sample.id, reason, detail, text: response.text }]
   })
   await writeJsonl(files.rejected, refused)
-  await writeReport(files.report, report)
+  await writeJson(files.report, report)
   // Last, so that pairs without their rejections are never there.
   await writeJsonl(files.pairs, pairs)
   return { report, pairs, files }
-}
-
-/** Writes a report as JSON for people. */
-export async function writeReport(path: string, report: object): Promise<void> {
-  await writeFileAtomic(path, `${JSON.stringify(report, null, 2)}\n`)
 }
 
 /** Counts in an order that does not depend on which answer came first; of words and reasons the most frequent ones. */

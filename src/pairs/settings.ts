@@ -11,21 +11,25 @@ export const pairsSettings = z.strictObject({
     description: 'JSON Lines of pairs; rejected.jsonl and pairs.report.json are written beside it',
     path: 'output',
   }),
-  mode: z
-    .enum(pairModes)
-    .default('on-policy')
-    .meta({ description: 'Which text is edited: the answer, the reference, or none (styles as they are)' }),
-  endpoint: endpointSettings
-    .optional()
-    .describe('A language model that judges and edits; without it, word rules do, offline'),
+  mode: z.enum(pairModes).default('on-policy').meta({
+    description:
+      'What a pair is: the answer and its edit, the reference and its edit, or reference and answer (docs/pairs.md)',
+  }),
+  provider: z
+    .enum(['rules', 'phantom'])
+    .default('rules')
+    .meta({ description: 'Who judges and edits offline: word rules, or the exact truth of `import phantom`' }),
+  endpoint: endpointSettings.optional().describe('A language model that judges and edits instead'),
   judge: endpointSettings.optional().describe('A language model that checks every pair blindly'),
   wrongSentences: z
     .enum(['out', 'keep'])
     .default('out')
     .describe('Reports with a sentence that may be wrong and would stand on both sides: leave out, or keep and say so'),
-  cache: text.optional().meta({ description: 'Folder of paid replies; default: <out>.cache', path: 'output' }),
+  cache: text
+    .optional()
+    .meta({ description: 'Folder where replies of servers are kept; default: <out>.cache', path: 'output' }),
   policy: input.optional().meta({
-    description: 'Model folder; the report then has the perplexity of both sides',
+    description: 'Model folder; pairs.report.json then has its perplexity on both sides',
     path: 'input',
   }),
   logprobFloor: z
@@ -34,7 +38,7 @@ export const pairsSettings = z.strictObject({
     .describe('Lowest log-probability of the edited text less the original, in nats under the policy; lower: no pair'),
   policyAdapter: input.optional().meta({ description: 'Its PEFT adapter folder', path: 'input' }),
   device: compute.device,
-  seed: seed.meta({ description: 'Decides between edits that are equally good' }),
+  seed: seed.meta({ description: 'Seed of the choice between edits that are equally good' }),
 })
 
 export type PairsSettings = z.output<typeof pairsSettings>

@@ -3,6 +3,7 @@ import type { Pair } from '../data/records.js'
 import type { Endpoint, EndpointSettings, Usage } from '../endpoint/index.js'
 import { DataError, EndpointError } from '../errors.js'
 import { counting, defineStage, type StageContext } from '../stage/index.js'
+import { outputFiles } from './files.js'
 import type { PairReport, Perplexity } from './run.js'
 import { type PairsSettings, pairsSettings } from './settings.js'
 
@@ -16,17 +17,18 @@ export interface PairsResult {
 
 export const pairsStage = defineStage({
   name: 'pairs',
-  summary: 'Preference pairs from answers: judge, edit minimally, verify',
+  summary: 'Make preference pairs from answers: judge, edit minimally, verify',
   settings: pairsSettings,
   takes: { samples: 'samples', responses: 'responses' },
   out: { setting: 'out', name: 'pairs.jsonl' },
-  makes: ({ out }) => ({ pairs: out }),
-  leaves: ({ out }) => [out],
-  ignores: ({ policy }) => (policy ? [] : ['device']),
+  makes: ({ out }) => ({ pairs: out, pairsReport: outputFiles(out).report }),
+  leaves: ({ out }) => [out, outputFiles(out).report],
+  ignores: ({ policy, endpoint }) => [...(policy ? [] : ['device']), ...(endpoint ? ['provider'] : [])],
   async run(settings, context) {
     const { openEndpoint } = await import('../endpoint/index.js')
-    const { buildPairs, EndpointProvider, RulesProvider } = await import('./index.js')
-    const { samples, responses, out, mode, seed, policy, endpoint, judge, wrongSentences, logprobFloor } = settings
+    const { buildPairs, EndpointProvider, PhantomProvider, RulesProvider } = await import('./index.js')
+    const { samples, responses, out, mode, seed, policy, provider, endpoint, judge } = settings
+    const { wrongSentences, logprobFloor } = settings
     // What has been asked for is not paid for when the rest has failed.
     const failed = new AbortController()
     const signal = context.signal ? AbortSignal.any([context.signal, failed.signal]) : failed.signal
@@ -48,7 +50,7 @@ export const pairsStage = defineStage({
         seed,
         wrongSentences,
         logprobFloor,
-        provider: endpoint ? await open(endpoint) : new RulesProvider(),
+        provider: endpoint ? await open(endpoint) : new { rules: RulesProvider, phantom: PhantomProvider }[provider](),
         blindJudge: judge ? await open(judge) : null,
         signal,
         concurrency: 2 * (endpoint?.concurrency ?? 1),
@@ -90,7 +92,7 @@ async function perplexity(
 ): Promise<Perplexity> {
   const { openEngine } = await import('../engine/engine.js')
   const { Chat } = await import('../text/chat.js')
-  const { perplexityGap } = await import('../evaluate/perplexity.js')
+  const { perplexityGap } = await import('./perplexity.js')
   await using engine = await openEngine({ model: policy, adapter: policyAdapter ?? null, device }, { native })
   const chat = await Chat.load(policy, engine.info)
   progress.start('perplexity', pairs.length, 'pairs')

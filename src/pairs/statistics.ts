@@ -2,6 +2,7 @@
 import type { Pair } from '../data/records.js'
 import type { Origin, PairOutcome, Rejection } from './build.js'
 
+/** Counts of what became a pair and what did not. */
 export interface PairStatistics {
   answers: number
   pairs: number

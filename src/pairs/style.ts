@@ -11,6 +11,7 @@ export interface SideStyle {
   meanCharacters: number
 }
 
+/** What tells chosen from rejected without the image. */
 export interface StyleGap {
   pairs: number
   chosen: SideStyle

@@ -1,25 +1,24 @@
-/** The phantom world: synthetic chest radiographs with exact truth, questions, a judge by rule, and minimal edits. */
+/**
+ * `fire-train/phantom`: synthetic chest radiographs with exact truth, questions, a judge by rule, and answers said again. For
+ * tests and demonstrations that need no data set.
+ */
 
-export { counterfactual, repair } from './edits.js'
-export { homeRegions } from './findings.js'
-export { judge } from './judge.js'
+export { judge, judgeSentence } from './judge.js'
+export { readTruth, studySamples } from './record.js'
+export { counterfactual, repair } from './restate.js'
 export { Rng } from './rng.js'
 export type {
   Ask,
   Claim,
-  EditCategory,
-  EditProposal,
   Finding,
   FindingFacts,
   FindingType,
-  Intent,
   Side,
   Size,
   Split,
   Study,
   StudyQuestion,
   Truth,
-  Verdict,
   Zone,
 } from './types.js'
 export { conceptMask, generateStudies, generateStudy, studyPixels } from './world.js'

@@ -11,8 +11,7 @@ import {
   regionOf,
   SIDES,
   SIZES,
-  type Study,
-  type StudyQuestion,
+  type Truth,
   type Verdict,
   ZONES,
 } from './types.js'
@@ -28,12 +27,18 @@ const FINDING_WORDS: Readonly<Record<FindingType, RegExp>> = {
   pacemaker: /\bpacemakers?\b/,
 }
 
-export function judge(_study: Study, question: StudyQuestion, answer: string): Verdict {
-  const { ask, claim, findings } = question.truth
+/** Judges a whole answer: a report must state every region that was asked for. */
+export function judge({ ask, claim, findings }: Truth, answer: string): Verdict {
   const text = normalize(answer)
   if (text === '') return undecided('the answer is empty')
   if (ask.intent === 'report') return judgeReport(ask.scope, findings, text)
   return judgeClaim(ask, claim!, text)
+}
+
+/** Judges one sentence of a report by the region it is about. */
+export function judgeSentence({ findings }: Truth, sentence: string): Verdict {
+  const read = readSentence(normalize(sentence))
+  return 'reason' in read ? read : judgeRegion(read, findings)
 }
 
 function judgeClaim(ask: Exclude<Ask, { intent: 'report' }>, truth: Claim, text: string): Verdict {
@@ -72,27 +77,39 @@ function judgeSideCheck(truth: Claim, text: string): Verdict {
 function judgeReport(scope: readonly Region[], findings: readonly FindingFacts[], text: string): Verdict {
   const stated = new Set<Region>()
   for (const sentence of text.split(/(?<=[.;])\s+/)) {
-    const types = FINDING_TYPES.filter((type) => FINDING_WORDS[type].test(sentence))
-    const regions = new Set<Region>(types.map(regionOf))
-    if (/\bheart\b/.test(sentence)) regions.add('heart')
-    if (regions.size !== 1) return undecided(`a sentence is about ${regions.size} regions: "${sentence}"`)
-    const region = [...regions][0]!
-    if (stated.has(region)) return undecided(`the ${region} is described twice`)
-    stated.add(region)
-    const reason = sentenceFault(region, types, stateOf(region, findings), sentence)
-    if (reason) return { correct: false, decided: true, reason }
+    const read = readSentence(sentence)
+    if ('reason' in read) return read
+    if (stated.has(read.region)) return undecided(`the ${read.region} is described twice`)
+    stated.add(read.region)
+    const verdict = judgeRegion(read, findings)
+    if (!verdict.correct) return verdict
   }
   const missing = scope.find((region) => !stated.has(region))
   return missing ? undecided(`nothing is said of the ${missing}`) : { correct: true, decided: true, reason: 'all true' }
 }
 
+/** A sentence with the one region it is about and the findings it names. */
+interface RegionSentence {
+  sentence: string
+  region: Region
+  types: FindingType[]
+}
+
+function readSentence(sentence: string): RegionSentence | Verdict {
+  const types = FINDING_TYPES.filter((type) => FINDING_WORDS[type].test(sentence))
+  const regions = new Set<Region>(types.map(regionOf))
+  if (/\bheart\b/.test(sentence)) regions.add('heart')
+  if (regions.size !== 1) return undecided(`a sentence is about ${regions.size} regions: "${sentence}"`)
+  return { sentence, region: [...regions][0]!, types }
+}
+
+function judgeRegion(read: RegionSentence, findings: readonly FindingFacts[]): Verdict {
+  const reason = sentenceFault(read, stateOf(read.region, findings))
+  return { correct: reason === null, decided: true, reason: reason ?? `the ${read.region} is described truly` }
+}
+
 /** What is false in a sentence on a region, or null. */
-function sentenceFault(
-  region: Region,
-  types: readonly FindingType[],
-  state: FindingFacts | null,
-  sentence: string,
-): string | null {
+function sentenceFault({ sentence, region, types }: RegionSentence, state: FindingFacts | null): string | null {
   const negative = isNegative(sentence) || (region === 'heart' && /\bnormal\b/.test(sentence))
   if (negative) {
     const denied = types.length > 0 ? types : REGION_FINDINGS[region]

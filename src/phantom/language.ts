@@ -250,11 +250,11 @@ export function sayReport(scope: readonly Region[], findings: readonly FindingFa
   return scope.map((region) => sayRegion(region, stateOf(region, findings), style)).join(' ')
 }
 
-/** A report as a chart notes it: "cardiomegaly; effusion left, large". */
+/** A report as a chart notes it: "heart normal; effusion, left lower, large; no nodule or opacity". */
 export function terseReport(scope: readonly Region[], findings: readonly FindingFacts[]): string {
   const notes = scope.map((region) => {
     const state = stateOf(region, findings)
-    if (!state) return `${REGION_NAMES[region]} clear`
+    if (!state) return region === 'heart' ? 'heart normal' : `no ${REGION_FINDINGS[region].join(' or ')}`
     const where = [state.side, state.zone].filter(Boolean).join(' ')
     const number = state.count > 1 ? `x${state.count}` : null
     return [state.type, number, where, state.size].filter(Boolean).join(', ')

@@ -44,10 +44,12 @@ export class Rng {
     return Math.floor(this.float() * n)
   }
 
+  /** True with this probability. */
   chance(probability: number): boolean {
     return this.float() < probability
   }
 
+  /** One item, all equally likely. @throws RangeError when there is none. */
   pick<T>(items: readonly T[]): T {
     if (items.length === 0) throw new RangeError('Rng.pick needs at least one item')
     return items[this.int(items.length)] as T

@@ -1,8 +1,12 @@
 /** The words of the phantom world: what a study can contain and what can be asked about it. */
 
+/** A side of the patient, not of the picture. */
 export type Side = 'left' | 'right'
+/** A third of a lung, from the top. */
 export type Zone = 'upper' | 'middle' | 'lower'
+/** How large a finding is drawn. */
 export type Size = 'small' | 'large'
+/** What a study may show. */
 export type FindingType = 'cardiomegaly' | 'effusion' | 'nodule' | 'opacity' | 'fracture' | 'pacemaker'
 
 /** Each of the four regions is normal or carries one finding. */
@@ -41,12 +45,11 @@ export interface FindingFacts {
   count: number
 }
 
+/** A finding and the pixels that show it. */
 export interface Finding extends FindingFacts {
   /** width * height, row-major; 1 inside the lesion. */
   mask: Uint8Array
 }
-
-export type Intent = 'presence' | 'side-check' | 'side' | 'zone' | 'where' | 'size' | 'count' | 'kind' | 'report'
 
 /** What a question asks: the intent and its object. Closed intents are `presence` and `side-check`. */
 export type Ask =
@@ -65,6 +68,7 @@ export interface Claim {
   count?: number
 }
 
+/** A question about a study, with its reference answer and truth. */
 export interface StudyQuestion {
   id: string
   task: 'vqa' | 'report'
@@ -78,8 +82,10 @@ export interface StudyQuestion {
   truth: Truth
 }
 
+/** Everything a judge needs: what is asked, the right claim (null for a report), and what is in the picture. */
 export type Truth = { ask: Ask; claim: Claim | null; findings: FindingFacts[] }
 
+/** A synthetic radiograph with its findings, report and questions. */
 export interface Study {
   id: string
   split: Split
@@ -103,11 +109,3 @@ export interface Verdict {
 }
 
 export type EditCategory = 'presence' | 'laterality' | 'location' | 'size' | 'count' | 'finding'
-
-/** Replace `[start, end)` (UTF-16 units of the answer) by `replacement`; both sides are non-empty. */
-export interface EditProposal {
-  start: number
-  end: number
-  replacement: string
-  category: EditCategory
-}

@@ -12,6 +12,7 @@ export function generateStudies(options: { seed: number; split: Split; count: nu
   return Array.from({ length: options.count }, (_, index) => generateStudy(options.seed, options.split, index))
 }
 
+/** Study `index` of a stream: a pure function of its arguments. */
 export function generateStudy(seed: number, split: Split, index: number): Study {
   const id = `${split}-${seed}-${String(index).padStart(5, '0')}`
   const stream = (part: string): Rng => new Rng('phantom', seed, split, index, part)

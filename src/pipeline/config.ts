@@ -5,15 +5,18 @@ import { compute, input, seed, text } from '../settings/common.js'
 import { checkTree, configError, type Locate, readSettings } from '../settings/file.js'
 import { identityOf, isUnder, pathsOf, settingsOf, setValueAt, valueAt } from '../settings/setting.js'
 import { isTree, type Tree } from '../settings/source.js'
-import { type Artifacts, checkSettings, type Stage, type StageContext, type StageResult } from '../stage/index.js'
+import { type Artifacts, checkSettings, type Stage, type StageContext, type StageResult } from '../stage/stage.js'
 import { stages as allStages } from './stages.js'
 
 /** Stages that have a setting of this name, and no value of their own, take it. */
 export const sharedSettings = z.strictObject({
-  output: text.meta({ description: 'Folder for one folder a stage, and pipeline.json', path: 'output' }),
-  model: input.meta({ description: 'Checkpoint folder that is asked, trained and judged', path: 'input' }),
+  output: text.meta({
+    description: 'Folder for the results: one folder for each stage, and pipeline.json',
+    path: 'output',
+  }),
+  model: input.meta({ description: 'Model folder: the model that is sampled, trained and evaluated', path: 'input' }),
   ...compute,
-  seed: seed.meta({ description: 'Of every stage that does not set its own' }),
+  seed: seed.meta({ description: 'Seed of every stage that does not set its own' }),
 })
 
 /** A stage with everything decided. */
@@ -25,9 +28,11 @@ export interface PlannedStage {
   identity: Record<string, unknown>
   /** Hashed when it is done, so that a change of them is noticed. */
   outputs: string[]
+  /** Runs it without asking whether it must. */
   run(context: StageContext): Promise<StageResult>
 }
 
+/** The stages of a file, in the order they run, and the folder they write to. */
 export interface Pipeline {
   output: string
   stages: PlannedStage[]

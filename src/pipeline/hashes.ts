@@ -4,7 +4,7 @@ import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { sha256File } from '../data/files.js'
-import { fileError } from '../errors.js'
+import { asFileError } from '../errors.js'
 
 export const knownHashes = z.record(z.string(), z.strictObject({ mark: z.string(), sha256: z.string() }))
 
@@ -30,9 +30,7 @@ export class Hashes {
    */
   async of(path: string): Promise<string> {
     this.#signal?.throwIfAborted()
-    const about = await stat(path, { bigint: true }).catch((error) => {
-      throw fileError(error, 'Reading', path)
-    })
+    const about = await stat(path, { bigint: true }).catch(asFileError('Reading', path))
     if (about.isDirectory()) return this.#ofFolder(path)
     if (about.size < remembered) return sha256File(path)
     const mark = [about.size, about.mtimeNs, about.ctimeNs, about.ino].join(' ')

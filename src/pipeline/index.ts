@@ -1,3 +1,5 @@
-export { loadPipeline, type Pipeline, type PlannedStage, pipelineSchema, sharedSettings } from './config.js'
+/** `fire-train/pipeline`: a file of stages, planned and run; what did not change is not run again. */
+
+export { loadPipeline, type Pipeline, type PlannedStage, pipelineSchema } from './config.js'
 export { type PipelineContext, type PipelineReport, planPipeline, runPipeline, type StageOutcome } from './run.js'
 export { stages } from './stages.js'

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { writeFileAtomic } from '../data/files.js'
+import { writeJson } from '../data/files.js'
 import { FileError, fileError } from '../errors.js'
 import { knownHashes } from './hashes.js'
 
@@ -17,6 +17,8 @@ const stageState = z.strictObject({
   /** Content hashes of the outputs, in their order. */
   outputs: z.array(z.string()),
   summary: z.string(),
+  /** Wall time, that of interrupted runs included. */
+  seconds: z.number().default(0),
   finished: z.string(),
 })
 
@@ -54,5 +56,5 @@ export async function readManifest(output: string): Promise<Manifest> {
 }
 
 export async function writeManifest(output: string, content: Manifest): Promise<void> {
-  await writeFileAtomic(join(output, fileName), `${JSON.stringify(content, null, 2)}\n`)
+  await writeJson(join(output, fileName), content)
 }

@@ -1,15 +1,17 @@
 /** Runs stages one after the other, those that need it: the others' inputs, settings and outputs are as they were. */
 import { createHash } from 'node:crypto'
 import { FireError } from '../errors.js'
-import { runStage, type StageContext, titled } from '../stage/index.js'
+import { silent, titled } from '../stage/progress.js'
+import { runStage, type StageContext } from '../stage/stage.js'
 import { version } from '../version.js'
 import type { Pipeline, PlannedStage } from './config.js'
 import { Hashes } from './hashes.js'
 import { type Manifest, readManifest, type StageState, writeManifest } from './manifest.js'
 
-/** The signal asks for an orderly stop; the same call goes on later. */
-export type PipelineContext = Pick<StageContext, 'signal' | 'progress' | 'native'>
+/** The signal asks for an orderly stop; the same call goes on later. Without `progress` nothing is shown. */
+export type PipelineContext = Partial<Pick<StageContext, 'signal' | 'progress' | 'native'>>
 
+/** What became of one stage. */
 export interface StageOutcome {
   name: string
   /** Why it ran; null when it did not need to. */
@@ -17,6 +19,7 @@ export interface StageOutcome {
   summary: string
 }
 
+/** What became of a run. */
 export interface PipelineReport {
   /** Of finished stages, skipped ones included. */
   stages: StageOutcome[]
@@ -25,21 +28,26 @@ export interface PipelineReport {
 }
 
 /**
+ * Runs the stages that need it, in order, and skips those whose inputs, settings and outputs are as they were.
  * @throws whatever a stage throws, its name put before the message; stages before it are done and will be skipped.
  */
-export async function runPipeline({ output, stages }: Pipeline, context: PipelineContext): Promise<PipelineReport> {
+export async function runPipeline(
+  { output, stages }: Pipeline,
+  { signal, progress = silent, native }: PipelineContext = {},
+): Promise<PipelineReport> {
   const manifest = await readManifest(output)
-  const hashes = new Hashes(manifest.hashes, context.signal)
+  const hashes = new Hashes(manifest.hashes, signal)
+  const context = { signal, progress, native }
   const report: PipelineReport = { stages: [], interrupted: null }
   for (const [index, stage] of stages.entries()) {
     const title = `${index + 1}/${stages.length} ${stage.name}`
     try {
-      const outcome = await runPlanned(stage, title, { manifest, hashes, output }, context)
+      const outcome = await runPlanned(stage, title, stages.slice(0, index), { manifest, hashes, output }, context)
       if (!outcome) return { ...report, interrupted: stage.name }
       report.stages.push(outcome)
     } catch (error) {
-      context.progress.end('failed')
-      if (context.signal?.aborted) return { ...report, interrupted: stage.name }
+      progress.end('failed')
+      if (signal?.aborted) return { ...report, interrupted: stage.name }
       throw explain(error, stage.name)
     }
   }
@@ -91,8 +99,9 @@ interface Books {
 async function runPlanned(
   stage: PlannedStage,
   title: string,
+  others: readonly PlannedStage[],
   { output, manifest, hashes }: Books,
-  { signal, progress, native }: PipelineContext,
+  { signal, progress, native }: StageContext,
 ): Promise<StageOutcome | undefined> {
   const write = async (state: StageState): Promise<void> => {
     manifest.stages[stage.name] = state
@@ -108,16 +117,29 @@ async function runPlanned(
   }
   const resume = reason === cutOff
   progress.log(`${title}: runs, because ${reason}`)
-  await write({ ...now, state: 'running', outputs: [], summary: '', finished: '' })
+  const running = { ...now, state: 'running' as const, outputs: [], summary: '', finished: '' }
+  const earlier = resume ? (before?.seconds ?? 0) : 0
+  await write({ ...running, seconds: earlier })
   signal?.throwIfAborted()
-  const earlier = { resume, overwrite: !resume }
-  const result = await runStage(stage, { signal, progress: titled(progress, title), native, ...earlier })
+  const started = performance.now()
+  const result = await runStage(stage, {
+    signal,
+    progress: titled(progress, title),
+    native,
+    resume,
+    overwrite: !resume,
+    finished: others.map(({ name }) => ({ name, seconds: manifest.stages[name].seconds })),
+  })
+  const seconds = earlier + (performance.now() - started) / 1000
   const { interrupted, summary, problem } = result
   progress.end(interrupted ? 'stopped' : summary)
-  if (interrupted) return undefined
+  if (interrupted) {
+    await write({ ...running, seconds })
+    return undefined
+  }
   if (problem) throw problem
   const outputs = await hashAll(hashes, stage.outputs)
-  await write({ ...now, state: 'done', outputs, summary, finished: new Date().toISOString() })
+  await write({ ...now, state: 'done', outputs, summary, seconds, finished: new Date().toISOString() })
   return { name: stage.name, reason, summary }
 }
 

@@ -1,7 +1,7 @@
 /** The top of the report: what came out, and for which questions. */
 import type { Group, GroupComparison } from '../evaluate/accuracy.js'
+import { type Html, html } from '../page/html.js'
 import { drawAccuracies } from './charts.js'
-import { type Html, html } from './html.js'
 import type { ChangedAnswer, ReportData } from './types.js'
 import {
   headline,
@@ -18,11 +18,13 @@ const KINDS: Record<Group['kind'], string> = {
   overall: 'All questions',
   answerType: 'By kind of answer',
   ask: 'By what is asked',
-  concept: 'By finding',
+  concept: 'By concept',
 }
 
 export function headlineSection(data: ReportData): Html {
-  const overall = data.comparisons[0]
+  const sentences = data.summary.map((sentence) => html`<p>${sentence}</p>`)
+  const overall = data.comparisons.at(0)
+  if (!overall) return html`<section>${sentences}</section>`
   const { conclusion, title, detail } = headline(overall)
   const apart = intervalsApart(overall)
     ? 'The interval after training lies wholly above the one before.'
@@ -39,13 +41,14 @@ export function headlineSection(data: ReportData): Html {
         <p class="small">${detail} ${conclusion === 'gain' && apart}</p>
       </div>
     </div>
-    ${data.summary.map((sentence) => html`<p>${sentence}</p>`)}
+    ${sentences}
   </section>`
 }
 
 const bounds = ({ low, high, count }: GroupComparison['before']) => `[${percent(low)}, ${percent(high)}], n = ${count}`
 
-export function accuracySection(data: ReportData): Html {
+export function accuracySection(data: ReportData): Html | null {
+  if (data.comparisons.length === 0) return null
   const charted = data.comparisons.filter((group) => group.kind !== 'concept')
   return html`<section>
     <h2>Accuracy on the held-out questions</h2>
@@ -55,7 +58,7 @@ export function accuracySection(data: ReportData): Html {
       <thead><tr><th></th><th>before, % [95 %]</th><th>after, % [95 %]</th><th>difference, points [95 %]</th><th>right → wrong</th><th>wrong → right</th><th>p</th><th>undecided</th><th>n</th></tr></thead>
       <tbody>${accuracyRows(data.comparisons)}</tbody>
     </table></div>
-    <p class="note">Answers are greedy and judged by rule against the known truth; an undecided answer counts as wrong. Wilson
+    <p class="note">Answers are greedy and judged ${data.judge}; an undecided answer counts as wrong. Wilson
     intervals for each round; Newcombe's paired score interval for the difference; exact McNemar test, not corrected for the
     number of rows: only the first row decides the headline. Several questions
     share an image; a cluster-robust interval that allows for it puts the difference over all questions at

@@ -1,8 +1,7 @@
 /** Where the decisive token looks, before and after training. */
-import type { AttentionMap } from '../evaluate/attention.js'
-import { type Html, html } from './html.js'
+import { type Html, html } from '../page/html.js'
+import { drawPicture, type Heat } from '../page/picture.js'
 import { highlight } from './pairs-section.js'
-import { drawPicture } from './picture.js'
 import type { AttentionExample, ReportData } from './types.js'
 
 export function attentionSection(data: ReportData): Html | null {
@@ -16,7 +15,7 @@ export function attentionSection(data: ReportData): Html | null {
 }
 
 function drawAttention({ question, answer, picture, before, after, ratios }: AttentionExample): Html {
-  const map = (heat: AttentionMap, round: string, ratio: number) => html`<figure>
+  const map = (heat: Heat, round: string, ratio: number) => html`<figure>
       ${drawPicture(picture, `attention ${round} training`, heat)}
       <figcaption>${round}${Number.isFinite(ratio) && html` · ratio ${ratio.toFixed(2)}`}</figcaption>
     </figure>`

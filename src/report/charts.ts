@@ -2,8 +2,8 @@
 import * as Plot from '@observablehq/plot'
 import { parseHTML } from 'linkedom'
 import type { GroupComparison } from '../evaluate/accuracy.js'
-import { type Html, trusted } from './html.js'
-import type { MetricsRow } from './types.js'
+import { type Html, trusted } from '../page/html.js'
+import type { MetricsRow } from '../train/metrics.js'
 
 export interface Series {
   /** Key in metrics.jsonl. */

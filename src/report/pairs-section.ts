@@ -1,10 +1,11 @@
 /** The pairs: how many answers became one, and what they look like. */
-import { type Html, html } from './html.js'
-import { drawPicture } from './picture.js'
+import { type Html, html } from '../page/html.js'
+import { drawPicture } from '../page/picture.js'
 import type { ExamplePair, ReportData, Span } from './types.js'
-import { percent, readable } from './words.js'
+import { corruptionWords, percent, readable } from './words.js'
 
-export function acceptanceSection(data: ReportData): Html {
+export function acceptanceSection(data: ReportData): Html | null {
+  if (!data.pairs) return null
   const { answers, pairs, byOrigin, byCategory, byRejection } = data.pairs
   const share = (count: number, of: number) => html`<td>${count}</td><td>${percent(count / of)} %</td>`
   const descending = (counts: Record<string, number>) => Object.entries(counts).sort((a, b) => b[1] - a[1])
@@ -35,20 +36,20 @@ export function examplesSection(data: ReportData): Html | null {
   return html`<section>
     <h2>Pairs</h2>
     <p class="note">Both answers are equal but for the marked phrases, and only those are scored. The outline is the lesion,
-    or the place where it would be; noise covers it in the corrupted twin and nothing else.</p>
+    or the place where it would be; the corrupted twin lacks what is inside.</p>
     ${data.examples.map(drawExample)}
   </section>`
 }
 
 function drawExample(example: ExamplePair): Html {
-  const { clean, corrupted } = example
+  const { clean, corrupted, corruption } = example
   const own = example.origin === 'repaired' ? 'rejected' : 'chosen'
   const side = (role: 'chosen' | 'rejected') => html`<div class="answer ${role}">
     <span class="role">${role}${role === own && ', the model’s own words'}</span>${highlight(example[role].text, example[role].spans, role)}</div>`
   return html`<div class="example">
     <div class="pictures">
-      <figure>${drawPicture(clean, 'clean image')}<figcaption>clean</figcaption></figure>
-      ${corrupted && html`<figure>${drawPicture(corrupted, 'corrupted image')}<figcaption>${example.corruption}</figcaption></figure>`}
+      ${clean && html`<figure>${drawPicture(clean, 'clean image')}<figcaption>clean</figcaption></figure>`}
+      ${corrupted && html`<figure>${drawPicture(corrupted, 'corrupted image')}<figcaption>${corruption && corruptionWords(corruption)}</figcaption></figure>`}
     </div>
     <div>
       <p class="question">${example.question}</p>

@@ -1,6 +1,7 @@
 /** What training did, step by step. */
+
+import { type Html, html } from '../page/html.js'
 import { type CurveOptions, drawCurves, type Series } from './charts.js'
-import { type Html, html } from './html.js'
 import type { ReportData } from './types.js'
 
 interface Figure extends CurveOptions {

@@ -1,44 +1,38 @@
-/** What a report is made of. Any stage that can fill this in gets the same page; nothing here knows where it came from. */
+/** What a report is made of; nothing here knows where it came from. */
 import type { GroupComparison } from '../evaluate/accuracy.js'
-import type { AttentionMap } from '../evaluate/attention.js'
+import type { Heat, Picture } from '../page/picture.js'
 import type { PairStatistics } from '../pairs/statistics.js'
-
-/** A picture with what is drawn over it. */
-export interface Picture {
-  width: number
-  height: number
-  /** PNG file. */
-  png: Uint8Array
-  /** One byte per pixel, not 0 inside the lesion; `null` draws no outline. */
-  mask: Uint8Array | null
-}
+import type { MetricsRow } from '../train/metrics.js'
 
 /** Character spans of decisive phrases, `[start, end)` in UTF-16. */
 export type Span = readonly [number, number]
 
+/** A pair to show, with its pictures. */
 export interface ExamplePair {
   question: string
   origin: string
   chosen: { text: string; spans: Span[] }
   rejected: { text: string; spans: Span[] }
   categories: string[]
-  clean: Picture
+  /** The first image; null for a question without one. */
+  clean: Picture | null
   corrupted: Picture | null
-  /** How the corrupted twin was made, in words. */
-  corruption: string
+  corruption: { method: string; sigma: number } | null
 }
 
+/** Where both rounds look when they say the same phrase. */
 export interface AttentionExample {
   question: string
   /** The answer that both rounds were asked to attend with, and the phrase whose prediction is shown. */
   answer: { text: string; span: Span }
   picture: Picture
-  before: AttentionMap
-  after: AttentionMap
+  before: Heat
+  after: Heat
   /** Attention inside the mask over the mask's share of the image. */
   ratios: { before: number; after: number }
 }
 
+/** A question whose answer became right or wrong by training. */
 export interface ChangedAnswer {
   question: string
   reference: string
@@ -46,22 +40,26 @@ export interface ChangedAnswer {
   after: { text: string; correct: boolean; decided: boolean }
 }
 
-/** One line of metrics.jsonl: `step` and numbers under TRL's names. */
-export type MetricsRow = Record<string, number>
-
-export interface Stage {
+/** A stage and its wall time. */
+export interface StageTime {
   name: string
   seconds: number
 }
 
+/** Everything on a report page; sections without data are left out. */
 export interface ReportData {
   title: string
   /** What the run did, in a few sentences for a reader who has not met the method. */
   summary: string[]
-  objective: string
+  /** What was trained with; null when nothing was. */
+  objective: string | null
+  /** None when nothing was evaluated. */
   comparisons: GroupComparison[]
+  /** How answers were judged: `by …`. */
+  judge: string
   metrics: MetricsRow[]
-  pairs: PairStatistics
+  /** What became of the answers; null when no pairs were made. */
+  pairs: PairStatistics | null
   examples: ExamplePair[]
   attention: AttentionExample[]
   /** How the attention was averaged, in words. */
@@ -69,7 +67,7 @@ export interface ReportData {
   changed: ChangedAnswer[]
   /** What was run and on what: label and value. */
   facts: [string, string][]
-  stages: Stage[]
-  /** The resolved configuration as YAML. */
-  config: string
+  stages: StageTime[]
+  /** The resolved training configuration as YAML. */
+  config: string | null
 }

@@ -1,6 +1,7 @@
 /** Numbers and outcomes in words. What a report claims is decided here, by the numbers and nothing else. */
 import type { Conclusion, GroupComparison } from '../evaluate/accuracy.js'
 import type { Interval, Proportion } from '../evaluate/statistics.js'
+import type { Rejection } from '../pairs/index.js'
 
 /** `62.5`, or a dash for a share of nothing. */
 export const percent = (value: number, digits = 1): string =>
@@ -56,20 +57,59 @@ export function headline(overall: GroupComparison): Headline {
 /** True when the interval of after lies wholly above that of before: a stricter reading than the paired test. */
 export const intervalsApart = (group: GroupComparison): boolean => group.after.low > group.before.high
 
-const REASONS: Record<string, string> = {
+/** Objectives under the names of their papers. */
+export const objectiveName = (name: string): string => (name === 'fire' ? 'FiRe-MPO' : name)
+
+const CORRUPTIONS: Record<string, string> = {
+  'lesion-noise': 'noise on the lesion',
+  'lesion-blackout': 'lesion blacked out',
+  'image-noise': 'noise on the whole image',
+}
+
+/** How a corrupted twin was made: `noise on the lesion, σ 45`. */
+export const corruptionWords = ({ method, sigma }: { method: string; sigma: number }): string =>
+  `${CORRUPTIONS[method] ?? method.replace(/[_-]+/g, ' ')}${sigma > 0 ? `, σ ${sigma}` : ''}`
+
+const REASONS: Record<Rejection, string> = {
   empty_answer: 'The model said nothing',
   undecided: 'The answer commits to nothing that can be judged',
   no_edit_found: 'No minimal edit was found',
-  too_many_words_changed: 'The edit would touch too many words',
-  not_verified: 'The edited text was not judged to differ in truth',
   out_of_range: 'A proposed edit lies outside the text',
   overlap: 'Proposed edits overlap',
   unchanged: 'The proposed edits change nothing',
   empty_side: 'One side would be left without a word',
+  edit_ratio: 'The edit would touch too many words',
+  length: 'The edit would change the length too much',
+  sentence_count: 'The edit would add or drop a sentence',
+  list_markers: 'The edit would change the markers of a list',
+  first_letter: 'The edit would change the case of the first letter',
+  final_punctuation: 'The edit would change the last punctuation mark',
+  foreign_characters: 'The edit would bring characters that nobody sees',
+  broken_language: 'The edit would leave broken English',
+  trivial_change: 'Both sides would claim the same',
+  pasted_reference: 'The edit would paste words of the reference',
+  self_contradiction: 'A side would affirm and deny',
+  chosen_contradicts_reference: 'The chosen side would contradict the reference',
+  chosen_not_in_reference: 'The chosen side would have no word of the reference',
+  rejected_agrees_with_reference: 'The rejected side would agree with the reference',
+  unread: 'The word rules cannot read both sides',
+  implausible_edit: 'The policy finds the edit too unlikely',
+  wrong_sentence_kept: 'A sentence that may be wrong would stand on both sides',
+  judges_disagree: 'Word rules and judge disagree',
+  blind_judge: 'The blind judge did not prefer the chosen side',
+  duplicate: 'The same text as an earlier answer',
+  no_reference: 'The sample has no reference answer',
+  span_not_found: 'The judge marked words that the answer lacks',
+  edit_not_found: 'An edit names words that the answer lacks',
+  edit_ambiguous: 'An edit names words that occur several times',
+  edit_outside_answer: 'No edit is in the sentence that answers',
+  bad_reply: 'The language model’s reply could not be read',
+  endpoint_failed: 'The endpoint failed',
+  budget: 'The budget was spent',
 }
 
 /** An identifier as words: a known reason of rejection, or `side_check` and `side-check` as "Side check". */
 export function readable(name: string): string {
-  const words = REASONS[name] ?? name.replace(/[_-]+/g, ' ').replace(/\+/g, ' and ')
+  const words = (REASONS as Record<string, string>)[name] ?? name.replace(/[_-]+/g, ' ').replace(/\+/g, ' and ')
   return words.charAt(0).toUpperCase() + words.slice(1)
 }

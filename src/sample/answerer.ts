@@ -13,10 +13,13 @@ export const failure = z.strictObject({
   reason: z.string(),
 })
 
+/** A question without an answer, and why. */
 export type Failure = z.infer<typeof failure>
 
+/** What became of a question; `code` tells a failure from a response. */
 export type Outcome = Response | Failure
 
+/** Who answers: `engineAnswerer`, `serverAnswerer`, or one of your own. */
 export interface Answerer {
   /** What every answer says about where it comes from; known before anything is opened. */
   readonly about: Pick<Response, 'model' | 'adapter' | 'sampling'>

@@ -9,6 +9,7 @@ import { type Answerer, type Failure, failed, isOfRecord } from './answerer.js'
 import type { Asked } from './questions.js'
 import type { SampleSettings } from './settings.js'
 
+/** Which model answers, and on what. */
 export interface EngineAnswererOptions {
   model: string
   /** PEFT folder; null = the model as it is. */
@@ -20,19 +21,23 @@ export interface EngineAnswererOptions {
   batchSize: number
   /** What image paths are relative to. */
   imageRoot: string
+  /** An open one to ask: `model`, and the adapter that `adapter` names or one that is then left out. It stays open. */
+  engine?: Engine
   /** Another implementation of the addon's interface. */
   native?: NativeModule
 }
 
-/** Answers of an engine that is opened for the first question and closed after the last. */
+/** Answers of an engine; unless it is given, it is opened for the first question and closed after the last. */
 export function engineAnswerer(options: EngineAnswererOptions, settings: SampleSettings): Answerer {
   const { model, adapter, dtype, device = 'cpu', threads = 0, batchSize, imageRoot, native } = options
+  const open = (signal?: AbortSignal) => openEngine({ model, adapter, device, dtype, threads }, { signal, native })
   const { maxNewTokens, temperature, topP, topK, stop, seed } = settings
   const sampling = { maxNewTokens, temperature, topP, topK, ...(stop.length > 0 && { stop }), dtype }
   return {
     about: { model, adapter, sampling },
     async *answer(asked, signal) {
-      await using engine = await openEngine({ model, adapter, device, dtype, threads }, { signal, native })
+      await using own = options.engine ? undefined : await open(signal)
+      const engine = options.engine ?? (own as Engine)
       const chat = await Chat.load(model, engine.info)
       // What came in and is not out yet: null for a question that the engine has, else why it never got there.
       const pending: (Failure | null)[] = []

@@ -1,12 +1,8 @@
-export { type Answerer, type Failure, failure, type Outcome } from './answerer.js'
+/** `fire-train/sample`: answers to every question of a sample file, from the engine or a server; resumable. */
+
+export type { Answerer, Failure, Outcome } from './answerer.js'
 export { type EngineAnswererOptions, engineAnswerer } from './engine.js'
-export { chosenSamples } from './questions.js'
-export {
-  failuresPath,
-  type SampleContext,
-  type SampleReport,
-  type SampleRequest,
-  sampleAnswers,
-} from './sample.js'
+export type { Asked } from './questions.js'
+export { type SampleContext, type SampleReport, type SampleRequest, sampleAnswers } from './sample.js'
 export { type ServerAnswererOptions, serverAnswerer } from './server.js'
-export { type SampleSettings, sampleSettings, serverSettings } from './settings.js'
+export { type SampleSettings, sampleSettings } from './settings.js'

@@ -5,6 +5,7 @@ import { type ImageRef, type Sample, sample } from '../data/records.js'
 import { DataError } from '../errors.js'
 import type { SampleSettings } from './settings.js'
 
+/** One answer wanted. */
 export interface Asked {
   sampleId: string
   images: ImageRef[]

@@ -8,6 +8,7 @@ import { type Asked, countQuestions, questions } from './questions.js'
 import { type Recovered, recover } from './resume.js'
 import type { SampleSettings } from './settings.js'
 
+/** What is asked and where answers go. */
 export interface SampleRequest {
   /** Sample records, JSON Lines. */
   samples: string
@@ -20,6 +21,7 @@ export interface SampleRequest {
   strict?: boolean
 }
 
+/** A signal that stops in an orderly way, and who is told about progress. */
 export interface SampleContext {
   signal?: AbortSignal
   /** Once, when it is known how much there is to do and how much of it is done. */
@@ -27,6 +29,7 @@ export interface SampleContext {
   onProgress?: (done: number, failed: number) => void
 }
 
+/** How far a run came. */
 export interface SampleReport {
   /** Answers wanted, given (earlier ones included), and questions that failed. */
   total: number

@@ -3,12 +3,14 @@
 import pLimit from 'p-limit'
 import type { z } from 'zod'
 import { portableImage } from '../data/images.js'
-import { imagePart, openEndpoint, type Part, parseEndpoint, RequestError } from '../endpoint/index.js'
+import { imagePart, openEndpoint, type Part, RequestError } from '../endpoint/index.js'
+import { parseEndpoint } from '../endpoint/settings.js'
 import { printable } from '../http/service.js'
 import { type Answerer, failed, isOfRecord, type Outcome } from './answerer.js'
 import type { Asked } from './questions.js'
 import type { SampleSettings, serverSettings } from './settings.js'
 
+/** Which server answers. */
 export interface ServerAnswererOptions {
   endpoint: z.input<typeof serverSettings>
   imageRoot: string

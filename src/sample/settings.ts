@@ -10,14 +10,15 @@ export const asking = {
   images: text
     .optional()
     .meta({ description: 'Folder that image paths are relative to; default: that of the samples', path: 'root' }),
-  promptSuffix: z.string().default('').meta({ description: 'Written after every question' }),
+  promptSuffix: z.string().default('').meta({ description: 'Text to add after every question' }),
   split: text.nullable().default(null).meta({ description: 'Only the samples of this split' }),
-  limit: count.nullable().default(null).meta({ description: 'Only the first so many samples' }),
+  limit: count.nullable().default(null).meta({ description: 'Only the first samples, this many' }),
 }
 
 /** A server to ask instead of the engine. Its longest reply is `maxNewTokens`. */
 export const serverSettings = endpointSettings.omit({ maxTokens: true })
 
+/** Schema of the `sample` stage; `SampleSettings` is what decides an answer. */
 export const sampleSettings = z.strictObject({
   ...asking,
   out: text.meta({ description: 'Response records, JSON Lines', path: 'output' }),
@@ -27,7 +28,7 @@ export const sampleSettings = z.strictObject({
   answers: count.default(1).meta({ description: 'Answers to each question' }),
   ...decoding,
   ...sampling,
-  seed: seed.meta({ description: 'With the id of a sample it decides its answers' }),
+  seed: seed.meta({ description: "Seed of the answers; that of one follows from it and the sample's id" }),
   strict: z.boolean().default(false).meta({ description: 'Stop at the first question without an answer', free: true }),
 })
 

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { parse } from 'yaml'
 import type { z } from 'zod'
-import { ConfigError, fileError } from '../errors.js'
+import { asFileError, ConfigError } from '../errors.js'
 import { describeIssues, type KeyPath, type Problem } from './problems.js'
 import { isTree, parseSource, type Source, type Tree } from './source.js'
 
@@ -26,9 +26,7 @@ export async function readSettings(
   overrides: readonly string[],
   paths: readonly KeyPath[],
 ): Promise<Settings> {
-  const text = await readFile(path, 'utf8').catch((error) => {
-    throw fileError(error, 'Reading the configuration', path)
-  })
+  const text = await readFile(path, 'utf8').catch(asFileError('Reading the configuration', path))
   const file = parseSource(path, text, paths)
   const fromFlags = applyOverrides(file.tree, overrides, paths)
   return {

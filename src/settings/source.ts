@@ -1,7 +1,7 @@
 /** One YAML text of settings: its tree, with relative paths made absolute, and the lines its keys stand on. */
 import { dirname, resolve } from 'node:path'
 import { isMap, LineCounter, parseDocument } from 'yaml'
-import { ConfigError } from '../errors.js'
+import { ConfigError, guarded } from '../errors.js'
 import type { KeyPath } from './problems.js'
 
 export type Tree = Record<string, unknown>
@@ -20,7 +20,12 @@ export function parseSource(path: string, text: string, paths: readonly KeyPath[
   const lines = new LineCounter()
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: true })
   if (document.errors[0]) throw new ConfigError(`${path}: ${document.errors[0].message}`, { detail: { path } })
-  const tree: unknown = document.toJS() ?? {}
+  // An alias without its anchor shows only here.
+  const tree: unknown =
+    guarded(
+      () => document.toJS(),
+      (reason, cause) => new ConfigError(`${path}: ${reason}`, { detail: { path }, cause }),
+    ) ?? {}
   if (!isTree(tree)) throw new ConfigError(`${path}: expected keys and values at the top level`, { detail: { path } })
   resolvePaths(tree, dirname(resolve(path)), paths)
   return {

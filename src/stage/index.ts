@@ -1,10 +1,4 @@
-export { counting, type Progress, titled } from './progress.js'
-export {
-  type Artifacts,
-  checkSettings,
-  defineStage,
-  runStage,
-  type Stage,
-  type StageContext,
-  type StageResult,
-} from './stage.js'
+/** `fire-train/stage`: a stage of your own, for `loadPipeline` beside the built-in ones. */
+
+export { counting, type Progress, silent } from './progress.js'
+export { type Artifacts, defineStage, type Stage, type StageContext, type StageResult } from './stage.js'

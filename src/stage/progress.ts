@@ -10,6 +10,9 @@ export interface Progress {
   log(line: string): void
 }
 
+/** Shows nothing. */
+export const silent: Progress = { start() {}, update() {}, end() {}, log() {} }
+
 /** Puts a stage's name before every title, so that its parts need not know it. */
 export function titled(progress: Progress, title: string): Progress {
   return {

@@ -9,6 +9,7 @@ import { checkTree, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import type { Progress } from './progress.js'
 
+/** What a running stage is given. */
 export interface StageContext {
   /** Asks for an orderly stop: keep what is done, resolve with `interrupted` or reject. */
   signal?: AbortSignal
@@ -17,10 +18,13 @@ export interface StageContext {
   resume?: boolean
   /** Replace what an earlier run left. */
   overwrite?: boolean
+  /** In a pipeline: the stages before this one with their wall time, that of interrupted runs included. */
+  finished?: { name: string; seconds: number }[]
   /** Another implementation of the addon's interface. */
   native?: NativeModule
 }
 
+/** What a stage came to. */
 export interface StageResult<R = unknown> {
   interrupted: boolean
   /** What came out, in a few words. */
@@ -42,9 +46,21 @@ export interface Artifacts {
   pairs?: string
   /** PEFT folder. */
   adapter?: string
+  /** Manifest of masks of the samples' images. */
+  masks?: string
+  /** What the making of the pairs says of them. */
+  pairsReport?: string
+  /** metrics.jsonl of the training. */
+  metrics?: string
+  /** Folder of the evaluation. */
+  evaluation?: string
 }
 
-/** @typeParam T the checked settings. @typeParam R what a run comes to, in numbers. */
+/**
+ * A stage: its settings, what it takes from earlier stages, what it leaves, and the work.
+ * @typeParam T the checked settings.
+ * @typeParam R what a run comes to, in numbers.
+ */
 export interface Stage<T = unknown, R = unknown> {
   /** Of the command, of the section and of its folder. */
   name: string
@@ -62,8 +78,11 @@ export interface Stage<T = unknown, R = unknown> {
   leaves(settings: T): string[]
   /** Keys that change nothing beside the others, for instance the engine's where a server answers. */
   ignores?(settings: T): readonly string[]
+  /** Settings that the command takes by their place, in order. */
+  positionals?: readonly string[]
   /** Flags of the command beside the settings: what to do about an earlier run. */
   earlier?: readonly ('resume' | 'overwrite')[]
+  /** Does the work. Throw a `FireError` for what the user can mend. */
   run(settings: T, context: StageContext): Promise<StageResult<R>>
 }
 

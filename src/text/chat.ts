@@ -1,11 +1,12 @@
 /** A model's way of talking: from a question and its images to prompt tokens, from an answer to answer tokens. */
 import { access, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { DataError, ModelError } from '../errors.js'
+import { asFileError, DataError, ModelError } from '../errors.js'
 import { readJson } from './definition.js'
-import { type ChatFormat, HuatuoFormat, JinjaFormat, type Message } from './formats.js'
+import { type ChatFormat, HuatuoFormat, JinjaFormat, type Message, type TemplateSource } from './formats.js'
 import { Tokenizer } from './tokenizer.js'
 
+/** The parts of a `Chat`, for models whose folder `Chat.load` cannot read. */
 export interface ChatOptions {
   tokenizer: Tokenizer
   format: ChatFormat
@@ -21,6 +22,7 @@ export interface ChatModel {
   eosTokenIds: number[]
 }
 
+/** A model's way of talking: `promptIds` for a question, `tokenizer` and `endTokenId` for an answer. */
 export class Chat {
   readonly tokenizer: Tokenizer
   readonly endTokenId: number
@@ -53,7 +55,7 @@ export class Chat {
     const format =
       modelType === 'llava_qwen2'
         ? new HuatuoFormat(tokenizer, imageTokenId)
-        : new JinjaFormat(tokenizer, await readTemplate(folder, config), specials, imageTokenId)
+        : new JinjaFormat(tokenizer, await readTemplate(folder), specials, imageTokenId)
     return new Chat({ tokenizer, format, imageTokenId, endTokenId })
   }
 
@@ -93,16 +95,16 @@ function specialTokens(config: Record<string, unknown>): Record<string, string> 
   return specials
 }
 
-async function readTemplate(folder: string, config: Record<string, unknown>): Promise<string> {
+async function readTemplate(folder: string): Promise<TemplateSource> {
   const jinja = join(folder, 'chat_template.jinja')
-  if (await exists(jinja)) return readFile(jinja, 'utf8')
-  for (const name of ['chat_template.json', 'processor_config.json']) {
-    const path = join(folder, name)
-    const template = (await exists(path)) && templateIn(await readJson(path))
-    if (template) return template
+  if (await exists(jinja)) {
+    return { path: jinja, source: await readFile(jinja, 'utf8').catch(asFileError('Reading', jinja)) }
   }
-  const template = templateIn(config)
-  if (template) return template
+  for (const name of ['chat_template.json', 'processor_config.json', 'tokenizer_config.json']) {
+    const path = join(folder, name)
+    const source = (await exists(path)) && templateIn(await readJson(path))
+    if (source) return { path, source }
+  }
   throw new ModelError(`${folder} has no chat template`, {
     hint: 'Add chat_template.jinja, or chat_template to tokenizer_config.json.',
   })

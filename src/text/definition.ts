@@ -2,12 +2,14 @@
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileError, ModelError } from '../errors.js'
+import { asFileError, guarded, ModelError } from '../errors.js'
 
 type Json = Record<string, unknown>
 
 /** What `@huggingface/tokenizers` takes: the content of tokenizer.json and of tokenizer_config.json. */
 export interface Definition {
+  /** The file that defines the tokenizer. */
+  path: string
   definition: Json
   config: Json
 }
@@ -20,14 +22,15 @@ export interface Definition {
 export async function readDefinition(folder: string): Promise<Definition> {
   const config = await readJson(join(folder, 'tokenizer_config.json'))
   const path = join(folder, 'tokenizer.json')
-  if (existsSync(path)) return { definition: await readJson(path), config }
+  if (existsSync(path)) return { path, definition: await readJson(path), config }
   const kind = String(config.tokenizer_class ?? '').replace(/Fast$/, '')
-  if (!existsSync(join(folder, 'vocab.json')) || kind !== 'Qwen2Tokenizer') {
+  const vocab = join(folder, 'vocab.json')
+  if (!existsSync(vocab) || kind !== 'Qwen2Tokenizer') {
     throw new ModelError(`${folder} has no tokenizer.json`, {
       hint: 'Save it with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder).',
     })
   }
-  return { definition: await readQwen2(folder, config), config }
+  return { path: vocab, definition: await readQwen2(folder, config), config }
 }
 
 /** How Qwen2 cuts a text before its merges; tokenizer.json would say so itself. */
@@ -36,9 +39,7 @@ const qwen2Words =
 
 async function readQwen2(folder: string, config: Json): Promise<Json> {
   const path = join(folder, 'merges.txt')
-  const text = await readFile(path, 'utf8').catch((error) => {
-    throw fileError(error, 'Reading', path)
-  })
+  const text = await readFile(path, 'utf8').catch(asFileError('Reading', path))
   const merges = text.split('\n').filter((line) => line !== '' && !line.startsWith('#version'))
   const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false, use_regex: false }
   return {
@@ -72,14 +73,15 @@ async function readAddedTokens(folder: string, config: Json): Promise<Json[]> {
   return Object.entries(await readJson(path)).map(([content, id]) => ({ ...flags, id, content }))
 }
 
-/** Reads a JSON file of a model folder. */
+/** Reads an object from a JSON file of a model folder. */
 export async function readJson(path: string): Promise<Json> {
-  const text = await readFile(path, 'utf8').catch((error) => {
-    throw fileError(error, 'Reading', path)
-  })
-  try {
-    return JSON.parse(text) as Json
-  } catch (error) {
-    throw new ModelError(`${path} is not JSON: ${(error as Error).message}`, { detail: { path }, cause: error })
-  }
+  const text = await readFile(path, 'utf8').catch(asFileError('Reading', path))
+  const value: unknown = guarded(
+    () => JSON.parse(text),
+    (reason, cause) => new ModelError(`${path} is not JSON: ${reason}`, { detail: { path }, hint: copyAgain, cause }),
+  )
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Json
+  throw new ModelError(`${path} holds no JSON object`, { detail: { path }, hint: copyAgain })
 }
+
+const copyAgain = 'Download the file again, or compare it with the published one.'

@@ -1,44 +1,68 @@
 /** How a conversation becomes prompt tokens: a model's own Jinja template, or HuatuoGPT-Vision's fixed format. */
 import { Template } from '@huggingface/jinja'
-import { DataError, UnsupportedError } from '../errors.js'
+import { DataError, guarded, ModelError, UnsupportedError } from '../errors.js'
 import type { Tokenizer } from './tokenizer.js'
 
+/** One turn of a conversation; images stand where the model shall see them. */
 export interface Message {
   role: string
   content: string | ({ type: 'image' } | { type: 'text'; text: string })[]
 }
 
+/** Turns a conversation into prompt tokens. */
 export interface ChatFormat {
   /**
    * Token ids of a conversation up to the start of the assistant's answer, with one placeholder id per image.
    * @throws {DataError} when a text holds the image token, which would read as one more image.
+   * @throws {ModelError} when the model's template refuses the messages.
    */
   encode(messages: readonly Message[]): number[]
+}
+
+/** A model's Jinja source and the file it stands in. */
+export interface TemplateSource {
+  path: string
+  source: string
 }
 
 /** Renders the template of the model folder and tokenises the whole. */
 export class JinjaFormat implements ChatFormat {
   readonly #tokenizer: Tokenizer
   readonly #template: Template
+  readonly #path: string
   readonly #specials: Record<string, string>
   readonly #imageToken: string
 
   /**
-   * @param template Jinja source.
    * @param specials text of the special tokens the template may name: bos_token, eos_token, …
    * @param imageTokenId the token the template writes for an image.
+   * @throws {ModelError} when the template is no Jinja.
    */
-  constructor(tokenizer: Tokenizer, template: string, specials: Record<string, string>, imageTokenId: number) {
+  constructor(
+    tokenizer: Tokenizer,
+    { path, source }: TemplateSource,
+    specials: Record<string, string>,
+    imageTokenId: number,
+  ) {
     this.#tokenizer = tokenizer
-    this.#template = new Template(template)
+    this.#path = path
+    this.#template = this.#guarded('cannot be read', () => new Template(source))
     this.#specials = specials
     this.#imageToken = tokenizer.decode([imageTokenId])
   }
 
   encode(messages: readonly Message[]): number[] {
     for (const message of messages) refuseToken(textOf(message), this.#imageToken)
-    const rendered = this.#template.render({ ...this.#specials, messages: [...messages], add_generation_prompt: true })
-    return this.#tokenizer.encode(rendered)
+    const values = { ...this.#specials, messages: [...messages], add_generation_prompt: true }
+    return this.#tokenizer.encode(this.#guarded('refuses the messages', () => this.#template.render(values)))
+  }
+
+  #guarded<T>(problem: string, work: () => T): T {
+    const path = this.#path
+    return guarded(work, (reason, cause) => {
+      const hint = 'Correct the template, or put one that takes a single user turn into chat_template.jinja beside it.'
+      return new ModelError(`The chat template of ${path} ${problem}: ${reason}`, { detail: { path }, hint, cause })
+    })
   }
 }
 

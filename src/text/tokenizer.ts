@@ -3,13 +3,14 @@
  * covers, and decoding that can be fed token by token.
  */
 import { Tokenizer as BpeTokenizer } from '@huggingface/tokenizers'
-import { DataError, ModelError } from '../errors.js'
+import { DataError, guarded, ModelError } from '../errors.js'
 import { readDefinition } from './definition.js'
 import { alignNormalized } from './normalize.js'
 
 /** Half-open range of UTF-16 code units. */
 export type Range = readonly [number, number]
 
+/** Token ids [n] of a text, and the characters that each covers [n]. */
 export interface Encoding {
   ids: number[]
   /**
@@ -25,6 +26,7 @@ export interface ByteTable {
   offsets: Int32Array
 }
 
+/** Byte-level BPE, as Qwen, Llama 3 and GPT-2 have it. It has no state: one may serve any number of texts. */
 export class Tokenizer {
   readonly #bpe: BpeTokenizer
   readonly #added: Map<number, { content: string; special: boolean }>
@@ -36,10 +38,19 @@ export class Tokenizer {
     this.#added = this.#bpe.get_added_tokens_decoder()
   }
 
-  /** Reads the tokenizer of a model folder (see `readDefinition`). */
+  /** Reads the tokenizer of a model folder (see `readDefinition`). @throws {ModelError} naming the file. */
   static async load(folder: string): Promise<Tokenizer> {
-    const { definition, config } = await readDefinition(folder)
-    return new Tokenizer(definition, config)
+    const { path, definition, config } = await readDefinition(folder)
+    return guarded(
+      () => {
+        const tokenizer = new Tokenizer(definition, config)
+        // Some settings of a wrong type show only when a text is cut.
+        tokenizer.encode('a b')
+        return tokenizer
+      },
+      (reason, cause) =>
+        new ModelError(`${path} defines no tokenizer that can be used: ${reason}`, { detail: { path }, cause }),
+    )
   }
 
   /** Token ids of a text; special tokens written out in it are recognised, none is added. */
@@ -71,6 +82,7 @@ export class Tokenizer {
     return { ids, offsets }
   }
 
+  /** The text of token ids; bytes that are not UTF-8 become U+FFFD. `skipSpecial` leaves special tokens out. */
   decode(ids: Iterable<number>, options: { skipSpecial?: boolean } = {}): string {
     const decoder = this.decoder(options)
     let text = ''
@@ -88,13 +100,17 @@ export class Tokenizer {
     }
   }
 
-  /** @throws {ModelError} when the vocabulary has no such token. */
+  /**
+   * The id of a token, added tokens included.
+   * @throws {ModelError} when the vocabulary has no such token.
+   */
   tokenId(token: string): number {
     const id = this.#bpe.token_to_id(token)
     if (id === undefined) throw new ModelError(`The tokenizer has no token ${JSON.stringify(token)}`)
     return id
   }
 
+  /** Whether the vocabulary, added tokens included, has this token. */
   hasToken(token: string): boolean {
     return this.#bpe.token_to_id(token) !== undefined
   }

@@ -5,9 +5,9 @@
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { removeTemporaries, writeFileAtomic, writeFolderAtomic } from '../data/files.js'
+import { removeTemporaries, writeFolderAtomic, writeJson } from '../data/files.js'
 import type { Engine } from '../engine/engine.js'
-import { CheckpointError, fileError } from '../errors.js'
+import { asFileError, CheckpointError } from '../errors.js'
 import { identityOf } from '../settings/setting.js'
 import { type TrainConfig, trainSettings } from './settings.js'
 
@@ -51,7 +51,7 @@ export async function saveCheckpoint(
   await writeFolderAtomic(path, async (temporary) => {
     await engine.saveAdapter(join(temporary, 'adapter'), options.baseModel)
     await engine.saveState(join(temporary, 'state'))
-    await writeFileAtomic(join(temporary, 'trainer.json'), `${JSON.stringify(state, null, 2)}\n`)
+    await writeJson(join(temporary, 'trainer.json'), state)
   })
   const steps = await listSteps(folder)
   for (const step of steps.slice(0, -options.keep)) {
@@ -97,9 +97,7 @@ export function assertSameRun(checkpoint: Checkpoint, config: TrainConfig, dataS
 }
 
 async function readState(path: string): Promise<TrainerState> {
-  const text = await readFile(path, 'utf8').catch((error) => {
-    throw fileError(error, 'Reading the checkpoint', path)
-  })
+  const text = await readFile(path, 'utf8').catch(asFileError('Reading the checkpoint', path))
   try {
     return trainerState.parse(JSON.parse(text))
   } catch (error) {

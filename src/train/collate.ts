@@ -1,9 +1,9 @@
 /** From pair records to what the engine takes: token ids, phrase masks, image ids. */
-import { decodeReferenced } from '../data/images.js'
+import { imageSource } from '../data/images.js'
 import type { ImageRef, Pair } from '../data/records.js'
 import type { PairInput } from '../engine/engine.js'
 import type { ImageSource } from '../engine/image-cache.js'
-import { DataError, FireError } from '../errors.js'
+import { atPlace, DataError } from '../errors.js'
 import type { Chat } from '../text/chat.js'
 import { encodeTagged, phraseMask } from '../text/phrases.js'
 import type { Range } from '../text/tokenizer.js'
@@ -17,6 +17,7 @@ export interface Example {
   differs: boolean
 }
 
+/** What tokenising a pair needs beside the pair. */
 export interface CollateContext {
   chat: Chat
   /** Placeholder tokens of an image of this size. */
@@ -62,9 +63,7 @@ export function collate(pair: Pair, context: CollateContext): Example {
     }))
     return { input, images, differs: chosen.differs || rejected.differs }
   } catch (error) {
-    if (!(error instanceof FireError)) throw error
-    const options = { detail: { ...error.detail, id: pair.id }, hint: error.hint, cause: error }
-    throw new DataError(`record ${pair.id}: ${error.message}`, options)
+    return atPlace(`record ${pair.id}`, { id: pair.id })(error)
   }
 }
 
@@ -96,9 +95,4 @@ function checkTwins(images: ImageRef[], twins: ImageRef[], tokens: number[], con
     const message = `corrupted image ${twin.path} takes ${count} tokens, ${images[index].path} takes ${tokens[index]}`
     throw new DataError(message, { hint: 'A corrupted image must have the size of its clean twin.' })
   })
-}
-
-/** Decodes when asked, by content id. */
-export function imageSource(ref: ImageRef, root: string): ImageSource {
-  return { id: ref.sha256, decode: () => decodeReferenced(ref, root) }
 }

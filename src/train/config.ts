@@ -12,6 +12,7 @@ import { type TrainConfig, type TrainConfigInput, trainSettings } from './settin
 const pathKeys = pathsOf(trainSettings)
 
 /**
+ * Reads a training configuration, a YAML file; docs/config.md lists its keys.
  * @param overrides as `readSettings` takes them.
  * @throws {ConfigError} listing every mistake.
  */

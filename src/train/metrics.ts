@@ -6,10 +6,11 @@ import { objectives } from './objectives.js'
 /** Keys with no value in a step (a term the objective lacks, a pair without twin) are left out, never written as NaN. */
 export type MetricsRow = { step: number; epoch: number; loss: number } & Record<string, number>
 
+/** What a row of metrics says beside the losses. */
 export interface StepContext {
   step: number
   epoch: number
-  learningRate: number
+  lr: number
   gradNorm: number
   /** Tokens since the start of the run, this step included. */
   numTokens: number
@@ -33,7 +34,7 @@ export function metricsRow(parts: StepStats[], objective: ObjectiveSpec, context
     'logps/chosen': mean(pairs, (pair) => pair.policy.chosen),
     'logps/rejected': mean(pairs, (pair) => pair.policy.rejected),
     ...terms(pairs, objective),
-    learning_rate: context.learningRate,
+    learning_rate: context.lr,
     grad_norm: context.gradNorm,
     phrase_tokens: sum(pairs, (pair) => pair.chosenTokens + pair.rejectedTokens),
     num_tokens: context.numTokens,

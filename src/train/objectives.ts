@@ -5,8 +5,10 @@
 import type { ObjectiveName, SequenceLogps } from '../engine/engine.js'
 
 export const coefficientNames = ['beta', 'alpha', 'gamma', 'lambda', 'klReduction'] as const
+/** A coefficient that at least one objective reads. */
 export type Coefficient = (typeof coefficientNames)[number]
 
+/** What an objective is made of. */
 export interface ObjectiveTraits {
   summary: string
   /** Coefficients the formula reads. Setting another one is refused: the run would be a no-op ablation. */
@@ -21,6 +23,7 @@ export interface ObjectiveTraits {
 
 const fire = { uses: ['beta', 'alpha', 'gamma', 'lambda', 'klReduction'], phrases: true, forwardKl: 'lambda' } as const
 
+/** Every objective with its traits. */
 export const objectives: Record<ObjectiveName, ObjectiveTraits> = {
   sft: {
     summary: 'negative log-likelihood of the chosen answer',
@@ -81,4 +84,5 @@ export const objectives: Record<ObjectiveName, ObjectiveTraits> = {
   },
 }
 
+/** The names that `objective.name` of a configuration may have. */
 export const objectiveNames = Object.keys(objectives) as ObjectiveName[]

@@ -8,6 +8,7 @@ import { type PrepareOptions, preparePlan } from './prepare.js'
 import { warmupSteps } from './schedule.js'
 import type { TrainConfig } from './settings.js'
 
+/** What a run would take. */
 export interface TrainPlan {
   pairs: PairCounts
   warnings: string[]

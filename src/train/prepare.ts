@@ -24,10 +24,12 @@ export interface Prepared {
 
 export type Plannable = Omit<Prepared, 'checkpointing'>
 
+/** What planning and training share. */
 export interface PrepareOptions {
   signal?: AbortSignal
   /** One line per thing worth knowing: what is being done, what was left out. */
   onLog?: (line: string) => void
+  /** Another implementation of the addon, for instance an in-memory one in tests. */
   native?: NativeModule
 }
 

@@ -1,6 +1,7 @@
 /** Learning rate by optimizer step. */
 import type { TrainConfig } from './settings.js'
 
+/** The `schedule` section of a configuration. */
 export type Schedule = Pick<TrainConfig['schedule'], 'name' | 'warmupSteps' | 'warmupRatio'>
 
 /** Warm-up steps: as given, or a share of all steps rounded up. */

@@ -38,7 +38,7 @@ const objective = z.strictObject({
   klReduction: z
     .enum(['sum', 'mean'])
     .default('sum')
-    .meta({ description: 'Of the KL over the phrase tokens of one pair; pairs are always averaged' }),
+    .meta({ description: 'KL of one pair: sum or mean over its phrase tokens; pairs are always averaged' }),
   emptyPhrase: z.enum(['skip', 'error', 'keep']).default('skip').meta({
     description: 'A pair without phrase tokens on one side: leave it out, stop, or train on the other side alone',
   }),
@@ -79,7 +79,7 @@ export const trainSettings = z.strictObject({
   preset: z
     .string()
     .optional()
-    .meta({ description: 'A published recipe under these settings: a file in models/, for instance qwen3-vl-4b' }),
+    .meta({ description: 'Published recipe to start from, a file in models/, for instance qwen3-vl-4b' }),
   model: input.meta({ description: 'Checkpoint folder in Hugging Face layout', path: 'input' }),
   data: z.strictObject({
     train: input.meta({ description: 'Pair records, JSON Lines', path: 'input' }),
@@ -92,9 +92,9 @@ export const trainSettings = z.strictObject({
     description: 'Folder for config.resolved.yaml, metrics.jsonl, checkpoints/ and adapter/',
     path: 'output',
   }),
-  seed: seed.meta({ description: 'Of the order of pairs, of dropout and of the adapter' }),
+  seed: seed.meta({ description: "Seed of the order of pairs, of dropout and of the adapter's first values" }),
   ...compute,
-  gemm: z.enum(gemmBackends).default('auto').meta({ description: 'Which matrix products to use' }),
+  gemm: z.enum(gemmBackends).default('auto').meta({ description: 'Whose matrix products to use (docs/gpu.md)' }),
   lora: lora.prefault({}),
   objective: objective.prefault({}),
   optimizer: optimizer.prefault({}),
@@ -103,7 +103,7 @@ export const trainSettings = z.strictObject({
   maxSteps: count
     .nullable()
     .default(null)
-    .meta({ description: 'Stop after so many optimizer steps; the schedule spans them' }),
+    .meta({ description: 'Stop after this many optimizer steps; the schedule ends there' }),
   batchSize: count.default(8).meta({ description: 'Pairs for each optimizer step' }),
   microBatchSize: count
     .nullable()
@@ -115,19 +115,17 @@ export const trainSettings = z.strictObject({
     .default('auto')
     .meta({
       description:
-        'Recompute layers in backward instead of keeping their activations; auto: when the step would not fit otherwise. ' +
-        'The same bits either way',
+        'Recompute layers in backward instead of keeping their activations; auto: only when the step would not fit otherwise',
       free: true,
     }),
   logEvery: count
     .default(1)
     .meta({ description: 'Optimizer steps between lines on the terminal; metrics.jsonl has every step', free: true }),
   referenceCache: whole.default(256).meta({
-    description:
-      'MiB to keep what the reference says about pairs, so that later epochs need no reference pass; 0 = none. Exact',
+    description: 'Memory in MiB for results of the reference, so that later epochs need no reference pass; 0 = off',
     free: true,
   }),
-  imageCache: count.default(256).meta({ description: 'Distinct images whose features are kept', free: true }),
+  imageCache: count.default(256).meta({ description: 'How many images keep their features in memory', free: true }),
 })
 
 /** What a file or a caller may give: defaults left out. */

@@ -13,7 +13,11 @@ export const trainStage = defineStage({
   check: checkTrainTree,
   takes: { 'data.train': 'pairs' },
   out: { setting: 'output', name: '' },
-  makes: ({ data, output }) => ({ pairs: data.train, adapter: join(output, runFiles.adapter) }),
+  makes: ({ data, output }) => ({
+    pairs: data.train,
+    adapter: join(output, runFiles.adapter),
+    metrics: join(output, runFiles.metrics),
+  }),
   leaves: ({ output }) => [join(output, runFiles.adapter), join(output, runFiles.metrics)],
   earlier: ['resume', 'overwrite'],
   async run(config, { signal, progress, native, resume, overwrite }) {

@@ -1,6 +1,6 @@
 /** The training run: steps, metrics, checkpoints, and leaving well when told to. */
 import { join } from 'node:path'
-import { JsonlAppender, writeFileAtomic, writeFolderAtomic } from '../data/files.js'
+import { JsonlAppender, writeFolderAtomic, writeJson } from '../data/files.js'
 import type { PairCounts } from '../data/pairs.js'
 import type { ModelInfo, StepStats, UpdateStats } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
@@ -8,6 +8,7 @@ import { NumericError } from '../errors.js'
 import { version } from '../version.js'
 import { fingerprint, saveCheckpoint, type TrainerState } from './checkpoint.js'
 import type { Example } from './collate.js'
+import { describeMachine, type Machine } from './machine.js'
 import { type MetricsRow, metricsRow } from './metrics.js'
 import { stepIndices } from './order.js'
 import { microBatches } from './plan.js'
@@ -16,6 +17,7 @@ import { clearEarlierRun, openRunFolder, type RunFolder, runFiles, writeResolved
 import { learningRateFactor } from './schedule.js'
 import type { TrainConfig } from './settings.js'
 
+/** Where a run stands after an optimizer step. */
 export interface TrainProgress {
   /** Optimizer steps done, this one included. */
   step: number
@@ -23,6 +25,7 @@ export interface TrainProgress {
   metrics: MetricsRow
 }
 
+/** How `train` is run; what it computes is in its configuration. */
 export interface TrainOptions extends PrepareOptions {
   /** Aborts between layers or micro-batches; rejects with the signal's reason and saves nothing. */
   signal?: AbortSignal
@@ -30,6 +33,7 @@ export interface TrainOptions extends PrepareOptions {
   stop?: AbortSignal
   /** Once, when everything is ready for the first step. */
   onStart?: (start: { step: number; totalSteps: number }) => void
+  /** After each optimizer step. */
   onProgress?: (progress: TrainProgress) => void
   /** Go on from the newest checkpoint of the output folder (from the start when it has none). */
   resume?: boolean
@@ -37,6 +41,7 @@ export interface TrainOptions extends PrepareOptions {
   overwrite?: boolean
 }
 
+/** What a run came to; also written as report.json when it is complete. */
 export interface TrainReport {
   version: string
   /** Optimizer steps done since the start of the run, and how many it has. */
@@ -53,6 +58,7 @@ export interface TrainReport {
   pairs: PairCounts
   warnings: string[]
   model: ModelInfo
+  machine: Machine
   /** Wall time of this call's steps. */
   seconds: number
   /** Layers were recomputed in backward (`checkpointing`). */
@@ -113,7 +119,8 @@ class Run {
       while (this.#step < totalSteps && !this.#options.stop?.aborted) await this.#next(metrics)
       await metrics.sync()
       const interrupted = this.#step < totalSteps
-      if (interrupted && this.#checkpoint === null) await this.#save(metrics)
+      // Before the first step there is no state to save: going on is starting anew.
+      if (interrupted && this.#step > 0 && this.#checkpoint === null) await this.#save(metrics)
     } finally {
       await metrics.close()
     }
@@ -130,13 +137,13 @@ class Run {
       pairs: loaded.counts,
       warnings: loaded.warnings,
       model: engine.info,
+      machine: describeMachine(),
       seconds: (performance.now() - started) / 1000,
       checkpointing: this.#prepared.checkpointing,
       peakHostBytes: process.resourceUsage().maxRSS * 1024,
       last: this.#last,
     }
-    if (complete)
-      await writeFileAtomic(join(this.#config.output, runFiles.report), `${JSON.stringify(report, null, 2)}\n`)
+    if (complete) await writeJson(join(this.#config.output, runFiles.report), report)
     return report
   }
 
@@ -158,8 +165,8 @@ class Run {
     const { optimizer, schedule, checkpoint } = this.#config
     const started = performance.now()
     const batch = this.#batch(examples)
-    const learningRate = optimizer.lr * learningRateFactor(schedule, this.#step, totalSteps)
-    const [parts, { gradNorm }] = await this.#optimize(batch, learningRate)
+    const lr = optimizer.lr * learningRateFactor(schedule, this.#step, totalSteps)
+    const [parts, { gradNorm }] = await this.#optimize(batch, lr)
 
     this.#step += 1
     this.#checkpoint = null
@@ -167,7 +174,7 @@ class Run {
     const row = metricsRow(parts, objective, {
       step: this.#step,
       epoch: this.#step / stepsPerEpoch,
-      learningRate,
+      lr,
       gradNorm,
       numTokens: this.#numTokens,
       seconds: (performance.now() - started) / 1000,
@@ -207,7 +214,7 @@ class Run {
     const call = { signal: this.#options.signal }
     const parts: StepStats[] = []
     for (const part of microBatches(batch, this.#config.microBatchSize)) {
-      await this.#images.ensure(
+      await this.#images.hold(
         part.flatMap((example) => example.images),
         call,
       )

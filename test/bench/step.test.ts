@@ -1,40 +1,25 @@
 /** `bench step` as a person runs it, on the small model and without the peer. Nothing here looks at speed. */
-import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { StepBenchResult } from '../../src/bench/step.js'
 import { nativeCandidates } from '../../src/engine/load.js'
 import { version } from '../../src/version.js'
+import { runCommand } from '../command.js'
 import { temporaryFolder } from '../fakes/world.js'
 
-const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 const built = nativeCandidates().some((path) => existsSync(path))
 
 let scratch: string
 
 beforeAll(async () => {
-  expect(existsSync(main), 'run `npm run build:ts` first').toBe(true)
   scratch = await temporaryFolder()
 })
 
 /** TMPDIR is a folder of the test's own, to see that nothing is left in it. */
-function bench(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const child = spawn(process.execPath, [main, 'bench', 'step', '--size', 'small', ...args], {
-    env: { ...process.env, TMPDIR: scratch },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  let [stdout, stderr] = ['', '']
-  child.stdout.on('data', (chunk) => {
-    stdout += chunk
-  })
-  child.stderr.on('data', (chunk) => {
-    stderr += chunk
-  })
-  return new Promise((resolve) => child.on('close', (code) => resolve({ code, stdout, stderr })))
-}
+const bench = (...args: string[]) =>
+  runCommand(['bench', 'step', '--size', 'small', ...args], { env: { TMPDIR: scratch } })
 
 describe.skipIf(!built)('bench step', () => {
   it.each(['f32', 'bf16'] as const)('compares packed, cached and plain in %s', async (dtype) => {

@@ -1,45 +1,20 @@
-import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
+import { type CommandOptions, type Outcome, runCommand } from '../command.js'
 import { fakeNativePath, type World, writePairs, writeWorld } from '../fakes/world.js'
 
-const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
-
-interface Outcome {
-  code: number | null
-  stdout: string
-  stderr: string
-}
-
-/** Runs the built command in a process of its own, over the in-memory engine. */
-function fireTrain(
-  args: string[],
-  options: { env?: object; onStderr?: (text: string, kill: (s: NodeJS.Signals) => void) => void } = {},
-) {
-  const env = { ...process.env, FIRE_NATIVE_PATH: fakeNativePath, NO_COLOR: '1', ...options.env }
-  const child = spawn(process.execPath, [main, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
-  return new Promise<Outcome>((resolve) => {
-    const outcome: Outcome = { code: null, stdout: '', stderr: '' }
-    child.stdout.on('data', (chunk) => {
-      outcome.stdout += chunk
-    })
-    child.stderr.on('data', (chunk) => {
-      outcome.stderr += chunk
-      options.onStderr?.(outcome.stderr, (signal) => child.kill(signal))
-    })
-    child.on('close', (code) => resolve({ ...outcome, code }))
-  })
+/** Over the in-memory engine. */
+function fireTrain(args: string[], { env, ...options }: CommandOptions = {}): Promise<Outcome> {
+  return runCommand(args, { ...options, env: { FIRE_NATIVE_PATH: fakeNativePath, ...env } })
 }
 
 let world: World
 let config: string
 
 beforeAll(async () => {
-  expect(existsSync(main), 'run `npm run build:ts` first').toBe(true)
   world = await writeWorld(12)
   config = await writeConfig('run.yaml', {})
 })

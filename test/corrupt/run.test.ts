@@ -262,7 +262,17 @@ describe('what was given for nothing', () => {
     const { report, pairs } = await world.corrupt({ masks, images: world.path('deep') })
     expect(report.replaced).toBe(1)
     expect(pairs[0].images[0].path).toBe('../deep/a.png')
-    expect(report.warnings).toEqual([expect.stringMatching(/^1 masks of the manifest are for .*masks\.jsonl:2$/)])
+    // No image lacks its mask: the other one is for pairs of another file.
+    expect(report.warnings).toEqual([])
+    const missing = await world.image('deep/b.png', 24, 16, 90)
+    await world.pairs([
+      world.pair('x', [{ ...image, path: 'a.png' }]),
+      world.pair('y', [{ ...missing, path: 'b.png' }]),
+    ])
+    expect((await world.corrupt({ masks, images: world.path('deep') })).report.warnings).toEqual([
+      expect.stringMatching(/^1 images: no source has a mask/),
+      expect.stringMatching(/^1 masks of the manifest are for .*masks\.jsonl:2$/),
+    ])
   })
 })
 

@@ -33,7 +33,13 @@ afterEach(() => service.stop())
 
 function client(more: Partial<SegmenterOptions> = {}): Segmenter {
   return new Segmenter({
-    ...{ url: service.url, threshold: 0.5, nmsIou: 0.4, timeoutMs: 5000, retries: 2, delayMs: 1, cache },
+    url: service.url,
+    threshold: 0.5,
+    nmsIou: 0.4,
+    timeoutMs: 5000,
+    retries: 2,
+    delayMs: 1,
+    cache,
     onRetry: (message) => retries.push(message),
     ...more,
   })

@@ -163,6 +163,17 @@ struct StreamOwner {
   ~StreamOwner() { cuda::destroy_stream(stream); }
 };
 
+/// ||a - b|| / ||b||.
+double relative_error(const std::vector<float>& a, const std::vector<double>& b) {
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < b.size(); ++i) {
+    difference += (a[i] - b[i]) * (a[i] - b[i]);
+    size += b[i] * b[i];
+  }
+  const double error = std::sqrt(difference / size);
+  return std::isnan(error) ? INFINITY : error;
+}
+
 /// The relative error of one product; nothing when the library has no kernel for it.
 std::optional<double> error_of(CublasLt& library, const Case& c) {
   Ops& ops = device(DType::bf16);
@@ -171,8 +182,7 @@ std::optional<double> error_of(CublasLt& library, const Case& c) {
                            b = rounded(uniform(size(c.n, c.k), 2), DType::bf16),
                            before = rounded(uniform(size(c.m, c.n), 3), c.type);
   const bool transposed = c.layout == CublasLt::Operand::transposed;
-  OnDevice da(ops, a, DType::bf16, {c.m, c.k}), db(ops, b, DType::bf16, {c.n, c.k}),
-      dd(ops, before, c.type, {c.m, c.n});
+  Placed da(ops, a, DType::bf16, {c.m, c.k}), db(ops, b, DType::bf16, {c.n, c.k}), dd(ops, before, c.type, {c.m, c.n});
   ops.download_f32(dd);  // the uploads are on another stream
   StreamOwner own;
   if (!library.matmul(da.tensor().b16(), db.tensor().b16(), c.layout, dd.tensor().data(), c.type, c.m, c.n, c.k, c.beta,
@@ -232,7 +242,7 @@ TEST("cuBLASLt chooses once a shape and alignment") {
 
   // The same shape with rows that begin 16 and 32 bytes on.
   Ops& ops = device(DType::bf16);
-  OnDevice a(ops, uniform(1000, 1), DType::bf16, {1000}), b(ops, uniform(1000, 2), DType::bf16, {1000}),
+  Placed a(ops, uniform(1000, 1), DType::bf16, {1000}), b(ops, uniform(1000, 2), DType::bf16, {1000}),
       d(ops, DType::f32, {1000});
   ops.zero(d);
   ops.download_f32(d);
@@ -280,7 +290,7 @@ TEST("cuBLASLt of this machine, where there is a GPU and the library") {
     CHECK_ERROR(Code::unsupported, (library.detail), CublasLt products(library));
     return;
   }
-  if (!large()) return;  // the library is here, the GPU is not
+  if (!large(device(DType::bf16))) return;  // the library is here, the GPU is not
   CublasLt products(library);
   std::vector<Case> real = cases;
   real.push_back({515, 768, 1000, NT, DType::bf16, 0});

@@ -50,13 +50,13 @@ TEST("what is uploaded comes back, whatever its type and size, although the host
   Ops& ops = device(DType::f32);
   for (const int64_t n : {int64_t{1}, int64_t{1000}, more_than_a_segment}) {
     std::vector<float> values = Random(n).floats(n), sent = values;
-    OnDevice x(ops, DType::f32, {n});
+    Placed x(ops, DType::f32, {n});
     ops.upload(sent.data(), x);
     std::fill(sent.begin(), sent.end(), 7.0f);
     CHECK(x.get() == values);
   }
   const std::vector<int32_t> ids = {1, -2, 2147483647};
-  OnDevice x(ops, ids, {3});
+  Placed x(ops, ids, DType::i32, {3});
   std::vector<int32_t> back(3);
   ops.download(x, back.data());
   CHECK(back == ids);
@@ -67,7 +67,7 @@ TEST("what is uploaded comes back, whatever its type and size, although the host
 TEST("copies and zeros stay inside their tensors") {
   Ops& ops = device(DType::f32);
   const std::vector<float> values = Random(5).floats(100);
-  OnDevice from(ops, values, DType::f32, {100}), to(ops, values, DType::f32, {100});
+  Placed from(ops, values, DType::f32, {100}), to(ops, values, DType::f32, {100});
   ops.zero(to.tensor().slice(10, 20));
   ops.copy(from.tensor().slice(0, 5), to.tensor().slice(50, 55));
   std::vector<float> expected = values;

@@ -79,13 +79,22 @@ describe('a request', () => {
     const endpoint = await open({ maxTokens: 99 })
     const messages = [{ role: 'user' as const, content: [image, { type: 'text' as const, text: 'What is it?' }] }]
     expect(await endpoint.ask({ messages, schema, ...sampling })).toEqual({
-      ...{ content: 'fine', finishReason: 'stop', promptTokens: 1000, completionTokens: 100 },
+      content: 'fine',
+      finishReason: 'stop',
+      promptTokens: 1000,
+      completionTokens: 100,
     })
     const [{ path, headers }] = server.asked
     expect([path, headers.authorization]).toEqual(['/v1/chat/completions', `Bearer ${key}`])
     expect(headers).not.toHaveProperty('api-key')
     expect(sent(0)).toEqual({
-      ...{ model: 'm', max_tokens: 99, temperature: 0.7, top_p: 0.9, top_k: 40, seed: 7, stop: ['\n'] },
+      model: 'm',
+      max_tokens: 99,
+      temperature: 0.7,
+      top_p: 0.9,
+      top_k: 40,
+      seed: 7,
+      stop: ['\n'],
       messages: [
         {
           role: 'user',

@@ -11,12 +11,11 @@ import { loadFrom, nativeCandidates } from '../../src/engine/load.js'
 import {
   ArgumentError,
   ClosedError,
-  DiskFullError,
-  errorFromCode,
+  DataError,
   FileError,
-  FireError,
+  type FireError,
   NativeBindingError,
-  NativeErrorFactory,
+  UnsupportedError,
 } from '../../src/errors.js'
 import { fakeNative, temporaryFolder, writeModel } from '../fakes/world.js'
 
@@ -135,6 +134,7 @@ describe('Engine', () => {
 describe('ImageCache', () => {
   const source = (id: string, decoded: string[]) => ({
     id,
+    path: `${id}.png`,
     decode: async () => {
       decoded.push(id)
       return { id, width: 1, height: 1, rgb: new Uint8Array(3) }
@@ -146,17 +146,50 @@ describe('ImageCache', () => {
     await using engine = await openEngine({ model }, { native })
     const cache = new ImageCache(engine, 2)
     const decoded: string[] = []
-    const ensure = (...ids: string[]) => cache.ensure(ids.map((id) => source(id, decoded)))
-    await ensure('a', 'a', 'b')
-    await ensure('a')
-    await ensure('c')
+    const hold = (...ids: string[]) => cache.hold(ids.map((id) => source(id, decoded)))
+    await hold('a', 'a', 'b')
+    await hold('a')
+    await hold('c')
     expect(decoded).toEqual(['a', 'b', 'c'])
     expect([...native.engines[0].images]).toEqual(['a', 'c'])
-    await ensure('d', 'e', 'f')
+    await hold('d', 'e', 'f')
     expect([...native.engines[0].images]).toEqual(['d', 'e', 'f'])
     await cache.clear()
     expect(native.engines[0].images.size).toBe(0)
     expect(cache.size).toBe(0)
+  })
+
+  it('tells two sources of one content apart, and keeps it while either is held', async () => {
+    const native = fakeNative()
+    await using engine = await openEngine({ model }, { native })
+    const cache = new ImageCache(engine, 2)
+    const twin = { ...source('a', []), id: 'twin' }
+    const features = await cache.hold([source('a', []), twin])
+    expect(features.map(({ id }) => id)).toEqual(['a', 'a'])
+    await cache.hold([twin, source('b', [])])
+    expect([...native.engines[0].images]).toEqual(['a', 'b'])
+  })
+
+  it.each(['decode', 'encode'])('leaves nothing encoded when an image fails to %s, and names it', async (step) => {
+    const native = fakeNative()
+    await using engine = await openEngine({ model }, { native })
+    const [held] = native.engines
+    const encode = held.encodeImages.bind(held)
+    held.encodeImages = async (images, cancel) => {
+      if (images.some(({ id }) => id === 'bad')) throw new UnsupportedError('an image of 600x1 pixels')
+      return encode(images, cancel)
+    }
+    const decode = () => Promise.reject(new DataError('bad.png is damaged'))
+    const bad = { ...source('bad', []), ...(step === 'decode' && { decode }) }
+    const hold = async (): Promise<void> => {
+      await using cache = new ImageCache(engine, 4)
+      await cache.hold([source('a', []), bad, source('b', [])]).catch((error) => {
+        expect([...held.images]).toEqual(['a'])
+        throw error
+      })
+    }
+    await expect(hold()).rejects.toThrow(/^bad\.png/)
+    expect(held.images.size).toBe(0)
   })
 })
 
@@ -179,15 +212,5 @@ describe('loading the addon', () => {
   it('tries only FIRE_NATIVE_PATH when it is set', () => {
     expect(nativeCandidates({ FIRE_NATIVE_PATH: '/x.node' })).toEqual(['/x.node'])
     expect(nativeCandidates({})[0]).toMatch(/build\/Release\/fire\.node$/)
-  })
-})
-
-describe('error classes', () => {
-  it('come from codes, unknown ones included', () => {
-    expect(new NativeErrorFactory('ERR_FIRE_CLOSED', 'x')).toBeInstanceOf(ClosedError)
-    expect(errorFromCode('ERR_FIRE_IO', 'cannot write x: No space left on device')).toBeInstanceOf(DiskFullError)
-    const other = errorFromCode('ERR_FIRE_CUDA', 'x', { file: 'a.cu' })
-    expect(other).toBeInstanceOf(FireError)
-    expect(other).toMatchObject({ code: 'ERR_FIRE_CUDA', detail: { file: 'a.cu' } })
   })
 })

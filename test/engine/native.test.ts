@@ -1,13 +1,17 @@
 /** The addon in a process: threads, signals, several engines, leaving. Skipped where it has not been built. */
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import { symlink } from 'node:fs/promises'
+import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { describe, expect, it } from 'vitest'
 import { defaultLora, type Engine, openEngine, type PairInput } from '../../src/engine/engine.js'
 import { loadNative, nativeCandidates } from '../../src/engine/load.js'
 import type { NativeEngine } from '../../src/engine/native.js'
-import { ArgumentError, ClosedError } from '../../src/errors.js'
+import { ArgumentError, ClosedError, DiskFullError, UnsupportedError } from '../../src/errors.js'
+
+import { temporaryFolder } from '../fakes/world.js'
 
 const built = nativeCandidates().some((path) => existsSync(path))
 const model = fileURLToPath(new URL('../golden/qwen3_vl', import.meta.url))
@@ -119,7 +123,16 @@ describe.skipIf(!built)('the native engine in a process', () => {
     expect(error.stack).toContain('native.test.ts')
     const wild = { ...sequence, ids: Int32Array.of(1, 99_999) }
     await expect(engine.logprobs([wild])).rejects.toThrow(/99999/)
-    expect(() => engine.imageTokens(1, 100_000)).toThrow(ArgumentError)
+    expect(() => engine.imageTokens(1, 100_000)).toThrow(UnsupportedError)
+  })
+
+  it('names the errors of the system', async () => {
+    await using engine = await open()
+    await expect(engine.saveAdapter('/dev/null/x')).rejects.toMatchObject({ detail: { systemCode: 'ENOTDIR' } })
+    if (process.platform !== 'linux') return
+    const folder = await temporaryFolder()
+    await symlink('/dev/full', join(folder, `adapter_config.json.tmp-${process.pid}`))
+    await expect(engine.saveAdapter(folder)).rejects.toThrow(DiskFullError)
   })
 
   it('finishes queued calls before it closes', async () => {

@@ -8,6 +8,8 @@ const answer = (id: number, correct: boolean, change: Partial<JudgedAnswer> = {}
   answerType: id % 2 ? 'closed' : 'open',
   ask: id % 2 ? 'presence' : 'side',
   concept: 'nodule',
+  question: '',
+  reference: '',
   text: '',
   correct,
   decided: true,

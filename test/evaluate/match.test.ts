@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { judgeByRule, matchAnswer, type OpenMatch } from '../../src/evaluate/index.js'
-import { makeSample } from '../sample/records.js'
+import { matchAnswer, type OpenMatch } from '../../src/evaluate/index.js'
 
 const match = (answer: string, text: string, answerType: 'closed' | 'open' = 'closed', open: OpenMatch = 'exact') =>
   matchAnswer({ answer, answerType }, text, open)
@@ -40,23 +39,5 @@ describe('matchAnswer', () => {
     expect(match('3.2 cm', '32 cm', 'open').correct).toBe(false)
     expect(match('左肺', '左肺。', 'open').correct).toBe(true)
     expect(match('yes', 'yes, clearly', 'open').correct).toBe(false)
-  })
-})
-
-describe('judgeByRule', () => {
-  it('keeps a question without an answer, and groups by what its importer says', () => {
-    const sample = makeSample('s', { meta: { ask: 'presence', concept: 3 } })
-    expect(judgeByRule(sample, null, 'exact')).toEqual({
-      questionId: 's',
-      imageId: 's',
-      task: 'vqa',
-      answerType: 'closed',
-      ask: 'presence',
-      concept: 'test',
-      text: '',
-      correct: false,
-      decided: false,
-      reason: 'no answer',
-    })
   })
 })

@@ -23,6 +23,9 @@ export interface FakeEngine {
   images: Set<string>
   encoded: number
   calls: number[]
+  encodeImages: NativeEngine['encodeImages']
+  attention: NativeEngine['attention']
+  logprobs: NativeEngine['logprobs']
   generate: NativeEngine['generate']
   closed: boolean
   state: { parameters: number[]; step: number }

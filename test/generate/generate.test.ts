@@ -60,6 +60,11 @@ describe('answer', () => {
     expect(fake.images.size).toBe(0)
   })
 
+  it('refuses a batch of nothing', async () => {
+    const none = answer(engine, chat, questions(1), { ...settings, batchSize: 0 })
+    await expect(none.next()).rejects.toThrow(/integer for batchSize/)
+  })
+
   it('takes a question with more images than a window allows', async () => {
     expect(await ids(questions(3, () => ['0.png', '1.png', '2.png', '3.png', '4.png']))).toHaveLength(3)
     expect(fake.encoded).toBe(5)
@@ -91,6 +96,14 @@ describe('answer', () => {
     release()
     expect((await answers.next()).value?.sampleId).toBe('q2')
     expect((await answers.next()).done).toBe(true)
+  })
+
+  it('leaves no image encoded when the engine fails', async () => {
+    fake.generate = () => Promise.reject(new Error('lost'))
+    await expect(ids(questions(2, () => ['0.png', '1.png']))).rejects.toThrow('lost')
+    expect([fake.encoded, fake.images.size]).toEqual([2, 0])
+    await expect(ids(questions(2, () => ['0.png', 'none.png']))).rejects.toThrow(/none\.png/)
+    expect(fake.images.size).toBe(0)
   })
 
   it('stops the engine when nobody reads on', async () => {

@@ -96,7 +96,7 @@ dirty=null
 if git rev-parse HEAD >/dev/null 2>&1; then
   [ -z "$(git status --porcelain -- . ':!bench/results')" ] && dirty=false || dirty=true
 fi
-sources=$(find cuda native bench/gpu test/cuda test/gpu CMakeLists.txt cmake -type f \
+sources=$(find cuda native bench/gpu test/cuda test/ops test/gpu CMakeLists.txt cmake -type f \
   \( -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.cpp' -o -name '*.cmake' -o -name '*.txt' -o -name '*.json' \) \
   ! -name wrapper_goldens.txt | hash_of)
 fact benchmark gpu

@@ -1,9 +1,7 @@
-import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdir, open, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import {
   AbortedError,
@@ -15,7 +13,9 @@ import {
   type FireError,
   HubError,
 } from '../../src/errors.js'
-import { hubAccess, type Manifest, type PullOptions, pull } from '../../src/hub/index.js'
+import { hubAccess, type PullOptions, pull } from '../../src/hub/index.js'
+import type { Manifest } from '../../src/hub/manifest.js'
+import { startCommand } from '../command.js'
 import { temporaryFolder } from '../fakes/world.js'
 import { commits, FakeHub, gitHash, type HubFile, refuse, repo, sendHalf, sha256 } from './server.js'
 
@@ -115,7 +115,11 @@ describe('pull', () => {
     hub.revisions = { main: commits.main, 'refs/pr/1': commits.next, [commits.next]: commits.next }
     await pull(options({ revision: 'refs/pr/1', include: ['config.json', '*-00001-*'] }))
     expect(await manifest()).toEqual({
-      ...{ repo, revision: 'refs/pr/1', commit: commits.next, complete: true, include: ['config.json', '*-00001-*'] },
+      repo,
+      revision: 'refs/pr/1',
+      commit: commits.next,
+      complete: true,
+      include: ['config.json', '*-00001-*'],
       files: [
         { path: 'config.json', size: 22, hash: `git-sha1:${gitHash(hub.files['config.json'].content)}` },
         { path: weights, size: 400_000, hash: `sha256:${sha256(hub.files[weights].content)}` },
@@ -135,6 +139,7 @@ describe('pull', () => {
     expect((await pull(options())).downloaded).toBe(0)
     expect(hub.seen.filter(({ path }) => path.includes('/resolve/'))).toEqual([])
     expect((await pull(options({ include: ['training/*'] }))).downloaded).toBe(1)
+    await expect(pull(options({ include: [''] }))).rejects.toThrow(ArgumentError)
     expect((await manifest()).files.map(({ path }) => path)).toEqual(
       expect.arrayContaining(['config.json', 'training/optimizer.pt']),
     )
@@ -596,50 +601,33 @@ describe('hubAccess', () => {
 })
 
 describe('fire-train pull', () => {
-  const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
-
-  function fireTrain(args: string[], env: object, onStart?: (kill: () => void) => void) {
-    const child = spawn(process.execPath, [main, 'pull', ...args], {
-      env: { ...process.env, HF_ENDPOINT: hub.endpoint, HF_TOKEN: 'hf_secret', ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
-    onStart?.(() => child.kill('SIGINT'))
-    return new Promise<{ code: number | null; stdout: string; stderr: string }>((resolve) => {
-      const outcome = { stdout: '', stderr: '' }
-      child.stdout.on('data', (chunk) => {
-        outcome.stdout += chunk
-      })
-      child.stderr.on('data', (chunk) => {
-        outcome.stderr += chunk
-      })
-      child.on('close', (code) => resolve({ code, ...outcome }))
-    })
-  }
+  const start = (args: string[], env: object = {}) =>
+    startCommand(['pull', ...args], { env: { HF_ENDPOINT: hub.endpoint, HF_TOKEN: 'hf_secret', ...env } })
 
   it('exits with 130 on SIGINT, resumes, and needs no hub afterwards', async () => {
     const { content } = hub.files[weights]
     hub.fault = ({ store, path }, response) =>
       store && path.endsWith(weights) && sendHalf(response, content, 150_000, 'stall')
-    const stopped = await fireTrain([repo, '--out', out], {}, async (kill) => {
-      await halfOfWeights()
-      kill()
-    })
+    const { child, done } = start([repo, '--out', out])
+    await halfOfWeights()
+    child.kill('SIGINT')
+    const stopped = await done
     expect(stopped.code).toBe(130)
     expect(stopped.stderr).toContain(`Stopped while pulling ${repo}`)
     expect(await parts()).toContain(weightsPart())
     hub.fault = () => false
     hub.seen = []
-    const resumed = await fireTrain([repo, '--out', out], {})
+    const resumed = await start([repo, '--out', out]).done
     expect(resumed.code, resumed.stderr).toBe(0)
     expect(hub.downloads(weights, true)[0].range).toBe('bytes=150000-')
     expect(resumed.stdout).toMatch(/clinic\/tiny-vlm at a{40}\n10 files, .*, [1-9]\d* of them downloaded now\nfolder: /)
     await expectWhole([weights])
-    const offline = await fireTrain([repo, '--out', out, '--verify'], { HF_HUB_OFFLINE: '1', HF_ENDPOINT: '' })
+    const offline = await start([repo, '--out', out, '--verify'], { HF_HUB_OFFLINE: '1', HF_ENDPOINT: '' }).done
     expect(offline.code, offline.stderr).toBe(0)
   })
 
   it('prints code and remedy', async () => {
-    const { code, stderr } = await fireTrain([repo, '--out', out, '--revision', 'v9'], {})
+    const { code, stderr } = await start([repo, '--out', out, '--revision', 'v9']).done
     expect(code).toBe(1)
     expect(stderr).toMatch(/error ERR_FIRE_HUB: .* at v9: there is no such revision\nhint: Give a branch/)
   })

@@ -4,7 +4,10 @@ import { join } from 'node:path'
 import { parquetWriteFile } from 'hyparquet-writer'
 import sharp from 'sharp'
 import { describe, expect, it } from 'vitest'
+import { corruptPairs } from '../../src/corrupt/index.js'
+import { corruptSettings } from '../../src/corrupt/settings.js'
 import { checkReferenced } from '../../src/data/images.js'
+import { readLines, writeRecords } from '../sample/records.js'
 import { fixtures, fixtureWith, notes, reasons, runImport, sourceOf } from './support.js'
 
 const radFolder = 'VQA_RAD Image Folder'
@@ -47,7 +50,10 @@ describe('vqa-rad', () => {
     ['paper_substring', 3, 2],
   ] as const)('counts closed and open by %s', async (closedRule, closed, open) => {
     const { report, samples } = await runImport({
-      ...{ kind: 'vqa-rad', source: join(fixtures, 'vqa-rad'), closedRule, allowMissingImages: true },
+      kind: 'vqa-rad',
+      source: join(fixtures, 'vqa-rad'),
+      closedRule,
+      allowMissingImages: true,
     })
     expect(report.counts.test).toEqual({ records: 5, closed, open, images: 5 })
     const nodules = samples.find(({ answer }) => answer === 'Pulmonary nodules')
@@ -77,7 +83,9 @@ describe('vqa-rad', () => {
 
   it('reads the MEVF split, train before test', async () => {
     const { report, samples } = await runImport({
-      ...{ kind: 'vqa-rad', source: join(fixtures, 'vqa-rad-mevf'), allowMissingImages: true },
+      kind: 'vqa-rad',
+      source: join(fixtures, 'vqa-rad-mevf'),
+      allowMissingImages: true,
     })
     expect(report).toMatchObject({ layout: 'mevf', counts: { train: { records: 3 }, test: { records: 2 } } })
     expect(samples.map(({ id }) => id).slice(0, 2)).toEqual(['vqa-rad-mevf-33', 'vqa-rad-mevf-1'])
@@ -163,7 +171,11 @@ describe('slake', () => {
     ['paper_substring', 1],
   ] as const)('keeps the answer None and counts it open by %s', async (closedRule, closed) => {
     const { report, samples } = await runImport({
-      ...{ kind: 'slake', source: join(fixtures, 'slake'), language: 'en', closedRule, allowMissingImages: true },
+      kind: 'slake',
+      source: join(fixtures, 'slake'),
+      language: 'en',
+      closedRule,
+      allowMissingImages: true,
     })
     expect(report.counts.test).toMatchObject({ records: 4, closed })
     expect(samples.find(({ answer }) => answer === 'None')?.answerType).toBe('open')
@@ -215,6 +227,36 @@ describe('slake', () => {
     expect(done.samples[1].meta.mask).toEqual(meta.mask)
   })
 
+  it('leaves a manifest of the masks, one line a label of an image, that `corrupt` reads', async () => {
+    const done = await runImport({ kind: 'slake', source: await maskedSource([70, 1, 1]) })
+    const [{ images, meta }] = done.samples
+    const [{ sha256: image }] = images
+    const file = (meta.mask as { path: string }).path
+    expect(await readLines(join(done.out, 'masks.jsonl'))).toEqual([
+      { image, concept: 'Liver', mask: { file, value: 1 } },
+      { image, concept: 'Kidney', mask: { boxes: [[30, 30, 9, 9]] } },
+      { image, concept: 'Lung Cancer', mask: { file, value: 70 } },
+    ])
+    // The question names the liver, so its three pixels and no others carry the noise.
+    const pair = {
+      id: 'p',
+      sampleId: 'slake-1',
+      images,
+      prompt: 'Is the liver normal?',
+      chosen: 'Yes.',
+      rejected: 'No.',
+      origin: 'test',
+      edits: [{ chosen: [0, 3], rejected: [0, 2], category: 'presence' }],
+      provenance: {},
+    }
+    await writeRecords(join(done.out, 'pairs.jsonl'), [pair])
+    const paths = { pairs: join(done.out, 'pairs.jsonl'), masks: join(done.out, 'masks.jsonl') }
+    const settings = corruptSettings.parse({ ...paths, out: join(done.out, 'hidden') })
+    const { report } = await corruptPairs({ ...settings, segmenter: undefined })
+    expect(report).toMatchObject({ methods: { 'lesion-noise': 1 }, sources: { 'manifest: picture': 1 }, missing: {} })
+    expect(report.coverage?.most).toBeCloseTo(2 / (32 * 32))
+  })
+
   it('knows the names that mirrors give to files', async () => {
     const source = await maskedSource([1])
     const study = join(source, 'imgs', 'xmlab1')
@@ -227,7 +269,8 @@ describe('slake', () => {
 
   it('says which classes mask.txt does not name, and that annotations are broken', async () => {
     const done = await runImport({
-      ...{ kind: 'slake', source: await maskedSource([135], { 'imgs/xmlab1/detection.json': '[{"Liver"' }) },
+      kind: 'slake',
+      source: await maskedSource([135], { 'imgs/xmlab1/detection.json': '[{"Liver"' }),
     })
     expect(done.samples[0].meta.mask).toMatchObject({ classes: [{ value: 135, label: null }] })
     expect(notes(done)).toEqual({ mask_class_not_in_mask_txt: 1, detection_unreadable: 1 })
@@ -237,7 +280,9 @@ describe('slake', () => {
 describe('iu-xray', () => {
   it("reads R2Gen's annotation, also under a key of spaces", async () => {
     const entry = (id: string, split: string | undefined, images: string[]) => ({
-      ...{ id, report: 'The heart is normal . XXXX lungs are clear .', image_path: images },
+      id,
+      report: 'The heart is normal . XXXX lungs are clear .',
+      image_path: images,
       ...(split && { split }),
     })
     const views = ['v/0.png', 'v/1.png', 'v/2.png', 'v/3.png', 'v/4.png']

@@ -1,14 +1,13 @@
 /** Record files looked into: kinds, counts, every planted problem found with its place, bounded memory. */
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
 import { appendFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { describeInspection, markText } from '../../src/cli/inspection.js'
 import { type Inspection, inspectFiles } from '../../src/inspect/index.js'
 import { Categories, Examples, Numbers, Seen } from '../../src/inspect/tally.js'
+import { runCommand } from '../command.js'
 import { makePair, temporaryFolder, writeImage } from '../fakes/world.js'
 import { makeSample, writeRecords } from '../sample/records.js'
 
@@ -172,13 +171,9 @@ describe('inspectFiles', () => {
     }
     file.end(`${JSON.stringify(makeSample('sample-7'))}\n`)
     await once(file, 'close')
-    const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
-    const child = spawn(process.execPath, ['--max-old-space-size=40', main, 'inspect', path, '--json'])
-    let stdout = ''
-    child.stdout.on('data', (chunk) => {
-      stdout += chunk
+    const { code, stdout } = await runCommand(['inspect', path, '--json'], {
+      nodeOptions: ['--max-old-space-size=40'],
     })
-    const [code] = await once(child, 'close')
     expect(code).toBe(1)
     const found = JSON.parse(stdout) as Inspection
     expect(found.records).toBe(count + 1)

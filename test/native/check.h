@@ -6,11 +6,14 @@
 #include <string>
 
 /// The C++ test harness: TEST("name") { ... } registers itself; CHECK and CHECK_NEAR record a failure and go on;
-/// check_main.cpp runs every test whose name contains one of the command line's substrings.
+/// check_main.cpp runs every test whose name contains one of the command line's substrings, and none of those behind
+/// a `-`.
 namespace fire::check {
 
 /// Called by TEST; the returned value only exists to make registration a static initialiser.
-bool add_test(const char* name, std::function<void()> body);
+bool add_test(std::string name, std::function<void()> body);
+/// Called before the first test; adds tests that are known then only.
+bool at_start(std::function<void()> add);
 
 /// Counts a failure of the running test and prints it (the first 20 of a test).
 void fail(const char* file, int line, const std::string& message);

@@ -10,12 +10,12 @@ namespace fire::check {
 namespace {
 
 struct Test {
-  const char* name;
+  std::string name;
   std::function<void()> body;
 };
 
 struct Run {
-  const char* test = "";
+  std::string test;
   long checks = 0;
   int failures = 0;
 };
@@ -28,17 +28,27 @@ std::vector<Test>& tests() {
   return all;
 }
 
+std::vector<std::function<void()>>& starters() {
+  static std::vector<std::function<void()>> all;
+  return all;
+}
+
 Run& run() {
   static Run current;
   return current;
 }
 
-bool selected(const std::string& name, int argc, char** argv) {
-  if (argc < 2) return true;
-  for (int i = 1; i < argc; ++i) {
-    if (name.find(argv[i]) != std::string::npos) return true;
+bool selected(const std::string& name, const std::vector<std::string>& words) {
+  bool all = true, found = false;
+  for (const std::string& word : words) {
+    const bool without = word.starts_with("-");
+    const bool holds = name.find(word.substr(without)) != std::string::npos;
+    if (without && holds) return false;
+    if (without) continue;
+    all = false;
+    found |= holds;
   }
-  return false;
+  return all || found;
 }
 
 /// Returns whether the test held.
@@ -50,15 +60,20 @@ bool run_test(const Test& test) {
     fail("(uncaught)", 0, std::string("exception: ") + error.what());
   }
   if (run().failures > kPrintedFailures) {
-    std::printf("  ... and %d more failures in \"%s\"\n", run().failures - kPrintedFailures, test.name);
+    std::printf("  ... and %d more failures in \"%s\"\n", run().failures - kPrintedFailures, test.name.c_str());
   }
   return run().failures == 0;
 }
 
 }  // namespace
 
-bool add_test(const char* name, std::function<void()> body) {
-  tests().push_back({name, std::move(body)});
+bool add_test(std::string name, std::function<void()> body) {
+  tests().push_back({std::move(name), std::move(body)});
+  return true;
+}
+
+bool at_start(std::function<void()> add) {
+  starters().push_back(std::move(add));
   return true;
 }
 
@@ -66,7 +81,7 @@ void count_check() { ++run().checks; }
 
 void fail(const char* file, int line, const std::string& message) {
   if (++run().failures > kPrintedFailures) return;
-  std::printf("%s:%d: [%s] %s\n", file, line, run().test, message.c_str());
+  std::printf("%s:%d: [%s] %s\n", file, line, run().test.c_str(), message.c_str());
   std::fflush(stdout);
 }
 
@@ -77,12 +92,18 @@ int main(int argc, char** argv) {
   int passed = 0;
   int failed = 0;
   long checks = 0;
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  for (const auto& add : starters()) add();
   for (const Test& test : tests()) {
-    if (!selected(test.name, argc, argv)) continue;
+    if (!selected(test.name, words)) continue;
     const bool ok = run_test(test);
     ++(ok ? passed : failed);
     checks += run().checks;
-    if (ok && run().checks == 0) std::printf("note: \"%s\" checked nothing\n", test.name);
+    if (ok && run().checks == 0) std::printf("note: \"%s\" checked nothing\n", test.name.c_str());
+  }
+  if (passed + failed == 0) {
+    std::printf("no test has such a name\n");
+    failed = 1;
   }
   std::printf("%ld checks\n%d passed, %d failed\n", checks, passed, failed);
   return failed == 0 ? 0 : 1;

@@ -59,7 +59,7 @@ describe.each(Object.entries(strategies))('a careless provider that proposes %s'
     const harmful: unknown[] = []
     for (const sentence of sentences) {
       const task = makeTask(sentence.question, sentence.reference, sentence.text)
-      const unit: Unit = { id: 'x', task: 'vqa', ...sentence }
+      const unit: Unit = { id: 'x', task: 'vqa', meta: {}, ...sentence }
       for (const edits of strategy(unit).filter((proposed) => proposed.length > 0)) {
         const provider: Provider = {
           name: 'careless',

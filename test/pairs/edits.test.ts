@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { pairProblem } from '../../src/data/pairs.js'
 import type { Pair } from '../../src/data/records.js'
-import { type AppliedEdits, applyEdits, type EditProposal, editedShare } from '../../src/pairs/edits.js'
+import { type AppliedEdits, applyEdits, type EditProposal } from '../../src/pairs/edits.js'
 
 /** mulberry32: enough for test data, and the same data on every machine. */
 function random(seed: number): () => number {
@@ -198,12 +198,5 @@ describe('applyEdits', () => {
       }
     }
     expect(applied).toBeGreaterThan(2000)
-  })
-})
-
-describe('editedShare', () => {
-  it('is the share of words that the edits touch', () => {
-    expect(editedShare('There is a nodule.', [[9, 10]])).toBe(0.25)
-    expect(editedShare('...', [[0, 1]])).toBe(0)
   })
 })

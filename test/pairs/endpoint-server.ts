@@ -79,7 +79,14 @@ export class FakeEndpoint {
 function unitOf(data: string): Unit {
   const field = (name: string) =>
     new RegExp(`<<<${name} (\\w+)>>>\\n([\\s\\S]*?)\\n<<<end \\1>>>`).exec(data)?.[2] ?? ''
-  return { id: 'x', task: 'vqa', question: field('question'), reference: field('reference'), text: field('answer') }
+  return {
+    id: 'x',
+    task: 'vqa',
+    question: field('question'),
+    reference: field('reference'),
+    text: field('answer'),
+    meta: {},
+  }
 }
 
 const rules = new RulesProvider()

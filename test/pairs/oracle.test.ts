@@ -19,10 +19,10 @@ describe('pairs of the phantom world', () => {
         for (const text of statements(ask).keys()) {
           const { pair } = await constructPair(makeTask(question.question, question.answer, text), context)
           // Of answers about something else than was asked nothing can be made.
-          if (judge(study, question, text).decided) counts.answers++
+          if (judge(question.truth, text).decided) counts.answers++
           if (!pair) continue
           counts.pairs++
-          const [chosen, rejected] = [judge(study, question, pair.chosen), judge(study, question, pair.rejected)]
+          const [chosen, rejected] = [judge(question.truth, pair.chosen), judge(question.truth, pair.rejected)]
           if (chosen.decided && rejected.decided) counts.decided++
           if ((chosen.decided && !chosen.correct) || rejected.correct) {
             wrong.push([question.question, question.answer, pair.chosen, pair.rejected])
@@ -47,8 +47,8 @@ describe('pairs of the phantom world', () => {
         if (!pair) continue
         made++
         expect(pair.origin).toBe('counterfactual')
-        expect(judge(study, question, pair.chosen).correct, pair.chosen).toBe(true)
-        expect(judge(study, question, pair.rejected).correct, pair.rejected).toBe(false)
+        expect(judge(question.truth, pair.chosen).correct, pair.chosen).toBe(true)
+        expect(judge(question.truth, pair.rejected).correct, pair.rejected).toBe(false)
       }
     }
     expect(made).toBeGreaterThan(20)

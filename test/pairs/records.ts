@@ -9,11 +9,27 @@ const image = { path: 'images/a.png', sha256: '0'.repeat(64), width: 8, height: 
 export function makeTask(question: string, answer: string, text: string, change: Partial<Sample> = {}): Task {
   const id = change.id ?? 's1'
   const sample: Sample = {
-    ...{ id, dataset: 'own', split: 'train', task: 'vqa', images: [image], question, answer },
-    ...{ answerType: 'open', language: 'en', meta: {}, ...change },
+    id,
+    dataset: 'own',
+    split: 'train',
+    task: 'vqa',
+    images: [image],
+    question,
+    answer,
+    answerType: 'open',
+    language: 'en',
+    meta: {},
+    ...change,
   }
   const response: Response = {
-    ...{ sampleId: id, model: 'm', adapter: null, prompt: question, text, tokens: [], sampling: {}, seed: 1 },
+    sampleId: id,
+    model: 'm',
+    adapter: null,
+    prompt: question,
+    text,
+    tokens: [],
+    sampling: {},
+    seed: 1,
   }
   return { id: `${id}#0`, sample, response }
 }

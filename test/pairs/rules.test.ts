@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest'
-import { constructPair, RulesProvider, readAnswer } from '../../src/pairs/index.js'
+import { constructPair, RulesProvider } from '../../src/pairs/index.js'
 import type { Claim } from '../../src/pairs/rules/grammar/claims.js'
 import { english, ownWords } from '../../src/pairs/rules/grammar/english.js'
 import { openWordsOf, scan } from '../../src/pairs/rules/grammar/lexemes.js'
 import { articleFor, articleOf, isPlural, matchCase, thirdPerson } from '../../src/pairs/rules/inflection.js'
+import { readAnswer } from '../../src/pairs/rules/judge.js'
 import { groups, words } from '../../src/pairs/rules/lexicon.js'
 import { readText } from '../../src/pairs/rules/reading.js'
 import { makeTask } from './records.js'
@@ -195,10 +196,14 @@ describe('the rules', () => {
     const style = await constructPair(task, { ...context, mode: 'reference-style' })
     expect(style.pair).toMatchObject({ chosen: 'No, there is no effusion.', rejected: 'Yes, there is an effusion.' })
     expect((await constructPair(closed, { ...context, mode: 'reference-style' })).pair).toMatchObject({
-      ...{ chosen: 'No', rejected: 'Yes', origin: 'counterfactual' },
+      chosen: 'No',
+      rejected: 'Yes',
+      origin: 'counterfactual',
     })
     expect((await constructPair(closed, { ...context, mode: 'style-agnostic' })).pair).toMatchObject({
-      ...{ chosen: 'No', rejected: 'Yes, there is an effusion.', origin: 'repaired' },
+      chosen: 'No',
+      rejected: 'Yes, there is an effusion.',
+      origin: 'repaired',
     })
   })
 

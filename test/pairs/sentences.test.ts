@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { constructPair, RulesProvider, readAnswer } from '../../src/pairs/index.js'
+import { constructPair, RulesProvider } from '../../src/pairs/index.js'
+import { readAnswer } from '../../src/pairs/rules/judge.js'
 import { makeTask } from './records.js'
 import { isHarmful, readSentences } from './sentences.js'
 

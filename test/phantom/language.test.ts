@@ -1,16 +1,21 @@
 import { describe, expect, it } from 'vitest'
+import { type Sample, sample } from '../../src/data/records.js'
+import { DataError } from '../../src/errors.js'
+import { wordDistance, wordsOf } from '../../src/pairs/words.js'
 import {
   counterfactual,
-  type EditProposal,
   generateStudies,
   judge,
   Rng,
+  readTruth,
   repair,
   type Study,
   type StudyQuestion,
+  studySamples,
 } from '../../src/phantom/index.js'
 import { answerStyles, possibleClaims, sayClaim, sayReport } from '../../src/phantom/language.js'
 import { isClosed, possibleAsks, terseAnswer, truthOf } from '../../src/phantom/questions.js'
+import { categoryOf, judgeUnit } from '../../src/phantom/restate.js'
 
 interface Case {
   study: Study
@@ -41,23 +46,9 @@ function canonical({ study, question }: Case): string[] {
   )
 }
 
-function apply(answer: string, edits: readonly EditProposal[]): string {
-  return [...edits]
-    .sort((a, b) => b.start - a.start)
-    .reduce((text, edit) => text.slice(0, edit.start) + edit.replacement + text.slice(edit.end), answer)
-}
-
-function checkSpans(answer: string, edits: readonly EditProposal[]): void {
-  let free = 0
-  for (const edit of edits) {
-    expect(edit.start).toBeGreaterThanOrEqual(free)
-    expect(edit.end).toBeGreaterThan(edit.start)
-    expect(edit.end).toBeLessThanOrEqual(answer.length)
-    expect(edit.replacement.length).toBeGreaterThan(0)
-    expect(edit.replacement).not.toBe(answer.slice(edit.start, edit.end))
-    expect(edit.replacement.trim()).toBe(edit.replacement)
-    free = edit.end
-  }
+/** A report is said again one sentence at a time; every other answer as a whole. */
+function unitsOf({ question }: Case, answer: string): string[] {
+  return question.task === 'report' ? answer.split(/(?<=\.) /) : [answer]
 }
 
 describe('judge', () => {
@@ -65,108 +56,131 @@ describe('judge', () => {
     expect(cases.length).toBeGreaterThan(3000)
     for (const item of cases) {
       for (const answer of canonical(item)) {
-        const verdict = judge(item.study, item.question, answer)
+        const verdict = judge(item.question.truth, answer)
         expect(verdict, `${answer} ${JSON.stringify(item.question.truth.ask)}`).toMatchObject({
           correct: true,
           decided: true,
         })
       }
-      if (item.question.task === 'vqa')
-        expect(judge(item.study, item.question, item.question.answer).correct).toBe(true)
+      if (item.question.task === 'vqa') expect(judge(item.question.truth, item.question.answer).correct).toBe(true)
     }
   })
 
   it('rejects every other claim, and marks as undecided what does not answer', () => {
-    for (const { study, question } of cases) {
+    for (const { question } of cases) {
       const { ask, claim } = question.truth
       if (ask.intent === 'report') continue
       for (const other of possibleClaims(ask.intent)) {
         const same = sayClaim(ask, other, 0) === sayClaim(ask, claim!, 0)
-        expect(judge(study, question, sayClaim(ask, other, 0)).correct).toBe(same)
+        expect(judge(question.truth, sayClaim(ask, other, 0)).correct).toBe(same)
       }
       for (const empty of ['', '   ', 'The film is of good quality.', 'Yes, there is no such thing.']) {
         if (ask.intent === 'presence' && empty.startsWith('The')) continue
-        expect(judge(study, question, empty).correct && ask.intent !== 'side-check').toBe(false)
+        expect(judge(question.truth, empty).correct && ask.intent !== 'side-check').toBe(false)
       }
     }
   })
 
   it('reads other wordings', () => {
-    const { study, question } = cases.find(
-      ({ question: q }) => q.truth.ask.intent === 'presence' && !q.truth.claim!.present,
-    )!
-    expect(judge(study, question, 'no')).toMatchObject({ correct: true })
-    expect(judge(study, question, 'YES')).toMatchObject({ correct: false, decided: true })
-    expect(judge(study, question, 'Yes, it is absent.')).toMatchObject({ correct: false, decided: false })
+    const { question } = cases.find(({ question: q }) => q.truth.ask.intent === 'presence' && !q.truth.claim!.present)!
+    expect(judge(question.truth, 'no')).toMatchObject({ correct: true })
+    expect(judge(question.truth, 'YES')).toMatchObject({ correct: false, decided: true })
+    expect(judge(question.truth, 'Yes, it is absent.')).toMatchObject({ correct: false, decided: false })
   })
 })
 
 describe('repair', () => {
-  it('makes any false sentence right, and touches only its spans', () => {
+  it('makes any false sentence right', () => {
     const rng = new Rng('repair')
     let repaired = 0
-    for (const { study, question } of cases) {
-      const { ask, claim } = question.truth
+    for (const item of cases) {
+      const { ask, claim } = item.question.truth
       const answer =
         ask.intent === 'report'
           ? sayReport(ask.scope, rng.pick(cases).study.findings, rng.int(2))
           : sayClaim(ask, rng.pick(possibleClaims(ask.intent)), rng.int(3))
-      const edits = repair(study, question, answer)
-      if (judge(study, question, answer).correct) {
-        expect(edits).toBeNull()
-        continue
-      }
-      expect(edits, `${answer} ${JSON.stringify(claim)}`).not.toBeNull()
-      checkSpans(answer, edits!)
-      expect(judge(study, question, apply(answer, edits!)).correct, `${answer} -> ${apply(answer, edits!)}`).toBe(true)
-      repaired++
+      const mended = unitsOf(item, answer).map((unit) => {
+        const said = repair(item.question.truth, unit)
+        expect(said === null, `${unit} ${JSON.stringify(claim)}`).toBe(judgeUnit(item.question.truth, unit).correct)
+        return said ?? unit
+      })
+      if (mended.join(' ') !== answer) repaired++
+      expect(judge(item.question.truth, mended.join(' ')).correct, `${answer} -> ${mended.join(' ')}`).toBe(true)
     }
     expect(repaired).toBeGreaterThan(2000)
   })
 
-  it('does not pretend to know a minimal edit of a foreign sentence', () => {
-    const { study, question } = cases[0]!
+  it('does not pretend to know how a foreign sentence is mended', () => {
+    const { question } = cases[0]!
     const wrong = question.truth.claim!.present ? 'I would say no' : 'I would say yes'
-    expect(repair(study, question, wrong)).toBeNull()
+    expect(repair(question.truth, wrong)).toBeNull()
   })
 
-  it('keeps offsets true under surrounding space', () => {
-    const { study, question } = cases.find(({ question: q }) => q.truth.ask.intent === 'side')!
-    const wrong = question.truth.claim!.side === 'left' ? 'right' : 'left'
+  it('keeps surrounding space', () => {
+    const { question } = cases.find(({ question: q }) => q.truth.ask.intent === 'side')!
+    const { side } = question.truth.claim!
     const noun = question.concept
-    const edits = repair(study, question, `  The ${noun} is on the ${wrong} side. `)!
-    expect(apply(`  The ${noun} is on the ${wrong} side. `, edits)).toBe(
-      `  The ${noun} is on the ${question.truth.claim!.side} side. `,
-    )
-    expect(edits).toMatchObject([{ category: 'laterality' }])
+    const wrong = `  The ${noun} is on the ${side === 'left' ? 'right' : 'left'} side. `
+    expect(repair(question.truth, wrong)).toBe(`  The ${noun} is on the ${side} side. `)
   })
 })
 
 describe('counterfactual', () => {
-  it('makes any true sentence wrong yet still an answer, and repair leads back', () => {
+  it('makes any true sentence wrong by few words yet still an answer, and repair leads back', () => {
     const rng = new Rng('counterfactual')
     for (const item of cases) {
-      const { study, question } = item
+      const { truth } = item.question
       for (const answer of canonical(item)) {
-        const edits = counterfactual(study, question, answer, rng)
-        expect(edits, answer).not.toBeNull()
-        checkSpans(answer, edits!)
-        const wrong = apply(answer, edits!)
-        expect(judge(study, question, wrong), wrong).toMatchObject({ correct: false, decided: true })
-        expect(apply(wrong, repair(study, question, wrong)!)).toBe(answer)
+        for (const unit of unitsOf(item, answer)) {
+          const wrong = counterfactual(truth, unit, rng)
+          expect(wrong, unit).not.toBeNull()
+          expect(judgeUnit(truth, wrong!), wrong!).toMatchObject({ correct: false, decided: true })
+          expect(wordDistance(wordsOf(unit), wordsOf(wrong!)), `${unit} -> ${wrong}`).toBeLessThan(
+            item.question.task === 'report' ? 9 : 4,
+          )
+          expect(repair(truth, wrong!)).toBe(unit)
+        }
       }
     }
   })
 
   it('leaves a wrong answer alone', () => {
-    const { study, question } = cases[0]!
-    expect(counterfactual(study, question, question.truth.claim!.present ? 'no' : 'yes', new Rng(1))).toBeNull()
+    const { question } = cases[0]!
+    expect(counterfactual(question.truth, question.truth.claim!.present ? 'no' : 'yes', new Rng(1))).toBeNull()
   })
 
-  it('draws the same edits from the same seed', () => {
+  it('draws the same from the same seed', () => {
     const item = cases.find(({ question }) => question.truth.ask.intent === 'report')!
-    const answer = canonical(item)[0]!
-    const draw = (): unknown => counterfactual(item.study, item.question, answer, new Rng('same'))
+    const [unit] = unitsOf(item, canonical(item)[0]!)
+    const draw = (): unknown => counterfactual(item.question.truth, unit!, new Rng('same'))
     expect(draw()).toEqual(draw())
+  })
+})
+
+describe('categoryOf', () => {
+  it.each([
+    ['a nodule', 'no nodule', 'presence'],
+    ['nodule', 'opacity', 'finding'],
+    ['left upper', 'right upper', 'laterality'],
+    ['upper', 'lower', 'location'],
+    ['small', 'large', 'size'],
+    ['two', 'three', 'count'],
+  ])('%s → %s', (before, after, category) => {
+    expect(categoryOf(before, after)).toBe(category)
+  })
+})
+
+describe('readTruth', () => {
+  it('finds in a record, after a file, what was put there', () => {
+    const [study] = generateStudies({ seed: 2, split: 'test', count: 1 })
+    const image = { path: 'a.png', sha256: '0'.repeat(64), width: 96, height: 96 }
+    const records = JSON.parse(JSON.stringify(studySamples(study!, image)))
+    expect(records.map(({ meta }: Sample) => readTruth(meta))).toEqual(study!.questions.map(({ truth }) => truth))
+    expect(sample.array().parse(records)[0]).toMatchObject({ dataset: 'phantom', split: 'test', images: [image] })
+  })
+
+  it('refuses another world', () => {
+    expect(() => readTruth({})).toThrow(DataError)
+    expect(() => readTruth({ truth: { ask: { intent: 'taste', finding: 'nodule' } } })).toThrow(DataError)
   })
 })

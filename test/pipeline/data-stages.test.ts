@@ -9,7 +9,6 @@ import { pair, type Response } from '../../src/data/records.js'
 import { loadPipeline, runPipeline } from '../../src/pipeline/index.js'
 import { temporaryFolder, writeImage } from '../fakes/world.js'
 
-const silent = { start() {}, update() {}, end() {}, log() {} }
 let root: string
 
 /** Question, reference, the model's answer. */
@@ -32,12 +31,21 @@ beforeAll(async () => {
   await writeFile(join(root, 'own.jsonl'), lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
   const responses = cases.map(
     ([prompt, , text], index): Response => ({
-      ...{ sampleId: `q${index}`, model: 'm', adapter: null, prompt, text, tokens: [], sampling: {}, seed: index },
+      sampleId: `q${index}`,
+      model: 'm',
+      adapter: null,
+      prompt,
+      text,
+      tokens: [],
+      sampling: {},
+      seed: index,
     }),
   )
   await writeFile(join(root, 'responses.jsonl'), responses.map((line) => `${JSON.stringify(line)}\n`).join(''))
   const config = {
-    ...{ output: 'out', model: 'nowhere', seed: 3 },
+    output: 'out',
+    model: 'nowhere',
+    seed: 3,
     import: { kind: 'jsonl', source: 'own.jsonl' },
     pairs: { responses: 'responses.jsonl' },
     corrupt: { method: 'image-noise' },
@@ -47,7 +55,7 @@ beforeAll(async () => {
 
 describe('the data stages of a pipeline', () => {
   it('hand on what they make, and do nothing twice', async () => {
-    const run = async () => runPipeline(await loadPipeline(join(root, 'pipeline.yaml'), []), { progress: silent })
+    const run = async () => runPipeline(await loadPipeline(join(root, 'pipeline.yaml'), []))
     const { stages } = await run()
     expect(stages.map(({ summary }) => summary)).toEqual([
       '3 samples, 0 pairs',

@@ -17,7 +17,6 @@ import { fakeNative, fakeNativePath, temporaryFolder, type World, writePairs, wr
 import { makeSample, readLines, writePng, writeRecords } from '../sample/records.js'
 
 const at = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url))
-const silent = { start() {}, update() {}, end() {}, log() {} }
 
 let world: World
 
@@ -42,7 +41,7 @@ async function write(name: string, changes: object = {}): Promise<string> {
 }
 
 async function run(path: string, overrides: string[] = []) {
-  const report = await runPipeline(await loadPipeline(path, overrides), { progress: silent, native: fakeNative() })
+  const report = await runPipeline(await loadPipeline(path, overrides), { native: fakeNative() })
   return report.stages.map(({ name, reason }) => [name, reason])
 }
 
@@ -106,7 +105,7 @@ describe('a pipeline', () => {
     const sections = { draw: { from: 'samples.jsonl', count: 5 }, sample: { images: '.' }, train: undefined }
     const path = await write('drawn', { ...sections, evaluate: undefined })
     const pipeline = await loadPipeline(path, [], [made, ...stages])
-    const { stages: done } = await runPipeline(pipeline, { progress: silent, native: fakeNative() })
+    const { stages: done } = await runPipeline(pipeline, { native: fakeNative() })
     expect(done.map(({ summary }) => summary)).toEqual(['5 samples', '5 answers'])
     await expect(loadPipeline(path, [])).rejects.toThrow(/drawn\.yaml:\d+: Unknown key draw/)
   })
@@ -167,7 +166,7 @@ describe('a pipeline', () => {
     })
     const code = await new Promise((resolve) => child.on('close', resolve))
     expect(code).toBe(130)
-    expect(stderr).toContain('stopped in stage train; the same command goes on from there')
+    expect(stderr).toContain('stopped in stage train; run the same command again to continue')
     expect(await run(path)).toMatchObject([
       ['sample', null],
       ['train', 'it was cut off'],

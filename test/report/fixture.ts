@@ -1,6 +1,7 @@
 import { compareRounds, type JudgedAnswer } from '../../src/evaluate/accuracy.js'
-import { emptyStatistics } from '../../src/pairs/index.js'
-import type { Picture, ReportData } from '../../src/report/index.js'
+import type { Picture } from '../../src/page/picture.js'
+import { emptyStatistics } from '../../src/pairs/statistics.js'
+import type { ReportData } from '../../src/report/index.js'
 
 /** A 1x1 PNG: the smallest image that a browser accepts. */
 const PIXEL = Buffer.from(
@@ -23,6 +24,8 @@ export function answers(right: (i: number) => boolean): JudgedAnswer[] {
     answerType: i % 2 ? 'closed' : 'open',
     ask: i % 2 ? 'presence' : 'side',
     concept: i % 3 ? 'nodule' : 'effusion',
+    question: 'Where is it?',
+    reference: 'left',
     text: 'It is on the left.',
     correct: right(i),
     decided: i !== 7,
@@ -37,12 +40,14 @@ export function reportData(text = 'It is on the left.'): ReportData {
     title: `Report ${text}`,
     summary: [text],
     objective: text,
+    judge: text,
     comparisons: compareRounds(
       answers((i) => i % 2 === 0),
       answers((i) => i % 2 === 0 || i < 30),
     ),
     metrics: Array.from({ length: 30 }, (_, i) => ({
       step: i + 1,
+      epoch: (i + 1) / 30,
       loss: 0.76 - i / 100,
       'loss/base': 0.69 - i / 100,
       'rewards/margins': i / 10,
@@ -67,7 +72,7 @@ export function reportData(text = 'It is on the left.'): ReportData {
         categories: [text],
         clean: picture(),
         corrupted: picture(),
-        corruption: text,
+        corruption: { method: text, sigma: 45 },
       },
     ],
     attention: [

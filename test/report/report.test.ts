@@ -1,10 +1,10 @@
 import { parseHTML } from 'linkedom'
 import { describe, expect, it } from 'vitest'
 import { compareRounds } from '../../src/evaluate/accuracy.js'
-import { escapeHtml, html } from '../../src/report/html.js'
+import { escapeHtml, html } from '../../src/page/html.js'
+import { maskOutline } from '../../src/page/picture.js'
 import { renderReport } from '../../src/report/index.js'
 import { highlight } from '../../src/report/pairs-section.js'
-import { maskOutline } from '../../src/report/picture.js'
 import { headline, points, readable } from '../../src/report/words.js'
 import { answers, reportData } from './fixture.js'
 
@@ -71,13 +71,21 @@ describe('renderReport', () => {
 
   it('leaves out what there is nothing of', () => {
     const { document } = parseHTML(
-      renderReport({ ...reportData(), metrics: [], examples: [], attention: [], changed: [] }),
+      renderReport({
+        ...reportData(),
+        comparisons: [],
+        metrics: [],
+        pairs: null,
+        examples: [],
+        attention: [],
+        changed: [],
+        stages: [],
+        objective: null,
+        config: null,
+      }),
     )
-    expect([...document.querySelectorAll('h2')].map((heading) => heading.textContent)).toEqual([
-      'Accuracy on the held-out questions',
-      'From answers to pairs',
-      'What was run',
-    ])
+    expect([...document.querySelectorAll('h2')].map((heading) => heading.textContent)).toEqual(['What was run'])
+    expect(document.querySelectorAll('table, details, .headline')).toHaveLength(0)
   })
 })
 

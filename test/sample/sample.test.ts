@@ -8,13 +8,8 @@ import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Response, Sample } from '../../src/data/records.js'
 import { DataError, FileError } from '../../src/errors.js'
 import { generateStudies } from '../../src/phantom/index.js'
-import {
-  engineAnswerer,
-  failuresPath,
-  type SampleRequest,
-  sampleAnswers,
-  sampleSettings,
-} from '../../src/sample/index.js'
+import { engineAnswerer, type SampleRequest, sampleAnswers, sampleSettings } from '../../src/sample/index.js'
+import { failuresPath } from '../../src/sample/sample.js'
 import { fakeNative, fakeNativePath, temporaryFolder, writeImage, writeModel } from '../fakes/world.js'
 import { makeSample, readLines, writePng, writeRecords } from './records.js'
 
@@ -195,7 +190,7 @@ describe('fire-train sample', () => {
       child.kill('SIGINT')
     }, 5)
     expect(await exit(child)).toBe(130)
-    expect(stderr).toMatch(/SIGINT: saving and stopping.*\n(.*\n)*stopped; the same command/)
+    expect(stderr).toMatch(/SIGINT: saving and stopping.*\n(.*\n)*stopped; run the same command again to continue/)
     expect(await exit(start('0'))).toBe(0)
     const stopped = await readFile(out)
     await run({ out: `${out}.calm` })

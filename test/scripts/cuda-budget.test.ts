@@ -126,7 +126,11 @@ describe('the budget', () => {
   const kernel = {
     name: 'norm<float, 4>',
     architecture: 'sm_90a',
-    ...{ registers: 40, stack: 0, spills: 0, shared: 128, maxThreads: 256 },
+    registers: 40,
+    stack: 0,
+    spills: 0,
+    shared: 128,
+    maxThreads: 256,
     instructions: { SHFL: 5, LDSM: 2 },
   }
   const row = { kernel: 'norm<.*>', threads: 256, registersMax: 40, blocksMin: 5, need: ['LDSM'] }

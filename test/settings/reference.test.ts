@@ -18,13 +18,14 @@ describe('pages made from the code', () => {
 
   it('name every setting of every stage, with its flag, default and meaning', () => {
     const page = referencePages().get('config.md') as string
-    for (const { name, settings } of stages) {
+    for (const { name, settings, positionals = [] } of stages) {
       const section = page.split(`\n## ${name}\n`)[1].split('\n## ')[0]
       for (const setting of settingsOf(settings)) {
         expect(setting.meta.description, `${name}.${keyOf(setting)} has no description`).toMatch(/\S/)
         const row = section.split('\n').find((line) => line.startsWith(`| \`${keyOf(setting)}\` |`))
         expect(row, `${name}.${keyOf(setting)}`).toContain(setting.meta.description?.replaceAll('|', '\\|'))
-        if (name !== 'train') expect(row).toContain(`\`--${flagOf(setting)}\``)
+        const flag = flagOf(setting)
+        if (name !== 'train') expect(row).toContain(positionals.includes(flag) ? `\`<${flag}>\`` : `\`--${flag}\``)
       }
     }
   })
@@ -42,7 +43,7 @@ describe('flags', () => {
     const shown = new Set([...stdout.matchAll(/^ +(?:-h, )?--([a-z-]+)/gm)].map(([, flag]) => flag))
     for (const flag of ['debug', 'version', 'help', 'overwrite', 'resume']) shown.delete(flag)
     const usage = stdout.split('\n')[0]
-    const positional = new Set([...usage.matchAll(/<([a-z]+)>/g)].map(([, each]) => each))
+    const positional = new Set([...usage.matchAll(/[<[]([a-z]+)[>\]]/g)].map(([, each]) => each))
     const expected = settingsOf(settings).map(flagOf)
     expect([...shown].sort()).toEqual(expected.filter((flag) => !positional.has(flag)).sort())
     expect(expected).toEqual(expect.arrayContaining([...positional]))

@@ -45,7 +45,15 @@ describe('collate with maskMode authors', () => {
   const chat = { tokenizer, endTokenId: 7, promptIds: () => Int32Array.of(1, 2) } as unknown as CollateContext['chat']
   const context: CollateContext = { chat, imageTokens: () => 1, imageRoot: '.', corrupted: false }
   const pair = (chosen: string, rejected: string, edits: Pair['edits']): Pair => ({
-    ...{ id: 'p', sampleId: 's', images: [], prompt: 'q', chosen, rejected, origin: 'o', edits, provenance: {} },
+    id: 'p',
+    sampleId: 's',
+    images: [],
+    prompt: 'q',
+    chosen,
+    rejected,
+    origin: 'o',
+    edits,
+    provenance: {},
   })
   const inside = pair('the left lung', 'the right lung', [{ chosen: [4, 8], rejected: [4, 9], category: 'c' }])
   const first = pair('Left', 'Right', [{ chosen: [0, 4], rejected: [0, 5], category: 'c' }])

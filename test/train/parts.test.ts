@@ -66,9 +66,14 @@ describe('metricsRow', () => {
     rejectedTokens: 3,
   }
   const spec = (name: ObjectiveSpec['name']): ObjectiveSpec => ({
-    ...{ name, beta: 0.1, alpha: 0.01, gamma: 0.1, lambda: 0.25, klReduction: 'sum' },
+    name,
+    beta: 0.1,
+    alpha: 0.01,
+    gamma: 0.1,
+    lambda: 0.25,
+    klReduction: 'sum',
   })
-  const context = { step: 1, epoch: 0.5, learningRate: 1e-6, gradNorm: 3, numTokens: 100, seconds: 2 }
+  const context = { step: 1, epoch: 0.5, lr: 1e-6, gradNorm: 3, numTokens: 100, seconds: 2 }
   const row = (name: ObjectiveSpec['name'], ...pairs: PairStats[]) =>
     metricsRow([{ pairs, tokens: 50, rows: 5, seconds: 1 }], spec(name), context)
 

@@ -1,8 +1,8 @@
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { DEMO_SETTINGS } from '../../src/demo/index.js'
+import { parse } from 'yaml'
 import { ConfigError } from '../../src/errors.js'
 import { formatConfig, loadTrainConfig, resolveTrainConfig } from '../../src/train/config.js'
 import { presetNames } from '../../src/train/presets.js'
@@ -33,12 +33,19 @@ const own = 'preset: qwen3-vl-4b\nmodel: model\ndata: { train: pairs.jsonl }\nou
 const published = {
   objective: { name: 'fire', beta: 0.1, alpha: 0.01, gamma: 0.1, lambda: 0.5, klReduction: 'sum' },
   lora: {
-    ...{ rank: 128, alpha: 256, dropout: 0.05, rslora: true },
+    rank: 128,
+    alpha: 256,
+    dropout: 0.05,
+    rslora: true,
     targets: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'],
   },
   optimizer: { lr: 1e-6, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, maxGradNorm: 1 },
   schedule: { name: 'cosine', warmupSteps: null, warmupRatio: null },
-  ...{ epochs: 1, batchSize: 8, dtype: 'bf16', checkpointing: true, seed: 42 },
+  epochs: 1,
+  batchSize: 8,
+  dtype: 'bf16',
+  checkpointing: true,
+  seed: 42,
 }
 
 describe('presets', () => {
@@ -56,13 +63,17 @@ describe('presets', () => {
 
   it('phantom is what the demo trains with, and brings its model', async () => {
     const config = await load('preset: phantom\ndata: { train: /p.jsonl }\noutput: /o\n')
-    const { loraRank, loraAlpha, loraDropout, rslora, learningRate, epochs, batchSize, dtype } = DEMO_SETTINGS
-    const demo = resolveTrainConfig({
-      ...{ ...paths, model: join(models, 'phantom'), epochs, batchSize, dtype },
-      lora: { rank: loraRank, alpha: loraAlpha, dropout: loraDropout, rslora },
-      optimizer: { lr: learningRate },
+    expect(config).toMatchObject({
+      model: join(models, 'phantom'),
+      epochs: 1,
+      batchSize: 8,
+      dtype: 'f32',
+      lora: { rank: 32, alpha: 64, dropout: 0.05, rslora: true },
+      optimizer: { lr: 1e-4 },
+      objective: resolveTrainConfig({ ...paths }).objective,
     })
-    expect(config).toEqual(demo)
+    const { train } = parse(await readFile(join(models, 'phantom', 'demo.yaml'), 'utf8'))
+    expect(train).toEqual({ preset: 'phantom', objective: { name: 'fire' }, checkpoint: { every: 0 } })
   })
 })
 

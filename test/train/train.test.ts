@@ -75,6 +75,14 @@ describe('train', () => {
     expect(rows[7].loss).toBeLessThan(first.loss)
   })
 
+  it('saves nothing when it is stopped before the first step', async () => {
+    const settings = config('unstarted')
+    expect(await run(settings, { stop: AbortSignal.abort() })).toMatchObject({
+      ...{ step: 0, interrupted: true, checkpoint: null, adapter: null },
+    })
+    expect(await run(settings, { resume: true })).toMatchObject({ step: 8, resumedFrom: 0, interrupted: false })
+  })
+
   it('resumes bit-exactly after an interruption, wherever it fell', async () => {
     const whole = config('whole')
     await run(whole)

@@ -19,7 +19,7 @@ const gemmBenchSettings = z.strictObject({
 
 export const gemm = defineCommand({
   usage: 'gemm',
-  summary: 'Matrix products beside the register-only FMA ceiling of this machine',
+  summary: "Matrix products compared with the machine's own multiply-add ceiling",
   options: (parser) => addFlags(parser, gemmBenchSettings),
   async run(options, { stdout }) {
     const given = readFlags(gemmBenchSettings, options)

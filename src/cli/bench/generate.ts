@@ -5,7 +5,7 @@ import { benchCommand, withRange } from './variants.js'
 
 export const generate = benchCommand({
   name: 'generate',
-  summary: 'Answers to several questions an image, beside transformers: time, memory, agreement',
+  summary: 'Answers to several questions about an image compared with transformers: time, memory, agreement',
   settings: generateBenchSettings,
   measure: async (settings, hooks) => (await import('../../bench/generate.js')).benchGenerate(settings, hooks),
   describe,

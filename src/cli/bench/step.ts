@@ -6,7 +6,7 @@ import { benchCommand, withRange } from './variants.js'
 
 export const step = benchCommand({
   name: 'step',
-  summary: 'A training step beside its unshared form and a PyTorch peer: time, memory, agreement',
+  summary: 'A training step compared with the plain computation and with PyTorch: time, memory, agreement',
   settings: stepBenchSettings,
   measure: async (settings, hooks) => (await import('../../bench/step.js')).benchStep(settings, hooks),
   describe,

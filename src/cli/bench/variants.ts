@@ -31,8 +31,8 @@ export function benchCommand<S extends z.ZodType, R>(bench: BenchCommand<S, R>):
         progress.end()
         stdout(bench.describe(result))
         const { out } = settings as { out?: string }
-        const { writeFileAtomic } = await import('../../data/files.js')
-        if (out !== undefined) await writeFileAtomic(out, `${JSON.stringify(result, null, 2)}\n`)
+        const { writeJson } = await import('../../data/files.js')
+        if (out !== undefined) await writeJson(out, result)
         return (bench.passed?.(result) ?? true) ? 0 : 1
       } catch (error) {
         if (stop.exitCode === undefined) throw error

@@ -5,7 +5,8 @@ import { stageCommand } from '../stage-command.js'
 
 export const corrupt = stageCommand(corruptStage, {
   examples: [['corrupt --pairs pairs.jsonl --out corrupted --masks masks.jsonl', 'then look at corrupted/sheet.html']],
-  notes: 'Interrupted, the same command goes on. Look at the sheet: a mask in the wrong place trains the opposite.',
+  notes:
+    'After a stop of any kind, run the same command again: it continues. Look at the sheet: a mask in the wrong place trains the opposite.',
   describe,
 })
 

@@ -1,54 +1,70 @@
-import type { DemoResult } from '../../demo/index.js'
-import { FireError } from '../../errors.js'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { z } from 'zod'
+import type { EvaluationResults } from '../../evaluate/index.js'
+import { compute, seed, text } from '../../settings/common.js'
+import { checkTree } from '../../settings/file.js'
 import { objectiveNames } from '../../train/objectives.js'
 import { defineCommand } from '../command.js'
-import { deviceOption } from '../device.js'
+import { addFlags, readFlags } from '../flags.js'
 import { formatTable } from '../format.js'
-import { formatDuration } from '../progress.js'
-import { catchSignals } from '../signals.js'
+import { runStages } from './run.js'
+
+const file = fileURLToPath(new URL('../../../models/phantom/demo.yaml', import.meta.url))
+
+const demoSettings = z.strictObject({
+  out: text.default('fire-demo').meta({ description: 'Folder for records, pictures and report.html', path: 'output' }),
+  seed: seed
+    .default(0)
+    .meta({ description: 'Seed of the synthetic radiographs, the answers, the noise and the training' }),
+  objective: z
+    .enum(objectiveNames)
+    .default('fire')
+    .meta({ description: 'The loss to train with (docs/objectives.md)' }),
+  quick: z
+    .boolean()
+    .default(false)
+    .meta({ description: 'Run every stage on few images, in seconds; too small to conclude anything from' }),
+  device: compute.device,
+  threads: compute.threads,
+})
+
+/** Far too few questions to conclude anything, and the intervals say so. */
+const quickSettings = { 'import.trainStudies': 24, 'import.testStudies': 16, 'evaluate.attentionQuestions': 12 }
 
 export const demo = defineCommand({
   usage: 'demo',
   summary: 'Run the whole method on a bundled model and synthetic radiographs, with a report at the end',
-  options: (parser) =>
-    parser
-      .option('out', { type: 'string', default: './fire-demo', describe: 'Folder for records, pictures and report' })
-      .option('seed', { type: 'number', default: 0, describe: 'Of the world, the answers, the noise and the training' })
-      .option('objective', { choices: objectiveNames, default: 'fire' as const, describe: 'What to train with' })
-      .option('quick', { type: 'boolean', default: false, describe: 'See every stage; too small to conclude from' })
-      .option('device', deviceOption)
-      .option('threads', { type: 'number', default: 0, describe: '0 = all; results do not depend on it' }),
+  options: (parser) => addFlags(parser, demoSettings),
   examples: [
     ['demo', 'the published objective, then open fire-demo/report.html'],
-    ['demo --objective dpo --out dpo-demo', 'the same pairs, another objective'],
+    ['demo --objective dpo --out dpo-demo', 'another objective'],
   ],
-  async run({ out, seed, objective, quick, device, threads }, { stdout, progress }) {
-    const { runDemo } = await import('../../demo/index.js')
-    using stop = catchSignals((name) => progress.log(`${name}: stopping; finished stages stay; again to leave at once`))
-    try {
-      const result = await runDemo({ out, seed, objective, quick, device, threads }, { signal: stop.signal, progress })
-      stdout(describeResult(result))
-      return 0
-    } catch (error) {
-      if (stop.exitCode === undefined || !(error instanceof FireError)) throw error
-      progress.log([error.message, error.hint].filter(Boolean).join('\n'))
-      return stop.exitCode
-    }
+  notes:
+    'The demo is a pipeline, models/phantom/demo.yaml. After a stop the same command continues, and skips what is done.',
+  async run(options, context) {
+    const { loadPipeline } = await import('../../pipeline/index.js')
+    const { tree, locate } = readFlags(demoSettings, options)
+    const { out: output, objective, quick, ...shared } = checkTree(demoSettings, tree, locate)
+    const settings = { output, ...shared, 'train.objective.name': objective, ...(quick && quickSettings) }
+    const overrides = Object.entries(settings).map(([key, value]) => `${key}=${JSON.stringify(value)}`)
+    const code = await runStages(await loadPipeline(file, overrides), context)
+    if (code === 0) context.stdout(await describeResults(join(output, 'evaluate', 'results.json')))
+    return code
   },
 })
 
-function describeResult({ comparisons, conclusion, detail, report, seconds }: DemoResult): string {
+async function describeResults(path: string): Promise<string> {
+  const { headline } = await import('../../report/words.js')
+  const { comparison } = JSON.parse(await readFile(path, 'utf8')) as EvaluationResults
   const percent = (value: number): string => (100 * value).toFixed(1)
   const share = ({ value, low, high }: { value: number; low: number; high: number }): string =>
     `${percent(value)} [${percent(low)}, ${percent(high)}]`
-  const shown = comparisons.filter((group) => group.kind === 'overall' || group.kind === 'answerType')
-  const rows = shown.map((group) => [
-    group.name,
-    group.before.count,
-    share(group.before),
-    share(group.after),
-    share(group.difference),
-  ])
+  const rows = comparison
+    .filter(({ kind }) => kind === 'overall' || kind === 'answerType')
+    .map(({ name, before, after, difference }) => [name, before.count, ...[before, after, difference].map(share)])
   const table = formatTable(['accuracy, %', 'n', 'before [95 %]', 'after [95 %]', 'difference [95 %]'], rows)
-  return `${table}\n\n${conclusion}: ${detail}\n${formatDuration(seconds)}; report: ${report}\n`
+  const { title, detail } = headline(comparison[0])
+  return `\n${table}\n\n${title}: ${detail}\n`
 }

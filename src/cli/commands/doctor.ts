@@ -7,7 +7,7 @@ import { formatBytes } from '../format.js'
 
 export const doctor = defineCommand({
   usage: 'doctor',
-  summary: 'What this machine offers and what the engine will use',
+  summary: 'Show what this machine offers and what the engine will use',
   options: (parser) => parser.option('json', { type: 'boolean', default: false, describe: 'Print one JSON object' }),
   async run({ json }, { stdout }) {
     const findings = { ...machine(), engine: await engine() }

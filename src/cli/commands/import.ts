@@ -3,7 +3,6 @@ import { importStage } from '../../import/stage.js'
 import { stageCommand } from '../stage-command.js'
 
 export const importCommand = stageCommand(importStage, {
-  positionals: ['kind', 'source'],
   examples: [['import slake Slake1.0 --language en --out data/slake', 'three splits, with masks and boxes']],
   notes: 'The folder has samples.jsonl, pairs.jsonl, images/, LICENSE.md and import.report.json.',
   describe: (report, { out }) => describeReport(report, out),

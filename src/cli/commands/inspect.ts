@@ -3,7 +3,7 @@ import { describeInspection } from '../inspection.js'
 
 export const inspect = defineCommand({
   usage: 'inspect <files..>',
-  summary: 'Print what record files hold: counts, distributions, examples, problems',
+  summary: 'Show what is in record files: counts, distributions, examples, problems',
   options: (parser) =>
     parser
       .positional('files', {

@@ -5,7 +5,7 @@ import { catchSignals } from '../signals.js'
 
 export const merge = defineCommand({
   usage: 'merge <model> <adapter>',
-  summary: 'Fold a LoRA adapter into its base: a model folder that transformers loads',
+  summary: 'Merge a LoRA adapter into its model: a model folder that transformers loads',
   options: (parser) =>
     parser
       .positional('model', {

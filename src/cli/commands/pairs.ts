@@ -5,7 +5,7 @@ import { stageCommand } from '../stage-command.js'
 
 export const pairs = stageCommand(pairsStage, {
   examples: [['pairs --samples s.jsonl --responses r.jsonl --out pairs.jsonl', 'offline, by word rules']],
-  notes: 'Interrupted, the same command goes on and pays for no request twice.',
+  notes: 'After a stop of any kind, run the same command again: it continues and pays for no request twice.',
   describe,
 })
 

@@ -27,7 +27,9 @@ export const pull = defineCommand({
       .option('verify', { type: 'boolean', describe: 'Compare the hash of every file, also of those already checked' })
       .option('overwrite', { type: 'boolean', describe: 'Replace files that differ from the published ones' })
       .option('token-env', { type: 'string', describe: 'Variable that holds the token; default: HF_TOKEN' }),
-  examples: [['pull Qwen/Qwen3-VL-4B-Instruct', 'weights, configuration and tokenizer; interrupted, it goes on']],
+  examples: [
+    ['pull Qwen/Qwen3-VL-4B-Instruct', 'weights, configuration and tokenizer; after a stop the same command continues'],
+  ],
   notes: 'HF_ENDPOINT names another hub. fire-train.pull.json in the folder says what it was filled with.',
   async run(options, { stdout, progress }) {
     const { hubAccess, pull: pullFiles } = await import('../../hub/index.js')
@@ -37,7 +39,14 @@ export const pull = defineCommand({
     try {
       const { repo, revision, out, include, offline, verify, overwrite } = options
       const report = await pullFiles({
-        ...{ repo, revision, out, include, offline, verify, overwrite, access },
+        repo,
+        revision,
+        out,
+        include,
+        offline,
+        verify,
+        overwrite,
+        access,
         signal: stop.signal,
         onLog: (line) => progress.log(line),
         onProgress(done, total) {

@@ -3,7 +3,6 @@ import { stageCommand } from '../stage-command.js'
 
 export const sample = stageCommand(sampleStage, {
   examples: [['sample --samples s.jsonl --model M --out r.jsonl --answers 4 --temperature 0.7', 'four answers each']],
-  notes: 'Run the same command again after a stop of any kind: it goes on where it was.',
   describe: ({ answers, reused, failed, failures, out }) =>
     `${answers} answers (${reused} from before): ${out}\n${failures === null ? '' : `${failed} questions have no answer; see ${failures}\n`}`,
 })

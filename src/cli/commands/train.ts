@@ -43,7 +43,7 @@ export const train = defineCommand({
 function describeReport(report: TrainReport, configPath: string): string {
   if (report.interrupted) {
     return [
-      `stopped after step ${report.step} of ${report.totalSteps}; saved ${report.checkpoint}`,
+      `stopped after step ${report.step} of ${report.totalSteps}; saved ${report.checkpoint ?? 'nothing yet'}`,
       `go on with: fire-train train ${configPath} --resume`,
       '',
     ].join('\n')

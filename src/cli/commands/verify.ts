@@ -10,7 +10,7 @@ const verifySettings = z.strictObject(compute)
 
 export const verify = defineCommand({
   usage: 'verify <directory>',
-  summary: 'Hold the engine against reference tensors, group by group',
+  summary: 'Compare the engine with reference tensors, group by group',
   options: (parser) =>
     addFlags(parser, verifySettings)
       .positional('directory', { type: 'string', demandOption: true, describe: 'Golden folder: model and references' })

@@ -1,6 +1,7 @@
 /** Bounding boxes, filled. */
+import type { Size } from '../../data/images.js'
 import { DataError } from '../../errors.js'
-import { emptyMask, type Mask, type Size } from './mask.js'
+import { emptyMask, type Mask } from './mask.js'
 
 export type BoxFormat = 'xywh' | 'xyxy'
 export type Box = readonly [number, number, number, number]

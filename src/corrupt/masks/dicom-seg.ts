@@ -1,7 +1,7 @@
 /** DICOM segmentations (PS3.3 C.8.20): frames of a segment that belong to one image. */
 import type { DataSet } from 'dicom-parser'
-import { parseDicom } from '../../data/dicom.js'
-import { checkPixels, notAnImage, unsupportedImage } from '../../data/image-errors.js'
+import { parseDicom, readingDicom } from '../../data/dicom.js'
+import { checkPixels, unsupportedImage } from '../../data/image-errors.js'
 import { DataError } from '../../errors.js'
 import { emptyMask, type Mask } from './mask.js'
 
@@ -53,8 +53,10 @@ const segmentationStorage = /^1\.2\.840\.10008\.5\.1\.4\.1\.1\.66\.[47]$/
 
 /** Instance, frame and orientation of a DICOM image, for its segmentations to be held against. */
 export function dicomSource(bytes: Buffer, path: string, frame?: number): DicomSource {
-  const dataSet = parseDicom(bytes, path)
-  return { instance: dataSet.string(tags.instance) ?? '', frame, orientation: numbers(dataSet, tags.orientation) }
+  return readingDicom(path, () => {
+    const dataSet = parseDicom(bytes)
+    return { instance: dataSet.string(tags.instance) ?? '', frame, orientation: numbers(dataSet, tags.orientation) }
+  })
 }
 
 /**
@@ -64,12 +66,7 @@ export function dicomSource(bytes: Buffer, path: string, frame?: number): DicomS
  * @throws {DataError} naming what has to be chosen, or that planes do not agree.
  */
 export function readSegMask(bytes: Buffer, path: string, options: SegOptions, source?: DicomSource): Mask {
-  try {
-    return readMask(parseDicom(bytes, path), path, options, source)
-  } catch (error) {
-    // dicom-parser throws plain strings, also when an attribute is read that reaches past the file.
-    throw typeof error === 'string' ? notAnImage(path, error) : error
-  }
+  return readingDicom(path, () => readMask(parseDicom(bytes), path, options, source))
 }
 
 function readMask(dataSet: DataSet, path: string, options: SegOptions, source: DicomSource | undefined): Mask {

@@ -1,12 +1,9 @@
 /** What every form of mask becomes: one byte a pixel of the displayed image. */
 import { createHash } from 'node:crypto'
+import type { Size } from '../../data/images.js'
 import { DataError } from '../../errors.js'
 
-export interface Size {
-  width: number
-  height: number
-}
-
+/** A binary mask of an image. */
 export interface Mask extends Size {
   /** 1 inside, 0 outside; row-major, `width * height` bytes, row 0 at the top of the image as displayed. */
   inside: Uint8Array

@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import { constants, gunzip } from 'node:zlib'
 import { NIFTI1, NIFTI2 } from 'nifti-reader-js'
 import { checkPixels, notAnImage, unsupportedImage } from '../../data/image-errors.js'
-import { DataError } from '../../errors.js'
+import { DataError, guarded } from '../../errors.js'
 import { emptyMask, type Mask } from './mask.js'
 
 /**
@@ -17,6 +17,7 @@ import { emptyMask, type Mask } from './mask.js'
  * - `numpy`: x = second, y = first: an array [row, column] that was saved as it was.
  */
 export const niftiOrientations = ['affine', 'voxel', 'numpy'] as const
+/** One of `niftiOrientations`: `affine`, `voxel` or `numpy`. */
 export type NiftiOrientation = (typeof niftiOrientations)[number]
 
 export interface NiftiOptions {
@@ -123,7 +124,7 @@ export async function readNiftiMask(bytes: Buffer, path: string, options: NiftiO
 
 /** The header alone, its extensions cut off: their lengths are the file's word and nothing here needs them. */
 function readHeader(bytes: Buffer, path: string): Header {
-  try {
+  return guarded(() => {
     const second = [bytes.readInt32LE(0), bytes.readInt32BE(0)].includes(540)
     const start = new Uint8Array(second ? 544 : 352)
     start.set(bytes.subarray(0, start.length - 4))
@@ -139,29 +140,28 @@ function readHeader(bytes: Buffer, path: string): Header {
         ? view.getFloat64(400 + 32 * row + 8 * column, fields.littleEndian)
         : view.getFloat32(280 + 16 * row + 4 * column, fields.littleEndian)
     return { fields, sform: [0, 1, 2].map((row) => [0, 1, 2].map((column) => entry(row, column))) }
-  } catch (error) {
-    throw notAnImage(path, error)
-  }
+  }, notAnImage(path))
 }
 
 const unzip = promisify<Buffer, object, Buffer>(gunzip)
 
 async function inflatedStart(bytes: Buffer, path: string): Promise<Buffer> {
   const prefix = bytes.subarray(0, headerPrefix)
-  return await unzip(prefix, { finishFlush: constants.Z_SYNC_FLUSH }).catch((error) => {
-    throw notAnImage(path, error)
-  })
+  return guarded(() => unzip(prefix, { finishFlush: constants.Z_SYNC_FLUSH }), notAnImage(path))
 }
 
 /** All of it, which must not be more than the header declares (and a little that some tools append). */
 async function inflated(bytes: Buffer, expected: number, path: string): Promise<Buffer> {
   const maxOutputLength = expected + 2 ** 20
-  return await unzip(bytes, { maxOutputLength }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ERR_BUFFER_TOO_LARGE') throw notAnImage(path, error)
-    throw new DataError(`${path} inflates to more than the ${expected} bytes that its header declares`, {
-      hint: 'The file is damaged, or made to exhaust memory.',
-    })
-  })
+  return guarded(
+    () => unzip(bytes, { maxOutputLength }),
+    (reason, cause) => {
+      if ((cause as NodeJS.ErrnoException).code !== 'ERR_BUFFER_TOO_LARGE') return notAnImage(path)(reason, cause)
+      return new DataError(`${path} inflates to more than the ${expected} bytes that its header declares`, {
+        hint: 'The file is damaged, or made to exhaust memory.',
+      })
+    },
+  )
 }
 
 function cutAxis({ axis, slice }: NiftiOptions, shape: readonly number[]): Axis {

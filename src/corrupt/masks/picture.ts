@@ -2,8 +2,9 @@
 // The image library of the whole project (src/data/images.ts).
 import sharp from 'sharp'
 import { checkPixels, notAnImage } from '../../data/image-errors.js'
-import { DataError } from '../../errors.js'
-import { emptyMask, type Mask, type Size } from './mask.js'
+import type { Size } from '../../data/images.js'
+import { DataError, guarded } from '../../errors.js'
+import { emptyMask, type Mask } from './mask.js'
 
 export interface PictureOptions {
   /** Class ids that are inside; without it, whatever is neither black nor transparent. */
@@ -12,6 +13,15 @@ export interface PictureOptions {
   threshold?: number
   /** The picture is a cut-out of the mask whose first pixel lies here, [x, y]. */
   offset?: readonly [number, number]
+}
+
+/** A mask as a grey PNG, 255 inside. */
+export async function maskPng({ width, height, inside }: Mask): Promise<Buffer> {
+  const grey = inside.map((value) => value * 255)
+  return await sharp(grey, { raw: { width, height, channels: 1 } })
+    .toColourspace('b-w')
+    .png()
+    .toBuffer()
 }
 
 /** One grey level or id a pixel (the first channel), whether all channels agree, and where anything is seen. */
@@ -47,7 +57,7 @@ export async function readPictureMask(
 }
 
 async function readLevels(bytes: Buffer, path: string, lossyAllowed: boolean): Promise<Levels> {
-  try {
+  return guarded(async () => {
     const { format, width, height, depth } = await sharp(bytes, { limitInputPixels: false }).metadata()
     checkPixels(width, height, path)
     if (format === 'jpeg' && !lossyAllowed) {
@@ -61,9 +71,7 @@ async function readLevels(bytes: Buffer, path: string, lossyAllowed: boolean): P
       .toColourspace(wide ? 'rgb16' : 'srgb')
     const { data, info } = await picture.raw({ depth: wide ? 'ushort' : 'uchar' }).toBuffer({ resolveWithObject: true })
     return toLevels(wide ? new Uint16Array(Uint8Array.from(data).buffer) : data, info)
-  } catch (error) {
-    throw error instanceof DataError ? error : notAnImage(path, error)
-  }
+  }, notAnImage(path))
 }
 
 /** 1 or 3 colour channels, and alpha where there are 2 or 4. */

@@ -1,6 +1,7 @@
 /** Polygons as COCO's `segmentation` lists them, filled. */
+import type { Size } from '../../data/images.js'
 import { DataError } from '../../errors.js'
-import { emptyMask, type Mask, type Size } from './mask.js'
+import { emptyMask, type Mask } from './mask.js'
 
 /**
  * The union of closed polygons, each a flat list [x0, y0, x1, y1, ...] in pixels, where (0, 0) is the outer corner of the

@@ -1,11 +1,11 @@
 /** A mask as records and manifests write it, in any form, to pixels. */
-import { createHash } from 'node:crypto'
 import { z } from 'zod'
-import { isDicom } from '../../data/images.js'
-import { DataError } from '../../errors.js'
+import { sha256 } from '../../data/files.js'
+import { isDicom, type Size } from '../../data/images.js'
+import { DataError, guarded } from '../../errors.js'
 import { type Box, fillBoxes } from './box.js'
 import { type DicomSource, readSegMask } from './dicom-seg.js'
-import type { Mask, Size } from './mask.js'
+import type { Mask } from './mask.js'
 import { isNifti, type NiftiOrientation, niftiOrientations, readNiftiMask } from './nifti.js'
 import { readInside } from './paths.js'
 import { readPictureMask } from './picture.js'
@@ -107,7 +107,7 @@ async function readFileMask(spec: object, target: Target, options: ReadOptions, 
   const { file } = checked(z.looseObject({ file: z.string().min(1) }), spec, place)
   const bytes = await readInside(options.root, file, place, options.base)
   const path = `${place}: ${file}`
-  if (createHash('sha256').update(bytes).digest('hex') === target.sha256) {
+  if (sha256(bytes) === target.sha256) {
     throw new DataError(`${path} is the image itself, not its mask`)
   }
   if (isDicom({ bytes })) {
@@ -128,12 +128,10 @@ async function readFileMask(spec: object, target: Target, options: ReadOptions, 
 }
 
 function fromJson(bytes: Buffer, target: Target, path: string): ReadMask {
-  let spec: unknown
-  try {
-    spec = JSON.parse(bytes.toString('utf8'))
-  } catch (error) {
-    throw new DataError(`${path} is not JSON: ${(error as Error).message}`, { cause: error })
-  }
+  const spec: unknown = guarded(
+    () => JSON.parse(bytes.toString('utf8')),
+    (reason, cause) => new DataError(`${path} is not JSON: ${reason}`, { cause }),
+  )
   return drawn(Array.isArray(spec) ? { polygons: spec } : (spec as object), target, path)
 }
 

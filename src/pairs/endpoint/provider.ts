@@ -26,6 +26,7 @@ class Unusable extends Error {
 /** A reply that cannot be used is asked for again, once, with the reason. */
 const attempts = 2
 
+/** Asks a language model to judge, edit and compare; replies are checked against a schema and cached. */
 export class EndpointProvider implements Provider, BlindJudge {
   constructor(readonly endpoint: Endpoint) {}
 

@@ -1,0 +1,43 @@
+/** `fire-train/engine`: the engine with every type its calls take and give, its image cache, and the devices there are. */
+
+export type { Device, GemmBackend } from './device.js'
+export {
+  type CallOptions,
+  defaultLora,
+  Engine,
+  type EngineOptions,
+  type GenerateOptions,
+  type OpenOptions,
+  openEngine,
+} from './engine.js'
+export { ImageCache, type ImageSource } from './image-cache.js'
+export { loadNative } from './load.js'
+export type {
+  AdamWSpec,
+  AttentionProbe,
+  CancelToken,
+  CpuInfo,
+  DType,
+  EngineSpec,
+  Generation,
+  GpuReport,
+  ImageFeatures,
+  ImageInput,
+  LoraSpec,
+  ModelInfo,
+  NativeEngine,
+  NativeModule,
+  ObjectiveName,
+  ObjectiveSpec,
+  PairInput,
+  PairStats,
+  PlanStats,
+  PromptInput,
+  SamplingSpec,
+  SequenceInput,
+  SequenceLogps,
+  StepOptions,
+  StepStats,
+  StopStrings,
+  UpdateStats,
+} from './native.js'

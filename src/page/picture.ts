@@ -1,0 +1,100 @@
+/** Images of a page: PNG inlined as data URIs, outlines and heat drawn over them as vectors. */
+// The image library of the whole project; here it makes pictures small.
+import sharp from 'sharp'
+import { decodeReferenced } from '../data/images.js'
+import type { ImageRef } from '../data/records.js'
+import { type Html, html } from './html.js'
+
+/** A picture with what is drawn over it. */
+export interface Picture {
+  /** Of the image that it shows; what is drawn over it is in these pixels. */
+  width: number
+  height: number
+  /** PNG file, of this size or smaller. */
+  png: Uint8Array
+  /** One byte per pixel, not 0 inside the outline; `null` draws none. */
+  mask: Uint8Array | null
+}
+
+/** Weights over a grid of cells that fills the picture: `rows * columns` values that are not negative, row-major. */
+export interface Heat {
+  rows: number
+  columns: number
+  values: ArrayLike<number>
+}
+
+/** Longest side of a picture on a page, in pixels. */
+const thumbnail = 448
+
+/** A referenced image as a page shows it. @throws {DataError} when the file is not the image of the record. */
+export async function loadPicture(ref: ImageRef, root: string, mask: Uint8Array | null): Promise<Picture> {
+  const { width, height } = ref
+  return { width, height, png: await shrink((await decodeReferenced(ref, root)).rgb, ref, 3), mask }
+}
+
+/** @param pixels `width * height` times 1 (grey) or 3 bytes. @returns a PNG of at most 448 pixels a side. */
+export async function shrink(
+  pixels: Uint8Array,
+  { width, height }: { width: number; height: number },
+  channels: 1 | 3,
+): Promise<Buffer> {
+  return await sharp(pixels, { raw: { width, height, channels } })
+    .resize({ width: thumbnail, height: thumbnail, fit: 'inside', withoutEnlargement: true })
+    .png()
+    .toBuffer()
+}
+
+const dataUri = (png: Uint8Array) => `data:image/png;base64,${Buffer.from(png).toString('base64')}`
+
+/** The picture with the outline of its mask and, when given, a heatmap over it. `label` is read by screen readers. */
+export function drawPicture(picture: Picture, label: string, heat: Heat | null = null): Html {
+  const { width, height, mask } = picture
+  const outline = mask ? maskOutline(mask, width, height) : ''
+  return html`<svg class="picture" viewBox="0 0 ${width} ${height}" role="img" aria-label="${label}">
+    <image href="${dataUri(picture.png)}" width="${width}" height="${height}"/>
+    ${heat && drawHeat(heat, width, height)}
+    ${outline !== '' && html`<path class="outline-under" d="${outline}"/><path class="outline" d="${outline}"/>`}
+  </svg>`
+}
+
+/** One rectangle a token; the strongest is opaque, and the scale is linear from 0. */
+function drawHeat(heat: Heat, width: number, height: number): Html {
+  const peak = Array.from(heat.values).reduce((most, value) => Math.max(most, value), 0) || 1
+  const [w, h] = [width / heat.columns, height / heat.rows]
+  const cells = Array.from(heat.values, (value, i) => {
+    const [x, y] = [(i % heat.columns) * w, Math.floor(i / heat.columns) * h]
+    return html`<rect x="${x}" y="${y}" width="${w}" height="${h}" opacity="${((0.85 * value) / peak).toFixed(3)}"/>`
+  })
+  return html`<g class="heat">${cells}</g>`
+}
+
+/**
+ * The border of a mask as SVG path data along pixel edges: horizontal runs, then vertical ones, so that a block of any
+ * size costs a few commands.
+ */
+export function maskOutline(mask: Uint8Array, width: number, height: number): string {
+  const inside = (x: number, y: number) => x >= 0 && y >= 0 && x < width && y < height && mask[y * width + x] !== 0
+  const lines: string[] = []
+  for (let y = 0; y <= height; y++) {
+    for (const [from, to] of runs(width, (x) => inside(x, y) !== inside(x, y - 1))) lines.push(`M${from} ${y}H${to}`)
+  }
+  for (let x = 0; x <= width; x++) {
+    for (const [from, to] of runs(height, (y) => inside(x, y) !== inside(x - 1, y))) lines.push(`M${x} ${from}V${to}`)
+  }
+  return lines.join('')
+}
+
+/** Maximal half-open stretches of `[0, length)` where `holds`. */
+function runs(length: number, holds: (i: number) => boolean): [number, number][] {
+  const found: [number, number][] = []
+  let start = -1
+  for (let i = 0; i <= length; i++) {
+    const here = i < length && holds(i)
+    if (here && start < 0) start = i
+    if (!here && start >= 0) {
+      found.push([start, i])
+      start = -1
+    }
+  }
+  return found
+}

@@ -1,0 +1,172 @@
+/** A report from what the stages of a run left on disk. Each part of the page is there when its files are. */
+import { readFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { parse } from 'yaml'
+import { z } from 'zod'
+import { decodeImage } from '../data/images.js'
+import { readJsonl } from '../data/jsonl.js'
+import { type Pair, pair as pairRecord } from '../data/records.js'
+import { DataError, fileError } from '../errors.js'
+import { evaluationFiles } from '../evaluate/files.js'
+import { type ProbedQuestion, probedQuestion } from '../evaluate/grounding.js'
+import type { EvaluationResults, JudgedAnswer } from '../evaluate/index.js'
+import { loadPicture } from '../page/picture.js'
+import type { PairReport } from '../pairs/index.js'
+import { resolveTrainConfig } from '../train/config.js'
+import type { MetricsRow } from '../train/metrics.js'
+import { runFiles } from '../train/run-folder.js'
+import type { TrainConfig } from '../train/settings.js'
+import type { TrainReport } from '../train/train.js'
+import { chooseChanged, choosePairs, chooseProbes } from './choose.js'
+import { describeAttention, describeRun, summarise } from './describe.js'
+import type { AttentionExample, ExamplePair, ReportData, StageTime } from './types.js'
+import { objectiveName } from './words.js'
+
+/** Where things lie; whatever a run did not make is left out. */
+export interface ReportSources {
+  /** Pair records, with corrupted twins or without. */
+  pairs?: string
+  /** What the construction of the pairs says of them. */
+  pairsReport?: string
+  /** metrics.jsonl of a training run. */
+  metrics?: string
+  /** Folder of an evaluation. */
+  evaluation?: string
+}
+
+/** What a page says that is not in the files. */
+export interface ReportOptions {
+  title: string
+  /** Sentences under the headline, before those that the numbers make. */
+  notes: readonly string[]
+  /** Finished stages with their wall time. */
+  stages: StageTime[]
+}
+
+/** A training run that is complete. */
+export interface Training {
+  config: TrainConfig
+  /** The same as it stands on disk. */
+  yaml: string
+  report: TrainReport
+  metrics: MetricsRow[]
+}
+
+export interface Evaluation {
+  results: EvaluationResults
+  before: JudgedAnswer[]
+  after: JudgedAnswer[]
+  probed: ProbedQuestion[]
+}
+
+const shown = { pairs: 6, attention: 4, changed: 8 }
+
+/**
+ * Reads what the stages of a run left on disk, for `renderReport`.
+ * @throws {FileError} when a file cannot be read.
+ * @throws {DataError} for files that are not what a stage of this version leaves.
+ */
+export async function collectReport(sources: ReportSources, options: ReportOptions): Promise<ReportData> {
+  const pairs = sources.pairs === undefined ? [] : await readAll(sources.pairs, pairRecord)
+  const made = sources.pairsReport === undefined ? null : await readJson<PairReport>(sources.pairsReport)
+  const training = sources.metrics === undefined ? null : await readTraining(sources.metrics)
+  const evaluation = sources.evaluation === undefined ? null : await readEvaluation(sources.evaluation)
+  const objective = training?.config.objective.name ?? null
+  const root = dirname(sources.pairs ?? '')
+  const found = { pairs, made, training, evaluation }
+  const examples: ExamplePair[] = []
+  for (const pair of choosePairs(pairs, shown.pairs)) examples.push(await examplePair(pair, root))
+  const attention: AttentionExample[] = []
+  for (const probe of chooseProbes(evaluation?.probed ?? [], shown.attention)) {
+    attention.push(await attentionExample(probe, sources.evaluation ?? ''))
+  }
+  return {
+    title: objective === null ? options.title : `${options.title}: ${objectiveName(objective)}`,
+    summary: [...options.notes, ...summarise(found)],
+    objective,
+    comparisons: evaluation?.results.comparison ?? [],
+    judge: evaluation?.results.judge.description ?? '',
+    metrics: training?.metrics ?? [],
+    pairs: made?.statistics ?? null,
+    examples,
+    attention,
+    attentionNote: describeAttention(evaluation?.results.attention ?? null),
+    changed: evaluation ? chooseChanged(evaluation.before, evaluation.after, shown.changed) : [],
+    facts: describeRun(found),
+    stages: options.stages,
+    config: training?.yaml ?? null,
+  }
+}
+
+async function readTraining(metrics: string): Promise<Training> {
+  const folder = dirname(metrics)
+  const yaml = await readText(join(folder, runFiles.config))
+  return {
+    config: resolveTrainConfig(parse(yaml)),
+    yaml,
+    report: await readJson<TrainReport>(join(folder, runFiles.report)),
+    metrics: await readAll(metrics, z.custom<MetricsRow>()),
+  }
+}
+
+async function readEvaluation(folder: string): Promise<Evaluation> {
+  const at = (name: keyof typeof evaluationFiles): string => join(folder, evaluationFiles[name])
+  return {
+    results: await readJson<EvaluationResults>(at('results')),
+    before: await readAll(at('before'), z.custom<JudgedAnswer>()),
+    after: await readAll(at('after'), z.custom<JudgedAnswer>()),
+    probed: await readAll(at('attention'), probedQuestion),
+  }
+}
+
+async function readAll<S extends z.ZodType>(path: string, schema: S): Promise<z.output<S>[]> {
+  const records: z.output<S>[] = []
+  for await (const { record } of readJsonl(path, schema)) records.push(record)
+  return records
+}
+
+async function readText(path: string): Promise<string> {
+  return await readFile(path, 'utf8').catch((error) => {
+    throw fileError(error, 'Reading', path)
+  })
+}
+
+/** For files of our own, whose stage is done. */
+async function readJson<T>(path: string): Promise<T> {
+  try {
+    return JSON.parse(await readText(path)) as T
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error
+    throw new DataError(`${path} is not JSON: ${error.message}`, { cause: error })
+  }
+}
+
+async function examplePair(pair: Pair, root: string): Promise<ExamplePair> {
+  const { corrupted, images, edits } = pair
+  const [image, twin] = [images[0], corrupted?.images[0]]
+  // Masks are those of the images that have one: which belongs to the first is certain when all have.
+  const masked = corrupted && corrupted.masks.length === images.length ? corrupted.masks[0] : undefined
+  const mask = masked === undefined ? null : await readMask(join(root, masked))
+  return {
+    question: pair.prompt,
+    origin: pair.origin,
+    chosen: { text: pair.chosen, spans: edits.map((edit) => edit.chosen) },
+    rejected: { text: pair.rejected, spans: edits.map((edit) => edit.rejected) },
+    categories: [...new Set(edits.map((edit) => edit.category))],
+    clean: image ? await loadPicture(image, root, mask) : null,
+    corrupted: twin ? await loadPicture(twin, root, mask) : null,
+    corruption: corrupted ? { method: corrupted.method, sigma: corrupted.sigma } : null,
+  }
+}
+
+async function attentionExample(probe: ProbedQuestion, folder: string): Promise<AttentionExample> {
+  const { question, answer, span, image, before, after, ratios } = probe
+  const picture = await loadPicture(image, folder, await readMask(join(folder, probe.mask)))
+  return { question, answer: { text: answer, span }, picture, before, after, ratios }
+}
+
+/** A grey picture as one byte a pixel. */
+async function readMask(path: string): Promise<Uint8Array> {
+  const { rgb } = await decodeImage(path)
+  return rgb.filter((_, index) => index % 3 === 0)
+}

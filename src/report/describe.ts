@@ -1,0 +1,93 @@
+/** What a run did and on what, in words that follow from its files alone. */
+import { basename } from 'node:path'
+import type { Pair } from '../data/records.js'
+import type { MeanRatios } from '../evaluate/index.js'
+import type { PairReport } from '../pairs/index.js'
+import { version } from '../version.js'
+import type { Evaluation, Training } from './collect.js'
+import { objectiveName } from './words.js'
+
+interface Found {
+  pairs: readonly Pair[]
+  made: PairReport | null
+  training: Training | null
+  evaluation: Evaluation | null
+}
+
+/** Below this, an interval is wider than most effects. */
+const fewQuestions = 200
+
+/** A few sentences for a reader who has not met the method. */
+export function summarise({ pairs, made, training, evaluation }: Found): string[] {
+  const sentences: string[] = []
+  if (made) {
+    const { answers, byOrigin } = made.statistics
+    const twins = pairs.some(({ corrupted }) => corrupted)
+      ? ' Each image got a second version without the evidence that decides the question.'
+      : ''
+    sentences.push(
+      `The model’s own ${answers} answers were judged: ${byOrigin.repaired} wrong ones were repaired and ${byOrigin.counterfactual} right ones falsified by the smallest edit of words.${twins}`,
+    )
+  }
+  if (training) {
+    const { kept } = training.report.pairs
+    const name = objectiveName(training.config.objective.name)
+    sentences.push(`An adapter was trained on ${kept} pairs with the objective ${name}.`)
+  }
+  if (evaluation) {
+    const images = new Set(evaluation.after.map(({ imageId }) => imageId)).size
+    const count = evaluation.after.length
+    sentences.push(`Both rounds below answer the same ${count} held-out questions about ${images} images, greedily.`)
+    const { seenImages } = evaluation.results
+    if (seenImages) sentences.push(`Of these questions ${seenImages} are about images that were trained on.`)
+    if (count < fewQuestions) sentences.push('On so few questions only a large effect can be told from chance.')
+  }
+  return sentences
+}
+
+/** Label and value. */
+export function describeRun({ made, training, evaluation }: Found): [string, string][] {
+  const now = `${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC`
+  const facts: [string, string][] = [
+    ['Version', `fire-train ${version}, Node ${process.versions.node}`],
+    ['Written', now],
+  ]
+  if (training) facts.push(...describeTraining(training))
+  if (made)
+    facts.push([
+      'Pairs',
+      `${made.mode}, by ${made.provider}${made.blindJudge ? `, checked by ${made.blindJudge}` : ''}`,
+    ])
+  if (evaluation) facts.push(['Judge', evaluation.results.judge.kind])
+  return facts
+}
+
+function describeTraining({ config, report }: Training): [string, string][] {
+  const { model, machine, peakHostBytes } = report
+  const { lora, optimizer, batchSize, epochs } = config
+  const millions = `${(model.parameters / 1e6).toFixed(2)} M parameters`
+  const weights = `${model.weightDTypes.join(' and ')} weights, ${model.dtype} arithmetic`
+  const rank = `LoRA rank ${lora.rank}, alpha ${lora.alpha}${lora.rslora ? ', rank-stabilised' : ''}`
+  const steps = `learning rate ${optimizer.lr}, ${batchSize} pairs a step, ${epochs} epoch${epochs === 1 ? '' : 's'}`
+  const threads = `${model.threads} thread${model.threads === 1 ? '' : 's'} of ${machine.cores}, ${model.isa}`
+  const memory = `${(machine.memoryBytes / 2 ** 30).toFixed(0)} GiB`
+  return [
+    ['Seed', String(config.seed)],
+    ['Objective', config.objective.name],
+    ['Model', `${basename(config.model)} (${model.family}), ${millions}, ${weights}`],
+    ['Adapter', `${rank}; ${steps}`],
+    ['Machine', `${machine.cpu}, ${threads}, ${memory}, ${machine.platform}`],
+    ['Device', model.device],
+    ['Matrix products', model.gemm],
+    ['Peak memory', `${(peakHostBytes / 2 ** 20).toFixed(0)} MiB`],
+  ]
+}
+
+export function describeAttention(ratios: MeanRatios | null): string {
+  const how =
+    'Mean over all heads and layers, at the position that predicts the marked phrase; both models read the same tokens.'
+  if (!ratios) return how
+  const { count, before, after, change, standardError } = ratios
+  const interval = `${(change - 1.96 * standardError).toFixed(2)} to ${(change + 1.96 * standardError).toFixed(2)}`
+  return `${how} Over ${count} held-out questions that the trained model answers rightly, the mean ratio was ${before.toFixed(2)} before and ${after.toFixed(2)} after (change ${interval}, normal 95 % interval over questions).`
+}

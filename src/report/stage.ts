@@ -1,0 +1,35 @@
+/** `report`: one page of everything that the stages before it left. */
+import type { z } from 'zod'
+import { writeFileAtomic } from '../data/files.js'
+import { checkTree, configError, type Locate } from '../settings/file.js'
+import type { Tree } from '../settings/source.js'
+import { defineStage } from '../stage/index.js'
+import { reportSettings } from './settings.js'
+
+type Settings = z.output<typeof reportSettings>
+
+export const reportStage = defineStage({
+  name: 'report',
+  summary: 'Write one HTML page about a run: accuracy, curves, example pairs',
+  settings: reportSettings,
+  check,
+  takes: { pairs: 'pairs', pairsReport: 'pairsReport', metrics: 'metrics', evaluation: 'evaluation' },
+  // Beside the stages' folders: it is about all of them.
+  out: { setting: 'out', name: '../report.html' },
+  makes: () => ({}),
+  leaves: ({ out }) => [out],
+  async run(settings, { finished = [] }) {
+    const { collectReport, renderReport } = await import('./index.js')
+    const { out, title, notes } = settings
+    await writeFileAtomic(out, renderReport(await collectReport(settings, { title, notes, stages: finished })))
+    return { interrupted: false, summary: out }
+  },
+})
+
+function check(tree: Tree, locate: Locate): Settings {
+  const settings = checkTree(reportSettings, tree, locate)
+  const { pairs, pairsReport, metrics, evaluation } = settings
+  if (pairs ?? pairsReport ?? metrics ?? evaluation) return settings
+  const message = 'There is nothing to show: give pairs, metrics or an evaluation'
+  throw configError([{ path: ['pairs'], message }], locate)
+}

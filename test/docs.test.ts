@@ -1,0 +1,204 @@
+/** What the documents say, held against the repository: links, commands, flags, keys, and the files that ARCHITECTURE.md walks through. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { parse } from 'yaml'
+import { run } from '../src/cli/run.js'
+import { pipelineSchema } from '../src/pipeline/index.js'
+import { keyOf, settingsOf } from '../src/settings/setting.js'
+import { isTree } from '../src/settings/source.js'
+import { trainSettings } from '../src/train/settings.js'
+
+const root = fileURLToPath(new URL('../', import.meta.url))
+const folders = ['bench', 'cuda', 'docs', 'lexica', 'models', 'native', 'src', 'test']
+const names = [
+  ...readdirSync(root),
+  ...folders.flatMap((folder) =>
+    readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map((name) => join(folder, name)),
+  ),
+]
+const pages = new Map(
+  names.filter((name) => name.endsWith('.md')).map((name) => [name, readFileSync(join(root, name), 'utf8')]),
+)
+const guides = [...pages].filter(([name]) => /^(README|CONTRIBUTING|docs\/[^/]*)(\.md)?$/.test(name))
+
+/** A code block: between fences, or indented below an empty line. */
+const blocks = (page: string): { language: string; code: string }[] => [
+  ...[...page.matchAll(/^```(\w*)\n([\s\S]*?)^```/gm)].map(([, language, code]) => ({ language, code })),
+  ...[...page.replaceAll(/^```[\s\S]*?^```/gm, '').matchAll(/\n\n((?: {4}.*\n)+)/g)].map(([, code]) => ({
+    language: '',
+    code,
+  })),
+]
+const prose = (page: string): string => page.replaceAll(/^```[\s\S]*?^```/gm, '')
+const inline = (page: string): string[] => [...prose(page).matchAll(/(?<!`)`([^`\n]+)`(?!`)/g)].map(([, code]) => code)
+
+describe('links', () => {
+  /** As GitHub makes them. */
+  const anchors = (page: string): string[] =>
+    [...prose(page).matchAll(/^#+ (.+)$/gm)].map(([, title]) =>
+      title
+        .toLowerCase()
+        .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+        .replaceAll(' ', '-'),
+    )
+
+  const dead = (name: string, page: string): string[] =>
+    [...prose(page).matchAll(/\]\(([^)\s]+)\)/g)]
+      .map(([, target]) => target)
+      .filter((target) => !/^[a-z]+:/.test(target))
+      .filter((target) => {
+        const [path, anchor] = target.split('#')
+        const file = path === '' ? name : relative(root, resolve(root, dirname(name), path))
+        if (!existsSync(join(root, file))) return true
+        return anchor !== undefined && !anchors(pages.get(file) ?? '').includes(anchor)
+      })
+
+  it.each([...pages])('of %s lead somewhere', (name, page) => {
+    expect(dead(name, page)).toEqual([])
+  })
+
+  it('would be missed', () => {
+    expect(dead('README.md', '[a](docs/no.md) [b](docs/data.md#no) [c](docs/data.md#options) [d](#no)')).toEqual([
+      ...['docs/no.md', 'docs/data.md#no', '#no'],
+    ])
+  })
+
+  it('lead from the README to every page of docs/', () => {
+    const linked = [...(pages.get('README.md') ?? '').matchAll(/\]\((docs\/\w[\w-]*\.md)/g)].map(([, path]) => path)
+    expect([...pages.keys()].filter((name) => /^docs\/[^/]+$/.test(name) && !linked.includes(name))).toEqual([])
+  })
+})
+
+describe('commands', () => {
+  const flags = new Map<string, Set<string>>()
+
+  beforeAll(async () => {
+    const help = async (...command: string[]): Promise<string> => {
+      let text = ''
+      await run([...command, '--help'], { stdout: (part) => (text += part), stderr: () => {} })
+      return text
+    }
+    const listed = (text: string): string[] =>
+      [...text.matchAll(/^ {2}fire-train ((?:bench )?[a-z]+)/gm)].map(([, name]) => name)
+    const flagsOf = (text: string): Set<string> =>
+      new Set([...text.split('\nExamples:')[0].matchAll(/^ +(?:-h, )?--([a-z-]+)/gm)].map(([, flag]) => flag))
+    for (const name of listed(await help())) {
+      const text = await help(name)
+      flags.set(name, flagsOf(text))
+      if (name === 'bench') for (const each of listed(text)) flags.set(each, flagsOf(await help(...each.split(' '))))
+    }
+  })
+
+  const keys = (schema: Parameters<typeof settingsOf>[0]): Set<string> => new Set(settingsOf(schema).map(keyOf))
+  const keysOf: Record<string, Set<string>> = {
+    run: keys(pipelineSchema()),
+    train: keys(trainSettings),
+    plan: keys(trainSettings),
+  }
+
+  /** What is wrong with the commands of a text. */
+  function wrong(text: string): string[] {
+    const lines = text.replaceAll(/\\\n\s*/g, ' ').split('\n')
+    return lines.flatMap((line) => {
+      const said = /(?:^|[\s(])(?:fire-train|dist\/cli\/main\.js|npm run (demo) --) ([a-z].*|--.*)/.exec(
+        line.split(' #')[0],
+      )
+      if (!said) return []
+      const words = `${said[1] ?? ''} ${said[2]}`.trim().split(/\s+/)
+      const command =
+        words[0] === 'bench' && flags.has(words.slice(0, 2).join(' ')) ? words.slice(0, 2).join(' ') : words[0]
+      const known = flags.get(command)
+      if (!known) return [`fire-train ${command} is no command`]
+      const given = words.flatMap((word) => /^--([a-z][a-z-]*)/.exec(word)?.[1] ?? [])
+      const set = words.flatMap((word, i) => (word === '--set' ? (words[i + 1] ?? '').split('=')[0] : []))
+      return [
+        ...given.filter((flag) => !known.has(flag.replace(/^no-/, ''))).map((flag) => `${command} has no --${flag}`),
+        ...set.filter((key) => !keysOf[command]?.has(key)).map((key) => `${command} has no setting ${key}`),
+      ]
+    })
+  }
+
+  it('are known to this test', () => {
+    expect([...flags.keys()]).toEqual(expect.arrayContaining(['train', 'pairs', 'bench step', 'doctor']))
+    expect(flags.get('pairs')).toContain('endpoint-key-env')
+  })
+
+  it.each([...pages])('of %s exist, with their flags and keys', (name, page) => {
+    const codes = [...blocks(page).map(({ code }) => code), ...inline(page)]
+    // What is gone is named there.
+    if (name !== 'CHANGELOG.md') expect(codes.flatMap(wrong)).toEqual([])
+  })
+
+  it('would be missed', () => {
+    expect(wrong('npx fire-train sample --samples s.jsonl \\\n  --n 4')).toEqual(['sample has no --n'])
+    expect(wrong('fire-train trian run.yaml')).toEqual(['fire-train trian is no command'])
+    expect(wrong('fire-train train run.yaml --set optimizer.beta=1')).toEqual(['train has no setting optimizer.beta'])
+    expect(wrong('npm run demo -- --sed 1')).toEqual(['demo has no --sed'])
+    expect(wrong('node dist/cli/main.js bench step --sise mid')).toEqual(['bench step has no --sise'])
+  })
+
+  it.each(guides)('have the flags that %s names by themselves', (_name, page) => {
+    const all = new Set([...flags.values()].flatMap((each) => [...each]))
+    const named = inline(page).flatMap((code) => /^--([a-z][a-z-]*)/.exec(code)?.[1] ?? [])
+    // Of vLLM, of cmake-js, of our scripts.
+    const foreign = [
+      'enable-lora',
+      'mutations',
+      'only',
+      'suggest',
+      'help',
+      ...named.filter((flag) => flag.startsWith('fire-')),
+    ]
+    expect(named.filter((flag) => !all.has(flag) && !foreign.includes(flag))).toEqual([])
+  })
+
+  it.each(guides)('and YAML of %s have keys that exist', (_name, page) => {
+    const leaves = (tree: unknown, path: string[] = []): string[] =>
+      isTree(tree) && Object.keys(tree).length > 0
+        ? Object.entries(tree).flatMap(([key, value]) => leaves(value, [...path, key]))
+        : [path.join('.')]
+    const sections = new Set([...(keysOf.run ?? [])].map((key) => key.split('.')[0]))
+    for (const { code } of blocks(page).filter(({ language }) => language === 'yaml')) {
+      const found = leaves(parse(code)).filter((key) => key !== '')
+      const fits = [keysOf.run, keysOf.train].some((known) => found.every((key) => known.has(key) || sections.has(key)))
+      expect(fits, `${found.join(', ')} are keys of no file`).toBe(true)
+    }
+  })
+})
+
+describe('ARCHITECTURE.md', () => {
+  const page = pages.get('ARCHITECTURE.md') ?? ''
+  const rows = [...page.matchAll(/^\| `([^`]+)` \| ([^|]+) \|/gm)].map(([, file, said]) => ({
+    file,
+    names: [...said.matchAll(/`([^`]+)`/g)].map(([, name]) => name),
+  }))
+
+  it('walks through files and names that exist', () => {
+    expect(rows.length).toBeGreaterThan(30)
+    const gone = rows.flatMap(({ file, names: sought }) => {
+      if (!existsSync(join(root, file))) return [file]
+      const source = readFileSync(join(root, file), 'utf8')
+      return sought.filter((name) => !source.includes(name)).map((name) => `${file}: ${name}`)
+    })
+    expect(gone).toEqual([])
+  })
+
+  it('names files that exist', () => {
+    const paths = inline(page).filter((code) =>
+      /^(src|native|cuda|scripts|test|bench|docs|models)\/[\w./-]+$/.test(code),
+    )
+    expect(paths.length).toBeGreaterThan(10)
+    expect(paths.filter((path) => !existsSync(join(root, path)))).toEqual([])
+  })
+
+  it('has every folder of src/ and native/ in its tree', () => {
+    const tree = page.split('## The tree')[1].split('## The arrows')[0]
+    for (const parent of ['src', 'native']) {
+      const inside = readdirSync(join(root, parent), { withFileTypes: true }).filter((entry) => entry.isDirectory())
+      const missing = inside.filter(({ name }) => !new RegExp(`^ {6}${name}/ `, 'm').test(tree))
+      expect(missing.map(({ name }) => `${parent}/${name}`)).toEqual([])
+    }
+  })
+})
