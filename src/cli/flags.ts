@@ -27,7 +27,12 @@ export function addFlags(parser: Argv, schema: z.ZodType, positionals: readonly 
       continue
     }
     const repeated = setting.type === 'array' ? { nargs: 1, string: true } : {}
-    parser.option(name, { ...option, ...repeated, demandOption: required === 'always' })
+    parser.option(name, {
+      ...option,
+      ...repeated,
+      demandOption: required === 'always',
+      requiresArg: setting.type !== 'boolean',
+    })
     parser.group(name, path.length > 1 ? sectionTitle(schema, path[0]) : 'Settings:')
   }
   return parser

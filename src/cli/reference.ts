@@ -11,9 +11,34 @@ import { trainSettings } from '../train/settings.js'
 export function referencePages(): Map<string, string> {
   return new Map([
     ['config.md', configPage()],
-    ['schema/pipeline.json', `${JSON.stringify(jsonSchema(pipelineSchema(), 'fire-train run'), null, 2)}\n`],
+    ['schema/pipeline.json', `${JSON.stringify(pipelineJsonSchema(), null, 2)}\n`],
     ['schema/train.json', `${JSON.stringify(jsonSchema(trainSettings, 'fire-train train'), null, 2)}\n`],
   ])
+}
+
+interface Json {
+  required?: string[]
+  properties?: Record<string, Json>
+}
+
+/** Of a pipeline's file: what the pipeline chooses is not offered, and what it fills in is not asked for. */
+function pipelineJsonSchema(): object {
+  const whole = jsonSchema(pipelineSchema(), 'fire-train run') as Json
+  for (const { name, out, takes } of stages) {
+    const section = whole.properties?.[name] as Json
+    delete section.properties?.[out.setting]
+    for (const key of [out.setting, ...Object.keys(sharedSettings.shape), ...Object.keys(takes)]) {
+      dropRequired(section, key.split('.'))
+    }
+  }
+  return whole
+}
+
+/** An object of which nothing is asked for any more is itself not asked for. */
+function dropRequired(node: Json, [key, ...rest]: string[]): void {
+  const child = node.properties?.[key]
+  if (rest.length > 0 && child) dropRequired(child, rest)
+  if (rest.length === 0 || !child?.required?.length) node.required = node.required?.filter((each) => each !== key)
 }
 
 function configPage(): string {

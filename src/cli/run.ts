@@ -1,6 +1,6 @@
 /** Parses the command line, runs one command and turns whatever happens into an exit code. */
 import yargs from 'yargs'
-import { ConfigError, FireError, fileError, InternalError, reasonOf } from '../errors.js'
+import { ArgumentError, ConfigError, FireError, fileError, InternalError, reasonOf } from '../errors.js'
 import { version } from '../version.js'
 import type { Command, CommandContext, Runner } from './command.js'
 import { bench } from './commands/bench.js'
@@ -86,7 +86,7 @@ export async function run(argv: string[], io: RunIo = processIo): Promise<number
   } catch (error) {
     context.progress.end('failed')
     io.stderr(describeError(error, debug))
-    return error instanceof ConfigError ? exitCodes.usage : exitCodes.failure
+    return error instanceof ConfigError || error instanceof ArgumentError ? exitCodes.usage : exitCodes.failure
   }
 }
 

@@ -1,8 +1,11 @@
 /** A manifest of masks: JSON Lines of {image, concept?, mask, pair?, absent?}. */
+import { existsSync } from 'node:fs'
+import { stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { z } from 'zod'
 import { placeOf, readJsonl } from '../data/jsonl.js'
 import type { ImageRef, Pair } from '../data/records.js'
+import { asFileError } from '../errors.js'
 
 const manifestLine = z.strictObject({
   /** Path as the pairs write it, or the SHA-256 of the image. */
@@ -61,3 +64,15 @@ export class Manifest {
 }
 
 const normalPath = (path: string): string => path.replaceAll('\\', '/').replace(/^(\.\/)+/, '')
+
+/** The files that a manifest names, as they are there; none for a folder of masks, which is an input as a whole. */
+export async function maskFiles(path: string): Promise<string[]> {
+  if ((await stat(path).catch(asFileError('Reading', path))).isDirectory()) return []
+  const root = dirname(resolve(path))
+  const named = new Set<string>()
+  for await (const { record } of readJsonl(path, manifestLine)) {
+    const file = typeof record.mask === 'string' ? record.mask : (record.mask as { file?: unknown }).file
+    if (typeof file === 'string') named.add(resolve(root, file))
+  }
+  return [...named].filter((file) => existsSync(file)).sort()
+}

@@ -10,6 +10,7 @@ import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
 import { pairProblem } from '../data/pairs.js'
 import { type ImageRef, type Pair, pair as pairSchema } from '../data/records.js'
 import { AbortedError, ArgumentError, atPlace, DataError } from '../errors.js'
+import { printable } from '../http/service.js'
 import { area, type Mask, maskHash } from './masks/mask.js'
 import type { NiftiOrientation } from './masks/nifti.js'
 import { maskPng } from './masks/picture.js'
@@ -357,7 +358,7 @@ class Stage {
       seed,
       resizeMasks,
       niftiOrientation,
-      segmenter: url && { url, threshold, nmsIou },
+      segmenter: url && { url: printable(url), threshold, nmsIou },
     }
   }
 }

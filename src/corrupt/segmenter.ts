@@ -75,7 +75,7 @@ export class Segmenter {
 
   /** @throws {ArgumentError} for an address that is none. */
   constructor(options: SegmenterOptions) {
-    if (!isAddress(options.url)) throw new ArgumentError(`The segmenter's address: ${anAddress}`)
+    if (!isAddress(options.url)) throw new ArgumentError(`The segmenter's address: expected ${anAddress}`)
     this.#options = options
     this.#address = below(options.url.replace(/\/v1\/segment\/*$/, ''), 'v1/segment')
     this.#cache = new AnswerCache(options.cache, answerSchema)

@@ -8,7 +8,7 @@ export const segmenterSettings = z.strictObject({
   url: z
     .string()
     .refine(isAddress, anAddress)
-    .meta({ description: 'Address of a segmentation service, for images that have no mask' }),
+    .meta({ description: 'Address of a segmentation service, for images that have no mask', secret: true }),
   tokenEnv: text
     .nullable()
     .default(null)
@@ -66,9 +66,7 @@ export const corruptSettings = z.strictObject({
     .enum(['affine', 'voxel', 'numpy'])
     .optional()
     .meta({ description: 'Orientation of NIfTI masks whose file does not give one (docs/corruption.md)' }),
-  sheetRows: count
-    .default(100)
-    .meta({ description: 'Most pairs on the contact sheet, evenly spread over the file', free: true }),
+  sheetRows: count.default(100).meta({ description: 'Most pairs on the contact sheet, evenly spread over the file' }),
   seed: seed.meta({ description: "Seed of the noise; that of a record follows from it and the record's id" }),
 })
 

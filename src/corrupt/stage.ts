@@ -1,7 +1,9 @@
 /** `corrupt`: twins of the pairs' images with the lesion hidden. */
 import { join } from 'node:path'
+import { DataError } from '../errors.js'
 import { keyFrom } from '../http/service.js'
 import { counting, defineStage } from '../stage/index.js'
+import { maskFiles } from './manifest.js'
 import type { CorruptResult } from './run.js'
 import { type CorruptSettings, corruptSettings } from './settings.js'
 
@@ -11,6 +13,8 @@ export const corruptStage = defineStage({
   settings: corruptSettings,
   takes: { pairs: 'pairs', masks: 'masks' },
   out: { setting: 'out', name: '' },
+  // A manifest's content does not tell when a mask that it names was drawn again.
+  reads: async ({ masks }) => (masks === undefined ? [] : await maskFiles(masks)),
   makes: ({ out }) => ({ pairs: join(out, 'pairs.jsonl') }),
   leaves: ({ out }) => [join(out, 'pairs.jsonl'), join(out, 'sheet.html')],
   async run({ segmenter, ...settings }, { signal, progress }) {
@@ -28,7 +32,15 @@ export const corruptStage = defineStage({
     for (const warning of warnings) progress.log(`warning: ${warning}`)
     const twins = Object.entries(methods).map(([method, number]) => `${number} by ${method}`)
     if (skipped > 0) twins.push(`${skipped} pairs without a twin`)
-    return { interrupted: false, summary: `${twins.join(', ')}; look at ${sheet}`, report }
+    const none = report.report.pairs === 0
+    return {
+      interrupted: false,
+      summary: `${twins.join(', ') || 'no pairs'}; look at ${sheet}`,
+      report,
+      problem: none
+        ? new DataError(`${settings.pairs} holds no pair`, { hint: 'rejected.jsonl beside it has the reasons.' })
+        : undefined,
+    }
   },
 })
 

@@ -177,3 +177,37 @@ async function syncTree(folder: string): Promise<void> {
 export function ignoreMissing(error: NodeJS.ErrnoException): undefined {
   if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error
 }
+
+/** Deletes files and folders, those that are not there too. @throws {FileError} for one that cannot be deleted. */
+export async function deleteAll(paths: readonly string[]): Promise<void> {
+  for (const path of paths) await rm(path, { recursive: true, force: true }).catch(asFileError('Deleting', path))
+}
+
+/** Bytes read at both ends of a large file for its mark. */
+const markedEnds = 2 ** 16
+
+/**
+ * Tells the files of a folder from others without reading gigabytes: SHA-256 of their names, sizes and first and last 64 KiB.
+ * Weights that were trained again differ in their last bytes.
+ */
+export async function markFolder(folder: string): Promise<string> {
+  const hash = createHash('sha256')
+  const entries = await readdir(folder, { withFileTypes: true }).catch(asFileError('Reading', folder))
+  for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    if (!entry.isFile() || entry.name.startsWith('.')) continue
+    const path = join(folder, entry.name)
+    await using file = await open(path).catch(asFileError('Reading', path))
+    const { size } = await file.stat()
+    const ends = Buffer.alloc(Math.min(size, 2 * markedEnds))
+    await file.read(ends, 0, Math.min(size, markedEnds), 0)
+    if (size > markedEnds)
+      await file.read(
+        ends,
+        ends.length - Math.min(size - markedEnds, markedEnds),
+        Math.min(size - markedEnds, markedEnds),
+        Math.max(markedEnds, size - markedEnds),
+      )
+    hash.update(`${entry.name}\0${size}\0`).update(ends)
+  }
+  return hash.digest('hex')
+}

@@ -149,7 +149,8 @@ export class Endpoint {
     if (budget === null) return false
     const cost = this.usage.cost + most
     if (cost > budget) {
-      throw new BudgetError(`the budget of $${budget} is spent`, { hint: 'Raise it; what was paid for is kept.' })
+      const rest = `$${this.usage.cost.toFixed(4)} of $${budget} is spent, and the next request may cost $${most.toFixed(4)}`
+      throw new BudgetError(`the budget ends: ${rest}`, { hint: 'Raise it; what was paid for is kept.' })
     }
     return [...this.#sending.values()].reduce((sum, other) => sum + other, cost) > budget
   }

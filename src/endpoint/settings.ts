@@ -8,10 +8,10 @@ const price = z.number().nonnegative()
 
 /** Schema of the settings of a server, with ranges and defaults. */
 export const endpointSettings = z.strictObject({
-  url: z
-    .string()
-    .refine(isAddress, anAddress)
-    .meta({ description: 'Address of an OpenAI-compatible server, with its version: http://HOST:PORT/v1' }),
+  url: z.string().refine(isAddress, anAddress).meta({
+    description: 'Address of an OpenAI-compatible server, with its version: http://HOST:PORT/v1',
+    secret: true,
+  }),
   model: text.meta({ description: "The model's name at the server" }),
   keyEnv: text.nullable().default(null).meta({ description: 'Environment variable that holds the key', free: true }),
   concurrency: count.max(1000).default(4).meta({ description: 'Requests at a time', free: true }),
@@ -38,7 +38,7 @@ export const endpointSettings = z.strictObject({
   budget: price
     .nullable()
     .default(null)
-    .meta({ description: 'Most to spend, in US dollars; needs the prices', free: true }),
+    .meta({ description: 'Most US dollars that one run may cost; needs the prices', free: true }),
   priceIn: price.default(0).meta({ description: 'US dollars per million tokens of a request', free: true }),
   priceOut: price.default(0).meta({ description: 'US dollars per million tokens of a reply', free: true }),
 })

@@ -81,7 +81,8 @@ export async function evaluateAdapter(
   const [before, after] = rounds
   const seenImages = trainedOn === undefined ? null : await countSeen(after, trainedOn)
   if (seenImages) progress.log(`warning: the images of ${seenImages} of ${after.length} questions were trained on`)
-  const probed = grounding.questions > 0 ? await probeAll(grounding, samples, rounds, engine, request, progress) : []
+  const probed =
+    grounding.questions > 0 ? await probeAll(grounding, samples, rounds, engine, request, { signal, progress }) : []
   await writeJsonl(join(out, evaluationFiles.attention), probed)
   const results: EvaluationResults = {
     version,
@@ -106,7 +107,7 @@ async function answerRound(
   const answers = join(out, `${round}.responses.jsonl`)
   const { model, adapter, dtype = 'f32' } = spec
   const who = { model, adapter: round === 'after' ? adapter : null, dtype, batchSize, imageRoot, engine }
-  const report = await sampleAnswers({ samples, out: answers, settings: asked }, engineAnswerer(who, asked), {
+  const report = await sampleAnswers({ samples, out: answers, settings: asked }, await engineAnswerer(who, asked), {
     signal,
     onStart(done, total) {
       progress.start(round, total, 'answers')
@@ -127,7 +128,7 @@ async function probeAll(
   [before, after]: readonly JudgedAnswer[][],
   engine: Engine,
   { imageRoot, out, engine: { model } }: EvaluateRequest,
-  progress: Progress,
+  { signal, progress }: { signal: AbortSignal | undefined; progress: Progress },
 ): Promise<ProbedQuestion[]> {
   progress.start('attention', grounding.questions, 'questions')
   const answered = samples.map((sample, i) => ({ sample, before: before[i], after: after[i] }))
@@ -135,7 +136,7 @@ async function probeAll(
     { engine, chat: await Chat.load(model, engine.info), imageRoot },
     answered,
     grounding,
-    { out, onProgress: (done) => progress.update(done) },
+    { out, signal, onProgress: (done) => progress.update(done) },
   )
   if (probed.length === 0) progress.log('warning: attention was not probed: no right answer has a mask of its lesion')
   return probed

@@ -65,7 +65,7 @@ export async function probeGrounding(
   model: ProbedModel,
   answered: readonly AnsweredQuestion[],
   { questions, provider, masks, maskRoot, seed }: GroundingRequest,
-  { out, onProgress }: { out: string; onProgress: (done: number) => void },
+  { out, signal, onProgress }: { out: string; signal?: AbortSignal; onProgress: (done: number) => void },
 ): Promise<ProbedQuestion[]> {
   const { imageRoot } = model
   const candidates = answered
@@ -77,6 +77,7 @@ export async function probeGrounding(
   const probed: ProbedQuestion[] = []
   for (const { question } of candidates) {
     if (probed.length === questions) break
+    signal?.throwIfAborted()
     const pair = await pairOf(question, provider, seed)
     const found = pair && (await sources.find(pair, 0, `sample ${question.sample.id}`))
     if (!pair || typeof found === 'string' || found === null || found.absent) continue

@@ -1,11 +1,19 @@
 /** `evaluate`: greedy answers to held-out questions, without and with the adapter, judged and compared. */
-import { rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { deleteAll } from '../data/files.js'
+import { sampleTraces } from '../sample/files.js'
 import { defineStage } from '../stage/index.js'
 import type { GroupAccuracy } from './accuracy.js'
 import type { EvaluationResults } from './evaluate.js'
 import { evaluationFiles } from './files.js'
 import { evaluateSettings } from './settings.js'
+
+const leaves = (out: string): string[] => Object.values(evaluationFiles).map((name) => join(out, name))
+
+const traces = (out: string): string[] => [
+  ...leaves(out),
+  ...['before', 'after'].flatMap((round) => sampleTraces(join(out, `${round}.responses.jsonl`))),
+]
 
 export const evaluateStage = defineStage({
   name: 'evaluate',
@@ -14,17 +22,18 @@ export const evaluateStage = defineStage({
   takes: { samples: 'heldOut', adapter: 'adapter', trainedOn: 'pairs', masks: 'masks' },
   out: { setting: 'out', name: '' },
   makes: ({ out }) => ({ evaluation: out }),
-  leaves: ({ out }) => Object.values(evaluationFiles).map((file) => join(out, file)),
+  leaves: ({ out }) => leaves(out),
+  traces: ({ out }) => traces(out),
   ignores: ({ judge, attentionQuestions }) => [
     ...(judge === 'rules' ? [] : ['openMatch']),
     ...(attentionQuestions > 0 ? [] : ['masks', 'maskRoot']),
   ],
   earlier: ['overwrite'],
-  async run(settings, { signal, progress, overwrite, native }) {
+  async run(settings, { signal, progress, resume, overwrite, native }) {
     const { evaluateAdapter, phantomJudge, rulesJudge } = await import('./index.js')
     const { PhantomProvider, RulesProvider } = await import('../pairs/index.js')
     const { samples, images, out, trainedOn, judge, openMatch, attentionQuestions, masks, maskRoot, seed } = settings
-    if (overwrite) await rm(out, { recursive: true, force: true })
+    if (overwrite && !resume) await deleteAll(traces(out))
     const { model, adapter, device, dtype, threads, batchSize } = settings
     const provider = judge === 'phantom' ? new PhantomProvider() : new RulesProvider()
     const results: EvaluationResults | undefined = await evaluateAdapter(

@@ -1,7 +1,7 @@
 /** A service as people name it: an address, and a variable that holds its key. */
 import { ConfigError } from '../errors.js'
 
-export const anAddress = 'expected an address that starts with http:// or https://, without user and password'
+export const anAddress = 'an address that starts with http:// or https://, without user and password'
 
 /** Whether a text is such an address. Whatever says that it is not must not repeat it: it may hold a password. */
 export function isAddress(text: string): boolean {

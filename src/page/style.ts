@@ -38,6 +38,10 @@ section > :last-child { margin-bottom: 0; }
 .numbers .is { color: var(--after); }
 .numbers .arrow { font-size: 28px; color: var(--soft); }
 .numbers small { display: block; font-size: 13px; color: var(--soft); font-weight: 400; letter-spacing: 0; }
+@media (max-width: 640px) {
+  .headline { grid-template-columns: minmax(0, 1fr); }
+  .numbers { flex-wrap: wrap; white-space: normal; }
+}
 .verdict { font-size: 20px; font-weight: 650; margin: 0 0 4px; }
 .verdict.gain { color: var(--gain); }
 .verdict.loss { color: var(--loss); }

@@ -8,7 +8,7 @@ export const pairsSettings = z.strictObject({
   samples: input.meta({ description: 'JSON Lines of questions with references', path: 'input' }),
   responses: input.meta({ description: "JSON Lines of a model's answers", path: 'input' }),
   out: text.meta({
-    description: 'JSON Lines of pairs; rejected.jsonl and pairs.report.json are written beside it',
+    description: 'JSON Lines of pairs; rejections and the report are written beside it',
     path: 'output',
   }),
   mode: z.enum(pairModes).default('on-policy').meta({

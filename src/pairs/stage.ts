@@ -53,7 +53,8 @@ export const pairsStage = defineStage({
         provider: endpoint ? await open(endpoint) : new { rules: RulesProvider, phantom: PhantomProvider }[provider](),
         blindJudge: judge ? await open(judge) : null,
         signal,
-        concurrency: 2 * (endpoint?.concurrency ?? 1),
+        // Enough answers under way to keep both servers busy.
+        concurrency: 2 * Math.max(endpoint?.concurrency ?? 1, judge?.concurrency ?? 1),
         measure: policy === undefined ? undefined : (pairs, root) => perplexity(pairs, root, policy, settings, context),
         usage: endpoints.length > 0 ? () => sumUsage(endpoints) : undefined,
         onProgress: counting(context.progress, 'answers'),

@@ -14,7 +14,9 @@ export const sharedSettings = z.strictObject({
     description: 'Folder for the results: one folder for each stage, and pipeline.json',
     path: 'output',
   }),
-  model: input.meta({ description: 'Model folder: the model that is sampled, trained and evaluated', path: 'input' }),
+  model: input
+    .optional()
+    .meta({ description: 'Model folder: the model that is sampled, trained and evaluated', path: 'input' }),
   ...compute,
   seed: seed.meta({ description: 'Seed of every stage that does not set its own' }),
 })
@@ -24,10 +26,14 @@ export interface PlannedStage {
   name: string
   /** Files and folders whose content decides the result. */
   inputs: string[]
+  /** Files that the inputs name; asked for when the inputs are there. */
+  reads?(): Promise<string[]>
   /** Everything else that decides it. */
   identity: Record<string, unknown>
   /** Hashed when it is done, so that a change of them is noticed. */
   outputs: string[]
+  /** Deleted before it runs anew. */
+  traces: string[]
   /** Runs it without asking whether it must. */
   run(context: StageContext): Promise<StageResult>
 }
@@ -53,6 +59,8 @@ export async function loadPipeline(
   known: readonly Stage[] = allStages,
 ): Promise<Pipeline> {
   const { tree, locate } = await readSettings(path, overrides, pathsOf(pipelineSchema(known)))
+  // `report:` with nothing below it is a section without settings.
+  for (const { name } of known) if (tree[name] === null) tree[name] = {}
   const isSection = (key: string): boolean => known.some(({ name }) => name === key)
   const sections = Object.fromEntries(known.map(({ name }) => [name, z.looseObject({}).optional()]))
   checkTree(sharedSettings.extend(sections), tree, locate())
@@ -107,8 +115,10 @@ function plan(stage: Stage, own: Tree, { common, artifacts, output, locate }: Pl
   return {
     name: stage.name,
     inputs: inputs.flatMap((path) => (valueAt(settings, path) as string | null | undefined) ?? []),
+    reads: stage.reads && (async () => (await stage.reads?.(settings)) ?? []),
     identity: identityOf(stage.settings, settings as object, ignored),
     outputs: stage.leaves(settings),
+    traces: stage.traces?.(settings) ?? stage.leaves(settings),
     run: (context) => stage.run(settings, context),
   }
 }

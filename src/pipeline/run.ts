@@ -1,8 +1,8 @@
 /** Runs stages one after the other, those that need it: the others' inputs, settings and outputs are as they were. */
-import { createHash } from 'node:crypto'
+import { deleteAll, sha256 } from '../data/files.js'
 import { FireError } from '../errors.js'
 import { silent, titled } from '../stage/progress.js'
-import { runStage, type StageContext } from '../stage/stage.js'
+import { isAbort, runStage, type StageContext } from '../stage/stage.js'
 import { version } from '../version.js'
 import type { Pipeline, PlannedStage } from './config.js'
 import { Hashes } from './hashes.js'
@@ -47,7 +47,7 @@ export async function runPipeline(
       report.stages.push(outcome)
     } catch (error) {
       progress.end('failed')
-      if (signal?.aborted) return { ...report, interrupted: stage.name }
+      if (isAbort(error, signal)) return { ...report, interrupted: stage.name }
       throw explain(error, stage.name)
     }
   }
@@ -82,11 +82,10 @@ async function present(
   stage: PlannedStage,
   hashes: Hashes,
 ): Promise<Pick<StageState, 'version' | 'settings' | 'inputs'>> {
-  return {
-    version,
-    settings: createHash('sha256').update(JSON.stringify(stage.identity)).digest('hex'),
-    inputs: await hashAll(hashes, stage.inputs),
-  }
+  const inputs = await hashAll(hashes, stage.inputs)
+  const named = (await stage.reads?.()) ?? []
+  if (named.length > 0) inputs.push(sha256((await hashAll(hashes, named)).join()))
+  return { version, settings: sha256(JSON.stringify(stage.identity)), inputs }
 }
 
 interface Books {
@@ -119,6 +118,8 @@ async function runPlanned(
   progress.log(`${title}: runs, because ${reason}`)
   const running = { ...now, state: 'running' as const, outputs: [], summary: '', finished: '' }
   const earlier = resume ? (before?.seconds ?? 0) : 0
+  // Before the stage counts as begun: what is found after a crash is then always of these settings.
+  if (!resume) await deleteAll(stage.traces)
   await write({ ...running, seconds: earlier })
   signal?.throwIfAborted()
   const started = performance.now()
@@ -127,7 +128,8 @@ async function runPlanned(
     progress: titled(progress, title),
     native,
     resume,
-    overwrite: !resume,
+    // The folder is the pipeline's own.
+    overwrite: true,
     finished: others.map(({ name }) => ({ name, seconds: manifest.stages[name].seconds })),
   })
   const seconds = earlier + (performance.now() - started) / 1000
@@ -156,7 +158,7 @@ async function changed(
   if (before.settings !== now.settings) return 'its settings changed'
   if (before.inputs.length !== now.inputs.length) return 'it has other inputs'
   const input = now.inputs.findIndex((hash, index) => hash !== before.inputs[index])
-  if (input >= 0) return `${stage.inputs[input]} changed`
+  if (input >= 0) return `${stage.inputs[input] ?? 'a file that its inputs name'} changed`
   if (before.state === 'running') return cutOff
   for (const [index, path] of stage.outputs.entries()) {
     // An output that cannot be read is one that is not as it was.

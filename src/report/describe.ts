@@ -22,11 +22,14 @@ export function summarise({ pairs, made, training, evaluation }: Found): string[
   const sentences: string[] = []
   if (made) {
     const { answers, byOrigin } = made.statistics
-    const twins = pairs.some(({ corrupted }) => corrupted)
-      ? ' Each image got a second version without the evidence that decides the question.'
-      : ''
+    const twins = pairs.flatMap(({ corrupted }) => corrupted?.method ?? [])
+    const onLesion = twins.filter((method) => method.startsWith('lesion-')).length
+    const hidden =
+      twins.length > 0
+        ? ` Of ${twins.length} pairs, ${onLesion} got a second image with the lesion hidden, ${twins.length - onLesion} one that is changed as a whole.`
+        : ''
     sentences.push(
-      `The model’s own ${answers} answers were judged: ${byOrigin.repaired} wrong ones were repaired and ${byOrigin.counterfactual} right ones falsified by the smallest edit of words.${twins}`,
+      `The model’s own ${answers} answers were judged: ${byOrigin.repaired} wrong ones were repaired and ${byOrigin.counterfactual} right ones falsified by the smallest edit of words.${hidden}`,
     )
   }
   if (training) {

@@ -35,8 +35,10 @@ export function examplesSection(data: ReportData): Html | null {
   if (data.examples.length === 0) return null
   return html`<section>
     <h2>Pairs</h2>
-    <p class="note">Both answers are equal but for the marked phrases, and only those are scored. The outline is the lesion,
-    or the place where it would be; the corrupted twin lacks what is inside.</p>
+    <p class="note">Both answers are equal but for the marked phrases, and only those are scored.${
+      data.examples.some(({ clean }) => clean?.mask) &&
+      ' The outline is the lesion, or the place where it would be; the noise of the corrupted twin is inside it.'
+    }</p>
     ${data.examples.map(drawExample)}
   </section>`
 }

@@ -1,5 +1,6 @@
 /** Answers of the engine's own batched generation. */
 import { resolve } from 'node:path'
+import { markFolder, sha256 } from '../data/files.js'
 import { decodeReferenced } from '../data/images.js'
 import type { ImageRef } from '../data/records.js'
 import { type DType, type Engine, type EngineSpec, type NativeModule, openEngine } from '../engine/engine.js'
@@ -27,12 +28,26 @@ export interface EngineAnswererOptions {
   native?: NativeModule
 }
 
+/** Tells weights from others that came to lie at the same place, so that their answers are never taken for one another's. */
+async function markOf(model: string, adapter: string | null): Promise<string> {
+  const marks = [await markFolder(model), ...(adapter === null ? [] : [await markFolder(adapter)])]
+  return sha256(marks.join()).slice(0, 16)
+}
+
 /** Answers of an engine; unless it is given, it is opened for the first question and closed after the last. */
-export function engineAnswerer(options: EngineAnswererOptions, settings: SampleSettings): Answerer {
+export async function engineAnswerer(options: EngineAnswererOptions, settings: SampleSettings): Promise<Answerer> {
   const { model, adapter, dtype, device = 'cpu', threads = 0, batchSize, imageRoot, native } = options
   const open = (signal?: AbortSignal) => openEngine({ model, adapter, device, dtype, threads }, { signal, native })
   const { maxNewTokens, temperature, topP, topK, stop, seed } = settings
-  const sampling = { maxNewTokens, temperature, topP, topK, ...(stop.length > 0 && { stop }), dtype }
+  const sampling = {
+    maxNewTokens,
+    temperature,
+    topP,
+    topK,
+    ...(stop.length > 0 && { stop }),
+    dtype,
+    weights: await markOf(model, adapter),
+  }
   return {
     about: { model, adapter, sampling },
     async *answer(asked, signal) {

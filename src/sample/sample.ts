@@ -1,9 +1,10 @@
 /** On-policy answers: samples in, one response an answer out, in order; killed at any moment it goes on where it was. */
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
-import { JsonlAppender, publishFile } from '../data/files.js'
+import { deleteAll, JsonlAppender, publishFile } from '../data/files.js'
 import { ConfigError, DataError, FileError } from '../errors.js'
 import type { Answerer, Failure } from './answerer.js'
+import { failuresPath, partPath, sampleTraces } from './files.js'
 import { type Asked, countQuestions, questions } from './questions.js'
 import { type Recovered, recover } from './resume.js'
 import type { SampleSettings } from './settings.js'
@@ -64,7 +65,7 @@ export async function sampleAnswers(
     })
   }
   const total = await countQuestions(samples, settings)
-  const files = { answers: `${out}.part`, failures: failuresPath(out) }
+  const files = { answers: partPath(out), failures: failuresPath(out) }
   const report = ({ answers, failures }: Recovered, interrupted: boolean): SampleReport => ({
     total,
     answers: answers.records,
@@ -74,7 +75,8 @@ export async function sampleAnswers(
     out,
     failures: failures.records > 0 ? files.failures : null,
   })
-  if (existsSync(out) && !overwrite) {
+  if (overwrite) await deleteAll(sampleTraces(out))
+  if (existsSync(out)) {
     const before = await recover({ ...files, answers: out }, questions(samples, settings), answerer.about)
     if (before.next) {
       throw new FileError(`${out} exists already and is not what this run would write`, {
@@ -84,28 +86,17 @@ export async function sampleAnswers(
     }
     return { ...report(before, false), reused: total }
   }
-  let walk = questions(samples, settings)
+  const walk = questions(samples, settings)
   // Failures without a part are those of a run that ended.
   const earlier = existsSync(files.answers) ? files : { answers: files.answers, failures: files.answers }
-  const begun = await recover(earlier, walk, answerer.about).catch(async (error) => {
-    if (!overwrite || !(error instanceof FileError)) throw error
-    walk = questions(samples, settings)
-    return nothing((await walk.next()).value)
-  })
+  const begun = await recover(earlier, walk, answerer.about)
   const reused = begun.answers.records + begun.failures.records
   context.onStart?.(reused, total)
   const interrupted = await new Run(files, begun, strict, context).finish(answerer, walk)
-  if (!interrupted) await publishFile(files.answers, out)
+  // A run without an answer is not finished: the same command asks again.
+  if (!interrupted && begun.answers.records === 0) await deleteAll([files.answers])
+  else if (!interrupted) await publishFile(files.answers, out)
   return { ...report(begun, interrupted), reused }
-}
-
-/** Where the questions without an answer go: `responses.failed.jsonl` beside `responses.jsonl`. */
-export function failuresPath(out: string): string {
-  return `${out.replace(/\.jsonl$/, '')}.failed.jsonl`
-}
-
-function nothing(next: Asked | undefined): Recovered {
-  return { answers: { records: 0, bytes: 0 }, failures: { records: 0, bytes: 0 }, next }
 }
 
 class Run {

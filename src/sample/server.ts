@@ -14,6 +14,8 @@ import type { SampleSettings, serverSettings } from './settings.js'
 export interface ServerAnswererOptions {
   endpoint: z.input<typeof serverSettings>
   imageRoot: string
+  /** Folder of replies that were paid for: none is asked for twice, and a budget holds over all runs. */
+  cache?: string
   onLog?: (line: string) => void
 }
 
@@ -25,7 +27,7 @@ const lookAhead = 4
  * @throws {ConfigError} when a setting of the endpoint is wrong.
  */
 export function serverAnswerer(options: ServerAnswererOptions, settings: SampleSettings): Answerer {
-  const { imageRoot, onLog } = options
+  const { imageRoot, cache, onLog } = options
   const { maxNewTokens, temperature, topP, topK, stop } = settings
   const server = parseEndpoint({ ...options.endpoint, maxTokens: maxNewTokens })
   const { url, model, concurrency } = server
@@ -36,7 +38,7 @@ export function serverAnswerer(options: ServerAnswererOptions, settings: SampleS
       // Whoever stops reading ends the requests under way.
       const left = new AbortController()
       const both = signal ? AbortSignal.any([signal, left.signal]) : left.signal
-      const endpoint = await openEndpoint(server, { signal: both, onLog })
+      const endpoint = await openEndpoint(server, { cache, signal: both, onLog })
       const ask = async (question: Asked): Promise<Outcome> => {
         const { sampleId, prompt, seed } = question
         try {

@@ -25,11 +25,14 @@ export const sampleSettings = z.strictObject({
   model: model.optional().meta({ description: 'Model folder; not needed with an endpoint', path: 'input' }),
   adapter,
   endpoint: serverSettings.optional().describe('A server to ask instead of the engine'),
+  cache: text
+    .optional()
+    .meta({ description: 'Folder where replies of a server are kept; default: <out>.cache', path: 'output' }),
   answers: count.default(1).meta({ description: 'Answers to each question' }),
   ...decoding,
   ...sampling,
   seed: seed.meta({ description: "Seed of the answers; that of one follows from it and the sample's id" }),
-  strict: z.boolean().default(false).meta({ description: 'Stop at the first question without an answer', free: true }),
+  strict: z.boolean().default(false).meta({ description: 'Stop at the first question without an answer' }),
 })
 
 /** What of it decides an answer. */

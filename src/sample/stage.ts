@@ -5,6 +5,7 @@ import { DataError } from '../errors.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage } from '../stage/index.js'
+import { sampleTraces } from './files.js'
 import type { SampleReport } from './sample.js'
 import { sampleSettings } from './settings.js'
 
@@ -22,26 +23,32 @@ export const sampleStage = defineStage({
   out: { setting: 'out', name: 'responses.jsonl' },
   makes: ({ samples, out }) => ({ samples, responses: out }),
   leaves: ({ out }) => [out],
+  traces: ({ out }) => sampleTraces(out),
   ignores: ({ endpoint }) => (endpoint ? engineOnly : []),
   earlier: ['overwrite'],
-  async run(settings, { signal, progress, overwrite, native }) {
+  async run(settings, { signal, progress, resume, overwrite, native }) {
     const { engineAnswerer, sampleAnswers, serverAnswerer } = await import('./index.js')
     const { samples, out, strict, endpoint, model, adapter, device, dtype, threads, batchSize } = settings
     const imageRoot = settings.images ?? dirname(samples)
+    const cache = settings.cache ?? `${out}.cache`
     const answerer = endpoint
-      ? serverAnswerer({ endpoint, imageRoot, onLog: (line) => progress.log(line) }, settings)
-      : engineAnswerer(
+      ? serverAnswerer({ endpoint, imageRoot, cache, onLog: (line) => progress.log(line) }, settings)
+      : await engineAnswerer(
           { model: model as string, adapter: adapter ?? null, device, dtype, threads, batchSize, imageRoot, native },
           settings,
         )
-    const report: SampleReport = await sampleAnswers({ samples, out, settings, strict, overwrite }, answerer, {
-      signal,
-      onStart(done, total) {
-        progress.start('', total, 'answers')
-        progress.update(done)
+    const report: SampleReport = await sampleAnswers(
+      { samples, out, settings, strict, overwrite: overwrite && !resume },
+      answerer,
+      {
+        signal,
+        onStart(done, total) {
+          progress.start('', total, 'answers')
+          progress.update(done)
+        },
+        onProgress: (done, failed) => progress.update(done, failed > 0 ? `${failed} failed` : undefined),
       },
-      onProgress: (done, failed) => progress.update(done, failed > 0 ? `${failed} failed` : undefined),
-    })
+    )
     const failed = report.failed > 0 ? `, ${report.failed} questions without one: ${report.failures}` : ''
     const none = report.answers === 0 && !report.interrupted
     return {

@@ -19,17 +19,19 @@ export function describeIssues(schema: z.ZodType, error: z.ZodError, input: unkn
     const received = valueAt(input, issue.path)
     const where = issue.path.join('.')
     if (received === undefined) return [{ path: issue.path, message: `${where} is missing (${expectation(issue)})` }]
-    const text = `Expected ${expectation(issue)} for ${where} but received ${shown(received)}`
+    const expected = `Expected ${expectation(issue)} for ${where}`
+    if (isSecret(schema, where)) return [{ path: issue.path, message: expected }]
+    const text = `${expected} but received ${shown(received)}`
     const near = issue.code === 'invalid_value' ? nearest(String(received), issue.values.map(String)) : undefined
     return [{ path: issue.path, message: near ? `${text}; did you mean '${near}'?` : text }]
   })
 }
 
 /** JSON has no word for NaN, which is what a flag becomes that is no number. */
-function shown(value: unknown): string {
-  // An address may hold a password.
-  return Number.isNaN(value) ? 'no number' : JSON.stringify(value).replace(/\/\/[^/@"]*@/g, '//…@')
-}
+const shown = (value: unknown): string => (Number.isNaN(value) ? 'no number' : JSON.stringify(value))
+
+const isSecret = (schema: z.ZodType, key: string): boolean =>
+  settingsOf(schema).some((setting) => setting.meta.secret && keyOf(setting) === key)
 
 function unknownKey(schema: z.ZodType, path: KeyPath, key: string): Problem {
   const full = [...path, key].join('.')

@@ -40,7 +40,7 @@ function meaningOf({ meta }: Setting): string {
 
 /** For editors: completion and checks in a YAML file. Keys that only this code reads are left out. */
 export function jsonSchema(schema: z.ZodType, title: string): object {
-  const own = ['path', 'free', 'form']
+  const own = ['path', 'secret', 'free', 'form']
   const { $schema, ...rest } = z.toJSONSchema(schema, {
     io: 'input',
     unrepresentable: 'any',

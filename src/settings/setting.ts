@@ -12,6 +12,8 @@ declare module 'zod' {
      * checked by its hash. `output`: it is written.
      */
     path?: 'input' | 'root' | 'output'
+    /** It may hold a password: messages never show it. */
+    secret?: true
     /** No result depends on it, so a change does not make a stage run again. */
     free?: true
     /** What `describe` cannot say of a checked text: how it is written. */

@@ -4,7 +4,7 @@
  */
 import type { z } from 'zod'
 import type { NativeModule } from '../engine/engine.js'
-import type { FireError } from '../errors.js'
+import { AbortedError, type FireError } from '../errors.js'
 import { checkTree, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import type { Progress } from './progress.js'
@@ -16,7 +16,7 @@ export interface StageContext {
   progress: Progress
   /** Go on with what an earlier run of the same settings left. */
   resume?: boolean
-  /** Replace what an earlier run left. */
+  /** Replace what an earlier run left; with `resume` only what that run had finished. */
   overwrite?: boolean
   /** In a pipeline: the stages before this one with their wall time, that of interrupted runs included. */
   finished?: { name: string; seconds: number }[]
@@ -72,10 +72,17 @@ export interface Stage<T = unknown, R = unknown> {
   takes: Readonly<Record<string, keyof Artifacts>>
   /** The setting that says where to write, and its value below the stage's folder of a pipeline ('' = the folder). */
   out: { setting: string; name: string }
+  /** Files that its inputs name, where their content decides the result too. */
+  reads?(settings: T): Promise<string[]>
   /** What it hands on. */
   makes(settings: T): Artifacts
   /** Files and folders that are there when it is done. */
   leaves(settings: T): string[]
+  /**
+   * Everything that runs leave, finished or cut off, where it is more than `leaves`. It is deleted before the stage runs anew;
+   * what is named by its content, such as paid replies, is not part of it.
+   */
+  traces?(settings: T): string[]
   /** Keys that change nothing beside the others, for instance the engine's where a server answers. */
   ignores?(settings: T): readonly string[]
   /** Settings that the command takes by their place, in order. */
@@ -98,7 +105,7 @@ export function checkSettings<T>(stage: Stage<T>, tree: Tree, locate: Locate): T
   return stage.check ? stage.check(tree, locate) : (checkTree(stage.settings, tree, locate) as T)
 }
 
-/** Runs a stage whose settings are decided; whatever it throws once the signal fired is an interruption. */
+/** Runs a stage whose settings are decided. An abort that its signal asked for is an interruption and no error. */
 export async function runStage<R>(
   stage: { run(context: StageContext): Promise<StageResult<R>> },
   context: StageContext,
@@ -106,7 +113,13 @@ export async function runStage<R>(
   try {
     return await stage.run(context)
   } catch (error) {
-    if (!context.signal?.aborted) throw error
+    if (!isAbort(error, context.signal)) throw error
     return { interrupted: true, summary: '' }
   }
+}
+
+/** Whether an error says no more than that the signal fired. A full disk after Ctrl-C is still a full disk. */
+export function isAbort(error: unknown, signal: AbortSignal | undefined): boolean {
+  if (!signal?.aborted) return false
+  return error === signal.reason || error instanceof AbortedError || (error as Error | null)?.name === 'AbortError'
 }

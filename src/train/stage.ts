@@ -19,6 +19,7 @@ export const trainStage = defineStage({
     metrics: join(output, runFiles.metrics),
   }),
   leaves: ({ output }) => [join(output, runFiles.adapter), join(output, runFiles.metrics)],
+  traces: ({ output }) => Object.values(runFiles).map((name) => join(output, name)),
   earlier: ['resume', 'overwrite'],
   async run(config, { signal, progress, native, resume, overwrite }) {
     const { train } = await import('./train.js')

@@ -18,7 +18,7 @@ class Careful implements Provider {
 export async function makePairs(model: string, samples: string, folder: string) {
   const [responses, out] = [`${folder}/responses.jsonl`, `${folder}/pairs.jsonl`]
   const settings = sampleSettings.parse({ samples, out: responses, split: 'train', temperature: 1 })
-  const answerer = engineAnswerer(
+  const answerer = await engineAnswerer(
     { model, adapter: null, dtype: 'f32', batchSize: 16, imageRoot: `${folder}/data` },
     settings,
   )

@@ -12,7 +12,7 @@ import { ConfigError } from '../../src/errors.js'
 import type { GroupAccuracy } from '../../src/evaluate/index.js'
 import { generateStudies } from '../../src/phantom/index.js'
 import { loadPipeline, runPipeline, stages } from '../../src/pipeline/index.js'
-import { defineStage } from '../../src/stage/index.js'
+import { defineStage, silent } from '../../src/stage/index.js'
 import { fakeNative, fakeNativePath, temporaryFolder, type World, writePairs, writeWorld } from '../fakes/world.js'
 import { makeSample, readLines, writePng, writeRecords } from '../sample/records.js'
 
@@ -76,6 +76,29 @@ describe('a pipeline', () => {
     await writePairs(join(world.root, 'fewer.jsonl'), world.records.slice(0, 8))
     const fewer = ['train.optimizer.lr=0.001', `train.data.train=${join(world.root, 'fewer.jsonl')}`]
     expect((await run(path, fewer))[1]).toEqual(['train', `${join(world.root, 'fewer.jsonl')} changed`])
+  })
+
+  it.each([
+    ['sample', 'sample.maxNewTokens=5'],
+    ['train', 'train.optimizer.lr=0.01'],
+    ['evaluate', 'evaluate.maxNewTokens=9'],
+  ])('goes on after a change of %s whose run was stopped', async (stage, change) => {
+    const path = await write(`changed-${stage}`)
+    await run(path)
+    const stop = new AbortController()
+    const start = (title: string): void => void (title.includes(stage) && stop.abort())
+    const context = { signal: stop.signal, progress: { ...silent, start }, native: fakeNative() }
+    expect((await runPipeline(await loadPipeline(path, [change]), context)).interrupted).toBe(stage)
+    expect(await run(path, [change])).toContainEqual([stage, 'it was cut off'])
+    const fresh = await write(`fresh-${stage}`)
+    await run(fresh, [change])
+    for (const file of ['sample/responses.jsonl', 'train/adapter/adapter_model.safetensors', 'evaluate/after.jsonl']) {
+      const [changed, expected] = await Promise.all(
+        [`changed-${stage}`, `fresh-${stage}`].map((name) => readFile(join(world.root, name, file), 'utf8')),
+      )
+      // Responses name the adapter's folder.
+      expect(changed.replaceAll(`changed-${stage}`, `fresh-${stage}`), file).toBe(expected)
+    }
   })
 
   it('has the stages that the file has', async () => {

@@ -2,7 +2,7 @@
 import { appendFile, mkdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, it } from 'vitest'
-import { FileError } from '../../src/errors.js'
+import { DiskFullError, FileError } from '../../src/errors.js'
 import { Hashes } from '../../src/pipeline/hashes.js'
 import { type PipelineReport, type PlannedStage, planPipeline, runPipeline } from '../../src/pipeline/index.js'
 import type { StageContext } from '../../src/stage/index.js'
@@ -31,6 +31,7 @@ function copy(name: string, from: string): PlannedStage {
     inputs: [at(from)],
     identity: { letters: settings[name] },
     outputs: [at(`${name}.out`)],
+    traces: [at(`${name}.out`)],
     async run(context) {
       ran.push(context.resume ? `${name} resumed` : name)
       if (await during(name, context)) return { interrupted: true, summary: '' }
@@ -51,6 +52,18 @@ async function run(signal?: AbortSignal): Promise<PipelineReport> {
   const stages = [copy('one', 'source'), copy('two', 'one.out')]
   return runPipeline({ output: root, stages }, { signal, progress })
 }
+
+describe('a signal', () => {
+  it('does not hide an error that is no abort, such as a full disk', async () => {
+    const stop = new AbortController()
+    during = (name) => {
+      if (name !== 'two') return false
+      stop.abort()
+      throw new DiskFullError('Writing failed')
+    }
+    await expect(run(stop.signal)).rejects.toThrow('Stage two: Writing failed')
+  })
+})
 
 describe('runPipeline', () => {
   it('runs all, then nothing', async () => {

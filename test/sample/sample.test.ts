@@ -1,15 +1,15 @@
 /** Sampling: seeds that follow the record, resumption after kills, failures beside answers. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, statSync } from 'node:fs'
-import { appendFile, mkdir, readFile, truncate, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, readFile, rename, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Response, Sample } from '../../src/data/records.js'
 import { DataError, FileError } from '../../src/errors.js'
 import { generateStudies } from '../../src/phantom/index.js'
+import { failuresPath } from '../../src/sample/files.js'
 import { engineAnswerer, type SampleRequest, sampleAnswers, sampleSettings } from '../../src/sample/index.js'
-import { failuresPath } from '../../src/sample/sample.js'
 import { fakeNative, fakeNativePath, temporaryFolder, writeImage, writeModel } from '../fakes/world.js'
 import { makeSample, readLines, writePng, writeRecords } from './records.js'
 
@@ -42,7 +42,7 @@ interface Changes extends Partial<Omit<SampleRequest, 'settings'>> {
   batchSize?: number
 }
 
-function run({ settings, batchSize = 2, ...request }: Changes = {}, context = {}) {
+async function run({ settings, batchSize = 2, ...request }: Changes = {}, context = {}) {
   const all = sampleSettings.parse({ samples: 's', out: 'o', ...settings })
   const native = fakeNative()
   const options = {
@@ -54,7 +54,12 @@ function run({ settings, batchSize = 2, ...request }: Changes = {}, context = {}
     native,
   }
   const asked = { samples: join(root, 'samples.jsonl'), out, settings: all, ...request }
-  return sampleAnswers(asked, engineAnswerer(options, all), context)
+  return sampleAnswers(asked, await engineAnswerer(options, all), context)
+}
+
+async function changeWeights(): Promise<void> {
+  const file = join(root, 'model', 'config.json')
+  await writeFile(file, `${await readFile(file, 'utf8')} `)
 }
 
 const responses = (path = out): Promise<Response[]> => readLines<Response>(path)
@@ -119,6 +124,26 @@ describe('sampleAnswers', () => {
     expect((await responses()).map(({ tokens }) => tokens.length)).toEqual(Array(12).fill(3))
     await writeFile(`${out}.x.part`, before)
     await expect(run({ out: `${out}.x`, settings: { maxNewTokens: 3 } })).rejects.toThrow(/record 1 \(sample s0\)/)
+  })
+
+  it('takes no answer of other weights for its own, though they lie at the same place', async () => {
+    await run()
+    const lines = (await readFile(out, 'utf8')).trimEnd().split('\n')
+    const other = `${out}.weights`
+    await writeFile(`${other}.part`, `${lines.slice(0, 5).join('\n')}\n`)
+    await changeWeights()
+    await expect(run()).rejects.toThrow('holds answers of another run')
+    await expect(run({ out: other })).rejects.toThrow(/record 1 \(sample s0\)/)
+    expect(await run({ out: other, overwrite: true })).toMatchObject({ answers: 12, reused: 0 })
+  })
+
+  it('is not finished without an answer: the same call asks again', async () => {
+    await rename(join(root, '0.png'), join(root, 'away.png'))
+    const settings = { limit: 1 }
+    expect(await run({ settings })).toMatchObject({ answers: 0, failed: 1 })
+    expect(existsSync(out)).toBe(false)
+    await rename(join(root, 'away.png'), join(root, '0.png'))
+    expect(await run({ settings })).toMatchObject({ answers: 1, failed: 0, reused: 0 })
   })
 
   it('is not stopped by a bad record: the reason stands beside the answers, also after a resume', async () => {

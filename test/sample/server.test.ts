@@ -1,6 +1,6 @@
 /** Sampling from a server: what is sent, order under concurrency, retries, and answers that are none. */
 import { readFileSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingHttpHeaders, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -10,8 +10,8 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { describeImage } from '../../src/data/images.js'
 import type { Response, Sample } from '../../src/data/records.js'
 import { ConfigError, EndpointError } from '../../src/errors.js'
+import { failuresPath } from '../../src/sample/files.js'
 import { sampleAnswers, sampleSettings, serverAnswerer } from '../../src/sample/index.js'
-import { failuresPath } from '../../src/sample/sample.js'
 import { temporaryFolder, writeImage } from '../fakes/world.js'
 import { makeSample, readLines, writeRecords } from './records.js'
 
@@ -93,10 +93,10 @@ function answer(response: ServerResponse, content: unknown): true {
   return reply(response, 200, JSON.stringify({ choices: [{ message: { content }, finish_reason: 'stop' }] }))
 }
 
-function run(changes: object = {}, signal?: AbortSignal) {
+function run(changes: object = {}, signal?: AbortSignal, cache?: string) {
   const settings = sampleSettings.parse({ samples: 's', out: 'o', seed: 1 })
   const usual = { url, model: 'served', timeout: 2, retries: 2, retryDelay: 0.001, concurrency: 3 }
-  const answerer = serverAnswerer({ endpoint: { ...usual, ...changes }, imageRoot: root }, settings)
+  const answerer = serverAnswerer({ endpoint: { ...usual, ...changes }, imageRoot: root, cache }, settings)
   return sampleAnswers({ samples: join(root, 'samples.jsonl'), out, settings }, answerer, { signal })
 }
 
@@ -200,12 +200,28 @@ describe('answers of a server', () => {
     }
     // An image counts as 65,536 tokens before it is sent: two fit.
     const poor = { priceIn: 1, budget: 0.067, concurrency: 1 }
-    await expect(run(poor)).rejects.toThrow('the budget of $0.067 is spent')
+    await expect(run(poor)).rejects.toThrow(
+      /the budget ends: \$0\.00\d+ of \$0\.067 is spent, and the next request may cost \$0\.06/,
+    )
     const asked = seen.length
     expect(asked).toBeGreaterThan(0)
     expect(asked).toBeLessThan(10)
     expect(await run({ ...poor, budget: 1 })).toMatchObject({ answers: 10, reused: asked, failed: 0 })
     expect(seen).toHaveLength(10)
+  })
+
+  it('pays for no reply twice, which then count against its budget', async () => {
+    fault = ({ text }, _, response) => {
+      const choices = [{ message: { content: `Answer to ${text}` }, finish_reason: 'stop' }]
+      return reply(response, 200, JSON.stringify({ choices, usage: { prompt_tokens: 1000, completion_tokens: 10 } }))
+    }
+    const poor = { priceIn: 1, budget: 0.067, concurrency: 1 }
+    const cache = join(root, 'cache')
+    await expect(run(poor, undefined, cache)).rejects.toThrow('the budget ends')
+    const asked = seen.length
+    await rm(`${out}.part`)
+    await expect(run(poor, undefined, cache)).rejects.toThrow('the budget ends')
+    expect(seen).toHaveLength(asked)
   })
 
   it('refuses options that mean nothing', () => {

@@ -3,7 +3,8 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
-import type { z } from 'zod'
+import { parse } from 'yaml'
+import { z } from 'zod'
 import { referencePages } from '../../src/cli/reference.js'
 import { stages } from '../../src/pipeline/index.js'
 import { flagOf, identityOf, keyOf, settingsOf } from '../../src/settings/setting.js'
@@ -28,6 +29,26 @@ describe('pages made from the code', () => {
         if (name !== 'train') expect(row).toContain(positionals.includes(flag) ? `\`<${flag}>\`` : `\`--${flag}\``)
       }
     }
+  })
+})
+
+describe('the JSON Schema of a pipeline', () => {
+  const check = z.fromJSONSchema(JSON.parse(referencePages().get('schema/pipeline.json') as string))
+
+  it('takes the demo as it stands, and files that leave to the pipeline what it fills in', () => {
+    expect(check.safeParse(parse(readFileSync(at('models/phantom/demo.yaml'), 'utf8'))).error).toBeUndefined()
+    const own = { output: 'o', import: { kind: 'csv', source: 'q.csv' }, pairs: { responses: 'r.jsonl' }, train: {} }
+    expect(check.safeParse(own).error).toBeUndefined()
+  })
+
+  it.each([
+    ['a stage that nobody knows', { evalute: {} }],
+    ['a key that nobody knows', { corrupt: { sigmma: 1 } }],
+    ['a value out of range', { corrupt: { sigma: -1 } }],
+    ['what the pipeline chooses', { sample: { out: 'x' } }],
+    ['what no stage can fill in', { import: { source: 'x' } }],
+  ])('refuses %s', (_, sections) => {
+    expect(check.safeParse({ output: 'o', model: 'm', ...sections }).success).toBe(false)
   })
 })
 
@@ -65,7 +86,7 @@ describe('the identity of a stage', () => {
   it('is every setting but the free ones and paths, whose content counts instead', () => {
     const free = settingsOf(corrupt).filter(({ meta }) => meta.free || meta.path)
     for (const setting of free) expect(Object.keys(identity({}))).not.toContain(keyOf(setting))
-    expect(identity({ pairs: '/c', sheetRows: 3, segmenter: { url: 'http://s', retries: 9 } })).toEqual(identity({}))
+    expect(identity({ pairs: '/c', segmenter: { url: 'http://s', retries: 9 } })).toEqual(identity({}))
     for (const change of [{ seed: 1 }, { sigma: 3 }, { segmenter: { url: 'http://s', nmsIou: 0.3 } }]) {
       expect(identity(change)).not.toEqual(identity({}))
     }
