@@ -61,11 +61,12 @@ export type Conclusion = 'gain' | 'loss' | 'no_change'
 
 /** Overall first, then the other kinds, each in alphabetical order. */
 function groupsOf(answers: readonly JudgedAnswer[]): (Group & { holds: (answer: JudgedAnswer) => boolean })[] {
-  const slices = GROUPED_BY.flatMap((kind) =>
-    [...new Set(answers.map((answer) => answer[kind]))]
-      .sort()
-      .map((name) => ({ kind, name, holds: (answer: JudgedAnswer) => answer[kind] === name })),
-  )
+  const slices = GROUPED_BY.flatMap((kind) => {
+    const names = [...new Set(answers.map((answer) => answer[kind]))].sort()
+    // One group of a kind says what all say together.
+    if (names.length < 2) return []
+    return names.map((name) => ({ kind, name, holds: (answer: JudgedAnswer) => answer[kind] === name }))
+  })
   return [{ kind: 'overall', name: 'overall', holds: () => true }, ...slices]
 }
 

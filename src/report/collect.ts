@@ -100,12 +100,14 @@ export async function collectReport(sources: ReportSources, options: ReportOptio
 
 async function readTraining(metrics: string): Promise<Training> {
   const folder = dirname(metrics)
+  // First, so that a wrong path is named as it was given.
+  const rows = await readAll(metrics, z.custom<MetricsRow>())
   const yaml = await readText(join(folder, runFiles.config))
   return {
     config: resolveTrainConfig(parse(yaml)),
     yaml,
     report: await readJson<TrainReport>(join(folder, runFiles.report)),
-    metrics: await readAll(metrics, z.custom<MetricsRow>()),
+    metrics: rows,
   }
 }
 

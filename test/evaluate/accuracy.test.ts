@@ -23,7 +23,7 @@ describe('accuracyByGroup', () => {
       answer(1, true),
       answer(2, false, { decided: false }),
       answer(3, false),
-      answer(4, true),
+      answer(4, true, { concept: 'effusion' }),
     ])
     expect(rows.map((r) => [r.name, r.accuracy.successes, r.accuracy.count, r.undecided])).toEqual([
       ['overall', 2, 4, 1],
@@ -31,8 +31,13 @@ describe('accuracyByGroup', () => {
       ['open', 1, 2, 1],
       ['presence', 1, 2, 0],
       ['side', 1, 2, 1],
-      ['nodule', 2, 4, 1],
+      ['effusion', 1, 1, 0],
+      ['nodule', 1, 3, 1],
     ])
+  })
+
+  it('has no group that holds all: it would repeat the first line', () => {
+    expect(accuracyByGroup([answer(1, true), answer(3, false)]).map(({ name }) => name)).toEqual(['overall'])
   })
 })
 
