@@ -15,10 +15,9 @@ import type { PairReport } from '../pairs/index.js'
 import { resolveTrainConfig } from '../train/config.js'
 import type { MetricsRow } from '../train/metrics.js'
 import { runFiles } from '../train/run-folder.js'
-import type { TrainConfig } from '../train/settings.js'
 import type { TrainReport } from '../train/train.js'
 import { chooseChanged, choosePairs, chooseProbes } from './choose.js'
-import { describeAttention, describeRun, summarise } from './describe.js'
+import { describeAttention, describeRun, type Evaluation, summarise, type Training } from './describe.js'
 import type { AttentionExample, ExamplePair, ReportData, StageTime } from './types.js'
 import { objectiveName } from './words.js'
 
@@ -41,22 +40,6 @@ export interface ReportOptions {
   notes: readonly string[]
   /** Finished stages with their wall time. */
   stages: StageTime[]
-}
-
-/** A training run that is complete. */
-export interface Training {
-  config: TrainConfig
-  /** The same as it stands on disk. */
-  yaml: string
-  report: TrainReport
-  metrics: MetricsRow[]
-}
-
-export interface Evaluation {
-  results: EvaluationResults
-  before: JudgedAnswer[]
-  after: JudgedAnswer[]
-  probed: ProbedQuestion[]
 }
 
 const shown = { pairs: 6, attention: 4, changed: 8 }

@@ -1,6 +1,6 @@
 /** Another value in the place of one: spelling, case, article, number of the noun that is counted. */
 import type { EditProposal } from '../edits.js'
-import type { Feature } from './grammar/lexemes.js'
+import type { Feature } from './grammar/types.js'
 import { agreeWithNumber, articleFor, isMass, isPlural, matchCase } from './inflection.js'
 import { groupNamed, words } from './lexicon.js'
 

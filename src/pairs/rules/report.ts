@@ -2,8 +2,9 @@
 import type { Verdict } from '../build.js'
 import { includes, isThing, keyOf, keysOf, settles } from './compare.js'
 import type { Claim } from './grammar/claims.js'
-import { type Feature, openWordsOf, roleOf, scan } from './grammar/lexemes.js'
+import { openWordsOf, roleOf, scan } from './grammar/lexemes.js'
 import { splitSegments } from './grammar/tokens.js'
+import type { Feature } from './grammar/types.js'
 import { groupNamed } from './lexicon.js'
 import { readText, type Statement } from './reading.js'
 
