@@ -10,6 +10,11 @@ export const text = z.string().min(1)
 /** A file or folder that must be there. */
 export const input = text.meta({ path: 'input' })
 
+/** What `meta` says of settings that are paths; see `GlobalMeta` for the kinds. */
+export const inputPath = (description: string) => ({ description, path: 'input' as const })
+export const rootPath = (description: string) => ({ description, path: 'root' as const })
+export const outputPath = (description: string) => ({ description, path: 'output' as const })
+
 export const seed = whole.max(Number.MAX_SAFE_INTEGER).default(42)
 
 /** Where and how an engine computes. */
