@@ -296,10 +296,10 @@ async function firstByte(file: string): Promise<string | undefined> {
 export async function readStart(file: string, bytes: number): Promise<Buffer> {
   const handle = await open(file).catch(asFileError('Reading', file))
   try {
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(bytes), 0, bytes, 0)
+    const { buffer, bytesRead } = await handle
+      .read(Buffer.alloc(bytes), 0, bytes, 0)
+      .catch(asFileError('Reading', file))
     return buffer.subarray(0, bytesRead)
-  } catch (error) {
-    throw fileError(error, 'Reading', file)
   } finally {
     await handle.close()
   }

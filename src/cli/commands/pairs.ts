@@ -1,5 +1,4 @@
-import type { PairsResult } from '../../pairs/stage.js'
-import { pairsStage } from '../../pairs/stage.js'
+import { type PairsResult, pairsStage } from '../../pairs/stage.js'
 import { formatCount, formatShare, formatTable } from '../format.js'
 import { stageCommand } from '../stage-command.js'
 

@@ -2,7 +2,7 @@
  * The verdict of the rules on an answer to a question. It is given only for a text that was understood whole: whatever is
  * hedged, quoted, conditional, contradictory or simply unknown leaves it undecided, with a reason that names the word.
  */
-import type { Verdict } from '../build.js'
+import { undecided, type Verdict } from '../../data/records.js'
 import { closure, conflicts, includes, isThing, keyOf, keysOf, settles } from './compare.js'
 import type { Claim } from './grammar/claims.js'
 import { openWordsOf, roleOf } from './grammar/lexemes.js'
@@ -34,8 +34,6 @@ export interface Judged extends Verdict {
   truth: Feature[]
   asked: Asked
 }
-
-export const undecided = (reason: string): Verdict => ({ correct: false, decided: false, reason })
 
 /** The verdict alone. */
 export function readAnswer(subject: Subject): Verdict {

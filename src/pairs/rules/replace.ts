@@ -116,7 +116,7 @@ function fitNoun(text: string, edit: EditProposal, original: string, spelling: s
 }
 
 /** The article before a word that is about to change, when it has to change too. */
-export function articleBefore(text: string, start: number, following: string): EditProposal | null {
+function articleBefore(text: string, start: number, following: string): EditProposal | null {
   const article = /\b(an?)(\s+)$/i.exec(text.slice(0, start))
   if (!article) return null
   const right = matchCase(article[1], articleFor(following))
