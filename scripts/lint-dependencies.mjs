@@ -1,6 +1,7 @@
 /**
  * Keeps the arrows between layers, for TypeScript imports and C++ includes. A layer is a folder (or file) under its root;
- * it may use itself and what its line names. `type:x` allows types of x only. Everything else is an offence.
+ * it may use itself and what its line names. `type:x` allows types of x only. Everything else is an offence, and so is a
+ * circle between files of src/, even one of types.
  *
  * Usage: node scripts/lint-dependencies.mjs [root]
  */
@@ -78,27 +79,59 @@ export function findOffences(root) {
 
 function typescriptOffences(root) {
   const base = join(root, 'src')
-  return filesUnder(base, /\.ts$/).flatMap((file) => {
+  const imports = new Map(filesUnder(base, /\.ts$/).map((file) => [file, localImports(base, file)]))
+  return [...arrowOffences(imports), ...circleOffences(imports)]
+}
+
+/** What a file imports from this repository, `path` as seen from src/. */
+function localImports(base, file) {
+  return importsOf(readFileSync(join(base, file), 'utf8'))
+    .filter(({ target }) => target.startsWith('.'))
+    .map((each) => ({
+      ...each,
+      path: posix.normalize(posix.join(posix.dirname(file), each.target)).replace(/\.js$/, '.ts'),
+    }))
+}
+
+function arrowOffences(imports) {
+  return [...imports].flatMap(([file, targets]) => {
     const from = layerOf(file, typescriptLayers)
     if (!from) return [`src/${file}:1: ${file} belongs to no layer; add it to scripts/lint-dependencies.mjs`]
-    return importsOf(readFileSync(join(base, file), 'utf8'))
-      .filter(({ target }) => target.startsWith('.'))
-      .flatMap(({ target, typeOnly, line }) => {
-        const path = posix.normalize(posix.join(posix.dirname(file), target)).replace(/\.js$/, '.ts')
-        const place = `src/${file}:${line}`
-        if (path.startsWith('../')) {
-          return path === '../package.json' ? [] : [`${place}: ${from} may not reach outside src/ (${target})`]
-        }
-        const to = layerOf(path, typescriptLayers)
-        if (!to) return [`${place}: ${path} belongs to no layer`]
-        if (insideEngine.test(path) && from !== 'engine') {
-          return [`${place}: only engine/ may import ${path}; use engine/engine.js`]
-        }
-        return isAllowed(typescriptLayers, from, to, typeOnly)
-          ? []
-          : [`${place}: ${from} may not import ${to} (${target})`]
-      })
+    return targets.flatMap(({ target, path, typeOnly, line }) => {
+      const place = `src/${file}:${line}`
+      if (path.startsWith('../')) {
+        return path === '../package.json' ? [] : [`${place}: ${from} may not reach outside src/ (${target})`]
+      }
+      const to = layerOf(path, typescriptLayers)
+      if (!to) return [`${place}: ${path} belongs to no layer`]
+      if (insideEngine.test(path) && from !== 'engine') {
+        return [`${place}: only engine/ may import ${path}; use engine/engine.js`]
+      }
+      return isAllowed(typescriptLayers, from, to, typeOnly)
+        ? []
+        : [`${place}: ${from} may not import ${to} (${target})`]
+    })
   })
+}
+
+/** One offence per import that leads back to a file whose own imports led here. */
+function circleOffences(imports) {
+  const offences = []
+  const finished = new Set()
+  const visit = (file, trail) => {
+    if (finished.has(file)) return
+    for (const { path, line } of imports.get(file) ?? []) {
+      const start = [...trail, file].indexOf(path)
+      if (start < 0) visit(path, [...trail, file])
+      else
+        offences.push(
+          `src/${file}:${line}: a circle of imports: ${[...trail, file].slice(start).concat(path).join(' → ')}`,
+        )
+    }
+    finished.add(file)
+  }
+  for (const file of imports.keys()) visit(file, [])
+  return offences
 }
 
 function nativeOffences(root) {

@@ -63,7 +63,7 @@ export abstract class FireError extends Error {
   }
 }
 
-/** The training configuration is wrong: an unknown key, a value out of range, a coefficient the objective ignores. */
+/** A setting is wrong: an unknown key, a value out of range, one that another setting rules out. */
 export class ConfigError extends FireError {
   static override readonly code = 'ERR_FIRE_CONFIG'
 }

@@ -1,7 +1,7 @@
 /** What the benchmarks of variants can be told. */
 import { z } from 'zod'
 import { gemmBackends } from '../engine/engine.js'
-import { compute, count, text, whole } from '../settings/common.js'
+import { compute, count, outputPath, text, whole } from '../settings/common.js'
 import { benchSizes } from './spec.js'
 
 const shared = {
@@ -17,7 +17,7 @@ const shared = {
   python: text
     .default('python3')
     .meta({ description: 'Interpreter of the peer, with torch, transformers and peft', free: true }),
-  out: text.optional().meta({ description: 'File for the results, raw samples included (JSON)', path: 'output' }),
+  out: text.optional().meta(outputPath('File for the results, raw samples included (JSON)')),
 }
 
 export const stepBenchSettings = z.strictObject({

@@ -27,6 +27,9 @@ export function formatBytes(bytes: number): string {
   return power === 0 ? `${bytes} B` : `${(bytes / 1024 ** power).toFixed(1)} ${units[power]}`
 }
 
+/** `0.625` as `62.5 %`. */
+export const formatShare = (share: number): string => `${(100 * share).toFixed(1)} %`
+
 /** Thousands apart: `1 234 567`. */
 export function formatCount(value: number): string {
   return String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, ' ')

@@ -1,6 +1,6 @@
 /** An inspection as text: tables, examples with their edits marked, problems. */
 import type { Counts, Example, Inspection, MarkedText, Problem, Spread } from '../inspect/index.js'
-import { formatCount, formatTable } from './format.js'
+import { formatCount, formatShare, formatTable } from './format.js'
 
 /** Values of a distribution that get a line of their own. */
 const shownValues = 12
@@ -26,11 +26,12 @@ function describeFacts(facts: Inspection['facts']): string {
 
 function describeCounts(name: string, counts: Counts): string {
   const total = counts.reduce((sum, [, count]) => sum + count, 0)
-  const share = (count: number): string => `${((100 * count) / total).toFixed(1)} %`
-  const rows = counts.slice(0, shownValues).map(([value, count]) => [cut(printable(value), 60), count, share(count)])
+  const rows = counts
+    .slice(0, shownValues)
+    .map(([value, count]) => [cut(printable(value), 60), count, formatShare(count / total)])
   const rest = counts.slice(shownValues)
   const others = rest.reduce((sum, [, count]) => sum + count, 0)
-  if (rest.length > 0) rows.push([`(${rest.length} more)`, others, share(others)])
+  if (rest.length > 0) rows.push([`(${rest.length} more)`, others, formatShare(others / total)])
   return formatTable([name, 'count', 'share'], rows)
 }
 

@@ -3,6 +3,7 @@
  * Everything goes to stderr, so stdout stays a clean result.
  */
 import { SingleBar } from 'cli-progress'
+import { duration } from '../report/words.js'
 import type { Progress } from '../stage/index.js'
 
 /** The reporter that suits the stream. */
@@ -10,21 +11,12 @@ export function createProgress(stream: NodeJS.WriteStream = process.stderr): Pro
   return stream.isTTY ? new BarProgress(stream) : new LineProgress((line) => stream.write(`${line}\n`))
 }
 
-/** Seconds as `4.2 s`, `3 min 05 s` or `1 h 12 min`. */
-export function formatDuration(seconds: number): string {
-  if (!Number.isFinite(seconds)) return 'unknown'
-  if (seconds < 59.95) return `${seconds.toFixed(1)} s`
-  const whole = Math.round(seconds)
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, '0')} s`
-  return `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, '0')} min`
-}
-
 /** Rate and remaining time of the stage so far, for instance `3.1 pairs/s, 42.0 s left`. */
 export function describeRate(done: number, total: number, seconds: number, unit: string): string {
   if (done === 0 || seconds <= 0) return 'starting'
   const rate = done / seconds
   const speed = rate >= 1 ? `${rate.toFixed(1)} ${unit}/s` : `${(1 / rate).toFixed(1)} s per ${unit.replace(/s$/, '')}`
-  return total > 0 ? `${speed}, ${formatDuration((total - done) / rate)} left` : speed
+  return total > 0 ? `${speed}, ${duration((total - done) / rate)} left` : speed
 }
 
 interface Stage {
@@ -46,7 +38,7 @@ function elapsed(stage: Stage): number {
 
 function summaryLine(stage: Stage, summary: string | undefined): string {
   const tail = summary ?? stage.status
-  return `${stage.title}: ${stage.done} ${stage.unit} in ${formatDuration(elapsed(stage))}${tail ? ` · ${tail}` : ''}`
+  return `${stage.title}: ${stage.done} ${stage.unit} in ${duration(elapsed(stage))}${tail ? ` · ${tail}` : ''}`
 }
 
 class BarProgress implements Progress {

@@ -65,7 +65,7 @@ async function cropped({ width, height, rgb }: PixelImage, seed: number): Promis
 }
 
 /** Area uniform, aspect log-uniform, place uniform; cut to the image and at least one pixel. */
-export function cropBox(
+function cropBox(
   width: number,
   height: number,
   seed: number,

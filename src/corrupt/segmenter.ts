@@ -4,7 +4,7 @@
  */
 import { z } from 'zod'
 import { AnswerCache, hashOf } from '../data/cache.js'
-import type { Size } from '../data/images.js'
+import type { Size } from '../data/records.js'
 import { AbortedError, ArgumentError, SegmenterError } from '../errors.js'
 import { postJson } from '../http/post.js'
 import { passingStatus, type RetrySettings, retrying, TransientError } from '../http/retry.js'

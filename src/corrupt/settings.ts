@@ -1,7 +1,7 @@
 /** What the corruption of images can be told. */
 import { z } from 'zod'
 import { anAddress, isAddress } from '../http/service.js'
-import { count, input, seed, share, text, whole } from '../settings/common.js'
+import { count, inputPath, outputPath, rootPath, seed, share, text, whole } from '../settings/common.js'
 import { corruptionMethods } from './methods.js'
 
 export const segmenterSettings = z.strictObject({
@@ -25,19 +25,17 @@ export const segmenterSettings = z.strictObject({
 })
 
 export const corruptSettings = z.strictObject({
-  pairs: input.meta({ description: 'Pair records, JSON Lines', path: 'input' }),
-  images: text
+  pairs: text.meta(inputPath('Pair records, JSON Lines')),
+  images: text.optional().meta(rootPath('Folder that image paths are relative to; default: that of the pairs')),
+  out: text.meta(outputPath('Folder for pairs.jsonl, corrupted/, masks/ and sheet.html')),
+  masks: text
     .optional()
-    .meta({ description: 'Folder that image paths are relative to; default: that of the pairs', path: 'root' }),
-  out: text.meta({ description: 'Folder for pairs.jsonl, corrupted/, masks/ and sheet.html', path: 'output' }),
-  masks: input.optional().meta({
-    description:
-      "Manifest (JSON Lines of {image, concept?, mask}) or folder of masks; masks in SLAKE's own folders need no option",
-    path: 'input',
-  }),
-  maskRoot: text
-    .optional()
-    .meta({ description: 'Folder that masks must lie in; default: that of the manifest', path: 'root' }),
+    .meta(
+      inputPath(
+        "Manifest (JSON Lines of {image, concept?, mask}) or folder of masks; masks in SLAKE's own folders need no option",
+      ),
+    ),
+  maskRoot: text.optional().meta(rootPath('Folder that masks must lie in; default: that of the manifest')),
   segmenter: segmenterSettings.optional().describe('A service that finds masks, for images that have none'),
   method: z
     .enum(corruptionMethods)

@@ -2,11 +2,11 @@
  * Answers that cost something, on disk, one file each, named by what was asked. A run that is killed asks for nothing twice,
  * and one that is repeated costs nothing.
  */
-import { mkdir, readFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { z } from 'zod'
-import { asFileError, fileError } from '../errors.js'
-import { removeTemporaries, sha256, writeFileAtomic } from './files.js'
+import { asFileError } from '../errors.js'
+import { readTextIfThere, removeTemporaries, sha256, writeFileAtomic } from './files.js'
 
 export class AnswerCache<T> {
   constructor(
@@ -23,13 +23,9 @@ export class AnswerCache<T> {
 
   /** The answer of a name; a file that is damaged counts as missing and is written again. */
   async read(key: string): Promise<T | undefined> {
-    const path = this.#path(key)
-    const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return ''
-      throw fileError(error, 'Reading', path)
-    })
+    const text = await readTextIfThere(this.#path(key))
     try {
-      return this.schema.parse(JSON.parse(text))
+      return this.schema.parse(JSON.parse(text ?? ''))
     } catch {
       return undefined
     }

@@ -8,7 +8,7 @@ import { DataError, guarded, reasonOf } from '../errors.js'
 import { decompress, isCompressed, type Layout, syntaxName } from './dicom-codecs.js'
 import { showFrame } from './dicom-display.js'
 import { checkPixels, notAnImage, unsupportedImage } from './image-errors.js'
-import type { Size } from './images.js'
+import type { Size } from './records.js'
 
 /** A parsed file and the frame asked for, from 0. */
 interface Opened {

@@ -106,11 +106,7 @@ export class JsonlAppender {
   /** Adds one line. It is on the disk for certain only after `sync`. */
   async append(record: unknown): Promise<void> {
     const line = `${JSON.stringify(record)}\n`
-    try {
-      await this.#file.appendFile(line)
-    } catch (error) {
-      throw fileError(error, 'Appending to', this.path)
-    }
+    await this.#file.appendFile(line).catch(asFileError('Appending to', this.path))
     this.#bytes += Buffer.byteLength(line)
   }
 

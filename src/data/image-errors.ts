@@ -2,7 +2,7 @@
 import { DataError, UnsupportedError } from '../errors.js'
 
 /** The largest image that is decoded: 400 MB of RGB, above what any scanner makes and below what a bomb declares. */
-export const maxPixels = 2 ** 27
+const maxPixels = 2 ** 27
 
 /** Checks declared sizes before anything is allocated for them. */
 export function checkPixels(width: number, height: number, path: string): void {

@@ -7,18 +7,13 @@ import type { ImageInput } from '../engine/engine.js'
 import type { ImageSource } from '../engine/image-cache.js'
 import { asFileError, DataError, fileError, guarded } from '../errors.js'
 import { checkPixels, notAnImage, unsupportedImage } from './image-errors.js'
-import type { ImageRef } from './records.js'
+import type { ImageRef, Size } from './records.js'
 
 /** A file's bytes under the name it was asked for, with the DICOM frame (from 1) that the name may choose. */
 export interface Source {
   path: string
   bytes: Buffer
   frame?: number
-}
-
-export interface Size {
-  width: number
-  height: number
 }
 
 /**

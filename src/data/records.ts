@@ -74,8 +74,14 @@ export interface Verdict {
   reason: string
 }
 
+export const undecided = (reason: string): Verdict => ({ correct: false, decided: false, reason })
+
 /** An image file with its SHA-256 (hex) and its size in pixels. */
 export type ImageRef = z.infer<typeof imageRef>
+
+/** Of a picture, in pixels. */
+export type Size = Pick<ImageRef, 'width' | 'height'>
+
 /** A question with its images and reference answer; one line of samples.jsonl. */
 export type Sample = z.infer<typeof sample>
 /** What a model answered to a sample, with everything that decides it; one line of responses.jsonl. */

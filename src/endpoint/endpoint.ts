@@ -101,7 +101,7 @@ export class Endpoint {
     const { temperature, topP, topK, seed, stop, ...asked } = request
     const content = 'messages' in asked ? [asked.messages, asked.schema] : [asked]
     const sampling = { temperature, topP, topK, seed, stop }
-    // Without sampling there is nothing in its place: so were replies named that were paid for long ago.
+    // Left out when nothing is set, so that names stay as they were before there was sampling, and old caches hold.
     const drawn = Object.values(sampling).some((value) => value !== undefined) ? [sampling] : []
     return hashOf([url.replace(/\/+$/, ''), model, maxTokens, ...content, ...drawn]).slice(0, 32)
   }

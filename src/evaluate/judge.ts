@@ -1,5 +1,5 @@
 /** Who says whether an answer is right, and what becomes of a round of answers that it has judged. */
-import type { Sample, Verdict } from '../data/records.js'
+import { type Sample, undecided, type Verdict } from '../data/records.js'
 import type { JudgedAnswer } from './accuracy.js'
 
 /** Decides whether an answer is right; own judges implement it. */
@@ -33,8 +33,6 @@ export async function judgeAnswers(
   }
   return judged
 }
-
-const undecided = (reason: string): Verdict => ({ correct: false, decided: false, reason })
 
 function questionOf({ id, images, task, question, answer, answerType, dataset, meta }: Sample) {
   return {

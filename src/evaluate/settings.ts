@@ -2,17 +2,16 @@
 import { z } from 'zod'
 import { adapter, decoding, model } from '../generate/settings.js'
 import { asking } from '../sample/settings.js'
-import { input, seed, text, whole } from '../settings/common.js'
+import { inputPath, outputPath, rootPath, seed, text, whole } from '../settings/common.js'
 
 export const evaluateSettings = z.strictObject({
   ...asking,
-  out: text.meta({ description: 'Folder for answers, verdicts and results.json', path: 'output' }),
+  out: text.meta(outputPath('Folder for answers, verdicts and results.json')),
   model,
-  adapter: adapter.unwrap().meta({ description: 'PEFT adapter folder to compare with the model alone', path: 'input' }),
-  trainedOn: input.optional().meta({
-    description: 'Pairs that the adapter was trained on, to count the questions about their images',
-    path: 'input',
-  }),
+  adapter: adapter.unwrap().meta(inputPath('PEFT adapter folder to compare with the model alone')),
+  trainedOn: text
+    .optional()
+    .meta(inputPath('Pairs that the adapter was trained on, to count the questions about their images')),
   judge: z
     .enum(['rules', 'phantom'])
     .default('rules')
@@ -26,12 +25,7 @@ export const evaluateSettings = z.strictObject({
     description:
       'Measure attention on this many questions that are answered correctly and whose lesion has a mask; 0 = off',
   }),
-  masks: input.optional().meta({
-    description: 'Manifest or folder of masks, as for `corrupt`',
-    path: 'input',
-  }),
-  maskRoot: text
-    .optional()
-    .meta({ description: 'Folder that masks must lie in; default: that of the manifest', path: 'root' }),
+  masks: text.optional().meta(inputPath('Manifest or folder of masks, as for `corrupt`')),
+  maskRoot: text.optional().meta(rootPath('Folder that masks must lie in; default: that of the manifest')),
   seed: seed.meta({ description: 'Seed of the choice of questions for attention; the answers are greedy' }),
 })

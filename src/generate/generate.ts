@@ -6,6 +6,7 @@ import { ImageCache } from '../engine/image-cache.js'
 import { expected } from '../errors.js'
 import type { Chat } from '../text/chat.js'
 import { StopCutter } from '../text/stop.js'
+import { generateSettings } from './settings.js'
 
 /** What a model is asked: a text, and the image files that go with it. */
 export interface Question {
@@ -27,12 +28,9 @@ export interface GenerateSettings extends Omit<SamplingSpec, 'stopTokens' | 'sto
 
 /** Greedy, at most 256 tokens, with the adapter, 8 questions together. */
 export const defaultGenerateSettings: GenerateSettings = {
-  maxNewTokens: 256,
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  batchSize: 8,
-  seed: 42,
+  ...generateSettings
+    .pick({ maxNewTokens: true, temperature: true, topP: true, topK: true, batchSize: true, seed: true })
+    .parse({}),
   adapter: true,
 }
 

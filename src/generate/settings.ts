@@ -1,9 +1,9 @@
 /** How answers are generated, as settings: of `generate`, `sample` and `evaluate` alike. */
 import { z } from 'zod'
-import { compute, count, input, seed, text, whole } from '../settings/common.js'
+import { compute, count, inputPath, seed, text, whole } from '../settings/common.js'
 
-export const model = input.meta({ description: 'Model folder', path: 'input' })
-export const adapter = input.optional().meta({ description: 'PEFT adapter folder', path: 'input' })
+export const model = text.meta(inputPath('Model folder'))
+export const adapter = text.optional().meta(inputPath('PEFT adapter folder'))
 
 /** How long answers are, and how many are decoded together. */
 export const decoding = {

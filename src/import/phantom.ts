@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import sharp from 'sharp'
 import { encodeRle, type ManifestLine } from '../corrupt/index.js'
 import type { ImageRef } from '../data/records.js'
-import { AbortedError, fileError } from '../errors.js'
+import { AbortedError, asFileError } from '../errors.js'
 import { conceptMask, generateStudy, type Study, studySamples } from '../phantom/index.js'
 import { version } from '../version.js'
 import { LineWriter } from './lines.js'
@@ -78,9 +78,7 @@ async function writePicture(folder: string, { id, width, height, rgb }: Study): 
   const png = await sharp(rgb, { raw: { width, height, channels: 3 } })
     .png()
     .toBuffer()
-  await writeFile(join(folder, path), png).catch((error) => {
-    throw fileError(error, 'Writing', join(folder, path))
-  })
+  await writeFile(join(folder, path), png).catch(asFileError('Writing', join(folder, path)))
   return { path, sha256: createHash('sha256').update(png).digest('hex'), width, height }
 }
 

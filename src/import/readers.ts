@@ -34,11 +34,7 @@ export function readRows(file: string): AsyncIterable<Row> {
 
 /** Many a `.json` file holds JSON Lines: then its first line is a whole object and another follows. */
 async function* readJsonFile(file: string): AsyncGenerator<Row> {
-  const [first, second] = (await readStart(file, 2 ** 20))
-    .toString('utf8')
-    .replace(/^\ufeff/, '')
-    .trimStart()
-    .split(/\r?\n/, 2)
+  const [first, second] = (await startText(file, 2 ** 20)).split(/\r?\n/, 2)
   yield* first.startsWith('{') && second?.startsWith('{') && isJson(first) ? readJsonLines(file) : readJson(file)
 }
 
@@ -52,7 +48,7 @@ async function* readJsonLines(file: string): AsyncGenerator<Row> {
 
 /** The elements of `[...]`, or of the lists in `{"train": [...], ...}`; @streamparser/json builds one element at a time. */
 async function* readJson(file: string): AsyncGenerator<Row> {
-  const start = await firstByte(file)
+  const [start] = await startText(file, 4096)
   if (start !== '[' && start !== '{') throw damaged(file, 1, 'the file holds neither a list nor an object')
   const level = start === '[' ? 1 : 2
   const parser = new JSONParser({ paths: [level === 1 ? '$.*' : '$.*.*'], keepStack: false })
@@ -285,21 +281,19 @@ async function* utf8Chunks(file: string): AsyncGenerator<Buffer> {
 
 const byteOrderMark = Buffer.from([0xef, 0xbb, 0xbf])
 
-async function firstByte(file: string): Promise<string | undefined> {
-  return (await readStart(file, 4096))
-    .toString('utf8')
-    .replace(/^\ufeff/, '')
-    .trimStart()[0]
+async function startText(file: string, bytes: number): Promise<string> {
+  const text = (await readStart(file, bytes)).toString('utf8')
+  return text.replace(/^\ufeff/, '').trimStart()
 }
 
 /** The first bytes of a file. */
 export async function readStart(file: string, bytes: number): Promise<Buffer> {
   const handle = await open(file).catch(asFileError('Reading', file))
   try {
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(bytes), 0, bytes, 0)
+    const { buffer, bytesRead } = await handle
+      .read(Buffer.alloc(bytes), 0, bytes, 0)
+      .catch(asFileError('Reading', file))
     return buffer.subarray(0, bytesRead)
-  } catch (error) {
-    throw fileError(error, 'Reading', file)
   } finally {
     await handle.close()
   }

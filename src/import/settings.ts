@@ -1,6 +1,6 @@
 /** What an import can be told. */
 import { z } from 'zod'
-import { input, seed, text, whole } from '../settings/common.js'
+import { inputPath, outputPath, seed, text, whole } from '../settings/common.js'
 
 /** `phantom` is made, all others are read from a source. */
 export const importKinds = ['vqa-rad', 'slake', 'iu-xray', 'mmedpo', 'rrpo', 'trl', 'jsonl', 'csv', 'phantom'] as const
@@ -16,14 +16,10 @@ export const preferenceKinds: readonly string[] = ['mmedpo', 'rrpo', 'trl']
 
 export const importSettings = z.strictObject({
   kind: z.enum(importKinds).meta({ description: 'What the source is' }),
-  source: input
-    .optional()
-    .meta({ description: 'File or unpacked folder; all kinds but phantom need it', path: 'input' }),
-  out: text.meta({ description: 'Folder to write', path: 'output' }),
-  layout: text.optional().meta({ description: 'Layout to read, where the source has several' }),
-  images: input
-    .optional()
-    .meta({ description: 'Folder that image names are relative to; default: the source or its folder', path: 'input' }),
+  source: text.optional().meta(inputPath('File or unpacked folder; all kinds but phantom need it')),
+  out: text.meta(outputPath('Folder to write')),
+  layout: text.optional().meta({ description: 'Layout to read, where the source has several (docs/data.md)' }),
+  images: text.optional().meta(inputPath('Folder that image names are relative to; default: the source or its folder')),
   allowMissingImages: z
     .boolean()
     .default(false)

@@ -9,8 +9,6 @@ import { pairProblem } from '../data/pairs.js'
 import type { Pair } from '../data/records.js'
 import type { AppliedEdits, EditProblem } from './edits.js'
 
-export type { Verdict } from '../data/records.js'
-
 /** How a pair came about: a wrong answer was mended, or a right one made wrong. */
 export type Origin = 'repaired' | 'counterfactual'
 

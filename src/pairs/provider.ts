@@ -1,5 +1,6 @@
 /** Who judges answers and proposes edits: word rules offline, or a language model behind an endpoint. */
-import type { Rejection, Verdict } from './build.js'
+import type { Verdict } from '../data/records.js'
+import type { Rejection } from './build.js'
 import type { EditProposal } from './edits.js'
 
 /** One text to judge: a whole answer, or one sentence of a report. */

@@ -1,16 +1,13 @@
 /** What the making of pairs can be told. */
 import { z } from 'zod'
 import { endpointSettings } from '../endpoint/settings.js'
-import { compute, input, seed, text } from '../settings/common.js'
+import { compute, inputPath, outputPath, seed, text } from '../settings/common.js'
 import { pairModes } from './construct.js'
 
 export const pairsSettings = z.strictObject({
-  samples: input.meta({ description: 'JSON Lines of questions with references', path: 'input' }),
-  responses: input.meta({ description: "JSON Lines of a model's answers", path: 'input' }),
-  out: text.meta({
-    description: 'JSON Lines of pairs; rejections and the report are written beside it',
-    path: 'output',
-  }),
+  samples: text.meta(inputPath('JSON Lines of questions with references')),
+  responses: text.meta(inputPath("JSON Lines of a model's answers")),
+  out: text.meta(outputPath('JSON Lines of pairs; rejections and the report are written beside it')),
   mode: z.enum(pairModes).default('on-policy').meta({
     description:
       'What a pair is: the answer and its edit, the reference and its edit, or reference and answer (docs/pairs.md)',
@@ -25,18 +22,13 @@ export const pairsSettings = z.strictObject({
     .enum(['out', 'keep'])
     .default('out')
     .describe('Reports with a sentence that may be wrong and would stand on both sides: leave out, or keep and say so'),
-  cache: text
-    .optional()
-    .meta({ description: 'Folder where replies of servers are kept; default: <out>.cache', path: 'output' }),
-  policy: input.optional().meta({
-    description: 'Model folder; pairs.report.json then has its perplexity on both sides',
-    path: 'input',
-  }),
+  cache: text.optional().meta(outputPath('Folder where replies of servers are kept; default: <out>.cache')),
+  policy: text.optional().meta(inputPath('Model folder; pairs.report.json then has its perplexity on both sides')),
   logprobFloor: z
     .number()
     .optional()
     .describe('Lowest log-probability of the edited text less the original, in nats under the policy; lower: no pair'),
-  policyAdapter: input.optional().meta({ description: 'Its PEFT adapter folder', path: 'input' }),
+  policyAdapter: text.optional().meta(inputPath('Its PEFT adapter folder')),
   device: compute.device,
   seed: seed.meta({ description: 'Seed of the choice between edits that are equally good' }),
 })

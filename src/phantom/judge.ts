@@ -1,4 +1,5 @@
 /** Judges any answer by the words it uses, so that an answer outside the world's own sentences is judged too. */
+import { undecided, type Verdict } from '../data/records.js'
 import { COUNT_WORDS, stateOf } from './language.js'
 import {
   type Ask,
@@ -12,7 +13,6 @@ import {
   SIDES,
   SIZES,
   type Truth,
-  type Verdict,
   ZONES,
 } from './types.js'
 
@@ -169,10 +169,6 @@ function both(a: Verdict, b: Verdict): Verdict {
   if (!a.decided) return a
   if (!b.decided) return b
   return a.correct ? b : a
-}
-
-function undecided(reason: string): Verdict {
-  return { correct: false, decided: false, reason }
 }
 
 function normalize(answer: string): string {

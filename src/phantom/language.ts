@@ -17,7 +17,7 @@ import {
   ZONES,
 } from './types.js'
 
-export const NOUNS: Readonly<Record<FindingType, string>> = {
+const NOUNS: Readonly<Record<FindingType, string>> = {
   cardiomegaly: 'enlarged heart',
   effusion: 'effusion',
   nodule: 'nodule',
@@ -35,7 +35,7 @@ type VqaIntent = Exclude<Ask['intent'], 'report'>
 type Say = (claim: Claim, ask: Ask) => string
 
 /** "a nodule", "an effusion". */
-export function withArticle(words: string): string {
+function withArticle(words: string): string {
   return `${/^[aeiou]/.test(words) ? 'an' : 'a'} ${words}`
 }
 

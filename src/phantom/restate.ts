@@ -1,4 +1,5 @@
 /** An answer said again with another claim: the same template, so that the two differ in as few words as the language allows. */
+import type { Verdict } from '../data/records.js'
 import { judge, judgeSentence } from './judge.js'
 import {
   possibleClaims,
@@ -11,16 +12,7 @@ import {
   stateOf,
 } from './language.js'
 import type { Rng } from './rng.js'
-import {
-  type Ask,
-  type Claim,
-  type EditCategory,
-  REGION_FINDINGS,
-  REGIONS,
-  type Region,
-  type Truth,
-  type Verdict,
-} from './types.js'
+import { type Ask, type Claim, type EditCategory, REGION_FINDINGS, REGIONS, type Region, type Truth } from './types.js'
 
 /**
  * A wrong answer, or a wrong sentence of a report, said truly. Null if it is right already, or is not one of the world's

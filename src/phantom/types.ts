@@ -101,11 +101,4 @@ export interface Study {
   regions: Record<FindingType, Uint8Array>
 }
 
-export interface Verdict {
-  correct: boolean
-  /** False: the answer does not address the question, or contradicts itself. Then `correct` is false too. */
-  decided: boolean
-  reason: string
-}
-
 export type EditCategory = 'presence' | 'laterality' | 'location' | 'size' | 'count' | 'finding'

@@ -1,7 +1,7 @@
 /** The file of a pipeline: what all stages share, and one section a stage. */
 import { join } from 'node:path'
 import { z } from 'zod'
-import { compute, input, seed, text } from '../settings/common.js'
+import { compute, inputPath, outputPath, seed, text } from '../settings/common.js'
 import { checkTree, configError, type Locate, readSettings } from '../settings/file.js'
 import { identityOf, isUnder, pathsOf, settingsOf, setValueAt, valueAt } from '../settings/setting.js'
 import { isTree, type Tree } from '../settings/source.js'
@@ -10,13 +10,8 @@ import { stages as allStages } from './stages.js'
 
 /** Stages that have a setting of this name, and no value of their own, take it. */
 export const sharedSettings = z.strictObject({
-  output: text.meta({
-    description: 'Folder for the results: one folder for each stage, and pipeline.json',
-    path: 'output',
-  }),
-  model: input
-    .optional()
-    .meta({ description: 'Model folder: the model that is sampled, trained and evaluated', path: 'input' }),
+  output: text.meta(outputPath('Folder for the results: one folder for each stage, and pipeline.json')),
+  model: text.optional().meta(inputPath('Model folder: the model that is sampled, trained and evaluated')),
   ...compute,
   seed: seed.meta({ description: 'Seed of every stage that does not set its own' }),
 })

@@ -6,7 +6,7 @@ import { z } from 'zod'
 import { decodeImage } from '../data/images.js'
 import { readJsonl } from '../data/jsonl.js'
 import { type Pair, pair as pairRecord } from '../data/records.js'
-import { DataError, fileError } from '../errors.js'
+import { asFileError, DataError, guarded } from '../errors.js'
 import { evaluationFiles } from '../evaluate/files.js'
 import { type ProbedQuestion, probedQuestion } from '../evaluate/grounding.js'
 import type { EvaluationResults, JudgedAnswer } from '../evaluate/index.js'
@@ -15,10 +15,9 @@ import type { PairReport } from '../pairs/index.js'
 import { resolveTrainConfig } from '../train/config.js'
 import type { MetricsRow } from '../train/metrics.js'
 import { runFiles } from '../train/run-folder.js'
-import type { TrainConfig } from '../train/settings.js'
 import type { TrainReport } from '../train/train.js'
 import { chooseChanged, choosePairs, chooseProbes } from './choose.js'
-import { describeAttention, describeRun, summarise } from './describe.js'
+import { describeAttention, describeRun, type Evaluation, summarise, type Training } from './describe.js'
 import type { AttentionExample, ExamplePair, ReportData, StageTime } from './types.js'
 import { objectiveName } from './words.js'
 
@@ -41,22 +40,6 @@ export interface ReportOptions {
   notes: readonly string[]
   /** Finished stages with their wall time. */
   stages: StageTime[]
-}
-
-/** A training run that is complete. */
-export interface Training {
-  config: TrainConfig
-  /** The same as it stands on disk. */
-  yaml: string
-  report: TrainReport
-  metrics: MetricsRow[]
-}
-
-export interface Evaluation {
-  results: EvaluationResults
-  before: JudgedAnswer[]
-  after: JudgedAnswer[]
-  probed: ProbedQuestion[]
 }
 
 const shown = { pairs: 6, attention: 4, changed: 8 }
@@ -127,20 +110,15 @@ async function readAll<S extends z.ZodType>(path: string, schema: S): Promise<z.
   return records
 }
 
-async function readText(path: string): Promise<string> {
-  return await readFile(path, 'utf8').catch((error) => {
-    throw fileError(error, 'Reading', path)
-  })
-}
+const readText = (path: string): Promise<string> => readFile(path, 'utf8').catch(asFileError('Reading', path))
 
 /** For files of our own, whose stage is done. */
 async function readJson<T>(path: string): Promise<T> {
-  try {
-    return JSON.parse(await readText(path)) as T
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error
-    throw new DataError(`${path} is not JSON: ${error.message}`, { cause: error })
-  }
+  const text = await readText(path)
+  return guarded(
+    () => JSON.parse(text) as T,
+    (reason, cause) => new DataError(`${path} is not JSON: ${reason}`, { cause }),
+  )
 }
 
 async function examplePair(pair: Pair, root: string): Promise<ExamplePair> {

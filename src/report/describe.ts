@@ -1,11 +1,30 @@
 /** What a run did and on what, in words that follow from its files alone. */
 import { basename } from 'node:path'
 import type { Pair } from '../data/records.js'
-import type { MeanRatios } from '../evaluate/index.js'
+import type { ProbedQuestion } from '../evaluate/grounding.js'
+import type { EvaluationResults, JudgedAnswer, MeanRatios } from '../evaluate/index.js'
 import type { PairReport } from '../pairs/index.js'
+import type { MetricsRow } from '../train/metrics.js'
+import type { TrainConfig } from '../train/settings.js'
+import type { TrainReport } from '../train/train.js'
 import { version } from '../version.js'
-import type { Evaluation, Training } from './collect.js'
 import { objectiveName } from './words.js'
+
+/** A training run that is complete. */
+export interface Training {
+  config: TrainConfig
+  /** The same as it stands on disk. */
+  yaml: string
+  report: TrainReport
+  metrics: MetricsRow[]
+}
+
+export interface Evaluation {
+  results: EvaluationResults
+  before: JudgedAnswer[]
+  after: JudgedAnswer[]
+  probed: ProbedQuestion[]
+}
 
 interface Found {
   pairs: readonly Pair[]

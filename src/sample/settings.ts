@@ -2,14 +2,12 @@
 import { z } from 'zod'
 import { endpointSettings } from '../endpoint/settings.js'
 import { adapter, decoding, model, sampling } from '../generate/settings.js'
-import { count, input, seed, text } from '../settings/common.js'
+import { count, inputPath, outputPath, rootPath, seed, text } from '../settings/common.js'
 
 /** Which questions are asked, in what words: shared with `evaluate`. */
 export const asking = {
-  samples: input.meta({ description: 'Sample records, JSON Lines', path: 'input' }),
-  images: text
-    .optional()
-    .meta({ description: 'Folder that image paths are relative to; default: that of the samples', path: 'root' }),
+  samples: text.meta(inputPath('Sample records, JSON Lines')),
+  images: text.optional().meta(rootPath('Folder that image paths are relative to; default: that of the samples')),
   promptSuffix: z.string().default('').meta({ description: 'Text to add after every question' }),
   split: text.nullable().default(null).meta({ description: 'Only the samples of this split' }),
   limit: count.nullable().default(null).meta({ description: 'Only the first samples, this many' }),
@@ -21,13 +19,11 @@ export const serverSettings = endpointSettings.omit({ maxTokens: true })
 /** Schema of the `sample` stage; `SampleSettings` is what decides an answer. */
 export const sampleSettings = z.strictObject({
   ...asking,
-  out: text.meta({ description: 'Response records, JSON Lines', path: 'output' }),
-  model: model.optional().meta({ description: 'Model folder; not needed with an endpoint', path: 'input' }),
+  out: text.meta(outputPath('Response records, JSON Lines')),
+  model: model.optional().meta(inputPath('Model folder; not needed with an endpoint')),
   adapter,
   endpoint: serverSettings.optional().describe('A server to ask instead of the engine'),
-  cache: text
-    .optional()
-    .meta({ description: 'Folder where replies of a server are kept; default: <out>.cache', path: 'output' }),
+  cache: text.optional().meta(outputPath('Folder where replies of a server are kept; default: <out>.cache')),
   answers: count.default(1).meta({ description: 'Answers to each question' }),
   ...decoding,
   ...sampling,

@@ -7,8 +7,10 @@ export const whole = z.number().int().nonnegative()
 export const share = z.number().min(0).max(1)
 export const text = z.string().min(1)
 
-/** A file or folder that must be there. */
-export const input = text.meta({ path: 'input' })
+/** What `meta` says of settings that are paths; see `GlobalMeta` for the kinds. */
+export const inputPath = (description: string) => ({ description, path: 'input' as const })
+export const rootPath = (description: string) => ({ description, path: 'root' as const })
+export const outputPath = (description: string) => ({ description, path: 'output' as const })
 
 export const seed = whole.max(Number.MAX_SAFE_INTEGER).default(42)
 

@@ -4,8 +4,8 @@ import { resolve } from 'node:path'
 import { parse } from 'yaml'
 import type { z } from 'zod'
 import { asFileError, ConfigError } from '../errors.js'
-import { describeIssues, type KeyPath, type Problem } from './problems.js'
-import { isTree, parseSource, type Source, type Tree } from './source.js'
+import { describeIssues, type Problem } from './problems.js'
+import { isTree, type KeyPath, parseSource, type Source, type Tree } from './source.js'
 
 /** Where an explicit value came from, for messages: "train.yaml:12" or "--set objective.beta=1". */
 export type Locate = (path: KeyPath, preset?: Source) => string | undefined

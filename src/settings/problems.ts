@@ -2,8 +2,7 @@
 import { closest, distance } from 'fastest-levenshtein'
 import type { z } from 'zod'
 import { keyOf, settingsOf, shapeOf, valueAt } from './setting.js'
-
-export type KeyPath = readonly PropertyKey[]
+import type { KeyPath } from './source.js'
 
 export interface Problem {
   path: KeyPath

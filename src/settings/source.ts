@@ -2,9 +2,10 @@
 import { dirname, resolve } from 'node:path'
 import { isMap, LineCounter, parseDocument } from 'yaml'
 import { ConfigError, guarded } from '../errors.js'
-import type { KeyPath } from './problems.js'
 
 export type Tree = Record<string, unknown>
+
+export type KeyPath = readonly PropertyKey[]
 
 export interface Source {
   tree: Tree

@@ -2,5 +2,6 @@
 
 export { Chat, type ChatModel, type ChatOptions } from './chat.js'
 export { type ChatFormat, HuatuoFormat, JinjaFormat, type Message, type TemplateSource } from './formats.js'
+export type { Range } from './normalize.js'
 export { phraseMask } from './phrases.js'
-export { type ByteTable, type Encoding, type Range, Tokenizer } from './tokenizer.js'
+export { type ByteTable, type Encoding, Tokenizer } from './tokenizer.js'

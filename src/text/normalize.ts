@@ -1,6 +1,8 @@
 /** Where the characters of a normalised text came from, so that spans on the original keep their meaning. */
 import { DataError } from '../errors.js'
-import type { Range } from './tokenizer.js'
+
+/** Half-open range of UTF-16 code units. */
+export type Range = readonly [number, number]
 
 export interface Alignment {
   normalized: string

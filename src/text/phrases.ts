@@ -1,5 +1,6 @@
 /** Character spans to token masks. */
-import type { Range, Tokenizer } from './tokenizer.js'
+import type { Range } from './normalize.js'
+import type { Tokenizer } from './tokenizer.js'
 
 /**
  * 1 for every token whose characters overlap a span, so a word keeps the token that carries its leading space. Empty

@@ -5,10 +5,7 @@
 import { Tokenizer as BpeTokenizer } from '@huggingface/tokenizers'
 import { DataError, guarded, ModelError } from '../errors.js'
 import { readDefinition } from './definition.js'
-import { alignNormalized } from './normalize.js'
-
-/** Half-open range of UTF-16 code units. */
-export type Range = readonly [number, number]
+import { alignNormalized, type Range } from './normalize.js'
 
 /** Token ids [n] of a text, and the characters that each covers [n]. */
 export interface Encoding {

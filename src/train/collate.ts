@@ -5,8 +5,8 @@ import type { PairInput } from '../engine/engine.js'
 import type { ImageSource } from '../engine/image-cache.js'
 import { atPlace, DataError } from '../errors.js'
 import type { Chat } from '../text/chat.js'
+import type { Range } from '../text/normalize.js'
 import { encodeTagged, phraseMask } from '../text/phrases.js'
-import type { Range } from '../text/tokenizer.js'
 
 /** A pair ready for the engine, with the images it needs. */
 export interface Example {

@@ -3,8 +3,8 @@
 import type { Engine, PlanStats } from '../engine/engine.js'
 import { loadNative } from '../engine/load.js'
 import type { Example } from './collate.js'
-import type { Plannable, PrepareOptions } from './prepare.js'
 import type { TrainConfig } from './settings.js'
+import type { Plannable, PrepareOptions } from './types.js'
 
 /** Bytes. On a CPU everything is host memory, and `device` is zero. */
 export interface MemoryNeed {

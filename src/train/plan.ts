@@ -4,9 +4,10 @@ import type { PairCounts } from '../data/pairs.js'
 import type { Example } from './collate.js'
 import { type MemoryNeed, memoryNeed, type StepBytes } from './memory.js'
 import { stepIndices } from './order.js'
-import { type PrepareOptions, preparePlan } from './prepare.js'
+import { preparePlan } from './prepare.js'
 import { warmupSteps } from './schedule.js'
 import type { TrainConfig } from './settings.js'
+import type { PrepareOptions } from './types.js'
 
 /** What a run would take. */
 export interface TrainPlan {

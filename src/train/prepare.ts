@@ -1,37 +1,15 @@
 /** Everything that happens before the first step: pairs checked, model opened, every pair tokenised, steps counted. */
 import { setImmediate } from 'node:timers/promises'
-import { type LoadedPairs, loadPairs } from '../data/pairs.js'
+import { loadPairs } from '../data/pairs.js'
 import type { Pair } from '../data/records.js'
-import type { NativeModule, ObjectiveSpec } from '../engine/engine.js'
-import { type Engine, openEngine } from '../engine/engine.js'
+import { type ObjectiveSpec, openEngine } from '../engine/engine.js'
 import { DataError } from '../errors.js'
 import { Chat } from '../text/chat.js'
 import { type CollateContext, collate, type Example } from './collate.js'
 import { decideCheckpointing } from './memory.js'
 import { objectives } from './objectives.js'
 import type { TrainConfig } from './settings.js'
-
-export interface Prepared {
-  engine: Engine
-  examples: Example[]
-  loaded: LoadedPairs
-  objective: ObjectiveSpec
-  stepsPerEpoch: number
-  totalSteps: number
-  /** What `checkpointing` came to. */
-  checkpointing: boolean
-}
-
-export type Plannable = Omit<Prepared, 'checkpointing'>
-
-/** What planning and training share. */
-export interface PrepareOptions {
-  signal?: AbortSignal
-  /** One line per thing worth knowing: what is being done, what was left out. */
-  onLog?: (line: string) => void
-  /** Another implementation of the addon, for instance an in-memory one in tests. */
-  native?: NativeModule
-}
+import type { Plannable, Prepared, PrepareOptions } from './types.js'
 
 /** Everything up to an open engine. The caller closes it. Data errors come before a weight is read. */
 export async function prepare(config: TrainConfig, options: PrepareOptions = {}): Promise<Prepared> {

@@ -1,7 +1,7 @@
 /** The settings of training: every key, its type, range and default. The file format is YAML with these names. */
 import { z } from 'zod'
 import { defaultLora, gemmBackends } from '../engine/engine.js'
-import { compute, count, input, seed, share, text, whole } from '../settings/common.js'
+import { compute, count, inputPath, outputPath, rootPath, seed, share, text, whole } from '../settings/common.js'
 import { objectiveNames } from './objectives.js'
 
 const positive = z.number().positive()
@@ -80,18 +80,15 @@ export const trainSettings = z.strictObject({
     .string()
     .optional()
     .meta({ description: 'Published recipe to start from, a file in models/, for instance qwen3-vl-4b' }),
-  model: input.meta({ description: 'Checkpoint folder in Hugging Face layout', path: 'input' }),
+  model: text.meta(inputPath('Checkpoint folder in Hugging Face layout')),
   data: z.strictObject({
-    train: input.meta({ description: 'Pair records, JSON Lines', path: 'input' }),
+    train: text.meta(inputPath('Pair records, JSON Lines')),
     images: text
       .nullable()
       .default(null)
-      .meta({ description: 'Folder that image paths are relative to; default: that of the records', path: 'root' }),
+      .meta(rootPath('Folder that image paths are relative to; default: that of the records')),
   }),
-  output: text.meta({
-    description: 'Folder for config.resolved.yaml, metrics.jsonl, checkpoints/ and adapter/',
-    path: 'output',
-  }),
+  output: text.meta(outputPath('Folder for config.resolved.yaml, metrics.jsonl, checkpoints/ and adapter/')),
   seed: seed.meta({ description: "Seed of the order of pairs, of dropout and of the adapter's first values" }),
   ...compute,
   gemm: z.enum(gemmBackends).default('auto').meta({ description: 'Whose matrix products to use (docs/gpu.md)' }),

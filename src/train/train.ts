@@ -12,10 +12,11 @@ import { describeMachine, type Machine } from './machine.js'
 import { type MetricsRow, metricsRow } from './metrics.js'
 import { stepIndices } from './order.js'
 import { microBatches } from './plan.js'
-import { type Prepared, type PrepareOptions, prepare } from './prepare.js'
+import { prepare } from './prepare.js'
 import { clearEarlierRun, openRunFolder, type RunFolder, runFiles, writeResolvedConfig } from './run-folder.js'
 import { learningRateFactor } from './schedule.js'
 import type { TrainConfig } from './settings.js'
+import type { Prepared, PrepareOptions } from './types.js'
 
 /** Where a run stands after an optimizer step. */
 export interface TrainProgress {

@@ -1,6 +1,7 @@
 import { describe, expect, it, vi } from 'vitest'
 import { formatBytes, formatCount, formatDifference, formatTable } from '../../src/cli/format.js'
-import { createProgress, describeRate, formatDuration } from '../../src/cli/progress.js'
+import { createProgress, describeRate } from '../../src/cli/progress.js'
+import { duration } from '../../src/report/words.js'
 
 function fakeStream(isTTY: boolean) {
   const written: string[] = []
@@ -47,7 +48,7 @@ describe('progress', () => {
     expect(describeRate(5, 10, 1, 'pairs')).toBe('5.0 pairs/s, 1.0 s left')
     expect(describeRate(1, 3, 4, 'steps')).toBe('4.0 s per step, 8.0 s left')
     expect(describeRate(4, 0, 2, 'groups')).toBe('2.0 groups/s')
-    expect([4.21, 59.96, 185, 4320].map(formatDuration)).toEqual(['4.2 s', '1 min 00 s', '3 min 05 s', '1 h 12 min'])
+    expect([4.21, 59.96, 185, 4320].map(duration)).toEqual(['4.2 s', '1 min 00 s', '3 min 05 s', '1 h 12 min'])
   })
 })
 

@@ -86,10 +86,11 @@ describe('fire-train import', () => {
     const { code, stdout } = await start(args).done
     expect(code).toBe(0)
     expect(stdout).toBe(`slake, layout splits: 10 records read, 9 samples and 0 pairs written
-  split       records  closed  open  images
-  train             4       0     4       3
-  validation        1       1     0       1
-  test              4       1     3       3
+split       records  closed  open  images
+----------  -------  ------  ----  ------
+train             4       0     4       3
+validation        1       1     0       1
+test              4       1     3       3
 closed by answer_type
 images: 0 stored, 0 with the content of another, 7 missing
 leakage: no image is in two splits

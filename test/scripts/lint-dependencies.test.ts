@@ -42,6 +42,27 @@ describe('TypeScript arrows', () => {
   })
 })
 
+describe('circles of imports', () => {
+  it('finds one, of types too, and says which files it goes through', async () => {
+    const files = {
+      'src/data/a.ts': "import { b } from './b.js'\nimport { d } from './d.js'\n",
+      'src/data/b.ts': "import { c } from './c.js'\nimport { d } from './d.js'\n",
+      'src/data/c.ts': "import { d } from './d.js'\nimport type { B } from './b.js'\n",
+      'src/data/d.ts': "import type { z } from 'zod'\n",
+    }
+    expect(await offences(files)).toEqual(['src/data/c.ts:2: a circle of imports: data/b.ts → data/c.ts → data/b.ts'])
+  })
+
+  it.each(["import './a.js'\n", "export * from './a.js'\n", "await import('./a.js')\n"])(
+    'of one file: %j',
+    async (text) => {
+      expect(await offences({ 'src/data/a.ts': text })).toEqual([
+        'src/data/a.ts:1: a circle of imports: data/a.ts → data/a.ts',
+      ])
+    },
+  )
+})
+
 describe('C++ arrows', () => {
   it('lets layers use what is below them', async () => {
     const files = {

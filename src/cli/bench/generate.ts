@@ -1,6 +1,6 @@
 import type { GenerateBenchResult } from '../../bench/generate.js'
 import { generateBenchSettings } from '../../bench/settings.js'
-import { formatTable } from '../format.js'
+import { formatShare, formatTable } from '../format.js'
 import { benchCommand, withRange } from './variants.js'
 
 export const generate = benchCommand({
@@ -21,7 +21,7 @@ function describe({ variants, ratios, agreement }: GenerateBenchResult): string 
     (tokens / seconds.median).toFixed(1),
     Math.round(peakBytes / 2 ** 20),
     `${agreement[index].same}/${agreement[index].answers}`,
-    `${(100 * agreement[index].leading).toFixed(1)} %`,
+    formatShare(agreement[index].leading),
   ])
   const headers = [
     ...['variant', 'seconds (min-max)', `speed-up over ${baseline}`, 'new tokens/s', 'peak MiB'],

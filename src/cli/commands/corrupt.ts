@@ -1,6 +1,6 @@
 import type { CorruptReport, CorruptResult } from '../../corrupt/index.js'
 import { corruptStage } from '../../corrupt/stage.js'
-import { formatTable } from '../format.js'
+import { formatShare, formatTable } from '../format.js'
 import { stageCommand } from '../stage-command.js'
 
 export const corrupt = stageCommand(corruptStage, {
@@ -11,7 +11,6 @@ export const corrupt = stageCommand(corruptStage, {
 })
 
 function describe({ report, reused, requests }: CorruptResult): string {
-  const percent = (share: number): string => `${(100 * share).toFixed(1)} %`
   const rows: [string, string | number][] = [
     ['pairs', report.pairs],
     ...counts('twins by', report.methods),
@@ -20,7 +19,7 @@ function describe({ report, reused, requests }: CorruptResult): string {
     ...Object.entries(report.missing).map(([reason, { count }]): [string, number] => [`no mask: ${reason}`, count]),
     ['pairs without a twin', report.skipped],
     ['earlier twins replaced', report.replaced],
-    ...coverageRows(report.coverage, percent),
+    ...coverageRows(report.coverage),
     ['twins made before', reused],
     ['requests to the segmenter', requests],
   ]
@@ -30,8 +29,8 @@ function describe({ report, reused, requests }: CorruptResult): string {
 const counts = (title: string, of: Record<string, number>): [string, number][] =>
   Object.entries(of).map(([name, count]) => [`${title} ${name}`, count])
 
-function coverageRows(coverage: CorruptReport['coverage'], percent: (share: number) => string): [string, string][] {
+function coverageRows(coverage: CorruptReport['coverage']): [string, string][] {
   if (!coverage) return []
   const { least, median, most } = coverage
-  return [['masks cover (least, median, most)', [least, median, most].map(percent).join(', ')]]
+  return [['masks cover (least, median, most)', [least, median, most].map(formatShare).join(', ')]]
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import type { EvaluationResults } from '../../evaluate/index.js'
-import { compute, seed, text } from '../../settings/common.js'
+import { compute, outputPath, seed, text } from '../../settings/common.js'
 import { checkTree } from '../../settings/file.js'
 import { objectiveNames } from '../../train/objectives.js'
 import { defineCommand } from '../command.js'
@@ -14,7 +14,7 @@ import { runStages } from './run.js'
 const file = fileURLToPath(new URL('../../../models/phantom/demo.yaml', import.meta.url))
 
 const demoSettings = z.strictObject({
-  out: text.default('fire-demo').meta({ description: 'Folder for records, pictures and report.html', path: 'output' }),
+  out: text.default('fire-demo').meta(outputPath('Folder for records, pictures and report.html')),
   seed: seed
     .default(0)
     .meta({ description: 'Seed of the synthetic radiographs, the answers, the noise and the training' }),
@@ -56,14 +56,14 @@ export const demo = defineCommand({
 })
 
 async function describeResults(path: string): Promise<string> {
-  const { headline } = await import('../../report/words.js')
+  const { headline, pointsWithInterval, withInterval } = await import('../../report/words.js')
   const { comparison } = JSON.parse(await readFile(path, 'utf8')) as EvaluationResults
-  const percent = (value: number): string => (100 * value).toFixed(1)
-  const share = ({ value, low, high }: { value: number; low: number; high: number }): string =>
-    `${percent(value)} [${percent(low)}, ${percent(high)}]`
   const rows = comparison
     .filter(({ kind }) => kind === 'overall' || kind === 'answerType')
-    .map(({ name, before, after, difference }) => [name, before.count, ...[before, after, difference].map(share)])
+    .map(({ name, before, after, difference }) => [
+      ...[name, before.count, withInterval(before), withInterval(after)],
+      pointsWithInterval(difference),
+    ])
   const table = formatTable(['accuracy, %', 'n', 'before [95 %]', 'after [95 %]', 'difference [95 %]'], rows)
   const { title, detail } = headline(comparison[0])
   return `\n${table}\n\n${title}: ${detail}\n`

@@ -1,5 +1,6 @@
 import type { ImportReport } from '../../import/index.js'
 import { importStage } from '../../import/stage.js'
+import { formatShare, formatTable } from '../format.js'
 import { stageCommand } from '../stage-command.js'
 
 export const importCommand = stageCommand(importStage, {
@@ -12,11 +13,11 @@ const columns = ['records', 'closed', 'open', 'images'] as const
 
 function describeReport(report: ImportReport, out: string): string {
   const { kind, layout, counts, closedRule, leakage, leftOut, notes, images, read, samples, pairs } = report
-  const rows = Object.entries(counts).map(([split, count]) => [split, ...columns.map((name) => String(count[name]))])
+  const rows = Object.entries(counts).map(([split, count]) => [split, ...columns.map((name) => count[name])])
   const fallback = closedRule.fallback > 0 ? ` (${closedRule.fallback} without it: yes_no_exact)` : ''
   const lines = [
     `${kind}, layout ${layout}: ${read} records read, ${samples} samples and ${pairs} pairs written`,
-    ...table([['split', ...columns], ...rows]),
+    formatTable(['split', ...columns], rows),
     `closed by ${closedRule.asked}${fallback}`,
     `images: ${images.stored} stored, ${images.sameContent} with the content of another, ${images.missing} missing`,
     ...describeLeaks(leakage),
@@ -32,13 +33,6 @@ function describeLeaks({ written, source }: ImportReport['leakage']): string[] {
     return [`leakage: no image is in two splits${source.length > 0 ? ', as in the source some are' : ''}`]
   }
   return written.map(({ splits: [first, second], images, share }) => {
-    return `leakage: ${images} images of ${second} (${(share * 100).toFixed(1)} %) are also in ${first}`
+    return `leakage: ${images} images of ${second} (${formatShare(share)}) are also in ${first}`
   })
-}
-
-function table(rows: string[][]): string[] {
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)))
-  return rows.map(
-    (row) => `  ${row.map((cell, at) => (at === 0 ? cell.padEnd(widths[at]) : cell.padStart(widths[at]))).join('  ')}`,
-  )
 }

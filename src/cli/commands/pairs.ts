@@ -1,6 +1,5 @@
-import type { PairsResult } from '../../pairs/stage.js'
-import { pairsStage } from '../../pairs/stage.js'
-import { formatCount, formatTable } from '../format.js'
+import { type PairsResult, pairsStage } from '../../pairs/stage.js'
+import { formatCount, formatShare, formatTable } from '../format.js'
 import { stageCommand } from '../stage-command.js'
 
 export const pairs = stageCommand(pairsStage, {
@@ -20,13 +19,13 @@ function describe({ report, files, sent }: PairsResult): string {
     readButNotDared,
     unknownWords,
   } = statistics
-  const share = (part: number) => `${((100 * part) / Math.max(1, answers)).toFixed(1)} %`
+  const share = (part: number): string => formatShare(part / Math.max(1, answers))
   const rows = [
     ...Object.entries(byOrigin).map(([name, number]) => [`pair: ${name}`, number, share(number)]),
     ...Object.entries(byRejection).map(([name, number]) => [name, number, share(number)]),
   ]
   const lines = [
-    `${count} pairs from ${answers} answers (${(100 * acceptance).toFixed(1)} %), ${report.mode}, by ${report.provider}`,
+    `${count} pairs from ${answers} answers (${formatShare(acceptance)}), ${report.mode}, by ${report.provider}`,
     formatTable(['outcome', 'answers', 'share'], rows),
     ...Object.entries(byOriginAndCategory).map(([origin, counts]) => `edits, ${origin}: ${listed(counts)}`),
     `understood, but no pair dared: ${readButNotDared}`,
@@ -34,12 +33,12 @@ function describe({ report, files, sent }: PairsResult): string {
   ]
   if (style) {
     const words = `${style.chosen.meanWords} and ${style.rejected.meanWords} words`
-    const longer = `longer is chosen in ${(100 * style.longerIsChosen).toFixed(1)} %`
+    const longer = `longer is chosen in ${formatShare(style.longerIsChosen)}`
     lines.push(`style gap, chosen and rejected: ${words}, ${longer}, divergence ${style.unigramDivergence} bits a word`)
   }
   if (perplexity) {
     const { chosen, rejected, chosenIsLikelier, model } = perplexity
-    const likelier = `chosen likelier in ${(100 * chosenIsLikelier).toFixed(1)} %`
+    const likelier = `chosen likelier in ${formatShare(chosenIsLikelier)}`
     lines.push(`perplexity under ${model}: ${chosen} and ${rejected}, ${likelier}`)
   }
   if (usage) {

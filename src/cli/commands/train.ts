@@ -1,10 +1,10 @@
+import { duration } from '../../report/words.js'
 import { trainStage } from '../../train/stage.js'
 import type { TrainReport } from '../../train/train.js'
 import { defineCommand } from '../command.js'
 import { addFile } from '../flags.js'
 import { formatBytes } from '../format.js'
 import { describePlan } from '../plan.js'
-import { formatDuration } from '../progress.js'
 import { executeStage } from '../stage-command.js'
 
 export const train = defineCommand({
@@ -34,24 +34,15 @@ export const train = defineCommand({
       stdout(describePlan(await planTraining(config, { onLog: (line) => progress.log(line) })))
       return 0
     }
-    return await executeStage(trainStage, config, options, context, {
-      describe: (report) => describeReport(report, options.config),
-    })
+    return await executeStage(trainStage, config, options, context, { describe })
   },
 })
 
-function describeReport(report: TrainReport, configPath: string): string {
+function describe(report: TrainReport): string {
   if (report.interrupted) {
-    return [
-      `stopped after step ${report.step} of ${report.totalSteps}; saved ${report.checkpoint ?? 'nothing yet'}`,
-      `go on with: fire-train train ${configPath} --resume`,
-      '',
-    ].join('\n')
+    return `stopped after step ${report.step} of ${report.totalSteps}; saved ${report.checkpoint ?? 'nothing yet'}\n`
   }
   const steps = report.step - report.resumedFrom
-  return [
-    `${steps} steps in ${formatDuration(report.seconds)}, at most ${formatBytes(report.peakHostBytes)} of memory`,
-    `adapter: ${report.adapter}`,
-    '',
-  ].join('\n')
+  const cost = `${duration(report.seconds)}, at most ${formatBytes(report.peakHostBytes)} of memory`
+  return `${steps} steps in ${cost}\nadapter: ${report.adapter}\n`
 }

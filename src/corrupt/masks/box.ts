@@ -1,5 +1,5 @@
 /** Bounding boxes, filled. */
-import type { Size } from '../../data/images.js'
+import type { Size } from '../../data/records.js'
 import { DataError } from '../../errors.js'
 import { emptyMask, type Mask } from './mask.js'
 

@@ -1,6 +1,6 @@
 /** What every form of mask becomes: one byte a pixel of the displayed image. */
 import { createHash } from 'node:crypto'
-import type { Size } from '../../data/images.js'
+import type { Size } from '../../data/records.js'
 import { DataError } from '../../errors.js'
 
 /** A binary mask of an image. */

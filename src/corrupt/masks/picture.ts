@@ -2,7 +2,7 @@
 // The image library of the whole project (src/data/images.ts).
 import sharp from 'sharp'
 import { checkPixels, notAnImage } from '../../data/image-errors.js'
-import type { Size } from '../../data/images.js'
+import type { Size } from '../../data/records.js'
 import { DataError, guarded } from '../../errors.js'
 import { emptyMask, type Mask } from './mask.js'
 

@@ -1,7 +1,8 @@
 /** A mask as records and manifests write it, in any form, to pixels. */
 import { z } from 'zod'
 import { sha256 } from '../../data/files.js'
-import { isDicom, type Size } from '../../data/images.js'
+import { isDicom } from '../../data/images.js'
+import type { Size } from '../../data/records.js'
 import { DataError, guarded } from '../../errors.js'
 import { type Box, fillBoxes } from './box.js'
 import { type DicomSource, readSegMask } from './dicom-seg.js'

@@ -7,7 +7,7 @@ import { hashOf } from '../../data/cache.js'
 import type { ChatRequest } from '../../endpoint/index.js'
 import type { Goal, Unit } from '../provider.js'
 
-export const editCategories = [
+const editCategories = [
   ...(['presence', 'laterality', 'location', 'severity', 'size', 'number', 'modality', 'plane'] as const),
   ...(['organ', 'finding', 'comparison'] as const),
 ] as const

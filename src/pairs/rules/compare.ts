@@ -3,7 +3,8 @@
  * entails the denial of more. Two values of one property exclude each other unless the lexicon says that they overlap.
  */
 import type { Claim } from './grammar/claims.js'
-import { type Feature, roleOf } from './grammar/lexemes.js'
+import { roleOf } from './grammar/lexemes.js'
+import type { Feature } from './grammar/types.js'
 import { groupNamed } from './lexicon.js'
 
 export type Relation = 'same' | 'opposite' | 'open'

@@ -2,10 +2,11 @@
  * The verdict of the rules on an answer to a question. It is given only for a text that was understood whole: whatever is
  * hedged, quoted, conditional, contradictory or simply unknown leaves it undecided, with a reason that names the word.
  */
-import type { Verdict } from '../build.js'
+import { undecided, type Verdict } from '../../data/records.js'
 import { closure, conflicts, includes, isThing, keyOf, keysOf, settles } from './compare.js'
 import type { Claim } from './grammar/claims.js'
-import { type Feature, openWordsOf, roleOf } from './grammar/lexemes.js'
+import { openWordsOf, roleOf } from './grammar/lexemes.js'
+import type { Feature } from './grammar/types.js'
 import { groupNamed } from './lexicon.js'
 import { type Asked, readQuestion } from './question.js'
 import { type Lead, type Reading, readText, type Statement } from './reading.js'
@@ -33,8 +34,6 @@ export interface Judged extends Verdict {
   truth: Feature[]
   asked: Asked
 }
-
-export const undecided = (reason: string): Verdict => ({ correct: false, decided: false, reason })
 
 /** The verdict alone. */
 export function readAnswer(subject: Subject): Verdict {

@@ -4,9 +4,10 @@
  */
 import type { EditProposal } from '../edits.js'
 import type { Claim } from './grammar/claims.js'
-import { type Lexeme, roleOf } from './grammar/lexemes.js'
+import { roleOf } from './grammar/lexemes.js'
 import { isNode, type Leaf, lexemesOf, type Node, nodesOf, part } from './grammar/parser.js'
 import type { Token } from './grammar/tokens.js'
+import type { Lexeme } from './grammar/types.js'
 import { articleOf, baseForm, isPlural, matchCase, thirdPerson } from './inflection.js'
 import { groupNamed } from './lexicon.js'
 

@@ -1,9 +1,10 @@
 /** What a question asks for: yes or no to a proposition, or a value that its answer brings. */
 import { type Claim, claimsOf, Unclear } from './grammar/claims.js'
 import { english } from './grammar/english.js'
-import { type Feature, openWordsOf, readLexemes, scan } from './grammar/lexemes.js'
+import { openWordsOf, readLexemes, scan } from './grammar/lexemes.js'
 import { isNode, type Node, nodesOf, parse, part } from './grammar/parser.js'
 import { splitSegments } from './grammar/tokens.js'
+import type { Feature } from './grammar/types.js'
 
 export interface Asked {
   kind: 'polar' | 'value'

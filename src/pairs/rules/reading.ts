@@ -2,9 +2,10 @@
 
 import { type Claim, claimsOf, Unclear } from './grammar/claims.js'
 import { english, ownWords } from './grammar/english.js'
-import { type Feature, type Lexeme, type OpenWords, readLexemes, scan } from './grammar/lexemes.js'
+import { type OpenWords, readLexemes, scan } from './grammar/lexemes.js'
 import { type Node, nodesOf, parse, part } from './grammar/parser.js'
 import { type Segment, splitSegments, type Token } from './grammar/tokens.js'
+import type { Feature, Lexeme } from './grammar/types.js'
 import { words } from './lexicon.js'
 
 /** A clause with its claims and where its words are. */

@@ -1,6 +1,6 @@
 /** Another value in the place of one: spelling, case, article, number of the noun that is counted. */
 import type { EditProposal } from '../edits.js'
-import type { Feature } from './grammar/lexemes.js'
+import type { Feature } from './grammar/types.js'
 import { agreeWithNumber, articleFor, isMass, isPlural, matchCase } from './inflection.js'
 import { groupNamed, words } from './lexicon.js'
 
@@ -116,7 +116,7 @@ function fitNoun(text: string, edit: EditProposal, original: string, spelling: s
 }
 
 /** The article before a word that is about to change, when it has to change too. */
-export function articleBefore(text: string, start: number, following: string): EditProposal | null {
+function articleBefore(text: string, start: number, following: string): EditProposal | null {
   const article = /\b(an?)(\s+)$/i.exec(text.slice(0, start))
   if (!article) return null
   const right = matchCase(article[1], articleFor(following))

@@ -1,9 +1,10 @@
 /** One sentence of a report against a reference report: what the reference says of the same things. */
-import type { Verdict } from '../build.js'
+import { undecided, type Verdict } from '../../data/records.js'
 import { includes, isThing, keyOf, keysOf, settles } from './compare.js'
 import type { Claim } from './grammar/claims.js'
-import { type Feature, openWordsOf, roleOf, scan } from './grammar/lexemes.js'
+import { openWordsOf, roleOf, scan } from './grammar/lexemes.js'
 import { splitSegments } from './grammar/tokens.js'
+import type { Feature } from './grammar/types.js'
 import { groupNamed } from './lexicon.js'
 import { readText, type Statement } from './reading.js'
 
@@ -64,8 +65,6 @@ export function readReportSentence({ question, reference, text }: ReportSubject)
   if (checked.length === 0) return open('nothing is said', false)
   return { correct: true, decided: true, reason: `as the reference: ${named(checked[0].claim)}`, ...rest }
 }
-
-const undecided = (reason: string): Verdict => ({ correct: false, decided: false, reason })
 
 const named = ({ about, says, positive }: Claim): string =>
   `${positive ? '' : 'no '}${[...about, ...says].map(({ term }) => term).join(' ')}`

@@ -1,7 +1,8 @@
 /** What a parsed clause claims: of which thing, what, and whether it affirms or denies it. */
 import { groupNamed } from '../lexicon.js'
-import { type Feature, type Lexeme, roleOf } from './lexemes.js'
+import { roleOf } from './lexemes.js'
 import { isNode, type Leaf, lexemesOf, type Node, nodesOf, part } from './parser.js'
+import type { Feature, Lexeme } from './types.js'
 
 export interface Claim {
   /** `there`: something exists. `is`: something has a property. `echo`: "it is", which repeats what was asked. */

@@ -3,8 +3,8 @@
  * row of rules, word classes and "words", each of which may carry `?`, `*`, `+` or `~` (as `*`, the shortest first), with
  * brackets around what belongs together. All readings are followed, and only one that uses every word counts.
  */
-import type { Lexeme } from './lexemes.js'
 import type { Token } from './tokens.js'
+import type { Lexeme } from './types.js'
 
 export interface Node {
   rule: string

@@ -17,7 +17,7 @@ const DRAFT = /^\s*<think>[\s\S]*?<\/think>/i
 const MARKUP = /[*_#`]/
 
 /** Where the answer begins once a marked draft is passed over. */
-export function answerStart(text: string): number {
+function answerStart(text: string): number {
   return DRAFT.exec(text)?.[0].length ?? 0
 }
 

@@ -1,0 +1,26 @@
+/** What preparing a run asks for and gives. */
+import type { LoadedPairs } from '../data/pairs.js'
+import type { Engine, NativeModule, ObjectiveSpec } from '../engine/engine.js'
+import type { Example } from './collate.js'
+
+export interface Prepared {
+  engine: Engine
+  examples: Example[]
+  loaded: LoadedPairs
+  objective: ObjectiveSpec
+  stepsPerEpoch: number
+  totalSteps: number
+  /** What `checkpointing` came to. */
+  checkpointing: boolean
+}
+
+export type Plannable = Omit<Prepared, 'checkpointing'>
+
+/** What planning and training share. */
+export interface PrepareOptions {
+  signal?: AbortSignal
+  /** One line per thing worth knowing: what is being done, what was left out. */
+  onLog?: (line: string) => void
+  /** Another implementation of the addon, for instance an in-memory one in tests. */
+  native?: NativeModule
+}
