@@ -95,7 +95,7 @@ describe('atomic writes', () => {
   it('types a full disk', async () => {
     const error = fileError(Object.assign(new Error('x'), { code: 'ENOSPC' }), 'writing', '/a')
     expect(error).toBeInstanceOf(DiskFullError)
-    expect((error as DiskFullError).hint).toContain('--resume')
+    expect((error as DiskFullError).hint).toContain('run the same command again')
     if (process.platform !== 'linux') return
     const full = await JsonlAppender.open('/dev/full')
     await expect(full.append({ a: 1 })).rejects.toThrow(DiskFullError)
