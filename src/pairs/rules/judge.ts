@@ -4,11 +4,12 @@
  */
 import type { Verdict } from '../build.js'
 import { closure, conflicts, includes, isThing, keyOf, keysOf, settles } from './compare.js'
+import { isGuess } from './entail.js'
 import type { Claim } from './grammar/claims.js'
 import { type Feature, openWordsOf, roleOf } from './grammar/lexemes.js'
 import { groupNamed } from './lexicon.js'
-import { type Asked, readQuestion } from './question.js'
-import { type Lead, type Reading, readText, type Statement } from './reading.js'
+import { type Asked, compares, readQuestion } from './question.js'
+import { CONTRADICTION, type Lead, type Reading, readText, type Statement } from './reading.js'
 import { readReportSentence } from './report.js'
 
 export interface Subject {
@@ -31,6 +32,8 @@ export interface Judged extends Verdict {
   decisive: Decisive[]
   /** What was asked for, as the reference gives it. */
   truth: Feature[]
+  /** What the reference claims. */
+  reference: Claim[]
   asked: Asked
 }
 
@@ -42,15 +45,23 @@ export function readAnswer(subject: Subject): Verdict {
   return { correct, decided, reason }
 }
 
+/** T1 and T2 are weightings only where no level of the spine is asked for. */
+const SPINE = /\b(?:vertebra[le]?|levels?|dis[ck]s?|spin(?:e|al)|nerve roots?)\b/i
+const SPINAL_LEVEL = /\bT[12]\b/i
+
 export function judgeAnswer({ question, reference, text }: Subject): Judged {
   const asked = readQuestion(question)
+  const open = (reason: string): Judged => ({
+    ...undecided(reason),
+    ...{ leads: [], decisive: [], truth: [], reference: [], asked },
+  })
+  if (SPINE.test(question) && SPINAL_LEVEL.test(`${reference} ${text}`)) return open('T1 and T2 may be vertebrae')
   const context = { open: openWordsOf(question, reference), asked: [...asked.features, ...asked.offered] }
   const answer = readText(text, context)
-  const open = (reason: string): Judged => ({ ...undecided(reason), leads: [], decisive: [], truth: [], asked })
   if (answer.problem) return open(answer.problem)
   const truth = readText(reference, context)
   if (truth.problem) return open(`the reference: ${truth.problem}`)
-  return asked.kind === 'polar' ? judgePolar(asked, truth, answer) : judgeValue(asked, truth, answer)
+  return asked.kind === 'polar' ? judgePolar(asked, truth, answer) : judgeValue(asked, truth, answer, text)
 }
 
 const claimsOf = ({ statements }: Reading): { claim: Claim; statement: Statement }[] =>
@@ -61,8 +72,6 @@ export function contradiction({ question, reference, text }: Omit<Subject, 'task
   const { decided, reason } = judgeAnswer({ task: 'vqa', question, reference, text })
   return !decided && reason === CONTRADICTION ? reason : null
 }
-
-const CONTRADICTION = 'it contradicts itself'
 
 interface Settled {
   answer: 'yes' | 'no' | null
@@ -117,12 +126,16 @@ function mainThings(proposition: Claim | null): Feature[] {
 }
 
 function judgePolar(asked: Asked, truth: Reading, answer: Reading): Judged {
-  const rest = { leads: answer.leads, truth: [], asked }
+  const known = claimsOf(truth).map(({ claim }) => claim)
+  const rest = { leads: answer.leads, truth: [], reference: known, asked }
   const open = (reason: string): Judged => ({ ...undecided(reason), ...rest, decisive: [] })
   const expected = settle(asked, truth)
   if (!expected.answer) return open(`the reference: ${expected.reason}`)
   const said = settle(asked, answer)
   if (!said.answer) return open(said.reason)
+  const { proposition } = asked
+  const guess = said.decisive.find(({ claim }) => proposition && isGuess(claim, proposition, known))
+  if (expected.answer === 'no' && guess) return open('the reference denies, and does not say what there is')
   const correct = said.answer === expected.answer
   const decisive = said.decisive.map((part) => ({ ...part, right: correct }))
   return { correct, decided: true, reason: said.reason, ...rest, decisive }
@@ -137,8 +150,8 @@ const newOf = (features: readonly Feature[], asked: Asked): Feature[] => {
 const featuresOf = ({ about, says }: Claim): Feature[] => [...about, ...says]
 
 /** Another value of the same kind than the reference's is wrong; a coarser or finer one, or none, is open. */
-function judgeValue(asked: Asked, truth: Reading, answer: Reading): Judged {
-  const rest = { leads: [], asked }
+function judgeValue(asked: Asked, truth: Reading, answer: Reading, text: string): Judged {
+  const rest = { leads: [], reference: claimsOf(truth).map(({ claim }) => claim), asked }
   const open = (reason: string): Judged => ({ ...undecided(reason), ...rest, truth: [], decisive: [] })
   if (asked.negative) return open('the question is negative')
   if (truth.leads.length > 0 || answer.leads.length > 0) return open('yes or no is no answer here')
@@ -147,6 +160,8 @@ function judgeValue(asked: Asked, truth: Reading, answer: Reading): Judged {
   const all = known.flatMap(({ claim }) => featuresOf(claim))
   const wanted = newOf(all, asked).length > 0 ? newOf(all, asked) : all
   if (wanted.length === 0) return open('the reference names nothing that is known')
+  const isName = ({ claim }: { claim: Claim }) => isFragment(claim) || claim.pronoun
+  if (asked.compares && !compares(text) && !claimsOf(answer).every(isName)) return open('it does not compare')
   const decisive: Decisive[] = []
   for (const { claim: said, statement } of merged(answer)) {
     // Asked what is missing, "has been removed" affirms.

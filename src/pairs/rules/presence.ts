@@ -16,6 +16,8 @@ interface Place {
   tokens: readonly Token[]
   /** Of two things denied together, whether the one that is not meant stays: "no effusion but a mass". */
   keepsOthers: boolean
+  /** Whether a denial keeps "large" and "new", since the question asks for no more. */
+  keepsDegree: boolean
 }
 
 type Edits = EditProposal[] | null
@@ -213,7 +215,11 @@ function denyList(list: Node, phrase: Node, place: Place): Edits {
     return null
   const trace = part(list, 'proof') ?? part(list, 'trace')
   const items = phrase.kids.filter((kid): kid is Node => isNode(kid) && kid.rule === 'item')
+  const has = (name: RegExp) => lexemesOf(phrase).some(({ feature }) => feature && name.test(feature.group))
+  // "No two nodules" is no English.
+  if (place.keepsDegree && has(/^(?:number|amount)$/)) return null
   const measures = (item: Node) =>
+    !place.keepsDegree &&
     lexemesOf(item).every(({ feature }) => feature && /^(?:degree|number|lasting)$/.test(roleOf(feature)))
   const first = items.find((item) => !measures(item))
   if (!first) return null
@@ -323,7 +329,7 @@ function flipCondition(claim: Claim, place: Place): Edits {
   // "Is normal and round": it would be open which of the two is denied.
   if (nodesOf(predicate, 'phrase').length > 1 && nodesOf(predicate, 'tail').length === 0) return null
   // "Is mildly enlarged" is denied as "is not enlarged": "not mildly" would leave it open.
-  const degree = predicateDegree(predicate)
+  const degree = place.keepsDegree ? null : predicateDegree(predicate)
   if (degree) return [{ ...swap(degree, 'not', place), category: 'presence' }]
   return flipNot(undefined, part(verb, 'be'), place)
 }
