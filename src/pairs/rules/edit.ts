@@ -35,8 +35,12 @@ function isSound(unit: Unit, goal: Goal, edits: readonly EditProposal[]): boolea
 }
 
 /** A repair says no more than the reference does. */
-function isEntailed({ asked: { proposition, absence }, decisive, reference }: Judged): boolean {
-  return proposition === null || absence || decisive.every(({ claim }) => followsFrom(claim, proposition, reference))
+function isEntailed({ asked: { proposition, absence, features }, decisive, reference }: Judged): boolean {
+  if (proposition === null || absence) return true
+  // A claim that something persists is read as one that it is there; its denial is not.
+  const lasting = features.filter((feature) => roleOf(feature) === 'lasting')
+  const whole = { ...proposition, about: [...proposition.about, ...lasting] }
+  return decisive.every(({ claim }) => followsFrom(claim, whole, reference))
 }
 
 function applied(text: string, edits: readonly EditProposal[]): string | null {

@@ -61,7 +61,7 @@ export function judgeAnswer({ question, reference, text }: Subject): Judged {
   if (answer.problem) return open(answer.problem)
   const truth = readText(reference, context)
   if (truth.problem) return open(`the reference: ${truth.problem}`)
-  return asked.kind === 'polar' ? judgePolar(asked, truth, answer) : judgeValue(asked, truth, answer, text)
+  return asked.kind === 'polar' ? judgePolar(asked, truth, answer, text) : judgeValue(asked, truth, answer, text)
 }
 
 const claimsOf = ({ statements }: Reading): { claim: Claim; statement: Statement }[] =>
@@ -125,10 +125,17 @@ function mainThings(proposition: Claim | null): Feature[] {
   return findings.length > 0 ? findings : things
 }
 
-function judgePolar(asked: Asked, truth: Reading, answer: Reading): Judged {
+const namesSide = ({ proposition, features }: Asked): boolean =>
+  (proposition ? [...proposition.about, ...proposition.says] : features).some(({ group }) => group === 'side')
+
+/** "Right, …", where no side is asked for. */
+const AGREEING = /^\W*right\s*[,.;:-]/i
+
+function judgePolar(asked: Asked, truth: Reading, answer: Reading, text: string): Judged {
   const known = claimsOf(truth).map(({ claim }) => claim)
   const rest = { leads: answer.leads, truth: [], reference: known, asked }
   const open = (reason: string): Judged => ({ ...undecided(reason), ...rest, decisive: [] })
+  if (AGREEING.test(text) && !namesSide(asked)) return open('"right" may agree')
   const expected = settle(asked, truth)
   if (!expected.answer) return open(`the reference: ${expected.reason}`)
   const said = settle(asked, answer)

@@ -48,6 +48,7 @@ const flips: Record<string, (claim: Claim, place: Place) => Edits> = {
       : [{ ...remove(does, place), end: spanOf(neg, place).end }, ...settleAny(claim, place)]
   },
   condition: flipCondition,
+  lying: flipLying,
   making: ({ clause }, place) => flipNot(part(clause, 'neg'), part(clause, 'was') ?? part(clause, 'be'), place),
   lacks: ({ clause }, place) => {
     const neg = part(child(clause, 'is') as Node, 'neg')
@@ -208,6 +209,8 @@ function affirmList(list: Node, phrase: Node, place: Place): Edits {
   return [{ start, end, replacement: matchCase(place.text.slice(start), `${opening}${kept}`), category: 'presence' }]
 }
 
+const isAnother = (phrase: Node): boolean => lexemesOf(phrase).some(({ text }) => /^(?:another|second)$/.test(text))
+
 /** "A small effusion" becomes "no effusion": once it is denied there is nothing to measure. */
 function denyList(list: Node, phrase: Node, place: Place): Edits {
   const article = part(phrase, 'art') as Lexeme | undefined
@@ -216,8 +219,8 @@ function denyList(list: Node, phrase: Node, place: Place): Edits {
   const trace = part(list, 'proof') ?? part(list, 'trace')
   const items = phrase.kids.filter((kid): kid is Node => isNode(kid) && kid.rule === 'item')
   const has = (name: RegExp) => lexemesOf(phrase).some(({ feature }) => feature && name.test(feature.group))
-  // "No two nodules" is no English.
-  if (place.keepsDegree && has(/^(?:number|amount)$/)) return null
+  // "No two nodules", "no another nodule" are no English.
+  if (place.keepsDegree && (has(/^(?:number|amount|ordinal)$/) || isAnother(phrase))) return null
   const measures = (item: Node) =>
     !place.keepsDegree &&
     lexemesOf(item).every(({ feature }) => feature && /^(?:degree|number|lasting)$/.test(roleOf(feature)))
@@ -369,4 +372,16 @@ function flipEvent({ clause }: Claim, place: Place): Edits {
   if (have) return flipNot(undefined, have, place)
   const gone = part(clause, 'gone')
   return gone && lexemesOf(gone)[0].text === 'gone' ? [swap(gone, 'still present', place)] : null
+}
+
+/** "Lies on the left", "does not lie on the left". */
+function flipLying({ clause }: Claim, place: Place): Edits {
+  const [does, verb] = [part(clause, 'do'), part(clause, 'lie') as Lexeme | undefined]
+  if (!verb || child(clause, 'opposed')) return null
+  if (!does) {
+    const base = baseForm(verb.text)
+    return [swap(verb, `${base === verb.text ? 'do' : 'does'} not ${base}`, place)]
+  }
+  const isThird = lexemesOf(does)[0].text === 'does'
+  return [{ ...swap(does, isThird ? thirdPerson(verb.text) : verb.text, place), end: spanOf(verb, place).end }]
 }

@@ -251,7 +251,10 @@ const makers: Record<string, Maker> = {
   lying(clause) {
     const phrase = child(clause, 'phrase')
     const says = phrase ? featuresOf(phrase) : tailsOf(clause).flatMap(featuresOf)
-    return propertyOf(child(clause, 'subject') as Node, says, true)
+    const subject = child(clause, 'subject') as Node
+    const denied = has(clause, 'neg')
+    const opposed = child(clause, 'opposed')
+    return [...propertyOf(subject, says, !denied), ...(opposed ? propertyOf(subject, featuresOf(opposed), denied) : [])]
   },
   measuring: (clause) =>
     propertyOf(child(clause, 'subject') as Node, featuresOf(child(clause, 'phrase') as Node), true),
