@@ -64,10 +64,11 @@ function doubledWords(text: string): string[] {
 
 /** "A splenomegaly", "an other", "a grade 3 injuries". */
 function countedArticles(text: string): string[] {
-  return matchesOf(text, /\ban?\s+((?:[\p{L}\p{N}-]+\s+){0,2}?)([\p{L}-]+)/giu).flatMap(([whole, between, noun]) => {
-    const isWrong = between === '' ? isMass(noun) || /^other$/i.test(noun) : /\d\s+$/.test(between) && isPlural(noun)
-    return isWrong ? [whole.toLowerCase()] : []
-  })
+  const direct = matchesOf(text, /\ban?\s+([\p{L}-]+)/giu).filter(([, noun]) => isMass(noun) || /^other$/i.test(noun))
+  const graded = matchesOf(text, /\ban?\s+(?:[\p{L}-]+\s+){0,2}\d+\s+([\p{L}-]+)/giu).filter(([, noun]) =>
+    isPlural(noun),
+  )
+  return [...direct, ...graded].map(([whole]) => whole.toLowerCase())
 }
 
 /** "No … just", "just no": a focus that nothing is left for. */
@@ -79,7 +80,7 @@ function negatedFocus(text: string): string[] {
 /** "An Ultrasound", "FIbrosis", "ATELECTASIS IS not SEEN": one name for all, since a text that has some may have more. */
 function capitals(text: string): string[] {
   const isShouted = /^[^\p{Ll}]*\p{Lu}{4}[^\p{Ll}]*$/u.test(text)
-  const odd = /(?<=[\p{Ll},]\s)\p{Lu}\p{Ll}+|(?<!\p{L})\p{Lu}{2}\p{Ll}{2}|\p{Lu}{4}\s+\p{Ll}{2,}\s+\p{Lu}{4}/u.test(
+  const odd = /(?<=[\p{Ll},]\s)\p{Lu}\p{Ll}+|(?<!\p{L})\p{Lu}{2}\p{Ll}{2}|\p{Lu}{2}\s+\p{Ll}{2,}\s+\p{Lu}{4}/u.test(
     text,
   )
   return odd && !isShouted ? ['a capital inside'] : []

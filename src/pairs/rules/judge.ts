@@ -73,6 +73,9 @@ export function contradiction({ question, reference, text }: Omit<Subject, 'task
   return !decided && reason === CONTRADICTION ? reason : null
 }
 
+/** Said of another thing than the question asks about, in words that the rules read. */
+export const ELSEWHERE = 'it is about something else'
+
 interface Settled {
   answer: 'yes' | 'no' | null
   reason: string
@@ -232,7 +235,7 @@ function compareValue(claim: Claim, wanted: readonly Feature[], asked: Asked): b
     isKindAsked ||
     isFragment(claim) ||
     (isNameless(claim) && groups.has('finding'))
-  if (!answers) return fresh.some(({ group }) => groups.has(group)) ? 'it is about something else' : null
+  if (!answers) return fresh.some(({ group }) => groups.has(group)) ? ELSEWHERE : null
   const isStray = ({ group }: Feature) => !groups.has(group) && frame.some((other) => other.group === group)
   const stray = fresh.find((feature) => isStray(feature) && roleOf(feature) !== 'state')
   if (stray) return `"${stray.term}" is not what was asked about`
