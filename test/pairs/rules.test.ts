@@ -226,6 +226,7 @@ describe('the rules', () => {
   it.each([
     ['The lungs are clear. Small left effusion.', 'There is a small right effusion. There is a cavity.'],
     ['No obstruction. The spleen is enlarged.', 'The spleen is normal. The bowel is dilated.'],
+    ['The bones are normal. The heart is enlarged.', 'The heart is normal. Osteolysis of the femur.'],
     ['Brain normal. Fracture of the left skull.', 'Fracture of the right skull. There is an infarct.'],
   ])('leave out a report that finds something where all is well: %s', async (reference, text) => {
     expect(await twin('Describe the findings.', reference, text, { task: 'report' })).toBe('wrong_sentence_kept')

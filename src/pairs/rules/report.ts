@@ -88,6 +88,8 @@ const SOUND = new Set([
   'extent normal size',
 ])
 
+const isBony = ({ group, term }: Feature): boolean => /^(?:bone|joint)$/.test(group) || term === 'bone'
+
 const isKin = (a: Feature, b: Feature): boolean =>
   a.group === 'finding' && b.group === 'finding' && groupNamed('finding')?.isNear(a.term, b.term) === true
 
@@ -102,7 +104,8 @@ function mayContradict(text: string, reference: string, { claims }: Facts): bool
   return claims.filter(isGeneral).some(({ positive, about }) => {
     if (!positive) return about.some((thing) => thing.group === 'word' || features.some((other) => isKin(thing, other)))
     const organs = about.filter((feature) => roleOf(feature) === 'organ')
-    const isElsewhere = (a: Feature) => organs.every((b) => a.group !== b.group || conflicts(a, b))
+    const isElsewhere = (a: Feature) =>
+      organs.every((b) => !(isBony(a) && isBony(b)) && (a.group !== b.group || conflicts(a, b)))
     return own.length === 0 || organs.length === 0 || !own.every(isElsewhere)
   })
 }
