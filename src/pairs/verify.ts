@@ -8,7 +8,7 @@ import { brokenLanguage } from './language.js'
 import { scan } from './rules/grammar/lexemes.js'
 import type { Feature } from './rules/grammar/types.js'
 import { stem } from './rules/inflection.js'
-import { contradiction, readAnswer } from './rules/judge.js'
+import { contradiction, ELSEWHERE, readAnswer } from './rules/judge.js'
 import { words } from './rules/lexicon.js'
 import { readQuestion } from './rules/question.js'
 import { splitSentences, wordDistance, wordsOf } from './words.js'
@@ -257,6 +257,7 @@ function contradictionFault(candidate: Candidate): Found | null {
     const wrong = read(worse)
     if (wrong.decided && wrong.correct) return { fault: 'rejected_agrees_with_reference', detail: wrong.reason }
     if (right.decided && wrong.decided) continue
+    if (right.reason === ELSEWHERE) return { fault: 'chosen_not_in_reference', detail: right.reason }
     const found: Found = {
       fault: 'unread',
       detail: `the rules cannot read it: ${right.decided ? wrong.reason : right.reason}`,

@@ -223,6 +223,32 @@ describe('the rules', () => {
     expect(await twin('Describe the findings.', report, text, { task: 'report' })).toBe(expected)
   })
 
+  it.each([
+    ['The lungs are clear. Small left effusion.', 'There is a small right effusion. There is a cavity.'],
+    ['No obstruction. The spleen is enlarged.', 'The spleen is normal. The bowel is dilated.'],
+    ['The bones are normal. The heart is enlarged.', 'The heart is normal. Osteolysis of the femur.'],
+    ['Brain normal. Fracture of the left skull.', 'Fracture of the right skull. There is an infarct.'],
+  ])('leave out a report that finds something where all is well: %s', async (reference, text) => {
+    expect(await twin('Describe the findings.', reference, text, { task: 'report' })).toBe('wrong_sentence_kept')
+  })
+
+  it.each([
+    ['Is there a large mass?', 'There is a large mass.', 'There is no large mass.'],
+    ['Is the heart mildly enlarged?', 'The heart is mildly enlarged.', 'The heart is not mildly enlarged.'],
+    ['Are there two cysts?', 'There are two cysts.', 'no_edit_found'],
+    ['Are there multiple cysts?', 'There are multiple cysts.', 'no_edit_found'],
+    ['Is there another cyst?', 'There is another cyst.', 'no_edit_found'],
+    ['Is there a persistent effusion?', 'There is a persistent effusion.', 'no_edit_found'],
+    ['Are both kidneys enlarged?', 'Both kidneys are enlarged.', 'no_edit_found'],
+    ['Are all ribs intact?', 'All ribs are intact.', 'no_edit_found'],
+    ['Is the cyst in the left kidney?', 'The cyst is in the left kidney.', 'The cyst is not in the left kidney.'],
+    ['Is the cyst on the left?', 'Yes, the cyst lies on the left.', 'No, the cyst does not lie on the left.'],
+    ['Is this an MRI?', 'This is an MRI.', 'This is not an MRI.'],
+    ['Is the mouth open?', 'The mouth is open.', 'The mouth is not open.'],
+  ])('deny no more than a bare no does: %s %s', async (question, text, expected) => {
+    expect(await twin(question, 'No', text)).toBe(expected)
+  })
+
   it('leave a report alone when not every wrong sentence can be mended', async () => {
     const text = 'There is a left pneumothorax without pleural effusion. The heart is normal.'
     expect(await twin('Describe.', report, text, { task: 'report' })).toBe('no_edit_found')

@@ -6,6 +6,7 @@ import { choose } from '../choice.js'
 import { applyEdits, EditError, type EditProposal } from '../edits.js'
 import type { Goal, Unit } from '../provider.js'
 import { conflicts, includes, keyOf, keysOf } from './compare.js'
+import { followsFrom, isQualifier } from './entail.js'
 import { roleOf } from './grammar/lexemes.js'
 import { nodesOf } from './grammar/parser.js'
 import type { Feature } from './grammar/types.js'
@@ -30,7 +31,17 @@ function isSound(unit: Unit, goal: Goal, edits: readonly EditProposal[]): boolea
   const text = applied(unit.text, edits)
   if (text === null) return false
   const read = unit.task === 'report' ? readReportSentence({ ...unit, text }) : judgeAnswer({ ...unit, text })
-  return read.decided && read.correct === (goal === 'repair')
+  if (!read.decided || read.correct !== (goal === 'repair')) return false
+  return goal === 'counterfactual' || !('decisive' in read) || isEntailed(read)
+}
+
+/** A repair says no more than the reference does. */
+function isEntailed({ asked: { proposition, absence, features }, decisive, reference }: Judged): boolean {
+  if (proposition === null || absence) return true
+  // A claim that something persists is read as one that it is there; its denial is not.
+  const lasting = features.filter((feature) => roleOf(feature) === 'lasting')
+  const whole = { ...proposition, about: [...proposition.about, ...lasting] }
+  return decisive.every(({ claim }) => followsFrom(claim, whole, reference))
 }
 
 function applied(text: string, edits: readonly EditProposal[]): string | null {
@@ -78,8 +89,15 @@ function joinAll(parts: readonly (EditProposal[] | null)[]): EditProposal[] | nu
   return parts.some((edits) => edits === null) ? null : parts.flatMap((edits) => edits ?? [])
 }
 
-const flipOf = (text: string, { claim, statement }: Decisive): EditProposal[] | null =>
-  flipPresence(claim, { text, tokens: statement.tokens, keepsOthers: true })
+const flipOf = (
+  text: string,
+  { claim, statement }: Decisive,
+  { asked: { proposition } }: Judged,
+): EditProposal[] | null =>
+  flipPresence(claim, {
+    ...{ text, tokens: statement.tokens, keepsOthers: true },
+    keepsDegree: [...(proposition?.about ?? []), ...(proposition?.says ?? [])].some(isQualifier),
+  })
 
 /** Another value of the property that was asked for: "right" for "left", "enlarged" for "normal". */
 function swapOf(text: string, { claim }: Decisive, { asked }: Judged): EditProposal[] | null {
@@ -106,7 +124,7 @@ const FAR = /^(?:organ|region|finding)$/
 
 function editValue(unit: Unit, goal: Goal, judged: Judged): EditProposal[] | null {
   if (judged.decisive.every(({ claim }) => !claim.positive)) {
-    return firstSound(unit, goal, [joinAll(judged.decisive.map((part) => flipOf(unit.text, part)))])
+    return firstSound(unit, goal, [joinAll(judged.decisive.map((part) => flipOf(unit.text, part, judged)))])
   }
   const features = judged.decisive.flatMap(({ claim }) => [...claim.about, ...claim.says])
   if (goal === 'repair') return firstSound(unit, goal, [correctValues(unit.text, judged)])
@@ -200,7 +218,7 @@ function editSentence(unit: Unit, goal: Goal): EditProposal[] | null {
 }
 
 const presenceOf = (text: string, { claim, statement }: Checked): EditProposal[] | null =>
-  flipPresence(claim, { text, tokens: statement.tokens, keepsOthers: false })
+  flipPresence(claim, { text, tokens: statement.tokens, keepsOthers: false, keepsDegree: false })
 
 function repairsOf(text: string, part: Checked): (EditProposal[] | null)[] {
   const { claim, by } = part

@@ -8,9 +8,12 @@ export function articleFor(following: string): 'a' | 'an' {
   // Letters that are spelt out: an MRI, an X-ray, an L4 fracture.
   if (/^[AEFHILMNORSX](?:[A-Z\d]|-|$)/.test(word)) return 'an'
   if (/^[BCDGJKPQTUVWYZ](?:[A-Z\d]|-|$)/.test(word)) return 'a'
-  if (inflection.vowelSoundExceptions.has(word.toLowerCase())) return 'a'
+  if (inflection.vowelSoundExceptions.has(word.toLowerCase()) || YOU_SOUND.test(word)) return 'a'
   return /^[aeiou]/i.test(word) ? 'an' : 'a'
 }
+
+/** A ureter, a unit, a useful view; but an unknown, an urgent, an ulcer. */
+const YOU_SOUND = /^(?:u(?:r(?!g|ch|n)|ni(?!n|m|d)|t[ei]|s[ue])|eu)/i
 
 export function isMass(noun: string): boolean {
   return inflection.massNouns.has(noun.toLowerCase())
@@ -37,7 +40,7 @@ export function thirdPerson(verb: string): string {
 /** `contain` of `contains`. */
 export function baseForm(verb: string): string {
   if (verb === 'has') return 'have'
-  return /[^aeiou]ies$/.test(verb) ? `${verb.slice(0, -3)}y` : verb.replace(/s$/, '')
+  return /.[^aeiou]ies$/.test(verb) ? `${verb.slice(0, -3)}y` : verb.replace(/s$/, '')
 }
 
 /** `one nodule` and `two nodules`: the form of a noun that goes with a number; null where it has no such form. */

@@ -4,12 +4,13 @@
  */
 import { undecided, type Verdict } from '../../data/records.js'
 import { closure, conflicts, includes, isThing, keyOf, keysOf, settles } from './compare.js'
+import { isGuess } from './entail.js'
 import type { Claim } from './grammar/claims.js'
 import { openWordsOf, roleOf } from './grammar/lexemes.js'
 import type { Feature } from './grammar/types.js'
 import { groupNamed } from './lexicon.js'
-import { type Asked, readQuestion } from './question.js'
-import { type Lead, type Reading, readText, type Statement } from './reading.js'
+import { type Asked, compares, readQuestion } from './question.js'
+import { CONTRADICTION, type Lead, type Reading, readText, type Statement } from './reading.js'
 import { readReportSentence } from './report.js'
 
 export interface Subject {
@@ -32,6 +33,8 @@ export interface Judged extends Verdict {
   decisive: Decisive[]
   /** What was asked for, as the reference gives it. */
   truth: Feature[]
+  /** What the reference claims. */
+  reference: Claim[]
   asked: Asked
 }
 
@@ -41,15 +44,23 @@ export function readAnswer(subject: Subject): Verdict {
   return { correct, decided, reason }
 }
 
+/** T1 and T2 are weightings only where no level of the spine is asked for. */
+const SPINE = /\b(?:vertebra[le]?|levels?|dis[ck]s?|spin(?:e|al)|nerve roots?)\b/i
+const SPINAL_LEVEL = /\bT[12]\b/i
+
 export function judgeAnswer({ question, reference, text }: Subject): Judged {
   const asked = readQuestion(question)
+  const open = (reason: string): Judged => ({
+    ...undecided(reason),
+    ...{ leads: [], decisive: [], truth: [], reference: [], asked },
+  })
+  if (SPINE.test(question) && SPINAL_LEVEL.test(`${reference} ${text}`)) return open('T1 and T2 may be vertebrae')
   const context = { open: openWordsOf(question, reference), asked: [...asked.features, ...asked.offered] }
   const answer = readText(text, context)
-  const open = (reason: string): Judged => ({ ...undecided(reason), leads: [], decisive: [], truth: [], asked })
   if (answer.problem) return open(answer.problem)
   const truth = readText(reference, context)
   if (truth.problem) return open(`the reference: ${truth.problem}`)
-  return asked.kind === 'polar' ? judgePolar(asked, truth, answer) : judgeValue(asked, truth, answer)
+  return asked.kind === 'polar' ? judgePolar(asked, truth, answer, text) : judgeValue(asked, truth, answer, text)
 }
 
 const claimsOf = ({ statements }: Reading): { claim: Claim; statement: Statement }[] =>
@@ -61,7 +72,8 @@ export function contradiction({ question, reference, text }: Omit<Subject, 'task
   return !decided && reason === CONTRADICTION ? reason : null
 }
 
-const CONTRADICTION = 'it contradicts itself'
+/** Said of another thing than the question asks about, in words that the rules read. */
+export const ELSEWHERE = 'it is about something else'
 
 interface Settled {
   answer: 'yes' | 'no' | null
@@ -115,13 +127,24 @@ function mainThings(proposition: Claim | null): Feature[] {
   return findings.length > 0 ? findings : things
 }
 
-function judgePolar(asked: Asked, truth: Reading, answer: Reading): Judged {
-  const rest = { leads: answer.leads, truth: [], asked }
+const namesSide = ({ proposition, features }: Asked): boolean =>
+  (proposition ? [...proposition.about, ...proposition.says] : features).some(({ group }) => group === 'side')
+
+/** "Right, …", where no side is asked for. */
+const AGREEING = /^\W*right\s*[,.;:-]/i
+
+function judgePolar(asked: Asked, truth: Reading, answer: Reading, text: string): Judged {
+  const known = claimsOf(truth).map(({ claim }) => claim)
+  const rest = { leads: answer.leads, truth: [], reference: known, asked }
   const open = (reason: string): Judged => ({ ...undecided(reason), ...rest, decisive: [] })
+  if (AGREEING.test(text) && !namesSide(asked)) return open('"right" may agree')
   const expected = settle(asked, truth)
   if (!expected.answer) return open(`the reference: ${expected.reason}`)
   const said = settle(asked, answer)
   if (!said.answer) return open(said.reason)
+  const { proposition } = asked
+  const guess = said.decisive.find(({ claim }) => proposition && isGuess(claim, proposition, known))
+  if (expected.answer === 'no' && guess) return open('the reference denies, and does not say what there is')
   const correct = said.answer === expected.answer
   const decisive = said.decisive.map((part) => ({ ...part, right: correct }))
   return { correct, decided: true, reason: said.reason, ...rest, decisive }
@@ -136,8 +159,8 @@ const newOf = (features: readonly Feature[], asked: Asked): Feature[] => {
 const featuresOf = ({ about, says }: Claim): Feature[] => [...about, ...says]
 
 /** Another value of the same kind than the reference's is wrong; a coarser or finer one, or none, is open. */
-function judgeValue(asked: Asked, truth: Reading, answer: Reading): Judged {
-  const rest = { leads: [], asked }
+function judgeValue(asked: Asked, truth: Reading, answer: Reading, text: string): Judged {
+  const rest = { leads: [], reference: claimsOf(truth).map(({ claim }) => claim), asked }
   const open = (reason: string): Judged => ({ ...undecided(reason), ...rest, truth: [], decisive: [] })
   if (asked.negative) return open('the question is negative')
   if (truth.leads.length > 0 || answer.leads.length > 0) return open('yes or no is no answer here')
@@ -146,6 +169,8 @@ function judgeValue(asked: Asked, truth: Reading, answer: Reading): Judged {
   const all = known.flatMap(({ claim }) => featuresOf(claim))
   const wanted = newOf(all, asked).length > 0 ? newOf(all, asked) : all
   if (wanted.length === 0) return open('the reference names nothing that is known')
+  const isName = ({ claim }: { claim: Claim }) => isFragment(claim) || claim.pronoun
+  if (asked.compares && !compares(text) && !claimsOf(answer).every(isName)) return open('it does not compare')
   const decisive: Decisive[] = []
   for (const { claim: said, statement } of merged(answer)) {
     // Asked what is missing, "has been removed" affirms.
@@ -209,7 +234,7 @@ function compareValue(claim: Claim, wanted: readonly Feature[], asked: Asked): b
     isKindAsked ||
     isFragment(claim) ||
     (isNameless(claim) && groups.has('finding'))
-  if (!answers) return fresh.some(({ group }) => groups.has(group)) ? 'it is about something else' : null
+  if (!answers) return fresh.some(({ group }) => groups.has(group)) ? ELSEWHERE : null
   const isStray = ({ group }: Feature) => !groups.has(group) && frame.some((other) => other.group === group)
   const stray = fresh.find((feature) => isStray(feature) && roleOf(feature) !== 'state')
   if (stray) return `"${stray.term}" is not what was asked about`

@@ -85,6 +85,8 @@ interface InflectionFile {
   pluralNouns: string
   singularNouns: string
   vowelSoundExceptions: string
+  comparing: string
+  notComparing: string
   numbers: string
   ordinals: string
 }
@@ -110,4 +112,6 @@ export const inflection = {
   pluralNouns: set(inflectionFile.pluralNouns),
   singularNouns: set(inflectionFile.singularNouns),
   vowelSoundExceptions: set(inflectionFile.vowelSoundExceptions),
+  comparing: set(inflectionFile.comparing),
+  notComparing: set(inflectionFile.notComparing),
 }

@@ -17,6 +17,8 @@ interface Place {
   tokens: readonly Token[]
   /** Of two things denied together, whether the one that is not meant stays: "no effusion but a mass". */
   keepsOthers: boolean
+  /** Whether a denial keeps "large" and "new", since the question asks for no more. */
+  keepsDegree: boolean
 }
 
 type Edits = EditProposal[] | null
@@ -47,6 +49,7 @@ const flips: Record<string, (claim: Claim, place: Place) => Edits> = {
       : [{ ...remove(does, place), end: spanOf(neg, place).end }, ...settleAny(claim, place)]
   },
   condition: flipCondition,
+  lying: flipLying,
   making: ({ clause }, place) => flipNot(part(clause, 'neg'), part(clause, 'was') ?? part(clause, 'be'), place),
   lacks: ({ clause }, place) => {
     const neg = part(child(clause, 'is') as Node, 'neg')
@@ -207,6 +210,8 @@ function affirmList(list: Node, phrase: Node, place: Place): Edits {
   return [{ start, end, replacement: matchCase(place.text.slice(start), `${opening}${kept}`), category: 'presence' }]
 }
 
+const isAnother = (phrase: Node): boolean => lexemesOf(phrase).some(({ text }) => /^(?:another|second)$/.test(text))
+
 /** "A small effusion" becomes "no effusion": once it is denied there is nothing to measure. */
 function denyList(list: Node, phrase: Node, place: Place): Edits {
   const article = part(phrase, 'art') as Lexeme | undefined
@@ -214,7 +219,11 @@ function denyList(list: Node, phrase: Node, place: Place): Edits {
     return null
   const trace = part(list, 'proof') ?? part(list, 'trace')
   const items = phrase.kids.filter((kid): kid is Node => isNode(kid) && kid.rule === 'item')
+  const has = (name: RegExp) => lexemesOf(phrase).some(({ feature }) => feature && name.test(feature.group))
+  // "No two nodules", "no another nodule" are no English.
+  if (place.keepsDegree && (has(/^(?:number|amount|ordinal)$/) || isAnother(phrase))) return null
   const measures = (item: Node) =>
+    !place.keepsDegree &&
     lexemesOf(item).every(({ feature }) => feature && /^(?:degree|number|lasting)$/.test(roleOf(feature)))
   const first = items.find((item) => !measures(item))
   if (!first) return null
@@ -324,7 +333,7 @@ function flipCondition(claim: Claim, place: Place): Edits {
   // "Is normal and round": it would be open which of the two is denied.
   if (nodesOf(predicate, 'phrase').length > 1 && nodesOf(predicate, 'tail').length === 0) return null
   // "Is mildly enlarged" is denied as "is not enlarged": "not mildly" would leave it open.
-  const degree = predicateDegree(predicate)
+  const degree = place.keepsDegree ? null : predicateDegree(predicate)
   if (degree) return [{ ...swap(degree, 'not', place), category: 'presence' }]
   return flipNot(undefined, part(verb, 'be'), place)
 }
@@ -364,4 +373,16 @@ function flipEvent({ clause }: Claim, place: Place): Edits {
   if (have) return flipNot(undefined, have, place)
   const gone = part(clause, 'gone')
   return gone && lexemesOf(gone)[0].text === 'gone' ? [swap(gone, 'still present', place)] : null
+}
+
+/** "Lies on the left", "does not lie on the left". */
+function flipLying({ clause }: Claim, place: Place): Edits {
+  const [does, verb] = [part(clause, 'do'), part(clause, 'lie') as Lexeme | undefined]
+  if (!verb || child(clause, 'opposed')) return null
+  if (!does) {
+    const base = baseForm(verb.text)
+    return [swap(verb, `${base === verb.text ? 'do' : 'does'} not ${base}`, place)]
+  }
+  const isThird = lexemesOf(does)[0].text === 'does'
+  return [{ ...swap(does, isThird ? thirdPerson(verb.text) : verb.text, place), end: spanOf(verb, place).end }]
 }

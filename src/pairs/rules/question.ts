@@ -1,10 +1,13 @@
 /** What a question asks for: yes or no to a proposition, or a value that its answer brings. */
+import { wordsOf } from '../words.js'
 import { type Claim, claimsOf, Unclear } from './grammar/claims.js'
 import { english } from './grammar/english.js'
 import { openWordsOf, readLexemes, scan } from './grammar/lexemes.js'
 import { isNode, type Node, nodesOf, parse, part } from './grammar/parser.js'
 import { splitSegments } from './grammar/tokens.js'
+
 import type { Feature } from './grammar/types.js'
+import { inflection } from './lexicon.js'
 
 export interface Asked {
   kind: 'polar' | 'value'
@@ -14,6 +17,8 @@ export interface Asked {
   negative: boolean
   /** "Which kidney is absent?", "has it been removed?": what is not there is asked for. */
   absence: boolean
+  /** "Which is larger?": of all that are so, the one that is it most. */
+  compares: boolean
   /** Everything the question names, but not the alternatives it offers. */
   features: Feature[]
   /** The alternatives of "… left or right?". */
@@ -24,6 +29,18 @@ const NEGATION = /^(?:not|n't|no|without|never|neither|nor|except|besides|absenc
 const ABSENCE = /^(?:absent|missing|removed|resected|gone|resolved|excluded|ruled out)$/
 const QUESTION_WORD = /\b(?:what|which|where|who|when|how|why|whose)\b|\bname\b|\bdescribe\b|\bstate\b/i
 const POLAR_START = /^\W*(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should)\b/i
+
+/** More, most, first and last; -er and -est, but for the words of lexica/inflection.json that only look so. */
+export function compares(text: string): boolean {
+  return wordsOf(text).some(
+    (word) =>
+      inflection.comparing.has(word) ||
+      (/(?:est|most)$/.test(word) && !inflection.notComparing.has(word)) ||
+      (/er$/.test(word) && isKnownAs(word, 'rank')),
+  )
+}
+
+const isKnownAs = (word: string, name: string): boolean => scan(word).features.some(({ group }) => group === name)
 
 export function readQuestion(question: string): Asked {
   const { features: all, rest } = scan(question)
@@ -37,7 +54,8 @@ export function readQuestion(question: string): Asked {
   if (!isPolar) {
     const missing = absence && !offered.some(isAbsent)
     const named = others.filter((feature) => !isAbsent(feature))
-    return { kind: 'value', proposition: null, negative: negated, absence: missing, features: named, offered }
+    const rest = { absence: missing, compares: compares(question), features: named, offered }
+    return { kind: 'value', proposition: null, negative: negated, ...rest }
   }
   const proposition = propositionOf(question)
   // The negation of a tag ("…, isn't it?") turns nothing around.
@@ -47,7 +65,7 @@ export function readQuestion(question: string): Asked {
     ? (!proposition.positive && !inverted) || isTurned
     : negated || !POLAR_START.test(question)
   const positive = proposition && { ...proposition, positive: true }
-  return { kind: 'polar', proposition: positive, negative, absence: inverted, features, offered: [] }
+  return { kind: 'polar', proposition: positive, negative, absence: inverted, compares: false, features, offered: [] }
 }
 
 /** Terms of one group on both sides of an "or": what the answer chooses from. */

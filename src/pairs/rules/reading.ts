@@ -1,5 +1,6 @@
 /** A text read segment by segment: its yes and no, its claims, or the word that could not be placed. */
 
+import { includes } from './compare.js'
 import { type Claim, claimsOf, Unclear } from './grammar/claims.js'
 import { english, ownWords } from './grammar/english.js'
 import { type OpenWords, readLexemes, scan } from './grammar/lexemes.js'
@@ -36,9 +37,13 @@ export interface ReadContext {
   asked: readonly Feature[]
 }
 
+/** "?stroke" is a stroke that somebody thinks of. */
+const DOUBTED = /^\s*\?|(?<![\p{L}\p{N}])\?\s*[\p{L}\p{N}]|\(\?\)/u
+
 export function readText(text: string, context: ReadContext): Reading {
   const reading: Reading = { leads: [], statements: [], problem: null }
   const segments = splitSegments(text)
+  if (DOUBTED.test(text)) return { ...reading, problem: 'a "?" before a word: hedged' }
   if (segments.length === 0) return { ...reading, problem: 'nothing is said' }
   for (const [index, segment] of segments.entries()) {
     if (segment.mark === '?') {
@@ -50,13 +55,23 @@ export function readText(text: string, context: ReadContext): Reading {
     reading.leads.push(...read.leads)
     reading.statements.push(...read.statements)
   }
-  // "It" after another noun may be that noun.
   const claims = reading.statements.flatMap((statement) => statement.claims)
+  if (claims.some((claim) => !claim.positive && claims.some((other) => isTakenBack(other, claim))))
+    return { ...reading, problem: CONTRADICTION }
+  // "It" after another noun may be that noun.
   const firstNoun = claims.findIndex((claim) => !claim.pronoun && claim.about.length > 0)
   if (firstNoun >= 0 && claims.slice(firstNoun + 1).some((claim) => claim.pronoun)) {
     return { ...reading, problem: 'it is open what "it" means' }
   }
   return reading
+}
+
+export const CONTRADICTION = 'it contradicts itself'
+
+/** "In the left frontal lobe, not in the frontal lobe": the denial leaves nothing of the claim. */
+function isTakenBack(claim: Claim, denial: Claim): boolean {
+  const denied = [...denial.about, ...denial.says]
+  return claim.positive && denied.length > 0 && includes([...claim.about, ...claim.says], denied)
 }
 
 function isEcho(text: string, segment: Segment, { asked }: ReadContext): boolean {

@@ -26,12 +26,19 @@ export function replaceFeature(text: string, feature: Feature, term: string): Ed
   return article ? [{ ...article, category: group.category }, edit] : [edit]
 }
 
+/** Parts that not every organ has: the left lobe of the liver, a splenic hilum. */
+const parts =
+  'lobes?|heads?|tails?|body|neck|poles?|hilum|apex|apices|cortex|fundus|antrum|segments?|ducts?|valves?|arch|root|dome|tip|horns?'
+const PART_OF = new RegExp(`\\b(?:${parts})\\s+of\\s+(?:(?:the|his|her)\\s+)?(?:(?:left|right)\\s+)?$`, 'i')
+const PART = new RegExp(`^\\s+(?:${parts})\\b`, 'i')
+
 /** Beside some neighbours a term belongs to a name: the left atrium, a lateral view. */
 function isFixed(text: string, { group: name, start, end }: Feature): boolean {
   const group = groupNamed(name)
   const before = /([\p{L}\p{N}]+)[\s-]*$/u.exec(text.slice(0, start))?.[1].toLowerCase() ?? ''
   const after = /^[\s-]*([\p{L}\p{N}]+)/u.exec(text.slice(end))?.[1].toLowerCase() ?? ''
-  return group === undefined || group.fixedBefore.has(after) || group.fixedAfter.has(before)
+  const isOfPart = group?.role === 'organ' && (PART_OF.test(text.slice(0, start)) || PART.test(text.slice(end)))
+  return group === undefined || isOfPart || group.fixedBefore.has(after) || group.fixedAfter.has(before)
 }
 
 const categories: Readonly<Record<string, string>> = { measure: 'size', ordinal: 'number', level: 'location' }
@@ -71,6 +78,9 @@ function replaceNumber(text: string, feature: Feature, value: number): EditPropo
   const spelled = /^\p{L}+$/u.test(written) ? words.numbers[value] : String(value)
   if (spelled === undefined || !Number.isInteger(value) || /^x/i.test(written)) return null
   const edits: EditProposal[] = [{ start, end, replacement: matchCase(written, spelled), category: 'number' }]
+  // Grade 3 counts nothing.
+  if (/\b(?:grade|stage|type|class|segment|zone|phase|slice|score|category)\s+$/i.test(text.slice(0, start)))
+    return edits
   if ((Number(term) === 1) === (value === 1)) return edits
   const counted = /^\s+(?:[\p{L}-]+\s+){0,3}?([\p{L}-]+)(?=\s+(?:in|of|on|at|is|are|has|have)\b|\s*[.,;]|\s*$)/iu.exec(
     text.slice(end),
@@ -83,7 +93,7 @@ function replaceNumber(text: string, feature: Feature, value: number): EditPropo
   if (agreed !== counted[1]) {
     edits.push({ start: nounEnd - counted[1].length, end: nounEnd, replacement: agreed, category: 'number' })
   }
-  const before = /(?<=\bthere\s)(is|are)\s+$/i.exec(text.slice(0, start))
+  const before = /(?<=\bthere\s)(is|are)\s+(?:(?:only|just|exactly)\s+)?$/i.exec(text.slice(0, start))
   const after = /^\s+(is|are|has|have)\b/i.exec(text.slice(nounEnd))
   const verb = before ?? after
   const right = verb && (/^[ia]/i.test(verb[1]) ? (value === 1 ? 'is' : 'are') : value === 1 ? 'has' : 'have')

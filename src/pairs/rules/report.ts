@@ -1,6 +1,6 @@
 /** One sentence of a report against a reference report: what the reference says of the same things. */
 import { undecided, type Verdict } from '../../data/records.js'
-import { includes, isThing, keyOf, keysOf, settles } from './compare.js'
+import { conflicts, includes, isThing, keyOf, keysOf, settles } from './compare.js'
 import type { Claim } from './grammar/claims.js'
 import { openWordsOf, roleOf, scan } from './grammar/lexemes.js'
 import { splitSegments } from './grammar/tokens.js'
@@ -47,7 +47,7 @@ export function readReportSentence({ question, reference, text }: ReportSubject)
     ...{ correct: false, decided: false, reason, checked: [], whole: false, mayBeWrong },
   })
   const reading = readText(text, context)
-  if (reading.problem) return open(reading.problem, touches(text, reference))
+  if (reading.problem) return open(reading.problem, mayContradict(text, reference, facts))
   if (reading.leads.length > 0) return open('yes or no in a report', true)
   const checked: Checked[] = []
   let silent: string | null = null
@@ -59,7 +59,7 @@ export function readReportSentence({ question, reference, text }: ReportSubject)
     }
   }
   const wrong = checked.find(({ right }) => !right)
-  const rest = { checked, whole: silent === null, mayBeWrong: silent !== null && touches(text, reference) }
+  const rest = { checked, whole: silent === null, mayBeWrong: silent !== null && mayContradict(text, reference, facts) }
   if (wrong) return { correct: false, decided: true, reason: `against the reference: ${named(wrong.claim)}`, ...rest }
   if (silent !== null) return { ...undecided(silent), ...rest }
   if (checked.length === 0) return open('nothing is said', false)
@@ -74,6 +74,39 @@ function touches(a: string, b: string): boolean {
   const things = (text: string) => scan(text).features.filter((feature) => isThing(feature) && feature.group !== 'word')
   const keys = keysOf(things(b))
   return things(a).some((feature) => keys.has(keyOf(feature)))
+}
+
+/** "The lungs are clear", "no obstruction", "menisci intact" speak of parts and findings that they do not name. */
+const isGeneral = ({ positive, kind, says }: Claim): boolean =>
+  positive ? kind === 'is' && says.some(({ group, term }) => SOUND.has(`${group} ${term}`)) : kind === 'there'
+const SOUND = new Set([
+  'clearness clear',
+  'normality normal',
+  'integrity intact',
+  'patency patent',
+  'extent normal size',
+])
+
+const isBony = ({ group, term }: Feature): boolean => /^(?:bone|joint)$/.test(group) || term === 'bone'
+
+const isKin = (a: Feature, b: Feature): boolean =>
+  a.group === 'finding' && b.group === 'finding' && groupNamed('finding')?.isNear(a.term, b.term) === true
+
+/**
+ * Whether a sentence that nothing settles may be wrong: it names what the reference names, or it finds something where the
+ * reference finds all well. Another organ than the one that is well is none of its parts.
+ */
+function mayContradict(text: string, reference: string, { claims }: Facts): boolean {
+  if (touches(text, reference)) return true
+  const { features } = scan(text)
+  const own = features.filter((feature) => roleOf(feature) === 'organ')
+  return claims.filter(isGeneral).some(({ positive, about }) => {
+    if (!positive) return about.some((thing) => thing.group === 'word' || features.some((other) => isKin(thing, other)))
+    const organs = about.filter((feature) => roleOf(feature) === 'organ')
+    const isElsewhere = (a: Feature) =>
+      organs.every((b) => !(isBony(a) && isBony(b)) && (a.group !== b.group || conflicts(a, b)))
+    return own.length === 0 || organs.length === 0 || !own.every(isElsewhere)
+  })
 }
 
 const remembered = new Map<string, Facts>()

@@ -62,6 +62,11 @@ const isPictureTail = (leaf: Leaf): boolean =>
     lexemesOf(kid).some(({ kind, feature }) => kind === 'picture' || feature?.group === 'modality'),
   ) === true
 
+/** "On ultrasound" speaks of a technique, "on this ultrasound" of a picture. */
+const isTechnique = (tail: Node): boolean =>
+  isPictureTail(tail) &&
+  nodesOf(tail, 'phrase').some((phrase) => !isDefinite(phrase) && lexemesOf(phrase, 'picture').length === 0)
+
 const tailsOf = (node: Node): Node[] => node.kids.filter((kid): kid is Node => isNode(kid) && kid.rule === 'tail')
 
 /** What the tails of a clause add to its thing. */
@@ -247,7 +252,10 @@ const makers: Record<string, Maker> = {
   lying(clause) {
     const phrase = child(clause, 'phrase')
     const says = phrase ? featuresOf(phrase) : tailsOf(clause).flatMap(featuresOf)
-    return propertyOf(child(clause, 'subject') as Node, says, true)
+    const subject = child(clause, 'subject') as Node
+    const denied = has(clause, 'neg')
+    const opposed = child(clause, 'opposed')
+    return [...propertyOf(subject, says, !denied), ...(opposed ? propertyOf(subject, featuresOf(opposed), denied) : [])]
   },
   measuring: (clause) =>
     propertyOf(child(clause, 'subject') as Node, featuresOf(child(clause, 'phrase') as Node), true),
@@ -257,6 +265,7 @@ const makers: Record<string, Maker> = {
     const denied = has(clause, 'neg') || isDenied(child(clause, 'isNow'))
     if (!has(clause, 'seen')) checkSubject(subject)
     checkTails(clause)
+    if (has(clause, 'can') && tailsOf(clause).some(isTechnique)) throw new Unclear('what can be seen in general')
     if (has(clause, 'excluded') || has(clause, 'confirmed')) {
       if (denied) throw new Unclear('what is not excluded or not confirmed is open')
       return presence(subject, has(clause, 'confirmed'), tails)
@@ -342,6 +351,8 @@ function placeOfSubject(things: Node): Feature[] {
 /** The same facts in one form: "cardiomegaly" and "an enlarged heart" are a heart that is enlarged. */
 function normalize(claim: Claim): Claim {
   for (const features of [claim.about, claim.says]) checkOneOfEach(features)
+  const isZero = ({ group, term }: Feature) => group === 'number' && term === '0'
+  if (claim.about.length > 1 && claim.about.some(isZero)) throw new Unclear('a count of zero denies')
   const spell = (features: Feature[]) => features.flatMap(meaningOf)
   let about = spell(claim.about)
   let says = spell(claim.says)

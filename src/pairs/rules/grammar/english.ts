@@ -47,7 +47,7 @@ condition  = subject is predicate opposed? companion?
 predicate  = seen how* tail~ | absent how* tail~ | confirmed | located tail+ | phrase how* | tail+ how*
 making     = subject (was | be) neg? made how* tail~ means?
 means      = means_ phrase
-lying      = subject lie how* tail+ opposed? | subject belong phrase
+lying      = subject (lie | do neg lie) how* tail+ opposed? | subject belong phrase
 measuring  = subject measure phrase
 
 -- Time and exclusion

@@ -24,7 +24,8 @@ for (const [kind, spellings] of Object.entries(words.classes)) for (const one of
 for (const group of groups) {
   for (const [term, slots] of group.terms) {
     for (const [slot, spellings] of slots.entries()) {
-      for (const spelling of spellings) enter(spelling, { kind: 'term', group, term, slot })
+      for (const spelling of spellings)
+        enter(spelling, { kind: group.name === 'amount' ? 'some' : 'term', group, term, slot })
     }
   }
 }
@@ -107,7 +108,7 @@ function numbersAt(tokens: readonly Token[], at: number): Lexeme[] {
   if (product) return [make('measure', product.term, product.to)]
   const unit = unitAt(tokens, at + 1)
   if (unit) return [make('measure', `${unit.dimension} ${round(value * unit.factor)}`, at + 2, end)]
-  return [make('number', String(value), at + 1)]
+  return value < 0 ? [] : [make('number', String(value), at + 1)]
 }
 
 /** "3 x 2 cm" and "3 cm by 2 cm": the same two lengths. */
@@ -138,7 +139,7 @@ const unitAt = (tokens: readonly Token[], at: number) => {
 }
 
 function amountOf(form: string): number | null {
-  if (/^\d+(?:\.\d+)?$/.test(form)) return Number(form)
+  if (/^-?\d+(?:\.\d+)?$/.test(form)) return Number(form)
   const index = words.numbers.indexOf(form)
   return index < 0 ? null : index
 }

@@ -7,8 +7,8 @@ export interface Token {
   end: number
 }
 
-/** Numbers with their decimals, letters with digits (L4, T2), any other character by itself. */
-const TOKEN = /\p{N}+(?:\.\p{N}+)?(?!\p{L})|[\p{L}\p{M}\p{N}]+|\S/gu
+/** Numbers with their sign and their decimals (but "3-5" is a range), letters with digits (L4, T2), any other character by itself. */
+const TOKEN = /(?<![\p{L}\p{N})])[-–−]?\p{N}+(?:\.\p{N}+)?(?!\p{L})|[\p{L}\p{M}\p{N}]+|\S/gu
 
 /** A draft that its writer marks as one is not part of the answer. */
 const DRAFT = /^\s*<think>[\s\S]*?<\/think>/i
@@ -27,7 +27,13 @@ export function tokenize(text: string): Token[] {
   for (const match of text.slice(from).matchAll(TOKEN)) {
     const start = from + match.index
     const end = start + match[0].length
-    const form = match[0].normalize('NFKC').toLowerCase().replace(/[‘’]/, "'").replace(/[“”]/, '"').replace(/×/, 'x')
+    const form = match[0]
+      .normalize('NFKC')
+      .toLowerCase()
+      .replace(/[‘’]/, "'")
+      .replace(/[“”]/, '"')
+      .replace(/×/, 'x')
+      .replace(/^[–−](?=\p{N})/u, '-')
     if (MARKUP.test(form)) continue
     found.push({ form: /[–—]/.test(form) ? '-' : form, start, end })
   }
