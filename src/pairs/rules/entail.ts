@@ -1,7 +1,8 @@
 /** What follows from a reference that says no more than yes or no. */
 import { conflicts, includes, settles } from './compare.js'
 import type { Claim } from './grammar/claims.js'
-import { type Feature, roleOf } from './grammar/lexemes.js'
+import { roleOf } from './grammar/lexemes.js'
+import type { Feature } from './grammar/types.js'
 import { groupNamed } from './lexicon.js'
 
 /** "Not both" and "not all" leave it open which one: no denial in few words says that. */
