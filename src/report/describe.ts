@@ -45,7 +45,7 @@ export function summarise({ pairs, made, training, evaluation }: Found): string[
     const onLesion = twins.filter((method) => method.startsWith('lesion-')).length
     const hidden =
       twins.length > 0
-        ? ` Of ${twins.length} pairs, ${onLesion} got a second image with the lesion hidden, ${twins.length - onLesion} one that is changed as a whole.`
+        ? ` Of ${twins.length} pairs, ${onLesion} got a second image that is changed on the lesion, ${twins.length - onLesion} one that is changed as a whole.`
         : ''
     sentences.push(
       `The model’s own ${answers} answers were judged: ${byOrigin.repaired} wrong ones were repaired and ${byOrigin.counterfactual} right ones falsified by the smallest edit of words.${hidden}`,
