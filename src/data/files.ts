@@ -182,27 +182,26 @@ export async function deleteAll(paths: readonly string[]): Promise<void> {
 /** Bytes read at both ends of a large file for its mark. */
 const markedEnds = 2 ** 16
 
+/** What of a model's or adapter's folder decides its answers. */
+const decisive = /\.(safetensors|json|jinja|txt|model)$/
+
 /**
- * Tells the files of a folder from others without reading gigabytes: SHA-256 of their names, sizes and first and last 64 KiB.
- * Weights that were trained again differ in their last bytes.
+ * Tells a model or adapter from another at the same place without reading gigabytes: SHA-256 of its files' names, sizes and
+ * first and last 64 KiB. Weights that were trained again differ in their last bytes.
  */
 export async function markFolder(folder: string): Promise<string> {
   const hash = createHash('sha256')
   const entries = await readdir(folder, { withFileTypes: true }).catch(asFileError('Reading', folder))
   for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
-    if (!entry.isFile() || entry.name.startsWith('.')) continue
+    // A link counts as what it leads to: caches of models are full of them.
+    if (entry.isDirectory() || !decisive.test(entry.name)) continue
     const path = join(folder, entry.name)
     await using file = await open(path).catch(asFileError('Reading', path))
     const { size } = await file.stat()
-    const ends = Buffer.alloc(Math.min(size, 2 * markedEnds))
-    await file.read(ends, 0, Math.min(size, markedEnds), 0)
-    if (size > markedEnds)
-      await file.read(
-        ends,
-        ends.length - Math.min(size - markedEnds, markedEnds),
-        Math.min(size - markedEnds, markedEnds),
-        Math.max(markedEnds, size - markedEnds),
-      )
+    const length = Math.min(size, markedEnds)
+    const ends = Buffer.alloc(2 * length)
+    await file.read(ends, 0, length, 0)
+    await file.read(ends, length, length, size - length)
     hash.update(`${entry.name}\0${size}\0`).update(ends)
   }
   return hash.digest('hex')
