@@ -8,7 +8,7 @@ import { brokenLanguage } from './language.js'
 import { scan } from './rules/grammar/lexemes.js'
 import type { Feature } from './rules/grammar/types.js'
 import { stem } from './rules/inflection.js'
-import { contradiction, ELSEWHERE, readAnswer } from './rules/judge.js'
+import { contradiction, ELSEWHERE, isEntailed, judgeAnswer, readAnswer } from './rules/judge.js'
 import { words } from './rules/lexicon.js'
 import { readQuestion } from './rules/question.js'
 import { splitSentences, wordDistance, wordsOf } from './words.js'
@@ -256,6 +256,10 @@ function contradictionFault(candidate: Candidate): Found | null {
     if (right.decided && !right.correct) return { fault: 'chosen_contradicts_reference', detail: right.reason }
     const wrong = read(worse)
     if (wrong.decided && wrong.correct) return { fault: 'rejected_agrees_with_reference', detail: wrong.reason }
+    const repaired = task === 'vqa' && candidate.edited === 'chosen' && candidate.minimal && right.decided
+    if (repaired && !isEntailed(judgeAnswer({ task, question, reference, text: better }))) {
+      return { fault: 'unread', detail: 'the chosen text says more than the reference' }
+    }
     if (right.decided && wrong.decided) continue
     if (right.reason === ELSEWHERE) return { fault: 'chosen_not_in_reference', detail: right.reason }
     const found: Found = {

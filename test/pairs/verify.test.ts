@@ -25,6 +25,19 @@ describe('verifyPair', () => {
       { question: 'Does it show a mass?', reference: 'No' },
     ],
     ['unread', 'The mass is in the left lung.', 'The mass is in the left clung.'],
+    // "No" to a large effusion leaves a small one open.
+    [
+      'unread',
+      'There is no effusion.',
+      'There is a large effusion.',
+      { question: 'Is there a large effusion?', reference: 'No', edited: 'chosen' },
+    ],
+    [
+      null,
+      'There is no large effusion.',
+      'There is a large effusion.',
+      { question: 'Is there a large effusion?', reference: 'No', edited: 'chosen' },
+    ],
     ['unread', 'Some thing sits in the left lung.', 'Some thing sits in the right lung.'],
     ['chosen_not_in_reference', 'The blorp is in the stall.', 'The blorp is in the quux.'],
     ['foreign_characters', 'The mass is in the left lung.', 'The mass is in the \u202eright lung.'],

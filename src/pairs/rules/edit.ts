@@ -6,11 +6,11 @@ import { choose } from '../choice.js'
 import { applyEdits, EditError, type EditProposal } from '../edits.js'
 import type { Goal, Unit } from '../provider.js'
 import { conflicts, includes, keyOf, keysOf } from './compare.js'
-import { followsFrom, isQualifier } from './entail.js'
+import { isQualifier } from './entail.js'
 import { roleOf } from './grammar/lexemes.js'
 import { nodesOf } from './grammar/parser.js'
 import type { Feature } from './grammar/types.js'
-import { type Decisive, type Judged, judgeAnswer } from './judge.js'
+import { type Decisive, isEntailed, type Judged, judgeAnswer } from './judge.js'
 import { groupNamed } from './lexicon.js'
 import { flipPresence } from './presence.js'
 import { replaceAmount, replaceFeature } from './replace.js'
@@ -33,15 +33,6 @@ function isSound(unit: Unit, goal: Goal, edits: readonly EditProposal[]): boolea
   const read = unit.task === 'report' ? readReportSentence({ ...unit, text }) : judgeAnswer({ ...unit, text })
   if (!read.decided || read.correct !== (goal === 'repair')) return false
   return goal === 'counterfactual' || !('decisive' in read) || isEntailed(read)
-}
-
-/** A repair says no more than the reference does. */
-function isEntailed({ asked: { proposition, absence, features }, decisive, reference }: Judged): boolean {
-  if (proposition === null || absence) return true
-  // A claim that something persists is read as one that it is there; its denial is not.
-  const lasting = features.filter((feature) => roleOf(feature) === 'lasting')
-  const whole = { ...proposition, about: [...proposition.about, ...lasting] }
-  return decisive.every(({ claim }) => followsFrom(claim, whole, reference))
 }
 
 function applied(text: string, edits: readonly EditProposal[]): string | null {

@@ -4,7 +4,7 @@
  */
 import { undecided, type Verdict } from '../../data/records.js'
 import { closure, conflicts, includes, isThing, keyOf, keysOf, settles } from './compare.js'
-import { isGuess } from './entail.js'
+import { followsFrom, isGuess } from './entail.js'
 import type { Claim } from './grammar/claims.js'
 import { openWordsOf, roleOf } from './grammar/lexemes.js'
 import type { Feature } from './grammar/types.js'
@@ -36,6 +36,15 @@ export interface Judged extends Verdict {
   /** What the reference claims. */
   reference: Claim[]
   asked: Asked
+}
+
+/** Whether an answer that is right says no more than its reference does: what a repair must not do. */
+export function isEntailed({ asked: { proposition, absence, features }, decisive, reference }: Judged): boolean {
+  if (proposition === null || absence) return true
+  // A claim that something persists is read as one that it is there; its denial is not.
+  const lasting = features.filter((feature) => roleOf(feature) === 'lasting')
+  const whole = { ...proposition, about: [...proposition.about, ...lasting] }
+  return decisive.every(({ claim }) => followsFrom(claim, whole, reference))
 }
 
 /** The verdict alone. */
