@@ -15,6 +15,7 @@ import type { EvaluationResults, JudgedAnswer } from '../../src/evaluate/index.j
 import { judge, readTruth } from '../../src/phantom/index.js'
 import { loadPipeline, type PipelineReport, runPipeline } from '../../src/pipeline/index.js'
 import { removeScratch, scratchFolder, type Talker, talker } from '../fakes/talker.js'
+import { sectionTitles } from '../report/fixture.js'
 import { readLines } from '../sample/records.js'
 
 const at = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url))
@@ -92,15 +93,7 @@ describe('the demo', () => {
     expect(results.comparison.slice(0, 3).map(({ name }) => name)).toEqual(['overall', 'closed', 'open'])
     expect(results).toMatchObject({ judge: { kind: 'phantom' }, seenImages: 0, attention: { count: 5 } })
     const { document } = parseHTML(await readFile(join(out, 'report.html'), 'utf8'))
-    expect([...document.querySelectorAll('h2')].map(({ textContent }) => textContent)).toEqual([
-      'Accuracy on the held-out questions',
-      'Training',
-      'From answers to pairs',
-      'Pairs',
-      'Attention over the image',
-      'Answers that changed',
-      'What was run',
-    ])
+    expect([...document.querySelectorAll('h2')].map(({ textContent }) => textContent)).toEqual(sectionTitles)
     expect(document.querySelector('h1')?.textContent).toBe('fire-train demo: FiRe-MPO')
     expect(document.querySelector('.verdict')?.textContent).toBe('A significant gain in accuracy')
     // Six pairs, clean and noisy; four probes, each as image, before and after.

@@ -11,6 +11,7 @@ import { conceptMask, generateStudies } from '../../src/phantom/index.js'
 import { loadPipeline, runPipeline } from '../../src/pipeline/index.js'
 import { removeScratch, scratchFolder, type Talker, talker } from '../fakes/talker.js'
 import { fakeNative, type World, writeWorld } from '../fakes/world.js'
+import { sectionTitles } from '../report/fixture.js'
 import { makeSample, readLines, writePng, writeRecords } from '../sample/records.js'
 
 afterAll(removeScratch)
@@ -62,15 +63,7 @@ describe('a pipeline of one’s own', () => {
 
   it('has a page with every part', async () => {
     const page = await readFile(join(root, 'out', 'report.html'), 'utf8')
-    expect(titles(page)).toEqual([
-      'Accuracy on the held-out questions',
-      'Training',
-      'From answers to pairs',
-      'Pairs',
-      'Attention over the image',
-      'Answers that changed',
-      'What was run',
-    ])
+    expect(titles(page)).toEqual(sectionTitles)
     const text = parseHTML(page).document.querySelector('main')?.textContent
     expect(text).toContain('My questions: FiRe-MPO')
     expect(text).toContain('They are about <chests>.')

@@ -3,6 +3,17 @@ import type { Picture } from '../../src/page/picture.js'
 import { emptyStatistics } from '../../src/pairs/statistics.js'
 import type { ReportData } from '../../src/report/index.js'
 
+/** The parts of a page that has them all, in order. */
+export const sectionTitles = [
+  'Accuracy on the held-out questions',
+  'Training',
+  'From answers to pairs',
+  'Pairs',
+  'Attention over the image',
+  'Answers that changed',
+  'What was run',
+]
+
 /** A 1x1 PNG: the smallest image that a browser accepts. */
 const PIXEL = Buffer.from(
   'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==',
