@@ -13,6 +13,8 @@ import { fileURLToPath } from 'node:url'
 export const typescriptLayers = {
   errors: [],
   version: [],
+  random: [],
+  statistics: ['random'],
   engine: ['errors'],
   data: ['errors', 'type:engine'],
   text: ['errors'],
@@ -24,7 +26,7 @@ export const typescriptLayers = {
   phantom: ['errors', 'data'],
   page: ['data'],
   pairs: ['errors', 'data', 'text', 'settings', 'stage', 'endpoint', 'engine', 'phantom'],
-  corrupt: ['errors', 'data', 'http', 'page', 'settings', 'stage'],
+  corrupt: ['errors', 'random', 'data', 'http', 'page', 'settings', 'stage'],
   import: ['errors', 'version', 'data', 'pairs', 'corrupt', 'phantom', 'settings', 'stage'],
   generate: ['errors', 'data', 'text', 'engine', 'settings'],
   sample: ['errors', 'data', 'text', 'engine', 'corrupt', 'generate', 'http', 'endpoint', 'settings', 'stage'],
@@ -33,14 +35,14 @@ export const typescriptLayers = {
   train: ['errors', 'version', 'data', 'text', 'engine', 'settings', 'stage'],
   evaluate: [
     ...['errors', 'version', 'data', 'text', 'engine', 'settings', 'stage'],
-    ...['phantom', 'pairs', 'corrupt', 'generate', 'sample'],
+    ...['statistics', 'phantom', 'pairs', 'corrupt', 'generate', 'sample'],
   ],
-  report: ['errors', 'version', 'data', 'page', 'settings', 'stage', 'evaluate', 'train', 'type:pairs'],
+  report: ['errors', 'version', 'statistics', 'data', 'page', 'settings', 'stage', 'evaluate', 'train', 'type:pairs'],
   pipeline: [
     ...['errors', 'version', 'data', 'settings', 'stage'],
     ...['import', 'sample', 'pairs', 'corrupt', 'train', 'evaluate', 'report'],
   ],
-  bench: ['errors', 'version', 'data', 'corrupt', 'engine', 'settings', 'type:stage'],
+  bench: ['errors', 'version', 'random', 'data', 'corrupt', 'engine', 'settings', 'type:stage'],
   cli: [
     ...['errors', 'version', 'settings', 'stage', 'data', 'text', 'engine', 'hub', 'generate', 'inspect', 'merge'],
     ...['import', 'sample', 'pairs', 'corrupt', 'train', 'evaluate', 'report', 'pipeline', 'bench'],

@@ -1,6 +1,7 @@
 /** Seeded draws for benchmark inputs: a stream per name, so that adding a tensor changes no other. */
-import { normals, philox4x32 } from '../corrupt/philox.js'
+
 import { recordSeed } from '../corrupt/seed.js'
+import { normals, philox4x32 } from '../random/philox.js'
 
 export class Draws {
   readonly #key: [number, number]

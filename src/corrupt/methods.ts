@@ -1,9 +1,9 @@
 /** The ways to take the evidence out of an image: on the lesion, and the whole-image baselines of the ablation. */
 // The image library of the whole project; here it only resizes a crop.
 import sharp from 'sharp'
+import { philox4x32 } from '../random/philox.js'
 import { area, type Mask } from './masks/mask.js'
 import { addLesionNoise, type PixelImage } from './noise.js'
-import { philox4x32 } from './philox.js'
 
 /**
  * - `lesion-noise`: Gaussian noise inside the mask, every other pixel as it was (the published method).

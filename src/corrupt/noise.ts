@@ -4,7 +4,7 @@
  * The visual term of the objective asks the model to lose its preference when the evidence is gone. Noise on the lesion
  * alone takes the evidence away and keeps the rest, so the term cannot be met by noticing that an image is noisy.
  */
-import { normals } from './philox.js'
+import { normals } from '../random/philox.js'
 
 /** How strong the noise is. */
 export interface NoiseOptions {

@@ -1,7 +1,8 @@
 /** Accuracy of judged answers by kind of question, and the paired comparison of two rounds on the same questions. */
 import type { Verdict } from '../data/records.js'
 import {
-  clusteredDifference,
+  type ClusteredItem,
+  clusteredMean,
   countPaired,
   type Interval,
   mcnemarExact,
@@ -9,7 +10,7 @@ import {
   type Proportion,
   pairedDifference,
   wilson,
-} from './statistics.js'
+} from '../statistics/index.js'
 
 /** One answer with its verdict. An undecided answer is wrong: it stays in the denominator. */
 export interface JudgedAnswer extends Verdict {
@@ -105,14 +106,20 @@ export function compareRounds(before: readonly JudgedAnswer[], after: readonly J
       undecidedAfter: undecidedOf(is),
       counts,
       ...judgeDifference(counts),
-      clustered: clusteredDifference(
+      clustered: clusteredInterval(
         members.map((pair) => ({
-          change: Number(pair.after.correct) - Number(pair.before.correct),
+          value: Number(pair.after.correct) - Number(pair.before.correct),
           cluster: pair.before.imageId,
         })),
       ),
     }
   })
+}
+
+/** What the interval needs, as it is kept. */
+function clusteredInterval(items: ClusteredItem[]): Interval {
+  const { low, high } = clusteredMean(items)
+  return { low, high }
 }
 
 const accuracyOf = (answers: readonly JudgedAnswer[]) => wilson(answers.filter((a) => a.correct).length, answers.length)

@@ -1,4 +1,4 @@
-/** `fire-train/evaluate`: answers before and after training, judged and compared; the statistics; attention against masks. */
+/** `fire-train/evaluate`: answers before and after training, judged and compared; attention against masks. */
 
 export {
   accuracyByGroup,
@@ -27,13 +27,3 @@ export type { GroundingRequest, MeanRatios } from './grounding.js'
 export { type Judge, judgeAnswers } from './judge.js'
 export { matchAnswer, type OpenMatch, rulesJudge } from './match.js'
 export { phantomJudge } from './phantom.js'
-export {
-  clusteredDifference,
-  countPaired,
-  type Interval,
-  mcnemarExact,
-  type PairedCounts,
-  type Proportion,
-  pairedDifference,
-  wilson,
-} from './statistics.js'

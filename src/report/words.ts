@@ -1,7 +1,7 @@
 /** Numbers and outcomes in words. What a report claims is decided here, by the numbers and nothing else. */
 import type { Conclusion, GroupComparison } from '../evaluate/accuracy.js'
-import type { Interval, Proportion } from '../evaluate/statistics.js'
 import type { Rejection } from '../pairs/index.js'
+import type { Interval, Proportion } from '../statistics/index.js'
 
 /** `62.5`, or a dash for a share of nothing. */
 export const percent = (value: number, digits = 1): string =>

@@ -1,5 +1,5 @@
 /** Whether a second round of answers is better, and how certain that is. */
-import { countPaired, mcnemarExact, pairedDifference, wilson } from 'fire-train/evaluate'
+import { countPaired, mcnemarExact, pairedDifference, wilson } from 'fire-train/statistics'
 
 export function compare(before: boolean[], after: boolean[]): string {
   const { value, low, high } = wilson(after.filter(Boolean).length, after.length)

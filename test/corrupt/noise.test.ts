@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { addLesionNoise, PUBLISHED_NOISE, recordSeed } from '../../src/corrupt/index.js'
-import { normals, philox4x32 } from '../../src/corrupt/philox.js'
+import { normals, philox4x32 } from '../../src/random/philox.js'
 
 const hex = (words: number[]) => words.map((word) => word.toString(16).padStart(8, '0')).join(' ')
 

@@ -1,11 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import {
-  clusteredDifference,
-  countPaired,
-  mcnemarExact,
-  pairedDifference,
-  wilson,
-} from '../../src/evaluate/statistics.js'
+import { clusteredMean, countPaired, mcnemarExact, pairedDifference, wilson } from '../../src/statistics/index.js'
 
 describe('wilson', () => {
   // Newcombe, Statistics in Medicine 17 (1998) 857, table I, method 3.
@@ -106,11 +100,11 @@ describe('countPaired', () => {
   })
 })
 
-describe('clusteredDifference', () => {
+describe('clusteredMean', () => {
   const changes = [1, 1, 0, 0, 0, 1, -1, 0, 0, 1]
 
   it('is the plain interval of a mean when every item is its own cluster', () => {
-    const { low, high } = clusteredDifference(changes.map((change, i) => ({ change, cluster: String(i) })))
+    const { low, high } = clusteredMean(changes.map((change, i) => ({ value: change, cluster: String(i) })))
     const mean = 0.3
     const deviation = Math.sqrt(changes.reduce((sum, d) => sum + (d - mean) ** 2, 0) / 9)
     expect((low + high) / 2).toBeCloseTo(mean, 12)
@@ -118,12 +112,12 @@ describe('clusteredDifference', () => {
   })
 
   it('counts copies of an item as one: k-fold data in clusters has the interval of the data', () => {
-    const once = clusteredDifference(changes.map((change, i) => ({ change, cluster: String(i) })))
-    const thrice = changes.flatMap((change, i) => Array(3).fill({ change, cluster: String(i) }))
-    expect(clusteredDifference(thrice).low).toBeCloseTo(once.low, 12)
+    const once = clusteredMean(changes.map((change, i) => ({ value: change, cluster: String(i) })))
+    const thrice = changes.flatMap((change, i) => Array(3).fill({ value: change, cluster: String(i) }))
+    expect(clusteredMean(thrice).low).toBeCloseTo(once.low, 12)
   })
 
   it('has no bounds for one cluster', () => {
-    expect(clusteredDifference([{ change: 1, cluster: 'a' }]).low).toBeNaN()
+    expect(clusteredMean([{ value: 1, cluster: 'a' }]).low).toBeNaN()
   })
 })
