@@ -1,0 +1,163 @@
+/**
+ * What an evaluation writes, one JSON object a line. A number of `evaluation.json` can be counted again from these lines alone.
+ * Numbers are counts; percentages are made for the eye.
+ */
+import { z } from 'zod'
+
+const share = z.number().min(0).max(1)
+
+/** What can become of an answer. Only `correct` counts as right; every other one stays in the denominator. */
+export const outcomes = ['correct', 'incorrect', 'undecided', 'unreadable', 'failed'] as const
+/** `undecided`: it commits to nothing; `unreadable`: the judge's reply says nothing; `failed`: no answer, or no reply at all. */
+export type OutcomeOfAnswer = (typeof outcomes)[number]
+
+/** A verdict of the rules: `weak` ones are for a judge to look at. */
+export const ruleVerdict = z.strictObject({
+  verdict: z.enum(['correct', 'incorrect', 'undecided']),
+  strength: z.enum(['strong', 'weak']),
+  /** One of a few words, such as `opens_with` or `other_side`. */
+  reason: z.string(),
+})
+export type RuleVerdict = z.infer<typeof ruleVerdict>
+
+/** A verdict of a language model, and what it rests on. */
+export const judgeVerdict = z.strictObject({
+  verdict: z.enum(['correct', 'incorrect', 'undecided', 'unreadable', 'failed']),
+  reason: z.string(),
+  /** As the server names it, and the prompt's SHA-256. */
+  model: z.string(),
+  promptSha256: z.string(),
+  /** Names of the requests in the cache. */
+  requests: z.array(z.string()),
+  finish: z.string().nullable(),
+  retries: z.number().int().nonnegative(),
+})
+export type JudgeVerdict = z.infer<typeof judgeVerdict>
+
+/** The closed rules of published numbers, each applied to the question at hand. */
+export const closedUnder = z.strictObject({
+  /** The data set's own field says closed. */
+  answerType: z.boolean(),
+  /** The reference is yes or no. */
+  yesNoExact: z.boolean(),
+  /** The reference contains "yes" or "no" as letters. */
+  paperSubstring: z.boolean(),
+})
+export type ClosedUnder = z.infer<typeof closedUnder>
+
+/** What published scripts would have counted; null where one leaves the question out. */
+export const parity = z.strictObject({
+  llavaMed2023: z.number().nullable(),
+  llavaMed: z.number().nullable(),
+  medEvalKit: z.boolean().nullable(),
+  lmmsEval: z.boolean().nullable(),
+  companion: z.boolean().nullable(),
+  /** LLaVA-Med's word scores of open questions. */
+  scores: z
+    .strictObject({ exactMatch: z.number(), f1: z.number(), precision: z.number(), recall: z.number() })
+    .nullable(),
+})
+export type Parity = z.infer<typeof parity>
+
+/** An answer of a system: one line of predictions.jsonl. */
+export const prediction = z.strictObject({
+  system: z.string().min(1),
+  sampleId: z.string().min(1),
+  /** Number of the answer, from 0, where several are sampled. */
+  k: z.number().int().nonnegative(),
+  /** Null where there is none; then `failure` says why. */
+  text: z.string().nullable(),
+  failure: z.string().nullable(),
+  /** Of the answer, separated by white space. */
+  words: z.number().int().nonnegative(),
+})
+export type Prediction = z.infer<typeof prediction>
+
+/** A judged answer: one line of verdicts.jsonl. */
+export const verdictRecord = z.strictObject({
+  system: z.string().min(1),
+  sampleId: z.string().min(1),
+  k: z.number().int().nonnegative(),
+  /** SHA-256 of the first image, else the sample's id: questions about one image are a cluster. */
+  imageId: z.string(),
+  dataset: z.string(),
+  answerType: z.enum(['closed', 'open']),
+  closedUnder,
+  /** The image was trained on; null where the training pairs are not known. */
+  seenImage: z.boolean().nullable(),
+  /** What the question belongs to, for instance `{ ask: 'side', concept: 'nodule' }`. */
+  groups: z.record(z.string(), z.string()),
+  question: z.string(),
+  reference: z.string(),
+  /** The whole answer; null where there is none. */
+  text: z.string().nullable(),
+  /** What of it was judged. */
+  said: z.string(),
+  verdict: z.enum(outcomes),
+  strength: z.enum(['strong', 'weak']),
+  by: z.enum(['truth', 'rule', 'judge', 'human']),
+  reason: z.string(),
+  rule: ruleVerdict.nullable(),
+  judge: judgeVerdict.nullable(),
+  /** The second judge's, where the question is in its sample. */
+  second: judgeVerdict.nullable(),
+  parity: parity.nullable(),
+})
+export type VerdictRecord = z.infer<typeof verdictRecord>
+
+/** Errors a to f of a report, findings that match, and what the reading needed. */
+export const greenReading = z.strictObject({
+  /** `undefined`: nothing matched and no error, so the ratio says nothing. */
+  status: z.enum(['readable', 'undefined', 'unreadable']),
+  /** Why it is unreadable; null else. */
+  reason: z.string().nullable(),
+  /** What was read although it is not as the prompt asks. */
+  repairs: z.array(z.string()),
+  counts: z.strictObject({
+    /** Clinically significant errors, a to f. */
+    significant: z.array(z.number().int().nonnegative()),
+    insignificant: z.array(z.number().int().nonnegative()),
+    matched: z.number().int().nonnegative(),
+  }),
+  /** matched / (matched + significant); null unless readable. */
+  green: share.nullable(),
+})
+export type GreenReading = z.infer<typeof greenReading>
+
+/** A report held against its reference: one line of reports.jsonl. */
+export const reportRecord = z.strictObject({
+  system: z.string().min(1),
+  sampleId: z.string().min(1),
+  imageId: z.string(),
+  /** Words of reference and candidate, and whether the prompt of GREEN cut them. */
+  words: z.tuple([z.number().int(), z.number().int()]),
+  cut: z.tuple([z.boolean(), z.boolean()]),
+  /** The reply of the GREEN model as it came; null where none was asked or none came. */
+  raw: z.string().nullable(),
+  failure: z.string().nullable(),
+  parity: greenReading.nullable(),
+  strict: greenReading.nullable(),
+  /** BLEU-1 to 4, ROUGE-L and imported scores by name; CIDEr-D is a number of the corpus. */
+  scores: z.record(z.string(), z.number()),
+})
+export type ReportRecord = z.infer<typeof reportRecord>
+
+/** Attention of one question over an image, layer by layer: one line of grounding.jsonl. */
+export const groundingRecord = z.strictObject({
+  system: z.string().min(1),
+  sampleId: z.string().min(1),
+  kind: z.enum(['localization', 'attribute']),
+  imageId: z.string(),
+  /** Why it was left out; the lists are then empty. */
+  skipped: z.string().nullable(),
+  grid: z.tuple([z.number().int(), z.number().int()]),
+  maskTokens: z.number(),
+  /** Share of attention on the image. */
+  mass: z.array(z.number()),
+  ar: z.array(z.number()),
+  kl: z.array(z.number()),
+  js: z.array(z.number()),
+  /** The same ratio for a mask of equal size elsewhere. */
+  shiftedAr: z.array(z.number()),
+})
+export type GroundingRecord = z.infer<typeof groundingRecord>
