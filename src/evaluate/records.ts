@@ -105,21 +105,20 @@ export const verdictRecord = z.strictObject({
 })
 export type VerdictRecord = z.infer<typeof verdictRecord>
 
-/** Errors a to f of a report, findings that match, and what the reading needed. */
+const counts = z.array(z.number().int().nonnegative()).length(6)
+
+/** What a reply of a GREEN model says: errors a to f of a report, findings that match, and what the reading needed. */
 export const greenReading = z.strictObject({
-  /** `undefined`: nothing matched and no error, so the ratio says nothing. */
-  status: z.enum(['readable', 'undefined', 'unreadable']),
-  /** Why it is unreadable; null else. */
+  status: z.enum(['ok', 'repaired', 'unreadable']),
+  /** Why it is unreadable, one of a few words such as `missing_matched`; null else. */
   reason: z.string().nullable(),
   /** What was read although it is not as the prompt asks. */
   repairs: z.array(z.string()),
-  counts: z.strictObject({
-    /** Clinically significant errors, a to f. */
-    significant: z.array(z.number().int().nonnegative()),
-    insignificant: z.array(z.number().int().nonnegative()),
-    matched: z.number().int().nonnegative(),
-  }),
-  /** matched / (matched + significant); null unless readable. */
+  /** Clinically significant errors, a to f. */
+  significant: counts.nullable(),
+  insignificant: counts.nullable(),
+  matched: z.number().int().nonnegative().nullable(),
+  /** matched / (matched + significant); null where it is unreadable, and where there is neither match nor error. */
   green: share.nullable(),
 })
 export type GreenReading = z.infer<typeof greenReading>
