@@ -12,7 +12,7 @@ import { type ImageRef, type Pair, pair as pairRecord, type Sample, sample as sa
 import { AbortedError, ArgumentError, FileError } from '../errors.js'
 import { EditError } from '../pairs/index.js'
 import { version } from '../version.js'
-import { type ClosedRule, isClosed } from './closed.js'
+import { type ClosedRule, isClosed } from '../data/closed.js'
 import { type ConvertSettings, type Draft, type ImageSource, LeftOut, type Row } from './draft.js'
 import { Fields, type Notes } from './fields.js'
 import { ImageStore } from './images.js'

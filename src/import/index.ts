@@ -1,6 +1,6 @@
 /** `fire-train/import`: published data sets, and files of your own, as sample and pair records. */
 
-export { type ClosedRule, closedRules } from './closed.js'
+export { type ClosedRule, closedRules } from '../data/closed.js'
 export type { Reason } from './draft.js'
 export { type ImportOptions, importData } from './import.js'
 export type { ImportReport, NoteCount, Problem } from './report.js'

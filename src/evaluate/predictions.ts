@@ -1,0 +1,140 @@
+/** Answers of other programs: ours, LLaVA-Med's JSON Lines, the CSV of the FiRe-MPO release. */
+
+import { createReadStream } from 'node:fs'
+import { extname } from 'node:path'
+// A streaming reader of CSV that knows quotes, line ends and byte order marks; `import` reads its tables with it too.
+import { parse } from 'csv-parse'
+import { placeOf, scanJsonl } from '../data/jsonl.js'
+import type { Sample } from '../data/records.js'
+import { asFileError, DataError } from '../errors.js'
+
+/** One answer found in a file. */
+interface Found {
+  line: number
+  id: string
+  k: number | undefined
+  text: string
+  /** As the file has it, where it does. */
+  question: string | undefined
+}
+
+const keys = {
+  id: ['sampleId', 'question_id', 'qid', 'id'],
+  text: ['text', 'output', 'prediction'],
+  question: ['question', 'prompt'],
+  k: ['k', 'sequence_id'],
+} as const
+
+/**
+ * Reads the answers of a file to the given samples.
+ *
+ * A JSON Lines record or CSV row has an id (`sampleId`, `question_id`, `qid` or `id`) and a text (`text`, `output` or `prediction`); several
+ * answers to one question have a number (`k` or `sequence_id`) or count in their order. An id is that of a sample, or the end of one: data
+ * sets number their questions, and `import` puts the name of the set before the number.
+ *
+ * @returns for each sample, in their order, its answers; empty where the file has none.
+ * @throws {DataError} for an answer to a question that was not asked, for one that is there twice, and for a record without id or text.
+ */
+export async function readPredictions(path: string, samples: readonly Sample[]): Promise<Map<string, string[]>> {
+  const find = sampleFinder(samples)
+  const answers = new Map<string, Map<number, string>>(samples.map(({ id }) => [id, new Map()]))
+  const strangers: Found[] = []
+  for await (const found of extname(path).toLowerCase() === '.csv' ? csvRows(path) : jsonRows(path)) {
+    const sample = find(found.id)
+    if (!sample) {
+      strangers.push(found)
+      continue
+    }
+    checkQuestion(path, found, sample)
+    const given = answers.get(sample.id) as Map<number, string>
+    const k = found.k ?? given.size
+    if (given.has(k)) {
+      throw new DataError(`${placeOf(path, found.line, found.id)}: answer ${k} to this question is there twice`, {
+        detail: { path, line: found.line, id: found.id },
+        hint: 'Number the answers to one question with "k", from 0, or keep one of them.',
+      })
+    }
+    given.set(k, found.text)
+  }
+  if (strangers.length > 0) {
+    const [first] = strangers
+    throw new DataError(
+      `${path} answers ${strangers.length} questions that are not asked, first ${first.id} in line ${first.line}`,
+      {
+        detail: { path, count: strangers.length, id: first.id },
+        hint: `The ids asked are like ${samples[0]?.id}. Check the split, or import the samples that were answered.`,
+      },
+    )
+  }
+  return new Map([...answers].map(([id, given]) => [id, [...given].sort(([a], [b]) => a - b).map(([, text]) => text)]))
+}
+
+/** Finds by the whole id, else by the part after the name of the data set, where only one sample ends so. */
+function sampleFinder(samples: readonly Sample[]): (id: string) => Sample | undefined {
+  const whole = new Map(samples.map((sample) => [sample.id, sample]))
+  const ends = new Map<string, Sample | null>()
+  for (const sample of samples) {
+    const end = sample.id.slice(sample.id.lastIndexOf('-') + 1)
+    ends.set(end, ends.has(end) ? null : sample)
+  }
+  return (id) => whole.get(id) ?? ends.get(id) ?? undefined
+}
+
+function checkQuestion(path: string, { line, id, question }: Found, sample: Sample): void {
+  const plain = (text: string): string =>
+    text
+      .replace(/<image>/g, '')
+      .replace(/\s+/g, ' ')
+      .trim()
+      .toLowerCase()
+  // A prompt may go on after the question: suffixes ask for short answers.
+  if (question === undefined || plain(question).includes(plain(sample.question))) return
+  throw new DataError(
+    `${placeOf(path, line, id)}: the question is ${JSON.stringify(question)}, the sample's is ${JSON.stringify(sample.question)}`,
+    { detail: { path, line, id }, hint: 'The answers are to another set of questions with the same ids.' },
+  )
+}
+
+async function* jsonRows(path: string): AsyncGenerator<Found> {
+  for await (const { value, problem, line } of scanJsonl(path)) {
+    if (problem !== undefined) throw new DataError(`${placeOf(path, line)}: ${problem}`, { detail: { path, line } })
+    const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
+    if (!isObject) throw new DataError(`${placeOf(path, line)}: expected an object`, { detail: { path, line } })
+    yield foundIn(path, line, value as Record<string, unknown>)
+  }
+}
+
+async function* csvRows(path: string): AsyncGenerator<Found> {
+  const rows = createReadStream(path).pipe(parse({ columns: true, bom: true, info: true, skip_empty_lines: true }))
+  try {
+    for await (const { record, info } of rows) yield foundIn(path, info.lines, record)
+  } catch (error) {
+    if (error instanceof DataError) throw error
+    if ((error as NodeJS.ErrnoException).syscall) return asFileError('Reading', path)(error)
+    throw new DataError(`${path}: ${(error as Error).message}`, { detail: { path }, cause: error })
+  }
+}
+
+function foundIn(path: string, line: number, record: Record<string, unknown>): Found {
+  const first = (names: readonly string[]): unknown => names.map((name) => record[name]).find((value) => value != null)
+  const [id, text, k, question] = [first(keys.id), first(keys.text), first(keys.k), first(keys.question)]
+  if (typeof id !== 'string' && typeof id !== 'number') {
+    throw missing(path, line, undefined, `an id (${keys.id.join(', ')})`)
+  }
+  if (typeof text !== 'string') throw missing(path, line, String(id), `a text (${keys.text.join(', ')})`)
+  const number = k === undefined || k === '' ? undefined : Number(k)
+  if (number !== undefined && !(Number.isInteger(number) && number >= 0)) {
+    throw missing(path, line, String(id), `a whole number as ${keys.k.join(' or ')}`)
+  }
+  return {
+    line,
+    id: String(id),
+    k: number,
+    text,
+    question: typeof question === 'string' ? question : undefined,
+  }
+}
+
+function missing(path: string, line: number, id: string | undefined, what: string): DataError {
+  return new DataError(`${placeOf(path, line, id)}: expected ${what}`, { detail: { path, line, id } })
+}
