@@ -96,8 +96,11 @@ function checkQuestion(path: string, { line, id, question }: Found, sample: Samp
 }
 
 async function* jsonRows(path: string): AsyncGenerator<Found> {
-  for await (const { value, problem, line } of scanJsonl(path)) {
-    if (problem !== undefined) throw new DataError(`${placeOf(path, line)}: ${problem}`, { detail: { path, line } })
+  for await (const scanned of scanJsonl(path)) {
+    const { line } = scanned
+    if (scanned.problem !== undefined)
+      throw new DataError(`${placeOf(path, line)}: ${scanned.problem}`, { detail: { path, line } })
+    const { value } = scanned
     const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
     if (!isObject) throw new DataError(`${placeOf(path, line)}: expected an object`, { detail: { path, line } })
     yield foundIn(path, line, value as Record<string, unknown>)

@@ -1,0 +1,55 @@
+/** A language model as judge. A reply that says nothing is asked for once more, and is then `unreadable`: never right, never wrong. */
+import { EmptyReply, type Endpoint, type Message, RequestError } from '../../endpoint/index.js'
+import type { JudgeVerdict } from '../records.js'
+import { type JudgedQuestion, type JudgeProtocolName, promptHash, protocols } from './protocols.js'
+
+/** A reply that cannot be read is asked for again, once, with the reason. */
+const attempts = 2
+
+/** Judges answers through one endpoint; replies are cached, so the same question is paid for once. */
+export class LanguageModelJudge {
+  readonly promptSha256: string
+
+  constructor(
+    readonly endpoint: Endpoint,
+    readonly protocol: JudgeProtocolName = 'ours',
+  ) {
+    this.promptSha256 = promptHash(protocol)
+  }
+
+  /**
+   * The verdict on one answer. A request that fails is `failed`: what the network did is no verdict.
+   * @throws {EndpointError} when no request can succeed, or the budget is spent; what was paid for is kept.
+   */
+  async judge(asked: JudgedQuestion): Promise<JudgeVerdict> {
+    const { messages, schema, read } = protocols[this.protocol]
+    const said = { model: this.endpoint.settings.model, promptSha256: this.promptSha256, requests: [] as string[] }
+    let conversation = messages(asked)
+    let finish: string | null = null
+    let reason = ''
+    for (let attempt = 0; attempt < attempts; attempt++) {
+      const request = { messages: conversation, schema, temperature: 0 }
+      said.requests.push(this.endpoint.keyOf(request))
+      try {
+        const reply = await this.endpoint.ask(request)
+        finish = reply.finishReason
+        const found = read(reply)
+        if (!('problem' in found)) return { ...said, ...found, finish, retries: attempt }
+        reason = found.problem
+        conversation = [...messages(asked), { role: 'assistant', content: reply.content }, complaint(reason)]
+      } catch (error) {
+        if (error instanceof EmptyReply) reason = error.message
+        else if (error instanceof RequestError) {
+          return { ...said, verdict: 'failed', reason: error.message, finish, retries: attempt }
+        } else throw error
+        conversation = [...messages(asked), complaint('it is empty')]
+      }
+    }
+    return { ...said, verdict: 'unreadable', reason, finish, retries: attempts - 1 }
+  }
+}
+
+const complaint = (problem: string): Message => ({
+  role: 'user',
+  content: `Your reply cannot be read: ${problem}. Reply again, with nothing but what was asked for.`,
+})
