@@ -1,0 +1,160 @@
+/** Systems on the same questions: what may be said of their difference. */
+import { DataError } from '../errors.js'
+import {
+  type Bootstrap,
+  benjaminiHochberg,
+  type ClusteredItem,
+  clusterBootstrap,
+  clusteredMean,
+  clusterSignFlip,
+  countPaired,
+  fewestClusters,
+  fisherExact,
+  holm,
+  type Interval,
+  mcnemarExact,
+  mcnemarMidP,
+  type PairedCounts,
+  pairedDifference,
+} from '../statistics/index.js'
+import { type AnswerGroup, groupsOf } from './groups.js'
+import type { VerdictRecord } from './records.js'
+
+/**
+ * `gain` and `loss`: the exact test holds under Holm and the cluster interval excludes 0. `equivalent`: the interval lies within the
+ * margin. Everything else is `not_resolved`: neither a difference nor its absence was shown.
+ */
+export type Resolution = 'gain' | 'loss' | 'equivalent' | 'not_resolved'
+
+/** Two systems in one group of questions; differences are `system - baseline`, as shares. */
+export interface ComparedGroup extends AnswerGroup {
+  count: number
+  counts: PairedCounts
+  /** Newcombe's paired interval: questions taken as independent. */
+  difference: Interval & { value: number }
+  /** Of images; null with fewer than 20. */
+  clusters: {
+    count: number
+    designEffect: number
+    robust: Interval
+    bootstrap: Bootstrap | null
+    signFlip: number | null
+  }
+  mcnemar: { exact: number; midP: number }
+  /** Adjusted over the systems of the table for all questions, over the subgroups elsewhere. */
+  adjusted: { holm: number | null; benjaminiHochberg: number | null }
+}
+
+/** One system against the baseline. */
+export interface SystemComparison {
+  baseline: string
+  system: string
+  conclusion: Resolution
+  /** All questions first; the rest is exploratory. */
+  groups: ComparedGroup[]
+  /** Answers that are missing or unreadable in one arm more than in the other make the comparison doubtful; p of Fisher's test. */
+  lost: { baseline: number; system: number; p: number }
+}
+
+export interface ComparisonOptions {
+  baseline: string
+  /** Differences below this share do not matter; 0.03 is three points. */
+  margin: number
+  seed: number
+}
+
+/**
+ * Compares every system with the baseline, on the first answer to each question.
+ * @throws {DataError} when two systems answered other questions.
+ */
+export function compareSystems(
+  verdicts: ReadonlyMap<string, readonly VerdictRecord[]>,
+  { baseline, margin, seed }: ComparisonOptions,
+): SystemComparison[] {
+  const first = (name: string): VerdictRecord[] => (verdicts.get(name) ?? []).filter(({ k }) => k === 0)
+  const before = first(baseline)
+  const others = [...verdicts.keys()].filter((name) => name !== baseline)
+  const compared = others.map((system) => {
+    const after = first(system)
+    checkSameQuestions(before, after, baseline, system)
+    return { system, after, groups: compareGroups(before, after, seed) }
+  })
+  const overall = holm(compared.map(({ groups }) => groups[0]?.mcnemar.exact ?? 1))
+  return compared.map(({ system, after, groups }, i) => {
+    const [all, ...subgroups] = groups
+    if (all) all.adjusted.holm = overall[i]
+    const exploratory = benjaminiHochberg(subgroups.map(({ mcnemar }) => mcnemar.exact))
+    for (const [j, group] of subgroups.entries()) group.adjusted.benjaminiHochberg = exploratory[j]
+    return { baseline, system, conclusion: resolve(all, margin), groups, lost: lostIn(before, after) }
+  })
+}
+
+function checkSameQuestions(
+  before: readonly VerdictRecord[],
+  after: readonly VerdictRecord[],
+  baseline: string,
+  system: string,
+): void {
+  const differs = (one: VerdictRecord, other: VerdictRecord | undefined): boolean =>
+    one.sampleId !== other?.sampleId || one.question !== other.question || one.reference !== other.reference
+  const at = before.findIndex((one, i) => differs(one, after[i]))
+  if (at < 0 && before.length === after.length) return
+  const place = before[at]?.sampleId ?? after[before.length]?.sampleId
+  throw new DataError(`${baseline} and ${system} answered other questions, first ${place}`, {
+    detail: { baseline, system, sampleId: place },
+    hint: 'Only answers to the same questions with the same references can be compared.',
+  })
+}
+
+const isRight = ({ verdict }: VerdictRecord): boolean => verdict === 'correct'
+
+function compareGroups(
+  before: readonly VerdictRecord[],
+  after: readonly VerdictRecord[],
+  seed: number,
+): ComparedGroup[] {
+  return groupsOf(before).map(({ kind, name, holds }) => {
+    const places = [...before.keys()].filter((i) => holds(before[i]))
+    const counts = countPaired(
+      places.map((i) => isRight(before[i])),
+      places.map((i) => isRight(after[i])),
+    )
+    const items = places.map((i): ClusteredItem => {
+      return { cluster: before[i].imageId, value: Number(isRight(after[i])) - Number(isRight(before[i])) }
+    })
+    const { clusters, designEffect, low, high } = clusteredMean(items)
+    const enough = clusters >= fewestClusters
+    return {
+      kind,
+      name,
+      count: places.length,
+      counts,
+      difference: pairedDifference(counts),
+      clusters: {
+        count: clusters,
+        designEffect,
+        robust: { low, high },
+        bootstrap: enough ? clusterBootstrap(items, { seed }) : null,
+        signFlip: enough ? clusterSignFlip(items, { seed }) : null,
+      },
+      mcnemar: { exact: mcnemarExact(counts), midP: mcnemarMidP(counts) },
+      adjusted: { holm: null, benjaminiHochberg: null },
+    }
+  })
+}
+
+function resolve(all: ComparedGroup | undefined, margin: number): Resolution {
+  const interval = all?.clusters.bootstrap
+  if (!all || !interval) return 'not_resolved'
+  if ((all.adjusted.holm ?? 1) < 0.05 && (interval.low > 0 || interval.high < 0))
+    return interval.low > 0 ? 'gain' : 'loss'
+  return interval.low > -margin && interval.high < margin ? 'equivalent' : 'not_resolved'
+}
+
+function lostIn(before: readonly VerdictRecord[], after: readonly VerdictRecord[]): SystemComparison['lost'] {
+  const lost = (records: readonly VerdictRecord[]): number =>
+    records.filter(({ verdict }) => verdict === 'unreadable' || verdict === 'failed').length
+  const [baseline, system] = [lost(before), lost(after)]
+  const of = (successes: number) => ({ successes, count: before.length })
+  return { baseline, system, p: fisherExact(of(baseline), of(system)) }
+}
