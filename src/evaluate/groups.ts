@@ -34,7 +34,7 @@ export interface GroupResult extends AnswerGroup {
 
 type Slice = AnswerGroup & { holds: (record: VerdictRecord) => boolean }
 
-const valueOf: Record<Exclude<GroupKind, 'overall'>, (record: VerdictRecord) => string | undefined> = {
+const memberOf: Record<Exclude<GroupKind, 'overall'>, (record: VerdictRecord) => string | undefined> = {
   answerType: ({ closedUnder }) => (closedUnder.answerType ? 'closed' : 'open'),
   yesNoExact: ({ closedUnder }) => (closedUnder.yesNoExact ? 'closed' : 'open'),
   paperSubstring: ({ closedUnder }) => (closedUnder.paperSubstring ? 'closed' : 'open'),
@@ -51,10 +51,10 @@ const always: ReadonlySet<GroupKind> = new Set(['answerType', 'yesNoExact', 'pap
 export function groupsOf(records: readonly VerdictRecord[]): Slice[] {
   const kinds = groupKinds.filter((kind) => kind !== 'overall')
   const slices = kinds.flatMap((kind) => {
-    const names = [...new Set(records.map(valueOf[kind]))].filter((name) => name !== undefined).sort()
+    const names = [...new Set(records.map(memberOf[kind]))].filter((name) => name !== undefined).sort()
     // One group of a kind says what all say together.
     if (names.length < 2 && !always.has(kind)) return []
-    return names.map((name): Slice => ({ kind, name, holds: (record) => valueOf[kind](record) === name }))
+    return names.map((name): Slice => ({ kind, name, holds: (record) => memberOf[kind](record) === name }))
   })
   return [{ kind: 'overall', name: 'overall', holds: () => true }, ...slices]
 }

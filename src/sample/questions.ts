@@ -28,12 +28,15 @@ export async function* chosenSamples(
   }
 }
 
+/** The seed of one answer to a sample, from the seed of the run; `number` from 0. */
+export const answerSeed = (id: string, number: number, seed: number): number => recordSeed(`${id}#${number}`, seed)
+
 /** Every answer wanted, those to one sample together. */
 export async function* questions(path: string, settings: SampleSettings): AsyncGenerator<Asked> {
   for await (const { id, images, question } of chosenSamples(path, settings)) {
     const prompt = question + settings.promptSuffix
     for (let answer = 0; answer < settings.answers; answer += 1) {
-      yield { sampleId: id, images, prompt, seed: recordSeed(`${id}#${answer}`, settings.seed) }
+      yield { sampleId: id, images, prompt, seed: answerSeed(id, answer, settings.seed) }
     }
   }
 }

@@ -1,0 +1,128 @@
+/** The systems of an evaluation: who answers, and how their answers become predictions. */
+import { join } from 'node:path'
+import type { z } from 'zod'
+import { readJsonl } from '../data/jsonl.js'
+import { response, type Sample } from '../data/records.js'
+import type { EngineSpec, NativeModule } from '../engine/engine.js'
+import { failure } from '../sample/answerer.js'
+import { failuresPath } from '../sample/files.js'
+import { engineAnswerer, sampleAnswers, serverAnswerer } from '../sample/index.js'
+import { answerSeed } from '../sample/questions.js'
+import type { SampleSettings, serverSettings } from '../sample/settings.js'
+import type { StageContext } from '../stage/stage.js'
+import { countWords } from './groups.js'
+import { readPredictions } from './predictions.js'
+import type { Prediction } from './records.js'
+
+/** Who answers. */
+export type AnsweringSystem = { name: string } & (
+  | { kind: 'model'; model: string; adapter: string | null }
+  | { kind: 'server'; endpoint: z.input<typeof serverSettings>; cache?: string }
+  /** Answers that another program gave, see `readPredictions`. */
+  | { kind: 'file'; path: string }
+)
+
+/** What is asked, in what words, and on what. */
+export interface Asking {
+  /** File of the samples. */
+  samples: string
+  imageRoot: string
+  settings: SampleSettings
+  /** Folder for answers that are under way and done. */
+  folder: string
+  engine: Pick<EngineSpec, 'device' | 'dtype' | 'threads'> & { batchSize: number }
+}
+
+/** Where the answers of a system are kept until they are complete, and after. */
+export const answersPath = (folder: string, system: string): string => join(folder, `${system}.responses.jsonl`)
+
+/**
+ * The answers of a system to the samples, one for each question and number; a question without an answer has a reason.
+ * @returns undefined when the signal stopped it; what is done is kept.
+ */
+export async function answersOf(
+  system: AnsweringSystem,
+  samples: readonly Sample[],
+  asking: Asking,
+  { signal, progress, native }: StageContext,
+): Promise<Prediction[] | undefined> {
+  if (system.kind === 'file') return fromFile(system.name, await readPredictions(system.path, samples), samples)
+  const out = answersPath(asking.folder, system.name)
+  const { samples: path, settings } = asking
+  const report = await sampleAnswers(
+    { samples: path, out, settings },
+    await answererOf(system, asking, progress, native),
+    {
+      signal,
+      onStart(done, total) {
+        progress.start(system.name, total, 'answers')
+        progress.update(done)
+      },
+      onProgress: (done, failed) => progress.update(done, failed > 0 ? `${failed} failed` : undefined),
+    },
+  )
+  if (report.interrupted) return undefined
+  if (report.failures) progress.log(`${report.failed} questions have no answer and count as wrong: ${report.failures}`)
+  return fromAnswers(system.name, out, samples, settings, report.failures !== null)
+}
+
+function answererOf(
+  system: Exclude<AnsweringSystem, { kind: 'file' }>,
+  { imageRoot, settings, engine }: Asking,
+  progress: StageContext['progress'],
+  native: NativeModule | undefined,
+) {
+  if (system.kind === 'model') {
+    const { model, adapter } = system
+    return engineAnswerer({ model, adapter, imageRoot, native, ...engine, dtype: engine.dtype ?? 'f32' }, settings)
+  }
+  const { endpoint, cache } = system
+  return serverAnswerer({ endpoint, imageRoot, cache, onLog: (line) => progress.log(line) }, settings)
+}
+
+async function fromAnswers(
+  system: string,
+  path: string,
+  samples: readonly Sample[],
+  { answers, seed }: SampleSettings,
+  hasFailures: boolean,
+): Promise<Prediction[]> {
+  const seeds = new Map<string, string>()
+  for await (const { record } of readJsonl(path, response)) seeds.set(`${record.sampleId}\0${record.seed}`, record.text)
+  const reasons = new Map<string, string>()
+  if (hasFailures) {
+    for await (const { record } of readJsonl(failuresPath(path), failure)) {
+      reasons.set(`${record.sampleId}\0${record.seed}`, record.code)
+    }
+  }
+  return samples.flatMap(({ id }) => {
+    return Array.from({ length: answers }, (_, k) => {
+      const key = `${id}\0${answerSeed(id, k, seed)}`
+      return predictionOf(system, id, k, seeds.get(key) ?? null, reasons.get(key) ?? null)
+    })
+  })
+}
+
+function fromFile(
+  system: string,
+  answers: ReadonlyMap<string, readonly string[]>,
+  samples: readonly Sample[],
+): Prediction[] {
+  return samples.flatMap(({ id }) => {
+    const given = answers.get(id) ?? []
+    if (given.length === 0) return [predictionOf(system, id, 0, null, 'not in the file')]
+    return given.map((text, k) => predictionOf(system, id, k, text, null))
+  })
+}
+
+function predictionOf(
+  system: string,
+  sampleId: string,
+  k: number,
+  text: string | null,
+  failure: string | null,
+): Prediction {
+  const said = text !== null && text.trim() !== '' ? text : null
+  const why = said === null ? (failure ?? (text === null ? 'no answer' : 'the answer is empty')) : null
+  return { system, sampleId, k, text: said, failure: why, words: said === null ? 0 : countWords(said) }
+}
