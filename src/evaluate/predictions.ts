@@ -1,12 +1,9 @@
 /** Answers of other programs: ours, LLaVA-Med's JSON Lines, the CSV of the FiRe-MPO release. */
 
-import { createReadStream } from 'node:fs'
-import { extname } from 'node:path'
-// A streaming reader of CSV that knows quotes, line ends and byte order marks; `import` reads its tables with it too.
-import { parse } from 'csv-parse'
-import { placeOf, scanJsonl } from '../data/jsonl.js'
+import { placeOf } from '../data/jsonl.js'
 import type { Sample } from '../data/records.js'
-import { asFileError, DataError } from '../errors.js'
+import { DataError } from '../errors.js'
+import { tableRows } from './table.js'
 
 /** One answer found in a file. */
 interface Found {
@@ -39,7 +36,8 @@ export async function readPredictions(path: string, samples: readonly Sample[]):
   const find = sampleFinder(samples)
   const answers = new Map<string, Map<number, string>>(samples.map(({ id }) => [id, new Map()]))
   const strangers: Found[] = []
-  for await (const found of extname(path).toLowerCase() === '.csv' ? csvRows(path) : jsonRows(path)) {
+  for await (const { line, row } of tableRows(path)) {
+    const found = foundIn(path, line, row)
     const sample = find(found.id)
     if (!sample) {
       strangers.push(found)
@@ -93,29 +91,6 @@ function checkQuestion(path: string, { line, id, question }: Found, sample: Samp
     `${placeOf(path, line, id)}: the question is ${JSON.stringify(question)}, the sample's is ${JSON.stringify(sample.question)}`,
     { detail: { path, line, id }, hint: 'The answers are to another set of questions with the same ids.' },
   )
-}
-
-async function* jsonRows(path: string): AsyncGenerator<Found> {
-  for await (const scanned of scanJsonl(path)) {
-    const { line } = scanned
-    if (scanned.problem !== undefined)
-      throw new DataError(`${placeOf(path, line)}: ${scanned.problem}`, { detail: { path, line } })
-    const { value } = scanned
-    const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
-    if (!isObject) throw new DataError(`${placeOf(path, line)}: expected an object`, { detail: { path, line } })
-    yield foundIn(path, line, value as Record<string, unknown>)
-  }
-}
-
-async function* csvRows(path: string): AsyncGenerator<Found> {
-  const rows = createReadStream(path).pipe(parse({ columns: true, bom: true, info: true, skip_empty_lines: true }))
-  try {
-    for await (const { record, info } of rows) yield foundIn(path, info.lines, record)
-  } catch (error) {
-    if (error instanceof DataError) throw error
-    if ((error as NodeJS.ErrnoException).syscall) return asFileError('Reading', path)(error)
-    throw new DataError(`${path}: ${(error as Error).message}`, { detail: { path }, cause: error })
-  }
 }
 
 function foundIn(path: string, line: number, record: Record<string, unknown>): Found {

@@ -134,7 +134,10 @@ export const reportRecord = z.strictObject({
   /** The reply of the GREEN model as it came; null where none was asked or none came. */
   raw: z.string().nullable(),
   failure: z.string().nullable(),
-  parity: greenReading.nullable(),
+  /** As the published code reads it: it always finds numbers. */
+  parity: z
+    .strictObject({ significant: counts, insignificant: counts, matched: z.number().int().nonnegative(), green: share })
+    .nullable(),
   strict: greenReading.nullable(),
   /** BLEU-1 to 4, ROUGE-L and imported scores by name; CIDEr-D is a number of the corpus. */
   scores: z.record(z.string(), z.number()),

@@ -1,0 +1,206 @@
+/** The numbers of a set of reports, and two systems on the same reports. */
+import {
+  type Bootstrap,
+  type ClusteredItem,
+  clusterBootstrap,
+  clusterSignFlip,
+  countClusters,
+  fewestClusters,
+  fisherExact,
+} from '../../statistics/index.js'
+import type { GreenReading, ReportRecord } from '../records.js'
+import { ciderD, reportWords } from './ngrams.js'
+
+/** A mean over reports; the interval allows for several reports of one image, and is null with fewer than 20 images. */
+export interface MeanScore {
+  count: number
+  value: number
+  interval: Bootstrap | null
+}
+
+/** Precision and recall of findings from GREEN's counts: `matched / (matched + a + c + d)` and `matched / (matched + b + c + d)`. */
+export interface FindingRates {
+  precision: number
+  recall: number
+}
+
+/** GREEN of one system. */
+export interface GreenResults {
+  reports: number
+  /** Read as asked, read after repairs, unreadable by reason, never answered. */
+  ok: number
+  repaired: number
+  unreadable: Record<string, number>
+  failed: number
+  /** Readable, with neither a match nor an error: they have no score. */
+  undefined: number
+  /** Mean of the readable ones, the careful reading. */
+  strict: MeanScore
+  /** The mean if all unreadable and unanswered reports had 0, and if they had 1. */
+  bounds: { low: number; high: number }
+  /** Mean as the published code counts it: what cannot be read is 0. */
+  parity: number
+  /** Share of reports without an error of a category, a to f, as published (unreadable ones count as without) and of the readable. */
+  withoutError: { parity: number[]; readable: number[] }
+  /** Of all findings together, and as a mean over reports. */
+  findings: { micro: FindingRates; macro: FindingRates }
+}
+
+const isReadable = (
+  reading: GreenReading | null,
+): reading is GreenReading & { significant: number[]; matched: number } =>
+  reading !== null && reading.status !== 'unreadable'
+
+const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
+
+/** Means with an interval by image. */
+export function meanScore(items: readonly ClusteredItem[], seed: number): MeanScore {
+  const enough = countClusters(items) >= fewestClusters
+  return {
+    count: items.length,
+    value: mean(items.map(({ value }) => value)),
+    interval: enough ? clusterBootstrap(items, { seed }) : null,
+  }
+}
+
+/** @param records of one system, all asked. */
+export function greenResults(records: readonly ReportRecord[], seed: number): GreenResults {
+  const readable = records.flatMap(({ strict }) => (isReadable(strict) ? [strict] : []))
+  const scored = records.flatMap(({ imageId, strict }): ClusteredItem[] =>
+    strict?.green == null ? [] : [{ cluster: imageId, value: strict.green }],
+  )
+  const unreadable: Record<string, number> = {}
+  for (const { strict } of records) {
+    if (strict?.reason) unreadable[strict.reason] = (unreadable[strict.reason] ?? 0) + 1
+  }
+  const lost = records.length - readable.length
+  const total = scored.reduce((sum, { value }) => sum + value, 0)
+  const parities = records.flatMap(({ parity }) => parity ?? [])
+  const none = (counts: readonly number[][]): number[] =>
+    Array.from({ length: 6 }, (_, category) => mean(counts.map((each) => Number(each[category] === 0))))
+  return {
+    reports: records.length,
+    ok: readable.filter(({ status }) => status === 'ok').length,
+    repaired: readable.filter(({ status }) => status === 'repaired').length,
+    unreadable,
+    failed: records.filter(({ strict }) => strict === null).length,
+    undefined: readable.length - scored.length,
+    strict: meanScore(scored, seed),
+    bounds: { low: total / (scored.length + lost), high: (total + lost) / (scored.length + lost) },
+    parity: mean(parities.map(({ green }) => green)),
+    withoutError: {
+      parity: none(parities.map(({ significant }) => significant)),
+      readable: none(readable.map(({ significant }) => significant)),
+    },
+    findings: findingRates(readable),
+  }
+}
+
+function findingRates(readings: readonly { significant: number[]; matched: number }[]): GreenResults['findings'] {
+  const rates = (all: readonly { significant: number[]; matched: number }[]): FindingRates => {
+    const sum = (pick: (each: { significant: number[]; matched: number }) => number): number =>
+      all.reduce((total, each) => total + pick(each), 0)
+    const matched = sum((each) => each.matched)
+    const misplaced = sum(({ significant: [, , c, d] }) => c + d)
+    const share = (others: number): number => matched / (matched + others)
+    return {
+      precision: share(sum(({ significant }) => significant[0]) + misplaced),
+      recall: share(sum(({ significant }) => significant[1]) + misplaced),
+    }
+  }
+  const each = readings.map((reading) => rates([reading]))
+  const defined = (values: readonly number[]): number[] => values.filter((value) => !Number.isNaN(value))
+  return {
+    micro: rates(readings),
+    macro: {
+      precision: mean(defined(each.map(({ precision }) => precision))),
+      recall: mean(defined(each.map(({ recall }) => recall))),
+    },
+  }
+}
+
+/** What reports of one system come to. */
+export interface ReportResults {
+  system: string
+  reports: number
+  /** Reports that the prompt of GREEN holds in part. */
+  cut: number
+  green: GreenResults | null
+  /** Means of BLEU, ROUGE-L and imported scores; CIDEr-D, which is a number of these reports together. */
+  scores: Record<string, MeanScore>
+  ciderD: number
+}
+
+/** @param texts reference and candidate of each record, in order. */
+export function reportResults(
+  records: readonly ReportRecord[],
+  texts: readonly { reference: string; candidate: string }[],
+  { green, seed }: { green: boolean; seed: number },
+): ReportResults {
+  const names = [...new Set(records.flatMap(({ scores }) => Object.keys(scores)))]
+  const words = texts.map(({ reference, candidate }) => ({
+    reference: reportWords(reference),
+    candidate: reportWords(candidate),
+  }))
+  return {
+    system: records[0]?.system ?? '',
+    reports: records.length,
+    cut: records.filter(({ cut }) => cut.includes(true)).length,
+    green: green ? greenResults(records, seed) : null,
+    scores: Object.fromEntries(names.map((name) => [name, meanScore(itemsOf(records, name), seed)])),
+    ciderD: mean(ciderD(words)),
+  }
+}
+
+function itemsOf(records: readonly ReportRecord[], name: string): ClusteredItem[] {
+  return records.flatMap(({ imageId, scores }) =>
+    scores[name] === undefined ? [] : [{ cluster: imageId, value: scores[name] }],
+  )
+}
+
+/** Two systems on the reports that both have a score for; `value` is `system - baseline`. */
+export interface ComparedScore {
+  name: string
+  both: number
+  /** Reports with a score in one of them only. */
+  lost: { baseline: number; system: number; p: number }
+  difference: MeanScore
+  /** Sign flips of images; null with fewer than 20. */
+  p: number | null
+}
+
+/** Compares each score, GREEN's careful reading first. */
+export function compareReports(
+  baseline: readonly ReportRecord[],
+  system: readonly ReportRecord[],
+  seed: number,
+): ComparedScore[] {
+  const scoreOf = (name: string) => (record: ReportRecord) =>
+    name === 'green' ? (record.strict?.green ?? undefined) : record.scores[name]
+  const names = ['green', ...new Set(baseline.flatMap(({ scores }) => Object.keys(scores)))]
+  const others = new Map(system.map((record) => [record.sampleId, record]))
+  return names.flatMap((name): ComparedScore[] => {
+    const score = scoreOf(name)
+    const pairs = baseline.flatMap((record) => {
+      const other = others.get(record.sampleId)
+      return other ? [{ cluster: record.imageId, was: score(record), is: score(other) }] : []
+    })
+    const items = pairs.flatMap(({ cluster, was, is }): ClusteredItem[] =>
+      was === undefined || is === undefined ? [] : [{ cluster, value: is - was }],
+    )
+    if (items.length === 0) return []
+    const missing = [pairs.filter(({ was }) => was === undefined), pairs.filter(({ is }) => is === undefined)]
+    const [lostBefore, lostAfter] = missing.map((each) => each.length)
+    const of = (successes: number) => ({ successes, count: pairs.length })
+    const enough = countClusters(items) >= fewestClusters
+    return [
+      {
+        name,
+        both: items.length,
+        lost: { baseline: lostBefore, system: lostAfter, p: fisherExact(of(lostBefore), of(lostAfter)) },
+        difference: meanScore(items, seed),
+        p: enough ? clusterSignFlip(items, { seed }) : null,
+      },
+    ]
+  })
+}
