@@ -35,7 +35,7 @@ export const typescriptLayers = {
   train: ['errors', 'version', 'data', 'text', 'engine', 'settings', 'stage'],
   evaluate: [
     ...['errors', 'version', 'data', 'text', 'engine', 'settings', 'stage'],
-    ...['statistics', 'phantom', 'pairs', 'corrupt', 'generate', 'sample'],
+    ...['statistics', 'http', 'endpoint', 'phantom', 'pairs', 'corrupt', 'page', 'generate', 'sample'],
   ],
   report: ['errors', 'version', 'statistics', 'data', 'page', 'settings', 'stage', 'evaluate', 'train', 'type:pairs'],
   pipeline: [

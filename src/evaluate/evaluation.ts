@@ -1,0 +1,338 @@
+/** An evaluation: systems answer, answers are judged, numbers are counted, and everything that decides them is written down. */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { sha256File, writeJson } from '../data/files.js'
+import { readJsonl, writeJsonl } from '../data/jsonl.js'
+import { pair, type Sample, sample } from '../data/records.js'
+import { ArgumentError, asFileError, DataError, type FireError, guarded } from '../errors.js'
+import { printable } from '../http/service.js'
+import { chosenSamples } from '../sample/questions.js'
+import type { SampleSettings } from '../sample/settings.js'
+import { silent } from '../stage/progress.js'
+import type { StageContext } from '../stage/stage.js'
+import { evaluationFiles } from './files.js'
+import type { Judge } from './judge.js'
+import { askJudges, type JudgeRequest } from './judges/run.js'
+import { type Prediction, prediction, type ReportRecord, type VerdictRecord } from './records.js'
+import { type ImportedScores, readScores, scoreKey } from './reports/imported.js'
+import { askGreen, type GreenRequest, reportRecord } from './reports/score.js'
+import { type ComparedScore, compareReports, type ReportResults, reportResults } from './reports/summary.js'
+import { detectableWith, type Judging, type QuestionResults, questionResults } from './results.js'
+import { type AnsweringSystem, type Asking, answersOf } from './systems.js'
+import { verdictOf } from './verdicts.js'
+
+/** How answers are judged and counted; none of it needs an answer again. */
+export interface JudgingRequest {
+  /** Folder that is filled. */
+  out: string
+  /** The exact judge of samples that carry their truth; else the rules. */
+  truth: Judge | null
+  judge?: JudgeRequest
+  green?: GreenRequest
+  /** Files of scores of other programs, see `readScores`. */
+  scores: readonly string[]
+  /** The system that others are compared with; default: the first. */
+  baseline?: string
+  /** Difference below which systems count as equivalent, as a share. */
+  margin: number
+  /** Share of unreadable replies above which the numbers are no result, as a share. */
+  maxUnreadable: number
+  /** Pair records that were trained on, to tell questions about their images. */
+  trainedOn?: string
+  seed: number
+}
+
+/** Who is asked what, and how the answers are judged. */
+export interface EvaluationRequest extends JudgingRequest {
+  systems: readonly AnsweringSystem[]
+  /** Sample records that were not trained on. */
+  samples: string
+  imageRoot: string
+  asked: SampleSettings
+  engine: Asking['engine']
+}
+
+/** Reports of all systems. */
+export interface ReportsResults {
+  systems: ReportResults[]
+  comparisons: { system: string; scores: ComparedScore[] }[]
+  /** The model that counted errors, and the hash of its prompt; null where none was asked. */
+  green: { model: string; promptSha256: string; date: string; cost: number } | null
+}
+
+/** What evaluation.json holds. */
+export interface EvaluationResults extends QuestionResults {
+  /** Day and time, UTC. */
+  when: string
+  inputs: { samples: string; samplesSha256: string; imageRoot: string; trainedOn: string | null }
+  asked: SampleSettings
+  /** Null where no sample is a report. */
+  reports: ReportsResults | null
+  notes: string[]
+}
+
+/** The signal asks for an orderly stop; the same request then goes on. Without `progress` nothing is shown. */
+export type EvaluationContext = Partial<Pick<StageContext, 'signal' | 'progress' | 'native'>>
+
+/** What came of it. */
+export interface Evaluated {
+  results: EvaluationResults
+  /** The numbers are there, and should not be built on. */
+  problem: FireError | undefined
+}
+
+/**
+ * Asks every system every question, judges the answers and compares the systems.
+ * @returns undefined when the signal stopped it; the same request goes on, and nothing is paid for twice.
+ * @throws {DataError} for bad samples or answers to other questions.
+ * @throws {EndpointError} when a server cannot answer any more; what is done is kept.
+ */
+export async function evaluateSystems(
+  request: EvaluationRequest,
+  { signal, progress = silent, native }: EvaluationContext = {},
+): Promise<Evaluated | undefined> {
+  const { systems, samples: path, imageRoot, asked, engine, out } = request
+  checkNames(systems)
+  const samples = await readSamples(path, asked)
+  const [{ difference }] = detectableWith(samples.length).filter(({ discordant }) => discordant === 0.2)
+  if (difference !== null) {
+    progress.log(
+      `${samples.length} questions can show a difference of ${(100 * difference).toFixed(1)} points (80 % power, 20 % change)`,
+    )
+  }
+  const folder = join(out, evaluationFiles.answers)
+  const predictions: Prediction[] = []
+  for (const system of systems) {
+    const asking: Asking = { samples: path, imageRoot, settings: asked, folder, engine }
+    const answers = await answersOf(system, samples, asking, { signal, progress, native })
+    if (!answers) return undefined
+    predictions.push(...answers)
+  }
+  await writeJsonl(join(out, evaluationFiles.samples), samples)
+  await writeJsonl(join(out, evaluationFiles.predictions), predictions)
+  const inputs = {
+    samples: path,
+    samplesSha256: await sha256File(path),
+    imageRoot,
+    trainedOn: request.trainedOn ?? null,
+  }
+  const about = new Map(systems.map((system) => [system.name, describeSystem(system)]))
+  return judgeAndCount({ samples, predictions, about, inputs, asked }, request, { signal, progress })
+}
+
+/**
+ * Judges the answers of a finished evaluation again, by other rules or another judge, without asking for an answer.
+ * @param folder of the finished evaluation; `request.out` is another one.
+ * @throws {FileError} when the folder holds none.
+ */
+export async function rejudge(
+  folder: string,
+  request: JudgingRequest,
+  { signal, progress = silent }: EvaluationContext = {},
+): Promise<Evaluated> {
+  const before = await readEvaluation(folder)
+  const samples: Sample[] = []
+  for await (const { record } of readJsonl(join(folder, evaluationFiles.samples), sample)) samples.push(record)
+  const predictions: Prediction[] = []
+  for await (const { record } of readJsonl(join(folder, evaluationFiles.predictions), prediction)) {
+    predictions.push(record)
+  }
+  const about = new Map(before.systems.map((system) => [system.name, system.about]))
+  const { inputs, asked } = before
+  await writeJsonl(join(request.out, evaluationFiles.samples), samples)
+  await writeJsonl(join(request.out, evaluationFiles.predictions), predictions)
+  return judgeAndCount({ samples, predictions, about, inputs, asked }, request, { signal, progress })
+}
+
+/** The answers and where they come from. */
+interface Answered {
+  samples: readonly Sample[]
+  predictions: readonly Prediction[]
+  about: ReadonlyMap<string, Record<string, unknown>>
+  inputs: EvaluationResults['inputs']
+  asked: SampleSettings
+}
+
+async function judgeAndCount(
+  answered: Answered,
+  request: JudgingRequest,
+  context: Pick<StageContext, 'signal' | 'progress'>,
+): Promise<Evaluated> {
+  const { out, margin, seed } = request
+  const { records, judging } = await judgeAll(answered, request, context)
+  await writeJsonl(join(out, evaluationFiles.verdicts), records)
+  const reports = await scoreReports(answered, request, context)
+  const names = [...answered.about.keys()]
+  const baseline = baselineOf(names, request.baseline)
+  const byName = new Map(names.map((name) => [name, records.filter(({ system }) => system === name)]))
+  const results: EvaluationResults = {
+    ...questionResults(byName, answered.about, judging, { baseline, margin, seed }),
+    when: new Date().toISOString(),
+    inputs: answered.inputs,
+    asked: answered.asked,
+    reports,
+    notes: [],
+  }
+  results.notes.push(...notesOn(results, records))
+  await writeJson(join(out, evaluationFiles.results), results)
+  return { results, problem: problemOf(results, request.maxUnreadable) }
+}
+
+async function judgeAll(
+  { samples, predictions }: Answered,
+  { truth, judge, trainedOn }: JudgingRequest,
+  context: Pick<StageContext, 'signal' | 'progress'>,
+): Promise<{ records: VerdictRecord[]; judging: Omit<Judging, 'agreement'> }> {
+  const trained = trainedOn === undefined ? null : await imagesOf(trainedOn)
+  // A free report is right or wrong only where its truth is known.
+  const judged = new Map(samples.filter(({ task }) => task === 'vqa' || truth).map((each) => [each.id, each]))
+  const records: VerdictRecord[] = []
+  for (const answer of predictions) {
+    const asked = judged.get(answer.sampleId)
+    if (asked) records.push(await verdictOf(asked, answer, { truth, trained }))
+  }
+  const first = truth ? ('truth' as const) : ('rules' as const)
+  const description = truth?.about.description ?? 'by rule against the reference answer'
+  if (!judge) return { records, judging: { description, first, on: null, judge: null, second: null } }
+  const asked = await askJudges(records, judge, context)
+  const also = `; where the rules ${judge.on === 'all' ? 'say anything' : 'are not sure'}, by ${asked.judge.model}`
+  return {
+    records: asked.records,
+    judging: { description: description + also, first, on: judge.on, judge: asked.judge, second: asked.second },
+  }
+}
+
+/** Null where no sample is a report. */
+async function scoreReports(
+  { samples, predictions, about }: Answered,
+  { out, green, scores, baseline, seed }: JudgingRequest,
+  context: Pick<StageContext, 'signal' | 'progress'>,
+): Promise<ReportsResults | null> {
+  const asked = new Map(samples.filter(({ task }) => task === 'report').map((each) => [each.id, each]))
+  if (asked.size === 0) return null
+  const names = [...about.keys()]
+  const imported: ImportedScores[] = []
+  for (const path of scores) imported.push(await readScores(path, names, new Set(asked.keys())))
+  const answers = predictions.filter(({ sampleId, k }) => asked.has(sampleId) && k === 0)
+  const texts = answers.map(({ sampleId, text }) => ({
+    reference: (asked.get(sampleId) as Sample).answer,
+    candidate: text ?? '',
+  }))
+  let records = answers.map((answer) => {
+    const key = scoreKey(answer.system, answer.sampleId)
+    const own = Object.assign({}, ...imported.map((each) => each.get(key) ?? {})) as Record<string, number>
+    return reportRecord(asked.get(answer.sampleId) as Sample, answer, own)
+  })
+  let counted: ReportsResults['green'] = null
+  if (green) {
+    const read = await askGreen(records, texts, green, context)
+    records = read.records
+    const date = new Date().toISOString().slice(0, 10)
+    counted = { model: green.endpoint.model, promptSha256: green.prompt.sha256, date, cost: read.cost }
+  }
+  await writeJsonl(join(out, evaluationFiles.reports), records)
+  const of = (name: string): ReportRecord[] => records.filter(({ system }) => system === name)
+  const textsOf = (name: string) => texts.filter((_, i) => answers[i].system === name)
+  const first = baselineOf(names, baseline)
+  return {
+    systems: names.map((name) => ({
+      ...reportResults(of(name), textsOf(name), { green: !!green, seed }),
+      system: name,
+    })),
+    comparisons: names
+      .filter((name) => name !== first)
+      .map((name) => ({ system: name, scores: compareReports(of(first), of(name), seed) })),
+    green: counted,
+  }
+}
+
+/** What a reader must know before the numbers. */
+function notesOn({ leakage, comparisons, reports }: EvaluationResults, records: readonly VerdictRecord[]): string[] {
+  const notes: string[] = []
+  if (leakage?.seen) notes.push(`${leakage.seen} questions are about images that were trained on.`)
+  for (const { baseline, system, lost } of comparisons) {
+    if (lost.p < 0.05) {
+      notes.push(
+        `${lost.baseline} answers of ${baseline} and ${lost.system} of ${system} are missing or unreadable: their comparison is in doubt.`,
+      )
+    }
+  }
+  for (const { system, cut } of reports?.systems ?? []) {
+    if (cut > 0) notes.push(`${cut} reports of ${system} are longer than the prompt of GREEN holds and were cut.`)
+  }
+  const lost = records.filter(({ verdict }) => verdict === 'failed' || verdict === 'unreadable').length
+  if (lost > 0.02 * records.length) {
+    notes.push(`${lost} of ${records.length} answers are missing or unreadable; they count as wrong.`)
+  }
+  return notes
+}
+
+function problemOf({ judging, reports }: EvaluationResults, most: number): FireError | undefined {
+  const checks = [judging.judge, judging.second].flatMap((judge) =>
+    judge ? [{ what: `replies of ${judge.model}`, count: judge.judged, bad: judge.unreadable + judge.failed }] : [],
+  )
+  for (const { system, green } of reports?.systems ?? []) {
+    if (!green) continue
+    const bad = Object.values(green.unreadable).reduce((sum, count) => sum + count, 0) + green.failed
+    checks.push({ what: `GREEN replies on ${system}`, count: green.reports, bad })
+  }
+  const worst = checks.find(({ count, bad }) => bad > most * count)
+  if (!worst) return undefined
+  const share = ((100 * worst.bad) / worst.count).toFixed(1)
+  return new DataError(`${worst.bad} of ${worst.count} ${worst.what} (${share} %) could not be read or never came`, {
+    hint: 'The numbers are written, with the reasons beside each reply. Ask another model, or allow more with maxUnreadable.',
+  })
+}
+
+/** Reads evaluation.json of a folder. @throws {FileError} when there is none. */
+export async function readEvaluation(folder: string): Promise<EvaluationResults> {
+  const path = join(folder, evaluationFiles.results)
+  const text = await readFile(path, 'utf8').catch(asFileError('Reading', path))
+  return guarded(
+    () => JSON.parse(text) as EvaluationResults,
+    (reason, cause) => new DataError(`${path} is not JSON: ${reason}`, { cause }),
+  )
+}
+
+/** What evaluation.json says of a system: no address of a server may hold a password. */
+function describeSystem(system: AnsweringSystem): Record<string, unknown> {
+  if (system.kind !== 'server') return { ...system, name: undefined }
+  const { url, model } = system.endpoint
+  return { kind: 'server', model, url: printable(url) }
+}
+
+async function readSamples(path: string, asked: SampleSettings): Promise<Sample[]> {
+  const samples = new Map<string, Sample>()
+  for await (const each of chosenSamples(path, asked)) {
+    if (samples.has(each.id)) {
+      throw new DataError(`${path}: two samples have the id ${each.id}`, {
+        detail: { path, id: each.id },
+        hint: 'Answers are found by the id of their sample, so it must be its own.',
+      })
+    }
+    samples.set(each.id, each)
+  }
+  if (samples.size === 0) throw new DataError(`${path} holds no sample that is asked for`, { detail: { path } })
+  return [...samples.values()]
+}
+
+async function imagesOf(pairs: string): Promise<ReadonlySet<string>> {
+  const images = new Set<string>()
+  for await (const { record } of readJsonl(pairs, pair)) for (const { sha256 } of record.images) images.add(sha256)
+  return images
+}
+
+function checkNames(systems: readonly AnsweringSystem[]): void {
+  const names = systems.map(({ name }) => name)
+  const twice = names.find((name, i) => names.indexOf(name) !== i)
+  if (names.length === 0) throw new ArgumentError('There is no system to evaluate')
+  if (twice !== undefined) throw new ArgumentError(`Two systems are called ${JSON.stringify(twice)}`)
+  const odd = names.find((name) => !/^[\w][\w .+-]*$/.test(name))
+  if (odd !== undefined)
+    throw new ArgumentError(`${JSON.stringify(odd)} is no name of a system: it becomes a file's name`)
+}
+
+function baselineOf(names: readonly string[], wanted: string | undefined): string {
+  if (wanted === undefined || names.includes(wanted)) return wanted ?? names[0]
+  throw new ArgumentError(`No system is called ${JSON.stringify(wanted)}; there are ${names.join(', ')}`)
+}
