@@ -109,7 +109,7 @@ function foundIn(path: string, line: number, record: Record<string, unknown>): F
     id: String(id),
     k: number,
     text,
-    question: typeof question === 'string' ? question : undefined,
+    question: typeof question === 'string' && question.trim() !== '' ? question : undefined,
   }
 }
 
