@@ -105,9 +105,16 @@ class Spec final : public VisionSpec {
  public:
   Spec(const ClipConfig& config, const ClipNames& names) : config_(config), names_(names) {}
 
-  Patches preprocess(const Rgb& image) const override {
+  View view(const Rgb& image) const override {
     if (image.height <= 0 || image.width <= 0) throw Error(Code::invalid_argument, "the image is empty");
-    const std::vector<uint8_t> resized = resized_and_cropped(image);
+    const ClipImage& c = config_.image;
+    const int64_t whole = c.pad_to_square ? std::max(image.height, image.width) : std::min(image.height, image.width);
+    const double scale = static_cast<double>(c.shortest_edge) / static_cast<double>(whole);
+    return {{c.crop, c.crop}, resized_and_cropped(image), scale, scale};
+  }
+
+  Patches preprocess(const Rgb& image) const override {
+    const View shown = view(image);
     const int64_t side = config_.side(), patch = config_.patch_size, line = config_.image.crop;
     Patches result{side, side, {}};
     result.pixels.reserve(static_cast<size_t>(result.count() * config_.patch_length()));
@@ -116,7 +123,7 @@ class Spec final : public VisionSpec {
         for (size_t c = 0; c < 3; ++c)
           for (int64_t row = y * patch; row < (y + 1) * patch; ++row)
             for (int64_t col = x * patch; col < (x + 1) * patch; ++col) {
-              const float value = static_cast<float>(resized[static_cast<size_t>(row * line + col) * 3 + c]);
+              const float value = static_cast<float>(shown.pixels[static_cast<size_t>(row * line + col) * 3 + c]);
               result.pixels.push_back((value / 255.0f - config_.image.mean[c]) / config_.image.std[c]);
             }
     return result;

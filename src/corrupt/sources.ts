@@ -1,7 +1,8 @@
 /** Where the mask of a pair's image comes from: the record, a manifest or folder, SLAKE's own files, a service. */
 import { readdir, stat } from 'node:fs/promises'
 import { extname, join, resolve } from 'node:path'
-import { decodeReferenced, encodePng, isDicom, readSource } from '../data/images.js'
+import { isDicom } from '../data/image-kinds.js'
+import { decodeReferenced, encodePng, readSource } from '../data/images.js'
 import type { ImageRef, Pair } from '../data/records.js'
 import { asFileError, DataError } from '../errors.js'
 import { type ConceptOrigin, matchLabels, recordConcepts } from './concept.js'
@@ -104,7 +105,7 @@ export class MaskSources {
       ...image,
       dicom: async () => {
         const source = await readSource(resolve(this.#imageRoot, image.path))
-        if (!isDicom(source)) return undefined
+        if (!isDicom(source.bytes)) return undefined
         const { dicomSource } = await import('./masks/dicom-seg.js')
         return dicomSource(source.bytes, source.path, source.frame)
       },
