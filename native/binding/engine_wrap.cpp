@@ -99,7 +99,9 @@ Napi::Value EngineWrap::view_image(const Napi::CallbackInfo& info) {
       for (const auto& [name, value] : {std::pair<const char*, double>{"width", static_cast<double>(view.size.width)},
                                         {"height", static_cast<double>(view.size.height)},
                                         {"scaleX", view.scale_x},
-                                        {"scaleY", view.scale_y}})
+                                        {"scaleY", view.scale_y},
+                                        {"left", view.left},
+                                        {"top", view.top}})
         o.Set(name, value);
       Napi::Uint8Array rgb = Napi::Uint8Array::New(env, view.pixels.size());
       std::copy(view.pixels.begin(), view.pixels.end(), rgb.Data());

@@ -22,6 +22,7 @@ struct View {
   Size size;
   std::vector<uint8_t> pixels;  // height * width * 3
   double scale_y, scale_x;      // pixels of the view for one of the image
+  double top, left;             // where the image begins in the view; negative where it was cropped
 };
 
 /// Normalised patches of one image in the order of its family.

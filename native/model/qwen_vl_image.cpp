@@ -60,8 +60,12 @@ Size smart_resize(Size size, int64_t factor, int64_t min_pixels, int64_t max_pix
 
 View QwenVlImage::view(const Rgb& image) const {
   const Size size = smart_resize({image.height, image.width}, patch_size * merge_size, min_pixels, max_pixels);
-  return {size, resize_bicubic(image, size), static_cast<double>(size.height) / static_cast<double>(image.height),
-          static_cast<double>(size.width) / static_cast<double>(image.width)};
+  return {size,
+          resize_bicubic(image, size),
+          static_cast<double>(size.height) / static_cast<double>(image.height),
+          static_cast<double>(size.width) / static_cast<double>(image.width),
+          0,
+          0};
 }
 
 Patches QwenVlImage::preprocess(const Rgb& image) const {

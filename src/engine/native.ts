@@ -98,6 +98,9 @@ export interface ImageView {
   /** Pixels of the view for one of the image. */
   scaleX: number
   scaleY: number
+  /** Where the image begins in the view; negative where it was cropped. */
+  left: number
+  top: number
 }
 
 /** Patch grid of an encoded image `[t, h, w]` and the number of placeholder tokens it takes in a prompt. */
