@@ -50,20 +50,20 @@ export class MaskFolder {
     return masks
   }
 
-  /** Names that cannot be told apart, one sentence each. */
-  warnings(): string[] {
-    const shared = [...this.#files.keys()].filter((name) => this.#names.isShared(name))
-    const found: string[] = []
-    if (shared.length > 0) {
-      const files = this.#files.get(shared[0])?.[0]
-      const of = `${shared.length} names of masks belong to several images, so their masks are not used`
-      found.push(`${of}; first: ${files}. Put each in a folder that is named as that of its image.`)
-    }
-    if (this.#doubles.size > 0) {
-      const [first] = this.#doubles
-      found.push(`${this.#doubles.size} images have two masks of one name, which are united; first: ${first}`)
-    }
-    return found
+  /** Masks whose name is that of several images. */
+  unused(): string[] {
+    const shared = [...this.#files].filter(([name]) => this.#names.isShared(name))
+    if (shared.length === 0) return []
+    const [[name, [first]]] = shared
+    const what = `${shared.length} names of masks are those of several images, so these masks are not used`
+    return [`${what}; first: ${first} (${name}). Name them by more of the image's path.`]
+  }
+
+  /** Masks of which an image has two of one name. */
+  doubles(): string[] {
+    const [first] = this.#doubles
+    if (first === undefined) return []
+    return [`${this.#doubles.size} times an image has two masks of one name, which are united; first: ${first}`]
   }
 
   #noteDoubles(masks: readonly NamedMask[]): void {

@@ -97,9 +97,14 @@ export class MaskSources {
     return this.#options.segmenter ? await this.#ask(this.#options.segmenter, pair, image) : reason
   }
 
-  /** Trouble that shows when all pairs have been asked for, one sentence each. */
-  warnings(): string[] {
-    return [...(this.#manifest?.warnings() ?? []), ...(this.#folder?.warnings() ?? [])]
+  /**
+   * Trouble that shows when all pairs have been asked for, one sentence each.
+   * @param missing whether an image had no mask.
+   */
+  warnings(missing: boolean): string[] {
+    // What nothing asked for is misspelt where masks are missing; else it is for other pairs.
+    const unused = missing ? [...(this.#manifest?.warnings() ?? []), ...(this.#folder?.unused() ?? [])] : []
+    return [...unused, ...(this.#folder?.doubles() ?? [])]
   }
 
   #target(image: ImageRef): Target {
