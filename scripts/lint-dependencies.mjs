@@ -26,7 +26,7 @@ export const typescriptLayers = {
   phantom: ['errors', 'data'],
   page: ['data'],
   pairs: ['errors', 'data', 'text', 'settings', 'stage', 'endpoint', 'engine', 'phantom'],
-  corrupt: ['errors', 'random', 'data', 'http', 'page', 'settings', 'stage'],
+  corrupt: ['errors', 'random', 'data', 'http', 'page', 'settings', 'stage', 'engine'],
   import: ['errors', 'version', 'data', 'pairs', 'corrupt', 'phantom', 'settings', 'stage'],
   generate: ['errors', 'data', 'text', 'engine', 'settings'],
   sample: ['errors', 'data', 'text', 'engine', 'corrupt', 'generate', 'http', 'endpoint', 'settings', 'stage'],

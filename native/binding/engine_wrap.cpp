@@ -1,5 +1,6 @@
 #include "binding/engine_wrap.h"
 
+#include <algorithm>
 #include <chrono>
 
 namespace fire::binding {
@@ -23,6 +24,7 @@ Napi::Function EngineWrap::define(Napi::Env env) {
                      {
                          InstanceAccessor<&EngineWrap::info_value>("info"),
                          InstanceMethod<&EngineWrap::image_tokens>("imageTokens"),
+                         InstanceMethod<&EngineWrap::promised<&EngineWrap::view_image>>("viewImage"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::encode_images>>("encodeImages"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::release_images>>("releaseImages"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::plan>>("plan"),
@@ -86,6 +88,26 @@ Napi::Value EngineWrap::image_tokens(const Napi::CallbackInfo& info) {
   return throwing(info.Env(), [&] {
     const int64_t tokens = state_->get().image_tokens(to_integer(info[0], "width"), to_integer(info[1], "height"));
     return Napi::Number::New(info.Env(), static_cast<double>(tokens));
+  });
+}
+
+Napi::Value EngineWrap::view_image(const Napi::CallbackInfo& info) {
+  return run(info, [image = to_image(info[0])](Engine& engine, Cancel) -> ToJs {
+    View view = engine.view_image({image.height, image.width, image.rgb.data()});
+    return [view = std::move(view)](Napi::Env env) {
+      Napi::Object o = Napi::Object::New(env);
+      for (const auto& [name, value] : {std::pair<const char*, double>{"width", static_cast<double>(view.size.width)},
+                                        {"height", static_cast<double>(view.size.height)},
+                                        {"scaleX", view.scale_x},
+                                        {"scaleY", view.scale_y},
+                                        {"left", view.left},
+                                        {"top", view.top}})
+        o.Set(name, value);
+      Napi::Uint8Array rgb = Napi::Uint8Array::New(env, view.pixels.size());
+      std::copy(view.pixels.begin(), view.pixels.end(), rgb.Data());
+      o.Set("rgb", rgb);
+      return o;
+    };
   });
 }
 

@@ -43,6 +43,7 @@ class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
 
   Napi::Value info_value(const Napi::CallbackInfo& info);
   Napi::Value image_tokens(const Napi::CallbackInfo& info);
+  Napi::Value view_image(const Napi::CallbackInfo& info);
   Napi::Value encode_images(const Napi::CallbackInfo& info);
   Napi::Value release_images(const Napi::CallbackInfo& info);
   Napi::Value plan(const Napi::CallbackInfo& info);

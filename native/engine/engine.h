@@ -77,6 +77,7 @@ class Engine {
   Context context(Cancel cancel = {}) { return {*ops_, config_, weights_, *arena_, cancel}; }
 
   int64_t image_tokens(int64_t width, int64_t height) const;
+  View view_image(const Rgb& image) const { return config_.vision->view(image); }
   /// Runs the vision tower and keeps the features under `id` until released. An id that is known is not run again.
   EncodedImage encode_image(const std::string& id, const Rgb& image, Cancel cancel);
   void release_image(const std::string& id);

@@ -105,9 +105,13 @@ class Spec final : public VisionSpec {
  public:
   Spec(const ClipConfig& config, const ClipNames& names) : config_(config), names_(names) {}
 
-  Patches preprocess(const Rgb& image) const override {
+  View view(const Rgb& image) const override {
     if (image.height <= 0 || image.width <= 0) throw Error(Code::invalid_argument, "the image is empty");
-    const std::vector<uint8_t> resized = resized_and_cropped(image);
+    return config_.image.pad_to_square ? padded(image) : cropped(image);
+  }
+
+  Patches preprocess(const Rgb& image) const override {
+    const View shown = view(image);
     const int64_t side = config_.side(), patch = config_.patch_size, line = config_.image.crop;
     Patches result{side, side, {}};
     result.pixels.reserve(static_cast<size_t>(result.count() * config_.patch_length()));
@@ -116,7 +120,7 @@ class Spec final : public VisionSpec {
         for (size_t c = 0; c < 3; ++c)
           for (int64_t row = y * patch; row < (y + 1) * patch; ++row)
             for (int64_t col = x * patch; col < (x + 1) * patch; ++col) {
-              const float value = static_cast<float>(resized[static_cast<size_t>(row * line + col) * 3 + c]);
+              const float value = static_cast<float>(shown.pixels[static_cast<size_t>(row * line + col) * 3 + c]);
               result.pixels.push_back((value / 255.0f - config_.image.mean[c]) / config_.image.std[c]);
             }
     return result;
@@ -132,18 +136,32 @@ class Spec final : public VisionSpec {
   }
 
  private:
-  std::vector<uint8_t> resized_and_cropped(const Rgb& image) const {
+  View cropped(const Rgb& image) const {
     const ClipImage& c = config_.image;
     const auto scaled = [&](int64_t longer, int64_t shorter) { return c.shortest_edge * longer / shorter; };
-    if (!c.pad_to_square) {
-      const Size to = image.height < image.width ? Size{c.shortest_edge, scaled(image.width, image.height)}
-                                                 : Size{scaled(image.height, image.width), c.shortest_edge};
-      return resize_bicubic(image, to, centered(to, c.crop));
-    }
+    const Size to = image.height < image.width ? Size{c.shortest_edge, scaled(image.width, image.height)}
+                                               : Size{scaled(image.height, image.width), c.shortest_edge};
+    const Window window = centered(to, c.crop);
+    return {{c.crop, c.crop},
+            resize_bicubic(image, to, window),
+            static_cast<double>(to.height) / static_cast<double>(image.height),
+            static_cast<double>(to.width) / static_cast<double>(image.width),
+            static_cast<double>(-window.top),
+            static_cast<double>(-window.left)};
+  }
+
+  View padded(const Rgb& image) const {
+    const ClipImage& c = config_.image;
     std::array<uint8_t, 3> fill{};
     for (size_t i = 0; i < 3; ++i) fill[i] = static_cast<uint8_t>(c.mean[i] * 255.0f);
-    const Size to{c.shortest_edge, c.shortest_edge};
-    return resize_padded(image, fill, c.shortest_edge, centered(to, c.crop));
+    const Window window = centered({c.shortest_edge, c.shortest_edge}, c.crop);
+    const int64_t square = std::max(image.height, image.width);
+    const double scale = static_cast<double>(c.shortest_edge) / static_cast<double>(square);
+    const auto begin = [&](int64_t side, int64_t cut) {
+      return static_cast<double>((square - side) / 2) * scale - static_cast<double>(cut);
+    };
+    return {{c.crop, c.crop}, resize_padded(image, fill, c.shortest_edge, window), scale, scale,
+            begin(image.height, window.top), begin(image.width, window.left)};
   }
 
   static Window centered(Size size, int64_t crop) {

@@ -17,6 +17,14 @@ struct Size {
   bool operator==(const Size&) const = default;
 };
 
+/// What a tower is shown of an image: resampled, padded and cropped, not yet normalised.
+struct View {
+  Size size;
+  std::vector<uint8_t> pixels;  // height * width * 3
+  double scale_y, scale_x;      // pixels of the view for one of the image
+  double top, left;             // where the image begins in the view; negative where it was cropped
+};
+
 /// Normalised patches of one image in the order of its family.
 struct Patches {
   int64_t grid_h, grid_w;     // in patches

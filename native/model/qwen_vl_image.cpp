@@ -58,10 +58,20 @@ Size smart_resize(Size size, int64_t factor, int64_t min_pixels, int64_t max_pix
   return out;
 }
 
+View QwenVlImage::view(const Rgb& image) const {
+  const Size size = smart_resize({image.height, image.width}, patch_size * merge_size, min_pixels, max_pixels);
+  return {size,
+          resize_bicubic(image, size),
+          static_cast<double>(size.height) / static_cast<double>(image.height),
+          static_cast<double>(size.width) / static_cast<double>(image.width),
+          0,
+          0};
+}
+
 Patches QwenVlImage::preprocess(const Rgb& image) const {
   const int64_t patch = patch_size, merge = merge_size;
-  const Size size = smart_resize({image.height, image.width}, patch * merge, min_pixels, max_pixels);
-  const std::vector<uint8_t> resized = resize_bicubic(image, size);
+  const View shown = view(image);
+  const Size size = shown.size;
 
   Patches result{size.height / patch, size.width / patch, {}};
   result.pixels.reserve(static_cast<size_t>(result.count() * patch_length()));
@@ -74,7 +84,7 @@ Patches QwenVlImage::preprocess(const Rgb& image) const {
               for (int64_t row = y * patch; row < (y + 1) * patch; ++row)
                 for (int64_t col = x * patch; col < (x + 1) * patch; ++col) {
                   const float value =
-                      static_cast<float>(resized[static_cast<size_t>((row * size.width + col) * 3 + c)]);
+                      static_cast<float>(shown.pixels[static_cast<size_t>((row * size.width + col) * 3 + c)]);
                   const size_t channel = static_cast<size_t>(c);
                   result.pixels.push_back((value / 255.0f - mean[channel]) / std[channel]);
                 }

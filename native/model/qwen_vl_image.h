@@ -19,6 +19,7 @@ struct QwenVlImage {
   /// From a parsed preprocessor_config.json, whose sizes must agree with those of the vision config.
   static QwenVlImage read(const Json& file, int64_t patch_size, int64_t temporal_patch_size, int64_t merge_size);
 
+  View view(const Rgb& image) const;
   Patches preprocess(const Rgb& image) const;
   TokenGrid token_grid(Size image) const;
   Patches blank(int64_t tokens) const { return {merge_size, tokens * merge_size, {}}; }

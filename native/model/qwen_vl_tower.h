@@ -33,6 +33,7 @@ template <class Tower, class Config>
 class QwenVlSpec : public VisionSpec {
  public:
   explicit QwenVlSpec(Config config) : config_(std::move(config)) {}
+  View view(const Rgb& image) const override { return config_.image.view(image); }
   Patches preprocess(const Rgb& image) const override { return config_.image.preprocess(image); }
   TokenGrid token_grid(Size image) const override { return config_.image.token_grid(image); }
   Patches blank(int64_t tokens) const override { return config_.image.blank(tokens); }

@@ -49,6 +49,8 @@ class VisionTower {
 class VisionSpec {
  public:
   virtual ~VisionSpec() = default;
+  /// What the tower is shown of an image. Throws ERR_FIRE_UNSUPPORTED for one that the reference refuses.
+  virtual View view(const Rgb& image) const = 0;
   /// 8-bit RGB to the rows that the tower eats, exactly as the reference image processor does it on its Pillow path.
   /// Throws ERR_FIRE_UNSUPPORTED for an image that the reference refuses.
   virtual Patches preprocess(const Rgb& image) const = 0;

@@ -9,12 +9,33 @@ export interface MatchedLabels {
   by: ConceptOrigin
 }
 
-/** Upper and lower case, spaces, dashes and underscores alike. */
+/** Upper and lower case, spaces, dashes, underscores and `camelCase` alike, every word in the singular. */
 export function normalConcept(text: string): string {
   return text
+    .replace(/(\p{Ll})(\p{Lu})/gu, '$1 $2')
     .toLowerCase()
     .replace(/[^\p{L}\p{N}]+/gu, ' ')
     .trim()
+    .split(' ')
+    .map(singular)
+    .join(' ')
+}
+
+/** English plurals and the Latin and Greek ones of medicine, by their endings; the first that fits. */
+const plurals: readonly (readonly [ending: RegExp, singular: string])[] = [
+  [/ies$/, 'y'],
+  [/(ss|x|ch|sh)es$/, '$1'],
+  [/uses$/, 'us'],
+  [/(\p{L}{3}(?:[^e]as|os|hes))es$/u, '$1is'],
+  [/ae$/, 'a'],
+  [/(\p{L}{3})i$/u, '$1us'],
+  [/([^sui])s$/, '$1'],
+]
+
+/** A word and its plural give the same; it need not be a word. */
+function singular(word: string): string {
+  const [ending, one] = plurals.find(([pattern]) => word.length > 3 && pattern.test(word)) ?? []
+  return ending ? word.replace(ending, one as string) : word
 }
 
 /** `provenance.concept` of a record, one or several. */
@@ -25,7 +46,7 @@ export function recordConcepts(pair: Pair): string[] {
 }
 
 /**
- * The labels of the record's concept where it has one, else those whose words (or their plural) stand in the question,
+ * The labels of the record's concept where it has one, else those whose words, in either number, stand in the question,
  * else in what the edits say on the chosen side. Of labels that contain each other the longest wins ("left lung" is not also "lung").
  */
 export function matchLabels(pair: Pair, labels: readonly string[]): MatchedLabels {
@@ -44,10 +65,9 @@ function mentioned(text: string, labels: readonly string[]): string[] {
   const found: string[] = []
   for (const label of [...labels].sort((a, b) => b.length - a.length)) {
     const words = normalConcept(label)
-    const forms = words === '' ? [] : [` ${words} `, ` ${words}s `]
-    if (!forms.some((form) => rest.includes(form))) continue
+    if (words === '' || !rest.includes(` ${words} `)) continue
     found.push(label)
-    for (const form of forms) rest = rest.replaceAll(form, ' | ')
+    rest = rest.replaceAll(` ${words} `, ' | ')
   }
   return found
 }

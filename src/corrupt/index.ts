@@ -8,16 +8,18 @@ export { type CorruptionMethod, corruptImage, corruptionMethods } from './method
 export {
   addLesionNoise,
   type CorruptedImage,
+  type NoiseAt,
   type NoiseMethod,
   type NoiseOptions,
   type PixelImage,
   PUBLISHED_NOISE,
 } from './noise.js'
+export type { CorruptReport } from './report.js'
 export {
   type CorruptOptions,
-  type CorruptReport,
   type CorruptResult,
   corruptPairs,
   type Fallback,
 } from './run.js'
 export { recordSeed } from './seed.js'
+export { type Grain, grains } from './twins.js'

@@ -3,7 +3,7 @@
 import sharp from 'sharp'
 import { philox4x32 } from '../random/philox.js'
 import { area, type Mask } from './masks/mask.js'
-import { addLesionNoise, type PixelImage } from './noise.js'
+import { addLesionNoise, addLesionNoise, type NoiseAt, type PixelImage, type PixelImage } from './noise.js'
 
 /**
  * - `lesion-noise`: Gaussian noise inside the mask, every other pixel as it was (the published method).
@@ -24,6 +24,7 @@ export const isTargeted = (method: CorruptionMethod): boolean => method.startsWi
  * @param mask for the methods that need one, of the image's size and not empty.
  * @param sigma of the two kinds of noise, in grey levels of 0-255.
  * @param seed any safe integer.
+ * @param noiseAt of the two kinds of noise; default: independent in every pixel.
  * @throws RangeError when sizes do not agree, a needed mask is missing or empty, or sigma is not a positive number.
  */
 export async function corruptImage(
@@ -32,15 +33,16 @@ export async function corruptImage(
   mask: Mask | null,
   sigma: number,
   seed: number,
+  noiseAt?: NoiseAt,
 ): Promise<PixelImage> {
   if (isTargeted(method) && (!mask || area(mask) === 0))
     throw new RangeError(`${method} needs a mask that is not empty.`)
   const options = { sigma, fallbackSigma: sigma }
   switch (method) {
     case 'lesion-noise':
-      return addLesionNoise(image, mask?.inside ?? null, options, seed)
+      return addLesionNoise(image, mask?.inside ?? null, options, seed, noiseAt)
     case 'image-noise':
-      return addLesionNoise(image, null, options, seed)
+      return addLesionNoise(image, null, options, seed, noiseAt)
     case 'lesion-blackout':
       return { ...image, rgb: image.rgb.map((value, at) => (mask?.inside[Math.floor(at / 3)] ? 0 : value)) }
     case 'blackout':

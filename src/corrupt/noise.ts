@@ -25,6 +25,19 @@ export interface PixelImage {
   rgb: Uint8Array
 }
 
+/** Standard normal numbers of a pixel, by its index: one for each channel. What it returns may be used again. */
+export type NoiseAt = (pixel: number) => Float64Array | readonly number[]
+
+export function noiseKey(seed: number): [number, number] {
+  return [seed >>> 0, Math.floor(seed / 0x100000000)]
+}
+
+/** Independent in every pixel, the published noise. */
+function fineNoise(seed: number): NoiseAt {
+  const key = noiseKey(seed)
+  return (pixel) => normals(pixel, key)
+}
+
 /** Where noise was added: inside the mask, or everywhere. */
 export type NoiseMethod = 'lesion-noise' | 'image-noise'
 
@@ -39,10 +52,11 @@ export interface CorruptedImage extends PixelImage {
 }
 
 /**
- * Adds independent noise to each channel of each pixel whose mask byte is not 0, clips to 0-255 and truncates to 8 bits.
+ * Adds noise to each channel of each pixel whose mask byte is not 0, clips to 0-255 and truncates to 8 bits.
  *
  * @param seed any safe integer; the same seed, size and mask give the same bytes.
  * @param mask one byte per pixel, row-major; all zero (or `null`) asks for the whole-image fallback.
+ * @param noiseAt default: independent in every pixel.
  * @throws RangeError when sizes do not agree or a sigma is not a positive number.
  */
 export function addLesionNoise(
@@ -50,6 +64,7 @@ export function addLesionNoise(
   mask: Uint8Array | null,
   options: NoiseOptions,
   seed: number,
+  noiseAt = fineNoise(seed),
 ): CorruptedImage {
   const count = image.width * image.height
   if (image.rgb.length !== count * 3) {
@@ -64,11 +79,10 @@ export function addLesionNoise(
   const targeted = area > 0
   const sigma = targeted ? options.sigma : options.fallbackSigma
   if (!(sigma > 0 && Number.isFinite(sigma))) throw new RangeError(`The noise needs a positive sigma, not ${sigma}.`)
-  const key: [number, number] = [seed >>> 0, Math.floor(seed / 0x100000000)]
   const rgb = Uint8Array.from(image.rgb)
   for (let pixel = 0; pixel < count; pixel++) {
     if (targeted && !mask?.[pixel]) continue
-    const noise = normals(pixel, key)
+    const noise = noiseAt(pixel)
     for (let channel = 0; channel < 3; channel++) {
       const at = pixel * 3 + channel
       rgb[at] = Math.trunc(Math.min(255, Math.max(0, image.rgb[at] + sigma * noise[channel])))

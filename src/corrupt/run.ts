@@ -2,24 +2,25 @@
  * The corruption stage: pairs in, the same pairs with corrupted twins out. Everything it writes is named by the hash of
  * what it was made from and appears whole or not at all, so a run that was killed goes on and ends with the same bytes.
  */
-import { readFile } from 'node:fs/promises'
 import { dirname, join, relative, resolve, sep } from 'node:path'
-import { removeTemporaries, sha256, sha256File, writeFileAtomic, writeJson } from '../data/files.js'
-import { checkReferenced, decodeReferenced, encodePng } from '../data/images.js'
+import { removeTemporaries, writeFileAtomic, writeJson } from '../data/files.js'
 import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
 import { pairProblem } from '../data/pairs.js'
-import { type ImageRef, type Pair, pair as pairSchema } from '../data/records.js'
-import { AbortedError, ArgumentError, atPlace, DataError } from '../errors.js'
+import { type Pair, pair as pairSchema } from '../data/records.js'
+import { AbortedError, ArgumentError, DataError } from '../errors.js'
 import { printable } from '../http/service.js'
-import { area, type Mask, maskHash } from './masks/mask.js'
+import type { Html } from '../page/html.js'
+import { coverage, type Mask, maskHash } from './masks/mask.js'
 import type { NiftiOrientation } from './masks/nifti.js'
 import { maskPng } from './masks/picture.js'
-import { type CorruptionMethod, corruptImage, isTargeted } from './methods.js'
+import { type CorruptionMethod, isTargeted } from './methods.js'
 import { PUBLISHED_NOISE } from './noise.js'
-import { recordSeed } from './seed.js'
+import { type CorruptReport, missingWords, seenWords, Tally } from './report.js'
 import { Segmenter, type SegmenterOptions } from './segmenter.js'
-import { renderSheet, type SheetRow } from './sheet.js'
+import { drawRow, renderSheet } from './sheet.js'
 import { type FoundMask, MaskSources, type Missing } from './sources.js'
+import { type Grain, imageSeed, type Part, type Twin, Twins } from './twins.js'
+import { ModelView } from './view.js'
 
 /** What an image without a usable mask gets: noise everywhere, no twin, or an error. */
 export type Fallback = 'image-noise' | 'skip' | 'error'
@@ -47,6 +48,10 @@ export interface CorruptOptions {
   /** Masks that cover more than this share of the image count as unusable. */
   maxCoverage: number
   seed: number
+  /** Whose pixels the noise is independent in; default: those of the image. `model` needs `model`. */
+  grain?: Grain
+  /** Folder of the model that the pairs are for: how strong the noise is in its view is measured. */
+  model?: string
   resizeMasks: boolean
   niftiOrientation?: NiftiOrientation
   /** HTML file with clean image, twin and mask side by side. */
@@ -58,55 +63,12 @@ export interface CorruptOptions {
   onLog?: (line: string) => void
 }
 
-interface Counted {
-  count: number
-  /** Where it happened first. */
-  first: string
-}
-
-/** What report.json holds; it does not depend on how often the run was interrupted. */
-export interface CorruptReport {
-  pairs: number
-  /** Twins by method. */
-  methods: Record<string, number>
-  /** Masks by source and form. */
-  sources: Record<string, number>
-  /** Masks by how the concept was known. */
-  concepts: Record<string, number>
-  /** Images without a usable mask, by reason. */
-  missing: Partial<Record<Missing, Counted>>
-  /** Pairs left without a twin. */
-  skipped: number
-  /** Pairs that came with a twin, which is gone. */
-  replaced: number
-  /** Share of the pixels inside, over the masks that were used. */
-  coverage: { least: number; median: number; most: number } | null
-  warnings: string[]
-  settings: Record<string, unknown>
-}
-
 /** What a run did, beside what report.json says. */
 export interface CorruptResult {
   report: CorruptReport
   /** Twins that an earlier run had made. */
   reused: number
   requests: number
-}
-
-/** What happened to one image of a pair. */
-interface Part {
-  image: ImageRef
-  method: CorruptionMethod
-  sigma: number
-  mask: Mask | null
-  maskPath: string | null
-  found: FoundMask | null
-  missing: Missing | null
-}
-
-interface Twin {
-  image: ImageRef
-  unchanged: boolean
 }
 
 /**
@@ -116,8 +78,16 @@ interface Twin {
  * @throws {SegmenterError} when the service fails for good. Running again goes on.
  */
 export async function corruptPairs(options: CorruptOptions): Promise<CorruptResult> {
-  const stage = await Stage.open(options)
-  return await stage.run()
+  if (options.grain === 'model' && options.model === undefined) {
+    throw new ArgumentError('The grain of a model needs the model', { hint: 'Name its folder with --model.' })
+  }
+  const view = options.model === undefined ? undefined : await ModelView.open(options.model)
+  try {
+    const stage = await Stage.open(options, view)
+    return await stage.run()
+  } finally {
+    await view?.close()
+  }
 }
 
 class Stage {
@@ -127,23 +97,26 @@ class Stage {
   readonly #sources: MaskSources
   readonly #segmenter: Segmenter | undefined
   readonly #tally = new Tally()
+  readonly #twins: Twins
   readonly #writtenMasks = new Set<string>()
-  #reused = 0
 
   private constructor(
     options: CorruptOptions,
     records: { pair: Pair; place: string }[],
     sources: MaskSources,
     segmenter: Segmenter | undefined,
+    view: ModelView | undefined,
   ) {
+    const { out, seed, grain = 'image' } = options
     this.#options = options
     this.#imageRoot = imageRootOf(options)
     this.#records = records
     this.#sources = sources
     this.#segmenter = segmenter
+    this.#twins = new Twins({ out, imageRoot: this.#imageRoot, seed, grain, view })
   }
 
-  static async open(options: CorruptOptions): Promise<Stage> {
+  static async open(options: CorruptOptions, view: ModelView | undefined): Promise<Stage> {
     const { pairs, out, segmenter, signal, onLog } = options
     if (resolve(out, 'pairs.jsonl') === resolve(pairs)) {
       throw new ArgumentError(`${pairs} would be overwritten by its own result`, {
@@ -158,33 +131,32 @@ class Stage {
       segmenter && new Segmenter({ ...segmenter, cache: join(out, 'cache/segmenter'), signal, onRetry: onLog })
     const images = records.flatMap(({ pair }) => pair.images)
     const sources = await MaskSources.open({ ...options, segmenter: service }, imageRootOf(options), images)
-    return new Stage(options, records, sources, service)
+    return new Stage(options, records, sources, service, view)
   }
 
   async run(): Promise<CorruptResult> {
     const { out, signal, onProgress, sheet, sheetRows } = this.#options
     const done: Pair[] = []
-    const rows: SheetRow[] = []
+    const rows: Html[] = []
     const every = Math.max(1, this.#records.length / Math.max(1, sheetRows))
     onProgress?.(0, this.#records.length)
     for (const [index, { pair, place }] of this.#records.entries()) {
       if (signal?.aborted) throw new AbortedError()
       const parts = await this.#parts(pair, place)
-      const twins = parts && (await this.#twins(pair, parts, place))
+      const twins = parts && (await this.#make(pair, parts, place))
       done.push(this.#corrupted(pair, parts, twins))
       const onSheet = sheet !== undefined && Math.floor(index / every) === rows.length && rows.length < sheetRows
-      if (onSheet) rows.push(this.#sheetRow(pair, parts, twins))
+      if (onSheet) rows.push(await this.#sheetRow(pair, parts, twins))
       onProgress?.(index + 1, this.#records.length)
     }
     const report = this.#tally.report(this.#records.length, this.#settings())
-    // Masks that nothing asked for are misspelt where others are missing; else they are for other pairs.
-    if (report.missing.noMask) report.warnings.push(...this.#sources.warnings())
+    report.warnings.push(...this.#sources.warnings(report.missing.noMask !== undefined))
     if (sheet !== undefined) {
-      await writeFileAtomic(sheet, await renderSheet(rows, this.#records.length, this.#imageRoot, resolve(out)))
+      await writeFileAtomic(sheet, renderSheet(rows, this.#records.length, seenWords(report)))
     }
     await writeJson(join(out, 'report.json'), report)
     await writeJsonl(join(out, 'pairs.jsonl'), done)
-    return { report, reused: this.#reused, requests: this.#segmenter?.requests ?? 0 }
+    return { report, reused: this.#twins.reused, requests: this.#segmenter?.requests ?? 0 }
   }
 
   /** What each image gets; `null` when the pair is left without a twin. */
@@ -217,7 +189,6 @@ class Stage {
       this.#tally.skipped += 1
       return null
     }
-    for (const part of parts) this.#tally.part(part)
     return parts
   }
 
@@ -236,61 +207,27 @@ class Stage {
     return path
   }
 
-  async #twins(pair: Pair, parts: Part[], place: string): Promise<ImageRef[]> {
-    const images: ImageRef[] = []
+  async #make(pair: Pair, parts: Part[], place: string): Promise<Twin[]> {
+    const twins: Twin[] = []
     for (const [index, part] of parts.entries()) {
-      const { image, unchanged } = await this.#twin(pair, part, index, place)
-      if (unchanged) this.#tally.unchanged(place)
-      images.push(image)
+      const twin = await this.#twins.make(pair, part, index, place)
+      this.#tally.twin(part, twin, place)
+      twins.push(twin)
     }
-    return images
+    return twins
   }
 
-  async #twin(pair: Pair, part: Part, index: number, place: string): Promise<Twin> {
-    const { image: clean, method, sigma, mask } = part
-    const seed = imageSeed(pair.id, index, this.#options.seed)
-    const made = { version: 1, image: clean.sha256, mask: mask && maskHash(mask), method, sigma, seed }
-    const key = sha256(JSON.stringify(made))
-    const note = join(this.#options.out, 'cache/twins', `${key}.json`)
-    const located = atPlace(place, { id: pair.id, image: clean.path })
-    const known = await this.#known(note)
-    if (known) {
-      await checkReferenced(clean, this.#imageRoot).catch(located)
-      this.#reused += 1
-      return known
-    }
-    const pixels = await decodeReferenced(clean, this.#imageRoot).catch(located)
-    const { width, height, rgb } = await corruptImage(pixels, method, mask, sigma, seed)
-    const png = await encodePng({ width, height, rgb }, { compressionLevel: 9 })
-    const path = `corrupted/${slug(pair.id)}-${index}-${key.slice(0, 16)}.png`
-    await writeFileAtomic(join(this.#options.out, path), png)
-    const image = { path, sha256: sha256(png), width, height }
-    const twin = { image, unchanged: Buffer.compare(rgb, pixels.rgb) === 0 }
-    await writeFileAtomic(note, JSON.stringify(twin))
-    return twin
-  }
-
-  /** A twin of an earlier run, when its file is still what was written. */
-  async #known(note: string): Promise<Twin | undefined> {
-    try {
-      const twin = JSON.parse(await readFile(note, 'utf8')) as Twin
-      const written = await sha256File(join(this.#options.out, twin.image.path))
-      return written === twin.image.sha256 ? twin : undefined
-    } catch {
-      // Not there, or damaged: it is made again.
-      return undefined
-    }
-  }
-
-  #corrupted(pair: Pair, parts: Part[] | null, twins: ImageRef[] | null): Pair {
+  #corrupted(pair: Pair, parts: Part[] | null, twins: Twin[] | null): Pair {
     const { corrupted: earlier, ...clean } = pair
     if (earlier) this.#tally.replaced += 1
     const images = pair.images.map((image) => ({ ...image, path: this.#fromOut(image.path) }))
     if (!parts || !twins) return { ...clean, images }
     const same = parts.every(({ method }) => method === parts[0].method)
-    const corruption = parts.map(({ method, sigma, maskPath, found, missing, mask }) => ({
+    const corruption = parts.map(({ method, sigma, maskPath, found, missing, mask }, index) => ({
       method,
       sigma,
+      grain: twins[index].grain,
+      seenSigma: twins[index].seenSigma,
       mask: maskPath,
       source: found?.source ?? null,
       conceptBy: found?.conceptBy ?? null,
@@ -301,7 +238,7 @@ class Stage {
       ...clean,
       images,
       corrupted: {
-        images: twins,
+        images: twins.map(({ image }) => image),
         method: same ? parts[0].method : 'mixed',
         sigma: Math.max(...parts.map(({ sigma }) => sigma)),
         seed: imageSeed(pair.id, 0, this.#options.seed),
@@ -316,23 +253,19 @@ class Stage {
     return relative(resolve(this.#options.out), resolve(this.#imageRoot, path)).split(sep).join('/')
   }
 
-  #sheetRow(pair: Pair, parts: Part[] | null, twins: ImageRef[] | null): SheetRow {
-    const { id, prompt } = pair
-    return {
-      id,
-      prompt,
-      images: pair.images.map((clean, index) => {
-        const part = parts?.[index]
-        return {
-          clean,
-          corrupted: twins?.[index] ?? null,
-          mask: part?.mask ?? null,
-          caption: part ? `${part.method}${part.sigma > 0 ? `, σ ${part.sigma}` : ''}` : 'no twin',
-          source: part?.found ? `${part.found.source}, concept by ${part.found.conceptBy}` : null,
-          fallback: part?.missing ? missingWords[part.missing] : null,
-        }
-      }),
-    }
+  #sheetRow(pair: Pair, parts: Part[] | null, twins: Twin[] | null): Promise<Html> {
+    const images = pair.images.map((clean, index) => {
+      const [part, twin] = [parts?.[index], twins?.[index]]
+      return {
+        clean,
+        corrupted: twin?.image ?? null,
+        mask: part?.mask ?? null,
+        caption: part && twin ? howMade(part, twin) : 'no twin',
+        source: part?.found ? `${part.found.source}, concept by ${part.found.conceptBy}` : null,
+        fallback: part?.missing ? missingWords[part.missing] : null,
+      }
+    })
+    return drawRow(pair, images, this.#imageRoot, resolve(this.#options.out))
   }
 
   /** Of the lesion, or of the whole image where the method is that; 0 for a method without noise. */
@@ -347,7 +280,8 @@ class Stage {
   }
 
   #settings(): Record<string, unknown> {
-    const { method, fallback, maxCoverage, seed, resizeMasks, niftiOrientation, segmenter } = this.#options
+    const { method, fallback, maxCoverage, seed, grain, model, resizeMasks, niftiOrientation, segmenter } =
+      this.#options
     const { url, threshold, nmsIou } = segmenter ?? {}
     return {
       method,
@@ -356,11 +290,19 @@ class Stage {
       fallbackSigma: this.#fallbackSigma,
       maxCoverage,
       seed,
+      grain: grain ?? 'image',
+      model,
       resizeMasks,
       niftiOrientation,
       segmenter: url && { url: printable(url), threshold, nmsIou },
     }
   }
+}
+
+function howMade({ method, sigma }: Part, { seenSigma, grain }: Twin): string {
+  if (sigma === 0) return method
+  const seen = seenSigma === null ? '' : `, ${seenSigma.toFixed(1)} as the model sees it`
+  return `${method}, σ ${sigma}${grain === 'model' ? ' in pixels of the model' : ''}${seen}`
 }
 
 function imageRootOf({ images, pairs }: CorruptOptions): string {
@@ -380,76 +322,4 @@ async function readPairs(path: string): Promise<{ pair: Pair; place: string }[]>
     records.push({ pair: record, place })
   }
   return records
-}
-
-/** The first image has the seed of its pair; further ones have seeds of their own, or two views would share their noise. */
-function imageSeed(id: string, index: number, seed: number): number {
-  return recordSeed(index === 0 ? id : `${id}\n${index}`, seed)
-}
-
-/** Ids hold what file names must not: `#`, slashes, dots in front. The key after it keeps names apart. */
-const slug = (id: string): string => id.replace(/[^A-Za-z0-9_-]+/g, '-').slice(0, 60)
-
-const coverage = (mask: Mask): number => area(mask) / mask.inside.length
-
-const missingWords: Record<Missing, string> = {
-  noMask: 'no source has a mask of its concept',
-  noConcept: 'it names no concept, and neither question nor edit mentions a label of the image',
-  noDetection: 'the segmenter sees nothing of the concept',
-  emptyMask: 'the mask is empty',
-  tooLarge: 'the mask covers more of the image than --max-coverage allows',
-}
-
-class Tally {
-  skipped = 0
-  replaced = 0
-  readonly #methods: Record<string, number> = {}
-  readonly #sources: Record<string, number> = {}
-  readonly #concepts: Record<string, number> = {}
-  readonly #missing: Partial<Record<Missing, Counted>> = {}
-  readonly #coverage: number[] = []
-  #unchanged: Counted | undefined
-
-  part({ method, found, mask }: Part): void {
-    count(this.#methods, method)
-    if (!found || !mask) return
-    count(this.#sources, found.source)
-    count(this.#concepts, found.conceptBy)
-    this.#coverage.push(coverage(mask))
-  }
-
-  missing(reason: Missing, place: string): void {
-    this.#missing[reason] = { first: place, ...this.#missing[reason], count: (this.#missing[reason]?.count ?? 0) + 1 }
-  }
-
-  unchanged(place: string): void {
-    this.#unchanged = { first: place, ...this.#unchanged, count: (this.#unchanged?.count ?? 0) + 1 }
-  }
-
-  report(pairs: number, settings: Record<string, unknown>): CorruptReport {
-    const shares = this.#coverage.sort((a, b) => a - b)
-    const [least, median, most] = [0, Math.floor(shares.length / 2), shares.length - 1].map((index) => shares[index])
-    const warnings = (Object.entries(this.#missing) as [Missing, Counted][]).map(
-      ([reason, { count: times, first }]) => `${times} images: ${missingWords[reason]}; first: ${first}`,
-    )
-    if (this.#unchanged) {
-      warnings.push(`${this.#unchanged.count} twins equal their clean image; first: ${this.#unchanged.first}`)
-    }
-    return {
-      pairs,
-      methods: this.#methods,
-      sources: this.#sources,
-      concepts: this.#concepts,
-      missing: this.#missing,
-      skipped: this.skipped,
-      replaced: this.replaced,
-      coverage: shares.length > 0 ? { least, median, most } : null,
-      warnings,
-      settings,
-    }
-  }
-}
-
-function count(counts: Record<string, number>, key: string): void {
-  counts[key] = (counts[key] ?? 0) + 1
 }

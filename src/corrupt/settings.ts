@@ -46,6 +46,13 @@ export const corruptSettings = z.strictObject({
     .positive()
     .optional()
     .meta({ description: 'Noise in grey levels of 0 to 255; default: 45 on a lesion, 12 on an image' }),
+  grain: z.enum(['image', 'model']).default('image').meta({
+    description:
+      "Whose pixels the noise is independent in: image (published) or model, which keeps σ in the model's view",
+  }),
+  model: text
+    .optional()
+    .meta(inputPath("Model folder: how strong the noise is in the model's view is measured; needed by grain: model")),
   fallback: z.enum(['image-noise', 'skip', 'error']).default('image-noise').meta({
     description: 'Images without a usable mask: noise on the whole image, no corrupted twin, or stop with an error',
   }),

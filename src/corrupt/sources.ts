@@ -1,14 +1,17 @@
 /** Where the mask of a pair's image comes from: the record, a manifest or folder, SLAKE's own files, a service. */
-import { readdir, stat } from 'node:fs/promises'
-import { extname, join, resolve } from 'node:path'
-import { decodeReferenced, encodePng, isDicom, readSource } from '../data/images.js'
+import { join, resolve } from 'node:path'
+import { checkPixels } from '../data/image-errors.js'
+import { isDicom } from '../data/image-kinds.js'
+import { decodeReferenced, encodePng, readSource } from '../data/images.js'
 import type { ImageRef, Pair } from '../data/records.js'
-import { asFileError, DataError } from '../errors.js'
+import { DataError } from '../errors.js'
 import { type ConceptOrigin, matchLabels, recordConcepts } from './concept.js'
-import { Manifest } from './manifest.js'
+import { MaskFolder } from './folder.js'
+import { isMaskFolder, Manifest } from './manifest.js'
 import { area, fitMask, type Mask, union } from './masks/mask.js'
 import type { NiftiOrientation } from './masks/nifti.js'
 import { type MaskForm, type ReadMask, type ReadOptions, readMask, type Target } from './masks/read.js'
+import { ImageNames } from './names.js'
 import type { Segmenter } from './segmenter.js'
 import { findSlake, readClassNames, readDetections } from './slake.js'
 
@@ -59,9 +62,10 @@ export class MaskSources {
   /** @param imageRoot folder that the paths of records are relative to. @param images all that will be asked for. */
   static async open(options: SourceOptions, imageRoot: string, images: readonly ImageRef[]): Promise<MaskSources> {
     if (options.masks === undefined) return new MaskSources(options, imageRoot)
-    const status = await stat(options.masks).catch(asFileError('Reading the masks', options.masks as string))
-    if (!status.isDirectory()) return new MaskSources(options, imageRoot, await Manifest.read(options.masks))
-    return new MaskSources(options, imageRoot, undefined, await MaskFolder.read(options.masks, images))
+    const { masks } = options
+    const names = new ImageNames(images)
+    if (!(await isMaskFolder(masks))) return new MaskSources(options, imageRoot, await Manifest.read(masks, names))
+    return new MaskSources(options, imageRoot, undefined, await MaskFolder.read(masks, names))
   }
 
   /**
@@ -71,6 +75,7 @@ export class MaskSources {
    */
   async find(pair: Pair, index: number, place: string): Promise<FoundMask | Missing> {
     const image = pair.images[index]
+    checkPixels(image.width, image.height, `${place}: ${image.path}`)
     const target = this.#target(image)
     const own = this.#ownMask(pair, index, place)
     if (own !== undefined) {
@@ -92,11 +97,14 @@ export class MaskSources {
     return this.#options.segmenter ? await this.#ask(this.#options.segmenter, pair, image) : reason
   }
 
-  /** Trouble that shows when all pairs have been asked for, one sentence each. */
-  warnings(): string[] {
-    const strangers = this.#manifest?.strangers() ?? []
-    if (strangers.length === 0) return []
-    return [`${strangers.length} masks of the manifest are for images of no pair; first: ${strangers[0].place}`]
+  /**
+   * Trouble that shows when all pairs have been asked for, one sentence each.
+   * @param missing whether an image had no mask.
+   */
+  warnings(missing: boolean): string[] {
+    // What nothing asked for is misspelt where masks are missing; else it is for other pairs.
+    const unused = missing ? [...(this.#manifest?.warnings() ?? []), ...(this.#folder?.unused() ?? [])] : []
+    return [...unused, ...(this.#folder?.doubles() ?? [])]
   }
 
   #target(image: ImageRef): Target {
@@ -104,7 +112,7 @@ export class MaskSources {
       ...image,
       dicom: async () => {
         const source = await readSource(resolve(this.#imageRoot, image.path))
-        if (!isDicom(source)) return undefined
+        if (!isDicom(source.bytes)) return undefined
         const { dicomSource } = await import('./masks/dicom-seg.js')
         return dicomSource(source.bytes, source.path, source.frame)
       },
@@ -132,7 +140,7 @@ export class MaskSources {
     const entries = manifest?.entriesFor(image, pair) ?? []
     const folder = this.#folder
     const { niftiOrientation } = this.#options
-    const copied = folder ? await this.#slake(path, folder.root) : []
+    const copied = folder ? await this.#slake(image.name ?? path, folder.root) : []
     // In SLAKE's layout the files that are named as the images are the images.
     const named = folder && copied.length === 0 ? folder.filesFor(image) : []
     return [
@@ -215,63 +223,4 @@ function choose(
   if (labelled.length > 0) return { candidates: labelled, by: matched.by }
   const general = candidates.filter(({ concept }) => concept === undefined)
   return general.length > 0 ? { candidates: general, by: 'image' } : undefined
-}
-
-const maskExtension = /\.(png|webp|nii|nii\.gz|dcm|json)$/i
-
-/**
- * A folder of masks named after the images, `NAME.png`, `NAME__concept.png` or `NAME/concept.png`. NAME is the image's path
- * without extension or the end of it, as long as no other image of the pairs ends alike (IU-Xray calls every view `0.png`).
- */
-class MaskFolder {
-  readonly root: string
-  readonly #files: Map<string, string[]>
-  readonly #owners: Map<string, Set<string>>
-
-  private constructor(root: string, files: Map<string, string[]>, owners: Map<string, Set<string>>) {
-    this.root = root
-    this.#files = files
-    this.#owners = owners
-  }
-
-  static async read(root: string, images: readonly ImageRef[]): Promise<MaskFolder> {
-    const files = new Map<string, string[]>()
-    const listed = await readdir(root, { recursive: true }).catch(asFileError('Reading the masks', root))
-    const add = (base: string, file: string): unknown => files.set(base, [...(files.get(base) ?? []), file])
-    for (const file of listed.map((name) => name.replaceAll('\\', '/')).sort()) {
-      if (!maskExtension.test(file)) continue
-      const name = file.replace(maskExtension, '')
-      add(name, file)
-      if (name.includes('__')) add(name.slice(0, name.lastIndexOf('__')), file)
-      if (name.includes('/')) add(name.slice(0, name.lastIndexOf('/')), file)
-    }
-    const owners = new Map<string, Set<string>>()
-    for (const { path, sha256 } of images) {
-      for (const base of bases(path)) owners.set(base, (owners.get(base) ?? new Set()).add(sha256))
-    }
-    return new MaskFolder(root, files, owners)
-  }
-
-  filesFor({ path }: ImageRef): { concept: string | undefined; file: string }[] {
-    for (const base of bases(path)) {
-      const found = this.#files.get(base)
-      if (!found || (this.#owners.get(base)?.size ?? 0) > 1) continue
-      return found.map((file) => {
-        const rest = file.replace(maskExtension, '').slice(base.length)
-        return { file, concept: rest.replace(/^(__|\/)/, '') || undefined }
-      })
-    }
-    return []
-  }
-}
-
-/** A path without its extension, then without its first folder, and so on down to the name. */
-function bases(path: string): string[] {
-  const parts = path
-    .replaceAll('\\', '/')
-    .split('/')
-    .filter((part) => part !== '' && part !== '.' && part !== '..')
-  const last = parts[parts.length - 1] ?? ''
-  parts[parts.length - 1] = last.slice(0, last.length - extname(last).length)
-  return parts.map((_, start) => parts.slice(start).join('/'))
 }

@@ -2,7 +2,7 @@
 import type { DataSet } from 'dicom-parser'
 import { DataError } from '../errors.js'
 import type { Pixels } from './dicom-codecs.js'
-import { unsupportedImage } from './image-errors.js'
+import { type ImageNote, unsupportedImage } from './image-errors.js'
 
 const tags = {
   windowCenter: 'x00281050',
@@ -32,14 +32,20 @@ interface Lut {
   top: number
 }
 
-/** @param frame from 0. @returns [rows, columns, 3]. */
-export function showFrame(dataSet: DataSet, pixels: Pixels, frame: number, path: string): Uint8Array {
-  if (pixels.samples === 3) return showColour(pixels)
+/** @param frame from 0. @returns `rgb` [rows, columns, 3]. */
+export function showFrame(
+  dataSet: DataSet,
+  pixels: Pixels,
+  frame: number,
+  path: string,
+): { rgb: Uint8Array; notes: ImageNote[] } {
+  const notes: ImageNote[] = []
+  if (pixels.samples === 3) return { rgb: showColour(pixels), notes }
   const words = wordsOf(pixels)
   const tables =
     pixels.photometric === 'PALETTE COLOR'
       ? tags.palettes.map((tag, index) => paletteTable(dataSet, tags.paletteDescriptors[index], tag, pixels, path))
-      : [greyTable(dataSet, pixels, words, frame, path)]
+      : [greyTable(dataSet, pixels, words, frame, path, notes)]
   const rgb = new Uint8Array(words.length * 3)
   const [red, green = red, blue = red] = tables
   const code = codeOf(pixels)
@@ -49,7 +55,7 @@ export function showFrame(dataSet: DataSet, pixels: Pixels, frame: number, path:
     rgb[3 * index + 1] = green[value]
     rgb[3 * index + 2] = blue[value]
   }
-  return rgb
+  return { rgb, notes }
 }
 
 /** The samples as machine words, unused bits and all. */
@@ -79,6 +85,7 @@ function greyTable(
   words: Uint8Array | Uint16Array,
   frame: number,
   path: string,
+  notes: ImageNote[],
 ): Uint8Array {
   const groups = [tags.frameGroups, tags.sharedGroups].map(
     (tag) => dataSet.elements[tag]?.items?.[tag === tags.frameGroups ? frame : 0]?.dataSet,
@@ -90,7 +97,7 @@ function greyTable(
   const measure = modality(holder(tags.frameTransformation, tags.slope) ?? dataSet, pixels.signed, path)
   const value: Curve = (code) => measure(stored(code))
   const show =
-    windowed(holder(tags.frameVoi, tags.windowCenter), path) ??
+    windowed(holder(tags.frameVoi, tags.windowCenter), path, notes) ??
     voi(dataSet, pixels.signed, path) ??
     spread(words, codeOf(pixels), value)
   const invert = pixels.photometric === 'MONOCHROME1'
@@ -112,21 +119,32 @@ function modality(dataSet: DataSet, signed: boolean, path: string): Curve {
   return (value) => value * slope + intercept
 }
 
-/** The first window, to 0..255 (C.11.2.1.2 and C.11.2.1.3). */
-function windowed(dataSet: DataSet | undefined, path: string): Curve | undefined {
-  const center = dataSet?.floatString(tags.windowCenter)
-  const width = dataSet?.floatString(tags.windowWidth)
-  if (center === undefined || width === undefined) return undefined
-  const name = dataSet?.string(tags.voiFunction) || 'LINEAR'
-  if (!Number.isFinite(center) || !(width > 0) || (name === 'LINEAR' && width < 1)) {
-    throw new DataError(`${path} has a window of centre ${center} and width ${width}`, {
-      detail: { path, center, width },
-    })
+/**
+ * The first window that shows anything, to 0..255 (C.11.2.1.2 and C.11.2.1.3). Files hold windows of width 0, and LINEAR
+ * ones below 1, which the standard rules out; they are passed over, as viewers do, and noted.
+ */
+function windowed(dataSet: DataSet | undefined, path: string, notes: ImageNote[]): Curve | undefined {
+  if (!dataSet?.elements[tags.windowCenter] || !dataSet.elements[tags.windowWidth]) return undefined
+  const name = dataSet.string(tags.voiFunction) || 'LINEAR'
+  if (!['LINEAR', 'LINEAR_EXACT', 'SIGMOID'].includes(name)) throw unsupportedImage(path, `VOI LUT function "${name}"`)
+  const count = dataSet.numStringValues(tags.windowWidth) ?? 0
+  for (let index = 0; index < count; index += 1) {
+    const [center = Number.NaN, width = Number.NaN] = [tags.windowCenter, tags.windowWidth].map((tag) =>
+      dataSet.floatString(tag, index),
+    )
+    if (Number.isFinite(center) && Number.isFinite(width) && (name === 'LINEAR' ? width >= 1 : width > 0)) {
+      return windowCurve(name, center, width)
+    }
+    const message = `a window of centre ${center} and width ${width} shows nothing and is passed over`
+    notes.push({ kind: 'window_replaced', message })
   }
+  return undefined
+}
+
+function windowCurve(name: string, center: number, width: number): Curve {
   if (name === 'SIGMOID') return (value) => 255 / (1 + Math.exp((-4 * (value - center)) / width))
   if (name === 'LINEAR_EXACT') return ramp(center - width / 2, center + width / 2)
-  if (name === 'LINEAR') return ramp(center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2)
-  throw unsupportedImage(path, `VOI LUT function "${name}"`)
+  return ramp(center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2)
 }
 
 /** The first VOI LUT, to 0..255. */

@@ -7,7 +7,8 @@ import dicomParser, { type DataSet, type Element } from 'dicom-parser'
 import { DataError, guarded, reasonOf } from '../errors.js'
 import { decompress, isCompressed, type Layout, syntaxName } from './dicom-codecs.js'
 import { showFrame } from './dicom-display.js'
-import { checkPixels, notAnImage, unsupportedImage } from './image-errors.js'
+import { checkPixels, maxPixels, notAnImage, unsupportedImage } from './image-errors.js'
+import type { Decoded } from './images.js'
 import type { Size } from './records.js'
 
 /** A parsed file and the frame asked for, from 0. */
@@ -33,12 +34,17 @@ const tags = {
   highBit: 'x00280102',
   representation: 'x00280103',
   pixelData: 'x7fe00010',
+  floatPixels: 'x7fe00008',
+  doublePixels: 'x7fe00009',
 }
 
 const bigEndian = '1.2.840.10008.1.2.2'
 
-/** What a deflated data set may grow to, as a guard against bombs: the largest image at 16 bits, and its attributes. */
-const inflateLimit = 2 ** 30
+/** What a deflated data set may grow to, as a guard against bombs: the largest image in colour, and its attributes. */
+const inflateLimit = 4 * maxPixels
+
+/** Real files have hundreds of attributes at their top. Zeros, which inflate from nothing, are eight bytes an attribute. */
+const mostAttributes = 100_000
 
 /** Width and height of a frame, from attributes alone. @throws what `decodeDicom` throws before it reads pixels. */
 export function dicomSize(bytes: Buffer, path: string, frame?: number): Size {
@@ -54,14 +60,14 @@ export function dicomSize(bytes: Buffer, path: string, frame?: number): Size {
  * @throws {DataError} for a damaged file, a frame that is not there, or one that must be chosen.
  * @throws {UnsupportedError} naming the transfer syntax or kind of pixels that is not shown.
  */
-export async function decodeDicom(bytes: Buffer, path: string, frame?: number): Promise<Size & { rgb: Uint8Array }> {
+export async function decodeDicom(bytes: Buffer, path: string, frame?: number): Promise<Decoded> {
   return readingDicom(path, async () => {
     const opened = open(bytes, path, frame)
     const { dataSet, syntax, layout } = opened
     const pixels = isCompressed(syntax)
       ? await decompress(syntax, encapsulatedFrame(opened), layout, path)
       : { ...layout, bytes: nativeFrame(opened, path) }
-    return { width: layout.columns, height: layout.rows, rgb: showFrame(dataSet, pixels, opened.frame, path) }
+    return { width: layout.columns, height: layout.rows, ...showFrame(dataSet, pixels, opened.frame, path) }
   })
 }
 
@@ -72,6 +78,9 @@ function open(bytes: Buffer, path: string, chosen: number | undefined): Opened {
     throw unsupportedImage(path, `transfer syntax ${syntax || '(none)'} is not one we decode`, supportedHint)
   }
   const pixelData = dataSet.elements[tags.pixelData]
+  if (!pixelData && (dataSet.elements[tags.floatPixels] || dataSet.elements[tags.doublePixels])) {
+    throw unsupportedImage(path, 'pixels as floating-point numbers', integerHint)
+  }
   if (!pixelData) throw new DataError(`${path} is a DICOM file without pixel data`, { detail: { path } })
   const layout = readLayout(dataSet, path)
   const frames = Math.max(dataSet.intString(tags.frames) || 1, 1)
@@ -86,11 +95,21 @@ function open(bytes: Buffer, path: string, chosen: number | undefined): Opened {
   return { dataSet, pixelData, syntax, layout, frames, frame: (chosen ?? 1) - 1 }
 }
 
+const integerHint = 'Scale it to whole numbers of 8 or 16 bits, or save the picture as a viewer shows it.'
 const supportedHint = 'Convert it to explicit little endian, for example with dcmtk: dcmdjpeg, dcmdrle or dcmconv.'
 
 /** The attributes of a file; call it, and read them, inside `readingDicom`. */
 export function parseDicom(bytes: Buffer): DataSet {
-  return dicomParser.parseDicom(bytes, { inflater: inflate })
+  let attributes = 0
+  return dicomParser.parseDicom(bytes, {
+    inflater: inflate,
+    // The parser asks for it before and after each attribute at the top.
+    get untilTag() {
+      attributes += 1
+      if (attributes > 2 * mostAttributes) throw new Error(`it has more than ${mostAttributes} attributes`)
+      return undefined
+    },
+  } as dicomParser.ParseDicomOptions)
 }
 
 /**
@@ -131,7 +150,9 @@ function readLayout(dataSet: DataSet, path: string): Layout {
     photometric: dataSet.string(tags.photometric) ?? '',
   }
   checkPixels(layout.columns, layout.rows, path)
-  if (bitsAllocated !== 8 && bitsAllocated !== 16) throw unsupportedImage(path, `${bitsAllocated} bits per sample`)
+  if (bitsAllocated !== 8 && bitsAllocated !== 16) {
+    throw unsupportedImage(path, `${bitsAllocated} bits per sample`, integerHint)
+  }
   if (
     bitsStored < 1 ||
     bitsStored > bitsAllocated ||

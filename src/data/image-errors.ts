@@ -1,8 +1,8 @@
 /** What every image decoder refuses, in the same words. */
 import { DataError, UnsupportedError } from '../errors.js'
 
-/** The largest image that is decoded: 400 MB of RGB, above what any scanner makes and below what a bomb declares. */
-const maxPixels = 2 ** 27
+/** The largest image that is decoded, 8192 x 8192: 200 MB of RGB, above what any scanner makes. Masks have the same limit. */
+export const maxPixels = 2 ** 26
 
 /** Checks declared sizes before anything is allocated for them. */
 export function checkPixels(width: number, height: number, path: string): void {
@@ -11,6 +11,13 @@ export function checkPixels(width: number, height: number, path: string): void {
     detail: { path, width, height, maxPixels },
     hint: `An image has at least one pixel and at most ${maxPixels}; the file may be damaged.`,
   })
+}
+
+/** What a reader should know of an image that could be decoded. */
+export interface ImageNote {
+  kind: 'dark_16_bits' | 'window_replaced'
+  /** In words, with the numbers, to follow the name of the image. */
+  message: string
 }
 
 /** For `guarded`: what a decoder says of a file. */

@@ -1,13 +1,20 @@
 /** Image files to 8-bit RGB, the way Pillow's `convert("RGB")` sees them, and the checks of their references. */
 import { createHash } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import sharp, { type Metadata, type PngOptions, type Sharp } from 'sharp'
 import type { ImageInput } from '../engine/engine.js'
 import type { ImageSource } from '../engine/image-cache.js'
 import { asFileError, DataError, fileError, guarded } from '../errors.js'
-import { checkPixels, notAnImage, unsupportedImage } from './image-errors.js'
+import { checkPixels, type ImageNote, notAnImage, unsupportedImage } from './image-errors.js'
+import { animationHint, checkPicture, isDicom } from './image-kinds.js'
+import { readPlainFile } from './plain-file.js'
 import type { ImageRef, Size } from './records.js'
+
+/** What a decoder makes of a file. */
+export interface Decoded extends Size {
+  rgb: Uint8Array
+  notes: ImageNote[]
+}
 
 /** A file's bytes under the name it was asked for, with the DICOM frame (from 1) that the name may choose. */
 export interface Source {
@@ -26,13 +33,13 @@ export interface Source {
  * @throws {FileError} when the file cannot be read.
  */
 export async function decodeImage(path: string): Promise<ImageInput> {
-  return decode(await readSource(path))
+  return (await decode(await readSource(path))).image
 }
 
 /** Decodes a referenced image and holds it against its reference: content hash, width and height. */
 export async function decodeReferenced(ref: ImageRef, root: string): Promise<ImageInput> {
   const source = await readReferenced(ref, root)
-  const image = await decode(source)
+  const { image } = await decode(source)
   checkSize(image, ref, source.path)
   return image
 }
@@ -48,10 +55,28 @@ export async function checkReferenced(ref: ImageRef, root: string): Promise<void
   checkSize(await readSize(source), ref, source.path)
 }
 
+/** `checkReferenced`, and what there is to note of an image whose pixels may be dark or shown in another way. */
+export async function examineReferenced(ref: ImageRef, root: string): Promise<ImageNote[]> {
+  const source = await readReferenced(ref, root)
+  if (!isDicom(source.bytes) && (await readHeader(source)).depth !== 'ushort') {
+    checkSize(await readSize(source), ref, source.path)
+    return []
+  }
+  const { image, notes } = await decode(source)
+  checkSize(image, ref, source.path)
+  return notes
+}
+
 /** The reference that a file deserves; `path` is written as given, resolved against `root`. */
 export async function describeImage(path: string, root: string): Promise<ImageRef> {
-  const { id, width, height } = await decodeImage(resolve(root, path))
-  return { path, sha256: id, width, height }
+  return (await describeWithNotes(path, root)).ref
+}
+
+/** The same with what there is to note. */
+export async function describeWithNotes(path: string, root: string): Promise<{ ref: ImageRef; notes: ImageNote[] }> {
+  const { image, notes } = await decode(await readSource(resolve(root, path)))
+  const { id, width, height } = image
+  return { ref: { path, sha256: id, width, height }, notes }
 }
 
 /** A file's content for a viewer that is not ours. */
@@ -66,9 +91,9 @@ export interface PortableImage {
  */
 export async function portableImage(ref: ImageRef, root: string): Promise<PortableImage> {
   const source = await readReferenced(ref, root)
-  const image = await decode(source)
+  const { image } = await decode(source)
   checkSize(image, ref, source.path)
-  if (!isDicom(source)) {
+  if (!isDicom(source.bytes)) {
     const { format, depth, space, hasAlpha, orientation = 1 } = await readHeader(source)
     const plain = depth === 'uchar' && !hasAlpha && orientation === 1 && (space === 'srgb' || space === 'b-w')
     if (plain && (format === 'png' || format === 'jpeg')) return { mime: `image/${format}`, bytes: source.bytes }
@@ -83,103 +108,110 @@ export function encodePng({ rgb, width, height }: Size & { rgb: Uint8Array }, op
     .toBuffer()
 }
 
-async function decode(source: Source): Promise<ImageInput> {
-  const pixels = isDicom(source) ? await decodeDicom(source) : await decodePicture(source)
-  return { id: contentId(source), ...pixels }
+async function decode(source: Source): Promise<{ image: ImageInput; notes: ImageNote[] }> {
+  const { notes, ...pixels } = isDicom(source.bytes) ? await decodeDicom(source) : await decodePicture(source)
+  return { image: { id: contentId(source), ...pixels }, notes }
 }
 
 /** Width and height as decoded. */
 async function readSize(source: Source): Promise<Size> {
-  if (isDicom(source)) return (await import('./dicom.js')).dicomSize(source.bytes, source.path, source.frame)
+  if (isDicom(source.bytes)) return (await import('./dicom.js')).dicomSize(source.bytes, source.path, source.frame)
   return (await readHeader(source)).autoOrient
 }
 
-async function decodeDicom({ bytes, path, frame }: Source): Promise<Size & { rgb: Uint8Array }> {
+async function decodeDicom({ bytes, path, frame }: Source): Promise<Decoded> {
   return (await import('./dicom.js')).decodeDicom(bytes, path, frame)
 }
 
-async function readHeader({ bytes, path, frame }: Source): Promise<Metadata> {
+/** What a PNG, JPEG or WebP declares, held against the limit. @throws {DataError | UnsupportedError} for what is none. */
+export async function readHeader({ bytes, path, frame }: Source): Promise<Metadata> {
   if (frame !== undefined) throw new DataError(`${path}: only DICOM files have frames`, { detail: { path } })
-  checkKind(bytes, path)
+  checkPicture(bytes, path)
   const header = await guarded(() => sharp(bytes, { limitInputPixels: false }).metadata(), notAnImage(path))
   checkPixels(header.width, header.height, path)
-  if ((header.pages ?? 1) > 1) throw unsupportedImage(path, `an animation of ${header.pages} pictures`)
+  if ((header.pages ?? 1) > 1) throw unsupportedImage(path, `an animation of ${header.pages} pictures`, animationHint)
   return header
 }
 
-async function decodePicture(source: Source): Promise<Size & { rgb: Uint8Array }> {
-  const { depth, space } = await readHeader(source)
+/** Its pixels, upright and without its colour profile. Call it after `readHeader`, and use it inside `guarded`. */
+export function openPicture(bytes: Buffer): Sharp {
   // 'warning' is the strictest: what a decoder only warns of, as data missing inside a JPEG, leaves grey areas.
-  const picture = sharp(source.bytes, { ignoreIcc: true, failOn: 'warning', limitInputPixels: false }).autoOrient()
-  const convert = space === 'cmyk' ? cmykToRgb : depth === 'ushort' ? scaleTo8Bits : toRgb
-  return guarded(() => convert(picture), notAnImage(source.path))
+  return sharp(bytes, { ignoreIcc: true, failOn: 'warning', limitInputPixels: false }).autoOrient()
 }
 
-async function toRgb(picture: Sharp): Promise<Size & { rgb: Uint8Array }> {
-  const { data, width, height } = await rawPixels(picture.removeAlpha().toColourspace('srgb'), 'uchar', 3)
-  return { width, height, rgb: data }
+async function decodePicture(source: Source): Promise<Decoded> {
+  const header = await readHeader(source)
+  const is16Bit = header.depth === 'ushort'
+  const convert = header.space === 'cmyk' ? cmykToRgb : is16Bit ? scaleTo8Bits : toRgb
+  return guarded(async () => {
+    const pixels = await convert(openPicture(source.bytes))
+    return { ...pixels, notes: is16Bit ? await darkness(source.bytes, header, pixels.rgb) : [] }
+  }, notAnImage(source.path))
 }
 
-async function scaleTo8Bits(picture: Sharp): Promise<Size & { rgb: Uint8Array }> {
-  const { data, width, height } = await rawPixels(picture.removeAlpha().toColourspace('rgb16'), 'ushort', 3)
-  const rgb = Uint8Array.from(new Uint16Array(data.slice().buffer), (value) => Math.floor((value + 128) / 257))
-  return { width, height, rgb }
+async function toRgb(picture: Sharp): Promise<Pixels> {
+  return rawPixels(picture.removeAlpha().toColourspace('srgb'), 3)
+}
+
+/** round(v / 257), inside libvips, whose rows need no memory of their own: to 8 bits by a cast that cuts off. */
+async function scaleTo8Bits(picture: Sharp): Promise<Pixels> {
+  return rawPixels(
+    picture
+      .removeAlpha()
+      .linear(1 / 257, 0.5)
+      .toColourspace('rgb16'),
+    3,
+  )
+}
+
+/** 14 bits in 16 show as a quarter of the range, 12 bits as a sixteenth. */
+const darkLevel = 64
+
+async function darkness(bytes: Buffer, { space }: Metadata, rgb: Uint8Array): Promise<ImageNote[]> {
+  if (rgb.some((level) => level > darkLevel)) return []
+  const picture = openPicture(bytes)
+    .removeAlpha()
+    .toColourspace(space === 'grey16' ? 'grey16' : 'rgb16')
+  const { buffer, byteOffset, length } = await picture.raw({ depth: 'ushort' }).toBuffer()
+  const most = new Uint16Array(buffer, byteOffset, length / 2).reduce((highest, value) => Math.max(highest, value), 0)
+  return [{ kind: 'dark_16_bits', message: `16 bits, but the highest value is ${most} of 65535: nearly black` }]
 }
 
 /** Pillow's arithmetic on inks; both libraries take every CMYK JPEG for one of Adobe's, which are stored inverted. */
-async function cmykToRgb(picture: Sharp): Promise<Size & { rgb: Uint8Array }> {
-  const inks = picture.pipelineColourspace('cmyk').toColourspace('cmyk')
-  const { data, width, height } = await rawPixels(inks, 'uchar', 4)
+async function cmykToRgb(picture: Sharp): Promise<Pixels> {
+  const { rgb: inks, width, height } = await rawPixels(picture.pipelineColourspace('cmyk').toColourspace('cmyk'), 4)
   const rgb = new Uint8Array(width * height * 3)
-  for (let from = 0, to = 0; from < data.length; from += 4) {
-    const light = 255 - data[from + 3]
+  for (let from = 0, to = 0; from < inks.length; from += 4) {
+    const light = 255 - inks[from + 3]
     for (let ink = 0; ink < 3; ink += 1, to += 1) {
       // x / 255, rounded, in the integers that Pillow uses.
-      const product = data[from + ink] * light + 128
+      const product = inks[from + ink] * light + 128
       rgb[to] = light - (((product >> 8) + product) >> 8)
     }
   }
   return { width, height, rgb }
 }
 
-async function rawPixels(
-  picture: Sharp,
-  depth: 'uchar' | 'ushort',
-  channels: number,
-): Promise<Size & { data: Uint8Array }> {
-  const { data, info } = await picture.raw({ depth }).toBuffer({ resolveWithObject: true })
+type Pixels = Omit<Decoded, 'notes'>
+
+async function rawPixels(picture: Sharp, channels: number): Promise<Pixels> {
+  const { data, info } = await picture.raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true })
   if (info.channels !== channels) throw new Error(`${info.channels} channels where ${channels} were expected`)
   const { width, height } = info
-  return { data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength), width, height }
-}
-
-/** The file's first bytes decide, not its name, and no decoder sees a file of another kind. */
-function checkKind(bytes: Buffer, path: string): void {
-  const start = bytes.toString('latin1', 0, 12)
-  if (start.startsWith('\x89PNG\r\n\x1a\n') || start.startsWith('\xff\xd8\xff')) return
-  if (start.startsWith('RIFF') && start.endsWith('WEBP')) return
-  const seen = bytes.length === 0 ? 'it is empty' : `it starts with ${JSON.stringify(start)}`
-  throw new DataError(`${path} is not a PNG, JPEG, WebP or DICOM file: ${seen}`, {
-    detail: { path },
-    hint: 'Convert it to PNG. A DICOM file has a preamble of 128 bytes and then "DICM".',
-  })
-}
-
-export function isDicom({ bytes }: Pick<Source, 'bytes'>): boolean {
-  return bytes.toString('latin1', 128, 132) === 'DICM'
+  return { width, height, rgb: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) }
 }
 
 /** Reads `path`; where there is no such file and it ends in `#<number>`, the file before that. */
 export async function readSource(path: string): Promise<Source> {
   const [, file, number] = /^(.+)#([1-9]\d*)$/.exec(path) ?? []
   try {
-    return { path, bytes: await readFile(path) }
+    return { path, bytes: await readPlainFile(path) }
   } catch (error) {
     if (file === undefined || (error as NodeJS.ErrnoException).code !== 'ENOENT') {
       throw fileError(error, 'Reading the image', path)
     }
   }
-  const bytes = await readFile(file).catch(asFileError('Reading the image', file))
+  const bytes = await readPlainFile(file).catch(asFileError('Reading the image', file))
   return { path, bytes, frame: Number(number) }
 }
 

@@ -11,6 +11,8 @@ export const imageRef = z.strictObject({
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
   width: z.number().int().positive(),
   height: z.number().int().positive(),
+  /** What the file was called in its source, where an import renamed it; masks may be named after it. */
+  name: z.string().min(1).optional(),
 })
 
 /** Schema of `Sample`. */

@@ -15,6 +15,7 @@ import type {
   Generation,
   ImageFeatures,
   ImageInput,
+  ImageView,
   LoraSpec,
   MergeSpec,
   MergeStats,
@@ -31,7 +32,15 @@ import type {
   StepStats,
   UpdateStats,
 } from './native.js'
-import { checkPairs, checkPrompts, checkSampling, checkSequences, checkSpec, checkStep } from './validate.js'
+import {
+  checkImage,
+  checkPairs,
+  checkPrompts,
+  checkSampling,
+  checkSequences,
+  checkSpec,
+  checkStep,
+} from './validate.js'
 
 export * from './device.js'
 export type * from './native.js'
@@ -148,16 +157,20 @@ export class Engine implements AsyncDisposable {
   }
 
   /**
+   * What the vision tower is shown of an image: resampled, padded and cropped exactly as its family does it, not yet
+   * normalised. An engine opened with `planOnly` can do it.
+   */
+  async viewImage(image: ImageInput): Promise<ImageView> {
+    checkImage(image)
+    return this.#call(undefined, (engine) => engine.viewImage(image))
+  }
+
+  /**
    * Runs the frozen vision tower once per image and keeps its features under `image.id` until `releaseImages`.
    * Ids already held are not encoded again.
    */
   async encodeImages(images: ImageInput[], options: CallOptions = {}): Promise<ImageFeatures[]> {
-    for (const image of images) {
-      const bytes = image.width * image.height * 3
-      if (image.rgb.length !== bytes) {
-        throw expected(`${bytes} bytes of RGB (${image.width} x ${image.height})`, `image ${image.id}`, image.rgb)
-      }
-    }
+    for (const image of images) checkImage(image)
     return this.#call(options.signal, (engine, cancel) => engine.encodeImages(images, cancel))
   }
 

@@ -23,6 +23,7 @@ export type {
   GpuReport,
   ImageFeatures,
   ImageInput,
+  ImageView,
   LoraSpec,
   ModelInfo,
   NativeEngine,

@@ -90,6 +90,19 @@ export interface ImageInput {
   rgb: Uint8Array
 }
 
+/** What the vision tower is shown of an image: `rgb` [height, width, 3], resampled, padded and cropped as its family does it. */
+export interface ImageView {
+  width: number
+  height: number
+  rgb: Uint8Array
+  /** Pixels of the view for one of the image. */
+  scaleX: number
+  scaleY: number
+  /** Where the image begins in the view; negative where it was cropped. */
+  left: number
+  top: number
+}
+
 /** Patch grid of an encoded image `[t, h, w]` and the number of placeholder tokens it takes in a prompt. */
 export interface ImageFeatures {
   id: string
@@ -360,6 +373,8 @@ export interface NativeEngine {
   readonly info: ModelInfo
   /** Placeholder tokens an image of this size takes. Pure arithmetic. */
   imageTokens(width: number, height: number): number
+  /** Needs no device. */
+  viewImage(image: ImageInput): Promise<ImageView>
   /** Runs the vision tower; features stay in the engine under the id of their image. */
   encodeImages(images: ImageInput[], cancel: CancelToken | null): Promise<ImageFeatures[]>
   /** Forgets the features of these images; unknown ids are ignored. */

@@ -3,6 +3,7 @@ import { expected } from '../errors.js'
 import { deviceNames, gemmBackends, isDevice } from './device.js'
 import type {
   EngineSpec,
+  ImageInput,
   ObjectiveSpec,
   PairInput,
   PromptInput,
@@ -24,6 +25,11 @@ export function checkSpec(spec: EngineSpec): void {
   if (!Number.isInteger(rank) || rank < 1) throw expected('a positive integer', 'lora.rank', rank)
   if (!(dropout >= 0 && dropout < 1)) throw expected('a probability in [0, 1)', 'lora.dropout', dropout)
   if (targets.length === 0) throw expected('at least one projection', 'lora.targets', targets)
+}
+
+export function checkImage({ id, width, height, rgb }: ImageInput): void {
+  const bytes = width * height * 3
+  if (rgb.length !== bytes) throw expected(`${bytes} bytes of RGB (${width} x ${height})`, `image ${id}`, rgb)
 }
 
 export function checkPairs(pairs: PairInput[], objective: ObjectiveSpec): void {

@@ -14,6 +14,8 @@ export type Reason =
   | 'no_image'
   | 'missing_image'
   | 'damaged_image'
+  | 'unsupported_image'
+  | 'frames'
   | 'unsafe_path'
   | 'multi_turn'
   | 'identical_answers'

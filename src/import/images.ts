@@ -6,10 +6,11 @@ import { constants } from 'node:fs'
 import { copyFile, mkdir, readdir, realpath, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, extname, isAbsolute, join, relative, sep, win32 } from 'node:path'
 import { sha256, sha256File } from '../data/files.js'
-import { describeImage } from '../data/images.js'
+import { describeWithNotes } from '../data/images.js'
 import type { ImageRef } from '../data/records.js'
 import { asFileError, DataError, fileError, UnsupportedError } from '../errors.js'
 import { type ImageSource, LeftOut } from './draft.js'
+import type { Notes } from './fields.js'
 
 export interface ImageStoreOptions {
   /** Where names are looked up. */
@@ -36,14 +37,16 @@ export class ImageStore {
 
   /**
    * The reference of an image, which then lies in the folder.
-   * @throws {LeftOut} `unsafe_path`, `missing_image` or `damaged_image`, the same for every record that names it.
+   * @param note is told what is unusual about the image, once.
+   * @throws {LeftOut} `unsafe_path`, `missing_image`, `damaged_image`, `unsupported_image` or `frames`, the same for every
+   * record that names it.
    */
-  take(source: ImageSource, folder = 'images'): Promise<ImageRef> {
-    if (source.bytes) return this.#takeBytes(source.bytes, source.name, folder)
+  take(source: ImageSource, folder = 'images', note: Notes = () => {}): Promise<ImageRef> {
+    if (source.bytes) return this.#takeBytes(source.bytes, source.name, folder, note)
     const key = `${folder}/${source.name}`
     let known = this.#known.get(key)
     if (!known) {
-      known = this.#takeEither(source, folder)
+      known = this.#takeEither(source, folder, note)
       this.#known.set(key, known)
       known.catch(() => {
         this.#missing += 1
@@ -78,21 +81,24 @@ export class ImageStore {
     throw new LeftOut('missing_image', `${name} is not below ${root}${await this.#archiveHint()}`)
   }
 
-  async #takeEither({ name, otherName }: ImageSource, folder: string): Promise<ImageRef> {
-    if (otherName === undefined) return this.#takeFile(name, folder)
-    return this.#takeFile(name, folder).catch((error) =>
-      this.#takeFile(otherName, folder).catch(() => {
+  async #takeEither({ name, otherName }: ImageSource, folder: string, note: Notes): Promise<ImageRef> {
+    if (otherName === undefined) return this.#takeFile(name, folder, note)
+    return this.#takeFile(name, folder, note).catch((error) =>
+      this.#takeFile(otherName, folder, note).catch(() => {
         throw error
       }),
     )
   }
 
-  async #takeFile(name: string, folder: string): Promise<ImageRef> {
+  async #takeFile(name: string, folder: string, note: Notes): Promise<ImageRef> {
     const [file, frame] = await this.#findFrame(name)
     const hash = await sha256File(file)
-    return this.#keep(`${folder}/${hash}${extname(file).toLowerCase()}`, frame, name, async (target) => {
+    const path = `${folder}/${hash}${extname(file).toLowerCase()}`
+    const image = await this.#keep(path, frame, name, note, async (target) => {
       await copyFile(file, target, constants.COPYFILE_FICLONE)
     })
+    if (frame === '' && image.sha256 !== hash) throw new LeftOut('damaged_image', `${name} changed while it was read`)
+    return { ...image, name }
   }
 
   /** `scan.dcm#3` is the third frame of a file, unless a file is called so. */
@@ -105,12 +111,18 @@ export class ImageStore {
     )
   }
 
-  async #takeBytes(bytes: Uint8Array, name: string, folder: string): Promise<ImageRef> {
-    const hash = sha256(bytes)
-    return this.#keep(`${folder}/${hash}${extensionOf(bytes)}`, '', name, (target) => writeFile(target, bytes))
+  async #takeBytes(bytes: Uint8Array, name: string, folder: string, note: Notes): Promise<ImageRef> {
+    const path = `${folder}/${sha256(bytes)}${extensionOf(bytes)}`
+    return this.#keep(path, '', name, note, (target) => writeFile(target, bytes))
   }
 
-  async #keep(path: string, frame: string, name: string, write: (target: string) => Promise<void>): Promise<ImageRef> {
+  async #keep(
+    path: string,
+    frame: string,
+    name: string,
+    note: Notes,
+    write: (target: string) => Promise<void>,
+  ): Promise<ImageRef> {
     const { out } = this.#options
     const target = join(out, path)
     const earlier = this.#stored.get(path)
@@ -119,12 +131,12 @@ export class ImageStore {
     if (earlier && isPicture(path)) this.#sameContent += 1
     await written
     try {
-      const image = await describeImage(`${path}${frame}`, out)
+      const { ref, notes } = await describeWithNotes(`${path}${frame}`, out)
       this.#whole.add(path)
-      return image
+      for (const { kind } of notes) note(kind)
+      return ref
     } catch (error) {
-      if (!(error instanceof DataError || error instanceof UnsupportedError)) throw error
-      throw new LeftOut('damaged_image', error.message.replaceAll(target, name))
+      throw leftOut(error, target, name)
     }
   }
 
@@ -134,6 +146,14 @@ export class ImageStore {
     const archive = names.find((name) => /\.(zip|tar|tgz|tar\.gz|7z)$/i.test(name))
     return archive === undefined ? '' : ` (${archive} lies there: unpack it first)`
   }
+}
+
+/** Why an image cannot be used, and what to do about it, in the name that the record has for it. */
+function leftOut(error: unknown, target: string, name: string): unknown {
+  if (!(error instanceof DataError || error instanceof UnsupportedError)) return error
+  const text = [error.message, error.hint].filter(Boolean).join('. ').replaceAll(target, name)
+  if (error.detail.frames !== undefined) return new LeftOut('frames', text)
+  return new LeftOut(error instanceof UnsupportedError ? 'unsupported_image' : 'damaged_image', text)
 }
 
 async function store(target: string, write: (target: string) => Promise<void>): Promise<void> {

@@ -217,7 +217,7 @@ class Import {
     const closed = isVqa && isClosed(this.#rule, answer, said)
     if (isVqa && said === undefined && this.#rule === 'answer_type') this.#fallback += 1
 
-    const found = await Promise.all(sources.map((source) => this.#tryImage(source)))
+    const found = await Promise.all(sources.map((source) => this.#tryImage(source, note)))
     const keys = found.map((image, index) => (image instanceof LeftOut ? `name:${sources[index].name}` : image.sha256))
     // Counted before anything can be left out for its images: these are the numbers that papers print.
     this.#sourceTally.add(draft.split, closed, keys)
@@ -246,8 +246,8 @@ class Import {
     return { sample: pairOnly ? null : sample, pair: pair ?? null, split: draft.split, closed, images: keys }
   }
 
-  #tryImage(source: ImageSource): Promise<ImageRef | LeftOut> {
-    return this.#store.take(source).catch((error) => asLeftOut(error))
+  #tryImage(source: ImageSource, note: Notes): Promise<ImageRef | LeftOut> {
+    return this.#store.take(source, 'images', note).catch((error) => asLeftOut(error))
   }
 
   /** The images that are there; where one is not, and that was not allowed, the reason to leave the record out. */
@@ -268,7 +268,7 @@ class Import {
     note: Notes,
   ): Promise<Pick<Pair, 'corrupted'>> {
     if (!sources || sources.length !== images.length) return {}
-    const found = await Promise.all(sources.map((source) => this.#tryImage(source)))
+    const found = await Promise.all(sources.map((source) => this.#tryImage(source, note)))
     if (found.some((image) => image instanceof LeftOut)) {
       note('corrupted_image_missing')
       return {}

@@ -1,10 +1,11 @@
 /** Looks into record files: what kind they are, what is in them, what is wrong with them. Streams; memory is bounded. */
 import { readFile, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import { checkReferenced } from '../data/images.js'
+import type { ImageNote } from '../data/image-errors.js'
+import { examineReferenced } from '../data/images.js'
 import { describeIssues, type ScannedLine, scanJsonl } from '../data/jsonl.js'
 import type { ImageRef } from '../data/records.js'
-import { asFileError } from '../errors.js'
+import { asFileError, reasonOf } from '../errors.js'
 import { type Kind, kinds, Leakage, type Place, Sheet } from './kinds.js'
 import { type Example, type Inspection, Problems } from './report.js'
 import { Examples, Seen } from './tally.js'
@@ -130,6 +131,11 @@ function* flatten(value: unknown, name = ''): Generator<[string, string | number
   } else yield [name, typeof value === 'number' ? value : String(value)]
 }
 
+const noteWords: Record<ImageNote['kind'], string> = {
+  dark_16_bits: 'an image of 16 bits is nearly black',
+  window_replaced: 'a window of a DICOM image is not used',
+}
+
 class ImageCheck {
   readonly #root: string
   readonly #problems: Problems
@@ -143,9 +149,13 @@ class ImageCheck {
   async check(images: readonly ImageRef[], { where, line }: Place): Promise<void> {
     for (const ref of images) {
       if (this.#checked.add(JSON.stringify(ref), line) !== undefined) continue
-      await checkReferenced(ref, this.#root).catch((error: Error) => {
-        this.#problems.add('error', 'an image is missing or another one', `${where}: ${error.message}`)
-      })
+      try {
+        for (const { kind, message } of await examineReferenced(ref, this.#root)) {
+          this.#problems.add('warning', noteWords[kind], `${where}: ${ref.path}: ${message}`)
+        }
+      } catch (error) {
+        this.#problems.add('error', 'an image is missing or another one', `${where}: ${reasonOf(error)}`)
+      }
     }
   }
 }

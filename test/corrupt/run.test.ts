@@ -1,14 +1,15 @@
 /** The corruption stage on disk: which mask, what it does to the pixels, what is counted, and going on after a kill. */
-import { fork } from 'node:child_process'
+import { execFileSync, fork } from 'node:child_process'
 import { cp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { addLesionNoise, corruptPairs, recordSeed } from '../../src/corrupt/index.js'
+import { maskPng } from '../../src/corrupt/masks/picture.js'
 import { decodeImage, describeImage } from '../../src/data/images.js'
 import { loadPairs } from '../../src/data/pairs.js'
-import type { Pair } from '../../src/data/records.js'
+import type { ImageRef, Pair } from '../../src/data/records.js'
 import { ArgumentError, DataError, SegmenterError } from '../../src/errors.js'
 import { FakeSegmenter, seen } from './service.js'
 import { sha256, World } from './world.js'
@@ -478,10 +479,139 @@ describe('the contact sheet', () => {
     expect(text.match(/class="outline" d="M4 3H12M4 9H12M4 3V9M12 3V9"/g)).toHaveLength(2)
     const pictures = [...text.matchAll(/base64,([^"]+)"/g)].map(([, data]) => Buffer.from(data, 'base64'))
     const { data } = await sharp(pictures[1]).raw().toBuffer({ resolveWithObject: true })
-    expect(new Uint8Array(data)).toEqual((await twinOf((await world.corrupt()).pairs[0])).rgb)
+    const twin = await twinOf((await world.corrupt()).pairs[0])
+    // A lossy file, but of this picture.
+    const mean = (of: Uint8Array): number => of.reduce((sum, value) => sum + value, 0) / of.length
+    expect(data).toHaveLength(twin.rgb.length)
+    expect(Math.abs(mean(data) - mean(twin.rgb))).toBeLessThan(8)
+    expect(text).toContain('<mark class="chosen">No</mark> mass.')
+    expect(text).toContain('<mark class="rejected">Yes</mark> mass.')
+    expect(text).toContain('<span class="tag">presence</span>')
+    expect(text).toContain('How strong the noise is for a model is not known: give --model.')
     await world.corrupt({ sheet, sheetRows: 2, fallback: 'skip' })
     const short = await readFile(sheet, 'utf8')
     expect(short).toContain('2 of 3 pairs')
     expect(short).toContain('no twin')
+  })
+
+  it('stays small however large and noisy the images are', async () => {
+    const rgb = Uint8Array.from({ length: 900 * 700 * 3 }, (_, at) => (at * 2654435761) % 251)
+    await world.write(
+      'big.png',
+      await sharp(rgb, { raw: { width: 900, height: 700, channels: 3 } })
+        .png()
+        .toBuffer(),
+    )
+    const big = await describeImage('big.png', world.root)
+    const specks = Array.from({ length: 300 }, (_, at) => [(at * 37) % 890, (at * 53) % 690, 2, 2])
+    const report = 'The lungs are clear. '.repeat(300)
+    const edits: Pair['edits'] = [{ chosen: [0, 3], rejected: [0, 2], category: 'presence' }]
+    await world.pairs(
+      Array.from({ length: 3 }, (_, index) =>
+        world.pair(`p${index}`, [big], {
+          provenance: { masks: [{ boxes: specks }] },
+          chosen: report,
+          rejected: `No${report.slice(3)}`,
+          edits,
+        }),
+      ),
+    )
+    const sheet = world.path('sheet.html')
+    await world.corrupt({ sheet })
+    expect((await readFile(sheet)).length / 3).toBeLessThan(62_000)
+  })
+})
+
+describe('a mask named after the image', () => {
+  /** What an import makes of pictures: files named by hash, with the name they had. */
+  const imported = async (name: string, shade: number): Promise<ImageRef> => {
+    const { sha256 } = await world.image(`original/${name}`, 24, 16, shade)
+    const path = `images/${sha256}.png`
+    await world.write(path, await world.read(`original/${name}`))
+    return { path, sha256, width: 24, height: 16, name }
+  }
+  const columnOf = async (pair: Pair): Promise<number> => {
+    const mask = await decodeImage(join(world.path('out'), pair.corrupted?.masks[0] ?? ''))
+    return mask.rgb.findIndex((value) => value > 0) / 3
+  }
+  const rle = (column: number) => ({ size: [16, 24], counts: [16 * column, 16, 16 * (23 - column)] })
+
+  it('before the import is found, in a manifest and a folder, as is one named by hash', async () => {
+    const [a, b, c] = [await imported('set/a.png', 40), await imported('set/b.png', 50), await imported('c.png', 60)]
+    await world.pairs([a, b, c].map((image, index) => world.pair(`p${index}`, [image])))
+    const masks = await world.manifest([
+      { image: 'a.png', mask: rle(2) },
+      { image: 'data/pictures/set/b.png', mask: rle(3) },
+      { image: c.sha256, mask: rle(4) },
+    ])
+    const byManifest = await world.corrupt({ masks })
+    expect(byManifest.report).toMatchObject({ sources: { 'manifest: rle': 3 }, missing: {}, warnings: [] })
+    expect(await Promise.all(byManifest.pairs.map(columnOf))).toEqual([2, 3, 4])
+    await world.write('m/set/a.json', JSON.stringify(rle(5)))
+    await world.write('m/b.json', JSON.stringify(rle(6)))
+    await world.write(`m/${c.sha256}.json`, JSON.stringify(rle(7)))
+    const byFolder = await world.corrupt({ masks: world.path('m') })
+    expect(byFolder.report).toMatchObject({ sources: { 'folder: rle': 3 }, missing: {}, warnings: [] })
+    expect(await Promise.all(byFolder.pairs.map(columnOf))).toEqual([5, 6, 7])
+  })
+
+  it('is not guessed where several images have the name, and this is said', async () => {
+    const [a, b] = [await imported('one/0.png', 40), await imported('two/0.png', 50)]
+    await world.pairs([world.pair('a', [a]), world.pair('b', [b])])
+    await world.write('m/0.json', JSON.stringify(rle(1)))
+    const folder = await world.corrupt({ masks: world.path('m') })
+    expect(folder.report).toMatchObject({ sources: {}, missing: { noMask: { count: 2 } } })
+    expect(folder.report.warnings.join()).toMatch(/names of masks are those of several images.*first: 0\.json/)
+    const manifest = await world.corrupt({ masks: await world.manifest([{ image: '0.png', mask: rle(1) }]) })
+    expect(manifest.report).toMatchObject({ sources: {}, missing: { noMask: { count: 2 } } })
+    expect(manifest.report.warnings.join()).toMatch(/1 names could mean several images.*first: 0\.png/)
+    const longer = [{ image: 'x/one/0.png' }, { image: 'y/one/0.png' }].map((line) => ({ ...line, mask: rle(1) }))
+    const twice = await world.corrupt({ masks: await world.manifest(longer) })
+    expect(twice.report.warnings.join()).toMatch(/x\/one\/0\.png, y\/one\/0\.png \(for one\/0\.png\)/)
+  })
+
+  it('is united with a second of its name, and this is said', async () => {
+    await world.pairs([world.pair('a', [await imported('a.png', 40)])])
+    await world.write('m/a.json', JSON.stringify(rle(1)))
+    await world.write('m/a.png', await maskPng({ width: 24, height: 16, inside: new Uint8Array(384).fill(1, 0, 1) }))
+    const { report } = await world.corrupt({ masks: world.path('m') })
+    expect(report.warnings).toEqual([expect.stringMatching(/two masks of one name.*first: a\.json and a\.png/)])
+  })
+
+  it.each([
+    ['Pleural_Effusions', 'pleural effusion'],
+    ['left-lung', 'Left Lungs'],
+    ['rib_fractures', 'Rib fracture'],
+    ['LungOpacity', 'lung opacities'],
+    ['metastasis', 'Metastases'],
+    ['disease', 'diseases'],
+    ['masses', 'mass'],
+    ['vertebra', 'vertebrae'],
+  ])('of %s is that of "%s", in the record and in the question', async (label, concept) => {
+    const image = await world.image('a.png')
+    await world.pairs([
+      world.pair('record', [image], { provenance: { concept } }),
+      world.pair('question', [image], { prompt: `Where is the ${concept}?` }),
+    ])
+    const masks = await world.manifest([
+      { image: 'a.png', concept: label, mask: rle(2) },
+      { image: 'a.png', concept: 'heart', mask: rle(3) },
+    ])
+    const { pairs, report } = await world.corrupt({ masks })
+    expect(report.concepts).toEqual({ record: 1, prompt: 1 })
+    expect(await Promise.all(pairs.map(columnOf))).toEqual([2, 2])
+  })
+})
+
+describe('a pipe or device in place of masks', () => {
+  it('is refused at once', async () => {
+    const image = await world.image('a.png')
+    const pipe = world.path('pipe.png')
+    execFileSync('mkfifo', [pipe])
+    await world.pairs([world.pair('a', [image], { provenance: { masks: ['pipe.png'] } })])
+    await expect(world.corrupt()).rejects.toThrow(/record a: .*pipe\.png is a pipe or device/)
+    await world.pairs([world.pair('a', [image])])
+    await expect(world.corrupt({ masks: pipe })).rejects.toThrow(/pipe\.png is a pipe or device/)
+    await expect(world.corrupt({ masks: '/dev/zero' })).rejects.toThrow(/is a pipe or device/)
   })
 })

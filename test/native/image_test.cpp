@@ -152,6 +152,9 @@ TEST("image: one pixel becomes one flat image") {
     CHECK(p.pixels[i] == (static_cast<float>(pixel[channel]) / 255.0f - 0.5f) / config.std[channel]);
   }
   CHECK(config.token_grid({1, 1}).tokens() == 1);
+  const View view = config.view({1, 1, pixel});
+  CHECK(view.size == (Size{32, 32}) && view.scale_x == 32 && view.scale_y == 32 && view.left == 0 && view.top == 0);
+  CHECK(view.pixels == resize_bicubic({1, 1, pixel}, view.size));
 }
 
 TEST("image: patches in merge order, each channel by channel with its time slices") {

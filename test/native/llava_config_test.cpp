@@ -44,6 +44,18 @@ TEST("llava config: as transformers saves it") {
   CHECK(c.vision->token_grid({100, 20}).tokens() == 9);
 }
 
+TEST("llava config: what the tower is shown, and where the image lies in it") {
+  const std::vector<uint8_t> white(100 * 20 * 3, 255);
+  // padded to 100 x 100, which becomes 56 x 56
+  const View padded = published().load().vision->view({20, 100, white.data()});
+  CHECK(padded.size == (Size{56, 56}) && padded.pixels.size() == 3 * 56 * 56);
+  CHECK(padded.scale_x == 0.56 && padded.scale_y == 0.56 && padded.left == 0 && padded.top == 40 * 0.56);
+  // resized to 250 x 50, of which the middle 42 x 42 are shown
+  const View cropped = transformers().load().vision->view({20, 100, white.data()});
+  CHECK(cropped.size == (Size{42, 42}) && cropped.pixels == std::vector<uint8_t>(3 * 42 * 42, 255));
+  CHECK(cropped.scale_x == 2.5 && cropped.scale_y == 2.5 && cropped.left == -104 && cropped.top == -4);
+}
+
 TEST("llava config: other spellings that mean the same") {
   CHECK(transformers().replace("image_token_index", "image_token_id").load().image_token_id == 321);
   CHECK(transformers().replace("\"vision_feature_layer\": -1", "\"vision_feature_layer\": 3").load().vision != nullptr);

@@ -23,7 +23,7 @@ const PIXEL = Buffer.from(
 export const picture = (): Picture => ({
   width: 4,
   height: 4,
-  png: PIXEL,
+  webp: PIXEL,
   mask: Uint8Array.of(0, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0),
 })
 

@@ -14,14 +14,31 @@ const overshoot = 0.02
  * @throws {DataError} for a box without area, outside the image, or with coordinates that look relative.
  */
 export function fillBoxes(boxes: readonly Box[], format: BoxFormat, size: Size, place: string): Mask {
-  const mask = emptyMask(size)
+  // How many boxes begin less how many end at each corner, so that the cost is that of the picture, not of all boxes.
+  const line = size.width + 1
+  const steps = new Int32Array(line * (size.height + 1))
   for (const [index, box] of boxes.entries()) {
     const [left, top, right, bottom] = cornersOf(box, format)
     check([left, top, right, bottom], size, `${place}: box ${index} [${box.join(', ')}] (${format})`)
     const [from, to] = [Math.max(0, Math.floor(left)), Math.min(size.width, Math.ceil(right))]
-    const lowest = Math.min(size.height, Math.ceil(bottom))
-    for (let y = Math.max(0, Math.floor(top)); y < lowest; y += 1) {
-      mask.inside.fill(1, y * size.width + from, y * size.width + to)
+    const [upper, lower] = [Math.max(0, Math.floor(top)), Math.min(size.height, Math.ceil(bottom))]
+    if (from >= to || upper >= lower) continue
+    for (const [x, y, step] of [
+      [from, upper, 1],
+      [to, upper, -1],
+      [from, lower, -1],
+      [to, lower, 1],
+    ]) {
+      steps[y * line + x] += step
+    }
+  }
+  const mask = emptyMask(size)
+  for (let y = 0; y < size.height; y += 1) {
+    for (let x = 0, above = 0; x < size.width; x += 1) {
+      above += steps[y * line + x]
+      // The sum over everything above and to the left: of the row above, and of this row so far.
+      steps[y * line + x] = above + (y > 0 ? steps[(y - 1) * line + x] : 0)
+      mask.inside[y * size.width + x] = steps[y * line + x] > 0 ? 1 : 0
     }
   }
   return mask

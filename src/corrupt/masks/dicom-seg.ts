@@ -47,6 +47,9 @@ const tags = {
   pixelData: 'x7fe00010',
 }
 
+/** Frames above this are refused: each costs memory for what it says of itself, and pixels of one bit cost nothing. */
+const mostFrames = 2 ** 16
+
 /** Little endian and not compressed, or deflated as a whole, which the parser undoes. */
 const readable = ['1.2.840.10008.1.2', '1.2.840.10008.1.2.1', '1.2.840.10008.1.2.1.99']
 const segmentationStorage = /^1\.2\.840\.10008\.5\.1\.4\.1\.1\.66\.[47]$/
@@ -84,6 +87,7 @@ function readMask(dataSet: DataSet, path: string, options: SegOptions, source: D
   const type = dataSet.string(tags.segmentationType) ?? ''
   const segment = chooseSegment(dataSet, options, path)
   const count = Math.max(dataSet.intString(tags.frames) || 1, 1)
+  if (count > mostFrames) throw unsupportedImage(path, `${count} frames; at most ${mostFrames} are read`)
   // First, for it holds the number of frames against the bytes there are.
   const pixels = pixelReader(dataSet, type, segment, count, path)
   const all = framesOf(dataSet, count)

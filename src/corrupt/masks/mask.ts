@@ -18,6 +18,9 @@ export function area({ inside }: Mask): number {
   return inside.reduce((sum, value) => sum + value, 0)
 }
 
+/** Share of the pixels that are inside. */
+export const coverage = (mask: Mask): number => area(mask) / mask.inside.length
+
 /** Pixels inside any of them. All have one size, which the reader of each has checked. */
 export function union(masks: readonly Mask[]): Mask {
   const all = emptyMask(masks[0])

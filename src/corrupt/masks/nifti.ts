@@ -3,7 +3,7 @@
  * what it does not do is bound a gzip bomb or turn voxels to where a viewer shows them, so that is here.
  */
 import { promisify } from 'node:util'
-import { constants, gunzip } from 'node:zlib'
+import { constants, createGunzip, gunzip } from 'node:zlib'
 import { NIFTI1, NIFTI2 } from 'nifti-reader-js'
 import { checkPixels, notAnImage, unsupportedImage } from '../../data/image-errors.js'
 import { DataError, guarded } from '../../errors.js'
@@ -29,13 +29,13 @@ export interface NiftiOptions {
   slice?: number
   /** Index of the fourth axis, from 0; needed where there is more than one. */
   volume?: number
-  /** Default `affine`, which is refused where the affine says nothing. */
+  /** Default `affine`, which is refused where the affine is absent, or is the identity and was not asked for. */
   orientation?: NiftiOrientation
 }
 
 interface Header {
   fields: NIFTI1 | NIFTI2
-  /** The sform's 3 x 3 part, read here because the library keeps the affine of a qform only once that has a higher code. */
+  /** The sform's three rows, read here because the library keeps the affine of a qform only once that has a higher code. */
   sform: number[][]
 }
 
@@ -100,23 +100,25 @@ export async function readNiftiMask(bytes: Buffer, path: string, options: NiftiO
   const plane = pictureAxes(header, axis, options.orientation, path)
   checkPixels(shape[plane.x.axis], shape[plane.y.axis], path)
 
-  const data = isGzip(bytes) ? await inflated(bytes, offset + size, path) : bytes
-  if (data.length < offset + size) {
-    throw new DataError(`${path} is truncated: ${data.length} bytes where ${offset + size} were declared`)
-  }
-  const view = new DataView(data.buffer, data.byteOffset + offset, size)
+  const voxels = shape[0] * shape[1] * shape[2]
+  // What the slice lies in: itself where it is cut across the last axis, else its volume.
+  const [start, count] = axis === 2 ? [slice * shape[0] * shape[1], shape[0] * shape[1]] : [0, voxels]
+  const from = offset + (volume * voxels + start) * kind.bytes
+  const data = await readRange(bytes, from, count * kind.bytes, offset + size, path)
+  const view = new DataView(data.buffer, data.byteOffset, data.length)
   const slope = Number.isFinite(fields.scl_slope) && fields.scl_slope !== 0 ? fields.scl_slope : 1
   const intercept = Number.isFinite(fields.scl_slope) && fields.scl_slope !== 0 ? fields.scl_inter || 0 : 0
   const strides = [1, shape[0], shape[0] * shape[1]] as const
   const mask = emptyMask({ width: shape[plane.x.axis], height: shape[plane.y.axis] })
-  const first = slice * strides[axis] + volume * shape[0] * shape[1] * shape[2]
+  const first = axis === 2 ? 0 : slice * strides[axis]
+  const ids = options.value && new Set(options.value)
   for (let y = 0; y < mask.height; y += 1) {
     const row = (plane.y.flipped ? mask.height - 1 - y : y) * strides[plane.y.axis]
     for (let x = 0; x < mask.width; x += 1) {
       const column = (plane.x.flipped ? mask.width - 1 - x : x) * strides[plane.x.axis]
       const value = slope * kind.get(view, (first + row + column) * kind.bytes, fields.littleEndian) + intercept
       if (Number.isNaN(value)) throw new DataError(`${path} has a voxel that is not a number in slice ${slice}`)
-      mask.inside[y * mask.width + x] = (options.value ? options.value.includes(value) : value !== 0) ? 1 : 0
+      mask.inside[y * mask.width + x] = (ids ? ids.has(value) : value !== 0) ? 1 : 0
     }
   }
   return mask
@@ -139,7 +141,7 @@ function readHeader(bytes: Buffer, path: string): Header {
       second
         ? view.getFloat64(400 + 32 * row + 8 * column, fields.littleEndian)
         : view.getFloat32(280 + 16 * row + 4 * column, fields.littleEndian)
-    return { fields, sform: [0, 1, 2].map((row) => [0, 1, 2].map((column) => entry(row, column))) }
+    return { fields, sform: [0, 1, 2].map((row) => [0, 1, 2, 3].map((column) => entry(row, column))) }
   }, notAnImage(path))
 }
 
@@ -150,18 +152,36 @@ async function inflatedStart(bytes: Buffer, path: string): Promise<Buffer> {
   return guarded(() => unzip(prefix, { finishFlush: constants.Z_SYNC_FLUSH }), notAnImage(path))
 }
 
-/** All of it, which must not be more than the header declares (and a little that some tools append). */
-async function inflated(bytes: Buffer, expected: number, path: string): Promise<Buffer> {
-  const maxOutputLength = expected + 2 ** 20
-  return guarded(
-    () => unzip(bytes, { maxOutputLength }),
-    (reason, cause) => {
-      if ((cause as NodeJS.ErrnoException).code !== 'ERR_BUFFER_TOO_LARGE') return notAnImage(path)(reason, cause)
-      return new DataError(`${path} inflates to more than the ${expected} bytes that its header declares`, {
-        hint: 'The file is damaged, or made to exhaust memory.',
-      })
-    },
-  )
+/**
+ * `length` bytes of the plain file, of which no more is kept. The file must have `declared` bytes, and may have a little
+ * that some tools append.
+ */
+async function readRange(bytes: Buffer, from: number, length: number, declared: number, path: string): Promise<Buffer> {
+  const truncated = (found: number): DataError =>
+    new DataError(`${path} is truncated: ${found} bytes where ${declared} were declared`)
+  if (!isGzip(bytes)) {
+    if (bytes.length < declared) throw truncated(bytes.length)
+    return bytes.subarray(from, from + length)
+  }
+  return guarded(async () => {
+    const range = Buffer.alloc(length)
+    const stream = createGunzip()
+    stream.end(bytes)
+    let position = 0
+    for await (const chunk of stream as AsyncIterable<Buffer>) {
+      if (position < from + length && position + chunk.length > from) {
+        chunk.copy(range, Math.max(0, position - from), Math.max(0, from - position))
+      }
+      position += chunk.length
+      if (position > declared + 2 ** 20) {
+        throw new DataError(`${path} inflates to more than the ${declared} bytes that its header declares`, {
+          hint: 'The file is damaged, or made to exhaust memory.',
+        })
+      }
+    }
+    if (position < declared) throw truncated(position)
+    return range
+  }, notAnImage(path))
 }
 
 function cutAxis({ axis, slice }: NiftiOptions, shape: readonly number[]): Axis {
@@ -187,34 +207,36 @@ interface PictureAxis {
 function pictureAxes(
   header: Header,
   cut: Axis,
-  orientation: NiftiOrientation = 'affine',
+  orientation: NiftiOrientation | undefined,
   path: string,
 ): { x: PictureAxis; y: PictureAxis } {
   const [first, second] = ([0, 1, 2] as const).filter((axis) => axis !== cut)
   const plain = (axis: Axis): PictureAxis => ({ axis, flipped: false })
   if (orientation === 'voxel') return { x: plain(first), y: plain(second) }
   if (orientation === 'numpy') return { x: plain(second), y: plain(first) }
-  const directions = worldDirections(affineOf(header, path))
+  const directions = worldDirections(affineOf(header, orientation === 'affine', path))
   // Of right, anterior and superior the one earlier in the list runs along x; both axes then point to L, P or I.
   const [x, y] = directions[first].world < directions[second].world ? [first, second] : [second, first]
   return { x: { axis: x, flipped: directions[x].positive }, y: { axis: y, flipped: directions[y].positive } }
 }
 
-/** The 3 x 3 part of the affine to right, anterior, superior: the sform before the qform, as nibabel has it. */
-function affineOf({ fields, sform }: Header, path: string): number[][] {
+/**
+ * The affine to right, anterior, superior: the sform before the qform, as nibabel has it. Tools that know nothing write the
+ * identity; a template's axes may be the identity too, but its origin is not 0.
+ * @param asked whether somebody says that the affine is right.
+ */
+function affineOf({ fields, sform }: Header, asked: boolean, path: string): number[][] {
   const qform = (): number[][] => fields.getQformMat().slice(0, 3)
-  const matrix = fields.sform_code > 0 ? sform : fields.qform_code > 0 ? qform() : undefined
-  const rows = matrix?.map((row) => row.slice(0, 3))
+  const rows = fields.sform_code > 0 ? sform : fields.qform_code > 0 ? qform() : undefined
   const isIdentity = rows?.every((row, r) => row.every((value, c) => value === (r === c ? 1 : 0)))
-  if (rows && !isIdentity && rows.flat().every(Number.isFinite)) return rows
-  throw new DataError(
-    `${path}: its affine ${rows ? 'is the identity' : 'is absent'}, which says nothing of orientation`,
-    {
-      hint:
-        'Look at the file and say {"file": ..., "orientation": "voxel"} (x = i, y = j), "numpy" (x = j, y = i), or ' +
-        '--nifti-orientation for all of them.',
-    },
-  )
+  if (rows?.flat().every(Number.isFinite) && (asked || !isIdentity)) return rows
+  const fault = isIdentity ? 'the identity at the origin, which says nothing of orientation' : 'absent or damaged'
+  throw new DataError(`${path}: its affine is ${fault}`, {
+    hint:
+      'Look at the file and say {"file": ..., "orientation": "voxel"} (x = i, y = j), "numpy" (x = j, y = i)' +
+      `${isIdentity ? ', "affine" (the identity is right: i to the right, j to anterior)' : ''}, or ` +
+      '--nifti-orientation for all of them.',
+  })
 }
 
 /** For each voxel axis the world axis it runs along (0 right, 1 anterior, 2 superior), each taken once. */

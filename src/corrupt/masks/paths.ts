@@ -1,10 +1,8 @@
 /** Files that a record or manifest names: only those inside its folder, whatever links and dots the name has. */
-import { open, realpath } from 'node:fs/promises'
+import { realpath } from 'node:fs/promises'
 import { isAbsolute, relative, resolve, sep } from 'node:path'
-import { DataError, fileError } from '../../errors.js'
-
-/** No mask is larger; also keeps devices and endless files out. */
-const largestFile = 2 ** 30
+import { readPlainFile } from '../../data/plain-file.js'
+import { atPlace, DataError, fileError } from '../../errors.js'
 
 /**
  * The bytes of a file under `root`.
@@ -23,15 +21,7 @@ export async function readInside(root: string, name: string, place: string, base
   try {
     const real = await realpath(path)
     if (isOutside(await realpath(root), real)) throw outside()
-    const file = await open(real, 'r')
-    try {
-      const status = await file.stat()
-      if (!status.isFile()) throw new DataError(`${place}: ${path} is not a plain file`)
-      if (status.size > largestFile) throw new DataError(`${place}: ${path} has ${status.size} bytes`)
-      return await file.readFile()
-    } finally {
-      await file.close()
-    }
+    return await readPlainFile(real).catch(atPlace(place))
   } catch (error) {
     throw error instanceof DataError ? error : fileError(error, `${place}: reading the mask`, path)
   }

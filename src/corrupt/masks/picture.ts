@@ -1,7 +1,8 @@
 /** Masks as pictures: 0/1, 0/255, class ids in grey levels, coloured overlays on black or transparent ground. */
 // The image library of the whole project (src/data/images.ts).
 import sharp from 'sharp'
-import { checkPixels, notAnImage } from '../../data/image-errors.js'
+import { notAnImage } from '../../data/image-errors.js'
+import { openPicture, readHeader } from '../../data/images.js'
 import type { Size } from '../../data/records.js'
 import { DataError, guarded } from '../../errors.js'
 import { emptyMask, type Mask } from './mask.js'
@@ -49,28 +50,26 @@ export async function readPictureMask(
     })
   }
   const mask = emptyMask({ width, height })
+  const ids = value && new Set(value)
   for (let pixel = 0; pixel < level.length; pixel += 1) {
-    const here = value ? value.includes(level[pixel]) : threshold === undefined ? false : level[pixel] >= threshold
-    mask.inside[pixel] = here || (!value && threshold === undefined && visible[pixel]) ? 1 : 0
+    const here = ids ? ids.has(level[pixel]) : threshold === undefined ? visible[pixel] : level[pixel] >= threshold
+    mask.inside[pixel] = here ? 1 : 0
   }
   return offset ? placed(mask, offset, image, path) : mask
 }
 
 async function readLevels(bytes: Buffer, path: string, lossyAllowed: boolean): Promise<Levels> {
+  const { format, depth } = await readHeader({ bytes, path })
+  if (format === 'jpeg' && !lossyAllowed) {
+    throw new DataError(`${path} is a JPEG, whose compression leaves grey specks around every edge`, {
+      hint: 'Save the mask as PNG, or say which levels are inside: {"file": ..., "threshold": 128}.',
+    })
+  }
+  const wide = depth === 'ushort'
+  const picture = openPicture(bytes).toColourspace(wide ? 'rgb16' : 'srgb')
   return guarded(async () => {
-    const { format, width, height, depth } = await sharp(bytes, { limitInputPixels: false }).metadata()
-    checkPixels(width, height, path)
-    if (format === 'jpeg' && !lossyAllowed) {
-      throw new DataError(`${path} is a JPEG, whose compression leaves grey specks around every edge`, {
-        hint: 'Save the mask as PNG, or say which levels are inside: {"file": ..., "threshold": 128}.',
-      })
-    }
-    const wide = depth === 'ushort'
-    const picture = sharp(bytes, { ignoreIcc: true, failOn: 'warning', limitInputPixels: false })
-      .autoOrient()
-      .toColourspace(wide ? 'rgb16' : 'srgb')
     const { data, info } = await picture.raw({ depth: wide ? 'ushort' : 'uchar' }).toBuffer({ resolveWithObject: true })
-    return toLevels(wide ? new Uint16Array(Uint8Array.from(data).buffer) : data, info)
+    return toLevels(wide ? new Uint16Array(data.buffer, data.byteOffset, data.length / 2) : data, info)
   }, notAnImage(path))
 }
 

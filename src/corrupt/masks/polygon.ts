@@ -11,10 +11,14 @@ import { emptyMask, type Mask } from './mask.js'
  */
 export function fillPolygons(polygons: readonly (readonly number[])[], size: Size, place: string): Mask {
   const mask = emptyMask(size)
+  let work = 0
   for (const [index, polygon] of polygons.entries()) {
     check(polygon, size, `${place}: polygon ${index}`)
-    for (let y = 0; y < size.height; y += 1) {
-      const crossings = crossingsAt(polygon, y + 0.5)
+    const rows = crossingsOf(polygon, size.height)
+    for (const [y, crossings] of rows) {
+      work += crossings.length
+      if (work > mostCrossings) throw new DataError(`${place}: the polygons have too many edges`, { hint: simplify })
+      crossings.sort((a, b) => a - b)
       for (let pair = 0; pair + 1 < crossings.length; pair += 2) {
         const from = Math.max(0, Math.ceil(crossings[pair] - 0.5))
         const to = Math.min(size.width, Math.ceil(crossings[pair + 1] - 0.5))
@@ -25,16 +29,27 @@ export function fillPolygons(polygons: readonly (readonly number[])[], size: Siz
   return mask
 }
 
-/** Where the edges cross a horizontal line, ascending. An edge has its upper end and not its lower one. */
-function crossingsAt(polygon: readonly number[], y: number): number[] {
-  const found: number[] = []
-  for (let at = 0; at < polygon.length; at += 2) {
+/** Edges times the rows that they cross; outlines of people's drawing have thousands. */
+const mostCrossings = 2 ** 23
+const simplify = 'Save the mask as a PNG instead.'
+
+/** Where the edges cross the middle of each row. An edge has its upper end and not its lower one. */
+function crossingsOf(polygon: readonly number[], height: number): Map<number, number[]> {
+  const rows = new Map<number, number[]>()
+  let work = 0
+  for (let at = 0; at < polygon.length && work <= mostCrossings; at += 2) {
     const [x0, y0] = [polygon[at], polygon[at + 1]]
     const next = (at + 2) % polygon.length
     const [x1, y1] = [polygon[next], polygon[next + 1]]
-    if (y0 <= y !== y1 <= y) found.push(x0 + ((y - y0) * (x1 - x0)) / (y1 - y0))
+    const last = Math.min(height, Math.ceil(Math.max(y0, y1) - 0.5))
+    for (let y = Math.max(0, Math.ceil(Math.min(y0, y1) - 0.5)); y < last; y += 1, work += 1) {
+      const x = x0 + ((y + 0.5 - y0) * (x1 - x0)) / (y1 - y0)
+      const row = rows.get(y)
+      if (row) row.push(x)
+      else rows.set(y, [x])
+    }
   }
-  return found.sort((a, b) => a - b)
+  return rows
 }
 
 function check(polygon: readonly number[], { width, height }: Size, place: string): void {

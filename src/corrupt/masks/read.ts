@@ -1,7 +1,7 @@
 /** A mask as records and manifests write it, in any form, to pixels. */
 import { z } from 'zod'
 import { sha256 } from '../../data/files.js'
-import { isDicom } from '../../data/images.js'
+import { isDicom } from '../../data/image-kinds.js'
 import type { Size } from '../../data/records.js'
 import { DataError, guarded } from '../../errors.js'
 import { type Box, fillBoxes } from './box.js'
@@ -111,7 +111,7 @@ async function readFileMask(spec: object, target: Target, options: ReadOptions, 
   if (sha256(bytes) === target.sha256) {
     throw new DataError(`${path} is the image itself, not its mask`)
   }
-  if (isDicom({ bytes })) {
+  if (isDicom(bytes)) {
     const segOptions = checked(fileSpecs['dicom-seg'], spec, path)
     return { mask: readSegMask(bytes, path, segOptions, await target.dicom()), form: 'dicom-seg' }
   }

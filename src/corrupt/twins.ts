@@ -1,0 +1,113 @@
+/** The twin of one image, on disk under the hash of what it is made from, so that no run makes it twice. */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { sha256, sha256File, writeFileAtomic } from '../data/files.js'
+import { checkReferenced, decodeReferenced, encodePng } from '../data/images.js'
+import type { ImageRef, Pair } from '../data/records.js'
+import { atPlace, UnsupportedError } from '../errors.js'
+import { type Mask, maskHash } from './masks/mask.js'
+import { type CorruptionMethod, corruptImage } from './methods.js'
+import { recordSeed } from './seed.js'
+import type { FoundMask, Missing } from './sources.js'
+import type { ModelView } from './view.js'
+
+/** Whose pixels the noise is independent in: those of the image, as published, or those that the model sees. */
+export const grains = ['image', 'model'] as const
+/** One of `grains`. */
+export type Grain = (typeof grains)[number]
+
+/** What is to happen to one image of a pair. */
+export interface Part {
+  image: ImageRef
+  method: CorruptionMethod
+  /** Grey levels, in the pixels of `grain`; 0 for a method without noise. */
+  sigma: number
+  mask: Mask | null
+  maskPath: string | null
+  found: FoundMask | null
+  missing: Missing | null
+}
+
+export interface Twin {
+  image: ImageRef
+  /** Whether no pixel differs. */
+  unchanged: boolean
+  grain: Grain
+  /** Standard deviation of the change inside the mask as the model sees it, measured; `null` where that is not known. */
+  seenSigma: number | null
+}
+
+export interface TwinOptions {
+  /** Folder that twins and their notes are written to. */
+  out: string
+  imageRoot: string
+  seed: number
+  grain: Grain
+  /** Of the model that the pairs are for, where it is known. */
+  view: ModelView | undefined
+}
+
+export class Twins {
+  /** Twins that an earlier run had made. */
+  reused = 0
+  readonly #options: TwinOptions
+
+  constructor(options: TwinOptions) {
+    this.#options = options
+  }
+
+  async make(pair: Pair, part: Part, index: number, place: string): Promise<Twin> {
+    const { out, imageRoot, seed: runSeed, grain: asked, view } = this.#options
+    const { image: clean, method, sigma, mask } = part
+    const seed = imageSeed(pair.id, index, runSeed)
+    // An image that the model refuses has no view, and no grain but its own.
+    const shown = sigma > 0 ? await view?.of(clean).catch(ifUnsupported) : undefined
+    const grain = shown ? asked : 'image'
+    const made = { version: 1, image: clean.sha256, mask: mask && maskHash(mask), method, sigma, seed }
+    const key = sha256(JSON.stringify(shown ? { ...made, grain, view: { ...shown, black: undefined } } : made))
+    const note = join(out, 'cache/twins', `${key}.json`)
+    const located = atPlace(place, { id: pair.id, image: clean.path })
+    const known = await this.#known(note)
+    if (known) {
+      await checkReferenced(clean, imageRoot).catch(located)
+      this.reused += 1
+      return known
+    }
+    const pixels = await decodeReferenced(clean, imageRoot).catch(located)
+    const noise = grain === 'model' ? await view?.noise(clean, seed) : undefined
+    const corrupted = await corruptImage(pixels, method, mask, sigma, seed, noise)
+    const { width, height, rgb } = corrupted
+    const png = await encodePng({ width, height, rgb }, { compressionLevel: 9 })
+    const path = `corrupted/${slug(pair.id)}-${index}-${key.slice(0, 16)}.png`
+    await writeFileAtomic(join(out, path), png)
+    const image = { path, sha256: sha256(png), width, height }
+    const seenSigma = (shown && (await view?.sigma(pixels, corrupted, mask))) ?? null
+    const twin: Twin = { image, unchanged: Buffer.compare(rgb, pixels.rgb) === 0, grain, seenSigma }
+    await writeFileAtomic(note, JSON.stringify(twin))
+    return twin
+  }
+
+  /** A twin of an earlier run, when its file is still what was written. */
+  async #known(note: string): Promise<Twin | undefined> {
+    try {
+      const twin = JSON.parse(await readFile(note, 'utf8')) as Twin
+      const written = await sha256File(join(this.#options.out, twin.image.path))
+      return written === twin.image.sha256 ? { ...twin, seenSigma: twin.seenSigma ?? null } : undefined
+    } catch {
+      // Not there, or damaged: it is made again.
+      return undefined
+    }
+  }
+}
+
+/** The first image has the seed of its pair; further ones have seeds of their own, or two views would share their noise. */
+export function imageSeed(id: string, index: number, seed: number): number {
+  return recordSeed(index === 0 ? id : `${id}\n${index}`, seed)
+}
+
+/** Ids hold what file names must not: `#`, slashes, dots in front. The key after it keeps names apart. */
+const slug = (id: string): string => id.replace(/[^A-Za-z0-9_-]+/g, '-').slice(0, 60)
+
+function ifUnsupported(error: unknown): undefined {
+  if (!(error instanceof UnsupportedError)) throw error
+}
