@@ -3,7 +3,7 @@
 import sharp from 'sharp'
 import { philox4x32 } from '../random/philox.js'
 import { area, type Mask } from './masks/mask.js'
-import { addLesionNoise, addLesionNoise, type NoiseAt, type PixelImage, type PixelImage } from './noise.js'
+import { addLesionNoise, type NoiseAt, type PixelImage } from './noise.js'
 
 /**
  * - `lesion-noise`: Gaussian noise inside the mask, every other pixel as it was (the published method).

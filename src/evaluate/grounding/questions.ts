@@ -1,0 +1,69 @@
+/** Questions with boxes of what they ask about: the files of VGMED, and records of one's own in their form. */
+import { basename } from 'node:path'
+import { z } from 'zod'
+import { placeOf, readJsonl } from '../../data/jsonl.js'
+import { DataError } from '../../errors.js'
+import { type Box, cornersOf } from './boxes.js'
+
+export const groundingKinds = ['localization', 'attribute'] as const
+/** What is asked: where something is, or what it is like. */
+export type GroundingKind = (typeof groundingKinds)[number]
+
+export const boxFormats = ['auto', 'xywh', 'xyxy'] as const
+/** `auto` is VGMED's own rule: `xywh` where the path of the image begins with `Slake`, else `xyxy`. */
+export type BoxFormat = (typeof boxFormats)[number]
+
+/** A question about an image and the boxes that answer it. */
+export interface GroundingQuestion {
+  /** Of the record, or `localization-12` for the twelfth of a file. */
+  id: string
+  kind: GroundingKind
+  /** Path below the folder of images. */
+  image: string
+  question: string
+  /** Corners in pixels of the image; empty where the record has none. */
+  boxes: Box[]
+}
+
+const box = z.tuple([z.number(), z.number(), z.number(), z.number()])
+const boxes = z.union([z.array(box), box.transform((one) => [one])])
+const record = z.object({
+  id: z.union([z.string(), z.number()]).optional(),
+  kind: z.enum(groundingKinds).optional(),
+  image: z.string().min(1),
+  question: z.string().min(1),
+  bbox: boxes.optional(),
+  original_bboxes: boxes.optional(),
+})
+
+/**
+ * Reads a file of questions with boxes.
+ * @param format how boxes are written; a record that has both fields is read by `bbox`.
+ * @throws {DataError} for a record of another form, and for a kind that neither the record nor the name of the file says.
+ */
+export async function readGroundingQuestions(path: string, format: BoxFormat = 'auto'): Promise<GroundingQuestion[]> {
+  const named = groundingKinds.find((kind) => basename(path).toLowerCase().includes(kind.slice(0, 9)))
+  const questions: GroundingQuestion[] = []
+  for await (const { record: each, line } of readJsonl(path, record)) {
+    const kind = each.kind ?? named
+    if (!kind) {
+      throw new DataError(
+        `${placeOf(path, line)}: neither the record nor the file's name says what kind of question it is`,
+        {
+          detail: { path, line },
+          hint: `Add "kind": ${groundingKinds.map((one) => `"${one}"`).join(' or ')}, or put it into the name of the file.`,
+        },
+      )
+    }
+    const written = each.bbox ?? each.original_bboxes ?? []
+    const isCorners = format === 'xyxy' || (format === 'auto' && !/^slake/i.test(each.image))
+    questions.push({
+      id: each.id === undefined ? `${kind}-${line}` : String(each.id),
+      kind,
+      image: each.image,
+      question: each.question,
+      boxes: isCorners ? written : written.map(cornersOf),
+    })
+  }
+  return questions
+}

@@ -1,0 +1,118 @@
+/** The numbers of grounding: layer by layer to look at, and one chosen beforehand to conclude from. */
+import {
+  type Bootstrap,
+  type ClusteredItem,
+  clusterBootstrap,
+  clusteredMean,
+  clusterSignFlip,
+  countClusters,
+  fewestClusters,
+  type Interval,
+} from '../../statistics/index.js'
+import type { GroundingRecord } from '../records.js'
+import { type GroundingKind, groundingKinds } from './questions.js'
+
+const measures = ['ar', 'kl', 'js', 'mass', 'shiftedAr'] as const
+
+/** A mean with an interval that allows for several questions about one image; NaN bounds for one image. */
+export type LayerMean = Interval & { value: number }
+
+/** One system on one kind of question. */
+export interface GroundingResults {
+  system: string
+  kind: GroundingKind
+  measured: number
+  /** By reason. */
+  skipped: Record<string, number>
+  images: number
+  /** A value a layer, first to last. KL can be infinite where a region has no attention. */
+  layers: Record<(typeof measures)[number], LayerMean[]>
+  /** Mean attention ratio over the last third of the layers; the interval is null with fewer than 20 images. */
+  headline: { value: number; interval: Bootstrap | null }
+}
+
+/** A system against the baseline on the questions that both could be measured on: mean attention ratio over the last third. */
+export interface ComparedGrounding {
+  baseline: string
+  system: string
+  kind: GroundingKind
+  both: number
+  difference: { value: number; interval: Bootstrap | null }
+  /** Sign flips of images; null with fewer than 20. */
+  p: number | null
+}
+
+/** Mean over the last third of the layers. */
+const lateMean = ({ ar }: GroundingRecord): number => {
+  const late = ar.slice(Math.floor((2 * ar.length) / 3))
+  return late.reduce((sum, value) => sum + value, 0) / late.length
+}
+
+const withInterval = (
+  items: readonly ClusteredItem[],
+  seed: number,
+): { value: number; interval: Bootstrap | null } => ({
+  value: items.reduce((sum, { value }) => sum + value, 0) / items.length,
+  interval: countClusters(items) >= fewestClusters ? clusterBootstrap(items, { seed }) : null,
+})
+
+/** One entry for each system and kind that has records. */
+export function groundingResults(records: readonly GroundingRecord[], seed: number): GroundingResults[] {
+  const systems = [...new Set(records.map(({ system }) => system))]
+  return systems.flatMap((system) =>
+    groundingKinds.flatMap((kind): GroundingResults[] => {
+      const own = records.filter((record) => record.system === system && record.kind === kind)
+      if (own.length === 0) return []
+      const measured = own.filter(({ skipped }) => skipped === null)
+      const skipped: Record<string, number> = {}
+      for (const { skipped: reason } of own) if (reason !== null) skipped[reason] = (skipped[reason] ?? 0) + 1
+      const items = measured.map((record) => ({ cluster: record.imageId, value: lateMean(record) }))
+      return [
+        {
+          system,
+          kind,
+          measured: measured.length,
+          skipped,
+          images: new Set(measured.map(({ imageId }) => imageId)).size,
+          layers: layerMeans(measured),
+          headline: withInterval(items, seed),
+        },
+      ]
+    }),
+  )
+}
+
+function layerMeans(records: readonly GroundingRecord[]): GroundingResults['layers'] {
+  const count = records[0]?.ar.length ?? 0
+  const means = (name: (typeof measures)[number]): LayerMean[] =>
+    Array.from({ length: count }, (_, layer) => {
+      const { value, low, high } = clusteredMean(
+        records.map((record) => ({ cluster: record.imageId, value: record[name][layer] })),
+      )
+      return { value, low, high }
+    })
+  return { ar: means('ar'), kl: means('kl'), js: means('js'), mass: means('mass'), shiftedAr: means('shiftedAr') }
+}
+
+/** Every system against the baseline. */
+export function compareGrounding(
+  records: readonly GroundingRecord[],
+  baseline: string,
+  seed: number,
+): ComparedGrounding[] {
+  const systems = [...new Set(records.map(({ system }) => system))].filter((system) => system !== baseline)
+  const measured = records.filter(({ skipped }) => skipped === null)
+  return systems.flatMap((system) =>
+    groundingKinds.flatMap((kind): ComparedGrounding[] => {
+      const of = (name: string) => measured.filter((record) => record.system === name && record.kind === kind)
+      const before = new Map(of(baseline).map((record) => [record.sampleId, record]))
+      const items = of(system).flatMap((record): ClusteredItem[] => {
+        const other = before.get(record.sampleId)
+        return other ? [{ cluster: record.imageId, value: lateMean(record) - lateMean(other) }] : []
+      })
+      if (items.length === 0) return []
+      const p = countClusters(items) >= fewestClusters ? clusterSignFlip(items, { seed }) : null
+      return [{ baseline, system, kind, both: items.length, difference: withInterval(items, seed), p }]
+    }),
+  )
+}
