@@ -6,8 +6,9 @@ import { z } from 'zod'
 import { AnswerCache, hashOf } from '../data/cache.js'
 import type { Size } from '../data/records.js'
 import { AbortedError, ArgumentError, SegmenterError } from '../errors.js'
+import { TransientError } from '../http/failure.js'
 import { postJson } from '../http/post.js'
-import { passingStatus, type RetrySettings, retrying, TransientError } from '../http/retry.js'
+import { passingStatus, type RetrySettings, retrying } from '../http/retry.js'
 import { anAddress, below, isAddress, printable } from '../http/service.js'
 import { emptyMask, type Mask, union } from './masks/mask.js'
 import { decodeRle } from './masks/rle.js'
@@ -77,7 +78,7 @@ export class Segmenter {
   constructor(options: SegmenterOptions) {
     if (!isAddress(options.url)) throw new ArgumentError(`The segmenter's address: expected ${anAddress}`)
     this.#options = options
-    this.#address = below(options.url.replace(/\/v1\/segment\/*$/, ''), 'v1/segment')
+    this.#address = below(options.url, 'v1/segment')
     this.#cache = new AnswerCache(options.cache, answerSchema)
   }
 

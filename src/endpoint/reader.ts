@@ -6,6 +6,7 @@
 // Quotes, commas, comments and Python constants in all their variants: nothing to write again.
 import { jsonrepair } from 'jsonrepair'
 import type { z } from 'zod'
+import { fromJson } from '../secrets.js'
 import type { Reply } from './request.js'
 
 /** What a reply says, or in words for its writer why it says nothing. */
@@ -34,7 +35,7 @@ export function readStructured<S extends z.ZodType>(
   if (finishReason === 'length') return unreadable('it was cut off')
   if (finishReason === 'content_filter') return unreadable('it was withheld by a filter')
   if (content.trim() === '') return unreadable('it is empty')
-  const said = content.replace(REASONING, '').replace(CLOSED, '')
+  const said = afterReasoning(content)
   if (OPENED.test(said)) return unreadable('its reasoning does not end')
   const { objects, isOpen } = objectsIn(said)
   const fitting: z.output<S>[] = []
@@ -55,6 +56,14 @@ export function readStructured<S extends z.ZodType>(
   return { value: last, problem: null }
 }
 
+const afterReasoning = (content: string): string => content.replace(REASONING, '').replace(CLOSED, '')
+
+/** What a text says when its reasoning is left out, also reasoning that does not end. */
+export function withoutReasoning(content: string): string {
+  const said = afterReasoning(content)
+  return OPENED.test(said) ? said.slice(0, said.search(OPENED)) : said
+}
+
 /** The objects that stand in a text, in order, and whether one that begins after them does not end. */
 function objectsIn(text: string): { objects: unknown[]; isOpen: boolean } {
   const objects: unknown[] = []
@@ -73,7 +82,7 @@ function objectsIn(text: string): { objects: unknown[]; isOpen: boolean } {
 
 /** An object of JSON, or of what is nearly JSON; undefined for prose in braces and for keys that are given twice. */
 function parseNear(text: string): unknown {
-  for (const parse of [JSON.parse, (near: string) => JSON.parse(jsonrepair(near))]) {
+  for (const parse of [fromJson, (near: string) => fromJson(jsonrepair(near))]) {
     try {
       const value: unknown = parse(text)
       const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)

@@ -175,7 +175,7 @@ describe('a server', () => {
 
   it('gets no key with a line break in it, and nobody sees that key', async () => {
     vi.stubEnv('FIRE_TEST_KEY', 'sk-secret\n4711')
-    const error = await failure((await open()).ask(question('q')))
+    const error = await failure(open())
     expect(JSON.stringify([error.message, error.stack, error, log])).not.toMatch(/sk-secret|4711/)
     expect(error).toBeInstanceOf(ConfigError)
     expect(server.asked).toHaveLength(0)
