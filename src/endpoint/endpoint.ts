@@ -59,6 +59,9 @@ const hints: Record<number, string> = {
   422: 'What the server says is wrong is in the message. Check the model, and how much it takes.',
 }
 
+const thoughtTooLong = ({ finishReason, instead }: Reply): boolean =>
+  finishReason === 'length' || instead === 'only reasoning'
+
 /** Limits that no waiting mends. */
 const unpaid = /insufficient_quota|billing|credit/i
 
@@ -138,7 +141,10 @@ export class Endpoint {
     if (withoutReasoning(content).trim() !== '' && !isWithheld) return reply
     const why = isWithheld ? 'withheld by a filter' : finishReason === 'length' ? 'maxTokens were used up' : instead
     throw new EmptyReply(`${printable(this.settings.url)}: a reply without text (${why})`, {
-      hint: 'Models that reason need more tokens (maxTokens), or a server that turns their reasoning off.',
+      detail: { why },
+      hint: thoughtTooLong(reply)
+        ? 'Give more tokens, or turn the reasoning of the model off at the server.'
+        : undefined,
     })
   }
 

@@ -37,7 +37,7 @@ export function readStructured<S extends z.ZodType>(
   if (content.trim() === '') return unreadable('it is empty')
   const said = afterReasoning(content)
   if (OPENED.test(said)) return unreadable('its reasoning does not end')
-  const { objects, isOpen } = objectsIn(said)
+  const { objects, isOpen } = objectsIn(said, (object) => schema.safeParse(object).success)
   const fitting: z.output<S>[] = []
   let mismatch = 'it holds no complete JSON object'
   for (const object of objects) {
@@ -64,18 +64,24 @@ export function withoutReasoning(content: string): string {
   return OPENED.test(said) ? said.slice(0, said.search(OPENED)) : said
 }
 
-/** The objects that stand in a text, in order, and whether one that begins after them does not end. */
-function objectsIn(text: string): { objects: unknown[]; isOpen: boolean } {
+/**
+ * The objects that stand in a text, in order, and whether one that begins after them does not end. Of an object that does
+ * not fit, those inside that do: braces of prose hold objects, and models wrap what they were asked for.
+ */
+function objectsIn(text: string, fits: (object: unknown) => boolean): { objects: unknown[]; isOpen: boolean } {
   const objects: unknown[] = []
   let isOpen = false
   let tried = 0
+  let outerEnd = -1
   for (let at = text.indexOf('{'); at >= 0 && tried < MOST_OBJECTS; tried++) {
     const end = closingBrace(text, at)
     const object = end < 0 ? undefined : parseNear(text.slice(at, end + 1))
-    if (object !== undefined) objects.push(object)
+    const isFit = object !== undefined && fits(object)
+    if (object !== undefined && (isFit || at > outerEnd)) objects.push(object)
     // A brace of prose may open what never closes; only one that looks like an object counts as cut off.
     isOpen = end < 0 ? isOpen || /^\{\s*["'“]?\w/.test(text.slice(at, at + 40)) : object === undefined && isOpen
-    at = text.indexOf('{', object === undefined ? at + 1 : end + 1)
+    if (object !== undefined && !isFit) outerEnd = Math.max(outerEnd, end)
+    at = text.indexOf('{', isFit ? end + 1 : at + 1)
   }
   return { objects, isOpen }
 }

@@ -105,7 +105,7 @@ const count = z.number().int().nonnegative()
 const choice = z.object({
   message: z
     .object({
-      content: z.union([z.string(), z.array(z.unknown()), z.object({})]).nullish(),
+      content: z.union([z.string(), z.array(z.unknown()), z.looseObject({})]).nullish(),
       reasoning_content: z.unknown().optional(),
       reasoning: z.unknown().optional(),
       tool_calls: z.unknown().optional(),

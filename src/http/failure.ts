@@ -57,18 +57,27 @@ export function connectionError(
   hint = 'Check the address and the network.',
 ): unknown {
   if (!(error instanceof TypeError)) return error
-  const { code = '', message } = (error.cause ?? {}) as { code?: string; message?: string }
+  const { code, message } = reasonOf(error)
+  const [, answered] = /proxy\D*\((\d+)\)/i.exec(message) ?? []
   const [, says, own] = known.find(([pattern]) => pattern.test(code)) ?? []
   const through = viaProxy(to)
-  const words = says ? `${says} (${code})` : redact(message || code || error.message)
+  const words = answered ? `the proxy answered ${answered}` : says ? `${says} (${code})` : redact(message || code)
   const text = `${what}: ${words}${through}`
   const advice =
     through === ''
       ? (own ?? hint)
       : 'Check the proxy in HTTP_PROXY or HTTPS_PROXY; NO_PROXY lists hosts that need none.'
   const detail = { systemCode: code || undefined }
-  if (passing.test(code)) return new TransientError(text, detail, { hint: own && advice, cause: error })
+  if (passing.test(code) && (!answered || Number(answered) >= 500))
+    return new TransientError(text, detail, { hint: own && advice, cause: error })
   return new Failure(text, { detail, hint: advice, cause: error })
+}
+
+/** The innermost exception says most. */
+function reasonOf(error: unknown): { code: string; message: string } {
+  const { code, message = '', cause } = error as { code?: unknown; message?: string; cause?: unknown }
+  if (cause instanceof Error) return reasonOf(cause)
+  return { code: typeof code === 'string' ? code : '', message }
 }
 
 /** ` through the proxy host:port` where the environment names one for this address. */

@@ -51,13 +51,15 @@ function covers(entry: string, host: string, port: string): boolean {
 }
 
 function throughProxy(proxy: string): Dispatcher {
-  if (!URL.canParse(proxy) || !/^https?:$/.test(new URL(proxy).protocol)) {
-    throw new ConfigError('The proxy of the environment is no address that starts with http:// or https://', {
-      hint: 'Look at HTTP_PROXY, HTTPS_PROXY and ALL_PROXY. NO_PROXY lists hosts that need none.',
-    })
+  try {
+    const { protocol, username, password } = new URL(proxy)
+    const secret = decodeURIComponent(password)
+    for (const each of [`${decodeURIComponent(username)}:${secret}`, secret, password]) keepSecret(each)
+    if (/^https?:$/.test(protocol)) return new ProxyAgent({ ...options, uri: proxy, proxyTunnel: false })
+  } catch {
+    // Whatever it says of an address, it may repeat the password in it.
   }
-  const { username, password } = new URL(proxy)
-  for (const secret of [username, password]) keepSecret(decodeURIComponent(secret))
-  keepSecret(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`)
-  return new ProxyAgent({ ...options, uri: proxy, proxyTunnel: false })
+  throw new ConfigError('The proxy of the environment is no address that starts with http:// or https://', {
+    hint: 'Look at HTTP_PROXY, HTTPS_PROXY and ALL_PROXY; a % in a password is written %25. NO_PROXY lists hosts that need none.',
+  })
 }
