@@ -20,7 +20,7 @@ export const typescriptLayers = {
   text: ['errors'],
   http: ['errors', 'secrets'],
   hub: ['errors', 'secrets', 'data', 'http'],
-  settings: ['errors', 'engine'],
+  settings: ['errors', 'secrets', 'engine'],
   endpoint: ['errors', 'secrets', 'http', 'data', 'settings'],
   stage: ['errors', 'settings', 'type:engine'],
   phantom: ['errors', 'data'],

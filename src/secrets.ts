@@ -22,6 +22,9 @@ export function redact(text: string): string {
   return left
 }
 
+/** A text of ours or of a server without users and passwords in addresses, also in those that nobody has used. */
+export const withoutPasswords = (text: string): string => text.replace(/(\w:\/\/)[^\s/?#@"'<>]+@/g, `$1${replacement}@`)
+
 /** A value as JSON, without the secrets of this process. */
 export function toJson(value: unknown, indent?: number): string {
   return JSON.stringify(value, patterns.size > 0 ? redacting : undefined, indent)
@@ -39,7 +42,8 @@ const shortestPart = 8
 
 /** What a server says of its own accord, without a key, not even a placeholder or half of a long one. */
 export function redactSaid(text: string, key: string): string {
-  const left = key === '' ? redact(text) : redact(text).replace(formsOf(key), replacement)
+  const known = withoutPasswords(redact(text))
+  const left = key === '' ? known : known.replace(formsOf(key), replacement)
   return key.length < 2 * shortestPart ? left : withoutParts(left, key)
 }
 

@@ -70,5 +70,8 @@ describe('a terminal', () => {
     expect(JSON.parse(forTerminal(JSON.stringify({ hostile })))).toEqual({ hostile })
     expect(forTerminal('line\n\tnext é 肺 👩‍⚕️ می‌شود')).toBe('line\n\tnext é 肺 👩‍⚕️ می‌شود')
     expect(forTerminal(`said ${key}`)).toBe('said ***')
+    expect(forTerminal('at https://me:4711@host/v1?q=a@b and ftp://me@host, me@host')).toBe(
+      'at https://***@host/v1?q=a@b and ftp://***@host, me@host',
+    )
   })
 })

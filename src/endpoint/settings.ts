@@ -13,7 +13,10 @@ export const endpointSettings = z.strictObject({
     secret: true,
   }),
   model: text.meta({ description: "The model's name at the server" }),
-  keyEnv: text.nullable().default(null).meta({ description: 'Environment variable that holds the key', free: true }),
+  keyEnv: text
+    .nullable()
+    .default(null)
+    .meta({ description: 'Environment variable that holds the key', free: true, secret: true }),
   keyHeader: z
     .string()
     .regex(/^[A-Za-z0-9-]+$/, 'the name of a header')

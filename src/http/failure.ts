@@ -42,6 +42,7 @@ const known: [code: RegExp, says: string, hint?: string][] = [
   [/^ERR_TLS_CERT_ALTNAME_INVALID$/, 'its certificate is for another host', address],
   [/CERT|SELF_SIGNED|UNABLE_TO/, 'its certificate is signed by nobody this machine trusts', certificate],
   [/^(ERR_SSL_|EPROTO)/, 'it does not speak TLS as it should', 'Does its address start with http:// and not https://?'],
+  [/^bad port$/, 'no request goes to this port', address],
   [/^HPE_/, 'it does not speak HTTP', 'Is this the right port? Does its address start with https://?'],
 ]
 
@@ -59,9 +60,13 @@ export function connectionError(
   if (!(error instanceof TypeError)) return error
   const { code, message } = reasonOf(error)
   const [, answered] = /proxy\D*\((\d+)\)/i.exec(message) ?? []
-  const [, says, own] = known.find(([pattern]) => pattern.test(code)) ?? []
+  const [, says, own] = known.find(([pattern]) => pattern.test(code || message)) ?? []
   const through = viaProxy(to)
-  const words = answered ? `the proxy answered ${answered}` : says ? `${says} (${code})` : redact(message || code)
+  const words = answered
+    ? `the proxy answered ${answered}`
+    : says
+      ? `${says}${code && ` (${code})`}`
+      : redact(message || code)
   const text = `${what}: ${words}${through}`
   const advice =
     through === ''
