@@ -5,6 +5,8 @@ import type { Progress } from '../stage/index.js'
 export interface CommandContext {
   /** The result, for people or pipes. */
   stdout(text: string): void
+  /** The same with colours of ours; what comes from records has been through `forTerminal`. */
+  coloured(text: string): void
   /** Everything else. */
   stderr(text: string): void
   /** A reporter for long work, on stderr. */

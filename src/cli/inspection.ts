@@ -1,5 +1,6 @@
 /** An inspection as text: tables, examples with their edits marked, problems. */
 import type { Counts, Example, Inspection, MarkedText, Problem, Spread } from '../inspect/index.js'
+import { forTerminal } from '../terminal.js'
 import { formatCount, formatShare, formatTable } from './format.js'
 
 /** Values of a distribution that get a line of their own. */
@@ -9,7 +10,7 @@ const shownValues = 12
 export function describeInspection(inspection: Inspection, colour: boolean): string {
   const { path, kind, records, facts, distributions, spreads, examples, problems } = inspection
   const parts = [
-    `${path}: ${kind}, ${formatCount(records)} ${records === 1 ? 'record' : 'records'}`,
+    `${printable(path)}: ${kind}, ${formatCount(records)} ${records === 1 ? 'record' : 'records'}`,
     describeFacts(facts),
     ...distributions.map(({ name, counts }) => describeCounts(name, counts)),
     spreads.length > 0 ? describeSpreads(spreads) : '',
@@ -77,12 +78,7 @@ function describeProblems(problems: Problem[]): string {
     .join('\n')
 }
 
-/** Records come from anywhere: their control characters must not reach the terminal. */
-function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the ones to show instead of sending.
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, (character) =>
-    character === '\n' ? '⏎' : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  )
-}
+/** In one line. */
+const printable = (text: string): string => forTerminal(text).replaceAll('\n', '⏎')
 
 const cut = (text: string, length: number): string => (text.length > length ? `${text.slice(0, length - 1)}…` : text)

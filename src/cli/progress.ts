@@ -5,10 +5,18 @@
 import { SingleBar } from 'cli-progress'
 import { duration } from '../report/words.js'
 import type { Progress } from '../stage/index.js'
+import { forTerminal } from '../terminal.js'
 
 /** The reporter that suits the stream. */
 export function createProgress(stream: NodeJS.WriteStream = process.stderr): Progress {
-  return stream.isTTY ? new BarProgress(stream) : new LineProgress((line) => stream.write(`${line}\n`))
+  const progress = stream.isTTY ? new BarProgress(stream) : new LineProgress((line) => stream.write(`${line}\n`))
+  const shown = (text: string | undefined): string | undefined => text && forTerminal(text)
+  return {
+    start: (title, total, unit) => progress.start(forTerminal(title), total, unit),
+    update: (done, status) => progress.update(done, shown(status)),
+    end: (summary) => progress.end(shown(summary)),
+    log: (line) => progress.log(forTerminal(line)),
+  }
 }
 
 /** Rate and remaining time of the stage so far, for instance `3.1 pairs/s, 42.0 s left`. */

@@ -1,6 +1,7 @@
 /** Parses the command line, runs one command and turns whatever happens into an exit code. */
 import yargs from 'yargs'
 import { ArgumentError, ConfigError, FireError, fileError, InternalError, reasonOf } from '../errors.js'
+import { forTerminal } from '../terminal.js'
 import { version } from '../version.js'
 import type { Command, CommandContext, Runner } from './command.js'
 import { bench } from './commands/bench.js'
@@ -62,7 +63,11 @@ const processIo: RunIo = {
 }
 
 /** @param argv the arguments after the program's name. */
-export async function run(argv: string[], io: RunIo = processIo): Promise<number> {
+export async function run(argv: string[], given: RunIo = processIo): Promise<number> {
+  const io: RunIo = {
+    stdout: (text) => given.stdout(forTerminal(text)),
+    stderr: (text) => given.stderr(forTerminal(text)),
+  }
   const debug = argv.includes('--debug')
   let runner: Runner | undefined
   let printed = ''
@@ -80,7 +85,8 @@ export async function run(argv: string[], io: RunIo = processIo): Promise<number
     io.stdout(`${printed}\n`)
     return exitCodes.success
   }
-  const context: CommandContext = { stdout: io.stdout, stderr: io.stderr, progress: createProgress() }
+  const coloured = (text: string): void => given.stdout(text)
+  const context: CommandContext = { ...io, coloured, progress: createProgress() }
   try {
     return await runner(context)
   } catch (error) {

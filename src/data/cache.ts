@@ -6,6 +6,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { z } from 'zod'
 import { asFileError } from '../errors.js'
+import { toJson } from '../secrets.js'
 import { readTextIfThere, removeTemporaries, sha256, writeFileAtomic } from './files.js'
 
 export class AnswerCache<T> {
@@ -32,7 +33,7 @@ export class AnswerCache<T> {
   }
 
   async write(key: string, answer: T): Promise<void> {
-    await writeFileAtomic(this.#path(key), `${JSON.stringify(answer)}\n`)
+    await writeFileAtomic(this.#path(key), `${toJson(answer)}\n`)
   }
 
   #path(key: string): string {

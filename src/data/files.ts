@@ -4,6 +4,7 @@ import { createReadStream } from 'node:fs'
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { asFileError, FileError, fileError } from '../errors.js'
+import { toJson } from '../secrets.js'
 
 /** Marks files and folders that are being written; whatever is left with this prefix after a crash may be deleted. */
 const temporaryPrefix = '.tmp-'
@@ -25,7 +26,7 @@ export async function writeFileAtomic(path: string, data: string | Uint8Array): 
 
 /** A value as JSON that people can read, atomically. */
 export function writeJson(path: string, value: unknown): Promise<void> {
-  return writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`)
+  return writeFileAtomic(path, `${toJson(value, 2)}\n`)
 }
 
 /** The same for a folder: `fill` writes into a temporary one that then takes the place of `path`, old content and all. */
@@ -105,7 +106,7 @@ export class JsonlAppender {
 
   /** Adds one line. It is on the disk for certain only after `sync`. */
   async append(record: unknown): Promise<void> {
-    const line = `${JSON.stringify(record)}\n`
+    const line = `${toJson(record)}\n`
     await this.#file.appendFile(line).catch(asFileError('Appending to', this.path))
     this.#bytes += Buffer.byteLength(line)
   }

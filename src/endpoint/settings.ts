@@ -13,7 +13,16 @@ export const endpointSettings = z.strictObject({
     secret: true,
   }),
   model: text.meta({ description: "The model's name at the server" }),
-  keyEnv: text.nullable().default(null).meta({ description: 'Environment variable that holds the key', free: true }),
+  keyEnv: text
+    .nullable()
+    .default(null)
+    .meta({ description: 'Environment variable that holds the key', free: true, secret: true }),
+  keyHeader: z
+    .string()
+    .regex(/^[A-Za-z0-9-]+$/, 'the name of a header')
+    .nullable()
+    .default(null)
+    .meta({ description: 'Header that carries the key; default: Authorization, for Azure api-key too', free: true }),
   concurrency: count.max(1000).default(4).meta({ description: 'Requests at a time', free: true }),
   requestsPerMinute: z
     .number()

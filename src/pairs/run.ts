@@ -29,6 +29,8 @@ export interface BuildPairsOptions extends ConstructContext {
   concurrency: number
   /** What the endpoints of this run were paid. */
   usage?: () => Usage
+  /** Fields of requests that decide replies and that the endpoints did not take. */
+  leftOut?: () => string[]
   /** Lowest log-probability of the edited text less that of the original, in nats, under the model of `measure`. */
   logprobFloor?: number
   /** What a model thinks of the pairs, for the report; the pairs' image paths are relative to `imageRoot`. */
@@ -54,6 +56,8 @@ export interface PairReport {
   style: StyleGap | null
   perplexity: Omit<Perplexity, 'logprobs'> | null
   usage: Usage | null
+  /** Fields of requests that decide replies and that an endpoint did not take, for instance `temperature`. */
+  leftOut?: string[]
 }
 
 /** The pairs of a run and where they were written. */
@@ -170,6 +174,7 @@ async function writeOutcomes(
     style: styleGap(pairs),
     perplexity,
     usage: options.usage?.() ?? null,
+    leftOut: options.leftOut?.(),
   }
   const files = outputFiles(options.out)
   const refused = tasks.flatMap(({ id, sample, response }, index) => {

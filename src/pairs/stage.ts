@@ -57,6 +57,7 @@ export const pairsStage = defineStage({
         concurrency: 2 * Math.max(endpoint?.concurrency ?? 1, judge?.concurrency ?? 1),
         measure: policy === undefined ? undefined : (pairs, root) => perplexity(pairs, root, policy, settings, context),
         usage: endpoints.length > 0 ? () => sumUsage(endpoints) : undefined,
+        leftOut: () => [...new Set(endpoints.flatMap(({ leftOut }) => [...leftOut]))],
         onProgress: counting(context.progress, 'answers'),
       })
       const { answers, pairs, byRejection } = report.statistics

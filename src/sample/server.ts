@@ -53,7 +53,7 @@ export function serverAnswerer(options: ServerAnswererOptions, settings: SampleS
             ...from,
             text: reply.content,
             tokens: [],
-            sampling: { ...sampling, finish: reply.finishReason },
+            sampling: { ...sampling, finish: reply.finishReason, ...(reply.leftOut && { leftOut: reply.leftOut }) },
             seed,
           }
         } catch (error) {

@@ -1,6 +1,7 @@
 /** Turns schema violations into sentences: where, what was expected, what was received, and the key probably meant. */
 import { closest, distance } from 'fastest-levenshtein'
 import type { z } from 'zod'
+import { withoutPasswords } from '../secrets.js'
 import { keyOf, settingsOf, shapeOf, valueAt } from './setting.js'
 import type { KeyPath } from './source.js'
 
@@ -27,7 +28,8 @@ export function describeIssues(schema: z.ZodType, error: z.ZodError, input: unkn
 }
 
 /** JSON has no word for NaN, which is what a flag becomes that is no number. */
-const shown = (value: unknown): string => (Number.isNaN(value) ? 'no number' : JSON.stringify(value))
+const shown = (value: unknown): string =>
+  Number.isNaN(value) ? 'no number' : withoutPasswords(JSON.stringify(value) ?? String(value))
 
 const isSecret = (schema: z.ZodType, key: string): boolean =>
   settingsOf(schema).some((setting) => setting.meta.secret && keyOf(setting) === key)

@@ -20,6 +20,10 @@ describe('readStructured', () => {
     ['correct', `{"reason": "a } and a { in it", "verdict": "correct"}`],
     ['correct', `[${right}]`],
     ['correct', `{"other": 1} ${right}`],
+    ['correct', `{I would say: ${right}}`],
+    ['correct', `As JSON { as asked for: {"verdict" : {a}} I say ${right}`],
+    ['correct', `{"result": ${right}}`],
+    ['correct', `{"name": "judgement", "arguments": {"all": [${right}]}}`],
     // twice the same, in other words
     ['correct', `${right} In short: {"verdict": "correct", "reason": "as I said"}`],
     // a draft inside the reasoning is none of its verdicts
@@ -41,6 +45,7 @@ describe('readStructured', () => {
     ['it holds no complete JSON object', '{"verdict": "correct", "reason": "so", "verdict": "incorrect"}'],
     ['it holds no complete JSON object', `<think>${right}</think>I am done.`],
     ['it holds objects that disagree', `Draft: ${right} Final: ${wrong}`],
+    ['it holds objects that disagree', `{"draft": ${right}, "final": ${wrong}}`],
     ['an object in it does not end', `${right} or rather {"verdict": "incor`],
     [expect.stringContaining('verdict: '), '{"verdict": "right", "reason": "so"}'],
     [expect.stringContaining('reason: '), '{"verdict": "correct"}'],

@@ -17,7 +17,7 @@ export const inspect = defineCommand({
       .option('images', { type: 'string', describe: "What image paths are relative to; default: the file's folder" })
       .option('json', { type: 'boolean', default: false, describe: 'One JSON object a file' }),
   notes: 'Exit code 1 when a file holds an error; warnings do not change it.',
-  async run({ files, examples, checkImages, images, json }, { stdout, progress }) {
+  async run({ files, examples, checkImages, images, json }, { stdout, coloured, progress }) {
     const { inspectFiles } = await import('../../inspect/index.js')
     progress.start('inspect', 0, 'records')
     const onProgress = (records: number): void => progress.update(records)
@@ -26,7 +26,8 @@ export const inspect = defineCommand({
     progress.end()
     const colour = process.stdout.isTTY && !process.env.NO_COLOR
     for (const inspection of inspections) {
-      stdout(json ? `${JSON.stringify(inspection)}\n` : `${describeInspection(inspection, colour)}\n`)
+      if (json) stdout(`${JSON.stringify(inspection)}\n`)
+      else coloured(`${describeInspection(inspection, colour)}\n`)
     }
     return inspections.some(({ problems }) => problems.some(({ severity }) => severity === 'error')) ? 1 : 0
   },
