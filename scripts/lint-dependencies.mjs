@@ -14,7 +14,7 @@ export const typescriptLayers = {
   errors: [],
   version: [],
   engine: ['errors'],
-  data: ['errors', 'type:engine'],
+  data: ['errors', 'engine'],
   text: ['errors'],
   http: ['errors'],
   hub: ['errors', 'data', 'http'],
