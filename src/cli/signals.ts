@@ -1,12 +1,15 @@
-/** SIGINT and SIGTERM: the first asks for an orderly stop, the second leaves at once. */
+/**
+ * Ctrl-C, a closed terminal, `kill` and the notice of a batch system (Slurm's `--signal=USR1`): the first signal asks for an
+ * orderly stop, the second leaves at once.
+ */
 import { constants } from 'node:os'
 
-const handled = ['SIGINT', 'SIGTERM'] as const
+const handled = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1'] as const
 
 export interface StopRequest extends Disposable {
   /** Aborted by the first signal. */
   readonly signal: AbortSignal
-  /** 130 or 143 once a signal came, as shells report it. */
+  /** 128 and the number of the signal once one came, as shells report it. */
   readonly exitCode: number | undefined
 }
 

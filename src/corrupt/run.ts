@@ -7,6 +7,7 @@ import { dirname, join, relative, resolve, sep } from 'node:path'
 import { removeTemporaries, sha256, sha256File, writeFileAtomic, writeJson } from '../data/files.js'
 import { checkReferenced, decodeReferenced, encodePng } from '../data/images.js'
 import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
+import { lockOutput } from '../data/lock.js'
 import { pairProblem } from '../data/pairs.js'
 import { type ImageRef, type Pair, pair as pairSchema } from '../data/records.js'
 import { AbortedError, ArgumentError, atPlace, DataError } from '../errors.js'
@@ -114,8 +115,10 @@ interface Twin {
  * @throws {DataError} naming file, line and record for what cannot be read, masks that do not fit, or (with `fallback:
  * 'error'`) the first image without a mask.
  * @throws {SegmenterError} when the service fails for good. Running again goes on.
+ * @throws {LockedError} when another run writes to `out`.
  */
 export async function corruptPairs(options: CorruptOptions): Promise<CorruptResult> {
+  await using _lock = await lockOutput(options.out, 'folder')
   const stage = await Stage.open(options)
   return await stage.run()
 }
@@ -151,7 +154,7 @@ class Stage {
       })
     }
     const records = await readPairs(pairs)
-    for (const folder of ['.', 'corrupted', 'masks', 'cache/twins', 'cache/segmenter']) {
+    for (const folder of ['corrupted', 'masks', 'cache/twins', 'cache/segmenter']) {
       await removeTemporaries(join(out, folder))
     }
     const service =

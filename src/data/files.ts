@@ -80,6 +80,17 @@ async function replaceFolder(temporary: string, target: string): Promise<void> {
   await syncFolder(dirname(target))
 }
 
+/** Deletes a folder; half of one is never found under its name. */
+export async function removeFolder(path: string): Promise<void> {
+  const temporary = temporaryFor(path)
+  try {
+    await rename(path, temporary)
+    await rm(temporary, { recursive: true, force: true })
+  } catch (error) {
+    throw fileError(error, 'Deleting', path)
+  }
+}
+
 /** Gives a finished file that lies beside it the name `path`; the caller has synced its content. */
 export async function publishFile(finished: string, path: string): Promise<void> {
   try {

@@ -102,7 +102,8 @@ async function takeIn(folder: string, lock: string, path: string): Promise<strin
       const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT'
       if (!isMissing) throw fileError(error, 'Writing', path)
       // The folder may have been removed by a run that made it and ended just now.
-      if (attempt > 9) throw new FileError(`${folder} takes no files`, { hint: 'Name an output on a disk.', cause: error })
+      if (attempt > 9)
+        throw new FileError(`${folder} takes no files`, { hint: 'Name an output on a disk.', cause: error })
     }
   }
 }
@@ -196,7 +197,13 @@ async function release(lock: string, folder: string, made: string | undefined): 
   remove(lock)
   if (made === undefined) return
   for (let at = folder; at.startsWith(made); at = dirname(at)) {
-    if (!(await rmdir(at).then(() => true, () => false))) return
+    if (
+      !(await rmdir(at).then(
+        () => true,
+        () => false,
+      ))
+    )
+      return
   }
 }
 
