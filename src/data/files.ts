@@ -30,7 +30,7 @@ export async function writeFileAtomic(path: string, data: string | Uint8Array): 
   await refuseOtherKind(target, 'file')
   const temporary = temporaryFor(target)
   try {
-    await mkdir(dirname(target), { recursive: true })
+    await makeFolder(dirname(target))
     await writeSynced(temporary, data)
     await rename(temporary, target)
     await syncFolder(dirname(target))
@@ -51,7 +51,7 @@ export async function writeFolderAtomic(path: string, fill: (temporary: string) 
   await refuseOtherKind(target, 'folder')
   const temporary = temporaryFor(target)
   try {
-    await mkdir(temporary, { recursive: true })
+    await makeFolder(temporary)
     await fill(temporary)
     await syncTree(temporary)
     await replaceFolder(temporary, target)
@@ -139,6 +139,14 @@ export async function followLinks(path: string, steps = 40): Promise<string> {
   return followLinks(resolve(folder, link), steps - 1)
 }
 
+/** Makes a folder and its parents where they are missing; resolves with the outermost that was. */
+export async function makeFolder(path: string): Promise<string | undefined> {
+  return mkdir(path, { recursive: true }).catch((error) => {
+    if (error.code !== 'EEXIST') throw error
+    throw new FileError(`${path} is not a folder`, { detail: { path }, hint: 'Name another output.' })
+  })
+}
+
 /** Nothing but a file may be replaced by a file, and by a folder nothing but a folder: least of all a device. */
 export async function refuseOtherKind(path: string, wanted: 'file' | 'folder'): Promise<void> {
   const about = await stat(path).catch(ignoreMissing).catch(asFileError('Writing', path))
@@ -166,7 +174,7 @@ export class JsonlAppender {
   static async open(path: string, keepBytes = 0): Promise<JsonlAppender> {
     let file: FileHandle | undefined
     try {
-      await mkdir(dirname(path), { recursive: true })
+      await makeFolder(dirname(path))
       file = await open(path, 'a')
       const { size } = await file.stat()
       if (size < keepBytes) throw new FileError(`${path} has ${size} bytes, expected at least ${keepBytes}`)

@@ -4,13 +4,13 @@
  */
 import { randomBytes } from 'node:crypto'
 import { closeSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs'
-import { mkdir, realpath, rmdir, stat } from 'node:fs/promises'
+import { realpath, rmdir, stat } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { basename, dirname, join, resolve, sep } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { z } from 'zod'
 import { ArgumentError, FileError, fileError, LockedError } from '../errors.js'
-import { followLinks, ignoreMissing, refuseOtherKind, removeTemporaries } from './files.js'
+import { followLinks, ignoreMissing, makeFolder, refuseOtherKind, removeTemporaries } from './files.js'
 import { type Standing, standingOf, thisOwner } from './owner.js'
 
 /** What is written: a file, a folder whose files are written one by one, or a folder that is replaced as a whole. */
@@ -95,7 +95,7 @@ async function refuseMount(target: string): Promise<void> {
 async function takeIn(folder: string, lock: string, path: string): Promise<string | undefined> {
   for (let attempt = 0; ; attempt += 1) {
     try {
-      const made = await mkdir(folder, { recursive: true })
+      const made = await makeFolder(folder)
       await take(lock, path)
       return made
     } catch (error) {
