@@ -139,12 +139,20 @@ export async function followLinks(path: string, steps = 40): Promise<string> {
   return followLinks(resolve(folder, link), steps - 1)
 }
 
-/** Makes a folder and its parents where they are missing; resolves with the outermost that was. */
+/**
+ * Makes a folder and its parents where they are missing; resolves with the outermost that was. (Node's own recursive call never
+ * returns below /proc.)
+ */
 export async function makeFolder(path: string): Promise<string | undefined> {
-  return mkdir(path, { recursive: true }).catch((error) => {
+  const about = await stat(path).catch(ignoreMissing)
+  if (about?.isDirectory()) return undefined
+  if (about) throw new FileError(`${path} is not a folder`, { detail: { path }, hint: 'Name another output.' })
+  const parent = dirname(path)
+  const made = parent === path ? undefined : await makeFolder(parent)
+  await mkdir(path).catch((error) => {
     if (error.code !== 'EEXIST') throw error
-    throw new FileError(`${path} is not a folder`, { detail: { path }, hint: 'Name another output.' })
   })
+  return made ?? path
 }
 
 /** Nothing but a file may be replaced by a file, and by a folder nothing but a folder: least of all a device. */

@@ -1,10 +1,10 @@
 /** Fills a folder with the files of one commit of a model repository. */
-import { mkdir, stat, statfs } from 'node:fs/promises'
+import { stat, statfs } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 // Bounds how many downloads run at once; the queue everyone uses.
 import pLimit from 'p-limit'
 import { lockOutput } from '../data/lock.js'
-import { AbortedError, ArgumentError, asFileError, DiskFullError, FileError, HubError } from '../errors.js'
+import { AbortedError, ArgumentError, DiskFullError, FileError, HubError } from '../errors.js'
 import type { RetrySettings } from '../http/retry.js'
 import { type HubAccess, hubAccess } from './access.js'
 import { HubClient } from './client.js'
@@ -99,7 +99,6 @@ async function fillFolder(
   const earlier = before?.repo === repo && before.commit === commit && before.complete ? before : undefined
   const trusted = new Map(earlier && !verify ? earlier.files.map((file) => [file.path, file.hash]) : [])
   const missing = await findMissing(folder, files, trusted, { repo, commit, overwrite, signal })
-  await mkdir(folder, { recursive: true }).catch(asFileError('Making', folder))
   const begins = await Promise.all(missing.map((file) => partSize(partPath(join(folder, file.path), file))))
   const total = missing.reduce((sum, { size }) => sum + size, 0)
   let done = begins.reduce((sum, bytes) => sum + bytes, 0)

@@ -1,7 +1,7 @@
 /** A trained adapter and its base as one model folder that any loader of the family reads. */
-import { copyFile, mkdir, readdir } from 'node:fs/promises'
+import { copyFile, readdir } from 'node:fs/promises'
 import { join, relative } from 'node:path'
-import { ignoreMissing, writeFileAtomic, writeFolderAtomic } from '../data/files.js'
+import { ignoreMissing, makeFolder, writeFileAtomic, writeFolderAtomic } from '../data/files.js'
 import { lockOutput } from '../data/lock.js'
 import { type CallOptions, type MergeStats, mergeWeights } from '../engine/engine.js'
 import { asFileError, FileError, fileError } from '../errors.js'
@@ -74,7 +74,7 @@ async function copyCompanions(from: string, to: string, withTower: boolean): Pro
 
 async function copyInto(source: string, folder: string, name: string): Promise<void> {
   try {
-    await mkdir(folder, { recursive: true })
+    await makeFolder(folder)
     await copyFile(source, join(folder, name))
   } catch (error) {
     throw fileError(error, 'Copying', source)

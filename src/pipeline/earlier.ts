@@ -1,7 +1,7 @@
 /** What a stage made before, kept when it runs anew: answers and adapters cost hours or money, and some files were edited by hand. */
-import { lstat, mkdir, rename } from 'node:fs/promises'
+import { lstat, rename } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { ignoreMissing, sha256 } from '../data/files.js'
+import { ignoreMissing, makeFolder, sha256 } from '../data/files.js'
 import { asFileError } from '../errors.js'
 import type { PlannedStage } from './config.js'
 import type { StageState } from './manifest.js'
@@ -19,7 +19,7 @@ export async function setAside(
   for (const path of traces) if (await isThere(path)) left.push(path)
   if (left.length === 0) return undefined
   const folder = await freeFolder(join(output, 'earlier', `${name}-${before ? hashOf(before) : 'unknown'}`), left)
-  await mkdir(folder, { recursive: true }).catch(asFileError('Making', folder))
+  await makeFolder(folder).catch(asFileError('Making', folder))
   for (const path of left) await rename(path, join(folder, basename(path))).catch(asFileError('Moving', path))
   return folder
 }

@@ -54,10 +54,10 @@ describe('an owner', () => {
   it('that was killed and not waited for is gone', async () => {
     if (process.platform !== 'linux') return
     // The shell never waits: its child stays in the table of processes.
-    const shell = spawn('sh', ['-c', 'true & echo $!; exec sleep 60'], { stdio: ['ignore', 'pipe', 'ignore'] })
+    const shell = spawn('sh', ['-c', 'sleep 0.1 & echo $!; exec sleep 60'], { stdio: ['ignore', 'pipe', 'ignore'] })
     const [line] = await once(shell.stdout, 'data')
     const pid = Number(String(line))
-    await setTimeout(100)
+    await setTimeout(500)
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
     expect(stat).toMatch(/\) Z /)
     const start = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
@@ -168,7 +168,7 @@ describe('an output', () => {
       [join(folder, 'null'), 'whole folder', /is a device/],
       ['/dev/full', 'file', /is a device/],
       [join(folder, 'loop'), 'file', /in a circle/],
-      ['/proc/none/out', 'folder', /./],
+      ['/proc/none/out', 'folder', /takes no files/],
     ] as const) {
       const error = await failureOf(lockOutput(path, form))
       expect(error, path).toBeInstanceOf(FileError)
