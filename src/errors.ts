@@ -251,6 +251,7 @@ const systemErrors: Record<string, { reason: string; hint?: string }> = {
   EEXIST: { reason: 'it exists already' },
   EFBIG: { reason: 'it grew larger than the file system or the limit of this user allows', hint: 'See ulimit -f.' },
   ELOOP: { reason: 'its links lead in a circle' },
+  ENXIO: { reason: 'it is a pipe or socket and nobody reads from it' },
   EBUSY: { reason: 'it is in use, or a mount point', hint: 'Name a folder below it.' },
   EXDEV: { reason: 'it lies on another file system', hint: 'Name a folder below it.' },
   ENAMETOOLONG: { reason: 'the name is too long' },

@@ -1,11 +1,14 @@
 /** Files: writes that survive a crash (a reader sees the old file or the whole new one, never a part), hashes, reads. */
 import { createHash, randomBytes } from 'node:crypto'
-import { createReadStream } from 'node:fs'
+import { constants, createReadStream } from 'node:fs'
 import { type FileHandle, mkdir, open, readdir, readFile, readlink, realpath, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { exchange } from '../engine/exchange.js'
 import { asFileError, FileError, fileError } from '../errors.js'
 import { standingOf, thisOwner } from './owner.js'
+
+// Not blocking: a pipe that nobody reads is an error and no wait.
+const { O_WRONLY, O_APPEND, O_CREAT, O_NONBLOCK } = constants
 
 /** Marks files and folders that are being written. */
 const temporaryPrefix = '.tmp-'
@@ -183,7 +186,7 @@ export class JsonlAppender {
     let file: FileHandle | undefined
     try {
       await makeFolder(dirname(path))
-      file = await open(path, 'a')
+      file = await open(path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK)
       const { size } = await file.stat()
       if (size < keepBytes) throw new FileError(`${path} has ${size} bytes, expected at least ${keepBytes}`)
       if (size > keepBytes) await file.truncate(keepBytes)

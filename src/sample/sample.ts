@@ -1,7 +1,7 @@
 /** On-policy answers: samples in, one response an answer out, in order; killed at any moment it goes on where it was. */
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
-import { deleteAll, JsonlAppender, publishFile } from '../data/files.js'
+import { deleteAll, followLinks, JsonlAppender, publishFile, refuseOtherKind } from '../data/files.js'
 import { lockOutput } from '../data/lock.js'
 import { ConfigError, DataError, FileError } from '../errors.js'
 import type { Answerer, Failure } from './answerer.js'
@@ -68,7 +68,9 @@ export async function sampleAnswers(
   }
   await using _lock = await lockOutput(out, 'file', [samples])
   const total = await countQuestions(samples, settings)
-  const files = { answers: partPath(out), failures: failuresPath(out) }
+  // Beside what a link leads to: from another disk it could not take the name.
+  const files = { answers: partPath(await followLinks(out)), failures: failuresPath(out) }
+  for (const path of Object.values(files)) await refuseOtherKind(path, 'file')
   const report = ({ answers, failures }: Recovered, interrupted: boolean): SampleReport => ({
     total,
     answers: answers.records,
