@@ -16,7 +16,7 @@ export const typescriptLayers = {
   secrets: [],
   terminal: ['secrets'],
   engine: ['errors'],
-  data: ['errors', 'secrets', 'type:engine'],
+  data: ['errors', 'secrets', 'engine'],
   text: ['errors'],
   http: ['errors', 'secrets'],
   hub: ['errors', 'secrets', 'data', 'http'],

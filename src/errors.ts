@@ -21,6 +21,7 @@ export const errorCodes = [
   'ERR_FIRE_INTERNAL',
   'ERR_FIRE_INVALID_ARGUMENT',
   'ERR_FIRE_IO',
+  'ERR_FIRE_LOCKED',
   'ERR_FIRE_MODEL',
   'ERR_FIRE_NATIVE_BINDING',
   'ERR_FIRE_NONFINITE',
@@ -128,10 +129,15 @@ export class FileError extends FireError {
   static override readonly code = 'ERR_FIRE_IO'
 }
 
+/** Another run writes to the same output. `detail` names its process: `pid`, `host`, `since`, and the file `lock`. */
+export class LockedError extends FireError {
+  static override readonly code = 'ERR_FIRE_LOCKED'
+}
+
 /** The disk is full, or its quota used up; whatever was complete before is untouched. */
 export class DiskFullError extends FireError {
   static override readonly code = 'ERR_FIRE_DISK_FULL'
-  static override readonly hint = 'Free some space (older checkpoints are a good start) and run the same command again.'
+  static override readonly hint = 'Free some space and run the same command again.'
 }
 
 /** The model hub refused, has no such thing, or could not be reached. `detail` has the HTTP status where there was one. */
@@ -243,6 +249,11 @@ const systemErrors: Record<string, { reason: string; hint?: string }> = {
   EISDIR: { reason: 'it is a folder' },
   ENOTDIR: { reason: 'a part of the path is not a folder' },
   EEXIST: { reason: 'it exists already' },
+  EFBIG: { reason: 'it grew larger than the file system or the limit of this user allows', hint: 'See ulimit -f.' },
+  ELOOP: { reason: 'its links lead in a circle' },
+  ENXIO: { reason: 'it is a pipe or socket and nobody reads from it' },
+  EBUSY: { reason: 'it is in use, or a mount point', hint: 'Name a folder below it.' },
+  EXDEV: { reason: 'it lies on another file system', hint: 'Name a folder below it.' },
   ENAMETOOLONG: { reason: 'the name is too long' },
 }
 

@@ -108,7 +108,7 @@ function createParser(select: (runner: Runner) => void): ReturnType<typeof yargs
     .demandCommand(1, 'Say what to do: fire-train <command>')
     .epilogue(
       'Exit codes: 0 success, 1 failure or a check that did not pass, 2 wrong arguments or configuration,\n' +
-        '130 / 143 stopped by SIGINT / SIGTERM after saving.',
+        '130 / 143 / 129 / 138 stopped by SIGINT / SIGTERM / SIGHUP / SIGUSR1 after saving.',
     )
     .wrap(Math.min(110, process.stdout.columns ?? 110))
     .exitProcess(false)

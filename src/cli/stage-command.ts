@@ -1,6 +1,6 @@
 /** A stage as a command: its flags, its run, its exit code. */
 import type { z } from 'zod'
-import { FireError } from '../errors.js'
+import { DiskFullError, FireError } from '../errors.js'
 import { flagOf, settingsOf } from '../settings/setting.js'
 import { titled } from '../stage/progress.js'
 import { checkSettings, runStage, type Stage } from '../stage/stage.js'
@@ -59,14 +59,20 @@ export async function executeStage<T, R>(
 ): Promise<number> {
   using stop = catchSignals((name) => progress.log(`${name}: saving and stopping; again to leave at once`))
   const context = { signal: stop.signal, progress: titled(progress, stage.name), resume, overwrite }
-  const result = await runStage({ run: (given) => stage.run(settings, given) }, context)
+  const continued = `run the same command again${stage.earlier?.includes('resume') ? ' with --resume' : ''}`
+  const result = await runStage({ run: (given) => stage.run(settings, given) }, context).catch((error) => {
+    if (!(error instanceof DiskFullError)) throw error
+    throw new DiskFullError(error.message, {
+      detail: error.detail,
+      hint: `Free some space and ${continued}.`,
+      cause: error,
+    })
+  })
   progress.end(result.interrupted ? 'stopped' : undefined)
   if (result.report !== undefined && describe) stdout(describe(result.report, settings))
   else if (result.summary !== '') stdout(`${result.summary}\n`)
   if (result.interrupted) {
-    stderr(
-      `stopped; run the same command again${stage.earlier?.includes('resume') ? ' with --resume' : ''} to continue\n`,
-    )
+    stderr(`stopped; ${continued} to continue\n`)
     return stop.exitCode ?? 1
   }
   if (result.problem instanceof FireError) throw result.problem

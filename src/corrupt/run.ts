@@ -5,6 +5,7 @@
 import { dirname, join, relative, resolve, sep } from 'node:path'
 import { removeTemporaries, writeFileAtomic, writeJson } from '../data/files.js'
 import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
+import { lockOutput } from '../data/lock.js'
 import { pairProblem } from '../data/pairs.js'
 import { type Pair, pair as pairSchema } from '../data/records.js'
 import { AbortedError, ArgumentError, DataError } from '../errors.js'
@@ -76,11 +77,13 @@ export interface CorruptResult {
  * @throws {DataError} naming file, line and record for what cannot be read, masks that do not fit, or (with `fallback:
  * 'error'`) the first image without a mask.
  * @throws {SegmenterError} when the service fails for good. Running again goes on.
+ * @throws {LockedError} when another run writes to `out`.
  */
 export async function corruptPairs(options: CorruptOptions): Promise<CorruptResult> {
   if (options.grain === 'model' && options.model === undefined) {
     throw new ArgumentError('The grain of a model needs the model', { hint: 'Name its folder with --model.' })
   }
+  await using _lock = await lockOutput(options.out, 'folder')
   const view = options.model === undefined ? undefined : await ModelView.open(options.model)
   try {
     const stage = await Stage.open(options, view)
@@ -124,7 +127,7 @@ class Stage {
       })
     }
     const records = await readPairs(pairs)
-    for (const folder of ['.', 'corrupted', 'masks', 'cache/twins', 'cache/segmenter']) {
+    for (const folder of ['corrupted', 'masks', 'cache/twins', 'cache/segmenter']) {
       await removeTemporaries(join(out, folder))
     }
     const service =

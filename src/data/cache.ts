@@ -2,12 +2,11 @@
  * Answers that cost something, on disk, one file each, named by what was asked. A run that is killed asks for nothing twice,
  * and one that is repeated costs nothing.
  */
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { z } from 'zod'
 import { asFileError } from '../errors.js'
 import { toJson } from '../secrets.js'
-import { readTextIfThere, removeTemporaries, sha256, writeFileAtomic } from './files.js'
+import { makeFolder, readTextIfThere, removeTemporaries, sha256, writeFileAtomic } from './files.js'
 
 export class AnswerCache<T> {
   constructor(
@@ -17,7 +16,7 @@ export class AnswerCache<T> {
 
   /** The same with a folder that can be written to: what cannot be kept shall not be paid for. */
   static async open<T>(folder: string, schema: z.ZodType<T>): Promise<AnswerCache<T>> {
-    await mkdir(folder, { recursive: true }).catch(asFileError('Making', folder))
+    await makeFolder(folder).catch(asFileError('Making', folder))
     await removeTemporaries(folder)
     return new AnswerCache(folder, schema)
   }

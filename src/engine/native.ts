@@ -450,6 +450,8 @@ export interface NativeModule {
   cpuInfo(): CpuInfo
   /** The GPUs there are; answers without loading a model. */
   gpuReport(): GpuReport
+  /** Lets two paths of one file system change names in one step; false where the system cannot. */
+  exchange(first: string, second: string): boolean
   /** A stop flag for one call. */
   createCancelToken(): CancelToken
   /** Opens a model; every other method of an engine comes after it. */

@@ -1,7 +1,8 @@
 /** The evaluation of an adapter: greedy answers to held-out questions without it and with it, judged and compared. */
 import { join } from 'node:path'
-import { writeJson } from '../data/files.js'
+import { deleteAll, writeJson } from '../data/files.js'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
+import { lockOutput } from '../data/lock.js'
 import { pair, response, type Sample } from '../data/records.js'
 import { type Engine, type EngineOptions, openEngine } from '../engine/engine.js'
 import { engineAnswerer, sampleAnswers } from '../sample/index.js'
@@ -38,6 +39,8 @@ export interface EvaluateRequest {
   trainedOn?: string
   /** None for 0 questions. */
   grounding: GroundingRequest
+  /** Replace an evaluation of other settings. */
+  overwrite?: boolean
 }
 
 /** The signal asks for an orderly stop. Without `progress` nothing is shown. */
@@ -60,16 +63,20 @@ export interface EvaluationResults {
  * Asks every question without and with the adapter, judges both rounds, and compares them.
  * @returns undefined when the signal stopped it; the same request then goes on.
  * @throws {DataError} for a bad sample file or a mask that does not fit its image.
+ * @throws {LockedError} when another run writes to `out`.
  */
 export async function evaluateAdapter(
   request: EvaluateRequest,
   { signal, progress = silent, native }: EvaluateContext = {},
 ): Promise<EvaluationResults | undefined> {
   const { samples: path, out, engine: spec, asked, judge, trainedOn, grounding } = request
+  await using _lock = await lockOutput(out, 'folder')
   // One engine for all: without its adapter it is the model as it was.
   await using engine = await openEngine(spec, { signal, native })
   const samples: Sample[] = []
   for await (const sample of chosenSamples(path, asked)) samples.push(sample)
+  // The results of one evaluation never stand beside answers of another; nothing is given up before this one can begin.
+  if (request.overwrite) await deleteAll(Object.values(evaluationFiles).map((name) => join(out, name)))
   const rounds: JudgedAnswer[][] = []
   for (const round of ['before', 'after'] as const) {
     const said = await answerRound(round, engine, request, { signal, progress })
@@ -101,13 +108,14 @@ export async function evaluateAdapter(
 async function answerRound(
   round: 'before' | 'after',
   engine: Engine,
-  { samples, out, engine: spec, asked, batchSize, imageRoot }: EvaluateRequest,
+  { samples, out, engine: spec, asked, batchSize, imageRoot, overwrite }: EvaluateRequest,
   { signal, progress }: StageContext,
 ): Promise<Map<string, string> | undefined> {
   const answers = join(out, `${round}.responses.jsonl`)
   const { model, adapter, dtype = 'f32' } = spec
   const who = { model, adapter: round === 'after' ? adapter : null, dtype, batchSize, imageRoot, engine }
-  const report = await sampleAnswers({ samples, out: answers, settings: asked }, await engineAnswerer(who, asked), {
+  const request = { samples, out: answers, settings: asked, overwrite }
+  const report = await sampleAnswers(request, await engineAnswerer(who, asked), {
     signal,
     onStart(done, total) {
       progress.start(round, total, 'answers')

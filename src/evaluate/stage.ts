@@ -1,6 +1,5 @@
 /** `evaluate`: greedy answers to held-out questions, without and with the adapter, judged and compared. */
 import { dirname, join } from 'node:path'
-import { deleteAll } from '../data/files.js'
 import { sampleTraces } from '../sample/files.js'
 import { defineStage } from '../stage/index.js'
 import type { GroupAccuracy } from './accuracy.js'
@@ -33,7 +32,6 @@ export const evaluateStage = defineStage({
     const { evaluateAdapter, phantomJudge, rulesJudge } = await import('./index.js')
     const { PhantomProvider, RulesProvider } = await import('../pairs/index.js')
     const { samples, images, out, trainedOn, judge, openMatch, attentionQuestions, masks, maskRoot, seed } = settings
-    if (overwrite && !resume) await deleteAll(traces(out))
     const { model, adapter, device, dtype, threads, batchSize } = settings
     const provider = judge === 'phantom' ? new PhantomProvider() : new RulesProvider()
     const results: EvaluationResults | undefined = await evaluateAdapter(
@@ -47,6 +45,7 @@ export const evaluateStage = defineStage({
         asked: { ...settings, answers: 1, temperature: 0, topP: 1, topK: 0 },
         judge: judge === 'phantom' ? phantomJudge : rulesJudge(openMatch),
         grounding: { questions: attentionQuestions, provider, masks, maskRoot, seed },
+        overwrite: overwrite && !resume,
       },
       { signal, progress, native },
     )

@@ -1,8 +1,8 @@
 /** One file: into a `.part` beside its place, resumed by ranges, hashed on the way, renamed when it is right. */
 import { constants } from 'node:fs'
-import { type FileHandle, mkdir, open, readdir, rm, stat } from 'node:fs/promises'
+import { type FileHandle, open, readdir, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { publishFile } from '../data/files.js'
+import { makeFolder, publishFile } from '../data/files.js'
 import { ChecksumError, DiskFullError, fileError } from '../errors.js'
 import { TransientError } from '../http/failure.js'
 import type { HubClient } from './client.js'
@@ -30,7 +30,7 @@ export async function downloadFile(
 ): Promise<void> {
   const path = partPath(target, file)
   try {
-    await mkdir(dirname(target), { recursive: true })
+    await makeFolder(dirname(target))
     let result = await fillPart(client, url, file, path, onBytes)
     if (!result.right && result.inherited > 0) {
       // A crash may have left a part whose tail never reached the disk: only a download from the start accuses the server.

@@ -1,9 +1,10 @@
 /** Fills a folder with the files of one commit of a model repository. */
-import { mkdir, stat, statfs } from 'node:fs/promises'
+import { stat, statfs } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 // Bounds how many downloads run at once; the queue everyone uses.
 import pLimit from 'p-limit'
-import { AbortedError, ArgumentError, asFileError, DiskFullError, FileError, HubError } from '../errors.js'
+import { lockOutput } from '../data/lock.js'
+import { AbortedError, ArgumentError, DiskFullError, FileError, HubError } from '../errors.js'
 import type { RetrySettings } from '../http/retry.js'
 import { type HubAccess, hubAccess } from './access.js'
 import { HubClient } from './client.js'
@@ -51,7 +52,7 @@ export interface PullReport {
 
 /**
  * Interrupted at any moment, the same call goes on where it stopped, at the same commit.
- * @throws {FireError} with a remedy; files that were in the folder before are as they were.
+ * @throws {FireError} with a remedy, {LockedError} when another run fills the folder; files that were in the folder before are as they were.
  */
 export async function pull(options: PullOptions): Promise<PullReport> {
   const { repo, signal } = options
@@ -60,15 +61,15 @@ export async function pull(options: PullOptions): Promise<PullReport> {
   }
   const access = options.access ?? (await hubAccess())
   const folder = resolve(options.out ?? basename(repo))
+  const offline = options.offline ?? access.offline
+  await using _lock = offline ? undefined : await lockOutput(folder, 'folder')
   const manifest = await readManifest(folder)
   if (manifest && manifest.repo !== repo && !options.overwrite) {
     const hint = 'Choose another folder with --out, or give --overwrite.'
     throw new FileError(`${folder} holds ${manifest.repo}, not ${repo}`, { detail: { path: folder }, hint })
   }
   try {
-    return (options.offline ?? access.offline)
-      ? await checkFolder(folder, manifest, options)
-      : await fillFolder(folder, manifest, access, options)
+    return offline ? await checkFolder(folder, manifest, options) : await fillFolder(folder, manifest, access, options)
   } catch (error) {
     if (!signal?.aborted || error instanceof AbortedError) throw error
     const hint = 'Run the same command again: it goes on where it stopped.'
@@ -98,7 +99,6 @@ async function fillFolder(
   const earlier = before?.repo === repo && before.commit === commit && before.complete ? before : undefined
   const trusted = new Map(earlier && !verify ? earlier.files.map((file) => [file.path, file.hash]) : [])
   const missing = await findMissing(folder, files, trusted, { repo, commit, overwrite, signal })
-  await mkdir(folder, { recursive: true }).catch(asFileError('Making', folder))
   const begins = await Promise.all(missing.map((file) => partSize(partPath(join(folder, file.path), file))))
   const total = missing.reduce((sum, { size }) => sum + size, 0)
   let done = begins.reduce((sum, bytes) => sum + bytes, 0)

@@ -3,9 +3,9 @@
  * are whole, hashed, and stored under their hash, so that equal bytes are one file.
  */
 import { constants } from 'node:fs'
-import { copyFile, mkdir, readdir, realpath, rm, stat, writeFile } from 'node:fs/promises'
+import { copyFile, readdir, realpath, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, extname, isAbsolute, join, relative, sep, win32 } from 'node:path'
-import { sha256, sha256File } from '../data/files.js'
+import { makeFolder, sha256, sha256File } from '../data/files.js'
 import { describeWithNotes } from '../data/images.js'
 import type { ImageRef } from '../data/records.js'
 import { asFileError, DataError, fileError, UnsupportedError } from '../errors.js'
@@ -158,7 +158,7 @@ function leftOut(error: unknown, target: string, name: string): unknown {
 
 async function store(target: string, write: (target: string) => Promise<void>): Promise<void> {
   try {
-    await mkdir(dirname(target), { recursive: true })
+    await makeFolder(dirname(target))
     await write(target)
   } catch (error) {
     throw fileError(error, 'Writing', target)

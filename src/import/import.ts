@@ -3,13 +3,14 @@
  * images, and spools the result; a second gives each record its split and writes it. Everything happens in a temporary
  * folder that takes its name when it is complete.
  */
-import { realpath, rm, stat } from 'node:fs/promises'
-import { basename, dirname, join, relative, resolve, sep } from 'node:path'
+import { readdir, rm, stat } from 'node:fs/promises'
+import { join, relative, resolve } from 'node:path'
 import { z } from 'zod'
-import { removeTemporaries, sha256File, writeFolderAtomic } from '../data/files.js'
-import { readJsonl } from '../data/jsonl.js'
+import { ignoreMissing, readTextIfThere, sha256File, writeFolderAtomic } from '../data/files.js'
+import { isJson, readJsonl } from '../data/jsonl.js'
+import { lockOutput } from '../data/lock.js'
 import { type ImageRef, type Pair, pair as pairRecord, type Sample, sample as sampleRecord } from '../data/records.js'
-import { AbortedError, ArgumentError, FileError } from '../errors.js'
+import { AbortedError, ArgumentError, asFileError, FileError } from '../errors.js'
 import { EditError } from '../pairs/index.js'
 import { version } from '../version.js'
 import { type ClosedRule, isClosed } from './closed.js'
@@ -77,11 +78,12 @@ export interface ImportOptions {
 /**
  * Imports a data set. Resolves with what `import.report.json` says, which also lists every record that was left out.
  * @throws {DataError} where the source as a whole cannot be read; nothing is written then.
+ * @throws {LockedError} when another import writes to `out`.
  */
 export async function importData(options: ImportOptions): Promise<ImportReport> {
   const out = resolve(options.out)
+  await using _lock = await lockOutput(out, 'whole folder', options.source === undefined ? [] : [options.source])
   const fill = await (options.kind === 'phantom' ? preparePhantom(out, options) : prepareImport(out, options))
-  await removeTemporaries(dirname(out), basename(out))
   let report: ImportReport | undefined
   await writeFolderAtomic(out, async (folder) => {
     report = await fill(folder)
@@ -96,7 +98,7 @@ async function prepareImport(out: string, options: ImportOptions): Promise<Fill>
   if (!kind) throw new ArgumentError(`There is no kind '${options.kind}'; there are ${importKinds.join(', ')}`)
   if (options.source === undefined) throw new ArgumentError(`The kind ${kind.name} needs a SOURCE to read`)
   const source = await Source.open(options.source)
-  await checkTarget(out, source, options)
+  await checkTarget(out, options)
   const { layout, files } = await detectLayout(kind, source, options.layout)
   return (folder) => new Import(options, kind, layout, source, folder).run(files)
 }
@@ -104,22 +106,26 @@ async function prepareImport(out: string, options: ImportOptions): Promise<Fill>
 async function preparePhantom(out: string, options: ImportOptions): Promise<Fill> {
   const { phantom, signal, onProgress } = options
   if (!phantom) throw new ArgumentError('The kind phantom needs the number of studies and a seed')
-  await checkTarget(out, undefined, options)
+  await checkTarget(out, options)
   return (folder) => writePhantom(folder, { ...phantom, signal, onProgress })
 }
 
-/** `--overwrite` replaces an import and never anything else. */
-async function checkTarget(out: string, source: Source | undefined, { overwrite }: ImportOptions): Promise<void> {
-  const exists = await stat(out).catch(() => undefined)
-  if (!exists) return
+/** `--overwrite` replaces an import and never anything else; one without a record is replaced unasked. */
+async function checkTarget(out: string, { overwrite }: ImportOptions): Promise<void> {
+  const names = await readdir(out).catch(ignoreMissing).catch(asFileError('Reading', out))
+  if (names === undefined || names.length === 0) return
+  const earlier = await readTextIfThere(join(out, reportName))
+  if (earlier !== undefined && (overwrite || isEmpty(earlier))) return
   if (!overwrite)
     throw new FileError(`${out} exists already`, { hint: 'Use --overwrite to replace an earlier import.' })
-  const from = source && `${await realpath(source.path)}${sep}`
-  if (from?.startsWith(`${await realpath(out)}${sep}`)) throw new ArgumentError(`${out} holds the source itself`)
-  if (await stat(join(out, reportName)).catch(() => undefined)) return
   throw new FileError(`${out} is no earlier import, it has no ${reportName}`, {
     hint: 'Choose another folder for --out.',
   })
+}
+
+function isEmpty(report: string): boolean {
+  const { samples, pairs } = isJson(report) ? ((JSON.parse(report) ?? {}) as Partial<ImportReport>) : {}
+  return samples === 0 && pairs === 0
 }
 
 /** What the first pass leaves of a record. */

@@ -3,6 +3,7 @@ import { dirname, relative, resolve, sep } from 'node:path'
 import pLimit from 'p-limit'
 import { writeJson } from '../data/files.js'
 import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
+import { lockOutput } from '../data/lock.js'
 import {
   type ImageRef,
   type Pair,
@@ -71,9 +72,11 @@ export interface BuildPairsResult {
  * Judges, edits and verifies every response. The same inputs, seed and replies give the same bytes, however often the run was
  * interrupted.
  * @throws {DataError} at a record that is broken, or a response to a sample that does not exist.
+ * @throws {LockedError} when another run writes to `out`.
  */
 export async function buildPairs(options: BuildPairsOptions): Promise<BuildPairsResult> {
-  const { signal, onProgress } = options
+  const { samples, responses, out, signal, onProgress } = options
+  await using _lock = await lockOutput(out, 'file', [samples, responses])
   const tasks = await readTasks(options)
   const limit = pLimit(options.concurrency)
   let done = 0

@@ -1,6 +1,7 @@
 /** `report`: one page of everything that the stages before it left. */
 import type { z } from 'zod'
 import { writeFileAtomic } from '../data/files.js'
+import { lockOutput } from '../data/lock.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage } from '../stage/index.js'
@@ -20,7 +21,9 @@ export const reportStage = defineStage({
   leaves: ({ out }) => [out],
   async run(settings, { finished = [] }) {
     const { collectReport, renderReport } = await import('./index.js')
-    const { out, title, notes } = settings
+    const { out, title, notes, pairs, pairsReport, metrics } = settings
+    const inputs = [pairs, pairsReport, metrics].filter((path) => path !== undefined)
+    await using _lock = await lockOutput(out, 'file', inputs)
     await writeFileAtomic(out, renderReport(await collectReport(settings, { title, notes, stages: finished })))
     return { interrupted: false, summary: out }
   },

@@ -1,10 +1,11 @@
 /** On-policy answers: samples in, one response an answer out, in order; killed at any moment it goes on where it was. */
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
-import { deleteAll, JsonlAppender, publishFile } from '../data/files.js'
+import { deleteAll, followLinks, JsonlAppender, publishFile, refuseOtherKind } from '../data/files.js'
+import { lockOutput } from '../data/lock.js'
 import { ConfigError, DataError, FileError } from '../errors.js'
 import type { Answerer, Failure } from './answerer.js'
-import { failuresPath, partPath, sampleTraces } from './files.js'
+import { failuresPath, partPath } from './files.js'
 import { type Asked, countQuestions, questions } from './questions.js'
 import { type Recovered, recover } from './resume.js'
 import type { SampleSettings } from './settings.js'
@@ -16,7 +17,7 @@ export interface SampleRequest {
   /** Response records; appears when it is complete. Until then `<out>.part` grows. */
   out: string
   settings: SampleSettings
-  /** Replace what a run with other settings left. */
+  /** Replace answers of other settings. A finished file stays until the new one is complete. */
   overwrite?: boolean
   /** Stop at the first question without an answer. */
   strict?: boolean
@@ -51,6 +52,7 @@ export interface SampleReport {
  * @throws {ConfigError} for several answers that would all be the same.
  * @throws {DataError} for a bad sample file, or with `strict` at the first failure.
  * @throws {FileError} when `out` (or its part) holds answers of other settings and `overwrite` is not set.
+ * @throws {LockedError} when another run writes to `out`.
  * @throws {EndpointError} when no request can succeed; what is done is kept.
  */
 export async function sampleAnswers(
@@ -64,8 +66,11 @@ export async function sampleAnswers(
       hint: 'Set a temperature, for instance 0.7, or ask for one answer.',
     })
   }
+  await using _lock = await lockOutput(out, 'file', [samples])
   const total = await countQuestions(samples, settings)
-  const files = { answers: partPath(out), failures: failuresPath(out) }
+  // Beside what a link leads to: from another disk it could not take the name.
+  const files = { answers: partPath(await followLinks(out)), failures: failuresPath(out) }
+  for (const path of Object.values(files)) await refuseOtherKind(path, 'file')
   const report = ({ answers, failures }: Recovered, interrupted: boolean): SampleReport => ({
     total,
     answers: answers.records,
@@ -75,8 +80,7 @@ export async function sampleAnswers(
     out,
     failures: failures.records > 0 ? files.failures : null,
   })
-  if (overwrite) await deleteAll(sampleTraces(out))
-  if (existsSync(out)) {
+  if (existsSync(out) && !overwrite) {
     const before = await recover({ ...files, answers: out }, questions(samples, settings), answerer.about)
     if (before.next) {
       throw new FileError(`${out} exists already and is not what this run would write`, {
@@ -86,10 +90,17 @@ export async function sampleAnswers(
     }
     return { ...report(before, false), reused: total }
   }
-  const walk = questions(samples, settings)
-  // Failures without a part are those of a run that ended.
-  const earlier = existsSync(files.answers) ? files : { answers: files.answers, failures: files.answers }
-  const begun = await recover(earlier, walk, answerer.about)
+  const begin = async () => {
+    const walk = questions(samples, settings)
+    // Failures without a part are those of a run that ended.
+    const earlier = existsSync(files.answers) ? files : { answers: files.answers, failures: files.answers }
+    return { walk, begun: await recover(earlier, walk, answerer.about) }
+  }
+  const { walk, begun } = await begin().catch(async (error) => {
+    if (!(overwrite && error instanceof FileError)) throw error
+    await deleteAll([files.answers, files.failures])
+    return begin()
+  })
   const reused = begun.answers.records + begun.failures.records
   context.onStart?.(reused, total)
   const interrupted = await new Run(files, begun, strict, context).finish(answerer, walk)

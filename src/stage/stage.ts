@@ -79,8 +79,8 @@ export interface Stage<T = unknown, R = unknown> {
   /** Files and folders that are there when it is done. */
   leaves(settings: T): string[]
   /**
-   * Everything that runs leave, finished or cut off, where it is more than `leaves`. It is deleted before the stage runs anew;
-   * what is named by its content, such as paid replies, is not part of it.
+   * Everything that runs leave, finished or cut off, where it is more than `leaves`. A pipeline moves it aside before the stage
+   * runs anew; what is named by its content, such as paid replies, is not part of it.
    */
   traces?(settings: T): string[]
   /** Keys that change nothing beside the others, for instance the engine's where a server answers. */

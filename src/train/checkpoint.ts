@@ -2,10 +2,10 @@
  * Checkpoints of a run: `checkpoints/step-N/{adapter,state,trainer.json}`. A folder gets its name only when it is
  * complete and on the disk, so any `step-N` that exists can be resumed from.
  */
-import { readdir, readFile, rm } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { removeTemporaries, writeFolderAtomic, writeJson } from '../data/files.js'
+import { removeFolder, removeTemporaries, writeFolderAtomic, writeJson } from '../data/files.js'
 import type { Engine } from '../engine/engine.js'
 import { asFileError, CheckpointError } from '../errors.js'
 import { identityOf } from '../settings/setting.js'
@@ -53,11 +53,15 @@ export async function saveCheckpoint(
     await engine.saveState(join(temporary, 'state'))
     await writeJson(join(temporary, 'trainer.json'), state)
   })
-  const steps = await listSteps(folder)
-  for (const step of steps.slice(0, -options.keep)) {
-    await rm(join(folder, `step-${step}`), { recursive: true, force: true })
-  }
+  await pruneCheckpoints(output, options.keep)
   return path
+}
+
+/** Deletes all but the newest `keep` checkpoints. */
+export async function pruneCheckpoints(output: string, keep: number): Promise<void> {
+  const folder = join(output, 'checkpoints')
+  const steps = await listSteps(folder)
+  for (const step of steps.slice(0, -keep)) await removeFolder(join(folder, `step-${step}`))
 }
 
 /**

@@ -1,9 +1,9 @@
 /** The folder of a run: config.resolved.yaml, metrics.jsonl, checkpoints/, adapter/, train.json. */
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { removeTemporaries, sha256File, writeFileAtomic } from '../data/files.js'
+import { sha256File, writeFileAtomic } from '../data/files.js'
 import { CheckpointError } from '../errors.js'
-import { assertSameRun, type Checkpoint, findCheckpoint } from './checkpoint.js'
+import { assertSameRun, type Checkpoint, findCheckpoint, pruneCheckpoints } from './checkpoint.js'
 import { formatConfig } from './config.js'
 import type { TrainConfig } from './settings.js'
 
@@ -39,9 +39,9 @@ export async function openRunFolder(
     })
   }
   const dataSha256 = await sha256File(config.data.train)
-  await removeTemporaries(config.output)
   const checkpoint = mode.resume ? await findCheckpoint(config.output) : undefined
   if (checkpoint) assertSameRun(checkpoint, config, dataSha256)
+  if (mode.resume) await pruneCheckpoints(config.output, config.checkpoint.keep)
   return { dataSha256, checkpoint, replaced: mode.resume ? [] : earlier }
 }
 

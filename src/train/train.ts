@@ -1,6 +1,7 @@
 /** The training run: steps, metrics, checkpoints, and leaving well when told to. */
 import { join } from 'node:path'
 import { JsonlAppender, writeFolderAtomic, writeJson } from '../data/files.js'
+import { lockOutput } from '../data/lock.js'
 import type { PairCounts } from '../data/pairs.js'
 import type { ModelInfo, StepStats, UpdateStats } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
@@ -75,11 +76,13 @@ export interface TrainReport {
  * device from its newest checkpoint.
  *
  * @throws {CheckpointError} when the output folder holds another run.
+ * @throws {LockedError} when another run writes to the output folder.
  * @throws {DataError} at the first bad record, before any compute is spent.
  * @throws {NumericError} when a loss or gradient stops being finite; checkpoints are left as they were.
  */
 export async function train(config: TrainConfig, options: TrainOptions = {}): Promise<TrainReport> {
   const mode = { resume: options.resume ?? false, overwrite: options.overwrite ?? false }
+  await using _lock = await lockOutput(config.output, 'folder')
   const folder = await openRunFolder(config, mode)
   const prepared = await prepare(config, options)
   try {

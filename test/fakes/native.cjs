@@ -248,6 +248,7 @@ module.exports = {
     kernel: 'portable',
     onednn: { available: false, detail: 'not looked for' },
   }),
+  exchange: () => false,
   createCancelToken: () => ({
     cancelled: false,
     cancel() {

@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest'
 import { DataError, FileError } from '../../src/errors.js'
 import { parseShares } from '../../src/import/index.js'
 import { assignSplit, ImageGroups } from '../../src/import/split.js'
+import { goneOwner } from '../data/owners.js'
 import { temporaryFolder } from '../fakes/world.js'
 import { notes, reasons, runImport, sourceOf } from './support.js'
 
@@ -194,16 +195,18 @@ describe('the folder', () => {
     expect((await readdir(join(out, 'source'))).sort()).toEqual(['LICENSE', 'README'])
     await expect(runImport({ kind: 'jsonl', source, out })).rejects.toThrow(FileError)
     await writeFile(join(source, 'own.jsonl'), line({ id: 'b' }))
-    const leftover = join(out, '..', '.tmp-out-0b2e4b2a-1111-2222-3333-444455556666')
-    const foreign = join(out, '..', '.tmp-out-2-0b2e4b2a-1111-2222-3333-444455556666')
+    const owner = goneOwner()
+    const leftover = join(out, '..', `.tmp-out-${owner}.0b2e4b2a`)
+    const foreign = join(out, '..', `.tmp-out-2-${owner}.0b2e4b2a`)
     await mkdir(leftover)
     await mkdir(foreign)
     expect((await runImport({ kind: 'jsonl', source, out, overwrite: true })).samples[0].id).toBe('b')
     expect([existsSync(leftover), existsSync(foreign)]).toEqual([false, true])
     const other = await temporaryFolder()
+    await writeFile(join(other, 'mine'), '')
     await expect(runImport({ kind: 'jsonl', source, out: other, overwrite: true })).rejects.toThrow(/no earlier import/)
     await writeFile(join(source, 'import.report.json'), '{}')
-    await expect(runImport({ kind: 'jsonl', source, out: source, overwrite: true })).rejects.toThrow(/holds the source/)
+    await expect(runImport({ kind: 'jsonl', source, out: source, overwrite: true })).rejects.toThrow(/is read from it/)
   })
 
   it.each([

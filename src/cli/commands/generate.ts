@@ -3,13 +3,16 @@ import { dirname, resolve } from 'node:path'
 import { z } from 'zod'
 import { JsonlAppender } from '../../data/files.js'
 import { readJsonl } from '../../data/jsonl.js'
+import { lockOutput } from '../../data/lock.js'
 import { imageRef } from '../../data/records.js'
 import { ArgumentError, FileError } from '../../errors.js'
 import type { Question } from '../../generate/generate.js'
 import { generateSettings } from '../../generate/settings.js'
 import { checkTree } from '../../settings/file.js'
+import { isAbort } from '../../stage/stage.js'
 import { type CommandContext, defineCommand } from '../command.js'
 import { addFlags, readFlags } from '../flags.js'
+import { catchSignals, type StopRequest } from '../signals.js'
 
 export const generate = defineCommand({
   usage: 'generate',
@@ -31,6 +34,10 @@ export const generate = defineCommand({
     if (options.out !== undefined && existsSync(options.out) && !options.overwrite) {
       throw new FileError(`${options.out} exists already`, { hint: 'Use --overwrite to replace it.' })
     }
+    const { in: source, out } = options
+    using stop = catchSignals((name) => context.progress.log(`${name}: stopping; again to leave at once`))
+    await using _lock =
+      out === undefined ? undefined : await lockOutput(out, 'file', source === undefined ? [] : [source])
     const { openEngine } = await import('../../engine/engine.js')
     const { Chat } = await import('../../text/chat.js')
     const { answer } = await import('../../generate/generate.js')
@@ -42,14 +49,26 @@ export const generate = defineCommand({
     if (options.prompt !== undefined) {
       const question = { id: 'prompt', prompt: options.prompt, images: options.image ?? [] }
       const onText = (_question: number, text: string): void => context.stdout(text)
-      for await (const _ of answer(engine, chat, [question], settings, { onText })) context.stdout('\n')
-      return 0
+      const told = answer(engine, chat, [question], settings, { onText, signal: stop.signal })
+      return await untilStopped(stop, async () => {
+        for await (const _ of told) context.stdout('\n')
+      })
     }
     const questions = readQuestions(options.in as string)
-    await writeResponses(answer(engine, chat, questions, settings), options.out, context)
-    return 0
+    const answers = answer(engine, chat, questions, settings, { signal: stop.signal })
+    return await untilStopped(stop, () => writeResponses(answers, out, context))
   },
 })
+
+async function untilStopped(stop: StopRequest, work: () => Promise<void>): Promise<number> {
+  try {
+    await work()
+    return 0
+  } catch (error) {
+    if (!isAbort(error, stop.signal)) throw error
+    return stop.exitCode ?? 1
+  }
+}
 
 const questionLine = z
   .object({
