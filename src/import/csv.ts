@@ -4,7 +4,7 @@
  */
 import type { DataError } from '../errors.js'
 import { LeftOut, type Row } from './draft.js'
-import { damaged, longestRecord, textOf, tooLong } from './text-file.js'
+import { damaged, longestRecord, mostFields, textOf, tooLong } from './text-file.js'
 
 interface CsvRecord {
   cells: string[]
@@ -30,6 +30,15 @@ export async function* readCsv(file: string): AsyncGenerator<Row> {
 /** Columns without a name become ''. */
 function checkHeader(cells: string[], file: string, line: number): string[] {
   const header = cells.map((name) => name.trim())
+  if (header.length > mostFields) {
+    throw damaged(
+      file,
+      line,
+      `${header.length} columns; at most ${mostFields} are read`,
+      undefined,
+      'Drop those that are no texts.',
+    )
+  }
   const seen = new Set<string>()
   for (const name of header) {
     if (name !== '' && seen.has(name)) {
@@ -65,7 +74,7 @@ async function* records(file: string): AsyncGenerator<CsvRecord> {
   let enough = 0
   for await (const chunk of textOf(file)) {
     text += chunk
-    if (text.length < enough) continue
+    if (text.length < enough && text.length <= longestRecord) continue
     if (form === undefined) {
       form = formOf(text)
       text = text.slice(form.start)

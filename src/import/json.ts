@@ -5,7 +5,7 @@
 import { jsonFault } from '../data/jsonl.js'
 import { guarded } from '../errors.js'
 import { LeftOut, type Row } from './draft.js'
-import { damaged, linesOf, longestRecord, readStart, textOf, tooLong } from './text-file.js'
+import { damaged, linesOf, longestRecord, mostFields, readStart, textOf, tooLong } from './text-file.js'
 
 /** Deeper than any record; what walks through values must not run out of stack. */
 const deepest = 64
@@ -239,6 +239,9 @@ interface Parsed {
  */
 export function parseRecord(text: string): Parsed {
   const { value, notes, depth, members } = parse(text)
+  if (members > mostFields) {
+    return { value: new LeftOut('wrong_columns', `${members} fields; at most ${mostFields} are read`), notes }
+  }
   if (depth > deepest) return { value: new LeftOut('wrong_type', `nested deeper than ${deepest} levels`), notes }
   const isObject = value !== null && typeof value === 'object' && !Array.isArray(value)
   if (isObject && Object.keys(value).length !== members) {
@@ -251,8 +254,9 @@ const tokens = /["[\]{}:]|(?<![\w.])(?:NaN|-?Infinity)\b|(?<![\w.+-])-?\d{16,}(?
 
 /** JSON with what Python adds to it; `members` are the fields of the outermost object. */
 function parse(text: string): Parsed & { depth: number; members: number } {
-  const notes: string[] = []
-  let [mended, copied, depth, most, members] = ['', 0, 0, 0, 0]
+  const notes = new Set<string>()
+  const mended: string[] = []
+  let [copied, depth, most, members] = [0, 0, 0, 0]
   tokens.lastIndex = 0
   for (let match = tokens.exec(text); match; match = tokens.exec(text)) {
     const [token] = match
@@ -262,12 +266,14 @@ function parse(text: string): Parsed & { depth: number; members: number } {
     else if (token === ':') members += Number(depth === 1)
     else if (!Number.isSafeInteger(Number(token))) {
       const isNumber = /\d/.test(token)
-      mended += text.slice(copied, match.index) + (isNumber ? `"${token}"` : 'null')
+      mended.push(text.slice(copied, match.index), isNumber ? `"${token}"` : 'null')
       copied = tokens.lastIndex
-      notes.push(isNumber ? 'large_number_as_text' : 'nan_as_null')
+      notes.add(isNumber ? 'large_number_as_text' : 'nan_as_null')
     }
   }
-  return { value: JSON.parse(mended + text.slice(copied)), notes, depth: most, members }
+  // What is too deep or too wide is not worth the memory of parsing it.
+  const value = most > deepest || members > mostFields ? undefined : JSON.parse(mended.join('') + text.slice(copied))
+  return { value, notes: [...notes], depth: most, members }
 }
 
 /** The index behind the quote that ends a string; the text's length where none does. */

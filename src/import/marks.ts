@@ -22,21 +22,14 @@ export function withoutMarks(text: string, images: number, note: Notes): string 
   if (other !== undefined) throw new LeftOut('image_places', `the text names its images as ${other}, which is not read`)
   const count = text.match(anywhere)?.length ?? 0
   if (count === 0) return text
-  if (count !== images && images > 0) {
-    throw new LeftOut(
-      'image_places',
-      `the text has ${count} marks of images such as <image>, the record ${images} images`,
-    )
-  }
+  const facts = `${count} ${count === 1 ? 'mark' : 'marks'} such as <image> for ${images} ${images === 1 ? 'image' : 'images'}`
+  if (count !== images && images > 0) throw new LeftOut('image_places', `the text has ${facts}`)
   const isBehind = !inFront.test(text) && behind.test(text.trimEnd())
   let rest = text.replace(inFront, '')
   while (isBehind && behind.test(rest.trimEnd())) rest = rest.trimEnd().replace(behind, '').trimEnd()
   const inside = rest.match(anywhere)?.length ?? 0
   if (inside > 0) {
-    throw new LeftOut(
-      'image_places',
-      `${inside} of ${count} marks such as <image> stand between words; images go in front`,
-    )
+    throw new LeftOut('image_places', `the text has ${facts}, and ${inside} stand between words; images go in front`)
   }
   note(isBehind ? 'image_mark_moved_to_front' : 'image_mark_removed')
   return rest

@@ -114,7 +114,13 @@ export class Source {
   async describe(): Promise<string> {
     for (const [file, keys] of this.#keys) {
       const names = [...(await keys)]
-      if (names.length === 0) continue
+      if (names.length === 0) {
+        for await (const { line, value } of readRows(file)) {
+          if (value instanceof LeftOut) return `; ${basename(file)}:${line}: ${value.message}`
+          break
+        }
+        continue
+      }
       const more = names.length > 12 ? `, and ${names.length - 12} more` : ''
       const shown = names.slice(0, 12).map((name) => name.slice(0, 40))
       return `; the records of ${basename(file)} have ${shown.join(', ')}${more}`

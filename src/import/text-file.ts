@@ -5,7 +5,10 @@ import { open } from 'node:fs/promises'
 import { asFileError, DataError, FireError, fileError } from '../errors.js'
 
 /** Characters of one record. Far above any record of text or with its images inside; a whole file must not fit in one. */
-export const longestRecord = 2 ** 26
+export const longestRecord = 2 ** 25
+
+/** Fields of one record, and columns of a table. */
+export const mostFields = 10_000
 
 const marks: [encoding: string, mark: number[]][] = [
   ['utf-8', [0xef, 0xbb, 0xbf]],
@@ -57,8 +60,8 @@ function refuseForeign(file: string, start: Buffer, encoding: string): void {
       'Fetch it: git lfs pull.',
     )
   }
-  if (encoding === 'utf-8' && start.includes(0)) {
-    const problem = 'there are NUL bytes: UTF-16 without a byte-order mark, or no text'
+  if (encoding === 'utf-8' && 4 * start.filter((byte) => byte === 0).length > start.length) {
+    const problem = 'every second byte or so is NUL: UTF-16 without a byte-order mark, or no text'
     throw damaged(file, 1, problem, undefined, utf8Hint(file, 'UTF-16LE'))
   }
 }
