@@ -5,6 +5,7 @@
  *
  * hyparquet reads row groups without native code; hyparquet-compressors adds what it lacks (gzip, brotli, zstd, lz4).
  */
+import { isUtf8 } from 'node:buffer'
 import { parentPort, workerData } from 'node:worker_threads'
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from 'hyparquet'
 import { compressors } from 'hyparquet-compressors'
@@ -14,6 +15,12 @@ const mostBytes = 2 ** 29
 const mostRows = 2 ** 20
 
 const port = /** @type {import('node:worker_threads').MessagePort} */ (parentPort)
+
+/**
+ * A text to the letter, byte-order mark included; bytes that are no text stay bytes.
+ * @param {Uint8Array} bytes
+ */
+const textOf = (bytes) => (bytes && isUtf8(bytes) ? Buffer.from(bytes).toString() : bytes)
 
 async function main() {
   const file = await asyncBufferFromFile(workerData.path)
@@ -26,7 +33,15 @@ async function main() {
       throw new Error(`a row group of ${rows} rows and ${bytes} bytes; at most ${mostRows} and ${mostBytes} are read`)
     }
     const rowEnd = rowStart + rows
-    const values = await parquetReadObjects({ file, metadata, rowStart, rowEnd, utf8: false, compressors })
+    const values = await parquetReadObjects({
+      file,
+      metadata,
+      rowStart,
+      rowEnd,
+      utf8: false,
+      compressors,
+      parsers: { stringFromBytes: textOf },
+    })
     if (values.length !== rows) throw new Error(`${values.length} rows where the row group has ${rows}`)
     /** @type {ArrayBuffer[]} */
     const moved = []
