@@ -51,15 +51,6 @@ export async function* scanJsonl(path: string): AsyncGenerator<ScannedLine> {
   }
 }
 
-export function isJson(text: string): boolean {
-  try {
-    JSON.parse(text)
-    return true
-  } catch {
-    return false
-  }
-}
-
 /** Why a text is no JSON: what the parser says, or what Python writes and no parser of JSON takes. */
 export function jsonFault(text: string, error: unknown): string {
   const [, value] = /[:[,]\s*(NaN|-?Infinity)\b/.exec(text) ?? []

@@ -64,13 +64,14 @@ export class ImageStore {
     return { stored, sameContent: this.#sameContent, missing: this.#missing }
   }
 
-  /** The real path of a file below the root. */
+  /** The real path of a file below the root; a name with `\\` may have been written on Windows. */
   async find(name: string): Promise<string> {
     checkName(name)
     const { root, folders } = this.#options
     const realRoot = await realpath(root).catch(asFileError('Reading', root))
-    for (const folder of folders) {
-      const path = await realpath(join(root, folder, name)).catch(() => undefined)
+    const names = name.includes('\\') ? [name, name.replaceAll('\\', '/')] : [name]
+    for (const place of folders.flatMap((folder) => names.map((each) => join(root, folder, each)))) {
+      const path = await realpath(place).catch(() => undefined)
       if (path === undefined) continue
       if (!isInside(realRoot, path)) {
         throw new LeftOut('unsafe_path', `${name} is a link to ${path}, outside the image root ${root}`)

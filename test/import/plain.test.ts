@@ -135,7 +135,7 @@ describe('jsonl', () => {
       '[{"question": "q", "answer": "a"},\n{"question": "q", "ans',
       /own\.json:2: not valid JSON, or cut off/,
     ],
-    ['own.json', '[\n{"question": "q",\n"answer": NaN}]', /own\.json:3: not valid JSON/],
+    ['own.json', '[\n{"question": "q",\n"answer": nan}]', /own\.json:2: not valid JSON/],
     ['own.json', '[{"question": "q", "answer": "a"}]\n]', /own\.json:\d: not valid JSON/],
     ['own.json', '"text"', /own\.json:1: the file holds neither/],
     ['own.jsonl', '{"question": "q", "answer": "a"}\n{"question": "q"', /own\.jsonl:2: not a JSON object/],
