@@ -17,6 +17,9 @@ struct Size {
   bool operator==(const Size&) const = default;
 };
 
+/// Throws ERR_FIRE_INVALID_ARGUMENT for an image that is empty or has a side above 65536, as no JPEG has.
+void check_image_size(Size size);
+
 /// Normalised patches of one image in the order of its family.
 struct Patches {
   int64_t grid_h, grid_w;     // in patches

@@ -4,7 +4,7 @@ import { join, relative } from 'node:path'
 import { writeFileAtomic, writeFolderAtomic } from '../data/files.js'
 import { type CallOptions, type MergeStats, mergeWeights } from '../engine/engine.js'
 import { asFileError, FileError, fileError } from '../errors.js'
-import { readJson } from '../text/definition.js'
+import { readJson } from '../text/files.js'
 import { llavaFiles, llavaNames } from './llava.js'
 
 export interface MergeOptions extends CallOptions {
