@@ -194,8 +194,8 @@ std::vector<Generation> Engine::generate(const std::vector<PromptRef>& prompts, 
 std::vector<std::vector<float>> Engine::attention(const SequenceRef& sequence, const std::vector<int32_t>& positions,
                                                   bool use_adapter) {
   return on_weights([&] {
-    return image_attention(context(), use_adapter ? adapter_.get() : nullptr,
-                           {sequence.ids, features(sequence.images)}, positions);
+    return image_attention(context(), use_adapter ? adapter_.get() : nullptr, {sequence.ids, features(sequence.images)},
+                           positions);
   });
 }
 

@@ -118,7 +118,8 @@ void refuse_unsupported(const Json& config) {
     const std::set<std::string> plain{"gaussian", "eva", "orthogonal", "mica"};
     if (!plain.count(v->string())) refuse(*v, "is " + json_quote(v->string()));
   }
-  if (const Json* v = config.find("bias"); is_set(v) && v->string() != "none") refuse(*v, "is " + json_quote(v->string()));
+  if (const Json* v = config.find("bias"); is_set(v) && v->string() != "none")
+    refuse(*v, "is " + json_quote(v->string()));
   if (config.at("peft_type").string() != "LORA") refuse(config.at("peft_type"), "is not LORA");
 }
 

@@ -1,6 +1,6 @@
 // A small strict JSON reader (RFC 8259) for the files a checkpoint consists of. In the tree because the engine must
-// build on GPU nodes that have a compiler and nothing else. Bounded in depth and number of values, so that its memory is,
-// and linear in its text; duplicate keys refused, errors say where.
+// build on GPU nodes that have a compiler and nothing else. Bounded in depth and number of values, so that its memory
+// is, and linear in its text; duplicate keys refused, errors say where.
 #pragma once
 
 #include <cstdint>

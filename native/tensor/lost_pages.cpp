@@ -34,8 +34,8 @@ void on_bus_error(int signal, siginfo_t* info, void* context) {
     if (begin == 0 || at < begin || at >= end) continue;
     // What follows in the file is gone too, or will be an error anyway.
     const uintptr_t page = at / page_size * page_size;
-    void* zeros = ::mmap(reinterpret_cast<void*>(page), end - page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
-                         -1, 0);
+    void* zeros =
+        ::mmap(reinterpret_cast<void*>(page), end - page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     if (zeros == MAP_FAILED) break;
     slot->lost.store(true);
     errno = saved;

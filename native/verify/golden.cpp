@@ -51,8 +51,7 @@ GoldenItem load_item(const Golden& golden, const std::string& name) {
         !std::equal(item.pair.prompt.begin(), item.pair.prompt.end(), all.begin()))
       golden.fail(sequence + ".input_ids", "does not continue the prompt");
     ids.assign(all.begin() + prompt, all.end());
-    const std::vector<int64_t> phrases =
-        golden.integers(sequence + ".phrase_mask", static_cast<int64_t>(all.size()));
+    const std::vector<int64_t> phrases = golden.integers(sequence + ".phrase_mask", static_cast<int64_t>(all.size()));
     mask.assign(phrases.begin() + prompt, phrases.end());
   };
   answer("chosen", item.pair.chosen, item.pair.chosen_mask);

@@ -299,8 +299,7 @@ class Verifier {
           {"v_loss", s.loss.visual},      {"tkl", s.kl.forward},      {"rtkl", s.kl.reverse},
           {"mixed_tkl", mixed},           {"loss", s.loss.loss}};
       for (const auto& [name, value] : values)
-        (std::strcmp(name, "loss") == 0 ? loss : terms)
-            .add(prefix + name, value, golden_.number(prefix + name));
+        (std::strcmp(name, "loss") == 0 ? loss : terms).add(prefix + name, value, golden_.number(prefix + name));
       mean += s.loss.loss / options.normalizer;
     }
     loss.add("mpo.loss", mean, golden_.number("mpo.loss"));
@@ -417,7 +416,8 @@ class Verifier {
       if (golden_.has(name + ".margin") && bf16()) {
         const int64_t count = static_cast<int64_t>(reference.size());
         const float* margin = golden_.floats(name + ".margin", count).f32();
-        const int64_t decided = std::find_if(margin, margin + count, [&](float m) { return m < tolerance_.logits.abs; }) - margin;
+        const int64_t decided =
+            std::find_if(margin, margin + count, [&](float m) { return m < tolerance_.logits.abs; }) - margin;
         reference.resize(static_cast<size_t>(decided));
         value.resize(std::min(value.size(), reference.size()));
       }
@@ -436,7 +436,8 @@ class Verifier {
     const size_t heads = static_cast<size_t>(layers * stored.dim(1)), tokens = static_cast<size_t>(stored.dim(2));
     const std::vector<int64_t> truth = golden_.integers("ar.gt_tokens");
     for (const int64_t t : truth)
-      if (t < 0 || t >= stored.dim(2)) golden_.fail("ar.gt_tokens", "holds " + std::to_string(t) + ", which is no image token");
+      if (t < 0 || t >= stored.dim(2))
+        golden_.fail("ar.gt_tokens", "holds " + std::to_string(t) + ", which is no image token");
     std::vector<float> question = last_row_attention(pair.prompt, heads, tokens);
     std::vector<float> general = last_row_attention(golden_.tokens("ar.general_prompt_ids"), heads, tokens);
     Comparison weights("attention to the image", tolerance_.attention);

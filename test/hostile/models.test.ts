@@ -131,6 +131,7 @@ it('hostile model folders end in an answer or in an error of their own', { timeo
     const named =
       /^error (ERR_FIRE_\w+):/m.exec(stderr)?.[1] ?? (code === 0 ? 'answered' : table ? 'differs' : 'untyped')
     expect(named, said).not.toMatch(/INTERNAL|untyped/)
+    if (many > 100) process.stderr.write(`${what}: ${named}, ${seconds.toFixed(1)} s, ${(peakBytes / 1e6).toFixed(0)} MB\n`)
     codes[named] = (codes[named] ?? 0) + 1
     rmSync(scratch, { recursive: true, force: true })
   }

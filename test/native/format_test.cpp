@@ -1,5 +1,5 @@
-// Checkpoints and adapters as others write them: f16, quantised, another model's, settings that are there and empty; and
-// numbers that would take all memory.
+// Checkpoints and adapters as others write them: f16, quantised, another model's, settings that are there and empty;
+// and numbers that would take all memory.
 #include <bit>
 
 #include "checkpoint_folder.h"
@@ -66,7 +66,8 @@ struct AdapterFolder {
   }
 };
 
-const std::initializer_list<const char*> qwen_files{"config.json", "preprocessor_config.json", "generation_config.json"};
+const std::initializer_list<const char*> qwen_files{"config.json", "preprocessor_config.json",
+                                                    "generation_config.json"};
 
 }  // namespace
 
@@ -121,7 +122,8 @@ TEST("f16: a model and an adapter compute what their widened copies compute, bit
   for (const auto& [name, tensor] : before.tensors()) {
     const Tensor& merged = after.at(name);
     CHECK(merged.describe() == tensor.describe());
-    const bool adapted = name.find("language_model.layers") != std::string::npos && name.find("_proj") != std::string::npos;
+    const bool adapted =
+        name.find("language_model.layers") != std::string::npos && name.find("_proj") != std::string::npos;
     CHECK((std::memcmp(merged.data(), tensor.data(), tensor.bytes()) == 0) == !adapted);
   }
 }
@@ -165,7 +167,9 @@ TEST("adapter: one of another model is named as that") {
     AdapterFolder folder;
     folder.rename = [=](std::string key) {
       const size_t at = key.find("layers." + from + ".");
-      return at == std::string::npos ? key : to.empty() ? std::string() : replaced(key, "layers." + from, "layers." + to);
+      return at == std::string::npos ? key
+             : to.empty()            ? std::string()
+                                     : replaced(key, "layers." + from, "layers." + to);
     };
     folder.load(ops);
   };
@@ -207,7 +211,8 @@ TEST("config: quantised checkpoints are named as such") {
 TEST("config: sizes far beyond any model are refused by name") {
   const auto refused = [&](const std::string& file, const std::string& key, const std::string& value) {
     TempDir dir;
-    for (const char* name : qwen_files) std::filesystem::copy_file(golden_directory("qwen3_vl") + "/" + name, dir / name);
+    for (const char* name : qwen_files)
+      std::filesystem::copy_file(golden_directory("qwen3_vl") + "/" + name, dir / name);
     std::string text = read_file(dir / file, 1 << 20);
     const size_t at = text.find("\"" + key + "\":") + key.size() + 3, end = text.find_first_of(",\n}", at);
     write_file(dir / file, {text.substr(0, at) + " " + value + text.substr(end)});
@@ -218,6 +223,7 @@ TEST("config: sizes far beyond any model are refused by name") {
                           "patch_size", "temporal_patch_size", "spatial_merge_size", "out_hidden_size"})
     for (const char* value : {"0", "-1", "2147483648", "1000000000", "9007199254740991", "1.5", "\"8\"", "[]"})
       refused("config.json", key, value);
-  for (const char* value : {"0", "-5", "2147483648", "1e15"}) refused("preprocessor_config.json", "shortest_edge", value);
+  for (const char* value : {"0", "-5", "2147483648", "1e15"})
+    refused("preprocessor_config.json", "shortest_edge", value);
   for (const char* value : {"1e300", "-1e12"}) refused("config.json", "rms_norm_eps", value);
 }

@@ -90,7 +90,9 @@ TEST("golden: arrays of another length, type or shape are named") {
   refused_with("item0.prompt_ids", "expected integers", typed(DType::bf16));
   refused_with("item0.chosen.input_ids", "does not continue", resized(-20));
   refused_with("item0.image0.rgb", "expected u8", [](Tensor& t) { t = t.reshape({t.size()}); });
-  refused_with("item0.image0.rgb_corrupt", "its original is", [](Tensor& t) { t = t.reshape({t.dim(1), t.dim(0), 3}); });
+  refused_with("item0.image0.rgb_corrupt", "its original is", [](Tensor& t) {
+    t = t.reshape({t.dim(1), t.dim(0), 3});
+  });
   refused_with("item0.pixel_values", "values", [](Tensor& t) { t = t.slice(0, 5); });
   refused_with("item0.pixel_values", "square images", [](Tensor& t) { t = t.reshape({1, 1, 1, t.size()}); });
   refused_with("item0.mpo.loss", "2 values, expected 1", resized(1));

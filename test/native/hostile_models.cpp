@@ -129,11 +129,27 @@ class Mutator {
     if (values.empty()) return text;
     const auto [begin, length] = one_of(values);
     const std::string old = text.substr(begin, length);
-    static const std::vector<std::string> numbers{
-        "0",    "-1",    "1",     "2",     "3",      "7",          "0.5",        "1e300",            "-1e300",
-        "1e-300", "65536", "1e9", "-0", "2147483647", "2147483648", "4294967296", "9007199254740991", "-9007199254740991"};
-    static const std::vector<std::string> others{"null", "true",   "false", "[]",       "{}",       "\"\"",   "\"BF16\"", "\"F16\"",
-                                                 "\"F32\"", "\"I64\"", "\"U8\"", "\"F64\"", "\"none\"", "[[0]]",  "{\"a\":1}"};
+    static const std::vector<std::string> numbers{"0",
+                                                  "-1",
+                                                  "1",
+                                                  "2",
+                                                  "3",
+                                                  "7",
+                                                  "0.5",
+                                                  "1e300",
+                                                  "-1e300",
+                                                  "1e-300",
+                                                  "65536",
+                                                  "1e9",
+                                                  "-0",
+                                                  "2147483647",
+                                                  "2147483648",
+                                                  "4294967296",
+                                                  "9007199254740991",
+                                                  "-9007199254740991"};
+    static const std::vector<std::string> others{"null",   "true",     "false",    "[]",      "{}",
+                                                 "\"\"",   "\"BF16\"", "\"F16\"",  "\"F32\"", "\"I64\"",
+                                                 "\"U8\"", "\"F64\"",  "\"none\"", "[[0]]",   "{\"a\":1}"};
     switch (random_.integer(0, 6)) {
       case 0:
       case 1:
@@ -201,8 +217,7 @@ TEST("hostile: model folders") {
     Mutator mutator(static_cast<uint32_t>(first * 1000003 + round));
     TempDir dir;
     const std::string folder = dir / "m";
-    std::filesystem::copy(golden_directory(mutator.one_of(goldens)), folder,
-                          std::filesystem::copy_options::recursive);
+    std::filesystem::copy(golden_directory(mutator.one_of(goldens)), folder, std::filesystem::copy_options::recursive);
     const std::string what = "round " + std::to_string(round) + ", " + mutator.change(folder);
     const auto start = std::chrono::steady_clock::now();
     try {
