@@ -22,7 +22,7 @@ class CpuOps final : public Ops {
 
   void* allocate(size_t bytes) override;
   void release(void* data, size_t bytes) override;
-  Tensor adopt(Tensor host) override { return host; }
+  Tensor adopt(Tensor host) override;
   void upload(const void* host, Tensor device) override;
   void download(Tensor device, void* host) override;
   void copy(Tensor from, Tensor to) override;
@@ -86,9 +86,7 @@ class CpuOps final : public Ops {
   ThreadPool pool_;
   Gemm gemm_;
   std::vector<std::vector<std::unique_ptr<std::vector<float>>>> scratch_;
+  std::vector<std::vector<float>> widened_;  // what adopt copied
 };
-
-/// A norm weight or bias as f32, whatever its storage.
-std::vector<float> widen(const Tensor& t);
 
 }  // namespace fire::cpu

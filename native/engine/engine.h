@@ -112,6 +112,12 @@ class Engine {
     std::unique_ptr<ImageFeatures> features;
   };
 
+  /// Runs what computes with the weights. On a CPU these are the mapped file, which may change under it; a GPU has
+  /// copies.
+  template <class F>
+  auto on_weights(F&& work) const {
+    return ops_->is_gpu() ? work() : file_.reading(work);
+  }
   const Image& image(const std::string& id) const;
   /// On a GPU: makes the arena one block that holds this step, as a dry run of it says.
   void reserve(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,

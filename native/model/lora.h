@@ -9,6 +9,7 @@
 
 #include "model/device_tensor.h"
 #include "model/weights.h"
+#include "tensor/json.h"
 
 namespace fire {
 
@@ -59,6 +60,9 @@ class Adapter {
 
  private:
   Adapter(Ops& ops, const TextConfig& text, const LoraSpec& spec, std::vector<LoraModule> modules);
+  /// From the two files of a PEFT folder; `spec` is the first one's, its targets left for the other.
+  static std::unique_ptr<Adapter> read(Ops& ops, const TextConfig& text, const Json& config, LoraSpec spec,
+                                       const SafeTensors& file);
 
   Ops& ops_;
   LoraSpec spec_;

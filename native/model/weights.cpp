@@ -80,10 +80,13 @@ Weights Weights::load(const SafeTensors& file, const ModelConfig& config, Ops& o
 }
 
 std::string find_nonfinite(const SafeTensors& file) {
+  constexpr int64_t piece = 4096;
+  float values[piece];
   for (const auto& [name, t] : file.tensors())
-    for (int64_t i = 0; i < t.size(); ++i) {
-      const float value = t.dtype() == DType::f32 ? t.f32()[i] : t.dtype() == DType::bf16 ? to_float(t.b16()[i]) : 0.0f;
-      if (!std::isfinite(value)) return name;
+    for (int64_t begin = 0; is_weight(t.dtype()) && begin < t.size(); begin += piece) {
+      const int64_t end = std::min(begin + piece, t.size());
+      widen(t, begin, end, values);
+      if (!std::all_of(values, values + (end - begin), [](float value) { return std::isfinite(value); })) return name;
     }
   return "";
 }

@@ -61,9 +61,11 @@ void Optimizer::load(const std::string& directory) {
   const int64_t* count = static_cast<const int64_t*>(counters.data());
   if (count[0] < 0 || count[1] < 0 || count[1] > UINT32_MAX)
     throw Error(Code::checkpoint, file.origin() + ": \"counters\" are out of range").with("path", file.origin());
-  ops_.upload(param.data(), adapter_.param());
-  ops_.upload(m.data(), moment1());
-  ops_.upload(v.data(), moment2());
+  file.reading([&] {
+    ops_.upload(param.data(), adapter_.param());
+    ops_.upload(m.data(), moment1());
+    ops_.upload(v.data(), moment2());
+  });
   zero_grad();
   step_ = count[0];
   pass_ = static_cast<uint32_t>(count[1]);

@@ -296,8 +296,11 @@ export async function markFolder(folder: string): Promise<string> {
     // A link counts as what it leads to: caches of models are full of them.
     if (entry.isDirectory() || !decisive.test(entry.name)) continue
     const path = join(folder, entry.name)
-    await using file = await open(path).catch(asFileError('Reading', path))
-    const { size } = await file.stat()
+    // Without waiting for a writer, should it be a named pipe.
+    await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch(asFileError('Reading', path))
+    const info = await file.stat()
+    if (!info.isFile()) throw new FileError(`Reading ${path} failed: it is no regular file`, { detail: { path } })
+    const { size } = info
     const length = Math.min(size, markedEnds)
     const ends = Buffer.alloc(2 * length)
     await file.read(ends, 0, length, 0)

@@ -5,7 +5,7 @@ import { ignoreMissing, makeFolder, writeFileAtomic, writeFolderAtomic } from '.
 import { lockOutput } from '../data/lock.js'
 import { type CallOptions, type MergeStats, mergeWeights } from '../engine/engine.js'
 import { asFileError, FileError, fileError } from '../errors.js'
-import { readJson } from '../text/definition.js'
+import { readJson } from '../text/files.js'
 import { llavaFiles, llavaNames } from './llava.js'
 
 export interface MergeOptions extends CallOptions {

@@ -1,8 +1,7 @@
 /** A model's way of talking: from a question and its images to prompt tokens, from an answer to answer tokens. */
-import { access, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { asFileError, DataError, ModelError } from '../errors.js'
-import { readJson } from './definition.js'
+import { DataError, ModelError } from '../errors.js'
+import { exists, readJson, readModelFile } from './files.js'
 import { type ChatFormat, HuatuoFormat, JinjaFormat, type Message, type TemplateSource } from './formats.js'
 import { Tokenizer } from './tokenizer.js'
 
@@ -97,12 +96,10 @@ function specialTokens(config: Record<string, unknown>): Record<string, string> 
 
 async function readTemplate(folder: string): Promise<TemplateSource> {
   const jinja = join(folder, 'chat_template.jinja')
-  if (await exists(jinja)) {
-    return { path: jinja, source: await readFile(jinja, 'utf8').catch(asFileError('Reading', jinja)) }
-  }
+  if (exists(jinja)) return { path: jinja, source: await readModelFile(jinja) }
   for (const name of ['chat_template.json', 'processor_config.json', 'tokenizer_config.json']) {
     const path = join(folder, name)
-    const source = (await exists(path)) && templateIn(await readJson(path))
+    const source = exists(path) && templateIn(await readJson(path))
     if (source) return { path, source }
   }
   throw new ModelError(`${folder} has no chat template`, {
@@ -114,11 +111,4 @@ async function readTemplate(folder: string): Promise<TemplateSource> {
 function templateIn({ chat_template: template }: Record<string, unknown>): string | undefined {
   const named = Array.isArray(template) ? template.find((entry) => entry?.name === 'default')?.template : template
   return typeof named === 'string' ? named : undefined
-}
-
-function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  )
 }
