@@ -1,7 +1,6 @@
 #include "engine/engine.h"
 
 #include <algorithm>
-#include <new>
 #include <set>
 
 namespace fire {
@@ -137,18 +136,7 @@ void Engine::explain_nonfinite(Error& error) const {
 
 StepStats Engine::accumulate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
                              Cancel cancel) {
-  Optimizer& training = optimizer();
-  try {
-    return run(pairs, objective, options, &training, cancel);
-  } catch (const Error& e) {
-    // Stops and bad numbers come before backward. Memory can also run out in the middle of it: half a gradient is worse
-    // than none.
-    if (e.code() == Code::out_of_memory) training.zero_grad();
-    throw;
-  } catch (const std::bad_alloc&) {
-    training.zero_grad();
-    throw;
-  }
+  return run(pairs, objective, options, &optimizer(), cancel);
 }
 
 StepStats Engine::evaluate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
