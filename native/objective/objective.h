@@ -68,8 +68,8 @@ struct KlSums {
   double forward = 0, reverse = 0;  // sums (or means) over the KL rows of (v, y+)
 };
 
-/// The loss of one pair before division by the number of pairs, and dLoss/d policy log-probability per branch, both with
-/// the pair's weight; the terms and margins are without it.
+/// The loss of one pair before division by the number of pairs, and dLoss/d policy log-probability per branch, both
+/// with the pair's weight; the terms and margins are without it.
 struct PairLoss {
   double loss = 0, base = 0, visual = 0, anchor = 0, margin = 0, visual_margin = 0;
   PerBranch<double> coefficient{};

@@ -156,8 +156,7 @@ class PreferenceStep {
       s.weight = pairs_[p].weight;
       s.chosen_tokens = batch_.chosen_tokens[p];
       s.rejected_tokens = batch_.rejected_tokens[p];
-      s.loss = evaluate_pair(objective_, s.logps, s.kl, pairs_[p].has_corrupted(), s.chosen_tokens,
-                             s.weight);
+      s.loss = evaluate_pair(objective_, s.logps, s.kl, pairs_[p].has_corrupted(), s.chosen_tokens, s.weight);
       if (!std::isfinite(s.loss.loss)) bad += (bad.empty() ? "\"" : ", \"") + pairs_[p].id + "\"";
     }
     if (!bad.empty() && !ops_.dry())

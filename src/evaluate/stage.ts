@@ -34,7 +34,7 @@ export const evaluateStage = defineStage({
     const { PhantomProvider, RulesProvider } = await import('../pairs/index.js')
     const { samples, images, out, trainedOn, judge, openMatch, attentionQuestions, masks, maskRoot, seed } = settings
     if (overwrite && !resume) await deleteAll(traces(out))
-    const { model, adapter, device, dtype, threads, batchSize } = settings
+    const { model, adapter, device, dtype, threads, batchSize, beyondContext } = settings
     const provider = judge === 'phantom' ? new PhantomProvider() : new RulesProvider()
     const results: EvaluationResults | undefined = await evaluateAdapter(
       {
@@ -43,6 +43,7 @@ export const evaluateStage = defineStage({
         out,
         trainedOn,
         batchSize,
+        beyondContext,
         engine: { model, adapter, device, dtype, threads },
         asked: { ...settings, answers: 1, temperature: 0, topP: 1, topK: 0 },
         judge: judge === 'phantom' ? phantomJudge : rulesJudge(openMatch),

@@ -2,8 +2,8 @@
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { deleteAll, JsonlAppender, publishFile } from '../data/files.js'
-import { ConfigError, DataError, FileError } from '../errors.js'
-import type { Answerer, Failure } from './answerer.js'
+import { ConfigError, DataError, FileError, isAbort, throwIfAborted } from '../errors.js'
+import { type Answerer, type Failure, heard } from './answerer.js'
 import { failuresPath, partPath, sampleTraces } from './files.js'
 import { type Asked, countQuestions, questions } from './questions.js'
 import { type Recovered, recover } from './resume.js'
@@ -28,6 +28,8 @@ export interface SampleContext {
   /** Once, when it is known how much there is to do and how much of it is done. */
   onStart?: (done: number, total: number) => void
   onProgress?: (done: number, failed: number) => void
+  /** For each question that has no answer. */
+  onFailure?: (failure: Failure) => void
 }
 
 /** How far a run came. */
@@ -58,13 +60,29 @@ export async function sampleAnswers(
   answerer: Answerer,
   context: SampleContext = {},
 ): Promise<SampleReport> {
-  const { samples, out, settings, overwrite = false, strict = false } = request
+  const { samples, out, settings, overwrite, strict } = request
   if (settings.answers > 1 && settings.temperature === 0) {
     throw new ConfigError(`${settings.answers} greedy answers would all be the same`, {
       hint: 'Set a temperature, for instance 0.7, or ask for one answer.',
     })
   }
   const total = await countQuestions(samples, settings)
+  const asked = () => questions(samples, settings)
+  return collectAnswers({ asked, total, out, overwrite, strict }, answerer, context)
+}
+
+/** Questions from anywhere, in an order that is always the same, and where their answers go. */
+export interface CollectRequest extends Pick<SampleRequest, 'out' | 'overwrite' | 'strict'> {
+  asked: () => AsyncGenerator<Asked>
+  total: number
+}
+
+/** What `sampleAnswers` does once it is known what to ask. */
+export async function collectAnswers(
+  { asked, total, out, overwrite = false, strict = false }: CollectRequest,
+  answerer: Answerer,
+  context: SampleContext = {},
+): Promise<SampleReport> {
   const files = { answers: partPath(out), failures: failuresPath(out) }
   const report = ({ answers, failures }: Recovered, interrupted: boolean): SampleReport => ({
     total,
@@ -77,7 +95,7 @@ export async function sampleAnswers(
   })
   if (overwrite) await deleteAll(sampleTraces(out))
   if (existsSync(out)) {
-    const before = await recover({ ...files, answers: out }, questions(samples, settings), answerer.about)
+    const before = await recover({ ...files, answers: out }, asked(), answerer.about)
     if (before.next) {
       throw new FileError(`${out} exists already and is not what this run would write`, {
         detail: { path: out, answers: before.answers.records, total },
@@ -86,7 +104,7 @@ export async function sampleAnswers(
     }
     return { ...report(before, false), reused: total }
   }
-  const walk = questions(samples, settings)
+  const walk = asked()
   // Failures without a part are those of a run that ended.
   const earlier = existsSync(files.answers) ? files : { answers: files.answers, failures: files.answers }
   const begun = await recover(earlier, walk, answerer.about)
@@ -115,28 +133,30 @@ class Run {
   /** Asks what is left, counting in `begun`; resolves with whether the signal ended it. */
   async finish(answerer: Answerer, walk: AsyncGenerator<Asked>): Promise<boolean> {
     const { answers, failures, next } = this.#begun
-    const { signal, onProgress } = this.#context
+    const { signal, onProgress, onFailure } = this.#context
     const answerFile = await JsonlAppender.open(this.#files.answers, answers.bytes)
     const failureFile = await JsonlAppender.open(this.#files.failures, failures.bytes)
     try {
       if (next === undefined) return false
-      for await (const outcome of answerer.answer(from(next, walk), signal)) {
+      for await (const given of answerer.answer(from(next, walk), signal)) {
+        const outcome = heard(given)
         if ('reason' in outcome) {
           if (this.#strict) throw strictError(outcome)
           await failureFile.append(outcome)
           // Rare, and the order of both files is how a resume finds its place.
           await failureFile.sync()
           failures.records += 1
+          onFailure?.(outcome)
         } else {
           await answerFile.append(outcome)
           answers.records += 1
         }
         onProgress?.(answers.records + failures.records, failures.records)
-        signal?.throwIfAborted()
+        throwIfAborted(signal)
       }
       return false
     } catch (error) {
-      if (signal?.aborted) return true
+      if (isAbort(error, signal)) return true
       throw error
     } finally {
       await answerFile.sync()

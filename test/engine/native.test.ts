@@ -22,13 +22,13 @@ const step = { normalizer: 8, layout: 'packed' } as const
 const open = () => openEngine({ model, threads: 1, lora: { ...defaultLora, rank: 4 } })
 
 /** Text pairs long enough that a step takes a while. */
-function pairs(count: number, tokens: number): PairInput[] {
+function pairs(count: number, tokens: number): Required<PairInput>[] {
   return Array.from({ length: count }, (_, index) => {
     const chosen = Int32Array.from({ length: tokens }, (_, at) => (at * 7 + index) % 400)
     const rejected = chosen.map((id, at) => (at % 3 === 0 ? (id + 1) % 400 : id))
     const mask = new Uint8Array(tokens).fill(1)
     const ids = { prompt: Int32Array.of(1, 2, 3), chosen, rejected, chosenMask: mask, rejectedMask: mask }
-    return { id: `p${index}`, ...ids, images: [], corruptedImages: null }
+    return { id: `p${index}`, ...ids, images: [], corruptedImages: null, weight: 1 }
   })
 }
 
@@ -80,7 +80,7 @@ describe.skipIf(!built)('the native engine in a process', () => {
     await refuse('spec.lora', defaultLora, (lora) => native.openEngine({ ...spec, lora }, null))
     await refuse('objective', objective, (part) => engine.plan(pairs(1, 4), part, step))
     await refuse('step', step, (part) => engine.plan(pairs(1, 4), objective, part))
-    await refuse('pair', pairs(1, 4)[0] as PairInput, (part) => engine.plan([part], objective, step))
+    await refuse('pair', pairs(1, 4)[0], (part) => engine.plan([part], objective, step))
     await refuse('optimizer', adam, (part) => engine.update(part))
     await refuse('sampling', all, (part) => engine.generate(prompts, part, null, null, null))
     await engine.close()
