@@ -105,13 +105,27 @@ describe.skipIf(!built)('the native engine in a process', () => {
     const reason = new Error('changed my mind')
     const running = engine.accumulate(pairs(8, 300), objective, step, { signal: controller.signal })
     setTimeout(() => controller.abort(reason), 5)
-    await expect(running).rejects.toBe(reason)
+    await expect(running).rejects.toMatchObject({ code: 'ERR_FIRE_ABORTED', cause: reason })
     await engine.accumulate(pairs(2, 20), objective, step)
     const { gradNorm } = await engine.update(adam)
     await using fresh = await open()
     await fresh.accumulate(pairs(2, 20), objective, step)
     // The dropout of the aborted step was drawn, or not: only the size of the gradient must be that of one step.
     expect(gradNorm / (await fresh.update(adam)).gradNorm).toBeCloseTo(1, 0)
+  })
+
+  it('scales the gradient of a pair by its weight, and saves nothing that is not finite', async () => {
+    const adam = { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, maxGradNorm: 0 }
+    const norms: number[] = []
+    for (const weight of [1, 0.5, 0]) {
+      await using engine = await openEngine({ model, threads: 1, lora: { ...defaultLora, rank: 4, dropout: 0 } })
+      const weighted = pairs(2, 20).map((pair) => ({ ...pair, weight }))
+      const stats = await engine.accumulate(weighted, objective, step)
+      expect(stats.pairs[0].loss).toBeCloseTo(weight * stats.pairs[0].base, 6)
+      norms.push((await engine.update(adam)).gradNorm)
+    }
+    expect(norms[1] / norms[0]).toBeCloseTo(0.5, 6)
+    expect(norms[2]).toBe(0)
   })
 
   it('rejects bad arguments with a class, a code and a stack', async () => {
