@@ -27,6 +27,7 @@ export const errorCodes = [
   'ERR_FIRE_NO_DEVICE',
   'ERR_FIRE_OUT_OF_MEMORY',
   'ERR_FIRE_SEGMENTER',
+  'ERR_FIRE_TRAINING',
   'ERR_FIRE_UNSUPPORTED',
 ] as const
 
@@ -101,6 +102,11 @@ export class UnsupportedError extends FireError {
 /** A weight, loss or gradient is not finite. Adapter and checkpoints are as they were before the step. */
 export class NumericError extends FireError {
   static override readonly code = 'ERR_FIRE_NONFINITE'
+}
+
+/** A training run came to its end and taught nothing: its gradient was 0, or its loss diverged (docs/training.md). */
+export class TrainingError extends FireError {
+  static override readonly code = 'ERR_FIRE_TRAINING'
 }
 
 /** Memory ran out. `detail` has the bytes asked for and, where known, the bytes free. */

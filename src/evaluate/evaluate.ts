@@ -5,6 +5,7 @@ import { readJsonl, writeJsonl } from '../data/jsonl.js'
 import { pair, response, type Sample } from '../data/records.js'
 import { type Engine, type EngineOptions, openEngine } from '../engine/engine.js'
 import { DataError } from '../errors.js'
+import { namingFirst } from '../sample/answerer.js'
 import { engineAnswerer, sampleAnswers } from '../sample/index.js'
 import { chosenSamples } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
@@ -117,6 +118,7 @@ async function answerRound(
       progress.update(done)
     },
     onProgress: (done) => progress.update(done),
+    onFailure: namingFirst((line) => progress.log(line)),
   })
   if (report.interrupted) return undefined
   if (report.answers === 0) {

@@ -37,6 +37,16 @@ export function heard(outcome: Outcome): Outcome {
   return { sampleId, prompt, seed, code: 'ERR_FIRE_DATA', reason: 'the answer is empty' }
 }
 
+/** Names the first few failures, for people; all are in the file. */
+export function namingFirst(log: (line: string) => void, most = 5): (failure: Failure) => void {
+  let named = 0
+  return ({ sampleId, reason }) => {
+    named += 1
+    if (named <= most) log(`record ${sampleId}: ${reason}`)
+    if (named === most + 1) log('more records have no answer')
+  }
+}
+
 /** The outcome for an error that concerns one question. */
 export function failed({ sampleId, prompt, seed }: Asked, { code, message: reason }: FireError): Failure {
   return { sampleId, prompt, seed, code, reason }

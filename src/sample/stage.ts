@@ -5,6 +5,7 @@ import { DataError } from '../errors.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage } from '../stage/index.js'
+import { namingFirst } from './answerer.js'
 import { sampleTraces } from './files.js'
 import type { SampleReport } from './sample.js'
 import { sampleSettings } from './settings.js'
@@ -51,6 +52,7 @@ export const sampleStage = defineStage({
           progress.update(done)
         },
         onProgress: (done, failed) => progress.update(done, failed > 0 ? `${failed} failed` : undefined),
+        onFailure: namingFirst((line) => progress.log(line)),
       },
     )
     const failed = report.failed > 0 ? `, ${report.failed} questions without one: ${report.failures}` : ''

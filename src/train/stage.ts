@@ -1,6 +1,6 @@
 /** `train`: an adapter from pairs. */
 import { join } from 'node:path'
-import { NumericError } from '../errors.js'
+import { TrainingError } from '../errors.js'
 import { defineStage } from '../stage/index.js'
 import { checkTrainTree } from './config.js'
 import { runFiles } from './run-folder.js'
@@ -46,7 +46,7 @@ export const trainStage = defineStage({
       interrupted: report.interrupted,
       summary: `${report.totalSteps} steps${loss}${left}`,
       report,
-      problem: report.problem === null ? undefined : new NumericError(capitalized(report.problem), { hint }),
+      problem: report.problem === null ? undefined : new TrainingError(capitalized(report.problem), { hint }),
     }
   },
 })

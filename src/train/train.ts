@@ -182,7 +182,7 @@ class Run {
     }
     const complete = this.#step >= totalSteps
     const { output } = this.#config
-    const problem = complete ? await readVerdict(join(output, runFiles.metrics)) : null
+    const problem = complete ? await readVerdict(join(output, runFiles.metrics), this.#config.objective.name) : null
     const report: TrainReport = {
       version,
       step: this.#step,

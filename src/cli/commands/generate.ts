@@ -59,7 +59,7 @@ async function answerFile(
 ): Promise<number> {
   const { collectAnswers, engineAnswerer } = await import('../../sample/index.js')
   const { countFileQuestions, fileQuestions } = await import('../../sample/question-file.js')
-  const { heard } = await import('../../sample/answerer.js')
+  const { heard, namingFirst } = await import('../../sample/answerer.js')
   const total = await countFileQuestions(path)
   const asked = () => fileQuestions(path, settings.seed)
   const answerer = await engineAnswerer(
@@ -85,7 +85,7 @@ async function answerFile(
       progress.update(done)
     },
     onProgress: (done, failed) => progress.update(done, failed > 0 ? `${failed} failed` : undefined),
-    onFailure: ({ sampleId, reason }) => progress.log(`record ${sampleId}: ${reason}`),
+    onFailure: namingFirst((line) => progress.log(line)),
   })
   progress.end(report.interrupted ? 'stopped' : undefined)
   if (report.interrupted) {
