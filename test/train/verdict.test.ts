@@ -64,7 +64,7 @@ describe('readVerdict', () => {
   })
 
   it('tells a preference that ends worse than it began', async () => {
-    const worse = [0.693, ...steps(33, (step) => 0.8 + 0.15 * Math.sin(step))]
+    const worse = [Math.LN2, ...steps(33, (step) => 0.8 + 0.15 * Math.sin(step))]
     expect(await verdict(worse)).toMatch(/^the preference loss diverged: 0\.787 ± 0\.02\d in the second half/)
     expect(await verdict(worse, { objective: 'sft' })).toBeNull()
   })
