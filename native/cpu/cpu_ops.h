@@ -67,6 +67,7 @@ class CpuOps final : public Ops {
                            Tensor coefficients) override;
   std::vector<SampledToken> sample(Tensor logits, const SamplingRule& rule, std::span<const double> uniforms) override;
   double adamw(const AdamW& settings, Tensor param, Tensor grad, Tensor m, Tensor v) override;
+  double norm(Tensor x) override;
 
  private:
   /// Runs body(begin, end) over [0, n) in slices of `grain`.

@@ -1,7 +1,6 @@
 #include "engine/engine.h"
 
 #include <algorithm>
-#include <new>
 #include <set>
 
 namespace fire {
@@ -141,12 +140,8 @@ StepStats Engine::accumulate(const std::vector<Pair>& pairs, const Objective& ob
   try {
     return on_weights([&] { return run(pairs, objective, options, &training, cancel); });
   } catch (const Error& e) {
-    // Stops and bad numbers come before backward. Memory can also run out in the middle of it, and weights change: half
-    // a gradient is worse than none.
-    if (e.code() == Code::out_of_memory || e.code() == Code::io) training.zero_grad();
-    throw;
-  } catch (const std::bad_alloc&) {
-    training.zero_grad();
+    // Backward clears what it leaves half done. Weights that changed meanwhile spoil all of it.
+    if (e.code() == Code::io) training.zero_grad();
     throw;
   }
 }

@@ -84,7 +84,8 @@ class Engine {
 
   /// What `accumulate` would take; nothing is computed and no image needs to be encoded.
   PlanStats plan(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options);
-  /// Forward and backward; gradients add up until `update` or `zero_grad`. Cancelling leaves them as they were.
+  /// Forward and backward; gradients add up until `update` or `zero_grad`. Cancelling leaves them as they were, in the
+  /// middle of backward at 0.
   StepStats accumulate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
                        Cancel cancel);
   StepStats evaluate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,

@@ -22,6 +22,10 @@ class MergedWeight {
     sum_ = widen(weight);
     const Tensor b(scaled_b_.data(), DType::f32, {m.out, adapter_.spec().rank});
     ops_.linear_backward(b, lora.a, Tensor(sum_.data(), DType::f32, {m.out, m.in}), true);
+    if (!std::isfinite(ops_.norm(Tensor(sum_.data(), DType::f32, {weight.size()}))))
+      throw Error(Code::nonfinite, "the adapter makes layer " + std::to_string(m.layer) + "'s " + module_name(m.proj) +
+                                       " hold a value that is not finite; nothing was merged")
+          .with("tensor", Adapter::key(m, 'B'));
     if (weight.dtype() == DType::f32) return {reinterpret_cast<const char*>(sum_.data()), sum_.size() * sizeof(float)};
     rounded_.resize(sum_.size());
     const bool half = weight.dtype() == DType::f16;

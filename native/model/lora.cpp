@@ -268,10 +268,21 @@ std::unique_ptr<Adapter> Adapter::read(Ops& ops, const TextConfig& text, const J
     ops.upload(widen(*a).data(), adapter->a_of(adapter->param(), m));
     ops.upload(widen(*b).data(), adapter->b_of(adapter->param(), m));
   }
+  adapter->require_finite("in " + file.origin());
   return adapter;
 }
 
+void Adapter::require_finite(const std::string& when) const {
+  if (std::isfinite(ops_.norm(param()))) return;
+  for (const LoraModule& m : modules_)
+    for (const char which : {'A', 'B'})
+      if (!std::isfinite(ops_.norm(which == 'A' ? a_of(param(), m) : b_of(param(), m))))
+        throw Error(Code::nonfinite, "the adapter's \"" + key(m, which) + "\" holds a value that is not finite " + when)
+            .with("tensor", key(m, which));
+}
+
 void Adapter::save(const std::string& directory, const std::string& base_model) const {
+  require_finite("and is not saved");
   make_directories(directory);
   std::vector<NamedTensor> tensors;
   for (const LoraModule& m : modules_) {

@@ -70,6 +70,7 @@ class NullOps final : public Ops {
     return std::vector<SampledToken>(static_cast<size_t>(logits.rows()));
   }
   double adamw(const AdamW&, Tensor, Tensor, Tensor, Tensor) override { return 0; }
+  double norm(Tensor) override { return 0; }
 
  private:
   DType activation_type_;

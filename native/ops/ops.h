@@ -188,6 +188,8 @@ class Ops {
   /// global L2 norm (as torch.nn.utils.clip_grad_norm_); all tensors flat f32 of one size. The norm is summed in
   /// float64 in a fixed order and returned as it was before clipping; when it is not finite nothing changes.
   virtual double adamw(const AdamW& settings, Tensor param, Tensor grad, Tensor m, Tensor v) = 0;
+  /// L2 norm of x [n] f32, summed in float64 in a fixed order: finite exactly when every element is.
+  virtual double norm(Tensor x) = 0;
 
   // --- helpers in terms of the above ------------------------------------------------------------------------------
   Tensor upload_i32(Arena& arena, std::span<const int32_t> values) {

@@ -2,6 +2,7 @@
 import { expected } from '../errors.js'
 import { deviceNames, gemmBackends, isDevice } from './device.js'
 import type {
+  AdamWSpec,
   EngineSpec,
   ImageInput,
   ObjectiveSpec,
@@ -41,11 +42,22 @@ export function checkPairs(pairs: PairInput[], objective: ObjectiveSpec): void {
     if (objective.name !== 'sft') checkIds(pair.rejected, where('rejected'))
     checkMask(pair.chosenMask, pair.chosen, where('chosenMask'))
     checkMask(pair.rejectedMask, pair.rejected, where('rejectedMask'))
+    const { weight = 1 } = pair
+    if (!(weight >= 0 && weight < Infinity)) throw expected('a number >= 0', where('weight'), weight)
     const twins = pair.corruptedImages
     if (twins && twins.length !== pair.images.length) {
       throw expected(`${pair.images.length} ids`, where('corruptedImages'), twins)
     }
   }
+}
+
+export function checkOptimizer({ lr, beta1, beta2, eps, weightDecay, maxGradNorm }: AdamWSpec): void {
+  if (!(lr >= 0 && lr <= 1)) throw expected('a learning rate in [0, 1]', 'lr', lr)
+  if (!(beta1 >= 0 && beta1 < 1)) throw expected('a number in [0, 1)', 'beta1', beta1)
+  if (!(beta2 >= 0 && beta2 < 1)) throw expected('a number in [0, 1)', 'beta2', beta2)
+  if (!(eps >= 1e-30 && eps <= 1)) throw expected('a number in [1e-30, 1]', 'eps', eps)
+  if (!(weightDecay >= 0 && lr * weightDecay <= 1)) throw expected('0 to 1 / lr', 'weightDecay', weightDecay)
+  if (!(maxGradNorm >= 0 && maxGradNorm < Infinity)) throw expected('a finite number >= 0', 'maxGradNorm', maxGradNorm)
 }
 
 export function checkStep(step: StepOptions): void {

@@ -5,6 +5,8 @@ import { readJsonl, writeJsonl } from '../data/jsonl.js'
 import { lockOutput } from '../data/lock.js'
 import { pair, response, type Sample } from '../data/records.js'
 import { type Engine, type EngineOptions, openEngine } from '../engine/engine.js'
+import { DataError } from '../errors.js'
+import { namingFirst } from '../sample/answerer.js'
 import { engineAnswerer, sampleAnswers } from '../sample/index.js'
 import { chosenSamples } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
@@ -34,6 +36,8 @@ export interface EvaluateRequest {
   asked: SampleSettings
   /** Questions decoded together; no answer depends on it. */
   batchSize: number
+  /** Ask what is longer than the model's context. */
+  beyondContext?: boolean
   judge: Judge
   /** Pair records that were trained on: questions about their images are counted. */
   trainedOn?: string
@@ -108,12 +112,12 @@ export async function evaluateAdapter(
 async function answerRound(
   round: 'before' | 'after',
   engine: Engine,
-  { samples, out, engine: spec, asked, batchSize, imageRoot, overwrite }: EvaluateRequest,
+  { samples, out, engine: spec, asked, batchSize, beyondContext, imageRoot, overwrite }: EvaluateRequest,
   { signal, progress }: StageContext,
 ): Promise<Map<string, string> | undefined> {
   const answers = join(out, `${round}.responses.jsonl`)
   const { model, adapter, dtype = 'f32' } = spec
-  const who = { model, adapter: round === 'after' ? adapter : null, dtype, batchSize, imageRoot, engine }
+  const who = { model, adapter: round === 'after' ? adapter : null, dtype, batchSize, beyondContext, imageRoot, engine }
   const request = { samples, out: answers, settings: asked, overwrite }
   const report = await sampleAnswers(request, await engineAnswerer(who, asked), {
     signal,
@@ -122,8 +126,14 @@ async function answerRound(
       progress.update(done)
     },
     onProgress: (done) => progress.update(done),
+    onFailure: namingFirst((line) => progress.log(line)),
   })
   if (report.interrupted) return undefined
+  if (report.answers === 0) {
+    throw new DataError(`No question has an answer ${round} training`, {
+      hint: `The reasons are in ${report.failures}.`,
+    })
+  }
   if (report.failures) progress.log(`${report.failed} questions have no answer and count as wrong: ${report.failures}`)
   const said = new Map<string, string>()
   for await (const { record } of readJsonl(answers, response)) said.set(record.sampleId, record.text)
@@ -144,7 +154,12 @@ async function probeAll(
     { engine, chat: await Chat.load(model, engine.info), imageRoot },
     answered,
     grounding,
-    { out, signal, onProgress: (done) => progress.update(done) },
+    {
+      out,
+      signal,
+      onProgress: (done) => progress.update(done),
+      onFailure: (reason) => progress.log(`attention not probed: ${reason}`),
+    },
   )
   if (probed.length === 0) progress.log('warning: attention was not probed: no right answer has a mask of its lesion')
   return probed

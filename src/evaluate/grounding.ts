@@ -1,4 +1,5 @@
 /** Whether the decisive words rest on the lesion: attention before and after training, held against masks. */
+
 import { join, relative, resolve, sep } from 'node:path'
 import { z } from 'zod'
 import { maskHash } from '../corrupt/masks/mask.js'
@@ -6,6 +7,7 @@ import { maskPng } from '../corrupt/masks/picture.js'
 import { type FoundMask, MaskSources } from '../corrupt/sources.js'
 import { writeFileAtomic } from '../data/files.js'
 import { imageRef, type Pair, type Response, type Sample } from '../data/records.js'
+import { isOfRecord, throwIfAborted } from '../errors.js'
 import { hashNumber } from '../pairs/choice.js'
 import { constructPair, type Provider } from '../pairs/index.js'
 import type { JudgedAnswer } from './accuracy.js'
@@ -21,6 +23,14 @@ export interface GroundingRequest {
   masks?: string
   maskRoot?: string
   seed: number
+}
+
+/** Where maps go, and who hears of progress and of questions that cannot be probed. */
+export interface ProbeContext {
+  out: string
+  signal?: AbortSignal
+  onProgress: (done: number) => void
+  onFailure: (reason: string) => void
 }
 
 /** A held-out question with its judged answers, without the adapter and with it. */
@@ -65,7 +75,7 @@ export async function probeGrounding(
   model: ProbedModel,
   answered: readonly AnsweredQuestion[],
   { questions, provider, masks, maskRoot, seed }: GroundingRequest,
-  { out, signal, onProgress }: { out: string; signal?: AbortSignal; onProgress: (done: number) => void },
+  { out, signal, onProgress, onFailure }: ProbeContext,
 ): Promise<ProbedQuestion[]> {
   const { imageRoot } = model
   const candidates = answered
@@ -77,11 +87,18 @@ export async function probeGrounding(
   const probed: ProbedQuestion[] = []
   for (const { question } of candidates) {
     if (probed.length === questions) break
-    signal?.throwIfAborted()
-    const pair = await pairOf(question, provider, seed)
-    const found = pair && (await sources.find(pair, 0, `sample ${question.sample.id}`))
-    if (!pair || typeof found === 'string' || found === null || found.absent) continue
-    probed.push(await probe(model, question, pair, found, out))
+    throwIfAborted(signal)
+    const place = `sample ${question.sample.id}`
+    try {
+      const pair = await pairOf(question, provider, seed)
+      const found = pair && (await sources.find(pair, 0, place))
+      if (!pair || typeof found === 'string' || found === null || found.absent) continue
+      probed.push(await probe(model, question, pair, found, out))
+    } catch (error) {
+      if (!isOfRecord(error)) throw error
+      onFailure(error.message.startsWith(place) ? error.message : `${place}: ${error.message}`)
+      continue
+    }
     onProgress(probed.length)
   }
   return probed

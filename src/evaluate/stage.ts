@@ -32,7 +32,7 @@ export const evaluateStage = defineStage({
     const { evaluateAdapter, phantomJudge, rulesJudge } = await import('./index.js')
     const { PhantomProvider, RulesProvider } = await import('../pairs/index.js')
     const { samples, images, out, trainedOn, judge, openMatch, attentionQuestions, masks, maskRoot, seed } = settings
-    const { model, adapter, device, dtype, threads, batchSize } = settings
+    const { model, adapter, device, dtype, threads, batchSize, beyondContext } = settings
     const provider = judge === 'phantom' ? new PhantomProvider() : new RulesProvider()
     const results: EvaluationResults | undefined = await evaluateAdapter(
       {
@@ -41,6 +41,7 @@ export const evaluateStage = defineStage({
         out,
         trainedOn,
         batchSize,
+        beyondContext,
         engine: { model, adapter, device, dtype, threads },
         asked: { ...settings, answers: 1, temperature: 0, topP: 1, topK: 0 },
         judge: judge === 'phantom' ? phantomJudge : rulesJudge(openMatch),

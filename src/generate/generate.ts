@@ -4,7 +4,7 @@ import type { Response } from '../data/records.js'
 import type { CallOptions, Engine, Generation, ImageFeatures, PromptInput, SamplingSpec } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
 import { expected } from '../errors.js'
-import type { Chat } from '../text/chat.js'
+import { type Chat, refuseBeyondContext } from '../text/chat.js'
 import { StopCutter } from '../text/stop.js'
 import { generateSettings } from './settings.js'
 
@@ -24,6 +24,8 @@ export interface GenerateSettings extends Omit<SamplingSpec, 'stopTokens' | 'sto
   seed: number
   /** Texts that end an answer; it is cut before the first. Its tokens keep those that spelled the text. */
   stop?: readonly string[]
+  /** Ask what is longer than the model's context. */
+  beyondContext?: boolean
 }
 
 /** Greedy, at most 256 tokens, with the adapter, 8 questions together. */
@@ -45,7 +47,10 @@ const windowBatches = 8
 /** Distinct images of a window, in batches of questions: the engine keeps their features meanwhile. */
 const imageBatches = 2
 
-/** Answers questions in order, each as soon as it and those before it have ended; one window is in memory at a time. */
+/**
+ * Answers questions in order, each as soon as it and those before it have ended; one window is in memory at a time. A
+ * question that cannot be asked ends it: `engineAnswerer` of `fire-train/sample` goes on.
+ */
 export async function* answer(
   engine: Engine,
   chat: Chat,
@@ -88,6 +93,7 @@ async function* answerWindow(
       question.prompt,
       shown.map(({ tokens }) => tokens),
     )
+    if (!settings.beyondContext) refuseBeyondContext(ids.length + 1, chat)
     return { ids, images: shown.map(({ id }) => id), seed: question.seed ?? settings.seed + first + index }
   })
   const stopStrings =

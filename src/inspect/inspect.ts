@@ -5,7 +5,7 @@ import type { ImageNote } from '../data/image-errors.js'
 import { examineReferenced } from '../data/images.js'
 import { describeIssues, type ScannedLine, scanJsonl } from '../data/jsonl.js'
 import type { ImageRef } from '../data/records.js'
-import { asFileError, reasonOf } from '../errors.js'
+import { asFileError, reasonOf, throwIfAborted } from '../errors.js'
 import { type Kind, kinds, Leakage, type Place, Sheet } from './kinds.js'
 import { type Example, type Inspection, Problems } from './report.js'
 import { Examples, Seen } from './tally.js'
@@ -47,7 +47,7 @@ async function inspect(path: string, leakage: Leakage, options: InspectOptions):
   const images = options.checkImages ? new ImageCheck(options.images ?? dirname(resolve(path)), problems) : undefined
   let records = 0
   for await (const scanned of scanJsonl(path)) {
-    options.signal?.throwIfAborted()
+    throwIfAborted(options.signal)
     records += 1
     const record = soundRecord(scanned, kind, problems)
     if (record !== undefined && collector) {

@@ -12,7 +12,7 @@ import {
   sample as sampleSchema,
 } from '../data/records.js'
 import type { Usage } from '../endpoint/index.js'
-import { DataError } from '../errors.js'
+import { DataError, throwIfAborted } from '../errors.js'
 import type { PairOutcome } from './build.js'
 import { type ConstructContext, constructPair, type PairMode, type Task } from './construct.js'
 import { outputFiles, type PairFiles } from './files.js'
@@ -83,7 +83,7 @@ export async function buildPairs(options: BuildPairsOptions): Promise<BuildPairs
   const outcomes = await Promise.all(
     tasks.map((task) =>
       limit(async () => {
-        signal?.throwIfAborted()
+        throwIfAborted(signal)
         const outcome = task.repeats ? repeated(task.repeats) : await constructPair(task, options)
         onProgress?.(++done, tasks.length)
         return outcome

@@ -1,9 +1,9 @@
 /** Runs stages one after the other, those that need it: the others' inputs, settings and outputs are as they were. */
 import { sha256 } from '../data/files.js'
 import { lockOutput } from '../data/lock.js'
-import { FireError } from '../errors.js'
+import { FireError, isAbort, throwIfAborted } from '../errors.js'
 import { silent, titled } from '../stage/progress.js'
-import { isAbort, runStage, type StageContext } from '../stage/stage.js'
+import { runStage, type StageContext } from '../stage/stage.js'
 import { version } from '../version.js'
 import type { Pipeline, PlannedStage } from './config.js'
 import { setAside } from './earlier.js'
@@ -127,7 +127,7 @@ async function runPlanned(
   const kept = resume ? undefined : await setAside(output, stage, before)
   if (kept !== undefined) progress.log(`${title}: what it made before is kept in ${kept}`)
   await write({ ...running, seconds: earlier })
-  signal?.throwIfAborted()
+  throwIfAborted(signal)
   const started = performance.now()
   const result = await runStage(stage, {
     signal,

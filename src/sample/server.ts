@@ -2,11 +2,12 @@
 // A queue of promises with a bound on how many run.
 import pLimit from 'p-limit'
 import type { z } from 'zod'
-import { portableImage } from '../data/images.js'
+import { describeImage, portableImage } from '../data/images.js'
 import { imagePart, openEndpoint, type Part, RequestError } from '../endpoint/index.js'
 import { parseEndpoint } from '../endpoint/settings.js'
+import { isOfRecord } from '../errors.js'
 import { printable } from '../http/service.js'
-import { type Answerer, failed, isOfRecord, type Outcome } from './answerer.js'
+import { type Answerer, failed, type Outcome } from './answerer.js'
 import type { Asked } from './questions.js'
 import type { SampleSettings, serverSettings } from './settings.js'
 
@@ -43,7 +44,10 @@ export function serverAnswerer(options: ServerAnswererOptions, settings: SampleS
         const { sampleId, prompt, seed } = question
         try {
           const content: Part[] = []
-          for (const ref of question.images) content.push(imagePart(await portableImage(ref, imageRoot)))
+          for (const image of question.images) {
+            const ref = 'sha256' in image ? image : await describeImage(image.path, imageRoot)
+            content.push(imagePart(await portableImage(ref, imageRoot)))
+          }
           content.push({ type: 'text', text: prompt })
           const messages = [{ role: 'user' as const, content }]
           const reply = await endpoint.ask({ messages, temperature, topP, topK, seed, stop })

@@ -4,7 +4,7 @@
  */
 import type { z } from 'zod'
 import type { NativeModule } from '../engine/engine.js'
-import { AbortedError, type FireError } from '../errors.js'
+import { type FireError, isAbort } from '../errors.js'
 import { checkTree, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import type { Progress } from './progress.js'
@@ -116,10 +116,4 @@ export async function runStage<R>(
     if (!isAbort(error, context.signal)) throw error
     return { interrupted: true, summary: '' }
   }
-}
-
-/** Whether an error says no more than that the signal fired. A full disk after Ctrl-C is still a full disk. */
-export function isAbort(error: unknown, signal: AbortSignal | undefined): boolean {
-  if (!signal?.aborted) return false
-  return error === signal.reason || error instanceof AbortedError || (error as Error | null)?.name === 'AbortError'
 }

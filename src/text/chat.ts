@@ -13,6 +13,8 @@ export interface ChatOptions {
   imageTokenId: number
   /** Closes an answer. */
   endTokenId: number
+  /** Tokens of the longest sequence that the model was trained for; left out where its folder does not say. */
+  contextLimit?: number
 }
 
 /** What an engine knows that a conversation needs. */
@@ -25,12 +27,15 @@ export interface ChatModel {
 export class Chat {
   readonly tokenizer: Tokenizer
   readonly endTokenId: number
+  /** Tokens of the longest sequence that the model was trained for (`max_position_embeddings`), where it is known. */
+  readonly contextLimit: number | undefined
   readonly #format: ChatFormat
   readonly #imageTokenId: number
 
   constructor(options: ChatOptions) {
     this.tokenizer = options.tokenizer
     this.endTokenId = options.endTokenId
+    this.contextLimit = options.contextLimit
     this.#format = options.format
     this.#imageTokenId = options.imageTokenId
   }
@@ -50,12 +55,12 @@ export class Chat {
     const specials = specialTokens(config)
     const endTokenId = specials.eos_token ? tokenizer.tokenId(specials.eos_token) : model.eosTokenIds[0]
     if (endTokenId === undefined) throw new ModelError(`${folder} names no end-of-sequence token`)
-    const { model_type: modelType } = await readJson(join(folder, 'config.json'))
+    const json = await readJson(join(folder, 'config.json'))
     const format =
-      modelType === 'llava_qwen2'
+      json.model_type === 'llava_qwen2'
         ? new HuatuoFormat(tokenizer, imageTokenId)
         : new JinjaFormat(tokenizer, await readTemplate(folder), specials, imageTokenId)
-    return new Chat({ tokenizer, format, imageTokenId, endTokenId })
+    return new Chat({ tokenizer, format, imageTokenId, endTokenId, contextLimit: contextLimit(json) })
   }
 
   /**
@@ -82,6 +87,21 @@ export class Chat {
       ids.flatMap((id) => (id === this.#imageTokenId ? new Array<number>(imageTokens[image++]).fill(id) : [id])),
     )
   }
+}
+
+function contextLimit(config: Record<string, unknown>): number | undefined {
+  const text = (config.text_config ?? {}) as Record<string, unknown>
+  const limit = Number(text.max_position_embeddings ?? config.max_position_embeddings)
+  return limit > 0 ? limit : undefined
+}
+
+/** @throws {DataError} when a sequence of so many tokens is longer than the model was trained for. */
+export function refuseBeyondContext(tokens: number, { contextLimit: limit }: Chat): void {
+  if (limit === undefined || tokens <= limit) return
+  throw new DataError(`it takes ${tokens} tokens, the model's context has ${limit} (max_position_embeddings)`, {
+    detail: { tokens, limit },
+    hint: 'Shorten its text or images, or set beyondContext to take it as it is.',
+  })
 }
 
 function specialTokens(config: Record<string, unknown>): Record<string, string> {

@@ -23,6 +23,8 @@ const trainerState = z.strictObject({
   numTokens: z.number().nonnegative(),
   /** SHA-256 of the pairs file. */
   dataSha256: z.string(),
+  /** Ids of the pairs that could not be used: without them the order of the others is another. */
+  leftOut: z.array(z.string()).default([]),
   /** What the numbers of the run depend on. */
   config: z.record(z.string(), z.unknown()),
 })
@@ -98,6 +100,22 @@ export function assertSameRun(checkpoint: Checkpoint, config: TrainConfig, dataS
       hint: 'Restore the file, or give another output folder.',
     })
   }
+}
+
+/** @throws {CheckpointError} when other pairs are left out than when the checkpoint was written. */
+export function assertSamePairs({ path, state }: Checkpoint, leftOut: readonly string[]): void {
+  const changed = [
+    ...state.leftOut.filter((id) => !leftOut.includes(id)),
+    ...leftOut.filter((id) => !state.leftOut.includes(id)),
+  ]
+  if (changed.length === 0) return
+  throw new CheckpointError(
+    `Other pairs can be used than when ${path} was written: ${changed.slice(0, 5).join(', ')}`,
+    {
+      detail: { before: state.leftOut, now: leftOut },
+      hint: 'Put their images back as they were, or use --overwrite to start again.',
+    },
+  )
 }
 
 async function readState(path: string): Promise<TrainerState> {

@@ -1,4 +1,4 @@
-/** The folder of a run: config.resolved.yaml, metrics.jsonl, checkpoints/, adapter/, train.json. */
+/** The folder of a run: config.resolved.yaml, metrics.jsonl, checkpoints/, adapter/, train.json, failed.jsonl. */
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { sha256File, writeFileAtomic } from '../data/files.js'
@@ -13,6 +13,8 @@ export const runFiles = {
   checkpoints: 'checkpoints',
   adapter: 'adapter',
   report: 'train.json',
+  /** Pairs that could not be used, where there are any. */
+  failed: 'failed.jsonl',
 } as const
 
 export interface RunFolder {

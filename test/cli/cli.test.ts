@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rename, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
@@ -241,9 +241,11 @@ describe('fire-train generate', () => {
     const target = join(world.root, 'answers.jsonl')
     const args = ['generate', '--model', world.model, '--in', questions, '--batch-size', '2']
     expect((await fireTrain([...args, '--out', target])).code).toBe(0)
-    const again = await fireTrain([...args, '--out', target])
-    expect(again.code).toBe(1)
-    expect(again.stderr).toContain('exists already\nhint: Use --overwrite')
+    // The same command has nothing left to do; another would write something else.
+    expect((await fireTrain([...args, '--out', target])).code).toBe(0)
+    const other = await fireTrain([...args, '--out', target, '--seed', '7'])
+    expect(other.code).toBe(1)
+    expect(other.stderr).toContain('holds answers of another run')
     const lines = (await readFile(target, 'utf8'))
       .trim()
       .split('\n')
@@ -255,6 +257,34 @@ describe('fire-train generate', () => {
     ])
     const printed = (await fireTrain(args)).stdout.trim().split('\n')
     expect(printed.map((line) => JSON.parse(line))).toEqual(lines)
+  })
+
+  it('answers the rest when one image is missing, names the record, and goes on from a part', async () => {
+    const questions = join(world.root, 'holed.jsonl')
+    await writePairs(questions, [
+      ...Array.from({ length: 9 }, (_, index) => ({
+        id: `q${index}`,
+        prompt: `Which ${index}?`,
+        images: ['clean0.png'],
+      })),
+      { id: 'hole', prompt: 'Where?', images: ['gone.png'] },
+      { id: 'last', prompt: 'Who?', images: ['clean0.png'] },
+    ])
+    const target = join(world.root, 'holed.answers.jsonl')
+    const args = ['generate', '--model', world.model, '--in', questions, '--out', target, '--batch-size', '2']
+    const whole = await fireTrain(args)
+    expect(whole.code).toBe(1)
+    expect(whole.stderr).toMatch(/record hole: .*gone\.png/)
+    expect(whole.stderr).toContain(
+      `1 of 11 questions have no answer: ${join(world.root, 'holed.answers.failed.jsonl')}`,
+    )
+    const text = await readFile(target, 'utf8')
+    expect(text.trimEnd().split('\n')).toHaveLength(10)
+    // As a kill would leave it: whole lines of a part, the last one torn.
+    await rename(target, `${target}.part`)
+    await truncate(`${target}.part`, text.split('\n').slice(0, 4).join('\n').length + 20)
+    expect((await fireTrain(args)).code).toBe(1)
+    expect(await readFile(target, 'utf8')).toBe(text)
   })
 
   it('names what is missing', async () => {

@@ -46,6 +46,12 @@ async function metricsOf(settings: TrainConfig): Promise<Record<string, number>[
     })
 }
 
+async function setContext(max_position_embeddings: number): Promise<void> {
+  const path = join(world.model, 'config.json')
+  const json = JSON.parse(await readFile(path, 'utf8'))
+  await writeFile(path, JSON.stringify({ ...json, max_position_embeddings }))
+}
+
 const adapterOf = (settings: TrainConfig) =>
   readFile(join(settings.output, 'adapter', 'adapter_model.safetensors'), 'utf8')
 
@@ -170,7 +176,7 @@ describe('train', () => {
     expect(steps).not.toContain(`step-${failure.detail.step}`)
   })
 
-  it('rejects with the reason of its signal and leaves the engine closed', async () => {
+  it('rejects with an error of its own at its signal and leaves the engine closed', async () => {
     const native = fakeNative()
     const controller = new AbortController()
     const reason = new Error('enough')
@@ -179,8 +185,114 @@ describe('train', () => {
       signal: controller.signal,
       onProgress: () => controller.abort(reason),
     })
-    await expect(running).rejects.toBe(reason)
+    await expect(running).rejects.toMatchObject({ code: 'ERR_FIRE_ABORTED', cause: reason })
     expect(native.engines[0].closed).toBe(true)
+  })
+
+  it('does not wait for a step that takes long, and resumes bit-exactly', async () => {
+    const whole = config('patient')
+    await run(whole)
+    const settings = config('impatient')
+    const stop = new AbortController()
+    const native = fakeNative()
+    const running = train(settings, {
+      native,
+      stop: stop.signal,
+      onProgress({ step }) {
+        if (step !== 3) return
+        process.env.FIRE_FAKE_DELAY_MS = '2500'
+        setTimeout(() => stop.abort(), 100)
+      },
+    })
+    const report = await running.finally(() => delete process.env.FIRE_FAKE_DELAY_MS)
+    expect(report).toMatchObject({ step: 3, interrupted: true, checkpoint: expect.stringContaining('step-3') })
+    // The fake's dropout counter is one of its state, which the native engine puts back itself.
+    expect(await run(settings, { resume: true })).toMatchObject({ step: 8, resumedFrom: 3 })
+    expect(await adapterOf(settings)).toBe(await adapterOf(whole))
+  })
+
+  it('leaves out a pair that cannot be used, names it, and goes on', async () => {
+    const { images } = world.records[0]
+    const thin = { ...images[0], path: 'gone.png' }
+    const long = 'word '.repeat(5000)
+    await writePairs(world.pairs, [
+      { ...world.records[0], id: 'gone', images: [thin] },
+      ...world.records,
+      { ...world.records[0], id: 'long', prompt: long },
+    ])
+    await setContext(4096)
+    const settings = config('some')
+    const report = await run(settings)
+    expect(report).toMatchObject({ interrupted: false, problem: null, pairs: { read: 15, kept: 13, failed: 2 } })
+    expect(report.warnings.at(-1)).toMatch(
+      /^2 pairs left out, they cannot be used; first: .*:1: record gone: .*gone\.png/,
+    )
+    const failed = (await readFile(join(settings.output, 'failed.jsonl'), 'utf8')).trimEnd().split('\n')
+    expect(failed.map((line) => JSON.parse(line))).toMatchObject([
+      { id: 'gone', code: 'ERR_FIRE_IO' },
+      { id: 'long', code: 'ERR_FIRE_DATA', reason: expect.stringMatching(/record long: it takes \d+ tokens.*4096/) },
+    ])
+    // Told so, it takes the long one.
+    expect(await run(config('told', { beyondContext: true }))).toMatchObject({ pairs: { kept: 14, failed: 1 } })
+    await writePairs(world.pairs, [{ ...world.records[0], id: 'gone', images: [thin] }])
+    await expect(run(config('none'))).rejects.toThrow(/no pair to train on \(1 read\); first failure: .*record gone/)
+  })
+
+  it('does not resume with other pairs than before', async () => {
+    const settings = config('other-pairs')
+    const stop = new AbortController()
+    await run(settings, { stop: stop.signal, onProgress: ({ step }) => step === 2 && stop.abort() })
+    const image = join(world.root, world.records[5].images[0].path)
+    const bytes = await readFile(image)
+    await writeFile(image, 'no image')
+    await expect(run(settings, { resume: true })).rejects.toThrow(
+      /Other pairs can be used than when .*step-2 was written/,
+    )
+    await writeFile(image, bytes)
+    expect(await run(settings, { resume: true })).toMatchObject({ step: 8, interrupted: false })
+  })
+
+  it('trains with the weight of a pair, counts pairs of weight 0, and refuses nothing but those', async () => {
+    const weighted = world.records.map((record, index) => ({ ...record, weight: [0.2, 0, 1][index % 3] }))
+    await writePairs(world.pairs, weighted)
+    const settings = config('weighted', {
+      epochs: 1,
+      batchSize: 13,
+      microBatchSize: null,
+      objective: { gamma: 0, alpha: 0 },
+    })
+    await run(settings)
+    const [row] = await metricsOf(settings)
+    const mean = weighted.reduce((sum, { weight }) => sum + weight, 0) / 13
+    expect(row.weight).toBeCloseTo(mean, 12)
+    expect(row.loss).toBeCloseTo(mean * Math.LN2, 12)
+    expect(row['loss/base']).toBeCloseTo(row.loss, 12)
+    await writePairs(
+      world.pairs,
+      world.records.map((record) => ({ ...record, weight: 0 })),
+    )
+    await expect(run(config('weightless'))).rejects.toThrow(/no pair whose weight is above 0/)
+  })
+
+  it.each([
+    ['the gradient is exactly 0 from step 1 to the end', { objective: { name: 'dpo', beta: 0 } }],
+    ['the gradient is exactly 0 from step 1 to the end', { objective: { beta: 0, alpha: 0, gamma: 0 } }],
+  ] as const)('says of a run that %s', async (problem, changes) => {
+    const settings = config('problem', changes as Partial<TrainConfigInput>)
+    const report = await run(settings)
+    expect(report.problem).toContain(problem)
+    const marked = JSON.parse(await readFile(join(settings.output, 'adapter', 'problem.json'), 'utf8'))
+    expect(marked).toEqual({ problem: report.problem })
+    expect(await metricsOf(settings)).toHaveLength(8)
+    // A resume of the finished run says so again.
+    expect((await run(settings, { resume: true })).problem).toBe(report.problem)
+  })
+
+  it('checks the settings it is given', async () => {
+    const settings = config('checked')
+    const broken = { ...settings, optimizer: { ...settings.optimizer, lr: Number.NaN } }
+    await expect(run(broken)).rejects.toThrow(ConfigError)
+    await expect(run({ ...settings, batchsize: 3 } as TrainConfig)).rejects.toThrow(/batchsize/)
   })
 
   it('leaves out pairs as configured and counts them', async () => {

@@ -1,18 +1,10 @@
-import { existsSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
-import { z } from 'zod'
-import { JsonlAppender } from '../../data/files.js'
-import { readJsonl } from '../../data/jsonl.js'
-import { lockOutput } from '../../data/lock.js'
-import { imageRef } from '../../data/records.js'
-import { ArgumentError, FileError } from '../../errors.js'
-import type { Question } from '../../generate/generate.js'
+import { ArgumentError, DataError, isAbort } from '../../errors.js'
 import { generateSettings } from '../../generate/settings.js'
 import { checkTree } from '../../settings/file.js'
-import { isAbort } from '../../stage/stage.js'
 import { type CommandContext, defineCommand } from '../command.js'
 import { addFlags, readFlags } from '../flags.js'
-import { catchSignals, type StopRequest } from '../signals.js'
+import { catchSignals } from '../signals.js'
 
 export const generate = defineCommand({
   usage: 'generate',
@@ -27,42 +19,38 @@ export const generate = defineCommand({
       .conflicts('prompt', 'in')
       .conflicts('image', 'in'),
   examples: [['generate --model M --image x.png --prompt "Is there an effusion?"', 'one answer, as it comes']],
+  notes: 'With --out, the same command goes on where it was stopped. Exit code 1: some question has no answer.',
   async run(options, context) {
-    if (options.prompt === undefined && options.in === undefined) {
-      throw new ArgumentError('Give --prompt or --in')
-    }
-    if (options.out !== undefined && existsSync(options.out) && !options.overwrite) {
-      throw new FileError(`${options.out} exists already`, { hint: 'Use --overwrite to replace it.' })
-    }
-    const { in: source, out } = options
-    using stop = catchSignals((name) => context.progress.log(`${name}: stopping; again to leave at once`))
-    await using _lock =
-      out === undefined ? undefined : await lockOutput(out, 'file', source === undefined ? [] : [source])
-    const { openEngine } = await import('../../engine/engine.js')
-    const { Chat } = await import('../../text/chat.js')
-    const { answer } = await import('../../generate/generate.js')
     const { tree, locate } = readFlags(generateSettings, options)
-    const { model, adapter = null, device, dtype, threads, ...decoding } = checkTree(generateSettings, tree, locate)
-    const settings = { ...decoding, adapter: true }
-    await using engine = await openEngine({ model, adapter, device, dtype, threads })
-    const chat = await Chat.load(engine.spec.model, engine.info)
-    if (options.prompt !== undefined) {
-      const question = { id: 'prompt', prompt: options.prompt, images: options.image ?? [] }
-      const onText = (_question: number, text: string): void => context.stdout(text)
-      const told = answer(engine, chat, [question], settings, { onText, signal: stop.signal })
-      return await untilStopped(stop, async () => {
-        for await (const _ of told) context.stdout('\n')
-      })
-    }
-    const questions = readQuestions(options.in as string)
-    const answers = answer(engine, chat, questions, settings, { signal: stop.signal })
-    return await untilStopped(stop, () => writeResponses(answers, out, context))
+    const settings = checkTree(generateSettings, tree, locate)
+    if (options.prompt !== undefined) return answerOne(settings, options.prompt, options.image ?? [], context)
+    if (options.in === undefined) throw new ArgumentError('Give --prompt or --in')
+    return answerFile(settings, options.in, options, context)
   },
 })
 
-async function untilStopped(stop: StopRequest, work: () => Promise<void>): Promise<number> {
+type Settings = ReturnType<typeof generateSettings.parse>
+
+async function answerOne(
+  { model, adapter, device, dtype, threads, ...decoding }: Settings,
+  prompt: string,
+  images: string[],
+  { stdout, progress }: CommandContext,
+): Promise<number> {
+  using stop = catchSignals((name) => progress.log(`${name}: stopping; again to leave at once`))
+  const { openEngine } = await import('../../engine/engine.js')
+  const { Chat } = await import('../../text/chat.js')
+  const { answer } = await import('../../generate/generate.js')
+  await using engine = await openEngine({ model, adapter: adapter ?? null, device, dtype, threads })
+  const chat = await Chat.load(engine.spec.model, engine.info)
+  const onText = (_question: number, text: string): void => stdout(text)
+  const question = { id: 'prompt', prompt, images }
+  const told = answer(engine, chat, [question], { ...decoding, adapter: true }, { onText, signal: stop.signal })
   try {
-    await work()
+    for await (const { text } of told) {
+      stdout('\n')
+      if (text.trim() === '') throw new DataError('The answer is empty: the model ended it at once')
+    }
     return 0
   } catch (error) {
     if (!isAbort(error, stop.signal)) throw error
@@ -70,41 +58,48 @@ async function untilStopped(stop: StopRequest, work: () => Promise<void>): Promi
   }
 }
 
-const questionLine = z
-  .object({
-    id: z.string().min(1),
-    prompt: z.string().optional(),
-    question: z.string().optional(),
-    images: z.array(z.union([z.string().min(1), imageRef])).default([]),
-  })
-  .refine((line) => line.prompt !== undefined || line.question !== undefined, 'it has neither prompt nor question')
-
-async function* readQuestions(path: string): AsyncGenerator<Question> {
-  const root = dirname(resolve(path))
-  for await (const { record } of readJsonl(path, questionLine)) {
-    const images = record.images.map((image) => resolve(root, typeof image === 'string' ? image : image.path))
-    yield { id: record.id, prompt: record.prompt ?? record.question ?? '', images }
-  }
-}
-
-async function writeResponses(
-  responses: AsyncIterable<object>,
-  out: string | undefined,
-  { stdout, progress }: CommandContext,
-): Promise<void> {
-  const file = out === undefined ? undefined : await JsonlAppender.open(out)
-  progress.start('generate', 0, 'answers')
-  let done = 0
-  try {
-    for await (const response of responses) {
-      if (file) await file.append(response)
-      else stdout(`${JSON.stringify(response)}\n`)
-      done += 1
-      progress.update(done)
+async function answerFile(
+  settings: Settings,
+  path: string,
+  { out, overwrite }: { out?: string; overwrite?: boolean },
+  { stdout, stderr, progress }: CommandContext,
+): Promise<number> {
+  const { collectAnswers, engineAnswerer } = await import('../../sample/index.js')
+  const { countFileQuestions, fileQuestions } = await import('../../sample/question-file.js')
+  const { heard, namingFirst } = await import('../../sample/answerer.js')
+  const total = await countFileQuestions(path)
+  const asked = () => fileQuestions(path, settings.seed)
+  const answerer = await engineAnswerer(
+    { ...settings, adapter: settings.adapter ?? null, imageRoot: dirname(resolve(path)) },
+    settings,
+  )
+  if (out === undefined) {
+    let failed = 0
+    for await (const outcome of answerer.answer(asked())) {
+      const result = heard(outcome)
+      if (!('reason' in result)) stdout(`${JSON.stringify(result)}\n`)
+      else stderr(`record ${result.sampleId}: ${result.reason}\n`)
+      if ('reason' in result) failed += 1
     }
-    await file?.sync()
-  } finally {
-    await file?.close()
+    if (failed > 0) stderr(`${failed} of ${total} questions have no answer\n`)
+    return failed > 0 ? 1 : 0
   }
-  progress.end()
+  using stop = catchSignals((name) => progress.log(`${name}: saving and stopping; again to leave at once`))
+  const report = await collectAnswers({ asked, total, out, overwrite, from: path }, answerer, {
+    signal: stop.signal,
+    onStart(done) {
+      progress.start('generate', total, 'answers')
+      progress.update(done)
+    },
+    onProgress: (done, failed) => progress.update(done, failed > 0 ? `${failed} failed` : undefined),
+    onFailure: namingFirst((line) => progress.log(line)),
+  })
+  progress.end(report.interrupted ? 'stopped' : undefined)
+  if (report.interrupted) {
+    stderr('stopped; run the same command again to continue\n')
+    return stop.exitCode ?? 1
+  }
+  if (report.failed === 0) return 0
+  stderr(`${report.failed} of ${total} questions have no answer: ${report.failures}\n`)
+  return 1
 }

@@ -44,5 +44,6 @@ function describe(report: TrainReport): string {
   }
   const steps = report.step - report.resumedFrom
   const cost = `${duration(report.seconds)}, at most ${formatBytes(report.peakHostBytes)} of memory`
-  return `${steps} steps in ${cost}\nadapter: ${report.adapter}\n`
+  const left = report.failures ? `left out: ${report.pairs.failed} pairs, ${report.failures}\n` : ''
+  return `${steps} steps in ${cost}\n${left}adapter: ${report.adapter}\n`
 }
