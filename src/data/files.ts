@@ -150,7 +150,8 @@ export async function followLinks(path: string, steps = 40): Promise<string> {
 export async function makeFolder(path: string): Promise<string | undefined> {
   const about = await stat(path).catch(ignoreMissing)
   if (about?.isDirectory()) return undefined
-  if (about) throw new FileError(`${path} is not a folder`, { detail: { path }, hint: 'Name another output.' })
+  // Fails in the system's own words.
+  if (about) await readdir(path)
   const parent = dirname(path)
   const made = parent === path ? undefined : await makeFolder(parent)
   await mkdir(path).catch((error) => {

@@ -133,7 +133,8 @@ export function readReply(json: unknown): Reply | undefined {
   if (!first || error || first.error) return undefined
   const { message, text, finish_reason: finishReason = null } = first
   if (!message && typeof text !== 'string') return undefined
-  const said = redact(message ? textOf(message.content) : (text ?? ''))
+  // What a filter left of a text is no answer, and is not kept either.
+  const said = finishReason === 'content_filter' ? '' : redact(message ? textOf(message.content) : (text ?? ''))
   const instead = said.trim() === '' ? insteadOf(message) : undefined
   return {
     content: said,

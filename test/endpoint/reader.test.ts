@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { readStructured } from '../../src/endpoint/index.js'
+import { keepSecret } from '../../src/secrets.js'
 
 const schema = z.object({ verdict: z.enum(['correct', 'incorrect', 'unclear']), reason: z.string() })
 const read = (content: string, finishReason: string | null = 'stop') => {
@@ -51,6 +52,15 @@ describe('readStructured', () => {
     [expect.stringContaining('reason: '), '{"verdict": "correct"}'],
   ])('says %s of %s', (problem, content) => {
     expect(read(content)).toEqual(problem)
+  })
+
+  it('reads no key, however it is pieced together', () => {
+    keepSecret('sk-reader-4711')
+    for (const text of ['"\\u0073k-reader-4711"', '"sk-read" + "er-4711"']) {
+      const content = `{"verdict": "correct", "reason": ${text}}`
+      const { value } = readStructured({ content, finishReason: 'stop' }, schema)
+      expect(value?.reason).toBe('***')
+    }
   })
 
   it('believes no reply that was cut off or withheld', () => {

@@ -119,8 +119,8 @@ describe('a question to a service', () => {
     ['a beginning without an end', (response) => response.writeHead(200).write('{'), 'the answer did not end'],
   ])('waits no longer than allowed for %s', async (_, answer, words) => {
     server.answer = answer
-    const error = await failure(post({ timeoutMs: 60 }))
-    expect(error).toMatchObject({ message: `service: ${words} in 0.06 s` })
+    const error = await failure(post({ timeoutMs: 500 }))
+    expect(error).toMatchObject({ message: `service: ${words} in 0.5 s` })
     expect(error).toBeInstanceOf(TransientError)
   })
 
@@ -254,6 +254,10 @@ describe('a service', () => {
     expect(keyFrom('FIRE_TEST_KEY')).toBe('secret')
     process.env.FIRE_TEST_KEY = ' '
     expect(() => keyFrom('FIRE_TEST_KEY')).toThrow('The variable FIRE_TEST_KEY holds no key')
+    process.env.FIRE_TEST_KEY = 'sk\n4711'
+    expect(() => keyFrom('FIRE_TEST_KEY')).toThrow(/^(?!.*4711).*line break/s)
+    expect(() => keyFrom('sk-4711')).toThrow(/^(?!.*4711).*holds no key/)
+    expect(() => keyFrom('hf_4711')).toThrow(/^(?!.*4711).*holds no key/)
     delete process.env.FIRE_TEST_KEY
     expect(() => keyFrom('FIRE_TEST_KEY')).toThrow('FIRE_TEST_KEY')
     expect(keyFrom(null)).toBeUndefined()

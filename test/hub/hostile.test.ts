@@ -74,7 +74,7 @@ describe('a redirect', () => {
       response.writeHead(307, { location }).end()
       return true
     }
-    return refused({ access: access() })
+    return refused({ access: { ...access(), silenceMs: 20_000 } })
   }
 
   it('takes the token to no other host, and ends', async () => {
@@ -100,7 +100,7 @@ describe('a listing', () => {
       answer(response, path)
       return true
     }
-    return refused({ access: access() })
+    return refused({ access: { ...access(), silenceMs: 20_000 } })
   }
 
   it('that never ends is left', async () => {

@@ -129,6 +129,19 @@ describe('sampleAnswers', () => {
     await expect(run({ out: `${out}.x`, settings: { maxNewTokens: 3 } })).rejects.toThrow(/record 1 \(sample s0\)/)
   })
 
+  it('gives up what it replaces when the new file is complete, and goes on there after a stop', async () => {
+    await run()
+    const before = await readFile(out)
+    const stop = new AbortController()
+    const onProgress = (done: number): void => void (done === 5 && stop.abort())
+    const other = { settings: { maxNewTokens: 3 }, overwrite: true }
+    expect(await run(other, { signal: stop.signal, onProgress })).toMatchObject({ interrupted: true })
+    expect(await readFile(out)).toEqual(before)
+    const { reused } = await run(other)
+    expect(reused).toBeGreaterThan(0)
+    expect((await responses()).map(({ tokens }) => tokens.length)).toEqual(Array(12).fill(3))
+  })
+
   it('takes no answer of other weights for its own, though they lie at the same place', async () => {
     await run()
     const lines = (await readFile(out, 'utf8')).trimEnd().split('\n')
