@@ -132,7 +132,7 @@ function* split(
     let lines = 1
     let quoted = false
     for (let open = true; open; ) {
-      const cell = text[at] === '"' ? quotedCell(text, at, separator, lineEnd) : undefined
+      const cell = text[at] === '"' ? quotedCell(text, at, { separator, lineEnd, isLast }) : undefined
       const end = cell?.end ?? Math.min(find(separator, at), find(lineEnd, at))
       if (cell?.problem !== undefined && (isLast || cell.end < text.length)) {
         throw badQuote(file, line + lines - 1, cell.problem)
@@ -166,10 +166,15 @@ interface Quoted {
 }
 
 /** A cell in quotes. A quote that no separator follows is part of the text, if the cell ends on its line. */
-function quotedCell(text: string, start: number, separator: string, lineEnd: string): Quoted {
+function quotedCell(
+  text: string,
+  start: number,
+  { separator, lineEnd, isLast }: { separator: string; lineEnd: string; isLast: boolean },
+): Quoted {
   let stray = false
   for (let at = text.indexOf('"', start + 1); at >= 0; at = text.indexOf('"', at + 1)) {
     const after = text[at + 1]
+    if (!isLast && (after === undefined || (after === '\r' && text[at + 2] === undefined))) break
     if (after === '"') {
       at += 1
       continue

@@ -7,6 +7,7 @@ import sharp from 'sharp'
 import { describe, expect, it } from 'vitest'
 import { DataError } from '../../src/errors.js'
 import { withoutEnd, withoutMarks } from '../../src/import/marks.js'
+import { readRows } from '../../src/import/readers.js'
 import { notes, reasons, runImport, sourceOf } from './support.js'
 
 const lines = (records: object[]): string => records.map((record) => `${JSON.stringify(record)}\n`).join('')
@@ -282,6 +283,15 @@ describe('text files', () => {
   ])('refuses a quote that would swallow records: %j', async (rows, message) => {
     const source = await sourceOf({ 'own.csv': `question,answer,image\n${rows}`, 'a.png': 1 })
     await expect(runImport({ kind: 'csv', source })).rejects.toThrow(message)
+  })
+
+  it('reads cells in quotes wherever the file is cut into pieces', async () => {
+    const cells = Array.from({ length: 40_000 }, (_, row) => `${'x'.repeat(row % 61)}"${row},\r\n"`)
+    const rows = cells.map((cell) => `"${cell.replaceAll('"', '""')}","",${cell.length}\r\n`)
+    const source = await sourceOf({ 'own.csv': `a,b,c\r\n${rows.join('')}` })
+    const read: unknown[] = []
+    for await (const { value, line } of readRows(join(source, 'own.csv'))) read.push([value, line])
+    expect(read).toEqual(cells.map((a, row) => [{ a, b: '', c: String(a.length) }, 2 + 2 * row]))
   })
 
   it('says which file beside others it did not read, and what it found instead', async () => {
