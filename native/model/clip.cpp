@@ -160,8 +160,12 @@ class Spec final : public VisionSpec {
     const auto begin = [&](int64_t side, int64_t cut) {
       return static_cast<double>((square - side) / 2) * scale - static_cast<double>(cut);
     };
-    return {{c.crop, c.crop}, resize_padded(image, fill, c.shortest_edge, window), scale, scale,
-            begin(image.height, window.top), begin(image.width, window.left)};
+    return {{c.crop, c.crop},
+            resize_padded(image, fill, c.shortest_edge, window),
+            scale,
+            scale,
+            begin(image.height, window.top),
+            begin(image.width, window.left)};
   }
 
   static Window centered(Size size, int64_t crop) {
