@@ -127,6 +127,6 @@ export function seenWords({ seenSigma, settings }: CorruptReport): string[] {
     return settings.model ? [] : ['How strong the noise is for a model is not known: give --model.']
   return Object.entries(seenSigma).map(
     ([method, { least, median, most }]) =>
-      `${method}: σ as the model sees it ${median.toFixed(1)} (${least.toFixed(1)} to ${most.toFixed(1)}).`,
+      `σ of ${method} as the model sees it: ${median.toFixed(1)} (${least.toFixed(1)} to ${most.toFixed(1)}).`,
   )
 }

@@ -1,7 +1,7 @@
 /** Looks into record files: what kind they are, what is in them, what is wrong with them. Streams; memory is bounded. */
 import { readFile, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import type { ImageNote } from '../data/image-errors.js'
+import type { ImageNote } from '../data/decoded.js'
 import { examineReferenced } from '../data/images.js'
 import { describeIssues, type ScannedLine, scanJsonl } from '../data/jsonl.js'
 import type { ImageRef } from '../data/records.js'

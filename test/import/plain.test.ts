@@ -30,7 +30,7 @@ describe('jsonl', () => {
     expect(second).toMatchObject({ id: 'own-1', split: 'all', language: 'de', task: 'report', answerType: 'open' })
     expect(third.id).toBe('3')
     // Two names, the same bytes: one file.
-    expect(second.images[1]).toEqual({ ...second.images[0], name: 'a.png' })
+    expect(second.images[1]).toEqual({ ...second.images[0], name: 'b.png' })
     expect(await readdir(join(done.out, 'images'))).toEqual([`${second.images[0].sha256}.png`])
     expect(done.report.images).toEqual({ stored: 1, sameContent: 1, missing: 0, recordsWithout: 0 })
   })
