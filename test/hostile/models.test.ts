@@ -115,6 +115,7 @@ async function limited(args: string[]): Promise<Outcome & { peakBytes: number; s
 it('hostile model folders end in an answer or in an error of their own', { timeout: timeFor(60_000) }, async () => {
   const many = rounds(8, 700)
   const codes: Record<string, number> = {}
+  const problems: string[] = []
   for (let round = 0; round < many; round += 1) {
     const draws = drawsOf('models', round)
     const scratch = mkdtempSync(join(process.env.FIRE_TEST_FOLDER ?? tmpdir(), 'hostile-'))
@@ -122,19 +123,18 @@ it('hostile model folders end in an answer or in an error of their own', { timeo
     const { source, args } = cases[round % cases.length]
     cpSync(source, folder, { recursive: true, filter: (path) => !/\.(py|ts|md|yaml)$/.test(basename(path)) })
     const what = `round ${round}, ${args('M', 'O')[0]}, ${mutate(draws, folder)}`
-    const { code, signal, stdout, stderr, peakBytes, seconds } = await limited(args(folder, join(scratch, 'out')))
-    const said = `${what}: ${code} ${signal} in ${seconds.toFixed(1)} s, ${peakBytes} bytes\n${stderr.slice(-600)}`
-    expect(signal, said).toBeNull()
-    expect(peakBytes, said).toBeLessThan(4e9)
-    // verify ends with 1 and a table where numbers differ.
-    const table = args('M', 'O')[0] === 'verify' && /FAIL|differ/i.test(stdout + stderr)
-    const named =
-      /^error (ERR_FIRE_\w+):/m.exec(stderr)?.[1] ?? (code === 0 ? 'answered' : table ? 'differs' : 'untyped')
-    expect(named, said).not.toMatch(/INTERNAL|untyped/)
-    if (many > 100) process.stderr.write(`${what}: ${named}, ${seconds.toFixed(1)} s, ${(peakBytes / 1e6).toFixed(0)} MB\n`)
+    const { code, signal, stderr, peakBytes, seconds } = await limited(args(folder, join(scratch, 'out')))
+    // `verify` ends with 1 where numbers differ, which is an answer.
+    const answered = code === 0 || / out of tolerance/.test(stderr) ? 'answered' : 'untyped'
+    const named = /^error (ERR_FIRE_\w+):/m.exec(stderr)?.[1] ?? answered
+    const said = `${what}: ${named} ${signal ?? ''} in ${seconds.toFixed(1)} s, ${(peakBytes / 1e6).toFixed(0)} MB`
+    if (signal !== null || peakBytes > 4e9 || /INTERNAL|untyped/.test(named))
+      problems.push(`${said}\n${stderr.slice(-600)}`)
+    if (many > 100) process.stderr.write(`${said}\n`)
     codes[named] = (codes[named] ?? 0) + 1
     rmSync(scratch, { recursive: true, force: true })
   }
-  if (many > 100) console.log(codes)
+  expect(problems).toEqual([])
+  // Where nothing is refused, nothing was changed.
   expect(Object.keys(codes).length, JSON.stringify(codes)).toBeGreaterThan(1)
 })
