@@ -40,3 +40,14 @@ export function formatDifference(value: number): string {
   if (!Number.isFinite(value)) return Number.isNaN(value) ? '-' : String(value)
   return value === 0 ? '0' : value.toExponential(2)
 }
+
+/** Control characters, and those that turn the direction of writing; line ends and tabs are neither. */
+const unprintable = /(?![\n\t])[\p{Cc}\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu
+
+/** Texts come from anywhere: what would steer the terminal is shown instead. */
+export function printable(text: string): string {
+  return text.replace(unprintable, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`)
+}
+
+/** The same in one line. */
+export const oneLine = (text: string): string => printable(text.replaceAll('\n', '⏎')).replaceAll('\t', '\\u0009')

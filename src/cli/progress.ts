@@ -5,10 +5,23 @@
 import { SingleBar } from 'cli-progress'
 import { duration } from '../report/words.js'
 import type { Progress } from '../stage/index.js'
+import { printable } from './format.js'
 
 /** The reporter that suits the stream. */
-export function createProgress(stream: NodeJS.WriteStream = process.stderr): Progress {
-  return stream.isTTY ? new BarProgress(stream) : new LineProgress((line) => stream.write(`${line}\n`))
+export function createProgress(stream: NodeJS.WriteStream = process.stderr, env = process.env): Progress {
+  const isDumb = env.TERM === 'dumb' || (stream.columns ?? 80) < leastColumns
+  return stream.isTTY && !isDumb
+    ? new BarProgress(stream, drawsBlocks(env))
+    : new LineProgress((line) => stream.write(`${printable(line)}\n`))
+}
+
+/** A bar in less would be cut before it says anything. */
+const leastColumns = 40
+
+/** Unless the locale says that it knows ASCII only. */
+function drawsBlocks(env: NodeJS.ProcessEnv): boolean {
+  const locale = env.LC_ALL || env.LC_CTYPE || env.LANG || ''
+  return locale === '' || /utf-?8/i.test(locale)
 }
 
 /** Rate and remaining time of the stage so far, for instance `3.1 pairs/s, 42.0 s left`. */
@@ -44,10 +57,16 @@ function summaryLine(stage: Stage, summary: string | undefined): string {
 class BarProgress implements Progress {
   readonly #stream: NodeJS.WriteStream
   #stage: Stage | undefined
+  readonly #signs: { barCompleteChar: string; barIncompleteChar: string }
   #bar: SingleBar | undefined
 
-  constructor(stream: NodeJS.WriteStream) {
+  constructor(stream: NodeJS.WriteStream, blocks: boolean) {
     this.#stream = stream
+    this.#signs = blocks
+      ? { barCompleteChar: '█', barIncompleteChar: '░' }
+      : { barCompleteChar: '#', barIncompleteChar: '.' }
+    // Whoever leaves at once leaves no half bar, and the cursor is shown again.
+    process.once('exit', () => this.#bar?.stop())
   }
 
   start(title: string, total: number, unit = 'items'): void {
@@ -55,10 +74,9 @@ class BarProgress implements Progress {
     this.#stage = newStage(title, total, unit)
     this.#bar = new SingleBar({
       stream: this.#stream,
-      format: `${title} {bar} {value}/{total} ${unit} · {rate}{status}`,
+      format: `${printable(title)} {bar} {value}/{total} ${unit} · {rate}{status}`,
       barsize: 24,
-      barCompleteChar: '█',
-      barIncompleteChar: '░',
+      ...this.#signs,
       hideCursor: true,
       clearOnComplete: true,
       fps: 8,
@@ -74,7 +92,7 @@ class BarProgress implements Progress {
     if (status !== undefined) stage.status = status
     this.#bar?.update(done, {
       rate: describeRate(done, stage.total, elapsed(stage), stage.unit),
-      status: stage.status ? ` · ${stage.status}` : '',
+      status: stage.status ? ` · ${printable(stage.status)}` : '',
     })
   }
 
@@ -84,13 +102,13 @@ class BarProgress implements Progress {
     this.#bar?.stop()
     this.#bar = undefined
     this.#stage = undefined
-    this.#stream.write(`${summaryLine(stage, summary)}\n`)
+    this.#stream.write(`${printable(summaryLine(stage, summary))}\n`)
   }
 
   log(line: string): void {
     const stage = this.#stage
     this.#bar?.stop()
-    this.#stream.write(`${line}\n`)
+    this.#stream.write(`${printable(line)}\n`)
     if (stage) this.#bar?.start(stage.total, stage.done, { rate: 'starting', status: '' })
   }
 }

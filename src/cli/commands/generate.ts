@@ -7,47 +7,47 @@ import { imageRef } from '../../data/records.js'
 import { ArgumentError, FileError } from '../../errors.js'
 import type { Question } from '../../generate/generate.js'
 import { generateSettings } from '../../generate/settings.js'
-import { checkTree } from '../../settings/file.js'
-import { type CommandContext, defineCommand } from '../command.js'
-import { addFlags, readFlags } from '../flags.js'
+import { inputPath, outputPath, text } from '../../settings/common.js'
+import { type CommandContext, defineCommand, type Outcome } from '../command.js'
+import { flag } from '../file-settings.js'
 
 export const generate = defineCommand({
-  usage: 'generate',
+  name: 'generate',
   summary: 'Answer a question about images, or a file of questions',
-  options: (parser) =>
-    addFlags(parser, generateSettings)
-      .option('prompt', { type: 'string', describe: 'One question; the answer streams to stdout' })
-      .option('image', { type: 'string', array: true, nargs: 1, describe: 'Image file (repeatable)' })
-      .option('in', { type: 'string', describe: 'JSON Lines of {id, prompt or question, images}' })
-      .option('out', { type: 'string', describe: 'JSON Lines of responses; default: stdout' })
-      .option('overwrite', { type: 'boolean', describe: 'Replace the file of --out' })
-      .conflicts('prompt', 'in')
-      .conflicts('image', 'in'),
+  settings: generateSettings,
+  flags: z.strictObject({
+    prompt: z.string().optional().meta({ description: 'One question; the answer streams to stdout' }),
+    image: z.array(text).default([]).meta({ description: 'Image file (repeatable)' }),
+    in: text.optional().meta(inputPath('JSON Lines of {id, prompt or question, images}')),
+    out: text.optional().meta(outputPath('JSON Lines of responses; default: stdout')),
+    overwrite: flag('Replace the file of --out'),
+  }),
+  exclusive: [
+    ['prompt', 'in'],
+    ['image', 'in'],
+  ],
   examples: [['generate --model M --image x.png --prompt "Is there an effusion?"', 'one answer, as it comes']],
-  async run(options, context) {
-    if (options.prompt === undefined && options.in === undefined) {
-      throw new ArgumentError('Give --prompt or --in')
-    }
-    if (options.out !== undefined && existsSync(options.out) && !options.overwrite) {
-      throw new FileError(`${options.out} exists already`, { hint: 'Use --overwrite to replace it.' })
+  async run({ model, adapter = null, device, dtype, threads, ...decoding }, context, flags) {
+    if (flags.prompt === undefined && flags.in === undefined) throw new ArgumentError('Give --prompt or --in')
+    if (flags.out !== undefined && existsSync(flags.out) && !flags.overwrite) {
+      throw new FileError(`${flags.out} exists already`, { hint: 'Use --overwrite to replace it.' })
     }
     const { openEngine } = await import('../../engine/engine.js')
     const { Chat } = await import('../../text/chat.js')
     const { answer } = await import('../../generate/generate.js')
-    const { tree, locate } = readFlags(generateSettings, options)
-    const { model, adapter = null, device, dtype, threads, ...decoding } = checkTree(generateSettings, tree, locate)
     const settings = { ...decoding, adapter: true }
     await using engine = await openEngine({ model, adapter, device, dtype, threads })
     const chat = await Chat.load(engine.spec.model, engine.info)
-    if (options.prompt !== undefined) {
-      const question = { id: 'prompt', prompt: options.prompt, images: options.image ?? [] }
-      const onText = (_question: number, text: string): void => context.stdout(text)
-      for await (const _ of answer(engine, chat, [question], settings, { onText })) context.stdout('\n')
-      return 0
+    const { stdout } = context
+    if (flags.prompt !== undefined) {
+      const question = { id: 'prompt', prompt: flags.prompt, images: flags.image }
+      const onText = context.json ? undefined : (_question: number, text: string): void => stdout(text)
+      let report = {}
+      for await (const response of answer(engine, chat, [question], settings, { onText })) report = response
+      return { text: '\n', report }
     }
-    const questions = readQuestions(options.in as string)
-    await writeResponses(answer(engine, chat, questions, settings), options.out, context)
-    return 0
+    const responses = answer(engine, chat, readQuestions(flags.in as string), settings)
+    return await writeResponses(responses, flags.out, context)
   },
 })
 
@@ -71,21 +71,24 @@ async function* readQuestions(path: string): AsyncGenerator<Question> {
 async function writeResponses(
   responses: AsyncIterable<object>,
   out: string | undefined,
-  { stdout, progress }: CommandContext,
-): Promise<void> {
+  { stdout, progress, json }: CommandContext,
+): Promise<Outcome> {
   const file = out === undefined ? undefined : await JsonlAppender.open(out)
+  const kept: object[] = []
   progress.start('generate', 0, 'answers')
-  let done = 0
+  let answers = 0
   try {
     for await (const response of responses) {
       if (file) await file.append(response)
+      else if (json) kept.push(response)
       else stdout(`${JSON.stringify(response)}\n`)
-      done += 1
-      progress.update(done)
+      answers += 1
+      progress.update(answers)
     }
     await file?.sync()
   } finally {
     await file?.close()
   }
   progress.end()
+  return { text: '', report: { answers, ...(file ? { out } : { responses: kept }) } }
 }
