@@ -131,7 +131,7 @@ export class FileError extends FireError {
 /** The disk is full, or its quota used up; whatever was complete before is untouched. */
 export class DiskFullError extends FireError {
   static override readonly code = 'ERR_FIRE_DISK_FULL'
-  static override readonly hint = 'Free some space (older checkpoints are a good start) and run the same command again.'
+  static override readonly hint = 'Free some space and run the same command again.'
 }
 
 /** The model hub refused, has no such thing, or could not be reached. `detail` has the HTTP status where there was one. */

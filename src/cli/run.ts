@@ -1,6 +1,6 @@
 /** Reads the command line, runs one command and turns whatever happens into an exit code. */
 import { ArgumentError, ConfigError, FireError, fileError, InternalError, reasonOf } from '../errors.js'
-import { nearest } from '../settings/problems.js'
+import { nearest } from '../options.js'
 import { silent } from '../stage/index.js'
 import { version } from '../version.js'
 import { type CommonFlags, commonFlags, quoted, readArguments } from './arguments.js'

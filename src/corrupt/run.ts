@@ -11,6 +11,7 @@ import { pairProblem } from '../data/pairs.js'
 import { type ImageRef, type Pair, pair as pairSchema } from '../data/records.js'
 import { AbortedError, ArgumentError, atPlace, DataError } from '../errors.js'
 import { printable } from '../http/service.js'
+import { checkOptions } from '../options.js'
 import { area, type Mask, maskHash } from './masks/mask.js'
 import type { NiftiOrientation } from './masks/nifti.js'
 import { maskPng } from './masks/picture.js'
@@ -56,6 +57,28 @@ export interface CorruptOptions {
   signal?: AbortSignal
   onProgress?: (done: number, total: number) => void
   onLog?: (line: string) => void
+}
+
+const corruptOptions: Record<keyof CorruptOptions, true> = {
+  pairs: true,
+  images: true,
+  out: true,
+  masks: true,
+  maskRoot: true,
+  segmenter: true,
+  method: true,
+  sigma: true,
+  fallbackSigma: true,
+  fallback: true,
+  maxCoverage: true,
+  seed: true,
+  resizeMasks: true,
+  niftiOrientation: true,
+  sheet: true,
+  sheetRows: true,
+  signal: true,
+  onProgress: true,
+  onLog: true,
 }
 
 interface Counted {
@@ -116,6 +139,7 @@ interface Twin {
  * @throws {SegmenterError} when the service fails for good. Running again goes on.
  */
 export async function corruptPairs(options: CorruptOptions): Promise<CorruptResult> {
+  checkOptions('corruptPairs', options, corruptOptions)
   const stage = await Stage.open(options)
   return await stage.run()
 }

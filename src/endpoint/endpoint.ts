@@ -9,6 +9,7 @@ import { EndpointError } from '../errors.js'
 import { type Answer, postJson } from '../http/post.js'
 import { passingStatus, retrying, TransientError } from '../http/retry.js'
 import { below, keyFrom, printable } from '../http/service.js'
+import { checkOptions } from '../options.js'
 import { bodyOf, type EndpointRequest, mostTokens, type Reply, readReply, reply, statusOf } from './request.js'
 import { type EndpointInput, type EndpointSettings, parseEndpoint } from './settings.js'
 
@@ -58,6 +59,7 @@ const refusable: [field: string, refusal: RegExp][] = [
  * @throws {ConfigError} when a setting is wrong, or the variable of the key holds none.
  */
 export async function openEndpoint(given: EndpointInput, options: EndpointOptions = {}): Promise<Endpoint> {
+  checkOptions('openEndpoint', options, { cache: true, signal: true, onLog: true })
   const settings = parseEndpoint(given)
   const cache = options.cache === undefined ? undefined : await AnswerCache.open(options.cache, reply)
   return new Endpoint(settings, options, keyFrom(settings.keyEnv), cache)

@@ -4,6 +4,7 @@ import { writeJson } from '../data/files.js'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
 import { pair, response, type Sample } from '../data/records.js'
 import { type Engine, type EngineOptions, openEngine } from '../engine/engine.js'
+import { checkOptions } from '../options.js'
 import { engineAnswerer, sampleAnswers } from '../sample/index.js'
 import { chosenSamples } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
@@ -40,6 +41,18 @@ export interface EvaluateRequest {
   grounding: GroundingRequest
 }
 
+const evaluateKeys: Record<keyof EvaluateRequest, true> = {
+  samples: true,
+  imageRoot: true,
+  out: true,
+  engine: true,
+  asked: true,
+  batchSize: true,
+  judge: true,
+  trainedOn: true,
+  grounding: true,
+}
+
 /** The signal asks for an orderly stop. Without `progress` nothing is shown. */
 export type EvaluateContext = Partial<Pick<StageContext, 'signal' | 'progress' | 'native'>>
 
@@ -65,6 +78,7 @@ export async function evaluateAdapter(
   request: EvaluateRequest,
   { signal, progress = silent, native }: EvaluateContext = {},
 ): Promise<EvaluationResults | undefined> {
+  checkOptions('evaluateAdapter', request, evaluateKeys)
   const { samples: path, out, engine: spec, asked, judge, trainedOn, grounding } = request
   // One engine for all: without its adapter it is the model as it was.
   await using engine = await openEngine(spec, { signal, native })

@@ -5,6 +5,7 @@ import { checkReferenced } from '../data/images.js'
 import { describeIssues, type ScannedLine, scanJsonl } from '../data/jsonl.js'
 import type { ImageRef } from '../data/records.js'
 import { asFileError } from '../errors.js'
+import { checkOptions } from '../options.js'
 import { type Kind, kinds, Leakage, type Place, Sheet } from './kinds.js'
 import { type Example, type Inspection, Problems } from './report.js'
 import { Examples, Seen } from './tally.js'
@@ -29,6 +30,13 @@ const tried = 20
 
 /** Inspects files one after the other; images that two splits share are found across them. */
 export async function inspectFiles(paths: readonly string[], options: InspectOptions = {}): Promise<Inspection[]> {
+  checkOptions('inspectFiles', options, {
+    checkImages: true,
+    images: true,
+    examples: true,
+    signal: true,
+    onProgress: true,
+  })
   const leakage = new Leakage()
   const found: Inspection[] = []
   for (const path of paths) found.push(await inspect(path, leakage, options))

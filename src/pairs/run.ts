@@ -12,8 +12,9 @@ import {
 } from '../data/records.js'
 import type { Usage } from '../endpoint/index.js'
 import { DataError } from '../errors.js'
+import { checkOptions } from '../options.js'
 import type { PairOutcome } from './build.js'
-import { type ConstructContext, constructPair, type PairMode, type Task } from './construct.js'
+import { type ConstructContext, constructKeys, constructPair, type PairMode, type Task } from './construct.js'
 import { outputFiles, type PairFiles } from './files.js'
 import type { PerplexityGap } from './perplexity.js'
 import { countOutcome, emptyStatistics, type PairStatistics } from './statistics.js'
@@ -69,7 +70,20 @@ export interface BuildPairsResult {
  * @throws {DataError} at a record that is broken, or a response to a sample that does not exist.
  */
 export async function buildPairs(options: BuildPairsOptions): Promise<BuildPairsResult> {
-  const { signal, onProgress } = options
+  checkOptions('buildPairs', options, {
+    ...constructKeys,
+    samples: true,
+    responses: true,
+    out: true,
+    concurrency: true,
+    usage: true,
+    logprobFloor: true,
+    measure: true,
+    signal: true,
+    onProgress: true,
+  })
+  const { signal, onProgress, provider, blindJudge, mode, seed, limits, wrongSentences } = options
+  const context = { provider, blindJudge, mode, seed, limits, wrongSentences }
   const tasks = await readTasks(options)
   const limit = pLimit(options.concurrency)
   let done = 0
@@ -77,7 +91,7 @@ export async function buildPairs(options: BuildPairsOptions): Promise<BuildPairs
     tasks.map((task) =>
       limit(async () => {
         signal?.throwIfAborted()
-        const outcome = task.repeats ? repeated(task.repeats) : await constructPair(task, options)
+        const outcome = task.repeats ? repeated(task.repeats) : await constructPair(task, context)
         onProgress?.(++done, tasks.length)
         return outcome
       }),

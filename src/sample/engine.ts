@@ -5,10 +5,11 @@ import { decodeReferenced } from '../data/images.js'
 import type { ImageRef } from '../data/records.js'
 import { type DType, type Engine, type EngineSpec, type NativeModule, openEngine } from '../engine/engine.js'
 import { answer, type Question } from '../generate/generate.js'
+import { checkOptions } from '../options.js'
 import { Chat } from '../text/chat.js'
 import { type Answerer, type Failure, failed, isOfRecord } from './answerer.js'
 import type { Asked } from './questions.js'
-import type { SampleSettings } from './settings.js'
+import { type SampleSettings, sampleSettings } from './settings.js'
 
 /** Which model answers, and on what. */
 export interface EngineAnswererOptions {
@@ -28,6 +29,18 @@ export interface EngineAnswererOptions {
   native?: NativeModule
 }
 
+const engineKeys: Record<keyof EngineAnswererOptions, true> = {
+  model: true,
+  adapter: true,
+  dtype: true,
+  device: true,
+  threads: true,
+  batchSize: true,
+  imageRoot: true,
+  engine: true,
+  native: true,
+}
+
 /** Tells weights from others that came to lie at the same place, so that their answers are never taken for one another's. */
 async function markOf(model: string, adapter: string | null): Promise<string> {
   const marks = [await markFolder(model), ...(adapter === null ? [] : [await markFolder(adapter)])]
@@ -36,6 +49,8 @@ async function markOf(model: string, adapter: string | null): Promise<string> {
 
 /** Answers of an engine; unless it is given, it is opened for the first question and closed after the last. */
 export async function engineAnswerer(options: EngineAnswererOptions, settings: SampleSettings): Promise<Answerer> {
+  checkOptions('engineAnswerer', options, engineKeys)
+  checkOptions('engineAnswerer, settings', settings, sampleSettings.shape)
   const { model, adapter, dtype, device = 'cpu', threads = 0, batchSize, imageRoot, native } = options
   const open = (signal?: AbortSignal) => openEngine({ model, adapter, device, dtype, threads }, { signal, native })
   const { maxNewTokens, temperature, topP, topK, stop, seed } = settings

@@ -3,11 +3,12 @@ import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { deleteAll, JsonlAppender, publishFile } from '../data/files.js'
 import { ConfigError, DataError, FileError } from '../errors.js'
+import { checkOptions } from '../options.js'
 import type { Answerer, Failure } from './answerer.js'
 import { failuresPath, partPath, sampleTraces } from './files.js'
 import { type Asked, countQuestions, questions } from './questions.js'
 import { type Recovered, recover } from './resume.js'
-import type { SampleSettings } from './settings.js'
+import { type SampleSettings, sampleSettings } from './settings.js'
 
 /** What is asked and where answers go. */
 export interface SampleRequest {
@@ -58,6 +59,9 @@ export async function sampleAnswers(
   answerer: Answerer,
   context: SampleContext = {},
 ): Promise<SampleReport> {
+  checkOptions('sampleAnswers', request, { samples: true, out: true, settings: true, overwrite: true, strict: true })
+  checkOptions('sampleAnswers, settings', request.settings, sampleSettings.shape)
+  checkOptions('sampleAnswers, context', context, { signal: true, onStart: true, onProgress: true })
   const { samples, out, settings, overwrite = false, strict = false } = request
   if (settings.answers > 1 && settings.temperature === 0) {
     throw new ConfigError(`${settings.answers} greedy answers would all be the same`, {

@@ -1,6 +1,7 @@
 /** Turns schema violations into sentences: where, what was expected, what was received, and the key probably meant. */
-import { closest, distance } from 'fastest-levenshtein'
+import { distance } from 'fastest-levenshtein'
 import type { z } from 'zod'
+import { longestName, nearest } from '../options.js'
 import { keyOf, settingsOf, shapeOf, valueAt } from './setting.js'
 import type { KeyPath } from './source.js'
 
@@ -45,10 +46,7 @@ function shown(value: unknown): string {
     : 'a list'
 }
 
-/** Beyond this a name or a value is no longer read, only scrolled past. */
-const longest = 80
-
-const cut = (text: string): string => (text.length > longest ? `${text.slice(0, longest - 1)}…` : text)
+const cut = (text: string): string => (text.length > longestName ? `${text.slice(0, longestName - 1)}…` : text)
 
 const isSecret = (schema: z.ZodType, key: string): boolean =>
   settingsOf(schema).some((setting) => setting.meta.secret && keyOf(setting) === key)
@@ -62,23 +60,6 @@ function unknownKey(schema: z.ZodType, path: KeyPath, key: string): Problem {
   const elsewhere = settingsOf(schema).find(({ path }) => distance(path.at(-1) ?? '', key) <= 1)
   const hint = elsewhere ? `did you mean '${keyOf(elsewhere)}'?` : `the keys here are ${siblings.join(', ')}`
   return { path: [...path, key], message: `Unknown key ${full}; ${hint}` }
-}
-
-/** The candidate that differs by case or punctuation only, else the closest one within a few edits, if any. */
-export function nearest(word: string, candidates: readonly string[]): string | undefined {
-  if (candidates.length === 0 || word.length > longest) return undefined
-  const plain = (text: string): string => text.toLowerCase().replace(/[^a-z0-9]/g, '')
-  const same = candidates.find((candidate) => plain(candidate) === plain(word))
-  if (same) return same
-  // `out` for `output`, `resum` for `resume`.
-  const begun = candidates.filter(
-    (candidate) =>
-      Math.min(word.length, candidate.length) >= 3 && (candidate.startsWith(word) || word.startsWith(candidate)),
-  )
-  if (begun.length === 1) return begun[0]
-  const best = closest(word, candidates as string[])
-  const allowed = Math.min(word.length, best.length) < 4 ? 1 : Math.max(2, Math.floor(best.length / 3))
-  return distance(word, best) <= allowed ? best : undefined
 }
 
 const types: Record<string, string> = {

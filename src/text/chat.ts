@@ -2,6 +2,7 @@
 import { access, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { asFileError, DataError, ModelError } from '../errors.js'
+import { checkOptions } from '../options.js'
 import { readJson } from './definition.js'
 import { type ChatFormat, HuatuoFormat, JinjaFormat, type Message, type TemplateSource } from './formats.js'
 import { Tokenizer } from './tokenizer.js'
@@ -30,6 +31,7 @@ export class Chat {
   readonly #imageTokenId: number
 
   constructor(options: ChatOptions) {
+    checkOptions('Chat', options, { tokenizer: true, format: true, imageTokenId: true, endTokenId: true })
     this.tokenizer = options.tokenizer
     this.endTokenId = options.endTokenId
     this.#format = options.format

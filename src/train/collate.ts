@@ -4,6 +4,7 @@ import type { ImageRef, Pair } from '../data/records.js'
 import type { PairInput } from '../engine/engine.js'
 import type { ImageSource } from '../engine/image-cache.js'
 import { atPlace, DataError } from '../errors.js'
+import { checkOptions } from '../options.js'
 import type { Chat } from '../text/chat.js'
 import type { Range } from '../text/normalize.js'
 import { encodeTagged, phraseMask } from '../text/phrases.js'
@@ -35,6 +36,7 @@ export interface CollateContext {
  * phrase.
  */
 export function collate(pair: Pair, context: CollateContext): Example {
+  checkOptions('collate', context, { chat: true, imageTokens: true, imageRoot: true, corrupted: true, maskMode: true })
   try {
     const { chat } = context
     if (pair.weight !== undefined && pair.weight !== 1) throw new DataError(`weight ${pair.weight} is not supported`)

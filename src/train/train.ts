@@ -5,6 +5,8 @@ import type { PairCounts } from '../data/pairs.js'
 import type { ModelInfo, StepStats, UpdateStats } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
 import { NumericError } from '../errors.js'
+import { checkOptions } from '../options.js'
+import { checkTree } from '../settings/file.js'
 import { version } from '../version.js'
 import { fingerprint, saveCheckpoint, type TrainerState } from './checkpoint.js'
 import type { Example } from './collate.js'
@@ -15,7 +17,7 @@ import { microBatches } from './plan.js'
 import { prepare } from './prepare.js'
 import { clearEarlierRun, openRunFolder, type RunFolder, runFiles, writeResolvedConfig } from './run-folder.js'
 import { learningRateFactor } from './schedule.js'
-import type { TrainConfig } from './settings.js'
+import { type TrainConfig, trainSettings } from './settings.js'
 import type { Prepared, PrepareOptions } from './types.js'
 
 /** Where a run stands after an optimizer step. */
@@ -40,6 +42,17 @@ export interface TrainOptions extends PrepareOptions {
   resume?: boolean
   /** Delete an earlier run in the output folder first. */
   overwrite?: boolean
+}
+
+const trainKeys: Record<keyof TrainOptions, true> = {
+  signal: true,
+  stop: true,
+  onLog: true,
+  native: true,
+  onStart: true,
+  onProgress: true,
+  resume: true,
+  overwrite: true,
 }
 
 /** What a run came to; also written as report.json when it is complete. */
@@ -79,6 +92,8 @@ export interface TrainReport {
  * @throws {NumericError} when a loss or gradient stops being finite; checkpoints are left as they were.
  */
 export async function train(config: TrainConfig, options: TrainOptions = {}): Promise<TrainReport> {
+  checkOptions('train', options, trainKeys)
+  checkTree(trainSettings, config, () => undefined)
   const mode = { resume: options.resume ?? false, overwrite: options.overwrite ?? false }
   const folder = await openRunFolder(config, mode)
   const prepared = await prepare(config, options)
