@@ -76,7 +76,7 @@ function expectation(schema: z.ZodType, issue: z.core.$ZodIssue): string {
       return types[issue.expected] ?? `a ${issue.expected}`
     case 'invalid_union': {
       const { choices } = settingsOf(schema).find((setting) => keyOf(setting) === issue.path.join('.')) ?? {}
-      return choices ? `one of ${choices.join(', ')}` : issue.message
+      return choices && issue.message === 'Invalid input' ? `one of ${choices.join(', ')}` : issue.message
     }
     case 'invalid_value':
       return `one of ${issue.values.map((value) => `'${String(value)}'`).join(', ')}`

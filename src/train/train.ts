@@ -250,6 +250,7 @@ class Run {
       metricsBytes: metrics.bytes,
       numTokens: this.#numTokens,
       dataSha256: this.#folder.dataSha256,
+      modelMark: this.#folder.modelMark,
       config: fingerprint(this.#config),
     }
     const { output, model, checkpoint } = this.#config

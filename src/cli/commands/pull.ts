@@ -21,7 +21,11 @@ export const pull = defineCommand({
       .array(text)
       .optional()
       .meta({ description: 'Glob of files to take instead of those a model folder needs (repeatable)' }),
-    offline: flag('Only check that the folder is complete (also: HF_HUB_OFFLINE=1)'),
+    // Without a default: what is not said is left to the environment.
+    offline: z
+      .boolean()
+      .optional()
+      .meta({ description: 'Only check that the folder is complete (also: HF_HUB_OFFLINE=1)' }),
     verify: flag('Compare the hash of every file, also of those already checked'),
     overwrite: flag('Replace files that differ from the published ones'),
     tokenEnv: text.optional().meta({ description: 'Environment variable that holds the token; default: HF_TOKEN' }),
