@@ -4,6 +4,7 @@
  */
 import { SingleBar } from 'cli-progress'
 import { duration } from '../report/words.js'
+import { counted } from '../settings/plural.js'
 import type { Progress } from '../stage/index.js'
 import { printable } from './format.js'
 
@@ -28,9 +29,12 @@ function drawsBlocks(env: NodeJS.ProcessEnv): boolean {
 export function describeRate(done: number, total: number, seconds: number, unit: string): string {
   if (done === 0 || seconds <= 0) return 'starting'
   const rate = done / seconds
-  const speed = rate >= 1 ? `${rate.toFixed(1)} ${unit}/s` : `${(1 / rate).toFixed(1)} s per ${unit.replace(/s$/, '')}`
+  const speed = rate >= 1 ? `${rate.toFixed(1)} ${unit}/s` : `${(1 / rate).toFixed(1)} s per ${singular(unit)}`
   return total > 0 ? `${speed}, ${duration((total - done) / rate)} left` : speed
 }
+
+/** `answers` is one `answer`; `MiB` stays. */
+const singular = (unit: string): string => unit.replace(/s$/, '')
 
 interface Stage {
   title: string
@@ -51,7 +55,7 @@ function elapsed(stage: Stage): number {
 
 function summaryLine(stage: Stage, summary: string | undefined): string {
   const tail = summary ?? stage.status
-  return `${stage.title}: ${stage.done} ${stage.unit} in ${duration(elapsed(stage))}${tail ? ` · ${tail}` : ''}`
+  return `${stage.title}: ${counted(stage.done, singular(stage.unit), stage.unit)} in ${duration(elapsed(stage))}${tail ? ` · ${tail}` : ''}`
 }
 
 class BarProgress implements Progress {
@@ -127,7 +131,7 @@ class LineProgress implements Progress {
     this.end()
     this.#stage = newStage(title, total, unit)
     this.#printed = performance.now()
-    this.#write(total > 0 ? `${title}: ${total} ${unit}` : title)
+    this.#write(total > 0 ? `${title}: ${counted(total, singular(unit), unit)}` : title)
   }
 
   update(done: number, status?: string): void {

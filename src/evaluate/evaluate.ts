@@ -8,6 +8,7 @@ import { checkOptions } from '../options.js'
 import { engineAnswerer, sampleAnswers } from '../sample/index.js'
 import { chosenSamples } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
+import { counted } from '../settings/plural.js'
 import { type Progress, silent } from '../stage/progress.js'
 import type { StageContext } from '../stage/stage.js'
 import { Chat } from '../text/chat.js'
@@ -130,7 +131,10 @@ async function answerRound(
     onProgress: (done) => progress.update(done),
   })
   if (report.interrupted) return undefined
-  if (report.failures) progress.log(`${report.failed} questions have no answer and count as wrong: ${report.failures}`)
+  if (report.failures)
+    progress.log(
+      `${counted(report.failed, 'question has', 'questions have')} no answer, which counts as wrong: ${report.failures}`,
+    )
   const said = new Map<string, string>()
   for await (const { record } of readJsonl(answers, response)) said.set(record.sampleId, record.text)
   return said

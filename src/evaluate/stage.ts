@@ -52,8 +52,10 @@ export const evaluateStage = defineStage({
     )
     if (!results) return { interrupted: true, summary: '' }
     const share = ({ accuracy }: GroupAccuracy): string => `${(100 * accuracy.value).toFixed(1)} %`
-    const [{ pValue, conclusion }] = results.comparison
-    const verdict = `${conclusion.replace('_', ' ')}, p = ${pValue.toPrecision(2)}`
+    const [{ pValue, conclusion, difference }] = results.comparison
+    const points = (value: number): string => `${value > 0 ? '+' : ''}${(100 * value).toFixed(1)}`
+    const size = `difference ${points(difference.value)} points [${points(difference.low)}, ${points(difference.high)}]`
+    const verdict = `${conclusion.replace('_', ' ')}: ${size}, p = ${pValue.toPrecision(2)}`
     const summary = `${share(results.before[0])} before, ${share(results.after[0])} after (${verdict})`
     return { interrupted: false, summary, report: results }
   },

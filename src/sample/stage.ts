@@ -3,6 +3,7 @@ import { dirname } from 'node:path'
 import type { z } from 'zod'
 import { DataError } from '../errors.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
+import { counted } from '../settings/plural.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage } from '../stage/index.js'
 import { sampleTraces } from './files.js'
@@ -49,11 +50,11 @@ export const sampleStage = defineStage({
         onProgress: (done, failed) => progress.update(done, failed > 0 ? `${failed} failed` : undefined),
       },
     )
-    const failed = report.failed > 0 ? `, ${report.failed} questions without one: ${report.failures}` : ''
+    const failed = report.failed > 0 ? `, ${counted(report.failed, 'question')} without one: ${report.failures}` : ''
     const none = report.answers === 0 && !report.interrupted
     return {
       interrupted: report.interrupted,
-      summary: `${report.answers} answers${failed}`,
+      summary: `${counted(report.answers, 'answer')}${failed}`,
       report,
       problem: none
         ? new DataError('No question has an answer', { hint: `The reasons are in ${report.failures}.` })

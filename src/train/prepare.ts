@@ -4,6 +4,7 @@ import { loadPairs } from '../data/pairs.js'
 import type { Pair } from '../data/records.js'
 import { type ObjectiveSpec, openEngine } from '../engine/engine.js'
 import { DataError } from '../errors.js'
+import { counted } from '../settings/plural.js'
 import { Chat } from '../text/chat.js'
 import { type CollateContext, collate, type Example } from './collate.js'
 import { decideCheckpointing } from './memory.js'
@@ -40,7 +41,7 @@ export async function preparePlan(config: TrainConfig, options: PrepareOptions =
       detail: { ...loaded.counts },
     })
   }
-  log(`${loaded.pairs.length} pairs from ${config.data.train}`)
+  log(`${counted(loaded.pairs.length, 'pair')} from ${config.data.train}`)
   const spec = { ...engineOptions(config), checkpointing: config.checkpointing === true, planOnly: true }
   const engine = await openEngine(spec, { signal: options.signal, native: options.native })
   try {

@@ -1,5 +1,6 @@
 /** `train`: an adapter from pairs. */
 import { join } from 'node:path'
+import { counted } from '../settings/plural.js'
 import { defineStage } from '../stage/index.js'
 import { checkTrainTree } from './config.js'
 import { runFiles } from './run-folder.js'
@@ -39,7 +40,7 @@ export const trainStage = defineStage({
       },
     })
     const loss = report.last ? `, loss ${report.last.loss.toFixed(4)}` : ''
-    return { interrupted: report.interrupted, summary: `${report.totalSteps} steps${loss}`, report }
+    return { interrupted: report.interrupted, summary: `${counted(report.totalSteps, 'step')}${loss}`, report }
   },
 })
 

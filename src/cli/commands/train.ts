@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { duration } from '../../report/words.js'
+import { counted } from '../../settings/plural.js'
 import { trainStage } from '../../train/stage.js'
 import type { TrainReport } from '../../train/train.js'
 import { defineCommand } from '../command.js'
@@ -41,5 +42,5 @@ function describe(report: TrainReport): string {
   }
   const steps = report.step - report.resumedFrom
   const cost = `${duration(report.seconds)}, at most ${formatBytes(report.peakHostBytes)} of memory`
-  return `${steps} steps in ${cost}\nadapter: ${report.adapter}\n`
+  return `${counted(steps, 'step')} in ${cost}\nadapter: ${report.adapter}\n`
 }
