@@ -35,6 +35,7 @@ export const evaluateStage = defineStage({
     const { samples, images, out, trainedOn, judge, openMatch, attentionQuestions, masks, maskRoot, seed } = settings
     if (overwrite && !resume) await deleteAll(traces(out))
     const { model, adapter, device, dtype, threads, batchSize } = settings
+    const { promptSuffix, split, limit, maxNewTokens, stop } = settings
     const provider = judge === 'phantom' ? new PhantomProvider() : new RulesProvider()
     const results: EvaluationResults | undefined = await evaluateAdapter(
       {
@@ -44,7 +45,7 @@ export const evaluateStage = defineStage({
         trainedOn,
         batchSize,
         engine: { model, adapter, device, dtype, threads },
-        asked: { ...settings, answers: 1, temperature: 0, topP: 1, topK: 0 },
+        asked: { promptSuffix, split, limit, maxNewTokens, stop, seed, answers: 1, temperature: 0, topP: 1, topK: 0 },
         judge: judge === 'phantom' ? phantomJudge : rulesJudge(openMatch),
         grounding: { questions: attentionQuestions, provider, masks, maskRoot, seed },
       },

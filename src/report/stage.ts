@@ -20,8 +20,8 @@ export const reportStage = defineStage({
   leaves: ({ out }) => [out],
   async run(settings, { finished = [] }) {
     const { collectReport, renderReport } = await import('./index.js')
-    const { out, title, notes } = settings
-    await writeFileAtomic(out, renderReport(await collectReport(settings, { title, notes, stages: finished })))
+    const { out, title, notes, ...sources } = settings
+    await writeFileAtomic(out, renderReport(await collectReport(sources, { title, notes, stages: finished })))
     return { interrupted: false, summary: out }
   },
 })
