@@ -10,6 +10,7 @@ import { pairProblem } from '../data/pairs.js'
 import { type Pair, pair as pairSchema } from '../data/records.js'
 import { AbortedError, ArgumentError, DataError } from '../errors.js'
 import { printable } from '../http/service.js'
+import { checkOptions } from '../options.js'
 import type { Html } from '../page/html.js'
 import { coverage, type Mask, maskHash } from './masks/mask.js'
 import type { NiftiOrientation } from './masks/nifti.js'
@@ -64,6 +65,30 @@ export interface CorruptOptions {
   onLog?: (line: string) => void
 }
 
+const corruptOptions: Record<keyof CorruptOptions, true> = {
+  pairs: true,
+  images: true,
+  out: true,
+  masks: true,
+  maskRoot: true,
+  segmenter: true,
+  method: true,
+  sigma: true,
+  fallbackSigma: true,
+  fallback: true,
+  maxCoverage: true,
+  seed: true,
+  resizeMasks: true,
+  niftiOrientation: true,
+  sheet: true,
+  sheetRows: true,
+  signal: true,
+  onProgress: true,
+  onLog: true,
+  model: true,
+  grain: true,
+}
+
 /** What a run did, beside what report.json says. */
 export interface CorruptResult {
   report: CorruptReport
@@ -80,6 +105,7 @@ export interface CorruptResult {
  * @throws {LockedError} when another run writes to `out`.
  */
 export async function corruptPairs(options: CorruptOptions): Promise<CorruptResult> {
+  checkOptions('corruptPairs', options, corruptOptions)
   if (options.grain === 'model' && options.model === undefined) {
     throw new ArgumentError('The grain of a model needs the model', { hint: 'Name its folder with --model.' })
   }

@@ -1,6 +1,7 @@
 /** Preference pairs from disk: read, checked against their invariants, counted. Nothing is dropped without a count. */
 import { dirname, resolve } from 'node:path'
 import { atPlace, DataError, type ErrorCode, isOfRecord, throwIfAborted } from '../errors.js'
+import { checkOptions } from '../options.js'
 import { decodeReferenced } from './images.js'
 import { placeOf, readJsonl } from './jsonl.js'
 import { type ImageRef, type Pair, pair as pairSchema } from './records.js'
@@ -58,6 +59,14 @@ export interface LoadedPairs {
  * @throws {DataError} naming file, line and record at the first one that breaks an invariant.
  */
 export async function loadPairs(path: string, options: LoadPairsOptions): Promise<LoadedPairs> {
+  checkOptions('loadPairs', options, {
+    images: true,
+    emptyPhrase: true,
+    preference: true,
+    checkImages: true,
+    signal: true,
+    onFailure: true,
+  })
   const imageRoot = options.images ? resolve(options.images) : dirname(resolve(path))
   const pairs: Pair[] = []
   const tally = new Tally()

@@ -10,6 +10,7 @@ import { TransientError } from '../http/failure.js'
 import { type Answer, postJson } from '../http/post.js'
 import { passingStatus, retrying } from '../http/retry.js'
 import { below, keyFrom, printable } from '../http/service.js'
+import { checkOptions } from '../options.js'
 import { Dialect } from './dialect.js'
 import { withoutReasoning } from './reader.js'
 import { bodyOf, type EndpointRequest, mostTokens, type Reply, readReply, reply, statusOf } from './request.js'
@@ -70,6 +71,7 @@ const unpaid = /insufficient_quota|billing|credit/i
  * @throws {ConfigError} when a setting is wrong, or the variable of the key holds none.
  */
 export async function openEndpoint(given: EndpointInput, options: EndpointOptions = {}): Promise<Endpoint> {
+  checkOptions('openEndpoint', options, { cache: true, signal: true, onLog: true })
   const settings = parseEndpoint(given)
   const cache = options.cache === undefined ? undefined : await AnswerCache.open(options.cache, reply)
   return new Endpoint(settings, options, keyFrom(settings.keyEnv), cache)

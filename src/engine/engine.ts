@@ -6,6 +6,7 @@
  * rejects with an `AbortedError` whose cause is the signal's reason. Wrong arguments reject with `ERR_FIRE_INVALID_ARGUMENT` before anything is computed.
  */
 import { AbortedError, abortedBy, ClosedError, expected, FireError, throwIfAborted } from '../errors.js'
+import { checkOptions } from '../options.js'
 import { loadNative } from './load.js'
 import type {
   AdamWSpec,
@@ -97,6 +98,18 @@ const defaultSampling: Omit<SamplingSpec, 'stopTokens'> = {
   adapter: true,
 }
 
+const adamwKeys: Record<keyof AdamWSpec, true> = {
+  lr: true,
+  beta1: true,
+  beta2: true,
+  eps: true,
+  weightDecay: true,
+  maxGradNorm: true,
+}
+
+const callOptions: Record<keyof CallOptions, true> = { signal: true }
+const openOptions: Record<keyof OpenOptions, true> = { ...callOptions, native: true }
+
 /** Everything but `model` has a default: f32 on the CPU, all threads, no adapter. */
 export type EngineOptions = Partial<EngineSpec> & Pick<EngineSpec, 'model'>
 
@@ -107,7 +120,10 @@ export type EngineOptions = Partial<EngineSpec> & Pick<EngineSpec, 'model'>
  * @throws {NativeBindingError} when the addon is missing.
  */
 export async function openEngine(options: EngineOptions, open: OpenOptions = {}): Promise<Engine> {
+  checkOptions('openEngine', options, { ...defaultSpec, model: true })
+  checkOptions('openEngine, 2nd argument', open, openOptions)
   const spec: EngineSpec = { ...defaultSpec, ...options }
+  if (spec.lora) checkOptions('openEngine, lora', spec.lora, defaultLora)
   checkSpec(spec)
   throwIfAborted(open.signal)
   const native = open.native ?? loadNative()
@@ -171,6 +187,7 @@ export class Engine implements AsyncDisposable {
    * Ids already held are not encoded again.
    */
   async encodeImages(images: ImageInput[], options: CallOptions = {}): Promise<ImageFeatures[]> {
+    checkOptions('Engine.encodeImages', options, callOptions)
     for (const image of images) checkImage(image)
     return this.#call(options.signal, (engine, cancel) => engine.encodeImages(images, cancel))
   }
@@ -201,6 +218,7 @@ export class Engine implements AsyncDisposable {
   ): Promise<StepStats> {
     checkPairs(pairs, objective)
     checkStep(step)
+    checkOptions('Engine.accumulate', options, callOptions)
     return this.#call(options.signal, (engine, cancel) => engine.accumulate(weighted(pairs), objective, step, cancel))
   }
 
@@ -213,6 +231,7 @@ export class Engine implements AsyncDisposable {
   ): Promise<StepStats> {
     checkPairs(pairs, objective)
     checkStep(step)
+    checkOptions('Engine.evaluate', options, callOptions)
     return this.#call(options.signal, (engine, cancel) => engine.evaluate(weighted(pairs), objective, step, cancel))
   }
 
@@ -223,6 +242,7 @@ export class Engine implements AsyncDisposable {
    *   not (it can then be neither saved nor used; `loadState` mends it).
    */
   async update(spec: AdamWSpec): Promise<UpdateStats> {
+    checkOptions('Engine.update', spec, adamwKeys)
     checkOptimizer(spec)
     return this.#call(undefined, (engine) => engine.update(spec))
   }
@@ -241,6 +261,7 @@ export class Engine implements AsyncDisposable {
     options: CallOptions & { adapter?: boolean } = {},
   ): Promise<Float32Array[]> {
     checkSequences(sequences)
+    checkOptions('Engine.logprobs', options, { ...callOptions, adapter: true })
     const adapter = options.adapter ?? true
     return this.#call(options.signal, (engine, cancel) => engine.logprobs(sequences, adapter, cancel))
   }
@@ -256,6 +277,8 @@ export class Engine implements AsyncDisposable {
     options: GenerateOptions = {},
   ): Promise<Generation[]> {
     checkPrompts(prompts)
+    checkOptions('Engine.generate, sampling', sampling, { ...defaultSampling, stopTokens: true })
+    checkOptions('Engine.generate', options, { ...callOptions, onToken: true, onEnd: true })
     const settings: SamplingSpec = { ...defaultSampling, stopTokens: this.info.eosTokenIds, ...sampling }
     checkSampling(settings)
     const { onToken = null, onEnd = null, signal } = options
@@ -269,6 +292,7 @@ export class Engine implements AsyncDisposable {
     options: { adapter?: boolean } = {},
   ): Promise<AttentionProbe[]> {
     checkSequences([sequence])
+    checkOptions('Engine.attention', options, { adapter: true })
     for (const position of positions) {
       if (!Number.isInteger(position) || position < 0 || position >= sequence.ids.length) {
         throw expected(`an index below ${sequence.ids.length}`, 'positions', position)

@@ -1,5 +1,6 @@
 /** Checks of what crosses into native code, so that a wrong argument is named here and not found as a crash there. */
 import { expected } from '../errors.js'
+import { checkOptions } from '../options.js'
 import { deviceNames, gemmBackends, isDevice } from './device.js'
 import type {
   AdamWSpec,
@@ -33,8 +34,18 @@ export function checkImage({ id, width, height, rgb }: ImageInput): void {
   if (rgb.length !== bytes) throw expected(`${bytes} bytes of RGB (${width} x ${height})`, `image ${id}`, rgb)
 }
 
+const objectiveKeys: Record<keyof ObjectiveSpec, true> = {
+  name: true,
+  beta: true,
+  alpha: true,
+  gamma: true,
+  lambda: true,
+  klReduction: true,
+}
+
 export function checkPairs(pairs: PairInput[], objective: ObjectiveSpec): void {
   if (!Array.isArray(pairs) || pairs.length === 0) throw expected('a non-empty array', 'pairs', pairs)
+  checkOptions('the objective', objective, objectiveKeys)
   for (const pair of pairs) {
     const where = (part: string): string => `${part} of pair ${pair.id}`
     checkIds(pair.prompt, where('prompt'))
@@ -61,6 +72,7 @@ export function checkOptimizer({ lr, beta1, beta2, eps, weightDecay, maxGradNorm
 }
 
 export function checkStep(step: StepOptions): void {
+  checkOptions('the step', step, { normalizer: true, layout: true })
   if (!(step.normalizer > 0)) throw expected('a number > 0', 'normalizer', step.normalizer)
   if (step.layout !== 'packed' && step.layout !== 'plain') throw expected("'packed' or 'plain'", 'layout', step.layout)
 }

@@ -6,10 +6,12 @@ import { lockOutput } from '../data/lock.js'
 import { pair, response, type Sample } from '../data/records.js'
 import { type Engine, type EngineOptions, openEngine } from '../engine/engine.js'
 import { DataError } from '../errors.js'
+import { checkOptions } from '../options.js'
 import { namingFirst } from '../sample/answerer.js'
 import { engineAnswerer, sampleAnswers } from '../sample/index.js'
 import { chosenSamples } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
+import { counted } from '../settings/plural.js'
 import { type Progress, silent } from '../stage/progress.js'
 import type { StageContext } from '../stage/stage.js'
 import { Chat } from '../text/chat.js'
@@ -47,6 +49,20 @@ export interface EvaluateRequest {
   overwrite?: boolean
 }
 
+const evaluateKeys: Record<keyof EvaluateRequest, true> = {
+  samples: true,
+  imageRoot: true,
+  out: true,
+  engine: true,
+  asked: true,
+  batchSize: true,
+  judge: true,
+  trainedOn: true,
+  grounding: true,
+  beyondContext: true,
+  overwrite: true,
+}
+
 /** The signal asks for an orderly stop. Without `progress` nothing is shown. */
 export type EvaluateContext = Partial<Pick<StageContext, 'signal' | 'progress' | 'native'>>
 
@@ -73,6 +89,7 @@ export async function evaluateAdapter(
   request: EvaluateRequest,
   { signal, progress = silent, native }: EvaluateContext = {},
 ): Promise<EvaluationResults | undefined> {
+  checkOptions('evaluateAdapter', request, evaluateKeys)
   const { samples: path, out, engine: spec, asked, judge, trainedOn, grounding } = request
   await using _lock = await lockOutput(out, 'folder')
   // One engine for all: without its adapter it is the model as it was.
@@ -134,7 +151,10 @@ async function answerRound(
       hint: `The reasons are in ${report.failures}.`,
     })
   }
-  if (report.failures) progress.log(`${report.failed} questions have no answer and count as wrong: ${report.failures}`)
+  if (report.failures)
+    progress.log(
+      `${counted(report.failed, 'question has', 'questions have')} no answer, which counts as wrong: ${report.failures}`,
+    )
   const said = new Map<string, string>()
   for await (const { record } of readJsonl(answers, response)) said.set(record.sampleId, record.text)
   return said

@@ -33,6 +33,7 @@ export const evaluateStage = defineStage({
     const { PhantomProvider, RulesProvider } = await import('../pairs/index.js')
     const { samples, images, out, trainedOn, judge, openMatch, attentionQuestions, masks, maskRoot, seed } = settings
     const { model, adapter, device, dtype, threads, batchSize, beyondContext } = settings
+    const { promptSuffix, split, limit, maxNewTokens, stop } = settings
     const provider = judge === 'phantom' ? new PhantomProvider() : new RulesProvider()
     const results: EvaluationResults | undefined = await evaluateAdapter(
       {
@@ -43,7 +44,7 @@ export const evaluateStage = defineStage({
         batchSize,
         beyondContext,
         engine: { model, adapter, device, dtype, threads },
-        asked: { ...settings, answers: 1, temperature: 0, topP: 1, topK: 0 },
+        asked: { promptSuffix, split, limit, maxNewTokens, stop, seed, answers: 1, temperature: 0, topP: 1, topK: 0 },
         judge: judge === 'phantom' ? phantomJudge : rulesJudge(openMatch),
         grounding: { questions: attentionQuestions, provider, masks, maskRoot, seed },
         overwrite: overwrite && !resume,
@@ -52,8 +53,10 @@ export const evaluateStage = defineStage({
     )
     if (!results) return { interrupted: true, summary: '' }
     const share = ({ accuracy }: GroupAccuracy): string => `${(100 * accuracy.value).toFixed(1)} %`
-    const [{ pValue, conclusion }] = results.comparison
-    const verdict = `${conclusion.replace('_', ' ')}, p = ${pValue.toPrecision(2)}`
+    const [{ pValue, conclusion, difference }] = results.comparison
+    const points = (value: number): string => `${value > 0 ? '+' : ''}${(100 * value).toFixed(1)}`
+    const size = `difference ${points(difference.value)} points [${points(difference.low)}, ${points(difference.high)}]`
+    const verdict = `${conclusion.replace('_', ' ')}: ${size}, p = ${pValue.toPrecision(2)}`
     const summary = `${share(results.before[0])} before, ${share(results.after[0])} after (${verdict})`
     return { interrupted: false, summary, report: results }
   },

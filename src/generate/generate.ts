@@ -4,6 +4,7 @@ import type { Response } from '../data/records.js'
 import type { CallOptions, Engine, Generation, ImageFeatures, PromptInput, SamplingSpec } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
 import { expected } from '../errors.js'
+import { checkOptions } from '../options.js'
 import { type Chat, refuseBeyondContext } from '../text/chat.js'
 import { StopCutter } from '../text/stop.js'
 import { generateSettings } from './settings.js'
@@ -58,13 +59,15 @@ export async function* answer(
   settings: GenerateSettings = defaultGenerateSettings,
   options: AnswerOptions = {},
 ): AsyncGenerator<Response> {
+  checkOptions('answer, settings', settings, { ...defaultGenerateSettings, stop: true, beyondContext: true })
+  checkOptions('answer', options, { signal: true, onText: true })
   if (!(settings.batchSize >= 1)) throw expected('a positive integer', 'batchSize', settings.batchSize)
   await using cache = new ImageCache(engine, imageBatches * settings.batchSize)
   let first = 0
   for await (const window of windows(questions, settings.batchSize)) {
     const paths = [...new Set(window.flatMap(({ images }) => images))]
     const sources = paths.map((path) => ({ id: path, path, decode: () => decodeImage(path) }))
-    const features = await cache.hold(sources, options)
+    const features = await cache.hold(sources, { signal: options.signal })
     const images = new Map(features.map((each, index) => [paths[index], each]))
     yield* answerWindow(engine, chat, { questions: window, first, images }, settings, options)
     first += window.length

@@ -6,6 +6,7 @@ import pLimit from 'p-limit'
 import { lockOutput } from '../data/lock.js'
 import { AbortedError, ArgumentError, DiskFullError, FileError, HubError } from '../errors.js'
 import type { RetrySettings } from '../http/retry.js'
+import { checkOptions } from '../options.js'
 import { type HubAccess, hubAccess } from './access.js'
 import { HubClient } from './client.js'
 import { diskFullHint, downloadFile, partPath } from './download.js'
@@ -39,6 +40,22 @@ export interface PullOptions {
   onLog?: (line: string) => void
 }
 
+const pullKeys: Record<keyof PullOptions, true> = {
+  repo: true,
+  revision: true,
+  out: true,
+  include: true,
+  offline: true,
+  verify: true,
+  overwrite: true,
+  access: true,
+  parallel: true,
+  retry: true,
+  signal: true,
+  onProgress: true,
+  onLog: true,
+}
+
 /** What is in the folder, and which commit it is. */
 export interface PullReport {
   repo: string
@@ -55,6 +72,7 @@ export interface PullReport {
  * @throws {FireError} with a remedy, {LockedError} when another run fills the folder; files that were in the folder before are as they were.
  */
 export async function pull(options: PullOptions): Promise<PullReport> {
+  checkOptions('pull', options, pullKeys)
   const { repo, signal } = options
   if (!/^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/.test(repo)) {
     throw new ArgumentError(`Expected a repository such as Qwen/Qwen3-VL-4B-Instruct but received '${repo}'`)

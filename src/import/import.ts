@@ -11,6 +11,7 @@ import { readJsonl } from '../data/jsonl.js'
 import { lockOutput } from '../data/lock.js'
 import { type ImageRef, type Pair, pair as pairRecord, type Sample, sample as sampleRecord } from '../data/records.js'
 import { AbortedError, ArgumentError, asFileError, FileError } from '../errors.js'
+import { checkOptions } from '../options.js'
 import { EditError } from '../pairs/index.js'
 import { version } from '../version.js'
 import { type ClosedRule, isClosed } from './closed.js'
@@ -77,12 +78,31 @@ export interface ImportOptions {
   onProgress?: (read: number) => void
 }
 
+const importOptions: Record<keyof ImportOptions, true> = {
+  kind: true,
+  source: true,
+  out: true,
+  layout: true,
+  images: true,
+  allowMissingImages: true,
+  language: true,
+  closedRule: true,
+  splitByImage: true,
+  section: true,
+  question: true,
+  phantom: true,
+  overwrite: true,
+  signal: true,
+  onProgress: true,
+}
+
 /**
  * Imports a data set. Resolves with what `import.report.json` says, which also lists every record that was left out.
  * @throws {DataError} where the source as a whole cannot be read; nothing is written then.
  * @throws {LockedError} when another import writes to `out`.
  */
 export async function importData(options: ImportOptions): Promise<ImportReport> {
+  checkOptions('importData', options, importOptions)
   const out = resolve(options.out)
   await using _lock = await lockOutput(out, 'whole folder', options.source === undefined ? [] : [options.source])
   const fill = await (options.kind === 'phantom' ? preparePhantom(out, options) : prepareImport(out, options))

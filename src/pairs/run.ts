@@ -13,8 +13,9 @@ import {
 } from '../data/records.js'
 import type { Usage } from '../endpoint/index.js'
 import { DataError, throwIfAborted } from '../errors.js'
+import { checkOptions } from '../options.js'
 import type { PairOutcome } from './build.js'
-import { type ConstructContext, constructPair, type PairMode, type Task } from './construct.js'
+import { type ConstructContext, constructKeys, constructPair, type PairMode, type Task } from './construct.js'
 import { outputFiles, type PairFiles } from './files.js'
 import type { PerplexityGap } from './perplexity.js'
 import { countOutcome, emptyStatistics, type PairStatistics } from './statistics.js'
@@ -75,7 +76,22 @@ export interface BuildPairsResult {
  * @throws {LockedError} when another run writes to `out`.
  */
 export async function buildPairs(options: BuildPairsOptions): Promise<BuildPairsResult> {
+  checkOptions('buildPairs', options, {
+    ...constructKeys,
+    samples: true,
+    responses: true,
+    out: true,
+    concurrency: true,
+    usage: true,
+    leftOut: true,
+    logprobFloor: true,
+    measure: true,
+    signal: true,
+    onProgress: true,
+  })
   const { samples, responses, out, signal, onProgress } = options
+  const { provider, blindJudge, mode, seed, limits, wrongSentences } = options
+  const context = { provider, blindJudge, mode, seed, limits, wrongSentences }
   await using _lock = await lockOutput(out, 'file', [samples, responses])
   const tasks = await readTasks(options)
   const limit = pLimit(options.concurrency)
@@ -84,7 +100,7 @@ export async function buildPairs(options: BuildPairsOptions): Promise<BuildPairs
     tasks.map((task) =>
       limit(async () => {
         throwIfAborted(signal)
-        const outcome = task.repeats ? repeated(task.repeats) : await constructPair(task, options)
+        const outcome = task.repeats ? repeated(task.repeats) : await constructPair(task, context)
         onProgress?.(++done, tasks.length)
         return outcome
       }),

@@ -74,7 +74,7 @@ function accuracyRows(comparisons: readonly GroupComparison[]): Html[] {
 }
 
 function accuracyRow(group: GroupComparison): Html {
-  const colour = group.conclusion === 'no_change' ? '' : `${group.conclusion}-text`
+  const colour = group.conclusion === 'not_resolved' ? '' : `${group.conclusion}-text`
   return html`<tr class="${group.kind === 'overall' ? 'total' : ''}">
     <td>${group.kind === 'overall' ? KINDS.overall : readable(group.name)}</td>
     <td>${withInterval(group.before)}</td><td>${withInterval(group.after)}</td>

@@ -10,6 +10,7 @@ import { asFileError, DataError, guarded } from '../errors.js'
 import { evaluationFiles } from '../evaluate/files.js'
 import { type ProbedQuestion, probedQuestion } from '../evaluate/grounding.js'
 import type { EvaluationResults, JudgedAnswer } from '../evaluate/index.js'
+import { checkOptions } from '../options.js'
 import { loadPicture } from '../page/picture.js'
 import type { PairReport } from '../pairs/index.js'
 import { resolveTrainConfig } from '../train/config.js'
@@ -50,6 +51,8 @@ const shown = { pairs: 6, attention: 4, changed: 8 }
  * @throws {DataError} for files that are not what a stage of this version leaves.
  */
 export async function collectReport(sources: ReportSources, options: ReportOptions): Promise<ReportData> {
+  checkOptions('collectReport, sources', sources, { pairs: true, pairsReport: true, metrics: true, evaluation: true })
+  checkOptions('collectReport', options, { title: true, notes: true, stages: true })
   const pairs = sources.pairs === undefined ? [] : await readAll(sources.pairs, pairRecord)
   const made = sources.pairsReport === undefined ? null : await readJson<PairReport>(sources.pairsReport)
   const training = sources.metrics === undefined ? null : await readTraining(sources.metrics)

@@ -4,6 +4,7 @@ import type { Pair } from '../data/records.js'
 import type { ProbedQuestion } from '../evaluate/grounding.js'
 import type { EvaluationResults, JudgedAnswer, MeanRatios } from '../evaluate/index.js'
 import type { PairReport } from '../pairs/index.js'
+import { counted } from '../settings/plural.js'
 import type { MetricsRow } from '../train/metrics.js'
 import type { TrainConfig } from '../train/settings.js'
 import type { TrainReport } from '../train/train.js'
@@ -45,23 +46,26 @@ export function summarise({ pairs, made, training, evaluation }: Found): string[
     const onLesion = twins.filter((method) => method.startsWith('lesion-')).length
     const hidden =
       twins.length > 0
-        ? ` Of ${twins.length} pairs, ${onLesion} got a second image that is changed on the lesion, ${twins.length - onLesion} one that is changed as a whole.`
+        ? ` Of ${counted(twins.length, 'pair')}, ${onLesion} got a second image that is changed on the lesion, ${twins.length - onLesion} one that is changed as a whole.`
         : ''
     sentences.push(
-      `The model’s own ${answers} answers were judged: ${byOrigin.repaired} wrong ones were repaired and ${byOrigin.counterfactual} right ones falsified by the smallest edit of words.${hidden}`,
+      `${counted(answers, 'answer')} of the model itself ${answers === 1 ? 'was' : 'were'} judged: ${counted(byOrigin.repaired, 'wrong one was', 'wrong ones were')} repaired, and ${counted(byOrigin.counterfactual, 'right one was', 'right ones were')} falsified, by the smallest edit of words.${hidden}`,
     )
   }
   if (training) {
     const { kept } = training.report.pairs
     const name = objectiveName(training.config.objective.name)
-    sentences.push(`An adapter was trained on ${kept} pairs with the objective ${name}.`)
+    sentences.push(`An adapter was trained on ${counted(kept, 'pair')} with the objective ${name}.`)
   }
   if (evaluation) {
     const images = new Set(evaluation.after.map(({ imageId }) => imageId)).size
     const count = evaluation.after.length
-    sentences.push(`Both rounds below answer the same ${count} held-out questions about ${images} images, greedily.`)
+    sentences.push(
+      `Both rounds below answer the same ${counted(count, 'held-out question')} about ${counted(images, 'image')}, greedily.`,
+    )
     const { seenImages } = evaluation.results
-    if (seenImages) sentences.push(`Of these questions ${seenImages} are about images that were trained on.`)
+    if (seenImages)
+      sentences.push(`Of these questions ${counted(seenImages, 'is', 'are')} about images that were trained on.`)
     if (count < fewQuestions) sentences.push('On so few questions only a large effect can be told from chance.')
   }
   return sentences
@@ -90,8 +94,8 @@ function describeTraining({ config, report }: Training): [string, string][] {
   const millions = `${(model.parameters / 1e6).toFixed(2)} M parameters`
   const weights = `${model.weightDTypes.join(' and ')} weights, ${model.dtype} arithmetic`
   const rank = `LoRA rank ${lora.rank}, alpha ${lora.alpha}${lora.rslora ? ', rank-stabilised' : ''}`
-  const steps = `learning rate ${optimizer.lr}, ${batchSize} pairs a step, ${epochs} epoch${epochs === 1 ? '' : 's'}`
-  const threads = `${model.threads} thread${model.threads === 1 ? '' : 's'} of ${machine.cores}, ${model.isa}`
+  const steps = `learning rate ${optimizer.lr}, ${counted(batchSize, 'pair')} a step, ${counted(epochs, 'epoch')}`
+  const threads = `${counted(model.threads, 'thread')} of ${machine.cores}, ${model.isa}`
   const memory = `${(machine.memoryBytes / 2 ** 30).toFixed(0)} GiB`
   return [
     ['Seed', String(config.seed)],
@@ -111,5 +115,5 @@ export function describeAttention(ratios: MeanRatios | null): string {
   if (!ratios) return how
   const { count, before, after, change, standardError } = ratios
   const interval = `${(change - 1.96 * standardError).toFixed(2)} to ${(change + 1.96 * standardError).toFixed(2)}`
-  return `${how} Over ${count} held-out questions that the trained model answers rightly, the mean ratio was ${before.toFixed(2)} before and ${after.toFixed(2)} after (change ${interval}, normal 95 % interval over questions).`
+  return `${how} Over ${counted(count, 'held-out question')} that the trained model answers rightly, the mean ratio was ${before.toFixed(2)} before and ${after.toFixed(2)} after (change ${interval}, normal 95 % interval over questions).`
 }

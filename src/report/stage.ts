@@ -21,10 +21,10 @@ export const reportStage = defineStage({
   leaves: ({ out }) => [out],
   async run(settings, { finished = [] }) {
     const { collectReport, renderReport } = await import('./index.js')
-    const { out, title, notes, pairs, pairsReport, metrics } = settings
-    const inputs = [pairs, pairsReport, metrics].filter((path) => path !== undefined)
+    const { out, title, notes, ...sources } = settings
+    const inputs = [sources.pairs, sources.pairsReport, sources.metrics].filter((path) => path !== undefined)
     await using _lock = await lockOutput(out, 'file', inputs)
-    await writeFileAtomic(out, renderReport(await collectReport(settings, { title, notes, stages: finished })))
+    await writeFileAtomic(out, renderReport(await collectReport(sources, { title, notes, stages: finished })))
     return { interrupted: false, summary: out }
   },
 })

@@ -1,6 +1,7 @@
 /** What training did, step by step. */
 
 import { type Html, html } from '../page/html.js'
+import { counted } from '../settings/plural.js'
 import { type CurveOptions, drawCurves, type Series } from './charts.js'
 import type { ReportData } from './types.js'
 
@@ -63,7 +64,7 @@ export function trainingSection(data: ReportData): Html | null {
   if (present.length === 0) return null
   return html`<section>
     <h2>Training</h2>
-    <p class="note">${data.metrics.length} steps of <code>${data.objective}</code>. Dots are single steps, lines a running mean.</p>
+    <p class="note">${counted(data.metrics.length, 'step')} of <code>${data.objective}</code>. Dots are single steps, lines a running mean.</p>
     <div class="grid">${present.map(({ figure, chart }) => drawFigure(figure, chart, data))}</div>
   </section>`
 }

@@ -2,6 +2,7 @@
 import type { Conclusion, GroupComparison } from '../evaluate/accuracy.js'
 import type { Interval, Proportion } from '../evaluate/statistics.js'
 import type { Rejection } from '../pairs/index.js'
+import { counted } from '../settings/plural.js'
 
 /** `62.5`, or a dash for a share of nothing. */
 export const percent = (value: number, digits = 1): string =>
@@ -38,7 +39,7 @@ export function duration(seconds: number): string {
 const HEADLINES: Record<Conclusion, string> = {
   gain: 'A significant gain in accuracy',
   loss: 'A significant loss of accuracy',
-  no_change: 'No significant change in accuracy',
+  not_resolved: 'No resolved difference in accuracy',
 }
 
 export interface Headline {
@@ -50,7 +51,7 @@ export interface Headline {
 /** The one sentence a reader takes away. `gain` and `loss` are said only of what chance does not explain. */
 export function headline(overall: GroupComparison): Headline {
   const { conclusion, counts } = overall
-  const movement = `${counts.gained} answers became right, ${counts.lost} became wrong`
+  const movement = `${counted(counts.gained, 'answer')} became right, ${counts.lost} became wrong`
   const test = `exact McNemar p ${overall.pValue < 0.001 ? '' : '= '}${pValue(overall.pValue)}`
   const size = `${pointsWithInterval(overall.difference)} percentage points, paired 95 % interval`
   return { conclusion, title: HEADLINES[conclusion], detail: `${size}; ${movement} (${test}).` }

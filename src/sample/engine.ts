@@ -5,10 +5,11 @@ import { decodeImage, decodeReferenced } from '../data/images.js'
 import { type DType, type Engine, type EngineSpec, type NativeModule, openEngine } from '../engine/engine.js'
 import { isOfRecord } from '../errors.js'
 import { answer, type Question } from '../generate/generate.js'
+import { checkOptions } from '../options.js'
 import { Chat, refuseBeyondContext } from '../text/chat.js'
 import { type Answerer, type Failure, failed } from './answerer.js'
 import type { Asked } from './questions.js'
-import type { AnswerSettings } from './settings.js'
+import { type AnswerSettings, sampleSettings } from './settings.js'
 
 /** Which model answers, and on what. */
 export interface EngineAnswererOptions {
@@ -30,6 +31,19 @@ export interface EngineAnswererOptions {
   native?: NativeModule
 }
 
+const engineKeys: Record<keyof EngineAnswererOptions, true> = {
+  model: true,
+  adapter: true,
+  dtype: true,
+  device: true,
+  threads: true,
+  batchSize: true,
+  beyondContext: true,
+  imageRoot: true,
+  engine: true,
+  native: true,
+}
+
 /** Tells weights from others that came to lie at the same place, so that their answers are never taken for one another's. */
 async function markOf(model: string, adapter: string | null): Promise<string> {
   const marks = [await markFolder(model), ...(adapter === null ? [] : [await markFolder(adapter)])]
@@ -38,6 +52,8 @@ async function markOf(model: string, adapter: string | null): Promise<string> {
 
 /** Answers of an engine; unless it is given, it is opened for the first question and closed after the last. */
 export async function engineAnswerer(options: EngineAnswererOptions, settings: AnswerSettings): Promise<Answerer> {
+  checkOptions('engineAnswerer', options, engineKeys)
+  checkOptions('engineAnswerer, settings', settings, sampleSettings.shape)
   const { model, adapter, dtype, device = 'cpu', threads = 0, batchSize, beyondContext, imageRoot, native } = options
   const open = (signal?: AbortSignal) => openEngine({ model, adapter, device, dtype, threads }, { signal, native })
   const { maxNewTokens, temperature, topP, topK, stop, seed } = settings

@@ -4,11 +4,12 @@ import { rm } from 'node:fs/promises'
 import { deleteAll, followLinks, JsonlAppender, publishFile, refuseOtherKind } from '../data/files.js'
 import { lockOutput } from '../data/lock.js'
 import { ConfigError, DataError, FileError, isAbort, throwIfAborted } from '../errors.js'
+import { checkOptions } from '../options.js'
 import { type Answerer, type Failure, heard } from './answerer.js'
 import { failuresPath, partPath } from './files.js'
 import { type Asked, countQuestions, questions } from './questions.js'
 import { type Recovered, recover } from './resume.js'
-import type { SampleSettings } from './settings.js'
+import { type SampleSettings, sampleSettings } from './settings.js'
 
 /** What is asked and where answers go. */
 export interface SampleRequest {
@@ -62,6 +63,9 @@ export async function sampleAnswers(
   answerer: Answerer,
   context: SampleContext = {},
 ): Promise<SampleReport> {
+  checkOptions('sampleAnswers', request, { samples: true, out: true, settings: true, overwrite: true, strict: true })
+  checkOptions('sampleAnswers, settings', request.settings, sampleSettings.shape)
+  checkOptions('sampleAnswers, context', context, { signal: true, onStart: true, onProgress: true, onFailure: true })
   const { samples, out, settings, overwrite, strict } = request
   if (settings.answers > 1 && settings.temperature === 0) {
     throw new ConfigError(`${settings.answers} greedy answers would all be the same`, {

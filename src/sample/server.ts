@@ -7,9 +7,10 @@ import { imagePart, openEndpoint, type Part, RequestError } from '../endpoint/in
 import { parseEndpoint } from '../endpoint/settings.js'
 import { isOfRecord } from '../errors.js'
 import { printable } from '../http/service.js'
+import { checkOptions } from '../options.js'
 import { type Answerer, failed, type Outcome } from './answerer.js'
 import type { Asked } from './questions.js'
-import type { SampleSettings, serverSettings } from './settings.js'
+import { type SampleSettings, sampleSettings, type serverSettings } from './settings.js'
 
 /** Which server answers. */
 export interface ServerAnswererOptions {
@@ -28,6 +29,8 @@ const lookAhead = 4
  * @throws {ConfigError} when a setting of the endpoint is wrong.
  */
 export function serverAnswerer(options: ServerAnswererOptions, settings: SampleSettings): Answerer {
+  checkOptions('serverAnswerer', options, { endpoint: true, imageRoot: true, cache: true, onLog: true })
+  checkOptions('serverAnswerer, settings', settings, sampleSettings.shape)
   const { imageRoot, cache, onLog } = options
   const { maxNewTokens, temperature, topP, topK, stop } = settings
   const server = parseEndpoint({ ...options.endpoint, maxTokens: maxNewTokens })

@@ -3,6 +3,7 @@ import { dirname } from 'node:path'
 import type { z } from 'zod'
 import { DataError } from '../errors.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
+import { counted } from '../settings/plural.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage } from '../stage/index.js'
 import { namingFirst } from './answerer.js'
@@ -55,11 +56,11 @@ export const sampleStage = defineStage({
         onFailure: namingFirst((line) => progress.log(line)),
       },
     )
-    const failed = report.failed > 0 ? `, ${report.failed} questions without one: ${report.failures}` : ''
+    const failed = report.failed > 0 ? `, ${counted(report.failed, 'question')} without one: ${report.failures}` : ''
     const none = report.answers === 0 && !report.interrupted
     return {
       interrupted: report.interrupted,
-      summary: `${report.answers} answers${failed}`,
+      summary: `${counted(report.answers, 'answer')}${failed}`,
       report,
       problem: none
         ? new DataError('No question has an answer', { hint: `The reasons are in ${report.failures}.` })

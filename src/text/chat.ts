@@ -1,6 +1,7 @@
 /** A model's way of talking: from a question and its images to prompt tokens, from an answer to answer tokens. */
 import { join } from 'node:path'
 import { DataError, ModelError } from '../errors.js'
+import { checkOptions } from '../options.js'
 import { exists, readJson, readModelFile } from './files.js'
 import { type ChatFormat, HuatuoFormat, JinjaFormat, type Message, type TemplateSource } from './formats.js'
 import { Tokenizer } from './tokenizer.js'
@@ -33,6 +34,13 @@ export class Chat {
   readonly #imageTokenId: number
 
   constructor(options: ChatOptions) {
+    checkOptions('Chat', options, {
+      tokenizer: true,
+      format: true,
+      imageTokenId: true,
+      endTokenId: true,
+      contextLimit: true,
+    })
     this.tokenizer = options.tokenizer
     this.endTokenId = options.endTokenId
     this.contextLimit = options.contextLimit

@@ -4,6 +4,7 @@
  */
 import { Tokenizer as BpeTokenizer } from '@huggingface/tokenizers'
 import { DataError, ModelError } from '../errors.js'
+import { checkOptions } from '../options.js'
 import { bounded } from './bounded.js'
 import { readDefinition } from './definition.js'
 import { alignNormalized, type Range } from './normalize.js'
@@ -92,6 +93,7 @@ export class Tokenizer {
 
   /** The text of token ids; bytes that are not UTF-8 become U+FFFD. `skipSpecial` leaves special tokens out. */
   decode(ids: Iterable<number>, options: { skipSpecial?: boolean } = {}): string {
+    checkOptions('Tokenizer.decode', options, { skipSpecial: true })
     const decoder = this.decoder(options)
     let text = ''
     for (const id of ids) text += decoder.push(id)
@@ -100,6 +102,7 @@ export class Tokenizer {
 
   /** Decodes a stream of tokens; a character split over tokens comes out with its last one. */
   decoder(options: { skipSpecial?: boolean } = {}): { push(id: number): string; end(): string } {
+    checkOptions('Tokenizer.decoder', options, { skipSpecial: true })
     const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
     return {
       push: (id) =>

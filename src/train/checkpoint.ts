@@ -25,6 +25,8 @@ const trainerState = z.strictObject({
   dataSha256: z.string(),
   /** Ids of the pairs that could not be used: without them the order of the others is another. */
   leftOut: z.array(z.string()).default([]),
+  /** What tells the model from another one at its place; checkpoints of version 0.1.0 have none. */
+  modelMark: z.string().optional(),
   /** What the numbers of the run depend on. */
   config: z.record(z.string(), z.unknown()),
 })
@@ -79,9 +81,17 @@ export async function findCheckpoint(output: string): Promise<Checkpoint | undef
   return { path, state: await readState(join(path, 'trainer.json')) }
 }
 
-/** @throws {CheckpointError} naming each key whose value differs, or the changed data. */
-export function assertSameRun(checkpoint: Checkpoint, config: TrainConfig, dataSha256: string): void {
-  const saved = checkpoint.state.config
+/**
+ * A model that moved is still the same one.
+ * @throws {CheckpointError} naming each key whose value differs, or what else is not as it was.
+ */
+export function assertSameRun(
+  { path, state }: Checkpoint,
+  config: TrainConfig,
+  now: Pick<TrainerState, 'dataSha256' | 'modelMark'>,
+): void {
+  const isSameModel = state.modelMark === now.modelMark
+  const saved: Record<string, unknown> = { ...state.config, ...(isSameModel && { model: config.model }) }
   const current = fingerprint(config)
   const differing = [...new Set([...Object.keys(saved), ...Object.keys(current)])].filter(
     (key) => JSON.stringify(saved[key]) !== JSON.stringify(current[key]),
@@ -90,16 +100,17 @@ export function assertSameRun(checkpoint: Checkpoint, config: TrainConfig, dataS
     const lines = differing.map(
       (key) => `  ${key}: ${JSON.stringify(saved[key])} then, ${JSON.stringify(current[key])} now`,
     )
-    throw new CheckpointError(`The configuration is not the one of ${checkpoint.path}:\n${lines.join('\n')}`, {
+    throw new CheckpointError(`The configuration is not the one of ${path}:\n${lines.join('\n')}`, {
       detail: { keys: differing },
       hint: 'Restore these values, or give another output folder.',
     })
   }
-  if (checkpoint.state.dataSha256 !== dataSha256) {
-    throw new CheckpointError(`${config.data.train} has changed since ${checkpoint.path} was written`, {
-      hint: 'Restore the file, or give another output folder.',
+  const changed = (what: string): CheckpointError =>
+    new CheckpointError(`${what} has changed since ${path} was written`, {
+      hint: 'Restore it, or give another output folder.',
     })
-  }
+  if (state.dataSha256 !== now.dataSha256) throw changed(config.data.train)
+  if (state.modelMark !== undefined && !isSameModel) throw changed(`The model in ${config.model}`)
 }
 
 /** @throws {CheckpointError} when other pairs are left out than when the checkpoint was written. */

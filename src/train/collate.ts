@@ -4,6 +4,7 @@ import type { ImageRef, Pair } from '../data/records.js'
 import type { PairInput } from '../engine/engine.js'
 import type { ImageSource } from '../engine/image-cache.js'
 import { atPlace, DataError } from '../errors.js'
+import { checkOptions } from '../options.js'
 import { type Chat, refuseBeyondContext } from '../text/chat.js'
 import type { Range } from '../text/normalize.js'
 import { encodeTagged, phraseMask } from '../text/phrases.js'
@@ -37,6 +38,14 @@ export interface CollateContext {
  * phrase.
  */
 export function collate(pair: Pair, context: CollateContext): Example {
+  checkOptions('collate', context, {
+    chat: true,
+    imageTokens: true,
+    imageRoot: true,
+    corrupted: true,
+    maskMode: true,
+    beyondContext: true,
+  })
   try {
     const { chat } = context
     const tokens = pair.images.map((image) => context.imageTokens(image.width, image.height))

@@ -1,7 +1,7 @@
 /** The folder of a run: config.resolved.yaml, metrics.jsonl, checkpoints/, adapter/, train.json, failed.jsonl. */
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { sha256File, writeFileAtomic } from '../data/files.js'
+import { markFolder, sha256File, writeFileAtomic } from '../data/files.js'
 import { CheckpointError } from '../errors.js'
 import { assertSameRun, type Checkpoint, findCheckpoint, pruneCheckpoints } from './checkpoint.js'
 import { formatConfig } from './config.js'
@@ -19,6 +19,7 @@ export const runFiles = {
 
 export interface RunFolder {
   dataSha256: string
+  modelMark: string
   /** Where to go on from; `undefined` at the start. */
   checkpoint: Checkpoint | undefined
   /** Files of an earlier run that the new one replaces. */
@@ -40,11 +41,11 @@ export async function openRunFolder(
       hint: 'Use --resume to go on with it, --overwrite to start again, or another output folder.',
     })
   }
-  const dataSha256 = await sha256File(config.data.train)
+  const now = { dataSha256: await sha256File(config.data.train), modelMark: await markFolder(config.model) }
   const checkpoint = mode.resume ? await findCheckpoint(config.output) : undefined
-  if (checkpoint) assertSameRun(checkpoint, config, dataSha256)
+  if (checkpoint) assertSameRun(checkpoint, config, now)
   if (mode.resume) await pruneCheckpoints(config.output, config.checkpoint.keep)
-  return { dataSha256, checkpoint, replaced: mode.resume ? [] : earlier }
+  return { ...now, checkpoint, replaced: mode.resume ? [] : earlier }
 }
 
 /** Deletes what `--overwrite` gives up; called once everything else about the new run is known to be sound. */

@@ -7,6 +7,8 @@ import type { PairCounts } from '../data/pairs.js'
 import type { ModelInfo, StepStats, UpdateStats } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
 import { AbortedError, isAbort, NumericError } from '../errors.js'
+import { checkOptions } from '../options.js'
+import { checkTree } from '../settings/file.js'
 import { version } from '../version.js'
 import { assertSamePairs, fingerprint, saveCheckpoint, type TrainerState } from './checkpoint.js'
 import type { Example } from './collate.js'
@@ -18,7 +20,7 @@ import { microBatches } from './plan.js'
 import { prepare } from './prepare.js'
 import { clearEarlierRun, openRunFolder, type RunFolder, runFiles, writeResolvedConfig } from './run-folder.js'
 import { learningRateFactor } from './schedule.js'
-import type { TrainConfig } from './settings.js'
+import { type TrainConfig, trainSettings } from './settings.js'
 import type { Prepared, PrepareOptions } from './types.js'
 import { readVerdict } from './verdict.js'
 
@@ -47,6 +49,17 @@ export interface TrainOptions extends PrepareOptions {
   resume?: boolean
   /** Delete an earlier run in the output folder first. */
   overwrite?: boolean
+}
+
+const trainKeys: Record<keyof TrainOptions, true> = {
+  signal: true,
+  stop: true,
+  onLog: true,
+  native: true,
+  onStart: true,
+  onProgress: true,
+  resume: true,
+  overwrite: true,
 }
 
 /** What a run came to; also written as report.json when it is complete. */
@@ -92,6 +105,8 @@ export interface TrainReport {
  * @throws {NumericError} when a loss, a gradient or the adapter stops being finite; checkpoints are left as they were.
  */
 export async function train(config: TrainConfig, options: TrainOptions = {}): Promise<TrainReport> {
+  checkOptions('train', options, trainKeys)
+  checkTree(trainSettings, config, () => undefined)
   const mode = { resume: options.resume ?? false, overwrite: options.overwrite ?? false }
   checkTrainConfig(config)
   await using _lock = await lockOutput(config.output, 'folder')
@@ -304,6 +319,7 @@ class Run {
       numTokens: this.#numTokens,
       dataSha256: this.#folder.dataSha256,
       leftOut: this.#prepared.failures.map(({ id }) => id),
+      modelMark: this.#folder.modelMark,
       config: fingerprint(this.#config),
     }
     const { output, model, checkpoint } = this.#config

@@ -36,7 +36,7 @@ describe('fire-train plan', () => {
     expect(stdout).toMatch(/^pairs +12 of 12 read/)
     for (const heading of ['cpu, f32', 'cuda, f32', 'with checkpointing']) expect(stdout).toContain(heading)
     const gpu = await fireTrain(['plan', world.model, elsewhere, '--device', 'cuda', '--json'])
-    const plans = JSON.parse(gpu.stdout)
+    const { plans } = JSON.parse(gpu.stdout)
     expect(
       plans.map((entry: { device: string; checkpointing: boolean }) => [entry.device, entry.checkpointing]),
     ).toEqual([
@@ -44,7 +44,7 @@ describe('fire-train plan', () => {
       ['cuda', true],
     ])
     expect((await fireTrain(['plan', world.model, elsewhere, '--device', 'tpu'])).stderr).toContain(
-      '--device: Expected',
+      'for --device but received "tpu"',
     )
   })
 })
@@ -77,13 +77,24 @@ describe('fire-train', () => {
   })
 
   it.each([
-    [['trian'], 'Did you mean train?'],
-    [['train'], 'Not enough non-option arguments'],
-    [['train', 'x', '--resum'], 'Unknown argument: resum'],
-    [['train', 'x', '--resume', '--overwrite'], 'mutually exclusive'],
+    [['trian'], 'Unknown command "trian" of fire-train; did you mean train?'],
+    [['bench', 'stp'], 'did you mean step?'],
+    [['train'], 'train needs <config>'],
+    [['sample', '--samples', 'x'], 'sample needs --out'],
+    [['train', 'x', '--resum'], 'Unknown option --resum; did you mean --resume?'],
+    [['train', 'x', '--lr', '1'], 'settings of the file are given as --set optimizer.lr=VALUE'],
+    [['demo', '--output', 'x'], 'did you mean --out?'],
+    [['generate', '--maxNewTokens', '3'], 'did you mean --max-new-tokens?'],
+    [['--quite', 'doctor'], 'did you mean --quiet?'],
+    [['train', 'x', '--resume', '--overwrite'], '--resume and --overwrite rule each other out'],
+    [['train', 'x', 'y'], 'Unexpected argument "y"'],
+    [['import', 'csv', 'x', '--out'], '--out needs a value'],
+    [['demo', '--seed', '1', '--seed', '2'], '--seed is given twice'],
+    [['doctor', '--json=yes'], '--json is on or off'],
     [[], 'Say what to do'],
     [['bench'], 'Say which'],
-    [['verify', 'x', '--dtype', 'f8'], 'Invalid values'],
+    [['verify', 'x', '--dtype', 'f8'], "Expected one of 'f32', 'bf16' for --dtype but received \"f8\""],
+    [['bench', 'gemm', '--seconds', 'soon'], 'Expected a number for --seconds but received "soon"'],
   ])('refuses %j with exit code 2', async (args, message) => {
     const { code, stderr } = await fireTrain(args)
     expect(code).toBe(2)

@@ -182,7 +182,7 @@ describe.skipIf(!ready)('the demo on the real engine', () => {
     const { stdout } = await command()
     expect(stdout).toContain(`report: ${join(out, 'report.html')}`)
     expect(stdout).toMatch(/^overall +\d+ +\d+\.\d \[/m)
-    expect(stdout).toMatch(/^(A significant gain|No significant change) in accuracy: .* answers became right/m)
+    expect(stdout).toMatch(/^(A significant gain|No resolved difference) in accuracy: .* answers became right/m)
     const again = (await command()).stdout
     expect(again.match(/\(unchanged\)$/gm)).toHaveLength(names.length)
     expect(again.split('\n\n').slice(1)).toEqual(stdout.split('\n\n').slice(1))

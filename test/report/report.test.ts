@@ -91,7 +91,7 @@ describe('headline', () => {
   it('is decided by the numbers', () => {
     expect(headline(compare((i) => i < 50)).title).toBe('A significant gain in accuracy')
     expect(headline(compare((i) => i < 10)).title).toBe('A significant loss of accuracy')
-    expect(headline(compare((i) => i < 32)).title).toBe('No significant change in accuracy')
+    expect(headline(compare((i) => i < 32)).title).toBe('No resolved difference in accuracy')
   })
 
   it('writes signed points', () => {

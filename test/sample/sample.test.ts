@@ -281,7 +281,9 @@ describe('fire-train sample', () => {
       child.kill('SIGINT')
     }, 5)
     expect(await exit(child)).toBe(130)
-    expect(stderr).toMatch(/SIGINT: saving and stopping.*\n(.*\n)*stopped; run the same command again to continue/)
+    expect(stderr).toMatch(
+      /SIGINT: saving and stopping.*\n(.*\n)*stopped; what was finished is kept in .*; run the same command again to continue/,
+    )
     expect(await exit(start('0'))).toBe(0)
     const stopped = await readFile(out)
     await run({ out: `${out}.calm` })

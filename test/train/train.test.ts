@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { appendFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { appendFile, cp, mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { CheckpointError, ConfigError, DataError, NumericError } from '../../src/errors.js'
@@ -153,6 +153,26 @@ describe('train', () => {
     expect(await readFile(join(settings.output, 'mine.txt'), 'utf8')).toBe('kept')
     await writePairs(world.pairs, world.records.slice(1))
     await expect(run(config('used', { maxSteps: 3, seed: 7 }), { resume: true })).rejects.toThrow(/has changed since/)
+  })
+
+  it('knows its model by its content: one that moved is the same, another one at its place is refused', async () => {
+    const model = join(world.root, 'first-model')
+    await cp(world.model, model, { recursive: true })
+    const at = (place: string) => config('models', { maxSteps: 3, model: place })
+    await run(at(model))
+    const moved = join(world.root, 'moved-model')
+    await rename(model, moved)
+    expect(await run(at(moved), { resume: true })).toMatchObject({ step: 3, resumedFrom: 3 })
+    await cp(moved, model, { recursive: true })
+    await writeFile(join(model, 'config.json'), '{"other": true}')
+    await expect(run(at(model), { resume: true })).rejects.toThrow(/The model in .*first-model has changed since/)
+  })
+
+  it.each([
+    ['a setting', () => train({ lrr: 1 } as never), /Unknown key lrr; did you mean 'optimizer\.lr'/],
+    ['an option', () => train(config('none'), { resum: true } as never), /'resum' of train; did you mean 'resume'/],
+  ])('refuses %s that it does not know', async (_, call, message) => {
+    await expect(call()).rejects.toThrow(message)
   })
 
   it('keeps an earlier run when the one that should replace it cannot start', async () => {

@@ -1,92 +1,122 @@
 import { dirname, resolve } from 'node:path'
+import { z } from 'zod'
 import { ArgumentError, DataError, isAbort } from '../../errors.js'
 import { generateSettings } from '../../generate/settings.js'
-import { checkTree } from '../../settings/file.js'
-import { type CommandContext, defineCommand } from '../command.js'
-import { addFlags, readFlags } from '../flags.js'
-import { catchSignals } from '../signals.js'
+import { inputPath, outputPath, text } from '../../settings/common.js'
+import { counted } from '../../settings/plural.js'
+import { type CommandContext, defineCommand, type Outcome } from '../command.js'
+import { flag } from '../file-settings.js'
+import { catchSignals, type StopRequest } from '../signals.js'
 
 export const generate = defineCommand({
-  usage: 'generate',
+  name: 'generate',
   summary: 'Answer a question about images, or a file of questions',
-  options: (parser) =>
-    addFlags(parser, generateSettings)
-      .option('prompt', { type: 'string', describe: 'One question; the answer streams to stdout' })
-      .option('image', { type: 'string', array: true, nargs: 1, describe: 'Image file (repeatable)' })
-      .option('in', { type: 'string', describe: 'JSON Lines of {id, prompt or question, images}' })
-      .option('out', { type: 'string', describe: 'JSON Lines of responses; default: stdout' })
-      .option('overwrite', { type: 'boolean', describe: 'Replace the file of --out' })
-      .conflicts('prompt', 'in')
-      .conflicts('image', 'in'),
+  settings: generateSettings,
+  flags: z.strictObject({
+    prompt: z.string().optional().meta({ description: 'One question; the answer streams to stdout' }),
+    image: z.array(text).default([]).meta({ description: 'Image file (repeatable)' }),
+    in: text.optional().meta(inputPath('JSON Lines of {id, prompt or question, images}')),
+    out: text.optional().meta(outputPath('JSON Lines of responses; default: stdout')),
+    overwrite: flag('Replace the file of --out'),
+  }),
+  exclusive: [
+    ['prompt', 'in'],
+    ['image', 'in'],
+  ],
   examples: [['generate --model M --image x.png --prompt "Is there an effusion?"', 'one answer, as it comes']],
   notes: 'With --out, the same command goes on where it was stopped. Exit code 1: some question has no answer.',
-  async run(options, context) {
-    const { tree, locate } = readFlags(generateSettings, options)
-    const settings = checkTree(generateSettings, tree, locate)
-    if (options.prompt !== undefined) return answerOne(settings, options.prompt, options.image ?? [], context)
-    if (options.in === undefined) throw new ArgumentError('Give --prompt or --in')
-    return answerFile(settings, options.in, options, context)
+  async run(settings, context, { prompt, image, in: source, out, overwrite }) {
+    using stop = catchSignals((name) => context.progress.log(`${name}: saving and stopping; again to leave at once`))
+    const work = (): Promise<Outcome> => {
+      if (prompt !== undefined) return answerOne(settings, prompt, image, stop, context)
+      if (source === undefined) throw new ArgumentError('Give --prompt or --in')
+      if (out === undefined) return answerToStdout(settings, source, stop, context)
+      return answerFile(settings, source, { out, overwrite }, stop, context)
+    }
+    try {
+      return await work()
+    } catch (error) {
+      if (!isAbort(error, stop.signal)) throw error
+      return { text: '', report: {}, stopped: 'stopped', exitCode: stop.exitCode ?? 1 }
+    }
   },
 })
 
-type Settings = ReturnType<typeof generateSettings.parse>
+type Settings = z.output<typeof generateSettings>
 
 async function answerOne(
   { model, adapter, device, dtype, threads, ...decoding }: Settings,
   prompt: string,
   images: string[],
-  { stdout, progress }: CommandContext,
-): Promise<number> {
-  using stop = catchSignals((name) => progress.log(`${name}: stopping; again to leave at once`))
+  { signal }: StopRequest,
+  { stdout, json }: CommandContext,
+): Promise<Outcome> {
   const { openEngine } = await import('../../engine/engine.js')
   const { Chat } = await import('../../text/chat.js')
   const { answer } = await import('../../generate/generate.js')
   await using engine = await openEngine({ model, adapter: adapter ?? null, device, dtype, threads })
   const chat = await Chat.load(engine.spec.model, engine.info)
-  const onText = (_question: number, text: string): void => stdout(text)
+  const onText = json ? undefined : (_question: number, said: string): void => stdout(said)
   const question = { id: 'prompt', prompt, images }
-  const told = answer(engine, chat, [question], { ...decoding, adapter: true }, { onText, signal: stop.signal })
-  try {
-    for await (const { text } of told) {
-      stdout('\n')
-      if (text.trim() === '') throw new DataError('The answer is empty: the model ended it at once')
-    }
-    return 0
-  } catch (error) {
-    if (!isAbort(error, stop.signal)) throw error
-    return stop.exitCode ?? 1
+  let report = {}
+  for await (const response of answer(engine, chat, [question], { ...decoding, adapter: true }, { onText, signal })) {
+    if (response.text.trim() === '') throw new DataError('The answer is empty: the model ended it at once')
+    report = response
   }
+  return { text: '\n', report }
+}
+
+/** The questions of a file, and who answers them. */
+async function open(settings: Settings, path: string) {
+  const { engineAnswerer } = await import('../../sample/index.js')
+  const { countFileQuestions, fileQuestions } = await import('../../sample/question-file.js')
+  const total = await countFileQuestions(path)
+  const { maxNewTokens, temperature, topP, topK, stop, seed, ...rest } = settings
+  const { model, adapter = null, dtype, device, threads, batchSize, beyondContext } = rest
+  const answerer = await engineAnswerer(
+    { model, adapter, dtype, device, threads, batchSize, beyondContext, imageRoot: dirname(resolve(path)) },
+    { maxNewTokens, temperature, topP, topK, stop, seed },
+  )
+  return { total, asked: () => fileQuestions(path, seed), answerer }
+}
+
+const withoutAnswer = (failed: number, total: number, where = ''): string =>
+  `${counted(failed, 'question')} of ${total} without an answer${where}\n`
+
+async function answerToStdout(
+  settings: Settings,
+  path: string,
+  { signal }: StopRequest,
+  { stdout, note, json }: CommandContext,
+): Promise<Outcome> {
+  const { heard } = await import('../../sample/answerer.js')
+  const { total, asked, answerer } = await open(settings, path)
+  const responses: object[] = []
+  let failed = 0
+  for await (const outcome of answerer.answer(asked(), signal)) {
+    const result = heard(outcome)
+    if ('reason' in result) {
+      note(`record ${result.sampleId}: ${result.reason}\n`)
+      failed += 1
+    } else if (json) responses.push(result)
+    else stdout(`${JSON.stringify(result)}\n`)
+  }
+  if (failed > 0) note(withoutAnswer(failed, total))
+  return { text: '', report: { answers: total - failed, failed, responses }, exitCode: failed > 0 ? 1 : 0 }
 }
 
 async function answerFile(
   settings: Settings,
   path: string,
-  { out, overwrite }: { out?: string; overwrite?: boolean },
-  { stdout, stderr, progress }: CommandContext,
-): Promise<number> {
-  const { collectAnswers, engineAnswerer } = await import('../../sample/index.js')
-  const { countFileQuestions, fileQuestions } = await import('../../sample/question-file.js')
-  const { heard, namingFirst } = await import('../../sample/answerer.js')
-  const total = await countFileQuestions(path)
-  const asked = () => fileQuestions(path, settings.seed)
-  const answerer = await engineAnswerer(
-    { ...settings, adapter: settings.adapter ?? null, imageRoot: dirname(resolve(path)) },
-    settings,
-  )
-  if (out === undefined) {
-    let failed = 0
-    for await (const outcome of answerer.answer(asked())) {
-      const result = heard(outcome)
-      if (!('reason' in result)) stdout(`${JSON.stringify(result)}\n`)
-      else stderr(`record ${result.sampleId}: ${result.reason}\n`)
-      if ('reason' in result) failed += 1
-    }
-    if (failed > 0) stderr(`${failed} of ${total} questions have no answer\n`)
-    return failed > 0 ? 1 : 0
-  }
-  using stop = catchSignals((name) => progress.log(`${name}: saving and stopping; again to leave at once`))
+  { out, overwrite }: { out: string; overwrite: boolean },
+  { signal, exitCode }: StopRequest,
+  { note, progress }: CommandContext,
+): Promise<Outcome> {
+  const { collectAnswers } = await import('../../sample/sample.js')
+  const { namingFirst } = await import('../../sample/answerer.js')
+  const { total, asked, answerer } = await open(settings, path)
   const report = await collectAnswers({ asked, total, out, overwrite, from: path }, answerer, {
-    signal: stop.signal,
+    signal,
     onStart(done) {
       progress.start('generate', total, 'answers')
       progress.update(done)
@@ -94,12 +124,10 @@ async function answerFile(
     onProgress: (done, failed) => progress.update(done, failed > 0 ? `${failed} failed` : undefined),
     onFailure: namingFirst((line) => progress.log(line)),
   })
-  progress.end(report.interrupted ? 'stopped' : undefined)
   if (report.interrupted) {
-    stderr('stopped; run the same command again to continue\n')
-    return stop.exitCode ?? 1
+    const stopped = `stopped; ${counted(report.answers, 'answer')} kept beside ${out}; run the same command again to continue`
+    return { text: '', report, stopped, exitCode: exitCode ?? 1 }
   }
-  if (report.failed === 0) return 0
-  stderr(`${report.failed} of ${total} questions have no answer: ${report.failures}\n`)
-  return 1
+  if (report.failed > 0) note(withoutAnswer(report.failed, total, `: ${report.failures}`))
+  return { text: '', report, exitCode: report.failed > 0 ? 1 : 0 }
 }
