@@ -51,7 +51,7 @@ ${sections}`
 async function drawRow({ id, prompt, images }: SheetRow, imageRoot: string, out: string): Promise<Html> {
   const pictures: Html[] = []
   for (const image of images) pictures.push(await drawImage(image, imageRoot, out))
-  return html`<section><h3>${id}</h3><p class="question">${prompt}</p>${pictures}</section>`
+  return html`<section><h2>${id}</h2><p class="question">${prompt}</p>${pictures}</section>`
 }
 
 async function drawImage(image: SheetImage, imageRoot: string, out: string): Promise<Html> {
@@ -61,7 +61,7 @@ async function drawImage(image: SheetImage, imageRoot: string, out: string): Pro
   const inside = mask?.inside ?? null
   const twin = corrupted && (await loadPicture(corrupted, out, inside))
   const white = inside?.map((value) => 255 * value)
-  const drawn = white && { width, height, png: await shrink(white, clean, 1), mask: null }
+  const drawn = white && { width, height, webp: await shrink(white, clean, 1), mask: null }
   return html`<div class="pictures">
     <figure>${drawPicture(await loadPicture(clean, imageRoot, inside), 'clean image')}<figcaption>${clean.path}</figcaption></figure>
     ${twin && html`<figure>${drawPicture(twin, 'corrupted image')}<figcaption>${caption}</figcaption></figure>`}

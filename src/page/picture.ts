@@ -1,4 +1,4 @@
-/** Images of a page: PNG inlined as data URIs, outlines and heat drawn over them as vectors. */
+/** Images of a page: WebP inlined as data URIs, outlines and heat drawn over them as vectors. */
 // The image library of the whole project; here it makes pictures small.
 import sharp from 'sharp'
 import { decodeReferenced } from '../data/images.js'
@@ -10,8 +10,8 @@ export interface Picture {
   /** Of the image that it shows; what is drawn over it is in these pixels. */
   width: number
   height: number
-  /** PNG file, of this size or smaller. */
-  png: Uint8Array
+  /** WebP file, of this size or smaller. */
+  webp: Uint8Array
   /** One byte per pixel, not 0 inside the outline; `null` draws none. */
   mask: Uint8Array | null
 }
@@ -21,6 +21,8 @@ export interface Heat {
   rows: number
   columns: number
   values: ArrayLike<number>
+  /** The weight that is drawn opaque; the scale is linear from 0. */
+  peak: number
 }
 
 /** Longest side of a picture on a page, in pixels. */
@@ -29,10 +31,10 @@ const thumbnail = 448
 /** A referenced image as a page shows it. @throws {DataError} when the file is not the image of the record. */
 export async function loadPicture(ref: ImageRef, root: string, mask: Uint8Array | null): Promise<Picture> {
   const { width, height } = ref
-  return { width, height, png: await shrink((await decodeReferenced(ref, root)).rgb, ref, 3), mask }
+  return { width, height, webp: await shrink((await decodeReferenced(ref, root)).rgb, ref, 3), mask }
 }
 
-/** @param pixels `width * height` times 1 (grey) or 3 bytes. @returns a PNG of at most 448 pixels a side. */
+/** @param pixels `width * height` times 1 (grey) or 3 bytes. @returns a WebP file of at most 448 pixels a side. */
 export async function shrink(
   pixels: Uint8Array,
   { width, height }: { width: number; height: number },
@@ -40,30 +42,33 @@ export async function shrink(
 ): Promise<Buffer> {
   return await sharp(pixels, { raw: { width, height, channels } })
     .resize({ width: thumbnail, height: thumbnail, fit: 'inside', withoutEnlargement: true })
-    .png()
+    .webp({ quality: 84, smartSubsample: true })
     .toBuffer()
 }
 
-const dataUri = (png: Uint8Array) => `data:image/png;base64,${Buffer.from(png).toString('base64')}`
+const dataUri = (webp: Uint8Array) => `data:image/webp;base64,${Buffer.from(webp).toString('base64')}`
 
 /** The picture with the outline of its mask and, when given, a heatmap over it. `label` is read by screen readers. */
 export function drawPicture(picture: Picture, label: string, heat: Heat | null = null): Html {
   const { width, height, mask } = picture
   const outline = mask ? maskOutline(mask, width, height) : ''
   return html`<svg class="picture" viewBox="0 0 ${width} ${height}" role="img" aria-label="${label}">
-    <image href="${dataUri(picture.png)}" width="${width}" height="${height}"/>
+    <image href="${dataUri(picture.webp)}" width="${width}" height="${height}"/>
     ${heat && drawHeat(heat, width, height)}
     ${outline !== '' && html`<path class="outline-under" d="${outline}"/><path class="outline" d="${outline}"/>`}
   </svg>`
 }
 
-/** One rectangle a token; the strongest is opaque, and the scale is linear from 0. */
+/** Opacity of a cell of the peak's weight: what lies below still shows. */
+const strongest = 0.85
+
+/** One rectangle a token. */
 function drawHeat(heat: Heat, width: number, height: number): Html {
-  const peak = Array.from(heat.values).reduce((most, value) => Math.max(most, value), 0) || 1
+  const peak = heat.peak || 1
   const [w, h] = [width / heat.columns, height / heat.rows]
   const cells = Array.from(heat.values, (value, i) => {
     const [x, y] = [(i % heat.columns) * w, Math.floor(i / heat.columns) * h]
-    return html`<rect x="${x}" y="${y}" width="${w}" height="${h}" opacity="${((0.85 * value) / peak).toFixed(3)}"/>`
+    return html`<rect x="${x}" y="${y}" width="${w}" height="${h}" opacity="${((strongest * value) / peak).toFixed(3)}"/>`
   })
   return html`<g class="heat">${cells}</g>`
 }

@@ -18,6 +18,7 @@ import { outputFiles, type PairFiles } from './files.js'
 import type { PerplexityGap } from './perplexity.js'
 import { countOutcome, emptyStatistics, type PairStatistics } from './statistics.js'
 import { type StyleGap, styleGap } from './style.js'
+import { defaultVerifyLimits, type VerifyLimits } from './verify.js'
 
 /** Files of a whole run, and who is told about it. */
 export interface BuildPairsOptions extends ConstructContext {
@@ -54,6 +55,8 @@ export interface PairReport {
   style: StyleGap | null
   perplexity: Omit<Perplexity, 'logprobs'> | null
   usage: Usage | null
+  /** How much an edit may change. */
+  limits: VerifyLimits
 }
 
 /** The pairs of a run and where they were written. */
@@ -170,6 +173,7 @@ async function writeOutcomes(
     style: styleGap(pairs),
     perplexity,
     usage: options.usage?.() ?? null,
+    limits: options.limits ?? defaultVerifyLimits,
   }
   const files = outputFiles(options.out)
   const refused = tasks.flatMap(({ id, sample, response }, index) => {
