@@ -12,8 +12,8 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 /** Debian's package for each program the build runs. */
 const tools = { 'g++': 'g++', cmake: 'cmake', ninja: 'ninja-build' }
 
-/** `--lint`: what the tests check formatting with; without it that check is skipped. */
-const lintTools = { 'clang-format': 'clang-format' }
+/** `--lint`: what the tests check formatting and pages with; without them those checks are skipped. */
+const lintTools = { 'clang-format': 'clang-format', chromium: 'chromium' }
 
 function has(program) {
   return spawnSync(program, ['--version'], { stdio: 'ignore' }).status === 0

@@ -11,6 +11,7 @@ import { compareRounds, type GroupComparison, type JudgedAnswer } from './accura
 import { writeMask } from './grounding.js'
 import { clusteredDifference, countPaired, type Interval, pairedDifference } from './statistics.js'
 
+/** Noise on the lesion, as in training, or black. */
 export type HidingMethod = 'lesion-noise' | 'lesion-blackout'
 
 /** How lesions are hidden, and where their masks lie. */

@@ -26,7 +26,7 @@ export function comparedTable(groups: readonly ComparedGroup[]): Html {
       <span>Dots: accuracy. Bars: 95 % interval.</span>
     </div>
     <table class="compared">
-      <thead><tr><th class="name"></th><th class="chart">${drawAxis()}</th><th>before, %</th><th>after, %</th><th>difference, points</th><th class="moved">became right (+), wrong (−)</th><th class="p">p</th><th class="n">n</th></tr></thead>
+      <thead><tr><th class="name"></th><th class="chart">${drawAxis()}</th><th>before, %</th><th>after, %</th><th class="change">difference, points</th><th class="moved">became right (+), wrong (−)</th><th class="p">p</th><th class="n">n</th></tr></thead>
       <tbody>${groups.map(({ title, rows }) => html`${title !== null && html`<tr class="kind"><td colspan="8">${title}</td></tr>`}${rows.map(drawRow)}`)}</tbody>
     </table>`
 }
@@ -41,7 +41,7 @@ function drawRow({ name, about, group, isTotal }: ComparedRow): Html {
     <td>${name}${about && html`<small>${about}</small>`}</td>
     <td class="chart">${drawTrack(group)}</td>
     ${share('before', before)}${share('after', after)}
-    <td data-label="change" class="${colour}">${points(difference.value)}<small>${intervalOfPoints(difference)}</small></td>
+    <td data-label="change" class="change ${colour}">${points(difference.value)}<small>${intervalOfPoints(difference)}</small></td>
     <td data-label="turned" class="moved">+${counts.gained} −${counts.lost}${undecided && html`<small>undecided ${undecidedBefore} → ${undecidedAfter}</small>`}</td>
     <td data-label="p" class="p">${pValue(group.pValue)}</td><td data-label="n" class="n">${before.count}</td>
   </tr>`

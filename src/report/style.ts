@@ -27,10 +27,11 @@ export const REPORT_STYLE = `
 .compared { table-layout: fixed; }
 .compared td { padding-top: 5px; padding-bottom: 5px; vertical-align: middle; line-height: 1.35; }
 .compared small { display: block; font-size: 12.5px; color: var(--soft); font-weight: 400; white-space: nowrap; }
-.compared td:first-child small { white-space: normal; }
-.compared .name { width: 17%; }
-.compared .chart { width: 29%; padding-left: 26px; padding-right: 12px; }
-.compared .moved { width: 12.5%; }
+.compared td:first-child small, .compared .moved small { white-space: normal; }
+.compared .name { width: 16%; }
+.compared .chart { width: 28%; padding-left: 26px; padding-right: 12px; }
+.compared .change { width: 11.5%; }
+.compared .moved { width: 13%; }
 .compared .p { width: 7.5%; }
 .compared .n { width: 5%; }
 .compared tr.kind td { font-weight: 650; padding-top: 18px; }
@@ -61,12 +62,12 @@ export const REPORT_STYLE = `
   .compared thead, .compared thead tr { display: block; }
   .compared thead th:not(.chart) { display: none; }
   .compared thead th.chart { display: block; }
-  .compared tr { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 2px 10px; padding: 8px 0 10px; border-bottom: 1px solid var(--line); }
+  .compared tr { display: grid; grid-template-columns: 1.25fr 1fr 1.1fr; gap: 2px 10px; padding: 8px 0 10px; border-bottom: 1px solid var(--line); }
   .compared tr.kind { padding: 16px 0 4px; }
   .compared td, .compared th { border: none; padding: 0; text-align: left; }
   .compared td:first-child, .compared .chart, .compared tr.kind td { grid-column: 1 / -1; width: auto; padding: 0; }
   .compared thead .chart, .compared td.chart { padding: 0 14px; width: auto; }
-  .compared td.p, .compared td.n, .compared td.moved { width: auto; }
+  .compared td { width: auto !important; }
   .compared [data-label]::before { display: inline; margin-right: 6px; }
 }
 `

@@ -101,7 +101,7 @@ const CORRUPTIONS: Record<string, string> = {
 
 /** How a corrupted twin was made: `noise on the lesion, σ 45`. */
 export const corruptionWords = ({ method, sigma }: { method: string; sigma: number }): string =>
-  `${own(CORRUPTIONS, method) ?? method.replace(/[_-]+/g, ' ')}${sigma > 0 ? `, σ ${sigma}` : ''}`
+  `${own(CORRUPTIONS, method) ?? method.replace(/[_-]+/g, ' ')}${sigma > 0 ? `, σ\u00a0${sigma}` : ''}`
 
 const REASONS: Record<Rejection, string> = {
   empty_answer: 'The model said nothing',

@@ -1,5 +1,5 @@
 /** Pages in a real browser: what a reader would see cut, unreadable or broken. */
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
 import { type Browser, chromium, type Page } from 'playwright-core'
 
@@ -17,21 +17,30 @@ if (!executablePath) {
 
 export const openBrowser = (): Promise<Browser> => chromium.launch({ executablePath, args: ['--no-sandbox'] })
 
-export const views = [1280, 390].flatMap((width) =>
+const look = readFileSync(new URL('./look.js', import.meta.url), 'utf8')
+
+export interface View {
+  width: number
+  colorScheme: 'light' | 'dark'
+}
+
+export const allViews: readonly View[] = [1280, 390].flatMap((width) =>
   (['light', 'dark'] as const).map((colorScheme) => ({ width, colorScheme })),
 )
 
-/** What is wrong with a page in every view, one line each. */
-export async function faultsOf(browser: Browser, file: string): Promise<string[]> {
+/** What is wrong with a page, one line each. */
+export async function faultsOf(browser: Browser, file: string, views = allViews): Promise<string[]> {
   const faults: string[] = []
+  const page = await browser.newPage()
+  listen(page, file, (fault) => faults.push(fault))
+  await page.goto(pathToFileURL(file).href)
   for (const { width, colorScheme } of views) {
-    const page = await browser.newPage({ viewport: { width, height: 900 }, colorScheme })
-    const note = (fault: string) => faults.push(`${width} px, ${colorScheme}: ${fault}`)
-    listen(page, file, note)
-    await page.goto(pathToFileURL(file).href)
-    for (const fault of await page.evaluate(lookAt)) note(fault)
-    await page.close()
+    await page.setViewportSize({ width, height: 900 })
+    await page.emulateMedia({ colorScheme })
+    const seen = (await page.evaluate(look)) as string[]
+    faults.push(...seen.map((fault) => `${width} px, ${colorScheme}: ${fault}`))
   }
+  await page.close()
   return faults
 }
 
@@ -44,95 +53,4 @@ function listen(page: Page, file: string, note: (fault: string) => void): void {
   page.on('request', (request) => {
     if (!request.url().startsWith('data:') && request.url() !== pathToFileURL(file).href) note(`asks ${request.url()}`)
   })
-}
-
-/** Runs in the page. */
-async function lookAt(): Promise<string[]> {
-  const faults: string[] = []
-  const wide = innerWidth
-  const say = (fault: string, element: Element) => {
-    const name = `${element.tagName.toLowerCase()}.${element.getAttribute('class') ?? ''}`
-    faults.push(`${fault}: <${name}> ${JSON.stringify(element.textContent?.trim().slice(0, 40))}`)
-  }
-
-  type Colour = [number, number, number, number]
-  const colourOf = (text: string): Colour => {
-    const [r = 0, g = 0, b = 0, a = 1] = (text.match(/[\d.]+/g) ?? []).map(Number)
-    return [r, g, b, a]
-  }
-  const over = ([r, g, b, a]: Colour, [R, G, B]: Colour): Colour => [
-    ...([r * a + R * (1 - a), g * a + G * (1 - a), b * a + B * (1 - a)] as const),
-    1,
-  ]
-  const backgroundOf = (element: Element): Colour => {
-    const layers: Colour[] = []
-    for (let at: Element | null = element; at; at = at.parentElement) {
-      layers.unshift(colourOf(getComputedStyle(at).backgroundColor))
-    }
-    return layers.reduce((below, above) => over(above, below), [255, 255, 255, 1])
-  }
-  const luminance = ([r, g, b]: Colour): number => {
-    const [x, y, z] = [r, g, b].map((value) => {
-      const v = value / 255
-      return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4
-    })
-    return 0.2126 * x + 0.7152 * y + 0.0722 * z
-  }
-  const contrast = (a: Colour, b: Colour): number => {
-    const [low, high] = [luminance(a), luminance(b)].sort((x, y) => x - y)
-    return (high + 0.05) / (low + 0.05)
-  }
-
-  const isBlock = (element: Element) => !/^inline$|contents|^ruby|math/.test(getComputedStyle(element).display)
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
-  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-    const element = node.parentElement
-    if (!element || (node.textContent ?? '').trim() === '' || /^(style|script|title)$/i.test(element.tagName)) continue
-    const range = document.createRange()
-    range.selectNodeContents(node)
-    const boxes = [...range.getClientRects()].filter(({ width, height }) => width > 0 && height > 0)
-    if (boxes.length === 0) continue
-    const style = getComputedStyle(element)
-    const svg = element instanceof SVGGraphicsElement ? element : null
-    const size = Number.parseFloat(style.fontSize) * (svg?.getScreenCTM()?.a ?? 1)
-    if (size < 10.99) say(`text of ${size.toFixed(1)} px`, element)
-    if (boxes.some(({ left, right }) => left < -0.5 || right > wide + 0.5)) say('text outside the window', element)
-    let block: Element | null = element
-    while (block && !svg && !isBlock(block)) block = block.parentElement
-    if (block && !svg) {
-      const { left, right } = block.getBoundingClientRect()
-      if (boxes.some((box) => box.left < left - 1.5 || box.right > right + 1.5)) say('text outside its box', element)
-    }
-    const opacity = [...ancestors(element)].reduce((product, at) => product * Number(getComputedStyle(at).opacity), 1)
-    const [r, g, b, a] = colourOf(svg ? style.fill : style.color)
-    const background = backgroundOf(svg?.ownerSVGElement ?? element)
-    const seen = contrast(over([r, g, b, a * opacity], background), background)
-    if (seen < 4.5) say(`contrast ${seen.toFixed(2)}`, element)
-  }
-
-  function* ancestors(element: Element) {
-    for (let at: Element | null = element; at; at = at.parentElement) yield at
-  }
-
-  if (document.documentElement.scrollWidth > wide)
-    faults.push(`scrolls sideways: ${document.documentElement.scrollWidth} px`)
-  for (const element of document.body.querySelectorAll('*')) {
-    const { overflowX } = getComputedStyle(element)
-    const clips = overflowX !== 'visible' && !(element instanceof SVGElement)
-    if (clips && element.scrollWidth > element.clientWidth + 1) say('cut or scrolling sideways', element)
-  }
-
-  const levels = [...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].map(({ tagName }) => Number(tagName[1]))
-  if (levels[0] !== 1 || levels.filter((level) => level === 1).length !== 1) faults.push(`headings: ${levels}`)
-  levels.forEach((level, i) => {
-    if (i > 0 && level > levels[i - 1] + 1) faults.push(`a heading of level ${level} after ${levels[i - 1]}`)
-  })
-
-  for (const image of document.querySelectorAll('img, image')) {
-    const source = image.getAttribute('src') ?? image.getAttribute('href') ?? ''
-    const decoded = new Image()
-    decoded.src = source
-    await decoded.decode().catch(() => faults.push(`an image does not decode: ${source.slice(0, 40)}`))
-  }
-  return faults
 }

@@ -10,8 +10,9 @@ import { renderReport } from '../../src/report/index.js'
 import { objectiveNames } from '../../src/train/objectives.js'
 import { removeScratch, scratchFolder, talker } from '../fakes/talker.js'
 import { reportData } from '../report/fixture.js'
-import { faultsOf, hasBrowser, openBrowser } from './browser.js'
+import { allViews, faultsOf, hasBrowser, openBrowser } from './browser.js'
 
+const inLight = allViews.filter(({ colorScheme }) => colorScheme === 'light')
 const demo = fileURLToPath(new URL('../../models/phantom/demo.yaml', import.meta.url))
 
 describe.skipIf(!hasBrowser)('in a browser', () => {
@@ -29,10 +30,10 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
     await removeScratch()
   })
 
-  const faults = async (page: string): Promise<string[]> => {
+  const faults = async (page: string, views = allViews): Promise<string[]> => {
     const file = join(folder, 'page.html')
     await writeFile(file, page)
-    return faultsOf(browser, file)
+    return faultsOf(browser, file, views)
   }
 
   it('the report and the contact sheet of a run', { timeout: 60_000 }, async () => {
@@ -52,7 +53,7 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
 
   it.each(objectiveNames)('the report of a run with the objective %s', async (name) => {
     const coefficients = { beta: 0.1, alpha: 0.01, gamma: 0.1, lambda: 0.5, klReduction: 'sum' }
-    expect(await faults(renderReport({ ...reportData(), objective: { name, coefficients } }))).toEqual([])
+    expect(await faults(renderReport({ ...reportData(), objective: { name, coefficients } }), inLight)).toEqual([])
   })
 
   it('a report with nothing but its facts', async () => {
@@ -62,7 +63,7 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
   })
 
   it.each([
-    ['text outside the window', '<p style="white-space: nowrap">' + 'word '.repeat(400) + '</p>'],
+    ['text outside the window', `<p style="white-space: nowrap">${'word '.repeat(400)}</p>`],
     ['scrolls sideways', '<div style="width: 2000px">wide</div>'],
     ['cut or scrolling sideways', `<div style="overflow: hidden; width: 90px"><div style="width: 300px">x</div></div>`],
     ['text outside its box', '<div style="width: 20px; white-space: nowrap">longer than that</div>'],
@@ -75,7 +76,8 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
     ['asks http://127.0.0.1:9/', '<link rel="stylesheet" href="http://127.0.0.1:9/">'],
     ['an image does not decode', '<img src="data:image/png;base64,AAAA">'],
   ])('sees: %s', async (fault, content) => {
-    const found = await faults(`<!doctype html><html lang="en"><title>t</title><body><h1>Title</h1>${content}`)
+    const page = `<!doctype html><html lang="en"><title>t</title><body><h1>Title</h1>${content}`
+    const found = await faults(page, allViews.slice(0, 1))
     expect(found.join('\n')).toContain(fault)
   })
 })

@@ -27,14 +27,14 @@ export const picture = (): Picture => ({
   mask: Uint8Array.of(0, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0),
 })
 
-export function answers(right: (i: number) => boolean): JudgedAnswer[] {
+export function answers(right: (i: number) => boolean, concept = 'effusion'): JudgedAnswer[] {
   return Array.from({ length: 60 }, (_, i) => ({
     questionId: `q${i}`,
     imageId: `i${i % 20}`,
     task: 'vqa',
     answerType: i % 2 ? 'closed' : 'open',
     ask: i % 2 ? 'presence' : 'side',
-    concept: i % 3 ? 'nodule' : 'effusion',
+    concept: i % 3 ? 'nodule' : concept,
     question: 'Where is it?',
     reference: 'left',
     text: 'It is on the left.',
@@ -63,8 +63,8 @@ export function reportData(text = 'It is on the left.'): ReportData {
     objective: { name: 'fire', coefficients: { beta: 0.1, alpha: 0.01, gamma: 0.1, lambda: 0.5, klReduction: text } },
     judge: text,
     comparisons: compareRounds(
-      answers((i) => i % 2 === 0),
-      answers((i) => i % 2 === 0 || i < 30),
+      answers((i) => i % 2 === 0, text),
+      answers((i) => i % 2 === 0 || i < 30, text),
     ),
     metrics: Array.from({ length: 30 }, (_, i) => ({
       step: i + 1,
