@@ -2,7 +2,7 @@
 
 import { join, relative, resolve, sep } from 'node:path'
 import { z } from 'zod'
-import { maskHash } from '../corrupt/masks/mask.js'
+import { type Mask, maskHash } from '../corrupt/masks/mask.js'
 import { maskPng } from '../corrupt/masks/picture.js'
 import { type FoundMask, MaskSources } from '../corrupt/sources.js'
 import { writeFileAtomic } from '../data/files.js'
@@ -131,8 +131,7 @@ async function probe(
   const span = pair.edits[0].chosen
   const maps = await probeAttention(model, { question: sample.question, image, answer: after.text, span })
   const ratio = (heat: AttentionMap): number => attentionRatio(heat, mask.inside, mask.width, mask.height)
-  const path = `masks/${maskHash(mask).slice(0, 24)}.png`
-  await writeFileAtomic(join(out, path), await maskPng(mask))
+  const path = await writeMask(mask, out)
   return {
     sampleId: sample.id,
     question: sample.question,
@@ -145,6 +144,13 @@ async function probe(
     ratios: { before: ratio(maps.before), after: ratio(maps.after) },
     mended: !before.correct,
   }
+}
+
+/** Writes a mask that results name; returns its path in the folder. */
+export async function writeMask(mask: Mask, out: string): Promise<string> {
+  const path = `masks/${maskHash(mask).slice(0, 24)}.png`
+  await writeFileAtomic(join(out, path), await maskPng(mask))
+  return path
 }
 
 /** Attention ratios (`attentionRatio`) averaged over questions. */

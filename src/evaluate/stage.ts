@@ -11,7 +11,9 @@ const leaves = (out: string): string[] => Object.values(evaluationFiles).map((na
 
 const traces = (out: string): string[] => [
   ...leaves(out),
-  ...['before', 'after'].flatMap((round) => sampleTraces(join(out, `${round}.responses.jsonl`))),
+  ...['', 'lesion-noise.', 'lesion-blackout.'].flatMap((series) =>
+    ['before', 'after'].flatMap((round) => sampleTraces(join(out, `${series}${round}.responses.jsonl`))),
+  ),
 ]
 
 export const evaluateStage = defineStage({
@@ -23,15 +25,17 @@ export const evaluateStage = defineStage({
   makes: ({ out }) => ({ evaluation: out }),
   leaves: ({ out }) => leaves(out),
   traces: ({ out }) => traces(out),
-  ignores: ({ judge, attentionQuestions }) => [
+  ignores: ({ judge, attentionQuestions, hideLesions }) => [
     ...(judge === 'rules' ? [] : ['openMatch']),
-    ...(attentionQuestions > 0 ? [] : ['masks', 'maskRoot']),
+    ...(attentionQuestions > 0 || hideLesions.length > 0 ? [] : ['masks', 'maskRoot']),
+    ...(hideLesions.includes('lesion-noise') ? [] : ['hiddenSigma']),
   ],
   earlier: ['overwrite'],
   async run(settings, { signal, progress, resume, overwrite, native }) {
     const { evaluateAdapter, phantomJudge, rulesJudge } = await import('./index.js')
     const { PhantomProvider, RulesProvider } = await import('../pairs/index.js')
-    const { samples, images, out, trainedOn, judge, openMatch, attentionQuestions, masks, maskRoot, seed } = settings
+    const { samples, images, out, trainedOn, judge, openMatch, masks, maskRoot, seed } = settings
+    const { attentionQuestions, hideLesions, hiddenSigma } = settings
     const { model, adapter, device, dtype, threads, batchSize, beyondContext } = settings
     const { promptSuffix, split, limit, maxNewTokens, stop } = settings
     const provider = judge === 'phantom' ? new PhantomProvider() : new RulesProvider()
@@ -47,6 +51,8 @@ export const evaluateStage = defineStage({
         asked: { promptSuffix, split, limit, maxNewTokens, stop, seed, answers: 1, temperature: 0, topP: 1, topK: 0 },
         judge: judge === 'phantom' ? phantomJudge : rulesJudge(openMatch),
         grounding: { questions: attentionQuestions, provider, masks, maskRoot, seed },
+        hiding:
+          hideLesions.length > 0 ? { methods: hideLesions, sigma: hiddenSigma, masks, maskRoot, seed } : undefined,
         overwrite: overwrite && !resume,
       },
       { signal, progress, native },

@@ -20,6 +20,7 @@ import { outputFiles, type PairFiles } from './files.js'
 import type { PerplexityGap } from './perplexity.js'
 import { countOutcome, emptyStatistics, type PairStatistics } from './statistics.js'
 import { type StyleGap, styleGap } from './style.js'
+import { defaultVerifyLimits, type VerifyLimits } from './verify.js'
 
 /** Files of a whole run, and who is told about it. */
 export interface BuildPairsOptions extends ConstructContext {
@@ -60,6 +61,8 @@ export interface PairReport {
   usage: Usage | null
   /** Fields of requests that decide replies and that an endpoint did not take, for instance `temperature`. */
   leftOut?: string[]
+  /** How much an edit may change. */
+  limits: VerifyLimits
 }
 
 /** The pairs of a run and where they were written. */
@@ -194,6 +197,7 @@ async function writeOutcomes(
     perplexity,
     usage: options.usage?.() ?? null,
     leftOut: options.leftOut?.(),
+    limits: options.limits ?? defaultVerifyLimits,
   }
   const files = outputFiles(options.out)
   const refused = tasks.flatMap(({ id, sample, response }, index) => {

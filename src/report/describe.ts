@@ -2,6 +2,7 @@
 import { basename } from 'node:path'
 import type { Pair } from '../data/records.js'
 import type { ProbedQuestion } from '../evaluate/grounding.js'
+import type { HiddenAnswers } from '../evaluate/hidden.js'
 import type { EvaluationResults, JudgedAnswer, MeanRatios } from '../evaluate/index.js'
 import type { PairReport } from '../pairs/index.js'
 import { counted } from '../settings/plural.js'
@@ -9,7 +10,7 @@ import type { MetricsRow } from '../train/metrics.js'
 import type { TrainConfig } from '../train/settings.js'
 import type { TrainReport } from '../train/train.js'
 import { version } from '../version.js'
-import { objectiveName } from './words.js'
+import { corruptionWords, objectiveName } from './words.js'
 
 /** A training run that is complete. */
 export interface Training {
@@ -25,6 +26,7 @@ export interface Evaluation {
   before: JudgedAnswer[]
   after: JudgedAnswer[]
   probed: ProbedQuestion[]
+  hidden: HiddenAnswers[]
 }
 
 interface Found {
@@ -42,15 +44,11 @@ export function summarise({ pairs, made, training, evaluation }: Found): string[
   const sentences: string[] = []
   if (made) {
     const { answers, byOrigin } = made.statistics
-    const twins = pairs.flatMap(({ corrupted }) => corrupted?.method ?? [])
-    const onLesion = twins.filter((method) => method.startsWith('lesion-')).length
-    const hidden =
-      twins.length > 0
-        ? ` Of ${counted(twins.length, 'pair')}, ${onLesion} got a second image that is changed on the lesion, ${twins.length - onLesion} one that is changed as a whole.`
-        : ''
     sentences.push(
-      `${counted(answers, 'answer')} of the model itself ${answers === 1 ? 'was' : 'were'} judged: ${counted(byOrigin.repaired, 'wrong one was', 'wrong ones were')} repaired, and ${counted(byOrigin.counterfactual, 'right one was', 'right ones were')} falsified, by the smallest edit of words.${hidden}`,
+      `The model’s own ${counted(answers, 'answer')} were judged: ${byOrigin.repaired} wrong and repaired, ${byOrigin.counterfactual} right and falsified, each by the smallest edit of words.`,
     )
+    const twins = twinCounts(pairs)
+    if (twins.length > 0) sentences.push(`Corrupted twins of their images: ${twins.join(', ')}.`)
   }
   if (training) {
     const { kept } = training.report.pairs
@@ -64,21 +62,31 @@ export function summarise({ pairs, made, training, evaluation }: Found): string[
       `Both rounds below answer the same ${counted(count, 'held-out question')} about ${counted(images, 'image')}, greedily.`,
     )
     const { seenImages } = evaluation.results
-    if (seenImages)
-      sentences.push(`Of these questions ${counted(seenImages, 'is', 'are')} about images that were trained on.`)
+    if (seenImages) sentences.push(`Images that were trained on: those of ${counted(seenImages, 'question')}.`)
     if (count < fewQuestions) sentences.push('On so few questions only a large effect can be told from chance.')
   }
   return sentences
 }
 
+/** `1117 by noise on the lesion, σ 90`, the most frequent way first. */
+function twinCounts(pairs: readonly Pair[]): string[] {
+  const counts = new Map<string, number>()
+  for (const { corrupted } of pairs) {
+    if (corrupted) counts.set(corruptionWords(corrupted), (counts.get(corruptionWords(corrupted)) ?? 0) + 1)
+  }
+  return [...counts].sort((a, b) => b[1] - a[1]).map(([way, count]) => `${count} by ${way}`)
+}
+
 /** Label and value. */
-export function describeRun({ made, training, evaluation }: Found): [string, string][] {
+export function describeRun({ pairs, made, training, evaluation }: Found): [string, string][] {
   const now = `${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC`
   const facts: [string, string][] = [
     ['Version', `fire-train ${version}, Node ${process.versions.node}`],
     ['Written', now],
   ]
   if (training) facts.push(...describeTraining(training))
+  const unlike = training ? differences(pairs, training.config) : []
+  if (unlike.length > 0) facts.push(['Unlike published', unlike.join(', ')])
   if (made)
     facts.push([
       'Pairs',
@@ -86,6 +94,20 @@ export function describeRun({ made, training, evaluation }: Found): [string, str
     ])
   if (evaluation) facts.push(['Judge', evaluation.results.judge.kind])
   return facts
+}
+
+/** The recipe of FiRe-MPO's publication, for what runs on small models and images change. */
+const published = { sigma: 45, rank: 128, lr: 1e-6 }
+
+/** `noise on the lesion, σ 90 (published 45)`; nothing for objectives of others. */
+function differences(pairs: readonly Pair[], { objective, lora, optimizer }: TrainConfig): string[] {
+  if (objectiveName(objective.name) === objective.name) return []
+  const noise = pairs.find(({ corrupted }) => corrupted?.method === 'lesion-noise')?.corrupted
+  return [
+    ...(noise && noise.sigma !== published.sigma ? [`${corruptionWords(noise)} (published ${published.sigma})`] : []),
+    ...(lora.rank === published.rank ? [] : [`LoRA rank ${lora.rank} (${published.rank})`]),
+    ...(optimizer.lr === published.lr ? [] : [`learning rate ${optimizer.lr} (${published.lr})`]),
+  ]
 }
 
 function describeTraining({ config, report }: Training): [string, string][] {
@@ -114,6 +136,7 @@ export function describeAttention(ratios: MeanRatios | null): string {
     'Mean over all heads and layers, at the position that predicts the marked phrase; both models read the same tokens.'
   if (!ratios) return how
   const { count, before, after, change, standardError } = ratios
-  const interval = `${(change - 1.96 * standardError).toFixed(2)} to ${(change + 1.96 * standardError).toFixed(2)}`
+  const bound = (sign: number) => (change + sign * 1.96 * standardError).toFixed(2).replace('-', '−')
+  const interval = `${bound(-1)} to ${bound(1)}`
   return `${how} Over ${counted(count, 'held-out question')} that the trained model answers rightly, the mean ratio was ${before.toFixed(2)} before and ${after.toFixed(2)} after (change ${interval}, normal 95 % interval over questions).`
 }
