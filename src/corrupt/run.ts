@@ -7,7 +7,7 @@ import { removeTemporaries, writeFileAtomic, writeJson } from '../data/files.js'
 import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
 import { pairProblem } from '../data/pairs.js'
 import { type Pair, pair as pairSchema } from '../data/records.js'
-import { AbortedError, ArgumentError, DataError } from '../errors.js'
+import { AbortedError, ArgumentError, DataError, FireError } from '../errors.js'
 import { printable } from '../http/service.js'
 import type { Html } from '../page/html.js'
 import { coverage, type Mask, maskHash } from './masks/mask.js'
@@ -81,13 +81,23 @@ export async function corruptPairs(options: CorruptOptions): Promise<CorruptResu
   if (options.grain === 'model' && options.model === undefined) {
     throw new ArgumentError('The grain of a model needs the model', { hint: 'Name its folder with --model.' })
   }
-  const view = options.model === undefined ? undefined : await ModelView.open(options.model)
+  const view = await openView(options)
   try {
     const stage = await Stage.open(options, view)
     return await stage.run()
   } finally {
     await view?.close()
   }
+}
+
+/** Without a model that can be opened the noise is the same, and how strong it is for the model is not known. */
+async function openView({ model, grain, onLog }: CorruptOptions): Promise<ModelView | undefined> {
+  if (model === undefined) return undefined
+  return ModelView.open(model).catch((error) => {
+    if (grain === 'model' || !(error instanceof FireError)) throw error
+    onLog?.(`warning: the noise is not measured in the view of ${model}: ${error.message}`)
+    return undefined
+  })
 }
 
 class Stage {

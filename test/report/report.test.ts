@@ -28,7 +28,7 @@ describe('renderReport', () => {
     expect(page).not.toMatch(/<(script|link|iframe|object|embed|base)\b/i)
     expect(page).not.toMatch(/@import|url\(/i)
     for (const [, value] of page.matchAll(/\s(?:src|href|xlink:href|srcset|data|action)="([^"]*)"/g)) {
-      expect(value).toMatch(/^data:image\/png;base64,/)
+      expect(value).toMatch(/^data:image\/webp;base64,/)
     }
     const addresses = [...page.matchAll(/https?:\/\/[^\s"'<]+/g)].map(([address]) => address)
     expect(new Set(addresses)).toEqual(new Set(addresses.filter((address) => address.startsWith('http://www.w3.org/'))))
