@@ -8,7 +8,7 @@ import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
 import { lockOutput } from '../data/lock.js'
 import { pairProblem } from '../data/pairs.js'
 import { type Pair, pair as pairSchema } from '../data/records.js'
-import { AbortedError, ArgumentError, DataError } from '../errors.js'
+import { AbortedError, ArgumentError, DataError, FireError } from '../errors.js'
 import { printable } from '../http/service.js'
 import { checkOptions } from '../options.js'
 import type { Html } from '../page/html.js'
@@ -110,13 +110,23 @@ export async function corruptPairs(options: CorruptOptions): Promise<CorruptResu
     throw new ArgumentError('The grain of a model needs the model', { hint: 'Name its folder with --model.' })
   }
   await using _lock = await lockOutput(options.out, 'folder')
-  const view = options.model === undefined ? undefined : await ModelView.open(options.model)
+  const view = await openView(options)
   try {
     const stage = await Stage.open(options, view)
     return await stage.run()
   } finally {
     await view?.close()
   }
+}
+
+/** Without a model that can be opened the noise is the same, and how strong it is for the model is not known. */
+async function openView({ model, grain, onLog }: CorruptOptions): Promise<ModelView | undefined> {
+  if (model === undefined) return undefined
+  return ModelView.open(model).catch((error) => {
+    if (grain === 'model' || !(error instanceof FireError)) throw error
+    onLog?.(`warning: the noise is not measured in the view of ${model}: ${error.message}`)
+    return undefined
+  })
 }
 
 class Stage {

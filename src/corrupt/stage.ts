@@ -14,6 +14,8 @@ export const corruptStage = defineStage({
   settings: corruptSettings,
   takes: { pairs: 'pairs', masks: 'masks' },
   out: { setting: 'out', name: '' },
+  // For the grain of the image the model is only measured with: its twins are the same, and it need not be there.
+  ignores: ({ grain }) => (grain === 'image' ? ['model'] : []),
   // A manifest's content does not tell when a mask that it names was drawn again.
   reads: async ({ masks }) => (masks === undefined ? [] : await maskFiles(masks)),
   makes: ({ out }) => ({ pairs: join(out, 'pairs.jsonl') }),
