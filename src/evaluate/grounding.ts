@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { maskHash } from '../corrupt/masks/mask.js'
 import { maskPng } from '../corrupt/masks/picture.js'
 import { type FoundMask, MaskSources } from '../corrupt/sources.js'
-import { writeFileAtomic } from '../data/files.js'
+import { removeTemporaries, writeFileAtomic } from '../data/files.js'
 import { imageRef, type Pair, type Response, type Sample } from '../data/records.js'
 import { hashNumber } from '../pairs/choice.js'
 import { constructPair, type Provider } from '../pairs/index.js'
@@ -73,6 +73,7 @@ export async function probeGrounding(
     .map((question) => ({ question, rank: hashNumber('attention', String(seed), question.sample.id) }))
     .sort((a, b) => a.rank - b.rank)
   const images = candidates.map(({ question }) => question.sample.images[0])
+  await removeTemporaries(join(out, 'masks'))
   const sources = await MaskSources.open({ masks, maskRoot, resizeMasks: false }, imageRoot, images)
   const probed: ProbedQuestion[] = []
   for (const { question } of candidates) {
