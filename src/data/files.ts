@@ -107,17 +107,14 @@ export async function publishFile(finished: string, path: string): Promise<void>
 }
 
 /**
- * Deletes what interrupted writes left in a folder; with `of`, only what they left of that one file or folder. What a process
- * still writes stays, and so does for a day what a process of another machine may still write. A folder that was moved away
- * and not replaced gets its name back.
+ * Deletes what interrupted writes left in a folder. What a process still writes stays, and so does for a day what a process of
+ * another machine may still write. A folder that was moved away and not replaced gets its name back.
  */
-export async function removeTemporaries(folder: string, of?: string): Promise<void> {
+export async function removeTemporaries(folder: string): Promise<void> {
   for (const name of await readdir(folder).catch(() => [])) {
-    if (!name.startsWith(temporaryPrefix)) continue
     const [, target, owner, replaced] = temporaryName.exec(name) ?? []
-    if (of !== undefined && of !== target) continue
     const path = join(folder, name)
-    if (owner !== undefined && !(await isAbandoned(path, owner))) continue
+    if (owner === undefined || !(await isAbandoned(path, owner))) continue
     try {
       const isLost = replaced !== undefined && (await stat(join(folder, target)).catch(ignoreMissing)) === undefined
       await (isLost ? rename(path, join(folder, target)) : rm(path, { recursive: true, force: true }))

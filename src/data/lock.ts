@@ -59,7 +59,7 @@ export async function lockOutput(
   const made = await takeIn(folder, lock, path)
   try {
     if (form === 'whole folder') await refuseMount(target)
-    await removeTemporaries(folder, form === 'folder' ? undefined : basename(target))
+    await removeTemporaries(folder)
   } catch (error) {
     await release(lock, folder, made)
     throw error

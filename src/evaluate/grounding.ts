@@ -5,7 +5,7 @@ import { z } from 'zod'
 import { type Mask, maskHash } from '../corrupt/masks/mask.js'
 import { maskPng } from '../corrupt/masks/picture.js'
 import { type FoundMask, MaskSources } from '../corrupt/sources.js'
-import { writeFileAtomic } from '../data/files.js'
+import { removeTemporaries, writeFileAtomic } from '../data/files.js'
 import { imageRef, type Pair, type Response, type Sample } from '../data/records.js'
 import { isOfRecord, throwIfAborted } from '../errors.js'
 import { hashNumber } from '../pairs/choice.js'
@@ -83,6 +83,7 @@ export async function probeGrounding(
     .map((question) => ({ question, rank: hashNumber('attention', String(seed), question.sample.id) }))
     .sort((a, b) => a.rank - b.rank)
   const images = candidates.map(({ question }) => question.sample.images[0])
+  await removeTemporaries(join(out, 'masks'))
   const sources = await MaskSources.open({ masks, maskRoot, resizeMasks: false }, imageRoot, images)
   const probed: ProbedQuestion[] = []
   for (const { question } of candidates) {

@@ -8,6 +8,7 @@ import { loadPairs, pairProblem } from '../../src/data/pairs.js'
 import { exchange } from '../../src/engine/exchange.js'
 import { DiskFullError, FileError, fileError } from '../../src/errors.js'
 import { makePair, temporaryFolder, writeImage, writePairs } from '../fakes/world.js'
+import { goneOwner } from './owners.js'
 
 let folder: string
 
@@ -106,10 +107,11 @@ describe('atomic writes', () => {
   })
 
   it('clears what a crash left', async () => {
-    await mkdir(join(folder, '.tmp-step-3-x'))
+    await mkdir(join(folder, `.tmp-step-3-${goneOwner()}.01234567`))
     await writeFile(join(folder, 'kept'), '')
+    await writeFile(join(folder, '.tmp-of-another-program'), '')
     await removeTemporaries(folder)
-    expect(await readdir(folder)).toEqual(['kept'])
+    expect((await readdir(folder)).sort()).toEqual(['.tmp-of-another-program', 'kept'])
     await removeTemporaries(join(folder, 'none'))
   })
 

@@ -234,7 +234,7 @@ describe('what interrupted writes left', () => {
     expect(await readFile(join(folder, 'model', 'weights'), 'utf8')).toBe('x')
     expect((await readdir(folder)).sort()).toEqual(['.model.fire-train.lock', 'model'])
     await mkdir(join(folder, left(goneOwner(), '.old')))
-    await removeTemporaries(folder, 'model')
+    await removeTemporaries(folder)
     expect((await readdir(folder)).sort()).toEqual(['.model.fire-train.lock', 'model'])
   })
 })

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { copyFile, mkdir, readdir, readFile, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { thisOwner } from '../../src/data/owner.js'
 import { DataError, FileError } from '../../src/errors.js'
 import { parseShares } from '../../src/import/index.js'
 import { assignSplit, ImageGroups } from '../../src/import/split.js'
@@ -195,9 +196,8 @@ describe('the folder', () => {
     expect((await readdir(join(out, 'source'))).sort()).toEqual(['LICENSE', 'README'])
     await expect(runImport({ kind: 'jsonl', source, out })).rejects.toThrow(FileError)
     await writeFile(join(source, 'own.jsonl'), line({ id: 'b' }))
-    const owner = goneOwner()
-    const leftover = join(out, '..', `.tmp-out-${owner}.0b2e4b2a`)
-    const foreign = join(out, '..', `.tmp-out-2-${owner}.0b2e4b2a`)
+    const leftover = join(out, '..', `.tmp-out-${goneOwner()}.0b2e4b2a`)
+    const foreign = join(out, '..', `.tmp-out-${thisOwner()}.0b2e4b2a`)
     await mkdir(leftover)
     await mkdir(foreign)
     expect((await runImport({ kind: 'jsonl', source, out, overwrite: true })).samples[0].id).toBe('b')

@@ -7,6 +7,7 @@ import { resolveTrainConfig } from '../../src/train/config.js'
 import { planTraining } from '../../src/train/plan.js'
 import type { TrainConfig, TrainConfigInput } from '../../src/train/settings.js'
 import { type TrainOptions, train } from '../../src/train/train.js'
+import { goneOwner } from '../data/owners.js'
 import { fakeNative, type World, writePairs, writeWorld } from '../fakes/world.js'
 
 let world: World
@@ -101,14 +102,15 @@ describe('train', () => {
       })
       expect(interrupted).toMatchObject({ step: stopAfter, interrupted: true, adapter: null })
       expect(existsSync(join(parts.output, 'checkpoints', `step-${stopAfter}`, 'adapter'))).toBe(true)
+      const left = `.tmp-step-99-${goneOwner()}.01234567`
       // What a kill after the checkpoint would leave: a half-written line and a half-written checkpoint.
       await appendFile(join(parts.output, 'metrics.jsonl'), '{"step": 99, "lo')
-      await mkdir(join(parts.output, 'checkpoints', '.tmp-step-99-x'))
+      await mkdir(join(parts.output, 'checkpoints', left))
       const resumed = await run(parts, { resume: true })
       expect(resumed).toMatchObject({ step: 8, resumedFrom: stopAfter, interrupted: false })
       expect(await metricsOf(parts)).toEqual(await metricsOf(whole))
       expect(await adapterOf(parts)).toBe(await adapterOf(whole))
-      expect(await readdir(join(parts.output, 'checkpoints'))).not.toContain('.tmp-step-99-x')
+      expect(await readdir(join(parts.output, 'checkpoints'))).not.toContain(left)
     }
   })
 
