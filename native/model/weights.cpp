@@ -23,6 +23,16 @@ DecoderLayerWeights load_layer(Claims& claims, const std::string& prefix, const 
   return layer;
 }
 
+/// Whose config.json does not say so: GPTQ and AWQ (qweight), bitsandbytes (absmax, SCB), compressed-tensors, fp8.
+void refuse_quantized(const SafeTensors& file) {
+  for (const auto& [name, tensor] : file.tensors())
+    for (const char* ending : {".qweight", ".absmax", ".SCB", ".weight_packed", ".weight_scale", ".weight_scale_inv"})
+      if (name.ends_with(ending))
+        throw Error(Code::unsupported, file.origin() + ": \"" + name +
+                                           "\" belongs to a quantised weight; take the model that was not quantised")
+            .with("tensor", name);
+}
+
 }  // namespace
 
 const char* short_name(Proj proj) {
@@ -55,6 +65,7 @@ int64_t out_features(Proj proj, const TextConfig& c) {
 }
 
 Weights Weights::load(const SafeTensors& file, const ModelConfig& config, Ops& ops) {
+  refuse_quantized(file);
   const TextConfig& c = config.text;
   Claims claims(file, ops);
   const std::string text = claims.prefix_of("embed_tokens.weight", config.names.prefixes);

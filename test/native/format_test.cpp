@@ -208,6 +208,24 @@ TEST("config: quantised checkpoints are named as such") {
   }
 }
 
+TEST("weights: quantised ones are named as such, whatever config.json says") {
+  for (const std::string ending : {"qweight", "weight.absmax", "SCB", "weight_packed"}) {
+    const std::string name = "model.language_model.layers.0.self_attn.q_proj." + ending;
+    CHECK_ERROR(Code::unsupported, (name, "quantised"), load_weights("qwen3_vl", [&](auto& tensors) {
+                  tensors.push_back({name, tensors.front().tensor});
+                }));
+  }
+}
+
+TEST("merge: a sum that the type of the weights cannot hold is an error") {
+  TempDir dir;
+  write_model(dir / "m", true);
+  const std::string config = read_file(dir / "m/adapter/adapter_config.json", 1 << 20);
+  write_file(dir / "m/adapter/adapter_config.json", {replaced(config, "\"lora_alpha\": 16", "\"lora_alpha\": 1e12")});
+  CHECK_ERROR(Code::nonfinite, ("_proj.lora_A", "f16"),
+              merge_adapter({dir / "m", dir / "m/adapter", dir.path(), size_t{1} << 30, {}}, {}));
+}
+
 TEST("config: sizes far beyond any model are refused by name") {
   const auto refused = [&](const std::string& file, const std::string& key, const std::string& value) {
     TempDir dir;
