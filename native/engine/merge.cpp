@@ -23,19 +23,12 @@ class MergedWeight {
     sum_ = widen(weight);
     const Tensor b(scaled_b_.data(), DType::f32, {m.out, adapter_.spec().rank});
     ops_.linear_backward(b, lora.a, Tensor(sum_.data(), DType::f32, {m.out, m.in}), true);
-<<<<<<< HEAD
-    if (!std::isfinite(ops_.norm(Tensor(sum_.data(), DType::f32, {weight.size()}))))
-      throw Error(Code::nonfinite, "the adapter makes layer " + std::to_string(m.layer) + "'s " + module_name(m.proj) +
-                                       " hold a value that is not finite; nothing was merged")
-          .with("tensor", Adapter::key(m, 'B'));
-=======
     // As the type of the file holds it: 65520 is where f16 ends.
     const float end = weight.dtype() == DType::f16 ? 65520.0f : INFINITY;
     if (!std::all_of(sum_.begin(), sum_.end(), [&](float value) { return std::abs(value) < end; }))
       throw Error(Code::nonfinite, "merging " + Adapter::key(m, 'A') + " gives a weight that " + name(weight.dtype()) +
-                                       " cannot hold; nothing was written")
+                                       " cannot hold; nothing was merged")
           .with("tensor", Adapter::key(m, 'A'));
->>>>>>> wt-native
     if (weight.dtype() == DType::f32) return {reinterpret_cast<const char*>(sum_.data()), sum_.size() * sizeof(float)};
     rounded_.resize(sum_.size());
     const bool half = weight.dtype() == DType::f16;
