@@ -3,11 +3,14 @@ import { z } from 'zod'
 import { readJsonl } from '../data/jsonl.js'
 import type { ObjectiveName } from '../engine/engine.js'
 
+/** Metrics leave out what is not finite. */
+const measured = z.number().default(Number.POSITIVE_INFINITY)
+
 const row = z.looseObject({
   step: z.number(),
-  loss: z.number(),
-  'loss/base': z.number(),
-  grad_norm: z.number(),
+  loss: measured,
+  'loss/base': measured,
+  grad_norm: measured,
   weight: z.number().default(1),
 })
 
