@@ -118,6 +118,17 @@ export class AbortedError extends FireError {
   }
 }
 
+/** @throws the reason of a signal that fired; an `AbortedError` with it as the cause where the signal has none of its own. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw abortReason(signal)
+}
+
+/** What a cancelled call rejects with. */
+export function abortReason({ reason }: AbortSignal): unknown {
+  if (!(reason instanceof DOMException)) return reason
+  return new AbortedError(reason.name === 'TimeoutError' ? 'The time for it ran out' : undefined, { cause: reason })
+}
+
 /** The engine was used after `close()`. */
 export class ClosedError extends FireError {
   static override readonly code = 'ERR_FIRE_CLOSED'

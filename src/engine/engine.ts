@@ -5,7 +5,7 @@
  * stays free. A method that takes an `AbortSignal` stops between layers or micro-batches, leaves the engine usable and
  * rejects with the signal's reason. Wrong arguments reject with `ERR_FIRE_INVALID_ARGUMENT` before anything is computed.
  */
-import { AbortedError, ClosedError, expected, FireError } from '../errors.js'
+import { AbortedError, abortReason, ClosedError, expected, FireError, throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { loadNative } from './load.js'
 import type {
@@ -115,7 +115,7 @@ export async function openEngine(options: EngineOptions, open: OpenOptions = {})
   const spec: EngineSpec = { ...defaultSpec, ...options }
   if (spec.lora) checkOptions('openEngine, lora', spec.lora, defaultLora)
   checkSpec(spec)
-  open.signal?.throwIfAborted()
+  throwIfAborted(open.signal)
   const native = open.native ?? loadNative()
   const engine = await cancellable(native, open.signal, (cancel) => native.openEngine(spec, cancel))
   return new Engine(native, engine, spec)
@@ -336,7 +336,7 @@ async function cancellable<T>(
   signal: AbortSignal | undefined,
   run: (cancel: CancelToken | null) => Promise<T>,
 ): Promise<T> {
-  signal?.throwIfAborted()
+  throwIfAborted(signal)
   const callSite = new Error()
   const cancel = signal ? native.createCancelToken() : null
   const onAbort = (): void => cancel?.cancel()
@@ -344,7 +344,7 @@ async function cancellable<T>(
   try {
     return await run(cancel)
   } catch (error) {
-    if (error instanceof AbortedError && signal?.aborted) throw signal.reason
+    if (error instanceof AbortedError && signal?.aborted) throw abortReason(signal)
     if (error instanceof FireError) error.stack = `${error.name}: ${error.message}\n${stackFrames(callSite)}`
     throw error
   } finally {

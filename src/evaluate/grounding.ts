@@ -6,6 +6,7 @@ import { maskPng } from '../corrupt/masks/picture.js'
 import { type FoundMask, MaskSources } from '../corrupt/sources.js'
 import { writeFileAtomic } from '../data/files.js'
 import { imageRef, type Pair, type Response, type Sample } from '../data/records.js'
+import { throwIfAborted } from '../errors.js'
 import { hashNumber } from '../pairs/choice.js'
 import { constructPair, type Provider } from '../pairs/index.js'
 import type { JudgedAnswer } from './accuracy.js'
@@ -77,7 +78,7 @@ export async function probeGrounding(
   const probed: ProbedQuestion[] = []
   for (const { question } of candidates) {
     if (probed.length === questions) break
-    signal?.throwIfAborted()
+    throwIfAborted(signal)
     const pair = await pairOf(question, provider, seed)
     const found = pair && (await sources.find(pair, 0, `sample ${question.sample.id}`))
     if (!pair || typeof found === 'string' || found === null || found.absent) continue

@@ -1,6 +1,6 @@
 /** One question to a JSON service: bounded in time and size, sent to no other address, and silent about its key. */
 import { z } from 'zod'
-import { ConfigError, type FireError, type FireErrorOptions } from '../errors.js'
+import { ConfigError, type FireError, type FireErrorOptions, throwIfAborted } from '../errors.js'
 import { connectionError, TransientError } from './retry.js'
 
 export interface PostOptions {
@@ -79,7 +79,7 @@ export async function postJson(address: URL, body: object, options: PostOptions)
     const json = parseJson(text, key.length < shortestSecret ? undefined : redact)
     return { status, headers, json, said: saidBy(json, text, redact) }
   } catch (error) {
-    signal?.throwIfAborted()
+    throwIfAborted(signal)
     if (limit.aborted) throw new TransientError(`${what}: no answer in ${timeoutMs / 1000} s`)
     throw connectionError(error, what, Failure)
   }

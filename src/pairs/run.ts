@@ -11,7 +11,7 @@ import {
   sample as sampleSchema,
 } from '../data/records.js'
 import type { Usage } from '../endpoint/index.js'
-import { DataError } from '../errors.js'
+import { DataError, throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
 import type { PairOutcome } from './build.js'
 import { type ConstructContext, constructKeys, constructPair, type PairMode, type Task } from './construct.js'
@@ -90,7 +90,7 @@ export async function buildPairs(options: BuildPairsOptions): Promise<BuildPairs
   const outcomes = await Promise.all(
     tasks.map((task) =>
       limit(async () => {
-        signal?.throwIfAborted()
+        throwIfAborted(signal)
         const outcome = task.repeats ? repeated(task.repeats) : await constructPair(task, context)
         onProgress?.(++done, tasks.length)
         return outcome

@@ -1,6 +1,6 @@
 /** Runs stages one after the other, those that need it: the others' inputs, settings and outputs are as they were. */
 import { deleteAll, sha256 } from '../data/files.js'
-import { FireError } from '../errors.js'
+import { FireError, throwIfAborted } from '../errors.js'
 import { silent, titled } from '../stage/progress.js'
 import { isAbort, runStage, type StageContext } from '../stage/stage.js'
 import { version } from '../version.js'
@@ -121,7 +121,7 @@ async function runPlanned(
   // Before the stage counts as begun: what is found after a crash is then always of these settings.
   if (!resume) await deleteAll(stage.traces)
   await write({ ...running, seconds: earlier })
-  signal?.throwIfAborted()
+  throwIfAborted(signal)
   const started = performance.now()
   const result = await runStage(stage, {
     signal,

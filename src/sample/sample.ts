@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { deleteAll, JsonlAppender, publishFile } from '../data/files.js'
-import { ConfigError, DataError, FileError } from '../errors.js'
+import { ConfigError, DataError, FileError, throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
 import type { Answerer, Failure } from './answerer.js'
 import { failuresPath, partPath, sampleTraces } from './files.js'
@@ -136,7 +136,7 @@ class Run {
           answers.records += 1
         }
         onProgress?.(answers.records + failures.records, failures.records)
-        signal?.throwIfAborted()
+        throwIfAborted(signal)
       }
       return false
     } catch (error) {

@@ -1,6 +1,7 @@
 /** What a run would take, without running it: steps, tokens and memory. */
 
 import type { PairCounts } from '../data/pairs.js'
+import { throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { checkTree } from '../settings/file.js'
 import type { Example } from './collate.js'
@@ -40,7 +41,7 @@ export async function planTraining(config: TrainConfig, options: PrepareOptions 
     const seen = new Map<Example, number>()
     let largest: StepBytes | undefined
     for (let step = 0; step < totalSteps; step += 1) {
-      options.signal?.throwIfAborted()
+      throwIfAborted(options.signal)
       const indices = stepIndices(examples.length, config.batchSize, config.seed, step)
       const batch = Array.from(indices, (index) => examples[index])
       for (const part of microBatches(batch, config.microBatchSize)) {

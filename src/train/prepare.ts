@@ -3,7 +3,7 @@ import { setImmediate } from 'node:timers/promises'
 import { loadPairs } from '../data/pairs.js'
 import type { Pair } from '../data/records.js'
 import { type ObjectiveSpec, openEngine } from '../engine/engine.js'
-import { DataError } from '../errors.js'
+import { DataError, throwIfAborted } from '../errors.js'
 import { counted } from '../settings/plural.js'
 import { Chat } from '../text/chat.js'
 import { type CollateContext, collate, type Example } from './collate.js'
@@ -74,7 +74,7 @@ async function collateAll(pairs: Pair[], context: CollateContext, signal: AbortS
     examples.push(collate(pair, context))
     if (examples.length % 32 > 0) continue
     await setImmediate()
-    signal?.throwIfAborted()
+    throwIfAborted(signal)
   }
   return examples
 }
