@@ -229,7 +229,7 @@ describe('inspectFiles', () => {
       nodeOptions: ['--max-old-space-size=40'],
     })
     expect(code).toBe(1)
-    const found = JSON.parse(stdout) as Inspection
+    const [found] = JSON.parse(stdout).files as Inspection[]
     expect(found.records).toBe(count + 1)
     expect(found.facts).toEqual([['distinct images', count]])
     expect(problemsOf(found)[0]).toBe(

@@ -76,9 +76,9 @@ const calls: [string, () => unknown][] = [
 
 describe('an unknown option', () => {
   it.each(calls)('of %s is refused', async (_name, call) => {
-    const error = await Promise.resolve()
+    const error = (await Promise.resolve()
       .then(call)
-      .catch((failure) => failure)
+      .catch((failure) => failure)) as Error
     expect(error).toBeInstanceOf(ArgumentError)
     expect(error.message).toMatch(/^Unknown option 'nonsense' of /)
   })
