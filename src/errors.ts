@@ -127,7 +127,9 @@ export class AbortedError extends FireError {
 
 /** What a signal that fired ends a call with: always this class, whatever the signal's own reason, which is its `cause`. */
 export function abortedBy({ reason }: AbortSignal): AbortedError {
-  return reason instanceof AbortedError ? reason : new AbortedError(undefined, { cause: reason })
+  if (reason instanceof AbortedError) return reason
+  const isTimeout = (reason as Error | null)?.name === 'TimeoutError'
+  return new AbortedError(isTimeout ? 'The time for it ran out' : undefined, { cause: reason })
 }
 
 /** @throws {AbortedError} once the signal has fired. */

@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pLimit from 'p-limit'
 import { AnswerCache, hashOf } from '../data/cache.js'
-import { EndpointError } from '../errors.js'
+import { EndpointError, throwIfAborted } from '../errors.js'
 import { TransientError } from '../http/failure.js'
 import { type Answer, postJson } from '../http/post.js'
 import { passingStatus, retrying } from '../http/retry.js'
@@ -151,7 +151,7 @@ export class Endpoint {
   }
 
   async #answer(key: string, request: EndpointRequest): Promise<Reply> {
-    this.#options.signal?.throwIfAborted()
+    throwIfAborted(this.#options.signal)
     const cached = await this.#cache?.read(key)
     if (cached) return this.#count(cached)
     const most = this.#price(mostTokens(request), this.settings.maxTokens)

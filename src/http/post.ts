@@ -1,7 +1,7 @@
 /** One question to a JSON service: bounded in time and size, sent to no other address, and silent about its key. */
 import { fetch } from 'undici'
 import { z } from 'zod'
-import { ConfigError, type FireError, type FireErrorOptions } from '../errors.js'
+import { ConfigError, type FireError, type FireErrorOptions, throwIfAborted } from '../errors.js'
 import { fromJson, keepSecret, redact, redactSaid } from '../secrets.js'
 import { connectionError, TransientError } from './failure.js'
 import { wayTo } from './proxy.js'
@@ -97,7 +97,7 @@ export async function postJson(address: URL, body: object, options: PostOptions)
       },
     }
   } catch (error) {
-    signal?.throwIfAborted()
+    throwIfAborted(signal)
     const silence = answered ? 'the answer did not end' : 'no answer'
     if (limit.aborted) throw new TransientError(`${what}: ${silence} in ${timeoutMs / 1000} s`)
     throw connectionError(error, what, address, Failure)

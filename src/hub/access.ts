@@ -48,11 +48,23 @@ function namedToken(name: string, env: Environment): HubAccess['token'] {
   })
 }
 
+function cacheOf(env: Environment): string | undefined {
+  if (env.XDG_CACHE_HOME) return env.XDG_CACHE_HOME
+  try {
+    return join(homedir(), '.cache')
+  } catch {
+    // A user whom the system does not know, as in many containers, and HOME unset.
+    return undefined
+  }
+}
+
 async function usualToken(env: Environment): Promise<HubAccess['token']> {
   const value = env.HF_TOKEN?.trim()
   if (value) return checked(value, 'HF_TOKEN')
-  const cache = env.XDG_CACHE_HOME || join(homedir(), '.cache')
-  const path = env.HF_TOKEN_PATH || join(env.HF_HOME || join(cache, 'huggingface'), 'token')
+  const cache = cacheOf(env)
+  const home = env.HF_HOME || (cache && join(cache, 'huggingface'))
+  const path = env.HF_TOKEN_PATH || (home && join(home, 'token'))
+  if (!path) return undefined
   const text = (await readTextIfThere(path, 'Reading the token'))?.trim()
   return text ? checked(text, path) : undefined
 }

@@ -4,7 +4,7 @@ import { basename, join, resolve } from 'node:path'
 // Bounds how many downloads run at once; the queue everyone uses.
 import pLimit from 'p-limit'
 import { lockOutput } from '../data/lock.js'
-import { AbortedError, ArgumentError, DiskFullError, FileError, HubError } from '../errors.js'
+import { AbortedError, ArgumentError, DiskFullError, FileError, HubError, throwIfAborted } from '../errors.js'
 import type { RetrySettings } from '../http/retry.js'
 import { checkOptions } from '../options.js'
 import { type HubAccess, hubAccess } from './access.js'
@@ -136,7 +136,7 @@ async function fillFolder(
   const limit = pLimit(options.parallel ?? 4)
   const downloads = missing.map((file, index) =>
     limit(async () => {
-      signal.throwIfAborted()
+      throwIfAborted(signal)
       let known = begins[index]
       const url = client.fileUrl(commit, file.path)
       await downloadFile(client, url, file, join(folder, file.path), (bytes) => {

@@ -3,6 +3,7 @@ import { dirname, resolve } from 'node:path'
 import { checkReferenced } from '../data/images.js'
 import { describeIssues, type ScannedLine, scanJsonl } from '../data/jsonl.js'
 import type { ImageRef } from '../data/records.js'
+import { throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { filesOf, readDocument } from './files.js'
 import { type Kind, kinds, Leakage, type Place, Sheet } from './kinds.js'
@@ -50,7 +51,7 @@ async function inspect(path: string, leakage: Leakage, options: InspectOptions):
   const images = options.checkImages ? new ImageCheck(options.images ?? dirname(resolve(path)), problems) : undefined
   let records = 0
   for await (const scanned of scanJsonl(path)) {
-    options.signal?.throwIfAborted()
+    throwIfAborted(options.signal)
     records += 1
     const record = soundRecord(scanned, kind, problems)
     if (record !== undefined && collector) {

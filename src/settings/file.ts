@@ -130,7 +130,7 @@ function setAt(tree: Tree, { keys, said }: Override, value: unknown, paths: read
   const last = keys.at(-1) as string
   let node = tree
   for (const key of keys.slice(0, -1)) {
-    if (!Object.hasOwn(node, key) || node[key] === null) node[key] = Object.create(null)
+    if (!Object.hasOwn(node, key) || node[key] === null) node[key] = {}
     const child = node[key]
     if (!isTree(child)) throw new ConfigError(`${said}: ${key} holds a value, not keys`)
     node = child

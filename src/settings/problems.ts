@@ -32,7 +32,10 @@ export function describeIssues(
     const expected = `Expected ${wanted} for ${where}`
     if (isSecret(schema, issue.path.join('.'))) return [{ path: issue.path, message: expected }]
     const text = `${expected} but received ${shown(received)}`
-    const near = issue.code === 'invalid_value' ? nearest(String(received), issue.values.map(String)) : undefined
+    const near =
+      issue.code === 'invalid_value' && typeof received === 'string'
+        ? nearest(received, issue.values.map(String))
+        : undefined
     return [{ path: issue.path, message: near ? `${text}; did you mean '${near}'?` : text }]
   })
 }
