@@ -217,7 +217,7 @@ async function askHidden(
   const { out, imageRoot, hiding } = request
   const place = join(out, evaluationFiles.hidden)
   if (!hiding) return writeJsonl(place, []).then(() => [])
-  const questions = await lesionQuestions(samples, hiding, imageRoot, context.signal)
+  const questions = await lesionQuestions(samples, hiding, { imageRoot, out, signal: context.signal })
   if (questions.length === 0) context.progress.log('warning: no lesion was hidden: no question has a mask')
   const asked = questions.map(({ sample }) => sample)
   const ids = new Set(asked.map(({ id }) => id))
@@ -239,7 +239,7 @@ async function askHidden(
     const hidden = await askBoth(series, engine, request, context)
     if (!hidden) return undefined
     results.push(hiddenResults(method, hiding.sigma, visible, hidden))
-    lines.push(...(await hiddenLines(method, questions, twins, { visible, hidden }, { imageRoot, out })))
+    lines.push(...hiddenLines(method, questions, twins, { visible, hidden }, { imageRoot, out }))
   }
   await writeJsonl(place, lines)
   return results

@@ -30,6 +30,8 @@ export interface HidingRequest {
 export interface LesionQuestion {
   sample: Sample
   mask: Mask
+  /** Where it was written, relative to the folder of the evaluation. */
+  maskPath: string
 }
 
 const answer = z.strictObject({ text: z.string(), correct: z.boolean(), decided: z.boolean() })
@@ -66,23 +68,27 @@ export interface HiddenResults {
 }
 
 /**
- * The questions about one image whose concept is in it and has a mask.
+ * The questions about one image whose concept is in it and has a mask; writes the masks into `masks/` of a folder.
  * @throws {DataError} for a mask that cannot be read or does not fit.
  */
 export async function lesionQuestions(
   samples: readonly Sample[],
   { masks, maskRoot }: HidingRequest,
-  imageRoot: string,
-  signal?: AbortSignal,
+  { imageRoot, out, signal }: { imageRoot: string; out: string; signal?: AbortSignal },
 ): Promise<LesionQuestion[]> {
   const single = samples.filter(({ task, images }) => task === 'vqa' && images.length === 1)
   const images = single.map((sample) => sample.images[0])
   const sources = await MaskSources.open({ masks, maskRoot, resizeMasks: false }, imageRoot, images)
+  const written = new Map<string, string>()
   const questions: LesionQuestion[] = []
   for (const sample of single) {
     signal?.throwIfAborted()
     const found = await sources.find(asPair(sample), 0, `sample ${sample.id}`)
-    if (typeof found !== 'string' && !found.absent) questions.push({ sample, mask: found.mask })
+    if (typeof found === 'string' || found.absent) continue
+    const { mask } = found
+    const maskPath = written.get(maskHash(mask)) ?? (await writeMask(mask, out))
+    written.set(maskHash(mask), maskPath)
+    questions.push({ sample, mask, maskPath })
   }
   return questions
 }
@@ -159,23 +165,19 @@ function changeOfFall(visible: Rounds, hidden: Rounds): Difference {
   return { value, ...clusteredDifference(changes) }
 }
 
-/** Lines of hidden.jsonl; writes the masks that they name. */
-export async function hiddenLines(
+/** Lines of hidden.jsonl. */
+export function hiddenLines(
   method: HidingMethod,
   questions: readonly LesionQuestion[],
   twins: readonly ImageRef[],
   { visible, hidden }: { visible: Rounds; hidden: Rounds },
   { imageRoot, out }: { imageRoot: string; out: string },
-): Promise<HiddenAnswers[]> {
+): HiddenAnswers[] {
   const short = ({ text, correct, decided }: JudgedAnswer) => ({ text, correct, decided })
   const both = ({ before, after }: Rounds, i: number) => ({ before: short(before[i]), after: short(after[i]) })
-  const lines: HiddenAnswers[] = []
-  for (const [i, { sample, mask }] of questions.entries()) {
-    const { id: sampleId, question, answer: reference, images } = sample
+  return questions.map(({ sample: { id: sampleId, question, answer: reference, images }, maskPath: mask }, i) => {
     const path = relative(resolve(out), resolve(imageRoot, images[0].path)).split(sep).join('/')
-    const about = { method, sampleId, question, reference, image: { ...images[0], path }, twin: twins[i] }
-    const answers = { visible: both(visible, i), hidden: both(hidden, i) }
-    lines.push({ ...about, mask: await writeMask(mask, out), ...answers })
-  }
-  return lines
+    const about = { method, sampleId, question, reference, image: { ...images[0], path }, twin: twins[i], mask }
+    return { ...about, visible: both(visible, i), hidden: both(hidden, i) }
+  })
 }

@@ -57,12 +57,13 @@ export function conclusion(result: HiddenResults): string {
       : fall.change.high < 0
         ? 'Answers depend less on the lesion after training than before'
         : 'Whether answers depend more on the lesion after training is not resolved'
-  const without = {
-    loss: 'Right answers without the evidence became rarer',
-    gain: 'Right answers without the evidence became more frequent',
-    not_resolved: 'Whether right answers without the evidence became rarer is not resolved',
+  const frequency = {
+    loss: 'Right answers on such images became rarer',
+    gain: 'Right answers on such images became more frequent',
+    not_resolved: 'Whether right answers on such images became rarer is not resolved',
   }[overall.conclusion]
-  return `${effect} ${more}. ${without} (${shares}).`
+  const readable = fall.before.low <= 0 ? ' Before training, that this hides anything is not resolved.' : ''
+  return `${effect}${readable} ${more}. ${frequency} (${shares}).`
 }
 
 function drawExample({ question, reference, visible, hidden }: HiddenExample): Html {

@@ -8,7 +8,7 @@ export function methodSection({ objective }: ReportData): Html | null {
   if (!traits) return null
   return html`<section>
     <h2>The method</h2>
-    <ol class="steps">${stepsOf(traits).map(({ title, drawing, text }) => html`<li><h3>${title}</h3>${drawing}${text}</li>`)}</ol>
+    <ol class="steps">${stepsOf(traits).map(({ title, drawing, text }, i) => html`<li><h3>${i + 1}. ${title}</h3>${drawing}${text}</li>`)}</ol>
     <div class="formula">${formula(objective.name, traits)}</div>
     <ul class="definitions">${definitions(objective, traits)}</ul>
   </section>`

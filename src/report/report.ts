@@ -43,6 +43,6 @@ function runSection(data: ReportData): Html {
       <tr class="total"><td>Total</td><td>${duration(total)}</td></tr></tbody>
     </table>`
     }
-    ${data.config && html`<details><summary>Resolved training configuration</summary><pre>${data.config}</pre></details>`}
+    ${data.config !== null && html`<details><summary>Resolved training configuration</summary><pre>${data.config}</pre></details>`}
   </section>`
 }

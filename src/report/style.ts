@@ -10,7 +10,7 @@ export const REPORT_STYLE = `
 .verdict { font-size: 20px; font-weight: 650; margin: 0 0 4px; line-height: 1.3; }
 .verdict.gain { color: var(--gain); }
 .verdict.loss { color: var(--loss); }
-.steps { list-style: none; display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 225px), 1fr)); gap: 14px 34px; margin: 0 0 18px; padding: 0; }
+.steps { list-style: none; display: grid; grid-auto-columns: minmax(0, 1fr); grid-auto-flow: column; gap: 14px 34px; margin: 0 0 18px; padding: 0; }
 .steps li { position: relative; background: var(--tint); border-radius: 8px; padding: 12px 14px; font-size: 14.5px; line-height: 1.45; }
 .steps li:not(:last-child)::after { content: '→'; position: absolute; right: -26px; top: calc(50% - 14px); font-size: 20px; line-height: 28px; color: var(--soft); }
 .steps svg { display: block; width: 100%; max-width: 230px; height: 104px; margin: 6px auto 8px; }
@@ -51,13 +51,9 @@ export const REPORT_STYLE = `
 .hidden .answer { margin-top: 8px; font-size: 14px; line-height: 1.4; }
 .scale { display: flex; align-items: center; gap: 8px; font-size: 12.5px; color: var(--soft); margin: 8px 0 0; }
 .scale i { flex: 0 0 110px; height: 10px; border-radius: 3px; border: 1px solid var(--line); background: linear-gradient(to right, #777, #ff5a1f); }
-@media (max-width: 760px) {
-  .headline { grid-template-columns: minmax(0, 1fr); }
-  .numbers { gap: 12px; }
-  .numbers b { font-size: 32px; }
-  .numbers .arrow { font-size: 22px; }
-  .steps { gap: 30px; }
-  .steps li:not(:last-child)::after { content: '↓'; right: 50%; top: auto; bottom: -29px; }
+@media (max-width: 1000px) {
+  .steps { grid-auto-flow: row; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
+  .steps li:not(:last-child)::after { content: none; }
   .compared, .compared tbody { display: block; }
   .compared thead, .compared thead tr { display: block; }
   .compared thead th:not(.chart) { display: none; }
@@ -68,6 +64,14 @@ export const REPORT_STYLE = `
   .compared td:first-child, .compared .chart, .compared tr.kind td { grid-column: 1 / -1; width: auto; padding: 0; }
   .compared thead .chart, .compared td.chart { padding: 0 14px; width: auto; }
   .compared td { width: auto !important; }
-  .compared [data-label]::before { display: inline; margin-right: 6px; }
+  .compared [data-label]::before { content: attr(data-label); display: inline; margin-right: 6px; font-size: 12.5px; font-weight: 400; color: var(--soft); }
+}
+@media (max-width: 760px) {
+  .headline { grid-template-columns: minmax(0, 1fr); }
+  .numbers { gap: 12px; }
+  .numbers b { font-size: 32px; }
+  .numbers .arrow { font-size: 22px; }
+  .steps { grid-template-columns: minmax(0, 1fr); gap: 30px; }
+  .steps li:not(:last-child)::after { content: '↓'; right: 50%; top: auto; bottom: -29px; }
 }
 `

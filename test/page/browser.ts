@@ -24,7 +24,7 @@ export interface View {
   colorScheme: 'light' | 'dark'
 }
 
-export const allViews: readonly View[] = [1280, 390].flatMap((width) =>
+export const allViews: readonly View[] = [1280, 820, 390].flatMap((width) =>
   (['light', 'dark'] as const).map((colorScheme) => ({ width, colorScheme })),
 )
 

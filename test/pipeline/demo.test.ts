@@ -131,7 +131,7 @@ describe('the demo', () => {
     }
   })
 
-  it('does nothing twice, runs again for another seed, and comes out the same', async () => {
+  it('does nothing twice, runs again for another seed, and comes out the same', { timeout: 90_000 }, async () => {
     const opened = world.opened
     const pairs = await readFile(join(out, 'corrupt', 'pairs.jsonl'))
     const page = await readFile(join(out, 'report.html'))

@@ -42,7 +42,7 @@ describe('renderReport', () => {
     const titles = [...document.querySelectorAll('h2')].map((heading) => heading.textContent)
     expect(titles).toEqual(sectionTitles)
     expect([...document.querySelectorAll('h3')].map((heading) => heading.textContent)).toEqual([
-      ...['The model answers', 'An edit makes a pair', 'The image gets a twin', 'Only the edit is scored'],
+      ...['1. The model answers', '2. An edit makes a pair', '3. The image gets a twin', '4. Only the edit is scored'],
       'Loss',
       'Margins',
       'Reward accuracy',
@@ -149,11 +149,15 @@ describe('what is said of hidden lesions', () => {
   it('says which way the numbers go, and when they do not say', () => {
     const rarer = said([40, 56], [30, 8])
     expect(rarer).toContain('Answers depend more on the lesion after training than before.')
-    expect(rarer).toContain('Right answers without the evidence became rarer (50.0 % before, 13.3 % after')
+    expect(rarer).toContain('Right answers on such images became rarer (50.0 % before, 13.3 % after')
     const oftener = said([50, 52], [10, 45])
     expect(oftener).toContain('Answers depend less on the lesion after training than before.')
-    expect(oftener).toContain('Right answers without the evidence became more frequent')
+    expect(oftener).toContain('Right answers on such images became more frequent')
     expect(said([50, 51], [20, 21])).toContain('rarer is not resolved')
+    expect(rarer).not.toContain('hides anything')
+    expect(said([40, 56], [40, 40])).toContain(
+      'Before training, that this hides anything is not resolved. Answers depend more',
+    )
   })
 })
 
