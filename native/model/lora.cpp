@@ -157,7 +157,7 @@ Adapter::Adapter(Ops& ops, const TextConfig& text, const LoraSpec& spec, std::ve
 }
 
 Adapter::Adapter(Ops& ops, const TextConfig& text, const LoraSpec& spec)
-    : Adapter(ops, text, checked(spec, text), lay_out(all_places(text, spec.targets), spec.rank, text)) {
+    : Adapter(ops, text, spec, lay_out(all_places(text, checked(spec, text).targets), spec.rank, text)) {
   if (ops_.dry()) return;
   std::vector<float> host;
   for (size_t index = 0; index < modules_.size(); ++index) {
