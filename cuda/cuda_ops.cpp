@@ -39,16 +39,14 @@ DeviceProperties open(int device) {
   return properties;
 }
 
-/// Writes elements [first, first + count) of `from` as `To`.
-template <class To, class From>
-void convert(const From* from, void* to, size_t count) {
-  To* out = static_cast<To*>(to);
-  for (size_t i = 0; i < count; ++i) {
-    if constexpr (std::is_same_v<To, float>) {
-      out[i] = to_float(from[i]);
-    } else {
-      out[i] = to_bf16(from[i]);
-    }
+/// Elements [begin, end) of a weight, each rounded once.
+void narrow(const Tensor& from, int64_t begin, int64_t end, bf16* to) {
+  constexpr int64_t piece = 1024;
+  float wide[piece];
+  for (; begin < end; begin += piece) {
+    const int64_t count = std::min(piece, end - begin);
+    widen(from, begin, begin + count, wide);
+    for (int64_t i = 0; i < count; ++i) *to++ = to_bf16(wide[i]);
   }
 }
 
@@ -114,23 +112,20 @@ void* CudaOps::allocate(size_t bytes) {
 void CudaOps::release(void* data, size_t) { fire::cuda::release(data); }
 
 Tensor CudaOps::adopt(Tensor host) {
-  if (host.dtype() != DType::f32 && host.dtype() != DType::bf16)
-    throw Error(Code::internal, "a weight is f32 or bf16, not " + host.describe());
+  if (!is_weight(host.dtype())) throw Error(Code::internal, "a weight is f32, bf16 or f16, not " + host.describe());
   const DType type = host.rank() >= 2 ? type_ : DType::f32;
-  std::vector<int64_t> dims;
-  for (int i = 0; i < host.rank(); ++i) dims.push_back(host.dim(i));
   const size_t width = size_of(type);
-  const Tensor device = Tensor::with_dims(weights_->take(type, {host.size()}).data(), type, dims);
+  const Tensor device = host.of(weights_->take(type, {host.size()}).data(), type);
   if (host.dtype() == type) {
     upload(host.data(), device);
     return device;
   }
   const auto fill = [&](void* to, size_t offset, size_t bytes) {
-    const size_t first = offset / width, count = bytes / width;
+    const int64_t first = static_cast<int64_t>(offset / width), end = static_cast<int64_t>((offset + bytes) / width);
     if (type == DType::f32) {
-      convert<float>(host.b16() + first, to, count);
+      widen(host, first, end, static_cast<float*>(to));
     } else {
-      convert<bf16>(host.f32() + first, to, count);
+      narrow(host, first, end, static_cast<bf16*>(to));
     }
   };
   ring_->upload(device.data(), device.bytes(), fill, stream_);

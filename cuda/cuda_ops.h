@@ -77,6 +77,7 @@ class CudaOps final : public Ops {
                            Tensor coefficients) override;
   std::vector<SampledToken> sample(Tensor logits, const SamplingRule& rule, std::span<const double> uniforms) override;
   double adamw(const AdamW& settings, Tensor param, Tensor grad, Tensor m, Tensor v) override;
+  double norm(Tensor x) override;
 
  private:
   /// Device memory of at least `bytes` that outlives the call; grows, never shrinks. For what is not part of a training

@@ -67,17 +67,27 @@ __global__ void __launch_bounds__(threads)
 
 }  // namespace
 
+int norm_parts(int64_t size) {
+  const int64_t blocks = std::max<int64_t>(1, (size + block_stride - 1) / block_stride);
+  return static_cast<int>(std::min<int64_t>(blocks, most_norm_parts));
+}
+
+void launch_sum_of_squares(Stream stream, const float* x, int64_t size, double* parts) {
+  with_flag(aligned(x), [&](auto vector) {
+    gpu::launch("sum of squares", dim3(static_cast<unsigned>(norm_parts(size))), dim3(threads), 0, stream,
+                sum_of_squares_kernel<decltype(vector)::value>, x, size, parts);
+  });
+}
+
 void launch_adamw(Stream stream, float* param, const float* grad, float* m, float* v, double* workspace, int64_t size,
                   const AdamW& settings) {
   const int64_t blocks = std::max<int64_t>(1, (size + block_stride - 1) / block_stride);
-  const int parts = static_cast<int>(std::min<int64_t>(blocks, adamw_parts));
   const dim3 grid(static_cast<unsigned>(std::min<int64_t>(blocks, 4096)));
+  launch_sum_of_squares(stream, grad, size, workspace);
   with_flag(aligned(param, grad, m, v), [&](auto vector) {
-    constexpr bool wide = decltype(vector)::value;
-    gpu::launch("gradient norm", dim3(static_cast<unsigned>(parts)), dim3(threads), 0, stream,
-                sum_of_squares_kernel<wide>, grad, size, workspace);
-    gpu::launch("adamw", grid, dim3(threads), 0, stream, update_kernel<wide>, AdamWCoefficients(settings),
-                settings.max_grad_norm, param, grad, m, v, size, workspace, parts, workspace + adamw_parts);
+    gpu::launch("adamw", grid, dim3(threads), 0, stream, update_kernel<decltype(vector)::value>,
+                AdamWCoefficients(settings), settings.max_grad_norm, param, grad, m, v, size, workspace,
+                norm_parts(size), workspace + most_norm_parts);
   });
 }
 

@@ -8,13 +8,17 @@
 
 namespace fire::cuda {
 
-/// The gradient's squares are summed in at most this many parts: how many depends on its size, not on the GPU.
-constexpr int adamw_parts = 1024;
-/// Doubles that it needs: the parts, then the norm.
-constexpr int adamw_workspace = adamw_parts + 1;
+/// Squares are summed in at most this many parts: how many depends on the size, not on the GPU.
+constexpr int most_norm_parts = 1024;
+int norm_parts(int64_t size);
+/// Doubles that adamw needs: the parts, then the norm.
+constexpr int adamw_workspace = most_norm_parts + 1;
 
-/// param, grad, m, v f32 [size]. workspace[adamw_parts] receives the L2 norm of grad before clipping; when it is not
-/// finite nothing else changes. No host round trip: the update reads the norm on the device.
+/// parts f64 [norm_parts(size)], whose sum is that of the squares of x f32 [size].
+void launch_sum_of_squares(Stream stream, const float* x, int64_t size, double* parts);
+
+/// param, grad, m, v f32 [size]. workspace[most_norm_parts] receives the L2 norm of grad before clipping; when it is
+/// not finite nothing else changes. No host round trip: the update reads the norm on the device.
 void launch_adamw(Stream stream, float* param, const float* grad, float* m, float* v, double* workspace, int64_t size,
                   const AdamW& settings);
 

@@ -12,15 +12,21 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 /** Debian's package for each program the build runs. */
 const tools = { 'g++': 'g++', cmake: 'cmake', ninja: 'ninja-build' }
 
-/** `--lint`: what the tests check formatting with; without it that check is skipped. */
-const lintTools = { 'clang-format': 'clang-format' }
+/** `--lint`: what the tests check formatting and pages with; where they cannot be had those checks are skipped. */
+const lintTools = { 'clang-format': 'clang-format', chromium: 'chromium' }
+
+const install = ['install', '-y', '-qq', '--no-install-recommends']
 
 function has(program) {
   return spawnSync(program, ['--version'], { stdio: 'ignore' }).status === 0
 }
 
+function attempt(command, args) {
+  return spawnSync(command, args, { cwd: root, stdio: 'inherit' })
+}
+
 function run(command, args) {
-  const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit' })
+  const { status, error } = attempt(command, args)
   if (status !== 0) fail(`${command} ${args.join(' ')} failed${error ? `: ${error.message}` : ''}`)
 }
 
@@ -31,17 +37,23 @@ function fail(message) {
 
 /** Installs what is missing where we may (root on Debian or Ubuntu), else asks for it in one line. */
 function installTools() {
-  const wanted = process.argv.includes('--lint') ? { ...tools, ...lintTools } : tools
-  const missing = Object.keys(wanted).filter((program) => !has(program))
-  const packages = missing.map((program) => wanted[program])
-  if (packages.length === 0) return
+  const missing = packagesOf(tools)
+  const wished = process.argv.includes('--lint') ? packagesOf(lintTools) : []
+  if (missing.length + wished.length === 0) return
   if (process.getuid?.() !== 0 || !has('apt-get')) {
-    if (missing.every((program) => program in lintTools)) return
-    fail(`${missing.join(', ')} not found. Install and run this again:  sudo apt-get install -y ${packages.join(' ')}`)
+    if (missing.length === 0) return
+    fail(`${missing.join(', ')} not found. Install and run this again:  sudo apt-get install -y ${missing.join(' ')}`)
   }
-  console.log(`installing ${packages.join(', ')}`)
   run('apt-get', ['update', '-qq'])
-  run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...packages])
+  if (missing.length > 0) run('apt-get', [...install, ...missing])
+  // Ubuntu has no package of some.
+  for (const name of wished) attempt('apt-get', [...install, name])
+}
+
+function packagesOf(wanted) {
+  return Object.keys(wanted)
+    .filter((program) => !has(program))
+    .map((program) => wanted[program])
 }
 
 installTools()

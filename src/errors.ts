@@ -21,12 +21,14 @@ export const errorCodes = [
   'ERR_FIRE_INTERNAL',
   'ERR_FIRE_INVALID_ARGUMENT',
   'ERR_FIRE_IO',
+  'ERR_FIRE_LOCKED',
   'ERR_FIRE_MODEL',
   'ERR_FIRE_NATIVE_BINDING',
   'ERR_FIRE_NONFINITE',
   'ERR_FIRE_NO_DEVICE',
   'ERR_FIRE_OUT_OF_MEMORY',
   'ERR_FIRE_SEGMENTER',
+  'ERR_FIRE_TRAINING',
   'ERR_FIRE_UNSUPPORTED',
 ] as const
 
@@ -103,19 +105,42 @@ export class NumericError extends FireError {
   static override readonly code = 'ERR_FIRE_NONFINITE'
 }
 
+/** A training run came to its end and taught nothing: its gradient was 0, or its loss diverged (docs/training.md). */
+export class TrainingError extends FireError {
+  static override readonly code = 'ERR_FIRE_TRAINING'
+}
+
 /** Memory ran out. `detail` has the bytes asked for and, where known, the bytes free. */
 export class OutOfMemoryError extends FireError {
   static override readonly code = 'ERR_FIRE_OUT_OF_MEMORY'
   static override readonly hint = 'Lower microBatchSize, set checkpointing: true, or use dtype: bf16.'
 }
 
-/** The call was cancelled and the caller's signal gave no reason of its own. */
+/** The call was cancelled by its signal; `cause` is the signal's reason. */
 export class AbortedError extends FireError {
   static override readonly code = 'ERR_FIRE_ABORTED'
 
   constructor(message = 'The operation was aborted', options?: FireErrorOptions) {
     super(message, options)
   }
+}
+
+/** What a signal that fired ends a call with: always this class, whatever the signal's own reason, which is its `cause`. */
+export function abortedBy({ reason }: AbortSignal): AbortedError {
+  if (reason instanceof AbortedError) return reason
+  const isTimeout = (reason as Error | null)?.name === 'TimeoutError'
+  return new AbortedError(isTimeout ? 'The time for it ran out' : undefined, { cause: reason })
+}
+
+/** @throws {AbortedError} once the signal has fired. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw abortedBy(signal)
+}
+
+/** Whether an error says no more than that the signal fired. A full disk after Ctrl-C is still a full disk. */
+export function isAbort(error: unknown, signal: AbortSignal | undefined): boolean {
+  if (!signal?.aborted) return false
+  return error === signal.reason || error instanceof AbortedError || (error as Error | null)?.name === 'AbortError'
 }
 
 /** The engine was used after `close()`. */
@@ -128,10 +153,15 @@ export class FileError extends FireError {
   static override readonly code = 'ERR_FIRE_IO'
 }
 
+/** Another run writes to the same output. `detail` names its process: `pid`, `host`, `since`, and the file `lock`. */
+export class LockedError extends FireError {
+  static override readonly code = 'ERR_FIRE_LOCKED'
+}
+
 /** The disk is full, or its quota used up; whatever was complete before is untouched. */
 export class DiskFullError extends FireError {
   static override readonly code = 'ERR_FIRE_DISK_FULL'
-  static override readonly hint = 'Free some space (older checkpoints are a good start) and run the same command again.'
+  static override readonly hint = 'Free some space and run the same command again.'
 }
 
 /** The model hub refused, has no such thing, or could not be reached. `detail` has the HTTP status where there was one. */
@@ -243,6 +273,11 @@ const systemErrors: Record<string, { reason: string; hint?: string }> = {
   EISDIR: { reason: 'it is a folder' },
   ENOTDIR: { reason: 'a part of the path is not a folder' },
   EEXIST: { reason: 'it exists already' },
+  EFBIG: { reason: 'it grew larger than the file system or the limit of this user allows', hint: 'See ulimit -f.' },
+  ELOOP: { reason: 'its links lead in a circle' },
+  ENXIO: { reason: 'it is a pipe or socket and nobody reads from it' },
+  EBUSY: { reason: 'it is in use, or a mount point', hint: 'Name a folder below it.' },
+  EXDEV: { reason: 'it lies on another file system', hint: 'Name a folder below it.' },
   ENAMETOOLONG: { reason: 'the name is too long' },
 }
 
@@ -271,6 +306,22 @@ export function asFileError(action: string, path: string): (error: unknown) => n
     throw fileError(error, action, path)
   }
 }
+
+/**
+ * Wrong with one record or its files (an image that is missing, damaged or of an impossible shape, a text that is too long or
+ * that the chat template refuses), not with the run. Ask it only of what was thrown while that record was looked at.
+ */
+export function isOfRecord(error: unknown): error is FireError {
+  return error instanceof FireError && recordCodes.has(error.code)
+}
+
+const recordCodes: ReadonlySet<ErrorCode> = new Set([
+  'ERR_FIRE_DATA',
+  'ERR_FIRE_INVALID_ARGUMENT',
+  'ERR_FIRE_IO',
+  'ERR_FIRE_MODEL',
+  'ERR_FIRE_UNSUPPORTED',
+])
 
 /** For `promise.catch`: rejects with the same error, `place` in front of its message; what is not typed passes. */
 export function atPlace(place: string, detail: ErrorDetail = {}): (error: unknown) => never {

@@ -59,6 +59,7 @@ export {
   NumericError,
   OutOfMemoryError,
   SegmenterError,
+  TrainingError,
   UnsupportedError,
 } from './errors.js'
 export {

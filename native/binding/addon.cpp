@@ -10,6 +10,7 @@
 #include "cpu/gemm_bench.h"
 #include "cpu/onednn.h"
 #include "cpu/thread_pool.h"
+#include "tensor/exchange.h"
 
 namespace fire::binding {
 namespace {
@@ -137,6 +138,13 @@ Napi::Value merge_async(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value exchange_paths(const Napi::CallbackInfo& info) {
+  return throwing(info.Env(), [&]() -> Napi::Value {
+    const std::string first = info[0].ToString(), second = info[1].ToString();
+    return Napi::Boolean::New(info.Env(), exchange(first, second));
+  });
+}
+
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   auto* state = new AddonState();
   env.SetInstanceData(state);  // freed with the environment
@@ -145,6 +153,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("setErrorClass", Napi::Function::New(env, set_error_class));
   exports.Set("cpuInfo", Napi::Function::New(env, cpu_info));
   exports.Set("gpuReport", Napi::Function::New(env, gpu_report_value));
+  exports.Set("exchange", Napi::Function::New(env, exchange_paths));
   exports.Set("createCancelToken", Napi::Function::New(env, CancelToken::create));
   exports.Set("openEngine", Napi::Function::New(env, EngineWrap::open));
   exports.Set("verify", Napi::Function::New(env, verify_folder));

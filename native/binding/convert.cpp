@@ -177,7 +177,8 @@ Pair to_pair(const Napi::Value& value) {
           o.bytes("chosenMask"),
           o.bytes("rejectedMask"),
           o.texts("images"),
-          o.get("corruptedImages").IsNull() ? std::vector<std::string>() : o.texts("corruptedImages")};
+          o.get("corruptedImages").IsNull() ? std::vector<std::string>() : o.texts("corruptedImages"),
+          o.number("weight")};
 }
 
 Objective to_objective(const Napi::Value& value) {
@@ -264,6 +265,7 @@ Napi::Object step_stats(Napi::Env env, const StepStats& stats, const Objective& 
     const PairStats& s = stats.pairs[i];
     Napi::Object o = Napi::Object::New(env);
     o.Set("loss", s.loss.loss);
+    o.Set("weight", s.weight);
     o.Set("base", s.loss.base);
     o.Set("visual", s.loss.visual);
     o.Set("anchor", s.loss.anchor);

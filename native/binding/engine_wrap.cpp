@@ -50,6 +50,7 @@ Napi::Value EngineWrap::open(const Napi::CallbackInfo& info) {
     EngineWrap* self = Unwrap(object);
     Lane::Held held;
     held.objects.push_back(Napi::Persistent(object));
+    held.cancel = cancel;
     return self->lane_.run(
         info.Env(),
         [self, spec, cancel]() -> ToJs {

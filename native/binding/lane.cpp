@@ -126,9 +126,13 @@ bool Lane::send(Message message) {
 
 void Lane::deliver(Napi::Env env, Napi::Function, std::nullptr_t*, Message* message) {
   if (env == nullptr) return;  // shutting down: see send
-  Napi::HandleScope scope(env);
-  (*message)(env);
-  delete message;
+  const std::unique_ptr<Message> owned(message);
+  try {
+    Napi::HandleScope scope(env);
+    (*message)(env);
+  } catch (const Napi::Error&) {
+    // Promises take every other error: this one says that a worker was terminated, and nobody is left to hear it.
+  }
 }
 
 }  // namespace fire::binding

@@ -28,6 +28,14 @@ void* CpuOps::allocate(size_t bytes) {
 
 void CpuOps::release(void* data, size_t) { std::free(data); }
 
+Tensor CpuOps::adopt(Tensor host) {
+  if (host.dtype() != DType::f16) return host;
+  std::vector<float>& copy = widened_.emplace_back(static_cast<size_t>(host.size()));
+  for_slices(host.size(), int64_t{1} << 20,
+             [&](int64_t begin, int64_t end) { widen(host, begin, end, copy.data() + begin); });
+  return host.of(copy.data(), DType::f32);
+}
+
 void CpuOps::upload(const void* host, Tensor device) {
   if (device.bytes()) std::memcpy(device.data(), host, device.bytes());
 }
@@ -43,17 +51,6 @@ void CpuOps::copy(Tensor from, Tensor to) {
 
 void CpuOps::zero(Tensor x) {
   if (x.bytes()) std::memset(x.data(), 0, x.bytes());
-}
-
-std::vector<float> widen(const Tensor& t) {
-  std::vector<float> out(static_cast<size_t>(t.size()));
-  if (t.dtype() == DType::f32) {
-    std::copy_n(t.f32(), out.size(), out.begin());
-  } else {
-    const bf16* in = t.b16();
-    for (size_t i = 0; i < out.size(); ++i) out[i] = to_float(in[i]);
-  }
-  return out;
 }
 
 }  // namespace fire::cpu

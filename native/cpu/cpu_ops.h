@@ -22,7 +22,7 @@ class CpuOps final : public Ops {
 
   void* allocate(size_t bytes) override;
   void release(void* data, size_t bytes) override;
-  Tensor adopt(Tensor host) override { return host; }
+  Tensor adopt(Tensor host) override;
   void upload(const void* host, Tensor device) override;
   void download(Tensor device, void* host) override;
   void copy(Tensor from, Tensor to) override;
@@ -67,6 +67,7 @@ class CpuOps final : public Ops {
                            Tensor coefficients) override;
   std::vector<SampledToken> sample(Tensor logits, const SamplingRule& rule, std::span<const double> uniforms) override;
   double adamw(const AdamW& settings, Tensor param, Tensor grad, Tensor m, Tensor v) override;
+  double norm(Tensor x) override;
 
  private:
   /// Runs body(begin, end) over [0, n) in slices of `grain`.
@@ -86,9 +87,7 @@ class CpuOps final : public Ops {
   ThreadPool pool_;
   Gemm gemm_;
   std::vector<std::vector<std::unique_ptr<std::vector<float>>>> scratch_;
+  std::vector<std::vector<float>> widened_;  // what adopt copied
 };
-
-/// A norm weight or bias as f32, whatever its storage.
-std::vector<float> widen(const Tensor& t);
 
 }  // namespace fire::cpu

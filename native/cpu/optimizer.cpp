@@ -27,18 +27,22 @@ FIRE_CLONES void adamw_slice(const AdamWCoefficients c, float grad_scale, float*
 
 }  // namespace
 
+double CpuOps::norm(Tensor x) {
+  constexpr int64_t grain = 65536;
+  std::vector<double> partial(static_cast<size_t>((x.size() + grain - 1) / grain));
+  for_slices(x.size(), grain, [&](int64_t begin, int64_t end) {
+    partial[static_cast<size_t>(begin / grain)] = sum_of_squares_slice(x.f32() + begin, end - begin);
+  });
+  double squares = 0;
+  for (const double p : partial) squares += p;
+  return std::sqrt(squares);
+}
+
 double CpuOps::adamw(const AdamW& s, Tensor param, Tensor grad, Tensor m, Tensor v) {
   const int64_t size = param.size();
   if (grad.size() != size || m.size() != size || v.size() != size)
     throw Error(Code::internal, "adamw of " + param.describe() + " with " + grad.describe());
-  constexpr int64_t grain = 65536;
-  std::vector<double> partial(static_cast<size_t>((size + grain - 1) / grain));
-  for_slices(size, grain, [&](int64_t begin, int64_t end) {
-    partial[static_cast<size_t>(begin / grain)] = sum_of_squares_slice(grad.f32() + begin, end - begin);
-  });
-  double squares = 0;
-  for (const double p : partial) squares += p;
-  const double norm = std::sqrt(squares);
+  const double norm = this->norm(grad);
   if (!std::isfinite(norm)) return norm;
 
   const AdamWCoefficients c(s);

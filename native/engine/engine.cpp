@@ -1,7 +1,6 @@
 #include "engine/engine.h"
 
 #include <algorithm>
-#include <new>
 #include <set>
 
 namespace fire {
@@ -12,7 +11,7 @@ Engine::Engine(const EngineSpec& spec)
       file_(SafeTensors::open_checkpoint(spec.model)),
       ops_(open_device(spec.device)),
       arena_(std::make_unique<Arena>(ops_->arena_source())),
-      weights_(Weights::load(file_, config_, *ops_)),
+      weights_(file_.reading([&] { return Weights::load(file_, config_, *ops_); })),
       reference_cache_(spec.reference_cache_bytes) {
   if (!spec.adapter.empty()) {
     adapter_ = Adapter::load(*ops_, config_.text, spec.adapter);
@@ -47,7 +46,7 @@ EncodedImage Engine::encode_image(const std::string& id, const Rgb& rgb, Cancel 
   auto it = images_.find(id);
   if (it == images_.end()) {
     Image entry{config_.vision->preprocess(rgb), nullptr};
-    entry.features = vision().encode(entry.patches, *arena_);
+    entry.features = on_weights([&] { return vision().encode(entry.patches, *arena_); });
     it = images_.emplace(id, std::move(entry)).first;
   }
   const auto& [patches, features] = it->second;
@@ -139,21 +138,17 @@ StepStats Engine::accumulate(const std::vector<Pair>& pairs, const Objective& ob
                              Cancel cancel) {
   Optimizer& training = optimizer();
   try {
-    return run(pairs, objective, options, &training, cancel);
+    return on_weights([&] { return run(pairs, objective, options, &training, cancel); });
   } catch (const Error& e) {
-    // Stops and bad numbers come before backward. Memory can also run out in the middle of it: half a gradient is worse
-    // than none.
-    if (e.code() == Code::out_of_memory) training.zero_grad();
-    throw;
-  } catch (const std::bad_alloc&) {
-    training.zero_grad();
+    // Backward clears what it leaves half done. Weights that changed meanwhile spoil all of it.
+    if (e.code() == Code::io) training.zero_grad();
     throw;
   }
 }
 
 StepStats Engine::evaluate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
                            Cancel cancel) {
-  return run(pairs, objective, options, nullptr, cancel);
+  return on_weights([&] { return run(pairs, objective, options, nullptr, cancel); });
 }
 
 double Engine::update(const AdamWSpec& spec) { return optimizer().update(spec); }
@@ -176,21 +171,27 @@ void Engine::reserve(const std::vector<Pair>& pairs, const Objective& objective,
 }
 
 std::vector<float> Engine::logprobs(const SequenceRef& sequence, bool use_adapter, Cancel cancel) {
-  return token_logprobs(context(cancel), use_adapter ? adapter_.get() : nullptr,
-                        {sequence.ids, features(sequence.images)});
+  return on_weights([&] {
+    return token_logprobs(context(cancel), use_adapter ? adapter_.get() : nullptr,
+                          {sequence.ids, features(sequence.images)});
+  });
 }
 
 std::vector<Generation> Engine::generate(const std::vector<PromptRef>& prompts, const SamplingSpec& sampling,
                                          bool use_adapter, const GenerationEvents& events, Cancel cancel) {
   std::vector<GenerationPrompt> resolved;
   for (const PromptRef& p : prompts) resolved.push_back({p.sequence.ids, features(p.sequence.images), p.seed});
-  return fire::generate(context(cancel), use_adapter ? adapter_.get() : nullptr, resolved, sampling, events);
+  return on_weights([&] {
+    return fire::generate(context(cancel), use_adapter ? adapter_.get() : nullptr, resolved, sampling, events);
+  });
 }
 
 std::vector<std::vector<float>> Engine::attention(const SequenceRef& sequence, const std::vector<int32_t>& positions,
                                                   bool use_adapter) {
-  return image_attention(context(), use_adapter ? adapter_.get() : nullptr, {sequence.ids, features(sequence.images)},
-                         positions);
+  return on_weights([&] {
+    return image_attention(context(), use_adapter ? adapter_.get() : nullptr, {sequence.ids, features(sequence.images)},
+                           positions);
+  });
 }
 
 void Engine::save_adapter(const std::string& directory, const std::string& base_model) const {

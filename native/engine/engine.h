@@ -84,7 +84,8 @@ class Engine {
 
   /// What `accumulate` would take; nothing is computed and no image needs to be encoded.
   PlanStats plan(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options);
-  /// Forward and backward; gradients add up until `update` or `zero_grad`. Cancelling leaves them as they were.
+  /// Forward and backward; gradients add up until `update` or `zero_grad`. Cancelling leaves them as they were, in the
+  /// middle of backward at 0.
   StepStats accumulate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
                        Cancel cancel);
   StepStats evaluate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
@@ -112,6 +113,12 @@ class Engine {
     std::unique_ptr<ImageFeatures> features;
   };
 
+  /// Runs what computes with the weights. On a CPU these are the mapped file, which may change under it; a GPU has
+  /// copies.
+  template <class F>
+  auto on_weights(F&& work) const {
+    return ops_->is_gpu() ? work() : file_.reading(work);
+  }
   const Image& image(const std::string& id) const;
   /// On a GPU: makes the arena one block that holds this step, as a dry run of it says.
   void reserve(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,

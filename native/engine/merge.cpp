@@ -1,5 +1,6 @@
 #include "engine/merge.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -19,22 +20,27 @@ class MergedWeight {
     const LoraView lora = adapter_.view(m);
     scaled_b_.resize(static_cast<size_t>(lora.b.size()));
     for (size_t i = 0; i < scaled_b_.size(); ++i) scaled_b_[i] = lora.scale * lora.b.f32()[i];
-    sum_.resize(static_cast<size_t>(weight.size()));
-    for (size_t i = 0; i < sum_.size(); ++i)
-      sum_[i] = weight.dtype() == DType::f32 ? weight.f32()[i] : to_float(weight.b16()[i]);
+    sum_ = widen(weight);
     const Tensor b(scaled_b_.data(), DType::f32, {m.out, adapter_.spec().rank});
     ops_.linear_backward(b, lora.a, Tensor(sum_.data(), DType::f32, {m.out, m.in}), true);
+    // As the type of the file holds it: 65520 is where f16 ends.
+    const float end = weight.dtype() == DType::f16 ? 65520.0f : INFINITY;
+    if (!std::all_of(sum_.begin(), sum_.end(), [&](float value) { return std::abs(value) < end; }))
+      throw Error(Code::nonfinite, "merging " + Adapter::key(m, 'A') + " gives a weight that " + name(weight.dtype()) +
+                                       " cannot hold; nothing was merged")
+          .with("tensor", Adapter::key(m, 'A'));
     if (weight.dtype() == DType::f32) return {reinterpret_cast<const char*>(sum_.data()), sum_.size() * sizeof(float)};
     rounded_.resize(sum_.size());
-    for (size_t i = 0; i < sum_.size(); ++i) rounded_[i] = to_bf16(sum_[i]);
-    return {reinterpret_cast<const char*>(rounded_.data()), rounded_.size() * sizeof(bf16)};
+    const bool half = weight.dtype() == DType::f16;
+    for (size_t i = 0; i < sum_.size(); ++i) rounded_[i] = half ? to_f16(sum_[i]).bits : to_bf16(sum_[i]).bits;
+    return {reinterpret_cast<const char*>(rounded_.data()), rounded_.size() * sizeof(uint16_t)};
   }
 
  private:
   Ops& ops_;
   const Adapter& adapter_;
   std::vector<float> scaled_b_, sum_;
-  std::vector<bf16> rounded_;
+  std::vector<uint16_t> rounded_;  // bits of bf16 or f16
 };
 
 std::string renamed(const std::string& name, const MergeSpec& spec) {
@@ -50,11 +56,8 @@ std::string shard_name(size_t index, size_t count) {
   return name;
 }
 
-}  // namespace
-
-MergeStats merge_adapter(const MergeSpec& spec, Cancel cancel) {
+MergeStats merge(const MergeSpec& spec, const SafeTensors& file, Cancel cancel) {
   const ModelConfig config = ModelConfig::load(spec.model);
-  const SafeTensors file = SafeTensors::open_checkpoint(spec.model);
   cpu::CpuOps ops(0, cpu::Precision::f32, cpu::Backend::native);
   Weights::load(file, config, ops);  // claims every tensor, so a checkpoint that does not fit is named here
   const auto adapter = Adapter::load(ops, config.text, spec.adapter);
@@ -95,6 +98,7 @@ MergeStats merge_adapter(const MergeSpec& spec, Cancel cancel) {
       stats.bytes += t.tensor.bytes();
       ++stats.tensors;
     }
+    file.require_unchanged();
     writer.commit();
     stats.files.push_back(name);
   }
@@ -105,6 +109,13 @@ MergeStats merge_adapter(const MergeSpec& spec, Cancel cancel) {
                 "\n  }\n}\n"});
   }
   return stats;
+}
+
+}  // namespace
+
+MergeStats merge_adapter(const MergeSpec& spec, Cancel cancel) {
+  const SafeTensors file = SafeTensors::open_checkpoint(spec.model);
+  return file.reading([&] { return merge(spec, file, cancel); });
 }
 
 }  // namespace fire

@@ -1,12 +1,20 @@
 #include "infer/score.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 
 #include "objective/row_summary.h"
 
 namespace fire {
+namespace {
+
+[[noreturn]] void throw_nonfinite(int64_t position) {
+  throw Error(Code::nonfinite, "position " + std::to_string(position) + " gave numbers that are not finite");
+}
+
+}  // namespace
 
 std::vector<float> token_logprobs(const Context& context, const Adapter* adapter, const SequenceToScore& sequence) {
   Ops& ops = context.ops;
@@ -42,7 +50,9 @@ std::vector<float> token_logprobs(const Context& context, const Adapter* adapter
     ops.download(target_logits, values.data());
     for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
       const auto row = std::span(host).subspan(i * static_cast<size_t>(slices), static_cast<size_t>(slices));
-      const double logprob = static_cast<double>(values[i]) - summarize_row(row, false).lse;
+      const double lse = summarize_row(row, false).lse;
+      if (!std::isfinite(lse)) throw_nonfinite(begin + static_cast<int64_t>(i));
+      const double logprob = static_cast<double>(values[i]) - lse;
       logprobs.push_back(next[i] < 0 ? std::numeric_limits<float>::quiet_NaN() : static_cast<float>(logprob));
     }
   }
@@ -72,7 +82,11 @@ std::vector<std::vector<float>> image_attention(const Context& context, const Ad
   pass.attention = &requests;
   Decoder(context).forward(input, pass, nullptr);
   std::vector<std::vector<float>> weights;
-  for (AttentionRequest& r : requests) weights.push_back(std::move(r.weights));
+  for (AttentionRequest& r : requests) {
+    if (!std::all_of(r.weights.begin(), r.weights.end(), [](float w) { return std::isfinite(w); }))
+      throw_nonfinite(r.query_row);
+    weights.push_back(std::move(r.weights));
+  }
   return weights;
 }
 

@@ -13,9 +13,9 @@ Tensor Claims::checked(const std::string& name, std::initializer_list<int64_t> s
     throw Error(Code::checkpoint, file_.origin() + ": tensor \"" + name + "\" is " + t.describe() +
                                       ", config.json asks for " + want.describe())
         .with("tensor", name);
-  if (t.dtype() != DType::f32 && t.dtype() != DType::bf16)
+  if (!is_weight(t.dtype()))
     throw Error(Code::unsupported, file_.origin() + ": weight \"" + name + "\" is stored as " + fire::name(t.dtype()) +
-                                       "; f32 and bf16 are supported")
+                                       "; f32, bf16 and f16 are supported")
         .with("tensor", name);
   taken_.insert(name);
   return t;

@@ -12,6 +12,9 @@ namespace {
 
 using namespace config;
 
+/// Of an image that a tower eats, in pixels.
+constexpr int64_t max_side = 4096;
+
 class Tower final : public VisionTower {
  public:
   Tower(Ops& ops, const ClipConfig& config, const ClipNames& names, Claims& claims) : ops_(ops), config_(config) {
@@ -106,7 +109,7 @@ class Spec final : public VisionSpec {
   Spec(const ClipConfig& config, const ClipNames& names) : config_(config), names_(names) {}
 
   View view(const Rgb& image) const override {
-    if (image.height <= 0 || image.width <= 0) throw Error(Code::invalid_argument, "the image is empty");
+    check_image_size({image.height, image.width});
     return config_.image.pad_to_square ? padded(image) : cropped(image);
   }
 
@@ -126,7 +129,10 @@ class Spec final : public VisionSpec {
     return result;
   }
 
-  TokenGrid token_grid(Size) const override { return {config_.side(), config_.side()}; }
+  TokenGrid token_grid(Size image) const override {
+    check_image_size(image);
+    return {config_.side(), config_.side()};
+  }
 
   Patches blank(int64_t) const override { return {config_.side(), config_.side(), {}}; }
   int64_t patch_length() const override { return config_.patch_length(); }
@@ -160,8 +166,12 @@ class Spec final : public VisionSpec {
     const auto begin = [&](int64_t side, int64_t cut) {
       return static_cast<double>((square - side) / 2) * scale - static_cast<double>(cut);
     };
-    return {{c.crop, c.crop}, resize_padded(image, fill, c.shortest_edge, window), scale, scale,
-            begin(image.height, window.top), begin(image.width, window.left)};
+    return {{c.crop, c.crop},
+            resize_padded(image, fill, c.shortest_edge, window),
+            scale,
+            scale,
+            begin(image.height, window.top),
+            begin(image.width, window.left)};
   }
 
   static Window centered(Size size, int64_t crop) {
@@ -175,10 +185,10 @@ class Spec final : public VisionSpec {
 /// A size as a number, as {shortest_edge} or as {height, width} of a square.
 int64_t read_side(const Json& file, const char* key) {
   const Json& size = file.at(key);
-  if (size.type() != Json::Type::object) return positive(file, key);
-  if (size.find("shortest_edge")) return positive(size, "shortest_edge");
-  const int64_t side = positive(size, "height");
-  check(positive(size, "width") == side, size.path(), "must be a square");
+  if (size.type() != Json::Type::object) return positive(file, key, max_side);
+  if (size.find("shortest_edge")) return positive(size, "shortest_edge", max_side);
+  const int64_t side = positive(size, "height", max_side);
+  check(positive(size, "width", max_side) == side, size.path(), "must be a square");
   return side;
 }
 
@@ -212,13 +222,13 @@ ClipConfig ClipConfig::read(const Json& vision, const Json& select_layer, int64_
   require_number(vision, "num_channels", 3);
   require_number(vision, "attention_dropout", 0);
   c.hidden_size = positive(vision, "hidden_size");
-  c.depth = positive(vision, "num_hidden_layers");
+  c.depth = positive(vision, "num_hidden_layers", max_layers);
   c.heads = positive(vision, "num_attention_heads");
   c.intermediate_size = positive(vision, "intermediate_size");
-  c.image_size = positive(vision, "image_size");
-  c.patch_size = positive(vision, "patch_size");
+  c.image_size = positive(vision, "image_size", max_side);
+  c.patch_size = positive(vision, "patch_size", max_side);
   const Json* eps = vision.find("layer_norm_eps");
-  c.layer_norm_eps = eps ? static_cast<float>(eps->number()) : 1e-5f;  // CLIPVisionConfig's default
+  c.layer_norm_eps = eps ? small_number(*eps) : 1e-5f;  // CLIPVisionConfig's default
   c.out_hidden_size = out_hidden_size;
   check(c.hidden_size % c.heads == 0, vision.path(), "hidden_size must be a multiple of num_attention_heads");
   check(c.image_size % c.patch_size == 0, vision.path(), "image_size must be a multiple of patch_size");

@@ -22,10 +22,22 @@ constexpr Family families[] = {
     {"llava", read_llava},
 };
 
+void refuse_quantized(const Json& config) {
+  const Json* quantization = config.find("quantization_config");
+  if (!quantization || quantization->type() != Json::Type::object || quantization->object().empty()) return;
+  const Json* method = quantization->find("quant_method");
+  const bool named = method && method->type() == Json::Type::string;
+  throw Error(Code::unsupported, quantization->path() + " says that the weights are quantised" +
+                                     (named ? " (" + method->string().substr(0, 40) + ")" : "") +
+                                     "; this engine reads f32, bf16 and f16. Take the model that was not quantised, or "
+                                     "save it dequantised");
+}
+
 }  // namespace
 
 ModelConfig ModelConfig::load(const std::string& directory) {
   const Json file = Json::load(directory + "/config.json");
+  refuse_quantized(file);
   const Json& type = file.at("model_type");
   std::string known;
   for (const Family& family : families) {
@@ -44,15 +56,17 @@ TextConfig read_decoder(const Json& json) {
   require_number(json, "attention_dropout", 0);
   TextConfig c{};
   c.hidden_size = positive(json, "hidden_size");
-  c.layers = positive(json, "num_hidden_layers");
+  c.layers = positive(json, "num_hidden_layers", max_layers);
   c.heads = positive(json, "num_attention_heads");
   c.kv_heads = positive(json, "num_key_value_heads");
   c.head_dim = positive_or(json, "head_dim", c.hidden_size / c.heads);
   c.intermediate_size = positive(json, "intermediate_size");
-  c.vocab_size = positive(json, "vocab_size");
-  c.rms_norm_eps = static_cast<float>(json.at("rms_norm_eps").number());
+  c.vocab_size = positive(json, "vocab_size", max_rows);
+  c.rms_norm_eps = small_number(json.at("rms_norm_eps"));
+  check(c.rms_norm_eps >= 0, json.at("rms_norm_eps").path(), "must not be negative");
   check(c.heads % c.kv_heads == 0, json.path(), "num_attention_heads must be a multiple of num_key_value_heads");
-  check(c.head_dim % 2 == 0, json.path(), "the width of a head must be even");
+  check(c.head_dim > 0 && c.head_dim % 2 == 0, json.path(), "the width of a head must be even and positive");
+  check(c.heads * c.head_dim <= max_width, json.path(), "the heads together are too wide");
   return c;
 }
 

@@ -1,5 +1,7 @@
 #include "model/config_reader.h"
 
+#include <cmath>
+
 #include "tensor/error.h"
 
 namespace fire::config {
@@ -38,11 +40,12 @@ void require_unset(const Json& parent, const char* key) {
   if (value) unsupported(*value, "set", "none");
 }
 
-int64_t positive(const Json& parent, const char* key) {
+int64_t positive(const Json& parent, const char* key, int64_t most) {
   const Json& value = parent.at(key);
   const int64_t n = value.integer();
-  if (n <= 0 || n > (int64_t{1} << 31))
-    throw Error(Code::checkpoint, value.path() + " is " + std::to_string(n) + "; it must be positive");
+  if (n <= 0 || n > most)
+    throw Error(Code::checkpoint, value.path() + " is " + std::to_string(n) + "; it must be " +
+                                      (n <= 0 ? "positive" : "at most " + std::to_string(most)));
   return n;
 }
 
@@ -50,11 +53,16 @@ int64_t positive_or(const Json& parent, const char* key, int64_t fallback) {
   return given(parent, key) ? positive(parent, key) : fallback;
 }
 
+float small_number(const Json& value) {
+  const double number = value.number();
+  check(std::abs(number) <= 1000, value.path(), "is out of range");
+  return static_cast<float>(number);
+}
+
 std::array<float, 3> three(const Json& value) {
   const auto& items = value.array();
   check(items.size() == 3, value.path(), "must have 3 entries");
-  return {static_cast<float>(items[0].number()), static_cast<float>(items[1].number()),
-          static_cast<float>(items[2].number())};
+  return {small_number(items[0]), small_number(items[1]), small_number(items[2])};
 }
 
 void check(bool ok, const std::string& where, const std::string& rule) {

@@ -19,9 +19,12 @@ void require_number(const Json& parent, const char* key, double want);
 /// The key must be absent or null.
 void require_unset(const Json& parent, const char* key);
 
-/// A whole number in [1, 2^31].
-int64_t positive(const Json& parent, const char* key);
+/// A whole number in [1, most]. Widths stay far below what would overflow a product of three of them.
+constexpr int64_t max_width = int64_t{1} << 18, max_layers = 4096, max_rows = int64_t{1} << 24;
+int64_t positive(const Json& parent, const char* key, int64_t most = max_width);
 int64_t positive_or(const Json& parent, const char* key, int64_t fallback);
+/// A number of everyday size: eps, a mean.
+float small_number(const Json& value);
 std::array<float, 3> three(const Json& value);
 
 /// Throws ERR_FIRE_CHECKPOINT "<where>: <rule>" unless `ok`.

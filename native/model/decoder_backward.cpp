@@ -15,6 +15,7 @@ void Decoder::backward(const DecoderInput& input, const DecoderPass& pass, Decod
                        ops_.activation(arena_, {input.tokens(), config_.hidden_size})};
   ops_.rms_norm_backward(dhidden, kept.x.back(), weights_.norm, kept.final_rstd, {}, dy);
   for (int64_t i = config_.layers - 1; i >= 0; --i) {
+    cancel_.check();
     const size_t l = static_cast<size_t>(i);
     Tensor dx = i > 0 ? buffers[i % 2] : Tensor();
     if (kept.checkpointing) {

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 #include <utility>
+
+#include "tensor/error.h"
 
 namespace fire {
 namespace {
@@ -65,6 +68,14 @@ void resample(const uint8_t* in, uint8_t* out, int64_t outer, int64_t in_line, i
 }
 
 }  // namespace
+
+void check_image_size(Size size) {
+  const auto fits = [](int64_t side) { return side > 0 && side <= 65536; };
+  if (fits(size.height) && fits(size.width)) return;
+  const bool empty = size.height <= 0 || size.width <= 0;
+  throw Error(Code::invalid_argument, "an image of " + std::to_string(size.width) + "x" + std::to_string(size.height) +
+                                          " pixels is " + (empty ? "empty" : "too large; a side has at most 65536"));
+}
 
 std::vector<uint8_t> resize_bicubic(const Rgb& image, Size to) {
   return resize_bicubic(image, to, {0, 0, to.height, to.width});

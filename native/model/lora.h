@@ -9,6 +9,7 @@
 
 #include "model/device_tensor.h"
 #include "model/weights.h"
+#include "tensor/json.h"
 
 namespace fire {
 
@@ -51,14 +52,21 @@ class Adapter {
   Tensor a_of(const Tensor& flat, const LoraModule& m) const;
   Tensor b_of(const Tensor& flat, const LoraModule& m) const;
 
+  /// Throws ERR_FIRE_NONFINITE with `when` and the first tensor that holds a value which is not finite.
+  void require_finite(const std::string& when) const;
+
   /// PEFT's key of A or B: base_model.model.model.language_model.layers.N.self_attn.q_proj.lora_A.weight
   static std::string key(const LoraModule& m, char which);
 
   /// adapter_config.json and adapter_model.safetensors, each written atomically. `base_model` goes into the config.
+  /// Throws ERR_FIRE_NONFINITE, before anything is written, when a value is not finite.
   void save(const std::string& directory, const std::string& base_model) const;
 
  private:
   Adapter(Ops& ops, const TextConfig& text, const LoraSpec& spec, std::vector<LoraModule> modules);
+  /// From the two files of a PEFT folder; `spec` is the first one's, its targets left for the other.
+  static std::unique_ptr<Adapter> read(Ops& ops, const TextConfig& text, const Json& config, LoraSpec spec,
+                                       const SafeTensors& file);
 
   Ops& ops_;
   LoraSpec spec_;

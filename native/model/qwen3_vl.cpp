@@ -114,7 +114,8 @@ class Tower final : public VisionTower {
 
 TowerConfig read_tower(const Json& vision, const Json& preprocessor, const TextConfig& text) {
   require_text(vision, "hidden_act", "gelu_pytorch_tanh");
-  TowerConfig c{QwenVlTower::read(vision, preprocessor, text), positive(vision, "num_position_embeddings"), {}};
+  TowerConfig c{
+      QwenVlTower::read(vision, preprocessor, text), positive(vision, "num_position_embeddings", max_rows), {}};
   c.deepstack_indexes = c.read_blocks(vision.at("deepstack_visual_indexes"));
   check(c.deepstack_levels() <= static_cast<size_t>(text.layers), vision.path() + ".deepstack_visual_indexes",
         "has more levels than the decoder has layers");

@@ -8,21 +8,26 @@
 #include "tensor/error.h"
 
 namespace fire {
+namespace {
+
+/// Of one image as the tower eats it; no published model has more.
+constexpr int64_t max_pixels_made = int64_t{1} << 24;
+
+}  // namespace
 
 QwenVlImage QwenVlImage::read(const Json& file, int64_t patch_size, int64_t temporal_patch_size, int64_t merge_size) {
   using namespace config;
   QwenVlImage c{};
-  // Far beyond any model, and far below what would overflow a product of them.
-  for (const int64_t size : {patch_size, temporal_patch_size, merge_size})
-    check(size <= 1024, file.path(), "a patch or merge size of " + std::to_string(size) + " is no image model's");
   c.patch_size = patch_size, c.temporal_patch_size = temporal_patch_size, c.merge_size = merge_size;
   // Newer files have `size`, older ones the two areas, which win where there are both.
-  const auto area = [&](const char* older, const char* newer) {
+  const auto area = [&](const char* older, const char* newer, int64_t most) {
     const Json *stated = file.find(older), *size = file.find("size");
-    return size && (!stated || stated->is_null()) ? positive(*size, newer) : positive(file, older);
+    const bool use_newer = size && (!stated || stated->is_null());
+    return positive(use_newer ? *size : file, use_newer ? newer : older, most);
   };
-  c.min_pixels = area("min_pixels", "shortest_edge");
-  c.max_pixels = area("max_pixels", "longest_edge");
+  // Every image is made at least so large; the other bound is held against each image.
+  c.min_pixels = area("min_pixels", "shortest_edge", max_pixels_made);
+  c.max_pixels = area("max_pixels", "longest_edge", int64_t{1} << 40);
   check(c.min_pixels <= c.max_pixels, file.path(), "the smallest image area exceeds the largest");
   c.mean = three(file.at("image_mean"));
   c.std = three(file.at("image_std"));
@@ -41,7 +46,7 @@ QwenVlImage QwenVlImage::read(const Json& file, int64_t patch_size, int64_t temp
 Size smart_resize(Size size, int64_t factor, int64_t min_pixels, int64_t max_pixels) {
   const double h = static_cast<double>(size.height), w = static_cast<double>(size.width),
                f = static_cast<double>(factor);
-  if (size.height <= 0 || size.width <= 0) throw Error(Code::invalid_argument, "the image is empty");
+  check_image_size(size);
   if (std::max(h, w) / std::min(h, w) > 200)
     throw Error(Code::unsupported, "an image of " + std::to_string(size.width) + "x" + std::to_string(size.height) +
                                        " pixels has an aspect ratio above 200; crop it first");
@@ -55,6 +60,12 @@ Size smart_resize(Size size, int64_t factor, int64_t min_pixels, int64_t max_pix
     const double beta = std::sqrt(static_cast<double>(min_pixels) / (h * w));
     out = {to_multiple(std::ceil(h * beta / f)), to_multiple(std::ceil(w * beta / f))};
   }
+  // A side is rounded up by less than `factor`, and an aspect ratio is at most 200.
+  if (out.height * out.width > 2 * max_pixels_made)
+    throw Error(Code::unsupported, "an image of " + std::to_string(size.width) + "x" + std::to_string(size.height) +
+                                       " pixels would be " + std::to_string(out.width) + "x" +
+                                       std::to_string(out.height) +
+                                       " for the model; lower max_pixels in preprocessor_config.json");
   return out;
 }
 

@@ -10,17 +10,18 @@ using namespace config;
 QwenVlTower QwenVlTower::read(const Json& vision, const Json& preprocessor, const TextConfig& text) {
   require_axial_rope(vision);
   QwenVlTower c{};
-  c.depth = positive(vision, "depth");
+  c.depth = positive(vision, "depth", max_layers);
   c.hidden_size = positive(vision, "hidden_size");
   c.heads = positive(vision, "num_heads");
   c.intermediate_size = positive(vision, "intermediate_size");
   c.out_hidden_size = positive(vision, "out_hidden_size");
-  check(c.hidden_size % c.heads == 0 && c.head_dim() % 4 == 0, vision.path(),
+  check(c.hidden_size % c.heads == 0 && c.head_dim() > 0 && c.head_dim() % 4 == 0, vision.path(),
         "hidden_size / num_heads must be a multiple of 4 (two rotary axes)");
   check(c.out_hidden_size == text.hidden_size, vision.path() + ".out_hidden_size",
         "must equal the decoder's hidden_size");
-  c.image = QwenVlImage::read(preprocessor, positive(vision, "patch_size"), positive(vision, "temporal_patch_size"),
-                              positive(vision, "spatial_merge_size"));
+  // Far beyond any model; the smallest image is one patch of patches.
+  c.image = QwenVlImage::read(preprocessor, positive(vision, "patch_size", 256),
+                              positive(vision, "temporal_patch_size", 16), positive(vision, "spatial_merge_size", 16));
   return c;
 }
 

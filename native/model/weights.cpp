@@ -23,6 +23,16 @@ DecoderLayerWeights load_layer(Claims& claims, const std::string& prefix, const 
   return layer;
 }
 
+/// Whose config.json does not say so: GPTQ and AWQ (qweight), bitsandbytes (absmax, SCB), compressed-tensors, fp8.
+void refuse_quantized(const SafeTensors& file) {
+  for (const auto& [name, tensor] : file.tensors())
+    for (const char* ending : {".qweight", ".absmax", ".SCB", ".weight_packed", ".weight_scale", ".weight_scale_inv"})
+      if (name.ends_with(ending))
+        throw Error(Code::unsupported, file.origin() + ": \"" + name +
+                                           "\" belongs to a quantised weight; take the model that was not quantised")
+            .with("tensor", name);
+}
+
 }  // namespace
 
 const char* short_name(Proj proj) {
@@ -55,6 +65,7 @@ int64_t out_features(Proj proj, const TextConfig& c) {
 }
 
 Weights Weights::load(const SafeTensors& file, const ModelConfig& config, Ops& ops) {
+  refuse_quantized(file);
   const TextConfig& c = config.text;
   Claims claims(file, ops);
   const std::string text = claims.prefix_of("embed_tokens.weight", config.names.prefixes);
@@ -80,10 +91,13 @@ Weights Weights::load(const SafeTensors& file, const ModelConfig& config, Ops& o
 }
 
 std::string find_nonfinite(const SafeTensors& file) {
+  constexpr int64_t piece = 4096;
+  float values[piece];
   for (const auto& [name, t] : file.tensors())
-    for (int64_t i = 0; i < t.size(); ++i) {
-      const float value = t.dtype() == DType::f32 ? t.f32()[i] : t.dtype() == DType::bf16 ? to_float(t.b16()[i]) : 0.0f;
-      if (!std::isfinite(value)) return name;
+    for (int64_t begin = 0; is_weight(t.dtype()) && begin < t.size(); begin += piece) {
+      const int64_t end = std::min(begin + piece, t.size());
+      widen(t, begin, end, values);
+      if (!std::all_of(values, values + (end - begin), [](float value) { return std::isfinite(value); })) return name;
     }
   return "";
 }

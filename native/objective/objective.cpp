@@ -89,10 +89,8 @@ double add_preference(const Objective& o, const PairLogps& l, Branch winner, Bra
   return margin;
 }
 
-}  // namespace
-
-PairLoss evaluate_pair(const Objective& o, const PairLogps& l, const KlSums& kl, bool has_corrupted,
-                       int64_t chosen_tokens) {
+PairLoss unweighted(const Objective& o, const PairLogps& l, const KlSums& kl, bool has_corrupted,
+                    int64_t chosen_tokens) {
   PairLoss out;
   if (o.sft) {
     const double n = static_cast<double>(std::max<int64_t>(chosen_tokens, 1));
@@ -113,6 +111,16 @@ PairLoss evaluate_pair(const Objective& o, const PairLogps& l, const KlSums& kl,
     out.loss += out.anchor;
   }
   if (o.kl_scope != Scope::none) out.loss += o.alpha * (o.lambda * kl.forward + (1 - o.lambda) * kl.reverse);
+  return out;
+}
+
+}  // namespace
+
+PairLoss evaluate_pair(const Objective& o, const PairLogps& l, const KlSums& kl, bool has_corrupted,
+                       int64_t chosen_tokens, double weight) {
+  PairLoss out = unweighted(o, l, kl, has_corrupted, chosen_tokens);
+  out.loss *= weight;
+  for (double& slope : out.coefficient) slope *= weight;
   return out;
 }
 

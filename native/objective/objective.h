@@ -68,15 +68,16 @@ struct KlSums {
   double forward = 0, reverse = 0;  // sums (or means) over the KL rows of (v, y+)
 };
 
-/// The loss of one pair before division by the number of pairs, and dLoss/d policy log-probability per branch.
+/// The loss of one pair before division by the number of pairs, and dLoss/d policy log-probability per branch, both
+/// with the pair's weight; the terms and margins are without it.
 struct PairLoss {
   double loss = 0, base = 0, visual = 0, anchor = 0, margin = 0, visual_margin = 0;
   PerBranch<double> coefficient{};
 };
 
-/// `chosen_tokens` counts the scored tokens of y+ (the divisor of sft).
+/// `chosen_tokens` counts the scored tokens of y+ (the divisor of sft); `weight` multiplies the whole loss.
 PairLoss evaluate_pair(const Objective& objective, const PairLogps& logps, const KlSums& kl, bool has_corrupted,
-                       int64_t chosen_tokens);
+                       int64_t chosen_tokens, double weight = 1);
 
 /// -log sigmoid(u) without overflow.
 double neg_log_sigmoid(double u);

@@ -1,6 +1,7 @@
 #include "objective/packing.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 namespace fire {
@@ -37,6 +38,7 @@ void check_pair(const Pair& pair, const Objective& objective, const ModelConfig&
   auto fail = [&](const std::string& why) {
     throw Error(Code::invalid_argument, "pair \"" + pair.id + "\": " + why).with("record", pair.id);
   };
+  if (!(pair.weight >= 0 && std::isfinite(pair.weight))) fail("its weight must be a number >= 0");
   if (pair.prompt.empty()) fail("the prompt has no tokens");
   if (pair.chosen.empty()) fail("the chosen answer has no tokens");
   if (pair.rejected.empty() && !objective.sft) fail("the rejected answer has no tokens");

@@ -20,6 +20,7 @@ struct Pair {
   std::vector<int32_t> prompt, chosen, rejected;
   std::vector<uint8_t> chosen_mask, rejected_mask;
   std::vector<std::string> images, corrupted_images;
+  double weight = 1;  // of its loss
   bool has_corrupted() const { return !corrupted_images.empty(); }
   const std::vector<int32_t>& answer(Branch b) const { return answers_chosen(b) ? chosen : rejected; }
   const std::vector<uint8_t>& mask(Branch b) const { return answers_chosen(b) ? chosen_mask : rejected_mask; }

@@ -58,7 +58,12 @@ class PreferenceStep {
     finish_pairs(stats);
     if (gradient) {
       const Tensor dhidden = loss_backward(chunks, logits, stats);
-      decoder_.backward(batch_.input, pass, kept, dhidden, gradient);
+      try {
+        decoder_.backward(batch_.input, pass, kept, dhidden, gradient);
+      } catch (...) {
+        ops_.zero(gradient);  // half a gradient is worse than none
+        throw;
+      }
     }
     return stats;
   }
@@ -148,9 +153,10 @@ class PreferenceStep {
     std::string bad;
     for (size_t p = 0; p < pairs_.size(); ++p) {
       PairStats& s = stats.pairs[p];
+      s.weight = pairs_[p].weight;
       s.chosen_tokens = batch_.chosen_tokens[p];
       s.rejected_tokens = batch_.rejected_tokens[p];
-      s.loss = evaluate_pair(objective_, s.logps, s.kl, pairs_[p].has_corrupted(), s.chosen_tokens);
+      s.loss = evaluate_pair(objective_, s.logps, s.kl, pairs_[p].has_corrupted(), s.chosen_tokens, s.weight);
       if (!std::isfinite(s.loss.loss)) bad += (bad.empty() ? "\"" : ", \"") + pairs_[p].id + "\"";
     }
     if (!bad.empty() && !ops_.dry())
@@ -189,7 +195,8 @@ class PreferenceStep {
     }
     for (size_t r = 0; r < rows.size(); ++r) rows[r].mass = static_cast<float>(mass[r]);
     for (const KlRow& r : batch_.kl_rows) {
-      const double weight = objective_.alpha / (settings_.normalizer * kl_divisor(static_cast<size_t>(r.pair)));
+      const size_t p = static_cast<size_t>(r.pair);
+      const double weight = pairs_[p].weight * objective_.alpha / (settings_.normalizer * kl_divisor(p));
       rows[static_cast<size_t>(r.row)].forward_kl = static_cast<float>(weight * objective_.lambda);
       rows[static_cast<size_t>(r.row)].reverse_kl = static_cast<float>(weight * (1 - objective_.lambda));
     }

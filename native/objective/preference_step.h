@@ -9,6 +9,7 @@
 namespace fire {
 
 struct PairStats {
+  double weight = 1;
   PairLoss loss;
   PairLogps logps;
   KlSums kl;
@@ -35,6 +36,7 @@ struct StepSettings {
 /// Runs the objective on a packed batch. The policy is the model with `adapter` (nullptr: as it is), the reference the
 /// model without. Adds dL/dparameter to `gradient`, flat as the adapter's parameters; empty = values only, without
 /// dropout. Throws ERR_FIRE_NONFINITE naming the pairs when a loss is not a number; `gradient` is then untouched.
+/// What ends it in the middle of backward (a stop, no memory) leaves `gradient` at 0.
 StepStats run_preference_step(const Context& context, const Adapter* adapter, std::span<const Pair> pairs,
                               const Objective& objective, const PackedBatch& batch, const StepSettings& settings,
                               Tensor gradient);

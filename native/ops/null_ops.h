@@ -24,11 +24,8 @@ class NullOps final : public Ops {
   bool is_gpu() const override { return is_gpu_; }
 
   Tensor adopt(Tensor host) override {
-    if (!is_gpu_) return host;
-    const DType type = host.rank() >= 2 ? activation_type_ : DType::f32;
-    std::vector<int64_t> dims;
-    for (int i = 0; i < host.rank(); ++i) dims.push_back(host.dim(i));
-    return Tensor::with_dims(allocate(0), type, dims);
+    if (!is_gpu_) return host.dtype() == DType::f16 ? host.of(allocate(0), DType::f32) : host;
+    return host.of(allocate(0), host.rank() >= 2 ? activation_type_ : DType::f32);
   }
   void* allocate(size_t) override { return reinterpret_cast<void*>(uintptr_t{64}); }
   void release(void*, size_t) override {}
@@ -73,6 +70,7 @@ class NullOps final : public Ops {
     return std::vector<SampledToken>(static_cast<size_t>(logits.rows()));
   }
   double adamw(const AdamW&, Tensor, Tensor, Tensor, Tensor) override { return 0; }
+  double norm(Tensor) override { return 0; }
 
  private:
   DType activation_type_;

@@ -87,8 +87,8 @@ class Ops {
   /// 64-byte aligned; throws ERR_FIRE_OUT_OF_MEMORY with the bytes asked for and free, and which setting to lower.
   virtual void* allocate(size_t bytes) = 0;
   virtual void release(void* data, size_t bytes) = 0;
-  /// A frozen weight as this device uses it. On a CPU the mapped bytes themselves. On a GPU a copy that lives as long
-  /// as the device: matrices (rank 2 and more) in the activation type, vectors in f32.
+  /// A frozen weight as this device uses it. On a CPU the mapped bytes themselves, f16 widened to f32. On a GPU a copy:
+  /// matrices (rank 2 and more) in the activation type, vectors in f32. Copies live as long as the device.
   virtual Tensor adopt(Tensor host) = 0;
   /// `host` may be reused when this returns.
   virtual void upload(const void* host, Tensor device) = 0;
@@ -188,6 +188,8 @@ class Ops {
   /// global L2 norm (as torch.nn.utils.clip_grad_norm_); all tensors flat f32 of one size. The norm is summed in
   /// float64 in a fixed order and returned as it was before clipping; when it is not finite nothing changes.
   virtual double adamw(const AdamW& settings, Tensor param, Tensor grad, Tensor m, Tensor v) = 0;
+  /// L2 norm of x [n] f32, summed in float64 in a fixed order: finite exactly when every element is.
+  virtual double norm(Tensor x) = 0;
 
   // --- helpers in terms of the above ------------------------------------------------------------------------------
   Tensor upload_i32(Arena& arena, std::span<const int32_t> values) {

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -21,25 +22,41 @@ namespace {
       .with("errno", std::to_string(error));
 }
 
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
+std::string kind_of(mode_t mode) {
+  if (S_ISDIR(mode)) return "a folder";
+  if (S_ISFIFO(mode)) return "a named pipe";
+  if (S_ISSOCK(mode)) return "a socket";
+  return "a device";
+}
 
- private:
-  int fd_;
-};
+void require_regular(const struct stat& info, const std::string& path) {
+  if (!S_ISREG(info.st_mode))
+    throw Error(Code::io, path + " is not a regular file but " + kind_of(info.st_mode)).with("path", path);
+}
 
-size_t size_of_open_file(int fd, const std::string& path) {
+/// Looks before it opens: opening alone may block (a named pipe) or do something (a device).
+int open_regular(const std::string& path) {
+  struct stat info;
+  if (::stat(path.c_str(), &info) != 0) fail("open", path);
+  require_regular(info, path);
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) fail("open", path);
+  return fd;
+}
+
+struct stat inspect(int fd, const std::string& path) {
   struct stat info;
   if (::fstat(fd, &info) != 0) fail("inspect", path);
-  if (!S_ISREG(info.st_mode)) throw Error(Code::io, path + " is not a regular file").with("path", path);
-  return static_cast<size_t>(info.st_size);
+  require_regular(info, path);
+  return info;
+}
+
+void refuse_pointer(std::string_view start, const std::string& path) {
+  if (!start.starts_with("version https://git-lfs")) return;
+  throw Error(Code::checkpoint, path +
+                                    " is a Git LFS pointer, not the file itself; run \"git lfs pull\" in its folder, "
+                                    "or download the file again")
+      .with("path", path);
 }
 
 void write_all(int fd, std::string_view bytes, const std::string& path) {
@@ -54,9 +71,8 @@ void write_all(int fd, std::string_view bytes, const std::string& path) {
 }  // namespace
 
 std::string read_file(const std::string& path, size_t max_bytes) {
-  Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (fd.get() < 0) fail("open", path);
-  const size_t size = size_of_open_file(fd.get(), path);
+  const Descriptor fd(open_regular(path));
+  const size_t size = static_cast<size_t>(inspect(fd.get(), path).st_size);
   if (size > max_bytes)
     throw Error(Code::io, path + " is " + std::to_string(size) + " bytes; at most " + std::to_string(max_bytes) +
                               " are expected in such a file")
@@ -71,21 +87,52 @@ std::string read_file(const std::string& path, size_t max_bytes) {
     at += static_cast<size_t>(n);
   }
   bytes.resize(at);
+  refuse_pointer(bytes, path);
   return bytes;
 }
 
-MappedFile::MappedFile(const std::string& path) {
-  Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (fd.get() < 0) fail("open", path);
-  size_ = size_of_open_file(fd.get(), path);
+Descriptor::~Descriptor() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+struct MappedFile::Version {
+  off_t size;
+  struct timespec time;
+
+  explicit Version(const struct stat& info) : size(info.st_size), time(info.st_mtim) {}
+  bool operator==(const Version& other) const {
+    return size == other.size && time.tv_sec == other.time.tv_sec && time.tv_nsec == other.time.tv_nsec;
+  }
+};
+
+MappedFile::MappedFile(const std::string& path) : path_(path), fd_(open_regular(path)) {
+  version_ = std::make_unique<Version>(inspect(fd_.get(), path));
+  size_ = static_cast<size_t>(version_->size);
   if (size_ == 0) return;
-  void* p = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+  char start[64];
+  const ssize_t n = ::pread(fd_.get(), start, sizeof start, 0);
+  if (n < 0) fail("read", path);
+  refuse_pointer({start, static_cast<size_t>(n)}, path);
+  void* p = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd_.get(), 0);
   if (p == MAP_FAILED) fail("map", path);
   data_ = static_cast<const std::byte*>(p);
+  lost_.emplace(data_, size_);
 }
 
 MappedFile::~MappedFile() {
+  lost_.reset();
   if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void MappedFile::require_unchanged() const {
+  const Version now(inspect(fd_.get(), path_));
+  if (now == *version_ && !(lost_ && lost_->any())) return;
+  const std::string how = now.size == version_->size ? "was written to"
+                          : now.size < version_->size
+                              ? "was cut from " + std::to_string(size_) + " to " + std::to_string(now.size) + " bytes"
+                              : "grew from " + std::to_string(size_) + " to " + std::to_string(now.size) + " bytes";
+  throw Error(Code::io, path_ + " " + how + " while it was in use; restore the file and start again")
+      .with("path", path_);
 }
 
 AtomicFile::AtomicFile(const std::string& path) : path_(path), temporary_(path + ".tmp-" + std::to_string(::getpid())) {
@@ -108,7 +155,7 @@ void AtomicFile::commit() {
   temporary_.clear();
   // The rename itself must survive a power cut: sync the directory. Some file systems refuse; that is not an error.
   const std::string parent = std::filesystem::path(path_).parent_path().string();
-  Descriptor dir(::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const Descriptor dir(::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (dir.get() >= 0) ::fsync(dir.get());
 }
 

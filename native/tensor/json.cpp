@@ -1,20 +1,28 @@
 #include "tensor/json.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <numeric>
 
 #include "tensor/error.h"
 #include "tensor/file.h"
 
 namespace fire {
 
+/// A step from the document to a value: a name under `parent`, which is null for the document itself.
+struct Json::Place {
+  std::shared_ptr<const Place> parent;
+  std::string step;  // "file.json:", "key" or "[3]"
+};
+
 class JsonParser {
  public:
   JsonParser(std::string_view text, std::string origin) : text_(text), origin_(std::move(origin)) {}
 
   Json document() {
-    Json value = parse_value(origin_ + ":", 0);
+    Json value = parse_value(nullptr, origin_ + ":", 0);
     skip_space();
     if (at_ != text_.size()) fail("text after the end of the document");
     return value;
@@ -22,13 +30,18 @@ class JsonParser {
 
  private:
   static constexpr int max_depth = 64;
+  /// A checkpoint of 200,000 tensors has fewer; so many take about half a gigabyte.
+  static constexpr int max_values = 2'000'000;
+  /// From here on an object is searched by halving.
+  static constexpr size_t large = 16;
 
-  Json parse_value(const std::string& path, int depth) {
+  Json parse_value(std::shared_ptr<const Json::Place> parent, std::string step, int depth) {
     if (depth > max_depth) fail("nested deeper than 64 levels");
+    if (++values_ > max_values) fail("more than " + std::to_string(max_values) + " values");
     skip_space();
     if (at_ == text_.size()) fail("unexpected end");
     Json value;
-    value.path_ = path;
+    value.place_ = std::make_shared<const Json::Place>(Json::Place{std::move(parent), std::move(step)});
     const char c = text_[at_];
     if (c == '{') {
       parse_object(value, depth);
@@ -55,19 +68,25 @@ class JsonParser {
       skip_space();
       if (at_ == text_.size() || text_[at_] != '"') fail("expected a key in quotes");
       std::string key = parse_string();
-      if (value.find(key)) fail("key \"" + key + "\" stands twice");
       skip_space();
       if (!peek(':')) fail("expected ':' after \"" + key + "\"");
-      std::string path = value.path_ + (value.path_.back() == ':' ? " " : ".") + key;
-      Json member = parse_value(path, depth + 1);
+      Json member = parse_value(value.place_, key, depth + 1);
       value.object_.emplace_back(std::move(key), std::move(member));
     });
+    std::vector<uint32_t> order(value.object_.size());
+    std::iota(order.begin(), order.end(), 0);
+    const auto key = [&](uint32_t i) -> const std::string& { return value.object_[i].first; };
+    std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return key(a) < key(b); });
+    const auto twice =
+        std::adjacent_find(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return key(a) == key(b); });
+    if (twice != order.end()) fail("key \"" + key(*twice) + "\" stands twice");
+    if (order.size() >= large) value.by_key_ = std::move(order);
   }
 
   void parse_array(Json& value, int depth) {
     value.type_ = Json::Type::array;
     parse_items(']', [&] {
-      value.array_.push_back(parse_value(value.path_ + "[" + std::to_string(value.array_.size()) + "]", depth + 1));
+      value.array_.push_back(parse_value(value.place_, "[" + std::to_string(value.array_.size()) + "]", depth + 1));
     });
   }
 
@@ -216,6 +235,7 @@ class JsonParser {
   std::string_view text_;
   std::string origin_;
   size_t at_ = 0;
+  int values_ = 0;
 };
 
 Json Json::parse(std::string_view text, const std::string& origin) { return JsonParser(text, origin).document(); }
@@ -224,7 +244,19 @@ Json Json::load(const std::string& path, size_t max_bytes) { return parse(read_f
 
 void Json::wrong_type(const char* expected) const {
   static const char* names[] = {"null", "a boolean", "a number", "a string", "an array", "an object"};
-  throw Error(Code::checkpoint, path_ + " must be " + expected + ", not " + names[static_cast<int>(type_)]);
+  throw Error(Code::checkpoint, path() + " must be " + expected + ", not " + names[static_cast<int>(type_)]);
+}
+
+std::string Json::path() const {
+  std::vector<const Place*> steps;
+  for (const Place* place = place_.get(); place; place = place->parent.get()) steps.push_back(place);
+  std::string path;
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+    const std::string& name = (*step)->step;
+    if (!path.empty() && name[0] != '[') path += path.back() == ':' ? " " : ".";
+    path += name.substr(0, 200);
+  }
+  return path;
 }
 
 bool Json::boolean() const {
@@ -259,6 +291,11 @@ const std::vector<std::pair<std::string, Json>>& Json::object() const {
 }
 
 const Json* Json::find(std::string_view key) const {
+  if (!by_key_.empty()) {
+    const auto at = std::lower_bound(by_key_.begin(), by_key_.end(), key,
+                                     [&](uint32_t i, std::string_view wanted) { return object_[i].first < wanted; });
+    return at != by_key_.end() && object_[*at].first == key ? &object_[*at].second : nullptr;
+  }
   for (const auto& [name, value] : object_)
     if (name == key) return &value;
   return nullptr;
@@ -267,7 +304,7 @@ const Json* Json::find(std::string_view key) const {
 const Json& Json::at(std::string_view key) const {
   if (type_ != Type::object) wrong_type("an object");
   if (const Json* value = find(key)) return *value;
-  throw Error(Code::checkpoint, path_ + " lacks the key \"" + std::string(key) + "\"");
+  throw Error(Code::checkpoint, path() + " lacks the key \"" + std::string(key) + "\"");
 }
 
 std::string json_quote(std::string_view text) {

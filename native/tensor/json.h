@@ -1,8 +1,10 @@
 // A small strict JSON reader (RFC 8259) for the files a checkpoint consists of. In the tree because the engine must
-// build on GPU nodes that have a compiler and nothing else. Bounded depth, duplicate keys refused, errors say where.
+// build on GPU nodes that have a compiler and nothing else. Bounded in depth and number of values, so that its memory
+// is, and linear in its text; duplicate keys refused, errors say where.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -36,10 +38,11 @@ class Json {
   const Json& at(std::string_view key) const;
 
   /// Where this value stands, for messages: "config.json: text_config.hidden_size".
-  const std::string& path() const { return path_; }
+  std::string path() const;
 
  private:
   friend class JsonParser;
+  struct Place;
   [[noreturn]] void wrong_type(const char* expected) const;
 
   Type type_ = Type::null;
@@ -48,7 +51,8 @@ class Json {
   std::string string_;
   std::vector<Json> array_;
   std::vector<std::pair<std::string, Json>> object_;
-  std::string path_;
+  std::vector<uint32_t> by_key_;  // the members of a large object, in the order of their keys
+  std::shared_ptr<const Place> place_;
 };
 
 /// A JSON string literal with its quotes.

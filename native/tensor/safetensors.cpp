@@ -23,10 +23,13 @@ std::string safetensors_dtype(DType dtype) {
 }
 
 DType parse_dtype(const std::string& text, const std::string& path, const std::string& tensor) {
-  for (const DType dtype : {DType::f32, DType::bf16, DType::i64, DType::i32, DType::u8, DType::f64})
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16, DType::i64, DType::i32, DType::u8, DType::f64})
     if (text == safetensors_dtype(dtype)) return dtype;
-  throw Error(Code::unsupported, path + ": tensor \"" + tensor + "\" has dtype " + text +
-                                     "; F32 and BF16 weights are supported (F64, I64, I32, U8 in data files)")
+  const bool quantized = text == "I8" || text.starts_with("F8") || text.starts_with("F4");
+  throw Error(Code::unsupported,
+              path + ": tensor \"" + tensor + "\" has dtype " + json_quote(text.substr(0, 20)) +
+                  (quantized ? ", as quantised checkpoints have; take the model that was not quantised"
+                             : "; F32, BF16 and F16 weights are supported (F64, I64, I32, U8 in data files)"))
       .with("path", path)
       .with("tensor", tensor);
 }
@@ -81,7 +84,9 @@ std::vector<Entry> parse_header(const MappedFile& file, const std::string& path,
   }
   std::vector<const Entry*> order;
   for (const Entry& e : entries) order.push_back(&e);
-  std::sort(order.begin(), order.end(), [](const Entry* a, const Entry* b) { return a->begin < b->begin; });
+  std::sort(order.begin(), order.end(), [](const Entry* a, const Entry* b) {
+    return std::pair(a->begin, a->end) < std::pair(b->begin, b->end);  // one without bytes comes first
+  });
   // The format allows neither overlaps nor holes: bytes that no tensor owns could hide anything.
   size_t end = 0;
   for (const Entry* e : order) {
@@ -153,6 +158,10 @@ SafeTensors SafeTensors::open_checkpoint(const std::string& directory) {
   for (const auto& [tensor, shard] : index)
     if (!result.find(tensor)) throw bad(index_path, "places \"" + tensor + "\" in " + shard + ", which lacks it");
   return result;
+}
+
+void SafeTensors::require_unchanged() const {
+  for (const auto& file : files_) file->require_unchanged();
 }
 
 const Tensor* SafeTensors::find(const std::string& name) const {

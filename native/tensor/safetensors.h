@@ -31,6 +31,30 @@ class SafeTensors {
   const std::string& origin() const { return origin_; }
   size_t bytes() const;
 
+  /// See MappedFile.
+  void require_unchanged() const;
+  /// Runs what reads the tensors. Where a file changed meanwhile that is the error, whatever else came of it.
+  template <class F>
+  auto reading(F&& work) const {
+    require_unchanged();
+    const auto run = [&] {
+      try {
+        return work();
+      } catch (const Error&) {
+        require_unchanged();
+        throw;
+      }
+    };
+    if constexpr (std::is_void_v<decltype(work())>) {
+      run();
+      require_unchanged();
+    } else {
+      auto result = run();
+      require_unchanged();
+      return result;
+    }
+  }
+
  private:
   void add_file(const std::string& path, const std::map<std::string, std::string>* index, const std::string& file);
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <string>
+#include <vector>
 
 #include "tensor/dtype.h"
 #include "tensor/error.h"
@@ -44,6 +45,7 @@ class Tensor {
   float* f32() const { return checked<float>(DType::f32); }
   int32_t* i32() const { return checked<int32_t>(DType::i32); }
   const bf16* b16() const { return checked<bf16>(DType::bf16); }
+  const f16* h16() const { return checked<f16>(DType::f16); }
 
   Tensor reshape(std::initializer_list<int64_t> dims) const {
     Tensor t(data_, dtype_, dims);
@@ -56,6 +58,13 @@ class Tensor {
     const int64_t stride = dims_[0] == 0 ? 0 : size() / dims_[0];
     t.data_ = static_cast<char*>(data_) + static_cast<size_t>(begin * stride) * size_of(dtype_);
     t.dims_[0] = end - begin;
+    return t;
+  }
+  /// The same shape over other memory.
+  Tensor of(void* data, DType dtype) const {
+    Tensor t = *this;
+    t.data_ = data;
+    t.dtype_ = dtype;
     return t;
   }
   /// For messages: "f32[37, 64]".
@@ -82,5 +91,25 @@ class Tensor {
   int rank_ = 0;
   int64_t dims_[max_rank] = {};
 };
+
+/// The types of weights and adapters in checkpoints.
+inline bool is_weight(DType dtype) { return dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16; }
+
+/// Elements [begin, end) of a weight as f32, exactly.
+inline void widen(const Tensor& t, int64_t begin, int64_t end, float* to) {
+  if (t.dtype() == DType::bf16) {
+    for (int64_t i = begin; i < end; ++i) *to++ = to_float(t.b16()[i]);
+  } else if (t.dtype() == DType::f16) {
+    for (int64_t i = begin; i < end; ++i) *to++ = to_float(t.h16()[i]);
+  } else {
+    for (int64_t i = begin; i < end; ++i) *to++ = t.f32()[i];
+  }
+}
+
+inline std::vector<float> widen(const Tensor& t) {
+  std::vector<float> out(static_cast<size_t>(t.size()));
+  widen(t, 0, t.size(), out.data());
+  return out;
+}
 
 }  // namespace fire

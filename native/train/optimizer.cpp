@@ -1,7 +1,9 @@
 #include "train/optimizer.h"
 
 #include <cmath>
+#include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "tensor/safetensors.h"
 
@@ -16,19 +18,52 @@ Optimizer::Optimizer(Ops& ops, Adapter& adapter)
   for (const Tensor& t : {gradient(), moment1(), moment2()}) ops_.zero(t);
 }
 
+namespace {
+
+/// What AdamW is defined for, and what f32 can hold.
+void check(const AdamWSpec& s) {
+  const auto require = [](bool ok, const char* name, const char* what, double value) {
+    if (ok) return;
+    char message[160];
+    std::snprintf(message, sizeof message, "optimizer.%s must be %s, not %g", name, what, value);
+    throw Error(Code::invalid_argument, message);
+  };
+  require(s.lr >= 0 && s.lr <= 1, "lr", "in [0, 1]: AdamW moves every parameter by about lr", s.lr);
+  require(s.beta1 >= 0 && s.beta1 < 1, "beta1", "in [0, 1)", s.beta1);
+  require(s.beta2 >= 0 && s.beta2 < 1, "beta2", "in [0, 1)", s.beta2);
+  require(s.eps >= 1e-30 && s.eps <= 1, "eps", "in [1e-30, 1]", s.eps);
+  require(s.weight_decay >= 0 && s.lr * s.weight_decay <= 1, "weightDecay", "from 0 to 1 / lr", s.weight_decay);
+  require(s.max_grad_norm >= 0 && std::isfinite(s.max_grad_norm), "maxGradNorm", "a number >= 0", s.max_grad_norm);
+}
+
+}  // namespace
+
 double Optimizer::update(const AdamWSpec& s) {
+  check(s);
   const double norm = ops_.adamw({s.lr, s.beta1, s.beta2, s.eps, s.weight_decay, step_ + 1, s.max_grad_norm},
                                  adapter_.param(), gradient(), moment1(), moment2());
+  first_pass_ = pass_;
   zero_grad();
   if (!std::isfinite(norm)) {
     throw Error(Code::nonfinite, "the gradient of step " + std::to_string(step_ + 1) +
                                      " is not finite; the adapter was left as it was before the step");
   }
   ++step_;
+  adapter_.require_finite("after step " + std::to_string(step_));
   return norm;
 }
 
+void Optimizer::zero_grad() {
+  ops_.zero(gradient());
+  pass_ = first_pass_;
+}
+
 void Optimizer::save(const std::string& directory) const {
+  adapter_.require_finite("after step " + std::to_string(step_));
+  for (const auto& [name, moment] : {std::pair{"first", moment1()}, {"second", moment2()}})
+    if (!std::isfinite(ops_.norm(moment)))
+      throw Error(Code::nonfinite, "the " + std::string(name) + " moment of AdamW is not finite after step " +
+                                       std::to_string(step_) + "; nothing was saved");
   make_directories(directory);
   int64_t counters[2] = {step_, pass_};
   const Tensor host_counters(counters, DType::i64, {2});
@@ -58,15 +93,22 @@ void Optimizer::load(const std::string& directory) {
   const int64_t size = adapter_.param().size();
   const Tensor param = checked("param", DType::f32, size), m = checked("exp_avg", DType::f32, size);
   const Tensor v = checked("exp_avg_sq", DType::f32, size), counters = checked("counters", DType::i64, 2);
+  for (const Tensor& t : {param, m, v})
+    for (int64_t i = 0; i < size; ++i)
+      if (!std::isfinite(t.f32()[i]))
+        throw Error(Code::nonfinite, file.origin() + " holds a value that is not finite; delete this checkpoint")
+            .with("path", file.origin());
   const int64_t* count = static_cast<const int64_t*>(counters.data());
-  if (count[0] < 0 || count[1] < 0 || count[1] > UINT32_MAX)
+  if (count[0] < 0 || count[0] > (int64_t{1} << 53) || count[1] < 0 || count[1] > UINT32_MAX)
     throw Error(Code::checkpoint, file.origin() + ": \"counters\" are out of range").with("path", file.origin());
-  ops_.upload(param.data(), adapter_.param());
-  ops_.upload(m.data(), moment1());
-  ops_.upload(v.data(), moment2());
-  zero_grad();
+  file.reading([&] {
+    ops_.upload(param.data(), adapter_.param());
+    ops_.upload(m.data(), moment1());
+    ops_.upload(v.data(), moment2());
+  });
   step_ = count[0];
-  pass_ = static_cast<uint32_t>(count[1]);
+  first_pass_ = static_cast<uint32_t>(count[1]);
+  zero_grad();
 }
 
 }  // namespace fire

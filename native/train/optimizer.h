@@ -26,16 +26,19 @@ class Optimizer {
   static size_t bytes(const Adapter& adapter) { return 3 * adapter.param().bytes(); }
 
   /// Clips by the global L2 norm as torch.nn.utils.clip_grad_norm_ (scale = max / (norm + 1e-6), at most 1), applies
-  /// AdamW to the adapter, clears the gradient. Returns the norm before clipping. Throws ERR_FIRE_NONFINITE, changing
-  /// nothing but clearing the gradient, when the norm is not finite.
+  /// AdamW to the adapter, clears the gradient. Returns the norm before clipping. Throws ERR_FIRE_INVALID_ARGUMENT for
+  /// settings that have no meaning (docs/training.md), ERR_FIRE_NONFINITE when the norm is not finite (nothing but the
+  /// gradient is changed) or when a parameter no longer is (`save` then refuses too).
   double update(const AdamWSpec& spec);
-  void zero_grad() { ops_.zero(gradient()); }
+  /// As after the last update: training passes since then will be drawn again.
+  void zero_grad();
 
   int64_t step() const { return step_; }
   /// Counts training passes; the dropout masks of a pass depend on it.
   uint32_t next_pass() { return pass_++; }
 
-  /// The adapter's parameters, moments and counters, bit for bit, in `directory`/optimizer.safetensors.
+  /// The adapter's parameters, moments and counters, bit for bit, in `directory`/optimizer.safetensors. Throws
+  /// ERR_FIRE_NONFINITE when one of them is not finite.
   void save(const std::string& directory) const;
   /// Throws ERR_FIRE_CHECKPOINT when the file belongs to another adapter shape.
   void load(const std::string& directory);
@@ -45,7 +48,7 @@ class Optimizer {
   Adapter& adapter_;
   DeviceTensor gradient_, moment1_, moment2_;
   int64_t step_ = 0;
-  uint32_t pass_ = 0;
+  uint32_t pass_ = 0, first_pass_ = 0;  // the next one, and the first since the last update
 };
 
 }  // namespace fire

@@ -39,14 +39,15 @@ class Comparison {
     row_.tolerance = tolerance.describe();
   }
 
-  /// `value(i)` against `reference(i)` for i in [0, n). NaN never passes, nor do different lengths.
+  /// `value(i)` against `reference(i)` for i in [0, n). NaN never passes. Throws ERR_FIRE_CHECKPOINT for a reference of
+  /// another length.
   template <class V, class R>
   void add(const std::string& name, int64_t n, int64_t reference_n, const V& value, const R& reference) {
     ++row_.tensors;
-    if (n != reference_n) {
-      miss(name + " (" + std::to_string(n) + " values, reference " + std::to_string(reference_n) + ")");
-      return;
-    }
+    if (n != reference_n)
+      throw Error(Code::checkpoint, "\"" + name + "\" has " + std::to_string(reference_n) +
+                                        " values, the engine computes " + std::to_string(n))
+          .with("tensor", name);
     double max_abs = 0, difference2 = 0, reference2 = 0;
     int64_t over = 0;
     bool finite = true;

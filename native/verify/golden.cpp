@@ -7,43 +7,52 @@
 namespace fire {
 namespace {
 
-std::vector<uint8_t> mask_of(const Tensor& t, size_t from) {
-  const std::vector<int64_t> all = integers(t);
-  return {all.begin() + static_cast<std::ptrdiff_t>(from), all.end()};
-}
-
 /// The token that stands for an image row in the stored prompts. Where the published model has none, the folder has the
 /// prompt a second time with -200 for each image: the token that takes its place there.
-int64_t stored_placeholder(const SafeTensors& file, int64_t image_token_id) {
-  const Tensor* sentinels = file.find("item0.prompt_ids_sentinel");
-  if (!sentinels) return image_token_id;
-  const std::vector<int64_t> short_ids = integers(*sentinels), ids = integers(file.at("item0.prompt_ids"));
+int64_t stored_placeholder(const Golden& golden) {
+  if (!golden.has("item0.prompt_ids_sentinel")) return golden.image_token_id;
+  const std::vector<int64_t> short_ids = golden.integers("item0.prompt_ids_sentinel");
+  const std::vector<int64_t> ids = golden.integers("item0.prompt_ids");
   const size_t at = static_cast<size_t>(std::find(short_ids.begin(), short_ids.end(), -200) - short_ids.begin());
-  return at < ids.size() ? ids[at] : image_token_id;
+  return at < ids.size() ? ids[at] : golden.image_token_id;
+}
+
+/// u8 [height, width, 3].
+const Tensor& read_image(const Golden& golden, const std::string& name) {
+  const Tensor& rgb = golden.file.at(name);
+  if (rgb.dtype() != DType::u8 || rgb.rank() != 3 || rgb.dim(2) != 3)
+    golden.fail(name, "is " + rgb.describe() + ", expected u8[height, width, 3]");
+  check_image_size({rgb.dim(0), rgb.dim(1)});
+  return rgb;
+}
+
+GoldenImage load_image(const Golden& golden, const std::string& id) {
+  const Tensor &rgb = read_image(golden, id + ".rgb"), &corrupt = read_image(golden, id + ".rgb_corrupt");
+  if (corrupt.dim(0) != rgb.dim(0) || corrupt.dim(1) != rgb.dim(1))
+    golden.fail(id + ".rgb_corrupt", "is " + corrupt.describe() + ", its original is " + rgb.describe());
+  return {id, id + ".corrupt", rgb.dim(0), rgb.dim(1), rgb, corrupt};
 }
 
 GoldenItem load_item(const Golden& golden, const std::string& name) {
-  const SafeTensors& file = golden.file;
   GoldenItem item;
   item.name = name;
-  for (int i = 0;; ++i) {
-    const std::string image = name + ".image" + std::to_string(i);
-    const Tensor* rgb = file.find(image + ".rgb");
-    if (!rgb) break;
-    item.images.push_back({image, image + ".corrupt", rgb->dim(0), rgb->dim(1), *rgb, file.at(image + ".rgb_corrupt")});
-    item.pair.images.push_back(image);
-    item.pair.corrupted_images.push_back(image + ".corrupt");
+  for (int i = 0; golden.has(name + ".image" + std::to_string(i) + ".rgb"); ++i) {
+    item.images.push_back(load_image(golden, name + ".image" + std::to_string(i)));
+    item.pair.images.push_back(item.images.back().id);
+    item.pair.corrupted_images.push_back(item.images.back().corrupted_id);
   }
   item.pair.id = name;
-  item.pair.prompt = golden.prompt(file.at(name + ".prompt_ids"));
-  const size_t prompt = item.pair.prompt.size();
+  item.pair.prompt = golden.tokens(name + ".prompt_ids");
+  const std::ptrdiff_t prompt = static_cast<std::ptrdiff_t>(item.pair.prompt.size());
   auto answer = [&](const std::string& side, std::vector<int32_t>& ids, std::vector<uint8_t>& mask) {
-    const std::vector<int32_t> all = golden.prompt(file.at(name + "." + side + ".input_ids"));
-    if (all.size() <= prompt || !std::equal(item.pair.prompt.begin(), item.pair.prompt.end(), all.begin()))
-      throw Error(Code::checkpoint,
-                  file.origin() + ": " + name + "." + side + ".input_ids does not continue the prompt");
-    ids.assign(all.begin() + static_cast<std::ptrdiff_t>(prompt), all.end());
-    mask = mask_of(file.at(name + "." + side + ".phrase_mask"), prompt);
+    const std::string sequence = name + "." + side;
+    const std::vector<int32_t> all = golden.tokens(sequence + ".input_ids");
+    if (static_cast<std::ptrdiff_t>(all.size()) <= prompt ||
+        !std::equal(item.pair.prompt.begin(), item.pair.prompt.end(), all.begin()))
+      golden.fail(sequence + ".input_ids", "does not continue the prompt");
+    ids.assign(all.begin() + prompt, all.end());
+    const std::vector<int64_t> phrases = golden.integers(sequence + ".phrase_mask", static_cast<int64_t>(all.size()));
+    mask.assign(phrases.begin() + prompt, phrases.end());
   };
   answer("chosen", item.pair.chosen, item.pair.chosen_mask);
   answer("rejected", item.pair.rejected, item.pair.rejected_mask);
@@ -52,25 +61,36 @@ GoldenItem load_item(const Golden& golden, const std::string& name) {
 
 }  // namespace
 
-std::vector<int64_t> integers(const Tensor& t) {
-  std::vector<int64_t> out(static_cast<size_t>(t.size()));
-  for (size_t i = 0; i < out.size(); ++i) {
-    if (t.dtype() == DType::i64) {
-      out[i] = static_cast<const int64_t*>(t.data())[i];
-    } else if (t.dtype() == DType::i32) {
-      out[i] = t.i32()[i];
-    } else if (t.dtype() == DType::u8) {
-      out[i] = static_cast<const uint8_t*>(t.data())[i];
-    } else {
-      throw Error(Code::checkpoint, "expected a tensor of integers, got " + t.describe());
-    }
-  }
-  return out;
+void Golden::fail(const std::string& name, const std::string& why) const {
+  throw Error(Code::checkpoint, file.origin() + ": \"" + name + "\" " + why).with("tensor", name);
 }
 
-std::vector<int32_t> token_ids(const Tensor& t) {
-  const std::vector<int64_t> wide = integers(t);
-  return {wide.begin(), wide.end()};
+const Tensor& Golden::floats(const std::string& name, int64_t size) const {
+  const Tensor& t = file.at(name);
+  if (t.dtype() != DType::f32) fail(name, "is " + t.describe() + ", expected f32");
+  if (size != any_size && t.size() != size)
+    fail(name, "has " + std::to_string(t.size()) + " values, expected " + std::to_string(size));
+  return t;
+}
+
+std::vector<int64_t> Golden::integers(const std::string& name, int64_t size) const {
+  const Tensor& t = file.at(name);
+  if (size != any_size && t.size() != size)
+    fail(name, "has " + std::to_string(t.size()) + " values, expected " + std::to_string(size));
+  const auto copy = [&](auto* values) { return std::vector<int64_t>(values, values + t.size()); };
+  if (t.dtype() == DType::i64) return copy(static_cast<const int64_t*>(t.data()));
+  if (t.dtype() == DType::i32) return copy(t.i32());
+  if (t.dtype() == DType::u8) return copy(static_cast<const uint8_t*>(t.data()));
+  fail(name, "is " + t.describe() + ", expected integers");
+}
+
+std::vector<int32_t> Golden::tokens(const std::string& name) const {
+  std::vector<int32_t> ids;
+  for (const int64_t id : integers(name)) {
+    if (id != static_cast<int32_t>(id)) fail(name, "holds " + std::to_string(id) + ", which is no token");
+    ids.push_back(static_cast<int32_t>(id == stored_image_token_id ? image_token_id : id));
+  }
+  return ids;
 }
 
 std::vector<int32_t> GoldenItem::ids(bool chosen) const {
@@ -78,13 +98,6 @@ std::vector<int32_t> GoldenItem::ids(bool chosen) const {
   const auto& answer = chosen ? pair.chosen : pair.rejected;
   all.insert(all.end(), answer.begin(), answer.end());
   return all;
-}
-
-std::vector<int32_t> Golden::prompt(const Tensor& stored) const {
-  std::vector<int32_t> ids = token_ids(stored);
-  std::replace(ids.begin(), ids.end(), static_cast<int32_t>(stored_image_token_id),
-               static_cast<int32_t>(image_token_id));
-  return ids;
 }
 
 Golden Golden::load(const std::string& directory, int64_t image_token_id) {
@@ -95,7 +108,7 @@ Golden Golden::load(const std::string& directory, int64_t image_token_id) {
   Golden golden;
   golden.file = SafeTensors::open_file(path);
   golden.image_token_id = image_token_id;
-  golden.stored_image_token_id = stored_placeholder(golden.file, image_token_id);
+  golden.stored_image_token_id = stored_placeholder(golden);
   for (int k = 0; golden.file.find("item" + std::to_string(k) + ".prompt_ids"); ++k)
     golden.items.push_back(load_item(golden, "item" + std::to_string(k)));
   if (golden.items.empty()) throw Error(Code::checkpoint, path + " holds no item0.prompt_ids");
@@ -115,6 +128,9 @@ Golden Golden::load(const std::string& directory, int64_t image_token_id) {
     for (const Json& line : table->array()) {
       golden.smart_resize.emplace_back();
       for (const Json& value : line.array()) golden.smart_resize.back().push_back(value.integer());
+      const std::vector<int64_t>& row = golden.smart_resize.back();
+      if (row.size() != 6 || std::any_of(row.begin(), row.end(), [](int64_t n) { return n < 1 || n > INT32_MAX; }))
+        throw Error(Code::checkpoint, line.path() + " must have 6 positive sizes");
     }
   return golden;
 }

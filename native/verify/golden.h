@@ -38,14 +38,19 @@ struct Golden {
 
   /// Every placeholder of an image becomes `image_token_id`, whatever token the folder writes for it.
   static Golden load(const std::string& directory, int64_t image_token_id);
-  /// A stored prompt as the engine reads it.
-  std::vector<int32_t> prompt(const Tensor& ids) const;
-  const Tensor* find(const std::string& name) const { return file.find(name); }
-};
+  bool has(const std::string& name) const { return file.find(name) != nullptr; }
 
-/// i32, i64 or u8 tensor as a vector.
-std::vector<int64_t> integers(const Tensor& t);
-/// A tensor of integers as token ids.
-std::vector<int32_t> token_ids(const Tensor& t);
+  // What the folder stores, by name. Each throws ERR_FIRE_CHECKPOINT where the array is absent, of another type or of
+  // another length than asked for (any_size: whatever it has).
+  static constexpr int64_t any_size = -1;
+  const Tensor& floats(const std::string& name, int64_t size = any_size) const;
+  /// The only value of an f32 array.
+  double number(const std::string& name) const { return static_cast<double>(*floats(name, 1).f32()); }
+  /// i32, i64 or u8.
+  std::vector<int64_t> integers(const std::string& name, int64_t size = any_size) const;
+  /// Token ids as the engine reads them.
+  std::vector<int32_t> tokens(const std::string& name) const;
+  [[noreturn]] void fail(const std::string& name, const std::string& why) const;
+};
 
 }  // namespace fire

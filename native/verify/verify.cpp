@@ -47,17 +47,19 @@ class Verifier {
   }
 
   std::vector<VerifyRow> run() {
-    check_images();
-    encode_images();
-    check_positions();
-    check_intermediates();
-    check_logprobs();
-    check_objective(Layout::packed);
-    check_objective(Layout::plain);
-    check_training();
-    check_generation();
-    check_attention();
-    return rows_;
+    return golden_.file.reading([&] {
+      check_images();
+      encode_images();
+      check_positions();
+      check_intermediates();
+      check_logprobs();
+      check_objective(Layout::packed);
+      check_objective(Layout::plain);
+      check_training();
+      check_generation();
+      check_attention();
+      return rows_;
+    });
   }
 
  private:
@@ -91,10 +93,10 @@ class Verifier {
   void check_images() {
     Comparison sizes("smart resize", tolerance_.positions);
     int64_t factor = 0;  // the table's own: what all its results are multiples of
-    for (const auto& row : golden_.smart_resize) factor = std::gcd(factor, std::gcd(row.at(4), row.at(5)));
+    for (const auto& row : golden_.smart_resize) factor = std::gcd(factor, std::gcd(row[4], row[5]));
     for (const auto& row : golden_.smart_resize) {
-      const Size got = smart_resize({row.at(0), row.at(1)}, factor, row.at(2), row.at(3));
-      const std::vector<int64_t> value{got.height, got.width}, want{row.at(4), row.at(5)};
+      const Size got = smart_resize({row[0], row[1]}, factor, row[2], row[3]);
+      const std::vector<int64_t> value{got.height, got.width}, want{row[4], row[5]};
       sizes.add_vector(std::to_string(row[0]) + "x" + std::to_string(row[1]), value, want);
     }
     finish(sizes);
@@ -110,20 +112,23 @@ class Verifier {
           grid.insert(grid.end(), {1, p.grid_h, p.grid_w});
         }
         const std::string name = item.name + (corrupt ? ".pixel_values_corrupt" : ".pixel_values");
-        std::vector<float> want = pixels_of(golden_.file.at(name), grid);
+        std::vector<float> want = pixels_of(name, grid);
         pixels.add(name, as_tensor(all), as_tensor(want));
-        const Tensor* stored_grid = golden_.find(item.name + ".image_grid_thw");
-        if (!corrupt && stored_grid) grids.add_vector(item.name, grid, integers(*stored_grid));
+        const std::string stored_grid = item.name + ".image_grid_thw";
+        if (!corrupt && golden_.has(stored_grid)) grids.add_vector(item.name, grid, golden_.integers(stored_grid));
       }
     finish(pixels);
     finish(grids);
   }
 
   /// Stored as patches, or as whole images [n, 3, side, side] that are cut into patches in reading order here.
-  static std::vector<float> pixels_of(const Tensor& stored, const std::vector<int64_t>& grid) {
+  std::vector<float> pixels_of(const std::string& name, const std::vector<int64_t>& grid) const {
+    const Tensor& stored = golden_.floats(name);
     const float* from = stored.f32();
     if (stored.rank() != 4) return {from, from + stored.size()};
-    const int64_t side = stored.dim(3), patch = side / grid.at(2);
+    const int64_t side = stored.dim(3), patch = grid.empty() ? 0 : side / grid[2];
+    if (stored.dim(1) != 3 || stored.dim(2) != side || patch == 0 || side % patch != 0)
+      golden_.fail(name, "is " + stored.describe() + ", expected square images that are cut into patches");
     std::vector<float> patches;
     for (int64_t n = 0; n < stored.dim(0); ++n)
       for (int64_t y = 0; y < side; y += patch)
@@ -168,10 +173,10 @@ class Verifier {
         std::vector<int64_t> flat;
         for (size_t axis = 0; axis < (spread ? p.size() : 1); ++axis)
           flat.insert(flat.end(), p[axis].begin(), p[axis].end());
-        positions.add_vector(name + ".position_ids", flat, integers(golden_.file.at(name + ".position_ids")));
-        if (const Tensor* stored = golden_.find(name + ".rope_delta")) {
+        positions.add_vector(name + ".position_ids", flat, golden_.integers(name + ".position_ids"));
+        if (golden_.has(name + ".rope_delta")) {
           const std::vector<int64_t> delta{next_position(p) - static_cast<int64_t>(ids.size())};
-          positions.add_vector(name + ".rope_delta", delta, integers(*stored));
+          positions.add_vector(name + ".rope_delta", delta, golden_.integers(name + ".rope_delta"));
         }
       }
     finish(positions);
@@ -218,7 +223,7 @@ class Verifier {
       const auto it = seen.find(name);
       static const std::vector<float> missing;
       const std::vector<float>& got = it == seen.end() ? missing : it->second;
-      const float* reference = want.f32();
+      const float* reference = golden_.floats(name).f32();
       auto add = [&](Comparison& group) {
         group.add(
             name, static_cast<int64_t>(got.size()), want.size(), [&](int64_t i) { return got[static_cast<size_t>(i)]; },
@@ -241,9 +246,8 @@ class Verifier {
   // --- log-probabilities ---------------------------------------------------------------------------------------------
   void check_logprobs() {
     Comparison tokens("token log-probs", tolerance_.logprobs), phrases("phrase log-probs", tolerance_.logprobs);
-    if (const Tensor* want = golden_.find("fwd.token_logps"))
-      add_logps(tokens, "fwd.token_logps", golden_.items[0].ids(true), logps_of(golden_.items[0], true, false, false),
-                *want);
+    if (golden_.has("fwd.token_logps"))
+      add_logps(tokens, "fwd.token_logps", golden_.items[0].ids(true), logps_of(golden_.items[0], true, false, false));
     for (const GoldenItem& item : golden_.items)
       for (const bool chosen : {true, false})
         for (const bool corrupt : {false, true})
@@ -251,13 +255,12 @@ class Verifier {
             const std::string prefix = item.name + (chosen ? ".chosen" : ".rejected") +
                                        (corrupt ? ".corrupt" : ".clean") + (adapter ? ".lora" : ".ref");
             const std::vector<float> logps = logps_of(item, chosen, corrupt, adapter);
-            add_logps(tokens, prefix + "_token_logps", item.ids(chosen), logps,
-                      golden_.file.at(prefix + "_token_logps"));
+            add_logps(tokens, prefix + "_token_logps", item.ids(chosen), logps);
             const auto& mask = chosen ? item.pair.chosen_mask : item.pair.rejected_mask;
             double sum = 0;
             for (size_t t = 0; t < mask.size(); ++t)
               if (mask[t]) sum += static_cast<double>(logps[item.pair.prompt.size() + t - 1]);
-            phrases.add(prefix + "_phrase_logp", sum, golden_.file.at(prefix + "_phrase_logp").f32()[0]);
+            phrases.add(prefix + "_phrase_logp", sum, golden_.number(prefix + "_phrase_logp"));
           }
     finish(tokens);
     finish(phrases);
@@ -269,9 +272,10 @@ class Verifier {
   }
 
   /// Entry i belongs to ids[i + 1]. A placeholder that is no token of the vocabulary has no log-probability.
-  static void add_logps(Comparison& group, const std::string& name, const std::vector<int32_t>& ids,
-                        const std::vector<float>& got, const Tensor& want) {
+  void add_logps(Comparison& group, const std::string& name, const std::vector<int32_t>& ids,
+                 const std::vector<float>& got) const {
     const auto defined = [&](int64_t i) { return ids[static_cast<size_t>(i) + 1] >= 0; };
+    const Tensor& want = golden_.floats(name);
     const float* reference = want.f32();
     group.add(
         name, static_cast<int64_t>(got.size()), want.size(),
@@ -295,11 +299,10 @@ class Verifier {
           {"v_loss", s.loss.visual},      {"tkl", s.kl.forward},      {"rtkl", s.kl.reverse},
           {"mixed_tkl", mixed},           {"loss", s.loss.loss}};
       for (const auto& [name, value] : values)
-        (std::strcmp(name, "loss") == 0 ? loss : terms)
-            .add(prefix + name, value, golden_.file.at(prefix + name).f32()[0]);
+        (std::strcmp(name, "loss") == 0 ? loss : terms).add(prefix + name, value, golden_.number(prefix + name));
       mean += s.loss.loss / options.normalizer;
     }
-    loss.add("mpo.loss", mean, golden_.file.at("mpo.loss").f32()[0]);
+    loss.add("mpo.loss", mean, golden_.number("mpo.loss"));
     finish(terms);
     finish(loss);
 
@@ -316,16 +319,19 @@ class Verifier {
     const Adapter& adapter = *engine_.adapter();
     for (const LoraModule& m : adapter.modules()) {
       const std::string a = prefix + Adapter::key(m, 'A'), b = prefix + Adapter::key(m, 'B');
-      group.add(a, adapter.a_of(flat, m), golden_.file.at(a));
-      group.add(b, adapter.b_of(flat, m), golden_.file.at(b));
+      group.add(a, adapter.a_of(flat, m), golden_.floats(a));
+      group.add(b, adapter.b_of(flat, m), golden_.floats(b));
     }
   }
 
   // --- optimizer steps --------------------
   void check_training() {
-    const Tensor& rates = golden_.file.at("train.lr");
-    const Tensor& losses = golden_.file.at("train.loss");
-    const Tensor& norms = golden_.file.at("train.grad_norm");
+    const std::vector<double> rates = read_rates();
+    const Tensor &losses = golden_.floats("train.loss"), &norms = golden_.floats("train.grad_norm");
+    const int64_t steps = static_cast<int64_t>(rates.size());
+    if (losses.size() < steps || losses.size() > steps + 1 || norms.size() != steps)
+      golden_.fail("train.lr", "has " + std::to_string(steps) + " steps, train.loss " + std::to_string(losses.size()) +
+                                   " and train.grad_norm " + std::to_string(norms.size()));
     Comparison loss("training loss", tolerance_.loss);
     Comparison norm("gradient norm", tolerance_.norm);
     const std::vector<float> start = engine_.ops().download_f32(engine_.adapter()->param());
@@ -335,16 +341,15 @@ class Verifier {
       for (const PairStats& s : stats.pairs) sum += s.loss.loss / options.normalizer;
       return sum;
     };
-    const int64_t steps = rates.size();
     for (int64_t i = 0; i < steps; ++i) {
       const std::string step = std::to_string(i + 1);
       loss.add("train.loss[" + std::to_string(i) + "]",
                mean_loss(engine_.accumulate(pairs(), objective(), options, nullptr)), losses.f32()[i]);
       AdamWSpec update = golden_.optimizer;
-      update.lr = read_rate(rates, i);
+      update.lr = rates[static_cast<size_t>(i)];
       norm.add("train.grad_norm[" + std::to_string(i) + "]", engine_.update(update), norms.f32()[i]);
       const LoraModule& first = engine_.adapter()->modules().front();
-      if (golden_.find("step" + step + "." + Adapter::key(first, 'A'))) check_step(step, start);
+      if (golden_.has("step" + step + "." + Adapter::key(first, 'A'))) check_step(step, start);
     }
     if (losses.size() > steps)
       loss.add("train.loss[" + std::to_string(steps) + "]",
@@ -354,9 +359,15 @@ class Verifier {
     engine_.ops().upload(start.data(), engine_.adapter()->param());
   }
 
-  static double read_rate(const Tensor& rates, int64_t i) {
-    if (rates.dtype() == DType::f64) return static_cast<const double*>(rates.data())[i];
-    return rates.f32()[i];
+  /// f64 or f32.
+  std::vector<double> read_rates() const {
+    const Tensor& rates = golden_.file.at("train.lr");
+    if (rates.dtype() == DType::f64) {
+      const double* from = static_cast<const double*>(rates.data());
+      return {from, from + rates.size()};
+    }
+    const float* from = golden_.floats("train.lr").f32();
+    return {from, from + rates.size()};
   }
 
   /// f32: parameters. bf16: Adam turns the sign of a tiny gradient into a full step, so the update as a whole is
@@ -370,7 +381,8 @@ class Verifier {
       std::vector<float> now = engine_.ops().download_f32(engine_.adapter()->param()), want(start.size());
       for (const LoraModule& m : engine_.adapter()->modules())
         for (const char which : {'A', 'B'}) {
-          const Tensor& t = golden_.file.at(prefix + Adapter::key(m, which));
+          const int64_t size = engine_.adapter()->spec().rank * (which == 'A' ? m.in : m.out);
+          const Tensor& t = golden_.floats(prefix + Adapter::key(m, which), size);
           std::copy_n(t.f32(), t.size(), want.begin() + (which == 'A' ? m.a_begin : m.b_begin));
         }
       for (size_t i = 0; i < now.size(); ++i) {
@@ -387,9 +399,10 @@ class Verifier {
     Comparison tokens("greedy tokens", tolerance_.positions);
     for (const bool adapter : {false, true}) {
       const std::string name = adapter ? "gen.lora" : "gen.base";
-      const Tensor* want = golden_.find(name + ".tokens");
-      if (!want) continue;
-      std::vector<int64_t> reference = integers(*want);
+      if (!golden_.has(name + ".tokens")) continue;
+      std::vector<int64_t> reference = golden_.integers(name + ".tokens");
+      if (reference.empty() || reference.size() > 4096)
+        golden_.fail(name + ".tokens", "has " + std::to_string(reference.size()) + " tokens, expected 1 to 4096");
       const SamplingSpec greedy{.max_new_tokens = static_cast<int64_t>(reference.size()),
                                 .rule = {.temperature = 0, .top_p = 1, .top_k = 0},
                                 .stop_tokens = {},
@@ -400,54 +413,64 @@ class Verifier {
       std::vector<int64_t> value(got[0].tokens.begin(), got[0].tokens.end());
       // In bf16 a token is decided only where the reference's two best logits are further apart than the tolerance;
       // after an undecided token the texts may differ.
-      if (const Tensor* margin = golden_.find(name + ".margin"); margin && bf16())
-        for (int64_t i = 0; i < margin->size(); ++i)
-          if (margin->f32()[i] < tolerance_.logits.abs) {
-            reference.resize(static_cast<size_t>(i));
-            value.resize(std::min(value.size(), reference.size()));
-            break;
-          }
+      if (golden_.has(name + ".margin") && bf16()) {
+        const int64_t count = static_cast<int64_t>(reference.size());
+        const float* margin = golden_.floats(name + ".margin", count).f32();
+        const int64_t decided =
+            std::find_if(margin, margin + count, [&](float m) { return m < tolerance_.logits.abs; }) - margin;
+        reference.resize(static_cast<size_t>(decided));
+        value.resize(std::min(value.size(), reference.size()));
+      }
       if (!reference.empty()) tokens.add_vector(name + ".tokens", value, reference);
     }
     finish(tokens);
   }
 
   void check_attention() {
-    const Tensor* question_ref = golden_.find("ar.attn_question");
-    if (!question_ref) return;
+    if (!golden_.has("ar.attn_question")) return;
     const Pair& pair = golden_.items[0].pair;
-    const std::vector<int64_t> truth = integers(golden_.file.at("ar.gt_tokens"));
-    std::vector<float> question = last_row_attention(pair.prompt, *question_ref);
-    std::vector<float> general =
-        last_row_attention(golden_.prompt(golden_.file.at("ar.general_prompt_ids")), *question_ref);
+    const Tensor& stored = golden_.floats("ar.attn_question");
+    if (stored.rank() != 3 || stored.size() == 0)
+      golden_.fail("ar.attn_question", "is " + stored.describe() + ", expected [layers, heads, image tokens]");
+    const int64_t layers = stored.dim(0);
+    const size_t heads = static_cast<size_t>(layers * stored.dim(1)), tokens = static_cast<size_t>(stored.dim(2));
+    const std::vector<int64_t> truth = golden_.integers("ar.gt_tokens");
+    for (const int64_t t : truth)
+      if (t < 0 || t >= stored.dim(2))
+        golden_.fail("ar.gt_tokens", "holds " + std::to_string(t) + ", which is no image token");
+    std::vector<float> question = last_row_attention(pair.prompt, heads, tokens);
+    std::vector<float> general = last_row_attention(golden_.tokens("ar.general_prompt_ids"), heads, tokens);
     Comparison weights("attention to the image", tolerance_.attention);
-    weights.add("ar.attn_question", as_tensor(question), *question_ref);
-    weights.add("ar.attn_general", as_tensor(general), golden_.file.at("ar.attn_general"));
+    weights.add("ar.attn_question", as_tensor(question), stored);
+    weights.add("ar.attn_general", as_tensor(general), golden_.floats("ar.attn_general"));
     finish(weights);
 
     Comparison ratios("attention ratio, KL, JS", tolerance_.attention);
-    const int64_t layers = question_ref->dim(0);
-    const size_t tokens = static_cast<size_t>(question_ref->dim(2));
-    const size_t per_layer = static_cast<size_t>(question_ref->dim(1)) * tokens;
+    const size_t per_layer = static_cast<size_t>(stored.dim(1)) * tokens;
+    const float* ratio = golden_.floats("ar.ratio", layers).f32();
+    const float *kl = golden_.floats("ar.kl", layers).f32(), *js = golden_.floats("ar.js", layers).f32();
     for (int64_t l = 0; l < layers; ++l) {
       const size_t begin = static_cast<size_t>(l) * per_layer;
       const AttentionRatio r = attention_ratio(std::span(question).subspan(begin, per_layer),
                                                std::span(general).subspan(begin, per_layer), tokens, truth);
       const std::string layer = "[" + std::to_string(l) + "]";
-      ratios.add("ar.ratio" + layer, r.ratio, golden_.file.at("ar.ratio").f32()[l]);
-      ratios.add("ar.kl" + layer, r.kl, golden_.file.at("ar.kl").f32()[l]);
-      ratios.add("ar.js" + layer, r.js, golden_.file.at("ar.js").f32()[l]);
+      ratios.add("ar.ratio" + layer, r.ratio, ratio[l]);
+      ratios.add("ar.kl" + layer, r.kl, kl[l]);
+      ratios.add("ar.js" + layer, r.js, js[l]);
     }
     finish(ratios);
   }
 
-  /// [layers, heads, tokens of the first image] of the last prompt position under the base model.
-  std::vector<float> last_row_attention(const std::vector<int32_t>& ids, const Tensor& shape) {
+  /// [layers * heads, tokens of the first image] of the last prompt position under the base model.
+  std::vector<float> last_row_attention(const std::vector<int32_t>& ids, size_t heads, size_t tokens) {
     const auto& images = golden_.items[0].pair.images;
     const std::vector<float> all =
         engine_.attention({ids, images}, {static_cast<int32_t>(ids.size()) - 1}, false).at(0);
-    const size_t heads = static_cast<size_t>(shape.dim(0) * shape.dim(1)), tokens = static_cast<size_t>(shape.dim(2));
     const size_t stride = all.size() / heads;
+    if (heads != static_cast<size_t>(config().text.layers * config().text.heads) || tokens > stride)
+      golden_.fail("ar.attn_question", "is of another model: this one has " + std::to_string(config().text.layers) +
+                                           " layers of " + std::to_string(config().text.heads) + " heads and " +
+                                           std::to_string(stride) + " image tokens");
     std::vector<float> first;
     for (size_t h = 0; h < heads; ++h)
       first.insert(first.end(), all.begin() + static_cast<std::ptrdiff_t>(h * stride),
@@ -466,7 +489,11 @@ class Verifier {
 }  // namespace
 
 std::vector<VerifyRow> verify(const VerifySpec& spec, const RowCallback& on_row) {
-  return Verifier(spec, on_row).run();
+  try {
+    return Verifier(spec, on_row).run();
+  } catch (const Error& e) {
+    throw e.within(spec.directory);
+  }
 }
 
 }  // namespace fire

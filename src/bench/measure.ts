@@ -2,10 +2,12 @@
  * What the benchmarks of variants share: the inputs all of them read, a process for each, and rounds that interleave them,
  * so that whatever else the machine does falls on all alike.
  */
+
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { z } from 'zod'
+import { throwIfAborted } from '../errors.js'
 import { flagOf, identityOf, settingsOf, valueAt } from '../settings/setting.js'
 import type { Progress } from '../stage/index.js'
 import { version } from '../version.js'
@@ -123,7 +125,7 @@ async function writeInputs(
   let done = 0
   hooks.progress?.start(title, Object.keys(parts).length, 'parts')
   for (const [name, write] of Object.entries(parts)) {
-    hooks.signal?.throwIfAborted()
+    throwIfAborted(hooks.signal)
     hooks.progress?.update(done++, name)
     await write()
   }

@@ -3,7 +3,7 @@ import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
-import { BenchError } from '../errors.js'
+import { BenchError, throwIfAborted } from '../errors.js'
 import type { Measured, ReadyMessage } from './protocol.js'
 
 /** How much of what a process wrote to stderr is kept for its error message. */
@@ -62,7 +62,7 @@ export class StepServer {
     const { value, done } = await this.#lines.next()
     if (!done) return JSON.parse(value) as T
     if (!this.#ended) await once(this.#child, 'close').catch(() => {})
-    this.#signal?.throwIfAborted()
+    throwIfAborted(this.#signal)
     const { exitCode, signalCode } = this.#child
     const how = this.#failure?.message ?? (signalCode ? `killed by ${signalCode}` : `exit code ${exitCode}`)
     const memory = signalCode === 'SIGKILL' ? 'The machine may have run out of memory.' : undefined

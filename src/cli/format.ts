@@ -1,4 +1,5 @@
 /** Numbers and tables for the terminal. */
+import { forTerminal } from '../terminal.js'
 
 /** Rows under headers, columns aligned; a cell that is a number is set to the right. */
 export function formatTable(headers: string[], rows: (string | number)[][]): string {
@@ -40,3 +41,6 @@ export function formatDifference(value: number): string {
   if (!Number.isFinite(value)) return Number.isNaN(value) ? '-' : String(value)
   return value === 0 ? '0' : value.toExponential(2)
 }
+
+/** What comes from records, in one line. */
+export const oneLine = (text: string): string => forTerminal(text.replaceAll('\n', '⏎')).replaceAll('\t', '\\u0009')

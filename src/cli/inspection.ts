@@ -1,6 +1,6 @@
 /** An inspection as text: tables, examples with their edits marked, problems. */
 import type { Counts, Example, Inspection, MarkedText, Problem, Spread } from '../inspect/index.js'
-import { formatCount, formatShare, formatTable } from './format.js'
+import { formatCount, formatShare, formatTable, oneLine } from './format.js'
 
 /** Values of a distribution that get a line of their own. */
 const shownValues = 12
@@ -21,14 +21,14 @@ export function describeInspection(inspection: Inspection, colour: boolean): str
 
 function describeFacts(facts: Inspection['facts']): string {
   const width = Math.max(0, ...facts.map(([name]) => name.length))
-  return facts.map(([name, value]) => `${name.padEnd(width)}  ${printable(String(value))}`).join('\n')
+  return facts.map(([name, value]) => `${name.padEnd(width)}  ${oneLine(String(value))}`).join('\n')
 }
 
 function describeCounts(name: string, counts: Counts): string {
   const total = counts.reduce((sum, [, count]) => sum + count, 0)
   const rows = counts
     .slice(0, shownValues)
-    .map(([value, count]) => [cut(printable(value), 60), count, formatShare(count / total)])
+    .map(([value, count]) => [cut(oneLine(value), 60), count, formatShare(count / total)])
   const rest = counts.slice(shownValues)
   const others = rest.reduce((sum, [, count]) => sum + count, 0)
   if (rest.length > 0) rows.push([`(${rest.length} more)`, others, formatShare(others / total)])
@@ -50,7 +50,7 @@ function describeSpreads(spreads: { name: string; spread: Spread }[]): string {
 function describeExample({ title, texts }: Example, colour: boolean): string {
   const width = Math.max(...texts.map(({ label }) => label.length))
   const lines = texts.map((text) => `  ${text.label.padEnd(width)}  ${markText(text, colour)}`)
-  return [`example ${printable(title)}`, ...lines].join('\n')
+  return [`example ${oneLine(title)}`, ...lines].join('\n')
 }
 
 const colours = { chosen: '\u001b[32m', rejected: '\u001b[31m', end: '\u001b[0m' }
@@ -60,11 +60,11 @@ export function markText({ text, marks }: MarkedText, colour: boolean): string {
   let out = ''
   let at = 0
   for (const { start, end, kind } of marks) {
-    const inside = printable(text.slice(start, end))
-    out += printable(text.slice(at, start)) + (colour ? `${colours[kind]}${inside}${colours.end}` : `[${inside}]`)
+    const inside = oneLine(text.slice(start, end))
+    out += oneLine(text.slice(at, start)) + (colour ? `${colours[kind]}${inside}${colours.end}` : `[${inside}]`)
     at = Math.max(at, end)
   }
-  return out + printable(text.slice(at))
+  return out + oneLine(text.slice(at))
 }
 
 function describeProblems(problems: Problem[]): string {
@@ -72,17 +72,9 @@ function describeProblems(problems: Problem[]): string {
   return problems
     .flatMap(({ severity, what, count, places }) => {
       const more = count > places.length ? [`  … ${formatCount(count - places.length)} more`] : []
-      return [`${severity}: ${what}: ${formatCount(count)}`, ...places.map((place) => `  ${printable(place)}`), ...more]
+      return [`${severity}: ${what}: ${formatCount(count)}`, ...places.map((place) => `  ${oneLine(place)}`), ...more]
     })
     .join('\n')
-}
-
-/** Records come from anywhere: their control characters must not reach the terminal. */
-function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the ones to show instead of sending.
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, (character) =>
-    character === '\n' ? '⏎' : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  )
 }
 
 const cut = (text: string, length: number): string => (text.length > length ? `${text.slice(0, length - 1)}…` : text)

@@ -4,20 +4,37 @@
  */
 import { SingleBar } from 'cli-progress'
 import { duration } from '../report/words.js'
+import { counted } from '../settings/plural.js'
 import type { Progress } from '../stage/index.js'
+import { forTerminal } from '../terminal.js'
 
 /** The reporter that suits the stream. */
-export function createProgress(stream: NodeJS.WriteStream = process.stderr): Progress {
-  return stream.isTTY ? new BarProgress(stream) : new LineProgress((line) => stream.write(`${line}\n`))
+export function createProgress(stream: NodeJS.WriteStream = process.stderr, env = process.env): Progress {
+  const isDumb = env.TERM === 'dumb' || (stream.columns ?? 80) < leastColumns
+  return stream.isTTY && !isDumb
+    ? new BarProgress(stream, drawsBlocks(env))
+    : new LineProgress((line) => stream.write(`${forTerminal(line)}\n`))
+}
+
+/** A bar in less would be cut before it says anything. */
+const leastColumns = 40
+
+/** Unless the locale says that it knows ASCII only. */
+function drawsBlocks(env: NodeJS.ProcessEnv): boolean {
+  const locale = env.LC_ALL || env.LC_CTYPE || env.LANG || ''
+  return locale === '' || /utf-?8/i.test(locale)
 }
 
 /** Rate and remaining time of the stage so far, for instance `3.1 pairs/s, 42.0 s left`. */
 export function describeRate(done: number, total: number, seconds: number, unit: string): string {
   if (done === 0 || seconds <= 0) return 'starting'
   const rate = done / seconds
-  const speed = rate >= 1 ? `${rate.toFixed(1)} ${unit}/s` : `${(1 / rate).toFixed(1)} s per ${unit.replace(/s$/, '')}`
+  const speed = rate >= 1 ? `${rate.toFixed(1)} ${unit}/s` : `${(1 / rate).toFixed(1)} s per ${singular(unit)}`
   return total > 0 ? `${speed}, ${duration((total - done) / rate)} left` : speed
 }
+
+/** `answers` is one `answer`; `MiB` stays. */
+const singular = (unit: string): string => unit.replace(/s$/, '')
 
 interface Stage {
   title: string
@@ -38,16 +55,22 @@ function elapsed(stage: Stage): number {
 
 function summaryLine(stage: Stage, summary: string | undefined): string {
   const tail = summary ?? stage.status
-  return `${stage.title}: ${stage.done} ${stage.unit} in ${duration(elapsed(stage))}${tail ? ` · ${tail}` : ''}`
+  return `${stage.title}: ${counted(stage.done, singular(stage.unit), stage.unit)} in ${duration(elapsed(stage))}${tail ? ` · ${tail}` : ''}`
 }
 
 class BarProgress implements Progress {
   readonly #stream: NodeJS.WriteStream
   #stage: Stage | undefined
+  readonly #signs: { barCompleteChar: string; barIncompleteChar: string }
   #bar: SingleBar | undefined
 
-  constructor(stream: NodeJS.WriteStream) {
+  constructor(stream: NodeJS.WriteStream, blocks: boolean) {
     this.#stream = stream
+    this.#signs = blocks
+      ? { barCompleteChar: '█', barIncompleteChar: '░' }
+      : { barCompleteChar: '#', barIncompleteChar: '.' }
+    // Whoever leaves at once leaves no half bar, and the cursor is shown again.
+    process.once('exit', () => this.#bar?.stop())
   }
 
   start(title: string, total: number, unit = 'items'): void {
@@ -55,10 +78,9 @@ class BarProgress implements Progress {
     this.#stage = newStage(title, total, unit)
     this.#bar = new SingleBar({
       stream: this.#stream,
-      format: `${title} {bar} {value}/{total} ${unit} · {rate}{status}`,
+      format: `${forTerminal(title)} {bar} {value}/{total} ${unit} · {rate}{status}`,
       barsize: 24,
-      barCompleteChar: '█',
-      barIncompleteChar: '░',
+      ...this.#signs,
       hideCursor: true,
       clearOnComplete: true,
       fps: 8,
@@ -74,7 +96,7 @@ class BarProgress implements Progress {
     if (status !== undefined) stage.status = status
     this.#bar?.update(done, {
       rate: describeRate(done, stage.total, elapsed(stage), stage.unit),
-      status: stage.status ? ` · ${stage.status}` : '',
+      status: stage.status ? ` · ${forTerminal(stage.status)}` : '',
     })
   }
 
@@ -84,13 +106,13 @@ class BarProgress implements Progress {
     this.#bar?.stop()
     this.#bar = undefined
     this.#stage = undefined
-    this.#stream.write(`${summaryLine(stage, summary)}\n`)
+    this.#stream.write(`${forTerminal(summaryLine(stage, summary))}\n`)
   }
 
   log(line: string): void {
     const stage = this.#stage
     this.#bar?.stop()
-    this.#stream.write(`${line}\n`)
+    this.#stream.write(`${forTerminal(line)}\n`)
     if (stage) this.#bar?.start(stage.total, stage.done, { rate: 'starting', status: '' })
   }
 }
@@ -109,7 +131,7 @@ class LineProgress implements Progress {
     this.end()
     this.#stage = newStage(title, total, unit)
     this.#printed = performance.now()
-    this.#write(total > 0 ? `${title}: ${total} ${unit}` : title)
+    this.#write(total > 0 ? `${title}: ${counted(total, singular(unit), unit)}` : title)
   }
 
   update(done: number, status?: string): void {

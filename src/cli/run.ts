@@ -1,8 +1,11 @@
-/** Parses the command line, runs one command and turns whatever happens into an exit code. */
-import yargs from 'yargs'
+/** Reads the command line, runs one command and turns whatever happens into an exit code. */
 import { ArgumentError, ConfigError, FireError, fileError, InternalError, reasonOf } from '../errors.js'
+import { nearest } from '../options.js'
+import { silent } from '../stage/index.js'
+import { forTerminal } from '../terminal.js'
 import { version } from '../version.js'
-import type { Command, CommandContext, Runner } from './command.js'
+import { type CommonFlags, commonFlags, quoted, readArguments } from './arguments.js'
+import type { Command, CommandContext, Group, Outcome } from './command.js'
 import { bench } from './commands/bench.js'
 import { corrupt } from './commands/corrupt.js'
 import { demo } from './commands/demo.js'
@@ -20,10 +23,12 @@ import { run as runCommand } from './commands/run.js'
 import { sample } from './commands/sample.js'
 import { train } from './commands/train.js'
 import { verify } from './commands/verify.js'
+import { helpOfAll, helpOfCommand, helpOfGroup } from './help.js'
 import { createProgress } from './progress.js'
+import { inWordsOf } from './words.js'
 
 /** In the order `--help` shows them. */
-const commands: readonly Command[] = [
+export const commands: readonly (Command | Group)[] = [
   demo,
   pull,
   runCommand,
@@ -47,7 +52,7 @@ const exitCodes = {
   success: 0,
   /** The work failed, or a check it was asked for did not pass. */
   failure: 1,
-  /** The command line or the configuration is wrong; nothing was started. */
+  /** The command line or the settings are wrong. */
   usage: 2,
 } as const
 
@@ -62,62 +67,154 @@ const processIo: RunIo = {
 }
 
 /** @param argv the arguments after the program's name. */
-export async function run(argv: string[], io: RunIo = processIo): Promise<number> {
-  const debug = argv.includes('--debug')
-  let runner: Runner | undefined
-  let printed = ''
-  try {
-    await createParser((selected) => {
-      runner = selected
-    }).parseAsync(argv, {}, (_error: unknown, _parsed: unknown, output: string) => {
-      printed = output
-    })
-  } catch (error) {
-    io.stderr(`${reasonOf(error)}\nRun fire-train --help to see what there is.\n`)
-    return exitCodes.usage
+export async function run(argv: string[], given: RunIo = processIo): Promise<number> {
+  const io: RunIo = {
+    stdout: (text) => given.stdout(forTerminal(text)),
+    stderr: (text) => given.stderr(forTerminal(text)),
   }
-  if (!runner) {
-    io.stdout(`${printed}\n`)
-    return exitCodes.success
+  let command: Command | undefined
+  // Read by hand: the words may be wrong in a place that nobody gets to.
+  const has = (flag: string): boolean =>
+    argv.slice(0, argv.includes('--') ? argv.indexOf('--') : undefined).includes(flag)
+  const common: CommonFlags = { json: has('--json'), quiet: has('--quiet'), debug: has('--debug'), help: false }
+  const progress = common.quiet ? silent : createProgress()
+  const context: CommandContext = {
+    stdout: io.stdout,
+    note: (text) => !common.quiet && io.stderr(text),
+    progress,
+    json: common.json,
   }
-  const context: CommandContext = { stdout: io.stdout, stderr: io.stderr, progress: createProgress() }
+  const fail = (error: unknown, report?: object): number => {
+    progress.end('failed')
+    const found = typed(error)
+    if (common.json) io.stdout(`${jsonOf({ ...report, error: aboutError(found) })}\n`)
+    io.stderr(describeError(error, found, command, common.debug))
+    return found instanceof ConfigError || found instanceof ArgumentError ? exitCodes.usage : exitCodes.failure
+  }
   try {
-    return await runner(context)
+    const chosen = choose(argv)
+    if ('text' in chosen) {
+      io.stdout(chosen.text)
+      return exitCodes.success
+    }
+    command = chosen.command
+    const { common: said, trees, locate } = readArguments(chosen.words, command)
+    if (said.help) {
+      io.stdout(helpOfCommand(command, chosen.title, width()))
+      return exitCodes.success
+    }
+    return end(await command.prepare(trees, locate)(context))
   } catch (error) {
-    context.progress.end('failed')
-    io.stderr(describeError(error, debug))
-    return error instanceof ConfigError || error instanceof ArgumentError ? exitCodes.usage : exitCodes.failure
+    return fail(error)
+  }
+
+  function end({ text, coloured, report, problem, stopped, exitCode }: Outcome): number {
+    progress.end(stopped === undefined ? undefined : 'stopped')
+    if (problem && common.json) return fail(problem, report)
+    if (common.json) io.stdout(`${jsonOf(stopped === undefined ? report : { ...report, interrupted: true })}\n`)
+    else if (coloured) given.stdout(text)
+    else io.stdout(text)
+    if (problem) return fail(problem)
+    if (stopped !== undefined) io.stderr(`${stopped}\n`)
+    return exitCode ?? exitCodes.success
   }
 }
 
-function createParser(select: (runner: Runner) => void): ReturnType<typeof yargs> {
-  const parser = yargs()
-    .scriptName('fire-train')
-    .usage('$0 <command>\n\nFine-grained, on-policy preference optimization for medical vision-language models.')
-    .option('debug', { type: 'boolean', default: false, global: true, describe: 'Print the stack of an error' })
-    .version(version)
-    .alias('h', 'help')
-    .strict()
-    .recommendCommands()
-    .demandCommand(1, 'Say what to do: fire-train <command>')
-    .epilogue(
-      'Exit codes: 0 success, 1 failure or a check that did not pass, 2 wrong arguments or configuration,\n' +
-        '130 / 143 stopped by SIGINT / SIGTERM after saving.',
+interface Chosen {
+  command: Command
+  /** Its name, with that of its group before it. */
+  title: string
+  /** What follows it, and the common flags that came before. */
+  words: string[]
+}
+
+/** Which command the words name, or the text that they ask for. */
+function choose(argv: readonly string[]): Chosen | { text: string } {
+  const { name, before, after } = split(argv)
+  const wantsHelp = before.some((word) => word === '--help' || word === '-h')
+  if (name === undefined && (before.includes('--version') || before.includes('-v'))) return { text: `${version}\n` }
+  if (name === undefined && wantsHelp) return { text: helpOfAll(commands, width()) }
+  checkCommon(before)
+  if (name === undefined) throw new ArgumentError('Say what to do: fire-train <command>')
+  if (name === 'help') return choose([...after, '--help'])
+  const found = byName(commands, name, 'fire-train')
+  if (!('commands' in found)) return { command: found, title: found.name, words: [...before, ...after] }
+  const inner = split(after)
+  if (inner.name === undefined && (wantsHelp || inner.before.some((word) => word === '--help' || word === '-h'))) {
+    return { text: helpOfGroup(found, width()) }
+  }
+  if (inner.name === undefined) throw new ArgumentError(`Say which: fire-train ${found.name} <command>`)
+  const command = byName(found.commands, inner.name, `fire-train ${found.name}`) as Command
+  return { command, title: `${found.name} ${command.name}`, words: [...before, ...inner.before, ...inner.after] }
+}
+
+/** The first word that is no flag, and what stands around it. */
+function split(words: readonly string[]): { name: string | undefined; before: string[]; after: string[] } {
+  const at = words.findIndex((word) => !word.startsWith('-'))
+  return at < 0
+    ? { name: undefined, before: [...words], after: [] }
+    : { name: words[at], before: words.slice(0, at), after: words.slice(at + 1) }
+}
+
+function byName<T extends { name: string }>(known: readonly T[], name: string, before: string): T {
+  const found = known.find((each) => each.name === name)
+  if (found) return found
+  const names = known.map((each) => each.name)
+  const near = nearest(name, names)
+  const advice = near ? `did you mean ${near}?` : `the commands are ${names.join(', ')}`
+  throw new ArgumentError(`Unknown command ${quoted(name)} of ${before}; ${advice}`)
+}
+
+function checkCommon(words: readonly string[]): void {
+  const known = [...Object.keys(commonFlags.shape), 'version']
+  for (const word of words) {
+    const name = word.replace(/^-+/, '')
+    if (word === '-h' || (word.startsWith('--') && known.includes(name))) continue
+    const near = nearest(name, known)
+    throw new ArgumentError(
+      `Unknown option ${quoted(word)}; ${near ? `did you mean --${near}?` : 'options follow the command'}`,
     )
-    .wrap(Math.min(110, process.stdout.columns ?? 110))
-    .exitProcess(false)
-    .fail((message, error) => {
-      throw error ?? new Error(message)
-    })
-  for (const command of commands) command.attach(parser, select)
-  return parser
+  }
+}
+
+/** Of the terminal; 80 where there is none. Wide lines are hard to read. */
+function width(): number {
+  const columns = process.stdout.columns ?? Number(process.env.COLUMNS)
+  return columns > 0 ? Math.min(110, Math.max(20, columns)) : 80
 }
 
 /** One clear message with its code and hint; the stack only when asked for. */
-function describeError(error: unknown, debug: boolean): string {
-  const { code, message, hint } = typed(error)
+function describeError(error: unknown, found: FireError, command: Command | undefined, debug: boolean): string {
+  const { code, message, hint } = inWordsOf(command, found)
+  const isUsage = found instanceof ArgumentError && !(found instanceof ConfigError) && code === ArgumentError.code
+  const help = isUsage
+    ? `Run fire-train ${command ? `${titleOf(command)} ` : ''}--help to see what there is.`
+    : undefined
   const stack = debug ? stacks(error).join('\ncaused by ') : ''
-  return [`error ${code}: ${message}`, ...(hint ? [`hint: ${hint}`] : []), ...(stack ? ['', stack] : []), ''].join('\n')
+  const advice = hint ?? help
+  return [`error ${code}: ${message}`, ...(advice ? [`hint: ${advice}`] : []), ...(stack ? ['', stack] : []), ''].join(
+    '\n',
+  )
+}
+
+function titleOf(command: Command): string {
+  const group = commands.find((each) => 'commands' in each && each.commands.includes(command))
+  return group ? `${group.name} ${command.name}` : command.name
+}
+
+const aboutError = ({ code, message, hint, detail }: FireError): object => ({ code, message, hint, detail })
+
+/** Counts of 64 bits are numbers too; what refers to itself is left out. */
+function jsonOf(value: object): string {
+  const around: unknown[] = []
+  return JSON.stringify(value, function (this: unknown, _key, each: unknown) {
+    while (around.length > 0 && around.at(-1) !== this) around.pop()
+    if (typeof each === 'bigint') return Number(each)
+    if (typeof each !== 'object' || each === null) return each
+    if (around.includes(each)) return undefined
+    around.push(each)
+    return each
+  })
 }
 
 /** What no layer has typed is a failure of the system, or a defect. */

@@ -1,11 +1,10 @@
-/** A stage as a command: its flags, its run, its exit code. */
-import type { z } from 'zod'
-import { FireError } from '../errors.js'
-import { flagOf, settingsOf } from '../settings/setting.js'
+/** A stage as a command: its flags, its run, what is said of it. */
+import { z } from 'zod'
+import { valueAt } from '../settings/setting.js'
 import { titled } from '../stage/progress.js'
 import { checkSettings, runStage, type Stage } from '../stage/stage.js'
-import { type Command, type CommandContext, defineCommand } from './command.js'
-import { addFlags, readFlags } from './flags.js'
+import { type Command, type CommandContext, defineCommand, type Outcome } from './command.js'
+import { flag } from './file-settings.js'
 import { catchSignals } from './signals.js'
 
 export interface StageCommand<T, R> {
@@ -17,58 +16,42 @@ export interface StageCommand<T, R> {
 
 /** What to do about an earlier run: no settings, since no file of a pipeline has them. */
 const earlierFlags = {
-  resume: 'Go on from where an earlier run stopped',
-  overwrite: 'Replace what an earlier run left',
-} as const
+  resume: flag('Go on from where an earlier run stopped'),
+  overwrite: flag('Replace what an earlier run left'),
+}
 
 export type EarlierFlags = { [name in keyof typeof earlierFlags]?: boolean }
 
 export function stageCommand<T, R>(stage: Stage<T, R>, command: StageCommand<T, R> = {}): Command {
-  const { positionals = [] } = stage
+  const { name, summary, settings, positionals, earlier = [] } = stage
   const { examples, notes = 'After a stop of any kind, run the same command again: it continues.' } = command
   return defineCommand({
-    usage: [stage.name, ...positionals.map((name) => placeOf(name, stage.settings))].join(' '),
-    summary: stage.summary,
-    options(parser) {
-      addFlags(parser, stage.settings, positionals)
-      for (const name of stage.earlier ?? []) parser.option(name, { type: 'boolean', describe: earlierFlags[name] })
-      return parser
-    },
-    examples,
-    notes,
-    run: async (options, context) => {
-      const { tree, locate } = readFlags(stage.settings, options)
-      return await executeStage(stage, checkSettings(stage, tree, locate), options as EarlierFlags, context, command)
-    },
+    ...{ name, summary, settings, positionals, examples, notes },
+    flags: z.strictObject(
+      Object.fromEntries(earlier.map((each) => [each, earlierFlags[each]])),
+    ) as z.ZodType<EarlierFlags>,
+    check: (tree, locate) => checkSettings(stage, tree, locate),
+    run: (checked, context, flags) => executeStage(stage, checked, flags, context, command),
   })
 }
 
-/** `<source>`, or `[source]` where it may be left out. */
-function placeOf(name: string, settings: z.ZodType): string {
-  const isRequired = settingsOf(settings).some((setting) => flagOf(setting) === name && setting.required === 'always')
-  return isRequired ? `<${name}>` : `[${name}]`
-}
-
-/** Runs a stage for a person; resolves with the exit code. */
+/** Runs a stage for a person. */
 export async function executeStage<T, R>(
   stage: Stage<T, R>,
   settings: T,
   { resume, overwrite }: EarlierFlags,
-  { progress, stdout, stderr }: CommandContext,
+  { progress }: CommandContext,
   { describe }: Pick<StageCommand<T, R>, 'describe'>,
-): Promise<number> {
+): Promise<Outcome> {
   using stop = catchSignals((name) => progress.log(`${name}: saving and stopping; again to leave at once`))
   const context = { signal: stop.signal, progress: titled(progress, stage.name), resume, overwrite }
   const result = await runStage({ run: (given) => stage.run(settings, given) }, context)
-  progress.end(result.interrupted ? 'stopped' : undefined)
-  if (result.report !== undefined && describe) stdout(describe(result.report, settings))
-  else if (result.summary !== '') stdout(`${result.summary}\n`)
-  if (result.interrupted) {
-    stderr(
-      `stopped; run the same command again${stage.earlier?.includes('resume') ? ' with --resume' : ''} to continue\n`,
-    )
-    return stop.exitCode ?? 1
-  }
-  if (result.problem instanceof FireError) throw result.problem
-  return 0
+  const { interrupted, report, summary, problem } = result
+  const text = report !== undefined && describe ? describe(report, settings) : summary === '' ? '' : `${summary}\n`
+  const outcome = { text, report: (report as object | undefined) ?? { summary }, problem }
+  if (!interrupted) return outcome
+  const again = stage.earlier?.includes('resume') ? ' with --resume' : ''
+  const kept = valueAt(settings, stage.out.setting.split('.'))
+  const stopped = `stopped; what was finished is kept in ${kept}; run the same command again${again} to continue`
+  return { ...outcome, stopped, exitCode: stop.exitCode ?? 1 }
 }

@@ -4,6 +4,7 @@
  * The visual term of the objective asks the model to lose its preference when the evidence is gone. Noise on the lesion
  * alone takes the evidence away and keeps the rest, so the term cannot be met by noticing that an image is noisy.
  */
+import { checkOptions } from '../options.js'
 import { normals } from '../random/philox.js'
 
 /** How strong the noise is. */
@@ -66,6 +67,7 @@ export function addLesionNoise(
   seed: number,
   noiseAt = fineNoise(seed),
 ): CorruptedImage {
+  checkOptions('addLesionNoise', options, PUBLISHED_NOISE)
   const count = image.width * image.height
   if (image.rgb.length !== count * 3) {
     throw new RangeError(

@@ -122,11 +122,14 @@ function spreadOf(values: readonly number[]): Spread {
 }
 
 /** How strong the noise is for the model, a sentence a method. */
-export function seenWords({ seenSigma, settings }: CorruptReport): string[] {
-  if (seenSigma === null)
-    return settings.model ? [] : ['How strong the noise is for a model is not known: give --model.']
+export function seenWords({ seenSigma, methods, settings }: CorruptReport): string[] {
+  if (seenSigma === null) {
+    const noise = Object.keys(methods).some((method) => method.endsWith('noise'))
+    const how = settings.model === undefined ? ': give --model' : ''
+    return noise ? [`How strong the noise is for a model is not known${how}.`] : []
+  }
   return Object.entries(seenSigma).map(
     ([method, { least, median, most }]) =>
-      `${method}: σ as the model sees it ${median.toFixed(1)} (${least.toFixed(1)} to ${most.toFixed(1)}).`,
+      `σ of ${method} as the model sees it: ${median.toFixed(1)} (${least.toFixed(1)} to ${most.toFixed(1)}).`,
   )
 }

@@ -5,10 +5,12 @@
 import { dirname, join, relative, resolve, sep } from 'node:path'
 import { removeTemporaries, writeFileAtomic, writeJson } from '../data/files.js'
 import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
+import { lockOutput } from '../data/lock.js'
 import { pairProblem } from '../data/pairs.js'
 import { type Pair, pair as pairSchema } from '../data/records.js'
-import { AbortedError, ArgumentError, DataError } from '../errors.js'
+import { AbortedError, ArgumentError, DataError, FireError } from '../errors.js'
 import { printable } from '../http/service.js'
+import { checkOptions } from '../options.js'
 import type { Html } from '../page/html.js'
 import { coverage, type Mask, maskHash } from './masks/mask.js'
 import type { NiftiOrientation } from './masks/nifti.js'
@@ -63,6 +65,30 @@ export interface CorruptOptions {
   onLog?: (line: string) => void
 }
 
+const corruptOptions: Record<keyof CorruptOptions, true> = {
+  pairs: true,
+  images: true,
+  out: true,
+  masks: true,
+  maskRoot: true,
+  segmenter: true,
+  method: true,
+  sigma: true,
+  fallbackSigma: true,
+  fallback: true,
+  maxCoverage: true,
+  seed: true,
+  resizeMasks: true,
+  niftiOrientation: true,
+  sheet: true,
+  sheetRows: true,
+  signal: true,
+  onProgress: true,
+  onLog: true,
+  model: true,
+  grain: true,
+}
+
 /** What a run did, beside what report.json says. */
 export interface CorruptResult {
   report: CorruptReport
@@ -76,18 +102,31 @@ export interface CorruptResult {
  * @throws {DataError} naming file, line and record for what cannot be read, masks that do not fit, or (with `fallback:
  * 'error'`) the first image without a mask.
  * @throws {SegmenterError} when the service fails for good. Running again goes on.
+ * @throws {LockedError} when another run writes to `out`.
  */
 export async function corruptPairs(options: CorruptOptions): Promise<CorruptResult> {
+  checkOptions('corruptPairs', options, corruptOptions)
   if (options.grain === 'model' && options.model === undefined) {
     throw new ArgumentError('The grain of a model needs the model', { hint: 'Name its folder with --model.' })
   }
-  const view = options.model === undefined ? undefined : await ModelView.open(options.model)
+  await using _lock = await lockOutput(options.out, 'folder')
+  const view = await openView(options)
   try {
     const stage = await Stage.open(options, view)
     return await stage.run()
   } finally {
     await view?.close()
   }
+}
+
+/** Without a model that can be opened the noise is the same, and how strong it is for the model is not known. */
+async function openView({ model, grain, onLog }: CorruptOptions): Promise<ModelView | undefined> {
+  if (model === undefined) return undefined
+  return ModelView.open(model).catch((error) => {
+    if (grain === 'model' || !(error instanceof FireError)) throw error
+    onLog?.(`warning: the noise is not measured in the view of ${model}: ${error.message}`)
+    return undefined
+  })
 }
 
 class Stage {
@@ -124,7 +163,7 @@ class Stage {
       })
     }
     const records = await readPairs(pairs)
-    for (const folder of ['.', 'corrupted', 'masks', 'cache/twins', 'cache/segmenter']) {
+    for (const folder of ['corrupted', 'masks', 'cache/twins', 'cache/segmenter']) {
       await removeTemporaries(join(out, folder))
     }
     const service =

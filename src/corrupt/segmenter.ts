@@ -6,8 +6,9 @@ import { z } from 'zod'
 import { AnswerCache, hashOf } from '../data/cache.js'
 import type { Size } from '../data/records.js'
 import { AbortedError, ArgumentError, SegmenterError } from '../errors.js'
+import { TransientError } from '../http/failure.js'
 import { postJson } from '../http/post.js'
-import { passingStatus, type RetrySettings, retrying, TransientError } from '../http/retry.js'
+import { passingStatus, type RetrySettings, retrying } from '../http/retry.js'
 import { anAddress, below, isAddress, printable } from '../http/service.js'
 import { emptyMask, type Mask, union } from './masks/mask.js'
 import { decodeRle } from './masks/rle.js'
@@ -66,6 +67,15 @@ type Answer = z.infer<typeof answerSchema>
 /** Bytes: a few hundred masks of the largest image; more is no answer. */
 const largestAnswer = 2 ** 26
 
+const denied = 'Name the variable of its token with --segmenter-token-env.'
+const hints: Record<number, string> = {
+  400: 'The service does not like the request; docs/corruption.md has the contract.',
+  401: denied,
+  403: denied,
+  413: 'The image is too large for the service.',
+  422: 'The service does not like the request; docs/corruption.md has the contract.',
+}
+
 export class Segmenter {
   readonly #options: SegmenterOptions
   readonly #address: URL
@@ -77,7 +87,7 @@ export class Segmenter {
   constructor(options: SegmenterOptions) {
     if (!isAddress(options.url)) throw new ArgumentError(`The segmenter's address: expected ${anAddress}`)
     this.#options = options
-    this.#address = below(options.url.replace(/\/v1\/segment\/*$/, ''), 'v1/segment')
+    this.#address = below(options.url, 'v1/segment')
     this.#cache = new AnswerCache(options.cache, answerSchema)
   }
 
@@ -113,7 +123,8 @@ export class Segmenter {
         delayMs,
         signal,
         onRetry,
-        giveUp: (message, { cause }) => new SegmenterError(message, { hint, cause }),
+        giveUp: (message, { hint: own, cause }) =>
+          new SegmenterError(message, { hint: own ? `${own} ${hint}` : hint, cause }),
       })
       const { data, error } = answerSchema.safeParse(json)
       if (data) return data
@@ -137,8 +148,7 @@ export class Segmenter {
     })
     const { status, json, said } = answer
     if (status !== 200) {
-      const isDenied = status === 401 || status === 403
-      const hint = isDenied ? 'Name the variable of its token with --segmenter-token-env.' : undefined
+      const hint = hints[status] ?? 'Check the address of the service.'
       const refused = new SegmenterError(`${what}: the server answered ${status}${said}`, { detail: { status }, hint })
       throw passingStatus(answer, what, said) ?? refused
     }

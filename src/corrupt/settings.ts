@@ -12,7 +12,7 @@ export const segmenterSettings = z.strictObject({
   tokenEnv: text
     .nullable()
     .default(null)
-    .meta({ description: 'Environment variable that holds its token', free: true }),
+    .meta({ secret: true, description: 'Environment variable that holds its token', free: true }),
   threshold: share.default(0.5).meta({ description: 'Detections with a lower score do not count' }),
   nmsIou: share.default(0.5).meta({ description: 'Two detections that overlap more (IoU) count as one' }),
   timeout: z

@@ -100,6 +100,7 @@ async function drawImage(image: SheetImage, imageRoot: string, out: string): Pro
   const inside = mask && shrinkMask(mask, small)
   const outlined = inside && maskOutline(inside, small.width, small.height).length <= longestOutline ? inside : null
   const picture = async (ref: ImageRef, root: string, label: string): Promise<Html> => {
+    // Averaging would hide the noise that is to be seen.
     const webp = await encodeSmall((await decodeReferenced(ref, root)).rgb, ref, 3)
     return drawPicture({ ...small, webp, mask: outlined }, label)
   }
@@ -143,6 +144,7 @@ async function encodeSmall(pixels: Uint8Array, { width, height }: Size, channels
   const resized = sharp(pixels, { raw: { width, height, channels } }).resize({
     ...smallSize({ width, height }),
     fit: 'fill',
+    kernel: 'nearest',
   })
   const { data, info } = await resized.raw().toBuffer({ resolveWithObject: true })
   const raw = { width: info.width, height: info.height, channels: info.channels }

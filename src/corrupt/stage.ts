@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import { DataError } from '../errors.js'
 import { keyFrom } from '../http/service.js'
+import { counted } from '../settings/plural.js'
 import { counting, defineStage } from '../stage/index.js'
 import { maskFiles } from './manifest.js'
 import type { CorruptResult } from './run.js'
@@ -13,6 +14,8 @@ export const corruptStage = defineStage({
   settings: corruptSettings,
   takes: { pairs: 'pairs', masks: 'masks' },
   out: { setting: 'out', name: '' },
+  // For the grain of the image the model is only measured with: its twins are the same, and it need not be there.
+  ignores: ({ grain }) => (grain === 'image' ? ['model'] : []),
   // A manifest's content does not tell when a mask that it names was drawn again.
   reads: async ({ masks }) => (masks === undefined ? [] : await maskFiles(masks)),
   makes: ({ out }) => ({ pairs: join(out, 'pairs.jsonl') }),
@@ -33,7 +36,7 @@ export const corruptStage = defineStage({
     for (const line of seenWords(report.report)) progress.log(line)
     for (const warning of warnings) progress.log(`warning: ${warning}`)
     const twins = Object.entries(methods).map(([method, number]) => `${number} by ${method}`)
-    if (skipped > 0) twins.push(`${skipped} pairs without a twin`)
+    if (skipped > 0) twins.push(`${counted(skipped, 'pair')} without a twin`)
     const none = report.report.pairs === 0
     return {
       interrupted: false,

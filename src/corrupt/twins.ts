@@ -37,6 +37,11 @@ export interface Twin {
   seenSigma: number | null
 }
 
+/** A twin with the hash of how the model's processor shows images of its size. */
+interface Noted extends Twin {
+  seenBy: string | null
+}
+
 export interface TwinOptions {
   /** Folder that twins and their notes are written to. */
   out: string
@@ -64,14 +69,15 @@ export class Twins {
     const shown = sigma > 0 ? await view?.of(clean).catch(ifUnsupported) : undefined
     const grain = shown ? asked : 'image'
     const made = { version: 1, image: clean.sha256, mask: mask && maskHash(mask), method, sigma, seed }
-    const key = sha256(JSON.stringify(shown ? { ...made, grain, view: { ...shown, black: undefined } } : made))
+    const seenBy = shown ? sha256(JSON.stringify({ ...shown, black: undefined })) : null
+    const key = sha256(JSON.stringify(grain === 'model' ? { ...made, seenBy } : made))
     const note = join(out, 'cache/twins', `${key}.json`)
     const located = atPlace(place, { id: pair.id, image: clean.path })
     const known = await this.#known(note)
-    if (known) {
+    if (known && (seenBy === null || known.seenBy === seenBy)) {
       await checkReferenced(clean, imageRoot).catch(located)
       this.reused += 1
-      return known
+      return seenBy === null ? { ...known, seenSigma: null } : known
     }
     const pixels = await decodeReferenced(clean, imageRoot).catch(located)
     const noise = grain === 'model' ? await view?.noise(clean, seed) : undefined
@@ -82,17 +88,17 @@ export class Twins {
     await writeFileAtomic(join(out, path), png)
     const image = { path, sha256: sha256(png), width, height }
     const seenSigma = (shown && (await view?.sigma(pixels, corrupted, mask))) ?? null
-    const twin: Twin = { image, unchanged: Buffer.compare(rgb, pixels.rgb) === 0, grain, seenSigma }
+    const twin: Noted = { image, unchanged: Buffer.compare(rgb, pixels.rgb) === 0, grain, seenSigma, seenBy }
     await writeFileAtomic(note, JSON.stringify(twin))
     return twin
   }
 
   /** A twin of an earlier run, when its file is still what was written. */
-  async #known(note: string): Promise<Twin | undefined> {
+  async #known(note: string): Promise<Noted | undefined> {
     try {
-      const twin = JSON.parse(await readFile(note, 'utf8')) as Twin
+      const twin = JSON.parse(await readFile(note, 'utf8')) as Noted
       const written = await sha256File(join(this.#options.out, twin.image.path))
-      return written === twin.image.sha256 ? { ...twin, seenSigma: twin.seenSigma ?? null } : undefined
+      return written === twin.image.sha256 ? { ...twin, grain: twin.grain ?? 'image' } : undefined
     } catch {
       // Not there, or damaged: it is made again.
       return undefined

@@ -2,11 +2,11 @@
  * Answers that cost something, on disk, one file each, named by what was asked. A run that is killed asks for nothing twice,
  * and one that is repeated costs nothing.
  */
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { z } from 'zod'
 import { asFileError } from '../errors.js'
-import { readTextIfThere, removeTemporaries, sha256, writeFileAtomic } from './files.js'
+import { toJson } from '../secrets.js'
+import { makeFolder, readTextIfThere, removeTemporaries, sha256, writeFileAtomic } from './files.js'
 
 export class AnswerCache<T> {
   constructor(
@@ -16,7 +16,7 @@ export class AnswerCache<T> {
 
   /** The same with a folder that can be written to: what cannot be kept shall not be paid for. */
   static async open<T>(folder: string, schema: z.ZodType<T>): Promise<AnswerCache<T>> {
-    await mkdir(folder, { recursive: true }).catch(asFileError('Making', folder))
+    await makeFolder(folder).catch(asFileError('Making', folder))
     await removeTemporaries(folder)
     return new AnswerCache(folder, schema)
   }
@@ -32,7 +32,7 @@ export class AnswerCache<T> {
   }
 
   async write(key: string, answer: T): Promise<void> {
-    await writeFileAtomic(this.#path(key), `${JSON.stringify(answer)}\n`)
+    await writeFileAtomic(this.#path(key), `${toJson(answer)}\n`)
   }
 
   #path(key: string): string {

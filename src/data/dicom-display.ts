@@ -1,8 +1,9 @@
 /** Samples of a DICOM frame to 8-bit RGB: rescale, window, palettes and colour spaces of PS3.3 C.7.6.3 and C.11. */
 import type { DataSet } from 'dicom-parser'
 import { DataError } from '../errors.js'
+import type { ImageNote } from './decoded.js'
 import type { Pixels } from './dicom-codecs.js'
-import { type ImageNote, unsupportedImage } from './image-errors.js'
+import { unsupportedImage } from './image-errors.js'
 
 const tags = {
   windowCenter: 'x00281050',

@@ -5,10 +5,10 @@
 import { inflateRawSync } from 'node:zlib'
 import dicomParser, { type DataSet, type Element } from 'dicom-parser'
 import { DataError, guarded, reasonOf } from '../errors.js'
+import type { Decoded } from './decoded.js'
 import { decompress, isCompressed, type Layout, syntaxName } from './dicom-codecs.js'
 import { showFrame } from './dicom-display.js'
 import { checkPixels, maxPixels, notAnImage, unsupportedImage } from './image-errors.js'
-import type { Decoded } from './images.js'
 import type { Size } from './records.js'
 
 /** A parsed file and the frame asked for, from 0. */

@@ -1,22 +1,43 @@
 /** Files: writes that survive a crash (a reader sees the old file or the whole new one, never a part), hashes, reads. */
-import { createHash, randomUUID } from 'node:crypto'
-import { createReadStream } from 'node:fs'
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { createHash, randomBytes } from 'node:crypto'
+import { constants, createReadStream } from 'node:fs'
+import { type FileHandle, mkdir, open, readdir, readFile, readlink, realpath, rename, rm, stat } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
+import { exchange } from '../engine/exchange.js'
 import { asFileError, FileError, fileError } from '../errors.js'
+import { toJson } from '../secrets.js'
+import { standingOf, thisOwner } from './owner.js'
 
-/** Marks files and folders that are being written; whatever is left with this prefix after a crash may be deleted. */
+// Not blocking: a pipe that nobody reads is an error and no wait.
+const { O_WRONLY, O_APPEND, O_CREAT, O_NONBLOCK } = constants
+
+/** Marks files and folders that are being written. */
 const temporaryPrefix = '.tmp-'
 
-/** Temporary file, fsync, rename, fsync of the folder. Missing parent folders are made. */
+/** Behind the name of what was moved away to make place, and is moved back when nothing took it. */
+const replacedSuffix = '.old'
+
+const temporaryName = /^\.tmp-(.+)-([0-9a-f]+\.[0-9a-f]+\.\d+\.\d+)\.[0-9a-f]{8}(\.old)?$/
+
+function temporaryFor(path: string): string {
+  const name = `${temporaryPrefix}${basename(path)}-${thisOwner()}.${randomBytes(4).toString('hex')}`
+  return join(dirname(path), name)
+}
+
+/**
+ * Temporary file, fsync, rename, fsync of the folder. Missing parent folders are made; a link stays one, what it leads to is
+ * replaced.
+ * @throws {FileError} for what is no file, such as a folder or a device.
+ */
 export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
-  const folder = dirname(path)
-  const temporary = join(folder, `${temporaryPrefix}${basename(path)}-${randomUUID()}`)
+  const target = await followLinks(path)
+  await refuseOtherKind(target, 'file')
+  const temporary = temporaryFor(target)
   try {
-    await mkdir(folder, { recursive: true })
+    await makeFolder(dirname(target))
     await writeSynced(temporary, data)
-    await rename(temporary, path)
-    await syncFolder(folder)
+    await rename(temporary, target)
+    await syncFolder(dirname(target))
   } catch (error) {
     await rm(temporary, { force: true }).catch(() => {})
     throw fileError(error, 'Writing', path)
@@ -25,49 +46,126 @@ export async function writeFileAtomic(path: string, data: string | Uint8Array): 
 
 /** A value as JSON that people can read, atomically. */
 export function writeJson(path: string, value: unknown): Promise<void> {
-  return writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`)
+  return writeFileAtomic(path, `${toJson(value, 2)}\n`)
 }
 
 /** The same for a folder: `fill` writes into a temporary one that then takes the place of `path`, old content and all. */
 export async function writeFolderAtomic(path: string, fill: (temporary: string) => Promise<void>): Promise<void> {
-  const parent = dirname(path)
-  const temporary = join(parent, `${temporaryPrefix}${basename(path)}-${randomUUID()}`)
-  const replaced = join(parent, `${temporaryPrefix}${basename(path)}-old-${randomUUID()}`)
+  const target = await followLinks(path)
+  await refuseOtherKind(target, 'folder')
+  const temporary = temporaryFor(target)
   try {
-    await mkdir(temporary, { recursive: true })
+    await makeFolder(temporary)
     await fill(temporary)
     await syncTree(temporary)
-    await rename(path, replaced).catch(ignoreMissing)
-    await rename(temporary, path)
-    await syncFolder(parent)
-    await rm(replaced, { recursive: true, force: true })
+    await replaceFolder(temporary, target)
   } catch (error) {
-    await rm(temporary, { recursive: true, force: true }).catch(() => {})
     throw fileError(error, 'Writing', path)
+  } finally {
+    await rm(temporary, { recursive: true, force: true }).catch(() => {})
+  }
+}
+
+/** Where names cannot be exchanged in one step, one whole copy is always there, and `removeTemporaries` brings it back. */
+async function replaceFolder(temporary: string, target: string): Promise<void> {
+  const isThere = (await stat(target).catch(ignoreMissing)) !== undefined
+  if (!isThere || !exchange(temporary, target)) {
+    const replaced = `${temporary}${replacedSuffix}`
+    if (isThere) await rename(target, replaced)
+    try {
+      await rename(temporary, target)
+    } catch (error) {
+      if (isThere) await rename(replaced, target)
+      throw error
+    }
+    await syncFolder(dirname(target))
+    await rm(replaced, { recursive: true, force: true })
+  }
+  await syncFolder(dirname(target))
+}
+
+/** Deletes a folder; half of one is never found under its name. */
+export async function removeFolder(path: string): Promise<void> {
+  const temporary = temporaryFor(path)
+  try {
+    await rename(path, temporary)
+    await rm(temporary, { recursive: true, force: true })
+  } catch (error) {
+    throw fileError(error, 'Deleting', path)
   }
 }
 
 /** Gives a finished file that lies beside it the name `path`; the caller has synced its content. */
 export async function publishFile(finished: string, path: string): Promise<void> {
   try {
-    await rename(finished, path)
-    await syncFolder(dirname(path))
+    const target = await followLinks(path)
+    await rename(finished, target)
+    await syncFolder(dirname(target))
   } catch (error) {
     throw fileError(error, 'Writing', path)
   }
 }
 
-/** Deletes what interrupted writes left in a folder; with `of`, only what they left of that one file or folder. */
-export async function removeTemporaries(folder: string, of?: string): Promise<void> {
-  const isLeft = (name: string): boolean =>
-    name.startsWith(temporaryPrefix) && (of === undefined || withoutToken(name) === `${temporaryPrefix}${of}`)
+/**
+ * Deletes what interrupted writes left in a folder. What a process still writes stays, and so does for a day what a process of
+ * another machine may still write. A folder that was moved away and not replaced gets its name back.
+ */
+export async function removeTemporaries(folder: string): Promise<void> {
   for (const name of await readdir(folder).catch(() => [])) {
-    if (isLeft(name)) await rm(join(folder, name), { recursive: true, force: true })
+    const [, target, owner, replaced] = temporaryName.exec(name) ?? []
+    const path = join(folder, name)
+    if (owner === undefined || !(await isAbandoned(path, owner))) continue
+    try {
+      const isLost = replaced !== undefined && (await stat(join(folder, target)).catch(ignoreMissing)) === undefined
+      await (isLost ? rename(path, join(folder, target)) : rm(path, { recursive: true, force: true }))
+    } catch (error) {
+      throw fileError(error, 'Deleting', path)
+    }
   }
 }
 
-function withoutToken(name: string): string {
-  return name.replace(/(-old)?-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, '')
+async function isAbandoned(path: string, owner: string): Promise<boolean> {
+  const standing = standingOf(owner)
+  if (standing !== 'unknown') return standing === 'gone'
+  const about = await stat(path).catch(ignoreMissing)
+  return about !== undefined && Date.now() - about.mtimeMs > 86_400_000
+}
+
+/** What a path names when links are followed, whether there is something or not. */
+export async function followLinks(path: string, steps = 40): Promise<string> {
+  const link = await readlink(path).catch(() => undefined)
+  if (link === undefined) return path
+  if (steps === 0) throw new FileError(`${path}: its links lead in a circle`, { detail: { path } })
+  const folder = await realpath(dirname(path)).catch(asFileError('Reading', path))
+  return followLinks(resolve(folder, link), steps - 1)
+}
+
+/**
+ * Makes a folder and its parents where they are missing; resolves with the outermost that was. (Node's own recursive call never
+ * returns below /proc.)
+ */
+export async function makeFolder(path: string): Promise<string | undefined> {
+  const about = await stat(path).catch(ignoreMissing)
+  if (about?.isDirectory()) return undefined
+  // Fails in the system's own words.
+  if (about) await readdir(path)
+  const parent = dirname(path)
+  const made = parent === path ? undefined : await makeFolder(parent)
+  await mkdir(path).catch((error) => {
+    if (error.code !== 'EEXIST') throw error
+  })
+  return made ?? path
+}
+
+/** Nothing but a file may be replaced by a file, and by a folder nothing but a folder: least of all a device. */
+export async function refuseOtherKind(path: string, wanted: 'file' | 'folder'): Promise<void> {
+  const about = await stat(path).catch(ignoreMissing).catch(asFileError('Writing', path))
+  if (about === undefined || (wanted === 'file' ? about.isFile() : about.isDirectory())) return
+  const kind = about.isDirectory() ? 'folder' : about.isFile() ? 'file' : 'device, pipe or socket'
+  throw new FileError(`${path} is a ${kind}; the output is a ${wanted}`, {
+    detail: { path },
+    hint: 'Name another output.',
+  })
 }
 
 /** Appends one JSON object a line. `bytes` is the length of the file so far, so that a resume can cut it back. */
@@ -86,8 +184,8 @@ export class JsonlAppender {
   static async open(path: string, keepBytes = 0): Promise<JsonlAppender> {
     let file: FileHandle | undefined
     try {
-      await mkdir(dirname(path), { recursive: true })
-      file = await open(path, 'a')
+      await makeFolder(dirname(path))
+      file = await open(path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK)
       const { size } = await file.stat()
       if (size < keepBytes) throw new FileError(`${path} has ${size} bytes, expected at least ${keepBytes}`)
       if (size > keepBytes) await file.truncate(keepBytes)
@@ -105,7 +203,7 @@ export class JsonlAppender {
 
   /** Adds one line. It is on the disk for certain only after `sync`. */
   async append(record: unknown): Promise<void> {
-    const line = `${JSON.stringify(record)}\n`
+    const line = `${toJson(record)}\n`
     await this.#file.appendFile(line).catch(asFileError('Appending to', this.path))
     this.#bytes += Buffer.byteLength(line)
   }
@@ -196,8 +294,11 @@ export async function markFolder(folder: string): Promise<string> {
     // A link counts as what it leads to: caches of models are full of them.
     if (entry.isDirectory() || !decisive.test(entry.name)) continue
     const path = join(folder, entry.name)
-    await using file = await open(path).catch(asFileError('Reading', path))
-    const { size } = await file.stat()
+    // Without waiting for a writer, should it be a named pipe.
+    await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch(asFileError('Reading', path))
+    const info = await file.stat()
+    if (!info.isFile()) throw new FileError(`Reading ${path} failed: it is no regular file`, { detail: { path } })
+    const { size } = info
     const length = Math.min(size, markedEnds)
     const ends = Buffer.alloc(2 * length)
     await file.read(ends, 0, length, 0)

@@ -13,13 +13,6 @@ export function checkPixels(width: number, height: number, path: string): void {
   })
 }
 
-/** What a reader should know of an image that could be decoded. */
-export interface ImageNote {
-  kind: 'dark_16_bits' | 'window_replaced'
-  /** In words, with the numbers, to follow the name of the image. */
-  message: string
-}
-
 /** For `guarded`: what a decoder says of a file. */
 export function notAnImage(path: string): (reason: string, cause: unknown) => DataError {
   return (reason, cause) => new DataError(`${path} cannot be read as an image: ${reason}`, { detail: { path }, cause })

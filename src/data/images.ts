@@ -5,16 +5,11 @@ import sharp, { type Metadata, type PngOptions, type Sharp } from 'sharp'
 import type { ImageInput } from '../engine/engine.js'
 import type { ImageSource } from '../engine/image-cache.js'
 import { asFileError, DataError, fileError, guarded } from '../errors.js'
-import { checkPixels, type ImageNote, notAnImage, unsupportedImage } from './image-errors.js'
+import type { Decoded, ImageNote } from './decoded.js'
+import { checkPixels, notAnImage, unsupportedImage } from './image-errors.js'
 import { animationHint, checkPicture, isDicom } from './image-kinds.js'
 import { readPlainFile } from './plain-file.js'
 import type { ImageRef, Size } from './records.js'
-
-/** What a decoder makes of a file. */
-export interface Decoded extends Size {
-  rgb: Uint8Array
-  notes: ImageNote[]
-}
 
 /** A file's bytes under the name it was asked for, with the DICOM frame (from 1) that the name may choose. */
 export interface Source {

@@ -2,6 +2,7 @@
 import { createReadStream } from 'node:fs'
 import type { z } from 'zod'
 import { DataError, fileError, reasonOf } from '../errors.js'
+import { toJson } from '../secrets.js'
 import { writeFileAtomic } from './files.js'
 
 /** A record and where it stands. */
@@ -50,15 +51,6 @@ export async function* scanJsonl(path: string): AsyncGenerator<ScannedLine> {
   }
 }
 
-export function isJson(text: string): boolean {
-  try {
-    JSON.parse(text)
-    return true
-  } catch {
-    return false
-  }
-}
-
 /** Why a text is no JSON: what the parser says, or what Python writes and no parser of JSON takes. */
 export function jsonFault(text: string, error: unknown): string {
   const [, value] = /[:[,]\s*(NaN|-?Infinity)\b/.exec(text) ?? []
@@ -96,7 +88,7 @@ export async function* readJsonl<S extends z.ZodType>(path: string, schema: S): 
 /** Writes records to a new file, atomically. */
 export async function writeJsonl(path: string, records: Iterable<unknown>): Promise<void> {
   let text = ''
-  for (const record of records) text += `${JSON.stringify(record)}\n`
+  for (const record of records) text += `${toJson(record)}\n`
   await writeFileAtomic(path, text)
 }
 

@@ -1,7 +1,8 @@
 /** Preference pairs from disk: read, checked against their invariants, counted. Nothing is dropped without a count. */
 import { dirname, resolve } from 'node:path'
-import { atPlace, DataError } from '../errors.js'
-import { checkReferenced } from './images.js'
+import { atPlace, DataError, type ErrorCode, isOfRecord, throwIfAborted } from '../errors.js'
+import { checkOptions } from '../options.js'
+import { decodeReferenced } from './images.js'
 import { placeOf, readJsonl } from './jsonl.js'
 import { type ImageRef, type Pair, pair as pairSchema } from './records.js'
 
@@ -13,8 +14,18 @@ export interface LoadPairsOptions {
   emptyPhrase: 'skip' | 'error' | 'keep'
   /** Both answers are needed (false for supervised fine-tuning, which reads the chosen one only). */
   preference?: boolean
-  /** Hash and measure every image file; true unless told otherwise. */
+  /** Hash and decode every image file; true unless told otherwise. */
   checkImages?: boolean
+  /** Takes a pair whose images cannot be used, which is then left out; without it the first one throws. */
+  onFailure?: (failure: PairFailure) => void
+  signal?: AbortSignal
+}
+
+/** A pair that cannot be used as it is, and why. */
+export interface PairFailure {
+  id: string
+  code: ErrorCode
+  reason: string
 }
 
 /** Pairs of a file: read, kept, and why the others are left out or worth a warning. */
@@ -25,6 +36,8 @@ export interface PairCounts {
   identical: number
   /** Left out because one side has no phrase. */
   emptyPhrase: number
+  /** Left out because an image or the length of the texts makes them impossible to use. */
+  failed: number
   /** No corrupted image: trained without the visual term. */
   withoutCorrupted: number
   /** The corrupted image has the bytes of the clean one: the visual term then fights the text term. */
@@ -46,6 +59,14 @@ export interface LoadedPairs {
  * @throws {DataError} naming file, line and record at the first one that breaks an invariant.
  */
 export async function loadPairs(path: string, options: LoadPairsOptions): Promise<LoadedPairs> {
+  checkOptions('loadPairs', options, {
+    images: true,
+    emptyPhrase: true,
+    preference: true,
+    checkImages: true,
+    signal: true,
+    onFailure: true,
+  })
   const imageRoot = options.images ? resolve(options.images) : dirname(resolve(path))
   const pairs: Pair[] = []
   const tally = new Tally()
@@ -53,6 +74,7 @@ export async function loadPairs(path: string, options: LoadPairsOptions): Promis
   const checked = new Set<string>()
 
   for await (const { record, line } of readJsonl(path, pairSchema)) {
+    throwIfAborted(options.signal)
     const place = placeOf(path, line, record.id)
     tally.counts.read += 1
     const fail = (problem: string): never => {
@@ -75,7 +97,13 @@ export async function loadPairs(path: string, options: LoadPairsOptions): Promis
       tally.add('emptyPhrase', place)
       continue
     }
-    if (options.checkImages !== false) await checkAllImages(record, imageRoot, checked, place)
+    if (options.checkImages !== false) {
+      const failure = await checkAllImages(record, imageRoot, checked, place, options)
+      if (failure) {
+        tally.counts.failed += 1
+        continue
+      }
+    }
     if (!record.corrupted) tally.counts.withoutCorrupted += 1
     else if (sameImages(record.corrupted.images, record.images)) tally.add('corruptedSameAsClean', place)
     pairs.push(record)
@@ -143,13 +171,27 @@ function sameImages(left: ImageRef[], right: ImageRef[]): boolean {
   return left.length > 0 && left.every((image, index) => image.sha256 === right[index]?.sha256)
 }
 
-async function checkAllImages(pair: Pair, root: string, checked: Set<string>, place: string): Promise<void> {
+/** Decodes each image once: damage behind the header would be met in the middle of a run. True when the pair is left out. */
+async function checkAllImages(
+  pair: Pair,
+  root: string,
+  checked: Set<string>,
+  place: string,
+  { onFailure }: LoadPairsOptions,
+): Promise<boolean> {
   for (const ref of [...pair.images, ...(pair.corrupted?.images ?? [])]) {
     const key = `${ref.path}\0${ref.sha256}\0${ref.width}\0${ref.height}`
     if (checked.has(key)) continue
-    await checkReferenced(ref, root).catch(atPlace(place, { id: pair.id, image: ref.path }))
+    try {
+      await decodeReferenced(ref, root).catch(atPlace(place, { id: pair.id, image: ref.path }))
+    } catch (error) {
+      if (!onFailure || !isOfRecord(error)) throw error
+      onFailure({ id: pair.id, code: error.code, reason: error.message })
+      return true
+    }
     checked.add(key)
   }
+  return false
 }
 
 type Warned = 'identical' | 'emptyPhrase' | 'corruptedSameAsClean'
@@ -166,6 +208,7 @@ class Tally {
     kept: 0,
     identical: 0,
     emptyPhrase: 0,
+    failed: 0,
     withoutCorrupted: 0,
     corruptedSameAsClean: 0,
   }

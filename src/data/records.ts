@@ -65,7 +65,8 @@ export const pair = z.strictObject({
       masks: z.array(z.string()),
     })
     .optional(),
-  weight: z.number().positive().optional(),
+  /** Multiplies the pair's loss in training; 1 where it is left out. */
+  weight: z.number().nonnegative().optional(),
   provenance: z.record(z.string(), z.unknown()),
 })
 

@@ -5,12 +5,17 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pLimit from 'p-limit'
 import { AnswerCache, hashOf } from '../data/cache.js'
-import { EndpointError } from '../errors.js'
+import { EndpointError, throwIfAborted } from '../errors.js'
+import { TransientError } from '../http/failure.js'
 import { type Answer, postJson } from '../http/post.js'
-import { passingStatus, retrying, TransientError } from '../http/retry.js'
+import { passingStatus, retrying } from '../http/retry.js'
 import { below, keyFrom, printable } from '../http/service.js'
+import { checkOptions } from '../options.js'
+import { Dialect } from './dialect.js'
+import { withoutReasoning } from './reader.js'
 import { bodyOf, type EndpointRequest, mostTokens, type Reply, readReply, reply, statusOf } from './request.js'
 import { type EndpointInput, type EndpointSettings, parseEndpoint } from './settings.js'
+import { joinEvents } from './stream.js'
 
 /** Where replies are kept, and who listens. */
 export interface EndpointOptions {
@@ -32,32 +37,41 @@ export interface Usage {
 
 /** This request failed; another one may go well. */
 export class RequestError extends EndpointError {}
-/** The request was answered, and paid for, with nothing: a refusal, or thoughts that came to no end. */
+/** The request was answered with no text: a refusal, a call of a tool, thoughts that came to no end. */
 export class EmptyReply extends RequestError {}
 /** No money is left for the next request. */
 export class BudgetError extends EndpointError {}
 
-/** Bytes; the longest replies have some hundred thousand. */
-const largestAnswer = 2 ** 22
+/** Bytes; the longest replies have some hundred thousand, and some three hundred a token as a stream. */
+const largestAnswer = 2 ** 24
 /** So many requests that fail one after the other mean that the server is gone. */
 const failuresInARow = 8
 /** Codes of connections that never stood: no other request would fare better. */
 const unreachable = /^(ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN|UND_ERR_CONNECT_TIMEOUT)$/
 
-/** Fields that some servers refuse, by the words in which they do. */
-const refusable: [field: string, refusal: RegExp][] = [
-  ['response_format', /response_format|schema/i],
-  ['max_tokens', /max_completion_tokens\W+instead/i],
-  ...['temperature', 'top_p', 'top_k', 'seed'].map((field): [string, RegExp] => {
-    return [field, new RegExp(`(?=.*\\b${field}\\b).*(support|permitted|allowed|unknown|unrecognized|deprecated)`, 'i')]
-  }),
-]
+const wrongAddress = 'Check the address (up to /v1) and the model.'
+const wrongKey = 'Check the key and its variable (keyEnv).'
+const hints: Record<number, string> = {
+  400: 'What the server says is wrong is in the message. Check the model, and how much it takes.',
+  401: wrongKey,
+  402: 'The account has no money left at this server.',
+  403: wrongKey,
+  413: 'Send smaller images, or let the server take larger requests.',
+  422: 'What the server says is wrong is in the message. Check the model, and how much it takes.',
+}
+
+const thoughtTooLong = ({ finishReason, instead }: Reply): boolean =>
+  finishReason === 'length' || instead === 'only reasoning'
+
+/** Limits that no waiting mends. */
+const unpaid = /insufficient_quota|billing|credit/i
 
 /**
  * A client of one server; nothing is sent before the first `ask`.
  * @throws {ConfigError} when a setting is wrong, or the variable of the key holds none.
  */
 export async function openEndpoint(given: EndpointInput, options: EndpointOptions = {}): Promise<Endpoint> {
+  checkOptions('openEndpoint', options, { cache: true, signal: true, onLog: true })
   const settings = parseEndpoint(given)
   const cache = options.cache === undefined ? undefined : await AnswerCache.open(options.cache, reply)
   return new Endpoint(settings, options, keyFrom(settings.keyEnv), cache)
@@ -74,8 +88,9 @@ export class Endpoint {
   readonly #cache: AnswerCache<Reply> | undefined
   readonly #limit: ReturnType<typeof pLimit>
   readonly #replies = new Map<string, Promise<Reply>>()
-  /** Fields that this server refused once; they are not sent again. */
-  readonly #refused = new Set<string>()
+  /** Fields that decide replies and that the server did not take. */
+  readonly leftOut = new Set<string>()
+  readonly #dialect = new Dialect()
   /** What is under way, with the most that it can cost in US dollars. */
   readonly #sending = new Map<Promise<Reply>, number>()
   #failed = 0
@@ -119,14 +134,24 @@ export class Endpoint {
       this.#replies.set(key, asked)
       asked.catch(() => this.#replies.delete(key))
     }
-    const reply = await asked
-    if (reply.content.trim() !== '') return reply
-    const why = reply.finishReason === 'length' ? 'maxTokens were used up' : `finish: ${reply.finishReason}`
-    throw new EmptyReply(`${printable(this.settings.url)}: a reply without text (${why})`)
+    return this.#withText(await asked)
+  }
+
+  #withText(reply: Reply): Reply {
+    const { content, finishReason, instead = `finish: ${finishReason}` } = reply
+    const isWithheld = finishReason === 'content_filter'
+    if (withoutReasoning(content).trim() !== '' && !isWithheld) return reply
+    const why = isWithheld ? 'withheld by a filter' : finishReason === 'length' ? 'maxTokens were used up' : instead
+    throw new EmptyReply(`${printable(this.settings.url)}: a reply without text (${why})`, {
+      detail: { why },
+      hint: thoughtTooLong(reply)
+        ? 'Give more tokens, or turn the reasoning of the model off at the server.'
+        : undefined,
+    })
   }
 
   async #answer(key: string, request: EndpointRequest): Promise<Reply> {
-    this.#options.signal?.throwIfAborted()
+    throwIfAborted(this.#options.signal)
     const cached = await this.#cache?.read(key)
     if (cached) return this.#count(cached)
     const most = this.#price(mostTokens(request), this.settings.maxTokens)
@@ -136,7 +161,8 @@ export class Endpoint {
     const sending = this.#send(request).finally(() => this.#sending.delete(sending))
     this.#sending.set(sending, most)
     const reply = await sending
-    await this.#cache?.write(key, reply)
+    // What says nothing and cost nothing may be another reply the next time.
+    if (reply.content.trim() !== '' || reply.completionTokens > 0) await this.#cache?.write(key, reply)
     return reply
   }
 
@@ -160,6 +186,7 @@ export class Endpoint {
     this.usage.promptTokens += reply.promptTokens
     this.usage.completionTokens += reply.completionTokens
     this.usage.cost = this.#price(this.usage.promptTokens, this.usage.completionTokens)
+    for (const field of reply.leftOut ?? []) this.leftOut.add(field)
     return reply
   }
 
@@ -183,41 +210,65 @@ export class Endpoint {
   }
 
   /** The end of one request, or of the run when nothing goes well any more. */
-  #giveUp(message: string, { detail, cause }: TransientError): EndpointError {
-    const options = { detail, hint: 'Run the same command again later: it goes on where it stopped.', cause }
+  #giveUp(message: string, { detail, hint, cause }: TransientError): EndpointError {
+    const later = 'Run the same command again later: it goes on where it stopped.'
+    const options = { detail, hint: hint ? `${hint} ${later}` : later, cause }
     if (unreachable.test(String(detail.systemCode))) return new EndpointError(message, options)
     if (++this.#failed < failuresInARow) return new RequestError(message, options)
     return new EndpointError(`${failuresInARow} requests failed in a row: ${message}`, options)
   }
 
   async #attempt(address: URL, request: EndpointRequest): Promise<Reply> {
+    const asked = bodyOf(request, this.settings)
+    const sent = this.#dialect.translate(asked)
+    const answer = await this.#post(address, sent)
+    const reply = this.#read(answer, asked, sent)
+    if (reply) return reply
+    if (answer.status === 200) answer.status = statusOf(answer.json)
+    const learned = this.#dialect.learn(sent, answer.status, answer.said)
+    if (learned !== undefined) {
+      if (learned !== '') this.#options.onLog?.(`${this.settings.model} takes ${learned}`)
+      return this.#attempt(address, request)
+    }
+    const without = this.#dialect.withoutSchema(sent, answer.status, answer.said)
+    const second = without && this.#read(await this.#post(address, without), asked, without)
+    if (second) return second
+    throw this.#refusal(answer, printable(address))
+  }
+
+  async #post(address: URL, body: object): Promise<Answer> {
     await this.#turn()
-    const key = this.#key
-    const body = bodyOf(request, this.settings)
-    if (this.#refused.has('max_tokens')) body.max_completion_tokens = body.max_tokens
-    for (const field of this.#refused) delete body[field]
-    const what = printable(address)
-    const answer = await postJson(address, body, {
-      what,
-      key,
+    const { keyHeader, timeout } = this.settings
+    // Azure, which has its version in the query, takes keys in a header of its own.
+    const usual = address.searchParams.has('api-version') ? ['authorization', 'api-key'] : ['authorization']
+    return postJson(address, body, {
+      what: printable(address),
+      key: this.#key,
+      keyHeaders: keyHeader === null ? usual : [keyHeader],
       signal: this.#options.signal,
       Failure: EndpointError,
-      timeoutMs: this.settings.timeout * 1000,
+      timeoutMs: timeout * 1000,
       maxBytes: largestAnswer,
-      // Azure, which has its version in the query, takes keys in a header of its own.
-      headers: key && address.searchParams.has('api-version') ? { 'api-key': key } : {},
     })
-    const reply = answer.status === 200 ? readReply(answer.json) : undefined
-    if (reply) {
-      this.sent += 1
-      if (this.settings.budget === null || reply.promptTokens > 0) return reply
-      throw new EndpointError(`${what} does not say how many tokens it used`, {
-        hint: 'A budget cannot be kept without; leave it out.',
-      })
-    }
-    if (answer.status === 200) answer.status = statusOf(answer.json)
-    if (this.#leavesOut(body, answer)) return this.#attempt(address, request)
-    throw this.#refusal(answer, what)
+  }
+
+  /** The reply in an answer; `undefined` when it has none. */
+  #read(
+    { status, json, text }: Answer,
+    asked: Record<string, unknown>,
+    sent: Record<string, unknown>,
+  ): Reply | undefined {
+    const reply = status === 200 ? readReply(json ?? joinEvents(text)) : undefined
+    if (!reply) return undefined
+    this.sent += 1
+    const learned = this.#dialect.answered(sent, asked)
+    if (learned) this.#options.onLog?.(`${this.settings.model} takes ${learned}`)
+    const leftOut = Dialect.leftOut(asked, sent)
+    if (this.settings.budget === null || reply.promptTokens > 0)
+      return leftOut.length > 0 ? { ...reply, leftOut } : reply
+    throw new EndpointError(`${printable(this.settings.url)} does not say how many tokens it used`, {
+      hint: 'A budget cannot be kept without; leave it out.',
+    })
   }
 
   /** Waits for the common pause and for this request's place in the minute. */
@@ -234,21 +285,12 @@ export class Endpoint {
     }
   }
 
-  /** Whether the refusal of a body is for a field that one can do without. */
-  #leavesOut(body: Record<string, unknown>, { status, said }: Answer): boolean {
-    if (![400, 422, 500, 501].includes(status)) return false
-    const field = refusable.find(([name, refusal]) => body[name] !== undefined && refusal.test(said))?.[0]
-    if (field === undefined) return false
-    // Requests that were under way together are refused together.
-    if (!this.#refused.has(field)) this.#options.onLog?.(`${this.settings.model} takes no ${field}; it is left out`)
-    this.#refused.add(field)
-    return true
-  }
-
   #refusal(answer: Answer, what: string): Error {
     const { status, said } = answer
     // A proxy's page, an answer that was cut off, an error without a number: all may be gone the next time.
-    if (status === 200) return new TransientError(`${what} answered no completion${said}`)
+    if (status === 200) return new TransientError(`${what} answered no completion${said}`, {}, { hint: wrongAddress })
+    if (status === 429 && unpaid.test(said))
+      return new EndpointError(`${what}: ${said.slice(2)}`, { detail: { status }, hint: hints[402] })
     const busy = passingStatus(answer, what, said)
     if (busy) {
       // Whoever asks for a pause asks all requests, not only this one.
@@ -256,11 +298,8 @@ export class Endpoint {
       return busy
     }
     const message = `${what}: the server answered ${status}${said}`
-    const detail = { status }
+    const options = { detail: { status }, hint: hints[status] ?? wrongAddress }
     // Too long, or not to its taste: the next one may be.
-    if ([400, 413, 422].includes(status)) return new RequestError(message, { detail })
-    const isDenied = status === 401 || status === 403
-    const hint = isDenied ? 'Check the key and its variable (keyEnv).' : 'Check the address (up to /v1) and the model.'
-    return new EndpointError(message, { detail, hint })
+    return [400, 413, 422].includes(status) ? new RequestError(message, options) : new EndpointError(message, options)
   }
 }

@@ -6,6 +6,7 @@
 // Quotes, commas, comments and Python constants in all their variants: nothing to write again.
 import { jsonrepair } from 'jsonrepair'
 import type { z } from 'zod'
+import { fromJson } from '../secrets.js'
 import type { Reply } from './request.js'
 
 /** What a reply says, or in words for its writer why it says nothing. */
@@ -34,9 +35,9 @@ export function readStructured<S extends z.ZodType>(
   if (finishReason === 'length') return unreadable('it was cut off')
   if (finishReason === 'content_filter') return unreadable('it was withheld by a filter')
   if (content.trim() === '') return unreadable('it is empty')
-  const said = content.replace(REASONING, '').replace(CLOSED, '')
+  const said = afterReasoning(content)
   if (OPENED.test(said)) return unreadable('its reasoning does not end')
-  const { objects, isOpen } = objectsIn(said)
+  const { objects, isOpen } = objectsIn(said, (object) => schema.safeParse(object).success)
   const fitting: z.output<S>[] = []
   let mismatch = 'it holds no complete JSON object'
   for (const object of objects) {
@@ -55,25 +56,39 @@ export function readStructured<S extends z.ZodType>(
   return { value: last, problem: null }
 }
 
-/** The objects that stand in a text, in order, and whether one that begins after them does not end. */
-function objectsIn(text: string): { objects: unknown[]; isOpen: boolean } {
+const afterReasoning = (content: string): string => content.replace(REASONING, '').replace(CLOSED, '')
+
+/** What a text says when its reasoning is left out, also reasoning that does not end. */
+export function withoutReasoning(content: string): string {
+  const said = afterReasoning(content)
+  return OPENED.test(said) ? said.slice(0, said.search(OPENED)) : said
+}
+
+/**
+ * The objects that stand in a text, in order, and whether one that begins after them does not end. Of an object that does
+ * not fit, those inside that do: braces of prose hold objects, and models wrap what they were asked for.
+ */
+function objectsIn(text: string, fits: (object: unknown) => boolean): { objects: unknown[]; isOpen: boolean } {
   const objects: unknown[] = []
   let isOpen = false
   let tried = 0
+  let outerEnd = -1
   for (let at = text.indexOf('{'); at >= 0 && tried < MOST_OBJECTS; tried++) {
     const end = closingBrace(text, at)
     const object = end < 0 ? undefined : parseNear(text.slice(at, end + 1))
-    if (object !== undefined) objects.push(object)
+    const isFit = object !== undefined && fits(object)
+    if (object !== undefined && (isFit || at > outerEnd)) objects.push(object)
     // A brace of prose may open what never closes; only one that looks like an object counts as cut off.
     isOpen = end < 0 ? isOpen || /^\{\s*["'“]?\w/.test(text.slice(at, at + 40)) : object === undefined && isOpen
-    at = text.indexOf('{', object === undefined ? at + 1 : end + 1)
+    if (object !== undefined && !isFit) outerEnd = Math.max(outerEnd, end)
+    at = text.indexOf('{', isFit ? end + 1 : at + 1)
   }
   return { objects, isOpen }
 }
 
 /** An object of JSON, or of what is nearly JSON; undefined for prose in braces and for keys that are given twice. */
 function parseNear(text: string): unknown {
-  for (const parse of [JSON.parse, (near: string) => JSON.parse(jsonrepair(near))]) {
+  for (const parse of [fromJson, (near: string) => fromJson(jsonrepair(near))]) {
     try {
       const value: unknown = parse(text)
       const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)

@@ -1,5 +1,6 @@
 /** What a server can be asked, in the words of OpenAI's interface, and what it replies. */
 import { z } from 'zod'
+import { redact } from '../secrets.js'
 import type { EndpointSettings } from './settings.js'
 
 /** A part of a message: text, or an image as an address (`imagePart` makes a data URL). */
@@ -46,6 +47,10 @@ export const reply = z.strictObject({
   /** 0 where the server does not count. */
   promptTokens: z.number().int().nonnegative(),
   completionTokens: z.number().int().nonnegative(),
+  /** What came in place of a text, in words. */
+  instead: z.string().optional(),
+  /** Fields that decide a reply and that the server did not take, for instance `temperature`. */
+  leftOut: z.array(z.string()).optional(),
 })
 
 /** What a server replied; `content` is never empty where `Endpoint.ask` gives it. */
@@ -87,42 +92,74 @@ export function mostTokens(request: EndpointRequest): number {
   return Buffer.byteLength(text) + images * mostImageTokens
 }
 
-/** Of parts only texts are said; others hold what a model thought. */
-const content = z.union([
-  z.string(),
-  z.array(z.object({ type: z.string(), text: z.unknown().optional() })).transform((parts) => {
-    return parts.map(({ type, text }) => (type === 'text' ? text : '')).join('')
-  }),
-])
+/** The text of a content or a part of one. Of parts only texts are said; others hold what a model thought. */
+export function textOf(content: unknown): string {
+  if (typeof content === 'string') return content
+  if (Array.isArray(content)) return content.map(textOf).join('')
+  const { type = 'text', text } = (content ?? {}) as { type?: unknown; text?: unknown }
+  return /^(output_)?text$/.test(String(type)) && typeof text === 'string' ? text : ''
+}
+
 const count = z.number().int().nonnegative()
 
 const choice = z.object({
-  message: z.object({ content: content.nullish() }).optional(),
-  text: z.string().optional(),
-  finish_reason: z.string().nullish(),
+  message: z
+    .object({
+      content: z.union([z.string(), z.array(z.unknown()), z.looseObject({})]).nullish(),
+      reasoning_content: z.unknown().optional(),
+      reasoning: z.unknown().optional(),
+      tool_calls: z.unknown().optional(),
+      function_call: z.unknown().optional(),
+      refusal: z.string().nullish().catch(null),
+    })
+    .nullish(),
+  text: z.string().nullish(),
+  finish_reason: z.string().nullish().catch(null),
+  error: z.unknown().optional(),
 })
+type Choice = z.infer<typeof choice>
+
 const completion = z.object({
   choices: z.tuple([choice], z.unknown()),
   // A reply was paid for even where its counts are unusable: asking again would pay again.
   usage: z.object({ prompt_tokens: count, completion_tokens: count }).nullish().catch(undefined),
+  error: z.unknown().optional(),
 })
 
 /** The reply in an answer of a server, empty where it says nothing; `undefined` when there is none. */
 export function readReply(json: unknown): Reply | undefined {
-  const { choices, usage } = completion.safeParse(json).data ?? {}
-  const { message, text, finish_reason: finishReason = null } = choices?.[0] ?? {}
-  if (!message && text === undefined) return undefined
+  const { choices, usage, error } = completion.safeParse(json).data ?? {}
+  const [first] = choices ?? []
+  if (!first || error || first.error) return undefined
+  const { message, text, finish_reason: finishReason = null } = first
+  if (!message && typeof text !== 'string') return undefined
+  // What a filter left of a text is no answer, and is not kept either.
+  const said = finishReason === 'content_filter' ? '' : redact(message ? textOf(message.content) : (text ?? ''))
+  const instead = said.trim() === '' ? insteadOf(message) : undefined
   return {
-    content: (message ? message.content : text) ?? '',
+    content: said,
     finishReason,
     promptTokens: usage?.prompt_tokens ?? 0,
     completionTokens: usage?.completion_tokens ?? 0,
+    ...(instead !== undefined && { instead }),
   }
 }
 
-const failure = z.object({ error: z.object({ code: z.number().int().min(400).max(599) }) })
+const longestRefusal = 200
+
+/** What a message without a text holds. */
+function insteadOf(message: Choice['message']): string | undefined {
+  const { refusal, tool_calls, function_call, reasoning_content, reasoning } = message ?? {}
+  if (refusal) return redact(`it refuses: ${refusal.slice(0, longestRefusal)}`)
+  if ((Array.isArray(tool_calls) && tool_calls.length > 0) || function_call) return 'it calls a tool'
+  return reasoning_content || reasoning ? 'only reasoning' : undefined
+}
+
+const failure = z.object({ code: z.coerce.number().optional().catch(undefined), status: z.unknown().optional() })
 
 /** The status that an error under status 200 names; 200 when it names none. */
 export function statusOf(json: unknown): number {
-  return failure.safeParse(json).data?.error.code ?? 200
+  const { error, choices } = (json ?? {}) as { error?: unknown; choices?: [{ error?: unknown }] }
+  const { code, status } = failure.safeParse(error ?? choices?.[0]?.error).data ?? {}
+  return [code, Number(status)].find((number = 0) => Number.isInteger(number) && number >= 400 && number < 600) ?? 200
 }

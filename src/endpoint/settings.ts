@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { ConfigError } from '../errors.js'
 import { anAddress, isAddress } from '../http/service.js'
 import { count, text, whole } from '../settings/common.js'
+import { checkTree } from '../settings/file.js'
 
 const price = z.number().nonnegative()
 
@@ -13,7 +14,16 @@ export const endpointSettings = z.strictObject({
     secret: true,
   }),
   model: text.meta({ description: "The model's name at the server" }),
-  keyEnv: text.nullable().default(null).meta({ description: 'Environment variable that holds the key', free: true }),
+  keyEnv: text
+    .nullable()
+    .default(null)
+    .meta({ description: 'Environment variable that holds the key', free: true, secret: true }),
+  keyHeader: z
+    .string()
+    .regex(/^[A-Za-z0-9-]+$/, 'the name of a header')
+    .nullable()
+    .default(null)
+    .meta({ description: 'Header that carries the key; default: Authorization, for Azure api-key too', free: true }),
   concurrency: count.max(1000).default(4).meta({ description: 'Requests at a time', free: true }),
   requestsPerMinute: z
     .number()
@@ -53,10 +63,7 @@ export type EndpointInput = z.input<typeof endpointSettings>
  * @throws {ConfigError} when one is wrong, or a budget has no prices to count with.
  */
 export function parseEndpoint(given: EndpointInput): EndpointSettings {
-  const { data, error } = endpointSettings.safeParse(given)
-  if (!data) {
-    throw new ConfigError(error.issues.map(({ path, message }) => `endpoint ${path.join('.')}: ${message}`).join('\n'))
-  }
+  const data = checkTree(endpointSettings, given, () => 'endpoint')
   if (data.budget === null || data.priceIn + data.priceOut > 0) return data
   const hint = 'Give priceIn and priceOut, in US dollars per million tokens.'
   throw new ConfigError('A budget needs prices', { hint })

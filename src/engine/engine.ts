@@ -3,9 +3,10 @@
  *
  * All methods are asynchronous and run one after another, in call order, on a thread of the engine's own; the event loop
  * stays free. A method that takes an `AbortSignal` stops between layers or micro-batches, leaves the engine usable and
- * rejects with the signal's reason. Wrong arguments reject with `ERR_FIRE_INVALID_ARGUMENT` before anything is computed.
+ * rejects with an `AbortedError` whose cause is the signal's reason. Wrong arguments reject with `ERR_FIRE_INVALID_ARGUMENT` before anything is computed.
  */
-import { AbortedError, ClosedError, expected, FireError } from '../errors.js'
+import { AbortedError, abortedBy, ClosedError, expected, FireError, throwIfAborted } from '../errors.js'
+import { checkOptions } from '../options.js'
 import { loadNative } from './load.js'
 import type {
   AdamWSpec,
@@ -34,6 +35,7 @@ import type {
 } from './native.js'
 import {
   checkImage,
+  checkOptimizer,
   checkPairs,
   checkPrompts,
   checkSampling,
@@ -45,7 +47,7 @@ import {
 export * from './device.js'
 export type * from './native.js'
 
-/** What every call of an engine takes. An aborted call rejects with the reason of the signal. */
+/** What every call of an engine takes. An aborted call rejects with an `AbortedError`. */
 export interface CallOptions {
   signal?: AbortSignal
 }
@@ -96,6 +98,18 @@ const defaultSampling: Omit<SamplingSpec, 'stopTokens'> = {
   adapter: true,
 }
 
+const adamwKeys: Record<keyof AdamWSpec, true> = {
+  lr: true,
+  beta1: true,
+  beta2: true,
+  eps: true,
+  weightDecay: true,
+  maxGradNorm: true,
+}
+
+const callOptions: Record<keyof CallOptions, true> = { signal: true }
+const openOptions: Record<keyof OpenOptions, true> = { ...callOptions, native: true }
+
 /** Everything but `model` has a default: f32 on the CPU, all threads, no adapter. */
 export type EngineOptions = Partial<EngineSpec> & Pick<EngineSpec, 'model'>
 
@@ -106,9 +120,12 @@ export type EngineOptions = Partial<EngineSpec> & Pick<EngineSpec, 'model'>
  * @throws {NativeBindingError} when the addon is missing.
  */
 export async function openEngine(options: EngineOptions, open: OpenOptions = {}): Promise<Engine> {
+  checkOptions('openEngine', options, { ...defaultSpec, model: true })
+  checkOptions('openEngine, 2nd argument', open, openOptions)
   const spec: EngineSpec = { ...defaultSpec, ...options }
+  if (spec.lora) checkOptions('openEngine, lora', spec.lora, defaultLora)
   checkSpec(spec)
-  open.signal?.throwIfAborted()
+  throwIfAborted(open.signal)
   const native = open.native ?? loadNative()
   const engine = await cancellable(native, open.signal, (cancel) => native.openEngine(spec, cancel))
   return new Engine(native, engine, spec)
@@ -170,6 +187,7 @@ export class Engine implements AsyncDisposable {
    * Ids already held are not encoded again.
    */
   async encodeImages(images: ImageInput[], options: CallOptions = {}): Promise<ImageFeatures[]> {
+    checkOptions('Engine.encodeImages', options, callOptions)
     for (const image of images) checkImage(image)
     return this.#call(options.signal, (engine, cancel) => engine.encodeImages(images, cancel))
   }
@@ -183,12 +201,13 @@ export class Engine implements AsyncDisposable {
   async plan(pairs: PairInput[], objective: ObjectiveSpec, step: StepOptions): Promise<PlanStats> {
     checkPairs(pairs, objective)
     checkStep(step)
-    return this.#call(undefined, (engine) => engine.plan(pairs, objective, step))
+    return this.#call(undefined, (engine) => engine.plan(weighted(pairs), objective, step))
   }
 
   /**
    * Forward and backward of the objective (formulas: docs/objectives.md) over a micro-batch of pairs. Gradients of
-   * `sum(loss) / step.normalizer` add up, in float32, until `update` or `zeroGrad`. An aborted call adds nothing.
+   * `sum(loss) / step.normalizer` add up, in float32, until `update` or `zeroGrad`. An aborted call adds nothing; in
+   * the middle of the backward pass it clears what had added up.
    * @throws {NumericError} naming the pairs whose loss is not finite.
    */
   async accumulate(
@@ -199,7 +218,8 @@ export class Engine implements AsyncDisposable {
   ): Promise<StepStats> {
     checkPairs(pairs, objective)
     checkStep(step)
-    return this.#call(options.signal, (engine, cancel) => engine.accumulate(pairs, objective, step, cancel))
+    checkOptions('Engine.accumulate', options, callOptions)
+    return this.#call(options.signal, (engine, cancel) => engine.accumulate(weighted(pairs), objective, step, cancel))
   }
 
   /** The same numbers as `accumulate` without dropout and without gradients. */
@@ -211,15 +231,19 @@ export class Engine implements AsyncDisposable {
   ): Promise<StepStats> {
     checkPairs(pairs, objective)
     checkStep(step)
-    return this.#call(options.signal, (engine, cancel) => engine.evaluate(pairs, objective, step, cancel))
+    checkOptions('Engine.evaluate', options, callOptions)
+    return this.#call(options.signal, (engine, cancel) => engine.evaluate(weighted(pairs), objective, step, cancel))
   }
 
   /**
    * Clips the accumulated gradient to a global L2 norm, takes one AdamW step (decoupled decay) and clears it.
-   * @throws {NumericError} when the gradient is not finite; the adapter then stays as it was.
+   * @throws {ArgumentError} for settings that have no meaning, for instance `lr` outside [0, 1] (docs/training.md).
+   * @throws {NumericError} when the gradient is not finite (the adapter then stays as it was) or the updated adapter is
+   *   not (it can then be neither saved nor used; `loadState` mends it).
    */
   async update(spec: AdamWSpec): Promise<UpdateStats> {
-    if (!(spec.lr >= 0)) throw expected('a learning rate >= 0', 'lr', spec.lr)
+    checkOptions('Engine.update', spec, adamwKeys)
+    checkOptimizer(spec)
     return this.#call(undefined, (engine) => engine.update(spec))
   }
 
@@ -237,6 +261,7 @@ export class Engine implements AsyncDisposable {
     options: CallOptions & { adapter?: boolean } = {},
   ): Promise<Float32Array[]> {
     checkSequences(sequences)
+    checkOptions('Engine.logprobs', options, { ...callOptions, adapter: true })
     const adapter = options.adapter ?? true
     return this.#call(options.signal, (engine, cancel) => engine.logprobs(sequences, adapter, cancel))
   }
@@ -252,6 +277,8 @@ export class Engine implements AsyncDisposable {
     options: GenerateOptions = {},
   ): Promise<Generation[]> {
     checkPrompts(prompts)
+    checkOptions('Engine.generate, sampling', sampling, { ...defaultSampling, stopTokens: true })
+    checkOptions('Engine.generate', options, { ...callOptions, onToken: true, onEnd: true })
     const settings: SamplingSpec = { ...defaultSampling, stopTokens: this.info.eosTokenIds, ...sampling }
     checkSampling(settings)
     const { onToken = null, onEnd = null, signal } = options
@@ -265,6 +292,7 @@ export class Engine implements AsyncDisposable {
     options: { adapter?: boolean } = {},
   ): Promise<AttentionProbe[]> {
     checkSequences([sequence])
+    checkOptions('Engine.attention', options, { adapter: true })
     for (const position of positions) {
       if (!Number.isInteger(position) || position < 0 || position >= sequence.ids.length) {
         throw expected(`an index below ${sequence.ids.length}`, 'positions', position)
@@ -316,6 +344,11 @@ export class Engine implements AsyncDisposable {
   }
 }
 
+/** C++ has no defaults. */
+function weighted(pairs: PairInput[]): Required<PairInput>[] {
+  return pairs.map((pair) => ({ ...pair, weight: pair.weight ?? 1 }))
+}
+
 /**
  * Runs a native call under a signal. A native error is made on the engine's thread and has no useful stack: the stack of
  * the caller is put in its place.
@@ -325,7 +358,7 @@ async function cancellable<T>(
   signal: AbortSignal | undefined,
   run: (cancel: CancelToken | null) => Promise<T>,
 ): Promise<T> {
-  signal?.throwIfAborted()
+  throwIfAborted(signal)
   const callSite = new Error()
   const cancel = signal ? native.createCancelToken() : null
   const onAbort = (): void => cancel?.cancel()
@@ -333,7 +366,7 @@ async function cancellable<T>(
   try {
     return await run(cancel)
   } catch (error) {
-    if (error instanceof AbortedError && signal?.aborted) throw signal.reason
+    if (error instanceof AbortedError && signal?.aborted) throw abortedBy(signal)
     if (error instanceof FireError) error.stack = `${error.name}: ${error.message}\n${stackFrames(callSite)}`
     throw error
   } finally {

@@ -3,6 +3,7 @@
  * their user is done, also by an error. The vision tower is frozen, so what is held never has to be encoded again.
  */
 import { atPlace, expected } from '../errors.js'
+import { checkOptions } from '../options.js'
 import type { CallOptions, Engine } from './engine.js'
 import type { ImageFeatures, ImageInput } from './native.js'
 
@@ -40,6 +41,7 @@ export class ImageCache implements AsyncDisposable {
    * @returns the features of each, in order; `id` is what the engine knows it by.
    */
   async hold(sources: readonly ImageSource[], options: CallOptions = {}): Promise<ImageFeatures[]> {
+    checkOptions('ImageCache.hold', options, { signal: true })
     const wanted = new Map(sources.map((source) => [source.id, source]))
     const missing = [...wanted.values()].filter(({ id }) => !this.#held.has(id))
     const others = [...this.#held.keys()].filter((id) => !wanted.has(id))

@@ -125,6 +125,8 @@ export interface PairInput {
   images: string[]
   /** The corrupted twins, same order; `null` when the pair has none (its visual weight is then 0). */
   corruptedImages: string[] | null
+  /** Multiplies the pair's loss and gradient, >= 0; default 1. `normalizer` counts pairs, not weights. */
+  weight?: number
 }
 
 /** The losses that the engine computes; formulas in docs/objectives.md. */
@@ -166,9 +168,14 @@ export interface SequenceLogps {
   corruptedRejected: number
 }
 
-/** What the loss of one pair was made of; all sums and products in float64. `loss` is not yet divided by the normalizer. */
+/**
+ * What the loss of one pair was made of; all sums and products in float64. `loss` has the pair's weight and is not yet
+ * divided by the normalizer; everything else is without the weight.
+ */
 export interface PairStats {
   loss: number
+  /** Of the pair, as it was given. */
+  weight: number
   /** -log sigmoid of the text margin (or the SFT negative log-likelihood per token). */
   base: number
   /** The visual term before its weight; 0 when not run. */
@@ -196,8 +203,9 @@ export interface StepStats {
 }
 
 /**
- * One AdamW step with decoupled weight decay (Loshchilov and Hutter, ICLR 2019): `lr` is the rate of this step, `eps` is
- * added to the root of the second moment.
+ * One AdamW step with decoupled weight decay (Loshchilov and Hutter, ICLR 2019): `lr` in [0, 1] is the rate of this step,
+ * `beta1` and `beta2` lie in [0, 1), `eps` in [1e-30, 1] is added to the root of the second moment, `lr * weightDecay` is
+ * at most 1. Anything else is refused.
  */
 export interface AdamWSpec {
   lr: number
@@ -380,17 +388,17 @@ export interface NativeEngine {
   /** Forgets the features of these images; unknown ids are ignored. */
   releaseImages(ids: string[]): Promise<void>
   /** Predicts, without computing, what `accumulate` of this batch takes. */
-  plan(pairs: PairInput[], objective: ObjectiveSpec, options: StepOptions): Promise<PlanStats>
+  plan(pairs: Required<PairInput>[], objective: ObjectiveSpec, options: StepOptions): Promise<PlanStats>
   /** Forward and backward; gradients add up until `update` or `zeroGrad`. An aborted call adds nothing. */
   accumulate(
-    pairs: PairInput[],
+    pairs: Required<PairInput>[],
     objective: ObjectiveSpec,
     options: StepOptions,
     cancel: CancelToken | null,
   ): Promise<StepStats>
   /** Forward only. */
   evaluate(
-    pairs: PairInput[],
+    pairs: Required<PairInput>[],
     objective: ObjectiveSpec,
     options: StepOptions,
     cancel: CancelToken | null,
@@ -450,6 +458,8 @@ export interface NativeModule {
   cpuInfo(): CpuInfo
   /** The GPUs there are; answers without loading a model. */
   gpuReport(): GpuReport
+  /** Lets two paths of one file system change names in one step; false where the system cannot. */
+  exchange(first: string, second: string): boolean
   /** A stop flag for one call. */
   createCancelToken(): CancelToken
   /** Opens a model; every other method of an engine comes after it. */

@@ -1,7 +1,9 @@
 /** Checks of what crosses into native code, so that a wrong argument is named here and not found as a crash there. */
 import { expected } from '../errors.js'
+import { checkOptions } from '../options.js'
 import { deviceNames, gemmBackends, isDevice } from './device.js'
 import type {
+  AdamWSpec,
   EngineSpec,
   ImageInput,
   ObjectiveSpec,
@@ -32,8 +34,18 @@ export function checkImage({ id, width, height, rgb }: ImageInput): void {
   if (rgb.length !== bytes) throw expected(`${bytes} bytes of RGB (${width} x ${height})`, `image ${id}`, rgb)
 }
 
+const objectiveKeys: Record<keyof ObjectiveSpec, true> = {
+  name: true,
+  beta: true,
+  alpha: true,
+  gamma: true,
+  lambda: true,
+  klReduction: true,
+}
+
 export function checkPairs(pairs: PairInput[], objective: ObjectiveSpec): void {
   if (!Array.isArray(pairs) || pairs.length === 0) throw expected('a non-empty array', 'pairs', pairs)
+  checkOptions('the objective', objective, objectiveKeys)
   for (const pair of pairs) {
     const where = (part: string): string => `${part} of pair ${pair.id}`
     checkIds(pair.prompt, where('prompt'))
@@ -41,6 +53,8 @@ export function checkPairs(pairs: PairInput[], objective: ObjectiveSpec): void {
     if (objective.name !== 'sft') checkIds(pair.rejected, where('rejected'))
     checkMask(pair.chosenMask, pair.chosen, where('chosenMask'))
     checkMask(pair.rejectedMask, pair.rejected, where('rejectedMask'))
+    const { weight = 1 } = pair
+    if (!(weight >= 0 && weight < Infinity)) throw expected('a number >= 0', where('weight'), weight)
     const twins = pair.corruptedImages
     if (twins && twins.length !== pair.images.length) {
       throw expected(`${pair.images.length} ids`, where('corruptedImages'), twins)
@@ -48,7 +62,17 @@ export function checkPairs(pairs: PairInput[], objective: ObjectiveSpec): void {
   }
 }
 
+export function checkOptimizer({ lr, beta1, beta2, eps, weightDecay, maxGradNorm }: AdamWSpec): void {
+  if (!(lr >= 0 && lr <= 1)) throw expected('a learning rate in [0, 1]', 'lr', lr)
+  if (!(beta1 >= 0 && beta1 < 1)) throw expected('a number in [0, 1)', 'beta1', beta1)
+  if (!(beta2 >= 0 && beta2 < 1)) throw expected('a number in [0, 1)', 'beta2', beta2)
+  if (!(eps >= 1e-30 && eps <= 1)) throw expected('a number in [1e-30, 1]', 'eps', eps)
+  if (!(weightDecay >= 0 && lr * weightDecay <= 1)) throw expected('0 to 1 / lr', 'weightDecay', weightDecay)
+  if (!(maxGradNorm >= 0 && maxGradNorm < Infinity)) throw expected('a finite number >= 0', 'maxGradNorm', maxGradNorm)
+}
+
 export function checkStep(step: StepOptions): void {
+  checkOptions('the step', step, { normalizer: true, layout: true })
   if (!(step.normalizer > 0)) throw expected('a number > 0', 'normalizer', step.normalizer)
   if (step.layout !== 'packed' && step.layout !== 'plain') throw expected("'packed' or 'plain'", 'layout', step.layout)
 }

@@ -58,7 +58,7 @@ export interface GroupComparison extends Group {
 }
 
 /** `gain` and `loss` only when the interval of the paired difference and the exact test agree that it is not chance. */
-export type Conclusion = 'gain' | 'loss' | 'no_change'
+export type Conclusion = 'gain' | 'loss' | 'not_resolved'
 
 /** Overall first, then the other kinds, each in alphabetical order. */
 function groupsOf(answers: readonly JudgedAnswer[]): (Group & { holds: (answer: JudgedAnswer) => boolean })[] {
@@ -129,5 +129,5 @@ function judgeDifference(counts: PairedCounts): Pick<GroupComparison, 'differenc
   const difference = pairedDifference(counts)
   const pValue = mcnemarExact(counts)
   const decided = pValue < 0.05 && (difference.low > 0 || difference.high < 0)
-  return { difference, pValue, conclusion: !decided ? 'no_change' : difference.low > 0 ? 'gain' : 'loss' }
+  return { difference, pValue, conclusion: !decided ? 'not_resolved' : difference.low > 0 ? 'gain' : 'loss' }
 }

@@ -4,6 +4,7 @@ import type { ImageRef } from '../data/records.js'
 import type { AttentionProbe, Engine, ImageFeatures } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
 import { DataError } from '../errors.js'
+import { checkOptions } from '../options.js'
 import type { Chat } from '../text/chat.js'
 import { phraseMask } from '../text/phrases.js'
 
@@ -46,6 +47,7 @@ export interface Probe {
  * of the chosen layers. The sequence is question and given answer: both models are probed on the same tokens.
  */
 export async function probeAttention(model: ProbedModel, request: ProbeRequest): Promise<Probe> {
+  checkOptions('probeAttention', request, { question: true, image: true, answer: true, span: true, layers: true })
   const { engine, chat, imageRoot } = model
   const { image, question, answer, span } = request
   const prompt = chat.promptIds(question, [engine.imageTokens(image.width, image.height)])

@@ -1,13 +1,19 @@
 /** The evaluation of an adapter: greedy answers to held-out questions without it and with it, judged and compared. */
 import { join } from 'node:path'
-import { writeJson } from '../data/files.js'
+import { recordSeed } from '../corrupt/index.js'
+import { deleteAll, writeJson } from '../data/files.js'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
+import { lockOutput } from '../data/lock.js'
 import { pair, response, type Sample } from '../data/records.js'
 import { type Engine, type EngineOptions, openEngine } from '../engine/engine.js'
+import { DataError } from '../errors.js'
+import { checkOptions } from '../options.js'
+import { namingFirst } from '../sample/answerer.js'
 import { engineAnswerer, sampleAnswers } from '../sample/index.js'
 import { chosenSamples } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
-import { type Progress, silent } from '../stage/progress.js'
+import { counted } from '../settings/plural.js'
+import { silent } from '../stage/progress.js'
 import type { StageContext } from '../stage/stage.js'
 import { Chat } from '../text/chat.js'
 import { version } from '../version.js'
@@ -20,6 +26,17 @@ import {
 } from './accuracy.js'
 import { evaluationFiles } from './files.js'
 import { type GroundingRequest, type MeanRatios, meanRatios, type ProbedQuestion, probeGrounding } from './grounding.js'
+import {
+  type HiddenAnswers,
+  type HiddenResults,
+  type HidingMethod,
+  type HidingRequest,
+  hiddenLines,
+  hiddenResults,
+  lesionQuestions,
+  type Rounds,
+  writeTwins,
+} from './hidden.js'
 import { type Judge, judgeAnswers } from './judge.js'
 
 /** What is asked of which model, and how it is judged. */
@@ -33,11 +50,32 @@ export interface EvaluateRequest {
   asked: SampleSettings
   /** Questions decoded together; no answer depends on it. */
   batchSize: number
+  /** Ask what is longer than the model's context. */
+  beyondContext?: boolean
   judge: Judge
   /** Pair records that were trained on: questions about their images are counted. */
   trainedOn?: string
   /** None for 0 questions. */
   grounding: GroundingRequest
+  /** Ask again with the lesions hidden; not asked without it. */
+  hiding?: HidingRequest
+  /** Replace an evaluation of other settings. */
+  overwrite?: boolean
+}
+
+const evaluateKeys: Record<keyof EvaluateRequest, true> = {
+  samples: true,
+  imageRoot: true,
+  out: true,
+  engine: true,
+  asked: true,
+  batchSize: true,
+  judge: true,
+  trainedOn: true,
+  grounding: true,
+  hiding: true,
+  beyondContext: true,
+  overwrite: true,
 }
 
 /** The signal asks for an orderly stop. Without `progress` nothing is shown. */
@@ -54,81 +92,166 @@ export interface EvaluationResults {
   comparison: GroupComparison[]
   /** Null when it was not asked for or no question has a mask. */
   attention: MeanRatios | null
+  /** One for each way to hide lesions; none when it was not asked for or no question has a mask. */
+  hidden: HiddenResults[]
 }
 
 /**
  * Asks every question without and with the adapter, judges both rounds, and compares them.
  * @returns undefined when the signal stopped it; the same request then goes on.
  * @throws {DataError} for a bad sample file or a mask that does not fit its image.
+ * @throws {LockedError} when another run writes to `out`.
  */
 export async function evaluateAdapter(
   request: EvaluateRequest,
   { signal, progress = silent, native }: EvaluateContext = {},
 ): Promise<EvaluationResults | undefined> {
-  const { samples: path, out, engine: spec, asked, judge, trainedOn, grounding } = request
+  checkOptions('evaluateAdapter', request, evaluateKeys)
+  const { samples: path, imageRoot, out, engine: spec, asked, judge, trainedOn, grounding } = request
+  await using _lock = await lockOutput(out, 'folder')
   // One engine for all: without its adapter it is the model as it was.
   await using engine = await openEngine(spec, { signal, native })
+  const context = { signal, progress }
   const samples: Sample[] = []
   for await (const sample of chosenSamples(path, asked)) samples.push(sample)
-  const rounds: JudgedAnswer[][] = []
-  for (const round of ['before', 'after'] as const) {
-    const said = await answerRound(round, engine, request, { signal, progress })
-    if (!said) return undefined
-    const judged = await judgeAnswers(samples, said, judge)
-    await writeJsonl(join(out, evaluationFiles[round]), judged)
-    rounds.push(judged)
-  }
-  const [before, after] = rounds
-  const seenImages = trainedOn === undefined ? null : await countSeen(after, trainedOn)
-  if (seenImages) progress.log(`warning: the images of ${seenImages} of ${after.length} questions were trained on`)
-  const probed =
-    grounding.questions > 0 ? await probeAll(grounding, samples, rounds, engine, request, { signal, progress }) : []
+  // The results of one evaluation never stand beside answers of another; nothing is given up before this one can begin.
+  if (request.overwrite) await deleteAll(Object.values(evaluationFiles).map((name) => join(out, name)))
+  const rounds = await askBoth({ name: '', samples, path, imageRoot, asked }, engine, request, context)
+  if (!rounds) return undefined
+  for (const round of roundNames) await writeJsonl(join(out, evaluationFiles[round]), rounds[round])
+  const seenImages = trainedOn === undefined ? null : await countSeen(rounds.after, trainedOn)
+  if (seenImages) progress.log(`warning: the images of ${seenImages} of ${samples.length} questions were trained on`)
+  const hidden = await askHidden(samples, rounds, engine, request, context)
+  if (!hidden) return undefined
+  const probed = grounding.questions > 0 ? await probeAll(grounding, samples, rounds, engine, request, context) : []
   await writeJsonl(join(out, evaluationFiles.attention), probed)
   const results: EvaluationResults = {
     version,
     judge: judge.about,
     seenImages,
-    before: accuracyByGroup(before),
-    after: accuracyByGroup(after),
-    comparison: compareRounds(before, after),
+    before: accuracyByGroup(rounds.before),
+    after: accuracyByGroup(rounds.after),
+    comparison: compareRounds(rounds.before, rounds.after),
     attention: meanRatios(probed),
+    hidden,
   }
   await writeJson(join(out, evaluationFiles.results), results)
   return results
 }
 
+const roundNames = ['before', 'after'] as const
+
+/** Questions that are put to the model without the adapter and with it. */
+interface Series {
+  /** Before the names of its files and rounds. */
+  name: '' | `${HidingMethod}.`
+  /** As they are judged, in order. */
+  samples: readonly Sample[]
+  /** The file that they are asked from. */
+  path: string
+  imageRoot: string
+  asked: SampleSettings
+}
+
+/** Undefined when it was stopped. */
+async function askBoth(
+  series: Series,
+  engine: Engine,
+  request: EvaluateRequest,
+  context: StageContext,
+): Promise<Rounds | undefined> {
+  const rounds: JudgedAnswer[][] = []
+  for (const round of roundNames) {
+    const said = await answerRound(round, series, engine, request, context)
+    if (!said) return undefined
+    rounds.push(await judgeAnswers(series.samples, said, request.judge))
+  }
+  const [before, after] = rounds
+  return { before, after }
+}
+
 /** Texts by sample id; undefined when it was stopped. */
 async function answerRound(
-  round: 'before' | 'after',
+  round: (typeof roundNames)[number],
+  { name, path: samples, imageRoot, asked }: Series,
   engine: Engine,
-  { samples, out, engine: spec, asked, batchSize, imageRoot }: EvaluateRequest,
+  { out, engine: spec, batchSize, beyondContext, overwrite }: EvaluateRequest,
   { signal, progress }: StageContext,
 ): Promise<Map<string, string> | undefined> {
-  const answers = join(out, `${round}.responses.jsonl`)
+  const answers = join(out, `${name}${round}.responses.jsonl`)
   const { model, adapter, dtype = 'f32' } = spec
-  const who = { model, adapter: round === 'after' ? adapter : null, dtype, batchSize, imageRoot, engine }
-  const report = await sampleAnswers({ samples, out: answers, settings: asked }, await engineAnswerer(who, asked), {
+  const who = { model, adapter: round === 'after' ? adapter : null, dtype, batchSize, beyondContext, imageRoot, engine }
+  const request = { samples, out: answers, settings: asked, overwrite }
+  const report = await sampleAnswers(request, await engineAnswerer(who, asked), {
     signal,
     onStart(done, total) {
-      progress.start(round, total, 'answers')
+      progress.start(`${name}${round}`, total, 'answers')
       progress.update(done)
     },
     onProgress: (done) => progress.update(done),
+    onFailure: namingFirst((line) => progress.log(line)),
   })
   if (report.interrupted) return undefined
-  if (report.failures) progress.log(`${report.failed} questions have no answer and count as wrong: ${report.failures}`)
+  if (report.answers === 0) {
+    throw new DataError(`No question has an answer ${round} training`, {
+      hint: `The reasons are in ${report.failures}.`,
+    })
+  }
+  if (report.failures)
+    progress.log(
+      `${counted(report.failed, 'question has', 'questions have')} no answer, which counts as wrong: ${report.failures}`,
+    )
   const said = new Map<string, string>()
   for await (const { record } of readJsonl(answers, response)) said.set(record.sampleId, record.text)
   return said
 }
 
+/** Undefined when it was stopped. */
+async function askHidden(
+  samples: readonly Sample[],
+  rounds: Rounds,
+  engine: Engine,
+  request: EvaluateRequest,
+  context: StageContext,
+): Promise<HiddenResults[] | undefined> {
+  const { out, imageRoot, hiding } = request
+  const place = join(out, evaluationFiles.hidden)
+  if (!hiding) return writeJsonl(place, []).then(() => [])
+  const questions = await lesionQuestions(samples, hiding, { imageRoot, out, signal: context.signal })
+  if (questions.length === 0) context.progress.log('warning: no lesion was hidden: no question has a mask')
+  const asked = questions.map(({ sample }) => sample)
+  const ids = new Set(asked.map(({ id }) => id))
+  const among = (round: readonly JudgedAnswer[]) => round.filter(({ questionId }) => ids.has(questionId))
+  const visible = { before: among(rounds.before), after: among(rounds.after) }
+  const results: HiddenResults[] = []
+  const lines: HiddenAnswers[] = []
+  for (const method of questions.length > 0 ? hiding.methods : []) {
+    const twins = await writeTwins(questions, method, hiding, { imageRoot, out, signal: context.signal })
+    const path = join(out, `${method}.samples.jsonl`)
+    await writeJsonl(
+      path,
+      asked.map((sample, i) => ({ ...sample, images: [twins[i]] })),
+    )
+    // Answers to other twins must not be taken over; seeds are what tells, for greedy answers do not depend on them.
+    const seed = recordSeed(twins.map(({ sha256 }) => sha256).join(), 0)
+    const settings = { ...request.asked, split: null, limit: null, seed }
+    const series = { name: `${method}.`, samples: asked, path, imageRoot: out, asked: settings } as const
+    const hidden = await askBoth(series, engine, request, context)
+    if (!hidden) return undefined
+    results.push(hiddenResults(method, hiding.sigma, visible, hidden))
+    lines.push(...hiddenLines(method, questions, twins, { visible, hidden }, { imageRoot, out }))
+  }
+  await writeJsonl(place, lines)
+  return results
+}
+
 async function probeAll(
   grounding: GroundingRequest,
   samples: readonly Sample[],
-  [before, after]: readonly JudgedAnswer[][],
+  { before, after }: Rounds,
   engine: Engine,
   { imageRoot, out, engine: { model } }: EvaluateRequest,
-  { signal, progress }: { signal: AbortSignal | undefined; progress: Progress },
+  { signal, progress }: StageContext,
 ): Promise<ProbedQuestion[]> {
   progress.start('attention', grounding.questions, 'questions')
   const answered = samples.map((sample, i) => ({ sample, before: before[i], after: after[i] }))
@@ -136,7 +259,12 @@ async function probeAll(
     { engine, chat: await Chat.load(model, engine.info), imageRoot },
     answered,
     grounding,
-    { out, signal, onProgress: (done) => progress.update(done) },
+    {
+      out,
+      signal,
+      onProgress: (done) => progress.update(done),
+      onFailure: (reason) => progress.log(`attention not probed: ${reason}`),
+    },
   )
   if (probed.length === 0) progress.log('warning: attention was not probed: no right answer has a mask of its lesion')
   return probed

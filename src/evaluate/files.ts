@@ -1,4 +1,4 @@
-/** What an evaluation leaves in its folder, beside before.responses.jsonl, after.responses.jsonl and masks/. */
+/** What an evaluation leaves in its folder, beside answers (*.responses.jsonl), hidden questions (*.samples.jsonl), masks/ and hidden/. */
 export const evaluationFiles = {
   results: 'evaluation.json',
   samples: 'samples.jsonl',
@@ -11,4 +11,5 @@ export const evaluationFiles = {
   before: 'before.jsonl',
   after: 'after.jsonl',
   attention: 'attention.jsonl',
+  hidden: 'hidden.jsonl',
 } as const

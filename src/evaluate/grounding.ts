@@ -1,11 +1,13 @@
 /** Whether the decisive words rest on the lesion: attention before and after training, held against masks. */
+
 import { join, relative, resolve, sep } from 'node:path'
 import { z } from 'zod'
-import { maskHash } from '../corrupt/masks/mask.js'
+import { type Mask, maskHash } from '../corrupt/masks/mask.js'
 import { maskPng } from '../corrupt/masks/picture.js'
 import { type FoundMask, MaskSources } from '../corrupt/sources.js'
-import { writeFileAtomic } from '../data/files.js'
+import { removeTemporaries, writeFileAtomic } from '../data/files.js'
 import { imageRef, type Pair, type Response, type Sample } from '../data/records.js'
+import { isOfRecord, throwIfAborted } from '../errors.js'
 import { hashNumber } from '../pairs/choice.js'
 import { constructPair, type Provider } from '../pairs/index.js'
 import type { JudgedAnswer } from './accuracy.js'
@@ -21,6 +23,14 @@ export interface GroundingRequest {
   masks?: string
   maskRoot?: string
   seed: number
+}
+
+/** Where maps go, and who hears of progress and of questions that cannot be probed. */
+export interface ProbeContext {
+  out: string
+  signal?: AbortSignal
+  onProgress: (done: number) => void
+  onFailure: (reason: string) => void
 }
 
 /** A held-out question with its judged answers, without the adapter and with it. */
@@ -65,7 +75,7 @@ export async function probeGrounding(
   model: ProbedModel,
   answered: readonly AnsweredQuestion[],
   { questions, provider, masks, maskRoot, seed }: GroundingRequest,
-  { out, signal, onProgress }: { out: string; signal?: AbortSignal; onProgress: (done: number) => void },
+  { out, signal, onProgress, onFailure }: ProbeContext,
 ): Promise<ProbedQuestion[]> {
   const { imageRoot } = model
   const candidates = answered
@@ -73,15 +83,23 @@ export async function probeGrounding(
     .map((question) => ({ question, rank: hashNumber('attention', String(seed), question.sample.id) }))
     .sort((a, b) => a.rank - b.rank)
   const images = candidates.map(({ question }) => question.sample.images[0])
+  await removeTemporaries(join(out, 'masks'))
   const sources = await MaskSources.open({ masks, maskRoot, resizeMasks: false }, imageRoot, images)
   const probed: ProbedQuestion[] = []
   for (const { question } of candidates) {
     if (probed.length === questions) break
-    signal?.throwIfAborted()
-    const pair = await pairOf(question, provider, seed)
-    const found = pair && (await sources.find(pair, 0, `sample ${question.sample.id}`))
-    if (!pair || typeof found === 'string' || found === null || found.absent) continue
-    probed.push(await probe(model, question, pair, found, out))
+    throwIfAborted(signal)
+    const place = `sample ${question.sample.id}`
+    try {
+      const pair = await pairOf(question, provider, seed)
+      const found = pair && (await sources.find(pair, 0, place))
+      if (!pair || typeof found === 'string' || found === null || found.absent) continue
+      probed.push(await probe(model, question, pair, found, out))
+    } catch (error) {
+      if (!isOfRecord(error)) throw error
+      onFailure(error.message.startsWith(place) ? error.message : `${place}: ${error.message}`)
+      continue
+    }
     onProgress(probed.length)
   }
   return probed
@@ -114,8 +132,7 @@ async function probe(
   const span = pair.edits[0].chosen
   const maps = await probeAttention(model, { question: sample.question, image, answer: after.text, span })
   const ratio = (heat: AttentionMap): number => attentionRatio(heat, mask.inside, mask.width, mask.height)
-  const path = `masks/${maskHash(mask).slice(0, 24)}.png`
-  await writeFileAtomic(join(out, path), await maskPng(mask))
+  const path = await writeMask(mask, out)
   return {
     sampleId: sample.id,
     question: sample.question,
@@ -128,6 +145,13 @@ async function probe(
     ratios: { before: ratio(maps.before), after: ratio(maps.after) },
     mended: !before.correct,
   }
+}
+
+/** Writes a mask that results name; returns its path in the folder. */
+export async function writeMask(mask: Mask, out: string): Promise<string> {
+  const path = `masks/${maskHash(mask).slice(0, 24)}.png`
+  await writeFileAtomic(join(out, path), await maskPng(mask))
+  return path
 }
 
 /** Attention ratios (`attentionRatio`) averaged over questions. */

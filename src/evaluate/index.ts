@@ -1,4 +1,4 @@
-/** `fire-train/evaluate`: answers before and after training, judged and compared; attention against masks. */
+/** `fire-train/evaluate`: systems that answer, judges, reports, grounding, and what may be said of their differences. */
 
 export {
   accuracyByGroup,
@@ -24,6 +24,7 @@ export {
   evaluateAdapter,
 } from './evaluate.js'
 export type { GroundingRequest, MeanRatios } from './grounding.js'
+export type { HiddenResults, HidingMethod, HidingRequest } from './hidden.js'
 export { type Judge, judgeAnswers } from './judge.js'
 export { matchAnswer, type OpenMatch, rulesJudge } from './match.js'
 export { phantomJudge } from './phantom.js'

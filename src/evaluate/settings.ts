@@ -1,5 +1,6 @@
 /** What an evaluation can be told. */
 import { z } from 'zod'
+import { PUBLISHED_NOISE } from '../corrupt/noise.js'
 import { adapter, decoding, model } from '../generate/settings.js'
 import { asking } from '../sample/settings.js'
 import { inputPath, outputPath, rootPath, seed, text, whole } from '../settings/common.js'
@@ -25,7 +26,18 @@ export const evaluateSettings = z.strictObject({
     description:
       'Measure attention on this many questions that are answered correctly and whose lesion has a mask; 0 = off',
   }),
+  hideLesions: z
+    .array(z.enum(['lesion-noise', 'lesion-blackout']))
+    .default([])
+    .meta({ description: 'Ask the questions whose lesion has a mask again, with noise or black on it (repeatable)' }),
+  hiddenSigma: z
+    .number()
+    .positive()
+    .default(PUBLISHED_NOISE.sigma)
+    .meta({ description: 'Noise that hides a lesion, in grey levels of 0 to 255' }),
   masks: text.optional().meta(inputPath('Manifest or folder of masks, as for `corrupt`')),
   maskRoot: text.optional().meta(rootPath('Folder that masks must lie in; default: that of the manifest')),
-  seed: seed.meta({ description: 'Seed of the choice of questions for attention; the answers are greedy' }),
+  seed: seed.meta({
+    description: 'Seed of the choice of questions for attention and of the noise; the answers are greedy',
+  }),
 })

@@ -1,12 +1,10 @@
 /** Rows of JSON Lines and CSV files whose columns other programs chose. */
-import { createReadStream } from 'node:fs'
 import { extname } from 'node:path'
-// A streaming reader of CSV that knows quotes, line ends and byte order marks; `import` reads its tables with it too.
-import { parse } from 'csv-parse'
 import { placeOf, scanJsonl } from '../data/jsonl.js'
-import { DataError, fileError } from '../errors.js'
+import { DataError } from '../errors.js'
+import { readCsv } from '../import/csv.js'
 
-/** A row and the line that it ends on. */
+/** A row and the line that it begins on. */
 export interface TableRow {
   line: number
   row: Record<string, unknown>
@@ -16,31 +14,21 @@ export interface TableRow {
  * The rows of a file, CSV by its name and else JSON Lines.
  * @throws {DataError} for what is neither, with file and line.
  */
-export function tableRows(path: string): AsyncGenerator<TableRow> {
-  return extname(path).toLowerCase() === '.csv' ? csvRows(path) : jsonRows(path)
-}
-
-async function* jsonRows(path: string): AsyncGenerator<TableRow> {
-  for await (const scanned of scanJsonl(path)) {
-    const { line } = scanned
-    const value = scanned.problem === undefined ? scanned.value : undefined
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-      const problem = scanned.problem ?? 'expected an object'
-      throw new DataError(`${placeOf(path, line)}: ${problem}`, { detail: { path, line } })
+export async function* tableRows(path: string): AsyncGenerator<TableRow> {
+  if (extname(path).toLowerCase() === '.csv') {
+    for await (const { line, value } of readCsv(path)) yield { line, row: asObject(path, line, value) }
+  } else {
+    for await (const scanned of scanJsonl(path)) {
+      const { line, problem } = scanned
+      if (problem !== undefined) throw new DataError(`${placeOf(path, line)}: ${problem}`, { detail: { path, line } })
+      yield { line, row: asObject(path, line, scanned.value) }
     }
-    yield { line, row: value as Record<string, unknown> }
   }
 }
 
-async function* csvRows(path: string): AsyncGenerator<TableRow> {
-  const file = createReadStream(path)
-  const rows = file.pipe(parse({ columns: true, bom: true, info: true, skip_empty_lines: true }))
-  file.on('error', (error) => rows.destroy(error))
-  try {
-    for await (const { record, info } of rows) yield { line: info.lines, row: record }
-  } catch (error) {
-    if (error instanceof DataError) throw error
-    if ((error as NodeJS.ErrnoException).syscall) throw fileError(error, 'Reading', path)
-    throw new DataError(`${path}: ${(error as Error).message}`, { detail: { path }, cause: error })
-  }
+function asObject(path: string, line: number, value: unknown): Record<string, unknown> {
+  const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
+  if (isObject && !(value instanceof Error)) return value as Record<string, unknown>
+  const problem = value instanceof Error ? value.message : 'expected an object'
+  throw new DataError(`${placeOf(path, line)}: ${problem}`, { detail: { path, line } })
 }

@@ -4,7 +4,8 @@ import type { Response } from '../data/records.js'
 import type { CallOptions, Engine, Generation, ImageFeatures, PromptInput, SamplingSpec } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
 import { expected } from '../errors.js'
-import type { Chat } from '../text/chat.js'
+import { checkOptions } from '../options.js'
+import { type Chat, refuseBeyondContext } from '../text/chat.js'
 import { StopCutter } from '../text/stop.js'
 import { generateSettings } from './settings.js'
 
@@ -24,6 +25,8 @@ export interface GenerateSettings extends Omit<SamplingSpec, 'stopTokens' | 'sto
   seed: number
   /** Texts that end an answer; it is cut before the first. Its tokens keep those that spelled the text. */
   stop?: readonly string[]
+  /** Ask what is longer than the model's context. */
+  beyondContext?: boolean
 }
 
 /** Greedy, at most 256 tokens, with the adapter, 8 questions together. */
@@ -45,7 +48,10 @@ const windowBatches = 8
 /** Distinct images of a window, in batches of questions: the engine keeps their features meanwhile. */
 const imageBatches = 2
 
-/** Answers questions in order, each as soon as it and those before it have ended; one window is in memory at a time. */
+/**
+ * Answers questions in order, each as soon as it and those before it have ended; one window is in memory at a time. A
+ * question that cannot be asked ends it: `engineAnswerer` of `fire-train/sample` goes on.
+ */
 export async function* answer(
   engine: Engine,
   chat: Chat,
@@ -53,13 +59,15 @@ export async function* answer(
   settings: GenerateSettings = defaultGenerateSettings,
   options: AnswerOptions = {},
 ): AsyncGenerator<Response> {
+  checkOptions('answer, settings', settings, { ...defaultGenerateSettings, stop: true, beyondContext: true })
+  checkOptions('answer', options, { signal: true, onText: true })
   if (!(settings.batchSize >= 1)) throw expected('a positive integer', 'batchSize', settings.batchSize)
   await using cache = new ImageCache(engine, imageBatches * settings.batchSize)
   let first = 0
   for await (const window of windows(questions, settings.batchSize)) {
     const paths = [...new Set(window.flatMap(({ images }) => images))]
     const sources = paths.map((path) => ({ id: path, path, decode: () => decodeImage(path) }))
-    const features = await cache.hold(sources, options)
+    const features = await cache.hold(sources, { signal: options.signal })
     const images = new Map(features.map((each, index) => [paths[index], each]))
     yield* answerWindow(engine, chat, { questions: window, first, images }, settings, options)
     first += window.length
@@ -88,6 +96,7 @@ async function* answerWindow(
       question.prompt,
       shown.map(({ tokens }) => tokens),
     )
+    if (!settings.beyondContext) refuseBeyondContext(ids.length + 1, chat)
     return { ids, images: shown.map(({ id }) => id), seed: question.seed ?? settings.seed + first + index }
   })
   const stopStrings =

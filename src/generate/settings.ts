@@ -1,6 +1,6 @@
 /** How answers are generated, as settings: of `generate`, `sample` and `evaluate` alike. */
 import { z } from 'zod'
-import { compute, count, inputPath, seed, text, whole } from '../settings/common.js'
+import { beyondContext, compute, count, inputPath, seed, text, whole } from '../settings/common.js'
 
 export const model = text.meta(inputPath('Model folder'))
 export const adapter = text.optional().meta(inputPath('PEFT adapter folder'))
@@ -12,6 +12,7 @@ export const decoding = {
     .array(text)
     .default([])
     .meta({ description: "Text that ends an answer, for instance $'\\n\\n' (repeatable)" }),
+  beyondContext,
   batchSize: count.default(8).meta({ description: 'Questions decoded together', free: true }),
   ...compute,
 }

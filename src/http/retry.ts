@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 // Back-off with jitter and cancellation, from the author of most of npm's promise tools.
 import pRetry from 'p-retry'
-import type { FireError, FireErrorOptions } from '../errors.js'
+import { TransientError } from './failure.js'
 
 /** How failures that may pass are retried. */
 export interface RetrySettings {
@@ -21,51 +21,21 @@ export interface RetryOptions extends RetrySettings {
   giveUp: (message: string, last: TransientError) => Error
 }
 
-/** Something that may go well the next time. */
-export class TransientError extends Error {
-  readonly retryAfterMs: number
-  readonly detail: Record<string, unknown>
-
-  constructor(message: string, detail: Record<string, unknown> = {}, retryAfterMs = 0, cause?: unknown) {
-    super(message, { cause })
-    this.detail = detail
-    this.retryAfterMs = retryAfterMs
-  }
-}
-
 /** Longest wait a server may ask for; rate limits are usually counted over five minutes or less. */
 const longestWaitMs = 300_000
 
-/** Codes of failures that pass: a server restarting, a cable, a name server that is busy. */
-const passing = /^(ECONN\w+|EPIPE|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|EAI_AGAIN|UND_ERR_\w+)$/
-
-/**
- * What an exception of `fetch`, or of reading its body, means: a `TransientError` where the connection may hold the next
- * time, a `Failure` where it will not. Every other exception passes through.
- */
-export function connectionError(
-  error: unknown,
-  what: string,
-  Failure: new (message: string, options: FireErrorOptions) => FireError,
-  hint = 'Check the address and the network.',
-): unknown {
-  if (!(error instanceof TypeError)) return error
-  const { code, message } = (error.cause ?? {}) as { code?: string; message?: string }
-  const text = `${what}: ${message || code || error.message}`
-  const detail = { systemCode: code }
-  if (passing.test(code ?? '')) return new TransientError(text, detail, 0, error)
-  return new Failure(text, { detail, hint, cause: error })
-}
-
 /** The error of a status that may be another one a little later; `undefined` for any other. `said` stands behind it. */
 export function passingStatus(
-  { status, headers }: Pick<Response, 'status' | 'headers'>,
+  { status, headers }: { status: number; headers: Pick<Headers, 'get'> },
   what: string,
   said = '',
 ): TransientError | undefined {
   if (status !== 408 && status !== 429 && status < 500) return undefined
   const message = status === 429 ? 'too many requests' : `the server answered ${status}`
-  return new TransientError(`${what}: ${message}${said}`, { status }, retryAfter(headers.get('retry-after')))
+  const asked = retryAfter(headers.get('retry-after'))
+  const longer = asked > longestWaitMs ? ` (it asks for a pause of ${Math.ceil(asked / 1000)} s)` : ''
+  const retryAfterMs = Math.min(asked, longestWaitMs)
+  return new TransientError(`${what}: ${message}${said}${longer}`, { status }, { retryAfterMs })
 }
 
 /** Milliseconds of a `Retry-After` header, which is in seconds or a date; 0 when there is none. */
@@ -73,7 +43,7 @@ function retryAfter(header: string | null): number {
   if (!header) return 0
   const seconds = Number(header)
   const wait = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(header) - Date.now()
-  return Math.min(Math.max(0, wait || 0), longestWaitMs)
+  return Math.max(0, wait || 0)
 }
 
 /** Runs `task` until it succeeds, fails for good, or fails too often in a row. */

@@ -2,15 +2,26 @@
 // The hub's own client knows addresses and paging; its downloads cannot resume and check no hashes, so those are ours.
 import { listFiles, modelInfo } from '@huggingface/hub'
 import { FireError, HubError } from '../errors.js'
-import { connectionError, passingStatus, type RetrySettings, retrying } from '../http/retry.js'
+import { passingStatus, type RetrySettings, retrying } from '../http/retry.js'
+import { redact } from '../secrets.js'
 import type { HubAccess } from './access.js'
 import type { RemoteFile } from './files.js'
+import { ask, type Received } from './request.js'
 
 interface HubOptions {
   retry: RetrySettings
   signal: AbortSignal
   onRetry: (message: string) => void
 }
+
+/** Default for a server that says nothing. */
+const usualSilenceMs = 60_000
+
+/** Bytes of one answer about a repository: a page has a thousand files of some three hundred bytes. */
+const largestAnswer = 2 ** 25
+/** The largest model repositories have some thousand files. */
+const mostFiles = 100_000
+const mostPages = 1000
 
 export class HubClient {
   readonly repo: string
@@ -38,8 +49,10 @@ export class HubClient {
   async list(commit: string): Promise<RemoteFile[]> {
     return await this.#ask(commit, async (common) => {
       const files: RemoteFile[] = []
+      let entries = 0
       const repo = { type: 'model', name: this.repo } as const
       for await (const entry of listFiles({ ...common, repo, revision: commit, recursive: true })) {
+        if (++entries > mostFiles) throw tooMuch(this.repo, `more than ${mostFiles} files`)
         const { type, path, size, oid, lfs } = entry
         if (type === 'directory') continue
         files.push({ path, size: lfs?.size ?? size, hash: lfs ? `sha256:${lfs.oid}` : `git-sha1:${oid}` })
@@ -55,16 +68,17 @@ export class HubClient {
 
   /**
    * One request. The token goes to the hub's own origin only.
+   * @param allowed a status that is an answer too.
    * @throws {TransientError} for what a retry may mend, {HubError} for everything else that is no success.
    */
-  async request(url: string, what: string, headers: RequestInit['headers'] = {}): Promise<Response> {
-    const { endpoint, token } = this.#access
-    const all = new Headers(headers)
-    if (token && new URL(url).origin === new URL(endpoint).origin) all.set('authorization', `Bearer ${token.value}`)
-    const response = await fetch(url, { headers: all, signal: this.#options.signal }).catch(failedConnection(what))
-    if (response.ok) return response
-    await response.body?.cancel()
-    throw passingStatus(response, what) ?? refusal(this.repo, this.#access, response, what)
+  async request(url: string, what: string, headers: Record<string, string> = {}, allowed?: number): Promise<Received> {
+    const { endpoint, token, silenceMs = usualSilenceMs } = this.#access
+    const { signal } = this.#options
+    const received = await ask(url, endpoint, what, { headers, token: token?.value, signal, silenceMs })
+    const { status } = received
+    if ((status >= 200 && status < 300) || status === allowed) return received
+    await received.cancel()
+    throw passingStatus(received, what) ?? refusal(this.repo, this.#access, received, what)
   }
 
   /**
@@ -87,13 +101,25 @@ export class HubClient {
   /** A call of the hub's client library with our way of fetching. */
   async #ask<T>(revision: string, call: (common: { hubUrl: string; fetch: typeof fetch }) => Promise<T>): Promise<T> {
     const what = `${this.repo} at ${revision}`
-    const retriedFetch: typeof fetch = (input, init) =>
-      this.retrying(async () => {
-        const { status, headers, body } = await this.request(String(input), what, init?.headers)
+    const seen = new Set<string>()
+    const retriedFetch: typeof fetch = (input) => {
+      const url = String(input)
+      if (seen.has(url) || seen.size >= mostPages)
+        throw tooMuch(this.repo, `more than ${mostPages} pages, or one twice`)
+      seen.add(url)
+      return this.retrying(async () => {
+        const { status, headers, body } = await this.request(url, what, { accept: 'application/json' })
         // Read here, so that an answer that is cut off is asked for again.
-        const bytes = body && (await new Response(body).arrayBuffer().catch(failedConnection(what)))
-        return new Response(bytes, { status, headers })
+        const chunks: Uint8Array[] = []
+        let bytes = 0
+        for await (const chunk of body()) {
+          bytes += chunk.length
+          if (bytes > largestAnswer) throw tooMuch(this.repo, `an answer of more than ${largestAnswer} bytes`)
+          chunks.push(chunk)
+        }
+        return new Response(Buffer.concat(chunks), { status, headers: { link: headers.get('link') ?? '' } })
       })
+    }
     try {
       return await call({ hubUrl: this.#access.endpoint, fetch: retriedFetch })
     } catch (error) {
@@ -108,17 +134,13 @@ export class HubClient {
   }
 }
 
-/** Throws what an exception of `fetch`, or of reading its body, means. */
-export function failedConnection(what: string): (error: unknown) => never {
-  const hint = 'Check the network and HF_ENDPOINT; --offline uses what is already there.'
-  return (error) => {
-    throw connectionError(error, what, HubError, hint)
-  }
+function tooMuch(repo: string, what: string): HubError {
+  return new HubError(`${repo}: the hub lists ${what}`, { detail: { repo }, hint: 'Check HF_ENDPOINT.' })
 }
 
-function refusal(repo: string, { endpoint, token }: HubAccess, { status, headers }: Response, what: string): HubError {
+function refusal(repo: string, { endpoint, token }: HubAccess, { status, headers }: Received, what: string): HubError {
   const code = headers.get('x-error-code')
-  const detail = { repo, status, code, said: headers.get('x-error-message') }
+  const detail = { repo, status, code, said: redact(headers.get('x-error-message') ?? '') }
   const give = 'put a token of that account into HF_TOKEN (or name another variable with --token-env)'
   const error = (message: string, hint: string): HubError => new HubError(message, { detail, hint })
   if (code === 'GatedRepo') {

@@ -1,12 +1,13 @@
 /** One file: into a `.part` beside its place, resumed by ranges, hashed on the way, renamed when it is right. */
 import { constants } from 'node:fs'
-import { type FileHandle, mkdir, open, readdir, rm, stat } from 'node:fs/promises'
+import { type FileHandle, open, readdir, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { publishFile } from '../data/files.js'
+import { makeFolder, publishFile } from '../data/files.js'
 import { ChecksumError, DiskFullError, fileError } from '../errors.js'
-import { TransientError } from '../http/retry.js'
-import { failedConnection, type HubClient } from './client.js'
+import { TransientError } from '../http/failure.js'
+import type { HubClient } from './client.js'
 import { isExpected, type RemoteFile, startHash } from './files.js'
+import { leastBytes, type Received } from './request.js'
 
 /**
  * Named after the content it will have, so that what was begun for another revision is never continued.
@@ -29,7 +30,7 @@ export async function downloadFile(
 ): Promise<void> {
   const path = partPath(target, file)
   try {
-    await mkdir(dirname(target), { recursive: true })
+    await makeFolder(dirname(target))
     let result = await fillPart(client, url, file, path, onBytes)
     if (!result.right && result.inherited > 0) {
       // A crash may have left a part whose tail never reached the disk: only a download from the start accuses the server.
@@ -61,28 +62,34 @@ async function fillPart(
   const advanced = (): boolean => {
     const before = reached
     reached = Math.max(reached, part.bytes)
-    return reached > before
+    return reached >= before + leastBytes || reached === file.size
   }
   try {
     onBytes(part.bytes)
     await client.retrying(async () => {
       if (part.bytes === file.size) return
       // `identity`: ranges count bytes of the file, not of a compressed form of it.
-      const headers = new Headers({ 'accept-encoding': 'identity' })
-      if (part.bytes > 0) headers.set('range', `bytes=${part.bytes}-`)
-      const response = await client.request(url, what, headers)
+      const headers = { 'accept-encoding': 'identity' }
+      const range = part.bytes > 0 ? { range: `bytes=${part.bytes}-` } : undefined
+      let response = await client.request(url, what, { ...headers, ...range }, range && 416)
+      if (response.status === 416) {
+        // What is here is not the beginning of what is there.
+        await response.cancel()
+        await part.restart()
+        response = await client.request(url, what, headers)
+      }
       const { first, total } = extent(response)
       if (total !== undefined && total !== file.size) {
-        await response.body?.cancel()
+        await response.cancel()
         throw wrongSize(client.repo, file, total)
       }
       // A server that does not know ranges sends everything, from the start.
       if (first !== part.bytes) await part.restart()
       if (first !== part.bytes) {
-        await response.body?.cancel()
+        await response.cancel()
         throw new TransientError(`${what}: the server sent another range than asked for`)
       }
-      for await (const chunk of bodyOf(response, what)) {
+      for await (const chunk of response.body()) {
         if (part.bytes + chunk.length > file.size) throw wrongSize(client.repo, file, part.bytes + chunk.length)
         await part.append(chunk)
         onBytes(part.bytes)
@@ -97,19 +104,11 @@ async function fillPart(
 }
 
 /** First byte of the body and length of the whole file, as far as the server tells. */
-function extent({ status, headers }: Response): { first: number; total: number | undefined } {
+function extent({ status, headers }: Received): { first: number; total: number | undefined } {
   const length = headers.get('content-length')
   if (status !== 206) return { first: 0, total: length === null ? undefined : Number(length) }
   const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(headers.get('content-range') ?? '')
   return { first: Number(range?.[1] ?? -1), total: range && range[2] !== '*' ? Number(range[2]) : undefined }
-}
-
-async function* bodyOf({ body }: Response, what: string): AsyncGenerator<Uint8Array> {
-  try {
-    if (body) yield* body
-  } catch (error) {
-    failedConnection(what)(error)
-  }
 }
 
 /** The unfinished file and the running hash of what is in it. */

@@ -35,6 +35,9 @@ export const modelFiles: readonly string[] = [
   '{LICENSE,LICENCE,NOTICE,README}*',
 ]
 
+/** Files that an error names. */
+const mostNamed = 20
+
 export interface Selection {
   files: RemoteFile[]
   leftOut: RemoteFile[]
@@ -56,13 +59,12 @@ export function selectFiles(repo: string, listing: readonly RemoteFile[], includ
     }
   }
   if (!include && !listing.some(({ path }) => picomatch.isMatch(path, '*.safetensors'))) {
-    throw new HubError(
-      `${repo} has no safetensors weights: ${listing.map(({ path }) => path).join(', ') || 'no files'}`,
-      {
-        detail: { repo },
-        hint: 'Name a repository with safetensors weights, or say with --include which files you want.',
-      },
-    )
+    const names = listing.slice(0, mostNamed).map(({ path }) => path)
+    const more = listing.length > mostNamed ? ` and ${listing.length - mostNamed} more` : ''
+    throw new HubError(`${repo} has no safetensors weights: ${names.join(', ') || 'no files'}${more}`, {
+      detail: { repo },
+      hint: 'Name a repository with safetensors weights, or say with --include which files you want.',
+    })
   }
   const wanted = picomatch([...(include ?? modelFiles)], { dot: true })
   return {
@@ -79,7 +81,9 @@ export function isSafePath(path: string): boolean {
   const parts = path.split('/')
   return (
     // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for.
-    !/[\\:\0-\x1f]/.test(path) && !reserved.test(path) && parts.every((part) => !['', '.', '..'].includes(part))
+    !/[\\:\0-\x1f\x7f-\x9f]/.test(path) &&
+    !reserved.test(path) &&
+    parts.every((part) => !['', '.', '..'].includes(part))
   )
 }
 

@@ -1,10 +1,12 @@
 /** Fills a folder with the files of one commit of a model repository. */
-import { mkdir, stat, statfs } from 'node:fs/promises'
+import { stat, statfs } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 // Bounds how many downloads run at once; the queue everyone uses.
 import pLimit from 'p-limit'
-import { AbortedError, ArgumentError, asFileError, DiskFullError, FileError, HubError } from '../errors.js'
+import { lockOutput } from '../data/lock.js'
+import { AbortedError, ArgumentError, DiskFullError, FileError, HubError, throwIfAborted } from '../errors.js'
 import type { RetrySettings } from '../http/retry.js'
+import { checkOptions } from '../options.js'
 import { type HubAccess, hubAccess } from './access.js'
 import { HubClient } from './client.js'
 import { diskFullHint, downloadFile, partPath } from './download.js'
@@ -38,6 +40,22 @@ export interface PullOptions {
   onLog?: (line: string) => void
 }
 
+const pullKeys: Record<keyof PullOptions, true> = {
+  repo: true,
+  revision: true,
+  out: true,
+  include: true,
+  offline: true,
+  verify: true,
+  overwrite: true,
+  access: true,
+  parallel: true,
+  retry: true,
+  signal: true,
+  onProgress: true,
+  onLog: true,
+}
+
 /** What is in the folder, and which commit it is. */
 export interface PullReport {
   repo: string
@@ -51,24 +69,25 @@ export interface PullReport {
 
 /**
  * Interrupted at any moment, the same call goes on where it stopped, at the same commit.
- * @throws {FireError} with a remedy; files that were in the folder before are as they were.
+ * @throws {FireError} with a remedy, {LockedError} when another run fills the folder; files that were in the folder before are as they were.
  */
 export async function pull(options: PullOptions): Promise<PullReport> {
+  checkOptions('pull', options, pullKeys)
   const { repo, signal } = options
   if (!/^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/.test(repo)) {
     throw new ArgumentError(`Expected a repository such as Qwen/Qwen3-VL-4B-Instruct but received '${repo}'`)
   }
   const access = options.access ?? (await hubAccess())
   const folder = resolve(options.out ?? basename(repo))
+  const offline = options.offline ?? access.offline
+  await using _lock = offline ? undefined : await lockOutput(folder, 'folder')
   const manifest = await readManifest(folder)
   if (manifest && manifest.repo !== repo && !options.overwrite) {
     const hint = 'Choose another folder with --out, or give --overwrite.'
     throw new FileError(`${folder} holds ${manifest.repo}, not ${repo}`, { detail: { path: folder }, hint })
   }
   try {
-    return (options.offline ?? access.offline)
-      ? await checkFolder(folder, manifest, options)
-      : await fillFolder(folder, manifest, access, options)
+    return offline ? await checkFolder(folder, manifest, options) : await fillFolder(folder, manifest, access, options)
   } catch (error) {
     if (!signal?.aborted || error instanceof AbortedError) throw error
     const hint = 'Run the same command again: it goes on where it stopped.'
@@ -98,7 +117,6 @@ async function fillFolder(
   const earlier = before?.repo === repo && before.commit === commit && before.complete ? before : undefined
   const trusted = new Map(earlier && !verify ? earlier.files.map((file) => [file.path, file.hash]) : [])
   const missing = await findMissing(folder, files, trusted, { repo, commit, overwrite, signal })
-  await mkdir(folder, { recursive: true }).catch(asFileError('Making', folder))
   const begins = await Promise.all(missing.map((file) => partSize(partPath(join(folder, file.path), file))))
   const total = missing.reduce((sum, { size }) => sum + size, 0)
   let done = begins.reduce((sum, bytes) => sum + bytes, 0)
@@ -118,7 +136,7 @@ async function fillFolder(
   const limit = pLimit(options.parallel ?? 4)
   const downloads = missing.map((file, index) =>
     limit(async () => {
-      signal.throwIfAborted()
+      throwIfAborted(signal)
       let known = begins[index]
       const url = client.fileUrl(commit, file.path)
       await downloadFile(client, url, file, join(folder, file.path), (bytes) => {

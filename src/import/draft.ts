@@ -10,7 +10,9 @@ export type Reason =
   | 'empty_text'
   | 'invalid_markup'
   | 'language'
+  | 'duplicate_field'
   | 'duplicate_id'
+  | 'image_places'
   | 'no_image'
   | 'missing_image'
   | 'damaged_image'
@@ -41,6 +43,10 @@ export interface Row {
   value: unknown
   /** The key it stood under where records lie in `{"train": [...], ...}`. */
   group?: string
+  /** Its own key where records lie in an object. */
+  key?: string
+  /** What its reader mended. */
+  notes?: readonly string[]
 }
 
 /** Where an image is: a name below the image root, or its bytes. */
@@ -64,8 +70,8 @@ export interface Preference {
 
 export interface Draft extends Omit<Sample, 'images' | 'answerType' | 'dataset'> {
   images: ImageSource[]
-  /** What the source says about its kind of question; absent where it says nothing. */
-  closed?: boolean
+  /** What the source says about its kind of question; absent where it says nothing, a reason where it says another word. */
+  closed?: boolean | LeftOut
   preference?: Preference
   /** The answer is one of the two preferred texts, not a reference: a pair is written, no sample. */
   pairOnly?: boolean

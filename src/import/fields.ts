@@ -1,4 +1,5 @@
 /** Typed access to the fields of one record. What is mended on the way is noted, what cannot be is a reason. */
+import { isUtf8 } from 'node:buffer'
 import { LeftOut } from './draft.js'
 
 export type Notes = (kind: string) => void
@@ -27,10 +28,11 @@ export class Fields {
     return Object.hasOwn(this.record, key) ? (this.record[key] ?? undefined) : undefined
   }
 
-  /** The first of these keys that is there. */
+  /** The first of these keys that is there; that others are there too and say something else is noted. */
   key(...keys: string[]): string {
-    const found = keys.find((key) => this.has(key))
+    const [found, ...others] = keys.filter((key) => this.has(key))
     if (found === undefined) throw new LeftOut('missing_field', `${keys.join(' or ')} is missing`)
+    for (const other of others) if (this.get(other) !== this.get(found)) this.#note(`${other}_beside_${found}`)
     return found
   }
 
@@ -71,14 +73,17 @@ export class Fields {
     return nothing.has(text) ? undefined : text
   }
 
-  /** `CLOSED` or `OPEN` in any case and with spaces around; `undefined` where there is none. */
-  closed(key = 'answer_type'): boolean | undefined {
-    const text = this.optional(key)
+  /** `CLOSED` or `OPEN` in any case and with spaces around; for another word what to say where a rule needs it. */
+  closed(key = 'answer_type'): boolean | LeftOut | undefined {
+    const value = this.get(key)
+    const text = typeof value === 'string' ? this.optional(key) : value
     if (text === undefined) return undefined
-    if (text !== this.get(key)) this.#note('answer_type_spaces')
-    const word = text.toLowerCase()
-    if (word === 'closed' || word === 'open') return word === 'closed'
-    throw new LeftOut('wrong_type', `${key}: expected CLOSED or OPEN, found ${JSON.stringify(text)}`)
+    const word = String(text).toLowerCase()
+    if (word !== 'closed' && word !== 'open') {
+      return new LeftOut('wrong_type', `${key}: expected CLOSED or OPEN, found ${JSON.stringify(text)}`)
+    }
+    if (text !== value) this.#note('answer_type_spaces')
+    return word === 'closed'
   }
 
   /** A number that may be absent. */
@@ -101,9 +106,7 @@ export class Fields {
   /** Every field that `known` does not name; of bytes, which JSON cannot hold, their number. */
   rest(known: readonly string[]): Record<string, unknown> {
     const others = Object.entries(this.record).filter(([key]) => !known.includes(key))
-    return Object.fromEntries(
-      others.map(([key, value]) => [key, value instanceof Uint8Array ? `${value.length} bytes` : value]),
-    )
+    return Object.fromEntries(others.map(([key, value]) => [key, withoutBytes(value)]))
   }
 
   note(kind: string): void {
@@ -113,6 +116,11 @@ export class Fields {
   #scalar(key: string): string {
     const value = this.get(key)
     if (typeof value === 'string') return value
+    // A text column of parquet that is not marked as one.
+    if (value instanceof Uint8Array && isUtf8(value)) {
+      this.#note('bytes_as_text')
+      return Buffer.from(value).toString()
+    }
     if (typeof value === 'number') {
       this.#note('number_as_text')
       return String(value)
@@ -121,17 +129,32 @@ export class Fields {
   }
 }
 
+/** Without spaces at its ends. */
+export function trimmed(text: string, note: Notes): string {
+  const inner = text.trim()
+  if (inner.length !== text.length) note('outer_spaces')
+  return inner
+}
+
 /** Without spaces at its ends, on one line. */
 export function tidy(text: string, note: Notes): string {
   if (text.includes('\ufffd')) note('replacement_character')
-  const trimmed = text.trim()
-  if (trimmed.length !== text.length) note('outer_spaces')
-  const line = trimmed.replace(/ *[\t\r\n][\t\r\n ]*/g, ' ')
-  if (line !== trimmed) note('inner_tabs_or_lines')
+  const inner = trimmed(text, note)
+  const line = inner.replace(/[\t\r\n ]+/g, (run) => (/[\t\r\n]/.test(run) ? ' ' : run))
+  if (line !== inner) note('inner_tabs_or_lines')
   return line
+}
+
+/** Of bytes, which JSON cannot hold, their number. */
+function withoutBytes(value: unknown): unknown {
+  if (value instanceof Uint8Array) return `${value.length} bytes`
+  if (Array.isArray(value)) return value.map(withoutBytes)
+  if (value === null || typeof value !== 'object' || value instanceof Date) return value
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, withoutBytes(item)]))
 }
 
 export function kindOf(value: unknown): string {
   if (value === null || value === undefined) return 'nothing'
+  if (value instanceof Uint8Array) return `${value.length} bytes`
   return Array.isArray(value) ? 'a list' : typeof value === 'object' ? 'an object' : `a ${typeof value}`
 }

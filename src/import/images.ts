@@ -3,9 +3,9 @@
  * are whole, hashed, and stored under their hash, so that equal bytes are one file.
  */
 import { constants } from 'node:fs'
-import { copyFile, mkdir, readdir, realpath, rm, stat, writeFile } from 'node:fs/promises'
+import { copyFile, readdir, realpath, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, extname, isAbsolute, join, relative, sep, win32 } from 'node:path'
-import { sha256, sha256File } from '../data/files.js'
+import { makeFolder, sha256, sha256File } from '../data/files.js'
 import { describeWithNotes } from '../data/images.js'
 import type { ImageRef } from '../data/records.js'
 import { asFileError, DataError, fileError, UnsupportedError } from '../errors.js'
@@ -64,13 +64,14 @@ export class ImageStore {
     return { stored, sameContent: this.#sameContent, missing: this.#missing }
   }
 
-  /** The real path of a file below the root. */
+  /** The real path of a file below the root; a name with `\\` may have been written on Windows. */
   async find(name: string): Promise<string> {
     checkName(name)
     const { root, folders } = this.#options
     const realRoot = await realpath(root).catch(asFileError('Reading', root))
-    for (const folder of folders) {
-      const path = await realpath(join(root, folder, name)).catch(() => undefined)
+    const names = name.includes('\\') ? [name, name.replaceAll('\\', '/')] : [name]
+    for (const place of folders.flatMap((folder) => names.map((each) => join(root, folder, each)))) {
+      const path = await realpath(place).catch(() => undefined)
       if (path === undefined) continue
       if (!isInside(realRoot, path)) {
         throw new LeftOut('unsafe_path', `${name} is a link to ${path}, outside the image root ${root}`)
@@ -158,7 +159,7 @@ function leftOut(error: unknown, target: string, name: string): unknown {
 
 async function store(target: string, write: (target: string) => Promise<void>): Promise<void> {
   try {
-    await mkdir(dirname(target), { recursive: true })
+    await makeFolder(dirname(target))
     await write(target)
   } catch (error) {
     throw fileError(error, 'Writing', target)

@@ -3,22 +3,26 @@
  * images, and spools the result; a second gives each record its split and writes it. Everything happens in a temporary
  * folder that takes its name when it is complete.
  */
-import { realpath, rm, stat } from 'node:fs/promises'
-import { basename, dirname, join, relative, resolve, sep } from 'node:path'
+import { readdir, realpath, rm, stat } from 'node:fs/promises'
+import { join, relative, resolve, sep } from 'node:path'
 import { z } from 'zod'
 import { type ClosedRule, isClosed } from '../data/closed.js'
-import { removeTemporaries, sha256File, writeFolderAtomic } from '../data/files.js'
+import { ignoreMissing, readTextIfThere, sha256File, writeFolderAtomic } from '../data/files.js'
 import { readJsonl } from '../data/jsonl.js'
+import { lockOutput } from '../data/lock.js'
 import { type ImageRef, type Pair, pair as pairRecord, type Sample, sample as sampleRecord } from '../data/records.js'
-import { AbortedError, ArgumentError, FileError } from '../errors.js'
+import { AbortedError, ArgumentError, asFileError, FileError } from '../errors.js'
+import { checkOptions } from '../options.js'
 import { EditError } from '../pairs/index.js'
 import { version } from '../version.js'
 import { type ConvertSettings, type Draft, type ImageSource, LeftOut, type Row } from './draft.js'
 import { Fields, type Notes } from './fields.js'
+import { Ids } from './ids.js'
 import { ImageStore } from './images.js'
 import { iuXray } from './iu-xray.js'
 import { keepLicence } from './licence.js'
 import { LineWriter } from './lines.js'
+import { refuseMarks, withoutEnd, withoutMarks } from './marks.js'
 import { type PhantomOptions, writePhantom } from './phantom.js'
 import { csv, jsonl } from './plain.js'
 import { pairTexts } from './preference.js'
@@ -74,14 +78,34 @@ export interface ImportOptions {
   onProgress?: (read: number) => void
 }
 
+const importOptions: Record<keyof ImportOptions, true> = {
+  kind: true,
+  source: true,
+  out: true,
+  layout: true,
+  images: true,
+  allowMissingImages: true,
+  language: true,
+  closedRule: true,
+  splitByImage: true,
+  section: true,
+  question: true,
+  phantom: true,
+  overwrite: true,
+  signal: true,
+  onProgress: true,
+}
+
 /**
  * Imports a data set. Resolves with what `import.report.json` says, which also lists every record that was left out.
  * @throws {DataError} where the source as a whole cannot be read; nothing is written then.
+ * @throws {LockedError} when another import writes to `out`.
  */
 export async function importData(options: ImportOptions): Promise<ImportReport> {
+  checkOptions('importData', options, importOptions)
   const out = resolve(options.out)
+  await using _lock = await lockOutput(out, 'whole folder', options.source === undefined ? [] : [options.source])
   const fill = await (options.kind === 'phantom' ? preparePhantom(out, options) : prepareImport(out, options))
-  await removeTemporaries(dirname(out), basename(out))
   let report: ImportReport | undefined
   await writeFolderAtomic(out, async (folder) => {
     report = await fill(folder)
@@ -108,18 +132,28 @@ async function preparePhantom(out: string, options: ImportOptions): Promise<Fill
   return (folder) => writePhantom(folder, { ...phantom, signal, onProgress })
 }
 
-/** `--overwrite` replaces an import and never anything else. */
+/** `--overwrite` replaces an import and never anything else; one that took no record is replaced unasked: its own hint says to try again. */
 async function checkTarget(out: string, source: Source | undefined, { overwrite }: ImportOptions): Promise<void> {
-  const exists = await stat(out).catch(() => undefined)
-  if (!exists) return
-  if (!overwrite)
-    throw new FileError(`${out} exists already`, { hint: 'Use --overwrite to replace an earlier import.' })
+  const names = await readdir(out).catch(ignoreMissing).catch(asFileError('Reading', out))
+  if (names === undefined || names.length === 0) return
   const from = source && `${await realpath(source.path)}${sep}`
   if (from?.startsWith(`${await realpath(out)}${sep}`)) throw new ArgumentError(`${out} holds the source itself`)
-  if (await stat(join(out, reportName)).catch(() => undefined)) return
+  const earlier = await readTextIfThere(join(out, reportName))
+  if (earlier !== undefined && (overwrite || isEmpty(earlier))) return
+  if (!overwrite)
+    throw new FileError(`${out} exists already`, { hint: 'Use --overwrite to replace an earlier import.' })
   throw new FileError(`${out} is no earlier import, it has no ${reportName}`, {
     hint: 'Choose another folder for --out.',
   })
+}
+
+function isEmpty(report: string): boolean {
+  try {
+    const { samples, pairs } = (JSON.parse(report) ?? {}) as Partial<ImportReport>
+    return samples === 0 && pairs === 0
+  } catch {
+    return false
+  }
 }
 
 /** What the first pass leaves of a record. */
@@ -149,8 +183,7 @@ class Import {
   readonly #problems: LineWriter
   readonly #spool: LineWriter
   readonly #leftOut: ImportReport['leftOut'] = {}
-  /** Which record, from 1 and over all files, has an id. */
-  readonly #ids = new Map<string, number>()
+  readonly #ids = new Ids()
   #read = 0
   #fallback = 0
   #recordsWithout = 0
@@ -172,6 +205,7 @@ class Import {
 
   async run(files: readonly string[]): Promise<ImportReport> {
     const note: Notes = (kind) => this.#notes.add(kind, this.#show(files[0]))
+    for (const file of await this.#source.unread(files)) this.#notes.add('file_not_read', this.#show(file))
     for await (const row of (this.#layout.read ?? readAll)(files, note)) {
       if (this.#options.signal?.aborted) throw new AbortedError('The import was stopped; nothing was written')
       this.#read += 1
@@ -189,35 +223,34 @@ class Import {
     const note: Notes = (kind) => this.#notes.add(kind, place)
     let id: string | null = null
     try {
+      for (const kind of row.notes ?? []) note(kind)
       if (row.value instanceof LeftOut) throw row.value
-      const draft = this.#layout.convert(new Fields(row.value, note), row, this.#settings)
+      const draft = withPlainTexts(this.#layout.convert(new Fields(row.value, note), row, this.#settings), note)
       id = draft.id
-      this.#claim(id)
-      await this.#spool.write(await this.#resolve(draft, row, note))
+      const unique = this.#ids.claim(draft, row, this.#read, note)
+      await this.#spool.write(await this.#resolve({ ...draft, id: unique }, row, note))
     } catch (error) {
       const { reason, message } = asLeftOut(error)
       this.#leftOut[reason] = (this.#leftOut[reason] ?? 0) + 1
       const { file, line, index, value } = row
-      const problem: Problem = { file: this.#show(file), line, index, record: id ?? rawId(value), reason, message }
-      await this.#problems.write(problem)
+      const record = id ?? rawId(value)
+      const shown = { record: record && shorten(record), reason, message: shorten(message) }
+      await this.#problems.write({ file: this.#show(file), line, index, ...shown } satisfies Problem)
     }
   }
 
-  #claim(id: string): void {
-    const earlier = this.#ids.get(id)
-    if (earlier !== undefined) throw new LeftOut('duplicate_id', `record ${earlier} of the import has the same id`)
-    this.#ids.set(id, this.#read)
-  }
-
   async #resolve(draft: Draft, row: Row, note: Notes): Promise<Spooled> {
-    const { images: sources, closed: said, preference, pairOnly, ...rest } = draft
+    const { images: sources, closed: word, preference, pairOnly, ...rest } = draft
     const texts = preference && pairTexts(preference.chosen, preference.rejected, note)
     const answer = pairOnly && texts ? texts.chosen : rest.answer
     const isVqa = draft.task === 'vqa'
+    const said = isVqa ? this.#said(word, note) : undefined
     const closed = isVqa && isClosed(this.#rule, answer, said)
     if (isVqa && said === undefined && this.#rule === 'answer_type') this.#fallback += 1
 
     const found = await Promise.all(sources.map((source) => this.#tryImage(source, note)))
+    if (sources.some(({ name }, at) => name.includes('\\') && !(found[at] instanceof LeftOut)))
+      note('backslash_in_path')
     const keys = found.map((image, index) => (image instanceof LeftOut ? `name:${sources[index].name}` : image.sha256))
     // Counted before anything can be left out for its images: these are the numbers that papers print.
     this.#sourceTally.add(draft.split, closed, keys)
@@ -244,6 +277,14 @@ class Import {
         provenance: { ...preference.provenance, importedFrom: origin, answerType },
       }
     return { sample: pairOnly ? null : sample, pair: pair ?? null, split: draft.split, closed, images: keys }
+  }
+
+  /** The source's word for a kind of question; one that is none of the two matters to the rule that asks for it. */
+  #said(word: Draft['closed'], note: Notes): boolean | undefined {
+    if (!(word instanceof LeftOut)) return word
+    if (this.#rule === 'answer_type') throw word
+    note('answer_type_unknown')
+    return undefined
   }
 
   #tryImage(source: ImageSource, note: Notes): Promise<ImageRef | LeftOut> {
@@ -353,6 +394,29 @@ function asLeftOut(error: unknown): LeftOut {
   if (error instanceof EditError) return new LeftOut('identical_answers', error.message)
   throw error
 }
+
+/** The texts of a draft without what training puts there itself: marks of images, end tokens. */
+function withPlainTexts(draft: Draft, note: Notes): Draft {
+  const { preference, images } = draft
+  const clean = (text: string): string => {
+    refuseMarks(text)
+    return withoutEnd(text, note)
+  }
+  return {
+    ...draft,
+    question: withoutEnd(withoutMarks(draft.question, images.length, note), note),
+    ...(preference
+      ? {
+          answer: draft.pairOnly ? draft.answer : withoutEnd(draft.answer, () => {}),
+          preference: { ...preference, chosen: clean(preference.chosen), rejected: clean(preference.rejected) },
+        }
+      : { answer: clean(draft.answer) }),
+  }
+}
+
+/** What a record says may be a whole image; a report names it. */
+const shorten = (text: string): string =>
+  text.length > 500 ? `${text.slice(0, 500)}… (${text.length} characters)` : text
 
 function rawId(value: unknown): string | null {
   const record = value !== null && typeof value === 'object' ? (value as Record<string, unknown>) : {}

@@ -1,9 +1,10 @@
 /** IU-Xray (Open-i): R2Gen's annotation, the XML of the collection, the CSV tables of its copies. One to five views. */
 import { dirname } from 'node:path'
 import { type ConvertSettings, type Draft, LeftOut, type Row } from './draft.js'
-import { Fields, type Notes } from './fields.js'
-import { type Element, readRows, readXml } from './readers.js'
-import { type Kind, noSplit, Source, splitName } from './source.js'
+import { Fields, type Notes, trimmed } from './fields.js'
+import { readRows } from './readers.js'
+import { type Kind, noSplit, Source, splitFrom } from './source.js'
+import { type Element, readXml } from './xml.js'
 
 const defaultQuestion = (section: ConvertSettings['section']): string => {
   const parts = section === 'both' ? 'findings and impression' : section
@@ -24,15 +25,11 @@ function report(fields: Fields, id: string, answer: string, names: string[], set
 }
 
 /** `{"train": [...], "val": [...], "test": [...]}`; one published copy has four spaces for a key. */
-function convertR2Gen(fields: Fields, { group }: Row, settings: ConvertSettings): Draft {
-  const said = fields.optional('split')
-  const key = group?.trim() || undefined
-  if (group !== undefined && key === undefined) fields.note('split_key_blank')
-  if (said !== undefined && key !== undefined && splitName(said) !== splitName(key)) fields.note('split_key_differs')
-  const names = fields.texts('image_path')
+function convertR2Gen(fields: Fields, row: Row, settings: ConvertSettings): Draft {
+  const answer = trimmed(fields.verbatim('report'), (kind) => fields.note(kind))
   return {
-    ...report(fields, fields.id('id'), fields.verbatim('report').trim(), names, settings),
-    split: splitName(said ?? key ?? noSplit),
+    ...report(fields, fields.id('id'), answer, fields.texts('image_path'), settings),
+    split: splitFrom(fields, row),
     meta: {},
   }
 }
@@ -51,10 +48,12 @@ function openiRecord(root: Element): Record<string, unknown> {
     ...(from.name === name ? [from] : []),
     ...from.children.flatMap((child) => all(name, child)),
   ]
-  const sections = all('AbstractText').map(({ attributes, text }) => [
-    attributes.Label?.toLowerCase() ?? '',
-    text.trim(),
-  ])
+  const sections = new Map<string, string>()
+  for (const { attributes, text } of all('AbstractText')) {
+    const label = attributes.Label?.toLowerCase() ?? ''
+    const earlier = sections.get(label)
+    sections.set(label, earlier === undefined ? text.trim() : `${earlier}\n${text.trim()}`)
+  }
   const terms = (name: string): string[] =>
     all('MeSH').flatMap((mesh) => all(name, mesh).map(({ text }) => text.trim()))
   return {
@@ -107,13 +106,13 @@ async function* readTables([reports, projections]: readonly string[], note: Note
   for (const _ of views) note('views_without_report')
 }
 
-function convertTables(fields: Fields, _row: Row, settings: ConvertSettings): Draft {
+function convertTables(fields: Fields, row: Row, settings: ConvertSettings): Draft {
   const views = (fields.get('views') as unknown[]).map((view) => new Fields(view, (kind) => fields.note(kind)))
   const names = views.map((view) => view.text('filename'))
   const optional = ['MeSH', 'Problems', 'indication', 'comparison', 'findings', 'impression']
   return {
     ...report(fields, fields.id('uid'), chosenSection(fields, settings), names, settings),
-    split: noSplit,
+    split: splitFrom(fields, row),
     meta: {
       ...Object.fromEntries(optional.map((key) => [key.toLowerCase(), fields.optional(key) ?? ''])),
       projections: views.map((view) => view.optional('projection') ?? null),

@@ -1,10 +1,11 @@
 /** Published preference sets: MMedPO, RRPO and records with inline tags, TRL. Each record becomes a pair. */
 import { basename, extname } from 'node:path'
-import { readTurns, withoutPlaceholder } from './conversation.js'
-import { type Draft, type ImageSource, LeftOut, type Preference, type Row } from './draft.js'
-import { Fields, kindOf, type Notes } from './fields.js'
-import { type Kind, noSplit, type Source, splitName, splitOf } from './source.js'
-import { embeddedImage, parquetFiles } from './vqa-rad.js'
+import { allImages, oneExchange, oneQuestion, readTurns, refuseImages, type Turn } from './conversation.js'
+import { type Draft, LeftOut, type Preference, type Row } from './draft.js'
+import { type Fields, type Notes, tidy, trimmed } from './fields.js'
+import { imagesOf } from './images-of.js'
+import { withoutMarks } from './marks.js'
+import { type Kind, parquetFiles, placeOf, type Source, splitFrom } from './source.js'
 
 const extensions = ['.json', '.jsonl']
 const imageFolders = ['images', 'imgs', 'VQA_RAD Image Folder', '']
@@ -12,10 +13,6 @@ const unknownLicence = `The licence of these pairs and of their images is that o
 README or LICENSE is in the folder source/.`
 
 const stem = (file: string): string => basename(file, extname(file))
-
-function splitFrom(fields: Fields, { file, group }: Row): string {
-  return splitName(fields.optional('split') ?? group ?? splitOf(file) ?? noSplit)
-}
 
 /** What the layouts say alike of a pair about images. */
 function common(
@@ -33,22 +30,35 @@ function common(
   }
 }
 
+/** One question and one answer, both on one line. */
+export function tidyExchange(fields: Fields, key: string, row: Row): Pick<Draft, 'question' | 'answer' | 'images'> {
+  const note: Notes = (kind) => fields.note(kind)
+  const turns = readTurns(fields.get(key), { key, name: placeOf(row) }, 'user', note)
+  const { question, answer, system } = oneExchange(turns, key)
+  if (system !== undefined) note('system_prompt_dropped')
+  const images = allImages(question, imagesOf(fields, placeOf(row)))
+  const asked = tidy(withoutMarks(question.text, images.length, note), note)
+  if (asked === '') throw new LeftOut('empty_text', `${key}: the question is empty`)
+  const said = tidy(answer.text, note)
+  if (said === '') throw new LeftOut('empty_text', `${key}: the answer is empty`)
+  return { question: asked, answer: said, images }
+}
+
 /** Preferred: the terse reference. Rejected: a long hallucinated text. The score weighs the pair. */
 function convertMMedPO(fields: Fields, row: Row): Draft {
   const note: Notes = (kind) => fields.note(kind)
-  const chosen = readTurns(fields.get('conversations'), 'conversations', note)
-  const rejected = readTurns(fields.get('rejected_conversations'), 'rejected_conversations', note)
+  const chosen = tidyExchange(fields, 'conversations', row)
+  const rejected = tidyExchange(fields, 'rejected_conversations', row)
   if (chosen.question !== rejected.question) note('questions_differ')
   const weight = fields.number('weighted_score')
   if (weight !== undefined && !(weight > 0)) note('score_not_positive')
   return {
     id: `mmedpo-${stem(row.file)}-${fields.id('id')}`,
-    split: row.group === undefined ? (splitOf(row.file) ?? 'train') : splitName(row.group),
+    split: splitFrom(fields, row, 'train'),
     task: 'vqa',
     language: 'en',
     ...chosen,
     closed: fields.closed(),
-    images: imagesOf(fields),
     meta: {},
     preference: {
       chosen: chosen.answer,
@@ -62,13 +72,17 @@ function convertMMedPO(fields: Fields, row: Row): Draft {
 
 /** `{question, answer, pred, answer_masked, pred_masked}`: the tags mark what differs, the clean texts are the answers. */
 function convertRrpo(fields: Fields, row: Row): Draft {
-  const side = (clean: string, masked: string): string =>
-    fields.has(masked) ? fields.text(masked) : fields.text(clean)
+  const side = (clean: string, masked: string): string => {
+    if (!fields.has(masked)) return fields.text(clean)
+    const text = fields.text(masked)
+    if (withoutTags(text) !== withoutTags(fields.text(clean))) fields.note('masked_text_differs')
+    return text
+  }
   return {
     ...common('rrpo', fields, row),
-    question: withoutPlaceholder(fields.text('question')),
+    question: fields.text('question'),
     answer: fields.text('answer'),
-    images: imagesOf(fields),
+    images: imagesOf(fields, placeOf(row)),
     preference: {
       chosen: side('answer', 'answer_masked'),
       rejected: side('pred', 'pred_masked'),
@@ -77,6 +91,8 @@ function convertRrpo(fields: Fields, row: Row): Draft {
     },
   }
 }
+
+const withoutTags = (text: string): string => text.replace(/<\/?mask>|\s/gi, '')
 
 /** `{id, prompt, chosen, rejected, image_path, …}` with `<mask>` in the texts: answers of a model, none a reference. */
 function convertInline(fields: Fields, row: Row): Draft {
@@ -87,18 +103,18 @@ function convertInline(fields: Fields, row: Row): Draft {
     'question',
     'chosen',
     'rejected',
+    'rejected_image_path',
     'image_path',
     'image',
     'images',
-    'rejected_image_path',
   ]
   const corrupted = fields.optional('rejected_image_path')
   return {
     ...common('rrpo', fields, row),
     pairOnly: true,
-    question: withoutPlaceholder(fields.text('prompt', 'question')),
+    question: fields.text('prompt', 'question'),
     answer: chosen,
-    images: imagesOf(fields),
+    images: imagesOf(fields, placeOf(row)),
     preference: {
       chosen,
       rejected: fields.text('rejected'),
@@ -109,85 +125,74 @@ function convertInline(fields: Fields, row: Row): Draft {
   }
 }
 
-/** TRL's preference format: prompts and answers as texts or as messages, the prompt perhaps only inside the answers. */
+/** Fields that a preference record may have for its question; some hold it inside the answers instead. */
+const questionFields = ['prompt', 'question', 'messages', 'conversations']
+
+/** The answers of `{chosen, rejected}`, or ms-swift's: the conversation itself and what another answer would have been. */
+function answerKeys(fields: Fields): [chosen: string, rejected: string] {
+  if (fields.has('chosen') || !fields.has('messages')) return ['chosen', 'rejected']
+  return ['messages', fields.key('rejected_messages', 'rejected_response')]
+}
+
+/** Preference records of the trainers: texts or messages, the prompt in a field of its own or inside the answers. */
 function convertTrl(fields: Fields, row: Row): Draft {
   const note: Notes = (kind) => fields.note(kind)
-  const prompt = fields.has('prompt') ? readMessages(fields.get('prompt'), 'prompt', note) : []
-  const chosen = readMessages(fields.get('chosen'), 'chosen', note)
-  const rejected = readMessages(fields.get('rejected'), 'rejected', note)
-  const asked = prompt.length > 0 ? prompt : chosen.slice(0, -1)
-  const users = asked.filter(({ role }) => role === 'user')
-  if (users.length !== 1 || asked.some(({ role }) => role === 'assistant')) {
-    throw new LeftOut('multi_turn', `the prompt has ${asked.length} messages, expected one question`)
+  const turnsOf = (key: string, sender: 'user' | 'assistant'): Turn[] => {
+    const turns = readTurns(fields.get(key), { key, name: placeOf(row) }, sender, note)
+    return turns.map((turn) => ({ ...turn, text: trimmed(turn.text, note) }))
   }
-  if (prompt.length === 0 && JSON.stringify(asked) !== JSON.stringify(rejected.slice(0, -1))) note('questions_differ')
-  const system = asked.find(({ role }) => role === 'system')?.text
+  const [chosenKey, rejectedKey] = answerKeys(fields)
+  const key = questionFields.find((name) => name !== chosenKey && fields.has(name))
+  const prompt = key === undefined ? undefined : turnsOf(key, 'user')
+  const chosen = oneAnswer(turnsOf(chosenKey, 'assistant'), prompt, chosenKey)
+  const rejected = oneAnswer(turnsOf(rejectedKey, 'assistant'), prompt ?? chosen.before, rejectedKey)
+  const asked = prompt ?? chosen.before
+  if (asked.length === 0) {
+    throw new LeftOut(
+      'missing_field',
+      `${questionFields.join(', ')}: none is there, and ${chosenKey} is no conversation`,
+    )
+  }
+  const { question, system } = oneQuestion(asked, key ?? chosenKey)
+  const isElse = (before: Turn[]): boolean => before.length > 0 && textsOf(before) !== textsOf(asked)
+  if (isElse(chosen.before) || isElse(rejected.before)) note('questions_differ')
   if (system !== undefined) note('system_prompt_in_provenance')
   const preference: Preference = {
-    chosen: chosen.at(-1)?.text ?? '',
-    rejected: rejected.at(-1)?.text ?? '',
+    chosen: chosen.text,
+    rejected: rejected.text,
     origin: 'trl',
     provenance: {
-      ...fields.rest(['id', 'prompt', 'chosen', 'rejected', 'image', 'images']),
+      ...fields.rest(['id', 'image', 'images', chosenKey, rejectedKey, key ?? 'prompt']),
       ...(system && { system }),
     },
   }
   return {
     ...common('trl', fields, row),
     pairOnly: true,
-    question: withoutPlaceholder(users[0].text),
+    question: question.text,
     answer: preference.chosen,
-    images: imagesOf(fields, `${basename(row.file)}:${row.index}`),
+    images: allImages(question, imagesOf(fields, placeOf(row))),
     preference,
   }
 }
 
-interface Message {
-  role: string
-  text: string
-}
+const textsOf = (turns: readonly Turn[]): string => JSON.stringify(turns.map(({ role, text }) => [role, text]))
 
-/** A text is one message of a user; the caller takes the last of an answer whatever its role. */
-function readMessages(value: unknown, key: string, note: Notes): Message[] {
-  if (typeof value === 'string') return [{ role: 'user', text: value.trim() }]
-  if (!Array.isArray(value) || value.length === 0) {
-    throw new LeftOut(
-      value === undefined ? 'missing_field' : 'wrong_type',
-      `${key}: expected text or messages, found ${kindOf(value)}`,
-    )
+/** The answer at the end of what a field holds, with the question before it, if that is there. */
+function oneAnswer(turns: Turn[], prompt: Turn[] | undefined, key: string): { text: string; before: Turn[] } {
+  const answer = turns.at(-1) as Turn
+  const before = turns.slice(0, -1)
+  if (answer.role !== 'assistant') throw new LeftOut('wrong_type', `${key} does not end with an answer`)
+  if (prompt !== undefined && before.some(({ role }) => role === 'assistant')) {
+    throw new LeftOut('multi_turn', `${key} has ${turns.length} messages, expected one answer`)
   }
-  return value.map((message) => {
-    const fields = new Fields(message, note)
-    return { role: fields.text('role'), text: contentText(fields.get('content'), key) }
-  })
-}
-
-/** Text, or parts of which only texts are read: images stand in a field of their own. */
-function contentText(content: unknown, key: string): string {
-  if (typeof content === 'string') return content.trim()
-  if (!Array.isArray(content)) throw new LeftOut('wrong_type', `${key}: content is ${kindOf(content)}`)
-  const texts = content.map((part) => (part as { text?: unknown } | null)?.text)
-  return texts
-    .filter((text) => typeof text === 'string')
-    .join(' ')
-    .trim()
+  refuseImages(answer, key)
+  return { text: answer.text, before }
 }
 
 /** Ids of a set count within its file. */
 function recordId(kind: string, fields: Fields, { file, index }: Row): string {
   return `${kind}-${stem(file)}-${fields.has('id') ? fields.id('id') : index}`
-}
-
-/** A path, several, or what the hub's image column holds. */
-export function imagesOf(fields: Fields, place = ''): ImageSource[] {
-  const key = ['images', 'image', 'image_path', 'image_paths', 'image_name'].find((name) => fields.has(name))
-  if (key === undefined) return []
-  const value = fields.get(key)
-  return (Array.isArray(value) ? value : [value]).map((item, index) => {
-    if (typeof item === 'string' && item !== '') return { name: item }
-    if (item !== null && typeof item === 'object') return embeddedImage(item, `${place}#${key}${index}`)
-    throw new LeftOut('wrong_type', `${key}: expected a path, found ${kindOf(item)}`)
-  })
 }
 
 export const mmedpo: Kind = {
@@ -228,8 +233,14 @@ export const rrpo: Kind = {
 }
 
 async function trlFiles(source: Source): Promise<string[]> {
-  const texts = await source.filesWith(extensions, ['chosen', 'rejected'])
-  return texts.length > 0 ? texts : parquetFiles(source, ['chosen', 'rejected'])
+  const forms = [
+    ['chosen', 'rejected'],
+    ['messages', 'rejected_response'],
+    ['messages', 'rejected_messages'],
+  ]
+  const found = new Set<string>()
+  for (const form of forms) for (const file of await source.filesWith(extensions, form)) found.add(file)
+  return found.size > 0 ? [...found].sort() : parquetFiles(source, ['chosen', 'rejected'])
 }
 
 export const trl: Kind = {
@@ -238,7 +249,8 @@ export const trl: Kind = {
   layouts: [
     {
       name: 'preference',
-      looksLike: 'JSON, JSON Lines or parquet with chosen and rejected, as texts or messages, and prompt and images',
+      looksLike:
+        'JSON, JSON Lines or parquet with chosen and rejected, as texts or messages, and prompt and images; or messages and rejected_response',
       find: trlFiles,
       imageFolders,
       convert: convertTrl,

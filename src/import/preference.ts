@@ -3,9 +3,9 @@ import { pairProblem } from '../data/pairs.js'
 import type { Edit, Pair } from '../data/records.js'
 import { diffEdits } from '../pairs/index.js'
 import { LeftOut } from './draft.js'
-import type { Notes } from './fields.js'
+import { type Notes, trimmed } from './fields.js'
 
-const tag = /<\s*(\/?)\s*mask\s*>/gi
+const tag = /<\s{0,3}(\/?)\s{0,3}mask\s{0,3}>/gi
 
 type Span = [start: number, end: number]
 
@@ -22,7 +22,7 @@ export function readTags(marked: string): Marked {
   const spans: Span[] = []
   const append = (piece: string): void => {
     // Published records put spaces on both sides of a tag; what remains of two is one.
-    text += /\s$/.test(text) || text === '' ? piece.replace(/^ +/, '') : piece
+    text += text === '' || /\s/.test(text.at(-1) ?? '') ? piece.replace(/^ +/, '') : piece
   }
   for (const match of marked.matchAll(tag)) {
     append(marked.slice(from, match.index))
@@ -47,8 +47,8 @@ function withoutSpaces(text: string, start: number, end: number): Span {
 
 /** Texts and edits of a pair. */
 export function pairTexts(chosen: string, rejected: string, note: Notes): Pick<Pair, 'chosen' | 'rejected' | 'edits'> {
-  const left = readTags(chosen)
-  const right = readTags(rejected)
+  const left = readTags(trimmed(chosen, note))
+  const right = readTags(trimmed(rejected, note))
   if (left.text === '' || right.text === '') throw new LeftOut('empty_text', 'one of the two answers is empty')
   if (left.text === right.text) throw new LeftOut('identical_answers', 'chosen and rejected are the same text')
   const texts = { chosen: left.text, rejected: right.text }

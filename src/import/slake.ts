@@ -7,21 +7,21 @@ import type { ImageRef, Sample } from '../data/records.js'
 import { type ConvertSettings, type Draft, type ImageSource, LeftOut, type Row } from './draft.js'
 import type { Fields, Notes } from './fields.js'
 import type { ImageStore } from './images.js'
-import { type Kind, noSplit, type Source, splitOf } from './source.js'
+import { type Kind, type Source, splitFrom } from './source.js'
 
 const keys = ['img_name', 'q_lang', 'question', 'answer']
 
-function convert(fields: Fields, { file }: Row, { language }: ConvertSettings): Draft {
+function convert(fields: Fields, row: Row, { language }: ConvertSettings): Draft {
   const spoken = fields.text('q_lang')
   if (language !== 'all' && spoken !== language) {
     throw new LeftOut('language', `the question is in "${spoken}", --language is ${language}`)
   }
   return {
     id: `slake-${fields.id('qid')}`,
-    split: splitOf(file) ?? noSplit,
+    split: splitFrom(fields, row),
     task: 'vqa',
     language: spoken,
-    images: [imageOf(fields.text('img_name'))],
+    images: [imageOf(fields.text('img_name'), fields)],
     question: fields.text('question'),
     answer: fields.answer(),
     closed: fields.closed(),
@@ -30,7 +30,9 @@ function convert(fields: Fields, { file }: Row, { language }: ConvertSettings): 
 }
 
 /** Some mirrors repeat the folder in the names of its files. */
-function imageOf(name: string): ImageSource {
+function imageOf(said: string, fields: Fields): ImageSource {
+  const name = said.replaceAll('\\', '/')
+  if (name !== said) fields.note('backslash_in_path')
   const { dir, base } = posix.parse(name)
   return base === 'source.jpg' ? { name, otherName: `${dir}/source_${posix.basename(dir)}.jpg` } : { name }
 }

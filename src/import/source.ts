@@ -1,13 +1,14 @@
 /** What lies at SOURCE, and by which of its layouts a kind can read it. */
 import { readdir, stat } from 'node:fs/promises'
-import { basename, dirname, extname, join } from 'node:path'
+import { basename, dirname, extname, join, relative } from 'node:path'
 import type { ManifestLine } from '../corrupt/index.js'
 import type { Sample } from '../data/records.js'
 import { ArgumentError, asFileError, DataError, fileError } from '../errors.js'
 import { type ConvertSettings, type Draft, LeftOut, type Row } from './draft.js'
 import type { Fields, Notes } from './fields.js'
 import type { ImageStore } from './images.js'
-import { readRows, readStart } from './readers.js'
+import { readRows } from './readers.js'
+import { readStart } from './text-file.js'
 
 /** One published form of a kind of data. */
 export interface Layout {
@@ -99,6 +100,34 @@ export class Source {
     return found
   }
 
+  /** Files like those that are read, beside them, that nothing was recognised in. */
+  async unread(files: readonly string[]): Promise<string[]> {
+    if (this.#isFile) return []
+    const extensions = [...new Set(files.map((file) => extname(file).toLowerCase()))]
+    const below = [...new Set(files.map((file) => relative(this.path, dirname(file))))]
+    // A folder for each record is a layout of its own.
+    if (below.length > 1) return []
+    return (await this.files(extensions, below[0])).filter((file) => !files.includes(file))
+  }
+
+  /** What lies there instead of what was looked for, for a message: the fields of a file that was looked into. */
+  async describe(): Promise<string> {
+    for (const [file, keys] of this.#keys) {
+      const names = [...(await keys)]
+      if (names.length === 0) {
+        for await (const { line, value } of readRows(file)) {
+          if (value instanceof LeftOut) return `; ${basename(file)}:${line}: ${value.message}`
+          break
+        }
+        continue
+      }
+      const more = names.length > 12 ? `, and ${names.length - 12} more` : ''
+      const shown = names.slice(0, 12).map((name) => name.slice(0, 40))
+      return `; the records of ${basename(file)} have ${shown.join(', ')}${more}`
+    }
+    return ''
+  }
+
   #keysOf(file: string): Promise<ReadonlySet<string>> {
     const known = this.#keys.get(file) ?? firstKeys(file)
     this.#keys.set(file, known)
@@ -148,8 +177,9 @@ export async function detectLayout(
       hint: 'Choose one with --layout, or name its file as SOURCE.',
     })
   }
+  const seen = await source.describe()
   const looks = kind.layouts.map(({ name, looksLike }) => `${name}: ${looksLike}`)
-  throw new DataError(`${source.path} holds nothing that looks like ${kind.name}`, {
+  throw new DataError(`${source.path} holds nothing that looks like ${kind.name}${seen}`, {
     detail: { path: source.path },
     hint: `Expected one of\n  ${looks.join('\n  ')}`,
   })
@@ -182,6 +212,33 @@ export function splitName(name: string): string {
 
 /** For records that belong to no split. */
 export const noSplit = 'all'
+
+/** Names of lists that say what lies in them, not which split it is. */
+const plainLists = new Set(['data', 'records', 'rows', 'samples', 'items', 'examples', 'annotations', 'questions'])
+
+/**
+ * The split of a record: what it says itself, else the name of the list it lies in, else what the file's name tells. A list
+ * may be called after anything, so a file's name is believed before a list's that is no usual split.
+ */
+export function splitFrom(fields: Fields, { file, group }: Row, otherwise = noSplit): string {
+  const said = fields.optional('split')
+  const key = group?.trim() || undefined
+  if (group !== undefined && key === undefined) fields.note('split_key_blank')
+  const named = key === undefined || plainLists.has(key.toLowerCase()) ? undefined : splitName(key)
+  if (said !== undefined && named !== undefined && splitName(said) !== named) fields.note('split_key_differs')
+  if (said !== undefined) return splitName(said)
+  return named !== undefined && isUsual(named) ? named : (splitOf(file) ?? named ?? otherwise)
+}
+
+const isUsual = (split: string): boolean => split === 'train' || split === 'validation' || split === 'test'
+
+/** `file:index`, the name of what a record holds without a name of its own. */
+export const placeOf = ({ file, index }: Row): string => `${basename(file)}:${index}`
+
+export async function parquetFiles(source: Source, columns: readonly string[]): Promise<string[]> {
+  const top = await source.filesWith(['.parquet'], columns)
+  return top.length > 0 ? top : source.filesWith(['.parquet'], columns, [], 'data')
+}
 
 function isArchive(start: Buffer): boolean {
   const signatures = ['PK\x03\x04', 'PK\x05\x06', '\x1f\x8b', '7z\xbc\xaf', '\xfd7zXZ', 'BZh', 'Rar!']

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { z } from 'zod'
 import { DataError } from '../errors.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
+import { counted } from '../settings/plural.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage } from '../stage/index.js'
 import type { ImportReport } from './report.js'
@@ -41,10 +42,10 @@ export const importStage = defineStage({
       onProgress: (read) => progress.update(read),
     })
     const left = Object.values(report.leftOut).reduce((sum, count) => sum + (count ?? 0), 0)
-    const rest = left > 0 ? `, ${left} records left out: ${join(settings.out, 'import.report.json')}` : ''
+    const rest = left > 0 ? `, ${counted(left, 'record')} left out: ${join(settings.out, 'import.report.json')}` : ''
     return {
       interrupted: false,
-      summary: `${report.samples} samples, ${report.pairs} pairs${rest}`,
+      summary: `${counted(report.samples, 'sample')}, ${counted(report.pairs, 'pair')}${rest}`,
       report,
       problem: report.samples + report.pairs === 0 ? nothingTaken(report) : undefined,
     }

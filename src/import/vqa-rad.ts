@@ -1,9 +1,10 @@
 /** VQA-RAD: the public release, the MEVF split, LLaVA-style conversations, and the parquet copies on the hub. */
 import { basename } from 'node:path'
-import { readTurns } from './conversation.js'
-import { type Draft, type ImageSource, LeftOut, type Row } from './draft.js'
+import type { Draft, Row } from './draft.js'
 import type { Fields } from './fields.js'
-import { type Kind, noSplit, type Source, splitOf } from './source.js'
+import { imageSource } from './images-of.js'
+import { tidyExchange } from './preference-sets.js'
+import { type Kind, parquetFiles, placeOf, splitFrom, splitName } from './source.js'
 
 const imageFolders = ['VQA_RAD Image Folder', 'images', 'imgs', '']
 
@@ -16,9 +17,10 @@ const answered = (fields: Fields): Pick<Draft, 'question' | 'answer' | 'closed' 
 })
 
 /** `test_freeform` is a freeform question of the test set. */
-function convertRaw(fields: Fields): Draft {
+function convertRaw(fields: Fields, { group }: Row): Draft {
   const phrase = fields.text('phrase_type')
   const test = phrase.startsWith('test_')
+  if (group !== undefined && splitName(group) !== (test ? 'test' : 'train')) fields.note('split_key_differs')
   const optional = ['image_organ', 'question_type', 'question_relation', 'question_rephrase', 'question_frame']
   const extra = ['qid_linked_id', 'evaluation', 'image_case_url']
   return {
@@ -30,18 +32,18 @@ function convertRaw(fields: Fields): Draft {
   }
 }
 
-function convertMevf(fields: Fields, { file }: Row): Draft {
+function convertMevf(fields: Fields, row: Row): Draft {
   return {
     id: `vqa-rad-mevf-${fields.id('qid')}`,
-    split: splitOf(file) ?? noSplit,
+    split: splitFrom(fields, row),
     images: [{ name: fields.text('image_name') }],
     ...answered(fields),
     meta: { phrase_type: fields.text('phrase_type'), ...present(fields, ['image_organ', 'question_type']) },
   }
 }
 
-function convertLlava(fields: Fields, { file }: Row): Draft {
-  const split = splitOf(file) ?? noSplit
+function convertLlava(fields: Fields, row: Row): Draft {
+  const split = splitFrom(fields, row)
   // The scorer of LLaVA-Med reads the misspelt key too.
   const key = fields.key('conversations', 'conversatons')
   return {
@@ -49,32 +51,22 @@ function convertLlava(fields: Fields, { file }: Row): Draft {
     split,
     task: 'vqa',
     language: 'en',
-    images: [{ name: fields.text('image') }],
-    ...readTurns(fields.get(key), key, (kind) => fields.note(kind)),
+    ...tidyExchange(fields, key, row),
     closed: fields.closed(),
     meta: {},
   }
 }
 
 /** These copies have neither ids nor kinds of questions, and lower-cased answers. */
-function convertParquet(fields: Fields, { file, index }: Row): Draft {
-  const split = splitOf(file) ?? noSplit
+function convertParquet(fields: Fields, row: Row): Draft {
+  const split = splitFrom(fields, row)
   return {
-    id: `vqa-rad-${split}-${basename(file, '.parquet')}-${index}`,
+    id: `vqa-rad-${split}-${basename(row.file, '.parquet')}-${row.index}`,
     split,
-    images: [embeddedImage(fields.get('image'), `${basename(file)}:${index}`)],
+    images: [imageSource(fields.get('image') ?? {}, 'image', placeOf(row))],
     ...answered(fields),
     meta: {},
   }
-}
-
-/** The hub's image column: the file's bytes and perhaps a name, or a name alone. */
-export function embeddedImage(value: unknown, fallback: string): ImageSource {
-  const { bytes, path } = (value ?? {}) as { bytes?: unknown; path?: unknown }
-  const name = typeof path === 'string' && path !== '' ? path : fallback
-  if (bytes instanceof Uint8Array && bytes.length > 0) return { name, bytes }
-  if (name !== fallback) return { name }
-  throw new LeftOut('no_image', 'image has neither bytes nor a path')
 }
 
 function present(fields: Fields, keys: readonly string[]): Record<string, string> {
@@ -84,11 +76,6 @@ function present(fields: Fields, keys: readonly string[]): Record<string, string
       return text === undefined ? [] : [[key, text]]
     }),
   )
-}
-
-export async function parquetFiles(source: Source, columns: readonly string[]): Promise<string[]> {
-  const top = await source.filesWith(['.parquet'], columns)
-  return top.length > 0 ? top : source.filesWith(['.parquet'], columns, [], 'data')
 }
 
 export const vqaRad: Kind = {

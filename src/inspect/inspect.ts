@@ -1,11 +1,11 @@
 /** Looks into record files: what kind they are, what is in them, what is wrong with them. Streams; memory is bounded. */
-import { readFile, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import type { ImageNote } from '../data/image-errors.js'
-import { examineReferenced } from '../data/images.js'
+import { checkReferenced } from '../data/images.js'
 import { describeIssues, type ScannedLine, scanJsonl } from '../data/jsonl.js'
 import type { ImageRef } from '../data/records.js'
-import { asFileError, reasonOf } from '../errors.js'
+import { throwIfAborted } from '../errors.js'
+import { checkOptions } from '../options.js'
+import { filesOf, readDocument } from './files.js'
 import { type Kind, kinds, Leakage, type Place, Sheet } from './kinds.js'
 import { type Example, type Inspection, Problems } from './report.js'
 import { Examples, Seen } from './tally.js'
@@ -22,17 +22,21 @@ export interface InspectOptions {
   onProgress?: (records: number) => void
 }
 
-/** A file that is one JSON document has no more than this, by far. */
-const largestDocument = 2 ** 24
-
 /** Lines that are tried before a file's kind is given up. */
 const tried = 20
 
-/** Inspects files one after the other; images that two splits share are found across them. */
+/** Inspects files, and those of folders, one after the other; images that splits share are found across them. */
 export async function inspectFiles(paths: readonly string[], options: InspectOptions = {}): Promise<Inspection[]> {
+  checkOptions('inspectFiles', options, {
+    checkImages: true,
+    images: true,
+    examples: true,
+    signal: true,
+    onProgress: true,
+  })
   const leakage = new Leakage()
   const found: Inspection[] = []
-  for (const path of paths) found.push(await inspect(path, leakage, options))
+  for (const path of await filesOf(paths)) found.push(await inspect(path, leakage, options))
   return found
 }
 
@@ -47,7 +51,7 @@ async function inspect(path: string, leakage: Leakage, options: InspectOptions):
   const images = options.checkImages ? new ImageCheck(options.images ?? dirname(resolve(path)), problems) : undefined
   let records = 0
   for await (const scanned of scanJsonl(path)) {
-    options.signal?.throwIfAborted()
+    throwIfAborted(options.signal)
     records += 1
     const record = soundRecord(scanned, kind, problems)
     if (record !== undefined && collector) {
@@ -105,37 +109,6 @@ async function detectKind(path: string): Promise<Kind<never> | undefined> {
   return undefined
 }
 
-/** A file that is one JSON object over several lines, such as import.report.json; undefined for JSON Lines. */
-async function readDocument(path: string): Promise<Inspection | undefined> {
-  const status = await stat(path).catch(asFileError('Reading', path))
-  if (!status.isFile() || status.size > largestDocument) return undefined
-  const text = (await readFile(path, 'utf8').catch(asFileError('Reading', path))).trim()
-  if (!text.startsWith('{') || (!path.endsWith('.json') && !/^\{\s*\n/.test(text))) return undefined
-  let value: object
-  try {
-    value = JSON.parse(text)
-  } catch {
-    return undefined
-  }
-  const facts = [...flatten(value)]
-  return { path, kind: 'document', records: 1, facts, distributions: [], spreads: [], examples: [], problems: [] }
-}
-
-/** Lists beyond this are counted instead of spelled out. */
-const listed = 10
-
-function* flatten(value: unknown, name = ''): Generator<[string, string | number]> {
-  if (Array.isArray(value) && value.length > listed) return yield [name, `${value.length} entries`]
-  if (typeof value === 'object' && value !== null) {
-    for (const [key, child] of Object.entries(value)) yield* flatten(child, name === '' ? key : `${name}.${key}`)
-  } else yield [name, typeof value === 'number' ? value : String(value)]
-}
-
-const noteWords: Record<ImageNote['kind'], string> = {
-  dark_16_bits: 'an image of 16 bits is nearly black',
-  window_replaced: 'a window of a DICOM image is not used',
-}
-
 class ImageCheck {
   readonly #root: string
   readonly #problems: Problems
@@ -149,13 +122,9 @@ class ImageCheck {
   async check(images: readonly ImageRef[], { where, line }: Place): Promise<void> {
     for (const ref of images) {
       if (this.#checked.add(JSON.stringify(ref), line) !== undefined) continue
-      try {
-        for (const { kind, message } of await examineReferenced(ref, this.#root)) {
-          this.#problems.add('warning', noteWords[kind], `${where}: ${ref.path}: ${message}`)
-        }
-      } catch (error) {
-        this.#problems.add('error', 'an image is missing or another one', `${where}: ${reasonOf(error)}`)
-      }
+      await checkReferenced(ref, this.#root).catch((error: Error) => {
+        this.#problems.add('error', 'an image is missing or another one', `${where}: ${error.message}`)
+      })
     }
   }
 }

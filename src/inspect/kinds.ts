@@ -35,20 +35,19 @@ export interface Kind<T> {
   collect(shared: Shared): Collector<T>
 }
 
-/** Finds images that two splits share. */
+/** Finds images that splits share; each is told once, however many records ask about it. */
 export class Leakage {
   readonly #images = new Seen()
   readonly #splits: string[] = []
 
-  /** The splits that the image is in already and that are not this one. */
-  add(image: string, split: string): string[] {
+  /** The split that the image was in alone until now, when it is another one. */
+  add(image: string, split: string): string | undefined {
     if (!this.#splits.includes(split)) this.#splits.push(split)
-    // Splits are a handful; those beyond 30 share a bit.
-    const bit = 1 << Math.min(this.#splits.indexOf(split), 30)
-    const before = this.#images.add(image, bit)
-    if (before === undefined || (before & bit) !== 0) return []
-    this.#images.set(image, before | bit)
-    return this.#splits.filter((_, index) => (before & (1 << Math.min(index, 30))) !== 0)
+    const place = this.#splits.indexOf(split)
+    const first = this.#images.add(image, place)
+    if (first === undefined || first === place || first < 0) return undefined
+    this.#images.set(image, -1)
+    return this.#splits[first]
   }
 }
 
@@ -110,7 +109,8 @@ const samples: Kind<z.output<typeof sample>> = {
         if (answer.trim() === '') problems.add('warning', 'the answer is empty', place.where)
         for (const { sha256 } of record.images) {
           images.add(sha256, place.line)
-          for (const other of leakage.add(sha256, split)) {
+          const other = leakage.add(sha256, split)
+          if (other !== undefined) {
             problems.add('warning', `an image of split "${other}" is also in split "${split}"`, place.where)
           }
         }
@@ -238,6 +238,111 @@ function pairExample({ id, prompt, chosen, rejected, edits, origin }: z.output<t
   }
 }
 
+const rejectedAnswer = z.object({
+  id: z.string(),
+  sampleId: z.string(),
+  reason: z.string(),
+  detail: z.string(),
+  text: z.string().optional(),
+})
+
+const rejections: Kind<z.output<typeof rejectedAnswer>> = {
+  name: 'rejected answers',
+  schema: rejectedAnswer,
+  collect({ problems, sheet, kept }) {
+    const noteId = unique(new Seen(), problems, 'error', 'the id is taken by an earlier record')
+    return {
+      add({ id, reason, detail, text = '' }, place) {
+        noteId(id, place)
+        sheet.count('reason', reason)
+        kept.add(id, { title: `${id} (${reason})`, texts: [plain('answer', text), plain('detail', detail)] })
+      },
+    }
+  },
+}
+
+const judgedAnswer = z.object({
+  questionId: z.string(),
+  imageId: z.string(),
+  answerType: z.string(),
+  question: z.string(),
+  reference: z.string(),
+  text: z.string(),
+  correct: z.boolean(),
+  decided: z.boolean(),
+  reason: z.string().optional(),
+})
+
+const verdicts: Kind<z.output<typeof judgedAnswer>> = {
+  name: 'verdicts',
+  schema: judgedAnswer,
+  collect({ problems, sheet, kept }) {
+    const noteId = unique(new Seen(), problems, 'error', 'the question has a verdict already')
+    const images = new Seen()
+    let right = 0
+    return {
+      add({ questionId, imageId, answerType, question, reference, text, correct, decided }, place) {
+        noteId(questionId, place)
+        images.add(imageId, place.line)
+        if (correct) right += 1
+        const verdict = decided ? (correct ? 'right' : 'wrong') : 'undecided'
+        sheet.count('verdict', verdict)
+        sheet.count(`${answerType} questions`, verdict)
+        const texts = [plain('question', question), plain('reference', reference), plain('answer', text)]
+        kept.add(questionId, { title: `${questionId} (${verdict})`, texts })
+      },
+      facts: () => [
+        ['right answers', right],
+        ['distinct images', images.size],
+      ],
+    }
+  },
+}
+
+const maskEntry = z.object({ image: z.string(), concept: z.string().optional(), mask: z.unknown() })
+
+const masks: Kind<z.output<typeof maskEntry>> = {
+  name: 'masks',
+  schema: maskEntry.refine(({ mask }) => mask !== undefined),
+  collect({ sheet }) {
+    const images = new Seen()
+    return {
+      add({ image, concept = '(none)', mask }, place) {
+        images.add(image, place.line)
+        sheet.count('concept', concept)
+        sheet.count('form', formOf(mask))
+      },
+      facts: () => [['distinct images', images.size]],
+    }
+  },
+}
+
+/** A mask is a file's name, or an object that its keys tell. */
+function formOf(mask: unknown): string {
+  if (typeof mask !== 'object' || mask === null) return 'file'
+  return Array.isArray(mask) ? 'several' : Object.keys(mask).sort().join(', ')
+}
+
+const probed = z.object({
+  sampleId: z.string(),
+  question: z.string(),
+  answer: z.string(),
+  before: z.object({}),
+  after: z.object({}),
+})
+
+const attention: Kind<z.output<typeof probed>> = {
+  name: 'attention maps',
+  schema: probed,
+  collect({ kept }) {
+    return {
+      add({ sampleId, question, answer }) {
+        kept.add(sampleId, { title: sampleId, texts: [plain('question', question), plain('answer', answer)] })
+      },
+    }
+  },
+}
+
 const metricsRow = z.object({ step: z.number().int(), loss: z.number() }).catchall(z.number())
 
 const metrics: Kind<z.output<typeof metricsRow>> = {
@@ -267,4 +372,6 @@ const short = (value: number | undefined): string => (value === undefined ? '-' 
 const plain = (label: string, text: string) => ({ label, text, marks: [] })
 
 /** In the order they are tried: the strictest first. */
-export const kinds: readonly Kind<never>[] = [samples, pairs, responses, failures, metrics] as unknown as Kind<never>[]
+export const kinds = [
+  ...[samples, pairs, responses, rejections, failures, verdicts, attention, masks, metrics],
+] as unknown as readonly Kind<never>[]

@@ -30,7 +30,7 @@ export interface Example {
 /** What one file holds and what is wrong with it. */
 export interface Inspection {
   path: string
-  /** `samples`, `responses`, `failed questions`, `pairs`, `metrics`, `document`, or `unknown`. */
+  /** `samples`, `responses`, `failed questions`, `pairs`, `rejected answers`, `verdicts`, `masks`, `metrics`, `document`, …, or `unknown`. */
   kind: string
   records: number
   /** Single numbers worth a line. */

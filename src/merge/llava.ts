@@ -2,7 +2,8 @@
 import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { ModelError } from '../errors.js'
-import { readDefinition, readJson } from '../text/definition.js'
+import { readDefinition } from '../text/definition.js'
+import { readJson } from '../text/files.js'
 
 type Json = Record<string, unknown>
 

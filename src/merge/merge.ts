@@ -1,10 +1,11 @@
 /** A trained adapter and its base as one model folder that any loader of the family reads. */
-import { copyFile, mkdir, readdir } from 'node:fs/promises'
+import { copyFile, readdir } from 'node:fs/promises'
 import { join, relative } from 'node:path'
-import { writeFileAtomic, writeFolderAtomic } from '../data/files.js'
+import { ignoreMissing, makeFolder, writeFileAtomic, writeFolderAtomic } from '../data/files.js'
+import { lockOutput } from '../data/lock.js'
 import { type CallOptions, type MergeStats, mergeWeights } from '../engine/engine.js'
 import { asFileError, FileError, fileError } from '../errors.js'
-import { readJson } from '../text/definition.js'
+import { readJson } from '../text/files.js'
 import { llavaFiles, llavaNames } from './llava.js'
 
 export interface MergeOptions extends CallOptions {
@@ -15,7 +16,7 @@ export interface MergeOptions extends CallOptions {
    * vLLM do not know, is written as LlavaForConditionalGeneration.
    */
   keepLayout?: boolean
-  /** Replace a folder that is there. */
+  /** Replace a model folder that is there. */
   overwrite?: boolean
 }
 
@@ -23,7 +24,8 @@ export interface MergeOptions extends CallOptions {
  * Writes weights, config, tokenizer and whatever else the base folder has beside its weights to `output`, which appears
  * complete or not at all.
  * @throws {CheckpointError} when the adapter does not fit the model.
- * @throws {FileError} when `output` is there already.
+ * @throws {FileError} when `output` is there already; with `overwrite` when it is no model folder.
+ * @throws {LockedError} when another merge writes to `output`.
  */
 export async function mergeAdapter(
   model: string,
@@ -31,9 +33,13 @@ export async function mergeAdapter(
   output: string,
   { shardBytes = 5e9, keepLayout = false, overwrite = false, signal }: MergeOptions = {},
 ): Promise<MergeStats> {
-  const names = await readdir(output).catch(() => [])
+  await using _lock = await lockOutput(output, 'whole folder', [model, adapter])
+  const names = (await readdir(output).catch(ignoreMissing).catch(asFileError('Reading', output))) ?? []
   if (names.length > 0 && !overwrite) {
     throw new FileError(`${output} exists already`, { hint: 'Use --overwrite to replace it, or another folder.' })
+  }
+  if (names.length > 0 && !names.includes('config.json')) {
+    throw new FileError(`${output} is no model folder, it has no config.json`, { hint: 'Name another folder.' })
   }
   const config = await readJson(join(model, 'config.json'))
   const convert = config.model_type === 'llava_qwen2' && !keepLayout
@@ -68,7 +74,7 @@ async function copyCompanions(from: string, to: string, withTower: boolean): Pro
 
 async function copyInto(source: string, folder: string, name: string): Promise<void> {
   try {
-    await mkdir(folder, { recursive: true })
+    await makeFolder(folder)
     await copyFile(source, join(folder, name))
   } catch (error) {
     throw fileError(error, 'Copying', source)

@@ -21,6 +21,8 @@ export interface Heat {
   rows: number
   columns: number
   values: ArrayLike<number>
+  /** The weight that is drawn opaque; the scale is linear from 0. */
+  peak: number
 }
 
 /** Longest side of a picture on a page, in pixels. */
@@ -57,13 +59,16 @@ export function drawPicture(picture: Picture, label: string, heat: Heat | null =
   </svg>`
 }
 
-/** One rectangle a token; the strongest is opaque, and the scale is linear from 0. */
+/** Opacity of a cell of the peak's weight: what lies below still shows. */
+const strongest = 0.85
+
+/** One rectangle a token. */
 function drawHeat(heat: Heat, width: number, height: number): Html {
-  const peak = Array.from(heat.values).reduce((most, value) => Math.max(most, value), 0) || 1
+  const peak = heat.peak || 1
   const [w, h] = [width / heat.columns, height / heat.rows]
   const cells = Array.from(heat.values, (value, i) => {
     const [x, y] = [(i % heat.columns) * w, Math.floor(i / heat.columns) * h]
-    return html`<rect x="${x}" y="${y}" width="${w}" height="${h}" opacity="${((0.85 * value) / peak).toFixed(3)}"/>`
+    return html`<rect x="${x}" y="${y}" width="${w}" height="${h}" opacity="${((strongest * value) / peak).toFixed(3)}"/>`
   })
   return html`<g class="heat">${cells}</g>`
 }

@@ -3,6 +3,7 @@
  * applied by our own code, cut down to the words that differ, and the result must pass verify.ts.
  */
 import type { Pair, Response, Sample } from '../data/records.js'
+import { checkOptions } from '../options.js'
 import { type Origin, orientPair, type PairOutcome, type Rejection } from './build.js'
 import { choose, hashNumber } from './choice.js'
 import { diffWords, refineProposals } from './diff.js'
@@ -42,6 +43,15 @@ export interface ConstructContext {
   wrongSentences?: 'out' | 'keep'
 }
 
+export const constructKeys: Record<keyof ConstructContext, true> = {
+  provider: true,
+  blindJudge: true,
+  mode: true,
+  seed: true,
+  limits: true,
+  wrongSentences: true,
+}
+
 /** Everything about one answer that its pair keeps. */
 export interface Task {
   id: string
@@ -55,6 +65,7 @@ const refuse = (rejection: Rejection, detail: string): Refusal => ({ rejection, 
 
 /** Builds and verifies the pair of one answer. What is wrong with an answer comes back as a rejection, never as an exception. */
 export async function constructPair(task: Task, context: ConstructContext): Promise<PairOutcome> {
+  checkOptions('constructPair', context, constructKeys)
   const { sample, response } = task
   if (sample.answer.trim() === '') return reject(refuse('no_reference', 'the sample has no reference answer'))
   const text = context.mode === 'reference-style' ? sample.answer : response.text

@@ -3,6 +3,7 @@ import { dirname, relative, resolve, sep } from 'node:path'
 import pLimit from 'p-limit'
 import { writeJson } from '../data/files.js'
 import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
+import { lockOutput } from '../data/lock.js'
 import {
   type ImageRef,
   type Pair,
@@ -11,13 +12,15 @@ import {
   sample as sampleSchema,
 } from '../data/records.js'
 import type { Usage } from '../endpoint/index.js'
-import { DataError } from '../errors.js'
+import { DataError, throwIfAborted } from '../errors.js'
+import { checkOptions } from '../options.js'
 import type { PairOutcome } from './build.js'
-import { type ConstructContext, constructPair, type PairMode, type Task } from './construct.js'
+import { type ConstructContext, constructKeys, constructPair, type PairMode, type Task } from './construct.js'
 import { outputFiles, type PairFiles } from './files.js'
 import type { PerplexityGap } from './perplexity.js'
 import { countOutcome, emptyStatistics, type PairStatistics } from './statistics.js'
 import { type StyleGap, styleGap } from './style.js'
+import { defaultVerifyLimits, type VerifyLimits } from './verify.js'
 
 /** Files of a whole run, and who is told about it. */
 export interface BuildPairsOptions extends ConstructContext {
@@ -29,6 +32,8 @@ export interface BuildPairsOptions extends ConstructContext {
   concurrency: number
   /** What the endpoints of this run were paid. */
   usage?: () => Usage
+  /** Fields of requests that decide replies and that the endpoints did not take. */
+  leftOut?: () => string[]
   /** Lowest log-probability of the edited text less that of the original, in nats, under the model of `measure`. */
   logprobFloor?: number
   /** What a model thinks of the pairs, for the report; the pairs' image paths are relative to `imageRoot`. */
@@ -54,6 +59,10 @@ export interface PairReport {
   style: StyleGap | null
   perplexity: Omit<Perplexity, 'logprobs'> | null
   usage: Usage | null
+  /** Fields of requests that decide replies and that an endpoint did not take, for instance `temperature`. */
+  leftOut?: string[]
+  /** How much an edit may change. */
+  limits: VerifyLimits
 }
 
 /** The pairs of a run and where they were written. */
@@ -67,17 +76,34 @@ export interface BuildPairsResult {
  * Judges, edits and verifies every response. The same inputs, seed and replies give the same bytes, however often the run was
  * interrupted.
  * @throws {DataError} at a record that is broken, or a response to a sample that does not exist.
+ * @throws {LockedError} when another run writes to `out`.
  */
 export async function buildPairs(options: BuildPairsOptions): Promise<BuildPairsResult> {
-  const { signal, onProgress } = options
+  checkOptions('buildPairs', options, {
+    ...constructKeys,
+    samples: true,
+    responses: true,
+    out: true,
+    concurrency: true,
+    usage: true,
+    leftOut: true,
+    logprobFloor: true,
+    measure: true,
+    signal: true,
+    onProgress: true,
+  })
+  const { samples, responses, out, signal, onProgress } = options
+  const { provider, blindJudge, mode, seed, limits, wrongSentences } = options
+  const context = { provider, blindJudge, mode, seed, limits, wrongSentences }
+  await using _lock = await lockOutput(out, 'file', [samples, responses])
   const tasks = await readTasks(options)
   const limit = pLimit(options.concurrency)
   let done = 0
   const outcomes = await Promise.all(
     tasks.map((task) =>
       limit(async () => {
-        signal?.throwIfAborted()
-        const outcome = task.repeats ? repeated(task.repeats) : await constructPair(task, options)
+        throwIfAborted(signal)
+        const outcome = task.repeats ? repeated(task.repeats) : await constructPair(task, context)
         onProgress?.(++done, tasks.length)
         return outcome
       }),
@@ -170,6 +196,8 @@ async function writeOutcomes(
     style: styleGap(pairs),
     perplexity,
     usage: options.usage?.() ?? null,
+    leftOut: options.leftOut?.(),
+    limits: options.limits ?? defaultVerifyLimits,
   }
   const files = outputFiles(options.out)
   const refused = tasks.flatMap(({ id, sample, response }, index) => {

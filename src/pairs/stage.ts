@@ -2,6 +2,7 @@
 import type { Pair } from '../data/records.js'
 import type { Endpoint, EndpointSettings, Usage } from '../endpoint/index.js'
 import { DataError, EndpointError } from '../errors.js'
+import { counted } from '../settings/plural.js'
 import { counting, defineStage, type StageContext } from '../stage/index.js'
 import { outputFiles } from './files.js'
 import type { PairReport, Perplexity } from './run.js'
@@ -57,17 +58,18 @@ export const pairsStage = defineStage({
         concurrency: 2 * Math.max(endpoint?.concurrency ?? 1, judge?.concurrency ?? 1),
         measure: policy === undefined ? undefined : (pairs, root) => perplexity(pairs, root, policy, settings, context),
         usage: endpoints.length > 0 ? () => sumUsage(endpoints) : undefined,
+        leftOut: () => [...new Set(endpoints.flatMap(({ leftOut }) => [...leftOut]))],
         onProgress: counting(context.progress, 'answers'),
       })
       const { answers, pairs, byRejection } = report.statistics
       const unasked = (byRejection.endpoint_failed ?? 0) + (byRejection.budget ?? 0)
       return {
         interrupted: false,
-        summary: `${pairs} pairs from ${answers} answers; the rest: ${files.rejected}`,
+        summary: `${counted(pairs, 'pair')} from ${counted(answers, 'answer')}; the rest: ${files.rejected}`,
         report: { report, files: Object.values(files), sent: endpoints.reduce((sum, { sent }) => sum + sent, 0) },
         problem:
           unasked > 0
-            ? new EndpointError(`${unasked} answers were not judged`, {
+            ? new EndpointError(`${counted(unasked, 'answer was', 'answers were')} not judged`, {
                 hint: 'Run the same command again: what was answered is kept. Raise the budget if it was spent.',
               })
             : pairs === 0

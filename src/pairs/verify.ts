@@ -2,6 +2,8 @@
  * What a pair must pass before it is accepted, whoever made it. All of it is computed from the two texts, the question and
  * the reference; nothing here reads what a judge said.
  */
+
+import { checkOptions } from '../options.js'
 import type { VerificationFault } from './build.js'
 import { diffWords } from './diff.js'
 import { brokenLanguage } from './language.js'
@@ -58,6 +60,7 @@ type Found = Omit<Finding, 'vouchable'> & { vouchable?: true }
 
 /** The first fault of a candidate, or null. */
 export function verifyPair(candidate: Candidate, limits: VerifyLimits = defaultVerifyLimits): Finding | null {
+  checkOptions('verifyPair, limits', limits, defaultVerifyLimits)
   const form = candidate.minimal ? (formFault(candidate, limits) ?? trivialFault(candidate)) : null
   const read = form ?? contradictionFault(candidate)
   // What the rules read against the pair weighs more than what its words look like, and that more than what nobody could read.

@@ -1,4 +1,6 @@
 /** Studies: a chest, its findings, the film they leave, and questions about it. One seed gives one set of bytes. */
+
+import { checkOptions } from '../options.js'
 import { drawAnatomy, sampleAnatomy } from './anatomy.js'
 import { Canvas, rectangle, type Shape, SIZE, stroke, unionMasks, unite } from './canvas.js'
 import { drawFindings, homeRegions, sampleFacts } from './findings.js'
@@ -9,6 +11,7 @@ import { type Finding, REGIONS, type Split, type Study, type StudyQuestion } fro
 
 /** Independent studies; study k depends on `seed`, `split` and k alone, so a longer set begins with the shorter one. */
 export function generateStudies(options: { seed: number; split: Split; count: number }): Study[] {
+  checkOptions('generateStudies', options, { seed: true, split: true, count: true })
   return Array.from({ length: options.count }, (_, index) => generateStudy(options.seed, options.split, index))
 }
 

@@ -27,7 +27,7 @@ export interface PlannedStage {
   identity: Record<string, unknown>
   /** Hashed when it is done, so that a change of them is noticed. */
   outputs: string[]
-  /** Deleted before it runs anew. */
+  /** Moved to `earlier/` before it runs anew. */
   traces: string[]
   /** Runs it without asking whether it must. */
   run(context: StageContext): Promise<StageResult>

@@ -4,7 +4,7 @@ import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { sha256File } from '../data/files.js'
-import { asFileError } from '../errors.js'
+import { asFileError, throwIfAborted } from '../errors.js'
 
 export const knownHashes = z.record(z.string(), z.strictObject({ mark: z.string(), sha256: z.string() }))
 
@@ -29,7 +29,7 @@ export class Hashes {
    * @throws {FileError} when there is no such thing.
    */
   async of(path: string): Promise<string> {
-    this.#signal?.throwIfAborted()
+    throwIfAborted(this.#signal)
     const about = await stat(path, { bigint: true }).catch(asFileError('Reading', path))
     if (about.isDirectory()) return this.#ofFolder(path)
     if (about.size < remembered) return sha256File(path)

@@ -56,5 +56,6 @@ export async function readManifest(output: string): Promise<Manifest> {
 }
 
 export async function writeManifest(output: string, content: Manifest): Promise<void> {
-  await writeJson(join(output, fileName), content)
+  // In the order of the schema: the same bytes whether the run was interrupted or not.
+  await writeJson(join(output, fileName), manifest.parse(content))
 }

@@ -1,10 +1,12 @@
 /** Runs stages one after the other, those that need it: the others' inputs, settings and outputs are as they were. */
-import { deleteAll, sha256 } from '../data/files.js'
-import { FireError } from '../errors.js'
+import { sha256 } from '../data/files.js'
+import { lockOutput } from '../data/lock.js'
+import { FireError, isAbort, throwIfAborted } from '../errors.js'
 import { silent, titled } from '../stage/progress.js'
-import { isAbort, runStage, type StageContext } from '../stage/stage.js'
+import { runStage, type StageContext } from '../stage/stage.js'
 import { version } from '../version.js'
 import type { Pipeline, PlannedStage } from './config.js'
+import { setAside } from './earlier.js'
 import { Hashes } from './hashes.js'
 import { type Manifest, readManifest, type StageState, writeManifest } from './manifest.js'
 
@@ -29,12 +31,15 @@ export interface PipelineReport {
 
 /**
  * Runs the stages that need it, in order, and skips those whose inputs, settings and outputs are as they were.
+ * What a stage made before is moved to `earlier/` when it runs anew.
+ * @throws {LockedError} when another run writes to the output.
  * @throws whatever a stage throws, its name put before the message; stages before it are done and will be skipped.
  */
 export async function runPipeline(
   { output, stages }: Pipeline,
   { signal, progress = silent, native }: PipelineContext = {},
 ): Promise<PipelineReport> {
+  await using _lock = await lockOutput(output, 'folder')
   const manifest = await readManifest(output)
   const hashes = new Hashes(manifest.hashes, signal)
   const context = { signal, progress, native }
@@ -119,9 +124,10 @@ async function runPlanned(
   const running = { ...now, state: 'running' as const, outputs: [], summary: '', finished: '' }
   const earlier = resume ? (before?.seconds ?? 0) : 0
   // Before the stage counts as begun: what is found after a crash is then always of these settings.
-  if (!resume) await deleteAll(stage.traces)
+  const kept = resume ? undefined : await setAside(output, stage, before)
+  if (kept !== undefined) progress.log(`${title}: what it made before is kept in ${kept}`)
   await write({ ...running, seconds: earlier })
-  signal?.throwIfAborted()
+  throwIfAborted(signal)
   const started = performance.now()
   const result = await runStage(stage, {
     signal,

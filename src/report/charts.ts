@@ -1,8 +1,7 @@
 /** Charts as SVG text, drawn by Observable Plot on a document that lives in memory: no browser is needed. */
 import * as Plot from '@observablehq/plot'
 import { parseHTML } from 'linkedom'
-import type { GroupComparison } from '../evaluate/accuracy.js'
-import { type Html, trusted } from '../page/html.js'
+import { type Html, html, trusted } from '../page/html.js'
 import type { MetricsRow } from '../train/metrics.js'
 
 export interface Series {
@@ -22,8 +21,11 @@ export interface CurveOptions {
   domain?: [number, number]
 }
 
-const WIDTH = 480
-const HEIGHT = 240
+/** Text in a picture is scaled with it, so a page has one for wide windows and one for telephones. */
+const SIZES = {
+  wide: { width: 520, height: 240, ticks: 6 },
+  narrow: { width: 326, height: 220, ticks: 4 },
+} as const
 const colourOf = (series: Series) => `var(--series-${series.colour})`
 
 /** Half a tenth of the steps on each side: wide enough to see a trend through batches of eight pairs. */
@@ -40,7 +42,10 @@ export function drawCurves(rows: readonly MetricsRow[], options: CurveOptions): 
   const marks = present.flatMap((series) => {
     const data = rows.filter((row) => Number.isFinite(row[series.key]))
     return [
-      Plot.dot(data, { x: 'step', y: series.key, r: 1.6, fill: colourOf(series), fillOpacity: 0.35 }),
+      Plot.lineY(data, {
+        ...{ x: 'step', y: series.key, curve: dots, strokeLinecap: 'round' },
+        ...{ stroke: colourOf(series), strokeWidth: 3.2, strokeOpacity: 0.35 },
+      }),
       Plot.lineY(
         data,
         Plot.windowY(
@@ -54,12 +59,9 @@ export function drawCurves(rows: readonly MetricsRow[], options: CurveOptions): 
     options.reference === undefined
       ? []
       : [Plot.ruleY([options.reference], { strokeDasharray: '4 3', strokeOpacity: 0.5 })]
-  return render({
-    width: WIDTH,
-    height: HEIGHT,
+  const shared = {
     marginLeft: 48,
     marginBottom: 38,
-    x: { label: 'step', ticks: 6 },
     y: {
       label: options.yLabel,
       grid: true,
@@ -69,8 +71,31 @@ export function drawCurves(rows: readonly MetricsRow[], options: CurveOptions): 
       ...(options.domain && { domain: options.domain }),
     },
     marks: [...level, ...marks],
+  }
+  const drawn = Object.entries(SIZES).map(([name, { ticks, ...size }]) => {
+    const chart = render({ ...shared, ...size, x: { label: 'step', ticks } })
+    return html`<div class="${name}">${chart}</div>`
   })
+  return html`${drawn}`
 }
+
+/** What Plot hands to a curve; its types name a package that is not ours. */
+interface Path {
+  moveTo(x: number, y: number): void
+  closePath(): void
+}
+
+/** A dot a point, all in one path: a tenth of the bytes of as many circles. */
+const dots: Plot.CurveFunction = (path: Path) => ({
+  areaStart() {},
+  areaEnd() {},
+  lineStart() {},
+  lineEnd() {},
+  point(x: number, y: number) {
+    path.moveTo(x, y)
+    path.closePath()
+  },
+})
 
 /** Three digits at most; powers of ten for what would be a row of zeros. */
 function tickFormat(value: number): string {
@@ -78,48 +103,6 @@ function tickFormat(value: number): string {
   const text = size > 0 && size < 1e-3 ? size.toExponential(1).replace('.0e', 'e') : String(Number(size.toPrecision(3)))
   return value < 0 ? `−${text}` : text
 }
-
-/** Before and after with their intervals, one row a group, on a scale of 0 to 100 %. */
-export function drawAccuracies(
-  comparisons: readonly GroupComparison[],
-  nameOf: (group: GroupComparison) => string,
-): Html {
-  const names = comparisons.map(nameOf)
-  const points = comparisons.flatMap((group) => [
-    { group: nameOf(group), ...percent(group.before), offset: -5, colour: 'var(--before)' },
-    { group: nameOf(group), ...percent(group.after), offset: 5, colour: 'var(--after)' },
-  ])
-  const marks = [-5, 5].flatMap((offset) => {
-    const data = points.filter((point) => point.offset === offset)
-    const colour = data[0]?.colour
-    return [
-      Plot.ruleY(data, { x1: 'low', x2: 'high', y: 'group', stroke: colour, strokeWidth: 2.5, dy: offset }),
-      Plot.dot(data, { x: 'value', y: 'group', fill: colour, r: 4, dy: offset }),
-    ]
-  })
-  return render({
-    width: 2 * WIDTH,
-    height: 66 + 34 * comparisons.length,
-    marginLeft: 120,
-    marginBottom: 40,
-    marginRight: 24,
-    x: {
-      domain: [0, 100],
-      label: 'accuracy, % (95 % Wilson interval)',
-      labelAnchor: 'center',
-      labelArrow: 'none',
-      grid: true,
-    },
-    y: { domain: names, label: null, tickSize: 0 },
-    marks,
-  })
-}
-
-const percent = ({ value, low, high }: { value: number; low: number; high: number }) => ({
-  value: 100 * value,
-  low: 100 * low,
-  high: 100 * high,
-})
 
 function render(options: Plot.PlotOptions): Html {
   const { document } = parseHTML('<!doctype html><html><body></body></html>')

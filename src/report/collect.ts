@@ -9,16 +9,20 @@ import { type Pair, pair as pairRecord } from '../data/records.js'
 import { asFileError, DataError, guarded } from '../errors.js'
 import { evaluationFiles } from '../evaluate/files.js'
 import { type ProbedQuestion, probedQuestion } from '../evaluate/grounding.js'
+import { hiddenAnswers } from '../evaluate/hidden.js'
 import type { EvaluationResults, JudgedAnswer } from '../evaluate/index.js'
+import { checkOptions } from '../options.js'
 import { loadPicture } from '../page/picture.js'
 import type { PairReport } from '../pairs/index.js'
 import { resolveTrainConfig } from '../train/config.js'
 import type { MetricsRow } from '../train/metrics.js'
+import { objectives } from '../train/objectives.js'
 import { runFiles } from '../train/run-folder.js'
+import type { TrainConfig } from '../train/settings.js'
 import type { TrainReport } from '../train/train.js'
-import { chooseChanged, choosePairs, chooseProbes } from './choose.js'
+import { chooseChanged, choosePairs, chooseProbes, spread } from './choose.js'
 import { describeAttention, describeRun, type Evaluation, summarise, type Training } from './describe.js'
-import type { AttentionExample, ExamplePair, ReportData, StageTime } from './types.js'
+import type { AttentionExample, ExamplePair, HiddenExample, ReportData, StageTime } from './types.js'
 import { objectiveName } from './words.js'
 
 /** Where things lie; whatever a run did not make is left out. */
@@ -42,7 +46,7 @@ export interface ReportOptions {
   stages: StageTime[]
 }
 
-const shown = { pairs: 6, attention: 4, changed: 8 }
+const shown = { pairs: 6, hidden: 3, attention: 4, changed: 8 }
 
 /**
  * Reads what the stages of a run left on disk, for `renderReport`.
@@ -50,11 +54,13 @@ const shown = { pairs: 6, attention: 4, changed: 8 }
  * @throws {DataError} for files that are not what a stage of this version leaves.
  */
 export async function collectReport(sources: ReportSources, options: ReportOptions): Promise<ReportData> {
+  checkOptions('collectReport, sources', sources, { pairs: true, pairsReport: true, metrics: true, evaluation: true })
+  checkOptions('collectReport', options, { title: true, notes: true, stages: true })
   const pairs = sources.pairs === undefined ? [] : await readAll(sources.pairs, pairRecord)
   const made = sources.pairsReport === undefined ? null : await readJson<PairReport>(sources.pairsReport)
   const training = sources.metrics === undefined ? null : await readTraining(sources.metrics)
   const evaluation = sources.evaluation === undefined ? null : await readEvaluation(sources.evaluation)
-  const objective = training?.config.objective.name ?? null
+  const objective = training ? objectiveOf(training.config) : null
   const root = dirname(sources.pairs ?? '')
   const found = { pairs, made, training, evaluation }
   const examples: ExamplePair[] = []
@@ -64,14 +70,16 @@ export async function collectReport(sources: ReportSources, options: ReportOptio
     attention.push(await attentionExample(probe, sources.evaluation ?? ''))
   }
   return {
-    title: objective === null ? options.title : `${options.title}: ${objectiveName(objective)}`,
+    title: objective === null ? options.title : `${options.title}: ${objectiveName(objective.name)}`,
     summary: [...options.notes, ...summarise(found)],
     objective,
     comparisons: evaluation?.results.comparison ?? [],
     judge: evaluation?.results.judge.description ?? '',
     metrics: training?.metrics ?? [],
     pairs: made?.statistics ?? null,
+    limits: made?.limits ?? null,
     examples,
+    hidden: evaluation ? await hiddenAnswersOf(evaluation, sources.evaluation ?? '') : { results: [], examples: [] },
     attention,
     attentionNote: describeAttention(evaluation?.results.attention ?? null),
     changed: evaluation ? chooseChanged(evaluation.before, evaluation.after, shown.changed) : [],
@@ -79,6 +87,11 @@ export async function collectReport(sources: ReportSources, options: ReportOptio
     stages: options.stages,
     config: training?.yaml ?? null,
   }
+}
+
+function objectiveOf({ objective }: TrainConfig): ReportData['objective'] {
+  const { name } = objective
+  return { name, coefficients: Object.fromEntries(objectives[name].uses.map((key) => [key, objective[key]])) }
 }
 
 async function readTraining(metrics: string): Promise<Training> {
@@ -101,6 +114,7 @@ async function readEvaluation(folder: string): Promise<Evaluation> {
     before: await readAll(at('before'), z.custom<JudgedAnswer>()),
     after: await readAll(at('after'), z.custom<JudgedAnswer>()),
     probed: await readAll(at('attention'), probedQuestion),
+    hidden: await readAll(at('hidden'), hiddenAnswers),
   }
 }
 
@@ -143,6 +157,29 @@ async function attentionExample(probe: ProbedQuestion, folder: string): Promise<
   const { question, answer, span, image, before, after, ratios } = probe
   const picture = await loadPicture(image, folder, await readMask(join(folder, probe.mask)))
   return { question, answer: { text: answer, span }, picture, before, after, ratios }
+}
+
+/** A few questions, each hidden in every way. */
+async function hiddenAnswersOf({ results, hidden }: Evaluation, folder: string): Promise<ReportData['hidden']> {
+  const chosen = spread([...new Set(hidden.map(({ sampleId }) => sampleId))], shown.hidden)
+  const examples: HiddenExample[] = []
+  for (const id of chosen) {
+    const lines = hidden.filter(({ sampleId }) => sampleId === id)
+    const { question, reference, image, mask, visible } = lines[0]
+    const inside = await readMask(join(folder, mask))
+    const example: HiddenExample = {
+      question,
+      reference,
+      visible: { picture: await loadPicture(image, folder, inside), answers: visible },
+      hidden: [],
+    }
+    for (const { method, twin, hidden: answers } of lines) {
+      const sigma = results.hidden.find((each) => each.method === method)?.sigma ?? 0
+      example.hidden.push({ method, sigma, picture: await loadPicture(twin, folder, inside), answers })
+    }
+    examples.push(example)
+  }
+  return { results: results.hidden, examples }
 }
 
 /** A grey picture as one byte a pixel. */

@@ -2,13 +2,15 @@
 import { basename } from 'node:path'
 import type { Pair } from '../data/records.js'
 import type { ProbedQuestion } from '../evaluate/grounding.js'
+import type { HiddenAnswers } from '../evaluate/hidden.js'
 import type { EvaluationResults, JudgedAnswer, MeanRatios } from '../evaluate/index.js'
 import type { PairReport } from '../pairs/index.js'
+import { counted } from '../settings/plural.js'
 import type { MetricsRow } from '../train/metrics.js'
 import type { TrainConfig } from '../train/settings.js'
 import type { TrainReport } from '../train/train.js'
 import { version } from '../version.js'
-import { objectiveName } from './words.js'
+import { corruptionWords, objectiveName } from './words.js'
 
 /** A training run that is complete. */
 export interface Training {
@@ -24,6 +26,7 @@ export interface Evaluation {
   before: JudgedAnswer[]
   after: JudgedAnswer[]
   probed: ProbedQuestion[]
+  hidden: HiddenAnswers[]
 }
 
 interface Found {
@@ -41,40 +44,49 @@ export function summarise({ pairs, made, training, evaluation }: Found): string[
   const sentences: string[] = []
   if (made) {
     const { answers, byOrigin } = made.statistics
-    const twins = pairs.flatMap(({ corrupted }) => corrupted?.method ?? [])
-    const onLesion = twins.filter((method) => method.startsWith('lesion-')).length
-    const hidden =
-      twins.length > 0
-        ? ` Of ${twins.length} pairs, ${onLesion} got a second image that is changed on the lesion, ${twins.length - onLesion} one that is changed as a whole.`
-        : ''
     sentences.push(
-      `The model’s own ${answers} answers were judged: ${byOrigin.repaired} wrong ones were repaired and ${byOrigin.counterfactual} right ones falsified by the smallest edit of words.${hidden}`,
+      `The model’s own ${counted(answers, 'answer')} were judged: ${byOrigin.repaired} wrong and repaired, ${byOrigin.counterfactual} right and falsified, each by the smallest edit of words.`,
     )
+    const twins = twinCounts(pairs)
+    if (twins.length > 0) sentences.push(`Corrupted twins of their images: ${twins.join(', ')}.`)
   }
   if (training) {
     const { kept } = training.report.pairs
     const name = objectiveName(training.config.objective.name)
-    sentences.push(`An adapter was trained on ${kept} pairs with the objective ${name}.`)
+    sentences.push(`An adapter was trained on ${counted(kept, 'pair')} with the objective ${name}.`)
   }
   if (evaluation) {
     const images = new Set(evaluation.after.map(({ imageId }) => imageId)).size
     const count = evaluation.after.length
-    sentences.push(`Both rounds below answer the same ${count} held-out questions about ${images} images, greedily.`)
+    sentences.push(
+      `Both rounds below answer the same ${counted(count, 'held-out question')} about ${counted(images, 'image')}, greedily.`,
+    )
     const { seenImages } = evaluation.results
-    if (seenImages) sentences.push(`Of these questions ${seenImages} are about images that were trained on.`)
+    if (seenImages) sentences.push(`Images that were trained on: those of ${counted(seenImages, 'question')}.`)
     if (count < fewQuestions) sentences.push('On so few questions only a large effect can be told from chance.')
   }
   return sentences
 }
 
+/** `1117 by noise on the lesion, σ 90`, the most frequent way first. */
+function twinCounts(pairs: readonly Pair[]): string[] {
+  const counts = new Map<string, number>()
+  for (const { corrupted } of pairs) {
+    if (corrupted) counts.set(corruptionWords(corrupted), (counts.get(corruptionWords(corrupted)) ?? 0) + 1)
+  }
+  return [...counts].sort((a, b) => b[1] - a[1]).map(([way, count]) => `${count} by ${way}`)
+}
+
 /** Label and value. */
-export function describeRun({ made, training, evaluation }: Found): [string, string][] {
+export function describeRun({ pairs, made, training, evaluation }: Found): [string, string][] {
   const now = `${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC`
   const facts: [string, string][] = [
     ['Version', `fire-train ${version}, Node ${process.versions.node}`],
     ['Written', now],
   ]
   if (training) facts.push(...describeTraining(training))
+  const unlike = training ? differences(pairs, training.config) : []
+  if (unlike.length > 0) facts.push(['Unlike published', unlike.join(', ')])
   if (made)
     facts.push([
       'Pairs',
@@ -84,14 +96,28 @@ export function describeRun({ made, training, evaluation }: Found): [string, str
   return facts
 }
 
+/** The recipe of FiRe-MPO's publication, for what runs on small models and images change. */
+const published = { sigma: 45, rank: 128, lr: 1e-6 }
+
+/** `noise on the lesion, σ 90 (published 45)`; nothing for objectives of others. */
+function differences(pairs: readonly Pair[], { objective, lora, optimizer }: TrainConfig): string[] {
+  if (objectiveName(objective.name) === objective.name) return []
+  const noise = pairs.find(({ corrupted }) => corrupted?.method === 'lesion-noise')?.corrupted
+  return [
+    ...(noise && noise.sigma !== published.sigma ? [`${corruptionWords(noise)} (published ${published.sigma})`] : []),
+    ...(lora.rank === published.rank ? [] : [`LoRA rank ${lora.rank} (${published.rank})`]),
+    ...(optimizer.lr === published.lr ? [] : [`learning rate ${optimizer.lr} (${published.lr})`]),
+  ]
+}
+
 function describeTraining({ config, report }: Training): [string, string][] {
   const { model, machine, peakHostBytes } = report
   const { lora, optimizer, batchSize, epochs } = config
   const millions = `${(model.parameters / 1e6).toFixed(2)} M parameters`
   const weights = `${model.weightDTypes.join(' and ')} weights, ${model.dtype} arithmetic`
   const rank = `LoRA rank ${lora.rank}, alpha ${lora.alpha}${lora.rslora ? ', rank-stabilised' : ''}`
-  const steps = `learning rate ${optimizer.lr}, ${batchSize} pairs a step, ${epochs} epoch${epochs === 1 ? '' : 's'}`
-  const threads = `${model.threads} thread${model.threads === 1 ? '' : 's'} of ${machine.cores}, ${model.isa}`
+  const steps = `learning rate ${optimizer.lr}, ${counted(batchSize, 'pair')} a step, ${counted(epochs, 'epoch')}`
+  const threads = `${counted(model.threads, 'thread')} of ${machine.cores}, ${model.isa}`
   const memory = `${(machine.memoryBytes / 2 ** 30).toFixed(0)} GiB`
   return [
     ['Seed', String(config.seed)],
@@ -110,6 +136,7 @@ export function describeAttention(ratios: MeanRatios | null): string {
     'Mean over all heads and layers, at the position that predicts the marked phrase; both models read the same tokens.'
   if (!ratios) return how
   const { count, before, after, change, standardError } = ratios
-  const interval = `${(change - 1.96 * standardError).toFixed(2)} to ${(change + 1.96 * standardError).toFixed(2)}`
-  return `${how} Over ${count} held-out questions that the trained model answers rightly, the mean ratio was ${before.toFixed(2)} before and ${after.toFixed(2)} after (change ${interval}, normal 95 % interval over questions).`
+  const bound = (sign: number) => (change + sign * 1.96 * standardError).toFixed(2).replace('-', '−')
+  const interval = `${bound(-1)} to ${bound(1)}`
+  return `${how} Over ${counted(count, 'held-out question')} that the trained model answers rightly, the mean ratio was ${before.toFixed(2)} before and ${after.toFixed(2)} after (change ${interval}, normal 95 % interval over questions).`
 }

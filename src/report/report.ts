@@ -6,7 +6,10 @@ import { type Html, html } from '../page/html.js'
 import { renderPage } from '../page/page.js'
 import { accuracySection, changedSection, headlineSection } from './accuracy-section.js'
 import { attentionSection } from './attention-section.js'
+import { hiddenSection } from './hidden-section.js'
+import { methodSection } from './method-section.js'
 import { acceptanceSection, examplesSection } from './pairs-section.js'
+import { REPORT_STYLE } from './style.js'
 import { trainingSection } from './training-section.js'
 import type { ReportData } from './types.js'
 import { duration } from './words.js'
@@ -15,14 +18,16 @@ import { duration } from './words.js'
 export function renderReport(data: ReportData): string {
   const content = html`<p class="soft">${data.facts.slice(0, 3).map(([label, value], i) => `${i > 0 ? ' · ' : ''}${label.toLowerCase()} ${value}`)}</p>
 ${headlineSection(data)}
+${methodSection(data)}
 ${accuracySection(data)}
 ${trainingSection(data)}
+${hiddenSection(data)}
 ${acceptanceSection(data)}
 ${examplesSection(data)}
 ${attentionSection(data)}
 ${changedSection(data)}
 ${runSection(data)}`
-  return renderPage(data.title, content)
+  return renderPage(data.title, content, REPORT_STYLE)
 }
 
 function runSection(data: ReportData): Html {
@@ -32,12 +37,12 @@ function runSection(data: ReportData): Html {
     <dl>${data.facts.map(([label, value]) => html`<dt>${label}</dt><dd>${value}</dd>`)}</dl>
     ${
       data.stages.length > 0 &&
-      html`<div class="scroll"><table>
+      html`<table>
       <thead><tr><th>stage</th><th>time</th></tr></thead>
       <tbody>${data.stages.map(({ name, seconds }) => html`<tr><td>${name}</td><td>${duration(seconds)}</td></tr>`)}
       <tr class="total"><td>Total</td><td>${duration(total)}</td></tr></tbody>
-    </table></div>`
+    </table>`
     }
-    ${data.config && html`<details><summary>Resolved training configuration</summary><pre>${data.config}</pre></details>`}
+    ${data.config !== null && html`<details><summary>Resolved training configuration</summary><pre>${data.config}</pre></details>`}
   </section>`
 }

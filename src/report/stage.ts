@@ -1,6 +1,7 @@
 /** `report`: one page of everything that the stages before it left. */
 import type { z } from 'zod'
 import { writeFileAtomic } from '../data/files.js'
+import { lockOutput } from '../data/lock.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage } from '../stage/index.js'
@@ -20,8 +21,10 @@ export const reportStage = defineStage({
   leaves: ({ out }) => [out],
   async run(settings, { finished = [] }) {
     const { collectReport, renderReport } = await import('./index.js')
-    const { out, title, notes } = settings
-    await writeFileAtomic(out, renderReport(await collectReport(settings, { title, notes, stages: finished })))
+    const { out, title, notes, ...sources } = settings
+    const inputs = [sources.pairs, sources.pairsReport, sources.metrics].filter((path) => path !== undefined)
+    await using _lock = await lockOutput(out, 'file', inputs)
+    await writeFileAtomic(out, renderReport(await collectReport(sources, { title, notes, stages: finished })))
     return { interrupted: false, summary: out }
   },
 })

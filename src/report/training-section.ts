@@ -1,19 +1,21 @@
 /** What training did, step by step. */
 
 import { type Html, html } from '../page/html.js'
+import { counted } from '../settings/plural.js'
 import { type CurveOptions, drawCurves, type Series } from './charts.js'
+import { traitsOf } from './method-section.js'
 import type { ReportData } from './types.js'
 
 interface Figure extends CurveOptions {
   title: string
-  caption: string
+  caption: (objective: ReportData['objective']) => string
 }
 
 /** Metric names are TRL's where TRL has one. */
 const FIGURES: Figure[] = [
   {
     title: 'Loss',
-    caption: 'The objective and its parts as they enter it, averaged over the pairs of a step.',
+    caption: () => 'The loss and its terms as they enter it, averaged over the pairs of a step.',
     yLabel: 'loss',
     series: [
       { key: 'loss', label: 'total', colour: 1 },
@@ -25,8 +27,7 @@ const FIGURES: Figure[] = [
   },
   {
     title: 'Margins',
-    caption:
-      'How far the decisive phrases have moved apart, against the reference. The visual margin is that of the reversed pair on the corrupted image.',
+    caption: (objective) => `m[(v, y⁺) ≻ (v, y⁻)] is the text margin, in the formula above. ${visualMargin(objective)}`,
     yLabel: 'margin',
     reference: 0,
     series: [
@@ -36,8 +37,7 @@ const FIGURES: Figure[] = [
   },
   {
     title: 'Reward accuracy',
-    caption:
-      'Share of pairs with a positive margin. Where the noise hides little, the two terms compete and the visual share may stay below one half: that is the objective, not a fault.',
+    caption: () => 'Share of pairs whose margin is above 0.',
     yLabel: 'share of pairs',
     reference: 0.5,
     domain: [0, 1],
@@ -47,8 +47,8 @@ const FIGURES: Figure[] = [
     ],
   },
   {
-    title: 'KL divergence at the phrases',
-    caption: 'Per pair, summed over the phrase tokens of the chosen answer, in nats.',
+    title: 'KL divergence from the model as it was',
+    caption: () => 'Of one pair, summed over the tokens of the chosen answer that the term reads, in nats.',
     yLabel: 'nats',
     series: [
       { key: 'kl/forward', label: 'forward, KL(reference ‖ policy)', colour: 1 },
@@ -57,13 +57,36 @@ const FIGURES: Figure[] = [
   },
 ]
 
+/** What the visual margin compares, what its sign means, and why it may end below 0. */
+function visualMargin(objective: ReportData['objective']): string {
+  const visual = objective && traitsOf(objective.name)?.visual
+  if (!visual) return ''
+  const { chosen, rejected } = visual
+  const what = `m[${sequenceWords(chosen)} ≻ ${sequenceWords(rejected)}] is the visual one`
+  if (chosen === 'chosen')
+    return `${what}: above 0 the true phrase is likelier with the lesion in view than on the twin.`
+  const turned =
+    'Above 0 the model has turned to the false phrase where the lesion is hidden; below 0 it keeps to the true one.'
+  return `${what}: the reversed pair, on the corrupted twin. ${turned} ${competition(Number(objective.coefficients.gamma))}`
+}
+
+/** Where both terms pull at one margin; docs/objectives.md has the reason. */
+function competition(gamma: number): string {
+  if (!(gamma > 0 && gamma < 1)) return ''
+  const meet = Math.log(1 / gamma).toFixed(1)
+  return `On a twin that hides nothing both terms pull at one margin from two sides, and it settles near ln(1/γ) = ${meet} for the text, −${meet} for the visual one: a visual margin below 0 is then no fault, but a sign that the corruption hides little.`
+}
+
+const sequenceWords = (of: string) =>
+  `(${of.startsWith('corrupted') ? 'v′' : 'v'}, ${/rejected/i.test(of) ? 'y⁻' : 'y⁺'})`
+
 export function trainingSection(data: ReportData): Html | null {
   const drawn = FIGURES.map((figure) => ({ figure, chart: drawCurves(data.metrics, figure) }))
   const present = drawn.filter(({ chart }) => chart !== null)
   if (present.length === 0) return null
   return html`<section>
     <h2>Training</h2>
-    <p class="note">${data.metrics.length} steps of <code>${data.objective}</code>. Dots are single steps, lines a running mean.</p>
+    <p class="note">${counted(data.metrics.length, 'step')} of <code>${data.objective?.name}</code>. Dots are single steps, lines a running mean.</p>
     <div class="grid">${present.map(({ figure, chart }) => drawFigure(figure, chart, data))}</div>
   </section>`
 }
@@ -73,5 +96,5 @@ function drawFigure(figure: Figure, chart: Html | null, data: ReportData): Html 
   const legend = figure.series
     .filter(held)
     .map(({ label, colour }) => html`<span><i style="background: var(--series-${colour})"></i>${label}</span>`)
-  return html`<figure><h3>${figure.title}</h3><div class="legend">${legend}</div>${chart}<figcaption>${figure.caption}</figcaption></figure>`
+  return html`<figure><h3>${figure.title}</h3><div class="legend">${legend}</div>${chart}<figcaption>${figure.caption(data.objective)}</figcaption></figure>`
 }

@@ -1,6 +1,8 @@
 /** What a report is made of; nothing here knows where it came from. */
 import type { GroupComparison } from '../evaluate/accuracy.js'
+import type { HiddenResults } from '../evaluate/hidden.js'
 import type { Heat, Picture } from '../page/picture.js'
+import type { PairReport } from '../pairs/index.js'
 import type { PairStatistics } from '../pairs/statistics.js'
 import type { MetricsRow } from '../train/metrics.js'
 
@@ -26,8 +28,8 @@ export interface AttentionExample {
   /** The answer that both rounds were asked to attend with, and the phrase whose prediction is shown. */
   answer: { text: string; span: Span }
   picture: Picture
-  before: Heat
-  after: Heat
+  before: Omit<Heat, 'peak'>
+  after: Omit<Heat, 'peak'>
   /** Attention inside the mask over the mask's share of the image. */
   ratios: { before: number; after: number }
 }
@@ -38,6 +40,14 @@ export interface ChangedAnswer {
   reference: string
   before: { text: string; correct: boolean; decided: boolean }
   after: { text: string; correct: boolean; decided: boolean }
+}
+
+/** A question asked with its lesion in view and hidden. */
+export interface HiddenExample {
+  question: string
+  reference: string
+  visible: { picture: Picture; answers: Pick<ChangedAnswer, 'before' | 'after'> }
+  hidden: { method: string; sigma: number; picture: Picture; answers: Pick<ChangedAnswer, 'before' | 'after'> }[]
 }
 
 /** A stage and its wall time. */
@@ -51,8 +61,8 @@ export interface ReportData {
   title: string
   /** What the run did, in a few sentences for a reader who has not met the method. */
   summary: string[]
-  /** What was trained with; null when nothing was. */
-  objective: string | null
+  /** What was trained with, and the coefficients that its formula reads; null when nothing was. */
+  objective: { name: string; coefficients: Record<string, string | number> } | null
   /** None when nothing was evaluated. */
   comparisons: GroupComparison[]
   /** How answers were judged: `by …`. */
@@ -60,7 +70,11 @@ export interface ReportData {
   metrics: MetricsRow[]
   /** What became of the answers; null when no pairs were made. */
   pairs: PairStatistics | null
+  /** How much an edit may change; null when no pairs were made. */
+  limits: PairReport['limits'] | null
   examples: ExamplePair[]
+  /** None when no lesion was hidden. */
+  hidden: { results: HiddenResults[]; examples: HiddenExample[] }
   attention: AttentionExample[]
   /** How the attention was averaged, in words. */
   attentionNote: string

@@ -1,15 +1,20 @@
 /** Numbers and outcomes in words. What a report claims is decided here, by the numbers and nothing else. */
 import type { Conclusion, GroupComparison } from '../evaluate/accuracy.js'
+import { type Html, html } from '../page/html.js'
 import type { Rejection } from '../pairs/index.js'
+import { counted } from '../settings/plural.js'
 import type { Interval, Proportion } from '../statistics/index.js'
 
 /** `62.5`, or a dash for a share of nothing. */
 export const percent = (value: number, digits = 1): string =>
-  Number.isFinite(value) ? (100 * value).toFixed(digits) : '–'
+  Number.isFinite(value) ? (100 * value).toFixed(digits).replace('-', '−') : '–'
+
+/** In percent: `[58.1, 66.7]` */
+export const intervalOfShares = ({ low, high }: Interval): string => `[${percent(low)}, ${percent(high)}]`
 
 /** In percent: `62.5 [58.1, 66.7]` */
 export const withInterval = (proportion: Proportion): string =>
-  `${percent(proportion.value)} [${percent(proportion.low)}, ${percent(proportion.high)}]`
+  `${percent(proportion.value)} ${intervalOfShares(proportion)}`
 
 /** A difference in points with its sign: `+3.1`; the minus is typographic. */
 export function points(value: number): string {
@@ -38,7 +43,7 @@ export function duration(seconds: number): string {
 const HEADLINES: Record<Conclusion, string> = {
   gain: 'A significant gain in accuracy',
   loss: 'A significant loss of accuracy',
-  no_change: 'No significant change in accuracy',
+  not_resolved: 'A change in accuracy is not resolved',
 }
 
 export interface Headline {
@@ -50,7 +55,7 @@ export interface Headline {
 /** The one sentence a reader takes away. `gain` and `loss` are said only of what chance does not explain. */
 export function headline(overall: GroupComparison): Headline {
   const { conclusion, counts } = overall
-  const movement = `${counts.gained} answers became right, ${counts.lost} became wrong`
+  const movement = `${counted(counts.gained, 'answer')} became right, ${counts.lost} became wrong`
   const test = `exact McNemar p ${overall.pValue < 0.001 ? '' : '= '}${pValue(overall.pValue)}`
   const size = `${pointsWithInterval(overall.difference)} percentage points, paired 95 % interval`
   return { conclusion, title: HEADLINES[conclusion], detail: `${size}; ${movement} (${test}).` }
@@ -58,6 +63,30 @@ export function headline(overall: GroupComparison): Headline {
 
 /** True when the interval of after lies wholly above that of before: a stricter reading than the paired test. */
 export const intervalsApart = (group: GroupComparison): boolean => group.after.low > group.before.high
+
+/** Words of a model or a file, which may run in any direction and may be none. */
+export const said = (text: string): Html => (text.trim() === '' ? html`<i>nothing</i>` : html`<bdi>${text}</bdi>`)
+
+const ASKS: Record<string, string> = {
+  closed: 'yes or no',
+  open: 'any other answer',
+  presence: 'is it there?',
+  side: 'left or right?',
+  'side-check': 'is it on this side?',
+  zone: 'upper, middle or lower?',
+  where: 'side and zone',
+  size: 'small or large?',
+  count: 'how many?',
+  kind: 'what is wrong in this region?',
+  report: 'describe what you see',
+}
+
+/** What a kind of question or answer is, in a few words; undefined for kinds that a data set brought itself. */
+export const askWords = (ask: string): string | undefined => own(ASKS, ask)
+
+/** What a table has under a name that a file chose. */
+const own = (table: Record<string, string>, name: string): string | undefined =>
+  Object.hasOwn(table, name) ? table[name] : undefined
 
 /** Objectives under the names of their papers. */
 export const objectiveName = (name: string): string => (name === 'fire' ? 'FiRe-MPO' : name)
@@ -70,7 +99,7 @@ const CORRUPTIONS: Record<string, string> = {
 
 /** How a corrupted twin was made: `noise on the lesion, σ 45`. */
 export const corruptionWords = ({ method, sigma }: { method: string; sigma: number }): string =>
-  `${CORRUPTIONS[method] ?? method.replace(/[_-]+/g, ' ')}${sigma > 0 ? `, σ ${sigma}` : ''}`
+  `${own(CORRUPTIONS, method) ?? method.replace(/[_-]+/g, ' ')}${sigma > 0 ? `, σ\u00a0${sigma}` : ''}`
 
 const REASONS: Record<Rejection, string> = {
   empty_answer: 'The model said nothing',
@@ -112,6 +141,6 @@ const REASONS: Record<Rejection, string> = {
 
 /** An identifier as words: a known reason of rejection, or `side_check` and `side-check` as "Side check". */
 export function readable(name: string): string {
-  const words = (REASONS as Record<string, string>)[name] ?? name.replace(/[_-]+/g, ' ').replace(/\+/g, ' and ')
+  const words = own(REASONS, name) ?? name.replace(/[_-]+/g, ' ').replace(/\+/g, ' and ')
   return words.charAt(0).toUpperCase() + words.slice(1)
 }

@@ -1,7 +1,7 @@
 /** Who answers: the same few words for an engine of ours and for a server. */
 import { z } from 'zod'
 import type { Response } from '../data/records.js'
-import { FireError } from '../errors.js'
+import type { FireError } from '../errors.js'
 import type { Asked } from './questions.js'
 
 /** A question that got no answer, with the reason; one line of `*.failed.jsonl`. */
@@ -30,14 +30,24 @@ export interface Answerer {
   answer(asked: AsyncIterable<Asked>, signal?: AbortSignal): AsyncGenerator<Outcome>
 }
 
+/** An answer without a word is none, whoever gave it. */
+export function heard(outcome: Outcome): Outcome {
+  if ('reason' in outcome || outcome.text.trim() !== '') return outcome
+  const { sampleId, prompt, seed } = outcome
+  return { sampleId, prompt, seed, code: 'ERR_FIRE_DATA', reason: 'the answer is empty' }
+}
+
+/** Names the first few failures, for people; all are in the file. */
+export function namingFirst(log: (line: string) => void, most = 5): (failure: Failure) => void {
+  let named = 0
+  return ({ sampleId, reason }) => {
+    named += 1
+    if (named <= most) log(`record ${sampleId}: ${reason}`)
+    if (named === most + 1) log('more records have no answer')
+  }
+}
+
 /** The outcome for an error that concerns one question. */
 export function failed({ sampleId, prompt, seed }: Asked, { code, message: reason }: FireError): Failure {
   return { sampleId, prompt, seed, code, reason }
 }
-
-/** Wrong with the record or its images, not with the run. */
-export function isOfRecord(error: unknown): error is FireError {
-  return error instanceof FireError && recordCodes.has(error.code)
-}
-
-const recordCodes = new Set(['ERR_FIRE_DATA', 'ERR_FIRE_UNSUPPORTED', 'ERR_FIRE_IO'])

@@ -1,14 +1,15 @@
 /** Answers of the engine's own batched generation. */
 import { resolve } from 'node:path'
 import { markFolder, sha256 } from '../data/files.js'
-import { decodeReferenced } from '../data/images.js'
-import type { ImageRef } from '../data/records.js'
+import { decodeImage, decodeReferenced } from '../data/images.js'
 import { type DType, type Engine, type EngineSpec, type NativeModule, openEngine } from '../engine/engine.js'
+import { isOfRecord } from '../errors.js'
 import { answer, type Question } from '../generate/generate.js'
-import { Chat } from '../text/chat.js'
-import { type Answerer, type Failure, failed, isOfRecord } from './answerer.js'
+import { checkOptions } from '../options.js'
+import { Chat, refuseBeyondContext } from '../text/chat.js'
+import { type Answerer, type Failure, failed } from './answerer.js'
 import type { Asked } from './questions.js'
-import type { SampleSettings } from './settings.js'
+import { type AnswerSettings, sampleSettings } from './settings.js'
 
 /** Which model answers, and on what. */
 export interface EngineAnswererOptions {
@@ -20,12 +21,27 @@ export interface EngineAnswererOptions {
   threads?: number
   /** Questions decoded together; no answer depends on it. */
   batchSize: number
+  /** Ask what is longer than the model's context. */
+  beyondContext?: boolean
   /** What image paths are relative to. */
   imageRoot: string
   /** An open one to ask: `model`, and the adapter that `adapter` names or one that is then left out. It stays open. */
   engine?: Engine
   /** Another implementation of the addon's interface. */
   native?: NativeModule
+}
+
+const engineKeys: Record<keyof EngineAnswererOptions, true> = {
+  model: true,
+  adapter: true,
+  dtype: true,
+  device: true,
+  threads: true,
+  batchSize: true,
+  beyondContext: true,
+  imageRoot: true,
+  engine: true,
+  native: true,
 }
 
 /** Tells weights from others that came to lie at the same place, so that their answers are never taken for one another's. */
@@ -35,8 +51,10 @@ async function markOf(model: string, adapter: string | null): Promise<string> {
 }
 
 /** Answers of an engine; unless it is given, it is opened for the first question and closed after the last. */
-export async function engineAnswerer(options: EngineAnswererOptions, settings: SampleSettings): Promise<Answerer> {
-  const { model, adapter, dtype, device = 'cpu', threads = 0, batchSize, imageRoot, native } = options
+export async function engineAnswerer(options: EngineAnswererOptions, settings: AnswerSettings): Promise<Answerer> {
+  checkOptions('engineAnswerer', options, engineKeys)
+  checkOptions('engineAnswerer, settings', settings, sampleSettings.shape)
+  const { model, adapter, dtype, device = 'cpu', threads = 0, batchSize, beyondContext, imageRoot, native } = options
   const open = (signal?: AbortSignal) => openEngine({ model, adapter, device, dtype, threads }, { signal, native })
   const { maxNewTokens, temperature, topP, topK, stop, seed } = settings
   const sampling = {
@@ -56,8 +74,9 @@ export async function engineAnswerer(options: EngineAnswererOptions, settings: S
       const chat = await Chat.load(model, engine.info)
       // What came in and is not out yet: null for a question that the engine has, else why it never got there.
       const pending: (Failure | null)[] = []
-      const sound = soundQuestions(asked, { engine, chat, imageRoot }, pending)
-      const generation = { maxNewTokens, temperature, topP, topK, stop, batchSize, seed, adapter: adapter !== null }
+      const sound = soundQuestions(asked, { engine, chat, imageRoot, beyondContext }, pending)
+      const decoding = { maxNewTokens, temperature, topP, topK, stop, batchSize, beyondContext }
+      const generation = { ...decoding, seed, adapter: adapter !== null }
       for await (const response of answer(engine, chat, sound, generation, { signal })) {
         yield* failuresAtFront(pending)
         pending.shift()
@@ -79,6 +98,7 @@ interface Place {
   engine: Engine
   chat: Chat
   imageRoot: string
+  beyondContext?: boolean
 }
 
 /** Passes on the questions that can be asked: the engine answers many at once, and one bad image must not end them all. */
@@ -92,7 +112,8 @@ async function* soundQuestions(
     try {
       const tokens: number[] = []
       for (const ref of ask.images) tokens.push(await measure(ref))
-      place.chat.promptIds(ask.prompt, tokens)
+      const { length } = place.chat.promptIds(ask.prompt, tokens)
+      if (!place.beyondContext) refuseBeyondContext(length + 1, place.chat)
     } catch (error) {
       if (!isOfRecord(error)) throw error
       pending.push(failed(ask, error))
@@ -108,13 +129,14 @@ async function* soundQuestions(
 const remembered = 64
 
 /** Decodes an image, holds it against its reference and says how many tokens it takes. */
-function imageMeasure({ engine, imageRoot }: Place): (ref: ImageRef) => Promise<number> {
+function imageMeasure({ engine, imageRoot }: Place): (ref: Asked['images'][number]) => Promise<number> {
   const known = new Map<string, number>()
   return async (ref) => {
-    const key = `${ref.sha256} ${ref.path}`
+    const key = `${'sha256' in ref ? ref.sha256 : ''} ${ref.path}`
     const tokens = known.get(key)
     if (tokens !== undefined) return tokens
-    const { width, height } = await decodeReferenced(ref, imageRoot)
+    const read = 'sha256' in ref ? decodeReferenced(ref, imageRoot) : decodeImage(resolve(imageRoot, ref.path))
+    const { width, height } = await read
     if (known.size >= remembered) known.clear()
     known.set(key, engine.imageTokens(width, height))
     return known.get(key) as number

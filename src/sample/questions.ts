@@ -8,7 +8,8 @@ import type { SampleSettings } from './settings.js'
 /** One answer wanted. */
 export interface Asked {
   sampleId: string
-  images: ImageRef[]
+  /** What is known of each image; a bare path is taken as the file is. */
+  images: (ImageRef | { path: string })[]
   prompt: string
   /** Follows from the sample's id, the number of the answer and the run's seed: order and filters do not change it. */
   seed: number

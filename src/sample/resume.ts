@@ -87,7 +87,7 @@ async function* soundLines<S extends z.ZodType>(
 }
 
 function isAnswerTo(given: Response, asked: Asked, about: Answerer['about']): boolean {
-  const { finish: _, ...sampling } = given.sampling
+  const { finish: _, leftOut: __, ...sampling } = given.sampling
   const { sampleId, prompt, seed, model, adapter } = given
   const expected = { sampleId: asked.sampleId, prompt: asked.prompt, seed: asked.seed, ...about }
   return isDeepStrictEqual({ sampleId, prompt, seed, model, adapter, sampling }, expected)

@@ -1,13 +1,15 @@
 /** On-policy answers: samples in, one response an answer out, in order; killed at any moment it goes on where it was. */
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
-import { deleteAll, JsonlAppender, publishFile } from '../data/files.js'
-import { ConfigError, DataError, FileError } from '../errors.js'
-import type { Answerer, Failure } from './answerer.js'
-import { failuresPath, partPath, sampleTraces } from './files.js'
+import { deleteAll, followLinks, JsonlAppender, publishFile, refuseOtherKind } from '../data/files.js'
+import { lockOutput } from '../data/lock.js'
+import { ConfigError, DataError, FileError, isAbort, throwIfAborted } from '../errors.js'
+import { checkOptions } from '../options.js'
+import { type Answerer, type Failure, heard } from './answerer.js'
+import { failuresPath, partPath } from './files.js'
 import { type Asked, countQuestions, questions } from './questions.js'
 import { type Recovered, recover } from './resume.js'
-import type { SampleSettings } from './settings.js'
+import { type SampleSettings, sampleSettings } from './settings.js'
 
 /** What is asked and where answers go. */
 export interface SampleRequest {
@@ -16,7 +18,7 @@ export interface SampleRequest {
   /** Response records; appears when it is complete. Until then `<out>.part` grows. */
   out: string
   settings: SampleSettings
-  /** Replace what a run with other settings left. */
+  /** Replace answers of other settings. A finished file stays until the new one is complete. */
   overwrite?: boolean
   /** Stop at the first question without an answer. */
   strict?: boolean
@@ -28,6 +30,8 @@ export interface SampleContext {
   /** Once, when it is known how much there is to do and how much of it is done. */
   onStart?: (done: number, total: number) => void
   onProgress?: (done: number, failed: number) => void
+  /** For each question that has no answer. */
+  onFailure?: (failure: Failure) => void
 }
 
 /** How far a run came. */
@@ -51,6 +55,7 @@ export interface SampleReport {
  * @throws {ConfigError} for several answers that would all be the same.
  * @throws {DataError} for a bad sample file, or with `strict` at the first failure.
  * @throws {FileError} when `out` (or its part) holds answers of other settings and `overwrite` is not set.
+ * @throws {LockedError} when another run writes to `out`.
  * @throws {EndpointError} when no request can succeed; what is done is kept.
  */
 export async function sampleAnswers(
@@ -58,14 +63,38 @@ export async function sampleAnswers(
   answerer: Answerer,
   context: SampleContext = {},
 ): Promise<SampleReport> {
-  const { samples, out, settings, overwrite = false, strict = false } = request
+  checkOptions('sampleAnswers', request, { samples: true, out: true, settings: true, overwrite: true, strict: true })
+  checkOptions('sampleAnswers, settings', request.settings, sampleSettings.shape)
+  checkOptions('sampleAnswers, context', context, { signal: true, onStart: true, onProgress: true, onFailure: true })
+  const { samples, out, settings, overwrite, strict } = request
   if (settings.answers > 1 && settings.temperature === 0) {
     throw new ConfigError(`${settings.answers} greedy answers would all be the same`, {
       hint: 'Set a temperature, for instance 0.7, or ask for one answer.',
     })
   }
   const total = await countQuestions(samples, settings)
-  const files = { answers: partPath(out), failures: failuresPath(out) }
+  const asked = () => questions(samples, settings)
+  return collectAnswers({ asked, total, out, from: samples, overwrite, strict }, answerer, context)
+}
+
+/** Questions from anywhere, in an order that is always the same, and where their answers go. */
+export interface CollectRequest extends Pick<SampleRequest, 'out' | 'overwrite' | 'strict'> {
+  asked: () => AsyncGenerator<Asked>
+  total: number
+  /** The file that they come from: it is not written to. */
+  from: string
+}
+
+/** What `sampleAnswers` does once it is known what to ask. */
+export async function collectAnswers(
+  { asked, total, out, from, overwrite = false, strict = false }: CollectRequest,
+  answerer: Answerer,
+  context: SampleContext = {},
+): Promise<SampleReport> {
+  await using _lock = await lockOutput(out, 'file', [from])
+  // Beside what a link leads to: from another disk it could not take the name.
+  const files = { answers: partPath(await followLinks(out)), failures: failuresPath(out) }
+  for (const path of Object.values(files)) await refuseOtherKind(path, 'file')
   const report = ({ answers, failures }: Recovered, interrupted: boolean): SampleReport => ({
     total,
     answers: answers.records,
@@ -75,9 +104,8 @@ export async function sampleAnswers(
     out,
     failures: failures.records > 0 ? files.failures : null,
   })
-  if (overwrite) await deleteAll(sampleTraces(out))
-  if (existsSync(out)) {
-    const before = await recover({ ...files, answers: out }, questions(samples, settings), answerer.about)
+  if (existsSync(out) && !overwrite) {
+    const before = await recover({ ...files, answers: out }, asked(), answerer.about)
     if (before.next) {
       throw new FileError(`${out} exists already and is not what this run would write`, {
         detail: { path: out, answers: before.answers.records, total },
@@ -86,10 +114,17 @@ export async function sampleAnswers(
     }
     return { ...report(before, false), reused: total }
   }
-  const walk = questions(samples, settings)
-  // Failures without a part are those of a run that ended.
-  const earlier = existsSync(files.answers) ? files : { answers: files.answers, failures: files.answers }
-  const begun = await recover(earlier, walk, answerer.about)
+  const begin = async () => {
+    const walk = asked()
+    // Failures without a part are those of a run that ended.
+    const earlier = existsSync(files.answers) ? files : { answers: files.answers, failures: files.answers }
+    return { walk, begun: await recover(earlier, walk, answerer.about) }
+  }
+  const { walk, begun } = await begin().catch(async (error) => {
+    if (!(overwrite && error instanceof FileError)) throw error
+    await deleteAll([files.answers, files.failures])
+    return begin()
+  })
   const reused = begun.answers.records + begun.failures.records
   context.onStart?.(reused, total)
   const interrupted = await new Run(files, begun, strict, context).finish(answerer, walk)
@@ -115,28 +150,30 @@ class Run {
   /** Asks what is left, counting in `begun`; resolves with whether the signal ended it. */
   async finish(answerer: Answerer, walk: AsyncGenerator<Asked>): Promise<boolean> {
     const { answers, failures, next } = this.#begun
-    const { signal, onProgress } = this.#context
+    const { signal, onProgress, onFailure } = this.#context
     const answerFile = await JsonlAppender.open(this.#files.answers, answers.bytes)
     const failureFile = await JsonlAppender.open(this.#files.failures, failures.bytes)
     try {
       if (next === undefined) return false
-      for await (const outcome of answerer.answer(from(next, walk), signal)) {
+      for await (const given of answerer.answer(from(next, walk), signal)) {
+        const outcome = heard(given)
         if ('reason' in outcome) {
           if (this.#strict) throw strictError(outcome)
           await failureFile.append(outcome)
           // Rare, and the order of both files is how a resume finds its place.
           await failureFile.sync()
           failures.records += 1
+          onFailure?.(outcome)
         } else {
           await answerFile.append(outcome)
           answers.records += 1
         }
         onProgress?.(answers.records + failures.records, failures.records)
-        signal?.throwIfAborted()
+        throwIfAborted(signal)
       }
       return false
     } catch (error) {
-      if (signal?.aborted) return true
+      if (isAbort(error, signal)) return true
       throw error
     } finally {
       await answerFile.sync()

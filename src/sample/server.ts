@@ -2,13 +2,15 @@
 // A queue of promises with a bound on how many run.
 import pLimit from 'p-limit'
 import type { z } from 'zod'
-import { portableImage } from '../data/images.js'
+import { describeImage, portableImage } from '../data/images.js'
 import { imagePart, openEndpoint, type Part, RequestError } from '../endpoint/index.js'
 import { parseEndpoint } from '../endpoint/settings.js'
+import { isOfRecord } from '../errors.js'
 import { printable } from '../http/service.js'
-import { type Answerer, failed, isOfRecord, type Outcome } from './answerer.js'
+import { checkOptions } from '../options.js'
+import { type Answerer, failed, type Outcome } from './answerer.js'
 import type { Asked } from './questions.js'
-import type { SampleSettings, serverSettings } from './settings.js'
+import { type SampleSettings, sampleSettings, type serverSettings } from './settings.js'
 
 /** Which server answers. */
 export interface ServerAnswererOptions {
@@ -27,6 +29,8 @@ const lookAhead = 4
  * @throws {ConfigError} when a setting of the endpoint is wrong.
  */
 export function serverAnswerer(options: ServerAnswererOptions, settings: SampleSettings): Answerer {
+  checkOptions('serverAnswerer', options, { endpoint: true, imageRoot: true, cache: true, onLog: true })
+  checkOptions('serverAnswerer, settings', settings, sampleSettings.shape)
   const { imageRoot, cache, onLog } = options
   const { maxNewTokens, temperature, topP, topK, stop } = settings
   const server = parseEndpoint({ ...options.endpoint, maxTokens: maxNewTokens })
@@ -43,7 +47,10 @@ export function serverAnswerer(options: ServerAnswererOptions, settings: SampleS
         const { sampleId, prompt, seed } = question
         try {
           const content: Part[] = []
-          for (const ref of question.images) content.push(imagePart(await portableImage(ref, imageRoot)))
+          for (const image of question.images) {
+            const ref = 'sha256' in image ? image : await describeImage(image.path, imageRoot)
+            content.push(imagePart(await portableImage(ref, imageRoot)))
+          }
           content.push({ type: 'text', text: prompt })
           const messages = [{ role: 'user' as const, content }]
           const reply = await endpoint.ask({ messages, temperature, topP, topK, seed, stop })
@@ -53,7 +60,7 @@ export function serverAnswerer(options: ServerAnswererOptions, settings: SampleS
             ...from,
             text: reply.content,
             tokens: [],
-            sampling: { ...sampling, finish: reply.finishReason },
+            sampling: { ...sampling, finish: reply.finishReason, ...(reply.leftOut && { leftOut: reply.leftOut }) },
             seed,
           }
         } catch (error) {

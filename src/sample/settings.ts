@@ -31,8 +31,10 @@ export const sampleSettings = z.strictObject({
   strict: z.boolean().default(false).meta({ description: 'Stop at the first question without an answer' }),
 })
 
-/** What of it decides an answer. */
-export type SampleSettings = Pick<
-  z.output<typeof sampleSettings>,
-  'answers' | 'maxNewTokens' | 'temperature' | 'topP' | 'topK' | 'stop' | 'seed' | 'promptSuffix' | 'split' | 'limit'
->
+type Settings = z.output<typeof sampleSettings>
+
+/** What of it decides the answer to a question. */
+export type AnswerSettings = Pick<Settings, 'maxNewTokens' | 'temperature' | 'topP' | 'topK' | 'stop' | 'seed'>
+
+/** And which questions there are. */
+export type SampleSettings = AnswerSettings & Pick<Settings, 'answers' | 'promptSuffix' | 'split' | 'limit'>

@@ -3,8 +3,10 @@ import { dirname } from 'node:path'
 import type { z } from 'zod'
 import { DataError } from '../errors.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
+import { counted } from '../settings/plural.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage } from '../stage/index.js'
+import { namingFirst } from './answerer.js'
 import { sampleTraces } from './files.js'
 import type { SampleReport } from './sample.js'
 import { sampleSettings } from './settings.js'
@@ -12,7 +14,7 @@ import { sampleSettings } from './settings.js'
 type Settings = z.output<typeof sampleSettings>
 
 /** What a server does not need. */
-const engineOnly = ['model', 'adapter', 'device', 'dtype', 'threads', 'batchSize']
+const engineOnly = ['model', 'adapter', 'device', 'dtype', 'threads', 'batchSize', 'beyondContext']
 
 export const sampleStage = defineStage({
   name: 'sample',
@@ -28,13 +30,17 @@ export const sampleStage = defineStage({
   earlier: ['overwrite'],
   async run(settings, { signal, progress, resume, overwrite, native }) {
     const { engineAnswerer, sampleAnswers, serverAnswerer } = await import('./index.js')
-    const { samples, out, strict, endpoint, model, adapter, device, dtype, threads, batchSize } = settings
+    const { samples, out, strict, endpoint, model, adapter, device, dtype, threads, batchSize, beyondContext } =
+      settings
     const imageRoot = settings.images ?? dirname(samples)
     const cache = settings.cache ?? `${out}.cache`
     const answerer = endpoint
       ? serverAnswerer({ endpoint, imageRoot, cache, onLog: (line) => progress.log(line) }, settings)
       : await engineAnswerer(
-          { model: model as string, adapter: adapter ?? null, device, dtype, threads, batchSize, imageRoot, native },
+          {
+            ...{ model: model as string, adapter: adapter ?? null, device, dtype, threads },
+            ...{ batchSize, beyondContext, imageRoot, native },
+          },
           settings,
         )
     const report: SampleReport = await sampleAnswers(
@@ -47,13 +53,14 @@ export const sampleStage = defineStage({
           progress.update(done)
         },
         onProgress: (done, failed) => progress.update(done, failed > 0 ? `${failed} failed` : undefined),
+        onFailure: namingFirst((line) => progress.log(line)),
       },
     )
-    const failed = report.failed > 0 ? `, ${report.failed} questions without one: ${report.failures}` : ''
+    const failed = report.failed > 0 ? `, ${counted(report.failed, 'question')} without one: ${report.failures}` : ''
     const none = report.answers === 0 && !report.interrupted
     return {
       interrupted: report.interrupted,
-      summary: `${report.answers} answers${failed}`,
+      summary: `${counted(report.answers, 'answer')}${failed}`,
       report,
       problem: none
         ? new DataError('No question has an answer', { hint: `The reasons are in ${report.failures}.` })

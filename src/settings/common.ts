@@ -14,6 +14,11 @@ export const outputPath = (description: string) => ({ description, path: 'output
 
 export const seed = whole.max(Number.MAX_SAFE_INTEGER).default(42)
 
+export const beyondContext = z
+  .boolean()
+  .default(false)
+  .meta({ description: "Take what is longer than the model's context, max_position_embeddings of its config.json" })
+
 /** Where and how an engine computes. */
 export const compute = {
   device: z

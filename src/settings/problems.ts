@@ -1,6 +1,8 @@
 /** Turns schema violations into sentences: where, what was expected, what was received, and the key probably meant. */
-import { closest, distance } from 'fastest-levenshtein'
+import { distance } from 'fastest-levenshtein'
 import type { z } from 'zod'
+import { longestName, nearest } from '../options.js'
+import { withoutPasswords } from '../secrets.js'
 import { keyOf, settingsOf, shapeOf, valueAt } from './setting.js'
 import type { KeyPath } from './source.js'
 
@@ -9,31 +11,53 @@ export interface Problem {
   message: string
 }
 
-/** The sentences for every issue of a failed parse of `input`. */
-export function describeIssues(schema: z.ZodType, error: z.ZodError, input: unknown): Problem[] {
+/**
+ * The sentences for every issue of a failed parse of `input`.
+ * @param nameOf what a setting is called where it was given; default: its key.
+ */
+export function describeIssues(
+  schema: z.ZodType,
+  error: z.ZodError,
+  input: unknown,
+  nameOf: (path: KeyPath) => string = (path) => path.join('.'),
+): Problem[] {
   return error.issues.flatMap((issue): Problem[] => {
     if (issue.code === 'unrecognized_keys') {
       return issue.keys.map((key) => unknownKey(schema, issue.path, key))
     }
     const received = valueAt(input, issue.path)
-    const where = issue.path.join('.')
-    if (received === undefined) return [{ path: issue.path, message: `${where} is missing (${expectation(issue)})` }]
-    const expected = `Expected ${expectation(issue)} for ${where}`
-    if (isSecret(schema, where)) return [{ path: issue.path, message: expected }]
+    const where = cut(nameOf(issue.path))
+    const wanted = expectation(schema, issue)
+    if (received === undefined) return [{ path: issue.path, message: `${where} is missing (${wanted})` }]
+    const expected = `Expected ${wanted} for ${where}`
+    if (isSecret(schema, issue.path.join('.'))) return [{ path: issue.path, message: expected }]
     const text = `${expected} but received ${shown(received)}`
-    const near = issue.code === 'invalid_value' ? nearest(String(received), issue.values.map(String)) : undefined
+    const near =
+      issue.code === 'invalid_value' && typeof received === 'string'
+        ? nearest(received, issue.values.map(String))
+        : undefined
     return [{ path: issue.path, message: near ? `${text}; did you mean '${near}'?` : text }]
   })
 }
 
-/** JSON has no word for NaN, which is what a flag becomes that is no number. */
-const shown = (value: unknown): string => (Number.isNaN(value) ? 'no number' : JSON.stringify(value))
+/** Of whatever YAML can say: very long, or holding itself. JSON has no word for NaN, which is what a flag becomes that is no number. */
+function shown(value: unknown): string {
+  if (Number.isNaN(value)) return 'no number'
+  if (typeof value !== 'object' || value === null)
+    return withoutPasswords(cut(typeof value === 'string' ? JSON.stringify(value) : String(value)))
+  if (!Array.isArray(value)) return 'keys and values'
+  return value.every((each) => typeof each !== 'object')
+    ? cut(`[${value.slice(0, 20).map(shown).join(', ')}]`)
+    : 'a list'
+}
+
+const cut = (text: string): string => (text.length > longestName ? `${text.slice(0, longestName - 1)}…` : text)
 
 const isSecret = (schema: z.ZodType, key: string): boolean =>
   settingsOf(schema).some((setting) => setting.meta.secret && keyOf(setting) === key)
 
 function unknownKey(schema: z.ZodType, path: KeyPath, key: string): Problem {
-  const full = [...path, key].join('.')
+  const full = cut([...path, key].join('.'))
   const siblings = keysAt(schema, path)
   const near = nearest(key, siblings)
   if (near)
@@ -43,21 +67,22 @@ function unknownKey(schema: z.ZodType, path: KeyPath, key: string): Problem {
   return { path: [...path, key], message: `Unknown key ${full}; ${hint}` }
 }
 
-/** The candidate that differs by case or punctuation only, else the closest one within a few edits, if any. */
-export function nearest(word: string, candidates: readonly string[]): string | undefined {
-  if (candidates.length === 0) return undefined
-  const plain = (text: string): string => text.toLowerCase().replace(/[^a-z0-9]/g, '')
-  const same = candidates.find((candidate) => plain(candidate) === plain(word))
-  if (same) return same
-  const best = closest(word, candidates as string[])
-  const allowed = Math.min(word.length, best.length) < 4 ? 1 : Math.max(2, Math.floor(best.length / 3))
-  return distance(word, best) <= allowed ? best : undefined
+const types: Record<string, string> = {
+  string: 'a text',
+  int: 'a whole number',
+  boolean: 'true or false',
+  array: 'a list',
+  object: 'keys and values',
 }
 
-function expectation(issue: z.core.$ZodIssue): string {
+function expectation(schema: z.ZodType, issue: z.core.$ZodIssue): string {
   switch (issue.code) {
     case 'invalid_type':
-      return `${article(issue.expected)}${issue.expected === 'int' ? 'whole number' : issue.expected}`
+      return types[issue.expected] ?? `a ${issue.expected}`
+    case 'invalid_union': {
+      const { choices } = settingsOf(schema).find((setting) => keyOf(setting) === issue.path.join('.')) ?? {}
+      return choices && issue.message === 'Invalid input' ? `one of ${choices.join(', ')}` : issue.message
+    }
     case 'invalid_value':
       return `one of ${issue.values.map((value) => `'${String(value)}'`).join(', ')}`
     case 'too_small':
@@ -69,10 +94,6 @@ function expectation(issue: z.core.$ZodIssue): string {
     default:
       return issue.message
   }
-}
-
-function article(type: string): string {
-  return /^[aeiou]/.test(type) && type !== 'int' ? 'an ' : 'a '
 }
 
 function keysAt(schema: z.ZodType, path: KeyPath): string[] {

@@ -72,10 +72,14 @@ export function identityOf(
   return Object.fromEntries(
     settingsOf(schema)
       .filter((setting) => !setting.meta.free && !setting.meta.path && !isUnder(setting.path, ignored))
-      .map((setting): [string, unknown] => [keyOf(setting), valueAt(settings, setting.path)])
+      .map((setting): [string, unknown] => [keyOf(setting), plainOf(setting, valueAt(settings, setting.path))])
       .filter(([, value]) => value !== undefined),
   )
 }
+
+/** The query of an address may hold a key, which decides no result and is written nowhere. */
+const plainOf = ({ meta }: Setting, value: unknown): unknown =>
+  meta.secret && typeof value === 'string' ? value.replace(/[?#].*$/s, '') : value
 
 export const isUnder = (path: readonly string[], keys: readonly string[]): boolean =>
   keys.some((key) => `${path.join('.')}.`.startsWith(`${key}.`))

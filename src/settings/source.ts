@@ -19,15 +19,22 @@ export interface Source {
  */
 export function parseSource(path: string, text: string, paths: readonly KeyPath[]): Source {
   const lines = new LineCounter()
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: true })
-  if (document.errors[0]) throw new ConfigError(`${path}: ${document.errors[0].message}`, { detail: { path } })
-  // An alias without its anchor shows only here.
+  const refuse = (reason: string, line?: number): ConfigError =>
+    new ConfigError(`${path}${line === undefined ? '' : `:${line}`}: ${reason}`, { detail: { path, line } })
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: true, logLevel: 'error' })
+  const [mistake] = document.errors
+  if (mistake) throw refuse(inWords(mistake.message), mistake.linePos?.[0].line)
+  // An alias without its anchor shows only here, and one inside its own anchor only when it is followed.
   const tree: unknown =
     guarded(
       () => document.toJS(),
-      (reason, cause) => new ConfigError(`${path}: ${reason}`, { detail: { path }, cause }),
+      (reason) => refuse(reason),
     ) ?? {}
-  if (!isTree(tree)) throw new ConfigError(`${path}: expected keys and values at the top level`, { detail: { path } })
+  guarded(
+    () => JSON.stringify(tree),
+    () => refuse('an alias stands inside its own anchor'),
+  )
+  if (!isTree(tree)) throw refuse('expected keys and values at the top level')
   resolvePaths(tree, dirname(resolve(path)), paths)
   return {
     tree,
@@ -36,6 +43,13 @@ export function parseSource(path: string, text: string, paths: readonly KeyPath[
       return { place: offset === undefined ? path : `${path}:${lines.linePos(offset).line}`, depth }
     },
   }
+}
+
+/** The sentence alone: where it is stands before it. */
+function inWords(message: string): string {
+  if (message.startsWith('Maximum call stack')) return 'it is nested too deeply'
+  if (message.startsWith('Source contains multiple documents')) return 'a second document begins; a file has one'
+  return message.split('\n')[0].replace(/ at line \d+, column \d+:?$/, '')
 }
 
 export function resolvePaths(tree: Tree, base: string, paths: readonly KeyPath[]): void {

@@ -4,7 +4,7 @@
  */
 import type { z } from 'zod'
 import type { NativeModule } from '../engine/engine.js'
-import { AbortedError, type FireError } from '../errors.js'
+import { type FireError, isAbort } from '../errors.js'
 import { checkTree, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import type { Progress } from './progress.js'
@@ -79,8 +79,8 @@ export interface Stage<T = unknown, R = unknown> {
   /** Files and folders that are there when it is done. */
   leaves(settings: T): string[]
   /**
-   * Everything that runs leave, finished or cut off, where it is more than `leaves`. It is deleted before the stage runs anew;
-   * what is named by its content, such as paid replies, is not part of it.
+   * Everything that runs leave, finished or cut off, where it is more than `leaves`. A pipeline moves it aside before the stage
+   * runs anew; what is named by its content, such as paid replies, is not part of it.
    */
   traces?(settings: T): string[]
   /** Keys that change nothing beside the others, for instance the engine's where a server answers. */
@@ -116,10 +116,4 @@ export async function runStage<R>(
     if (!isAbort(error, context.signal)) throw error
     return { interrupted: true, summary: '' }
   }
-}
-
-/** Whether an error says no more than that the signal fired. A full disk after Ctrl-C is still a full disk. */
-export function isAbort(error: unknown, signal: AbortSignal | undefined): boolean {
-  if (!signal?.aborted) return false
-  return error === signal.reason || error instanceof AbortedError || (error as Error | null)?.name === 'AbortError'
 }

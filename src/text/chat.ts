@@ -1,8 +1,8 @@
 /** A model's way of talking: from a question and its images to prompt tokens, from an answer to answer tokens. */
-import { access, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { asFileError, DataError, ModelError } from '../errors.js'
-import { readJson } from './definition.js'
+import { DataError, ModelError } from '../errors.js'
+import { checkOptions } from '../options.js'
+import { exists, readJson, readModelFile } from './files.js'
 import { type ChatFormat, HuatuoFormat, JinjaFormat, type Message, type TemplateSource } from './formats.js'
 import { Tokenizer } from './tokenizer.js'
 
@@ -14,6 +14,8 @@ export interface ChatOptions {
   imageTokenId: number
   /** Closes an answer. */
   endTokenId: number
+  /** Tokens of the longest sequence that the model was trained for; left out where its folder does not say. */
+  contextLimit?: number
 }
 
 /** What an engine knows that a conversation needs. */
@@ -26,12 +28,22 @@ export interface ChatModel {
 export class Chat {
   readonly tokenizer: Tokenizer
   readonly endTokenId: number
+  /** Tokens of the longest sequence that the model was trained for (`max_position_embeddings`), where it is known. */
+  readonly contextLimit: number | undefined
   readonly #format: ChatFormat
   readonly #imageTokenId: number
 
   constructor(options: ChatOptions) {
+    checkOptions('Chat', options, {
+      tokenizer: true,
+      format: true,
+      imageTokenId: true,
+      endTokenId: true,
+      contextLimit: true,
+    })
     this.tokenizer = options.tokenizer
     this.endTokenId = options.endTokenId
+    this.contextLimit = options.contextLimit
     this.#format = options.format
     this.#imageTokenId = options.imageTokenId
   }
@@ -51,12 +63,12 @@ export class Chat {
     const specials = specialTokens(config)
     const endTokenId = specials.eos_token ? tokenizer.tokenId(specials.eos_token) : model.eosTokenIds[0]
     if (endTokenId === undefined) throw new ModelError(`${folder} names no end-of-sequence token`)
-    const { model_type: modelType } = await readJson(join(folder, 'config.json'))
+    const json = await readJson(join(folder, 'config.json'))
     const format =
-      modelType === 'llava_qwen2'
+      json.model_type === 'llava_qwen2'
         ? new HuatuoFormat(tokenizer, imageTokenId)
         : new JinjaFormat(tokenizer, await readTemplate(folder), specials, imageTokenId)
-    return new Chat({ tokenizer, format, imageTokenId, endTokenId })
+    return new Chat({ tokenizer, format, imageTokenId, endTokenId, contextLimit: contextLimit(json) })
   }
 
   /**
@@ -85,6 +97,21 @@ export class Chat {
   }
 }
 
+function contextLimit(config: Record<string, unknown>): number | undefined {
+  const text = (config.text_config ?? {}) as Record<string, unknown>
+  const limit = Number(text.max_position_embeddings ?? config.max_position_embeddings)
+  return limit > 0 ? limit : undefined
+}
+
+/** @throws {DataError} when a sequence of so many tokens is longer than the model was trained for. */
+export function refuseBeyondContext(tokens: number, { contextLimit: limit }: Chat): void {
+  if (limit === undefined || tokens <= limit) return
+  throw new DataError(`it takes ${tokens} tokens, the model's context has ${limit} (max_position_embeddings)`, {
+    detail: { tokens, limit },
+    hint: 'Shorten its text or images, or set beyondContext to take it as it is.',
+  })
+}
+
 function specialTokens(config: Record<string, unknown>): Record<string, string> {
   const specials: Record<string, string> = {}
   for (const [key, value] of Object.entries(config)) {
@@ -97,12 +124,10 @@ function specialTokens(config: Record<string, unknown>): Record<string, string> 
 
 async function readTemplate(folder: string): Promise<TemplateSource> {
   const jinja = join(folder, 'chat_template.jinja')
-  if (await exists(jinja)) {
-    return { path: jinja, source: await readFile(jinja, 'utf8').catch(asFileError('Reading', jinja)) }
-  }
+  if (exists(jinja)) return { path: jinja, source: await readModelFile(jinja) }
   for (const name of ['chat_template.json', 'processor_config.json', 'tokenizer_config.json']) {
     const path = join(folder, name)
-    const source = (await exists(path)) && templateIn(await readJson(path))
+    const source = exists(path) && templateIn(await readJson(path))
     if (source) return { path, source }
   }
   throw new ModelError(`${folder} has no chat template`, {
@@ -114,11 +139,4 @@ async function readTemplate(folder: string): Promise<TemplateSource> {
 function templateIn({ chat_template: template }: Record<string, unknown>): string | undefined {
   const named = Array.isArray(template) ? template.find((entry) => entry?.name === 'default')?.template : template
   return typeof named === 'string' ? named : undefined
-}
-
-function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  )
 }

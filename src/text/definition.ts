@@ -1,10 +1,7 @@
 /** The definition of a model folder's tokenizer: tokenizer.json, or made from the older files of Qwen2's tokenizer. */
-import { existsSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { asFileError, guarded, ModelError } from '../errors.js'
-
-type Json = Record<string, unknown>
+import { ModelError } from '../errors.js'
+import { exists, type Json, readJson, readModelFile } from './files.js'
 
 /** What `@huggingface/tokenizers` takes: the content of tokenizer.json and of tokenizer_config.json. */
 export interface Definition {
@@ -22,10 +19,10 @@ export interface Definition {
 export async function readDefinition(folder: string): Promise<Definition> {
   const config = await readJson(join(folder, 'tokenizer_config.json'))
   const path = join(folder, 'tokenizer.json')
-  if (existsSync(path)) return { path, definition: await readJson(path), config }
+  if (exists(path)) return { path, definition: await readJson(path), config }
   const kind = String(config.tokenizer_class ?? '').replace(/Fast$/, '')
   const vocab = join(folder, 'vocab.json')
-  if (!existsSync(vocab) || kind !== 'Qwen2Tokenizer') {
+  if (!exists(vocab) || kind !== 'Qwen2Tokenizer') {
     throw new ModelError(`${folder} has no tokenizer.json`, {
       hint: 'Save it with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder).',
     })
@@ -38,8 +35,7 @@ const qwen2Words =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 async function readQwen2(folder: string, config: Json): Promise<Json> {
-  const path = join(folder, 'merges.txt')
-  const text = await readFile(path, 'utf8').catch(asFileError('Reading', path))
+  const text = await readModelFile(join(folder, 'merges.txt'))
   const merges = text.split('\n').filter((line) => line !== '' && !line.startsWith('#version'))
   const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false, use_regex: false }
   return {
@@ -69,19 +65,6 @@ async function readAddedTokens(folder: string, config: Json): Promise<Json[]> {
   const listed = config.added_tokens_decoder as Record<string, Json> | undefined
   if (listed) return Object.entries(listed).map(([id, token]) => ({ ...flags, ...token, id: Number(id) }))
   const path = join(folder, 'added_tokens.json')
-  if (!existsSync(path)) return []
+  if (!exists(path)) return []
   return Object.entries(await readJson(path)).map(([content, id]) => ({ ...flags, id, content }))
 }
-
-/** Reads an object from a JSON file of a model folder. */
-export async function readJson(path: string): Promise<Json> {
-  const text = await readFile(path, 'utf8').catch(asFileError('Reading', path))
-  const value: unknown = guarded(
-    () => JSON.parse(text),
-    (reason, cause) => new ModelError(`${path} is not JSON: ${reason}`, { detail: { path }, hint: copyAgain, cause }),
-  )
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Json
-  throw new ModelError(`${path} holds no JSON object`, { detail: { path }, hint: copyAgain })
-}
-
-const copyAgain = 'Download the file again, or compare it with the published one.'

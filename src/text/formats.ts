@@ -1,6 +1,7 @@
 /** How a conversation becomes prompt tokens: a model's own Jinja template, or HuatuoGPT-Vision's fixed format. */
 import { Template } from '@huggingface/jinja'
-import { DataError, guarded, ModelError, UnsupportedError } from '../errors.js'
+import { DataError, ModelError, UnsupportedError } from '../errors.js'
+import { bounded } from './bounded.js'
 import type { Tokenizer } from './tokenizer.js'
 
 /** One turn of a conversation; images stand where the model shall see them. */
@@ -25,7 +26,15 @@ export interface TemplateSource {
   source: string
 }
 
-/** Renders the template of the model folder and tokenises the whole. */
+/** A published template takes a millisecond. */
+const renderSeconds = 2
+/** What a template may write beside the texts it is given, in characters; published ones write some dozens a turn. */
+const maxFrame = 100_000
+
+/**
+ * Renders the template of the model folder and tokenises the whole. A template is a program of strangers: its time, its
+ * output and the length of its loops are limited.
+ */
 export class JinjaFormat implements ChatFormat {
   readonly #tokenizer: Tokenizer
   readonly #template: Template
@@ -46,24 +55,43 @@ export class JinjaFormat implements ChatFormat {
   ) {
     this.#tokenizer = tokenizer
     this.#path = path
-    this.#template = this.#guarded('cannot be read', () => new Template(source))
+    this.#template = this.#guarded('cannot be read', () => withShortRange(source))
     this.#specials = specials
     this.#imageToken = tokenizer.decode([imageTokenId])
   }
 
   encode(messages: readonly Message[]): number[] {
     for (const message of messages) refuseToken(textOf(message), this.#imageToken)
-    const values = { ...this.#specials, messages: [...messages], add_generation_prompt: true }
-    return this.#tokenizer.encode(this.#guarded('refuses the messages', () => this.#template.render(values)))
+    const values = { ...this.#specials, messages: [...messages], add_generation_prompt: true, short_range: shortRange }
+    const text = this.#guarded('cannot be used for a question', () => this.#template.render(values))
+    const given = messages.reduce((length, message) => length + textOf(message).length, 0)
+    if (text.length > 2 * given + maxFrame) throw this.#error(`writes ${text.length} characters for one question`)
+    return this.#tokenizer.encode(text)
   }
 
   #guarded<T>(problem: string, work: () => T): T {
-    const path = this.#path
-    return guarded(work, (reason, cause) => {
-      const hint = 'Correct the template, or put one that takes a single user turn into chat_template.jinja beside it.'
-      return new ModelError(`The chat template of ${path} ${problem}: ${reason}`, { detail: { path }, hint, cause })
-    })
+    return bounded(renderSeconds, work, (reason, cause) => this.#error(`${problem}: ${reason}`, cause))
   }
+
+  #error(problem: string, cause?: unknown): ModelError {
+    const path = this.#path
+    const hint = 'Correct the template, or put one that takes a single user turn into chat_template.jinja beside it.'
+    return new ModelError(`The chat template of ${path} ${problem}`, { detail: { path }, hint, cause })
+  }
+}
+
+/** The library makes the whole list of a loop before its first turn, so `range` is replaced by one of bounded length. */
+function withShortRange(source: string): Template {
+  const template = new Template(source)
+  template.parsed.body.unshift(...new Template('{% set range = short_range %}').parsed.body)
+  return template
+}
+
+function shortRange(...bounds: number[]): number[] {
+  const [start, stop, step = 1] = bounds.length === 1 ? [0, bounds[0]] : bounds
+  const length = Math.max(0, Math.ceil((stop - start) / step))
+  if (!(length <= maxFrame)) throw new RangeError(`range(${bounds.join(', ')}) is no loop over a conversation`)
+  return Array.from({ length }, (_, index) => start + index * step)
 }
 
 /** What Python's str.strip() takes off, which is not what trim() does. */

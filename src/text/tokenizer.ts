@@ -3,7 +3,9 @@
  * covers, and decoding that can be fed token by token.
  */
 import { Tokenizer as BpeTokenizer } from '@huggingface/tokenizers'
-import { DataError, guarded, ModelError } from '../errors.js'
+import { DataError, ModelError } from '../errors.js'
+import { checkOptions } from '../options.js'
+import { bounded } from './bounded.js'
 import { readDefinition } from './definition.js'
 import { alignNormalized, type Range } from './normalize.js'
 
@@ -23,14 +25,23 @@ export interface ByteTable {
   offsets: Int32Array
 }
 
+/** For the tables of a tokenizer, and for a text; published ones take seconds and milliseconds. */
+const loadSeconds = 30
+const encodeSeconds = 10
+
 /** Byte-level BPE, as Qwen, Llama 3 and GPT-2 have it. It has no state: one may serve any number of texts. */
 export class Tokenizer {
   readonly #bpe: BpeTokenizer
   readonly #added: Map<number, { content: string; special: boolean }>
+  readonly #path: string
   #byteTable: ByteTable | undefined
 
-  /** @param definition the parsed `tokenizer.json`; @param config the parsed `tokenizer_config.json`. */
-  constructor(definition: object, config: object) {
+  /**
+   * @param definition the parsed `tokenizer.json`; @param config the parsed `tokenizer_config.json`.
+   * @param path the file, for messages.
+   */
+  constructor(definition: object, config: object, path = 'tokenizer.json') {
+    this.#path = path
     this.#bpe = new BpeTokenizer(definition, config)
     this.#added = this.#bpe.get_added_tokens_decoder()
   }
@@ -38,21 +49,22 @@ export class Tokenizer {
   /** Reads the tokenizer of a model folder (see `readDefinition`). @throws {ModelError} naming the file. */
   static async load(folder: string): Promise<Tokenizer> {
     const { path, definition, config } = await readDefinition(folder)
-    return guarded(
-      () => {
-        const tokenizer = new Tokenizer(definition, config)
-        // Some settings of a wrong type show only when a text is cut.
-        tokenizer.encode('a b')
-        return tokenizer
-      },
-      (reason, cause) =>
-        new ModelError(`${path} defines no tokenizer that can be used: ${reason}`, { detail: { path }, cause }),
+    const tokenizer = bounded(
+      loadSeconds,
+      () => new Tokenizer(definition, config, path),
+      (reason, cause) => unusable(path, `defines no tokenizer that can be used: ${reason}`, cause),
     )
+    // Some settings of a wrong type show only when a text is cut.
+    tokenizer.encode('a b')
+    return tokenizer
   }
 
-  /** Token ids of a text; special tokens written out in it are recognised, none is added. */
+  /**
+   * Token ids of a text; special tokens written out in it are recognised, none is added.
+   * @throws {ModelError} when a pattern of the tokenizer does not come to an end on it.
+   */
   encode(text: string): number[] {
-    return text === '' ? [] : this.#bpe.encode(text, { add_special_tokens: false }).ids
+    return text === '' ? [] : this.#cut(text, () => this.#bpe.encode(text, { add_special_tokens: false }).ids)
   }
 
   /**
@@ -61,7 +73,7 @@ export class Tokenizer {
    */
   encodeWithOffsets(text: string): Encoding {
     const ids = this.encode(text)
-    const alignment = alignNormalized(text, this.#bpe.normalizer)
+    const alignment = this.#cut(text, () => alignNormalized(text, this.#bpe.normalizer))
     const pieces = ids.map((id) => this.bytesOf(id))
     const spelled = Buffer.concat(pieces)
     if (!spelled.equals(Buffer.from(alignment.normalized, 'utf8'))) {
@@ -81,6 +93,7 @@ export class Tokenizer {
 
   /** The text of token ids; bytes that are not UTF-8 become U+FFFD. `skipSpecial` leaves special tokens out. */
   decode(ids: Iterable<number>, options: { skipSpecial?: boolean } = {}): string {
+    checkOptions('Tokenizer.decode', options, { skipSpecial: true })
     const decoder = this.decoder(options)
     let text = ''
     for (const id of ids) text += decoder.push(id)
@@ -89,6 +102,7 @@ export class Tokenizer {
 
   /** Decodes a stream of tokens; a character split over tokens comes out with its last one. */
   decoder(options: { skipSpecial?: boolean } = {}): { push(id: number): string; end(): string } {
+    checkOptions('Tokenizer.decoder', options, { skipSpecial: true })
     const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
     return {
       push: (id) =>
@@ -126,6 +140,12 @@ export class Tokenizer {
     })
   }
 
+  #cut<T>(text: string, work: () => T): T {
+    return bounded(encodeSeconds, work, (reason, cause) =>
+      unusable(this.#path, `cannot cut the text ${JSON.stringify(text.slice(0, 80))}: ${reason}`, cause),
+    )
+  }
+
   /** The bytes of all tokens, those of added ones left out as decoding with `skipSpecial` does; made once. */
   byteTable(vocabSize: number): ByteTable {
     if (this.#byteTable?.offsets.length === vocabSize + 1) return this.#byteTable
@@ -138,6 +158,11 @@ export class Tokenizer {
     this.#byteTable = { bytes: Buffer.concat(pieces), offsets }
     return this.#byteTable
   }
+}
+
+function unusable(path: string, problem: string, cause: unknown): ModelError {
+  const hint = 'Take tokenizer.json and tokenizer_config.json from the published model.'
+  return new ModelError(`${path} ${problem}`, { detail: { path }, hint, cause })
 }
 
 /** For each UTF-8 byte of a text: start and end, in UTF-16 units, of the character it belongs to. */

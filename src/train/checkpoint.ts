@@ -2,10 +2,10 @@
  * Checkpoints of a run: `checkpoints/step-N/{adapter,state,trainer.json}`. A folder gets its name only when it is
  * complete and on the disk, so any `step-N` that exists can be resumed from.
  */
-import { readdir, readFile, rm } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { removeTemporaries, writeFolderAtomic, writeJson } from '../data/files.js'
+import { removeFolder, removeTemporaries, writeFolderAtomic, writeJson } from '../data/files.js'
 import type { Engine } from '../engine/engine.js'
 import { asFileError, CheckpointError } from '../errors.js'
 import { identityOf } from '../settings/setting.js'
@@ -23,6 +23,10 @@ const trainerState = z.strictObject({
   numTokens: z.number().nonnegative(),
   /** SHA-256 of the pairs file. */
   dataSha256: z.string(),
+  /** Ids of the pairs that could not be used: without them the order of the others is another. */
+  leftOut: z.array(z.string()).default([]),
+  /** What tells the model from another one at its place; checkpoints of version 0.1.0 have none. */
+  modelMark: z.string().optional(),
   /** What the numbers of the run depend on. */
   config: z.record(z.string(), z.unknown()),
 })
@@ -53,11 +57,15 @@ export async function saveCheckpoint(
     await engine.saveState(join(temporary, 'state'))
     await writeJson(join(temporary, 'trainer.json'), state)
   })
-  const steps = await listSteps(folder)
-  for (const step of steps.slice(0, -options.keep)) {
-    await rm(join(folder, `step-${step}`), { recursive: true, force: true })
-  }
+  await pruneCheckpoints(output, options.keep)
   return path
+}
+
+/** Deletes all but the newest `keep` checkpoints. */
+export async function pruneCheckpoints(output: string, keep: number): Promise<void> {
+  const folder = join(output, 'checkpoints')
+  const steps = await listSteps(folder)
+  for (const step of steps.slice(0, -keep)) await removeFolder(join(folder, `step-${step}`))
 }
 
 /**
@@ -73,9 +81,17 @@ export async function findCheckpoint(output: string): Promise<Checkpoint | undef
   return { path, state: await readState(join(path, 'trainer.json')) }
 }
 
-/** @throws {CheckpointError} naming each key whose value differs, or the changed data. */
-export function assertSameRun(checkpoint: Checkpoint, config: TrainConfig, dataSha256: string): void {
-  const saved = checkpoint.state.config
+/**
+ * A model that moved is still the same one.
+ * @throws {CheckpointError} naming each key whose value differs, or what else is not as it was.
+ */
+export function assertSameRun(
+  { path, state }: Checkpoint,
+  config: TrainConfig,
+  now: Pick<TrainerState, 'dataSha256' | 'modelMark'>,
+): void {
+  const isSameModel = state.modelMark === now.modelMark
+  const saved: Record<string, unknown> = { ...state.config, ...(isSameModel && { model: config.model }) }
   const current = fingerprint(config)
   const differing = [...new Set([...Object.keys(saved), ...Object.keys(current)])].filter(
     (key) => JSON.stringify(saved[key]) !== JSON.stringify(current[key]),
@@ -84,16 +100,33 @@ export function assertSameRun(checkpoint: Checkpoint, config: TrainConfig, dataS
     const lines = differing.map(
       (key) => `  ${key}: ${JSON.stringify(saved[key])} then, ${JSON.stringify(current[key])} now`,
     )
-    throw new CheckpointError(`The configuration is not the one of ${checkpoint.path}:\n${lines.join('\n')}`, {
+    throw new CheckpointError(`The configuration is not the one of ${path}:\n${lines.join('\n')}`, {
       detail: { keys: differing },
       hint: 'Restore these values, or give another output folder.',
     })
   }
-  if (checkpoint.state.dataSha256 !== dataSha256) {
-    throw new CheckpointError(`${config.data.train} has changed since ${checkpoint.path} was written`, {
-      hint: 'Restore the file, or give another output folder.',
+  const changed = (what: string): CheckpointError =>
+    new CheckpointError(`${what} has changed since ${path} was written`, {
+      hint: 'Restore it, or give another output folder.',
     })
-  }
+  if (state.dataSha256 !== now.dataSha256) throw changed(config.data.train)
+  if (state.modelMark !== undefined && !isSameModel) throw changed(`The model in ${config.model}`)
+}
+
+/** @throws {CheckpointError} when other pairs are left out than when the checkpoint was written. */
+export function assertSamePairs({ path, state }: Checkpoint, leftOut: readonly string[]): void {
+  const changed = [
+    ...state.leftOut.filter((id) => !leftOut.includes(id)),
+    ...leftOut.filter((id) => !state.leftOut.includes(id)),
+  ]
+  if (changed.length === 0) return
+  throw new CheckpointError(
+    `Other pairs can be used than when ${path} was written: ${changed.slice(0, 5).join(', ')}`,
+    {
+      detail: { before: state.leftOut, now: leftOut },
+      hint: 'Put their images back as they were, or use --overwrite to start again.',
+    },
+  )
 }
 
 async function readState(path: string): Promise<TrainerState> {

@@ -4,7 +4,8 @@ import type { ImageRef, Pair } from '../data/records.js'
 import type { PairInput } from '../engine/engine.js'
 import type { ImageSource } from '../engine/image-cache.js'
 import { atPlace, DataError } from '../errors.js'
-import type { Chat } from '../text/chat.js'
+import { checkOptions } from '../options.js'
+import { type Chat, refuseBeyondContext } from '../text/chat.js'
 import type { Range } from '../text/normalize.js'
 import { encodeTagged, phraseMask } from '../text/phrases.js'
 
@@ -26,6 +27,8 @@ export interface CollateContext {
   imageRoot: string
   /** Load the corrupted twins; false when the objective never looks at them. */
   corrupted: boolean
+  /** Take pairs that are longer than the model's context. */
+  beyondContext?: boolean
   /** `objective.maskMode`; default: offsets. */
   maskMode?: 'offsets' | 'authors'
 }
@@ -35,9 +38,16 @@ export interface CollateContext {
  * phrase.
  */
 export function collate(pair: Pair, context: CollateContext): Example {
+  checkOptions('collate', context, {
+    chat: true,
+    imageTokens: true,
+    imageRoot: true,
+    corrupted: true,
+    maskMode: true,
+    beyondContext: true,
+  })
   try {
     const { chat } = context
-    if (pair.weight !== undefined && pair.weight !== 1) throw new DataError(`weight ${pair.weight} is not supported`)
     const tokens = pair.images.map((image) => context.imageTokens(image.width, image.height))
     const prompt = chat.promptIds(pair.prompt, tokens)
     const chosenSpans = pair.edits.map((edit) => edit.chosen)
@@ -55,7 +65,10 @@ export function collate(pair: Pair, context: CollateContext): Example {
       rejectedMask: rejected.mask,
       images: pair.images.map((image) => image.sha256),
       corruptedImages: twins && twins.length > 0 ? twins.map((image) => image.sha256) : null,
+      weight: pair.weight ?? 1,
     }
+    const length = prompt.length + Math.max(chosen.ids.length, rejected.ids.length)
+    if (!context.beyondContext) refuseBeyondContext(length, chat)
     // A twin takes as many tokens as the image in its place.
     const images = [...pair.images, ...(twins ?? [])].map((image, index) => ({
       ...imageSource(image, context.imageRoot),

@@ -1,8 +1,9 @@
 /** Reads a training configuration: `--set` over file over preset over default, every mistake reported with its place. */
 import { stringify } from 'yaml'
 import { ConfigError } from '../errors.js'
-import { configError, type Locate, readSettings } from '../settings/file.js'
-import { describeIssues, nearest, type Problem } from '../settings/problems.js'
+import { nearest } from '../options.js'
+import { checkTree, configError, type Locate, readSettings } from '../settings/file.js'
+import { describeIssues, type Problem } from '../settings/problems.js'
 import { pathsOf } from '../settings/setting.js'
 import { isTree, resolvePaths, type Source, type Tree } from '../settings/source.js'
 import { coefficientNames, objectives } from './objectives.js'
@@ -27,6 +28,14 @@ export function resolveTrainConfig(input: TrainConfigInput): TrainConfig {
   if (!isTree(tree)) throw new ConfigError('Expected an object for the configuration')
   resolvePaths(tree, process.cwd(), pathKeys)
   return checkTrainTree(tree, () => undefined)
+}
+
+/**
+ * The settings again, for a configuration that did not come from here.
+ * @throws {ConfigError} listing every mistake, unknown keys among them.
+ */
+export function checkTrainConfig(config: TrainConfig): void {
+  checkTree(trainSettings, config as unknown as Tree, () => undefined)
 }
 
 /** YAML that loads back to the same configuration: what is printed and saved as config.resolved.yaml. */
@@ -71,6 +80,11 @@ function relations(tree: Tree, config: ReturnType<typeof trainSettings.parse>): 
   }
   if (config.schedule.warmupSteps !== null && config.schedule.warmupRatio !== null) {
     problems.push({ path: ['schedule', 'warmupRatio'], message: 'Give warmupSteps or warmupRatio, not both' })
+  }
+  const { lr, weightDecay } = config.optimizer
+  if (lr * weightDecay > 1) {
+    const message = `weightDecay ${weightDecay} times lr ${lr} is above 1: it would turn every parameter around`
+    problems.push({ path: ['optimizer', 'weightDecay'], message })
   }
   if (config.microBatchSize !== null && config.microBatchSize > config.batchSize) {
     const message = `microBatchSize (${config.microBatchSize}) is larger than batchSize (${config.batchSize})`

@@ -19,7 +19,8 @@ export interface StepContext {
 }
 
 /**
- * Means over the pairs of the step. `loss/*` are the contributions to `loss`, weights included, so they add up to it.
+ * Means over the pairs of the step. `loss/*` are the contributions to `loss`, weights of terms and pairs included, so they
+ * add up to it; everything else is without the pairs' weights, whose mean is `weight` where they are not all 1.
  * Rewards are beta * (log pi - log pi_ref) of the scored tokens; an accuracy counts strictly positive margins, so it is
  * 0 while policy and reference are equal. Visual rewards are means over the pairs that have a corrupted twin.
  */
@@ -34,6 +35,7 @@ export function metricsRow(parts: StepStats[], objective: ObjectiveSpec, context
     'logps/chosen': mean(pairs, (pair) => pair.policy.chosen),
     'logps/rejected': mean(pairs, (pair) => pair.policy.rejected),
     ...terms(pairs, objective),
+    ...(pairs.some(({ weight }) => weight !== 1) && { weight: mean(pairs, ({ weight }) => weight) }),
     learning_rate: context.lr,
     grad_norm: context.gradNorm,
     phrase_tokens: sum(pairs, (pair) => pair.chosenTokens + pair.rejectedTokens),
@@ -71,19 +73,19 @@ function visualRewards(pairs: PairStats[], objective: ObjectiveSpec): Record<str
 
 function terms(pairs: PairStats[], objective: ObjectiveSpec): Record<string, number> {
   const { visual, forwardKl } = objectives[objective.name]
-  const row: Record<string, number> = { 'loss/base': mean(pairs, (pair) => pair.base) }
+  const row: Record<string, number> = { 'loss/base': mean(pairs, (pair) => pair.weight * pair.base) }
   if (visual) {
     const weight = visual.weight === 'gamma' ? objective.gamma : visual.weight
-    row['loss/visual'] = weight * mean(pairs, (pair) => pair.visual)
+    row['loss/visual'] = weight * mean(pairs, (pair) => pair.weight * pair.visual)
   }
-  if (objective.name === 'mdpo') row['loss/anchor'] = mean(pairs, (pair) => pair.anchor)
+  if (objective.name === 'mdpo') row['loss/anchor'] = mean(pairs, (pair) => pair.weight * pair.anchor)
   if (forwardKl !== null) {
     const share = forwardKl === 'lambda' ? objective.lambda : forwardKl
     const mixed = (pair: PairStats): number => weighted(share, pair.forwardKl) + weighted(1 - share, pair.reverseKl)
     row['kl/forward'] = mean(pairs, (pair) => pair.forwardKl)
     row['kl/reverse'] = mean(pairs, (pair) => pair.reverseKl)
     row['kl/mixed'] = mean(pairs, mixed)
-    row['loss/kl'] = objective.alpha * row['kl/mixed']
+    row['loss/kl'] = objective.alpha * mean(pairs, (pair) => pair.weight * mixed(pair))
   }
   return row
 }

@@ -1,12 +1,15 @@
 /** What a run would take, without running it: steps, tokens and memory. */
 
 import type { PairCounts } from '../data/pairs.js'
+import { throwIfAborted } from '../errors.js'
+import { checkOptions } from '../options.js'
+import { checkTree } from '../settings/file.js'
 import type { Example } from './collate.js'
 import { type MemoryNeed, memoryNeed, type StepBytes } from './memory.js'
 import { stepIndices } from './order.js'
 import { preparePlan } from './prepare.js'
 import { warmupSteps } from './schedule.js'
-import type { TrainConfig } from './settings.js'
+import { type TrainConfig, trainSettings } from './settings.js'
 import type { PrepareOptions } from './types.js'
 
 /** What a run would take. */
@@ -29,6 +32,8 @@ export interface TrainPlan {
 
 /** Checks everything a run checks, tokenises every pair, and predicts; loads no weight and writes nothing. */
 export async function planTraining(config: TrainConfig, options: PrepareOptions = {}): Promise<TrainPlan> {
+  checkOptions('planTraining', options, { signal: true, onLog: true, native: true })
+  checkTree(trainSettings, config, () => undefined)
   const plannable = await preparePlan(config, options)
   const { engine, examples, loaded, objective, stepsPerEpoch, totalSteps } = plannable
   try {
@@ -36,7 +41,7 @@ export async function planTraining(config: TrainConfig, options: PrepareOptions 
     const seen = new Map<Example, number>()
     let largest: StepBytes | undefined
     for (let step = 0; step < totalSteps; step += 1) {
-      options.signal?.throwIfAborted()
+      throwIfAborted(options.signal)
       const indices = stepIndices(examples.length, config.batchSize, config.seed, step)
       const batch = Array.from(indices, (index) => examples[index])
       for (const part of microBatches(batch, config.microBatchSize)) {

@@ -1,9 +1,9 @@
 /** Everything that happens before the first step: pairs checked, model opened, every pair tokenised, steps counted. */
 import { setImmediate } from 'node:timers/promises'
-import { loadPairs } from '../data/pairs.js'
+import { loadPairs, type PairCounts, type PairFailure } from '../data/pairs.js'
 import type { Pair } from '../data/records.js'
 import { type ObjectiveSpec, openEngine } from '../engine/engine.js'
-import { DataError } from '../errors.js'
+import { DataError, isOfRecord, throwIfAborted } from '../errors.js'
 import { Chat } from '../text/chat.js'
 import { type CollateContext, collate, type Example } from './collate.js'
 import { decideCheckpointing } from './memory.js'
@@ -29,18 +29,16 @@ export async function prepare(config: TrainConfig, options: PrepareOptions = {})
 export async function preparePlan(config: TrainConfig, options: PrepareOptions = {}): Promise<Plannable> {
   const traits = objectives[config.objective.name]
   const log = options.onLog ?? (() => {})
+  const failures: PairFailure[] = []
   const loaded = await loadPairs(config.data.train, {
     images: config.data.images,
     emptyPhrase: traits.phrases ? config.objective.emptyPhrase : 'keep',
     preference: config.objective.name !== 'sft',
+    onFailure: (failure) => failures.push(failure),
+    signal: options.signal,
   })
   for (const warning of loaded.warnings) log(`warning: ${warning}`)
-  if (loaded.pairs.length === 0) {
-    throw new DataError(`${config.data.train} has no pair to train on (${loaded.counts.read} read)`, {
-      detail: { ...loaded.counts },
-    })
-  }
-  log(`${loaded.pairs.length} pairs from ${config.data.train}`)
+  requirePairs(config, loaded.counts, loaded.pairs, failures)
   const spec = { ...engineOptions(config), checkpointing: config.checkpointing === true, planOnly: true }
   const engine = await openEngine(spec, { signal: options.signal, native: options.native })
   try {
@@ -51,29 +49,66 @@ export async function preparePlan(config: TrainConfig, options: PrepareOptions =
       imageRoot: loaded.imageRoot,
       corrupted: traits.visual !== null,
       maskMode: config.objective.maskMode,
+      beyondContext: config.beyondContext,
     }
-    const examples = await collateAll(loaded.pairs, context, options.signal)
+    const examples = await collateAll(loaded.pairs, context, failures, options.signal)
+    const counts = { ...loaded.counts, kept: examples.length, failed: failures.length }
+    requirePairs(
+      config,
+      counts,
+      examples.map(({ input }) => input),
+      failures,
+    )
+    if (failures.length > 0) {
+      loaded.warnings.push(`${failures.length} pairs left out, they cannot be used; first: ${failures[0].reason}`)
+    }
+    for (const warning of loaded.warnings) log(`warning: ${warning}`)
+    log(`${examples.length} pairs from ${config.data.train}`)
     if (context.maskMode === 'authors') {
       const different = examples.filter(({ differs }) => differs).length
       log(`maskMode authors: ${different} of ${examples.length} pairs have other tokens than their clean text`)
     }
     const stepsPerEpoch = Math.ceil(examples.length / config.batchSize)
     const totalSteps = Math.min(config.epochs * stepsPerEpoch, config.maxSteps ?? Number.POSITIVE_INFINITY)
-    return { engine, examples, loaded, objective: objectiveSpec(config), stepsPerEpoch, totalSteps }
+    const objective = objectiveSpec(config)
+    return { engine, examples, loaded: { ...loaded, counts }, failures, objective, stepsPerEpoch, totalSteps }
   } catch (error) {
     await engine.close()
     throw error
   }
 }
 
-/** Tokenises every pair, letting other work run in between. */
-async function collateAll(pairs: Pair[], context: CollateContext, signal: AbortSignal | undefined): Promise<Example[]> {
+/** @throws {DataError} when nothing is left, or nothing that counts. */
+function requirePairs(
+  { data }: TrainConfig,
+  counts: PairCounts,
+  pairs: readonly { weight?: number }[],
+  failures: readonly PairFailure[],
+): void {
+  if (pairs.some(({ weight = 1 }) => weight > 0)) return
+  const what = pairs.length > 0 ? 'whose weight is above 0' : 'to train on'
+  const first = failures.length > 0 ? `; first failure: ${failures[0].reason}` : ''
+  throw new DataError(`${data.train} has no pair ${what} (${counts.read} read)${first}`, { detail: { ...counts } })
+}
+
+/** Tokenises every pair, letting other work run in between; those that cannot be used go to `failures`. */
+async function collateAll(
+  pairs: Pair[],
+  context: CollateContext,
+  failures: PairFailure[],
+  signal: AbortSignal | undefined,
+): Promise<Example[]> {
   const examples: Example[] = []
-  for (const pair of pairs) {
-    examples.push(collate(pair, context))
-    if (examples.length % 32 > 0) continue
+  for (const [index, pair] of pairs.entries()) {
+    try {
+      examples.push(collate(pair, context))
+    } catch (error) {
+      if (!isOfRecord(error)) throw error
+      failures.push({ id: pair.id, code: error.code, reason: error.message })
+    }
+    if (index % 32 < 31) continue
     await setImmediate()
-    signal?.throwIfAborted()
+    throwIfAborted(signal)
   }
   return examples
 }

@@ -1,9 +1,9 @@
-/** The folder of a run: config.resolved.yaml, metrics.jsonl, checkpoints/, adapter/, train.json. */
+/** The folder of a run: config.resolved.yaml, metrics.jsonl, checkpoints/, adapter/, train.json, failed.jsonl. */
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { removeTemporaries, sha256File, writeFileAtomic } from '../data/files.js'
+import { markFolder, sha256File, writeFileAtomic } from '../data/files.js'
 import { CheckpointError } from '../errors.js'
-import { assertSameRun, type Checkpoint, findCheckpoint } from './checkpoint.js'
+import { assertSameRun, type Checkpoint, findCheckpoint, pruneCheckpoints } from './checkpoint.js'
 import { formatConfig } from './config.js'
 import type { TrainConfig } from './settings.js'
 
@@ -13,10 +13,13 @@ export const runFiles = {
   checkpoints: 'checkpoints',
   adapter: 'adapter',
   report: 'train.json',
+  /** Pairs that could not be used, where there are any. */
+  failed: 'failed.jsonl',
 } as const
 
 export interface RunFolder {
   dataSha256: string
+  modelMark: string
   /** Where to go on from; `undefined` at the start. */
   checkpoint: Checkpoint | undefined
   /** Files of an earlier run that the new one replaces. */
@@ -38,11 +41,11 @@ export async function openRunFolder(
       hint: 'Use --resume to go on with it, --overwrite to start again, or another output folder.',
     })
   }
-  const dataSha256 = await sha256File(config.data.train)
-  await removeTemporaries(config.output)
+  const now = { dataSha256: await sha256File(config.data.train), modelMark: await markFolder(config.model) }
   const checkpoint = mode.resume ? await findCheckpoint(config.output) : undefined
-  if (checkpoint) assertSameRun(checkpoint, config, dataSha256)
-  return { dataSha256, checkpoint, replaced: mode.resume ? [] : earlier }
+  if (checkpoint) assertSameRun(checkpoint, config, now)
+  if (mode.resume) await pruneCheckpoints(config.output, config.checkpoint.keep)
+  return { ...now, checkpoint, replaced: mode.resume ? [] : earlier }
 }
 
 /** Deletes what `--overwrite` gives up; called once everything else about the new run is known to be sound. */

@@ -1,7 +1,18 @@
 /** The settings of training: every key, its type, range and default. The file format is YAML with these names. */
 import { z } from 'zod'
 import { defaultLora, gemmBackends } from '../engine/engine.js'
-import { compute, count, inputPath, outputPath, rootPath, seed, share, text, whole } from '../settings/common.js'
+import {
+  beyondContext,
+  compute,
+  count,
+  inputPath,
+  outputPath,
+  rootPath,
+  seed,
+  share,
+  text,
+  whole,
+} from '../settings/common.js'
 import { objectiveNames } from './objectives.js'
 
 const positive = z.number().positive()
@@ -48,10 +59,10 @@ const objective = z.strictObject({
 })
 
 const optimizer = z.strictObject({
-  lr: nonNegative.default(1e-6).meta({ description: 'Peak learning rate of AdamW' }),
+  lr: share.default(1e-6).meta({ description: 'Peak learning rate of AdamW' }),
   beta1: decay.default(0.9).meta({ description: 'Decay of the first moment' }),
   beta2: decay.default(0.999).meta({ description: 'Decay of the second moment' }),
-  eps: positive.default(1e-8).meta({ description: 'Added to the root of the second moment' }),
+  eps: z.number().min(1e-30).max(1).default(1e-8).meta({ description: 'Added to the root of the second moment' }),
   weightDecay: nonNegative.default(0).meta({ description: 'Decoupled weight decay' }),
   maxGradNorm: nonNegative.default(1).meta({ description: 'Global L2 norm that the gradient is clipped to; 0 = off' }),
 })
@@ -101,6 +112,7 @@ export const trainSettings = z.strictObject({
     .nullable()
     .default(null)
     .meta({ description: 'Stop after this many optimizer steps; the schedule ends there' }),
+  beyondContext,
   batchSize: count.default(8).meta({ description: 'Pairs for each optimizer step' }),
   microBatchSize: count
     .nullable()

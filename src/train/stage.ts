@@ -1,5 +1,7 @@
 /** `train`: an adapter from pairs. */
 import { join } from 'node:path'
+import { TrainingError } from '../errors.js'
+import { counted } from '../settings/plural.js'
 import { defineStage } from '../stage/index.js'
 import { checkTrainTree } from './config.js'
 import { runFiles } from './run-folder.js'
@@ -39,9 +41,18 @@ export const trainStage = defineStage({
       },
     })
     const loss = report.last ? `, loss ${report.last.loss.toFixed(4)}` : ''
-    return { interrupted: report.interrupted, summary: `${report.totalSteps} steps${loss}`, report }
+    const left = report.failures ? `, ${counted(report.pairs.failed, 'pair')} left out: ${report.failures}` : ''
+    const hint = `The adapter and ${config.output}/metrics.jsonl are kept to look into, and marked; lower optimizer.lr or check the data.`
+    return {
+      interrupted: report.interrupted,
+      summary: `${counted(report.totalSteps, 'step')}${loss}${left}`,
+      report,
+      problem: report.problem === null ? undefined : new TrainingError(capitalized(report.problem), { hint }),
+    }
   },
 })
+
+const capitalized = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)
 
 function describeStep({ metrics }: TrainProgress): string {
   const parts = [`loss ${metrics.loss.toFixed(4)}`]

@@ -1,13 +1,18 @@
 /** The training run: steps, metrics, checkpoints, and leaving well when told to. */
 import { join } from 'node:path'
 import { JsonlAppender, writeFolderAtomic, writeJson } from '../data/files.js'
+import { writeJsonl } from '../data/jsonl.js'
+import { lockOutput } from '../data/lock.js'
 import type { PairCounts } from '../data/pairs.js'
 import type { ModelInfo, StepStats, UpdateStats } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
-import { NumericError } from '../errors.js'
+import { AbortedError, isAbort, NumericError } from '../errors.js'
+import { checkOptions } from '../options.js'
+import { checkTree } from '../settings/file.js'
 import { version } from '../version.js'
-import { fingerprint, saveCheckpoint, type TrainerState } from './checkpoint.js'
+import { assertSamePairs, fingerprint, saveCheckpoint, type TrainerState } from './checkpoint.js'
 import type { Example } from './collate.js'
+import { checkTrainConfig } from './config.js'
 import { describeMachine, type Machine } from './machine.js'
 import { type MetricsRow, metricsRow } from './metrics.js'
 import { stepIndices } from './order.js'
@@ -15,8 +20,9 @@ import { microBatches } from './plan.js'
 import { prepare } from './prepare.js'
 import { clearEarlierRun, openRunFolder, type RunFolder, runFiles, writeResolvedConfig } from './run-folder.js'
 import { learningRateFactor } from './schedule.js'
-import type { TrainConfig } from './settings.js'
+import { type TrainConfig, trainSettings } from './settings.js'
 import type { Prepared, PrepareOptions } from './types.js'
+import { readVerdict } from './verdict.js'
 
 /** Where a run stands after an optimizer step. */
 export interface TrainProgress {
@@ -28,9 +34,12 @@ export interface TrainProgress {
 
 /** How `train` is run; what it computes is in its configuration. */
 export interface TrainOptions extends PrepareOptions {
-  /** Aborts between layers or micro-batches; rejects with the signal's reason and saves nothing. */
+  /** Aborts between layers; rejects with an `AbortedError` and saves nothing. */
   signal?: AbortSignal
-  /** Asks for a stop after the current step: a checkpoint is saved and the report says `interrupted`. */
+  /**
+   * Asks for a stop: the step under way is finished, or given up when that takes more than two seconds; a checkpoint is saved
+   * and the report says `interrupted`. Before the first step it rejects with an `AbortedError`.
+   */
   stop?: AbortSignal
   /** Once, when everything is ready for the first step. */
   onStart?: (start: { step: number; totalSteps: number }) => void
@@ -40,6 +49,17 @@ export interface TrainOptions extends PrepareOptions {
   resume?: boolean
   /** Delete an earlier run in the output folder first. */
   overwrite?: boolean
+}
+
+const trainKeys: Record<keyof TrainOptions, true> = {
+  signal: true,
+  stop: true,
+  onLog: true,
+  native: true,
+  onStart: true,
+  onProgress: true,
+  resume: true,
+  overwrite: true,
 }
 
 /** What a run came to; also written as report.json when it is complete. */
@@ -57,6 +77,10 @@ export interface TrainReport {
   /** The checkpoint of exactly this step, when there is one. */
   checkpoint: string | null
   pairs: PairCounts
+  /** The file with the pairs that could not be used, when there are any. */
+  failures: string | null
+  /** What speaks against a complete run: its gradient was 0, or its loss diverged (docs/training.md). */
+  problem: string | null
   warnings: string[]
   model: ModelInfo
   machine: Machine
@@ -75,19 +99,63 @@ export interface TrainReport {
  * device from its newest checkpoint.
  *
  * @throws {CheckpointError} when the output folder holds another run.
- * @throws {DataError} at the first bad record, before any compute is spent.
- * @throws {NumericError} when a loss or gradient stops being finite; checkpoints are left as they were.
+ * @throws {LockedError} when another run writes to the output folder.
+ * @throws {DataError} at the first record that breaks the format, before any compute is spent, or when no pair can be used. One
+ *   whose images or length make it impossible to use is left out: see `failures` of the report.
+ * @throws {NumericError} when a loss, a gradient or the adapter stops being finite; checkpoints are left as they were.
  */
 export async function train(config: TrainConfig, options: TrainOptions = {}): Promise<TrainReport> {
+  checkOptions('train', options, trainKeys)
+  checkTree(trainSettings, config, () => undefined)
   const mode = { resume: options.resume ?? false, overwrite: options.overwrite ?? false }
+  checkTrainConfig(config)
+  await using _lock = await lockOutput(config.output, 'folder')
   const folder = await openRunFolder(config, mode)
-  const prepared = await prepare(config, options)
+  using patience = new Patience(options)
+  const prepared = await prepare(config, { ...options, signal: patience.signal })
   try {
+    const { failures } = prepared
+    if (folder.checkpoint)
+      assertSamePairs(
+        folder.checkpoint,
+        failures.map(({ id }) => id),
+      )
     await clearEarlierRun(config, folder)
     await writeResolvedConfig(config)
-    return await new Run(config, options, folder, prepared).finish()
+    if (failures.length > 0) await writeJsonl(join(config.output, runFiles.failed), failures)
+    return await new Run(config, options, folder, prepared, patience.signal).finish()
   } finally {
     await prepared.engine.close()
+  }
+}
+
+/** How long a stop waits for the step under way; then the step is given up, and done again by whoever resumes. */
+const stopPatienceMs = 2000
+
+/** A signal that ends native calls: the caller's own, or a stop that has waited long enough. */
+class Patience {
+  readonly signal: AbortSignal
+  readonly #stop: AbortSignal | undefined
+  readonly #over = new AbortController()
+  #timer: NodeJS.Timeout | undefined
+
+  constructor({ signal, stop }: TrainOptions) {
+    this.#stop = stop
+    this.signal = signal ? AbortSignal.any([signal, this.#over.signal]) : this.#over.signal
+    if (stop?.aborted) this.#wait()
+    else stop?.addEventListener('abort', this.#wait)
+  }
+
+  readonly #wait = (): void => {
+    this.#timer = setTimeout(
+      () => this.#over.abort(new AbortedError('The step under way was given up')),
+      stopPatienceMs,
+    )
+  };
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer)
+    this.#stop?.removeEventListener('abort', this.#wait)
   }
 }
 
@@ -97,12 +165,15 @@ class Run {
   readonly #folder: RunFolder
   readonly #prepared: Prepared
   readonly #images: ImageCache
+  /** Ends native calls. */
+  readonly #signal: AbortSignal
   #step = 0
   #numTokens = 0
   #last: MetricsRow | null = null
   #checkpoint: string | null = null
 
-  constructor(config: TrainConfig, options: TrainOptions, folder: RunFolder, prepared: Prepared) {
+  constructor(config: TrainConfig, options: TrainOptions, folder: RunFolder, prepared: Prepared, signal: AbortSignal) {
+    this.#signal = signal
     this.#config = config
     this.#options = options
     this.#folder = folder
@@ -111,13 +182,15 @@ class Run {
   }
 
   async finish(): Promise<TrainReport> {
-    const { engine, loaded, totalSteps } = this.#prepared
+    const { engine, loaded, failures, totalSteps } = this.#prepared
     const metrics = await this.#restore()
     const resumedFrom = this.#step
     this.#options.onStart?.({ step: resumedFrom, totalSteps })
     const started = performance.now()
     try {
-      while (this.#step < totalSteps && !this.#options.stop?.aborted) await this.#next(metrics)
+      while (this.#step < totalSteps && !this.#options.stop?.aborted) {
+        await this.#next(metrics).catch((error) => this.#giveUpStep(error))
+      }
       await metrics.sync()
       const interrupted = this.#step < totalSteps
       // Before the first step there is no state to save: going on is starting anew.
@@ -126,16 +199,20 @@ class Run {
       await metrics.close()
     }
     const complete = this.#step >= totalSteps
+    const { output } = this.#config
+    const problem = complete ? await readVerdict(join(output, runFiles.metrics), this.#config.objective.name) : null
     const report: TrainReport = {
       version,
       step: this.#step,
       totalSteps,
       resumedFrom,
       interrupted: !complete,
-      output: this.#config.output,
-      adapter: complete ? await this.#saveAdapter() : null,
+      output,
+      adapter: complete ? await this.#saveAdapter(problem) : null,
       checkpoint: this.#checkpoint,
       pairs: loaded.counts,
+      failures: failures.length > 0 ? join(output, runFiles.failed) : null,
+      problem,
       warnings: loaded.warnings,
       model: engine.info,
       machine: describeMachine(),
@@ -144,7 +221,7 @@ class Run {
       peakHostBytes: process.resourceUsage().maxRSS * 1024,
       last: this.#last,
     }
-    if (complete) await writeJson(join(this.#config.output, runFiles.report), report)
+    if (complete) await writeJson(join(output, runFiles.report), report)
     return report
   }
 
@@ -187,6 +264,12 @@ class Run {
     if (checkpoint.every > 0 && due) await this.#save(metrics)
   }
 
+  /** A step that a stop did not wait for leaves no trace, so that the state to save is that of the step before. */
+  async #giveUpStep(error: unknown): Promise<void> {
+    if (this.#options.signal?.aborted || !isAbort(error, this.#signal)) throw error
+    await this.#prepared.engine.zeroGrad()
+  }
+
   #batch(examples: Example[]): Example[] {
     const { batchSize, seed } = this.#config
     return Array.from(stepIndices(examples.length, batchSize, seed, this.#step), (index) => examples[index])
@@ -212,7 +295,7 @@ class Run {
 
   async #accumulate(batch: Example[]): Promise<StepStats[]> {
     const { engine, objective } = this.#prepared
-    const call = { signal: this.#options.signal }
+    const call = { signal: this.#signal }
     const parts: StepStats[] = []
     for (const part of microBatches(batch, this.#config.microBatchSize)) {
       await this.#images.hold(
@@ -235,6 +318,8 @@ class Run {
       metricsBytes: metrics.bytes,
       numTokens: this.#numTokens,
       dataSha256: this.#folder.dataSha256,
+      leftOut: this.#prepared.failures.map(({ id }) => id),
+      modelMark: this.#folder.modelMark,
       config: fingerprint(this.#config),
     }
     const { output, model, checkpoint } = this.#config
@@ -244,9 +329,13 @@ class Run {
     })
   }
 
-  async #saveAdapter(): Promise<string> {
+  /** An adapter that is not to be used says so in its folder. */
+  async #saveAdapter(problem: string | null): Promise<string> {
     const path = join(this.#config.output, runFiles.adapter)
-    await writeFolderAtomic(path, (temporary) => this.#prepared.engine.saveAdapter(temporary, this.#config.model))
+    await writeFolderAtomic(path, async (temporary) => {
+      await this.#prepared.engine.saveAdapter(temporary, this.#config.model)
+      if (problem) await writeJson(join(temporary, 'problem.json'), { problem })
+    })
     return path
   }
 }

@@ -1,5 +1,5 @@
 /** What preparing a run asks for and gives. */
-import type { LoadedPairs } from '../data/pairs.js'
+import type { LoadedPairs, PairFailure } from '../data/pairs.js'
 import type { Engine, NativeModule, ObjectiveSpec } from '../engine/engine.js'
 import type { Example } from './collate.js'
 
@@ -7,6 +7,8 @@ export interface Prepared {
   engine: Engine
   examples: Example[]
   loaded: LoadedPairs
+  /** Pairs that were left out because they cannot be used. */
+  failures: PairFailure[]
   objective: ObjectiveSpec
   stepsPerEpoch: number
   totalSteps: number

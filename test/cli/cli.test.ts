@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rename, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
@@ -36,7 +36,7 @@ describe('fire-train plan', () => {
     expect(stdout).toMatch(/^pairs +12 of 12 read/)
     for (const heading of ['cpu, f32', 'cuda, f32', 'with checkpointing']) expect(stdout).toContain(heading)
     const gpu = await fireTrain(['plan', world.model, elsewhere, '--device', 'cuda', '--json'])
-    const plans = JSON.parse(gpu.stdout)
+    const { plans } = JSON.parse(gpu.stdout)
     expect(
       plans.map((entry: { device: string; checkpointing: boolean }) => [entry.device, entry.checkpointing]),
     ).toEqual([
@@ -44,7 +44,7 @@ describe('fire-train plan', () => {
       ['cuda', true],
     ])
     expect((await fireTrain(['plan', world.model, elsewhere, '--device', 'tpu'])).stderr).toContain(
-      '--device: Expected',
+      'for --device but received "tpu"',
     )
   })
 })
@@ -77,13 +77,24 @@ describe('fire-train', () => {
   })
 
   it.each([
-    [['trian'], 'Did you mean train?'],
-    [['train'], 'Not enough non-option arguments'],
-    [['train', 'x', '--resum'], 'Unknown argument: resum'],
-    [['train', 'x', '--resume', '--overwrite'], 'mutually exclusive'],
+    [['trian'], 'Unknown command "trian" of fire-train; did you mean train?'],
+    [['bench', 'stp'], 'did you mean step?'],
+    [['train'], 'train needs <config>'],
+    [['sample', '--samples', 'x'], 'sample needs --out'],
+    [['train', 'x', '--resum'], 'Unknown option --resum; did you mean --resume?'],
+    [['train', 'x', '--lr', '1'], 'settings of the file are given as --set optimizer.lr=VALUE'],
+    [['demo', '--output', 'x'], 'did you mean --out?'],
+    [['generate', '--maxNewTokens', '3'], 'did you mean --max-new-tokens?'],
+    [['--quite', 'doctor'], 'did you mean --quiet?'],
+    [['train', 'x', '--resume', '--overwrite'], '--resume and --overwrite rule each other out'],
+    [['train', 'x', 'y'], 'Unexpected argument "y"'],
+    [['import', 'csv', 'x', '--out'], '--out needs a value'],
+    [['demo', '--seed', '1', '--seed', '2'], '--seed is given twice'],
+    [['doctor', '--json=yes'], '--json is on or off'],
     [[], 'Say what to do'],
     [['bench'], 'Say which'],
-    [['verify', 'x', '--dtype', 'f8'], 'Invalid values'],
+    [['verify', 'x', '--dtype', 'f8'], "Expected one of 'f32', 'bf16' for --dtype but received \"f8\""],
+    [['bench', 'gemm', '--seconds', 'soon'], 'Expected a number for --seconds but received "soon"'],
   ])('refuses %j with exit code 2', async (args, message) => {
     const { code, stderr } = await fireTrain(args)
     expect(code).toBe(2)
@@ -241,9 +252,11 @@ describe('fire-train generate', () => {
     const target = join(world.root, 'answers.jsonl')
     const args = ['generate', '--model', world.model, '--in', questions, '--batch-size', '2']
     expect((await fireTrain([...args, '--out', target])).code).toBe(0)
-    const again = await fireTrain([...args, '--out', target])
-    expect(again.code).toBe(1)
-    expect(again.stderr).toContain('exists already\nhint: Use --overwrite')
+    // The same command has nothing left to do; another would write something else.
+    expect((await fireTrain([...args, '--out', target])).code).toBe(0)
+    const other = await fireTrain([...args, '--out', target, '--seed', '7'])
+    expect(other.code).toBe(1)
+    expect(other.stderr).toContain('holds answers of another run')
     const lines = (await readFile(target, 'utf8'))
       .trim()
       .split('\n')
@@ -255,6 +268,34 @@ describe('fire-train generate', () => {
     ])
     const printed = (await fireTrain(args)).stdout.trim().split('\n')
     expect(printed.map((line) => JSON.parse(line))).toEqual(lines)
+  })
+
+  it('answers the rest when one image is missing, names the record, and goes on from a part', async () => {
+    const questions = join(world.root, 'holed.jsonl')
+    await writePairs(questions, [
+      ...Array.from({ length: 9 }, (_, index) => ({
+        id: `q${index}`,
+        prompt: `Which ${index}?`,
+        images: ['clean0.png'],
+      })),
+      { id: 'hole', prompt: 'Where?', images: ['gone.png'] },
+      { id: 'last', prompt: 'Who?', images: ['clean0.png'] },
+    ])
+    const target = join(world.root, 'holed.answers.jsonl')
+    const args = ['generate', '--model', world.model, '--in', questions, '--out', target, '--batch-size', '2']
+    const whole = await fireTrain(args)
+    expect(whole.code).toBe(1)
+    expect(whole.stderr).toMatch(/record hole: .*gone\.png/)
+    expect(whole.stderr).toContain(
+      `1 of 11 questions have no answer: ${join(world.root, 'holed.answers.failed.jsonl')}`,
+    )
+    const text = await readFile(target, 'utf8')
+    expect(text.trimEnd().split('\n')).toHaveLength(10)
+    // As a kill would leave it: whole lines of a part, the last one torn.
+    await rename(target, `${target}.part`)
+    await truncate(`${target}.part`, text.split('\n').slice(0, 4).join('\n').length + 20)
+    expect((await fireTrain(args)).code).toBe(1)
+    expect(await readFile(target, 'utf8')).toBe(text)
   })
 
   it('names what is missing', async () => {

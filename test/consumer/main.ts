@@ -5,7 +5,7 @@ import { importData } from 'fire-train/import'
 import { ask } from './ask.js'
 import { compare } from './compare.js'
 import { flipped, makePairs } from './pairs.js'
-import { runMine } from './stage.js'
+import { pipelineFile, runMine } from './stage.js'
 import { trainFor } from './train.js'
 
 const [model, folder] = process.argv.slice(2)
@@ -24,10 +24,7 @@ const run = [`${folder}/pairs.jsonl`, `${folder}/run`] as const
 const stopped = await trainFor(0, model, ...run)
 const finished = await trainFor(60_000, model, ...run)
 
-await writeFile(
-  `${folder}/pipeline.yaml`,
-  `output: mine\nmodel: ${model}\nchoose: { from: data/samples.jsonl }\nsample: { images: data, limit: 3 }\n`,
-)
+await writeFile(`${folder}/pipeline.yaml`, pipelineFile(model))
 const { stages } = await runMine(`${folder}/pipeline.yaml`)
 
 const training = [stopped, finished].map(({ interrupted, step, resumedFrom }) => ({ interrupted, step, resumedFrom }))

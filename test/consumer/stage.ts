@@ -26,6 +26,14 @@ const choose = defineStage({
   },
 })
 
+/** Its section stands beside the built-in ones; `sample` takes what it makes. Paths are relative to the file. */
+export const pipelineFile = (model: string): string => `
+output: mine
+model: ${model}
+choose: { from: data/samples.jsonl, type: closed }
+sample: { images: data, limit: 3 }
+`
+
 export async function runMine(file: string): Promise<PipelineReport> {
   const pipeline = await loadPipeline(file, [], [choose, ...stages])
   return runPipeline(pipeline)

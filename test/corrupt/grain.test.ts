@@ -109,6 +109,17 @@ describe('corrupt for a model', () => {
     expect(text).toContain(`lesion-noise, σ 45, ${seenSigma.toFixed(1)} as the model sees it`)
     const again = await world.corrupt({ model, sheet })
     expect([again.reused, again.pairs]).toEqual([1, pairs])
+    // The noise is the same without a model, and with one that cannot be opened.
+    for (const [model, said] of [
+      [undefined, 0],
+      [world.path('none'), 1],
+    ] as const) {
+      const logs: string[] = []
+      const plain = await world.corrupt({ model, onLog: (line) => logs.push(line) })
+      expect([plain.reused, plain.report.seenSigma]).toEqual([1, null])
+      expect(plain.pairs[0].corrupted).toEqual(pairs[0].corrupted)
+      expect(logs.filter((line) => line.includes('is not measured in the view of'))).toHaveLength(said)
+    }
   })
 
   it('keeps the strength there with the grain of the model', async () => {

@@ -1,7 +1,7 @@
 /** One shape in every form of mask (`generate_masks.py` wrote them), orientation above all; and files that lie. */
 import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { gzipSync } from 'node:zlib'
+import { gunzipSync, gzipSync } from 'node:zlib'
 import { beforeEach, describe, expect, it } from 'vitest'
 import type { DicomSource } from '../../src/corrupt/masks/dicom-seg.js'
 import { dicomSource, readSegMask } from '../../src/corrupt/masks/dicom-seg.js'
@@ -166,6 +166,18 @@ describe('NIfTI', () => {
     await expect(readFileCase(refused(fixture.niftis, 'no slice'))).rejects.toThrow('4 slices')
     await expect(readFileCase(refused(fixture.niftis, 'no such slice'))).rejects.toThrow('there is no 4')
     await expect(readFileCase({ ...fixture.niftis['label ids'], with: { slise: 1 } })).rejects.toThrow('slise')
+  })
+
+  it('takes an identity affine with an origin, and one at the origin only when it is asked for', async () => {
+    const identity = refused(fixture.niftis, 'identity affine')
+    await expect(readFileCase(identity)).rejects.toMatchObject({ hint: expect.stringContaining('"affine"') })
+    const asked = await readFileCase({ ...identity, with: { ...identity.with, orientation: 'affine' } })
+    const template = Buffer.from(identity.file, 'base64')
+    // sform (bytes 280 on): the last of each row is the origin.
+    const plain = template[0] === 0x1f ? gunzipSync(template) : Buffer.from(template)
+    for (const [row, at] of [-90, -126, -72].entries()) plain.writeFloatLE(at, 280 + 16 * row + 12)
+    expect(plain.readInt16LE(254)).toBeGreaterThan(0)
+    expect(await readFileCase({ ...identity, file: plain.toString('base64') })).toEqual(asked)
   })
 
   it('refuses what is cut off, too large, or inflates to more than its header declares', async () => {

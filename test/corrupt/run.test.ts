@@ -11,6 +11,7 @@ import { decodeImage, describeImage } from '../../src/data/images.js'
 import { loadPairs } from '../../src/data/pairs.js'
 import type { ImageRef, Pair } from '../../src/data/records.js'
 import { ArgumentError, DataError, SegmenterError } from '../../src/errors.js'
+import { goneOwner } from '../data/owners.js'
 import { FakeSegmenter, seen } from './service.js'
 import { sha256, World } from './world.js'
 
@@ -381,7 +382,7 @@ describe('going on', () => {
       expect(await new Promise((resolve) => child.on('exit', (_, signal) => resolve(signal)))).toBe('SIGKILL')
     }
     service.fault = () => false
-    await world.write('killed/corrupted/.tmp-left-over', 'half')
+    await world.write(`killed/corrupted/.tmp-left-${goneOwner()}.01234567`, 'half')
     const { reused, pairs } = await world.corrupt(options)
     expect(reused).toBeGreaterThanOrEqual(4)
     expect(pairs).toHaveLength(12)

@@ -99,6 +99,11 @@ TEST("weights: matrices take the activation type, vectors f32, from either type 
       const std::vector<float>& exact = from_f32 ? values : round;
       CHECK(ops.download_f32(vector) == std::vector<float>(exact.begin(), exact.begin() + 37));
     }
+    std::vector<f16> halves(values.size());
+    std::transform(values.begin(), values.end(), halves.begin(), [](float x) { return to_f16(x); });
+    std::vector<float> widened(values.size());
+    std::transform(halves.begin(), halves.end(), widened.begin(), [](f16 x) { return to_float(x); });
+    CHECK(ops.download_f32(ops.adopt(Tensor(halves.data(), DType::f16, {rows, cols}))) == rounded(widened, type));
     const std::vector<float> kernel = Random(7).floats(2 * 3 * 2 * 4 * 4);
     std::vector<float> copy = kernel;
     const Tensor patches = ops.adopt(Tensor(copy.data(), DType::f32, {2, 3, 2, 4, 4}));

@@ -5,8 +5,10 @@ import { z } from 'zod'
 import { JsonlAppender, removeTemporaries, writeFileAtomic, writeFolderAtomic } from '../../src/data/files.js'
 import { readJsonl, writeJsonl } from '../../src/data/jsonl.js'
 import { loadPairs, pairProblem } from '../../src/data/pairs.js'
+import { exchange } from '../../src/engine/exchange.js'
 import { DiskFullError, FileError, fileError } from '../../src/errors.js'
 import { makePair, temporaryFolder, writeImage, writePairs } from '../fakes/world.js'
+import { goneOwner } from './owners.js'
 
 let folder: string
 
@@ -84,11 +86,32 @@ describe('atomic writes', () => {
     expect(await readdir(folder)).toEqual(['step'])
   })
 
+  it('replaces a folder in one step: at every moment it is there', async () => {
+    const path = join(folder, 'step')
+    const fill = (text: string) => (temporary: string) => writeFile(join(temporary, 'file'), text)
+    await writeFolderAtomic(path, fill('0'))
+    await mkdir(join(folder, 'other'))
+    // Elsewhere the order is another, and one whole copy is there under a temporary name.
+    if (!exchange(path, join(folder, 'other'))) return
+    exchange(path, join(folder, 'other'))
+    let watching = true
+    let looked = 0
+    const watch = async () => {
+      for (; watching; looked += 1) expect(await readFile(join(path, 'file'), 'utf8')).toMatch(/^\d+$/)
+    }
+    const watched = watch()
+    for (let round = 0; round < 50; round += 1) await writeFolderAtomic(path, fill(String(round)))
+    watching = false
+    await watched
+    expect(looked).toBeGreaterThan(50)
+  })
+
   it('clears what a crash left', async () => {
-    await mkdir(join(folder, '.tmp-step-3-x'))
+    await mkdir(join(folder, `.tmp-step-3-${goneOwner()}.01234567`))
     await writeFile(join(folder, 'kept'), '')
+    await writeFile(join(folder, '.tmp-of-another-program'), '')
     await removeTemporaries(folder)
-    expect(await readdir(folder)).toEqual(['kept'])
+    expect((await readdir(folder)).sort()).toEqual(['.tmp-of-another-program', 'kept'])
     await removeTemporaries(join(folder, 'none'))
   })
 

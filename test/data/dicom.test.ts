@@ -4,7 +4,14 @@ import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, it } from 'vitest'
-import { checkReferenced, decodeImage, decodeReferenced, describeImage } from '../../src/data/images.js'
+import {
+  checkReferenced,
+  decodeImage,
+  decodeReferenced,
+  describeImage,
+  describeWithNotes,
+  examineReferenced,
+} from '../../src/data/images.js'
 import { DataError, UnsupportedError } from '../../src/errors.js'
 import { temporaryFolder } from '../fakes/world.js'
 
@@ -71,6 +78,31 @@ describe('DICOM', () => {
   it('prefers a file whose name looks like a frame', async () => {
     await write(bytesOf('8 bits'), 'x.dcm#2')
     await expect(decodeImage(join(folder, 'x.dcm#2'))).resolves.toMatchObject({ width: fixture.width })
+  })
+})
+
+describe('a window that shows nothing', () => {
+  const name = 'CT window, Explicit VR Little Endian'
+  const withWidths = (widths: string): Buffer =>
+    Buffer.from(bytesOf(name).toString('latin1').replace('400\\1500', widths), 'latin1')
+
+  it('is passed over for the next one, and noted', async () => {
+    await write(withWidths('0.0\\1500'))
+    const { notes } = await describeWithNotes('x.dcm', folder)
+    expect(notes).toEqual([
+      { kind: 'window_replaced', message: 'a window of centre 40 and width 0 shows nothing and is passed over' },
+    ])
+    const { rgb } = await decodeImage(join(folder, 'x.dcm'))
+    expect(rgb).not.toEqual((await decodeImage(await write(bytesOf(name), 'y.dcm'))).rgb)
+  })
+
+  it('leaves the range of the image where there is no other', async () => {
+    await write(withWidths('0.0\\0.50'))
+    const { ref, notes } = await describeWithNotes('x.dcm', folder)
+    expect(notes.map(({ message }) => message).join()).toContain('centre -600 and width 0.5')
+    expect(await examineReferenced(ref, folder)).toEqual(notes)
+    const { rgb } = await decodeImage(join(folder, 'x.dcm'))
+    expect([Math.min(...rgb), Math.max(...rgb)]).toEqual([0, 255])
   })
 })
 
@@ -166,8 +198,8 @@ describe('a DICOM file that cannot be shown', () => {
     await expectUndecodable(bytesOf('refused: JPEG Extended, 12 bits'), UnsupportedError, /JPEG of 12 bits/)
   })
 
-  it('has a window of no width', async () => {
-    await expectUndecodable(replaced('400\\1500', '0\\150000'), DataError, /window of centre 40 and width 0/)
+  it('has pixels that are floating-point numbers', async () => {
+    await expectRefused(replaced('\xe0\x7f\x10\x00', '\xe0\x7f\x08\x00'), UnsupportedError, /floating-point numbers/)
   })
 
   it('holds another image than it declares', async () => {

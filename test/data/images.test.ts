@@ -7,7 +7,14 @@ import { join } from 'node:path'
 import { deflateSync } from 'node:zlib'
 import sharp from 'sharp'
 import { beforeEach, describe, expect, it } from 'vitest'
-import { checkReferenced, decodeImage, decodeReferenced, describeImage } from '../../src/data/images.js'
+import {
+  checkReferenced,
+  decodeImage,
+  decodeReferenced,
+  describeImage,
+  describeWithNotes,
+  examineReferenced,
+} from '../../src/data/images.js'
 import { DataError, FileError, UnsupportedError } from '../../src/errors.js'
 import { temporaryFolder, writeImage } from '../fakes/world.js'
 
@@ -69,6 +76,34 @@ describe('decodeImage', () => {
     const pixels = [0, 129, 65535, 7, 386, 32768, 65406, 0]
     await sharp(Uint16Array.from(pixels), { raw }).toColourspace('rgb16').png().toFile(path)
     expect([...(await decodeImage(path)).rgb]).toEqual([0, 1, 255, 2, 128, 254])
+  })
+
+  it('notes 16 bits that hold 12, which show nearly black', async () => {
+    const raw = { width: 3, height: 1, channels: 1 } as const
+    const write16 = async (levels: number[]) =>
+      sharp(Uint16Array.from(levels), { raw }).toColourspace('grey16').png().toFile(join(folder, 'x.png'))
+    await write16([0, 2000, 4095])
+    const { ref, notes } = await describeWithNotes('x.png', folder)
+    const message = '16 bits, but the highest value is 4095 of 65535: nearly black'
+    expect(notes).toEqual([{ kind: 'dark_16_bits', message }])
+    expect(await examineReferenced(ref, folder)).toEqual(notes)
+    await write16([0, 2000, 40950])
+    expect((await describeWithNotes('x.png', folder)).notes).toEqual([])
+  })
+
+  it('takes a large image of 16 bits within the memory of its 8-bit pixels', async () => {
+    const [width, height] = [5000, 3000]
+    const path = join(folder, 'large.png')
+    const levels = new Uint16Array(width * height).fill(30_000)
+    await sharp(levels, { raw: { width, height, channels: 1 } })
+      .toColourspace('grey16')
+      .png()
+      .toFile(path)
+    const before = process.memoryUsage.rss()
+    const image = await decodeImage(path)
+    expect(image.rgb).toHaveLength(width * height * 3)
+    expect(image.rgb[0]).toBe(117)
+    expect(process.memoryUsage.rss() - before).toBeLessThan(250 * 2 ** 20)
   })
 
   it('takes the smallest image and a very wide one', async () => {
@@ -191,6 +226,18 @@ describe('an image that is refused', () => {
     const path = await write('x.webp', Buffer.from(fixture.animated, 'base64'))
     await expect(decodeImage(path)).rejects.toThrow(UnsupportedError)
     await expect(decodeImage(path)).rejects.toThrow(/x\.webp: an animation of 2 pictures/)
+  })
+
+  it('is an animation in the form of a PNG', async () => {
+    const still = await sharp({ create: { width: 4, height: 4, channels: 3, background: '#123456' } })
+      .png()
+      .toBuffer()
+    const control = Buffer.from('000000086163544c0000000300000000', 'hex')
+    const path = await write(
+      'x.png',
+      Buffer.concat([still.subarray(0, 33), control, Buffer.alloc(4), still.subarray(33)]),
+    )
+    await expect(decodeImage(path)).rejects.toThrow(/x\.png: an animation of 3 pictures/)
   })
 
   it('has no frames to choose from', async () => {

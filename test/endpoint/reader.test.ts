@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { readStructured } from '../../src/endpoint/index.js'
+import { keepSecret } from '../../src/secrets.js'
 
 const schema = z.object({ verdict: z.enum(['correct', 'incorrect', 'unclear']), reason: z.string() })
 const read = (content: string, finishReason: string | null = 'stop') => {
@@ -20,6 +21,10 @@ describe('readStructured', () => {
     ['correct', `{"reason": "a } and a { in it", "verdict": "correct"}`],
     ['correct', `[${right}]`],
     ['correct', `{"other": 1} ${right}`],
+    ['correct', `{I would say: ${right}}`],
+    ['correct', `As JSON { as asked for: {"verdict" : {a}} I say ${right}`],
+    ['correct', `{"result": ${right}}`],
+    ['correct', `{"name": "judgement", "arguments": {"all": [${right}]}}`],
     // twice the same, in other words
     ['correct', `${right} In short: {"verdict": "correct", "reason": "as I said"}`],
     // a draft inside the reasoning is none of its verdicts
@@ -41,11 +46,21 @@ describe('readStructured', () => {
     ['it holds no complete JSON object', '{"verdict": "correct", "reason": "so", "verdict": "incorrect"}'],
     ['it holds no complete JSON object', `<think>${right}</think>I am done.`],
     ['it holds objects that disagree', `Draft: ${right} Final: ${wrong}`],
+    ['it holds objects that disagree', `{"draft": ${right}, "final": ${wrong}}`],
     ['an object in it does not end', `${right} or rather {"verdict": "incor`],
     [expect.stringContaining('verdict: '), '{"verdict": "right", "reason": "so"}'],
     [expect.stringContaining('reason: '), '{"verdict": "correct"}'],
   ])('says %s of %s', (problem, content) => {
     expect(read(content)).toEqual(problem)
+  })
+
+  it('reads no key, however it is pieced together', () => {
+    keepSecret('sk-reader-4711')
+    for (const text of ['"\\u0073k-reader-4711"', '"sk-read" + "er-4711"']) {
+      const content = `{"verdict": "correct", "reason": ${text}}`
+      const { value } = readStructured({ content, finishReason: 'stop' }, schema)
+      expect(value?.reason).toBe('***')
+    }
   })
 
   it('believes no reply that was cut off or withheld', () => {

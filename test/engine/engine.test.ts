@@ -67,17 +67,39 @@ describe('openEngine', () => {
 })
 
 describe('Engine', () => {
-  it('rejects with the reason of an aborted signal, before or during a call', async () => {
+  it('rejects with an error of its own for an aborted signal, whatever the reason, before or during a call', async () => {
     await using engine = await open()
     const reason = new Error('stop')
-    await expect(engine.accumulate([pair], objective, step, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
+    const stopped = { code: 'ERR_FIRE_ABORTED', cause: reason }
+    const before = engine.accumulate([pair], objective, step, { signal: AbortSignal.abort(reason) })
+    await expect(before).rejects.toMatchObject(stopped)
     const controller = new AbortController()
     process.env.FIRE_FAKE_DELAY_MS = '20'
     const call = engine.accumulate([pair], objective, step, { signal: controller.signal })
     controller.abort(reason)
     delete process.env.FIRE_FAKE_DELAY_MS
-    await expect(call).rejects.toBe(reason)
+    await expect(call).rejects.toMatchObject(stopped)
     await expect(engine.accumulate([pair], objective, step)).resolves.toMatchObject({ rows: 1 })
+  })
+
+  it.each([
+    ['lr', [Number.NaN, -1e-9, 1.5, 1e38, Infinity]],
+    ['beta1', [Number.NaN, -0.1, 1]],
+    ['beta2', [Number.NaN, -0.1, 1]],
+    ['eps', [Number.NaN, 0, -1e-8, 1e-60, Infinity]],
+    ['weightDecay', [Number.NaN, -1, 1e3, Infinity]],
+    ['maxGradNorm', [Number.NaN, -1, Infinity]],
+  ])('refuses a meaningless %s', async (name, values) => {
+    await using engine = await open()
+    const sound = { lr: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, maxGradNorm: 1 }
+    for (const value of values) {
+      const update = engine.update({ ...sound, [name]: value })
+      await expect(update).rejects.toThrow(new RegExp(` for ${name} but received`))
+    }
+    for (const weight of [Number.NaN, -1, Infinity]) {
+      await expect(engine.accumulate([{ ...pair, weight }], objective, step)).rejects.toThrow(/for weight of pair/)
+    }
+    expect((await engine.update(sound)).step).toBe(1)
   })
 
   it('closes once, and refuses calls after that', async () => {

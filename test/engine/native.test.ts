@@ -22,13 +22,13 @@ const step = { normalizer: 8, layout: 'packed' } as const
 const open = () => openEngine({ model, threads: 1, lora: { ...defaultLora, rank: 4 } })
 
 /** Text pairs long enough that a step takes a while. */
-function pairs(count: number, tokens: number): PairInput[] {
+function pairs(count: number, tokens: number): Required<PairInput>[] {
   return Array.from({ length: count }, (_, index) => {
     const chosen = Int32Array.from({ length: tokens }, (_, at) => (at * 7 + index) % 400)
     const rejected = chosen.map((id, at) => (at % 3 === 0 ? (id + 1) % 400 : id))
     const mask = new Uint8Array(tokens).fill(1)
     const ids = { prompt: Int32Array.of(1, 2, 3), chosen, rejected, chosenMask: mask, rejectedMask: mask }
-    return { id: `p${index}`, ...ids, images: [], corruptedImages: null }
+    return { id: `p${index}`, ...ids, images: [], corruptedImages: null, weight: 1 }
   })
 }
 
@@ -80,7 +80,7 @@ describe.skipIf(!built)('the native engine in a process', () => {
     await refuse('spec.lora', defaultLora, (lora) => native.openEngine({ ...spec, lora }, null))
     await refuse('objective', objective, (part) => engine.plan(pairs(1, 4), part, step))
     await refuse('step', step, (part) => engine.plan(pairs(1, 4), objective, part))
-    await refuse('pair', pairs(1, 4)[0] as PairInput, (part) => engine.plan([part], objective, step))
+    await refuse('pair', pairs(1, 4)[0], (part) => engine.plan([part], objective, step))
     await refuse('optimizer', adam, (part) => engine.update(part))
     await refuse('sampling', all, (part) => engine.generate(prompts, part, null, null, null))
     await engine.close()
@@ -105,13 +105,27 @@ describe.skipIf(!built)('the native engine in a process', () => {
     const reason = new Error('changed my mind')
     const running = engine.accumulate(pairs(8, 300), objective, step, { signal: controller.signal })
     setTimeout(() => controller.abort(reason), 5)
-    await expect(running).rejects.toBe(reason)
+    await expect(running).rejects.toMatchObject({ code: 'ERR_FIRE_ABORTED', cause: reason })
     await engine.accumulate(pairs(2, 20), objective, step)
     const { gradNorm } = await engine.update(adam)
     await using fresh = await open()
     await fresh.accumulate(pairs(2, 20), objective, step)
     // The dropout of the aborted step was drawn, or not: only the size of the gradient must be that of one step.
     expect(gradNorm / (await fresh.update(adam)).gradNorm).toBeCloseTo(1, 0)
+  })
+
+  it('scales the gradient of a pair by its weight, and saves nothing that is not finite', async () => {
+    const adam = { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, maxGradNorm: 0 }
+    const norms: number[] = []
+    for (const weight of [1, 0.5, 0]) {
+      await using engine = await openEngine({ model, threads: 1, lora: { ...defaultLora, rank: 4, dropout: 0 } })
+      const weighted = pairs(2, 20).map((pair) => ({ ...pair, weight }))
+      const stats = await engine.accumulate(weighted, objective, step)
+      expect(stats.pairs[0].loss).toBeCloseTo(weight * stats.pairs[0].base, 6)
+      norms.push((await engine.update(adam)).gradNorm)
+    }
+    expect(norms[1] / norms[0]).toBeCloseTo(0.5, 6)
+    expect(norms[2]).toBe(0)
   })
 
   it('rejects bad arguments with a class, a code and a stack', async () => {

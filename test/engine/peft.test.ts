@@ -109,6 +109,22 @@ describe.skipIf(!nativeCandidates().some((path) => existsSync(path)))('mergeAdap
     expect(files.includes('model.safetensors.index.json')).toBe('shardBytes' in options)
   })
 
+  it('replaces a model folder only, and none that it reads', async () => {
+    const model = join(scratch, 'base')
+    cpSync(join(golden, 'qwen3_vl'), model, { recursive: true })
+    const home = join(scratch, 'home')
+    cpSync(join(model, 'adapter'), home, { recursive: true })
+    const before = readdirSync(home)
+    const merge = (output: string) => mergeAdapter(model, join(model, 'adapter'), output, { overwrite: true })
+    await expect(merge(home)).rejects.toThrow(/is no model folder/)
+    for (const read of [model, join(model, 'adapter'), scratch])
+      await expect(merge(read)).rejects.toThrow(/is read from it/)
+    expect(readdirSync(home)).toEqual(before)
+    await merge(join(scratch, 'merged'))
+    await merge(join(scratch, 'merged'))
+    expect(readdirSync(scratch).filter((name) => name.startsWith('.'))).toEqual([])
+  })
+
   it('gives HuatuoGPT-Vision an image token and its conversation as a template', async () => {
     const model = join(scratch, 'huatuo')
     cpSync(join(golden, 'llava_qwen2'), model, { recursive: true })

@@ -51,7 +51,7 @@ describe('compareRounds', () => {
     expect(overall.difference.value).toBeCloseTo(0.19, 12)
     expect(overall.conclusion).toBe('gain')
     expect(compareRounds(after, before)[0].conclusion).toBe('loss')
-    expect(compareRounds(before, before)[0].conclusion).toBe('no_change')
+    expect(compareRounds(before, before)[0].conclusion).toBe('not_resolved')
   })
 
   it('refuses rounds on other questions', () => {

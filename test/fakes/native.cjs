@@ -140,12 +140,12 @@ class FakeEngine {
     const visual = twin ? softplus(margin) : 0
     const kl = 0.001 * dot(this.state.parameters, this.state.parameters)
     const base = softplus(-margin)
-    const loss = base + objective.gamma * visual + objective.alpha * kl
+    const loss = pair.weight * (base + objective.gamma * visual + objective.alpha * kl)
     if (process.env.FIRE_FAKE_NAN === pair.id) {
       throw fail('NONFINITE', `the loss is not a finite number for pair(s) "${pair.id}"`, { records: pair.id })
     }
     if (learn) {
-      const pull = -objective.beta * sigmoid(-margin)
+      const pull = -objective.beta * sigmoid(-margin) * pair.weight
       for (let index = 0; index < size; index += 1) {
         this.gradient[index] += (pull * difference[index]) / options.normalizer
       }
@@ -155,6 +155,7 @@ class FakeEngine {
     const reference = { chosen: 0, rejected: 0, corruptedChosen: scale(0), corruptedRejected: scale(0) }
     return {
       loss,
+      weight: pair.weight,
       base,
       visual,
       anchor: 0,
@@ -248,6 +249,7 @@ module.exports = {
     kernel: 'portable',
     onednn: { available: false, detail: 'not looked for' },
   }),
+  exchange: () => false,
   createCancelToken: () => ({
     cancelled: false,
     cancel() {

@@ -102,7 +102,7 @@ const mutations: Record<string, Mutation> = {
   },
   zeros(bytes, draws) {
     const from = placeIn(bytes, draws)
-    return Buffer.from(bytes).fill(0, from, from + draws.integers(1, 1, 100)[0])
+    return Buffer.from(bytes).fill(0, from, Math.min(bytes.length, from + draws.integers(1, 1, 100)[0]))
   },
 }
 

@@ -29,4 +29,11 @@ describe('hubAccess', () => {
     await expect(hubAccess('MINE', { HF_TOKEN: 'x' })).rejects.toThrow('The variable MINE holds no token')
     await expect(hubAccess(undefined, { HF_ENDPOINT: 'mirror' })).rejects.toThrow(ArgumentError)
   })
+
+  it('repeats neither a password nor a token', async () => {
+    const hidden = /^(?!.*4711)/s
+    await expect(hubAccess(undefined, { HF_ENDPOINT: 'http://me:4711@mirror' })).rejects.toThrow(hidden)
+    await expect(hubAccess('hf_4711', {})).rejects.toThrow(hidden)
+    await expect(hubAccess(undefined, { HF_TOKEN: 'hf_\n4711' })).rejects.toThrow(hidden)
+  })
 })

@@ -112,7 +112,7 @@ describe('pull over a bad connection', () => {
       const end = cuts.shift() as number
       const extent = { 'content-range': `bytes ${first}-${content.length - 1}/${content.length}` }
       response.writeHead(first ? 206 : 200, { 'content-length': content.length - first, ...(first && extent) })
-      response.write(content.subarray(first, end), () => setTimeout(() => response.destroy(), 20))
+      response.write(content.subarray(first, end), () => setTimeout(() => response.destroy(), 200))
       return true
     }
     await pull(options())

@@ -108,6 +108,8 @@ folder: ${out} (import.report.json lists every record that was left out)
     const report = JSON.parse(await readFile(join(out, 'import.report.json'), 'utf8'))
     expect(report).toMatchObject({ samples: 0, counts: {}, sourceCounts: { train: { records: 4 } } })
     expect(report.problems.length).toBe(10)
+    const followed = await start(['slake', join(fixtures, 'slake'), '--out', out, '--allow-missing-images']).done
+    expect(followed.code, followed.stderr).toBe(0)
   })
 
   it('offers every kind there is', async () => {

@@ -3,9 +3,11 @@ import { existsSync } from 'node:fs'
 import { copyFile, mkdir, readdir, readFile, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { thisOwner } from '../../src/data/owner.js'
 import { DataError, FileError } from '../../src/errors.js'
 import { parseShares } from '../../src/import/index.js'
 import { assignSplit, ImageGroups } from '../../src/import/split.js'
+import { goneOwner } from '../data/owners.js'
 import { temporaryFolder } from '../fakes/world.js'
 import { notes, reasons, runImport, sourceOf } from './support.js'
 
@@ -29,7 +31,7 @@ describe('jsonl', () => {
     expect(second).toMatchObject({ id: 'own-1', split: 'all', language: 'de', task: 'report', answerType: 'open' })
     expect(third.id).toBe('3')
     // Two names, the same bytes: one file.
-    expect(second.images[1]).toEqual({ ...second.images[0], name: 'a.png' })
+    expect(second.images[1]).toEqual({ ...second.images[0], name: 'b.png' })
     expect(await readdir(join(done.out, 'images'))).toEqual([`${second.images[0].sha256}.png`])
     expect(done.report.images).toEqual({ stored: 1, sameContent: 1, missing: 0, recordsWithout: 0 })
   })
@@ -134,7 +136,7 @@ describe('jsonl', () => {
       '[{"question": "q", "answer": "a"},\n{"question": "q", "ans',
       /own\.json:2: not valid JSON, or cut off/,
     ],
-    ['own.json', '[\n{"question": "q",\n"answer": NaN}]', /own\.json:3: not valid JSON/],
+    ['own.json', '[\n{"question": "q",\n"answer": nan}]', /own\.json:2: not valid JSON/],
     ['own.json', '[{"question": "q", "answer": "a"}]\n]', /own\.json:\d: not valid JSON/],
     ['own.json', '"text"', /own\.json:1: the file holds neither/],
     ['own.jsonl', '{"question": "q", "answer": "a"}\n{"question": "q"', /own\.jsonl:2: not a JSON object/],
@@ -194,16 +196,17 @@ describe('the folder', () => {
     expect((await readdir(join(out, 'source'))).sort()).toEqual(['LICENSE', 'README'])
     await expect(runImport({ kind: 'jsonl', source, out })).rejects.toThrow(FileError)
     await writeFile(join(source, 'own.jsonl'), line({ id: 'b' }))
-    const leftover = join(out, '..', '.tmp-out-0b2e4b2a-1111-2222-3333-444455556666')
-    const foreign = join(out, '..', '.tmp-out-2-0b2e4b2a-1111-2222-3333-444455556666')
+    const leftover = join(out, '..', `.tmp-out-${goneOwner()}.0b2e4b2a`)
+    const foreign = join(out, '..', `.tmp-out-${thisOwner()}.0b2e4b2a`)
     await mkdir(leftover)
     await mkdir(foreign)
     expect((await runImport({ kind: 'jsonl', source, out, overwrite: true })).samples[0].id).toBe('b')
     expect([existsSync(leftover), existsSync(foreign)]).toEqual([false, true])
     const other = await temporaryFolder()
+    await writeFile(join(other, 'mine'), '')
     await expect(runImport({ kind: 'jsonl', source, out: other, overwrite: true })).rejects.toThrow(/no earlier import/)
     await writeFile(join(source, 'import.report.json'), '{}')
-    await expect(runImport({ kind: 'jsonl', source, out: source, overwrite: true })).rejects.toThrow(/holds the source/)
+    await expect(runImport({ kind: 'jsonl', source, out: source, overwrite: true })).rejects.toThrow(/is read from it/)
   })
 
   it.each([

@@ -147,7 +147,7 @@ describe('rrpo', () => {
     expect(words(done.pairs[1])).toEqual([['left', 'right']])
     expect(done.pairs[1].edits[0].category).toBe('diff')
     expect(words(done.pairs[2])).toEqual([['left', 'right upper']])
-    expect(notes(done)).toEqual({ tags_do_not_align: 1 })
+    expect(notes(done)).toEqual({ tags_do_not_align: 1, masked_text_differs: 2 })
     expect(reasons(done)).toEqual([['rrpo-rrpo-2', 'unbalanced_tags']])
   })
 

@@ -1,8 +1,8 @@
 /** Record files looked into: kinds, counts, every planted problem found with its place, bounded memory. */
 import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
-import { appendFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { appendFile, mkdir, writeFile } from 'node:fs/promises'
+import { join, relative } from 'node:path'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { describeInspection, markText } from '../../src/cli/inspection.js'
 import { type Inspection, inspectFiles } from '../../src/inspect/index.js'
@@ -44,6 +44,60 @@ describe('inspectFiles', () => {
     expect(found.facts).toEqual([['distinct images', 1]])
     const { spread } = found.spreads.find(({ name }) => name === 'words of an answer') ?? {}
     expect(spread).toMatchObject({ min: 1, median: 1, max: 3, mean: 5 / 3 })
+  })
+
+  it('tells an image in several splits once, however many questions ask about it', async () => {
+    const [image, other] = [await writeImage(root, 'a.png', 1), await writeImage(root, 'b.png', 2)]
+    const asked = (id: string, split: string, images = [image]) => makeSample(id, { images, split, question: `${id}?` })
+    const found = await inspect([
+      ...[asked('a', 'train'), asked('b', 'train'), asked('c', 'test'), asked('d', 'test'), asked('e', 'validation')],
+      ...[asked('f', 'train'), asked('g', 'test', [other])],
+    ])
+    expect(problemsOf(found)).toEqual([
+      'warning 1 an image of split "train" is also in split "test" | line 3: record c',
+    ])
+  })
+
+  it('takes a folder, and every kind of file that stages leave in it', async () => {
+    await writeRecords(join(root, 'samples.jsonl'), [makeSample('a')])
+    await mkdir(join(root, 'pairs', 'cache'), { recursive: true })
+    await writeRecords(join(root, 'pairs', 'rejected.jsonl'), [
+      { id: 'a#0', sampleId: 'a', reason: 'undecided', detail: 'nothing said', text: 'Hm.' },
+    ])
+    await writeFile(join(root, 'pairs', 'cache', 'reply.json'), '{}')
+    await writeFile(join(root, 'pairs', 'pairs.report.json'), '{"mode": "on-policy"}')
+    await writeFile(join(root, 'config.resolved.yaml'), 'model: m\nlora:\n  rank: 8\n')
+    const verdict = {
+      imageId: 'i',
+      answerType: 'closed',
+      question: 'Q?',
+      reference: 'yes',
+      text: 'Yes.',
+      correct: true,
+    }
+    await writeRecords(join(root, 'after.jsonl'), [{ ...verdict, questionId: 'a', decided: true }])
+    await writeRecords(join(root, 'masks.jsonl'), [{ image: 'i', concept: 'nodule', mask: 'm.png' }])
+    await mkdir(join(root, 'adapter'))
+    await writeFile(join(root, 'adapter', 'adapter_config.json'), '{"r": 8}')
+    await writeFile(join(root, 'adapter', 'adapter_model.safetensors'), 'weights')
+    const found = await inspectFiles([root, join(root, 'samples.jsonl')])
+    expect(found.map(({ path, kind }) => `${relative(root, path)}: ${kind}`)).toEqual([
+      'adapter: adapter',
+      'after.jsonl: verdicts',
+      'config.resolved.yaml: settings',
+      'masks.jsonl: masks',
+      'pairs/pairs.report.json: document',
+      'pairs/rejected.jsonl: rejected answers',
+      'samples.jsonl: samples',
+    ])
+    expect(found.flatMap(({ problems }) => problems.filter(({ severity }) => severity === 'error'))).toEqual([])
+    expect(found[0].facts).toEqual([
+      ['weight files', 1],
+      ['bytes of weights', 7],
+      ['r', 8],
+    ])
+    expect(countsOf(found[1], 'verdict')).toEqual({ right: 1 })
+    expect(countsOf(found[5], 'reason')).toEqual({ undecided: 1 })
   })
 
   it('names bad lines, taken ids and empty questions with their place', async () => {
@@ -175,7 +229,7 @@ describe('inspectFiles', () => {
       nodeOptions: ['--max-old-space-size=40'],
     })
     expect(code).toBe(1)
-    const found = JSON.parse(stdout) as Inspection
+    const [found] = JSON.parse(stdout).files as Inspection[]
     expect(found.records).toBe(count + 1)
     expect(found.facts).toEqual([['distinct images', count]])
     expect(problemsOf(found)[0]).toBe(

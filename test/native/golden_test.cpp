@@ -1,5 +1,6 @@
 // Every golden folder through the engine on a CPU, and that a model which is a little wrong is seen. On a GPU and on
 // the emulator the same folders go through test/cuda/verify_main.cpp.
+#include "cpu/cpu_ops.h"
 #include "fixture.h"
 #include "verify/verify.h"
 
@@ -57,6 +58,62 @@ TEST("golden: what tells a tower from its neighbours is seen") {
   CHECK(holds(failures_with("qwen2_5_vl", "\"window_size\": 56", "\"window_size\": 112"), "vision tower"));
   const std::string full = "\"fullatt_block_indexes\": [\n      1\n    ]";
   CHECK(holds(failures_with("qwen2_5_vl", full, "\"fullatt_block_indexes\": []"), "vision features"));
+}
+
+/// A golden folder in which one array is another; `word` stands in the error beside its name.
+void refused_with(const std::string& name, const std::string& word, const std::function<void(Tensor&)>& change) {
+  TempDir dir;
+  std::filesystem::copy(golden_directory("qwen3_vl"), dir.path(), std::filesystem::copy_options::recursive);
+  const SafeTensors file = SafeTensors::open_file(golden_directory("qwen3_vl") + "/golden.safetensors");
+  std::vector<NamedTensor> tensors;
+  for (const auto& [key, tensor] : file.tensors()) {
+    tensors.push_back({key, tensor});
+    if (key == name) change(tensors.back().tensor);
+  }
+  write_safetensors(dir / "golden.safetensors", tensors, {});
+  CHECK_ERROR(Code::checkpoint, (name, word), failures(dir.path(), ComputeType::bf16));
+}
+
+TEST("golden: arrays of another length, type or shape are named") {
+  const auto resized = [](int64_t by) {
+    // The memory behind is the rest of the file, or a page of it.
+    return [by](Tensor& t) { t = Tensor(t.data(), t.dtype(), {t.size() + by}); };
+  };
+  const auto typed = [](DType dtype) { return [dtype](Tensor& t) { t = t.of(t.data(), dtype); }; };
+  for (const char* side : {"chosen", "rejected"})
+    for (const int64_t by : {-30, -1, 1, 30}) {
+      refused_with("item0." + std::string(side) + ".phrase_mask", "values, expected", resized(by));
+      refused_with("item1." + std::string(side) + ".position_ids", "values", resized(by));
+      refused_with("item0." + std::string(side) + ".clean.lora_token_logps", "values", resized(by));
+    }
+  refused_with("item0.chosen.phrase_mask", "expected integers", typed(DType::f32));
+  refused_with("item0.prompt_ids", "expected integers", typed(DType::bf16));
+  refused_with("item0.chosen.input_ids", "does not continue", resized(-20));
+  refused_with("item0.image0.rgb", "expected u8", [](Tensor& t) { t = t.reshape({t.size()}); });
+  refused_with("item0.image0.rgb_corrupt", "its original is", [](Tensor& t) {
+    t = t.reshape({t.dim(1), t.dim(0), 3});
+  });
+  refused_with("item0.pixel_values", "values", [](Tensor& t) { t = t.slice(0, 5); });
+  refused_with("item0.pixel_values", "square images", [](Tensor& t) { t = t.reshape({1, 1, 1, t.size()}); });
+  refused_with("item0.mpo.loss", "2 values, expected 1", resized(1));
+  refused_with("item0.rejected.corrupt.ref_phrase_logp", "2 values, expected 1", resized(1));
+  refused_with("train.loss", "steps", resized(-2));
+  refused_with("train.grad_norm", "steps", resized(1));
+  refused_with("gen.base.margin", "values, expected 32", resized(-31));
+  refused_with("ar.attn_question", "image tokens]", resized(0));
+  refused_with("ar.attn_question", "of another model", [](Tensor& t) { t = t.reshape({4, 3, 8}); });
+  refused_with("ar.ratio", "values, expected 4", resized(-1));
+  refused_with("ar.gt_tokens", "no image token", [](Tensor& t) {
+    static int64_t wrong[] = {0, 6};
+    t = Tensor(wrong, DType::i64, {2});
+  });
+  refused_with("fwd.text.logits", "f32", typed(DType::i32));
+  const Adapter adapter = [] {
+    static cpu::CpuOps ops(1, cpu::Precision::f32, cpu::Backend::native);
+    return Adapter(ops, ModelConfig::load(golden_directory("qwen3_vl")).text, lora_spec(8));
+  }();
+  const std::string key = Adapter::key(adapter.modules().front(), 'A');
+  for (const std::string prefix : {"grad.", "step1."}) refused_with(prefix + key, "values", resized(-1));
 }
 
 TEST("golden: positions and biases of a decoder are seen") {

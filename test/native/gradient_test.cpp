@@ -161,3 +161,37 @@ TEST("gradients: they add up over micro-batches and scale with the normalizer") 
   const int64_t n = static_cast<int64_t>(both.size());
   CHECK(distance(both.data(), first.data(), n) < 1e-5 * norm(both.data(), n));
 }
+
+TEST("gradients: a weight scales the pair's loss and gradient, every objective, both layouts") {
+  TinyModel model("qwen3_vl");
+  const std::vector<Pair> pairs = sample_pairs(model);
+  const double weights[] = {0.3, 1.75};
+  for (const std::string& name : objective_names())
+    for (const auto layout : {fire::Layout::packed, fire::Layout::plain}) {
+      const Objective objective = sample_objective(name);
+      // The number of pairs divides, not the sum of weights.
+      const StepSettings settings = step_settings(2);
+      std::vector<float> expected, gradient;
+      std::vector<Pair> weighted = pairs;
+      StepStats alone[2];
+      for (size_t i = 0; i < 2; ++i) {
+        alone[i] = model.step({pairs[i]}, objective, layout, settings, &gradient);
+        expected.resize(gradient.size());
+        for (size_t k = 0; k < gradient.size(); ++k) expected[k] += static_cast<float>(weights[i]) * gradient[k];
+        weighted[i].weight = weights[i];
+      }
+      const StepStats stats = model.step(weighted, objective, layout, settings, &gradient);
+      for (size_t i = 0; i < 2; ++i) {
+        const PairLoss &with = stats.pairs[i].loss, &without = alone[i].pairs[0].loss;
+        CHECK(with.loss == weights[i] * without.loss && stats.pairs[i].weight == weights[i]);
+        CHECK(with.base == without.base && with.visual == without.visual && with.margin == without.margin);
+      }
+      // f32 sums over about 100 rows, in another order.
+      const int64_t n = static_cast<int64_t>(gradient.size());
+      CHECK(distance(gradient.data(), expected.data(), n) < 1e-5 * norm(expected.data(), n));
+
+      for (Pair& p : weighted) p.weight = 0;
+      CHECK(mean_loss(model.step(weighted, objective, layout, settings, &gradient)) == 0);
+      CHECK(norm(gradient.data(), n) == 0);
+    }
+}

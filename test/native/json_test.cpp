@@ -105,3 +105,28 @@ TEST("json: quoting round trip") {
   all += "\xC3\xA9";
   CHECK(parse(json_quote(all)).string() == all);
 }
+
+TEST("json: large objects") {
+  std::string text = "{";
+  const int count = 200000;
+  for (int i = 0; i < count; ++i) text += (i ? ",\"k" : "\"k") + std::to_string(i) + "\":" + std::to_string(i);
+  const Json j = parse(text + "}");
+  CHECK(j.object().size() == count && j.object()[7].first == "k7");
+  // A search through all of them for each would be 4e10 comparisons.
+  int64_t sum = 0;
+  for (int i = 0; i < count; ++i) sum += j.at("k" + std::to_string(i)).integer();
+  CHECK(sum == int64_t{count} * (count - 1) / 2 && j.find("k200000") == nullptr && j.find("") == nullptr);
+  CHECK_ERROR(Code::checkpoint, ("x.json", "k12 ", "a string"), j.at("k12").string());
+  refused(text + ",\"k5\":1}", "\"k5\"");
+}
+
+TEST("json: what would take too much memory is refused") {
+  std::string items = "[0";
+  for (int i = 0; i < 2000000; ++i) items += ",0";
+  refused(items + "]", "more than 2000000 values");
+  // Each path names its parents: together they would be 20 GB.
+  std::string names = "{\"" + std::string(1000000, 'n') + "\":[0";
+  for (int i = 0; i < 20000; ++i) names += ",0";
+  const Json j = parse(names + "]}");
+  CHECK(j.object()[0].second.array()[20000].path().size() < 1000);
+}

@@ -196,7 +196,7 @@ TEST("llava weights: a tensor that is missing, left over or of another shape is 
               load_weights("llava", [&](auto& t) { std::swap(named(t, gate), named(t, down)); }));
 }
 
-TEST("llava weights: a shard that is cut, stored as f16, or not there is named") {
+TEST("llava weights: a shard that is cut, of another type, or not there is named") {
   const std::string shard = "model-00002-of-00002.safetensors";
   const auto broken = [&](Code code, const std::string& word, const std::function<std::string(std::string)>& change) {
     TempDir dir;
@@ -210,6 +210,6 @@ TEST("llava weights: a shard that is cut, stored as f16, or not there is named")
   };
   broken(Code::checkpoint, "", [](std::string bytes) { return bytes.substr(0, bytes.size() - 1); });
   broken(Code::checkpoint, "", [](std::string bytes) { return bytes.substr(0, 5); });
-  broken(Code::unsupported, "F16", [](std::string bytes) { return replaced(bytes, "\"BF16\"", "\"F16\" "); });
+  broken(Code::unsupported, "\"I16\"", [](std::string bytes) { return replaced(bytes, "\"BF16\"", "\"I16\" "); });
   broken(Code::checkpoint, "", [](const std::string&) { return std::string(); });
 }

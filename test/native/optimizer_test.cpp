@@ -1,7 +1,10 @@
 // Training state: an interrupted run goes on bit for bit; clipping; gradients that are not finite; adapters on disk.
 #include "train/optimizer.h"
 
+#include <atomic>
+#include <chrono>
 #include <cmath>
+#include <thread>
 
 #include "cpu/cpu_ops.h"
 #include "fixture.h"
@@ -169,6 +172,94 @@ TEST("optimizer: a gradient that is not finite changes nothing") {
     CHECK_ERROR(Code::nonfinite, ("step 1"), optimizer.update(adamw_spec));
     CHECK(std::memcmp(before.data(), adapter.param().data(), adapter.param().bytes()) == 0);
     CHECK(all_zero(optimizer.gradient()) && all_zero(optimizer.moment1()) && optimizer.step() == 0);
+  }
+}
+
+TEST("optimizer: settings without meaning are refused by name") {
+  Adapters a;
+  Adapter adapter = a.make(lora_spec(2));
+  Optimizer optimizer(a.ops, adapter);
+  const auto refused = [&](const char* name, double AdamWSpec::*field, std::initializer_list<double> values) {
+    for (const double value : values) {
+      AdamWSpec s = adamw_spec;
+      s.*field = value;
+      CHECK_ERROR(Code::invalid_argument, (std::string("optimizer.") + name), optimizer.update(s));
+    }
+  };
+  refused("lr", &AdamWSpec::lr, {NAN, INFINITY, -1e-9, 1.5, 1e38});
+  refused("beta1", &AdamWSpec::beta1, {NAN, -0.1, 1, 2});
+  refused("beta2", &AdamWSpec::beta2, {NAN, -0.1, 1, 2});
+  refused("eps", &AdamWSpec::eps, {NAN, 0, -1e-8, 1e-60, INFINITY});
+  refused("weightDecay", &AdamWSpec::weight_decay, {NAN, -1, 2e6, INFINITY});
+  refused("maxGradNorm", &AdamWSpec::max_grad_norm, {NAN, -1, INFINITY});
+  CHECK(optimizer.step() == 0);
+}
+
+TEST("optimizer: an adapter that is not finite is neither trained on, saved, loaded nor merged") {
+  TempDir dir;
+  Adapters a;
+  for (const float bad : {NAN, INFINITY}) {
+    Adapter adapter = a.make(lora_spec(2));
+    Optimizer optimizer(a.ops, adapter);
+    optimizer.save(dir / "good");
+    const LoraModule& m = adapter.modules()[3];
+    const std::string key = Adapter::key(m, 'B');
+    std::vector<float> b(static_cast<size_t>(2 * m.out));
+    b[1] = bad;
+    a.ops.upload(b.data(), adapter.b_of(adapter.param(), m));
+    CHECK_ERROR(Code::nonfinite, ("step 1", key), optimizer.update(adamw_spec));
+    CHECK_ERROR(Code::nonfinite, (key), adapter.save(dir / "adapter", ""));
+    CHECK(!file_exists(dir / "adapter/adapter_model.safetensors"));
+    CHECK_ERROR(Code::nonfinite, (key), optimizer.save(dir / "state"));
+    optimizer.load(dir / "good");
+    CHECK(optimizer.step() == 0);
+    optimizer.update(adamw_spec);
+    a.ops.upload(b.data(), adapter.b_of(optimizer.moment2(), m));
+    CHECK_ERROR(Code::nonfinite, ("second moment"), optimizer.save(dir / "state"));
+    std::vector<float> broken;
+    CHECK_ERROR(Code::nonfinite, ("adapter_model.safetensors", key), load_with_tensors([&](auto& tensors) {
+                  for (NamedTensor& t : tensors) {
+                    if (t.name != key) continue;
+                    broken.assign(t.tensor.f32(), t.tensor.f32() + t.tensor.size());
+                    broken[0] = bad;
+                    t.tensor = view(broken, {t.tensor.dim(0), t.tensor.dim(1)});
+                  }
+                }));
+  }
+}
+
+TEST("optimizer: passes that were given up are drawn again") {
+  Engine engine(spec_with_lora());
+  const Objective objective = Objective::make({"fire", 0.1, 0.01, 0.1, 0.5, KlReduction::sum});
+  train(engine, 1);
+  engine.accumulate(text_pairs(), objective, single_step, nullptr);
+  const std::vector<float> once = host(engine, engine.optimizer().gradient());
+  engine.zero_grad();
+  engine.accumulate(text_pairs(), objective, single_step, nullptr);
+  CHECK(same_bits(once, host(engine, engine.optimizer().gradient())));
+}
+
+TEST("optimizer: a step cancelled in backward leaves no part of a gradient") {
+  Engine engine(spec_with_lora());
+  const Objective objective = Objective::make({"dpo", 0.1, 0, 0, 0, KlReduction::sum});
+  const auto start = std::chrono::steady_clock::now();
+  engine.accumulate(text_pairs(), objective, single_step, nullptr);
+  const auto whole = std::chrono::steady_clock::now() - start;
+  const std::vector<float> before = host(engine, engine.optimizer().gradient());
+  for (int share = 0; share < 40; ++share) {
+    engine.ops().upload(before.data(), engine.optimizer().gradient());
+    std::atomic<bool> cancel{false};
+    std::thread stopper([&] {
+      std::this_thread::sleep_for(whole * share / 40);
+      cancel = true;
+    });
+    try {
+      engine.accumulate(text_pairs(), objective, single_step, &cancel);
+    } catch (const Error& e) {
+      CHECK(e.code() == Code::aborted);
+      CHECK(all_zero(engine.optimizer().gradient()) || same_bits(before, host(engine, engine.optimizer().gradient())));
+    }
+    stopper.join();
   }
 }
 

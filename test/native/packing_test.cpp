@@ -254,6 +254,8 @@ TEST("packing: a pair that cannot be right is refused by its id") {
   refused("-1", [&](Pair& p) { p.chosen[0] = -1; });
   refused("mask", [&](Pair& p) { p.chosen_mask.pop_back(); });
   refused("mask", [&](Pair& p) { p.rejected_mask.push_back(1); });
+  for (const double weight : {-1.0, -1e-300, static_cast<double>(INFINITY), static_cast<double>(NAN)})
+    refused("weight", [&](Pair& p) { p.weight = weight; });
   refused("no tokens", [&](Pair& p) { p.prompt.clear(); });
   refused("no tokens", [&](Pair& p) { p.chosen.clear(), p.chosen_mask.clear(); });
   refused("no tokens", [&](Pair& p) { p.rejected.clear(), p.rejected_mask.clear(); });

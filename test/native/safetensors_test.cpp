@@ -1,8 +1,12 @@
 // safetensors: what is written is read; a file that is cut, lies or points outside its folder is refused and named.
 #include "tensor/safetensors.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <cstdint>
 #include <fstream>
+#include <thread>
 
 #include "fixture.h"
 #include "tensor/json.h"
@@ -45,12 +49,14 @@ TEST("safetensors: round trip of every type and shape") {
   TempDir dir;
   std::vector<float> f{1.5f, -0.0f, NAN, INFINITY, 1e-45f, 3};
   std::vector<bf16> h{{0x3f80}, {0xffff}, {0x0001}};
+  std::vector<f16> h16{{0x3c00}, {0xffff}, {0x0001}};
   std::vector<int32_t> i{-1, 7};
   int64_t wide[2] = {INT64_MIN, INT64_MAX};
   uint8_t bytes[3] = {0, 255, 7};
   double d = 0.1;
   const std::vector<NamedTensor> tensors = {{"f", view(f, {2, 3})},
                                             {"h \"quoted\" \xC3\xA9", view(h, {3, 1, 1})},
+                                            {"h16", Tensor(h16.data(), DType::f16, {3})},
                                             {"i", view(i)},
                                             {"w", Tensor(wide, DType::i64, {2})},
                                             {"b", Tensor(bytes, DType::u8, {3})},
@@ -65,7 +71,7 @@ TEST("safetensors: round trip of every type and shape") {
     CHECK(got.describe() == t.tensor.describe());
     CHECK(got.bytes() == 0 || std::memcmp(got.data(), t.tensor.data(), got.bytes()) == 0);
   }
-  CHECK(file.bytes() == 24 + 6 + 8 + 16 + 3 + 8);
+  CHECK(file.bytes() == 24 + 6 + 6 + 8 + 16 + 3 + 8);
   CHECK(file.find("absent") == nullptr);
   CHECK_ERROR(Code::checkpoint, ("a.safetensors", "\"absent\""), file.at("absent"));
 }
@@ -116,8 +122,9 @@ TEST("safetensors: headers that lie") {
   refused(Code::checkpoint, R"({"t":{"dtype":"F32","data_offsets":[0,8]}})", 8, "shape");
   refused(Code::checkpoint, R"({"t":{"dtype":"F32","shape":[2]}})", 8, "data_offsets");
   refused(Code::checkpoint, R"({"t":{"dtype":1,"shape":[2],"data_offsets":[0,8]}})", 8, "dtype");
-  refused(Code::unsupported, "{" + entry("t", "F16", "4", "0,8") + "}", 8, "\"t\"");
-  refused(Code::unsupported, "{" + entry("t", "F8_E4M3", "8", "0,8") + "}", 8, "F8_E4M3");
+  refused(Code::unsupported, "{" + entry("t", "I16", "4", "0,8") + "}", 8, "\"t\"");
+  for (const char* dtype : {"F8_E4M3", "I8"})
+    refused(Code::unsupported, "{" + entry("t", dtype, "8", "0,8") + "}", 8, "quantised");
   for (const char* shape : {"3", "1", "2,2", "2.5", "-2", "\"2\""})
     refused(Code::checkpoint, "{" + entry("t", "F32", shape, "0,8") + "}", 8, "t");
   for (const char* shape : {"4611686018427387904,4", "9007199254740993", "1099511627776,1099511627776", "1e300"})
@@ -183,6 +190,69 @@ TEST("safetensors: an index may not point outside its folder") {
   std::filesystem::create_directory(inner + "/folder");
   write_file(inner + "/model.safetensors.index.json", {R"({"weight_map":{"a":"folder"}})"});
   CHECK_ERROR(Code::io, ("folder"), SafeTensors::open_checkpoint(inner));
+}
+
+TEST("files: what is no file is refused at once, a Git LFS pointer is named as one") {
+  TempDir dir;
+  CHECK(mkfifo((dir / "model.safetensors").c_str(), 0600) == 0 && mkfifo((dir / "config.json").c_str(), 0600) == 0);
+  CHECK_ERROR(Code::io, ("model.safetensors", "named pipe"), SafeTensors::open_checkpoint(dir.path()));
+  CHECK_ERROR(Code::io, ("config.json", "named pipe"), Json::load(dir / "config.json"));
+  CHECK_ERROR(Code::io, ("/dev/zero", "device"), SafeTensors::open_file("/dev/zero"));
+  CHECK_ERROR(Code::io, ("folder"), SafeTensors::open_file(dir.path()));
+  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
+  write_file(dir / "pointer", {pointer});
+  CHECK_ERROR(Code::checkpoint, ("pointer", "git lfs pull"), SafeTensors::open_file(dir / "pointer"));
+  CHECK_ERROR(Code::checkpoint, ("pointer", "git lfs pull"), Json::load(dir / "pointer"));
+}
+
+TEST("safetensors: a file that shrinks or is written to while it is mapped is an error, not the end of the process") {
+  TempDir dir;
+  const std::string path = dir / "m.safetensors";
+  std::vector<float> data(size_t{1} << 20, 2.0f);
+  write_safetensors(path, {{"t", view(data, {1 << 20})}}, {});
+  const SafeTensors file = SafeTensors::open_file(path);
+  const auto sum = [&] {
+    double total = 0;
+    for (size_t i = 0; i < data.size(); ++i) total += file.at("t").f32()[i];
+    return total;
+  };
+  CHECK(file.reading(sum) == 2.0 * static_cast<double>(data.size()));
+  // between the check before and the check after
+  CHECK_ERROR(Code::io, ("m.safetensors", "was cut", "to 4096 bytes"), file.reading([&] {
+    std::filesystem::resize_file(path, 4096);
+    return sum();
+  }));
+  CHECK(sum() < 4096);  // zeros took the place of what is gone
+  CHECK_ERROR(Code::io, ("was cut"), file.reading(sum));
+
+  write_safetensors(path, {{"t", view(data, {1 << 20})}}, {});
+  const SafeTensors again = SafeTensors::open_file(path);
+  write_safetensors(path, {{"t", view(data, {1 << 20})}}, {});
+  again.require_unchanged();  // another file took the name; the mapped one is as it was
+  const SafeTensors written = SafeTensors::open_file(path);
+  usleep(20000);  // the clock of a file system has ticks
+  std::ofstream(path, std::ios::in | std::ios::out).put('x');
+  CHECK_ERROR(Code::io, ("was written to"), written.require_unchanged());
+}
+
+TEST("safetensors: pages are lost under many readers at once") {
+  TempDir dir;
+  const std::string path = dir / "m.safetensors";
+  std::vector<float> data(size_t{4} << 20, 1.0f);
+  for (int round = 0; round < 5; ++round) {
+    write_safetensors(path, {{"t", view(data, {4 << 20})}}, {});
+    const SafeTensors file = SafeTensors::open_file(path);
+    std::vector<std::thread> readers;
+    std::vector<double> sums(4);
+    for (size_t r = 0; r < sums.size(); ++r)
+      readers.emplace_back([&, r] {
+        const float* t = file.at("t").f32();
+        for (size_t i = 0; i < data.size(); ++i) sums[r] += static_cast<double>(t[(i * 7919 + r) % data.size()]);
+      });
+    std::filesystem::resize_file(path, static_cast<uintmax_t>(round) * 4096 + 100);
+    for (std::thread& reader : readers) reader.join();
+    CHECK_ERROR(Code::io, ("was cut"), file.require_unchanged());
+  }
 }
 
 TEST("write_file: complete or absent") {

@@ -1,5 +1,6 @@
 // AdamW on gradients that are huge or not finite.
 #include <cmath>
+#include <utility>
 
 #include "fixture.h"
 #include "ops/run.h"
@@ -54,6 +55,19 @@ TEST("op/adamw: a norm whose square is beyond f32") {
   const Floats p = state.param();
   for (size_t i = 0; i < p.size(); i += 101)
     if (std::abs(g[i]) > 1e29f) CHECK_NEAR(p[i], g[i] > 0 ? 1 - 1e-3 : 1 + 1e-3, 1e-6);
+}
+
+TEST("op/norm: finite exactly when every element is") {
+  Random random(5);
+  Floats x = random.floats(9001, -3e38f, 3e38f);
+  const auto norm = [&] { return plain_device().norm(Placed(plain_device(), x, DType::f32, {9001})); };
+  CHECK_NEAR(norm(), norm_of(x), 1e-12 * norm_of(x));
+  for (const float bad : {NAN, INFINITY, -INFINITY})
+    for (const size_t at : {size_t{0}, size_t{4097}, size_t{9000}}) {
+      const float good = std::exchange(x[at], bad);
+      CHECK(!std::isfinite(norm()));
+      x[at] = good;
+    }
 }
 
 TEST("op/adamw: a gradient that is not finite changes nothing") {

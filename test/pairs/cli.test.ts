@@ -66,11 +66,11 @@ describe('fire-train pairs', () => {
   })
 
   it.each([
-    [['--endpoint', 'http://127.0.0.1:9/v1'], '--endpoint-model: endpoint.model is missing', 2],
+    [['--endpoint', 'http://127.0.0.1:9/v1'], '--endpoint-model is missing', 2],
     [['--endpoint', 'ftp://x', '--endpoint-model', 'm'], 'ERR_FIRE_CONFIG', 2],
     [
       ['--endpoint', 'http://127.0.0.1:9/v1', '--endpoint-model', 'm', '--endpoint-concurrency', '0'],
-      '--endpoint-concurrency: Expected a number > 0',
+      'Expected a number > 0 for --endpoint-concurrency',
       2,
     ],
   ])('refuses %j', async (extra, code, exit) => {

@@ -11,6 +11,7 @@ import { decodeImage } from '../../src/data/images.js'
 import { loadPairs } from '../../src/data/pairs.js'
 import type { Response, Sample } from '../../src/data/records.js'
 import type { NativeModule } from '../../src/engine/engine.js'
+import type { HiddenAnswers } from '../../src/evaluate/hidden.js'
 import type { EvaluationResults, JudgedAnswer } from '../../src/evaluate/index.js'
 import { judge, readTruth } from '../../src/phantom/index.js'
 import { loadPipeline, type PipelineReport, runPipeline } from '../../src/pipeline/index.js'
@@ -96,14 +97,41 @@ describe('the demo', () => {
     expect([...document.querySelectorAll('h2')].map(({ textContent }) => textContent)).toEqual(sectionTitles)
     expect(document.querySelector('h1')?.textContent).toBe('fire-train demo: FiRe-MPO')
     expect(document.querySelector('.verdict')?.textContent).toBe('A significant gain in accuracy')
-    // Six pairs, clean and noisy; four probes, each as image, before and after.
-    expect(document.querySelectorAll('svg.picture')).toHaveLength(6 * 2 + 4 * 3)
+    // Six pairs, clean and noisy; three questions, in view and hidden twice; four probes, each as image, before and after.
+    expect(document.querySelectorAll('svg.picture').length).toBe(6 * 2 + 3 * 3 + 4 * 3)
     const text = document.querySelector('main')?.textContent
     for (const shown of ['1/7 import', 'NaN', 'undefined']) expect(text).not.toContain(shown)
     for (const shown of ['import', 'evaluate', 'name: fire', 'LoRA rank 4', 'seed 3']) expect(text).toContain(shown)
   })
 
-  it('does nothing twice, runs again for another seed, and comes out the same', async () => {
+  it('asks again with the lesion hidden where there is one, and nothing else is hidden', async () => {
+    const results: EvaluationResults = JSON.parse(await readFile(join(out, 'evaluate', 'results.json'), 'utf8'))
+    expect(results.hidden.map(({ method, sigma }) => [method, sigma])).toEqual([
+      ['lesion-noise', 90],
+      ['lesion-blackout', 0],
+    ])
+    const lines = (await readLines(join(out, 'evaluate', 'hidden.jsonl'))) as unknown as HiddenAnswers[]
+    const samples = (await readLines(join(out, 'import', 'samples.jsonl'))) as Sample[]
+    const truths = new Map(samples.map(({ id, meta }) => [id, readTruth(meta)]))
+    for (const { method, hidden, visible } of results.hidden) {
+      const own = lines.filter((line) => line.method === method)
+      expect(own.length).toBeGreaterThan(20)
+      const right = (view: 'hidden' | 'visible') => own.filter((line) => line[view].after.correct).length
+      expect([hidden[0].after.successes, visible[0].after.successes]).toEqual([right('hidden'), right('visible')])
+      expect([hidden[0].after.count, visible[0].after.count]).toEqual([own.length, own.length])
+    }
+    for (const { method, sampleId, image, twin, mask, hidden } of lines) {
+      const { ask, findings } = truths.get(sampleId)!
+      expect(ask.intent !== 'report' && findings.some(({ type }) => type === ask.finding)).toBe(true)
+      expect(hidden.after.correct).toBe(judge(truths.get(sampleId)!, hidden.after.text).correct)
+      const paths = [image.path, twin.path, mask].map((path) => decodeImage(join(out, 'evaluate', path)))
+      const [clean, changed, inside] = (await Promise.all(paths)).map(({ rgb }) => rgb)
+      expect(changed.every((value, i) => inside[i] === 255 || value === clean[i])).toBe(true)
+      if (method === 'lesion-blackout') expect(changed.every((value, i) => inside[i] === 0 || value === 0)).toBe(true)
+    }
+  })
+
+  it('does nothing twice, runs again for another seed, and comes out the same', { timeout: 90_000 }, async () => {
     const opened = world.opened
     const pairs = await readFile(join(out, 'corrupt', 'pairs.jsonl'))
     const page = await readFile(join(out, 'report.html'))
@@ -182,7 +210,9 @@ describe.skipIf(!ready)('the demo on the real engine', () => {
     const { stdout } = await command()
     expect(stdout).toContain(`report: ${join(out, 'report.html')}`)
     expect(stdout).toMatch(/^overall +\d+ +\d+\.\d \[/m)
-    expect(stdout).toMatch(/^(A significant gain|No significant change) in accuracy: .* answers became right/m)
+    expect(stdout).toMatch(
+      /^(A significant gain in accuracy|A change in accuracy is not resolved): .* answers became right/m,
+    )
     const again = (await command()).stdout
     expect(again.match(/\(unchanged\)$/gm)).toHaveLength(names.length)
     expect(again.split('\n\n').slice(1)).toEqual(stdout.split('\n\n').slice(1))

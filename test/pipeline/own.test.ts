@@ -54,7 +54,10 @@ describe('a pipeline of one’s own', () => {
       pairs: {},
       corrupt: { masks: 'masks.jsonl' },
       train: { lora: { rank: 4, alpha: 8 }, batchSize: 4, epochs: 1 },
-      evaluate: { split: 'test', openMatch: 'phrase', attentionQuestions: 6, masks: 'masks.jsonl' },
+      evaluate: {
+        ...{ split: 'test', openMatch: 'phrase', masks: 'masks.jsonl' },
+        ...{ attentionQuestions: 6, hideLesions: ['lesion-blackout'] },
+      },
       report: { title: 'My questions', notes: ['They are about <chests>.'] },
     }
     await writeFile(join(root, 'pipeline.yaml'), stringify(config))
@@ -107,11 +110,12 @@ describe('a report of what there is', () => {
   })
 
   it('shows training and pairs that were given', async () => {
-    expect(titles(await run('trained', { train }))).toEqual(['Training', 'Pairs', 'What was run'])
+    expect(titles(await run('trained', { train }))).toEqual(['The method', 'Training', 'Pairs', 'What was run'])
   })
 
   it('shows an evaluation without attention', async () => {
     expect(titles(await run('judged', { train, evaluate: { samples: 'samples.jsonl' } }))).toEqual([
+      'The method',
       'Accuracy on the held-out questions',
       'Training',
       'Pairs',

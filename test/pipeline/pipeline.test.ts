@@ -189,7 +189,7 @@ describe('a pipeline', () => {
     })
     const code = await new Promise((resolve) => child.on('close', resolve))
     expect(code).toBe(130)
-    expect(stderr).toContain('stopped in stage train; run the same command again to continue')
+    expect(stderr).toContain('stopped in stage train; what was finished is kept in ')
     expect(await run(path)).toMatchObject([
       ['sample', null],
       ['train', 'it was cut off'],

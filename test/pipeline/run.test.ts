@@ -1,8 +1,8 @@
 /** The runner on stages that write files: what is skipped, what runs again and why, stops and crashes. */
-import { appendFile, mkdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, it } from 'vitest'
-import { DiskFullError, FileError } from '../../src/errors.js'
+import { DiskFullError, FileError, LockedError } from '../../src/errors.js'
 import { Hashes } from '../../src/pipeline/hashes.js'
 import { type PipelineReport, type PlannedStage, planPipeline, runPipeline } from '../../src/pipeline/index.js'
 import type { StageContext } from '../../src/stage/index.js'
@@ -114,6 +114,44 @@ describe('runPipeline', () => {
     expect(logged.join('\n')).toContain(said)
     await run()
     expect(ran).toEqual([])
+  })
+
+  it('moves aside what a stage made before it runs anew, whatever it was', async () => {
+    await run()
+    settings.two = 3
+    await appendFile(at('two.out'), ' and hours of work')
+    await run()
+    await rm(at('pipeline.json'))
+    await run()
+    const kept = (await readdir(at('earlier'), { recursive: true })).filter((path) => path.endsWith('.out'))
+    expect(kept.map((path) => path.replace(/-[0-9a-f]{8}/, '-HASH')).sort()).toEqual([
+      join('one-unknown', 'one.out'),
+      join('two-HASH', 'two.out'),
+      join('two-unknown', 'two.out'),
+    ])
+    expect(await readFile(at(join('earlier', 'two-unknown', 'two.out')), 'utf8')).toBe('SOURCE'.toLowerCase())
+  })
+
+  it('keeps every version of what was made from the same', async () => {
+    await run()
+    for (const text of [' one', ' two', ' three']) {
+      await appendFile(at('two.out'), text)
+      await run()
+      expect(logged.join('\n')).toContain('two: what it made before is kept in')
+    }
+    const folders = (await readdir(at('earlier'))).sort()
+    const texts = await Promise.all(folders.map((folder) => readFile(join(at('earlier'), folder, 'two.out'), 'utf8')))
+    expect(texts).toEqual(['SOURCE one', 'SOURCE two', 'SOURCE three'])
+    expect(folders.map((folder) => folder.replace(/^two-[0-9a-f]{8}/, ''))).toEqual(['', '-2', '-3'])
+  })
+
+  it('is refused while another run writes to its output', async () => {
+    during = async () => {
+      await expect(runPipeline({ output: root, stages: [] })).rejects.toThrow(LockedError)
+      return false
+    }
+    await run()
+    expect(ran).toEqual(['one', 'two'])
   })
 
   it('goes on with a stage that failed or was stopped, unless something changed meanwhile', async () => {

@@ -1,12 +1,15 @@
 import { compareRounds, type JudgedAnswer } from '../../src/evaluate/accuracy.js'
+import { hiddenResults } from '../../src/evaluate/hidden.js'
 import type { Picture } from '../../src/page/picture.js'
 import { emptyStatistics } from '../../src/pairs/statistics.js'
 import type { ReportData } from '../../src/report/index.js'
 
 /** The parts of a page that has them all, in order. */
 export const sectionTitles = [
+  'The method',
   'Accuracy on the held-out questions',
   'Training',
+  'With the lesion hidden',
   'From answers to pairs',
   'Pairs',
   'Attention over the image',
@@ -14,11 +17,8 @@ export const sectionTitles = [
   'What was run',
 ]
 
-/** A 1x1 PNG: the smallest image that a browser accepts. */
-const PIXEL = Buffer.from(
-  'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==',
-  'base64',
-)
+/** A 1x1 WebP: the smallest image that a browser accepts. */
+const PIXEL = Buffer.from('UklGRiIAAABXRUJQVlA4IBYAAAAwAQCdASoBAAEADsD+JaQAA3AAAAAA', 'base64')
 
 export const picture = (): Picture => ({
   width: 4,
@@ -27,14 +27,14 @@ export const picture = (): Picture => ({
   mask: Uint8Array.of(0, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0),
 })
 
-export function answers(right: (i: number) => boolean): JudgedAnswer[] {
+export function answers(right: (i: number) => boolean, concept = 'effusion'): JudgedAnswer[] {
   return Array.from({ length: 60 }, (_, i) => ({
     questionId: `q${i}`,
     imageId: `i${i % 20}`,
     task: 'vqa',
     answerType: i % 2 ? 'closed' : 'open',
     ask: i % 2 ? 'presence' : 'side',
-    concept: i % 3 ? 'nodule' : 'effusion',
+    concept: i % 3 ? 'nodule' : concept,
     question: 'Where is it?',
     reference: 'left',
     text: 'It is on the left.',
@@ -44,17 +44,27 @@ export function answers(right: (i: number) => boolean): JudgedAnswer[] {
   }))
 }
 
+const rounds = (before: (i: number) => boolean, after: (i: number) => boolean) => ({
+  before: answers(before),
+  after: answers(after),
+})
+
+const told = (text: string) => ({
+  before: { text, correct: false, decided: true },
+  after: { text, correct: true, decided: true },
+})
+
 /** A small report; `text` stands wherever a model or a file could put its own words. */
 export function reportData(text = 'It is on the left.'): ReportData {
   const [start, end] = [0, Math.min(3, text.length)]
   return {
     title: `Report ${text}`,
     summary: [text],
-    objective: text,
+    objective: { name: 'fire', coefficients: { beta: 0.1, alpha: 0.01, gamma: 0.1, lambda: 0.5, klReduction: text } },
     judge: text,
     comparisons: compareRounds(
-      answers((i) => i % 2 === 0),
-      answers((i) => i % 2 === 0 || i < 30),
+      answers((i) => i % 2 === 0, text),
+      answers((i) => i % 2 === 0 || i < 30, text),
     ),
     metrics: Array.from({ length: 30 }, (_, i) => ({
       step: i + 1,
@@ -86,6 +96,38 @@ export function reportData(text = 'It is on the left.'): ReportData {
         corruption: { method: text, sigma: 45 },
       },
     ],
+    limits: {
+      maxEditRatio: 0.35,
+      looseWords: 2,
+      maxWordsPerSentence: 3,
+      lengthShare: 0.25,
+      lengthWords: 3,
+      pastedRun: 5,
+    },
+    hidden: {
+      results: [
+        hiddenResults(
+          'lesion-blackout',
+          45,
+          rounds(
+            (i) => i < 40,
+            (i) => i < 56,
+          ),
+          rounds(
+            (i) => i < 30,
+            (i) => i < 8,
+          ),
+        ),
+      ],
+      examples: [
+        {
+          question: text,
+          reference: text,
+          visible: { picture: picture(), answers: told(text) },
+          hidden: [{ method: text, sigma: 45, picture: picture(), answers: told(text) }],
+        },
+      ],
+    },
     attention: [
       {
         question: text,
@@ -101,8 +143,7 @@ export function reportData(text = 'It is on the left.'): ReportData {
       {
         question: text,
         reference: text,
-        before: { text, correct: false, decided: true },
-        after: { text, correct: true, decided: true },
+        ...told(text),
       },
     ],
     facts: [

@@ -1,11 +1,14 @@
 import { parseHTML } from 'linkedom'
 import { describe, expect, it } from 'vitest'
 import { compareRounds } from '../../src/evaluate/accuracy.js'
+import { hiddenResults } from '../../src/evaluate/hidden.js'
 import { escapeHtml, html } from '../../src/page/html.js'
 import { maskOutline } from '../../src/page/picture.js'
+import { conclusion } from '../../src/report/hidden-section.js'
 import { renderReport } from '../../src/report/index.js'
 import { highlight } from '../../src/report/pairs-section.js'
 import { headline, points, readable } from '../../src/report/words.js'
+import { counted } from '../../src/settings/plural.js'
 import { answers, reportData, sectionTitles } from './fixture.js'
 
 const HOSTILE = `"'><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>&amp;\u0000\ud800</style></pre>`
@@ -28,7 +31,7 @@ describe('renderReport', () => {
     expect(page).not.toMatch(/<(script|link|iframe|object|embed|base)\b/i)
     expect(page).not.toMatch(/@import|url\(/i)
     for (const [, value] of page.matchAll(/\s(?:src|href|xlink:href|srcset|data|action)="([^"]*)"/g)) {
-      expect(value).toMatch(/^data:image\/png;base64,/)
+      expect(value).toMatch(/^data:image\/webp;base64,/)
     }
     const addresses = [...page.matchAll(/https?:\/\/[^\s"'<]+/g)].map(([address]) => address)
     expect(new Set(addresses)).toEqual(new Set(addresses.filter((address) => address.startsWith('http://www.w3.org/'))))
@@ -39,13 +42,14 @@ describe('renderReport', () => {
     const titles = [...document.querySelectorAll('h2')].map((heading) => heading.textContent)
     expect(titles).toEqual(sectionTitles)
     expect([...document.querySelectorAll('h3')].map((heading) => heading.textContent)).toEqual([
+      ...['1. The model answers', '2. An edit makes a pair', '3. The image gets a twin', '4. Only the edit is scored'],
       'Loss',
       'Margins',
       'Reward accuracy',
-      'KL divergence at the phrases',
+      'KL divergence from the model as it was',
     ])
-    expect(document.querySelectorAll('svg.picture')).toHaveLength(5)
-    expect(document.querySelectorAll('mark')).toHaveLength(3)
+    expect(document.querySelectorAll('svg.picture').length).toBe(7)
+    expect(document.querySelectorAll('mark').length).toBe(5)
     expect(page).not.toContain('NaN')
     expect(page).not.toContain('undefined</')
   })
@@ -57,7 +61,7 @@ describe('renderReport', () => {
     expect(hostile).not.toContain('\u0000')
     const { document } = parseHTML(hostile)
     expect(document.querySelectorAll('script, img')).toHaveLength(0)
-    expect(document.querySelectorAll('h2')).toHaveLength(7)
+    expect(document.querySelectorAll('h2').length).toBe(sectionTitles.length)
     expect(document.querySelector('pre')?.textContent).toContain('<script>alert(1)</script>')
   })
 
@@ -71,6 +75,8 @@ describe('renderReport', () => {
         examples: [],
         attention: [],
         changed: [],
+        hidden: { results: [], examples: [] },
+        limits: null,
         stages: [],
         objective: null,
         config: null,
@@ -91,7 +97,7 @@ describe('headline', () => {
   it('is decided by the numbers', () => {
     expect(headline(compare((i) => i < 50)).title).toBe('A significant gain in accuracy')
     expect(headline(compare((i) => i < 10)).title).toBe('A significant loss of accuracy')
-    expect(headline(compare((i) => i < 32)).title).toBe('No significant change in accuracy')
+    expect(headline(compare((i) => i < 32)).title).toBe('A change in accuracy is not resolved')
   })
 
   it('writes signed points', () => {
@@ -99,9 +105,71 @@ describe('headline', () => {
   })
 })
 
+describe('the formula', () => {
+  const mathOf = (name: string): string[] => {
+    const { document } = parseHTML(renderReport({ ...reportData(), objective: { name, coefficients: {} } }))
+    return [...document.querySelectorAll('.term math')].map(({ textContent }) => (textContent ?? '').replace(/\s/g, ''))
+  }
+  const text = 'ℓ(m[(v,y+)≻(v,y−)])'
+
+  it.each([
+    ['sft', ['−logπ(v,y+)']],
+    ['dpo', [text]],
+    ['mask-dpo', [text]],
+    ['mdpo', [text, 'ℓ(m[(v,y+)≻(v′,y+)])', 'ℓ(βlogπ(v,y+)−βlogπref(v,y+))']],
+    ['rrpo', [text, 'αKL(πref‖π)']],
+    ['fire', [text, 'γℓ(m[(v′,y−)≻(v′,y+)])', 'α[λKL(πref‖π)+(1−λ)KL(π‖πref)]']],
+    ['fire-v1', [text, 'γℓ(m[(v,y+)≻(v′,y+)])', 'α[λKL(πref‖π)+(1−λ)KL(π‖πref)]']],
+    ['fire-v2', [text, 'γℓ(m[(v,y+)≻(v′,y−)])', 'α[λKL(πref‖π)+(1−λ)KL(π‖πref)]']],
+  ])('of %s has its terms, as docs/objectives.md prints them', (name, terms) => {
+    expect(mathOf(name)).toEqual(terms)
+  })
+
+  it('is left out for an objective that is not known', () => {
+    for (const name of ['unheard-of', 'constructor', '__proto__']) expect(mathOf(name)).toEqual([])
+  })
+})
+
+describe('what is said of hidden lesions', () => {
+  const said = (visible: [number, number], hidden: [number, number]): string => {
+    const rounds = ([before, after]: [number, number]) => ({
+      before: answers((i) => i < before),
+      after: answers((i) => i < after),
+    })
+    return conclusion(hiddenResults('lesion-noise', 90, rounds(visible), rounds(hidden)))
+  }
+
+  it('claims nothing where the lesion is not hidden', () => {
+    const text = said([40, 55], [40, 54])
+    expect(text).toContain('Noise on the lesion, σ\u00a090: accuracy falls by 0.0 points before training')
+    expect(text).toContain('That this hides anything is not resolved')
+    expect(text).not.toContain('rarer')
+  })
+
+  it('says which way the numbers go, and when they do not say', () => {
+    const rarer = said([40, 56], [30, 8])
+    expect(rarer).toContain('Answers depend more on the lesion after training than before.')
+    expect(rarer).toContain('Right answers on such images became rarer (50.0 % before, 13.3 % after')
+    const oftener = said([50, 52], [10, 45])
+    expect(oftener).toContain('Answers depend less on the lesion after training than before.')
+    expect(oftener).toContain('Right answers on such images became more frequent')
+    expect(said([50, 51], [20, 21])).toContain('rarer is not resolved')
+    expect(rarer).not.toContain('hides anything')
+    expect(said([40, 56], [40, 40])).toContain(
+      'Before training, that this hides anything is not resolved. Answers depend more',
+    )
+  })
+})
+
+describe('counted', () => {
+  it('knows the plural', () => {
+    expect([0, 1, 2].map((count) => counted(count, 'pair'))).toEqual(['0 pairs', '1 pair', '2 pairs'])
+  })
+})
+
 describe('highlight', () => {
   it('marks the spans and nothing else', () => {
-    expect(highlight('a <b> c', [[2, 5]], 'chosen').markup).toBe('a <mark class="chosen">&lt;b&gt;</mark> c')
+    expect(highlight('a <b> c', [[2, 5]], 'chosen').markup).toBe('<bdi>a <mark class="chosen">&lt;b&gt;</mark> c</bdi>')
   })
 })
 

@@ -6,7 +6,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Response, Sample } from '../../src/data/records.js'
-import { DataError, FileError } from '../../src/errors.js'
+import type { NativeModule } from '../../src/engine/native.js'
+import { ArgumentError, DataError, FileError } from '../../src/errors.js'
 import { generateStudies } from '../../src/phantom/index.js'
 import { failuresPath } from '../../src/sample/files.js'
 import { engineAnswerer, type SampleRequest, sampleAnswers, sampleSettings } from '../../src/sample/index.js'
@@ -14,6 +15,8 @@ import { fakeNative, fakeNativePath, temporaryFolder, writeImage, writeModel } f
 import { makeSample, readLines, writePng, writeRecords } from './records.js'
 
 const at = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url))
+
+const silence = { tokens: new Int32Array(0), logprob: 0, finish: 'stop' as const }
 
 let root: string
 let samples: Sample[]
@@ -126,6 +129,19 @@ describe('sampleAnswers', () => {
     await expect(run({ out: `${out}.x`, settings: { maxNewTokens: 3 } })).rejects.toThrow(/record 1 \(sample s0\)/)
   })
 
+  it('gives up what it replaces when the new file is complete, and goes on there after a stop', async () => {
+    await run()
+    const before = await readFile(out)
+    const stop = new AbortController()
+    const onProgress = (done: number): void => void (done === 5 && stop.abort())
+    const other = { settings: { maxNewTokens: 3 }, overwrite: true }
+    expect(await run(other, { signal: stop.signal, onProgress })).toMatchObject({ interrupted: true })
+    expect(await readFile(out)).toEqual(before)
+    const { reused } = await run(other)
+    expect(reused).toBeGreaterThan(0)
+    expect((await responses()).map(({ tokens }) => tokens.length)).toEqual(Array(12).fill(3))
+  })
+
   it('takes no answer of other weights for its own, though they lie at the same place', async () => {
     await run()
     const lines = (await readFile(out, 'utf8')).trimEnd().split('\n')
@@ -178,6 +194,56 @@ describe('sampleAnswers', () => {
     await expect(run({ samples: path, out: `${out}.strict`, strict: true })).rejects.toThrow(/Sample s0: .*missing/)
   })
 
+  it('goes on after an image of impossible shape, a text beyond the context and an empty answer', async () => {
+    const folder = await temporaryFolder()
+    await writeModel(join(folder, 'model'))
+    const config = join(folder, 'model', 'config.json')
+    const json = JSON.parse(await readFile(config, 'utf8'))
+    await writeFile(config, JSON.stringify({ ...json, max_position_embeddings: 600 }))
+    const thin = await writeImage(folder, 'thin.png', 3)
+    const records = [
+      makeSample('thin', { images: [thin], question: 'Thin?' }),
+      makeSample('ok', { images: [], question: 'Fine?' }),
+      makeSample('long', { images: [], question: 'word '.repeat(2000) }),
+      makeSample('mute', { images: [], question: 'Silent?' }),
+      makeSample('last', { images: [], question: 'Last?' }),
+    ]
+    await writeRecords(join(folder, 'samples.jsonl'), records)
+    const fake = fakeNative()
+    const openEngine: NativeModule['openEngine'] = async (spec, cancel) => {
+      const engine = await fake.openEngine(spec, cancel)
+      engine.imageTokens = () => {
+        throw new ArgumentError('an image of 600x2 pixels has an aspect ratio above 200; crop it first')
+      }
+      const generate = engine.generate.bind(engine)
+      engine.generate = (prompts, sampling, onToken, onEnd, token) =>
+        generate(prompts, sampling, onToken, (index, given) => onEnd?.(index, index === 1 ? silence : given), token)
+      return engine
+    }
+    const native = { ...fake, openEngine: openEngine.bind(fake) }
+    const all = sampleSettings.parse({ samples: 's', out: 'o' })
+    const model = { model: join(folder, 'model'), adapter: null, dtype: 'f32' as const, batchSize: 8 }
+    const answerer = await engineAnswerer({ ...model, imageRoot: folder, native }, all)
+    const named: string[] = []
+    const report = await sampleAnswers({ samples: join(folder, 'samples.jsonl'), out, settings: all }, answerer, {
+      onFailure: ({ sampleId }) => named.push(sampleId),
+    })
+    expect(report).toMatchObject({ total: 5, answers: 2, failed: 3, failures: failuresPath(out) })
+    expect(named).toEqual(['thin', 'long', 'mute'])
+    expect((await responses()).map(({ sampleId }) => sampleId)).toEqual(['ok', 'last'])
+    expect(await readLines(failuresPath(out))).toMatchObject([
+      { sampleId: 'thin', reason: expect.stringContaining('600x2') },
+      { sampleId: 'long', reason: expect.stringMatching(/takes \d+ tokens, the model's context has 600/) },
+      { sampleId: 'mute', reason: 'the answer is empty' },
+    ])
+    // The same command has nothing left to do.
+    expect(await sampleAnswers({ samples: join(folder, 'samples.jsonl'), out, settings: all }, answerer)).toMatchObject(
+      {
+        ...{ answers: 2, failed: 3, reused: 5 },
+      },
+    )
+  })
+
   it('stops at a signal with what it has', async () => {
     const stop = new AbortController()
     const report = await run({}, { signal: stop.signal, onProgress: (done: number) => done === 5 && stop.abort() })
@@ -215,7 +281,9 @@ describe('fire-train sample', () => {
       child.kill('SIGINT')
     }, 5)
     expect(await exit(child)).toBe(130)
-    expect(stderr).toMatch(/SIGINT: saving and stopping.*\n(.*\n)*stopped; run the same command again to continue/)
+    expect(stderr).toMatch(
+      /SIGINT: saving and stopping.*\n(.*\n)*stopped; what was finished is kept in .*; run the same command again to continue/,
+    )
     expect(await exit(start('0'))).toBe(0)
     const stopped = await readFile(out)
     await run({ out: `${out}.calm` })

@@ -162,7 +162,7 @@ describe('answers of a server', () => {
     ],
     [
       'another kind of JSON',
-      'answered no completion: {"id":1}',
+      'answered no completion: {"id": 1}',
       (_, __, response) => reply(response, 200, '{"id": 1}'),
     ],
     ['no text', 'a reply without text (finish: stop)', (_, __, response) => answer(response, null)],

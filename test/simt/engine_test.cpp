@@ -86,6 +86,41 @@ TEST(
   }
 }
 
+TEST("gpu engine: a weight scales the pair's loss and gradient") {
+  for (const ComputeType dtype : {ComputeType::f32, ComputeType::bf16}) {
+    Engine engine(spec_of(dtype, 0));
+    Problem problem(engine);
+    std::vector<Pair> pairs = {problem.pairs[0]};
+    const double loss = losses(problem.accumulate(pairs))[0];
+    std::vector<float> expected = problem.gradient();
+    for (const float weight : {0.25f, 1.5f, 0.0f}) {
+      engine.zero_grad();
+      pairs[0].weight = static_cast<double>(weight);
+      CHECK(losses(problem.accumulate(pairs))[0] == static_cast<double>(weight) * loss);
+      const std::vector<float> got = problem.gradient();
+      std::vector<float> scaled = expected;
+      for (float& x : scaled) x *= weight;
+      // bf16 gradients of activations round 1.5 x otherwise than x.
+      const double tolerance = dtype == ComputeType::f32 ? 1e-6 : 2e-2;
+      const int64_t n = static_cast<int64_t>(got.size());
+      CHECK(distance(got.data(), scaled.data(), n) <= tolerance * norm(scaled.data(), n));
+    }
+  }
+}
+
+TEST("gpu engine: a step that makes the adapter not finite names the tensor, and nothing is saved") {
+  TempDir dir;
+  Engine engine(spec_of(ComputeType::f32, 0));
+  Problem problem(engine);
+  problem.accumulate(problem.pairs);
+  std::vector<float> param = engine.ops().download_f32(engine.adapter()->param());
+  param.back() = INFINITY;
+  engine.ops().upload(param.data(), engine.adapter()->param());
+  CHECK_ERROR(Code::nonfinite, ("step 1", "lora_B"), engine.update(adamw_spec));
+  CHECK_ERROR(Code::nonfinite, ("lora_B"), engine.save_adapter(dir / "adapter", ""));
+  CHECK_ERROR(Code::nonfinite, ("lora_B"), engine.save_state(dir / "state"));
+}
+
 TEST("gpu engine: the plan is the arena of the real step, in one block, and a step leaves no memory behind") {
   for (const bool checkpointing : {false, true}) {
     EngineSpec spec = spec_of(ComputeType::bf16, 0);

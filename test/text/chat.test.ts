@@ -1,4 +1,5 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { execFileSync } from 'node:child_process'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { DataError, ModelError, UnsupportedError } from '../../src/errors.js'
@@ -182,4 +183,64 @@ describe('Chat.load', () => {
     await expect(Chat.load(folder, model)).rejects.toThrow(ModelError)
     await expect(Chat.load(folder, model)).rejects.toThrow(/has no chat template/)
   })
+
+  it.each([
+    ['raises', "{{ raise_exception('a system turn is needed') }}", /question: a system turn is needed/],
+    ['is no Jinja', '{% if %}', /cannot be read/],
+    ['calls what is not there', '{{ messages[0].nothing() }}', /cannot be used for a question/],
+    ['loops over a number', '{% for i in range(1000000000) %}x{% endfor %}', /range\(1000000000\)/],
+    ['writes without end', `{% for i in range(2000) %}${'x'.repeat(300)}{% endfor %}`, /writes 600000 characters/],
+    [
+      'never ends',
+      '{% for i in range(90000) %}{% for j in range(90000) %}{% for k in range(90000) %}{% endfor %}{% endfor %}{% endfor %}',
+      /longer than 2 s/,
+    ],
+    [
+      'doubles a text',
+      '{% set n = namespace(x="aa") %}{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}',
+      /string length/,
+    ],
+  ])('names a template that %s', async (_, template, message) => {
+    await writeFolder(llava(), { 'chat_template.jinja': template })
+    const attempt = async () => (await Chat.load(folder, model)).promptIds('x')
+    const error = await attempt().catch((reason) => reason)
+    expect(error).toBeInstanceOf(ModelError)
+    expect(error.message).toMatch(message)
+    expect(error.message).toContain(join(folder, 'chat_template.jinja'))
+  })
+
+  it('counts with range, forwards, backwards and in steps', async () => {
+    const loops = ['3', '1, 4', '5, 0, -2', '0', '2, 2'].map(
+      (range) => `{% for i in range(${range}) %}{{ i }}{% endfor %}`,
+    )
+    await writeFolder(llava(), { 'chat_template.jinja': loops.join('|') })
+    const chat = await Chat.load(folder, model)
+    expect(chat.tokenizer.decode(chat.promptIds('x'))).toBe('012|123|531||')
+  })
+
+  it('stops a pattern that tries every split of a text, and names its file', async () => {
+    const { definition, config } = llava()
+    const pretokenizers = (definition as { pre_tokenizer: { pretokenizers: object[] } }).pre_tokenizer.pretokenizers
+    const split = { type: 'Split', pattern: { Regex: '(\\w+\\s?)+\\d$|.' }, behavior: 'Isolated', invert: false }
+    const slow = { ...definition, pre_tokenizer: { type: 'Sequence', pretokenizers: [split, pretokenizers.at(-1)] } }
+    await writeFolder({ definition: slow, config }, { 'chat_template.jinja': '{{ messages[0].content[0].text }}' })
+    const chat = await Chat.load(folder, model)
+    const attempt = async () => chat.promptIds('is there an effusion in the left lower lobe of the lung or not')
+    const error = await attempt().catch((reason) => reason)
+    expect(error).toBeInstanceOf(ModelError)
+    expect(error.message).toMatch(/tokenizer\.json cannot cut the text "is there an effusion.*longer than 10 s/)
+  }, 60_000)
+
+  it.each(['tokenizer.json', 'tokenizer_config.json', 'config.json', 'chat_template.jinja'])(
+    'refuses what is no file under the name of %s',
+    async (name) => {
+      await writeFolder(llava(), { 'chat_template.jinja': 'x' })
+      await rm(join(folder, name))
+      execFileSync('mkfifo', [join(folder, name)])
+      await expect(Chat.load(folder, model)).rejects.toThrow(`${join(folder, name)} failed: it is a named pipe`)
+      await rm(join(folder, name))
+      await writeFile(join(folder, name), 'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n')
+      await expect(Chat.load(folder, model)).rejects.toThrow(`${join(folder, name)} is a Git LFS pointer`)
+    },
+  )
 })

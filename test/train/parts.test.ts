@@ -53,6 +53,7 @@ describe('learningRateFactor', () => {
 describe('metricsRow', () => {
   const stats: PairStats = {
     loss: 0,
+    weight: 1,
     base: 0.5,
     visual: 0.9,
     anchor: 0.2,

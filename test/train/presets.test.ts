@@ -116,7 +116,7 @@ describe('mistakes with presets', () => {
       "--set preset=../package: Unknown preset '../package'",
     )
     expect(() => resolveTrainConfig({ preset: 'none', ...paths })).toThrow("Unknown preset 'none'")
-    await expect(load(own.replace('qwen3-vl-4b', '3'))).rejects.toThrow('Expected a string for preset but received 3')
+    await expect(load(own.replace('qwen3-vl-4b', '3'))).rejects.toThrow('Expected a text for preset but received 3')
     await expect(load(own.replace('preset', 'presett'))).rejects.toThrow("did you mean 'preset'?")
   })
 
@@ -127,6 +127,6 @@ describe('mistakes with presets', () => {
     // 9 pairs at once do not fit the 8 of the preset: the key of the file is at fault.
     await expect(load(`${own}microBatchSize: 9\n`)).rejects.toThrow(/\/\d+\.yaml:5: microBatchSize \(9\) is larger/)
     await expect(load('preset: phantom\noutput: run\n')).rejects.toThrow(/\/\d+\.yaml: data is missing/)
-    await expect(load(`${own}lora: [128]\n`)).rejects.toThrow(/:5: Expected an object for lora/)
+    await expect(load(`${own}lora: [128]\n`)).rejects.toThrow(/:5: Expected keys and values for lora/)
   })
 })

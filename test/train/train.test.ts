@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { appendFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { appendFile, cp, mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { CheckpointError, ConfigError, DataError, NumericError } from '../../src/errors.js'
@@ -7,6 +7,7 @@ import { resolveTrainConfig } from '../../src/train/config.js'
 import { planTraining } from '../../src/train/plan.js'
 import type { TrainConfig, TrainConfigInput } from '../../src/train/settings.js'
 import { type TrainOptions, train } from '../../src/train/train.js'
+import { goneOwner } from '../data/owners.js'
 import { fakeNative, type World, writePairs, writeWorld } from '../fakes/world.js'
 
 let world: World
@@ -44,6 +45,12 @@ async function metricsOf(settings: TrainConfig): Promise<Record<string, number>[
       const { tokens_per_second: _, pairs_per_second: __, ...row } = JSON.parse(line)
       return row
     })
+}
+
+async function setContext(max_position_embeddings: number): Promise<void> {
+  const path = join(world.model, 'config.json')
+  const json = JSON.parse(await readFile(path, 'utf8'))
+  await writeFile(path, JSON.stringify({ ...json, max_position_embeddings }))
 }
 
 const adapterOf = (settings: TrainConfig) =>
@@ -95,14 +102,15 @@ describe('train', () => {
       })
       expect(interrupted).toMatchObject({ step: stopAfter, interrupted: true, adapter: null })
       expect(existsSync(join(parts.output, 'checkpoints', `step-${stopAfter}`, 'adapter'))).toBe(true)
+      const left = `.tmp-step-99-${goneOwner()}.01234567`
       // What a kill after the checkpoint would leave: a half-written line and a half-written checkpoint.
       await appendFile(join(parts.output, 'metrics.jsonl'), '{"step": 99, "lo')
-      await mkdir(join(parts.output, 'checkpoints', '.tmp-step-99-x'))
+      await mkdir(join(parts.output, 'checkpoints', left))
       const resumed = await run(parts, { resume: true })
       expect(resumed).toMatchObject({ step: 8, resumedFrom: stopAfter, interrupted: false })
       expect(await metricsOf(parts)).toEqual(await metricsOf(whole))
       expect(await adapterOf(parts)).toBe(await adapterOf(whole))
-      expect(await readdir(join(parts.output, 'checkpoints'))).not.toContain('.tmp-step-99-x')
+      expect(await readdir(join(parts.output, 'checkpoints'))).not.toContain(left)
     }
   })
 
@@ -149,6 +157,26 @@ describe('train', () => {
     await expect(run(config('used', { maxSteps: 3, seed: 7 }), { resume: true })).rejects.toThrow(/has changed since/)
   })
 
+  it('knows its model by its content: one that moved is the same, another one at its place is refused', async () => {
+    const model = join(world.root, 'first-model')
+    await cp(world.model, model, { recursive: true })
+    const at = (place: string) => config('models', { maxSteps: 3, model: place })
+    await run(at(model))
+    const moved = join(world.root, 'moved-model')
+    await rename(model, moved)
+    expect(await run(at(moved), { resume: true })).toMatchObject({ step: 3, resumedFrom: 3 })
+    await cp(moved, model, { recursive: true })
+    await writeFile(join(model, 'config.json'), '{"other": true}')
+    await expect(run(at(model), { resume: true })).rejects.toThrow(/The model in .*first-model has changed since/)
+  })
+
+  it.each([
+    ['a setting', () => train({ lrr: 1 } as never), /Unknown key lrr; did you mean 'optimizer\.lr'/],
+    ['an option', () => train(config('none'), { resum: true } as never), /'resum' of train; did you mean 'resume'/],
+  ])('refuses %s that it does not know', async (_, call, message) => {
+    await expect(call()).rejects.toThrow(message)
+  })
+
   it('keeps an earlier run when the one that should replace it cannot start', async () => {
     const settings = config('precious', { maxSteps: 1 })
     await run(settings)
@@ -170,7 +198,7 @@ describe('train', () => {
     expect(steps).not.toContain(`step-${failure.detail.step}`)
   })
 
-  it('rejects with the reason of its signal and leaves the engine closed', async () => {
+  it('rejects with an error of its own at its signal and leaves the engine closed', async () => {
     const native = fakeNative()
     const controller = new AbortController()
     const reason = new Error('enough')
@@ -179,8 +207,114 @@ describe('train', () => {
       signal: controller.signal,
       onProgress: () => controller.abort(reason),
     })
-    await expect(running).rejects.toBe(reason)
+    await expect(running).rejects.toMatchObject({ code: 'ERR_FIRE_ABORTED', cause: reason })
     expect(native.engines[0].closed).toBe(true)
+  })
+
+  it('does not wait for a step that takes long, and resumes bit-exactly', async () => {
+    const whole = config('patient')
+    await run(whole)
+    const settings = config('impatient')
+    const stop = new AbortController()
+    const native = fakeNative()
+    const running = train(settings, {
+      native,
+      stop: stop.signal,
+      onProgress({ step }) {
+        if (step !== 3) return
+        process.env.FIRE_FAKE_DELAY_MS = '2500'
+        setTimeout(() => stop.abort(), 100)
+      },
+    })
+    const report = await running.finally(() => delete process.env.FIRE_FAKE_DELAY_MS)
+    expect(report).toMatchObject({ step: 3, interrupted: true, checkpoint: expect.stringContaining('step-3') })
+    // The fake's dropout counter is one of its state, which the native engine puts back itself.
+    expect(await run(settings, { resume: true })).toMatchObject({ step: 8, resumedFrom: 3 })
+    expect(await adapterOf(settings)).toBe(await adapterOf(whole))
+  })
+
+  it('leaves out a pair that cannot be used, names it, and goes on', async () => {
+    const { images } = world.records[0]
+    const thin = { ...images[0], path: 'gone.png' }
+    const long = 'word '.repeat(5000)
+    await writePairs(world.pairs, [
+      { ...world.records[0], id: 'gone', images: [thin] },
+      ...world.records,
+      { ...world.records[0], id: 'long', prompt: long },
+    ])
+    await setContext(4096)
+    const settings = config('some')
+    const report = await run(settings)
+    expect(report).toMatchObject({ interrupted: false, problem: null, pairs: { read: 15, kept: 13, failed: 2 } })
+    expect(report.warnings.at(-1)).toMatch(
+      /^2 pairs left out, they cannot be used; first: .*:1: record gone: .*gone\.png/,
+    )
+    const failed = (await readFile(join(settings.output, 'failed.jsonl'), 'utf8')).trimEnd().split('\n')
+    expect(failed.map((line) => JSON.parse(line))).toMatchObject([
+      { id: 'gone', code: 'ERR_FIRE_IO' },
+      { id: 'long', code: 'ERR_FIRE_DATA', reason: expect.stringMatching(/record long: it takes \d+ tokens.*4096/) },
+    ])
+    // Told so, it takes the long one.
+    expect(await run(config('told', { beyondContext: true }))).toMatchObject({ pairs: { kept: 14, failed: 1 } })
+    await writePairs(world.pairs, [{ ...world.records[0], id: 'gone', images: [thin] }])
+    await expect(run(config('none'))).rejects.toThrow(/no pair to train on \(1 read\); first failure: .*record gone/)
+  })
+
+  it('does not resume with other pairs than before', async () => {
+    const settings = config('other-pairs')
+    const stop = new AbortController()
+    await run(settings, { stop: stop.signal, onProgress: ({ step }) => step === 2 && stop.abort() })
+    const image = join(world.root, world.records[5].images[0].path)
+    const bytes = await readFile(image)
+    await writeFile(image, 'no image')
+    await expect(run(settings, { resume: true })).rejects.toThrow(
+      /Other pairs can be used than when .*step-2 was written/,
+    )
+    await writeFile(image, bytes)
+    expect(await run(settings, { resume: true })).toMatchObject({ step: 8, interrupted: false })
+  })
+
+  it('trains with the weight of a pair, counts pairs of weight 0, and refuses nothing but those', async () => {
+    const weighted = world.records.map((record, index) => ({ ...record, weight: [0.2, 0, 1][index % 3] }))
+    await writePairs(world.pairs, weighted)
+    const settings = config('weighted', {
+      epochs: 1,
+      batchSize: 13,
+      microBatchSize: null,
+      objective: { gamma: 0, alpha: 0 },
+    })
+    await run(settings)
+    const [row] = await metricsOf(settings)
+    const mean = weighted.reduce((sum, { weight }) => sum + weight, 0) / 13
+    expect(row.weight).toBeCloseTo(mean, 12)
+    expect(row.loss).toBeCloseTo(mean * Math.LN2, 12)
+    expect(row['loss/base']).toBeCloseTo(row.loss, 12)
+    await writePairs(
+      world.pairs,
+      world.records.map((record) => ({ ...record, weight: 0 })),
+    )
+    await expect(run(config('weightless'))).rejects.toThrow(/no pair whose weight is above 0/)
+  })
+
+  it.each([
+    ['the gradient is exactly 0 from step 1 to the end', { objective: { name: 'dpo', beta: 0 } }],
+    ['the gradient is exactly 0 from step 1 to the end', { objective: { beta: 0, alpha: 0, gamma: 0 } }],
+  ] as const)('says of a run that %s', async (problem, changes) => {
+    const settings = config('problem', changes as Partial<TrainConfigInput>)
+    const report = await run(settings)
+    expect(report.problem).toContain(problem)
+    const marked = JSON.parse(await readFile(join(settings.output, 'adapter', 'problem.json'), 'utf8'))
+    expect(marked).toEqual({ problem: report.problem })
+    expect(await metricsOf(settings)).toHaveLength(8)
+    // A resume of the finished run says so again.
+    expect((await run(settings, { resume: true })).problem).toBe(report.problem)
+  })
+
+  it('checks the settings it is given', async () => {
+    const settings = config('checked')
+    const broken = { ...settings, optimizer: { ...settings.optimizer, lr: Number.NaN } }
+    await expect(run(broken)).rejects.toThrow(ConfigError)
+    await expect(run({ ...settings, batchsize: 3 } as TrainConfig)).rejects.toThrow(/batchsize/)
   })
 
   it('leaves out pairs as configured and counts them', async () => {

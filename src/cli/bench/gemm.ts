@@ -1,10 +1,8 @@
 import { z } from 'zod'
 import { ArgumentError } from '../../errors.js'
 import { text, whole } from '../../settings/common.js'
-import { checkTree } from '../../settings/file.js'
 import { version } from '../../version.js'
 import { defineCommand } from '../command.js'
-import { addFlags, readFlags } from '../flags.js'
 import { formatTable } from '../format.js'
 
 /** Sizes of adapted projections: tokens of a few packed pairs by typical widths. */
@@ -14,16 +12,13 @@ const gemmBenchSettings = z.strictObject({
   threads: whole.default(1).meta({ description: 'Compute threads; 0 = all' }),
   seconds: z.number().positive().default(1).meta({ description: 'Time spent on each measurement' }),
   shape: z.array(text).default(defaultShapes).meta({ description: 'MxNxK, for instance 128x1024x1024 (repeatable)' }),
-  json: z.boolean().default(false).meta({ description: 'Print the rows, machine, commit and command as JSON' }),
 })
 
 export const gemm = defineCommand({
-  usage: 'gemm',
+  name: 'gemm',
   summary: "Matrix products compared with the machine's own multiply-add ceiling",
-  options: (parser) => addFlags(parser, gemmBenchSettings),
-  async run(options, { stdout }) {
-    const given = readFlags(gemmBenchSettings, options)
-    const { threads, seconds, shape, json } = checkTree(gemmBenchSettings, given.tree, given.locate)
+  settings: gemmBenchSettings,
+  async run({ threads, seconds, shape }) {
     const shapes = shape.map(parseShape)
     const { loadNative } = await import('../../engine/load.js')
     const { describeCommit, describeMachine } = await import('../../bench/machine.js')
@@ -37,10 +32,6 @@ export const gemm = defineCommand({
       machine: describeMachine(),
     }
     const rows = await loadNative().benchGemm({ threads, seconds, shapes })
-    if (json) {
-      stdout(`${JSON.stringify({ ...run, rows }, null, 2)}\n`)
-      return 0
-    }
     const cells = rows.map((row) => [
       `${row.m}x${row.n}x${row.k}`,
       row.dtype,
@@ -49,8 +40,8 @@ export const gemm = defineCommand({
       row.ceiling.toFixed(1),
       `${((100 * row.gflops) / row.ceiling).toFixed(0)} %`,
     ])
-    stdout(`${formatTable(['shape', 'dtype', 'backend', 'GFLOP/s', 'ceiling', 'share'], cells)}\n`)
-    return 0
+    const table = formatTable(['shape', 'dtype', 'backend', 'GFLOP/s', 'ceiling', 'share'], cells)
+    return { text: `${table}\n`, report: { ...run, rows } }
   },
 })
 

@@ -2,12 +2,10 @@
 import type { z } from 'zod'
 import type { BenchHooks } from '../../bench/measure.js'
 import type { Spread } from '../../bench/summary.js'
-import { checkTree } from '../../settings/file.js'
 import { type Command, defineCommand } from '../command.js'
-import { addFlags, readFlags } from '../flags.js'
 import { catchSignals } from '../signals.js'
 
-interface BenchCommand<S extends z.ZodType, R> {
+interface BenchCommand<S extends z.ZodType, R extends object> {
   name: string
   summary: string
   settings: S
@@ -17,27 +15,22 @@ interface BenchCommand<S extends z.ZodType, R> {
   passed?(result: R): boolean
 }
 
-export function benchCommand<S extends z.ZodType, R>(bench: BenchCommand<S, R>): Command {
+export function benchCommand<S extends z.ZodType, R extends object>(bench: BenchCommand<S, R>): Command {
+  const { name, summary, settings } = bench
   return defineCommand({
-    usage: bench.name,
-    summary: bench.summary,
-    options: (parser) => addFlags(parser, bench.settings),
-    async run(options, { stdout, progress }) {
-      const { tree, locate } = readFlags(bench.settings, options)
-      const settings = checkTree(bench.settings, tree, locate)
-      using stop = catchSignals((name) => progress.log(`${name}: ending the processes of the benchmark`))
+    ...{ name, summary, settings },
+    async run(checked, { progress }) {
+      using stop = catchSignals((signal) => progress.log(`${signal}: ending the processes of the benchmark`))
       try {
-        const result = await bench.measure(settings, { signal: stop.signal, progress })
-        progress.end()
-        stdout(bench.describe(result))
-        const { out } = settings as { out?: string }
+        const result = await bench.measure(checked, { signal: stop.signal, progress })
+        const { out } = checked as { out?: string }
         const { writeJson } = await import('../../data/files.js')
         if (out !== undefined) await writeJson(out, result)
-        return (bench.passed?.(result) ?? true) ? 0 : 1
+        return { text: bench.describe(result), report: result, exitCode: (bench.passed?.(result) ?? true) ? 0 : 1 }
       } catch (error) {
         if (stop.exitCode === undefined) throw error
-        progress.end('stopped')
-        return stop.exitCode
+        const stopped = 'stopped; nothing was written; run the same command again'
+        return { text: '', report: {}, stopped, exitCode: stop.exitCode }
       }
     },
   })

@@ -4,10 +4,8 @@ import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import type { EvaluationResults } from '../../evaluate/index.js'
 import { compute, outputPath, seed, text } from '../../settings/common.js'
-import { checkTree } from '../../settings/file.js'
 import { objectiveNames } from '../../train/objectives.js'
 import { defineCommand } from '../command.js'
-import { addFlags, readFlags } from '../flags.js'
 import { formatTable } from '../format.js'
 import { runStages } from './run.js'
 
@@ -34,30 +32,28 @@ const demoSettings = z.strictObject({
 const quickSettings = { 'import.trainStudies': 24, 'import.testStudies': 16, 'evaluate.attentionQuestions': 12 }
 
 export const demo = defineCommand({
-  usage: 'demo',
+  name: 'demo',
   summary: 'Run the whole method on a bundled model and synthetic radiographs, with a report at the end',
-  options: (parser) => addFlags(parser, demoSettings),
+  settings: demoSettings,
   examples: [
     ['demo', 'the published objective, then open fire-demo/report.html'],
     ['demo --objective dpo --out dpo-demo', 'another objective'],
   ],
   notes:
     'The demo is a pipeline, models/phantom/demo.yaml. After a stop the same command continues, and skips what is done.',
-  async run(options, context) {
+  async run({ out: output, objective, quick, ...shared }, context) {
     const { loadPipeline } = await import('../../pipeline/index.js')
-    const { tree, locate } = readFlags(demoSettings, options)
-    const { out: output, objective, quick, ...shared } = checkTree(demoSettings, tree, locate)
     const settings = { output, ...shared, 'train.objective.name': objective, ...(quick && quickSettings) }
     const overrides = Object.entries(settings).map(([key, value]) => `${key}=${JSON.stringify(value)}`)
-    const code = await runStages(await loadPipeline(file, overrides), context)
-    if (code === 0) context.stdout(await describeResults(join(output, 'evaluate', 'results.json')))
-    return code
+    const outcome = await runStages(await loadPipeline(file, overrides), context)
+    if (outcome.stopped !== undefined) return outcome
+    const results = JSON.parse(await readFile(join(output, 'evaluate', 'results.json'), 'utf8')) as EvaluationResults
+    return { ...outcome, text: `${outcome.text}${await describeResults(results)}` }
   },
 })
 
-async function describeResults(path: string): Promise<string> {
+async function describeResults({ comparison }: EvaluationResults): Promise<string> {
   const { headline, pointsWithInterval, withInterval } = await import('../../report/words.js')
-  const { comparison } = JSON.parse(await readFile(path, 'utf8')) as EvaluationResults
   const rows = comparison
     .filter(({ kind }) => kind === 'overall' || kind === 'answerType')
     .map(({ name, before, after, difference }) => [

@@ -1,4 +1,5 @@
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os'
+import { z } from 'zod'
 import type { CpuInfo, GpuReport } from '../../engine/engine.js'
 import { FireError } from '../../errors.js'
 import { version } from '../../version.js'
@@ -6,13 +7,12 @@ import { defineCommand } from '../command.js'
 import { formatBytes } from '../format.js'
 
 export const doctor = defineCommand({
-  usage: 'doctor',
+  name: 'doctor',
   summary: 'Show what this machine offers and what the engine will use',
-  options: (parser) => parser.option('json', { type: 'boolean', default: false, describe: 'Print one JSON object' }),
-  async run({ json }, { stdout }) {
-    const findings = { ...machine(), engine: await engine() }
-    stdout(json ? `${JSON.stringify(findings, null, 2)}\n` : describe(findings))
-    return 'error' in findings.engine ? 1 : 0
+  settings: z.strictObject({}),
+  async run() {
+    const report = { ...machine(), engine: await engine() }
+    return { text: describe(report), report, exitCode: 'error' in report.engine ? 1 : 0 }
   },
 })
 

@@ -1,91 +1,133 @@
-import { existsSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { z } from 'zod'
-import { JsonlAppender } from '../../data/files.js'
-import { readJsonl } from '../../data/jsonl.js'
-import { imageRef } from '../../data/records.js'
-import { ArgumentError, FileError } from '../../errors.js'
-import type { Question } from '../../generate/generate.js'
+import { ArgumentError, DataError, isAbort } from '../../errors.js'
 import { generateSettings } from '../../generate/settings.js'
-import { checkTree } from '../../settings/file.js'
-import { type CommandContext, defineCommand } from '../command.js'
-import { addFlags, readFlags } from '../flags.js'
+import { inputPath, outputPath, text } from '../../settings/common.js'
+import { counted } from '../../settings/plural.js'
+import { type CommandContext, defineCommand, type Outcome } from '../command.js'
+import { flag } from '../file-settings.js'
+import { catchSignals, type StopRequest } from '../signals.js'
 
 export const generate = defineCommand({
-  usage: 'generate',
+  name: 'generate',
   summary: 'Answer a question about images, or a file of questions',
-  options: (parser) =>
-    addFlags(parser, generateSettings)
-      .option('prompt', { type: 'string', describe: 'One question; the answer streams to stdout' })
-      .option('image', { type: 'string', array: true, nargs: 1, describe: 'Image file (repeatable)' })
-      .option('in', { type: 'string', describe: 'JSON Lines of {id, prompt or question, images}' })
-      .option('out', { type: 'string', describe: 'JSON Lines of responses; default: stdout' })
-      .option('overwrite', { type: 'boolean', describe: 'Replace the file of --out' })
-      .conflicts('prompt', 'in')
-      .conflicts('image', 'in'),
+  settings: generateSettings,
+  flags: z.strictObject({
+    prompt: z.string().optional().meta({ description: 'One question; the answer streams to stdout' }),
+    image: z.array(text).default([]).meta({ description: 'Image file (repeatable)' }),
+    in: text.optional().meta(inputPath('JSON Lines of {id, prompt or question, images}')),
+    out: text.optional().meta(outputPath('JSON Lines of responses; default: stdout')),
+    overwrite: flag('Replace the file of --out'),
+  }),
+  exclusive: [
+    ['prompt', 'in'],
+    ['image', 'in'],
+  ],
   examples: [['generate --model M --image x.png --prompt "Is there an effusion?"', 'one answer, as it comes']],
-  async run(options, context) {
-    if (options.prompt === undefined && options.in === undefined) {
-      throw new ArgumentError('Give --prompt or --in')
+  notes: 'With --out, the same command goes on where it was stopped. Exit code 1: some question has no answer.',
+  async run(settings, context, { prompt, image, in: source, out, overwrite }) {
+    using stop = catchSignals((name) => context.progress.log(`${name}: saving and stopping; again to leave at once`))
+    const work = (): Promise<Outcome> => {
+      if (prompt !== undefined) return answerOne(settings, prompt, image, stop, context)
+      if (source === undefined) throw new ArgumentError('Give --prompt or --in')
+      if (out === undefined) return answerToStdout(settings, source, stop, context)
+      return answerFile(settings, source, { out, overwrite }, stop, context)
     }
-    if (options.out !== undefined && existsSync(options.out) && !options.overwrite) {
-      throw new FileError(`${options.out} exists already`, { hint: 'Use --overwrite to replace it.' })
+    try {
+      return await work()
+    } catch (error) {
+      if (!isAbort(error, stop.signal)) throw error
+      return { text: '', report: {}, stopped: 'stopped', exitCode: stop.exitCode ?? 1 }
     }
-    const { openEngine } = await import('../../engine/engine.js')
-    const { Chat } = await import('../../text/chat.js')
-    const { answer } = await import('../../generate/generate.js')
-    const { tree, locate } = readFlags(generateSettings, options)
-    const { model, adapter = null, device, dtype, threads, ...decoding } = checkTree(generateSettings, tree, locate)
-    const settings = { ...decoding, adapter: true }
-    await using engine = await openEngine({ model, adapter, device, dtype, threads })
-    const chat = await Chat.load(engine.spec.model, engine.info)
-    if (options.prompt !== undefined) {
-      const question = { id: 'prompt', prompt: options.prompt, images: options.image ?? [] }
-      const onText = (_question: number, text: string): void => context.stdout(text)
-      for await (const _ of answer(engine, chat, [question], settings, { onText })) context.stdout('\n')
-      return 0
-    }
-    const questions = readQuestions(options.in as string)
-    await writeResponses(answer(engine, chat, questions, settings), options.out, context)
-    return 0
   },
 })
 
-const questionLine = z
-  .object({
-    id: z.string().min(1),
-    prompt: z.string().optional(),
-    question: z.string().optional(),
-    images: z.array(z.union([z.string().min(1), imageRef])).default([]),
-  })
-  .refine((line) => line.prompt !== undefined || line.question !== undefined, 'it has neither prompt nor question')
+type Settings = z.output<typeof generateSettings>
 
-async function* readQuestions(path: string): AsyncGenerator<Question> {
-  const root = dirname(resolve(path))
-  for await (const { record } of readJsonl(path, questionLine)) {
-    const images = record.images.map((image) => resolve(root, typeof image === 'string' ? image : image.path))
-    yield { id: record.id, prompt: record.prompt ?? record.question ?? '', images }
+async function answerOne(
+  { model, adapter, device, dtype, threads, ...decoding }: Settings,
+  prompt: string,
+  images: string[],
+  { signal }: StopRequest,
+  { stdout, json }: CommandContext,
+): Promise<Outcome> {
+  const { openEngine } = await import('../../engine/engine.js')
+  const { Chat } = await import('../../text/chat.js')
+  const { answer } = await import('../../generate/generate.js')
+  await using engine = await openEngine({ model, adapter: adapter ?? null, device, dtype, threads })
+  const chat = await Chat.load(engine.spec.model, engine.info)
+  const onText = json ? undefined : (_question: number, said: string): void => stdout(said)
+  const question = { id: 'prompt', prompt, images }
+  let report = {}
+  for await (const response of answer(engine, chat, [question], { ...decoding, adapter: true }, { onText, signal })) {
+    if (response.text.trim() === '') throw new DataError('The answer is empty: the model ended it at once')
+    report = response
   }
+  return { text: '\n', report }
 }
 
-async function writeResponses(
-  responses: AsyncIterable<object>,
-  out: string | undefined,
-  { stdout, progress }: CommandContext,
-): Promise<void> {
-  const file = out === undefined ? undefined : await JsonlAppender.open(out)
-  progress.start('generate', 0, 'answers')
-  let done = 0
-  try {
-    for await (const response of responses) {
-      if (file) await file.append(response)
-      else stdout(`${JSON.stringify(response)}\n`)
-      done += 1
-      progress.update(done)
-    }
-    await file?.sync()
-  } finally {
-    await file?.close()
+/** The questions of a file, and who answers them. */
+async function open(settings: Settings, path: string) {
+  const { engineAnswerer } = await import('../../sample/index.js')
+  const { countFileQuestions, fileQuestions } = await import('../../sample/question-file.js')
+  const total = await countFileQuestions(path)
+  const { maxNewTokens, temperature, topP, topK, stop, seed, ...rest } = settings
+  const { model, adapter = null, dtype, device, threads, batchSize, beyondContext } = rest
+  const answerer = await engineAnswerer(
+    { model, adapter, dtype, device, threads, batchSize, beyondContext, imageRoot: dirname(resolve(path)) },
+    { maxNewTokens, temperature, topP, topK, stop, seed },
+  )
+  return { total, asked: () => fileQuestions(path, seed), answerer }
+}
+
+const withoutAnswer = (failed: number, total: number, where = ''): string =>
+  `${counted(failed, 'question')} of ${total} without an answer${where}\n`
+
+async function answerToStdout(
+  settings: Settings,
+  path: string,
+  { signal }: StopRequest,
+  { stdout, note, json }: CommandContext,
+): Promise<Outcome> {
+  const { heard } = await import('../../sample/answerer.js')
+  const { total, asked, answerer } = await open(settings, path)
+  const responses: object[] = []
+  let failed = 0
+  for await (const outcome of answerer.answer(asked(), signal)) {
+    const result = heard(outcome)
+    if ('reason' in result) {
+      note(`record ${result.sampleId}: ${result.reason}\n`)
+      failed += 1
+    } else if (json) responses.push(result)
+    else stdout(`${JSON.stringify(result)}\n`)
   }
-  progress.end()
+  if (failed > 0) note(withoutAnswer(failed, total))
+  return { text: '', report: { answers: total - failed, failed, responses }, exitCode: failed > 0 ? 1 : 0 }
+}
+
+async function answerFile(
+  settings: Settings,
+  path: string,
+  { out, overwrite }: { out: string; overwrite: boolean },
+  { signal, exitCode }: StopRequest,
+  { note, progress }: CommandContext,
+): Promise<Outcome> {
+  const { collectAnswers } = await import('../../sample/sample.js')
+  const { namingFirst } = await import('../../sample/answerer.js')
+  const { total, asked, answerer } = await open(settings, path)
+  const report = await collectAnswers({ asked, total, out, overwrite, from: path }, answerer, {
+    signal,
+    onStart(done) {
+      progress.start('generate', total, 'answers')
+      progress.update(done)
+    },
+    onProgress: (done, failed) => progress.update(done, failed > 0 ? `${failed} failed` : undefined),
+    onFailure: namingFirst((line) => progress.log(line)),
+  })
+  if (report.interrupted) {
+    const stopped = `stopped; ${counted(report.answers, 'answer')} kept beside ${out}; run the same command again to continue`
+    return { text: '', report, stopped, exitCode: exitCode ?? 1 }
+  }
+  if (report.failed > 0) note(withoutAnswer(report.failed, total, `: ${report.failures}`))
+  return { text: '', report, exitCode: report.failed > 0 ? 1 : 0 }
 }

@@ -1,5 +1,6 @@
 import type { ImportReport } from '../../import/index.js'
 import { importStage } from '../../import/stage.js'
+import { counted } from '../../settings/plural.js'
 import { formatShare, formatTable } from '../format.js'
 import { stageCommand } from '../stage-command.js'
 
@@ -16,12 +17,12 @@ function describeReport(report: ImportReport, out: string): string {
   const rows = Object.entries(counts).map(([split, count]) => [split, ...columns.map((name) => count[name])])
   const fallback = closedRule.fallback > 0 ? ` (${closedRule.fallback} without it: yes_no_exact)` : ''
   const lines = [
-    `${kind}, layout ${layout}: ${read} records read, ${samples} samples and ${pairs} pairs written`,
+    `${kind}, layout ${layout}: ${counted(read, 'record')} read, ${counted(samples, 'sample')} and ${counted(pairs, 'pair')} written`,
     formatTable(['split', ...columns], rows),
     `closed by ${closedRule.asked}${fallback}`,
     `images: ${images.stored} stored, ${images.sameContent} with the content of another, ${images.missing} missing`,
     ...describeLeaks(leakage),
-    ...notes.map(({ note, count, first }) => `note: ${note} ${count} times, first at ${first}`),
+    ...notes.map(({ note, count, first }) => `note: ${note} ${counted(count, 'time')}, first at ${first}`),
     ...Object.entries(leftOut).map(([reason, count]) => `left out: ${count} for ${reason}`),
     `folder: ${out} (import.report.json lists every record that was left out)`,
   ]
@@ -33,6 +34,6 @@ function describeLeaks({ written, source }: ImportReport['leakage']): string[] {
     return [`leakage: no image is in two splits${source.length > 0 ? ', as in the source some are' : ''}`]
   }
   return written.map(({ splits: [first, second], images, share }) => {
-    return `leakage: ${images} images of ${second} (${formatShare(share)}) are also in ${first}`
+    return `leakage: ${counted(images, 'image')} of ${second} (${formatShare(share)}), also in ${first}`
   })
 }

@@ -1,33 +1,38 @@
+import { z } from 'zod'
+import { text, whole } from '../../settings/common.js'
 import { defineCommand } from '../command.js'
+import { flag } from '../file-settings.js'
 import { describeInspection } from '../inspection.js'
 
 export const inspect = defineCommand({
-  usage: 'inspect <files..>',
+  name: 'inspect',
   summary: 'Show what is in record files: counts, distributions, examples, problems',
-  options: (parser) =>
-    parser
-      .positional('files', {
-        type: 'string',
-        array: true,
-        demandOption: true,
-        describe: 'Samples, responses, pairs, metrics.jsonl or a report; splits are compared across files',
-      })
-      .option('examples', { type: 'number', default: 3, describe: 'How many to show' })
-      .option('check-images', { type: 'boolean', default: false, describe: 'Read and hash every image' })
-      .option('images', { type: 'string', describe: "What image paths are relative to; default: the file's folder" })
-      .option('json', { type: 'boolean', default: false, describe: 'One JSON object a file' }),
+  settings: z.strictObject({
+    files: z.array(text).min(1).meta({
+      description: 'Files that a stage wrote, or folders of them; splits are compared across files',
+    }),
+    examples: whole.default(3).meta({ description: 'How many to show' }),
+    checkImages: flag('Read and hash every image'),
+    images: text
+      .optional()
+      .meta({ description: "Folder that image paths are relative to; default: the file's folder" }),
+  }),
+  positionals: ['files'],
   notes: 'Exit code 1 when a file holds an error; warnings do not change it.',
-  async run({ files, examples, checkImages, images, json }, { stdout, progress }) {
+  async run({ files, examples, checkImages, images }, { progress }) {
     const { inspectFiles } = await import('../../inspect/index.js')
     progress.start('inspect', 0, 'records')
     const onProgress = (records: number): void => progress.update(records)
     const inspections = await inspectFiles(files, { examples, checkImages, images, onProgress })
     progress.update(inspections.reduce((total, { records }) => total + records, 0))
     progress.end()
-    const colour = process.stdout.isTTY && !process.env.NO_COLOR
-    for (const inspection of inspections) {
-      stdout(json ? `${JSON.stringify(inspection)}\n` : `${describeInspection(inspection, colour)}\n`)
+    const colour = process.stdout.isTTY === true && !process.env.NO_COLOR && process.env.TERM !== 'dumb'
+    const isWrong = inspections.some(({ problems }) => problems.some(({ severity }) => severity === 'error'))
+    return {
+      text: inspections.map((each) => `${describeInspection(each, colour)}\n`).join(''),
+      coloured: true,
+      report: { files: inspections },
+      exitCode: isWrong ? 1 : 0,
     }
-    return inspections.some(({ problems }) => problems.some(({ severity }) => severity === 'error')) ? 1 : 0
   },
 })

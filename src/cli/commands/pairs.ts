@@ -1,4 +1,5 @@
 import { type PairsResult, pairsStage } from '../../pairs/stage.js'
+import { counted } from '../../settings/plural.js'
 import { formatCount, formatShare, formatTable } from '../format.js'
 import { stageCommand } from '../stage-command.js'
 
@@ -25,7 +26,7 @@ function describe({ report, files, sent }: PairsResult): string {
     ...Object.entries(byRejection).map(([name, number]) => [name, number, share(number)]),
   ]
   const lines = [
-    `${count} pairs from ${answers} answers (${formatShare(acceptance)}), ${report.mode}, by ${report.provider}`,
+    `${counted(count, 'pair')} from ${counted(answers, 'answer')} (${formatShare(acceptance)}), ${report.mode}, by ${report.provider}`,
     formatTable(['outcome', 'answers', 'share'], rows),
     ...Object.entries(byOriginAndCategory).map(([origin, counts]) => `edits, ${origin}: ${listed(counts)}`),
     `understood, but no pair dared: ${readButNotDared}`,
@@ -43,7 +44,7 @@ function describe({ report, files, sent }: PairsResult): string {
   }
   if (usage) {
     const tokens = `${formatCount(usage.promptTokens)} + ${formatCount(usage.completionTokens)} tokens`
-    lines.push(`${usage.requests} requests (${sent} of them now), ${tokens}, $${usage.cost}`)
+    lines.push(`${counted(usage.requests, 'request')} (${sent} of them now), ${tokens}, $${usage.cost}`)
   }
   return `${[...lines, ...files].join('\n')}\n`
 }

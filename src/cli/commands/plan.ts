@@ -1,32 +1,28 @@
 import { resolve } from 'node:path'
 import { z } from 'zod'
-import { compute } from '../../settings/common.js'
-import { checkTree } from '../../settings/file.js'
+import { compute, text } from '../../settings/common.js'
 import type { TrainPlan } from '../../train/plan.js'
-import type { TrainConfig } from '../../train/settings.js'
+import { type TrainConfig, trainSettings } from '../../train/settings.js'
 import { defineCommand } from '../command.js'
-import { addFile, addFlags, readFlags } from '../flags.js'
+import { fileSettings } from '../file-settings.js'
 import { formatBytes, formatTable } from '../format.js'
 import { describeWork, memoryRows } from '../plan.js'
 
-const planSettings = z.strictObject({
-  device: compute.device
-    .unwrap()
-    .optional()
-    .meta({ ...compute.device.meta(), description: 'Only for this device' }),
-})
-
 export const plan = defineCommand({
-  usage: 'plan <model> <config>',
+  name: 'plan',
   summary: 'Predict steps and memory of a training run, on a CPU and on a GPU, before anything is loaded',
-  options: (parser) =>
-    addFile(addFlags(parser, planSettings), 'YAML file with the training settings')
-      .positional('model', { type: 'string', demandOption: true, describe: 'Model folder' })
-      .option('json', { type: 'boolean', default: false, describe: 'Print one JSON object' }),
+  settings: z.strictObject({
+    model: text.meta({ description: 'Model folder' }),
+    ...fileSettings,
+    device: compute.device
+      .unwrap()
+      .optional()
+      .meta({ ...compute.device.meta(), description: 'Only for this device' }),
+  }),
+  positionals: ['model', 'config'],
+  file: trainSettings,
   examples: [['plan models/phantom run.yaml', 'with and without checkpointing, cpu and cuda']],
-  async run({ model, config: path, set, json, ...options }, { stdout, progress }) {
-    const { tree, locate } = readFlags(planSettings, options)
-    const { device } = checkTree(planSettings, tree, locate)
+  async run({ model, config: path, set, device }, { progress }) {
     const { loadTrainConfig } = await import('../../train/config.js')
     const { planTraining } = await import('../../train/plan.js')
     const config = await loadTrainConfig(path, [...set, `model=${JSON.stringify(resolve(model))}`])
@@ -39,19 +35,14 @@ export const plan = defineCommand({
         plans.push({ device: at, checkpointing, plan: await planTraining(settings, { onLog }) })
       }
     }
-    if (json) {
-      stdout(`${JSON.stringify(plans, null, 2)}\n`)
-      return 0
-    }
-    stdout(`${describeWork(plans[0].plan)}\n`)
-    for (const at of devices) {
+    const tables = devices.map((at) => {
       const [keep, recompute] = plans
         .filter((entry) => entry.device === at)
         .map((entry) => memoryRows(entry.plan.memory))
       const rows = keep.map(([name, bytes], index) => [name, formatBytes(bytes), formatBytes(recompute[index][1])])
-      stdout(`${formatTable([`${at}, ${config.dtype}`, 'memory', 'with checkpointing'], rows)}\n\n`)
-    }
-    stdout(`${formatBytes(process.availableMemory())} of main memory are free here.\n`)
-    return 0
+      return formatTable([`${at}, ${config.dtype}`, 'memory', 'with checkpointing'], rows)
+    })
+    const free = `${formatBytes(process.availableMemory())} of main memory are free here.`
+    return { text: `${[describeWork(plans[0].plan), ...tables, free].join('\n\n')}\n`, report: { plans } }
   },
 })

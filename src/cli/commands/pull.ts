@@ -1,51 +1,48 @@
+import { z } from 'zod'
 import { FireError } from '../../errors.js'
 import type { PullReport } from '../../hub/index.js'
+import { outputPath, text } from '../../settings/common.js'
+import { counted } from '../../settings/plural.js'
 import { defineCommand } from '../command.js'
+import { flag } from '../file-settings.js'
 import { formatBytes } from '../format.js'
 import { catchSignals } from '../signals.js'
 
 const mebibytes = (bytes: number): number => Math.round((bytes / 2 ** 20) * 10) / 10
 
 export const pull = defineCommand({
-  usage: 'pull <repo>',
+  name: 'pull',
   summary: 'Download a model folder from the Hugging Face hub',
-  options: (parser) =>
-    parser
-      .positional('repo', { type: 'string', demandOption: true, describe: 'For instance Qwen/Qwen3-VL-4B-Instruct' })
-      .option('revision', { type: 'string', describe: 'Branch, tag or commit; default: main' })
-      .option('out', { type: 'string', describe: 'Folder; default: ./<name of the repository>' })
-      .option('include', {
-        type: 'string',
-        array: true,
-        nargs: 1,
-        describe: 'Glob of files to take instead of those a model folder needs (repeatable)',
-      })
-      .option('offline', {
-        type: 'boolean',
-        describe: 'Only check that the folder is complete (also: HF_HUB_OFFLINE=1)',
-      })
-      .option('verify', { type: 'boolean', describe: 'Compare the hash of every file, also of those already checked' })
-      .option('overwrite', { type: 'boolean', describe: 'Replace files that differ from the published ones' })
-      .option('token-env', { type: 'string', describe: 'Variable that holds the token; default: HF_TOKEN' }),
+  settings: z.strictObject({
+    repo: text.meta({ description: 'For instance Qwen/Qwen3-VL-4B-Instruct' }),
+    revision: text.optional().meta({ description: 'Branch, tag or commit; default: main' }),
+    out: text.optional().meta(outputPath('Folder; default: ./<name of the repository>')),
+    include: z
+      .array(text)
+      .optional()
+      .meta({ description: 'Glob of files to take instead of those a model folder needs (repeatable)' }),
+    // Without a default: what is not said is left to the environment.
+    offline: z
+      .boolean()
+      .optional()
+      .meta({ description: 'Only check that the folder is complete (also: HF_HUB_OFFLINE=1)' }),
+    verify: flag('Compare the hash of every file, also of those already checked'),
+    overwrite: flag('Replace files that differ from the published ones'),
+    tokenEnv: text.optional().meta({ description: 'Environment variable that holds the token; default: HF_TOKEN' }),
+  }),
+  positionals: ['repo'],
   examples: [
     ['pull Qwen/Qwen3-VL-4B-Instruct', 'weights, configuration and tokenizer; after a stop the same command continues'],
   ],
   notes: 'HF_ENDPOINT names another hub. fire-train.pull.json in the folder says what it was filled with.',
-  async run(options, { stdout, progress }) {
+  async run({ tokenEnv, ...settings }, { progress }) {
     const { hubAccess, pull: pullFiles } = await import('../../hub/index.js')
-    const access = await hubAccess(options.tokenEnv)
+    const access = await hubAccess(tokenEnv)
     using stop = catchSignals((name) => progress.log(`${name}: stopping; again to leave at once`))
     let started = false
     try {
-      const { repo, revision, out, include, offline, verify, overwrite } = options
       const report = await pullFiles({
-        repo,
-        revision,
-        out,
-        include,
-        offline,
-        verify,
-        overwrite,
+        ...settings,
         access,
         signal: stop.signal,
         onLog: (line) => progress.log(line),
@@ -55,14 +52,11 @@ export const pull = defineCommand({
           progress.update(mebibytes(done))
         },
       })
-      progress.end()
-      stdout(describeReport(report))
-      return 0
+      return { text: describeReport(report), report }
     } catch (error) {
       if (stop.exitCode === undefined || !(error instanceof FireError)) throw error
-      progress.end('stopped')
-      progress.log([error.message, error.hint].filter(Boolean).join('\n'))
-      return stop.exitCode
+      const stopped = `stopped: ${[error.message, error.hint].filter(Boolean).join('; ')}`
+      return { text: '', report: {}, stopped, exitCode: stop.exitCode }
     }
   },
 })
@@ -71,7 +65,7 @@ function describeReport({ repo, commit, folder, files, downloaded }: PullReport)
   const bytes = files.reduce((sum, { size }) => sum + size, 0)
   const lines = [
     `${repo} at ${commit}`,
-    `${files.length} files, ${formatBytes(bytes)}, ${downloaded} of them downloaded now`,
+    `${counted(files.length, 'file')}, ${formatBytes(bytes)}, ${downloaded} of them downloaded now`,
   ]
   return `${[...lines, `folder: ${folder}`].join('\n')}\n`
 }

@@ -1,40 +1,38 @@
+import { z } from 'zod'
 import { duration } from '../../report/words.js'
+import { counted } from '../../settings/plural.js'
 import { trainStage } from '../../train/stage.js'
 import type { TrainReport } from '../../train/train.js'
 import { defineCommand } from '../command.js'
-import { addFile } from '../flags.js'
+import { fileSettings, flag } from '../file-settings.js'
 import { formatBytes } from '../format.js'
 import { describePlan } from '../plan.js'
 import { executeStage } from '../stage-command.js'
 
 export const train = defineCommand({
-  usage: 'train <config>',
+  name: 'train',
   summary: 'Train a LoRA adapter on preference pairs',
-  options: (parser) =>
-    addFile(parser, 'YAML file with the training settings')
-      .option('dry-run', {
-        type: 'boolean',
-        default: false,
-        describe: 'Check everything, print the plan, train nothing',
-      })
-      .option('resume', { type: 'boolean', describe: 'Go on from the newest checkpoint of the output' })
-      .option('overwrite', { type: 'boolean', describe: 'Replace an earlier run in the output folder' })
-      .conflicts('resume', 'overwrite'),
+  settings: z.strictObject({
+    ...fileSettings,
+    dryRun: flag('Check everything, print the plan, train nothing'),
+    resume: flag('Go on from the newest checkpoint of the output'),
+    overwrite: flag('Replace an earlier run in the output folder'),
+  }),
+  positionals: ['config'],
+  exclusive: [['resume', 'overwrite']],
+  file: trainStage.settings,
   examples: [
     ['train slake.yaml --dry-run', 'steps, tokens and memory of the run'],
     ['train slake.yaml --set objective.gamma=0', 'the ablation without the visual term'],
   ],
-  async run(options, context) {
-    const { stdout, stderr, progress } = context
+  async run({ config: path, set, dryRun, ...earlier }, context) {
     const { formatConfig, loadTrainConfig } = await import('../../train/config.js')
-    const config = await loadTrainConfig(options.config, options.set)
-    stderr(`${formatConfig(config)}\n`)
-    if (options.dryRun) {
-      const { planTraining } = await import('../../train/plan.js')
-      stdout(describePlan(await planTraining(config, { onLog: (line) => progress.log(line) })))
-      return 0
-    }
-    return await executeStage(trainStage, config, options, context, { describe })
+    const config = await loadTrainConfig(path, set)
+    context.note(`${formatConfig(config)}\n`)
+    if (!dryRun) return await executeStage(trainStage, config, earlier, context, { describe })
+    const { planTraining } = await import('../../train/plan.js')
+    const plan = await planTraining(config, { onLog: (line) => context.progress.log(line) })
+    return { text: describePlan(plan), report: plan }
   },
 })
 
@@ -44,5 +42,6 @@ function describe(report: TrainReport): string {
   }
   const steps = report.step - report.resumedFrom
   const cost = `${duration(report.seconds)}, at most ${formatBytes(report.peakHostBytes)} of memory`
-  return `${steps} steps in ${cost}\nadapter: ${report.adapter}\n`
+  const left = report.failures ? `left out: ${counted(report.pairs.failed, 'pair')}, ${report.failures}\n` : ''
+  return `${counted(steps, 'step')} in ${cost}\n${left}adapter: ${report.adapter}\n`
 }

@@ -1,23 +1,18 @@
 import { z } from 'zod'
 import type { VerifyRow } from '../../engine/engine.js'
-import { compute } from '../../settings/common.js'
-import { checkTree } from '../../settings/file.js'
+import { compute, text } from '../../settings/common.js'
 import { defineCommand } from '../command.js'
-import { addFlags, readFlags } from '../flags.js'
 import { formatDifference, formatTable } from '../format.js'
 
-const verifySettings = z.strictObject(compute)
-
 export const verify = defineCommand({
-  usage: 'verify <directory>',
+  name: 'verify',
   summary: 'Compare the engine with reference tensors, group by group',
-  options: (parser) =>
-    addFlags(parser, verifySettings)
-      .positional('directory', { type: 'string', demandOption: true, describe: 'Golden folder: model and references' })
-      .option('json', { type: 'boolean', default: false, describe: 'Print one JSON object instead of the table' }),
-  async run({ directory, json, ...options }, { stdout, progress }) {
-    const { tree, locate } = readFlags(verifySettings, options)
-    const { device, dtype, threads } = checkTree(verifySettings, tree, locate)
+  settings: z.strictObject({
+    directory: text.meta({ description: 'Golden folder: model and references' }),
+    ...compute,
+  }),
+  positionals: ['directory'],
+  async run({ directory, device, dtype, threads }, { progress }) {
     const { loadNative } = await import('../../engine/load.js')
     progress.start(`verify ${directory}`, 0, 'groups')
     let done = 0
@@ -29,8 +24,7 @@ export const verify = defineCommand({
     const failed = rows.filter((row) => !row.pass).length
     progress.end(failed === 0 ? 'all within tolerance' : `${failed} out of tolerance`)
     const passed = rows.length > 0 && failed === 0
-    stdout(json ? `${JSON.stringify({ directory, device, dtype, passed, rows }, null, 2)}\n` : `${table(rows)}\n`)
-    return passed ? 0 : 1
+    return { text: `${table(rows)}\n`, report: { directory, device, dtype, passed, rows }, exitCode: passed ? 0 : 1 }
   },
 })
 

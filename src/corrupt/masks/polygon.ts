@@ -10,7 +10,9 @@ import { emptyMask, type Mask } from './mask.js'
  * @throws {DataError} for a polygon that is none, or one that leaves the image by more than a pixel.
  */
 export function fillPolygons(polygons: readonly (readonly number[])[], size: Size, place: string): Mask {
-  const mask = emptyMask(size)
+  // How many spans begin less how many end at each pixel of a row, so that overlapping polygons cost no more.
+  const line = size.width + 1
+  const steps = new Int32Array(line * size.height)
   let work = 0
   for (const [index, polygon] of polygons.entries()) {
     check(polygon, size, `${place}: polygon ${index}`)
@@ -22,8 +24,17 @@ export function fillPolygons(polygons: readonly (readonly number[])[], size: Siz
       for (let pair = 0; pair + 1 < crossings.length; pair += 2) {
         const from = Math.max(0, Math.ceil(crossings[pair] - 0.5))
         const to = Math.min(size.width, Math.ceil(crossings[pair + 1] - 0.5))
-        mask.inside.fill(1, y * size.width + from, y * size.width + Math.max(from, to))
+        if (from >= to) continue
+        steps[y * line + from] += 1
+        steps[y * line + to] -= 1
       }
+    }
+  }
+  const mask = emptyMask(size)
+  for (let y = 0; y < size.height; y += 1) {
+    for (let x = 0, spans = 0; x < size.width; x += 1) {
+      spans += steps[y * line + x]
+      mask.inside[y * size.width + x] = spans > 0 ? 1 : 0
     }
   }
   return mask

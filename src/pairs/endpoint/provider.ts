@@ -5,6 +5,7 @@ import {
   type ChatRequest,
   EmptyReply,
   type Endpoint,
+  type Reply,
   RequestError,
   readStructured,
 } from '../../endpoint/index.js'
@@ -83,10 +84,10 @@ export class EndpointProvider implements Provider, BlindJudge {
     try {
       for (let attempt = 0; attempt < attempts; attempt++) {
         requests.push(this.endpoint.keyOf(request))
-        const reply = await this.endpoint.ask(request).catch(asNothing)
+        const reply: ReturnType<typeof asNothing> = await this.endpoint.ask(request).catch(asNothing)
         const read = readStructured(reply, schema, agree)
         try {
-          if (read.problem !== null) throw new Unusable('bad_reply', read.problem)
+          if (read.problem !== null) throw new Unusable('bad_reply', reply.nothing ?? read.problem)
           return use(read.value, requests)
         } catch (error) {
           if (!(error instanceof Unusable)) throw error
@@ -103,9 +104,10 @@ export class EndpointProvider implements Provider, BlindJudge {
   }
 }
 
-/** A reply without text cannot be used either, and says no more than that. */
-function asNothing(error: unknown): { content: string; finishReason: string | null } {
-  if (error instanceof EmptyReply) return { content: '', finishReason: null }
+/** A reply without text cannot be used either; it says why it has none. */
+function asNothing(error: unknown): Pick<Reply, 'content' | 'finishReason'> & { nothing?: string } {
+  if (error instanceof EmptyReply)
+    return { content: '', finishReason: null, nothing: `it is empty (${error.detail.why})` }
   throw error
 }
 

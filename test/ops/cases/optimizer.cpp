@@ -53,6 +53,24 @@ Case cases::adamw(const AdamW& settings, int64_t size) {
   return c;
 }
 
+OPERATION(norm) {
+  std::vector<Case> all;
+  if (!target.plain()) return all;
+  for (const int64_t size : sizes(target)) {
+    all.push_back({"norm " + by({size}),
+                   {input("x", DType::f32, {size})},
+                   [](Ops& ops, Tensors& t) { t.returned = {ops.norm(t["x"])}; },
+                   [](const Values& in, const Values&) -> std::vector<Expected> {
+                     double squares = 0;
+                     for (const double x : in.at("x")) squares += x * x;
+                     // Summed in float64; only the order differs.
+                     return {{"returned", {std::sqrt(squares)}, {1e-12 * std::sqrt(squares)}}};
+                   }});
+    if (size > 10000) all.back().shifts = {};
+  }
+  return all;
+}
+
 OPERATION(adamw) {
   std::vector<Case> all;
   if (!target.plain()) return all;
