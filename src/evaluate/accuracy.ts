@@ -17,7 +17,6 @@ export interface JudgedAnswer extends Verdict {
   questionId: string
   /** Names the image: questions about one image are a cluster. */
   imageId: string
-  task: 'vqa' | 'report'
   answerType: 'closed' | 'open'
   /** What is asked, for instance `presence` or `side`. */
   ask: string

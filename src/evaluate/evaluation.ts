@@ -1,25 +1,38 @@
 /** An evaluation: systems answer, answers are judged, numbers are counted, and everything that decides them is written down. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { sha256File, writeJson } from '../data/files.js'
+import { deleteAll, sha256File, writeJson } from '../data/files.js'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
+import { lockOutput } from '../data/lock.js'
 import { pair, type Sample, sample } from '../data/records.js'
+import { openEngine } from '../engine/engine.js'
 import { ArgumentError, asFileError, DataError, type FireError, guarded } from '../errors.js'
 import { printable } from '../http/service.js'
 import { chosenSamples } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
 import { silent } from '../stage/progress.js'
 import type { StageContext } from '../stage/stage.js'
-import { evaluationFiles } from './files.js'
-import type { Judge } from './judge.js'
+import { Chat } from '../text/chat.js'
+import type { JudgedAnswer } from './accuracy.js'
+import { type EvidenceRequest, type EvidenceResults, measureEvidence } from './evidence.js'
+import { evaluationFiles, evaluationTraces } from './files.js'
+import { groundingPresets, measureGrounding } from './grounding/measure.js'
+import { type BoxFormat, type GroundingQuestion, readGroundingQuestions } from './grounding/questions.js'
+import {
+  type ComparedGrounding,
+  compareGrounding,
+  type GroundingResults,
+  groundingResults,
+} from './grounding/summary.js'
+import { type Judge, rulesJudge } from './judge.js'
 import { askJudges, type JudgeRequest } from './judges/run.js'
-import { type Prediction, prediction, type ReportRecord, type VerdictRecord } from './records.js'
+import { type GroundingRecord, type Prediction, prediction, type ReportRecord, type VerdictRecord } from './records.js'
 import { type ImportedScores, readScores, scoreKey } from './reports/imported.js'
 import { askGreen, type GreenRequest, reportRecord } from './reports/score.js'
 import { type ComparedScore, compareReports, type ReportResults, reportResults } from './reports/summary.js'
 import { detectableWith, type Judging, type QuestionResults, questionResults } from './results.js'
 import { type AnsweringSystem, type Asking, answersOf } from './systems.js'
-import { verdictOf } from './verdicts.js'
+import { asJudged, verdictOf } from './verdicts.js'
 
 /** How answers are judged and counted; none of it needs an answer again. */
 export interface JudgingRequest {
@@ -50,6 +63,12 @@ export interface EvaluationRequest extends JudgingRequest {
   imageRoot: string
   asked: SampleSettings
   engine: Asking['engine']
+  /** Look into what the answers of a model and its adapter rest on; both are among the systems. */
+  evidence?: Pick<EvidenceRequest, 'grounding' | 'hiding'> & { model: string; adapter: string }
+  /** Questions with boxes: where the models among the systems look. */
+  grounding?: { files: readonly string[]; preset: keyof typeof groundingPresets; boxFormat: BoxFormat }
+  /** Replace an evaluation of other settings. */
+  overwrite?: boolean
 }
 
 /** Reports of all systems. */
@@ -60,14 +79,23 @@ export interface ReportsResults {
   green: { model: string; promptSha256: string; date: string; cost: number } | null
 }
 
+/** Where models look. */
+export interface GroundingSummary {
+  preset: string
+  results: GroundingResults[]
+  comparisons: ComparedGrounding[]
+}
+
 /** What evaluation.json holds. */
-export interface EvaluationResults extends QuestionResults {
+export interface EvaluationResults extends QuestionResults, EvidenceResults {
   /** Day and time, UTC. */
   when: string
   inputs: { samples: string; samplesSha256: string; imageRoot: string; trainedOn: string | null }
   asked: SampleSettings
   /** Null where no sample is a report. */
   reports: ReportsResults | null
+  /** Null where no question with boxes was asked. */
+  grounding: GroundingSummary | null
   notes: string[]
 }
 
@@ -87,12 +115,13 @@ export interface Evaluated {
  * @throws {DataError} for bad samples or answers to other questions.
  * @throws {EndpointError} when a server cannot answer any more; what is done is kept.
  */
-export async function evaluateSystems(
+export async function evaluate(
   request: EvaluationRequest,
   { signal, progress = silent, native }: EvaluationContext = {},
 ): Promise<Evaluated | undefined> {
-  const { systems, samples: path, imageRoot, asked, engine, out } = request
+  const { systems, samples: path, imageRoot, asked, engine, out, overwrite } = request
   checkNames(systems)
+  await using _lock = await lockOutput(out, 'folder')
   const samples = await readSamples(path, asked)
   const [{ difference }] = detectableWith(samples.length).filter(({ discordant }) => discordant === 0.2)
   if (difference !== null) {
@@ -100,6 +129,8 @@ export async function evaluateSystems(
       `${samples.length} questions can show a difference of ${(100 * difference).toFixed(1)} points (80 % power, 20 % change)`,
     )
   }
+  // The numbers of one evaluation never stand beside answers of another; nothing is given up before this one can begin.
+  if (overwrite) await deleteAll(evaluationTraces(out))
   const folder = join(out, evaluationFiles.answers)
   const predictions: Prediction[] = []
   for (const system of systems) {
@@ -117,7 +148,13 @@ export async function evaluateSystems(
     trainedOn: request.trainedOn ?? null,
   }
   const about = new Map(systems.map((system) => [system.name, describeSystem(system)]))
-  return judgeAndCount({ samples, predictions, about, inputs, asked }, request, { signal, progress })
+  const context = { signal, progress, native }
+  const answered = { samples, predictions, about, inputs, asked }
+  const judged = await judgeAll(answered, request, context)
+  const evidence = await evidenceOf(request, samples, judged.records, context)
+  if (!evidence) return undefined
+  const grounding = await groundAll(request, context)
+  return countAll(answered, judged, { ...evidence, grounding }, request, context)
 }
 
 /**
@@ -141,7 +178,12 @@ export async function rejudge(
   const { inputs, asked } = before
   await writeJsonl(join(request.out, evaluationFiles.samples), samples)
   await writeJsonl(join(request.out, evaluationFiles.predictions), predictions)
-  return judgeAndCount({ samples, predictions, about, inputs, asked }, request, { signal, progress })
+  const context = { signal, progress }
+  const answered = { samples, predictions, about, inputs, asked }
+  // What models look at does not depend on who judges their answers.
+  const { attention, hidden, grounding } = before
+  const looked = { attention, hidden, grounding }
+  return countAll(answered, await judgeAll(answered, request, context), looked, request, context)
 }
 
 /** The answers and where they come from. */
@@ -153,13 +195,20 @@ interface Answered {
   asked: SampleSettings
 }
 
-async function judgeAndCount(
+/** Verdicts, and who made them. */
+interface Judged {
+  records: VerdictRecord[]
+  judging: Omit<Judging, 'agreement'>
+}
+
+async function countAll(
   answered: Answered,
+  { records, judging }: Judged,
+  looked: EvidenceResults & Pick<EvaluationResults, 'grounding'>,
   request: JudgingRequest,
   context: Pick<StageContext, 'signal' | 'progress'>,
 ): Promise<Evaluated> {
   const { out, margin, seed } = request
-  const { records, judging } = await judgeAll(answered, request, context)
   await writeJsonl(join(out, evaluationFiles.verdicts), records)
   const reports = await scoreReports(answered, request, context)
   const names = [...answered.about.keys()]
@@ -171,6 +220,7 @@ async function judgeAndCount(
     inputs: answered.inputs,
     asked: answered.asked,
     reports,
+    ...looked,
     notes: [],
   }
   results.notes.push(...notesOn(results, records))
@@ -182,7 +232,7 @@ async function judgeAll(
   { samples, predictions }: Answered,
   { truth, judge, trainedOn }: JudgingRequest,
   context: Pick<StageContext, 'signal' | 'progress'>,
-): Promise<{ records: VerdictRecord[]; judging: Omit<Judging, 'agreement'> }> {
+): Promise<Judged> {
   const trained = trainedOn === undefined ? null : await imagesOf(trainedOn)
   // A free report is right or wrong only where its truth is known.
   const judged = new Map(samples.filter(({ task }) => task === 'vqa' || truth).map((each) => [each.id, each]))
@@ -199,6 +249,70 @@ async function judgeAll(
   return {
     records: asked.records,
     judging: { description: description + also, first, on: judge.on, judge: asked.judge, second: asked.second },
+  }
+}
+
+/** The base model's and the adapter's answers, as the rounds before and after training. */
+async function evidenceOf(
+  { evidence, truth, imageRoot, out, asked, engine, systems, overwrite }: EvaluationRequest,
+  samples: readonly Sample[],
+  records: readonly VerdictRecord[],
+  context: StageContext,
+): Promise<EvidenceResults | undefined> {
+  if (!evidence) return { attention: null, hidden: [] }
+  const { model, adapter, ...wanted } = evidence
+  const nameOf = (path: string | null): string | undefined =>
+    systems.find((system) => system.kind === 'model' && system.model === model && system.adapter === path)?.name
+  const round = (path: string | null): JudgedAnswer[] =>
+    records.filter(({ system, k }) => system === nameOf(path) && k === 0).map(asJudged)
+  const judgedIds = new Set(records.map(({ sampleId }) => sampleId))
+  const { batchSize, beyondContext, ...spec } = engine
+  const greedy = { ...asked, answers: 1, temperature: 0, topP: 1, topK: 0 }
+  return measureEvidence(
+    samples.filter(({ id }) => judgedIds.has(id)),
+    { before: round(null), after: round(adapter) },
+    {
+      ...wanted,
+      ...{ imageRoot, out, batchSize, beyondContext, overwrite },
+      engine: { model, adapter, ...spec },
+      asked: greedy,
+      judge: truth ?? rulesJudge,
+    },
+    context,
+  )
+}
+
+/** Null where no question has boxes. */
+async function groundAll(
+  { grounding, systems, out, imageRoot, engine: { device, dtype, threads }, baseline, seed }: EvaluationRequest,
+  { signal, progress, native }: StageContext,
+): Promise<GroundingSummary | null> {
+  const path = join(out, evaluationFiles.grounding)
+  if (!grounding) return writeJsonl(path, []).then(() => null)
+  const questions: GroundingQuestion[] = []
+  for (const file of grounding.files) questions.push(...(await readGroundingQuestions(file, grounding.boxFormat)))
+  const records: GroundingRecord[] = []
+  for (const system of systems) {
+    if (system.kind !== 'model') continue
+    const { name, model, adapter } = system
+    await using engine = await openEngine({ model, adapter, device, dtype, threads }, { signal, native })
+    const chat = await Chat.load(model, engine.info)
+    const looking = { engine, chat, imageRoot, adapter: adapter !== null }
+    progress.start(`${name}: grounding`, questions.length, 'questions')
+    for await (const record of measureGrounding(name, questions, looking, groundingPresets[grounding.preset], signal)) {
+      records.push(record)
+      progress.update(records.filter(({ system: own }) => own === name).length)
+    }
+  }
+  await writeJsonl(path, records)
+  const first = baselineOf(
+    systems.map(({ name }) => name),
+    baseline,
+  )
+  return {
+    preset: grounding.preset,
+    results: groundingResults(records, seed),
+    comparisons: compareGrounding(records, first, seed),
   }
 }
 

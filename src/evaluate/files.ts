@@ -1,15 +1,26 @@
-/** What an evaluation leaves in its folder, beside answers (*.responses.jsonl), hidden questions (*.samples.jsonl), masks/ and hidden/. */
+/** What an evaluation leaves in its folder. */
+import { join } from 'node:path'
+
+/** Names below the folder; those without an ending are folders. */
 export const evaluationFiles = {
   results: 'evaluation.json',
   samples: 'samples.jsonl',
-  /** Folder of each system's answers. */
-  answers: 'answers',
   predictions: 'predictions.jsonl',
   verdicts: 'verdicts.jsonl',
   reports: 'reports.jsonl',
   grounding: 'grounding.jsonl',
-  before: 'before.jsonl',
-  after: 'after.jsonl',
   attention: 'attention.jsonl',
   hidden: 'hidden.jsonl',
+  page: 'report.html',
+  tables: 'tables',
+  /** Each system's answers. */
+  answers: 'answers',
+  /** Paid replies. */
+  cache: 'cache',
 } as const
+
+/** Everything that a run leaves, but for what was paid for. */
+export const evaluationTraces = (out: string): string[] =>
+  Object.values(evaluationFiles)
+    .filter((name) => name !== evaluationFiles.cache)
+    .map((name) => join(out, name))

@@ -17,14 +17,29 @@ export {
   type ProbeRequest,
   probeAttention,
 } from './attention.js'
+export { type ComparedGroup, compareSystems, type Resolution, type SystemComparison } from './compare.js'
+export { type Diversity, diversityOf } from './diversity.js'
 export {
-  type EvaluateContext,
-  type EvaluateRequest,
+  type Evaluated,
+  type EvaluationContext,
+  type EvaluationRequest,
   type EvaluationResults,
-  evaluateAdapter,
-} from './evaluate.js'
+  evaluate,
+  type JudgingRequest,
+  readEvaluation,
+  rejudge,
+} from './evaluation.js'
+export { type Box, type Frame, type Grid, touchedTokens } from './grounding/boxes.js'
+export { type Grounding, type GroundingConvention, groundingMetrics, type HeadWeights } from './grounding/metrics.js'
 export type { GroundingRequest, MeanRatios } from './grounding.js'
 export type { HiddenResults, HidingMethod, HidingRequest } from './hidden.js'
-export { type Judge, judgeAnswers } from './judge.js'
-export { matchAnswer, type OpenMatch, rulesJudge } from './match.js'
+export { type Judge, judgeAnswers, rulesJudge } from './judge.js'
 export { phantomJudge } from './phantom.js'
+export { finalAnswer } from './questions/final-answer.js'
+export { openAccuracy, parityOf } from './questions/parity.js'
+export { judgeByRule } from './questions/rule.js'
+export type { GreenReading, Prediction, ReportRecord, RuleVerdict, VerdictRecord } from './records.js'
+export { readGreen } from './reports/green.js'
+export { type GreenParity, readGreenParity } from './reports/green-parity.js'
+export { bleu, ciderD, type ReportWords, reportWords, rougeL } from './reports/ngrams.js'
+export type { AnsweringSystem } from './systems.js'

@@ -1,6 +1,7 @@
 /** Who says whether an answer is right, and what becomes of a round of answers that it has judged. */
 import { type Sample, undecided, type Verdict } from '../data/records.js'
 import type { JudgedAnswer } from './accuracy.js'
+import { judgeByRule } from './questions/rule.js'
 
 /** Decides whether an answer is right; own judges implement it. */
 export interface Judge {
@@ -38,7 +39,6 @@ function questionOf({ id, images, task, question, answer, answerType, dataset, m
   return {
     questionId: id,
     imageId: images[0]?.sha256 ?? id,
-    task,
     answerType,
     question,
     reference: answer,
@@ -48,3 +48,12 @@ function questionOf({ id, images, task, question, answer, answerType, dataset, m
 }
 
 const textOf = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined)
+
+/** The judge of `judgeByRule`. */
+export const rulesJudge: Judge = {
+  about: { kind: 'rules', description: 'by rule against the reference answer' },
+  async judge(sample, text) {
+    const { verdict, reason } = judgeByRule(sample, text)
+    return { correct: verdict === 'correct', decided: verdict !== 'undecided', reason }
+  },
+}

@@ -1,27 +1,92 @@
 /** What an evaluation can be told. */
 import { z } from 'zod'
 import { PUBLISHED_NOISE } from '../corrupt/noise.js'
-import { adapter, decoding, model } from '../generate/settings.js'
-import { asking } from '../sample/settings.js'
-import { inputPath, outputPath, rootPath, seed, text, whole } from '../settings/common.js'
+import { endpointSettings } from '../endpoint/settings.js'
+import { decoding, model, sampling } from '../generate/settings.js'
+import { asking, serverSettings } from '../sample/settings.js'
+import { count, inputPath, outputPath, rootPath, seed, share, text, whole } from '../settings/common.js'
+import { groundingPresets } from './grounding/measure.js'
+import { boxFormats } from './grounding/questions.js'
+import { judgeProtocols } from './judges/protocols.js'
+import { judgeOn } from './judges/select.js'
+
+/** How answers are judged and counted; none of it needs an answer again. */
+export const judging = {
+  truth: z
+    .enum(['phantom'])
+    .nullable()
+    .default(null)
+    .meta({ description: 'phantom: judge by the exact truth that `import phantom` writes, instead of by rule' }),
+  judge: endpointSettings.optional().describe('A language model that judges where the rules are not sure'),
+  judgeOn: z.enum(judgeOn).default('open').meta({
+    description:
+      'What the judge looks at. undecided: where the rules decide nothing; weak: also where they are not sure; open: also all open questions; all: everything',
+  }),
+  judgeProtocol: z.enum(judgeProtocols).default('ours').meta({
+    description: 'How the judge is asked and read; the others read as published scripts do, for comparison',
+  }),
+  secondJudge: endpointSettings.optional().describe('Another judge, to see how far they agree'),
+  judgeSample: count.default(200).meta({ description: 'Answers that the second judge looks at' }),
+  green: endpointSettings.optional().describe('A language model that counts the errors of reports (GREEN)'),
+  greenTemplate: text
+    .optional()
+    .meta(
+      inputPath(
+        'Prompt of GREEN-radllama2-7b, with {reference} and {candidate}; sent to /completions. Default: our own wording, as a chat',
+      ),
+    ),
+  scores: z
+    .array(text)
+    .default([])
+    .meta(inputPath('Scores of other programs, JSON Lines or CSV of sampleId, metric, value (repeatable)')),
+  cache: text.optional().meta(outputPath('Folder where replies of judges are kept; default: <out>/cache')),
+  maxUnreadable: share.default(0.05).meta({
+    description: 'Share of replies that may be unreadable; above it the evaluation ends with exit code 1',
+  }),
+  baseline: text.optional().meta({ description: 'System that others are compared with; default: the first' }),
+  margin: z.number().min(0).max(1).default(0.03).meta({
+    description: 'Difference in accuracy below which systems count as equivalent, as a share',
+  }),
+  trainedOn: text
+    .optional()
+    .meta(inputPath('Pairs that a system was trained on, to tell questions about their images from others')),
+  seed: seed.meta({ description: 'Seed of bootstrap draws, samples for the second judge, sampled answers and noise' }),
+}
 
 export const evaluateSettings = z.strictObject({
   ...asking,
-  out: text.meta(outputPath('Folder for answers, verdicts and results.json')),
-  model,
-  adapter: adapter.unwrap().meta(inputPath('PEFT adapter folder to compare with the model alone')),
-  trainedOn: text
-    .optional()
-    .meta(inputPath('Pairs that the adapter was trained on, to count the questions about their images')),
-  judge: z
-    .enum(['rules', 'phantom'])
-    .default('rules')
-    .meta({ description: 'rules: by the reference answer; phantom: by the exact truth of `import phantom`' }),
-  openMatch: z
-    .enum(['exact', 'phrase'])
-    .default('exact')
-    .meta({ description: 'rules: an open answer is correct when it equals the reference, or when it contains it' }),
+  out: text.meta(outputPath('Folder for answers, verdicts and evaluation.json')),
+  model: model.optional().meta(inputPath('Model folder; not needed where only a server or files answer')),
+  adapter: z
+    .array(text)
+    .default([])
+    .meta(inputPath('PEFT adapter folder to compare with the model alone (repeatable)')),
+  endpoint: serverSettings.optional().describe('A server that answers too'),
+  predictions: z
+    .array(text)
+    .default([])
+    .meta(inputPath('Answers of another program, JSON Lines or CSV of id and text (repeatable)')),
+  names: z
+    .array(text)
+    .default([])
+    .meta({ description: 'Names of the systems: model, adapters, server, files, in this order (repeatable)' }),
+  answers: count.default(1).meta({ description: 'Answers to each question; more than one needs a temperature' }),
   ...decoding,
+  ...sampling,
+  ...judging,
+  groundingQuestions: z
+    .array(text)
+    .default([])
+    .meta(inputPath('Questions with boxes, as VGMED has them: where does a model look (repeatable)')),
+  groundingPreset: z
+    .enum(Object.keys(groundingPresets) as [keyof typeof groundingPresets])
+    .default('ours')
+    .meta({
+      description: 'Prompts and constants of the measure: ours, or those of a published script',
+    }),
+  boxFormat: z.enum(boxFormats).default('auto').meta({
+    description: 'How boxes are written. auto: xywh where the path of the image begins with Slake, else xyxy',
+  }),
   attentionQuestions: whole.default(0).meta({
     description:
       'Measure attention on this many questions that are answered correctly and whose lesion has a mask; 0 = off',
@@ -37,7 +102,19 @@ export const evaluateSettings = z.strictObject({
     .meta({ description: 'Noise that hides a lesion, in grey levels of 0 to 255' }),
   masks: text.optional().meta(inputPath('Manifest or folder of masks, as for `corrupt`')),
   maskRoot: text.optional().meta(rootPath('Folder that masks must lie in; default: that of the manifest')),
-  seed: seed.meta({
-    description: 'Seed of the choice of questions for attention and of the noise; the answers are greedy',
-  }),
+})
+
+/** Schema of `evaluate rejudge`. */
+export const rejudgeSettings = z.strictObject({
+  folder: text.meta(inputPath('Folder of a finished evaluation')),
+  out: text.meta(outputPath('Folder for the new verdicts and numbers')),
+  ...judging,
+})
+
+/** Schema of `evaluate compare`. */
+export const compareSettings = z.strictObject({
+  first: text.meta(inputPath('Folder of a finished evaluation')),
+  second: text.meta(inputPath('Folder of another one, of the same questions')),
+  margin: judging.margin,
+  seed: judging.seed,
 })

@@ -1,69 +1,183 @@
-/** `evaluate`: greedy answers to held-out questions, without and with the adapter, judged and compared. */
-import { dirname, join } from 'node:path'
-import { sampleTraces } from '../sample/files.js'
-import { defineStage } from '../stage/index.js'
-import type { GroupAccuracy } from './accuracy.js'
-import type { EvaluationResults } from './evaluate.js'
-import { evaluationFiles } from './files.js'
-import { evaluateSettings } from './settings.js'
+/** `evaluate`: systems answer held-out questions, answers are judged, systems are compared. */
+import { basename, dirname, extname, join } from 'node:path'
+import type { z } from 'zod'
+import { deleteAll } from '../data/files.js'
+import type { EndpointInput } from '../endpoint/settings.js'
+import { checkTree, configError, type Locate } from '../settings/file.js'
+import type { Tree } from '../settings/source.js'
+import { defineStage, type StageContext, type StageResult } from '../stage/index.js'
+import type { Evaluated, EvaluationResults, JudgingRequest } from './evaluation.js'
+import { evaluationFiles, evaluationTraces } from './files.js'
+import { evaluateSettings, type judging, type rejudgeSettings } from './settings.js'
+import type { AnsweringSystem } from './systems.js'
 
-const leaves = (out: string): string[] => Object.values(evaluationFiles).map((name) => join(out, name))
-
-const traces = (out: string): string[] => [
-  ...leaves(out),
-  ...['', 'lesion-noise.', 'lesion-blackout.'].flatMap((series) =>
-    ['before', 'after'].flatMap((round) => sampleTraces(join(out, `${series}${round}.responses.jsonl`))),
-  ),
-]
+type Settings = z.output<typeof evaluateSettings>
+type Judging = z.output<z.ZodObject<typeof judging>>
 
 export const evaluateStage = defineStage({
   name: 'evaluate',
-  summary: 'Compare answers to held-out questions, without and with an adapter',
+  summary: 'Ask systems held-out questions, judge the answers, and compare the systems',
   settings: evaluateSettings,
+  check,
   takes: { samples: 'heldOut', adapter: 'adapter', trainedOn: 'pairs', masks: 'masks' },
   out: { setting: 'out', name: '' },
   makes: ({ out }) => ({ evaluation: out }),
-  leaves: ({ out }) => leaves(out),
-  traces: ({ out }) => traces(out),
-  ignores: ({ judge, attentionQuestions, hideLesions }) => [
-    ...(judge === 'rules' ? [] : ['openMatch']),
+  leaves: ({ out }) => [join(out, evaluationFiles.results), join(out, evaluationFiles.verdicts)],
+  traces: ({ out }) => evaluationTraces(out),
+  ignores: ({ attentionQuestions, hideLesions }) => [
     ...(attentionQuestions > 0 || hideLesions.length > 0 ? [] : ['masks', 'maskRoot']),
     ...(hideLesions.includes('lesion-noise') ? [] : ['hiddenSigma']),
   ],
   earlier: ['overwrite'],
-  async run(settings, { signal, progress, resume, overwrite, native }) {
-    const { evaluateAdapter, phantomJudge, rulesJudge } = await import('./index.js')
-    const { PhantomProvider, RulesProvider } = await import('../pairs/index.js')
-    const { samples, images, out, trainedOn, judge, openMatch, masks, maskRoot, seed } = settings
-    const { attentionQuestions, hideLesions, hiddenSigma } = settings
-    const { model, adapter, device, dtype, threads, batchSize, beyondContext } = settings
-    const { promptSuffix, split, limit, maxNewTokens, stop } = settings
-    const provider = judge === 'phantom' ? new PhantomProvider() : new RulesProvider()
-    const results: EvaluationResults | undefined = await evaluateAdapter(
+  async run(settings, context): Promise<StageResult<EvaluationResults>> {
+    const { evaluate } = await import('./evaluation.js')
+    const { samples, images, out, model, adapter, attentionQuestions, hideLesions } = settings
+    const { device, dtype, threads, batchSize, beyondContext } = settings
+    const { promptSuffix, split, limit, maxNewTokens, stop, seed, answers, temperature, topP, topK } = settings
+    const asked = { promptSuffix, split, limit, maxNewTokens, stop, seed, answers, temperature, topP, topK }
+    const imageRoot = images ?? dirname(samples)
+    const engine = { device, dtype, threads, batchSize, beyondContext }
+    const evaluated = await evaluate(
       {
+        ...(await judgingOf(settings)),
+        systems: systemsOf(settings),
         samples,
-        imageRoot: images ?? dirname(samples),
+        imageRoot,
         out,
-        trainedOn,
-        batchSize,
-        beyondContext,
-        engine: { model, adapter, device, dtype, threads },
-        asked: { promptSuffix, split, limit, maxNewTokens, stop, seed, answers: 1, temperature: 0, topP: 1, topK: 0 },
-        judge: judge === 'phantom' ? phantomJudge : rulesJudge(openMatch),
-        grounding: { questions: attentionQuestions, provider, masks, maskRoot, seed },
-        hiding:
-          hideLesions.length > 0 ? { methods: hideLesions, sigma: hiddenSigma, masks, maskRoot, seed } : undefined,
-        overwrite: overwrite && !resume,
+        asked,
+        engine,
+        evidence:
+          model !== undefined && adapter.length > 0 && (attentionQuestions > 0 || hideLesions.length > 0)
+            ? await evidenceOf(settings, model, adapter[0])
+            : undefined,
+        grounding: groundingOf(settings),
+        overwrite: context.overwrite && !context.resume,
       },
-      { signal, progress, native },
+      context,
     )
-    if (!results) return { interrupted: true, summary: '' }
-    const share = ({ accuracy }: GroupAccuracy): string => `${(100 * accuracy.value).toFixed(1)} %`
-    const [{ pValue, conclusion, difference }] = results.comparison
-    const points = (value: number): string => `${value > 0 ? '+' : ''}${(100 * value).toFixed(1)}`
-    const size = `difference ${points(difference.value)} points [${points(difference.low)}, ${points(difference.high)}]`
-    const verdict = `${conclusion.replace('_', ' ')}: ${size}, p = ${pValue.toPrecision(2)}`
-    const summary = `${share(results.before[0])} before, ${share(results.after[0])} after (${verdict})`
-    return { interrupted: false, summary, report: results }
+    return evaluated ? resultOf(evaluated) : { interrupted: true, summary: '' }
   },
 })
+
+/** A folder of one adapter may be given as a text, as the stage before hands it on. */
+function check(tree: Tree, locate: Locate): Settings {
+  const given = typeof tree.adapter === 'string' ? { ...tree, adapter: [tree.adapter] } : tree
+  const settings = checkTree(evaluateSettings, given, locate)
+  const fail = (key: string, message: string): never => {
+    throw configError([{ path: [key], message }], locate)
+  }
+  const { model, adapter, endpoint, predictions, names, answers, temperature } = settings
+  if (adapter.length > 0 && model === undefined) fail('model', 'Give the model that the adapter belongs to')
+  if (model === undefined && !endpoint && predictions.length === 0) {
+    fail('model', 'Give a model, a server or predictions to evaluate')
+  }
+  if (answers > 1 && temperature === 0 && (model !== undefined || endpoint)) {
+    fail('temperature', `${answers} greedy answers would all be the same; set a temperature, for instance 0.7`)
+  }
+  const systems = systemNames(settings).length
+  if (names.length > systems) fail('names', `there are ${names.length} names for ${systems} systems`)
+  return settings
+}
+
+/** Names that tell systems apart: as given, else by where they come from. */
+function systemNames({ model, adapter, endpoint, predictions, names }: Settings): string[] {
+  const own = [
+    ...(model === undefined ? [] : ['base']),
+    ...adapter.map((path) => (basename(path) === 'adapter' ? basename(dirname(path)) : basename(path))),
+    ...(endpoint ? [endpoint.model] : []),
+    ...predictions.map((path) => basename(path, extname(path))),
+  ].map((name) => name.replace(/[^\w .+-]+/g, '-').replace(/^[^\w]+/, '') || 'system')
+  const taken = new Set<string>()
+  return own.map((name, i) => {
+    const wanted = names[i] ?? name
+    let free = wanted
+    for (let n = 2; names[i] === undefined && taken.has(free); n++) free = `${wanted}-${n}`
+    taken.add(free)
+    return free
+  })
+}
+
+function systemsOf(settings: Settings): AnsweringSystem[] {
+  const { model, adapter, endpoint, predictions, cache, out } = settings
+  const systems = [
+    ...(model === undefined ? [] : [{ kind: 'model' as const, model, adapter: null }]),
+    ...adapter.map((path) => ({ kind: 'model' as const, model: model as string, adapter: path })),
+    ...(endpoint ? [{ kind: 'server' as const, endpoint, cache: cache ?? join(out, evaluationFiles.cache) }] : []),
+    ...predictions.map((path) => ({ kind: 'file' as const, path })),
+  ]
+  const names = systemNames(settings)
+  return systems.map((system, i) => ({ name: names[i], ...system }))
+}
+
+/** How answers are judged, from the settings that `evaluate` and `evaluate rejudge` share. */
+export async function judgingOf(settings: Judging & { out: string }): Promise<JudgingRequest> {
+  const { phantomJudge } = await import('./phantom.js')
+  const { generalPrompt, trainedPrompt } = await import('./reports/prompt.js')
+  const { out, truth, judge, judgeOn, judgeProtocol, secondJudge, judgeSample, green, greenTemplate } = settings
+  const { scores, maxUnreadable, baseline, margin, trainedOn, seed } = settings
+  const cache = settings.cache ?? join(out, evaluationFiles.cache)
+  return {
+    out,
+    truth: truth === 'phantom' ? phantomJudge : null,
+    judge: judge && {
+      endpoint: judge as EndpointInput,
+      on: judgeOn,
+      protocol: judgeProtocol,
+      second: secondJudge as EndpointInput | undefined,
+      secondSample: judgeSample,
+      seed,
+      cache,
+    },
+    green: green && {
+      endpoint: green as EndpointInput,
+      prompt: greenTemplate === undefined ? generalPrompt : await trainedPrompt(greenTemplate),
+      cache,
+    },
+    ...{ scores, maxUnreadable, baseline, margin, trainedOn, seed },
+  }
+}
+
+async function evidenceOf(settings: Settings, model: string, adapter: string) {
+  const { PhantomProvider, RulesProvider } = await import('../pairs/index.js')
+  const { truth, masks, maskRoot, seed, attentionQuestions, hideLesions, hiddenSigma } = settings
+  const provider = truth === 'phantom' ? new PhantomProvider() : new RulesProvider()
+  return {
+    model,
+    adapter,
+    grounding: { questions: attentionQuestions, provider, masks, maskRoot, seed },
+    hiding: hideLesions.length > 0 ? { methods: hideLesions, sigma: hiddenSigma, masks, maskRoot, seed } : undefined,
+  }
+}
+
+function groundingOf({ groundingQuestions, groundingPreset, boxFormat }: Settings) {
+  return groundingQuestions.length === 0 ? undefined : { files: groundingQuestions, preset: groundingPreset, boxFormat }
+}
+
+function resultOf({ results, problem }: Evaluated): StageResult<EvaluationResults> {
+  return { interrupted: false, summary: summaryOf(results), report: results, problem }
+}
+
+const percent = (value: number): string => `${(100 * value).toFixed(1)} %`
+const points = (value: number): string => `${value > 0 ? '+' : ''}${(100 * value).toFixed(1)}`
+
+/** One line: accuracies, and what may be said of their difference. */
+export function summaryOf({ systems, comparisons, judging }: EvaluationResults): string {
+  const shown = systems.map(({ name, groups }) => `${name} ${percent(groups[0].accuracy.value)}`)
+  const said = comparisons.map(({ system, conclusion, groups: [all] }) => {
+    const { low, high } = all.clusters.bootstrap ?? all.difference
+    const size = `${points(all.difference.value)} points [${points(low)}, ${points(high)}]`
+    return `${system}: ${conclusion.replace('_', ' ')}, ${size}, p = ${(all.adjusted.holm ?? 1).toPrecision(2)}, n = ${all.count}`
+  })
+  const by = judging.judge ? ` (judge ${judging.judge.model}, ${judging.judge.date})` : ''
+  return [`${shown.join(', ')}${by}`, ...said].join('; ')
+}
+
+/** Judges the answers of a finished evaluation again. */
+export async function runRejudge(
+  settings: z.output<typeof rejudgeSettings>,
+  context: StageContext,
+): Promise<StageResult<EvaluationResults>> {
+  const { rejudge } = await import('./evaluation.js')
+  if (context.overwrite) await deleteAll(evaluationTraces(settings.out))
+  return resultOf(await rejudge(settings.folder, await judgingOf(settings), context))
+}

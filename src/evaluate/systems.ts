@@ -30,7 +30,7 @@ export interface Asking {
   settings: SampleSettings
   /** Folder for answers that are under way and done. */
   folder: string
-  engine: Pick<EngineSpec, 'device' | 'dtype' | 'threads'> & { batchSize: number }
+  engine: Pick<EngineSpec, 'device' | 'dtype' | 'threads'> & { batchSize: number; beyondContext?: boolean }
 }
 
 /** Where the answers of a system are kept until they are complete, and after. */

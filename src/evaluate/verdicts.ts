@@ -1,6 +1,7 @@
 /** From answers to verdicts, by exact truth or by rule; a language model may look at them afterwards. */
 import { isClosed } from '../data/closed.js'
 import type { Sample } from '../data/records.js'
+import type { JudgedAnswer } from './accuracy.js'
 import type { Judge } from './judge.js'
 import { finalAnswer } from './questions/final-answer.js'
 import { parityOf } from './questions/parity.js'
@@ -73,4 +74,22 @@ export async function verdictOf(
   }
   const rule = judgeByRule(sample, text)
   return { ...about, ...rest, said, ...rule, by: 'rule', rule, parity }
+}
+
+/** The verdict as a round of answers has it: what is neither correct nor incorrect is undecided. */
+export function asJudged({ sampleId, verdict, groups, text, ...rest }: VerdictRecord): JudgedAnswer {
+  const { imageId, answerType, question, reference, reason } = rest
+  return {
+    questionId: sampleId,
+    imageId,
+    answerType,
+    ask: groups.ask ?? '',
+    concept: groups.concept ?? '',
+    question,
+    reference,
+    text: text ?? '',
+    correct: verdict === 'correct',
+    decided: verdict === 'correct' || verdict === 'incorrect',
+    reason,
+  }
 }

@@ -4,7 +4,6 @@ import { accuracyByGroup, compareRounds, type JudgedAnswer } from '../../src/eva
 const answer = (id: number, correct: boolean, change: Partial<JudgedAnswer> = {}): JudgedAnswer => ({
   questionId: `q${id}`,
   imageId: `i${id}`,
-  task: 'vqa',
   answerType: id % 2 ? 'closed' : 'open',
   ask: id % 2 ? 'presence' : 'side',
   concept: 'nodule',

@@ -11,7 +11,6 @@ describe('judgeAnswers', () => {
       {
         questionId: 's',
         imageId: 's',
-        task: 'vqa',
         answerType: 'closed',
         ask: 'presence',
         concept: 'test',

@@ -31,7 +31,6 @@ export function answers(right: (i: number) => boolean, concept = 'effusion'): Ju
   return Array.from({ length: 60 }, (_, i) => ({
     questionId: `q${i}`,
     imageId: `i${i % 20}`,
-    task: 'vqa',
     answerType: i % 2 ? 'closed' : 'open',
     ask: i % 2 ? 'presence' : 'side',
     concept: i % 3 ? 'nodule' : concept,

@@ -1,29 +1,20 @@
-/** The evaluation of an adapter: greedy answers to held-out questions without it and with it, judged and compared. */
+/**
+ * What the answers of a model and its adapter rest on: the same questions with the lesions hidden, and attention on the lesions at the
+ * decisive words.
+ */
 import { join } from 'node:path'
 import { recordSeed } from '../corrupt/index.js'
-import { deleteAll, writeJson } from '../data/files.js'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
-import { lockOutput } from '../data/lock.js'
-import { pair, response, type Sample } from '../data/records.js'
+import { response, type Sample } from '../data/records.js'
 import { type Engine, type EngineOptions, openEngine } from '../engine/engine.js'
 import { DataError } from '../errors.js'
-import { checkOptions } from '../options.js'
 import { namingFirst } from '../sample/answerer.js'
 import { engineAnswerer, sampleAnswers } from '../sample/index.js'
-import { chosenSamples } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
 import { counted } from '../settings/plural.js'
-import { silent } from '../stage/progress.js'
 import type { StageContext } from '../stage/stage.js'
 import { Chat } from '../text/chat.js'
-import { version } from '../version.js'
-import {
-  accuracyByGroup,
-  compareRounds,
-  type GroupAccuracy,
-  type GroupComparison,
-  type JudgedAnswer,
-} from './accuracy.js'
+import type { JudgedAnswer } from './accuracy.js'
 import { evaluationFiles } from './files.js'
 import { type GroundingRequest, type MeanRatios, meanRatios, type ProbedQuestion, probeGrounding } from './grounding.js'
 import {
@@ -39,10 +30,8 @@ import {
 } from './hidden.js'
 import { type Judge, judgeAnswers } from './judge.js'
 
-/** What is asked of which model, and how it is judged. */
-export interface EvaluateRequest {
-  /** Sample records that were not trained on. */
-  samples: string
+/** Which model with which adapter is looked into, and how. */
+export interface EvidenceRequest {
   imageRoot: string
   /** Folder that is filled. */
   out: string
@@ -53,43 +42,16 @@ export interface EvaluateRequest {
   /** Ask what is longer than the model's context. */
   beyondContext?: boolean
   judge: Judge
-  /** Pair records that were trained on: questions about their images are counted. */
-  trainedOn?: string
   /** None for 0 questions. */
   grounding: GroundingRequest
   /** Ask again with the lesions hidden; not asked without it. */
   hiding?: HidingRequest
-  /** Replace an evaluation of other settings. */
+  /** Replace answers of other settings. */
   overwrite?: boolean
 }
 
-const evaluateKeys: Record<keyof EvaluateRequest, true> = {
-  samples: true,
-  imageRoot: true,
-  out: true,
-  engine: true,
-  asked: true,
-  batchSize: true,
-  judge: true,
-  trainedOn: true,
-  grounding: true,
-  hiding: true,
-  beyondContext: true,
-  overwrite: true,
-}
-
-/** The signal asks for an orderly stop. Without `progress` nothing is shown. */
-export type EvaluateContext = Partial<Pick<StageContext, 'signal' | 'progress' | 'native'>>
-
-/** What results.json holds. */
-export interface EvaluationResults {
-  version: string
-  judge: Judge['about']
-  /** Questions whose image was trained on; null where the pairs are not known. */
-  seenImages: number | null
-  before: GroupAccuracy[]
-  after: GroupAccuracy[]
-  comparison: GroupComparison[]
+/** What was found. */
+export interface EvidenceResults {
   /** Null when it was not asked for or no question has a mask. */
   attention: MeanRatios | null
   /** One for each way to hide lesions; none when it was not asked for or no question has a mask. */
@@ -97,46 +59,29 @@ export interface EvaluationResults {
 }
 
 /**
- * Asks every question without and with the adapter, judges both rounds, and compares them.
+ * Measures what was asked for, on the judged answers without the adapter and with it.
  * @returns undefined when the signal stopped it; the same request then goes on.
- * @throws {DataError} for a bad sample file or a mask that does not fit its image.
- * @throws {LockedError} when another run writes to `out`.
+ * @throws {DataError} for a mask that does not fit its image.
  */
-export async function evaluateAdapter(
-  request: EvaluateRequest,
-  { signal, progress = silent, native }: EvaluateContext = {},
-): Promise<EvaluationResults | undefined> {
-  checkOptions('evaluateAdapter', request, evaluateKeys)
-  const { samples: path, imageRoot, out, engine: spec, asked, judge, trainedOn, grounding } = request
-  await using _lock = await lockOutput(out, 'folder')
+export async function measureEvidence(
+  samples: readonly Sample[],
+  rounds: Rounds,
+  request: EvidenceRequest,
+  { signal, progress, native }: StageContext,
+): Promise<EvidenceResults | undefined> {
+  const { out, grounding, hiding } = request
+  if (grounding.questions === 0 && !hiding) {
+    for (const name of ['hidden', 'attention'] as const) await writeJsonl(join(out, evaluationFiles[name]), [])
+    return { attention: null, hidden: [] }
+  }
   // One engine for all: without its adapter it is the model as it was.
-  await using engine = await openEngine(spec, { signal, native })
+  await using engine = await openEngine(request.engine, { signal, native })
   const context = { signal, progress }
-  const samples: Sample[] = []
-  for await (const sample of chosenSamples(path, asked)) samples.push(sample)
-  // The results of one evaluation never stand beside answers of another; nothing is given up before this one can begin.
-  if (request.overwrite) await deleteAll(Object.values(evaluationFiles).map((name) => join(out, name)))
-  const rounds = await askBoth({ name: '', samples, path, imageRoot, asked }, engine, request, context)
-  if (!rounds) return undefined
-  for (const round of roundNames) await writeJsonl(join(out, evaluationFiles[round]), rounds[round])
-  const seenImages = trainedOn === undefined ? null : await countSeen(rounds.after, trainedOn)
-  if (seenImages) progress.log(`warning: the images of ${seenImages} of ${samples.length} questions were trained on`)
   const hidden = await askHidden(samples, rounds, engine, request, context)
   if (!hidden) return undefined
   const probed = grounding.questions > 0 ? await probeAll(grounding, samples, rounds, engine, request, context) : []
   await writeJsonl(join(out, evaluationFiles.attention), probed)
-  const results: EvaluationResults = {
-    version,
-    judge: judge.about,
-    seenImages,
-    before: accuracyByGroup(rounds.before),
-    after: accuracyByGroup(rounds.after),
-    comparison: compareRounds(rounds.before, rounds.after),
-    attention: meanRatios(probed),
-    hidden,
-  }
-  await writeJson(join(out, evaluationFiles.results), results)
-  return results
+  return { attention: meanRatios(probed), hidden }
 }
 
 const roundNames = ['before', 'after'] as const
@@ -144,7 +89,7 @@ const roundNames = ['before', 'after'] as const
 /** Questions that are put to the model without the adapter and with it. */
 interface Series {
   /** Before the names of its files and rounds. */
-  name: '' | `${HidingMethod}.`
+  name: `${HidingMethod}.`
   /** As they are judged, in order. */
   samples: readonly Sample[]
   /** The file that they are asked from. */
@@ -157,7 +102,7 @@ interface Series {
 async function askBoth(
   series: Series,
   engine: Engine,
-  request: EvaluateRequest,
+  request: EvidenceRequest,
   context: StageContext,
 ): Promise<Rounds | undefined> {
   const rounds: JudgedAnswer[][] = []
@@ -175,10 +120,10 @@ async function answerRound(
   round: (typeof roundNames)[number],
   { name, path: samples, imageRoot, asked }: Series,
   engine: Engine,
-  { out, engine: spec, batchSize, beyondContext, overwrite }: EvaluateRequest,
+  { out, engine: spec, batchSize, beyondContext, overwrite }: EvidenceRequest,
   { signal, progress }: StageContext,
 ): Promise<Map<string, string> | undefined> {
-  const answers = join(out, `${name}${round}.responses.jsonl`)
+  const answers = join(out, evaluationFiles.answers, `${name}${round}.responses.jsonl`)
   const { model, adapter, dtype = 'f32' } = spec
   const who = { model, adapter: round === 'after' ? adapter : null, dtype, batchSize, beyondContext, imageRoot, engine }
   const request = { samples, out: answers, settings: asked, overwrite }
@@ -211,7 +156,7 @@ async function askHidden(
   samples: readonly Sample[],
   rounds: Rounds,
   engine: Engine,
-  request: EvaluateRequest,
+  request: EvidenceRequest,
   context: StageContext,
 ): Promise<HiddenResults[] | undefined> {
   const { out, imageRoot, hiding } = request
@@ -227,7 +172,7 @@ async function askHidden(
   const lines: HiddenAnswers[] = []
   for (const method of questions.length > 0 ? hiding.methods : []) {
     const twins = await writeTwins(questions, method, hiding, { imageRoot, out, signal: context.signal })
-    const path = join(out, `${method}.samples.jsonl`)
+    const path = join(out, evaluationFiles.answers, `${method}.samples.jsonl`)
     await writeJsonl(
       path,
       asked.map((sample, i) => ({ ...sample, images: [twins[i]] })),
@@ -250,7 +195,7 @@ async function probeAll(
   samples: readonly Sample[],
   { before, after }: Rounds,
   engine: Engine,
-  { imageRoot, out, engine: { model } }: EvaluateRequest,
+  { imageRoot, out, engine: { model } }: EvidenceRequest,
   { signal, progress }: StageContext,
 ): Promise<ProbedQuestion[]> {
   progress.start('attention', grounding.questions, 'questions')
@@ -268,11 +213,4 @@ async function probeAll(
   )
   if (probed.length === 0) progress.log('warning: attention was not probed: no right answer has a mask of its lesion')
   return probed
-}
-
-/** How many questions are about an image that is in the training pairs: common in public benchmarks, and no fair test. */
-async function countSeen(judged: readonly JudgedAnswer[], pairs: string): Promise<number> {
-  const images = new Set<string>()
-  for await (const { record } of readJsonl(pairs, pair)) for (const { sha256 } of record.images) images.add(sha256)
-  return judged.filter(({ imageId }) => images.has(imageId)).length
 }
