@@ -38,7 +38,7 @@ describe('a process that serves steps', () => {
     await server.ready()
     const answer = server.step().then(() => server.step())
     stop.abort(new Error('enough'))
-    await expect(answer).rejects.toThrow('enough')
+    await expect(answer).rejects.toMatchObject({ code: 'ERR_FIRE_ABORTED', cause: { message: 'enough' } })
     await server.close()
   })
 })

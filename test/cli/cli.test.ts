@@ -287,7 +287,7 @@ describe('fire-train generate', () => {
     expect(whole.code).toBe(1)
     expect(whole.stderr).toMatch(/record hole: .*gone\.png/)
     expect(whole.stderr).toContain(
-      `1 of 11 questions have no answer: ${join(world.root, 'holed.answers.failed.jsonl')}`,
+      `1 question of 11 without an answer: ${join(world.root, 'holed.answers.failed.jsonl')}`,
     )
     const text = await readFile(target, 'utf8')
     expect(text.trimEnd().split('\n')).toHaveLength(10)

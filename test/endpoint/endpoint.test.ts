@@ -277,7 +277,7 @@ describe('the pace', () => {
     const endpoint = await open({ concurrency: 1 }, { signal: stop.signal })
     const asked = [failure(endpoint.ask(question('a'))), failure(endpoint.ask(question('b')))]
     setTimeout(() => stop.abort(), 50)
-    for (const error of await Promise.all(asked)) expect(error.name).toBe('AbortError')
+    for (const error of await Promise.all(asked)) expect(error.code).toBe('ERR_FIRE_ABORTED')
     expect(server.asked).toHaveLength(1)
   })
 })

@@ -166,7 +166,10 @@ describe('a question to a service', () => {
     server.answer = () => {}
     const stop = new AbortController()
     setTimeout(() => stop.abort(new Error('enough')), 30)
-    expect(await failure(post({ signal: stop.signal }))).toMatchObject({ message: 'enough' })
+    expect(await failure(post({ signal: stop.signal }))).toMatchObject({
+      code: 'ERR_FIRE_ABORTED',
+      cause: { message: 'enough' },
+    })
   })
 
   it('brings no control characters of a server to the terminal', async () => {

@@ -94,7 +94,7 @@ test              4       1     3       3
 closed by answer_type
 images: 0 stored, 0 with the content of another, 7 missing
 leakage: no image is in two splits
-note: empty_answer 1 times, first at train.json:1
+note: empty_answer 1 time, first at train.json:1
 left out: 1 for language
 folder: ${out} (import.report.json lists every record that was left out)
 `)
@@ -114,9 +114,8 @@ folder: ${out} (import.report.json lists every record that was left out)
 
   it('offers every kind there is', async () => {
     const { stdout } = await start(['--help']).done
-    const choices = /choices:([^\]]*)\]/s.exec(stdout)?.[1] ?? ''
-    // Long lines are broken, inside words too.
-    expect([...choices.replace(/\s+/g, '').matchAll(/"([\w-]+)"/g)].map(([, kind]) => kind)).toEqual(importKinds)
+    const kinds = /What the source is \(([^;]*);/.exec(stdout.replace(/\s+/g, ' '))?.[1] ?? ''
+    expect(kinds.split(', ')).toEqual(importKinds)
   })
 
   it('names file and place of what is damaged, and what to do', async () => {

@@ -26,7 +26,7 @@ describe('TypeScript arrows', () => {
 
   it.each([
     ['src/engine/a.ts', "\nimport { x } from '../data/b.js'\n", 'src/engine/a.ts:2: engine may not import data'],
-    ['src/data/a.ts', "import { x } from '../engine/engine.js'\n", 'src/data/a.ts:1: data may not import engine'],
+    ['src/data/a.ts', "import { x } from '../text/chat.js'\n", 'src/data/a.ts:1: data may not import text'],
     ['src/pairs/a.ts', "import {\n  x,\n} from '../corrupt/b.js'\n", 'src/pairs/a.ts:1: pairs may not import corrupt'],
     ['src/train/a.ts', "await import('../cli/run.js')\n", 'src/train/a.ts:1: train may not import cli'],
     ['src/train/a.ts', "export { x } from '../evaluate/b.js'\n", 'train may not import evaluate'],
