@@ -47,6 +47,8 @@ export interface Command {
   exclusive: readonly (readonly [string, string])[]
   /** The schema of the file that `--set` changes. */
   file?: z.ZodType
+  /** Commands whose name follows this one's: `evaluate rejudge`. */
+  further?: readonly Command[]
   /** @param trees what was given, one tree a schema. @throws {ConfigError} listing every mistake. */
   prepare(trees: readonly Tree[], locate: Locate): Runner
 }
@@ -71,6 +73,7 @@ export interface CommandDefinition<S extends z.ZodType, F extends z.ZodType, T> 
   notes?: string
   exclusive?: readonly (readonly [string, string])[]
   file?: z.ZodType
+  further?: readonly Command[]
   /** Checks beyond the schema. */
   check?(tree: Tree, locate: Locate): T
   /** Throws a FireError for anything that went wrong. Import heavy modules inside. */

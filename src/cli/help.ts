@@ -37,7 +37,7 @@ export function helpOfGroup({ name, summary, commands }: Group, width: number): 
 
 /** @param title the name of the command, with that of its group before it. */
 export function helpOfCommand(command: Command, title: string, width: number): string {
-  const { schemas, positionals, summary, examples, notes } = command
+  const { schemas, positionals, summary, examples, notes, further } = command
   const options = optionsOf(command)
   const rest = options.filter(({ positional }) => !positional)
   const places = positionals.map((name) => options.find((option) => option.name === name) as Option)
@@ -48,6 +48,11 @@ export function helpOfCommand(command: Command, title: string, width: number): s
   return page([
     `fire-train ${[title, ...places.map(placeOf)].join(' ')}`,
     wrap(summary, width),
+    section(
+      'Commands',
+      (further ?? []).map((each): Row => [`fire-train ${title} ${usageOf(each)}`, each.summary]),
+      width,
+    ),
     section('Arguments', places.map(rowOf), width),
     section('Settings', settings.map(rowOf), width),
     ...keys.map((key) => {

@@ -138,8 +138,16 @@ function choose(argv: readonly string[]): Chosen | { text: string } {
   if (name === undefined) throw new ArgumentError('Say what to do: fire-train <command>')
   if (name === 'help') return choose([...after, '--help'])
   const found = byName(commands, name, 'fire-train')
-  if (!('commands' in found)) return { command: found, title: found.name, words: [...before, ...after] }
   const inner = split(after)
+  if (!('commands' in found)) {
+    const further = found.further?.find((each) => each.name === inner.name)
+    if (!further) return { command: found, title: found.name, words: [...before, ...after] }
+    return {
+      command: further,
+      title: `${found.name} ${further.name}`,
+      words: [...before, ...inner.before, ...inner.after],
+    }
+  }
   if (inner.name === undefined && (wantsHelp || inner.before.some((word) => word === '--help' || word === '-h'))) {
     return { text: helpOfGroup(found, width()) }
   }
@@ -198,7 +206,7 @@ function describeError(error: unknown, found: FireError, command: Command | unde
 }
 
 function titleOf(command: Command): string {
-  const group = commands.find((each) => 'commands' in each && each.commands.includes(command))
+  const group = commands.find((each) => ('commands' in each ? each.commands : each.further)?.includes(command))
   return group ? `${group.name} ${command.name}` : command.name
 }
 

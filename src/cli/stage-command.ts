@@ -10,6 +10,7 @@ import { catchSignals } from './signals.js'
 export interface StageCommand<T, R> {
   examples?: readonly (readonly [line: string, what: string])[]
   notes?: string
+  further?: readonly Command[]
   /** The result for a person; default: the stage's summary. */
   describe?(report: R, settings: T): string
 }
@@ -24,9 +25,9 @@ export type EarlierFlags = { [name in keyof typeof earlierFlags]?: boolean }
 
 export function stageCommand<T, R>(stage: Stage<T, R>, command: StageCommand<T, R> = {}): Command {
   const { name, summary, settings, positionals, earlier = [] } = stage
-  const { examples, notes = 'After a stop of any kind, run the same command again: it continues.' } = command
+  const { examples, notes = 'After a stop of any kind, run the same command again: it continues.', further } = command
   return defineCommand({
-    ...{ name, summary, settings, positionals, examples, notes },
+    ...{ name, summary, settings, positionals, examples, notes, further },
     flags: z.strictObject(
       Object.fromEntries(earlier.map((each) => [each, earlierFlags[each]])),
     ) as z.ZodType<EarlierFlags>,

@@ -8,6 +8,7 @@ import { pair, type Sample, sample } from '../data/records.js'
 import { openEngine } from '../engine/engine.js'
 import { ArgumentError, asFileError, DataError, type FireError, guarded } from '../errors.js'
 import { printable } from '../http/service.js'
+import { checkOptions } from '../options.js'
 import { chosenSamples } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
 import { silent } from '../stage/progress.js'
@@ -71,6 +72,27 @@ export interface EvaluationRequest extends JudgingRequest {
   overwrite?: boolean
 }
 
+const requestKeys: Record<keyof EvaluationRequest, true> = {
+  systems: true,
+  samples: true,
+  imageRoot: true,
+  asked: true,
+  engine: true,
+  evidence: true,
+  grounding: true,
+  overwrite: true,
+  out: true,
+  truth: true,
+  judge: true,
+  green: true,
+  scores: true,
+  baseline: true,
+  margin: true,
+  maxUnreadable: true,
+  trainedOn: true,
+  seed: true,
+}
+
 /** Reports of all systems. */
 export interface ReportsResults {
   systems: ReportResults[]
@@ -119,6 +141,7 @@ export async function evaluate(
   request: EvaluationRequest,
   { signal, progress = silent, native }: EvaluationContext = {},
 ): Promise<Evaluated | undefined> {
+  checkOptions('evaluate', request, requestKeys)
   const { systems, samples: path, imageRoot, asked, engine, out, overwrite } = request
   checkNames(systems)
   await using _lock = await lockOutput(out, 'folder')

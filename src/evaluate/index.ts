@@ -17,6 +17,7 @@ export {
   type ProbeRequest,
   probeAttention,
 } from './attention.js'
+export { compareEvaluations } from './between.js'
 export { type ComparedGroup, compareSystems, type Resolution, type SystemComparison } from './compare.js'
 export { type Diversity, diversityOf } from './diversity.js'
 export {
@@ -42,4 +43,5 @@ export type { GreenReading, Prediction, ReportRecord, RuleVerdict, VerdictRecord
 export { readGreen } from './reports/green.js'
 export { type GreenParity, readGreenParity } from './reports/green-parity.js'
 export { bleu, ciderD, type ReportWords, reportWords, rougeL } from './reports/ngrams.js'
+export { type EvaluatedRounds, readRounds } from './rounds.js'
 export type { AnsweringSystem } from './systems.js'

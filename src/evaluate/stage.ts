@@ -6,6 +6,7 @@ import type { EndpointInput } from '../endpoint/settings.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage, type StageContext, type StageResult } from '../stage/index.js'
+import type { SystemComparison } from './compare.js'
 import type { Evaluated, EvaluationResults, JudgingRequest } from './evaluation.js'
 import { evaluationFiles, evaluationTraces } from './files.js'
 import { evaluateSettings, type judging, type rejudgeSettings } from './settings.js'
@@ -160,16 +161,21 @@ function resultOf({ results, problem }: Evaluated): StageResult<EvaluationResult
 const percent = (value: number): string => `${(100 * value).toFixed(1)} %`
 const points = (value: number): string => `${value > 0 ? '+' : ''}${(100 * value).toFixed(1)}`
 
+/** What may be said of each system against its baseline, a line each. */
+export function describeComparisons(comparisons: readonly SystemComparison[]): string[] {
+  return comparisons.map(({ system, baseline, conclusion, groups: [all] }) => {
+    const { low, high } = all.clusters.bootstrap ?? all.difference
+    const size = `${points(all.difference.value)} points [${points(low)}, ${points(high)}]`
+    const p = (all.adjusted.holm ?? 1).toPrecision(2)
+    return `${system} against ${baseline}: ${conclusion.replace('_', ' ')}, ${size}, p = ${p}, n = ${all.count}`
+  })
+}
+
 /** One line: accuracies, and what may be said of their difference. */
 export function summaryOf({ systems, comparisons, judging }: EvaluationResults): string {
   const shown = systems.map(({ name, groups }) => `${name} ${percent(groups[0].accuracy.value)}`)
-  const said = comparisons.map(({ system, conclusion, groups: [all] }) => {
-    const { low, high } = all.clusters.bootstrap ?? all.difference
-    const size = `${points(all.difference.value)} points [${points(low)}, ${points(high)}]`
-    return `${system}: ${conclusion.replace('_', ' ')}, ${size}, p = ${(all.adjusted.holm ?? 1).toPrecision(2)}, n = ${all.count}`
-  })
   const by = judging.judge ? ` (judge ${judging.judge.model}, ${judging.judge.date})` : ''
-  return [`${shown.join(', ')}${by}`, ...said].join('; ')
+  return [`${shown.join(', ')}${by}`, ...describeComparisons(comparisons)].join('; ')
 }
 
 /** Judges the answers of a finished evaluation again. */

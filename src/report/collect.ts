@@ -10,7 +10,7 @@ import { asFileError, DataError, guarded } from '../errors.js'
 import { evaluationFiles } from '../evaluate/files.js'
 import { type ProbedQuestion, probedQuestion } from '../evaluate/grounding.js'
 import { hiddenAnswers } from '../evaluate/hidden.js'
-import type { EvaluationResults, JudgedAnswer } from '../evaluate/index.js'
+import { readRounds } from '../evaluate/index.js'
 import { checkOptions } from '../options.js'
 import { loadPicture } from '../page/picture.js'
 import type { PairReport } from '../pairs/index.js'
@@ -73,8 +73,8 @@ export async function collectReport(sources: ReportSources, options: ReportOptio
     title: objective === null ? options.title : `${options.title}: ${objectiveName(objective.name)}`,
     summary: [...options.notes, ...summarise(found)],
     objective,
-    comparisons: evaluation?.results.comparison ?? [],
-    judge: evaluation?.results.judge.description ?? '',
+    comparisons: evaluation?.comparison ?? [],
+    judge: evaluation?.results.judging.description ?? '',
     metrics: training?.metrics ?? [],
     pairs: made?.statistics ?? null,
     limits: made?.limits ?? null,
@@ -110,9 +110,7 @@ async function readTraining(metrics: string): Promise<Training> {
 async function readEvaluation(folder: string): Promise<Evaluation> {
   const at = (name: keyof typeof evaluationFiles): string => join(folder, evaluationFiles[name])
   return {
-    results: await readJson<EvaluationResults>(at('results')),
-    before: await readAll(at('before'), z.custom<JudgedAnswer>()),
-    after: await readAll(at('after'), z.custom<JudgedAnswer>()),
+    ...(await readRounds(folder)),
     probed: await readAll(at('attention'), probedQuestion),
     hidden: await readAll(at('hidden'), hiddenAnswers),
   }

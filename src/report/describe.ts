@@ -3,7 +3,7 @@ import { basename } from 'node:path'
 import type { Pair } from '../data/records.js'
 import type { ProbedQuestion } from '../evaluate/grounding.js'
 import type { HiddenAnswers } from '../evaluate/hidden.js'
-import type { EvaluationResults, JudgedAnswer, MeanRatios } from '../evaluate/index.js'
+import type { EvaluatedRounds, MeanRatios } from '../evaluate/index.js'
 import type { PairReport } from '../pairs/index.js'
 import { counted } from '../settings/plural.js'
 import type { MetricsRow } from '../train/metrics.js'
@@ -21,10 +21,7 @@ export interface Training {
   metrics: MetricsRow[]
 }
 
-export interface Evaluation {
-  results: EvaluationResults
-  before: JudgedAnswer[]
-  after: JudgedAnswer[]
+export interface Evaluation extends EvaluatedRounds {
   probed: ProbedQuestion[]
   hidden: HiddenAnswers[]
 }
@@ -61,7 +58,7 @@ export function summarise({ pairs, made, training, evaluation }: Found): string[
     sentences.push(
       `Both rounds below answer the same ${counted(count, 'held-out question')} about ${counted(images, 'image')}, greedily.`,
     )
-    const { seenImages } = evaluation.results
+    const seenImages = evaluation.results.leakage?.seen
     if (seenImages) sentences.push(`Images that were trained on: those of ${counted(seenImages, 'question')}.`)
     if (count < fewQuestions) sentences.push('On so few questions only a large effect can be told from chance.')
   }
@@ -92,7 +89,7 @@ export function describeRun({ pairs, made, training, evaluation }: Found): [stri
       'Pairs',
       `${made.mode}, by ${made.provider}${made.blindJudge ? `, checked by ${made.blindJudge}` : ''}`,
     ])
-  if (evaluation) facts.push(['Judge', evaluation.results.judge.kind])
+  if (evaluation) facts.push(['Judge', evaluation.results.judging.description])
   return facts
 }
 

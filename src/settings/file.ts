@@ -136,5 +136,6 @@ function setAt(tree: Tree, { keys, said }: Override, value: unknown, paths: read
     node = child
   }
   const isPath = paths.some((path) => path.join('.') === keys.join('.'))
-  node[last] = isPath && typeof value === 'string' ? resolve(value) : value
+  const place = (each: unknown): unknown => (isPath && typeof each === 'string' ? resolve(each) : each)
+  node[last] = Array.isArray(value) ? value.map(place) : place(value)
 }

@@ -61,6 +61,8 @@ export function resolvePaths(tree: Tree, base: string, paths: readonly KeyPath[]
     if (!isTree(parent)) continue
     const value = parent[last]
     if (typeof value === 'string' && value !== '') parent[last] = resolve(base, value)
+    else if (Array.isArray(value))
+      parent[last] = value.map((each) => (typeof each === 'string' ? resolve(base, each) : each))
   }
 }
 

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { beforeEach, describe, expect, it } from 'vitest'
 import type { Sample } from '../../src/data/records.js'
-import { type EvaluationRequest, evaluateSystems, type JudgingRequest, rejudge } from '../../src/evaluate/evaluation.js'
+import { type EvaluationRequest, evaluate, type JudgingRequest, rejudge } from '../../src/evaluate/evaluation.js'
 import type { VerdictRecord } from '../../src/evaluate/records.js'
 import { sampleSettings } from '../../src/sample/index.js'
 import { say, server } from '../endpoint/world.js'
@@ -63,7 +63,7 @@ const verdicts = (name = 'out') => readLines<VerdictRecord>(join(folder, name, '
 
 describe('systems from files', () => {
   it('are counted under three closed rules and compared by image', async () => {
-    const { results, problem } = (await evaluateSystems(request())) ?? expect.fail('stopped')
+    const { results, problem } = (await evaluate(request())) ?? expect.fail('stopped')
     expect(problem).toBeUndefined()
     expect(results).toMatchObject({ questions: 60, images: 30, baseline: 'half' })
     const [half, right] = results.systems
@@ -82,7 +82,7 @@ describe('systems from files', () => {
   it('an arm against itself is no gain, and twenty lines of Python find the headline', async () => {
     const path = join(folder, 'half.jsonl')
     const systems = ['a', 'b'].map((name) => ({ name, kind: 'file' as const, path }))
-    const { results } = (await evaluateSystems(request({ systems }))) ?? expect.fail('stopped')
+    const { results } = (await evaluate(request({ systems }))) ?? expect.fail('stopped')
     const [{ conclusion, groups }] = results.comparisons
     expect(groups[0].mcnemar.exact).toBe(1)
     expect(groups[0].difference.value).toBe(0)
@@ -104,13 +104,13 @@ describe('systems from files', () => {
       { sampleId: 'set-1', k: 0, text: 'x' },
       { k: 0, ...line },
     ])
-    await expect(evaluateSystems(request())).rejects.toThrow(message)
+    await expect(evaluate(request())).rejects.toThrow(message)
   })
 
   it('counts what is not in a file as failed, in the denominator', async () => {
     await writeFile(join(folder, 'half.csv'), 'qid,question,output\n0,Is there a nodule?,yes\n2,,"no, nothing"\n')
     const systems = [{ name: 'csv', kind: 'file' as const, path: join(folder, 'half.csv') }]
-    const { results } = (await evaluateSystems(request({ systems }))) ?? expect.fail('stopped')
+    const { results } = (await evaluate(request({ systems }))) ?? expect.fail('stopped')
     expect(results.systems[0].groups[0]).toMatchObject({
       accuracy: { successes: 2, count: 60 },
       outcomes: { failed: 58 },
@@ -153,7 +153,7 @@ describe('a judge', () => {
       })
     }
     const systems = [{ name: 'half', kind: 'file' as const, path: join(folder, 'half.jsonl') }]
-    const { results } = (await evaluateSystems(request({ systems, ...judging() }))) ?? expect.fail('stopped')
+    const { results } = (await evaluate(request({ systems, ...judging() }))) ?? expect.fail('stopped')
     const { outcomes } = results.systems[0].groups[0]
     expect(outcomes).toEqual({ correct: 30 + 25, incorrect: 1, unreadable: 2, undecided: 1, failed: 1 })
     expect(results.judging.judge).toMatchObject({ model: 'm', judged: 30, unreadable: 2, failed: 1 })
@@ -163,7 +163,7 @@ describe('a judge', () => {
 
   it('is paid once, asked anew under another name, and a second one is compared', async () => {
     server.answer = (response) => answerAs(response, '', {})
-    const twice = () => evaluateSystems(request(judging()))
+    const twice = () => evaluate(request(judging()))
     await twice()
     const paid = server.asked.length
     const before = await verdicts()
@@ -184,7 +184,7 @@ describe('a judge', () => {
 
   it('too many unreadable replies are a problem, and the numbers are there', async () => {
     server.answer = (response) => say(response, 'Hello!')
-    const { results, problem } = (await evaluateSystems(request(judging()))) ?? expect.fail('stopped')
+    const { results, problem } = (await evaluate(request(judging()))) ?? expect.fail('stopped')
     expect(problem?.message).toMatch(/could not be read/)
     expect(results.systems[0].groups[0].outcomes.unreadable).toBe(30)
   })
@@ -212,7 +212,7 @@ describe('reports', () => {
     server.answer = (response, { body }) =>
       say(response, body.includes('half 3 ') ? 'Sorry.' : section(body.includes('right') ? '3. a; b; c' : '1. a'))
     const { results } =
-      (await evaluateSystems(
+      (await evaluate(
         request({
           scores: [join(folder, 'scores.jsonl')],
           green: {

@@ -7,7 +7,7 @@ import { makeSample } from '../sample/records.js'
 describe('judgeAnswers', () => {
   it('keeps a question without an answer, and groups by what its importer says', async () => {
     const sample = makeSample('s', { meta: { ask: 'presence', concept: 3 } })
-    expect(await judgeAnswers([sample], new Map(), rulesJudge('exact'))).toEqual([
+    expect(await judgeAnswers([sample], new Map(), rulesJudge)).toEqual([
       {
         questionId: 's',
         imageId: 's',
@@ -61,8 +61,8 @@ describe('phantomJudge', () => {
     if (truth.ask.intent === 'report') throw new Error('not a report')
     const right = sayClaim(truth.ask, truth.claim!, 0)
     expect(await phantomJudge.judge(sample, right)).toMatchObject({ correct: true, decided: true })
-    expect((await rulesJudge('exact').judge(sample, right)).correct).toBe(false)
-    expect((await rulesJudge('phrase').judge(sample, right)).correct).toBe(true)
+    expect((await rulesJudge.judge(sample, right)).correct).toBe(false)
+    expect((await rulesJudge.judge(sample, right)).correct).toBe(true)
     await expect(phantomJudge.judge(makeSample('s'), 'yes')).rejects.toThrow(/no truth/)
   })
 })

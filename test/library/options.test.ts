@@ -5,7 +5,7 @@ import { loadPairs } from '../../src/data/pairs.js'
 import { openEndpoint } from '../../src/endpoint/index.js'
 import { type Engine, ImageCache, openEngine } from '../../src/engine/index.js'
 import { ArgumentError, ConfigError } from '../../src/errors.js'
-import { evaluateAdapter, probeAttention } from '../../src/evaluate/index.js'
+import { evaluate, probeAttention } from '../../src/evaluate/index.js'
 import { answer, defaultGenerateSettings } from '../../src/generate/generate.js'
 import { pull } from '../../src/hub/index.js'
 import { importData } from '../../src/import/index.js'
@@ -62,7 +62,7 @@ const calls: [string, () => unknown][] = [
   ['verifyPair', () => verifyPair({} as never, none(defaultVerifyLimits))],
   ['corruptPairs', () => corruptPairs(none())],
   ['addLesionNoise', () => addLesionNoise({} as never, null, none(), 0)],
-  ['evaluateAdapter', () => evaluateAdapter(none())],
+  ['evaluate', () => evaluate(none())],
   ['probeAttention', () => probeAttention({} as never, none())],
   ['collectReport', () => collectReport({}, none())],
   ['collectReport, sources', () => collectReport(none(), {} as never)],

@@ -12,7 +12,7 @@ import { loadPairs } from '../../src/data/pairs.js'
 import type { Response, Sample } from '../../src/data/records.js'
 import type { NativeModule } from '../../src/engine/engine.js'
 import type { HiddenAnswers } from '../../src/evaluate/hidden.js'
-import type { EvaluationResults, JudgedAnswer } from '../../src/evaluate/index.js'
+import { type EvaluationResults, readRounds, type VerdictRecord } from '../../src/evaluate/index.js'
 import { judge, readTruth } from '../../src/phantom/index.js'
 import { loadPipeline, type PipelineReport, runPipeline } from '../../src/pipeline/index.js'
 import { removeScratch, scratchFolder, type Talker, talker } from '../fakes/talker.js'
@@ -83,16 +83,14 @@ describe('the demo', () => {
   })
 
   it('concludes from the numbers, in results and page alike', async () => {
-    const evaluate = (name: string) => readLines(join(out, 'evaluate', name))
-    const [before, after] = (await Promise.all(
-      ['before.jsonl', 'after.jsonl'].map(evaluate),
-    )) as unknown as JudgedAnswer[][]
-    const results: EvaluationResults = JSON.parse(await readFile(join(out, 'evaluate', 'results.json'), 'utf8'))
-    const right = (answers: JudgedAnswer[]) => answers.filter(({ correct }) => correct).length
-    const [overall] = results.comparison
-    expect([overall.before.successes, overall.after.successes]).toEqual([right(before), right(after)])
-    expect(results.comparison.slice(0, 3).map(({ name }) => name)).toEqual(['overall', 'closed', 'open'])
-    expect(results).toMatchObject({ judge: { kind: 'phantom' }, seenImages: 0, attention: { count: 5 } })
+    const lines = (await readLines(join(out, 'evaluate', 'verdicts.jsonl'))) as unknown as VerdictRecord[]
+    const { results, comparison } = await readRounds(join(out, 'evaluate'))
+    const right = (name: string) =>
+      lines.filter(({ system, verdict }) => system === name && verdict === 'correct').length
+    const [overall] = comparison
+    expect([overall.before.successes, overall.after.successes]).toEqual([right('base'), right('train')])
+    expect(comparison.slice(0, 3).map(({ name }) => name)).toEqual(['overall', 'closed', 'open'])
+    expect(results).toMatchObject({ judging: { first: 'truth' }, leakage: { seen: 0 }, attention: { count: 5 } })
     const { document } = parseHTML(await readFile(join(out, 'report.html'), 'utf8'))
     expect([...document.querySelectorAll('h2')].map(({ textContent }) => textContent)).toEqual(sectionTitles)
     expect(document.querySelector('h1')?.textContent).toBe('fire-train demo: FiRe-MPO')

@@ -1,8 +1,6 @@
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
-import type { EvaluationResults } from '../../evaluate/index.js'
 import { compute, outputPath, seed, text } from '../../settings/common.js'
 import { objectiveNames } from '../../train/objectives.js'
 import { defineCommand } from '../command.js'
@@ -47,13 +45,14 @@ export const demo = defineCommand({
     const overrides = Object.entries(settings).map(([key, value]) => `${key}=${JSON.stringify(value)}`)
     const outcome = await runStages(await loadPipeline(file, overrides), context)
     if (outcome.stopped !== undefined) return outcome
-    const results = JSON.parse(await readFile(join(output, 'evaluate', 'results.json'), 'utf8')) as EvaluationResults
-    return { ...outcome, text: `${outcome.text}${await describeResults(results)}` }
+    return { ...outcome, text: `${outcome.text}${await describeResults(join(output, 'evaluate'))}` }
   },
 })
 
-async function describeResults({ comparison }: EvaluationResults): Promise<string> {
+async function describeResults(folder: string): Promise<string> {
+  const { readRounds } = await import('../../evaluate/index.js')
   const { headline, pointsWithInterval, withInterval } = await import('../../report/words.js')
+  const { comparison } = await readRounds(folder)
   const rows = comparison
     .filter(({ kind }) => kind === 'overall' || kind === 'answerType')
     .map(({ name, before, after, difference }) => [
