@@ -1,11 +1,10 @@
 /** An evaluation: systems answer, answers are judged, numbers are counted, and everything that decides them is written down. */
 import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, relative, resolve, sep } from 'node:path'
 import { deleteAll, sha256File, writeJson } from '../data/files.js'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
 import { lockOutput } from '../data/lock.js'
 import { pair, type Sample, sample } from '../data/records.js'
-import { openEngine } from '../engine/engine.js'
 import { ArgumentError, asFileError, DataError, type FireError, guarded } from '../errors.js'
 import { printable } from '../http/service.js'
 import { checkOptions } from '../options.js'
@@ -27,6 +26,7 @@ import {
 } from './grounding/summary.js'
 import { type Judge, rulesJudge } from './judge.js'
 import { askJudges, type JudgeRequest } from './judges/run.js'
+import { Models } from './models.js'
 import { type GroundingRecord, type Prediction, prediction, type ReportRecord, type VerdictRecord } from './records.js'
 import { type ImportedScores, readScores, scoreKey } from './reports/imported.js'
 import { askGreen, type GreenRequest, reportRecord } from './reports/score.js'
@@ -110,8 +110,7 @@ export interface GroundingSummary {
 
 /** What evaluation.json holds. */
 export interface EvaluationResults extends QuestionResults, EvidenceResults {
-  /** Day and time, UTC. */
-  when: string
+  /** Paths from the folder of the evaluation. */
   inputs: { samples: string; samplesSha256: string; imageRoot: string; trainedOn: string | null }
   asked: SampleSettings
   /** Null where no sample is a report. */
@@ -155,28 +154,32 @@ export async function evaluate(
   // The numbers of one evaluation never stand beside answers of another; nothing is given up before this one can begin.
   if (overwrite) await deleteAll(evaluationTraces(out))
   const folder = join(out, evaluationFiles.answers)
+  const { device, dtype, threads } = engine
+  const refs = systems.filter((system) => system.kind === 'model')
+  await using models = new Models(refs, { device, dtype, threads }, { signal, native })
   const predictions: Prediction[] = []
   for (const system of systems) {
     const asking: Asking = { samples: path, imageRoot, settings: asked, folder, engine }
-    const answers = await answersOf(system, samples, asking, { signal, progress, native })
+    const answers = await answersOf(system, samples, asking, models, { signal, progress })
     if (!answers) return undefined
     predictions.push(...answers)
   }
   await writeJsonl(join(out, evaluationFiles.samples), samples)
   await writeJsonl(join(out, evaluationFiles.predictions), predictions)
+  const fromOut = (place: string): string => relative(resolve(out), resolve(place)).split(sep).join('/') || '.'
   const inputs = {
-    samples: path,
+    samples: fromOut(path),
     samplesSha256: await sha256File(path),
-    imageRoot,
-    trainedOn: request.trainedOn ?? null,
+    imageRoot: fromOut(imageRoot),
+    trainedOn: request.trainedOn === undefined ? null : fromOut(request.trainedOn),
   }
-  const about = new Map(systems.map((system) => [system.name, describeSystem(system)]))
+  const about = new Map(systems.map((system) => [system.name, describeSystem(system, fromOut)]))
   const context = { signal, progress, native }
   const answered = { samples, predictions, about, inputs, asked }
   const judged = await judgeAll(answered, request, context)
-  const evidence = await evidenceOf(request, samples, judged.records, context)
+  const evidence = await evidenceOf(request, samples, judged.records, models, context)
   if (!evidence) return undefined
-  const grounding = await groundAll(request, context)
+  const grounding = await groundAll(request, models, context)
   return countAll(answered, judged, { ...evidence, grounding }, request, context)
 }
 
@@ -239,7 +242,6 @@ async function countAll(
   const byName = new Map(names.map((name) => [name, records.filter(({ system }) => system === name)]))
   const results: EvaluationResults = {
     ...questionResults(byName, answered.about, judging, { baseline, margin, seed }),
-    when: new Date().toISOString(),
     inputs: answered.inputs,
     asked: answered.asked,
     reports,
@@ -280,24 +282,29 @@ async function evidenceOf(
   { evidence, truth, imageRoot, out, asked, engine, systems, overwrite }: EvaluationRequest,
   samples: readonly Sample[],
   records: readonly VerdictRecord[],
+  models: Models,
   context: StageContext,
 ): Promise<EvidenceResults | undefined> {
-  if (!evidence) return { attention: null, hidden: [] }
+  if (!evidence) {
+    for (const name of ['hidden', 'attention'] as const) await writeJsonl(join(out, evaluationFiles[name]), [])
+    return { attention: null, hidden: [] }
+  }
   const { model, adapter, ...wanted } = evidence
   const nameOf = (path: string | null): string | undefined =>
     systems.find((system) => system.kind === 'model' && system.model === model && system.adapter === path)?.name
   const round = (path: string | null): JudgedAnswer[] =>
     records.filter(({ system, k }) => system === nameOf(path) && k === 0).map(asJudged)
   const judgedIds = new Set(records.map(({ sampleId }) => sampleId))
-  const { batchSize, beyondContext, ...spec } = engine
+  const { batchSize, beyondContext } = engine
   const greedy = { ...asked, answers: 1, temperature: 0, topP: 1, topK: 0 }
   return measureEvidence(
     samples.filter(({ id }) => judgedIds.has(id)),
     { before: round(null), after: round(adapter) },
     {
       ...wanted,
-      ...{ imageRoot, out, batchSize, beyondContext, overwrite },
-      engine: { model, adapter, ...spec },
+      ...{ imageRoot, out, model, adapter, batchSize, beyondContext, overwrite },
+      engine: await models.engine({ model, adapter }),
+      dtype: engine.dtype,
       asked: greedy,
       judge: truth ?? rulesJudge,
     },
@@ -307,8 +314,9 @@ async function evidenceOf(
 
 /** Null where no question has boxes. */
 async function groundAll(
-  { grounding, systems, out, imageRoot, engine: { device, dtype, threads }, baseline, seed }: EvaluationRequest,
-  { signal, progress, native }: StageContext,
+  { grounding, systems, out, imageRoot, baseline, seed }: EvaluationRequest,
+  models: Models,
+  { signal, progress }: StageContext,
 ): Promise<GroundingSummary | null> {
   const path = join(out, evaluationFiles.grounding)
   if (!grounding) return writeJsonl(path, []).then(() => null)
@@ -318,7 +326,7 @@ async function groundAll(
   for (const system of systems) {
     if (system.kind !== 'model') continue
     const { name, model, adapter } = system
-    await using engine = await openEngine({ model, adapter, device, dtype, threads }, { signal, native })
+    const engine = await models.engine(system)
     const chat = await Chat.load(model, engine.info)
     const looking = { engine, chat, imageRoot, adapter: adapter !== null }
     progress.start(`${name}: grounding`, questions.length, 'questions')
@@ -432,8 +440,12 @@ export async function readEvaluation(folder: string): Promise<EvaluationResults>
 }
 
 /** What evaluation.json says of a system: no address of a server may hold a password. */
-function describeSystem(system: AnsweringSystem): Record<string, unknown> {
-  if (system.kind !== 'server') return { ...system, name: undefined }
+function describeSystem(system: AnsweringSystem, fromOut: (place: string) => string): Record<string, unknown> {
+  if (system.kind === 'file') return { kind: 'file', path: fromOut(system.path) }
+  if (system.kind === 'model') {
+    const { kind, model, adapter } = system
+    return { kind, model: fromOut(model), adapter: adapter === null ? null : fromOut(adapter) }
+  }
   const { url, model } = system.endpoint
   return { kind: 'server', model, url: printable(url) }
 }

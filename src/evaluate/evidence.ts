@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { recordSeed } from '../corrupt/index.js'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
 import { response, type Sample } from '../data/records.js'
-import { type Engine, type EngineOptions, openEngine } from '../engine/engine.js'
+import type { DType, Engine } from '../engine/engine.js'
 import { DataError } from '../errors.js'
 import { namingFirst } from '../sample/answerer.js'
 import { engineAnswerer, sampleAnswers } from '../sample/index.js'
@@ -35,7 +35,11 @@ export interface EvidenceRequest {
   imageRoot: string
   /** Folder that is filled. */
   out: string
-  engine: EngineOptions & { adapter: string }
+  /** Open, with its adapter: without it, it is the model as it was. */
+  engine: Engine
+  model: string
+  adapter: string
+  dtype: DType
   asked: SampleSettings
   /** Questions decoded together; no answer depends on it. */
   batchSize: number
@@ -67,15 +71,10 @@ export async function measureEvidence(
   samples: readonly Sample[],
   rounds: Rounds,
   request: EvidenceRequest,
-  { signal, progress, native }: StageContext,
+  { signal, progress }: StageContext,
 ): Promise<EvidenceResults | undefined> {
-  const { out, grounding, hiding } = request
-  if (grounding.questions === 0 && !hiding) {
-    for (const name of ['hidden', 'attention'] as const) await writeJsonl(join(out, evaluationFiles[name]), [])
-    return { attention: null, hidden: [] }
-  }
-  // One engine for all: without its adapter it is the model as it was.
-  await using engine = await openEngine(request.engine, { signal, native })
+  const { out, grounding } = request
+  const { engine } = request
   const context = { signal, progress }
   const hidden = await askHidden(samples, rounds, engine, request, context)
   if (!hidden) return undefined
@@ -120,11 +119,10 @@ async function answerRound(
   round: (typeof roundNames)[number],
   { name, path: samples, imageRoot, asked }: Series,
   engine: Engine,
-  { out, engine: spec, batchSize, beyondContext, overwrite }: EvidenceRequest,
+  { out, model, adapter, dtype, batchSize, beyondContext, overwrite }: EvidenceRequest,
   { signal, progress }: StageContext,
 ): Promise<Map<string, string> | undefined> {
   const answers = join(out, evaluationFiles.answers, `${name}${round}.responses.jsonl`)
-  const { model, adapter, dtype = 'f32' } = spec
   const who = { model, adapter: round === 'after' ? adapter : null, dtype, batchSize, beyondContext, imageRoot, engine }
   const request = { samples, out: answers, settings: asked, overwrite }
   const report = await sampleAnswers(request, await engineAnswerer(who, asked), {
@@ -195,7 +193,7 @@ async function probeAll(
   samples: readonly Sample[],
   { before, after }: Rounds,
   engine: Engine,
-  { imageRoot, out, engine: { model } }: EvidenceRequest,
+  { imageRoot, out, model }: EvidenceRequest,
   { signal, progress }: StageContext,
 ): Promise<ProbedQuestion[]> {
   progress.start('attention', grounding.questions, 'questions')

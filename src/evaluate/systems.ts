@@ -3,14 +3,15 @@ import { join } from 'node:path'
 import type { z } from 'zod'
 import { readJsonl } from '../data/jsonl.js'
 import { response, type Sample } from '../data/records.js'
-import type { EngineSpec, NativeModule } from '../engine/engine.js'
-import { failure } from '../sample/answerer.js'
+import type { EngineSpec } from '../engine/engine.js'
+import { type Answerer, failure } from '../sample/answerer.js'
 import { failuresPath } from '../sample/files.js'
 import { engineAnswerer, sampleAnswers, serverAnswerer } from '../sample/index.js'
 import { answerSeed } from '../sample/questions.js'
 import type { SampleSettings, serverSettings } from '../sample/settings.js'
 import type { StageContext } from '../stage/stage.js'
 import { countWords } from './groups.js'
+import type { Models } from './models.js'
 import { readPredictions } from './predictions.js'
 import type { Prediction } from './records.js'
 
@@ -44,14 +45,15 @@ export async function answersOf(
   system: AnsweringSystem,
   samples: readonly Sample[],
   asking: Asking,
-  { signal, progress, native }: StageContext,
+  models: Models,
+  { signal, progress }: StageContext,
 ): Promise<Prediction[] | undefined> {
   if (system.kind === 'file') return fromFile(system.name, await readPredictions(system.path, samples), samples)
   const out = answersPath(asking.folder, system.name)
   const { samples: path, settings } = asking
   const report = await sampleAnswers(
     { samples: path, out, settings },
-    await answererOf(system, asking, progress, native),
+    await answererOf(system, asking, models, progress),
     {
       signal,
       onStart(done, total) {
@@ -66,15 +68,17 @@ export async function answersOf(
   return fromAnswers(system.name, out, samples, settings, report.failures !== null)
 }
 
-function answererOf(
+async function answererOf(
   system: Exclude<AnsweringSystem, { kind: 'file' }>,
   { imageRoot, settings, engine }: Asking,
+  models: Models,
   progress: StageContext['progress'],
-  native: NativeModule | undefined,
-) {
+): Promise<Answerer> {
   if (system.kind === 'model') {
     const { model, adapter } = system
-    return engineAnswerer({ model, adapter, imageRoot, native, ...engine, dtype: engine.dtype ?? 'f32' }, settings)
+    const { dtype, batchSize, beyondContext } = engine
+    const who = { model, adapter, imageRoot, dtype, batchSize, beyondContext }
+    return engineAnswerer({ ...who, engine: await models.engine(system) }, settings)
   }
   const { endpoint, cache } = system
   return serverAnswerer({ endpoint, imageRoot, cache, onLog: (line) => progress.log(line) }, settings)

@@ -36,7 +36,7 @@ beforeAll(async () => {
     pairs: { provider: 'phantom' },
     corrupt: {},
     train,
-    evaluate: { split: 'test', judge: 'phantom', ...asked, attentionQuestions: 2 },
+    evaluate: { split: 'test', truth: 'phantom', ...asked, attentionQuestions: 2 },
     report: {},
   }
   await writeFile(at('run.json'), JSON.stringify({ output: out('run'), model, seed: 0, ...sections }))

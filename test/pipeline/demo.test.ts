@@ -103,7 +103,7 @@ describe('the demo', () => {
   })
 
   it('asks again with the lesion hidden where there is one, and nothing else is hidden', async () => {
-    const results: EvaluationResults = JSON.parse(await readFile(join(out, 'evaluate', 'results.json'), 'utf8'))
+    const results: EvaluationResults = JSON.parse(await readFile(join(out, 'evaluate', 'evaluation.json'), 'utf8'))
     expect(results.hidden.map(({ method, sigma }) => [method, sigma])).toEqual([
       ['lesion-noise', 90],
       ['lesion-blackout', 0],
@@ -157,7 +157,7 @@ describe('the demo', () => {
     const folder = join(await scratchFolder(), 'demo')
     const controller = new AbortController()
     world.onGenerate = () => {
-      if (existsSync(join(folder, 'evaluate', 'before.jsonl'))) controller.abort()
+      if (existsSync(join(folder, 'evaluate', 'answers', 'base.responses.jsonl'))) controller.abort()
     }
     const stopped = await run(folder, settings, world.native, controller.signal)
     world.onGenerate = undefined
@@ -168,7 +168,7 @@ describe('the demo', () => {
       ['report', 'it never ran'],
     ])
     await run(out, settings, world.native)
-    const results = (root: string) => readFile(join(root, 'evaluate', 'results.json'), 'utf8')
+    const results = (root: string) => readFile(join(root, 'evaluate', 'evaluation.json'), 'utf8')
     expect(await results(folder)).toBe(await results(out))
   })
 })
@@ -190,7 +190,7 @@ describe.skipIf(!ready)('the demo on the real engine', () => {
         acceptance: report.acceptance,
         losses: metrics.map(({ loss }) => loss),
         pairs: await readFile(join(out, 'corrupt', 'pairs.jsonl'), 'utf8'),
-        results: await readFile(join(out, 'evaluate', 'results.json'), 'utf8'),
+        results: await readFile(join(out, 'evaluate', 'evaluation.json'), 'utf8'),
         attention: await readFile(join(out, 'evaluate', 'attention.jsonl'), 'utf8'),
       })
     }

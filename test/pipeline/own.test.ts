@@ -55,7 +55,7 @@ describe('a pipeline of one’s own', () => {
       corrupt: { masks: 'masks.jsonl' },
       train: { lora: { rank: 4, alpha: 8 }, batchSize: 4, epochs: 1 },
       evaluate: {
-        ...{ split: 'test', openMatch: 'phrase', masks: 'masks.jsonl' },
+        ...{ split: 'test', masks: 'masks.jsonl' },
         ...{ attentionQuestions: 6, hideLesions: ['lesion-blackout'] },
       },
       report: { title: 'My questions', notes: ['They are about <chests>.'] },
@@ -79,8 +79,8 @@ describe('a pipeline of one’s own', () => {
     const folder = join(root, 'out', 'evaluate')
     const probed = await readLines<ProbedQuestion>(join(folder, 'attention.jsonl'))
     expect(probed).toHaveLength(6)
-    const results: EvaluationResults = JSON.parse(await readFile(join(folder, 'results.json'), 'utf8'))
-    expect(results).toMatchObject({ judge: { kind: 'rules', openMatch: 'phrase' }, attention: { count: 6 } })
+    const results: EvaluationResults = JSON.parse(await readFile(join(folder, 'evaluation.json'), 'utf8'))
+    expect(results).toMatchObject({ judging: { first: 'rules', judge: null }, attention: { count: 6 } })
     const studies = new Map(generateStudies({ seed: 8, split: 'test', count: 12 }).map((study) => [study.id, study]))
     for (const { sampleId, answer, span, before, after } of probed) {
       const study = studies.get(sampleId.replace(/-q\d+$/, ''))

@@ -9,7 +9,7 @@ import { stringify } from 'yaml'
 import { z } from 'zod'
 import type { Sample } from '../../src/data/records.js'
 import { ConfigError } from '../../src/errors.js'
-import type { GroupAccuracy } from '../../src/evaluate/index.js'
+import type { GroupResult } from '../../src/evaluate/groups.js'
 import { generateStudies } from '../../src/phantom/index.js'
 import { loadPipeline, runPipeline, stages } from '../../src/pipeline/index.js'
 import { defineStage, silent } from '../../src/stage/index.js'
@@ -53,11 +53,12 @@ describe('a pipeline', () => {
     expect(await readLines(join(folder, 'sample', 'responses.jsonl'))).toHaveLength(12)
     expect(existsSync(join(folder, 'train', 'adapter', 'adapter_config.json'))).toBe(true)
     expect(await readFile(join(folder, 'train', 'config.resolved.yaml'), 'utf8')).toContain('batchSize: 4')
-    const results = JSON.parse(await readFile(join(folder, 'evaluate', 'results.json'), 'utf8'))
+    const results = JSON.parse(await readFile(join(folder, 'evaluate', 'evaluation.json'), 'utf8'))
     // The engine repeats its prompt, so it never says yes or no: all six stay in the denominator.
-    expect(results.after[0]).toMatchObject({ name: 'overall', accuracy: { successes: 0, count: 6 }, undecided: 6 })
+    const [all] = results.systems[1].groups
+    expect(all).toMatchObject({ name: 'overall', accuracy: { successes: 0, count: 6 }, outcomes: { undecided: 6 } })
     // Samples and pairs show the same three images.
-    expect(results.seenImages).toBe(6)
+    expect(results.leakage).toEqual({ seen: 6, unseen: 0 })
     expect(await run(path)).toEqual([
       ['sample', null],
       ['train', null],
@@ -92,7 +93,11 @@ describe('a pipeline', () => {
     expect(await run(path, [change])).toContainEqual([stage, 'it was cut off'])
     const fresh = await write(`fresh-${stage}`)
     await run(fresh, [change])
-    for (const file of ['sample/responses.jsonl', 'train/adapter/adapter_model.safetensors', 'evaluate/after.jsonl']) {
+    for (const file of [
+      'sample/responses.jsonl',
+      'train/adapter/adapter_model.safetensors',
+      'evaluate/verdicts.jsonl',
+    ]) {
       const [changed, expected] = await Promise.all(
         [`changed-${stage}`, `fresh-${stage}`].map((name) => readFile(join(world.root, name, file), 'utf8')),
       )
@@ -153,7 +158,6 @@ describe('a pipeline', () => {
     ],
     ['no samples', { sample: {} }, 'sample.samples is missing'],
     ['no pairs', { train: {} }, 'train.data.train is missing'],
-    ['no adapter', { train: undefined }, 'evaluate.adapter is missing'],
     ['no stage', { sample: undefined, train: undefined, evaluate: undefined }, 'There is no stage; give at least one'],
   ])('refuses %s and says where', async (_, changes, message) => {
     const path = await write('wrong', changes)
@@ -276,15 +280,15 @@ describe.skipIf(!ready)('fire-train run on the real engine', () => {
     if (code === null) code = await exit(await start('killed'))
     expect(kills).toBeGreaterThan(0)
     expect(code).toBe(0)
-    const files = ['sample/responses.jsonl', 'train/adapter/adapter_model.safetensors', 'evaluate/results.json']
+    const files = ['sample/responses.jsonl', 'train/adapter/adapter_model.safetensors', 'evaluate/evaluation.json']
     for (const file of files) {
       const [calm, killed] = await Promise.all(['calm', 'killed'].map((name) => readFile(join(root, name, file))))
-      expect(killed.equals(calm), file).toBe(true)
+      expect(killed.toString(), file).toBe(calm.toString())
     }
-    const results = JSON.parse(await readFile(join(root, 'calm', 'evaluate', 'results.json'), 'utf8'))
-    expect(results.seenImages).toBe(0)
-    const closed = (groups: GroupAccuracy[]) => groups.find(({ name }) => name === 'closed')
-    expect(closed(results.after)?.accuracy.count).toBeGreaterThan(10)
-    expect(closed(results.before)?.undecided).toBeLessThan(10)
+    const results = JSON.parse(await readFile(join(root, 'calm', 'evaluate', 'evaluation.json'), 'utf8'))
+    expect(results.leakage.seen).toBe(0)
+    const closed = (groups: GroupResult[]) => groups.find(({ name }) => name === 'closed')
+    expect(closed(results.systems[1].groups)?.accuracy.count).toBeGreaterThan(10)
+    expect(closed(results.systems[0].groups)?.outcomes.undecided).toBeLessThan(10)
   })
 })
