@@ -17,7 +17,8 @@ struct Size {
   bool operator==(const Size&) const = default;
 };
 
-/// Throws ERR_FIRE_INVALID_ARGUMENT for an image that is empty or has a side above 65536, as no JPEG has.
+/// Throws ERR_FIRE_INVALID_ARGUMENT for an image that is empty, ERR_FIRE_UNSUPPORTED for a side above 65536, as no JPEG
+/// has.
 void check_image_size(Size size);
 
 /// Normalised patches of one image in the order of its family.
