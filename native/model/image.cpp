@@ -70,11 +70,10 @@ void resample(const uint8_t* in, uint8_t* out, int64_t outer, int64_t in_line, i
 }  // namespace
 
 void check_image_size(Size size) {
-  const auto fits = [](int64_t side) { return side > 0 && side <= 65536; };
-  if (fits(size.height) && fits(size.width)) return;
-  const bool empty = size.height <= 0 || size.width <= 0;
-  throw Error(Code::invalid_argument, "an image of " + std::to_string(size.width) + "x" + std::to_string(size.height) +
-                                          " pixels is " + (empty ? "empty" : "too large; a side has at most 65536"));
+  const std::string name = "an image of " + std::to_string(size.width) + "x" + std::to_string(size.height) + " pixels";
+  if (size.height <= 0 || size.width <= 0) throw Error(Code::invalid_argument, name + " is empty");
+  if (size.height > 65536 || size.width > 65536)
+    throw Error(Code::unsupported, name + " is too large; a side has at most 65536");
 }
 
 std::vector<uint8_t> resize_bicubic(const Rgb& image, Size to) {

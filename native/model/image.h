@@ -25,7 +25,8 @@ struct View {
   double top, left;             // where the image begins in the view; negative where it was cropped
 };
 
-/// Throws ERR_FIRE_INVALID_ARGUMENT for an image that is empty or has a side above 65536, as no JPEG has.
+/// Throws ERR_FIRE_INVALID_ARGUMENT for an image that is empty, ERR_FIRE_UNSUPPORTED for a side above 65536, as no JPEG
+/// has.
 void check_image_size(Size size);
 
 /// Normalised patches of one image in the order of its family.

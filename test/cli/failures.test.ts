@@ -104,7 +104,7 @@ describe('a model folder', () => {
       'a template with an unknown filter',
       'chat_template.jinja',
       '{{ messages | shuffle }}',
-      /chat_template\.jinja.*shuffle/,
+      /chat_template\.jinja cannot be used for a question: Unknown ArrayValue filter: shuffle/,
     ],
     ['a tokenizer that is no JSON', 'tokenizer.json', '{"version": ', /tokenizer\.json is not JSON/],
     ['a tokenizer that is a list', 'tokenizer.json', '[]', /tokenizer\.json holds no JSON object/],

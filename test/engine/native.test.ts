@@ -137,7 +137,7 @@ describe.skipIf(!built)('the native engine in a process', () => {
     expect(error.stack).toContain('native.test.ts')
     const wild = { ...sequence, ids: Int32Array.of(1, 99_999) }
     await expect(engine.logprobs([wild])).rejects.toThrow(/99999/)
-    expect(() => engine.imageTokens(1, 10_000)).toThrow(UnsupportedError)
+    expect(() => engine.imageTokens(1, 100_000)).toThrow(UnsupportedError)
   })
 
   it('names the errors of the system', async () => {

@@ -49,7 +49,7 @@ function mutateBytes(draws: Draws, bytes: Buffer): Buffer {
   const how = pick(draws, ['cut', 'cut', 'longer', 'bits', 'bits', 'run'])
   if (how === 'cut') return bytes.subarray(0, place())
   if (how === 'longer') return Buffer.concat([bytes, Buffer.alloc(7, 1)])
-  if (how === 'run') return bytes.fill(pick(draws, [0, 255, 91]), place(), place() + 64)
+  if (how === 'run') return bytes.fill(pick(draws, [0, 255, 91]), place(), bytes.length)
   for (let i = 0; i < 12; i += 1) bytes[place()] ^= 1 << draws.integers(1, 0, 8)[0]
   return bytes
 }

@@ -1,6 +1,6 @@
 // Campaigns of hostile model folders: golden ones with a seeded mutation. Whatever comes of one, it is a result or an
 // error with a code that is no defect of ours, within a minute and without gigabytes. Meant for a build with
-// -DFIRE_SANITIZE=address,undefined; FIRE_HOSTILE_ROUNDS says how many (900 take about an hour there),
+// -DFIRE_SANITIZE=address,undefined; FIRE_HOSTILE_ROUNDS says how many (900 take ten minutes there),
 // FIRE_HOSTILE_SEED starts another sequence.
 #include <sys/resource.h>
 #include <sys/stat.h>

@@ -63,6 +63,10 @@ TEST("image: shapes that no model should see are refused") {
   CHECK_ERROR(Code::unsupported, ("200"), smart_resize({4001, 20}, 32, 784, 50176));
   for (const Size size : {Size{0, 5}, Size{5, 0}, Size{0, 0}, Size{-1, 5}})
     CHECK_ERROR(Code::invalid_argument, ("empty"), smart_resize(size, 32, 784, 50176));
+  for (const Size size : {Size{65537, 65537}, Size{5, int64_t{1} << 40}, Size{INT64_MAX, INT64_MAX}})
+    CHECK_ERROR(Code::unsupported, ("too large"), smart_resize(size, 32, 784, 50176));
+  CHECK_ERROR(Code::unsupported, ("60000x60000", "max_pixels"),
+              smart_resize({60000, 60000}, 32, 784, int64_t{1} << 40));
 }
 
 TEST("image: resampling to the same size changes nothing") {
