@@ -13,7 +13,7 @@ export interface Diversity {
   meanEditDistance: number | null
 }
 
-/** @param answers at least one. */
+/** Of several answers to one question. @param answers at least one. */
 export function diversityOf(answers: readonly string[]): Diversity {
   const words = answers.map(plainWords)
   const counts = new Map<string, number>()

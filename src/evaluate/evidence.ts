@@ -160,7 +160,9 @@ async function askHidden(
   const { out, imageRoot, hiding } = request
   const place = join(out, evaluationFiles.hidden)
   if (!hiding) return writeJsonl(place, []).then(() => [])
-  const questions = await lesionQuestions(samples, hiding, { imageRoot, out, signal: context.signal })
+  const questions = await lesionQuestions(samples, hiding, { imageRoot, out, signal: context.signal }, (reason) =>
+    context.progress.log(`lesion not hidden: ${reason}`),
+  )
   if (questions.length === 0) context.progress.log('warning: no lesion was hidden: no question has a mask')
   const asked = questions.map(({ sample }) => sample)
   const ids = new Set(asked.map(({ id }) => id))

@@ -7,6 +7,7 @@ import { MaskSources } from '../corrupt/sources.js'
 import { sha256, writeFileAtomic } from '../data/files.js'
 import { decodeReferenced, encodePng } from '../data/images.js'
 import { type ImageRef, imageRef, type Pair, type Sample } from '../data/records.js'
+import { isOfRecord, throwIfAborted } from '../errors.js'
 import { clusteredMean, countPaired, type Interval, pairedDifference } from '../statistics/index.js'
 import { compareRounds, type GroupComparison, type JudgedAnswer } from './accuracy.js'
 import { writeMask } from './grounding.js'
@@ -69,12 +70,14 @@ export interface HiddenResults {
 
 /**
  * The questions about one image whose concept is in it and has a mask; writes the masks into `masks/` of a folder.
- * @throws {DataError} for a mask that cannot be read or does not fit.
+ * One whose image or mask cannot be read is left out.
+ * @param onFailure is told which, and why.
  */
 export async function lesionQuestions(
   samples: readonly Sample[],
   { masks, maskRoot }: HidingRequest,
   { imageRoot, out, signal }: { imageRoot: string; out: string; signal?: AbortSignal },
+  onFailure: (reason: string) => void,
 ): Promise<LesionQuestion[]> {
   const single = samples.filter(({ task, images }) => task === 'vqa' && images.length === 1)
   const images = single.map((sample) => sample.images[0])
@@ -82,13 +85,20 @@ export async function lesionQuestions(
   const written = new Map<string, string>()
   const questions: LesionQuestion[] = []
   for (const sample of single) {
-    signal?.throwIfAborted()
-    const found = await sources.find(asPair(sample), 0, `sample ${sample.id}`)
-    if (typeof found === 'string' || found.absent) continue
-    const { mask } = found
-    const maskPath = written.get(maskHash(mask)) ?? (await writeMask(mask, out))
-    written.set(maskHash(mask), maskPath)
-    questions.push({ sample, mask, maskPath })
+    throwIfAborted(signal)
+    const place = `sample ${sample.id}`
+    try {
+      const found = await sources.find(asPair(sample), 0, place)
+      if (typeof found === 'string' || found.absent) continue
+      await decodeReferenced(sample.images[0], imageRoot)
+      const { mask } = found
+      const maskPath = written.get(maskHash(mask)) ?? (await writeMask(mask, out))
+      written.set(maskHash(mask), maskPath)
+      questions.push({ sample, mask, maskPath })
+    } catch (error) {
+      if (!isOfRecord(error)) throw error
+      onFailure(error.message.startsWith(place) ? error.message : `${place}: ${error.message}`)
+    }
   }
   return questions
 }
@@ -112,7 +122,7 @@ export async function writeTwins(
   const made = new Map<string, ImageRef>()
   const twins: ImageRef[] = []
   for (const { sample, mask } of questions) {
-    signal?.throwIfAborted()
+    throwIfAborted(signal)
     const [image] = sample.images
     const lesion = `${image.sha256} ${maskHash(mask)}`
     let twin = made.get(lesion)

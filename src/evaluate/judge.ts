@@ -5,7 +5,7 @@ import { judgeByRule } from './questions/rule.js'
 
 /** Decides whether an answer is right; own judges implement it. */
 export interface Judge {
-  /** What it is and how it is set, for results.json; `description` says how it judges, as in "judged by rule". */
+  /** What it is and how it is set, for evaluation.json; `description` says how it judges, as in "judged by rule". */
   readonly about: Readonly<Record<string, unknown>> & { kind: string; description: string }
   /** The verdict on an answer that is not empty. */
   judge(sample: Sample, text: string): Promise<Verdict>

@@ -18,6 +18,7 @@ export const ruleVerdict = z.strictObject({
   /** One of a few words, such as `opens_with` or `other_side`. */
   reason: z.string(),
 })
+/** A verdict of the rules. */
 export type RuleVerdict = z.infer<typeof ruleVerdict>
 
 /** A verdict of a language model, and what it rests on. */
@@ -71,6 +72,7 @@ export const prediction = z.strictObject({
   /** Of the answer, separated by white space. */
   words: z.number().int().nonnegative(),
 })
+/** An answer of a system. */
 export type Prediction = z.infer<typeof prediction>
 
 /** A judged answer: one line of verdicts.jsonl. */
@@ -103,6 +105,7 @@ export const verdictRecord = z.strictObject({
   second: judgeVerdict.nullable(),
   parity: parity.nullable(),
 })
+/** A judged answer. */
 export type VerdictRecord = z.infer<typeof verdictRecord>
 
 const counts = z.array(z.number().int().nonnegative()).length(6)
@@ -121,6 +124,7 @@ export const greenReading = z.strictObject({
   /** matched / (matched + significant); null where it is unreadable, and where there is neither match nor error. */
   green: share.nullable(),
 })
+/** What a reply of a GREEN model says. */
 export type GreenReading = z.infer<typeof greenReading>
 
 /** A report held against its reference: one line of reports.jsonl. */
@@ -142,6 +146,7 @@ export const reportRecord = z.strictObject({
   /** BLEU-1 to 4, ROUGE-L and imported scores by name; CIDEr-D is a number of the corpus. */
   scores: z.record(z.string(), z.number()),
 })
+/** A report held against its reference. */
 export type ReportRecord = z.infer<typeof reportRecord>
 
 /** Attention of one question over an image, layer by layer: one line of grounding.jsonl. */

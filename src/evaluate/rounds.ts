@@ -16,7 +16,7 @@ export interface EvaluatedRounds {
   comparison: GroupComparison[]
 }
 
-/** @throws {FileError} when the folder holds no finished evaluation. */
+/** Reads the rounds of a folder. @throws {FileError} when it holds no finished evaluation. */
 export async function readRounds(folder: string): Promise<EvaluatedRounds> {
   const results = await readEvaluation(folder)
   const [first] = results.comparisons

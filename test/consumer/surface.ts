@@ -4,7 +4,14 @@ import { corruptImage, encodeRle, type Mask, type PixelImage, recordSeed } from 
 import { describeImage, JsonlAppender, pair, portableImage, readJsonl } from 'fire-train/data'
 import { BudgetError, type Endpoint, imagePart, openEndpoint } from 'fire-train/endpoint'
 import { defaultLora, ImageCache, loadNative, type ObjectiveSpec, openEngine } from 'fire-train/engine'
-import { compareRounds, evaluateAdapter, type GroupComparison, type Judge, judgeAnswers } from 'fire-train/evaluate'
+import {
+  evaluate,
+  groundingMetrics,
+  type Judge,
+  judgeAnswers,
+  readGreen,
+  type SystemComparison,
+} from 'fire-train/evaluate'
 import { hubAccess, modelFiles, type PullReport, pull } from 'fire-train/hub'
 import { type ImportReport, importData, parseShares } from 'fire-train/import'
 import { type Inspection, inspectFiles } from 'fire-train/inspect'
@@ -69,7 +76,7 @@ export async function ofServer(task: Task, picture: string): Promise<PairOutcome
 const answersOf = new Map<string, string>()
 
 /** A judge of one's own, over two rounds. */
-export async function rounds(samples: string): Promise<GroupComparison[]> {
+export async function rounds(samples: string): Promise<SystemComparison[]> {
   const lengths: Judge = {
     about: { kind: 'length', description: 'by length' },
     judge: async (_, text) => ({ correct: text.length < 80, decided: true, reason: `${text.length} characters` }),
@@ -81,22 +88,23 @@ export async function rounds(samples: string): Promise<GroupComparison[]> {
   )
   const { interrupted } = await sampleAnswers({ samples, out: 'responses.jsonl', settings }, answerer)
   if (interrupted) return []
-  const before = await judgeAnswers([], answersOf, lengths)
-  const results = await evaluateAdapter({
+  await judgeAnswers([], answersOf, lengths)
+  const evaluated = await evaluate({
+    systems: [{ name: 'base', kind: 'model', model: 'model', adapter: null }],
     samples,
     imageRoot: '.',
     out: 'evaluation',
-    engine: { model: 'model', adapter: 'adapter' },
     asked: settings,
-    batchSize: 8,
-    judge: lengths,
-    grounding: {
-      questions: 0,
-      provider: new EndpointProvider(await openEndpoint({ url: 'http://h/v1', model: 'm' })),
-      seed: 0,
-    },
+    engine: { device: 'cpu', dtype: 'f32', threads: 0, batchSize: 8 },
+    truth: lengths,
+    scores: [],
+    margin: 0.03,
+    maxUnreadable: 0.05,
+    seed: 0,
   })
-  return results?.comparison ?? compareRounds(before, before)
+  const attention = { heads: 1, weights: [0.5, 0.5] }
+  if (readGreen('').green === groundingMetrics(attention, attention, [1, 0]).ar) return []
+  return evaluated?.results.comparisons ?? []
 }
 
 /** Data in, data looked at. */

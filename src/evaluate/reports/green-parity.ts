@@ -11,7 +11,7 @@ export interface GreenParity {
   green: number
 }
 
-/** @param reply as the model wrote it, special tokens included. */
+/** The published reading of a reply. @param reply as the model wrote it, special tokens included. */
 export function readGreenParity(reply: string): GreenParity {
   const text = answerOf(reply)
   const significant = countErrors(sectionOf(text, 'Clinically Significant Errors'))
