@@ -162,7 +162,8 @@ export const groundingRecord = z.strictObject({
   /** Share of attention on the image. */
   mass: z.array(z.number()),
   ar: z.array(z.number()),
-  kl: z.array(z.number()),
+  /** Null where it is infinite: a region without any attention. */
+  kl: z.array(z.number().nullable()),
   js: z.array(z.number()),
   /** The same ratio for a mask of equal size elsewhere. */
   shiftedAr: z.array(z.number()),

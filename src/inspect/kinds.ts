@@ -262,39 +262,105 @@ const rejections: Kind<z.output<typeof rejectedAnswer>> = {
 }
 
 const judgedAnswer = z.object({
-  questionId: z.string(),
+  system: z.string(),
+  sampleId: z.string(),
+  k: z.number().int(),
   imageId: z.string(),
   answerType: z.string(),
   question: z.string(),
   reference: z.string(),
-  text: z.string(),
-  correct: z.boolean(),
-  decided: z.boolean(),
-  reason: z.string().optional(),
+  text: z.string().nullable(),
+  verdict: z.string(),
+  by: z.string(),
 })
 
 const verdicts: Kind<z.output<typeof judgedAnswer>> = {
   name: 'verdicts',
   schema: judgedAnswer,
   collect({ problems, sheet, kept }) {
-    const noteId = unique(new Seen(), problems, 'error', 'the question has a verdict already')
+    const noteId = unique(new Seen(), problems, 'error', 'the answer has a verdict already')
     const images = new Seen()
-    let right = 0
     return {
-      add({ questionId, imageId, answerType, question, reference, text, correct, decided }, place) {
-        noteId(questionId, place)
+      add({ system, sampleId, k, imageId, answerType, question, reference, text, verdict, by }, place) {
+        const id = `${system}: ${sampleId}${k > 0 ? `#${k}` : ''}`
+        noteId(id, place)
         images.add(imageId, place.line)
-        if (correct) right += 1
-        const verdict = decided ? (correct ? 'right' : 'wrong') : 'undecided'
-        sheet.count('verdict', verdict)
+        sheet.count(system, verdict)
         sheet.count(`${answerType} questions`, verdict)
-        const texts = [plain('question', question), plain('reference', reference), plain('answer', text)]
-        kept.add(questionId, { title: `${questionId} (${verdict})`, texts })
+        sheet.count('judged by', by)
+        const texts = [plain('question', question), plain('reference', reference), plain('answer', text ?? '')]
+        kept.add(id, { title: `${id} (${verdict})`, texts })
       },
-      facts: () => [
-        ['right answers', right],
-        ['distinct images', images.size],
-      ],
+      facts: () => [['distinct images', images.size]],
+    }
+  },
+}
+
+const answerOfSystem = z.object({
+  system: z.string(),
+  sampleId: z.string(),
+  k: z.number().int(),
+  text: z.string().nullable(),
+  failure: z.string().nullable(),
+  words: z.number(),
+})
+
+const predictions: Kind<z.output<typeof answerOfSystem>> = {
+  name: 'predictions',
+  schema: answerOfSystem,
+  collect({ problems, sheet, kept }) {
+    const noteId = unique(new Seen(), problems, 'error', 'the answer is there already')
+    return {
+      add({ system, sampleId, k, text, failure, words }, place) {
+        const id = `${system}: ${sampleId}${k > 0 ? `#${k}` : ''}`
+        noteId(id, place)
+        sheet.count(system, failure ?? 'answered')
+        sheet.measure('words', words)
+        kept.add(id, { title: id, texts: [plain('answer', text ?? '')] })
+      },
+    }
+  },
+}
+
+const scoredReport = z.object({
+  system: z.string(),
+  sampleId: z.string(),
+  raw: z.string().nullable(),
+  strict: z.object({ status: z.string(), green: z.number().nullable() }).nullable(),
+  scores: z.record(z.string(), z.number()),
+})
+
+const reports: Kind<z.output<typeof scoredReport>> = {
+  name: 'scored reports',
+  schema: scoredReport,
+  collect({ sheet, kept }) {
+    return {
+      add({ system, sampleId, raw, strict, scores }) {
+        sheet.count(system, strict?.status ?? 'not read by GREEN')
+        if (strict?.green != null) sheet.measure(`${system}: GREEN`, strict.green)
+        for (const [name, value] of Object.entries(scores)) sheet.measure(`${system}: ${name}`, value)
+        kept.add(sampleId, { title: `${system}: ${sampleId}`, texts: [plain('reply', raw ?? '')] })
+      },
+    }
+  },
+}
+
+const lookedAt = z.object({
+  system: z.string(),
+  sampleId: z.string(),
+  kind: z.string(),
+  skipped: z.string().nullable(),
+  ar: z.array(z.number().nullable()),
+})
+
+const grounding: Kind<z.output<typeof lookedAt>> = {
+  name: 'grounding',
+  schema: lookedAt,
+  collect({ sheet }) {
+    return {
+      add({ system, kind, skipped }) {
+        sheet.count(`${system}: ${kind}`, skipped ?? 'measured')
+      },
     }
   },
 }
@@ -373,5 +439,18 @@ const plain = (label: string, text: string) => ({ label, text, marks: [] })
 
 /** In the order they are tried: the strictest first. */
 export const kinds = [
-  ...[samples, pairs, responses, rejections, failures, verdicts, attention, masks, metrics],
+  ...[
+    samples,
+    pairs,
+    responses,
+    rejections,
+    failures,
+    verdicts,
+    predictions,
+    reports,
+    grounding,
+    attention,
+    masks,
+    metrics,
+  ],
 ] as unknown as readonly Kind<never>[]

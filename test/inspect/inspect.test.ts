@@ -68,14 +68,10 @@ describe('inspectFiles', () => {
     await writeFile(join(root, 'pairs', 'pairs.report.json'), '{"mode": "on-policy"}')
     await writeFile(join(root, 'config.resolved.yaml'), 'model: m\nlora:\n  rank: 8\n')
     const verdict = {
-      imageId: 'i',
-      answerType: 'closed',
-      question: 'Q?',
-      reference: 'yes',
-      text: 'Yes.',
-      correct: true,
+      ...{ system: 'base', sampleId: 'a', k: 0, imageId: 'i', answerType: 'closed', question: 'Q?', reference: 'yes' },
+      ...{ text: 'Yes.', verdict: 'correct', by: 'rule' },
     }
-    await writeRecords(join(root, 'after.jsonl'), [{ ...verdict, questionId: 'a', decided: true }])
+    await writeRecords(join(root, 'verdicts.jsonl'), [verdict])
     await writeRecords(join(root, 'masks.jsonl'), [{ image: 'i', concept: 'nodule', mask: 'm.png' }])
     await mkdir(join(root, 'adapter'))
     await writeFile(join(root, 'adapter', 'adapter_config.json'), '{"r": 8}')
@@ -83,12 +79,12 @@ describe('inspectFiles', () => {
     const found = await inspectFiles([root, join(root, 'samples.jsonl')])
     expect(found.map(({ path, kind }) => `${relative(root, path)}: ${kind}`)).toEqual([
       'adapter: adapter',
-      'after.jsonl: verdicts',
       'config.resolved.yaml: settings',
       'masks.jsonl: masks',
       'pairs/pairs.report.json: document',
       'pairs/rejected.jsonl: rejected answers',
       'samples.jsonl: samples',
+      'verdicts.jsonl: verdicts',
     ])
     expect(found.flatMap(({ problems }) => problems.filter(({ severity }) => severity === 'error'))).toEqual([])
     expect(found[0].facts).toEqual([
@@ -96,8 +92,8 @@ describe('inspectFiles', () => {
       ['bytes of weights', 7],
       ['r', 8],
     ])
-    expect(countsOf(found[1], 'verdict')).toEqual({ right: 1 })
-    expect(countsOf(found[5], 'reason')).toEqual({ undecided: 1 })
+    expect(countsOf(found[6], 'base')).toEqual({ correct: 1 })
+    expect(countsOf(found[4], 'reason')).toEqual({ undecided: 1 })
   })
 
   it('names bad lines, taken ids and empty questions with their place', async () => {

@@ -158,7 +158,7 @@ async function measureOne(
     maskTokens,
     mass: asked.map((layer) => headMean(layer, region.length).reduce((sum, value) => sum + value, 0)),
     ar: numbers.map(({ ar }) => ar),
-    kl: numbers.map(({ kl }) => kl),
+    kl: numbers.map(({ kl }) => (Number.isFinite(kl) ? kl : null)),
     js: numbers.map(({ js }) => js),
     shiftedAr: control,
   }

@@ -87,7 +87,7 @@ function layerMeans(records: readonly GroundingRecord[]): GroundingResults['laye
   const means = (name: (typeof measures)[number]): LayerMean[] =>
     Array.from({ length: count }, (_, layer) => {
       const { value, low, high } = clusteredMean(
-        records.map((record) => ({ cluster: record.imageId, value: record[name][layer] })),
+        records.map((record) => ({ cluster: record.imageId, value: record[name][layer] ?? Number.POSITIVE_INFINITY })),
       )
       return { value, low, high }
     })
