@@ -1,6 +1,6 @@
 /** An evaluation: systems answer, answers are judged, numbers are counted, and everything that decides them is written down. */
 import { readFile } from 'node:fs/promises'
-import { join, relative, resolve, sep } from 'node:path'
+import { dirname, join, relative, resolve, sep } from 'node:path'
 import { deleteAll, sha256File, writeJson } from '../data/files.js'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
 import { lockOutput } from '../data/lock.js'
@@ -67,7 +67,13 @@ export interface EvaluationRequest extends JudgingRequest {
   /** Look into what the answers of a model and its adapter rest on; both are among the systems. */
   evidence?: Pick<EvidenceRequest, 'grounding' | 'hiding'> & { model: string; adapter: string }
   /** Questions with boxes: where the models among the systems look. */
-  grounding?: { files: readonly string[]; preset: keyof typeof groundingPresets; boxFormat: BoxFormat }
+  grounding?: {
+    files: readonly string[]
+    /** What paths of their images are relative to; default: the folder of each file. */
+    images?: string
+    preset: keyof typeof groundingPresets
+    boxFormat: BoxFormat
+  }
   /** Replace an evaluation of other settings. */
   overwrite?: boolean
 }
@@ -314,25 +320,32 @@ async function evidenceOf(
 
 /** Null where no question has boxes. */
 async function groundAll(
-  { grounding, systems, out, imageRoot, baseline, seed }: EvaluationRequest,
+  { grounding, systems, out, baseline, seed }: EvaluationRequest,
   models: Models,
   { signal, progress }: StageContext,
 ): Promise<GroundingSummary | null> {
   const path = join(out, evaluationFiles.grounding)
   if (!grounding) return writeJsonl(path, []).then(() => null)
-  const questions: GroundingQuestion[] = []
-  for (const file of grounding.files) questions.push(...(await readGroundingQuestions(file, grounding.boxFormat)))
+  const { files, images, preset, boxFormat } = grounding
+  const sets: { questions: GroundingQuestion[]; root: string }[] = []
+  for (const file of files) {
+    sets.push({ questions: await readGroundingQuestions(file, boxFormat), root: images ?? dirname(file) })
+  }
+  const total = sets.reduce((sum, { questions }) => sum + questions.length, 0)
   const records: GroundingRecord[] = []
   for (const system of systems) {
     if (system.kind !== 'model') continue
     const { name, model, adapter } = system
     const engine = await models.engine(system)
     const chat = await Chat.load(model, engine.info)
-    const looking = { engine, chat, imageRoot, adapter: adapter !== null }
-    progress.start(`${name}: grounding`, questions.length, 'questions')
-    for await (const record of measureGrounding(name, questions, looking, groundingPresets[grounding.preset], signal)) {
-      records.push(record)
-      progress.update(records.filter(({ system: own }) => own === name).length)
+    progress.start(`${name}: grounding`, total, 'questions')
+    const before = records.length
+    for (const { questions, root } of sets) {
+      const looking = { engine, chat, imageRoot: root, adapter: adapter !== null }
+      for await (const record of measureGrounding(name, questions, looking, groundingPresets[preset], signal)) {
+        records.push(record)
+        progress.update(records.length - before)
+      }
     }
   }
   await writeJsonl(path, records)
@@ -341,7 +354,7 @@ async function groundAll(
     baseline,
   )
   return {
-    preset: grounding.preset,
+    preset,
     results: groundingResults(records, seed),
     comparisons: compareGrounding(records, first, seed),
   }

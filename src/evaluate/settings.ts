@@ -78,6 +78,9 @@ export const evaluateSettings = z.strictObject({
     .array(text)
     .default([])
     .meta(inputPath('Questions with boxes, as VGMED has them: where does a model look (repeatable)')),
+  groundingImages: text
+    .optional()
+    .meta(rootPath('Folder that images of the questions with boxes are relative to; default: that of their file')),
   groundingPreset: z
     .enum(Object.keys(groundingPresets) as [keyof typeof groundingPresets])
     .default('ours')

@@ -150,8 +150,10 @@ async function evidenceOf(settings: Settings, model: string, adapter: string) {
   }
 }
 
-function groundingOf({ groundingQuestions, groundingPreset, boxFormat }: Settings) {
-  return groundingQuestions.length === 0 ? undefined : { files: groundingQuestions, preset: groundingPreset, boxFormat }
+function groundingOf({ groundingQuestions, groundingImages, groundingPreset, boxFormat }: Settings) {
+  return groundingQuestions.length === 0
+    ? undefined
+    : { files: groundingQuestions, images: groundingImages, preset: groundingPreset, boxFormat }
 }
 
 function resultOf({ results, problem }: Evaluated): StageResult<EvaluationResults> {

@@ -4,6 +4,7 @@ import type { z } from 'zod'
 import { readJsonl } from '../data/jsonl.js'
 import { response, type Sample } from '../data/records.js'
 import type { EngineSpec } from '../engine/engine.js'
+import { DataError } from '../errors.js'
 import { type Answerer, failure } from '../sample/answerer.js'
 import { failuresPath } from '../sample/files.js'
 import { engineAnswerer, sampleAnswers, serverAnswerer } from '../sample/index.js'
@@ -64,6 +65,9 @@ export async function answersOf(
     },
   )
   if (report.interrupted) return undefined
+  if (report.answers === 0) {
+    throw new DataError(`${system.name} answered no question`, { hint: `The reasons are in ${report.failures}.` })
+  }
   if (report.failures) progress.log(`${report.failed} questions have no answer and count as wrong: ${report.failures}`)
   return fromAnswers(system.name, out, samples, settings, report.failures !== null)
 }
