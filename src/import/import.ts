@@ -261,8 +261,10 @@ class Import {
 
     const origin = { file: this.#show(row.file), line: row.line, index: row.index }
     const names = sources.map(({ name }) => name)
-    const meta = { ...rest.meta, ...beside, importedFrom: { ...origin, split: draft.split, images: names } }
     const answerType = closed ? ('closed' as const) : ('open' as const)
+    // An evaluation counts all closed rules, that of the source too.
+    const own = said === undefined || said === closed ? {} : { answerType: said ? 'closed' : 'open' }
+    const meta = { ...rest.meta, ...own, ...beside, importedFrom: { ...origin, split: draft.split, images: names } }
     const sample: Sample = { ...rest, dataset: this.#kind.name, images, answer, answerType, meta }
     const pair = preference &&
       texts && {
