@@ -53,7 +53,8 @@ export const demo = defineCommand({
 })
 
 async function describeResults({ comparison }: EvaluationResults): Promise<string> {
-  const { headline, pointsWithInterval, withInterval } = await import('../../report/words.js')
+  const { headline } = await import('../../report/words.js')
+  const { pointsWithInterval, withInterval } = await import('../../page/numbers.js')
   const rows = comparison
     .filter(({ kind }) => kind === 'overall' || kind === 'answerType')
     .map(({ name, before, after, difference }) => [
