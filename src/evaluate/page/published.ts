@@ -106,10 +106,11 @@ function ownReports({ results, samples, reports }: EvaluationFolder, system: str
   const isTheirs = reports.some(({ sampleId }) => samples.get(sampleId)?.dataset === 'iu-xray')
   const green = results.reports?.systems.find((each) => each.system === system)?.green
   if (!isTheirs || !green) return {}
-  const [precision, recall] = green.withoutError.parity.map((value) => ({
-    value: 100 * value,
-    count: green.reports - green.failed,
-  }))
+  const [precision, recall] = green.withoutError.parity.map((share) => {
+    const count = green.reports - green.failed
+    const { value, low, high } = wilson(Math.round(share * count), count)
+    return { value: 100 * value, low: 100 * low, high: 100 * high, successes: Math.round(share * count), count }
+  })
   return { green: { value: 100 * green.parity }, precision, recall }
 }
 

@@ -11,17 +11,16 @@ import { colourOf, systemName } from './systems.js'
 import { present, type Section, tableOf } from './table.js'
 import { conclusionDetail, conclusionWords, decimal, kindWords, signedInterval } from './words.js'
 
-/** What must be known before any number, then the primary comparison in words. */
+/** What must be known before any number, then each comparison in words. */
 export function verdictSection({ results }: EvaluationFolder): Html {
-  const { comparisons, margin, reports } = results
-  const [primary, ...others] = comparisons.filter(() => results.questions > 0)
-  const said = ({ conclusion }: SystemComparison): string =>
-    conclusion === 'gain' || conclusion === 'loss' ? conclusion : ''
+  const { margin, reports, questions, notes } = results
+  const comparisons = questions > 0 ? results.comparisons : []
+  const verdict = (each: SystemComparison) =>
+    html`<p class="verdict ${each.conclusion}">${conclusionWords(each, margin)}</p><p>${conclusionDetail(each, results)}</p>`
   return html`<section>
-    <ul class="before">${cautions(results).map((each) => html`<li>${each}</li>`)}${results.notes.map((note) => html`<li class="warning">${note}</li>`)}</ul>
-    ${primary ? html`<p class="verdict ${said(primary)}">${conclusionWords(primary, margin)}</p><p>${conclusionDetail(primary, results)}</p>` : alone(results)}
-    ${others.map((each) => html`<p><b class="${said(each)}">${conclusionWords(each, margin)}.</b> <span class="small">${conclusionDetail(each, results)}</span></p>`)}
-    ${reports && results.questions > 0 && html`<p class="small">Reports stand in a section of their own and do not enter this verdict.</p>`}
+    <ul class="cautions">${cautions(results).map((each) => html`<li>${each}</li>`)}${notes.map((note) => html`<li class="warning">${note}</li>`)}</ul>
+    ${comparisons.length > 0 ? comparisons.map(verdict) : alone(results)}
+    ${reports && questions > 0 && html`<p class="small">Reports stand in a section of their own and do not enter this verdict.</p>`}
   </section>`
 }
 
@@ -45,7 +44,9 @@ function cautions({ judging, leakage, systems, reports, questions }: EvaluationR
   const lost = systems.flatMap(({ name, groups }) => {
     const outcomes = groups[0]?.outcomes
     return outcomes
-      ? [`${name} ${outcomes.failed} missing, ${outcomes.unreadable} unreadable, ${outcomes.undecided} undecided`]
+      ? [
+          `${name} ${outcomes.failed} failed or missing, ${outcomes.unreadable} unreadable, ${outcomes.undecided} undecided`,
+        ]
       : []
   })
   const ofQuestions = [

@@ -2,10 +2,10 @@
 export const evaluationStyle = `
 .c0 { --colour: var(--before); } .c1 { --colour: var(--series-1); } .c2 { --colour: var(--series-2); }
 .c3 { --colour: var(--series-3); } .c4 { --colour: var(--series-4); }
-.before { margin: 0 0 18px; padding: 12px 16px 12px 32px; background: var(--tint); border-radius: 8px; font-size: 14.5px; color: var(--soft); }
-.before .warning { color: var(--loss); font-weight: 600; }
+.cautions { margin: 0 0 18px; padding: 12px 16px 12px 32px; background: var(--tint); border-radius: 8px; font-size: 14.5px; color: var(--soft); }
+.cautions .warning { color: var(--loss); font-weight: 600; }
 .verdict { font-size: 22px; font-weight: 650; margin: 0 0 6px; line-height: 1.3; }
-.gain { color: var(--gain); } .loss { color: var(--loss); }
+.verdict.gain { color: var(--gain); } .verdict.loss { color: var(--loss); }
 .system i { display: inline-block; width: 11px; height: 11px; border-radius: 50%; margin-right: 7px; background: var(--colour); }
 h3.part { margin: 26px 0 6px; }
 h4 { font-size: 13.5px; margin: 0 0 6px; font-weight: 600; }
@@ -16,6 +16,7 @@ h4 { font-size: 13.5px; margin: 0 0 6px; font-weight: 600; }
 .data .text:first-child { min-width: 150px; }
 .data tr.above td { padding-top: 16px; font-weight: 650; text-align: left; }
 .data tbody tr:first-child.above td { padding-top: 6px; }
+.verdict + p { margin-bottom: 18px; }
 .few { max-width: 640px; }
 .minor { max-width: 460px; font-size: 13px; }
 .published, .published small { color: var(--soft); font-style: italic; }
