@@ -1,18 +1,10 @@
 /** The top of the report: what came out, and for which questions. */
 import type { Group, GroupComparison } from '../evaluate/accuracy.js'
 import { type Html, html } from '../page/html.js'
+import { intervalOfPoints, intervalOfShares, percent, said } from '../page/numbers.js'
 import { type ComparedGroup, comparedTable } from './compared.js'
 import type { ChangedAnswer, ReportData } from './types.js'
-import {
-  askWords,
-  headline,
-  intervalOfPoints,
-  intervalOfShares,
-  intervalsApart,
-  percent,
-  readable,
-  said,
-} from './words.js'
+import { askWords, headline, intervalsApart, readable } from './words.js'
 
 const KINDS: Record<Group['kind'], string | null> = {
   overall: null,

@@ -1,9 +1,9 @@
 /** Where the decisive token looks, before and after training. */
 import { type Html, html } from '../page/html.js'
+import { percent, said } from '../page/numbers.js'
 import { drawPicture } from '../page/picture.js'
 import { highlight } from './pairs-section.js'
 import type { AttentionExample, ReportData } from './types.js'
-import { percent, said } from './words.js'
 
 export function attentionSection(data: ReportData): Html | null {
   if (data.attention.length === 0) return null

@@ -1,7 +1,7 @@
-/** Charts as SVG text, drawn by Observable Plot on a document that lives in memory: no browser is needed. */
+/** Curves of training. */
 import * as Plot from '@observablehq/plot'
-import { parseHTML } from 'linkedom'
-import { type Html, html, trusted } from '../page/html.js'
+import { drawChart, tickFormat } from '../page/chart.js'
+import type { Html } from '../page/html.js'
 import type { MetricsRow } from '../train/metrics.js'
 
 export interface Series {
@@ -21,11 +21,6 @@ export interface CurveOptions {
   domain?: [number, number]
 }
 
-/** Text in a picture is scaled with it, so a page has one for wide windows and one for telephones. */
-const SIZES = {
-  wide: { width: 520, height: 240, ticks: 6 },
-  narrow: { width: 326, height: 220, ticks: 4 },
-} as const
 const colourOf = (series: Series) => `var(--series-${series.colour})`
 
 /** Half a tenth of the steps on each side: wide enough to see a trend through batches of eight pairs. */
@@ -72,11 +67,7 @@ export function drawCurves(rows: readonly MetricsRow[], options: CurveOptions): 
     },
     marks: [...level, ...marks],
   }
-  const drawn = Object.entries(SIZES).map(([name, { ticks, ...size }]) => {
-    const chart = render({ ...shared, ...size, x: { label: 'step', ticks } })
-    return html`<div class="${name}">${chart}</div>`
-  })
-  return html`${drawn}`
+  return drawChart({ ...shared, x: { label: 'step' } })
 }
 
 /** What Plot hands to a curve; its types name a package that is not ours. */
@@ -96,17 +87,3 @@ const dots: Plot.CurveFunction = (path: Path) => ({
     path.closePath()
   },
 })
-
-/** Three digits at most; powers of ten for what would be a row of zeros. */
-function tickFormat(value: number): string {
-  const size = Math.abs(value)
-  const text = size > 0 && size < 1e-3 ? size.toExponential(1).replace('.0e', 'e') : String(Number(size.toPrecision(3)))
-  return value < 0 ? `−${text}` : text
-}
-
-function render(options: Plot.PlotOptions): Html {
-  const { document } = parseHTML('<!doctype html><html><body></body></html>')
-  const style = { background: 'none', fontFamily: 'inherit', fontSize: '12px' }
-  const figure = Plot.plot({ style, ...options, document: document as unknown as Plot.PlotOptions['document'] })
-  return trusted(figure.outerHTML)
-}

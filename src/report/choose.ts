@@ -2,13 +2,8 @@
 import type { Pair } from '../data/records.js'
 import type { ProbedQuestion } from '../evaluate/grounding.js'
 import type { JudgedAnswer } from '../evaluate/index.js'
+import { spread } from '../page/spread.js'
 import type { ChangedAnswer } from './types.js'
-
-/** At most `limit` of the items, evenly spaced. */
-export function spread<T>(items: readonly T[], limit: number): T[] {
-  if (items.length <= limit) return [...items]
-  return Array.from({ length: limit }, (_, i) => items[Math.floor((i * items.length) / limit)])
-}
 
 /** Pairs of every origin and category in turn, taken from all over the set, so that those shown are not all of a kind. */
 export function choosePairs(pairs: readonly Pair[], limit: number): Pair[] {

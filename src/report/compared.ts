@@ -1,8 +1,8 @@
 /** Rows of two rounds: a chart that grows with the page, and its numbers. */
 import type { GroupComparison } from '../evaluate/accuracy.js'
 import { type Html, html } from '../page/html.js'
+import { intervalOfPoints, intervalOfShares, percent, points, pValue } from '../page/numbers.js'
 import type { Proportion } from '../statistics/index.js'
-import { intervalOfPoints, intervalOfShares, percent, points, pValue } from './words.js'
 
 /** One row: what it is about, and both rounds on it. */
 export interface ComparedRow {

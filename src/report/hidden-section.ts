@@ -2,11 +2,12 @@
 import type { GroupComparison } from '../evaluate/accuracy.js'
 import type { HiddenResults } from '../evaluate/hidden.js'
 import { type Html, html } from '../page/html.js'
+import { intervalOfPoints, intervalOfShares, percent, said } from '../page/numbers.js'
 import { drawPicture, type Picture } from '../page/picture.js'
 import { judged } from './accuracy-section.js'
 import { type ComparedGroup, comparedTable } from './compared.js'
 import type { HiddenExample, ReportData } from './types.js'
-import { corruptionWords, intervalOfPoints, intervalOfShares, percent, said } from './words.js'
+import { corruptionWords } from './words.js'
 
 export function hiddenSection({ hidden }: ReportData): Html | null {
   const [first] = hidden.results

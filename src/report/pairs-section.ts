@@ -1,9 +1,10 @@
 /** The pairs: how many answers became one, and what they look like. */
 import { type Html, html } from '../page/html.js'
+import { percent, said } from '../page/numbers.js'
 import { drawPicture } from '../page/picture.js'
 import { counted } from '../settings/plural.js'
 import type { ExamplePair, ReportData, Span } from './types.js'
-import { corruptionWords, percent, readable, said } from './words.js'
+import { corruptionWords, readable } from './words.js'
 
 export function acceptanceSection(data: ReportData): Html | null {
   const { limits } = data

@@ -1,35 +1,8 @@
 /** Numbers and outcomes in words. What a report claims is decided here, by the numbers and nothing else. */
 import type { Conclusion, GroupComparison } from '../evaluate/accuracy.js'
-import { type Html, html } from '../page/html.js'
+import { pointsWithInterval, pValue } from '../page/numbers.js'
 import type { Rejection } from '../pairs/index.js'
 import { counted } from '../settings/plural.js'
-import type { Interval, Proportion } from '../statistics/index.js'
-
-/** `62.5`, or a dash for a share of nothing. */
-export const percent = (value: number, digits = 1): string =>
-  Number.isFinite(value) ? (100 * value).toFixed(digits).replace('-', '−') : '–'
-
-/** In percent: `[58.1, 66.7]` */
-export const intervalOfShares = ({ low, high }: Interval): string => `[${percent(low)}, ${percent(high)}]`
-
-/** In percent: `62.5 [58.1, 66.7]` */
-export const withInterval = (proportion: Proportion): string =>
-  `${percent(proportion.value)} ${intervalOfShares(proportion)}`
-
-/** A difference in points with its sign: `+3.1`; the minus is typographic. */
-export function points(value: number): string {
-  if (!Number.isFinite(value)) return '–'
-  const text = Math.abs(100 * value).toFixed(1)
-  if (text === '0.0') return '0.0'
-  return value > 0 ? `+${text}` : `−${text}`
-}
-
-export const intervalOfPoints = ({ low, high }: Interval): string => `[${points(low)}, ${points(high)}]`
-
-export const pointsWithInterval = (difference: Interval & { value: number }): string =>
-  `${points(difference.value)} ${intervalOfPoints(difference)}`
-
-export const pValue = (p: number): string => (p < 0.001 ? '< 0.001' : p.toFixed(3))
 
 /** Seconds as `4.2 s`, `3 min 05 s` or `1 h 12 min`. */
 export function duration(seconds: number): string {
@@ -63,9 +36,6 @@ export function headline(overall: GroupComparison): Headline {
 
 /** True when the interval of after lies wholly above that of before: a stricter reading than the paired test. */
 export const intervalsApart = (group: GroupComparison): boolean => group.after.low > group.before.high
-
-/** Words of a model or a file, which may run in any direction and may be none. */
-export const said = (text: string): Html => (text.trim() === '' ? html`<i>nothing</i>` : html`<bdi>${text}</bdi>`)
 
 const ASKS: Record<string, string> = {
   closed: 'yes or no',

@@ -51,7 +51,8 @@ export const demo = defineCommand({
 
 async function describeResults(folder: string): Promise<string> {
   const { readRounds } = await import('../../evaluate/index.js')
-  const { headline, pointsWithInterval, withInterval } = await import('../../report/words.js')
+  const { headline } = await import('../../report/words.js')
+  const { pointsWithInterval, withInterval } = await import('../../page/numbers.js')
   const { comparison } = await readRounds(folder)
   const rows = comparison
     .filter(({ kind }) => kind === 'overall' || kind === 'answerType')

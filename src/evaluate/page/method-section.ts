@@ -1,0 +1,39 @@
+/** What decides the numbers: inputs, settings, prompts and seeds. */
+import { type Html, html } from '../../page/html.js'
+import { percent } from '../../page/numbers.js'
+import type { EvaluationFolder } from './folder.js'
+import { decimal } from './words.js'
+
+export function methodSection({ results, grounding }: EvaluationFolder): Html {
+  const { inputs, judging, reports, asked, systems } = results
+  const judges = [judging.judge, judging.second].flatMap((judge) => judge ?? [])
+  const facts: [string, string | number | null][] = [
+    ['fire-train', results.version],
+    ['when', results.when],
+    ['samples', inputs.samples],
+    ['samples, SHA-256', inputs.samplesSha256],
+    ['images below', inputs.imageRoot],
+    ['training pairs', inputs.trainedOn ?? 'not named'],
+    ['questions', `${results.questions} about ${results.images} images`],
+    ['baseline', results.baseline],
+    ['margin', `${percent(results.margin)} points`],
+    ['seed', results.seed],
+    ['judged', judging.description],
+    ...judges.map(({ model, date, protocol, promptSha256 }): [string, string] => [
+      'judge',
+      `${model}, ${date}, protocol ${protocol}, prompt ${promptSha256}`,
+    ]),
+    [
+      'GREEN',
+      reports?.green ? `${reports.green.model}, ${reports.green.date}, prompt ${reports.green.promptSha256}` : null,
+    ],
+    ['cost of GREEN', reports?.green ? `US$ ${decimal(reports.green.cost, 2)}` : null],
+    ['grounding', grounding.results.length > 0 ? `${grounding.results.length} sets of records` : null],
+  ]
+  return html`<section>
+    <h2>Method</h2>
+    <dl>${facts.map(([name, value]) => value !== null && html`<dt>${name}</dt><dd><bdi>${value}</bdi></dd>`)}</dl>
+    <details><summary>Systems</summary>${systems.map(({ name, about }) => html`<h3 class="part">${name}</h3><pre>${JSON.stringify(about, null, 2)}</pre>`)}</details>
+    <details><summary>How questions were asked</summary><pre>${JSON.stringify(asked, null, 2)}</pre></details>
+  </section>`
+}

@@ -1,0 +1,75 @@
+/** What may be said of a comparison. "Gain" and "loss" are said only where the conclusion is one. */
+import { percent, points, pValue } from '../../page/numbers.js'
+import { counted } from '../../settings/plural.js'
+import type { Interval } from '../../statistics/index.js'
+import type { Resolution, SystemComparison } from '../compare.js'
+import type { EvaluationResults } from '../evaluation.js'
+import type { GroupKind } from '../groups.js'
+
+/** The sentence that a reader takes away. */
+export function conclusionWords({ conclusion, system, baseline }: SystemComparison, margin: number): string {
+  const sentences: Record<Resolution, string> = {
+    gain: `${system} answers more questions correctly than ${baseline}`,
+    loss: `${system} answers fewer questions correctly than ${baseline}`,
+    equivalent: `${system} and ${baseline} are equivalent within ${percent(margin)} points`,
+    not_resolved: `Not resolved: whether ${system} and ${baseline} differ`,
+  }
+  return sentences[conclusion]
+}
+
+/** The numbers that the sentence rests on. */
+export function conclusionDetail({ groups: [all], conclusion }: SystemComparison, results: EvaluationResults): string {
+  const { bootstrap, count } = all.clusters
+  const interval = bootstrap
+    ? `95 % cluster interval ${signedInterval(bootstrap)} over ${counted(count, 'image')}`
+    : `no interval by image, since there are only ${counted(count, 'image')}, so that nothing is concluded`
+  const { gained, lost } = all.counts
+  const moved = `${gained} became right and ${lost} wrong of n = ${all.count}`
+  const tested = `exact McNemar ${pWords(all.mcnemar.exact)}, Holm ${pWords(all.adjusted.holm)}, n = ${all.count}`
+  const detail = `${points(all.difference.value)} points; ${interval}; ${moved} (${tested}).`
+  return conclusion === 'not_resolved' ? `${detail} ${detectableWords(results)}` : detail
+}
+
+function detectableWords({ detectable, questions }: EvaluationResults): string {
+  const usual = detectable.find(({ discordant }) => discordant === 0.2)?.difference
+  if (usual == null) return `${questions} questions are too few to show any difference.`
+  return `Neither a difference nor its absence was shown: ${questions} questions can show ${percent(usual)} points where a fifth of the answers change.`
+}
+
+/** `p = 0.012`; a dash where there is none. */
+export const pWords = (p: number | null): string =>
+  p === null ? 'p –' : p < 0.001 ? `p ${pValue(p)}` : `p = ${pValue(p)}`
+
+/** Points with their sign. */
+export const signedInterval = ({ low, high }: Interval): string => `[${points(low)}, ${points(high)}]`
+
+/** The closed rules under their names, so that a number is never "closed" without its rule. */
+export const kindWords: Record<GroupKind, string> = {
+  overall: 'All questions',
+  answerType: 'Closed and open by the data set’s own field (answer_type)',
+  yesNoExact: 'Closed: the reference is yes or no (yes_no_exact)',
+  paperSubstring: 'Closed: the reference contains “yes” or “no” (paper_substring)',
+  ask: 'By what is asked',
+  concept: 'By concept',
+  dataset: 'By data set',
+  seen: 'Images trained on, and others',
+}
+
+/** Three decimals, or a dash. */
+export const decimal = (value: number | null, digits = 3): string =>
+  value !== null && Number.isFinite(value) ? value.toFixed(digits).replace('-', '−') : '–'
+
+/** `[0.412, 0.533]`, or nothing to say. */
+export const decimalInterval = (interval: Interval | null, digits = 3): string =>
+  interval ? `[${decimal(interval.low, digits)}, ${decimal(interval.high, digits)}]` : '–'
+
+/** With its sign. */
+export const signed = (value: number): string =>
+  Number.isFinite(value) ? `${value > 0 ? '+' : ''}${decimal(value)}` : '–'
+
+/** At most so many characters; what is left out is said. */
+export function cut(text: string, limit = 400): string {
+  const characters = [...text]
+  const rest = characters.length - limit
+  return rest > 0 ? `${characters.slice(0, limit).join('')} … (${rest} more characters)` : text
+}
