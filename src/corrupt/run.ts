@@ -8,7 +8,7 @@ import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
 import { lockOutput } from '../data/lock.js'
 import { pairProblem } from '../data/pairs.js'
 import { type Pair, pair as pairSchema } from '../data/records.js'
-import { AbortedError, ArgumentError, DataError, FireError } from '../errors.js'
+import { ArgumentError, DataError, FireError, throwIfAborted } from '../errors.js'
 import { printable } from '../http/service.js'
 import { checkOptions } from '../options.js'
 import type { Html } from '../page/html.js'
@@ -180,7 +180,7 @@ class Stage {
     const every = Math.max(1, this.#records.length / Math.max(1, sheetRows))
     onProgress?.(0, this.#records.length)
     for (const [index, { pair, place }] of this.#records.entries()) {
-      if (signal?.aborted) throw new AbortedError()
+      throwIfAborted(signal)
       const parts = await this.#parts(pair, place)
       const twins = parts && (await this.#make(pair, parts, place))
       done.push(this.#corrupted(pair, parts, twins))
