@@ -19,11 +19,11 @@ export const typescriptLayers = {
   engine: ['errors', 'options'],
   data: ['errors', 'options', 'secrets', 'engine'],
   text: ['errors', 'options'],
-  http: ['errors', 'options', 'secrets'],
+  http: ['errors', 'secrets'],
   hub: ['errors', 'options', 'secrets', 'data', 'http'],
   settings: ['errors', 'options', 'secrets', 'engine'],
   endpoint: ['errors', 'options', 'secrets', 'http', 'data', 'settings'],
-  stage: ['errors', 'options', 'settings', 'type:engine'],
+  stage: ['errors', 'settings', 'type:engine'],
   phantom: ['errors', 'options', 'data'],
   page: ['data'],
   pairs: ['errors', 'options', 'data', 'text', 'settings', 'stage', 'endpoint', 'engine', 'phantom'],
@@ -44,7 +44,7 @@ export const typescriptLayers = {
     'stage',
   ],
   inspect: ['errors', 'options', 'data'],
-  merge: ['errors', 'options', 'data', 'text', 'engine'],
+  merge: ['errors', 'data', 'text', 'engine'],
   train: ['errors', 'options', 'version', 'data', 'text', 'engine', 'settings', 'stage'],
   evaluate: [
     ...['errors', 'options', 'version', 'data', 'text', 'engine', 'settings', 'stage'],
@@ -55,7 +55,7 @@ export const typescriptLayers = {
     ...['errors', 'options', 'version', 'data', 'settings', 'stage'],
     ...['import', 'sample', 'pairs', 'corrupt', 'train', 'evaluate', 'report'],
   ],
-  bench: ['errors', 'options', 'version', 'data', 'corrupt', 'engine', 'settings', 'type:stage'],
+  bench: ['errors', 'version', 'data', 'corrupt', 'engine', 'settings', 'type:stage'],
   cli: [
     ...[
       'errors',

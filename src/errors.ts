@@ -153,7 +153,7 @@ export class FileError extends FireError {
   static override readonly code = 'ERR_FIRE_IO'
 }
 
-/** Another run writes to the same output. `detail` names its process: `pid`, `host`, `since`, and the file `lock`. */
+/** Another run writes to the same output. `detail` names its process: `pid`, `thread`, `host`, `since`, and the file `lock`. */
 export class LockedError extends FireError {
   static override readonly code = 'ERR_FIRE_LOCKED'
 }
