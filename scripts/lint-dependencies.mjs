@@ -21,11 +21,11 @@ export const typescriptLayers = {
   engine: ['errors', 'options'],
   data: ['errors', 'options', 'secrets', 'engine'],
   text: ['errors', 'options'],
-  http: ['errors', 'options', 'secrets'],
+  http: ['errors', 'secrets'],
   hub: ['errors', 'options', 'secrets', 'data', 'http'],
   settings: ['errors', 'options', 'secrets', 'engine'],
   endpoint: ['errors', 'options', 'secrets', 'http', 'data', 'settings'],
-  stage: ['errors', 'options', 'settings', 'type:engine'],
+  stage: ['errors', 'settings', 'type:engine'],
   phantom: ['errors', 'options', 'data'],
   page: ['data', 'type:statistics'],
   pairs: ['errors', 'options', 'data', 'text', 'settings', 'stage', 'endpoint', 'engine', 'phantom'],
@@ -46,7 +46,7 @@ export const typescriptLayers = {
     'stage',
   ],
   inspect: ['errors', 'options', 'data'],
-  merge: ['errors', 'options', 'data', 'text', 'engine'],
+  merge: ['errors', 'data', 'text', 'engine'],
   train: ['errors', 'options', 'version', 'data', 'text', 'engine', 'settings', 'stage'],
   evaluate: [
     ...['errors', 'options', 'version', 'data', 'text', 'engine', 'settings', 'stage'],
@@ -69,7 +69,7 @@ export const typescriptLayers = {
     ...['errors', 'options', 'version', 'data', 'settings', 'stage'],
     ...['import', 'sample', 'pairs', 'corrupt', 'train', 'evaluate', 'report'],
   ],
-  bench: ['errors', 'options', 'version', 'random', 'data', 'corrupt', 'engine', 'settings', 'type:stage'],
+  bench: ['errors', 'version', 'random', 'data', 'corrupt', 'engine', 'settings', 'type:stage'],
   cli: [
     ...[
       'errors',

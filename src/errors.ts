@@ -153,7 +153,7 @@ export class FileError extends FireError {
   static override readonly code = 'ERR_FIRE_IO'
 }
 
-/** Another run writes to the same output. `detail` names its process: `pid`, `host`, `since`, and the file `lock`. */
+/** Another run writes to the same output. `detail` names its process: `pid`, `thread`, `host`, `since`, and the file `lock`. */
 export class LockedError extends FireError {
   static override readonly code = 'ERR_FIRE_LOCKED'
 }
@@ -309,10 +309,11 @@ export function asFileError(action: string, path: string): (error: unknown) => n
 
 /**
  * Wrong with one record or its files (an image that is missing, damaged or of an impossible shape, a text that is too long or
- * that the chat template refuses), not with the run. Ask it only of what was thrown while that record was looked at.
+ * that the chat template refuses), not with the run or the machine. Ask it only of what was thrown while that record was looked at.
  */
 export function isOfRecord(error: unknown): error is FireError {
-  return error instanceof FireError && recordCodes.has(error.code)
+  if (!(error instanceof FireError) || !recordCodes.has(error.code)) return false
+  return !machineCodes.has(String(error.detail.systemCode))
 }
 
 const recordCodes: ReadonlySet<ErrorCode> = new Set([
@@ -322,6 +323,9 @@ const recordCodes: ReadonlySet<ErrorCode> = new Set([
   'ERR_FIRE_MODEL',
   'ERR_FIRE_UNSUPPORTED',
 ])
+
+/** What the next record would meet as well: a failing disk or server of files, too little memory, too many open files. */
+const machineCodes: ReadonlySet<string> = new Set(['EIO', 'ESTALE', 'EMFILE', 'ENFILE', 'ENOMEM', 'ETIMEDOUT'])
 
 /** For `promise.catch`: rejects with the same error, `place` in front of its message; what is not typed passes. */
 export function atPlace(place: string, detail: ErrorDetail = {}): (error: unknown) => never {

@@ -7,8 +7,8 @@ const patterns = new Map<string, RegExp>()
 
 const replacement = '***'
 
-/** Words such as "EMPTY" or "none" stand for no key; answers may contain them. */
-const isPlaceholder = (secret: string): boolean => secret.length < 4 || /^[a-z]{1,7}$/i.test(secret)
+/** Keys are longer. "EMPTY" or "none" stands for none, and hashes, paths and answers may contain so short a text. */
+const isPlaceholder = (secret: string): boolean => secret.length < 8
 
 /** From now on no text that passes through `redact` contains this, in whatever form. */
 export function keepSecret(secret: string | undefined): void {
@@ -73,16 +73,19 @@ function formsOf(secret: string): RegExp {
   return new RegExp([plain, ...escaped, bytes.toString('hex')].join('|'), 'giu')
 }
 
+/** Backslashes before a character: JSON inside of JSON, four times. Without an end a run of them takes the square of its length. */
+const mostEscapes = 15
+
 function formsOfCharacter(character: string): string {
   const code = character.codePointAt(0) as number
   const hex = code.toString(16)
   const address = encodeURIComponent(character)
     .replace(/^[^%]$/, `%${hex.padStart(2, '0')}`)
     .replaceAll('%', '%(?:25)?')
-  const json = code < 0x10000 ? `\\\\+u${hex.padStart(4, '0')}` : '(?!)'
+  const json = code < 0x10000 ? `\\\\{1,${mostEscapes}}u${hex.padStart(4, '0')}` : '(?!)'
   const html = { '"': 'quot', '&': 'amp', '<': 'lt', '>': 'gt', "'": 'apos' }[character]
   const entities = [`&#0*${code};`, `&#x0*${hex};`, ...(html ? [`&${html};`] : [])]
-  return `(?:\\\\*${quoted(character)}|${[json, address, ...entities].join('|')})`
+  return `(?:\\\\{0,${mostEscapes}}${quoted(character)}|${[json, address, ...entities].join('|')})`
 }
 
 const quoted = (character: string): string => character.replace(/[\\^$.*+?()[\]{}|/]/, '\\$&')

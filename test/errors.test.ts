@@ -83,6 +83,14 @@ describe('errors of the system', () => {
     },
   )
 
+  it('are of a record unless the next one would meet them too', () => {
+    const failed = (errno: number) => errorFromCode('ERR_FIRE_IO', 'cannot open x', { errno: String(errno) })
+    const { EACCES, EIO, EMFILE, ENOENT, ENOMEM, ESTALE } = constants.errno
+    expect([ENOENT, EACCES].map(failed).every(errors.isOfRecord)).toBe(true)
+    expect([EIO, EMFILE, ENOMEM, ESTALE].map(failed).some(errors.isOfRecord)).toBe(false)
+    expect(errors.isOfRecord(errorFromCode('ERR_FIRE_CHECKPOINT', 'm was cut while it was in use'))).toBe(false)
+  })
+
   it('are not read out of a message', () => {
     expect(errorFromCode('ERR_FIRE_IO', 'cannot write x: No space left on device')).not.toBeInstanceOf(DiskFullError)
   })

@@ -55,6 +55,18 @@ describe('a secret', () => {
     expect(redact('none EMPTY x 1')).toBe('none EMPTY x 1')
   })
 
+  it('is no short text, which hashes and paths may contain', () => {
+    for (const short of ['2024', 'c0ffee', 'ab-1234']) keepSecret(short)
+    expect(redact('runs/2024/c0ffee ab-1234')).toBe('runs/2024/c0ffee ab-1234')
+    expect(redactSaid('No 2024 here', '2024')).toBe('No *** here')
+  })
+
+  it('is looked for in any number of backslashes', () => {
+    const text = '\\'.repeat(1_000_000)
+    expect(redact(`${text}.`)).toBe(`${text}.`)
+    expect(redact(`${text}${key}`)).not.toContain('proj')
+  })
+
   it('is not said by a server in parts either', () => {
     const long = 'sk-live-abcdefghijklmnop'
     expect(redactSaid('Incorrect API key: sk-live-abcd****mnop', long)).toBe('Incorrect API key: *******mnop')

@@ -141,7 +141,7 @@ StepStats Engine::accumulate(const std::vector<Pair>& pairs, const Objective& ob
     return on_weights([&] { return run(pairs, objective, options, &training, cancel); });
   } catch (const Error& e) {
     // Backward clears what it leaves half done. Weights that changed meanwhile spoil all of it.
-    if (e.code() == Code::io) training.zero_grad();
+    if (e.code() == Code::checkpoint) training.zero_grad();
     throw;
   }
 }

@@ -6,10 +6,17 @@
 
 #include "cpu/cpu_ops.h"
 #include "model/lora.h"
+#include "ops/null_ops.h"
 #include "tensor/json.h"
 
 namespace fire {
 namespace {
+
+/// The least number that a type of the file cannot hold: halfway from its largest one to the next power of two.
+float rounds_to_infinity(DType type) {
+  if (type == DType::f16) return 65520.0f;
+  return type == DType::bf16 ? 0x1.ffp127f : INFINITY;
+}
 
 /// W + scale * B A as the bytes of W's type.
 class MergedWeight {
@@ -23,8 +30,7 @@ class MergedWeight {
     sum_ = widen(weight);
     const Tensor b(scaled_b_.data(), DType::f32, {m.out, adapter_.spec().rank});
     ops_.linear_backward(b, lora.a, Tensor(sum_.data(), DType::f32, {m.out, m.in}), true);
-    // As the type of the file holds it: 65520 is where f16 ends.
-    const float end = weight.dtype() == DType::f16 ? 65520.0f : INFINITY;
+    const float end = rounds_to_infinity(weight.dtype());
     if (!std::all_of(sum_.begin(), sum_.end(), [&](float value) { return std::abs(value) < end; }))
       throw Error(Code::nonfinite, "merging " + Adapter::key(m, 'A') + " gives a weight that " + name(weight.dtype()) +
                                        " cannot hold; nothing was merged")
@@ -59,7 +65,8 @@ std::string shard_name(size_t index, size_t count) {
 MergeStats merge(const MergeSpec& spec, const SafeTensors& file, Cancel cancel) {
   const ModelConfig config = ModelConfig::load(spec.model);
   cpu::CpuOps ops(0, cpu::Precision::f32, cpu::Backend::native);
-  Weights::load(file, config, ops);  // claims every tensor, so a checkpoint that does not fit is named here
+  NullOps check(DType::f32, false);            // widens nothing
+  Weights::load(file, config, check);  // claims every tensor, so a checkpoint that does not fit is named here
   const auto adapter = Adapter::load(ops, config.text, spec.adapter);
   const std::string prefix = Claims(file, ops).prefix_of("embed_tokens.weight", config.names.prefixes);
   std::map<std::string, const LoraModule*> adapted;

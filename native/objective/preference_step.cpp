@@ -61,7 +61,11 @@ class PreferenceStep {
       try {
         decoder_.backward(batch_.input, pass, kept, dhidden, gradient);
       } catch (...) {
-        ops_.zero(gradient);  // half a gradient is worse than none
+        try {
+          ops_.zero(gradient);  // half a gradient is worse than none
+        } catch (...) {
+          // A device that failed fails again; the first error says why.
+        }
         throw;
       }
     }

@@ -131,7 +131,7 @@ void MappedFile::require_unchanged() const {
                           : now.size < version_->size
                               ? "was cut from " + std::to_string(size_) + " to " + std::to_string(now.size) + " bytes"
                               : "grew from " + std::to_string(size_) + " to " + std::to_string(now.size) + " bytes";
-  throw Error(Code::io, path_ + " " + how + " while it was in use; restore the file and start again")
+  throw Error(Code::checkpoint, path_ + " " + how + " while it was in use; restore the file and start again")
       .with("path", path_);
 }
 

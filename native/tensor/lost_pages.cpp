@@ -32,12 +32,15 @@ void on_bus_error(int signal, siginfo_t* info, void* context) {
   for (Slot* slot = slots.load(std::memory_order_acquire); slot; slot = slot->next) {
     const uintptr_t begin = slot->begin.load(std::memory_order_acquire), end = slot->end.load();
     if (begin == 0 || at < begin || at >= end) continue;
+    // Both of one range, not of two that used the slot one after the other.
+    if (slot->begin.load(std::memory_order_acquire) != begin) continue;
+    // Before another thread can read zeros and find nothing lost.
+    slot->lost.store(true);
     // What follows in the file is gone too, or will be an error anyway.
     const uintptr_t page = at / page_size * page_size;
     void* zeros =
         ::mmap(reinterpret_cast<void*>(page), end - page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     if (zeros == MAP_FAILED) break;
-    slot->lost.store(true);
     errno = saved;
     return;
   }

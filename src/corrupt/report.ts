@@ -1,4 +1,6 @@
 /** What is counted while pairs are corrupted. */
+import type { PairFailure } from '../data/pairs.js'
+import { counted } from '../settings/plural.js'
 import { coverage } from './masks/mask.js'
 import type { Missing } from './sources.js'
 import type { Part, Twin } from './twins.js'
@@ -28,6 +30,8 @@ export interface CorruptReport {
   missing: Partial<Record<Missing, Counted>>
   /** Pairs left without a twin. */
   skipped: number
+  /** Pairs left out, as their image or mask cannot be used. */
+  failed: number
   /** Pairs that came with a twin, which is gone. */
   replaced: number
   /** Share of the pixels inside, over the masks that were used. */
@@ -79,13 +83,19 @@ export class Tally {
     this.#missing[reason] = { first: place, ...this.#missing[reason], count: (this.#missing[reason]?.count ?? 0) + 1 }
   }
 
-  report(pairs: number, settings: Record<string, unknown>): CorruptReport {
+  report(pairs: number, failures: readonly PairFailure[], settings: Record<string, unknown>): CorruptReport {
     const seen = [...this.#seen].map(([method, sigmas]): [string, Spread] => [method, spreadOf(sigmas)])
     const warnings = (Object.entries(this.#missing) as [Missing, Counted][]).map(
-      ([reason, { count: times, first }]) => `${times} images: ${missingWords[reason]}; first: ${first}`,
+      ([reason, { count: times, first }]) => `${counted(times, 'image')}: ${missingWords[reason]}; first: ${first}`,
     )
+    if (failures.length > 0) {
+      const left = counted(failures.length, 'pair')
+      warnings.unshift(`${left} left out, see failed.jsonl; first: ${failures[0].reason}`)
+    }
     if (this.#unchanged) {
-      warnings.push(`${this.#unchanged.count} twins equal their clean image; first: ${this.#unchanged.first}`)
+      warnings.push(
+        `${counted(this.#unchanged.count, 'twin equals its', 'twins equal their')} clean image; first: ${this.#unchanged.first}`,
+      )
     }
     for (const [method, { median }] of seen) {
       const asked = this.#asked.get(method)
@@ -103,6 +113,7 @@ export class Tally {
       concepts: this.#concepts,
       missing: this.#missing,
       skipped: this.skipped,
+      failed: failures.length,
       replaced: this.replaced,
       coverage: this.#coverage.length > 0 ? spreadOf(this.#coverage) : null,
       seenSigma: seen.length > 0 ? Object.fromEntries(seen) : null,

@@ -2,16 +2,19 @@
  * The corruption stage: pairs in, the same pairs with corrupted twins out. Everything it writes is named by the hash of
  * what it was made from and appears whole or not at all, so a run that was killed goes on and ends with the same bytes.
  */
+import { rm } from 'node:fs/promises'
 import { dirname, join, relative, resolve, sep } from 'node:path'
 import { removeTemporaries, writeFileAtomic, writeJson } from '../data/files.js'
+import { checkReferenced } from '../data/images.js'
 import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
 import { lockOutput } from '../data/lock.js'
-import { pairProblem } from '../data/pairs.js'
+import { type PairFailure, pairProblem } from '../data/pairs.js'
 import { type Pair, pair as pairSchema } from '../data/records.js'
-import { AbortedError, ArgumentError, DataError, FireError } from '../errors.js'
+import { ArgumentError, asFileError, atPlace, DataError, FireError, throwIfAborted } from '../errors.js'
 import { printable } from '../http/service.js'
 import { checkOptions } from '../options.js'
 import type { Html } from '../page/html.js'
+import { LeftOut, leaveOut } from './left-out.js'
 import { coverage, type Mask, maskHash } from './masks/mask.js'
 import type { NiftiOrientation } from './masks/nifti.js'
 import { maskPng } from './masks/picture.js'
@@ -33,7 +36,7 @@ export interface CorruptOptions {
   pairs: string
   /** What its image paths are relative to; default: its folder. */
   images?: string
-  /** Folder that is filled: pairs.jsonl, report.json, corrupted/, masks/, cache/. */
+  /** Folder that is filled: pairs.jsonl, report.json, failed.jsonl where pairs are left out, corrupted/, masks/, cache/. */
   out: string
   /** A manifest (JSON Lines) or a folder of masks. */
   masks?: string
@@ -98,9 +101,10 @@ export interface CorruptResult {
 }
 
 /**
- * Corrupts every pair of a file. Pairs come out in their order; those that had a twin get a new one.
- * @throws {DataError} naming file, line and record for what cannot be read, masks that do not fit, or (with `fallback:
- * 'error'`) the first image without a mask.
+ * Corrupts every pair of a file. Pairs come out in their order; those that had a twin get a new one. A pair whose image or mask
+ * cannot be used is left out.
+ * @throws {DataError} naming file, line and record for what cannot be read, when no pair is left, or (with `fallback: 'error'`)
+ * for the first image without a mask.
  * @throws {SegmenterError} when the service fails for good. Running again goes on.
  * @throws {LockedError} when another run writes to `out`.
  */
@@ -129,6 +133,9 @@ async function openView({ model, grain, onLog }: CorruptOptions): Promise<ModelV
   })
 }
 
+/** Without parts where the pair stays without a twin. */
+type Made = { parts: Part[]; twins: Twin[] } | { parts: null; twins: null }
+
 class Stage {
   readonly #options: CorruptOptions
   readonly #imageRoot: string
@@ -138,6 +145,9 @@ class Stage {
   readonly #tally = new Tally()
   readonly #twins: Twins
   readonly #writtenMasks = new Set<string>()
+  readonly #failures: PairFailure[] = []
+  /** What to do about the first of them. */
+  #advice: string | undefined
 
   private constructor(
     options: CorruptOptions,
@@ -180,15 +190,17 @@ class Stage {
     const every = Math.max(1, this.#records.length / Math.max(1, sheetRows))
     onProgress?.(0, this.#records.length)
     for (const [index, { pair, place }] of this.#records.entries()) {
-      if (signal?.aborted) throw new AbortedError()
-      const parts = await this.#parts(pair, place)
-      const twins = parts && (await this.#make(pair, parts, place))
-      done.push(this.#corrupted(pair, parts, twins))
-      const onSheet = sheet !== undefined && Math.floor(index / every) === rows.length && rows.length < sheetRows
-      if (onSheet) rows.push(await this.#sheetRow(pair, parts, twins))
+      throwIfAborted(signal)
+      const made = await this.#make(pair, place).catch(this.#leftOut(pair))
+      if (made) {
+        done.push(this.#corrupted(pair, made))
+        const onSheet = sheet !== undefined && Math.floor(index / every) >= rows.length && rows.length < sheetRows
+        if (onSheet) rows.push(await this.#sheetRow(pair, made))
+      }
       onProgress?.(index + 1, this.#records.length)
     }
-    const report = this.#tally.report(this.#records.length, this.#settings())
+    await this.#writeFailures()
+    const report = this.#tally.report(this.#records.length, this.#failures, this.#settings())
     report.warnings.push(...this.#sources.warnings(report.missing.noMask !== undefined))
     if (sheet !== undefined) {
       await writeFileAtomic(sheet, renderSheet(rows, this.#records.length, seenWords(report)))
@@ -198,12 +210,36 @@ class Stage {
     return { report, reused: this.#twins.reused, requests: this.#segmenter?.requests ?? 0 }
   }
 
-  /** What each image gets; `null` when the pair is left without a twin. */
-  async #parts(pair: Pair, place: string): Promise<Part[] | null> {
+  /**
+   * The twins of a pair; none where it stays without.
+   * @throws {LeftOut} before anything is counted.
+   */
+  async #make(pair: Pair, place: string): Promise<Made> {
+    const parts = await this.#parts(pair, place)
+    const skip =
+      parts.length === 0 || (this.#options.fallback === 'skip' && parts.some(({ missing }) => missing !== null))
+    const twins: Twin[] = []
+    for (const [index, part] of parts.entries()) {
+      if (!skip) twins.push(await this.#twins.make(pair, part, index, place))
+      else
+        await checkReferenced(part.image, this.#imageRoot)
+          .catch(atPlace(place, { id: pair.id }))
+          .catch(leaveOut)
+    }
+    for (const [index, part] of parts.entries()) {
+      if (part.missing !== null) this.#tally.missing(part.missing, placeOfImage(pair, index, place))
+      if (!skip) this.#tally.twin(part, twins[index], place)
+    }
+    if (skip) this.#tally.skipped += 1
+    return skip ? { parts: null, twins: null } : { parts, twins }
+  }
+
+  /** What each image gets. */
+  async #parts(pair: Pair, place: string): Promise<Part[]> {
     const { method, fallback } = this.#options
     const parts: Part[] = []
     for (const [index, image] of pair.images.entries()) {
-      const where = pair.images.length > 1 ? `${place}: image ${index}` : place
+      const where = placeOfImage(pair, index, place)
       const none = { image, mask: null, maskPath: null, found: null, missing: null }
       if (!isTargeted(method)) {
         parts.push({ ...none, method, sigma: this.#sigma })
@@ -221,18 +257,34 @@ class Stage {
           hint: 'Give it a mask, or choose --fallback image-noise or skip.',
         })
       }
-      this.#tally.missing(found, where)
       parts.push({ ...none, method: 'image-noise', sigma: this.#fallbackSigma, missing: found })
-    }
-    if (parts.length === 0 || (fallback === 'skip' && parts.some(({ missing }) => missing))) {
-      this.#tally.skipped += 1
-      return null
     }
     return parts
   }
 
+  /** For `promise.catch`: notes a pair that is left out. */
+  #leftOut({ id }: Pair): (error: unknown) => undefined {
+    return (error) => {
+      if (!(error instanceof LeftOut)) throw error
+      this.#failures.push({ id, code: error.error.code, reason: error.message })
+      this.#advice ??= error.error.hint
+    }
+  }
+
+  /** @throws {DataError} when no pair is left. */
+  async #writeFailures(): Promise<void> {
+    const path = join(this.#options.out, 'failed.jsonl')
+    if (this.#failures.length === 0) return await rm(path, { force: true }).catch(asFileError('Deleting', path))
+    await writeJsonl(path, this.#failures)
+    if (this.#failures.length < this.#records.length) return
+    throw new DataError(`No pair of ${this.#options.pairs} can be used; first: ${this.#failures[0].reason}`, {
+      detail: { path: this.#options.pairs },
+      hint: `${this.#advice ?? ''} ${path} has all reasons.`.trim(),
+    })
+  }
+
   async #usableMask(pair: Pair, index: number, place: string): Promise<FoundMask | Missing> {
-    const found = await this.#sources.find(pair, index, place)
+    const found = await this.#sources.find(pair, index, place).catch(leaveOut)
     if (typeof found === 'string') return found
     return coverage(found.mask) > this.#options.maxCoverage ? 'tooLarge' : found
   }
@@ -246,21 +298,11 @@ class Stage {
     return path
   }
 
-  async #make(pair: Pair, parts: Part[], place: string): Promise<Twin[]> {
-    const twins: Twin[] = []
-    for (const [index, part] of parts.entries()) {
-      const twin = await this.#twins.make(pair, part, index, place)
-      this.#tally.twin(part, twin, place)
-      twins.push(twin)
-    }
-    return twins
-  }
-
-  #corrupted(pair: Pair, parts: Part[] | null, twins: Twin[] | null): Pair {
+  #corrupted(pair: Pair, { parts, twins }: Made): Pair {
     const { corrupted: earlier, ...clean } = pair
     if (earlier) this.#tally.replaced += 1
     const images = pair.images.map((image) => ({ ...image, path: this.#fromOut(image.path) }))
-    if (!parts || !twins) return { ...clean, images }
+    if (!parts) return { ...clean, images }
     const same = parts.every(({ method }) => method === parts[0].method)
     const corruption = parts.map(({ method, sigma, maskPath, found, missing, mask }, index) => ({
       method,
@@ -292,7 +334,7 @@ class Stage {
     return relative(resolve(this.#options.out), resolve(this.#imageRoot, path)).split(sep).join('/')
   }
 
-  #sheetRow(pair: Pair, parts: Part[] | null, twins: Twin[] | null): Promise<Html> {
+  #sheetRow(pair: Pair, { parts, twins }: Made): Promise<Html> {
     const images = pair.images.map((clean, index) => {
       const [part, twin] = [parts?.[index], twins?.[index]]
       return {
@@ -337,6 +379,9 @@ class Stage {
     }
   }
 }
+
+const placeOfImage = ({ images }: Pair, index: number, place: string): string =>
+  images.length > 1 ? `${place}: image ${index}` : place
 
 function howMade({ method, sigma }: Part, { seenSigma, grain }: Twin): string {
   if (sigma === 0) return method

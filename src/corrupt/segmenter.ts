@@ -5,7 +5,7 @@
 import { z } from 'zod'
 import { AnswerCache, hashOf } from '../data/cache.js'
 import type { Size } from '../data/records.js'
-import { AbortedError, ArgumentError, SegmenterError } from '../errors.js'
+import { ArgumentError, SegmenterError } from '../errors.js'
 import { TransientError } from '../http/failure.js'
 import { postJson } from '../http/post.js'
 import { passingStatus, type RetrySettings, retrying } from '../http/retry.js'
@@ -117,22 +117,18 @@ export class Segmenter {
       nms_iou: nmsIou,
     }
     const hint = 'Run the same command again when the service is well: what it has answered is kept.'
-    try {
-      const json = await retrying(() => this.#request(body, `${printable(this.#address)} ("${prompt}")`), {
-        retries,
-        delayMs,
-        signal,
-        onRetry,
-        giveUp: (message, { hint: own, cause }) =>
-          new SegmenterError(message, { hint: own ? `${own} ${hint}` : hint, cause }),
-      })
-      const { data, error } = answerSchema.safeParse(json)
-      if (data) return data
-      const reasons = error.issues.slice(0, 3).map(({ path, message }) => `${path.join('.')}: ${message}`)
-      throw this.#outside(prompt, reasons.join('; '))
-    } catch (error) {
-      throw signal?.aborted ? new AbortedError() : error
-    }
+    const json = await retrying(() => this.#request(body, `${printable(this.#address)} ("${prompt}")`), {
+      retries,
+      delayMs,
+      signal,
+      onRetry,
+      giveUp: (message, { hint: own, cause }) =>
+        new SegmenterError(message, { hint: own ? `${own} ${hint}` : hint, cause }),
+    })
+    const { data, error } = answerSchema.safeParse(json)
+    if (data) return data
+    const reasons = error.issues.slice(0, 3).map(({ path, message }) => `${path.join('.')}: ${message}`)
+    throw this.#outside(prompt, reasons.join('; '))
   }
 
   async #request(body: object, what: string): Promise<unknown> {

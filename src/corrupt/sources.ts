@@ -4,7 +4,7 @@ import { checkPixels } from '../data/image-errors.js'
 import { isDicom } from '../data/image-kinds.js'
 import { decodeReferenced, encodePng, readSource } from '../data/images.js'
 import type { ImageRef, Pair } from '../data/records.js'
-import { DataError } from '../errors.js'
+import { atPlace, DataError } from '../errors.js'
 import { type ConceptOrigin, matchLabels, recordConcepts } from './concept.js'
 import { MaskFolder } from './folder.js'
 import { isMaskFolder, Manifest } from './manifest.js'
@@ -94,7 +94,7 @@ export class MaskSources {
       }
       if (recordConcepts(pair).length === 0) reason = 'noConcept'
     }
-    return this.#options.segmenter ? await this.#ask(this.#options.segmenter, pair, image) : reason
+    return this.#options.segmenter ? await this.#ask(this.#options.segmenter, pair, image, place) : reason
   }
 
   /**
@@ -198,10 +198,11 @@ export class MaskSources {
     return { ...about, mask, source: `${about.source}: ${forms.join(' + ')}` }
   }
 
-  async #ask(segmenter: Segmenter, pair: Pair, image: ImageRef): Promise<FoundMask | Missing> {
+  async #ask(segmenter: Segmenter, pair: Pair, image: ImageRef, place: string): Promise<FoundMask | Missing> {
     const concepts = recordConcepts(pair)
     if (concepts.length === 0) return 'noConcept'
-    const png = async (): Promise<Buffer> => encodePng(await decodeReferenced(image, this.#imageRoot))
+    const png = async (): Promise<Buffer> =>
+      encodePng(await decodeReferenced(image, this.#imageRoot).catch(atPlace(place)))
     const found: Mask[] = []
     for (const concept of concepts) {
       const { mask, detections } = await segmenter.segment({ ...image, png }, concept)

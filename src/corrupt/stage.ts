@@ -32,11 +32,12 @@ export const corruptStage = defineStage({
       onLog: (line) => progress.log(line),
       onProgress: counting(progress, 'pairs'),
     })
-    const { methods, skipped, warnings } = report.report
+    const { methods, skipped, failed, warnings } = report.report
     for (const line of seenWords(report.report)) progress.log(line)
     for (const warning of warnings) progress.log(`warning: ${warning}`)
     const twins = Object.entries(methods).map(([method, number]) => `${number} by ${method}`)
     if (skipped > 0) twins.push(`${counted(skipped, 'pair')} without a twin`)
+    if (failed > 0) twins.push(`${counted(failed, 'pair')} left out`)
     const none = report.report.pairs === 0
     return {
       interrupted: false,

@@ -5,6 +5,7 @@ import { sha256, sha256File, writeFileAtomic } from '../data/files.js'
 import { checkReferenced, decodeReferenced, encodePng } from '../data/images.js'
 import type { ImageRef, Pair } from '../data/records.js'
 import { atPlace, UnsupportedError } from '../errors.js'
+import { leaveOut } from './left-out.js'
 import { type Mask, maskHash } from './masks/mask.js'
 import { type CorruptionMethod, corruptImage } from './methods.js'
 import { recordSeed } from './seed.js'
@@ -75,11 +76,11 @@ export class Twins {
     const located = atPlace(place, { id: pair.id, image: clean.path })
     const known = await this.#known(note)
     if (known && (seenBy === null || known.seenBy === seenBy)) {
-      await checkReferenced(clean, imageRoot).catch(located)
+      await checkReferenced(clean, imageRoot).catch(located).catch(leaveOut)
       this.reused += 1
       return seenBy === null ? { ...known, seenSigma: null } : known
     }
-    const pixels = await decodeReferenced(clean, imageRoot).catch(located)
+    const pixels = await decodeReferenced(clean, imageRoot).catch(located).catch(leaveOut)
     const noise = grain === 'model' ? await view?.noise(clean, seed) : undefined
     const corrupted = await corruptImage(pixels, method, mask, sigma, seed, noise)
     const { width, height, rgb } = corrupted

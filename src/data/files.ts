@@ -119,6 +119,8 @@ export async function removeTemporaries(folder: string): Promise<void> {
       const isLost = replaced !== undefined && (await stat(join(folder, target)).catch(ignoreMissing)) === undefined
       await (isLost ? rename(path, join(folder, target)) : rm(path, { recursive: true, force: true }))
     } catch (error) {
+      // What another user left is not ours to delete, and another sweeper may have been here first.
+      if (['EACCES', 'EPERM', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) continue
       throw fileError(error, 'Deleting', path)
     }
   }

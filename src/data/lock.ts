@@ -8,6 +8,7 @@ import { realpath, rmdir, stat } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { basename, dirname, join, resolve, sep } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
+import { threadId } from 'node:worker_threads'
 import { z } from 'zod'
 import { ArgumentError, FileError, fileError, LockedError } from '../errors.js'
 import { followLinks, ignoreMissing, makeFolder, refuseOtherKind, removeTemporaries } from './files.js'
@@ -20,6 +21,8 @@ const suffix = '.fire-train.lock'
 
 const holderSchema = z.strictObject({
   pid: z.number().int(),
+  /** Of the worker in that process; 0 for its main thread. */
+  thread: z.number().int().optional(),
   host: z.string(),
   since: z.string(),
   owner: z.string(),
@@ -130,7 +133,7 @@ async function take(lock: string, path: string): Promise<void> {
 function create(lock: string): boolean {
   const token = randomBytes(4).toString('hex')
   const since = new Date().toISOString()
-  const holder: Holder = { pid: process.pid, host: hostname(), since, owner: thisOwner(), token }
+  const holder: Holder = { pid: process.pid, thread: threadId, host: hostname(), since, owner: thisOwner(), token }
   let file: number
   try {
     file = openSync(lock, 'wx')
@@ -146,6 +149,8 @@ function create(lock: string): boolean {
   } finally {
     closeSync(file)
   }
+  // Whoever found it empty for too long has taken it for damaged.
+  if (parseHolder(readLock(lock) ?? '')?.token !== token) return false
   if (held.size === 0) process.on('exit', removeHeld)
   held.set(lock, token)
   return true
@@ -181,13 +186,15 @@ function readLock(lock: string): string | undefined {
 }
 
 function locked(path: string, lock: string, { standing, holder }: FoundLock): LockedError {
-  const { pid, host, since } = holder as Holder
-  const who = standing === 'alive' && pid === process.pid ? 'this process' : `process ${pid} on ${host}`
+  const { pid, thread = 0, host, since } = holder as Holder
+  const where = standing === 'alive' && pid === process.pid ? 'this process' : `process ${pid} on ${host}`
+  const who = thread === 0 ? where : `worker ${thread} of ${where}`
+  const terminated = thread === 0 ? '' : ` If that worker was terminated, delete ${lock}.`
   return new LockedError(`${path} is being written by ${who} since ${since}`, {
-    detail: { path, lock, pid, host, since },
+    detail: { path, lock, pid, thread, host, since },
     hint:
       standing === 'alive'
-        ? 'Wait until it has ended, stop it, or name another output.'
+        ? `Wait until it has ended, stop it, or name another output.${terminated}`
         : `Whether that process still runs cannot be seen from here. If it does not, delete ${lock}.`,
   })
 }

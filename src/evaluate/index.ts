@@ -35,6 +35,7 @@ export { type Grounding, type GroundingConvention, groundingMetrics, type HeadWe
 export type { GroundingRequest, MeanRatios } from './grounding.js'
 export type { HiddenResults, HidingMethod, HidingRequest } from './hidden.js'
 export { type Judge, judgeAnswers, rulesJudge } from './judge.js'
+export { renderEvaluation, writeTables } from './page/render.js'
 export { phantomJudge } from './phantom.js'
 export { finalAnswer } from './questions/final-answer.js'
 export { openAccuracy, parityOf } from './questions/parity.js'

@@ -1,7 +1,7 @@
 /** `evaluate`: systems answer held-out questions, answers are judged, systems are compared. */
 import { basename, dirname, extname, join } from 'node:path'
 import type { z } from 'zod'
-import { deleteAll } from '../data/files.js'
+import { deleteAll, writeFileAtomic } from '../data/files.js'
 import type { EndpointInput } from '../endpoint/settings.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
@@ -56,7 +56,7 @@ export const evaluateStage = defineStage({
       },
       context,
     )
-    return evaluated ? resultOf(evaluated) : { interrupted: true, summary: '' }
+    return evaluated ? resultOf(evaluated, out) : { interrupted: true, summary: '' }
   },
 })
 
@@ -156,7 +156,11 @@ function groundingOf({ groundingQuestions, groundingImages, groundingPreset, box
     : { files: groundingQuestions, images: groundingImages, preset: groundingPreset, boxFormat }
 }
 
-function resultOf({ results, problem }: Evaluated): StageResult<EvaluationResults> {
+/** Writes the page and the tables too: they are made of what the evaluation left. */
+async function resultOf({ results, problem }: Evaluated, out: string): Promise<StageResult<EvaluationResults>> {
+  const { renderEvaluation, writeTables } = await import('./page/render.js')
+  await writeFileAtomic(join(out, evaluationFiles.page), await renderEvaluation(out))
+  await writeTables(out)
   return { interrupted: false, summary: summaryOf(results), report: results, problem }
 }
 
@@ -187,5 +191,5 @@ export async function runRejudge(
 ): Promise<StageResult<EvaluationResults>> {
   const { rejudge } = await import('./evaluation.js')
   if (context.overwrite) await deleteAll(evaluationTraces(settings.out))
-  return resultOf(await rejudge(settings.folder, await judgingOf(settings), context))
+  return resultOf(await rejudge(settings.folder, await judgingOf(settings), context), settings.out)
 }

@@ -39,7 +39,7 @@ function covers(entry: string, host: string, port: string): boolean {
   if (entry === '*') return true
   const [, network, bits] = /^([\d.]+|[\da-f:]+)\/(\d{1,3})$/.exec(entry) ?? []
   if (network) {
-    if (isIP(network) !== isIP(host)) return false
+    if (isIP(network) === 0 || isIP(network) !== isIP(host)) return false
     const family = isIPv4(network) ? 'ipv4' : 'ipv6'
     const block = new BlockList()
     block.addSubnet(network, Math.min(Number(bits), family === 'ipv4' ? 32 : 128), family)

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 // Back-off with jitter and cancellation, from the author of most of npm's promise tools.
 import pRetry from 'p-retry'
+import { isAbort, throwIfAborted } from '../errors.js'
 import { TransientError } from './failure.js'
 
 /** How failures that may pass are retried. */
@@ -64,6 +65,7 @@ export function retrying<T>(task: () => Promise<T>, options: RetryOptions): Prom
       await sleep(retryAfterMs, undefined, { signal })
     },
   }).catch((error) => {
+    if (isAbort(error, signal)) throwIfAborted(signal)
     throw error instanceof TransientError ? giveUp(`${error.message} (${retries + 1} attempts)`, error) : error
   })
 }

@@ -10,8 +10,8 @@ export function isAddress(text: string): boolean {
   return /^https?:$/.test(protocol ?? '') && !username && !password
 }
 
-/** Whether a text is a version or a name in a query, and no key. */
-const isOpen = /version|model|deployment/i
+/** The names that keys have in a query. */
+const isOfKey = /key|token|sig|secret|password|code/i
 
 /** The address of a path below another one. A query stays, as some servers have their version in it, or their key. */
 export function below(address: string, path: string): URL {
@@ -19,7 +19,7 @@ export function below(address: string, path: string): URL {
   // Whoever gave the whole address meant this one.
   const base = url.pathname.replace(/\/+$/, '')
   url.pathname = base.endsWith(`/${path}`) ? base : `${base}/${path}`
-  for (const [name, value] of url.searchParams) if (!isOpen.test(name)) keepSecret(value)
+  for (const [name, value] of url.searchParams) if (isOfKey.test(name)) keepSecret(value)
   return url
 }
 

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 // The glob matcher under most build tools: no dependencies, and one function is all that is needed.
 import picomatch from 'picomatch'
 import { ignoreMissing } from '../data/files.js'
-import { ArgumentError, FileError, fileError, guarded, HubError } from '../errors.js'
+import { ArgumentError, FileError, fileError, guarded, HubError, isAbort } from '../errors.js'
 
 /** A file of a repository on the hub. */
 export interface RemoteFile {
@@ -127,7 +127,7 @@ export async function compareFile(
   try {
     for await (const chunk of createReadStream(path, { signal })) running.update(chunk as Buffer)
   } catch (error) {
-    throw fileError(error, 'Reading', path)
+    throw isAbort(error, signal) ? error : fileError(error, 'Reading', path)
   }
   return isExpected(running, file) ? 'same' : 'different'
 }

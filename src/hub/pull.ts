@@ -4,7 +4,7 @@ import { basename, join, resolve } from 'node:path'
 // Bounds how many downloads run at once; the queue everyone uses.
 import pLimit from 'p-limit'
 import { lockOutput } from '../data/lock.js'
-import { AbortedError, ArgumentError, DiskFullError, FileError, HubError, throwIfAborted } from '../errors.js'
+import { AbortedError, ArgumentError, DiskFullError, FileError, HubError, isAbort, throwIfAborted } from '../errors.js'
 import type { RetrySettings } from '../http/retry.js'
 import { checkOptions } from '../options.js'
 import { type HubAccess, hubAccess } from './access.js'
@@ -89,7 +89,7 @@ export async function pull(options: PullOptions): Promise<PullReport> {
   try {
     return offline ? await checkFolder(folder, manifest, options) : await fillFolder(folder, manifest, access, options)
   } catch (error) {
-    if (!signal?.aborted || error instanceof AbortedError) throw error
+    if (!isAbort(error, signal)) throw error
     const hint = 'Run the same command again: it goes on where it stopped.'
     throw new AbortedError(`Stopped while pulling ${repo} into ${folder}`, { hint, cause: error })
   }

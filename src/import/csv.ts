@@ -172,6 +172,8 @@ function quotedCell(
   { separator, lineEnd, isLast }: { separator: string; lineEnd: string; isLast: boolean },
 ): Quoted {
   let stray = false
+  let isLong = false
+  let seen = start
   for (let at = text.indexOf('"', start + 1); at >= 0; at = text.indexOf('"', at + 1)) {
     const after = text[at + 1]
     if (!isLast && (after === undefined || (after === '\r' && text[at + 2] === undefined))) break
@@ -181,11 +183,11 @@ function quotedCell(
     }
     const ends =
       after === undefined || after === separator || after === lineEnd || (after === '\r' && text[at + 2] === lineEnd)
-    if (ends || stray || text.slice(start, at).includes(lineEnd)) {
-      const value = text.slice(start + 1, at).replaceAll('""', '"')
-      const problem =
-        (stray || !ends) && value.includes(lineEnd) ? 'a quote inside a quote over several lines' : undefined
-      if (ends || problem !== undefined) return { value, end: at + 1, stray, problem }
+    isLong ||= text.slice(seen, at).includes(lineEnd)
+    seen = at
+    if (ends || isLong) {
+      const problem = isLong && (stray || !ends) ? 'a quote inside a quote over several lines' : undefined
+      return { value: text.slice(start + 1, at).replaceAll('""', '"'), end: at + 1, stray, problem }
     }
     stray = true
   }

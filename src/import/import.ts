@@ -11,7 +11,7 @@ import { ignoreMissing, readTextIfThere, sha256File, writeFolderAtomic } from '.
 import { readJsonl } from '../data/jsonl.js'
 import { lockOutput } from '../data/lock.js'
 import { type ImageRef, type Pair, pair as pairRecord, type Sample, sample as sampleRecord } from '../data/records.js'
-import { AbortedError, ArgumentError, asFileError, FileError } from '../errors.js'
+import { ArgumentError, asFileError, FileError, throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { EditError } from '../pairs/index.js'
 import { version } from '../version.js'
@@ -204,10 +204,12 @@ class Import {
   }
 
   async run(files: readonly string[]): Promise<ImportReport> {
+    await using _problems = this.#problems
+    await using _spool = this.#spool
     const note: Notes = (kind) => this.#notes.add(kind, this.#show(files[0]))
     for (const file of await this.#source.unread(files)) this.#notes.add('file_not_read', this.#show(file))
     for await (const row of (this.#layout.read ?? readAll)(files, note)) {
-      if (this.#options.signal?.aborted) throw new AbortedError('The import was stopped; nothing was written')
+      throwIfAborted(this.#options.signal)
       this.#read += 1
       await this.#take(row)
       this.#options.onProgress?.(this.#read)
@@ -321,9 +323,9 @@ class Import {
 
   async #finish(files: readonly string[]): Promise<ImportReport> {
     const { splitByImage: plan } = this.#options
-    const samples = new LineWriter(join(this.#folder, 'samples.jsonl'))
-    const pairs = new LineWriter(join(this.#folder, 'pairs.jsonl'))
-    const masks = this.#kind.masksOf && new LineWriter(join(this.#folder, masksName))
+    await using samples = new LineWriter(join(this.#folder, 'samples.jsonl'))
+    await using pairs = new LineWriter(join(this.#folder, 'pairs.jsonl'))
+    await using masks = this.#kind.masksOf && new LineWriter(join(this.#folder, masksName))
     const masked = new Set<string>()
     const tally = new Tally()
     const spool = join(this.#folder, 'spool.jsonl')

@@ -38,8 +38,13 @@ export class LineWriter {
     try {
       await this.flush()
     } finally {
-      await this.#file?.close()
-      this.#file = undefined
+      await this[Symbol.asyncDispose]()
     }
+  }
+
+  /** What is left of it after an error: nothing more is written. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#file?.close()
+    this.#file = undefined
   }
 }

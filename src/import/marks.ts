@@ -2,6 +2,7 @@
  * Marks of trainers and chat formats inside texts. Images go in front of a question, so a mark in front of it says what is
  * done anyway; one between words says more than a record of ours can hold.
  */
+import { counted } from '../settings/plural.js'
 import { LeftOut } from './draft.js'
 import type { Notes } from './fields.js'
 
@@ -22,7 +23,7 @@ export function withoutMarks(text: string, images: number, note: Notes): string 
   if (other !== undefined) throw new LeftOut('image_places', `the text names its images as ${other}, which is not read`)
   const count = text.match(anywhere)?.length ?? 0
   if (count === 0) return text
-  const facts = `${count} ${count === 1 ? 'mark' : 'marks'} such as <image> for ${images} ${images === 1 ? 'image' : 'images'}`
+  const facts = `${counted(count, 'mark')} such as <image> for ${counted(images, 'image')}`
   if (count !== images && images > 0) throw new LeftOut('image_places', `the text has ${facts}`)
   const isBehind = !inFront.test(text) && behind.test(text.trimEnd())
   let rest = text.replace(inFront, '')

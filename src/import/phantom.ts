@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import sharp from 'sharp'
 import { encodeRle, type ManifestLine } from '../corrupt/index.js'
 import type { ImageRef } from '../data/records.js'
-import { AbortedError, asFileError } from '../errors.js'
+import { asFileError, throwIfAborted } from '../errors.js'
 import { conceptMask, generateStudy, type Study, studySamples } from '../phantom/index.js'
 import { version } from '../version.js'
 import { LineWriter } from './lines.js'
@@ -30,13 +30,13 @@ export interface PhantomOptions {
 /** Fills a folder: images/, samples.jsonl with the splits `train` and `test`, masks.jsonl, import.report.json. */
 export async function writePhantom(folder: string, options: PhantomOptions): Promise<ImportReport> {
   const { trainStudies, testStudies, seed, signal, onProgress } = options
-  const samples = new LineWriter(join(folder, 'samples.jsonl'))
-  const masks = new LineWriter(join(folder, masksName))
+  await using samples = new LineWriter(join(folder, 'samples.jsonl'))
+  await using masks = new LineWriter(join(folder, masksName))
   const tally = new Tally()
   await mkdir(join(folder, 'images'), { recursive: true })
   for (const [split, count] of [['train', trainStudies] as const, ['test', testStudies] as const]) {
     for (let index = 0; index < count; index += 1) {
-      if (signal?.aborted) throw new AbortedError('The import was stopped; nothing was written')
+      throwIfAborted(signal)
       const study = generateStudy(seed, split, index)
       const image = await writePicture(folder, study)
       for (const sample of studySamples(study, image)) {

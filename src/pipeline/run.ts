@@ -2,6 +2,7 @@
 import { sha256 } from '../data/files.js'
 import { lockOutput } from '../data/lock.js'
 import { FireError, isAbort, throwIfAborted } from '../errors.js'
+import { checkOptions } from '../options.js'
 import { silent, titled } from '../stage/progress.js'
 import { runStage, type StageContext } from '../stage/stage.js'
 import { version } from '../version.js'
@@ -37,8 +38,10 @@ export interface PipelineReport {
  */
 export async function runPipeline(
   { output, stages }: Pipeline,
-  { signal, progress = silent, native }: PipelineContext = {},
+  options: PipelineContext = {},
 ): Promise<PipelineReport> {
+  checkOptions('runPipeline', options, { signal: true, progress: true, native: true })
+  const { signal, progress = silent, native } = options
   await using _lock = await lockOutput(output, 'folder')
   const manifest = await readManifest(output)
   const hashes = new Hashes(manifest.hashes, signal)

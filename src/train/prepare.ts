@@ -37,7 +37,6 @@ export async function preparePlan(config: TrainConfig, options: PrepareOptions =
     onFailure: (failure) => failures.push(failure),
     signal: options.signal,
   })
-  for (const warning of loaded.warnings) log(`warning: ${warning}`)
   requirePairs(config, loaded.counts, loaded.pairs, failures)
   const spec = { ...engineOptions(config), checkpointing: config.checkpointing === true, planOnly: true }
   const engine = await openEngine(spec, { signal: options.signal, native: options.native })

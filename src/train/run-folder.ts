@@ -1,7 +1,7 @@
 /** The folder of a run: config.resolved.yaml, metrics.jsonl, checkpoints/, adapter/, train.json, failed.jsonl. */
-import { readdir, rm } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { markFolder, sha256File, writeFileAtomic } from '../data/files.js'
+import { markFolder, removeFolder, sha256File, writeFileAtomic } from '../data/files.js'
 import { CheckpointError } from '../errors.js'
 import { assertSameRun, type Checkpoint, findCheckpoint, pruneCheckpoints } from './checkpoint.js'
 import { formatConfig } from './config.js'
@@ -50,7 +50,7 @@ export async function openRunFolder(
 
 /** Deletes what `--overwrite` gives up; called once everything else about the new run is known to be sound. */
 export async function clearEarlierRun(config: TrainConfig, folder: RunFolder): Promise<void> {
-  for (const name of folder.replaced) await rm(join(config.output, name), { recursive: true, force: true })
+  for (const name of folder.replaced) await removeFolder(join(config.output, name))
 }
 
 export async function writeResolvedConfig(config: TrainConfig): Promise<void> {

@@ -117,10 +117,11 @@ describe('targeted noise', () => {
       }
     }
     const unturned = await world.manifest([{ image: 'turned.jpg', mask: stored }])
-    await expect(world.corrupt({ masks: unturned })).rejects.toThrow(
-      'the mask is 24 x 16, the image as displayed 16 x 24',
+    const refused = await world.corrupt({ masks: unturned })
+    expect(refused.report.warnings[0]).toMatch(
+      /^1 pair left out, .*the mask is 24 x 16, the image as displayed 16 x 24/,
     )
-    await expect(world.corrupt({ masks: unturned, resizeMasks: true })).resolves.toBeDefined()
+    expect((await world.corrupt({ masks: unturned, resizeMasks: true })).report.failed).toBe(0)
   })
 })
 
@@ -272,7 +273,7 @@ describe('what was given for nothing', () => {
       world.pair('y', [{ ...missing, path: 'b.png' }]),
     ])
     expect((await world.corrupt({ masks, images: world.path('deep') })).report.warnings).toEqual([
-      expect.stringMatching(/^1 images: no source has a mask/),
+      expect.stringMatching(/^1 image: no source has a mask/),
       expect.stringMatching(/^1 masks of the manifest are for .*masks\.jsonl:2$/),
     ])
   })
@@ -403,7 +404,9 @@ describe('going on', () => {
     expect(await contents(world.path('out'))).toEqual(before)
     expect((await world.corrupt({ segmenter: segmenter(), sigma: 30 })).reused).toBe(3)
     await world.image('images/5.png', 64, 48, 99)
-    await expect(world.corrupt({ segmenter: segmenter() })).rejects.toThrow('record p5: ')
+    const { pairs: left, report } = await world.corrupt({ segmenter: segmenter() })
+    expect([left.length, report.failed]).toEqual([11, 1])
+    expect(report.warnings[0]).toMatch(/^1 pair left out, see failed\.jsonl; first: .*record p5: /)
   })
 
   it('stops with what it has when the service fails, and the image is not replaced by noise', async () => {
@@ -413,6 +416,54 @@ describe('going on', () => {
     await expect(readFile(world.path('out/pairs.jsonl'))).rejects.toThrow('ENOENT')
     service.fault = () => false
     expect((await world.corrupt({ segmenter: segmenter() })).requests).toBe(7)
+  })
+})
+
+describe('a pair whose image or mask cannot be used', () => {
+  it('is left out and named, and taken by the same command once it is well', async () => {
+    const images = await Promise.all(
+      ['a', 'b', 'c', 'd'].map((name, at) => world.image(`${name}.png`, 24, 16, 40 + at)),
+    )
+    await world.pairs(images.map((image) => world.pair(image.path[0], [image])))
+    const lines = images.map(({ path }) => ({ image: path, mask: { file: `${path[0]}-mask.png` } }))
+    const masks = await world.manifest(lines)
+    const mask = await maskPng({
+      width: 24,
+      height: 16,
+      inside: Uint8Array.from({ length: 384 }, (_, at) => +(at < 60)),
+    })
+    for (const name of ['a', 'b', 'd']) await world.write(`${name}-mask.png`, mask)
+    await world.write('b-mask.png', 'no picture')
+    const whole = await world.read('d.png')
+    await rm(world.path('d.png'))
+    const sheet = world.path('out/sheet.html')
+    const first = await world.corrupt({ masks, sheet })
+    expect(first.pairs.map(({ id }) => id)).toEqual(['a'])
+    expect(first.report).toMatchObject({ pairs: 4, failed: 3, methods: { 'lesion-noise': 1 }, missing: {} })
+    const failed = (await readFile(world.path('out/failed.jsonl'), 'utf8')).trim().split('\n')
+    expect(failed.map((line) => JSON.parse(line))).toMatchObject([
+      { id: 'b', reason: expect.stringContaining('b-mask.png') },
+      { id: 'c', reason: expect.stringContaining('c-mask.png') },
+      { id: 'd', code: 'ERR_FIRE_IO', reason: expect.stringMatching(/pairs\.jsonl:4: record d: .*d\.png/) },
+    ])
+    // Without a mask nothing else would look at the image.
+    const skipped = await world.corrupt({ fallback: 'skip', out: world.path('skipped') })
+    expect(skipped.report).toMatchObject({ skipped: 3, failed: 1, missing: { noMask: { count: 3 } } })
+
+    await world.write('d.png', whole)
+    for (const name of ['b', 'c']) await world.write(`${name}-mask.png`, mask)
+    const again = await world.corrupt({ masks, sheet })
+    expect(again.pairs.map(({ id }) => id)).toEqual(['a', 'b', 'c', 'd'])
+    expect([again.reused, again.report.failed]).toEqual([1, 0])
+    expect(await readdir(world.path('out'))).not.toContain('failed.jsonl')
+  })
+
+  it('is an error when no other is left, with every reason in the file', async () => {
+    const image = await world.image('a.png')
+    await world.pairs([world.pair('x', [image]), world.pair('y', [image])])
+    await rm(world.path('a.png'))
+    await expect(world.corrupt()).rejects.toThrow(/No pair of .*pairs\.jsonl can be used; first: .*record x: /)
+    expect((await readFile(world.path('out/failed.jsonl'), 'utf8')).trim().split('\n')).toHaveLength(2)
   })
 })
 

@@ -115,6 +115,12 @@ describe('atomic writes', () => {
     await removeTemporaries(join(folder, 'none'))
   })
 
+  it('gives a folder its name back once, however many sweep', async () => {
+    await mkdir(join(folder, `.tmp-step-3-${goneOwner()}.01234567.old`))
+    await Promise.all(Array.from({ length: 8 }, () => removeTemporaries(folder)))
+    expect(await readdir(folder)).toEqual(['step-3'])
+  })
+
   it('types a full disk', async () => {
     const error = fileError(Object.assign(new Error('x'), { code: 'ENOSPC' }), 'writing', '/a')
     expect(error).toBeInstanceOf(DiskFullError)

@@ -4,6 +4,7 @@ import { chmod, mkdir, mkdtemp, readdir, readFile, rm, symlink, utimes, writeFil
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
+import { threadId } from 'node:worker_threads'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { removeTemporaries, writeFileAtomic, writeFolderAtomic } from '../../src/data/files.js'
 import { lockOutput, type OutputForm } from '../../src/data/lock.js'
@@ -71,6 +72,7 @@ describe('a locked output', () => {
   it.each(['file', 'folder', 'whole folder'] as const)('is refused to a second writer: %s', async (form) => {
     const path = join(folder, 'deep', 'out')
     const first = await lockOutput(path, form)
+    expect(JSON.parse(await readFile(lockOf(path, form), 'utf8'))).toMatchObject({ thread: threadId })
     const error = await failureOf(lockOutput(path, form))
     expect(error).toBeInstanceOf(LockedError)
     expect(error.message).toMatch(/out is being written by this process since 2/)
@@ -98,6 +100,16 @@ describe('a locked output', () => {
     await expect(lockOutput(join(folder, 'link'), 'folder')).rejects.toThrow(LockedError)
     await expect(lockOutput(join(folder, 'alias.jsonl'), 'file')).rejects.toThrow(LockedError)
     await expect(lockOutput(join(folder, 'link', 'not yet.jsonl'), 'file')).rejects.toThrow(LockedError)
+  })
+
+  it('of a worker is named with it: a terminated one gives nothing back', async () => {
+    const path = join(folder, 'out')
+    const lock = await leaveLock(path, { ...holder(thisOwner()), pid: process.pid, thread: 3 })
+    expect(await failureOf(lockOutput(path, 'file'))).toMatchObject({
+      message: expect.stringMatching(/is being written by worker 3 of this process since/),
+      detail: { thread: 3 },
+      hint: expect.stringContaining(`If that worker was terminated, delete ${lock}.`),
+    })
   })
 
   it('is taken over from a process that has ended, also when that was damaged or killed while taking over', async () => {

@@ -1,7 +1,7 @@
 /** An evaluation with every part: questions, two judges, reports, grounding, several answers; texts may mean harm. */
 import { join } from 'node:path'
 import { writeJsonl } from '../../src/data/jsonl.js'
-import { evaluateSystems } from '../../src/evaluate/evaluation.js'
+import { evaluate } from '../../src/evaluate/evaluation.js'
 import type { GroundingRecord } from '../../src/evaluate/records.js'
 import { generalPrompt } from '../../src/evaluate/reports/prompt.js'
 import { sampleSettings } from '../../src/sample/index.js'
@@ -99,7 +99,7 @@ export async function evaluationFolder(hostile = ''): Promise<string> {
   })
   const endpoint = (model: string) => ({ url: `${server.url}/v1`, model, retryDelay: 0.001, retries: 0 })
   try {
-    await evaluateSystems({
+    await evaluate({
       samples: path,
       imageRoot: folder,
       out: join(folder, 'out'),

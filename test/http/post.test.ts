@@ -223,7 +223,8 @@ describe('what may pass', () => {
     setTimeout(() => stop.abort(), 30)
     const giveUp = (message: string) => new Error(message)
     expect(await failure(retrying(task, { retries: 3, delayMs: 1, signal: stop.signal, giveUp }))).toMatchObject({
-      name: 'AbortError',
+      name: 'AbortedError',
+      cause: stop.signal.reason,
     })
     expect(performance.now() - started).toBeLessThan(5000)
   })

@@ -54,6 +54,7 @@ describe('the proxy for an address', () => {
     ['10.0.0.0/8', 'http://10.1.2.3:8000', false],
     ['10.0.0.0/8', 'http://11.1.2.3', true],
     ['10.0.0.0/99', 'http://11.1.2.3', true],
+    ['10.0.0/8', 'http://host', true],
     ['::1', 'http://[::1]:8000', false],
     ['fd00::/8', 'http://[fd00::1]', false],
     ['127.0.0.1,localhost', 'http://localhost:8000', false],

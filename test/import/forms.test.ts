@@ -294,6 +294,14 @@ describe('text files', () => {
     expect(read).toEqual(cells.map((a, row) => [{ a, b: '', c: String(a.length) }, 2 + 2 * row]))
   })
 
+  it('refuses a long line of stray quotes in time', async () => {
+    const source = await sourceOf({ 'own.csv': `a\n"${'x"y'.repeat(500_000)}\n"b"\n` })
+    const read = async () => {
+      for await (const row of readRows(join(source, 'own.csv'))) expect(row).toBeUndefined()
+    }
+    await expect(read()).rejects.toThrow(/own\.csv:2: .*over several lines/)
+  })
+
   it('says which file beside others it did not read, and what it found instead', async () => {
     const row = { question: 'q', answer: 'a', image: 'a.png' }
     const source = await sourceOf({ 'own.jsonl': lines([row]), 'other.jsonl': lines([{ q: 1 }]), 'a.png': 1 })

@@ -246,10 +246,11 @@ describe('the folder', () => {
   it('writes nothing when it is stopped', async () => {
     const source = await sourceOf({ 'own.jsonl': line({}).repeat(20) })
     const controller = new AbortController()
-    const onProgress = (read: number) => read === 5 && controller.abort()
+    const reason = new Error('enough')
+    const onProgress = (read: number) => read === 5 && controller.abort(reason)
     const out = join(source, 'out')
     const stopped = runImport({ kind: 'jsonl', source, out, signal: controller.signal, onProgress })
-    await expect(stopped).rejects.toThrow(/stopped/)
+    await expect(stopped).rejects.toMatchObject({ name: 'AbortedError', cause: reason })
     expect(await readdir(source)).toEqual(['own.jsonl'])
   })
 })

@@ -218,12 +218,12 @@ TEST("safetensors: a file that shrinks or is written to while it is mapped is an
   };
   CHECK(file.reading(sum) == 2.0 * static_cast<double>(data.size()));
   // between the check before and the check after
-  CHECK_ERROR(Code::io, ("m.safetensors", "was cut", "to 4096 bytes"), file.reading([&] {
+  CHECK_ERROR(Code::checkpoint, ("m.safetensors", "was cut", "to 4096 bytes"), file.reading([&] {
     std::filesystem::resize_file(path, 4096);
     return sum();
   }));
   CHECK(sum() < 4096);  // zeros took the place of what is gone
-  CHECK_ERROR(Code::io, ("was cut"), file.reading(sum));
+  CHECK_ERROR(Code::checkpoint, ("was cut"), file.reading(sum));
 
   write_safetensors(path, {{"t", view(data, {1 << 20})}}, {});
   const SafeTensors again = SafeTensors::open_file(path);
@@ -232,7 +232,7 @@ TEST("safetensors: a file that shrinks or is written to while it is mapped is an
   const SafeTensors written = SafeTensors::open_file(path);
   usleep(20000);  // the clock of a file system has ticks
   std::ofstream(path, std::ios::in | std::ios::out).put('x');
-  CHECK_ERROR(Code::io, ("was written to"), written.require_unchanged());
+  CHECK_ERROR(Code::checkpoint, ("was written to"), written.require_unchanged());
 }
 
 TEST("safetensors: pages are lost under many readers at once") {
@@ -251,7 +251,7 @@ TEST("safetensors: pages are lost under many readers at once") {
       });
     std::filesystem::resize_file(path, static_cast<uintmax_t>(round) * 4096 + 100);
     for (std::thread& reader : readers) reader.join();
-    CHECK_ERROR(Code::io, ("was cut"), file.require_unchanged());
+    CHECK_ERROR(Code::checkpoint, ("was cut"), file.require_unchanged());
   }
 }
 

@@ -145,6 +145,11 @@ describe('runPipeline', () => {
     expect(folders.map((folder) => folder.replace(/^two-[0-9a-f]{8}/, ''))).toEqual(['', '-2', '-3'])
   })
 
+  it('refuses an option that it does not know', async () => {
+    const options = { signall: undefined } as object
+    await expect(runPipeline({ output: root, stages: [] }, options)).rejects.toThrow(/runPipeline.*signall/)
+  })
+
   it('is refused while another run writes to its output', async () => {
     during = async () => {
       await expect(runPipeline({ output: root, stages: [] })).rejects.toThrow(LockedError)

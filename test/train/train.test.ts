@@ -335,6 +335,8 @@ describe('train', () => {
     expect(logged.join('\n')).toMatch(
       /warning: 1 pair left out, chosen and rejected are the same text; first: .*:14: record same/,
     )
+    const warnings = logged.filter((line) => line.startsWith('warning: '))
+    expect(new Set(warnings).size).toBe(warnings.length)
     const strict = config('strict', { maxSteps: 1, objective: { emptyPhrase: 'error' } })
     await expect(run(strict)).rejects.toThrow(/:15: record bare: the rejected answer has no phrase/)
     const whole = await run(config('dpo', { maxSteps: 1, objective: { name: 'dpo' } }))

@@ -18,6 +18,7 @@ function describe({ report, reused, requests }: CorruptResult): string {
     ...counts('concept by', report.concepts),
     ...Object.entries(report.missing).map(([reason, { count }]): [string, number] => [`no mask: ${reason}`, count]),
     ['pairs without a twin', report.skipped],
+    ['pairs left out', report.failed],
     ['earlier twins replaced', report.replaced],
     ...coverageRows(report.coverage),
     ['twins made before', reused],

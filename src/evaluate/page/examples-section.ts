@@ -50,12 +50,12 @@ export async function examplesSection(folder: EvaluationFolder): Promise<Html | 
 
 /** Null where the question has no image. */
 async function pictureOf(
-  { samples, results }: EvaluationFolder,
+  { samples, imageRoot }: EvaluationFolder,
   sampleId: string,
 ): Promise<Picture | 'missing' | null> {
   const image = samples.get(sampleId)?.images[0]
   if (!image) return null
-  return await loadPicture(image, results.inputs.imageRoot, null).catch((error) => {
+  return await loadPicture(image, imageRoot, null).catch((error) => {
     if (error instanceof FireError) return 'missing' as const
     throw error
   })

@@ -1,6 +1,6 @@
 /** What an evaluation left in its folder, as its page needs it. */
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import type { z } from 'zod'
 import { readJsonl } from '../../data/jsonl.js'
 import { type Sample, sample } from '../../data/records.js'
@@ -21,6 +21,8 @@ export interface EvaluationFolder {
   reports: ReportRecord[]
   grounding: { results: GroundingResults[]; comparisons: ComparedGrounding[] }
   samples: ReadonlyMap<string, Sample>
+  /** What paths of images are relative to. */
+  imageRoot: string
 }
 
 /** @throws {DataError} for a line that is no record, with file and line. @throws {FileError} when evaluation.json is missing. */
@@ -30,6 +32,7 @@ export async function readFolder(folder: string): Promise<EvaluationFolder> {
   const samples = await recordsOf(join(folder, evaluationFiles.samples), sample)
   return {
     results,
+    imageRoot: resolve(folder, results.inputs.imageRoot),
     verdicts: await recordsOf(join(folder, evaluationFiles.verdicts), verdictRecord),
     reports: await recordsOf(join(folder, evaluationFiles.reports), reportRecord),
     grounding: {

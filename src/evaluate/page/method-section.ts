@@ -9,7 +9,6 @@ export function methodSection({ results, grounding }: EvaluationFolder): Html {
   const judges = [judging.judge, judging.second].flatMap((judge) => judge ?? [])
   const facts: [string, string | number | null][] = [
     ['fire-train', results.version],
-    ['when', results.when],
     ['samples', inputs.samples],
     ['samples, SHA-256', inputs.samplesSha256],
     ['images below', inputs.imageRoot],

@@ -24,17 +24,17 @@ const numbersOf = (folder: EvaluationFolder): Section[] =>
 
 /**
  * The page of a finished evaluation. Images are taken from below `inputs.imageRoot`; where one is not there the page says so.
- * @param folder that `evaluateSystems` or `rejudge` filled.
+ * @param folder that `evaluate` or `rejudge` filled.
  * @returns HTML text; pictures and style are inside.
  * @throws {FileError} when evaluation.json is missing. @throws {DataError} for a line that is no record.
  */
 export async function renderEvaluation(folder: string): Promise<string> {
   const evaluation = await readFolder(folder)
-  const { systems, questions, reports, when } = evaluation.results
+  const { systems, questions, reports } = evaluation.results
   const part = ({ html: content }: Section) => html`<section>${content}</section>`
   const published = publishedSection(evaluation)
   const asked = questions > 0 ? `${questions} questions` : `${reports?.systems[0]?.reports ?? 0} reports`
-  const content = html`<p class="soft">${asked} · ${when.slice(0, 10)}</p>
+  const content = html`<p class="soft">${asked}</p>
 ${verdictSection(evaluation)}
 ${numbersOf(evaluation).map(part)}
 ${await examplesSection(evaluation)}
