@@ -65,7 +65,7 @@ std::string shard_name(size_t index, size_t count) {
 MergeStats merge(const MergeSpec& spec, const SafeTensors& file, Cancel cancel) {
   const ModelConfig config = ModelConfig::load(spec.model);
   cpu::CpuOps ops(0, cpu::Precision::f32, cpu::Backend::native);
-  NullOps check(DType::f32, false);            // widens nothing
+  NullOps check(DType::f32, false);    // widens nothing
   Weights::load(file, config, check);  // claims every tensor, so a checkpoint that does not fit is named here
   const auto adapter = Adapter::load(ops, config.text, spec.adapter);
   const std::string prefix = Claims(file, ops).prefix_of("embed_tokens.weight", config.names.prefixes);
