@@ -5,9 +5,11 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { renderEvaluation } from '../../src/evaluate/page/render.js'
 import { loadPipeline, runPipeline } from '../../src/pipeline/index.js'
 import { renderReport } from '../../src/report/index.js'
 import { objectiveNames } from '../../src/train/objectives.js'
+import { evaluationFolder } from '../evaluate/page-world.js'
 import { removeScratch, scratchFolder, talker } from '../fakes/talker.js'
 import { reportData } from '../report/fixture.js'
 import { allViews, faultsOf, hasBrowser, openBrowser } from './browser.js'
@@ -55,6 +57,14 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
     const coefficients = { beta: 0.1, alpha: 0.01, gamma: 0.1, lambda: 0.5, klReduction: 'sum' }
     expect(await faults(renderReport({ ...reportData(), objective: { name, coefficients } }), inLight)).toEqual([])
   })
+
+  it.each(['', '<script>alert(1)</script> " onload=x \u202e', `${'W'.repeat(400)} ${'汉字'.repeat(200)}`])(
+    'the page of an evaluation whose texts say %j',
+    { timeout: 60_000 },
+    async (text) => {
+      expect(await faults(await renderEvaluation(await evaluationFolder(text)))).toEqual([])
+    },
+  )
 
   it('a report with nothing but its facts', async () => {
     const nothing = { comparisons: [], metrics: [], examples: [], attention: [], changed: [], stages: [] }

@@ -10,39 +10,37 @@ import type { EvaluationFolder } from './folder.js'
 import { systemName } from './systems.js'
 import { cut } from './words.js'
 
-/** One question under two systems. */
-interface Differing {
-  was: VerdictRecord
-  is: VerdictRecord
-}
-
 const shown = 6
 
-/** Gains and losses in the proportion in which they occurred, evenly spaced over the questions. */
-function choose({ results: { comparisons }, verdicts }: EvaluationFolder): Differing[] {
-  const [primary] = comparisons
-  if (!primary) return []
-  const firsts = verdicts.filter(({ k }) => k === 0)
-  const others = new Map(firsts.flatMap((each) => (each.system === primary.system ? [[each.sampleId, each]] : [])))
+/**
+ * Verdicts of all systems on questions where one of them is right and another is not: those that the baseline had wrong and those that
+ * it had right, in the proportion in which they occurred, evenly spaced.
+ */
+function choose({ results: { baseline }, verdicts }: EvaluationFolder): VerdictRecord[][] {
+  const byQuestion = new Map<string, VerdictRecord[]>()
+  for (const record of verdicts) {
+    if (record.k > 0) continue
+    const others = byQuestion.get(record.sampleId)
+    if (others) others.push(record)
+    else byQuestion.set(record.sampleId, [record])
+  }
   const isRight = ({ verdict }: VerdictRecord): boolean => verdict === 'correct'
-  const all = firsts.flatMap((was): Differing[] => {
-    const is = was.system === primary.baseline ? others.get(was.sampleId) : undefined
-    return is && isRight(was) !== isRight(is) ? [{ was, is }] : []
-  })
-  const [gains, losses] = [all.filter(({ is }) => isRight(is)), all.filter(({ was }) => isRight(was))]
-  const of = Math.round((shown * gains.length) / Math.max(1, all.length))
-  return [...spread(gains, of), ...spread(losses, shown - of)]
+  const all = [...byQuestion.values()].filter((records) => new Set(records.map(isRight)).size > 1)
+  const hadRight = (records: VerdictRecord[]) => records.some((each) => each.system === baseline && isRight(each))
+  const wrong = all.filter((records) => !hadRight(records))
+  const ofWrong = Math.round((shown * wrong.length) / Math.max(1, all.length))
+  return [...spread(wrong, ofWrong), ...spread(all.filter(hadRight), shown - ofWrong)]
 }
 
 /** Null where no two systems differ. Images that are not there, or are others, are left out and counted. */
 export async function examplesSection(folder: EvaluationFolder): Promise<Html | null> {
   const chosen = choose(folder)
   if (chosen.length === 0) return null
-  const pictures = await Promise.all(chosen.map(({ was }) => pictureOf(folder, was.sampleId)))
+  const pictures = await Promise.all(chosen.map(([{ sampleId }]) => pictureOf(folder, sampleId)))
   const missing = pictures.filter((picture) => picture === 'missing').length
   return html`<section>
     <h2>Examples where systems differ</h2>
-    <p class="note">Drawn evenly from the questions on which one of the two is right, in the proportion in which they occurred. They show what
+    <p class="note">Drawn evenly from the questions on which one system is right and another is not, in the proportion in which they occurred. They show what
     happened, not how often.${missing > 0 && ` ${counted(missing, 'image')} left out: not found below ${folder.results.inputs.imageRoot}, or changed since.`}</p>
     ${chosen.map((each, i) => drawExample(folder, each, pictures[i]))}
   </section>`
@@ -61,7 +59,12 @@ async function pictureOf(
   })
 }
 
-function drawExample({ results }: EvaluationFolder, { was, is }: Differing, picture: Picture | 'missing' | null): Html {
+function drawExample(
+  { results }: EvaluationFolder,
+  records: readonly VerdictRecord[],
+  picture: Picture | 'missing' | null,
+): Html {
+  const [{ sampleId, question, reference }] = records
   const answer = (record: VerdictRecord) => {
     const isRight = record.verdict === 'correct'
     return html`<div class="answer ${isRight ? 'chosen' : 'rejected'}">
@@ -73,8 +76,8 @@ function drawExample({ results }: EvaluationFolder, { was, is }: Differing, pict
       picture && picture !== 'missing'
         ? drawPicture(picture, 'image')
         : html`<div class="no-picture">${picture === 'missing' ? 'image not found' : 'no image'}</div>`
-    }<figcaption><bdi>${was.sampleId}</bdi></figcaption></figure></div>
-    <div><p class="question">${said(was.question)}</p><p class="small">Reference: ${said(cut(was.reference, 600))}</p>
-      ${answer(was)}${answer(is)}</div>
+    }<figcaption><bdi>${sampleId}</bdi></figcaption></figure></div>
+    <div><p class="question">${said(question)}</p><p class="small">Reference: ${said(cut(reference, 600))}</p>
+      ${records.map(answer)}</div>
   </div>`
 }

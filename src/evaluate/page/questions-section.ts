@@ -9,7 +9,7 @@ import { overallOf } from '../results.js'
 import type { EvaluationFolder } from './folder.js'
 import { colourOf, systemName } from './systems.js'
 import { present, type Section, tableOf } from './table.js'
-import { conclusionDetail, conclusionWords, decimal, kindWords, signedInterval } from './words.js'
+import { conclusionDetail, conclusionWords, decimal, groupWords, signedInterval } from './words.js'
 
 /** What must be known before any number, then each comparison in words. */
 export function verdictSection({ results }: EvaluationFolder): Html {
@@ -87,7 +87,7 @@ export function accuracySection({ results }: EvaluationFolder): Section | null {
   const table = tableOf<AccuracyRow>({
     name: 'accuracy',
     rows,
-    above: ({ group }) => groupTitle(group, group.accuracy.count),
+    above: ({ group }) => `${groupWords(group)}, n = ${group.accuracy.count}`,
     columns: [
       { label: 'system', show: ({ system }) => systemName(results, system) },
       { label: 'accuracy', kind: 'chart', heading: drawAxis(), show: (row) => drawTrack(results, row) },
@@ -126,9 +126,6 @@ export function accuracySection({ results }: EvaluationFolder): Section | null {
       ${table?.html}`,
   }
 }
-
-const groupTitle = ({ kind, name }: Pick<GroupResult, 'kind' | 'name'>, count: number): string =>
-  kind === 'overall' ? `${kindWords.overall}, n = ${count}` : `${kindWords[kind]}: ${name}, n = ${count}`
 
 const levels = [0, 25, 50, 75, 100]
 

@@ -7,6 +7,9 @@ import { systemName } from './systems.js'
 import { present, type Section, type Table, tableOf } from './table.js'
 import { cut, decimal, decimalInterval, signed } from './words.js'
 
+/** So many systems stand side by side on a telephone. */
+const few = 3
+
 /** GREEN's categories of errors. */
 const categories = [
   'a: a finding that is not there',
@@ -62,7 +65,7 @@ const greenRows = ({ results }: EvaluationFolder): GreenRow[] =>
   (results.reports?.systems ?? []).flatMap((row) => (row.green ? [{ ...row, green: row.green }] : []))
 
 const meanWithInterval = ({ value, interval }: MeanScore) =>
-  html`${decimal(value)} <small>${decimalInterval(interval)}</small>`
+  html`${decimal(value)}${interval && html` <small>${decimalInterval(interval)}</small>`}`
 
 function greenTable(folder: EvaluationFolder): Table | null {
   const reasons = (counts: Readonly<Record<string, number>>): string =>
@@ -110,37 +113,48 @@ function greenTable(folder: EvaluationFolder): Table | null {
   })
 }
 
+/** A measure beside itself for every system. */
 function errorsTable(folder: EvaluationFolder): Table | null {
-  const rows = greenRows(folder).flatMap(({ system, reports, green }) => {
-    const readable = green.ok + green.repaired
-    const { micro, macro } = green.findings
-    const without = categories.map((name, i) => ({
-      system,
-      measure: name,
-      readable: green.withoutError.readable[i],
-      parity: green.withoutError.parity[i] as number | null,
-    }))
-    const found = [
-      ['precision of findings, all together', micro.precision],
-      ['recall of findings, all together', micro.recall],
-      ['precision of findings, mean of reports', macro.precision],
-      ['recall of findings, mean of reports', macro.recall],
-    ] as const
-    return [...without, ...found.map(([measure, value]) => ({ system, measure, readable: value, parity: null }))].map(
-      (row) => ({ ...row, n: readable, reports }),
-    )
+  const systems = greenRows(folder)
+  const without = (i: number) => (row: GreenRow) => ({
+    readable: row.green.withoutError.readable[i],
+    parity: row.green.withoutError.parity[i] as number | null,
   })
+  const found = (kind: 'micro' | 'macro', rate: 'precision' | 'recall') => (row: GreenRow) => ({
+    readable: row.green.findings[kind][rate],
+    parity: null,
+  })
+  const rows = [
+    ...categories.map((name, i) => ({ name, of: without(i) })),
+    { name: 'precision of findings, all together', of: found('micro', 'precision') },
+    { name: 'recall of findings, all together', of: found('micro', 'recall') },
+    { name: 'precision of findings, mean of reports', of: found('macro', 'precision') },
+    { name: 'recall of findings, mean of reports', of: found('macro', 'recall') },
+  ]
   return tableOf({
     name: 'green-errors',
-    isSmall: true,
-    rows,
-    above: ({ system, n, reports }) => `${system}, ${n} of ${reports} readable`,
+    isSmall: systems.length <= few,
+    rows: systems.length > 0 ? rows : [],
     columns: [
-      { label: 'measure', show: ({ measure }) => measure },
-      { label: 'readable, %', show: ({ readable }) => percent(readable) },
-      { label: 'parity, %', show: ({ parity }) => (parity === null ? '' : percent(parity)) },
+      { label: 'reports, %', show: ({ name }) => name },
+      ...systems.map((row) => ({
+        label: `${row.system}, n = ${row.green.ok + row.green.repaired}`,
+        show: ({ of }: (typeof rows)[number]) => {
+          const { readable, parity } = of(row)
+          return html`${percent(readable)}${parity !== null && html` <small>parity ${percent(parity)}</small>`}`
+        },
+      })),
     ],
-    data: (row) => row,
+    data: ({ name, of }) => ({
+      measure: name,
+      ...Object.fromEntries(
+        systems.flatMap((row) => [
+          [`${row.system} n`, row.green.ok + row.green.repaired],
+          [`${row.system} readable`, of(row).readable],
+          [`${row.system} parity`, of(row).parity],
+        ]),
+      ),
+    }),
   })
 }
 
@@ -210,27 +224,37 @@ function unreadableTable({ results, reports }: EvaluationFolder): Table | null {
 }
 
 function scoresTable({ results }: EvaluationFolder): Table | null {
-  const rows = (results.reports?.systems ?? []).flatMap(({ system, reports, scores, ciderD }) => [
-    ...Object.entries(scores).map(([name, score]) => ({ system, name, ...score })),
-    { system, name: 'ciderD', count: reports, value: ciderD, interval: null },
-  ])
+  const systems = results.reports?.systems ?? []
+  const names = [...new Set(systems.flatMap(({ scores }) => Object.keys(scores))), 'ciderD']
+  const scoreOf = ({ scores, ciderD, reports }: ReportResults, name: string): MeanScore | undefined =>
+    name === 'ciderD' ? { count: reports, value: ciderD, interval: null } : scores[name]
   return tableOf({
     name: 'report-scores',
-    isSmall: true,
-    rows,
-    above: ({ system }) => system,
+    isSmall: systems.length <= few,
+    rows: systems.length > 0 ? names : [],
     columns: [
-      { label: 'score', show: ({ name }) => said(name) },
-      { label: 'n', show: ({ count }) => count },
-      { label: 'mean', show: (score) => meanWithInterval(score) },
+      { label: 'mean', show: (name) => said(name) },
+      ...systems.map((row) => ({
+        label: row.system,
+        show: (name: string) => {
+          const score = scoreOf(row, name)
+          return score ? html`${meanWithInterval(score)}<small>n = ${score.count}</small>` : '–'
+        },
+      })),
     ],
-    data: ({ system, name, count, value, interval }) => ({
-      system,
+    data: (name) => ({
       score: name,
-      count,
-      value,
-      low: interval?.low ?? null,
-      high: interval?.high ?? null,
+      ...Object.fromEntries(
+        systems.flatMap((row) => {
+          const score = scoreOf(row, name)
+          return [
+            [`${row.system} n`, score?.count ?? null],
+            [`${row.system} mean`, score?.value ?? null],
+            [`${row.system} low`, score?.interval?.low ?? null],
+            [`${row.system} high`, score?.interval?.high ?? null],
+          ]
+        }),
+      ),
     }),
   })
 }

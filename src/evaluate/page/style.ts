@@ -6,10 +6,13 @@ export const evaluationStyle = `
 .cautions .warning { color: var(--loss); font-weight: 600; }
 .verdict { font-size: 22px; font-weight: 650; margin: 0 0 6px; line-height: 1.3; }
 .verdict.gain { color: var(--gain); } .verdict.loss { color: var(--loss); }
+.data .system { overflow-wrap: break-word; }
 .system i { display: inline-block; width: 11px; height: 11px; border-radius: 50%; margin-right: 7px; background: var(--colour); }
 h3.part { margin: 26px 0 6px; }
 h4 { font-size: 13.5px; margin: 0 0 6px; font-weight: 600; }
 .data td { vertical-align: middle; padding-top: 4px; padding-bottom: 4px; line-height: 1.35; }
+.data th { overflow-wrap: break-word; }
+.data td:first-child { min-width: 4.6em; }
 .data small { display: block; font-size: 12.5px; color: var(--soft); font-weight: 400; }
 .data .chart { width: 27%; padding-left: 26px; padding-right: 14px; }
 .data .text { text-align: left; vertical-align: top; }
@@ -18,7 +21,8 @@ h4 { font-size: 13.5px; margin: 0 0 6px; font-weight: 600; }
 .data tbody tr:first-child.above td { padding-top: 6px; }
 .verdict + p { margin-bottom: 18px; }
 .few { max-width: 640px; }
-.minor { max-width: 460px; font-size: 13px; }
+@media (min-width: 761px) { .few td:not(.text):not(:first-child) { white-space: nowrap; } }
+.minor table { font-size: 13px; }
 .published, .published small { color: var(--soft); font-style: italic; }
 .published small { font-style: normal; }
 .track, .axis { display: block; width: 100%; overflow: visible; }
@@ -32,16 +36,17 @@ h4 { font-size: 13.5px; margin: 0 0 6px; font-weight: 600; }
 code { font-size: 0.92em; }
 @media (max-width: 1000px) {
   .data:not(.few), .data:not(.few) tbody, .data:not(.few) thead, .data:not(.few) thead tr { display: block; }
+  .data:not(.few) thead:not(:has(.chart)) { display: none; }
   .data:not(.few) thead th:not(.chart) { display: none; }
   .data:not(.few) thead th.chart { display: block; }
-  .data:not(.few) tr { display: grid; grid-template-columns: repeat(auto-fill, minmax(136px, 1fr)); gap: 6px 14px; padding: 10px 0; border-bottom: 1px solid var(--line); }
+  .data:not(.few) tr { display: flex; flex-wrap: wrap; gap: 3px 18px; padding: 8px 0 10px; border-bottom: 1px solid var(--line); }
   .data:not(.few) tr.above { padding: 16px 0 6px; }
   .data:not(.few) td, .data:not(.few) th { border: none; padding: 0; text-align: left; width: auto; }
-  .data:not(.few) td:first-child, .data:not(.few) .chart { grid-column: 1 / -1; font-weight: 600; }
+  .data:not(.few) td:first-child, .data:not(.few) .chart, .data:not(.few) td.text { flex: 0 0 100%; }
+  .data:not(.few) td:first-child { font-weight: 600; }
   .data:not(.few) .chart { padding: 0 14px; }
-  .data:not(.few) td.text { grid-column: 1 / -1; }
-  .data:not(.few) tr.above td { padding: 0; }
-  .data:not(.few) [data-label]::before { content: attr(data-label); display: block; font-size: 12.5px; font-weight: 400; color: var(--soft); }
+  .data:not(.few) small { display: inline; }
+  .data:not(.few) [data-label]::before { content: attr(data-label); display: inline; margin-right: 6px; font-size: 12.5px; font-weight: 400; color: var(--soft); }
 }
 @media (max-width: 760px) {
   .verdict { font-size: 19px; }

@@ -4,7 +4,7 @@ import { counted } from '../../settings/plural.js'
 import type { Interval } from '../../statistics/index.js'
 import type { Resolution, SystemComparison } from '../compare.js'
 import type { EvaluationResults } from '../evaluation.js'
-import type { GroupKind } from '../groups.js'
+import type { AnswerGroup, GroupKind } from '../groups.js'
 
 /** The sentence that a reader takes away. */
 export function conclusionWords({ conclusion, system, baseline }: SystemComparison, margin: number): string {
@@ -43,16 +43,20 @@ export const pWords = (p: number | null): string =>
 /** Points with their sign. */
 export const signedInterval = ({ low, high }: Interval): string => `[${points(low)}, ${points(high)}]`
 
-/** The closed rules under their names, so that a number is never "closed" without its rule. */
-export const kindWords: Record<GroupKind, string> = {
-  overall: 'All questions',
-  answerType: 'Closed and open by the data set’s own field (answer_type)',
-  yesNoExact: 'Closed: the reference is yes or no (yes_no_exact)',
-  paperSubstring: 'Closed: the reference contains “yes” or “no” (paper_substring)',
-  ask: 'By what is asked',
-  concept: 'By concept',
-  dataset: 'By data set',
-  seen: 'Images trained on, and others',
+/** A group in words: the closed rules stand under their names, so that a number is never "closed" without its rule. */
+export function groupWords({ kind, name }: AnswerGroup): string {
+  const words: Record<GroupKind, string> = {
+    overall: 'All questions',
+    answerType: `${name} by answer_type, the data set’s own field`,
+    yesNoExact: `${name} by yes_no_exact, the reference is ${name === 'closed' ? '' : 'not '}yes or no`,
+    paperSubstring: `${name} by paper_substring, the reference contains ${name === 'closed' ? '' : 'no '}“yes” or “no”`,
+    ask: `asked: ${name}`,
+    concept: `concept: ${name}`,
+    dataset: `data set: ${name}`,
+    seen: name,
+  }
+  const text = words[kind]
+  return text.charAt(0).toUpperCase() + text.slice(1)
 }
 
 /** Three decimals, or a dash. */
