@@ -70,7 +70,8 @@ export async function lockOutput(
   return { [Symbol.asyncDispose]: () => release(lock, folder, made) }
 }
 
-async function refuseInputs(target: string, inputs: readonly string[]): Promise<void> {
+/** @throws {ArgumentError} when an input is what will be written, or lies in it. */
+export async function refuseInputs(target: string, inputs: readonly string[]): Promise<void> {
   const real = await realpath(target).catch(ignoreMissing)
   if (real === undefined) return
   for (const input of inputs) {

@@ -7,13 +7,14 @@
 import { jsonrepair } from 'jsonrepair'
 import type { z } from 'zod'
 import { fromJson } from '../secrets.js'
+import { tags, withoutBlocks } from '../text/blocks.js'
 import type { Reply } from './request.js'
 
 /** What a reply says, or in words for its writer why it says nothing. */
 export type ReadReply<T> = { value: T; problem: null } | { value: null; problem: string }
 
 /** Blocks in which models reason; the last alternative is a template that opens the block in the prompt. */
-const REASONING = /<(think|thinking|thought|reasoning|reflection|scratchpad)>[\s\S]*?<\/\1>/gi
+const REASONING = tags('think', 'thinking', 'thought', 'reasoning', 'reflection', 'scratchpad')
 const OPENED = /<(?:think|thinking|thought|reasoning|reflection|scratchpad)>|\[THINK\]/i
 const CLOSED =
   /^[\s\S]*(?:<\/(?:think|thinking|thought|reasoning|reflection|scratchpad)>|\[\/THINK\]|<\|channel\|>final<\|message\|>)/i
@@ -56,7 +57,7 @@ export function readStructured<S extends z.ZodType>(
   return { value: last, problem: null }
 }
 
-const afterReasoning = (content: string): string => content.replace(REASONING, '').replace(CLOSED, '')
+const afterReasoning = (content: string): string => withoutBlocks(content, REASONING).replace(CLOSED, '')
 
 /** What a text says when its reasoning is left out, also reasoning that does not end. */
 export function withoutReasoning(content: string): string {

@@ -36,6 +36,12 @@ export async function compareEvaluations(
       }
       verdicts.get(name)?.push(record)
     }
+    if (names.size === 0) {
+      throw new DataError(`${folder} has no verdicts: there is nothing to compare`, {
+        detail: { folder },
+        hint: 'Free reports have scores and no verdicts; evaluate both systems together to compare them.',
+      })
+    }
   }
   return compareSystems(verdicts, { baseline: one.baseline, margin, seed })
 }

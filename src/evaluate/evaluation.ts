@@ -1,18 +1,19 @@
 /** An evaluation: systems answer, answers are judged, numbers are counted, and everything that decides them is written down. */
+import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
-import { dirname, join, relative, resolve, sep } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { deleteAll, sha256File, writeJson } from '../data/files.js'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
-import { lockOutput } from '../data/lock.js'
+import { lockOutput, refuseInputs } from '../data/lock.js'
 import { pair, type Sample, sample } from '../data/records.js'
 import { ArgumentError, asFileError, DataError, type FireError, guarded } from '../errors.js'
-import { printable } from '../http/service.js'
 import { checkOptions } from '../options.js'
 import { chosenSamples } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
 import { silent } from '../stage/progress.js'
 import type { StageContext } from '../stage/stage.js'
 import { Chat } from '../text/chat.js'
+import { describeSystem, moveSystem, pathFrom } from './about.js'
 import type { JudgedAnswer } from './accuracy.js'
 import { type EvidenceRequest, type EvidenceResults, measureEvidence } from './evidence.js'
 import { evaluationFiles, evaluationTraces } from './files.js'
@@ -27,6 +28,7 @@ import {
 import { type Judge, rulesJudge } from './judge.js'
 import { askJudges, type JudgeRequest } from './judges/run.js'
 import { Models } from './models.js'
+import { notesOn, problemOf } from './notes.js'
 import { type GroundingRecord, type Prediction, prediction, type ReportRecord, type VerdictRecord } from './records.js'
 import { type ImportedScores, readScores, scoreKey } from './reports/imported.js'
 import { askGreen, type GreenRequest, reportRecord } from './reports/score.js'
@@ -54,6 +56,12 @@ export interface JudgingRequest {
   /** Pair records that were trained on, to tell questions about their images. */
   trainedOn?: string
   seed: number
+}
+
+/** How answers of a finished evaluation are judged again. */
+export interface RejudgeRequest extends JudgingRequest {
+  /** Replace what an earlier run left. */
+  overwrite?: boolean
 }
 
 /** Who is asked what, and how the answers are judged. */
@@ -150,6 +158,7 @@ export async function evaluate(
   const { systems, samples: path, imageRoot, asked, engine, out, overwrite } = request
   checkNames(systems)
   await using _lock = await lockOutput(out, 'folder')
+  await keepInputs(request)
   const samples = await readSamples(path, asked)
   const [{ difference }] = detectableWith(samples.length).filter(({ discordant }) => discordant === 0.2)
   if (difference !== null) {
@@ -172,7 +181,7 @@ export async function evaluate(
   }
   await writeJsonl(join(out, evaluationFiles.samples), samples)
   await writeJsonl(join(out, evaluationFiles.predictions), predictions)
-  const fromOut = (place: string): string => relative(resolve(out), resolve(place)).split(sep).join('/') || '.'
+  const fromOut = pathFrom(out)
   const inputs = {
     samples: fromOut(path),
     samplesSha256: await sha256File(path),
@@ -192,13 +201,15 @@ export async function evaluate(
 /**
  * Judges the answers of a finished evaluation again, by other rules or another judge, without asking for an answer.
  * @param folder of the finished evaluation; `request.out` is another one.
- * @throws {FileError} when the folder holds none.
+ * @throws {FileError} when the folder holds none. @throws {ArgumentError} when it would be written over.
  */
 export async function rejudge(
   folder: string,
-  request: JudgingRequest,
+  request: RejudgeRequest,
   { signal, progress = silent }: EvaluationContext = {},
 ): Promise<Evaluated> {
+  const { out, overwrite } = request
+  await using _lock = await lockOutput(out, 'folder', [folder])
   const before = await readEvaluation(folder)
   const samples: Sample[] = []
   for await (const { record } of readJsonl(join(folder, evaluationFiles.samples), sample)) samples.push(record)
@@ -206,16 +217,29 @@ export async function rejudge(
   for await (const { record } of readJsonl(join(folder, evaluationFiles.predictions), prediction)) {
     predictions.push(record)
   }
-  const about = new Map(before.systems.map((system) => [system.name, system.about]))
-  const { inputs, asked } = before
-  await writeJsonl(join(request.out, evaluationFiles.samples), samples)
-  await writeJsonl(join(request.out, evaluationFiles.predictions), predictions)
+  const fromOut = pathFrom(out)
+  const moved = (place: string): string => fromOut(resolve(folder, place))
+  const about = new Map(before.systems.map((system) => [system.name, moveSystem(system.about, moved)]))
+  const { asked } = before
+  // Which images were trained on does not change with the judge.
+  const known = before.inputs.trainedOn === null ? undefined : resolve(folder, before.inputs.trainedOn)
+  const trainedOn = request.trainedOn ?? (known !== undefined && existsSync(known) ? known : undefined)
+  const inputs = {
+    samples: moved(before.inputs.samples),
+    samplesSha256: before.inputs.samplesSha256,
+    imageRoot: moved(before.inputs.imageRoot),
+    trainedOn: trainedOn === undefined ? null : fromOut(trainedOn),
+  }
+  if (overwrite) await deleteAll(evaluationTraces(out))
+  await writeJsonl(join(out, evaluationFiles.samples), samples)
+  await writeJsonl(join(out, evaluationFiles.predictions), predictions)
   const context = { signal, progress }
   const answered = { samples, predictions, about, inputs, asked }
   // What models look at does not depend on who judges their answers.
   const { attention, hidden, grounding } = before
   const looked = { attention, hidden, grounding }
-  return countAll(answered, await judgeAll(answered, request, context), looked, request, context)
+  const judging = { ...request, trainedOn }
+  return countAll(answered, await judgeAll(answered, judging, context), looked, judging, context)
 }
 
 /** The answers and where they come from. */
@@ -404,44 +428,6 @@ async function scoreReports(
   }
 }
 
-/** What a reader must know before the numbers. */
-function notesOn({ leakage, comparisons, reports }: EvaluationResults, records: readonly VerdictRecord[]): string[] {
-  const notes: string[] = []
-  if (leakage?.seen) notes.push(`${leakage.seen} questions are about images that were trained on.`)
-  for (const { baseline, system, lost } of comparisons) {
-    if (lost.p < 0.05) {
-      notes.push(
-        `${lost.baseline} answers of ${baseline} and ${lost.system} of ${system} are missing or unreadable: their comparison is in doubt.`,
-      )
-    }
-  }
-  for (const { system, cut } of reports?.systems ?? []) {
-    if (cut > 0) notes.push(`${cut} reports of ${system} are longer than the prompt of GREEN holds and were cut.`)
-  }
-  const lost = records.filter(({ verdict }) => verdict === 'failed' || verdict === 'unreadable').length
-  if (lost > 0.02 * records.length) {
-    notes.push(`${lost} of ${records.length} answers are missing or unreadable; they count as wrong.`)
-  }
-  return notes
-}
-
-function problemOf({ judging, reports }: EvaluationResults, most: number): FireError | undefined {
-  const checks = [judging.judge, judging.second].flatMap((judge) =>
-    judge ? [{ what: `replies of ${judge.model}`, count: judge.judged, bad: judge.unreadable + judge.failed }] : [],
-  )
-  for (const { system, green } of reports?.systems ?? []) {
-    if (!green) continue
-    const bad = Object.values(green.unreadable).reduce((sum, count) => sum + count, 0) + green.failed
-    checks.push({ what: `GREEN replies on ${system}`, count: green.reports, bad })
-  }
-  const worst = checks.find(({ count, bad }) => bad > most * count)
-  if (!worst) return undefined
-  const share = ((100 * worst.bad) / worst.count).toFixed(1)
-  return new DataError(`${worst.bad} of ${worst.count} ${worst.what} (${share} %) could not be read or never came`, {
-    hint: 'The numbers are written, with the reasons beside each reply. Ask another model, or allow more with maxUnreadable.',
-  })
-}
-
 /** Reads evaluation.json of a folder. @throws {FileError} when there is none. */
 export async function readEvaluation(folder: string): Promise<EvaluationResults> {
   const path = join(folder, evaluationFiles.results)
@@ -452,15 +438,17 @@ export async function readEvaluation(folder: string): Promise<EvaluationResults>
   )
 }
 
-/** What evaluation.json says of a system: no address of a server may hold a password. */
-function describeSystem(system: AnsweringSystem, fromOut: (place: string) => string): Record<string, unknown> {
-  if (system.kind === 'file') return { kind: 'file', path: fromOut(system.path) }
-  if (system.kind === 'model') {
-    const { kind, model, adapter } = system
-    return { kind, model: fromOut(model), adapter: adapter === null ? null : fromOut(adapter) }
-  }
-  const { url, model } = system.endpoint
-  return { kind: 'server', model, url: printable(url) }
+/** An evaluation in the folder of its samples must not replace them by the part that was asked. */
+async function keepInputs({ samples, systems, scores, trainedOn, grounding, out }: EvaluationRequest): Promise<void> {
+  const files = systems.flatMap((system) => (system.kind === 'file' ? [system.path] : []))
+  const inputs = [
+    samples,
+    ...files,
+    ...scores,
+    ...(trainedOn === undefined ? [] : [trainedOn]),
+    ...(grounding?.files ?? []),
+  ]
+  for (const trace of evaluationTraces(out)) await refuseInputs(trace, inputs)
 }
 
 async function readSamples(path: string, asked: SampleSettings): Promise<Sample[]> {

@@ -9,7 +9,7 @@ import { tableRows } from './table.js'
 interface Found {
   line: number
   id: string
-  k: number | undefined
+  k: number
   text: string
   /** As the file has it, where it does. */
   question: string | undefined
@@ -26,7 +26,7 @@ const keys = {
  * Reads the answers of a file to the given samples.
  *
  * A JSON Lines record or CSV row has an id (`sampleId`, `question_id`, `qid` or `id`) and a text (`text`, `output` or `prediction`); several
- * answers to one question have a number (`k` or `sequence_id`) or count in their order. An id is that of a sample, or the end of one: data
+ * answers to one question have a number (`k` or `sequence_id`). An id is that of a sample, or the end of one: data
  * sets number their questions, and `import` puts the name of the set before the number.
  *
  * @returns for each sample, in their order, its answers; empty where the file has none.
@@ -45,14 +45,13 @@ export async function readPredictions(path: string, samples: readonly Sample[]):
     }
     checkQuestion(path, found, sample)
     const given = answers.get(sample.id) as Map<number, string>
-    const k = found.k ?? given.size
-    if (given.has(k)) {
-      throw new DataError(`${placeOf(path, found.line, found.id)}: answer ${k} to this question is there twice`, {
+    if (given.has(found.k)) {
+      throw new DataError(`${placeOf(path, found.line, found.id)}: answer ${found.k} to this question is there twice`, {
         detail: { path, line: found.line, id: found.id },
         hint: 'Number the answers to one question with "k", from 0, or keep one of them.',
       })
     }
-    given.set(k, found.text)
+    given.set(found.k, found.text)
   }
   if (strangers.length > 0) {
     const [first] = strangers
@@ -100,8 +99,8 @@ function foundIn(path: string, line: number, record: Record<string, unknown>): F
     throw missing(path, line, undefined, `an id (${keys.id.join(', ')})`)
   }
   if (typeof text !== 'string') throw missing(path, line, String(id), `a text (${keys.text.join(', ')})`)
-  const number = k === undefined || k === '' ? undefined : Number(k)
-  if (number !== undefined && !(Number.isInteger(number) && number >= 0)) {
+  const number = k === undefined || k === '' ? 0 : Number(k)
+  if (!(Number.isInteger(number) && number >= 0)) {
     throw missing(path, line, String(id), `a whole number as ${keys.k.join(' or ')}`)
   }
   return {

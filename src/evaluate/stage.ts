@@ -1,7 +1,9 @@
 /** `evaluate`: systems answer held-out questions, answers are judged, systems are compared. */
 import { basename, dirname, extname, join } from 'node:path'
 import type { z } from 'zod'
-import { deleteAll, writeFileAtomic } from '../data/files.js'
+
+import { writeFileAtomic } from '../data/files.js'
+
 import type { EndpointInput } from '../endpoint/settings.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
@@ -169,7 +171,9 @@ const points = (value: number): string => `${value > 0 ? '+' : ''}${(100 * value
 
 /** What may be said of each system against its baseline, a line each. */
 export function describeComparisons(comparisons: readonly SystemComparison[]): string[] {
-  return comparisons.map(({ system, baseline, conclusion, groups: [all] }) => {
+  return comparisons.flatMap(({ system, baseline, conclusion, groups: [all] }) => {
+    // Free reports have no verdicts.
+    if (!all?.count) return []
     const { low, high } = all.clusters.bootstrap ?? all.difference
     const size = `${points(all.difference.value)} points [${points(low)}, ${points(high)}]`
     const p = (all.adjusted.holm ?? 1).toPrecision(2)
@@ -177,9 +181,16 @@ export function describeComparisons(comparisons: readonly SystemComparison[]): s
   })
 }
 
-/** One line: accuracies, and what may be said of their difference. */
-export function summaryOf({ systems, comparisons, judging }: EvaluationResults): string {
-  const shown = systems.map(({ name, groups }) => `${name} ${percent(groups[0].accuracy.value)}`)
+/** One line: accuracies, or scores where all samples are reports, and what may be said of their difference. */
+export function summaryOf({ questions, systems, comparisons, judging, reports }: EvaluationResults): string {
+  const shown =
+    questions > 0
+      ? systems.map(({ name, groups }) => `${name} ${percent(groups[0].accuracy.value)}`)
+      : (reports?.systems ?? []).map(({ system, green, scores }) =>
+          green?.strict.count
+            ? `${system} GREEN ${green.strict.value.toFixed(3)}`
+            : `${system} ROUGE-L ${scores.rougeL.value.toFixed(3)}`,
+        )
   const by = judging.judge ? ` (judge ${judging.judge.model}, ${judging.judge.date})` : ''
   return [`${shown.join(', ')}${by}`, ...describeComparisons(comparisons)].join('; ')
 }
@@ -190,6 +201,6 @@ export async function runRejudge(
   context: StageContext,
 ): Promise<StageResult<EvaluationResults>> {
   const { rejudge } = await import('./evaluation.js')
-  if (context.overwrite) await deleteAll(evaluationTraces(settings.out))
-  return resultOf(await rejudge(settings.folder, await judgingOf(settings), context), settings.out)
+  const request = { ...(await judgingOf(settings)), overwrite: context.overwrite }
+  return resultOf(await rejudge(settings.folder, request, context), settings.out)
 }

@@ -49,7 +49,12 @@ export async function answersOf(
   models: Models,
   { signal, progress }: StageContext,
 ): Promise<Prediction[] | undefined> {
-  if (system.kind === 'file') return fromFile(system.name, await readPredictions(system.path, samples), samples)
+  if (system.kind === 'file') {
+    const answers = await readPredictions(system.path, samples)
+    const missing = samples.filter(({ id }) => answers.get(id)?.length === 0).length
+    if (missing > 0) progress.log(`${missing} questions have no answer in ${system.path} and count as wrong`)
+    return fromFile(system.name, answers, samples)
+  }
   const out = answersPath(asking.folder, system.name)
   const { samples: path, settings } = asking
   const report = await sampleAnswers(

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import type { Message } from '../../endpoint/index.js'
 import { readStructured } from '../../endpoint/index.js'
+import { between } from '../../text/blocks.js'
 import type { JudgeVerdict } from '../records.js'
 
 /** A question with its reference, and the answer in question. */
@@ -84,7 +85,7 @@ export const protocols: Record<JudgeProtocolName, JudgeProtocol> = {
   },
   medevalkit: {
     messages: plain('Think, then reply <judge>0</judge> if the answer is correct and <judge>1</judge> if it is not.'),
-    read: ({ content }) => verdict(/<judge>([\s\S]*?)<\/judge>/.exec(content)?.[1] === '0'),
+    read: ({ content }) => verdict(between(content, '<judge>', '</judge>') === '0'),
   },
   'lmms-eval': {
     messages: plain('Reply 1 if the answer is correct and 0 if it is not.'),

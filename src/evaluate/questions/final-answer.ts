@@ -1,19 +1,23 @@
 /** What an answer says in the end, where it also thinks aloud. */
+import { blocksOf, tags, withoutBlocks } from '../../text/blocks.js'
 
-const reasoning = /<(think|thinking|thought|reasoning|reflection|scratchpad)>[\s\S]*?<\/\1>/gi
+const reasoning = ['think', 'thinking', 'thought', 'reasoning', 'reflection', 'scratchpad']
 /** A template may open the block in the prompt, so that only its end stands in the answer. */
-const closedReasoning = /^[\s\S]*<\/(?:think|thinking|thought|reasoning|reflection|scratchpad)>/i
-const openReasoning = /<(?:think|thinking|thought|reasoning|reflection|scratchpad)>[\s\S]*$/i
-const tagged = /<(answer|final_answer)>([\s\S]*?)<\/\1>/gi
-const announced = /(?:^|[\n.!?*])[\s*_#]*(?:the\s+)?(?:final\s+)?answer(?:\s+is)?\s*[*_]*\s*:[*_\s]*/gi
+const closedReasoning = new RegExp(`^[\\s\\S]*</(?:${reasoning.join('|')})>`, 'i')
+const openReasoning = new RegExp(`<(?:${reasoning.join('|')})>[\\s\\S]*$`, 'i')
+const answerTags = tags('answer', 'final_answer')
+// The look-behind is tried only where a word begins that fits: a long rule of stars is then read once, not once a star.
+const announced = /(?=[tfa])(?<=(?:^|[\n.!?*])[\s*_#]*)(?:the\s+)?(?:final\s+)?answer(?:\s+is)?[\s*_]*:[*_\s]*/gi
 
 /**
  * The final answer in a text: what stands in the last answer tag, else in the last `\boxed{}`, else after the last "answer:", else
  * everything but the reasoning. Reasoning that does not end has no answer.
  */
 export function finalAnswer(text: string): string {
-  const said = text.replace(reasoning, '').replace(closedReasoning, '').replace(openReasoning, '')
-  const inTag = [...said.matchAll(tagged)].at(-1)?.[2]
+  const said = withoutBlocks(text, tags(...reasoning))
+    .replace(closedReasoning, '')
+    .replace(openReasoning, '')
+  const inTag = blocksOf(said, answerTags).at(-1)?.content
   if (inTag !== undefined) return inTag.trim()
   const boxed = lastBoxed(said)
   if (boxed !== undefined) return boxed.trim()

@@ -4,6 +4,7 @@
  * FiRe-MPO release at 475b9f2.
  */
 import type { Sample } from '../../data/records.js'
+import { between, withoutBlocks } from '../../text/blocks.js'
 import type { Parity } from '../records.js'
 
 type Question = Pick<Sample, 'answer' | 'answerType'>
@@ -155,7 +156,7 @@ function medEvalKitAnswer(text: string): string {
   let said = text.toLowerCase()
   const boxed = /\\boxed\{([^{}]*)\}/g
   if (said.includes('boxed')) said = [...said.matchAll(boxed)].at(-1)?.[1] ?? 'none'
-  else said = /<answer>([\s\S]*?)<\/answer>/.exec(said)?.[1] ?? said
+  else said = between(said, '<answer>', '</answer>') ?? said
   for (const mark of announcements)
     said = said.slice(said.lastIndexOf(mark) < 0 ? 0 : said.lastIndexOf(mark) + mark.length)
   return said
@@ -192,12 +193,16 @@ const denials = new Set([
   '异常',
 ])
 
+const brackets = [
+  ['(', ')'],
+  ['（', '）'],
+] as const
+
 function lmmsEvalWords(text: string): string {
-  const plain = text
-    .trim()
-    .toLowerCase()
-    .replace(/\([^)]*\)|（[^）]*）/g, ' ')
-    .replace(/[!-/:-@[-`{-~！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～、《》【】]/g, ' ')
+  const plain = withoutBlocks(text.trim().toLowerCase(), brackets, ' ').replace(
+    /[!-/:-@[-`{-~！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～、《》【】]/g,
+    ' ',
+  )
   const said = splitWords(plain).join(' ')
   if (said === 'x ray') return 'xray'
   return affirmations.has(said) ? 'yes' : denials.has(said) ? 'no' : said
@@ -209,7 +214,7 @@ function lmmsEvalWords(text: string): string {
 function companionYesNo(answer: string, text: string): boolean | null {
   const reference = answer.trim().toLowerCase()
   if (reference !== 'yes' && reference !== 'no') return null
-  const said = /<ANSWER>([\s\S]*?)<\/ANSWER>/.exec(text)?.[1] ?? text
+  const said = between(text, '<ANSWER>', '</ANSWER>') ?? text
   const first = /\b(yes|no)\b/i.exec(said)?.[1]
   return first === undefined ? null : first.toLowerCase() === reference
 }

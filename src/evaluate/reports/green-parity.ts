@@ -77,9 +77,12 @@ function byCodePoint(a: string, b: string): number {
   return left.length - right.length
 }
 
-/** Decimal digits of any script: Unicode keeps each script's ten together, from a multiple of ten or sixteen on. */
+/**
+ * Decimal digits of any script: Unicode keeps each script's ten together, from a multiple of ten or sixteen on. No count is larger
+ * than numbers are exact: of hundreds of digits none is a share.
+ */
 function toNumber(digits: string): number {
-  return Number([...digits].map(digitOf).join(''))
+  return Math.min(Number([...digits].map(digitOf).join('')), Number.MAX_SAFE_INTEGER)
 }
 
 function digitOf(digit: string): number {

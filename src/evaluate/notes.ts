@@ -1,0 +1,46 @@
+/** What a reader must know beside the numbers of an evaluation, and when not to build on them. */
+import { DataError, type FireError } from '../errors.js'
+import type { EvaluationResults } from './evaluation.js'
+import type { VerdictRecord } from './records.js'
+
+/** What a reader must know before the numbers. */
+export function notesOn(
+  { leakage, comparisons, reports }: EvaluationResults,
+  records: readonly VerdictRecord[],
+): string[] {
+  const notes: string[] = []
+  if (leakage?.seen) notes.push(`${leakage.seen} questions are about images that were trained on.`)
+  for (const { baseline, system, lost } of comparisons) {
+    if (lost.p < 0.05) {
+      notes.push(
+        `${lost.baseline} answers of ${baseline} and ${lost.system} of ${system} are missing or unreadable: their comparison is in doubt.`,
+      )
+    }
+  }
+  for (const { system, cut } of reports?.systems ?? []) {
+    if (cut > 0) notes.push(`${cut} reports of ${system} are longer than the prompt of GREEN holds and were cut.`)
+  }
+  const lost = records.filter(({ verdict }) => verdict === 'failed' || verdict === 'unreadable').length
+  if (lost > 0.02 * records.length) {
+    notes.push(`${lost} of ${records.length} answers are missing or unreadable; they count as wrong.`)
+  }
+  return notes
+}
+
+/** More replies of a judge are unreadable than was allowed. @param most as a share. */
+export function problemOf({ judging, reports }: EvaluationResults, most: number): FireError | undefined {
+  const checks = [judging.judge, judging.second].flatMap((judge) =>
+    judge ? [{ what: `replies of ${judge.model}`, count: judge.judged, bad: judge.unreadable + judge.failed }] : [],
+  )
+  for (const { system, green } of reports?.systems ?? []) {
+    if (!green) continue
+    const bad = Object.values(green.unreadable).reduce((sum, count) => sum + count, 0) + green.failed
+    checks.push({ what: `GREEN replies on ${system}`, count: green.reports, bad })
+  }
+  const worst = checks.find(({ count, bad }) => bad > most * count)
+  if (!worst) return undefined
+  const share = ((100 * worst.bad) / worst.count).toFixed(1)
+  return new DataError(`${worst.bad} of ${worst.count} ${worst.what} (${share} %) could not be read or never came`, {
+    hint: 'The numbers are written, with the reasons beside each reply. Ask another model, or allow more with maxUnreadable.',
+  })
+}
