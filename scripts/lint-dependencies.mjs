@@ -24,7 +24,7 @@ export const typescriptLayers = {
   http: ['errors', 'secrets'],
   hub: ['errors', 'options', 'secrets', 'data', 'http'],
   settings: ['errors', 'options', 'secrets', 'engine'],
-  endpoint: ['errors', 'options', 'secrets', 'http', 'data', 'settings'],
+  endpoint: ['errors', 'options', 'secrets', 'http', 'data', 'text', 'settings'],
   stage: ['errors', 'settings', 'type:engine'],
   phantom: ['errors', 'options', 'data'],
   page: ['data', 'type:statistics'],

@@ -373,6 +373,10 @@ async function groundAll(
     }
   }
   await writeJsonl(path, records)
+  const outside = records.filter(({ outside }) => outside > 0).length
+  if (outside > 0.01 * records.length) {
+    progress.log(`warning: boxes of ${outside} of ${records.length} questions leave their image: look at boxFormat`)
+  }
   const first = baselineOf(
     systems.map(({ name }) => name),
     baseline,

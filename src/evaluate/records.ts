@@ -157,6 +157,8 @@ export const groundingRecord = z.strictObject({
   imageId: z.string(),
   /** Why it was left out; the lists are then empty. */
   skipped: z.string().nullable(),
+  /** Boxes that leave their image: many of them mean that their format was misread. */
+  outside: z.number().int().nonnegative(),
   grid: z.tuple([z.number().int(), z.number().int()]),
   maskTokens: z.number(),
   /** Share of attention on the image. */

@@ -21,12 +21,13 @@ const section = (matched: string): string =>
 function groundingOf(system: number, i: number, kind: GroundingRecord['kind']): GroundingRecord {
   const about = { system: names[system], sampleId: `${kind}-${i}`, kind, imageId: `image-${i}` }
   const none = { mass: [], ar: [], kl: [], js: [], shiftedAr: [] }
-  if (i === 7) return { ...about, skipped: 'it has no box', grid: [0, 0], maskTokens: 0, ...none }
+  if (i === 7) return { ...about, skipped: 'it has no box', grid: [0, 0], maskTokens: 0, outside: 0, ...none }
   const layers = (at: (layer: number) => number) => Array.from({ length: 9 }, (_, layer) => at(layer))
   const noise = (layer: number) => 0.12 * Math.sin(i * 3.1 + layer * 1.7 + system)
   return {
     ...about,
     skipped: null,
+    outside: 0,
     grid: [8, 8],
     maskTokens: 6,
     mass: layers((layer) => 0.3 + 0.02 * layer + noise(layer) / 3),

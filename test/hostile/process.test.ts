@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { type Engine, openEngine } from '../../src/engine/engine.js'
-import { FileError, FireError } from '../../src/errors.js'
+import { CheckpointError, FireError } from '../../src/errors.js'
 import { drawsOf, rounds, timeFor } from './campaign.js'
 
 const phantom = fileURLToPath(new URL('../../models/phantom', import.meta.url))
@@ -34,7 +34,7 @@ describe('weights that change under an open engine', () => {
     await using engine = await openEngine({ model, threads: 1 })
     truncateSync(weights, size)
     const error = await score(engine).catch((reason) => reason)
-    expect(error).toBeInstanceOf(FileError)
+    expect(error).toBeInstanceOf(CheckpointError)
     expect(error.message).toContain(`${weights} was cut from ${statSync(join(phantom, 'model.safetensors')).size}`)
   })
 

@@ -9,7 +9,9 @@ const context = { provider: new RulesProvider(), blindJudge: null, mode: 'on-pol
 const studies = generateStudies({ seed: 5, split: 'train', count: 60 })
 
 describe('pairs of the phantom world', () => {
-  it('have a right chosen and a wrong rejected side, for every sentence that answers a question', async () => {
+  it('have a right chosen and a wrong rejected side, for every sentence that answers a question', {
+    timeout: 120_000,
+  }, async () => {
     const wrong: unknown[] = []
     const counts = { answers: 0, pairs: 0, decided: 0 }
     for (const study of studies) {

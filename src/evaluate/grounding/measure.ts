@@ -154,6 +154,7 @@ async function measureOne(
     kind: question.kind,
     imageId: ref.sha256,
     skipped: null,
+    outside: question.boxes.filter((box) => leavesImage(box, ref)).length,
     grid: [grid.rows, grid.columns],
     maskTokens,
     mass: asked.map((layer) => headMean(layer, region.length).reduce((sum, value) => sum + value, 0)),
@@ -175,9 +176,9 @@ export function shiftRegion(region: Float64Array, { rows, columns }: Grid): Floa
 
 function leftOut(system: string, { id, kind }: GroundingQuestion, imageId: string, skipped: string): GroundingRecord {
   const none = { mass: [], ar: [], kl: [], js: [], shiftedAr: [] }
-  return { system, sampleId: id, kind, imageId, skipped, grid: [0, 0], maskTokens: 0, ...none }
+  return { system, sampleId: id, kind, imageId, skipped, outside: 0, grid: [0, 0], maskTokens: 0, ...none }
 }
 
 /** Boxes that leave their image: under the wrong reading of their format there are many. */
-export const leavesImage = ([left, top, right, bottom]: Box, { width, height }: Size): boolean =>
+const leavesImage = ([left, top, right, bottom]: Box, { width, height }: Size): boolean =>
   left < 0 || top < 0 || right > width || bottom > height || right < left || bottom < top
