@@ -1,11 +1,10 @@
 /** An evaluation: systems answer, answers are judged, numbers are counted, and everything that decides them is written down. */
-import { readFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { deleteAll, sha256File, writeJson } from '../data/files.js'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
 import { lockOutput, refuseInputs } from '../data/lock.js'
 import { pair, type Sample, sample } from '../data/records.js'
-import { ArgumentError, asFileError, DataError, type FireError, guarded } from '../errors.js'
+import { ArgumentError, DataError, type FireError } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { chosenSamples } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
@@ -15,7 +14,8 @@ import { Chat } from '../text/chat.js'
 import { describeSystem, moveSystem, pathFrom } from './about.js'
 import type { JudgedAnswer } from './accuracy.js'
 import { type EvidenceRequest, type EvidenceResults, measureEvidence } from './evidence.js'
-import { evaluationFiles, evaluationTraces } from './files.js'
+import { evaluationFiles, evaluationTraces, writeAnswers } from './files.js'
+import { readEvaluation } from './finished.js'
 import { groundingPresets, measureGrounding } from './grounding/measure.js'
 import { type BoxFormat, type GroundingQuestion, readGroundingQuestions } from './grounding/questions.js'
 import {
@@ -158,6 +158,11 @@ export async function evaluate(
   checkNames(systems)
   await using _lock = await lockOutput(out, 'folder')
   await keepInputs(request)
+  // Nothing is paid for before a name is found to be wrong.
+  baselineOf(
+    systems.map(({ name }) => name),
+    request.baseline,
+  )
   const samples = await readSamples(path, asked)
   const [{ difference }] = detectableWith(samples.length).filter(({ discordant }) => discordant === 0.2)
   if (difference !== null) {
@@ -178,8 +183,7 @@ export async function evaluate(
     if (!answers) return undefined
     predictions.push(...answers)
   }
-  await writeJsonl(join(out, evaluationFiles.samples), samples)
-  await writeJsonl(join(out, evaluationFiles.predictions), predictions)
+  await writeAnswers(out, samples, predictions)
   const fromOut = pathFrom(out)
   const inputs = {
     samples: fromOut(path),
@@ -219,6 +223,7 @@ export async function rejudge(
   const fromOut = pathFrom(out)
   const moved = (place: string): string => fromOut(resolve(folder, place))
   const about = new Map(before.systems.map((system) => [system.name, moveSystem(system.about, moved)]))
+  baselineOf([...about.keys()], request.baseline)
   const { asked } = before
   const { trainedOn } = request
   const inputs = {
@@ -228,8 +233,7 @@ export async function rejudge(
     trainedOn: trainedOn === undefined ? null : fromOut(trainedOn),
   }
   if (overwrite) await deleteAll(evaluationTraces(out))
-  await writeJsonl(join(out, evaluationFiles.samples), samples)
-  await writeJsonl(join(out, evaluationFiles.predictions), predictions)
+  await writeAnswers(out, samples, predictions)
   const context = { signal, progress }
   const answered = { samples, predictions, about, inputs, asked }
   // What models look at does not depend on who judges their answers.
@@ -261,8 +265,10 @@ async function countAll(
   context: Pick<StageContext, 'signal' | 'progress'>,
 ): Promise<Evaluated> {
   const { out, margin, seed } = request
-  await writeJsonl(join(out, evaluationFiles.verdicts), records)
   const reports = await scoreReports(answered, request, context)
+  // What a kill leaves from here on is no evaluation, rather than one of other verdicts.
+  await deleteAll([join(out, evaluationFiles.results)])
+  await writeJsonl(join(out, evaluationFiles.verdicts), records)
   const names = [...answered.about.keys()]
   const baseline = baselineOf(names, request.baseline)
   const byName = new Map(names.map((name) => [name, records.filter(({ system }) => system === name)]))
@@ -387,7 +393,11 @@ async function scoreReports(
   context: Pick<StageContext, 'signal' | 'progress'>,
 ): Promise<ReportsResults | null> {
   const asked = new Map(samples.filter(({ task }) => task === 'report').map((each) => [each.id, each]))
-  if (asked.size === 0) return null
+  if (asked.size === 0) {
+    if (green || scores.length > 0)
+      context.progress.log('no sample is a report: GREEN and scores have nothing to look at')
+    return null
+  }
   const names = [...about.keys()]
   const imported: ImportedScores[] = []
   for (const path of scores) imported.push(await readScores(path, names, new Set(asked.keys())))
@@ -422,16 +432,6 @@ async function scoreReports(
       .map((name) => ({ system: name, scores: compareReports(of(first), of(name), seed) })),
     green: counted,
   }
-}
-
-/** Reads evaluation.json of a folder. @throws {FileError} when there is none. */
-export async function readEvaluation(folder: string): Promise<EvaluationResults> {
-  const path = join(folder, evaluationFiles.results)
-  const text = await readFile(path, 'utf8').catch(asFileError('Reading', path))
-  return guarded(
-    () => JSON.parse(text) as EvaluationResults,
-    (reason, cause) => new DataError(`${path} is not JSON: ${reason}`, { cause }),
-  )
 }
 
 /** An evaluation in the folder of its samples must not replace them by the part that was asked. */

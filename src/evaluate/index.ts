@@ -27,9 +27,9 @@ export {
   type EvaluationResults,
   evaluate,
   type JudgingRequest,
-  readEvaluation,
   rejudge,
 } from './evaluation.js'
+export { readEvaluation } from './finished.js'
 export { type Box, type Frame, type Grid, touchedTokens } from './grounding/boxes.js'
 export { type Grounding, type GroundingConvention, groundingMetrics, type HeadWeights } from './grounding/metrics.js'
 export type { GroundingRequest, MeanRatios } from './grounding.js'
