@@ -15,15 +15,10 @@ import { describeSystem, moveSystem, pathFrom } from './about.js'
 import type { JudgedAnswer } from './accuracy.js'
 import { type EvidenceRequest, type EvidenceResults, measureEvidence } from './evidence.js'
 import { evaluationFiles, evaluationTraces, writeAnswers } from './files.js'
-import { readEvaluation } from './finished.js'
+import { type EvaluationResults, type GroundingSummary, type ReportsResults, readEvaluation } from './finished.js'
 import { groundingPresets, measureGrounding } from './grounding/measure.js'
 import { type BoxFormat, type GroundingQuestion, readGroundingQuestions } from './grounding/questions.js'
-import {
-  type ComparedGrounding,
-  compareGrounding,
-  type GroundingResults,
-  groundingResults,
-} from './grounding/summary.js'
+import { compareGrounding, groundingResults } from './grounding/summary.js'
 import { type Judge, rulesJudge } from './judge.js'
 import { askJudges, type JudgeRequest } from './judges/run.js'
 import { Models } from './models.js'
@@ -31,8 +26,8 @@ import { notesOn, problemOf } from './notes.js'
 import { type GroundingRecord, type Prediction, prediction, type ReportRecord, type VerdictRecord } from './records.js'
 import { type ImportedScores, readScores, scoreKey } from './reports/imported.js'
 import { askGreen, type GreenRequest, reportRecord } from './reports/score.js'
-import { type ComparedScore, compareReports, type ReportResults, reportResults } from './reports/summary.js'
-import { detectableWith, type Judging, type QuestionResults, questionResults } from './results.js'
+import { compareReports, reportResults } from './reports/summary.js'
+import { detectableWith, type Judging, questionResults } from './results.js'
 import { type AnsweringSystem, type Asking, answersOf } from './systems.js'
 import { asJudged, verdictOf } from './verdicts.js'
 
@@ -104,33 +99,6 @@ const requestKeys: Record<keyof EvaluationRequest, true> = {
   maxUnreadable: true,
   trainedOn: true,
   seed: true,
-}
-
-/** Reports of all systems. */
-export interface ReportsResults {
-  systems: ReportResults[]
-  comparisons: { system: string; scores: ComparedScore[] }[]
-  /** The model that counted errors, and the hash of its prompt; null where none was asked. */
-  green: { model: string; promptSha256: string; date: string; cost: number } | null
-}
-
-/** Where models look. */
-export interface GroundingSummary {
-  preset: string
-  results: GroundingResults[]
-  comparisons: ComparedGrounding[]
-}
-
-/** What evaluation.json holds. */
-export interface EvaluationResults extends QuestionResults, EvidenceResults {
-  /** Paths from the folder of the evaluation. */
-  inputs: { samples: string; samplesSha256: string; imageRoot: string; trainedOn: string | null }
-  asked: SampleSettings
-  /** Null where no sample is a report. */
-  reports: ReportsResults | null
-  /** Null where no question with boxes was asked. */
-  grounding: GroundingSummary | null
-  notes: string[]
 }
 
 /** The signal asks for an orderly stop; the same request then goes on. Without `progress` nothing is shown. */

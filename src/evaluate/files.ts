@@ -2,9 +2,8 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { deleteAll } from '../data/files.js'
-import { writeJsonl } from '../data/jsonl.js'
+import { toJsonl, writeJsonl } from '../data/jsonl.js'
 import type { Sample } from '../data/records.js'
-import { toJson } from '../secrets.js'
 import type { Prediction } from './records.js'
 
 /** Names below the folder; those without an ending are folders. */
@@ -43,7 +42,7 @@ export async function writeAnswers(
   ] as const
   for (const [path, records] of files) {
     const kept = await readFile(path, 'utf8').catch(() => undefined)
-    if (kept !== records.map((record) => `${toJson(record)}\n`).join('')) {
+    if (kept !== toJsonl(records)) {
       await deleteAll([join(out, evaluationFiles.results), join(out, evaluationFiles.verdicts)])
     }
   }

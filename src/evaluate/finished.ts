@@ -1,10 +1,41 @@
-/** Finished evaluations, read again. */
+/** evaluation.json as a whole, and how it is read again. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { asFileError, DataError, guarded } from '../errors.js'
-import type { EvaluationResults } from './evaluation.js'
+import type { SampleSettings } from '../sample/settings.js'
+import type { EvidenceResults } from './evidence.js'
 import { evaluationFiles } from './files.js'
+import type { ComparedGrounding, GroundingResults } from './grounding/summary.js'
+import type { ComparedScore, ReportResults } from './reports/summary.js'
+import type { QuestionResults } from './results.js'
+
+/** Reports of all systems. */
+export interface ReportsResults {
+  systems: ReportResults[]
+  comparisons: { system: string; scores: ComparedScore[] }[]
+  /** The model that counted errors, and the hash of its prompt; null where none was asked. */
+  green: { model: string; promptSha256: string; date: string; cost: number } | null
+}
+
+/** Where models look. */
+export interface GroundingSummary {
+  preset: string
+  results: GroundingResults[]
+  comparisons: ComparedGrounding[]
+}
+
+/** What evaluation.json holds. */
+export interface EvaluationResults extends QuestionResults, EvidenceResults {
+  /** Paths from the folder of the evaluation. */
+  inputs: { samples: string; samplesSha256: string; imageRoot: string; trainedOn: string | null }
+  asked: SampleSettings
+  /** Null where no sample is a report. */
+  reports: ReportsResults | null
+  /** Null where no question with boxes was asked. */
+  grounding: GroundingSummary | null
+  notes: string[]
+}
 
 /** What tells evaluation.json from other JSON, and from that of earlier versions. */
 const shape = z.looseObject({

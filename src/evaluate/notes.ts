@@ -1,6 +1,6 @@
 /** What a reader must know beside the numbers of an evaluation, and when not to build on them. */
 import { DataError, type FireError } from '../errors.js'
-import type { EvaluationResults } from './evaluation.js'
+import type { EvaluationResults } from './finished.js'
 import type { VerdictRecord } from './records.js'
 
 /** What a reader must know before the numbers. */

@@ -121,7 +121,7 @@ const flags = (out: string, model = 'm'): string[] => [
   ...['evaluate', '--samples', join(folder, 'samples.jsonl'), '--predictions', join(folder, 'theirs.jsonl')],
   ...['--out', join(folder, out), '--cache', join(folder, 'cache'), '--max-unreadable', '0.9'],
   ...['--judge', `${server.url}/v1`, '--judge-model', model, '--judge-concurrency', '4'],
-  ...['--judge-retries', '2', '--judge-retry-delay', '0.001'],
+  ...['--judge-retries', '1', '--judge-retry-delay', '0.001'],
 ]
 
 const verdictsOf = (out: string): Promise<string> => readFile(join(folder, out, 'verdicts.jsonl'), 'utf8')
@@ -178,7 +178,7 @@ describe('a judge of many habits', () => {
     const alone = new Set(completed.keys())
     completed = new Map()
     const cached = flags('killed').map((each) => (each === join(folder, 'cache') ? join(folder, 'cold') : each))
-    const kills = rounds(2, 4)
+    const kills = rounds(2, 6)
     for (let blow = 0; blow < kills; blow++) {
       const { child, done } = startCommand(cached)
       // When it asks, not before: the next so many requests are answered first.
