@@ -87,9 +87,14 @@ export async function* readJsonl<S extends z.ZodType>(path: string, schema: S): 
 
 /** Writes records to a new file, atomically. */
 export async function writeJsonl(path: string, records: Iterable<unknown>): Promise<void> {
+  await writeFileAtomic(path, toJsonl(records))
+}
+
+/** Records as `writeJsonl` writes them. */
+export function toJsonl(records: Iterable<unknown>): string {
   let text = ''
   for (const record of records) text += `${toJson(record)}\n`
-  await writeFileAtomic(path, text)
+  return text
 }
 
 const decoder = new TextDecoder('utf-8', { fatal: true })

@@ -7,7 +7,7 @@
 import { jsonrepair } from 'jsonrepair'
 import type { z } from 'zod'
 import { fromJson } from '../secrets.js'
-import { tags, withoutBlocks } from '../text/blocks.js'
+import { tags, withoutBlocks } from './blocks.js'
 import type { Reply } from './request.js'
 
 /** What a reply says, or in words for its writer why it says nothing. */

@@ -3,8 +3,9 @@ import { basename, join } from 'node:path'
 import { readJsonl } from '../data/jsonl.js'
 import { DataError } from '../errors.js'
 import { compareSystems, type SystemComparison } from './compare.js'
-import { type EvaluationResults, readEvaluation } from './evaluation.js'
 import { evaluationFiles } from './files.js'
+import type { EvaluationResults } from './finished.js'
+import { readEvaluation } from './finished.js'
 import { type VerdictRecord, verdictRecord } from './records.js'
 
 /**

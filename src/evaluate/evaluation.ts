@@ -1,12 +1,11 @@
 /** An evaluation: systems answer, answers are judged, numbers are counted, and everything that decides them is written down. */
 import { existsSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { deleteAll, sha256File, writeJson } from '../data/files.js'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
 import { lockOutput, refuseInputs } from '../data/lock.js'
 import { pair, type Sample, sample } from '../data/records.js'
-import { ArgumentError, asFileError, DataError, type FireError, guarded } from '../errors.js'
+import { ArgumentError, DataError, type FireError } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { chosenSamples } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
@@ -16,15 +15,11 @@ import { Chat } from '../text/chat.js'
 import { describeSystem, moveSystem, pathFrom } from './about.js'
 import type { JudgedAnswer } from './accuracy.js'
 import { type EvidenceRequest, type EvidenceResults, measureEvidence } from './evidence.js'
-import { evaluationFiles, evaluationTraces } from './files.js'
+import { evaluationFiles, evaluationTraces, writeAnswers } from './files.js'
+import { type EvaluationResults, type GroundingSummary, type ReportsResults, readEvaluation } from './finished.js'
 import { groundingPresets, measureGrounding } from './grounding/measure.js'
 import { type BoxFormat, type GroundingQuestion, readGroundingQuestions } from './grounding/questions.js'
-import {
-  type ComparedGrounding,
-  compareGrounding,
-  type GroundingResults,
-  groundingResults,
-} from './grounding/summary.js'
+import { compareGrounding, groundingResults } from './grounding/summary.js'
 import { type Judge, rulesJudge } from './judge.js'
 import { askJudges, type JudgeRequest } from './judges/run.js'
 import { Models } from './models.js'
@@ -32,8 +27,8 @@ import { notesOn, problemOf } from './notes.js'
 import { type GroundingRecord, type Prediction, prediction, type ReportRecord, type VerdictRecord } from './records.js'
 import { type ImportedScores, readScores, scoreKey } from './reports/imported.js'
 import { askGreen, type GreenRequest, reportRecord } from './reports/score.js'
-import { type ComparedScore, compareReports, type ReportResults, reportResults } from './reports/summary.js'
-import { detectableWith, type Judging, type QuestionResults, questionResults } from './results.js'
+import { compareReports, reportResults } from './reports/summary.js'
+import { detectableWith, type Judging, questionResults } from './results.js'
 import { type AnsweringSystem, type Asking, answersOf } from './systems.js'
 import { asJudged, verdictOf } from './verdicts.js'
 
@@ -107,33 +102,6 @@ const requestKeys: Record<keyof EvaluationRequest, true> = {
   seed: true,
 }
 
-/** Reports of all systems. */
-export interface ReportsResults {
-  systems: ReportResults[]
-  comparisons: { system: string; scores: ComparedScore[] }[]
-  /** The model that counted errors, and the hash of its prompt; null where none was asked. */
-  green: { model: string; promptSha256: string; date: string; cost: number } | null
-}
-
-/** Where models look. */
-export interface GroundingSummary {
-  preset: string
-  results: GroundingResults[]
-  comparisons: ComparedGrounding[]
-}
-
-/** What evaluation.json holds. */
-export interface EvaluationResults extends QuestionResults, EvidenceResults {
-  /** Paths from the folder of the evaluation. */
-  inputs: { samples: string; samplesSha256: string; imageRoot: string; trainedOn: string | null }
-  asked: SampleSettings
-  /** Null where no sample is a report. */
-  reports: ReportsResults | null
-  /** Null where no question with boxes was asked. */
-  grounding: GroundingSummary | null
-  notes: string[]
-}
-
 /** The signal asks for an orderly stop; the same request then goes on. Without `progress` nothing is shown. */
 export type EvaluationContext = Partial<Pick<StageContext, 'signal' | 'progress' | 'native'>>
 
@@ -159,6 +127,11 @@ export async function evaluate(
   checkNames(systems)
   await using _lock = await lockOutput(out, 'folder')
   await keepInputs(request)
+  // Nothing is paid for before a name is found to be wrong.
+  baselineOf(
+    systems.map(({ name }) => name),
+    request.baseline,
+  )
   const samples = await readSamples(path, asked)
   const [{ difference }] = detectableWith(samples.length).filter(({ discordant }) => discordant === 0.2)
   if (difference !== null) {
@@ -179,8 +152,7 @@ export async function evaluate(
     if (!answers) return undefined
     predictions.push(...answers)
   }
-  await writeJsonl(join(out, evaluationFiles.samples), samples)
-  await writeJsonl(join(out, evaluationFiles.predictions), predictions)
+  await writeAnswers(out, samples, predictions)
   const fromOut = pathFrom(out)
   const inputs = {
     samples: fromOut(path),
@@ -220,6 +192,7 @@ export async function rejudge(
   const fromOut = pathFrom(out)
   const moved = (place: string): string => fromOut(resolve(folder, place))
   const about = new Map(before.systems.map((system) => [system.name, moveSystem(system.about, moved)]))
+  baselineOf([...about.keys()], request.baseline)
   const { asked } = before
   // Which images were trained on does not change with the judge.
   const known = before.inputs.trainedOn === null ? undefined : resolve(folder, before.inputs.trainedOn)
@@ -231,8 +204,7 @@ export async function rejudge(
     trainedOn: trainedOn === undefined ? null : fromOut(trainedOn),
   }
   if (overwrite) await deleteAll(evaluationTraces(out))
-  await writeJsonl(join(out, evaluationFiles.samples), samples)
-  await writeJsonl(join(out, evaluationFiles.predictions), predictions)
+  await writeAnswers(out, samples, predictions)
   const context = { signal, progress }
   const answered = { samples, predictions, about, inputs, asked }
   // What models look at does not depend on who judges their answers.
@@ -265,8 +237,10 @@ async function countAll(
   context: Pick<StageContext, 'signal' | 'progress'>,
 ): Promise<Evaluated> {
   const { out, margin, seed } = request
-  await writeJsonl(join(out, evaluationFiles.verdicts), records)
   const reports = await scoreReports(answered, request, context)
+  // What a kill leaves from here on is no evaluation, rather than one of other verdicts.
+  await deleteAll([join(out, evaluationFiles.results)])
+  await writeJsonl(join(out, evaluationFiles.verdicts), records)
   const names = [...answered.about.keys()]
   const baseline = baselineOf(names, request.baseline)
   const byName = new Map(names.map((name) => [name, records.filter(({ system }) => system === name)]))
@@ -395,7 +369,11 @@ async function scoreReports(
   context: Pick<StageContext, 'signal' | 'progress'>,
 ): Promise<ReportsResults | null> {
   const asked = new Map(samples.filter(({ task }) => task === 'report').map((each) => [each.id, each]))
-  if (asked.size === 0) return null
+  if (asked.size === 0) {
+    if (green || scores.length > 0)
+      context.progress.log('no sample is a report: GREEN and scores have nothing to look at')
+    return null
+  }
   const names = [...about.keys()]
   const imported: ImportedScores[] = []
   for (const path of scores) imported.push(await readScores(path, names, new Set(asked.keys())))
@@ -430,16 +408,6 @@ async function scoreReports(
       .map((name) => ({ system: name, scores: compareReports(of(first), of(name), seed) })),
     green: counted,
   }
-}
-
-/** Reads evaluation.json of a folder. @throws {FileError} when there is none. */
-export async function readEvaluation(folder: string): Promise<EvaluationResults> {
-  const path = join(folder, evaluationFiles.results)
-  const text = await readFile(path, 'utf8').catch(asFileError('Reading', path))
-  return guarded(
-    () => JSON.parse(text) as EvaluationResults,
-    (reason, cause) => new DataError(`${path} is not JSON: ${reason}`, { cause }),
-  )
 }
 
 /** An evaluation in the folder of its samples must not replace them by the part that was asked. */

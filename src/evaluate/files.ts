@@ -1,5 +1,10 @@
 /** What an evaluation leaves in its folder. */
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { deleteAll } from '../data/files.js'
+import { toJsonl, writeJsonl } from '../data/jsonl.js'
+import type { Sample } from '../data/records.js'
+import type { Prediction } from './records.js'
 
 /** Names below the folder; those without an ending are folders. */
 export const evaluationFiles = {
@@ -24,3 +29,22 @@ export const evaluationTraces = (out: string): string[] =>
   Object.values(evaluationFiles)
     .filter((name) => name !== evaluationFiles.cache)
     .map((name) => join(out, name))
+
+/** Numbers of other answers are gone before these stand beside them; those of equal ones stay until there are new ones. */
+export async function writeAnswers(
+  out: string,
+  samples: readonly Sample[],
+  predictions: readonly Prediction[],
+): Promise<void> {
+  const files = [
+    [join(out, evaluationFiles.samples), samples],
+    [join(out, evaluationFiles.predictions), predictions],
+  ] as const
+  for (const [path, records] of files) {
+    const kept = await readFile(path, 'utf8').catch(() => undefined)
+    if (kept !== toJsonl(records)) {
+      await deleteAll([join(out, evaluationFiles.results), join(out, evaluationFiles.verdicts)])
+    }
+  }
+  for (const [path, records] of files) await writeJsonl(path, records)
+}

@@ -24,12 +24,12 @@ export {
   type Evaluated,
   type EvaluationContext,
   type EvaluationRequest,
-  type EvaluationResults,
   evaluate,
   type JudgingRequest,
-  readEvaluation,
+  type RejudgeRequest,
   rejudge,
 } from './evaluation.js'
+export { type EvaluationResults, readEvaluation } from './finished.js'
 export { type Box, type Frame, type Grid, touchedTokens } from './grounding/boxes.js'
 export { type Grounding, type GroundingConvention, groundingMetrics, type HeadWeights } from './grounding/metrics.js'
 export type { GroundingRequest, MeanRatios } from './grounding.js'

@@ -1,16 +1,13 @@
 /** What a reader must know beside the numbers of an evaluation, and when not to build on them. */
 import { DataError, type FireError } from '../errors.js'
+import type { EvaluationResults } from './finished.js'
 import type { VerdictRecord } from './records.js'
-import type { GreenResults } from './reports/summary.js'
-import type { QuestionResults } from './results.js'
-
-/** What of the results is looked at. */
-type Numbers = Pick<QuestionResults, 'leakage' | 'comparisons' | 'judging'> & {
-  reports: { systems: readonly { system: string; cut: number; green: GreenResults | null }[] } | null
-}
 
 /** What a reader must know before the numbers. */
-export function notesOn({ leakage, comparisons, reports }: Numbers, records: readonly VerdictRecord[]): string[] {
+export function notesOn(
+  { leakage, comparisons, reports }: EvaluationResults,
+  records: readonly VerdictRecord[],
+): string[] {
   const notes: string[] = []
   if (leakage?.seen) notes.push(`${leakage.seen} questions are about images that were trained on.`)
   for (const { baseline, system, lost } of comparisons) {
@@ -31,7 +28,7 @@ export function notesOn({ leakage, comparisons, reports }: Numbers, records: rea
 }
 
 /** More replies of a judge are unreadable than was allowed. @param most as a share. */
-export function problemOf({ judging, reports }: Numbers, most: number): FireError | undefined {
+export function problemOf({ judging, reports }: EvaluationResults, most: number): FireError | undefined {
   const checks = [judging.judge, judging.second].flatMap((judge) =>
     judge ? [{ what: `replies of ${judge.model}`, count: judge.judged, bad: judge.unreadable + judge.failed }] : [],
   )

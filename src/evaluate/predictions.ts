@@ -59,7 +59,7 @@ export async function readPredictions(path: string, samples: readonly Sample[]):
       `${path} answers ${strangers.length} questions that are not asked, first ${first.id} in line ${first.line}`,
       {
         detail: { path, count: strangers.length, id: first.id },
-        hint: `The ids asked are like ${samples[0]?.id}. Check the split, or import the samples that were answered.`,
+        hint: `The ids asked are like ${samples[0]?.id}; the number alone will do where only one ends so. Check the split, or import the samples that were answered.`,
       },
     )
   }

@@ -2,8 +2,9 @@
 import { join } from 'node:path'
 import { readJsonl } from '../data/jsonl.js'
 import { compareRounds, type GroupComparison, type JudgedAnswer } from './accuracy.js'
-import { type EvaluationResults, readEvaluation } from './evaluation.js'
 import { evaluationFiles } from './files.js'
+import type { EvaluationResults } from './finished.js'
+import { readEvaluation } from './finished.js'
 import { verdictRecord } from './records.js'
 import { asJudged } from './verdicts.js'
 

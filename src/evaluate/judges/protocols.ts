@@ -4,9 +4,9 @@
  */
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
+import { between } from '../../endpoint/blocks.js'
 import type { Message } from '../../endpoint/index.js'
 import { readStructured } from '../../endpoint/index.js'
-import { between } from '../../text/blocks.js'
 import type { JudgeVerdict } from '../records.js'
 
 /** A question with its reference, and the answer in question. */

@@ -4,8 +4,8 @@ import { join, resolve } from 'node:path'
 import type { z } from 'zod'
 import { readJsonl } from '../../data/jsonl.js'
 import { type Sample, sample } from '../../data/records.js'
-import { type EvaluationResults, readEvaluation } from '../evaluation.js'
 import { evaluationFiles } from '../files.js'
+import { type EvaluationResults, readEvaluation } from '../finished.js'
 import {
   type ComparedGrounding,
   compareGrounding,

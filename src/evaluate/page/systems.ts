@@ -1,6 +1,6 @@
 /** How a system is shown: one colour on the whole page. */
 import { type Html, html } from '../../page/html.js'
-import type { EvaluationResults } from '../evaluation.js'
+import type { EvaluationResults } from '../finished.js'
 
 /** Classes of the style sheet: 0 is the baseline's, 1 to 4 repeat. */
 export function colourOf({ systems, baseline }: Pick<EvaluationResults, 'systems' | 'baseline'>, name: string): number {

@@ -3,7 +3,7 @@ import { percent, points, pValue } from '../../page/numbers.js'
 import { counted } from '../../settings/plural.js'
 import type { Interval } from '../../statistics/index.js'
 import type { Resolution, SystemComparison } from '../compare.js'
-import type { EvaluationResults } from '../evaluation.js'
+import type { EvaluationResults } from '../finished.js'
 import type { AnswerGroup, GroupKind } from '../groups.js'
 
 /** The sentence that a reader takes away. */

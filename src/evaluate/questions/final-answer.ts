@@ -1,5 +1,5 @@
 /** What an answer says in the end, where it also thinks aloud. */
-import { blocksOf, tags, withoutBlocks } from '../../text/blocks.js'
+import { blocksOf, tags, withoutBlocks } from '../../endpoint/blocks.js'
 
 const reasoning = ['think', 'thinking', 'thought', 'reasoning', 'reflection', 'scratchpad']
 /** A template may open the block in the prompt, so that only its end stands in the answer. */

@@ -4,7 +4,7 @@
  * FiRe-MPO release at 475b9f2.
  */
 import type { Sample } from '../../data/records.js'
-import { between, withoutBlocks } from '../../text/blocks.js'
+import { between, withoutBlocks } from '../../endpoint/blocks.js'
 import type { Parity } from '../records.js'
 
 type Question = Pick<Sample, 'answer' | 'answerType'>

@@ -1,0 +1,61 @@
+/** evaluation.json as a whole, and how it is read again. */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { asFileError, DataError, guarded } from '../errors.js'
+import type { SampleSettings } from '../sample/settings.js'
+import type { EvidenceResults } from './evidence.js'
+import { evaluationFiles } from './files.js'
+import type { ComparedGrounding, GroundingResults } from './grounding/summary.js'
+import type { ComparedScore, ReportResults } from './reports/summary.js'
+import type { QuestionResults } from './results.js'
+
+/** Reports of all systems. */
+export interface ReportsResults {
+  systems: ReportResults[]
+  comparisons: { system: string; scores: ComparedScore[] }[]
+  /** The model that counted errors, and the hash of its prompt; null where none was asked. */
+  green: { model: string; promptSha256: string; date: string; cost: number } | null
+}
+
+/** Where models look. */
+export interface GroundingSummary {
+  preset: string
+  results: GroundingResults[]
+  comparisons: ComparedGrounding[]
+}
+
+/** What evaluation.json holds. */
+export interface EvaluationResults extends QuestionResults, EvidenceResults {
+  /** Paths from the folder of the evaluation. */
+  inputs: { samples: string; samplesSha256: string; imageRoot: string; trainedOn: string | null }
+  asked: SampleSettings
+  /** Null where no sample is a report. */
+  reports: ReportsResults | null
+  /** Null where no question with boxes was asked. */
+  grounding: GroundingSummary | null
+  notes: string[]
+}
+
+/** What tells evaluation.json from other JSON, and from that of earlier versions. */
+const shape = z.looseObject({
+  baseline: z.string(),
+  judging: z.looseObject({ first: z.string(), description: z.string() }),
+  systems: z.array(z.looseObject({ name: z.string(), about: z.record(z.string(), z.unknown()) })),
+  inputs: z.looseObject({ samples: z.string(), imageRoot: z.string() }),
+})
+
+/** Reads evaluation.json of a folder. @throws {FileError} when there is none. @throws {DataError} when it is no evaluation. */
+export async function readEvaluation(folder: string): Promise<EvaluationResults> {
+  const path = join(folder, evaluationFiles.results)
+  const text = await readFile(path, 'utf8').catch(asFileError('Reading', path))
+  const value = guarded(
+    () => JSON.parse(text) as unknown,
+    (reason, cause) => new DataError(`${path} is not JSON: ${reason}`, { cause }),
+  )
+  if (shape.safeParse(value).success) return value as EvaluationResults
+  throw new DataError(`${path} is not an evaluation of this version`, {
+    detail: { path },
+    hint: 'Evaluate again: replies that were paid for are kept in the folder.',
+  })
+}
