@@ -1,5 +1,6 @@
 /** A stage as a command: its flags, its run, what is said of it. */
 import { z } from 'zod'
+import { DiskFullError } from '../errors.js'
 import { valueAt } from '../settings/setting.js'
 import { titled } from '../stage/progress.js'
 import { checkSettings, runStage, type Stage } from '../stage/stage.js'
@@ -46,12 +47,16 @@ export async function executeStage<T, R>(
 ): Promise<Outcome> {
   using stop = catchSignals((name) => progress.log(`${name}: saving and stopping; again to leave at once`))
   const context = { signal: stop.signal, progress: titled(progress, stage.name), resume, overwrite }
-  const result = await runStage({ run: (given) => stage.run(settings, given) }, context)
+  const again = stage.earlier?.includes('resume') ? ' with --resume' : ''
+  const result = await runStage({ run: (given) => stage.run(settings, given) }, context).catch((error) => {
+    if (!(error instanceof DiskFullError)) throw error
+    const hint = `Free some space and run the same command again${again}.`
+    throw new DiskFullError(error.message, { detail: error.detail, hint, cause: error })
+  })
   const { interrupted, report, summary, problem } = result
   const text = report !== undefined && describe ? describe(report, settings) : summary === '' ? '' : `${summary}\n`
   const outcome = { text, report: (report as object | undefined) ?? { summary }, problem }
   if (!interrupted) return outcome
-  const again = stage.earlier?.includes('resume') ? ' with --resume' : ''
   const kept = valueAt(settings, stage.out.setting.split('.'))
   const stopped = `stopped; what was finished is kept in ${kept}; run the same command again${again} to continue`
   return { ...outcome, stopped, exitCode: stop.exitCode ?? 1 }

@@ -1,7 +1,8 @@
 /** JSON Lines in, typed records out, each with its line number; a bad line is an error that names file, line and id. */
 import { createReadStream } from 'node:fs'
+import { stat } from 'node:fs/promises'
 import type { z } from 'zod'
-import { DataError, fileError, reasonOf } from '../errors.js'
+import { asFileError, DataError, fileError, reasonOf } from '../errors.js'
 import { toJson } from '../secrets.js'
 import { writeFileAtomic } from './files.js'
 
@@ -34,6 +35,7 @@ interface ScannedPlace {
  * @throws {FileError} when the file cannot be read.
  */
 export async function* scanJsonl(path: string): AsyncGenerator<ScannedLine> {
+  await refusePipe(path)
   for await (const { bytes, ...place } of readLines(path)) {
     let text: string
     try {
@@ -49,6 +51,16 @@ export async function* scanJsonl(path: string): AsyncGenerator<ScannedLine> {
       yield { ...place, problem: `not a JSON object (${jsonFault(text, error)})` }
     }
   }
+}
+
+/** Records are read more than once, and opening a pipe waits for a writer: neither goes with what is no plain file. */
+async function refusePipe(path: string): Promise<void> {
+  const about = await stat(path).catch(asFileError('Reading', path))
+  if (about.isFile() || about.isDirectory()) return
+  throw new DataError(`${path} is a pipe or device, not a plain file`, {
+    detail: { path },
+    hint: 'Write the records to a file first.',
+  })
 }
 
 /** Why a text is no JSON: what the parser says, or what Python writes and no parser of JSON takes. */

@@ -409,6 +409,28 @@ const attention: Kind<z.output<typeof probed>> = {
   },
 }
 
+const hiddenLesion = z.object({
+  method: z.string(),
+  sampleId: z.string(),
+  question: z.string(),
+  reference: z.string(),
+  hidden: z.object({ after: z.object({ text: z.string(), correct: z.boolean() }) }),
+})
+
+const hidden: Kind<z.output<typeof hiddenLesion>> = {
+  name: 'hidden lesions',
+  schema: hiddenLesion,
+  collect({ sheet, kept }) {
+    return {
+      add({ method, sampleId, question, reference, hidden: { after } }) {
+        sheet.count(method, after.correct ? 'right with the lesion hidden' : 'not right with the lesion hidden')
+        const texts = [plain('question', question), plain('reference', reference), plain('answer', after.text)]
+        kept.add(sampleId, { title: `${sampleId} (${method})`, texts })
+      },
+    }
+  },
+}
+
 const metricsRow = z.object({ step: z.number().int(), loss: z.number() }).catchall(z.number())
 
 const metrics: Kind<z.output<typeof metricsRow>> = {
@@ -450,6 +472,7 @@ export const kinds = [
     reports,
     grounding,
     attention,
+    hidden,
     masks,
     metrics,
   ],

@@ -80,8 +80,9 @@ async function open(settings: Settings, path: string) {
   return { total, asked: () => fileQuestions(path, seed), answerer }
 }
 
-const withoutAnswer = (failed: number, total: number, where = ''): string =>
-  `${counted(failed, 'question')} of ${total} without an answer${where}\n`
+/** Undefined where every question has an answer. */
+const withoutAnswer = (failed: number, total: number, where = ''): DataError | undefined =>
+  failed === 0 ? undefined : new DataError(`${counted(failed, 'question')} of ${total} without an answer${where}`)
 
 async function answerToStdout(
   settings: Settings,
@@ -101,8 +102,7 @@ async function answerToStdout(
     } else if (json) responses.push(result)
     else stdout(`${JSON.stringify(result)}\n`)
   }
-  if (failed > 0) note(withoutAnswer(failed, total))
-  return { text: '', report: { answers: total - failed, failed, responses }, exitCode: failed > 0 ? 1 : 0 }
+  return { text: '', report: { answers: total - failed, failed, responses }, problem: withoutAnswer(failed, total) }
 }
 
 async function answerFile(
@@ -110,7 +110,7 @@ async function answerFile(
   path: string,
   { out, overwrite }: { out: string; overwrite: boolean },
   { signal, exitCode }: StopRequest,
-  { note, progress }: CommandContext,
+  { progress }: CommandContext,
 ): Promise<Outcome> {
   const { collectAnswers } = await import('../../sample/sample.js')
   const { namingFirst } = await import('../../sample/answerer.js')
@@ -128,6 +128,5 @@ async function answerFile(
     const stopped = `stopped; ${counted(report.answers, 'answer')} kept beside ${out}; run the same command again to continue`
     return { text: '', report, stopped, exitCode: exitCode ?? 1 }
   }
-  if (report.failed > 0) note(withoutAnswer(report.failed, total, `: ${report.failures}`))
-  return { text: '', report, exitCode: report.failed > 0 ? 1 : 0 }
+  return { text: '', report, problem: withoutAnswer(report.failed, total, `: ${report.failures}`) }
 }
