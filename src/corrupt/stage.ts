@@ -1,5 +1,6 @@
 /** `corrupt`: twins of the pairs' images with the lesion hidden. */
 import { join } from 'node:path'
+import { imagesNamedIn } from '../data/named.js'
 import { DataError } from '../errors.js'
 import { keyFrom } from '../http/service.js'
 import { counted } from '../settings/plural.js'
@@ -16,8 +17,11 @@ export const corruptStage = defineStage({
   out: { setting: 'out', name: '' },
   // For the grain of the image the model is only measured with: its twins are the same, and it need not be there.
   ignores: ({ grain }) => (grain === 'image' ? ['model'] : []),
-  // A manifest's content does not tell when a mask that it names was drawn again.
-  reads: async ({ masks }) => (masks === undefined ? [] : await maskFiles(masks)),
+  // Neither pairs nor a manifest tell by their content when an image or a mask that they name was drawn again.
+  reads: async ({ pairs, images, masks }) => [
+    ...(await imagesNamedIn(pairs, images)),
+    ...(masks === undefined ? [] : await maskFiles(masks)),
+  ],
   makes: ({ out }) => ({ pairs: join(out, 'pairs.jsonl') }),
   leaves: ({ out }) => [join(out, 'pairs.jsonl'), join(out, 'sheet.html')],
   async run({ segmenter, ...settings }, { signal, progress }) {

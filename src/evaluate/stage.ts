@@ -2,7 +2,9 @@
 import { basename, dirname, extname, join } from 'node:path'
 import type { z } from 'zod'
 
+import { maskFiles } from '../corrupt/manifest.js'
 import { writeFileAtomic } from '../data/files.js'
+import { imagesNamedIn } from '../data/named.js'
 
 import type { EndpointInput } from '../endpoint/settings.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
@@ -25,6 +27,10 @@ export const evaluateStage = defineStage({
   check,
   takes: { samples: 'heldOut', adapter: 'adapter', trainedOn: 'pairs', masks: 'masks' },
   out: { setting: 'out', name: '' },
+  reads: async ({ samples, images, masks }) => [
+    ...(await imagesNamedIn(samples, images)),
+    ...(masks === undefined ? [] : await maskFiles(masks)),
+  ],
   makes: ({ out }) => ({ evaluation: out }),
   leaves: ({ out }) => [join(out, evaluationFiles.results), join(out, evaluationFiles.verdicts)],
   traces: ({ out }) => evaluationTraces(out),

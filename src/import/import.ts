@@ -35,7 +35,8 @@ import { assignSplit, ImageGroups, type SplitPlan } from './split.js'
 import { Tally } from './tally.js'
 import { vqaRad } from './vqa-rad.js'
 
-const kinds: Record<Exclude<(typeof importKinds)[number], 'phantom'>, Kind> = {
+/** How each kind of source is read. */
+export const kinds: Record<Exclude<(typeof importKinds)[number], 'phantom'>, Kind> = {
   'vqa-rad': vqaRad,
   slake,
   'iu-xray': iuXray,

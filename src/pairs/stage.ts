@@ -1,4 +1,7 @@
 /** `pairs`: answers judged, minimally edited and verified. */
+import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { z } from 'zod'
 import type { Pair } from '../data/records.js'
 import type { Endpoint, EndpointSettings, Usage } from '../endpoint/index.js'
 import { DataError, EndpointError } from '../errors.js'
@@ -24,6 +27,11 @@ export const pairsStage = defineStage({
   out: { setting: 'out', name: 'pairs.jsonl' },
   makes: ({ out }) => ({ pairs: out, pairsReport: outputFiles(out).report }),
   leaves: ({ out }) => [out, outputFiles(out).report],
+  async unfinished({ out }) {
+    const { report } = outputFiles(out)
+    const failures = existsSync(report) ? failuresOf(JSON.parse(await readFile(report, 'utf8'))) : 0
+    return failures === 0 ? undefined : `${counted(failures, 'request')} failed`
+  },
   ignores: ({ policy, endpoint }) => [...(policy ? [] : ['device']), ...(endpoint ? ['provider'] : [])],
   async run(settings, context) {
     const { openEndpoint } = await import('../endpoint/index.js')
@@ -62,15 +70,17 @@ export const pairsStage = defineStage({
         onProgress: counting(context.progress, 'answers'),
       })
       const { answers, pairs, byRejection } = report.statistics
-      const unasked = (byRejection.endpoint_failed ?? 0) + (byRejection.budget ?? 0)
+      const unpaid = byRejection.budget ?? 0
+      const failures = byRejection.endpoint_failed ?? 0
+      const unheard = failures > 0 ? ` (${counted(failures, 'request')} failed)` : ''
       return {
         interrupted: false,
-        summary: `${counted(pairs, 'pair')} from ${counted(answers, 'answer')}; the rest: ${files.rejected}`,
+        summary: `${counted(pairs, 'pair')} from ${counted(answers, 'answer')}; the rest${unheard}: ${files.rejected}`,
         report: { report, files: Object.values(files), sent: endpoints.reduce((sum, { sent }) => sum + sent, 0) },
         problem:
-          unasked > 0
-            ? new EndpointError(`${counted(unasked, 'answer was', 'answers were')} not judged`, {
-                hint: 'Run the same command again: what was answered is kept. Raise the budget if it was spent.',
+          unpaid > 0
+            ? new EndpointError(`${counted(unpaid, 'answer was', 'answers were')} not judged: the budget is spent`, {
+                hint: 'Raise the budget and run the same command again: what was answered is kept.',
               })
             : pairs === 0
               ? new DataError(`none of ${answers} answers became a pair`, {
@@ -84,6 +94,14 @@ export const pairsStage = defineStage({
     }
   },
 })
+
+const counts = z.looseObject({
+  statistics: z.looseObject({ byRejection: z.looseObject({ endpoint_failed: z.number() }) }),
+})
+
+/** Answers that a server could not judge. */
+const failuresOf = (report: unknown): number =>
+  counts.safeParse(report).data?.statistics.byRejection.endpoint_failed ?? 0
 
 /** Of both sides under the model that is to be trained, which is opened once there are pairs. */
 async function perplexity(

@@ -23,6 +23,8 @@ export interface PlannedStage {
   inputs: string[]
   /** Files that the inputs name; asked for when the inputs are there. */
   reads?(): Promise<string[]>
+  /** What its last run left undone, in words. */
+  unfinished?(): Promise<string | undefined>
   /** Everything else that decides it. */
   identity: Record<string, unknown>
   /** Hashed when it is done, so that a change of them is noticed. */
@@ -111,6 +113,7 @@ function plan(stage: Stage, own: Tree, { common, artifacts, output, locate }: Pl
     name: stage.name,
     inputs: inputs.flatMap((path) => (valueAt(settings, path) as string | null | undefined) ?? []),
     reads: stage.reads && (async () => (await stage.reads?.(settings)) ?? []),
+    unfinished: stage.unfinished && (async () => stage.unfinished?.(settings)),
     identity: identityOf(stage.settings, settings as object, ignored),
     outputs: stage.leaves(settings),
     traces: stage.traces?.(settings) ?? stage.leaves(settings),

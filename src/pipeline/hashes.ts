@@ -4,19 +4,21 @@ import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { sha256File } from '../data/files.js'
-import { asFileError, throwIfAborted } from '../errors.js'
+import { asFileError, FireError, throwIfAborted } from '../errors.js'
 
 export const knownHashes = z.record(z.string(), z.strictObject({ mark: z.string(), sha256: z.string() }))
 
 export type KnownHashes = z.output<typeof knownHashes>
 
-/** Below this, reading is as cheap as remembering. */
+/** Below this, reading is as cheap as remembering for the next run. */
 const remembered = 2 ** 24
 
 export class Hashes {
   readonly #known: KnownHashes
   /** What was looked up: the part of the memory worth keeping. */
   readonly used: KnownHashes = {}
+  /** Of this run: several stages look at the same files. */
+  readonly #seen: KnownHashes = {}
   readonly #signal: AbortSignal | undefined
 
   constructor(known: KnownHashes, signal?: AbortSignal) {
@@ -32,12 +34,20 @@ export class Hashes {
     throwIfAborted(this.#signal)
     const about = await stat(path, { bigint: true }).catch(asFileError('Reading', path))
     if (about.isDirectory()) return this.#ofFolder(path)
-    if (about.size < remembered) return sha256File(path)
     const mark = [about.size, about.mtimeNs, about.ctimeNs, about.ino].join(' ')
-    const known = this.used[path] ?? this.#known[path]
+    const known = this.#seen[path] ?? this.#known[path]
     const sha256 = known?.mark === mark ? known.sha256 : await sha256File(path)
-    this.used[path] = { mark, sha256 }
+    this.#seen[path] = { mark, sha256 }
+    if (about.size >= remembered) this.used[path] = this.#seen[path]
     return sha256
+  }
+
+  /** null where there is no such thing, or none that can be read. */
+  async ofAny(path: string): Promise<string | null> {
+    return this.of(path).catch((error) => {
+      if (error instanceof FireError) return null
+      throw error
+    })
   }
 
   async #ofFolder(folder: string): Promise<string> {

@@ -14,6 +14,8 @@ const stageState = z.strictObject({
   settings: z.string(),
   /** Content hashes of the inputs, in their order. */
   inputs: z.array(z.string()),
+  /** Content hashes of files that the inputs name, by path; null where there was none. */
+  named: z.record(z.string(), z.string().nullable()).default({}),
   /** Content hashes of the outputs, in their order. */
   outputs: z.array(z.string()),
   summary: z.string(),

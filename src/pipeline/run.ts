@@ -1,7 +1,8 @@
 /** Runs stages one after the other, those that need it: the others' inputs, settings and outputs are as they were. */
+import { join, relative, sep } from 'node:path'
 import { sha256 } from '../data/files.js'
 import { lockOutput } from '../data/lock.js'
-import { FireError, isAbort, throwIfAborted } from '../errors.js'
+import { isAbort, throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { silent, titled } from '../stage/progress.js'
 import { runStage, type StageContext } from '../stage/stage.js'
@@ -69,31 +70,43 @@ export async function runPipeline(
 export async function planPipeline({ output, stages }: Pipeline, signal?: AbortSignal): Promise<string[]> {
   const manifest = await readManifest(output)
   const hashes = new Hashes(manifest.hashes, signal)
-  const made = new Map<string, string>()
+  const made: { path: string; by: string }[] = []
   const lines: string[] = []
   for (const stage of stages) {
-    const maker = stage.inputs.map((path) => made.get(path)).find((name) => name !== undefined)
+    const maker = made.find(({ path }) =>
+      stage.inputs.some((input) => `${input}${sep}`.startsWith(`${path}${sep}`)),
+    )?.by
     const before = manifest.stages[stage.name]
     let reason: string | null
-    if (!before) reason = 'it never ran'
+    if (!before) reason = neverRan.reason
     else if (maker) reason = `${maker} runs`
-    else reason = await changed(before, await present(stage, hashes), stage, hashes)
-    if (reason !== null) for (const path of stage.outputs) made.set(path, stage.name)
+    else
+      reason = (await changed(before, await present(stage, hashes, output), stage, { hashes, output }))?.reason ?? null
+    if (reason !== null) for (const path of stage.outputs) made.push({ path, by: stage.name })
     const verb = maker && before ? 'may run' : 'runs'
     lines.push(`${stage.name}: ${reason === null ? 'unchanged' : `${verb}, because ${reason}`}`)
   }
   return lines
 }
 
+type Present = Pick<StageState, 'version' | 'settings' | 'inputs' | 'named'>
+
 /** What decides the result of a stage, as it is now. */
-async function present(
-  stage: PlannedStage,
-  hashes: Hashes,
-): Promise<Pick<StageState, 'version' | 'settings' | 'inputs'>> {
+async function present(stage: PlannedStage, hashes: Hashes, output: string): Promise<Present> {
   const inputs = await hashAll(hashes, stage.inputs)
-  const named = (await stage.reads?.()) ?? []
-  if (named.length > 0) inputs.push(sha256((await hashAll(hashes, named)).join()))
-  return { version, settings: sha256(JSON.stringify(stage.identity)), inputs }
+  return {
+    version,
+    settings: sha256(JSON.stringify(stage.identity)),
+    inputs,
+    named: await hashNamed(stage, hashes, output),
+  }
+}
+
+/** By path below the output, so that a project may move. */
+async function hashNamed(stage: PlannedStage, hashes: Hashes, output: string): Promise<StageState['named']> {
+  const named: StageState['named'] = {}
+  for (const path of (await stage.reads?.()) ?? []) named[relative(output, path)] = await hashes.ofAny(path)
+  return named
 }
 
 interface Books {
@@ -115,14 +128,14 @@ async function runPlanned(
     manifest.hashes = { ...hashes.used }
     await writeManifest(output, manifest)
   }
-  const now = await present(stage, hashes)
+  const now = await present(stage, hashes, output)
   const before = manifest.stages[stage.name]
-  const reason = before ? await changed(before, now, stage, hashes) : 'it never ran'
-  if (before && reason === null) {
+  const why = before ? await changed(before, now, stage, { hashes, output }) : neverRan
+  if (before && why === null) {
     progress.log(`${title}: unchanged, skipped (${before.summary})`)
     return { name: stage.name, reason: null, summary: before.summary }
   }
-  const resume = reason === cutOff
+  const { reason, resume } = why ?? neverRan
   progress.log(`${title}: runs, because ${reason}`)
   const running = { ...now, state: 'running' as const, outputs: [], summary: '', finished: '' }
   const earlier = resume ? (before?.seconds ?? 0) : 0
@@ -150,35 +163,50 @@ async function runPlanned(
   }
   if (problem) throw problem
   const outputs = await hashAll(hashes, stage.outputs)
-  await write({ ...now, state: 'done', outputs, summary, seconds, finished: new Date().toISOString() })
+  const named = await hashNamed(stage, hashes, output)
+  await write({ ...now, named, state: 'done', outputs, summary, seconds, finished: new Date().toISOString() })
   return { name: stage.name, reason, summary }
 }
 
-const cutOff = 'it was cut off'
+/** Why a stage runs, and whether it goes on with what it left. */
+interface Why {
+  reason: string
+  resume: boolean
+}
+
+const neverRan: Why = { reason: 'it never ran', resume: false }
 
 /** Why a stage must run again; null when nothing speaks for it. */
 async function changed(
   before: StageState,
-  now: Pick<StageState, 'version' | 'settings' | 'inputs'>,
+  now: Present,
   stage: PlannedStage,
-  hashes: Hashes,
-): Promise<string | null> {
+  { hashes, output }: Pick<Books, 'hashes' | 'output'>,
+): Promise<Why | null> {
+  const difference = inputsChanged(before, now, stage, output)
+  if (difference !== undefined) return { reason: difference, resume: false }
+  if (before.state === 'running') return { reason: 'it was cut off', resume: true }
+  for (const [index, path] of stage.outputs.entries()) {
+    // An output that cannot be read is one that is not as it was.
+    const hash = await hashes.ofAny(path)
+    const what = hash === null ? 'is gone' : hash === before.outputs[index] ? undefined : 'was changed'
+    if (what !== undefined) return { reason: `${path} ${what}`, resume: false }
+  }
+  const left = await stage.unfinished?.()
+  return left === undefined ? null : { reason: left, resume: true }
+}
+
+function inputsChanged(before: StageState, now: Present, { inputs }: PlannedStage, output: string): string | undefined {
   if (before.version !== now.version) return `fire-train ${before.version} made it`
   if (before.settings !== now.settings) return 'its settings changed'
   if (before.inputs.length !== now.inputs.length) return 'it has other inputs'
   const input = now.inputs.findIndex((hash, index) => hash !== before.inputs[index])
-  if (input >= 0) return `${stage.inputs[input] ?? 'a file that its inputs name'} changed`
-  if (before.state === 'running') return cutOff
-  for (const [index, path] of stage.outputs.entries()) {
-    // An output that cannot be read is one that is not as it was.
-    const hash = await hashes.of(path).catch((error) => {
-      if (error instanceof FireError) return undefined
-      throw error
-    })
-    if (hash === undefined) return `${path} is gone`
-    if (hash !== before.outputs[index]) return `${path} was changed`
+  if (input >= 0) return `${inputs[input]} changed`
+  for (const [path, hash] of Object.entries(before.named)) {
+    // One that is not named any more lies elsewhere now: the records that named it are an input, and the same.
+    if (now.named[path] !== undefined && now.named[path] !== hash) return `${join(output, path)} changed`
   }
-  return null
+  return undefined
 }
 
 /** One after the other: they share the disk. */

@@ -1,7 +1,7 @@
 /** Who answers: the same few words for an engine of ours and for a server. */
 import { z } from 'zod'
 import type { Response } from '../data/records.js'
-import type { FireError } from '../errors.js'
+import { DataError, type FireError } from '../errors.js'
 import type { Asked } from './questions.js'
 
 /** A question that got no answer, with the reason; one line of `*.failed.jsonl`. */
@@ -45,6 +45,11 @@ export function namingFirst(log: (line: string) => void, most = 5): (failure: Fa
     if (named <= most) log(`record ${sampleId}: ${reason}`)
     if (named === most + 1) log('more records have no answer')
   }
+}
+
+/** Why a run of questions failed of which some might have been left out: none has an answer. */
+export function noAnswer(failures?: string | null): DataError {
+  return new DataError('No question has an answer', { hint: failures ? `The reasons are in ${failures}.` : undefined })
 }
 
 /** The outcome for an error that concerns one question. */

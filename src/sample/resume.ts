@@ -2,10 +2,10 @@
 import { existsSync } from 'node:fs'
 import { isDeepStrictEqual } from 'node:util'
 import type { z } from 'zod'
-import { scanJsonl } from '../data/jsonl.js'
+import { readJsonl, scanJsonl } from '../data/jsonl.js'
 import { type Response, response } from '../data/records.js'
-import { FileError } from '../errors.js'
-import { type Answerer, type Failure, failure } from './answerer.js'
+import { DataError, FileError } from '../errors.js'
+import { type Answerer, type Failure, failure, type Outcome } from './answerer.js'
 import type { Asked } from './questions.js'
 
 /** The part of a file that stands. */
@@ -39,6 +39,63 @@ export async function recover(
     else if (answers.head) throw otherAnswers(files.answers, answers.kept.records + 1, answers.head)
     else return { answers: answers.kept, failures: failures.kept, next: done ? undefined : next }
   }
+}
+
+/** The answers of a run that ended, each found by its question. */
+export class KnownAnswers {
+  readonly #answers = new Map<string, Response>()
+
+  get count(): number {
+    return this.#answers.size
+  }
+
+  /** @throws {FileError} when the file holds anything but answers to these questions under these settings, in their order. */
+  async read(path: string, questions: AsyncIterable<Asked>, about: Answerer['about']): Promise<void> {
+    const lines = readJsonl(path, response)
+    const advance = async () => (await lines.next().catch((error) => notAnswers(path, error))).value?.record
+    let head = await advance()
+    for await (const question of questions) {
+      if (!head || !isAnswerTo(head, question, about)) continue
+      this.#answers.set(keyOf(question), head)
+      head = await advance()
+    }
+    if (head) throw otherAnswers(path, this.count + 1, head)
+  }
+
+  has(of: Pick<Outcome, 'sampleId' | 'seed'>): boolean {
+    return this.#answers.has(keyOf(of))
+  }
+
+  /** All outcomes in the questions' order, of which `answerer` is asked the unknown ones only. */
+  async *complete(asked: AsyncIterable<Asked>, answerer: Answerer, signal?: AbortSignal): AsyncGenerator<Outcome> {
+    // What came in and is not out yet: undefined for a question that the answerer has.
+    const pending: (Response | undefined)[] = []
+    const open = this.#unknown(asked, pending)
+    for await (const outcome of answerer.answer(open, signal)) {
+      for (let first = pending.shift(); first; first = pending.shift()) yield first
+      yield outcome
+    }
+    for (const last of pending) yield last as Response
+  }
+
+  async *#unknown(asked: AsyncIterable<Asked>, pending: (Response | undefined)[]): AsyncGenerator<Asked> {
+    for await (const question of asked) {
+      const known = this.#answers.get(keyOf(question))
+      pending.push(known)
+      if (!known) yield question
+    }
+  }
+}
+
+const keyOf = ({ sampleId, seed }: Pick<Outcome, 'sampleId' | 'seed'>): string => `${seed} ${sampleId}`
+
+function notAnswers(path: string, error: unknown): never {
+  if (!(error instanceof DataError)) throw error
+  throw new FileError(`${path} exists already and is not what this run would write`, {
+    detail: { path },
+    hint: 'Use --overwrite to start again, or another --out.',
+    cause: error,
+  })
 }
 
 class Earlier<T> {
@@ -82,7 +139,8 @@ async function* soundLines<S extends z.ZodType>(
     if (scanned.problem !== undefined || !scanned.terminated) return
     const parsed = schema.safeParse(scanned.value)
     if (!parsed.success) return
-    yield { record: parsed.data, end: scanned.end }
+    // As it was written: a record that is copied keeps the order of its keys.
+    yield { record: scanned.value as z.output<S>, end: scanned.end }
   }
 }
 

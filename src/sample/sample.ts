@@ -8,7 +8,7 @@ import { checkOptions } from '../options.js'
 import { type Answerer, type Failure, heard } from './answerer.js'
 import { failuresPath, partPath } from './files.js'
 import { type Asked, countQuestions, questions } from './questions.js'
-import { type Recovered, recover } from './resume.js'
+import { KnownAnswers, type Recovered, recover } from './resume.js'
 import { type SampleSettings, sampleSettings } from './settings.js'
 
 /** What is asked and where answers go. */
@@ -40,7 +40,7 @@ export interface SampleReport {
   total: number
   answers: number
   failed: number
-  /** Outcomes found from an earlier run. */
+  /** Those of the answers that an earlier run gave. */
   reused: number
   /** Stopped by the signal; what is done is kept. */
   interrupted: boolean
@@ -50,11 +50,12 @@ export interface SampleReport {
 }
 
 /**
- * Asks every question of a sample file. The final file does not depend on how often the run was interrupted.
+ * Asks every question of a sample file that has no answer yet. The final file does not depend on how often the run was
+ * interrupted; questions that failed in a run that ended are asked again.
  *
  * @throws {ConfigError} for several answers that would all be the same.
  * @throws {DataError} for a bad sample file, or with `strict` at the first failure.
- * @throws {FileError} when `out` (or its part) holds answers of other settings and `overwrite` is not set.
+ * @throws {FileError} when `out` (or its part) holds answers of other settings, or no answers, and `overwrite` is not set.
  * @throws {LockedError} when another run writes to `out`.
  * @throws {EndpointError} when no request can succeed; what is done is kept.
  */
@@ -95,24 +96,12 @@ export async function collectAnswers(
   // Beside what a link leads to: from another disk it could not take the name.
   const files = { answers: partPath(await followLinks(out)), failures: failuresPath(out) }
   for (const path of Object.values(files)) await refuseOtherKind(path, 'file')
-  const report = ({ answers, failures }: Recovered, interrupted: boolean): SampleReport => ({
-    total,
-    answers: answers.records,
-    failed: failures.records,
-    reused: 0,
-    interrupted,
-    out,
-    failures: failures.records > 0 ? files.failures : null,
-  })
+  const known = new KnownAnswers()
   if (existsSync(out) && !overwrite) {
-    const before = await recover({ ...files, answers: out }, asked(), answerer.about)
-    if (before.next) {
-      throw new FileError(`${out} exists already and is not what this run would write`, {
-        detail: { path: out, answers: before.answers.records, total },
-        hint: 'Use --overwrite to start again, or another --out.',
-      })
+    await known.read(out, asked(), answerer.about)
+    if (known.count === total) {
+      return { total, answers: total, failed: 0, reused: total, interrupted: false, out, failures: null }
     }
-    return { ...report(before, false), reused: total }
   }
   const begin = async () => {
     const walk = asked()
@@ -125,24 +114,43 @@ export async function collectAnswers(
     await deleteAll([files.answers, files.failures])
     return begin()
   })
-  const reused = begun.answers.records + begun.failures.records
-  context.onStart?.(reused, total)
-  const interrupted = await new Run(files, begun, strict, context).finish(answerer, walk)
+  const { answers, failures } = begun
+  context.onStart?.(answers.records + failures.records, total)
+  const run = new Run(files, begun, known, strict, context)
+  const interrupted = await run.finish(answerer, walk)
   // A run without an answer is not finished: the same command asks again.
-  if (!interrupted && begun.answers.records === 0) await deleteAll([files.answers])
+  if (!interrupted && answers.records === 0) await deleteAll([files.answers])
   else if (!interrupted) await publishFile(files.answers, out)
-  return { ...report(begun, interrupted), reused }
+  return {
+    total,
+    answers: answers.records,
+    failed: failures.records,
+    reused: answers.records - run.fresh,
+    interrupted,
+    out,
+    failures: failures.records > 0 ? files.failures : null,
+  }
 }
 
 class Run {
   readonly #files: { answers: string; failures: string }
   readonly #begun: Recovered
+  readonly #known: KnownAnswers
   readonly #strict: boolean
   readonly #context: SampleContext
+  /** Answers that were given now. */
+  fresh = 0
 
-  constructor(files: { answers: string; failures: string }, begun: Recovered, strict: boolean, context: SampleContext) {
+  constructor(
+    files: { answers: string; failures: string },
+    begun: Recovered,
+    known: KnownAnswers,
+    strict: boolean,
+    context: SampleContext,
+  ) {
     this.#files = files
     this.#begun = begun
+    this.#known = known
     this.#strict = strict
     this.#context = context
   }
@@ -155,7 +163,7 @@ class Run {
     const failureFile = await JsonlAppender.open(this.#files.failures, failures.bytes)
     try {
       if (next === undefined) return false
-      for await (const given of answerer.answer(from(next, walk), signal)) {
+      for await (const given of this.#known.complete(from(next, walk), answerer, signal)) {
         const outcome = heard(given)
         if ('reason' in outcome) {
           if (this.#strict) throw strictError(outcome)
@@ -167,6 +175,7 @@ class Run {
         } else {
           await answerFile.append(outcome)
           answers.records += 1
+          if (!this.#known.has(outcome)) this.fresh += 1
         }
         onProgress?.(answers.records + failures.records, failures.records)
         throwIfAborted(signal)
@@ -189,7 +198,7 @@ async function* from(next: Asked, rest: AsyncGenerator<Asked>): AsyncGenerator<A
   yield* rest
 }
 
-function strictError({ sampleId, code, reason }: Failure): DataError {
+export function strictError({ sampleId, code, reason }: Failure): DataError {
   return new DataError(`Sample ${sampleId}: ${reason}`, {
     detail: { sampleId, code },
     hint: 'Without --strict such a question is written to the .failed.jsonl file and the run goes on.',

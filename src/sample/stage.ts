@@ -1,17 +1,27 @@
 /** `sample`: a model's own answers to the questions of a sample file, of the engine or of a server. */
+import { existsSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { z } from 'zod'
-import { DataError } from '../errors.js'
+import { readJsonl } from '../data/jsonl.js'
+import { imagesNamedIn } from '../data/named.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import { counted } from '../settings/plural.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage } from '../stage/index.js'
-import { namingFirst } from './answerer.js'
-import { sampleTraces } from './files.js'
+import { failure, namingFirst, noAnswer } from './answerer.js'
+import { failuresPath, sampleTraces } from './files.js'
 import type { SampleReport } from './sample.js'
 import { sampleSettings } from './settings.js'
 
 type Settings = z.output<typeof sampleSettings>
+
+/** Of questions without an answer, one for each answer that is missing. */
+async function failedIds(out: string): Promise<string[]> {
+  const path = failuresPath(out)
+  const ids: string[] = []
+  if (existsSync(path)) for await (const { record } of readJsonl(path, failure)) ids.push(record.sampleId)
+  return ids
+}
 
 /** What a server does not need. */
 const engineOnly = ['model', 'adapter', 'device', 'dtype', 'threads', 'batchSize', 'beyondContext']
@@ -26,7 +36,13 @@ export const sampleStage = defineStage({
   makes: ({ samples, out }) => ({ samples, responses: out }),
   leaves: ({ out }) => [out],
   traces: ({ out }) => sampleTraces(out),
+  // Not those of questions that have no answer: they are asked again whatever became of their images.
+  reads: async ({ samples, images, out }) => imagesNamedIn(samples, images, new Set(await failedIds(out))),
   ignores: ({ endpoint }) => (endpoint ? engineOnly : []),
+  async unfinished({ out }) {
+    const failed = (await failedIds(out)).length
+    return failed === 0 ? undefined : `${counted(failed, 'question has', 'questions have')} no answer yet`
+  },
   earlier: ['overwrite'],
   async run(settings, { signal, progress, resume, overwrite, native }) {
     const { engineAnswerer, sampleAnswers, serverAnswerer } = await import('./index.js')
@@ -62,9 +78,7 @@ export const sampleStage = defineStage({
       interrupted: report.interrupted,
       summary: `${counted(report.answers, 'answer')}${failed}`,
       report,
-      problem: none
-        ? new DataError('No question has an answer', { hint: `The reasons are in ${report.failures}.` })
-        : undefined,
+      problem: none ? noAnswer(report.failures) : undefined,
     }
   },
 })

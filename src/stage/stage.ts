@@ -72,8 +72,10 @@ export interface Stage<T = unknown, R = unknown> {
   takes: Readonly<Record<string, keyof Artifacts>>
   /** The setting that says where to write, and its value below the stage's folder of a pipeline ('' = the folder). */
   out: { setting: string; name: string }
-  /** Files that its inputs name, where their content decides the result too. */
+  /** Files that its inputs name, where their content decides the result too; asked for before a run and after it. */
   reads?(settings: T): Promise<string[]>
+  /** What a run that ended could not do and the next one may, in words: a pipeline then goes on with what there is. */
+  unfinished?(settings: T): Promise<string | undefined>
   /** What it hands on. */
   makes(settings: T): Artifacts
   /** Files and folders that are there when it is done. */

@@ -1,5 +1,6 @@
 /** `train`: an adapter from pairs. */
 import { join } from 'node:path'
+import { imagesNamedIn } from '../data/named.js'
 import { TrainingError } from '../errors.js'
 import { counted } from '../settings/plural.js'
 import { defineStage } from '../stage/index.js'
@@ -15,6 +16,7 @@ export const trainStage = defineStage({
   check: checkTrainTree,
   takes: { 'data.train': 'pairs' },
   out: { setting: 'output', name: '' },
+  reads: async ({ data }) => imagesNamedIn(data.train, data.images ?? undefined),
   makes: ({ data, output }) => ({
     pairs: data.train,
     adapter: join(output, runFiles.adapter),

@@ -1,7 +1,7 @@
 /** Pipelines from a file: the configuration, the stages on the in-memory engine and, killed, on the real one. */
 import { spawn } from 'node:child_process'
 import { existsSync, statSync } from 'node:fs'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
@@ -11,9 +11,17 @@ import type { Sample } from '../../src/data/records.js'
 import { ConfigError } from '../../src/errors.js'
 import type { GroupResult } from '../../src/evaluate/groups.js'
 import { generateStudies } from '../../src/phantom/index.js'
-import { loadPipeline, runPipeline, stages } from '../../src/pipeline/index.js'
+import { loadPipeline, planPipeline, runPipeline, stages } from '../../src/pipeline/index.js'
 import { defineStage, silent } from '../../src/stage/index.js'
-import { fakeNative, fakeNativePath, temporaryFolder, type World, writePairs, writeWorld } from '../fakes/world.js'
+import {
+  fakeNative,
+  fakeNativePath,
+  temporaryFolder,
+  type World,
+  writeImage,
+  writePairs,
+  writeWorld,
+} from '../fakes/world.js'
 import { makeSample, readLines, writePng, writeRecords } from '../sample/records.js'
 
 const at = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url))
@@ -104,6 +112,61 @@ describe('a pipeline', () => {
       // Responses name the adapter's folder.
       expect(changed.replaceAll(`changed-${stage}`, `fresh-${stage}`), file).toBe(expected)
     }
+  })
+
+  it('asks questions that failed again, and says that nothing changed where the answers are the same', async () => {
+    const own = await temporaryFolder()
+    const image = await writeImage(own, 'late.png', 3)
+    await rename(join(own, 'late.png'), join(own, 'away.png'))
+    const samples = ['late', 'there'].map((id, index) => makeSample(id, { images: index === 0 ? [image] : [] }))
+    await writeRecords(join(own, 'samples.jsonl'), samples)
+    const path = await write('again', {
+      ...{ train: undefined, evaluate: undefined },
+      sample: { samples: join(own, 'samples.jsonl'), maxNewTokens: 4 },
+    })
+    const answers = join(world.root, 'again', 'sample', 'responses.jsonl')
+    await run(path)
+    expect(await readLines(answers)).toMatchObject([{ sampleId: 'there' }])
+    const [first] = await readLines(answers)
+    expect(await run(path)).toEqual([['sample', '1 question has no answer yet']])
+    await rename(join(own, 'away.png'), join(own, 'late.png'))
+    expect(await run(path)).toEqual([['sample', '1 question has no answer yet']])
+    expect(await readLines(answers)).toMatchObject([{ sampleId: 'late' }, first])
+    expect(existsSync(join(world.root, 'again', 'earlier'))).toBe(false)
+    expect(await run(path)).toEqual([['sample', null]])
+    await writeImage(own, 'late.png', 200)
+    expect(await run(path)).toEqual([['sample', `${join(own, 'late.png')} changed`]])
+  })
+
+  it('notices other bytes in an image that records name, in every stage that looks at it', async () => {
+    const own = await writeWorld(12)
+    const samples = own.records.map(({ id, images, prompt }) => makeSample(id, { images, question: prompt }))
+    await writeRecords(join(own.root, 'samples.jsonl'), samples)
+    const path = join(own.root, 'p.yaml')
+    await writeFile(path, stringify(base))
+    await run(path)
+    const [{ path: name }] = own.records[0].images
+    await writeImage(own.root, name, 251)
+    const plan = await planPipeline(await loadPipeline(path))
+    const changed = `runs, because ${join(own.root, name)} changed`
+    expect(plan).toEqual([`sample: ${changed}`, `train: ${changed}`, 'evaluate: may run, because train runs'])
+  })
+
+  it('notices other bytes in an image beside the file of an import', async () => {
+    const own = await temporaryFolder()
+    await writeImage(own, 'a.png', 3)
+    await writeFile(join(own, 'own.jsonl'), JSON.stringify({ image: 'a.png', question: 'Effusion?', answer: 'no' }))
+    const sections = { sample: { maxNewTokens: 4 }, train: undefined, evaluate: undefined }
+    const path = await write('imported', { ...sections, import: { kind: 'jsonl', source: join(own, 'own.jsonl') } })
+    await run(path)
+    expect((await run(path)).map(([, reason]) => reason)).toEqual([null, null])
+    await writeImage(own, 'a.png', 200)
+    const plan = await planPipeline(await loadPipeline(path))
+    expect(plan).toEqual([
+      `import: runs, because ${join(own, 'a.png')} changed`,
+      'sample: may run, because import runs',
+    ])
+    expect((await run(path)).map(([, reason]) => reason)).not.toContain(null)
   })
 
   it('has the stages that the file has', async () => {

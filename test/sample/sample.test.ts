@@ -194,6 +194,39 @@ describe('sampleAnswers', () => {
     await expect(run({ samples: path, out: `${out}.strict`, strict: true })).rejects.toThrow(/Sample s0: .*missing/)
   })
 
+  it('asks again what failed in a run that ended, and nothing else, however often it is stopped there', async () => {
+    await run()
+    const whole = await readFile(out)
+    const away = ['0.png', '1.png', '2.png']
+    const other = join(await temporaryFolder(), 'responses.jsonl')
+    for (const name of away) await rename(join(root, name), join(root, `away-${name}`))
+    const none = { ...samples[1], images: [] }
+    const path = join(root, 'some.jsonl')
+    await writeRecords(path, [samples[0], none, ...samples.slice(2)])
+    expect(await run({ samples: path, out: other })).toMatchObject({ answers: 1, failed: 11, reused: 0 })
+    for (const name of away) await rename(join(root, `away-${name}`), join(root, name))
+    const stop = new AbortController()
+    const onProgress = (done: number): void => void (done === 4 && stop.abort())
+    const stopped = await run({ samples: path, out: other }, { signal: stop.signal, onProgress })
+    expect(stopped).toMatchObject({ interrupted: true, answers: 4, reused: 1 })
+    expect(await run({ samples: path, out: other })).toMatchObject({
+      answers: 12,
+      failed: 0,
+      reused: 4,
+      failures: null,
+    })
+    expect(existsSync(failuresPath(other))).toBe(false)
+    const [lines, asBefore] = [await readFile(other, 'utf8'), whole.toString()].map((text) => text.split('\n'))
+    expect(lines.toSpliced(1, 1)).toEqual(asBefore.toSpliced(1, 1))
+    expect(await run({ samples: path, out: other })).toMatchObject({ answers: 12, reused: 12 })
+  })
+
+  it('never takes a file of something else for answers', async () => {
+    await writeFile(out, '{"id": "mine"}\n')
+    await expect(run()).rejects.toThrow(/exists already and is not what this run would write/)
+    expect(await readFile(out, 'utf8')).toBe('{"id": "mine"}\n')
+  })
+
   it('goes on after an image of impossible shape, a text beyond the context and an empty answer', async () => {
     const folder = await temporaryFolder()
     await writeModel(join(folder, 'model'))
@@ -236,12 +269,11 @@ describe('sampleAnswers', () => {
       { sampleId: 'long', reason: expect.stringMatching(/takes \d+ tokens, the model's context has 600/) },
       { sampleId: 'mute', reason: 'the answer is empty' },
     ])
-    // The same command has nothing left to do.
+    // The same command asks those three again: the engine is silent at its second question only.
     expect(await sampleAnswers({ samples: join(folder, 'samples.jsonl'), out, settings: all }, answerer)).toMatchObject(
-      {
-        ...{ answers: 2, failed: 3, reused: 5 },
-      },
+      { answers: 3, failed: 2, reused: 2 },
     )
+    expect((await responses()).map(({ sampleId }) => sampleId)).toEqual(['ok', 'mute', 'last'])
   })
 
   it('stops at a signal with what it has', async () => {

@@ -4,6 +4,7 @@ import { ArgumentError, DataError, isAbort } from '../../errors.js'
 import { generateSettings } from '../../generate/settings.js'
 import { inputPath, outputPath, text } from '../../settings/common.js'
 import { counted } from '../../settings/plural.js'
+import { describeAnswers, withoutAnswer } from '../answers.js'
 import { type CommandContext, defineCommand, type Outcome } from '../command.js'
 import { flag } from '../file-settings.js'
 import { catchSignals, type StopRequest } from '../signals.js'
@@ -18,20 +19,22 @@ export const generate = defineCommand({
     in: text.optional().meta(inputPath('JSON Lines of {id, prompt or question, images}')),
     out: text.optional().meta(outputPath('JSON Lines of responses; default: stdout')),
     overwrite: flag('Replace the file of --out'),
+    strict: flag('With --in: stop at the first question without an answer'),
   }),
   exclusive: [
     ['prompt', 'in'],
     ['image', 'in'],
   ],
   examples: [['generate --model M --image x.png --prompt "Is there an effusion?"', 'one answer, as it comes']],
-  notes: 'With --out, the same command goes on where it was stopped. Exit code 1: some question has no answer.',
-  async run(settings, context, { prompt, image, in: source, out, overwrite }) {
+  notes:
+    'With --out, the same command goes on where it was stopped, and asks again the questions without an answer. Exit code 1: no question has an answer.',
+  async run(settings, context, { prompt, image, in: source, out, overwrite, strict }) {
     using stop = catchSignals((name) => context.progress.log(`${name}: saving and stopping; again to leave at once`))
     const work = (): Promise<Outcome> => {
       if (prompt !== undefined) return answerOne(settings, prompt, image, stop, context)
       if (source === undefined) throw new ArgumentError('Give --prompt or --in')
-      if (out === undefined) return answerToStdout(settings, source, stop, context)
-      return answerFile(settings, source, { out, overwrite }, stop, context)
+      if (out === undefined) return answerToStdout(settings, source, strict, stop, context)
+      return answerFile(settings, source, { out, overwrite, strict }, stop, context)
     }
     try {
       return await work()
@@ -80,42 +83,43 @@ async function open(settings: Settings, path: string) {
   return { total, asked: () => fileQuestions(path, seed), answerer }
 }
 
-/** Undefined where every question has an answer. */
-const withoutAnswer = (failed: number, total: number, where = ''): DataError | undefined =>
-  failed === 0 ? undefined : new DataError(`${counted(failed, 'question')} of ${total} without an answer${where}`)
-
 async function answerToStdout(
   settings: Settings,
   path: string,
+  strict: boolean,
   { signal }: StopRequest,
   { stdout, note, json }: CommandContext,
 ): Promise<Outcome> {
-  const { heard } = await import('../../sample/answerer.js')
+  const { heard, noAnswer } = await import('../../sample/answerer.js')
+  const { strictError } = await import('../../sample/sample.js')
   const { total, asked, answerer } = await open(settings, path)
   const responses: object[] = []
   let failed = 0
   for await (const outcome of answerer.answer(asked(), signal)) {
     const result = heard(outcome)
     if ('reason' in result) {
+      if (strict) throw strictError(result)
       note(`record ${result.sampleId}: ${result.reason}\n`)
       failed += 1
     } else if (json) responses.push(result)
     else stdout(`${JSON.stringify(result)}\n`)
   }
-  return { text: '', report: { answers: total - failed, failed, responses }, problem: withoutAnswer(failed, total) }
+  const answers = total - failed
+  if (answers > 0 && failed > 0) note(`${withoutAnswer(failed)}\n`)
+  return { text: '', report: { answers, failed, responses }, problem: answers === 0 ? noAnswer() : undefined }
 }
 
 async function answerFile(
   settings: Settings,
   path: string,
-  { out, overwrite }: { out: string; overwrite: boolean },
+  how: { out: string; overwrite: boolean; strict: boolean },
   { signal, exitCode }: StopRequest,
   { progress }: CommandContext,
 ): Promise<Outcome> {
   const { collectAnswers } = await import('../../sample/sample.js')
-  const { namingFirst } = await import('../../sample/answerer.js')
+  const { namingFirst, noAnswer } = await import('../../sample/answerer.js')
   const { total, asked, answerer } = await open(settings, path)
-  const report = await collectAnswers({ asked, total, out, overwrite, from: path }, answerer, {
+  const report = await collectAnswers({ asked, total, ...how, from: path }, answerer, {
     signal,
     onStart(done) {
       progress.start('generate', total, 'answers')
@@ -125,8 +129,9 @@ async function answerFile(
     onFailure: namingFirst((line) => progress.log(line)),
   })
   if (report.interrupted) {
-    const stopped = `stopped; ${counted(report.answers, 'answer')} kept beside ${out}; run the same command again to continue`
+    const stopped = `stopped; ${counted(report.answers, 'answer')} kept beside ${how.out}; run the same command again to continue`
     return { text: '', report, stopped, exitCode: exitCode ?? 1 }
   }
-  return { text: '', report, problem: withoutAnswer(report.failed, total, `: ${report.failures}`) }
+  const problem = report.answers === 0 ? noAnswer(report.failures) : undefined
+  return { text: describeAnswers(report), report, problem }
 }

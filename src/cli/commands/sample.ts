@@ -1,9 +1,10 @@
 import { sampleStage } from '../../sample/stage.js'
-import { counted } from '../../settings/plural.js'
+import { describeAnswers } from '../answers.js'
 import { stageCommand } from '../stage-command.js'
 
 export const sample = stageCommand(sampleStage, {
   examples: [['sample --samples s.jsonl --model M --out r.jsonl --answers 4 --temperature 0.7', 'four answers each']],
-  describe: ({ answers, reused, failed, failures, out }) =>
-    `${counted(answers, 'answer')} (${reused} from before): ${out}\n${failures === null ? '' : `${counted(failed, 'question has', 'questions have')} no answer; see ${failures}\n`}`,
+  notes:
+    'After a stop of any kind, run the same command again: it continues. Questions without an answer are asked again. Exit code 1: no question has an answer.',
+  describe: describeAnswers,
 })
