@@ -29,8 +29,8 @@ export const typescriptLayers = {
   phantom: ['errors', 'options', 'data'],
   page: ['data', 'type:statistics'],
   pairs: ['errors', 'options', 'data', 'text', 'settings', 'stage', 'endpoint', 'engine', 'phantom'],
-  corrupt: ['errors', 'options', 'random', 'data', 'http', 'page', 'engine', 'settings', 'stage'],
-  import: ['errors', 'options', 'version', 'data', 'pairs', 'corrupt', 'phantom', 'settings', 'stage'],
+  corrupt: ['errors', 'options', 'random', 'data', 'text', 'http', 'page', 'engine', 'settings', 'stage'],
+  import: ['errors', 'options', 'version', 'data', 'text', 'pairs', 'corrupt', 'phantom', 'settings', 'stage'],
   generate: ['errors', 'options', 'data', 'text', 'engine', 'settings'],
   sample: [
     'errors',
@@ -58,6 +58,7 @@ export const typescriptLayers = {
     'version',
     'statistics',
     'data',
+    'text',
     'page',
     'settings',
     'stage',

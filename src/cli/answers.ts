@@ -1,6 +1,6 @@
 /** What `sample` and `generate` say of a run. */
 import type { SampleReport } from '../sample/sample.js'
-import { counted } from '../settings/plural.js'
+import { counted } from '../text/plural.js'
 
 /** Of questions that are left out: how many, and how they come to be asked again. */
 export function withoutAnswer(failed: number, failures: string | null = null): string {

@@ -123,7 +123,9 @@ function treeOf(entries: readonly [string, unknown][]): Tree {
 
 function locator(options: readonly Option[]): Locate {
   return (path) => {
-    const option = options.find(({ setting }) => keyOf(setting) === path.join('.'))
+    const key = path.join('.')
+    // A section is called by its flag without a name of its own: the address.
+    const option = options.find(({ setting }) => [key, `${key}.url`].includes(keyOf(setting)))
     return option && (option.positional ? `<${option.name}>` : `--${option.name}`)
   }
 }

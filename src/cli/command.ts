@@ -1,7 +1,7 @@
 /** What a command is. One file in commands/ per command; `run.ts` lists them. */
 import type { z } from 'zod'
 import type { FireError } from '../errors.js'
-import { checkTree, type Locate } from '../settings/file.js'
+import { checkTree, type Locate, refuseUseless } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import type { Progress } from '../stage/index.js'
 
@@ -93,6 +93,8 @@ export function defineCommand<S extends z.ZodType, F extends z.ZodType, T = z.ou
     prepare: ([tree, given], locate) => {
       const checked = check ? check(tree, locate) : (checkTree(settings, tree, locate) as T)
       const checkedFlags = flags ? checkTree(flags, given, locate) : ({} as z.output<F>)
+      refuseUseless(settings, tree, checked, locate)
+      if (flags) refuseUseless(flags, given, checkedFlags, locate)
       return (context) => run(checked, context, checkedFlags)
     },
   }

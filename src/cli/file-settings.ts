@@ -9,4 +9,9 @@ export const fileSettings = {
   }),
 }
 
-export const flag = (description: string) => z.boolean().default(false).meta({ description })
+/** @param needs the flag without which it does nothing. */
+export const flag = (description: string, needs?: string) =>
+  z
+    .boolean()
+    .default(false)
+    .meta({ description, ...(needs !== undefined && { needs }) })

@@ -1,6 +1,7 @@
 /** What `--help` shows, in any width: words, flags, paths and lines to copy are never broken. */
 import type { z } from 'zod'
-import { type Setting, shapeOf } from '../settings/setting.js'
+import { conditionOf } from '../settings/needs.js'
+import { flagOf, type Setting, shapeOf } from '../settings/setting.js'
 import { type Option, optionsOf } from './arguments.js'
 import type { Command, Group } from './command.js'
 
@@ -18,7 +19,7 @@ const exitCodes =
 
 export function helpOfAll(commands: readonly (Command | Group)[], width: number): string {
   const rows = commands.map((each): Row => [`fire-train ${usageOf(each)}`, each.summary])
-  const common = optionsOf({ schemas: [], positionals: [] }).map(rowOf)
+  const common = optionsOf({ schemas: [], positionals: [] }).map((each) => rowOf(each))
   const version: Row = ['--version', 'Show the version']
   return page([
     'fire-train <command>',
@@ -45,6 +46,7 @@ export function helpOfCommand(command: Command, title: string, width: number): s
   const nested = rest.filter(({ schema, setting }) => schema === 0 && setting.path.length > 1)
   const keys = [...new Set(nested.map(({ setting }) => setting.path[0]))]
   const others = rest.filter(({ schema }) => schema !== 0)
+  const row = (option: Option): Row => rowOf(option, positionals)
   return page([
     `fire-train ${[title, ...places.map(placeOf)].join(' ')}`,
     wrap(summary, width),
@@ -53,13 +55,13 @@ export function helpOfCommand(command: Command, title: string, width: number): s
       (further ?? []).map((each): Row => [`fire-train ${title} ${usageOf(each)}`, each.summary]),
       width,
     ),
-    section('Arguments', places.map(rowOf), width),
-    section('Settings', settings.map(rowOf), width),
+    section('Arguments', places.map(row), width),
+    section('Settings', settings.map(row), width),
     ...keys.map((key) => {
       const inside = nested.filter(({ setting }) => setting.path[0] === key)
-      return section(titleOf(schemas[0], key), inside.map(rowOf), width)
+      return section(titleOf(schemas[0], key), inside.map(row), width)
     }),
-    section('Options', others.map(rowOf), width),
+    section('Options', others.map(row), width),
     examples.length === 0 ? '' : ['Examples:', ...examples.flatMap((each) => example(each, width))].join('\n'),
     wrap(notes ?? '', width),
   ])
@@ -87,10 +89,10 @@ function titleOf(schema: z.ZodType, key: string): string {
   return `${key[0].toUpperCase()}${key.slice(1)}${said ? `: ${said[0].toLowerCase()}${said.slice(1)}` : ''}`
 }
 
-function rowOf(option: Option): Row {
+function rowOf(option: Option, positionals: readonly string[] = []): Row {
   const { name, setting, positional } = option
   const flag = name === 'help' ? '-h, --help' : `--${name}`
-  return [positional ? name : `${flag}${formOf(setting)}`, textOf(option)]
+  return [positional ? name : `${flag}${formOf(setting)}`, textOf(option, positionals)]
 }
 
 function formOf({ type, meta }: Setting): string {
@@ -99,13 +101,14 @@ function formOf({ type, meta }: Setting): string {
 }
 
 /** Description, then what it may be and what it is when not given. A bound on one side goes without saying. */
-function textOf({ setting }: Option): string {
+function textOf({ setting }: Option, positionals: readonly string[]): string {
   const { meta, choices, range, required, default: value } = setting
   const none = value === undefined || value === null || value === '' || value === false || String(value) === ''
   const facts = [
     choices?.join(', '),
     range.includes('<') ? range : undefined,
     required === 'always' ? 'required' : undefined,
+    conditionOf(setting, (each) => (positionals.includes(flagOf(each)) ? `<${flagOf(each)}>` : `--${flagOf(each)}`)),
     none ? undefined : `default: ${value === true ? 'on' : value}`,
   ].filter((fact) => fact !== undefined)
   return `${meta.description ?? ''}${facts.length > 0 ? ` (${facts.join('; ')})` : ''}`
@@ -125,7 +128,18 @@ function section(title: string, rows: readonly Row[], width: number): string {
 }
 
 function example([line, what]: readonly [string, string], width: number): string[] {
-  return [`  fire-train ${line}`, ...wrapLines(what, width - 6).map((each) => `      ${each}`)]
+  return [...command(`fire-train ${line}`, width), ...wrapLines(what, width - 6).map((each) => `      ${each}`)]
+}
+
+/** A line to copy: where it is too long it goes on below, as a shell reads it. */
+function command(line: string, width: number): string[] {
+  const lines: string[] = []
+  for (const word of line.match(/(?:"[^"]*"|'[^']*'|\S)+/g) ?? []) {
+    const last = lines.at(-1)
+    if (last !== undefined && last.length + 1 + word.length <= width - 2) lines[lines.length - 1] = `${last} ${word}`
+    else lines.push(lines.length === 0 ? `  ${word}` : `    ${word}`)
+  }
+  return lines.map((each, index) => (index < lines.length - 1 ? `${each} \\` : each))
 }
 
 const wrap = (text: string, width: number): string => wrapLines(text, width).join('\n')

@@ -4,9 +4,9 @@
  */
 import { SingleBar } from 'cli-progress'
 import { duration } from '../report/words.js'
-import { counted } from '../settings/plural.js'
 import type { Progress } from '../stage/index.js'
 import { forTerminal } from '../terminal.js'
+import { counted } from '../text/plural.js'
 
 /** The reporter that suits the stream. */
 export function createProgress(stream: NodeJS.WriteStream = process.stderr, env = process.env): Progress {

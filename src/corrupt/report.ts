@@ -1,6 +1,6 @@
 /** What is counted while pairs are corrupted. */
 import type { PairFailure } from '../data/pairs.js'
-import { counted } from '../settings/plural.js'
+import { counted } from '../text/plural.js'
 import { coverage } from './masks/mask.js'
 import type { Missing } from './sources.js'
 import type { Part, Twin } from './twins.js'

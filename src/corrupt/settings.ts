@@ -35,7 +35,9 @@ export const corruptSettings = z.strictObject({
         "Manifest (JSON Lines of {image, concept?, mask}) or folder of masks; masks in SLAKE's own folders need no option",
       ),
     ),
-  maskRoot: text.optional().meta(rootPath('Folder that masks must lie in; default: that of the manifest')),
+  maskRoot: text
+    .optional()
+    .meta({ ...rootPath('Folder that masks must lie in; default: that of the manifest'), needs: 'masks' }),
   segmenter: segmenterSettings.optional().describe('A service that finds masks, for images that have none'),
   method: z
     .enum(corruptionMethods)
@@ -45,7 +47,10 @@ export const corruptSettings = z.strictObject({
     .number()
     .positive()
     .optional()
-    .meta({ description: 'Noise in grey levels of 0 to 255; default: 45 on a lesion, 12 on an image' }),
+    .meta({
+      description: 'Noise in grey levels of 0 to 255; default: 45 on a lesion, 12 on an image',
+      needs: ['method: lesion-noise', 'method: image-noise'],
+    }),
   grain: z.enum(['image', 'model']).default('image').meta({
     description:
       "Whose pixels the noise is independent in: image (published) or model, which keeps σ in the model's view",
@@ -56,7 +61,11 @@ export const corruptSettings = z.strictObject({
   fallback: z.enum(['image-noise', 'skip', 'error']).default('image-noise').meta({
     description: 'Images without a usable mask: noise on the whole image, no corrupted twin, or stop with an error',
   }),
-  fallbackSigma: z.number().positive().default(12).meta({ description: 'Noise of that fallback, in grey levels' }),
+  fallbackSigma: z
+    .number()
+    .positive()
+    .default(12)
+    .meta({ description: 'Noise of that fallback, in grey levels', needs: 'fallback: image-noise' }),
   maxCoverage: z
     .number()
     .gt(0)

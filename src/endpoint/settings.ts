@@ -23,7 +23,11 @@ export const endpointSettings = z.strictObject({
     .regex(/^[A-Za-z0-9-]+$/, 'the name of a header')
     .nullable()
     .default(null)
-    .meta({ description: 'Header that carries the key; default: Authorization, for Azure api-key too', free: true }),
+    .meta({
+      description: 'Header that carries the key; default: Authorization, for Azure api-key too',
+      free: true,
+      needs: 'keyEnv',
+    }),
   concurrency: count.max(1000).default(4).meta({ description: 'Requests at a time', free: true }),
   requestsPerMinute: z
     .number()

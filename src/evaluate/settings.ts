@@ -19,28 +19,33 @@ export const judging = {
     .meta({ description: 'phantom: judge by the exact truth that `import phantom` writes, instead of by rule' }),
   judge: endpointSettings.optional().describe('A language model that judges where the rules are not sure'),
   judgeOn: z.enum(judgeOn).default('open').meta({
+    needs: 'judge',
     description:
       'What the judge looks at. undecided: where the rules decide nothing; weak: also where they are not sure; open: also all open questions; all: everything',
   }),
   judgeProtocol: z.enum(judgeProtocols).default('ours').meta({
+    needs: 'judge',
     description: 'How the judge is asked and read; the others read as published scripts do, for comparison',
   }),
   secondJudge: endpointSettings.optional().describe('Another judge, to see how far they agree'),
-  judgeSample: count.default(200).meta({ description: 'Answers that the second judge looks at' }),
+  judgeSample: count.default(200).meta({ description: 'Answers that the second judge looks at', needs: 'secondJudge' }),
   green: endpointSettings.optional().describe('A language model that counts the errors of reports (GREEN)'),
-  greenTemplate: text
-    .optional()
-    .meta(
-      inputPath(
-        'Prompt of GREEN-radllama2-7b, with {reference} and {candidate}; sent to /completions. Default: our own wording, as a chat',
-      ),
+  greenTemplate: text.optional().meta({
+    ...inputPath(
+      'Prompt of GREEN-radllama2-7b, with {reference} and {candidate}; sent to /completions. Default: our own wording, as a chat',
     ),
+    needs: 'green',
+  }),
   scores: z
     .array(text)
     .default([])
     .meta(inputPath('Scores of other programs, JSON Lines or CSV of sampleId, metric, value (repeatable)')),
-  cache: text.optional().meta(outputPath('Folder where replies of judges are kept; default: <out>/cache')),
+  cache: text.optional().meta({
+    ...outputPath('Folder where replies of servers are kept; default: <out>/cache'),
+    needs: ['endpoint', 'judge', 'green'],
+  }),
   maxUnreadable: share.default(0.05).meta({
+    needs: ['judge', 'green'],
     description: 'Share of replies that may be unreadable; above it the evaluation ends with exit code 1',
   }),
   baseline: text.optional().meta({ description: 'System that others are compared with; default: the first' }),
@@ -78,33 +83,45 @@ export const evaluateSettings = z.strictObject({
     .array(text)
     .default([])
     .meta(inputPath('Questions with boxes, as VGMED has them: where does a model look (repeatable)')),
-  groundingImages: text
-    .optional()
-    .meta(rootPath('Folder that images of the questions with boxes are relative to; default: that of their file')),
+  groundingImages: text.optional().meta({
+    ...rootPath('Folder that images of the questions with boxes are relative to; default: that of their file'),
+    needs: 'groundingQuestions',
+  }),
   groundingPreset: z
     .enum(Object.keys(groundingPresets) as [keyof typeof groundingPresets])
     .default('ours')
     .meta({
       description: 'Prompts and constants of the measure: ours, or those of a published script',
+      needs: 'groundingQuestions',
     }),
   boxFormat: z.enum(boxFormats).default('auto').meta({
+    needs: 'groundingQuestions',
     description: 'How boxes are written. auto: xywh where the path of the image begins with Slake, else xyxy',
   }),
   attentionQuestions: whole.default(0).meta({
+    needs: 'adapter',
     description:
       'Measure attention on this many questions that are answered correctly and whose lesion has a mask; 0 = off',
   }),
   hideLesions: z
     .array(z.enum(['lesion-noise', 'lesion-blackout']))
     .default([])
-    .meta({ description: 'Ask the questions whose lesion has a mask again, with noise or black on it (repeatable)' }),
+    .meta({
+      description: 'Ask the questions whose lesion has a mask again, with noise or black on it (repeatable)',
+      needs: 'adapter',
+    }),
   hiddenSigma: z
     .number()
     .positive()
     .default(PUBLISHED_NOISE.sigma)
-    .meta({ description: 'Noise that hides a lesion, in grey levels of 0 to 255' }),
-  masks: text.optional().meta(inputPath('Manifest or folder of masks, as for `corrupt`')),
-  maskRoot: text.optional().meta(rootPath('Folder that masks must lie in; default: that of the manifest')),
+    .meta({ description: 'Noise that hides a lesion, in grey levels of 0 to 255', needs: 'hideLesions: lesion-noise' }),
+  masks: text.optional().meta({
+    ...inputPath('Manifest or folder of masks, as for `corrupt`'),
+    needs: ['attentionQuestions', 'hideLesions'],
+  }),
+  maskRoot: text
+    .optional()
+    .meta({ ...rootPath('Folder that masks must lie in; default: that of the manifest'), needs: 'masks' }),
 })
 
 /** Schema of `evaluate rejudge`. */

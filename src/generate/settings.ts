@@ -5,6 +5,9 @@ import { beyondContext, compute, count, inputPath, seed, text, whole } from '../
 export const model = text.meta(inputPath('Model folder'))
 export const adapter = text.optional().meta(inputPath('PEFT adapter folder'))
 
+/** What a server, or a file of answers, does not need. */
+const ofModel = <S extends z.ZodType>(setting: S): S => setting.meta({ ...setting.meta(), needs: 'model' })
+
 /** How long answers are, and how many are decoded together. */
 export const decoding = {
   maxNewTokens: count.default(256).meta({ description: 'Longest answer, in tokens' }),
@@ -12,9 +15,11 @@ export const decoding = {
     .array(text)
     .default([])
     .meta({ description: "Text that ends an answer, for instance $'\\n\\n' (repeatable)" }),
-  beyondContext,
-  batchSize: count.default(8).meta({ description: 'Questions decoded together', free: true }),
-  ...compute,
+  beyondContext: ofModel(beyondContext),
+  batchSize: ofModel(count.default(8).meta({ description: 'Questions decoded together', free: true })),
+  device: ofModel(compute.device),
+  dtype: ofModel(compute.dtype),
+  threads: ofModel(compute.threads),
 }
 
 /** How a token is drawn. */

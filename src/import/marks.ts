@@ -2,7 +2,7 @@
  * Marks of trainers and chat formats inside texts. Images go in front of a question, so a mark in front of it says what is
  * done anyway; one between words says more than a record of ours can hold.
  */
-import { counted } from '../settings/plural.js'
+import { counted } from '../text/plural.js'
 import { LeftOut } from './draft.js'
 import type { Notes } from './fields.js'
 

@@ -16,28 +16,45 @@ export const preferenceKinds: readonly string[] = ['mmedpo', 'rrpo', 'trl']
 
 export const importSettings = z.strictObject({
   kind: z.enum(importKinds).meta({ description: 'What the source is' }),
-  source: text.optional().meta(inputPath('File or unpacked folder; all kinds but phantom need it')),
+  source: text
+    .optional()
+    .meta({ ...inputPath('File or unpacked folder; every kind but phantom needs it'), rulesOut: 'kind: phantom' }),
   out: text.meta(outputPath('Folder to write')),
-  layout: text.optional().meta({ description: 'Layout to read, where the source has several (docs/data.md)' }),
-  images: text.optional().meta(inputPath('Folder that image names are relative to; default: the source or its folder')),
-  allowMissingImages: z
-    .boolean()
-    .default(false)
-    .meta({ description: 'Keep records whose images are missing; otherwise they are left out and listed' }),
-  language: z.enum(['en', 'zh', 'all']).default('all').meta({ description: 'slake: the language of the questions' }),
+  layout: text
+    .optional()
+    .meta({ description: 'Layout to read, where the source has several (docs/data.md)', rulesOut: 'kind: phantom' }),
+  images: text.optional().meta({
+    ...inputPath('Folder that image names are relative to; default: the source or its folder'),
+    rulesOut: 'kind: phantom',
+  }),
+  allowMissingImages: z.boolean().default(false).meta({
+    description: 'Keep records whose images are missing; otherwise they are left out and listed',
+    rulesOut: 'kind: phantom',
+  }),
+  language: z.enum(['en', 'zh', 'all']).default('all').meta({
+    description: 'Language of the questions',
+    needs: 'kind: slake',
+  }),
   closedRule: z
     .enum(['answer_type', 'yes_no_exact', 'paper_substring'])
     .default('answer_type')
-    .meta({ description: 'Which questions count as closed (docs/data.md)' }),
-  splitByImage: text
-    .optional()
-    .meta({ description: 'New splits that share no image, for instance 80/10/10 (train/validation/test)' }),
-  seed: seed.meta({ description: 'Seed of the new splits, or of the phantom images' }),
+    .meta({ description: 'Which questions count as closed (docs/data.md)', rulesOut: 'kind: phantom' }),
+  splitByImage: text.optional().meta({
+    description: 'New splits that share no image, for instance 80/10/10 (train/validation/test)',
+    rulesOut: 'kind: phantom',
+  }),
+  seed: seed.meta({
+    description: 'Seed of the new splits, or of the phantom images',
+    needs: ['splitByImage', 'kind: phantom'],
+  }),
   section: z
     .enum(['findings', 'impression', 'both'])
     .default('findings')
-    .meta({ description: 'iu-xray: the part of the report that is the answer' }),
-  question: text.optional().meta({ description: 'iu-xray: the question of every sample' }),
-  trainStudies: whole.default(200).meta({ description: 'phantom: images to train on, each with about six questions' }),
-  testStudies: whole.default(150).meta({ description: 'phantom: held-out images' }),
+    .meta({ description: 'Part of the report that is the answer', needs: 'kind: iu-xray' }),
+  question: text.optional().meta({ description: 'Question of every sample', needs: 'kind: iu-xray' }),
+  trainStudies: whole.default(200).meta({
+    description: 'Images to train on, each with about six questions',
+    needs: 'kind: phantom',
+  }),
+  testStudies: whole.default(150).meta({ description: 'Held-out images', needs: 'kind: phantom' }),
 })

@@ -12,24 +12,28 @@ export const pairsSettings = z.strictObject({
     description:
       'What a pair is: the answer and its edit, the reference and its edit, or reference and answer (docs/pairs.md)',
   }),
-  provider: z
-    .enum(['rules', 'phantom'])
-    .default('rules')
-    .meta({ description: 'Who judges and edits offline: word rules, or the exact truth of `import phantom`' }),
+  provider: z.enum(['rules', 'phantom']).default('rules').meta({
+    description: 'Who judges and edits offline: word rules, or the exact truth of `import phantom`',
+    rulesOut: 'endpoint',
+  }),
   endpoint: endpointSettings.optional().describe('A language model that judges and edits instead'),
   judge: endpointSettings.optional().describe('A language model that checks every pair blindly'),
   wrongSentences: z
     .enum(['out', 'keep'])
     .default('out')
     .describe('Reports with a sentence that may be wrong and would stand on both sides: leave out, or keep and say so'),
-  cache: text.optional().meta(outputPath('Folder where replies of servers are kept; default: <out>.cache')),
+  cache: text.optional().meta({
+    ...outputPath('Folder where replies of servers are kept; default: <out>.cache'),
+    needs: ['endpoint', 'judge'],
+  }),
   policy: text.optional().meta(inputPath('Model folder; pairs.report.json then has its perplexity on both sides')),
-  logprobFloor: z
-    .number()
-    .optional()
-    .describe('Lowest log-probability of the edited text less the original, in nats under the policy; lower: no pair'),
-  policyAdapter: text.optional().meta(inputPath('Its PEFT adapter folder')),
-  device: compute.device,
+  logprobFloor: z.number().optional().meta({
+    description:
+      'Lowest log-probability of the edited text less the original, in nats under the policy; lower: no pair',
+    needs: 'policy',
+  }),
+  policyAdapter: text.optional().meta({ ...inputPath('Its PEFT adapter folder'), needs: 'policy' }),
+  device: compute.device.meta({ ...compute.device.meta(), needs: 'policy' }),
   seed: seed.meta({ description: 'Seed of the choice between edits that are equally good' }),
 })
 

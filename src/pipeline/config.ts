@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import { compute, inputPath, outputPath, seed, text } from '../settings/common.js'
-import { checkTree, configError, type Locate, readSettings } from '../settings/file.js'
+import { checkTree, configError, type Locate, readSettings, refuseUseless } from '../settings/file.js'
 import { identityOf, isUnder, pathsOf, settingsOf, setValueAt, valueAt } from '../settings/setting.js'
 import { isTree, type Tree } from '../settings/source.js'
 import { type Artifacts, checkSettings, type Stage, type StageContext, type StageResult } from '../stage/stage.js'
@@ -106,6 +106,7 @@ function plan(stage: Stage, own: Tree, { common, artifacts, output, locate }: Pl
     else if (setting?.required === 'always') fail(key, `is missing: no stage before makes ${artifact}`)
   }
   const settings = checkSettings(stage, tree, locate)
+  refuseUseless(stage.settings, own, settings, locate)
   Object.assign(artifacts, stage.makes(settings))
   const ignored = stage.ignores?.(settings) ?? []
   const inputs = pathsOf(stage.settings, 'input').filter((path) => !isUnder(path, ignored))

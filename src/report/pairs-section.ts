@@ -2,7 +2,7 @@
 import { type Html, html } from '../page/html.js'
 import { percent, said } from '../page/numbers.js'
 import { drawPicture } from '../page/picture.js'
-import { counted } from '../settings/plural.js'
+import { counted } from '../text/plural.js'
 import type { ExamplePair, ReportData, Span } from './types.js'
 import { corruptionWords, readable } from './words.js'
 

@@ -1,7 +1,7 @@
 /** What training did, step by step. */
 
 import { type Html, html } from '../page/html.js'
-import { counted } from '../settings/plural.js'
+import { counted } from '../text/plural.js'
 import { type CurveOptions, drawCurves, type Series } from './charts.js'
 import { traitsOf } from './method-section.js'
 import type { ReportData } from './types.js'

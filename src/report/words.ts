@@ -2,7 +2,7 @@
 import type { Conclusion, GroupComparison } from '../evaluate/accuracy.js'
 import { pointsWithInterval, pValue } from '../page/numbers.js'
 import type { Rejection } from '../pairs/index.js'
-import { counted } from '../settings/plural.js'
+import { counted } from '../text/plural.js'
 
 /** Seconds as `4.2 s`, `3 min 05 s` or `1 h 12 min`. */
 export function duration(seconds: number): string {

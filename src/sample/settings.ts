@@ -20,10 +20,12 @@ export const serverSettings = endpointSettings.omit({ maxTokens: true })
 export const sampleSettings = z.strictObject({
   ...asking,
   out: text.meta(outputPath('Response records, JSON Lines')),
-  model: model.optional().meta(inputPath('Model folder; not needed with an endpoint')),
+  model: model.optional().meta({ ...inputPath('Model folder; not needed with an endpoint'), rulesOut: 'endpoint' }),
   adapter,
   endpoint: serverSettings.optional().describe('A server to ask instead of the engine'),
-  cache: text.optional().meta(outputPath('Folder where replies of a server are kept; default: <out>.cache')),
+  cache: text
+    .optional()
+    .meta({ ...outputPath('Folder where replies of a server are kept; default: <out>.cache'), needs: 'endpoint' }),
   answers: count.default(1).meta({ description: 'Answers to each question' }),
   ...decoding,
   ...sampling,

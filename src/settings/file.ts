@@ -4,6 +4,7 @@ import { resolve } from 'node:path'
 import { parse } from 'yaml'
 import type { z } from 'zod'
 import { asFileError, ConfigError, guarded } from '../errors.js'
+import { uselessSettings } from './needs.js'
 import { describeIssues, type Problem } from './problems.js'
 import { isTree, type KeyPath, parseSource, type Source, type Tree } from './source.js'
 
@@ -58,9 +59,25 @@ export async function readSettings(
 export function checkTree<S extends z.ZodType>(schema: S, tree: Tree, locate: Locate): z.output<S> {
   const parsed = schema.safeParse(tree)
   if (parsed.success) return parsed.data
+  throw namedError((nameOf) => describeIssues(schema, parsed.error, tree, nameOf), locate)
+}
+
+/**
+ * @param given what somebody wrote, without what a pipeline fills in.
+ * @throws {ConfigError} listing every setting that does nothing beside the checked ones.
+ */
+export function refuseUseless(schema: z.ZodType, given: Tree, settings: unknown, locate: Locate): void {
+  if (uselessSettings(schema, given, settings).length === 0) return
+  throw namedError((nameOf) => uselessSettings(schema, given, settings, nameOf), locate)
+}
+
+/** A command line calls settings by their flags, a file by their keys, with their place before them. */
+function namedError(describe: (nameOf: (path: KeyPath) => string) => Problem[], locate: Locate): ConfigError {
   const flagOf = (path: KeyPath): string | undefined => /^(--(?!set )|<).*/.exec(locate(path) ?? '')?.[0]
-  const problems = describeIssues(schema, parsed.error, tree, (path) => flagOf(path) ?? path.join('.'))
-  throw configError(problems, (path) => (flagOf(path) ? undefined : locate(path)))
+  return configError(
+    describe((path) => flagOf(path) ?? path.join('.')),
+    (path) => (flagOf(path) ? undefined : locate(path)),
+  )
 }
 
 /** So many mistakes are told; a file with more is of another kind. */

@@ -1,5 +1,6 @@
 /** Schemas of settings as a page for people and as JSON Schema for editors. */
 import { z } from 'zod'
+import { conditionOf } from './needs.js'
 import { keyOf, type Setting, settingsOf } from './setting.js'
 
 /** A Markdown table, one row a setting. @param flagOf the name on a command line, where there is one. */
@@ -34,13 +35,15 @@ function defaultOf({ required, default: value }: Setting): string {
   return value === undefined || value === null ? '' : code(JSON.stringify(value))
 }
 
-function meaningOf({ meta }: Setting): string {
-  return `${meta.description}${meta.free ? '. Changes no result' : ''}`
+function meaningOf(setting: Setting): string {
+  const { description, free } = setting.meta
+  const condition = conditionOf(setting, (each) => code(keyOf(each)))
+  return `${description}${condition ? ` (${condition})` : ''}${free ? '. Changes no result' : ''}`
 }
 
 /** For editors: completion and checks in a YAML file. Keys that only this code reads are left out. */
 export function jsonSchema(schema: z.ZodType, title: string): object {
-  const own = ['path', 'secret', 'free', 'form']
+  const own = ['path', 'secret', 'free', 'form', 'needs', 'rulesOut']
   const { $schema, ...rest } = z.toJSONSchema(schema, {
     io: 'input',
     unrepresentable: 'any',

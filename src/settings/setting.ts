@@ -16,6 +16,12 @@ declare module 'zod' {
     secret?: true
     /** No result depends on it, so a change does not make a stage run again. */
     free?: true
+    /**
+     * Keys beside it of which one must be given for it to have an effect; `key: value` where it must have (or hold) this value.
+     */
+    needs?: string | readonly string[]
+    /** What leaves it without an effect, in the same form. */
+    rulesOut?: string
     /** What `describe` cannot say of a checked text: how it is written. */
     form?: string
   }

@@ -9,7 +9,7 @@ import { conclusion } from '../../src/report/hidden-section.js'
 import { renderReport } from '../../src/report/index.js'
 import { highlight } from '../../src/report/pairs-section.js'
 import { headline, readable } from '../../src/report/words.js'
-import { counted } from '../../src/settings/plural.js'
+import { counted } from '../../src/text/plural.js'
 import { answers, reportData, sectionTitles } from './fixture.js'
 
 const HOSTILE = `"'><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>&amp;\u0000\ud800</style></pre>`

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { ArgumentError, DataError, isAbort } from '../../errors.js'
 import { generateSettings } from '../../generate/settings.js'
 import { inputPath, outputPath, text } from '../../settings/common.js'
-import { counted } from '../../settings/plural.js'
+import { counted } from '../../text/plural.js'
 import { describeAnswers, withoutAnswer } from '../answers.js'
 import { type CommandContext, defineCommand, type Outcome } from '../command.js'
 import { flag } from '../file-settings.js'
@@ -17,9 +17,9 @@ export const generate = defineCommand({
     prompt: z.string().optional().meta({ description: 'One question; the answer streams to stdout' }),
     image: z.array(text).default([]).meta({ description: 'Image file (repeatable)' }),
     in: text.optional().meta(inputPath('JSON Lines of {id, prompt or question, images}')),
-    out: text.optional().meta(outputPath('JSON Lines of responses; default: stdout')),
-    overwrite: flag('Replace the file of --out'),
-    strict: flag('With --in: stop at the first question without an answer'),
+    out: text.optional().meta({ ...outputPath('JSON Lines of responses; default: stdout'), needs: 'in' }),
+    overwrite: flag('Replace the file of --out', 'out'),
+    strict: flag('Stop at the first question without an answer', 'in'),
   }),
   exclusive: [
     ['prompt', 'in'],

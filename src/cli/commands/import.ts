@@ -1,6 +1,6 @@
 import type { ImportReport } from '../../import/index.js'
 import { importStage } from '../../import/stage.js'
-import { counted } from '../../settings/plural.js'
+import { counted } from '../../text/plural.js'
 import { formatShare, formatTable } from '../format.js'
 import { stageCommand } from '../stage-command.js'
 

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { inputPath, outputPath, text } from '../../settings/common.js'
-import { counted } from '../../settings/plural.js'
+import { counted } from '../../text/plural.js'
 import { defineCommand } from '../command.js'
 import { flag } from '../file-settings.js'
 import { formatBytes, formatCount } from '../format.js'

@@ -1,5 +1,5 @@
 import { type PairsResult, pairsStage } from '../../pairs/stage.js'
-import { counted } from '../../settings/plural.js'
+import { counted } from '../../text/plural.js'
 import { formatCount, formatShare, formatTable } from '../format.js'
 import { stageCommand } from '../stage-command.js'
 

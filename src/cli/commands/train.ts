@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { duration } from '../../report/words.js'
-import { counted } from '../../settings/plural.js'
+import { counted } from '../../text/plural.js'
 import { trainStage } from '../../train/stage.js'
 import type { TrainReport } from '../../train/train.js'
 import { defineCommand } from '../command.js'

@@ -1,7 +1,7 @@
 /** The verdict, accuracy by group, and systems held against each other. */
 import { type Html, html } from '../../page/html.js'
 import { intervalOfShares, percent, points, pValue } from '../../page/numbers.js'
-import { counted } from '../../settings/plural.js'
+import { counted } from '../../text/plural.js'
 import type { ComparedGroup, SystemComparison } from '../compare.js'
 import type { EvaluationResults } from '../finished.js'
 import type { GroupResult } from '../groups.js'

@@ -1,7 +1,7 @@
 /** What may be said of a comparison. "Gain" and "loss" are said only where the conclusion is one. */
 import { percent, points, pValue } from '../../page/numbers.js'
-import { counted } from '../../settings/plural.js'
 import type { Interval } from '../../statistics/index.js'
+import { counted } from '../../text/plural.js'
 import type { Resolution, SystemComparison } from '../compare.js'
 import type { EvaluationResults } from '../finished.js'
 import type { AnswerGroup, GroupKind } from '../groups.js'
