@@ -1,6 +1,6 @@
 /** How answers are generated, as settings: of `generate`, `sample` and `evaluate` alike. */
 import { z } from 'zod'
-import { beyondContext, compute, count, inputPath, seed, text, whole } from '../settings/common.js'
+import { beyondContext, compute, count, inputPath, seed, shared, text, whole } from '../settings/common.js'
 
 export const model = text.meta(inputPath('Model folder'))
 export const adapter = text.optional().meta(inputPath('PEFT adapter folder'))
@@ -21,6 +21,9 @@ export const decoding = {
   dtype: ofModel(compute.dtype),
   threads: ofModel(compute.threads),
 }
+
+/** As engines share it, where a server may answer instead. */
+export const sharedByModel = { ...shared, featureStore: ofModel(shared.featureStore) }
 
 /** How a token is drawn. */
 export const sampling = {

@@ -1,7 +1,7 @@
 /** What a run of sampling can be told. */
 import { z } from 'zod'
 import { endpointSettings } from '../endpoint/settings.js'
-import { adapter, decoding, model, sampling } from '../generate/settings.js'
+import { adapter, decoding, model, sampling, sharedByModel } from '../generate/settings.js'
 import { count, inputPath, outputPath, rootPath, seed, text } from '../settings/common.js'
 
 /** Which questions are asked, in what words: shared with `evaluate`. */
@@ -28,6 +28,7 @@ export const sampleSettings = z.strictObject({
     .meta({ ...outputPath('Folder where replies of a server are kept; default: <out>.cache'), needs: 'endpoint' }),
   answers: count.default(1).meta({ description: 'Answers to each question' }),
   ...decoding,
+  ...sharedByModel,
   ...sampling,
   seed: seed.meta({ description: "Seed of the answers; that of one follows from it and the sample's id" }),
   strict: z.boolean().default(false).meta({ description: 'Stop at the first question without an answer' }),

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { z } from 'zod'
+import { featureStore } from '../data/feature-store.js'
 import { readJsonl } from '../data/jsonl.js'
 import { imagesNamedIn } from '../data/named.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
@@ -24,7 +25,7 @@ async function failedIds(out: string): Promise<string[]> {
 }
 
 /** What a server does not need. */
-const engineOnly = ['model', 'adapter', 'device', 'dtype', 'threads', 'batchSize', 'beyondContext']
+const engineOnly = ['model', 'adapter', 'device', 'dtype', 'threads', 'batchSize', 'beyondContext', 'featureStore']
 
 export const sampleStage = defineStage({
   name: 'sample',
@@ -56,6 +57,7 @@ export const sampleStage = defineStage({
           {
             ...{ model: model as string, adapter: adapter ?? null, device, dtype, threads },
             ...{ batchSize, beyondContext, imageRoot, native },
+            featureStore: await featureStore(model as string, settings),
           },
           settings,
         )
