@@ -284,18 +284,34 @@ describe('fire-train generate', () => {
     const target = join(world.root, 'holed.answers.jsonl')
     const args = ['generate', '--model', world.model, '--in', questions, '--out', target, '--batch-size', '2']
     const whole = await fireTrain(args)
-    expect(whole.code).toBe(1)
+    const left = `1 question has no answer; see ${join(world.root, 'holed.answers.failed.jsonl')}`
+    expect(whole.code).toBe(0)
     expect(whole.stderr).toMatch(/record hole: .*gone\.png/)
-    expect(whole.stderr).toContain(
-      `1 question of 11 without an answer: ${join(world.root, 'holed.answers.failed.jsonl')}`,
-    )
+    expect(whole.stdout).toBe(`10 answers: ${target}\n${left}; the same command asks them again\n`)
     const text = await readFile(target, 'utf8')
     expect(text.trimEnd().split('\n')).toHaveLength(10)
     // As a kill would leave it: whole lines of a part, the last one torn.
     await rename(target, `${target}.part`)
     await truncate(`${target}.part`, text.split('\n').slice(0, 4).join('\n').length + 20)
-    expect((await fireTrain(args)).code).toBe(1)
+    expect((await fireTrain(args)).stdout).toContain(`10 answers (4 from an earlier run): ${target}\n${left}`)
     expect(await readFile(target, 'utf8')).toBe(text)
+  })
+
+  it('fails where no question has an answer, and with --strict at the first', async () => {
+    const questions = join(world.root, 'holes.jsonl')
+    const of = (ids: string[]) => ids.map((id) => ({ id, prompt: 'Where?', images: ['gone.png'] }))
+    await writePairs(questions, of(['a', 'b']))
+    const args = ['generate', '--model', world.model, '--in', questions]
+    for (const more of [[], ['--out', join(world.root, 'holes.answers.jsonl')]]) {
+      const { code, stderr } = await fireTrain([...args, ...more])
+      expect(code).toBe(1)
+      expect(stderr).toContain('error ERR_FIRE_DATA: No question has an answer')
+    }
+    await writePairs(questions, [...of(['a']), { id: 'b', prompt: 'Who?', images: ['clean0.png'] }])
+    expect((await fireTrain(args)).code).toBe(0)
+    const strict = await fireTrain([...args, '--strict'])
+    expect(strict.code).toBe(1)
+    expect(strict.stderr).toMatch(/Sample a: .*gone\.png/)
   })
 
   it('names what is missing', async () => {
