@@ -7,17 +7,11 @@
 import { jsonrepair } from 'jsonrepair'
 import type { z } from 'zod'
 import { fromJson } from '../secrets.js'
-import { tags, withoutBlocks } from './blocks.js'
+import { afterReasoning, openReasoning } from './reasoning.js'
 import type { Reply } from './request.js'
 
 /** What a reply says, or in words for its writer why it says nothing. */
 export type ReadReply<T> = { value: T; problem: null } | { value: null; problem: string }
-
-/** Blocks in which models reason; the last alternative is a template that opens the block in the prompt. */
-const REASONING = tags('think', 'thinking', 'thought', 'reasoning', 'reflection', 'scratchpad')
-const OPENED = /<(?:think|thinking|thought|reasoning|reflection|scratchpad)>|\[THINK\]/i
-const CLOSED =
-  /^[\s\S]*(?:<\/(?:think|thinking|thought|reasoning|reflection|scratchpad)>|\[\/THINK\]|<\|channel\|>final<\|message\|>)/i
 
 /** More opening braces than this are not tried; a reply of the schemas asked for has a handful. */
 const MOST_OBJECTS = 200
@@ -37,7 +31,7 @@ export function readStructured<S extends z.ZodType>(
   if (finishReason === 'content_filter') return unreadable('it was withheld by a filter')
   if (content.trim() === '') return unreadable('it is empty')
   const said = afterReasoning(content)
-  if (OPENED.test(said)) return unreadable('its reasoning does not end')
+  if (openReasoning.test(said)) return unreadable('its reasoning does not end')
   const { objects, isOpen } = objectsIn(said, (object) => schema.safeParse(object).success)
   const fitting: z.output<S>[] = []
   let mismatch = 'it holds no complete JSON object'
@@ -55,14 +49,6 @@ export function readStructured<S extends z.ZodType>(
   const meaning = (value: z.output<S>) => JSON.stringify(agree(value))
   if (fitting.some((other) => meaning(other) !== meaning(last))) return unreadable('it holds objects that disagree')
   return { value: last, problem: null }
-}
-
-const afterReasoning = (content: string): string => withoutBlocks(content, REASONING).replace(CLOSED, '')
-
-/** What a text says when its reasoning is left out, also reasoning that does not end. */
-export function withoutReasoning(content: string): string {
-  const said = afterReasoning(content)
-  return OPENED.test(said) ? said.slice(0, said.search(OPENED)) : said
 }
 
 /**

@@ -3,6 +3,7 @@
  * applied by our own code, cut down to the words that differ, and the result must pass verify.ts.
  */
 import type { Pair, Response, Sample } from '../data/records.js'
+import { afterReasoning, openReasoning } from '../endpoint/reasoning.js'
 import { checkOptions } from '../options.js'
 import { type Origin, orientPair, type PairOutcome, type Rejection } from './build.js'
 import { choose, hashNumber } from './choice.js'
@@ -68,7 +69,8 @@ export async function constructPair(task: Task, context: ConstructContext): Prom
   checkOptions('constructPair', context, constructKeys)
   const { sample, response } = task
   if (sample.answer.trim() === '') return reject(refuse('no_reference', 'the sample has no reference answer'))
-  const text = context.mode === 'reference-style' ? sample.answer : response.text
+  const text = context.mode === 'reference-style' ? sample.answer : afterReasoning(response.text).trimStart()
+  if (openReasoning.test(text)) return reject(refuse('empty_answer', 'the reasoning of the model does not end'))
   if (text.trim() === '') return reject(refuse('empty_answer', 'the model said nothing'))
   const unit = unitOf(task, text, context.seed)
   const plan = unit.task === 'report' ? await planReport(unit, context) : await planAnswer(unit, context)

@@ -59,7 +59,20 @@ describe('constructPair', () => {
   })
 
   it.each([
+    '<think>The left one? No.</think>\n\nThe nodule is on the right side.',
+    'The left one? No.</think>The nodule is on the right side.',
+  ])('keeps no reasoning: %s', async (text) => {
+    const { pair } = await construct(text)
+    expect(pair).toMatchObject({
+      chosen: 'The nodule is on the left side.',
+      rejected: 'The nodule is on the right side.',
+    })
+  })
+
+  it.each([
     ['empty_answer', '  ', provider()],
+    ['empty_answer', '<think>It is on the left', provider()],
+    ['empty_answer', '<think>It is on the left</think>', provider()],
     ['undecided', 'The nodule is there.', provider()],
     ['no_edit_found', 'The nodule is on the left side.', provider(() => [])],
     [

@@ -1,10 +1,7 @@
 /** What an answer says in the end, where it also thinks aloud. */
-import { blocksOf, tags, withoutBlocks } from '../../endpoint/blocks.js'
+import { blocksOf, tags } from '../../endpoint/blocks.js'
+import { withoutReasoning } from '../../endpoint/reasoning.js'
 
-const reasoning = ['think', 'thinking', 'thought', 'reasoning', 'reflection', 'scratchpad']
-/** A template may open the block in the prompt, so that only its end stands in the answer. */
-const closedReasoning = new RegExp(`^[\\s\\S]*</(?:${reasoning.join('|')})>`, 'i')
-const openReasoning = new RegExp(`<(?:${reasoning.join('|')})>[\\s\\S]*$`, 'i')
 const answerTags = tags('answer', 'final_answer')
 // The look-behind is tried only where a word begins that fits: a long rule of stars is then read once, not once a star.
 const announced = /(?=[tfa])(?<=(?:^|[\n.!?*])[\s*_#]*)(?:the\s+)?(?:final\s+)?answer(?:\s+is)?[\s*_]*:[*_\s]*/gi
@@ -14,9 +11,7 @@ const announced = /(?=[tfa])(?<=(?:^|[\n.!?*])[\s*_#]*)(?:the\s+)?(?:final\s+)?a
  * everything but the reasoning. Reasoning that does not end has no answer.
  */
 export function finalAnswer(text: string): string {
-  const said = withoutBlocks(text, tags(...reasoning))
-    .replace(closedReasoning, '')
-    .replace(openReasoning, '')
+  const said = withoutReasoning(text)
   const inTag = blocksOf(said, answerTags).at(-1)?.content
   if (inTag !== undefined) return inTag.trim()
   const boxed = lastBoxed(said)
