@@ -46,6 +46,7 @@ export const corruptSettings = z.strictObject({
   sigma: z
     .number()
     .positive()
+    .max(255)
     .optional()
     .meta({
       description: 'Noise in grey levels of 0 to 255; default: 45 on a lesion, 12 on an image',
@@ -64,6 +65,7 @@ export const corruptSettings = z.strictObject({
   fallbackSigma: z
     .number()
     .positive()
+    .max(255)
     .default(12)
     .meta({ description: 'Noise of that fallback, in grey levels', needs: 'fallback: image-noise' }),
   maxCoverage: z

@@ -34,6 +34,7 @@ import type {
   StepStats,
   UpdateStats,
 } from './native.js'
+import { refuseUnfit } from './unfit-adapter.js'
 import {
   checkImage,
   checkOptimizer,
@@ -120,7 +121,8 @@ export type EngineOptions = Partial<EngineSpec> & Pick<EngineSpec, 'model'>
 /**
  * Opens a checkpoint folder in Hugging Face layout. Weights are mapped, not copied.
  * @throws {FileError} when a file of the folder cannot be read, {UnsupportedError} when its configuration or a tensor
- *   is of a kind this engine does not implement, {CheckpointError} when tensors are missing, truncated or misshapen.
+ *   is of a kind this engine does not implement, {CheckpointError} when tensors are missing, truncated or misshapen, or
+ *   training found that the adapter is not to be used.
  * @throws {NativeBindingError} when the addon is missing.
  */
 export async function openEngine(options: EngineOptions, open: OpenOptions = {}): Promise<Engine> {
@@ -131,6 +133,7 @@ export async function openEngine(options: EngineOptions, open: OpenOptions = {})
   if (spec.featureStore) checkOptions('openEngine, featureStore', spec.featureStore, storeKeys)
   checkSpec(spec)
   throwIfAborted(open.signal)
+  if (spec.adapter !== null) await refuseUnfit(spec.adapter)
   const native = open.native ?? loadNative()
   const engine = await cancellable(native, open.signal, (cancel) => native.openEngine(spec, cancel))
   return new Engine(native, engine, spec)
@@ -139,9 +142,10 @@ export async function openEngine(options: EngineOptions, open: OpenOptions = {})
 /**
  * W + scale * B A for every adapted W, summed in float32 and rounded once to the type W is stored in; every other tensor
  * keeps its bytes. Weights only: `mergeAdapter` makes a whole model folder.
- * @throws {CheckpointError} when adapter and model do not fit together.
+ * @throws {CheckpointError} when adapter and model do not fit together, or training found that the adapter is not to be used.
  */
 export async function mergeWeights(spec: MergeSpec, options: OpenOptions = {}): Promise<MergeStats> {
+  await refuseUnfit(spec.adapter)
   const native = options.native ?? loadNative()
   return cancellable(native, options.signal, (cancel) => native.mergeAdapter(spec, cancel))
 }

@@ -14,6 +14,10 @@ import type {
   StepOptions,
 } from './native.js'
 
+/** Far above what is published (beta, alpha and gamma up to 1, LoRA's alpha up to 512), far below what overflows. */
+export const mostCoefficient = 1000
+export const mostLoraAlpha = 1e6
+
 export function checkSpec(spec: EngineSpec): void {
   if (typeof spec.model !== 'string' || spec.model === '') throw expected('a folder', 'model', spec.model)
   if (!isDevice(spec.device)) throw expected(deviceNames, 'device', spec.device)
@@ -30,8 +34,9 @@ export function checkSpec(spec: EngineSpec): void {
     if (!isSize) throw expected('an integer >= 0', 'featureStore.maxBytes', maxBytes)
   }
   if (!spec.lora) return
-  const { rank, dropout, targets } = spec.lora
+  const { rank, alpha, dropout, targets } = spec.lora
   if (!Number.isInteger(rank) || rank < 1) throw expected('a positive integer', 'lora.rank', rank)
+  if (!(alpha > 0 && alpha <= mostLoraAlpha)) throw expected(`a number in (0, ${mostLoraAlpha}]`, 'lora.alpha', alpha)
   if (!(dropout >= 0 && dropout < 1)) throw expected('a probability in [0, 1)', 'lora.dropout', dropout)
   if (targets.length === 0) throw expected('at least one projection', 'lora.targets', targets)
 }
@@ -53,6 +58,13 @@ const objectiveKeys: Record<keyof ObjectiveSpec, true> = {
 export function checkPairs(pairs: PairInput[], objective: ObjectiveSpec): void {
   if (!Array.isArray(pairs) || pairs.length === 0) throw expected('a non-empty array', 'pairs', pairs)
   checkOptions('the objective', objective, objectiveKeys)
+  for (const name of ['beta', 'alpha', 'gamma'] as const) {
+    const value = objective[name]
+    const isSound = value >= 0 && value <= mostCoefficient
+    if (!isSound) throw expected(`a number in [0, ${mostCoefficient}]`, `${name} of the objective`, value)
+  }
+  const { lambda } = objective
+  if (!(lambda >= 0 && lambda <= 1)) throw expected('a number in [0, 1]', 'lambda of the objective', lambda)
   for (const pair of pairs) {
     const where = (part: string): string => `${part} of pair ${pair.id}`
     checkIds(pair.prompt, where('prompt'))
@@ -103,7 +115,7 @@ export function checkSampling(sampling: SamplingSpec): void {
   if (!Number.isInteger(maxNewTokens) || maxNewTokens < 1) {
     throw expected('a positive integer', 'maxNewTokens', maxNewTokens)
   }
-  if (!(temperature >= 0)) throw expected('a number >= 0', 'temperature', temperature)
+  if (!(temperature >= 0 && temperature <= 100)) throw expected('a number in [0, 100]', 'temperature', temperature)
   if (!(topP > 0 && topP <= 1)) throw expected('a number in (0, 1]', 'topP', topP)
   if (!Number.isInteger(topK) || topK < 0) throw expected('an integer >= 0', 'topK', topK)
   if (!Number.isInteger(batchSize) || batchSize < 1) throw expected('a positive integer', 'batchSize', batchSize)

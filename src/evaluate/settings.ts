@@ -114,6 +114,7 @@ export const evaluateSettings = z.strictObject({
   hiddenSigma: z
     .number()
     .positive()
+    .max(255)
     .default(PUBLISHED_NOISE.sigma)
     .meta({ description: 'Noise that hides a lesion, in grey levels of 0 to 255', needs: 'hideLesions: lesion-noise' }),
   masks: text.optional().meta({

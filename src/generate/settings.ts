@@ -27,7 +27,7 @@ export const sharedByModel = { ...shared, featureStore: ofModel(shared.featureSt
 
 /** How a token is drawn. */
 export const sampling = {
-  temperature: z.number().nonnegative().default(0).meta({ description: 'Sampling temperature; 0 = greedy' }),
+  temperature: z.number().min(0).max(100).default(0).meta({ description: 'Sampling temperature; 0 = greedy' }),
   topP: z
     .number()
     .gt(0)

@@ -1,6 +1,7 @@
 /** The settings of training: every key, its type, range and default. The file format is YAML with these names. */
 import { z } from 'zod'
 import { defaultLora, gemmBackends } from '../engine/engine.js'
+import { mostCoefficient, mostLoraAlpha } from '../engine/validate.js'
 import {
   beyondContext,
   compute,
@@ -16,15 +17,20 @@ import {
 } from '../settings/common.js'
 import { objectiveNames } from './objectives.js'
 
-const positive = z.number().positive()
 const nonNegative = z.number().nonnegative()
+const coefficient = nonNegative.max(mostCoefficient)
 const decay = z.number().min(0).lt(1)
 
 const loraProjections = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] as const
 
 const lora = z.strictObject({
   rank: count.default(defaultLora.rank).meta({ description: 'Rank of the adapter' }),
-  alpha: positive.default(defaultLora.alpha).meta({ description: 'The update is scaled by alpha / rank' }),
+  alpha: z
+    .number()
+    .positive()
+    .max(mostLoraAlpha)
+    .default(defaultLora.alpha)
+    .meta({ description: 'The update is scaled by alpha / rank' }),
   dropout: decay
     .default(defaultLora.dropout)
     .meta({ description: 'Dropout on the input of A, one mask for each adapted projection' }),
@@ -41,9 +47,9 @@ const lora = z.strictObject({
 
 const objective = z.strictObject({
   name: z.enum(objectiveNames).default('fire').meta({ description: 'The loss (docs/objectives.md)' }),
-  beta: nonNegative.default(0.1).meta({ description: 'Scale of the preference margin' }),
-  alpha: nonNegative.default(0.01).meta({ description: 'Weight of the KL term' }),
-  gamma: nonNegative.default(0.1).meta({ description: 'Weight of the visual term' }),
+  beta: coefficient.default(0.1).meta({ description: 'Scale of the preference margin' }),
+  alpha: coefficient.default(0.01).meta({ description: 'Weight of the KL term' }),
+  gamma: coefficient.default(0.1).meta({ description: 'Weight of the visual term' }),
   lambda: share
     .default(0.5)
     .meta({ description: 'Share of forward KL(reference || policy) in the KL term; the rest is reverse' }),

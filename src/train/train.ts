@@ -6,6 +6,7 @@ import { lockOutput } from '../data/lock.js'
 import type { PairCounts } from '../data/pairs.js'
 import type { ModelInfo, StepStats, UpdateStats } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
+import { problemFile } from '../engine/unfit-adapter.js'
 import { AbortedError, isAbort, NumericError } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { checkTree } from '../settings/file.js'
@@ -334,7 +335,7 @@ class Run {
     const path = join(this.#config.output, runFiles.adapter)
     await writeFolderAtomic(path, async (temporary) => {
       await this.#prepared.engine.saveAdapter(temporary, this.#config.model)
-      if (problem) await writeJson(join(temporary, 'problem.json'), { problem })
+      if (problem) await writeJson(join(temporary, problemFile), { problem })
     })
     return path
   }

@@ -137,6 +137,12 @@ describe('Engine', () => {
     await run({ corruptedImages: ['a'] }).toThrow('Expected 0 ids for corruptedImages of pair p')
     await expect(engine.accumulate([], objective, step)).rejects.toThrow('non-empty array for pairs')
     await expect(engine.accumulate([pair], objective, { ...step, normalizer: 0 })).rejects.toThrow('normalizer')
+    for (const name of ['beta', 'alpha', 'gamma', 'lambda']) {
+      for (const value of [1e300, -1, Number.NaN]) {
+        const absurd = engine.accumulate([pair], { ...objective, [name]: value }, step)
+        await expect(absurd).rejects.toThrow(`${name} of the objective`)
+      }
+    }
     const image = { id: 'i', width: 2, height: 2, rgb: new Uint8Array(3) }
     await expect(engine.encodeImages([image])).rejects.toThrow('Expected 12 bytes of RGB (2 x 2) for image i')
     const prompt = { ids: Int32Array.of(1), images: [], seed: 1 }

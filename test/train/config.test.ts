@@ -140,6 +140,13 @@ describe('mistakes in a configuration', () => {
 })
 
 describe('resolveTrainConfig', () => {
+  it.each(['beta', 'alpha', 'gamma'].flatMap((key) => ['1e300', '-0.1', '.nan', '.inf'].map((value) => [key, value])))(
+    'refuses objective.%s of %s',
+    async (key, value) => {
+      expect(await complaint(minimal, [`objective.${key}=${value}`])).toContain(`objective.${key}`)
+    },
+  )
+
   it('takes an object and leaves it as it was', () => {
     const input = { model: 'm', data: { train: 'p' }, output: 'o' }
     expect(resolveTrainConfig(input).model).toBe(join(process.cwd(), 'm'))

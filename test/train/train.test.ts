@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { appendFile, cp, mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { mergeWeights, openEngine } from '../../src/engine/engine.js'
 import { CheckpointError, ConfigError, DataError, NumericError } from '../../src/errors.js'
 import { resolveTrainConfig } from '../../src/train/config.js'
 import { planTraining } from '../../src/train/plan.js'
@@ -306,6 +307,11 @@ describe('train', () => {
     const marked = JSON.parse(await readFile(join(settings.output, 'adapter', 'problem.json'), 'utf8'))
     expect(marked).toEqual({ problem: report.problem })
     expect(await metricsOf(settings)).toHaveLength(8)
+    const both = { model: settings.model, adapter: join(settings.output, 'adapter') }
+    const merged = { ...both, output: join(settings.output, 'merged'), shardBytes: 1e9, rename: [] }
+    for (const use of [() => openEngine(both, { native: fakeNative() }), () => mergeWeights(merged)]) {
+      await expect(use()).rejects.toThrow(`is not to be used: ${report.problem}`)
+    }
     // A resume of the finished run says so again.
     expect((await run(settings, { resume: true })).problem).toBe(report.problem)
   })

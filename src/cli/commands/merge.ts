@@ -13,7 +13,7 @@ export const merge = defineCommand({
     model: text.meta(inputPath('Model folder that the adapter was trained on')),
     adapter: text.meta(inputPath('PEFT adapter folder')),
     out: text.meta(outputPath('Folder to write')),
-    shardSize: z.number().positive().default(5).meta({ description: 'Largest weight file, in GB' }),
+    shardSize: z.number().min(1e-6).max(1e6).default(5).meta({ description: 'Largest weight file, in GB' }),
     keepLayout: flag("Keep HuatuoGPT-Vision in its own layout instead of transformers' LLaVA"),
     overwrite: flag('Replace the folder of --out'),
   }),
