@@ -69,6 +69,7 @@ export class ImageStore {
     checkName(name)
     const { root, folders } = this.#options
     const realRoot = await realpath(root).catch(asFileError('Reading', root))
+    let special: string | undefined
     const names = name.includes('\\') ? [name, name.replaceAll('\\', '/')] : [name]
     for (const place of folders.flatMap((folder) => names.map((each) => join(root, folder, each)))) {
       const path = await realpath(place).catch(() => undefined)
@@ -77,7 +78,12 @@ export class ImageStore {
         throw new LeftOut('unsafe_path', `${name} is a link to ${path}, outside the image root ${root}`)
       }
       // A pipe or device would block for ever.
-      if ((await stat(path)).isFile()) return path
+      const about = await stat(path)
+      if (about.isFile()) return path
+      if (!about.isDirectory()) special = path
+    }
+    if (special !== undefined) {
+      throw new LeftOut('unsupported_image', `${special} is a pipe or device, not a plain file`)
     }
     throw new LeftOut('missing_image', `${name} is not below ${root}${await this.#archiveHint()}`)
   }

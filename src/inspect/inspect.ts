@@ -1,6 +1,6 @@
 /** Looks into record files: what kind they are, what is in them, what is wrong with them. Streams; memory is bounded. */
 import { dirname, resolve } from 'node:path'
-import { checkReferenced } from '../data/images.js'
+import { examineReferenced } from '../data/images.js'
 import { describeIssues, type ScannedLine, scanJsonl } from '../data/jsonl.js'
 import type { ImageRef } from '../data/records.js'
 import { throwIfAborted } from '../errors.js'
@@ -123,9 +123,13 @@ class ImageCheck {
   async check(images: readonly ImageRef[], { where, line }: Place): Promise<void> {
     for (const ref of images) {
       if (this.#checked.add(JSON.stringify(ref), line) !== undefined) continue
-      await checkReferenced(ref, this.#root).catch((error: Error) => {
-        this.#problems.add('error', 'an image is missing or another one', `${where}: ${error.message}`)
-      })
+      try {
+        for (const { message } of await examineReferenced(ref, this.#root)) {
+          this.#problems.add('warning', 'an image may not show what it holds', `${where}: ${ref.path}: ${message}`)
+        }
+      } catch (error) {
+        this.#problems.add('error', 'an image is missing or another one', `${where}: ${(error as Error).message}`)
+      }
     }
   }
 }

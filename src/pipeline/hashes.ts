@@ -4,7 +4,7 @@ import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { sha256File } from '../data/files.js'
-import { asFileError, FireError, throwIfAborted } from '../errors.js'
+import { asFileError, FileError, FireError, throwIfAborted } from '../errors.js'
 
 export const knownHashes = z.record(z.string(), z.strictObject({ mark: z.string(), sha256: z.string() }))
 
@@ -34,6 +34,7 @@ export class Hashes {
     throwIfAborted(this.#signal)
     const about = await stat(path, { bigint: true }).catch(asFileError('Reading', path))
     if (about.isDirectory()) return this.#ofFolder(path)
+    if (!about.isFile()) throw new FileError(`${path} is a pipe or device, not a plain file`)
     const mark = [about.size, about.mtimeNs, about.ctimeNs, about.ino].join(' ')
     const known = this.#seen[path] ?? this.#known[path]
     const sha256 = known?.mark === mark ? known.sha256 : await sha256File(path)

@@ -122,7 +122,7 @@ describe('jsonl', () => {
     expect(reasons(done)).toEqual([
       ['b', 'unsafe_path'],
       ['c', 'unsafe_path'],
-      ['d', 'missing_image'],
+      ['d', 'unsupported_image'],
     ])
     expect(done.samples.map(({ id }) => id)).toEqual(['a'])
     const link = join(source, 'link')

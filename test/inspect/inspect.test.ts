@@ -3,8 +3,10 @@ import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
 import { appendFile, mkdir, writeFile } from 'node:fs/promises'
 import { join, relative } from 'node:path'
+import sharp from 'sharp'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { describeInspection, markText } from '../../src/cli/inspection.js'
+import { describeImage } from '../../src/data/images.js'
 import { type Inspection, inspectFiles } from '../../src/inspect/index.js'
 import { Categories, Examples, Numbers, Seen } from '../../src/inspect/tally.js'
 import { runCommand } from '../command.js'
@@ -136,6 +138,19 @@ describe('inspectFiles', () => {
     expect(problemsOf(await inspect(records))).toEqual([])
     const [problem] = problemsOf(await inspect(records, { checkImages: true }))
     expect(problem).toMatch(/error 2 an image is missing or another one \| line 2: record b: .* \| line 3: record c: /)
+  })
+
+  it('warns of 16 bits that are nearly black, told once for an image', async () => {
+    const raw = { width: 3, height: 1, channels: 1 } as const
+    const levels = Uint16Array.from([0, 2000, 4095])
+    await sharp(levels, { raw }).toColourspace('grey16').png().toFile(join(root, 'dark.png'))
+    const image = await describeImage('dark.png', root)
+    const records = ['a', 'b'].map((id) => makeSample(id, { images: [image], question: `${id}?` }))
+    expect(problemsOf(await inspect(records))).toEqual([])
+    const message = 'dark.png: 16 bits, but the highest value is 4095 of 65535: nearly black'
+    expect(problemsOf(await inspect(records, { checkImages: true }))).toEqual([
+      `warning 1 an image may not show what it holds | line 1: record a: ${message}`,
+    ])
   })
 
   it('shows pairs with their edits and what is wrong with them', async () => {

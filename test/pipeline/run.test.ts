@@ -1,4 +1,5 @@
 /** The runner on stages that write files: what is skipped, what runs again and why, stops and crashes. */
+import { execFileSync } from 'node:child_process'
 import { appendFile, mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, it } from 'vitest'
@@ -225,6 +226,12 @@ describe('Hashes', () => {
     await writeFile(join(folder, 'inner', 'b'), '2')
     expect(await hash()).not.toBe(second)
     await expect(new Hashes({}).of(at('nothing'))).rejects.toThrow(FileError)
+  })
+
+  it('waits for no pipe', async () => {
+    execFileSync('mkfifo', [at('pipe')])
+    await expect(new Hashes({}).of(at('pipe'))).rejects.toThrow(/pipe is a pipe or device, not a plain file/)
+    expect(await new Hashes({}).ofAny(at('pipe'))).toBe(null)
   })
 
   it('remembers large files until they change', async () => {
