@@ -7,6 +7,8 @@ import type { SampleSettings } from '../sample/settings.js'
 import type { EvidenceResults } from './evidence.js'
 import { evaluationFiles } from './files.js'
 import type { ComparedGrounding, GroundingResults } from './grounding/summary.js'
+import type { BlindSummary } from './blind.js'
+import type { GreenAbout } from './reports/score.js'
 import type { ComparedScore, ReportResults } from './reports/summary.js'
 import type { QuestionResults } from './results.js'
 
@@ -14,8 +16,8 @@ import type { QuestionResults } from './results.js'
 export interface ReportsResults {
   systems: ReportResults[]
   comparisons: { system: string; scores: ComparedScore[] }[]
-  /** The model that counted errors, and the hash of its prompt; null where none was asked. */
-  green: { model: string; promptSha256: string; date: string; cost: number } | null
+  /** Null where no model counted errors. */
+  green: GreenAbout | null
 }
 
 /** Where models look. */
@@ -34,6 +36,8 @@ export interface EvaluationResults extends QuestionResults, EvidenceResults {
   reports: ReportsResults | null
   /** Null where no question with boxes was asked. */
   grounding: GroundingSummary | null
+  /** Systems without the image; null where they were not asked so. */
+  blind: BlindSummary | null
   notes: string[]
 }
 

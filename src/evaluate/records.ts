@@ -25,13 +25,16 @@ export type RuleVerdict = z.infer<typeof ruleVerdict>
 export const judgeVerdict = z.strictObject({
   verdict: z.enum(['correct', 'incorrect', 'undecided', 'unreadable', 'failed']),
   reason: z.string(),
-  /** As the server names it, and the prompt's SHA-256. */
+  /** As it was asked for; `servedAs` is what the server called itself, null where it does not say. */
   model: z.string(),
+  servedAs: z.string().nullable(),
   promptSha256: z.string(),
   /** Names of the requests in the cache. */
   requests: z.array(z.string()),
   finish: z.string().nullable(),
   retries: z.number().int().nonnegative(),
+  /** The last reply as it came, where it could not be read; null else. */
+  raw: z.string().nullable(),
 })
 export type JudgeVerdict = z.infer<typeof judgeVerdict>
 
@@ -108,6 +111,19 @@ export const verdictRecord = z.strictObject({
 /** A judged answer. */
 export type VerdictRecord = z.infer<typeof verdictRecord>
 
+export const priorKinds = ['question', 'swapped'] as const
+/** `question`: the question alone, no image; `swapped`: another image of the data set. */
+export type PriorKind = (typeof priorKinds)[number]
+
+/** A judged answer without the image that belongs to the question: one line of priors.jsonl. */
+export const priorRecord = verdictRecord.extend({
+  prior: z.enum(priorKinds),
+  /** SHA-256 of the image that was shown; null for none. */
+  shown: z.string().nullable(),
+})
+/** A judged answer without the image that belongs to the question. */
+export type PriorRecord = z.infer<typeof priorRecord>
+
 const counts = z.array(z.number().int().nonnegative()).length(6)
 
 /** What a reply of a GREEN model says: errors a to f of a report, findings that match, and what the reading needed. */
@@ -137,13 +153,14 @@ export const reportRecord = z.strictObject({
   cut: z.tuple([z.boolean(), z.boolean()]),
   /** The reply of the GREEN model as it came; null where none was asked or none came. */
   raw: z.string().nullable(),
+  servedAs: z.string().nullable(),
   failure: z.string().nullable(),
   /** As the published code reads it: it always finds numbers. */
   parity: z
     .strictObject({ significant: counts, insignificant: counts, matched: z.number().int().nonnegative(), green: share })
     .nullable(),
   strict: greenReading.nullable(),
-  /** BLEU-1 to 4, ROUGE-L and imported scores by name; CIDEr-D is a number of the corpus. */
+  /** BLEU-1 to 4, ROUGE-L and imported scores by name; CIDEr-D with the document frequencies of all references. */
   scores: z.record(z.string(), z.number()),
 })
 /** A report held against its reference. */

@@ -1,4 +1,5 @@
 /** evaluation.json: the numbers of an evaluation, and everything that decides them. */
+import type { ServedBy } from '../endpoint/serving.js'
 import { minimalDetectable, type Proportion } from '../statistics/index.js'
 import { version } from '../version.js'
 import { compareSystems, type SystemComparison } from './compare.js'
@@ -9,13 +10,11 @@ import type { VerdictRecord } from './records.js'
 import { type SampledResults, sampledResults } from './several.js'
 
 /** A language model that judged. */
-export interface JudgeAbout {
-  /** As it was asked for; a server may name another behind it. */
+export interface JudgeAbout extends ServedBy {
+  /** As it was asked for; `servedAs` is what the server called itself. */
   model: string
   protocol: string
   promptSha256: string
-  /** Day of the evaluation, since names move to other models: `2026-11-28`. */
-  date: string
   /** Answers that it looked at, over all systems; how many replies said nothing and how many requests failed. */
   judged: number
   unreadable: number

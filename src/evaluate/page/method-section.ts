@@ -1,8 +1,12 @@
 /** What decides the numbers: inputs, settings, prompts and seeds. */
 import { type Html, html } from '../../page/html.js'
 import { percent } from '../../page/numbers.js'
+import type { GreenAbout } from '../reports/score.js'
 import type { EvaluationFolder } from './folder.js'
-import { decimal } from './words.js'
+import { decimal, servedWords } from './words.js'
+
+const lengthWords = ({ totalTokens, replyTokens }: GreenAbout): string =>
+  totalTokens === null ? `at most ${replyTokens} tokens a reply` : `at most ${totalTokens} tokens with the prompt`
 
 export function methodSection({ results, grounding }: EvaluationFolder): Html {
   const { inputs, judging, reports, asked, systems } = results
@@ -18,13 +22,15 @@ export function methodSection({ results, grounding }: EvaluationFolder): Html {
     ['margin', `${percent(results.margin)} points`],
     ['seed', results.seed],
     ['judged', judging.description],
-    ...judges.map(({ model, date, protocol, promptSha256 }): [string, string] => [
+    ...judges.map((judge): [string, string] => [
       'judge',
-      `${model}, ${date}, protocol ${protocol}, prompt ${promptSha256}`,
+      `${servedWords(judge)}, protocol ${judge.protocol}, prompt ${judge.promptSha256}`,
     ]),
     [
       'GREEN',
-      reports?.green ? `${reports.green.model}, ${reports.green.date}, prompt ${reports.green.promptSha256}` : null,
+      reports?.green
+        ? `${servedWords(reports.green)}, prompt ${reports.green.promptSha256}, ${lengthWords(reports.green)}`
+        : null,
     ],
     ['cost of GREEN', reports?.green ? `US$ ${decimal(reports.green.cost, 2)}` : null],
     ['grounding', grounding.results.length > 0 ? `${grounding.results.length} sets of records` : null],

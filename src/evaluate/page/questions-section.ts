@@ -9,7 +9,7 @@ import { overallOf } from '../results.js'
 import type { EvaluationFolder } from './folder.js'
 import { colourOf, systemName } from './systems.js'
 import { present, type Section, tableOf } from './table.js'
-import { conclusionDetail, conclusionWords, decimal, groupWords, signedInterval } from './words.js'
+import { conclusionDetail, conclusionWords, decimal, groupWords, servedWords, signedInterval } from './words.js'
 
 /** What must be known before any number, then each comparison in words. */
 export function verdictSection({ results }: EvaluationFolder): Html {
@@ -37,7 +37,7 @@ function cautions({ judging, leakage, systems, reports, questions }: EvaluationR
   const judges = [judging.judge, judging.second].flatMap((judge) =>
     judge
       ? [
-          `${judge.model} on ${judge.date} (${judge.unreadable} unreadable and ${judge.failed} failed of ${judge.judged} replies)`,
+          `${servedWords(judge)} (${judge.unreadable} unreadable and ${judge.failed} failed of ${judge.judged} replies)`,
         ]
       : [],
   )
@@ -61,7 +61,7 @@ function cautions({ judging, leakage, systems, reports, questions }: EvaluationR
     ? reports.systems.flatMap(({ system, green: read }) =>
         read
           ? [
-              `Reports of ${system}: ${sum(read.unreadable)} unreadable and ${read.failed} failed of ${read.reports} GREEN replies (${green.model}, ${green.date}).`,
+              `Reports of ${system}: ${sum(read.unreadable)} unreadable and ${read.failed} failed of ${read.reports} GREEN replies (${servedWords(green)}).`,
             ]
           : [],
       )
