@@ -13,7 +13,16 @@ import { below, keyFrom, printable } from '../http/service.js'
 import { checkOptions } from '../options.js'
 import { Dialect } from './dialect.js'
 import { withoutReasoning } from './reader.js'
-import { bodyOf, type EndpointRequest, mostTokens, type Reply, readReply, reply, statusOf, tokenCount } from './request.js'
+import {
+  bodyOf,
+  type EndpointRequest,
+  mostTokens,
+  type Reply,
+  readReply,
+  reply,
+  statusOf,
+  tokenCount,
+} from './request.js'
 import { type EndpointInput, type EndpointSettings, parseEndpoint } from './settings.js'
 import { joinEvents } from './stream.js'
 

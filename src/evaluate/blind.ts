@@ -8,7 +8,13 @@ import { writeJsonl } from '../data/jsonl.js'
 import type { ImageRef, Sample } from '../data/records.js'
 import { hashNumber } from '../pairs/choice.js'
 import type { StageContext } from '../stage/stage.js'
-import { type Bootstrap, type ClusteredItem, clusterBootstrap, countClusters, fewestClusters } from '../statistics/index.js'
+import {
+  type Bootstrap,
+  type ClusteredItem,
+  clusterBootstrap,
+  countClusters,
+  fewestClusters,
+} from '../statistics/index.js'
 import { type ComparedGroup, compareGroups, compareSystems, type SystemComparison } from './compare.js'
 import { type GroupResult, resultsByGroup } from './groups.js'
 import type { Models } from './models.js'
@@ -68,7 +74,9 @@ export async function askPriors(
   for (const prior of kinds) {
     const blind = blindSamples(samples, prior, asking.settings.seed)
     if (blind.length === 0) {
-      context.progress.log(`${prior}: no question has an image that could be ${prior === 'question' ? 'left out' : prior}`)
+      context.progress.log(
+        `${prior}: no question has an image that could be ${prior === 'question' ? 'left out' : prior}`,
+      )
       continue
     }
     const folder = join(asking.folder, prior)
@@ -80,7 +88,13 @@ export async function askPriors(
     const settings = { ...asking.settings, split: null, limit: null, answers: 1, seed }
     for (const system of systems) {
       if (system.kind === 'file') continue
-      const predictions = await answersOf(system, blind, { ...asking, samples: path, folder, settings }, models, context)
+      const predictions = await answersOf(
+        system,
+        blind,
+        { ...asking, samples: path, folder, settings },
+        models,
+        context,
+      )
       if (!predictions) return undefined
       answers.push(...predictions.map((prediction, i) => ({ prior, shown: shown[i], prediction })))
     }
@@ -89,7 +103,10 @@ export async function askPriors(
 }
 
 /** The answer of a line of priors.jsonl, to be judged again. */
-export function priorAnswerOf({ prior, shown, system, sampleId, k, text, reason }: PriorRecord, words: number): PriorAnswer {
+export function priorAnswerOf(
+  { prior, shown, system, sampleId, k, text, reason }: PriorRecord,
+  words: number,
+): PriorAnswer {
   return { prior, shown, prediction: { system, sampleId, k, text, failure: text === null ? reason : null, words } }
 }
 
@@ -139,7 +156,12 @@ export function blindSummary(
       summary.systems.push({ system, prior, groups: resultsByGroup(blind), image })
     }
     if (!bySystem.has(baseline)) continue
-    const compared = compareSystems(bySystem, { baseline, margin, seed, primary: bySystem.has(primary ?? '') ? primary : null })
+    const compared = compareSystems(bySystem, {
+      baseline,
+      margin,
+      seed,
+      primary: bySystem.has(primary ?? '') ? primary : null,
+    })
     for (const { system, conclusion, groups } of compared) {
       const rows = [seen.get(system), seen.get(baseline), bySystem.get(system), bySystem.get(baseline)]
       const items = (rows[0] ?? []).map(({ imageId }, i): ClusteredItem => {

@@ -163,7 +163,8 @@ export function compareGroups(
 }
 
 function boundsOf(before: readonly VerdictRecord[], after: readonly VerdictRecord[]): Bounds | null {
-  const tooMany = (records: readonly VerdictRecord[]): boolean => records.filter(isLost).length > mostLost * records.length
+  const tooMany = (records: readonly VerdictRecord[]): boolean =>
+    records.filter(isLost).length > mostLost * records.length
   if (!tooMany(before) && !tooMany(after)) return null
   const right = (records: readonly VerdictRecord[], lost: boolean): number =>
     records.filter((record) => isRight(record) || (lost && isLost(record))).length

@@ -82,7 +82,15 @@ export function resultsByGroup(records: readonly VerdictRecord[]): GroupResult[]
     const texts = members.flatMap(({ text }) => text ?? [])
     const words = texts.reduce((sum, text) => sum + countWords(text), 0) / texts.length
     const weak = members.filter(({ by, strength }) => by === 'rule' && strength === 'weak').length
-    return { kind, name, accuracy: wilson(outcomes.correct, members.length), outcomes, bounds: boundsOf(members), weak, words }
+    return {
+      kind,
+      name,
+      accuracy: wilson(outcomes.correct, members.length),
+      outcomes,
+      bounds: boundsOf(members),
+      weak,
+      words,
+    }
   })
 }
 

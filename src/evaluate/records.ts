@@ -3,6 +3,7 @@
  * Numbers are counts; percentages are made for the eye.
  */
 import { z } from 'zod'
+import { imageRef } from '../data/records.js'
 
 const share = z.number().min(0).max(1)
 
@@ -188,3 +189,23 @@ export const groundingRecord = z.strictObject({
   shiftedAr: z.array(z.number()),
 })
 export type GroundingRecord = z.infer<typeof groundingRecord>
+
+/** Where a model looks when it is asked one question: one line of maps.jsonl. */
+export const groundingMap = z.strictObject({
+  system: z.string().min(1),
+  sampleId: z.string().min(1),
+  kind: z.enum(['localization', 'attribute']),
+  question: z.string(),
+  /** Its path is relative to the folder of the evaluation. */
+  image: imageRef,
+  /** Corners in pixels of the image. */
+  boxes: z.array(z.tuple([z.number(), z.number(), z.number(), z.number()])),
+  /** What the grid divides, in pixels of the image: larger where the family pads, smaller where it crops. */
+  frame: z.strictObject({ left: z.number(), top: z.number(), width: z.number(), height: z.number() }),
+  grid: z.tuple([z.number().int(), z.number().int()]),
+  /** First and last layer of the mean, from 1. */
+  layers: z.tuple([z.number().int(), z.number().int()]),
+  /** Relative attention over its mean, a number a token, row by row: 1 is no preference. */
+  values: z.array(z.number()),
+})
+export type GroundingMap = z.infer<typeof groundingMap>

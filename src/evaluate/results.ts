@@ -57,6 +57,8 @@ export interface QuestionResults {
   images: number
   judging: Judging
   baseline: string
+  /** The system whose comparison was fixed beforehand; null where none was named. */
+  primary: string | null
   systems: SystemResults[]
   comparisons: SystemComparison[]
   /** What this many questions can show: the smallest true difference found with 80 % power, where so large a share changes. */
@@ -81,7 +83,7 @@ export function questionResults(
   verdicts: ReadonlyMap<string, readonly VerdictRecord[]>,
   about: ReadonlyMap<string, Record<string, unknown>>,
   judging: Omit<Judging, 'agreement'>,
-  { baseline, margin, seed }: { baseline: string; margin: number; seed: number },
+  { baseline, primary, margin, seed }: { baseline: string; primary: string | null; margin: number; seed: number },
 ): QuestionResults {
   const firsts = (verdicts.get(baseline) ?? []).filter(({ k }) => k === 0)
   const seen = firsts.filter(({ seenImage }) => seenImage).length
@@ -91,13 +93,14 @@ export function questionResults(
     images: new Set(firsts.map(({ imageId }) => imageId)).size,
     judging: { ...judging, agreement: agreementOfJudges([...verdicts.values()].flat()) },
     baseline,
+    primary,
     systems: [...verdicts].map(([name, records]) => ({
       name,
       about: about.get(name) ?? {},
       groups: resultsByGroup(records.filter(({ k }) => k === 0)),
       sampled: sampledResults(records),
     })),
-    comparisons: compareSystems(verdicts, { baseline, margin, seed }),
+    comparisons: compareSystems(verdicts, { baseline, primary, margin, seed }),
     detectable: detectableWith(firsts.length),
     priors: priorsOf(firsts),
     leakage: firsts[0]?.seenImage == null ? null : { seen, unseen: firsts.length - seen },

@@ -25,14 +25,21 @@ export interface GroundingFiles {
 /**
  * Measures every model among the systems, and keeps the maps of a few questions, the same of each model.
  * @param baseline what the others are compared with.
+ * @returns null where no files are given.
  */
 export async function groundSystems(
-  { files, images, preset, boxFormat }: GroundingFiles,
+  wanted: GroundingFiles | undefined,
   systems: readonly AnsweringSystem[],
   { out, baseline, seed }: { out: string; baseline: string; seed: number },
   models: Models,
   { signal, progress }: StageContext,
-): Promise<GroundingSummary> {
+): Promise<GroundingSummary | null> {
+  const places = { records: join(out, evaluationFiles.grounding), maps: join(out, evaluationFiles.maps) }
+  if (!wanted) {
+    for (const path of Object.values(places)) await writeJsonl(path, [])
+    return null
+  }
+  const { files, images, preset, boxFormat } = wanted
   const sets: { questions: GroundingQuestion[]; root: string }[] = []
   for (const file of files) {
     sets.push({ questions: await readGroundingQuestions(file, boxFormat), root: images ?? dirname(file) })
@@ -55,14 +62,21 @@ export async function groundSystems(
         if (!mapped.has(`${kind} ${id}`)) return
         maps.push({ ...map, image: { ...map.image, path: fromOut(join(root, map.image.path)) } })
       }
-      for await (const record of measureGrounding(name, questions, looking, groundingPresets[preset], signal, keepMap)) {
+      for await (const record of measureGrounding(
+        name,
+        questions,
+        looking,
+        groundingPresets[preset],
+        signal,
+        keepMap,
+      )) {
         records.push(record)
         progress.update(records.length - before)
       }
     }
   }
-  await writeJsonl(join(out, evaluationFiles.grounding), records)
-  await writeJsonl(join(out, evaluationFiles.maps), maps)
+  await writeJsonl(places.records, records)
+  await writeJsonl(places.maps, maps)
   const outside = records.filter(({ outside }) => outside > 0).length
   if (outside > 0.01 * records.length) {
     progress.log(`warning: boxes of ${outside} of ${records.length} questions leave their image: look at boxFormat`)

@@ -39,7 +39,8 @@ const judgesTable = (judges: readonly JudgeAbout[]): Table | null =>
     columns: [
       {
         label: 'judge',
-        show: ({ model, servedAs }) => html`${said(model)} <small>served as ${servedAs.map(said)}</small>`,
+        show: ({ model, servedAs }) =>
+          html`${said(model)}${servedAs.length > 0 && html` <small>served as ${said(servedAs.join(', '))}</small>`}`,
       },
       { label: 'date', show: ({ date }) => date },
       { label: 'protocol', show: ({ protocol }) => protocol },
@@ -142,7 +143,13 @@ function silentReplies({ results, verdicts }: EvaluationFolder): Table | null {
   })
 }
 
-const aboutReply = ({ model, servedAs, verdict, reason, raw }: JudgeVerdict) => ({ model, servedAs, verdict, reason, raw })
+const aboutReply = ({ model, servedAs, verdict, reason, raw }: JudgeVerdict) => ({
+  model,
+  servedAs,
+  verdict,
+  reason,
+  raw,
+})
 
 /** By reason: a file may lack thousands. */
 function missingAnswers({ results, verdicts }: EvaluationFolder): Table | null {

@@ -62,7 +62,7 @@ export function limitsSection({ results }: EvaluationFolder): Section | null {
     html: html`<h2>${title}</h2>
       <div class="grid"><div><h3>Smallest difference that is found</h3>
       <p class="note">n = ${questions}, exact McNemar at 5 %, 80 % power, before clustering by image.</p>${power?.html}</div>
-      <div><h3>Without the image</h3><p class="note">Every accuracy should be read beside these.</p>${prior?.html}</div></div>`,
+      <div><h3>Without looking</h3><p class="note">Every accuracy should be read beside these.</p>${prior?.html}</div></div>`,
   }
 }
 

@@ -169,7 +169,7 @@ function comparedTable({ results }: EvaluationFolder): Table | null {
     rows,
     above: ({ system }) => `${system} − ${results.baseline}`,
     columns: [
-      { label: 'score', show: ({ score }) => (greenNames[score.name] ?? said(score.name)) },
+      { label: 'score', show: ({ score }) => greenNames[score.name] ?? said(score.name) },
       { label: 'n', show: ({ score }) => score.both },
       { label: 'difference', show: ({ score }) => signed(score.difference.value) },
       { label: 'cluster interval', show: ({ score }) => decimalInterval(score.difference.interval) },

@@ -57,7 +57,10 @@ export async function scoreReports(
       candidate: text ?? '',
     }))
     const cider = ciderD(
-      texts.map(({ reference, candidate }) => ({ reference: reportWords(reference), candidate: reportWords(candidate) })),
+      texts.map(({ reference, candidate }) => ({
+        reference: reportWords(reference),
+        candidate: reportWords(candidate),
+      })),
     )
     return answers.map((answer, i) => {
       const key = scoreKey(name, answer.sampleId)

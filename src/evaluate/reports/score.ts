@@ -85,9 +85,7 @@ export async function askGreen(
     progress.update(++done)
     return { ...report, record: { ...record, ...read } }
   }
-  const replyTo = async (
-    request: Parameters<typeof endpoint.ask>[0],
-  ): Promise<ReadReport> => {
+  const replyTo = async (request: Parameters<typeof endpoint.ask>[0]): Promise<ReadReport> => {
     try {
       const reply = await endpoint.ask(request)
       serving.add(reply)
@@ -106,7 +104,10 @@ export async function askGreen(
     const { settings, usage, leftOut } = endpoint
     const about = { model: settings.model, ...serving.about(), promptSha256: prompt.sha256, cost: usage.cost }
     const reply = leftOut.has('totalTokens') || !prompt.totalTokens ? settings.maxTokens : null
-    return { reports: asked, about: { ...about, totalTokens: reply === null ? prompt.totalTokens : null, replyTokens: reply } }
+    return {
+      reports: asked,
+      about: { ...about, totalTokens: reply === null ? prompt.totalTokens : null, replyTokens: reply },
+    }
   } finally {
     left.abort()
   }

@@ -156,7 +156,7 @@ export interface ComparedScore {
   both: number
   /** Reports with a score in one of them only. */
   lost: { baseline: number; system: number; p: number }
-  difference: MeanScore
+  difference: Omit<MeanScore, 'count'>
   /** Sign flips of images; null with fewer than 20. */
   p: number | null
 }
