@@ -56,8 +56,8 @@ describe('the page', () => {
       'Method',
     ])
     const text = textOf(page)
-    const order = ['Leakage: not known', 'judge on', results.comparisons[0].system, 'Accuracy by group'].map((each) =>
-      text.indexOf(each),
+    const order = ['Leakage: not known', 'Judge: judge, ', results.comparisons[0].system, 'Accuracy by group'].map(
+      (each) => text.indexOf(each),
     )
     expect(order.every((at) => at >= 0)).toBe(true)
     expect(text).toContain('Other model, other data, one run.')
