@@ -120,6 +120,41 @@ describe('the page', () => {
     if (conclusion !== 'gain') expect(text).not.toMatch(/answers more questions/)
   })
 
+  it('says which comparison was fixed beforehand, and that the rest is exploratory', () => {
+    const { document } = parseHTML(page)
+    const verdicts = [...document.querySelectorAll('p.verdict')].map(({ textContent }) => textContent ?? '')
+    expect(verdicts[0]).toContain('fire')
+    expect(verdicts.map((each) => each.startsWith('exploratory'))).toEqual([false, true])
+    const [primary, other] = [...results.comparisons].sort((a) => (a.system === 'fire' ? -1 : 1))
+    expect([primary.role, other.role]).toEqual(['primary', 'exploratory'])
+    // One fixed comparison is one test, and Holm over the one that is left changes nothing either.
+    for (const { groups } of [primary, other]) expect(groups[0].adjusted.holm).toBe(groups[0].mcnemar.exact)
+    expect(textOf(page)).toContain('The primary comparison, fire, was fixed beforehand')
+  })
+
+  it('has worst cases where more than 2 % have no verdict, and the reply that was not read', () => {
+    const { groups, name } = results.systems[0]
+    const { outcomes, accuracy, bounds } = groups[0]
+    const lost = outcomes.undecided + outcomes.unreadable + outcomes.failed
+    expect(lost).toBeGreaterThan(2)
+    expect(bounds).toEqual({ low: accuracy.value, high: (accuracy.successes + lost) / accuracy.count })
+    const text = textOf(page)
+    expect(text).toContain(`${lost} of ${accuracy.count} answers of ${name} have no verdict`)
+    expect(text).toContain('Who knows?')
+  })
+
+  it('draws a few maps beside their boxes, in the frame of the model', () => {
+    const { document } = parseHTML(page)
+    const maps = [...document.querySelectorAll('.maps')]
+    expect(maps).toHaveLength(3)
+    expect(maps[0].querySelectorAll('svg.picture')).toHaveLength(4)
+    expect(maps[0].querySelectorAll('.heat rect')).toHaveLength(3 * 64)
+    expect(maps[0].querySelectorAll('path.outline')).toHaveLength(4)
+    const [first] = maps[0].querySelectorAll('.heat rect')
+    expect([first.getAttribute('y'), first.getAttribute('height')]).toEqual(['-4', '6'])
+    expect(maps[2].textContent).toContain('image not found')
+  })
+
   it('writes no p without its n', () => {
     const { document } = parseHTML(page)
     for (const table of document.querySelectorAll('table')) {

@@ -21,7 +21,7 @@ const images = 25
 
 beforeEach(async () => {
   folder = await temporaryFolder()
-  const refs = []
+  const refs: Sample['images'] = []
   for (let i = 0; i < images; i++) {
     const rgb = Uint8Array.from({ length: 12 * 12 * 3 }, (_, at) => (at * (i + 5)) % 253)
     refs.push(await writePng(folder, `${i}.png`, { width: 12, height: 12, rgb }))
