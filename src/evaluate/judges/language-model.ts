@@ -43,7 +43,7 @@ export class LanguageModelJudge {
         servedAs = reply.model ?? null
         this.serving.add(reply)
         const found = read(reply)
-        if (!('problem' in found)) return { ...about(), ...found, finish, retries: attempt, raw: null }
+        if (!('problem' in found)) return { ...about(), ...found, finish, retries: attempt, raw: reply.content }
         raw = reply.content
         reason = found.problem
         conversation = [...messages(asked), { role: 'assistant', content: reply.content }, complaint(reason)]
