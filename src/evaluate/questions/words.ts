@@ -27,6 +27,7 @@ export function answerWords(text: string): string[] {
     .toLowerCase()
     .replace(/['’`]/g, '')
     .replace(/(?<=\d),(?=\d{3}(?!\d))/g, '')
+    .replace(/(?<=\d)\s*(?:%|percent\b|per cent\b)/g, '%')
     .replace(/(?<!\d)\.|\.(?!\d)|[^\p{L}\p{N}\p{M}.%]+/gu, ' ')
   const words = plain
     .split(' ')
@@ -55,9 +56,12 @@ export function placesOf(words: readonly string[], phrase: readonly string[]): n
   return [...words.keys()].filter((at) => at + phrase.length <= words.length && startsAt(words, at, phrase))
 }
 
+/** The phrases by which an answer says that it gives none. */
+export const decliningIn = (words: readonly string[]): readonly string[][] =>
+  declines.filter((phrase) => placesOf(words, phrase).length > 0)
+
 /** The answer says that it gives none. */
-export const isDeclining = (words: readonly string[]): boolean =>
-  declines.some((phrase) => placesOf(words, phrase).length > 0)
+export const isDeclining = (words: readonly string[]): boolean => decliningIn(words).length > 0
 
 /** Words before a place that a negation reaches over; "but" ends it. */
 const reach = 3
