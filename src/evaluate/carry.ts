@@ -1,8 +1,10 @@
-/** What a second judging takes over from the first: what models looked at does not depend on who judges their answers. */
+/** What a second judging takes over from the first: replies that were paid for, and where models looked. */
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { cp } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
 import type { z } from 'zod'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
+import { asFileError } from '../errors.js'
 import type { StageContext } from '../stage/stage.js'
 import { evaluationFiles } from './files.js'
 import type { EvaluationResults } from './finished.js'
@@ -17,32 +19,47 @@ export async function recordsIn<T>(path: string, schema: z.ZodType<T>): Promise<
   return records
 }
 
+/** Copies the replies that the first evaluation paid for, so that the same question to the same model is free. */
+export async function carryReplies(folder: string, cache: string): Promise<void> {
+  const paid = join(folder, evaluationFiles.cache)
+  if (!existsSync(paid) || resolve(paid) === resolve(cache)) return
+  await cp(paid, cache, { recursive: true, force: false }).catch(asFileError('Copying replies to', cache))
+}
+
 /**
- * Copies grounding, attention and hidden lesions with the paths of their pictures from the new folder; the pictures stay where they are.
+ * Copies grounding, and also attention and hidden lesions, whose questions are chosen and judged by the first judge (`truth` or rules),
+ * never by a language model; with the paths of their pictures from the new folder; the pictures stay where they are.
  * @param moved a path of the old folder, from the new one.
+ * @param sameFirst the first judge is the same as before; else attention and hidden lesions are left out.
  */
 export async function carryOver(
   folder: string,
   out: string,
   before: Pick<EvaluationResults, 'attention' | 'hidden' | 'grounding'>,
   moved: (place: string) => string,
+  sameFirst: boolean,
   { progress }: Pick<StageContext, 'progress'>,
 ): Promise<Pick<EvaluationResults, 'attention' | 'hidden' | 'grounding'>> {
-  const copy = async <T>(name: string, schema: z.ZodType<T>, move: (record: T) => T): Promise<T[]> => {
-    const records = (await recordsIn(join(folder, name), schema)).map(move)
-    await writeJsonl(join(out, name), records)
-    return records
+  const copy = async <T>(name: string, schema: z.ZodType<T>, move: (record: T) => T, keep = true): Promise<void> => {
+    const records = await recordsIn(join(folder, name), schema)
+    if (!keep && records.length > 0) progress.log(`${name} is left out: it rests on the verdicts of another judge`)
+    await writeJsonl(join(out, name), keep ? records.map(move) : [])
   }
   const place = <T extends { path: string }>(image: T): T => ({ ...image, path: moved(image.path) })
   await copy(evaluationFiles.grounding, groundingRecord, (record) => record)
   await copy(evaluationFiles.maps, groundingMap, (map) => ({ ...map, image: place(map.image) }))
-  await copy(evaluationFiles.attention, probedQuestion, (probed) => {
-    return { ...probed, image: place(probed.image), mask: moved(probed.mask) }
-  })
-  const hidden = await copy(evaluationFiles.hidden, hiddenAnswers, (answers) => {
-    return { ...answers, image: place(answers.image), twin: place(answers.twin), mask: moved(answers.mask) }
-  })
-  if (hidden.length > 0) progress.log('answers with the lesion hidden keep their verdicts: they are not judged again')
-  const { attention, grounding } = before
-  return { attention, hidden: before.hidden, grounding }
+  await copy(
+    evaluationFiles.attention,
+    probedQuestion,
+    (probed) => ({ ...probed, image: place(probed.image), mask: moved(probed.mask) }),
+    sameFirst,
+  )
+  await copy(
+    evaluationFiles.hidden,
+    hiddenAnswers,
+    (answers) => ({ ...answers, image: place(answers.image), twin: place(answers.twin), mask: moved(answers.mask) }),
+    sameFirst,
+  )
+  const { attention, hidden, grounding } = before
+  return { attention: sameFirst ? attention : null, hidden: sameFirst ? hidden : [], grounding }
 }

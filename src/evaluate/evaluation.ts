@@ -14,7 +14,7 @@ import type { StageContext } from '../stage/stage.js'
 import { describeSystem, moveSystem, pathFrom } from './about.js'
 import type { JudgedAnswer } from './accuracy.js'
 import { askPriors, blindSummary, type PriorAnswer, priorAnswerOf } from './blind.js'
-import { carryOver, recordsIn } from './carry.js'
+import { carryOver, carryReplies, recordsIn } from './carry.js'
 import { type EvidenceRequest, type EvidenceResults, measureEvidence } from './evidence.js'
 import { evaluationFiles, evaluationTraces, writeAnswers } from './files.js'
 import { type EvaluationResults, readEvaluation } from './finished.js'
@@ -62,8 +62,9 @@ export interface JudgingRequest {
   seed: number
 }
 
-/** How answers of a finished evaluation are judged again. */
-export interface RejudgeRequest extends JudgingRequest {
+/** How answers of a finished evaluation are judged again. Baseline, primary and margin are those of the first where they are not given. */
+export interface RejudgeRequest extends Omit<JudgingRequest, 'margin'> {
+  margin?: number
   /** Replace what an earlier run left. */
   overwrite?: boolean
 }
@@ -187,12 +188,16 @@ export async function evaluate(
  */
 export async function rejudge(
   folder: string,
-  request: RejudgeRequest,
+  asking: RejudgeRequest,
   { signal, progress = silent }: EvaluationContext = {},
 ): Promise<Evaluated> {
-  const { out, overwrite } = request
+  const { out, overwrite } = asking
   await using _lock = await lockOutput(out, 'folder', [folder])
   const before = await readEvaluation(folder)
+  const { baseline = before.baseline, margin = before.margin } = asking
+  // The primary comparison is one with the baseline that it was named with.
+  const primary = asking.primary ?? (baseline === before.baseline ? (before.primary ?? undefined) : undefined)
+  const request = { ...asking, baseline, margin, primary }
   const samples: Sample[] = []
   for await (const { record } of readJsonl(join(folder, evaluationFiles.samples), sample)) samples.push(record)
   const predictions: Prediction[] = []
@@ -214,12 +219,14 @@ export async function rejudge(
     trainedOn: trainedOn === undefined ? null : fromOut(trainedOn),
   }
   if (overwrite) await deleteAll(evaluationTraces(out))
+  for (const asked of [request.judge, request.green]) if (asked) await carryReplies(folder, asked.cache)
   await writeAnswers(out, samples, predictions)
   const context = { signal, progress }
   const known = await recordsIn(join(folder, evaluationFiles.priors), priorRecord)
   const priors = known.map((record) => priorAnswerOf(record, countWords(record.text ?? '')))
   const answered = { samples, predictions, priors, about, inputs, asked }
-  const looked = await carryOver(folder, out, before, moved, context)
+  const sameFirst = before.judging.first === (request.truth ? 'truth' : 'rules')
+  const looked = await carryOver(folder, out, before, moved, sameFirst, context)
   const judging = { ...request, trainedOn }
   const earlier = {
     records: await recordsIn(join(folder, evaluationFiles.reports), reportRecord),

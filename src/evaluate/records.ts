@@ -29,12 +29,14 @@ export const judgeVerdict = z.strictObject({
   /** As it was asked for; `servedAs` is what the server called itself, null where it does not say. */
   model: z.string(),
   servedAs: z.string().nullable(),
+  /** Day of the last reply, `2026-11-28`; null where none came. */
+  date: z.string().nullable(),
   promptSha256: z.string(),
   /** Names of the requests in the cache. */
   requests: z.array(z.string()),
   finish: z.string().nullable(),
   retries: z.number().int().nonnegative(),
-  /** The last reply as it came, where it could not be read; null else. */
+  /** The last reply as it came; null where none came. */
   raw: z.string().nullable(),
 })
 export type JudgeVerdict = z.infer<typeof judgeVerdict>
@@ -155,6 +157,7 @@ export const reportRecord = z.strictObject({
   /** The reply of the GREEN model as it came; null where none was asked or none came. */
   raw: z.string().nullable(),
   servedAs: z.string().nullable(),
+  date: z.string().nullable(),
   failure: z.string().nullable(),
   /** As the published code reads it: it always finds numbers. */
   parity: z

@@ -121,6 +121,13 @@ export const rejudgeSettings = z.strictObject({
   folder: text.meta(inputPath('Folder of a finished evaluation')),
   out: text.meta(outputPath('Folder for the new verdicts and numbers')),
   ...judging,
+  baseline: text.optional().meta({ description: 'System that others are compared with; default: as before' }),
+  primary: text.optional().meta({
+    description: 'System whose comparison with the baseline decides, fixed beforehand; default: as before',
+  }),
+  margin: share.optional().meta({
+    description: 'Difference in accuracy below which systems count as equivalent, as a share; default: as before',
+  }),
 })
 
 /** Schema of `evaluate compare`. */

@@ -119,8 +119,10 @@ function systemsOf(settings: Settings): AnsweringSystem[] {
   return systems.map((system, i) => ({ name: names[i], ...system }))
 }
 
-/** How answers are judged, from the settings that `evaluate` and `evaluate rejudge` share. */
-export async function judgingOf(settings: Judging & { out: string }): Promise<JudgingRequest> {
+/** How answers are judged, from the settings that `evaluate` and `evaluate rejudge` share; the latter may leave the margin as it was. */
+export async function judgingOf<Margin extends number | undefined>(
+  settings: Omit<Judging, 'margin'> & { out: string; margin: Margin },
+): Promise<Omit<JudgingRequest, 'margin'> & { margin: Margin }> {
   const { phantomJudge } = await import('./phantom.js')
   const { generalPrompt, trainedPrompt } = await import('./reports/prompt.js')
   const { out, truth, judge, judgeOn, judgeProtocol, secondJudge, judgeSample, green, greenTemplate } = settings
@@ -225,6 +227,7 @@ export async function runRejudge(
   context: StageContext,
 ): Promise<StageResult<EvaluationResults>> {
   const { rejudge } = await import('./evaluation.js')
-  const request = { ...(await judgingOf(settings)), overwrite: context.overwrite }
+  const { margin } = settings
+  const request = { ...(await judgingOf({ ...settings, margin })), overwrite: context.overwrite }
   return resultOf(await rejudge(settings.folder, request, context), settings.out)
 }

@@ -6,9 +6,11 @@ import { writeJsonl } from '../../src/data/jsonl.js'
 import { compareEvaluations } from '../../src/evaluate/between.js'
 import { type JudgingRequest, rejudge } from '../../src/evaluate/evaluation.js'
 import { type EvaluationResults, readEvaluation } from '../../src/evaluate/finished.js'
+import type { Judge } from '../../src/evaluate/judge.js'
 import { renderEvaluation } from '../../src/evaluate/page/render.js'
 import type { GroundingMap, GroundingRecord, ReportRecord } from '../../src/evaluate/records.js'
 import { describeBetween } from '../../src/evaluate/stage.js'
+import { silent } from '../../src/stage/progress.js'
 import { readLines, writeRecords } from '../sample/records.js'
 import { evaluationFolder } from './page-world.js'
 
@@ -42,8 +44,33 @@ describe('another judge', () => {
     // Rules alone judge now.
     expect(results.judging.judge).toBeNull()
   })
+
+  it('keeps baseline, primary comparison and margin, unless it is told others', async () => {
+    const again = async (name: string, more: Partial<JudgingRequest>) => {
+      const { baseline, margin, ...rest } = request(join(folder, '..', name))
+      const { results } = await rejudge(folder, { ...rest, ...more })
+      return [results.baseline, results.primary, results.margin]
+    }
+    expect(await again('kept', {})).toEqual(['base', 'fire', 0.03])
+    expect(await again('told', { baseline: 'dpo', margin: 0.1 })).toEqual(['dpo', null, 0.1])
+    expect(await again('turned', { baseline: 'fire' })).toEqual(['fire', null, 0.03])
+  })
+
+  it('leaves out what rests on the verdicts of another first judge, and says so', async () => {
+    const out = join(folder, '..', 'truth')
+    const lines: string[] = []
+    const truth = { about: { name: 'exact', description: 'by truth' }, judge: async () => right } as unknown as Judge
+    const progress = { ...silent, log: (line: string) => void lines.push(line) }
+    await rejudge(folder, { ...request(out), truth }, { progress })
+    expect(lines.join()).toContain('attention.jsonl is left out')
+    expect(await readFile(join(out, 'attention.jsonl'), 'utf8')).toBe('')
+    expect(await linesOf(out, 'grounding.jsonl')).toEqual(await linesOf(folder, 'grounding.jsonl'))
+    const { attention, hidden, judging } = await readEvaluation(out)
+    expect([attention, hidden, judging.first]).toEqual([null, [], 'truth'])
+  })
 })
 
+const right = { correct: true, decided: true, reason: 'truth' }
 const image = { path: '../0.png', sha256: '0'.repeat(64), width: 48, height: 40 }
 const heat = { rows: 1, columns: 1, values: [1] }
 const probed = {

@@ -182,6 +182,22 @@ describe('a judge', () => {
     expect(second.results.judging.agreement).toMatchObject({ count: 10, agreement: 1, leftOut: 0 })
   })
 
+  it('judges again for nothing what the first folder has paid for, and keeps every reply with its day', async () => {
+    server.answer = (response) => answerAs(response, '', {})
+    await evaluate(request(judging({ cache: join(folder, 'out', 'cache') })))
+    const paid = server.asked.length
+    const out = join(folder, 'again')
+    await rejudge(join(folder, 'out'), { ...request(judging({ cache: join(out, 'cache'), on: 'undecided' })), out })
+    await rejudge(join(folder, 'out'), { ...request(judging({ cache: join(out, 'cache') })), out, overwrite: true })
+    expect(server.asked.length).toBe(paid)
+    const replies = (await verdicts('again')).flatMap(({ judge }) => judge ?? [])
+    expect(replies.length).toBe(60)
+    for (const { raw, date } of replies) {
+      expect(raw).toBe('{"verdict":"correct","reason":""}')
+      expect(date).toMatch(/^\d{4}-\d\d-\d\d$/)
+    }
+  })
+
   it('too many unreadable replies are a problem, and the numbers are there', async () => {
     server.answer = (response) => say(response, 'Hello!')
     const { results, problem } = (await evaluate(request(judging()))) ?? expect.fail('stopped')

@@ -86,7 +86,7 @@ describe('published rules on odd texts', () => {
     ['1,200 x-ray', '1200 xray'],
     ['\u0661,\u0662 x-ray', '\u0661\u0662 xray'],
     ['x-ray', 'x ray'],
-    ["dont say none", "don't say 0"],
+    ['dont say none', "don't say 0"],
     ['a the an ten', '10'],
   ])('LLaVA-Med normalises %j', (text, plain) => expect(normalizeWord(text)).toBe(plain))
 })

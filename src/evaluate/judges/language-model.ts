@@ -29,8 +29,9 @@ export class LanguageModelJudge {
     const { model } = this.endpoint.settings
     const requests: string[] = []
     let servedAs: string | null = null
+    let date: string | null = null
     let raw: string | null = null
-    const about = () => ({ model, servedAs, promptSha256: this.promptSha256, requests })
+    const about = () => ({ model, servedAs, date, promptSha256: this.promptSha256, requests })
     let conversation = messages(asked)
     let finish: string | null = null
     let reason = ''
@@ -41,6 +42,7 @@ export class LanguageModelJudge {
         const reply = await this.endpoint.ask(request)
         finish = reply.finishReason
         servedAs = reply.model ?? null
+        date = reply.date ?? null
         this.serving.add(reply)
         const found = read(reply)
         if (!('problem' in found)) return { ...about(), ...found, finish, retries: attempt, raw: reply.content }

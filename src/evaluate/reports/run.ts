@@ -68,8 +68,8 @@ export async function scoreReports(
       const theirs = scores.length > 0 ? imported.map((each) => each.get(key) ?? {}) : [before?.scores ?? {}]
       const record = reportRecord(asked.get(answer.sampleId) as Sample, answer, cider[i], Object.assign({}, ...theirs))
       if (green || !before) return { record, ...texts[i] }
-      const { raw, servedAs, failure, parity, strict } = before
-      return { record: { ...record, raw, servedAs, failure, parity, strict }, ...texts[i] }
+      const { raw, servedAs, date, failure, parity, strict } = before
+      return { record: { ...record, raw, servedAs, date, failure, parity, strict }, ...texts[i] }
     })
   })
   let counted = earlier?.green ?? null

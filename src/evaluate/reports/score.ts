@@ -48,6 +48,7 @@ export function reportRecord(
     cut: [reference.cut, candidate.cut],
     raw: null,
     servedAs: null,
+    date: null,
     failure,
     parity: null,
     strict: null,
@@ -93,7 +94,7 @@ export async function askGreen(
     } catch (error) {
       if (error instanceof EmptyReply) return reading({ content: '', finishReason: null })
       if (error instanceof RequestError) {
-        return { raw: null, servedAs: null, failure: error.message, strict: null, parity: null }
+        return { raw: null, servedAs: null, date: null, failure: error.message, strict: null, parity: null }
       }
       throw error
     }
@@ -113,9 +114,14 @@ export async function askGreen(
   }
 }
 
-type ReadReport = Pick<ReportRecord, 'raw' | 'servedAs' | 'failure' | 'strict' | 'parity'>
+type ReadReport = Pick<ReportRecord, 'raw' | 'servedAs' | 'date' | 'failure' | 'strict' | 'parity'>
 
-function reading({ content: raw, finishReason, model }: Pick<Reply, 'content' | 'finishReason' | 'model'>): ReadReport {
+function reading({
+  content: raw,
+  finishReason,
+  model,
+  date,
+}: Pick<Reply, 'content' | 'finishReason' | 'model' | 'date'>): ReadReport {
   const [strict, parity] = [readGreen(raw, finishReason), readGreenParity(raw)]
-  return { raw, servedAs: model ?? null, failure: null, strict, parity }
+  return { raw, servedAs: model ?? null, date: date ?? null, failure: null, strict, parity }
 }
