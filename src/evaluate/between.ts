@@ -93,7 +93,14 @@ async function bySystem<T extends { system: string }>(
 }
 
 const judgedBy = ({ judging }: EvaluationResults): string =>
-  [judging.description, judging.on ?? '', judging.judge?.promptSha256 ?? ''].join(' ').trim()
+  [
+    judging.description,
+    judging.rules ? `(rules ${judging.rules.version}, lexicon ${judging.rules.lexiconSha256.slice(0, 12)})` : '',
+    judging.on ?? '',
+    judging.judge?.promptSha256 ?? '',
+  ]
+    .filter((part) => part !== '')
+    .join(' ')
 
 function refuseOthers(
   one: Finished,

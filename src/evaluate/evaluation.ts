@@ -11,7 +11,7 @@ import { chosenSamples } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
 import { silent } from '../stage/progress.js'
 import type { StageContext } from '../stage/stage.js'
-import { describeSystem, moveSystem, pathFrom } from './about.js'
+import { describeSystem, madeHere, moveSystem, pathFrom } from './about.js'
 import type { JudgedAnswer } from './accuracy.js'
 import { askPriors, blindSummary, type PriorAnswer, priorAnswerOf } from './blind.js'
 import { carryOver, carryReplies, recordsIn } from './carry.js'
@@ -24,6 +24,8 @@ import { type Judge, rulesJudge } from './judge.js'
 import { askJudges, type JudgeRequest } from './judges/run.js'
 import { Models } from './models.js'
 import { notesOn, problemOf } from './notes.js'
+import { rulesVersion } from './questions/rule.js'
+import { lexiconSha256 } from './questions/words.js'
 import {
   type Prediction,
   type PriorKind,
@@ -168,9 +170,10 @@ export async function evaluate(
     samples: fromOut(path),
     samplesSha256: await sha256File(path),
     imageRoot: fromOut(imageRoot),
-    trainedOn: request.trainedOn === undefined ? null : fromOut(request.trainedOn),
+    ...(await describePairs(request.trainedOn, fromOut)),
   }
-  const about = new Map(systems.map((system) => [system.name, describeSystem(system, fromOut)]))
+  const about = new Map<string, Record<string, unknown>>()
+  for (const system of systems) about.set(system.name, await describeSystem(system, fromOut))
   const context = { signal, progress, native }
   const answered = { samples, predictions, priors, about, inputs, asked }
   const judged = await judgeAll(answered, request, context)
@@ -216,7 +219,7 @@ export async function rejudge(
     samples: moved(before.inputs.samples),
     samplesSha256: before.inputs.samplesSha256,
     imageRoot: moved(before.inputs.imageRoot),
-    trainedOn: trainedOn === undefined ? null : fromOut(trainedOn),
+    ...(await describePairs(trainedOn, fromOut)),
   }
   if (overwrite) await deleteAll(evaluationTraces(out))
   for (const asked of [request.judge, request.green]) if (asked) await carryReplies(folder, asked.cache)
@@ -272,7 +275,7 @@ async function countAll(
   const byName = new Map(names.map((name) => [name, records.filter(({ system }) => system === name)]))
   const results: EvaluationResults = {
     ...questionResults(byName, about, judging, { ...roles, margin, seed }),
-    ...{ inputs, asked, reports, ...looked },
+    ...{ made: madeHere(), inputs, asked, reports, ...looked },
     blind: priors.length > 0 ? blindSummary(byName, priors, { ...roles, margin, seed }) : null,
     notes: [],
   }
@@ -301,13 +304,21 @@ async function judgeAll(
   }
   const first = truth ? ('truth' as const) : ('rules' as const)
   const description = truth?.about.description ?? 'by rule against the reference answer'
-  if (!judge) return { records, priors, judging: { description, first, on: null, judge: null, second: null } }
+  const rules = truth ? null : { version: rulesVersion, lexiconSha256 }
+  if (!judge) return { records, priors, judging: { description, first, rules, on: null, judge: null, second: null } }
   const looked = await askJudges(records, priors, judge, context)
   const also = `; where the rules ${judge.on === 'all' ? 'say anything' : 'are not sure'}, by ${looked.judge.model}`
   return {
     records: looked.records,
     priors: looked.priors,
-    judging: { description: description + also, first, on: judge.on, judge: looked.judge, second: looked.second },
+    judging: {
+      description: description + also,
+      first,
+      rules,
+      on: judge.on,
+      judge: looked.judge,
+      second: looked.second,
+    },
   }
 }
 
@@ -372,6 +383,11 @@ async function readSamples(path: string, asked: SampleSettings): Promise<Sample[
   }
   if (samples.size === 0) throw new DataError(`${path} holds no sample that is asked for`, { detail: { path } })
   return [...samples.values()]
+}
+
+async function describePairs(pairs: string | undefined, fromOut: (place: string) => string) {
+  if (pairs === undefined) return { trainedOn: null, trainedOnSha256: null }
+  return { trainedOn: fromOut(pairs), trainedOnSha256: await sha256File(pairs) }
 }
 
 async function imagesOf(pairs: string): Promise<ReadonlySet<string>> {

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { asFileError, DataError, guarded } from '../errors.js'
 import type { SampleSettings } from '../sample/settings.js'
+import type { Made } from './about.js'
 import type { BlindSummary } from './blind.js'
 import type { EvidenceResults } from './evidence.js'
 import { evaluationFiles } from './files.js'
@@ -29,8 +30,15 @@ export interface GroundingSummary {
 
 /** What evaluation.json holds. */
 export interface EvaluationResults extends QuestionResults, EvidenceResults {
+  made: Made
   /** Paths from the folder of the evaluation. */
-  inputs: { samples: string; samplesSha256: string; imageRoot: string; trainedOn: string | null }
+  inputs: {
+    samples: string
+    samplesSha256: string
+    imageRoot: string
+    trainedOn: string | null
+    trainedOnSha256: string | null
+  }
   asked: SampleSettings
   /** Null where no sample is a report. */
   reports: ReportsResults | null

@@ -6,6 +6,7 @@ import { compareSystems, type SystemComparison } from './compare.js'
 import { type GroupResult, resultsByGroup } from './groups.js'
 import { agreementOfJudges, type JudgeAgreement } from './judges/select.js'
 import { type Priors, priorsOf } from './priors.js'
+import { type PublishedTotals, publishedTotals } from './questions/published-totals.js'
 import type { VerdictRecord } from './records.js'
 import { type SampledResults, sampledResults } from './several.js'
 
@@ -28,6 +29,8 @@ export interface Judging {
   /** In words, as in "judged by rule against the reference answer". */
   description: string
   first: 'truth' | 'rules'
+  /** Null where the truth judged. Other rules may give other verdicts on the same answers. */
+  rules: { version: number; lexiconSha256: string } | null
   on: string | null
   judge: JudgeAbout | null
   second: JudgeAbout | null
@@ -42,6 +45,8 @@ export interface SystemResults {
   groups: GroupResult[]
   /** Null where each question has one answer. */
   sampled: SampledResults | null
+  /** What published rules count. */
+  published: PublishedTotals
 }
 
 /** Questions whose image was trained on. */
@@ -99,6 +104,7 @@ export function questionResults(
       about: about.get(name) ?? {},
       groups: resultsByGroup(records.filter(({ k }) => k === 0)),
       sampled: sampledResults(records),
+      published: publishedTotals(records.filter(({ k }) => k === 0)),
     })),
     comparisons: compareSystems(verdicts, { baseline, primary, margin, seed }),
     detectable: detectableWith(firsts.length),

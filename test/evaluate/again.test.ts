@@ -148,5 +148,9 @@ describe('two finished evaluations', () => {
       judging.on = 'all'
     })
     await expect(compare(judge)).rejects.toThrow(/was judged .*open.*all/)
+    const rules = await results('rules', ({ judging }) => {
+      judging.rules = { version: 1, lexiconSha256: 'f'.repeat(64) }
+    })
+    await expect(compare(rules)).rejects.toThrow(/rules \d+, lexicon [0-9a-f]{12}.* \(rules 1, lexicon f{12}\)/)
   })
 })

@@ -51,6 +51,7 @@ describe('the page', () => {
       'Reports',
       'Grounding: attention on the region that answers',
       'Several answers to a question',
+      'What published rules count',
       'Examples where systems differ',
       'Published numbers',
       'Method',
@@ -85,6 +86,12 @@ describe('the page', () => {
     for (const { green } of results.reports?.systems ?? []) {
       expect(text).toContain(green?.strict.value.toFixed(3))
       expect(text).toContain(green?.parity.toFixed(3))
+    }
+    for (const { rules, open } of results.systems.map(({ published }) => published)) {
+      const counts = rules.flatMap(({ closed, open }) => [closed, open]).filter(({ count }) => count > 0)
+      expect(counts.length).toBe(7)
+      for (const { successes, count } of counts) expect(text).toContain(`${successes} / ${count}`)
+      expect(text).toContain(open?.recall.toFixed(3))
     }
     for (const { discordant, difference } of results.detectable) {
       expect(text).toContain(`${(100 * discordant).toFixed(0)} %`)

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
+import { sha256 } from '../../src/data/files.js'
 import { finalAnswer } from '../../src/evaluate/questions/final-answer.js'
 import { normalizeWord, openAccuracy, parityOf } from '../../src/evaluate/questions/parity.js'
-import { judgeByRule } from '../../src/evaluate/questions/rule.js'
+import { judgeByRule, rulesVersion } from '../../src/evaluate/questions/rule.js'
 import { answerWords } from '../../src/evaluate/questions/words.js'
 
 const golden = JSON.parse(readFileSync(new URL('golden/vqa-rules.json', import.meta.url), 'utf8'))
@@ -139,6 +140,15 @@ describe('our rule', () => {
     [open('pneumonia'), '<think>pneumonia</think>edema', 'incorrect', 'absent'],
   ])('%j answered with %j', (question, text, verdict, reason) => {
     expect(judgeByRule(question, text)).toMatchObject({ verdict, reason })
+  })
+
+  it('has another version when a verdict changes', () => {
+    const texts = [...cases.map(({ prediction }) => prediction), 'Yes/No', 'left and right', '50 %', 'Yes, unclear']
+    const asked = [...cases.map(questionOf), open('bilateral'), open('50%'), closed('Is there a mass?', 'yes')]
+    const verdicts = asked.flatMap((question) => texts.map((text) => judgeByRule(question, text)))
+    const found = [rulesVersion, sha256(JSON.stringify(verdicts)).slice(0, 12)]
+    // Another hash here: raise `rulesVersion`, and write down both.
+    expect(found).toEqual([2, '14eb975cd19c'])
   })
 
   it('leaves a yes with one doubtful word to the judge', () => {

@@ -13,15 +13,18 @@ export function methodSection({ results, grounding }: EvaluationFolder): Html {
   const judges = [judging.judge, judging.second].flatMap((judge) => judge ?? [])
   const facts: [string, string | number | null][] = [
     ['fire-train', results.version],
+    ['counted', `${results.made.at}, ${results.made.machine}`],
     ['samples', inputs.samples],
     ['samples, SHA-256', inputs.samplesSha256],
     ['images below', inputs.imageRoot],
     ['training pairs', inputs.trainedOn ?? 'not named'],
+    ['training pairs, SHA-256', inputs.trainedOnSha256],
     ['questions', `${results.questions} about ${results.images} images`],
     ['baseline', results.baseline],
     ['margin', `${percent(results.margin)} points`],
     ['seed', results.seed],
     ['judged', judging.description],
+    ['rules', judging.rules && `version ${judging.rules.version}, lexicon ${judging.rules.lexiconSha256}`],
     ...judges.map((judge): [string, string] => [
       'judge',
       `${servedWords(judge)}, protocol ${judge.protocol}, prompt ${judge.promptSha256}`,

@@ -8,7 +8,7 @@ import { examplesSection } from './examples-section.js'
 import { type EvaluationFolder, readFolder } from './folder.js'
 import { groundingSection } from './grounding-section.js'
 import { judgeSection } from './judge-section.js'
-import { limitsSection, sampledSection } from './limits-section.js'
+import { limitsSection, rulesSection, sampledSection } from './limits-section.js'
 import { drawMaps } from './maps.js'
 import { methodSection } from './method-section.js'
 import { publishedSection } from './published.js'
@@ -22,7 +22,7 @@ const numbersOf = (folder: EvaluationFolder, maps: Html | null = null): Section[
   [
     ...[accuracySection, comparisonsSection, limitsSection, blindSection, judgeSection, reportsSection],
     (folder: EvaluationFolder) => groundingSection(folder, maps),
-    sampledSection,
+    ...[sampledSection, rulesSection],
   ].flatMap((section) => section(folder) ?? [])
 
 /**

@@ -7,6 +7,9 @@ import type { RuleVerdict } from '../records.js'
 import { finalAnswer } from './final-answer.js'
 import { answerWords, decliningIn, isDeclining, isNegated, placesOf } from './words.js'
 
+/** Raised with every change that can change a verdict: evaluations under other rules are not compared. */
+export const rulesVersion = 2
+
 type Question = Pick<Sample, 'question' | 'answer' | 'answerType'>
 
 const decide = (verdict: RuleVerdict['verdict'], strength: RuleVerdict['strength'], reason: string): RuleVerdict => ({

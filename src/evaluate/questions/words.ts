@@ -1,12 +1,18 @@
 /** Short answers as words that can be compared: case, punctuation, articles, number words and synonyms do not count. */
 import { readFileSync } from 'node:fs'
+import { sha256 } from '../../data/files.js'
+
+const lexiconText = readFileSync(new URL('../../../lexica/answers.json', import.meta.url), 'utf8')
+
+/** Of the table of synonyms, numbers and phrases, so that a change of it is seen. */
+export const lexiconSha256 = sha256(lexiconText)
 
 const lexicon: {
   synonyms: Record<string, string[]>
   declines: string[]
   negations: string[]
   numbers: string[]
-} = JSON.parse(readFileSync(new URL('../../../lexica/answers.json', import.meta.url), 'utf8'))
+} = JSON.parse(lexiconText)
 
 export const negations: ReadonlySet<string> = new Set(lexicon.negations)
 
