@@ -13,7 +13,16 @@ import { below, keyFrom, printable } from '../http/service.js'
 import { checkOptions } from '../options.js'
 import { Dialect } from './dialect.js'
 import { withoutReasoning } from './reasoning.js'
-import { bodyOf, type EndpointRequest, mostTokens, type Reply, readReply, reply, statusOf } from './request.js'
+import {
+  bodyOf,
+  type EndpointRequest,
+  mostTokens,
+  type Reply,
+  readReply,
+  reply,
+  statusOf,
+  tokenCount,
+} from './request.js'
 import { type EndpointInput, type EndpointSettings, parseEndpoint } from './settings.js'
 import { joinEvents } from './stream.js'
 
@@ -63,6 +72,9 @@ const hints: Record<number, string> = {
 const thoughtTooLong = ({ finishReason, instead }: Reply): boolean =>
   finishReason === 'length' || instead === 'only reasoning'
 
+const totalOf = (request: EndpointRequest): number | undefined =>
+  'prompt' in request ? request.totalTokens : undefined
+
 /** Limits that no waiting mends. */
 const unpaid = /insufficient_quota|billing|credit/i
 
@@ -91,6 +103,8 @@ export class Endpoint {
   /** Fields that decide replies and that the server did not take. */
   readonly leftOut = new Set<string>()
   readonly #dialect = new Dialect()
+  /** Whether the server counts the tokens of a text; not known before the first is counted. */
+  #countsTokens: boolean | undefined
   /** What is under way, with the most that it can cost in US dollars. */
   readonly #sending = new Map<Promise<Reply>, number>()
   #failed = 0
@@ -154,7 +168,7 @@ export class Endpoint {
     throwIfAborted(this.#options.signal)
     const cached = await this.#cache?.read(key)
     if (cached) return this.#count(cached)
-    const most = this.#price(mostTokens(request), this.settings.maxTokens)
+    const most = this.#price(mostTokens(request), totalOf(request) ?? this.settings.maxTokens)
     while (this.#exceedsBudget(most)) {
       await Promise.race(this.#sending.keys()).catch(() => {})
     }
@@ -219,10 +233,12 @@ export class Endpoint {
   }
 
   async #attempt(address: URL, request: EndpointRequest): Promise<Reply> {
-    const asked = bodyOf(request, this.settings)
+    const maxTokens = await this.#longestReply(request)
+    const asked = bodyOf(request, { model: this.settings.model, maxTokens: maxTokens ?? this.settings.maxTokens })
     const sent = this.#dialect.translate(asked)
     const answer = await this.#post(address, sent)
-    const reply = this.#read(answer, asked, sent)
+    const uncounted = maxTokens === undefined ? ['totalTokens'] : []
+    const reply = this.#read(answer, asked, sent, uncounted)
     if (reply) return reply
     if (answer.status === 200) answer.status = statusOf(answer.json)
     const learned = this.#dialect.learn(sent, answer.status, answer.said)
@@ -231,9 +247,30 @@ export class Endpoint {
       return this.#attempt(address, request)
     }
     const without = this.#dialect.withoutSchema(sent, answer.status, answer.said)
-    const second = without && this.#read(await this.#post(address, without), asked, without)
+    const second = without && this.#read(await this.#post(address, without), asked, without, uncounted)
     if (second) return second
     throw this.#refusal(answer, printable(address))
+  }
+
+  /** Tokens that the reply may have; undefined where the prompt should be counted and the server has nothing that counts. */
+  async #longestReply(request: EndpointRequest): Promise<number | undefined> {
+    const total = totalOf(request)
+    if (total === undefined || !('prompt' in request)) return this.settings.maxTokens
+    if (this.#countsTokens === false) return undefined
+    const { url, model } = this.settings
+    // vLLM reads `prompt` and counts; llama.cpp reads `content` and lists. Both have it beside /v1, not below.
+    const address = below(url.replace(/\/v\d+\/*(?=$|\?)/, ''), 'tokenize')
+    const { prompt } = request
+    const answer = await this.#post(address, { model, prompt, content: prompt, add_special: true })
+    const busy = answer.status === 501 ? undefined : passingStatus(answer, printable(address), answer.said)
+    if (busy) throw busy
+    const count = answer.status === 200 ? tokenCount(answer.json) : undefined
+    this.#countsTokens = count !== undefined
+    if (count !== undefined) return Math.max(1, total - count)
+    this.#options.onLog?.(
+      `${printable(address)} counts no tokens: replies of ${model} may have ${this.settings.maxTokens} tokens, whatever the prompt leaves of ${total}`,
+    )
+    return undefined
   }
 
   async #post(address: URL, body: object): Promise<Answer> {
@@ -257,13 +294,14 @@ export class Endpoint {
     { status, json, text }: Answer,
     asked: Record<string, unknown>,
     sent: Record<string, unknown>,
+    uncounted: string[],
   ): Reply | undefined {
     const reply = status === 200 ? readReply(json ?? joinEvents(text)) : undefined
     if (!reply) return undefined
     this.sent += 1
     const learned = this.#dialect.answered(sent, asked)
     if (learned) this.#options.onLog?.(`${this.settings.model} takes ${learned}`)
-    const leftOut = Dialect.leftOut(asked, sent)
+    const leftOut = [...Dialect.leftOut(asked, sent), ...uncounted]
     if (this.settings.budget === null || reply.promptTokens > 0)
       return leftOut.length > 0 ? { ...reply, leftOut } : reply
     throw new EndpointError(`${printable(this.settings.url)} does not say how many tokens it used`, {

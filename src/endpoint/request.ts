@@ -34,6 +34,11 @@ export interface ChatRequest extends Sampling {
 /** A text to be continued as it stands, without a chat template. */
 export interface CompletionRequest extends Sampling {
   prompt: string
+  /**
+   * Most tokens of prompt and reply together: the reply may have what the prompt leaves. Needs a server that counts the tokens of a text
+   * (`/tokenize`); without one `maxTokens` of the settings holds, and the reply says so in `leftOut`.
+   */
+  totalTokens?: number
 }
 
 /** What an endpoint can be asked. */
@@ -51,6 +56,10 @@ export const reply = z.strictObject({
   instead: z.string().optional(),
   /** Fields that decide a reply and that the server did not take, for instance `temperature`. */
   leftOut: z.array(z.string()).optional(),
+  /** The model as the server names it: an alias moves, and a gateway chooses. */
+  model: z.string().optional(),
+  /** Day on which it came, `2026-11-28`; it stays when the reply is read from the cache. */
+  date: z.string().optional(),
 })
 
 /** What a server replied; `content` is never empty where `Endpoint.ask` gives it. */
@@ -62,9 +71,12 @@ export function imagePart({ mime, bytes }: { mime: string; bytes: Uint8Array }):
 }
 
 /** The body of a request. Fields that are undefined vanish when it becomes JSON. */
-export function bodyOf(request: EndpointRequest, { model, maxTokens }: EndpointSettings): Record<string, unknown> {
+export function bodyOf(
+  request: EndpointRequest,
+  { model, maxTokens }: Pick<EndpointSettings, 'model' | 'maxTokens'>,
+): Record<string, unknown> {
   const { temperature = 0, topP, topK, seed, stop, ...input } = request
-  const { schema, ...asked } = 'messages' in input ? input : { ...input, schema: undefined }
+  const { schema, ...asked } = 'messages' in input ? input : { prompt: input.prompt, schema: undefined }
   return {
     model,
     ...asked,
@@ -121,6 +133,7 @@ type Choice = z.infer<typeof choice>
 
 const completion = z.object({
   choices: z.tuple([choice], z.unknown()),
+  model: z.string().nullish().catch(undefined),
   // A reply was paid for even where its counts are unusable: asking again would pay again.
   usage: z.object({ prompt_tokens: count, completion_tokens: count }).nullish().catch(undefined),
   error: z.unknown().optional(),
@@ -128,7 +141,7 @@ const completion = z.object({
 
 /** The reply in an answer of a server, empty where it says nothing; `undefined` when there is none. */
 export function readReply(json: unknown): Reply | undefined {
-  const { choices, usage, error } = completion.safeParse(json).data ?? {}
+  const { choices, usage, error, model } = completion.safeParse(json).data ?? {}
   const [first] = choices ?? []
   if (!first || error || first.error) return undefined
   const { message, text, finish_reason: finishReason = null } = first
@@ -141,11 +154,14 @@ export function readReply(json: unknown): Reply | undefined {
     finishReason,
     promptTokens: usage?.prompt_tokens ?? 0,
     completionTokens: usage?.completion_tokens ?? 0,
+    ...(model && { model: redact(model.slice(0, longestName)) }),
+    date: new Date().toISOString().slice(0, 10),
     ...(instead !== undefined && { instead }),
   }
 }
 
 const longestRefusal = 200
+const longestName = 200
 
 /** What a message without a text holds. */
 function insteadOf(message: Choice['message']): string | undefined {
@@ -163,3 +179,11 @@ export function statusOf(json: unknown): number {
   const { code, status } = failure.safeParse(error ?? choices?.[0]?.error).data ?? {}
   return [code, Number(status)].find((number = 0) => Number.isInteger(number) && number >= 400 && number < 600) ?? 200
 }
+
+const tokenized = z.union([
+  z.object({ count }).transform((answer) => answer.count),
+  z.object({ tokens: z.array(z.unknown()) }).transform((answer) => answer.tokens.length),
+])
+
+/** The number of tokens in an answer of a `/tokenize`; undefined where it says none. */
+export const tokenCount = (json: unknown): number | undefined => tokenized.safeParse(json).data

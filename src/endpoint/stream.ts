@@ -10,6 +10,7 @@ const said = z.object({
   tool_calls: z.unknown().optional(),
 })
 const event = z.object({
+  model: z.unknown().optional(),
   choices: z
     .array(
       z.object({
@@ -33,6 +34,7 @@ export function joinEvents(text: string): unknown {
   let completion: string | undefined
   let finish: string | null = null
   let usage: unknown
+  let model: unknown
   let ended = false
   for (const line of text.split(/\r\n|\r|\n/)) {
     if (!line.startsWith('data:')) continue
@@ -43,6 +45,7 @@ export function joinEvents(text: string): unknown {
     const read = event.safeParse(value)
     if (!read.success || (value as { error?: unknown }).error) return value
     usage = read.data.usage ?? usage
+    model = read.data.model ?? model
     for (const { index, delta, message: whole, text, finish_reason } of read.data.choices) {
       if (index) continue
       if (typeof text === 'string') completion = (completion ?? '') + text
@@ -55,7 +58,7 @@ export function joinEvents(text: string): unknown {
   }
   if (!ended && finish === null) return undefined
   const choice = completion === undefined ? { message } : { text: completion }
-  return { choices: [{ ...choice, finish_reason: finish }], usage }
+  return { choices: [{ ...choice, finish_reason: finish }], usage, model }
 }
 
 function parse(data: string): unknown {

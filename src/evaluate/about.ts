@@ -1,14 +1,34 @@
 /** What evaluation.json says of where things come from. */
+import { availableParallelism, cpus } from 'node:os'
 import { relative, resolve, sep } from 'node:path'
+import { hashModel, sha256File } from '../data/files.js'
 import { printable } from '../http/service.js'
 import type { AnsweringSystem } from './systems.js'
 
-/** What evaluation.json says of a system: no address of a server may hold a password. */
-export function describeSystem(system: AnsweringSystem, fromOut: (place: string) => string): Record<string, unknown> {
-  if (system.kind === 'file') return { kind: 'file', path: fromOut(system.path) }
+/** When and where an evaluation was counted. */
+export interface Made {
+  /** `2026-11-28T12:00:00.000Z` */
+  at: string
+  machine: string
+}
+
+export const madeHere = (): Made => ({
+  at: new Date().toISOString(),
+  machine: `${process.platform} ${process.arch}, ${cpus()[0]?.model ?? 'unknown processor'}, ${availableParallelism()} cores, Node ${process.versions.node}`,
+})
+
+/** What evaluation.json says of a system: no address of a server may hold a password. Files and adapters have their hash. */
+export async function describeSystem(
+  system: AnsweringSystem,
+  fromOut: (place: string) => string,
+): Promise<Record<string, unknown>> {
+  if (system.kind === 'file') {
+    return { kind: 'file', path: fromOut(system.path), sha256: await sha256File(system.path) }
+  }
   if (system.kind === 'model') {
     const { kind, model, adapter } = system
-    return { kind, model: fromOut(model), adapter: adapter === null ? null : fromOut(adapter) }
+    if (adapter === null) return { kind, model: fromOut(model), adapter }
+    return { kind, model: fromOut(model), adapter: fromOut(adapter), adapterSha256: await hashModel(adapter) }
   }
   const { url, model } = system.endpoint
   return { kind: 'server', model, url: printable(url) }

@@ -1,48 +1,142 @@
 /** Two finished evaluations of the same questions. */
 import { basename, join } from 'node:path'
 import { readJsonl } from '../data/jsonl.js'
+import { sample } from '../data/records.js'
 import { DataError } from '../errors.js'
+import { recordsIn } from './carry.js'
 import { compareSystems, type SystemComparison } from './compare.js'
 import { evaluationFiles } from './files.js'
-import type { EvaluationResults } from './finished.js'
-import { readEvaluation } from './finished.js'
-import { type VerdictRecord, verdictRecord } from './records.js'
+import { type EvaluationResults, readEvaluation } from './finished.js'
+import { type ComparedGrounding, compareGrounding } from './grounding/summary.js'
+import { groundingRecord, reportRecord, verdictRecord } from './records.js'
+import { type ComparedScore, compareReports } from './reports/summary.js'
+
+/** Every system of both against the baseline of the first; parts that either has not are empty. */
+export interface BetweenEvaluations {
+  comparisons: SystemComparison[]
+  reports: { system: string; scores: ComparedScore[] }[]
+  grounding: ComparedGrounding[]
+}
+
+/** A finished evaluation, and how its systems are called beside those of the other one. */
+interface Finished {
+  folder: string
+  results: EvaluationResults
+  called: (system: string) => string
+}
 
 /**
  * Compares the systems of two finished evaluations with the baseline of the first. A system of one name in both is told apart.
- * @throws {DataError} when they answered other questions, or were judged in other ways.
+ * @throws {DataError} when they answered other questions, were judged in other ways, or have nothing in common.
  */
 export async function compareEvaluations(
   first: string,
   second: string,
-  { margin, seed }: { margin: number; seed: number },
-): Promise<SystemComparison[]> {
-  const [one, other] = [await readEvaluation(first), await readEvaluation(second)]
-  const judgedBy = ({ judging }: EvaluationResults): string =>
-    JSON.stringify([judging.first, judging.on, judging.judge?.model, judging.judge?.promptSha256])
-  if (judgedBy(one) !== judgedBy(other)) {
-    throw new DataError(`${first} was judged ${one.judging.description}, ${second} ${other.judging.description}`, {
-      hint: 'Judge one of them again like the other: fire-train evaluate rejudge.',
+  { margin, seed, primary }: { margin: number; seed: number; primary?: string },
+): Promise<BetweenEvaluations> {
+  const results = await readEvaluation(first)
+  const taken = new Set(results.systems.map(({ name }) => name))
+  const one: Finished = { folder: first, results, called: (system) => system }
+  const other: Finished = {
+    folder: second,
+    results: await readEvaluation(second),
+    called: (system) => (taken.has(system) ? `${system} (${basename(second)})` : system),
+  }
+  const both = [one, other]
+  const { baseline } = results
+  const verdicts = await bySystem(both, evaluationFiles.verdicts, verdictRecord)
+  const reports = await bySystem(both, evaluationFiles.reports, reportRecord)
+  const grounding = await bySystem(both, evaluationFiles.grounding, groundingRecord)
+  const inBoth = (records: ReadonlyMap<string, unknown>): boolean =>
+    both.every(({ results, called }) => results.systems.some(({ name }) => records.has(called(name))))
+  const has = { verdicts: inBoth(verdicts), reports: inBoth(reports), grounding: inBoth(grounding) }
+  if (!Object.values(has).includes(true)) {
+    throw new DataError(`${first} and ${second} have neither questions nor reports nor grounding in common`, {
+      hint: 'Compare evaluations of the same samples.',
     })
   }
-  const verdicts = new Map<string, VerdictRecord[]>()
-  for (const folder of [first, second]) {
-    const names = new Map<string, string>()
-    for await (const { record } of readJsonl(join(folder, evaluationFiles.verdicts), verdictRecord)) {
-      let name = names.get(record.system)
-      if (name === undefined) {
-        name = verdicts.has(record.system) ? `${record.system} (${basename(folder)})` : record.system
-        names.set(record.system, name)
-        verdicts.set(name, [])
-      }
-      verdicts.get(name)?.push(record)
-    }
-    if (names.size === 0) {
-      throw new DataError(`${folder} has no verdicts: there is nothing to compare`, {
-        detail: { folder },
-        hint: 'Free reports have scores and no verdicts; evaluate both systems together to compare them.',
-      })
+  if (has.verdicts) refuseOthers(one, other, 'was judged', judgedBy)
+  if (has.reports) await refuseOtherReports(one, other)
+  if (has.grounding)
+    refuseOthers(one, other, 'measured grounding with the preset', ({ grounding }) => grounding?.preset)
+  const names = [...new Set(both.flatMap(({ results, called }) => results.systems.map(({ name }) => called(name))))]
+  return {
+    comparisons: has.verdicts ? compareSystems(verdicts, { baseline, margin, seed, primary }) : [],
+    reports: has.reports
+      ? names
+          .filter((name) => name !== baseline)
+          .map((name) => {
+            const scores = compareReports(reports.get(baseline) ?? [], reports.get(name) ?? [], seed)
+            return { system: name, scores }
+          })
+      : [],
+    grounding: has.grounding ? compareGrounding([...grounding.values()].flat(), baseline, seed) : [],
+  }
+}
+
+/** The records of a file of both, by the name that a system has beside the others. */
+async function bySystem<T extends { system: string }>(
+  both: readonly Finished[],
+  file: string,
+  schema: Parameters<typeof recordsIn<T>>[1],
+): Promise<Map<string, T[]>> {
+  const found = new Map<string, T[]>()
+  for (const { folder, called } of both) {
+    for (const record of await recordsIn(join(folder, file), schema)) {
+      const system = called(record.system)
+      const own = found.get(system) ?? []
+      found.set(system, own)
+      own.push({ ...record, system })
     }
   }
-  return compareSystems(verdicts, { baseline: one.baseline, margin, seed })
+  return found
+}
+
+const judgedBy = ({ judging }: EvaluationResults): string =>
+  [
+    judging.description,
+    judging.rules ? `(rules ${judging.rules.version}, lexicon ${judging.rules.lexiconSha256.slice(0, 12)})` : '',
+    judging.on ?? '',
+    judging.judge?.promptSha256 ?? '',
+  ]
+    .filter((part) => part !== '')
+    .join(' ')
+
+function refuseOthers(
+  one: Finished,
+  other: Finished,
+  what: string,
+  how: (results: EvaluationResults) => string | undefined,
+): void {
+  const [was, is] = [how(one.results), how(other.results)]
+  if (was === is) return
+  throw new DataError(`${one.folder} ${what} ${was}, ${other.folder} ${is}`, {
+    hint: 'Judge or measure one of them again like the other: fire-train evaluate rejudge does not ask for answers again.',
+  })
+}
+
+/** Scores are of the same references, and GREEN is of one model and prompt, where both have it. */
+async function refuseOtherReports(one: Finished, other: Finished): Promise<void> {
+  const green = ({ reports }: EvaluationResults): string | undefined =>
+    reports?.green ? `with ${reports.green.model}, prompt ${reports.green.promptSha256.slice(0, 12)}` : undefined
+  if (green(one.results) && green(other.results)) refuseOthers(one, other, 'counted errors of reports', green)
+  const references = new Map<string, string>()
+  let count = 0
+  for await (const { record } of readJsonl(join(one.folder, evaluationFiles.samples), sample)) {
+    if (record.task === 'report') references.set(record.id, record.answer)
+  }
+  for await (const { record } of readJsonl(join(other.folder, evaluationFiles.samples), sample)) {
+    if (record.task !== 'report') continue
+    count += 1
+    if (references.get(record.id) === record.answer) continue
+    throw new DataError(`${one.folder} and ${other.folder} have other reports, first ${record.id}`, {
+      detail: { sampleId: record.id },
+      hint: 'Only reports with the same references can be compared.',
+    })
+  }
+  if (count !== references.size) {
+    throw new DataError(`${one.folder} has ${references.size} reports, ${other.folder} ${count}`, {
+      hint: 'Only reports with the same references can be compared.',
+    })
+  }
 }

@@ -17,7 +17,7 @@ import {
   type PairedCounts,
   pairedDifference,
 } from '../statistics/index.js'
-import { type AnswerGroup, groupsOf } from './groups.js'
+import { type AnswerGroup, type Bounds, groupsOf, isLost, mostLost } from './groups.js'
 import type { VerdictRecord } from './records.js'
 
 /**
@@ -41,7 +41,12 @@ export interface ComparedGroup extends AnswerGroup {
     signFlip: number | null
   }
   mcnemar: { exact: number; midP: number }
-  /** Adjusted over the systems of the table for all questions, over the subgroups elsewhere. */
+  /** The difference if answers without a verdict were wrong for one and right for the other; null where both have 2 % or fewer. */
+  bounds: Bounds | null
+  /**
+   * All questions: Holm over the systems of the table, but for the primary comparison, which was fixed beforehand and stands alone.
+   * Subgroups: over each other.
+   */
   adjusted: { holm: number | null; benjaminiHochberg: number | null }
 }
 
@@ -49,6 +54,8 @@ export interface ComparedGroup extends AnswerGroup {
 export interface SystemComparison {
   baseline: string
   system: string
+  /** The one that was named beforehand, or the only one; null where there are several and none was named. */
+  role: 'primary' | 'exploratory' | null
   conclusion: Resolution
   /** All questions first; the rest is exploratory. */
   groups: ComparedGroup[]
@@ -61,6 +68,8 @@ export interface ComparisonOptions {
   /** Differences below this share do not matter; 0.03 is three points. */
   margin: number
   seed: number
+  /** The system whose comparison was fixed beforehand; default: none, or the only one. */
+  primary?: string | null
 }
 
 /**
@@ -69,7 +78,7 @@ export interface ComparisonOptions {
  */
 export function compareSystems(
   verdicts: ReadonlyMap<string, readonly VerdictRecord[]>,
-  { baseline, margin, seed }: ComparisonOptions,
+  { baseline, margin, seed, primary: named = null }: ComparisonOptions,
 ): SystemComparison[] {
   const first = (name: string): VerdictRecord[] => (verdicts.get(name) ?? []).filter(({ k }) => k === 0)
   const before = first(baseline)
@@ -79,13 +88,18 @@ export function compareSystems(
     checkSameQuestions(before, after, baseline, system)
     return { system, after, groups: compareGroups(before, after, seed) }
   })
-  const overall = holm(compared.map(({ groups }) => groups[0]?.mcnemar.exact ?? 1))
-  return compared.map(({ system, after, groups }, i) => {
+  const primary = named ?? (others.length === 1 ? others[0] : null)
+  const pOf = ({ groups }: (typeof compared)[number]): number => groups[0]?.mcnemar.exact ?? 1
+  const rest = compared.filter(({ system }) => system !== primary)
+  const adjusted = new Map(holm(rest.map(pOf)).map((p, i) => [rest[i], p]))
+  return compared.map((each) => {
+    const { system, after, groups } = each
     const [all, ...subgroups] = groups
-    if (all) all.adjusted.holm = overall[i]
+    if (all) all.adjusted.holm = adjusted.get(each) ?? pOf(each)
     const exploratory = benjaminiHochberg(subgroups.map(({ mcnemar }) => mcnemar.exact))
     for (const [j, group] of subgroups.entries()) group.adjusted.benjaminiHochberg = exploratory[j]
-    return { baseline, system, conclusion: resolve(all, margin), groups, lost: lostIn(before, after) }
+    const role = primary === null ? null : system === primary ? ('primary' as const) : ('exploratory' as const)
+    return { baseline, system, role, conclusion: resolve(all, margin), groups, lost: lostIn(before, after) }
   })
 }
 
@@ -108,7 +122,8 @@ function checkSameQuestions(
 
 const isRight = ({ verdict }: VerdictRecord): boolean => verdict === 'correct'
 
-function compareGroups(
+/** Two systems, in each group that the first one's records have. @param after answers to the same questions, in order. */
+export function compareGroups(
   before: readonly VerdictRecord[],
   after: readonly VerdictRecord[],
   seed: number,
@@ -130,6 +145,10 @@ function compareGroups(
       count: places.length,
       counts,
       difference: pairedDifference(counts),
+      bounds: boundsOf(
+        places.map((i) => before[i]),
+        places.map((i) => after[i]),
+      ),
       clusters: {
         count: clusters,
         designEffect,
@@ -141,6 +160,17 @@ function compareGroups(
       adjusted: { holm: null, benjaminiHochberg: null },
     }
   })
+}
+
+function boundsOf(before: readonly VerdictRecord[], after: readonly VerdictRecord[]): Bounds | null {
+  const tooMany = (records: readonly VerdictRecord[]): boolean =>
+    records.filter(isLost).length > mostLost * records.length
+  if (!tooMany(before) && !tooMany(after)) return null
+  const right = (records: readonly VerdictRecord[], lost: boolean): number =>
+    records.filter((record) => isRight(record) || (lost && isLost(record))).length
+  const difference = (lostBefore: boolean): number =>
+    (right(after, !lostBefore) - right(before, lostBefore)) / before.length
+  return { low: difference(true), high: difference(false) }
 }
 
 function resolve(all: ComparedGroup | undefined, margin: number): Resolution {

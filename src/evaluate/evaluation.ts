@@ -1,6 +1,6 @@
 /** An evaluation: systems answer, answers are judged, numbers are counted, and everything that decides them is written down. */
 import { existsSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { deleteAll, sha256File, writeJson } from '../data/files.js'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
 import { lockOutput, refuseInputs } from '../data/lock.js'
@@ -11,23 +11,32 @@ import { chosenSamples } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
 import { silent } from '../stage/progress.js'
 import type { StageContext } from '../stage/stage.js'
-import { Chat } from '../text/chat.js'
-import { describeSystem, moveSystem, pathFrom } from './about.js'
+import { describeSystem, madeHere, moveSystem, pathFrom } from './about.js'
 import type { JudgedAnswer } from './accuracy.js'
+import { askPriors, blindSummary, type PriorAnswer, priorAnswerOf } from './blind.js'
+import { carryOver, carryReplies, recordsIn } from './carry.js'
 import { type EvidenceRequest, type EvidenceResults, measureEvidence } from './evidence.js'
 import { evaluationFiles, evaluationTraces, writeAnswers } from './files.js'
-import { type EvaluationResults, type GroundingSummary, type ReportsResults, readEvaluation } from './finished.js'
-import { groundingPresets, measureGrounding } from './grounding/measure.js'
-import { type BoxFormat, type GroundingQuestion, readGroundingQuestions } from './grounding/questions.js'
-import { compareGrounding, groundingResults } from './grounding/summary.js'
+import { type EvaluationResults, readEvaluation } from './finished.js'
+import { type GroundingFiles, groundSystems } from './grounding/run.js'
+import { countWords } from './groups.js'
 import { type Judge, rulesJudge } from './judge.js'
 import { askJudges, type JudgeRequest } from './judges/run.js'
 import { Models } from './models.js'
 import { notesOn, problemOf } from './notes.js'
-import { type GroundingRecord, type Prediction, prediction, type ReportRecord, type VerdictRecord } from './records.js'
-import { type ImportedScores, readScores, scoreKey } from './reports/imported.js'
-import { askGreen, type GreenRequest, reportRecord } from './reports/score.js'
-import { compareReports, reportResults } from './reports/summary.js'
+import { rulesVersion } from './questions/rule.js'
+import { lexiconSha256 } from './questions/words.js'
+import {
+  type Prediction,
+  type PriorKind,
+  type PriorRecord,
+  prediction,
+  priorRecord,
+  reportRecord,
+  type VerdictRecord,
+} from './records.js'
+import { type EarlierReports, scoreReports } from './reports/run.js'
+import type { GreenRequest } from './reports/score.js'
 import { detectableWith, type Judging, questionResults } from './results.js'
 import { type AnsweringSystem, type Asking, answersOf } from './systems.js'
 import { asJudged, verdictOf } from './verdicts.js'
@@ -44,6 +53,8 @@ export interface JudgingRequest {
   scores: readonly string[]
   /** The system that others are compared with; default: the first. */
   baseline?: string
+  /** The system whose comparison with the baseline was fixed beforehand; the others are adjusted by Holm and are exploratory. */
+  primary?: string
   /** Difference below which systems count as equivalent, as a share. */
   margin: number
   /** Share of unreadable replies above which the numbers are no result, as a share. */
@@ -53,8 +64,9 @@ export interface JudgingRequest {
   seed: number
 }
 
-/** How answers of a finished evaluation are judged again. */
-export interface RejudgeRequest extends JudgingRequest {
+/** How answers of a finished evaluation are judged again. Baseline, primary and margin are those of the first where they are not given. */
+export interface RejudgeRequest extends Omit<JudgingRequest, 'margin'> {
+  margin?: number
   /** Replace what an earlier run left. */
   overwrite?: boolean
 }
@@ -70,13 +82,9 @@ export interface EvaluationRequest extends JudgingRequest {
   /** Look into what the answers of a model and its adapter rest on; both are among the systems. */
   evidence?: Pick<EvidenceRequest, 'grounding' | 'hiding'> & { model: string; adapter: string }
   /** Questions with boxes: where the models among the systems look. */
-  grounding?: {
-    files: readonly string[]
-    /** What paths of their images are relative to; default: the folder of each file. */
-    images?: string
-    preset: keyof typeof groundingPresets
-    boxFormat: BoxFormat
-  }
+  grounding?: GroundingFiles
+  /** Ask the systems without the image too: what is right so is not seen. */
+  priors?: readonly PriorKind[]
   /** Replace an evaluation of other settings. */
   overwrite?: boolean
 }
@@ -89,6 +97,7 @@ const requestKeys: Record<keyof EvaluationRequest, true> = {
   engine: true,
   evidence: true,
   grounding: true,
+  priors: true,
   overwrite: true,
   out: true,
   truth: true,
@@ -96,6 +105,7 @@ const requestKeys: Record<keyof EvaluationRequest, true> = {
   green: true,
   scores: true,
   baseline: true,
+  primary: true,
   margin: true,
   maxUnreadable: true,
   trainedOn: true,
@@ -128,9 +138,9 @@ export async function evaluate(
   await using _lock = await lockOutput(out, 'folder')
   await keepInputs(request)
   // Nothing is paid for before a name is found to be wrong.
-  baselineOf(
+  const { baseline } = rolesOf(
     systems.map(({ name }) => name),
-    request.baseline,
+    request,
   )
   const samples = await readSamples(path, asked)
   const [{ difference }] = detectableWith(samples.length).filter(({ discordant }) => discordant === 0.2)
@@ -146,27 +156,31 @@ export async function evaluate(
   const refs = systems.filter((system) => system.kind === 'model')
   await using models = new Models(refs, { device, dtype, threads, store }, { signal, native })
   const predictions: Prediction[] = []
+  const asking: Asking = { samples: path, imageRoot, settings: asked, folder, engine }
   for (const system of systems) {
-    const asking: Asking = { samples: path, imageRoot, settings: asked, folder, engine }
     const answers = await answersOf(system, samples, asking, models, { signal, progress })
     if (!answers) return undefined
     predictions.push(...answers)
   }
+  const priors = await askPriors(request.priors ?? [], systems, samples, asking, models, { signal, progress })
+  if (!priors) return undefined
   await writeAnswers(out, samples, predictions)
   const fromOut = pathFrom(out)
   const inputs = {
     samples: fromOut(path),
     samplesSha256: await sha256File(path),
     imageRoot: fromOut(imageRoot),
-    trainedOn: request.trainedOn === undefined ? null : fromOut(request.trainedOn),
+    ...(await describePairs(request.trainedOn, fromOut)),
   }
-  const about = new Map(systems.map((system) => [system.name, describeSystem(system, fromOut)]))
+  const about = new Map<string, Record<string, unknown>>()
+  for (const system of systems) about.set(system.name, await describeSystem(system, fromOut))
   const context = { signal, progress, native }
-  const answered = { samples, predictions, about, inputs, asked }
+  const answered = { samples, predictions, priors, about, inputs, asked }
   const judged = await judgeAll(answered, request, context)
   const evidence = await evidenceOf(request, samples, judged.records, models, context)
   if (!evidence) return undefined
-  const grounding = await groundAll(request, models, context)
+  const looked = { out, baseline, seed: request.seed }
+  const grounding = await groundSystems(request.grounding, systems, looked, models, context)
   return countAll(answered, judged, { ...evidence, grounding }, request, context)
 }
 
@@ -177,12 +191,16 @@ export async function evaluate(
  */
 export async function rejudge(
   folder: string,
-  request: RejudgeRequest,
+  asking: RejudgeRequest,
   { signal, progress = silent }: EvaluationContext = {},
 ): Promise<Evaluated> {
-  const { out, overwrite } = request
+  const { out, overwrite } = asking
   await using _lock = await lockOutput(out, 'folder', [folder])
   const before = await readEvaluation(folder)
+  const { baseline = before.baseline, margin = before.margin } = asking
+  // The primary comparison is one with the baseline that it was named with.
+  const primary = asking.primary ?? (baseline === before.baseline ? (before.primary ?? undefined) : undefined)
+  const request = { ...asking, baseline, margin, primary }
   const samples: Sample[] = []
   for await (const { record } of readJsonl(join(folder, evaluationFiles.samples), sample)) samples.push(record)
   const predictions: Prediction[] = []
@@ -192,32 +210,39 @@ export async function rejudge(
   const fromOut = pathFrom(out)
   const moved = (place: string): string => fromOut(resolve(folder, place))
   const about = new Map(before.systems.map((system) => [system.name, moveSystem(system.about, moved)]))
-  baselineOf([...about.keys()], request.baseline)
+  rolesOf([...about.keys()], request)
   const { asked } = before
   // Which images were trained on does not change with the judge.
-  const known = before.inputs.trainedOn === null ? undefined : resolve(folder, before.inputs.trainedOn)
-  const trainedOn = request.trainedOn ?? (known !== undefined && existsSync(known) ? known : undefined)
+  const trained = before.inputs.trainedOn === null ? undefined : resolve(folder, before.inputs.trainedOn)
+  const trainedOn = request.trainedOn ?? (trained !== undefined && existsSync(trained) ? trained : undefined)
   const inputs = {
     samples: moved(before.inputs.samples),
     samplesSha256: before.inputs.samplesSha256,
     imageRoot: moved(before.inputs.imageRoot),
-    trainedOn: trainedOn === undefined ? null : fromOut(trainedOn),
+    ...(await describePairs(trainedOn, fromOut)),
   }
   if (overwrite) await deleteAll(evaluationTraces(out))
+  for (const asked of [request.judge, request.green]) if (asked) await carryReplies(folder, asked.cache)
   await writeAnswers(out, samples, predictions)
   const context = { signal, progress }
-  const answered = { samples, predictions, about, inputs, asked }
-  // What models look at does not depend on who judges their answers.
-  const { attention, hidden, grounding } = before
-  const looked = { attention, hidden, grounding }
+  const known = await recordsIn(join(folder, evaluationFiles.priors), priorRecord)
+  const priors = known.map((record) => priorAnswerOf(record, countWords(record.text ?? '')))
+  const answered = { samples, predictions, priors, about, inputs, asked }
+  const sameFirst = before.judging.first === (request.truth ? 'truth' : 'rules')
+  const looked = await carryOver(folder, out, before, moved, sameFirst, context)
   const judging = { ...request, trainedOn }
-  return countAll(answered, await judgeAll(answered, judging, context), looked, judging, context)
+  const earlier = {
+    records: await recordsIn(join(folder, evaluationFiles.reports), reportRecord),
+    green: before.reports?.green ?? null,
+  }
+  return countAll(answered, await judgeAll(answered, judging, context), looked, judging, context, earlier)
 }
 
 /** The answers and where they come from. */
 interface Answered {
   samples: readonly Sample[]
   predictions: readonly Prediction[]
+  priors: readonly PriorAnswer[]
   about: ReadonlyMap<string, Record<string, unknown>>
   inputs: EvaluationResults['inputs']
   asked: SampleSettings
@@ -226,39 +251,41 @@ interface Answered {
 /** Verdicts, and who made them. */
 interface Judged {
   records: VerdictRecord[]
+  priors: PriorRecord[]
   judging: Omit<Judging, 'agreement'>
 }
 
 async function countAll(
   answered: Answered,
-  { records, judging }: Judged,
+  { records, priors, judging }: Judged,
   looked: EvidenceResults & Pick<EvaluationResults, 'grounding'>,
   request: JudgingRequest,
   context: Pick<StageContext, 'signal' | 'progress'>,
+  earlier?: EarlierReports,
 ): Promise<Evaluated> {
   const { out, margin, seed } = request
-  const reports = await scoreReports(answered, request, context)
+  const { samples, predictions, about, inputs, asked } = answered
+  const names = [...about.keys()]
+  const roles = rolesOf(names, request)
+  const reports = await scoreReports(samples, predictions, names, { ...request, ...roles }, context, earlier)
   // What a kill leaves from here on is no evaluation, rather than one of other verdicts.
   await deleteAll([join(out, evaluationFiles.results)])
   await writeJsonl(join(out, evaluationFiles.verdicts), records)
-  const names = [...answered.about.keys()]
-  const baseline = baselineOf(names, request.baseline)
+  await writeJsonl(join(out, evaluationFiles.priors), priors)
   const byName = new Map(names.map((name) => [name, records.filter(({ system }) => system === name)]))
   const results: EvaluationResults = {
-    ...questionResults(byName, answered.about, judging, { baseline, margin, seed }),
-    inputs: answered.inputs,
-    asked: answered.asked,
-    reports,
-    ...looked,
+    ...questionResults(byName, about, judging, { ...roles, margin, seed }),
+    ...{ made: madeHere(), inputs, asked, reports, ...looked },
+    blind: priors.length > 0 ? blindSummary(byName, priors, { ...roles, margin, seed }) : null,
     notes: [],
   }
-  results.notes.push(...notesOn(results, records))
+  results.notes.push(...notesOn(results))
   await writeJson(join(out, evaluationFiles.results), results)
   return { results, problem: problemOf(results, request.maxUnreadable) }
 }
 
 async function judgeAll(
-  { samples, predictions }: Answered,
+  { samples, predictions, priors: asked }: Answered,
   { truth, judge, trainedOn }: JudgingRequest,
   context: Pick<StageContext, 'signal' | 'progress'>,
 ): Promise<Judged> {
@@ -267,17 +294,31 @@ async function judgeAll(
   const judged = new Map(samples.filter(({ task }) => task === 'vqa' || truth).map((each) => [each.id, each]))
   const records: VerdictRecord[] = []
   for (const answer of predictions) {
-    const asked = judged.get(answer.sampleId)
-    if (asked) records.push(await verdictOf(asked, answer, { truth, trained }))
+    const sample = judged.get(answer.sampleId)
+    if (sample) records.push(await verdictOf(sample, answer, { truth, trained }))
+  }
+  const priors: PriorRecord[] = []
+  for (const { prior, shown, prediction } of asked) {
+    const sample = judged.get(prediction.sampleId)
+    if (sample) priors.push({ ...(await verdictOf(sample, prediction, { truth, trained })), prior, shown })
   }
   const first = truth ? ('truth' as const) : ('rules' as const)
   const description = truth?.about.description ?? 'by rule against the reference answer'
-  if (!judge) return { records, judging: { description, first, on: null, judge: null, second: null } }
-  const asked = await askJudges(records, judge, context)
-  const also = `; where the rules ${judge.on === 'all' ? 'say anything' : 'are not sure'}, by ${asked.judge.model}`
+  const rules = truth ? null : { version: rulesVersion, lexiconSha256 }
+  if (!judge) return { records, priors, judging: { description, first, rules, on: null, judge: null, second: null } }
+  const looked = await askJudges(records, priors, judge, context)
+  const also = `; where the rules ${judge.on === 'all' ? 'say anything' : 'are not sure'}, by ${looked.judge.model}`
   return {
-    records: asked.records,
-    judging: { description: description + also, first, on: judge.on, judge: asked.judge, second: asked.second },
+    records: looked.records,
+    priors: looked.priors,
+    judging: {
+      description: description + also,
+      first,
+      rules,
+      on: judge.on,
+      judge: looked.judge,
+      second: looked.second,
+    },
   }
 }
 
@@ -316,100 +357,6 @@ async function evidenceOf(
   )
 }
 
-/** Null where no question has boxes. */
-async function groundAll(
-  { grounding, systems, out, baseline, seed }: EvaluationRequest,
-  models: Models,
-  { signal, progress }: StageContext,
-): Promise<GroundingSummary | null> {
-  const path = join(out, evaluationFiles.grounding)
-  if (!grounding) return writeJsonl(path, []).then(() => null)
-  const { files, images, preset, boxFormat } = grounding
-  const sets: { questions: GroundingQuestion[]; root: string }[] = []
-  for (const file of files) {
-    sets.push({ questions: await readGroundingQuestions(file, boxFormat), root: images ?? dirname(file) })
-  }
-  const total = sets.reduce((sum, { questions }) => sum + questions.length, 0)
-  const records: GroundingRecord[] = []
-  for (const system of systems) {
-    if (system.kind !== 'model') continue
-    const { name, model, adapter } = system
-    const engine = await models.engine(system)
-    const chat = await Chat.load(model, engine.info)
-    progress.start(`${name}: grounding`, total, 'questions')
-    const before = records.length
-    for (const { questions, root } of sets) {
-      const looking = { engine, chat, imageRoot: root, adapter: adapter !== null }
-      for await (const record of measureGrounding(name, questions, looking, groundingPresets[preset], signal)) {
-        records.push(record)
-        progress.update(records.length - before)
-      }
-    }
-  }
-  await writeJsonl(path, records)
-  const outside = records.filter(({ outside }) => outside > 0).length
-  if (outside > 0.01 * records.length) {
-    progress.log(`warning: boxes of ${outside} of ${records.length} questions leave their image: look at boxFormat`)
-  }
-  const first = baselineOf(
-    systems.map(({ name }) => name),
-    baseline,
-  )
-  return {
-    preset,
-    results: groundingResults(records, seed),
-    comparisons: compareGrounding(records, first, seed),
-  }
-}
-
-/** Null where no sample is a report. */
-async function scoreReports(
-  { samples, predictions, about }: Answered,
-  { out, green, scores, baseline, seed }: JudgingRequest,
-  context: Pick<StageContext, 'signal' | 'progress'>,
-): Promise<ReportsResults | null> {
-  const asked = new Map(samples.filter(({ task }) => task === 'report').map((each) => [each.id, each]))
-  if (asked.size === 0) {
-    if (green || scores.length > 0)
-      context.progress.log('no sample is a report: GREEN and scores have nothing to look at')
-    return null
-  }
-  const names = [...about.keys()]
-  const imported: ImportedScores[] = []
-  for (const path of scores) imported.push(await readScores(path, names, new Set(asked.keys())))
-  const answers = predictions.filter(({ sampleId, k }) => asked.has(sampleId) && k === 0)
-  const texts = answers.map(({ sampleId, text }) => ({
-    reference: (asked.get(sampleId) as Sample).answer,
-    candidate: text ?? '',
-  }))
-  let records = answers.map((answer) => {
-    const key = scoreKey(answer.system, answer.sampleId)
-    const own = Object.assign({}, ...imported.map((each) => each.get(key) ?? {})) as Record<string, number>
-    return reportRecord(asked.get(answer.sampleId) as Sample, answer, own)
-  })
-  let counted: ReportsResults['green'] = null
-  if (green) {
-    const read = await askGreen(records, texts, green, context)
-    records = read.records
-    const date = new Date().toISOString().slice(0, 10)
-    counted = { model: green.endpoint.model, promptSha256: green.prompt.sha256, date, cost: read.cost }
-  }
-  await writeJsonl(join(out, evaluationFiles.reports), records)
-  const of = (name: string): ReportRecord[] => records.filter(({ system }) => system === name)
-  const textsOf = (name: string) => texts.filter((_, i) => answers[i].system === name)
-  const first = baselineOf(names, baseline)
-  return {
-    systems: names.map((name) => ({
-      ...reportResults(of(name), textsOf(name), { green: !!green, seed }),
-      system: name,
-    })),
-    comparisons: names
-      .filter((name) => name !== first)
-      .map((name) => ({ system: name, scores: compareReports(of(first), of(name), seed) })),
-    green: counted,
-  }
-}
-
 /** An evaluation in the folder of its samples must not replace them by the part that was asked. */
 async function keepInputs({ samples, systems, scores, trainedOn, grounding, out }: EvaluationRequest): Promise<void> {
   const files = systems.flatMap((system) => (system.kind === 'file' ? [system.path] : []))
@@ -438,6 +385,11 @@ async function readSamples(path: string, asked: SampleSettings): Promise<Sample[
   return [...samples.values()]
 }
 
+async function describePairs(pairs: string | undefined, fromOut: (place: string) => string) {
+  if (pairs === undefined) return { trainedOn: null, trainedOnSha256: null }
+  return { trainedOn: fromOut(pairs), trainedOnSha256: await sha256File(pairs) }
+}
+
 async function imagesOf(pairs: string): Promise<ReadonlySet<string>> {
   const images = new Set<string>()
   for await (const { record } of readJsonl(pairs, pair)) for (const { sha256 } of record.images) images.add(sha256)
@@ -454,7 +406,20 @@ function checkNames(systems: readonly AnsweringSystem[]): void {
     throw new ArgumentError(`${JSON.stringify(odd)} is no name of a system: it becomes a file's name`)
 }
 
-function baselineOf(names: readonly string[], wanted: string | undefined): string {
-  if (wanted === undefined || names.includes(wanted)) return wanted ?? names[0]
-  throw new ArgumentError(`No system is called ${JSON.stringify(wanted)}; there are ${names.join(', ')}`)
+/** What others are compared with, and which comparison was fixed beforehand. @throws {ArgumentError} for a name that no system has. */
+function rolesOf(
+  names: readonly string[],
+  { baseline: wanted, primary }: Pick<JudgingRequest, 'baseline' | 'primary'>,
+): { baseline: string; primary: string | null } {
+  for (const name of [wanted, primary]) {
+    if (name !== undefined && !names.includes(name))
+      throw new ArgumentError(`No system is called ${JSON.stringify(name)}; there are ${names.join(', ')}`)
+  }
+  const baseline = wanted ?? names[0]
+  if (primary === baseline) {
+    throw new ArgumentError(
+      `${JSON.stringify(primary)} is the baseline: the primary comparison is that of another system`,
+    )
+  }
+  return { baseline, primary: primary ?? null }
 }

@@ -14,6 +14,8 @@ export const evaluationFiles = {
   verdicts: 'verdicts.jsonl',
   reports: 'reports.jsonl',
   grounding: 'grounding.jsonl',
+  maps: 'maps.jsonl',
+  priors: 'priors.jsonl',
   attention: 'attention.jsonl',
   hidden: 'hidden.jsonl',
   page: 'report.html',

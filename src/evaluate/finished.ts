@@ -4,9 +4,12 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { asFileError, DataError, guarded } from '../errors.js'
 import type { SampleSettings } from '../sample/settings.js'
+import type { Made } from './about.js'
+import type { BlindSummary } from './blind.js'
 import type { EvidenceResults } from './evidence.js'
 import { evaluationFiles } from './files.js'
 import type { ComparedGrounding, GroundingResults } from './grounding/summary.js'
+import type { GreenAbout } from './reports/score.js'
 import type { ComparedScore, ReportResults } from './reports/summary.js'
 import type { QuestionResults } from './results.js'
 
@@ -14,8 +17,8 @@ import type { QuestionResults } from './results.js'
 export interface ReportsResults {
   systems: ReportResults[]
   comparisons: { system: string; scores: ComparedScore[] }[]
-  /** The model that counted errors, and the hash of its prompt; null where none was asked. */
-  green: { model: string; promptSha256: string; date: string; cost: number } | null
+  /** Null where no model counted errors. */
+  green: GreenAbout | null
 }
 
 /** Where models look. */
@@ -27,13 +30,22 @@ export interface GroundingSummary {
 
 /** What evaluation.json holds. */
 export interface EvaluationResults extends QuestionResults, EvidenceResults {
+  made: Made
   /** Paths from the folder of the evaluation. */
-  inputs: { samples: string; samplesSha256: string; imageRoot: string; trainedOn: string | null }
+  inputs: {
+    samples: string
+    samplesSha256: string
+    imageRoot: string
+    trainedOn: string | null
+    trainedOnSha256: string | null
+  }
   asked: SampleSettings
   /** Null where no sample is a report. */
   reports: ReportsResults | null
   /** Null where no question with boxes was asked. */
   grounding: GroundingSummary | null
+  /** Systems without the image; null where they were not asked so. */
+  blind: BlindSummary | null
   notes: string[]
 }
 

@@ -21,11 +21,25 @@ export interface AnswerGroup {
   name: string
 }
 
+/** Worst cases. */
+export interface Bounds {
+  low: number
+  high: number
+}
+
+/** Above this share of answers without a verdict a number is shown with its worst cases. */
+export const mostLost = 0.02
+
+/** Neither right nor wrong: missing, empty, undecided, unreadable, or never judged. */
+export const isLost = ({ verdict }: VerdictRecord): boolean => verdict !== 'correct' && verdict !== 'incorrect'
+
 /** How one system does in one group. Everything that is not correct stays in the denominator. */
 export interface GroupResult extends AnswerGroup {
   accuracy: Proportion
   /** How often each outcome came. */
   outcomes: Record<OutcomeOfAnswer, number>
+  /** Accuracy if all answers without a verdict were wrong, and if all were right; null where they are 2 % or fewer. */
+  bounds: Bounds | null
   /** Verdicts of rules that a judge should look at. */
   weak: number
   /** Mean length of the answers, in words separated by white space; NaN for none. */
@@ -68,8 +82,23 @@ export function resultsByGroup(records: readonly VerdictRecord[]): GroupResult[]
     const texts = members.flatMap(({ text }) => text ?? [])
     const words = texts.reduce((sum, text) => sum + countWords(text), 0) / texts.length
     const weak = members.filter(({ by, strength }) => by === 'rule' && strength === 'weak').length
-    return { kind, name, accuracy: wilson(outcomes.correct, members.length), outcomes, weak, words }
+    return {
+      kind,
+      name,
+      accuracy: wilson(outcomes.correct, members.length),
+      outcomes,
+      bounds: boundsOf(members),
+      weak,
+      words,
+    }
   })
+}
+
+function boundsOf(records: readonly VerdictRecord[]): Bounds | null {
+  const lost = records.filter(isLost).length
+  if (lost <= mostLost * records.length) return null
+  const right = records.filter(({ verdict }) => verdict === 'correct').length
+  return { low: right / records.length, high: (right + lost) / records.length }
 }
 
 /** Words separated by white space. */

@@ -17,7 +17,8 @@ export {
   type ProbeRequest,
   probeAttention,
 } from './attention.js'
-export { compareEvaluations } from './between.js'
+export { type BetweenEvaluations, compareEvaluations } from './between.js'
+export type { BlindComparison, BlindResults, BlindSummary } from './blind.js'
 export { type ComparedGroup, compareSystems, type Resolution, type SystemComparison } from './compare.js'
 export { type Diversity, diversityOf } from './diversity.js'
 export {

@@ -1,28 +1,41 @@
 /** What a reader must know beside the numbers of an evaluation, and when not to build on them. */
 import { DataError, type FireError } from '../errors.js'
 import type { EvaluationResults } from './finished.js'
-import type { VerdictRecord } from './records.js'
+import type { PriorKind } from './records.js'
+
+const points = (share: number): string => (100 * share).toFixed(1)
+
+const without: Record<PriorKind, string> = { question: 'the question alone', swapped: 'another image' }
 
 /** What a reader must know before the numbers. */
-export function notesOn(
-  { leakage, comparisons, reports }: EvaluationResults,
-  records: readonly VerdictRecord[],
-): string[] {
+export function notesOn({ leakage, comparisons, systems, reports, blind }: Omit<EvaluationResults, 'notes'>): string[] {
   const notes: string[] = []
   if (leakage?.seen) notes.push(`${leakage.seen} questions are about images that were trained on.`)
-  for (const { baseline, system, lost } of comparisons) {
+  for (const { baseline, system, lost, conclusion } of comparisons) {
     if (lost.p < 0.05) {
       notes.push(
         `${lost.baseline} answers of ${baseline} and ${lost.system} of ${system} are missing or unreadable: their comparison is in doubt.`,
+      )
+    }
+    if (conclusion !== 'gain') continue
+    for (const each of blind?.comparisons ?? []) {
+      if (each.system !== system || each.conclusion !== 'gain') continue
+      notes.push(
+        `${system} gains over ${baseline} with ${without[each.prior]} too (${points(each.all.difference.value)} points, n = ${each.all.count}): a gain that is there without the image is no visual gain.`,
       )
     }
   }
   for (const { system, cut } of reports?.systems ?? []) {
     if (cut > 0) notes.push(`${cut} reports of ${system} are longer than the prompt of GREEN holds and were cut.`)
   }
-  const lost = records.filter(({ verdict }) => verdict === 'failed' || verdict === 'unreadable').length
-  if (lost > 0.02 * records.length) {
-    notes.push(`${lost} of ${records.length} answers are missing or unreadable; they count as wrong.`)
+  for (const { name, groups } of systems) {
+    const [all] = groups
+    if (!all?.bounds) continue
+    const { correct, incorrect } = all.outcomes
+    const { low, high } = all.bounds
+    notes.push(
+      `${all.accuracy.count - correct - incorrect} of ${all.accuracy.count} answers of ${name} have no verdict and count as wrong: between ${points(low)} and ${points(high)} % are correct.`,
+    )
   }
   return notes
 }

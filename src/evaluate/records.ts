@@ -3,6 +3,7 @@
  * Numbers are counts; percentages are made for the eye.
  */
 import { z } from 'zod'
+import { imageRef } from '../data/records.js'
 
 const share = z.number().min(0).max(1)
 
@@ -25,13 +26,18 @@ export type RuleVerdict = z.infer<typeof ruleVerdict>
 export const judgeVerdict = z.strictObject({
   verdict: z.enum(['correct', 'incorrect', 'undecided', 'unreadable', 'failed']),
   reason: z.string(),
-  /** As the server names it, and the prompt's SHA-256. */
+  /** As it was asked for; `servedAs` is what the server called itself, null where it does not say. */
   model: z.string(),
+  servedAs: z.string().nullable(),
+  /** Day of the last reply, `2026-11-28`; null where none came. */
+  date: z.string().nullable(),
   promptSha256: z.string(),
   /** Names of the requests in the cache. */
   requests: z.array(z.string()),
   finish: z.string().nullable(),
   retries: z.number().int().nonnegative(),
+  /** The last reply as it came; null where none came. */
+  raw: z.string().nullable(),
 })
 export type JudgeVerdict = z.infer<typeof judgeVerdict>
 
@@ -108,6 +114,19 @@ export const verdictRecord = z.strictObject({
 /** A judged answer. */
 export type VerdictRecord = z.infer<typeof verdictRecord>
 
+export const priorKinds = ['question', 'swapped'] as const
+/** `question`: the question alone, no image; `swapped`: another image of the data set. */
+export type PriorKind = (typeof priorKinds)[number]
+
+/** A judged answer without the image that belongs to the question: one line of priors.jsonl. */
+export const priorRecord = verdictRecord.extend({
+  prior: z.enum(priorKinds),
+  /** SHA-256 of the image that was shown; null for none. */
+  shown: z.string().nullable(),
+})
+/** A judged answer without the image that belongs to the question. */
+export type PriorRecord = z.infer<typeof priorRecord>
+
 const counts = z.array(z.number().int().nonnegative()).length(6)
 
 /** What a reply of a GREEN model says: errors a to f of a report, findings that match, and what the reading needed. */
@@ -137,13 +156,15 @@ export const reportRecord = z.strictObject({
   cut: z.tuple([z.boolean(), z.boolean()]),
   /** The reply of the GREEN model as it came; null where none was asked or none came. */
   raw: z.string().nullable(),
+  servedAs: z.string().nullable(),
+  date: z.string().nullable(),
   failure: z.string().nullable(),
   /** As the published code reads it: it always finds numbers. */
   parity: z
     .strictObject({ significant: counts, insignificant: counts, matched: z.number().int().nonnegative(), green: share })
     .nullable(),
   strict: greenReading.nullable(),
-  /** BLEU-1 to 4, ROUGE-L and imported scores by name; CIDEr-D is a number of the corpus. */
+  /** BLEU-1 to 4, ROUGE-L and imported scores by name; CIDEr-D with the document frequencies of all references. */
   scores: z.record(z.string(), z.number()),
 })
 /** A report held against its reference. */
@@ -171,3 +192,23 @@ export const groundingRecord = z.strictObject({
   shiftedAr: z.array(z.number()),
 })
 export type GroundingRecord = z.infer<typeof groundingRecord>
+
+/** Where a model looks when it is asked one question: one line of maps.jsonl. */
+export const groundingMap = z.strictObject({
+  system: z.string().min(1),
+  sampleId: z.string().min(1),
+  kind: z.enum(['localization', 'attribute']),
+  question: z.string(),
+  /** Its path is relative to the folder of the evaluation. */
+  image: imageRef,
+  /** Corners in pixels of the image. */
+  boxes: z.array(z.tuple([z.number(), z.number(), z.number(), z.number()])),
+  /** What the grid divides, in pixels of the image: larger where the family pads, smaller where it crops. */
+  frame: z.strictObject({ left: z.number(), top: z.number(), width: z.number(), height: z.number() }),
+  grid: z.tuple([z.number().int(), z.number().int()]),
+  /** First and last layer of the mean, from 1. */
+  layers: z.tuple([z.number().int(), z.number().int()]),
+  /** Relative attention over its mean, a number a token, row by row: 1 is no preference. */
+  values: z.array(z.number()),
+})
+export type GroundingMap = z.infer<typeof groundingMap>

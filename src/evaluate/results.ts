@@ -1,21 +1,21 @@
 /** evaluation.json: the numbers of an evaluation, and everything that decides them. */
+import type { ServedBy } from '../endpoint/serving.js'
 import { minimalDetectable, type Proportion } from '../statistics/index.js'
 import { version } from '../version.js'
 import { compareSystems, type SystemComparison } from './compare.js'
 import { type GroupResult, resultsByGroup } from './groups.js'
 import { agreementOfJudges, type JudgeAgreement } from './judges/select.js'
 import { type Priors, priorsOf } from './priors.js'
+import { type PublishedTotals, publishedTotals } from './questions/published-totals.js'
 import type { VerdictRecord } from './records.js'
 import { type SampledResults, sampledResults } from './several.js'
 
 /** A language model that judged. */
-export interface JudgeAbout {
-  /** As it was asked for; a server may name another behind it. */
+export interface JudgeAbout extends ServedBy {
+  /** As it was asked for; `servedAs` is what the server called itself. */
   model: string
   protocol: string
   promptSha256: string
-  /** Day of the evaluation, since names move to other models: `2026-11-28`. */
-  date: string
   /** Answers that it looked at, over all systems; how many replies said nothing and how many requests failed. */
   judged: number
   unreadable: number
@@ -29,6 +29,8 @@ export interface Judging {
   /** In words, as in "judged by rule against the reference answer". */
   description: string
   first: 'truth' | 'rules'
+  /** Null where the truth judged. Other rules may give other verdicts on the same answers. */
+  rules: { version: number; lexiconSha256: string } | null
   on: string | null
   judge: JudgeAbout | null
   second: JudgeAbout | null
@@ -43,6 +45,8 @@ export interface SystemResults {
   groups: GroupResult[]
   /** Null where each question has one answer. */
   sampled: SampledResults | null
+  /** What published rules count. */
+  published: PublishedTotals
 }
 
 /** Questions whose image was trained on. */
@@ -58,6 +62,8 @@ export interface QuestionResults {
   images: number
   judging: Judging
   baseline: string
+  /** The system whose comparison was fixed beforehand; null where none was named. */
+  primary: string | null
   systems: SystemResults[]
   comparisons: SystemComparison[]
   /** What this many questions can show: the smallest true difference found with 80 % power, where so large a share changes. */
@@ -82,7 +88,7 @@ export function questionResults(
   verdicts: ReadonlyMap<string, readonly VerdictRecord[]>,
   about: ReadonlyMap<string, Record<string, unknown>>,
   judging: Omit<Judging, 'agreement'>,
-  { baseline, margin, seed }: { baseline: string; margin: number; seed: number },
+  { baseline, primary, margin, seed }: { baseline: string; primary: string | null; margin: number; seed: number },
 ): QuestionResults {
   const firsts = (verdicts.get(baseline) ?? []).filter(({ k }) => k === 0)
   const seen = firsts.filter(({ seenImage }) => seenImage).length
@@ -92,13 +98,15 @@ export function questionResults(
     images: new Set(firsts.map(({ imageId }) => imageId)).size,
     judging: { ...judging, agreement: agreementOfJudges([...verdicts.values()].flat()) },
     baseline,
+    primary,
     systems: [...verdicts].map(([name, records]) => ({
       name,
       about: about.get(name) ?? {},
       groups: resultsByGroup(records.filter(({ k }) => k === 0)),
       sampled: sampledResults(records),
+      published: publishedTotals(records.filter(({ k }) => k === 0)),
     })),
-    comparisons: compareSystems(verdicts, { baseline, margin, seed }),
+    comparisons: compareSystems(verdicts, { baseline, primary, margin, seed }),
     detectable: detectableWith(firsts.length),
     priors: priorsOf(firsts),
     leakage: firsts[0]?.seenImage == null ? null : { seen, unseen: firsts.length - seen },

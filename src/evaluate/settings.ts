@@ -9,6 +9,7 @@ import { groundingPresets } from './grounding/measure.js'
 import { boxFormats } from './grounding/questions.js'
 import { judgeProtocols } from './judges/protocols.js'
 import { judgeOn } from './judges/select.js'
+import { priorKinds } from './records.js'
 
 /** How answers are judged and counted; none of it needs an answer again. */
 export const judging = {
@@ -49,6 +50,10 @@ export const judging = {
     description: 'Share of replies that may be unreadable; above it the evaluation ends with exit code 1',
   }),
   baseline: text.optional().meta({ description: 'System that others are compared with; default: the first' }),
+  primary: text.optional().meta({
+    description:
+      'System whose comparison with the baseline decides, fixed beforehand; the others are exploratory, adjusted by Holm',
+  }),
   margin: z.number().min(0).max(1).default(0.03).meta({
     description: 'Difference in accuracy below which systems count as equivalent, as a share',
   }),
@@ -80,6 +85,9 @@ export const evaluateSettings = z.strictObject({
   ...sharedByModel,
   ...sampling,
   ...judging,
+  priors: z.array(z.enum(priorKinds)).default([]).meta({
+    description: 'Ask without the image too: question: none at all; swapped: another one of the data set (repeatable)',
+  }),
   groundingQuestions: z
     .array(text)
     .default([])
@@ -131,12 +139,20 @@ export const rejudgeSettings = z.strictObject({
   folder: text.meta(inputPath('Folder of a finished evaluation')),
   out: text.meta(outputPath('Folder for the new verdicts and numbers')),
   ...judging,
+  baseline: text.optional().meta({ description: 'System that others are compared with; default: as before' }),
+  primary: text.optional().meta({
+    description: 'System whose comparison with the baseline decides, fixed beforehand; default: as before',
+  }),
+  margin: share.optional().meta({
+    description: 'Difference in accuracy below which systems count as equivalent, as a share; default: as before',
+  }),
 })
 
 /** Schema of `evaluate compare`. */
 export const compareSettings = z.strictObject({
   first: text.meta(inputPath('Folder of a finished evaluation')),
   second: text.meta(inputPath('Folder of another one, of the same questions')),
+  primary: judging.primary,
   margin: judging.margin,
   seed: judging.seed,
 })

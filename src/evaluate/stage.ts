@@ -10,10 +10,13 @@ import type { EndpointInput } from '../endpoint/settings.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage, type StageContext, type StageResult } from '../stage/index.js'
+import type { BetweenEvaluations } from './between.js'
 import type { SystemComparison } from './compare.js'
 import type { Evaluated, JudgingRequest } from './evaluation.js'
 import { evaluationFiles, evaluationTraces } from './files.js'
 import type { EvaluationResults } from './finished.js'
+import { servedWords } from './page/words.js'
+import type { ComparedScore } from './reports/summary.js'
 import { evaluateSettings, type judging, type rejudgeSettings } from './settings.js'
 import type { AnsweringSystem } from './systems.js'
 
@@ -63,6 +66,7 @@ export const evaluateStage = defineStage({
             ? await evidenceOf(settings, model, adapter[0])
             : undefined,
         grounding: groundingOf(settings),
+        priors: settings.priors,
         overwrite: context.overwrite && !context.resume,
       },
       context,
@@ -121,12 +125,14 @@ function systemsOf(settings: Settings): AnsweringSystem[] {
   return systems.map((system, i) => ({ name: names[i], ...system }))
 }
 
-/** How answers are judged, from the settings that `evaluate` and `evaluate rejudge` share. */
-export async function judgingOf(settings: Judging & { out: string }): Promise<JudgingRequest> {
+/** How answers are judged, from the settings that `evaluate` and `evaluate rejudge` share; the latter may leave the margin as it was. */
+export async function judgingOf<Margin extends number | undefined>(
+  settings: Omit<Judging, 'margin'> & { out: string; margin: Margin },
+): Promise<Omit<JudgingRequest, 'margin'> & { margin: Margin }> {
   const { phantomJudge } = await import('./phantom.js')
   const { generalPrompt, trainedPrompt } = await import('./reports/prompt.js')
   const { out, truth, judge, judgeOn, judgeProtocol, secondJudge, judgeSample, green, greenTemplate } = settings
-  const { scores, maxUnreadable, baseline, margin, trainedOn, seed } = settings
+  const { scores, maxUnreadable, baseline, primary, margin, trainedOn, seed } = settings
   const cache = settings.cache ?? join(out, evaluationFiles.cache)
   return {
     out,
@@ -145,7 +151,7 @@ export async function judgingOf(settings: Judging & { out: string }): Promise<Ju
       prompt: greenTemplate === undefined ? generalPrompt : await trainedPrompt(greenTemplate),
       cache,
     },
-    ...{ scores, maxUnreadable, baseline, margin, trainedOn, seed },
+    ...{ scores, maxUnreadable, baseline, primary, margin, trainedOn, seed },
   }
 }
 
@@ -180,14 +186,31 @@ const points = (value: number): string => `${value > 0 ? '+' : ''}${(100 * value
 
 /** What may be said of each system against its baseline, a line each. */
 export function describeComparisons(comparisons: readonly SystemComparison[]): string[] {
-  return comparisons.flatMap(({ system, baseline, conclusion, groups: [all] }) => {
+  return comparisons.flatMap(({ system, baseline, role, conclusion, groups: [all] }) => {
     // Free reports have no verdicts.
     if (!all?.count) return []
     const { low, high } = all.clusters.bootstrap ?? all.difference
     const size = `${points(all.difference.value)} points [${points(low)}, ${points(high)}]`
     const p = (all.adjusted.holm ?? 1).toPrecision(2)
-    return `${system} against ${baseline}: ${conclusion.replace('_', ' ')}, ${size}, p = ${p}, n = ${all.count}`
+    const said = `${system} against ${baseline}: ${conclusion.replace('_', ' ')}, ${size}, p = ${p}, n = ${all.count}`
+    return role === 'exploratory' ? `${said} (exploratory)` : said
   })
+}
+
+/** What may be said of two evaluations, a line each: questions, then scores of reports, then grounding. */
+export function describeBetween({ comparisons, reports, grounding }: BetweenEvaluations): string[] {
+  const score = (name: string, { difference, p, both }: Pick<ComparedScore, 'difference' | 'p' | 'both'>): string => {
+    const { value, interval } = difference
+    const size = interval ? ` [${interval.low.toFixed(3)}, ${interval.high.toFixed(3)}]` : ', fewer than 20 images'
+    return `${name}: ${value > 0 ? '+' : ''}${value.toFixed(3)}${size}${p === null ? '' : `, p = ${p.toPrecision(2)}`}, n = ${both}`
+  }
+  return [
+    ...describeComparisons(comparisons),
+    ...reports.flatMap(({ system, scores }) =>
+      scores.map((each) => score(`${system}, ${each.name} of reports (exploratory)`, each)),
+    ),
+    ...grounding.map((each) => score(`${each.system}, attention ratio, ${each.kind}`, each)),
+  ]
 }
 
 /** One line: accuracies, or scores where all samples are reports, and what may be said of their difference. */
@@ -200,7 +223,7 @@ export function summaryOf({ questions, systems, comparisons, judging, reports }:
             ? `${system} GREEN ${green.strict.value.toFixed(3)}`
             : `${system} ROUGE-L ${scores.rougeL.value.toFixed(3)}`,
         )
-  const by = judging.judge ? ` (judge ${judging.judge.model}, ${judging.judge.date})` : ''
+  const by = judging.judge ? ` (judge ${servedWords(judging.judge)})` : ''
   return [`${shown.join(', ')}${by}`, ...describeComparisons(comparisons)].join('; ')
 }
 
@@ -210,6 +233,7 @@ export async function runRejudge(
   context: StageContext,
 ): Promise<StageResult<EvaluationResults>> {
   const { rejudge } = await import('./evaluation.js')
-  const request = { ...(await judgingOf(settings)), overwrite: context.overwrite }
+  const { margin } = settings
+  const request = { ...(await judgingOf({ ...settings, margin })), overwrite: context.overwrite }
   return resultOf(await rejudge(settings.folder, request, context), settings.out)
 }

@@ -23,6 +23,8 @@ export interface Heat {
   values: ArrayLike<number>
   /** The weight that is drawn opaque; the scale is linear from 0. */
   peak: number
+  /** What the grid divides, in pixels of the image; default: the image. */
+  frame?: { left: number; top: number; width: number; height: number }
 }
 
 /** Longest side of a picture on a page, in pixels. */
@@ -65,9 +67,10 @@ const strongest = 0.85
 /** One rectangle a token. */
 function drawHeat(heat: Heat, width: number, height: number): Html {
   const peak = heat.peak || 1
-  const [w, h] = [width / heat.columns, height / heat.rows]
+  const { frame = { left: 0, top: 0, width, height } } = heat
+  const [w, h] = [frame.width / heat.columns, frame.height / heat.rows]
   const cells = Array.from(heat.values, (value, i) => {
-    const [x, y] = [(i % heat.columns) * w, Math.floor(i / heat.columns) * h]
+    const [x, y] = [frame.left + (i % heat.columns) * w, frame.top + Math.floor(i / heat.columns) * h]
     return html`<rect x="${x}" y="${y}" width="${w}" height="${h}" opacity="${((strongest * value) / peak).toFixed(3)}"/>`
   })
   return html`<g class="heat">${cells}</g>`

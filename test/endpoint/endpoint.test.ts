@@ -20,6 +20,7 @@ describe('a request', () => {
       finishReason: 'stop',
       promptTokens: 1000,
       completionTokens: 100,
+      date: expect.stringMatching(/^\d{4}-\d\d-\d\d$/),
     })
     const [{ path, headers }] = server.asked
     expect([path, headers.authorization]).toEqual(['/v1/chat/completions', `Bearer ${key}`])

@@ -215,6 +215,7 @@ describe('a server', () => {
       server.answer = (response) => reply(response, 200, text, { 'content-type': 'text/event-stream' })
       expect(await (await open({ retries: 0 })).ask(question('q'))).toEqual({
         ...{ content: 'the left lung', finishReason: 'stop', promptTokens: 1000, completionTokens: 100 },
+        date: expect.any(String),
       })
     })
 

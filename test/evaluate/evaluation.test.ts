@@ -1,12 +1,14 @@
 /** An evaluation from prediction files to numbers, with a judge that does what servers do. */
 import { execFile } from 'node:child_process'
-import { writeFile } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import type { ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { beforeEach, describe, expect, it } from 'vitest'
 import type { Sample } from '../../src/data/records.js'
 import { type EvaluationRequest, evaluate, type JudgingRequest, rejudge } from '../../src/evaluate/evaluation.js'
+import { rulesVersion } from '../../src/evaluate/questions/rule.js'
 import type { VerdictRecord } from '../../src/evaluate/records.js'
 import { sampleSettings } from '../../src/sample/index.js'
 import { say, server } from '../endpoint/world.js'
@@ -77,6 +79,47 @@ describe('systems from files', () => {
     expect(conclusion).toBe('gain')
     expect(groups[0]).toMatchObject({ counts: { gained: 20, lost: 0 }, clusters: { count: 30 } })
     expect(groups[0].clusters.bootstrap?.low).toBeGreaterThan(0.2)
+  })
+
+  it('have what decides them beside their numbers, and the totals of published rules', async () => {
+    const pairs = join(folder, 'pairs.jsonl')
+    await writeFile(pairs, '')
+    const { results } = (await evaluate(request({ trainedOn: pairs }))) ?? expect.fail('stopped')
+    const hashOf = async (path: string): Promise<string> =>
+      createHash('sha256')
+        .update(await readFile(path))
+        .digest('hex')
+    expect(results.systems.map(({ about }) => about.sha256)).toEqual([
+      await hashOf(join(folder, 'half.jsonl')),
+      await hashOf(join(folder, 'right.jsonl')),
+    ])
+    expect(results.inputs).toMatchObject({
+      samplesSha256: await hashOf(join(folder, 'samples.jsonl')),
+      trainedOnSha256: await hashOf(pairs),
+    })
+    const lexicon = new URL('../../lexica/answers.json', import.meta.url).pathname
+    expect(results.judging.rules).toEqual({ version: rulesVersion, lexiconSha256: await hashOf(lexicon) })
+    expect(Math.abs(Date.parse(results.made.at) - Date.now())).toBeLessThan(60_000)
+    expect(results.made.machine).toContain(process.arch)
+    const [half, right] = results.systems.map(({ published }) => published)
+    expect(right.rules).toContainEqual({
+      rule: 'llavaMed',
+      closed: { successes: 30, count: 30 },
+      open: { successes: 0, count: 0 },
+    })
+    // "Something else." holds neither yes nor no: wrong in both releases.
+    expect(half.rules.find(({ rule }) => rule === 'llavaMed')?.closed).toEqual({ successes: 20, count: 30 })
+    expect(half.rules.find(({ rule }) => rule === 'medEvalKit')?.open).toEqual({ successes: 20, count: 30 })
+    // No word of yes or no: the release asks its judge.
+    expect(half.rules.find(({ rule }) => rule === 'companion')?.closed).toEqual({ successes: 20, count: 20 })
+    expect(half.open).toMatchObject({ count: 30, recall: 2 / 3 })
+    // Each can be counted again from the lines.
+    const lines = (await verdicts()).filter(({ system }) => system === 'half')
+    for (const { rule, closed, open } of half.rules) {
+      const counted = lines.flatMap(({ parity }) => parity?.[rule] ?? [])
+      expect(counted.length).toBe(closed.count + open.count)
+      expect(counted.reduce<number>((sum, each) => sum + Number(each), 0)).toBe(closed.successes + open.successes)
+    }
   })
 
   it('an arm against itself is no gain, and twenty lines of Python find the headline', async () => {
@@ -180,6 +223,32 @@ describe('a judge', () => {
     expect(new Set(anew)).toEqual(new Set(['other']))
     expect(anew.length).toBeLessThanOrEqual(10)
     expect(second.results.judging.agreement).toMatchObject({ count: 10, agreement: 1, leftOut: 0 })
+  })
+
+  it('judges again for nothing what the first folder has paid for, and keeps every reply with its day', async () => {
+    server.answer = (response) => answerAs(response, '', {})
+    await evaluate(request(judging({ cache: join(folder, 'out', 'cache') })))
+    const paid = server.asked.length
+    const out = join(folder, 'again')
+    await rejudge(join(folder, 'out'), { ...request(judging({ cache: join(out, 'cache'), on: 'undecided' })), out })
+    await rejudge(join(folder, 'out'), { ...request(judging({ cache: join(out, 'cache') })), out, overwrite: true })
+    expect(server.asked.length).toBe(paid)
+    const replies = (await verdicts('again')).flatMap(({ judge }) => judge ?? [])
+    expect(replies.length).toBe(60)
+    for (const { raw, date } of replies) {
+      expect(raw).toBe('{"verdict":"correct","reason":""}')
+      expect(date).toMatch(/^\d{4}-\d\d-\d\d$/)
+    }
+    // Replies of another day keep that day.
+    const cache = join(folder, 'out', 'cache')
+    for (const name of await readdir(cache)) {
+      const text = await readFile(join(cache, name), 'utf8')
+      await writeFile(join(cache, name), text.replace(/"date":"[^"]+"/, '"date":"2026-01-02"'))
+    }
+    const { results } = await rejudge(join(folder, 'out'), { ...request(judging({ cache })), out, overwrite: true })
+    expect(results.judging.judge?.date).toBe('2026-01-02')
+    expect((await verdicts('again')).flatMap(({ judge }) => judge?.date ?? [])).toEqual(Array(60).fill('2026-01-02'))
+    expect(server.asked.length).toBe(paid)
   })
 
   it('too many unreadable replies are a problem, and the numbers are there', async () => {

@@ -40,6 +40,8 @@ describe('the strict reader', () => {
     ['2019. Comparison', 'bad_count'],
     ['2-3. Heart', 'bad_count'],
     ['', 'empty_matched'],
+    ['2. Heart; bones\n3. Lungs; pleura; spine', 'count_twice'],
+    ['1. Heart\n2. Bones', 'count_twice'],
   ])('refuses %j as matched findings', (matched, reason) => {
     expect(readGreen(sections('No errors.', matched))).toMatchObject({ status: 'unreadable', reason })
   })
@@ -49,8 +51,34 @@ describe('the strict reader', () => {
     ['a nodule was missed', 'no_items'],
     ['', 'empty_significant'],
     ['(b) Missing finding: 3 cm nodule', 'bad_count'],
+    ['(a) False report: 1. x\nMissing finding: 2. y; z', 'count_without_label'],
+    ['(a) False report: 1. x\n2. Missing finding: 2. y; z', 'count_without_label'],
+    ['None.\nMissing finding: 2', 'count_without_label'],
+    ['No errors but 2 missing findings', 'no_items'],
+    ['(a) False report: 1. x\n(a) False report: 2. y; z', 'category_twice'],
+    ['(a) False report: 1. x\n**(g) Other**: 1. y', 'unknown_category'],
   ])('refuses %j as errors', (significant, reason) => {
     expect(readGreen(sections(significant, '2. Heart; bones'))).toMatchObject({ status: 'unreadable', reason })
+  })
+
+  it.each([
+    ['(a) x: 1. n\n**(b) z**: 2. m; o', [1, 2, 0, 0, 0, 0]],
+    ['None.\nb. omission: 2. m; o', [0, 2, 0, 0, 0, 0]],
+    ['**a.** x: 1. n', [1, 0, 0, 0, 0, 0]],
+    ['a: x: 1. n\nc: y: 0.', [1, 0, 0, 0, 0, 0]],
+    ['- **(f)** Omitted: **1.** n', [0, 0, 0, 0, 0, 1]],
+  ])('reads every labelled line of %j, and says that it is not as asked', (significant, counts) => {
+    const found = readGreen(sections(significant, '1. Heart'))
+    expect(found).toMatchObject({ status: 'repaired', repairs: expect.arrayContaining(['items']), significant: counts })
+  })
+
+  it.each([
+    ['1) x: 1. n\n2) y: 0.', [1, 0, 0, 0, 0, 0]],
+    ['(A) x: 1. n\nb) y: 2. n; m', [1, 2, 0, 0, 0, 0]],
+    ['- (c) y: 1. n', [0, 0, 1, 0, 0, 0]],
+    ['(b) Missing: 2. nodule;\nA small effusion', [0, 2, 0, 0, 0, 0]],
+  ])('reads %j as it stands', (significant, counts) => {
+    expect(readGreen(sections(significant, '1. Heart'))).toMatchObject({ status: 'ok', significant: counts })
   })
 
   it('takes a sentence about matched findings for no heading', () => {
@@ -65,9 +93,14 @@ describe('the strict reader', () => {
 
   it('reads what stands after the turn and the repeated format as published', () => {
     const real = sections('(a) False: 1. x', '3. Heart; lungs; bones')
-    const echo = '[Explanation]:\n<Explanation>\n\n[Matched Findings]:\n<count>. <findings>'
-    expect(readGreenParity(`${echo}<|assistant|>${real}</s>`).matched).toBe(3)
-    expect(readGreenParity(`${echo}\n\n${real}`).matched).toBe(0)
+    const echo = (indent: string): string =>
+      `[Explanation]:\n${indent}<Explanation>\n\n[Matched Findings]:\n<count>. <findings>`
+    for (const indent of ['', '    ']) {
+      expect(readGreenParity(`${echo(indent)}<|assistant|>${real}</s>`).matched).toBe(3)
+    }
+    // Of two forms of the repeated format the published code finds the indented one only.
+    expect(readGreenParity(`${echo('    ')}\n\n${real}`).matched).toBe(0)
+    expect(readGreenParity(`${echo('')}\n\n${real}`).matched).toBe(3)
   })
 
   it('counts digits of other scripts as the published reading does', () => {

@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { writeJsonl } from '../../src/data/jsonl.js'
 import { evaluate } from '../../src/evaluate/evaluation.js'
-import type { GroundingRecord } from '../../src/evaluate/records.js'
+import type { GroundingMap, GroundingRecord } from '../../src/evaluate/records.js'
 import { generalPrompt } from '../../src/evaluate/reports/prompt.js'
 import { sampleSettings } from '../../src/sample/index.js'
 import { say } from '../endpoint/world.js'
@@ -35,6 +35,27 @@ function groundingOf(system: number, i: number, kind: GroundingRecord['kind']): 
     kl: layers((layer) => 0.2 + 0.05 * layer * (1 + system) + noise(layer) / 4),
     js: layers((layer) => 0.05 + 0.01 * layer + noise(layer) / 20),
     shiftedAr: layers((layer) => 0.95 + noise(layer)),
+  }
+}
+
+/** A padded image: its frame is a square around it. */
+function mapOf(system: number, i: number, image: GroundingMap['image'], hostile: string): GroundingMap {
+  const values = Array.from({ length: 64 }, (_, token) => Math.abs(Math.sin(token * (1 + system) + i)))
+  return {
+    ...{
+      system: names[system],
+      sampleId: `localization-${i}`,
+      kind: 'localization',
+      question: `Where is it? ${hostile}`,
+    },
+    ...{
+      image: { ...image, path: `../${image.path}` },
+      boxes: [[10, 4, 30, 22]],
+      grid: [8, 8],
+      layers: [7, 9],
+      values,
+    },
+    frame: { left: 0, top: -4, width: 48, height: 48 },
   }
 }
 
@@ -115,6 +136,7 @@ export async function evaluationFolder(hostile = ''): Promise<string> {
       },
       green: { endpoint: endpoint('green'), prompt: generalPrompt, cache: join(folder, 'cache') },
       baseline: 'base',
+      primary: 'fire',
       margin: 0.03,
       maxUnreadable: 0.05,
       seed: 42,
@@ -127,5 +149,8 @@ export async function evaluationFolder(hostile = ''): Promise<string> {
     names.flatMap((_, system) => Array.from({ length: 24 }, (_, i) => groundingOf(system, i, kind))),
   )
   await writeJsonl(join(folder, 'out', 'grounding.jsonl'), grounding)
+  // The last one's image is there no more.
+  const mapped = [0, 1, 22].flatMap((i) => names.map((_, system) => mapOf(system, i, images[i], hostile)))
+  await writeJsonl(join(folder, 'out', 'maps.jsonl'), mapped)
   return join(folder, 'out')
 }

@@ -51,13 +51,14 @@ describe('the page', () => {
       'Reports',
       'Grounding: attention on the region that answers',
       'Several answers to a question',
+      'What published rules count',
       'Examples where systems differ',
       'Published numbers',
       'Method',
     ])
     const text = textOf(page)
-    const order = ['Leakage: not known', 'judge on', results.comparisons[0].system, 'Accuracy by group'].map((each) =>
-      text.indexOf(each),
+    const order = ['Leakage: not known', 'Judge: judge, ', results.comparisons[0].system, 'Accuracy by group'].map(
+      (each) => text.indexOf(each),
     )
     expect(order.every((at) => at >= 0)).toBe(true)
     expect(text).toContain('Other model, other data, one run.')
@@ -85,6 +86,12 @@ describe('the page', () => {
     for (const { green } of results.reports?.systems ?? []) {
       expect(text).toContain(green?.strict.value.toFixed(3))
       expect(text).toContain(green?.parity.toFixed(3))
+    }
+    for (const { rules, open } of results.systems.map(({ published }) => published)) {
+      const counts = rules.flatMap(({ closed, open }) => [closed, open]).filter(({ count }) => count > 0)
+      expect(counts.length).toBe(7)
+      for (const { successes, count } of counts) expect(text).toContain(`${successes} / ${count}`)
+      expect(text).toContain(open?.recall.toFixed(3))
     }
     for (const { discordant, difference } of results.detectable) {
       expect(text).toContain(`${(100 * discordant).toFixed(0)} %`)
@@ -118,6 +125,41 @@ describe('the page', () => {
     expect(text).toMatch(words)
     expect(text).not.toMatch(/improv|better|outperform/i)
     if (conclusion !== 'gain') expect(text).not.toMatch(/answers more questions/)
+  })
+
+  it('says which comparison was fixed beforehand, and that the rest is exploratory', () => {
+    const { document } = parseHTML(page)
+    const verdicts = [...document.querySelectorAll('p.verdict')].map(({ textContent }) => textContent ?? '')
+    expect(verdicts[0]).toContain('fire')
+    expect(verdicts.map((each) => each.startsWith('exploratory'))).toEqual([false, true])
+    const [primary, other] = [...results.comparisons].sort((a) => (a.system === 'fire' ? -1 : 1))
+    expect([primary.role, other.role]).toEqual(['primary', 'exploratory'])
+    // One fixed comparison is one test, and Holm over the one that is left changes nothing either.
+    for (const { groups } of [primary, other]) expect(groups[0].adjusted.holm).toBe(groups[0].mcnemar.exact)
+    expect(textOf(page)).toContain('The primary comparison, fire, was fixed beforehand')
+  })
+
+  it('has worst cases where more than 2 % have no verdict, and the reply that was not read', () => {
+    const { groups, name } = results.systems[0]
+    const { outcomes, accuracy, bounds } = groups[0]
+    const lost = outcomes.undecided + outcomes.unreadable + outcomes.failed
+    expect(lost).toBeGreaterThan(2)
+    expect(bounds).toEqual({ low: accuracy.value, high: (accuracy.successes + lost) / accuracy.count })
+    const text = textOf(page)
+    expect(text).toContain(`${lost} of ${accuracy.count} answers of ${name} have no verdict`)
+    expect(text).toContain('Who knows?')
+  })
+
+  it('draws a few maps beside their boxes, in the frame of the model', () => {
+    const { document } = parseHTML(page)
+    const maps = [...document.querySelectorAll('.maps')]
+    expect(maps).toHaveLength(3)
+    expect(maps[0].querySelectorAll('svg.picture')).toHaveLength(4)
+    expect(maps[0].querySelectorAll('.heat rect')).toHaveLength(3 * 64)
+    expect(maps[0].querySelectorAll('path.outline')).toHaveLength(4)
+    const [first] = maps[0].querySelectorAll('.heat rect')
+    expect([first.getAttribute('y'), first.getAttribute('height')]).toEqual(['-4', '6'])
+    expect(maps[2].textContent).toContain('image not found')
   })
 
   it('writes no p without its n', () => {

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
+import { sha256 } from '../../src/data/files.js'
 import { finalAnswer } from '../../src/evaluate/questions/final-answer.js'
 import { normalizeWord, openAccuracy, parityOf } from '../../src/evaluate/questions/parity.js'
-import { judgeByRule } from '../../src/evaluate/questions/rule.js'
+import { judgeByRule, rulesVersion } from '../../src/evaluate/questions/rule.js'
 import { answerWords } from '../../src/evaluate/questions/words.js'
 
 const golden = JSON.parse(readFileSync(new URL('golden/vqa-rules.json', import.meta.url), 'utf8'))
@@ -50,6 +51,47 @@ describe('values of the published rules', () => {
   })
 })
 
+describe('published rules on odd texts', () => {
+  const published = (answer: string, text: string, answerType: 'closed' | 'open' = 'closed') =>
+    parityOf({ answer, answerType }, text)
+
+  it.each([
+    ['no', 'So \\boxed{No}', true],
+    ['yes', '\\boxed{\\text{yes}}', true],
+    ['no', '\\boxed{never closed', false],
+    ['yes', '<answer>it is</answer> no <answer>yes</answer>', true],
+    ['yes', '<answer> </answer> no', false],
+    ['no', 'It is normal', true],
+    ['yes', 'yes and no', false],
+  ])('MedEvalKit: %j, %j', (answer, text, right) => expect(published(answer, text).medEvalKit).toBe(right))
+
+  it.each([
+    ['yes', 'Yeah!', true],
+    ['no', 'nope (surely)', true],
+    ['x-ray', 'X RAY', true],
+    ['yes', '\u2028yes\x1c', true],
+    // A byte-order mark is no white space to Python.
+    ['yes', '\ufeffyes', false],
+  ])('lmms-eval: %j, %j', (answer, text, right) => expect(published(answer, text).lmmsEval).toBe(right))
+
+  it.each([
+    ['yes', 'Perhaps. No, yes.', false],
+    ['yes', 'noyes', null],
+    ['yes', 'ja', null],
+    ['left', 'yes', null],
+    ['No', '<ANSWER>no</ANSWER> yes', true],
+  ])('FiRe-MPO: %j, %j', (answer, text, right) => expect(published(answer, text).companion).toBe(right))
+
+  it.each([
+    // All punctuation vanishes with one comma between digits, of any script.
+    ['1,200 x-ray', '1200 xray'],
+    ['\u0661,\u0662 x-ray', '\u0661\u0662 xray'],
+    ['x-ray', 'x ray'],
+    ['dont say none', "don't say 0"],
+    ['a the an ten', '10'],
+  ])('LLaVA-Med normalises %j', (text, plain) => expect(normalizeWord(text)).toBe(plain))
+})
+
 describe('our rule', () => {
   it.each(cases)('$id', (each) => expect(judgeByRule(questionOf(each), each.prediction)).toEqual(each.fixed))
 
@@ -67,6 +109,29 @@ describe('our rule', () => {
     ],
     [closed('Is there a nodule?', 'No'), 'Yes. No doubt.', 'incorrect', 'opens_with'],
     [closed('Is there a nodule?', 'No'), 'Yes and no.', 'undecided', 'both'],
+    [closed('Is there a nodule?', 'yes'), 'Yes/No', 'undecided', 'both'],
+    [closed('Is there a nodule?', 'no'), '**No / yes**', 'undecided', 'both'],
+    [closed('Is there a nodule?', 'yes'), 'Yes, no effusion either', 'correct', 'opens_with'],
+    [closed('Is there a mass?', 'Yes'), 'Yes, with unclear margins', 'correct', 'opens_with'],
+    [closed('Is there a mass?', 'Yes'), 'No, and it is unclear why you ask', 'incorrect', 'opens_with'],
+    [closed('Is there a mass?', 'Yes'), 'Yes, but I am not sure', 'undecided', 'declines'],
+    [closed('Is there a mass?', 'Yes'), 'Unclear.', 'undecided', 'declines'],
+    [closed('Is there a mass?', 'Yes'), 'Yeah', 'correct', 'opens_with'],
+    [closed('Is it axial or coronal?', 'Coronal'), 'Neither axial nor sagittal', 'undecided', 'neither'],
+    [closed('Is the lesion on the left or the right?', 'Right'), 'Right-sided', 'correct', 'option'],
+    [open('bilateral'), 'left and right', 'correct', 'phrase'],
+    [open('bilateral'), 'On the right and the left', 'correct', 'phrase'],
+    [open('bilateral lungs'), 'The left and right lungs.', 'correct', 'phrase'],
+    [open('left and right lungs'), 'bilateral lungs', 'correct', 'phrase'],
+    [open('left and right'), 'left', 'incorrect', 'absent'],
+    [open('bilateral'), 'left', 'incorrect', 'other_side'],
+    [open('left'), 'bilaterally', 'incorrect', 'other_side'],
+    [open('50%'), 'About 50 %', 'correct', 'phrase'],
+    [open('50 %'), '50 percent', 'correct', 'equal'],
+    [open('50%'), '60 %', 'incorrect', 'other_number'],
+    [open('3'), 'three lesions', 'correct', 'phrase'],
+    [open('1.5 cm'), '1.5 cm', 'correct', 'equal'],
+    [open('1.5 cm'), '15 cm', 'incorrect', 'other_number'],
     [open('3 cm'), '4 cm', 'incorrect', 'other_number'],
     [open('left lung'), 'both sides', 'incorrect', 'other_side'],
     [open('liver, spleen'), 'The spleen and the liver.', 'correct', 'phrase'],
@@ -75,6 +140,21 @@ describe('our rule', () => {
     [open('pneumonia'), '<think>pneumonia</think>edema', 'incorrect', 'absent'],
   ])('%j answered with %j', (question, text, verdict, reason) => {
     expect(judgeByRule(question, text)).toMatchObject({ verdict, reason })
+  })
+
+  it('has another version when a verdict changes', () => {
+    const texts = [...cases.map(({ prediction }) => prediction), 'Yes/No', 'left and right', '50 %', 'Yes, unclear']
+    const asked = [...cases.map(questionOf), open('bilateral'), open('50%'), closed('Is there a mass?', 'yes')]
+    const verdicts = asked.flatMap((question) => texts.map((text) => judgeByRule(question, text)))
+    const found = [rulesVersion, sha256(JSON.stringify(verdicts)).slice(0, 12)]
+    // Another hash here: raise `rulesVersion`, and write down both.
+    expect(found).toEqual([2, '14eb975cd19c'])
+  })
+
+  it('leaves a yes with one doubtful word to the judge', () => {
+    const question = closed('Is there a mass?', 'Yes')
+    expect(judgeByRule(question, 'Yes, but unclear')).toMatchObject({ verdict: 'correct', strength: 'weak' })
+    expect(judgeByRule(question, 'Yes, clearly')).toMatchObject({ verdict: 'correct', strength: 'strong' })
   })
 })
 

@@ -168,10 +168,17 @@ describe('the demo', () => {
       ['report', 'it never ran'],
     ])
     await run(out, settings, world.native)
-    const results = (root: string) => readFile(join(root, 'evaluate', 'evaluation.json'), 'utf8')
+    const results = (root: string) => countedIn(join(root, 'evaluate'))
     expect(await results(folder)).toBe(await results(out))
   })
 })
+
+/** evaluation.json but for its time. */
+async function countedIn(folder: string): Promise<string> {
+  const { made, ...counted } = JSON.parse(await readFile(join(folder, 'evaluation.json'), 'utf8'))
+  expect(Date.parse(made.at)).toBeGreaterThan(0)
+  return JSON.stringify(counted)
+}
 
 const ready = existsSync(at('build/Release/fire.node')) && existsSync(at('models/phantom/model.safetensors'))
 
@@ -190,7 +197,7 @@ describe.skipIf(!ready)('the demo on the real engine', () => {
         acceptance: report.acceptance,
         losses: metrics.map(({ loss }) => loss),
         pairs: await readFile(join(out, 'corrupt', 'pairs.jsonl'), 'utf8'),
-        results: await readFile(join(out, 'evaluate', 'evaluation.json'), 'utf8'),
+        results: await countedIn(join(out, 'evaluate')),
         attention: await readFile(join(out, 'evaluate', 'attention.jsonl'), 'utf8'),
       })
     }

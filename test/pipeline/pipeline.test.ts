@@ -344,9 +344,10 @@ describe.skipIf(!ready)('fire-train run on the real engine', () => {
     expect(kills).toBeGreaterThan(0)
     expect(code).toBe(0)
     const files = ['sample/responses.jsonl', 'train/adapter/adapter_model.safetensors', 'evaluate/evaluation.json']
+    const withoutTime = (file: Buffer): string => file.toString('latin1').replace(/"at": ?"[^"]+"/, '')
     for (const file of files) {
       const [calm, killed] = await Promise.all(['calm', 'killed'].map((name) => readFile(join(root, name, file))))
-      expect(killed.toString(), file).toBe(calm.toString())
+      expect(withoutTime(killed), file).toBe(withoutTime(calm))
     }
     const results = JSON.parse(await readFile(join(root, 'calm', 'evaluate', 'evaluation.json'), 'utf8'))
     expect(results.leakage.seen).toBe(0)

@@ -29,11 +29,11 @@ const compare = defineCommand({
   settings: compareSettings,
   positionals: ['first', 'second'],
   examples: [['evaluate compare eval-a eval-b', 'paired, refused for other questions']],
-  async run({ first, second, margin, seed }) {
+  async run({ first, second, margin, seed, primary }) {
     const { compareEvaluations } = await import('../../evaluate/between.js')
-    const { describeComparisons } = await import('../../evaluate/stage.js')
-    const comparisons = await compareEvaluations(first, second, { margin, seed })
-    return { text: `${describeComparisons(comparisons).join('\n')}\n`, report: { comparisons } }
+    const { describeBetween } = await import('../../evaluate/stage.js')
+    const report = await compareEvaluations(first, second, { margin, seed, primary })
+    return { text: `${describeBetween(report).join('\n')}\n`, report }
   },
 })
 

@@ -7,9 +7,9 @@ import { ImageCache } from '../../engine/image-cache.js'
 import { DataError } from '../../errors.js'
 import type { Chat } from '../../text/chat.js'
 import { gridOf } from '../attention.js'
-import type { GroundingRecord } from '../records.js'
+import type { GroundingMap, GroundingRecord } from '../records.js'
 import { type Box, type Frame, type Grid, touchedTokens } from './boxes.js'
-import { type GroundingConvention, groundingMetrics, type HeadWeights, headMean } from './metrics.js'
+import { type GroundingConvention, groundingMetrics, type HeadWeights, headMean, relativeAttention } from './metrics.js'
 import type { GroundingQuestion } from './questions.js'
 
 /** What is asked beside the question, and how numbers are made. */
@@ -46,6 +46,7 @@ export interface GroundedModel {
  * Measures questions one by one, those about one image together: the general prompt is computed once for each image, so that n
  * questions about m images are n + m forward passes.
  *
+ * @param onMap is given the map of each question that was measured; the path of its image is that of the question.
  * A question that cannot be measured (no box on the image, an image that is not there) is left out by name and counted.
  * @throws {NumericError} and other failures of the model.
  */
@@ -55,6 +56,7 @@ export async function* measureGrounding(
   model: GroundedModel,
   preset: GroundingPreset,
   signal?: AbortSignal,
+  onMap?: (map: GroundingMap, question: GroundingQuestion) => void,
 ): AsyncGenerator<GroundingRecord> {
   const byImage = new Map<string, GroundingQuestion[]>()
   for (const question of questions) {
@@ -69,7 +71,7 @@ export async function* measureGrounding(
     for (const question of asked) {
       signal?.throwIfAborted()
       if (typeof seen === 'string') yield leftOut(system, question, '', seen)
-      else yield await measureOne(system, question, seen, model, preset)
+      else yield await measureOne(system, question, seen, model, preset, onMap)
     }
   }
 }
@@ -137,6 +139,7 @@ async function measureOne(
   { ref, grid, frame, general }: Seen,
   model: GroundedModel,
   preset: GroundingPreset,
+  onMap?: (map: GroundingMap, question: GroundingQuestion) => void,
 ): Promise<GroundingRecord> {
   if (question.boxes.length === 0) return leftOut(system, question, ref.sha256, 'it has no box')
   const region = touchedTokens(question.boxes, frame, grid)
@@ -147,6 +150,10 @@ async function measureOne(
   const asked = layersOf(await attend(question.question, ref, model, preset))
   const { convention } = preset
   const numbers = asked.map((layer, i) => groundingMetrics(layer, neutral[i], region, convention))
+  onMap?.(
+    { ...mapOf(asked, neutral, region.length, convention), ...aboutMap(system, question, ref, grid, frame) },
+    question,
+  )
   const control = asked.map((layer, i) => groundingMetrics(layer, neutral[i], shifted, convention).ar)
   return {
     system,
@@ -163,6 +170,35 @@ async function measureOne(
     js: numbers.map(({ js }) => js),
     shiftedAr: control,
   }
+}
+
+function aboutMap(
+  system: string,
+  { id, kind, question, boxes }: GroundingQuestion,
+  image: ImageRef,
+  grid: Grid,
+  frame: Frame,
+) {
+  const corners = boxes.map((box): [number, number, number, number] => [...box])
+  const shape: [number, number] = [grid.rows, grid.columns]
+  return { system, sampleId: id, kind, question, image, boxes: corners, grid: shape, frame }
+}
+
+/** The mean of the last third of the layers, each over its own mean. */
+function mapOf(
+  asked: readonly HeadWeights[],
+  neutral: readonly HeadWeights[],
+  tokens: number,
+  convention: GroundingConvention,
+): Pick<GroundingMap, 'layers' | 'values'> {
+  const first = Math.floor((2 * asked.length) / 3)
+  const values = new Float64Array(tokens)
+  for (let layer = first; layer < asked.length; layer++) {
+    const relative = relativeAttention(asked[layer], neutral[layer], tokens, convention)
+    const mean = relative.reduce((sum, value) => sum + value, 0) / tokens
+    for (let token = 0; token < tokens; token++) values[token] += relative[token] / mean / (asked.length - first)
+  }
+  return { layers: [first + 1, asked.length], values: [...values] }
 }
 
 /** The same number of tokens elsewhere: half of the grid further, around its edges. */

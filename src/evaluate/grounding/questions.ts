@@ -3,6 +3,7 @@ import { basename } from 'node:path'
 import { z } from 'zod'
 import { placeOf, readJsonl } from '../../data/jsonl.js'
 import { DataError } from '../../errors.js'
+import { hashNumber } from '../../pairs/choice.js'
 import { type Box, cornersOf } from './boxes.js'
 
 export const groundingKinds = ['localization', 'attribute'] as const
@@ -66,4 +67,25 @@ export async function readGroundingQuestions(path: string, format: BoxFormat = '
     })
   }
   return questions
+}
+
+/** Questions of each kind whose maps are kept. */
+const mapsOfKind = 3
+
+/** Kind and id of the questions whose maps are kept: of different images, drawn by the seed. */
+export function chosenForMaps(questions: readonly GroundingQuestion[], seed: number): ReadonlySet<string> {
+  const ranked = questions
+    .filter(({ boxes }) => boxes.length > 0)
+    .map((question) => ({ question, rank: hashNumber('map', String(seed), question.kind, question.id) }))
+    .sort((a, b) => a.rank - b.rank)
+  return new Set(
+    groundingKinds.flatMap((kind) => {
+      const byImage = new Map<string, string>()
+      for (const { question } of ranked) {
+        if (question.kind === kind && !byImage.has(question.image))
+          byImage.set(question.image, `${kind} ${question.id}`)
+      }
+      return [...byImage.values()].slice(0, mapsOfKind)
+    }),
+  )
 }

@@ -1,4 +1,5 @@
 /** The numbers of grounding: layer by layer to look at, and one chosen beforehand to conclude from. */
+import { DataError } from '../../errors.js'
 import {
   type Bootstrap,
   type ClusteredItem,
@@ -94,7 +95,7 @@ function layerMeans(records: readonly GroundingRecord[]): GroundingResults['laye
   return { ar: means('ar'), kl: means('kl'), js: means('js'), mass: means('mass'), shiftedAr: means('shiftedAr') }
 }
 
-/** Every system against the baseline. */
+/** Every system against the baseline. @throws {DataError} when two questions with one id are about other images. */
 export function compareGrounding(
   records: readonly GroundingRecord[],
   baseline: string,
@@ -108,6 +109,15 @@ export function compareGrounding(
       const before = new Map(of(baseline).map((record) => [record.sampleId, record]))
       const items = of(system).flatMap((record): ClusteredItem[] => {
         const other = before.get(record.sampleId)
+        if (other && other.imageId !== record.imageId) {
+          throw new DataError(
+            `${baseline} and ${system} were asked about other images in ${kind} question ${record.sampleId}`,
+            {
+              detail: { baseline, system, sampleId: record.sampleId },
+              hint: 'Only answers to the same questions can be compared.',
+            },
+          )
+        }
         return other ? [{ cluster: record.imageId, value: lateMean(record) - lateMean(other) }] : []
       })
       if (items.length === 0) return []

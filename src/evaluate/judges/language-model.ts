@@ -1,5 +1,6 @@
 /** A language model as judge. A reply that says nothing is asked for once more, and is then `unreadable`: never right, never wrong. */
 import { EmptyReply, type Endpoint, type Message, RequestError } from '../../endpoint/index.js'
+import { Serving } from '../../endpoint/serving.js'
 import type { JudgeVerdict } from '../records.js'
 import { type JudgedQuestion, type JudgeProtocolName, promptHash, protocols } from './protocols.js'
 
@@ -9,6 +10,8 @@ const attempts = 2
 /** Judges answers through one endpoint; replies are cached, so the same question is paid for once. */
 export class LanguageModelJudge {
   readonly promptSha256: string
+  /** Who answered, and when. */
+  readonly serving = new Serving()
 
   constructor(
     readonly endpoint: Endpoint,
@@ -23,29 +26,38 @@ export class LanguageModelJudge {
    */
   async judge(asked: JudgedQuestion): Promise<JudgeVerdict> {
     const { messages, schema, read } = protocols[this.protocol]
-    const said = { model: this.endpoint.settings.model, promptSha256: this.promptSha256, requests: [] as string[] }
+    const { model } = this.endpoint.settings
+    const requests: string[] = []
+    let servedAs: string | null = null
+    let date: string | null = null
+    let raw: string | null = null
+    const about = () => ({ model, servedAs, date, promptSha256: this.promptSha256, requests })
     let conversation = messages(asked)
     let finish: string | null = null
     let reason = ''
     for (let attempt = 0; attempt < attempts; attempt++) {
       const request = { messages: conversation, schema, temperature: 0 }
-      said.requests.push(this.endpoint.keyOf(request))
+      requests.push(this.endpoint.keyOf(request))
       try {
         const reply = await this.endpoint.ask(request)
         finish = reply.finishReason
+        servedAs = reply.model ?? null
+        date = reply.date ?? null
+        this.serving.add(reply)
         const found = read(reply)
-        if (!('problem' in found)) return { ...said, ...found, finish, retries: attempt }
+        if (!('problem' in found)) return { ...about(), ...found, finish, retries: attempt, raw: reply.content }
+        raw = reply.content
         reason = found.problem
         conversation = [...messages(asked), { role: 'assistant', content: reply.content }, complaint(reason)]
       } catch (error) {
-        if (error instanceof EmptyReply) reason = error.message
+        if (error instanceof EmptyReply) [reason, raw] = [error.message, '']
         else if (error instanceof RequestError) {
-          return { ...said, verdict: 'failed', reason: error.message, finish, retries: attempt }
+          return { ...about(), verdict: 'failed', reason: error.message, finish, retries: attempt, raw }
         } else throw error
         conversation = [...messages(asked), complaint('it is empty')]
       }
     }
-    return { ...said, verdict: 'unreadable', reason, finish, retries: attempts - 1 }
+    return { ...about(), verdict: 'unreadable', reason, finish, retries: attempts - 1, raw }
   }
 }
 

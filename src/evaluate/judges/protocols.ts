@@ -4,9 +4,10 @@
  */
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
-import { between } from '../../endpoint/blocks.js'
 import type { Message } from '../../endpoint/index.js'
 import { readStructured } from '../../endpoint/index.js'
+import { pythonStrip } from '../python.js'
+import { taggedText } from '../questions/parity.js'
 import type { JudgeVerdict } from '../records.js'
 
 /** A question with its reference, and the answer in question. */
@@ -81,11 +82,11 @@ export const protocols: Record<JudgeProtocolName, JudgeProtocol> = {
   },
   companion: {
     messages: plain('Reply with the one word True if the answer is correct, else with the one word False.'),
-    read: ({ content }) => verdict(content === 'True'),
+    read: ({ content }) => verdict(/^[Tt]rue$/.test(pythonStrip(content))),
   },
   medevalkit: {
     messages: plain('Think, then reply <judge>0</judge> if the answer is correct and <judge>1</judge> if it is not.'),
-    read: ({ content }) => verdict(between(content, '<judge>', '</judge>') === '0'),
+    read: ({ content }) => verdict(taggedText(content, 'judge') === '0'),
   },
   'lmms-eval': {
     messages: plain('Reply 1 if the answer is correct and 0 if it is not.'),

@@ -1,7 +1,7 @@
 /** A language model looks at the answers that the rules leave to it, and perhaps a second one at some of them. */
 import { type EndpointInput, openEndpoint } from '../../endpoint/index.js'
 import type { StageContext } from '../../stage/stage.js'
-import type { VerdictRecord } from '../records.js'
+import type { JudgeVerdict, VerdictRecord } from '../records.js'
 import type { JudgeAbout } from '../results.js'
 import { LanguageModelJudge } from './language-model.js'
 import type { JudgeProtocolName } from './protocols.js'
@@ -22,38 +22,41 @@ export interface JudgeRequest {
 }
 
 /** The verdicts with those of the judges in place. */
-export interface JudgedVerdicts {
+export interface JudgedVerdicts<Prior extends VerdictRecord> {
   records: VerdictRecord[]
+  priors: Prior[]
   judge: JudgeAbout
   second: JudgeAbout | null
 }
 
 /**
  * Asks for the verdicts that are wanted, several at a time.
+ * @param priors verdicts on answers without the image: judged like the others, and nothing to the second judge.
  * @throws {EndpointError} when no request can succeed or the budget is spent; what was paid for is kept.
  */
-export async function askJudges(
+export async function askJudges<Prior extends VerdictRecord>(
   records: readonly VerdictRecord[],
+  priors: readonly Prior[],
   request: JudgeRequest,
   context: Pick<StageContext, 'signal' | 'progress'>,
-): Promise<JudgedVerdicts> {
-  const wanted = records.filter((record) => isForJudge(record, request.on))
+): Promise<JudgedVerdicts<Prior>> {
+  const wanted = [...records, ...priors].filter((record) => isForJudge(record, request.on))
   const first = await askAll(wanted, request.endpoint, 'judge', request, context)
-  const judged = records.map((record) => {
-    const verdict = first.verdicts.get(keyOf(record))
+  const judge = <T extends VerdictRecord>(record: T): T => {
+    const verdict = first.verdicts.get(record)
     return verdict ? judgedBy(record, verdict) : record
-  })
-  if (!request.second) return { records: judged, judge: first.about, second: null }
+  }
+  const [judged, judgedPriors] = [records.map(judge), priors.map(judge)]
+  if (!request.second) return { records: judged, priors: judgedPriors, judge: first.about, second: null }
   const sample = sampleForSecond(judged, request.secondSample, request.seed)
   const second = await askAll(sample, request.second, 'second judge', request, context)
   return {
-    records: judged.map((record) => ({ ...record, second: second.verdicts.get(keyOf(record)) ?? null })),
+    records: judged.map((record) => ({ ...record, second: second.verdicts.get(record) ?? null })),
+    priors: judgedPriors,
     judge: first.about,
     second: second.about,
   }
 }
-
-const keyOf = ({ system, sampleId, k }: VerdictRecord): string => JSON.stringify([system, sampleId, k])
 
 async function askAll(
   records: readonly VerdictRecord[],
@@ -61,7 +64,7 @@ async function askAll(
   title: string,
   { protocol, cache }: JudgeRequest,
   { signal, progress }: Pick<StageContext, 'signal' | 'progress'>,
-) {
+): Promise<{ verdicts: ReadonlyMap<VerdictRecord, JudgeVerdict>; about: JudgeAbout }> {
   // Whatever ends the run ends the requests under way.
   const left = new AbortController()
   const both = signal ? AbortSignal.any([signal, left.signal]) : left.signal
@@ -75,16 +78,16 @@ async function askAll(
         const { question, reference, said } = record
         const verdict = await judge.judge({ question, reference, answer: said })
         progress.update(++done)
-        return [keyOf(record), verdict] as const
+        return [record, verdict] as const
       }),
     )
     signal?.throwIfAborted()
     const count = (wanted: string): number => verdicts.filter(([, { verdict }]) => verdict === wanted).length
     const about: JudgeAbout = {
       model: endpoint.settings.model,
+      ...judge.serving.about(),
       protocol,
       promptSha256: judge.promptSha256,
-      date: new Date().toISOString().slice(0, 10),
       judged: records.length,
       unreadable: count('unreadable'),
       failed: count('failed'),

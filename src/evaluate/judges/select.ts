@@ -17,7 +17,7 @@ export function isForJudge({ said, rule, answerType }: VerdictRecord, on: JudgeO
 }
 
 /** The record with the judge's verdict in place of the rule's. */
-export function judgedBy(record: VerdictRecord, judge: JudgeVerdict): VerdictRecord {
+export function judgedBy<T extends VerdictRecord>(record: T, judge: JudgeVerdict): T {
   return { ...record, judge, by: 'judge', verdict: judge.verdict, strength: 'strong', reason: judge.reason }
 }
 

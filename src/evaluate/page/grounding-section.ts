@@ -21,7 +21,8 @@ const measureWords: Record<Exclude<Measure, 'shiftedAr'>, string> = {
   mass: 'Share of attention on the image',
 }
 
-export function groundingSection({ results, grounding }: EvaluationFolder): Section | null {
+/** @param maps drawn beforehand, since pictures are read from files. */
+export function groundingSection({ results, grounding }: EvaluationFolder, maps: Html | null): Section | null {
   if (grounding.results.length === 0) return null
   const numbers = tableOf<GroundingResults>({
     name: 'grounding',
@@ -102,7 +103,7 @@ export function groundingSection({ results, grounding }: EvaluationFolder): Sect
           results,
           grounding.results.filter((each) => each.kind === kind),
         ),
-      )}`,
+      )}${maps}`,
   }
 }
 

@@ -1,7 +1,7 @@
 /** The judges: who they are, how they agree, and every reply that says nothing. */
 import { html } from '../../page/html.js'
 import { percent, said } from '../../page/numbers.js'
-import type { VerdictRecord } from '../records.js'
+import type { JudgeVerdict, VerdictRecord } from '../records.js'
 import type { JudgeAbout } from '../results.js'
 import type { EvaluationFolder } from './folder.js'
 import { systemName } from './systems.js'
@@ -37,7 +37,11 @@ const judgesTable = (judges: readonly JudgeAbout[]): Table | null =>
     name: 'judges',
     rows: judges,
     columns: [
-      { label: 'judge', show: ({ model }) => said(model) },
+      {
+        label: 'judge',
+        show: ({ model, servedAs }) =>
+          html`${said(model)}${servedAs.length > 0 && html` <small>served as ${said(servedAs.join(', '))}</small>`}`,
+      },
       { label: 'date', show: ({ date }) => date },
       { label: 'protocol', show: ({ protocol }) => protocol },
       { label: 'prompt (SHA-256)', show: ({ promptSha256 }) => html`<code>${promptSha256.slice(0, 12)}</code>` },
@@ -46,7 +50,7 @@ const judgesTable = (judges: readonly JudgeAbout[]): Table | null =>
       { label: 'failed', show: ({ failed }) => failed },
       { label: 'cost, US$', show: ({ cost }) => decimal(cost, 2) },
     ],
-    data: (judge) => ({ ...judge }),
+    data: ({ servedAs, ...judge }) => ({ ...judge, servedAs: servedAs.join(' ') }),
   })
 
 function agreementTable({ results }: EvaluationFolder): Table | null {
@@ -112,7 +116,7 @@ function silentReplies({ results, verdicts }: EvaluationFolder): Table | null {
   const rows = verdicts.flatMap(({ system, sampleId, k, question, said, judge, second }) =>
     [judge, second].flatMap((reply) =>
       reply && (reply.verdict === 'unreadable' || reply.verdict === 'failed')
-        ? [{ system, sampleId, k, question, said, model: reply.model, verdict: reply.verdict, reason: reply.reason }]
+        ? [{ ...{ system, sampleId, k, question, said }, ...aboutReply(reply) }]
         : [],
     ),
   )
@@ -128,11 +132,24 @@ function silentReplies({ results, verdicts }: EvaluationFolder): Table | null {
       { label: 'system', kind: 'text', show: ({ system }) => systemName(results, system) },
       { label: 'answer', kind: 'text', show: (row) => said(cut(row.said, 200)) },
       { label: 'judge', kind: 'text', show: ({ model }) => said(model) },
-      { label: 'what came', kind: 'text', show: ({ verdict, reason }) => html`${verdict}: ${said(cut(reason))}` },
+      {
+        label: 'what came',
+        kind: 'text',
+        show: ({ verdict, reason, raw }) =>
+          html`${verdict}: ${said(cut(reason))}${raw !== null && raw.trim() !== '' && html`<div class="long">${said(cut(raw))}</div>`}`,
+      },
     ],
     data: (row) => row,
   })
 }
+
+const aboutReply = ({ model, servedAs, verdict, reason, raw }: JudgeVerdict) => ({
+  model,
+  servedAs,
+  verdict,
+  reason,
+  raw,
+})
 
 /** By reason: a file may lack thousands. */
 function missingAnswers({ results, verdicts }: EvaluationFolder): Table | null {

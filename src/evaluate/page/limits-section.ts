@@ -2,6 +2,7 @@
 import { html } from '../../page/html.js'
 import { intervalOfShares, percent } from '../../page/numbers.js'
 import type { Proportion } from '../../statistics/index.js'
+import type { PublishedRule, PublishedTotal, RuleCount } from '../questions/published-totals.js'
 import type { SystemResults } from '../results.js'
 import type { SampledResults } from '../several.js'
 import type { EvaluationFolder } from './folder.js'
@@ -62,9 +63,68 @@ export function limitsSection({ results }: EvaluationFolder): Section | null {
     html: html`<h2>${title}</h2>
       <div class="grid"><div><h3>Smallest difference that is found</h3>
       <p class="note">n = ${questions}, exact McNemar at 5 %, 80 % power, before clustering by image.</p>${power?.html}</div>
-      <div><h3>Without the image</h3><p class="note">Every accuracy should be read beside these.</p>${prior?.html}</div></div>`,
+      <div><h3>Without looking</h3><p class="note">Every accuracy should be read beside these.</p>${prior?.html}</div></div>`,
   }
 }
+
+const ruleWords: Record<PublishedRule, string> = {
+  llavaMed2023: 'LLaVA-Med, first release of 2023',
+  llavaMed: 'LLaVA-Med since its pull request 35',
+  medEvalKit: 'MedEvalKit, without its judge',
+  lmmsEval: 'lmms-eval',
+  companion: 'FiRe-MPO, where it asks no judge',
+}
+
+/** A published rule on the answers of a system. */
+type RuleRow = PublishedTotal & { system: string }
+
+/** What published rules count, so that a number can be held against one that used them. */
+export function rulesSection({ results }: EvaluationFolder): Section | null {
+  const rows = results.systems.flatMap(({ name: system, published }) =>
+    published.rules.map((total): RuleRow => ({ ...total, system })),
+  )
+  if (rows.every(({ closed, open }) => closed.count + open.count === 0)) return null
+  const shown = ({ successes, count }: RuleCount) =>
+    count === 0 ? null : html`${percent(successes / count)} <small>${successes} / ${count}</small>`
+  const rules = tableOf<RuleRow>({
+    name: 'published-rules',
+    rows: [...rows].sort((a, b) => order.indexOf(a.rule) - order.indexOf(b.rule)),
+    above: ({ rule }) => ruleWords[rule],
+    columns: [
+      { label: 'system', show: ({ system }) => systemName(results, system) },
+      { label: 'closed, %', show: ({ closed }) => shown(closed) },
+      { label: 'open, %', show: ({ open }) => shown(open) },
+    ],
+    data: ({ system, rule, closed, open }) => ({
+      ...{ system, rule, closedSuccesses: closed.successes, closedCount: closed.count },
+      ...{ openSuccesses: open.successes, openCount: open.count },
+    }),
+  })
+  const scores = tableOf({
+    name: 'published-word-scores',
+    rows: results.systems.flatMap(({ name, published: { open } }) => (open ? [{ name, ...open }] : [])),
+    columns: [
+      { label: 'system', show: ({ name }) => systemName(results, name) },
+      { label: 'recall, “open”', show: ({ recall }) => decimal(recall) },
+      { label: 'precision', show: ({ precision }) => decimal(precision) },
+      { label: 'F1', show: ({ f1 }) => decimal(f1) },
+      { label: 'exact match', show: ({ exactMatch }) => decimal(exactMatch) },
+      { label: 'n', show: ({ count }) => count },
+    ],
+    data: ({ name, ...means }) => ({ system: name, ...means }),
+  })
+  const title = 'What published rules count'
+  return {
+    title,
+    tables: present(rules, scores),
+    html: html`<h2>${title}</h2>
+      <p class="note">The same answers as published scripts count them, traps included; to be held against numbers that used them, not to conclude from.
+      What a script leaves out, or leaves to a judge, is not in its n; nor are missing answers.</p>
+      ${rules?.html}${scores && html`<h3 class="part">LLaVA-Med’s word scores of open answers</h3>${scores.html}`}`,
+  }
+}
+
+const order = Object.keys(ruleWords)
 
 /** A system that answered each question several times. */
 interface SampledRow {

@@ -1,30 +1,39 @@
 /** What decides the numbers: inputs, settings, prompts and seeds. */
 import { type Html, html } from '../../page/html.js'
 import { percent } from '../../page/numbers.js'
+import type { GreenAbout } from '../reports/score.js'
 import type { EvaluationFolder } from './folder.js'
-import { decimal } from './words.js'
+import { decimal, servedWords } from './words.js'
+
+const lengthWords = ({ totalTokens, replyTokens }: GreenAbout): string =>
+  totalTokens === null ? `at most ${replyTokens} tokens a reply` : `at most ${totalTokens} tokens with the prompt`
 
 export function methodSection({ results, grounding }: EvaluationFolder): Html {
   const { inputs, judging, reports, asked, systems } = results
   const judges = [judging.judge, judging.second].flatMap((judge) => judge ?? [])
   const facts: [string, string | number | null][] = [
     ['fire-train', results.version],
+    ['counted', `${results.made.at}, ${results.made.machine}`],
     ['samples', inputs.samples],
     ['samples, SHA-256', inputs.samplesSha256],
     ['images below', inputs.imageRoot],
     ['training pairs', inputs.trainedOn ?? 'not named'],
+    ['training pairs, SHA-256', inputs.trainedOnSha256],
     ['questions', `${results.questions} about ${results.images} images`],
     ['baseline', results.baseline],
     ['margin', `${percent(results.margin)} points`],
     ['seed', results.seed],
     ['judged', judging.description],
-    ...judges.map(({ model, date, protocol, promptSha256 }): [string, string] => [
+    ['rules', judging.rules && `version ${judging.rules.version}, lexicon ${judging.rules.lexiconSha256}`],
+    ...judges.map((judge): [string, string] => [
       'judge',
-      `${model}, ${date}, protocol ${protocol}, prompt ${promptSha256}`,
+      `${servedWords(judge)}, protocol ${judge.protocol}, prompt ${judge.promptSha256}`,
     ]),
     [
       'GREEN',
-      reports?.green ? `${reports.green.model}, ${reports.green.date}, prompt ${reports.green.promptSha256}` : null,
+      reports?.green
+        ? `${servedWords(reports.green)}, prompt ${reports.green.promptSha256}, ${lengthWords(reports.green)}`
+        : null,
     ],
     ['cost of GREEN', reports?.green ? `US$ ${decimal(reports.green.cost, 2)}` : null],
     ['grounding', grounding.results.length > 0 ? `${grounding.results.length} sets of records` : null],

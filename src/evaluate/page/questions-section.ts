@@ -9,17 +9,19 @@ import { overallOf } from '../results.js'
 import type { EvaluationFolder } from './folder.js'
 import { colourOf, systemName } from './systems.js'
 import { present, type Section, tableOf } from './table.js'
-import { conclusionDetail, conclusionWords, decimal, groupWords, signedInterval } from './words.js'
+import { conclusionDetail, conclusionWords, decimal, groupWords, servedWords, signedInterval } from './words.js'
 
 /** What must be known before any number, then each comparison in words. */
 export function verdictSection({ results }: EvaluationFolder): Html {
   const { margin, reports, questions, notes } = results
   const comparisons = questions > 0 ? results.comparisons : []
   const verdict = (each: SystemComparison) =>
-    html`<p class="verdict ${each.conclusion}">${conclusionWords(each, margin)}</p><p>${conclusionDetail(each, results)}</p>`
+    html`<p class="verdict ${each.conclusion}">${each.role === 'exploratory' && html`<span class="role">exploratory</span> `}${conclusionWords(each, margin)}</p><p>${conclusionDetail(each, results)}</p>`
+  // The comparison that was fixed beforehand is read first.
+  const ordered = [...comparisons].sort((a, b) => Number(b.role === 'primary') - Number(a.role === 'primary'))
   return html`<section>
     <ul class="cautions">${cautions(results).map((each) => html`<li>${each}</li>`)}${notes.map((note) => html`<li class="warning">${note}</li>`)}</ul>
-    ${comparisons.length > 0 ? comparisons.map(verdict) : alone(results)}
+    ${ordered.length > 0 ? ordered.map(verdict) : alone(results)}
     ${reports && questions > 0 && html`<p class="small">Reports stand in a section of their own and do not enter this verdict.</p>`}
   </section>`
 }
@@ -36,9 +38,7 @@ function alone(results: EvaluationResults): Html {
 function cautions({ judging, leakage, systems, reports, questions }: EvaluationResults): string[] {
   const judges = [judging.judge, judging.second].flatMap((judge) =>
     judge
-      ? [
-          `${judge.model} on ${judge.date} (${judge.unreadable} unreadable and ${judge.failed} failed of ${judge.judged} replies)`,
-        ]
+      ? [`${servedWords(judge)} (${judge.unreadable} unreadable and ${judge.failed} failed of ${judge.judged} replies)`]
       : [],
   )
   const lost = systems.flatMap(({ name, groups }) => {
@@ -61,7 +61,7 @@ function cautions({ judging, leakage, systems, reports, questions }: EvaluationR
     ? reports.systems.flatMap(({ system, green: read }) =>
         read
           ? [
-              `Reports of ${system}: ${sum(read.unreadable)} unreadable and ${read.failed} failed of ${read.reports} GREEN replies (${green.model}, ${green.date}).`,
+              `Reports of ${system}: ${sum(read.unreadable)} unreadable and ${read.failed} failed of ${read.reports} GREEN replies (${servedWords(green)}).`,
             ]
           : [],
       )
@@ -96,6 +96,7 @@ export function accuracySection({ results }: EvaluationFolder): Section | null {
         show: ({ group }) => html`${percent(group.accuracy.value)} <small>${intervalOfShares(group.accuracy)}</small>`,
       },
       { label: 'k / n', show: ({ group }) => `${group.accuracy.successes} / ${group.accuracy.count}` },
+      { label: 'worst cases, %', show: ({ group: { bounds } }) => bounds && intervalOfShares(bounds) },
       { label: 'undecided', show: ({ group }) => group.outcomes.undecided },
       { label: 'unreadable', show: ({ group }) => group.outcomes.unreadable },
       { label: 'failed', show: ({ group }) => group.outcomes.failed },
@@ -112,6 +113,8 @@ export function accuracySection({ results }: EvaluationFolder): Section | null {
       low: group.accuracy.low,
       high: group.accuracy.high,
       ...group.outcomes,
+      worstLow: group.bounds?.low ?? null,
+      worstHigh: group.bounds?.high ?? null,
       weak: group.weak,
       meanWords: group.words,
     }),
@@ -122,7 +125,8 @@ export function accuracySection({ results }: EvaluationFolder): Section | null {
     tables: present(table),
     html: html`<h2>${title}</h2>
       <p class="note">Dots: correct answers of all that were asked. Bars: 95 % Wilson interval, which takes questions as independent.
-      Undecided, unreadable and failed answers stay in n. Weak: rules decided, and are not sure. All three published meanings of “closed” are counted.</p>
+      Undecided, unreadable and failed answers stay in n; where they are more than 2 %, worst cases: the accuracy if all of them were wrong, and if all were
+      right. Weak: rules decided, and are not sure. All three published meanings of “closed” are counted.</p>
       ${table?.html}`,
   }
 }
@@ -158,12 +162,13 @@ export function comparisonsSection({ results }: EvaluationFolder): Section | nul
   const compared = tableOf<ComparedRow>({
     name: 'comparisons',
     rows,
-    above: ({ comparison: { system, baseline } }) => `${system} − ${baseline}`,
+    above: ({ comparison: { system, baseline, role } }) =>
+      `${system} − ${baseline}${role === null ? '' : role === 'primary' ? ': the primary comparison' : ': exploratory'}`,
     columns: [
       {
         label: 'group',
-        show: ({ group }) => html`${group.kind === 'overall' ? 'All questions' : group.name}
-          <small>${group.kind === 'overall' ? 'decides' : `exploratory · ${ruleOf(group)}`}</small>`,
+        show: ({ group, comparison: { role } }) => html`${group.kind === 'overall' ? 'All questions' : group.name}
+          <small>${group.kind === 'overall' && role !== 'exploratory' ? 'decides' : `exploratory · ${ruleOf(group)}`}</small>`,
       },
       { label: 'n', show: ({ group }) => group.count },
       {
@@ -176,6 +181,10 @@ export function comparisonsSection({ results }: EvaluationFolder): Section | nul
         show: ({ group: { clusters } }) => html`${clusters.bootstrap ? signedInterval(clusters.bootstrap) : '–'}
           <small>${counted(clusters.count, 'image')}, design effect ${decimal(clusters.designEffect, 2)}</small>`,
       },
+      {
+        label: 'worst cases',
+        show: ({ group: { bounds } }) => bounds && signedInterval(bounds),
+      },
       { label: 'right (+), wrong (−)', show: ({ group }) => `+${group.counts.gained} −${group.counts.lost}` },
       {
         label: 'McNemar p',
@@ -187,14 +196,17 @@ export function comparisonsSection({ results }: EvaluationFolder): Section | nul
       },
       { label: 'adjusted p', show: ({ group }) => adjusted(group) },
     ],
-    data: ({ comparison: { system, baseline, conclusion }, group }) => ({
+    data: ({ comparison: { system, baseline, role, conclusion }, group }) => ({
       system,
       baseline,
+      role: group.kind === 'overall' ? (role ?? '') : 'exploratory',
       kind: group.kind,
       group: group.name,
       count: group.count,
       ...group.counts,
       difference: group.difference.value,
+      worstLow: group.bounds?.low ?? null,
+      worstHigh: group.bounds?.high ?? null,
       newcombeLow: group.difference.low,
       newcombeHigh: group.difference.high,
       clusters: group.clusters.count,
@@ -220,10 +232,16 @@ export function comparisonsSection({ results }: EvaluationFolder): Section | nul
     html: html`<h2>${title}</h2>
       <p class="note">Only the row of all questions decides; the groups are exploratory. McNemar’s test assumes independence of the questions, and
       is exact for each row’s n. The cluster interval (bootstrap${draws !== undefined && ` of ${draws} draws`}, seed ${results.seed}) and the sign-flip test allow for several questions about one
-      image; below 20 images there is none. Holm over the systems, Benjamini and Hochberg (BH) over the groups.</p>
+      image; below 20 images there is none. ${holmWords(results)}, Benjamini and Hochberg (BH) over the groups. Worst cases: the answers without a verdict wrong
+      for one system and right for the other, where they are more than 2 %.</p>
       ${compared.html}`,
   }
 }
+
+const holmWords = ({ primary }: EvaluationResults): string =>
+  primary === null
+    ? 'No comparison was named as primary: Holm over the systems'
+    : `The primary comparison, ${primary}, was fixed beforehand and stands alone; Holm over the other systems`
 
 const ruleOf = ({ kind }: ComparedGroup): string =>
   ({ answerType: 'answer_type', yesNoExact: 'yes_no_exact', paperSubstring: 'paper_substring' })[kind as string] ?? kind

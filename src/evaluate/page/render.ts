@@ -1,13 +1,15 @@
 /** The page of an evaluation: one HTML file that loads nothing and runs nothing; and its tables as CSV. */
 import { join } from 'node:path'
 import { makeFolder, writeFileAtomic } from '../../data/files.js'
-import { html } from '../../page/html.js'
+import { type Html, html } from '../../page/html.js'
 import { renderPage } from '../../page/page.js'
+import { blindSection } from './blind-section.js'
 import { examplesSection } from './examples-section.js'
 import { type EvaluationFolder, readFolder } from './folder.js'
 import { groundingSection } from './grounding-section.js'
 import { judgeSection } from './judge-section.js'
-import { limitsSection, sampledSection } from './limits-section.js'
+import { limitsSection, rulesSection, sampledSection } from './limits-section.js'
+import { drawMaps } from './maps.js'
 import { methodSection } from './method-section.js'
 import { publishedSection } from './published.js'
 import { accuracySection, comparisonsSection, verdictSection } from './questions-section.js'
@@ -15,11 +17,12 @@ import { reportsSection } from './reports-section.js'
 import { evaluationStyle } from './style.js'
 import type { Section } from './table.js'
 
-/** In the order of the page; those without data are not there. */
-const numbersOf = (folder: EvaluationFolder): Section[] =>
+/** In the order of the page; those without data are not there. @param maps for the eye alone. */
+const numbersOf = (folder: EvaluationFolder, maps: Html | null = null): Section[] =>
   [
-    ...[accuracySection, comparisonsSection, limitsSection, judgeSection, reportsSection, groundingSection],
-    sampledSection,
+    ...[accuracySection, comparisonsSection, limitsSection, blindSection, judgeSection, reportsSection],
+    (folder: EvaluationFolder) => groundingSection(folder, maps),
+    ...[sampledSection, rulesSection],
   ].flatMap((section) => section(folder) ?? [])
 
 /**
@@ -36,7 +39,7 @@ export async function renderEvaluation(folder: string): Promise<string> {
   const asked = questions > 0 ? `${questions} questions` : `${reports?.systems[0]?.reports ?? 0} reports`
   const content = html`<p class="soft">${asked}</p>
 ${verdictSection(evaluation)}
-${numbersOf(evaluation).map(part)}
+${numbersOf(evaluation, await drawMaps(evaluation)).map(part)}
 ${await examplesSection(evaluation)}
 ${published && part(published)}
 ${methodSection(evaluation)}`

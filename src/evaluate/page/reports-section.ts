@@ -5,7 +5,9 @@ import type { ComparedScore, GreenResults, MeanScore, ReportResults } from '../r
 import type { EvaluationFolder } from './folder.js'
 import { systemName } from './systems.js'
 import { present, type Section, type Table, tableOf } from './table.js'
-import { cut, decimal, decimalInterval, signed } from './words.js'
+import { cut, decimal, decimalInterval, servedWords, signed } from './words.js'
+
+const greenNames: Record<string, string> = { green: 'GREEN, strict', greenParity: 'GREEN, parity' }
 
 /** So many systems stand side by side on a telephone. */
 const few = 3
@@ -36,7 +38,7 @@ export function reportsSection(folder: EvaluationFolder): Section | null {
     html: html`<h2>${title}</h2>
       ${
         by &&
-        html`<p class="note">Errors counted by <bdi>${by.model}</bdi> on ${by.date}, prompt <code>${by.promptSha256.slice(0, 12)}</code>. Strict: mean over the replies that
+        html`<p class="note">Errors counted by <bdi>${servedWords(by)}</bdi>, prompt <code>${by.promptSha256.slice(0, 12)}</code>. Strict: mean over the replies that
       could be read, with a cluster interval; bounds: if all others had 0 or 1. Parity: as the published code counts, where a reply that cannot be read is 0.</p>`
       }
       ${green?.html}
@@ -167,7 +169,7 @@ function comparedTable({ results }: EvaluationFolder): Table | null {
     rows,
     above: ({ system }) => `${system} − ${results.baseline}`,
     columns: [
-      { label: 'score', show: ({ score }) => (score.name === 'green' ? 'GREEN, strict' : said(score.name)) },
+      { label: 'score', show: ({ score }) => greenNames[score.name] ?? said(score.name) },
       { label: 'n', show: ({ score }) => score.both },
       { label: 'difference', show: ({ score }) => signed(score.difference.value) },
       { label: 'cluster interval', show: ({ score }) => decimalInterval(score.difference.interval) },
@@ -225,9 +227,8 @@ function unreadableTable({ results, reports }: EvaluationFolder): Table | null {
 
 function scoresTable({ results }: EvaluationFolder): Table | null {
   const systems = results.reports?.systems ?? []
-  const names = [...new Set(systems.flatMap(({ scores }) => Object.keys(scores))), 'ciderD']
-  const scoreOf = ({ scores, ciderD, reports }: ReportResults, name: string): MeanScore | undefined =>
-    name === 'ciderD' ? { count: reports, value: ciderD, interval: null } : scores[name]
+  const names = [...new Set(systems.flatMap(({ scores }) => Object.keys(scores)))]
+  const scoreOf = ({ scores }: ReportResults, name: string): MeanScore | undefined => scores[name]
   return tableOf({
     name: 'report-scores',
     isSmall: systems.length <= few,

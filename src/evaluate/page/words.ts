@@ -1,4 +1,5 @@
 /** What may be said of a comparison. "Gain" and "loss" are said only where the conclusion is one. */
+import type { ServedBy } from '../../endpoint/serving.js'
 import { percent, points, pValue } from '../../page/numbers.js'
 import type { Interval } from '../../statistics/index.js'
 import { counted } from '../../text/plural.js'
@@ -34,6 +35,12 @@ function detectableWords({ detectable, questions }: EvaluationResults): string {
   const usual = detectable.find(({ discordant }) => discordant === 0.2)?.difference
   if (usual == null) return `${questions} questions are too few to show any difference.`
   return `Neither a difference nor its absence was shown: ${questions} questions can show ${percent(usual)} points where a fifth of the answers change.`
+}
+
+/** A language model with the name that its server gave, where that is another one, and the day of its replies. */
+export function servedWords({ model, servedAs, date }: { model: string } & ServedBy): string {
+  const others = servedAs.filter((name) => name !== model)
+  return `${model}${others.length > 0 ? `, served as ${others.join(', ')}` : ''}, ${date}`
 }
 
 /** `p = 0.012`; a dash where there is none. */

@@ -15,21 +15,21 @@ export function finalAnswer(text: string): string {
   const inTag = blocksOf(said, answerTags).at(-1)?.content
   if (inTag !== undefined) return inTag.trim()
   const boxed = lastBoxed(said)
-  if (boxed !== undefined) return boxed.trim()
+  if (boxed !== undefined) return boxed.replace(/\\text\{([^{}]*)\}/g, '$1').trim()
   const mark = [...said.matchAll(announced)].at(-1)
   const after = mark === undefined ? '' : said.slice(mark.index + mark[0].length).trim()
   return after === '' ? said.trim() : after
 }
 
-/** Braces may be nested; `\text{…}` inside is taken off. */
-function lastBoxed(text: string): string | undefined {
+/** What stands in the last `\boxed{}`; braces may be nested. */
+export function lastBoxed(text: string): string | undefined {
   const start = text.lastIndexOf('\\boxed{')
   if (start < 0) return undefined
   const from = start + '\\boxed{'.length
   let depth = 1
   for (let at = from; at < text.length; at++) {
     if (text[at] === '{') depth++
-    else if (text[at] === '}' && --depth === 0) return text.slice(from, at).replace(/\\text\{([^{}]*)\}/g, '$1')
+    else if (text[at] === '}' && --depth === 0) return text.slice(from, at)
   }
   return undefined
 }

@@ -4,8 +4,10 @@
  * FiRe-MPO release at 475b9f2.
  */
 import type { Sample } from '../../data/records.js'
-import { between, withoutBlocks } from '../../endpoint/blocks.js'
+import { between, blocksOf, withoutBlocks } from '../../endpoint/blocks.js'
+import { pythonSpace, pythonSplit, pythonStrip } from '../python.js'
 import type { Parity } from '../records.js'
+import { lastBoxed } from './final-answer.js'
 
 type Question = Pick<Sample, 'answer' | 'answerType'>
 
@@ -69,23 +71,21 @@ const mostStops = 32
 
 /** `normalize_word`: one comma between digits anywhere makes all punctuation vanish instead of becoming a space. */
 export function normalizeWord(text: string): string {
-  const hasThousands = /\d,\d/.test(text)
+  const hasThousands = /\p{Nd},\p{Nd}/u.test(text)
   let plain = text
   for (const mark of punctuation) {
     const vanishes = hasThousands || text.includes(`${mark} `) || text.includes(` ${mark}`)
     plain = plain.replaceAll(mark, vanishes ? '' : ' ')
   }
   let stops = 0
-  plain = plain.replace(/\.(?!\d)/g, (stop) => (stops++ < mostStops ? '' : stop))
-  return splitWords(plain.toLowerCase())
+  plain = plain.replace(/\.(?!\p{Nd})/gu, (stop) => (stops++ < mostStops ? '' : stop))
+  return pythonSplit(plain.toLowerCase())
     .map((word) => numerals.get(word) ?? word)
     .filter((word) => word !== 'a' && word !== 'an' && word !== 'the')
     .map((word) => mended.get(word) ?? word)
     .join(' ')
     .replaceAll(',', '')
 }
-
-const splitWords = (text: string): string[] => text.split(/\s+/).filter((word) => word !== '')
 
 /** Substrings decide: "normal" holds a "no". `counted`: false where the first release left the question out. */
 function closedOfLlavaMed(answer: string, text: string): { score: number; counted: boolean } {
@@ -98,7 +98,7 @@ function closedOfLlavaMed(answer: string, text: string): { score: number; counte
 /** Words of texts that `evaluate` has normalised and its metrics normalise once more. */
 const countWords = (text: string): Map<string, number> => {
   const counts = new Map<string, number>()
-  for (const word of splitWords(normalizeWord(normalizeWord(text.toLowerCase())))) {
+  for (const word of pythonSplit(normalizeWord(normalizeWord(text.toLowerCase())))) {
     counts.set(word, (counts.get(word) ?? 0) + 1)
   }
   return counts
@@ -131,7 +131,7 @@ export function openAccuracy(answer: string, text: string, candidates: readonly 
   const said = new Set(countWords(text).keys())
   let [best, share] = ['', -1]
   for (const candidate of candidates) {
-    const words = new Set(splitWords(normalizeWord(candidate)))
+    const words = new Set(pythonSplit(normalizeWord(candidate)))
     const found = words.size === 0 ? 0 : [...words].filter((word) => said.has(word)).length / words.size
     if (found > share) [best, share] = [normalizeWord(candidate), found]
   }
@@ -154,12 +154,18 @@ const announcements = [
 
 function medEvalKitAnswer(text: string): string {
   let said = text.toLowerCase()
-  const boxed = /\\boxed\{([^{}]*)\}/g
-  if (said.includes('boxed')) said = [...said.matchAll(boxed)].at(-1)?.[1] ?? 'none'
-  else said = between(said, '<answer>', '</answer>') ?? said
+  // "None" is no lower-case "no".
+  if (said.includes('boxed')) said = pythonStrip(lastBoxed(said) ?? 'None')
+  else said = taggedText(said, 'answer')
   for (const mark of announcements)
     said = said.slice(said.lastIndexOf(mark) < 0 ? 0 : said.lastIndexOf(mark) + mark.length)
   return said
+}
+
+/** MedEvalKit's `extract`: all blocks of a tag in one; the whole text where they hold nothing. */
+export function taggedText(text: string, tag: string): string {
+  const blocks = blocksOf(text, [[`<${tag}>`, `</${tag}>`]])
+  return pythonStrip(blocks.map(({ content }) => `${content} `).join('')) || text
 }
 
 const withoutStops = (text: string): string => text.replaceAll('\n', '').replaceAll('.', '')
@@ -199,22 +205,25 @@ const brackets = [
 ] as const
 
 function lmmsEvalWords(text: string): string {
-  const plain = withoutBlocks(text.trim().toLowerCase(), brackets, ' ').replace(
+  const plain = withoutBlocks(text.toLowerCase(), brackets, ' ').replace(
     /[!-/:-@[-`{-~！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～、《》【】]/g,
     ' ',
   )
-  const said = splitWords(plain).join(' ')
+  const said = pythonSplit(plain).join(' ')
   if (said === 'x ray') return 'xray'
   return affirmations.has(said) ? 'yes' : denials.has(said) ? 'no' : said
 }
 
 // ── FiRe-MPO release ─────────────────────────────────────────────────────────
 
+const wholeYesNo = /(?<![\p{L}\p{N}_])(yes|no)(?![\p{L}\p{N}_])/iu
+const lastMarks = new RegExp(`[.!]+${pythonSpace}*$`)
+
 /** The first whole word yes or no decides; null where the release asks its judge. */
 function companionYesNo(answer: string, text: string): boolean | null {
-  const reference = answer.trim().toLowerCase()
+  const reference = pythonStrip(answer).toLowerCase().replace(lastMarks, '').trimEnd()
   if (reference !== 'yes' && reference !== 'no') return null
   const said = between(text, '<ANSWER>', '</ANSWER>') ?? text
-  const first = /\b(yes|no)\b/i.exec(said)?.[1]
+  const first = wholeYesNo.exec(said)?.[1]
   return first === undefined ? null : first.toLowerCase() === reference
 }

@@ -5,7 +5,10 @@
 import type { Sample } from '../../data/records.js'
 import type { RuleVerdict } from '../records.js'
 import { finalAnswer } from './final-answer.js'
-import { answerWords, isDeclining, isNegated, placesOf } from './words.js'
+import { answerWords, decliningIn, isDeclining, isNegated, placesOf } from './words.js'
+
+/** Raised with every change that can change a verdict: evaluations under other rules are not compared. */
+export const rulesVersion = 2
 
 type Question = Pick<Sample, 'question' | 'answer' | 'answerType'>
 
@@ -22,11 +25,14 @@ const undecided = (reason: string): RuleVerdict => decide('undecided', 'strong',
  * occur as phrases that are not denied, with no other side and no other number.
  */
 export function judgeByRule({ question, answer, answerType }: Question, text: string): RuleVerdict {
-  const said = answerWords(finalAnswer(text))
+  const final = finalAnswer(text)
+  const said = answerWords(final)
   const reference = answerWords(answer)
   if (said.length === 0) return undecided('empty_answer')
   if (reference.length === 0) return undecided('empty_reference')
-  if (answerType === 'closed' && isYesNo(reference)) return judgeYesNo(reference[0], said)
+  if (answerType === 'closed' && isYesNo(reference)) {
+    return offersBoth.test(final) ? undecided('both') : judgeYesNo(reference[0], said)
+  }
   if (answerType === 'closed') {
     const options = optionsOf(answerWords(question), reference)
     return options ? judgeOption(reference, options, said) : judgePhrase(answer, reference, said)
@@ -38,12 +44,19 @@ export function judgeByRule({ question, answer, answerType }: Question, text: st
 
 const isYesNo = (words: readonly string[]): boolean => words.length === 1 && (words[0] === 'yes' || words[0] === 'no')
 
+/** "Yes/No", the choice handed back. */
+const offersBoth = /^\W*(yes\s*[/|]\s*no|no\s*[/|]\s*yes)\b/i
+
 function judgeYesNo(reference: string, said: readonly string[]): RuleVerdict {
-  if (isDeclining(said)) return undecided('declines')
+  const opens = said[0] === 'yes' || said[0] === 'no'
+  const declining = decliningIn(said)
+  // "Yes, with unclear margins" declines nothing, "yes, but unclear" does: one word does not tell.
+  const doubtful = opens && declining.length > 0 && declining.every((phrase) => phrase.length === 1)
+  if (declining.length > 0 && !doubtful) return undecided('declines')
   const right = (word: string): RuleVerdict['verdict'] => (word === reference ? 'correct' : 'incorrect')
   const joined = /^(yes (and|or) no|no (and|or) yes)$/.test(said.slice(0, 3).join(' '))
   if (joined) return undecided('both')
-  if (said[0] === 'yes' || said[0] === 'no') return decide(right(said[0]), 'strong', 'opens_with')
+  if (opens) return decide(right(said[0]), doubtful ? 'weak' : 'strong', 'opens_with')
   const mentioned = ['yes', 'no'].filter((word) => said.includes(word))
   if (mentioned.length === 2) return undecided('both')
   return mentioned.length === 1 ? decide(right(mentioned[0]), 'weak', 'mentions') : undecided('neither')
@@ -83,10 +96,22 @@ function judgeOption(reference: readonly string[], others: readonly string[][], 
 
 const sides = ['left', 'right', 'bilateral'] as const
 
-function judgePhrase(answer: string, reference: readonly string[], said: readonly string[]): RuleVerdict {
+/** "Left and right" is bilateral: what one text says so is written so in the other. */
+function joinSides(words: readonly string[], other: readonly string[]): readonly string[] {
+  if (!other.includes('bilateral')) return words
+  const joined = [...words]
+  for (const both of ['left and right', 'right and left']) {
+    const places = placesOf(joined, both.split(' ')).reverse()
+    for (const at of places) joined.splice(at, 3, 'bilateral')
+  }
+  return joined
+}
+
+function judgePhrase(answer: string, wanted: readonly string[], text: readonly string[]): RuleVerdict {
+  const [reference, said] = [joinSides(wanted, text), joinSides(text, wanted)]
   const guarded = guardSides(reference, said) ?? guardNumbers(reference, said)
   if (guarded) return guarded
-  const parts = partsOf(answer)
+  const parts = reference.length < wanted.length ? [reference] : partsOf(answer)
   const places = parts.map((part) => placesOf(said, part))
   if (places.every((found) => found.length > 0)) {
     const denied = places.some((found, i) => !beginsWithDenial(parts[i]) && found.every((at) => isNegated(said, at)))

@@ -1,12 +1,18 @@
 /** Short answers as words that can be compared: case, punctuation, articles, number words and synonyms do not count. */
 import { readFileSync } from 'node:fs'
+import { sha256 } from '../../data/files.js'
+
+const lexiconText = readFileSync(new URL('../../../lexica/answers.json', import.meta.url), 'utf8')
+
+/** Of the table of synonyms, numbers and phrases, so that a change of it is seen. */
+export const lexiconSha256 = sha256(lexiconText)
 
 const lexicon: {
   synonyms: Record<string, string[]>
   declines: string[]
   negations: string[]
   numbers: string[]
-} = JSON.parse(readFileSync(new URL('../../../lexica/answers.json', import.meta.url), 'utf8'))
+} = JSON.parse(lexiconText)
 
 export const negations: ReadonlySet<string> = new Set(lexicon.negations)
 
@@ -27,6 +33,7 @@ export function answerWords(text: string): string[] {
     .toLowerCase()
     .replace(/['’`]/g, '')
     .replace(/(?<=\d),(?=\d{3}(?!\d))/g, '')
+    .replace(/(?<=\d)\s*(?:%|percent\b|per cent\b)/g, '%')
     .replace(/(?<!\d)\.|\.(?!\d)|[^\p{L}\p{N}\p{M}.%]+/gu, ' ')
   const words = plain
     .split(' ')
@@ -55,9 +62,12 @@ export function placesOf(words: readonly string[], phrase: readonly string[]): n
   return [...words.keys()].filter((at) => at + phrase.length <= words.length && startsAt(words, at, phrase))
 }
 
+/** The phrases by which an answer says that it gives none. */
+export const decliningIn = (words: readonly string[]): readonly string[][] =>
+  declines.filter((phrase) => placesOf(words, phrase).length > 0)
+
 /** The answer says that it gives none. */
-export const isDeclining = (words: readonly string[]): boolean =>
-  declines.some((phrase) => placesOf(words, phrase).length > 0)
+export const isDeclining = (words: readonly string[]): boolean => decliningIn(words).length > 0
 
 /** Words before a place that a negation reaches over; "but" ends it. */
 const reach = 3

@@ -3,6 +3,8 @@
  * nothing, and nothing matched is a score of 0. For numbers that are held against published ones; `readGreen` is the careful reader.
  */
 
+import { pythonSpace } from '../python.js'
+
 /** Counts and score of the published reading; it always has one. */
 export interface GreenParity {
   significant: number[]
@@ -29,21 +31,20 @@ function answerOf(reply: string): string {
   const last = (text: string, mark: string): string => text.slice(text.lastIndexOf(mark) + mark.length)
   let text = reply.includes(turn) ? last(reply, turn) : reply
   if (text.includes(heading)) {
-    const repeatsFormat = /\[Explanation\]:\n(?: {4}<Explanation>\n|<Explanation>)/.test(text)
-    text = repeatsFormat ? text.split(heading)[1] : last(text, heading)
+    // The original asks for two forms and, by a slip, looks for the first alone.
+    text = text.includes(`${heading}\n    <Explanation>\n`) ? text.split(heading)[1] : last(text, heading)
   }
   return text.replaceAll('</s>', '').replaceAll('<unk>', '')
 }
 
-// Python's \s, \d and \b know more than JavaScript's, and its dot stops at \n alone.
-const space = '[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]'
+// Python's \d and \b know more than JavaScript's, and its dot stops at \n alone.
 const number = '\\p{Nd}+(?![\\p{L}\\p{N}_])(?=\\.)'
 const countAfterColon = new RegExp(`(?<=: )${number}`, 'u')
 const countAtStart = new RegExp(`^${number}`, 'u')
 
 /** Up to the first blank line; null where there is no such heading, '' where it begins with "No". */
 function sectionOf(text: string, name: string): string {
-  const pattern = new RegExp(`\\[${name}\\]:${space}*([\\s\\S]*?)(?:\\n${space}*\\n|$)`)
+  const pattern = new RegExp(`\\[${name}\\]:${pythonSpace}*([\\s\\S]*?)(?:\\n${pythonSpace}*\\n|$)`)
   const section = pattern.exec(text)?.[1] ?? ''
   return section.startsWith('No') ? '' : section
 }

@@ -104,6 +104,10 @@ function sectionsOf(lines: readonly string[], repairs: Set<string>): Map<Section
 
 /** `(a) `, `a)`, `- (1)`: a label and what follows it. */
 const item = /^(?:[-*•]\s*)?(?:\(\s*([A-Za-z]|\d+)\s*\)|([A-Za-z]|\d+)\))\s*(.*)$/
+/** The same in bold, or with a full stop or colon: `**(b) Missing**`, `b. Missing`. */
+const oddItem = /^(?:[-*•]\s+)?[*_]*\(?\s*([A-Za-z])\s*(?:\)|[.:](?=[\s*_]))[*_]*\s*(.*)$/
+/** A count that belongs to no label: its errors would be lost. */
+const countOfNothing = /:[\s*_]*\d+\s*(?:\.(?!\d)|$)/
 const furtherItem = /\(\s*[a-z1-9]\s*\)\s*\p{L}/iu
 const nothing = /^(no|none|nil|n\/a)\b/i
 
@@ -117,10 +121,15 @@ function errorsOf(
   if (lines.length === 0) throw new Unreadable(`empty_${name}`)
   const items = lines.flatMap((line) => {
     const match = item.exec(line)
-    return match ? [{ label: (match[1] ?? match[2]).toLowerCase(), text: match[3] }] : []
+    if (match) return [{ label: (match[1] ?? match[2]).toLowerCase(), text: match[3] }]
+    const odd = oddItem.exec(line)
+    if (!odd && countOfNothing.test(line)) throw new Unreadable('count_without_label')
+    if (!odd) return []
+    repairs.add('items')
+    return [{ label: odd[1].toLowerCase(), text: odd[2].replace(/[*_]{2,}/g, '') }]
   })
   if (items.length === 0) {
-    if (nothing.test(lines[0])) return [0, 0, 0, 0, 0, 0]
+    if (nothing.test(lines[0]) && !/[1-9]/.test(lines[0])) return [0, 0, 0, 0, 0, 0]
     throw new Unreadable('no_items')
   }
   if (new Set(items.map(({ label }) => /\d/.test(label))).size > 1) throw new Unreadable('mixed_labels')
@@ -139,6 +148,8 @@ function errorsOf(
 function matchedOf(lines: readonly string[] | undefined, repairs: Set<string>): number {
   if (lines === undefined) throw new Unreadable('missing_matched')
   if (lines.length === 0) throw new Unreadable('empty_matched')
+  // Two counts, or a numbered list without one.
+  if (lines.slice(1).some((line) => /^\d+\.(?!\d)/.test(line))) throw new Unreadable('count_twice')
   return countOf(lines[0].replace(/^[-*•]\s*/, ''), repairs, 0)
 }
 

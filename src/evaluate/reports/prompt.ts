@@ -7,6 +7,9 @@ import { asFileError, ConfigError } from '../../errors.js'
 /** Words of either report that the prompt holds; the model was trained on no longer ones. */
 export const mostReportWords = 300
 
+/** Tokens of prompt and answer together, in training and in the published runs: what does not fit is cut. */
+const trainedTokens = 2048
+
 /** A report as the prompt has it: words separated by single spaces, the rest cut off. */
 export function cutReport(text: string): { text: string; words: number; cut: boolean } {
   const words = text.split(/\s+/).filter((word) => word !== '')
@@ -21,6 +24,8 @@ export function cutReport(text: string): { text: string; words: number; cut: boo
 export interface GreenPrompt {
   /** SHA-256 of the wording. */
   sha256: string
+  /** Most tokens of prompt and reply together, where the model was trained so; null where only the reply is limited. */
+  totalTokens: number | null
   request(reference: string, candidate: string): ChatRequest | CompletionRequest
 }
 
@@ -46,10 +51,11 @@ export async function trainedPrompt(path: string): Promise<GreenPrompt> {
   const pieces = template.split(/(\{reference\}|\{candidate\})/)
   return {
     sha256: createHash('sha256').update(template).digest('hex'),
+    totalTokens: trainedTokens,
     request(reference, candidate) {
       const reports: Record<string, string> = { '{reference}': reference, '{candidate}': candidate }
       const prompt = pieces.map((piece) => reports[piece] ?? piece).join('')
-      return { prompt: renderTurns(prompt), temperature: 0, stop: ['</s>'] }
+      return { prompt: renderTurns(prompt), temperature: 0, stop: ['</s>'], totalTokens: trainedTokens }
     },
   }
 }
@@ -98,6 +104,7 @@ Reply with these four sections, each heading in brackets with a colon, and each 
 /** Our own wording, for general chat models. */
 export const generalPrompt: GreenPrompt = {
   sha256: createHash('sha256').update(wording).digest('hex'),
+  totalTokens: null,
   request(reference, candidate) {
     const mark = createHash('sha256').update(`${reference}\0${candidate}`).digest('hex').slice(0, 12)
     const block = (name: string, text: string): string => `${name} ${mark}\n${text}\n${name} ${mark} ends`

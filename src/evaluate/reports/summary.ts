@@ -9,7 +9,6 @@ import {
   fisherExact,
 } from '../../statistics/index.js'
 import type { GreenReading, ReportRecord } from '../records.js'
-import { ciderD, reportWords } from './ngrams.js'
 
 /** A mean over reports; the interval allows for several reports of one image, and is null with fewer than 20 images. */
 export interface MeanScore {
@@ -126,29 +125,22 @@ export interface ReportResults {
   /** Reports that the prompt of GREEN holds in part. */
   cut: number
   green: GreenResults | null
-  /** Means of BLEU, ROUGE-L and imported scores; CIDEr-D, which is a number of these reports together. */
+  /** Means of BLEU, ROUGE-L, CIDEr-D (a number of these references together) and imported scores. */
   scores: Record<string, MeanScore>
-  ciderD: number
 }
 
-/** @param texts reference and candidate of each record, in order. */
+/** @param records of one system. */
 export function reportResults(
   records: readonly ReportRecord[],
-  texts: readonly { reference: string; candidate: string }[],
   { green, seed }: { green: boolean; seed: number },
 ): ReportResults {
   const names = [...new Set(records.flatMap(({ scores }) => Object.keys(scores)))]
-  const words = texts.map(({ reference, candidate }) => ({
-    reference: reportWords(reference),
-    candidate: reportWords(candidate),
-  }))
   return {
     system: records[0]?.system ?? '',
     reports: records.length,
     cut: records.filter(({ cut }) => cut.includes(true)).length,
     green: green ? greenResults(records, seed) : null,
     scores: Object.fromEntries(names.map((name) => [name, meanScore(itemsOf(records, name), seed)])),
-    ciderD: mean(ciderD(words)),
   }
 }
 
@@ -164,20 +156,25 @@ export interface ComparedScore {
   both: number
   /** Reports with a score in one of them only. */
   lost: { baseline: number; system: number; p: number }
-  difference: MeanScore
+  difference: Omit<MeanScore, 'count'>
   /** Sign flips of images; null with fewer than 20. */
   p: number | null
 }
 
-/** Compares each score, GREEN's careful reading first. */
+const greenScores: Record<string, (record: ReportRecord) => number | null | undefined> = {
+  green: ({ strict }) => strict?.green,
+  greenParity: ({ parity }) => parity?.green,
+}
+
+/** Compares each score by image: GREEN's careful reading first, then the published one. */
 export function compareReports(
   baseline: readonly ReportRecord[],
   system: readonly ReportRecord[],
   seed: number,
 ): ComparedScore[] {
   const scoreOf = (name: string) => (record: ReportRecord) =>
-    name === 'green' ? (record.strict?.green ?? undefined) : record.scores[name]
-  const names = ['green', ...new Set(baseline.flatMap(({ scores }) => Object.keys(scores)))]
+    (name in greenScores ? greenScores[name](record) : record.scores[name]) ?? undefined
+  const names = [...Object.keys(greenScores), ...new Set(baseline.flatMap(({ scores }) => Object.keys(scores)))]
   const others = new Map(system.map((record) => [record.sampleId, record]))
   return names.flatMap((name): ComparedScore[] => {
     const score = scoreOf(name)
