@@ -3,7 +3,6 @@
  * decisive words.
  */
 import { join } from 'node:path'
-import { recordSeed } from '../corrupt/index.js'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
 import { response, type Sample } from '../data/records.js'
 import type { DType, Engine } from '../engine/engine.js'
@@ -177,9 +176,7 @@ async function askHidden(
       path,
       asked.map((sample, i) => ({ ...sample, images: [twins[i]] })),
     )
-    // Answers to other twins must not be taken over; seeds are what tells, for greedy answers do not depend on them.
-    const seed = recordSeed(twins.map(({ sha256 }) => sha256).join(), 0)
-    const settings = { ...request.asked, split: null, limit: null, seed }
+    const settings = { ...request.asked, split: null, limit: null }
     const series = { name: `${method}.`, samples: asked, path, imageRoot: out, asked: settings } as const
     const hidden = await askBoth(series, engine, request, context)
     if (!hidden) return undefined
