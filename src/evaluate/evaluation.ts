@@ -1,6 +1,6 @@
 /** An evaluation: systems answer, answers are judged, numbers are counted, and everything that decides them is written down. */
 import { existsSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { deleteAll, sha256File, writeJson } from '../data/files.js'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
 import { lockOutput, refuseInputs } from '../data/lock.js'
@@ -18,7 +18,7 @@ import { type EvidenceRequest, type EvidenceResults, measureEvidence } from './e
 import { evaluationFiles, evaluationTraces, writeAnswers } from './files.js'
 import { type EvaluationResults, type GroundingSummary, type ReportsResults, readEvaluation } from './finished.js'
 import { groundingPresets, measureGrounding } from './grounding/measure.js'
-import { type BoxFormat, type GroundingQuestion, readGroundingQuestions } from './grounding/questions.js'
+import { type BoxFormat, readGroundingFiles } from './grounding/questions.js'
 import { compareGrounding, groundingResults } from './grounding/summary.js'
 import { type Judge, rulesJudge } from './judge.js'
 import { askJudges, type JudgeRequest } from './judges/run.js'
@@ -325,10 +325,7 @@ async function groundAll(
   const path = join(out, evaluationFiles.grounding)
   if (!grounding) return writeJsonl(path, []).then(() => null)
   const { files, images, preset, boxFormat } = grounding
-  const sets: { questions: GroundingQuestion[]; root: string }[] = []
-  for (const file of files) {
-    sets.push({ questions: await readGroundingQuestions(file, boxFormat), root: images ?? dirname(file) })
-  }
+  const sets = await readGroundingFiles(files, boxFormat, images)
   const total = sets.reduce((sum, { questions }) => sum + questions.length, 0)
   const records: GroundingRecord[] = []
   for (const system of systems) {
