@@ -19,6 +19,7 @@ import {
 } from '../statistics/index.js'
 import { type AnswerGroup, groupsOf } from './groups.js'
 import type { VerdictRecord } from './records.js'
+import { isRight } from './verdicts.js'
 
 /**
  * `gain` and `loss`: the exact test holds under Holm and the cluster interval excludes 0. `equivalent`: the interval lies within the
@@ -105,8 +106,6 @@ function checkSameQuestions(
     hint: 'Only answers to the same questions with the same references can be compared.',
   })
 }
-
-const isRight = ({ verdict }: VerdictRecord): boolean => verdict === 'correct'
 
 function compareGroups(
   before: readonly VerdictRecord[],

@@ -13,14 +13,13 @@ import { silent } from '../stage/progress.js'
 import type { StageContext } from '../stage/stage.js'
 import { Chat } from '../text/chat.js'
 import { describeSystem, moveSystem, pathFrom } from './about.js'
-import type { JudgedAnswer } from './accuracy.js'
 import { type EvidenceRequest, type EvidenceResults, measureEvidence } from './evidence.js'
 import { evaluationFiles, evaluationTraces, writeAnswers } from './files.js'
 import { type EvaluationResults, type GroundingSummary, type ReportsResults, readEvaluation } from './finished.js'
 import { groundingPresets, measureGrounding } from './grounding/measure.js'
 import { type BoxFormat, readGroundingFiles } from './grounding/questions.js'
 import { compareGrounding, groundingResults } from './grounding/summary.js'
-import { type Judge, rulesJudge } from './judge.js'
+import type { Judge } from './judge.js'
 import { askJudges, type JudgeRequest } from './judges/run.js'
 import { Models } from './models.js'
 import { notesOn, problemOf } from './notes.js'
@@ -30,7 +29,7 @@ import { askGreen, type GreenRequest, reportRecord } from './reports/score.js'
 import { compareReports, reportResults } from './reports/summary.js'
 import { detectableWith, type Judging, questionResults } from './results.js'
 import { type AnsweringSystem, type Asking, answersOf } from './systems.js'
-import { asJudged, verdictOf } from './verdicts.js'
+import { firstVerdict, verdictOf } from './verdicts.js'
 
 /** How answers are judged and counted; none of it needs an answer again. */
 export interface JudgingRequest {
@@ -283,7 +282,7 @@ async function judgeAll(
 
 /** The base model's and the adapter's answers, as the rounds before and after training. */
 async function evidenceOf(
-  { evidence, truth, imageRoot, out, asked, engine, systems, overwrite }: EvaluationRequest,
+  { evidence, truth, margin, imageRoot, out, asked, engine, systems, overwrite }: EvaluationRequest,
   samples: readonly Sample[],
   records: readonly VerdictRecord[],
   models: Models,
@@ -296,8 +295,8 @@ async function evidenceOf(
   const { model, adapter, ...wanted } = evidence
   const nameOf = (path: string | null): string | undefined =>
     systems.find((system) => system.kind === 'model' && system.model === model && system.adapter === path)?.name
-  const round = (path: string | null): JudgedAnswer[] =>
-    records.filter(({ system, k }) => system === nameOf(path) && k === 0).map(asJudged)
+  const round = (path: string | null): VerdictRecord[] =>
+    records.filter(({ system, k }) => system === nameOf(path) && k === 0).map(firstVerdict)
   const judgedIds = new Set(records.map(({ sampleId }) => sampleId))
   const { batchSize, beyondContext } = engine
   const greedy = { ...asked, answers: 1, temperature: 0, topP: 1, topK: 0 }
@@ -310,7 +309,7 @@ async function evidenceOf(
       engine: await models.engine({ model, adapter }),
       dtype: engine.dtype,
       asked: greedy,
-      judge: truth ?? rulesJudge,
+      ...{ truth, margin },
     },
     context,
   )

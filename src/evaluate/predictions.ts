@@ -3,7 +3,22 @@
 import { placeOf } from '../data/jsonl.js'
 import type { Sample } from '../data/records.js'
 import { DataError } from '../errors.js'
+import { countWords } from './groups.js'
+import type { Prediction } from './records.js'
 import { tableRows } from './table.js'
+
+/** An answer as predictions.jsonl has it; one without a word is none. */
+export function predictionOf(
+  system: string,
+  sampleId: string,
+  k: number,
+  text: string | null,
+  failure: string | null,
+): Prediction {
+  const said = text !== null && text.trim() !== '' ? text : null
+  const why = said === null ? (failure ?? (text === null ? 'no answer' : 'the answer is empty')) : null
+  return { system, sampleId, k, text: said, failure: why, words: said === null ? 0 : countWords(said) }
+}
 
 /** One answer found in a file. */
 interface Found {

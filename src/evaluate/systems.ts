@@ -11,9 +11,8 @@ import { engineAnswerer, sampleAnswers, serverAnswerer } from '../sample/index.j
 import { answerSeed } from '../sample/questions.js'
 import type { SampleSettings, serverSettings } from '../sample/settings.js'
 import type { StageContext } from '../stage/stage.js'
-import { countWords } from './groups.js'
 import type { Models } from './models.js'
-import { readPredictions } from './predictions.js'
+import { predictionOf, readPredictions } from './predictions.js'
 import type { Prediction } from './records.js'
 
 /** Who answers. */
@@ -126,16 +125,4 @@ function fromFile(
     if (given.length === 0) return [predictionOf(system, id, 0, null, 'not in the file')]
     return given.map((text, k) => predictionOf(system, id, k, text, null))
   })
-}
-
-function predictionOf(
-  system: string,
-  sampleId: string,
-  k: number,
-  text: string | null,
-  failure: string | null,
-): Prediction {
-  const said = text !== null && text.trim() !== '' ? text : null
-  const why = said === null ? (failure ?? (text === null ? 'no answer' : 'the answer is empty')) : null
-  return { system, sampleId, k, text: said, failure: why, words: said === null ? 0 : countWords(said) }
 }

@@ -1,8 +1,8 @@
 /** From answers to verdicts, by exact truth or by rule; a language model may look at them afterwards. */
 import { isClosed } from '../data/closed.js'
 import type { Sample } from '../data/records.js'
-import type { JudgedAnswer } from './accuracy.js'
 import type { Judge } from './judge.js'
+import { predictionOf } from './predictions.js'
 import { finalAnswer } from './questions/final-answer.js'
 import { parityOf } from './questions/parity.js'
 import { judgeByRule } from './questions/rule.js'
@@ -76,20 +76,45 @@ export async function verdictOf(
   return { ...about, ...rest, said, ...rule, by: 'rule', rule, parity }
 }
 
-/** The verdict as a round of answers has it: what is neither correct nor incorrect is undecided. */
-export function asJudged({ sampleId, verdict, groups, text, ...rest }: VerdictRecord): JudgedAnswer {
-  const { imageId, answerType, question, reference, reason } = rest
-  return {
-    questionId: sampleId,
-    imageId,
-    answerType,
-    ask: groups.ask ?? '',
-    concept: groups.concept ?? '',
-    question,
-    reference,
-    text: text ?? '',
-    correct: verdict === 'correct',
-    decided: verdict === 'correct' || verdict === 'incorrect',
-    reason,
+/**
+ * Judges an answer to each sample, in their order. A sample without an answer stays in and counts as wrong, so that all systems
+ * have the same questions.
+ * @param said texts by sample id.
+ * @param judge null for the rules.
+ * @param system whose answers they are.
+ */
+export async function judgeAnswers(
+  samples: AsyncIterable<Sample> | Iterable<Sample>,
+  said: ReadonlyMap<string, string>,
+  judge: Judge | null,
+  system = 'answers',
+): Promise<VerdictRecord[]> {
+  const judged: VerdictRecord[] = []
+  for await (const sample of samples) {
+    const answer = predictionOf(system, sample.id, 0, said.get(sample.id) ?? null, null)
+    judged.push(await verdictOf(sample, answer, { truth: judge, trained: null }))
   }
+  return judged
+}
+
+/** As it was before a language model looked: answers that no model is asked about can be held against it. */
+export function firstVerdict(record: VerdictRecord): VerdictRecord {
+  if (record.by !== 'judge' || record.rule === null) return record
+  return { ...record, ...record.rule, by: 'rule', judge: null, second: null }
+}
+
+/** Whether it counts as right. */
+export const isRight = ({ verdict }: Pick<VerdictRecord, 'verdict'>): boolean => verdict === 'correct'
+
+/** An answer and what became of it, for people. */
+export interface ToldAnswer {
+  text: string
+  correct: boolean
+  decided: boolean
+}
+
+/** In short. */
+export function toldAnswer(record: VerdictRecord): ToldAnswer {
+  const decided = record.verdict === 'correct' || record.verdict === 'incorrect'
+  return { text: record.text ?? '', correct: isRight(record), decided }
 }
