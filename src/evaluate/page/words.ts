@@ -18,7 +18,10 @@ export function conclusionWords({ conclusion, system, baseline }: SystemComparis
 }
 
 /** The numbers that the sentence rests on. */
-export function conclusionDetail({ groups: [all], conclusion }: SystemComparison, results: EvaluationResults): string {
+export function conclusionDetail(
+  { groups: [all], conclusion }: SystemComparison,
+  results: Pick<EvaluationResults, 'detectable' | 'questions'>,
+): string {
   const { bootstrap, count } = all.clusters
   const interval = bootstrap
     ? `95 % cluster interval ${signedInterval(bootstrap)} over ${counted(count, 'image')}`
@@ -30,7 +33,7 @@ export function conclusionDetail({ groups: [all], conclusion }: SystemComparison
   return conclusion === 'not_resolved' ? `${detail} ${detectableWords(results)}` : detail
 }
 
-function detectableWords({ detectable, questions }: EvaluationResults): string {
+function detectableWords({ detectable, questions }: Pick<EvaluationResults, 'detectable' | 'questions'>): string {
   const usual = detectable.find(({ discordant }) => discordant === 0.2)?.difference
   if (usual == null) return `${questions} questions are too few to show any difference.`
   return `Neither a difference nor its absence was shown: ${questions} questions can show ${percent(usual)} points where a fifth of the answers change.`
