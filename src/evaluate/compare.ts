@@ -33,11 +33,12 @@ export interface ComparedGroup extends AnswerGroup {
   counts: PairedCounts
   /** Newcombe's paired interval: questions taken as independent. */
   difference: Interval & { value: number }
-  /** Of images; null with fewer than 20. */
+  /** By image; intervals and test are null with fewer than 20. */
   clusters: {
     count: number
-    designEffect: number
-    robust: Interval
+    /** Null for one image, and where all values are equal. */
+    designEffect: number | null
+    robust: Interval | null
     bootstrap: Bootstrap | null
     signFlip: number | null
   }
@@ -76,8 +77,7 @@ export function compareSystems(
   const before = first(baseline)
   const others = [...verdicts.keys()].filter((name) => name !== baseline)
   const compared = others.map((system) => {
-    const after = first(system)
-    checkSameQuestions(before, after, baseline, system)
+    const after = sameQuestions(before, first(system), baseline, system)
     return { system, after, groups: compareGroups(before, after, seed) }
   })
   const overall = holm(compared.map(({ groups }) => groups[0]?.mcnemar.exact ?? 1))
@@ -90,20 +90,22 @@ export function compareSystems(
   })
 }
 
-function checkSameQuestions(
+/** `after` in the order of `before`. */
+function sameQuestions(
   before: readonly VerdictRecord[],
   after: readonly VerdictRecord[],
   baseline: string,
   system: string,
-): void {
-  const differs = (one: VerdictRecord, other: VerdictRecord | undefined): boolean =>
-    one.sampleId !== other?.sampleId || one.question !== other.question || one.reference !== other.reference
-  const at = before.findIndex((one, i) => differs(one, after[i]))
-  if (at < 0 && before.length === after.length) return
-  const place = before[at]?.sampleId ?? after[before.length]?.sampleId
+): VerdictRecord[] {
+  const keyOf = ({ sampleId, question, reference, imageId }: VerdictRecord): string =>
+    JSON.stringify([sampleId, question, reference, imageId])
+  const [asked, answered] = [before, after].map((round) => new Map(round.map((each) => [keyOf(each), each])))
+  const stray = before.find((each) => !answered.has(keyOf(each))) ?? after.find((each) => !asked.has(keyOf(each)))
+  if (!stray) return before.map((each) => answered.get(keyOf(each)) as VerdictRecord)
+  const place = stray.sampleId
   throw new DataError(`${baseline} and ${system} answered other questions, first ${place}`, {
     detail: { baseline, system, sampleId: place },
-    hint: 'Only answers to the same questions with the same references can be compared.',
+    hint: 'Only answers to the same questions about the same images with the same references can be compared.',
   })
 }
 
@@ -131,8 +133,8 @@ function compareGroups(
       difference: pairedDifference(counts),
       clusters: {
         count: clusters,
-        designEffect,
-        robust: { low, high },
+        designEffect: Number.isFinite(designEffect) ? designEffect : null,
+        robust: enough ? { low, high } : null,
         bootstrap: enough ? clusterBootstrap(items, { seed }) : null,
         signFlip: enough ? clusterSignFlip(items, { seed }) : null,
       },

@@ -24,7 +24,7 @@ import { askJudges, type JudgeRequest } from './judges/run.js'
 import { Models } from './models.js'
 import { notesOn, problemOf } from './notes.js'
 import { type GroundingRecord, type Prediction, prediction, type ReportRecord, type VerdictRecord } from './records.js'
-import { type ImportedScores, readScores, scoreKey } from './reports/imported.js'
+import { readScores, scoreKey } from './reports/imported.js'
 import { askGreen, type GreenRequest, reportRecord } from './reports/score.js'
 import { compareReports, reportResults } from './reports/summary.js'
 import { detectableWith, type Judging, questionResults } from './results.js'
@@ -124,6 +124,7 @@ export async function evaluate(
   checkOptions('evaluate', request, requestKeys)
   const { systems, samples: path, imageRoot, asked, engine, out, overwrite } = request
   checkNames(systems)
+  checkJudges(request)
   await using _lock = await lockOutput(out, 'folder')
   await keepInputs(request)
   // Nothing is paid for before a name is found to be wrong.
@@ -180,6 +181,7 @@ export async function rejudge(
   { signal, progress = silent }: EvaluationContext = {},
 ): Promise<Evaluated> {
   const { out, overwrite } = request
+  checkJudges(request)
   await using _lock = await lockOutput(out, 'folder', [folder])
   const before = await readEvaluation(folder)
   const samples: Sample[] = []
@@ -238,7 +240,8 @@ async function countAll(
   const { out, margin, seed } = request
   const reports = await scoreReports(answered, request, context)
   // What a kill leaves from here on is no evaluation, rather than one of other verdicts.
-  await deleteAll([join(out, evaluationFiles.results)])
+  const { results: numbers, page, tables } = evaluationFiles
+  await deleteAll([numbers, page, tables].map((name) => join(out, name)))
   await writeJsonl(join(out, evaluationFiles.verdicts), records)
   const names = [...answered.about.keys()]
   const baseline = baselineOf(names, request.baseline)
@@ -251,7 +254,7 @@ async function countAll(
     ...looked,
     notes: [],
   }
-  results.notes.push(...notesOn(results, records))
+  results.notes.push(...notesOn(results, records, answered.samples))
   await writeJson(join(out, evaluationFiles.results), results)
   return { results, problem: problemOf(results, request.maxUnreadable) }
 }
@@ -371,18 +374,15 @@ async function scoreReports(
     return null
   }
   const names = [...about.keys()]
-  const imported: ImportedScores[] = []
-  for (const path of scores) imported.push(await readScores(path, names, new Set(asked.keys())))
+  const imported = await readScores(scores, names, new Set(asked.keys()))
   const answers = predictions.filter(({ sampleId, k }) => asked.has(sampleId) && k === 0)
   const texts = answers.map(({ sampleId, text }) => ({
     reference: (asked.get(sampleId) as Sample).answer,
     candidate: text ?? '',
   }))
-  let records = answers.map((answer) => {
-    const key = scoreKey(answer.system, answer.sampleId)
-    const own = Object.assign({}, ...imported.map((each) => each.get(key) ?? {})) as Record<string, number>
-    return reportRecord(asked.get(answer.sampleId) as Sample, answer, own)
-  })
+  let records = answers.map((answer) =>
+    reportRecord(asked.get(answer.sampleId) as Sample, answer, imported.get(scoreKey(answer.system, answer.sampleId))),
+  )
   let counted: ReportsResults['green'] = null
   if (green) {
     const read = await askGreen(records, texts, green, context)
@@ -448,6 +448,14 @@ function checkNames(systems: readonly AnsweringSystem[]): void {
   const odd = names.find((name) => !/^[\w][\w .+-]*$/.test(name))
   if (odd !== undefined)
     throw new ArgumentError(`${JSON.stringify(odd)} is no name of a system: it becomes a file's name`)
+}
+
+/** Where the truth is known there is nothing for a model to judge, and its name must not stand beside the numbers. */
+function checkJudges({ truth, judge }: JudgingRequest): void {
+  if (!truth || !judge) return
+  throw new ArgumentError('The truth of the samples decides every answer: a judge would have nothing to look at', {
+    hint: 'Leave out the judge, or the truth.',
+  })
 }
 
 function baselineOf(names: readonly string[], wanted: string | undefined): string {

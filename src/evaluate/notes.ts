@@ -1,19 +1,34 @@
 /** What a reader must know beside the numbers of an evaluation, and when not to build on them. */
+
+import type { Sample } from '../data/records.js'
 import { DataError, type FireError } from '../errors.js'
 import type { EvaluationResults } from './finished.js'
 import type { VerdictRecord } from './records.js'
 
 /** What a reader must know before the numbers. */
 export function notesOn(
-  { leakage, comparisons, reports }: EvaluationResults,
+  { leakage, comparisons, reports, baseline, judging }: EvaluationResults,
   records: readonly VerdictRecord[],
+  samples: readonly Pick<Sample, 'language' | 'task'>[],
 ): string[] {
   const notes: string[] = []
   if (leakage?.seen) notes.push(`${leakage.seen} questions are about images that were trained on.`)
-  for (const { baseline, system, lost } of comparisons) {
+  const foreign = samples.filter(({ task, language }) => task === 'vqa' && !/^en\b/i.test(language)).length
+  if (foreign > 0 && judging.first === 'rules') {
+    notes.push(`${foreign} of ${samples.length} questions are not in English, which is what the rules read.`)
+  }
+  for (const { system, lost } of comparisons) {
     if (lost.p < 0.05) {
       notes.push(
         `${lost.baseline} answers of ${baseline} and ${lost.system} of ${system} are missing or unreadable: their comparison is in doubt.`,
+      )
+    }
+  }
+  for (const { system, scores } of reports?.comparisons ?? []) {
+    for (const { name, lost } of scores) {
+      if (lost.p >= 0.05) continue
+      notes.push(
+        `${lost.baseline} reports of ${baseline} and ${lost.system} of ${system} have no ${name === 'green' ? 'GREEN' : name}: their comparison is in doubt.`,
       )
     }
   }
@@ -35,9 +50,11 @@ export function problemOf({ judging, reports }: EvaluationResults, most: number)
   for (const { system, green } of reports?.systems ?? []) {
     if (!green) continue
     const bad = Object.values(green.unreadable).reduce((sum, count) => sum + count, 0) + green.failed
-    checks.push({ what: `GREEN replies on ${system}`, count: green.reports, bad })
+    checks.push({ what: `GREEN replies on ${system}`, count: green.reports - green.missing, bad })
   }
-  const worst = checks.find(({ count, bad }) => bad > most * count)
+  const [worst] = checks
+    .filter(({ count, bad }) => bad > most * count)
+    .sort((a, b) => b.bad / b.count - a.bad / a.count)
   if (!worst) return undefined
   const share = ((100 * worst.bad) / worst.count).toFixed(1)
   return new DataError(`${worst.bad} of ${worst.count} ${worst.what} (${share} %) could not be read or never came`, {

@@ -6,6 +6,7 @@ import { writeFileAtomic } from '../data/files.js'
 
 import type { EndpointInput } from '../endpoint/settings.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
+import { counted } from '../settings/plural.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage, type StageContext, type StageResult } from '../stage/index.js'
 import type { SystemComparison } from './compare.js'
@@ -177,8 +178,11 @@ export function describeComparisons(comparisons: readonly SystemComparison[]): s
   return comparisons.flatMap(({ system, baseline, conclusion, groups: [all] }) => {
     // Free reports have no verdicts.
     if (!all?.count) return []
-    const { low, high } = all.clusters.bootstrap ?? all.difference
-    const size = `${points(all.difference.value)} points [${points(low)}, ${points(high)}]`
+    const { bootstrap, count } = all.clusters
+    const interval = bootstrap
+      ? `[${points(bootstrap.low)}, ${points(bootstrap.high)}] by image`
+      : `(no interval: only ${counted(count, 'image')})`
+    const size = `${points(all.difference.value)} points ${interval}`
     const p = (all.adjusted.holm ?? 1).toPrecision(2)
     return `${system} against ${baseline}: ${conclusion.replace('_', ' ')}, ${size}, p = ${p}, n = ${all.count}`
   })
@@ -190,9 +194,9 @@ export function summaryOf({ questions, systems, comparisons, judging, reports }:
     questions > 0
       ? systems.map(({ name, groups }) => `${name} ${percent(groups[0].accuracy.value)}`)
       : (reports?.systems ?? []).map(({ system, green, scores }) =>
-          green?.strict.count
+          green && green.strict.value !== null
             ? `${system} GREEN ${green.strict.value.toFixed(3)}`
-            : `${system} ROUGE-L ${scores.rougeL.value.toFixed(3)}`,
+            : `${system} ROUGE-L ${scores.rougeL.value?.toFixed(3) ?? '–'}`,
         )
   const by = judging.judge ? ` (judge ${judging.judge.model}, ${judging.judge.date})` : ''
   return [`${shown.join(', ')}${by}`, ...describeComparisons(comparisons)].join('; ')

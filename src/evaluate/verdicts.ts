@@ -1,4 +1,5 @@
 /** From answers to verdicts, by exact truth or by rule; a language model may look at them afterwards. */
+import { z } from 'zod'
 import { isClosed } from '../data/closed.js'
 import type { Sample } from '../data/records.js'
 import type { Judge } from './judge.js'
@@ -11,11 +12,10 @@ import type { ClosedUnder, Prediction, VerdictRecord } from './records.js'
 /** What a question is, whoever answers it: the part of a verdict that comes from the sample. */
 export function questionOf(sample: Sample, trained: ReadonlySet<string> | null) {
   const { id, images, question, answer, answerType, dataset, meta, task } = sample
-  const imageId = images[0]?.sha256 ?? id
   const textOf = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined)
   return {
     sampleId: id,
-    imageId,
+    imageId: imageOf(sample),
     dataset,
     answerType,
     closedUnder: closedUnder(sample),
@@ -24,6 +24,15 @@ export function questionOf(sample: Sample, trained: ReadonlySet<string> | null) 
     question,
     reference: answer,
   }
+}
+
+const importedFrom = z.object({ importedFrom: z.object({ images: z.tuple([z.string()], z.string()) }) })
+
+/** Names the first image: by its bytes, else as the source of an import without images calls it. */
+function imageOf({ id, images, dataset, meta }: Sample): string {
+  if (images.length > 0) return images[0].sha256
+  const from = importedFrom.safeParse(meta)
+  return from.success ? `${dataset}/${from.data.importedFrom.images[0]}` : id
 }
 
 /** The closed rules of published numbers; the source's own word is kept by `import` where another rule decided. */
@@ -65,7 +74,9 @@ export async function verdictOf(
       parity: null,
     }
   }
-  const parity = parityOf(sample, text)
+  // Published scripts read the set's own field, whatever rule the import was told.
+  const published = { answer: sample.answer, answerType: about.closedUnder.answerType ? 'closed' : 'open' } as const
+  const parity = parityOf(published, text)
   const said = finalAnswer(text)
   if (truth && text.trim() !== '') {
     const { correct, decided, reason } = await truth.judge(sample, text)

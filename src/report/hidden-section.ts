@@ -57,7 +57,7 @@ export function conclusion(result: HiddenResults): string {
     return `${effect} That this hides anything is not resolved, so it says nothing about answers without evidence.`
   }
   const { before, after } = accuraciesOf(overall.counts)
-  const shares = `${percent(before.value)} % before, ${percent(after.value)} % after, difference ${intervalOfPoints(overall.clusters.bootstrap ?? overall.clusters.robust)}`
+  const shares = `${percent(before.value)} % before, ${percent(after.value)} % after, difference ${overall.clusters.bootstrap ? intervalOfPoints(overall.clusters.bootstrap) : '–'}`
   const more = isAbove(fall.change)
     ? 'Answers depend more on the lesion after training than before'
     : isBelow(fall.change)

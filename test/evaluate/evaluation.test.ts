@@ -225,7 +225,8 @@ describe('reports', () => {
     const [half, right] = results.reports?.systems ?? []
     expect(half.green).toMatchObject({ ok: 23, unreadable: { no_sections: 1 }, strict: { count: 23, value: 0.5 } })
     expect(half.green?.bounds).toEqual({ low: 11.5 / 24, high: 12.5 / 24 })
-    expect(half.green?.parity).toBeCloseTo(11.5 / 24, 12)
+    expect(half.green?.parity).toMatchObject({ count: 24 })
+    expect(half.green?.parity.value).toBeCloseTo(11.5 / 24, 12)
     expect(right.green?.findings.micro).toEqual({ precision: 1, recall: 0.75 })
     expect(half.scores.radgraph.count).toBe(24)
     const [{ scores: compared }] = results.reports?.comparisons ?? []

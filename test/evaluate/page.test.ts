@@ -83,8 +83,8 @@ describe('the page', () => {
     expect(text).toContain(agreement?.gwetAC1.toFixed(3))
     expect(text).toContain(judge?.date)
     for (const { green } of results.reports?.systems ?? []) {
-      expect(text).toContain(green?.strict.value.toFixed(3))
-      expect(text).toContain(green?.parity.toFixed(3))
+      expect(text).toContain(green?.strict.value?.toFixed(3))
+      expect(text).toContain(green?.parity.value?.toFixed(3))
     }
     for (const { discordant, difference } of results.detectable) {
       expect(text).toContain(`${(100 * discordant).toFixed(0)} %`)

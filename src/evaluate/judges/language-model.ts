@@ -42,7 +42,8 @@ export class LanguageModelJudge {
         else if (error instanceof RequestError) {
           return { ...said, verdict: 'failed', reason: error.message, finish, retries: attempt }
         } else throw error
-        conversation = [...messages(asked), complaint('it is empty')]
+        // Servers refuse two turns of one role, and some an empty turn.
+        conversation = [...messages(asked), { role: 'assistant', content: '(empty)' }, complaint('it is empty')]
       }
     }
     return { ...said, verdict: 'unreadable', reason, finish, retries: attempts - 1 }

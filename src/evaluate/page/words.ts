@@ -71,8 +71,8 @@ export const decimalInterval = (interval: Interval | null, digits = 3): string =
   interval ? `[${decimal(interval.low, digits)}, ${decimal(interval.high, digits)}]` : '–'
 
 /** With its sign. */
-export const signed = (value: number): string =>
-  Number.isFinite(value) ? `${value > 0 ? '+' : ''}${decimal(value)}` : '–'
+export const signed = (value: number | null): string =>
+  value !== null && Number.isFinite(value) ? `${value > 0 ? '+' : ''}${decimal(value)}` : '–'
 
 /** At most so many characters; what is left out is said. */
 export function cut(text: string, limit = 400): string {
