@@ -22,6 +22,22 @@ describe('judgeAnswers', () => {
     ])
   })
 
+  it('has what published scripts count by the field of the set, whatever rule the import followed', async () => {
+    const [asImported, asTold] = await judgeAnswers(
+      [
+        makeSample('a', { answer: 'CT', answerType: 'closed' }),
+        makeSample('b', { answer: 'CT', answerType: 'open', meta: { answerType: 'closed' } }),
+      ],
+      new Map([
+        ['a', 'no, CT'],
+        ['b', 'no, CT'],
+      ]),
+      null,
+    )
+    expect(asImported.parity).toMatchObject({ llavaMed: 1, scores: null })
+    expect(asTold.parity).toEqual(asImported.parity)
+  })
+
   it('asks the judge about every text that is not empty, in the order of the samples', async () => {
     const samples = ['a', 'b', 'c'].map((id) => makeSample(id))
     const asked: string[] = []
