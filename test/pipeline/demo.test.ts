@@ -15,6 +15,7 @@ import type { HiddenAnswers } from '../../src/evaluate/hidden.js'
 import { type EvaluationResults, readEvaluation, type VerdictRecord } from '../../src/evaluate/index.js'
 import { judge, readTruth } from '../../src/phantom/index.js'
 import { loadPipeline, type PipelineReport, runPipeline } from '../../src/pipeline/index.js'
+import { say, server } from '../endpoint/world.js'
 import { removeScratch, scratchFolder, type Talker, talker } from '../fakes/talker.js'
 import { sectionTitles } from '../report/fixture.js'
 import { readLines } from '../sample/records.js'
@@ -131,6 +132,27 @@ describe('the demo', () => {
       expect(changed.every((value, i) => inside[i] === 255 || value === clean[i])).toBe(true)
       if (method === 'lesion-blackout') expect(changed.every((value, i) => inside[i] === 0 || value === 0)).toBe(true)
     }
+  })
+
+  it('hides nothing where answers stay the same, whoever judges those in view', async () => {
+    // What is said here does not depend on the lesion, and the judge finds every answer in view wrong.
+    server.answer = (response) => say(response, '{"verdict":"incorrect","reason":"no"}')
+    const judge = [
+      'truth=null',
+      `judge.url=${server.url}/v1`,
+      'judge.model=m',
+      'judgeOn=all',
+      'hideLesions=[lesion-blackout]',
+    ]
+    const elsewhere = join(await scratchFolder(), 'demo')
+    await run(elsewhere, [...settings, ...judge.map((each) => `evaluate.${each}`)], world.native)
+    const { hidden, systems, comparisons } = await readEvaluation(join(elsewhere, 'evaluate'))
+    expect(systems.map(({ groups }) => groups[0].accuracy.successes)).toEqual([0, 0])
+    expect(comparisons[0].groups[0].counts).toMatchObject({ gained: 0, lost: 0 })
+    const [{ visible, hidden: away, fall }] = hidden
+    expect(visible.groups[0].counts.bothRight).toBeGreaterThan(0)
+    expect(away.groups[0].counts).toEqual(visible.groups[0].counts)
+    expect([fall.before.value, fall.after.value, fall.change.value]).toEqual([0, 0, 0])
   })
 
   it('does nothing twice, runs again for another seed, and comes out the same', { timeout: 90_000 }, async () => {
