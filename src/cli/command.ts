@@ -49,6 +49,8 @@ export interface Command {
   file?: z.ZodType
   /** Commands whose name follows this one's: `evaluate rejudge`. */
   further?: readonly Command[]
+  /** The same with all settings in a file: `evaluate eval.yaml`. */
+  fromFile?: Command
   /** @param trees what was given, one tree a schema. @throws {ConfigError} listing every mistake. */
   prepare(trees: readonly Tree[], locate: Locate): Runner
 }
@@ -74,6 +76,7 @@ export interface CommandDefinition<S extends z.ZodType, F extends z.ZodType, T> 
   exclusive?: readonly (readonly [string, string])[]
   file?: z.ZodType
   further?: readonly Command[]
+  fromFile?: Command
   /** Checks beyond the schema. */
   check?(tree: Tree, locate: Locate): T
   /** Throws a FireError for anything that went wrong. Import heavy modules inside. */

@@ -141,7 +141,9 @@ function choose(argv: readonly string[]): Chosen | { text: string } {
   const inner = split(after)
   if (!('commands' in found)) {
     const further = found.further?.find((each) => each.name === inner.name)
-    if (!further) return { command: found, title: found.name, words: [...before, ...after] }
+    const isFile = /\.ya?ml$/i.test(inner.name ?? '')
+    const command = isFile && found.fromFile ? found.fromFile : found
+    if (!further) return { command, title: found.name, words: [...before, ...after] }
     return {
       command: further,
       title: `${found.name} ${further.name}`,

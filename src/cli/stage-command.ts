@@ -1,11 +1,12 @@
 /** A stage as a command: its flags, its run, what is said of it. */
 import { z } from 'zod'
 import { DiskFullError } from '../errors.js'
-import { valueAt } from '../settings/setting.js'
+import { readSettings } from '../settings/file.js'
+import { pathsOf, valueAt } from '../settings/setting.js'
 import { titled } from '../stage/progress.js'
 import { checkSettings, runStage, type Stage } from '../stage/stage.js'
 import { type Command, type CommandContext, defineCommand, type Outcome } from './command.js'
-import { flag } from './file-settings.js'
+import { fileSettings, flag } from './file-settings.js'
 import { catchSignals } from './signals.js'
 
 export interface StageCommand<T, R> {
@@ -27,11 +28,21 @@ export type EarlierFlags = { [name in keyof typeof earlierFlags]?: boolean }
 export function stageCommand<T, R>(stage: Stage<T, R>, command: StageCommand<T, R> = {}): Command {
   const { name, summary, settings, positionals, earlier = [] } = stage
   const { examples, notes = 'After a stop of any kind, run the same command again: it continues.', further } = command
+  const flags = z.strictObject(Object.fromEntries(earlier.map((each) => [each, earlierFlags[each]])))
+  const fromFile = defineCommand({
+    ...{ name, summary, flags: flags as z.ZodType<EarlierFlags>, notes },
+    settings: z.strictObject(fileSettings),
+    positionals: ['config'],
+    file: settings,
+    async run({ config, set }, context, flags) {
+      const { tree, locate } = await readSettings(config, set, pathsOf(settings))
+      return executeStage(stage, checkSettings(stage, tree, locate()), flags, context, command)
+    },
+  })
   return defineCommand({
     ...{ name, summary, settings, positionals, examples, notes, further },
-    flags: z.strictObject(
-      Object.fromEntries(earlier.map((each) => [each, earlierFlags[each]])),
-    ) as z.ZodType<EarlierFlags>,
+    ...(positionals === undefined && { fromFile }),
+    flags: flags as z.ZodType<EarlierFlags>,
     check: (tree, locate) => checkSettings(stage, tree, locate),
     run: (checked, context, flags) => executeStage(stage, checked, flags, context, command),
   })

@@ -225,6 +225,11 @@ function checkSize(image: Size, ref: ImageRef, path: string): void {
   throw new DataError(`${path} is ${actual}, the record says ${ref.width} x ${ref.height}`, { detail: { path } })
 }
 
+/** The `sha256` that a reference to this image has, without decoding it. @throws {FileError} when the file cannot be read. */
+export async function hashImage(path: string): Promise<string> {
+  return contentId(await readSource(path))
+}
+
 /** Frames of one file are different images, so the chosen one is part of what is hashed. */
 function contentId({ bytes, frame }: Source): string {
   const hash = createHash('sha256').update(bytes)

@@ -35,6 +35,8 @@ export const response = z.strictObject({
   model: z.string(),
   adapter: z.string().nullable(),
   prompt: z.string(),
+  /** SHA-256 of the images that were shown, in order; left out where another program did not say. */
+  images: z.array(z.string()).optional(),
   text: z.string(),
   tokens: z.array(z.number().int().nonnegative()),
   sampling: z.record(z.string(), z.unknown()),

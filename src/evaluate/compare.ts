@@ -19,6 +19,7 @@ import {
 } from '../statistics/index.js'
 import { type AnswerGroup, type Bounds, groupsOf, isLost, mostLost } from './groups.js'
 import type { VerdictRecord } from './records.js'
+import { isRight } from './verdicts.js'
 
 /**
  * `gain` and `loss`: the exact test holds under Holm and the cluster interval excludes 0. `equivalent`: the interval lies within the
@@ -32,11 +33,12 @@ export interface ComparedGroup extends AnswerGroup {
   counts: PairedCounts
   /** Newcombe's paired interval: questions taken as independent. */
   difference: Interval & { value: number }
-  /** Of images; null with fewer than 20. */
+  /** By image; intervals and test are null with fewer than 20. */
   clusters: {
     count: number
-    designEffect: number
-    robust: Interval
+    /** Null for one image, and where all values are equal. */
+    designEffect: number | null
+    robust: Interval | null
     bootstrap: Bootstrap | null
     signFlip: number | null
   }
@@ -84,8 +86,7 @@ export function compareSystems(
   const before = first(baseline)
   const others = [...verdicts.keys()].filter((name) => name !== baseline)
   const compared = others.map((system) => {
-    const after = first(system)
-    checkSameQuestions(before, after, baseline, system)
+    const after = sameQuestions(before, first(system), baseline, system)
     return { system, after, groups: compareGroups(before, after, seed) }
   })
   const primary = named ?? (others.length === 1 ? others[0] : null)
@@ -103,24 +104,24 @@ export function compareSystems(
   })
 }
 
-function checkSameQuestions(
+/** `after` in the order of `before`. */
+function sameQuestions(
   before: readonly VerdictRecord[],
   after: readonly VerdictRecord[],
   baseline: string,
   system: string,
-): void {
-  const differs = (one: VerdictRecord, other: VerdictRecord | undefined): boolean =>
-    one.sampleId !== other?.sampleId || one.question !== other.question || one.reference !== other.reference
-  const at = before.findIndex((one, i) => differs(one, after[i]))
-  if (at < 0 && before.length === after.length) return
-  const place = before[at]?.sampleId ?? after[before.length]?.sampleId
+): VerdictRecord[] {
+  const keyOf = ({ sampleId, question, reference, imageId }: VerdictRecord): string =>
+    JSON.stringify([sampleId, question, reference, imageId])
+  const [asked, answered] = [before, after].map((round) => new Map(round.map((each) => [keyOf(each), each])))
+  const stray = before.find((each) => !answered.has(keyOf(each))) ?? after.find((each) => !asked.has(keyOf(each)))
+  if (!stray) return before.map((each) => answered.get(keyOf(each)) as VerdictRecord)
+  const place = stray.sampleId
   throw new DataError(`${baseline} and ${system} answered other questions, first ${place}`, {
     detail: { baseline, system, sampleId: place },
-    hint: 'Only answers to the same questions with the same references can be compared.',
+    hint: 'Only answers to the same questions about the same images with the same references can be compared.',
   })
 }
-
-const isRight = ({ verdict }: VerdictRecord): boolean => verdict === 'correct'
 
 /** Two systems, in each group that the first one's records have. @param after answers to the same questions, in order. */
 export function compareGroups(
@@ -151,8 +152,8 @@ export function compareGroups(
       ),
       clusters: {
         count: clusters,
-        designEffect,
-        robust: { low, high },
+        designEffect: Number.isFinite(designEffect) ? designEffect : null,
+        robust: enough ? { low, high } : null,
         bootstrap: enough ? clusterBootstrap(items, { seed }) : null,
         signFlip: enough ? clusterSignFlip(items, { seed }) : null,
       },

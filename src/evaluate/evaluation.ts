@@ -12,7 +12,6 @@ import type { SampleSettings } from '../sample/settings.js'
 import { silent } from '../stage/progress.js'
 import type { StageContext } from '../stage/stage.js'
 import { describeSystem, madeHere, moveSystem, pathFrom } from './about.js'
-import type { JudgedAnswer } from './accuracy.js'
 import { askPriors, blindSummary, type PriorAnswer, priorAnswerOf } from './blind.js'
 import { carryOver, carryReplies, recordsIn } from './carry.js'
 import { type EvidenceRequest, type EvidenceResults, measureEvidence } from './evidence.js'
@@ -20,7 +19,7 @@ import { evaluationFiles, evaluationTraces, writeAnswers } from './files.js'
 import { type EvaluationResults, readEvaluation } from './finished.js'
 import { type GroundingFiles, groundSystems } from './grounding/run.js'
 import { countWords } from './groups.js'
-import { type Judge, rulesJudge } from './judge.js'
+import type { Judge } from './judge.js'
 import { askJudges, type JudgeRequest } from './judges/run.js'
 import { Models } from './models.js'
 import { notesOn, problemOf } from './notes.js'
@@ -39,7 +38,7 @@ import { type EarlierReports, scoreReports } from './reports/run.js'
 import type { GreenRequest } from './reports/score.js'
 import { detectableWith, type Judging, questionResults } from './results.js'
 import { type AnsweringSystem, type Asking, answersOf } from './systems.js'
-import { asJudged, verdictOf } from './verdicts.js'
+import { firstVerdict, verdictOf } from './verdicts.js'
 
 /** How answers are judged and counted; none of it needs an answer again. */
 export interface JudgingRequest {
@@ -135,6 +134,7 @@ export async function evaluate(
   checkOptions('evaluate', request, requestKeys)
   const { systems, samples: path, imageRoot, asked, engine, out, overwrite } = request
   checkNames(systems)
+  checkJudges(request)
   await using _lock = await lockOutput(out, 'folder')
   await keepInputs(request)
   // Nothing is paid for before a name is found to be wrong.
@@ -195,6 +195,7 @@ export async function rejudge(
   { signal, progress = silent }: EvaluationContext = {},
 ): Promise<Evaluated> {
   const { out, overwrite } = asking
+  checkJudges(asking)
   await using _lock = await lockOutput(out, 'folder', [folder])
   const before = await readEvaluation(folder)
   const { baseline = before.baseline, margin = before.margin } = asking
@@ -269,7 +270,8 @@ async function countAll(
   const roles = rolesOf(names, request)
   const reports = await scoreReports(samples, predictions, names, { ...request, ...roles }, context, earlier)
   // What a kill leaves from here on is no evaluation, rather than one of other verdicts.
-  await deleteAll([join(out, evaluationFiles.results)])
+  const { results: numbers, page, tables } = evaluationFiles
+  await deleteAll([numbers, page, tables].map((name) => join(out, name)))
   await writeJsonl(join(out, evaluationFiles.verdicts), records)
   await writeJsonl(join(out, evaluationFiles.priors), priors)
   const byName = new Map(names.map((name) => [name, records.filter(({ system }) => system === name)]))
@@ -279,7 +281,7 @@ async function countAll(
     blind: priors.length > 0 ? blindSummary(byName, priors, { ...roles, margin, seed }) : null,
     notes: [],
   }
-  results.notes.push(...notesOn(results))
+  results.notes.push(...notesOn(results, answered.samples))
   await writeJson(join(out, evaluationFiles.results), results)
   return { results, problem: problemOf(results, request.maxUnreadable) }
 }
@@ -324,7 +326,7 @@ async function judgeAll(
 
 /** The base model's and the adapter's answers, as the rounds before and after training. */
 async function evidenceOf(
-  { evidence, truth, imageRoot, out, asked, engine, systems, overwrite }: EvaluationRequest,
+  { evidence, truth, margin, imageRoot, out, asked, engine, systems, overwrite }: EvaluationRequest,
   samples: readonly Sample[],
   records: readonly VerdictRecord[],
   models: Models,
@@ -337,8 +339,8 @@ async function evidenceOf(
   const { model, adapter, ...wanted } = evidence
   const nameOf = (path: string | null): string | undefined =>
     systems.find((system) => system.kind === 'model' && system.model === model && system.adapter === path)?.name
-  const round = (path: string | null): JudgedAnswer[] =>
-    records.filter(({ system, k }) => system === nameOf(path) && k === 0).map(asJudged)
+  const round = (path: string | null): VerdictRecord[] =>
+    records.filter(({ system, k }) => system === nameOf(path) && k === 0).map(firstVerdict)
   const judgedIds = new Set(records.map(({ sampleId }) => sampleId))
   const { batchSize, beyondContext } = engine
   const greedy = { ...asked, answers: 1, temperature: 0, topP: 1, topK: 0 }
@@ -351,7 +353,7 @@ async function evidenceOf(
       engine: await models.engine({ model, adapter }),
       dtype: engine.dtype,
       asked: greedy,
-      judge: truth ?? rulesJudge,
+      ...{ truth, margin },
     },
     context,
   )
@@ -404,6 +406,14 @@ function checkNames(systems: readonly AnsweringSystem[]): void {
   const odd = names.find((name) => !/^[\w][\w .+-]*$/.test(name))
   if (odd !== undefined)
     throw new ArgumentError(`${JSON.stringify(odd)} is no name of a system: it becomes a file's name`)
+}
+
+/** Where the truth is known there is nothing for a model to judge, and its name must not stand beside the numbers. */
+function checkJudges({ truth, judge }: Pick<JudgingRequest, 'truth' | 'judge'>): void {
+  if (!truth || !judge) return
+  throw new ArgumentError('The truth of the samples decides every answer: a judge would have nothing to look at', {
+    hint: 'Leave out the judge, or the truth.',
+  })
 }
 
 /** What others are compared with, and which comparison was fixed beforehand. @throws {ArgumentError} for a name that no system has. */

@@ -3,7 +3,6 @@
  * decisive words.
  */
 import { join } from 'node:path'
-import { recordSeed } from '../corrupt/index.js'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
 import { response, type Sample } from '../data/records.js'
 import type { DType, Engine } from '../engine/engine.js'
@@ -14,7 +13,6 @@ import type { SampleSettings } from '../sample/settings.js'
 import type { StageContext } from '../stage/stage.js'
 import { Chat } from '../text/chat.js'
 import { counted } from '../text/plural.js'
-import type { JudgedAnswer } from './accuracy.js'
 import { evaluationFiles } from './files.js'
 import { type GroundingRequest, type MeanRatios, meanRatios, type ProbedQuestion, probeGrounding } from './grounding.js'
 import {
@@ -28,7 +26,9 @@ import {
   type Rounds,
   writeTwins,
 } from './hidden.js'
-import { type Judge, judgeAnswers } from './judge.js'
+import type { Judge } from './judge.js'
+import type { VerdictRecord } from './records.js'
+import { judgeAnswers } from './verdicts.js'
 
 /** Which model with which adapter is looked into, and how. */
 export interface EvidenceRequest {
@@ -45,7 +45,10 @@ export interface EvidenceRequest {
   batchSize: number
   /** Ask what is longer than the model's context. */
   beyondContext?: boolean
-  judge: Judge
+  /** Judges answers with hidden lesions, as it judged the others; null for the rules. */
+  truth: Judge | null
+  /** Difference below which rounds count as equivalent, as a share. */
+  margin: number
   /** None for 0 questions. */
   grounding: GroundingRequest
   /** Ask again with the lesions hidden; not asked without it. */
@@ -63,7 +66,8 @@ export interface EvidenceResults {
 }
 
 /**
- * Measures what was asked for, on the judged answers without the adapter and with it.
+ * Measures what was asked for, on the answers without the adapter and with it.
+ * @param rounds judged by the truth or the rules, as the answers with hidden lesions are: no language model looks at those.
  * @returns undefined when the signal stopped it; the same request then goes on.
  * @throws {DataError} for a mask that does not fit its image.
  */
@@ -104,11 +108,11 @@ async function askBoth(
   request: EvidenceRequest,
   context: StageContext,
 ): Promise<Rounds | undefined> {
-  const rounds: JudgedAnswer[][] = []
+  const rounds: VerdictRecord[][] = []
   for (const round of roundNames) {
     const said = await answerRound(round, series, engine, request, context)
     if (!said) return undefined
-    rounds.push(await judgeAnswers(series.samples, said, request.judge))
+    rounds.push(await judgeAnswers(series.samples, said, request.truth, round))
   }
   const [before, after] = rounds
   return { before, after }
@@ -166,7 +170,7 @@ async function askHidden(
   if (questions.length === 0) context.progress.log('warning: no lesion was hidden: no question has a mask')
   const asked = questions.map(({ sample }) => sample)
   const ids = new Set(asked.map(({ id }) => id))
-  const among = (round: readonly JudgedAnswer[]) => round.filter(({ questionId }) => ids.has(questionId))
+  const among = (round: readonly VerdictRecord[]) => round.filter(({ sampleId }) => ids.has(sampleId))
   const visible = { before: among(rounds.before), after: among(rounds.after) }
   const results: HiddenResults[] = []
   const lines: HiddenAnswers[] = []
@@ -177,13 +181,12 @@ async function askHidden(
       path,
       asked.map((sample, i) => ({ ...sample, images: [twins[i]] })),
     )
-    // Answers to other twins must not be taken over; seeds are what tells, for greedy answers do not depend on them.
-    const seed = recordSeed(twins.map(({ sha256 }) => sha256).join(), 0)
-    const settings = { ...request.asked, split: null, limit: null, seed }
+    const settings = { ...request.asked, split: null, limit: null }
     const series = { name: `${method}.`, samples: asked, path, imageRoot: out, asked: settings } as const
     const hidden = await askBoth(series, engine, request, context)
     if (!hidden) return undefined
-    results.push(hiddenResults(method, hiding.sigma, visible, hidden))
+    const { sigma, seed } = hiding
+    results.push(hiddenResults({ method, sigma }, visible, hidden, { margin: request.margin, seed }))
     lines.push(...hiddenLines(method, questions, twins, { visible, hidden }, { imageRoot, out }))
   }
   await writeJsonl(place, lines)

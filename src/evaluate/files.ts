@@ -32,6 +32,22 @@ export const evaluationTraces = (out: string): string[] =>
     .filter((name) => name !== evaluationFiles.cache)
     .map((name) => join(out, name))
 
+/** What is counted from the answers: none of it may stand beside others. */
+const counted = [
+  'results',
+  'verdicts',
+  'reports',
+  'grounding',
+  'attention',
+  'hidden',
+  'page',
+  'tables',
+] as const satisfies (keyof typeof evaluationFiles)[]
+
+/** Removes what was counted from other answers or verdicts. */
+export const deleteCounted = (out: string): Promise<void> =>
+  deleteAll(counted.map((name) => join(out, evaluationFiles[name])))
+
 /** Numbers of other answers are gone before these stand beside them; those of equal ones stay until there are new ones. */
 export async function writeAnswers(
   out: string,
@@ -44,9 +60,7 @@ export async function writeAnswers(
   ] as const
   for (const [path, records] of files) {
     const kept = await readFile(path, 'utf8').catch(() => undefined)
-    if (kept !== toJsonl(records)) {
-      await deleteAll([join(out, evaluationFiles.results), join(out, evaluationFiles.verdicts)])
-    }
+    if (kept !== toJsonl(records)) await deleteCounted(out)
   }
   for (const [path, records] of files) await writeJsonl(path, records)
 }

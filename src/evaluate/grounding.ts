@@ -10,8 +10,9 @@ import { imageRef, type Pair, type Response, type Sample } from '../data/records
 import { isOfRecord, throwIfAborted } from '../errors.js'
 import { hashNumber } from '../pairs/choice.js'
 import { constructPair, type Provider } from '../pairs/index.js'
-import type { JudgedAnswer } from './accuracy.js'
 import { type AttentionMap, attentionRatio, type ProbedModel, probeAttention } from './attention.js'
+import type { VerdictRecord } from './records.js'
+import { isRight } from './verdicts.js'
 
 /** Which answers are probed for attention, and where their masks lie. */
 export interface GroundingRequest {
@@ -36,8 +37,8 @@ export interface ProbeContext {
 /** A held-out question with its judged answers, without the adapter and with it. */
 export interface AnsweredQuestion {
   sample: Sample
-  before: JudgedAnswer
-  after: JudgedAnswer
+  before: VerdictRecord
+  after: VerdictRecord
 }
 
 const map = z.strictObject({
@@ -79,7 +80,7 @@ export async function probeGrounding(
 ): Promise<ProbedQuestion[]> {
   const { imageRoot } = model
   const candidates = answered
-    .filter(({ sample, after }) => after.correct && sample.task === 'vqa' && sample.images.length === 1)
+    .filter(({ sample, after }) => isRight(after) && sample.task === 'vqa' && sample.images.length === 1)
     .map((question) => ({ question, rank: hashNumber('attention', String(seed), question.sample.id) }))
     .sort((a, b) => a.rank - b.rank)
   const images = candidates.map(({ question }) => question.sample.images[0])
@@ -111,7 +112,7 @@ async function pairOf({ sample, after }: AnsweredQuestion, provider: Provider, s
     model: '',
     adapter: null,
     prompt: sample.question,
-    text: after.text,
+    text: after.text ?? '',
     tokens: [],
     sampling: {},
     seed,
@@ -129,21 +130,22 @@ async function probe(
   out: string,
 ): Promise<ProbedQuestion> {
   const [image] = sample.images
+  const answer = after.text ?? ''
   const span = pair.edits[0].chosen
-  const maps = await probeAttention(model, { question: sample.question, image, answer: after.text, span })
+  const maps = await probeAttention(model, { question: sample.question, image, answer, span })
   const ratio = (heat: AttentionMap): number => attentionRatio(heat, mask.inside, mask.width, mask.height)
   const path = await writeMask(mask, out)
   return {
     sampleId: sample.id,
     question: sample.question,
-    answer: after.text,
+    answer,
     span,
     mask: path,
     image: { ...image, path: relative(resolve(out), resolve(model.imageRoot, image.path)).split(sep).join('/') },
     before: { ...maps.before, values: [...maps.before.values] },
     after: { ...maps.after, values: [...maps.after.values] },
     ratios: { before: ratio(maps.before), after: ratio(maps.after) },
-    mended: !before.correct,
+    mended: !isRight(before),
   }
 }
 

@@ -42,8 +42,8 @@ export interface GroupResult extends AnswerGroup {
   bounds: Bounds | null
   /** Verdicts of rules that a judge should look at. */
   weak: number
-  /** Mean length of the answers, in words separated by white space; NaN for none. */
-  words: number
+  /** Mean length of the answers, in words separated by white space; null for none. */
+  words: number | null
 }
 
 type Slice = AnswerGroup & { holds: (record: VerdictRecord) => boolean }
@@ -80,7 +80,7 @@ export function resultsByGroup(records: readonly VerdictRecord[]): GroupResult[]
     const outcomes = { correct: 0, incorrect: 0, undecided: 0, unreadable: 0, failed: 0 }
     for (const { verdict } of members) outcomes[verdict] += 1
     const texts = members.flatMap(({ text }) => text ?? [])
-    const words = texts.reduce((sum, text) => sum + countWords(text), 0) / texts.length
+    const words = texts.length > 0 ? texts.reduce((sum, text) => sum + countWords(text), 0) / texts.length : null
     const weak = members.filter(({ by, strength }) => by === 'rule' && strength === 'weak').length
     return {
       kind,

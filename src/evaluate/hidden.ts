@@ -8,9 +8,11 @@ import { sha256, writeFileAtomic } from '../data/files.js'
 import { decodeReferenced, encodePng } from '../data/images.js'
 import { type ImageRef, imageRef, type Pair, type Sample } from '../data/records.js'
 import { isOfRecord, throwIfAborted } from '../errors.js'
-import { clusteredMean, countPaired, type Interval, pairedDifference } from '../statistics/index.js'
-import { compareRounds, type GroupComparison, type JudgedAnswer } from './accuracy.js'
+import { type MeanByCluster, meanByCluster } from '../statistics/index.js'
+import { compareSystems, type SystemComparison } from './compare.js'
 import { writeMask } from './grounding.js'
+import type { VerdictRecord } from './records.js'
+import { isRight, toldAnswer } from './verdicts.js'
 
 /** Noise on the lesion, as in training, or black. */
 export type HidingMethod = 'lesion-noise' | 'lesion-blackout'
@@ -53,19 +55,19 @@ export const hiddenAnswers = z.strictObject({
 
 export type HiddenAnswers = z.output<typeof hiddenAnswers>
 
-/** A change with its 95 % interval. */
-type Difference = Interval & { value: number }
-
-/** What hiding the lesions does to accuracy. */
+/** What hiding the lesions does to accuracy. Answers in view and hidden are judged alike: by the truth, else by the rules alone. */
 export interface HiddenResults {
   method: HidingMethod
   /** 0 for a method without noise. */
   sigma: number
-  /** The two rounds on these questions with the lesion in view, and with it hidden. */
-  visible: GroupComparison[]
-  hidden: GroupComparison[]
-  /** How far accuracy falls when the lesion is hidden. A model that answers from it alone falls to chance. */
-  fall: { before: Difference; after: Difference; change: Difference }
+  /** `after` against `before` on these questions with the lesion in view, and with it hidden. */
+  visible: SystemComparison
+  hidden: SystemComparison
+  /**
+   * How far accuracy falls when the lesion is hidden, as shares; `change` is the fall after training less that before. A model that
+   * answers from the lesion alone falls to chance.
+   */
+  fall: { before: MeanByCluster; after: MeanByCluster; change: MeanByCluster }
 }
 
 /**
@@ -141,38 +143,39 @@ export async function writeTwins(
 
 /** Both rounds of answers to the same questions, without the adapter and with it. */
 export interface Rounds {
-  before: JudgedAnswer[]
-  after: JudgedAnswer[]
+  before: VerdictRecord[]
+  after: VerdictRecord[]
 }
 
 /** Both rounds twice, about the same questions in the same order: with the lesions in view, and hidden. */
-export function hiddenResults(method: HidingMethod, sigma: number, visible: Rounds, hidden: Rounds): HiddenResults {
+export function hiddenResults(
+  { method, sigma }: { method: HidingMethod; sigma: number },
+  visible: Rounds,
+  hidden: Rounds,
+  { margin, seed }: { margin: number; seed: number },
+): HiddenResults {
+  const compared = ({ before, after }: Rounds): SystemComparison => {
+    const rounds = new Map(Object.entries({ before, after }))
+    return compareSystems(rounds, { baseline: 'before', margin, seed })[0]
+  }
+  const fallOf = (round: keyof Rounds, i: number): number =>
+    Number(isRight(visible[round][i])) - Number(isRight(hidden[round][i]))
+  const mean = (of: (i: number) => number): MeanByCluster =>
+    meanByCluster(
+      visible.after.map(({ imageId }, i) => ({ cluster: imageId, value: of(i) })),
+      seed,
+    )
   return {
     method,
     sigma: method === 'lesion-noise' ? sigma : 0,
-    visible: compareRounds(visible.before, visible.after),
-    hidden: compareRounds(hidden.before, hidden.after),
+    visible: compared(visible),
+    hidden: compared(hidden),
     fall: {
-      before: fallOf(visible.before, hidden.before),
-      after: fallOf(visible.after, hidden.after),
-      change: changeOfFall(visible, hidden),
+      before: mean((i) => fallOf('before', i)),
+      after: mean((i) => fallOf('after', i)),
+      change: mean((i) => fallOf('after', i) - fallOf('before', i)),
     },
   }
-}
-
-function fallOf(visible: readonly JudgedAnswer[], hidden: readonly JudgedAnswer[]): Difference {
-  const right = (answers: readonly JudgedAnswer[]) => answers.map(({ correct }) => correct)
-  return pairedDifference(countPaired(right(hidden), right(visible)))
-}
-
-function changeOfFall(visible: Rounds, hidden: Rounds): Difference {
-  const fall = (round: keyof Rounds, i: number) => Number(visible[round][i].correct) - Number(hidden[round][i].correct)
-  const changes = visible.after.map(({ imageId }, i) => ({
-    value: fall('after', i) - fall('before', i),
-    cluster: imageId,
-  }))
-  const { value, low, high } = clusteredMean(changes)
-  return { value, low, high }
 }
 
 /** Lines of hidden.jsonl. */
@@ -183,8 +186,10 @@ export function hiddenLines(
   { visible, hidden }: { visible: Rounds; hidden: Rounds },
   { imageRoot, out }: { imageRoot: string; out: string },
 ): HiddenAnswers[] {
-  const short = ({ text, correct, decided }: JudgedAnswer) => ({ text, correct, decided })
-  const both = ({ before, after }: Rounds, i: number) => ({ before: short(before[i]), after: short(after[i]) })
+  const both = ({ before, after }: Rounds, i: number) => ({
+    before: toldAnswer(before[i]),
+    after: toldAnswer(after[i]),
+  })
   return questions.map(({ sample: { id: sampleId, question, answer: reference, images }, maskPath: mask }, i) => {
     const path = relative(resolve(out), resolve(imageRoot, images[0].path)).split(sep).join('/')
     const about = { method, sampleId, question, reference, image: { ...images[0], path }, twin: twins[i], mask }

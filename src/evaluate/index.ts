@@ -1,15 +1,6 @@
 /** `fire-train/evaluate`: systems that answer, judges, reports, grounding, and what may be said of their differences. */
 
 export {
-  accuracyByGroup,
-  type Conclusion,
-  compareRounds,
-  type Group,
-  type GroupAccuracy,
-  type GroupComparison,
-  type JudgedAnswer,
-} from './accuracy.js'
-export {
   type AttentionMap,
   attentionRatio,
   type Probe,
@@ -34,8 +25,9 @@ export { type EvaluationResults, readEvaluation } from './finished.js'
 export { type Box, type Frame, type Grid, touchedTokens } from './grounding/boxes.js'
 export { type Grounding, type GroundingConvention, groundingMetrics, type HeadWeights } from './grounding/metrics.js'
 export type { GroundingRequest, MeanRatios } from './grounding.js'
+export { type GroupKind, type GroupResult, resultsByGroup } from './groups.js'
 export type { HiddenResults, HidingMethod, HidingRequest } from './hidden.js'
-export { type Judge, judgeAnswers, rulesJudge } from './judge.js'
+export type { Judge } from './judge.js'
 export { renderEvaluation, writeTables } from './page/render.js'
 export { phantomJudge } from './phantom.js'
 export { finalAnswer } from './questions/final-answer.js'
@@ -45,5 +37,5 @@ export type { GreenReading, Prediction, ReportRecord, RuleVerdict, VerdictRecord
 export { readGreen } from './reports/green.js'
 export { type GreenParity, readGreenParity } from './reports/green-parity.js'
 export { bleu, ciderD, type ReportWords, reportWords, rougeL } from './reports/ngrams.js'
-export { type EvaluatedRounds, readRounds } from './rounds.js'
 export type { AnsweringSystem } from './systems.js'
+export { judgeAnswers } from './verdicts.js'

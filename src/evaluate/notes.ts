@@ -1,4 +1,6 @@
 /** What a reader must know beside the numbers of an evaluation, and when not to build on them. */
+
+import type { Sample } from '../data/records.js'
 import { DataError, type FireError } from '../errors.js'
 import type { EvaluationResults } from './finished.js'
 import type { PriorKind } from './records.js'
@@ -8,10 +10,17 @@ const points = (share: number): string => (100 * share).toFixed(1)
 const without: Record<PriorKind, string> = { question: 'the question alone', swapped: 'another image' }
 
 /** What a reader must know before the numbers. */
-export function notesOn({ leakage, comparisons, systems, reports, blind }: Omit<EvaluationResults, 'notes'>): string[] {
+export function notesOn(
+  { leakage, comparisons, systems, reports, baseline, judging, blind }: Omit<EvaluationResults, 'notes'>,
+  samples: readonly Pick<Sample, 'language' | 'task'>[],
+): string[] {
   const notes: string[] = []
   if (leakage?.seen) notes.push(`${leakage.seen} questions are about images that were trained on.`)
-  for (const { baseline, system, lost, conclusion } of comparisons) {
+  const foreign = samples.filter(({ task, language }) => task === 'vqa' && !/^en\b/i.test(language)).length
+  if (foreign > 0 && judging.first === 'rules') {
+    notes.push(`${foreign} of ${samples.length} questions are not in English, which is what the rules read.`)
+  }
+  for (const { system, lost, conclusion } of comparisons) {
     if (lost.p < 0.05) {
       notes.push(
         `${lost.baseline} answers of ${baseline} and ${lost.system} of ${system} are missing or unreadable: their comparison is in doubt.`,
@@ -22,6 +31,14 @@ export function notesOn({ leakage, comparisons, systems, reports, blind }: Omit<
       if (each.system !== system || each.conclusion !== 'gain') continue
       notes.push(
         `${system} gains over ${baseline} with ${without[each.prior]} too (${points(each.all.difference.value)} points, n = ${each.all.count}): a gain that is there without the image is no visual gain.`,
+      )
+    }
+  }
+  for (const { system, scores } of reports?.comparisons ?? []) {
+    for (const { name, lost } of scores) {
+      if (lost.p >= 0.05) continue
+      notes.push(
+        `${lost.baseline} reports of ${baseline} and ${lost.system} of ${system} have no ${name === 'green' ? 'GREEN' : name}: their comparison is in doubt.`,
       )
     }
   }
@@ -48,9 +65,11 @@ export function problemOf({ judging, reports }: EvaluationResults, most: number)
   for (const { system, green } of reports?.systems ?? []) {
     if (!green) continue
     const bad = Object.values(green.unreadable).reduce((sum, count) => sum + count, 0) + green.failed
-    checks.push({ what: `GREEN replies on ${system}`, count: green.reports, bad })
+    checks.push({ what: `GREEN replies on ${system}`, count: green.reports - green.missing, bad })
   }
-  const worst = checks.find(({ count, bad }) => bad > most * count)
+  const [worst] = checks
+    .filter(({ count, bad }) => bad > most * count)
+    .sort((a, b) => b.bad / b.count - a.bad / a.count)
   if (!worst) return undefined
   const share = ((100 * worst.bad) / worst.count).toFixed(1)
   return new DataError(`${worst.bad} of ${worst.count} ${worst.what} (${share} %) could not be read or never came`, {

@@ -3,7 +3,22 @@
 import { placeOf } from '../data/jsonl.js'
 import type { Sample } from '../data/records.js'
 import { DataError } from '../errors.js'
+import { countWords } from './groups.js'
+import type { Prediction } from './records.js'
 import { tableRows } from './table.js'
+
+/** An answer as predictions.jsonl has it; one without a word is none. */
+export function predictionOf(
+  system: string,
+  sampleId: string,
+  k: number,
+  text: string | null,
+  failure: string | null,
+): Prediction {
+  const said = text !== null && text.trim() !== '' ? text : null
+  const why = said === null ? (failure ?? (text === null ? 'no answer' : 'the answer is empty')) : null
+  return { system, sampleId, k, text: said, failure: why, words: said === null ? 0 : countWords(said) }
+}
 
 /** One answer found in a file. */
 interface Found {
@@ -29,10 +44,13 @@ const keys = {
  * answers to one question have a number (`k` or `sequence_id`). An id is that of a sample, or the end of one: data
  * sets number their questions, and `import` puts the name of the set before the number.
  *
- * @returns for each sample, in their order, its answers; empty where the file has none.
+ * @returns for each sample, in their order, its answers by number; empty where the file has none.
  * @throws {DataError} for an answer to a question that was not asked, for one that is there twice, and for a record without id or text.
  */
-export async function readPredictions(path: string, samples: readonly Sample[]): Promise<Map<string, string[]>> {
+export async function readPredictions(
+  path: string,
+  samples: readonly Sample[],
+): Promise<Map<string, ReadonlyMap<number, string>>> {
   const find = sampleFinder(samples)
   const answers = new Map<string, Map<number, string>>(samples.map(({ id }) => [id, new Map()]))
   const strangers: Found[] = []
@@ -63,7 +81,14 @@ export async function readPredictions(path: string, samples: readonly Sample[]):
       },
     )
   }
-  return new Map([...answers].map(([id, given]) => [id, [...given].sort(([a], [b]) => a - b).map(([, text]) => text)]))
+  const numbers = [...answers.values()].flatMap((given) => [...given.keys()])
+  if (numbers.length > 0 && !numbers.includes(0)) {
+    throw new DataError(`${path} has no answer with the number 0`, {
+      detail: { path },
+      hint: 'Number the answers to one question with "k", from 0: the first is the one that systems are compared by.',
+    })
+  }
+  return answers
 }
 
 /** Finds by the whole id, else by the part after the name of the data set, where only one sample ends so. */

@@ -86,7 +86,7 @@ export const verdictRecord = z.strictObject({
   system: z.string().min(1),
   sampleId: z.string().min(1),
   k: z.number().int().nonnegative(),
-  /** SHA-256 of the first image, else the sample's id: questions about one image are a cluster. */
+  /** SHA-256 of the first image, else its name in the source, else the sample's id: questions about one image are a cluster. */
   imageId: z.string(),
   dataset: z.string(),
   answerType: z.enum(['closed', 'open']),

@@ -10,6 +10,7 @@ import type { EndpointInput } from '../endpoint/settings.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage, type StageContext, type StageResult } from '../stage/index.js'
+import { counted } from '../text/plural.js'
 import type { BetweenEvaluations } from './between.js'
 import type { SystemComparison } from './compare.js'
 import type { Evaluated, JudgingRequest } from './evaluation.js'
@@ -189,8 +190,11 @@ export function describeComparisons(comparisons: readonly SystemComparison[]): s
   return comparisons.flatMap(({ system, baseline, role, conclusion, groups: [all] }) => {
     // Free reports have no verdicts.
     if (!all?.count) return []
-    const { low, high } = all.clusters.bootstrap ?? all.difference
-    const size = `${points(all.difference.value)} points [${points(low)}, ${points(high)}]`
+    const { bootstrap, count } = all.clusters
+    const interval = bootstrap
+      ? `[${points(bootstrap.low)}, ${points(bootstrap.high)}] by image`
+      : `(no interval: only ${counted(count, 'image')})`
+    const size = `${points(all.difference.value)} points ${interval}`
     const p = (all.adjusted.holm ?? 1).toPrecision(2)
     const said = `${system} against ${baseline}: ${conclusion.replace('_', ' ')}, ${size}, p = ${p}, n = ${all.count}`
     return role === 'exploratory' ? `${said} (exploratory)` : said
@@ -201,6 +205,7 @@ export function describeComparisons(comparisons: readonly SystemComparison[]): s
 export function describeBetween({ comparisons, reports, grounding }: BetweenEvaluations): string[] {
   const score = (name: string, { difference, p, both }: Pick<ComparedScore, 'difference' | 'p' | 'both'>): string => {
     const { value, interval } = difference
+    if (value === null) return `${name}: nothing has a score in both`
     const size = interval ? ` [${interval.low.toFixed(3)}, ${interval.high.toFixed(3)}]` : ', fewer than 20 images'
     return `${name}: ${value > 0 ? '+' : ''}${value.toFixed(3)}${size}${p === null ? '' : `, p = ${p.toPrecision(2)}`}, n = ${both}`
   }
@@ -219,9 +224,9 @@ export function summaryOf({ questions, systems, comparisons, judging, reports }:
     questions > 0
       ? systems.map(({ name, groups }) => `${name} ${percent(groups[0].accuracy.value)}`)
       : (reports?.systems ?? []).map(({ system, green, scores }) =>
-          green?.strict.count
+          green && green.strict.value !== null
             ? `${system} GREEN ${green.strict.value.toFixed(3)}`
-            : `${system} ROUGE-L ${scores.rougeL.value.toFixed(3)}`,
+            : `${system} ROUGE-L ${scores.rougeL.value?.toFixed(3) ?? '–'}`,
         )
   const by = judging.judge ? ` (judge ${servedWords(judging.judge)})` : ''
   return [`${shown.join(', ')}${by}`, ...describeComparisons(comparisons)].join('; ')

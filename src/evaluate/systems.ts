@@ -12,9 +12,8 @@ import { engineAnswerer, sampleAnswers, serverAnswerer } from '../sample/index.j
 import { answerSeed } from '../sample/questions.js'
 import type { SampleSettings, serverSettings } from '../sample/settings.js'
 import type { StageContext } from '../stage/stage.js'
-import { countWords } from './groups.js'
 import type { Models } from './models.js'
-import { readPredictions } from './predictions.js'
+import { predictionOf, readPredictions } from './predictions.js'
 import type { Prediction } from './records.js'
 
 /** Who answers. */
@@ -56,7 +55,7 @@ export async function answersOf(
 ): Promise<Prediction[] | undefined> {
   if (system.kind === 'file') {
     const answers = await readPredictions(system.path, samples)
-    const missing = samples.filter(({ id }) => answers.get(id)?.length === 0).length
+    const missing = samples.filter(({ id }) => answers.get(id)?.size === 0).length
     if (missing > 0) progress.log(`${missing} questions have no answer in ${system.path} and count as wrong`)
     return fromFile(system.name, answers, samples)
   }
@@ -121,26 +120,17 @@ async function fromAnswers(
   })
 }
 
+/** Every question has as many answers as the one with the most; those that are not in the file are failures, under their number. */
 function fromFile(
   system: string,
-  answers: ReadonlyMap<string, readonly string[]>,
+  answers: ReadonlyMap<string, ReadonlyMap<number, string>>,
   samples: readonly Sample[],
 ): Prediction[] {
-  return samples.flatMap(({ id }) => {
-    const given = answers.get(id) ?? []
-    if (given.length === 0) return [predictionOf(system, id, 0, null, 'not in the file')]
-    return given.map((text, k) => predictionOf(system, id, k, text, null))
-  })
-}
-
-function predictionOf(
-  system: string,
-  sampleId: string,
-  k: number,
-  text: string | null,
-  failure: string | null,
-): Prediction {
-  const said = text !== null && text.trim() !== '' ? text : null
-  const why = said === null ? (failure ?? (text === null ? 'no answer' : 'the answer is empty')) : null
-  return { system, sampleId, k, text: said, failure: why, words: said === null ? 0 : countWords(said) }
+  const last = [...answers.values()].reduce((most, given) => Math.max(most, ...given.keys()), 0)
+  return samples.flatMap(({ id }) =>
+    Array.from({ length: last + 1 }, (_, k) => {
+      const text = answers.get(id)?.get(k)
+      return predictionOf(system, id, k, text ?? null, text === undefined ? 'not in the file' : null)
+    }),
+  )
 }

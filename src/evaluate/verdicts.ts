@@ -1,8 +1,9 @@
 /** From answers to verdicts, by exact truth or by rule; a language model may look at them afterwards. */
+import { z } from 'zod'
 import { isClosed } from '../data/closed.js'
 import type { Sample } from '../data/records.js'
-import type { JudgedAnswer } from './accuracy.js'
 import type { Judge } from './judge.js'
+import { predictionOf } from './predictions.js'
 import { finalAnswer } from './questions/final-answer.js'
 import { parityOf } from './questions/parity.js'
 import { judgeByRule } from './questions/rule.js'
@@ -11,11 +12,10 @@ import type { ClosedUnder, Prediction, VerdictRecord } from './records.js'
 /** What a question is, whoever answers it: the part of a verdict that comes from the sample. */
 export function questionOf(sample: Sample, trained: ReadonlySet<string> | null) {
   const { id, images, question, answer, answerType, dataset, meta, task } = sample
-  const imageId = images[0]?.sha256 ?? id
   const textOf = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined)
   return {
     sampleId: id,
-    imageId,
+    imageId: imageOf(sample),
     dataset,
     answerType,
     closedUnder: closedUnder(sample),
@@ -24,6 +24,15 @@ export function questionOf(sample: Sample, trained: ReadonlySet<string> | null) 
     question,
     reference: answer,
   }
+}
+
+const importedFrom = z.object({ importedFrom: z.object({ images: z.tuple([z.string()], z.string()) }) })
+
+/** Names the first image: by its bytes, else as the source of an import without images calls it. */
+function imageOf({ id, images, dataset, meta }: Sample): string {
+  if (images.length > 0) return images[0].sha256
+  const from = importedFrom.safeParse(meta)
+  return from.success ? `${dataset}/${from.data.importedFrom.images[0]}` : id
 }
 
 /** The closed rules of published numbers; the source's own word is kept by `import` where another rule decided. */
@@ -65,7 +74,9 @@ export async function verdictOf(
       parity: null,
     }
   }
-  const parity = parityOf(sample, text)
+  // Published scripts read the set's own field, whatever rule the import was told.
+  const published = { answer: sample.answer, answerType: about.closedUnder.answerType ? 'closed' : 'open' } as const
+  const parity = parityOf(published, text)
   const said = finalAnswer(text)
   if (truth && text.trim() !== '') {
     const { correct, decided, reason } = await truth.judge(sample, text)
@@ -76,20 +87,45 @@ export async function verdictOf(
   return { ...about, ...rest, said, ...rule, by: 'rule', rule, parity }
 }
 
-/** The verdict as a round of answers has it: what is neither correct nor incorrect is undecided. */
-export function asJudged({ sampleId, verdict, groups, text, ...rest }: VerdictRecord): JudgedAnswer {
-  const { imageId, answerType, question, reference, reason } = rest
-  return {
-    questionId: sampleId,
-    imageId,
-    answerType,
-    ask: groups.ask ?? '',
-    concept: groups.concept ?? '',
-    question,
-    reference,
-    text: text ?? '',
-    correct: verdict === 'correct',
-    decided: verdict === 'correct' || verdict === 'incorrect',
-    reason,
+/**
+ * Judges an answer to each sample, in their order. A sample without an answer stays in and counts as wrong, so that all systems
+ * have the same questions.
+ * @param said texts by sample id.
+ * @param judge null for the rules.
+ * @param system whose answers they are.
+ */
+export async function judgeAnswers(
+  samples: AsyncIterable<Sample> | Iterable<Sample>,
+  said: ReadonlyMap<string, string>,
+  judge: Judge | null,
+  system = 'answers',
+): Promise<VerdictRecord[]> {
+  const judged: VerdictRecord[] = []
+  for await (const sample of samples) {
+    const answer = predictionOf(system, sample.id, 0, said.get(sample.id) ?? null, null)
+    judged.push(await verdictOf(sample, answer, { truth: judge, trained: null }))
   }
+  return judged
+}
+
+/** As it was before a language model looked: answers that no model is asked about can be held against it. */
+export function firstVerdict(record: VerdictRecord): VerdictRecord {
+  if (record.by !== 'judge' || record.rule === null) return record
+  return { ...record, ...record.rule, by: 'rule', judge: null, second: null }
+}
+
+/** Whether it counts as right. */
+export const isRight = ({ verdict }: Pick<VerdictRecord, 'verdict'>): boolean => verdict === 'correct'
+
+/** An answer and what became of it, for people. */
+export interface ToldAnswer {
+  text: string
+  correct: boolean
+  decided: boolean
+}
+
+/** In short. */
+export function toldAnswer(record: VerdictRecord): ToldAnswer {
+  const decided = record.verdict === 'correct' || record.verdict === 'incorrect'
+  return { text: record.text ?? '', correct: isRight(record), decided }
 }

@@ -1,7 +1,15 @@
 /** Answers of a model: questions with images in, texts out in their order, many under way at a time. */
 import { decodeImage } from '../data/images.js'
 import type { Response } from '../data/records.js'
-import type { CallOptions, Engine, Generation, ImageFeatures, PromptInput, SamplingSpec } from '../engine/engine.js'
+import type {
+  CallOptions,
+  Engine,
+  Generation,
+  ImageFeatures,
+  ImageInput,
+  PromptInput,
+  SamplingSpec,
+} from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
 import { expected } from '../errors.js'
 import { checkOptions } from '../options.js'
@@ -63,13 +71,19 @@ export async function* answer(
   checkOptions('answer', options, { signal: true, onText: true })
   if (!(settings.batchSize >= 1)) throw expected('a positive integer', 'batchSize', settings.batchSize)
   await using cache = new ImageCache(engine, imageBatches * settings.batchSize)
+  const hashes = new Map<string, string>()
+  const decode = async (path: string): Promise<ImageInput> => {
+    const image = await decodeImage(path)
+    hashes.set(path, image.id)
+    return image
+  }
   let first = 0
   for await (const window of windows(questions, settings.batchSize)) {
     const paths = [...new Set(window.flatMap(({ images }) => images))]
-    const sources = paths.map((path) => ({ id: path, path, decode: () => decodeImage(path) }))
+    const sources = paths.map((path) => ({ id: path, path, decode: () => decode(path) }))
     const features = await cache.hold(sources, { signal: options.signal })
     const images = new Map(features.map((each, index) => [paths[index], each]))
-    yield* answerWindow(engine, chat, { questions: window, first, images }, settings, options)
+    yield* answerWindow(engine, chat, { questions: window, first, images, hashes }, settings, options)
     first += window.length
   }
 }
@@ -80,12 +94,14 @@ interface Window {
   first: number
   /** Of all its questions, by path. */
   images: ReadonlyMap<string, ImageFeatures>
+  /** SHA-256 of what was decoded, by path. */
+  hashes: ReadonlyMap<string, string>
 }
 
 async function* answerWindow(
   engine: Engine,
   chat: Chat,
-  { questions, first, images }: Window,
+  { questions, first, images, hashes }: Window,
   settings: GenerateSettings,
   options: AnswerOptions,
 ): AsyncGenerator<Response> {
@@ -131,6 +147,7 @@ async function* answerWindow(
         model: engine.spec.model,
         adapter: adapter ? engine.spec.adapter : null,
         prompt: question.prompt,
+        images: question.images.map((path) => hashes.get(path) as string),
         text: new AnswerText(chat, stop).whole(tokens),
         tokens: Array.from(tokens),
         sampling: { maxNewTokens, temperature, topP, topK, ...(stop.length > 0 ? { stop } : {}), finish },

@@ -138,6 +138,15 @@ async function readTasks({ samples: path, responses, out, mode }: BuildPairsOpti
         detail: { path: responses, line, id: record.sampleId },
       })
     }
+    if (record.images && record.images.join() !== sample.images.map(({ sha256 }) => sha256).join()) {
+      throw new DataError(
+        `${placeOf(responses, line, record.sampleId)}: the answer is about other images than the sample`,
+        {
+          detail: { path: responses, line, id: record.sampleId },
+          hint: `Ask again: the images of ${path} are not those that were shown.`,
+        },
+      )
+    }
     const number = asked.get(sample.id) ?? 0
     asked.set(sample.id, number + 1)
     const id = `${sample.id}#${number}`

@@ -1,68 +1,75 @@
 /** The top of the report: what came out, and for which questions. */
-import type { Group, GroupComparison } from '../evaluate/accuracy.js'
-import { type Html, html } from '../page/html.js'
-import { intervalOfPoints, intervalOfShares, percent, said } from '../page/numbers.js'
-import { type ComparedGroup, comparedTable } from './compared.js'
-import type { ChangedAnswer, ReportData } from './types.js'
-import { askWords, headline, intervalsApart, readable } from './words.js'
 
-const KINDS: Record<Group['kind'], string | null> = {
-  overall: null,
-  answerType: 'By kind of answer',
-  ask: 'By what is asked',
-  concept: 'By concept',
-}
+import { type Html, html } from '../page/html.js'
+import { intervalOfShares, percent, said } from '../page/numbers.js'
+import type { SampleSettings } from '../sample/settings.js'
+import type { Proportion } from '../statistics/index.js'
+import { accuraciesOf, type ComparedRows, comparedTable } from './compared.js'
+import type { ChangedAnswer, ComparedRounds, ReportData } from './types.js'
+import { askWords, headline, readable } from './words.js'
+
+/** Kinds of groups that a run is told by, under their headings. */
+const kinds = [
+  ['overall', null],
+  ['answerType', 'By kind of answer'],
+  ['ask', 'By what is asked'],
+  ['concept', 'By concept'],
+] as const
 
 export function headlineSection(data: ReportData): Html {
   const sentences = data.summary.map((sentence) => html`<p>${sentence}</p>`)
-  const overall = data.comparisons.at(0)
-  if (!overall) return html`<section>${sentences}</section>`
-  const { conclusion, title, detail } = headline(overall)
-  const apart = intervalsApart(overall)
-    ? 'The interval after training lies wholly above the one before.'
-    : 'The two intervals overlap; the paired test is the sharper comparison, since both rounds answer the same questions.'
-  const number = (share: GroupComparison['before'], round: string, colour: string) =>
+  if (!data.rounds) return html`<section>${sentences}</section>`
+  const { conclusion, title, detail } = headline(data.rounds)
+  const { before, after } = accuraciesOf(data.rounds.comparison.groups[0].counts)
+  const number = (share: Proportion, round: string, colour: string) =>
     html`<div><b class="${colour}">${percent(share.value)} %</b><small>${round} ${intervalOfShares(share)}</small></div>`
   return html`<section>
     <div class="headline">
       <div class="numbers">
-        ${number(overall.before, 'before', 'was')}<span class="arrow">→</span>${number(overall.after, 'after', 'is')}
+        ${number(before, 'before', 'was')}<span class="arrow">→</span>${number(after, 'after', 'is')}
       </div>
       <div>
         <p class="verdict ${conclusion}">${title}</p>
-        <p class="small">${detail} ${conclusion === 'gain' && apart}</p>
+        <p class="small">${detail}</p>
       </div>
     </div>
     ${sentences}
   </section>`
 }
 
-export function accuracySection(data: ReportData): Html | null {
-  if (data.comparisons.length === 0) return null
+export function accuracySection({ rounds, judge }: ReportData): Html | null {
+  if (!rounds) return null
   return html`<section>
     <h2>Accuracy on the held-out questions</h2>
-    ${comparedTable(groupsOf(data.comparisons))}
-    <p class="note" style="margin-top: 14px">Answers are greedy and judged ${data.judge}; an undecided answer counts as wrong. Wilson
-    intervals for each round; Newcombe’s paired score interval for the difference; exact McNemar test, not corrected for the
-    number of rows: only the first row decides the headline. Several questions
-    share an image; a cluster-robust interval that allows for it puts the difference over all questions at
-    ${intervalOfPoints(data.comparisons[0].clustered)} points.</p>
+    ${comparedTable(rowsOf(rounds))}
+    <p class="note" style="margin-top: 14px">Answers are ${askedWords(rounds.asked)} and judged ${judge}; an undecided answer counts as wrong. Wilson
+    intervals for each round. The interval of each difference is Newcombe’s, which takes the questions as independent; the headline
+    rests on the interval by image. p is the exact McNemar test, under Holm for all questions and Benjamini-Hochberg for the
+    subgroups, which are exploratory.</p>
   </section>`
 }
 
-function groupsOf(comparisons: readonly GroupComparison[]): ComparedGroup[] {
-  const kinds = [...new Set(comparisons.map(({ kind }) => kind))]
-  return kinds.map((kind) => ({
-    title: KINDS[kind],
-    rows: comparisons
+/** How both rounds were asked. */
+export const askedWords = ({ temperature, answers }: SampleSettings): string =>
+  temperature === 0 ? 'greedy' : `${answers > 1 ? 'the first of several ' : ''}sampled at temperature ${temperature}`
+
+function rowsOf({ comparison, before, after }: ComparedRounds): ComparedRows[] {
+  return kinds.flatMap(([kind, title]) => {
+    const rows = comparison.groups
       .filter((group) => group.kind === kind)
-      .map((group) => ({
-        name: kind === 'overall' ? 'All questions' : readable(group.name),
-        about: kind === 'concept' ? undefined : askWords(group.name),
-        group,
-        isTotal: kind === 'overall',
-      })),
-  }))
+      .map((group) => {
+        const undecided = (round: ComparedRounds['before']): number =>
+          round.find((each) => each.kind === kind && each.name === group.name)?.outcomes.undecided ?? 0
+        return {
+          name: kind === 'overall' ? 'All questions' : readable(group.name),
+          about: kind === 'concept' ? undefined : askWords(group.name),
+          group,
+          undecided: { before: undecided(before), after: undecided(after) },
+          ...(kind === 'overall' && { conclusion: comparison.conclusion, isTotal: true }),
+        }
+      })
+    return rows.length > 0 ? [{ title, rows }] : []
+  })
 }
 
 export function changedSection(data: ReportData): Html | null {

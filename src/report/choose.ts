@@ -1,7 +1,8 @@
 /** Which examples a page shows: drawn from all over the set, by rules that look at no result but the one named. */
 import type { Pair } from '../data/records.js'
 import type { ProbedQuestion } from '../evaluate/grounding.js'
-import type { JudgedAnswer } from '../evaluate/index.js'
+import type { VerdictRecord } from '../evaluate/index.js'
+import { isRight, toldAnswer } from '../evaluate/verdicts.js'
 import { spread } from '../page/spread.js'
 import type { ChangedAnswer } from './types.js'
 
@@ -36,13 +37,14 @@ export function chooseProbes(probed: readonly ProbedQuestion[], limit: number): 
 
 /** Gains and losses in the proportion in which they occurred, evenly spaced over the questions. */
 export function chooseChanged(
-  before: readonly JudgedAnswer[],
-  after: readonly JudgedAnswer[],
+  before: readonly VerdictRecord[],
+  after: readonly VerdictRecord[],
   limit: number,
 ): ChangedAnswer[] {
   const all = before.flatMap((was, i) => {
     const { question, reference } = was
-    return was.correct === after[i].correct ? [] : [{ question, reference, before: was, after: after[i] }]
+    if (isRight(was) === isRight(after[i])) return []
+    return [{ question, reference, before: toldAnswer(was), after: toldAnswer(after[i]) }]
   })
   const gains = all.filter((change) => change.after.correct)
   const losses = all.filter((change) => !change.after.correct)

@@ -10,7 +10,6 @@ import { asFileError, DataError, guarded } from '../errors.js'
 import { evaluationFiles } from '../evaluate/files.js'
 import { type ProbedQuestion, probedQuestion } from '../evaluate/grounding.js'
 import { hiddenAnswers } from '../evaluate/hidden.js'
-import { readRounds } from '../evaluate/index.js'
 import { checkOptions } from '../options.js'
 import { loadPicture } from '../page/picture.js'
 import { spread } from '../page/spread.js'
@@ -23,6 +22,7 @@ import type { TrainConfig } from '../train/settings.js'
 import type { TrainReport } from '../train/train.js'
 import { chooseChanged, choosePairs, chooseProbes } from './choose.js'
 import { describeAttention, describeRun, type Evaluation, summarise, type Training } from './describe.js'
+import { comparedRounds, readRounds } from './rounds.js'
 import type { AttentionExample, ExamplePair, HiddenExample, ReportData, StageTime } from './types.js'
 import { objectiveName } from './words.js'
 
@@ -74,7 +74,7 @@ export async function collectReport(sources: ReportSources, options: ReportOptio
     title: objective === null ? options.title : `${options.title}: ${objectiveName(objective.name)}`,
     summary: [...options.notes, ...summarise(found)],
     objective,
-    comparisons: evaluation?.comparison ?? [],
+    rounds: evaluation ? comparedRounds(evaluation.results) : null,
     judge: evaluation?.results.judging.description ?? '',
     metrics: training?.metrics ?? [],
     pairs: made?.statistics ?? null,

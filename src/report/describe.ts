@@ -3,13 +3,15 @@ import { basename } from 'node:path'
 import type { Pair } from '../data/records.js'
 import type { ProbedQuestion } from '../evaluate/grounding.js'
 import type { HiddenAnswers } from '../evaluate/hidden.js'
-import type { EvaluatedRounds, MeanRatios } from '../evaluate/index.js'
+import type { MeanRatios } from '../evaluate/index.js'
 import type { PairReport } from '../pairs/index.js'
 import { counted } from '../text/plural.js'
 import type { MetricsRow } from '../train/metrics.js'
 import type { TrainConfig } from '../train/settings.js'
 import type { TrainReport } from '../train/train.js'
 import { version } from '../version.js'
+import { askedWords } from './accuracy-section.js'
+import type { EvaluatedRounds } from './rounds.js'
 import { corruptionWords, objectiveName } from './words.js'
 
 /** A training run that is complete. */
@@ -56,7 +58,7 @@ export function summarise({ pairs, made, training, evaluation }: Found): string[
     const images = new Set(evaluation.after.map(({ imageId }) => imageId)).size
     const count = evaluation.after.length
     sentences.push(
-      `Both rounds below answer the same ${counted(count, 'held-out question')} about ${counted(images, 'image')}, greedily.`,
+      `Both rounds below answer the same ${counted(count, 'held-out question')} about ${counted(images, 'image')}; they are ${askedWords(evaluation.results.asked)}.`,
     )
     const seenImages = evaluation.results.leakage?.seen
     if (seenImages) sentences.push(`Images that were trained on: those of ${counted(seenImages, 'question')}.`)

@@ -1,5 +1,7 @@
 /** What a report is made of; nothing here knows where it came from. */
-import type { GroupComparison } from '../evaluate/accuracy.js'
+import type { SystemComparison } from '../evaluate/compare.js'
+import type { EvaluationResults } from '../evaluate/finished.js'
+import type { GroupResult } from '../evaluate/groups.js'
 import type { HiddenResults } from '../evaluate/hidden.js'
 import type { Heat, Picture } from '../page/picture.js'
 import type { PairReport } from '../pairs/index.js'
@@ -50,6 +52,13 @@ export interface HiddenExample {
   hidden: { method: string; sigma: number; picture: Picture; answers: Pick<ChangedAnswer, 'before' | 'after'> }[]
 }
 
+/** The answers after training against those before, and what decides what may be said of them. */
+export interface ComparedRounds extends Pick<EvaluationResults, 'questions' | 'detectable' | 'margin' | 'asked'> {
+  comparison: SystemComparison
+  before: readonly GroupResult[]
+  after: readonly GroupResult[]
+}
+
 /** A stage and its wall time. */
 export interface StageTime {
   name: string
@@ -63,8 +72,8 @@ export interface ReportData {
   summary: string[]
   /** What was trained with, and the coefficients that its formula reads; null when nothing was. */
   objective: { name: string; coefficients: Record<string, string | number> } | null
-  /** None when nothing was evaluated. */
-  comparisons: GroupComparison[]
+  /** Null when no two systems were evaluated. */
+  rounds: ComparedRounds | null
   /** How answers were judged: `by …`. */
   judge: string
   metrics: MetricsRow[]

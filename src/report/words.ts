@@ -1,8 +1,9 @@
 /** Numbers and outcomes in words. What a report claims is decided here, by the numbers and nothing else. */
-import type { Conclusion, GroupComparison } from '../evaluate/accuracy.js'
-import { pointsWithInterval, pValue } from '../page/numbers.js'
+import type { Resolution } from '../evaluate/compare.js'
+import { conclusionDetail } from '../evaluate/page/words.js'
+import { percent } from '../page/numbers.js'
 import type { Rejection } from '../pairs/index.js'
-import { counted } from '../text/plural.js'
+import type { ComparedRounds } from './types.js'
 
 /** Seconds as `4.2 s`, `3 min 05 s` or `1 h 12 min`. */
 export function duration(seconds: number): string {
@@ -13,29 +14,23 @@ export function duration(seconds: number): string {
   return `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, '0')} min`
 }
 
-const HEADLINES: Record<Conclusion, string> = {
-  gain: 'A significant gain in accuracy',
-  loss: 'A significant loss of accuracy',
-  not_resolved: 'A change in accuracy is not resolved',
-}
-
 export interface Headline {
-  conclusion: Conclusion
+  conclusion: Resolution
   title: string
   detail: string
 }
 
-/** The one sentence a reader takes away. `gain` and `loss` are said only of what chance does not explain. */
-export function headline(overall: GroupComparison): Headline {
-  const { conclusion, counts } = overall
-  const movement = `${counted(counts.gained, 'answer')} became right, ${counts.lost} became wrong`
-  const test = `exact McNemar p ${overall.pValue < 0.001 ? '' : '= '}${pValue(overall.pValue)}`
-  const size = `${pointsWithInterval(overall.difference)} percentage points, paired 95 % interval`
-  return { conclusion, title: HEADLINES[conclusion], detail: `${size}; ${movement} (${test}).` }
+/** The one sentence a reader takes away: `gain` and `loss` are the conclusion of the evaluation, and nothing else is. */
+export function headline({ comparison, ...results }: ComparedRounds): Headline {
+  const { conclusion } = comparison
+  const titles: Record<Resolution, string> = {
+    gain: 'A significant gain in accuracy',
+    loss: 'A significant loss of accuracy',
+    equivalent: `Accuracy is equivalent within ${percent(results.margin)} points`,
+    not_resolved: 'A change in accuracy is not resolved',
+  }
+  return { conclusion, title: titles[conclusion], detail: conclusionDetail(comparison, results) }
 }
-
-/** True when the interval of after lies wholly above that of before: a stricter reading than the paired test. */
-export const intervalsApart = (group: GroupComparison): boolean => group.after.low > group.before.high
 
 const ASKS: Record<string, string> = {
   closed: 'yes or no',

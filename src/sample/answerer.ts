@@ -2,12 +2,14 @@
 import { z } from 'zod'
 import type { Response } from '../data/records.js'
 import { DataError, type FireError } from '../errors.js'
-import type { Asked } from './questions.js'
+import { type Asked, shownIn } from './questions.js'
 
 /** A question that got no answer, with the reason; one line of `*.failed.jsonl`. */
 export const failure = z.strictObject({
   sampleId: z.string().min(1),
   prompt: z.string(),
+  /** SHA-256 of the images that were to be shown; null for one that cannot be read. */
+  images: z.array(z.string().nullable()),
   seed: z.number().int(),
   code: z.string(),
   reason: z.string(),
@@ -33,8 +35,8 @@ export interface Answerer {
 /** An answer without a word is none, whoever gave it. */
 export function heard(outcome: Outcome): Outcome {
   if ('reason' in outcome || outcome.text.trim() !== '') return outcome
-  const { sampleId, prompt, seed } = outcome
-  return { sampleId, prompt, seed, code: 'ERR_FIRE_DATA', reason: 'the answer is empty' }
+  const { sampleId, prompt, images = [], seed } = outcome
+  return { sampleId, prompt, images, seed, code: 'ERR_FIRE_DATA', reason: 'the answer is empty' }
 }
 
 /** Names the first few failures, for people; all are in the file. */
@@ -53,6 +55,7 @@ export function noAnswer(failures?: string | null): DataError {
 }
 
 /** The outcome for an error that concerns one question. */
-export function failed({ sampleId, prompt, seed }: Asked, { code, message: reason }: FireError): Failure {
-  return { sampleId, prompt, seed, code, reason }
+export function failed(asked: Asked, { code, message: reason }: FireError): Failure {
+  const { sampleId, prompt, seed } = asked
+  return { sampleId, prompt, images: shownIn(asked), seed, code, reason }
 }

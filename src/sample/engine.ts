@@ -143,10 +143,10 @@ const remembered = 64
 function imageMeasure({ engine, imageRoot }: Place): (ref: Asked['images'][number]) => Promise<number> {
   const known = new Map<string, number>()
   return async (ref) => {
-    const key = `${'sha256' in ref ? ref.sha256 : ''} ${ref.path}`
+    const key = `${ref.sha256} ${ref.path}`
     const tokens = known.get(key)
     if (tokens !== undefined) return tokens
-    const read = 'sha256' in ref ? decodeReferenced(ref, imageRoot) : decodeImage(resolve(imageRoot, ref.path))
+    const read = 'width' in ref ? decodeReferenced(ref, imageRoot) : decodeImage(resolve(imageRoot, ref.path))
     const { width, height } = await read
     if (known.size >= remembered) known.clear()
     known.set(key, engine.imageTokens(width, height))

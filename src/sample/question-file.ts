@@ -1,8 +1,10 @@
 /** A file of bare questions, JSON Lines of {id, prompt or question, images}: what `generate --in` reads. */
+import { resolve } from 'node:path'
 import { z } from 'zod'
+import { hashImage } from '../data/images.js'
 import { readJsonl } from '../data/jsonl.js'
 import { imageRef } from '../data/records.js'
-import { DataError } from '../errors.js'
+import { DataError, isOfRecord } from '../errors.js'
 import type { Asked } from './questions.js'
 
 const line = z
@@ -17,14 +19,29 @@ const line = z
     'it has neither prompt nor question',
   )
 
-/** Its questions, in its order; question k has the seed `seed + k`. */
-export async function* fileQuestions(path: string, seed: number): AsyncGenerator<Asked> {
+/** Its questions, in its order; question k has the seed `seed + k`. Paths of images are relative to `imageRoot`. */
+export async function* fileQuestions(path: string, imageRoot: string, seed: number): AsyncGenerator<Asked> {
+  const known = new Map<string, string | null>()
+  const hashOf = async (image: string): Promise<string | null> => {
+    const hash = known.get(image) ?? (await hashImage(resolve(imageRoot, image)).catch(nullForRecord))
+    known.set(image, hash)
+    return hash
+  }
   let number = 0
   for await (const { record } of readJsonl(path, line)) {
-    const images = record.images.map((image) => (typeof image === 'string' ? { path: image } : image))
+    const images: Asked['images'] = []
+    for (const image of record.images) {
+      images.push(typeof image === 'string' ? { path: image, sha256: await hashOf(image) } : image)
+    }
     yield { sampleId: record.id, images, prompt: record.prompt ?? record.question ?? '', seed: seed + number }
     number += 1
   }
+}
+
+/** Whoever shows the image says what is wrong with it. */
+function nullForRecord(error: unknown): null {
+  if (isOfRecord(error)) return null
+  throw error
 }
 
 /**

@@ -8,12 +8,15 @@ import type { SampleSettings } from './settings.js'
 /** One answer wanted. */
 export interface Asked {
   sampleId: string
-  /** What is known of each image; a bare path is taken as the file is. */
-  images: (ImageRef | { path: string })[]
+  /** What is known of each image: a bare path with the hash of what lies there, null where it cannot be read. */
+  images: (ImageRef | { path: string; sha256: string | null })[]
   prompt: string
   /** Follows from the sample's id, the number of the answer and the run's seed: order and filters do not change it. */
   seed: number
 }
+
+/** What is shown with a question, by content: answers about other images are not answers to it. */
+export const shownIn = ({ images }: Pick<Asked, 'images'>): (string | null)[] => images.map(({ sha256 }) => sha256)
 
 /** The chosen samples of a file, in its order. */
 export async function* chosenSamples(

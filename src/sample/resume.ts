@@ -6,7 +6,7 @@ import { readJsonl, scanJsonl } from '../data/jsonl.js'
 import { type Response, response } from '../data/records.js'
 import { DataError, FileError } from '../errors.js'
 import { type Answerer, type Failure, failure, type Outcome } from './answerer.js'
-import type { Asked } from './questions.js'
+import { type Asked, shownIn } from './questions.js'
 
 /** The part of a file that stands. */
 export interface Kept {
@@ -35,7 +35,7 @@ export async function recover(
   for (;;) {
     const { value: next, done } = await questions.next()
     if (!done && answers.head && isAnswerTo(answers.head, next, about)) await answers.keep()
-    else if (!done && failures.head && isFailureOf(failures.head, next)) await failures.keep()
+    else if (!done && failures.head && isOf(failures.head, next)) await failures.keep()
     else if (answers.head) throw otherAnswers(files.answers, answers.kept.records + 1, answers.head)
     else return { answers: answers.kept, failures: failures.kept, next: done ? undefined : next }
   }
@@ -146,18 +146,18 @@ async function* soundLines<S extends z.ZodType>(
 
 function isAnswerTo(given: Response, asked: Asked, about: Answerer['about']): boolean {
   const { finish: _, leftOut: __, ...sampling } = given.sampling
-  const { sampleId, prompt, seed, model, adapter } = given
-  const expected = { sampleId: asked.sampleId, prompt: asked.prompt, seed: asked.seed, ...about }
-  return isDeepStrictEqual({ sampleId, prompt, seed, model, adapter, sampling }, expected)
+  const { model, adapter } = given
+  return isOf(given, asked) && isDeepStrictEqual({ model, adapter, sampling }, about)
 }
 
-function isFailureOf({ sampleId, prompt, seed }: Failure, asked: Asked): boolean {
-  return sampleId === asked.sampleId && prompt === asked.prompt && seed === asked.seed
+function isOf({ sampleId, prompt, images, seed }: Response | Failure, asked: Asked): boolean {
+  const isSame = sampleId === asked.sampleId && prompt === asked.prompt && seed === asked.seed
+  return isSame && isDeepStrictEqual(images, shownIn(asked))
 }
 
 function otherAnswers(path: string, record: number, { sampleId }: Response): FileError {
   return new FileError(`${path} holds answers of another run: its record ${record} (sample ${sampleId}) is not due`, {
     detail: { path, record, sampleId },
-    hint: 'Samples, model or settings changed. Use --overwrite to start again, or another --out.',
+    hint: 'Samples, images, model or settings changed. Use --overwrite to start again, or another --out.',
   })
 }

@@ -47,14 +47,16 @@ export function serverAnswerer(options: ServerAnswererOptions, settings: SampleS
         const { sampleId, prompt, seed } = question
         try {
           const content: Part[] = []
+          const shown: string[] = []
           for (const image of question.images) {
-            const ref = 'sha256' in image ? image : await describeImage(image.path, imageRoot)
+            const ref = 'width' in image ? image : await describeImage(image.path, imageRoot)
+            shown.push(ref.sha256)
             content.push(imagePart(await portableImage(ref, imageRoot)))
           }
           content.push({ type: 'text', text: prompt })
           const messages = [{ role: 'user' as const, content }]
           const reply = await endpoint.ask({ messages, temperature, topP, topK, seed, stop })
-          const from = { sampleId, model, adapter: null, prompt }
+          const from = { sampleId, model, adapter: null, prompt, images: shown }
           // Chat completions do not say their tokens.
           return {
             ...from,

@@ -94,6 +94,24 @@ export function clusterBootstrap(items: readonly ClusteredItem[], { seed = 0, dr
   }
 }
 
+/** A mean and its interval by cluster: none is given with fewer than 20 clusters. */
+export interface MeanByCluster {
+  count: number
+  /** Null for no items. */
+  value: number | null
+  interval: Bootstrap | null
+}
+
+/** The mean of clustered items with the interval of `clusterBootstrap`, where there are clusters enough for one. */
+export function meanByCluster(items: readonly ClusteredItem[], seed: number): MeanByCluster {
+  const enough = countClusters(items) >= fewestClusters
+  return {
+    count: items.length,
+    value: items.length > 0 ? meanOf(items) : null,
+    interval: enough ? clusterBootstrap(items, { seed }) : null,
+  }
+}
+
 /** The mean of each resample. */
 export function bootstrapMeans(items: readonly ClusteredItem[], seed: number, draws: number): Float64Array {
   const { sums, counts } = clustersOf(items)

@@ -10,6 +10,8 @@ export {
   clusterSignFlip,
   countClusters,
   fewestClusters,
+  type MeanByCluster,
+  meanByCluster,
 } from './clusters.js'
 export { benjaminiHochberg, holm } from './multiple.js'
 export {

@@ -50,6 +50,8 @@ export function wilson(successes: number, count: number): Proportion {
  */
 export function fisherExact(a: { successes: number; count: number }, b: { successes: number; count: number }): number {
   const successes = a.successes + b.successes
+  const count = a.count + b.count
+  if (a.count === 0 || b.count === 0 || successes === 0 || successes === count) return 1
   const chance = (k: number): number => hypergeometric(k, successes, a.count, b.count)
   const seen = chance(a.successes)
   let p = 0

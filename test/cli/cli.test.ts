@@ -5,6 +5,7 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
 import { type CommandOptions, type Outcome, runCommand } from '../command.js'
 import { fakeNativePath, type World, writePairs, writeWorld } from '../fakes/world.js'
+import { makeSample, writeRecords } from '../sample/records.js'
 
 /** Over the in-memory engine. */
 function fireTrain(args: string[], { env, ...options }: CommandOptions = {}): Promise<Outcome> {
@@ -46,6 +47,37 @@ describe('fire-train plan', () => {
     expect((await fireTrain(['plan', world.model, elsewhere, '--device', 'tpu'])).stderr).toContain(
       'for --device but received "tpu"',
     )
+  })
+})
+
+describe('a stage', () => {
+  const evaluation = async (settings: object): Promise<string> => {
+    const path = join(world.root, 'eval.yaml')
+    await writeFile(path, stringify(settings))
+    return path
+  }
+
+  it('takes its settings from a file, and --set over it', async () => {
+    await writeRecords(
+      join(world.root, 'q.jsonl'),
+      ['a', 'b'].map((id) => makeSample(id)),
+    )
+    await writeFile(join(world.root, 'p.csv'), 'id,text\na,yes\nb,yes\n')
+    const path = await evaluation({ samples: 'q.jsonl', predictions: ['p.csv'], out: 'nowhere' })
+    const { code, stderr } = await fireTrain(['evaluate', path, '--set', `out=${join(world.root, 'eval')}`])
+    expect([code, stderr.includes('error')]).toEqual([0, false])
+    const results = JSON.parse(await readFile(join(world.root, 'eval', 'evaluation.json'), 'utf8'))
+    expect(results).toMatchObject({ questions: 2, systems: [{ name: 'p' }] })
+    expect(existsSync(join(world.root, 'nowhere'))).toBe(false)
+  })
+
+  it('names file and line of a mistake, and takes no flags of settings beside the file', async () => {
+    const path = await evaluation({ samples: 'q.jsonl', predictions: ['p.csv'], out: 'eval', judgeOnn: 'all' })
+    expect(await fireTrain(['evaluate', path])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('eval.yaml:5'),
+    })
+    expect((await fireTrain(['evaluate', path, '--out', 'x'])).stderr).toContain('given as --set out=VALUE')
   })
 })
 

@@ -1,13 +1,16 @@
 /** An evaluation from prediction files to numbers, with a judge that does what servers do. */
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import type { ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { beforeEach, describe, expect, it } from 'vitest'
 import type { Sample } from '../../src/data/records.js'
+import { compareEvaluations } from '../../src/evaluate/between.js'
 import { type EvaluationRequest, evaluate, type JudgingRequest, rejudge } from '../../src/evaluate/evaluation.js'
+import { readFolder } from '../../src/evaluate/page/folder.js'
+import { publishedSection } from '../../src/evaluate/page/published.js'
 import { rulesVersion } from '../../src/evaluate/questions/rule.js'
 import type { VerdictRecord } from '../../src/evaluate/records.js'
 import { sampleSettings } from '../../src/sample/index.js'
@@ -161,6 +164,124 @@ describe('systems from files', () => {
   })
 })
 
+describe('what a file of answers says', () => {
+  const only = () => [{ name: 'k', kind: 'file' as const, path: join(folder, 'k.jsonl') }]
+
+  it('stays under its number: a second answer does not stand in for the first', async () => {
+    // The first thirty questions lack their first answer.
+    const lines = samples.flatMap(({ id, answer }, i) => [0, 1].map((k) => ({ sampleId: id, k, text: answer, i })))
+    await writeRecords(
+      join(folder, 'k.jsonl'),
+      lines.filter(({ i, k }) => i >= 30 || k === 1).map(({ i: _, ...line }) => line),
+    )
+    const { results } = (await evaluate(request({ systems: only() }))) ?? expect.fail('stopped')
+    const [{ groups, sampled }] = results.systems
+    expect(groups[0]).toMatchObject({ accuracy: { successes: 30, count: 60 }, outcomes: { failed: 30 } })
+    // Half of the questions have one right answer of two, the other half two.
+    expect(sampled).toMatchObject({
+      questions: 60,
+      answers: 2,
+      passAtK: [
+        { k: 1, value: 0.75 },
+        { k: 2, value: 1 },
+      ],
+    })
+  })
+
+  it('leaves pass@k to the other questions where one is missing', async () => {
+    const lines = samples.slice(1).flatMap(({ id, answer }) => [0, 1].map((k) => ({ sampleId: id, k, text: answer })))
+    await writeRecords(join(folder, 'k.jsonl'), lines)
+    const { results } = (await evaluate(request({ systems: only() }))) ?? expect.fail('stopped')
+    expect(results.systems[0].sampled?.passAtK).toEqual([1, 2].map((k) => ({ k, value: 59 / 60 })))
+  })
+
+  it('is refused where it counts from 1', async () => {
+    await writeRecords(
+      join(folder, 'k.jsonl'),
+      samples.map(({ id }) => ({ sampleId: id, k: 1, text: 'yes' })),
+    )
+    await expect(evaluate(request({ systems: only() }))).rejects.toThrow('no answer with the number 0')
+  })
+})
+
+describe('numbers of earlier answers', () => {
+  it('never stand beside others, whatever ends the run', async () => {
+    const out = join(folder, 'out')
+    await evaluate(request())
+    const left = ['report.html', 'reports.jsonl', 'grounding.jsonl', 'attention.jsonl', 'hidden.jsonl']
+    for (const name of left) await writeFile(join(out, name), '')
+    await mkdir(join(out, 'tables'), { recursive: true })
+    await writeRecords(
+      join(folder, 'half.jsonl'),
+      samples.map(({ id }) => ({ sampleId: id, text: 'Something else.' })),
+    )
+    server.answer = (response) => void response.writeHead(401).end('no')
+    const judge = {
+      endpoint: { url: `${server.url}/v1`, model: 'm', retries: 0 },
+      ...({ on: 'all', protocol: 'ours', secondSample: 0, seed: 1, cache: join(folder, 'cache') } as const),
+    }
+    await expect(evaluate(request({ judge }))).rejects.toThrow()
+    expect((await readdir(out)).filter((name) => !name.startsWith('.')).sort()).toEqual([
+      'predictions.jsonl',
+      'samples.jsonl',
+    ])
+  })
+
+  it('are refused where a judge would look at nothing', async () => {
+    const endpoint = { url: `${server.url}/v1`, model: 'm' }
+    const judge = {
+      endpoint,
+      on: 'all',
+      protocol: 'ours',
+      secondSample: 0,
+      seed: 1,
+      cache: join(folder, 'cache'),
+    } as const
+    const truth = { about: { kind: 'test', description: 'known' }, judge: () => expect.fail('nothing is judged') }
+    await expect(evaluate(request({ truth, judge }))).rejects.toThrow('The truth of the samples decides every answer')
+  })
+})
+
+describe('questions without images', () => {
+  const sets = (language: string) =>
+    samples.map(({ images: _, ...each }, i) => ({
+      ...each,
+      ...{ language, images: [], meta: { importedFrom: { images: [`${i >> 1}.png`] } } },
+    }))
+
+  it('are clustered by what the source calls their image', async () => {
+    await writeRecords(join(folder, 'samples.jsonl'), sets('en'))
+    const { results } = (await evaluate(request())) ?? expect.fail('stopped')
+    expect(results.images).toBe(30)
+    expect(results.comparisons[0].groups[0].clusters.count).toBe(30)
+    expect(results.notes).toEqual([])
+  })
+
+  it('are said not to be English', async () => {
+    await writeRecords(join(folder, 'samples.jsonl'), sets('zh'))
+    const { results } = (await evaluate(request())) ?? expect.fail('stopped')
+    expect(results.notes).toContainEqual(expect.stringContaining('60 of 60 questions are not in English'))
+  })
+})
+
+describe('two finished evaluations', () => {
+  it('are compared in any order of questions, and refused about other images', async () => {
+    await evaluate(request())
+    const at = async (name: string, changed: Sample[]) => {
+      await writeRecords(join(folder, 'samples.jsonl'), changed)
+      await evaluate(request({ out: join(folder, name) }))
+      const paths = [join(folder, 'out'), join(folder, name)] as const
+      return (await compareEvaluations(...paths, { margin: 0.03, seed: 1 })).comparisons
+    }
+    const [first] = await at('reversed', [...samples].reverse())
+    expect(first.groups[0]).toMatchObject({ count: 60, counts: { gained: 20, lost: 0 } })
+    const again = (await at('again', [...samples].reverse())).find(({ system }) => system.startsWith('half'))
+    expect(again?.groups[0].counts).toMatchObject({ gained: 0, lost: 0 })
+    const others = samples.map((each, i) => ({ ...each, images: [image(100 + (i >> 1))] }))
+    await expect(at('others', others)).rejects.toThrow('answered other questions, first set-0')
+  })
+})
+
 /** What a server does, by the number of the question in what it is asked. */
 function answerAs(response: ServerResponse, asked: string, replies: Record<string, unknown>): void {
   const key = Object.keys(replies).find((each) => asked.includes(each))
@@ -251,6 +372,17 @@ describe('a judge', () => {
     expect(server.asked.length).toBe(paid)
   })
 
+  it('is asked again in turns, also after an empty reply', async () => {
+    server.answer = (response) => say(response, '')
+    const systems = [{ name: 'half', kind: 'file' as const, path: join(folder, 'half.jsonl') }]
+    const { results } = (await evaluate(request({ systems, ...judging() }))) ?? expect.fail('stopped')
+    expect(results.systems[0].groups[0].outcomes).toMatchObject({ unreadable: 30, failed: 0 })
+    for (const { body } of server.asked) {
+      const roles: string[] = JSON.parse(body).messages.map(({ role }: { role: string }) => role)
+      expect(roles.some((role, i) => role === roles[i + 1])).toBe(false)
+    }
+  })
+
   it('too many unreadable replies are a problem, and the numbers are there', async () => {
     server.answer = (response) => say(response, 'Hello!')
     const { results, problem } = (await evaluate(request(judging()))) ?? expect.fail('stopped')
@@ -260,8 +392,10 @@ describe('a judge', () => {
 })
 
 describe('reports', () => {
-  it('are read by GREEN twice, with bounds, and scores of others join', async () => {
-    const reports = Array.from({ length: 24 }, (_, i) =>
+  let reports: Sample[]
+
+  beforeEach(async () => {
+    reports = Array.from({ length: 24 }, (_, i) =>
       makeSample(`r-${i}`, {
         task: 'report',
         images: [image(i)],
@@ -274,27 +408,93 @@ describe('reports', () => {
       const said = reports.map(({ id }, i) => ({ sampleId: id, text: `${name} ${i} The heart is normal.` }))
       await writeRecords(join(folder, `${name}.jsonl`), said)
     }
+  })
+
+  const green = async () => ({
+    endpoint: { url: `${server.url}/v1`, model: 'g', retries: 0, retryDelay: 0.001 },
+    prompt: (await import('../../src/evaluate/reports/prompt.js')).generalPrompt,
+    cache: join(folder, 'cache'),
+  })
+  const section = (matched: string): string =>
+    `[Clinically Significant Errors]:\n(b) Missing finding: 1. x\n\n[Clinically Insignificant Errors]:\nNone.\n\n[Matched Findings]:\n${matched}`
+
+  it('alone have nothing to say of answers', async () => {
+    const { results } = (await evaluate(request())) ?? expect.fail('stopped')
+    expect(results.comparisons[0].lost).toEqual({ baseline: 0, system: 0, p: 1 })
+    expect(results.notes).toEqual([])
+    expect(results.systems[0].groups[0].words).toBeNull()
+  })
+
+  it('that one system lost put the comparison in doubt', async () => {
+    server.answer = (response, { body }) => say(response, /half \d /.test(body) ? 'Sorry.' : section('1. a'))
+    await writeRecords(
+      join(folder, 'half.jsonl'),
+      reports.map(({ id }, i) => ({ sampleId: id, text: `${i < 10 ? 'half' : 'whole'} ${i} The heart is normal.` })),
+    )
+    const { results } = (await evaluate(request({ green: await green() }))) ?? expect.fail('stopped')
+    expect(results.notes).toEqual(['10 reports of half and 0 of right have no GREEN: their comparison is in doubt.'])
+  })
+
+  it('that were never written are no replies of GREEN', async () => {
+    server.answer = (response) => say(response, section('1. a'))
+    await writeRecords(
+      join(folder, 'half.jsonl'),
+      reports.slice(8).map(({ id }, i) => ({ sampleId: id, text: `half ${i}` })),
+    )
+    const { results, problem } = (await evaluate(request({ green: await green() }))) ?? expect.fail('stopped')
+    expect(results.reports?.systems[0].green).toMatchObject({
+      reports: 24,
+      missing: 8,
+      failed: 0,
+      parity: { count: 16, value: 0.5 },
+    })
+    expect(problem).toBeUndefined()
+  })
+
+  it('have no mean where every request failed, and the page has a dash', async () => {
+    server.answer = (response) => void response.writeHead(400).end('no')
+    await writeRecords(
+      join(folder, 'samples.jsonl'),
+      reports.map((each) => ({ ...each, dataset: 'iu-xray' })),
+    )
+    const { results, problem } = (await evaluate(request({ green: await green() }))) ?? expect.fail('stopped')
+    expect(results.reports?.systems[0].green).toMatchObject({
+      failed: 24,
+      missing: 0,
+      parity: { count: 0, value: null },
+    })
+    expect(problem?.message).toContain('24 of 24 GREEN replies on half (100.0 %)')
+    expect(publishedSection(await readFolder(join(folder, 'out')))).toBeNull()
+  })
+
+  it.each([
+    [[[{ sampleId: 'r-0', metric: 'bleu1', value: 1 }]], 'bleu1 is a score that is counted here'],
+    [[[{ sampleId: 'r-0', GREEN: 1 }]], 'GREEN is a score that is counted here'],
+    [[[{ sampleId: 'r-0', radgraph: 1 }], [{ sampleId: 'r-0', radgraph: 0 }]], 'radgraph is there twice'],
+  ])('refuses scores %j', async (files, message) => {
+    const scores = files.map((_, i) => join(folder, `scores-${i}.jsonl`))
+    for (const [i, lines] of files.entries()) await writeRecords(scores[i], lines)
+    const systems = [{ name: 'half', kind: 'file' as const, path: join(folder, 'half.jsonl') }]
+    await expect(evaluate(request({ systems, scores }))).rejects.toThrow(message)
+  })
+
+  it('are read by GREEN twice, with bounds, and scores of others join', async () => {
     const scores = reports.map(({ id }, i) => ({ system: 'half', sampleId: id, metric: 'radgraph', value: i / 24 }))
     await writeRecords(join(folder, 'scores.jsonl'), scores)
-    const section = (matched: string): string =>
-      `[Clinically Significant Errors]:\n(b) Missing finding: 1. x\n\n[Clinically Insignificant Errors]:\nNone.\n\n[Matched Findings]:\n${matched}`
     server.answer = (response, { body }) =>
       say(response, body.includes('half 3 ') ? 'Sorry.' : section(body.includes('right') ? '3. a; b; c' : '1. a'))
     const { results } =
       (await evaluate(
         request({
           scores: [join(folder, 'scores.jsonl')],
-          green: {
-            endpoint: { url: `${server.url}/v1`, model: 'g' },
-            prompt: (await import('../../src/evaluate/reports/prompt.js')).generalPrompt,
-            cache: join(folder, 'cache'),
-          },
+          green: await green(),
         }),
       )) ?? expect.fail('stopped')
     const [half, right] = results.reports?.systems ?? []
     expect(half.green).toMatchObject({ ok: 23, unreadable: { no_sections: 1 }, strict: { count: 23, value: 0.5 } })
     expect(half.green?.bounds).toEqual({ low: 11.5 / 24, high: 12.5 / 24 })
-    expect(half.green?.parity).toBeCloseTo(11.5 / 24, 12)
+    expect(half.green?.parity).toMatchObject({ count: 24 })
+    expect(half.green?.parity.value).toBeCloseTo(11.5 / 24, 12)
     expect(right.green?.findings.micro).toEqual({ precision: 1, recall: 0.75 })
     expect(half.scores.radgraph.count).toBe(24)
     const [{ scores: compared }] = results.reports?.comparisons ?? []

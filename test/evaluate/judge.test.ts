@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { judgeAnswers, phantomJudge, rulesJudge } from '../../src/evaluate/index.js'
+import { judgeAnswers, judgeByRule, phantomJudge } from '../../src/evaluate/index.js'
 import { generateStudies, studySamples } from '../../src/phantom/index.js'
 import { sayClaim } from '../../src/phantom/language.js'
 import { makeSample } from '../sample/records.js'
@@ -7,21 +7,35 @@ import { makeSample } from '../sample/records.js'
 describe('judgeAnswers', () => {
   it('keeps a question without an answer, and groups by what its importer says', async () => {
     const sample = makeSample('s', { meta: { ask: 'presence', concept: 3 } })
-    expect(await judgeAnswers([sample], new Map(), rulesJudge)).toEqual([
+    expect(await judgeAnswers([sample], new Map(), null)).toMatchObject([
       {
-        questionId: 's',
+        sampleId: 's',
         imageId: 's',
         answerType: 'closed',
-        ask: 'presence',
-        concept: 'test',
+        groups: { ask: 'presence', concept: 'test' },
         question: sample.question,
         reference: sample.answer,
-        text: '',
-        correct: false,
-        decided: false,
+        text: null,
+        verdict: 'failed',
         reason: 'no answer',
       },
     ])
+  })
+
+  it('has what published scripts count by the field of the set, whatever rule the import followed', async () => {
+    const [asImported, asTold] = await judgeAnswers(
+      [
+        makeSample('a', { answer: 'CT', answerType: 'closed' }),
+        makeSample('b', { answer: 'CT', answerType: 'open', meta: { answerType: 'closed' } }),
+      ],
+      new Map([
+        ['a', 'no, CT'],
+        ['b', 'no, CT'],
+      ]),
+      null,
+    )
+    expect(asImported.parity).toMatchObject({ llavaMed: 1, scores: null })
+    expect(asTold.parity).toEqual(asImported.parity)
   })
 
   it('asks the judge about every text that is not empty, in the order of the samples', async () => {
@@ -41,10 +55,10 @@ describe('judgeAnswers', () => {
     ])
     const judged = await judgeAnswers(samples, said, judge)
     expect(asked).toEqual(['no', 'long'])
-    expect(judged.map(({ correct, decided, reason }) => [correct, decided, reason])).toEqual([
-      [false, true, 'length'],
-      [false, false, 'the answer is empty'],
-      [true, true, 'length'],
+    expect(judged.map(({ verdict, by, reason }) => [verdict, by, reason])).toEqual([
+      ['incorrect', 'truth', 'length'],
+      ['failed', 'rule', 'the answer is empty'],
+      ['correct', 'truth', 'length'],
     ])
   })
 })
@@ -61,7 +75,7 @@ describe('phantomJudge', () => {
     if (truth.ask.intent === 'report') throw new Error('not a report')
     const right = sayClaim(truth.ask, truth.claim!, 0)
     expect(await phantomJudge.judge(sample, right)).toMatchObject({ correct: true, decided: true })
-    expect((await rulesJudge.judge(sample, right)).correct).toBe(true)
+    expect(judgeByRule(sample, right).verdict).toBe('correct')
     await expect(phantomJudge.judge(makeSample('s'), 'yes')).rejects.toThrow(/no truth/)
   })
 })

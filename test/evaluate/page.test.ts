@@ -84,8 +84,8 @@ describe('the page', () => {
     expect(text).toContain(agreement?.gwetAC1.toFixed(3))
     expect(text).toContain(judge?.date)
     for (const { green } of results.reports?.systems ?? []) {
-      expect(text).toContain(green?.strict.value.toFixed(3))
-      expect(text).toContain(green?.parity.toFixed(3))
+      expect(text).toContain(green?.strict.value?.toFixed(3))
+      expect(text).toContain(green?.parity.value?.toFixed(3))
     }
     for (const { rules, open } of results.systems.map(({ published }) => published)) {
       const counts = rules.flatMap(({ closed, open }) => [closed, open]).filter(({ count }) => count > 0)

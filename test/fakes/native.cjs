@@ -210,6 +210,10 @@ class FakeEngine {
     return results
   }
 
+  async viewImage({ width, height, rgb }) {
+    return { width, height, rgb, scaleX: 1, scaleY: 1, left: 0, top: 0 }
+  }
+
   async attention(_sequence, positions) {
     return positions.map(() => ({ layers: 1, heads: 1, tokens: 1, weights: new Float32Array([1]) }))
   }

@@ -1,8 +1,12 @@
-import { compareRounds, type JudgedAnswer } from '../../src/evaluate/accuracy.js'
+import { compareSystems } from '../../src/evaluate/compare.js'
 import { hiddenResults } from '../../src/evaluate/hidden.js'
+import { resultsByGroup, type VerdictRecord } from '../../src/evaluate/index.js'
+import { detectableWith } from '../../src/evaluate/results.js'
 import type { Picture } from '../../src/page/picture.js'
 import { emptyStatistics } from '../../src/pairs/statistics.js'
 import type { ReportData } from '../../src/report/index.js'
+import type { ComparedRounds } from '../../src/report/types.js'
+import type { SampleSettings } from '../../src/sample/settings.js'
 
 /** The parts of a page that has them all, in order. */
 export const sectionTitles = [
@@ -27,20 +31,57 @@ export const picture = (): Picture => ({
   mask: Uint8Array.of(0, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0),
 })
 
-export function answers(right: (i: number) => boolean, concept = 'effusion'): JudgedAnswer[] {
+export function answers(right: (i: number) => boolean, concept = 'effusion'): VerdictRecord[] {
   return Array.from({ length: 60 }, (_, i) => ({
-    questionId: `q${i}`,
-    imageId: `i${i % 20}`,
+    system: 'any',
+    sampleId: `q${i}`,
+    k: 0,
+    imageId: `i${i % 30}`,
+    dataset: 'test',
     answerType: i % 2 ? 'closed' : 'open',
-    ask: i % 2 ? 'presence' : 'side',
-    concept: i % 3 ? 'nodule' : concept,
+    closedUnder: { answerType: i % 2 === 1, yesNoExact: i % 2 === 1, paperSubstring: i % 2 === 1 },
+    seenImage: null,
+    groups: { ask: i % 2 ? 'presence' : 'side', concept: i % 3 ? 'nodule' : concept },
     question: 'Where is it?',
     reference: 'left',
     text: 'It is on the left.',
-    correct: right(i),
-    decided: i !== 7,
+    said: 'It is on the left.',
+    verdict: right(i) ? 'correct' : i === 7 ? 'undecided' : 'incorrect',
+    strength: 'strong',
+    by: 'rule',
     reason: 'by rule',
+    rule: null,
+    judge: null,
+    second: null,
+    parity: null,
   }))
+}
+
+const greedy: SampleSettings = {
+  ...{
+    answers: 1,
+    temperature: 0,
+    topP: 1,
+    topK: 0,
+    maxNewTokens: 32,
+    stop: [],
+    seed: 0,
+    promptSuffix: '',
+    split: null,
+    limit: null,
+  },
+}
+
+/** What a page has of two rounds of answers. */
+export function compared(before: VerdictRecord[], after: VerdictRecord[], margin = 0.03): ComparedRounds {
+  const [comparison] = compareSystems(new Map(Object.entries({ before, after })), {
+    baseline: 'before',
+    margin,
+    seed: 0,
+  })
+  const [detectable, asked] = [detectableWith(before.length), greedy]
+  const groups = { before: resultsByGroup(before), after: resultsByGroup(after) }
+  return { comparison, ...groups, questions: before.length, detectable, margin, asked }
 }
 
 const rounds = (before: (i: number) => boolean, after: (i: number) => boolean) => ({
@@ -61,7 +102,7 @@ export function reportData(text = 'It is on the left.'): ReportData {
     summary: [text],
     objective: { name: 'fire', coefficients: { beta: 0.1, alpha: 0.01, gamma: 0.1, lambda: 0.5, klReduction: text } },
     judge: text,
-    comparisons: compareRounds(
+    rounds: compared(
       answers((i) => i % 2 === 0, text),
       answers((i) => i % 2 === 0 || i < 30, text),
     ),
@@ -106,8 +147,7 @@ export function reportData(text = 'It is on the left.'): ReportData {
     hidden: {
       results: [
         hiddenResults(
-          'lesion-blackout',
-          45,
+          { method: 'lesion-blackout', sigma: 45 },
           rounds(
             (i) => i < 40,
             (i) => i < 56,
@@ -116,6 +156,7 @@ export function reportData(text = 'It is on the left.'): ReportData {
             (i) => i < 30,
             (i) => i < 8,
           ),
+          { margin: 0.03, seed: 0 },
         ),
       ],
       examples: [

@@ -1,6 +1,5 @@
 import { parseHTML } from 'linkedom'
 import { describe, expect, it } from 'vitest'
-import { compareRounds } from '../../src/evaluate/accuracy.js'
 import { hiddenResults } from '../../src/evaluate/hidden.js'
 import { escapeHtml, html } from '../../src/page/html.js'
 import { points } from '../../src/page/numbers.js'
@@ -10,7 +9,7 @@ import { renderReport } from '../../src/report/index.js'
 import { highlight } from '../../src/report/pairs-section.js'
 import { headline, readable } from '../../src/report/words.js'
 import { counted } from '../../src/text/plural.js'
-import { answers, reportData, sectionTitles } from './fixture.js'
+import { answers, compared, reportData, sectionTitles } from './fixture.js'
 
 const HOSTILE = `"'><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>&amp;\u0000\ud800</style></pre>`
 
@@ -70,7 +69,7 @@ describe('renderReport', () => {
     const { document } = parseHTML(
       renderReport({
         ...reportData(),
-        comparisons: [],
+        rounds: null,
         metrics: [],
         pairs: null,
         examples: [],
@@ -90,15 +89,26 @@ describe('renderReport', () => {
 
 describe('headline', () => {
   const compare = (after: (i: number) => boolean) =>
-    compareRounds(
+    compared(
       answers((i) => i < 30),
       answers(after),
-    )[0]
+    )
 
   it('is decided by the numbers', () => {
     expect(headline(compare((i) => i < 50)).title).toBe('A significant gain in accuracy')
     expect(headline(compare((i) => i < 10)).title).toBe('A significant loss of accuracy')
     expect(headline(compare((i) => i < 32)).title).toBe('A change in accuracy is not resolved')
+    expect(headline(compare((i) => i < 30)).title).toBe('Accuracy is equivalent within 3.0 points')
+  })
+
+  it('claims no gain that rests on the questions of few images', () => {
+    const oneImage = (round: ReturnType<typeof answers>) => round.map((each) => ({ ...each, imageId: 'only' }))
+    const rounds = compared(oneImage(answers((i) => i < 30)), oneImage(answers((i) => i < 50)))
+    expect(rounds.comparison.groups[0].mcnemar.exact).toBeLessThan(0.001)
+    expect(headline(rounds)).toMatchObject({
+      conclusion: 'not_resolved',
+      title: 'A change in accuracy is not resolved',
+    })
   })
 
   it('writes signed points', () => {
@@ -137,7 +147,9 @@ describe('what is said of hidden lesions', () => {
       before: answers((i) => i < before),
       after: answers((i) => i < after),
     })
-    return conclusion(hiddenResults('lesion-noise', 90, rounds(visible), rounds(hidden)))
+    return conclusion(
+      hiddenResults({ method: 'lesion-noise', sigma: 90 }, rounds(visible), rounds(hidden), { margin: 0.03, seed: 0 }),
+    )
   }
 
   it('claims nothing where the lesion is not hidden', () => {

@@ -10,7 +10,14 @@ import type { NativeModule } from '../../src/engine/native.js'
 import { ArgumentError, DataError, FileError } from '../../src/errors.js'
 import { generateStudies } from '../../src/phantom/index.js'
 import { failuresPath } from '../../src/sample/files.js'
-import { engineAnswerer, type SampleRequest, sampleAnswers, sampleSettings } from '../../src/sample/index.js'
+import {
+  collectAnswers,
+  engineAnswerer,
+  type SampleRequest,
+  sampleAnswers,
+  sampleSettings,
+} from '../../src/sample/index.js'
+import { fileQuestions } from '../../src/sample/question-file.js'
 import { fakeNative, fakeNativePath, temporaryFolder, writeImage, writeModel } from '../fakes/world.js'
 import { makeSample, readLines, writePng, writeRecords } from './records.js'
 
@@ -151,6 +158,54 @@ describe('sampleAnswers', () => {
     await expect(run()).rejects.toThrow('holds answers of another run')
     await expect(run({ out: other })).rejects.toThrow(/record 1 \(sample s0\)/)
     expect(await run({ out: other, overwrite: true })).toMatchObject({ answers: 12, reused: 0 })
+  })
+
+  it('takes no answer about other images, and no reason why one could not be shown', async () => {
+    const swapped = samples.map((sample, i) => ({ ...sample, images: [samples[(i + 1) % 3].images[0]] }))
+    const other = join(root, 'swapped.jsonl')
+    await writeRecords(other, swapped)
+    await run()
+    expect((await responses()).map(({ images }) => images)).toEqual(samples.map(({ images }) => [images[0].sha256]))
+    await expect(run({ samples: other })).rejects.toThrow(/its record 1 \(sample s0\) is not due/)
+    expect(await run({ samples: other, overwrite: true })).toMatchObject({ answers: 12, reused: 0 })
+    await run({ samples: other, out: `${out}.fresh` })
+    expect(await readFile(out)).toEqual(await readFile(`${out}.fresh`))
+
+    const gone = [{ ...samples[0], images: [{ ...samples[0].images[0], sha256: '0'.repeat(64) }] }, ...samples.slice(1)]
+    await writeRecords(other, gone)
+    const again = { samples: other, out: `${out}.gone` }
+    expect(await run(again)).toMatchObject({ answers: 11, failed: 1 })
+    await writeRecords(other, samples)
+    await expect(run(again)).rejects.toThrow(/is not what this run would write|is not due/)
+    expect(await run({ ...again, overwrite: true })).toMatchObject({ answers: 12, failed: 0 })
+  })
+
+  it('takes no answer about another image at the same path, where a file of questions names it bare', async () => {
+    const folder = await temporaryFolder()
+    await writeModel(join(folder, 'model'))
+    await writeImage(folder, 'x.png', 1)
+    const path = join(folder, 'questions.jsonl')
+    await writeRecords(path, [
+      { id: 'a', prompt: 'What?', images: ['x.png'] },
+      { id: 'b', prompt: 'Where?', images: ['gone.png'] },
+    ])
+    const settings = sampleSettings.parse({ samples: 's', out: 'o' })
+    const model = {
+      model: join(folder, 'model'),
+      adapter: null,
+      dtype: 'f32' as const,
+      batchSize: 2,
+      imageRoot: folder,
+    }
+    const answerer = await engineAnswerer({ ...model, native: fakeNative() }, settings)
+    const asked = () => fileQuestions(path, folder, 0)
+    const ask = (overwrite = false) => collectAnswers({ asked, total: 2, out, from: path, overwrite }, answerer)
+    expect(await ask()).toMatchObject({ answers: 1, failed: 1, reused: 0 })
+    expect(await ask()).toMatchObject({ answers: 1, failed: 1, reused: 2 })
+    const { sha256 } = await writeImage(folder, 'x.png', 2)
+    await expect(ask()).rejects.toThrow(/record 1 \(sample a\) is not due/)
+    expect(await ask(true)).toMatchObject({ answers: 1, failed: 1, reused: 0 })
+    expect((await responses())[0].images).toEqual([sha256])
   })
 
   it('is not finished without an answer: the same call asks again', async () => {

@@ -1,5 +1,12 @@
 import { describe, expect, it } from 'vitest'
-import { clusteredMean, countPaired, mcnemarExact, pairedDifference, wilson } from '../../src/statistics/index.js'
+import {
+  clusteredMean,
+  countPaired,
+  fisherExact,
+  mcnemarExact,
+  pairedDifference,
+  wilson,
+} from '../../src/statistics/index.js'
 
 describe('wilson', () => {
   // Newcombe, Statistics in Medicine 17 (1998) 857, table I, method 3.
@@ -97,6 +104,18 @@ describe('countPaired', () => {
       bothWrong: 1,
     })
     expect(() => countPaired([true], [])).toThrow('paired')
+  })
+})
+
+describe('fisherExact', () => {
+  it('is 1 where a margin is empty', () => {
+    const of = (successes: number, count: number) => ({ successes, count })
+    expect(fisherExact(of(0, 0), of(0, 0))).toBe(1)
+    expect(fisherExact(of(0, 0), of(3, 5))).toBe(1)
+    expect(fisherExact(of(0, 7), of(0, 9))).toBe(1)
+    expect(fisherExact(of(7, 7), of(9, 9))).toBe(1)
+    // 2 * C(10, 10) / C(20, 10)
+    expect(fisherExact(of(10, 10), of(0, 10))).toBeCloseTo(2 / 184756, 15)
   })
 })
 

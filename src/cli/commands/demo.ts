@@ -50,17 +50,20 @@ export const demo = defineCommand({
 })
 
 async function describeResults(folder: string): Promise<string> {
-  const { readRounds } = await import('../../evaluate/index.js')
+  const { readEvaluation } = await import('../../evaluate/index.js')
+  const { accuraciesOf } = await import('../../report/compared.js')
+  const { comparedRounds } = await import('../../report/rounds.js')
   const { headline } = await import('../../report/words.js')
   const { pointsWithInterval, withInterval } = await import('../../page/numbers.js')
-  const { comparison } = await readRounds(folder)
-  const rows = comparison
+  const rounds = comparedRounds(await readEvaluation(folder))
+  if (!rounds) return ''
+  const rows = rounds.comparison.groups
     .filter(({ kind }) => kind === 'overall' || kind === 'answerType')
-    .map(({ name, before, after, difference }) => [
-      ...[name, before.count, withInterval(before), withInterval(after)],
-      pointsWithInterval(difference),
-    ])
+    .map(({ name, count, counts, difference }) => {
+      const { before, after } = accuraciesOf(counts)
+      return [name, count, withInterval(before), withInterval(after), pointsWithInterval(difference)]
+    })
   const table = formatTable(['accuracy, %', 'n', 'before [95 %]', 'after [95 %]', 'difference [95 %]'], rows)
-  const { title, detail } = headline(comparison[0])
+  const { title, detail } = headline(rounds)
   return `\n${table}\n\n${title}: ${detail}\n`
 }

@@ -44,6 +44,7 @@ export const evaluate = stageCommand(evaluateStage, {
       'the model alone and with its adapter, with intervals',
     ],
     ['evaluate --samples s.jsonl --predictions theirs.jsonl --out eval', 'answers that another program gave'],
+    ['evaluate eval.yaml --set out=eval', 'settings from a file, whose keys are those of the section `evaluate`'],
   ],
   notes:
     'The folder has evaluation.json, verdicts.jsonl and report.html. After a stop of any kind, run the same command again: it continues.',

@@ -76,11 +76,12 @@ async function open(settings: Settings, path: string) {
   const total = await countFileQuestions(path)
   const { maxNewTokens, temperature, topP, topK, stop, seed, ...rest } = settings
   const { model, adapter = null, dtype, device, threads, batchSize, beyondContext } = rest
+  const imageRoot = dirname(resolve(path))
   const answerer = await engineAnswerer(
-    { model, adapter, dtype, device, threads, batchSize, beyondContext, imageRoot: dirname(resolve(path)) },
+    { model, adapter, dtype, device, threads, batchSize, beyondContext, imageRoot },
     { maxNewTokens, temperature, topP, topK, stop, seed },
   )
-  return { total, asked: () => fileQuestions(path, seed), answerer }
+  return { total, asked: () => fileQuestions(path, imageRoot, seed), answerer }
 }
 
 async function answerToStdout(

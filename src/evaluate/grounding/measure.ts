@@ -141,10 +141,11 @@ async function measureOne(
   preset: GroundingPreset,
   onMap?: (map: GroundingMap, question: GroundingQuestion) => void,
 ): Promise<GroundingRecord> {
+  const outside = question.boxes.filter((box) => leavesImage(box, ref)).length
   if (question.boxes.length === 0) return leftOut(system, question, ref.sha256, 'it has no box')
   const region = touchedTokens(question.boxes, frame, grid)
   const maskTokens = region.reduce((sum, value) => sum + value, 0)
-  if (maskTokens === 0) return leftOut(system, question, ref.sha256, 'no box touches the image')
+  if (maskTokens === 0) return leftOut(system, question, ref.sha256, 'no box touches the image', outside)
   const shifted = shiftRegion(region, grid)
   const neutral = layersOf(general)
   const asked = layersOf(await attend(question.question, ref, model, preset))
@@ -161,7 +162,7 @@ async function measureOne(
     kind: question.kind,
     imageId: ref.sha256,
     skipped: null,
-    outside: question.boxes.filter((box) => leavesImage(box, ref)).length,
+    outside,
     grid: [grid.rows, grid.columns],
     maskTokens,
     mass: asked.map((layer) => headMean(layer, region.length).reduce((sum, value) => sum + value, 0)),
@@ -210,9 +211,15 @@ export function shiftRegion(region: Float64Array, { rows, columns }: Grid): Floa
   })
 }
 
-function leftOut(system: string, { id, kind }: GroundingQuestion, imageId: string, skipped: string): GroundingRecord {
+function leftOut(
+  system: string,
+  { id, kind }: GroundingQuestion,
+  imageId: string,
+  skipped: string,
+  outside = 0,
+): GroundingRecord {
   const none = { mass: [], ar: [], kl: [], js: [], shiftedAr: [] }
-  return { system, sampleId: id, kind, imageId, skipped, outside: 0, grid: [0, 0], maskTokens: 0, ...none }
+  return { system, sampleId: id, kind, imageId, skipped, outside, grid: [0, 0], maskTokens: 0, ...none }
 }
 
 /** Boxes that leave their image: under the wrong reading of their format there are many. */

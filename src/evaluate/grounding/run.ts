@@ -1,5 +1,5 @@
 /** Where the models of an evaluation look, on files of questions with boxes. */
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { writeJsonl } from '../../data/jsonl.js'
 import type { StageContext } from '../../stage/stage.js'
 import { Chat } from '../../text/chat.js'
@@ -10,7 +10,7 @@ import type { Models } from '../models.js'
 import type { GroundingMap, GroundingRecord } from '../records.js'
 import type { AnsweringSystem } from '../systems.js'
 import { groundingPresets, measureGrounding } from './measure.js'
-import { type BoxFormat, chosenForMaps, type GroundingQuestion, readGroundingQuestions } from './questions.js'
+import { type BoxFormat, chosenForMaps, type GroundingQuestion, readGroundingFiles } from './questions.js'
 import { compareGrounding, groundingResults } from './summary.js'
 
 /** Questions with boxes, and how they are measured. */
@@ -40,10 +40,7 @@ export async function groundSystems(
     return null
   }
   const { files, images, preset, boxFormat } = wanted
-  const sets: { questions: GroundingQuestion[]; root: string }[] = []
-  for (const file of files) {
-    sets.push({ questions: await readGroundingQuestions(file, boxFormat), root: images ?? dirname(file) })
-  }
+  const sets = await readGroundingFiles(files, boxFormat, images)
   const all = sets.flatMap(({ questions }) => questions)
   const mapped = chosenForMaps(all, seed)
   const fromOut = pathFrom(out)

@@ -1,22 +1,25 @@
 /** The numbers of grounding: layer by layer to look at, and one chosen beforehand to conclude from. */
 import { DataError } from '../../errors.js'
 import {
-  type Bootstrap,
   type ClusteredItem,
-  clusterBootstrap,
   clusteredMean,
   clusterSignFlip,
   countClusters,
   fewestClusters,
-  type Interval,
+  type MeanByCluster,
+  meanByCluster,
 } from '../../statistics/index.js'
 import type { GroundingRecord } from '../records.js'
 import { type GroundingKind, groundingKinds } from './questions.js'
 
 const measures = ['ar', 'kl', 'js', 'mass', 'shiftedAr'] as const
 
-/** A mean with an interval that allows for several questions about one image; NaN bounds for one image. */
-export type LayerMean = Interval & { value: number }
+/** A mean over questions, null where it is infinite or of none; bounds by image, null with fewer than 20. */
+export interface LayerMean {
+  value: number | null
+  low: number | null
+  high: number | null
+}
 
 /** One system on one kind of question. */
 export interface GroundingResults {
@@ -29,7 +32,7 @@ export interface GroundingResults {
   /** A value a layer, first to last. KL can be infinite where a region has no attention. */
   layers: Record<(typeof measures)[number], LayerMean[]>
   /** Mean attention ratio over the last third of the layers; the interval is null with fewer than 20 images. */
-  headline: { value: number; interval: Bootstrap | null }
+  headline: MeanByCluster
 }
 
 /** A system against the baseline on the questions that both could be measured on: mean attention ratio over the last third. */
@@ -38,7 +41,7 @@ export interface ComparedGrounding {
   system: string
   kind: GroundingKind
   both: number
-  difference: { value: number; interval: Bootstrap | null }
+  difference: MeanByCluster
   /** Sign flips of images; null with fewer than 20. */
   p: number | null
 }
@@ -48,14 +51,6 @@ const lateMean = ({ ar }: GroundingRecord): number => {
   const late = ar.slice(Math.floor((2 * ar.length) / 3))
   return late.reduce((sum, value) => sum + value, 0) / late.length
 }
-
-const withInterval = (
-  items: readonly ClusteredItem[],
-  seed: number,
-): { value: number; interval: Bootstrap | null } => ({
-  value: items.reduce((sum, { value }) => sum + value, 0) / items.length,
-  interval: countClusters(items) >= fewestClusters ? clusterBootstrap(items, { seed }) : null,
-})
 
 /** One entry for each system and kind that has records. */
 export function groundingResults(records: readonly GroundingRecord[], seed: number): GroundingResults[] {
@@ -76,21 +71,24 @@ export function groundingResults(records: readonly GroundingRecord[], seed: numb
           skipped,
           images: new Set(measured.map(({ imageId }) => imageId)).size,
           layers: layerMeans(measured),
-          headline: withInterval(items, seed),
+          headline: meanByCluster(items, seed),
         },
       ]
     }),
   )
 }
 
+const finite = (value: number): number | null => (Number.isFinite(value) ? value : null)
+
 function layerMeans(records: readonly GroundingRecord[]): GroundingResults['layers'] {
   const count = records[0]?.ar.length ?? 0
   const means = (name: (typeof measures)[number]): LayerMean[] =>
     Array.from({ length: count }, (_, layer) => {
-      const { value, low, high } = clusteredMean(
+      const { value, clusters, low, high } = clusteredMean(
         records.map((record) => ({ cluster: record.imageId, value: record[name][layer] ?? Number.POSITIVE_INFINITY })),
       )
-      return { value, low, high }
+      const bound = (each: number): number | null => (clusters >= fewestClusters ? finite(each) : null)
+      return { value: finite(value), low: bound(low), high: bound(high) }
     })
   return { ar: means('ar'), kl: means('kl'), js: means('js'), mass: means('mass'), shiftedAr: means('shiftedAr') }
 }
@@ -122,7 +120,7 @@ export function compareGrounding(
       })
       if (items.length === 0) return []
       const p = countClusters(items) >= fewestClusters ? clusterSignFlip(items, { seed }) : null
-      return [{ baseline, system, kind, both: items.length, difference: withInterval(items, seed), p }]
+      return [{ baseline, system, kind, both: items.length, difference: meanByCluster(items, seed), p }]
     }),
   )
 }

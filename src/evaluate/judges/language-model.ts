@@ -54,7 +54,8 @@ export class LanguageModelJudge {
         else if (error instanceof RequestError) {
           return { ...about(), verdict: 'failed', reason: error.message, finish, retries: attempt, raw }
         } else throw error
-        conversation = [...messages(asked), complaint('it is empty')]
+        // Servers refuse two turns of one role, and some an empty turn.
+        conversation = [...messages(asked), { role: 'assistant', content: '(empty)' }, complaint('it is empty')]
       }
     }
     return { ...about(), verdict: 'unreadable', reason, finish, retries: attempts - 1, raw }

@@ -127,11 +127,11 @@ function drawLayers(
   measure: keyof typeof measureWords,
 ): Html | null {
   const pointsOf = (means: readonly LayerMean[]) =>
-    means.map((mean, layer) => ({ layer: layer + 1, ...mean })).filter(({ value }) => Number.isFinite(value))
+    means.map((mean, layer) => ({ layer: layer + 1, ...mean })).filter(({ value }) => value !== null)
   const marks = systems.flatMap(({ system, layers }) => {
     const stroke = colours[colourOf(results, system)]
     const points = pointsOf(layers[measure])
-    const band = points.filter(({ low, high }) => Number.isFinite(low) && Number.isFinite(high))
+    const band = points.filter(({ low, high }) => low !== null && high !== null)
     const control = measure === 'ar' ? pointsOf(layers.shiftedAr) : []
     return [
       Plot.areaY(band, { x: 'layer', y1: 'low', y2: 'high', fill: stroke, fillOpacity: 0.16 }),

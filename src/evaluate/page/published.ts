@@ -3,7 +3,6 @@ import { readFileSync } from 'node:fs'
 import { type Html, html } from '../../page/html.js'
 import { said } from '../../page/numbers.js'
 import { wilson } from '../../statistics/index.js'
-import type { VerdictRecord } from '../records.js'
 import type { EvaluationFolder } from './folder.js'
 import { systemName } from './systems.js'
 import { present, type Section, type Table, tableOf } from './table.js'
@@ -53,12 +52,12 @@ interface Row {
 
 /** Null where no question is of a set that published numbers are of. */
 export function publishedSection(folder: EvaluationFolder): Section | null {
-  const { results, verdicts } = folder
+  const { results } = folder
   const ours = results.systems.map(({ name }) => ({
     model: 'This evaluation',
     name,
     system: name,
-    values: { ...ownAnswers(verdicts, name), ...ownReports(folder, name) },
+    values: { ...ownAnswers(folder, name), ...ownReports(folder, name) },
   }))
   const measures = [...questions, ...reportMeasures].filter((key) =>
     ours.some(({ values }) => values[key as keyof typeof values] !== undefined),
@@ -82,7 +81,8 @@ export function publishedSection(folder: EvaluationFolder): Section | null {
   }
 }
 
-function ownAnswers(verdicts: readonly VerdictRecord[], system: string): Row['values'] {
+/** Published numbers are of the English questions. */
+function ownAnswers({ verdicts, samples }: EvaluationFolder, system: string): Row['values'] {
   const values: Row['values'] = {}
   for (const key of questions) {
     const { dataset, closed } = columns[key]
@@ -91,6 +91,7 @@ function ownAnswers(verdicts: readonly VerdictRecord[], system: string): Row['va
         each.system === system &&
         each.k === 0 &&
         each.dataset === dataset &&
+        samples.get(each.sampleId)?.language === 'en' &&
         each.closedUnder.paperSubstring === closed,
     )
     if (asked.length === 0) continue
@@ -103,15 +104,17 @@ function ownAnswers(verdicts: readonly VerdictRecord[], system: string): Row['va
 
 /** The paper's precision and recall are shares of reports without errors a and b, unreadable replies counted as without. */
 function ownReports({ results, samples, reports }: EvaluationFolder, system: string): Row['values'] {
-  const isTheirs = reports.some(({ sampleId }) => samples.get(sampleId)?.dataset === 'iu-xray')
+  const isTheirs = reports.every(({ sampleId }) => samples.get(sampleId)?.dataset === 'iu-xray')
   const green = results.reports?.systems.find((each) => each.system === system)?.green
-  if (!isTheirs || !green) return {}
+  if (!isTheirs || !green || green.parity.value === null) return {}
+  const { value: mean, interval, count: replies } = green.parity
   const [precision, recall] = green.withoutError.parity.map((share) => {
-    const count = green.reports - green.failed
-    const { value, low, high } = wilson(Math.round(share * count), count)
-    return { value: 100 * value, low: 100 * low, high: 100 * high, successes: Math.round(share * count), count }
+    const successes = Math.round((share ?? 0) * replies)
+    const { value, low, high } = wilson(successes, replies)
+    return { value: 100 * value, low: 100 * low, high: 100 * high, successes, count: replies }
   })
-  return { green: { value: 100 * green.parity }, precision, recall }
+  const bounds = interval && { low: 100 * interval.low, high: 100 * interval.high }
+  return { green: { value: 100 * mean, ...bounds }, precision, recall }
 }
 
 function publishedRows({ main, quoted }: Published): Row[] {

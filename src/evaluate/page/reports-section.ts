@@ -1,7 +1,8 @@
 /** Reports: GREEN as we read it and as published, every reply that could not be read, and word overlap last. */
 import { html } from '../../page/html.js'
 import { percent, pValue, said } from '../../page/numbers.js'
-import type { ComparedScore, GreenResults, MeanScore, ReportResults } from '../reports/summary.js'
+import type { MeanByCluster } from '../../statistics/index.js'
+import type { ComparedScore, GreenResults, ReportResults } from '../reports/summary.js'
 import type { EvaluationFolder } from './folder.js'
 import { systemName } from './systems.js'
 import { present, type Section, type Table, tableOf } from './table.js'
@@ -66,7 +67,7 @@ type GreenRow = ReportResults & { green: GreenResults }
 const greenRows = ({ results }: EvaluationFolder): GreenRow[] =>
   (results.reports?.systems ?? []).flatMap((row) => (row.green ? [{ ...row, green: row.green }] : []))
 
-const meanWithInterval = ({ value, interval }: MeanScore) =>
+const meanWithInterval = ({ value, interval }: MeanByCluster) =>
   html`${decimal(value)}${interval && html` <small>${decimalInterval(interval)}</small>`}`
 
 function greenTable(folder: EvaluationFolder): Table | null {
@@ -83,7 +84,8 @@ function greenTable(folder: EvaluationFolder): Table | null {
       { label: 'GREEN, strict', show: ({ green }) => meanWithInterval(green.strict) },
       { label: 'n', show: ({ green }) => green.strict.count },
       { label: 'bounds', show: ({ green }) => decimalInterval(green.bounds) },
-      { label: 'parity', show: ({ green }) => decimal(green.parity) },
+      { label: 'parity', show: ({ green }) => meanWithInterval(green.parity) },
+      { label: 'n of parity', show: ({ green }) => green.parity.count },
       { label: 'readable', show: ({ green }) => green.ok },
       { label: 'repaired', show: ({ green }) => green.repaired },
       { label: 'undefined', show: ({ green }) => green.undefined },
@@ -92,6 +94,7 @@ function greenTable(folder: EvaluationFolder): Table | null {
         show: ({ green }) => html`${total(green.unreadable)} <small>${reasons(green.unreadable)}</small>`,
       },
       { label: 'failed', show: ({ green }) => green.failed },
+      { label: 'no report', show: ({ green }) => green.missing },
       { label: 'cut', show: (row) => row.cut },
     ],
     data: ({ system, reports, cut, green }) => ({
@@ -102,14 +105,16 @@ function greenTable(folder: EvaluationFolder): Table | null {
       strict: green.strict.value,
       low: green.strict.interval?.low ?? null,
       high: green.strict.interval?.high ?? null,
-      boundLow: green.bounds.low,
-      boundHigh: green.bounds.high,
-      parity: green.parity,
+      boundLow: green.bounds?.low ?? null,
+      boundHigh: green.bounds?.high ?? null,
+      parity: green.parity.value,
+      parityReplies: green.parity.count,
       ok: green.ok,
       repaired: green.repaired,
       undefined: green.undefined,
       unreadable: total(green.unreadable),
       failed: green.failed,
+      missing: green.missing,
       reasons: reasons(green.unreadable),
     }),
   })
@@ -120,7 +125,7 @@ function errorsTable(folder: EvaluationFolder): Table | null {
   const systems = greenRows(folder)
   const without = (i: number) => (row: GreenRow) => ({
     readable: row.green.withoutError.readable[i],
-    parity: row.green.withoutError.parity[i] as number | null,
+    parity: row.green.withoutError.parity[i],
   })
   const found = (kind: 'micro' | 'macro', rate: 'precision' | 'recall') => (row: GreenRow) => ({
     readable: row.green.findings[kind][rate],
@@ -143,7 +148,7 @@ function errorsTable(folder: EvaluationFolder): Table | null {
         label: `${row.system}, n = ${row.green.ok + row.green.repaired}`,
         show: ({ of }: (typeof rows)[number]) => {
           const { readable, parity } = of(row)
-          return html`${percent(readable)}${parity !== null && html` <small>parity ${percent(parity)}</small>`}`
+          return html`${percent(readable ?? Number.NaN)}${parity !== null && html` <small>parity ${percent(parity)}</small>`}`
         },
       })),
     ],
@@ -228,7 +233,7 @@ function unreadableTable({ results, reports }: EvaluationFolder): Table | null {
 function scoresTable({ results }: EvaluationFolder): Table | null {
   const systems = results.reports?.systems ?? []
   const names = [...new Set(systems.flatMap(({ scores }) => Object.keys(scores)))]
-  const scoreOf = ({ scores }: ReportResults, name: string): MeanScore | undefined => scores[name]
+  const scoreOf = ({ scores }: ReportResults, name: string): MeanByCluster | undefined => scores[name]
   return tableOf({
     name: 'report-scores',
     isSmall: systems.length <= few,

@@ -19,7 +19,10 @@ export function conclusionWords({ conclusion, system, baseline }: SystemComparis
 }
 
 /** The numbers that the sentence rests on. */
-export function conclusionDetail({ groups: [all], conclusion }: SystemComparison, results: EvaluationResults): string {
+export function conclusionDetail(
+  { groups: [all], conclusion }: SystemComparison,
+  results: Pick<EvaluationResults, 'detectable' | 'questions'>,
+): string {
   const { bootstrap, count } = all.clusters
   const interval = bootstrap
     ? `95 % cluster interval ${signedInterval(bootstrap)} over ${counted(count, 'image')}`
@@ -31,7 +34,7 @@ export function conclusionDetail({ groups: [all], conclusion }: SystemComparison
   return conclusion === 'not_resolved' ? `${detail} ${detectableWords(results)}` : detail
 }
 
-function detectableWords({ detectable, questions }: EvaluationResults): string {
+function detectableWords({ detectable, questions }: Pick<EvaluationResults, 'detectable' | 'questions'>): string {
   const usual = detectable.find(({ discordant }) => discordant === 0.2)?.difference
   if (usual == null) return `${questions} questions are too few to show any difference.`
   return `Neither a difference nor its absence was shown: ${questions} questions can show ${percent(usual)} points where a fifth of the answers change.`
@@ -75,8 +78,8 @@ export const decimalInterval = (interval: Interval | null, digits = 3): string =
   interval ? `[${decimal(interval.low, digits)}, ${decimal(interval.high, digits)}]` : '–'
 
 /** With its sign. */
-export const signed = (value: number): string =>
-  Number.isFinite(value) ? `${value > 0 ? '+' : ''}${decimal(value)}` : '–'
+export const signed = (value: number | null): string =>
+  value !== null && Number.isFinite(value) ? `${value > 0 ? '+' : ''}${decimal(value)}` : '–'
 
 /** At most so many characters; what is left out is said. */
 export function cut(text: string, limit = 400): string {

@@ -11,17 +11,31 @@ export const scoreKey = (system: string, sampleId: string): string => JSON.strin
 
 const ids = new Set(['system', 'sampleId', 'metric', 'value'])
 
+/** Scores of our own: another program's needs another name, so that neither stands for the other. */
+const ours = new Set(['bleu1', 'bleu2', 'bleu3', 'bleu4', 'rougel', 'ciderd', 'green'])
+
 /**
- * Reads a file of scores. Either a line a score, `{ system, sampleId, metric, value }`, or a line a report with a column for each metric.
+ * Reads files of scores. Either a line a score, `{ system, sampleId, metric, value }`, or a line a report with a column for each metric.
  * `system` may be left out where one system is evaluated.
- * @throws {DataError} for a value that is no number, a report that was not asked, or a score that is there twice.
+ * @throws {DataError} for a value that is no number, a report that was not asked, a score that is there twice in all files, and one
+ * that has the name of ours.
  */
 export async function readScores(
-  path: string,
+  paths: readonly string[],
   systems: readonly string[],
   samples: ReadonlySet<string>,
 ): Promise<ImportedScores> {
   const scores = new Map<string, Record<string, number>>()
+  for (const path of paths) await addScores(scores, path, systems, samples)
+  return scores
+}
+
+async function addScores(
+  scores: Map<string, Record<string, number>>,
+  path: string,
+  systems: readonly string[],
+  samples: ReadonlySet<string>,
+): Promise<void> {
   for await (const { line, row } of tableRows(path)) {
     const fail = (message: string): never => {
       throw new DataError(`${placeOf(path, line, row.sampleId)}: ${message}`, { detail: { path, line } })
@@ -39,9 +53,10 @@ export async function readScores(
       const number = typeof value === 'string' && value.trim() !== '' ? Number(value) : value
       if (typeof number !== 'number' || !Number.isFinite(number))
         fail(`${name} is ${JSON.stringify(value)}, expected a number`)
-      if (name in known) fail(`${name} is there twice`)
+      if (ours.has(name.toLowerCase()))
+        fail(`${name} is a score that is counted here: give the other program's another name`)
+      if (Object.hasOwn(known, name)) fail(`${name} is there twice`)
       known[name] = number as number
     }
   }
-  return scores
 }

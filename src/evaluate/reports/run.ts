@@ -6,7 +6,7 @@ import type { StageContext } from '../../stage/stage.js'
 import { evaluationFiles } from '../files.js'
 import type { ReportsResults } from '../finished.js'
 import type { Prediction, ReportRecord } from '../records.js'
-import { type ImportedScores, readScores, scoreKey } from './imported.js'
+import { readScores, scoreKey } from './imported.js'
 import { ciderD, reportWords } from './ngrams.js'
 import { askGreen, type GreenRequest, type ReportWithTexts, reportRecord } from './score.js'
 import { compareReports, reportResults } from './summary.js'
@@ -48,8 +48,7 @@ export async function scoreReports(
     return null
   }
   const known = new Map(earlier?.records.map((each) => [scoreKey(each.system, each.sampleId), each]))
-  const imported: ImportedScores[] = []
-  for (const path of scores) imported.push(await readScores(path, names, new Set(asked.keys())))
+  const imported = await readScores(scores, names, new Set(asked.keys()))
   let reports = names.flatMap((name): ReportWithTexts[] => {
     const answers = predictions.filter(({ system, sampleId, k }) => system === name && asked.has(sampleId) && k === 0)
     const texts = answers.map(({ sampleId, text }) => ({
@@ -65,8 +64,8 @@ export async function scoreReports(
     return answers.map((answer, i) => {
       const key = scoreKey(name, answer.sampleId)
       const before = known.get(key)
-      const theirs = scores.length > 0 ? imported.map((each) => each.get(key) ?? {}) : [before?.scores ?? {}]
-      const record = reportRecord(asked.get(answer.sampleId) as Sample, answer, cider[i], Object.assign({}, ...theirs))
+      const theirs = scores.length > 0 ? imported.get(key) : before?.scores
+      const record = reportRecord(asked.get(answer.sampleId) as Sample, answer, cider[i], theirs)
       if (green || !before) return { record, ...texts[i] }
       const { raw, servedAs, date, failure, parity, strict } = before
       return { record: { ...record, raw, servedAs, date, failure, parity, strict }, ...texts[i] }

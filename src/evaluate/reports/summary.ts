@@ -1,32 +1,28 @@
 /** The numbers of a set of reports, and two systems on the same reports. */
 import {
-  type Bootstrap,
   type ClusteredItem,
-  clusterBootstrap,
   clusterSignFlip,
   countClusters,
   fewestClusters,
   fisherExact,
+  type Interval,
+  type MeanByCluster,
+  meanByCluster,
 } from '../../statistics/index.js'
 import type { GreenReading, ReportRecord } from '../records.js'
 
-/** A mean over reports; the interval allows for several reports of one image, and is null with fewer than 20 images. */
-export interface MeanScore {
-  count: number
-  value: number
-  interval: Bootstrap | null
-}
-
-/** Precision and recall of findings from GREEN's counts: `matched / (matched + a + c + d)` and `matched / (matched + b + c + d)`. */
+/** Precision and recall of findings from GREEN's counts: `matched / (matched + a + c + d)` and `matched / (matched + b + c + d)`; null of no finding. */
 export interface FindingRates {
-  precision: number
-  recall: number
+  precision: number | null
+  recall: number | null
 }
 
 /** GREEN of one system. */
 export interface GreenResults {
   reports: number
-  /** Read as asked, read after repairs, unreadable by reason, never answered. */
+  /** The system gave none: there was nothing to ask about. */
+  missing: number
+  /** Read as asked, read after repairs, unreadable by reason; requests that failed. */
   ok: number
   repaired: number
   unreadable: Record<string, number>
@@ -34,33 +30,31 @@ export interface GreenResults {
   /** Readable, with neither a match nor an error: they have no score. */
   undefined: number
   /** Mean of the readable ones, the careful reading. */
-  strict: MeanScore
-  /** The mean if all unreadable and unanswered reports had 0, and if they had 1. */
-  bounds: { low: number; high: number }
-  /** Mean as the published code counts it: what cannot be read is 0. */
-  parity: number
-  /** Share of reports without an error of a category, a to f, as published (unreadable ones count as without) and of the readable. */
-  withoutError: { parity: number[]; readable: number[] }
+  strict: MeanByCluster
+  /** The mean if all unreadable, failed and missing reports had 0, and if they had 1; null of no report. */
+  bounds: Interval | null
+  /** Mean over the replies as the published code counts them: what cannot be read is 0. */
+  parity: MeanByCluster
+  /** Share of reports without an error of a category, a to f, as published (unreadable ones count as without) and of the readable; null of none. */
+  withoutError: { parity: (number | null)[]; readable: (number | null)[] }
   /** Of all findings together, and as a mean over reports. */
   findings: { micro: FindingRates; macro: FindingRates }
 }
+
+/** The system gave no report. */
+const isMissing = ({ failure, words }: ReportRecord): boolean => failure !== null && words[1] === 0
 
 const isReadable = (
   reading: GreenReading | null,
 ): reading is GreenReading & { significant: number[]; matched: number } =>
   reading !== null && reading.status !== 'unreadable'
 
-const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
-
-/** Means with an interval by image. */
-export function meanScore(items: readonly ClusteredItem[], seed: number): MeanScore {
-  const enough = countClusters(items) >= fewestClusters
-  return {
-    count: items.length,
-    value: mean(items.map(({ value }) => value)),
-    interval: enough ? clusterBootstrap(items, { seed }) : null,
-  }
-}
+const share = (sum: number, count: number): number | null => (count > 0 ? sum / count : null)
+const mean = (values: readonly number[]): number | null =>
+  share(
+    values.reduce((sum, value) => sum + value, 0),
+    values.length,
+  )
 
 /** @param records of one system, all asked. */
 export function greenResults(records: readonly ReportRecord[], seed: number): GreenResults {
@@ -73,20 +67,26 @@ export function greenResults(records: readonly ReportRecord[], seed: number): Gr
     if (strict?.reason) unreadable[strict.reason] = (unreadable[strict.reason] ?? 0) + 1
   }
   const lost = records.length - readable.length
+  const bound = scored.length + lost
   const total = scored.reduce((sum, { value }) => sum + value, 0)
-  const parities = records.flatMap(({ parity }) => parity ?? [])
-  const none = (counts: readonly number[][]): number[] =>
+  const parities = records.flatMap(({ imageId, parity }) => (parity ? [{ cluster: imageId, ...parity }] : []))
+  const missing = records.filter(isMissing).length
+  const none = (counts: readonly number[][]): (number | null)[] =>
     Array.from({ length: 6 }, (_, category) => mean(counts.map((each) => Number(each[category] === 0))))
   return {
     reports: records.length,
     ok: readable.filter(({ status }) => status === 'ok').length,
     repaired: readable.filter(({ status }) => status === 'repaired').length,
     unreadable,
-    failed: records.filter(({ strict }) => strict === null).length,
+    missing,
+    failed: records.filter(({ strict }) => strict === null).length - missing,
     undefined: readable.length - scored.length,
-    strict: meanScore(scored, seed),
-    bounds: { low: total / (scored.length + lost), high: (total + lost) / (scored.length + lost) },
-    parity: mean(parities.map(({ green }) => green)),
+    strict: meanByCluster(scored, seed),
+    bounds: bound > 0 ? { low: total / bound, high: (total + lost) / bound } : null,
+    parity: meanByCluster(
+      parities.map(({ cluster, green }) => ({ cluster, value: green })),
+      seed,
+    ),
     withoutError: {
       parity: none(parities.map(({ significant }) => significant)),
       readable: none(readable.map(({ significant }) => significant)),
@@ -101,14 +101,14 @@ function findingRates(readings: readonly { significant: number[]; matched: numbe
       all.reduce((total, each) => total + pick(each), 0)
     const matched = sum((each) => each.matched)
     const misplaced = sum(({ significant: [, , c, d] }) => c + d)
-    const share = (others: number): number => matched / (matched + others)
+    const rate = (others: number): number | null => share(matched, matched + others)
     return {
-      precision: share(sum(({ significant }) => significant[0]) + misplaced),
-      recall: share(sum(({ significant }) => significant[1]) + misplaced),
+      precision: rate(sum(({ significant }) => significant[0]) + misplaced),
+      recall: rate(sum(({ significant }) => significant[1]) + misplaced),
     }
   }
   const each = readings.map((reading) => rates([reading]))
-  const defined = (values: readonly number[]): number[] => values.filter((value) => !Number.isNaN(value))
+  const defined = (values: readonly (number | null)[]): number[] => values.flatMap((value) => value ?? [])
   return {
     micro: rates(readings),
     macro: {
@@ -126,7 +126,7 @@ export interface ReportResults {
   cut: number
   green: GreenResults | null
   /** Means of BLEU, ROUGE-L, CIDEr-D (a number of these references together) and imported scores. */
-  scores: Record<string, MeanScore>
+  scores: Record<string, MeanByCluster>
 }
 
 /** @param records of one system. */
@@ -140,7 +140,7 @@ export function reportResults(
     reports: records.length,
     cut: records.filter(({ cut }) => cut.includes(true)).length,
     green: green ? greenResults(records, seed) : null,
-    scores: Object.fromEntries(names.map((name) => [name, meanScore(itemsOf(records, name), seed)])),
+    scores: Object.fromEntries(names.map((name) => [name, meanByCluster(itemsOf(records, name), seed)])),
   }
 }
 
@@ -156,7 +156,7 @@ export interface ComparedScore {
   both: number
   /** Reports with a score in one of them only. */
   lost: { baseline: number; system: number; p: number }
-  difference: Omit<MeanScore, 'count'>
+  difference: MeanByCluster
   /** Sign flips of images; null with fewer than 20. */
   p: number | null
 }
@@ -195,7 +195,7 @@ export function compareReports(
         name,
         both: items.length,
         lost: { baseline: lostBefore, system: lostAfter, p: fisherExact(of(lostBefore), of(lostAfter)) },
-        difference: meanScore(items, seed),
+        difference: meanByCluster(items, seed),
         p: enough ? clusterSignFlip(items, { seed }) : null,
       },
     ]
