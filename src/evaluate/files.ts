@@ -38,6 +38,8 @@ const counted = [
   'verdicts',
   'reports',
   'grounding',
+  'maps',
+  'priors',
   'attention',
   'hidden',
   'page',

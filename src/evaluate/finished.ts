@@ -51,6 +51,7 @@ export interface EvaluationResults extends QuestionResults, EvidenceResults {
 
 /** What tells evaluation.json from other JSON, and from that of earlier versions. */
 const shape = z.looseObject({
+  made: z.looseObject({ at: z.string(), machine: z.string() }),
   baseline: z.string(),
   judging: z.looseObject({ first: z.string(), description: z.string() }),
   systems: z.array(z.looseObject({ name: z.string(), about: z.record(z.string(), z.unknown()) })),

@@ -21,21 +21,42 @@ export {
   type RejudgeRequest,
   rejudge,
 } from './evaluation.js'
-export { type EvaluationResults, readEvaluation } from './finished.js'
+export { type EvaluationResults, type ReportsResults, readEvaluation } from './finished.js'
 export { type Box, type Frame, type Grid, touchedTokens } from './grounding/boxes.js'
 export { type Grounding, type GroundingConvention, groundingMetrics, type HeadWeights } from './grounding/metrics.js'
+export type { GroundingFiles } from './grounding/run.js'
+export type { ComparedGrounding, GroundingResults } from './grounding/summary.js'
 export type { GroundingRequest, MeanRatios } from './grounding.js'
 export { type GroupKind, type GroupResult, resultsByGroup } from './groups.js'
 export type { HiddenResults, HidingMethod, HidingRequest } from './hidden.js'
 export type { Judge } from './judge.js'
+export type { JudgeProtocolName } from './judges/protocols.js'
+export type { JudgeRequest } from './judges/run.js'
+export type { JudgeAgreement, JudgeOn } from './judges/select.js'
 export { renderEvaluation, writeTables } from './page/render.js'
 export { phantomJudge } from './phantom.js'
 export { finalAnswer } from './questions/final-answer.js'
 export { openAccuracy, parityOf } from './questions/parity.js'
-export { judgeByRule } from './questions/rule.js'
-export type { GreenReading, Prediction, ReportRecord, RuleVerdict, VerdictRecord } from './records.js'
+export { type PublishedTotals, publishedTotals } from './questions/published-totals.js'
+export { judgeByRule, rulesVersion } from './questions/rule.js'
+export type {
+  GreenReading,
+  GroundingRecord,
+  JudgeVerdict,
+  OutcomeOfAnswer,
+  Parity,
+  Prediction,
+  PriorKind,
+  ReportRecord,
+  RuleVerdict,
+  VerdictRecord,
+} from './records.js'
 export { readGreen } from './reports/green.js'
 export { type GreenParity, readGreenParity } from './reports/green-parity.js'
 export { bleu, ciderD, type ReportWords, reportWords, rougeL } from './reports/ngrams.js'
+export { type GreenPrompt, generalPrompt, trainedPrompt } from './reports/prompt.js'
+export type { GreenRequest } from './reports/score.js'
+export type { ComparedScore, GreenResults, ReportResults } from './reports/summary.js'
+export type { JudgeAbout, Judging, SystemResults } from './results.js'
 export type { AnsweringSystem } from './systems.js'
 export { judgeAnswers } from './verdicts.js'

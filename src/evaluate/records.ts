@@ -39,6 +39,7 @@ export const judgeVerdict = z.strictObject({
   /** The last reply as it came; null where none came. */
   raw: z.string().nullable(),
 })
+/** A verdict of a language model, and what it rests on. */
 export type JudgeVerdict = z.infer<typeof judgeVerdict>
 
 /** The closed rules of published numbers, each applied to the question at hand. */
@@ -64,6 +65,7 @@ export const parity = z.strictObject({
     .strictObject({ exactMatch: z.number(), f1: z.number(), precision: z.number(), recall: z.number() })
     .nullable(),
 })
+/** What published scripts would have counted. */
 export type Parity = z.infer<typeof parity>
 
 /** An answer of a system: one line of predictions.jsonl. */
@@ -191,6 +193,7 @@ export const groundingRecord = z.strictObject({
   /** The same ratio for a mask of equal size elsewhere. */
   shiftedAr: z.array(z.number()),
 })
+/** Attention of one question over an image, layer by layer. */
 export type GroundingRecord = z.infer<typeof groundingRecord>
 
 /** Where a model looks when it is asked one question: one line of maps.jsonl. */

@@ -84,7 +84,7 @@ it('is asked as the template renders it, read in both ways, and refused above th
   expect([...new Set(prompts)].sort()).toEqual(rendered.sort())
 
   const [{ green }] = results.reports?.systems ?? []
-  expect(green?.parity).toBeCloseTo(golden.summary.parity.mean, 12)
+  expect(green?.parity.value).toBeCloseTo(golden.summary.parity.mean, 12)
   expect(green?.strict.value).toBeCloseTo(golden.summary.strict.mean, 12)
   expect((green?.ok ?? 0) + (green?.repaired ?? 0)).toBe(golden.summary.strict.readable)
   const reasons: Record<string, number> = {}

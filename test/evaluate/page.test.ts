@@ -62,6 +62,8 @@ describe('the page', () => {
     )
     expect(order.every((at) => at >= 0)).toBe(true)
     expect(text).toContain('Other model, other data, one run.')
+    expect(text).not.toMatch(/improve|outperform|(?<!clinically )significant/i)
+    expect(text).toContain(results.made.at)
     expect(text).toContain('1 image left out: not found below')
   })
 

@@ -176,8 +176,8 @@ describe('sampleAnswers', () => {
     const again = { samples: other, out: `${out}.gone` }
     expect(await run(again)).toMatchObject({ answers: 11, failed: 1 })
     await writeRecords(other, samples)
-    await expect(run(again)).rejects.toThrow(/is not what this run would write|is not due/)
-    expect(await run({ ...again, overwrite: true })).toMatchObject({ answers: 12, failed: 0 })
+    // The question that failed is asked again, now with its image.
+    expect(await run(again)).toMatchObject({ answers: 12, failed: 0, reused: 11 })
   })
 
   it('takes no answer about another image at the same path, where a file of questions names it bare', async () => {
@@ -201,7 +201,7 @@ describe('sampleAnswers', () => {
     const asked = () => fileQuestions(path, folder, 0)
     const ask = (overwrite = false) => collectAnswers({ asked, total: 2, out, from: path, overwrite }, answerer)
     expect(await ask()).toMatchObject({ answers: 1, failed: 1, reused: 0 })
-    expect(await ask()).toMatchObject({ answers: 1, failed: 1, reused: 2 })
+    expect(await ask()).toMatchObject({ answers: 1, failed: 1, reused: 1 })
     const { sha256 } = await writeImage(folder, 'x.png', 2)
     await expect(ask()).rejects.toThrow(/record 1 \(sample a\) is not due/)
     expect(await ask(true)).toMatchObject({ answers: 1, failed: 1, reused: 0 })

@@ -25,7 +25,10 @@ export interface PublishedTotals {
   open: (NonNullable<Parity['scores']> & { count: number }) | null
 }
 
-/** @param records verdicts on the first answer to each question of one system. */
+/**
+ * Counts what published rules take for right, from `parity` of each verdict.
+ * @param records verdicts on the first answer to each question of one system.
+ */
 export function publishedTotals(records: readonly VerdictRecord[]): PublishedTotals {
   const all = records.flatMap(({ parity }) => parity ?? [])
   const [closed, open] = [all.filter(({ scores }) => !scores), all.filter(({ scores }) => scores)]

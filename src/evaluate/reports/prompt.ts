@@ -26,6 +26,7 @@ export interface GreenPrompt {
   sha256: string
   /** Most tokens of prompt and reply together, where the model was trained so; null where only the reply is limited. */
   totalTokens: number | null
+  /** The request about two reports that are cut already. */
   request(reference: string, candidate: string): ChatRequest | CompletionRequest
 }
 
