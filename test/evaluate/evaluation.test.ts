@@ -11,6 +11,7 @@ import { type EvaluationRequest, evaluate, type JudgingRequest, rejudge } from '
 import { readFolder } from '../../src/evaluate/page/folder.js'
 import { publishedSection } from '../../src/evaluate/page/published.js'
 import type { VerdictRecord } from '../../src/evaluate/records.js'
+import { describeComparisons } from '../../src/evaluate/stage.js'
 import { sampleSettings } from '../../src/sample/index.js'
 import { say, server } from '../endpoint/world.js'
 import { temporaryFolder } from '../fakes/world.js'
@@ -80,6 +81,20 @@ describe('systems from files', () => {
     expect(conclusion).toBe('gain')
     expect(groups[0]).toMatchObject({ counts: { gained: 20, lost: 0 }, clusters: { count: 30 } })
     expect(groups[0].clusters.bootstrap?.low).toBeGreaterThan(0.2)
+  })
+
+  it('of few images have no interval that reads as one by image', async () => {
+    const few = samples.slice(0, 8)
+    await writeRecords(join(folder, 'samples.jsonl'), few)
+    for (const name of ['half', 'right']) {
+      const said = few.map(({ id, answer }) => ({ sampleId: id, text: name === 'half' ? 'Something else.' : answer }))
+      await writeRecords(join(folder, `${name}.jsonl`), said)
+    }
+    const { results } = (await evaluate(request())) ?? expect.fail('stopped')
+    expect(results.comparisons[0].groups[0].clusters).toMatchObject({ robust: null, bootstrap: null, signFlip: null })
+    expect(describeComparisons(results.comparisons)[0]).toContain(
+      'not resolved, +100.0 points (no interval: only 4 images)',
+    )
   })
 
   it('an arm against itself is no gain, and twenty lines of Python find the headline', async () => {
