@@ -36,21 +36,24 @@ export function sampledResults(records: readonly VerdictRecord[]): SampledResult
       value: mean(groups.map((group) => passAtK(group.length, right(group), k))),
     })),
     consistent: mean(groups.map((group) => Number(new Set(group.map(({ verdict }) => verdict)).size === 1))),
-    diversity: meanDiversity(groups.map((group) => diversityOf(group.map(({ text }) => text ?? '')))),
+    diversity: meanDiversity(
+      groups.map((group) => diversityOf(group.map(({ text }) => text ?? ''))),
+      mean,
+    ),
   }
 }
 
-/** Each measure over the questions that have it. */
-function meanDiversity(all: readonly Diversity[]): Diversity {
-  const mean = (pick: (each: Diversity) => number | null): number => {
+/** Each measure over the questions that have it; null where none has. */
+function meanDiversity(all: readonly Diversity[], mean: (values: readonly number[]) => number): Diversity {
+  const known = (pick: (each: Diversity) => number | null): number | null => {
     const values = all.flatMap((each) => pick(each) ?? [])
-    return values.reduce((sum, value) => sum + value, 0) / values.length
+    return values.length > 0 ? mean(values) : null
   }
   return {
-    uniqueShare: mean((each) => each.uniqueShare),
-    entropyBits: mean((each) => each.entropyBits),
-    distinct1: mean((each) => each.distinct1),
-    distinct2: mean((each) => each.distinct2),
-    meanEditDistance: mean((each) => each.meanEditDistance),
+    uniqueShare: mean(all.map((each) => each.uniqueShare)),
+    entropyBits: mean(all.map((each) => each.entropyBits)),
+    distinct1: known((each) => each.distinct1),
+    distinct2: known((each) => each.distinct2),
+    meanEditDistance: known((each) => each.meanEditDistance),
   }
 }

@@ -2,7 +2,6 @@
 
 import { type Html, html } from '../page/html.js'
 import { intervalOfShares, percent, said } from '../page/numbers.js'
-import type { SampleSettings } from '../sample/settings.js'
 import type { Proportion } from '../statistics/index.js'
 import { accuraciesOf, type ComparedRows, comparedTable } from './compared.js'
 import type { ChangedAnswer, ComparedRounds, ReportData } from './types.js'
@@ -50,7 +49,7 @@ export function accuracySection({ rounds, judge }: ReportData): Html | null {
 }
 
 /** How both rounds were asked. */
-export const askedWords = ({ temperature, answers }: SampleSettings): string =>
+export const askedWords = ({ temperature, answers }: ComparedRounds['asked']): string =>
   temperature === 0 ? 'greedy' : `${answers > 1 ? 'the first of several ' : ''}sampled at temperature ${temperature}`
 
 function rowsOf({ comparison, before, after }: ComparedRounds): ComparedRows[] {

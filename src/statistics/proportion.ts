@@ -14,7 +14,7 @@ export interface Interval {
 export interface Proportion extends Interval {
   successes: number
   count: number
-  /** `successes / count`; NaN, like the interval, for a count of 0. */
+  /** `successes / count`; NaN, like the interval, for a count of 0, which JSON writes as null. */
   value: number
 }
 

@@ -13,6 +13,7 @@ import { readFolder } from '../../src/evaluate/page/folder.js'
 import { publishedSection } from '../../src/evaluate/page/published.js'
 import { rulesVersion } from '../../src/evaluate/questions/rule.js'
 import type { VerdictRecord } from '../../src/evaluate/records.js'
+import { describeComparisons } from '../../src/evaluate/stage.js'
 import { sampleSettings } from '../../src/sample/index.js'
 import { say, server } from '../endpoint/world.js'
 import { temporaryFolder } from '../fakes/world.js'
@@ -123,6 +124,20 @@ describe('systems from files', () => {
       expect(counted.length).toBe(closed.count + open.count)
       expect(counted.reduce<number>((sum, each) => sum + Number(each), 0)).toBe(closed.successes + open.successes)
     }
+  })
+
+  it('of few images have no interval that reads as one by image', async () => {
+    const few = samples.slice(0, 8)
+    await writeRecords(join(folder, 'samples.jsonl'), few)
+    for (const name of ['half', 'right']) {
+      const said = few.map(({ id, answer }) => ({ sampleId: id, text: name === 'half' ? 'Something else.' : answer }))
+      await writeRecords(join(folder, `${name}.jsonl`), said)
+    }
+    const { results } = (await evaluate(request())) ?? expect.fail('stopped')
+    expect(results.comparisons[0].groups[0].clusters).toMatchObject({ robust: null, bootstrap: null, signFlip: null })
+    expect(describeComparisons(results.comparisons)[0]).toContain(
+      'not resolved, +100.0 points (no interval: only 4 images)',
+    )
   })
 
   it('an arm against itself is no gain, and twenty lines of Python find the headline', async () => {
