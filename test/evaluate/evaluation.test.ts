@@ -116,6 +116,12 @@ describe('systems from files', () => {
       outcomes: { failed: 58 },
     })
   })
+
+  it('fails where a file answers nothing', async () => {
+    await writeFile(join(folder, 'none.csv'), 'qid,output\n')
+    const systems = [{ name: 'csv', kind: 'file' as const, path: join(folder, 'none.csv') }]
+    await expect(evaluate(request({ systems }))).rejects.toThrow(/none\.csv/)
+  })
 })
 
 /** What a server does, by the number of the question in what it is asked. */
