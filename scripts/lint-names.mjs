@@ -23,6 +23,7 @@ export const names = [
   { name: 'logprobs (of tokens), logps (sums over a sequence)', not: ['log_probs', 'log_likelihoods', 'logp_sum'] },
   { name: 'hidden', not: ['hidden_state', 'hiddens'] },
   { name: 'lesion-noise, image-noise', not: ['lesion_noise', 'whole_image_noise', 'global_noise'] },
+  { name: 'key_env', not: ['token_env'] },
   { name: 'image_root', not: ['image_folder', 'images_root', 'image_dir'] },
 ]
 

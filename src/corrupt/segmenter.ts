@@ -67,7 +67,7 @@ type Answer = z.infer<typeof answerSchema>
 /** Bytes: a few hundred masks of the largest image; more is no answer. */
 const largestAnswer = 2 ** 26
 
-const denied = 'Name the variable of its token with --segmenter-token-env.'
+const denied = 'Name the variable of its token with --segmenter-key-env.'
 const hints: Record<number, string> = {
   400: 'The service does not like the request; docs/corruption.md has the contract.',
   401: denied,

@@ -9,7 +9,7 @@ export const segmenterSettings = z.strictObject({
     .string()
     .refine(isAddress, anAddress)
     .meta({ description: 'Address of a segmentation service, for images that have no mask', secret: true }),
-  tokenEnv: text
+  keyEnv: text
     .nullable()
     .default(null)
     .meta({ secret: true, description: 'Environment variable that holds its token', free: true }),

@@ -54,6 +54,6 @@ export const corruptStage = defineStage({
   },
 })
 
-function serviceOf({ tokenEnv, timeout, ...rest }: NonNullable<CorruptSettings['segmenter']>) {
-  return { ...rest, token: keyFrom(tokenEnv), timeoutMs: timeout * 1000, delayMs: 1000 }
+function serviceOf({ keyEnv, timeout, ...rest }: NonNullable<CorruptSettings['segmenter']>) {
+  return { ...rest, token: keyFrom(keyEnv), timeoutMs: timeout * 1000, delayMs: 1000 }
 }

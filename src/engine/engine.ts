@@ -48,6 +48,7 @@ import {
 
 export * from './device.js'
 export type * from './native.js'
+export { mostCoefficient, mostLoraAlpha } from './validate.js'
 
 /** What every call of an engine takes. An aborted call rejects with an `AbortedError`. */
 export interface CallOptions {

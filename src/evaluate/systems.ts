@@ -6,12 +6,13 @@ import { readJsonl } from '../data/jsonl.js'
 import { response, type Sample } from '../data/records.js'
 import type { EngineSpec } from '../engine/engine.js'
 import { DataError } from '../errors.js'
-import { type Answerer, failure } from '../sample/answerer.js'
+import { type Answerer, failure, namingFirst } from '../sample/answerer.js'
 import { failuresPath } from '../sample/files.js'
 import { engineAnswerer, sampleAnswers, serverAnswerer } from '../sample/index.js'
 import { answerSeed } from '../sample/questions.js'
 import type { SampleSettings, serverSettings } from '../sample/settings.js'
 import type { StageContext } from '../stage/stage.js'
+import { counted } from '../text/plural.js'
 import type { Models } from './models.js'
 import { predictionOf, readPredictions } from './predictions.js'
 import type { Prediction } from './records.js'
@@ -56,7 +57,8 @@ export async function answersOf(
   if (system.kind === 'file') {
     const answers = await readPredictions(system.path, samples)
     const missing = samples.filter(({ id }) => answers.get(id)?.size === 0).length
-    if (missing > 0) progress.log(`${missing} questions have no answer in ${system.path} and count as wrong`)
+    if (missing === samples.length) throw new DataError(`${system.path} answers none of the questions`)
+    if (missing > 0) progress.log(`${unanswered(missing)} in ${system.path}; without one a question counts as wrong`)
     return fromFile(system.name, answers, samples)
   }
   const out = answersPath(asking.folder, system.name)
@@ -71,15 +73,21 @@ export async function answersOf(
         progress.update(done)
       },
       onProgress: (done, failed) => progress.update(done, failed > 0 ? `${failed} failed` : undefined),
+      onFailure: namingFirst((line) => progress.log(line)),
     },
   )
   if (report.interrupted) return undefined
   if (report.answers === 0) {
     throw new DataError(`${system.name} answered no question`, { hint: `The reasons are in ${report.failures}.` })
   }
-  if (report.failures) progress.log(`${report.failed} questions have no answer and count as wrong: ${report.failures}`)
+  if (report.failures) {
+    const rest = 'without one a question counts as wrong; the same command asks again'
+    progress.log(`${unanswered(report.failed)}: ${report.failures}; ${rest}`)
+  }
   return fromAnswers(system.name, out, samples, settings, report.failures !== null)
 }
+
+const unanswered = (count: number): string => `${counted(count, 'question has', 'questions have')} no answer`
 
 async function answererOf(
   system: Exclude<AnsweringSystem, { kind: 'file' }>,

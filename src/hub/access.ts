@@ -44,7 +44,7 @@ function namedToken(name: string, env: Environment): HubAccess['token'] {
   const value = env[name]?.trim()
   if (value) return checked(value, name)
   throw new ArgumentError(`The variable ${nameOf(name)} holds no token`, {
-    hint: 'Give the name of a variable, not the token itself, or leave --token-env out.',
+    hint: 'Give the name of a variable, not the token itself, or leave --key-env out.',
   })
 }
 

@@ -141,7 +141,7 @@ function tooMuch(repo: string, what: string): HubError {
 function refusal(repo: string, { endpoint, token }: HubAccess, { status, headers }: Received, what: string): HubError {
   const code = headers.get('x-error-code')
   const detail = { repo, status, code, said: redact(headers.get('x-error-message') ?? '') }
-  const give = 'put a token of that account into HF_TOKEN (or name another variable with --token-env)'
+  const give = 'put a token of that account into HF_TOKEN (or name another variable with --key-env)'
   const error = (message: string, hint: string): HubError => new HubError(message, { detail, hint })
   if (code === 'GatedRepo') {
     const page = `${endpoint}/${repo}`

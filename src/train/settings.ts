@@ -1,7 +1,6 @@
 /** The settings of training: every key, its type, range and default. The file format is YAML with these names. */
 import { z } from 'zod'
-import { defaultLora, gemmBackends } from '../engine/engine.js'
-import { mostCoefficient, mostLoraAlpha } from '../engine/validate.js'
+import { defaultLora, gemmBackends, mostCoefficient, mostLoraAlpha } from '../engine/engine.js'
 import {
   beyondContext,
   compute,

@@ -177,6 +177,12 @@ describe('systems from files', () => {
       outcomes: { failed: 58 },
     })
   })
+
+  it('fails where a file answers nothing', async () => {
+    await writeFile(join(folder, 'none.csv'), 'qid,output\n')
+    const systems = [{ name: 'csv', kind: 'file' as const, path: join(folder, 'none.csv') }]
+    await expect(evaluate(request({ systems }))).rejects.toThrow(/none\.csv/)
+  })
 })
 
 describe('what a file of answers says', () => {

@@ -115,7 +115,7 @@ const commands: Record<(typeof asks)[number], Command> = {
     const world = await World.create()
     await world.pairs([world.pair('p', [await world.image('a.png')], { provenance: { concept: 'liver' } })])
     const args = ['corrupt', '--pairs', world.path('pairs.jsonl'), '--out', world.path('out')]
-    const service = ['--segmenter', url, '--segmenter-token-env', 'HOSTILE_KEY', '--segmenter-timeout', '1']
+    const service = ['--segmenter', url, '--segmenter-key-env', 'HOSTILE_KEY', '--segmenter-timeout', '1']
     const told = await runCommand([...args, ...service, '--segmenter-retries', '1'], { env: { HOSTILE_KEY: key } })
     const check = async (): Promise<void> => {
       expect(told.code).toBe(1)

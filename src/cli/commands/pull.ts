@@ -28,16 +28,16 @@ export const pull = defineCommand({
       .meta({ description: 'Only check that the folder is complete (also: HF_HUB_OFFLINE=1)' }),
     verify: flag('Compare the hash of every file, also of those already checked'),
     overwrite: flag('Replace files that differ from the published ones'),
-    tokenEnv: text.optional().meta({ description: 'Environment variable that holds the token; default: HF_TOKEN' }),
+    keyEnv: text.optional().meta({ description: 'Environment variable that holds the token; default: HF_TOKEN' }),
   }),
   positionals: ['repo'],
   examples: [
     ['pull Qwen/Qwen3-VL-4B-Instruct', 'weights, configuration and tokenizer; after a stop the same command continues'],
   ],
   notes: 'HF_ENDPOINT names another hub. fire-train.pull.json in the folder says what it was filled with.',
-  async run({ tokenEnv, ...settings }, { progress }) {
+  async run({ keyEnv, ...settings }, { progress }) {
     const { hubAccess, pull: pullFiles } = await import('../../hub/index.js')
-    const access = await hubAccess(tokenEnv)
+    const access = await hubAccess(keyEnv)
     using stop = catchSignals((name) => progress.log(`${name}: stopping; again to leave at once`))
     let started = false
     try {
