@@ -12,6 +12,7 @@ import type { SystemComparison } from './compare.js'
 import type { Evaluated, JudgingRequest } from './evaluation.js'
 import { evaluationFiles, evaluationTraces } from './files.js'
 import type { EvaluationResults } from './finished.js'
+import { isNoise } from './hiding.js'
 import { evaluateSettings, type judging, type rejudgeSettings } from './settings.js'
 import type { AnsweringSystem } from './systems.js'
 
@@ -30,7 +31,7 @@ export const evaluateStage = defineStage({
   traces: ({ out }) => evaluationTraces(out),
   ignores: ({ attentionQuestions, hideLesions }) => [
     ...(attentionQuestions > 0 || hideLesions.length > 0 ? [] : ['masks', 'maskRoot']),
-    ...(hideLesions.includes('lesion-noise') ? [] : ['hiddenSigma']),
+    ...(hideLesions.some(isNoise) ? [] : ['hiddenSigma']),
   ],
   earlier: ['overwrite'],
   async run(settings, context): Promise<StageResult<EvaluationResults>> {
