@@ -91,6 +91,13 @@ export const evaluateSettings = z.strictObject({
   boxFormat: z.enum(boxFormats).default('auto').meta({
     description: 'How boxes are written. auto: xywh where the path of the image begins with Slake, else xyxy',
   }),
+  rewardPairs: text
+    .optional()
+    .meta(
+      inputPath(
+        'Pair records about held-out questions: how often each adapter finds the chosen side likelier than the model alone does',
+      ),
+    ),
   attentionQuestions: whole.default(0).meta({
     description:
       'Measure attention on this many questions that are answered correctly and whose lesion has a mask; 0 = off',

@@ -10,15 +10,7 @@ export const pairModes = ['on-policy', 'phrases', 'reference-chosen', 'reference
 export type PairMode = (typeof pairModes)[number]
 
 /** What cannot be had together with a mode, in words. */
-export function modeProblem(
-  mode: PairMode,
-  { provider, logprobFloor }: { provider?: string; logprobFloor?: number },
-): string | undefined {
-  if (mode === 'reference-style' && provider === 'phantom') {
-    return 'reference-style is not possible with the phantom provider: it changes its own sentences, and references are terse'
-  }
-  if ((mode === 'phrases' || mode === 'reference-chosen') && logprobFloor !== undefined) {
-    return `logprobFloor weighs an edit of a text, and the sides of ${mode} are no text and its edit`
-  }
-  return undefined
+export function modeProblem(mode: PairMode, logprobFloor: number | undefined): string | undefined {
+  if (logprobFloor === undefined || mode === 'on-policy' || mode === 'reference-style') return undefined
+  return `logprobFloor weighs an edit of a text, and the sides of ${mode} are no text and its edit`
 }

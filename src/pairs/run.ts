@@ -76,7 +76,7 @@ export interface BuildPairsResult {
 /**
  * Judges, edits and verifies every response. The same inputs, seed and replies give the same bytes, however often the run was
  * interrupted.
- * @throws {ArgumentError} for a mode that is not possible with the provider or with a floor.
+ * @throws {ArgumentError} for a mode that is not possible with a floor.
  * @throws {DataError} at a record that is broken, or a response to a sample that does not exist.
  * @throws {LockedError} when another run writes to `out`.
  */
@@ -97,7 +97,7 @@ export async function buildPairs(options: BuildPairsOptions): Promise<BuildPairs
   const { samples, responses, out, signal, onProgress } = options
   const { provider, blindJudge, mode, seed, limits, wrongSentences } = options
   const context = { provider, blindJudge, mode, seed, limits, wrongSentences }
-  const problem = modeProblem(mode, { provider: provider.name, logprobFloor: options.logprobFloor })
+  const problem = modeProblem(mode, options.logprobFloor)
   if (problem !== undefined) throw new ArgumentError(problem)
   await using _lock = await lockOutput(out, 'file', [samples, responses])
   const tasks = await readTasks(options)

@@ -91,8 +91,7 @@ export const pairsStage = defineStage({
 
 function check(tree: Tree, locate: Locate): PairsSettings {
   const settings = checkTree(pairsSettings, tree, locate)
-  const { mode, endpoint, provider, logprobFloor } = settings
-  const message = modeProblem(mode, { provider: endpoint ? undefined : provider, logprobFloor })
+  const message = modeProblem(settings.mode, settings.logprobFloor)
   if (message === undefined) return settings
   throw configError([{ path: ['mode'], message }], locate)
 }

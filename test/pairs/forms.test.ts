@@ -105,8 +105,8 @@ describe('what is not possible is refused in words', () => {
   const files = { samples: 's.jsonl', responses: 'r.jsonl', out: 'p.jsonl' }
 
   it('before anything is read', () => {
-    expect(() => pairsStage.check?.({ ...files, mode: 'reference-style', provider: 'phantom' }, locate)).toThrow(
-      /reference-style is not possible with the phantom provider/,
+    expect(() => pairsStage.check?.({ ...files, mode: 'phrases', logprobFloor: -3 }, locate)).toThrow(
+      /the sides of phrases are no text and its edit/,
     )
     expect(() => pairsStage.check?.({ ...files, mode: 'phrases', logprobFloor: -3 }, locate)).toThrow(ConfigError)
     expect(() => pairsStage.check?.({ ...files, mode: 'phrases', provider: 'phantom' }, locate)).not.toThrow()
