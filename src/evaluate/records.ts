@@ -184,12 +184,16 @@ const textReward = z.strictObject({
 /** How much likelier an adapter finds a text than the model alone. */
 export type TextReward = z.infer<typeof textReward>
 
-/** Rewards of a held-out pair under one adapter: one line of rewards.jsonl. */
+/** Rewards of a pair under one adapter: one line of rewards.jsonl. */
 export const rewardRecord = z.strictObject({
   system: z.string().min(1),
+  /** Its file, from the folder of the evaluation. */
+  pairs: z.string().min(1),
   pairId: z.string().min(1),
   sampleId: z.string(),
   imageId: z.string(),
+  /** One of its images was trained on; null where the training pairs are not known. */
+  seenImage: z.boolean().nullable(),
   chosen: textReward,
   rejected: textReward,
   referenceRight: textReward.nullable(),
@@ -197,5 +201,5 @@ export const rewardRecord = z.strictObject({
   /** Why there is nothing in the reference's style. */
   reason: z.string().nullable(),
 })
-/** Rewards of a held-out pair under one adapter. */
+/** Rewards of a pair under one adapter. */
 export type RewardRecord = z.infer<typeof rewardRecord>

@@ -18,8 +18,10 @@ import { readPredictions } from './predictions.js'
 import type { Prediction } from './records.js'
 
 /** Who answers. */
-export type AnsweringSystem = { name: string } & (
-  | { kind: 'model'; model: string; adapter: string | null }
+export type AnsweringSystem = {
+  name: string
+} /** `step` of a training run, where the adapter is one of its checkpoints. */ & (
+  | { kind: 'model'; model: string; adapter: string | null; step?: number }
   | { kind: 'server'; endpoint: z.input<typeof serverSettings>; cache?: string }
   /** Answers that another program gave, see `readPredictions`. */
   | { kind: 'file'; path: string }
