@@ -31,7 +31,7 @@ import { askGreen, type GreenRequest, reportRecord } from './reports/score.js'
 import { compareReports, reportResults } from './reports/summary.js'
 import { detectableWith, type Judging, questionResults } from './results.js'
 import { type RewardRequest, rewardsOf } from './rewards/run.js'
-import { type AnsweringSystem, type Asking, answersOf } from './systems.js'
+import { type AnsweringSystem, type Asking, answersOf, greedyOf } from './systems.js'
 import { asJudged, verdictOf } from './verdicts.js'
 
 /** How answers are judged and counted; none of it needs an answer again. */
@@ -309,7 +309,6 @@ async function evidenceOf(
     records.filter(({ system, k }) => system === nameOf(path) && k === 0).map(asJudged)
   const judgedIds = new Set(records.map(({ sampleId }) => sampleId))
   const { batchSize, beyondContext } = engine
-  const greedy = { ...asked, answers: 1, temperature: 0, topP: 1, topK: 0 }
   return measureEvidence(
     samples.filter(({ id }) => judgedIds.has(id)),
     { before: round(null), after: round(adapter) },
@@ -318,7 +317,7 @@ async function evidenceOf(
       ...{ imageRoot, out, model, adapter, batchSize, beyondContext, overwrite },
       engine: await models.engine({ model, adapter }),
       dtype: engine.dtype,
-      asked: greedy,
+      asked: greedyOf(asked),
       judge: truth ?? rulesJudge,
     },
     context,

@@ -49,4 +49,5 @@ export { bleu, ciderD, type ReportWords, reportWords, rougeL } from './reports/n
 export type { RewardRequest } from './rewards/run.js'
 export { type CrossedResults, type RewardResults, rewardResults } from './rewards/summary.js'
 export { type EvaluatedRounds, readRounds } from './rounds.js'
+export { type QuestionValue, questionPass, type SampledResults, sampledResults } from './several.js'
 export type { AnsweringSystem } from './systems.js'

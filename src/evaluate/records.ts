@@ -64,8 +64,10 @@ export type Parity = z.infer<typeof parity>
 export const prediction = z.strictObject({
   system: z.string().min(1),
   sampleId: z.string().min(1),
-  /** Number of the answer, from 0, where several are sampled. */
+  /** Number of the answer, from 0; accuracy is counted on 0, which is the greedy one where a model gives several. */
   k: z.number().int().nonnegative(),
+  /** One of several that were drawn, which pass@k and diversity are counted on. */
+  sampled: z.boolean(),
   /** Null where there is none; then `failure` says why. */
   text: z.string().nullable(),
   failure: z.string().nullable(),
@@ -80,6 +82,7 @@ export const verdictRecord = z.strictObject({
   system: z.string().min(1),
   sampleId: z.string().min(1),
   k: z.number().int().nonnegative(),
+  sampled: z.boolean(),
   /** SHA-256 of the first image, else the sample's id: questions about one image are a cluster. */
   imageId: z.string(),
   dataset: z.string(),

@@ -199,7 +199,12 @@ describe('the summary', () => {
     expect(crossed?.styleGap.value).toBe(0.75)
     expect(crossed?.styleGap.low).toBeCloseTo(0.75 - 1.959963984540054 * error, 12)
     expect(crossed?.styleGap.high).toBeCloseTo(0.75 + 1.959963984540054 * error, 12)
-    expect(crossed).toMatchObject({ bothOwn: { successes: 4 }, bothReference: { successes: 4 } })
+    expect(crossed).toMatchObject({
+      bothOwn: { successes: 4 },
+      bothReference: { successes: 4 },
+      // Content 1 nat in all; style 2, 2, 2 and 0.
+      effects: { content: { value: 1, low: 1, high: 1 }, style: { value: 1.5 } },
+    })
   })
 })
 

@@ -47,6 +47,11 @@ export interface CrossedResults {
   rightReference: Proportion
   /** `rightReference − rightOwn`, paired: 0 where content decides, up to 1 where the reference's style is preferred, down to −1. */
   styleGap: Mean
+  /**
+   * Main effects of the two by two texts on the log-ratio, in nats: right less wrong over both styles, and the reference's style less
+   * the model's own over right and wrong. A style that outweighs content is what the adapter learnt to reward.
+   */
+  effects: { content: Mean; style: Mean }
 }
 
 /** By system and file, in the order of the records. */
@@ -99,6 +104,11 @@ function crossedResults(records: readonly RewardRecord[]): CrossedResults | null
   const preferred = (right: Text, wrong: Text) =>
     wilson(items.filter((item) => prefers(item, right, wrong)).length, items.length)
   const mean = (of: (item: Item) => number) => items.reduce((sum, item) => sum + of(item), 0) / items.length
+  type Two = [Text, Text]
+  const contrast = (of: Two, against: Two) => {
+    const sum = (item: Item, [one, other]: Two): number => item[one].answer + item[other].answer
+    return meanByImage(items, (item) => (sum(item, of) - sum(item, against)) / 2)
+  }
   const words = (one: Text, other: Text) => mean((item) => (item[one].words + item[other].words) / 2)
   const logRatio = (text: Text) => mean((item) => item[text].answer)
   return {
@@ -118,5 +128,9 @@ function crossedResults(records: readonly RewardRecord[]): CrossedResults | null
       items,
       (item) => Number(prefers(item, 'referenceRight', 'rejected')) - Number(prefers(item, 'chosen', 'referenceWrong')),
     ),
+    effects: {
+      content: contrast(['referenceRight', 'chosen'], ['referenceWrong', 'rejected']),
+      style: contrast(['referenceRight', 'referenceWrong'], ['chosen', 'rejected']),
+    },
   }
 }
