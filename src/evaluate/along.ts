@@ -1,4 +1,7 @@
-/** What training does step by step: the checkpoints of one run, as systems of an evaluation. */
+/**
+ * What training does step by step: the checkpoints of one run, as systems of an evaluation. A study trains with `checkpoint.every` and
+ * `checkpoint.keep` that keep the steps it wants, evaluates with `run`, and reads `training` of evaluation.json.
+ */
 import type { Proportion } from '../statistics/index.js'
 import { countWords } from './groups.js'
 import type { VerdictRecord } from './records.js'

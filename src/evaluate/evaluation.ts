@@ -215,7 +215,7 @@ export async function rejudge(
   const answered = { samples, predictions, about, inputs, asked }
   // What models look at does not depend on who judges their answers.
   const { attention, hidden, grounding } = before
-  const rewards = (before.rewards ?? []).map((each) => ({ ...each, pairs: moved(each.pairs) }))
+  const rewards = before.rewards.map((each) => ({ ...each, pairs: moved(each.pairs) }))
   const looked = { attention, hidden, grounding, rewards }
   const judging = { ...request, trainedOn }
   return countAll(answered, await judgeAll(answered, judging, context), looked, judging, context)

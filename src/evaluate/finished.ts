@@ -59,7 +59,9 @@ export async function readEvaluation(folder: string): Promise<EvaluationResults>
     () => JSON.parse(text) as unknown,
     (reason, cause) => new DataError(`${path} is not JSON: ${reason}`, { cause }),
   )
-  if (shape.safeParse(value).success) return value as EvaluationResults
+  // Before rewards were measured there were none.
+  if (shape.safeParse(value).success)
+    return { rewards: [], training: null, ...(value as object) } as unknown as EvaluationResults
   throw new DataError(`${path} is not an evaluation of this version`, {
     detail: { path },
     hint: 'Evaluate again: replies that were paid for are kept in the folder.',

@@ -1,4 +1,8 @@
-/** Several drawn answers to each question beside the greedy one: what sampling finds, and how different the answers are. */
+/**
+ * Several drawn answers to each question beside the greedy one: what sampling finds, and how different the answers are. A study
+ * evaluates with `answers: 4`, `temperature` and `topP`, and reads `sampled` of each system of evaluation.json; to pair two arms it takes
+ * `questionPass` of both.
+ */
 import { clusteredMean, type Interval, passAtK } from '../statistics/index.js'
 import { type Diversity, diversityOf } from './diversity.js'
 import type { VerdictRecord } from './records.js'

@@ -1,4 +1,7 @@
-/** Rewards of pairs under every adapter of an evaluation. */
+/**
+ * Rewards of pairs under every adapter of an evaluation. A study gives `rewardPairs`: the pairs that an arm was trained on, held-out
+ * pairs of the same mode, and held-out `on-policy` pairs for the crossed probe; it reads `rewards` of evaluation.json.
+ */
 import { dirname, join } from 'node:path'
 import { writeJsonl } from '../../data/jsonl.js'
 import type { Sample } from '../../data/records.js'
