@@ -103,7 +103,7 @@ export function crossedSection({ results }: EvaluationFolder): Section | null {
     html: html`<h2>${title}</h2>
       <p class="note">Right and wrong, each in the reference’s style (${decimal(words.reference, 1)} words) and in the model’s own
       (${decimal(words.own, 1)} words). Shares of items whose right text has the higher reward. An adapter that rewards the reference’s style
-      instead of content is low in the third column and high in the fourth. Content and style: main effects on the log-ratio.</p>${table.html}`,
+      instead of content is low in “right own, wrong reference” and high in “right reference, wrong own”. Content and style: main effects on the log-ratio.</p>${table.html}`,
   }
 }
 
@@ -143,7 +143,7 @@ export function trainingSection({ results: { training }, results }: EvaluationFo
     tables: present(table),
     html: html`<h2>${title}</h2>
       <p class="note">Step 0 is the model alone. Reward accuracy that rises while accuracy does not, or while answers shrink towards the
-      references, says that something else than content is learnt.</p>
+      references, is a sign that something else than content is learnt.</p>
       <div class="legend"><span class="system c0"><i></i>accuracy of answers</span>${files.map((file, i) => html`<span class="system c${1 + (i % 4)}"><i></i>reward accuracy: ${file}</span>`)}</div>
       <div class="grid"><figure><h4>Accuracy, %</h4>${drawShares(training, files)}</figure>
       <figure><h4>Words an answer; dashed: the references</h4>${drawWords(training)}</figure></div>${table?.html}`,
