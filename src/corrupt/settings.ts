@@ -39,18 +39,17 @@ export const corruptSettings = z.strictObject({
     .optional()
     .meta({ ...rootPath('Folder that masks must lie in; default: that of the manifest'), needs: 'masks' }),
   segmenter: segmenterSettings.optional().describe('A service that finds masks, for images that have none'),
-  method: z
-    .enum(corruptionMethods)
-    .default('lesion-noise')
-    .meta({ description: 'lesion-*: inside the mask only; the others: the whole image, for ablations' }),
+  method: z.enum(corruptionMethods).default('lesion-noise').meta({
+    description: 'lesion-*: inside the mask, or a moved one (-elsewhere); the others: the whole image, for ablations',
+  }),
   sigma: z
     .number()
     .positive()
     .max(255)
     .optional()
     .meta({
-      description: 'Noise in grey levels of 0 to 255; default: 45 on a lesion, 12 on an image',
-      needs: ['method: lesion-noise', 'method: image-noise'],
+      description: 'Noise in grey levels of 0 to 255; default: 45 in a mask, 12 on an image',
+      needs: ['method: lesion-noise', 'method: lesion-noise-elsewhere', 'method: image-noise'],
     }),
   grain: z.enum(['image', 'model']).default('image').meta({
     description:

@@ -26,9 +26,10 @@ export async function describeSystem(
     return { kind: 'file', path: fromOut(system.path), sha256: await sha256File(system.path) }
   }
   if (system.kind === 'model') {
-    const { kind, model, adapter } = system
-    if (adapter === null) return { kind, model: fromOut(model), adapter }
-    return { kind, model: fromOut(model), adapter: fromOut(adapter), adapterSha256: await hashModel(adapter) }
+    const { kind, model, adapter, step } = system
+    const about = { kind, model: fromOut(model), adapter: adapter === null ? null : fromOut(adapter) }
+    const hashed = adapter === null ? about : { ...about, adapterSha256: await hashModel(adapter) }
+    return step === undefined ? hashed : { ...hashed, step }
   }
   const { url, model } = system.endpoint
   return { kind: 'server', model, url: printable(url) }

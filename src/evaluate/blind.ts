@@ -104,10 +104,11 @@ export async function askPriors(
 
 /** The answer of a line of priors.jsonl, to be judged again. */
 export function priorAnswerOf(
-  { prior, shown, system, sampleId, k, text, reason }: PriorRecord,
+  { prior, shown, system, sampleId, k, sampled, text, reason }: PriorRecord,
   words: number,
 ): PriorAnswer {
-  return { prior, shown, prediction: { system, sampleId, k, text, failure: text === null ? reason : null, words } }
+  const failure = text === null ? reason : null
+  return { prior, shown, prediction: { system, sampleId, k, sampled, text, failure, words } }
 }
 
 /** A system without the image. */

@@ -10,7 +10,7 @@ import { evaluationFiles } from './files.js'
 import type { EvaluationResults } from './finished.js'
 import { probedQuestion } from './grounding.js'
 import { hiddenAnswers } from './hidden.js'
-import { groundingMap, groundingRecord } from './records.js'
+import { groundingMap, groundingRecord, rewardRecord } from './records.js'
 
 /** The records of a file of an evaluation; none where it is not there. */
 export async function recordsIn<T>(path: string, schema: z.ZodType<T>): Promise<T[]> {
@@ -27,7 +27,7 @@ export async function carryReplies(folder: string, cache: string): Promise<void>
 }
 
 /**
- * Copies grounding, and also attention and hidden lesions, whose questions are chosen and judged by the first judge (`truth` or rules),
+ * Copies grounding and rewards, and also attention and hidden lesions, whose questions are chosen and judged by the first judge (`truth` or rules),
  * never by a language model; with the paths of their pictures from the new folder; the pictures stay where they are.
  * @param moved a path of the old folder, from the new one.
  * @param sameFirst the first judge is the same as before; else attention and hidden lesions are left out.
@@ -35,11 +35,11 @@ export async function carryReplies(folder: string, cache: string): Promise<void>
 export async function carryOver(
   folder: string,
   out: string,
-  before: Pick<EvaluationResults, 'attention' | 'hidden' | 'grounding'>,
+  before: Pick<EvaluationResults, 'attention' | 'hidden' | 'grounding' | 'rewards'>,
   moved: (place: string) => string,
   sameFirst: boolean,
   { progress }: Pick<StageContext, 'progress'>,
-): Promise<Pick<EvaluationResults, 'attention' | 'hidden' | 'grounding'>> {
+): Promise<Pick<EvaluationResults, 'attention' | 'hidden' | 'grounding' | 'rewards'>> {
   const copy = async <T>(name: string, schema: z.ZodType<T>, move: (record: T) => T, keep = true): Promise<void> => {
     const records = await recordsIn(join(folder, name), schema)
     if (!keep && records.length > 0) progress.log(`${name} is left out: it rests on the verdicts of another judge`)
@@ -47,6 +47,8 @@ export async function carryOver(
   }
   const place = <T extends { path: string }>(image: T): T => ({ ...image, path: moved(image.path) })
   await copy(evaluationFiles.grounding, groundingRecord, (record) => record)
+  const inPairs = <T extends { pairs: string }>(of: T): T => ({ ...of, pairs: moved(of.pairs) })
+  await copy(evaluationFiles.rewards, rewardRecord, inPairs)
   await copy(evaluationFiles.maps, groundingMap, (map) => ({ ...map, image: place(map.image) }))
   await copy(
     evaluationFiles.attention,
@@ -60,6 +62,11 @@ export async function carryOver(
     (answers) => ({ ...answers, image: place(answers.image), twin: place(answers.twin), mask: moved(answers.mask) }),
     sameFirst,
   )
-  const { attention, hidden, grounding } = before
-  return { attention: sameFirst ? attention : null, hidden: sameFirst ? hidden : [], grounding }
+  const { attention, hidden, grounding, rewards } = before
+  return {
+    attention: sameFirst ? attention : null,
+    hidden: sameFirst ? hidden : [],
+    grounding,
+    rewards: rewards.map(inPairs),
+  }
 }

@@ -12,6 +12,7 @@ import type { SampleSettings } from '../sample/settings.js'
 import { silent } from '../stage/progress.js'
 import type { StageContext } from '../stage/stage.js'
 import { describeSystem, madeHere, moveSystem, pathFrom } from './about.js'
+import { alongTraining } from './along.js'
 import { askPriors, blindSummary, type PriorAnswer, priorAnswerOf } from './blind.js'
 import { carryOver, carryReplies, recordsIn } from './carry.js'
 import { type EvidenceRequest, type EvidenceResults, measureEvidence } from './evidence.js'
@@ -37,7 +38,8 @@ import {
 import { type EarlierReports, scoreReports } from './reports/run.js'
 import type { GreenRequest } from './reports/score.js'
 import { detectableWith, type Judging, questionResults } from './results.js'
-import { type AnsweringSystem, type Asking, answersOf } from './systems.js'
+import { type RewardRequest, rewardsOf } from './rewards/run.js'
+import { type AnsweringSystem, type Asking, answersOf, greedyOf } from './systems.js'
 import { firstVerdict, verdictOf } from './verdicts.js'
 
 /** How answers are judged and counted; none of it needs an answer again. */
@@ -82,6 +84,8 @@ export interface EvaluationRequest extends JudgingRequest {
   evidence?: Pick<EvidenceRequest, 'grounding' | 'hiding'> & { model: string; adapter: string }
   /** Questions with boxes: where the models among the systems look. */
   grounding?: GroundingFiles
+  /** Pairs whose rewards under each adapter are measured. */
+  rewards?: RewardRequest
   /** Ask the systems without the image too: what is right so is not seen. */
   priors?: readonly PriorKind[]
   /** Replace an evaluation of other settings. */
@@ -97,6 +101,7 @@ const requestKeys: Record<keyof EvaluationRequest, true> = {
   evidence: true,
   grounding: true,
   priors: true,
+  rewards: true,
   overwrite: true,
   out: true,
   truth: true,
@@ -181,7 +186,8 @@ export async function evaluate(
   if (!evidence) return undefined
   const looked = { out, baseline, seed: request.seed }
   const grounding = await groundSystems(request.grounding, systems, looked, models, context)
-  return countAll(answered, judged, { ...evidence, grounding }, request, context)
+  const rewards = await rewardsOf({ ...request, trained: await imagesOf(request.trainedOn) }, samples, models, context)
+  return countAll(answered, judged, { ...evidence, grounding, rewards }, request, context)
 }
 
 /**
@@ -259,7 +265,7 @@ interface Judged {
 async function countAll(
   answered: Answered,
   { records, priors, judging }: Judged,
-  looked: EvidenceResults & Pick<EvaluationResults, 'grounding'>,
+  looked: EvidenceResults & Pick<EvaluationResults, 'grounding' | 'rewards'>,
   request: JudgingRequest,
   context: Pick<StageContext, 'signal' | 'progress'>,
   earlier?: EarlierReports,
@@ -279,8 +285,10 @@ async function countAll(
     ...questionResults(byName, about, judging, { ...roles, margin, seed }),
     ...{ made: madeHere(), inputs, asked, reports, ...looked },
     blind: priors.length > 0 ? blindSummary(byName, priors, { ...roles, margin, seed }) : null,
+    training: null,
     notes: [],
   }
+  results.training = alongTraining(results, records)
   results.notes.push(...notesOn(results, answered.samples))
   await writeJson(join(out, evaluationFiles.results), results)
   return { results, problem: problemOf(results, request.maxUnreadable) }
@@ -291,7 +299,7 @@ async function judgeAll(
   { truth, judge, trainedOn }: JudgingRequest,
   context: Pick<StageContext, 'signal' | 'progress'>,
 ): Promise<Judged> {
-  const trained = trainedOn === undefined ? null : await imagesOf(trainedOn)
+  const trained = await imagesOf(trainedOn)
   // A free report is right or wrong only where its truth is known.
   const judged = new Map(samples.filter(({ task }) => task === 'vqa' || truth).map((each) => [each.id, each]))
   const records: VerdictRecord[] = []
@@ -343,7 +351,6 @@ async function evidenceOf(
     records.filter(({ system, k }) => system === nameOf(path) && k === 0).map(firstVerdict)
   const judgedIds = new Set(records.map(({ sampleId }) => sampleId))
   const { batchSize, beyondContext } = engine
-  const greedy = { ...asked, answers: 1, temperature: 0, topP: 1, topK: 0 }
   return measureEvidence(
     samples.filter(({ id }) => judgedIds.has(id)),
     { before: round(null), after: round(adapter) },
@@ -352,7 +359,7 @@ async function evidenceOf(
       ...{ imageRoot, out, model, adapter, batchSize, beyondContext, overwrite },
       engine: await models.engine({ model, adapter }),
       dtype: engine.dtype,
-      asked: greedy,
+      asked: greedyOf(asked),
       ...{ truth, margin },
     },
     context,
@@ -360,7 +367,15 @@ async function evidenceOf(
 }
 
 /** An evaluation in the folder of its samples must not replace them by the part that was asked. */
-async function keepInputs({ samples, systems, scores, trainedOn, grounding, out }: EvaluationRequest): Promise<void> {
+async function keepInputs({
+  samples,
+  systems,
+  scores,
+  trainedOn,
+  grounding,
+  rewards,
+  out,
+}: EvaluationRequest): Promise<void> {
   const files = systems.flatMap((system) => (system.kind === 'file' ? [system.path] : []))
   const inputs = [
     samples,
@@ -368,6 +383,7 @@ async function keepInputs({ samples, systems, scores, trainedOn, grounding, out 
     ...scores,
     ...(trainedOn === undefined ? [] : [trainedOn]),
     ...(grounding?.files ?? []),
+    ...(rewards?.files ?? []),
   ]
   for (const trace of evaluationTraces(out)) await refuseInputs(trace, inputs)
 }
@@ -392,7 +408,9 @@ async function describePairs(pairs: string | undefined, fromOut: (place: string)
   return { trainedOn: fromOut(pairs), trainedOnSha256: await sha256File(pairs) }
 }
 
-async function imagesOf(pairs: string): Promise<ReadonlySet<string>> {
+/** Null where they are not known. */
+async function imagesOf(pairs: string | undefined): Promise<ReadonlySet<string> | null> {
+  if (pairs === undefined) return null
   const images = new Set<string>()
   for await (const { record } of readJsonl(pairs, pair)) for (const { sha256 } of record.images) images.add(sha256)
   return images

@@ -18,7 +18,6 @@ import { type GroundingRequest, type MeanRatios, meanRatios, type ProbedQuestion
 import {
   type HiddenAnswers,
   type HiddenResults,
-  type HidingMethod,
   type HidingRequest,
   hiddenLines,
   hiddenResults,
@@ -26,6 +25,7 @@ import {
   type Rounds,
   writeTwins,
 } from './hidden.js'
+import type { HidingMethod } from './hiding.js'
 import type { Judge } from './judge.js'
 import type { VerdictRecord } from './records.js'
 import { judgeAnswers } from './verdicts.js'

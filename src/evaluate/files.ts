@@ -18,6 +18,7 @@ export const evaluationFiles = {
   priors: 'priors.jsonl',
   attention: 'attention.jsonl',
   hidden: 'hidden.jsonl',
+  rewards: 'rewards.jsonl',
   page: 'report.html',
   tables: 'tables',
   /** Each system's answers. */
@@ -40,6 +41,7 @@ const counted = [
   'grounding',
   'maps',
   'priors',
+  'rewards',
   'attention',
   'hidden',
   'page',

@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { asFileError, DataError, guarded } from '../errors.js'
 import type { SampleSettings } from '../sample/settings.js'
 import type { Made } from './about.js'
+import type { AlongTraining } from './along.js'
 import type { BlindSummary } from './blind.js'
 import type { EvidenceResults } from './evidence.js'
 import { evaluationFiles } from './files.js'
@@ -12,6 +13,7 @@ import type { ComparedGrounding, GroundingResults } from './grounding/summary.js
 import type { GreenAbout } from './reports/score.js'
 import type { ComparedScore, ReportResults } from './reports/summary.js'
 import type { QuestionResults } from './results.js'
+import type { RewardResults } from './rewards/summary.js'
 
 /** Reports of all systems. */
 export interface ReportsResults {
@@ -46,6 +48,10 @@ export interface EvaluationResults extends QuestionResults, EvidenceResults {
   grounding: GroundingSummary | null
   /** Systems without the image; null where they were not asked so. */
   blind: BlindSummary | null
+  /** Of each adapter on each file of pairs; none where no pairs were given. */
+  rewards: RewardResults[]
+  /** Null where no training run was given. */
+  training: AlongTraining | null
   notes: string[]
 }
 
@@ -66,7 +72,9 @@ export async function readEvaluation(folder: string): Promise<EvaluationResults>
     () => JSON.parse(text) as unknown,
     (reason, cause) => new DataError(`${path} is not JSON: ${reason}`, { cause }),
   )
-  if (shape.safeParse(value).success) return value as EvaluationResults
+  // Before rewards were measured there were none.
+  if (shape.safeParse(value).success)
+    return { rewards: [], training: null, ...(value as object) } as unknown as EvaluationResults
   throw new DataError(`${path} is not an evaluation of this version`, {
     detail: { path },
     hint: 'Evaluate again: replies that were paid for are kept in the folder.',

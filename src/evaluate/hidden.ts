@@ -3,6 +3,7 @@ import { join, relative, resolve, sep } from 'node:path'
 import { z } from 'zod'
 import { corruptImage, recordSeed } from '../corrupt/index.js'
 import { type Mask, maskHash } from '../corrupt/masks/mask.js'
+import { moveMask } from '../corrupt/masks/move.js'
 import { MaskSources } from '../corrupt/sources.js'
 import { sha256, writeFileAtomic } from '../data/files.js'
 import { decodeReferenced, encodePng } from '../data/images.js'
@@ -11,11 +12,9 @@ import { isOfRecord, throwIfAborted } from '../errors.js'
 import { type MeanByCluster, meanByCluster } from '../statistics/index.js'
 import { compareSystems, type SystemComparison } from './compare.js'
 import { writeMask } from './grounding.js'
+import { type HidingMethod, isNoise } from './hiding.js'
 import type { VerdictRecord } from './records.js'
 import { isRight, toldAnswer } from './verdicts.js'
-
-/** Noise on the lesion, as in training, or black. */
-export type HidingMethod = 'lesion-noise' | 'lesion-blackout'
 
 /** How lesions are hidden, and where their masks lie. */
 export interface HidingRequest {
@@ -77,7 +76,7 @@ export interface HiddenResults {
  */
 export async function lesionQuestions(
   samples: readonly Sample[],
-  { masks, maskRoot }: HidingRequest,
+  { methods, masks, maskRoot }: HidingRequest,
   { imageRoot, out, signal }: { imageRoot: string; out: string; signal?: AbortSignal },
   onFailure: (reason: string) => void,
 ): Promise<LesionQuestion[]> {
@@ -94,6 +93,10 @@ export async function lesionQuestions(
       if (typeof found === 'string' || found.absent) continue
       await decodeReferenced(sample.images[0], imageRoot)
       const { mask } = found
+      if (methods.includes('lesion-noise-elsewhere') && moveMask(mask, 0) === null) {
+        onFailure(`${place}: the image has no other place for its mask`)
+        continue
+      }
       const maskPath = written.get(maskHash(mask)) ?? (await writeMask(mask, out))
       written.set(maskHash(mask), maskPath)
       questions.push({ sample, mask, maskPath })
@@ -130,7 +133,9 @@ export async function writeTwins(
     let twin = made.get(lesion)
     if (!twin) {
       const clean = await decodeReferenced(image, imageRoot)
-      const { width, height, rgb } = await corruptImage(clean, method, mask, sigma, recordSeed(lesion, seed))
+      const noiseSeed = recordSeed(lesion, seed)
+      const changed = method === 'lesion-noise-elsewhere' ? moveMask(mask, noiseSeed) : mask
+      const { width, height, rgb } = await corruptImage(clean, method, changed, sigma, noiseSeed)
       const png = await encodePng({ width, height, rgb })
       twin = { path: `hidden/${sha256(png).slice(0, 24)}.png`, sha256: sha256(png), width, height }
       await writeFileAtomic(join(out, twin.path), png)
@@ -167,7 +172,7 @@ export function hiddenResults(
     )
   return {
     method,
-    sigma: method === 'lesion-noise' ? sigma : 0,
+    sigma: isNoise(method) ? sigma : 0,
     visible: compared(visible),
     hidden: compared(hidden),
     fall: {

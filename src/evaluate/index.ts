@@ -1,5 +1,6 @@
 /** `fire-train/evaluate`: systems that answer, judges, reports, grounding, and what may be said of their differences. */
 
+export { type AlongTraining, alongTraining, type TrainingPoint } from './along.js'
 export {
   type AttentionMap,
   attentionRatio,
@@ -28,7 +29,8 @@ export type { GroundingFiles } from './grounding/run.js'
 export type { ComparedGrounding, GroundingResults } from './grounding/summary.js'
 export type { GroundingRequest, MeanRatios } from './grounding.js'
 export { type GroupKind, type GroupResult, resultsByGroup } from './groups.js'
-export type { HiddenResults, HidingMethod, HidingRequest } from './hidden.js'
+export type { HiddenResults, HidingRequest } from './hidden.js'
+export { type HidingMethod, hidingMethods } from './hiding.js'
 export type { Judge } from './judge.js'
 export type { JudgeProtocolName } from './judges/protocols.js'
 export type { JudgeRequest } from './judges/run.js'
@@ -58,5 +60,8 @@ export { type GreenPrompt, generalPrompt, trainedPrompt } from './reports/prompt
 export type { GreenRequest } from './reports/score.js'
 export type { ComparedScore, GreenResults, ReportResults } from './reports/summary.js'
 export type { JudgeAbout, Judging, SystemResults } from './results.js'
+export type { RewardRequest } from './rewards/run.js'
+export { type CrossedResults, type RewardResults, rewardResults } from './rewards/summary.js'
+export { type QuestionValue, questionPass, type SampledResults, sampledResults } from './several.js'
 export type { AnsweringSystem } from './systems.js'
 export { judgeAnswers } from './verdicts.js'

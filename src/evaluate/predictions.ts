@@ -17,7 +17,7 @@ export function predictionOf(
 ): Prediction {
   const said = text !== null && text.trim() !== '' ? text : null
   const why = said === null ? (failure ?? (text === null ? 'no answer' : 'the answer is empty')) : null
-  return { system, sampleId, k, text: said, failure: why, words: said === null ? 0 : countWords(said) }
+  return { system, sampleId, k, sampled: false, text: said, failure: why, words: said === null ? 0 : countWords(said) }
 }
 
 /** One answer found in a file. */

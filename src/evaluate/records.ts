@@ -72,8 +72,10 @@ export type Parity = z.infer<typeof parity>
 export const prediction = z.strictObject({
   system: z.string().min(1),
   sampleId: z.string().min(1),
-  /** Number of the answer, from 0, where several are sampled. */
+  /** Number of the answer, from 0; accuracy is counted on 0, which is the greedy one where a model gives several. */
   k: z.number().int().nonnegative(),
+  /** One of several that were drawn, which pass@k and diversity are counted on. */
+  sampled: z.boolean(),
   /** Null where there is none; then `failure` says why. */
   text: z.string().nullable(),
   failure: z.string().nullable(),
@@ -88,6 +90,7 @@ export const verdictRecord = z.strictObject({
   system: z.string().min(1),
   sampleId: z.string().min(1),
   k: z.number().int().nonnegative(),
+  sampled: z.boolean(),
   /** SHA-256 of the first image, else its name in the source, else the sample's id: questions about one image are a cluster. */
   imageId: z.string(),
   dataset: z.string(),
@@ -215,3 +218,34 @@ export const groundingMap = z.strictObject({
   values: z.array(z.number()),
 })
 export type GroundingMap = z.infer<typeof groundingMap>
+/** The texts of the crossed probe: the sides of a pair, and its reference, right and made wrong. */
+export const rewardTexts = ['chosen', 'rejected', 'referenceRight', 'referenceWrong'] as const
+
+const textReward = z.strictObject({
+  /** Log-ratio of adapter and model alone, in nats: over all tokens with the end token, and over those of the phrases. */
+  answer: z.number(),
+  phrases: z.number(),
+  words: z.number().int().nonnegative(),
+})
+/** How much likelier an adapter finds a text than the model alone. */
+export type TextReward = z.infer<typeof textReward>
+
+/** Rewards of a pair under one adapter: one line of rewards.jsonl. */
+export const rewardRecord = z.strictObject({
+  system: z.string().min(1),
+  /** Its file, from the folder of the evaluation. */
+  pairs: z.string().min(1),
+  pairId: z.string().min(1),
+  sampleId: z.string(),
+  imageId: z.string(),
+  /** One of its images was trained on; null where the training pairs are not known. */
+  seenImage: z.boolean().nullable(),
+  chosen: textReward,
+  rejected: textReward,
+  referenceRight: textReward.nullable(),
+  referenceWrong: textReward.nullable(),
+  /** Why there is nothing in the reference's style. */
+  reason: z.string().nullable(),
+})
+/** Rewards of a pair under one adapter. */
+export type RewardRecord = z.infer<typeof rewardRecord>

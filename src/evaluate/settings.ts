@@ -7,6 +7,7 @@ import { asking, serverSettings } from '../sample/settings.js'
 import { count, inputPath, outputPath, rootPath, seed, share, text, whole } from '../settings/common.js'
 import { groundingPresets } from './grounding/measure.js'
 import { boxFormats } from './grounding/questions.js'
+import { hidingMethods } from './hiding.js'
 import { judgeProtocols } from './judges/protocols.js'
 import { judgeOn } from './judges/select.js'
 import { priorKinds } from './records.js'
@@ -71,6 +72,13 @@ export const evaluateSettings = z.strictObject({
     .array(text)
     .default([])
     .meta(inputPath('PEFT adapter folder to compare with the model alone (repeatable)')),
+  run: text
+    .optional()
+    .meta(
+      inputPath(
+        'Folder of a training run: every checkpoint that it kept is a system, to see what training does step by step',
+      ),
+    ),
   endpoint: serverSettings.optional().describe('A server that answers too'),
   predictions: z
     .array(text)
@@ -107,18 +115,27 @@ export const evaluateSettings = z.strictObject({
     needs: 'groundingQuestions',
     description: 'How boxes are written. auto: xywh where the path of the image begins with Slake, else xyxy',
   }),
+  rewardPairs: z
+    .array(text)
+    .default([])
+    .meta(
+      inputPath(
+        'Pair records, held out or trained on: how often the chosen side has the higher reward, for each adapter (repeatable)',
+      ),
+    ),
+  rewardLimit: count
+    .optional()
+    .meta({ description: 'Pairs of each file whose rewards are measured, evenly spread; default: all' }),
   attentionQuestions: whole.default(0).meta({
     needs: 'adapter',
     description:
       'Measure attention on this many questions that are answered correctly and whose lesion has a mask; 0 = off',
   }),
-  hideLesions: z
-    .array(z.enum(['lesion-noise', 'lesion-blackout']))
-    .default([])
-    .meta({
-      description: 'Ask the questions whose lesion has a mask again, with noise or black on it (repeatable)',
-      needs: 'adapter',
-    }),
+  hideLesions: z.array(z.enum(hidingMethods)).default([]).meta({
+    description:
+      'Ask the questions whose lesion has a mask again, with noise or black on it, or noise elsewhere (repeatable)',
+    needs: 'adapter',
+  }),
   hiddenSigma: z
     .number()
     .positive()

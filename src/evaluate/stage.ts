@@ -16,8 +16,10 @@ import type { SystemComparison } from './compare.js'
 import type { Evaluated, JudgingRequest } from './evaluation.js'
 import { evaluationFiles, evaluationTraces } from './files.js'
 import type { EvaluationResults } from './finished.js'
+import { isNoise } from './hiding.js'
 import { servedWords } from './page/words.js'
 import type { ComparedScore } from './reports/summary.js'
+import type { RewardRequest } from './rewards/run.js'
 import { evaluateSettings, type judging, type rejudgeSettings } from './settings.js'
 import type { AnsweringSystem } from './systems.js'
 
@@ -38,9 +40,10 @@ export const evaluateStage = defineStage({
   makes: ({ out }) => ({ evaluation: out }),
   leaves: ({ out }) => [join(out, evaluationFiles.results), join(out, evaluationFiles.verdicts)],
   traces: ({ out }) => evaluationTraces(out),
-  ignores: ({ attentionQuestions, hideLesions }) => [
+  ignores: ({ attentionQuestions, hideLesions, rewardPairs }) => [
     ...(attentionQuestions > 0 || hideLesions.length > 0 ? [] : ['masks', 'maskRoot']),
-    ...(hideLesions.includes('lesion-noise') ? [] : ['hiddenSigma']),
+    ...(hideLesions.some(isNoise) ? [] : ['hiddenSigma']),
+    ...(rewardPairs.length > 0 ? [] : ['rewardLimit']),
   ],
   earlier: ['overwrite'],
   async run(settings, context): Promise<StageResult<EvaluationResults>> {
@@ -56,7 +59,7 @@ export const evaluateStage = defineStage({
     const evaluated = await evaluate(
       {
         ...(await judgingOf(settings)),
-        systems: systemsOf(settings),
+        systems: [...systemsOf(settings), ...(await checkpointsOf(settings))],
         samples,
         imageRoot,
         out,
@@ -68,6 +71,7 @@ export const evaluateStage = defineStage({
             : undefined,
         grounding: groundingOf(settings),
         priors: settings.priors,
+        rewards: await rewardsOf(settings),
         overwrite: context.overwrite && !context.resume,
       },
       context,
@@ -83,8 +87,12 @@ function check(tree: Tree, locate: Locate): Settings {
   const fail = (key: string, message: string): never => {
     throw configError([{ path: [key], message }], locate)
   }
-  const { model, adapter, endpoint, predictions, names, answers, temperature } = settings
+  const { model, adapter, run, endpoint, predictions, names, answers, temperature, rewardPairs } = settings
+  if (rewardPairs.length > 0 && adapter.length === 0 && run === undefined) {
+    fail('rewardPairs', 'A reward is how much likelier an adapter makes an answer: give an adapter or a run')
+  }
   if (adapter.length > 0 && model === undefined) fail('model', 'Give the model that the adapter belongs to')
+  if (run !== undefined && model === undefined) fail('model', 'Give the model that was trained')
   if (model === undefined && !endpoint && predictions.length === 0) {
     fail('model', 'Give a model, a server or predictions to evaluate')
   }
@@ -126,6 +134,14 @@ function systemsOf(settings: Settings): AnsweringSystem[] {
   return systems.map((system, i) => ({ name: names[i], ...system }))
 }
 
+/** The steps of a training run as systems, after the others. */
+async function checkpointsOf({ model, run }: Settings): Promise<AnsweringSystem[]> {
+  if (run === undefined || model === undefined) return []
+  const { runAdapters } = await import('../train/index.js')
+  const adapters = await runAdapters(run)
+  return adapters.map(({ step, path }) => ({ name: `step-${step}`, kind: 'model', model, adapter: path, step }))
+}
+
 /** How answers are judged, from the settings that `evaluate` and `evaluate rejudge` share; the latter may leave the margin as it was. */
 export async function judgingOf<Margin extends number | undefined>(
   settings: Omit<Judging, 'margin'> & { out: string; margin: Margin },
@@ -157,15 +173,25 @@ export async function judgingOf<Margin extends number | undefined>(
 }
 
 async function evidenceOf(settings: Settings, model: string, adapter: string) {
-  const { PhantomProvider, RulesProvider } = await import('../pairs/index.js')
-  const { truth, masks, maskRoot, seed, attentionQuestions, hideLesions, hiddenSigma } = settings
-  const provider = truth === 'phantom' ? new PhantomProvider() : new RulesProvider()
+  const { masks, maskRoot, seed, attentionQuestions, hideLesions, hiddenSigma } = settings
+  const provider = await providerOf(settings)
   return {
     model,
     adapter,
     grounding: { questions: attentionQuestions, provider, masks, maskRoot, seed },
     hiding: hideLesions.length > 0 ? { methods: hideLesions, sigma: hiddenSigma, masks, maskRoot, seed } : undefined,
   }
+}
+
+/** Who knows which words decide an answer, and how it would be wrong. */
+async function providerOf({ truth }: Settings) {
+  const { PhantomProvider, RulesProvider } = await import('../pairs/index.js')
+  return truth === 'phantom' ? new PhantomProvider() : new RulesProvider()
+}
+
+async function rewardsOf(settings: Settings): Promise<RewardRequest | undefined> {
+  const { rewardPairs: files, rewardLimit: limit } = settings
+  return files.length === 0 ? undefined : { files, limit, provider: await providerOf(settings) }
 }
 
 function groundingOf({ groundingQuestions, groundingImages, groundingPreset, boxFormat }: Settings) {

@@ -1,5 +1,6 @@
 /** What an import can be told. */
 import { z } from 'zod'
+import { STANDARD } from '../phantom/types.js'
 import { inputPath, outputPath, seed, text, whole } from '../settings/common.js'
 
 /** `phantom` is made, all others are read from a source. */
@@ -56,5 +57,20 @@ export const importSettings = z.strictObject({
     description: 'Images to train on, each with about six questions',
     needs: 'kind: phantom',
   }),
+  validationStudies: whole
+    .default(0)
+    .meta({ description: 'Images of the split validation, to choose settings on', needs: 'kind: phantom' }),
   testStudies: whole.default(150).meta({ description: 'Held-out images', needs: 'kind: phantom' }),
+  contrast: z.number().gt(0).max(1).default(STANDARD.contrast).meta({
+    description: 'Contrast of the findings, as a share of the standard one (docs/demo.md)',
+    needs: 'kind: phantom',
+  }),
+  findingSize: z.number().min(0.6).max(1).default(STANDARD.size).meta({
+    description: 'Size of the findings that are not called large, as a share of the standard one',
+    needs: 'kind: phantom',
+  }),
+  fullReports: z.boolean().default(STANDARD.fullReports).meta({
+    description: 'Every report is on all four regions, instead of on two to four',
+    needs: 'kind: phantom',
+  }),
 })

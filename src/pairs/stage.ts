@@ -5,9 +5,12 @@ import { z } from 'zod'
 import type { Pair } from '../data/records.js'
 import type { Endpoint, EndpointSettings, Usage } from '../endpoint/index.js'
 import { DataError, EndpointError } from '../errors.js'
+import { checkTree, configError, type Locate } from '../settings/file.js'
+import type { Tree } from '../settings/source.js'
 import { counting, defineStage, type StageContext } from '../stage/index.js'
 import { counted } from '../text/plural.js'
 import { outputFiles } from './files.js'
+import { modeProblem } from './mode.js'
 import type { PairReport, Perplexity } from './run.js'
 import { type PairsSettings, pairsSettings } from './settings.js'
 
@@ -23,6 +26,7 @@ export const pairsStage = defineStage({
   name: 'pairs',
   summary: 'Make preference pairs from answers: judge, edit minimally, verify',
   settings: pairsSettings,
+  check,
   takes: { samples: 'samples', responses: 'responses' },
   out: { setting: 'out', name: 'pairs.jsonl' },
   makes: ({ out }) => ({ pairs: out, pairsReport: outputFiles(out).report }),
@@ -102,6 +106,12 @@ const counts = z.looseObject({
 /** Answers that a server could not judge. */
 const failuresOf = (report: unknown): number =>
   counts.safeParse(report).data?.statistics.byRejection.endpoint_failed ?? 0
+function check(tree: Tree, locate: Locate): PairsSettings {
+  const settings = checkTree(pairsSettings, tree, locate)
+  const message = modeProblem(settings.mode, settings.logprobFloor)
+  if (message === undefined) return settings
+  throw configError([{ path: ['mode'], message }], locate)
+}
 
 /** Of both sides under the model that is to be trained, which is opened once there are pairs. */
 async function perplexity(

@@ -53,6 +53,9 @@ export function conclusion(result: HiddenResults): string {
   const effect = `${way}: accuracy falls by ${falls('before')}, by ${falls('after')}.`
   const isAbove = ({ interval }: MeanByCluster): boolean => (interval?.low ?? 0) > 0
   const isBelow = ({ interval }: MeanByCluster): boolean => (interval?.high ?? 0) < 0
+  if (result.method === 'lesion-noise-elsewhere') {
+    return `${effect} The lesion stays in view here: this is what noise alone costs.`
+  }
   if (!isAbove(fall.before) && !isAbove(fall.after)) {
     return `${effect} That this hides anything is not resolved, so it says nothing about answers without evidence.`
   }

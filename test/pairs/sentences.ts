@@ -1,5 +1,6 @@
 /** Labelled answers of `fixtures/`: what a careful radiologist says who reads only question, reference and answer. */
 import { readFileSync } from 'node:fs'
+import { afterReasoning } from '../../src/endpoint/reasoning.js'
 
 export interface Sentence {
   kind: string
@@ -24,5 +25,5 @@ export function readSentences(name: 'sentences' | 'scopes'): Sentence[] {
 
 /** Whether a pair of this answer does harm: the false side is preferred, or anything where nothing is settled. */
 export function isHarmful({ label, text }: Sentence, pair: { chosen: string }): boolean {
-  return label === 'undecided' || (label === 'correct') !== (pair.chosen === text)
+  return label === 'undecided' || (label === 'correct') !== (pair.chosen === afterReasoning(text).trim())
 }

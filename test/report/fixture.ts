@@ -36,6 +36,7 @@ export function answers(right: (i: number) => boolean, concept = 'effusion'): Ve
     system: 'any',
     sampleId: `q${i}`,
     k: 0,
+    sampled: false,
     imageId: `i${i % 30}`,
     dataset: 'test',
     answerType: i % 2 ? 'closed' : 'open',

@@ -14,6 +14,7 @@ import { methodSection } from './method-section.js'
 import { publishedSection } from './published.js'
 import { accuracySection, comparisonsSection, verdictSection } from './questions-section.js'
 import { reportsSection } from './reports-section.js'
+import { crossedSection, rewardsSection, trainingSection } from './rewards-section.js'
 import { evaluationStyle } from './style.js'
 import type { Section } from './table.js'
 
@@ -22,7 +23,7 @@ const numbersOf = (folder: EvaluationFolder, maps: Html | null = null): Section[
   [
     ...[accuracySection, comparisonsSection, limitsSection, blindSection, judgeSection, reportsSection],
     (folder: EvaluationFolder) => groundingSection(folder, maps),
-    ...[sampledSection, rulesSection],
+    ...[sampledSection, trainingSection, rewardsSection, crossedSection, rulesSection],
   ].flatMap((section) => section(folder) ?? [])
 
 /**
