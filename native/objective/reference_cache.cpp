@@ -3,7 +3,7 @@
 namespace fire {
 namespace {
 
-/// Everything that decides which rows are read and what they hold: tokens, masks, images, and the objective's scopes.
+/// Everything that decides which rows are read and what they hold: tokens, masks, images, and the objective's scopes and inputs.
 /// The bytes themselves, not a hash of them: two pairs must never be taken for each other.
 std::string key_of(const Pair& pair, const Objective& objective) {
   std::string key;
@@ -15,8 +15,8 @@ std::string key_of(const Pair& pair, const Objective& objective) {
   for (const auto* mask : {&pair.chosen_mask, &pair.rejected_mask}) add(mask->data(), mask->size());
   for (const auto* images : {&pair.images, &pair.corrupted_images})
     for (const std::string& id : *images) add(id.data(), id.size());
-  const uint8_t terms[] = {static_cast<uint8_t>(objective.rank_scope), static_cast<uint8_t>(objective.kl_scope),
-                           static_cast<uint8_t>(objective.visual), objective.ranks(), pair.has_corrupted()};
+  const uint32_t terms[] = {static_cast<uint32_t>(objective.scope()), static_cast<uint32_t>(objective.kl_scope()),
+                            objective.reads(pair.has_corrupted())};
   add(terms, sizeof terms);
   return key;
 }

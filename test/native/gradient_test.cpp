@@ -32,9 +32,8 @@ std::vector<Pair> sample_pairs(TinyModel& model) {
   return pairs;
 }
 
-/// Coefficients that give every term of every objective a part in the gradient.
 Objective sample_objective(const std::string& name, KlReduction kl_reduction = KlReduction::sum) {
-  return Objective::make({name, 0.4, 0.3, 0.6, 0.35, kl_reduction});
+  return Objective::make(full_spec(name, 0.4, 0.3, 0.6, 0.35, kl_reduction));
 }
 
 /// Derivative along `direction` by the fourth-order central difference.
