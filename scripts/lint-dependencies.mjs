@@ -61,6 +61,7 @@ export const typescriptLayers = {
     'page',
     'settings',
     'stage',
+    'engine',
     'evaluate',
     'train',
     'type:pairs',

@@ -23,7 +23,6 @@ import type {
   ModelInfo,
   NativeEngine,
   NativeModule,
-  ObjectiveSpec,
   PairInput,
   PlanStats,
   PromptInput,
@@ -33,6 +32,7 @@ import type {
   StepStats,
   UpdateStats,
 } from './native.js'
+import { completeObjective, type ObjectiveSpec } from './objectives.js'
 import {
   checkImage,
   checkOptimizer,
@@ -46,6 +46,7 @@ import {
 
 export * from './device.js'
 export type * from './native.js'
+export * from './objectives.js'
 
 /** What every call of an engine takes. An aborted call rejects with an `AbortedError`. */
 export interface CallOptions {
@@ -201,7 +202,7 @@ export class Engine implements AsyncDisposable {
   async plan(pairs: PairInput[], objective: ObjectiveSpec, step: StepOptions): Promise<PlanStats> {
     checkPairs(pairs, objective)
     checkStep(step)
-    return this.#call(undefined, (engine) => engine.plan(weighted(pairs), objective, step))
+    return this.#call(undefined, (engine) => engine.plan(...completed(pairs, objective, step)))
   }
 
   /**
@@ -219,7 +220,7 @@ export class Engine implements AsyncDisposable {
     checkPairs(pairs, objective)
     checkStep(step)
     checkOptions('Engine.accumulate', options, callOptions)
-    return this.#call(options.signal, (engine, cancel) => engine.accumulate(weighted(pairs), objective, step, cancel))
+    return this.#call(options.signal, (engine, cancel) => engine.accumulate(...completed(pairs, objective, step), cancel))
   }
 
   /** The same numbers as `accumulate` without dropout and without gradients. */
@@ -232,7 +233,7 @@ export class Engine implements AsyncDisposable {
     checkPairs(pairs, objective)
     checkStep(step)
     checkOptions('Engine.evaluate', options, callOptions)
-    return this.#call(options.signal, (engine, cancel) => engine.evaluate(weighted(pairs), objective, step, cancel))
+    return this.#call(options.signal, (engine, cancel) => engine.evaluate(...completed(pairs, objective, step), cancel))
   }
 
   /**
@@ -345,8 +346,13 @@ export class Engine implements AsyncDisposable {
 }
 
 /** C++ has no defaults. */
-function weighted(pairs: PairInput[]): Required<PairInput>[] {
-  return pairs.map((pair) => ({ ...pair, weight: pair.weight ?? 1 }))
+function completed(
+  pairs: PairInput[],
+  objective: ObjectiveSpec,
+  { normalizer, layout, chosenTokens = 0 }: StepOptions,
+): [Required<PairInput>[], Required<ObjectiveSpec>, Required<StepOptions>] {
+  const whole = pairs.map((pair) => ({ ...pair, weight: pair.weight ?? 1, rejectedScore: pair.rejectedScore ?? 1 }))
+  return [whole, completeObjective(objective), { normalizer, layout, chosenTokens }]
 }
 
 /**

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { pathsOf } from '../settings/setting.js'
 import { isTree, parseSource, type Source, type Tree } from '../settings/source.js'
-import { coefficientNames, objectiveNames, objectives } from './objectives.js'
+import { coefficientNames, objectiveNames, usedCoefficients } from '../engine/objectives.js'
 import { trainSettings } from './settings.js'
 
 const folder = fileURLToPath(new URL('../../models', import.meta.url))
@@ -40,7 +40,7 @@ function forObjective(preset: Tree, tree: Tree): Tree {
     ? objectiveNames.find((known) => known === (tree.objective as Tree).name)
     : undefined
   if (!name || !isTree(preset.objective)) return preset
-  const unused = coefficientNames.filter((coefficient) => !objectives[name].uses.includes(coefficient))
+  const unused = coefficientNames.filter((coefficient) => !usedCoefficients(name).includes(coefficient))
   const kept = Object.entries(preset.objective).filter(([key]) => !unused.some((coefficient) => coefficient === key))
   return { ...preset, objective: Object.fromEntries(kept) }
 }
