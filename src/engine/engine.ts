@@ -225,7 +225,9 @@ export class Engine implements AsyncDisposable {
     checkPairs(pairs, objective)
     checkStep(step)
     checkOptions('Engine.accumulate', options, callOptions)
-    return this.#call(options.signal, (engine, cancel) => engine.accumulate(...completed(pairs, objective, step), cancel))
+    return this.#call(options.signal, (engine, cancel) =>
+      engine.accumulate(...completed(pairs, objective, step), cancel),
+    )
   }
 
   /** The same numbers as `accumulate` without dropout and without gradients. */

@@ -41,14 +41,16 @@ export function checkImage({ id, width, height, rgb }: ImageInput): void {
   if (rgb.length !== bytes) throw expected(`${bytes} bytes of RGB (${width} x ${height})`, `image ${id}`, rgb)
 }
 
-const objectiveKeys = Object.fromEntries(
-  ['name', 'scope', ...coefficientNames].map((key) => [key, true]),
-) as Record<keyof ObjectiveSpec, true>
+const objectiveKeys = Object.fromEntries(['name', 'scope', ...coefficientNames].map((key) => [key, true])) as Record<
+  keyof ObjectiveSpec,
+  true
+>
 
 export function checkPairs(pairs: PairInput[], objective: ObjectiveSpec): void {
   if (!Array.isArray(pairs) || pairs.length === 0) throw expected('a non-empty array', 'pairs', pairs)
   checkOptions('the objective', objective, objectiveKeys)
-  if (!Object.hasOwn(objectives, objective.name)) throw expected(objectiveNames.join(', '), 'objective.name', objective.name)
+  if (!Object.hasOwn(objectives, objective.name))
+    throw expected(objectiveNames.join(', '), 'objective.name', objective.name)
   for (const pair of pairs) {
     const where = (part: string): string => `${part} of pair ${pair.id}`
     checkIds(pair.prompt, where('prompt'))
@@ -79,7 +81,8 @@ export function checkOptimizer({ lr, beta1, beta2, eps, weightDecay, maxGradNorm
 export function checkStep(step: StepOptions): void {
   checkOptions('the step', step, { normalizer: true, layout: true, chosenTokens: true })
   const { chosenTokens = 0 } = step
-  if (!Number.isSafeInteger(chosenTokens) || chosenTokens < 0) throw expected('an integer >= 0', 'chosenTokens', chosenTokens)
+  if (!Number.isSafeInteger(chosenTokens) || chosenTokens < 0)
+    throw expected('an integer >= 0', 'chosenTokens', chosenTokens)
   if (!(step.normalizer > 0)) throw expected('a number > 0', 'normalizer', step.normalizer)
   if (step.layout !== 'packed' && step.layout !== 'plain') throw expected("'packed' or 'plain'", 'layout', step.layout)
 }

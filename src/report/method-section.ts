@@ -1,6 +1,7 @@
 /** What the run does, as a picture and as the formula of its loss, for a reader who has not met the method. */
-import { type Html, html } from '../page/html.js'
+
 import { type ObjectiveTraits, objectives, readsTwin, type Sequence } from '../engine/objectives.js'
+import { type Html, html } from '../page/html.js'
 import type { ReportData } from './types.js'
 
 export function methodSection({ objective }: ReportData): Html | null {
@@ -98,7 +99,6 @@ function lossDrawing(isMasked: boolean): Html {
   return html`${row(4, 'var(--gain)')}${row(26, 'var(--loss)')}<path d="M30 100H203" stroke="var(--line)" stroke-width="1.5"/><path d="M${curve.join('L')}" fill="none" stroke="var(--series-2)" stroke-width="2.5"/>`
 }
 
-
 const signed = (name: string, sign: string) => html`<msup><mi>${name}</mi><mo>${sign}</mo></msup>`
 
 /** Image and answer, as `(v′, y⁻)`. */
@@ -116,10 +116,14 @@ const forward = divergence(reference, html`<mi>π</mi>`)
 const mixed = html`<mo>[</mo><mi>λ</mi>${forward}<mo>+</mo><mo>(</mo><mn>1</mn><mo>−</mo><mi>λ</mi><mo>)</mo>${divergence(html`<mi>π</mi>`, reference)}<mo>]</mo>`
 
 /** The terms of the loss, in the colours of their curves. */
-function formula(name: string, { formula: written, summary, visual, terms: weights, forwardKl }: ObjectiveTraits): Html {
+function formula(
+  name: string,
+  { formula: written, summary, visual, terms: weights, forwardKl }: ObjectiveTraits,
+): Html {
   const term = (colour: number, content: Html, words: string) =>
     html`<div class="term" style="border-color: var(--series-${colour})"><math><mrow>${content}</mrow></math><small>${words}</small></div>`
-  if (written !== null) return html`<div class="term" style="border-color: var(--series-2)"><code>L = ${written}</code><small>${summary}</small></div>`
+  if (written !== null)
+    return html`<div class="term" style="border-color: var(--series-2)"><code>L = ${written}</code><small>${summary}</small></div>`
   const terms: Html[] = [
     name === 'sft'
       ? term(

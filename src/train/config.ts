@@ -1,12 +1,12 @@
 /** Reads a training configuration: `--set` over file over preset over default, every mistake reported with its place. */
 import { stringify } from 'yaml'
+import { coefficientNames, objectives, usedCoefficients } from '../engine/objectives.js'
 import { ConfigError } from '../errors.js'
 import { nearest } from '../options.js'
 import { checkTree, configError, type Locate, readSettings } from '../settings/file.js'
 import { describeIssues, type Problem } from '../settings/problems.js'
 import { pathsOf } from '../settings/setting.js'
 import { isTree, resolvePaths, type Source, type Tree } from '../settings/source.js'
-import { coefficientNames, objectives, usedCoefficients } from '../engine/objectives.js'
 import { layOver, presetNames, readPreset } from './presets.js'
 import { type TrainConfig, type TrainConfigInput, trainSettings } from './settings.js'
 

@@ -5,9 +5,9 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { coefficientNames, objectiveNames, usedCoefficients } from '../engine/objectives.js'
 import { pathsOf } from '../settings/setting.js'
 import { isTree, parseSource, type Source, type Tree } from '../settings/source.js'
-import { coefficientNames, objectiveNames, usedCoefficients } from '../engine/objectives.js'
 import { trainSettings } from './settings.js'
 
 const folder = fileURLToPath(new URL('../../models', import.meta.url))

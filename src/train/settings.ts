@@ -1,6 +1,7 @@
 /** The settings of training: every key, its type, range and default. The file format is YAML with these names. */
 import { z } from 'zod'
 import { defaultLora, gemmBackends } from '../engine/engine.js'
+import { objectiveNames, type Scope } from '../engine/objectives.js'
 import {
   beyondContext,
   compute,
@@ -14,7 +15,6 @@ import {
   text,
   whole,
 } from '../settings/common.js'
-import { objectiveNames, type Scope } from '../engine/objectives.js'
 
 const positive = z.number().positive()
 const nonNegative = z.number().nonnegative()
@@ -54,7 +54,12 @@ const coefficients = {
     .enum(['sum', 'mean'])
     .optional()
     .meta({ description: 'KL of one pair: sum or mean over its phrase tokens; pairs are always averaged' }),
-  labelSmoothing: z.number().min(0).lt(0.5).optional().meta({ description: 'Share of labels that are taken to be wrong' }),
+  labelSmoothing: z
+    .number()
+    .min(0)
+    .lt(0.5)
+    .optional()
+    .meta({ description: 'Share of labels that are taken to be wrong' }),
   tau: positive.optional().meta({ description: 'Width of the blend of discopop' }),
   nllWeight: nonNegative.optional().meta({ description: 'Weight of the likelihood of the chosen answer' }),
   textWeight: nonNegative.optional().meta({ description: 'Weight of the preference in mpo' }),
@@ -72,7 +77,9 @@ const objective = z.strictObject({
   scope: z
     .enum(['phrase', 'completion'])
     .optional()
-    .meta({ description: 'Tokens that are scored: those of the decisive phrases, or the whole answer; default: as published' }),
+    .meta({
+      description: 'Tokens that are scored: those of the decisive phrases, or the whole answer; default: as published',
+    }),
   ...coefficients,
   emptyPhrase: z.enum(['skip', 'error', 'keep']).default('skip').meta({
     description: 'A pair without phrase tokens on one side: leave it out, stop, or train on the other side alone',

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { ObjectiveSpec, PairStats } from '../../src/engine/engine.js'
-import { metricsRow } from '../../src/train/metrics.js'
 import { objectiveNames, objectives } from '../../src/engine/objectives.js'
+import { metricsRow } from '../../src/train/metrics.js'
 import { epochOrder, stepIndices } from '../../src/train/order.js'
 import { learningRateFactor, warmupSteps } from '../../src/train/schedule.js'
 
