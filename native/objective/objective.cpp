@@ -81,6 +81,7 @@ Objective Objective::make(const ObjectiveSpec& spec) {
   for (const bool has_corrupted : {false, true}) {
     PairSums untrained;
     untrained.has_corrupted = has_corrupted;
+    untrained.pairs_per_token = 1;
     PairTerms terms(o.k_, untrained);
     o.row_->loss(terms);
     check(spec, std::isfinite(terms.loss.value), "with these coefficients the loss of an untrained model is not finite");

@@ -114,6 +114,16 @@ void chip(PairTerms& t) {
                    t.k.beta * (t.ratio(chosen) - t.ratio(rejected) + visual_ratio(t) - t.k.kl_weight * kl));
 }
 
+/// log-probabilities guided away from what the policy says of v': a number that it is not trained to change.
+Dual guided(const PairTerms& t, Branch on_image, Branch corrupted) {
+  if (!t.has_corrupted) return t.ratio(on_image);
+  return (t.k.gamma - 1) * (t.logp(on_image) - detached(t.logp(corrupted))) + t.ratio(on_image);
+}
+
+void v_dpo(PairTerms& t) {
+  t.add_preference(base, t.k.beta * (guided(t, chosen, corrupted_chosen) - guided(t, rejected, corrupted_rejected)));
+}
+
 /// SymMPO with y- as the answer that is right for v'. The consistency is on ratios, not on rewards, as released.
 void symmpo_pair(PairTerms& t) {
   t.add_preference(base, text_margin(t), 1 + t.k.lambda);
@@ -232,6 +242,7 @@ std::span<const ObjectiveRow> objective_rows() {
        .visual = {chosen, corrupted_chosen}},
       {.name = "chip", .scope = completion, .loss = chip, .visual = {chosen, corrupted_chosen}, .token_weights = TokenWeights::phrase,
        .whole_kl = true},
+      {.name = "v-dpo", .scope = completion, .loss = v_dpo, .visual = {chosen, corrupted_chosen}},
       {.name = "symmpo-pair", .scope = completion, .loss = symmpo_pair, .visual = {corrupted_rejected, corrupted_chosen}},
   };
   return rows;

@@ -262,6 +262,12 @@ const table = {
     { beta, tokenWeight: 4, klWeight: 0.1 },
     { visual: cleanImage, innerKl: true },
   ),
+  'v-dpo': objective(
+    'dpo guided by what the policy says of the corrupted image',
+    'ℓ(β(h⁺ − h⁻)), h = γ·lp(v, y) − (γ − 1)·stop(lp(v′, y)) − lr(v, y)',
+    { beta, gamma: 1.5 },
+    { visual: cleanImage, ...elsewhere },
+  ),
   'symmpo-pair': objective(
     'both answers preferred on their image, anchors, and equal margins',
     '(1 + λ)·ℓ(m) + λ·ℓ(βD) + η·(ℓ(βd⁺) + ℓ(βd(v′, y⁻))) + ρ(d⁺ − d⁻ − D)², D = d(v′, y⁻) − d(v′, y⁺)',

@@ -45,7 +45,7 @@ const coefficients = {
   alpha: nonNegative
     .optional()
     .meta({ description: 'Weight of the KL term; r-dpo: margin for each token; tdpo2: weight of the token KLs' }),
-  gamma: nonNegative.optional().meta({ description: 'Weight of the visual term; simpo: target margin' }),
+  gamma: nonNegative.optional().meta({ description: 'Weight of the visual term; simpo: target margin; v-dpo: weight of the policy on the image' }),
   lambda: share.optional().meta({
     description:
       'Share of forward KL(reference || policy) in the KL term, the rest is reverse; symmpo-pair: weight of the symmetric terms',

@@ -41,6 +41,7 @@ Objective differentiable_objective(const std::string& name) {
   ObjectiveSpec spec = full_spec(name, 0.4, 0.3, 0.6, 0.35);
   if (name == "tdpo2") spec.k.alpha = 0;
   if (name == "chip") spec.k.kl_weight = 0;
+  if (name == "v-dpo") spec.k.gamma = 1;
   return Objective::make(spec);
 }
 
