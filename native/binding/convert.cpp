@@ -191,7 +191,8 @@ Objective to_objective(const Napi::Value& value) {
   Coefficients k;
   for (const CoefficientName& c : coefficient_names()) k.*c.value = o.number(c.name);
   k.kl_reduction = o.choice<KlReduction>("klReduction", {{"sum", KlReduction::sum}, {"mean", KlReduction::mean}});
-  return Objective::make({o.text("name"), k, o.choice<Scope>("scope", {{"phrase", Scope::phrase}, {"completion", Scope::completion}})});
+  return Objective::make(
+      {o.text("name"), k, o.choice<Scope>("scope", {{"phrase", Scope::phrase}, {"completion", Scope::completion}})});
 }
 
 StepOptions to_step_options(const Napi::Value& value) {
@@ -265,8 +266,7 @@ Napi::Object generation(Napi::Env env, const Generation& result) {
   return o;
 }
 
-Napi::Object step_stats(Napi::Env env, const StepStats& stats, const Objective& objective,
-                        double seconds) {
+Napi::Object step_stats(Napi::Env env, const StepStats& stats, const Objective& objective, double seconds) {
   Napi::Array pairs = Napi::Array::New(env, stats.pairs.size());
   for (size_t i = 0; i < stats.pairs.size(); ++i) {
     const PairStats& s = stats.pairs[i];

@@ -87,7 +87,8 @@ PlanStats plan_step(const Context& context, const SafeTensors& file, const Adapt
   plan.adapter_bytes = adapter.param().bytes();
   plan.optimizer_bytes = Optimizer::bytes(adapter);
   plan.activation_bytes = arena.peak_bytes();
-  plan.logits_bytes = std::min(static_cast<size_t>(stats.rows * text.vocab_size) * models * sizeof(float), logits_budget);
+  plan.logits_bytes =
+      std::min(static_cast<size_t>(stats.rows * text.vocab_size) * models * sizeof(float), logits_budget);
   plan.scratch_bytes = null.scratch_bytes();
   if (images.largest() > 0) plan.vision_bytes = tower_peak(null, vision, file, images.largest());
   const size_t hidden_bytes = static_cast<size_t>(text.hidden_size) * size_of(null.activation_type());

@@ -30,13 +30,13 @@ std::span<const CoefficientName> coefficient_names() {
   return names;
 }
 
-void PairTerms::add(double PairLoss::* term, const Dual& value, double weight) {
+void PairTerms::add(double PairLoss::*term, const Dual& value, double weight) {
   if (weight == 0) return;
   terms.*term = value.value;
   loss = loss + weight * value;
 }
 
-void PairTerms::add_preference(double PairLoss::* term, const Dual& u, double weight) {
+void PairTerms::add_preference(double PairLoss::*term, const Dual& u, double weight) {
   if (weight == 0) return;
   terms.*term = neg_log_sigmoid(u.value);
   loss = loss + chain(weight * u, weight * terms.*term, -sigmoid(-u.value));
@@ -52,8 +52,9 @@ void check_coefficients(const ObjectiveSpec& spec) {
   for (const CoefficientName& c : coefficient_names()) {
     const double value = spec.k.*c.value;
     const bool bounded = c.largest < std::numeric_limits<double>::max();
-    const std::string range =
-        bounded ? "lie in [0, " + std::string(c.largest == 1 ? "1" : "0.5") + (c.is_open ? ")" : "]") : "be a number >= 0";
+    const std::string range = bounded
+                                  ? "lie in [0, " + std::string(c.largest == 1 ? "1" : "0.5") + (c.is_open ? ")" : "]")
+                                  : "be a number >= 0";
     check(spec, value >= 0 && value <= c.largest && !(c.is_open && value == c.largest),
           std::string(c.name) + " must " + range);
   }
@@ -84,7 +85,8 @@ Objective Objective::make(const ObjectiveSpec& spec) {
     untrained.pairs_per_token = 1;
     PairTerms terms(o.k_, untrained);
     o.row_->loss(terms);
-    check(spec, std::isfinite(terms.loss.value), "with these coefficients the loss of an untrained model is not finite");
+    check(spec, std::isfinite(terms.loss.value),
+          "with these coefficients the loss of an untrained model is not finite");
     o.reads_[has_corrupted] = terms.loss.reads;
   }
   return o;

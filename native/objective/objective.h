@@ -1,5 +1,5 @@
-// The loss family: what each objective reads, its value, and its derivatives with respect to log-probabilities and token
-// KLs. Formulas and sources: docs/objectives.md. Everything here is float64 arithmetic on a few numbers per pair.
+// The loss family: what each objective reads, its value, and its derivatives with respect to log-probabilities and
+// token KLs. Formulas and sources: docs/objectives.md. Everything here is float64 arithmetic on a few numbers per pair.
 #pragma once
 
 #include <array>
@@ -48,7 +48,7 @@ struct Coefficients {
 /// The numbers among the coefficients under the names of src/engine/objectives.ts, with the range of each.
 struct CoefficientName {
   const char* name;
-  double Coefficients::* value;
+  double Coefficients::*value;
   double largest;        // the smallest is 0
   bool is_open = false;  // `largest` itself is too large
 };
@@ -75,8 +75,8 @@ struct PairSums {
   double pairs_per_token = 0;  // N / T of the optimizer step: its pairs over its chosen tokens
 };
 
-/// The loss of one pair before division by the number of pairs, and dLoss/dinput, both with the pair's weight; the terms
-/// (before their weights in the loss) and margins are without it.
+/// The loss of one pair before division by the number of pairs, and dLoss/dinput, both with the pair's weight; the
+/// terms (before their weights in the loss) and margins are without it.
 struct PairLoss {
   double loss = 0;
   double base = 0, visual = 0, anchor = 0, nll = 0, bco = 0, anchor_visual = 0, consistency = 0;
@@ -113,9 +113,9 @@ class PairTerms {
   Dual margin(Branch winner, Branch loser) const { return k.beta * (ratio(winner) - ratio(loser)); }
 
   /// Adds weight * value to the loss.
-  void add(double PairLoss::* term, const Dual& value, double weight = 1);
+  void add(double PairLoss::*term, const Dual& value, double weight = 1);
   /// The same for value = -log sigmoid(u).
-  void add_preference(double PairLoss::* term, const Dual& u, double weight = 1);
+  void add_preference(double PairLoss::*term, const Dual& u, double weight = 1);
   /// Adds what is no term of its own.
   void add(const Dual& value) { loss = loss + value; }
 

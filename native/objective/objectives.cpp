@@ -1,6 +1,6 @@
-// The table of objectives: a row a loss. What a row does not read is not run, and its slopes are derived (dual.h), so the
-// formula is all there is to write. Sources, published coefficients, pairs without a corrupted image: docs/objectives.md;
-// the same names with words and published coefficients: src/engine/objectives.ts.
+// The table of objectives: a row a loss. What a row does not read is not run, and its slopes are derived (dual.h), so
+// the formula is all there is to write. Sources, published coefficients, pairs without a corrupted image:
+// docs/objectives.md; the same names with words and published coefficients: src/engine/objectives.ts.
 #include "objective/objective.h"
 
 namespace fire {
@@ -21,9 +21,7 @@ Dual token_mean_nll(const PairTerms& t, const Dual& logp) { return -t.sums.pairs
 
 void text_preference(PairTerms& t) { t.add_preference(base, text_margin(t)); }
 
-void mixed_kl(PairTerms& t) {
-  t.add(t.k.alpha * (t.k.lambda * t.forward_kl() + (1 - t.k.lambda) * t.reverse_kl()));
-}
+void mixed_kl(PairTerms& t) { t.add(t.k.alpha * (t.k.lambda * t.forward_kl() + (1 - t.k.lambda) * t.reverse_kl())); }
 
 template <Branch winner, Branch loser>
 void fire_loss(PairTerms& t) {
@@ -52,8 +50,8 @@ void robust(PairTerms& t) {
 void exo(PairTerms& t) {
   const double e = t.k.label_smoothing;
   const Dual m = text_margin(t);
-  t.add(base, sigmoid(m) * (-neg_log_sigmoid(m) - std::log(1 - e)) +
-                  sigmoid(-m) * (-neg_log_sigmoid(-m) - std::log(e)));
+  t.add(base,
+        sigmoid(m) * (-neg_log_sigmoid(m) - std::log(1 - e)) + sigmoid(-m) * (-neg_log_sigmoid(-m) - std::log(e)));
 }
 
 /// q * e^-m is written as e^(log q - m): neither factor overflows alone.
@@ -91,7 +89,8 @@ void cpo(PairTerms& t) {
   t.add(nll, token_mean_nll(t, t.logp(chosen)), t.k.nll_weight);
 }
 
-/// log(p / (1 - p)) of the mean log-probability of a token, which rounding may take to 0 or above: f32 logits leave 1e-7.
+/// log(p / (1 - p)) of the mean log-probability of a token, which rounding may take to 0 or above: f32 logits leave
+/// 1e-7.
 Dual log_odds(const PairTerms& t, Branch b) {
   const Dual a = at_most(mean_logp(t, b), -1e-7);
   const double rest = -std::expm1(a.value);
@@ -104,14 +103,11 @@ void orpo(PairTerms& t) {
 }
 
 /// What CHiP prefers beside the text, inside the same sigmoid.
-Dual visual_ratio(const PairTerms& t) {
-  return t.has_corrupted ? t.ratio(chosen) - t.ratio(corrupted_chosen) : Dual();
-}
+Dual visual_ratio(const PairTerms& t) { return t.has_corrupted ? t.ratio(chosen) - t.ratio(corrupted_chosen) : Dual(); }
 
 void chip(PairTerms& t) {
   const Dual kl = t.rejected_forward_kl() - detached(t.forward_kl());
-  t.add_preference(base,
-                   t.k.beta * (t.ratio(chosen) - t.ratio(rejected) + visual_ratio(t) - t.k.kl_weight * kl));
+  t.add_preference(base, t.k.beta * (t.ratio(chosen) - t.ratio(rejected) + visual_ratio(t) - t.k.kl_weight * kl));
 }
 
 /// log-probabilities guided away from what the policy says of v': a number that it is not trained to change.
@@ -132,8 +128,7 @@ void symmpo_pair(PairTerms& t) {
   t.add_preference(visual, t.margin(corrupted_rejected, corrupted_chosen), t.k.lambda);
   t.add_preference(&PairLoss::anchor_visual, reward(t, corrupted_rejected), t.k.eta);
   t.add(&PairLoss::consistency,
-        square(t.ratio(chosen) - t.ratio(rejected) - t.ratio(corrupted_rejected) + t.ratio(corrupted_chosen)),
-        t.k.rho);
+        square(t.ratio(chosen) - t.ratio(rejected) - t.ratio(corrupted_rejected) + t.ratio(corrupted_chosen)), t.k.rho);
 }
 
 }  // namespace
@@ -141,45 +136,69 @@ void symmpo_pair(PairTerms& t) {
 std::span<const ObjectiveRow> objective_rows() {
   constexpr Scope phrase = Scope::phrase, completion = Scope::completion;
   static constexpr ObjectiveRow rows[] = {
-      {.name = "sft", .scope = completion, .loss = [](PairTerms& t) { t.add(base, -t.logp(chosen) / t.tokens(chosen)); },
+      {.name = "sft",
+       .scope = completion,
+       .loss = [](PairTerms& t) { t.add(base, -t.logp(chosen) / t.tokens(chosen)); },
        .prefers = {chosen, chosen}},
       {.name = "dpo", .scope = completion, .loss = text_preference},
       {.name = "mdpo", .scope = completion, .loss = mdpo, .visual = {chosen, corrupted_chosen}},
       {.name = "mask-dpo", .scope = phrase, .loss = text_preference},
       {.name = "rrpo", .scope = phrase, .loss = rrpo, .whole_kl = true},
       {.name = "rrpo-phrase-kl", .scope = phrase, .loss = rrpo},
-      {.name = "fire", .scope = phrase, .loss = fire_loss<corrupted_rejected, corrupted_chosen>,
+      {.name = "fire",
+       .scope = phrase,
+       .loss = fire_loss<corrupted_rejected, corrupted_chosen>,
        .visual = {corrupted_rejected, corrupted_chosen}},
-      {.name = "fire-v1", .scope = phrase, .loss = fire_loss<chosen, corrupted_chosen>, .visual = {chosen, corrupted_chosen}},
-      {.name = "fire-v2", .scope = phrase, .loss = fire_loss<chosen, corrupted_rejected>, .visual = {chosen, corrupted_rejected}},
+      {.name = "fire-v1",
+       .scope = phrase,
+       .loss = fire_loss<chosen, corrupted_chosen>,
+       .visual = {chosen, corrupted_chosen}},
+      {.name = "fire-v2",
+       .scope = phrase,
+       .loss = fire_loss<chosen, corrupted_rejected>,
+       .visual = {chosen, corrupted_rejected}},
 
       // Other functions of the margin, or of the two rewards.
-      {.name = "hinge", .scope = completion, .loss = [](PairTerms& t) { t.add(base, positive_part(1 - text_margin(t))); }},
-      {.name = "ipo", .scope = completion, .loss =
-       [](PairTerms& t) {
-         t.add(base, square(mean_ratio(t, chosen) - mean_ratio(t, rejected) - 1 / (2 * t.k.beta)));
-       }},
-      {.name = "sigmoid-norm", .scope = completion, .loss =
-       [](PairTerms& t) { t.add_preference(base, t.k.beta * (mean_ratio(t, chosen) - mean_ratio(t, rejected))); }},
-      {.name = "cdpo", .scope = completion, .loss =
-       [](PairTerms& t) {
-         const Dual m = text_margin(t);
-         t.add(base, neg_log_sigmoid(m) + t.k.label_smoothing * m);
-       }},
+      {.name = "hinge",
+       .scope = completion,
+       .loss = [](PairTerms& t) { t.add(base, positive_part(1 - text_margin(t))); }},
+      {.name = "ipo",
+       .scope = completion,
+       .loss =
+           [](PairTerms& t) {
+             t.add(base, square(mean_ratio(t, chosen) - mean_ratio(t, rejected) - 1 / (2 * t.k.beta)));
+           }},
+      {.name = "sigmoid-norm",
+       .scope = completion,
+       .loss =
+           [](PairTerms& t) { t.add_preference(base, t.k.beta * (mean_ratio(t, chosen) - mean_ratio(t, rejected))); }},
+      {.name = "cdpo",
+       .scope = completion,
+       .loss =
+           [](PairTerms& t) {
+             const Dual m = text_margin(t);
+             t.add(base, neg_log_sigmoid(m) + t.k.label_smoothing * m);
+           }},
       {.name = "robust", .scope = completion, .loss = robust},
-      {.name = "bco-pair", .scope = completion, .loss =
-       [](PairTerms& t) {
-         t.add(base, neg_log_sigmoid(reward(t, chosen)) + neg_log_sigmoid(-reward(t, rejected)));
-       }},
-      {.name = "nca-pair", .scope = completion, .loss =
-       [](PairTerms& t) {
-         const Dual plus = reward(t, chosen), minus = reward(t, rejected);
-         t.add(base, neg_log_sigmoid(plus) + 0.5 * neg_log_sigmoid(-plus) + 0.5 * neg_log_sigmoid(-minus));
-       }},
-      {.name = "apo-zero", .scope = completion, .loss =
-       [](PairTerms& t) { t.add(base, sigmoid(-reward(t, chosen)) + sigmoid(reward(t, rejected))); }},
-      {.name = "apo-down", .scope = completion, .loss =
-       [](PairTerms& t) { t.add(base, sigmoid(reward(t, chosen)) + sigmoid(-text_margin(t))); }},
+      {.name = "bco-pair",
+       .scope = completion,
+       .loss =
+           [](PairTerms& t) {
+             t.add(base, neg_log_sigmoid(reward(t, chosen)) + neg_log_sigmoid(-reward(t, rejected)));
+           }},
+      {.name = "nca-pair",
+       .scope = completion,
+       .loss =
+           [](PairTerms& t) {
+             const Dual plus = reward(t, chosen), minus = reward(t, rejected);
+             t.add(base, neg_log_sigmoid(plus) + 0.5 * neg_log_sigmoid(-plus) + 0.5 * neg_log_sigmoid(-minus));
+           }},
+      {.name = "apo-zero",
+       .scope = completion,
+       .loss = [](PairTerms& t) { t.add(base, sigmoid(-reward(t, chosen)) + sigmoid(reward(t, rejected))); }},
+      {.name = "apo-down",
+       .scope = completion,
+       .loss = [](PairTerms& t) { t.add(base, sigmoid(reward(t, chosen)) + sigmoid(-text_margin(t))); }},
       {.name = "discopop", .scope = completion, .loss = discopop},
       {.name = "sppo-hard", .scope = completion, .loss = sppo},
       {.name = "exo-pair", .scope = completion, .loss = exo},
@@ -188,62 +207,90 @@ std::span<const ObjectiveRow> objective_rows() {
       {.name = "dpo-alpha", .scope = completion, .loss = f_divergence<alpha_divergence>},
 
       // Lengths, scores, likelihood.
-      {.name = "r-dpo", .scope = completion, .loss =
-       [](PairTerms& t) {
-         t.add_preference(base, text_margin(t) + t.k.alpha * (t.tokens(chosen) - t.tokens(rejected)));
-       }},
-      {.name = "hsa-dpo", .scope = completion, .loss =
-       [](PairTerms& t) {
-         t.add_preference(base, t.k.beta * (t.ratio(chosen) - t.sums.rejected_score * t.ratio(rejected)));
-       }},
-      {.name = "dpo-nll", .scope = completion, .loss =
-       [](PairTerms& t) {
-         text_preference(t);
-         t.add(nll, -mean_logp(t, chosen), t.k.nll_weight);
-       }},
+      {.name = "r-dpo",
+       .scope = completion,
+       .loss =
+           [](PairTerms& t) {
+             t.add_preference(base, text_margin(t) + t.k.alpha * (t.tokens(chosen) - t.tokens(rejected)));
+           }},
+      {.name = "hsa-dpo",
+       .scope = completion,
+       .loss =
+           [](PairTerms& t) {
+             t.add_preference(base, t.k.beta * (t.ratio(chosen) - t.sums.rejected_score * t.ratio(rejected)));
+           }},
+      {.name = "dpo-nll",
+       .scope = completion,
+       .loss =
+           [](PairTerms& t) {
+             text_preference(t);
+             t.add(nll, -mean_logp(t, chosen), t.k.nll_weight);
+           }},
       {.name = "mpo", .scope = completion, .loss = mpo},
-      {.name = "simpo", .scope = completion, .loss =
-       [](PairTerms& t) {
-         t.add_preference(base, t.k.beta * (mean_logp(t, chosen) - mean_logp(t, rejected)) - t.k.gamma);
-       }},
+      {.name = "simpo",
+       .scope = completion,
+       .loss =
+           [](PairTerms& t) {
+             t.add_preference(base, t.k.beta * (mean_logp(t, chosen) - mean_logp(t, rejected)) - t.k.gamma);
+           }},
       {.name = "cpo", .scope = completion, .loss = cpo},
       {.name = "orpo", .scope = completion, .loss = orpo},
 
       // Weights and KLs of tokens.
-      {.name = "token-weighted-dpo", .scope = completion, .loss = text_preference, .token_weights = TokenWeights::phrase},
+      {.name = "token-weighted-dpo",
+       .scope = completion,
+       .loss = text_preference,
+       .token_weights = TokenWeights::phrase},
       {.name = "ld-dpo", .scope = completion, .loss = text_preference, .token_weights = TokenWeights::common_length},
-      {.name = "tdpo1", .scope = completion, .loss =
-       [](PairTerms& t) {
-         t.add_preference(base, t.k.beta * (t.ratio(chosen) - t.ratio(rejected) -
-                                            (t.rejected_forward_kl() - t.forward_kl())));
-       }},
-      {.name = "tdpo2", .scope = completion, .loss =
-       [](PairTerms& t) {
-         const Dual kl = t.rejected_forward_kl() - detached(t.forward_kl());
-         t.add_preference(base, t.k.beta * (t.ratio(chosen) - t.ratio(rejected) - t.k.alpha * kl));
-       }},
+      {.name = "tdpo1",
+       .scope = completion,
+       .loss =
+           [](PairTerms& t) {
+             t.add_preference(
+                 base, t.k.beta * (t.ratio(chosen) - t.ratio(rejected) - (t.rejected_forward_kl() - t.forward_kl())));
+           }},
+      {.name = "tdpo2",
+       .scope = completion,
+       .loss =
+           [](PairTerms& t) {
+             const Dual kl = t.rejected_forward_kl() - detached(t.forward_kl());
+             t.add_preference(base, t.k.beta * (t.ratio(chosen) - t.ratio(rejected) - t.k.alpha * kl));
+           }},
 
       // Both images.
       {.name = "mmedpo-text", .scope = completion, .loss = text_preference},
-      {.name = "mmedpo-visual", .scope = completion, .loss =
-       [](PairTerms& t) {
-         t.add_preference(base, t.margin(chosen, t.has_corrupted ? corrupted_rejected : rejected));
-       },
+      {.name = "mmedpo-visual",
+       .scope = completion,
+       .loss =
+           [](PairTerms& t) {
+             t.add_preference(base, t.margin(chosen, t.has_corrupted ? corrupted_rejected : rejected));
+           },
        .prefers = {chosen, corrupted_rejected}},
-      {.name = "copo", .scope = completion, .loss =
-       [](PairTerms& t) {
-         if (t.has_corrupted) t.add_preference(base, t.margin(chosen, corrupted_chosen));
-       },
+      {.name = "copo",
+       .scope = completion,
+       .loss =
+           [](PairTerms& t) {
+             if (t.has_corrupted) t.add_preference(base, t.margin(chosen, corrupted_chosen));
+           },
        .prefers = {chosen, corrupted_chosen}},
-      {.name = "cmdpo", .scope = completion, .loss =
-       [](PairTerms& t) {
-         t.add_preference(base, t.k.beta * (t.ratio(chosen) - t.ratio(rejected) + visual_ratio(t)));
-       },
+      {.name = "cmdpo",
+       .scope = completion,
+       .loss =
+           [](PairTerms& t) {
+             t.add_preference(base, t.k.beta * (t.ratio(chosen) - t.ratio(rejected) + visual_ratio(t)));
+           },
        .visual = {chosen, corrupted_chosen}},
-      {.name = "chip", .scope = completion, .loss = chip, .visual = {chosen, corrupted_chosen}, .token_weights = TokenWeights::phrase,
+      {.name = "chip",
+       .scope = completion,
+       .loss = chip,
+       .visual = {chosen, corrupted_chosen},
+       .token_weights = TokenWeights::phrase,
        .whole_kl = true},
       {.name = "v-dpo", .scope = completion, .loss = v_dpo, .visual = {chosen, corrupted_chosen}},
-      {.name = "symmpo-pair", .scope = completion, .loss = symmpo_pair, .visual = {corrupted_rejected, corrupted_chosen}},
+      {.name = "symmpo-pair",
+       .scope = completion,
+       .loss = symmpo_pair,
+       .visual = {corrupted_rejected, corrupted_chosen}},
   };
   return rows;
 }

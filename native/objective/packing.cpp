@@ -19,11 +19,12 @@ void check_pair(const Pair& pair, const Objective& objective, const ModelConfig&
     throw Error(Code::invalid_argument, "pair \"" + pair.id + "\": " + why).with("record", pair.id);
   };
   if (!(pair.weight >= 0 && std::isfinite(pair.weight))) fail("its weight must be a number >= 0");
-  if (!(pair.rejected_score >= 0 && std::isfinite(pair.rejected_score))) fail("its rejected score must be a number >= 0");
+  if (!(pair.rejected_score >= 0 && std::isfinite(pair.rejected_score)))
+    fail("its rejected score must be a number >= 0");
   if (pair.prompt.empty()) fail("the prompt has no tokens");
   if (pair.chosen.empty()) fail("the chosen answer has no tokens");
-  const bool reads_rejected =
-      objective.runs(Branch::rejected, pair.has_corrupted()) || objective.runs(Branch::corrupted_rejected, pair.has_corrupted());
+  const bool reads_rejected = objective.runs(Branch::rejected, pair.has_corrupted()) ||
+                              objective.runs(Branch::corrupted_rejected, pair.has_corrupted());
   if (pair.rejected.empty() && reads_rejected) fail("the rejected answer has no tokens");
   if (pair.chosen.size() != pair.chosen_mask.size() || pair.rejected.size() != pair.rejected_mask.size())
     fail("an answer and its mask differ in length");

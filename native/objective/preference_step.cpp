@@ -127,8 +127,8 @@ class PreferenceStep {
     for (size_t i = 0; i < batch_.terms.size(); ++i) {
       const RowSummary& row = readings_.rows[static_cast<size_t>(batch_.terms[i].at.row)];
       readings_.policy.push_back(static_cast<double>(values[i]) - row.lse);
-      readings_.reference.push_back(reference_ ? static_cast<double>(values[batch_.terms.size() + i]) - row.reference_lse
-                                            : 0.0);
+      readings_.reference.push_back(
+          reference_ ? static_cast<double>(values[batch_.terms.size() + i]) - row.reference_lse : 0.0);
     }
   }
 

@@ -2,8 +2,8 @@
 
 namespace fire {
 
-/// Everything that decides which rows are read and what they hold: tokens, masks, images, and the objective's scopes and inputs.
-/// The bytes themselves, not a hash of them: two pairs must never be taken for each other.
+/// Everything that decides which rows are read and what they hold: tokens, masks, images, and the objective's scopes
+/// and inputs. The bytes themselves, not a hash of them: two pairs must never be taken for each other.
 std::string ReferenceCache::key_of(const Pair& pair, const Objective& objective) const {
   std::string key;
   auto add = [&key](const void* data, size_t bytes) {

@@ -23,8 +23,8 @@ struct RowReadings {
 
 class StepLoss {
  public:
-  /// `normalizer`: N, the pairs of the optimizer step; `chosen_tokens`: T, their `averaged_tokens`, 0 = those of `pairs`.
-  /// Pairs, objective and batch must outlive this.
+  /// `normalizer`: N, the pairs of the optimizer step; `chosen_tokens`: T, their `averaged_tokens`, 0 = those of
+  /// `pairs`. Pairs, objective and batch must outlive this.
   StepLoss(std::span<const Pair> pairs, const Objective& objective, const PackedBatch& batch, double normalizer,
            int64_t chosen_tokens);
 

@@ -102,10 +102,8 @@ TEST("objectives: every case of the reference, through f32 operations") {
       CHECK_NEAR(got.loss.margin, number_or_zero(want.find("margin")), tolerance);
       CHECK_NEAR(got.loss.visual_margin, number_or_zero(want.find("visual_margin")), tolerance);
       // The reference leaves out a direction of weight 0; the engine leaves out sequences that only such terms read.
-      if (!want.at("forward_kl").is_null())
-        CHECK_NEAR(got.kl.forward, want.at("forward_kl").number(), tolerance * 8);
-      if (!want.at("reverse_kl").is_null())
-        CHECK_NEAR(got.kl.reverse, want.at("reverse_kl").number(), tolerance * 8);
+      if (!want.at("forward_kl").is_null()) CHECK_NEAR(got.kl.forward, want.at("forward_kl").number(), tolerance * 8);
+      if (!want.at("reverse_kl").is_null()) CHECK_NEAR(got.kl.reverse, want.at("reverse_kl").number(), tolerance * 8);
       for (size_t b = 0; b < branch_count; ++b) {
         if (!objective.ranks(static_cast<Branch>(b), got.has_corrupted)) continue;
         CHECK_NEAR(got.logps.policy[b], want.at("policy").at(branch_names[b]).number(), tolerance);

@@ -50,9 +50,7 @@ Pair random_pair(TinyModel& model, Random& random, Kind kind, const std::string&
   return p;
 }
 
-Objective sample_objective(const std::string& name) {
-  return Objective::make(full_spec(name, 0.3, 0.2, 0.5, 0.4));
-}
+Objective sample_objective(const std::string& name) { return Objective::make(full_spec(name, 0.3, 0.2, 0.5, 0.4)); }
 
 /// A pair that every test below can start from: one image, phrase in the middle of both answers.
 Pair sound_pair(TinyModel& model) {

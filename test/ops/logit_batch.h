@@ -1,5 +1,6 @@
-// Logits in place of a model: the loss of a step and its gradient, by the code that training uses, from rows that a test
-// gives. A row that predicts a token of y+ and one of y- after the same words is one row where their logits are equal.
+// Logits in place of a model: the loss of a step and its gradient, by the code that training uses, from rows that a
+// test gives. A row that predicts a token of y+ and one of y- after the same words is one row where their logits are
+// equal.
 #pragma once
 
 #include <map>
@@ -43,8 +44,11 @@ class LogitBatch {
         const int32_t row = row_of(branch, token, logits[b]);
         rows.back()[b][token] = row;
         if (s.rank || s.answer)
-          batch_.terms.push_back({static_cast<int32_t>(pairs_.size()) - 1, branch, {row, pair.answer(branch)[token]},
-                                  s.rank ? s.weight : 0, s.answer});
+          batch_.terms.push_back({static_cast<int32_t>(pairs_.size()) - 1,
+                                  branch,
+                                  {row, pair.answer(branch)[token]},
+                                  s.rank ? s.weight : 0,
+                                  s.answer});
         if (s.kl) batch_.kl_rows.push_back({static_cast<int32_t>(pairs_.size()) - 1, row, branch});
       }
     }
@@ -102,9 +106,10 @@ class LogitBatch {
       const Branch other = is_corrupted(branch) ? Branch::corrupted_chosen : Branch::chosen;
       const auto& known = rows.back()[at(other)];
       const auto it = known.find(token);
-      const bool same_words = token <= pair.chosen.size() &&
-                              std::equal(pair.rejected.begin(), pair.rejected.begin() + static_cast<std::ptrdiff_t>(token),
-                                         pair.chosen.begin());
+      const bool same_words =
+          token <= pair.chosen.size() &&
+          std::equal(pair.rejected.begin(), pair.rejected.begin() + static_cast<std::ptrdiff_t>(token),
+                     pair.chosen.begin());
       if (it != known.end() && same_words && holds(it->second, logits.policy[token], logits.reference[token]))
         return it->second;
     }
@@ -134,8 +139,8 @@ class LogitBatch {
     for (size_t i = 0; i < batch_.terms.size(); ++i) {
       const RowSummary& row = out.rows[static_cast<size_t>(batch_.terms[i].at.row)];
       out.policy.push_back(static_cast<double>(values[i]) - row.lse);
-      out.reference.push_back(
-          reference ? static_cast<double>(values[batch_.terms.size() + i]) - row.reference_lse : 0.0);
+      out.reference.push_back(reference ? static_cast<double>(values[batch_.terms.size() + i]) - row.reference_lse
+                                        : 0.0);
     }
     return out;
   }

@@ -1,5 +1,6 @@
 // Every objective against test/golden/objective-vectors.json: losses, slopes and the gradient of every logit, checked
-// there against the authors' and TRL's own functions. Here in float64 from its sums, and from f32 logits on every device.
+// there against the authors' and TRL's own functions. Here in float64 from its sums, and from f32 logits on every
+// device.
 #include <cmath>
 
 #include "ops/logit_batch.h"
@@ -9,7 +10,8 @@ using namespace fire::test;
 
 namespace {
 
-constexpr std::array<const char*, branch_count> branch_names{"chosen", "rejected", "corruptedChosen", "corruptedRejected"};
+constexpr std::array<const char*, branch_count> branch_names{"chosen", "rejected", "corruptedChosen",
+                                                             "corruptedRejected"};
 
 const Json& vectors() {
   static const Json json = Json::load(std::string(FIRE_TEST_DIR) + "/golden/objective-vectors.json");
@@ -19,7 +21,9 @@ const Json& vectors() {
 /// What docs/objectives.md says is left out.
 bool is_left_out(const std::string& name) { return name == "aot" || name == "symmpo" || name == "wpo"; }
 
-double number_or(const Json* value, double otherwise) { return value && !value->is_null() ? value->number() : otherwise; }
+double number_or(const Json* value, double otherwise) {
+  return value && !value->is_null() ? value->number() : otherwise;
+}
 
 Objective objective_of(const Json& c) {
   const Json& parameters = c.at("parameters");
@@ -105,11 +109,20 @@ void check_unread(const Json& c, const LogitBatch& batch) {
 PairSums exact_sums(const Json& c, const Objective& objective, size_t p, PairSums sums) {
   const Json& input = vectors().at("inputs").at(c.at("input").string());
   const auto sum = [&](Branch b, Scope scope, const char* key) {
-    return input.at("sums").array()[p].at(branch_names[at(b)]).at(scope == Scope::phrase ? "phrase" : "completion").at(key).number();
+    return input.at("sums")
+        .array()[p]
+        .at(branch_names[at(b)])
+        .at(scope == Scope::phrase ? "phrase" : "completion")
+        .at(key)
+        .number();
   };
   const auto weighted = [&](Branch b, const char* key) {
     double total = 0;
-    const auto& of = input.at("pairs").array()[p].at(std::string(key) == "lp" ? "policy" : "reference").at(branch_names[at(b)]).array();
+    const auto& of = input.at("pairs")
+                         .array()[p]
+                         .at(std::string(key) == "lp" ? "policy" : "reference")
+                         .at(branch_names[at(b)])
+                         .array();
     const Pair pair = pair_of(c, p);
     for (const Scored& s : scored_tokens(pair, b, objective)) {
       if (!s.rank) continue;
@@ -130,7 +143,8 @@ PairSums exact_sums(const Json& c, const Objective& objective, size_t p, PairSum
     sums.logps.reference[b] = is_plain ? sum(branch, objective.scope(), "lr") : weighted(branch, "lr");
   }
   sums.answer_logp = sum(Branch::chosen, Scope::completion, "lp");
-  sums.kl = {sum(Branch::chosen, objective.kl_scope(), "klForward"), sum(Branch::chosen, objective.kl_scope(), "klReverse")};
+  sums.kl = {sum(Branch::chosen, objective.kl_scope(), "klForward"),
+             sum(Branch::chosen, objective.kl_scope(), "klReverse")};
   sums.rejected_kl.forward = sum(Branch::rejected, objective.kl_scope(), "klForward");
   return sums;
 }
@@ -178,9 +192,9 @@ TEST("op/objective_vectors: from f32 logits to the gradient of every logit, rows
         const Objective objective = objective_of(*c);
         LogitBatch batch = batch_of(*device.ops, *c, objective, shares);
         batch.run();
-        // Logits of size L in f32: a log-probability is off by 2 L u (u = 2^-24), a sum of 6 tokens of weight at most 4 by
-        // 48 L u, a KL by less. A loss moves by that times its slope, a gradient by that times its curvature and by its
-        // own f32 roundings: 16 u of the largest.
+        // Logits of size L in f32: a log-probability is off by 2 L u (u = 2^-24), a sum of 6 tokens of weight at most 4
+        // by 48 L u, a KL by less. A loss moves by that times its slope, a gradient by that times its curvature and by
+        // its own f32 roundings: 16 u of the largest.
         const double u = std::ldexp(1.0, -24), off = 48 * u * (1.0 + static_cast<double>(batch.largest_logit()));
         double steepest = 1;
         for (const Json& pair : c->at("slopes").array())
