@@ -129,8 +129,9 @@ class PairTerms {
 /// One objective: a row of the table in objectives.cpp.
 struct ObjectiveRow {
   const char* name;
-  Scope scope;  // as published
-  void (*loss)(PairTerms&);
+  /// As published.
+  Scope scope = Scope::completion;
+  void (*loss)(PairTerms&) = nullptr;
   /// The sequences whose rewards make the margin; on the clean image where a pair has no corrupted one.
   std::pair<Branch, Branch> prefers = {Branch::chosen, Branch::rejected};
   /// The sequences of the visual margin; the same one twice: there is none.

@@ -19,6 +19,8 @@ Dual mean_logp(const PairTerms& t, Branch b) { return t.logp(b) / t.tokens(b); }
 /// -N/T * lp: over the pairs of a step it averages to the mean over their tokens.
 Dual token_mean_nll(const PairTerms& t, const Dual& logp) { return -t.sums.pairs_per_token * logp; }
 
+void sft(PairTerms& t) { t.add(base, -mean_logp(t, chosen)); }
+
 void text_preference(PairTerms& t) { t.add_preference(base, text_margin(t)); }
 
 void mixed_kl(PairTerms& t) { t.add(t.k.alpha * (t.k.lambda * t.forward_kl() + (1 - t.k.lambda) * t.reverse_kl())); }
@@ -41,11 +43,35 @@ void mdpo(PairTerms& t) {
   t.add_preference(anchor, reward(t, chosen));
 }
 
+void hinge(PairTerms& t) { t.add(base, positive_part(1 - text_margin(t))); }
+
+void ipo(PairTerms& t) { t.add(base, square(mean_ratio(t, chosen) - mean_ratio(t, rejected) - 1 / (2 * t.k.beta))); }
+
+void sigmoid_norm(PairTerms& t) {
+  t.add_preference(base, t.k.beta * (mean_ratio(t, chosen) - mean_ratio(t, rejected)));
+}
+
+void cdpo(PairTerms& t) {
+  const Dual m = text_margin(t);
+  t.add(base, neg_log_sigmoid(m) + t.k.label_smoothing * m);
+}
+
 void robust(PairTerms& t) {
   const double e = t.k.label_smoothing;
   const Dual m = text_margin(t);
   t.add(base, neg_log_sigmoid(m) - (e / (1 - 2 * e)) * m);
 }
+
+void bco_pair(PairTerms& t) { t.add(base, neg_log_sigmoid(reward(t, chosen)) + neg_log_sigmoid(-reward(t, rejected))); }
+
+void nca_pair(PairTerms& t) {
+  const Dual plus = reward(t, chosen), minus = reward(t, rejected);
+  t.add(base, neg_log_sigmoid(plus) + 0.5 * neg_log_sigmoid(-plus) + 0.5 * neg_log_sigmoid(-minus));
+}
+
+void apo_zero(PairTerms& t) { t.add(base, sigmoid(-reward(t, chosen)) + sigmoid(reward(t, rejected))); }
+
+void apo_down(PairTerms& t) { t.add(base, sigmoid(reward(t, chosen)) + sigmoid(-text_margin(t))); }
 
 void exo(PairTerms& t) {
   const double e = t.k.label_smoothing;
@@ -78,10 +104,27 @@ Dual alpha_divergence(const PairTerms& t, const Dual& d) {
   return power == 0 ? d : exp(at_most(power * d, 80)) / power;
 }
 
+void r_dpo(PairTerms& t) {
+  t.add_preference(base, text_margin(t) + t.k.alpha * (t.tokens(chosen) - t.tokens(rejected)));
+}
+
+void hsa_dpo(PairTerms& t) {
+  t.add_preference(base, t.k.beta * (t.ratio(chosen) - t.sums.rejected_score * t.ratio(rejected)));
+}
+
+void dpo_nll(PairTerms& t) {
+  text_preference(t);
+  t.add(nll, -mean_logp(t, chosen), t.k.nll_weight);
+}
+
 void mpo(PairTerms& t) {
   t.add_preference(base, text_margin(t), t.k.text_weight);
   t.add(&PairLoss::bco, neg_log_sigmoid(reward(t, chosen)) + neg_log_sigmoid(-reward(t, rejected)), t.k.bco_weight);
   t.add(nll, token_mean_nll(t, t.answer_logp()), t.k.nll_weight);
+}
+
+void simpo(PairTerms& t) {
+  t.add_preference(base, t.k.beta * (mean_logp(t, chosen) - mean_logp(t, rejected)) - t.k.gamma);
 }
 
 void cpo(PairTerms& t) {
@@ -102,8 +145,27 @@ void orpo(PairTerms& t) {
   t.add(nll, token_mean_nll(t, t.logp(chosen)));
 }
 
+void tdpo1(PairTerms& t) {
+  t.add_preference(base, t.k.beta * (t.ratio(chosen) - t.ratio(rejected) - (t.rejected_forward_kl() - t.forward_kl())));
+}
+
+void tdpo2(PairTerms& t) {
+  const Dual kl = t.rejected_forward_kl() - detached(t.forward_kl());
+  t.add_preference(base, t.k.beta * (t.ratio(chosen) - t.ratio(rejected) - t.k.alpha * kl));
+}
+
+void mmedpo_visual(PairTerms& t) {
+  t.add_preference(base, t.margin(chosen, t.has_corrupted ? corrupted_rejected : rejected));
+}
+
+void copo(PairTerms& t) {
+  if (t.has_corrupted) t.add_preference(base, t.margin(chosen, corrupted_chosen));
+}
+
 /// What CHiP prefers beside the text, inside the same sigmoid.
 Dual visual_ratio(const PairTerms& t) { return t.has_corrupted ? t.ratio(chosen) - t.ratio(corrupted_chosen) : Dual(); }
+
+void cmdpo(PairTerms& t) { t.add_preference(base, t.k.beta * (t.ratio(chosen) - t.ratio(rejected) + visual_ratio(t))); }
 
 void chip(PairTerms& t) {
   const Dual kl = t.rejected_forward_kl() - detached(t.forward_kl());
@@ -134,14 +196,11 @@ void symmpo_pair(PairTerms& t) {
 }  // namespace
 
 std::span<const ObjectiveRow> objective_rows() {
-  constexpr Scope phrase = Scope::phrase, completion = Scope::completion;
+  constexpr Scope phrase = Scope::phrase;
   static constexpr ObjectiveRow rows[] = {
-      {.name = "sft",
-       .scope = completion,
-       .loss = [](PairTerms& t) { t.add(base, -t.logp(chosen) / t.tokens(chosen)); },
-       .prefers = {chosen, chosen}},
-      {.name = "dpo", .scope = completion, .loss = text_preference},
-      {.name = "mdpo", .scope = completion, .loss = mdpo, .visual = {chosen, corrupted_chosen}},
+      {.name = "sft", .loss = sft, .prefers = {chosen, chosen}},
+      {.name = "dpo", .loss = text_preference},
+      {.name = "mdpo", .loss = mdpo, .visual = {chosen, corrupted_chosen}},
       {.name = "mask-dpo", .scope = phrase, .loss = text_preference},
       {.name = "rrpo", .scope = phrase, .loss = rrpo, .whole_kl = true},
       {.name = "rrpo-phrase-kl", .scope = phrase, .loss = rrpo},
@@ -159,138 +218,49 @@ std::span<const ObjectiveRow> objective_rows() {
        .visual = {chosen, corrupted_rejected}},
 
       // Other functions of the margin, or of the two rewards.
-      {.name = "hinge",
-       .scope = completion,
-       .loss = [](PairTerms& t) { t.add(base, positive_part(1 - text_margin(t))); }},
-      {.name = "ipo",
-       .scope = completion,
-       .loss =
-           [](PairTerms& t) {
-             t.add(base, square(mean_ratio(t, chosen) - mean_ratio(t, rejected) - 1 / (2 * t.k.beta)));
-           }},
-      {.name = "sigmoid-norm",
-       .scope = completion,
-       .loss =
-           [](PairTerms& t) { t.add_preference(base, t.k.beta * (mean_ratio(t, chosen) - mean_ratio(t, rejected))); }},
-      {.name = "cdpo",
-       .scope = completion,
-       .loss =
-           [](PairTerms& t) {
-             const Dual m = text_margin(t);
-             t.add(base, neg_log_sigmoid(m) + t.k.label_smoothing * m);
-           }},
-      {.name = "robust", .scope = completion, .loss = robust},
-      {.name = "bco-pair",
-       .scope = completion,
-       .loss =
-           [](PairTerms& t) {
-             t.add(base, neg_log_sigmoid(reward(t, chosen)) + neg_log_sigmoid(-reward(t, rejected)));
-           }},
-      {.name = "nca-pair",
-       .scope = completion,
-       .loss =
-           [](PairTerms& t) {
-             const Dual plus = reward(t, chosen), minus = reward(t, rejected);
-             t.add(base, neg_log_sigmoid(plus) + 0.5 * neg_log_sigmoid(-plus) + 0.5 * neg_log_sigmoid(-minus));
-           }},
-      {.name = "apo-zero",
-       .scope = completion,
-       .loss = [](PairTerms& t) { t.add(base, sigmoid(-reward(t, chosen)) + sigmoid(reward(t, rejected))); }},
-      {.name = "apo-down",
-       .scope = completion,
-       .loss = [](PairTerms& t) { t.add(base, sigmoid(reward(t, chosen)) + sigmoid(-text_margin(t))); }},
-      {.name = "discopop", .scope = completion, .loss = discopop},
-      {.name = "sppo-hard", .scope = completion, .loss = sppo},
-      {.name = "exo-pair", .scope = completion, .loss = exo},
-      {.name = "dpo-js", .scope = completion, .loss = f_divergence<jensen_shannon>},
-      {.name = "dpo-forward-kl", .scope = completion, .loss = f_divergence<forward>},
-      {.name = "dpo-alpha", .scope = completion, .loss = f_divergence<alpha_divergence>},
+      {.name = "hinge", .loss = hinge},
+      {.name = "ipo", .loss = ipo},
+      {.name = "sigmoid-norm", .loss = sigmoid_norm},
+      {.name = "cdpo", .loss = cdpo},
+      {.name = "robust", .loss = robust},
+      {.name = "bco-pair", .loss = bco_pair},
+      {.name = "nca-pair", .loss = nca_pair},
+      {.name = "apo-zero", .loss = apo_zero},
+      {.name = "apo-down", .loss = apo_down},
+      {.name = "discopop", .loss = discopop},
+      {.name = "sppo-hard", .loss = sppo},
+      {.name = "exo-pair", .loss = exo},
+      {.name = "dpo-js", .loss = f_divergence<jensen_shannon>},
+      {.name = "dpo-forward-kl", .loss = f_divergence<forward>},
+      {.name = "dpo-alpha", .loss = f_divergence<alpha_divergence>},
 
       // Lengths, scores, likelihood.
-      {.name = "r-dpo",
-       .scope = completion,
-       .loss =
-           [](PairTerms& t) {
-             t.add_preference(base, text_margin(t) + t.k.alpha * (t.tokens(chosen) - t.tokens(rejected)));
-           }},
-      {.name = "hsa-dpo",
-       .scope = completion,
-       .loss =
-           [](PairTerms& t) {
-             t.add_preference(base, t.k.beta * (t.ratio(chosen) - t.sums.rejected_score * t.ratio(rejected)));
-           }},
-      {.name = "dpo-nll",
-       .scope = completion,
-       .loss =
-           [](PairTerms& t) {
-             text_preference(t);
-             t.add(nll, -mean_logp(t, chosen), t.k.nll_weight);
-           }},
-      {.name = "mpo", .scope = completion, .loss = mpo},
-      {.name = "simpo",
-       .scope = completion,
-       .loss =
-           [](PairTerms& t) {
-             t.add_preference(base, t.k.beta * (mean_logp(t, chosen) - mean_logp(t, rejected)) - t.k.gamma);
-           }},
-      {.name = "cpo", .scope = completion, .loss = cpo},
-      {.name = "orpo", .scope = completion, .loss = orpo},
+      {.name = "r-dpo", .loss = r_dpo},
+      {.name = "hsa-dpo", .loss = hsa_dpo},
+      {.name = "dpo-nll", .loss = dpo_nll},
+      {.name = "mpo", .loss = mpo},
+      {.name = "simpo", .loss = simpo},
+      {.name = "cpo", .loss = cpo},
+      {.name = "orpo", .loss = orpo},
 
       // Weights and KLs of tokens.
-      {.name = "token-weighted-dpo",
-       .scope = completion,
-       .loss = text_preference,
-       .token_weights = TokenWeights::phrase},
-      {.name = "ld-dpo", .scope = completion, .loss = text_preference, .token_weights = TokenWeights::common_length},
-      {.name = "tdpo1",
-       .scope = completion,
-       .loss =
-           [](PairTerms& t) {
-             t.add_preference(
-                 base, t.k.beta * (t.ratio(chosen) - t.ratio(rejected) - (t.rejected_forward_kl() - t.forward_kl())));
-           }},
-      {.name = "tdpo2",
-       .scope = completion,
-       .loss =
-           [](PairTerms& t) {
-             const Dual kl = t.rejected_forward_kl() - detached(t.forward_kl());
-             t.add_preference(base, t.k.beta * (t.ratio(chosen) - t.ratio(rejected) - t.k.alpha * kl));
-           }},
+      {.name = "token-weighted-dpo", .loss = text_preference, .token_weights = TokenWeights::phrase},
+      {.name = "ld-dpo", .loss = text_preference, .token_weights = TokenWeights::common_length},
+      {.name = "tdpo1", .loss = tdpo1},
+      {.name = "tdpo2", .loss = tdpo2},
 
       // Both images.
-      {.name = "mmedpo-text", .scope = completion, .loss = text_preference},
-      {.name = "mmedpo-visual",
-       .scope = completion,
-       .loss =
-           [](PairTerms& t) {
-             t.add_preference(base, t.margin(chosen, t.has_corrupted ? corrupted_rejected : rejected));
-           },
-       .prefers = {chosen, corrupted_rejected}},
-      {.name = "copo",
-       .scope = completion,
-       .loss =
-           [](PairTerms& t) {
-             if (t.has_corrupted) t.add_preference(base, t.margin(chosen, corrupted_chosen));
-           },
-       .prefers = {chosen, corrupted_chosen}},
-      {.name = "cmdpo",
-       .scope = completion,
-       .loss =
-           [](PairTerms& t) {
-             t.add_preference(base, t.k.beta * (t.ratio(chosen) - t.ratio(rejected) + visual_ratio(t)));
-           },
-       .visual = {chosen, corrupted_chosen}},
+      {.name = "mmedpo-text", .loss = text_preference},
+      {.name = "mmedpo-visual", .loss = mmedpo_visual, .prefers = {chosen, corrupted_rejected}},
+      {.name = "copo", .loss = copo, .prefers = {chosen, corrupted_chosen}},
+      {.name = "cmdpo", .loss = cmdpo, .visual = {chosen, corrupted_chosen}},
       {.name = "chip",
-       .scope = completion,
        .loss = chip,
        .visual = {chosen, corrupted_chosen},
        .token_weights = TokenWeights::phrase,
        .whole_kl = true},
-      {.name = "v-dpo", .scope = completion, .loss = v_dpo, .visual = {chosen, corrupted_chosen}},
-      {.name = "symmpo-pair",
-       .scope = completion,
-       .loss = symmpo_pair,
-       .visual = {corrupted_rejected, corrupted_chosen}},
+      {.name = "v-dpo", .loss = v_dpo, .visual = {chosen, corrupted_chosen}},
+      {.name = "symmpo-pair", .loss = symmpo_pair, .visual = {corrupted_rejected, corrupted_chosen}},
   };
   return rows;
 }

@@ -45,7 +45,9 @@ const coefficients = {
   alpha: nonNegative
     .optional()
     .meta({ description: 'Weight of the KL term; r-dpo: margin for each token; tdpo2: weight of the token KLs' }),
-  gamma: nonNegative.optional().meta({ description: 'Weight of the visual term; simpo: target margin; v-dpo: weight of the policy on the image' }),
+  gamma: nonNegative
+    .optional()
+    .meta({ description: 'Weight of the visual term; simpo: target margin; v-dpo: weight of the policy on the image' }),
   lambda: share.optional().meta({
     description:
       'Share of forward KL(reference || policy) in the KL term, the rest is reverse; symmpo-pair: weight of the symmetric terms',
@@ -74,12 +76,9 @@ const coefficients = {
 
 const objective = z.strictObject({
   name: z.enum(objectiveNames).default('fire').meta({ description: 'The loss (docs/objectives.md)' }),
-  scope: z
-    .enum(['phrase', 'completion'])
-    .optional()
-    .meta({
-      description: 'Tokens that are scored: those of the decisive phrases, or the whole answer; default: as published',
-    }),
+  scope: z.enum(['phrase', 'completion']).optional().meta({
+    description: 'Tokens that are scored: those of the decisive phrases, or the whole answer; default: as published',
+  }),
   ...coefficients,
   emptyPhrase: z.enum(['skip', 'error', 'keep']).default('skip').meta({
     description: 'A pair without phrase tokens on one side: leave it out, stop, or train on the other side alone',

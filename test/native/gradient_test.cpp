@@ -124,6 +124,47 @@ TEST("gradients: finite differences with dropout") {
   check_objective(model, sample_objective("rrpo"), true, {5, 27});
 }
 
+TEST("gradients: arms that are one loss under two names have the same bits") {
+  TinyModel model("qwen3_vl");
+  const std::vector<Pair> pairs = sample_pairs(model);
+  const auto spec = [](const std::string& name, auto change) {
+    ObjectiveSpec spec = full_spec(name, 0.4, 0.3, 0.6, 0.35);
+    change(spec);
+    return Objective::make(spec);
+  };
+  const auto as_is = [](ObjectiveSpec&) {};
+  const auto without = [](double Coefficients::* name, double value = 0) {
+    return [name, value](ObjectiveSpec& s) { s.k.*name = value; };
+  };
+  using K = Coefficients;
+  const Objective dpo = spec("dpo", as_is);
+  const std::pair<Objective, Objective> arms[] = {
+      {spec("mask-dpo", as_is), spec("fire", [](ObjectiveSpec& s) { s.k.alpha = s.k.gamma = 0; })},
+      {spec("mask-dpo", as_is), spec("dpo", [](ObjectiveSpec& s) { s.scope = Scope::phrase; })},
+      {spec("rrpo-phrase-kl", as_is), spec("fire", [](ObjectiveSpec& s) { s.k.gamma = 0, s.k.lambda = 1; })},
+      {spec("rrpo", without(&K::alpha)), spec("mask-dpo", as_is)},
+      {spec("fire-v1", without(&K::gamma)), spec("fire-v2", without(&K::gamma))},
+      {dpo, spec("mmedpo-text", as_is)},
+      {dpo, spec("hsa-dpo", as_is)},  // every score is 1
+      {dpo, spec("cdpo", without(&K::label_smoothing))},
+      {dpo, spec("robust", without(&K::label_smoothing))},
+      {dpo, spec("r-dpo", without(&K::alpha))},
+      {dpo, spec("dpo-nll", without(&K::nll_weight))},
+      {dpo, spec("token-weighted-dpo", without(&K::token_weight, 1))},
+      {dpo, spec("ld-dpo", without(&K::ld_alpha, 1))},
+      {dpo, spec("dpo-alpha", without(&K::f_alpha, 1))},
+      {dpo, spec("tdpo2", without(&K::alpha))},
+      {dpo, spec("v-dpo", without(&K::gamma, 1))},
+      {spec("cmdpo", as_is), spec("chip", [](ObjectiveSpec& s) { s.k.token_weight = 1, s.k.kl_weight = 0; })}};
+  for (const auto& [one, other] : arms) {
+    std::vector<float> gradient, same;
+    const double loss = mean_loss(model.step(pairs, one, fire::Layout::packed, step_settings(), &gradient));
+    CHECK(mean_loss(model.step(pairs, other, fire::Layout::packed, step_settings(), &same)) == loss);
+    CHECK(same_bits(gradient, same));
+    CHECK(norm(gradient.data(), static_cast<int64_t>(gradient.size())) > 0);
+  }
+}
+
 TEST("gradients: checkpointing changes no bit") {
   for (const char* dropout : {"0.0", "0.3"}) {
     TinyModel model("qwen3_vl", dropout);
