@@ -133,7 +133,7 @@ TEST("gradients: arms that are one loss under two names have the same bits") {
     return Objective::make(spec);
   };
   const auto as_is = [](ObjectiveSpec&) {};
-  const auto without = [](double Coefficients::* name, double value = 0) {
+  const auto without = [](double Coefficients::*name, double value = 0) {
     return [name, value](ObjectiveSpec& s) { s.k.*name = value; };
   };
   using K = Coefficients;
