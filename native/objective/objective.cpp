@@ -85,8 +85,9 @@ Objective Objective::make(const ObjectiveSpec& spec) {
     untrained.pairs_per_token = 1;
     PairTerms terms(o.k_, untrained);
     o.row_->loss(terms);
-    check(spec, std::isfinite(terms.loss.value),
-          "with these coefficients the loss of an untrained model is not finite");
+    check(
+        spec, std::isfinite(terms.loss.value),
+        "the loss of an untrained model is not finite: it divides by a coefficient that is 0, or takes its logarithm");
     o.reads_[has_corrupted] = terms.loss.reads;
   }
   return o;

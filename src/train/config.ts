@@ -56,7 +56,7 @@ export function checkTrainTree(given: Tree, locate: Locate): TrainConfig {
   const { scope, coefficients } = objectives[objective.name]
   return {
     ...rest,
-    objective: { scope, ...coefficients, ...objective },
+    objective: { name: objective.name, scope, ...coefficients, ...objective },
     microBatchSize: microBatchSize ?? parsed.data.batchSize,
   }
 }
