@@ -53,10 +53,11 @@ export function checkTrainTree(given: Tree, locate: Locate): TrainConfig {
   const problems = parsed.success ? relations(tree, parsed.data) : describeIssues(trainSettings, parsed.error, tree)
   if (problems.length > 0 || !parsed.success) throw configError(problems, (keys) => locate(keys, preset))
   const { objective, microBatchSize, ...rest } = parsed.data
-  const { scope, coefficients } = objectives[objective.name]
+  const { name, ...chosen } = objective
+  const { scope, coefficients } = objectives[name]
   return {
     ...rest,
-    objective: { name: objective.name, scope, ...coefficients, ...objective },
+    objective: { name, scope, ...coefficients, ...chosen },
     microBatchSize: microBatchSize ?? parsed.data.batchSize,
   }
 }

@@ -110,6 +110,21 @@ describe.skipIf(!built)('training with the native engine', () => {
     )
   })
 
+  it.each(['mpo', 'cpo', 'orpo'] as const)(
+    'averages the likelihood of %s over the step, whatever the micro-batch',
+    async (name) => {
+      const run = async (microBatchSize: number) => {
+        const changes = { objective: { name }, maxSteps: 1, microBatchSize, lora: { rank: 8, alpha: 16, dropout: 0 } }
+        const { last } = await train(resolveTrainConfig(settings(`micro-${name}-${microBatchSize}`, changes)))
+        return { loss: last?.loss ?? 0, norm: last?.grad_norm ?? 0 }
+      }
+      const [whole, parts] = [await run(4), await run(1)]
+      // Losses do not depend on the micro-batch; gradients add up in another order, in f32.
+      expect(parts.loss).toBeCloseTo(whole.loss, 12)
+      expect(parts.norm / whole.norm).toBeCloseTo(1, 5)
+    },
+  )
+
   it('survives kill -9 in a step or a save', async () => {
     const path = join(world.root, 'killed.yaml')
     await writeFile(path, stringify(settings('killed', { epochs: 12 })))

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { ObjectiveSpec, PairStats } from '../../src/engine/engine.js'
-import { objectiveNames, objectives } from '../../src/engine/objectives.js'
+import { averagedTokens, completeObjective, objectiveNames, objectives } from '../../src/engine/objectives.js'
 import { metricsRow } from '../../src/train/metrics.js'
 import { epochOrder, stepIndices } from '../../src/train/order.js'
 import { learningRateFactor, warmupSteps } from '../../src/train/schedule.js'
@@ -136,5 +136,23 @@ describe('the objective table', () => {
       if (forwardKl !== null) expect(coefficients, name).toHaveProperty('alpha')
       if (forwardKl === 'lambda') expect(coefficients, name).toHaveProperty('lambda')
     }
+  })
+
+  it('has in each objective the coefficients that the engine is given, and nothing else', () => {
+    for (const name of objectiveNames) {
+      const { klReduction: _, name: __, scope, ...numbers } = completeObjective({ name })
+      expect(scope).toBe(objectives[name].scope)
+      for (const [key, value] of Object.entries(numbers)) {
+        expect(value).toBe((objectives[name].coefficients as Record<string, number>)[key] ?? 0)
+      }
+    }
+    expect(completeObjective({ name: 'simpo', gamma: 0 })).toMatchObject({ beta: 2, gamma: 0, scope: 'completion' })
+  })
+
+  it('counts the tokens of a step that a likelihood is averaged over', () => {
+    const pair = { chosen: Int32Array.of(4, 5, 6), chosenMask: Uint8Array.of(0, 1, 0) }
+    const tokens = (name: ObjectiveSpec['name'], scope?: 'phrase') => averagedTokens([pair, pair], { name, scope })
+    expect([tokens('mpo'), tokens('cpo'), tokens('orpo'), tokens('dpo-nll')]).toEqual([6, 6, 6, 0])
+    expect([tokens('mpo', 'phrase'), tokens('cpo', 'phrase'), tokens('orpo', 'phrase')]).toEqual([6, 2, 2])
   })
 })
