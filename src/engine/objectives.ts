@@ -96,6 +96,8 @@ function objective(
 }
 
 const beta = 0.1
+/** Rewards of a loss without beta have the scale of the others, so that they can be compared. */
+export const rewardScale = beta
 const kl = { alpha: 0.01, klReduction: 'sum' } as const
 const fire = { beta, gamma: 0.1, lambda: 0.5, ...kl }
 const phrases = { scope: 'phrase' } as const
@@ -318,12 +320,13 @@ export function termWeight(weight: ObjectiveTraits['terms'][LossTerm], k: Coeffi
   return typeof weight === 'string' ? Number(k[weight]) : (weight ?? 0)
 }
 
-/** An objective as the engine takes it: every coefficient in its place, those that it does not use 0. */
+/** An objective as the engine takes it: every coefficient in its place, those that it does not use 0 (beta: `rewardScale`). */
 export function completeObjective(spec: ObjectiveSpec): Required<ObjectiveSpec> {
   const { name, scope, klReduction } = spec
-  const { coefficients, scope: published } = objectives[name]
-  const numbers = coefficientNumbers.map((key) => [key, spec[key] ?? coefficients[key] ?? 0])
-  return { name, scope: scope ?? published, klReduction: klReduction ?? 'sum', ...Object.fromEntries(numbers) }
+  const { coefficients, scope: usual } = objectives[name]
+  const published: Coefficients = { beta: rewardScale, ...coefficients }
+  const numbers = coefficientNumbers.map((key) => [key, spec[key] ?? published[key] ?? 0])
+  return { name, scope: scope ?? usual, klReduction: klReduction ?? 'sum', ...Object.fromEntries(numbers) }
 }
 
 /** Of a pair as the engine takes it. */

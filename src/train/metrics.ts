@@ -7,6 +7,7 @@ import {
   type LossTerm,
   type ObjectiveSpec,
   objectives,
+  rewardScale,
   type Sequence,
   termWeight,
 } from '../engine/objectives.js'
@@ -86,7 +87,7 @@ function compared(pairs: PairStats[], prefers: Comparison | null): PairStats[] {
 function rewards(
   pairs: PairStats[],
   prefix: string,
-  { beta = 0 }: Coefficients,
+  { beta = rewardScale }: Coefficients,
   { chosen, rejected }: Comparison,
   margin: (pair: PairStats) => number,
 ): Record<string, number> {

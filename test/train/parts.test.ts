@@ -143,7 +143,7 @@ describe('the objective table', () => {
       const { klReduction: _, name: __, scope, ...numbers } = completeObjective({ name })
       expect(scope).toBe(objectives[name].scope)
       for (const [key, value] of Object.entries(numbers)) {
-        expect(value).toBe((objectives[name].coefficients as Record<string, number>)[key] ?? 0)
+        expect(value).toBe((objectives[name].coefficients as Record<string, number>)[key] ?? (key === 'beta' ? 0.1 : 0))
       }
     }
     expect(completeObjective({ name: 'simpo', gamma: 0 })).toMatchObject({ beta: 2, gamma: 0, scope: 'completion' })
