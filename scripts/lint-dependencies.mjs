@@ -74,6 +74,7 @@ export const typescriptLayers = {
     'page',
     'settings',
     'stage',
+    'engine',
     'evaluate',
     'train',
     'type:pairs',

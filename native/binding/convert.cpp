@@ -182,20 +182,24 @@ Pair to_pair(const Napi::Value& value) {
           o.bytes("rejectedMask"),
           o.texts("images"),
           o.get("corruptedImages").IsNull() ? std::vector<std::string>() : o.texts("corruptedImages"),
-          o.number("weight")};
+          o.number("weight"),
+          o.number("rejectedScore")};
 }
 
 Objective to_objective(const Napi::Value& value) {
   const Fields o(value, "objective");
+  Coefficients k;
+  for (const CoefficientName& c : coefficient_names()) k.*c.value = o.number(c.name);
+  k.kl_reduction = o.choice<KlReduction>("klReduction", {{"sum", KlReduction::sum}, {"mean", KlReduction::mean}});
   return Objective::make(
-      {o.text("name"), o.number("beta"), o.number("alpha"), o.number("gamma"), o.number("lambda"),
-       o.choice<KlReduction>("klReduction", {{"sum", KlReduction::sum}, {"mean", KlReduction::mean}})});
+      {o.text("name"), k, o.choice<Scope>("scope", {{"phrase", Scope::phrase}, {"completion", Scope::completion}})});
 }
 
 StepOptions to_step_options(const Napi::Value& value) {
   const Fields o(value, "step");
   const StepOptions options{o.number("normalizer"),
-                            o.choice<Layout>("layout", {{"packed", Layout::packed}, {"plain", Layout::plain}})};
+                            o.choice<Layout>("layout", {{"packed", Layout::packed}, {"plain", Layout::plain}}),
+                            o.integer("chosenTokens")};
   if (!(options.normalizer > 0)) expected("a number > 0", o.path("normalizer"), o.get("normalizer"));
   return options;
 }
@@ -262,8 +266,7 @@ Napi::Object generation(Napi::Env env, const Generation& result) {
   return o;
 }
 
-Napi::Object step_stats(Napi::Env env, const StepStats& stats, const Objective& objective,
-                        const std::vector<bool>& has_corrupted, double seconds) {
+Napi::Object step_stats(Napi::Env env, const StepStats& stats, const Objective& objective, double seconds) {
   Napi::Array pairs = Napi::Array::New(env, stats.pairs.size());
   for (size_t i = 0; i < stats.pairs.size(); ++i) {
     const PairStats& s = stats.pairs[i];
@@ -273,12 +276,17 @@ Napi::Object step_stats(Napi::Env env, const StepStats& stats, const Objective& 
     o.Set("base", s.loss.base);
     o.Set("visual", s.loss.visual);
     o.Set("anchor", s.loss.anchor);
+    o.Set("nll", s.loss.nll);
+    o.Set("bco", s.loss.bco);
+    o.Set("anchorVisual", s.loss.anchor_visual);
+    o.Set("consistency", s.loss.consistency);
     o.Set("margin", s.loss.margin);
     o.Set("visualMargin", s.loss.visual_margin);
     o.Set("forwardKl", s.kl.forward);
     o.Set("reverseKl", s.kl.reverse);
-    o.Set("policy", logps(env, s.logps.policy, objective, has_corrupted[i]));
-    o.Set("reference", logps(env, s.logps.reference, objective, has_corrupted[i]));
+    o.Set("rejectedForwardKl", s.rejected_kl.forward);
+    o.Set("policy", logps(env, s.logps.policy, objective, s.has_corrupted));
+    o.Set("reference", logps(env, s.logps.reference, objective, s.has_corrupted));
     o.Set("chosenTokens", static_cast<double>(s.chosen_tokens));
     o.Set("rejectedTokens", static_cast<double>(s.rejected_tokens));
     pairs.Set(static_cast<uint32_t>(i), o);

@@ -96,8 +96,7 @@ VerifySpec to_verify_spec(const Napi::Value& value);
 
 Napi::Object model_info(Napi::Env env, const Engine& engine, const EngineInfo& info);
 Napi::Object generation(Napi::Env env, const Generation& result);
-Napi::Object step_stats(Napi::Env env, const StepStats& stats, const Objective& objective,
-                        const std::vector<bool>& has_corrupted, double seconds);
+Napi::Object step_stats(Napi::Env env, const StepStats& stats, const Objective& objective, double seconds);
 Napi::Object verify_row(Napi::Env env, const VerifyRow& row);
 Napi::Float32Array float_array(Napi::Env env, const std::vector<float>& values);
 Napi::Int32Array int_array(Napi::Env env, const std::vector<int32_t>& values);

@@ -176,10 +176,8 @@ Napi::Value EngineWrap::step(const Napi::CallbackInfo& info, bool backward) {
     StepStats stats = backward ? engine.accumulate(pairs, objective, options, cancel)
                                : engine.evaluate(pairs, objective, options, cancel);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    std::vector<bool> has_corrupted;
-    for (const Pair& pair : pairs) has_corrupted.push_back(pair.has_corrupted());
-    return [stats = std::move(stats), objective, has_corrupted, seconds](Napi::Env env) {
-      return step_stats(env, stats, objective, has_corrupted, seconds);
+    return [stats = std::move(stats), objective, seconds](Napi::Env env) {
+      return step_stats(env, stats, objective, seconds);
     };
   };
   return run(info, std::move(work), cancel_flag(info[3]));

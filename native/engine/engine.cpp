@@ -149,7 +149,8 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
                               .checkpointing = spec_.checkpointing,
                               .dropout_pass = training ? training->next_pass() : 0,
                               .logits_budget = logits_budget,
-                              .reference = reference};
+                              .reference = reference,
+                              .chosen_tokens = options.chosen_tokens};
   try {
     StepStats stats = run_preference_step(context, adapter_.get(), pairs, objective, batch, settings,
                                           training ? training->gradient() : Tensor());

@@ -47,6 +47,7 @@ struct EncodedImage {
 struct StepOptions {
   double normalizer;
   Layout layout;
+  int64_t chosen_tokens = 0;
 };
 
 /// A sequence by image ids.

@@ -81,18 +81,20 @@ PlanStats plan_step(const Context& context, const SafeTensors& file, const Adapt
                               .reference = {}};
   const StepStats stats = run_preference_step(dry, &adapter, pairs, objective, batch, settings, gradient.view());
 
+  const size_t models = objective.needs_reference() ? 2 : 1;
   PlanStats plan;
   plan.weight_bytes = dry.weights.bytes;
   plan.adapter_bytes = adapter.param().bytes();
   plan.optimizer_bytes = Optimizer::bytes(adapter);
   plan.activation_bytes = arena.peak_bytes();
-  plan.logits_bytes = std::min(static_cast<size_t>(stats.rows * text.vocab_size) * 2 * sizeof(float), logits_budget);
+  plan.logits_bytes =
+      std::min(static_cast<size_t>(stats.rows * text.vocab_size) * models * sizeof(float), logits_budget);
   plan.scratch_bytes = null.scratch_bytes();
   if (images.largest() > 0) plan.vision_bytes = tower_peak(null, vision, file, images.largest());
   const size_t hidden_bytes = static_cast<size_t>(text.hidden_size) * size_of(null.activation_type());
   plan.feature_bytes_per_token = hidden_bytes * (vision.deepstack_levels() + 1);
   plan.pixel_bytes_per_token = static_cast<size_t>(vision.patches_per_token() * vision.patch_length()) * sizeof(float);
-  plan.reference_bytes_per_row = hidden_bytes;
+  plan.reference_bytes_per_row = objective.needs_reference() ? hidden_bytes : 0;
   plan.tokens = stats.tokens;
   plan.rows = stats.rows;
   return plan;

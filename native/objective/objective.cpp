@@ -1,126 +1,126 @@
 #include "objective/objective.h"
 
-#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "tensor/error.h"
 
 namespace fire {
 
-double neg_log_sigmoid(double u) { return std::max(-u, 0.0) + std::log1p(std::exp(-std::abs(u))); }
-
-double sigmoid(double u) { return u >= 0 ? 1 / (1 + std::exp(-u)) : std::exp(u) / (1 + std::exp(u)); }
-
-Objective Objective::make(const ObjectiveSpec& spec) {
-  const std::string& name = spec.name;
-  const auto check = [&](bool ok, const std::string& what) {
-    if (!ok) throw Error(Code::invalid_argument, "objective " + name + ": " + what);
+std::span<const CoefficientName> coefficient_names() {
+  using K = Coefficients;
+  constexpr double any = std::numeric_limits<double>::max();
+  static constexpr CoefficientName names[] = {
+      {"beta", &K::beta, any},
+      {"alpha", &K::alpha, any},
+      {"gamma", &K::gamma, any},
+      {"lambda", &K::lambda, 1},
+      {"labelSmoothing", &K::label_smoothing, 0.5, true},  // at a half a pair says nothing
+      {"tau", &K::tau, any},
+      {"nllWeight", &K::nll_weight, any},
+      {"textWeight", &K::text_weight, any},
+      {"bcoWeight", &K::bco_weight, any},
+      {"ldAlpha", &K::ld_alpha, 1},
+      {"fAlpha", &K::f_alpha, any},
+      {"tokenWeight", &K::token_weight, any},
+      {"klWeight", &K::kl_weight, any},
+      {"eta", &K::eta, any},
+      {"rho", &K::rho, any},
   };
-  for (const auto& [coefficient, value] : {std::pair{"beta", spec.beta}, {"alpha", spec.alpha}, {"gamma", spec.gamma}})
-    check(std::isfinite(value) && value >= 0, std::string(coefficient) + " must be a number >= 0");
-  check(spec.lambda >= 0 && spec.lambda <= 1, "lambda must lie in [0, 1]");
-
-  Objective o;
-  o.beta = spec.beta;
-  o.alpha = spec.alpha;
-  o.gamma = spec.gamma;
-  o.lambda = spec.lambda;
-  o.kl_reduction = spec.kl_reduction;
-  if (name == "fire" || name == "fire-v1" || name == "fire-v2") {
-    o.kl_scope = Scope::phrase;
-    o.visual = name == "fire" ? Visual::reversed : name == "fire-v1" ? Visual::image : Visual::image_answer;
-  } else if (name == "rrpo") {
-    o.kl_scope = Scope::completion;
-    o.lambda = 1;
-  } else if (name == "rrpo-phrase-kl") {
-    o.kl_scope = Scope::phrase;
-    o.lambda = 1;
-  } else if (name == "mask-dpo") {
-    // The phrase masks and nothing else.
-  } else if (name == "dpo") {
-    o.rank_scope = Scope::completion;
-  } else if (name == "mdpo") {
-    o.rank_scope = Scope::completion;
-    o.visual = Visual::image;
-    o.gamma = 1;
-    o.anchor = true;
-  } else if (name == "sft") {
-    o.rank_scope = Scope::completion;
-    o.sft = true;
-  } else {
-    throw Error(Code::invalid_argument,
-                "unknown objective \"" + name +
-                    "\"; expected sft, dpo, mdpo, rrpo, rrpo-phrase-kl, mask-dpo, fire, fire-v1 or fire-v2");
-  }
-  if (o.alpha == 0) o.kl_scope = Scope::none;
-  if (o.kl_scope == Scope::none) o.alpha = 0;
-  if (o.gamma == 0) o.visual = Visual::none;
-  return o;
+  return names;
 }
 
-bool Objective::runs(Branch branch, bool has_corrupted) const {
-  if (sft) return branch == Branch::chosen;
-  const bool visual_term = has_corrupted && ranks();
-  switch (branch) {
-    case Branch::chosen:
-      return ranks() || kl_scope != Scope::none;
-    case Branch::rejected:
-      return ranks();
-    case Branch::corrupted_chosen:
-      return visual_term && (visual == Visual::reversed || visual == Visual::image);
-    case Branch::corrupted_rejected:
-      return visual_term && (visual == Visual::reversed || visual == Visual::image_answer);
-  }
-  return false;
+void PairTerms::add(double PairLoss::*term, const Dual& value, double weight) {
+  if (weight == 0) return;
+  terms.*term = value.value;
+  loss = loss + weight * value;
+}
+
+void PairTerms::add_preference(double PairLoss::*term, const Dual& u, double weight) {
+  if (weight == 0) return;
+  terms.*term = neg_log_sigmoid(u.value);
+  loss = loss + chain(weight * u, weight * terms.*term, -sigmoid(-u.value));
 }
 
 namespace {
 
-/// Adds weight * (-log sigmoid(beta * (reward gap))) of `winner` over `loser` and its derivatives.
-double add_preference(const Objective& o, const PairLogps& l, Branch winner, Branch loser, double weight, PairLoss& out,
-                      double* term) {
-  auto log_ratio = [&](Branch b) { return l.policy[at(b)] - l.reference[at(b)]; };
-  const double margin = o.beta * (log_ratio(winner) - log_ratio(loser));
-  const double slope = -o.beta * weight * sigmoid(-margin);
-  out.coefficient[at(winner)] += slope;
-  out.coefficient[at(loser)] -= slope;
-  *term = neg_log_sigmoid(margin);
-  out.loss += weight * *term;
-  return margin;
+void check(const ObjectiveSpec& spec, bool ok, const std::string& what) {
+  if (!ok) throw Error(Code::invalid_argument, "objective " + spec.name + ": " + what);
 }
 
-PairLoss unweighted(const Objective& o, const PairLogps& l, const KlSums& kl, bool has_corrupted,
-                    int64_t chosen_tokens) {
-  PairLoss out;
-  if (o.sft) {
-    const double n = static_cast<double>(std::max<int64_t>(chosen_tokens, 1));
-    out.base = out.loss = -l.policy[at(Branch::chosen)] / n;
-    out.coefficient[at(Branch::chosen)] = -1 / n;
-    return out;
+void check_coefficients(const ObjectiveSpec& spec) {
+  for (const CoefficientName& c : coefficient_names()) {
+    const double value = spec.k.*c.value;
+    const bool bounded = c.largest < std::numeric_limits<double>::max();
+    const std::string range = bounded
+                                  ? "lie in [0, " + std::string(c.largest == 1 ? "1" : "0.5") + (c.is_open ? ")" : "]")
+                                  : "be a number >= 0";
+    check(spec, value >= 0 && value <= c.largest && !(c.is_open && value == c.largest),
+          std::string(c.name) + " must " + range);
   }
-  out.margin = add_preference(o, l, Branch::chosen, Branch::rejected, 1, out, &out.base);
-  if (has_corrupted && o.visual != Visual::none) {
-    const Branch winner = o.visual == Visual::reversed ? Branch::corrupted_rejected : Branch::chosen;
-    const Branch loser = o.visual == Visual::image_answer ? Branch::corrupted_rejected : Branch::corrupted_chosen;
-    out.visual_margin = add_preference(o, l, winner, loser, o.gamma, out, &out.visual);
-  }
-  if (o.anchor) {
-    const double reward = o.beta * (l.policy[at(Branch::chosen)] - l.reference[at(Branch::chosen)]);
-    out.anchor = neg_log_sigmoid(reward);
-    out.coefficient[at(Branch::chosen)] -= o.beta * sigmoid(-reward);
-    out.loss += out.anchor;
-  }
-  if (o.kl_scope != Scope::none) out.loss += o.alpha * (o.lambda * kl.forward + (1 - o.lambda) * kl.reverse);
-  return out;
 }
+
+const ObjectiveRow& row_of(const std::string& name) {
+  std::string known;
+  for (const ObjectiveRow& row : objective_rows()) {
+    if (name == row.name) return row;
+    known += (known.empty() ? "" : ", ") + std::string(row.name);
+  }
+  throw Error(Code::invalid_argument, "unknown objective \"" + name + "\"; expected one of " + known);
+}
+
+double slope_of(const Dual& loss, Input input) { return loss.slope[static_cast<size_t>(input)]; }
 
 }  // namespace
 
-PairLoss evaluate_pair(const Objective& o, const PairLogps& l, const KlSums& kl, bool has_corrupted,
-                       int64_t chosen_tokens, double weight) {
-  PairLoss out = unweighted(o, l, kl, has_corrupted, chosen_tokens);
-  out.loss *= weight;
-  for (double& slope : out.coefficient) slope *= weight;
+Objective Objective::make(const ObjectiveSpec& spec) {
+  Objective o;
+  o.row_ = &row_of(spec.name);
+  check_coefficients(spec);
+  o.k_ = spec.k;
+  o.scope_ = spec.scope.value_or(o.row_->scope);
+  for (const bool has_corrupted : {false, true}) {
+    PairSums untrained;
+    untrained.has_corrupted = has_corrupted;
+    untrained.pairs_per_token = 1;
+    PairTerms terms(o.k_, untrained);
+    o.row_->loss(terms);
+    check(
+        spec, std::isfinite(terms.loss.value),
+        "the loss of an untrained model is not finite: it divides by a coefficient that is 0, or takes its logarithm");
+    o.reads_[has_corrupted] = terms.loss.reads;
+  }
+  return o;
+}
+
+bool Objective::runs(Branch branch, bool has_corrupted) const {
+  const auto any = [&](std::initializer_list<Input> inputs) {
+    return std::any_of(inputs.begin(), inputs.end(), [&](Input i) { return reads(i, has_corrupted); });
+  };
+  if (ranks(branch, has_corrupted)) return true;
+  if (branch == Branch::chosen) return any({Input::answer_logp, Input::forward_kl, Input::reverse_kl});
+  return branch == Branch::rejected && any({Input::rejected_forward_kl});
+}
+
+PairLoss Objective::evaluate(const PairSums& sums) const {
+  PairTerms terms(k_, sums);
+  row_->loss(terms);
+  PairLoss out = terms.terms;
+  const auto reward = [&](Branch b) {
+    const Branch run = sums.has_corrupted ? b : on_clean_image(b);
+    return sums.logps.policy[at(run)] - sums.logps.reference[at(run)];
+  };
+  const auto margin = [&](const auto& of) { return k_.beta * (reward(of.first) - reward(of.second)); };
+  out.margin = margin(row_->prefers);
+  if (sums.has_corrupted) out.visual_margin = margin(row_->visual);
+
+  const double s = sums.weight;
+  const auto slope = [&](Input input) { return s * slope_of(terms.loss, input); };
+  out.loss = s * terms.loss.value;
+  for (size_t b = 0; b < branch_count; ++b) out.coefficient[b] = slope(static_cast<Input>(b));
+  out.answer_coefficient = slope(Input::answer_logp);
+  out.kl_coefficient = {slope(Input::forward_kl), slope(Input::reverse_kl)};
+  out.rejected_kl_coefficient.forward = slope(Input::rejected_forward_kl);
   return out;
 }
 

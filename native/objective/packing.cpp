@@ -14,34 +14,18 @@ bool is_token(int32_t id, const ModelConfig& config) {
 
 using Ids = std::vector<int32_t>;
 
-/// A token of an answer that predicts something: row (prompt length + token - 1) of its sequence is read.
-struct Scored {
-  int32_t token;
-  bool rank, kl;
-};
-
-std::vector<Scored> scored_tokens(const Pair& pair, Branch branch, const Objective& objective) {
-  const auto& mask = pair.mask(branch);
-  auto in_scope = [&](Scope scope, size_t t) {
-    return scope == Scope::completion || (scope == Scope::phrase && mask[t] != 0);
-  };
-  std::vector<Scored> scored;
-  for (size_t t = 0; t < mask.size(); ++t) {
-    const bool rank = (objective.sft || objective.ranks()) && in_scope(objective.rank_scope, t);
-    const bool kl = branch == Branch::chosen && in_scope(objective.kl_scope, t);
-    if (rank || kl) scored.push_back({static_cast<int32_t>(t), rank, kl});
-  }
-  return scored;
-}
-
 void check_pair(const Pair& pair, const Objective& objective, const ModelConfig& config) {
   auto fail = [&](const std::string& why) {
     throw Error(Code::invalid_argument, "pair \"" + pair.id + "\": " + why).with("record", pair.id);
   };
   if (!(pair.weight >= 0 && std::isfinite(pair.weight))) fail("its weight must be a number >= 0");
+  if (!(pair.rejected_score >= 0 && std::isfinite(pair.rejected_score)))
+    fail("its rejected score must be a number >= 0");
   if (pair.prompt.empty()) fail("the prompt has no tokens");
   if (pair.chosen.empty()) fail("the chosen answer has no tokens");
-  if (pair.rejected.empty() && !objective.sft) fail("the rejected answer has no tokens");
+  const bool reads_rejected = objective.runs(Branch::rejected, pair.has_corrupted()) ||
+                              objective.runs(Branch::corrupted_rejected, pair.has_corrupted());
+  if (pair.rejected.empty() && reads_rejected) fail("the rejected answer has no tokens");
   if (pair.chosen.size() != pair.chosen_mask.size() || pair.rejected.size() != pair.rejected_mask.size())
     fail("an answer and its mask differ in length");
   if (pair.has_corrupted() && pair.corrupted_images.size() != pair.images.size())
@@ -130,8 +114,6 @@ class Packer {
         place(pair, index, {&sequences[0]}, ids);
       }
     }
-    batch_.chosen_tokens.push_back(ranked_tokens(pair, Branch::chosen));
-    batch_.rejected_tokens.push_back(ranked_tokens(pair, Branch::rejected));
   }
 
   /// Turns packed row numbers into places among the gathered rows.
@@ -157,11 +139,6 @@ class Packer {
   }
 
  private:
-  int64_t ranked_tokens(const Pair& pair, Branch branch) const {
-    const std::vector<Scored> scored = scored_tokens(pair, branch, objective_);
-    return std::count_if(scored.begin(), scored.end(), [](const Scored& s) { return s.rank; });
-  }
-
   std::vector<Sequence> sequences_of(const Pair& pair, bool corrupted) const {
     std::vector<Sequence> sequences;
     for (const Branch branch : corrupted ? std::array{Branch::corrupted_chosen, Branch::corrupted_rejected}
@@ -207,8 +184,10 @@ class Packer {
     for (const Scored& t : s.scored) {
       const int32_t place = static_cast<int32_t>(pair.prompt.size()) + t.token - 1;
       const int32_t row = place < common ? prefix_begin + place : tail_begin + place - common;
-      if (t.rank) batch_.terms.push_back({index, s.branch, {row, answer[static_cast<size_t>(t.token)]}});
-      if (t.kl) batch_.kl_rows.push_back({index, row});
+      if (t.rank || t.answer)
+        batch_.terms.push_back(
+            {index, s.branch, {row, answer[static_cast<size_t>(t.token)]}, t.rank ? t.weight : 0, t.answer});
+      if (t.kl) batch_.kl_rows.push_back({index, row, s.branch});
     }
   }
 
@@ -221,7 +200,54 @@ class Packer {
   int64_t occurrence_ = 0;
 };
 
+/// Whether a token (0 or 1 in the mask) is in the scope.
+bool in_scope(Scope scope, uint8_t mask) { return scope == Scope::completion || mask != 0; }
+
+/// Of the `ordinal`-th token in scope.
+double weight_of(const Objective& objective, bool in_phrase, int64_t ordinal, int64_t common_length) {
+  switch (objective.token_weights()) {
+    case TokenWeights::equal:
+      return 1;
+    case TokenWeights::phrase:
+      return in_phrase ? objective.coefficients().token_weight : 1;
+    case TokenWeights::common_length:
+      return ordinal < common_length ? 1 : objective.coefficients().ld_alpha;
+  }
+  return 1;
+}
+
 }  // namespace
+
+int64_t tokens_in_scope(const Pair& pair, Branch branch, const Objective& objective) {
+  const auto& mask = pair.mask(branch);
+  return std::count_if(mask.begin(), mask.end(), [&](uint8_t m) { return in_scope(objective.scope(), m); });
+}
+
+int64_t averaged_tokens(const Pair& pair, const Objective& objective) {
+  return objective.reads(Input::answer_logp, pair.has_corrupted()) ? static_cast<int64_t>(pair.chosen.size())
+                                                                   : tokens_in_scope(pair, Branch::chosen, objective);
+}
+
+std::vector<Scored> scored_tokens(const Pair& pair, Branch branch, const Objective& objective) {
+  const auto reads = [&](Input input) { return objective.reads(input, pair.has_corrupted()); };
+  const bool ranks = objective.ranks(branch, pair.has_corrupted());
+  const bool answer = branch == Branch::chosen && reads(Input::answer_logp);
+  const bool kl = branch == Branch::chosen ? reads(Input::forward_kl) || reads(Input::reverse_kl)
+                                           : branch == Branch::rejected && reads(Input::rejected_forward_kl);
+  const int64_t common_length =
+      std::min(tokens_in_scope(pair, Branch::chosen, objective), tokens_in_scope(pair, Branch::rejected, objective));
+  const auto& mask = pair.mask(branch);
+  std::vector<Scored> scored;
+  int64_t ordinal = 0;
+  for (size_t t = 0; t < mask.size(); ++t) {
+    const bool counts = in_scope(objective.scope(), mask[t]);
+    const Scored s{static_cast<int32_t>(t), weight_of(objective, mask[t] != 0, ordinal, common_length), ranks && counts,
+                   answer, kl && in_scope(objective.kl_scope(), mask[t])};
+    ordinal += counts;
+    if (s.rank || s.answer || s.kl) scored.push_back(s);
+  }
+  return scored;
+}
 
 PackedBatch pack(std::span<const Pair> pairs, const Objective& objective, Layout layout, const ModelConfig& config,
                  const FeatureLookup& features) {

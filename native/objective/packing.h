@@ -20,7 +20,8 @@ struct Pair {
   std::vector<int32_t> prompt, chosen, rejected;
   std::vector<uint8_t> chosen_mask, rejected_mask;
   std::vector<std::string> images, corrupted_images;
-  double weight = 1;  // of its loss
+  double weight = 1;          // of its loss
+  double rejected_score = 1;  // severity of what is wrong with y-
   bool has_corrupted() const { return !corrupted_images.empty(); }
   const std::vector<int32_t>& answer(Branch b) const { return answers_chosen(b) ? chosen : rejected; }
   const std::vector<uint8_t>& mask(Branch b) const { return answers_chosen(b) ? chosen_mask : rejected_mask; }
@@ -36,25 +37,42 @@ struct RowTarget {
   int32_t row, target;
 };
 
-/// A scored token, and what it counts for.
+/// What a token of an answer counts for.
+struct Scored {
+  int32_t token;  // row (prompt length + token - 1) of its sequence is read
+  double weight;  // in the sum of its branch
+  bool rank;      // part of that sum
+  bool answer;    // part of the log-probability of the whole answer
+  bool kl;        // its row's token KL counts
+};
+
+/// The tokens of a branch that the objective reads, in order.
+std::vector<Scored> scored_tokens(const Pair& pair, Branch branch, const Objective& objective);
+/// Tokens of an answer in the objective's scope.
+int64_t tokens_in_scope(const Pair& pair, Branch branch, const Objective& objective);
+/// Tokens of y+ whose likelihood the objective averages over a step: all, or those in its scope.
+int64_t averaged_tokens(const Pair& pair, const Objective& objective);
+
+/// A token whose log-probability is read.
 struct Term {
   int32_t pair;
   Branch branch;
   RowTarget at;
+  double weight = 1;
+  bool answer = false;
 };
 
-/// A gathered row whose token KL counts for `pair`.
+/// A gathered row whose token KL counts for this answer of `pair`, on the clean image.
 struct KlRow {
   int32_t pair;
   int32_t row;
+  Branch branch;
 };
 
 struct PackedBatch {
   DecoderInput input;
   std::vector<Term> terms;
   std::vector<KlRow> kl_rows;
-  /// Tokens per pair and answer whose log-probabilities the objective sums (KL rows aside).
-  std::vector<int64_t> chosen_tokens, rejected_tokens;
   /// Gathered rows [pair_rows[p], pair_rows[p + 1]) belong to pair p.
   std::vector<int64_t> pair_rows;
 };

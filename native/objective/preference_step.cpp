@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "objective/row_summary.h"
-
 namespace fire {
 namespace {
 
@@ -30,16 +28,16 @@ class PreferenceStep {
         pairs_(pairs),
         objective_(objective),
         batch_(batch),
-        settings_(settings) {}
+        settings_(settings),
+        loss_(pairs, objective, batch, settings.normalizer, settings.chosen_tokens) {}
 
   StepStats run(const Adapter* adapter, Tensor gradient) {
     Arena::Scope scope(arena_);
     StepStats stats;
     stats.tokens = batch_.input.tokens();
     stats.rows = static_cast<int64_t>(batch_.input.read_rows.size());
-    stats.pairs.resize(pairs_.size());
     if (stats.rows == 0) {
-      finish_pairs(stats);
+      stats.pairs = finite_losses();
       return stats;
     }
 
@@ -55,7 +53,7 @@ class PreferenceStep {
     const std::vector<Columns> chunks = cut_vocabulary();
     const Logits logits = allocate_logits(chunks[0].count());
     read_statistics(chunks, logits);
-    finish_pairs(stats);
+    stats.pairs = finite_losses();
     if (gradient) {
       const Tensor dhidden = loss_backward(chunks, logits, stats);
       try {
@@ -123,56 +121,33 @@ class PreferenceStep {
     ops_.download(statistics, host.data());
     ops_.download(target_logits, values.data());
     for (int64_t r = 0; r < rows; ++r)
-      summaries_.push_back(
+      readings_.rows.push_back(
           summarize_row(std::span(host).subspan(static_cast<size_t>(r * slices), static_cast<size_t>(slices)),
                         static_cast<bool>(reference_)));
     for (size_t i = 0; i < batch_.terms.size(); ++i) {
-      const RowSummary& row = summaries_[static_cast<size_t>(batch_.terms[i].at.row)];
-      policy_logps_.push_back(static_cast<double>(values[i]) - row.lse);
-      reference_logps_.push_back(reference_ ? static_cast<double>(values[batch_.terms.size() + i]) - row.reference_lse
-                                            : 0.0);
+      const RowSummary& row = readings_.rows[static_cast<size_t>(batch_.terms[i].at.row)];
+      readings_.policy.push_back(static_cast<double>(values[i]) - row.lse);
+      readings_.reference.push_back(
+          reference_ ? static_cast<double>(values[batch_.terms.size() + i]) - row.reference_lse : 0.0);
     }
   }
 
-  double kl_divisor(size_t pair) const {
-    return objective_.kl_reduction == KlReduction::mean ? static_cast<double>(std::max<int64_t>(1, kl_count_[pair]))
-                                                        : 1.0;
-  }
-
-  void finish_pairs(StepStats& stats) {
-    kl_count_.assign(pairs_.size(), 0);
-    for (const KlRow& r : batch_.kl_rows) ++kl_count_[static_cast<size_t>(r.pair)];
-    for (size_t i = 0; i < batch_.terms.size(); ++i) {
-      const Term& t = batch_.terms[i];
-      PairLogps& logps = stats.pairs[static_cast<size_t>(t.pair)].logps;
-      logps.policy[at(t.branch)] += policy_logps_[i];
-      logps.reference[at(t.branch)] += reference_logps_[i];
-    }
-    for (const KlRow& r : batch_.kl_rows) {
-      const size_t p = static_cast<size_t>(r.pair);
-      const RowSummary& row = summaries_[static_cast<size_t>(r.row)];
-      stats.pairs[p].kl.forward += row.forward_kl / kl_divisor(p);
-      stats.pairs[p].kl.reverse += row.reverse_kl / kl_divisor(p);
-    }
+  std::vector<PairStats> finite_losses() const {
+    std::vector<PairStats> losses = loss_.losses(readings_);
     std::string bad;
-    for (size_t p = 0; p < pairs_.size(); ++p) {
-      PairStats& s = stats.pairs[p];
-      s.weight = pairs_[p].weight;
-      s.chosen_tokens = batch_.chosen_tokens[p];
-      s.rejected_tokens = batch_.rejected_tokens[p];
-      s.loss = evaluate_pair(objective_, s.logps, s.kl, pairs_[p].has_corrupted(), s.chosen_tokens, s.weight);
-      if (!std::isfinite(s.loss.loss)) bad += (bad.empty() ? "\"" : ", \"") + pairs_[p].id + "\"";
-    }
+    for (size_t p = 0; p < pairs_.size(); ++p)
+      if (!std::isfinite(losses[p].loss.loss)) bad += (bad.empty() ? "\"" : ", \"") + pairs_[p].id + "\"";
     if (!bad.empty() && !ops_.dry())
       throw Error(Code::nonfinite, "the loss is not a finite number for pair(s) " + bad).with("records", bad);
+    return losses;
   }
 
   /// Phase 2: dL/dlogits in place of the logits, and through the head to the gathered hidden rows.
   Tensor loss_backward(const std::vector<Columns>& chunks, const Logits& memory, const StepStats& stats) {
     Tensor dhidden = arena_.f32({policy_.rows(), policy_.cols()});
     Arena::Scope scope(arena_);
-    std::vector<float> coefficients;
-    const std::vector<RowGradient> gradients = row_gradients(stats, coefficients);
+    const std::vector<float> coefficients = loss_.coefficients(stats.pairs);
+    const std::vector<RowGradient> gradients = loss_.row_gradients(readings_, stats.pairs);
     const Tensor rows = arena_.f32({policy_.rows(), 6});
     ops_.upload(gradients.data(), rows);
     const Tensor weights = ops_.upload_f32(arena_, coefficients, {static_cast<int64_t>(coefficients.size())});
@@ -185,28 +160,6 @@ class PreferenceStep {
     return dhidden;
   }
 
-  /// One per gathered row; `coefficients` receives one per term.
-  std::vector<RowGradient> row_gradients(const StepStats& stats, std::vector<float>& coefficients) const {
-    std::vector<RowGradient> rows;
-    for (const RowSummary& s : summaries_)
-      rows.push_back(
-          {static_cast<float>(s.lse), static_cast<float>(s.reference_lse), 0, 0, 0, static_cast<float>(s.reverse_kl)});
-    std::vector<double> mass(rows.size());
-    for (const Term& t : batch_.terms) {
-      const double c = stats.pairs[static_cast<size_t>(t.pair)].loss.coefficient[at(t.branch)] / settings_.normalizer;
-      coefficients.push_back(static_cast<float>(c));
-      mass[static_cast<size_t>(t.at.row)] += c;
-    }
-    for (size_t r = 0; r < rows.size(); ++r) rows[r].mass = static_cast<float>(mass[r]);
-    for (const KlRow& r : batch_.kl_rows) {
-      const size_t p = static_cast<size_t>(r.pair);
-      const double weight = pairs_[p].weight * objective_.alpha / (settings_.normalizer * kl_divisor(p));
-      rows[static_cast<size_t>(r.row)].forward_kl = static_cast<float>(weight * objective_.lambda);
-      rows[static_cast<size_t>(r.row)].reverse_kl = static_cast<float>(weight * (1 - objective_.lambda));
-    }
-    return rows;
-  }
-
   Ops& ops_;
   const Decoder decoder_;
   Arena& arena_;
@@ -217,9 +170,8 @@ class PreferenceStep {
   const StepSettings& settings_;
   Tensor reference_, policy_;  // hidden rows [P, H]
   Tensor targets_;             // [K, 2] (row, token) of every term
-  std::vector<RowSummary> summaries_;
-  std::vector<double> policy_logps_, reference_logps_;
-  std::vector<int64_t> kl_count_;
+  const StepLoss loss_;
+  RowReadings readings_;
 };
 
 }  // namespace

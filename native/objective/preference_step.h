@@ -4,17 +4,9 @@
 
 #include <vector>
 
-#include "objective/packing.h"
+#include "objective/step_loss.h"
 
 namespace fire {
-
-struct PairStats {
-  double weight = 1;
-  PairLoss loss;
-  PairLogps logps;
-  KlSums kl;
-  int64_t chosen_tokens = 0, rejected_tokens = 0;
-};
 
 struct StepStats {
   std::vector<PairStats> pairs;
@@ -31,6 +23,8 @@ struct StepSettings {
   size_t logits_budget;
   /// Final reference hidden rows [P, H] where they are known already; empty = run the reference.
   Tensor reference;
+  /// Of the whole optimizer step, see StepLoss; 0 = of these pairs.
+  int64_t chosen_tokens = 0;
 };
 
 /// Runs the objective on a packed batch. The policy is the model with `adapter` (nullptr: as it is), the reference the

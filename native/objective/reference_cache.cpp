@@ -2,8 +2,8 @@
 
 namespace fire {
 
-/// Everything that decides which rows are read and what they hold: tokens, masks, images, and the objective's scopes.
-/// The bytes themselves, not a hash of them: two pairs must never be taken for each other.
+/// Everything that decides which rows are read and what they hold: tokens, masks, images, and the objective's scopes
+/// and inputs. The bytes themselves, not a hash of them: two pairs must never be taken for each other.
 std::string ReferenceCache::key_of(const Pair& pair, const Objective& objective) const {
   std::string key;
   auto add = [&key](const void* data, size_t bytes) {
@@ -17,8 +17,8 @@ std::string ReferenceCache::key_of(const Pair& pair, const Objective& objective)
       const std::string name = store_ ? content_of_(id) : id;
       add(name.data(), name.size());
     }
-  const uint8_t terms[] = {static_cast<uint8_t>(objective.rank_scope), static_cast<uint8_t>(objective.kl_scope),
-                           static_cast<uint8_t>(objective.visual), objective.ranks(), pair.has_corrupted()};
+  const uint32_t terms[] = {static_cast<uint32_t>(objective.scope()), static_cast<uint32_t>(objective.kl_scope()),
+                            objective.reads(pair.has_corrupted())};
   add(terms, sizeof terms);
   return key;
 }

@@ -294,7 +294,7 @@ class Verifier {
     for (size_t k = 0; k < golden_.items.size(); ++k) {
       const PairStats& s = stats.pairs[k];
       const std::string prefix = golden_.items[k].name + ".mpo.";
-      const double mixed = golden_.objective.lambda * s.kl.forward + (1 - golden_.objective.lambda) * s.kl.reverse;
+      const double mixed = golden_.objective.k.lambda * s.kl.forward + (1 - golden_.objective.k.lambda) * s.kl.reverse;
       const std::pair<const char*, double> values[] = {
           {"base_margin", s.loss.margin}, {"base_loss", s.loss.base}, {"v_margin", s.loss.visual_margin},
           {"v_loss", s.loss.visual},      {"tkl", s.kl.forward},      {"rtkl", s.kl.reverse},

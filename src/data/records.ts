@@ -69,6 +69,8 @@ export const pair = z.strictObject({
     .optional(),
   /** Multiplies the pair's loss in training; 1 where it is left out. */
   weight: z.number().nonnegative().optional(),
+  /** Severity of what is wrong with the rejected answer, for hsa-dpo; 1 where it is left out. */
+  rejectedScore: z.number().nonnegative().optional(),
   provenance: z.record(z.string(), z.unknown()),
 })
 

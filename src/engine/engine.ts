@@ -24,7 +24,6 @@ import type {
   ModelInfo,
   NativeEngine,
   NativeModule,
-  ObjectiveSpec,
   PairInput,
   PlanStats,
   PromptInput,
@@ -34,6 +33,7 @@ import type {
   StepStats,
   UpdateStats,
 } from './native.js'
+import { completeObjective, type ObjectiveSpec } from './objectives.js'
 import { refuseUnfit } from './unfit-adapter.js'
 import {
   checkImage,
@@ -48,6 +48,7 @@ import {
 
 export * from './device.js'
 export type * from './native.js'
+export * from './objectives.js'
 export { mostCoefficient, mostLoraAlpha } from './validate.js'
 
 /** What every call of an engine takes. An aborted call rejects with an `AbortedError`. */
@@ -211,7 +212,7 @@ export class Engine implements AsyncDisposable {
   async plan(pairs: PairInput[], objective: ObjectiveSpec, step: StepOptions): Promise<PlanStats> {
     checkPairs(pairs, objective)
     checkStep(step)
-    return this.#call(undefined, (engine) => engine.plan(weighted(pairs), objective, step))
+    return this.#call(undefined, (engine) => engine.plan(...completed(pairs, objective, step)))
   }
 
   /**
@@ -229,7 +230,9 @@ export class Engine implements AsyncDisposable {
     checkPairs(pairs, objective)
     checkStep(step)
     checkOptions('Engine.accumulate', options, callOptions)
-    return this.#call(options.signal, (engine, cancel) => engine.accumulate(weighted(pairs), objective, step, cancel))
+    return this.#call(options.signal, (engine, cancel) =>
+      engine.accumulate(...completed(pairs, objective, step), cancel),
+    )
   }
 
   /** The same numbers as `accumulate` without dropout and without gradients. */
@@ -242,7 +245,7 @@ export class Engine implements AsyncDisposable {
     checkPairs(pairs, objective)
     checkStep(step)
     checkOptions('Engine.evaluate', options, callOptions)
-    return this.#call(options.signal, (engine, cancel) => engine.evaluate(weighted(pairs), objective, step, cancel))
+    return this.#call(options.signal, (engine, cancel) => engine.evaluate(...completed(pairs, objective, step), cancel))
   }
 
   /**
@@ -355,8 +358,13 @@ export class Engine implements AsyncDisposable {
 }
 
 /** C++ has no defaults. */
-function weighted(pairs: PairInput[]): Required<PairInput>[] {
-  return pairs.map((pair) => ({ ...pair, weight: pair.weight ?? 1 }))
+function completed(
+  pairs: PairInput[],
+  objective: ObjectiveSpec,
+  { normalizer, layout, chosenTokens = 0 }: StepOptions,
+): [Required<PairInput>[], Required<ObjectiveSpec>, Required<StepOptions>] {
+  const whole = pairs.map((pair) => ({ ...pair, weight: pair.weight ?? 1, rejectedScore: pair.rejectedScore ?? 1 }))
+  return [whole, completeObjective(objective), { normalizer, layout, chosenTokens }]
 }
 
 /**

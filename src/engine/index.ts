@@ -28,8 +28,6 @@ export type {
   ModelInfo,
   NativeEngine,
   NativeModule,
-  ObjectiveName,
-  ObjectiveSpec,
   PairInput,
   PairStats,
   PlanStats,
@@ -42,3 +40,17 @@ export type {
   StopStrings,
   UpdateStats,
 } from './native.js'
+export {
+  averagedTokens,
+  type Coefficient,
+  type Coefficients,
+  type Comparison,
+  type LossTerm,
+  type ObjectiveName,
+  type ObjectiveSpec,
+  type ObjectiveTraits,
+  objectiveNames,
+  objectives,
+  type Scope,
+  type Sequence,
+} from './objectives.js'

@@ -8,6 +8,7 @@
  */
 
 import type { Device, GemmBackend } from './device.js'
+import type { ObjectiveSpec } from './objectives.js'
 
 /** Arithmetic of matrix products: float32, or operands rounded to bfloat16 with float32 sums. */
 export type DType = 'f32' | 'bf16'
@@ -141,29 +142,8 @@ export interface PairInput {
   corruptedImages: string[] | null
   /** Multiplies the pair's loss and gradient, >= 0; default 1. `normalizer` counts pairs, not weights. */
   weight?: number
-}
-
-/** The losses that the engine computes; formulas in docs/objectives.md. */
-export type ObjectiveName =
-  | 'sft'
-  | 'dpo'
-  | 'mdpo'
-  | 'rrpo'
-  | 'rrpo-phrase-kl'
-  | 'mask-dpo'
-  | 'fire'
-  | 'fire-v1'
-  | 'fire-v2'
-
-/** See docs/objectives.md for the formulas. Coefficients that a named objective does not use are refused by the config. */
-export interface ObjectiveSpec {
-  name: ObjectiveName
-  beta: number
-  alpha: number
-  gamma: number
-  /** Weight of forward KL(ref || policy) in the mixed KL; 1 - lambda goes to the reverse. */
-  lambda: number
-  klReduction: 'sum' | 'mean'
+  /** Severity of what is wrong with the rejected answer, >= 0; default 1. Only hsa-dpo reads it. */
+  rejectedScore?: number
 }
 
 /** How one micro-batch counts in its optimizer step, and how it is laid out. */
@@ -172,6 +152,11 @@ export interface StepOptions {
   normalizer: number
   /** `packed` (default everywhere) or the oracle: four unshared sequences, all logits, the tower run per sequence. */
   layout: 'packed' | 'plain'
+  /**
+   * Tokens of the chosen answers in the whole optimizer step, for the objectives that average over them (mpo, cpo, orpo);
+   * default, and 0: those of the pairs of this call. `averagedTokens` counts them.
+   */
+  chosenTokens?: number
 }
 
 /** Sums of log-probabilities over the scored tokens of one sequence; NaN where the objective does not run it. */
@@ -190,16 +175,26 @@ export interface PairStats {
   loss: number
   /** Of the pair, as it was given. */
   weight: number
-  /** -log sigmoid of the text margin (or the SFT negative log-likelihood per token). */
+  /** The preference: -log sigmoid of the text margin, or what the objective has in its place (sft: the likelihood). */
   base: number
   /** The visual term before its weight; 0 when not run. */
   visual: number
-  /** The anchor term of mDPO; 0 elsewhere. */
+  /** The anchor term of mdpo and symmpo-pair; 0 elsewhere. */
   anchor: number
+  /** Negative log-likelihood of the chosen answer, of objectives that have it beside their preference; 0 elsewhere. */
+  nll: number
+  /** The classification term of mpo; 0 elsewhere. */
+  bco: number
+  /** Anchor and consistency of symmpo-pair; 0 elsewhere. */
+  anchorVisual: number
+  consistency: number
   margin: number
   visualMargin: number
+  /** Of (v, y+), where the objective reads them. */
   forwardKl: number
   reverseKl: number
+  /** Of (v, y-). */
+  rejectedForwardKl: number
   policy: SequenceLogps
   reference: SequenceLogps
   chosenTokens: number
@@ -402,19 +397,23 @@ export interface NativeEngine {
   /** Forgets the features of these images; unknown ids are ignored. */
   releaseImages(ids: string[]): Promise<void>
   /** Predicts, without computing, what `accumulate` of this batch takes. */
-  plan(pairs: Required<PairInput>[], objective: ObjectiveSpec, options: StepOptions): Promise<PlanStats>
+  plan(
+    pairs: Required<PairInput>[],
+    objective: Required<ObjectiveSpec>,
+    options: Required<StepOptions>,
+  ): Promise<PlanStats>
   /** Forward and backward; gradients add up until `update` or `zeroGrad`. An aborted call adds nothing. */
   accumulate(
     pairs: Required<PairInput>[],
-    objective: ObjectiveSpec,
-    options: StepOptions,
+    objective: Required<ObjectiveSpec>,
+    options: Required<StepOptions>,
     cancel: CancelToken | null,
   ): Promise<StepStats>
   /** Forward only. */
   evaluate(
     pairs: Required<PairInput>[],
-    objective: ObjectiveSpec,
-    options: StepOptions,
+    objective: Required<ObjectiveSpec>,
+    options: Required<StepOptions>,
     cancel: CancelToken | null,
   ): Promise<StepStats>
   /** Clips, takes one AdamW step and clears the gradient. */

@@ -6,13 +6,13 @@ import type {
   AdamWSpec,
   EngineSpec,
   ImageInput,
-  ObjectiveSpec,
   PairInput,
   PromptInput,
   SamplingSpec,
   SequenceInput,
   StepOptions,
 } from './native.js'
+import { coefficientNames, coefficientNumbers, type ObjectiveSpec, objectiveNames, objectives } from './objectives.js'
 
 /** Far above what is published (beta, alpha and gamma up to 1, LoRA's alpha up to 512), far below what overflows. */
 export const mostCoefficient = 1000
@@ -46,34 +46,32 @@ export function checkImage({ id, width, height, rgb }: ImageInput): void {
   if (rgb.length !== bytes) throw expected(`${bytes} bytes of RGB (${width} x ${height})`, `image ${id}`, rgb)
 }
 
-const objectiveKeys: Record<keyof ObjectiveSpec, true> = {
-  name: true,
-  beta: true,
-  alpha: true,
-  gamma: true,
-  lambda: true,
-  klReduction: true,
-}
+const objectiveKeys = Object.fromEntries(['name', 'scope', ...coefficientNames].map((key) => [key, true])) as Record<
+  keyof ObjectiveSpec,
+  true
+>
 
 export function checkPairs(pairs: PairInput[], objective: ObjectiveSpec): void {
   if (!Array.isArray(pairs) || pairs.length === 0) throw expected('a non-empty array', 'pairs', pairs)
   checkOptions('the objective', objective, objectiveKeys)
-  for (const name of ['beta', 'alpha', 'gamma'] as const) {
-    const value = objective[name]
+  if (!Object.hasOwn(objectives, objective.name))
+    throw expected(objectiveNames.join(', '), 'objective.name', objective.name)
+  for (const name of coefficientNumbers) {
+    const { [name]: value = 0 } = objective
     const isSound = value >= 0 && value <= mostCoefficient
     if (!isSound) throw expected(`a number in [0, ${mostCoefficient}]`, `${name} of the objective`, value)
   }
-  const { lambda } = objective
-  if (!(lambda >= 0 && lambda <= 1)) throw expected('a number in [0, 1]', 'lambda of the objective', lambda)
   for (const pair of pairs) {
     const where = (part: string): string => `${part} of pair ${pair.id}`
     checkIds(pair.prompt, where('prompt'))
     checkIds(pair.chosen, where('chosen'))
-    if (objective.name !== 'sft') checkIds(pair.rejected, where('rejected'))
+    if (objectives[objective.name].prefers) checkIds(pair.rejected, where('rejected'))
     checkMask(pair.chosenMask, pair.chosen, where('chosenMask'))
     checkMask(pair.rejectedMask, pair.rejected, where('rejectedMask'))
-    const { weight = 1 } = pair
-    if (!(weight >= 0 && weight < Infinity)) throw expected('a number >= 0', where('weight'), weight)
+    for (const key of ['weight', 'rejectedScore'] as const) {
+      const { [key]: value = 1 } = pair
+      if (!(value >= 0 && value < Infinity)) throw expected('a number >= 0', where(key), value)
+    }
     const twins = pair.corruptedImages
     if (twins && twins.length !== pair.images.length) {
       throw expected(`${pair.images.length} ids`, where('corruptedImages'), twins)
@@ -91,7 +89,10 @@ export function checkOptimizer({ lr, beta1, beta2, eps, weightDecay, maxGradNorm
 }
 
 export function checkStep(step: StepOptions): void {
-  checkOptions('the step', step, { normalizer: true, layout: true })
+  checkOptions('the step', step, { normalizer: true, layout: true, chosenTokens: true })
+  const { chosenTokens = 0 } = step
+  if (!Number.isSafeInteger(chosenTokens) || chosenTokens < 0)
+    throw expected('an integer >= 0', 'chosenTokens', chosenTokens)
   if (!(step.normalizer > 0)) throw expected('a number > 0', 'normalizer', step.normalizer)
   if (step.layout !== 'packed' && step.layout !== 'plain') throw expected("'packed' or 'plain'", 'layout', step.layout)
 }

@@ -6,6 +6,7 @@ import { z } from 'zod'
 import { decodeImage } from '../data/images.js'
 import { readJsonl } from '../data/jsonl.js'
 import { type Pair, pair as pairRecord } from '../data/records.js'
+import { objectives, usedCoefficients } from '../engine/objectives.js'
 import { asFileError, DataError, guarded } from '../errors.js'
 import { evaluationFiles } from '../evaluate/files.js'
 import { type ProbedQuestion, probedQuestion } from '../evaluate/grounding.js'
@@ -16,7 +17,6 @@ import { spread } from '../page/spread.js'
 import type { PairReport } from '../pairs/index.js'
 import { resolveTrainConfig } from '../train/config.js'
 import type { MetricsRow } from '../train/metrics.js'
-import { objectives } from '../train/objectives.js'
 import { runFiles } from '../train/run-folder.js'
 import type { TrainConfig } from '../train/settings.js'
 import type { TrainReport } from '../train/train.js'
@@ -91,8 +91,9 @@ export async function collectReport(sources: ReportSources, options: ReportOptio
 }
 
 function objectiveOf({ objective }: TrainConfig): ReportData['objective'] {
-  const { name } = objective
-  return { name, coefficients: Object.fromEntries(objectives[name].uses.map((key) => [key, objective[key]])) }
+  const { name, scope } = objective
+  const used = usedCoefficients(name).map((key) => [key, objective[key] ?? objectives[name].coefficients[key]])
+  return { name, scope: scope ?? objectives[name].scope, coefficients: Object.fromEntries(used) }
 }
 
 async function readTraining(metrics: string): Promise<Training> {

@@ -1,6 +1,7 @@
 /** What the run does, as a picture and as the formula of its loss, for a reader who has not met the method. */
+
+import { type ObjectiveTraits, objectives, readsTwin, type Sequence } from '../engine/objectives.js'
 import { type Html, html } from '../page/html.js'
-import { type ObjectiveTraits, objectives } from '../train/objectives.js'
 import type { ReportData } from './types.js'
 
 export function methodSection({ objective }: ReportData): Html | null {
@@ -8,7 +9,7 @@ export function methodSection({ objective }: ReportData): Html | null {
   if (!traits) return null
   return html`<section>
     <h2>The method</h2>
-    <ol class="steps">${stepsOf(traits).map(({ title, drawing, text }, i) => html`<li><h3>${i + 1}. ${title}</h3>${drawing}${text}</li>`)}</ol>
+    <ol class="steps">${stepsOf(objective.scope === 'phrase', readsTwin(traits)).map(({ title, drawing, text }, i) => html`<li><h3>${i + 1}. ${title}</h3>${drawing}${text}</li>`)}</ol>
     <div class="formula">${formula(objective.name, traits)}</div>
     <ul class="definitions">${definitions(objective, traits)}</ul>
   </section>`
@@ -28,7 +29,7 @@ interface Step {
 const width = 230
 const frame = (content: Html) => html`<svg viewBox="0 0 ${width} 104" aria-hidden="true">${content}</svg>`
 
-function stepsOf({ phrases, visual }: ObjectiveTraits): Step[] {
+function stepsOf(phrases: boolean, twin: boolean): Step[] {
   const right = html`<mark class="chosen">large</mark>`
   const wrong = html`<mark class="rejected">small</mark>`
   const steps: (Step | false)[] = [
@@ -42,7 +43,7 @@ function stepsOf({ phrases, visual }: ObjectiveTraits): Step[] {
       drawing: frame(html`${words(22, 'var(--gain)')}${words(66, 'var(--loss)')}`),
       text: html`<p>y⁺ The nodule is ${right}.</p><p>y⁻ The nodule is ${wrong}.</p><p>The smallest edit: a wrong answer is repaired, a right one falsified.</p>`,
     },
-    visual !== null && {
+    twin && {
       title: 'The image gets a twin',
       drawing: frame(html`${chest(4, false)}${chest(130, true)}`),
       text: html`<p>Left the image v; right its twin v′, corrupted where the lesion is.</p>`,
@@ -98,8 +99,6 @@ function lossDrawing(isMasked: boolean): Html {
   return html`${row(4, 'var(--gain)')}${row(26, 'var(--loss)')}<path d="M30 100H203" stroke="var(--line)" stroke-width="1.5"/><path d="M${curve.join('L')}" fill="none" stroke="var(--series-2)" stroke-width="2.5"/>`
 }
 
-type Sequence = NonNullable<ObjectiveTraits['visual']>['chosen']
-
 const signed = (name: string, sign: string) => html`<msup><mi>${name}</mi><mo>${sign}</mo></msup>`
 
 /** Image and answer, as `(v′, y⁻)`. */
@@ -117,9 +116,14 @@ const forward = divergence(reference, html`<mi>π</mi>`)
 const mixed = html`<mo>[</mo><mi>λ</mi>${forward}<mo>+</mo><mo>(</mo><mn>1</mn><mo>−</mo><mi>λ</mi><mo>)</mo>${divergence(html`<mi>π</mi>`, reference)}<mo>]</mo>`
 
 /** The terms of the loss, in the colours of their curves. */
-function formula(name: string, { visual, forwardKl }: ObjectiveTraits): Html {
+function formula(
+  name: string,
+  { formula: written, summary, visual, terms: weights, forwardKl }: ObjectiveTraits,
+): Html {
   const term = (colour: number, content: Html, words: string) =>
     html`<div class="term" style="border-color: var(--series-${colour})"><math><mrow>${content}</mrow></math><small>${words}</small></div>`
+  if (written !== null)
+    return html`<div class="term" style="border-color: var(--series-2)"><code>L = ${written}</code><small>${summary}</small></div>`
   const terms: Html[] = [
     name === 'sft'
       ? term(
@@ -130,8 +134,8 @@ function formula(name: string, { visual, forwardKl }: ObjectiveTraits): Html {
       : term(2, preference('chosen', 'rejected'), 'text: prefer the chosen phrase on the image'),
   ]
   if (visual) {
-    const { chosen, rejected, weight } = visual
-    const content = html`${weight === 'gamma' && html`<mi>γ</mi>`}${preference(chosen, rejected)}`
+    const { chosen, rejected } = visual
+    const content = html`${weights.visual === 'gamma' && html`<mi>γ</mi>`}${preference(chosen, rejected)}`
     terms.push(term(3, content, visualWords(visual)))
   }
   if (name === 'mdpo') {
@@ -152,17 +156,19 @@ function visualWords({ chosen }: NonNullable<ObjectiveTraits['visual']>): string
     : 'visual: with the lesion hidden the preference is reversed'
 }
 
-function definitions({ coefficients }: NonNullable<ReportData['objective']>, traits: ObjectiveTraits): Html[] {
-  const over = traits.phrases ? 'over the marked words only' : 'over the whole answer'
+function definitions({ scope, coefficients }: NonNullable<ReportData['objective']>, traits: ObjectiveTraits): Html[] {
+  const over = scope === 'phrase' ? 'over the marked words only' : 'over the whole answer'
   const ratio = (of: string) =>
     html`<mo>log</mo><mi>π</mi><mo>(</mo><mi>${of}</mi><mo>)</mo><mo>−</mo><mo>log</mo>${reference}<mo>(</mo><mi>${of}</mi><mo>)</mo>`
   const margin = html`<math><mi>m</mi><mo>[</mo><mi>a</mi><mo>≻</mo><mi>b</mi><mo>]</mo></math> = <math><mi>β</mi><mo>(</mo>${ratio('a')}<mo>)</mo></math> − <math><mi>β</mi><mo>(</mo>${ratio('b')}<mo>)</mo></math>`
-  const usesMargin = traits.uses.includes('beta')
+  const usesMargin = traits.coefficients.beta !== undefined && traits.formula === null
   const values = Object.entries(coefficients).map(([name, value]) => `${SYMBOLS[name] ?? name} = ${value}`)
   const lines: (Html | false)[] = [
     usesMargin && html`${margin}, the margin of a over b, with log-probabilities summed ${over}`,
     usesMargin &&
       html`<math><mi>ℓ</mi><mo>(</mo><mi>u</mi><mo>)</mo><mo>=</mo><mo>−</mo><mi>log</mi><mi>σ</mi><mo>(</mo><mi>u</mi><mo>)</mo></math>: small when the margin is large`,
+    traits.formula !== null &&
+      html`d = log π − log ${reference}, summed ${over}, of y⁺ or y⁻ on the image v unless said; m = β(d⁺ − d⁻), ℓ(u) = −log σ(u); docs/objectives.md has the other letters`,
     html`π is the model in training, <math>${reference}</math> the same model without its adapter`,
     values.length > 0 && html`In this run ${values.join(', ')}`,
   ]

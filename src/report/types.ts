@@ -71,7 +71,7 @@ export interface ReportData {
   /** What the run did, in a few sentences for a reader who has not met the method. */
   summary: string[]
   /** What was trained with, and the coefficients that its formula reads; null when nothing was. */
-  objective: { name: string; coefficients: Record<string, string | number> } | null
+  objective: { name: string; scope: 'phrase' | 'completion'; coefficients: Record<string, string | number> } | null
   /** Null when no two systems were evaluated. */
   rounds: ComparedRounds | null
   /** How answers were judged: `by …`. */

@@ -66,6 +66,7 @@ export function collate(pair: Pair, context: CollateContext): Example {
       images: pair.images.map((image) => image.sha256),
       corruptedImages: twins && twins.length > 0 ? twins.map((image) => image.sha256) : null,
       weight: pair.weight ?? 1,
+      rejectedScore: pair.rejectedScore ?? 1,
     }
     const length = prompt.length + Math.max(chosen.ids.length, rejected.ids.length)
     if (!context.beyondContext) refuseBeyondContext(length, chat)

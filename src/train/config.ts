@@ -1,12 +1,12 @@
 /** Reads a training configuration: `--set` over file over preset over default, every mistake reported with its place. */
 import { stringify } from 'yaml'
+import { coefficientNames, objectives, usedCoefficients } from '../engine/objectives.js'
 import { ConfigError } from '../errors.js'
 import { nearest } from '../options.js'
 import { checkTree, configError, type Locate, readSettings } from '../settings/file.js'
 import { describeIssues, type Problem } from '../settings/problems.js'
 import { pathsOf } from '../settings/setting.js'
 import { isTree, resolvePaths, type Source, type Tree } from '../settings/source.js'
-import { coefficientNames, objectives } from './objectives.js'
 import { layOver, presetNames, readPreset } from './presets.js'
 import { type TrainConfig, type TrainConfigInput, trainSettings } from './settings.js'
 
@@ -40,9 +40,7 @@ export function checkTrainConfig(config: TrainConfig): void {
 
 /** YAML that loads back to the same configuration: what is printed and saved as config.resolved.yaml. */
 export function formatConfig(config: TrainConfig): string {
-  const objective: Tree = { ...config.objective }
-  for (const unused of unusedCoefficients(config.objective.name)) delete objective[unused]
-  return stringify({ ...config, objective })
+  return stringify(config)
 }
 
 /** The checks of a training configuration whose paths are absolute; presets and defaults are laid under it. */
@@ -54,7 +52,14 @@ export function checkTrainTree(given: Tree, locate: Locate): TrainConfig {
   const parsed = trainSettings.safeParse(tree)
   const problems = parsed.success ? relations(tree, parsed.data) : describeIssues(trainSettings, parsed.error, tree)
   if (problems.length > 0 || !parsed.success) throw configError(problems, (keys) => locate(keys, preset))
-  return { ...parsed.data, microBatchSize: parsed.data.microBatchSize ?? parsed.data.batchSize }
+  const { objective, microBatchSize, ...rest } = parsed.data
+  const { name, ...chosen } = objective
+  const { scope, coefficients } = objectives[name]
+  return {
+    ...rest,
+    objective: { name, scope, ...coefficients, ...chosen },
+    microBatchSize: microBatchSize ?? parsed.data.batchSize,
+  }
 }
 
 function findPreset({ preset: name }: Tree, locate: Locate): Source | undefined {
@@ -71,7 +76,7 @@ function findPreset({ preset: name }: Tree, locate: Locate): Source | undefined 
 function relations(tree: Tree, config: ReturnType<typeof trainSettings.parse>): Problem[] {
   const problems: Problem[] = []
   const { name } = config.objective
-  const uses = objectives[name].uses
+  const uses = usedCoefficients(name)
   for (const key of unusedCoefficients(name)) {
     if (!isTree(tree.objective) || tree.objective[key] === undefined) continue
     const used = uses.length > 0 ? uses.join(', ') : 'no coefficient'
@@ -94,5 +99,5 @@ function relations(tree: Tree, config: ReturnType<typeof trainSettings.parse>): 
 }
 
 function unusedCoefficients(name: TrainConfig['objective']['name']): string[] {
-  return coefficientNames.filter((coefficient) => !objectives[name].uses.includes(coefficient))
+  return coefficientNames.filter((coefficient) => !usedCoefficients(name).includes(coefficient))
 }

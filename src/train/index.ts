@@ -1,11 +1,11 @@
 /** `fire-train/train`: the training run, its plan and configuration, and the parts to write a loop of your own. */
 
+export { type Coefficient, type ObjectiveTraits, objectiveNames, objectives } from '../engine/objectives.js'
 export { type CollateContext, collate, type Example } from './collate.js'
 export { formatConfig, loadTrainConfig, resolveTrainConfig } from './config.js'
 export type { Machine } from './machine.js'
 export type { MemoryNeed } from './memory.js'
 export { type MetricsRow, metricsRow, type StepContext } from './metrics.js'
-export { type Coefficient, type ObjectiveTraits, objectiveNames, objectives } from './objectives.js'
 export { planTraining, type TrainPlan } from './plan.js'
 export { type RunAdapter, runAdapters } from './run-folder.js'
 export { learningRateFactor, type Schedule, warmupSteps } from './schedule.js'

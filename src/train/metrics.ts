@@ -1,7 +1,16 @@
 /** One row of metrics.jsonl per optimizer step, under the names that TRL's trainers use where it has them. */
 
-import type { ObjectiveSpec, PairStats, SequenceLogps, StepStats } from '../engine/engine.js'
-import { objectives } from './objectives.js'
+import type { PairStats, StepStats } from '../engine/engine.js'
+import {
+  type Coefficients,
+  type Comparison,
+  type LossTerm,
+  type ObjectiveSpec,
+  objectives,
+  rewardScale,
+  type Sequence,
+  termWeight,
+} from '../engine/objectives.js'
 
 /** Keys with no value in a step (a term the objective lacks, a pair without twin) are left out, never written as NaN. */
 export type MetricsRow = { step: number; epoch: number; loss: number } & Record<string, number>
@@ -21,17 +30,20 @@ export interface StepContext {
 /**
  * Means over the pairs of the step. `loss/*` are the contributions to `loss`, weights of terms and pairs included, so they
  * add up to it; everything else is without the pairs' weights, whose mean is `weight` where they are not all 1.
- * Rewards are beta * (log pi - log pi_ref) of the scored tokens; an accuracy counts strictly positive margins, so it is
+ * Rewards are beta * (log pi - log pi_ref) of the scored tokens, summed whatever the loss divides by, and beta * log pi where
+ * there is no reference; an accuracy counts strictly positive margins, so it is
  * 0 while policy and reference are equal. Visual rewards are means over the pairs that have a corrupted twin.
  */
 export function metricsRow(parts: StepStats[], objective: ObjectiveSpec, context: StepContext): MetricsRow {
   const pairs = parts.flatMap((part) => part.pairs)
+  const traits = objectives[objective.name]
   const row: Record<string, number> = {
     step: context.step,
     epoch: context.epoch,
     loss: mean(pairs, (pair) => pair.loss),
-    ...rewards(pairs, 'rewards', objective.beta, 'chosen', 'rejected', (pair) => pair.margin),
-    ...visualRewards(pairs, objective),
+    ...rewards(compared(pairs, traits.prefers), 'rewards', objective, traits.prefers ?? alone, (pair) => pair.margin),
+    ...(traits.visual &&
+      rewards(onTwins(pairs, traits.visual), 'rewards/visual', objective, traits.visual, (pair) => pair.visualMargin)),
     'logps/chosen': mean(pairs, (pair) => pair.policy.chosen),
     'logps/rejected': mean(pairs, (pair) => pair.policy.rejected),
     ...terms(pairs, objective),
@@ -46,16 +58,43 @@ export function metricsRow(parts: StepStats[], objective: ObjectiveSpec, context
   return Object.fromEntries(Object.entries(row).filter(([, value]) => Number.isFinite(value))) as MetricsRow
 }
 
+/** What is shown of an objective that compares nothing: the rewards of what it runs. */
+const alone: Comparison = { chosen: 'chosen', rejected: 'rejected' }
+
+const onImage: Record<Sequence, Sequence> = {
+  chosen: 'chosen',
+  rejected: 'rejected',
+  corruptedChosen: 'chosen',
+  corruptedRejected: 'rejected',
+}
+
+/** The sequence itself, or that on the image where a pair has no twin. */
+const runOf = ({ policy }: PairStats, side: Sequence): Sequence =>
+  Number.isFinite(policy[side]) ? side : onImage[side]
+
+const onTwins = (pairs: PairStats[], { chosen, rejected }: Comparison): PairStats[] =>
+  pairs.filter(({ policy }) => Number.isFinite(policy[chosen] + policy[rejected]))
+
+/** Without the pairs that have nothing to compare. */
+function compared(pairs: PairStats[], prefers: Comparison | null): PairStats[] {
+  if (!prefers) return pairs
+  return pairs.filter((pair) => {
+    const [chosen, rejected] = [runOf(pair, prefers.chosen), runOf(pair, prefers.rejected)]
+    return Number.isFinite(pair.policy[chosen] + pair.policy[rejected])
+  })
+}
+
 function rewards(
   pairs: PairStats[],
   prefix: string,
-  beta: number,
-  chosen: keyof SequenceLogps,
-  rejected: keyof SequenceLogps,
+  { beta = rewardScale }: Coefficients,
+  { chosen, rejected }: Comparison,
   margin: (pair: PairStats) => number,
 ): Record<string, number> {
-  const reward = (pair: PairStats, side: keyof SequenceLogps): number =>
-    beta * (pair.policy[side] - pair.reference[side])
+  const reward = (pair: PairStats, side: Sequence): number => {
+    const run = runOf(pair, side)
+    return beta * (pair.policy[run] - pair.reference[run])
+  }
   return {
     [`${prefix}/chosen`]: mean(pairs, (pair) => reward(pair, chosen)),
     [`${prefix}/rejected`]: mean(pairs, (pair) => reward(pair, rejected)),
@@ -64,28 +103,20 @@ function rewards(
   }
 }
 
-function visualRewards(pairs: PairStats[], objective: ObjectiveSpec): Record<string, number> {
-  const { visual } = objectives[objective.name]
-  if (!visual) return {}
-  const run = pairs.filter((pair) => Number.isFinite(pair.policy[visual.chosen] + pair.policy[visual.rejected]))
-  return rewards(run, 'rewards/visual', objective.beta, visual.chosen, visual.rejected, (pair) => pair.visualMargin)
-}
-
 function terms(pairs: PairStats[], objective: ObjectiveSpec): Record<string, number> {
-  const { visual, forwardKl } = objectives[objective.name]
-  const row: Record<string, number> = { 'loss/base': mean(pairs, (pair) => pair.weight * pair.base) }
-  if (visual) {
-    const weight = visual.weight === 'gamma' ? objective.gamma : visual.weight
-    row['loss/visual'] = weight * mean(pairs, (pair) => pair.weight * pair.visual)
+  const { terms: weights, forwardKl, innerKl } = objectives[objective.name]
+  const row: Record<string, number> = {}
+  for (const [term, weight] of Object.entries(weights) as [LossTerm, (typeof weights)[LossTerm]][]) {
+    row[`loss/${term}`] = termWeight(weight, objective) * mean(pairs, (pair) => pair.weight * pair[term])
   }
-  if (objective.name === 'mdpo') row['loss/anchor'] = mean(pairs, (pair) => pair.weight * pair.anchor)
+  if (innerKl || forwardKl !== null) row['kl/forward'] = mean(pairs, (pair) => pair.forwardKl)
+  if (innerKl) row['kl/rejected'] = mean(pairs, (pair) => pair.rejectedForwardKl)
   if (forwardKl !== null) {
-    const share = forwardKl === 'lambda' ? objective.lambda : forwardKl
+    const share = forwardKl === 'lambda' ? Number(objective.lambda) : forwardKl
     const mixed = (pair: PairStats): number => weighted(share, pair.forwardKl) + weighted(1 - share, pair.reverseKl)
-    row['kl/forward'] = mean(pairs, (pair) => pair.forwardKl)
     row['kl/reverse'] = mean(pairs, (pair) => pair.reverseKl)
     row['kl/mixed'] = mean(pairs, mixed)
-    row['loss/kl'] = objective.alpha * mean(pairs, (pair) => pair.weight * mixed(pair))
+    row['loss/kl'] = Number(objective.alpha) * mean(pairs, (pair) => pair.weight * mixed(pair))
   }
   return row
 }

@@ -4,11 +4,11 @@ import { featureStore } from '../data/feature-store.js'
 import { loadPairs, type PairCounts, type PairFailure } from '../data/pairs.js'
 import type { Pair } from '../data/records.js'
 import { type ObjectiveSpec, openEngine } from '../engine/engine.js'
+import { objectives, readsTwin } from '../engine/objectives.js'
 import { DataError, isOfRecord, throwIfAborted } from '../errors.js'
 import { Chat } from '../text/chat.js'
 import { type CollateContext, collate, type Example } from './collate.js'
 import { decideCheckpointing } from './memory.js'
-import { objectives } from './objectives.js'
 import type { TrainConfig } from './settings.js'
 import type { Plannable, Prepared, PrepareOptions } from './types.js'
 
@@ -33,8 +33,8 @@ export async function preparePlan(config: TrainConfig, options: PrepareOptions =
   const failures: PairFailure[] = []
   const loaded = await loadPairs(config.data.train, {
     images: config.data.images,
-    emptyPhrase: traits.phrases ? config.objective.emptyPhrase : 'keep',
-    preference: config.objective.name !== 'sft',
+    emptyPhrase: config.objective.scope === 'phrase' ? config.objective.emptyPhrase : 'keep',
+    preference: traits.prefers !== null,
     onFailure: (failure) => failures.push(failure),
     signal: options.signal,
   })
@@ -47,7 +47,7 @@ export async function preparePlan(config: TrainConfig, options: PrepareOptions =
       chat,
       imageTokens: (width: number, height: number) => engine.imageTokens(width, height),
       imageRoot: loaded.imageRoot,
-      corrupted: traits.visual !== null,
+      corrupted: readsTwin(traits),
       maskMode: config.objective.maskMode,
       beyondContext: config.beyondContext,
     }
@@ -113,9 +113,8 @@ async function collateAll(
   return examples
 }
 
-function objectiveSpec({ objective }: TrainConfig): ObjectiveSpec {
-  const { name, beta, alpha, gamma, lambda, klReduction } = objective
-  return { name, beta, alpha, gamma, lambda, klReduction }
+function objectiveSpec({ objective: { emptyPhrase: _, maskMode: __, ...spec } }: TrainConfig): ObjectiveSpec {
+  return spec
 }
 
 function engineOptions(config: TrainConfig): Parameters<typeof openEngine>[0] {

@@ -5,9 +5,9 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { coefficientNames, objectiveNames } from '../engine/objectives.js'
 import { pathsOf } from '../settings/setting.js'
 import { isTree, parseSource, type Source, type Tree } from '../settings/source.js'
-import { coefficientNames, objectiveNames, objectives } from './objectives.js'
 import { trainSettings } from './settings.js'
 
 const folder = fileURLToPath(new URL('../../models', import.meta.url))
@@ -32,16 +32,15 @@ export function layOver(preset: Tree, tree: Tree): Tree {
 }
 
 /**
- * Without the coefficients that the objective of `tree` does not use: refusing them is right for what somebody wrote down for
- * this run, and a preset was not.
+ * Without coefficients where `tree` has another objective: those of a preset belong to its own, and the same name means something
+ * else elsewhere (gamma of simpo). The other one has its published values.
  */
 function forObjective(preset: Tree, tree: Tree): Tree {
   const name = isTree(tree.objective)
     ? objectiveNames.find((known) => known === (tree.objective as Tree).name)
     : undefined
-  if (!name || !isTree(preset.objective)) return preset
-  const unused = coefficientNames.filter((coefficient) => !objectives[name].uses.includes(coefficient))
-  const kept = Object.entries(preset.objective).filter(([key]) => !unused.some((coefficient) => coefficient === key))
+  if (!name || !isTree(preset.objective) || name === preset.objective.name) return preset
+  const kept = Object.entries(preset.objective).filter(([key]) => !coefficientNames.some((known) => known === key))
   return { ...preset, objective: Object.fromEntries(kept) }
 }
 

@@ -1,6 +1,7 @@
 /** The settings of training: every key, its type, range and default. The file format is YAML with these names. */
 import { z } from 'zod'
 import { defaultLora, gemmBackends, mostCoefficient, mostLoraAlpha } from '../engine/engine.js'
+import { objectiveNames, type Scope } from '../engine/objectives.js'
 import {
   beyondContext,
   compute,
@@ -14,7 +15,6 @@ import {
   text,
   whole,
 } from '../settings/common.js'
-import { objectiveNames } from './objectives.js'
 
 const nonNegative = z.number().nonnegative()
 const coefficient = nonNegative.max(mostCoefficient)
@@ -44,18 +44,47 @@ const lora = z.strictObject({
     .meta({ description: 'Linear layers of the language model that are adapted' }),
 })
 
-const objective = z.strictObject({
-  name: z.enum(objectiveNames).default('fire').meta({ description: 'The loss (docs/objectives.md)' }),
-  beta: coefficient.default(0.1).meta({ description: 'Scale of the preference margin' }),
-  alpha: coefficient.default(0.01).meta({ description: 'Weight of the KL term' }),
-  gamma: coefficient.default(0.1).meta({ description: 'Weight of the visual term' }),
-  lambda: share
-    .default(0.5)
-    .meta({ description: 'Share of forward KL(reference || policy) in the KL term; the rest is reverse' }),
+/** Which objective has which, and its published value, which is the default: src/engine/objectives.ts. */
+const coefficients = {
+  beta: coefficient.optional().meta({ description: 'Scale of the preference margin' }),
+  alpha: coefficient
+    .optional()
+    .meta({ description: 'Weight of the KL term; r-dpo: margin for each token; tdpo2: weight of the token KLs' }),
+  gamma: coefficient
+    .optional()
+    .meta({ description: 'Weight of the visual term; simpo: target margin; v-dpo: weight of the policy on the image' }),
+  lambda: share.optional().meta({
+    description:
+      'Share of forward KL(reference || policy) in the KL term, the rest is reverse; symmpo-pair: weight of the symmetric terms',
+  }),
   klReduction: z
     .enum(['sum', 'mean'])
-    .default('sum')
+    .optional()
     .meta({ description: 'KL of one pair: sum or mean over its phrase tokens; pairs are always averaged' }),
+  labelSmoothing: z
+    .number()
+    .min(0)
+    .lt(0.5)
+    .optional()
+    .meta({ description: 'Share of labels that are taken to be wrong' }),
+  tau: z.number().positive().max(mostCoefficient).optional().meta({ description: 'Width of the blend of discopop' }),
+  nllWeight: coefficient.optional().meta({ description: 'Weight of the likelihood of the chosen answer' }),
+  textWeight: coefficient.optional().meta({ description: 'Weight of the preference in mpo' }),
+  bcoWeight: coefficient.optional().meta({ description: 'Weight of the classification in mpo' }),
+  ldAlpha: share.optional().meta({ description: 'Weight of tokens beyond the length of the shorter answer' }),
+  fAlpha: coefficient.optional().meta({ description: 'Order of the alpha divergence' }),
+  tokenWeight: coefficient.optional().meta({ description: 'Weight of phrase tokens; others have 1' }),
+  klWeight: coefficient.optional().meta({ description: 'Weight of the token KLs in chip' }),
+  eta: coefficient.optional().meta({ description: 'Weight of the anchors of symmpo-pair' }),
+  rho: coefficient.optional().meta({ description: 'Weight of the consistency of symmpo-pair' }),
+}
+
+const objective = z.strictObject({
+  name: z.enum(objectiveNames).default('fire').meta({ description: 'The loss (docs/objectives.md)' }),
+  scope: z.enum(['phrase', 'completion']).optional().meta({
+    description: 'Tokens that are scored: those of the decisive phrases, or the whole answer; default: as published',
+  }),
+  ...coefficients,
   emptyPhrase: z.enum(['skip', 'error', 'keep']).default('skip').meta({
     description: 'A pair without phrase tokens on one side: leave it out, stop, or train on the other side alone',
   }),
@@ -147,5 +176,11 @@ export const trainSettings = z.strictObject({
 /** What a file or a caller may give: defaults left out. */
 export type TrainConfigInput = z.input<typeof trainSettings>
 
-/** Every key present, paths absolute, preset spelled out, `microBatchSize` decided. */
-export type TrainConfig = Omit<z.output<typeof trainSettings>, 'preset' | 'microBatchSize'> & { microBatchSize: number }
+/**
+ * Every key present but coefficients that the objective does not use, paths absolute, preset spelled out, `microBatchSize`
+ * decided.
+ */
+export type TrainConfig = Omit<z.output<typeof trainSettings>, 'preset' | 'microBatchSize' | 'objective'> & {
+  microBatchSize: number
+  objective: z.output<typeof objective> & { scope: Scope }
+}

@@ -4,7 +4,7 @@ import { JsonlAppender, writeFolderAtomic, writeJson } from '../data/files.js'
 import { writeJsonl } from '../data/jsonl.js'
 import { lockOutput } from '../data/lock.js'
 import type { PairCounts } from '../data/pairs.js'
-import type { ModelInfo, StepStats, UpdateStats } from '../engine/engine.js'
+import { averagedTokens, type ModelInfo, type StepOptions, type StepStats, type UpdateStats } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
 import { problemFile } from '../engine/unfit-adapter.js'
 import { AbortedError, isAbort, NumericError } from '../errors.js'
@@ -297,6 +297,9 @@ class Run {
   async #accumulate(batch: Example[]): Promise<StepStats[]> {
     const { engine, objective } = this.#prepared
     const call = { signal: this.#signal }
+    const whole = batch.map((example) => example.input)
+    const chosenTokens = averagedTokens(whole, objective)
+    const step: StepOptions = { normalizer: batch.length, layout: 'packed', chosenTokens }
     const parts: StepStats[] = []
     for (const part of microBatches(batch, this.#config.microBatchSize)) {
       await this.#images.hold(
@@ -304,7 +307,7 @@ class Run {
         call,
       )
       const inputs = part.map((example) => example.input)
-      parts.push(await engine.accumulate(inputs, objective, { normalizer: batch.length, layout: 'packed' }, call))
+      parts.push(await engine.accumulate(inputs, objective, step, call))
     }
     return parts
   }

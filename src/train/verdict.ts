@@ -1,7 +1,7 @@
 /** Whether a run that came to its end learned anything: read off its metrics, so that a resumed run is judged as a whole. */
 import { z } from 'zod'
 import { readJsonl } from '../data/jsonl.js'
-import type { ObjectiveName } from '../engine/engine.js'
+import { type ObjectiveName, objectives } from '../engine/objectives.js'
 
 /** Metrics leave out what is not finite. */
 const measured = z.number().default(Number.POSITIVE_INFINITY)
@@ -20,7 +20,7 @@ type Row = z.output<typeof row>
 export async function readVerdict(metrics: string, objective: ObjectiveName): Promise<string | null> {
   const rows: Row[] = []
   for await (const { record } of readJsonl(metrics, row)) if (record.weight > 0) rows.push(record)
-  return zeroGradient(rows) ?? growth(rows) ?? (objective === 'sft' ? null : preference(rows))
+  return zeroGradient(rows) ?? growth(rows) ?? (objectives[objective].startsAtLn2 ? preference(rows) : null)
 }
 
 /** No loss of this family has a gradient of exactly 0 unless it is beyond the range of numbers, or has no coefficient. */

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { describe, expect, it } from 'vitest'
-import { defaultLora, type Engine, openEngine, type PairInput } from '../../src/engine/engine.js'
+import { completeObjective, defaultLora, type Engine, openEngine, type PairInput } from '../../src/engine/engine.js'
 import { loadNative, nativeCandidates } from '../../src/engine/load.js'
 import type { NativeEngine } from '../../src/engine/native.js'
 import { ArgumentError, ClosedError, DiskFullError, UnsupportedError } from '../../src/errors.js'
@@ -17,8 +17,8 @@ const built = nativeCandidates().some((path) => existsSync(path))
 const model = fileURLToPath(new URL('../golden/qwen3_vl', import.meta.url))
 const library = pathToFileURL(fileURLToPath(new URL('../../dist/index.js', import.meta.url))).href
 
-const objective = { name: 'fire', beta: 0.1, alpha: 0.01, gamma: 0.1, lambda: 0.5, klReduction: 'sum' } as const
-const step = { normalizer: 8, layout: 'packed' } as const
+const objective = completeObjective({ name: 'fire' })
+const step = { normalizer: 8, layout: 'packed', chosenTokens: 0 } as const
 const open = () => openEngine({ model, threads: 1, lora: { ...defaultLora, rank: 4 } })
 
 /** Text pairs long enough that a step takes a while. */
@@ -28,7 +28,7 @@ function pairs(count: number, tokens: number): Required<PairInput>[] {
     const rejected = chosen.map((id, at) => (at % 3 === 0 ? (id + 1) % 400 : id))
     const mask = new Uint8Array(tokens).fill(1)
     const ids = { prompt: Int32Array.of(1, 2, 3), chosen, rejected, chosenMask: mask, rejectedMask: mask }
-    return { id: `p${index}`, ...ids, images: [], corruptedImages: null, weight: 1 }
+    return { id: `p${index}`, ...ids, images: [], corruptedImages: null, weight: 1, rejectedScore: 1 }
   })
 }
 

@@ -266,10 +266,26 @@ inline double mean_loss(const StepStats& stats) {
   return sum / static_cast<double>(stats.pairs.size());
 }
 
-inline const std::vector<std::string>& objective_names() {
-  static const std::vector<std::string> names = {"sft",      "dpo",  "mdpo",    "rrpo",   "rrpo-phrase-kl",
-                                                 "mask-dpo", "fire", "fire-v1", "fire-v2"};
+/// Coefficients that give every term of every objective a part in the gradient.
+inline ObjectiveSpec full_spec(const std::string& name, double beta, double alpha, double gamma, double lambda,
+                               KlReduction kl_reduction = KlReduction::sum) {
+  ObjectiveSpec spec{name, beta, alpha, gamma, lambda, kl_reduction};
+  Coefficients& k = spec.k;
+  k.label_smoothing = 0.2, k.tau = 0.7, k.nll_weight = 0.3, k.text_weight = 0.8, k.bco_weight = 0.4;
+  k.ld_alpha = 0.6, k.f_alpha = 0.5, k.token_weight = 1.7, k.kl_weight = 0.3, k.eta = 0.5, k.rho = 0.02;
+  return spec;
+}
+
+/// Every objective of the table.
+inline std::vector<std::string> objective_names() {
+  std::vector<std::string> names;
+  for (const ObjectiveRow& row : objective_rows()) names.push_back(row.name);
   return names;
+}
+
+/// The objectives that test/golden/objectives.json has.
+inline std::vector<std::string> published_objectives() {
+  return {"sft", "dpo", "mdpo", "rrpo", "rrpo-phrase-kl", "mask-dpo", "fire", "fire-v1", "fire-v2"};
 }
 
 }  // namespace fire::test

@@ -50,9 +50,7 @@ Pair random_pair(TinyModel& model, Random& random, Kind kind, const std::string&
   return p;
 }
 
-Objective sample_objective(const std::string& name) {
-  return Objective::make({name, 0.3, 0.2, 0.5, 0.4, KlReduction::sum});
-}
+Objective sample_objective(const std::string& name) { return Objective::make(full_spec(name, 0.3, 0.2, 0.5, 0.4)); }
 
 /// A pair that every test below can start from: one image, phrase in the middle of both answers.
 Pair sound_pair(TinyModel& model) {
@@ -155,7 +153,7 @@ TEST("packing: the prefix is fed once, and nothing after the last token that cou
   // chosen: tokens 0, 1 and 2 predict 3, the last in the mask; rejected: token 0 predicts 1
   CHECK(batch.input.tokens() == static_cast<int64_t>(p.prompt.size()) + 3 + 1);
   CHECK(batch.input.read_rows.size() == 3 && batch.terms.size() == 3 && batch.kl_rows.size() == 2);
-  CHECK(batch.chosen_tokens[0] == 2 && batch.rejected_tokens[0] == 1);
+  CHECK(tokens_in_scope(p, Branch::chosen, objective) == 2 && tokens_in_scope(p, Branch::rejected, objective) == 1);
 
   std::vector<float> gradient, changed_gradient;
   const double loss = mean_loss(model.step({p}, objective, Layout::packed, step_settings(), &gradient));

@@ -50,7 +50,7 @@ Result run(TinyModel& model, const std::vector<Pair>& pairs, const Objective& ob
 
 TEST("reference cache: cold, warm, mixed and full give the same bits as none") {
   for (const std::string& name : objective_names()) {
-    const Objective objective = Objective::make({name, 0.1, 0.01, 0.1, 0.5, KlReduction::sum});
+    const Objective objective = Objective::make(full_spec(name, 0.1, 0.01, 0.1, 0.5));
     if (!objective.needs_reference()) continue;
     TinyModel model("qwen3_vl");
     Random random(5);

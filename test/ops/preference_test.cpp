@@ -376,7 +376,8 @@ TEST("op/preference_backward: the example worked out by hand, from logits to gra
       branches.push_back(branch);
     }
     const Statistics s = statistics_of(ops, b);
-    PairLogps logps;
+    PairSums sums;
+    PairLogps& logps = sums.logps;
     for (size_t i = 0; i < branches.size(); ++i) {
       logps.policy[branches[i]] = static_cast<double>(s.target_logits[i]) - s.rows[i].lse;
       logps.reference[branches[i]] =
@@ -384,15 +385,18 @@ TEST("op/preference_backward: the example worked out by hand, from logits to gra
     }
     CHECK_NEAR(s.rows[0].forward_kl, .067257959888, 1e-7);
     CHECK_NEAR(s.rows[0].reverse_kl, .060268897500, 1e-7);
-    const PairLoss loss = evaluate_pair(objective, logps, {s.rows[0].forward_kl, s.rows[0].reverse_kl}, true, 1);
+    sums.kl = {s.rows[0].forward_kl, s.rows[0].reverse_kl};
+    sums.has_corrupted = true;
+    sums.chosen_tokens = sums.rejected_tokens = 1;
+    const PairLoss loss = objective.evaluate(sums);
     CHECK_NEAR(loss.loss, example.loss, 2e-7);
     std::vector<RowGradient> g;
     Floats coefficients;
     for (size_t i = 0; i < branches.size(); ++i) {
       coefficients.push_back(static_cast<float>(loss.coefficient[branches[i]]));
-      const double kl = branches[i] == at(Branch::chosen) ? objective.alpha : 0;
+      const KlSums kl = branches[i] == at(Branch::chosen) ? loss.kl_coefficient : KlSums();
       g.push_back({static_cast<float>(s.rows[i].lse), static_cast<float>(s.rows[i].reference_lse), coefficients.back(),
-                   static_cast<float>(kl * objective.lambda), static_cast<float>(kl * (1 - objective.lambda)),
+                   static_cast<float>(kl.forward), static_cast<float>(kl.reverse),
                    static_cast<float>(s.rows[i].reverse_kl)});
     }
     const Floats dz = backward_of(ops, b, g, coefficients);

@@ -5,10 +5,10 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { objectiveNames, objectives } from '../../src/engine/objectives.js'
 import { renderEvaluation } from '../../src/evaluate/page/render.js'
 import { loadPipeline, runPipeline } from '../../src/pipeline/index.js'
 import { renderReport } from '../../src/report/index.js'
-import { objectiveNames } from '../../src/train/objectives.js'
 import { evaluationFolder } from '../evaluate/page-world.js'
 import { removeScratch, scratchFolder, talker } from '../fakes/talker.js'
 import { reportData } from '../report/fixture.js'
@@ -54,8 +54,9 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
   })
 
   it.each(objectiveNames)('the report of a run with the objective %s', async (name) => {
-    const coefficients = { beta: 0.1, alpha: 0.01, gamma: 0.1, lambda: 0.5, klReduction: 'sum' }
-    expect(await faults(renderReport({ ...reportData(), objective: { name, coefficients } }), inLight)).toEqual([])
+    const { coefficients, scope } = objectives[name]
+    const objective = { name, scope, coefficients }
+    expect(await faults(renderReport({ ...reportData(), objective }), inLight)).toEqual([])
   })
 
   it.each(['', '<script>alert(1)</script> " onload=x \u202e', `${'W'.repeat(400)} ${'汉字'.repeat(200)}`])(

@@ -101,7 +101,11 @@ export function reportData(text = 'It is on the left.'): ReportData {
   return {
     title: `Report ${text}`,
     summary: [text],
-    objective: { name: 'fire', coefficients: { beta: 0.1, alpha: 0.01, gamma: 0.1, lambda: 0.5, klReduction: text } },
+    objective: {
+      name: 'fire',
+      scope: 'phrase',
+      coefficients: { beta: 0.1, alpha: 0.01, gamma: 0.1, lambda: 0.5, klReduction: text },
+    },
     judge: text,
     rounds: compared(
       answers((i) => i % 2 === 0, text),

@@ -118,7 +118,9 @@ describe('headline', () => {
 
 describe('the formula', () => {
   const mathOf = (name: string): string[] => {
-    const { document } = parseHTML(renderReport({ ...reportData(), objective: { name, coefficients: {} } }))
+    const { document } = parseHTML(
+      renderReport({ ...reportData(), objective: { name, scope: 'phrase', coefficients: {} } }),
+    )
     return [...document.querySelectorAll('.term math')].map(({ textContent }) => (textContent ?? '').replace(/\s/g, ''))
   }
   const text = 'ℓ(m[(v,y+)≻(v,y−)])'

@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { objectiveNames, objectives } from '../../src/engine/objectives.js'
 import { ConfigError, FileError } from '../../src/errors.js'
 import { formatConfig, loadTrainConfig, resolveTrainConfig } from '../../src/train/config.js'
 import { temporaryFolder } from '../fakes/world.js'
@@ -59,9 +60,18 @@ describe('loadTrainConfig', () => {
   })
 
   it('loads what it prints', async () => {
-    for (const name of ['fire', 'dpo', 'sft', 'rrpo', 'mdpo']) {
+    for (const name of objectiveNames) {
       const config = await load(minimal, [`objective.name=${name}`, 'optimizer.lr=3e-5'])
       expect(await load(formatConfig(config))).toEqual(config)
+    }
+  })
+
+  it('gives every objective its own published coefficients, under a preset too', async () => {
+    for (const name of objectiveNames) {
+      for (const preset of [[], ['preset=phantom']]) {
+        const { objective } = await load(minimal, [`objective.name=${name}`, ...preset])
+        expect(objective).toMatchObject({ scope: objectives[name].scope, ...objectives[name].coefficients })
+      }
     }
   })
 
@@ -120,6 +130,16 @@ describe('mistakes in a configuration', () => {
     expect(message).toBe(
       '--set objective.lambda=0.3: The objective rrpo does not use lambda (it uses beta, alpha, klReduction): setting it would change nothing',
     )
+  })
+
+  it.each([
+    ['labelSmoothing=0.5', 'robust', '< 0.5'],
+    ['ldAlpha=1.5', 'ld-dpo', '<= 1'],
+    ['tau=0', 'discopop', '> 0'],
+    ['klWeight=-1', 'chip', '>= 0'],
+    ['scope=words', 'dpo', "'completion'"],
+  ])('refuses objective.%s', async (setting, name, range) => {
+    expect(await complaint(minimal, [`objective.name=${name}`, `objective.${setting}`])).toContain(range)
   })
 
   it('checks keys against each other', async () => {

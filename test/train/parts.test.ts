@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { ObjectiveSpec, PairStats } from '../../src/engine/engine.js'
+import { averagedTokens, completeObjective, objectiveNames, objectives } from '../../src/engine/objectives.js'
 import { metricsRow } from '../../src/train/metrics.js'
-import { objectiveNames, objectives } from '../../src/train/objectives.js'
 import { epochOrder, stepIndices } from '../../src/train/order.js'
 import { learningRateFactor, warmupSteps } from '../../src/train/schedule.js'
 
@@ -57,10 +57,15 @@ describe('metricsRow', () => {
     base: 0.5,
     visual: 0.9,
     anchor: 0.2,
+    nll: 1.5,
+    bco: 0,
+    anchorVisual: 0,
+    consistency: 0,
     margin: 0.3,
     visualMargin: -0.2,
     forwardKl: 2,
     reverseKl: 4,
+    rejectedForwardKl: 3,
     policy: { chosen: -1, rejected: -4, corruptedChosen: -2, corruptedRejected: -3 },
     reference: { chosen: -2, rejected: -2, corruptedChosen: -2, corruptedRejected: -2 },
     chosenTokens: 2,
@@ -123,11 +128,31 @@ describe('metricsRow', () => {
 })
 
 describe('the objective table', () => {
-  it('weights a visual term by gamma only where gamma is a coefficient', () => {
-    for (const { visual, uses, forwardKl } of Object.values(objectives)) {
-      expect(visual?.weight === 'gamma').toBe(uses.includes('gamma'))
-      expect(forwardKl !== null).toBe(uses.includes('alpha'))
-      expect(forwardKl === 'lambda').toBe(uses.includes('lambda'))
+  it('weights each term by a coefficient that the objective has', () => {
+    for (const [name, { terms, coefficients, forwardKl }] of Object.entries(objectives)) {
+      for (const weight of Object.values(terms)) {
+        if (typeof weight === 'string') expect(coefficients, name).toHaveProperty(weight)
+      }
+      if (forwardKl !== null) expect(coefficients, name).toHaveProperty('alpha')
+      if (forwardKl === 'lambda') expect(coefficients, name).toHaveProperty('lambda')
     }
+  })
+
+  it('has in each objective the coefficients that the engine is given, and nothing else', () => {
+    for (const name of objectiveNames) {
+      const { klReduction: _, name: __, scope, ...numbers } = completeObjective({ name })
+      expect(scope).toBe(objectives[name].scope)
+      for (const [key, value] of Object.entries(numbers)) {
+        expect(value).toBe((objectives[name].coefficients as Record<string, number>)[key] ?? (key === 'beta' ? 0.1 : 0))
+      }
+    }
+    expect(completeObjective({ name: 'simpo', gamma: 0 })).toMatchObject({ beta: 2, gamma: 0, scope: 'completion' })
+  })
+
+  it('counts the tokens of a step that a likelihood is averaged over', () => {
+    const pair = { chosen: Int32Array.of(4, 5, 6), chosenMask: Uint8Array.of(0, 1, 0) }
+    const tokens = (name: ObjectiveSpec['name'], scope?: 'phrase') => averagedTokens([pair, pair], { name, scope })
+    expect([tokens('mpo'), tokens('cpo'), tokens('orpo'), tokens('dpo-nll')]).toEqual([6, 6, 6, 0])
+    expect([tokens('mpo', 'phrase'), tokens('cpo', 'phrase'), tokens('orpo', 'phrase')]).toEqual([6, 2, 2])
   })
 })
