@@ -69,6 +69,10 @@ export const typescriptLayers = {
     ...['errors', 'options', 'version', 'data', 'settings', 'stage'],
     ...['import', 'sample', 'pairs', 'corrupt', 'train', 'evaluate', 'report'],
   ],
+  study: [
+    ...['errors', 'options', 'version', 'statistics', 'data', 'page', 'settings', 'stage'],
+    ...['evaluate', 'pipeline'],
+  ],
   bench: ['errors', 'version', 'random', 'data', 'corrupt', 'engine', 'settings', 'type:stage'],
   cli: [
     ...[
@@ -87,7 +91,7 @@ export const typescriptLayers = {
       'inspect',
       'merge',
     ],
-    ...['import', 'sample', 'pairs', 'corrupt', 'train', 'evaluate', 'report', 'pipeline', 'bench'],
+    ...['import', 'sample', 'pairs', 'corrupt', 'train', 'evaluate', 'report', 'pipeline', 'study', 'bench'],
   ],
   index: '*',
 }

@@ -17,7 +17,7 @@ export const corruptStage = defineStage({
   // For the grain of the image the model is only measured with: its twins are the same, and it need not be there.
   ignores: ({ grain }) => (grain === 'image' ? ['model'] : []),
   // A manifest's content does not tell when a mask that it names was drawn again.
-  reads: async ({ masks }) => (masks === undefined ? [] : await maskFiles(masks)),
+  reads: { input: 'masks', files: maskFiles },
   makes: ({ out }) => ({ pairs: join(out, 'pairs.jsonl') }),
   leaves: ({ out }) => [join(out, 'pairs.jsonl'), join(out, 'sheet.html')],
   async run({ segmenter, ...settings }, { signal, progress }) {

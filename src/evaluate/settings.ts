@@ -61,6 +61,7 @@ export const evaluateSettings = z.strictObject({
     .array(text)
     .default([])
     .meta(inputPath('PEFT adapter folder to compare with the model alone (repeatable)')),
+  modelAlone: z.boolean().default(true).meta({ description: 'With adapters: evaluate the model without them too' }),
   endpoint: serverSettings.optional().describe('A server that answers too'),
   predictions: z
     .array(text)

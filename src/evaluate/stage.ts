@@ -70,10 +70,13 @@ function check(tree: Tree, locate: Locate): Settings {
   const fail = (key: string, message: string): never => {
     throw configError([{ path: [key], message }], locate)
   }
-  const { model, adapter, endpoint, predictions, names, answers, temperature } = settings
+  const { model, adapter, modelAlone, endpoint, predictions, names, answers, temperature } = settings
   if (adapter.length > 0 && model === undefined) fail('model', 'Give the model that the adapter belongs to')
   if (model === undefined && !endpoint && predictions.length === 0) {
     fail('model', 'Give a model, a server or predictions to evaluate')
+  }
+  if (!modelAlone && adapter.length > 0 && (settings.attentionQuestions > 0 || settings.hideLesions.length > 0)) {
+    fail('modelAlone', 'What answers rest on is measured against the model alone; leave modelAlone on')
   }
   if (answers > 1 && temperature === 0 && (model !== undefined || endpoint)) {
     fail('temperature', `${answers} greedy answers would all be the same; set a temperature, for instance 0.7`)
@@ -83,10 +86,15 @@ function check(tree: Tree, locate: Locate): Settings {
   return settings
 }
 
+/** Whether the model without an adapter is one of the systems. */
+const standsAlone = ({ model, adapter, modelAlone }: Settings): boolean =>
+  model !== undefined && (modelAlone || adapter.length === 0)
+
 /** Names that tell systems apart: as given, else by where they come from. */
-function systemNames({ model, adapter, endpoint, predictions, names }: Settings): string[] {
+function systemNames(settings: Settings): string[] {
+  const { adapter, endpoint, predictions, names } = settings
   const own = [
-    ...(model === undefined ? [] : ['base']),
+    ...(standsAlone(settings) ? ['base'] : []),
     ...adapter.map((path) => (basename(path) === 'adapter' ? basename(dirname(path)) : basename(path))),
     ...(endpoint ? [endpoint.model] : []),
     ...predictions.map((path) => basename(path, extname(path))),
@@ -104,7 +112,7 @@ function systemNames({ model, adapter, endpoint, predictions, names }: Settings)
 function systemsOf(settings: Settings): AnsweringSystem[] {
   const { model, adapter, endpoint, predictions, cache, out } = settings
   const systems = [
-    ...(model === undefined ? [] : [{ kind: 'model' as const, model, adapter: null }]),
+    ...(standsAlone(settings) ? [{ kind: 'model' as const, model: model as string, adapter: null }] : []),
     ...adapter.map((path) => ({ kind: 'model' as const, model: model as string, adapter: path })),
     ...(endpoint ? [{ kind: 'server' as const, endpoint, cache: cache ?? join(out, evaluationFiles.cache) }] : []),
     ...predictions.map((path) => ({ kind: 'file' as const, path })),

@@ -21,14 +21,16 @@ export interface PlannedStage {
   name: string
   /** Files and folders whose content decides the result. */
   inputs: string[]
-  /** Files that the inputs name; asked for when the inputs are there. */
-  reads?(): Promise<string[]>
+  /** Files that one of the inputs names; asked for when that input is there. */
+  reads?: { input: string; files(): Promise<string[]> }
   /** Everything else that decides it. */
   identity: Record<string, unknown>
   /** Hashed when it is done, so that a change of them is noticed. */
   outputs: string[]
   /** Moved to `earlier/` before it runs anew. */
   traces: string[]
+  /** What it hands on. */
+  makes: Artifacts
   /** Runs it without asking whether it must. */
   run(context: StageContext): Promise<StageResult>
 }
@@ -70,21 +72,31 @@ export async function loadPipeline(
   const artifacts: Artifacts = {}
   return {
     output,
-    stages: present.map((stage) =>
-      plan(stage, tree[stage.name] as Tree, { common, artifacts, output, locate: locate([stage.name]) }),
-    ),
+    stages: present.map((stage) => {
+      const place = { common, artifacts, folder: join(output, stage.name), locate: locate([stage.name]) }
+      const planned = planStage(stage, tree[stage.name] as Tree, place)
+      Object.assign(artifacts, planned.makes)
+      return planned
+    }),
   }
 }
 
-interface Place {
+/** What surrounds the section of a stage. */
+export interface Place {
+  /** Settings that all stages share. */
   common: Tree
-  /** What the stages before make; what this one makes is added. */
+  /** What the stages before make. */
   artifacts: Artifacts
-  output: string
+  /** Where the stage writes. */
+  folder: string
   locate: Locate
 }
 
-function plan(stage: Stage, own: Tree, { common, artifacts, output, locate }: Place): PlannedStage {
+/**
+ * Decides everything about one stage; nothing is computed or written.
+ * @param own its section. @throws {ConfigError} listing every mistake, with its place.
+ */
+export function planStage(stage: Stage, own: Tree, { common, artifacts, folder, locate }: Place): PlannedStage {
   const out = stage.out.setting
   const fail = (key: string, message: string): never => {
     throw configError([{ path: key.split('.'), message: `${stage.name}.${key} ${message}` }], locate)
@@ -94,7 +106,7 @@ function plan(stage: Stage, own: Tree, { common, artifacts, output, locate }: Pl
   const tree: Tree = {
     ...Object.fromEntries(Object.entries(common).filter(([key]) => keys.some(({ path }) => path[0] === key))),
     ...structuredClone(own),
-    [out]: join(output, stage.name, stage.out.name),
+    [out]: join(folder, stage.out.name),
   }
   for (const [key, artifact] of Object.entries(stage.takes)) {
     const path = key.split('.')
@@ -104,16 +116,18 @@ function plan(stage: Stage, own: Tree, { common, artifacts, output, locate }: Pl
     else if (setting?.required === 'always') fail(key, `is missing: no stage before makes ${artifact}`)
   }
   const settings = checkSettings(stage, tree, locate)
-  Object.assign(artifacts, stage.makes(settings))
   const ignored = stage.ignores?.(settings) ?? []
   const inputs = pathsOf(stage.settings, 'input').filter((path) => !isUnder(path, ignored))
+  const { reads } = stage
+  const named = reads && (valueAt(settings, reads.input.split('.')) as string | undefined)
   return {
     name: stage.name,
     inputs: inputs.flatMap((path) => (valueAt(settings, path) as string | null | undefined) ?? []),
-    reads: stage.reads && (async () => (await stage.reads?.(settings)) ?? []),
+    reads: reads && named !== undefined ? { input: named, files: () => reads.files(named) } : undefined,
     identity: identityOf(stage.settings, settings as object, ignored),
     outputs: stage.leaves(settings),
     traces: stage.traces?.(settings) ?? stage.leaves(settings),
+    makes: stage.makes(settings),
     run: (context) => stage.run(settings, context),
   }
 }

@@ -91,7 +91,7 @@ async function present(
   hashes: Hashes,
 ): Promise<Pick<StageState, 'version' | 'settings' | 'inputs'>> {
   const inputs = await hashAll(hashes, stage.inputs)
-  const named = (await stage.reads?.()) ?? []
+  const named = (await stage.reads?.files()) ?? []
   if (named.length > 0) inputs.push(sha256((await hashAll(hashes, named)).join()))
   return { version, settings: sha256(JSON.stringify(stage.identity)), inputs }
 }

@@ -72,8 +72,8 @@ export interface Stage<T = unknown, R = unknown> {
   takes: Readonly<Record<string, keyof Artifacts>>
   /** The setting that says where to write, and its value below the stage's folder of a pipeline ('' = the folder). */
   out: { setting: string; name: string }
-  /** Files that its inputs name, where their content decides the result too. */
-  reads?(settings: T): Promise<string[]>
+  /** The setting of an input that names further files whose content decides the result too, and how they are found. */
+  reads?: { input: string; files(path: string): Promise<string[]> }
   /** What it hands on. */
   makes(settings: T): Artifacts
   /** Files and folders that are there when it is done. */

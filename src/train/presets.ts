@@ -6,7 +6,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { pathsOf } from '../settings/setting.js'
-import { isTree, parseSource, type Source, type Tree } from '../settings/source.js'
+import { isTree, joinTrees, parseSource, type Source, type Tree } from '../settings/source.js'
 import { coefficientNames, objectiveNames, objectives } from './objectives.js'
 import { trainSettings } from './settings.js'
 
@@ -43,13 +43,4 @@ function forObjective(preset: Tree, tree: Tree): Tree {
   const unused = coefficientNames.filter((coefficient) => !objectives[name].uses.includes(coefficient))
   const kept = Object.entries(preset.objective).filter(([key]) => !unused.some((coefficient) => coefficient === key))
   return { ...preset, objective: Object.fromEntries(kept) }
-}
-
-function joinTrees(below: Tree, above: Tree): Tree {
-  const joined = { ...below }
-  for (const [key, value] of Object.entries(above)) {
-    const under = below[key]
-    joined[key] = isTree(under) && isTree(value) ? joinTrees(under, value) : value
-  }
-  return joined
 }

@@ -1,0 +1,67 @@
+/** What one arm came to with one seed, read from its finished evaluation. */
+import { join } from 'node:path'
+import { readJsonl } from '../data/jsonl.js'
+import { evaluationFiles } from '../evaluate/files.js'
+import { readEvaluation } from '../evaluate/index.js'
+import { type VerdictRecord, verdictRecord } from '../evaluate/records.js'
+import type { Run } from './graph.js'
+import { groupOf } from './metrics.js'
+import { type Metric, metrics } from './settings.js'
+import { isDone, readFailure } from './steps.js'
+
+/** An answer as comparisons need it. */
+export interface CountedAnswer extends Pick<VerdictRecord, 'imageId' | 'closedUnder'> {
+  id: string
+  isRight: boolean
+}
+
+/** The numbers of a run, or why there are none. */
+export interface RunNumbers {
+  arm: string
+  seed: number
+  state: 'done' | 'missing' | 'failed'
+  /** Why it is not done. */
+  why: string | null
+  /** Names of its steps, from data to evaluation. */
+  steps: string[]
+  tuned: Run['tuned']
+  groups: Record<Metric, { successes: number; count: number }> | null
+  /** Mean length of the answers in words. */
+  words: number | null
+  /** First answers in the order of the questions. */
+  answers: CountedAnswer[] | null
+}
+
+/** @throws {DataError} for an evaluation that was changed by hand into something else. */
+export async function readRun(root: string, run: Run): Promise<RunNumbers> {
+  const { arm, seed, steps, tuned, evaluations, waitsFor } = run
+  const about = { arm, seed, steps: steps.map(({ name }) => name), tuned }
+  const none = { ...about, groups: null, words: null, answers: null }
+  const last = evaluations['']
+  if (last && isDone(last)) {
+    const results = await readEvaluation(last.folder)
+    const groups = Object.fromEntries(metrics.map((metric) => [metric, groupOf(results, metric)]))
+    return {
+      ...{ ...about, state: 'done', why: null },
+      groups: groups as RunNumbers['groups'],
+      words: results.systems[0].groups[0]?.words ?? null,
+      answers: await answersOf(join(last.folder, evaluationFiles.verdicts)),
+    }
+  }
+  for (const step of [...steps, ...(waitsFor ? [waitsFor] : [])]) {
+    const failure = isDone(step) ? undefined : await readFailure(root, step)
+    if (failure) return { ...none, state: 'failed', why: `${failure.step}: ${failure.message}` }
+  }
+  const next = steps.find((step) => !isDone(step))
+  const why = waitsFor ? `its ${waitsFor.name} is not done` : next ? `${next.name} is not done` : 'not begun'
+  return { ...none, state: 'missing', why }
+}
+
+async function answersOf(path: string): Promise<CountedAnswer[]> {
+  const answers: CountedAnswer[] = []
+  for await (const { record } of readJsonl(path, verdictRecord)) {
+    const { sampleId: id, imageId, closedUnder, verdict, k } = record
+    if (k === 0) answers.push({ id, imageId, closedUnder, isRight: verdict === 'correct' })
+  }
+  return answers
+}

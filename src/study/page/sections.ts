@@ -1,0 +1,7 @@
+/** The parts of a table's page, in their order. A further part is a function in this list. */
+import { armsSection } from './arms-section.js'
+import { comparisonsSection } from './comparisons-section.js'
+import { methodSection } from './method-section.js'
+import type { StudySection } from './section.js'
+
+export const sections: readonly StudySection[] = [armsSection, comparisonsSection, methodSection]

@@ -1,0 +1,84 @@
+/** The file of a study: one setting for all arms, the arms, and the tables that hold them side by side. */
+import { z } from 'zod'
+import { count, text, whole } from '../settings/common.js'
+
+/** What an accuracy is of: all questions, or the closed or the open ones by `answer_type`. */
+export const metrics = ['overall', 'closed', 'open'] as const
+export type Metric = (typeof metrics)[number]
+
+const name = text.regex(/^[a-zA-Z0-9][\w.+-]*$/, 'letters, digits, . + - and _, beginning with a letter or digit')
+const names = z.array(name).min(1)
+
+const changes = z.record(z.string(), z.unknown())
+const form = 'KEY.KEY: value, as for --set; null takes a section out'
+
+const comparison = z.strictObject({
+  arm: name.meta({ description: 'The arm that is claimed to be better' }),
+  baseline: name.meta({ description: 'The arm that it is compared with' }),
+  metric: z.enum(metrics).default('overall').meta({ description: 'The questions that count; closed by answer_type' }),
+})
+
+const arm = z.strictObject({
+  words: text.meta({ description: 'What the arm is, in a few words' }),
+  row: text.optional().meta({ description: 'Row of a published table that it stands for' }),
+  set: changes.default({}).meta({ description: 'How it differs from the base', form }),
+  tunedAs: name.optional().meta({ description: 'Arm whose tuned value it takes; default: its own' }),
+})
+
+const table = z.strictObject({
+  title: text.meta({ description: 'Heading of its page' }),
+  question: text.meta({ description: 'What it is to answer' }),
+  arms: names.meta({ description: 'Its arms, in the order of the rows' }),
+  baseline: name.meta({ description: 'Arm that all others are compared with; Holm’s correction is over these' }),
+  primary: comparison.meta({ description: 'The one comparison that was fixed before anything was run' }),
+  optional: z.boolean().default(false).meta({ description: 'Not part of a run of all tables' }),
+})
+
+const tune = z.strictObject({
+  setting: text.meta({ description: 'Setting that is chosen for each arm, for instance train.optimizer.lr' }),
+  values: z.array(z.number()).min(2).meta({ description: 'Values that are tried' }),
+  metric: z.enum(metrics).default('overall').meta({ description: 'The accuracy that decides' }),
+  seed: whole.meta({ description: 'Seed of the trials; none of the seeds of the study' }),
+  set: changes.default({}).meta({ description: 'How trials differ from the base; never the test split', form }),
+})
+
+const quick = z.strictObject({
+  arms: names.meta({ description: 'Arms of --quick' }),
+  seeds: z.array(whole).min(1).default([0]).meta({ description: 'Seeds of --quick' }),
+  set: changes.default({}).meta({ description: 'Changes that make it quick', form }),
+})
+
+export const studySettings = z.strictObject({
+  title: text.meta({ description: 'What the study is called' }),
+  base: z
+    .record(z.string(), z.unknown())
+    .meta({ description: 'What all arms share: the keys and sections of a pipeline file', form: 'sections' }),
+  arms: z.record(name, arm).meta({ description: 'Arms by name: words, row, set, tunedAs', form: 'arms by name' }),
+  tables: z
+    .record(name, table)
+    .meta({ description: 'Arms held side by side: title, question, arms, baseline, primary', form: 'tables by name' }),
+  only: names.optional().meta({ description: 'The arms that are run; default: all of the tables' }),
+  seeds: z.array(whole).min(1).default([0, 1, 2]).meta({ description: 'Every arm is run with each of them' }),
+  margin: z.number().min(0).max(1).default(0.03).meta({
+    description: 'Difference in accuracy below which arms count as equivalent, as a share',
+  }),
+  draws: count.default(4000).meta({ description: 'Bootstrap draws behind an interval' }),
+  evaluations: z.record(name, changes).default({}).meta({
+    description: 'Further evaluations of every arm, by name: what changes in the section evaluate',
+    form: 'changes by name',
+  }),
+  tune: tune.optional().meta({ description: 'A setting chosen for each arm before the study, on other data' }),
+  quick: quick.optional().meta({ description: 'What --quick runs' }),
+  small: z.boolean().default(false).meta({ description: 'Too small to conclude anything; the page says so' }),
+})
+
+/** What the file holds, checked. */
+export type StudyFile = z.output<typeof studySettings>
+export type Comparison = z.output<typeof comparison>
+export type Changes = z.output<typeof changes>
+export type Arm = z.output<typeof arm>
+export type Table = z.output<typeof table>
+export type Tune = z.output<typeof tune>
+
+/** The schemas of what stands under a name in the file, for the reference page. */
+export const namedSettings = { arms: arm, tables: table }
