@@ -19,7 +19,7 @@ export const typescriptLayers = {
   secrets: [],
   terminal: ['secrets'],
   engine: ['errors', 'options'],
-  data: ['errors', 'options', 'secrets', 'engine'],
+  data: ['errors', 'options', 'version', 'secrets', 'engine'],
   text: ['errors', 'options'],
   http: ['errors', 'secrets'],
   hub: ['errors', 'options', 'secrets', 'data', 'http'],

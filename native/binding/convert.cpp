@@ -137,12 +137,16 @@ EngineSpec to_engine_spec(const Napi::Value& value) {
                                                           {"onednn", GemmBackend::onednn},
                                                           {"cublaslt", GemmBackend::cublaslt}});
   const auto lora = o.fields_or_null("lora");
+  const auto store = o.fields_or_null("featureStore");
   return {o.text("model"),
           to_device_spec(o, gemm, o.boolean("planOnly")),
           lora ? std::optional(to_lora(*lora)) : std::nullopt,
           o.get("adapter").IsNull() ? "" : o.text("adapter"),
           o.boolean("checkpointing"),
-          static_cast<size_t>(o.integer("referenceCacheBytes", 0))};
+          static_cast<size_t>(o.integer("referenceCacheBytes", 0)),
+          store ? std::optional(ContentStoreSpec{store->text("folder"), store->text("key"),
+                                                 static_cast<size_t>(store->integer("maxBytes", 0))})
+                : std::nullopt};
 }
 
 MergeSpec to_merge_spec(const Napi::Value& value) {

@@ -4,6 +4,17 @@
 #include <set>
 
 namespace fire {
+namespace {
+
+/// What the device computes decides the bits, so it is part of every key.
+std::optional<ContentStore> open_store(const EngineSpec& spec, const Ops& ops) {
+  if (!spec.feature_store || ops.dry()) return std::nullopt;
+  const std::string arithmetic = ops.device_name() + '\0' + ops.gemm_name() + '\0' + ops.isa_name() + '\0' +
+                                 (spec.device.dtype == ComputeType::bf16 ? "bf16" : "f32");
+  return ContentStore(*spec.feature_store, arithmetic);
+}
+
+}  // namespace
 
 Engine::Engine(const EngineSpec& spec)
     : spec_(spec),
@@ -12,7 +23,9 @@ Engine::Engine(const EngineSpec& spec)
       ops_(open_device(spec.device)),
       arena_(std::make_unique<Arena>(ops_->arena_source())),
       weights_(file_.reading([&] { return Weights::load(file_, config_, *ops_); })),
-      reference_cache_(spec.reference_cache_bytes) {
+      store_(open_store(spec, *ops_)),
+      reference_cache_(spec.reference_cache_bytes, store_ ? &*store_ : nullptr,
+                       [this](const std::string& id) { return hex(image(id).content); }) {
   if (!spec.adapter.empty()) {
     adapter_ = Adapter::load(*ops_, config_.text, spec.adapter);
   } else if (spec.lora) {
@@ -46,11 +59,33 @@ EncodedImage Engine::encode_image(const std::string& id, const Rgb& rgb, Cancel 
   auto it = images_.find(id);
   if (it == images_.end()) {
     Image entry{config_.vision->preprocess(rgb), nullptr};
-    entry.features = on_weights([&] { return vision().encode(entry.patches, *arena_); });
+    if (store_) {
+      const auto pixels = std::as_bytes(std::span(rgb.pixels, static_cast<size_t>(rgb.height * rgb.width * 3)));
+      entry.content = store_->key("image " + std::to_string(rgb.height) + " " + std::to_string(rgb.width), pixels);
+      entry.features = stored_features(entry.content, {rgb.height, rgb.width});
+    }
+    if (!entry.features) {
+      entry.features = on_weights([&] { return vision().encode(entry.patches, *arena_); });
+      if (store_) {
+        std::vector<std::byte> bytes(entry.features->all().bytes());
+        ops_->download(entry.features->all(), bytes.data());
+        store_->keep(entry.content, bytes);
+      }
+    }
     it = images_.emplace(id, std::move(entry)).first;
   }
-  const auto& [patches, features] = it->second;
+  const auto& [patches, features, content] = it->second;
   return {id, patches.grid_h, patches.grid_w, features->tokens()};
+}
+
+std::unique_ptr<ImageFeatures> Engine::stored_features(const ContentStore::Key& key, Size size) {
+  const auto bytes = store_->find(key);
+  if (!bytes) return nullptr;
+  auto features = std::make_unique<ImageFeatures>(*ops_, config_.vision->token_grid(size), config_.text.hidden_size,
+                                                  config_.vision->deepstack_levels());
+  if (features->all().bytes() != bytes->size()) return nullptr;
+  ops_->upload(bytes->data(), features->all());
+  return features;
 }
 
 void Engine::release_image(const std::string& id) { images_.erase(id); }
@@ -108,7 +143,7 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
   const Context context = this->context(cancel);
   Arena::Scope scope(context.arena);
   Tensor reference;
-  if (objective.needs_reference() && options.layout == Layout::packed && spec_.reference_cache_bytes > 0)
+  if (objective.needs_reference() && options.layout == Layout::packed && (spec_.reference_cache_bytes > 0 || store_))
     reference = reference_cache_.rows(context, pairs, objective, batch, pack_pairs);
   const StepSettings settings{.normalizer = options.normalizer,
                               .checkpointing = spec_.checkpointing,

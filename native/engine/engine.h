@@ -13,6 +13,7 @@
 #include "infer/generate.h"
 #include "infer/score.h"
 #include "objective/reference_cache.h"
+#include "tensor/content_store.h"
 #include "train/optimizer.h"
 
 namespace fire {
@@ -26,6 +27,8 @@ struct EngineSpec {
   bool checkpointing;
   /// Host memory for reference hidden rows (see ReferenceCache); 0 = none.
   size_t reference_cache_bytes;
+  /// Image features and reference rows on disk; empty = none.
+  std::optional<ContentStoreSpec> feature_store;
 };
 
 struct EngineInfo {
@@ -111,6 +114,7 @@ class Engine {
   struct Image {
     Patches patches;
     std::unique_ptr<ImageFeatures> features;
+    ContentStore::Key content{};  // of its pixels; only with a store
   };
 
   /// Runs what computes with the weights. On a CPU these are the mapped file, which may change under it; a GPU has
@@ -120,6 +124,8 @@ class Engine {
     return ops_->is_gpu() ? work() : file_.reading(work);
   }
   const Image& image(const std::string& id) const;
+  /// From the store; nullptr where it has nothing that fits.
+  std::unique_ptr<ImageFeatures> stored_features(const ContentStore::Key& key, Size size);
   /// On a GPU: makes the arena one block that holds this step, as a dry run of it says.
   void reserve(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
                const PackedBatch& batch);
@@ -142,6 +148,7 @@ class Engine {
   std::unique_ptr<Adapter> adapter_;
   std::optional<Optimizer> optimizer_;
   std::map<std::string, Image> images_;
+  std::optional<ContentStore> store_;
   ReferenceCache reference_cache_;
   std::vector<std::array<int64_t, 2>> reserved_;  // tokens and rows of the steps that memory was reserved for
 };

@@ -32,6 +32,8 @@ class ImageFeatures {
   std::vector<Tensor> deepstack;
 
   int64_t tokens() const { return grid.tokens(); }
+  /// All of it, [1 + levels, tokens, hidden].
+  const Tensor& all() const { return storage_.view(); }
 
  private:
   DeviceTensor storage_;

@@ -1,11 +1,10 @@
 #include "objective/reference_cache.h"
 
 namespace fire {
-namespace {
 
 /// Everything that decides which rows are read and what they hold: tokens, masks, images, and the objective's scopes.
 /// The bytes themselves, not a hash of them: two pairs must never be taken for each other.
-std::string key_of(const Pair& pair, const Objective& objective) {
+std::string ReferenceCache::key_of(const Pair& pair, const Objective& objective) const {
   std::string key;
   auto add = [&key](const void* data, size_t bytes) {
     key.append(reinterpret_cast<const char*>(&bytes), sizeof bytes);
@@ -14,12 +13,19 @@ std::string key_of(const Pair& pair, const Objective& objective) {
   for (const auto* ids : {&pair.prompt, &pair.chosen, &pair.rejected}) add(ids->data(), ids->size() * sizeof(int32_t));
   for (const auto* mask : {&pair.chosen_mask, &pair.rejected_mask}) add(mask->data(), mask->size());
   for (const auto* images : {&pair.images, &pair.corrupted_images})
-    for (const std::string& id : *images) add(id.data(), id.size());
+    for (const std::string& id : *images) {
+      const std::string name = store_ ? content_of_(id) : id;
+      add(name.data(), name.size());
+    }
   const uint8_t terms[] = {static_cast<uint8_t>(objective.rank_scope), static_cast<uint8_t>(objective.kl_scope),
                            static_cast<uint8_t>(objective.visual), objective.ranks(), pair.has_corrupted()};
   add(terms, sizeof terms);
   return key;
 }
+
+namespace {
+
+constexpr std::string_view stored_kind = "reference";
 
 Tensor rows_of(const Tensor& hidden, const PackedBatch& batch, size_t pair) {
   return hidden.slice(batch.pair_rows[pair], batch.pair_rows[pair + 1]);
@@ -36,13 +42,17 @@ Tensor ReferenceCache::rows(const Context& context, std::span<const Pair> pairs,
   std::vector<Pair> missing;
   for (size_t p = 0; p < pairs.size(); ++p) {
     std::string key = key_of(pairs[p], objective);
-    const auto it = rows_.find(key);
-    if (it == rows_.end()) {
+    const Tensor rows = rows_of(all, batch, p);
+    if (const auto it = rows_.find(key); it != rows_.end()) {
+      ops.upload(it->second.data(), rows);
+      ++hits_;
+    } else if (const auto stored = find(key); stored && stored->size() == rows.bytes()) {
+      ops.upload(stored->data(), rows);
+      hold(std::move(key), *stored);
+      ++hits_;
+    } else {
       missing.push_back(pairs[p]);
       computed_.push_back({std::move(key), batch.pair_rows[p], batch.pair_rows[p + 1]});
-    } else {
-      ops.upload(it->second.data(), rows_of(all, batch, p));
-      ++hits_;
     }
   }
   if (missing.empty()) return all;
@@ -57,16 +67,26 @@ Tensor ReferenceCache::rows(const Context& context, std::span<const Pair> pairs,
   return all;
 }
 
+void ReferenceCache::hold(std::string key, std::span<const std::byte> rows) {
+  const size_t cost = rows.size() + key.size();
+  if (bytes_ + cost > max_bytes_) return;
+  if (rows_.emplace(std::move(key), std::vector<std::byte>(rows.begin(), rows.end())).second) bytes_ += cost;
+}
+
+std::optional<std::vector<std::byte>> ReferenceCache::find(const std::string& key) const {
+  return store_ ? store_->find(store_->key(stored_kind, std::as_bytes(std::span(key)))) : std::nullopt;
+}
+
 void ReferenceCache::remember(Ops& ops) {
-  if (computed_.empty() || bytes_ >= max_bytes_) return;
+  if (computed_.empty() || (bytes_ >= max_bytes_ && !store_)) return;
   std::vector<std::byte> host(computed_rows_.bytes());
   ops.download(computed_rows_, host.data());
   const size_t width = static_cast<size_t>(computed_rows_.cols()) * size_of(computed_rows_.dtype());
   for (Computed& c : computed_) {
-    const std::byte* begin = host.data() + static_cast<size_t>(c.begin) * width;
-    const size_t bytes = static_cast<size_t>(c.end - c.begin) * width, cost = bytes + c.key.size();
-    if (bytes_ + cost > max_bytes_) continue;
-    if (rows_.emplace(std::move(c.key), std::vector<std::byte>(begin, begin + bytes)).second) bytes_ += cost;
+    const auto rows =
+        std::span(host).subspan(static_cast<size_t>(c.begin) * width, static_cast<size_t>(c.end - c.begin) * width);
+    if (store_) store_->keep(store_->key(stored_kind, std::as_bytes(std::span(c.key))), rows);
+    hold(std::move(c.key), rows);
   }
   computed_.clear();
 }

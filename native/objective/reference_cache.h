@@ -4,17 +4,24 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "objective/packing.h"
+#include "tensor/content_store.h"
 
 namespace fire {
 
 class ReferenceCache {
  public:
+  /// Names the content of an image, by its id.
+  using ContentOf = std::function<std::string(const std::string& id)>;
+
   /// Keeps the first pairs that fit: with epochs, dropping the oldest would drop what comes next. 0 = keep nothing.
-  explicit ReferenceCache(size_t max_bytes) : max_bytes_(max_bytes) {}
+  /// With a store pairs are also found, and kept, on disk; `content_of` then names images by what is in them.
+  explicit ReferenceCache(size_t max_bytes, ContentStore* store = nullptr, ContentOf content_of = {})
+      : max_bytes_(max_bytes), store_(store), content_of_(std::move(content_of)) {}
 
   using Repack = std::function<PackedBatch(std::span<const Pair>)>;
 
@@ -35,7 +42,14 @@ class ReferenceCache {
     int64_t begin, end;  // rows of computed_rows_
   };
 
+  std::string key_of(const Pair& pair, const Objective& objective) const;
+  std::optional<std::vector<std::byte>> find(const std::string& key) const;  // in the store
+  /// Keeps the rows in memory if there is room.
+  void hold(std::string key, std::span<const std::byte> rows);
+
   size_t max_bytes_, bytes_ = 0;
+  ContentStore* store_;
+  ContentOf content_of_;
   int64_t hits_ = 0;
   std::map<std::string, std::vector<std::byte>> rows_;  // as the device stores them
   Tensor computed_rows_;

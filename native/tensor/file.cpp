@@ -147,12 +147,13 @@ AtomicFile::~AtomicFile() {
 
 void AtomicFile::write(std::string_view bytes) { write_all(fd_, bytes, temporary_); }
 
-void AtomicFile::commit() {
-  if (::fsync(fd_) != 0) fail("sync", temporary_);
+void AtomicFile::commit(Sync sync) {
+  if (sync == Sync::yes && ::fsync(fd_) != 0) fail("sync", temporary_);
   // close() reports delayed write errors.
   if (::close(std::exchange(fd_, -1)) != 0) fail("close", temporary_);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("rename over", path_);
   temporary_.clear();
+  if (sync == Sync::no) return;
   // The rename itself must survive a power cut: sync the directory. Some file systems refuse; that is not an error.
   const std::string parent = std::filesystem::path(path_).parent_path().string();
   const Descriptor dir(::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));

@@ -64,7 +64,9 @@ class AtomicFile {
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
   void write(std::string_view bytes);
-  void commit();
+  /// Without `Sync::yes` a power cut may leave an empty or partial file.
+  enum class Sync : bool { no, yes };
+  void commit(Sync sync = Sync::yes);
 
  private:
   std::string path_, temporary_;

@@ -69,7 +69,8 @@ class Verifier {
             .lora = std::nullopt,
             .adapter = spec.directory + "/adapter",
             .checkpointing = false,
-            .reference_cache_bytes = size_t{256} << 20};
+            .reference_cache_bytes = size_t{256} << 20,
+            .feature_store = std::nullopt};
   }
 
   bool bf16() const { return spec_.device.dtype == ComputeType::bf16; }

@@ -279,6 +279,20 @@ export async function deleteAll(paths: readonly string[]): Promise<void> {
   for (const path of paths) await rm(path, { recursive: true, force: true }).catch(asFileError('Deleting', path))
 }
 
+/** SHA-256 of the names and contents of the files that decide what a model computes; reads all of them. */
+export async function hashModel(folder: string): Promise<string> {
+  const hash = createHash('sha256')
+  for (const name of await decisiveFiles(folder)) hash.update(`${name}\0${await sha256File(join(folder, name))}\0`)
+  return hash.digest('hex')
+}
+
+/** By name. A link counts as what it leads to: caches of models are full of them. */
+async function decisiveFiles(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch(asFileError('Reading', folder))
+  const names = entries.filter((entry) => !entry.isDirectory() && decisive.test(entry.name)).map(({ name }) => name)
+  return names.sort((a, b) => (a < b ? -1 : 1))
+}
+
 /** Bytes read at both ends of a large file for its mark. */
 const markedEnds = 2 ** 16
 
@@ -291,11 +305,8 @@ const decisive = /\.(safetensors|json|jinja|txt|model)$/
  */
 export async function markFolder(folder: string): Promise<string> {
   const hash = createHash('sha256')
-  const entries = await readdir(folder, { withFileTypes: true }).catch(asFileError('Reading', folder))
-  for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
-    // A link counts as what it leads to: caches of models are full of them.
-    if (entry.isDirectory() || !decisive.test(entry.name)) continue
-    const path = join(folder, entry.name)
+  for (const name of await decisiveFiles(folder)) {
+    const path = join(folder, name)
     // Without waiting for a writer, should it be a named pipe.
     await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch(asFileError('Reading', path))
     const info = await file.stat()
@@ -305,7 +316,7 @@ export async function markFolder(folder: string): Promise<string> {
     const ends = Buffer.alloc(2 * length)
     await file.read(ends, 0, length, 0)
     await file.read(ends, length, length, size - length)
-    hash.update(`${entry.name}\0${size}\0`).update(ends)
+    hash.update(`${name}\0${size}\0`).update(ends)
   }
   return hash.digest('hex')
 }

@@ -13,6 +13,7 @@ import type {
   AttentionProbe,
   CancelToken,
   EngineSpec,
+  FeatureStore,
   Generation,
   ImageFeatures,
   ImageInput,
@@ -85,6 +86,7 @@ const defaultSpec: Omit<EngineSpec, 'model'> = {
   adapter: null,
   checkpointing: false,
   referenceCacheBytes: 256 * 2 ** 20,
+  featureStore: null,
   planOnly: false,
 }
 
@@ -107,6 +109,8 @@ const adamwKeys: Record<keyof AdamWSpec, true> = {
   maxGradNorm: true,
 }
 
+const storeKeys: Record<keyof FeatureStore, true> = { folder: true, key: true, maxBytes: true }
+
 const callOptions: Record<keyof CallOptions, true> = { signal: true }
 const openOptions: Record<keyof OpenOptions, true> = { ...callOptions, native: true }
 
@@ -124,6 +128,7 @@ export async function openEngine(options: EngineOptions, open: OpenOptions = {})
   checkOptions('openEngine, 2nd argument', open, openOptions)
   const spec: EngineSpec = { ...defaultSpec, ...options }
   if (spec.lora) checkOptions('openEngine, lora', spec.lora, defaultLora)
+  if (spec.featureStore) checkOptions('openEngine, featureStore', spec.featureStore, storeKeys)
   checkSpec(spec)
   throwIfAborted(open.signal)
   const native = open.native ?? loadNative()

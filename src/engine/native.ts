@@ -25,6 +25,18 @@ export interface LoraSpec {
   seed: number
 }
 
+/**
+ * A folder with image features and reference rows, each under a hash of what it was computed from, with a checksum: exact,
+ * whatever happens to the folder. Any number of processes may share it.
+ */
+export interface FeatureStore {
+  folder: string
+  /** Names the content of the model's files: features of other weights are never taken for its own. */
+  key: string
+  /** Most that the folder holds; what does not fit is not kept. */
+  maxBytes: number
+}
+
 /** Everything that decides how an engine is opened; `EngineOptions` is the form with defaults. */
 export interface EngineSpec {
   /** Checkpoint folder in Hugging Face layout: config.json, *.safetensors (+ index), preprocessor_config.json. */
@@ -53,6 +65,8 @@ export interface EngineSpec {
    * again costs no reference pass. Exact; 0 = none.
    */
   referenceCacheBytes: number
+  /** Image features and the same reference results on disk, for other engines; `null` = none. */
+  featureStore: FeatureStore | null
   /**
    * Opens a device that only pretends, whether the machine has it or not: `plan`, `imageTokens` and `info` answer, nothing
    * is loaded, allocated or computed.

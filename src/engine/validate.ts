@@ -22,6 +22,13 @@ export function checkSpec(spec: EngineSpec): void {
   if (!Number.isInteger(spec.threads) || spec.threads < 0) throw expected('an integer >= 0', 'threads', spec.threads)
   const cache = spec.referenceCacheBytes
   if (!Number.isSafeInteger(cache) || cache < 0) throw expected('an integer >= 0', 'referenceCacheBytes', cache)
+  if (spec.featureStore) {
+    const { folder, key, maxBytes } = spec.featureStore
+    if (typeof folder !== 'string' || folder === '') throw expected('a folder', 'featureStore.folder', folder)
+    if (typeof key !== 'string' || key === '') throw expected('a text', 'featureStore.key', key)
+    const isSize = Number.isSafeInteger(maxBytes) && maxBytes >= 0
+    if (!isSize) throw expected('an integer >= 0', 'featureStore.maxBytes', maxBytes)
+  }
   if (!spec.lora) return
   const { rank, dropout, targets } = spec.lora
   if (!Number.isInteger(rank) || rank < 1) throw expected('a positive integer', 'lora.rank', rank)

@@ -142,9 +142,9 @@ export async function evaluate(
   // The numbers of one evaluation never stand beside answers of another; nothing is given up before this one can begin.
   if (overwrite) await deleteAll(evaluationTraces(out))
   const folder = join(out, evaluationFiles.answers)
-  const { device, dtype, threads } = engine
+  const { device, dtype, threads, store } = engine
   const refs = systems.filter((system) => system.kind === 'model')
-  await using models = new Models(refs, { device, dtype, threads }, { signal, native })
+  await using models = new Models(refs, { device, dtype, threads, store }, { signal, native })
   const predictions: Prediction[] = []
   for (const system of systems) {
     const asking: Asking = { samples: path, imageRoot, settings: asked, folder, engine }

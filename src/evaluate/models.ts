@@ -1,4 +1,5 @@
 /** The engines of an evaluation: a model is opened once, and its first adapter with it, since it can be left out. */
+import { type FeatureStoreSettings, featureStore } from '../data/feature-store.js'
 import { type Engine, type EngineSpec, type NativeModule, openEngine } from '../engine/engine.js'
 
 /** A model with an adapter or without one. */
@@ -7,19 +8,20 @@ export interface ModelRef {
   adapter: string | null
 }
 
+/** What the engines compute with. */
+export interface ComputeSpec extends Partial<Pick<EngineSpec, 'device' | 'dtype' | 'threads'>> {
+  store?: FeatureStoreSettings
+}
+
 /** One engine is open at a time: two large models do not fit. Declare it with `await using`. */
 export class Models implements AsyncDisposable {
   readonly #refs: readonly ModelRef[]
-  readonly #spec: Partial<Pick<EngineSpec, 'device' | 'dtype' | 'threads'>>
+  readonly #spec: ComputeSpec
   readonly #options: { signal?: AbortSignal; native?: NativeModule }
   #open: { ref: ModelRef; engine: Engine } | undefined
 
   /** @param refs everything that may be asked for. */
-  constructor(
-    refs: readonly ModelRef[],
-    spec: Partial<Pick<EngineSpec, 'device' | 'dtype' | 'threads'>>,
-    options: { signal?: AbortSignal; native?: NativeModule },
-  ) {
+  constructor(refs: readonly ModelRef[], spec: ComputeSpec, options: { signal?: AbortSignal; native?: NativeModule }) {
     this.#refs = refs
     this.#spec = spec
     this.#options = options
@@ -32,7 +34,9 @@ export class Models implements AsyncDisposable {
     await this[Symbol.asyncDispose]()
     const first = this.#refs.find((ref) => ref.model === model && ref.adapter !== null)
     const ref = { model, adapter: adapter ?? first?.adapter ?? null }
-    this.#open = { ref, engine: await openEngine({ ...ref, ...this.#spec }, this.#options) }
+    const { store = {}, ...compute } = this.#spec
+    const spec = { ...ref, ...compute, featureStore: await featureStore(model, store) }
+    this.#open = { ref, engine: await openEngine(spec, this.#options) }
     return this.#open.engine
   }
 

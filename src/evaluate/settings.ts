@@ -4,7 +4,7 @@ import { PUBLISHED_NOISE } from '../corrupt/noise.js'
 import { endpointSettings } from '../endpoint/settings.js'
 import { decoding, model, sampling } from '../generate/settings.js'
 import { asking, serverSettings } from '../sample/settings.js'
-import { count, inputPath, outputPath, rootPath, seed, share, text, whole } from '../settings/common.js'
+import { count, inputPath, outputPath, rootPath, seed, share, shared, text, whole } from '../settings/common.js'
 import { groundingPresets } from './grounding/measure.js'
 import { boxFormats } from './grounding/questions.js'
 import { judgeProtocols } from './judges/protocols.js'
@@ -73,6 +73,7 @@ export const evaluateSettings = z.strictObject({
     .meta({ description: 'Names of the systems: model, adapters, server, files, in this order (repeatable)' }),
   answers: count.default(1).meta({ description: 'Answers to each question; more than one needs a temperature' }),
   ...decoding,
+  ...shared,
   ...sampling,
   ...judging,
   groundingQuestions: z

@@ -40,7 +40,9 @@ export const evaluateStage = defineStage({
     const { promptSuffix, split, limit, maxNewTokens, stop, seed, answers, temperature, topP, topK } = settings
     const asked = { promptSuffix, split, limit, maxNewTokens, stop, seed, answers, temperature, topP, topK }
     const imageRoot = images ?? dirname(samples)
-    const engine = { device, dtype, threads, batchSize, beyondContext }
+    const { featureStore, featureStoreSize } = settings
+    const store = { featureStore, featureStoreSize }
+    const engine = { device, dtype, threads, store, batchSize, beyondContext }
     const evaluated = await evaluate(
       {
         ...(await judgingOf(settings)),

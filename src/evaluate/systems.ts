@@ -1,6 +1,7 @@
 /** The systems of an evaluation: who answers, and how their answers become predictions. */
 import { join } from 'node:path'
 import type { z } from 'zod'
+import type { FeatureStoreSettings } from '../data/feature-store.js'
 import { readJsonl } from '../data/jsonl.js'
 import { response, type Sample } from '../data/records.js'
 import type { EngineSpec } from '../engine/engine.js'
@@ -32,7 +33,11 @@ export interface Asking {
   settings: SampleSettings
   /** Folder for answers that are under way and done. */
   folder: string
-  engine: Pick<EngineSpec, 'device' | 'dtype' | 'threads'> & { batchSize: number; beyondContext?: boolean }
+  engine: Pick<EngineSpec, 'device' | 'dtype' | 'threads'> & {
+    store?: FeatureStoreSettings
+    batchSize: number
+    beyondContext?: boolean
+  }
 }
 
 /** Where the answers of a system are kept until they are complete, and after. */

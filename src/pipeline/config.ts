@@ -1,7 +1,7 @@
 /** The file of a pipeline: what all stages share, and one section a stage. */
 import { join } from 'node:path'
 import { z } from 'zod'
-import { compute, inputPath, outputPath, seed, text } from '../settings/common.js'
+import { compute, inputPath, outputPath, seed, shared, text } from '../settings/common.js'
 import { checkTree, configError, type Locate, readSettings } from '../settings/file.js'
 import { identityOf, isUnder, pathsOf, settingsOf, setValueAt, valueAt } from '../settings/setting.js'
 import { isTree, type Tree } from '../settings/source.js'
@@ -13,6 +13,7 @@ export const sharedSettings = z.strictObject({
   output: text.meta(outputPath('Folder for the results: one folder for each stage, and pipeline.json')),
   model: text.optional().meta(inputPath('Model folder: the model that is sampled, trained and evaluated')),
   ...compute,
+  ...shared,
   seed: seed.meta({ description: 'Seed of every stage that does not set its own' }),
 })
 

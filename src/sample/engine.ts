@@ -2,7 +2,14 @@
 import { resolve } from 'node:path'
 import { markFolder, sha256 } from '../data/files.js'
 import { decodeImage, decodeReferenced } from '../data/images.js'
-import { type DType, type Engine, type EngineSpec, type NativeModule, openEngine } from '../engine/engine.js'
+import {
+  type DType,
+  type Engine,
+  type EngineSpec,
+  type FeatureStore,
+  type NativeModule,
+  openEngine,
+} from '../engine/engine.js'
 import { isOfRecord } from '../errors.js'
 import { answer, type Question } from '../generate/generate.js'
 import { checkOptions } from '../options.js'
@@ -19,6 +26,7 @@ export interface EngineAnswererOptions {
   dtype: DType
   device?: EngineSpec['device']
   threads?: number
+  featureStore?: FeatureStore | null
   /** Questions decoded together; no answer depends on it. */
   batchSize: number
   /** Ask what is longer than the model's context. */
@@ -37,6 +45,7 @@ const engineKeys: Record<keyof EngineAnswererOptions, true> = {
   dtype: true,
   device: true,
   threads: true,
+  featureStore: true,
   batchSize: true,
   beyondContext: true,
   imageRoot: true,
@@ -54,8 +63,10 @@ async function markOf(model: string, adapter: string | null): Promise<string> {
 export async function engineAnswerer(options: EngineAnswererOptions, settings: AnswerSettings): Promise<Answerer> {
   checkOptions('engineAnswerer', options, engineKeys)
   checkOptions('engineAnswerer, settings', settings, sampleSettings.shape)
-  const { model, adapter, dtype, device = 'cpu', threads = 0, batchSize, beyondContext, imageRoot, native } = options
-  const open = (signal?: AbortSignal) => openEngine({ model, adapter, device, dtype, threads }, { signal, native })
+  const { model, adapter, dtype, device = 'cpu', threads = 0, featureStore = null } = options
+  const { batchSize, beyondContext, imageRoot, native } = options
+  const spec = { model, adapter, device, dtype, threads, featureStore }
+  const open = (signal?: AbortSignal) => openEngine(spec, { signal, native })
   const { maxNewTokens, temperature, topP, topK, stop, seed } = settings
   const sampling = {
     maxNewTokens,

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { endpointSettings } from '../endpoint/settings.js'
 import { adapter, decoding, model, sampling } from '../generate/settings.js'
-import { count, inputPath, outputPath, rootPath, seed, text } from '../settings/common.js'
+import { count, inputPath, outputPath, rootPath, seed, shared, text } from '../settings/common.js'
 
 /** Which questions are asked, in what words: shared with `evaluate`. */
 export const asking = {
@@ -26,6 +26,7 @@ export const sampleSettings = z.strictObject({
   cache: text.optional().meta(outputPath('Folder where replies of a server are kept; default: <out>.cache')),
   answers: count.default(1).meta({ description: 'Answers to each question' }),
   ...decoding,
+  ...shared,
   ...sampling,
   seed: seed.meta({ description: "Seed of the answers; that of one follows from it and the sample's id" }),
   strict: z.boolean().default(false).meta({ description: 'Stop at the first question without an answer' }),

@@ -1,6 +1,7 @@
 /** `sample`: a model's own answers to the questions of a sample file, of the engine or of a server. */
 import { dirname } from 'node:path'
 import type { z } from 'zod'
+import { featureStore } from '../data/feature-store.js'
 import { DataError } from '../errors.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import { counted } from '../settings/plural.js'
@@ -14,7 +15,7 @@ import { sampleSettings } from './settings.js'
 type Settings = z.output<typeof sampleSettings>
 
 /** What a server does not need. */
-const engineOnly = ['model', 'adapter', 'device', 'dtype', 'threads', 'batchSize', 'beyondContext']
+const engineOnly = ['model', 'adapter', 'device', 'dtype', 'threads', 'batchSize', 'beyondContext', 'featureStore']
 
 export const sampleStage = defineStage({
   name: 'sample',
@@ -40,6 +41,7 @@ export const sampleStage = defineStage({
           {
             ...{ model: model as string, adapter: adapter ?? null, device, dtype, threads },
             ...{ batchSize, beyondContext, imageRoot, native },
+            featureStore: await featureStore(model as string, settings),
           },
           settings,
         )

@@ -19,6 +19,22 @@ export const beyondContext = z
   .default(false)
   .meta({ description: "Take what is longer than the model's context, max_position_embeddings of its config.json" })
 
+/** What engines of one model leave for one another on disk. */
+export const shared = {
+  featureStore: text
+    .nullable()
+    .default(null)
+    .meta({
+      ...outputPath(
+        'Folder that keeps image features and results of the reference for other runs of this model; may be shared and deleted',
+      ),
+      free: true,
+    }),
+  featureStoreSize: whole
+    .default(4096)
+    .meta({ description: 'Most that the feature store holds, in MiB; what does not fit is not kept', free: true }),
+}
+
 /** Where and how an engine computes. */
 export const compute = {
   device: z

@@ -1,5 +1,6 @@
 /** Everything that happens before the first step: pairs checked, model opened, every pair tokenised, steps counted. */
 import { setImmediate } from 'node:timers/promises'
+import { featureStore } from '../data/feature-store.js'
 import { loadPairs, type PairCounts, type PairFailure } from '../data/pairs.js'
 import type { Pair } from '../data/records.js'
 import { type ObjectiveSpec, openEngine } from '../engine/engine.js'
@@ -20,7 +21,7 @@ export async function prepare(config: TrainConfig, options: PrepareOptions = {})
   } finally {
     await planner.close()
   }
-  const spec = { ...engineOptions(config), checkpointing }
+  const spec = { ...engineOptions(config), checkpointing, featureStore: await featureStore(config.model, config) }
   const engine = await openEngine(spec, { signal: options.signal, native: options.native })
   return { engine, ...rest, checkpointing }
 }

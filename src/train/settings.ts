@@ -10,6 +10,7 @@ import {
   rootPath,
   seed,
   share,
+  shared,
   text,
   whole,
 } from '../settings/common.js'
@@ -134,6 +135,7 @@ export const trainSettings = z.strictObject({
     description: 'Memory in MiB for results of the reference, so that later epochs need no reference pass; 0 = off',
     free: true,
   }),
+  ...shared,
   imageCache: count.default(256).meta({ description: 'How many images keep their features in memory', free: true }),
 })
 

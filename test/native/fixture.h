@@ -39,7 +39,8 @@ inline EngineSpec engine_spec(const std::string& golden) {
           .lora = std::nullopt,
           .adapter = model + "/adapter",
           .checkpointing = false,
-          .reference_cache_bytes = size_t{256} << 20};
+          .reference_cache_bytes = size_t{256} << 20,
+          .feature_store = std::nullopt};
 }
 inline LoraSpec lora_spec(int64_t rank) {
   return {rank, 2.0 * static_cast<double>(rank), 0.05f, false, {all_projs.begin(), all_projs.end()}, 0};

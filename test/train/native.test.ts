@@ -45,6 +45,35 @@ const settings = (output: string, changes: Partial<TrainConfigInput> = {}): Trai
 const adapterOf = (output: string) => readFile(join(world.root, output, 'adapter', 'adapter_model.safetensors'))
 
 describe.skipIf(!built)('training with the native engine', () => {
+  it('gives the same bits with a feature store: empty, full, damaged, for another objective, and of other weights', async () => {
+    const featureStore = join(world.root, 'store')
+    const files = async () =>
+      (await readdir(featureStore, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile())
+    const run = async (output: string, changes: Partial<TrainConfigInput> = {}) => {
+      await train(resolveTrainConfig(settings(output, changes)))
+      return adapterOf(output)
+    }
+    const without = await run('store-none')
+    expect(await run('store-empty', { featureStore })).toEqual(without)
+    const kept = (await files()).length
+    // An image and a twin at least, and every pair.
+    expect(kept).toBeGreaterThan(12)
+    expect(await run('store-full', { featureStore, referenceCache: 0 })).toEqual(without)
+    expect(await files()).toHaveLength(kept)
+    for (const { parentPath, name } of await files()) await writeFile(join(parentPath, name), 'damaged')
+    expect(await run('store-damaged', { featureStore })).toEqual(without)
+    const dpo = { objective: { name: 'dpo' } } as const
+    expect(await run('store-dpo', { featureStore, ...dpo })).toEqual(await run('store-none-dpo', dpo))
+
+    const other = await writeWorld(12, writeGoldenModel)
+    const weights = join(other.model, 'model.safetensors')
+    const bytes = await readFile(weights)
+    bytes[bytes.length - 3] ^= 0x10
+    await writeFile(weights, bytes)
+    const ofOther = { model: other.model, data: { train: other.pairs } }
+    expect(await run('store-other', { featureStore, ...ofOther })).toEqual(await run('store-none-other', ofOther))
+  })
+
   it('starts at the known loss, learns, and resumes bit-exactly', async () => {
     const whole = await train(resolveTrainConfig(settings('whole')))
     const rows = (await readFile(join(world.root, 'whole', 'metrics.jsonl'), 'utf8')).trim().split('\n')
