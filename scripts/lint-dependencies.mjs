@@ -71,7 +71,7 @@ export const typescriptLayers = {
   ],
   study: [
     ...['errors', 'options', 'version', 'statistics', 'data', 'page', 'settings', 'stage'],
-    ...['evaluate', 'pipeline'],
+    ...['evaluate', 'pipeline', 'pairs', 'corrupt', 'type:train'],
   ],
   bench: ['errors', 'version', 'random', 'data', 'corrupt', 'engine', 'settings', 'type:stage'],
   cli: [
