@@ -38,8 +38,7 @@ export function drawLines(
   lines: readonly ArmLines[],
   { label, xLabel, levels = [], domain, isLog = false, isWhole = false }: LineChart,
 ): Html | null {
-  const seen = (points: readonly Point[]): Point[] =>
-    points.filter(({ y }) => Number.isFinite(y) && (!isLog || y > 0))
+  const seen = (points: readonly Point[]): Point[] => points.filter(({ y }) => Number.isFinite(y) && (!isLog || y > 0))
   const marks = lines.flatMap(({ arm, seeds, mean }) => {
     const look = lookOf(table, arm)
     const thin = mean !== null && seeds.length === 1 ? [] : seeds
