@@ -74,7 +74,7 @@ export async function sweepsOf({ root, results, table }: SectionInput): Promise<
     for (const alike of groupsBut(setting, arms)) {
       const valued: Sweep['arms'] = []
       for (const arm of alike) {
-        const value = await valueOf(root, arm, setting)
+        const value = await trainedValue(root, arm, setting)
         if (value !== undefined) valued.push({ value, arm })
       }
       valued.sort((a, b) => a.value - b.value)
@@ -96,7 +96,7 @@ function groupsBut(setting: string, arms: readonly ArmResults[]): ArmResults[][]
 }
 
 /** What the training had, set by the arm or not; undefined for an arm without one, or a setting that is no number. */
-async function valueOf(root: string, { seeds }: ArmResults, setting: string): Promise<number | undefined> {
+async function trainedValue(root: string, { seeds }: ArmResults, setting: string): Promise<number | undefined> {
   const folder = seeds.flatMap((seed) => finishedFolders(root, seed, 'train'))[0]
   if (!folder) return undefined
   const { settings } = JSON.parse(await readFile(join(folder, 'step.json'), 'utf8'))
