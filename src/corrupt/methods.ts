@@ -7,12 +7,21 @@ import { addLesionNoise, type NoiseAt, type PixelImage } from './noise.js'
 
 /**
  * - `lesion-noise`: Gaussian noise inside the mask, every other pixel as it was (the published method).
+ * - `lesion-noise-elsewhere`: the same noise on a place of the mask's shape that the mask does not touch (a control: as much is
+ *   changed, and the lesion stays in view).
  * - `lesion-blackout`: black inside the mask.
  * - `image-noise`: Gaussian noise everywhere.
  * - `crop`: a random part of 1 to 20 % of the area, resized to the whole, as mDPO does.
  * - `blackout`: a black image.
  */
-export const corruptionMethods = ['lesion-noise', 'lesion-blackout', 'image-noise', 'crop', 'blackout'] as const
+export const corruptionMethods = [
+  'lesion-noise',
+  'lesion-noise-elsewhere',
+  'lesion-blackout',
+  'image-noise',
+  'crop',
+  'blackout',
+] as const
 /** One of `corruptionMethods`. */
 export type CorruptionMethod = (typeof corruptionMethods)[number]
 
@@ -21,7 +30,8 @@ export const isTargeted = (method: CorruptionMethod): boolean => method.startsWi
 
 /**
  * The corrupted twin of an image, of the same size. A pure function: the same arguments give the same bytes.
- * @param mask for the methods that need one, of the image's size and not empty.
+ * @param mask for the methods that need one, of the image's size and not empty: what is changed, so for `lesion-noise-elsewhere`
+ *   a mask that `moveMask` has moved.
  * @param sigma of the two kinds of noise, in grey levels of 0-255.
  * @param seed any safe integer.
  * @param noiseAt of the two kinds of noise; default: independent in every pixel.
@@ -40,6 +50,7 @@ export async function corruptImage(
   const options = { sigma, fallbackSigma: sigma }
   switch (method) {
     case 'lesion-noise':
+    case 'lesion-noise-elsewhere':
       return addLesionNoise(image, mask?.inside ?? null, options, seed, noiseAt)
     case 'image-noise':
       return addLesionNoise(image, null, options, seed, noiseAt)

@@ -2,6 +2,7 @@
 import type { PairFailure } from '../data/pairs.js'
 import { counted } from '../settings/plural.js'
 import { coverage } from './masks/mask.js'
+import { type CorruptionMethod, isTargeted } from './methods.js'
 import type { Missing } from './sources.js'
 import type { Part, Twin } from './twins.js'
 
@@ -22,6 +23,11 @@ export interface CorruptReport {
   pairs: number
   /** Twins by method. */
   methods: Record<string, number>
+  /**
+   * Pairs whose every image was changed by its mask alone, and among them those whose masks are of something that is not in the
+   * image. The other pairs with twins had the whole image changed.
+   */
+  targeted: { pairs: number; absent: number }
   /** Masks by source and form. */
   sources: Record<string, number>
   /** Masks by how the concept was known. */
@@ -51,11 +57,13 @@ export const missingWords: Record<Missing, string> = {
   noDetection: 'the segmenter sees nothing of the concept',
   emptyMask: 'the mask is empty',
   tooLarge: 'the mask covers more of the image than --max-coverage allows',
+  noRoom: 'the image has no other place for its mask',
 }
 
 export class Tally {
   skipped = 0
   replaced = 0
+  readonly #targeted = { pairs: 0, absent: 0 }
   readonly #methods: Record<string, number> = {}
   readonly #sources: Record<string, number> = {}
   readonly #concepts: Record<string, number> = {}
@@ -77,6 +85,13 @@ export class Tally {
     count(this.#sources, found.source)
     count(this.#concepts, found.conceptBy)
     this.#coverage.push(coverage(mask))
+  }
+
+  /** @param parts of a pair with twins. */
+  pair(parts: readonly Part[]): void {
+    if (parts.some(({ found }) => found === null)) return
+    this.#targeted.pairs += 1
+    if (parts.every(({ found }) => found?.absent)) this.#targeted.absent += 1
   }
 
   missing(reason: Missing, place: string): void {
@@ -109,6 +124,7 @@ export class Tally {
     return {
       pairs,
       methods: this.#methods,
+      targeted: this.#targeted,
       sources: this.#sources,
       concepts: this.#concepts,
       missing: this.#missing,
@@ -132,10 +148,19 @@ function spreadOf(values: readonly number[]): Spread {
   return { least: sorted[0], median: sorted[Math.floor(sorted.length / 2)], most: sorted[sorted.length - 1] }
 }
 
+/** What share of the pairs with twins had their masks changed and nothing else. */
+export function targetedWords({ targeted, pairs, skipped, failed, settings }: CorruptReport): string[] {
+  const made = pairs - skipped - failed
+  if (made === 0 || !isTargeted(settings.method as CorruptionMethod)) return []
+  const share = ((100 * targeted.pairs) / made).toFixed(1)
+  const absent = targeted.absent > 0 ? `, ${targeted.absent} of them where the finding would be` : ''
+  return [`Changed by their masks alone: ${targeted.pairs} of ${counted(made, 'pair')} (${share} %)${absent}.`]
+}
+
 /** How strong the noise is for the model, a sentence a method. */
 export function seenWords({ seenSigma, methods, settings }: CorruptReport): string[] {
   if (seenSigma === null) {
-    const noise = Object.keys(methods).some((method) => method.endsWith('noise'))
+    const noise = Object.keys(methods).some((method) => method.includes('noise'))
     const how = settings.model === undefined ? ': give --model' : ''
     return noise ? [`How strong the noise is for a model is not known${how}.`] : []
   }

@@ -16,11 +16,12 @@ import { checkOptions } from '../options.js'
 import type { Html } from '../page/html.js'
 import { LeftOut, leaveOut } from './left-out.js'
 import { coverage, type Mask, maskHash } from './masks/mask.js'
+import { moveMask } from './masks/move.js'
 import type { NiftiOrientation } from './masks/nifti.js'
 import { maskPng } from './masks/picture.js'
 import { type CorruptionMethod, isTargeted } from './methods.js'
 import { PUBLISHED_NOISE } from './noise.js'
-import { type CorruptReport, missingWords, seenWords, Tally } from './report.js'
+import { type CorruptReport, missingWords, seenWords, Tally, targetedWords } from './report.js'
 import { Segmenter, type SegmenterOptions } from './segmenter.js'
 import { drawRow, renderSheet } from './sheet.js'
 import { type FoundMask, MaskSources, type Missing } from './sources.js'
@@ -44,7 +45,7 @@ export interface CorruptOptions {
   maskRoot?: string
   segmenter?: Omit<SegmenterOptions, 'cache' | 'signal' | 'onRetry'>
   method: CorruptionMethod
-  /** Grey levels; default: what the published corpus was made with, 45 on the lesion and 12 on whole images. */
+  /** Grey levels; default: what the published corpus was made with, 45 with a mask and 12 on whole images. */
   sigma?: number
   /** Of the whole-image fallback; default 12. */
   fallbackSigma?: number
@@ -203,7 +204,10 @@ class Stage {
     const report = this.#tally.report(this.#records.length, this.#failures, this.#settings())
     report.warnings.push(...this.#sources.warnings(report.missing.noMask !== undefined))
     if (sheet !== undefined) {
-      await writeFileAtomic(sheet, renderSheet(rows, this.#records.length, seenWords(report)))
+      await writeFileAtomic(
+        sheet,
+        renderSheet(rows, this.#records.length, [...targetedWords(report), ...seenWords(report)]),
+      )
     }
     await writeJson(join(out, 'report.json'), report)
     await writeJsonl(join(out, 'pairs.jsonl'), done)
@@ -231,6 +235,7 @@ class Stage {
       if (!skip) this.#tally.twin(part, twins[index], place)
     }
     if (skip) this.#tally.skipped += 1
+    else this.#tally.pair(parts)
     return skip ? { parts: null, twins: null } : { parts, twins }
   }
 
@@ -286,7 +291,10 @@ class Stage {
   async #usableMask(pair: Pair, index: number, place: string): Promise<FoundMask | Missing> {
     const found = await this.#sources.find(pair, index, place).catch(leaveOut)
     if (typeof found === 'string') return found
-    return coverage(found.mask) > this.#options.maxCoverage ? 'tooLarge' : found
+    if (coverage(found.mask) > this.#options.maxCoverage) return 'tooLarge'
+    if (this.#options.method !== 'lesion-noise-elsewhere') return found
+    const mask = moveMask(found.mask, imageSeed(pair.id, index, this.#options.seed))
+    return mask === null ? 'noRoom' : { ...found, mask }
   }
 
   async #writeMask(mask: Mask): Promise<string> {
@@ -352,8 +360,8 @@ class Stage {
   /** Of the lesion, or of the whole image where the method is that; 0 for a method without noise. */
   get #sigma(): number {
     const { method, sigma } = this.#options
-    if (method === 'lesion-noise') return sigma ?? PUBLISHED_NOISE.sigma
-    return method === 'image-noise' ? (sigma ?? PUBLISHED_NOISE.fallbackSigma) : 0
+    if (method === 'image-noise') return sigma ?? PUBLISHED_NOISE.fallbackSigma
+    return method.startsWith('lesion-noise') ? (sigma ?? PUBLISHED_NOISE.sigma) : 0
   }
 
   get #fallbackSigma(): number {

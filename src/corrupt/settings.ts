@@ -37,15 +37,14 @@ export const corruptSettings = z.strictObject({
     ),
   maskRoot: text.optional().meta(rootPath('Folder that masks must lie in; default: that of the manifest')),
   segmenter: segmenterSettings.optional().describe('A service that finds masks, for images that have none'),
-  method: z
-    .enum(corruptionMethods)
-    .default('lesion-noise')
-    .meta({ description: 'lesion-*: inside the mask only; the others: the whole image, for ablations' }),
+  method: z.enum(corruptionMethods).default('lesion-noise').meta({
+    description: 'lesion-*: inside the mask, or a moved one (-elsewhere); the others: the whole image, for ablations',
+  }),
   sigma: z
     .number()
     .positive()
     .optional()
-    .meta({ description: 'Noise in grey levels of 0 to 255; default: 45 on a lesion, 12 on an image' }),
+    .meta({ description: 'Noise in grey levels of 0 to 255; default: 45 in a mask, 12 on an image' }),
   grain: z.enum(['image', 'model']).default('image').meta({
     description:
       "Whose pixels the noise is independent in: image (published) or model, which keeps σ in the model's view",

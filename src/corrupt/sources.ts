@@ -16,7 +16,7 @@ import type { Segmenter } from './segmenter.js'
 import { findSlake, readClassNames, readDetections } from './slake.js'
 
 /** Why an image has no usable mask. */
-export type Missing = 'noMask' | 'noConcept' | 'noDetection' | 'emptyMask' | 'tooLarge'
+export type Missing = 'noMask' | 'noConcept' | 'noDetection' | 'emptyMask' | 'tooLarge' | 'noRoom'
 
 export interface FoundMask {
   mask: Mask

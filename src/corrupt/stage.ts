@@ -22,7 +22,7 @@ export const corruptStage = defineStage({
   leaves: ({ out }) => [join(out, 'pairs.jsonl'), join(out, 'sheet.html')],
   async run({ segmenter, ...settings }, { signal, progress }) {
     const { corruptPairs } = await import('./run.js')
-    const { seenWords } = await import('./report.js')
+    const { seenWords, targetedWords } = await import('./report.js')
     const sheet = join(settings.out, 'sheet.html')
     const report: CorruptResult = await corruptPairs({
       ...settings,
@@ -33,7 +33,7 @@ export const corruptStage = defineStage({
       onProgress: counting(progress, 'pairs'),
     })
     const { methods, skipped, failed, warnings } = report.report
-    for (const line of seenWords(report.report)) progress.log(line)
+    for (const line of [...targetedWords(report.report), ...seenWords(report.report)]) progress.log(line)
     for (const warning of warnings) progress.log(`warning: ${warning}`)
     const twins = Object.entries(methods).map(([method, number]) => `${number} by ${method}`)
     if (skipped > 0) twins.push(`${counted(skipped, 'pair')} without a twin`)

@@ -7,6 +7,7 @@ import { lockOutput, refuseInputs } from '../data/lock.js'
 import { pair, type Sample, sample } from '../data/records.js'
 import { ArgumentError, DataError, type FireError } from '../errors.js'
 import { checkOptions } from '../options.js'
+import type { Provider } from '../pairs/index.js'
 import { chosenSamples } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
 import { silent } from '../stage/progress.js'
@@ -24,11 +25,21 @@ import { type Judge, rulesJudge } from './judge.js'
 import { askJudges, type JudgeRequest } from './judges/run.js'
 import { Models } from './models.js'
 import { notesOn, problemOf } from './notes.js'
-import { type GroundingRecord, type Prediction, prediction, type ReportRecord, type VerdictRecord } from './records.js'
+import {
+  type GroundingRecord,
+  type Prediction,
+  prediction,
+  type ReportRecord,
+  type RewardRecord,
+  type VerdictRecord,
+} from './records.js'
 import { type ImportedScores, readScores, scoreKey } from './reports/imported.js'
 import { askGreen, type GreenRequest, reportRecord } from './reports/score.js'
 import { compareReports, reportResults } from './reports/summary.js'
 import { detectableWith, type Judging, questionResults } from './results.js'
+import { readRewardItems } from './rewards/items.js'
+import { measureRewards } from './rewards/measure.js'
+import { type RewardResults, rewardResults } from './rewards/summary.js'
 import { type AnsweringSystem, type Asking, answersOf } from './systems.js'
 import { asJudged, verdictOf } from './verdicts.js'
 
@@ -77,6 +88,8 @@ export interface EvaluationRequest extends JudgingRequest {
     preset: keyof typeof groundingPresets
     boxFormat: BoxFormat
   }
+  /** Pair records about held-out questions, whose rewards under each adapter are measured, and who makes references wrong. */
+  rewards?: { pairs: string; provider: Provider }
   /** Replace an evaluation of other settings. */
   overwrite?: boolean
 }
@@ -89,6 +102,7 @@ const requestKeys: Record<keyof EvaluationRequest, true> = {
   engine: true,
   evidence: true,
   grounding: true,
+  rewards: true,
   overwrite: true,
   out: true,
   truth: true,
@@ -167,7 +181,8 @@ export async function evaluate(
   const evidence = await evidenceOf(request, samples, judged.records, models, context)
   if (!evidence) return undefined
   const grounding = await groundAll(request, models, context)
-  return countAll(answered, judged, { ...evidence, grounding }, request, context)
+  const rewards = await rewardAll(request, samples, models, context)
+  return countAll(answered, judged, { ...evidence, grounding, rewards }, request, context)
 }
 
 /**
@@ -208,8 +223,8 @@ export async function rejudge(
   const context = { signal, progress }
   const answered = { samples, predictions, about, inputs, asked }
   // What models look at does not depend on who judges their answers.
-  const { attention, hidden, grounding } = before
-  const looked = { attention, hidden, grounding }
+  const { attention, hidden, grounding, rewards = [] } = before
+  const looked = { attention, hidden, grounding, rewards }
   const judging = { ...request, trainedOn }
   return countAll(answered, await judgeAll(answered, judging, context), looked, judging, context)
 }
@@ -232,7 +247,7 @@ interface Judged {
 async function countAll(
   answered: Answered,
   { records, judging }: Judged,
-  looked: EvidenceResults & Pick<EvaluationResults, 'grounding'>,
+  looked: EvidenceResults & Pick<EvaluationResults, 'grounding' | 'rewards'>,
   request: JudgingRequest,
   context: Pick<StageContext, 'signal' | 'progress'>,
 ): Promise<Evaluated> {
@@ -362,6 +377,34 @@ async function groundAll(
   }
 }
 
+/** Of every adapter among the systems. */
+async function rewardAll(
+  { rewards, systems, out, engine: { beyondContext }, seed }: EvaluationRequest,
+  samples: readonly Sample[],
+  models: Models,
+  { signal, progress }: StageContext,
+): Promise<RewardResults[]> {
+  const records: RewardRecord[] = []
+  if (rewards) {
+    const items = await readRewardItems(rewards.pairs, samples, rewards.provider, seed)
+    for (const system of systems) {
+      if (system.kind !== 'model' || system.adapter === null) continue
+      const engine = await models.engine(system)
+      const chat = await Chat.load(system.model, engine.info)
+      progress.start(`${system.name}: rewards`, items.length, 'pairs')
+      const model = { engine, chat, imageRoot: dirname(rewards.pairs), beyondContext }
+      const told = {
+        signal,
+        onProgress: (done: number): void => progress.update(done),
+        onFailure: (reason: string): void => progress.log(`rewards not measured: ${reason}`),
+      }
+      records.push(...(await measureRewards(system.name, items, model, told)))
+    }
+  }
+  await writeJsonl(join(out, evaluationFiles.rewards), records)
+  return rewardResults(records)
+}
+
 /** Null where no sample is a report. */
 async function scoreReports(
   { samples, predictions, about }: Answered,
@@ -411,7 +454,15 @@ async function scoreReports(
 }
 
 /** An evaluation in the folder of its samples must not replace them by the part that was asked. */
-async function keepInputs({ samples, systems, scores, trainedOn, grounding, out }: EvaluationRequest): Promise<void> {
+async function keepInputs({
+  samples,
+  systems,
+  scores,
+  trainedOn,
+  grounding,
+  rewards,
+  out,
+}: EvaluationRequest): Promise<void> {
   const files = systems.flatMap((system) => (system.kind === 'file' ? [system.path] : []))
   const inputs = [
     samples,
@@ -419,6 +470,7 @@ async function keepInputs({ samples, systems, scores, trainedOn, grounding, out 
     ...scores,
     ...(trainedOn === undefined ? [] : [trainedOn]),
     ...(grounding?.files ?? []),
+    ...(rewards ? [rewards.pairs] : []),
   ]
   for (const trace of evaluationTraces(out)) await refuseInputs(trace, inputs)
 }

@@ -20,7 +20,6 @@ import { type GroundingRequest, type MeanRatios, meanRatios, type ProbedQuestion
 import {
   type HiddenAnswers,
   type HiddenResults,
-  type HidingMethod,
   type HidingRequest,
   hiddenLines,
   hiddenResults,
@@ -28,6 +27,7 @@ import {
   type Rounds,
   writeTwins,
 } from './hidden.js'
+import type { HidingMethod } from './hiding.js'
 import { type Judge, judgeAnswers } from './judge.js'
 
 /** Which model with which adapter is looked into, and how. */

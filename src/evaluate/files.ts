@@ -16,6 +16,7 @@ export const evaluationFiles = {
   grounding: 'grounding.jsonl',
   attention: 'attention.jsonl',
   hidden: 'hidden.jsonl',
+  rewards: 'rewards.jsonl',
   page: 'report.html',
   tables: 'tables',
   /** Each system's answers. */

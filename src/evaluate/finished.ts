@@ -9,6 +9,7 @@ import { evaluationFiles } from './files.js'
 import type { ComparedGrounding, GroundingResults } from './grounding/summary.js'
 import type { ComparedScore, ReportResults } from './reports/summary.js'
 import type { QuestionResults } from './results.js'
+import type { RewardResults } from './rewards/summary.js'
 
 /** Reports of all systems. */
 export interface ReportsResults {
@@ -34,6 +35,8 @@ export interface EvaluationResults extends QuestionResults, EvidenceResults {
   reports: ReportsResults | null
   /** Null where no question with boxes was asked. */
   grounding: GroundingSummary | null
+  /** Of each adapter; none where no held-out pairs were given. */
+  rewards: RewardResults[]
   notes: string[]
 }
 

@@ -3,6 +3,7 @@ import { join, relative, resolve, sep } from 'node:path'
 import { z } from 'zod'
 import { corruptImage, recordSeed } from '../corrupt/index.js'
 import { type Mask, maskHash } from '../corrupt/masks/mask.js'
+import { moveMask } from '../corrupt/masks/move.js'
 import { MaskSources } from '../corrupt/sources.js'
 import { sha256, writeFileAtomic } from '../data/files.js'
 import { decodeReferenced, encodePng } from '../data/images.js'
@@ -11,9 +12,7 @@ import { isOfRecord, throwIfAborted } from '../errors.js'
 import { clusteredMean, countPaired, type Interval, pairedDifference } from '../statistics/index.js'
 import { compareRounds, type GroupComparison, type JudgedAnswer } from './accuracy.js'
 import { writeMask } from './grounding.js'
-
-/** Noise on the lesion, as in training, or black. */
-export type HidingMethod = 'lesion-noise' | 'lesion-blackout'
+import { type HidingMethod, isNoise } from './hiding.js'
 
 /** How lesions are hidden, and where their masks lie. */
 export interface HidingRequest {
@@ -75,7 +74,7 @@ export interface HiddenResults {
  */
 export async function lesionQuestions(
   samples: readonly Sample[],
-  { masks, maskRoot }: HidingRequest,
+  { methods, masks, maskRoot }: HidingRequest,
   { imageRoot, out, signal }: { imageRoot: string; out: string; signal?: AbortSignal },
   onFailure: (reason: string) => void,
 ): Promise<LesionQuestion[]> {
@@ -92,6 +91,10 @@ export async function lesionQuestions(
       if (typeof found === 'string' || found.absent) continue
       await decodeReferenced(sample.images[0], imageRoot)
       const { mask } = found
+      if (methods.includes('lesion-noise-elsewhere') && moveMask(mask, 0) === null) {
+        onFailure(`${place}: the image has no other place for its mask`)
+        continue
+      }
       const maskPath = written.get(maskHash(mask)) ?? (await writeMask(mask, out))
       written.set(maskHash(mask), maskPath)
       questions.push({ sample, mask, maskPath })
@@ -128,7 +131,9 @@ export async function writeTwins(
     let twin = made.get(lesion)
     if (!twin) {
       const clean = await decodeReferenced(image, imageRoot)
-      const { width, height, rgb } = await corruptImage(clean, method, mask, sigma, recordSeed(lesion, seed))
+      const noiseSeed = recordSeed(lesion, seed)
+      const changed = method === 'lesion-noise-elsewhere' ? moveMask(mask, noiseSeed) : mask
+      const { width, height, rgb } = await corruptImage(clean, method, changed, sigma, noiseSeed)
       const png = await encodePng({ width, height, rgb })
       twin = { path: `hidden/${sha256(png).slice(0, 24)}.png`, sha256: sha256(png), width, height }
       await writeFileAtomic(join(out, twin.path), png)
@@ -149,7 +154,7 @@ export interface Rounds {
 export function hiddenResults(method: HidingMethod, sigma: number, visible: Rounds, hidden: Rounds): HiddenResults {
   return {
     method,
-    sigma: method === 'lesion-noise' ? sigma : 0,
+    sigma: isNoise(method) ? sigma : 0,
     visible: compareRounds(visible.before, visible.after),
     hidden: compareRounds(hidden.before, hidden.after),
     fall: {

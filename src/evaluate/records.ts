@@ -171,3 +171,31 @@ export const groundingRecord = z.strictObject({
   shiftedAr: z.array(z.number()),
 })
 export type GroundingRecord = z.infer<typeof groundingRecord>
+
+/** The texts of the crossed probe: the sides of a pair, and its reference, right and made wrong. */
+export const rewardTexts = ['chosen', 'rejected', 'referenceRight', 'referenceWrong'] as const
+
+const textReward = z.strictObject({
+  /** Log-ratio of adapter and model alone, in nats: over all tokens with the end token, and over those of the phrases. */
+  answer: z.number(),
+  phrases: z.number(),
+  words: z.number().int().nonnegative(),
+})
+/** How much likelier an adapter finds a text than the model alone. */
+export type TextReward = z.infer<typeof textReward>
+
+/** Rewards of a held-out pair under one adapter: one line of rewards.jsonl. */
+export const rewardRecord = z.strictObject({
+  system: z.string().min(1),
+  pairId: z.string().min(1),
+  sampleId: z.string(),
+  imageId: z.string(),
+  chosen: textReward,
+  rejected: textReward,
+  referenceRight: textReward.nullable(),
+  referenceWrong: textReward.nullable(),
+  /** Why there is nothing in the reference's style. */
+  reason: z.string().nullable(),
+})
+/** Rewards of a held-out pair under one adapter. */
+export type RewardRecord = z.infer<typeof rewardRecord>

@@ -7,6 +7,7 @@ import { asking, serverSettings } from '../sample/settings.js'
 import { count, inputPath, outputPath, rootPath, seed, share, shared, text, whole } from '../settings/common.js'
 import { groundingPresets } from './grounding/measure.js'
 import { boxFormats } from './grounding/questions.js'
+import { hidingMethods } from './hiding.js'
 import { judgeProtocols } from './judges/protocols.js'
 import { judgeOn } from './judges/select.js'
 
@@ -92,14 +93,21 @@ export const evaluateSettings = z.strictObject({
   boxFormat: z.enum(boxFormats).default('auto').meta({
     description: 'How boxes are written. auto: xywh where the path of the image begins with Slake, else xyxy',
   }),
+  rewardPairs: text
+    .optional()
+    .meta(
+      inputPath(
+        'Pair records about held-out questions: how often each adapter finds the chosen side likelier than the model alone does',
+      ),
+    ),
   attentionQuestions: whole.default(0).meta({
     description:
       'Measure attention on this many questions that are answered correctly and whose lesion has a mask; 0 = off',
   }),
-  hideLesions: z
-    .array(z.enum(['lesion-noise', 'lesion-blackout']))
-    .default([])
-    .meta({ description: 'Ask the questions whose lesion has a mask again, with noise or black on it (repeatable)' }),
+  hideLesions: z.array(z.enum(hidingMethods)).default([]).meta({
+    description:
+      'Ask the questions whose lesion has a mask again, with noise or black on it, or noise elsewhere (repeatable)',
+  }),
   hiddenSigma: z
     .number()
     .positive()

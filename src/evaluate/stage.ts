@@ -12,6 +12,7 @@ import type { SystemComparison } from './compare.js'
 import type { Evaluated, JudgingRequest } from './evaluation.js'
 import { evaluationFiles, evaluationTraces } from './files.js'
 import type { EvaluationResults } from './finished.js'
+import { isNoise } from './hiding.js'
 import { evaluateSettings, type judging, type rejudgeSettings } from './settings.js'
 import type { AnsweringSystem } from './systems.js'
 
@@ -30,12 +31,12 @@ export const evaluateStage = defineStage({
   traces: ({ out }) => evaluationTraces(out),
   ignores: ({ attentionQuestions, hideLesions }) => [
     ...(attentionQuestions > 0 || hideLesions.length > 0 ? [] : ['masks', 'maskRoot']),
-    ...(hideLesions.includes('lesion-noise') ? [] : ['hiddenSigma']),
+    ...(hideLesions.some(isNoise) ? [] : ['hiddenSigma']),
   ],
   earlier: ['overwrite'],
   async run(settings, context): Promise<StageResult<EvaluationResults>> {
     const { evaluate } = await import('./evaluation.js')
-    const { samples, images, out, model, adapter, attentionQuestions, hideLesions } = settings
+    const { samples, images, out, model, adapter, attentionQuestions, hideLesions, rewardPairs } = settings
     const { device, dtype, threads, batchSize, beyondContext } = settings
     const { promptSuffix, split, limit, maxNewTokens, stop, seed, answers, temperature, topP, topK } = settings
     const asked = { promptSuffix, split, limit, maxNewTokens, stop, seed, answers, temperature, topP, topK }
@@ -57,6 +58,7 @@ export const evaluateStage = defineStage({
             ? await evidenceOf(settings, model, adapter[0])
             : undefined,
         grounding: groundingOf(settings),
+        rewards: rewardPairs === undefined ? undefined : { pairs: rewardPairs, provider: await providerOf(settings) },
         overwrite: context.overwrite && !context.resume,
       },
       context,
@@ -72,7 +74,10 @@ function check(tree: Tree, locate: Locate): Settings {
   const fail = (key: string, message: string): never => {
     throw configError([{ path: [key], message }], locate)
   }
-  const { model, adapter, modelAlone, endpoint, predictions, names, answers, temperature } = settings
+  const { model, adapter, modelAlone, endpoint, predictions, names, answers, temperature, rewardPairs } = settings
+  if (rewardPairs !== undefined && adapter.length === 0) {
+    fail('rewardPairs', 'A reward is how much likelier an adapter makes an answer: give an adapter')
+  }
   if (adapter.length > 0 && model === undefined) fail('model', 'Give the model that the adapter belongs to')
   if (model === undefined && !endpoint && predictions.length === 0) {
     fail('model', 'Give a model, a server or predictions to evaluate')
@@ -152,15 +157,20 @@ export async function judgingOf(settings: Judging & { out: string }): Promise<Ju
 }
 
 async function evidenceOf(settings: Settings, model: string, adapter: string) {
-  const { PhantomProvider, RulesProvider } = await import('../pairs/index.js')
-  const { truth, masks, maskRoot, seed, attentionQuestions, hideLesions, hiddenSigma } = settings
-  const provider = truth === 'phantom' ? new PhantomProvider() : new RulesProvider()
+  const { masks, maskRoot, seed, attentionQuestions, hideLesions, hiddenSigma } = settings
+  const provider = await providerOf(settings)
   return {
     model,
     adapter,
     grounding: { questions: attentionQuestions, provider, masks, maskRoot, seed },
     hiding: hideLesions.length > 0 ? { methods: hideLesions, sigma: hiddenSigma, masks, maskRoot, seed } : undefined,
   }
+}
+
+/** Who knows which words decide an answer, and how it would be wrong. */
+async function providerOf({ truth }: Settings) {
+  const { PhantomProvider, RulesProvider } = await import('../pairs/index.js')
+  return truth === 'phantom' ? new PhantomProvider() : new RulesProvider()
 }
 
 function groundingOf({ groundingQuestions, groundingImages, groundingPreset, boxFormat }: Settings) {

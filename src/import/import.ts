@@ -70,7 +70,7 @@ export interface ImportOptions {
   /** IU-Xray: the instruction of every sample. */
   question?: string
   /** phantom: what is made. */
-  phantom?: Pick<PhantomOptions, 'trainStudies' | 'testStudies' | 'seed'>
+  phantom?: Omit<PhantomOptions, 'signal' | 'onProgress'>
   /** Replace an earlier import at `out`. */
   overwrite?: boolean
   signal?: AbortSignal

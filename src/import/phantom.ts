@@ -10,7 +10,7 @@ import sharp from 'sharp'
 import { encodeRle, type ManifestLine } from '../corrupt/index.js'
 import type { ImageRef } from '../data/records.js'
 import { asFileError, throwIfAborted } from '../errors.js'
-import { conceptMask, generateStudy, type Study, studySamples } from '../phantom/index.js'
+import { conceptMask, type Difficulty, generateStudy, STANDARD, type Study, studySamples } from '../phantom/index.js'
 import { version } from '../version.js'
 import { LineWriter } from './lines.js'
 import { type ImportReport, reportName, writeReport } from './report.js'
@@ -20,24 +20,33 @@ import { Tally } from './tally.js'
 export interface PhantomOptions {
   /** Studies whose questions are for training; each has about six. */
   trainStudies: number
+  /** To choose settings on, so that no test image decides one; default: none. */
+  validationStudies?: number
   testStudies: number
   seed: number
+  /** Default: that of the bundled model's world. */
+  difficulty?: Difficulty
   signal?: AbortSignal
   /** Called with the questions written so far. */
   onProgress?: (written: number) => void
 }
 
-/** Fills a folder: images/, samples.jsonl with the splits `train` and `test`, masks.jsonl, import.report.json. */
+/** Fills a folder: images/, samples.jsonl with the splits `train`, `validation` and `test`, masks.jsonl, import.report.json. */
 export async function writePhantom(folder: string, options: PhantomOptions): Promise<ImportReport> {
-  const { trainStudies, testStudies, seed, signal, onProgress } = options
+  const { trainStudies, validationStudies = 0, testStudies, seed, difficulty = STANDARD, signal, onProgress } = options
+  const splits = [
+    ['train', trainStudies],
+    ['validation', validationStudies],
+    ['test', testStudies],
+  ] as const
   await using samples = new LineWriter(join(folder, 'samples.jsonl'))
   await using masks = new LineWriter(join(folder, masksName))
   const tally = new Tally()
   await mkdir(join(folder, 'images'), { recursive: true })
-  for (const [split, count] of [['train', trainStudies] as const, ['test', testStudies] as const]) {
+  for (const [split, count] of splits) {
     for (let index = 0; index < count; index += 1) {
       throwIfAborted(signal)
-      const study = generateStudy(seed, split, index)
+      const study = generateStudy(seed, split, index, difficulty)
       const image = await writePicture(folder, study)
       for (const sample of studySamples(study, image)) {
         await samples.write(sample)
@@ -57,14 +66,14 @@ export async function writePhantom(folder: string, options: PhantomOptions): Pro
     layout: 'generated',
     source: '',
     files: [],
-    options: { trainStudies, testStudies, seed },
+    options: { trainStudies, validationStudies, testStudies, seed, difficulty },
     closedRule: { asked: 'answer_type', fallback: 0 },
     read: samples.count,
     samples: samples.count,
     pairs: 0,
     counts,
     sourceCounts: counts,
-    images: { stored: trainStudies + testStudies, sameContent: 0, missing: 0, recordsWithout: 0 },
+    images: { stored: trainStudies + validationStudies + testStudies, sameContent: 0, missing: 0, recordsWithout: 0 },
     leakage: { written: leaks, source: leaks },
     notes: [],
     leftOut: {},

@@ -1,5 +1,6 @@
 /** What an import can be told. */
 import { z } from 'zod'
+import { STANDARD } from '../phantom/types.js'
 import { inputPath, outputPath, seed, text, whole } from '../settings/common.js'
 
 /** `phantom` is made, all others are read from a source. */
@@ -39,5 +40,24 @@ export const importSettings = z.strictObject({
     .meta({ description: 'iu-xray: the part of the report that is the answer' }),
   question: text.optional().meta({ description: 'iu-xray: the question of every sample' }),
   trainStudies: whole.default(200).meta({ description: 'phantom: images to train on, each with about six questions' }),
+  validationStudies: whole
+    .default(0)
+    .meta({ description: 'phantom: images of the split validation, to choose settings on' }),
   testStudies: whole.default(150).meta({ description: 'phantom: held-out images' }),
+  contrast: z
+    .number()
+    .gt(0)
+    .max(1)
+    .default(STANDARD.contrast)
+    .meta({ description: 'phantom: contrast of the findings, as a share of the standard one (docs/demo.md)' }),
+  findingSize: z
+    .number()
+    .min(0.6)
+    .max(1)
+    .default(STANDARD.size)
+    .meta({ description: 'phantom: size of the findings that are not called large, as a share of the standard one' }),
+  fullReports: z
+    .boolean()
+    .default(STANDARD.fullReports)
+    .meta({ description: 'phantom: every report is on all four regions, instead of on two to four' }),
 })

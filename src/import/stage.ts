@@ -11,6 +11,9 @@ import { importSettings, maskedKinds, masksName, preferenceKinds } from './setti
 
 type Settings = z.output<typeof importSettings>
 
+/** What only the phantom world reads. */
+const phantomSettings = ['trainStudies', 'validationStudies', 'testStudies', 'contrast', 'findingSize', 'fullReports']
+
 export const importStage = defineStage({
   name: 'import',
   summary: 'Turn a published data set, or one of your own, into sample and pair records',
@@ -26,16 +29,32 @@ export const importStage = defineStage({
   leaves: ({ out }) => [out],
   ignores({ kind, splitByImage }) {
     if (kind === 'phantom') return []
-    return ['trainStudies', 'testStudies', ...(splitByImage === undefined ? ['seed'] : [])]
+    return [...phantomSettings, ...(splitByImage === undefined ? ['seed'] : [])]
   },
   positionals: ['kind', 'source'],
   earlier: ['overwrite'],
-  async run({ splitByImage: shares, seed, trainStudies, testStudies, ...settings }, { signal, progress, overwrite }) {
+  async run(
+    {
+      splitByImage: shares,
+      seed,
+      trainStudies,
+      validationStudies,
+      testStudies,
+      contrast,
+      findingSize,
+      fullReports,
+      ...settings
+    },
+    { signal, progress, overwrite },
+  ) {
     const { importData, parseShares } = await import('./index.js')
     progress.start('', 0, 'records')
     const report: ImportReport = await importData({
       ...settings,
-      phantom: { trainStudies, testStudies, seed },
+      phantom: {
+        ...{ trainStudies, validationStudies, testStudies, seed },
+        difficulty: { contrast, size: findingSize, fullReports },
+      },
       splitByImage: shares === undefined ? undefined : { parts: parseShares(shares), seed },
       overwrite,
       signal,

@@ -6,8 +6,10 @@ import type { Pair, Response, Sample } from '../data/records.js'
 import { checkOptions } from '../options.js'
 import { type Origin, orientPair, type PairOutcome, type Rejection } from './build.js'
 import { choose, hashNumber } from './choice.js'
-import { diffWords, refineProposals } from './diff.js'
+import { refineProposals } from './diff.js'
 import { applyEdits, EditError, type EditProposal } from './edits.js'
+import { forms } from './forms.js'
+import type { PairMode } from './mode.js'
 import {
   type BlindJudge,
   type Goal,
@@ -23,14 +25,6 @@ import { readQuestion } from './rules/question.js'
 import { readReportSentence } from './rules/report.js'
 import { defaultVerifyLimits, type VerifyLimits, verifyPair } from './verify.js'
 import { splitSentences } from './words.js'
-
-/**
- * `on-policy`: the model's answer and its edited twin. `reference-style`: the reference and its edited twin, so both sides
- * speak as the dataset does. `style-agnostic`: the reference against the model's wrong answer, styles as they are.
- */
-export const pairModes = ['on-policy', 'reference-style', 'style-agnostic'] as const
-/** One of `pairModes`. */
-export type PairMode = (typeof pairModes)[number]
 
 /** Who judges and edits, and what a pair must pass. */
 export interface ConstructContext {
@@ -84,7 +78,6 @@ export async function constructPair(task: Task, context: ConstructContext): Prom
       chosen: pair.chosen,
       rejected: pair.rejected,
       edited: plan.goal === 'repair' ? 'chosen' : 'rejected',
-      minimal: context.mode !== 'style-agnostic',
     },
     context.limits ?? defaultVerifyLimits,
   )
@@ -92,11 +85,13 @@ export async function constructPair(task: Task, context: ConstructContext): Prom
   if (finding && !vouched && !(finding.fault === 'unread' && (await isTrue(pair, unit, context.provider)))) {
     return reject(refuse(finding.fault, finding.detail))
   }
-  if (!context.blindJudge) return { pair, rejection: null }
+  const formed = forms[context.mode]?.(pair, reference) ?? pair
+  if (isRefusal(formed)) return reject(formed)
+  if (!context.blindJudge) return { pair: formed, rejection: null }
   const blind = await judgeBlindly(pair, unit, context.blindJudge)
   if (isRefusal(blind)) return reject(blind)
   const provenance = { ...pair.provenance, blindJudge: context.blindJudge.name, blindRequests: blind.requests }
-  return { pair: { ...pair, provenance }, rejection: null }
+  return { pair: { ...formed, provenance }, rejection: null }
 }
 
 /** What the rules cannot read is left out, unless the provider knows the truth and both sides hold against it. */
@@ -118,7 +113,7 @@ const unitOf = ({ id, sample }: Task, text: string, seed: number): Unit => ({
   meta: sample.meta,
 })
 
-/** Applies what was planned; in style-agnostic mode the reference stands against the wrong text as a whole. */
+/** Applies what was planned. */
 function makePair({ id, sample, response }: Task, text: string, plan: Plan, context: ConstructContext): Step<Pair> {
   const { model, adapter, seed, sampling } = response
   const origin: Origin = plan.goal === 'repair' ? 'repaired' : 'counterfactual'
@@ -138,17 +133,8 @@ function makePair({ id, sample, response }: Task, text: string, plan: Plan, cont
   }
   const record = { id, sampleId: sample.id, images: sample.images, prompt: sample.question, origin, provenance }
   try {
-    const apply = () => applyEdits(text, refineProposals(text, plan.edits))
-    if (context.mode !== 'style-agnostic') {
-      return orientPair(record, text, apply(), origin === 'repaired' ? 'rejected' : 'chosen')
-    }
-    const wrong = origin === 'repaired' ? text : apply().text
-    return orientPair(
-      record,
-      sample.answer,
-      applyEdits(sample.answer, diffWords(sample.answer, wrong, 'answer')),
-      'chosen',
-    )
+    const applied = applyEdits(text, refineProposals(text, plan.edits))
+    return orientPair(record, text, applied, origin === 'repaired' ? 'rejected' : 'chosen')
   } catch (error) {
     if (error instanceof EditError) return refuse(error.problem, error.message)
     throw error
@@ -169,9 +155,6 @@ async function planAnswer(unit: Unit, context: ConstructContext): Promise<Step<P
   if (isRefusal(judgement)) return judgement
   if (!judgement.decided) return refuse('undecided', judgement.reason)
   const goal: Goal = judgement.correct ? 'counterfactual' : 'repair'
-  if (goal === 'repair' && context.mode === 'style-agnostic') {
-    return { goal, edits: [], verdict: judgement.reason, requests: judgement.requests, doubtful: [] }
-  }
   const proposal = await editUnit(unit, goal, judgement, context.provider)
   if (isRefusal(proposal)) return proposal
   const requests = [...judgement.requests, ...proposal.requests]
@@ -228,7 +211,7 @@ async function planReport(unit: Unit, context: ConstructContext): Promise<Step<P
   }
   if (judged.length === 0) return refuse('undecided', 'no sentence could be judged')
   const doubtful =
-    context.mode === 'on-policy'
+    context.mode !== 'reference-style'
       ? sentences.map(({ text }) => text).filter((text) => readReportSentence({ ...unit, text }).mayBeWrong)
       : []
   if (doubtful.length > 0 && context.wrongSentences !== 'keep') {
@@ -240,7 +223,6 @@ async function planReport(unit: Unit, context: ConstructContext): Promise<Step<P
   let last: Refusal = refuse('no_edit_found', 'no sentence could be falsified')
   for (const part of wrong.length > 0 ? wrong : inSomeOrder(judged, unit.id)) {
     const verdict = part.judgement.reason
-    if (goal === 'repair' && context.mode === 'style-agnostic') return { goal, edits: [], verdict, requests, doubtful }
     const proposal = await editUnit(part.unit, goal, part.judgement, context.provider)
     if (isRefusal(proposal)) {
       if (goal === 'repair') return proposal

@@ -4,10 +4,11 @@
  */
 
 export type { Origin, PairOutcome, Rejection } from './build.js'
-export { type ConstructContext, constructPair, type PairMode, pairModes, type Task } from './construct.js'
+export { type ConstructContext, constructPair, type Task } from './construct.js'
 export { diffEdits, diffWords } from './diff.js'
 export { type AppliedEdits, applyEdits, EditError, type EditProposal } from './edits.js'
 export { EndpointProvider } from './endpoint/provider.js'
+export { type PairMode, pairModes } from './mode.js'
 export { type PerplexityGap, perplexityGap } from './perplexity.js'
 export { PhantomProvider } from './phantom/provider.js'
 export type { BlindJudge, Goal, Judgement, Proposal, Provider, Refusal, Unit } from './provider.js'

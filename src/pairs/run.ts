@@ -12,11 +12,12 @@ import {
   sample as sampleSchema,
 } from '../data/records.js'
 import type { Usage } from '../endpoint/index.js'
-import { DataError, throwIfAborted } from '../errors.js'
+import { ArgumentError, DataError, throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
 import type { PairOutcome } from './build.js'
-import { type ConstructContext, constructKeys, constructPair, type PairMode, type Task } from './construct.js'
+import { type ConstructContext, constructKeys, constructPair, type Task } from './construct.js'
 import { outputFiles, type PairFiles } from './files.js'
+import { modeProblem, type PairMode } from './mode.js'
 import type { PerplexityGap } from './perplexity.js'
 import { countOutcome, emptyStatistics, type PairStatistics } from './statistics.js'
 import { type StyleGap, styleGap } from './style.js'
@@ -75,6 +76,7 @@ export interface BuildPairsResult {
 /**
  * Judges, edits and verifies every response. The same inputs, seed and replies give the same bytes, however often the run was
  * interrupted.
+ * @throws {ArgumentError} for a mode that is not possible with a floor.
  * @throws {DataError} at a record that is broken, or a response to a sample that does not exist.
  * @throws {LockedError} when another run writes to `out`.
  */
@@ -95,6 +97,8 @@ export async function buildPairs(options: BuildPairsOptions): Promise<BuildPairs
   const { samples, responses, out, signal, onProgress } = options
   const { provider, blindJudge, mode, seed, limits, wrongSentences } = options
   const context = { provider, blindJudge, mode, seed, limits, wrongSentences }
+  const problem = modeProblem(mode, options.logprobFloor)
+  if (problem !== undefined) throw new ArgumentError(problem)
   await using _lock = await lockOutput(out, 'file', [samples, responses])
   const tasks = await readTasks(options)
   const limit = pLimit(options.concurrency)

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { endpointSettings } from '../endpoint/settings.js'
 import { compute, inputPath, outputPath, seed, text } from '../settings/common.js'
-import { pairModes } from './construct.js'
+import { pairModes } from './mode.js'
 
 export const pairsSettings = z.strictObject({
   samples: text.meta(inputPath('JSON Lines of questions with references')),
@@ -10,7 +10,7 @@ export const pairsSettings = z.strictObject({
   out: text.meta(outputPath('JSON Lines of pairs; rejections and the report are written beside it')),
   mode: z.enum(pairModes).default('on-policy').meta({
     description:
-      'What a pair is: the answer and its edit, the reference and its edit, or reference and answer (docs/pairs.md)',
+      'What a pair is: the answer and its edit, the words that differ alone, the reference and the wrong side, or the reference and its edit (docs/pairs.md)',
   }),
   provider: z
     .enum(['rules', 'phantom'])

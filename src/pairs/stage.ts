@@ -2,9 +2,12 @@
 import type { Pair } from '../data/records.js'
 import type { Endpoint, EndpointSettings, Usage } from '../endpoint/index.js'
 import { DataError, EndpointError } from '../errors.js'
+import { checkTree, configError, type Locate } from '../settings/file.js'
 import { counted } from '../settings/plural.js'
+import type { Tree } from '../settings/source.js'
 import { counting, defineStage, type StageContext } from '../stage/index.js'
 import { outputFiles } from './files.js'
+import { modeProblem } from './mode.js'
 import type { PairReport, Perplexity } from './run.js'
 import { type PairsSettings, pairsSettings } from './settings.js'
 
@@ -20,6 +23,7 @@ export const pairsStage = defineStage({
   name: 'pairs',
   summary: 'Make preference pairs from answers: judge, edit minimally, verify',
   settings: pairsSettings,
+  check,
   takes: { samples: 'samples', responses: 'responses' },
   out: { setting: 'out', name: 'pairs.jsonl' },
   makes: ({ out }) => ({ pairs: out, pairsReport: outputFiles(out).report }),
@@ -84,6 +88,13 @@ export const pairsStage = defineStage({
     }
   },
 })
+
+function check(tree: Tree, locate: Locate): PairsSettings {
+  const settings = checkTree(pairsSettings, tree, locate)
+  const message = modeProblem(settings.mode, settings.logprobFloor)
+  if (message === undefined) return settings
+  throw configError([{ path: ['mode'], message }], locate)
+}
 
 /** Of both sides under the model that is to be trained, which is opened once there are pairs. */
 async function perplexity(

@@ -45,8 +45,6 @@ export interface Candidate {
   rejected: string
   /** The side that was edited. */
   edited: 'chosen' | 'rejected'
-  /** False for pairs whose sides were never meant to share a style: only the contradiction is checked. */
-  minimal: boolean
 }
 
 export interface Finding {
@@ -61,10 +59,9 @@ type Found = Omit<Finding, 'vouchable'> & { vouchable?: true }
 /** The first fault of a candidate, or null. */
 export function verifyPair(candidate: Candidate, limits: VerifyLimits = defaultVerifyLimits): Finding | null {
   checkOptions('verifyPair, limits', limits, defaultVerifyLimits)
-  const form = candidate.minimal ? (formFault(candidate, limits) ?? trivialFault(candidate)) : null
-  const read = form ?? contradictionFault(candidate)
+  const read = formFault(candidate, limits) ?? trivialFault(candidate) ?? contradictionFault(candidate)
   // What the rules read against the pair weighs more than what its words look like, and that more than what nobody could read.
-  const content = candidate.minimal && (read === null || read.fault === 'unread') ? contentFault(candidate) : null
+  const content = read === null || read.fault === 'unread' ? contentFault(candidate) : null
   const found = content ?? read
   return found && { vouchable: false, ...found }
 }
@@ -259,7 +256,7 @@ function contradictionFault(candidate: Candidate): Found | null {
     if (right.decided && !right.correct) return { fault: 'chosen_contradicts_reference', detail: right.reason }
     const wrong = read(worse)
     if (wrong.decided && wrong.correct) return { fault: 'rejected_agrees_with_reference', detail: wrong.reason }
-    const repaired = task === 'vqa' && candidate.edited === 'chosen' && candidate.minimal && right.decided
+    const repaired = task === 'vqa' && candidate.edited === 'chosen' && right.decided
     if (repaired && !isEntailed(judgeAnswer({ task, question, reference, text: better }))) {
       return { fault: 'unread', detail: 'the chosen text says more than the reference' }
     }
@@ -288,9 +285,9 @@ function isNameOnly(reason: string, better: string, worse: string): boolean {
   return isNamed && !isTypo && !hasDoubt(worse)
 }
 
-/** The texts as a whole; of minimal reports the sentences that differ, since the others have no sides. */
-function comparedTexts({ task, chosen, rejected, minimal }: Candidate): [string, string][] {
-  if (task === 'vqa' || !minimal) return [[chosen, rejected]]
+/** The texts as a whole; of reports the sentences that differ, since the others have no sides. */
+function comparedTexts({ task, chosen, rejected }: Candidate): [string, string][] {
+  if (task === 'vqa') return [[chosen, rejected]]
   const others = splitSentences(rejected)
   return splitSentences(chosen).flatMap(({ text }, index): [string, string][] =>
     text === others[index]?.text ? [] : [[text, others[index]?.text ?? '']],

@@ -27,12 +27,15 @@ export interface Anatomy {
 /** Heart half-widths in pixels: the two ranges leave a gap, so that the truth is always decided. */
 const NORMAL_HEART = [8.5, 10.5] as const
 const ENLARGED_HEART = [15, 18] as const
+const USUAL_HEART = 9.5
 
-export function sampleAnatomy(rng: Rng, enlargedHeart: boolean): Anatomy {
+/** @param size of `Difficulty`. */
+export function sampleAnatomy(rng: Rng, enlargedHeart: boolean, size: number): Anatomy {
   const dx = rng.between(-2, 2)
   const dy = rng.between(-2, 2)
   const cx = 48 + dx
-  const [low, high] = enlargedHeart ? ENLARGED_HEART : NORMAL_HEART
+  const enlarged = ENLARGED_HEART.map((rx) => USUAL_HEART + (rx - USUAL_HEART) * size)
+  const [low, high] = enlargedHeart ? enlarged : NORMAL_HEART
   const rx = rng.between(low, high)
   const heartCx = cx + 2.5 + (enlargedHeart ? 2 : 0)
   const heartCy = 61 + dy

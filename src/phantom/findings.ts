@@ -15,6 +15,7 @@ import {
 } from './canvas.js'
 import type { Rng } from './rng.js'
 import {
+  type Difficulty,
   type Finding,
   type FindingFacts,
   type FindingType,
@@ -60,8 +61,14 @@ function addLungFinding(
 }
 
 /** Draws the findings in anatomical order and returns them with their masks. */
-export function drawFindings(canvas: Canvas, anatomy: Anatomy, facts: readonly FindingFacts[], rng: Rng): Finding[] {
-  return facts.map((fact) => ({ ...fact, mask: drawFinding(canvas, anatomy, facts, fact, rng) }))
+export function drawFindings(
+  canvas: Canvas,
+  anatomy: Anatomy,
+  facts: readonly FindingFacts[],
+  rng: Rng,
+  difficulty: Difficulty,
+): Finding[] {
+  return facts.map((fact) => ({ ...fact, mask: drawFinding(canvas, anatomy, facts, fact, rng, difficulty) }))
 }
 
 function drawFinding(
@@ -70,27 +77,28 @@ function drawFinding(
   facts: readonly FindingFacts[],
   fact: FindingFacts,
   rng: Rng,
+  difficulty: Difficulty,
 ): Uint8Array {
   if (fact.type === 'cardiomegaly') return maskOf(anatomy.heart.shape)
   const lung = anatomy.lungs[fact.side as Side]
   switch (fact.type) {
     case 'effusion':
-      return drawEffusion(canvas, lung, fact.size as Size, rng)
+      return drawEffusion(canvas, lung, fact.size as Size, rng, difficulty)
     case 'opacity':
-      return drawOpacity(canvas, anatomy, lung, fact.zone as Zone, rng)
+      return drawOpacity(canvas, anatomy, lung, fact.zone as Zone, rng, difficulty)
     case 'nodule':
-      return drawNodules(canvas, anatomy, lung, facts, fact, rng)
+      return drawNodules(canvas, anatomy, lung, facts, fact, rng, difficulty)
     case 'fracture':
-      return drawFracture(canvas, anatomy, lung, fact.zone as Zone, rng)
+      return drawFracture(canvas, anatomy, lung, fact.zone as Zone, rng, difficulty)
     case 'pacemaker':
       return drawPacemaker(canvas, anatomy, lung, rng)
   }
 }
 
-function drawEffusion(canvas: Canvas, lung: Lung, size: Size, rng: Rng): Uint8Array {
-  const level = lung.dome - (size === 'small' ? rng.between(8, 11) : rng.between(22, 27))
+function drawEffusion(canvas: Canvas, lung: Lung, size: Size, rng: Rng, difficulty: Difficulty): Uint8Array {
+  const level = lung.dome - (size === 'small' ? rng.between(8, 11) * difficulty.size : rng.between(22, 27))
   const fluid = fluidBelow(lung, level)
-  canvas.blend(fluid, rng.between(148, 160), 0.92)
+  canvas.blend(fluid, rng.between(148, 160), 0.92 * difficulty.contrast)
   return maskOf(fluid)
 }
 
@@ -104,18 +112,31 @@ function fluidBelow(lung: Lung, level: number): Shape {
 }
 
 /** A hazy, ragged patch without an edge: several overlapping soft discs. */
-function drawOpacity(canvas: Canvas, anatomy: Anatomy, lung: Lung, zone: Zone, rng: Rng): Uint8Array {
+function drawOpacity(
+  canvas: Canvas,
+  anatomy: Anatomy,
+  lung: Lung,
+  zone: Zone,
+  rng: Rng,
+  { contrast, size }: Difficulty,
+): Uint8Array {
   const [low, high] = zoneBand(anatomy, zone)
   const cx = lung.cx + lung.outward * rng.between(-1, 4)
   const cy = rng.between(low + 1, high - 1)
   const puffs: Shape[] = []
   for (let k = 0; k < 5; k++) {
     puffs.push(
-      ellipse(cx + rng.between(-5, 5), cy + rng.between(-3.5, 3.5), rng.between(4, 6.5), rng.between(3.5, 5.5), 3.5),
+      ellipse(
+        cx + rng.between(-5, 5) * size,
+        cy + rng.between(-3.5, 3.5) * size,
+        rng.between(4, 6.5) * size,
+        rng.between(3.5, 5.5) * size,
+        3.5,
+      ),
     )
   }
   const patch = intersect(lung.shape, unite(...puffs))
-  canvas.add(patch, rng.between(52, 66))
+  canvas.add(patch, rng.between(52, 66) * contrast)
   return maskOf(patch)
 }
 
@@ -126,13 +147,14 @@ function drawNodules(
   facts: readonly FindingFacts[],
   fact: FindingFacts,
   rng: Rng,
+  { contrast, size }: Difficulty,
 ): Uint8Array {
-  const radius = () => (fact.size === 'small' ? rng.between(2.3, 2.9) : rng.between(4.6, 5.4))
+  const radius = () => (fact.size === 'small' ? rng.between(2.3, 2.9) * size : rng.between(4.6, 5.4))
   const wet = facts.some((other) => other.type === 'effusion' && other.side === fact.side)
   const placed: { x: number; y: number; r: number }[] = []
   for (let k = 0; k < fact.count; k++) placed.push(placeNodule(anatomy, lung, fact, wet, placed, radius(), rng))
   const discs = placed.map(({ x, y, r }) => ellipse(x, y, r, r, 0.9))
-  for (const disc of discs) canvas.add(disc, rng.between(88, 104))
+  for (const disc of discs) canvas.add(disc, rng.between(88, 104) * contrast)
   return unionMasks(discs.map((disc) => maskOf(disc)))
 }
 
@@ -191,24 +213,31 @@ function roomAt(
 }
 
 /** A dark jagged line across a rib whose ends have slipped and thickened. */
-function drawFracture(canvas: Canvas, anatomy: Anatomy, lung: Lung, zone: Zone, rng: Rng): Uint8Array {
+function drawFracture(
+  canvas: Canvas,
+  anatomy: Anatomy,
+  lung: Lung,
+  zone: Zone,
+  rng: Rng,
+  { contrast, size }: Difficulty,
+): Uint8Array {
   const [low, high] = zoneBand(anatomy, zone)
   const t = rng.between(0.72, 0.84)
   const x = 48 + anatomy.dx + lung.outward * (6 + 30 * t)
   const y = nearestRib(anatomy, (low + high) / 2, t)
-  const callus = ellipse(x, y, 6, 4, 1.5)
+  const callus = ellipse(x, y, 6 * size, 4 * size, 1.5)
   const lean = lung.outward * rng.between(1, 2)
   const line = stroke(
     [
-      [x - lean, y - 6],
-      [x + 1.2, y - 2],
-      [x - 1.2, y + 1.5],
-      [x + lean, y + 6],
+      [x - lean, y - 6 * size],
+      [x + 1.2, y - 2 * size],
+      [x - 1.2, y + 1.5 * size],
+      [x + lean, y + 6 * size],
     ],
     0.9,
   )
-  canvas.add(callus, rng.between(58, 70))
-  canvas.blend(line, 20, 0.95)
+  canvas.add(callus, rng.between(58, 70) * contrast)
+  canvas.blend(line, 20, 0.95 * contrast)
   return unionMasks([maskOf(callus), maskOf(line)])
 }
 

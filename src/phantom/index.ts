@@ -10,6 +10,7 @@ export { Rng } from './rng.js'
 export type {
   Ask,
   Claim,
+  Difficulty,
   Finding,
   FindingFacts,
   FindingType,
@@ -21,4 +22,5 @@ export type {
   Truth,
   Zone,
 } from './types.js'
+export { STANDARD } from './types.js'
 export { conceptMask, generateStudies, generateStudy, studyPixels } from './world.js'

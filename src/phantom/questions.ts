@@ -96,8 +96,13 @@ export function isClosed(ask: Ask): boolean {
 }
 
 /** The questions of one study: up to three closed, two open and one report, in the demo's register. */
-export function askStudy(id: string, findings: readonly FindingFacts[], rng: Rng): StudyQuestion[] {
-  return chooseAsks(findings, rng).map((ask, index) => {
+export function askStudy(
+  id: string,
+  findings: readonly FindingFacts[],
+  rng: Rng,
+  fullReports: boolean,
+): StudyQuestion[] {
+  return chooseAsks(findings, rng, fullReports).map((ask, index) => {
     const claim = truthOf(ask, findings)
     return {
       id: `${id}-q${index}`,
@@ -116,7 +121,7 @@ export function askStudy(id: string, findings: readonly FindingFacts[], rng: Rng
 }
 
 /** One presence question that is true and one that is false where possible, a side check, two open ones, one report. */
-function chooseAsks(findings: readonly FindingFacts[], rng: Rng): Ask[] {
+function chooseAsks(findings: readonly FindingFacts[], rng: Rng, fullReports: boolean): Ask[] {
   const here = findings.map((finding) => finding.type)
   const asks: Ask[] = []
   const presence = (types: readonly FindingType[]): void => {
@@ -129,6 +134,7 @@ function chooseAsks(findings: readonly FindingFacts[], rng: Rng): Ask[] {
   if (checks.length > 0) asks.push(rng.pick(checks))
   const open = rng.shuffle(all.filter((ask) => !isClosed(ask) && ask.intent !== 'report'))
   asks.push(...open.slice(0, 2))
-  asks.push({ intent: 'report', scope: [...rng.pick(SCOPES)] })
+  const scope = rng.pick(SCOPES)
+  asks.push({ intent: 'report', scope: [...(fullReports ? REGIONS : scope)] })
   return asks
 }

@@ -11,6 +11,7 @@ import {
   statements,
   stateOf,
 } from './language.js'
+import { terseAnswer } from './questions.js'
 import type { Rng } from './rng.js'
 import { type Ask, type Claim, type EditCategory, REGION_FINDINGS, REGIONS, type Region, type Truth } from './types.js'
 
@@ -26,7 +27,10 @@ export function repair(truth: Truth, text: string): string | null {
   return read ? replaceTrimmed(text, sayClaim(ask, claim!, read.style)) : null
 }
 
-/** A right answer, or a right sentence of a report, made plausibly wrong. Null if it is wrong, or is not one of the world's sentences. */
+/**
+ * A right answer, a right sentence of a report or the terse reference of a question, made plausibly wrong in its own style. Null if it
+ * is wrong, or is none of the world's.
+ */
 export function counterfactual(truth: Truth, text: string, rng: Rng): string | null {
   const { ask, claim, findings } = truth
   if (!judgeUnit(truth, text).correct) return null
@@ -34,7 +38,10 @@ export function counterfactual(truth: Truth, text: string, rng: Rng): string | n
     return sayAgain(text, (region) => rng.pick(nearMisses(region, stateOf(region, findings))))
   }
   const read = statements(ask).get(text.trim())
-  return read ? replaceTrimmed(text, sayClaim(ask, rng.pick(wrongClaims(ask, claim!)), read.style)) : null
+  const isTerse = text.trim() === terseAnswer(ask, claim, findings)
+  if (!read && !isTerse) return null
+  const wrong = rng.pick(wrongClaims(ask, claim!))
+  return replaceTrimmed(text, read ? sayClaim(ask, wrong, read.style) : terseAnswer(ask, wrong, findings))
 }
 
 /** Judges what a pair is made of: an answer as a whole, a report one sentence at a time. */
@@ -89,7 +96,7 @@ const CATEGORY_WORDS: readonly (readonly [EditCategory, RegExp])[] = [
   ['laterality', /\b(left|right)\b/i],
   ['location', /\b(upper|middle|lower)\b/i],
   ['size', /\b(small|large)\b/i],
-  ['count', /\b(one|two|three|nodules)\b/i],
+  ['count', /\b(one|two|three|[123]|nodules)\b/i],
 ]
 
 /** The first kind of word, in order of weight, that stands on one side and not, the same, on the other. */

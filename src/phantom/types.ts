@@ -12,8 +12,27 @@ export type FindingType = 'cardiomegaly' | 'effusion' | 'nodule' | 'opacity' | '
 /** Each of the four regions is normal or carries one finding. */
 export type Region = 'heart' | 'pleura' | 'lungs' | 'wall'
 
-/** `pretrain` is the bundled model's own stream: neither split of a demo shares an image with it. */
-export type Split = 'pretrain' | 'train' | 'test'
+/** `pretrain` is the bundled model's own stream: no other split shares an image with it. */
+export type Split = 'pretrain' | 'train' | 'validation' | 'test'
+
+/**
+ * How hard a world is to read. What its studies hold and what they are asked does not depend on it, so a harder world has the same
+ * questions about the same findings.
+ */
+export interface Difficulty {
+  /** Of the findings, as a share of the standard world's; the heart's size and metal keep theirs. In (0, 1]. */
+  contrast: number
+  /**
+   * Of opacities, fractures and findings called small, as a share of the standard world's; an enlarged heart comes as much nearer to
+   * a normal one. What is called large keeps its size, or it would be called falsely. In [0.6, 1].
+   */
+  size: number
+  /** Every report is on all four regions: four sentences instead of two to four. */
+  fullReports: boolean
+}
+
+/** The world of the bundled model. */
+export const STANDARD: Readonly<Difficulty> = { contrast: 1, size: 1, fullReports: false }
 
 export const SIDES: readonly Side[] = ['left', 'right']
 export const ZONES: readonly Zone[] = ['upper', 'middle', 'lower']

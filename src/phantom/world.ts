@@ -7,26 +7,49 @@ import { drawFindings, homeRegions, sampleFacts } from './findings.js'
 import { terseReport } from './language.js'
 import { askStudy } from './questions.js'
 import { Rng } from './rng.js'
-import { type Finding, REGIONS, type Split, type Study, type StudyQuestion } from './types.js'
+import {
+  type Difficulty,
+  type Finding,
+  REGIONS,
+  type Split,
+  STANDARD,
+  type Study,
+  type StudyQuestion,
+} from './types.js'
 
 /** Independent studies; study k depends on `seed`, `split` and k alone, so a longer set begins with the shorter one. */
-export function generateStudies(options: { seed: number; split: Split; count: number }): Study[] {
-  checkOptions('generateStudies', options, { seed: true, split: true, count: true })
-  return Array.from({ length: options.count }, (_, index) => generateStudy(options.seed, options.split, index))
+export function generateStudies(options: {
+  seed: number
+  split: Split
+  count: number
+  /** Default: that of the bundled model's world. */
+  difficulty?: Difficulty
+}): Study[] {
+  checkOptions('generateStudies', options, { seed: true, split: true, count: true, difficulty: true })
+  const { seed, split, count, difficulty } = options
+  return Array.from({ length: count }, (_, index) => generateStudy(seed, split, index, difficulty))
 }
 
-/** Study `index` of a stream: a pure function of its arguments. */
-export function generateStudy(seed: number, split: Split, index: number): Study {
+/**
+ * Study `index` of a stream: a pure function of its arguments.
+ * @throws {RangeError} for a difficulty outside its ranges.
+ */
+export function generateStudy(seed: number, split: Split, index: number, difficulty: Difficulty = STANDARD): Study {
+  checkOptions('generateStudy, difficulty', difficulty, STANDARD)
+  const { contrast, size, fullReports } = difficulty
+  if (!(contrast > 0 && contrast <= 1)) throw new RangeError(`The contrast must be in (0, 1], not ${contrast}.`)
+  if (!(size >= 0.6 && size <= 1)) throw new RangeError(`The size must be in [0.6, 1], not ${size}.`)
   const id = `${split}-${seed}-${String(index).padStart(5, '0')}`
   const stream = (part: string): Rng => new Rng('phantom', seed, split, index, part)
   const facts = sampleFacts(stream('facts'))
   const anatomy = sampleAnatomy(
     stream('anatomy'),
     facts.some((fact) => fact.type === 'cardiomegaly'),
+    size,
   )
   const canvas = new Canvas()
   drawAnatomy(canvas, anatomy, stream('tones'))
-  const findings = drawFindings(canvas, anatomy, facts, stream('findings'))
+  const findings = drawFindings(canvas, anatomy, facts, stream('findings'), difficulty)
   canvas.blend(marker(), 230)
   return {
     id,
@@ -36,7 +59,7 @@ export function generateStudy(seed: number, split: Split, index: number): Study 
     rgb: expose(canvas, stream('film')),
     findings,
     report: terseReport(REGIONS, facts),
-    questions: askStudy(id, facts, stream('questions')),
+    questions: askStudy(id, facts, stream('questions'), fullReports),
     regions: homeRegions(anatomy),
   }
 }

@@ -48,6 +48,8 @@ export function conclusion(result: HiddenResults): string {
   const falls = (round: 'before' | 'after') =>
     `${percent(fall[round].value)} points ${round} training ${intervalOfShares(fall[round])}`
   const effect = `${way}: accuracy falls by ${falls('before')}, by ${falls('after')}.`
+  if (result.method === 'lesion-noise-elsewhere')
+    return `${effect} The lesion stays in view here: this is what noise alone costs.`
   if (fall.before.low <= 0 && fall.after.low <= 0) {
     return `${effect} That this hides anything is not resolved, so it says nothing about answers without evidence.`
   }

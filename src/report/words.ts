@@ -63,6 +63,7 @@ export const objectiveName = (name: string): string => (name === 'fire' ? 'FiRe-
 
 const CORRUPTIONS: Record<string, string> = {
   'lesion-noise': 'noise on the lesion',
+  'lesion-noise-elsewhere': 'as much noise beside the lesion',
   'lesion-blackout': 'lesion blacked out',
   'image-noise': 'noise on the whole image',
 }

@@ -5,4 +5,6 @@ export const studyFiles = {
   results: 'study.json',
   page: 'report.html',
   tables: 'tables',
+  /** Image features and results of the reference, shared by all steps; may be deleted at any time. */
+  features: 'features',
 } as const

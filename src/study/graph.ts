@@ -14,6 +14,7 @@ import type { Artifacts, Stage } from '../stage/index.js'
 import { version } from '../version.js'
 import { chooseStep } from './choose.js'
 import type { ContentHashes } from './contents.js'
+import { studyFiles } from './files.js'
 import type { Study } from './load.js'
 import type { Changes, Tune } from './settings.js'
 import { isDone, type Step, stepsFolder } from './steps.js'
@@ -45,8 +46,6 @@ interface Planning {
   root: string
   contents: ContentHashes
   steps: Map<string, Step>
-  /** Evaluations beside that of the tables. */
-  further: Study['evaluations']
   /** Plan runs whose value is not chosen yet as if it were the first one that is tried. */
   assume: boolean
 }
@@ -62,7 +61,7 @@ export async function planStudy(
   contents: ContentHashes,
   { assume = false } = {},
 ): Promise<Graph> {
-  const planning: Planning = { study, root, contents, steps: new Map(), further: study.evaluations, assume }
+  const planning: Planning = { study, root, contents, steps: new Map(), assume }
   const runs: Run[] = []
   for (const seed of study.seeds) {
     for (const arm of armsOf(study)) runs.push(await planRun(planning, arm, seed))
@@ -89,7 +88,13 @@ async function planRun(planning: Planning, arm: string, seed: number): Promise<R
     run.tuned = { setting: tune.setting, value }
     changes[tune.setting] = value
   }
-  return Object.assign(run, await planStages(planning, arm, seed, changes))
+  return Object.assign(run, await planStages(planning, arm, seed, changes, furtherOf(study, arm)))
+}
+
+/** What the tables of the arm ask for beside the evaluation that they all have. */
+function furtherOf({ tables, evaluations }: Study, arm: string): Study['evaluations'] {
+  const asked = Object.values(tables).flatMap((table) => (table.arms.includes(arm) ? table.evaluations : []))
+  return Object.fromEntries(Object.entries(evaluations).filter(([name]) => asked.includes(name)))
 }
 
 /** The trial section, where the arm trains at all and does not set the value itself. */
@@ -106,7 +111,7 @@ async function planChoice(planning: Planning, tune: Tune, arm: string): Promise<
   const trials: { value: number; evaluation: Step }[] = []
   for (const value of tune.values) {
     const changes = { ...tune.set, ...planning.study.arms[arm].set, [tune.setting]: value }
-    const { evaluations } = await planStages({ ...planning, further: {} }, arm, tune.seed, changes)
+    const { evaluations } = await planStages(planning, arm, tune.seed, changes)
     trials.push({ value, evaluation: evaluations[''] })
   }
   const step = chooseStep(planning.root, tune, trials)
@@ -123,6 +128,7 @@ async function planStages(
   arm: string,
   seed: number,
   changes: Changes,
+  further: Study['evaluations'] = {},
 ): Promise<Pick<Run, 'steps' | 'evaluations'>> {
   const { study } = planning
   const tree = { ...applied(study.base, changes), seed }
@@ -132,7 +138,7 @@ async function planStages(
   for (const stage of stages) {
     const section = tree[stage.name as keyof typeof tree]
     if (!isTree(section) || stage.name === 'report') continue
-    const variants = stage.name === 'evaluate' ? { '': {}, ...planning.further } : { '': {} }
+    const variants = stage.name === 'evaluate' ? { '': {}, ...further } : { '': {} }
     for (const [name, variant] of Object.entries(variants)) {
       const { step, makes } = await planStep(planning, stage, applied(section, variant), { tree, artifacts, arm })
       own.set(step.name, step)
@@ -164,9 +170,8 @@ async function planStep(
   section: Tree,
   { tree, artifacts, arm }: { tree: Tree; artifacts: Artifacts; arm: string },
 ): Promise<{ step: Step; makes: Artifacts }> {
-  const common = Object.fromEntries(
-    Object.entries(tree).filter(([key]) => key in sharedSettings.shape && key !== 'output'),
-  )
+  const shared = Object.entries(tree).filter(([key]) => key in sharedSettings.shape && key !== 'output')
+  const common = { featureStore: join(root, studyFiles.features), ...Object.fromEntries(shared) }
   const locate = (keys: KeyPath): string | undefined => {
     const key = [stage.name, ...keys].join('.')
     const isOwn = Object.keys(study.arms[arm].set).some((each) => key.startsWith(each) || each.startsWith(key))

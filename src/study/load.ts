@@ -103,7 +103,7 @@ export function formatStudy({ locate, ...file }: Study): string {
 }
 
 /** What no single key can tell: names that stand for nothing. */
-function problemsOf({ arms, tables, tune, quick, only, seeds }: StudyFile): Problem[] {
+function problemsOf({ arms, tables, evaluations, tune, quick, only, seeds }: StudyFile): Problem[] {
   const problems: Problem[] = []
   const known = Object.keys(arms)
   const ask = (wanted: string | undefined, path: string[], among = known): void => {
@@ -116,6 +116,11 @@ function problemsOf({ arms, tables, tune, quick, only, seeds }: StudyFile): Prob
   for (const [name, table] of Object.entries(tables)) {
     for (const each of table.arms) ask(each, ['tables', name, 'arms'])
     ask(table.baseline, ['tables', name, 'baseline'], table.arms)
+    for (const each of table.evaluations) {
+      if (Object.hasOwn(evaluations, each)) continue
+      const path = ['tables', name, 'evaluations']
+      problems.push({ path, message: `${path.join('.')}: there is no evaluation '${each}' in the section evaluations` })
+    }
     ask(table.primary.arm, ['tables', name, 'primary', 'arm'], table.arms)
     ask(table.primary.baseline, ['tables', name, 'primary', 'baseline'], table.arms)
   }

@@ -106,7 +106,7 @@ function tableResults(
   run: readonly string[],
   numbers: readonly RunNumbers[],
 ): TableResults {
-  const { title, question, baseline, primary, arms: all } = tables[name]
+  const { title, question, baseline, primary, evaluations, arms: all } = tables[name]
   const arms = all.filter((arm) => run.includes(arm))
   const options = { seeds, margin, draws, small }
   const others = arms.includes(baseline) ? arms.filter((arm) => arm !== baseline) : []
@@ -115,7 +115,7 @@ function tableResults(
   )
   const isRun = arms.includes(primary.arm) && arms.includes(primary.baseline)
   return {
-    ...{ name, title, question, baseline, arms },
+    ...{ name, title, question, baseline, arms, evaluations },
     primary: isRun ? compareArms(primary, numbers, options) : null,
     comparisons: small ? compared : adjusted(compared, margin),
   }

@@ -31,6 +31,10 @@ const table = z.strictObject({
   arms: names.meta({ description: 'Its arms, in the order of the rows' }),
   baseline: name.meta({ description: 'Arm that all others are compared with; Holm’s correction is over these' }),
   primary: comparison.meta({ description: 'The one comparison that was fixed before anything was run' }),
+  evaluations: z
+    .array(name)
+    .default([])
+    .meta({ description: 'Further evaluations of its arms, from those of the file' }),
   optional: z.boolean().default(false).meta({ description: 'Not part of a run of all tables' }),
 })
 
@@ -64,7 +68,7 @@ export const studySettings = z.strictObject({
   }),
   draws: count.default(4000).meta({ description: 'Bootstrap draws behind an interval' }),
   evaluations: z.record(name, changes).default({}).meta({
-    description: 'Further evaluations of every arm, by name: what changes in the section evaluate',
+    description: 'Further evaluations that tables may ask for, by name: what changes in the section evaluate',
     form: 'changes by name',
   }),
   tune: tune.optional().meta({ description: 'A setting chosen for each arm before the study, on other data' }),

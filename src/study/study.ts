@@ -1,7 +1,9 @@
 /** A study from its file to its pages. */
+import { existsSync } from 'node:fs'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { makeFolder, writeFileAtomic, writeJson } from '../data/files.js'
-import { asFileError, DiskFullError, InternalError } from '../errors.js'
+import { makeFolder, refuseOtherKind, writeFileAtomic, writeJson } from '../data/files.js'
+import { ArgumentError, asFileError, DiskFullError, InternalError } from '../errors.js'
 import { ContentHashes } from './contents.js'
 import { type Estimate, estimate } from './estimate.js'
 import { studyFiles } from './files.js'
@@ -32,16 +34,29 @@ export interface StudyOutcome {
  */
 export async function runStudy(study: Study, root: string, options: RunOptions = {}): Promise<StudyOutcome> {
   const { jobs = 1, signal } = options
-  await makeFolder(root).catch(asFileError('Making', root))
-  // Settings that a stage refuses are found before anything is run.
+  await refuseOccupied(root)
+  // Settings that a stage refuses are found before anything is run or written.
   const contents = await ContentHashes.open(root, signal)
   await planStudy(study, root, contents, { assume: true })
-  await contents.save()
+  await makeFolder(root).catch(asFileError('Making', root))
   await writeFileAtomic(join(root, studyFiles.study), formatStudy(study))
+  await contents.save()
   await forgetFailures(root)
   if (jobs === 1) await work(study, root, options)
   else throwFirst(await runWorkers(root, jobs, options))
-  return { results: await reportStudy(root), interrupted: signal?.aborted ?? false }
+  return { results: await report(study, root), interrupted: signal?.aborted ?? false }
+}
+
+/** A folder of somebody's work would fill with steps among their files. */
+async function refuseOccupied(root: string): Promise<void> {
+  await refuseOtherKind(root, 'folder')
+  const names = existsSync(root) ? await readdir(root).catch(asFileError('Reading', root)) : []
+  const others = names.filter((name) => !name.startsWith('.'))
+  if (others.length === 0 || others.includes(studyFiles.study)) return
+  throw new ArgumentError(`${root} holds something else than a study: ${others.slice(0, 3).join(', ')}`, {
+    detail: { path: root },
+    hint: 'Name an empty folder, one that does not exist yet, or the folder of a study.',
+  })
 }
 
 function throwFirst([error]: Awaited<ReturnType<typeof runWorkers>>): void {
@@ -54,7 +69,10 @@ function throwFirst([error]: Awaited<ReturnType<typeof runWorkers>>): void {
  * @throws {FileError} when the folder holds no study.
  */
 export async function reportStudy(root: string): Promise<StudyResults> {
-  const study = await loadStudy(join(root, studyFiles.study))
+  return await report(await loadStudy(join(root, studyFiles.study)), root)
+}
+
+async function report(study: Study, root: string): Promise<StudyResults> {
   const graph = await planStudy(study, root, await ContentHashes.open(root))
   const results = await collectResults(study, root, graph)
   await writeJson(join(root, studyFiles.results), results)

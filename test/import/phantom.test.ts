@@ -49,6 +49,35 @@ describe('import phantom', () => {
     expect((await runImport({ kind: 'phantom', phantom: { ...phantom, seed: 3 } })).samples).not.toEqual(samples)
   })
 
+  it('writes a validation split when asked, and changes nothing else', async () => {
+    const plain = await runImport({ kind: 'phantom', phantom })
+    const { out, report, samples } = await runImport({ kind: 'phantom', phantom: { ...phantom, validationStudies: 3 } })
+    const validation = samples.filter(({ split }) => split === 'validation')
+    expect(samples.filter(({ split }) => split !== 'validation')).toEqual(plain.samples)
+    expect(plain.samples.some(({ split }) => split === 'validation')).toBe(false)
+    const made = generateStudies({ seed: 2, split: 'validation', count: 3 })
+    expect(validation.map(({ id }) => id)).toEqual(made.flatMap(({ questions }) => questions.map(({ id }) => id)))
+    expect(Object.keys(report.counts)).toEqual(['train', 'validation', 'test'])
+    expect(report.counts.validation).toMatchObject({ records: validation.length, images: 3 })
+    expect(report.images.stored).toBe(12)
+    expect(report.leakage.written).toEqual([])
+    const masks = await readLines<{ image: string }>(join(out, 'masks.jsonl'))
+    const [{ images }] = validation
+    expect(masks.some(({ image }) => image === images[0].sha256)).toBe(true)
+  })
+
+  it('writes a harder world when asked, about the same findings', async () => {
+    const difficulty = { contrast: 0.5, size: 0.7, fullReports: true }
+    const plain = await runImport({ kind: 'phantom', phantom })
+    const { report, samples } = await runImport({ kind: 'phantom', phantom: { ...phantom, difficulty } })
+    expect(report.options).toMatchObject({ difficulty })
+    expect(samples.map(({ id }) => id)).toEqual(plain.samples.map(({ id }) => id))
+    const answers = (records: typeof samples) =>
+      records.filter(({ task }) => task === 'vqa').map(({ answer }) => answer)
+    expect(answers(samples)).toEqual(answers(plain.samples))
+    expect(samples[0].images[0].sha256).not.toBe(plain.samples[0].images[0].sha256)
+  })
+
   it('has masks that the corruption stage finds by concept', async () => {
     const { out, samples } = await runImport({ kind: 'phantom', phantom })
     const records = samples.map(({ id, images, meta }) =>

@@ -200,11 +200,6 @@ describe('the rules', () => {
       rejected: 'Yes',
       origin: 'counterfactual',
     })
-    expect((await constructPair(closed, { ...context, mode: 'style-agnostic' })).pair).toMatchObject({
-      chosen: 'No',
-      rejected: 'Yes, there is an effusion.',
-      origin: 'repaired',
-    })
   })
 
   const report = 'Heart size is normal. There is a small left pleural effusion. No pneumothorax.'

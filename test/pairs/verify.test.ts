@@ -9,7 +9,6 @@ const base = {
   question: 'Where is the mass?',
   reference: 'left lung',
   edited: 'rejected',
-  minimal: true,
 } as const
 const fault = (chosen: string, rejected: string, change = {}) =>
   verifyPair({ ...base, chosen, rejected, ...change })?.fault ?? null
@@ -120,12 +119,6 @@ describe('verifyPair', () => {
       rejected: 'Dense opacity in the right lower lung zone.',
     }
     expect(verifyPair(swap, limits)).toBeNull()
-  })
-
-  it('lets texts of different styles pass when that is the mode, but no wrong pair', () => {
-    expect(fault('left lung', 'On this image the mass is in the right lung.', { minimal: false })).toBeNull()
-    expect(fault('left lung', 'It is in the left lung.', { minimal: false })).toBe('rejected_agrees_with_reference')
-    expect(fault('left lung', 'I would say the right lung.', { minimal: false })).toBe('unread')
   })
 
   it('counts changed words of a report by the sentence', () => {

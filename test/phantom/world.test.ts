@@ -1,6 +1,13 @@
 import { createHash } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
-import { conceptMask, generateStudies, generateStudy, type Study } from '../../src/phantom/index.js'
+import {
+  conceptMask,
+  type Difficulty,
+  generateStudies,
+  generateStudy,
+  STANDARD,
+  type Study,
+} from '../../src/phantom/index.js'
 
 const hash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 /** Everything a study holds, as one hash. */
@@ -29,9 +36,59 @@ describe('studies', () => {
   it('share no image and no id between splits or seeds', () => {
     const other = generateStudies({ seed: 2, split: 'train', count: 150 })
     const pretrain = generateStudies({ seed: 1, split: 'pretrain', count: 150 })
-    const all = [...train, ...test, ...other, ...pretrain]
+    const validation = generateStudies({ seed: 1, split: 'validation', count: 150 })
+    const all = [...train, ...test, ...other, ...pretrain, ...validation]
     expect(new Set(all.map((study) => hash(study.rgb))).size).toBe(all.length)
     expect(new Set(all.map((study) => study.id)).size).toBe(all.length)
+  })
+
+  it('hold and ask the same however hard they are to read, and the standard world is its own bytes', () => {
+    const difficulty = { contrast: 0.4, size: 0.7, fullReports: true }
+    expect(generateStudies({ seed: 1, split: 'train', count: 3, difficulty: STANDARD }).map(digest)).toEqual(
+      train.slice(0, 3).map(digest),
+    )
+    const all = createHash('sha256')
+    for (const study of [...train, ...test]) all.update(digest(study))
+    // As it was before a world could be harder.
+    expect(all.digest('hex')).toBe('632902115dd5837f4e7c82e62228138a536fd28d3f084014c6d5c7e900b912f4')
+    for (const [index, study] of generateStudies({ seed: 1, split: 'train', count: 60, difficulty }).entries()) {
+      const plain = train[index]!
+      expect(study.findings.map(({ mask: _, ...facts }) => facts)).toEqual(
+        plain.findings.map(({ mask: _, ...facts }) => facts),
+      )
+      for (const [at, question] of study.questions.entries()) {
+        const { truth, question: text } = plain.questions[at]!
+        if (question.task === 'vqa') expect(question).toEqual(plain.questions[at])
+        else expect(question.truth.ask).toEqual({ intent: 'report', scope: ['heart', 'pleura', 'lungs', 'wall'] })
+        if (question.task === 'report' && question.question !== text) expect(truth.ask).not.toEqual(question.truth.ask)
+      }
+    }
+  })
+
+  it('are harder to read: findings differ less from a chest without them, and cover less', () => {
+    const easy = { contrast: 1, size: 1, fullReports: false }
+    const seen = (difficulty: Difficulty) =>
+      generateStudies({ seed: 1, split: 'validation', count: 80, difficulty }).flatMap((study) =>
+        study.findings
+          .filter(({ type, size }) => type === 'opacity' || (type === 'nodule' && size === 'small'))
+          .map(({ mask }) => ({ area: area(mask), level: meanInside(study, mask) })),
+      )
+    const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
+    const [plain, faint, small] = [easy, { ...easy, contrast: 0.4 }, { ...easy, size: 0.7 }].map(seen)
+    expect(faint!.map((one) => one.area)).toEqual(plain!.map((one) => one.area))
+    // Findings add 52 to 104 grey levels to a lung of about 46.
+    expect(mean(faint!.map(({ level }) => level))).toBeLessThan(mean(plain!.map(({ level }) => level)) - 15)
+    expect(mean(small!.map((one) => one.area))).toBeLessThan(0.75 * mean(plain!.map((one) => one.area)))
+    expect(Math.min(...small!.map((one) => one.area))).toBeGreaterThan(3)
+  })
+
+  it.each([
+    { ...STANDARD, contrast: 0 },
+    { ...STANDARD, contrast: 1.1 },
+    { ...STANDARD, size: 0.5 },
+    { ...STANDARD, contrast: Number.NaN },
+  ])('refuse what is no difficulty: %o', (difficulty) => {
+    expect(() => generateStudy(1, 'train', 0, difficulty)).toThrow(RangeError)
   })
 
   it('are grey pictures of the stated size', () => {

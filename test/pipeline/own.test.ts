@@ -4,8 +4,10 @@ import { join } from 'node:path'
 import { parseHTML } from 'linkedom'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
+import { decodeImage } from '../../src/data/images.js'
 import { writeJsonl } from '../../src/data/jsonl.js'
 import type { ProbedQuestion } from '../../src/evaluate/grounding.js'
+import type { HiddenAnswers } from '../../src/evaluate/hidden.js'
 import type { EvaluationResults } from '../../src/evaluate/index.js'
 import { conceptMask, generateStudies } from '../../src/phantom/index.js'
 import { loadPipeline, runPipeline } from '../../src/pipeline/index.js'
@@ -56,7 +58,7 @@ describe('a pipeline of one’s own', () => {
       train: { lora: { rank: 4, alpha: 8 }, batchSize: 4, epochs: 1 },
       evaluate: {
         ...{ split: 'test', masks: 'masks.jsonl' },
-        ...{ attentionQuestions: 6, hideLesions: ['lesion-blackout'] },
+        ...{ attentionQuestions: 6, hideLesions: ['lesion-noise-elsewhere', 'lesion-blackout'] },
       },
       report: { title: 'My questions', notes: ['They are about <chests>.'] },
     }
@@ -73,6 +75,25 @@ describe('a pipeline of one’s own', () => {
     expect(text).toContain('judged by rule against the reference answer')
     expect(text).toContain('On so few questions only a large effect can be told from chance.')
     expect(text).not.toMatch(/NaN|undefined/)
+  })
+
+  it('asks again with noise beside the lesion, which stays in view, about the same questions', async () => {
+    const folder = join(root, 'out', 'evaluate')
+    const lines = await readLines<HiddenAnswers>(join(folder, 'hidden.jsonl'))
+    const asked = (method: string) => lines.filter((line) => line.method === method).map(({ sampleId }) => sampleId)
+    expect(asked('lesion-noise-elsewhere')).toEqual(asked('lesion-blackout'))
+    expect(asked('lesion-blackout').length).toBeGreaterThan(0)
+    for (const { method, image, twin, mask } of lines.filter(({ method }) => method !== 'lesion-blackout')) {
+      expect(method).toBe('lesion-noise-elsewhere')
+      const [clean, noisy, lesion] = await Promise.all(
+        [image, twin, { path: mask }].map(({ path }) => decodeImage(join(folder, path))),
+      )
+      const changed = noisy.rgb.filter((value, at) => value !== clean.rgb[at]).length
+      const inside = lesion.rgb.filter((value) => value > 0).length
+      expect(lesion.rgb.some((value, at) => value > 0 && noisy.rgb[at] !== clean.rgb[at])).toBe(false)
+      expect(changed).toBeGreaterThan(0.5 * inside)
+      expect(changed).toBeLessThanOrEqual(inside)
+    }
   })
 
   it('probes attention at the words that decide, where there is a lesion to look at', async () => {
