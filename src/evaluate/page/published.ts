@@ -26,6 +26,8 @@ export interface Published {
   quoted: Record<string, number[]>
   ablations: Record<string, Record<string, OtherRow>>
   pairConstruction: Record<string, OtherRow>
+  /** By data set and row of the pair table: mean words of each side and their mean distance; `withinTwo` in percent. */
+  styleGap: Record<string, Record<string, Record<'chosen' | 'rejected' | 'difference' | 'withinTwo', number>>>
   notes: string[]
 }
 

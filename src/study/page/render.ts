@@ -7,11 +7,12 @@ import { renderPage } from '../../page/page.js'
 import { studyFiles } from '../files.js'
 import type { StudyResults, TableResults } from '../results.js'
 import { armLookStyle } from './arm-look.js'
+import { corruptionStyle } from './corruption-section.js'
 import type { SectionInput } from './section.js'
 import { sections } from './sections.js'
 import { primaryWords } from './words.js'
 
-const style = `${evaluationStyle}${armLookStyle}
+const style = `${evaluationStyle}${armLookStyle}${corruptionStyle}
 .track .base { stroke: var(--before); stroke-width: 1.5; stroke-dasharray: 3 2; }
 .track .seed { fill: none; stroke: var(--ink); stroke-width: 1.2; }
 `
