@@ -34,5 +34,6 @@ export const armLookStyle = `
   :root { --series-5: #ff8a80; --series-6: #4fd1dc; --series-7: #d6c34a; --series-8: #ff8ed0; }
 }
 .legend .key { width: 22px; height: 12px; margin-right: 6px; vertical-align: -1px; }
+@media (max-width: 1000px) { .data td[data-label]:empty { display: none; } }
 .legend .key line { stroke-width: 3; }
 `

@@ -122,7 +122,7 @@ function drawSweep(sweep: Sweep, metric: Metric): Html {
   const chart = drawChart({
     ariaLabel: `Accuracy on ${metricWords[metric]} over ${nameOf(sweep)}. ${label}`,
     ...{ marginLeft: 52, marginBottom: 38, marginRight: 28 },
-    x: { label: nameOf(sweep), ...scaleOf(values), ticks: values, tickFormat: String },
+    x: { label: nameOf(sweep), ...scaleOf(values), inset: 10, ticks: values, tickFormat: String },
     y: { label: '%', grid: true, ticks: 5, nice: true, tickFormat: (share: number) => percent(share, 0) },
     marks: [
       Plot.areaY(band, { x: 'value', y1: 'low', y2: 'high', fill: colour, fillOpacity: 0.15 }),

@@ -58,7 +58,7 @@ export async function corruptionSection(input: SectionInput): Promise<Section | 
     tables: present(shown),
     html: html`<h2>${title}</h2>
       <p class="note">One image under each method; the outline is the mask, where the method has one. Where a lesion has no usable mask the whole image is changed
-      instead, so an arm is what its last column says, whatever it is called. “Elsewhere” is the control: as much is changed, and the lesion stays in view.</p>
+      instead: the last column says what an arm really had. “Elsewhere” is the control: as much is changed, and the lesion stays in view.</p>
       ${await drawSheet(corruptions)}${shown?.html}`,
   }
 }
@@ -143,7 +143,7 @@ async function drawSheet(corruptions: readonly Corruption[]): Promise<Html | nul
   const phrase = edits[0] && chosen.slice(...edits[0].chosen)
   const figures: Html[] = []
   for (const [i, corruption] of corruptions.entries()) figures.push(await drawTwin(corruption, pairs[i]))
-  return html`<p class="question"><bdi>${prompt}</bdi> <span class="soft">True: <bdi>${chosen}</bdi>${phrase && html`; decisive: <bdi>${phrase}</bdi>`}</span></p>
+  return html`<p class="question"><bdi>${prompt}</bdi> <span class="soft">Chosen: <bdi>${chosen}</bdi>${phrase && html` Decisive: <bdi>${phrase}</bdi>`}</span></p>
     <div class="twins"><figure>${drawPicture(clean, 'the image as it is')}<figcaption>as it is</figcaption></figure>${figures}</div>`
 }
 

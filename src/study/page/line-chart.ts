@@ -54,7 +54,7 @@ export function drawLines(
     ...{ marginLeft: 52, marginBottom: 38 },
     x: { label: xLabel, ...(isWhole && { tickFormat: (x: number) => (Number.isInteger(x) ? String(x) : '') }) },
     y: {
-      ...{ label: null, grid: true, ticks: 5, tickFormat, nice: true },
+      ...{ label: null, grid: true, ticks: 5, tickFormat, nice: !isLog },
       ...(isLog && { type: 'log' as const }),
       ...(domain && { domain }),
     },

@@ -1,7 +1,7 @@
 /** The rows of the paper that arms stand for, grey: other model, other data, one run. */
 import { drawValue, type Published, type PublishedValue, readPublished } from '../../evaluate/page/published.js'
 import { present, type Section, tableOf } from '../../evaluate/page/table.js'
-import { html } from '../../page/html.js'
+import { type Html, html } from '../../page/html.js'
 import { wilson } from '../../statistics/index.js'
 import type { ArmResults } from '../results.js'
 import { armsOfTable } from './finished.js'
@@ -33,35 +33,42 @@ export interface PublishedRow {
   /** What the study file adds to the key: under which reading. */
   note: string
   values: Partial<Record<Measure, PublishedValue>>
-  sameNumbersAs: string
+  /** Rows of the main table with the same numbers, as `MODEL/ROW`. */
+  sameNumbersAs: string[]
+}
+
+/** A row, and those that print the same numbers. */
+export interface PublishedRun extends PublishedRow {
+  others: PublishedRow[]
 }
 
 export function publishedSection({ results, table }: SectionInput): Section | null {
   const published = readPublished()
   const rows = armsOfTable(results, table).flatMap((arm) => {
-    const found = publishedRows(arm.row, published)
+    const found = runsOf(publishedRows(arm.row, published))
     return found.length === 0 ? [] : [{ arm, of: null }, ...found.map((of) => ({ arm, of }))]
   })
-  const shown = tableOf<{ arm: ArmResults; of: PublishedRow | null }>({
+  const shown = tableOf<{ arm: ArmResults; of: PublishedRun | null }>({
     name: 'published',
     rows,
     columns: [
       { label: 'row', show: ({ arm, of }) => (of ? nameOf(of) : html`<b>${arm.name}</b>`) },
       {
         label: 'this study, all questions, %',
-        show: ({ arm, of }) => (of ? html`<span class="soft">–</span>` : withMean(arm.means.overall)),
+        show: ({ arm, of }) => !of && withMean(arm.means.overall),
       },
       ...shownMeasures.map((measure) => ({
         label: `${measures[measure]}, %`,
-        show: ({ of }: { of: PublishedRow | null }) => {
+        show: ({ of }: { of: PublishedRun | null }) => {
           const value = of?.values[measure]
-          return value ? drawValue(value, true) : html`<span class="soft">–</span>`
+          return value ? drawValue(value, true) : of !== null && html`<span class="published">–</span>`
         },
       })),
     ],
     data: ({ arm, of }) => ({
-      ...{ arm: arm.name, source: of ? 'published' : 'this study', table: of?.table ?? '', row: of?.row ?? '' },
-      ...{ model: of?.model ?? '', note: of?.note ?? '', sameNumbersAs: of?.sameNumbersAs ?? '' },
+      ...{ arm: arm.name, source: of ? 'published' : 'this study', model: of?.model ?? '' },
+      rows: of ? [of, ...of.others].map(keyOf).join('; ') : '',
+      sameNumbersAs: of?.sameNumbersAs.join('; ') ?? '',
       overall: of ? null : percentOf(arm.means.overall?.value),
       ...Object.fromEntries(names.flatMap((measure) => cellsOf(measure, of?.values[measure]))),
     }),
@@ -73,8 +80,8 @@ export function publishedSection({ results, table }: SectionInput): Section | nu
     tables: present(shown),
     html: html`<h2>${title}</h2>
       <p class="note"><b>Other model, other data, one run.</b> Grey rows are printed percentages (${published.source}), with the count that they come from,
-      recovered, and its Wilson interval; “no count” marks a value that no k of n gives. Nothing here is tested against them. Rows of two tables with equal
-      numbers are one run under two names; they are marked.</p>
+      recovered, and its Wilson interval; “no count” marks a value that no k of n gives. Nothing here is tested against them. Rows of several tables with the same
+      numbers are one run under several names.</p>
       ${shown.html}`,
   }
 }
@@ -84,9 +91,23 @@ const percentOf = (share: number | undefined): number | null => (share === undef
 const cellsOf = (measure: Measure, value: PublishedValue | undefined): [string, number | null][] =>
   (['value', 'successes', 'count', 'low', 'high'] as const).map((part) => [`${measure}_${part}`, value?.[part] ?? null])
 
-function nameOf({ table, row, model, note, sameNumbersAs }: PublishedRow) {
-  return html`<span class="published">${table}/${row} <small>${model}${note && `, ${note}`}</small>
-    ${sameNumbersAs && html`<small>same numbers as ${sameNumbersAs}</small>`}</span>`
+const keyOf = ({ table, row, note }: PublishedRow): string => `${table}/${row}${note && ` (${note})`}`
+
+function nameOf({ model, others, sameNumbersAs, ...row }: PublishedRun): Html {
+  const also = others.length > 0 ? others.map((other) => keyOf(other)) : sameNumbersAs
+  return html`<span class="published">${keyOf({ ...row, model, sameNumbersAs })} <small>${model}</small>
+    ${also.length > 0 && html`<small>same numbers: ${also.join(', ')}</small>`}</span>`
+}
+
+/** Rows of other tables that repeat a row of the main table are put to it. */
+function runsOf(rows: readonly PublishedRow[]): PublishedRun[] {
+  const runs: PublishedRun[] = []
+  for (const row of rows) {
+    const same = runs.find((run) => run.table === 'main' && row.sameNumbersAs.includes(`${run.model}/${run.row}`))
+    if (same) same.others.push(row)
+    else runs.push({ ...row, others: [] })
+  }
+  return runs
 }
 
 /**
@@ -108,13 +129,13 @@ export function publishedRows(keys: string | null, published: Published): Publis
       }),
     )
     const model = Object.keys(published.main)[0]
-    return [{ table, row, model, note, values, sameNumbersAs: found.sameNumbersAs.join(', ') }]
+    return [{ table, row, model, note, values, sameNumbersAs: found.sameNumbersAs }]
   })
 }
 
 function mainRows(row: string, note: string, { main }: Published): PublishedRow[] {
   return Object.entries(main).flatMap(([model, rows]) =>
-    Object.hasOwn(rows, row) ? [{ table: 'main', row, model, note, values: rows[row], sameNumbersAs: '' }] : [],
+    Object.hasOwn(rows, row) ? [{ table: 'main', row, model, note, values: rows[row], sameNumbersAs: [] }] : [],
   )
 }
 
@@ -125,11 +146,11 @@ function countOf(measure: Measure, { denominators: n }: Published): number | und
   return measure === 'green' || measure === 'average' ? undefined : n[measure]
 }
 
-/** The k of n that prints as the value. */
+/** The k of n that prints as the value, rounded or cut to two digits. */
 function counted(value: number, count: number | undefined): PublishedValue {
   if (count === undefined) return { value }
   const successes = Math.round((value * count) / 100)
   const { low, high } = wilson(successes, count)
-  const isIt = Math.abs((100 * successes) / count - value) < 0.0051
+  const isIt = Math.abs((100 * successes) / count - value) < 0.0101
   return { value, count, successes: isIt ? successes : null, low: 100 * low, high: 100 * high }
 }

@@ -52,7 +52,7 @@ export async function styleGapSection(input: SectionInput): Promise<Section | nu
     rows,
     columns: [
       {
-        label: 'pairs',
+        label: 'form',
         kind: 'text',
         show: ({ form, of }) =>
           of
