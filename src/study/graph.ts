@@ -138,9 +138,11 @@ async function planStages(
   for (const stage of stages) {
     const section = tree[stage.name as keyof typeof tree]
     if (!isTree(section) || stage.name === 'report') continue
-    const variants = stage.name === 'evaluate' ? { '': {}, ...further } : { '': {} }
-    for (const [name, variant] of Object.entries(variants)) {
-      const { step, makes } = await planStep(planning, stage, applied(section, variant), { tree, artifacts, arm })
+    const variants = stage.name === 'evaluate' ? { '': first, ...further } : { '': first }
+    for (const [name, { set, rewards }] of Object.entries(variants)) {
+      const changed = applied(section, set)
+      if (rewards && artifacts.adapter) changed.rewardPairs = await heldOutPairs(planning, seed, own)
+      const { step, makes } = await planStep(planning, stage, changed, { tree, artifacts, arm })
       own.set(step.name, step)
       if (stage.name === 'evaluate') evaluations[name] = step
       else Object.assign(artifacts, makes)
@@ -157,6 +159,27 @@ async function planStages(
   return { steps, evaluations }
 }
 
+/** The section as it is. */
+const first = { set: {}, rewards: false }
+
+/** Path of the pairs that rewards are measured on: the base's, so that they are the same for all arms. */
+async function heldOutPairs(planning: Planning, seed: number, own: Map<string, Step>): Promise<string> {
+  const { study } = planning
+  const tree: Tree = { ...structuredClone(study.base), seed }
+  const artifacts: Artifacts = {}
+  for (const stage of stages.filter(({ name }) => ['import', 'sample', 'pairs'].includes(name))) {
+    const section = tree[stage.name]
+    if (!isTree(section)) continue
+    const changes = study.heldOut?.[stage.name as 'sample' | 'pairs'] ?? {}
+    const { step, makes } = await planStep(planning, stage, applied(section, changes), { tree, artifacts })
+    own.set(step.name, step)
+    Object.assign(artifacts, makes)
+  }
+  if (artifacts.pairs !== undefined) return artifacts.pairs
+  const message = 'base.pairs is missing: heldOut has nothing to make pairs with'
+  throw configError([{ path: ['base', 'pairs'], message }], study.locate)
+}
+
 /** A copy with the changes in it. */
 function applied(tree: Tree, changes: Changes): Tree {
   const copy = structuredClone(tree)
@@ -168,14 +191,15 @@ async function planStep(
   { study, root, contents }: Planning,
   stage: Stage,
   section: Tree,
-  { tree, artifacts, arm }: { tree: Tree; artifacts: Artifacts; arm: string },
+  { tree, artifacts, arm }: { tree: Tree; artifacts: Artifacts; arm?: string },
 ): Promise<{ step: Step; makes: Artifacts }> {
   const shared = Object.entries(tree).filter(([key]) => key in sharedSettings.shape && key !== 'output')
   const common = { featureStore: join(root, studyFiles.features), ...Object.fromEntries(shared) }
   const locate = (keys: KeyPath): string | undefined => {
     const key = [stage.name, ...keys].join('.')
-    const isOwn = Object.keys(study.arms[arm].set).some((each) => key.startsWith(each) || each.startsWith(key))
-    return study.locate(isOwn ? ['arms', arm, 'set'] : ['base', stage.name, ...keys])
+    const own = arm === undefined ? [] : Object.keys(study.arms[arm].set)
+    const isOwn = own.some((each) => key.startsWith(each) || each.startsWith(key))
+    return study.locate(isOwn && arm !== undefined ? ['arms', arm, 'set'] : ['base', stage.name, ...keys])
   }
   const plan = (folder: string): PlannedStage => planStage(stage, section, { common, artifacts, folder, locate })
   // Nothing of the identity depends on where it writes.

@@ -103,7 +103,7 @@ export function formatStudy({ locate, ...file }: Study): string {
 }
 
 /** What no single key can tell: names that stand for nothing. */
-function problemsOf({ arms, tables, evaluations, tune, quick, only, seeds }: StudyFile): Problem[] {
+function problemsOf({ arms, tables, evaluations, heldOut, tune, quick, only, seeds }: StudyFile): Problem[] {
   const problems: Problem[] = []
   const known = Object.keys(arms)
   const ask = (wanted: string | undefined, path: string[], among = known): void => {
@@ -121,11 +121,21 @@ function problemsOf({ arms, tables, evaluations, tune, quick, only, seeds }: Stu
       const path = ['tables', name, 'evaluations']
       problems.push({ path, message: `${path.join('.')}: there is no evaluation '${each}' in the section evaluations` })
     }
+    for (const line of table.lines) for (const each of Object.keys(line.arms)) ask(each, ['tables', name, 'lines'], table.arms)
     ask(table.primary.arm, ['tables', name, 'primary', 'arm'], table.arms)
     ask(table.primary.baseline, ['tables', name, 'primary', 'baseline'], table.arms)
   }
   for (const each of quick?.arms ?? []) ask(each, ['quick', 'arms'])
   for (const each of only ?? []) ask(each, ['only'])
+  for (const [name, { rewards }] of Object.entries(evaluations)) {
+    if (!rewards || heldOut) continue
+    const path = ['evaluations', name, 'rewards']
+    problems.push({ path, message: `${path.join('.')}: the section heldOut is missing, which says on what` })
+  }
+  if (tune && !Object.keys(tune.set).some((key) => /^evaluate\.(split|samples)$/.test(key))) {
+    const message = 'tune.set must name another evaluate.split or evaluate.samples: nothing is chosen on what is reported'
+    problems.push({ path: ['tune', 'set'], message })
+  }
   if (tune && seeds.includes(tune.seed)) {
     const message = `tune.seed ${tune.seed} is a seed of the study: the value would be chosen on what is reported`
     problems.push({ path: ['tune', 'seed'], message })

@@ -106,8 +106,9 @@ function tableResults(
   run: readonly string[],
   numbers: readonly RunNumbers[],
 ): TableResults {
-  const { title, question, baseline, primary, evaluations, arms: all } = tables[name]
-  const arms = all.filter((arm) => run.includes(arm))
+  const { primary, optional, ...about } = tables[name]
+  const { baseline } = about
+  const arms = about.arms.filter((arm) => run.includes(arm))
   const options = { seeds, margin, draws, small }
   const others = arms.includes(baseline) ? arms.filter((arm) => arm !== baseline) : []
   const compared = others.flatMap((arm) =>
@@ -115,7 +116,7 @@ function tableResults(
   )
   const isRun = arms.includes(primary.arm) && arms.includes(primary.baseline)
   return {
-    ...{ name, title, question, baseline, arms, evaluations },
+    ...{ ...about, name, arms },
     primary: isRun ? compareArms(primary, numbers, options) : null,
     comparisons: small ? compared : adjusted(compared, margin),
   }

@@ -25,6 +25,26 @@ const arm = z.strictObject({
   tunedAs: name.optional().meta({ description: 'Arm whose tuned value it takes; default: its own' }),
 })
 
+const line = z.strictObject({
+  label: text.meta({ description: 'What the line is, for instance λ' }),
+  arms: z.record(name, z.number()).meta({ description: 'Where each arm stands on it' }),
+})
+
+const furtherEvaluation = z.strictObject({
+  words: text.meta({ description: 'What it measures, in a few words' }),
+  rewards: z
+    .boolean()
+    .default(false)
+    .meta({ description: 'Measure rewards on the held-out pairs too, of arms that train' }),
+  set: changes.default({}).meta({ description: 'How it differs from the section evaluate', form }),
+})
+
+/** Pairs of held-out questions: the base’s sections sample and pairs with these changes, the same for all arms. */
+const heldOut = z.strictObject({
+  sample: changes.default({}).meta({ description: 'Changes in the section sample, the split above all', form }),
+  pairs: changes.default({}).meta({ description: 'Changes in the section pairs', form }),
+})
+
 const table = z.strictObject({
   title: text.meta({ description: 'Heading of its page' }),
   question: text.meta({ description: 'What it is to answer' }),
@@ -35,6 +55,10 @@ const table = z.strictObject({
     .array(name)
     .default([])
     .meta({ description: 'Further evaluations of its arms, from those of the file' }),
+  lines: z
+    .array(line)
+    .default([])
+    .meta({ description: 'Lines through arms that differ in one number', form: 'label, arms by name with their number' }),
   optional: z.boolean().default(false).meta({ description: 'Not part of a run of all tables' }),
 })
 
@@ -67,10 +91,11 @@ export const studySettings = z.strictObject({
     description: 'Difference in accuracy below which arms count as equivalent, as a share',
   }),
   draws: count.default(4000).meta({ description: 'Bootstrap draws behind an interval' }),
-  evaluations: z.record(name, changes).default({}).meta({
-    description: 'Further evaluations that tables may ask for, by name: what changes in the section evaluate',
-    form: 'changes by name',
+  evaluations: z.record(name, furtherEvaluation).default({}).meta({
+    description: 'Further evaluations that tables may ask for, by name: words, rewards, set',
+    form: 'evaluations by name',
   }),
+  heldOut: heldOut.optional().meta({ description: 'Pairs of held-out questions, which rewards are measured on' }),
   tune: tune.optional().meta({ description: 'A setting chosen for each arm before the study, on other data' }),
   quick: quick.optional().meta({ description: 'What --quick runs' }),
   small: z.boolean().default(false).meta({ description: 'Too small to conclude anything; the page says so' }),
@@ -82,7 +107,9 @@ export type Comparison = z.output<typeof comparison>
 export type Changes = z.output<typeof changes>
 export type Arm = z.output<typeof arm>
 export type Table = z.output<typeof table>
+export type Line = z.output<typeof line>
+export type FurtherEvaluation = z.output<typeof furtherEvaluation>
 export type Tune = z.output<typeof tune>
 
 /** The schemas of what stands under a name in the file, for the reference page. */
-export const namedSettings = { arms: arm, tables: table }
+export const namedSettings = { arms: arm, tables: table, evaluations: furtherEvaluation }
