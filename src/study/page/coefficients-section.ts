@@ -1,4 +1,4 @@
-/** Accuracy over a coefficient of the objective, where arms differ in nothing else. */
+/** Accuracy over one number: lines of the study file, and coefficients of the objective where arms differ in nothing else. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as Plot from '@observablehq/plot'
@@ -11,12 +11,13 @@ import type { ArmResults } from '../results.js'
 import { type Metric, metrics } from '../settings.js'
 import { armsOfTable, finishedFolders } from './finished.js'
 import type { SectionInput } from './section.js'
+import { cellsOfMean } from './seed-mean.js'
 import { metricWords, withMean } from './words.js'
 
-/** Arms that differ in one setting alone, by its value. */
+/** Arms that differ in one number, in ascending order. */
 export interface Sweep {
-  /** `train.objective.lambda` */
-  setting: string
+  /** The label of the study file, or the letter of the coefficient. */
+  name: string
   arms: { value: number; arm: ArmResults }[]
 }
 
@@ -31,43 +32,44 @@ export async function coefficientsSection(input: SectionInput): Promise<Section 
   if (sweeps.length === 0) return null
   const numbers = tableOf({
     name: 'coefficients',
-    rows: sweeps.flatMap(({ setting, arms }) => arms.map((each) => ({ setting, ...each }))),
+    rows: sweeps.flatMap(({ name, arms }) => arms.map((each) => ({ name, ...each }))),
     columns: [],
-    data: ({ setting, value, arm }) => ({
-      ...{ setting, value, arm: arm.name, seeds: arm.seeds.length },
-      ...Object.fromEntries(
-        metrics.flatMap((metric) => [
-          [metric, arm.means[metric]?.value ?? null],
-          [`${metric}Low`, arm.means[metric]?.interval?.low ?? null],
-          [`${metric}High`, arm.means[metric]?.interval?.high ?? null],
-        ]),
-      ),
+    data: ({ name, value, arm }) => ({
+      ...{ line: name, value, arm: arm.name, seeds: arm.seeds.length },
+      ...Object.fromEntries(metrics.flatMap((metric) => Object.entries(cellsOfMean(metric, arm.means[metric])))),
     }),
   })
   const charts = sweeps.map(
-    (
-      sweep,
-    ) => html`<h3 class="part">${nameOf(sweep)}, from ${sweep.arms[0].arm.name} to ${sweep.arms.at(-1)?.arm.name}</h3>
+    (sweep) => html`<h3 class="part">${sweep.name}: ${sweep.arms.map(({ arm }) => arm.name).join(', ')}</h3>
       <div class="grid">${metrics.map((metric) => drawSweep(sweep, metric))}</div>`,
   )
-  const title = 'Coefficients'
+  const title = 'Accuracy over one number'
   return {
     title,
     tables: present(numbers),
     html: html`<h2>${title}</h2>
-      <p class="note">Arms that differ in this one coefficient. Line: mean over ${counted(input.results.seeds.length, 'seed')}, band: its 95 % interval, small dots:
+      <p class="note">Arms that differ in one number alone. Line: mean over ${counted(input.results.seeds.length, 'seed')}, band: its 95 % interval, small dots:
       the seeds. A value whose arm has a missing seed is not on the line.</p>${charts}`,
   }
 }
 
-const nameOf = ({ setting }: Sweep): string => {
-  const name = setting.slice(objective.length)
-  return letters[name] ?? name
+/** Lines of the file, then what differs in a coefficient alone and has three values or more. */
+export async function sweepsOf(input: SectionInput): Promise<Sweep[]> {
+  const arms = armsOfTable(input.results, input.table)
+  const given = input.table.lines.map(({ label, arms: values }) => ({
+    name: label,
+    arms: inOrder(arms.filter(({ name }) => name in values).map((arm) => ({ value: values[arm.name], arm }))),
+  }))
+  const known = new Set(given.map(keyOf))
+  const found = (await coefficientsOf(input.root, arms)).filter((sweep) => !known.has(keyOf(sweep)))
+  return [...given.filter((sweep) => sweep.arms.length > 1), ...found]
 }
 
-/** @returns what differs in a coefficient alone, each with three values or more, in ascending order. */
-export async function sweepsOf({ root, results, table }: SectionInput): Promise<Sweep[]> {
-  const arms = armsOfTable(results, table)
+const keyOf = ({ arms }: Sweep): string => arms.map(({ arm }) => arm.name).join('\n')
+
+const inOrder = (arms: Sweep['arms']): Sweep['arms'] => arms.sort((a, b) => a.value - b.value)
+
+async function coefficientsOf(root: string, arms: readonly ArmResults[]): Promise<Sweep[]> {
   const settings = [...new Set(arms.flatMap(({ set }) => Object.keys(set)))].filter((key) => key.startsWith(objective))
   const sweeps: Sweep[] = []
   for (const setting of settings) {
@@ -77,8 +79,9 @@ export async function sweepsOf({ root, results, table }: SectionInput): Promise<
         const value = await trainedValue(root, arm, setting)
         if (value !== undefined) valued.push({ value, arm })
       }
-      valued.sort((a, b) => a.value - b.value)
-      if (new Set(valued.map(({ value }) => value)).size >= fewestValues) sweeps.push({ setting, arms: valued })
+      if (new Set(valued.map(({ value }) => value)).size < fewestValues) continue
+      const name = setting.slice(objective.length)
+      sweeps.push({ name: letters[name] ?? name, arms: inOrder(valued) })
     }
   }
   return sweeps
@@ -120,9 +123,9 @@ function drawSweep(sweep: Sweep, metric: Metric): Html {
   const colour = 'var(--series-1)'
   const band = means.filter(({ low }) => low !== undefined)
   const chart = drawChart({
-    ariaLabel: `Accuracy on ${metricWords[metric]} over ${nameOf(sweep)}. ${label}`,
+    ariaLabel: `Accuracy on ${metricWords[metric]} over ${sweep.name}. ${label}`,
     ...{ marginLeft: 52, marginBottom: 38, marginRight: 28 },
-    x: { label: nameOf(sweep), ...scaleOf(values), inset: 10, ticks: values, tickFormat: String },
+    x: { label: sweep.name, ...scaleOf(values), inset: 10, ticks: values, tickFormat: String },
     y: { label: '%', grid: true, ticks: 5, nice: true, tickFormat: (share: number) => percent(share, 0) },
     marks: [
       Plot.areaY(band, { x: 'value', y1: 'low', y2: 'high', fill: colour, fillOpacity: 0.15 }),

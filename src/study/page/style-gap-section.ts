@@ -103,7 +103,8 @@ const tone = (of: PublishedGap | null, text: string): Html | string =>
 async function formsOf({ root, results, table }: SectionInput): Promise<Form[]> {
   const byPairs = new Map<string, { arms: string[]; keys: string[]; folders: string[] }>()
   for (const { name, row, seeds } of armsOfTable(results, table)) {
-    const folders = seeds.flatMap((seed) => finishedFolders(root, seed, 'pairs'))
+    // Those that it is trained on come before those that rewards are measured on.
+    const folders = seeds.flatMap((seed) => finishedFolders(root, seed, 'pairs').slice(0, 1))
     if (folders.length === 0) continue
     const known = byPairs.get(folders.join()) ?? { arms: [], keys: [], folders }
     known.arms.push(name)
