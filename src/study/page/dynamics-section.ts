@@ -76,7 +76,7 @@ async function readTrainings({ root, results, table }: SectionInput): Promise<Tr
   return trainings
 }
 
-async function readMetrics(folder: string): Promise<MetricsRow[]> {
+export async function readMetrics(folder: string): Promise<MetricsRow[]> {
   const rows: MetricsRow[] = []
   for await (const { record } of readJsonl(join(folder, 'metrics.jsonl'), z.custom<MetricsRow>())) rows.push(record)
   return rows

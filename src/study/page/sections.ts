@@ -7,6 +7,7 @@ import { dynamicsSection } from './dynamics-section.js'
 import { groundingSection } from './grounding-section.js'
 import { methodSection } from './method-section.js'
 import { publishedSection } from './published-section.js'
+import { rewardHackingSection } from './reward-hacking-section.js'
 import type { StudySection } from './section.js'
 import { styleGapSection } from './style-gap-section.js'
 import { tradeOffSection } from './trade-off-section.js'
@@ -16,6 +17,7 @@ export const sections: readonly StudySection[] = [
   comparisonsSection,
   publishedSection,
   coefficientsSection,
+  rewardHackingSection,
   tradeOffSection,
   styleGapSection,
   corruptionSection,

@@ -56,7 +56,7 @@ export async function styleGapSection(input: SectionInput): Promise<Section | nu
         kind: 'text',
         show: ({ form, of }) =>
           of
-            ? html`<span class="published">published, ${of.name}</span>`
+            ? html`<span class="published">published: ${of.name}</span>`
             : html`<b>${form.mode}</b> <small>${form.arms.join(', ')}</small>`,
       },
       { label: 'pairs', show: ({ form, of }) => !of && form.gap.pairs },
@@ -75,7 +75,7 @@ export async function styleGapSection(input: SectionInput): Promise<Section | nu
       { label: 'divergence, bits', show: ({ form, of }) => !of && form.gap.unigramDivergence.toFixed(2) },
     ],
     data: ({ form, of }) => ({
-      ...{ pairs: form.mode, arms: form.arms.join(' '), source: of ? `published, ${of.name}` : 'this study' },
+      ...{ pairs: form.mode, arms: form.arms.join(' '), source: of ? `published: ${of.name}` : 'this study' },
       count: of ? null : form.gap.pairs,
       chosenWords: of?.chosenWords ?? form.gap.chosen.meanWords,
       rejectedWords: of?.rejectedWords ?? form.gap.rejected.meanWords,
@@ -159,7 +159,7 @@ function publishedGaps(keys: string, published: Published): PublishedGap[] {
   return [...rows].flatMap((row) =>
     Object.entries(published.styleGap).flatMap(([dataset, gaps]) => {
       const { chosen, rejected, difference, withinTwo } = gaps[row]
-      const about = { name: `${row}, ${dataset}`, chosenWords: chosen, rejectedWords: rejected }
+      const about = { name: `${row} on ${dataset}`, chosenWords: chosen, rejectedWords: rejected }
       return [{ ...about, meanDifference: difference, withinTwo: withinTwo / 100 }]
     }),
   )
