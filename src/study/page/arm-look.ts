@@ -35,5 +35,7 @@ export const armLookStyle = `
 }
 .legend .key { width: 22px; height: 12px; margin-right: 6px; vertical-align: -1px; }
 @media (max-width: 1000px) { .data td[data-label]:empty { display: none; } }
+.grid + .data { margin-top: 20px; }
+.data + .legend { margin-top: 16px; }
 .legend .key line { stroke-width: 3; }
 `

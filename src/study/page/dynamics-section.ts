@@ -44,7 +44,7 @@ export async function dynamicsSection(input: SectionInput): Promise<Section | nu
   const shown = [...figures, ...losses.map(lossFigure)].flatMap((figure) => {
     const lines = linesOf(trainings, figure.key, results.seeds.length)
     const chart = drawLines(table, lines, { ...figure, label: labelOf(figure, lines), xLabel: 'optimizer step' })
-    return chart ? [html`<figure><h4>${figure.title}</h4>${chart}</figure>`] : []
+    return chart ? [html`<figure><h3>${figure.title}</h3>${chart}</figure>`] : []
   })
   const arms = [...new Set(trainings.map(({ arm }) => arm))]
   const isSeveral = results.seeds.length > 1

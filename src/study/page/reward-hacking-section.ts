@@ -18,8 +18,7 @@ import { readMetrics } from './dynamics-section.js'
 import { armsOfTable, finishedFolders } from './finished.js'
 import { drawLines, type LineChart, type Point } from './line-chart.js'
 import type { SectionInput } from './section.js'
-import { cellsOfMean, meanOf, seedMean } from './seed-mean.js'
-import { withMean } from './words.js'
+import { cellsOfMean, meanOf, seedMean, showMean } from './seed-mean.js'
 
 /** Which of two texts should have the higher reward; the first is right. */
 const probes = {
@@ -52,13 +51,13 @@ export async function rewardHackingSection(input: SectionInput): Promise<Section
     name: 'rewards',
     rows: arms,
     columns: [
-      { label: 'arm', show: ({ arm }) => html`<b>${arm.name}</b>` },
+      { label: 'arm', kind: 'text', show: ({ arm }) => html`<b>${arm.name}</b>` },
       { label: 'reward accuracy, training pairs, %', show: ({ training }) => percent(meanOf(training, same)) },
       ...probeNames.map((probe) => ({
         label: `${probes[probe].words}, %`,
-        show: ({ shares }: RewardedArm) => withMean(shares[probe]?.mean ?? null),
+        show: ({ shares }: RewardedArm) => showMean(shares[probe]?.mean ?? null),
       })),
-      { label: 'answers right, %', show: ({ arm }) => withMean(arm.means.overall) },
+      { label: 'answers right, %', show: ({ arm }) => showMean(arm.means.overall) },
       { label: 'words of an answer', show: ({ words }) => meanOf(words, same).toFixed(1) },
     ],
     data: ({ arm, training, words, shares }) => ({
@@ -89,8 +88,8 @@ export async function rewardHackingSection(input: SectionInput): Promise<Section
       ${
         bars.length > 0 &&
         html`<h3 class="part">Right against wrong, in both styles</h3>
-      <p class="note">Four texts an item: right and wrong, each as the reference writes and as the model writes. Content alone gives four equal bars; where style decides, the
-      last two are far apart.</p><div class="grid">${bars}</div>`
+      <p class="note">Four texts an item: right and wrong, each as the reference writes and as the model writes. Where content decides, the last two are alike and high; where
+      style decides, they are far apart.</p><div class="grid">${bars}</div>`
       }
       <h3 class="part">Accuracy and length of the answers</h3>${drawLengths(input, arms, reference, untrained)}
       ${shown?.html}`,
@@ -204,7 +203,7 @@ function drawAlong(
     return chart && html`<figure><h4>${title}</h4>${chart}</figure>`
   }
   const share = { domain: [0, 1] as [number, number], levels: [0.5] }
-  return html`${legendOf(
+  return html`<h3 class="part">Along training</h3>${legendOf(
     look,
     lines.map(({ label }) => label),
   )}<div class="grid">
@@ -242,7 +241,7 @@ function drawLengths(
     y: { label: 'right answers, %', grid: true, ticks: 5, nice: true, tickFormat: (y: number) => percent(y, 0) },
     marks: [
       ...(reference === null ? [] : [Plot.ruleX([reference], { strokeDasharray: '4 3', strokeOpacity: 0.6 })]),
-      Plot.ruleX(points, { x: 'x', y1: 'low', y2: 'high', stroke, strokeWidth: 6, strokeOpacity: 0.25 }),
+      Plot.ruleX(points, { x: 'x', y1: 'low', y2: 'high', stroke, strokeWidth: 4, strokeOpacity: 0.3 }),
       Plot.dot(points, { x: 'x', y: 'y', fill: stroke, r: 4.5 }),
     ],
   })

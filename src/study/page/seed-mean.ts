@@ -1,4 +1,7 @@
 /** Means of a share over the seeds, with the interval of the tables. */
+
+import { type Html, html } from '../../page/html.js'
+import { intervalOfShares, percent } from '../../page/numbers.js'
 import { type ClusteredItem, countClusters, fewestClusters, seedBootstrap } from '../../statistics/index.js'
 import type { SeedMean } from '../results.js'
 
@@ -13,6 +16,12 @@ export function seedMean(seeds: readonly (readonly ClusteredItem[])[], { draws }
   const { low, high } = seedBootstrap(seeds, { draws })
   return { value, interval: { low, high } }
 }
+
+/** In percent, the interval below; a dash where a seed is missing. */
+export const showMean = (mean: SeedMean | null): Html =>
+  mean === null
+    ? html`–`
+    : html`${percent(mean.value)} ${mean.interval && html`<small>${intervalOfShares(mean.interval)}</small>`}`
 
 /** Three cells of a CSV file. */
 export const cellsOfMean = (name: string, mean: SeedMean | null): Record<string, number | null> => ({

@@ -218,5 +218,5 @@ function drawLengths(form: Form): Html {
       Plot.rectY(bars, { ...at, y: 'rejected', fill: 'none', stroke: 'var(--series-2)', strokeWidth: 1.6 }),
     ],
   })
-  return html`<figure><h4>${mode}: ${form.arms.join(', ')}</h4>${chart}</figure>`
+  return html`<figure><h3>${mode}: ${form.arms.join(', ')}</h3>${chart}</figure>`
 }

@@ -17,8 +17,7 @@ import { legendOf, lookOf } from './arm-look.js'
 import { drawBars } from './bar-chart.js'
 import { armsOfTable, finishedFolders } from './finished.js'
 import type { SectionInput } from './section.js'
-import { cellsOfMean, meanOf, seedMean } from './seed-mean.js'
-import { withMean } from './words.js'
+import { cellsOfMean, meanOf, seedMean, showMean } from './seed-mean.js'
 
 /** An arm that answered each question several times, with every seed. */
 interface SampledArm {
@@ -47,10 +46,10 @@ export async function tradeOffSection(input: SectionInput): Promise<Section | nu
     name: 'sampled',
     rows: arms,
     columns: [
-      { label: 'arm', show: ({ arm }) => html`<b>${arm.name}</b>` },
-      { label: 'pass@1, greedy, %', show: ({ arm }) => withMean(arm.means.overall) },
-      { label: 'pass@1, sampled, %', show: ({ sampledOne }) => withMean(sampledOne) },
-      { label: `pass@${k}, %`, show: ({ best }) => withMean(best) },
+      { label: 'arm', kind: 'text', show: ({ arm }) => html`<b>${arm.name}</b>` },
+      { label: 'pass@1, greedy, %', show: ({ arm }) => showMean(arm.means.overall) },
+      { label: 'pass@1, sampled, %', show: ({ sampledOne }) => showMean(sampledOne) },
+      { label: `pass@${k}, %`, show: ({ best }) => showMean(best) },
       {
         label: 'one verdict for all answers, %',
         show: ({ seeds }) => percent(meanOf(seeds, ({ sampled }) => sampled.consistent)),
@@ -175,8 +174,8 @@ function drawScatter({ table }: SectionInput, arms: readonly SampledArm[], by: '
     x: { label: `pass@1, ${by}, %`, grid: true, tickFormat: inPercent, nice: true },
     y: { label: `pass@${k}, %`, grid: true, ticks: 5, tickFormat: inPercent, nice: true },
     marks: [
-      Plot.ruleY(points, { y: 'y', x1: 'x1', x2: 'x2', stroke, strokeWidth: 6, strokeOpacity: 0.25 }),
-      Plot.ruleX(points, { x: 'x', y1: 'y1', y2: 'y2', stroke, strokeWidth: 6, strokeOpacity: 0.25 }),
+      Plot.ruleY(points, { y: 'y', x1: 'x1', x2: 'x2', stroke, strokeWidth: 4, strokeOpacity: 0.3 }),
+      Plot.ruleX(points, { x: 'x', y1: 'y1', y2: 'y2', stroke, strokeWidth: 4, strokeOpacity: 0.3 }),
       Plot.arrow(arrows, {
         x1: 'x0',
         y1: 'y0',
@@ -190,7 +189,7 @@ function drawScatter({ table }: SectionInput, arms: readonly SampledArm[], by: '
       Plot.dot(points, { x: 'x', y: 'y', fill: stroke, r: 4.5 }),
     ],
   })
-  return html`<figure><h4>${title}</h4>${chart}</figure>`
+  return html`<figure><h3>${title}</h3>${chart}</figure>`
 }
 
 function drawMeasure({ table }: SectionInput, arms: readonly SampledArm[], name: keyof Diversity): Html {
