@@ -121,7 +121,8 @@ function problemsOf({ arms, tables, evaluations, heldOut, tune, quick, only, see
       const path = ['tables', name, 'evaluations']
       problems.push({ path, message: `${path.join('.')}: there is no evaluation '${each}' in the section evaluations` })
     }
-    for (const line of table.lines) for (const each of Object.keys(line.arms)) ask(each, ['tables', name, 'lines'], table.arms)
+    for (const line of table.lines)
+      for (const each of Object.keys(line.arms)) ask(each, ['tables', name, 'lines'], table.arms)
     ask(table.primary.arm, ['tables', name, 'primary', 'arm'], table.arms)
     ask(table.primary.baseline, ['tables', name, 'primary', 'baseline'], table.arms)
   }
@@ -133,7 +134,8 @@ function problemsOf({ arms, tables, evaluations, heldOut, tune, quick, only, see
     problems.push({ path, message: `${path.join('.')}: the section heldOut is missing, which says on what` })
   }
   if (tune && !Object.keys(tune.set).some((key) => /^evaluate\.(split|samples)$/.test(key))) {
-    const message = 'tune.set must name another evaluate.split or evaluate.samples: nothing is chosen on what is reported'
+    const message =
+      'tune.set must name another evaluate.split or evaluate.samples: nothing is chosen on what is reported'
     problems.push({ path: ['tune', 'set'], message })
   }
   if (tune && seeds.includes(tune.seed)) {

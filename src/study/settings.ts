@@ -55,10 +55,10 @@ const table = z.strictObject({
     .array(name)
     .default([])
     .meta({ description: 'Further evaluations of its arms, from those of the file' }),
-  lines: z
-    .array(line)
-    .default([])
-    .meta({ description: 'Lines through arms that differ in one number', form: 'label, arms by name with their number' }),
+  lines: z.array(line).default([]).meta({
+    description: 'Lines through arms that differ in one number',
+    form: 'label, arms by name with their number',
+  }),
   optional: z.boolean().default(false).meta({ description: 'Not part of a run of all tables' }),
 })
 
