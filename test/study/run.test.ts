@@ -108,7 +108,7 @@ describe('a study', () => {
       '--out',
       await newFolder(),
     ])
-    expect(refused.code).toBe(2)
+    expect(refused.code).toBe(1)
     expect(refused.stderr).toContain('nowhere')
   })
 })
