@@ -29,13 +29,14 @@ export interface Estimate {
   waiting: string[]
 }
 
-/** Seconds and bytes of a step with the bundled model, 200 and 150 studies, on two idle cores (docs/studies.md). */
+/** Seconds and bytes of a step with the bundled model and as many studies, on two idle cores (docs/studies.md). */
+const tabled = { trainStudies: 200, testStudies: 300 }
 const table: Record<string, { seconds: number; bytes: number }> = {
   import: { seconds: 2, bytes: 4e6 },
   sample: { seconds: 3, bytes: 0.3e6 },
   pairs: { seconds: 1, bytes: 1.5e6 },
   corrupt: { seconds: 3, bytes: 8e6 },
-  train: { seconds: 25, bytes: 4e6 },
+  train: { seconds: 12, bytes: 1.3e6 },
   choose: { seconds: 0, bytes: 1e3 },
   evaluate: { seconds: 3, bytes: 3e6 },
 }
@@ -44,9 +45,14 @@ const table: Record<string, { seconds: number; bytes: number }> = {
 export async function estimate(study: Study, root: string, { runs, steps }: Graph): Promise<Estimate> {
   const finished = await readSteps(root)
   const isBundled = study.base.import !== undefined && (study.base.import as { kind?: string }).kind === 'phantom'
+  const scale = scaleOf(steps)
   const stages = Object.keys(table).map((stage) => {
     const own = [...steps.values()].filter((step) => step.stage === stage)
-    return { stage, ...countDone(own), ...costOf(stage, finished, isBundled) }
+    return {
+      stage,
+      ...countDone(own),
+      ...costOf(stage, finished, isBundled ? scale[stage === 'evaluate' ? 'testStudies' : 'trainStudies'] : null),
+    }
   })
   const present = stages.filter(({ done, todo }) => done + todo > 0)
   const total = (key: 'seconds' | 'bytes'): number | null =>
@@ -65,6 +71,16 @@ export async function estimate(study: Study, root: string, { runs, steps }: Grap
   }
 }
 
+/** How many studies the largest world has, to those of the table. */
+function scaleOf(steps: Graph['steps']): typeof tabled {
+  const worlds = [...steps.values()].filter(({ stage }) => stage === 'import').map(({ identity }) => identity)
+  const most = (key: keyof typeof tabled): number => Math.max(...worlds.map((each) => Number(each[key] ?? 0)))
+  return {
+    trainStudies: most('trainStudies') / tabled.trainStudies,
+    testStudies: most('testStudies') / tabled.testStudies,
+  }
+}
+
 function countDone(steps: readonly Step[]): { done: number; todo: number } {
   const done = steps.filter(isDone).length
   return { done, todo: steps.length - done }
@@ -73,12 +89,15 @@ function countDone(steps: readonly Step[]): { done: number; todo: number } {
 function costOf(
   stage: string,
   finished: readonly FinishedStep[],
-  isBundled: boolean,
+  scale: number | null,
 ): Pick<StageEstimate, 'seconds' | 'bytes' | 'from'> {
   const own = finished.filter((step) => step.stage === stage)
   const mean = (key: 'seconds' | 'bytes'): number => own.reduce((sum, step) => sum + step[key], 0) / own.length
   if (own.length > 0) return { seconds: mean('seconds'), bytes: mean('bytes'), from: 'finished steps' }
-  if (isBundled) return { ...table[stage], from: 'table' }
+  if (scale !== null) {
+    const { seconds, bytes } = table[stage]
+    return { seconds: scale * seconds, bytes: scale * bytes, from: 'table' }
+  }
   return { seconds: null, bytes: null, from: null }
 }
 

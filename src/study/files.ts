@@ -1,7 +1,7 @@
 /** Names below the folder of a study. */
 export const studyFiles = {
   /** The study as it is run, with everything decided. */
-  study: 'study.yaml',
+  study: 'study.resolved.yaml',
   results: 'study.json',
   page: 'report.html',
   tables: 'tables',

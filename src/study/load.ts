@@ -91,10 +91,17 @@ function restrict(
       name,
       { ...arm, set: { ...small.set, ...arm.set } },
     ])
-    Object.assign(study, { arms: Object.fromEntries(changed), seeds: small.seeds, only: small.arms, small: true })
+    Object.assign(study, { arms: Object.fromEntries(changed), seeds: small.seeds, only: quickArms(study), small: true })
     delete study.tune
   }
   return { ...study, seeds: seeds ? [...seeds] : study.seeds, only: arms ? [...arms] : study.only }
+}
+
+/** The baseline and the primary comparison of each table. */
+function quickArms({ tables }: Pick<StudyFile, 'tables'>): string[] {
+  return [
+    ...new Set(Object.values(tables).flatMap(({ baseline, primary }) => [baseline, primary.arm, primary.baseline])),
+  ]
 }
 
 /** The file of a study as it is run, for its folder: it loads back to the same study. */
@@ -103,7 +110,7 @@ export function formatStudy({ locate, ...file }: Study): string {
 }
 
 /** What no single key can tell: names that stand for nothing. */
-function problemsOf({ arms, tables, evaluations, heldOut, tune, quick, only, seeds }: StudyFile): Problem[] {
+function problemsOf({ arms, tables, evaluations, heldOut, tune, only, seeds }: StudyFile): Problem[] {
   const problems: Problem[] = []
   const known = Object.keys(arms)
   const ask = (wanted: string | undefined, path: string[], among = known): void => {
@@ -126,7 +133,6 @@ function problemsOf({ arms, tables, evaluations, heldOut, tune, quick, only, see
     ask(table.primary.arm, ['tables', name, 'primary', 'arm'], table.arms)
     ask(table.primary.baseline, ['tables', name, 'primary', 'baseline'], table.arms)
   }
-  for (const each of quick?.arms ?? []) ask(each, ['quick', 'arms'])
   for (const each of only ?? []) ask(each, ['only'])
   for (const [name, { rewards }] of Object.entries(evaluations)) {
     if (!rewards || heldOut) continue

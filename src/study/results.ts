@@ -100,7 +100,8 @@ function meanOf(runs: readonly RunNumbers[], metric: Metric, draws: number): See
   return { value, interval: { low, high } }
 }
 
-function tableResults(
+/** @param run the arms that are run. @param numbers of all of them. */
+export function tableResults(
   { tables, seeds, margin, draws, small }: Study,
   name: string,
   run: readonly string[],

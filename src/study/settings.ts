@@ -64,15 +64,21 @@ const table = z.strictObject({
 
 const tune = z.strictObject({
   setting: text.meta({ description: 'Setting that is chosen for each arm, for instance train.optimizer.lr' }),
-  values: z.array(z.number()).min(2).meta({ description: 'Values that are tried' }),
+  values: z.array(z.number()).min(2).meta({ description: 'Values that are tried', form: 'numbers' }),
   metric: z.enum(metrics).default('overall').meta({ description: 'The accuracy that decides' }),
   seed: whole.meta({ description: 'Seed of the trials; none of the seeds of the study' }),
-  set: changes.default({}).meta({ description: 'How trials differ from the base; never the test split', form }),
+  set: changes.default({}).meta({
+    description:
+      'How trials differ from the base: another split above all, so that nothing is chosen on what is reported',
+    form,
+  }),
 })
 
 const quick = z.strictObject({
-  arms: names.meta({ description: 'Arms of --quick' }),
-  seeds: z.array(whole).min(1).default([0]).meta({ description: 'Seeds of --quick' }),
+  seeds: z.array(whole).min(1).default([0]).meta({
+    description: 'Seeds of --quick, which runs the baseline and the primary comparison of each table',
+    form: 'whole numbers',
+  }),
   set: changes.default({}).meta({ description: 'Changes that make it quick', form }),
 })
 
@@ -86,7 +92,10 @@ export const studySettings = z.strictObject({
     .record(name, table)
     .meta({ description: 'Arms held side by side: title, question, arms, baseline, primary', form: 'tables by name' }),
   only: names.optional().meta({ description: 'The arms that are run; default: all of the tables' }),
-  seeds: z.array(whole).min(1).default([0, 1, 2]).meta({ description: 'Every arm is run with each of them' }),
+  seeds: z.array(whole).min(1).default([0, 1, 2]).meta({
+    description: 'Every arm is run with each of them',
+    form: 'whole numbers',
+  }),
   margin: z.number().min(0).max(1).default(0.03).meta({
     description: 'Difference in accuracy below which arms count as equivalent, as a share',
   }),
@@ -105,10 +114,7 @@ export const studySettings = z.strictObject({
 export type StudyFile = z.output<typeof studySettings>
 export type Comparison = z.output<typeof comparison>
 export type Changes = z.output<typeof changes>
-export type Arm = z.output<typeof arm>
 export type Table = z.output<typeof table>
-export type Line = z.output<typeof line>
-export type FurtherEvaluation = z.output<typeof furtherEvaluation>
 export type Tune = z.output<typeof tune>
 
 /** The schemas of what stands under a name in the file, for the reference page. */

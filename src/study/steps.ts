@@ -67,12 +67,6 @@ export async function markDone(
   await deleteAll([failureOf(root, step)])
 }
 
-/** Undefined while it is not complete. */
-export async function readStep(step: Step): Promise<FinishedStep | undefined> {
-  const text = isDone(step) ? await readTextIfThere(markOf(step)) : undefined
-  return text === undefined ? undefined : stepFile.parse(JSON.parse(text))
-}
-
 /** Every finished step of a study, whatever arm it was for. */
 export async function readSteps(root: string): Promise<FinishedStep[]> {
   const names = existsSync(stepsFolder(root)) ? await readdir(stepsFolder(root)) : []

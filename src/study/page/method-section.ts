@@ -30,7 +30,7 @@ export function methodSection({ results, table }: SectionInput): Section | null 
     title,
     tables: present(shown),
     html: html`<h2>${title}</h2>
-      <p class="note">fire-train ${results.version}; seeds ${results.seeds.join(', ')}. The whole definition is study.yaml in the folder. A step is named by a hash of
+      <p class="note">fire-train ${results.version}; seeds ${results.seeds.join(', ')}. The whole definition is study.resolved.yaml in the folder. A step is named by a hash of
       everything that decides its result: its folder below steps/ has its settings and its files.</p>
       ${shown?.html}`,
   }
