@@ -127,7 +127,7 @@ function labelOf({ title }: Figure, lines: readonly ArmLines[]): string {
 }
 
 /** What a row of metrics has that does not depend on the machine's speed. */
-const kept = (key: string): boolean => /^(rewards|loss|kl|logps)(\/|$)|^grad_norm$|^learning_rate$/.test(key)
+const kept = (key: string): boolean => /^(rewards|loss|kl|logps)(\/|$)|^grad_norm$/.test(key)
 
 function tableOfSteps(trainings: readonly Training[]) {
   const keys = keysOf(trainings).filter(kept)
