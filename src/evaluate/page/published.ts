@@ -51,6 +51,28 @@ interface Row {
   values: Partial<Record<Measure, PublishedValue>>
 }
 
+/** The published rows alone, for a study of their arms. Null for names that are no published table. */
+export function publishedTable(name: string): { table: Table | null; source: string; notes: string[] } | null {
+  const published = readPublished()
+  const { source, notes, ablations, pairConstruction, main } = published
+  if (name === 'objectives') return { table: rowsTable(publishedRows(published).filter(isMain(main))), source, notes }
+  const rows = name === 'pairs' ? pairConstruction : ablations[name]
+  if (!rows) return null
+  const only =
+    name === 'pairs'
+      ? { ...published, ablations: {} }
+      : { ...published, ablations: { [name]: rows }, pairConstruction: {} }
+  return { table: othersTable(only), source, notes }
+}
+
+const isMain =
+  (main: Published['main']) =>
+  ({ model }: Row): boolean =>
+    Object.keys(main).some((name) => model.endsWith(name))
+
+const readPublished = (): Published =>
+  JSON.parse(readFileSync(new URL('../../../models/published.json', import.meta.url), 'utf8')) as Published
+
 /** Null where no question is of a set that published numbers are of. */
 export function publishedSection(folder: EvaluationFolder): Section | null {
   const { results, verdicts } = folder
@@ -64,9 +86,7 @@ export function publishedSection(folder: EvaluationFolder): Section | null {
     ours.some(({ values }) => values[key as keyof typeof values] !== undefined),
   )
   if (measures.length === 0) return null
-  const published = JSON.parse(
-    readFileSync(new URL('../../../models/published.json', import.meta.url), 'utf8'),
-  ) as Published
+  const published = readPublished()
   const main = mainTable(folder, [...ours, ...publishedRows(published)], measures)
   const others = othersTable(published)
   const title = 'Published numbers'
@@ -125,7 +145,16 @@ function publishedRows({ main, quoted }: Published): Row[] {
   return [...own, ...others]
 }
 
+const rowsTable = (rows: readonly Row[]): Table | null =>
+  rowsAs(rows, [...questions, ...reportMeasures, 'average'], ({ name }) => html`<span class="published">${name}</span>`)
+
 function mainTable({ results }: EvaluationFolder, rows: readonly Row[], measures: readonly Measure[]): Table | null {
+  return rowsAs(rows, measures, ({ system, name }) =>
+    system === null ? html`<span class="published">${name}</span>` : systemName(results, system),
+  )
+}
+
+function rowsAs(rows: readonly Row[], measures: readonly Measure[], named: (row: Row) => Html): Table | null {
   const labels: Record<Measure, string> = {
     ...(Object.fromEntries(questions.map((key) => [key, columns[key].label])) as Record<Question, string>),
     green: 'GREEN (parity)',
@@ -138,11 +167,7 @@ function mainTable({ results }: EvaluationFolder, rows: readonly Row[], measures
     rows,
     above: ({ model }) => model,
     columns: [
-      {
-        label: 'system',
-        show: ({ system, name }) =>
-          system === null ? html`<span class="published">${name}</span>` : systemName(results, system),
-      },
+      { label: 'system', show: named },
       ...measures.map((key) => ({
         label: `${labels[key]}, %`,
         show: ({ values, system }: Row) => {
