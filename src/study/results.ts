@@ -72,8 +72,10 @@ export async function collectResults(study: Study, root: string, { runs }: Pick<
       ),
     ),
     tables: Object.keys(study.tables).map((name) => tableResults(study, name, arms, numbers)),
-    missing: numbers.flatMap(({ arm, seed, state, why }) =>
-      state === 'done' ? [] : [{ arm, seed, state, why: why as string }],
+    missing: numbers.flatMap(({ arm, seed, state, why, unfinished }) =>
+      state === 'done'
+        ? unfinished.map((each) => ({ arm, seed, state: 'missing' as const, why: each }))
+        : [{ arm, seed, state, why: why as string }],
     ),
   }
 }

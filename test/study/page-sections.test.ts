@@ -282,7 +282,7 @@ describe('grounding by layer', () => {
 })
 
 describe('rewards and style', () => {
-  const text = (answer: number) => ({ answer, phrases: 0, words: 3 })
+  const text = (answer: number) => ({ answer, phrases: -answer, words: 3 })
   const rewardOf = (pairId: string, values: readonly number[]) => {
     const [chosen, rejected, right, wrong] = values.map(text)
     const references = { referenceRight: right ?? null, referenceWrong: wrong ?? null }
@@ -325,6 +325,7 @@ describe('rewards and style', () => {
     expect(others).toEqual([])
     expect(row).toMatchObject({ arm: 'dpo', trainingRewardAccuracy: '0.75', words: '3', referenceWords: '2' })
     expect(Number(row.heldOut)).toBeCloseTo(2 / 3, 12)
+    expect(Number(row.heldOutPhrases)).toBe(0)
     expect([row.bothReference, row.bothOwn, row.rightOwn, row.rightReference].map(Number)).toEqual([0.5, 0.5, 0, 1])
     expect(section?.html.markup).toMatch(/aria-label="Accuracy against words: base 60.0 % with 8.0 words/)
   })

@@ -39,7 +39,7 @@ beforeAll(async () => {
   wholeMs = performance.now() - started
   wholeFolder = out
   whole = await resultsIn(out)
-}, 60_000)
+}, 120_000)
 
 describe('a study', () => {
   it('trains once for arms of equal settings, and says where the numbers come from', () => {
@@ -53,7 +53,7 @@ describe('a study', () => {
     )
   })
 
-  it('is the same after being killed again and again', { timeout: 60_000 }, async () => {
+  it('is the same after being killed again and again', { timeout: 180_000 }, async () => {
     const out = await newFolder()
     let kills = 0
     for (let part = 1; part <= 5; part += 1) {
@@ -67,7 +67,7 @@ describe('a study', () => {
     expect(await resultsIn(out)).toEqual(whole)
   })
 
-  it('is shared by two processes, and the same with two jobs', { timeout: 60_000 }, async () => {
+  it('is shared by two processes, and the same with two jobs', { timeout: 180_000 }, async () => {
     const [together, jobs] = [await newFolder(), await newFolder()]
     const codes = (await Promise.all([study(together), study(together)])).map(({ code }) => code)
     expect(codes).toEqual([0, 0])
@@ -76,7 +76,7 @@ describe('a study', () => {
     expect(await resultsIn(jobs)).toEqual(whole)
   })
 
-  it('is the same in two shards, the first of which says what is missing', { timeout: 60_000 }, async () => {
+  it('is the same in two shards, the first of which says what is missing', { timeout: 180_000 }, async () => {
     const out = await newFolder()
     await study(out, '--shard', '1/2')
     const { missing, arms, tables } = await numbersIn(out)
@@ -87,7 +87,7 @@ describe('a study', () => {
     expect(await resultsIn(out)).toEqual(whole)
   })
 
-  it('goes on when an arm fails, and names it', { timeout: 60_000 }, async () => {
+  it('goes on when an arm fails, and names it', { timeout: 180_000 }, async () => {
     const broken = { words: 'no model', set: { model: join(await temporaryFolder(), 'nowhere') } }
     const failing = { words: 'no such questions', set: { 'sample.split': 'nothing' } }
     const arms = { ...smallStudy.arms, dpo: failing }
@@ -114,7 +114,7 @@ describe('a study', () => {
 })
 
 describe('equal arms', () => {
-  it('are bit-equal when they are run apart', { timeout: 60_000 }, async () => {
+  it('are bit-equal when they are run apart', { timeout: 180_000 }, async () => {
     const settings = { 'train.objective.alpha': 0, 'train.objective.gamma': 0 }
     const arms = {
       base: smallStudy.arms.base,

@@ -39,8 +39,11 @@ function runsOf(random: () => number, accuracy: (arm: string) => number): RunNum
         tuned: null,
         groups: null,
         words: null,
+        sampled: null,
+        rewards: null,
+        unfinished: [],
         answers,
-      } as RunNumbers
+      }
     })
   })
 }

@@ -2,6 +2,7 @@
 import { present, type Section, tableOf } from '../../evaluate/page/table.js'
 import { type Html, html } from '../../page/html.js'
 import { percent } from '../../page/numbers.js'
+import { counted } from '../../settings/plural.js'
 import type { ArmResults } from '../results.js'
 import { type Metric, metrics } from '../settings.js'
 import type { SectionInput } from './section.js'
@@ -47,7 +48,7 @@ export function armsSection({ results, table }: SectionInput): Section | null {
     title,
     tables: present(shown, seedsTable(rows)),
     html: html`<h2>${title}</h2>
-      <p class="note">Accuracy is the mean over ${results.seeds.length} seeds with a 95 % bootstrap interval: seeds are drawn, then images within each.
+      <p class="note">Accuracy is the mean over ${counted(results.seeds.length, 'seed')} with a 95 % bootstrap interval: seeds are drawn, then images within each.
       Small dots are the seeds, the vertical line is ${table.baseline}. Closed is answer_type. An arm with a missing seed has no mean.</p>
       ${shown?.html}`,
   }

@@ -3,6 +3,7 @@ import { present, type Section, tableOf } from '../../evaluate/page/table.js'
 import { html } from '../../page/html.js'
 import { intervalOfPoints, percent, points, pValue } from '../../page/numbers.js'
 import type { ComparedArms } from '../compare.js'
+import { metrics } from '../settings.js'
 import type { SectionInput } from './section.js'
 import { metricWords } from './words.js'
 
@@ -10,7 +11,10 @@ export function comparisonsSection({ results, table }: SectionInput): Section | 
   const { baseline, comparisons, primary } = table
   const rows = [
     ...(primary ? [{ kind: 'primary', compared: primary }] : []),
-    ...comparisons.map((compared) => ({ kind: compared.metric === 'overall' ? 'table' : 'exploratory', compared })),
+    ...byMetric(comparisons).map((compared) => ({
+      kind: compared.metric === 'overall' ? 'table' : 'exploratory',
+      compared,
+    })),
   ]
   const shown = tableOf<(typeof rows)[number]>({
     name: 'comparisons',
@@ -48,6 +52,9 @@ export function comparisonsSection({ results, table }: SectionInput): Section | 
       ${shown?.html}`,
   }
 }
+
+const byMetric = (comparisons: readonly ComparedArms[]): ComparedArms[] =>
+  metrics.flatMap((metric) => comparisons.filter((each) => each.metric === metric))
 
 const numberOf = (p: number | null): string => (p === null || Number.isNaN(p) ? '–' : pValue(p))
 

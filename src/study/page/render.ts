@@ -4,6 +4,7 @@ import { makeFolder, writeFileAtomic } from '../../data/files.js'
 import { evaluationStyle } from '../../evaluate/page/style.js'
 import { type Html, html } from '../../page/html.js'
 import { renderPage } from '../../page/page.js'
+import { counted } from '../../settings/plural.js'
 import { studyFiles } from '../files.js'
 import type { StudyResults, TableResults } from '../results.js'
 import { armLookStyle } from './arm-look.js'
@@ -58,6 +59,7 @@ function cautions({ small, missing, seeds }: StudyResults, table?: TableResults)
       ({ arm, seed, state, why }) => `${state === 'failed' ? 'Failed' : 'Missing'}: ${arm}, seed ${seed}: ${why}`,
     ),
   ]
-  if (lines.length === 0) return html`<p class="soft">Complete: every arm has been run with ${seeds.length} seeds.</p>`
+  if (lines.length === 0)
+    return html`<p class="soft">Complete: every arm has been run with ${counted(seeds.length, 'seed')}.</p>`
   return html`<ul class="cautions">${lines.map((line) => html`<li class="warning">${line}</li>`)}</ul>`
 }

@@ -23,6 +23,7 @@ import { cellsOfMean, meanOf, seedMean, showMean } from './seed-mean.js'
 /** Which of two texts should have the higher reward; the first is right. */
 const probes = {
   heldOut: { words: 'Reward accuracy on held-out pairs', texts: ['chosen', 'rejected'] },
+  heldOutPhrases: { words: 'Reward accuracy on held-out pairs, phrases alone', texts: ['chosen', 'rejected'] },
   bothReference: { words: 'Both as the reference writes', texts: ['referenceRight', 'referenceWrong'] },
   bothOwn: { words: 'Both as the model writes', texts: ['chosen', 'rejected'] },
   rightOwn: { words: 'Right as the model writes, wrong as the reference', texts: ['chosen', 'referenceWrong'] },
@@ -30,7 +31,7 @@ const probes = {
 } as const
 type Probe = keyof typeof probes
 const probeNames = Object.keys(probes) as Probe[]
-const crossed = probeNames.filter((probe) => probe !== 'heldOut')
+const crossed = probeNames.filter((probe) => !probe.startsWith('heldOut'))
 
 /** What one arm came to; the arrays are by seed. */
 interface RewardedArm {
@@ -82,7 +83,7 @@ export async function rewardHackingSection(input: SectionInput): Promise<Section
     title,
     tables: present(shown),
     html: html`<h2>${title}</h2>
-      <p class="note">The reward of a text is how much likelier the trained model finds it than the model alone, over all its tokens. A share says how often the right text has
+      <p class="note">The reward of a text is how much likelier the trained model finds it than the model alone, over all its tokens, or those of the decisive phrases. A share says how often the right text has
       the higher reward; 50 % is chance. Reward accuracy on training pairs is of the last tenth of the steps.</p>
       ${drawAlong(input, arms, reference, untrained)}
       ${
@@ -144,10 +145,12 @@ async function lastAccuracy(folder: string): Promise<number> {
 /** 1 where the right text has the higher reward, strictly; pairs about one image are a cluster. */
 function itemsOf(probe: Probe, records: readonly RewardRecord[]): ClusteredItem[] {
   const [right, wrong] = probes[probe].texts
-  const asked = probe === 'heldOut' ? records : records.filter((each) => each.referenceRight && each.referenceWrong)
+  const over = probe === 'heldOutPhrases' ? 'phrases' : 'answer'
+  const isCrossed = (each: RewardRecord) => each.referenceRight !== null && each.referenceWrong !== null
+  const asked = crossed.includes(probe) ? records.filter(isCrossed) : records
   return asked.flatMap((each) => {
     const [better, worse] = [each[right], each[wrong]]
-    return better && worse ? [{ cluster: each.imageId, value: Number(better.answer > worse.answer) }] : []
+    return better && worse ? [{ cluster: each.imageId, value: Number(better[over] > worse[over]) }] : []
   })
 }
 
