@@ -54,10 +54,6 @@ export async function tradeOffSection(input: SectionInput): Promise<Section | nu
         label: 'one verdict for all answers, %',
         show: ({ seeds }) => percent(meanOf(seeds, ({ sampled }) => sampled.consistent)),
       },
-      ...names.map((name) => ({
-        label: measures[name],
-        show: ({ seeds }: SampledArm) => meanOf(seeds, ({ sampled }) => sampled.diversity[name]).toFixed(2),
-      })),
     ],
     data: ({ arm, answers, sampledOne, best, seeds }) => ({
       ...{ arm: arm.name, answers, seeds: seeds.length },
