@@ -83,6 +83,10 @@ export const typescriptLayers = {
     ...['errors', 'options', 'version', 'data', 'settings', 'stage'],
     ...['import', 'sample', 'pairs', 'corrupt', 'train', 'evaluate', 'report'],
   ],
+  study: [
+    ...['errors', 'options', 'version', 'statistics', 'data', 'page', 'settings', 'stage'],
+    ...['evaluate', 'pipeline', 'pairs', 'corrupt', 'type:train'],
+  ],
   bench: ['errors', 'version', 'random', 'data', 'corrupt', 'engine', 'settings', 'type:stage'],
   cli: [
     ...[
@@ -101,7 +105,7 @@ export const typescriptLayers = {
       'inspect',
       'merge',
     ],
-    ...['import', 'sample', 'pairs', 'corrupt', 'train', 'evaluate', 'report', 'pipeline', 'bench'],
+    ...['import', 'sample', 'pairs', 'corrupt', 'train', 'evaluate', 'report', 'pipeline', 'study', 'bench'],
   ],
   index: '*',
 }

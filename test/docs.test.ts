@@ -8,6 +8,7 @@ import { run } from '../src/cli/run.js'
 import { pipelineSchema } from '../src/pipeline/index.js'
 import { keyOf, settingsOf } from '../src/settings/setting.js'
 import { isTree } from '../src/settings/source.js'
+import { studySettings } from '../src/study/settings.js'
 import { trainSettings } from '../src/train/settings.js'
 
 const root = fileURLToPath(new URL('../', import.meta.url))
@@ -161,7 +162,12 @@ describe('commands', () => {
         : [path.join('.')]
     const sections = new Set([...(keysOf.run ?? [])].map((key) => key.split('.')[0]))
     for (const { code } of blocks(page).filter(({ language }) => language === 'yaml')) {
-      const found = leaves(parse(code)).filter((key) => key !== '')
+      const tree: unknown = parse(code)
+      if (isTree(tree) && isTree(tree.arms)) {
+        expect(studySettings.safeParse(tree).error).toBeUndefined()
+        continue
+      }
+      const found = leaves(tree).filter((key) => key !== '')
       const fits = [keysOf.run, keysOf.train].some((known) => found.every((key) => known.has(key) || sections.has(key)))
       expect(fits, `${found.join(', ')} are keys of no file`).toBe(true)
     }

@@ -5,6 +5,7 @@ import { pipelineSchema, stages } from '../pipeline/index.js'
 import { jsonSchema, settingsTable } from '../settings/reference.js'
 import { flagOf, type Setting } from '../settings/setting.js'
 import type { Stage } from '../stage/index.js'
+import { namedSettings, studySettings } from '../study/settings.js'
 import { trainSettings } from '../train/settings.js'
 
 /** Path below docs/ and content of every page that is made from the code. */
@@ -84,5 +85,12 @@ Editors complete and check a YAML file that names a schema in its first line:
     '## generate',
     'Answers of a model to questions: `fire-train generate`. It is a command only.',
     settingsTable(generateSettings, flag),
+    '## study',
+    'The file of `fire-train study` ([studies](studies.md)). `base` has the keys of a pipeline.',
+    settingsTable(studySettings),
+    ...Object.entries(namedSettings).flatMap(([name, schema]) => [
+      `Below a name in \`${name}\`:`,
+      settingsTable(schema),
+    ]),
   ].join('\n\n')}\n`
 }

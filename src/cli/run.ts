@@ -21,6 +21,7 @@ import { pull } from './commands/pull.js'
 import { report } from './commands/report.js'
 import { run as runCommand } from './commands/run.js'
 import { sample } from './commands/sample.js'
+import { study } from './commands/study.js'
 import { train } from './commands/train.js'
 import { verify } from './commands/verify.js'
 import { helpOfAll, helpOfCommand, helpOfGroup } from './help.js'
@@ -41,6 +42,7 @@ export const commands: readonly (Command | Group)[] = [
   train,
   evaluate,
   report,
+  study,
   generate,
   merge,
   verify,

@@ -18,9 +18,9 @@ export const corruptStage = defineStage({
   // For the grain of the image the model is only measured with: its twins are the same, and it need not be there.
   ignores: ({ grain }) => (grain === 'image' ? ['model'] : []),
   // Neither pairs nor a manifest tell by their content when an image or a mask that they name was drawn again.
-  reads: async ({ pairs, images, masks }) => [
-    ...(await imagesNamedIn(pairs, images)),
-    ...(masks === undefined ? [] : await maskFiles(masks)),
+  reads: ({ pairs, images, masks }) => [
+    { input: pairs, files: () => imagesNamedIn(pairs, images) },
+    ...(masks === undefined ? [] : [{ input: masks, files: () => maskFiles(masks) }]),
   ],
   makes: ({ out }) => ({ pairs: join(out, 'pairs.jsonl') }),
   leaves: ({ out }) => [join(out, 'pairs.jsonl'), join(out, 'sheet.html')],

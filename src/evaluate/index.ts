@@ -26,7 +26,7 @@ export { type EvaluationResults, type ReportsResults, readEvaluation } from './f
 export { type Box, type Frame, type Grid, touchedTokens } from './grounding/boxes.js'
 export { type Grounding, type GroundingConvention, groundingMetrics, type HeadWeights } from './grounding/metrics.js'
 export type { GroundingFiles } from './grounding/run.js'
-export type { ComparedGrounding, GroundingResults } from './grounding/summary.js'
+export type { ComparedGrounding, GroundingResults, LayerMean } from './grounding/summary.js'
 export type { GroundingRequest, MeanRatios } from './grounding.js'
 export { type GroupKind, type GroupResult, resultsByGroup } from './groups.js'
 export type { HiddenResults, HidingRequest } from './hidden.js'

@@ -79,6 +79,7 @@ export const evaluateSettings = z.strictObject({
         'Folder of a training run: every checkpoint that it kept is a system, to see what training does step by step',
       ),
     ),
+  modelAlone: z.boolean().default(true).meta({ description: 'With adapters: evaluate the model without them too' }),
   endpoint: serverSettings.optional().describe('A server that answers too'),
   predictions: z
     .array(text)

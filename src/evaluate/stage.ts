@@ -33,9 +33,9 @@ export const evaluateStage = defineStage({
   check,
   takes: { samples: 'heldOut', adapter: 'adapter', trainedOn: 'pairs', masks: 'masks' },
   out: { setting: 'out', name: '' },
-  reads: async ({ samples, images, masks }) => [
-    ...(await imagesNamedIn(samples, images)),
-    ...(masks === undefined ? [] : await maskFiles(masks)),
+  reads: ({ samples, images, masks }) => [
+    { input: samples, files: () => imagesNamedIn(samples, images) },
+    ...(masks === undefined ? [] : [{ input: masks, files: () => maskFiles(masks) }]),
   ],
   makes: ({ out }) => ({ evaluation: out }),
   leaves: ({ out }) => [join(out, evaluationFiles.results), join(out, evaluationFiles.verdicts)],
@@ -87,7 +87,7 @@ function check(tree: Tree, locate: Locate): Settings {
   const fail = (key: string, message: string): never => {
     throw configError([{ path: [key], message }], locate)
   }
-  const { model, adapter, run, endpoint, predictions, names, answers, temperature, rewardPairs } = settings
+  const { model, adapter, run, modelAlone, endpoint, predictions, names, answers, temperature, rewardPairs } = settings
   if (rewardPairs.length > 0 && adapter.length === 0 && run === undefined) {
     fail('rewardPairs', 'A reward is how much likelier an adapter makes an answer: give an adapter or a run')
   }
@@ -95,6 +95,9 @@ function check(tree: Tree, locate: Locate): Settings {
   if (run !== undefined && model === undefined) fail('model', 'Give the model that was trained')
   if (model === undefined && !endpoint && predictions.length === 0) {
     fail('model', 'Give a model, a server or predictions to evaluate')
+  }
+  if (!modelAlone && adapter.length > 0 && (settings.attentionQuestions > 0 || settings.hideLesions.length > 0)) {
+    fail('modelAlone', 'What answers rest on is measured against the model alone; leave modelAlone on')
   }
   if (answers > 1 && temperature === 0 && (model !== undefined || endpoint)) {
     fail('temperature', `${answers} greedy answers would all be the same; set a temperature, for instance 0.7`)
@@ -104,10 +107,15 @@ function check(tree: Tree, locate: Locate): Settings {
   return settings
 }
 
+/** Whether the model without an adapter is one of the systems. */
+const standsAlone = ({ model, adapter, modelAlone }: Settings): boolean =>
+  model !== undefined && (modelAlone || adapter.length === 0)
+
 /** Names that tell systems apart: as given, else by where they come from. */
-function systemNames({ model, adapter, endpoint, predictions, names }: Settings): string[] {
+function systemNames(settings: Settings): string[] {
+  const { adapter, endpoint, predictions, names } = settings
   const own = [
-    ...(model === undefined ? [] : ['base']),
+    ...(standsAlone(settings) ? ['base'] : []),
     ...adapter.map((path) => (basename(path) === 'adapter' ? basename(dirname(path)) : basename(path))),
     ...(endpoint ? [endpoint.model] : []),
     ...predictions.map((path) => basename(path, extname(path))),
@@ -125,7 +133,7 @@ function systemNames({ model, adapter, endpoint, predictions, names }: Settings)
 function systemsOf(settings: Settings): AnsweringSystem[] {
   const { model, adapter, endpoint, predictions, cache, out } = settings
   const systems = [
-    ...(model === undefined ? [] : [{ kind: 'model' as const, model, adapter: null }]),
+    ...(standsAlone(settings) ? [{ kind: 'model' as const, model: model as string, adapter: null }] : []),
     ...adapter.map((path) => ({ kind: 'model' as const, model: model as string, adapter: path })),
     ...(endpoint ? [{ kind: 'server' as const, endpoint, cache: cache ?? join(out, evaluationFiles.cache) }] : []),
     ...predictions.map((path) => ({ kind: 'file' as const, path })),

@@ -27,11 +27,14 @@ export const importStage = defineStage({
     return { samples, heldOut: samples, masks: maskedKinds.includes(kind) ? join(out, masksName) : undefined }
   },
   leaves: ({ out }) => [out],
-  async reads({ kind, source, images, out }) {
+  reads({ kind, source, images, out }) {
     if (kind === 'phantom' || source === undefined || images !== undefined) return []
-    const { kinds } = await import('./import.js')
-    const { imagesBeside } = await import('./named.js')
-    return imagesBeside(source, kinds[kind], out)
+    const files = async (): Promise<string[]> => {
+      const { kinds } = await import('./import.js')
+      const { imagesBeside } = await import('./named.js')
+      return imagesBeside(source, kinds[kind], out)
+    }
+    return [{ input: source, files }]
   },
   ignores({ kind, splitByImage }) {
     if (kind === 'phantom') return []

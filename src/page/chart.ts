@@ -9,7 +9,7 @@ const SIZES = {
   narrow: { width: 326, height: 220, ticks: 4 },
 } as const
 
-/** The same chart for both widths; which one is seen is the style sheet's. */
+/** The same chart for both widths; which one is seen is the style sheet's. With `ariaLabel` it is one image to screen readers. */
 export function drawChart(options: Plot.PlotOptions): Html {
   const drawn = Object.entries(SIZES).map(([name, { ticks, ...size }]) => {
     const chart = render({ ...options, ...size, x: { ticks, ...options.x } })
@@ -29,5 +29,6 @@ function render(options: Plot.PlotOptions): Html {
   const { document } = parseHTML('<!doctype html><html><body></body></html>')
   const style = { background: 'none', fontFamily: 'inherit', fontSize: '12px' }
   const figure = Plot.plot({ style, ...options, document: document as unknown as Plot.PlotOptions['document'] })
+  if (options.ariaLabel) figure.setAttribute('role', 'img')
   return trusted(figure.outerHTML)
 }

@@ -5,7 +5,14 @@ import { compute, inputPath, outputPath, seed, shared, text } from '../settings/
 import { checkTree, configError, type Locate, readSettings, refuseUseless } from '../settings/file.js'
 import { identityOf, isUnder, pathsOf, settingsOf, setValueAt, valueAt } from '../settings/setting.js'
 import { isTree, type Tree } from '../settings/source.js'
-import { type Artifacts, checkSettings, type Stage, type StageContext, type StageResult } from '../stage/stage.js'
+import {
+  type Artifacts,
+  checkSettings,
+  type Naming,
+  type Stage,
+  type StageContext,
+  type StageResult,
+} from '../stage/stage.js'
 import { stages as allStages } from './stages.js'
 
 /** Stages that have a setting of this name, and no value of their own, take it. */
@@ -23,7 +30,7 @@ export interface PlannedStage {
   /** Files and folders whose content decides the result. */
   inputs: string[]
   /** Files that the inputs name; asked for when the inputs are there. */
-  reads?(): Promise<string[]>
+  reads: Naming[]
   /** What its last run left undone, in words. */
   unfinished?(): Promise<string | undefined>
   /** Everything else that decides it. */
@@ -32,6 +39,8 @@ export interface PlannedStage {
   outputs: string[]
   /** Moved to `earlier/` before it runs anew. */
   traces: string[]
+  /** What it hands on. */
+  makes: Artifacts
   /** Runs it without asking whether it must. */
   run(context: StageContext): Promise<StageResult>
 }
@@ -73,21 +82,31 @@ export async function loadPipeline(
   const artifacts: Artifacts = {}
   return {
     output,
-    stages: present.map((stage) =>
-      plan(stage, tree[stage.name] as Tree, { common, artifacts, output, locate: locate([stage.name]) }),
-    ),
+    stages: present.map((stage) => {
+      const place = { common, artifacts, folder: join(output, stage.name), locate: locate([stage.name]) }
+      const planned = planStage(stage, tree[stage.name] as Tree, place)
+      Object.assign(artifacts, planned.makes)
+      return planned
+    }),
   }
 }
 
-interface Place {
+/** What surrounds the section of a stage. */
+export interface Place {
+  /** Settings that all stages share. */
   common: Tree
-  /** What the stages before make; what this one makes is added. */
+  /** What the stages before make. */
   artifacts: Artifacts
-  output: string
+  /** Where the stage writes. */
+  folder: string
   locate: Locate
 }
 
-function plan(stage: Stage, own: Tree, { common, artifacts, output, locate }: Place): PlannedStage {
+/**
+ * Decides everything about one stage; nothing is computed or written.
+ * @param own its section. @throws {ConfigError} listing every mistake, with its place.
+ */
+export function planStage(stage: Stage, own: Tree, { common, artifacts, folder, locate }: Place): PlannedStage {
   const out = stage.out.setting
   const fail = (key: string, message: string): never => {
     throw configError([{ path: key.split('.'), message: `${stage.name}.${key} ${message}` }], locate)
@@ -97,7 +116,7 @@ function plan(stage: Stage, own: Tree, { common, artifacts, output, locate }: Pl
   const tree: Tree = {
     ...Object.fromEntries(Object.entries(common).filter(([key]) => keys.some(({ path }) => path[0] === key))),
     ...structuredClone(own),
-    [out]: join(output, stage.name, stage.out.name),
+    [out]: join(folder, stage.out.name),
   }
   for (const [key, artifact] of Object.entries(stage.takes)) {
     const path = key.split('.')
@@ -108,17 +127,17 @@ function plan(stage: Stage, own: Tree, { common, artifacts, output, locate }: Pl
   }
   const settings = checkSettings(stage, tree, locate)
   refuseUseless(stage.settings, own, settings, locate)
-  Object.assign(artifacts, stage.makes(settings))
   const ignored = stage.ignores?.(settings) ?? []
   const inputs = pathsOf(stage.settings, 'input').filter((path) => !isUnder(path, ignored))
   return {
     name: stage.name,
     inputs: inputs.flatMap((path) => (valueAt(settings, path) as string | null | undefined) ?? []),
-    reads: stage.reads && (async () => (await stage.reads?.(settings)) ?? []),
+    reads: stage.reads?.(settings) ?? [],
     unfinished: stage.unfinished && (async () => stage.unfinished?.(settings)),
     identity: identityOf(stage.settings, settings as object, ignored),
     outputs: stage.leaves(settings),
     traces: stage.traces?.(settings) ?? stage.leaves(settings),
+    makes: stage.makes(settings),
     run: (context) => stage.run(settings, context),
   }
 }

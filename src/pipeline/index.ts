@@ -1,5 +1,14 @@
 /** `fire-train/pipeline`: a file of stages, planned and run; what did not change is not run again. */
 
-export { loadPipeline, type Pipeline, type PlannedStage, pipelineSchema } from './config.js'
+export {
+  loadPipeline,
+  type Pipeline,
+  type Place,
+  type PlannedStage,
+  pipelineSchema,
+  planStage,
+  sharedSettings,
+} from './config.js'
+export { Hashes, knownHashes } from './hashes.js'
 export { type PipelineContext, type PipelineReport, planPipeline, runPipeline, type StageOutcome } from './run.js'
 export { stages } from './stages.js'

@@ -105,7 +105,9 @@ async function present(stage: PlannedStage, hashes: Hashes, output: string): Pro
 /** By path below the output, so that a project may move. */
 async function hashNamed(stage: PlannedStage, hashes: Hashes, output: string): Promise<StageState['named']> {
   const named: StageState['named'] = {}
-  for (const path of (await stage.reads?.()) ?? []) named[relative(output, path)] = await hashes.ofAny(path)
+  for (const { files } of stage.reads) {
+    for (const path of await files()) named[relative(output, path)] = await hashes.ofAny(path)
+  }
   return named
 }
 

@@ -38,7 +38,9 @@ export const sampleStage = defineStage({
   leaves: ({ out }) => [out],
   traces: ({ out }) => sampleTraces(out),
   // Not those of questions that have no answer: they are asked again whatever became of their images.
-  reads: async ({ samples, images, out }) => imagesNamedIn(samples, images, new Set(await failedIds(out))),
+  reads: ({ samples, images, out }) => [
+    { input: samples, files: async () => imagesNamedIn(samples, images, new Set(await failedIds(out))) },
+  ],
   ignores: ({ endpoint }) => (endpoint ? engineOnly : []),
   async unfinished({ out }) {
     const failed = (await failedIds(out)).length

@@ -42,9 +42,14 @@ export interface Setting {
   range: string
 }
 
+/** By schema: a study asks for the settings of one stage hundreds of times. */
+const known = new WeakMap<z.ZodType, readonly Setting[]>()
+
 /** The settings of a schema in their order; those of nested objects follow where the object stands. */
-export function settingsOf(schema: z.ZodType): Setting[] {
-  return walk(schema, [], true)
+export function settingsOf(schema: z.ZodType): readonly Setting[] {
+  const found = known.get(schema) ?? walk(schema, [], true)
+  known.set(schema, found)
+  return found
 }
 
 /** The name of a setting in messages and references: `endpoint.maxTokens`. */

@@ -70,6 +70,16 @@ export function isTree(value: unknown): value is Tree {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
+/** One tree on another: sections are joined key by key, everything else is replaced. */
+export function joinTrees(below: Tree, above: Tree): Tree {
+  const joined = { ...below }
+  for (const [key, value] of Object.entries(above)) {
+    const under = below[key]
+    joined[key] = isTree(under) && isTree(value) ? joinTrees(under, value) : value
+  }
+  return joined
+}
+
 function findKey(node: unknown, path: KeyPath): { offset: number | undefined; depth: number } {
   let offset: number | undefined
   let depth = 0

@@ -35,6 +35,13 @@ export interface StageResult<R = unknown> {
   problem?: FireError
 }
 
+/** An input that names further files. */
+export interface Naming {
+  input: string
+  /** Asked for when the input is there. */
+  files(): Promise<string[]>
+}
+
 /** Files that stages hand on. */
 export interface Artifacts {
   /** Sample records to ask. */
@@ -72,8 +79,8 @@ export interface Stage<T = unknown, R = unknown> {
   takes: Readonly<Record<string, keyof Artifacts>>
   /** The setting that says where to write, and its value below the stage's folder of a pipeline ('' = the folder). */
   out: { setting: string; name: string }
-  /** Files that its inputs name, where their content decides the result too; asked for before a run and after it. */
-  reads?(settings: T): Promise<string[]>
+  /** Files that inputs name, where their content decides the result too; asked for before a run and after it. */
+  reads?(settings: T): Naming[]
   /** What a run that ended could not do and the next one may, in words: a pipeline then goes on with what there is. */
   unfinished?(settings: T): Promise<string | undefined>
   /** What it hands on. */

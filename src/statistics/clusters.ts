@@ -14,8 +14,12 @@ export interface ClusteredItem {
 /** With fewer clusters an interval over them is not printed: it would be far too narrow. */
 export const fewestClusters = 20
 
-/** Sum and count of each cluster, in the order of their first items. */
-function clustersOf(items: readonly ClusteredItem[]): { sums: Float64Array; counts: Float64Array } {
+/** Name, sum and count of each cluster, in the order of their first items. */
+export function clustersOf(items: readonly ClusteredItem[]): {
+  names: string[]
+  sums: Float64Array
+  counts: Float64Array
+} {
   const index = new Map<string, number>()
   for (const { cluster } of items) if (!index.has(cluster)) index.set(cluster, index.size)
   const [sums, counts] = [new Float64Array(index.size), new Float64Array(index.size)]
@@ -24,7 +28,7 @@ function clustersOf(items: readonly ClusteredItem[]): { sums: Float64Array; coun
     sums[i] += value
     counts[i]++
   }
-  return { sums, counts }
+  return { names: [...index.keys()], sums, counts }
 }
 
 /** How many clusters the items have. */
@@ -80,7 +84,12 @@ export interface Bootstrap extends Interval {
  * Bootstrap, 1993, chapter 13.
  */
 export function clusterBootstrap(items: readonly ClusteredItem[], { seed = 0, draws = 10_000 } = {}): Bootstrap {
-  const means = bootstrapMeans(items, seed, draws)
+  return summarize(bootstrapMeans(items, seed, draws), seed)
+}
+
+/** What the means of the resamples say. */
+export function summarize(means: Float64Array, seed: number): Bootstrap {
+  const draws = means.length
   const mean = means.reduce((sum, each) => sum + each, 0) / draws
   const variance = means.reduce((sum, each) => sum + (each - mean) ** 2, 0) / (draws - 1)
   const sorted = means.sort()
@@ -171,4 +180,5 @@ export function clusterSignFlip(items: readonly ClusteredItem[], { seed = 0, dra
   return (1 + hits) / (1 + draws)
 }
 
-const keyOf = (seed: number): [number, number] => [seed >>> 0, Math.floor(seed / 0x100000000) >>> 0]
+/** The two words of a seed that the generator takes. */
+export const keyOf = (seed: number): [number, number] => [seed >>> 0, Math.floor(seed / 0x100000000) >>> 0]

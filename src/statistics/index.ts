@@ -25,3 +25,5 @@ export {
 } from './paired.js'
 export { fisherExact, type Interval, type Proportion, wilson } from './proportion.js'
 export { passAtK } from './sampled.js'
+export { seedBootstrap } from './seeds.js'
+export { type MeanTest, meanTest, studentP } from './student.js'

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { coefficientNames, objectiveNames } from '../engine/objectives.js'
 import { pathsOf } from '../settings/setting.js'
-import { isTree, parseSource, type Source, type Tree } from '../settings/source.js'
+import { isTree, joinTrees, parseSource, type Source, type Tree } from '../settings/source.js'
 import { trainSettings } from './settings.js'
 
 const folder = fileURLToPath(new URL('../../models', import.meta.url))
@@ -42,13 +42,4 @@ function forObjective(preset: Tree, tree: Tree): Tree {
   if (!name || !isTree(preset.objective) || name === preset.objective.name) return preset
   const kept = Object.entries(preset.objective).filter(([key]) => !coefficientNames.some((known) => known === key))
   return { ...preset, objective: Object.fromEntries(kept) }
-}
-
-function joinTrees(below: Tree, above: Tree): Tree {
-  const joined = { ...below }
-  for (const [key, value] of Object.entries(above)) {
-    const under = below[key]
-    joined[key] = isTree(under) && isTree(value) ? joinTrees(under, value) : value
-  }
-  return joined
 }

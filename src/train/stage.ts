@@ -16,7 +16,7 @@ export const trainStage = defineStage({
   check: checkTrainTree,
   takes: { 'data.train': 'pairs' },
   out: { setting: 'output', name: '' },
-  reads: async ({ data }) => imagesNamedIn(data.train, data.images ?? undefined),
+  reads: ({ data: { train, images } }) => [{ input: train, files: () => imagesNamedIn(train, images ?? undefined) }],
   makes: ({ data, output }) => ({
     pairs: data.train,
     adapter: join(output, runFiles.adapter),

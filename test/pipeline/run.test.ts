@@ -30,9 +30,11 @@ function copy(name: string, from: string): PlannedStage {
   return {
     name,
     inputs: [at(from)],
+    reads: [],
     identity: { letters: settings[name] },
     outputs: [at(`${name}.out`)],
     traces: [at(`${name}.out`)],
+    makes: {},
     async run(context) {
       ran.push(context.resume ? `${name} resumed` : name)
       if (await during(name, context)) return { interrupted: true, summary: '' }

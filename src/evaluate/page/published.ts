@@ -9,7 +9,7 @@ import { present, type Section, type Table, tableOf } from './table.js'
 import { decimal } from './words.js'
 
 /** In percent. `successes` is null where no count gives the printed value; means have neither count nor interval. */
-interface PublishedValue {
+export interface PublishedValue {
   value: number
   count?: number
   successes?: number | null
@@ -18,17 +18,20 @@ interface PublishedValue {
 }
 
 /** models/published.json. */
-interface Published {
+export interface Published {
   source: string
+  denominators: Record<Question, number>
   main: Record<string, Record<string, Record<Measure, PublishedValue>>>
   quoted: Record<string, number[]>
   ablations: Record<string, Record<string, OtherRow>>
   pairConstruction: Record<string, OtherRow>
+  /** By data set and row of the pair table: mean words of each side and their mean distance; `withinTwo` in percent. */
+  styleGap: Record<string, Record<string, Record<'chosen' | 'rejected' | 'difference' | 'withinTwo', number>>>
   notes: string[]
 }
 
 /** A row of another table: values in percent by column, and rows that print the same numbers. */
-type OtherRow = Record<string, number | string[] | PublishedValue> & { sameNumbersAs: string[] }
+export type OtherRow = Record<string, number | string[] | PublishedValue> & { sameNumbersAs: string[] }
 
 const columns = {
   slakeClosed: { label: 'SLAKE closed', dataset: 'slake', closed: true },
@@ -50,6 +53,10 @@ interface Row {
   values: Partial<Record<Measure, PublishedValue>>
 }
 
+/** The numbers of the paper that come with the package. */
+export const readPublished = (): Published =>
+  JSON.parse(readFileSync(new URL('../../../models/published.json', import.meta.url), 'utf8'))
+
 /** Null where no question is of a set that published numbers are of. */
 export function publishedSection(folder: EvaluationFolder): Section | null {
   const { results } = folder
@@ -63,9 +70,7 @@ export function publishedSection(folder: EvaluationFolder): Section | null {
     ours.some(({ values }) => values[key as keyof typeof values] !== undefined),
   )
   if (measures.length === 0) return null
-  const published = JSON.parse(
-    readFileSync(new URL('../../../models/published.json', import.meta.url), 'utf8'),
-  ) as Published
+  const published = readPublished()
   const main = mainTable(folder, [...ours, ...publishedRows(published)], measures)
   const others = othersTable(published)
   const title = 'Published numbers'
@@ -170,7 +175,8 @@ function mainTable({ results }: EvaluationFolder, rows: readonly Row[], measures
   })
 }
 
-function drawValue({ value, count, successes, low, high }: PublishedValue, isPublished: boolean): Html {
+/** A value with its interval and its count; published ones are grey. */
+export function drawValue({ value, count, successes, low, high }: PublishedValue, isPublished: boolean): Html {
   const interval = low !== undefined && high !== undefined && `[${decimal(low, 1)}, ${decimal(high, 1)}]`
   const k = count !== undefined && (successes === null ? `no count of ${count}` : `${successes ?? ''} / ${count}`)
   return html`<span class="${isPublished && 'published'}">${decimal(value, isPublished ? 2 : 1)} <small>${interval}${interval && k && ', '}${k}</small></span>`

@@ -1,0 +1,56 @@
+/** Several workers on one folder, each a process of its own with its share of the threads. */
+import { fork } from 'node:child_process'
+import { availableParallelism } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { InternalError } from '../errors.js'
+import type { Shard, WorkOptions } from './run.js'
+
+/** What a worker is told. */
+export interface WorkerTask {
+  root: string
+  threads: number
+  shard?: Shard
+}
+
+/** What a worker says: lines for the person who waits, and in the end why it stopped, if it did not just end. */
+export type WorkerMessage = { log: string } | { error: { code: string; message: string } }
+
+/**
+ * Runs the study of a folder in so many processes until nothing is left to do. A signal stops them in order, and they stop by
+ * themselves when this process is gone.
+ * @returns errors that ended a worker, such as a full disk.
+ */
+export async function runWorkers(
+  root: string,
+  jobs: number,
+  { signal, progress, threads, shard }: WorkOptions,
+): Promise<{ code: string; message: string }[]> {
+  const each = threads || Math.max(1, Math.floor(availableParallelism() / jobs))
+  const task: WorkerTask = { root, threads: each, shard }
+  const path = fileURLToPath(new URL('./worker.js', import.meta.url))
+  const ends = Array.from({ length: jobs }, async () => {
+    // Signals of the terminal are this process's to handle.
+    const child = fork(path, [JSON.stringify(task)], { detached: true, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+    const errors: { code: string; message: string }[] = []
+    const stop = (): void => void (child.connected && child.disconnect())
+    child.on('message', (message: WorkerMessage) => {
+      if ('log' in message) progress?.log(message.log)
+      else errors.push(message.error)
+    })
+    signal?.addEventListener('abort', stop)
+    const [code, killedBy] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
+      child.on('error', reject)
+      child.on('exit', (...end) => resolve(end))
+    })
+    signal?.removeEventListener('abort', stop)
+    if (code !== 0 && errors.length === 0 && !signal?.aborted) {
+      const { code: name } = InternalError
+      errors.push({
+        code: name,
+        message: `A worker ended with ${killedBy ?? `exit code ${code}`}; run the same command again`,
+      })
+    }
+    return errors
+  })
+  return (await Promise.all(ends)).flat()
+}

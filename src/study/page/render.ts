@@ -1,0 +1,65 @@
+/** The pages of a study: one a table, and one before them with every verdict. */
+import { join } from 'node:path'
+import { makeFolder, writeFileAtomic } from '../../data/files.js'
+import { evaluationStyle } from '../../evaluate/page/style.js'
+import { type Html, html } from '../../page/html.js'
+import { renderPage } from '../../page/page.js'
+import { counted } from '../../text/plural.js'
+import { studyFiles } from '../files.js'
+import type { StudyResults, TableResults } from '../results.js'
+import { armLookStyle } from './arm-look.js'
+import { corruptionStyle } from './corruption-section.js'
+import type { SectionInput } from './section.js'
+import { sections } from './sections.js'
+import { primaryWords } from './words.js'
+
+const style = `${evaluationStyle}${armLookStyle}${corruptionStyle}
+.track .base { stroke: var(--before); stroke-width: 1.5; stroke-dasharray: 3 2; }
+.track .seed { fill: none; stroke: var(--ink); stroke-width: 1.2; }
+`
+
+/** Writes report.html, `TABLE.html` for each table, and tables/TABLE-NAME.csv with unrounded numbers. */
+export async function writePages(root: string, results: StudyResults): Promise<void> {
+  await makeFolder(join(root, studyFiles.tables))
+  for (const table of results.tables) await writeTable({ root, results, table })
+  const links = results.tables.map(
+    (table) => html`<section><h2><a href="${table.name}.html">${table.title}</a></h2>
+      <p class="soft">${table.question}</p>${verdictOf(table, results)}</section>`,
+  )
+  const page = renderPage(results.title, html`${cautions(results)}${links}`, style)
+  await writeFileAtomic(join(root, studyFiles.page), page)
+}
+
+async function writeTable({ root, results, table }: SectionInput): Promise<void> {
+  const parts: Html[] = []
+  for (const section of sections) {
+    const made = await section({ root, results, table })
+    if (!made) continue
+    parts.push(html`<section>${made.html}</section>`)
+    for (const { name, csv } of made.tables) {
+      await writeFileAtomic(join(root, studyFiles.tables, `${table.name}-${name}.csv`), csv)
+    }
+  }
+  const first = html`<p class="soft">${table.question}</p>${verdictOf(table, results)}${cautions(results, table)}`
+  const back = html`<p class="small"><a href="${studyFiles.page}">All tables of this study</a></p>`
+  await writeFileAtomic(join(root, `${table.name}.html`), renderPage(table.title, html`${first}${parts}${back}`, style))
+}
+
+function verdictOf(table: TableResults, results: StudyResults): Html {
+  const { sentence, detail } = primaryWords(table, results)
+  return html`<p class="verdict ${table.primary?.conclusion}">${sentence}</p><p>${detail}</p>`
+}
+
+/** What must be known before any number. @param table of the page; without it all. */
+function cautions({ small, missing, seeds }: StudyResults, table?: TableResults): Html {
+  const concerned = missing.filter(({ arm }) => !table || table.arms.includes(arm))
+  const lines = [
+    ...(small ? ['Too small to conclude anything: this shows how a study works.'] : []),
+    ...concerned.map(
+      ({ arm, seed, state, why }) => `${state === 'failed' ? 'Failed' : 'Missing'}: ${arm}, seed ${seed}: ${why}`,
+    ),
+  ]
+  if (lines.length === 0)
+    return html`<p class="soft">Complete: every arm has been run with ${counted(seeds.length, 'seed')}.</p>`
+  return html`<ul class="cautions">${lines.map((line) => html`<li class="warning">${line}</li>`)}</ul>`
+}

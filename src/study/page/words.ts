@@ -1,0 +1,60 @@
+/** What a study may say. "Gain" and "loss" are said only where the conclusion is one. */
+import { intervalOfPoints, intervalOfShares, percent, points, pValue } from '../../page/numbers.js'
+import { counted } from '../../text/plural.js'
+import type { ComparedArms, StudyConclusion } from '../compare.js'
+import type { SeedMean, StudyResults, TableResults } from '../results.js'
+import type { Metric } from '../settings.js'
+
+export const metricWords: Record<Metric, string> = {
+  overall: 'all questions',
+  closed: 'closed questions',
+  open: 'open questions',
+}
+
+/** In percent: `62.5 [58.1, 66.7]`; a dash where a seed is missing. */
+export const withMean = (mean: SeedMean | null): string =>
+  mean === null ? '–' : `${percent(mean.value)}${mean.interval ? ` ${intervalOfShares(mean.interval)}` : ''}`
+
+/** What a reader takes away, and the numbers behind it. */
+export interface Verdict {
+  sentence: string
+  detail: string
+}
+
+/** Of the comparison that a table was made for. */
+export function primaryWords({ primary, arms }: TableResults, results: StudyResults): Verdict {
+  if (primary) return conclusionWords(primary, results)
+  const detail = `Its arms are not both among ${arms.join(', ')}.`
+  return { sentence: 'The comparison that was fixed beforehand is not made', detail }
+}
+
+export function conclusionWords(compared: ComparedArms, { seeds, margin, small }: StudyResults): Verdict {
+  const { arm, baseline, metric, conclusion } = compared
+  const asked = metricWords[metric]
+  const sentences: Record<StudyConclusion, string> = {
+    gain: `${arm} answers more of ${asked} correctly than ${baseline}`,
+    loss: `${arm} answers fewer of ${asked} correctly than ${baseline}`,
+    equivalent: `${arm} and ${baseline} are equivalent within ${percent(margin)} points on ${asked}`,
+    not_resolved: `Not resolved: whether ${arm} and ${baseline} differ on ${asked}`,
+    missing: `Not known yet: whether ${arm} and ${baseline} differ on ${asked}`,
+  }
+  const size = small ? ' This run is too small to conclude anything.' : ''
+  const detail = `${detailOf(compared, seeds.length)}.${seedWords(seeds.length, conclusion)}${size}`
+  return { sentence: sentences[conclusion], detail }
+}
+
+function detailOf({ difference, p, holm, seeds }: ComparedArms, wanted: number): string {
+  if (seeds.length < wanted) return `${seeds.length} of ${counted(wanted, 'seed')} so far`
+  if (!difference) return 'There are fewer than 20 images, too few for an interval'
+  const test = wanted === 1 ? 'sign-flip test over images' : 'paired t test over seeds'
+  const tested = p === null || Number.isNaN(p) ? '' : `, ${test} p ${p < 0.001 ? '' : '= '}${pValue(p)}`
+  const corrected = holm === null ? '' : `, Holm ${pValue(holm)}`
+  return `${points(difference.value)} points ${intervalOfPoints(difference)}${tested}${corrected}, ${counted(wanted, 'seed')}`
+}
+
+/** How far the conclusion reaches. */
+function seedWords(seeds: number, conclusion: StudyConclusion): string {
+  if (conclusion === 'missing') return ''
+  if (seeds === 1) return ' It holds for this one seed; how much seeds differ is not known.'
+  return seeds < 5 ? ` How much seeds differ cannot be told well from ${seeds} of them.` : ''
+}

@@ -1,0 +1,140 @@
+/** study.json: every arm with every seed, what is missing, and what may be said of the differences. */
+import {
+  type ClusteredItem,
+  countClusters,
+  fewestClusters,
+  holm,
+  type Interval,
+  seedBootstrap,
+} from '../statistics/index.js'
+import { version } from '../version.js'
+import { type ComparedArms, compareArms, conclude } from './compare.js'
+import { armsOf, type Graph } from './graph.js'
+import type { Study } from './load.js'
+import { counts } from './metrics.js'
+import { type RunNumbers, readRun } from './numbers.js'
+import { type Metric, metrics, type Table } from './settings.js'
+
+/** A mean over all seeds; the interval is null where images are too few for one. */
+export interface SeedMean {
+  value: number
+  interval: Interval | null
+}
+
+/** One arm. */
+export interface ArmResults {
+  name: string
+  words: string
+  row: string | null
+  set: Record<string, unknown>
+  seeds: Omit<RunNumbers, 'arm' | 'answers'>[]
+  /** Null while a seed is missing: nothing is averaged over what is there. */
+  means: Record<Metric, SeedMean | null>
+}
+
+/** Arms held side by side. */
+export interface TableResults extends Omit<Table, 'primary' | 'optional'> {
+  name: string
+  /** Null where an arm of it is not run. */
+  primary: ComparedArms | null
+  /** Every other arm against the baseline, on each metric; Holm is over the arms for all questions. */
+  comparisons: ComparedArms[]
+}
+
+/** What study.json holds: nothing of it depends on when, where and in what order it was computed. */
+export interface StudyResults {
+  format: 1
+  version: string
+  title: string
+  seeds: number[]
+  margin: number
+  draws: number
+  small: boolean
+  arms: ArmResults[]
+  tables: TableResults[]
+  /** Cells without a number, and why. */
+  missing: { arm: string; seed: number; state: 'missing' | 'failed'; why: string }[]
+}
+
+/** Reads whatever is finished. */
+export async function collectResults(study: Study, root: string, { runs }: Pick<Graph, 'runs'>): Promise<StudyResults> {
+  const { title, seeds, margin, draws, small } = study
+  const numbers: RunNumbers[] = []
+  for (const run of runs) numbers.push(await readRun(root, run))
+  const arms = armsOf(study)
+  return {
+    ...{ format: 1, version, title, seeds, margin, draws, small },
+    arms: arms.map((name) =>
+      armResults(
+        study,
+        name,
+        numbers.filter(({ arm }) => arm === name),
+      ),
+    ),
+    tables: Object.keys(study.tables).map((name) => tableResults(study, name, arms, numbers)),
+    missing: numbers.flatMap(({ arm, seed, state, why, unfinished }) =>
+      state === 'done'
+        ? unfinished.map((each) => ({ arm, seed, state: 'missing' as const, why: each }))
+        : [{ arm, seed, state, why: why as string }],
+    ),
+  }
+}
+
+function armResults({ arms, draws }: Study, name: string, runs: readonly RunNumbers[]): ArmResults {
+  const { words, row = null, set } = arms[name]
+  const isWhole = runs.every(({ state }) => state === 'done')
+  const means = metrics.map((metric) => [metric, isWhole ? meanOf(runs, metric, draws) : null])
+  const seeds = runs.map(({ arm: _, answers: __, ...rest }) => rest)
+  return { name, words, row, set, seeds, means: Object.fromEntries(means) }
+}
+
+function meanOf(runs: readonly RunNumbers[], metric: Metric, draws: number): SeedMean | null {
+  const items = runs.map(({ answers }) =>
+    (answers ?? [])
+      .filter((answer) => counts(metric, answer))
+      .map(({ imageId, isRight }): ClusteredItem => ({ cluster: imageId, value: Number(isRight) })),
+  )
+  if (items.some((each) => each.length === 0)) return null
+  const shares = items.map((each) => each.reduce((sum, { value }) => sum + value, 0) / each.length)
+  const value = shares.reduce((sum, share) => sum + share, 0) / shares.length
+  if (items.some((each) => countClusters(each) < fewestClusters)) return { value, interval: null }
+  const { low, high } = seedBootstrap(items, { draws })
+  return { value, interval: { low, high } }
+}
+
+/** @param run the arms that are run. @param numbers of all of them. */
+export function tableResults(
+  { tables, seeds, margin, draws, small }: Study,
+  name: string,
+  run: readonly string[],
+  numbers: readonly RunNumbers[],
+): TableResults {
+  const { primary, optional, ...about } = tables[name]
+  const { baseline } = about
+  const arms = about.arms.filter((arm) => run.includes(arm))
+  const options = { seeds, margin, draws, small }
+  const others = arms.includes(baseline) ? arms.filter((arm) => arm !== baseline) : []
+  const compared = others.flatMap((arm) =>
+    metrics.map((metric) => compareArms({ arm, baseline, metric }, numbers, options)),
+  )
+  const isRun = arms.includes(primary.arm) && arms.includes(primary.baseline)
+  return {
+    ...{ ...about, name, arms },
+    primary: isRun ? compareArms(primary, numbers, options) : null,
+    comparisons: small ? compared : adjusted(compared, margin),
+  }
+}
+
+/** Holm over the arms of each metric. */
+function adjusted(compared: readonly ComparedArms[], margin: number): ComparedArms[] {
+  const result = [...compared]
+  for (const metric of metrics) {
+    const places = [...compared.keys()].filter((i) => compared[i].metric === metric && compared[i].p !== null)
+    const adjustedP = holm(places.map((i) => compared[i].p as number))
+    for (const [at, i] of places.entries()) {
+      const each = { ...compared[i], holm: adjustedP[at] }
+      result[i] = { ...each, conclusion: conclude(each, margin) }
+    }
+  }
+  return result
+}

@@ -1,0 +1,126 @@
+/** What a study is before anything runs: its file, its arms, its steps. */
+import { readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { ContentHashes } from '../../src/study/contents.js'
+import { type Graph, planStudy } from '../../src/study/graph.js'
+import { formatStudy, loadStudy, type Study, type StudyOptions } from '../../src/study/load.js'
+import { planFor, runStudy } from '../../src/study/study.js'
+import { temporaryFolder } from '../fakes/world.js'
+import { smallStudy, writeStudy } from './small.js'
+
+async function planned(study: Study): Promise<Graph> {
+  const root = join(await temporaryFolder(), 'out')
+  return planStudy(study, root, await ContentHashes.open(root), { assume: true })
+}
+
+const stepOf = ({ runs }: Graph, arm: string, stage: string): string | undefined =>
+  runs.find((run) => run.arm === arm)?.steps.find((step) => step.stage === stage)?.name
+
+const problemOf = async (changes: object, options: StudyOptions = {}): Promise<string> =>
+  loadStudy(await writeStudy(changes as Record<string, unknown>), options).then(
+    () => 'none',
+    (error: Error) => error.message,
+  )
+
+describe('the file of a study', () => {
+  it('loads, and its copy in the folder loads to the same study', async () => {
+    const { locate: _, ...study } = await loadStudy(await writeStudy())
+    const copy = join(await temporaryFolder(), 'study.yaml')
+    await writeFile(copy, formatStudy({ ...study, locate: () => undefined }))
+    const { locate: __, ...again } = await loadStudy(copy)
+    expect(again).toEqual(study)
+  })
+
+  it('is refused with the mistake and what was meant', async () => {
+    const { tables } = smallStudy
+    const table = (changes: object) => ({ tables: { objectives: { ...tables.objectives, ...changes } } })
+    expect(await problemOf(table({ arms: ['base', 'fyre', 'dpo'] }))).toContain("did you mean 'fire'?")
+    expect(await problemOf(table({ baseline: 'same', arms: ['base', 'fire', 'dpo'] }))).toContain('objectives.baseline')
+    expect(await problemOf(table({ evaluations: ['sampled'] }))).toContain("there is no evaluation 'sampled'")
+    expect(await problemOf({ arms: { base: {} } })).toContain('arms.base.words')
+    expect(await problemOf({ titel: 'x' })).toContain('title')
+    expect(await problemOf({}, { arms: ['dpi'] })).toContain('did you mean dpo?')
+    expect(await problemOf({}, { quick: true })).toContain('quick')
+    await expect(loadStudy('objektives')).rejects.toThrow('did you mean objectives?')
+  })
+
+  it('chooses nothing on what is reported', async () => {
+    const tune = {
+      setting: 'train.optimizer.lr',
+      values: [1e-4, 2e-4],
+      seed: 9,
+      set: { 'evaluate.split': 'validation' },
+    }
+    expect(await problemOf({ tune })).toBe('none')
+    expect(await problemOf({ tune: { ...tune, set: {} } })).toContain('tune.set must name another evaluate.split')
+    expect(await problemOf({ tune: { ...tune, seed: 0 } })).toContain('tune.seed 0')
+  })
+
+  it('names the place of a setting that a stage refuses', async () => {
+    const arms = { ...smallStudy.arms, dpo: { words: 'x', set: { 'train.objective.name': 'dpu' } } }
+    const path = await writeStudy({ arms })
+    await expect(planned(await loadStudy(path))).rejects.toThrow(/study\.yaml:\d+/)
+  })
+})
+
+describe('the steps', () => {
+  it('are the same for arms of equal settings, and shared where arms agree', async () => {
+    const graph = await planned(await loadStudy(await writeStudy()))
+    for (const stage of ['train', 'evaluate']) {
+      expect(stepOf(graph, 'same', stage)).toBe(stepOf(graph, 'fire', stage))
+      expect(stepOf(graph, 'dpo', stage)).not.toBe(stepOf(graph, 'fire', stage))
+    }
+    for (const stage of ['import', 'sample', 'pairs', 'corrupt']) {
+      expect(stepOf(graph, 'dpo', stage)).toBe(stepOf(graph, 'fire', stage))
+    }
+    expect(stepOf(graph, 'base', 'train')).toBeUndefined()
+    expect(stepOf(graph, 'base', 'import')).toBe(stepOf(graph, 'fire', 'import'))
+  })
+
+  it('do not depend on threads, jobs or where the folder is', async () => {
+    const path = await writeStudy()
+    const names = async (set: string[]) => [...(await planned(await loadStudy(path, { set }))).steps.keys()]
+    expect(await names(['base.threads=2'])).toEqual(await names([]))
+    expect(await names(['base.train.optimizer.lr=0.1'])).not.toEqual(await names([]))
+  })
+})
+
+describe('the studies that come with the package', () => {
+  it('have arms whose settings every stage takes', async () => {
+    const { runs } = await planned(await loadStudy('all', { seeds: [0] }))
+    expect(runs.length).toBeGreaterThan(20)
+    const sensitivity = await planned(await loadStudy('sensitivity', { seeds: [0] }))
+    expect(sensitivity.runs.map(({ arm }) => arm)).toContain('fire-lambda-0.25')
+  })
+
+  it('train every arm with the objective that its name begins with', async () => {
+    const { runs } = await planned(await loadStudy('all', { seeds: [0] }))
+    for (const { arm, steps } of runs) {
+      const objective = steps.find(({ stage }) => stage === 'train')?.identity['objective.name']
+      const isNamed = /^(sft|dpo|mdpo|mask-dpo|rrpo)/.exec(arm)
+      if (isNamed) expect(arm.startsWith(`${objective}`), arm).toBe(true)
+      else expect(objective ?? 'none', arm).toMatch(arm === 'base' ? /none/ : /^fire/)
+    }
+  })
+
+  it('are planned without writing anything, quick ones with few arms and nothing tuned', async () => {
+    const root = await temporaryFolder()
+    const plan = await planFor(await loadStudy('objectives', { quick: true }), root)
+    expect(plan).toMatchObject({ arms: ['base', 'dpo', 'fire'], seeds: [0], waiting: [] })
+    expect(plan.seconds).toBeGreaterThan(0)
+    expect(plan.seconds).toBeLessThan(60)
+    expect(await readdir(root)).toEqual([])
+  })
+})
+
+describe('the folder', () => {
+  it('is refused when it holds something else, or is a file', async () => {
+    const root = await temporaryFolder()
+    const study = await loadStudy(await writeStudy())
+    await writeFile(join(root, 'thesis.tex'), 'mine')
+    await expect(runStudy(study, root)).rejects.toThrow('holds something else than a study: thesis.tex')
+    expect(await readdir(root)).toEqual(['thesis.tex'])
+    await expect(runStudy(study, join(root, 'thesis.tex'))).rejects.toThrow(/thesis\.tex/)
+  })
+})
