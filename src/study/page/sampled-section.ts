@@ -1,7 +1,7 @@
 /** One answer against several: accuracy, and how different the answers are. */
 import * as Plot from '@observablehq/plot'
 import { present, type Section, tableOf } from '../../evaluate/page/table.js'
-import { drawChart } from '../../page/chart.js'
+import { drawChart, tickFormat } from '../../page/chart.js'
 import { type Html, html } from '../../page/html.js'
 import { percent } from '../../page/numbers.js'
 import type { ArmResults } from '../results.js'
@@ -89,8 +89,8 @@ function drawScatter(arms: readonly ArmResults[], answers: number): Html | null 
   const stroke = 'var(--series-1)'
   return drawChart({
     ...{ marginLeft: 48, marginRight: 80, marginBottom: 38 },
-    x: { label: 'pass@1, greedy, %', grid: true, nice: true },
-    y: { label: `pass@${answers}, %`, grid: true, nice: true },
+    x: { label: 'pass@1, greedy, %', grid: true, nice: true, tickFormat },
+    y: { label: `pass@${answers}, %`, grid: true, nice: true, ticks: 5, tickFormat },
     marks: [
       Plot.ruleX(points, { x: 'x', y1: 'y1', y2: 'y2', stroke }),
       Plot.ruleY(points, { y: 'y', x1: 'x1', x2: 'x2', stroke }),
