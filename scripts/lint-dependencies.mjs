@@ -50,7 +50,19 @@ export const typescriptLayers = {
   train: ['errors', 'options', 'version', 'data', 'text', 'engine', 'settings', 'stage'],
   evaluate: [
     ...['errors', 'options', 'version', 'data', 'text', 'engine', 'settings', 'stage'],
-    ...['statistics', 'http', 'endpoint', 'import', 'phantom', 'pairs', 'corrupt', 'page', 'generate', 'sample'],
+    ...[
+      'statistics',
+      'http',
+      'endpoint',
+      'import',
+      'phantom',
+      'pairs',
+      'corrupt',
+      'page',
+      'generate',
+      'sample',
+      'train',
+    ],
   ],
   report: [
     'errors',

@@ -7,8 +7,9 @@ import type { AnsweringSystem } from './systems.js'
 export function describeSystem(system: AnsweringSystem, fromOut: (place: string) => string): Record<string, unknown> {
   if (system.kind === 'file') return { kind: 'file', path: fromOut(system.path) }
   if (system.kind === 'model') {
-    const { kind, model, adapter } = system
-    return { kind, model: fromOut(model), adapter: adapter === null ? null : fromOut(adapter) }
+    const { kind, model, adapter, step } = system
+    const about = { kind, model: fromOut(model), adapter: adapter === null ? null : fromOut(adapter) }
+    return step === undefined ? about : { ...about, step }
   }
   const { url, model } = system.endpoint
   return { kind: 'server', model, url: printable(url) }

@@ -7,7 +7,6 @@ import { lockOutput, refuseInputs } from '../data/lock.js'
 import { pair, type Sample, sample } from '../data/records.js'
 import { ArgumentError, DataError, type FireError } from '../errors.js'
 import { checkOptions } from '../options.js'
-import type { Provider } from '../pairs/index.js'
 import { chosenSamples } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
 import { silent } from '../stage/progress.js'
@@ -15,6 +14,7 @@ import type { StageContext } from '../stage/stage.js'
 import { Chat } from '../text/chat.js'
 import { describeSystem, moveSystem, pathFrom } from './about.js'
 import type { JudgedAnswer } from './accuracy.js'
+import { alongTraining } from './along.js'
 import { type EvidenceRequest, type EvidenceResults, measureEvidence } from './evidence.js'
 import { evaluationFiles, evaluationTraces, writeAnswers } from './files.js'
 import { type EvaluationResults, type GroundingSummary, type ReportsResults, readEvaluation } from './finished.js'
@@ -25,22 +25,13 @@ import { type Judge, rulesJudge } from './judge.js'
 import { askJudges, type JudgeRequest } from './judges/run.js'
 import { Models } from './models.js'
 import { notesOn, problemOf } from './notes.js'
-import {
-  type GroundingRecord,
-  type Prediction,
-  prediction,
-  type ReportRecord,
-  type RewardRecord,
-  type VerdictRecord,
-} from './records.js'
+import { type GroundingRecord, type Prediction, prediction, type ReportRecord, type VerdictRecord } from './records.js'
 import { type ImportedScores, readScores, scoreKey } from './reports/imported.js'
 import { askGreen, type GreenRequest, reportRecord } from './reports/score.js'
 import { compareReports, reportResults } from './reports/summary.js'
 import { detectableWith, type Judging, questionResults } from './results.js'
-import { readRewardItems } from './rewards/items.js'
-import { measureRewards } from './rewards/measure.js'
-import { type RewardResults, rewardResults } from './rewards/summary.js'
-import { type AnsweringSystem, type Asking, answersOf } from './systems.js'
+import { type RewardRequest, rewardsOf } from './rewards/run.js'
+import { type AnsweringSystem, type Asking, answersOf, greedyOf } from './systems.js'
 import { asJudged, verdictOf } from './verdicts.js'
 
 /** How answers are judged and counted; none of it needs an answer again. */
@@ -88,8 +79,8 @@ export interface EvaluationRequest extends JudgingRequest {
     preset: keyof typeof groundingPresets
     boxFormat: BoxFormat
   }
-  /** Pair records about held-out questions, whose rewards under each adapter are measured, and who makes references wrong. */
-  rewards?: { pairs: string; provider: Provider }
+  /** Pairs whose rewards under each adapter are measured. */
+  rewards?: RewardRequest
   /** Replace an evaluation of other settings. */
   overwrite?: boolean
 }
@@ -181,7 +172,7 @@ export async function evaluate(
   const evidence = await evidenceOf(request, samples, judged.records, models, context)
   if (!evidence) return undefined
   const grounding = await groundAll(request, models, context)
-  const rewards = await rewardAll(request, samples, models, context)
+  const rewards = await rewardsOf({ ...request, trained: await imagesOf(request.trainedOn) }, samples, models, context)
   return countAll(answered, judged, { ...evidence, grounding, rewards }, request, context)
 }
 
@@ -223,7 +214,8 @@ export async function rejudge(
   const context = { signal, progress }
   const answered = { samples, predictions, about, inputs, asked }
   // What models look at does not depend on who judges their answers.
-  const { attention, hidden, grounding, rewards = [] } = before
+  const { attention, hidden, grounding } = before
+  const rewards = before.rewards.map((each) => ({ ...each, pairs: moved(each.pairs) }))
   const looked = { attention, hidden, grounding, rewards }
   const judging = { ...request, trainedOn }
   return countAll(answered, await judgeAll(answered, judging, context), looked, judging, context)
@@ -265,8 +257,10 @@ async function countAll(
     asked: answered.asked,
     reports,
     ...looked,
+    training: null,
     notes: [],
   }
+  results.training = alongTraining(results, records)
   results.notes.push(...notesOn(results, records))
   await writeJson(join(out, evaluationFiles.results), results)
   return { results, problem: problemOf(results, request.maxUnreadable) }
@@ -277,7 +271,7 @@ async function judgeAll(
   { truth, judge, trainedOn }: JudgingRequest,
   context: Pick<StageContext, 'signal' | 'progress'>,
 ): Promise<Judged> {
-  const trained = trainedOn === undefined ? null : await imagesOf(trainedOn)
+  const trained = await imagesOf(trainedOn)
   // A free report is right or wrong only where its truth is known.
   const judged = new Map(samples.filter(({ task }) => task === 'vqa' || truth).map((each) => [each.id, each]))
   const records: VerdictRecord[] = []
@@ -315,7 +309,6 @@ async function evidenceOf(
     records.filter(({ system, k }) => system === nameOf(path) && k === 0).map(asJudged)
   const judgedIds = new Set(records.map(({ sampleId }) => sampleId))
   const { batchSize, beyondContext } = engine
-  const greedy = { ...asked, answers: 1, temperature: 0, topP: 1, topK: 0 }
   return measureEvidence(
     samples.filter(({ id }) => judgedIds.has(id)),
     { before: round(null), after: round(adapter) },
@@ -324,7 +317,7 @@ async function evidenceOf(
       ...{ imageRoot, out, model, adapter, batchSize, beyondContext, overwrite },
       engine: await models.engine({ model, adapter }),
       dtype: engine.dtype,
-      asked: greedy,
+      asked: greedyOf(asked),
       judge: truth ?? rulesJudge,
     },
     context,
@@ -375,34 +368,6 @@ async function groundAll(
     results: groundingResults(records, seed),
     comparisons: compareGrounding(records, first, seed),
   }
-}
-
-/** Of every adapter among the systems. */
-async function rewardAll(
-  { rewards, systems, out, engine: { beyondContext }, seed }: EvaluationRequest,
-  samples: readonly Sample[],
-  models: Models,
-  { signal, progress }: StageContext,
-): Promise<RewardResults[]> {
-  const records: RewardRecord[] = []
-  if (rewards) {
-    const items = await readRewardItems(rewards.pairs, samples, rewards.provider, seed)
-    for (const system of systems) {
-      if (system.kind !== 'model' || system.adapter === null) continue
-      const engine = await models.engine(system)
-      const chat = await Chat.load(system.model, engine.info)
-      progress.start(`${system.name}: rewards`, items.length, 'pairs')
-      const model = { engine, chat, imageRoot: dirname(rewards.pairs), beyondContext }
-      const told = {
-        signal,
-        onProgress: (done: number): void => progress.update(done),
-        onFailure: (reason: string): void => progress.log(`rewards not measured: ${reason}`),
-      }
-      records.push(...(await measureRewards(system.name, items, model, told)))
-    }
-  }
-  await writeJsonl(join(out, evaluationFiles.rewards), records)
-  return rewardResults(records)
 }
 
 /** Null where no sample is a report. */
@@ -470,7 +435,7 @@ async function keepInputs({
     ...scores,
     ...(trainedOn === undefined ? [] : [trainedOn]),
     ...(grounding?.files ?? []),
-    ...(rewards ? [rewards.pairs] : []),
+    ...(rewards?.files ?? []),
   ]
   for (const trace of evaluationTraces(out)) await refuseInputs(trace, inputs)
 }
@@ -490,7 +455,9 @@ async function readSamples(path: string, asked: SampleSettings): Promise<Sample[
   return [...samples.values()]
 }
 
-async function imagesOf(pairs: string): Promise<ReadonlySet<string>> {
+/** Null where they are not known. */
+async function imagesOf(pairs: string | undefined): Promise<ReadonlySet<string> | null> {
+  if (pairs === undefined) return null
   const images = new Set<string>()
   for await (const { record } of readJsonl(pairs, pair)) for (const { sha256 } of record.images) images.add(sha256)
   return images

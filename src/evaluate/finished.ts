@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { asFileError, DataError, guarded } from '../errors.js'
 import type { SampleSettings } from '../sample/settings.js'
+import type { AlongTraining } from './along.js'
 import type { EvidenceResults } from './evidence.js'
 import { evaluationFiles } from './files.js'
 import type { ComparedGrounding, GroundingResults } from './grounding/summary.js'
@@ -35,8 +36,10 @@ export interface EvaluationResults extends QuestionResults, EvidenceResults {
   reports: ReportsResults | null
   /** Null where no question with boxes was asked. */
   grounding: GroundingSummary | null
-  /** Of each adapter; none where no held-out pairs were given. */
+  /** Of each adapter on each file of pairs; none where no pairs were given. */
   rewards: RewardResults[]
+  /** Null where no training run was given. */
+  training: AlongTraining | null
   notes: string[]
 }
 
@@ -56,7 +59,9 @@ export async function readEvaluation(folder: string): Promise<EvaluationResults>
     () => JSON.parse(text) as unknown,
     (reason, cause) => new DataError(`${path} is not JSON: ${reason}`, { cause }),
   )
-  if (shape.safeParse(value).success) return value as EvaluationResults
+  // Before rewards were measured there were none.
+  if (shape.safeParse(value).success)
+    return { rewards: [], training: null, ...(value as object) } as unknown as EvaluationResults
   throw new DataError(`${path} is not an evaluation of this version`, {
     detail: { path },
     hint: 'Evaluate again: replies that were paid for are kept in the folder.',

@@ -9,6 +9,7 @@ export {
   type GroupComparison,
   type JudgedAnswer,
 } from './accuracy.js'
+export { type AlongTraining, alongTraining, type TrainingPoint } from './along.js'
 export {
   type AttentionMap,
   attentionRatio,
@@ -45,5 +46,8 @@ export type { GreenReading, Prediction, ReportRecord, RuleVerdict, VerdictRecord
 export { readGreen } from './reports/green.js'
 export { type GreenParity, readGreenParity } from './reports/green-parity.js'
 export { bleu, ciderD, type ReportWords, reportWords, rougeL } from './reports/ngrams.js'
+export type { RewardRequest } from './rewards/run.js'
+export { type CrossedResults, type RewardResults, rewardResults } from './rewards/summary.js'
 export { type EvaluatedRounds, readRounds } from './rounds.js'
+export { type QuestionValue, questionPass, type SampledResults, sampledResults } from './several.js'
 export type { AnsweringSystem } from './systems.js'

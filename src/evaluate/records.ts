@@ -64,8 +64,10 @@ export type Parity = z.infer<typeof parity>
 export const prediction = z.strictObject({
   system: z.string().min(1),
   sampleId: z.string().min(1),
-  /** Number of the answer, from 0, where several are sampled. */
+  /** Number of the answer, from 0; accuracy is counted on 0, which is the greedy one where a model gives several. */
   k: z.number().int().nonnegative(),
+  /** One of several that were drawn, which pass@k and diversity are counted on. */
+  sampled: z.boolean(),
   /** Null where there is none; then `failure` says why. */
   text: z.string().nullable(),
   failure: z.string().nullable(),
@@ -80,6 +82,7 @@ export const verdictRecord = z.strictObject({
   system: z.string().min(1),
   sampleId: z.string().min(1),
   k: z.number().int().nonnegative(),
+  sampled: z.boolean(),
   /** SHA-256 of the first image, else the sample's id: questions about one image are a cluster. */
   imageId: z.string(),
   dataset: z.string(),
@@ -184,12 +187,16 @@ const textReward = z.strictObject({
 /** How much likelier an adapter finds a text than the model alone. */
 export type TextReward = z.infer<typeof textReward>
 
-/** Rewards of a held-out pair under one adapter: one line of rewards.jsonl. */
+/** Rewards of a pair under one adapter: one line of rewards.jsonl. */
 export const rewardRecord = z.strictObject({
   system: z.string().min(1),
+  /** Its file, from the folder of the evaluation. */
+  pairs: z.string().min(1),
   pairId: z.string().min(1),
   sampleId: z.string(),
   imageId: z.string(),
+  /** One of its images was trained on; null where the training pairs are not known. */
+  seenImage: z.boolean().nullable(),
   chosen: textReward,
   rejected: textReward,
   referenceRight: textReward.nullable(),
@@ -197,5 +204,5 @@ export const rewardRecord = z.strictObject({
   /** Why there is nothing in the reference's style. */
   reason: z.string().nullable(),
 })
-/** Rewards of a held-out pair under one adapter. */
+/** Rewards of a pair under one adapter. */
 export type RewardRecord = z.infer<typeof rewardRecord>

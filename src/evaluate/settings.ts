@@ -63,6 +63,13 @@ export const evaluateSettings = z.strictObject({
     .default([])
     .meta(inputPath('PEFT adapter folder to compare with the model alone (repeatable)')),
   modelAlone: z.boolean().default(true).meta({ description: 'With adapters: evaluate the model without them too' }),
+  run: text
+    .optional()
+    .meta(
+      inputPath(
+        'Folder of a training run: every checkpoint that it kept is a system, to see what training does step by step',
+      ),
+    ),
   endpoint: serverSettings.optional().describe('A server that answers too'),
   predictions: z
     .array(text)
@@ -93,13 +100,17 @@ export const evaluateSettings = z.strictObject({
   boxFormat: z.enum(boxFormats).default('auto').meta({
     description: 'How boxes are written. auto: xywh where the path of the image begins with Slake, else xyxy',
   }),
-  rewardPairs: text
-    .optional()
+  rewardPairs: z
+    .array(text)
+    .default([])
     .meta(
       inputPath(
-        'Pair records about held-out questions: how often each adapter finds the chosen side likelier than the model alone does',
+        'Pair records, held out or trained on: how often the chosen side has the higher reward, for each adapter (repeatable)',
       ),
     ),
+  rewardLimit: count
+    .optional()
+    .meta({ description: 'Pairs of each file whose rewards are measured, evenly spread; default: all' }),
   attentionQuestions: whole.default(0).meta({
     description:
       'Measure attention on this many questions that are answered correctly and whose lesion has a mask; 0 = off',

@@ -1,56 +1,95 @@
-/** Several sampled answers to each question. */
-import { passAtK } from '../statistics/index.js'
+/**
+ * Several drawn answers to each question beside the greedy one: what sampling finds, and how different the answers are. A study
+ * evaluates with `answers: 4`, `temperature` and `topP`, and reads `sampled` of each system of evaluation.json; to pair two arms it takes
+ * `questionPass` of both.
+ */
+import { clusteredMean, type Interval, passAtK } from '../statistics/index.js'
 import { type Diversity, diversityOf } from './diversity.js'
 import type { VerdictRecord } from './records.js'
 
-/** Means over questions, for a system that answered each one several times. */
+/** A mean over questions with the interval of the cluster-robust variance by image; no bounds for one image alone. */
+type Mean = Interval & { value: number }
+
+/** Means over questions, for a system with several drawn answers to each one. */
 export interface SampledResults {
   questions: number
+  /** Drawn ones to each question. */
   answers: number
-  /** Chance that at least one of k answers is right, for k = 1, 2, 4, 8 … up to the number of answers. */
-  passAtK: { k: number; value: number }[]
+  /** Share of right greedy answers; null where all answers were drawn. */
+  greedy: Mean | null
+  /** Chance that at least one of k drawn answers is right, for k = 1, 2, 4, 8 … up to the number of answers. */
+  passAtK: ({ k: number } & Mean)[]
+  /** pass@k of the most answers less pass@1, both drawn, paired by question: what drawing more finds. */
+  headroom: Mean
   /** Share of questions whose answers all have one verdict. A model that guesses raises pass@k and lowers this. */
   consistent: number
   diversity: Diversity
 }
 
-/** Null where each question has one answer. */
+/** A question and a number of it. Two systems' values of one question are a pair. */
+export interface QuestionValue {
+  sampleId: string
+  imageId: string
+  value: number
+}
+
+/** The unbiased pass@k of each question, from its drawn answers. @param records verdicts of one system; at least k drawn ones a question. */
+export function questionPass(records: readonly VerdictRecord[], k: number): QuestionValue[] {
+  return drawnByQuestion(records).map((group) => {
+    const [{ sampleId, imageId }] = group
+    return { sampleId, imageId, value: passAtK(group.length, group.filter(isRight).length, k) }
+  })
+}
+
+/** Null where no question has several drawn answers. @param records verdicts of one system. */
 export function sampledResults(records: readonly VerdictRecord[]): SampledResults | null {
-  const questions = new Map<string, VerdictRecord[]>()
-  for (const record of records) {
-    const given = questions.get(record.sampleId)
-    if (given) given.push(record)
-    else questions.set(record.sampleId, [record])
-  }
-  const groups = [...questions.values()]
+  const groups = drawnByQuestion(records)
   const answers = Math.min(...groups.map((group) => group.length))
   if (groups.length === 0 || answers < 2) return null
-  const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
-  const right = (group: readonly VerdictRecord[]): number => group.filter(({ verdict }) => verdict === 'correct').length
+  const likeliest = records.filter(({ sampled }) => !sampled)
   const ks = [1, 2, 4, 8, 16, 32, 64].filter((k) => k < answers)
+  const passes = [...ks, answers].map((k) => ({ k, of: questionPass(records, k) }))
+  const [one, most] = [passes[0].of, (passes.at(-1) ?? passes[0]).of]
   return {
     questions: groups.length,
     answers,
-    passAtK: [...ks, answers].map((k) => ({
-      k,
-      value: mean(groups.map((group) => passAtK(group.length, right(group), k))),
-    })),
+    greedy:
+      likeliest.length === 0 ? null : meanByImage(likeliest.map((each) => ({ ...each, value: Number(isRight(each)) }))),
+    passAtK: passes.map(({ k, of }) => ({ k, ...meanByImage(of) })),
+    headroom: meanByImage(most.map((each, i) => ({ ...each, value: each.value - one[i].value }))),
     consistent: mean(groups.map((group) => Number(new Set(group.map(({ verdict }) => verdict)).size === 1))),
     diversity: meanDiversity(groups.map((group) => diversityOf(group.map(({ text }) => text ?? '')))),
   }
 }
 
+function drawnByQuestion(records: readonly VerdictRecord[]): VerdictRecord[][] {
+  const questions = new Map<string, VerdictRecord[]>()
+  for (const record of records) {
+    if (!record.sampled) continue
+    const given = questions.get(record.sampleId)
+    if (given) given.push(record)
+    else questions.set(record.sampleId, [record])
+  }
+  return [...questions.values()]
+}
+
+const isRight = ({ verdict }: VerdictRecord): boolean => verdict === 'correct'
+
+const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
+
+function meanByImage(items: readonly { imageId: string; value: number }[]): Mean {
+  const { value, low, high } = clusteredMean(items.map((item) => ({ value: item.value, cluster: item.imageId })))
+  return { value, low, high }
+}
+
 /** Each measure over the questions that have it. */
 function meanDiversity(all: readonly Diversity[]): Diversity {
-  const mean = (pick: (each: Diversity) => number | null): number => {
-    const values = all.flatMap((each) => pick(each) ?? [])
-    return values.reduce((sum, value) => sum + value, 0) / values.length
-  }
+  const over = (pick: (each: Diversity) => number | null): number => mean(all.flatMap((each) => pick(each) ?? []))
   return {
-    uniqueShare: mean((each) => each.uniqueShare),
-    entropyBits: mean((each) => each.entropyBits),
-    distinct1: mean((each) => each.distinct1),
-    distinct2: mean((each) => each.distinct2),
-    meanEditDistance: mean((each) => each.meanEditDistance),
+    uniqueShare: over((each) => each.uniqueShare),
+    entropyBits: over((each) => each.entropyBits),
+    distinct1: over((each) => each.distinct1),
+    distinct2: over((each) => each.distinct2),
+    meanEditDistance: over((each) => each.meanEditDistance),
   }
 }

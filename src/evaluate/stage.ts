@@ -13,6 +13,7 @@ import type { Evaluated, JudgingRequest } from './evaluation.js'
 import { evaluationFiles, evaluationTraces } from './files.js'
 import type { EvaluationResults } from './finished.js'
 import { isNoise } from './hiding.js'
+import type { RewardRequest } from './rewards/run.js'
 import { evaluateSettings, type judging, type rejudgeSettings } from './settings.js'
 import type { AnsweringSystem } from './systems.js'
 
@@ -29,14 +30,15 @@ export const evaluateStage = defineStage({
   makes: ({ out }) => ({ evaluation: out }),
   leaves: ({ out }) => [join(out, evaluationFiles.results), join(out, evaluationFiles.verdicts)],
   traces: ({ out }) => evaluationTraces(out),
-  ignores: ({ attentionQuestions, hideLesions }) => [
+  ignores: ({ attentionQuestions, hideLesions, rewardPairs }) => [
     ...(attentionQuestions > 0 || hideLesions.length > 0 ? [] : ['masks', 'maskRoot']),
     ...(hideLesions.some(isNoise) ? [] : ['hiddenSigma']),
+    ...(rewardPairs.length > 0 ? [] : ['rewardLimit']),
   ],
   earlier: ['overwrite'],
   async run(settings, context): Promise<StageResult<EvaluationResults>> {
     const { evaluate } = await import('./evaluation.js')
-    const { samples, images, out, model, adapter, attentionQuestions, hideLesions, rewardPairs } = settings
+    const { samples, images, out, model, adapter, attentionQuestions, hideLesions } = settings
     const { device, dtype, threads, batchSize, beyondContext } = settings
     const { promptSuffix, split, limit, maxNewTokens, stop, seed, answers, temperature, topP, topK } = settings
     const asked = { promptSuffix, split, limit, maxNewTokens, stop, seed, answers, temperature, topP, topK }
@@ -47,7 +49,7 @@ export const evaluateStage = defineStage({
     const evaluated = await evaluate(
       {
         ...(await judgingOf(settings)),
-        systems: systemsOf(settings),
+        systems: [...systemsOf(settings), ...(await checkpointsOf(settings))],
         samples,
         imageRoot,
         out,
@@ -58,7 +60,7 @@ export const evaluateStage = defineStage({
             ? await evidenceOf(settings, model, adapter[0])
             : undefined,
         grounding: groundingOf(settings),
-        rewards: rewardPairs === undefined ? undefined : { pairs: rewardPairs, provider: await providerOf(settings) },
+        rewards: await rewardsOf(settings),
         overwrite: context.overwrite && !context.resume,
       },
       context,
@@ -74,11 +76,12 @@ function check(tree: Tree, locate: Locate): Settings {
   const fail = (key: string, message: string): never => {
     throw configError([{ path: [key], message }], locate)
   }
-  const { model, adapter, modelAlone, endpoint, predictions, names, answers, temperature, rewardPairs } = settings
-  if (rewardPairs !== undefined && adapter.length === 0) {
-    fail('rewardPairs', 'A reward is how much likelier an adapter makes an answer: give an adapter')
+  const { model, adapter, run, modelAlone, endpoint, predictions, names, answers, temperature, rewardPairs } = settings
+  if (rewardPairs.length > 0 && adapter.length === 0 && run === undefined) {
+    fail('rewardPairs', 'A reward is how much likelier an adapter makes an answer: give an adapter or a run')
   }
   if (adapter.length > 0 && model === undefined) fail('model', 'Give the model that the adapter belongs to')
+  if (run !== undefined && model === undefined) fail('model', 'Give the model that was trained')
   if (model === undefined && !endpoint && predictions.length === 0) {
     fail('model', 'Give a model, a server or predictions to evaluate')
   }
@@ -128,6 +131,14 @@ function systemsOf(settings: Settings): AnsweringSystem[] {
   return systems.map((system, i) => ({ name: names[i], ...system }))
 }
 
+/** The steps of a training run as systems, after the others. */
+async function checkpointsOf({ model, run }: Settings): Promise<AnsweringSystem[]> {
+  if (run === undefined || model === undefined) return []
+  const { runAdapters } = await import('../train/index.js')
+  const adapters = await runAdapters(run)
+  return adapters.map(({ step, path }) => ({ name: `step-${step}`, kind: 'model', model, adapter: path, step }))
+}
+
 /** How answers are judged, from the settings that `evaluate` and `evaluate rejudge` share. */
 export async function judgingOf(settings: Judging & { out: string }): Promise<JudgingRequest> {
   const { phantomJudge } = await import('./phantom.js')
@@ -171,6 +182,11 @@ async function evidenceOf(settings: Settings, model: string, adapter: string) {
 async function providerOf({ truth }: Settings) {
   const { PhantomProvider, RulesProvider } = await import('../pairs/index.js')
   return truth === 'phantom' ? new PhantomProvider() : new RulesProvider()
+}
+
+async function rewardsOf(settings: Settings): Promise<RewardRequest | undefined> {
+  const { rewardPairs: files, rewardLimit: limit } = settings
+  return files.length === 0 ? undefined : { files, limit, provider: await providerOf(settings) }
 }
 
 function groundingOf({ groundingQuestions, groundingImages, groundingPreset, boxFormat }: Settings) {

@@ -18,8 +18,10 @@ import { readPredictions } from './predictions.js'
 import type { Prediction } from './records.js'
 
 /** Who answers. */
-export type AnsweringSystem = { name: string } & (
-  | { kind: 'model'; model: string; adapter: string | null }
+export type AnsweringSystem = {
+  name: string
+} /** `step` of a training run, where the adapter is one of its checkpoints. */ & (
+  | { kind: 'model'; model: string; adapter: string | null; step?: number }
   | { kind: 'server'; endpoint: z.input<typeof serverSettings>; cache?: string }
   /** Answers that another program gave, see `readPredictions`. */
   | { kind: 'file'; path: string }
@@ -43,8 +45,15 @@ export interface Asking {
 /** Where the answers of a system are kept until they are complete, and after. */
 export const answersPath = (folder: string, system: string): string => join(folder, `${system}.responses.jsonl`)
 
+/** The likeliest answer alone. */
+export const greedyOf = (settings: SampleSettings): SampleSettings => ({
+  ...settings,
+  ...{ answers: 1, temperature: 0, topP: 1, topK: 0 },
+})
+
 /**
- * The answers of a system to the samples, one for each question and number; a question without an answer has a reason.
+ * The answers of a system to the samples, one for each question and number; a question without an answer has a reason. Where a model
+ * or a server gives several, number 0 is its greedy answer and the drawn ones follow.
  * @returns undefined when the signal stopped it; what is done is kept.
  */
 export async function answersOf(
@@ -60,6 +69,24 @@ export async function answersOf(
     if (missing > 0) progress.log(`${missing} questions have no answer in ${system.path} and count as wrong`)
     return fromFile(system.name, answers, samples)
   }
+  if (asking.settings.answers === 1) return asked(system, samples, asking, models, { signal, progress })
+  // What the model would say, and apart from it what else it might have said.
+  const likeliest = { ...asking, settings: greedyOf(asking.settings) }
+  const first = await asked(system, samples, likeliest, models, { signal, progress })
+  if (!first) return undefined
+  const apart = { ...asking, folder: join(asking.folder, 'sampled') }
+  const drawn = await asked(system, samples, apart, models, { signal, progress })
+  return drawn && [...first, ...drawn.map((each) => ({ ...each, k: each.k + 1, sampled: true }))]
+}
+
+/** Answers of one way to decode. */
+async function asked(
+  system: Exclude<AnsweringSystem, { kind: 'file' }>,
+  samples: readonly Sample[],
+  asking: Asking,
+  models: Models,
+  { signal, progress }: StageContext,
+): Promise<Prediction[] | undefined> {
   const out = answersPath(asking.folder, system.name)
   const { samples: path, settings } = asking
   const report = await sampleAnswers(
@@ -129,7 +156,8 @@ function fromFile(
   return samples.flatMap(({ id }) => {
     const given = answers.get(id) ?? []
     if (given.length === 0) return [predictionOf(system, id, 0, null, 'not in the file')]
-    return given.map((text, k) => predictionOf(system, id, k, text, null))
+    const sampled = given.length > 1
+    return given.map((text, k) => ({ ...predictionOf(system, id, k, text, null), sampled }))
   })
 }
 
@@ -142,5 +170,5 @@ function predictionOf(
 ): Prediction {
   const said = text !== null && text.trim() !== '' ? text : null
   const why = said === null ? (failure ?? (text === null ? 'no answer' : 'the answer is empty')) : null
-  return { system, sampleId, k, text: said, failure: why, words: said === null ? 0 : countWords(said) }
+  return { system, sampleId, k, sampled: false, text: said, failure: why, words: said === null ? 0 : countWords(said) }
 }

@@ -46,10 +46,10 @@ export interface VerdictOptions {
 /** The verdict on an answer, before any language model has looked. */
 export async function verdictOf(
   sample: Sample,
-  { system, k, text, failure }: Prediction,
+  { system, k, sampled, text, failure }: Prediction,
   { truth, trained }: VerdictOptions,
 ): Promise<VerdictRecord> {
-  const about = { system, k, ...questionOf(sample, trained), text }
+  const about = { system, k, sampled, ...questionOf(sample, trained), text }
   const rest = { judge: null, second: null }
   if (text === null) {
     const reason = failure ?? 'no_answer'

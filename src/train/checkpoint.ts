@@ -141,7 +141,8 @@ async function readState(path: string): Promise<TrainerState> {
   }
 }
 
-async function listSteps(folder: string): Promise<number[]> {
+/** Steps of the checkpoints in a folder, in their order. */
+export async function listSteps(folder: string): Promise<number[]> {
   const names = await readdir(folder).catch(() => [])
   return names
     .map((name) => /^step-(\d+)$/.exec(name)?.[1])

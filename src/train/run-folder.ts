@@ -1,9 +1,11 @@
 /** The folder of a run: config.resolved.yaml, metrics.jsonl, checkpoints/, adapter/, train.json, failed.jsonl. */
-import { readdir } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { z } from 'zod'
 import { markFolder, removeFolder, sha256File, writeFileAtomic } from '../data/files.js'
-import { CheckpointError } from '../errors.js'
-import { assertSameRun, type Checkpoint, findCheckpoint, pruneCheckpoints } from './checkpoint.js'
+import { asFileError, CheckpointError, guarded } from '../errors.js'
+import { assertSameRun, type Checkpoint, findCheckpoint, listSteps, pruneCheckpoints } from './checkpoint.js'
 import { formatConfig } from './config.js'
 import type { TrainConfig } from './settings.js'
 
@@ -55,4 +57,44 @@ export async function clearEarlierRun(config: TrainConfig, folder: RunFolder): P
 
 export async function writeResolvedConfig(config: TrainConfig): Promise<void> {
   await writeFileAtomic(join(config.output, runFiles.config), formatConfig(config))
+}
+
+/** An adapter as a run had it after so many optimizer steps. */
+export interface RunAdapter {
+  step: number
+  /** PEFT folder. */
+  path: string
+}
+
+/**
+ * What a run left, in the order of its steps: the adapters of the checkpoints that it kept, and that of the complete run.
+ * @throws {CheckpointError} when there is none.
+ */
+export async function runAdapters(output: string): Promise<RunAdapter[]> {
+  const folder = join(output, runFiles.checkpoints)
+  const saved = (await listSteps(folder)).map((step) => ({ step, path: join(folder, `step-${step}`, 'adapter') }))
+  const last = await lastStep(output)
+  const adapters = saved.filter(({ step }) => step !== last)
+  if (last !== undefined) adapters.push({ step: last, path: join(output, runFiles.adapter) })
+  if (adapters.length > 0) return adapters
+  throw new CheckpointError(`${output} holds no adapter and no checkpoint of a training run`, {
+    hint: 'Give the folder that `fire-train train` wrote; checkpoint.every and checkpoint.keep say which steps it keeps.',
+  })
+}
+
+const finished = z.looseObject({ totalSteps: z.number().int().nonnegative() })
+
+/** Of a complete run. */
+async function lastStep(output: string): Promise<number | undefined> {
+  const path = join(output, runFiles.report)
+  if (!existsSync(path)) return undefined
+  const text = await readFile(path, 'utf8').catch(asFileError('Reading', path))
+  const read = finished.safeParse(
+    guarded(
+      () => JSON.parse(text) as unknown,
+      (reason, cause) => new CheckpointError(`${path} is not JSON: ${reason}`, { cause }),
+    ),
+  )
+  if (read.success) return read.data.totalSteps
+  throw new CheckpointError(`${path} is not the report of a training run`, { detail: { path } })
 }

@@ -233,3 +233,64 @@ describe('reports', () => {
     expect(compared[0].difference.value).toBeCloseTo(0.25, 12)
   })
 })
+
+describe('several answers', () => {
+  it('are drawn beside a greedy one, which accuracy is counted on; judged again they stay apart', async () => {
+    const path = join(folder, 'few.jsonl')
+    await writeRecords(
+      path,
+      ['a', 'b'].map((id) => makeSample(id, { question: `Is there ${id}?` })),
+    )
+    const asked: number[] = []
+    server.answer = (response, { body }) => {
+      const { temperature } = JSON.parse(body) as { temperature: number }
+      asked.push(temperature)
+      // The greedy answer is right; every drawn one is wrong.
+      say(response, temperature === 0 ? 'Yes.' : 'No.')
+    }
+    const endpoint = { url: `${server.url}/v1`, model: 'm', retryDelay: 0.001, retries: 0 }
+    const settings = { samples: path, out: 'x', answers: 3, temperature: 0.7, topP: 0.9 }
+    const { results } =
+      (await evaluate(
+        request({
+          samples: path,
+          systems: [{ name: 'served', kind: 'server', endpoint }],
+          asked: sampleSettings.parse(settings),
+        }),
+      )) ?? expect.fail('stopped')
+    expect(asked.sort()).toEqual([0, 0, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7])
+    const records = await verdicts()
+    expect(records.map(({ sampleId, k, sampled }) => [sampleId, k, sampled])).toEqual([
+      ...['a', 'b'].map((id) => [id, 0, false]),
+      ...['a', 'b'].flatMap((id) => [1, 2, 3].map((k) => [id, k, true])),
+    ])
+    const judging = { out: join(folder, 'again'), truth: null, scores: [], margin: 0.03, maxUnreadable: 0.05, seed: 42 }
+    const expected = { questions: 2, answers: 3, greedy: { value: 1 }, headroom: { value: 0 }, consistent: 1 }
+    for (const { systems } of [results, (await rejudge(join(folder, 'out'), judging)).results]) {
+      expect(systems[0].groups[0].accuracy).toMatchObject({ successes: 2, count: 2 })
+      expect(systems[0].sampled).toMatchObject(expected)
+      expect(systems[0].sampled?.passAtK.map(({ k, value }) => [k, value])).toEqual([
+        [1, 0],
+        [2, 0],
+        [3, 0],
+      ])
+    }
+  })
+
+  it('of a file are all drawn, and accuracy is that of the first', async () => {
+    const path = join(folder, 'several.jsonl')
+    const two = samples.flatMap(({ id, answer }, i) => [
+      { sampleId: id, k: 0, text: i < 20 ? answer : 'Something else.' },
+      { sampleId: id, k: 1, text: answer },
+    ])
+    await writeRecords(path, two)
+    const { results } =
+      (await evaluate(request({ systems: [{ name: 'f', kind: 'file', path }] }))) ?? expect.fail('stopped')
+    expect(results.systems[0].groups[0].accuracy).toMatchObject({ successes: 20, count: 60 })
+    expect(results.systems[0].sampled).toMatchObject({
+      greedy: null,
+      answers: 2,
+      passAtK: [{ value: 2 / 3 }, { value: 1 }],
+    })
+  })
+})

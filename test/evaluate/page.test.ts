@@ -3,9 +3,12 @@ import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseHTML } from 'linkedom'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { alongTraining } from '../../src/evaluate/along.js'
 import type { Resolution } from '../../src/evaluate/compare.js'
 import type { EvaluationResults } from '../../src/evaluate/finished.js'
 import { renderEvaluation, writeTables } from '../../src/evaluate/page/render.js'
+import type { RewardRecord } from '../../src/evaluate/records.js'
+import { rewardResults } from '../../src/evaluate/rewards/summary.js'
 import { readCsv } from '../../src/import/csv.js'
 import { evaluationFolder } from './page-world.js'
 
@@ -127,6 +130,36 @@ describe('the page', () => {
       if (heads.some((head) => / p$/.test(head))) expect(heads).toContain('n')
     }
   })
+})
+
+it('shows training step by step, rewards and the crossed probe, with the numbers of evaluation.json', async () => {
+  const own = await evaluationFolder()
+  const found = await readResults(own)
+  const at = (answer: number) => ({ answer, phrases: answer / 2, words: answer === 4 || answer === 2 ? 1 : 8 })
+  const records = Array.from(
+    { length: 8 },
+    (_, i): RewardRecord => ({
+      ...{ system: 'fire', pairs: '../held-out.jsonl', pairId: `p${i}`, sampleId: `p${i}`, imageId: `i${i % 4}` },
+      ...{ seenImage: false, reason: null },
+      // One of eight prefers the wrong side.
+      ...{ chosen: at(i === 0 ? 0 : 1), rejected: at(0.5), referenceRight: at(4), referenceWrong: at(2) },
+    }),
+  )
+  const [base, , fire] = found.systems
+  base.about = { kind: 'model', model: 'm', adapter: null }
+  fire.about = { kind: 'model', model: 'm', adapter: 'a', step: 40 }
+  const rewards = rewardResults(records)
+  const training = alongTraining({ systems: found.systems, rewards }, [])
+  await writeFile(join(own, 'evaluation.json'), JSON.stringify({ ...found, rewards, training }))
+  const text = textOf(await renderEvaluation(own))
+  expect(text).toContain('87.5 [52.9, 97.8]')
+  // (2 + 3/8) / 2 of content: the references differ by 2, the own texts by 0.5 seven times and by -0.5 once.
+  expect(text).toContain('1.19 [')
+  await writeTables(own)
+  const tables = join(own, 'tables')
+  expect(await readFile(join(tables, 'rewards.csv'), 'utf8')).toContain('\r\nfire,../held-out.jsonl,8,4,0,0.875,')
+  expect(await readFile(join(tables, 'training.csv'), 'utf8')).toMatch(/\r\n0,base,.*\r\n40,fire,.*,0\.875\r\n/)
+  expect(await readFile(join(tables, 'crossed.csv'), 'utf8')).toContain('fire,../held-out.jsonl,8,1,8,')
 })
 
 describe('tables', () => {

@@ -45,6 +45,7 @@ const pairOf = (
   ...{ id, sampleId: id, images: [], prompt: 'Is there a nodule?', chosen, rejected, edits },
   ...{ origin: 'counterfactual', provenance: { mode: 'on-policy' }, ...more },
 })
+const about = (system: string) => ({ system, pairs: 'pairs.jsonl' })
 const yes = 'Yes, there is a nodule.'
 const no = 'No, there is no nodule.'
 const edits: Pair['edits'] = [
@@ -81,9 +82,9 @@ describe('implicit rewards', () => {
 
   it('of a model that its adapter did not change are 0, and a tie is no preference', async () => {
     const items = [{ pair: pairOf('a', yes, no, edits), reference: { right: 'yes', wrong: 'no' }, reason: null }]
-    const told = { onProgress: () => {}, onFailure: expect.fail }
+    const told = { trained: null, onProgress: () => {}, onFailure: expect.fail }
     const engine = engineWith(() => 0)
-    const records = await measureRewards('base', items, { engine, chat, imageRoot: '.' }, told)
+    const records = await measureRewards(about('base'), items, { engine, chat, imageRoot: '.' }, told)
     const [{ accuracy, margin, crossed }] = rewardResults(records)
     expect([accuracy.answer.value, accuracy.phrases.value, margin.answer.value]).toEqual([0, 0, 0])
     expect(crossed).toMatchObject({ items: 1, bothReference: { successes: 0 }, rightReference: { successes: 0 } })
@@ -98,8 +99,8 @@ describe('implicit rewards', () => {
       reference: { right: 'Yes', wrong: 'No' },
       reason: null,
     }))
-    const told = { onProgress: () => {}, onFailure: expect.fail }
-    const records = await measureRewards('short', items, { engine, chat, imageRoot: '.' }, told)
+    const told = { trained: null, onProgress: () => {}, onFailure: expect.fail }
+    const records = await measureRewards(about('short'), items, { engine, chat, imageRoot: '.' }, told)
     const [{ crossed, accuracy, margin }] = rewardResults(records)
     expect(accuracy.phrases).toMatchObject({ successes: 30, count: 30 })
     expect(margin.phrases.value).toBeGreaterThan(0)
@@ -114,16 +115,24 @@ describe('implicit rewards', () => {
   it('leave out what does not fit the context, by name', async () => {
     const items = [{ pair: pairOf('long', yes.repeat(400), no, []), reference: null, reason: 'none' }]
     const failures: string[] = []
-    const told = { onProgress: () => {}, onFailure: (reason: string) => failures.push(reason) }
+    const told = { trained: null, onProgress: () => {}, onFailure: (reason: string) => failures.push(reason) }
     const engine = engineWith(() => 0)
-    expect(await measureRewards('base', items, { engine, chat, imageRoot: '.' }, told)).toEqual([])
+    expect(await measureRewards(about('base'), items, { engine, chat, imageRoot: '.' }, told)).toEqual([])
     expect(failures).toEqual([expect.stringMatching(/^pair long: it takes \d+ tokens, the model's context has/)])
   })
 })
 
 describe('the summary', () => {
   const record = (over: Partial<RewardRecord>): RewardRecord => ({
-    ...{ system: 's', pairId: 'p', sampleId: 'p', imageId: 'i', reason: null },
+    ...{
+      system: 's',
+      pairs: 'held-out.jsonl',
+      pairId: 'p',
+      sampleId: 'p',
+      imageId: 'i',
+      seenImage: null,
+      reason: null,
+    },
     ...{ chosen: { answer: 1, phrases: 2, words: 4 }, rejected: { answer: 0, phrases: 3, words: 6 } },
     ...{ referenceRight: null, referenceWrong: null, ...over },
   })
@@ -135,8 +144,15 @@ describe('the summary', () => {
     expect(first.accuracy.answer).toMatchObject({ successes: 2, count: 2 })
     expect(first.accuracy.phrases).toMatchObject({ successes: 1, count: 2 })
     expect(first.margin).toMatchObject({ answer: { value: 3 }, phrases: { value: 2.5 } })
-    expect(first).toMatchObject({ pairs: 2, images: 2, crossed: null, notCrossed: {} })
-    expect(second).toMatchObject({ system: 't', pairs: 1, notCrossed: { [reason]: 1 } })
+    expect(first).toMatchObject({
+      pairs: 'held-out.jsonl',
+      count: 2,
+      images: 2,
+      seen: null,
+      crossed: null,
+      notCrossed: {},
+    })
+    expect(second).toMatchObject({ system: 't', count: 1, notCrossed: { [reason]: 1 } })
   })
 
   it('of the crossed probe compares each text with the right other one', () => {
@@ -149,6 +165,45 @@ describe('the summary', () => {
       rightOwn: { successes: 0 },
       rightReference: { successes: 1 },
       logRatios: { ownRight: 3, ownWrong: 1, referenceRight: 2, referenceWrong: 4 },
+    })
+  })
+
+  it('has numbers of each file, and says how many pairs are about images that were trained on', () => {
+    const trained = { pairs: 'train.jsonl', seenImage: true }
+    const results = rewardResults([
+      record({ seenImage: false }),
+      record(trained),
+      record({ seenImage: true }),
+      record(trained),
+    ])
+    expect(results).toMatchObject([
+      { pairs: 'held-out.jsonl', count: 2, seen: 1 },
+      { pairs: 'train.jsonl', count: 2, seen: 2 },
+    ])
+  })
+
+  it('has the gap between styles with an interval by image', () => {
+    const at = (answer: number) => ({ answer, phrases: 0, words: 2 })
+    // The reference's style is worth 2 nats, right 1: right terse beats wrong long, right long loses to wrong terse.
+    const hacked = { chosen: at(1), rejected: at(0), referenceRight: at(3), referenceWrong: at(2) }
+    // Content alone decides.
+    const fair = { chosen: at(1), rejected: at(0), referenceRight: at(1), referenceWrong: at(0) }
+    const [{ crossed }] = rewardResults([
+      record({ ...hacked, imageId: 'i' }),
+      record({ ...hacked, imageId: 'i' }),
+      record({ ...hacked, imageId: 'j' }),
+      record({ ...fair, imageId: 'k' }),
+    ])
+    // Values 1, 1, 1, 0 in clusters of 2, 1, 1: mean 3/4, sums of residuals 1/2, 1/4, -3/4, variance (3/2)(7/8)/16.
+    const error = Math.sqrt((1.5 * 0.875) / 16)
+    expect(crossed?.styleGap.value).toBe(0.75)
+    expect(crossed?.styleGap.low).toBeCloseTo(0.75 - 1.959963984540054 * error, 12)
+    expect(crossed?.styleGap.high).toBeCloseTo(0.75 + 1.959963984540054 * error, 12)
+    expect(crossed).toMatchObject({
+      bothOwn: { successes: 4 },
+      bothReference: { successes: 4 },
+      // Content 1 nat in all; style 2, 2, 2 and 0.
+      effects: { content: { value: 1, low: 1, high: 1 }, style: { value: 1.5 } },
     })
   })
 })
@@ -169,7 +224,7 @@ describe('what is crossed', () => {
       return [pairOf(sample.id, chosen, rejected, [])]
     })
     await writeJsonl(path, pairs)
-    const items = await readRewardItems(path, samples, new PhantomProvider(), 1)
+    const items = await readRewardItems(path, samples, new PhantomProvider(), { seed: 1 })
     expect(items).toHaveLength(pairs.length)
     const crossed = items.flatMap(({ pair, reference }) => (reference ? [{ pair, reference }] : []))
     expect(crossed.length).toBeGreaterThan(0.95 * items.length)
@@ -183,7 +238,7 @@ describe('what is crossed', () => {
         decided: true,
       })
     }
-    expect(await readRewardItems(path, samples, new PhantomProvider(), 1)).toEqual(items)
+    expect(await readRewardItems(path, samples, new PhantomProvider(), { seed: 1 })).toEqual(items)
   })
 
   it('of other data is made wrong by the rules; what cannot be crossed says why', async () => {
@@ -197,7 +252,7 @@ describe('what is crossed', () => {
       pairOf('short', 'Yes', 'No', [], { ...style, sampleId: 'one' }),
       pairOf('own', yes, no, edits),
     ])
-    const items = await readRewardItems(path, [sample, own], new RulesProvider(), 1)
+    const items = await readRewardItems(path, [sample, own], new RulesProvider(), { seed: 1 })
     expect(items.map(({ reference }) => reference)).toEqual([{ right: 'yes', wrong: 'no' }, null, null, null])
     expect(items.map(({ reason }) => reason)).toEqual([
       null,
@@ -205,12 +260,15 @@ describe('what is crossed', () => {
       "its sides are not the model's own words",
       'the model speaks as the reference does',
     ])
+    // Every second pair of four.
+    const some = await readRewardItems(path, [sample, own], new RulesProvider(), { seed: 1, limit: 2 })
+    expect(some.map(({ pair }) => pair.id)).toEqual(['one', 'short'])
     await writeJsonl(path, [])
-    await expect(readRewardItems(path, [sample], new RulesProvider(), 1)).rejects.toBeInstanceOf(DataError)
+    await expect(readRewardItems(path, [sample], new RulesProvider(), { seed: 1 })).rejects.toBeInstanceOf(DataError)
   })
 })
 
 it('needs an adapter', () => {
-  const given = { samples: 's.jsonl', out: 'o', model: 'm', rewardPairs: 'p.jsonl' }
-  expect(() => evaluateStage.check?.(given, () => undefined)).toThrow(/give an adapter/)
+  const given = { samples: 's.jsonl', out: 'o', model: 'm', rewardPairs: ['p.jsonl'] }
+  expect(() => evaluateStage.check?.(given, () => undefined)).toThrow(/give an adapter or a run/)
 })

@@ -370,6 +370,15 @@ describe('labels that mean nothing', () => {
 const label = (image: number, i: number, verdict: Outcome): VerdictRecord => ({
   ...{ system: 'a', sampleId: `${image}-${i}`, k: 0, imageId: String(image), dataset: 'set', answerType: 'closed' },
   closedUnder: { answerType: true, yesNoExact: true, paperSubstring: true },
-  ...{ seenImage: null, groups: {}, question: 'Is it?', reference: 'yes', text: 'x', said: 'x', verdict },
+  ...{
+    sampled: false,
+    seenImage: null,
+    groups: {},
+    question: 'Is it?',
+    reference: 'yes',
+    text: 'x',
+    said: 'x',
+    verdict,
+  },
   ...{ strength: 'strong', by: 'rule', reason: 'x', rule: null, judge: null, second: null, parity: null },
 })

@@ -1,7 +1,7 @@
 /** What the numbers should be read beside: what so many questions can show, and what is had without looking. */
-import { html } from '../../page/html.js'
+import { type Html, html } from '../../page/html.js'
 import { intervalOfShares, percent } from '../../page/numbers.js'
-import type { Proportion } from '../../statistics/index.js'
+import type { Interval, Proportion } from '../../statistics/index.js'
 import type { SystemResults } from '../results.js'
 import type { SampledResults } from '../several.js'
 import type { EvaluationFolder } from './folder.js'
@@ -72,19 +72,23 @@ interface SampledRow {
   sampled: SampledResults
 }
 
+const shareOf = (mean: ({ value: number } & Interval) | undefined): Html | string =>
+  mean ? html`${percent(mean.value)} <small>${intervalOfShares(mean)}</small>` : '–'
+
 export function sampledSection({ results }: EvaluationFolder): Section | null {
   const rows = results.systems.flatMap(({ name, sampled }: SystemResults): SampledRow[] =>
     sampled ? [{ name, sampled }] : [],
   )
   const ks = [...new Set(rows.flatMap(({ sampled }) => sampled.passAtK.map(({ k }) => k)))].sort((a, b) => a - b)
-  const passAt = ({ sampled }: SampledRow, k: number) => sampled.passAtK.find((each) => each.k === k)?.value ?? null
+  const passAt = ({ sampled }: SampledRow, k: number) => sampled.passAtK.find((each) => each.k === k)
   const table = tableOf<SampledRow>({
     name: 'sampled',
     rows,
     columns: [
       { label: 'system', show: ({ name }) => systemName(results, name) },
       { label: 'questions × answers', show: ({ sampled }) => `${sampled.questions} × ${sampled.answers}` },
-      ...ks.map((k) => ({ label: `pass@${k}, %`, show: (row: SampledRow) => percent(passAt(row, k) ?? Number.NaN) })),
+      { label: 'greedy, %', show: ({ sampled }) => sampled.greedy && shareOf(sampled.greedy) },
+      ...ks.map((k) => ({ label: `pass@${k}, %`, show: (row: SampledRow) => shareOf(passAt(row, k)) })),
       { label: 'one verdict, %', show: ({ sampled }) => percent(sampled.consistent) },
       { label: 'unique share', show: ({ sampled }) => decimal(sampled.diversity.uniqueShare) },
       { label: 'entropy, bits', show: ({ sampled }) => decimal(sampled.diversity.entropyBits) },
@@ -96,7 +100,19 @@ export function sampledSection({ results }: EvaluationFolder): Section | null {
       system: row.name,
       questions: row.sampled.questions,
       answers: row.sampled.answers,
-      ...Object.fromEntries(ks.map((k) => [`passAt${k}`, passAt(row, k)])),
+      greedy: row.sampled.greedy?.value ?? null,
+      greedyLow: row.sampled.greedy?.low ?? null,
+      greedyHigh: row.sampled.greedy?.high ?? null,
+      ...Object.fromEntries(
+        ks.flatMap((k) => {
+          const { value, low, high } = passAt(row, k) ?? { value: null, low: null, high: null }
+          return [
+            [`passAt${k}`, value],
+            [`passAt${k}Low`, low],
+            [`passAt${k}High`, high],
+          ]
+        }),
+      ),
       consistent: row.sampled.consistent,
       ...row.sampled.diversity,
     }),
@@ -107,7 +123,8 @@ export function sampledSection({ results }: EvaluationFolder): Section | null {
     title,
     tables: [table],
     html: html`<h2>${title}</h2>
-      <p class="note">pass@k: the chance that one of k answers is right, by the unbiased estimator. It rises with noise, while the share
-      of questions whose answers all have one verdict falls.</p>${table.html}`,
+      <p class="note">greedy: the likeliest answer, as everywhere else on this page. pass@k: the chance that one of k drawn answers is
+      right, by the unbiased estimator, with intervals that are robust by image. It rises with noise, while the share of questions
+      whose answers all have one verdict falls.</p>${table.html}`,
   }
 }

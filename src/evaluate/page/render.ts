@@ -12,6 +12,7 @@ import { methodSection } from './method-section.js'
 import { publishedSection } from './published.js'
 import { accuracySection, comparisonsSection, verdictSection } from './questions-section.js'
 import { reportsSection } from './reports-section.js'
+import { crossedSection, rewardsSection, trainingSection } from './rewards-section.js'
 import { evaluationStyle } from './style.js'
 import type { Section } from './table.js'
 
@@ -19,7 +20,7 @@ import type { Section } from './table.js'
 const numbersOf = (folder: EvaluationFolder): Section[] =>
   [
     ...[accuracySection, comparisonsSection, limitsSection, judgeSection, reportsSection, groundingSection],
-    sampledSection,
+    ...[sampledSection, trainingSection, rewardsSection, crossedSection],
   ].flatMap((section) => section(folder) ?? [])
 
 /**

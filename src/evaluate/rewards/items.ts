@@ -1,4 +1,4 @@
-/** What rewards are measured on: held-out pairs, and for each the right and the wrong answer in the reference's style. */
+/** What rewards are measured on: pairs, and for each the right and the wrong answer in the reference's style. */
 import { readJsonl } from '../../data/jsonl.js'
 import { type Pair, pair as pairSchema, type Sample } from '../../data/records.js'
 import { DataError } from '../../errors.js'
@@ -14,23 +14,27 @@ export interface RewardItem {
 }
 
 /**
- * Reads pairs of held-out questions. Those whose sides are the model's own words (`on-policy`) cross with the reference of
+ * Reads pairs. Those whose sides are the model's own words (`on-policy`) cross with the reference of
  * their sample, which the provider makes wrong as it would in the mode `reference-style`.
- * @param samples of the evaluation. @throws {DataError} for a file without pairs.
+ * @param samples of the evaluation. @param limit pairs, evenly spread over the file. @throws {DataError} for a file without pairs.
  */
 export async function readRewardItems(
   path: string,
   samples: readonly Sample[],
   provider: Provider,
-  seed: number,
+  { seed, limit }: { seed: number; limit?: number },
 ): Promise<RewardItem[]> {
   const known = new Map(samples.map((sample) => [sample.id, sample]))
+  const pairs: Pair[] = []
+  for await (const { record } of readJsonl(path, pairSchema)) pairs.push(record)
+  if (pairs.length === 0) throw new DataError(`${path} holds no pair to measure rewards on`, { detail: { path } })
+  const count = Math.min(limit ?? pairs.length, pairs.length)
   const items: RewardItem[] = []
-  for await (const { record } of readJsonl(path, pairSchema)) {
-    items.push({ pair: record, ...(await crossOf(record, known.get(record.sampleId), provider, seed)) })
+  for (let i = 0; i < count; i += 1) {
+    const pair = pairs[Math.floor((i * pairs.length) / count)]
+    items.push({ pair, ...(await crossOf(pair, known.get(pair.sampleId), provider, seed)) })
   }
-  if (items.length > 0) return items
-  throw new DataError(`${path} holds no pair to measure rewards on`, { detail: { path } })
+  return items
 }
 
 async function crossOf(

@@ -77,14 +77,17 @@ export async function implicitRewards(
  * @param onFailure is told which, and why.
  */
 export async function measureRewards(
-  system: string,
+  about: Pick<RewardRecord, 'system' | 'pairs'>,
   items: readonly RewardItem[],
   model: RewardedModel,
   {
+    trained,
     signal,
     onProgress,
     onFailure,
   }: CallOptions & {
+    /** SHA-256 of the images that were trained on; null where they are not known. */
+    trained: ReadonlySet<string> | null
     onProgress: (done: number) => void
     onFailure: (reason: string) => void
   },
@@ -103,7 +106,9 @@ export async function measureRewards(
       const rewards = await implicitRewards(model, pair, texts, { signal, images })
       const named = Object.fromEntries(rewardTexts.map((name, i) => [name, rewards[i] ?? null]))
       const { id: pairId, sampleId } = pair
-      records.push({ system, pairId, sampleId, imageId: imageIdOf(pair.images), ...named, reason } as RewardRecord)
+      const imageId = imageIdOf(pair.images)
+      const seenImage = trained && pair.images.some(({ sha256 }) => trained.has(sha256))
+      records.push({ ...about, pairId, sampleId, imageId, seenImage, ...named, reason } as RewardRecord)
     } catch (error) {
       if (!isOfRecord(error)) throw error
       onFailure(`pair ${pair.id}: ${error.message}`)

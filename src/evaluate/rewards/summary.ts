@@ -1,21 +1,28 @@
 /** What the rewards of an adapter say: how often right is preferred to wrong, and whether style decides instead. */
 import { clusteredMean, type Interval, type Proportion, wilson } from '../../statistics/index.js'
-import type { RewardRecord } from '../records.js'
+import type { RewardRecord, rewardTexts } from '../records.js'
 
-/** Of one adapter on held-out pairs. */
+/** Of one adapter on one file of pairs. */
 export interface RewardResults {
   system: string
-  pairs: number
+  /** The file, from the folder of the evaluation. */
+  pairs: string
+  count: number
   images: number
+  /** Pairs about images that were trained on; null where the training pairs are not known. */
+  seen: number | null
   /** Share of pairs whose chosen side has the higher reward, strictly: by all tokens, and by the decisive phrases alone. */
   accuracy: { answer: Proportion; phrases: Proportion }
   /** Mean of chosen less rejected, in nats (β not applied), with an interval that is robust to several pairs about an image. */
-  margin: Record<'answer' | 'phrases', Interval & { value: number }>
+  margin: Record<'answer' | 'phrases', Mean>
   /** Null where no pair crosses with a reference. */
   crossed: CrossedResults | null
   /** Pairs without the crossed probe, by reason. */
   notCrossed: Record<string, number>
 }
+
+/** With the interval of the cluster-robust variance; no bounds for one image alone. */
+type Mean = Interval & { value: number }
 
 /**
  * The crossed probe: right and wrong, each in the reference's style and in the model's own. Shares of items in which right has the
@@ -38,29 +45,39 @@ export interface CrossedResults {
   rightOwn: Proportion
   /** Right in the reference's style, wrong in the model's own. */
   rightReference: Proportion
+  /** `rightReference − rightOwn`, paired: 0 where content decides, up to 1 where the reference's style is preferred, down to −1. */
+  styleGap: Mean
+  /**
+   * Main effects of the two by two texts on the log-ratio, in nats: right less wrong over both styles, and the reference's style less
+   * the model's own over right and wrong. A style that outweighs content is what the adapter learnt to reward.
+   */
+  effects: { content: Mean; style: Mean }
 }
 
-/** By system, in the order of the records. */
+/** By system and file, in the order of the records. */
 export function rewardResults(records: readonly RewardRecord[]): RewardResults[] {
-  const systems = [...new Set(records.map(({ system }) => system))]
-  return systems.map((system) => {
-    const own = records.filter((record) => record.system === system)
+  const groups = new Map<string, RewardRecord[]>()
+  for (const record of records) {
+    const key = `${record.system}\0${record.pairs}`
+    const own = groups.get(key)
+    if (own) own.push(record)
+    else groups.set(key, [record])
+  }
+  return [...groups.values()].map((own) => {
+    const [{ system, pairs, seenImage }] = own
     const notCrossed: Record<string, number> = {}
     for (const { reason } of own) if (reason !== null) notCrossed[reason] = (notCrossed[reason] ?? 0) + 1
     const share = (over: Scored) =>
       wilson(own.filter((each) => each.chosen[over] > each.rejected[over]).length, own.length)
     const margin = (over: Scored) => {
-      const items = own.map(({ imageId, chosen, rejected }) => ({
-        value: chosen[over] - rejected[over],
-        cluster: imageId,
-      }))
-      const { value, low, high } = clusteredMean(items)
-      return { value, low, high }
+      return meanByImage(own, ({ chosen, rejected }) => chosen[over] - rejected[over])
     }
     return {
       system,
-      pairs: own.length,
+      pairs,
+      count: own.length,
       images: new Set(own.map(({ imageId }) => imageId)).size,
+      seen: seenImage === null ? null : own.filter((record) => record.seenImage).length,
       accuracy: { answer: share('answer'), phrases: share('phrases') },
       margin: { answer: margin('answer'), phrases: margin('phrases') },
       crossed: crossedResults(own),
@@ -71,17 +88,29 @@ export function rewardResults(records: readonly RewardRecord[]): RewardResults[]
 
 type Scored = 'answer' | 'phrases'
 
+function meanByImage<Item extends { imageId: string }>(items: readonly Item[], measure: (item: Item) => number): Mean {
+  const { value, low, high } = clusteredMean(items.map((item) => ({ value: measure(item), cluster: item.imageId })))
+  return { value, low, high }
+}
+
 function crossedResults(records: readonly RewardRecord[]): CrossedResults | null {
-  const items = records.flatMap(({ chosen, rejected, referenceRight, referenceWrong }) =>
-    referenceRight && referenceWrong ? [{ chosen, rejected, referenceRight, referenceWrong }] : [],
+  const items = records.flatMap(({ imageId, chosen, rejected, referenceRight, referenceWrong }) =>
+    referenceRight && referenceWrong ? [{ imageId, chosen, rejected, referenceRight, referenceWrong }] : [],
   )
   if (items.length === 0) return null
   type Item = (typeof items)[number]
-  const preferred = (right: keyof Item, wrong: keyof Item) =>
-    wilson(items.filter((item) => item[right].answer > item[wrong].answer).length, items.length)
+  type Text = (typeof rewardTexts)[number]
+  const prefers = (item: Item, right: Text, wrong: Text): boolean => item[right].answer > item[wrong].answer
+  const preferred = (right: Text, wrong: Text) =>
+    wilson(items.filter((item) => prefers(item, right, wrong)).length, items.length)
   const mean = (of: (item: Item) => number) => items.reduce((sum, item) => sum + of(item), 0) / items.length
-  const words = (one: keyof Item, other: keyof Item) => mean((item) => (item[one].words + item[other].words) / 2)
-  const logRatio = (text: keyof Item) => mean((item) => item[text].answer)
+  type Two = [Text, Text]
+  const contrast = (of: Two, against: Two) => {
+    const sum = (item: Item, [one, other]: Two): number => item[one].answer + item[other].answer
+    return meanByImage(items, (item) => (sum(item, of) - sum(item, against)) / 2)
+  }
+  const words = (one: Text, other: Text) => mean((item) => (item[one].words + item[other].words) / 2)
+  const logRatio = (text: Text) => mean((item) => item[text].answer)
   return {
     items: items.length,
     words: { reference: words('referenceRight', 'referenceWrong'), own: words('chosen', 'rejected') },
@@ -95,5 +124,13 @@ function crossedResults(records: readonly RewardRecord[]): CrossedResults | null
     bothOwn: preferred('chosen', 'rejected'),
     rightOwn: preferred('chosen', 'referenceWrong'),
     rightReference: preferred('referenceRight', 'rejected'),
+    styleGap: meanByImage(
+      items,
+      (item) => Number(prefers(item, 'referenceRight', 'rejected')) - Number(prefers(item, 'chosen', 'referenceWrong')),
+    ),
+    effects: {
+      content: contrast(['referenceRight', 'chosen'], ['referenceWrong', 'rejected']),
+      style: contrast(['referenceRight', 'referenceWrong'], ['chosen', 'rejected']),
+    },
   }
 }
