@@ -72,6 +72,7 @@ export const evaluateSettings = z.strictObject({
     .array(text)
     .default([])
     .meta(inputPath('PEFT adapter folder to compare with the model alone (repeatable)')),
+  modelAlone: z.boolean().default(true).meta({ description: 'With adapters: evaluate the model without them too' }),
   run: text
     .optional()
     .meta(
@@ -79,7 +80,6 @@ export const evaluateSettings = z.strictObject({
         'Folder of a training run: every checkpoint that it kept is a system, to see what training does step by step',
       ),
     ),
-  modelAlone: z.boolean().default(true).meta({ description: 'With adapters: evaluate the model without them too' }),
   endpoint: serverSettings.optional().describe('A server that answers too'),
   predictions: z
     .array(text)

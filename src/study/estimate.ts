@@ -1,4 +1,5 @@
 /** What a study would cost, before anything starts. */
+import { sharedSettings } from '../pipeline/index.js'
 import type { Graph, Run } from './graph.js'
 import type { Study } from './load.js'
 import { type FinishedStep, isDone, readSteps, type Step } from './steps.js'
@@ -25,6 +26,8 @@ export interface Estimate {
   /** Null where the cost of a stage is not known. */
   seconds: number | null
   bytes: number | null
+  /** MiB that the feature store takes at most, beside the steps. */
+  featureStoreSize: number
   /** Arms whose tuned value is not chosen yet: their steps are counted as if it were the first one. */
   waiting: string[]
 }
@@ -67,6 +70,7 @@ export async function estimate(study: Study, root: string, { runs, steps }: Grap
     stages: present,
     seconds: total('seconds'),
     bytes: total('bytes'),
+    featureStoreSize: sharedSettings.shape.featureStoreSize.parse(study.base.featureStoreSize),
     waiting: [...new Set(runs.filter(({ waitsFor }) => waitsFor).map(({ arm }) => arm))],
   }
 }

@@ -141,7 +141,7 @@ async function planStages(
     const variants = stage.name === 'evaluate' ? { '': first, ...further } : { '': first }
     for (const [name, { set, rewards }] of Object.entries(variants)) {
       const changed = applied(section, set)
-      if (rewards && artifacts.adapter) changed.rewardPairs = await heldOutPairs(planning, seed, own)
+      if (rewards && artifacts.adapter) changed.rewardPairs = [await heldOutPairs(planning, seed, own)]
       const { step, makes } = await planStep(planning, stage, changed, { tree, artifacts, arm })
       own.set(step.name, step)
       if (stage.name === 'evaluate') evaluations[name] = step

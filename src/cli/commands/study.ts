@@ -109,7 +109,10 @@ async function outcomeOf(results: StudyResults, folder: string): Promise<Outcome
 }
 
 /** What `--dry-run` prints. */
-function describeEstimate({ arms, seeds, shared, stages, seconds, bytes, waiting }: Estimate, jobs: number): string {
+function describeEstimate(
+  { arms, seeds, shared, stages, seconds, bytes, featureStoreSize, waiting }: Estimate,
+  jobs: number,
+): string {
   const rows = stages.map(({ stage, done, todo, seconds: each, bytes: size, from }) => [
     ...[stage, done, todo, each === null ? 'unknown' : duration(each), size === null ? 'unknown' : formatBytes(size)],
     from ?? 'none finished yet',
@@ -123,5 +126,6 @@ function describeEstimate({ arms, seeds, shared, stages, seconds, bytes, waiting
     table,
     time ??
       `Estimate: ${duration(seconds ?? 0)} of work, ${formatBytes(bytes ?? 0)} of disk${jobs > 1 ? `; ${jobs} jobs share the work, and the cores` : ''}.`,
+    `The feature store takes up to ${formatBytes(featureStoreSize * 2 ** 20)} beside that, and may be deleted at any time.`,
   ].join('\n')}\n`
 }
