@@ -100,13 +100,19 @@ export interface Place {
   /** Where the stage writes. */
   folder: string
   locate: Locate
+  /** The part of the section that must not be without effect; default: all of it. */
+  meant?: Tree
 }
 
 /**
  * Decides everything about one stage; nothing is computed or written.
  * @param own its section. @throws {ConfigError} listing every mistake, with its place.
  */
-export function planStage(stage: Stage, own: Tree, { common, artifacts, folder, locate }: Place): PlannedStage {
+export function planStage(
+  stage: Stage,
+  own: Tree,
+  { common, artifacts, folder, locate, meant = own }: Place,
+): PlannedStage {
   const out = stage.out.setting
   const fail = (key: string, message: string): never => {
     throw configError([{ path: key.split('.'), message: `${stage.name}.${key} ${message}` }], locate)
@@ -126,7 +132,7 @@ export function planStage(stage: Stage, own: Tree, { common, artifacts, folder, 
     else if (setting?.required === 'always') fail(key, `is missing: no stage before makes ${artifact}`)
   }
   const settings = checkSettings(stage, tree, locate)
-  refuseUseless(stage.settings, own, settings, locate)
+  refuseUseless(stage.settings, meant, settings, locate)
   const ignored = stage.ignores?.(settings) ?? []
   const inputs = pathsOf(stage.settings, 'input').filter((path) => !isUnder(path, ignored))
   return {

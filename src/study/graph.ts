@@ -201,7 +201,10 @@ async function planStep(
     const isOwn = own.some((each) => key.startsWith(each) || each.startsWith(key))
     return study.locate(isOwn && arm !== undefined ? ['arms', arm, 'set'] : ['base', stage.name, ...keys])
   }
-  const plan = (folder: string): PlannedStage => planStage(stage, section, { common, artifacts, folder, locate })
+  // An arm may leave a setting of the base without effect; one of its own it may not.
+  const changes = arm === undefined ? {} : applied({}, study.arms[arm].set)
+  const meant = isTree(changes[stage.name]) ? (changes[stage.name] as Tree) : {}
+  const plan = (folder: string): PlannedStage => planStage(stage, section, { common, artifacts, folder, locate, meant })
   // Nothing of the identity depends on where it writes.
   const { inputs, identity, reads } = plan(join(stepsFolder(root), stage.name))
   const contentOf = async (path: string): Promise<string> => nameInside(root, path) ?? (await contents.of(path))
