@@ -16,6 +16,20 @@ export interface Choice {
   chosen: number
 }
 
+/** A value that an arm has from a choice, and the trials behind it; none where it was only assumed. */
+export interface Tuned {
+  setting: string
+  value: number
+  trials: Choice['trials']
+}
+
+/** The value stands at the end of those that were tried, so that one beyond may be better. */
+export function edgeOf({ value, trials }: Tuned): 'smallest' | 'largest' | null {
+  const values = trials.map((each) => each.value)
+  if (values.length < 2) return null
+  return value === Math.min(...values) ? 'smallest' : value === Math.max(...values) ? 'largest' : null
+}
+
 /** The step that looks at trials that are evaluated. */
 export function chooseStep(
   root: string,

@@ -12,7 +12,7 @@ import { setValueAt } from '../settings/setting.js'
 import { isTree, type KeyPath, type Tree } from '../settings/source.js'
 import type { Artifacts, Stage } from '../stage/index.js'
 import { version } from '../version.js'
-import { chooseStep } from './choose.js'
+import { type Choice, chooseStep, type Tuned } from './choose.js'
 import type { ContentHashes } from './contents.js'
 import { studyFiles } from './files.js'
 import type { Study } from './load.js'
@@ -30,7 +30,7 @@ export interface Run {
   /** The choice that the rest depends on, until it is made. */
   waitsFor: Step | null
   /** What was chosen for it. */
-  tuned: { setting: string; value: number } | null
+  tuned: Tuned | null
 }
 
 /** A study as it stands: every run, and every step once, each after those that it needs. */
@@ -82,11 +82,11 @@ async function planRun(planning: Planning, arm: string, seed: number): Promise<R
   const tune = tuneOf(study, arm)
   if (tune) {
     const choice = await planChoice(planning, tune, study.arms[arm].tunedAs ?? arm)
-    const value = chosenBy(choice) ?? (assume ? tune.values[0] : undefined)
+    const assumed: Tuned | null = assume ? { setting: tune.setting, value: tune.values[0], trials: [] } : null
+    run.tuned = chosenBy(choice) ?? assumed
     if (!isDone(choice)) run.waitsFor = choice
-    if (value === undefined) return run
-    run.tuned = { setting: tune.setting, value }
-    changes[tune.setting] = value
+    if (!run.tuned) return run
+    changes[tune.setting] = run.tuned.value
   }
   return Object.assign(run, await planStages(planning, arm, seed, changes, furtherOf(study, arm)))
 }
@@ -118,8 +118,10 @@ async function planChoice(planning: Planning, tune: Tune, arm: string): Promise<
   return addStep(planning, step)
 }
 
-function chosenBy(choice: Step): number | undefined {
-  return isDone(choice) ? (JSON.parse(readFileSync(choice.outputs[0], 'utf8')).chosen as number) : undefined
+function chosenBy(choice: Step): Tuned | undefined {
+  if (!isDone(choice)) return undefined
+  const { setting, chosen, trials } = JSON.parse(readFileSync(choice.outputs[0], 'utf8')) as Choice
+  return { setting, value: chosen, trials }
 }
 
 /** The steps of one run, those that no evaluation needs left out. */

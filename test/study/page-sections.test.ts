@@ -211,6 +211,7 @@ describe('style of the two sides', () => {
 /** As much of an evaluation as is read. */
 const evaluationOf = (more: { sampled?: unknown; grounding?: unknown }) => ({
   'evaluation.json': {
+    made: { at: '2026-01-01', machine: 'm' },
     ...{ baseline: 'a', judging: { first: 'truth', description: 'x' }, inputs: { samples: 'x', imageRoot: 'x' } },
     systems: [{ name: 'a', about: {}, groups: [], sampled: more.sampled ?? null }],
     grounding: more.grounding ?? null,
@@ -218,7 +219,8 @@ const evaluationOf = (more: { sampled?: unknown; grounding?: unknown }) => ({
 })
 
 const verdictOf = (sampleId: string, k: number, isRight: boolean, reference = 'on the left') => ({
-  ...{ system: 'a', sampleId, k, imageId: sampleId, dataset: 'd', answerType: 'open', seenImage: null, groups: {} },
+  ...{ system: 'a', sampleId, k, sampled: k > 0, imageId: sampleId, dataset: 'd', answerType: 'open', seenImage: null },
+  groups: {},
   closedUnder: { answerType: false, yesNoExact: false, paperSubstring: false },
   ...{ question: 'q', reference, text: 't', said: 't', verdict: isRight ? 'correct' : 'incorrect' },
   ...{ strength: 'strong', by: 'truth', reason: 'r', rule: null, judge: null, second: null, parity: null },
@@ -235,7 +237,8 @@ describe('one answer and several', () => {
     })
     const verdicts = (right: readonly number[]) => ({
       'verdicts.jsonl': right.flatMap((count, question) =>
-        [0, 1, 2, 3].map((k) => verdictOf(`q${question}`, k, k < count)),
+        // The greedy answer, k = 0, is right and does not count among the drawn ones.
+        [0, 1, 2, 3, 4].map((k) => verdictOf(`q${question}`, k, k <= count)),
       ),
     })
     await writeStep(root, 'evaluate-plain', {}, { ...evaluationOf({}), ...verdicts([4, 4]) })
@@ -287,7 +290,17 @@ describe('rewards and style', () => {
     const [chosen, rejected, right, wrong] = values.map(text)
     const references = { referenceRight: right ?? null, referenceWrong: wrong ?? null }
     return {
-      ...{ system: 'a', pairId, sampleId: pairId, imageId: pairId, chosen, rejected, ...references },
+      ...{
+        system: 'a',
+        pairs: '../pairs.jsonl',
+        seenImage: false,
+        pairId,
+        sampleId: pairId,
+        imageId: pairId,
+        chosen,
+        rejected,
+        ...references,
+      },
       reason: right ? null : 'none',
     }
   }

@@ -29,7 +29,7 @@ export function armOf(name: string, options: ArmOptions = {}): ArmResults {
       seed,
       ...(each === undefined ? { state: 'missing', why: 'not begun' } : { state: 'done', why: null }),
       steps: [...(steps[seed] ?? [])],
-      tuned: tuned === undefined ? null : { setting: 'train.optimizer.lr', value: tuned },
+      tuned: tuned === undefined ? null : { setting: 'train.optimizer.lr', value: tuned, trials: [] },
       groups: each === undefined ? null : { overall: group, closed: group, open: group },
       words: each === undefined ? null : words,
       ...{ sampled: null, rewards: null, unfinished: [] },

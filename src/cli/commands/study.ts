@@ -92,7 +92,7 @@ function shardOf(text: string | undefined): { index: number; count: number } | u
 }
 
 async function outcomeOf(results: StudyResults, folder: string): Promise<Outcome> {
-  const { primaryWords, withMean } = await import('../../study/page/words.js')
+  const { missingLines, primaryWords, withMean } = await import('../../study/page/words.js')
   const rows = results.arms.map(({ name, means, seeds }) => [
     ...[name, `${seeds.filter(({ state }) => state === 'done').length} of ${seeds.length}`],
     ...metrics.map((metric) => withMean(means[metric])),
@@ -101,7 +101,7 @@ async function outcomeOf(results: StudyResults, folder: string): Promise<Outcome
     const { sentence, detail } = primaryWords(table, results)
     return `${table.title}: ${sentence}. ${detail}`
   })
-  const missing = results.missing.map(({ arm, seed, state, why }) => `${state}: ${arm}, seed ${seed}: ${why}`)
+  const missing = missingLines(results.missing)
   const text = [formatTable(['arm', 'seeds', 'all, %', 'closed, %', 'open, %'], rows), ...verdicts, ...missing]
   const pages = `The pages: ${join(folder, studyFiles.page)}`
   const isFailed = results.missing.some(({ state }) => state === 'failed')

@@ -1,6 +1,8 @@
 /** What was run: every arm with its changes, the chosen values, and the steps behind each number. */
 import { present, type Section, tableOf } from '../../evaluate/page/table.js'
 import { html } from '../../page/html.js'
+import { percent } from '../../page/numbers.js'
+import { edgeOf } from '../choose.js'
 import type { ArmResults } from '../results.js'
 import type { SectionInput } from './section.js'
 
@@ -25,15 +27,36 @@ export function methodSection({ results, table }: SectionInput): Section | null 
       steps: arm.seeds.map(({ steps }) => steps.join(' ')).join('; '),
     }),
   })
+  const tuning = tuningTable(rows)
   const title = 'What was run'
   return {
     title,
-    tables: present(shown),
+    tables: present(shown, tuning),
     html: html`<h2>${title}</h2>
       <p class="note">fire-train ${results.version}; seeds ${results.seeds.join(', ')}. The whole definition is study.resolved.yaml in the folder. A step is named by a hash of
       everything that decides its result: its folder below steps/ has its settings and its files.</p>
-      ${shown?.html}`,
+      ${shown?.html}
+      ${tuning && html`<h3 class="part">Values chosen beforehand</h3>${tuning.html}`}`,
   }
+}
+
+/** Every value that was tried for an arm, with the accuracy that decided. */
+function tuningTable(arms: readonly ArmResults[]) {
+  const rows = arms.flatMap(({ name, seeds }) => {
+    const tuned = seeds.find((each) => each.tuned)?.tuned
+    return (tuned?.trials ?? []).map((trial) => ({ arm: name, ...trial, isChosen: trial.value === tuned?.value }))
+  })
+  return tableOf({
+    name: 'tuning',
+    rows,
+    columns: [
+      { label: 'arm', kind: 'text', show: ({ arm }) => arm },
+      { label: 'value', show: ({ value, isChosen }) => (isChosen ? html`<b>${value}</b>` : value) },
+      { label: 'right', show: ({ successes, count }) => `${successes} of ${count}` },
+      { label: '%', show: ({ successes, count }) => percent(successes / count) },
+    ],
+    data: ({ arm, value, successes, count, isChosen }) => ({ arm, value, successes, count, chosen: Number(isChosen) }),
+  })
 }
 
 const changesOf = (set: Record<string, unknown>): string =>
@@ -43,5 +66,7 @@ const changesOf = (set: Record<string, unknown>): string =>
 
 function tunedOf({ seeds }: ArmResults): string {
   const tuned = seeds.find(({ tuned: each }) => each)?.tuned
-  return tuned ? `${tuned.setting} = ${tuned.value}` : '–'
+  if (!tuned) return '–'
+  const edge = edgeOf(tuned)
+  return `${tuned.setting} = ${tuned.value}${edge ? `, the ${edge} that was tried` : ''}`
 }

@@ -5,13 +5,14 @@ import { evaluationStyle } from '../../evaluate/page/style.js'
 import { type Html, html } from '../../page/html.js'
 import { renderPage } from '../../page/page.js'
 import { counted } from '../../text/plural.js'
+import { edgeOf } from '../choose.js'
 import { studyFiles } from '../files.js'
 import type { StudyResults, TableResults } from '../results.js'
 import { armLookStyle } from './arm-look.js'
 import { corruptionStyle } from './corruption-section.js'
 import type { SectionInput } from './section.js'
 import { sections } from './sections.js'
-import { primaryWords } from './words.js'
+import { missingLines, primaryWords } from './words.js'
 
 const style = `${evaluationStyle}${armLookStyle}${corruptionStyle}
 .track .base { stroke: var(--before); stroke-width: 1.5; stroke-dasharray: 3 2; }
@@ -51,15 +52,23 @@ function verdictOf(table: TableResults, results: StudyResults): Html {
 }
 
 /** What must be known before any number. @param table of the page; without it all. */
-function cautions({ small, missing, seeds }: StudyResults, table?: TableResults): Html {
+function cautions({ small, missing, seeds, arms }: StudyResults, table?: TableResults): Html {
+  const shown = arms.filter(({ name }) => !table || table.arms.includes(name))
+  const atEdge = (edge: 'smallest' | 'largest'): string[] =>
+    shown.filter((arm) => arm.seeds.some(({ tuned }) => tuned && edgeOf(tuned) === edge)).map(({ name }) => name)
   const concerned = missing.filter(({ arm }) => !table || table.arms.includes(arm))
   const lines = [
     ...(small ? ['Too small to conclude anything: this shows how a study works.'] : []),
-    ...concerned.map(
-      ({ arm, seed, state, why }) => `${state === 'failed' ? 'Failed' : 'Missing'}: ${arm}, seed ${seed}: ${why}`,
-    ),
+    ...missingLines(concerned),
+    ...(['smallest', 'largest'] as const).flatMap((edge) => {
+      const names = atEdge(edge)
+      return names.length === 0
+        ? []
+        : [`The ${edge} value that was tried was the best for ${names.join(', ')}: one beyond may be better.`]
+    }),
   ]
-  if (lines.length === 0)
-    return html`<p class="soft">Complete: every arm has been run with ${counted(seeds.length, 'seed')}.</p>`
-  return html`<ul class="cautions">${lines.map((line) => html`<li class="warning">${line}</li>`)}</ul>`
+  const complete =
+    concerned.length === 0 &&
+    html`<p class="soft">Complete: every arm has been run with ${counted(seeds.length, 'seed')}.</p>`
+  return html`${complete}${lines.length > 0 && html`<ul class="cautions">${lines.map((line) => html`<li class="warning">${line}</li>`)}</ul>`}`
 }

@@ -6,12 +6,12 @@ import type { Diversity } from '../../evaluate/diversity.js'
 import { evaluationFiles } from '../../evaluate/files.js'
 import { readEvaluation } from '../../evaluate/index.js'
 import { present, type Section, tableOf } from '../../evaluate/page/table.js'
-import { verdictRecord } from '../../evaluate/records.js'
-import type { SampledResults } from '../../evaluate/several.js'
+import { type VerdictRecord, verdictRecord } from '../../evaluate/records.js'
+import { questionPass, type SampledResults } from '../../evaluate/several.js'
 import { drawChart } from '../../page/chart.js'
 import { type Html, html } from '../../page/html.js'
 import { percent } from '../../page/numbers.js'
-import { type ClusteredItem, passAtK } from '../../statistics/index.js'
+import type { ClusteredItem } from '../../statistics/index.js'
 import type { ArmResults, SeedMean } from '../results.js'
 import { legendOf, lookOf } from './arm-look.js'
 import { drawBars } from './bar-chart.js'
@@ -124,17 +124,12 @@ async function sampledArms({ root, results, table }: SectionInput): Promise<Samp
   return found
 }
 
-/** Of each question: the share of right answers, and whether one of them is right. */
+/** Of each question: the share of drawn answers that are right, and whether one of them is. */
 async function readQuestions(folder: string, k: number): Promise<Record<'ones' | 'bests', ClusteredItem[]>> {
-  const questions = new Map<string, { cluster: string; right: number; count: number }>()
-  for await (const { record } of readJsonl(join(folder, evaluationFiles.verdicts), verdictRecord)) {
-    const known = questions.get(record.sampleId) ?? { cluster: record.imageId, right: 0, count: 0 }
-    known.right += Number(record.verdict === 'correct')
-    known.count += 1
-    questions.set(record.sampleId, known)
-  }
+  const records: VerdictRecord[] = []
+  for await (const { record } of readJsonl(join(folder, evaluationFiles.verdicts), verdictRecord)) records.push(record)
   const items = (at: number): ClusteredItem[] =>
-    [...questions.values()].map(({ cluster, right, count }) => ({ cluster, value: passAtK(count, right, at) }))
+    questionPass(records, at).map(({ imageId: cluster, value }) => ({ cluster, value }))
   return { ones: items(1), bests: items(k) }
 }
 

@@ -58,3 +58,17 @@ function seedWords(seeds: number, conclusion: StudyConclusion): string {
   if (seeds === 1) return ' It holds for this one seed; how much seeds differ is not known.'
   return seeds < 5 ? ` How much seeds differ cannot be told well from ${seeds} of them.` : ''
 }
+
+/** A line for each arm that is not complete, with the reason at its first seed. */
+export function missingLines(missing: StudyResults['missing']): string[] {
+  const lines = new Map<string, StudyResults['missing']>()
+  for (const each of missing) {
+    const key = `${each.state} ${each.arm}`
+    lines.set(key, [...(lines.get(key) ?? []), each])
+  }
+  return [...lines.values()].map((each) => {
+    const [{ arm, state, why }] = each
+    const seeds = `${each.length === 1 ? 'seed' : 'seeds'} ${each.map(({ seed }) => seed).join(', ')}`
+    return `${state === 'failed' ? 'Failed' : 'Missing'}: ${arm}, ${seeds}: ${why}`
+  })
+}
