@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { run } from '../src/cli/run.js'
+import { evaluateSettings } from '../src/evaluate/settings.js'
 import { pipelineSchema } from '../src/pipeline/index.js'
 import { keyOf, settingsOf } from '../src/settings/setting.js'
 import { isTree } from '../src/settings/source.js'
@@ -97,6 +98,7 @@ describe('commands', () => {
     run: keys(pipelineSchema()),
     train: keys(trainSettings),
     plan: keys(trainSettings),
+    evaluate: keys(evaluateSettings),
   }
 
   /** What is wrong with the commands of a text. */

@@ -38,7 +38,7 @@ export function helpOfGroup({ name, summary, commands }: Group, width: number): 
 
 /** @param title the name of the command, with that of its group before it. */
 export function helpOfCommand(command: Command, title: string, width: number): string {
-  const { schemas, positionals, summary, examples, notes, further } = command
+  const { schemas, positionals, summary, examples, notes, further, fromFile } = command
   const options = optionsOf(command)
   const rest = options.filter(({ positional }) => !positional)
   const places = positionals.map((name) => options.find((option) => option.name === name) as Option)
@@ -56,6 +56,7 @@ export function helpOfCommand(command: Command, title: string, width: number): s
       width,
     ),
     section('Arguments', places.map(row), width),
+    fromFile ? section('In place of flags', optionsOf(fromFile).filter(isOfFile).map(row), width) : '',
     section('Settings', settings.map(row), width),
     ...keys.map((key) => {
       const inside = nested.filter(({ setting }) => setting.path[0] === key)
@@ -66,6 +67,9 @@ export function helpOfCommand(command: Command, title: string, width: number): s
     wrap(notes ?? '', width),
   ])
 }
+
+/** The settings file and what is laid over it. */
+const isOfFile = ({ schema }: Option): boolean => schema === 0
 
 type Row = readonly [name: string, text: string]
 

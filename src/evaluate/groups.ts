@@ -13,6 +13,7 @@ export const groupKinds = [
   'dataset',
   'seen',
 ] as const
+/** What the questions of a group share. */
 export type GroupKind = (typeof groupKinds)[number]
 
 /** All questions, or those that share something. */
@@ -73,7 +74,7 @@ export function groupsOf(records: readonly VerdictRecord[]): Slice[] {
   return [{ kind: 'overall', name: 'overall', holds: () => true }, ...slices]
 }
 
-/** @param records verdicts on the first answer to each question of one system. */
+/** Accuracy and outcomes of all questions and of every group. @param records verdicts on the first answer to each question of one system. */
 export function resultsByGroup(records: readonly VerdictRecord[]): GroupResult[] {
   return groupsOf(records).map(({ kind, name, holds }) => {
     const members = records.filter(holds)

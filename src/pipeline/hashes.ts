@@ -6,6 +6,7 @@ import { z } from 'zod'
 import { sha256File } from '../data/files.js'
 import { asFileError, FileError, FireError, throwIfAborted } from '../errors.js'
 
+/** Hashes of large files by path, with the marks that tell whether a file was touched. */
 export const knownHashes = z.record(z.string(), z.strictObject({ mark: z.string(), sha256: z.string() }))
 
 export type KnownHashes = z.output<typeof knownHashes>
@@ -13,6 +14,7 @@ export type KnownHashes = z.output<typeof knownHashes>
 /** Below this, reading is as cheap as remembering for the next run. */
 const remembered = 2 ** 24
 
+/** Content hashes, each computed once while its file is not touched. */
 export class Hashes {
   readonly #known: KnownHashes
   /** What was looked up: the part of the memory worth keeping. */

@@ -88,7 +88,7 @@ async function finish(name: Name): Promise<void> {
 
 /** Wall time, memory, dates and what they decide; where a run began again. */
 const varying =
-  /"(seconds|finished|peakHostBytes|resumedFrom|checkpoint|metricsBytes|last|tokens_per_second|pairs_per_second|mark|outputs|inputs|sha256)": ?("[^"]*"|\[[^\]]*\]|\{[^}]*\}|[^,}\n]*)/g
+  /"(made|seconds|finished|peakHostBytes|resumedFrom|checkpoint|metricsBytes|last|tokens_per_second|pairs_per_second|mark|outputs|inputs|sha256)": ?("[^"]*"|\[[^\]]*\]|\{[^}]*\}|[^,}\n]*)/g
 
 /** Every file below a folder, by its path; of records and reports what does not vary. */
 async function filesOf(folder: string): Promise<Record<string, string>> {
@@ -98,7 +98,7 @@ async function filesOf(folder: string): Promise<Record<string, string>> {
     const path = join(entry.parentPath, entry.name)
     const name = path.slice(folder.length + 1)
     const bytes = await readFile(path)
-    const varies = /(^|\/)(train|trainer|pipeline)\.json$|metrics\.jsonl$/.test(name)
+    const varies = /(^|\/)(train|trainer|pipeline|evaluation)\.json$|metrics\.jsonl$/.test(name)
     // A page tells times in its own words.
     if (name.endsWith('.html')) files[name] = bytes.toString('utf8').endsWith('</html>\n') ? 'whole' : 'cut'
     // A run that was stopped after its last step has nothing left to do, and tells no loss (`TrainReport.last`).

@@ -143,6 +143,7 @@ describe('the demo', () => {
       'judge.model=m',
       'judgeOn=all',
       'hideLesions=[lesion-blackout]',
+      'hiddenSigma=45',
     ]
     const elsewhere = join(await scratchFolder(), 'demo')
     await run(elsewhere, [...settings, ...judge.map((each) => `evaluate.${each}`)], world.native)
