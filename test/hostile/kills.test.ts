@@ -101,7 +101,6 @@ async function filesOf(folder: string): Promise<Record<string, string>> {
     const varies = /(^|\/)(train|trainer|pipeline)\.json$|metrics\.jsonl$/.test(name)
     // A page tells times in its own words.
     if (name.endsWith('.html')) files[name] = bytes.toString('utf8').endsWith('</html>\n') ? 'whole' : 'cut'
-    else if (name.endsWith('evaluation.json')) files[name] = bytes.toString('utf8').replace(/"at": ?"[^"]*"/, '"at"')
     // A run that was stopped after its last step has nothing left to do, and tells no loss (`TrainReport.last`).
     else if (varies)
       files[name] = bytes
