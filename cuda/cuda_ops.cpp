@@ -101,7 +101,7 @@ void* CudaOps::allocate(size_t bytes) {
     const MemoryInfo memory = memory_info();
     throw Error(Code::out_of_memory, "could not allocate " + mebibytes(bytes) + " on " + device_name() + ": " +
                                          mebibytes(memory.free_bytes) + " of " + mebibytes(memory.total_bytes) +
-                                         " are free; lower microBatchSize or set checkpointing: true")
+                                         " are free")
         .with("bytes", std::to_string(bytes))
         .with("free", std::to_string(memory.free_bytes))
         .with("total", std::to_string(memory.total_bytes));

@@ -84,7 +84,7 @@ export const typescriptLayers = {
     ...['import', 'sample', 'pairs', 'corrupt', 'train', 'evaluate', 'report'],
   ],
   study: [
-    ...['errors', 'options', 'version', 'statistics', 'data', 'page', 'settings', 'stage'],
+    ...['errors', 'options', 'version', 'statistics', 'data', 'text', 'page', 'settings', 'stage'],
     ...['evaluate', 'pipeline', 'pairs', 'corrupt', 'type:train'],
   ],
   bench: ['errors', 'version', 'random', 'data', 'corrupt', 'engine', 'settings', 'type:stage'],

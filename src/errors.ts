@@ -113,7 +113,8 @@ export class TrainingError extends FireError {
 /** Memory ran out. `detail` has the bytes asked for and, where known, the bytes free. */
 export class OutOfMemoryError extends FireError {
   static override readonly code = 'ERR_FIRE_OUT_OF_MEMORY'
-  static override readonly hint = 'Lower microBatchSize, set checkpointing: true, or use dtype: bf16.'
+  static override readonly hint =
+    'Use dtype: bf16, or take less at a time: microBatchSize and checkpointing: true in training, batchSize for answers.'
 }
 
 /** The call was cancelled by its signal; `cause` is the signal's reason. */

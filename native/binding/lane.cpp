@@ -97,8 +97,7 @@ void Lane::execute(Task& task) {
   } catch (const Error& e) {
     task.error = e;
   } catch (const std::bad_alloc&) {
-    task.error =
-        Error(Code::out_of_memory, "the process is out of memory; lower microBatchSize or set checkpointing: true");
+    task.error = Error(Code::out_of_memory, "the process is out of memory");
   } catch (const std::exception& e) {
     task.error = Error(Code::internal, e.what());
   }

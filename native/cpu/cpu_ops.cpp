@@ -20,8 +20,7 @@ float* CpuOps::scratch(int worker, int slot, size_t n) {
 void* CpuOps::allocate(size_t bytes) {
   void* data = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
   if (!data)
-    throw Error(Code::out_of_memory, "could not allocate " + std::to_string(bytes >> 20) +
-                                         " MiB of main memory; lower microBatchSize or set checkpointing: true")
+    throw Error(Code::out_of_memory, "could not allocate " + std::to_string(bytes >> 20) + " MiB of main memory")
         .with("bytes", std::to_string(bytes));
   return data;
 }

@@ -89,7 +89,8 @@ export async function run(argv: string[], given: RunIo = processIo): Promise<num
   const fail = (error: unknown, report?: object): number => {
     progress.end('failed')
     const found = typed(error)
-    if (common.json) io.stdout(`${jsonOf({ ...report, error: aboutError(found) })}\n`)
+    if (common.json)
+      io.stdout(`${jsonOf({ ...report, error: { ...inWordsOf(command, found), detail: found.detail } })}\n`)
     io.stderr(describeError(error, found, command, common.debug))
     return found instanceof ConfigError || found instanceof ArgumentError ? exitCodes.usage : exitCodes.failure
   }
@@ -213,8 +214,6 @@ function titleOf(command: Command): string {
   const group = commands.find((each) => ('commands' in each ? each.commands : each.further)?.includes(command))
   return group ? `${group.name} ${command.name}` : command.name
 }
-
-const aboutError = ({ code, message, hint, detail }: FireError): object => ({ code, message, hint, detail })
 
 /** Counts of 64 bits are numbers too; what refers to itself is left out. */
 function jsonOf(value: object): string {

@@ -56,7 +56,7 @@ export const missingWords: Record<Missing, string> = {
   noConcept: 'it names no concept, and neither question nor edit mentions a label of the image',
   noDetection: 'the segmenter sees nothing of the concept',
   emptyMask: 'the mask is empty',
-  tooLarge: 'the mask covers more of the image than --max-coverage allows',
+  tooLarge: 'the mask covers more of the image than is allowed',
   noRoom: 'the image has no other place for its mask',
 }
 
@@ -117,7 +117,7 @@ export class Tally {
       // A twin of half the strength asks the model for less than the method means.
       if (asked !== undefined && median < asked / 2) {
         warnings.push(
-          `${method}: σ ${asked} is ${median.toFixed(1)} as the model sees it (median); --grain model keeps it`,
+          `${method}: σ ${asked} is ${median.toFixed(1)} as the model sees it (median); a grain of the model keeps it`,
         )
       }
     }
@@ -161,7 +161,7 @@ export function targetedWords({ targeted, pairs, skipped, failed, settings }: Co
 export function seenWords({ seenSigma, methods, settings }: CorruptReport): string[] {
   if (seenSigma === null) {
     const noise = Object.keys(methods).some((method) => method.includes('noise'))
-    const how = settings.model === undefined ? ': give --model' : ''
+    const how = settings.model === undefined ? ': no model was given' : ''
     return noise ? [`How strong the noise is for a model is not known${how}.`] : []
   }
   return Object.entries(seenSigma).map(

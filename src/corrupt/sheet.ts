@@ -48,7 +48,7 @@ const sheetStyle = `
  * @param rows of `drawRow`. @param of how many pairs there are. @param lead what holds for all of them, a sentence each.
  */
 export function renderSheet(rows: readonly Html[], of: number, lead: readonly string[]): string {
-  const part = rows.length < of ? ' They are evenly spread over the file; --sheet-rows shows more.' : ''
+  const part = rows.length < of ? ' They are evenly spread over the file.' : ''
   const content = html`<p class="soft">${rows.length} of ${of} pairs.${part}</p>
 <p>The outline is the border of the mask. It should hold what the question is about, and the noise should end at it.
 ${lead.join(' ')}</p>

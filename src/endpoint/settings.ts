@@ -1,9 +1,8 @@
 /** A language-model server and how it is asked, as settings. */
 import { z } from 'zod'
-import { ConfigError } from '../errors.js'
 import { anAddress, isAddress } from '../http/service.js'
 import { count, text, whole } from '../settings/common.js'
-import { checkTree } from '../settings/file.js'
+import { checkTree, refuseUseless } from '../settings/file.js'
 
 const price = z.number().nonnegative()
 
@@ -50,9 +49,10 @@ export const endpointSettings = z.strictObject({
     .meta({ description: 'Seconds before the first retry; doubles each time', free: true }),
   maxTokens: count.default(1024).meta({ description: 'Longest reply, in tokens' }),
   budget: price
+    .positive()
     .nullable()
     .default(null)
-    .meta({ description: 'Most US dollars that one run may cost; needs the prices', free: true }),
+    .meta({ description: 'Most US dollars that one run may cost', free: true, needs: ['priceIn', 'priceOut'] }),
   priceIn: price.default(0).meta({ description: 'US dollars per million tokens of a request', free: true }),
   priceOut: price.default(0).meta({ description: 'US dollars per million tokens of a reply', free: true }),
 })
@@ -68,7 +68,6 @@ export type EndpointInput = z.input<typeof endpointSettings>
  */
 export function parseEndpoint(given: EndpointInput): EndpointSettings {
   const data = checkTree(endpointSettings, given, () => 'endpoint')
-  if (data.budget === null || data.priceIn + data.priceOut > 0) return data
-  const hint = 'Give priceIn and priceOut, in US dollars per million tokens.'
-  throw new ConfigError('A budget needs prices', { hint })
+  refuseUseless(endpointSettings, given, data, () => 'endpoint')
+  return data
 }

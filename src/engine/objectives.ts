@@ -50,6 +50,8 @@ export interface ObjectiveTraits {
   formula: string | null
   /** Coefficients the formula reads, with their published values. Setting another one is refused: it would change nothing. */
   coefficients: Coefficients
+  /** Those that it divides by or takes the logarithm of. */
+  above0: readonly (typeof coefficientNumbers)[number][]
   /** As published. */
   scope: Scope
   /** The sequences whose rewards are compared; `null` when there is no preference. */
@@ -83,6 +85,7 @@ function objective(
     summary,
     formula,
     coefficients,
+    above0: [],
     scope: 'completion',
     prefers: text,
     visual: null,
@@ -140,7 +143,12 @@ const table = {
   }),
 
   hinge: objective('margin up to 1, and no further', 'max(0, 1 − m)', { beta }, elsewhere),
-  ipo: objective('difference of mean log-ratios to 1 / (2 beta)', '(d⁺/n⁺ − d⁻/n⁻ − 1/(2β))²', { beta }, elsewhere),
+  ipo: objective(
+    'difference of mean log-ratios to 1 / (2 beta)',
+    '(d⁺/n⁺ − d⁻/n⁻ − 1/(2β))²',
+    { beta },
+    { above0: ['beta'], ...elsewhere },
+  ),
   'sigmoid-norm': objective('dpo on mean log-ratios', 'ℓ(β(d⁺/n⁺ − d⁻/n⁻))', { beta }),
   cdpo: objective('dpo where some labels are wrong', '(1 − e)·ℓ(m) + e·ℓ(−m)', { beta, labelSmoothing: 0.1 }),
   robust: objective('dpo without the bias of wrong labels', '((1 − e)·ℓ(m) − e·ℓ(−m)) / (1 − 2e)', {
@@ -160,19 +168,19 @@ const table = {
     'logistic and exponential loss, blended by the margin',
     '(1 − q)·ℓ(m) + q·exp(−m), q = σ(m/τ)',
     { beta, tau: 0.05 },
-    elsewhere,
+    { above0: ['tau'], ...elsewhere },
   ),
   'sppo-hard': objective(
     'log-ratios to plus and minus 1 / (2 beta)',
     '(d⁺ − 1/(2β))² + (d⁻ + 1/(2β))²',
     { beta },
-    elsewhere,
+    { above0: ['beta'], ...elsewhere },
   ),
   'exo-pair': objective(
     'reverse KL to a smoothed label',
     'σ(m)·(log σ(m) − log(1 − e)) + σ(−m)·(log σ(−m) − log e)',
     { beta, labelSmoothing: 0.001 },
-    elsewhere,
+    { above0: ['labelSmoothing'], ...elsewhere },
   ),
   'dpo-js': objective('dpo under the Jensen-Shannon divergence', 'ℓ(β(g(d⁺) − g(d⁻))), g(x) = log 2σ(x)', { beta }),
   'dpo-forward-kl': objective('dpo under the forward KL divergence', 'ℓ(β(g(d⁺) − g(d⁻))), g(x) = 1 − exp(−x)', {

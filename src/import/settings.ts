@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { STANDARD } from '../phantom/types.js'
 import { inputPath, outputPath, seed, text, whole } from '../settings/common.js'
+import { isShares, someShares } from './split.js'
 
 /** `phantom` is made, all others are read from a source. */
 export const importKinds = ['vqa-rad', 'slake', 'iu-xray', 'mmedpo', 'rrpo', 'trl', 'jsonl', 'csv', 'phantom'] as const
@@ -40,7 +41,7 @@ export const importSettings = z.strictObject({
     .enum(['answer_type', 'yes_no_exact', 'paper_substring'])
     .default('answer_type')
     .meta({ description: 'Which questions count as closed (docs/data.md)', rulesOut: 'kind: phantom' }),
-  splitByImage: text.optional().meta({
+  splitByImage: text.refine(isShares, someShares).optional().meta({
     description: 'New splits that share no image, for instance 80/10/10 (train/validation/test)',
     rulesOut: 'kind: phantom',
   }),

@@ -14,7 +14,7 @@ const keys = ['img_name', 'q_lang', 'question', 'answer']
 function convert(fields: Fields, row: Row, { language }: ConvertSettings): Draft {
   const spoken = fields.text('q_lang')
   if (language !== 'all' && spoken !== language) {
-    throw new LeftOut('language', `the question is in "${spoken}", --language is ${language}`)
+    throw new LeftOut('language', `the question is in "${spoken}", asked for is ${language}`)
   }
   return {
     id: `slake-${fields.id('qid')}`,

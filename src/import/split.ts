@@ -1,6 +1,6 @@
 /** Splitting by image: records that share an image, directly or through a third, stay together. */
 import { createHash } from 'node:crypto'
-import { ArgumentError } from '../errors.js'
+import { expected } from '../errors.js'
 
 /** How samples are divided anew. */
 export interface SplitPlan {
@@ -11,13 +11,21 @@ export interface SplitPlan {
 
 const names = ['train', 'validation', 'test']
 
+export const someShares = 'shares such as 80/10/10 or 80/20'
+
+const weightsOf = (text: string): number[] =>
+  text.split('/').map((part) => (part.trim() === '' ? Number.NaN : Number(part)))
+
+export function isShares(text: string): boolean {
+  const weights = weightsOf(text)
+  const sound = weights.every((weight) => weight >= 0 && Number.isFinite(weight)) && weights.some((w) => w > 0)
+  return sound && (weights.length === 2 || weights.length === 3)
+}
+
 /** `80/10/10` as train, validation and test; two numbers are train and test. */
 export function parseShares(text: string): SplitPlan['parts'] {
-  const weights = text.split('/').map((part) => (part.trim() === '' ? Number.NaN : Number(part)))
-  const wrong = weights.some((weight) => !(weight >= 0) || !Number.isFinite(weight)) || !weights.some((w) => w > 0)
-  if (wrong || weights.length < 2 || weights.length > 3) {
-    throw new ArgumentError(`Expected shares such as 80/10/10 or 80/20 for --split-by-image but received '${text}'`)
-  }
+  if (!isShares(text)) throw expected(someShares, 'a new split', text)
+  const weights = weightsOf(text)
   const parts = weights.length === 2 ? ['train', 'test'] : names
   return parts.map((name, index) => [name, weights[index]])
 }

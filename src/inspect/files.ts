@@ -58,7 +58,7 @@ export async function readDocument(path: string): Promise<Inspection | undefined
   if (status.isDirectory()) return readModelFolder(path)
   if (!status.isFile() || status.size > largestDocument || recordFile.test(path)) return undefined
   const bytes = await readFile(path).catch(asFileError('Reading', path))
-  if (/\.(html|safetensors|png|jpe?g)$/.test(path)) return document(path, 'no records', [['bytes', status.size]])
+  if (/\.(html|safetensors)$/.test(path)) return document(path, 'no records', [['bytes', status.size]])
   const text = bytes.toString('utf8').trim()
   const isYaml = path.endsWith('.yaml')
   if (!isYaml && (!text.startsWith('{') || (!path.endsWith('.json') && !/^\{\s*\n/.test(text)))) return undefined
@@ -86,7 +86,8 @@ async function readModelFolder(path: string): Promise<Inspection> {
   return document(path, modelFolders[told], facts)
 }
 
-const document = (path: string, kind: string, facts: Inspection['facts']): Inspection => ({
+/** What is not a list of records. */
+export const document = (path: string, kind: string, facts: Inspection['facts']): Inspection => ({
   ...{ path, kind, records: 1, facts, distributions: [], spreads: [], examples: [], problems: [] },
 })
 

@@ -6,6 +6,7 @@ import type { ImageRef } from '../data/records.js'
 import { throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { filesOf, readDocument } from './files.js'
+import { readImage } from './image.js'
 import { type Kind, kinds, Leakage, type Place, Sheet } from './kinds.js'
 import { type Example, type Inspection, Problems } from './report.js'
 import { Examples, Seen } from './tally.js'
@@ -41,8 +42,8 @@ export async function inspectFiles(paths: readonly string[], options: InspectOpt
 }
 
 async function inspect(path: string, leakage: Leakage, options: InspectOptions): Promise<Inspection> {
-  const document = await readDocument(path)
-  if (document) return document
+  const whole = (await readDocument(path)) ?? (await readImage(path))
+  if (whole) return whole
   const problems = new Problems()
   const kind = await detectKind(path)
   const sheet = new Sheet()

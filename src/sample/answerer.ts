@@ -1,6 +1,7 @@
 /** Who answers: the same few words for an engine of ours and for a server. */
 import { z } from 'zod'
 import type { Response } from '../data/records.js'
+import { withoutReasoning } from '../endpoint/reasoning.js'
 import { DataError, type FireError } from '../errors.js'
 import { type Asked, shownIn } from './questions.js'
 
@@ -32,11 +33,12 @@ export interface Answerer {
   answer(asked: AsyncIterable<Asked>, signal?: AbortSignal): AsyncGenerator<Outcome>
 }
 
-/** An answer without a word is none, whoever gave it. */
+/** An answer without a word is none, whoever gave it, and so is reasoning with nothing behind it. */
 export function heard(outcome: Outcome): Outcome {
-  if ('reason' in outcome || outcome.text.trim() !== '') return outcome
-  const { sampleId, prompt, images = [], seed } = outcome
-  return { sampleId, prompt, images, seed, code: 'ERR_FIRE_DATA', reason: 'the answer is empty' }
+  if ('reason' in outcome || withoutReasoning(outcome.text).trim() !== '') return outcome
+  const { sampleId, prompt, images = [], seed, text } = outcome
+  const reason = text.trim() === '' ? 'the answer is empty' : 'the answer is reasoning alone'
+  return { sampleId, prompt, images, seed, code: 'ERR_FIRE_DATA', reason }
 }
 
 /** Names the first few failures, for people; all are in the file. */

@@ -83,6 +83,11 @@ function relations(tree: Tree, config: ReturnType<typeof trainSettings.parse>): 
     const message = `The objective ${name} does not use ${key} (it uses ${used}): setting it would change nothing`
     problems.push({ path: ['objective', key], message })
   }
+  for (const key of objectives[name].above0) {
+    if (config.objective[key] !== 0) continue
+    const message = `Expected a number > 0 for objective.${key} of ${name} but received 0`
+    problems.push({ path: ['objective', key], message })
+  }
   if (config.schedule.warmupSteps !== null && config.schedule.warmupRatio !== null) {
     problems.push({ path: ['schedule', 'warmupRatio'], message: 'Give warmupSteps or warmupRatio, not both' })
   }

@@ -539,7 +539,7 @@ describe('the contact sheet', () => {
     expect(text).toContain('<mark class="chosen">No</mark> mass.')
     expect(text).toContain('<mark class="rejected">Yes</mark> mass.')
     expect(text).toContain('<span class="tag">presence</span>')
-    expect(text).toContain('How strong the noise is for a model is not known: give --model.')
+    expect(text).toContain('How strong the noise is for a model is not known: no model was given.')
     await world.corrupt({ sheet, sheetRows: 2, fallback: 'skip' })
     const short = await readFile(sheet, 'utf8')
     expect(short).toContain('2 of 3 pairs')

@@ -9,6 +9,7 @@ import { describe, expect, it } from 'vitest'
 import { completeObjective, defaultLora, type Engine, openEngine, type PairInput } from '../../src/engine/engine.js'
 import { loadNative, nativeCandidates } from '../../src/engine/load.js'
 import type { NativeEngine } from '../../src/engine/native.js'
+import { coefficientNumbers, objectiveNames, objectives } from '../../src/engine/objectives.js'
 import { ArgumentError, ClosedError, DiskFullError, UnsupportedError } from '../../src/errors.js'
 
 import { temporaryFolder } from '../fakes/world.js'
@@ -84,6 +85,20 @@ describe.skipIf(!built)('the native engine in a process', () => {
     await refuse('optimizer', adam, (part) => engine.update(part))
     await refuse('sampling', all, (part) => engine.generate(prompts, part, null, null, null))
     await engine.close()
+  })
+
+  it('refuses a coefficient of 0 where the table of objectives says so, and nowhere else', async () => {
+    await using engine = await open()
+    const refused: string[] = []
+    for (const name of objectiveNames) {
+      for (const key of coefficientNumbers) {
+        const plan = engine.plan(pairs(1, 4), { ...completeObjective({ name }), [key]: 0 }, step)
+        await plan.catch((error: Error) => refused.push(`${name}.${key}: ${error.message}`))
+      }
+    }
+    const listed = objectiveNames.flatMap((name) => objectives[name].above0.map((key) => `${name}.${key}`))
+    expect(refused.map((said) => said.split(':')[0])).toEqual(listed)
+    for (const said of refused) expect(said).toContain('divides by a coefficient that is 0')
   })
 
   it('leaves the event loop free', async () => {

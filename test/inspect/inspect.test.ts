@@ -1,7 +1,7 @@
 /** Record files looked into: kinds, counts, every planted problem found with its place, bounded memory. */
 import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
-import { appendFile, mkdir, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import sharp from 'sharp'
 import { beforeEach, describe, expect, it } from 'vitest'
@@ -150,6 +150,34 @@ describe('inspectFiles', () => {
     const message = 'dark.png: 16 bits, but the highest value is 4095 of 65535: nearly black'
     expect(problemsOf(await inspect(records, { checkImages: true }))).toEqual([
       `warning 1 an image may not show what it holds | line 1: record a: ${message}`,
+    ])
+  })
+
+  it('looks at an image that is named itself', async () => {
+    const raw = { width: 3, height: 1, channels: 1 } as const
+    await sharp(Uint16Array.from([0, 2000, 4095]), { raw })
+      .toColourspace('grey16')
+      .png()
+      .toFile(join(root, 'dark.bin'))
+    await writeFile(join(root, 'cut.png'), (await readFile(join(root, 'dark.bin'))).subarray(0, 40))
+    const { cases, width, height } = JSON.parse(
+      await readFile(new URL('../data/fixtures/dicom.json', import.meta.url), 'utf8'),
+    )
+    const window = cases.find(({ name }: { name: string }) => name === 'CT window, Explicit VR Little Endian')
+    const dicom = Buffer.from(window.file, 'base64').toString('latin1').replace('400\\1500', '0.0\\1500')
+    await writeFile(join(root, 'a'), dicom, 'latin1')
+    const found = await inspectFiles(['dark.bin', 'cut.png', 'a'].map((name) => join(root, name)))
+    expect(found.map(({ kind }) => kind)).toEqual(['image', 'image', 'image'])
+    expect(found[2].facts.slice(0, 2)).toEqual([
+      ['width', width],
+      ['height', height],
+    ])
+    expect(found.flatMap(problemsOf)).toEqual([
+      expect.stringMatching(
+        /^warning 1 the image may not show what it holds \| 16 bits, .* 4095 of 65535: nearly black$/,
+      ),
+      expect.stringMatching(/^error 1 the image cannot be used \| .*cut\.png/),
+      expect.stringMatching(/^warning 1 .* \| a window of centre .* and width 0 shows nothing and is passed over$/),
     ])
   })
 

@@ -9,6 +9,7 @@ import type { Response, Sample } from '../../src/data/records.js'
 import type { NativeModule } from '../../src/engine/native.js'
 import { ArgumentError, DataError, FileError } from '../../src/errors.js'
 import { generateStudies } from '../../src/phantom/index.js'
+import { heard } from '../../src/sample/answerer.js'
 import { failuresPath } from '../../src/sample/files.js'
 import {
   collectAnswers,
@@ -346,6 +347,25 @@ describe('sampleAnswers', () => {
     await writeRecords(twice, [samples[0], samples[1], samples[0]])
     await expect(run({ samples: twice })).rejects.toThrow(/twice\.jsonl:3: record s0: the id is taken by line 1/)
     await expect(run({ samples: twice })).rejects.toThrow(DataError)
+  })
+})
+
+describe('heard', () => {
+  const answer = (text: string): Response =>
+    ({ sampleId: 's', prompt: 'Q?', images: [], seed: 1, text, tokens: [], model: 'm', sampling: {} }) as never
+
+  it('takes reasoning alone for no answer, whether or not it ends', () => {
+    const none = ['<think>The left side looks', '<THINK>Yes.</THINK>\n', '[THINK]no end', 'opened before.</think> ']
+    for (const text of none) {
+      expect(heard(answer(text))).toMatchObject({ sampleId: 's', seed: 1, reason: 'the answer is reasoning alone' })
+    }
+    expect(heard(answer(' \n'))).toMatchObject({ reason: 'the answer is empty' })
+  })
+
+  it('keeps an answer with its reasoning as it is', () => {
+    for (const text of ['<think>Hm.</think>Yes.', 'Hm.</think>Yes.', 'Yes.', 'Yes. <think>But']) {
+      expect(heard(answer(text))).toEqual(answer(text))
+    }
   })
 })
 

@@ -75,6 +75,15 @@ describe('loadTrainConfig', () => {
     }
   })
 
+  it('refuses a coefficient of 0 that an objective divides by, with its place', async () => {
+    expect(await complaint(`${minimal}objective:\n  name: ipo\n  beta: 0\n`)).toMatch(
+      /yaml:7: Expected a number > 0 for objective.beta of ipo but received 0$/,
+    )
+    const smoothed = ['objective.name=exo-pair', 'objective.labelSmoothing=0']
+    expect(await complaint(minimal, smoothed)).toMatch(/^--set objective.labelSmoothing=0: Expected a number > 0/)
+    expect((await load(minimal, ['objective.name=dpo', 'objective.beta=0'])).objective.beta).toBe(0)
+  })
+
   it('accepts an empty section and comments', async () => {
     expect((await load(`${minimal}# only a heading\nlora: {}\n`)).lora.rank).toBe(128)
   })

@@ -110,6 +110,18 @@ describe.skipIf(!built)('training with the native engine', () => {
     )
   })
 
+  it('says of v-dpo without a weight of the policy that it learned nothing', async () => {
+    const twins = join(world.root, 'twins.jsonl')
+    const withTwin = world.records.filter(({ corrupted }) => corrupted)
+    await writeFile(twins, withTwin.map((record) => `${JSON.stringify(record)}\n`).join(''))
+    const objective = { name: 'v-dpo', gamma: 0 } as const
+    const { problem, last } = await train(
+      resolveTrainConfig(settings('nothing', { data: { train: twins }, objective, maxSteps: 2 })),
+    )
+    expect(last).toMatchObject({ step: 2, grad_norm: 0 })
+    expect(problem).toContain('the gradient is exactly 0 from step 1 to the end')
+  })
+
   it.each(['mpo', 'cpo', 'orpo'] as const)(
     'averages the likelihood of %s over the step, whatever the micro-batch',
     async (name) => {
