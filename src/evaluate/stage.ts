@@ -22,6 +22,7 @@ import type { ComparedScore } from './reports/summary.js'
 import type { RewardRequest } from './rewards/run.js'
 import { evaluateSettings, type judging, type rejudgeSettings } from './settings.js'
 import type { AnsweringSystem } from './systems.js'
+import { unansweredIds, unfinishedOf } from './unfinished.js'
 
 type Settings = z.output<typeof evaluateSettings>
 type Judging = z.output<z.ZodObject<typeof judging>>
@@ -33,13 +34,15 @@ export const evaluateStage = defineStage({
   check,
   takes: { samples: 'heldOut', adapter: 'adapter', trainedOn: 'pairs', masks: 'masks' },
   out: { setting: 'out', name: '' },
-  reads: ({ samples, images, masks }) => [
-    { input: samples, files: () => imagesNamedIn(samples, images) },
+  // Not those of questions that nobody answered: they are asked again whatever became of their images.
+  reads: ({ samples, images, masks, out }) => [
+    { input: samples, files: async () => imagesNamedIn(samples, images, await unansweredIds(out)) },
     ...(masks === undefined ? [] : [{ input: masks, files: () => maskFiles(masks) }]),
   ],
   makes: ({ out }) => ({ evaluation: out }),
   leaves: ({ out }) => [join(out, evaluationFiles.results), join(out, evaluationFiles.verdicts)],
   traces: ({ out }) => evaluationTraces(out),
+  unfinished: ({ out }) => unfinishedOf(out),
   ignores: ({ attentionQuestions, hideLesions, rewardPairs }) => [
     ...(attentionQuestions > 0 || hideLesions.length > 0 ? [] : ['masks', 'maskRoot']),
     ...(hideLesions.some(isNoise) ? [] : ['hiddenSigma']),
