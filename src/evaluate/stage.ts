@@ -11,12 +11,12 @@ import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage, type StageContext, type StageResult } from '../stage/index.js'
 import { counted } from '../text/plural.js'
-import type { BetweenEvaluations } from './between.js'
 import type { SystemComparison } from './compare.js'
-import type { Evaluated, JudgingRequest } from './evaluation.js'
+import type { BetweenEvaluations } from './compare-folders.js'
 import { evaluationFiles, evaluationTraces } from './files.js'
 import type { EvaluationResults } from './finished.js'
 import { isNoise } from './hiding.js'
+import type { Evaluated, JudgingRequest } from './judging.js'
 import { servedWords } from './page/words.js'
 import type { ComparedScore } from './reports/summary.js'
 import type { RewardRequest } from './rewards/run.js'
@@ -274,7 +274,7 @@ export async function runRejudge(
   settings: z.output<typeof rejudgeSettings>,
   context: StageContext,
 ): Promise<StageResult<EvaluationResults>> {
-  const { rejudge } = await import('./evaluation.js')
+  const { rejudge } = await import('./rejudge.js')
   const { margin } = settings
   const request = { ...(await judgingOf({ ...settings, margin })), overwrite: context.overwrite }
   return resultOf(await rejudge(settings.folder, request, context), settings.out)
