@@ -3,21 +3,14 @@ import { existsSync } from 'node:fs'
 import { cp } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { z } from 'zod'
-import { readJsonl, writeJsonl } from '../data/jsonl.js'
+import { writeJsonl } from '../data/jsonl.js'
 import { asFileError } from '../errors.js'
 import type { StageContext } from '../stage/stage.js'
 import { evaluationFiles } from './files.js'
-import type { EvaluationResults } from './finished.js'
+import { type EvaluationResults, recordsIn } from './finished.js'
 import { probedQuestion } from './grounding.js'
 import { hiddenAnswers } from './hidden.js'
 import { groundingMap, groundingRecord, rewardRecord } from './records.js'
-
-/** The records of a file of an evaluation; none where it is not there. */
-export async function recordsIn<T>(path: string, schema: z.ZodType<T>): Promise<T[]> {
-  const records: T[] = []
-  if (existsSync(path)) for await (const { record } of readJsonl(path, schema)) records.push(record)
-  return records
-}
 
 /** Copies the replies that the first evaluation paid for, so that the same question to the same model is free. */
 export async function carryReplies(folder: string, cache: string): Promise<void> {

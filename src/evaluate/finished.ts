@@ -1,7 +1,9 @@
 /** evaluation.json as a whole, and how it is read again. */
+import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { readJsonl } from '../data/jsonl.js'
 import { asFileError, DataError, guarded } from '../errors.js'
 import type { SampleSettings } from '../sample/settings.js'
 import type { Made } from './about.js'
@@ -79,4 +81,11 @@ export async function readEvaluation(folder: string): Promise<EvaluationResults>
     detail: { path },
     hint: 'Evaluate again: replies that were paid for are kept in the folder.',
   })
+}
+
+/** The records of a file of an evaluation; none where it is not there. */
+export async function recordsIn<T>(path: string, schema: z.ZodType<T>): Promise<T[]> {
+  const records: T[] = []
+  if (existsSync(path)) for await (const { record } of readJsonl(path, schema)) records.push(record)
+  return records
 }

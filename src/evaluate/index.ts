@@ -9,19 +9,11 @@ export {
   type ProbeRequest,
   probeAttention,
 } from './attention.js'
-export { type BetweenEvaluations, compareEvaluations } from './between.js'
 export type { BlindComparison, BlindResults, BlindSummary } from './blind.js'
 export { type ComparedGroup, compareSystems, type Resolution, type SystemComparison } from './compare.js'
+export { type BetweenEvaluations, compareEvaluations } from './compare-folders.js'
 export { type Diversity, diversityOf } from './diversity.js'
-export {
-  type Evaluated,
-  type EvaluationContext,
-  type EvaluationRequest,
-  evaluate,
-  type JudgingRequest,
-  type RejudgeRequest,
-  rejudge,
-} from './evaluation.js'
+export { type EvaluationRequest, evaluate } from './evaluation.js'
 export { type EvaluationResults, type ReportsResults, readEvaluation } from './finished.js'
 export { type Box, type Frame, type Grid, touchedTokens } from './grounding/boxes.js'
 export { type Grounding, type GroundingConvention, groundingMetrics, type HeadWeights } from './grounding/metrics.js'
@@ -35,6 +27,7 @@ export type { Judge } from './judge.js'
 export type { JudgeProtocolName } from './judges/protocols.js'
 export type { JudgeRequest } from './judges/run.js'
 export type { JudgeAgreement, JudgeOn } from './judges/select.js'
+export type { Evaluated, EvaluationContext, JudgingRequest } from './judging.js'
 export { renderEvaluation, writeTables } from './page/render.js'
 export { phantomJudge } from './phantom.js'
 export { finalAnswer } from './questions/final-answer.js'
@@ -53,6 +46,7 @@ export type {
   RuleVerdict,
   VerdictRecord,
 } from './records.js'
+export { type RejudgeRequest, rejudge } from './rejudge.js'
 export { readGreen } from './reports/green.js'
 export { type GreenParity, readGreenParity } from './reports/green-parity.js'
 export { bleu, ciderD, type ReportWords, reportWords, rougeL } from './reports/ngrams.js'

@@ -103,7 +103,7 @@ export function questionResults(
       name,
       about: about.get(name) ?? {},
       groups: resultsByGroup(records.filter(({ k }) => k === 0)),
-      sampled: sampledResults(records),
+      sampled: sampledResults(records, seed),
       published: publishedTotals(records.filter(({ k }) => k === 0)),
     })),
     comparisons: compareSystems(verdicts, { baseline, primary, margin, seed }),

@@ -3,25 +3,22 @@
  * evaluates with `answers: 4`, `temperature` and `topP`, and reads `sampled` of each system of evaluation.json; to pair two arms it takes
  * `questionPass` of both.
  */
-import { clusteredMean, type Interval, passAtK } from '../statistics/index.js'
+import { type MeanByCluster, meanByCluster, passAtK } from '../statistics/index.js'
 import { type Diversity, diversityOf } from './diversity.js'
 import type { VerdictRecord } from './records.js'
 import { isRight } from './verdicts.js'
 
-/** A mean over questions with the interval of the cluster-robust variance by image; no bounds for one image alone. */
-type Mean = Interval & { value: number }
-
-/** Means over questions, for a system with several drawn answers to each one. */
+/** Means over questions, by image, for a system with several drawn answers to each one. */
 export interface SampledResults {
   questions: number
   /** Drawn ones to each question. */
   answers: number
   /** Share of right greedy answers; null where all answers were drawn. */
-  greedy: Mean | null
+  greedy: MeanByCluster | null
   /** Chance that at least one of k drawn answers is right, for k = 1, 2, 4, 8 … up to the number of answers. */
-  passAtK: ({ k: number } & Mean)[]
+  passAtK: ({ k: number } & MeanByCluster)[]
   /** pass@k of the most answers less pass@1, both drawn, paired by question: what drawing more finds. */
-  headroom: Mean
+  headroom: MeanByCluster
   /** Share of questions whose answers all have one verdict. A model that guesses raises pass@k and lowers this. */
   consistent: number
   diversity: Diversity
@@ -42,8 +39,8 @@ export function questionPass(records: readonly VerdictRecord[], k: number): Ques
   })
 }
 
-/** Null where no question has several drawn answers. @param records verdicts of one system. */
-export function sampledResults(records: readonly VerdictRecord[]): SampledResults | null {
+/** Null where no question has several drawn answers. @param records verdicts of one system. @param seed of the intervals. */
+export function sampledResults(records: readonly VerdictRecord[], seed: number): SampledResults | null {
   const groups = drawnByQuestion(records)
   const answers = Math.min(...groups.map((group) => group.length))
   if (groups.length === 0 || answers < 2) return null
@@ -51,6 +48,11 @@ export function sampledResults(records: readonly VerdictRecord[]): SampledResult
   const ks = [1, 2, 4, 8, 16, 32, 64].filter((k) => k < answers)
   const passes = [...ks, answers].map((k) => ({ k, of: questionPass(records, k) }))
   const [one, most] = [passes[0].of, (passes.at(-1) ?? passes[0]).of]
+  const meanByImage = (items: readonly { imageId: string; value: number }[]): MeanByCluster =>
+    meanByCluster(
+      items.map(({ imageId, value }) => ({ cluster: imageId, value })),
+      seed,
+    )
   return {
     questions: groups.length,
     answers,
@@ -75,11 +77,6 @@ function drawnByQuestion(records: readonly VerdictRecord[]): VerdictRecord[][] {
 }
 
 const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
-
-function meanByImage(items: readonly { imageId: string; value: number }[]): Mean {
-  const { value, low, high } = clusteredMean(items.map((item) => ({ value: item.value, cluster: item.imageId })))
-  return { value, low, high }
-}
 
 /** Each measure over the questions that have it; null where none has. */
 function meanDiversity(all: readonly Diversity[]): Diversity {

@@ -11,17 +11,18 @@ import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage, type StageContext, type StageResult } from '../stage/index.js'
 import { counted } from '../text/plural.js'
-import type { BetweenEvaluations } from './between.js'
 import type { SystemComparison } from './compare.js'
-import type { Evaluated, JudgingRequest } from './evaluation.js'
+import type { BetweenEvaluations } from './compare-folders.js'
 import { evaluationFiles, evaluationTraces } from './files.js'
 import type { EvaluationResults } from './finished.js'
 import { isNoise } from './hiding.js'
+import type { Evaluated, JudgingRequest } from './judging.js'
 import { servedWords } from './page/words.js'
 import type { ComparedScore } from './reports/summary.js'
 import type { RewardRequest } from './rewards/run.js'
 import { evaluateSettings, type judging, type rejudgeSettings } from './settings.js'
 import type { AnsweringSystem } from './systems.js'
+import { unansweredIds, unfinishedOf } from './unfinished.js'
 
 type Settings = z.output<typeof evaluateSettings>
 type Judging = z.output<z.ZodObject<typeof judging>>
@@ -33,13 +34,15 @@ export const evaluateStage = defineStage({
   check,
   takes: { samples: 'heldOut', adapter: 'adapter', trainedOn: 'pairs', masks: 'masks' },
   out: { setting: 'out', name: '' },
-  reads: ({ samples, images, masks }) => [
-    { input: samples, files: () => imagesNamedIn(samples, images) },
+  // Not those of questions that nobody answered: they are asked again whatever became of their images.
+  reads: ({ samples, images, masks, out }) => [
+    { input: samples, files: async () => imagesNamedIn(samples, images, await unansweredIds(out)) },
     ...(masks === undefined ? [] : [{ input: masks, files: () => maskFiles(masks) }]),
   ],
   makes: ({ out }) => ({ evaluation: out }),
   leaves: ({ out }) => [join(out, evaluationFiles.results), join(out, evaluationFiles.verdicts)],
   traces: ({ out }) => evaluationTraces(out),
+  unfinished: ({ out }) => unfinishedOf(out),
   ignores: ({ attentionQuestions, hideLesions, rewardPairs }) => [
     ...(attentionQuestions > 0 || hideLesions.length > 0 ? [] : ['masks', 'maskRoot']),
     ...(hideLesions.some(isNoise) ? [] : ['hiddenSigma']),
@@ -271,7 +274,7 @@ export async function runRejudge(
   settings: z.output<typeof rejudgeSettings>,
   context: StageContext,
 ): Promise<StageResult<EvaluationResults>> {
-  const { rejudge } = await import('./evaluation.js')
+  const { rejudge } = await import('./rejudge.js')
   const { margin } = settings
   const request = { ...(await judgingOf({ ...settings, margin })), overwrite: context.overwrite }
   return resultOf(await rejudge(settings.folder, request, context), settings.out)

@@ -21,7 +21,7 @@ const system = (name: string, about: Record<string, unknown>, right: number, wor
   sampled: null,
 })
 const rewards = (name: string, pairs: string, right: number): RewardResults => {
-  const margin = { value: 0, low: 0, high: 0 }
+  const margin = { count: 4, value: 0, interval: null }
   return {
     ...{ system: name, pairs, count: 4, images: 4, seen: null, crossed: null, notCrossed: {} },
     ...{

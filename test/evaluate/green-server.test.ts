@@ -1,16 +1,18 @@
 /** GREEN as the 7B model is served: golden replies through `/v1/completions`, and the published reading held against a second reader. */
 import { execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Template } from '@huggingface/jinja'
 import { expect, it } from 'vitest'
 import { evaluate } from '../../src/evaluate/evaluation.js'
+import { readEvaluation } from '../../src/evaluate/finished.js'
 import type { ReportRecord } from '../../src/evaluate/records.js'
 import { readGreenParity } from '../../src/evaluate/reports/green-parity.js'
 import { trainedPrompt } from '../../src/evaluate/reports/prompt.js'
 import { sampleSettings } from '../../src/sample/index.js'
-import { reply, server } from '../endpoint/world.js'
+import { runCommand } from '../command.js'
+import { reply, say, server } from '../endpoint/world.js'
 import { temporaryFolder } from '../fakes/world.js'
 import { drawsOf } from '../hostile/campaign.js'
 import { makeSample, readLines, writeRecords } from '../sample/records.js'
@@ -96,6 +98,37 @@ it('is asked as the template renders it, read in both ways, and refused above th
   for (const { raw, servedAs, date } of records.filter(({ raw }) => raw !== '')) {
     expect([servedAs, date], raw ?? '').toEqual(['green-7b', new Date().toISOString().slice(0, 10)])
   }
+})
+
+it('ends the command with 1 above --max-unreadable, with the numbers written', async () => {
+  const folder = await temporaryFolder()
+  const samples = Array.from({ length: 10 }, (_, i) =>
+    makeSample(`r-${i}`, { task: 'report', answer: `Lung ${i} is clear.`, answerType: 'open' }),
+  )
+  await writeRecords(join(folder, 'samples.jsonl'), samples)
+  await writeRecords(
+    join(folder, 'said.jsonl'),
+    samples.map(({ id, answer }) => ({ sampleId: id, text: answer })),
+  )
+  const readable = cases.find(({ strict }) => strict.status === 'ok')?.text as string
+  server.answer = (response, { body }) => say(response, body.includes('Lung 3 is clear.') ? 'I cannot.' : readable)
+  const green = (out: string, most: string) =>
+    runCommand([
+      ...['evaluate', '--samples', join(folder, 'samples.jsonl'), '--predictions', join(folder, 'said.jsonl')],
+      ...['--out', join(folder, out), '--cache', join(folder, 'cache'), '--max-unreadable', most],
+      ...['--green', `${server.url}/v1`, '--green-model', 'g', '--green-retry-delay', '0.001'],
+    ])
+  const within = await green('within', '0.1')
+  expect([within.code, within.stderr]).toEqual([0, expect.not.stringContaining('ERR_FIRE')])
+  const above = await green('above', '0.09')
+  expect([above.code, above.stderr]).toEqual([
+    1,
+    expect.stringMatching(/error ERR_FIRE_DATA: 1 of 10 GREEN replies on said \(10\.0 %\)/),
+  ])
+  const { reports } = await readEvaluation(join(folder, 'above'))
+  const [{ green: numbers }] = reports?.systems ?? []
+  expect([numbers?.reports, Object.values(numbers?.unreadable ?? {})]).toEqual([10, [1]])
+  expect(existsSync(join(folder, 'above', 'report.html'))).toBe(true)
 })
 
 it('is read as a second reader of the published kind reads it, on lines put together at random', () => {

@@ -181,29 +181,29 @@ it('shows training step by step, rewards and the crossed probe, with the numbers
   const found = await readResults(own)
   const at = (answer: number) => ({ answer, phrases: answer / 2, words: answer === 4 || answer === 2 ? 1 : 8 })
   const records = Array.from(
-    { length: 8 },
+    { length: 40 },
     (_, i): RewardRecord => ({
-      ...{ system: 'fire', pairs: '../held-out.jsonl', pairId: `p${i}`, sampleId: `p${i}`, imageId: `i${i % 4}` },
+      ...{ system: 'fire', pairs: '../held-out.jsonl', pairId: `p${i}`, sampleId: `p${i}`, imageId: `i${i % 20}` },
       ...{ seenImage: false, reason: null },
-      // One of eight prefers the wrong side.
+      // One of forty prefers the wrong side.
       ...{ chosen: at(i === 0 ? 0 : 1), rejected: at(0.5), referenceRight: at(4), referenceWrong: at(2) },
     }),
   )
   const [base, , fire] = found.systems
   base.about = { kind: 'model', model: 'm', adapter: null }
   fire.about = { kind: 'model', model: 'm', adapter: 'a', step: 40 }
-  const rewards = rewardResults(records)
+  const rewards = rewardResults(records, 0)
   const training = alongTraining({ systems: found.systems, rewards }, [])
   await writeFile(join(own, 'evaluation.json'), JSON.stringify({ ...found, rewards, training }))
   const text = textOf(await renderEvaluation(own))
-  expect(text).toContain('87.5 [52.9, 97.8]')
-  // (2 + 3/8) / 2 of content: the references differ by 2, the own texts by 0.5 seven times and by -0.5 once.
-  expect(text).toContain('1.19 [')
+  expect(text).toContain('97.5 [87.1, 99.6]')
+  // (2 + 0.475) / 2 of content: the references differ by 2, the own texts by -0.5 once and else by 0.5.
+  expect(text).toContain('1.24 [')
   await writeTables(own)
   const tables = join(own, 'tables')
-  expect(await readFile(join(tables, 'rewards.csv'), 'utf8')).toContain('\r\nfire,../held-out.jsonl,8,4,0,0.875,')
-  expect(await readFile(join(tables, 'training.csv'), 'utf8')).toMatch(/\r\n0,base,.*\r\n40,fire,.*,0\.875\r\n/)
-  expect(await readFile(join(tables, 'crossed.csv'), 'utf8')).toContain('fire,../held-out.jsonl,8,1,8,')
+  expect(await readFile(join(tables, 'rewards.csv'), 'utf8')).toContain('\r\nfire,../held-out.jsonl,40,20,0,0.975,')
+  expect(await readFile(join(tables, 'training.csv'), 'utf8')).toMatch(/\r\n0,base,.*\r\n40,fire,.*,0\.975\r\n/)
+  expect(await readFile(join(tables, 'crossed.csv'), 'utf8')).toContain('fire,../held-out.jsonl,40,1,8,')
 })
 
 describe('tables', () => {

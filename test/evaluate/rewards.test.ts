@@ -85,7 +85,7 @@ describe('implicit rewards', () => {
     const told = { trained: null, onProgress: () => {}, onFailure: expect.fail }
     const engine = engineWith(() => 0)
     const records = await measureRewards(about('base'), items, { engine, chat, imageRoot: '.' }, told)
-    const [{ accuracy, margin, crossed }] = rewardResults(records)
+    const [{ accuracy, margin, crossed }] = rewardResults(records, 0)
     expect([accuracy.answer.value, accuracy.phrases.value, margin.answer.value]).toEqual([0, 0, 0])
     expect(crossed).toMatchObject({ items: 1, bothReference: { successes: 0 }, rightReference: { successes: 0 } })
   })
@@ -101,7 +101,7 @@ describe('implicit rewards', () => {
     }))
     const told = { trained: null, onProgress: () => {}, onFailure: expect.fail }
     const records = await measureRewards(about('short'), items, { engine, chat, imageRoot: '.' }, told)
-    const [{ crossed, accuracy, margin }] = rewardResults(records)
+    const [{ crossed, accuracy, margin }] = rewardResults(records, 0)
     expect(accuracy.phrases).toMatchObject({ successes: 30, count: 30 })
     expect(margin.phrases.value).toBeGreaterThan(0)
     expect(crossed).toMatchObject({
@@ -140,7 +140,7 @@ describe('the summary', () => {
   it('counts strictly, by all tokens and by phrases, and takes the margin by image', () => {
     const other = record({ imageId: 'j', chosen: { answer: 5, phrases: 9, words: 1 } })
     const reason = 'its question is not asked here'
-    const [first, second] = rewardResults([record({}), other, record({ system: 't', reason })])
+    const [first, second] = rewardResults([record({}), other, record({ system: 't', reason })], 0)
     expect(first.accuracy.answer).toMatchObject({ successes: 2, count: 2 })
     expect(first.accuracy.phrases).toMatchObject({ successes: 1, count: 2 })
     expect(first.margin).toMatchObject({ answer: { value: 3 }, phrases: { value: 2.5 } })
@@ -158,7 +158,7 @@ describe('the summary', () => {
   it('of the crossed probe compares each text with the right other one', () => {
     const at = (answer: number) => ({ answer, phrases: 0, words: 2 })
     const texts = { chosen: at(3), rejected: at(1), referenceRight: at(2), referenceWrong: at(4) }
-    const [{ crossed }] = rewardResults([record(texts)])
+    const [{ crossed }] = rewardResults([record(texts)], 0)
     expect(crossed).toMatchObject({
       bothOwn: { successes: 1 },
       bothReference: { successes: 0 },
@@ -170,12 +170,10 @@ describe('the summary', () => {
 
   it('has numbers of each file, and says how many pairs are about images that were trained on', () => {
     const trained = { pairs: 'train.jsonl', seenImage: true }
-    const results = rewardResults([
-      record({ seenImage: false }),
-      record(trained),
-      record({ seenImage: true }),
-      record(trained),
-    ])
+    const results = rewardResults(
+      [record({ seenImage: false }), record(trained), record({ seenImage: true }), record(trained)],
+      0,
+    )
     expect(results).toMatchObject([
       { pairs: 'held-out.jsonl', count: 2, seen: 1 },
       { pairs: 'train.jsonl', count: 2, seen: 2 },
@@ -188,23 +186,23 @@ describe('the summary', () => {
     const hacked = { chosen: at(1), rejected: at(0), referenceRight: at(3), referenceWrong: at(2) }
     // Content alone decides.
     const fair = { chosen: at(1), rejected: at(0), referenceRight: at(1), referenceWrong: at(0) }
-    const [{ crossed }] = rewardResults([
-      record({ ...hacked, imageId: 'i' }),
-      record({ ...hacked, imageId: 'i' }),
-      record({ ...hacked, imageId: 'j' }),
-      record({ ...fair, imageId: 'k' }),
-    ])
-    // Values 1, 1, 1, 0 in clusters of 2, 1, 1: mean 3/4, sums of residuals 1/2, 1/4, -3/4, variance (3/2)(7/8)/16.
-    const error = Math.sqrt((1.5 * 0.875) / 16)
-    expect(crossed?.styleGap.value).toBe(0.75)
-    expect(crossed?.styleGap.low).toBeCloseTo(0.75 - 1.959963984540054 * error, 12)
-    expect(crossed?.styleGap.high).toBeCloseTo(0.75 + 1.959963984540054 * error, 12)
-    expect(crossed).toMatchObject({
+    const few = [...Array(3).fill(hacked), fair].map((texts, i) => record({ ...texts, imageId: `i${i}` }))
+    const [{ crossed: ofFew }] = rewardResults(few, 3)
+    expect(ofFew).toMatchObject({
       bothOwn: { successes: 4 },
       bothReference: { successes: 4 },
+      styleGap: { count: 4, value: 0.75, interval: null },
       // Content 1 nat in all; style 2, 2, 2 and 0.
-      effects: { content: { value: 1, low: 1, high: 1 }, style: { value: 1.5 } },
+      effects: { content: { value: 1, interval: null }, style: { value: 1.5 } },
     })
+    // Two items about each of 20 images, those of the first fair: it is drawn Bin(20, 1/20) times, in 95 % of draws 0 to 3 times.
+    const many = Array.from({ length: 40 }, (_, i) => record({ ...(i < 2 ? fair : hacked), imageId: `i${i >> 1}` }))
+    const [{ crossed, margin }] = rewardResults(many, 3)
+    expect(crossed?.styleGap).toMatchObject({ count: 40, value: 0.95, interval: { seed: 3, high: 1 } })
+    expect(crossed?.styleGap.interval?.low).toBeCloseTo(0.85, 12)
+    expect(crossed?.effects).toMatchObject({ content: { interval: { low: 1, high: 1 } }, style: { value: 1.9 } })
+    expect(crossed?.effects.style.interval?.low).toBeCloseTo(1.7, 12)
+    expect(margin.answer).toMatchObject({ value: 1, interval: { low: 1, high: 1 } })
   })
 })
 

@@ -31,7 +31,7 @@ const records = [
 ]
 
 describe('greedy and drawn answers', () => {
-  const found = sampledResults(records)
+  const found = sampledResults(records, 0)
 
   it('have a greedy accuracy, pass@k of the drawn ones, and what drawing more finds', () => {
     expect(found).toMatchObject({ questions: 3, answers: 4, greedy: { value: 2 / 3 } })
@@ -43,12 +43,28 @@ describe('greedy and drawn answers', () => {
     expect(found?.consistent).toBeCloseTo(1 / 3, 12)
   })
 
-  it('have intervals by image', () => {
-    // Greedy 1 | 0, 1 in two clusters: residual sums 1/3 and -1/3, variance 2 (2/9) / 9.
-    const error = Math.sqrt(4 / 81)
-    expect(found?.greedy?.low).toBeCloseTo(2 / 3 - 1.959963984540054 * error, 12)
-    expect(found?.greedy?.high).toBeCloseTo(2 / 3 + 1.959963984540054 * error, 12)
-    expect(found?.passAtK.at(-1)).toMatchObject({ low: 1, high: 1 })
+  it('have no interval with fewer than 20 images', () => {
+    expect(found?.greedy).toEqual({ count: 3, value: 2 / 3, interval: null })
+    expect(found?.headroom.interval).toBeNull()
+    expect(found?.passAtK.map(({ interval }) => interval)).toEqual([null, null, null])
+  })
+
+  it('have intervals by image that stay within what a share can be', () => {
+    // Two questions about each of 20 images; of the first image's all answers are wrong.
+    const many = Array.from({ length: 40 }, (_, i) => {
+      const isRight = i > 1
+      return answers(`q${i}`, `i${i >> 1}`, isRight, [
+        ['Yes', isRight],
+        ['Yes', isRight],
+      ])
+    }).flat()
+    const { greedy, passAtK, headroom } = sampledResults(many, 7) ?? {}
+    // The first image is drawn Bin(20, 1/20) times: never with probability .358, more than 3 times with .016, more than twice with .075.
+    for (const each of [greedy, ...(passAtK ?? [])]) {
+      expect(each).toMatchObject({ count: 40, value: 0.95, interval: { seed: 7, draws: 10_000, high: 1 } })
+      expect(each?.interval?.low).toBeCloseTo(0.85, 12)
+    }
+    expect(headroom).toMatchObject({ value: 0, interval: { low: 0, high: 0 } })
   })
 
   it('differ by the drawn answers alone', () => {
@@ -72,7 +88,17 @@ describe('greedy and drawn answers', () => {
   })
 
   it('are none where each question has one answer; without a greedy one there is none', () => {
-    expect(sampledResults(records.filter(({ k }) => k === 0))).toBeNull()
-    expect(sampledResults(records.filter(({ k }) => k > 0))).toMatchObject({ answers: 4, greedy: null })
+    expect(
+      sampledResults(
+        records.filter(({ k }) => k === 0),
+        0,
+      ),
+    ).toBeNull()
+    expect(
+      sampledResults(
+        records.filter(({ k }) => k > 0),
+        0,
+      ),
+    ).toMatchObject({ answers: 4, greedy: null })
   })
 })

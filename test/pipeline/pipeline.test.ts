@@ -10,9 +10,11 @@ import { z } from 'zod'
 import type { Sample } from '../../src/data/records.js'
 import { ConfigError } from '../../src/errors.js'
 import type { GroupResult } from '../../src/evaluate/groups.js'
+import type { Prediction, VerdictRecord } from '../../src/evaluate/records.js'
 import { generateStudies } from '../../src/phantom/index.js'
 import { loadPipeline, planPipeline, runPipeline, stages } from '../../src/pipeline/index.js'
 import { defineStage, silent } from '../../src/stage/index.js'
+import { say, server } from '../endpoint/world.js'
 import {
   fakeNative,
   fakeNativePath,
@@ -136,6 +138,63 @@ describe('a pipeline', () => {
     expect(await run(path)).toEqual([['sample', null]])
     await writeImage(own, 'late.png', 200)
     expect(await run(path)).toEqual([['sample', `${join(own, 'late.png')} changed`]])
+  })
+
+  it('asks what an evaluation has no answer to again, and keeps the other answers', async () => {
+    const own = await temporaryFolder()
+    const image = await writeImage(own, 'late.png', 3)
+    await rename(join(own, 'late.png'), join(own, 'away.png'))
+    const samples = ['late', 'there'].map((id, index) => makeSample(id, { images: index === 0 ? [image] : [] }))
+    await writeRecords(join(own, 'samples.jsonl'), samples)
+    const folder = join(world.root, 'asked-again', 'evaluate')
+    const path = await write('asked-again', {
+      ...{ sample: undefined, train: undefined },
+      evaluate: { samples: join(own, 'samples.jsonl'), maxNewTokens: 4 },
+    })
+    const said = async () => (await readLines<Prediction>(join(folder, 'predictions.jsonl'))).map(({ text }) => text)
+    await run(path)
+    const [none, kept] = await said()
+    expect([none, typeof kept]).toEqual([null, 'string'])
+    const why = '1 question has no answer yet'
+    expect(await run(path)).toEqual([['evaluate', why]])
+    await rename(join(own, 'away.png'), join(own, 'late.png'))
+    expect(await run(path)).toEqual([['evaluate', why]])
+    expect(await said()).toEqual([expect.any(String), kept])
+    expect(existsSync(join(world.root, 'asked-again', 'earlier'))).toBe(false)
+    expect(await run(path)).toEqual([['evaluate', null]])
+    await writeImage(own, 'late.png', 200)
+    expect(await run(path)).toEqual([['evaluate', `${join(own, 'late.png')} changed`]])
+  })
+
+  it('asks a judge again whose requests failed, and pays for no reply twice', async () => {
+    const own = await temporaryFolder()
+    const samples = ['one', 'two'].map((id) =>
+      makeSample(id, { question: `Which ${id}?`, answer: id, answerType: 'open' }),
+    )
+    await writeRecords(join(own, 'samples.jsonl'), samples)
+    let isAway = true
+    server.answer = (response, { body }) => {
+      if (isAway && body.includes('Which two?')) return void response.writeHead(500).end('away')
+      say(response, '{"verdict":"correct","reason":""}')
+    }
+    const path = await write('judged-again', {
+      ...{ sample: undefined, train: undefined },
+      evaluate: {
+        ...{ samples: join(own, 'samples.jsonl'), maxNewTokens: 4, judgeOn: 'all', maxUnreadable: 1 },
+        judge: { url: `${server.url}/v1`, model: 'm', retries: 0, retryDelay: 0.001 },
+      },
+    })
+    await run(path)
+    const folder = join(world.root, 'judged-again', 'evaluate')
+    const found = async () =>
+      (await readLines<VerdictRecord>(join(folder, 'verdicts.jsonl'))).map((each) => each.verdict)
+    expect(await found()).toEqual(['correct', 'failed'])
+    const sent = server.asked.length
+    isAway = false
+    expect(await run(path)).toEqual([['evaluate', '1 request to judges failed']])
+    expect(await found()).toEqual(['correct', 'correct'])
+    expect(server.asked.length).toBe(sent + 1)
+    expect(await run(path)).toEqual([['evaluate', null]])
   })
 
   it('notices other bytes in an image that records name, in every stage that looks at it', async () => {

@@ -30,7 +30,7 @@ const compare = defineCommand({
   positionals: ['first', 'second'],
   examples: [['evaluate compare eval-a eval-b', 'paired, refused for other questions']],
   async run({ first, second, margin, seed, primary }) {
-    const { compareEvaluations } = await import('../../evaluate/between.js')
+    const { compareEvaluations } = await import('../../evaluate/compare-folders.js')
     const { describeBetween } = await import('../../evaluate/stage.js')
     const report = await compareEvaluations(first, second, { margin, seed, primary })
     return { text: `${describeBetween(report).join('\n')}\n`, report }

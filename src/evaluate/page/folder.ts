@@ -1,9 +1,8 @@
 /** What an evaluation left in its folder, as its page needs it. */
 import { join, resolve } from 'node:path'
 import { type Sample, sample } from '../../data/records.js'
-import { recordsIn } from '../carry.js'
 import { evaluationFiles } from '../files.js'
-import { type EvaluationResults, readEvaluation } from '../finished.js'
+import { type EvaluationResults, readEvaluation, recordsIn } from '../finished.js'
 import {
   type ComparedGrounding,
   compareGrounding,

@@ -1,13 +1,13 @@
 /** What the numbers should be read beside: what so many questions can show, and what is had without looking. */
 import { type Html, html } from '../../page/html.js'
 import { intervalOfShares, percent } from '../../page/numbers.js'
-import type { Interval, Proportion } from '../../statistics/index.js'
+import type { MeanByCluster, Proportion } from '../../statistics/index.js'
 import type { PublishedRule, PublishedTotal, RuleCount } from '../questions/published-totals.js'
 import type { SystemResults } from '../results.js'
 import type { SampledResults } from '../several.js'
 import type { EvaluationFolder } from './folder.js'
 import { systemName } from './systems.js'
-import { present, type Section, tableOf } from './table.js'
+import { meanCells, present, type Section, tableOf } from './table.js'
 import { decimal } from './words.js'
 
 export function limitsSection({ results }: EvaluationFolder): Section | null {
@@ -132,8 +132,10 @@ interface SampledRow {
   sampled: SampledResults
 }
 
-const shareOf = (mean: ({ value: number } & Interval) | undefined): Html | string =>
-  mean ? html`${percent(mean.value)} <small>${intervalOfShares(mean)}</small>` : '–'
+const shareOf = (mean: MeanByCluster | undefined): Html | string =>
+  mean?.value == null
+    ? '–'
+    : html`${percent(mean.value)} <small>${mean.interval ? intervalOfShares(mean.interval) : '–'}</small>`
 
 export function sampledSection({ results }: EvaluationFolder): Section | null {
   const rows = results.systems.flatMap(({ name, sampled }: SystemResults): SampledRow[] =>
@@ -160,19 +162,9 @@ export function sampledSection({ results }: EvaluationFolder): Section | null {
       system: row.name,
       questions: row.sampled.questions,
       answers: row.sampled.answers,
-      greedy: row.sampled.greedy?.value ?? null,
-      greedyLow: row.sampled.greedy?.low ?? null,
-      greedyHigh: row.sampled.greedy?.high ?? null,
-      ...Object.fromEntries(
-        ks.flatMap((k) => {
-          const { value, low, high } = passAt(row, k) ?? { value: null, low: null, high: null }
-          return [
-            [`passAt${k}`, value],
-            [`passAt${k}Low`, low],
-            [`passAt${k}High`, high],
-          ]
-        }),
-      ),
+      ...meanCells('greedy', row.sampled.greedy),
+      ...Object.assign({}, ...ks.map((k) => meanCells(`passAt${k}`, passAt(row, k)))),
+      ...meanCells('headroom', row.sampled.headroom),
       consistent: row.sampled.consistent,
       ...row.sampled.diversity,
     }),
@@ -184,7 +176,7 @@ export function sampledSection({ results }: EvaluationFolder): Section | null {
     tables: [table],
     html: html`<h2>${title}</h2>
       <p class="note">greedy: the likeliest answer, as everywhere else on this page. pass@k: the chance that one of k drawn answers is
-      right, by the unbiased estimator, with intervals that are robust by image. It rises with noise, while the share of questions
+      right, by the unbiased estimator, with intervals by image (bootstrap, seed ${results.seed}; none below 20 images). It rises with noise, while the share of questions
       whose answers all have one verdict falls.</p>${table.html}`,
   }
 }

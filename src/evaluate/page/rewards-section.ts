@@ -8,14 +8,14 @@ import type { AlongTraining, TrainingPoint } from '../along.js'
 import type { CrossedResults, RewardResults } from '../rewards/summary.js'
 import type { EvaluationFolder } from './folder.js'
 import { systemName } from './systems.js'
-import { present, type Section, tableOf } from './table.js'
+import { meanCells, present, type Section, tableOf } from './table.js'
 import { decimal, decimalInterval } from './words.js'
 
 const share = (proportion: Proportion): Html =>
   html`${percent(proportion.value)} <small>${intervalOfShares(proportion)}</small>`
 
 /** Its columns of a CSV file. */
-const numbersOf = (name: string, { value, low, high }: { value: number; low: number; high: number }) => ({
+const numbersOf = (name: string, { value, low, high }: Proportion) => ({
   [name]: value,
   [`${name}Low`]: low,
   [`${name}High`]: high,
@@ -32,7 +32,8 @@ export function rewardsSection({ results }: EvaluationFolder): Section | null {
       { label: 'of the phrases, %', show: ({ accuracy }) => share(accuracy.phrases) },
       {
         label: 'margin, nats',
-        show: ({ margin }) => html`${decimal(margin.answer.value)} <small>${decimalInterval(margin.answer)}</small>`,
+        show: ({ margin }) =>
+          html`${decimal(margin.answer.value)} <small>${decimalInterval(margin.answer.interval)}</small>`,
       },
       { label: 'pairs', show: ({ count }) => count },
       { label: 'image trained on', show: ({ seen }) => seen },
@@ -41,8 +42,8 @@ export function rewardsSection({ results }: EvaluationFolder): Section | null {
       ...{ system, pairs, count, images, seen },
       ...numbersOf('accuracy', accuracy.answer),
       ...numbersOf('phraseAccuracy', accuracy.phrases),
-      ...numbersOf('margin', margin.answer),
-      ...numbersOf('phraseMargin', margin.phrases),
+      ...meanCells('margin', margin.answer),
+      ...meanCells('phraseMargin', margin.phrases),
     }),
   })
   if (!table) return null
@@ -52,7 +53,8 @@ export function rewardsSection({ results }: EvaluationFolder): Section | null {
     tables: [table],
     html: html`<h2>${title}</h2>
       <p class="note">Reward accuracy: share of pairs whose chosen side gains more from the adapter than the rejected one, by all tokens and by
-      the decisive phrases alone. Margin: chosen less rejected, β not applied, with intervals by image.</p>${table.html}`,
+      the decisive phrases alone. Margin: chosen less rejected, β not applied. Intervals of margins are by image (bootstrap,
+      seed ${results.seed}; none below 20 images); those of shares are Wilson’s, which take pairs as independent.</p>${table.html}`,
   }
 }
 
@@ -69,7 +71,7 @@ export function crossedSection({ results }: EvaluationFolder): Section | null {
   const effect = (name: keyof CrossedResults['effects'], label: string) => ({
     label: `${label}, nats`,
     show: ({ effects }: CrossedRow) =>
-      html`${decimal(effects[name].value, 2)} <small>${decimalInterval(effects[name], 2)}</small>`,
+      html`${decimal(effects[name].value, 2)} <small>${decimalInterval(effects[name].interval, 2)}</small>`,
   })
   const table = tableOf<CrossedRow>({
     name: 'crossed',
@@ -88,9 +90,9 @@ export function crossedSection({ results }: EvaluationFolder): Section | null {
     data: ({ system, pairs, items, words, logRatios, effects, styleGap, ...shares }) => ({
       ...{ system, pairs, items, referenceWords: words.reference, ownWords: words.own },
       ...Object.assign({}, ...Object.entries(shares).map(([name, value]) => numbersOf(name, value))),
-      ...numbersOf('styleGap', styleGap),
-      ...numbersOf('content', effects.content),
-      ...numbersOf('style', effects.style),
+      ...meanCells('styleGap', styleGap),
+      ...meanCells('content', effects.content),
+      ...meanCells('style', effects.style),
       ...logRatios,
     }),
   })

@@ -1,5 +1,6 @@
 /** A table, for the eye and for programs. */
 import { type Html, html } from '../../page/html.js'
+import type { MeanByCluster } from '../../statistics/index.js'
 import { type Cell, toCsv } from './csv.js'
 
 /** Markup of a page and the same numbers, unrounded, as CSV. */
@@ -62,6 +63,13 @@ export function tableOf<Row>({ name, rows, columns, data, above, isSmall }: Tabl
     csv: toCsv(rows.map(data)),
   }
 }
+
+/** A mean's columns of a CSV file; empty where there is no mean or no interval. */
+export const meanCells = (name: string, mean: MeanByCluster | null | undefined): Record<string, Cell> => ({
+  [name]: mean?.value ?? null,
+  [`${name}Low`]: mean?.interval?.low ?? null,
+  [`${name}High`]: mean?.interval?.high ?? null,
+})
 
 /** The tables that there are. */
 export const present = (...tables: readonly (Table | null)[]): Table[] => tables.filter((table) => table !== null)

@@ -68,5 +68,5 @@ export async function rewardsOf(
     }
   }
   await writeJsonl(join(out, evaluationFiles.rewards), records)
-  return rewardResults(records)
+  return rewardResults(records, seed)
 }

@@ -1,5 +1,5 @@
 /** What the rewards of an adapter say: how often right is preferred to wrong, and whether style decides instead. */
-import { clusteredMean, type Interval, type Proportion, wilson } from '../../statistics/index.js'
+import { type MeanByCluster, meanByCluster, type Proportion, wilson } from '../../statistics/index.js'
 import type { RewardRecord, rewardTexts } from '../records.js'
 
 /** Of one adapter on one file of pairs. */
@@ -13,16 +13,13 @@ export interface RewardResults {
   seen: number | null
   /** Share of pairs whose chosen side has the higher reward, strictly: by all tokens, and by the decisive phrases alone. */
   accuracy: { answer: Proportion; phrases: Proportion }
-  /** Mean of chosen less rejected, in nats (β not applied), with an interval that is robust to several pairs about an image. */
-  margin: Record<'answer' | 'phrases', Mean>
+  /** Mean of chosen less rejected, in nats (β not applied), by image. */
+  margin: Record<'answer' | 'phrases', MeanByCluster>
   /** Null where no pair crosses with a reference. */
   crossed: CrossedResults | null
   /** Pairs without the crossed probe, by reason. */
   notCrossed: Record<string, number>
 }
-
-/** With the interval of the cluster-robust variance; no bounds for one image alone. */
-type Mean = Interval & { value: number }
 
 /**
  * The crossed probe: right and wrong, each in the reference's style and in the model's own. Shares of items in which right has the
@@ -46,16 +43,16 @@ export interface CrossedResults {
   /** Right in the reference's style, wrong in the model's own. */
   rightReference: Proportion
   /** `rightReference − rightOwn`, paired: 0 where content decides, up to 1 where the reference's style is preferred, down to −1. */
-  styleGap: Mean
+  styleGap: MeanByCluster
   /**
    * Main effects of the two by two texts on the log-ratio, in nats: right less wrong over both styles, and the reference's style less
    * the model's own over right and wrong. A style that outweighs content is what the adapter learnt to reward.
    */
-  effects: { content: Mean; style: Mean }
+  effects: { content: MeanByCluster; style: MeanByCluster }
 }
 
-/** By system and file, in the order of the records. */
-export function rewardResults(records: readonly RewardRecord[]): RewardResults[] {
+/** By system and file, in the order of the records. @param seed of the intervals. */
+export function rewardResults(records: readonly RewardRecord[], seed: number): RewardResults[] {
   const groups = new Map<string, RewardRecord[]>()
   for (const record of records) {
     const key = `${record.system}\0${record.pairs}`
@@ -69,9 +66,7 @@ export function rewardResults(records: readonly RewardRecord[]): RewardResults[]
     for (const { reason } of own) if (reason !== null) notCrossed[reason] = (notCrossed[reason] ?? 0) + 1
     const share = (over: Scored) =>
       wilson(own.filter((each) => each.chosen[over] > each.rejected[over]).length, own.length)
-    const margin = (over: Scored) => {
-      return meanByImage(own, ({ chosen, rejected }) => chosen[over] - rejected[over])
-    }
+    const margin = (over: Scored) => meanByImage(own, ({ chosen, rejected }) => chosen[over] - rejected[over], seed)
     return {
       system,
       pairs,
@@ -80,7 +75,7 @@ export function rewardResults(records: readonly RewardRecord[]): RewardResults[]
       seen: seenImage === null ? null : own.filter((record) => record.seenImage).length,
       accuracy: { answer: share('answer'), phrases: share('phrases') },
       margin: { answer: margin('answer'), phrases: margin('phrases') },
-      crossed: crossedResults(own),
+      crossed: crossedResults(own, seed),
       notCrossed,
     }
   })
@@ -88,12 +83,18 @@ export function rewardResults(records: readonly RewardRecord[]): RewardResults[]
 
 type Scored = 'answer' | 'phrases'
 
-function meanByImage<Item extends { imageId: string }>(items: readonly Item[], measure: (item: Item) => number): Mean {
-  const { value, low, high } = clusteredMean(items.map((item) => ({ value: measure(item), cluster: item.imageId })))
-  return { value, low, high }
+function meanByImage<Item extends { imageId: string }>(
+  items: readonly Item[],
+  measure: (item: Item) => number,
+  seed: number,
+): MeanByCluster {
+  return meanByCluster(
+    items.map((item) => ({ cluster: item.imageId, value: measure(item) })),
+    seed,
+  )
 }
 
-function crossedResults(records: readonly RewardRecord[]): CrossedResults | null {
+function crossedResults(records: readonly RewardRecord[], seed: number): CrossedResults | null {
   const items = records.flatMap(({ imageId, chosen, rejected, referenceRight, referenceWrong }) =>
     referenceRight && referenceWrong ? [{ imageId, chosen, rejected, referenceRight, referenceWrong }] : [],
   )
@@ -107,7 +108,7 @@ function crossedResults(records: readonly RewardRecord[]): CrossedResults | null
   type Two = [Text, Text]
   const contrast = (of: Two, against: Two) => {
     const sum = (item: Item, [one, other]: Two): number => item[one].answer + item[other].answer
-    return meanByImage(items, (item) => (sum(item, of) - sum(item, against)) / 2)
+    return meanByImage(items, (item) => (sum(item, of) - sum(item, against)) / 2, seed)
   }
   const words = (one: Text, other: Text) => mean((item) => (item[one].words + item[other].words) / 2)
   const logRatio = (text: Text) => mean((item) => item[text].answer)
@@ -127,6 +128,7 @@ function crossedResults(records: readonly RewardRecord[]): CrossedResults | null
     styleGap: meanByImage(
       items,
       (item) => Number(prefers(item, 'referenceRight', 'rejected')) - Number(prefers(item, 'chosen', 'referenceWrong')),
+      seed,
     ),
     effects: {
       content: contrast(['referenceRight', 'chosen'], ['referenceWrong', 'rejected']),

@@ -1,0 +1,183 @@
+/** From answers to numbers: verdicts, reports, counts, and everything that decides them. Nothing is asked of a system here. */
+import { join } from 'node:path'
+import { deleteAll, sha256File, writeJson } from '../data/files.js'
+import { readJsonl, writeJsonl } from '../data/jsonl.js'
+import { pair, type Sample } from '../data/records.js'
+import { ArgumentError, type FireError } from '../errors.js'
+import type { SampleSettings } from '../sample/settings.js'
+import type { StageContext } from '../stage/stage.js'
+import { madeHere } from './about.js'
+import { alongTraining } from './along.js'
+import { blindSummary, type PriorAnswer } from './blind.js'
+import type { EvidenceResults } from './evidence.js'
+import { evaluationFiles } from './files.js'
+import type { EvaluationResults } from './finished.js'
+import type { Judge } from './judge.js'
+import { askJudges, type JudgeRequest } from './judges/run.js'
+import { notesOn, problemOf } from './notes.js'
+import { rulesVersion } from './questions/rule.js'
+import { lexiconSha256 } from './questions/words.js'
+import type { Prediction, PriorRecord, VerdictRecord } from './records.js'
+import { type EarlierReports, scoreReports } from './reports/run.js'
+import type { GreenRequest } from './reports/score.js'
+import { type Judging, questionResults } from './results.js'
+import { verdictOf } from './verdicts.js'
+
+/** How answers are judged and counted; none of it needs an answer again. */
+export interface JudgingRequest {
+  /** Folder that is filled. */
+  out: string
+  /** The exact judge of samples that carry their truth; else the rules. */
+  truth: Judge | null
+  judge?: JudgeRequest
+  green?: GreenRequest
+  /** Files of scores of other programs, see `readScores`. */
+  scores: readonly string[]
+  /** The system that others are compared with; default: the first. */
+  baseline?: string
+  /** The system whose comparison with the baseline was fixed beforehand; the others are adjusted by Holm and are exploratory. */
+  primary?: string
+  /** Difference below which systems count as equivalent, as a share. */
+  margin: number
+  /** Share of unreadable replies above which the numbers are no result, as a share. */
+  maxUnreadable: number
+  /** Pair records that were trained on, to tell questions about their images. */
+  trainedOn?: string
+  seed: number
+}
+
+/** The signal asks for an orderly stop; the same request then goes on. Without `progress` nothing is shown. */
+export type EvaluationContext = Partial<Pick<StageContext, 'signal' | 'progress' | 'native'>>
+
+/** What came of it. */
+export interface Evaluated {
+  results: EvaluationResults
+  /** The numbers are there, and should not be built on. */
+  problem: FireError | undefined
+}
+
+/** The answers and where they come from. */
+export interface Answered {
+  samples: readonly Sample[]
+  predictions: readonly Prediction[]
+  priors: readonly PriorAnswer[]
+  about: ReadonlyMap<string, Record<string, unknown>>
+  inputs: EvaluationResults['inputs']
+  asked: SampleSettings
+}
+
+/** Verdicts, and who made them. */
+export interface Judged {
+  records: VerdictRecord[]
+  priors: PriorRecord[]
+  judging: Omit<Judging, 'agreement'>
+}
+
+export async function countAll(
+  answered: Answered,
+  { records, priors, judging }: Judged,
+  looked: EvidenceResults & Pick<EvaluationResults, 'grounding' | 'rewards'>,
+  request: JudgingRequest,
+  context: Pick<StageContext, 'signal' | 'progress'>,
+  earlier?: EarlierReports,
+): Promise<Evaluated> {
+  const { out, margin, seed } = request
+  const { samples, predictions, about, inputs, asked } = answered
+  const names = [...about.keys()]
+  const roles = rolesOf(names, request)
+  const reports = await scoreReports(samples, predictions, names, { ...request, ...roles }, context, earlier)
+  // What a kill leaves from here on is no evaluation, rather than one of other verdicts.
+  const { results: numbers, page, tables } = evaluationFiles
+  await deleteAll([numbers, page, tables].map((name) => join(out, name)))
+  await writeJsonl(join(out, evaluationFiles.verdicts), records)
+  await writeJsonl(join(out, evaluationFiles.priors), priors)
+  const byName = new Map(names.map((name) => [name, records.filter(({ system }) => system === name)]))
+  const results: EvaluationResults = {
+    ...questionResults(byName, about, judging, { ...roles, margin, seed }),
+    ...{ made: madeHere(), inputs, asked, reports, ...looked },
+    blind: priors.length > 0 ? blindSummary(byName, priors, { ...roles, margin, seed }) : null,
+    training: null,
+    notes: [],
+  }
+  results.training = alongTraining(results, records)
+  results.notes.push(...notesOn(results, answered.samples))
+  await writeJson(join(out, evaluationFiles.results), results)
+  return { results, problem: problemOf(results, request.maxUnreadable) }
+}
+
+export async function judgeAll(
+  { samples, predictions, priors: asked }: Answered,
+  { truth, judge, trainedOn }: JudgingRequest,
+  context: Pick<StageContext, 'signal' | 'progress'>,
+): Promise<Judged> {
+  const trained = await imagesOf(trainedOn)
+  // A free report is right or wrong only where its truth is known.
+  const judged = new Map(samples.filter(({ task }) => task === 'vqa' || truth).map((each) => [each.id, each]))
+  const records: VerdictRecord[] = []
+  for (const answer of predictions) {
+    const sample = judged.get(answer.sampleId)
+    if (sample) records.push(await verdictOf(sample, answer, { truth, trained }))
+  }
+  const priors: PriorRecord[] = []
+  for (const { prior, shown, prediction } of asked) {
+    const sample = judged.get(prediction.sampleId)
+    if (sample) priors.push({ ...(await verdictOf(sample, prediction, { truth, trained })), prior, shown })
+  }
+  const first = truth ? ('truth' as const) : ('rules' as const)
+  const description = truth?.about.description ?? 'by rule against the reference answer'
+  const rules = truth ? null : { version: rulesVersion, lexiconSha256 }
+  if (!judge) return { records, priors, judging: { description, first, rules, on: null, judge: null, second: null } }
+  const looked = await askJudges(records, priors, judge, context)
+  const also = `; where the rules ${judge.on === 'all' ? 'say anything' : 'are not sure'}, by ${looked.judge.model}`
+  return {
+    records: looked.records,
+    priors: looked.priors,
+    judging: {
+      description: description + also,
+      first,
+      rules,
+      on: judge.on,
+      judge: looked.judge,
+      second: looked.second,
+    },
+  }
+}
+
+export async function describePairs(pairs: string | undefined, fromOut: (place: string) => string) {
+  if (pairs === undefined) return { trainedOn: null, trainedOnSha256: null }
+  return { trainedOn: fromOut(pairs), trainedOnSha256: await sha256File(pairs) }
+}
+
+/** Null where they are not known. */
+export async function imagesOf(pairs: string | undefined): Promise<ReadonlySet<string> | null> {
+  if (pairs === undefined) return null
+  const images = new Set<string>()
+  for await (const { record } of readJsonl(pairs, pair)) for (const { sha256 } of record.images) images.add(sha256)
+  return images
+}
+
+/** Where the truth is known there is nothing for a model to judge, and its name must not stand beside the numbers. */
+export function checkJudges({ truth, judge }: Pick<JudgingRequest, 'truth' | 'judge'>): void {
+  if (!truth || !judge) return
+  throw new ArgumentError('The truth of the samples decides every answer: a judge would have nothing to look at', {
+    hint: 'Leave out the judge, or the truth.',
+  })
+}
+
+/** What others are compared with, and which comparison was fixed beforehand. @throws {ArgumentError} for a name that no system has. */
+export function rolesOf(
+  names: readonly string[],
+  { baseline: wanted, primary }: Pick<JudgingRequest, 'baseline' | 'primary'>,
+): { baseline: string; primary: string | null } {
+  for (const name of [wanted, primary]) {
+    if (name !== undefined && !names.includes(name))
+      throw new ArgumentError(`No system is called ${JSON.stringify(name)}; there are ${names.join(', ')}`)
+  }
+  const baseline = wanted ?? names[0]
+  if (primary === baseline) {
+    throw new ArgumentError(
+      `${JSON.stringify(primary)} is the baseline: the primary comparison is that of another system`,
+    )
+  }
+  return { baseline, primary: primary ?? null }
+}
