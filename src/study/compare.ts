@@ -9,16 +9,16 @@ import {
   meanTest,
   seedBootstrap,
 } from '../statistics/index.js'
-import { counts } from './metrics.js'
+import { itemsOf, type MeasuredItem } from './metrics.js'
 import type { RunNumbers } from './numbers.js'
 import type { Comparison } from './settings.js'
 
 /** `missing`: a seed of one of the arms is not there, so nothing is averaged. */
 export type StudyConclusion = Resolution | 'missing'
 
-/** One arm against another, on the questions of one metric. */
+/** One arm against another, by one metric. */
 export interface ComparedArms extends Comparison {
-  /** Difference of the accuracies, as a share, of the seeds that both arms have. */
+  /** Difference of the means, as a share, of the seeds that both arms have. */
   seeds: { seed: number; difference: number; count: number }[]
   /** Mean over all seeds with its two-stage interval; null where a seed is missing, or images are too few for an interval. */
   difference: (Interval & { value: number }) | null
@@ -44,10 +44,13 @@ export function compareArms(
   { seeds, margin, draws, small }: CompareOptions,
 ): ComparedArms {
   const { arm, baseline, metric } = comparison
-  const of = (name: string, seed: number) => runs.find((run) => run.arm === name && run.seed === seed)?.answers ?? null
+  const of = (name: string, seed: number) => {
+    const run = runs.find((each) => each.arm === name && each.seed === seed)
+    return run ? itemsOf(run, metric) : null
+  }
   const pairs = seeds.flatMap((seed) => {
     const [after, before] = [of(arm, seed), of(baseline, seed)]
-    const items = after && before ? differences(before, after, metric) : null
+    const items = after && before ? differences(before, after) : null
     return items && items.length > 0 ? [{ seed, items }] : []
   })
   const each = pairs.map(({ seed, items }) => ({ seed, difference: meanOf(items), count: items.length }))
@@ -79,17 +82,9 @@ export function conclude(
 }
 
 /** Null where the arms answered other questions. */
-function differences(
-  before: NonNullable<RunNumbers['answers']>,
-  after: NonNullable<RunNumbers['answers']>,
-  metric: Comparison['metric'],
-): ClusteredItem[] | null {
+function differences(before: readonly MeasuredItem[], after: readonly MeasuredItem[]): ClusteredItem[] | null {
   if (before.length !== after.length || before.some(({ id }, i) => id !== after[i].id)) return null
-  return before.flatMap((answer, i) =>
-    counts(metric, answer)
-      ? [{ cluster: answer.imageId, value: Number(after[i].isRight) - Number(answer.isRight) }]
-      : [],
-  )
+  return before.map(({ cluster, value }, i) => ({ cluster, value: after[i].value - value }))
 }
 
 const meanOf = (items: readonly { value: number }[]): number =>

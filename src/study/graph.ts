@@ -8,7 +8,7 @@ import { sha256 } from '../data/files.js'
 import type { PlannedStage } from '../pipeline/index.js'
 import { planStage, sharedSettings, stages } from '../pipeline/index.js'
 import { configError } from '../settings/file.js'
-import { setValueAt } from '../settings/setting.js'
+import { setValueAt, valueAt } from '../settings/setting.js'
 import { isTree, type KeyPath, type Tree } from '../settings/source.js'
 import type { Artifacts, Stage } from '../stage/index.js'
 import { version } from '../version.js'
@@ -143,7 +143,10 @@ async function planStages(
     const variants = stage.name === 'evaluate' ? { '': first, ...further } : { '': first }
     for (const [name, { set, rewards }] of Object.entries(variants)) {
       const changed = applied(section, set)
-      if (rewards && artifacts.adapter) changed.rewardPairs = [await heldOutPairs(planning, seed, own)]
+      if (rewards && artifacts.adapter) {
+        const training = valueAt(tree, ['train', 'pairs']) ?? artifacts.pairs
+        changed.rewardPairs = [await heldOutPairs(planning, seed, own), training]
+      }
       const { step, makes } = await planStep(planning, stage, changed, { tree, artifacts, arm })
       own.set(step.name, step)
       if (stage.name === 'evaluate') evaluations[name] = step

@@ -9,7 +9,8 @@ import { checkTree, configError, type Locate, readSettings } from '../settings/f
 import type { Problem } from '../settings/problems.js'
 import { pathsOf } from '../settings/setting.js'
 import { isTree, resolvePaths, type Tree } from '../settings/source.js'
-import { type StudyFile, studySettings } from './settings.js'
+import { isMeasure } from './metrics.js'
+import { type Measure, type StudyFile, studySettings } from './settings.js'
 
 /** The tables of the paper; the named studies are these. */
 const shipped = fileURLToPath(new URL('../../studies/paper.yaml', import.meta.url))
@@ -109,6 +110,10 @@ export function formatStudy({ locate, ...file }: Study): string {
   return stringify(file)
 }
 
+/** Whether a further evaluation measures it. */
+const gives = (metric: Measure, { rewards, set }: StudyFile['evaluations'][string]): boolean =>
+  metric === 'contentOverStyle' ? rewards : Number(set.answers ?? 1) > 1
+
 /** What no single key can tell: names that stand for nothing. */
 function problemsOf({ arms, tables, evaluations, heldOut, tune, only, seeds }: StudyFile): Problem[] {
   const problems: Problem[] = []
@@ -132,6 +137,13 @@ function problemsOf({ arms, tables, evaluations, heldOut, tune, only, seeds }: S
       for (const each of Object.keys(line.arms)) ask(each, ['tables', name, 'lines'], table.arms)
     ask(table.primary.arm, ['tables', name, 'primary', 'arm'], table.arms)
     ask(table.primary.baseline, ['tables', name, 'primary', 'baseline'], table.arms)
+    const { metric } = table.primary
+    const asked = table.evaluations.flatMap((each) => evaluations[each] ?? [])
+    if (isMeasure(metric) && !asked.some((each) => gives(metric, each))) {
+      const path = ['tables', name, 'primary', 'metric']
+      const wanted = metric === 'contentOverStyle' ? 'rewards: true' : 'answers of 2 or more'
+      problems.push({ path, message: `${path.join('.')}: ${metric} needs an evaluation of the table with ${wanted}` })
+    }
   }
   for (const each of only ?? []) ask(each, ['only'])
   for (const [name, { rewards }] of Object.entries(evaluations)) {

@@ -1,10 +1,30 @@
-/** Which questions an accuracy of a study is of. */
+/** What arms are compared by: a value for each question or pair, whose mean is the number of the arm. */
 import type { EvaluationResults, VerdictRecord } from '../evaluate/index.js'
-import type { Metric } from './settings.js'
+import type { ClusteredItem } from '../statistics/index.js'
+import type { RunNumbers } from './numbers.js'
+import { type Comparison, type Measure, type Metric, measures } from './settings.js'
+
+/** The value of a question or pair; those about one image are a cluster. */
+export interface MeasuredItem extends ClusteredItem {
+  id: string
+}
+
+export const isMeasure = (metric: Comparison['metric']): metric is Measure =>
+  (measures as readonly string[]).includes(metric)
 
 /** Whether a question counts under the metric; closed by the data set's own field. */
-export const counts = (metric: Metric, { closedUnder }: Pick<VerdictRecord, 'closedUnder'>): boolean =>
+const counts = (metric: Metric, { closedUnder }: Pick<VerdictRecord, 'closedUnder'>): boolean =>
   metric === 'overall' || closedUnder.answerType === (metric === 'closed')
+
+/** What the metric counts of a run, in the order of its questions; null where it is not measured. */
+export function itemsOf(
+  { answers, measured }: Pick<RunNumbers, 'answers' | 'measured'>,
+  metric: Comparison['metric'],
+): MeasuredItem[] | null {
+  if (isMeasure(metric)) return measured[metric] ?? null
+  const asked = answers?.filter((answer) => counts(metric, answer))
+  return asked?.map(({ id, imageId: cluster, isRight }) => ({ id, cluster, value: Number(isRight) })) ?? null
+}
 
 /** Right answers of the first system; none of none where it has no such questions. */
 export function groupOf(

@@ -1,13 +1,11 @@
 /** What one arm came to with one seed, read from its finished evaluation. */
-import { join } from 'node:path'
-import { readJsonl } from '../data/jsonl.js'
-import { evaluationFiles } from '../evaluate/files.js'
 import { type EvaluationResults, readEvaluation } from '../evaluate/index.js'
-import { type VerdictRecord, verdictRecord } from '../evaluate/records.js'
+import type { VerdictRecord } from '../evaluate/records.js'
+import { drawnMeasures, readRewards, readVerdicts, rewardMeasures } from './further.js'
 import type { Run } from './graph.js'
-import { groupOf } from './metrics.js'
-import { type Metric, metrics } from './settings.js'
-import { isDone, readFailure } from './steps.js'
+import { groupOf, type MeasuredItem } from './metrics.js'
+import { type Measure, type Metric, metrics } from './settings.js'
+import { isDone, readFailure, type Step } from './steps.js'
 
 type SampledResults = NonNullable<EvaluationResults['systems'][number]['sampled']>
 type RewardResults = EvaluationResults['rewards'][number]
@@ -33,18 +31,21 @@ export interface RunNumbers {
   words: number | null
   /** Of its further evaluations, those that are done and have them. */
   sampled: SampledResults | null
-  rewards: RewardResults | null
+  /** On the held-out pairs, and on its own. */
+  rewards: RewardResults[]
   /** Further evaluations that are not done, and why. */
   unfinished: string[]
   /** First answers in the order of the questions. */
   answers: CountedAnswer[] | null
+  /** Of its further evaluations, for comparisons. */
+  measured: Partial<Record<Measure, MeasuredItem[]>>
 }
 
 /** @throws {DataError} for an evaluation that was changed by hand into something else. */
 export async function readRun(root: string, run: Run): Promise<RunNumbers> {
   const { arm, seed, steps, tuned, evaluations, waitsFor } = run
   const about = { arm, seed, steps: steps.map(({ name }) => name), tuned }
-  const nothing = { sampled: null, rewards: null, unfinished: [] }
+  const nothing = { sampled: null, rewards: [], unfinished: [], measured: {} }
   const none = { ...about, ...nothing, groups: null, words: null, answers: null }
   const last = evaluations['']
   if (last && isDone(last)) {
@@ -54,8 +55,8 @@ export async function readRun(root: string, run: Run): Promise<RunNumbers> {
       ...{ ...about, state: 'done', why: null },
       groups: groups as RunNumbers['groups'],
       words: results.systems[0].groups[0]?.words ?? null,
-      ...(await readFurther(root, evaluations)),
-      answers: await answersOf(join(last.folder, evaluationFiles.verdicts)),
+      ...(await readFurther(root, run)),
+      answers: await answersOf(last.folder),
     }
   }
   for (const step of [...steps, ...(waitsFor ? [waitsFor] : [])]) {
@@ -67,11 +68,11 @@ export async function readRun(root: string, run: Run): Promise<RunNumbers> {
   return { ...none, state: 'missing', why }
 }
 
-async function readFurther(
-  root: string,
-  evaluations: Run['evaluations'],
-): Promise<Pick<RunNumbers, 'sampled' | 'rewards' | 'unfinished'>> {
-  const found: Pick<RunNumbers, 'sampled' | 'rewards' | 'unfinished'> = { sampled: null, rewards: null, unfinished: [] }
+type Further = Pick<RunNumbers, 'sampled' | 'rewards' | 'unfinished' | 'measured'>
+
+async function readFurther(root: string, { evaluations, steps }: Run): Promise<Further> {
+  const found: Further = { sampled: null, rewards: [], unfinished: [], measured: {} }
+  const train = steps.find(({ stage }) => stage === 'train')
   for (const [name, step] of Object.entries(evaluations)) {
     if (name === '') continue
     if (!isDone(step)) {
@@ -80,17 +81,30 @@ async function readFurther(
       continue
     }
     const { systems, rewards } = await readEvaluation(step.folder)
-    found.sampled ??= systems[0].sampled
-    found.rewards ??= rewards[0] ?? null
+    const { sampled } = systems[0]
+    if (sampled && !found.sampled) {
+      found.sampled = sampled
+      Object.assign(found.measured, drawnMeasures(await readVerdicts(step.folder), sampled.answers))
+    }
+    if (rewards.length > 0 && train && found.rewards.length === 0) {
+      found.rewards = rewards
+      Object.assign(found.measured, await rewardsOf(root, step, train))
+    }
   }
   return found
 }
 
-async function answersOf(path: string): Promise<CountedAnswer[]> {
-  const answers: CountedAnswer[] = []
-  for await (const { record } of readJsonl(path, verdictRecord)) {
-    const { sampleId: id, imageId, closedUnder, verdict, k } = record
-    if (k === 0) answers.push({ id, imageId, closedUnder, isRight: verdict === 'correct' })
-  }
-  return answers
+async function rewardsOf(root: string, evaluation: Step, train: Step): Promise<RunNumbers['measured']> {
+  const { heldOut } = await readRewards(root, [evaluation.folder], train.folder)
+  return rewardMeasures(heldOut)
+}
+
+async function answersOf(folder: string): Promise<CountedAnswer[]> {
+  const records = await readVerdicts(folder)
+  return records
+    .filter(({ k }) => k === 0)
+    .map(({ sampleId: id, imageId, closedUnder, verdict }) => ({
+      ...{ id, imageId, closedUnder },
+      isRight: verdict === 'correct',
+    }))
 }

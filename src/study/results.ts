@@ -11,9 +11,9 @@ import { version } from '../version.js'
 import { type ComparedArms, compareArms, conclude } from './compare.js'
 import { armsOf, type Graph } from './graph.js'
 import type { Study } from './load.js'
-import { counts } from './metrics.js'
+import { isMeasure, itemsOf } from './metrics.js'
 import { type RunNumbers, readRun } from './numbers.js'
-import { type Metric, metrics, type Table } from './settings.js'
+import { type Measure, type Metric, metrics, type Table } from './settings.js'
 
 /** A mean over all seeds; the interval is null where images are too few for one. */
 export interface SeedMean {
@@ -27,7 +27,7 @@ export interface ArmResults {
   words: string
   row: string | null
   set: Record<string, unknown>
-  seeds: Omit<RunNumbers, 'arm' | 'answers'>[]
+  seeds: Omit<RunNumbers, 'arm' | 'answers' | 'measured'>[]
   /** Null while a seed is missing: nothing is averaged over what is there. */
   means: Record<Metric, SeedMean | null>
 }
@@ -37,7 +37,7 @@ export interface TableResults extends Omit<Table, 'primary' | 'optional'> {
   name: string
   /** Null where an arm of it is not run. */
   primary: ComparedArms | null
-  /** Every other arm against the baseline, on each metric; Holm is over the arms for all questions. */
+  /** Every other arm against the baseline, on each accuracy and the primary metric; Holm is over the arms of each. */
   comparisons: ComparedArms[]
 }
 
@@ -84,16 +84,12 @@ function armResults({ arms, draws }: Study, name: string, runs: readonly RunNumb
   const { words, row = null, set } = arms[name]
   const isWhole = runs.every(({ state }) => state === 'done')
   const means = metrics.map((metric) => [metric, isWhole ? meanOf(runs, metric, draws) : null])
-  const seeds = runs.map(({ arm: _, answers: __, ...rest }) => rest)
+  const seeds = runs.map(({ arm: _, answers: __, measured: ___, ...rest }) => rest)
   return { name, words, row, set, seeds, means: Object.fromEntries(means) }
 }
 
 function meanOf(runs: readonly RunNumbers[], metric: Metric, draws: number): SeedMean | null {
-  const items = runs.map(({ answers }) =>
-    (answers ?? [])
-      .filter((answer) => counts(metric, answer))
-      .map(({ imageId, isRight }): ClusteredItem => ({ cluster: imageId, value: Number(isRight) })),
-  )
+  const items = runs.map((run): readonly ClusteredItem[] => itemsOf(run, metric) ?? [])
   if (items.some((each) => each.length === 0)) return null
   const shares = items.map((each) => each.reduce((sum, { value }) => sum + value, 0) / each.length)
   const value = shares.reduce((sum, share) => sum + share, 0) / shares.length
@@ -114,8 +110,11 @@ export function tableResults(
   const arms = about.arms.filter((arm) => run.includes(arm))
   const options = { seeds, margin, draws, small }
   const others = arms.includes(baseline) ? arms.filter((arm) => arm !== baseline) : []
+  const asked = [...new Set([...metrics, primary.metric])]
   const compared = others.flatMap((arm) =>
-    metrics.map((metric) => compareArms({ arm, baseline, metric }, numbers, options)),
+    asked
+      .filter((metric) => !isMeasure(metric) || isMeasured(arm, metric, numbers))
+      .map((metric) => compareArms({ arm, baseline, metric }, numbers, options)),
   )
   const isRun = arms.includes(primary.arm) && arms.includes(primary.baseline)
   return {
@@ -125,10 +124,17 @@ export function tableResults(
   }
 }
 
+/** Whether an arm has the measure or will have it: one that does not train has no rewards. */
+const isMeasured = (name: string, metric: Measure, runs: readonly RunNumbers[]): boolean =>
+  runs.some(({ arm, state, unfinished, measured }) => {
+    const isWaiting = state !== 'done' || unfinished.length > 0
+    return arm === name && (isWaiting || measured[metric] !== undefined)
+  })
+
 /** Holm over the arms of each metric. */
 function adjusted(compared: readonly ComparedArms[], margin: number): ComparedArms[] {
   const result = [...compared]
-  for (const metric of metrics) {
+  for (const metric of new Set(compared.map((each) => each.metric))) {
     const places = [...compared.keys()].filter((i) => compared[i].metric === metric && compared[i].p !== null)
     const adjustedP = holm(places.map((i) => compared[i].p as number))
     for (const [at, i] of places.entries()) {

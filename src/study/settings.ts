@@ -6,6 +6,14 @@ import { count, text, whole } from '../settings/common.js'
 export const metrics = ['overall', 'closed', 'open'] as const
 export type Metric = (typeof metrics)[number]
 
+/**
+ * What else arms may be compared by, question by question. Of drawn answers: `headroom` is pass@k less pass@1, `uniqueShare` distinct
+ * answers over answers. Of rewards: `contentOverStyle` is the share of crossed items whose right text has the higher reward whichever
+ * of the two is in the reference's style.
+ */
+export const measures = ['headroom', 'uniqueShare', 'contentOverStyle'] as const
+export type Measure = (typeof measures)[number]
+
 const name = text.regex(/^[a-zA-Z0-9][\w.+-]*$/, 'letters, digits, . + - and _, beginning with a letter or digit')
 const names = z.array(name).min(1)
 
@@ -13,9 +21,12 @@ const changes = z.record(z.string(), z.unknown())
 const form = 'KEY.KEY: value, as for --set; null takes a section out'
 
 const comparison = z.strictObject({
-  arm: name.meta({ description: 'The arm that is claimed to be better' }),
+  arm: name.meta({ description: 'The arm that is claimed to have more' }),
   baseline: name.meta({ description: 'The arm that it is compared with' }),
-  metric: z.enum(metrics).default('overall').meta({ description: 'The questions that count; closed by answer_type' }),
+  metric: z
+    .enum([...metrics, ...measures])
+    .default('overall')
+    .meta({ description: 'Accuracy on these questions (closed by answer_type), or a measure of a further evaluation' }),
 })
 
 const arm = z.strictObject({
@@ -35,7 +46,7 @@ const furtherEvaluation = z.strictObject({
   rewards: z
     .boolean()
     .default(false)
-    .meta({ description: 'Measure rewards on the held-out pairs too, of arms that train' }),
+    .meta({ description: 'Measure rewards on the held-out pairs and on those of the arm, of arms that train' }),
   set: changes.default({}).meta({ description: 'How it differs from the section evaluate', form }),
 })
 

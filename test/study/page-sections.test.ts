@@ -1,4 +1,6 @@
 /** The plots of a study's pages: numbers in their tables against those computed by hand. */
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import type { Section } from '../../src/evaluate/page/table.js'
 import { coefficientsSection } from '../../src/study/page/coefficients-section.js'
@@ -286,13 +288,13 @@ describe('grounding by layer', () => {
 
 describe('rewards and style', () => {
   const text = (answer: number) => ({ answer, phrases: -answer, words: 3 })
-  const rewardOf = (pairId: string, values: readonly number[]) => {
+  const rewardOf = (pairId: string, values: readonly number[], pairs = '../pairs-held/pairs.jsonl') => {
     const [chosen, rejected, right, wrong] = values.map(text)
     const references = { referenceRight: right ?? null, referenceWrong: wrong ?? null }
     return {
       ...{
         system: 'a',
-        pairs: '../pairs.jsonl',
+        pairs,
         seenImage: false,
         pairId,
         sampleId: pairId,
@@ -312,10 +314,12 @@ describe('rewards and style', () => {
       rewardOf('a', [2, 1, 5, 4]),
       rewardOf('b', [2, 2, 5, 6]),
       rewardOf('c', [3, 1]),
+      // Three of four of what it is trained on.
+      ...[2, 3, 4, 0].map((chosen) => rewardOf(`t${chosen}`, [chosen, 1], '../corrupt-own/pairs.jsonl')),
     ]
-    const metrics = Array.from({ length: 20 }, (_, i) => ({ step: i + 1, 'rewards/accuracies': i < 18 ? 0 : 0.75 }))
     for (const seed of [0, 1]) {
-      await writeStep(root, `train-${seed}`, {}, { 'metrics.jsonl': metrics })
+      const train = await writeStep(root, `train-${seed}`, {}, {})
+      await writeFile(join(train, 'step.json'), JSON.stringify({ from: ['corrupt-own/pairs.jsonl'] }))
       await writeStep(
         root,
         `evaluate-${seed}`,
@@ -336,7 +340,7 @@ describe('rewards and style', () => {
     const section = await rewardHackingSection(inputOf(root, arms, { lines }))
     const [row, ...others] = rowsOf(section, 'rewards')
     expect(others).toEqual([])
-    expect(row).toMatchObject({ arm: 'dpo', trainingRewardAccuracy: '0.75', words: '3', referenceWords: '2' })
+    expect(row).toMatchObject({ arm: 'dpo', training: '0.75', words: '3', referenceWords: '2' })
     expect(Number(row.heldOut)).toBeCloseTo(2 / 3, 12)
     expect(Number(row.heldOutPhrases)).toBe(0)
     expect([row.bothReference, row.bothOwn, row.rightOwn, row.rightReference].map(Number)).toEqual([0.5, 0.5, 0, 1])

@@ -38,6 +38,8 @@ describe('the file of a study', () => {
     expect(await problemOf(table({ arms: ['base', 'fyre', 'dpo'] }))).toContain("did you mean 'fire'?")
     expect(await problemOf(table({ baseline: 'same', arms: ['base', 'fire', 'dpo'] }))).toContain('objectives.baseline')
     expect(await problemOf(table({ evaluations: ['sampled'] }))).toContain("there is no evaluation 'sampled'")
+    const primary = { ...tables.objectives.primary, metric: 'headroom' }
+    expect(await problemOf(table({ primary }))).toContain('headroom needs an evaluation of the table with answers')
     expect(await problemOf({ arms: { base: {} } })).toContain('arms.base.words')
     expect(await problemOf({ titel: 'x' })).toContain('title')
     expect(await problemOf({}, { arms: ['dpi'] })).toContain('did you mean dpo?')
@@ -76,6 +78,21 @@ describe('the steps', () => {
     }
     expect(stepOf(graph, 'base', 'train')).toBeUndefined()
     expect(stepOf(graph, 'base', 'import')).toBe(stepOf(graph, 'fire', 'import'))
+  })
+
+  it('measure the rewards of an arm on held-out pairs and on those that it is trained on', async () => {
+    const table = { ...smallStudy.tables.objectives, evaluations: ['rewards'] }
+    const evaluations = { rewards: { words: 'rewards', rewards: true, set: { rewardLimit: 5 } } }
+    const heldOut = { sample: { split: 'test' } }
+    const graph = await planned(await loadStudy(await writeStudy({ tables: { table }, evaluations, heldOut })))
+    const { steps, evaluations: measured } = graph.runs.find(({ arm }) => arm === 'fire') as Graph['runs'][number]
+    const [training, held] = steps.filter(({ stage }) => stage === 'pairs')
+    const isTraining = steps.find(({ stage }) => stage === 'corrupt')?.needs.includes(training.name)
+    expect(isTraining).toBe(true)
+    expect(measured.rewards.needs).toContain(held.name)
+    expect(measured.rewards.from).toContain(`${stepOf(graph, 'fire', 'corrupt')}/pairs.jsonl`)
+    expect(measured.rewards.identity.rewardLimit).toBe(5)
+    expect(measured[''].needs).not.toContain(held.name)
   })
 
   it('do not depend on threads, jobs or where the folder is', async () => {

@@ -1,7 +1,9 @@
 /** What may be concluded over seeds: nothing from labels that mean nothing, and nothing from cells that are missing. */
 import { describe, expect, it } from 'vitest'
+import type { RewardRecord, VerdictRecord } from '../../src/evaluate/records.js'
 import { Rng } from '../../src/phantom/rng.js'
 import { compareArms } from '../../src/study/compare.js'
+import { drawnMeasures, rewardMeasures } from '../../src/study/further.js'
 import type { Study } from '../../src/study/load.js'
 import type { RunNumbers } from '../../src/study/numbers.js'
 import { tableResults } from '../../src/study/results.js'
@@ -40,8 +42,9 @@ function runsOf(random: () => number, accuracy: (arm: string) => number): RunNum
         groups: null,
         words: null,
         sampled: null,
-        rewards: null,
+        rewards: [],
         unfinished: [],
+        measured: {},
         answers,
       }
     })
@@ -120,5 +123,61 @@ describe('tables of arms', () => {
     const compared = compareArms({ arm: 'twin', baseline: 'dpo', metric: 'overall' }, [...runs, ...same], study)
     expect(compared.difference).toEqual({ value: 0, low: 0, high: 0 })
     expect(compared.conclusion).toBe('equivalent')
+  })
+})
+
+describe('measures beside accuracy', () => {
+  it('are of drawn answers: pass@k less pass@1, and distinct answers', () => {
+    const answer = (sampleId: string, k: number, text: string, isRight: boolean) =>
+      ({ sampleId, imageId: 'i', k, sampled: k > 0, text, verdict: isRight ? 'correct' : 'incorrect' }) as VerdictRecord
+    const records = [
+      // The greedy answers do not count.
+      ...[answer('a', 0, 'x', true), answer('b', 0, 'x', true)],
+      ...['left', 'Left.', 'right', 'both'].map((text, i) => answer('a', i + 1, text, text === 'right')),
+      ...['no', 'no', 'no', 'no'].map((text, i) => answer('b', i + 1, text, false)),
+    ]
+    expect(drawnMeasures(records, 4)).toEqual({
+      headroom: [
+        { id: 'a', cluster: 'i', value: 0.75 },
+        { id: 'b', cluster: 'i', value: 0 },
+      ],
+      uniqueShare: [
+        { id: 'a', cluster: 'i', value: 0.75 },
+        { id: 'b', cluster: 'i', value: 0.25 },
+      ],
+    })
+  })
+
+  it('are of rewards: right above wrong in both mixtures of styles, strictly', () => {
+    const pair = (pairId: string, rewards: readonly number[]) => {
+      const [chosen, rejected, right, wrong] = rewards.map((each) => ({ answer: each, phrases: 0, words: 1 }))
+      const references = { referenceRight: right ?? null, referenceWrong: wrong ?? null }
+      return { pairId, imageId: 'i', chosen, rejected, ...references } as RewardRecord
+    }
+    // Content decides; the own style does; the reference's does; one without a reference.
+    const records = [pair('c', [3, 1, 4, 2]), pair('o', [9, 8, 2, 1]), pair('r', [2, 1, 9, 8]), pair('n', [2, 1])]
+    expect(rewardMeasures(records).contentOverStyle?.map(({ id, value }) => [id, value])).toEqual([
+      ['c', 1],
+      ['o', 0],
+      ['r', 0],
+    ])
+  })
+
+  it('are compared as accuracies are, and only among arms that have them', () => {
+    const random = draws(5)
+    const runs = runsOf(random, () => 0.5).map((run): RunNumbers => {
+      if (run.arm === 'base') return run
+      const headroom = (run.answers ?? []).map(({ id, imageId: cluster }) => {
+        return { id, cluster, value: (run.arm === 'fire' ? 0.5 : 0.1) + 0.1 * random() }
+      })
+      return { ...run, measured: { headroom } }
+    })
+    const primary = { arm: 'fire', baseline: 'dpo', metric: 'headroom' }
+    const tables = { all: { ...study.tables.all, baseline: 'dpo', primary } } as Study['tables']
+    const results = tableResults({ ...study, tables }, 'all', arms, runs)
+    expect(results.primary?.conclusion).toBe('gain')
+    expect(results.primary?.difference?.value).toBeCloseTo(0.4, 1)
+    const compared = results.comparisons.filter(({ metric }) => metric === 'headroom')
+    expect(compared.map(({ arm }) => arm)).toEqual(['fire', 'mdpo'])
   })
 })

@@ -3,16 +3,15 @@ import { present, type Section, tableOf } from '../../evaluate/page/table.js'
 import { html } from '../../page/html.js'
 import { intervalOfPoints, percent, points, pValue } from '../../page/numbers.js'
 import type { ComparedArms } from '../compare.js'
-import { metrics } from '../settings.js'
 import type { SectionInput } from './section.js'
-import { metricWords } from './words.js'
+import { comparedWords } from './words.js'
 
 export function comparisonsSection({ results, table }: SectionInput): Section | null {
   const { baseline, comparisons, primary } = table
   const rows = [
     ...(primary ? [{ kind: 'primary', compared: primary }] : []),
     ...byMetric(comparisons).map((compared) => ({
-      kind: compared.metric === 'overall' ? 'table' : 'exploratory',
+      kind: compared.metric === (primary?.metric ?? 'overall') ? 'table' : 'exploratory',
       compared,
     })),
   ]
@@ -22,7 +21,7 @@ export function comparisonsSection({ results, table }: SectionInput): Section | 
     above: ({ kind, compared: { metric } }) =>
       kind === 'primary'
         ? 'Primary, fixed beforehand'
-        : `Against ${baseline}, ${metricWords[metric]}${kind === 'exploratory' ? ', exploratory' : ''}`,
+        : `Against ${baseline}, ${comparedWords(metric)}${kind === 'exploratory' ? ', exploratory' : ''}`,
     columns: [
       { label: 'arms', show: ({ compared: { arm, baseline: other } }) => `${arm} − ${other}` },
       {
@@ -54,7 +53,9 @@ export function comparisonsSection({ results, table }: SectionInput): Section | 
 }
 
 const byMetric = (comparisons: readonly ComparedArms[]): ComparedArms[] =>
-  metrics.flatMap((metric) => comparisons.filter((each) => each.metric === metric))
+  [...new Set(comparisons.map(({ metric }) => metric))].flatMap((metric) =>
+    comparisons.filter((each) => each.metric === metric),
+  )
 
 const numberOf = (p: number | null): string => (p === null || Number.isNaN(p) ? '–' : pValue(p))
 

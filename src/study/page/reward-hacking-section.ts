@@ -1,20 +1,19 @@
 /** Whether rewards rise with right answers or with style: held-out pairs, the crossed probe, and accuracy against length. */
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import * as Plot from '@observablehq/plot'
 import { readJsonl } from '../../data/jsonl.js'
 import { evaluationFiles } from '../../evaluate/files.js'
 import { countWords } from '../../evaluate/groups.js'
 import { present, type Section, tableOf } from '../../evaluate/page/table.js'
-import { type RewardRecord, rewardRecord, verdictRecord } from '../../evaluate/records.js'
+import { type RewardRecord, verdictRecord } from '../../evaluate/records.js'
 import { drawChart } from '../../page/chart.js'
 import { type Html, html } from '../../page/html.js'
 import { percent } from '../../page/numbers.js'
 import type { ClusteredItem } from '../../statistics/index.js'
+import { type RunRewards, readRewards } from '../further.js'
 import type { ArmResults, SeedMean } from '../results.js'
 import { legendOf, lookOf } from './arm-look.js'
 import { drawBars } from './bar-chart.js'
-import { readMetrics } from './dynamics-section.js'
 import { armsOfTable, finishedFolders } from './finished.js'
 import { drawLines, type LineChart, type Point } from './line-chart.js'
 import type { SectionInput } from './section.js'
@@ -22,6 +21,7 @@ import { cellsOfMean, meanOf, seedMean, showMean } from './seed-mean.js'
 
 /** Which of two texts should have the higher reward; the first is right. */
 const probes = {
+  training: { words: 'Reward accuracy on training pairs', texts: ['chosen', 'rejected'] },
   heldOut: { words: 'Reward accuracy on held-out pairs', texts: ['chosen', 'rejected'] },
   heldOutPhrases: { words: 'Reward accuracy on held-out pairs, phrases alone', texts: ['chosen', 'rejected'] },
   bothReference: { words: 'Both as the reference writes', texts: ['referenceRight', 'referenceWrong'] },
@@ -31,13 +31,11 @@ const probes = {
 } as const
 type Probe = keyof typeof probes
 const probeNames = Object.keys(probes) as Probe[]
-const crossed = probeNames.filter((probe) => !probe.startsWith('heldOut'))
+const crossed: readonly Probe[] = ['bothReference', 'bothOwn', 'rightOwn', 'rightReference']
 
 /** What one arm came to; the arrays are by seed. */
 interface RewardedArm {
   arm: ArmResults
-  /** Of the last tenth of the steps; the loss was computed on these pairs. */
-  training: number[]
   words: number[]
   shares: Partial<Record<Probe, { mean: SeedMean; seeds: number[] }>>
 }
@@ -53,7 +51,6 @@ export async function rewardHackingSection(input: SectionInput): Promise<Section
     rows: arms,
     columns: [
       { label: 'arm', kind: 'text', show: ({ arm }) => html`<b>${arm.name}</b>` },
-      { label: 'reward accuracy, training pairs, %', show: ({ training }) => percent(meanOf(training, same)) },
       ...probeNames.map((probe) => ({
         label: `${probes[probe].words}, %`,
         show: ({ shares }: RewardedArm) => showMean(shares[probe]?.mean ?? null),
@@ -61,8 +58,8 @@ export async function rewardHackingSection(input: SectionInput): Promise<Section
       { label: 'answers right, %', show: ({ arm }) => showMean(arm.means.overall) },
       { label: 'words of an answer', show: ({ words }) => meanOf(words, same).toFixed(1) },
     ],
-    data: ({ arm, training, words, shares }) => ({
-      ...{ arm: arm.name, seeds: training.length, trainingRewardAccuracy: meanOf(training, same) },
+    data: ({ arm, words, shares }) => ({
+      ...{ arm: arm.name, seeds: arm.seeds.length },
       ...Object.assign({}, ...probeNames.map((probe) => cellsOfMean(probe, shares[probe]?.mean ?? null))),
       ...cellsOfMean('accuracy', arm.means.overall),
       ...{ words: meanOf(words, same), referenceWords: reference },
@@ -84,7 +81,7 @@ export async function rewardHackingSection(input: SectionInput): Promise<Section
     tables: present(shown),
     html: html`<h2>${title}</h2>
       <p class="note">The reward of a text is how much likelier the trained model finds it than the model alone, over all its tokens, or those of the decisive phrases. A share says how often the right text has
-      the higher reward; 50 % is chance. Reward accuracy on training pairs is of the last tenth of the steps.</p>
+      the higher reward; 50 % is chance. Training pairs are those of the arm itself, measured when it is trained.</p>
       ${drawAlong(input, arms, reference, untrained)}
       ${
         bars.length > 0 &&
@@ -103,43 +100,25 @@ const same = (value: number): number => value
 async function rewardedArms({ root, results, table }: SectionInput): Promise<RewardedArm[]> {
   const found: RewardedArm[] = []
   for (const arm of armsOfTable(results, table)) {
-    const rewards: RewardRecord[][] = []
-    const training: number[] = []
+    const rewards: RunRewards[] = []
     for (const seed of arm.seeds) {
-      const records = await readRewards(root, seed)
       const [folder] = finishedFolders(root, seed, 'train')
-      if (records.length === 0 || !folder) continue
-      rewards.push(records)
-      training.push(await lastAccuracy(folder))
+      if (!folder) continue
+      const read = await readRewards(root, finishedFolders(root, seed, 'evaluate'), folder)
+      if (read.heldOut.length > 0) rewards.push(read)
     }
     if (rewards.length === 0 || rewards.length < arm.seeds.length) continue
     const shares = probeNames.flatMap((probe) => {
-      const items = rewards.map((records) => itemsOf(probe, records))
+      const items = rewards.map(({ heldOut, training }) => itemsOf(probe, probe === 'training' ? training : heldOut))
       if (items.some(({ length }) => length === 0)) return []
       return [
         [probe, { mean: seedMean(items, results), seeds: items.map((each) => meanOf(each, ({ value }) => value)) }],
       ]
     })
     const words = arm.seeds.flatMap((seed) => seed.words ?? [])
-    found.push({ arm, training, words, shares: Object.fromEntries(shares) })
+    found.push({ arm, words, shares: Object.fromEntries(shares) })
   }
   return found
-}
-
-async function readRewards(root: string, seed: ArmResults['seeds'][number]): Promise<RewardRecord[]> {
-  const records: RewardRecord[] = []
-  for (const folder of finishedFolders(root, seed, 'evaluate')) {
-    const path = join(folder, evaluationFiles.rewards)
-    if (!existsSync(path)) continue
-    for await (const { record } of readJsonl(path, rewardRecord)) records.push(record)
-    if (records.length > 0) break
-  }
-  return records
-}
-
-async function lastAccuracy(folder: string): Promise<number> {
-  const rows = await readMetrics(folder)
-  return meanOf(rows.slice(-Math.max(1, Math.floor(rows.length / 10))), (row) => row['rewards/accuracies'] ?? null)
 }
 
 /** 1 where the right text has the higher reward, strictly; pairs about one image are a cluster. */
@@ -210,7 +189,7 @@ function drawAlong(
     look,
     lines.map(({ label }) => label),
   )}<div class="grid">
-    ${figure('Reward accuracy on training pairs', ({ training }) => training, share)}
+    ${figure('Reward accuracy on training pairs', ({ shares }) => shares.training?.seeds ?? [], share)}
     ${figure('Reward accuracy on held-out pairs', ({ shares }) => shares.heldOut?.seeds ?? [], share)}
     ${figure('Share of answers that are right', ({ arm }) => start(arm.seeds, shareOf), {}, start(before, shareOf))}
     ${figure(

@@ -1,17 +1,14 @@
 /** Accuracy against diversity: one answer, greedy or sampled, against the best of several. */
-import { join } from 'node:path'
 import * as Plot from '@observablehq/plot'
-import { readJsonl } from '../../data/jsonl.js'
 import type { Diversity } from '../../evaluate/diversity.js'
-import { evaluationFiles } from '../../evaluate/files.js'
 import { readEvaluation } from '../../evaluate/index.js'
 import { present, type Section, tableOf } from '../../evaluate/page/table.js'
-import { type VerdictRecord, verdictRecord } from '../../evaluate/records.js'
 import { questionPass, type SampledResults } from '../../evaluate/several.js'
 import { drawChart } from '../../page/chart.js'
 import { type Html, html } from '../../page/html.js'
 import { percent } from '../../page/numbers.js'
 import type { ClusteredItem } from '../../statistics/index.js'
+import { readVerdicts } from '../further.js'
 import type { ArmResults, SeedMean } from '../results.js'
 import { legendOf, lookOf } from './arm-look.js'
 import { drawBars } from './bar-chart.js'
@@ -126,8 +123,7 @@ async function sampledArms({ root, results, table }: SectionInput): Promise<Samp
 
 /** Of each question: the share of drawn answers that are right, and whether one of them is. */
 async function readQuestions(folder: string, k: number): Promise<Record<'ones' | 'bests', ClusteredItem[]>> {
-  const records: VerdictRecord[] = []
-  for await (const { record } of readJsonl(join(folder, evaluationFiles.verdicts), verdictRecord)) records.push(record)
+  const records = await readVerdicts(folder)
   const items = (at: number): ClusteredItem[] =>
     questionPass(records, at).map(({ imageId: cluster, value }) => ({ cluster, value }))
   return { ones: items(1), bests: items(k) }

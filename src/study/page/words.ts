@@ -2,14 +2,26 @@
 import { intervalOfPoints, intervalOfShares, percent, points, pValue } from '../../page/numbers.js'
 import { counted } from '../../text/plural.js'
 import type { ComparedArms, StudyConclusion } from '../compare.js'
+import { isMeasure } from '../metrics.js'
 import type { SeedMean, StudyResults, TableResults } from '../results.js'
-import type { Metric } from '../settings.js'
+import type { Comparison, Measure, Metric } from '../settings.js'
 
 export const metricWords: Record<Metric, string> = {
   overall: 'all questions',
   closed: 'closed questions',
   open: 'open questions',
 }
+
+/** What has a value, for `higher` and `lower`. */
+const measureWords: Record<Measure, string> = {
+  headroom: 'gain of several drawn answers over one (pass@k less pass@1)',
+  uniqueShare: 'share of distinct answers among the drawn ones',
+  contentOverStyle: 'share of held-out items where the right text is rewarded more in either style',
+}
+
+/** Heading of the comparisons by a metric. */
+export const comparedWords = (metric: Comparison['metric']): string =>
+  isMeasure(metric) ? measureWords[metric] : metricWords[metric]
 
 /** In percent: `62.5 [58.1, 66.7]`; a dash where a seed is missing. */
 export const withMean = (mean: SeedMean | null): string =>
@@ -30,10 +42,14 @@ export function primaryWords({ primary, arms }: TableResults, results: StudyResu
 
 export function conclusionWords(compared: ComparedArms, { seeds, margin, small }: StudyResults): Verdict {
   const { arm, baseline, metric, conclusion } = compared
-  const asked = metricWords[metric]
+  const asked = isMeasure(metric) ? `the ${measureWords[metric]}` : metricWords[metric]
+  const than = (more: string, higher: string): string =>
+    isMeasure(metric)
+      ? `${arm} has ${higher} ${measureWords[metric]} than ${baseline}`
+      : `${arm} answers ${more} of ${asked} correctly than ${baseline}`
   const sentences: Record<StudyConclusion, string> = {
-    gain: `${arm} answers more of ${asked} correctly than ${baseline}`,
-    loss: `${arm} answers fewer of ${asked} correctly than ${baseline}`,
+    gain: than('more', 'a higher'),
+    loss: than('fewer', 'a lower'),
     equivalent: `${arm} and ${baseline} are equivalent within ${percent(margin)} points on ${asked}`,
     not_resolved: `Not resolved: whether ${arm} and ${baseline} differ on ${asked}`,
     missing: `Not known yet: whether ${arm} and ${baseline} differ on ${asked}`,
