@@ -135,11 +135,11 @@ describe('closed forms', () => {
     // p 60 of 100, s 45 of 50, c 40 of 50: (.6 + .8 - 1) / .7.
     const found = correctedShare(of(60, 100), of(45, 50), of(40, 50)) ?? expect.fail('none')
     expect(found.value).toBeCloseTo(0.4 / 0.7, digits)
-    // By hand: p' = 61.920729/103.841459 = .596301, s' = 46/52 = .884615, c' = 41/52 = .788462, θ' = .384763/.673077 = .571648;
-    // variances .002318185, .001962904, .003207499; shift .0120 x ... = 7.682918 (.001122090 - .001373939) = -.001934935;
-    // half 1.959964 sqrt(.002318185 + .000641440 + .000588526) / .673077 = .173454.
-    expect(found.low).toBeCloseTo(0.571648 - 0.001935 - 0.173454, 5)
-    expect(found.high).toBeCloseTo(0.571648 - 0.001935 + 0.173454, 5)
+    // With pseudo-items: p 61.920729 / 103.841459 = .596301, s 46 / 52 = .884615, c 41 / 52 = .788462, θ .384762 / .673077 = .571647;
+    // variances .00231821, .00196290, .00320750; shift 2z² (.00112209 - .00137394) = -.001935;
+    // half z sqrt(.00231821 + .00064144 + .00058853) / .673077 = .173455.
+    expect(found.low).toBeCloseTo(0.571647 - 0.001935 - 0.173455, 5)
+    expect(found.high).toBeCloseTo(0.571647 - 0.001935 + 0.173455, 5)
     expect(correctedShare(of(6, 10), of(0, 0), of(3, 4))).toBeNull()
     expect(correctedShare(of(6, 10), of(1, 2), of(1, 2))).toBeNull()
     expect(correctedShare(of(10, 10), of(19, 20), of(20, 20))).toMatchObject({ value: 1, high: 1 })
