@@ -12,6 +12,8 @@ import type { BlindSummary } from './blind.js'
 import type { EvidenceResults } from './evidence.js'
 import { evaluationFiles } from './files.js'
 import type { ComparedGrounding, GroundingResults } from './grounding/summary.js'
+import type { LabelResults } from './judges/labels.js'
+import type { JudgeAgreement } from './judges/select.js'
 import type { GreenAbout } from './reports/score.js'
 import type { ComparedScore, ReportResults } from './reports/summary.js'
 import type { QuestionResults } from './results.js'
@@ -30,6 +32,18 @@ export interface GroundingSummary {
   preset: string
   results: GroundingResults[]
   comparisons: ComparedGrounding[]
+}
+
+/** Verdicts held against those of the evaluation that was judged again. */
+export interface Retest {
+  /** Its folder, from this one. */
+  folder: string
+  /** Answers that a language model judged in one of them; all where none did. */
+  count: number
+  /** Answers whose verdict is another one now. */
+  changed: number
+  /** Over those that both decide; null for none. */
+  agreement: JudgeAgreement | null
 }
 
 /** What evaluation.json holds. */
@@ -54,6 +68,10 @@ export interface EvaluationResults extends QuestionResults, EvidenceResults {
   rewards: RewardResults[]
   /** Null where no training run was given. */
   training: AlongTraining | null
+  /** Null where people labelled nothing. */
+  labels: LabelResults | null
+  /** Null where nothing was judged again. */
+  retest: Retest | null
   notes: string[]
 }
 
@@ -74,9 +92,9 @@ export async function readEvaluation(folder: string): Promise<EvaluationResults>
     () => JSON.parse(text) as unknown,
     (reason, cause) => new DataError(`${path} is not JSON: ${reason}`, { cause }),
   )
-  // Before rewards were measured there were none.
-  if (shape.safeParse(value).success)
-    return { rewards: [], training: null, ...(value as object) } as unknown as EvaluationResults
+  // What was not measured then was not there.
+  const unknown = { rewards: [], training: null, labels: null, retest: null }
+  if (shape.safeParse(value).success) return { ...unknown, ...(value as object) } as unknown as EvaluationResults
   throw new DataError(`${path} is not an evaluation of this version`, {
     detail: { path },
     hint: 'Evaluate again: replies that were paid for are kept in the folder.',

@@ -11,13 +11,15 @@ import { alongTraining } from './along.js'
 import { blindSummary, type PriorAnswer } from './blind.js'
 import type { EvidenceResults } from './evidence.js'
 import { evaluationFiles } from './files.js'
-import type { EvaluationResults } from './finished.js'
+import type { EvaluationResults, Retest } from './finished.js'
 import type { Judge } from './judge.js'
+import { labelResults, readLabels } from './judges/labels.js'
 import { askJudges, type JudgeRequest } from './judges/run.js'
+import { agreementOfVerdicts } from './judges/select.js'
 import { notesOn, problemOf } from './notes.js'
 import { rulesVersion } from './questions/rule.js'
 import { lexiconSha256 } from './questions/words.js'
-import type { Prediction, PriorRecord, VerdictRecord } from './records.js'
+import type { LabelRecord, Prediction, PriorRecord, VerdictRecord } from './records.js'
 import { type EarlierReports, scoreReports } from './reports/run.js'
 import type { GreenRequest } from './reports/score.js'
 import { type Judging, questionResults } from './results.js'
@@ -33,6 +35,8 @@ export interface JudgingRequest {
   green?: GreenRequest
   /** Files of scores of other programs, see `readScores`. */
   scores: readonly string[]
+  /** File of what people say of some of the answers, see `readLabels`. */
+  labels?: string
   /** The system that others are compared with; default: the first. */
   baseline?: string
   /** The system whose comparison with the baseline was fixed beforehand; the others are adjusted by Holm and are exploratory. */
@@ -73,36 +77,67 @@ export interface Judged {
   judging: Omit<Judging, 'agreement'>
 }
 
+/** The evaluation whose answers are judged again. */
+export interface Earlier {
+  reports: EarlierReports
+  labels: readonly LabelRecord[]
+  verdicts: readonly VerdictRecord[]
+  /** Its folder, from this one. */
+  folder: string
+}
+
 export async function countAll(
   answered: Answered,
   { records, priors, judging }: Judged,
   looked: EvidenceResults & Pick<EvaluationResults, 'grounding' | 'rewards'>,
   request: JudgingRequest,
   context: Pick<StageContext, 'signal' | 'progress'>,
-  earlier?: EarlierReports,
+  earlier?: Earlier,
 ): Promise<Evaluated> {
   const { out, margin, seed } = request
   const { samples, predictions, about, inputs, asked } = answered
   const names = [...about.keys()]
   const roles = rolesOf(names, request)
-  const reports = await scoreReports(samples, predictions, names, { ...request, ...roles }, context, earlier)
+  const reports = await scoreReports(samples, predictions, names, { ...request, ...roles }, context, earlier?.reports)
+  const ids = new Set(records.map(({ sampleId }) => sampleId))
+  const labels = request.labels === undefined ? (earlier?.labels ?? []) : await readLabels(request.labels, names, ids)
   // What a kill leaves from here on is no evaluation, rather than one of other verdicts.
   const { results: numbers, page, tables } = evaluationFiles
   await deleteAll([numbers, page, tables].map((name) => join(out, name)))
   await writeJsonl(join(out, evaluationFiles.verdicts), records)
   await writeJsonl(join(out, evaluationFiles.priors), priors)
+  await writeJsonl(join(out, evaluationFiles.labels), labels)
   const byName = new Map(names.map((name) => [name, records.filter(({ system }) => system === name)]))
   const results: EvaluationResults = {
     ...questionResults(byName, about, judging, { ...roles, margin, seed }),
     ...{ made: madeHere(), inputs, asked, reports, ...looked },
     blind: priors.length > 0 ? blindSummary(byName, priors, { ...roles, margin, seed }) : null,
     training: null,
+    labels: labelResults(
+      records.filter(({ k }) => k === 0),
+      labels,
+    ),
+    retest: earlier ? retestOf(records, earlier) : null,
     notes: [],
   }
   results.training = alongTraining(results, records)
   results.notes.push(...notesOn(results, answered.samples))
   await writeJson(join(out, evaluationFiles.results), results)
   return { results, problem: problemOf(results, request.maxUnreadable) }
+}
+
+function retestOf(records: readonly VerdictRecord[], { verdicts, folder }: Earlier): Retest {
+  const keyOf = ({ system, sampleId, k }: VerdictRecord): string => JSON.stringify([system, sampleId, k])
+  const before = new Map(verdicts.map((each) => [keyOf(each), each]))
+  const all = records.flatMap((now) => {
+    const then = before.get(keyOf(now))
+    return then ? [[then, now] as const] : []
+  })
+  // What rules decided on both sides says nothing of a language model.
+  const looked = all.filter((pair) => pair.some(({ by }) => by === 'judge'))
+  const pairs = (looked.length > 0 ? looked : all).map(([then, now]) => [then.verdict, now.verdict] as const)
+  const changed = pairs.filter(([then, now]) => then !== now).length
+  return { folder, count: pairs.length, changed, agreement: agreementOfVerdicts(pairs) }
 }
 
 export async function judgeAll(

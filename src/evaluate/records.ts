@@ -108,7 +108,7 @@ export const verdictRecord = z.strictObject({
   said: z.string(),
   verdict: z.enum(outcomes),
   strength: z.enum(['strong', 'weak']),
-  by: z.enum(['truth', 'rule', 'judge', 'human']),
+  by: z.enum(['truth', 'rule', 'judge']),
   reason: z.string(),
   rule: ruleVerdict.nullable(),
   judge: judgeVerdict.nullable(),
@@ -118,6 +118,15 @@ export const verdictRecord = z.strictObject({
 })
 /** A judged answer. */
 export type VerdictRecord = z.infer<typeof verdictRecord>
+
+/** What a person says of the first answer of a system to a question: one line of labels.jsonl. */
+export const labelRecord = z.strictObject({
+  system: z.string().min(1),
+  sampleId: z.string().min(1),
+  label: z.enum(['correct', 'incorrect']),
+})
+/** What a person says of an answer. */
+export type LabelRecord = z.infer<typeof labelRecord>
 
 export const priorKinds = ['question', 'swapped'] as const
 /** `question`: the question alone, no image; `swapped`: another image of the data set. */

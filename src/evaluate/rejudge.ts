@@ -5,6 +5,7 @@ import { deleteAll } from '../data/files.js'
 import { readJsonl } from '../data/jsonl.js'
 import { lockOutput } from '../data/lock.js'
 import { type Sample, sample } from '../data/records.js'
+import { ArgumentError } from '../errors.js'
 import { silent } from '../stage/progress.js'
 import { moveSystem, pathFrom } from './about.js'
 import { priorAnswerOf } from './blind.js'
@@ -22,11 +23,13 @@ import {
   judgeAll,
   rolesOf,
 } from './judging.js'
-import { type Prediction, prediction, priorRecord, reportRecord } from './records.js'
+import { labelRecord, type Prediction, prediction, priorRecord, reportRecord, verdictRecord } from './records.js'
 
 /** How answers of a finished evaluation are judged again. Baseline, primary and margin are those of the first where they are not given. */
 export interface RejudgeRequest extends Omit<JudgingRequest, 'margin'> {
   margin?: number
+  /** Ask for replies that the first evaluation has once more: how far does a judge agree with itself? */
+  anew?: boolean
   /** Replace what an earlier run left. */
   overwrite?: boolean
 }
@@ -41,7 +44,7 @@ export async function rejudge(
   asking: RejudgeRequest,
   { signal, progress = silent }: EvaluationContext = {},
 ): Promise<Evaluated> {
-  const { out, overwrite } = asking
+  const { out, overwrite, anew } = asking
   checkJudges(asking)
   await using _lock = await lockOutput(out, 'folder', [folder])
   const before = await readEvaluation(folder)
@@ -70,7 +73,14 @@ export async function rejudge(
     ...(await describePairs(trainedOn, fromOut)),
   }
   if (overwrite) await deleteAll(evaluationTraces(out))
-  for (const asked of [request.judge, request.green]) if (asked) await carryReplies(folder, asked.cache)
+  for (const { cache } of [request.judge, request.green].flatMap((each) => each ?? [])) {
+    if (!anew) await carryReplies(folder, cache)
+    else if (resolve(cache) === resolve(folder, evaluationFiles.cache)) {
+      throw new ArgumentError(`The replies in ${cache} are those of the first judging`, {
+        hint: 'Give another --cache, or none: then it is below --out.',
+      })
+    }
+  }
   await writeAnswers(out, samples, predictions)
   const context = { signal, progress }
   const known = await recordsIn(join(folder, evaluationFiles.priors), priorRecord)
@@ -80,8 +90,13 @@ export async function rejudge(
   const looked = await carryOver(folder, out, before, moved, sameFirst, context)
   const judging = { ...request, trainedOn }
   const earlier = {
-    records: await recordsIn(join(folder, evaluationFiles.reports), reportRecord),
-    green: before.reports?.green ?? null,
+    reports: {
+      records: await recordsIn(join(folder, evaluationFiles.reports), reportRecord),
+      green: before.reports?.green ?? null,
+    },
+    labels: await recordsIn(join(folder, evaluationFiles.labels), labelRecord),
+    verdicts: await recordsIn(join(folder, evaluationFiles.verdicts), verdictRecord),
+    folder: fromOut(folder),
   }
   return countAll(answered, await judgeAll(answered, judging, context), looked, judging, context, earlier)
 }

@@ -42,6 +42,13 @@ export const judging = {
     .array(text)
     .default([])
     .meta(inputPath('Scores of other programs, JSON Lines or CSV of sampleId, metric, value (repeatable)')),
+  labels: text
+    .optional()
+    .meta(
+      inputPath(
+        'What people say of some of the answers, JSON Lines or CSV of system, sampleId, label: is the judge right?',
+      ),
+    ),
   cache: text.optional().meta({
     ...outputPath('Folder where replies of servers are kept; default: <out>/cache'),
     needs: ['endpoint', 'judge', 'green'],
@@ -156,6 +163,13 @@ export const evaluateSettings = z.strictObject({
 export const rejudgeSettings = z.strictObject({
   folder: text.meta(inputPath('Folder of a finished evaluation')),
   out: text.meta(outputPath('Folder for the new verdicts and numbers')),
+  anew: z
+    .boolean()
+    .default(false)
+    .meta({
+      needs: ['judge', 'green'],
+      description: 'Ask for replies that the folder has once more: how far does the judge agree with itself?',
+    }),
   ...judging,
   baseline: text.optional().meta({ description: 'System that others are compared with; default: as before' }),
   primary: text.optional().meta({

@@ -160,7 +160,7 @@ export async function judgingOf<Margin extends number | undefined>(
   const { phantomJudge } = await import('./phantom.js')
   const { generalPrompt, trainedPrompt } = await import('./reports/prompt.js')
   const { out, truth, judge, judgeOn, judgeProtocol, secondJudge, judgeSample, green, greenTemplate } = settings
-  const { scores, maxUnreadable, baseline, primary, margin, trainedOn, seed } = settings
+  const { scores, labels, maxUnreadable, baseline, primary, margin, trainedOn, seed } = settings
   const cache = settings.cache ?? join(out, evaluationFiles.cache)
   return {
     out,
@@ -179,7 +179,7 @@ export async function judgingOf<Margin extends number | undefined>(
       prompt: greenTemplate === undefined ? generalPrompt : await trainedPrompt(greenTemplate),
       cache,
     },
-    ...{ scores, maxUnreadable, baseline, primary, margin, trainedOn, seed },
+    ...{ scores, labels, maxUnreadable, baseline, primary, margin, trainedOn, seed },
   }
 }
 
@@ -275,7 +275,7 @@ export async function runRejudge(
   context: StageContext,
 ): Promise<StageResult<EvaluationResults>> {
   const { rejudge } = await import('./rejudge.js')
-  const { margin } = settings
-  const request = { ...(await judgingOf({ ...settings, margin })), overwrite: context.overwrite }
+  const { margin, anew } = settings
+  const request = { ...(await judgingOf({ ...settings, margin })), anew, overwrite: context.overwrite }
   return resultOf(await rejudge(settings.folder, request, context), settings.out)
 }

@@ -1,4 +1,5 @@
 /** How far two judges agree, and what that says of numbers that one of them made. */
+import { type Interval, type Proportion, Z } from './proportion.js'
 
 /** Counts of two judges on the same items: rows are the first judge's yes and no, columns the second's. */
 export type AgreementTable = readonly [readonly [number, number], readonly [number, number]]
@@ -75,4 +76,38 @@ export function roganGladen(reported: number, sensitivity: number, specificity: 
   const informed = sensitivity + specificity - 1
   if (informed <= 0) return Number.NaN
   return Math.min(1, Math.max(0, (reported + specificity - 1) / informed))
+}
+
+type Counted = Pick<Proportion, 'successes' | 'count'>
+
+/**
+ * `roganGladen` with an interval that allows for how few items each of the three shares was counted on: Lang and Reiczigel, Prev. Vet.
+ * Med. 113 (2014) 13. With z² pseudo-items on the reported share p, 2 on sensitivity s and specificity c, half of them successes, and
+ * θ their Rogan-Gladen estimate:
+ *
+ *     θ + 2z² (θ s(1-s)/n_s - (1-θ) c(1-c)/n_c) ± z sqrt(p(1-p)/n_p + θ² s(1-s)/n_s + (1-θ)² c(1-c)/n_c) / (s + c - 1)
+ *
+ * within [0, 1]. It takes items as independent.
+ *
+ * @returns null where a share has no items, and where the judge is no better than chance.
+ */
+export function correctedShare(
+  reported: Counted,
+  sensitivity: Counted,
+  specificity: Counted,
+): (Interval & { value: number }) | null {
+  const ratio = ({ successes, count }: Counted): number => successes / count
+  const value = roganGladen(ratio(reported), ratio(sensitivity), ratio(specificity))
+  if (Number.isNaN(value)) return null
+  const widened = ({ successes, count }: Counted, by: number): { share: number; variance: number } => {
+    const share = (successes + by / 2) / (count + by)
+    return { share, variance: (share * (1 - share)) / (count + by) }
+  }
+  const [p, s, c] = [widened(reported, Z * Z), widened(sensitivity, 2), widened(specificity, 2)]
+  const informed = s.share + c.share - 1
+  const theta = (p.share + c.share - 1) / informed
+  const centre = theta + 2 * Z * Z * (theta * s.variance - (1 - theta) * c.variance)
+  const half = (Z * Math.sqrt(p.variance + theta ** 2 * s.variance + (1 - theta) ** 2 * c.variance)) / informed
+  const within = (share: number): number => Math.min(1, Math.max(0, share))
+  return { value, low: within(centre - half), high: within(centre + half) }
 }

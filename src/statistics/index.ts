@@ -1,6 +1,6 @@
 /** `fire-train/statistics`: intervals, tests and agreement, each with its formula and source. All levels are 95 %, two-sided. */
 
-export { type Agreement, type AgreementTable, agreementOf, roganGladen } from './agreement.js'
+export { type Agreement, type AgreementTable, agreementOf, correctedShare, roganGladen } from './agreement.js'
 export {
   type Bootstrap,
   type ClusteredItem,

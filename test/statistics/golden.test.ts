@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
+import { philox4x32 } from '../../src/random/philox.js'
 import {
   agreementOf,
   benjaminiHochberg,
@@ -7,6 +8,7 @@ import {
   clusterBootstrap,
   clusteredMean,
   clusterSignFlip,
+  correctedShare,
   fisherExact,
   holm,
   mcnemarExact,
@@ -126,6 +128,42 @@ describe('closed forms', () => {
     const reported = truth * sensitivity + (1 - truth) * (1 - specificity)
     expect(roganGladen(reported, sensitivity, specificity)).toBeCloseTo(truth, digits)
     expect(roganGladen(0.5, 0.5, 0.5)).toBeNaN()
+  })
+
+  it('the interval of a corrected share is that of its formula', () => {
+    const of = (successes: number, count: number) => ({ successes, count })
+    // p 60 of 100, s 45 of 50, c 40 of 50: (.6 + .8 - 1) / .7.
+    const found = correctedShare(of(60, 100), of(45, 50), of(40, 50)) ?? expect.fail('none')
+    expect(found.value).toBeCloseTo(0.4 / 0.7, digits)
+    // With pseudo-items: p 61.920729 / 103.841459 = .596301, s 46 / 52 = .884615, c 41 / 52 = .788462, θ .384762 / .673077 = .571647;
+    // variances .00231821, .00196290, .00320750; shift 2z² (.00112209 - .00137394) = -.001935;
+    // half z sqrt(.00231821 + .00064144 + .00058853) / .673077 = .173455.
+    expect(found.low).toBeCloseTo(0.571647 - 0.001935 - 0.173455, 5)
+    expect(found.high).toBeCloseTo(0.571647 - 0.001935 + 0.173455, 5)
+    expect(correctedShare(of(6, 10), of(0, 0), of(3, 4))).toBeNull()
+    expect(correctedShare(of(6, 10), of(1, 2), of(1, 2))).toBeNull()
+    expect(correctedShare(of(10, 10), of(19, 20), of(20, 20))).toMatchObject({ value: 1, high: 1 })
+  })
+
+  it('the interval of a corrected share holds the truth about as often as it says', () => {
+    const [truth, sensitivity, specificity] = [0.7, 0.92, 0.85]
+    let word = 0
+    const chance = () => philox4x32([word++, 0, 0, 0], [11, 0])[0] / 0x100000000
+    const drawn = (share: number, count: number) => {
+      let successes = 0
+      for (let i = 0; i < count; i++) successes += Number(chance() < share)
+      return { successes, count }
+    }
+    const rounds = 1000
+    let held = 0
+    for (let round = 0; round < rounds; round++) {
+      const reported = drawn(truth * sensitivity + (1 - truth) * (1 - specificity), 150)
+      const found = correctedShare(reported, drawn(sensitivity, 40), drawn(specificity, 25))
+      held += Number(found !== null && found.low <= truth && truth <= found.high)
+    }
+    // The standard error of a share of .95 over a thousand rounds is .007.
+    expect(held / rounds).toBeGreaterThan(0.93)
+    expect(held / rounds).toBeLessThan(0.98)
   })
 
   it('power is the level where there is no difference, at most', () => {

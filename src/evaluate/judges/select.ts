@@ -1,7 +1,7 @@
 /** Which answers a language model looks at, and how two judges agree. */
 import { hashNumber } from '../../pairs/choice.js'
 import { type Agreement, agreementOf } from '../../statistics/index.js'
-import type { JudgeVerdict, VerdictRecord } from '../records.js'
+import type { JudgeVerdict, OutcomeOfAnswer, VerdictRecord } from '../records.js'
 
 export const judgeOn = ['undecided', 'weak', 'open', 'all'] as const
 /** `undecided`: where the rules decide nothing; `weak`: also where they are not sure; `open`: also all open questions. */
@@ -49,7 +49,15 @@ export interface JudgeAgreement extends Agreement {
 
 /** Over the answers that both judges decide; null for none. */
 export function agreementOfJudges(records: readonly VerdictRecord[]): JudgeAgreement | null {
-  const both = records.flatMap(({ judge, second }) => (judge && second ? [[judge.verdict, second.verdict]] : []))
+  return agreementOfVerdicts(
+    records.flatMap(({ judge, second }) => (judge && second ? [[judge.verdict, second.verdict] as const] : [])),
+  )
+}
+
+/** Over the answers that both verdicts of a pair decide; null for none. */
+export function agreementOfVerdicts(
+  both: readonly (readonly [OutcomeOfAnswer, OutcomeOfAnswer])[],
+): JudgeAgreement | null {
   const decided = both.filter((pair) => pair.every((verdict) => verdict === 'correct' || verdict === 'incorrect'))
   if (decided.length === 0) return null
   const count = (first: string, second: string): number =>

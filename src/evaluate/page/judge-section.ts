@@ -1,6 +1,8 @@
 /** The judges: who they are, how they agree, and every reply that says nothing. */
 import { html } from '../../page/html.js'
-import { percent, said } from '../../page/numbers.js'
+import { intervalOfShares, percent, said } from '../../page/numbers.js'
+import type { Proportion } from '../../statistics/index.js'
+import type { LabelledSystem } from '../judges/labels.js'
 import type { JudgeVerdict, VerdictRecord } from '../records.js'
 import type { JudgeAbout } from '../results.js'
 import type { EvaluationFolder } from './folder.js'
@@ -12,10 +14,12 @@ export function judgeSection(folder: EvaluationFolder): Section | null {
   const { judging } = folder.results
   const about = judgesTable([judging.judge, judging.second].flatMap((each) => each ?? []))
   const agreement = agreementTable(folder)
+  const labelled = labelsTable(folder)
+  const again = retestTable(folder)
   const differing = disagreements(folder)
   const silent = silentReplies(folder)
   const missing = missingAnswers(folder)
-  const tables = present(about, agreement, differing, silent, missing)
+  const tables = present(about, labelled, agreement, again, differing, silent, missing)
   if (tables.length === 0) return null
   const title = 'Judges, and answers without a verdict'
   const part = (heading: string, note: string, table: Table | null) =>
@@ -25,7 +29,13 @@ export function judgeSection(folder: EvaluationFolder): Section | null {
     tables,
     html: html`<h2>${title}</h2>
       ${about?.html}
+      ${part(
+        'Verdicts against people’s labels',
+        'Sensitivity: of the answers that people call correct, those that were judged so; specificity: of the incorrect ones, those that were not. Corrected: accuracy without these errors (Rogan and Gladen). All intervals take answers as independent.',
+        labelled,
+      )}
       ${part('Agreement of the two judges', 'Where nearly all verdicts are of one kind, kappa falls although the judges agree; AC1 does not.', agreement)}
+      ${part('Agreement with the judging before', '', again)}
       ${part('Where they disagree', '', differing)}
       ${part('Replies that could not be read or never came', 'They are neither right nor wrong verdicts; the answers stay in n.', silent)}
       ${part('Answers that are missing', '', missing)}`,
@@ -77,6 +87,63 @@ function agreementTable({ results }: EvaluationFolder): Table | null {
     data: (row) => ({ ...row, kappaLow: interval(row)?.low ?? null, kappaHigh: interval(row)?.high ?? null }),
   })
 }
+
+function labelsTable({ results }: EvaluationFolder): Table | null {
+  const share = (of: Proportion) =>
+    html`${percent(of.value)} <small>${intervalOfShares(of)}, ${of.successes} / ${of.count}</small>`
+  return tableOf<LabelledSystem>({
+    name: 'labels',
+    rows: results.labels?.systems ?? [],
+    columns: [
+      { label: 'system', show: ({ system }) => systemName(results, system) },
+      { label: 'sensitivity, %', show: ({ sensitivity }) => share(sensitivity) },
+      { label: 'specificity, %', show: ({ specificity }) => share(specificity) },
+      { label: 'accuracy as judged, %', show: ({ reported }) => share(reported) },
+      {
+        label: 'corrected, %',
+        show: ({ corrected }) =>
+          corrected ? html`${percent(corrected.value)} <small>${intervalOfShares(corrected)}</small>` : '–',
+      },
+    ],
+    data: ({ system, sensitivity, specificity, reported, corrected }) => ({
+      system,
+      ...cellsOf('sensitivity', sensitivity),
+      ...cellsOf('specificity', specificity),
+      ...cellsOf('reported', reported),
+      corrected: corrected?.value ?? null,
+      correctedLow: corrected?.low ?? null,
+      correctedHigh: corrected?.high ?? null,
+    }),
+  })
+}
+
+const cellsOf = (name: string, { successes, count, low, high }: Proportion) => ({
+  [`${name}Successes`]: successes,
+  [`${name}Count`]: count,
+  [`${name}Low`]: low,
+  [`${name}High`]: high,
+})
+
+const retestTable = ({ results: { retest } }: EvaluationFolder): Table | null =>
+  tableOf({
+    name: 'retest',
+    rows: retest ? [retest] : [],
+    columns: [
+      { label: 'answers judged again', show: ({ count }) => count },
+      { label: 'other verdict now', show: ({ changed }) => changed },
+      { label: 'agreement, %', show: ({ agreement }) => (agreement ? percent(agreement.agreement) : '–') },
+      { label: 'kappa', show: ({ agreement }) => decimal(agreement?.kappa ?? null) },
+      { label: 'AC1', show: ({ agreement }) => decimal(agreement?.gwetAC1 ?? null) },
+      { label: 'left out', show: ({ agreement, count }) => agreement?.leftOut ?? count },
+    ],
+    data: ({ folder, count, changed, agreement }) => ({
+      ...{ folder, count, changed },
+      agreement: agreement?.agreement ?? null,
+      kappa: agreement?.kappa ?? null,
+      gwetAC1: agreement?.gwetAC1 ?? null,
+      leftOut: agreement?.leftOut ?? count,
+    }),
+  })
 
 function disagreements({ results, verdicts }: EvaluationFolder): Table | null {
   return tableOf<VerdictRecord>({
