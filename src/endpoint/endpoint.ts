@@ -155,7 +155,7 @@ export class Endpoint {
     const { content, finishReason, instead = `finish: ${finishReason}` } = reply
     const isWithheld = finishReason === 'content_filter'
     if (withoutReasoning(content).trim() !== '' && !isWithheld) return reply
-    const why = isWithheld ? 'withheld by a filter' : finishReason === 'length' ? 'maxTokens were used up' : instead
+    const why = isWithheld ? 'withheld by a filter' : finishReason === 'length' ? 'its tokens were used up' : instead
     throw new EmptyReply(`${printable(this.settings.url)}: a reply without text (${why})`, {
       detail: { why },
       hint: thoughtTooLong(reply)

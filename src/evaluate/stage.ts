@@ -100,7 +100,7 @@ function check(tree: Tree, locate: Locate): Settings {
     fail('model', 'Give a model, a server or predictions to evaluate')
   }
   if (!modelAlone && adapter.length > 0 && (settings.attentionQuestions > 0 || settings.hideLesions.length > 0)) {
-    fail('modelAlone', 'What answers rest on is measured against the model alone; leave modelAlone on')
+    fail('modelAlone', 'What answers rest on is measured against the model alone, which has to be evaluated too')
   }
   if (answers > 1 && temperature === 0 && (model !== undefined || endpoint)) {
     fail('temperature', `${answers} greedy answers would all be the same; set a temperature, for instance 0.7`)

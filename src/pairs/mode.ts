@@ -12,5 +12,5 @@ export type PairMode = (typeof pairModes)[number]
 /** What cannot be had together with a mode, in words. */
 export function modeProblem(mode: PairMode, logprobFloor: number | undefined): string | undefined {
   if (logprobFloor === undefined || mode === 'on-policy' || mode === 'reference-style') return undefined
-  return `logprobFloor weighs an edit of a text, and the sides of ${mode} are no text and its edit`
+  return `A floor of log-probabilities weighs an edit of a text, and the sides of ${mode} are no text and its edit`
 }

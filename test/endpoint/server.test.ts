@@ -88,7 +88,7 @@ describe('a server', () => {
     ['nothing', {}, 'finish: stop'],
     ['an empty text', { content: '' }, 'finish: stop'],
     ['blanks', { content: ' \n' }, 'finish: stop'],
-    ['thoughts alone', { content: null, reasoning_content: 'Let me think' }, 'maxTokens'],
+    ['thoughts alone', { content: null, reasoning_content: 'Let me think' }, 'its tokens were used up'],
     ['parts without text', { content: [{ type: 'thinking', text: 'hm' }] }, 'finish: stop'],
   ])('that says %s has been paid, and has not answered', async (name, message, why) => {
     const finish = name.startsWith('thoughts') ? 'length' : 'stop'

@@ -76,7 +76,9 @@ export async function groundSystems(
   await writeJsonl(places.maps, maps)
   const outside = records.filter(({ outside }) => outside > 0).length
   if (outside > 0.01 * records.length) {
-    progress.log(`warning: boxes of ${outside} of ${records.length} questions leave their image: look at boxFormat`)
+    progress.log(
+      `warning: boxes of ${outside} of ${records.length} questions leave their image: is the form of the boxes right?`,
+    )
   }
   return {
     preset,
