@@ -2,8 +2,9 @@
 import { intervalOfPoints, intervalOfShares, percent, points, pValue } from '../../page/numbers.js'
 import { counted } from '../../text/plural.js'
 import type { ComparedArms, StudyConclusion } from '../compare.js'
+import type { SeedMean } from '../means.js'
 import { isMeasure } from '../metrics.js'
-import type { SeedMean, StudyResults, TableResults } from '../results.js'
+import type { StudyResults, TableResults } from '../results.js'
 import type { Comparison, Measure, Metric } from '../settings.js'
 
 export const metricWords: Record<Metric, string> = {
