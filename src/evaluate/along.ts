@@ -1,6 +1,6 @@
 /**
- * What training does step by step: the checkpoints of one run, as systems of an evaluation. A study trains with `checkpoint.every` and
- * `checkpoint.keep` that keep the steps it wants, evaluates with `run`, and reads `training` of evaluation.json.
+ * What training does step by step: the checkpoints of one run (`run` of an evaluation; `checkpoint.every` and `checkpoint.keep` of
+ * the training say which there are), as its systems.
  */
 import type { Proportion } from '../statistics/index.js'
 import { countWords } from './groups.js'

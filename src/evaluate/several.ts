@@ -1,7 +1,6 @@
 /**
- * Several drawn answers to each question beside the greedy one: what sampling finds, and how different the answers are. A study
- * evaluates with `answers: 4`, `temperature` and `topP`, and reads `sampled` of each system of evaluation.json; to pair two arms it takes
- * `questionPass` of both.
+ * Several drawn answers to each question beside the greedy one: what sampling finds, and how different the answers are. To
+ * pair two systems, take `questionPass` of both.
  */
 import { type MeanByCluster, meanByCluster, passAtK } from '../statistics/index.js'
 import { type Diversity, diversityOf } from './diversity.js'

@@ -1,4 +1,7 @@
-/** Forms of a finished pair of answers, for the comparison of pair constructions: all are made of the same pairs. */
+/**
+ * Forms of a finished pair of answers, for the comparison of pair constructions. All are made of the same
+ * pairs; a form loses those that it cannot be made of, such as one whose phrase is empty or whose sides become equal.
+ */
 import type { Pair } from '../data/records.js'
 import { diffEdits } from './diff.js'
 import { EditError } from './edits.js'

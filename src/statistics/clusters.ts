@@ -35,7 +35,8 @@ export function clustersOf(items: readonly ClusteredItem[]): {
 export const countClusters = (items: readonly ClusteredItem[]): number =>
   new Set(items.map(({ cluster }) => cluster)).size
 
-const meanOf = (items: readonly ClusteredItem[]): number =>
+/** Mean of their values, whatever their clusters; NaN for none. */
+export const meanOfItems = (items: readonly { value: number }[]): number =>
   items.reduce((sum, { value }) => sum + value, 0) / items.length
 
 /** Mean of clustered items, and how sure it is. */
@@ -54,7 +55,7 @@ export interface ClusteredMean extends Interval {
  */
 export function clusteredMean(items: readonly ClusteredItem[]): ClusteredMean {
   const n = items.length
-  const value = meanOf(items)
+  const value = meanOfItems(items)
   const { sums, counts } = clustersOf(items)
   const clusters = sums.length
   const squares = sums.reduce((sum, each, g) => sum + (each - counts[g] * value) ** 2, 0)
@@ -116,7 +117,7 @@ export function meanByCluster(items: readonly ClusteredItem[], seed: number): Me
   const enough = countClusters(items) >= fewestClusters
   return {
     count: items.length,
-    value: items.length > 0 ? meanOf(items) : null,
+    value: items.length > 0 ? meanOfItems(items) : null,
     interval: enough ? clusterBootstrap(items, { seed }) : null,
   }
 }

@@ -12,6 +12,7 @@ export {
   fewestClusters,
   type MeanByCluster,
   meanByCluster,
+  meanOfItems,
 } from './clusters.js'
 export { benjaminiHochberg, holm } from './multiple.js'
 export {
@@ -25,5 +26,5 @@ export {
 } from './paired.js'
 export { fisherExact, type Interval, type Proportion, wilson } from './proportion.js'
 export { passAtK } from './sampled.js'
-export { seedBootstrap } from './seeds.js'
+export { seedBootstrap, seedTest } from './seeds.js'
 export { type MeanTest, meanTest, studentP } from './student.js'

@@ -1,23 +1,16 @@
 /** What one arm came to with one seed, read from its finished evaluation. */
 import { type EvaluationResults, readEvaluation } from '../evaluate/index.js'
-import type { VerdictRecord } from '../evaluate/records.js'
 import { drawnMeasures, readRewards, readVerdicts, rewardMeasures } from './further.js'
 import type { Run } from './graph.js'
-import { groupOf, type MeasuredItem } from './metrics.js'
-import { type Measure, type Metric, metrics } from './settings.js'
+import { type CountedAnswer, groupOf, type Measured } from './metrics.js'
+import { type Metric, metrics } from './settings.js'
 import { isDone, readFailure, type Step } from './steps.js'
 
 type SampledResults = NonNullable<EvaluationResults['systems'][number]['sampled']>
 type RewardResults = EvaluationResults['rewards'][number]
 
-/** An answer as comparisons need it. */
-export interface CountedAnswer extends Pick<VerdictRecord, 'imageId' | 'closedUnder'> {
-  id: string
-  isRight: boolean
-}
-
 /** The numbers of a run, or why there are none. */
-export interface RunNumbers {
+export interface RunNumbers extends Measured {
   arm: string
   seed: number
   state: 'done' | 'missing' | 'failed'
@@ -35,10 +28,6 @@ export interface RunNumbers {
   rewards: RewardResults[]
   /** Further evaluations that are not done, and why. */
   unfinished: string[]
-  /** First answers in the order of the questions. */
-  answers: CountedAnswer[] | null
-  /** Of its further evaluations, for comparisons. */
-  measured: Partial<Record<Measure, MeasuredItem[]>>
 }
 
 /** @throws {DataError} for an evaluation that was changed by hand into something else. */

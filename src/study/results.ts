@@ -1,25 +1,13 @@
 /** study.json: every arm with every seed, what is missing, and what may be said of the differences. */
-import {
-  type ClusteredItem,
-  countClusters,
-  fewestClusters,
-  holm,
-  type Interval,
-  seedBootstrap,
-} from '../statistics/index.js'
+import { holm } from '../statistics/index.js'
 import { version } from '../version.js'
 import { type ComparedArms, compareArms, conclude } from './compare.js'
 import { armsOf, type Graph } from './graph.js'
 import type { Study } from './load.js'
+import { type SeedMean, seedMean } from './means.js'
 import { isMeasure, itemsOf } from './metrics.js'
 import { type RunNumbers, readRun } from './numbers.js'
 import { type Measure, type Metric, metrics, type Table } from './settings.js'
-
-/** A mean over all seeds; the interval is null where images are too few for one. */
-export interface SeedMean {
-  value: number
-  interval: Interval | null
-}
 
 /** One arm. */
 export interface ArmResults {
@@ -83,19 +71,14 @@ export async function collectResults(study: Study, root: string, { runs }: Pick<
 function armResults({ arms, draws }: Study, name: string, runs: readonly RunNumbers[]): ArmResults {
   const { words, row = null, set } = arms[name]
   const isWhole = runs.every(({ state }) => state === 'done')
-  const means = metrics.map((metric) => [metric, isWhole ? meanOf(runs, metric, draws) : null])
+  const means = metrics.map((metric) => [metric, isWhole ? meanBy(runs, metric, draws) : null])
   const seeds = runs.map(({ arm: _, answers: __, measured: ___, ...rest }) => rest)
   return { name, words, row, set, seeds, means: Object.fromEntries(means) }
 }
 
-function meanOf(runs: readonly RunNumbers[], metric: Metric, draws: number): SeedMean | null {
-  const items = runs.map((run): readonly ClusteredItem[] => itemsOf(run, metric) ?? [])
-  if (items.some((each) => each.length === 0)) return null
-  const shares = items.map((each) => each.reduce((sum, { value }) => sum + value, 0) / each.length)
-  const value = shares.reduce((sum, share) => sum + share, 0) / shares.length
-  if (items.some((each) => countClusters(each) < fewestClusters)) return { value, interval: null }
-  const { low, high } = seedBootstrap(items, { draws })
-  return { value, interval: { low, high } }
+function meanBy(runs: readonly RunNumbers[], metric: Metric, draws: number): SeedMean | null {
+  const items = runs.map((run) => itemsOf(run, metric) ?? [])
+  return items.some((each) => each.length === 0) ? null : seedMean(items, { draws })
 }
 
 /** @param run the arms that are run. @param numbers of all of them. */

@@ -1,10 +1,12 @@
 import { describe, expect, it } from 'vitest'
 import {
   clusteredMean,
+  clusterSignFlip,
   countPaired,
   fisherExact,
   mcnemarExact,
   pairedDifference,
+  seedTest,
   wilson,
 } from '../../src/statistics/index.js'
 
@@ -138,5 +140,25 @@ describe('clusteredMean', () => {
 
   it('has no bounds for one cluster', () => {
     expect(clusteredMean([{ value: 1, cluster: 'a' }]).low).toBeNaN()
+  })
+})
+
+describe('the test over seeds and images', () => {
+  const items = (text: string) => text.split(' ').map((each) => ({ cluster: each[0], value: Number(each[1]) }))
+
+  // Computed with scipy from the formulas of the docstring.
+  it('takes the t test over seeds where that is the larger p', () => {
+    expect(seedTest([items('x1 x0 y1 z0'), items('x1 x1 y1 z0')])).toBeCloseTo(0.1256659163780024, 12)
+    expect(seedTest([items('x1 y0 y0'), items('u1 v1'), items('s1 t0')])).toBeCloseTo(0.09273529127344526, 12)
+  })
+
+  it('takes the t of both levels where that one is larger, against any number', () => {
+    expect(seedTest([items('x1 x0 y1 z0'), items('x1 x1 y1 z0')], 1)).toBeCloseTo(0.25978378124588797, 12)
+  })
+
+  it('takes seeds that came to the same for one', () => {
+    const one = items('x1 x1 y1 z0 w1')
+    expect(seedTest([one, one, one])).toBe(clusterSignFlip(one))
+    expect(seedTest([one, one], 0.03)).toBeNull()
   })
 })

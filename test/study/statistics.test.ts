@@ -19,35 +19,47 @@ function draws(seed: number): () => number {
   return () => rng.float()
 }
 
-/** Accuracies of the arms, on images that differ in difficulty. */
+type Answers = NonNullable<RunNumbers['answers']>
+
+const runOf = (arm: string, seed: number, answers: Answers): RunNumbers => ({
+  ...{ arm, seed, state: 'done', why: null, steps: [], tuned: null, groups: null, words: null },
+  ...{ sampled: null, rewards: [], unfinished: [], answers, measured: {} },
+})
+
+const answersOf = (isRight: (image: number, question: number) => boolean): Answers =>
+  Array.from({ length: images * perImage }, (_, q) => {
+    const [image, i] = [Math.floor(q / perImage), q % perImage]
+    const isClosed = i % 2 === 0
+    const closedUnder = { answerType: isClosed, yesNoExact: isClosed, paperSubstring: isClosed }
+    return { id: `${q}`, imageId: `${image}`, closedUnder, isRight: isRight(image, q) }
+  })
+
+/** Accuracies of the arms, on images that differ in difficulty; a new world for every seed. */
 function runsOf(random: () => number, accuracy: (arm: string) => number): RunNumbers[] {
   return seeds.flatMap((seed) => {
     const hardness = Array.from({ length: images }, () => 0.3 * (random() - 0.5))
-    return arms.map((arm): RunNumbers => {
-      const answers = hardness.flatMap((hard, image) =>
-        Array.from({ length: perImage }, (_, i) => ({
-          id: `${image}-${i}`,
-          imageId: `${image}`,
-          closedUnder: { answerType: i % 2 === 0, yesNoExact: i % 2 === 0, paperSubstring: i % 2 === 0 },
-          isRight: random() < accuracy(arm) + hard,
-        })),
-      )
-      return {
+    return arms.map((arm) =>
+      runOf(
         arm,
         seed,
-        state: 'done',
-        why: null,
-        steps: [],
-        tuned: null,
-        groups: null,
-        words: null,
-        sampled: null,
-        rewards: [],
-        unfinished: [],
-        measured: {},
-        answers,
-      }
-    })
+        answersOf((image) => random() < accuracy(arm) + hardness[image]),
+      ),
+    )
+  })
+}
+
+/** One test set for all seeds; arms are equal but for luck, which is of the images and hardly differs between seeds. */
+function fixedSet(names: readonly string[], random: () => number): RunNumbers[] {
+  return names.flatMap((arm) => {
+    const luck = Array.from({ length: images }, () => 0.6 * (random() - 0.5))
+    const rights = answersOf((image) => random() < 0.5 + luck[image]).map(({ isRight }) => isRight)
+    return seeds.map((seed) =>
+      runOf(
+        arm,
+        seed,
+        answersOf((_, q) => (random() < 0.02 ? !rights[q] : rights[q])),
+      ),
+    )
   })
 }
 
@@ -82,8 +94,8 @@ const study = {
   ...{ seeds, margin: 0.03, draws: 100, small: false },
 } as unknown as Study
 
-const found = (runs: readonly RunNumbers[]): string[] => {
-  const { comparisons } = tableResults(study, 'all', arms, runs)
+const found = (runs: readonly RunNumbers[], of = study, names: readonly string[] = arms): string[] => {
+  const { comparisons } = tableResults(of, 'all', names, runs)
   return comparisons
     .filter(({ metric, conclusion }) => metric === 'overall' && (conclusion === 'gain' || conclusion === 'loss'))
     .map(({ arm }) => arm)
@@ -101,8 +113,20 @@ describe('tables of arms', () => {
     const rounds = 100
     let findings = 0
     for (let round = 0; round < rounds; round += 1) findings += Number(found(permuted(runs, random)).length > 0)
-    // 5 % of 100, and 2 standard errors of a share of 5 %.
-    expect(findings).toBeLessThanOrEqual(9)
+    expect(findings).toBeLessThanOrEqual(7)
+  })
+
+  it('find nothing on a fixed test set whose luck all seeds share, in all but the share that Holm allows', () => {
+    const random = draws(7)
+    const names = Array.from({ length: 7 }, (_, i) => `arm${i}`)
+    const table = { ...study.tables.all, arms: names, baseline: 'arm0' }
+    const primary = { ...table.primary, arm: 'arm1', baseline: 'arm0' }
+    const of = { ...study, draws: 50, tables: { all: { ...table, primary } } }
+    const rounds = 100
+    let findings = 0
+    for (let round = 0; round < rounds; round += 1)
+      findings += Number(found(fixedSet(names, random), of, names).length > 0)
+    expect(findings).toBeLessThanOrEqual(7)
   })
 
   it('conclude nothing, and average nothing, where a seed is missing', () => {
@@ -123,6 +147,41 @@ describe('tables of arms', () => {
     const compared = compareArms({ arm: 'twin', baseline: 'dpo', metric: 'overall' }, [...runs, ...same], study)
     expect(compared.difference).toEqual({ value: 0, low: 0, high: 0 })
     expect(compared.conclusion).toBe('equivalent')
+  })
+})
+
+describe('two arms', () => {
+  const compare = (before: Answers[], after: Answers[], margin = 0.03) => {
+    const runs = before.flatMap((answers, seed) => [runOf('a', seed, answers), runOf('b', seed, after[seed])])
+    const options = { ...study, seeds: before.map((_, seed) => seed), margin }
+    return compareArms({ arm: 'b', baseline: 'a', metric: 'overall' }, runs, options)
+  }
+
+  it('count as one seed where all seeds came to the same', () => {
+    const before = answersOf((image) => image % 2 === 0)
+    const after = answersOf((image) => image % 2 === 0 || image === 1)
+    // One image of 40 is all that differs: its sign is + or −, and both are as far from 0.
+    const one = compare([before], [after])
+    const three = compare([before, before, before], [after, after, after])
+    expect(one.p).toBe(1)
+    expect(three).toMatchObject({ p: 1, marginP: null, conclusion: one.conclusion })
+  })
+
+  it('are not equivalent where few seeds differ too much to tell, whatever the interval says', () => {
+    const before = answersOf(() => false)
+    // 0, 0 and 4 of 120 questions: within ±5 points, and the t interval is 1.1 ± 4.8.
+    const after = [0, 0, 4].map((count) => answersOf((_, q) => q % perImage === 0 && q < count * perImage))
+    const { difference, marginP, conclusion } = compare([before, before, before], after, 0.05)
+    expect(difference?.high).toBeLessThan(0.05)
+    expect(marginP).toBeGreaterThan(0.05)
+    expect(conclusion).toBe('not_resolved')
+  })
+
+  it('are not compared where one answered other questions or saw other images', () => {
+    const answers = answersOf(() => true)
+    const otherImages = answers.map((answer) => ({ ...answer, imageId: `${answer.imageId}*` }))
+    expect(compare([answers], [otherImages])).toMatchObject({ difference: null, conclusion: 'other_questions' })
+    expect(compare([answers], [answers.slice(1)])).toMatchObject({ conclusion: 'other_questions' })
   })
 })
 

@@ -1,6 +1,6 @@
 /**
- * Rewards of pairs under every adapter of an evaluation. A study gives `rewardPairs`: the pairs that an arm was trained on, held-out
- * pairs of the same mode, and held-out `on-policy` pairs for the crossed probe; it reads `rewards` of evaluation.json.
+ * Rewards of pairs under every adapter of an evaluation. A study gives held-out pairs, the same for all arms, and those that the arm
+ * was trained on; it reads rewards.jsonl.
  */
 import { dirname, join } from 'node:path'
 import { writeJsonl } from '../../data/jsonl.js'

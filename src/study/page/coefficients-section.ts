@@ -92,7 +92,7 @@ function groupsBut(setting: string, arms: readonly ArmResults[]): ArmResults[][]
   const groups = new Map<string, ArmResults[]>()
   for (const arm of arms) {
     const { [setting]: _, ...rest } = arm.set
-    const key = JSON.stringify([Object.entries(rest).sort(), arm.seeds.map(({ tuned }) => tuned)])
+    const key = JSON.stringify([Object.entries(rest).sort(), arm.seeds.map(({ tuned }) => tuned?.value)])
     groups.set(key, [...(groups.get(key) ?? []), arm])
   }
   return [...groups.values()]

@@ -35,18 +35,21 @@ export function comparisonsSection({ results, table }: SectionInput): Section | 
       },
       { label: 'p', show: ({ compared: { p } }) => numberOf(p) },
       { label: 'Holm p', show: ({ compared: { holm } }) => numberOf(holm) },
-      { label: 'conclusion', show: ({ compared: { conclusion } }) => conclusion.replace('_', ' ') },
+      { label: 'conclusion', show: ({ compared: { conclusion } }) => conclusion.replaceAll('_', ' ') },
     ],
     data: ({ kind, compared }) => ({ kind, ...cellsOf(compared) }),
   })
   const title = 'Comparisons'
-  const test = results.seeds.length === 1 ? 'the sign-flip test over images' : 'the paired t test over seeds'
+  const test =
+    results.seeds.length === 1
+      ? 'that of the sign-flip test over images'
+      : 'the larger one of a t test over seeds and one whose variance has seeds and images'
   return {
     title,
     tables: present(shown),
     html: html`<h2>${title}</h2>
-      <p class="note">Differences are taken per seed on the same questions, then averaged. p is that of ${test}; Holm’s correction is over the arms. A gain or a
-      loss needs p below 0.05 after the correction and an interval without 0; equivalent needs an interval within ±${percent(results.margin)} points. The
+      <p class="note">Differences are taken per seed on the same questions, then averaged. The interval is of the bootstrap over seeds and images. p is ${test}; Holm’s correction is over the arms. A gain or a
+      loss needs p below 0.05 after the correction and an interval without 0; equivalent needs an interval within ±${percent(results.margin)} points and p below 0.05 against both ends of it. The
       primary comparison is one test and is not corrected. All else is not resolved.</p>
       ${shown?.html}`,
   }
@@ -57,10 +60,10 @@ const byMetric = (comparisons: readonly ComparedArms[]): ComparedArms[] =>
     comparisons.filter((each) => each.metric === metric),
   )
 
-const numberOf = (p: number | null): string => (p === null || Number.isNaN(p) ? '–' : pValue(p))
+const numberOf = (p: number | null): string => (p === null ? '–' : pValue(p))
 
-const cellsOf = ({ arm, baseline, metric, seeds, difference, p, holm, conclusion }: ComparedArms) => ({
+const cellsOf = ({ arm, baseline, metric, seeds, difference, p, marginP, holm, conclusion }: ComparedArms) => ({
   ...{ arm, baseline, metric, seeds: seeds.length },
   ...{ difference: difference?.value ?? null, low: difference?.low ?? null, high: difference?.high ?? null },
-  ...{ p, holm, conclusion },
+  ...{ p, holm, marginP, conclusion },
 })

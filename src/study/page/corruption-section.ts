@@ -32,6 +32,7 @@ export async function corruptionSection(input: SectionInput): Promise<Section | 
       { label: 'method', kind: 'text', show: ({ reports: [{ settings }] }) => methodWords(settings) },
       { label: 'pairs with twins', show: (each) => twinsOf(each) },
       { label: 'changed at the lesion alone, %', show: (each) => shareOf(each) },
+      { label: 'changed where a finding would be, pairs', show: absentOf },
       {
         label: 'twins by method',
         kind: 'text',
@@ -46,7 +47,7 @@ export async function corruptionSection(input: SectionInput): Promise<Section | 
       ...{ sigma: sigmaOf(each.reports[0].settings), seeds: each.reports.length },
       pairs: sum(each.reports, ({ pairs }) => pairs),
       ...{ withTwins: twinsOf(each), targeted: targetedOf(each), share: targetedOf(each) / twinsOf(each) },
-      targetedAbsent: sum(each.reports, ({ targeted }) => targeted.absent),
+      targetedAbsent: absentOf(each),
       twins: Object.entries(methodsOf(each.reports))
         .map(([method, count]) => `${method} ${count}`)
         .join('; '),
@@ -84,8 +85,13 @@ const sum = (reports: readonly CorruptReport[], of: (report: CorruptReport) => n
 const twinsOf = ({ reports }: Corruption): number =>
   sum(reports, ({ pairs, skipped, failed }) => pairs - skipped - failed)
 /** The control changes a mask as well, but not where the lesion is. */
-const targetedOf = ({ reports }: Corruption): number =>
-  String(reports[0].settings.method).endsWith('elsewhere') ? 0 : sum(reports, ({ targeted }) => targeted.pairs)
+const isControl = ({ reports: [{ settings }] }: Corruption): boolean => String(settings.method).endsWith('elsewhere')
+/** A lesion is there, and it alone is changed. */
+const targetedOf = (each: Corruption): number =>
+  isControl(each) ? 0 : sum(each.reports, ({ targeted }) => targeted.pairs - targeted.absent)
+/** There is no lesion; what is changed is the place that is asked about. */
+const absentOf = (each: Corruption): number =>
+  isControl(each) ? 0 : sum(each.reports, ({ targeted }) => targeted.absent)
 const shareOf = (each: Corruption): string => percent(targetedOf(each) / twinsOf(each))
 
 function methodsOf(reports: readonly CorruptReport[]): Record<string, number> {

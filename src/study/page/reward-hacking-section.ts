@@ -11,13 +11,14 @@ import { type Html, html } from '../../page/html.js'
 import { percent } from '../../page/numbers.js'
 import type { ClusteredItem } from '../../statistics/index.js'
 import { type RunRewards, readRewards } from '../further.js'
-import type { ArmResults, SeedMean } from '../results.js'
+import { meanOf, type SeedMean, seedMean } from '../means.js'
+import type { ArmResults } from '../results.js'
 import { legendOf, lookOf } from './arm-look.js'
 import { drawBars } from './bar-chart.js'
 import { armsOfTable, finishedFolders } from './finished.js'
 import { drawLines, type LineChart, type Point } from './line-chart.js'
 import type { SectionInput } from './section.js'
-import { cellsOfMean, meanOf, seedMean, showMean } from './seed-mean.js'
+import { cellsOfMean, showMean } from './seed-mean.js'
 
 /** Which of two texts should have the higher reward; the first is right. */
 const probes = {

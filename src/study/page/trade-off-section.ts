@@ -9,12 +9,13 @@ import { type Html, html } from '../../page/html.js'
 import { percent } from '../../page/numbers.js'
 import type { ClusteredItem } from '../../statistics/index.js'
 import { readVerdicts } from '../further.js'
-import type { ArmResults, SeedMean } from '../results.js'
+import { meanOf, type SeedMean, seedMean } from '../means.js'
+import type { ArmResults } from '../results.js'
 import { legendOf, lookOf } from './arm-look.js'
 import { drawBars } from './bar-chart.js'
 import { armsOfTable, finishedFolders } from './finished.js'
 import type { SectionInput } from './section.js'
-import { cellsOfMean, meanOf, seedMean, showMean } from './seed-mean.js'
+import { cellsOfMean, showMean } from './seed-mean.js'
 
 /** An arm that answered each question several times, with every seed. */
 interface SampledArm {

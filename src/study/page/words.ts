@@ -2,8 +2,9 @@
 import { intervalOfPoints, intervalOfShares, percent, points, pValue } from '../../page/numbers.js'
 import { counted } from '../../text/plural.js'
 import type { ComparedArms, StudyConclusion } from '../compare.js'
+import type { SeedMean } from '../means.js'
 import { isMeasure } from '../metrics.js'
-import type { SeedMean, StudyResults, TableResults } from '../results.js'
+import type { StudyResults, TableResults } from '../results.js'
 import type { Comparison, Measure, Metric } from '../settings.js'
 
 export const metricWords: Record<Metric, string> = {
@@ -52,27 +53,34 @@ export function conclusionWords(compared: ComparedArms, { seeds, margin, small }
     loss: than('fewer', 'a lower'),
     equivalent: `${arm} and ${baseline} are equivalent within ${percent(margin)} points on ${asked}`,
     not_resolved: `Not resolved: whether ${arm} and ${baseline} differ on ${asked}`,
+    other_questions: `Not comparable: ${arm} and ${baseline} did not answer the same questions on the same images`,
     missing: `Not known yet: whether ${arm} and ${baseline} differ on ${asked}`,
   }
   const size = small ? ' This run is too small to conclude anything.' : ''
-  const detail = `${detailOf(compared, seeds.length)}.${seedWords(seeds.length, conclusion)}${size}`
+  const detail = `${detailOf(compared, seeds.length)}.${seedWords(compared, seeds.length)}${size}`
   return { sentence: sentences[conclusion], detail }
 }
 
-function detailOf({ difference, p, holm, seeds }: ComparedArms, wanted: number): string {
+function detailOf({ difference, p, holm, seeds, conclusion }: ComparedArms, wanted: number): string {
+  if (conclusion === 'other_questions') return 'Nothing is compared'
   if (seeds.length < wanted) return `${seeds.length} of ${counted(wanted, 'seed')} so far`
   if (!difference) return 'There are fewer than 20 images, too few for an interval'
-  const test = wanted === 1 ? 'sign-flip test over images' : 'paired t test over seeds'
-  const tested = p === null || Number.isNaN(p) ? '' : `, ${test} p ${p < 0.001 ? '' : '= '}${pValue(p)}`
+  const test = wanted === 1 ? 'sign-flip test over images' : 'test over seeds and images'
+  const tested = p === null ? '' : `, ${test} p ${p < 0.001 ? '' : '= '}${pValue(p)}`
   const corrected = holm === null ? '' : `, Holm ${pValue(holm)}`
   return `${points(difference.value)} points ${intervalOfPoints(difference)}${tested}${corrected}, ${counted(wanted, 'seed')}`
 }
 
 /** How far the conclusion reaches. */
-function seedWords(seeds: number, conclusion: StudyConclusion): string {
-  if (conclusion === 'missing') return ''
+function seedWords({ conclusion, seeds: each }: ComparedArms, seeds: number): string {
+  if (conclusion === 'missing' || conclusion === 'other_questions') return ''
   if (seeds === 1) return ' It holds for this one seed; how much seeds differ is not known.'
-  return seeds < 5 ? ` How much seeds differ cannot be told well from ${seeds} of them.` : ''
+  if (each.every(({ difference }) => difference === each[0].difference)) {
+    return ' All seeds came to the same: they count as one.'
+  }
+  return seeds < 5
+    ? ` How much seeds differ cannot be told well from ${seeds} of them: where they differ much, the interval is too narrow.`
+    : ''
 }
 
 /** A line for each arm that is not complete, with the reason at its first seed. */
