@@ -1,6 +1,7 @@
 /** `fire-train/pipeline`: a file of stages, planned and run; what did not change is not run again. */
 
 export {
+  type Input,
   loadPipeline,
   type Pipeline,
   type Place,

@@ -3,7 +3,7 @@
  * arms that agree in what comes before have one step in common.
  */
 import { readFileSync } from 'node:fs'
-import { join, relative, sep } from 'node:path'
+import { dirname, join, relative, sep } from 'node:path'
 import { sha256 } from '../data/files.js'
 import type { PlannedStage } from '../pipeline/index.js'
 import { planStage, sharedSettings, stages } from '../pipeline/index.js'
@@ -211,12 +211,18 @@ async function planStep(
   const { inputs, identity, reads } = plan(join(stepsFolder(root), stage.name))
   const contentOf = async (path: string): Promise<string> => nameInside(root, path) ?? (await contents.of(path))
   const from: string[] = []
-  for (const path of inputs) from.push(await contentOf(path))
+  for (const { path } of inputs) from.push(await contentOf(path))
+  const settings = inputs.map(({ setting }) => setting)
+  const named: [input: string, file: string, content: string][] = []
   // What a step of the study names is told by how the step was made.
-  for (const { files } of reads.filter(({ input }) => nameInside(root, input) === undefined)) {
-    for (const path of await files()) from.push(String(await contents.ofAny(path)))
+  for (const { input, files } of reads.filter(({ input }) => nameInside(root, input) === undefined)) {
+    const setting = settings[inputs.findIndex(({ path }) => path === input)]
+    for (const path of await files()) {
+      named.push([setting, relative(dirname(input), path), String(await contents.ofAny(path))])
+    }
   }
-  const key = sha256(JSON.stringify([version, stage.name, identity, from])).slice(0, 12)
+  from.push(...named.map(([, , content]) => content))
+  const key = sha256(JSON.stringify([version, stage.name, identity, settings, from, named])).slice(0, 12)
   const name = `${stage.name}-${key}`
   const folder = join(stepsFolder(root), name)
   const planned = plan(folder)

@@ -13,12 +13,15 @@ let root: string
 let ran: string[]
 let logged: string[]
 let settings: Record<string, unknown>
+/** The setting that names the input of a stage. */
+let inputOf: (name: string) => string
 let during: (name: string, context: StageContext) => Promise<boolean> | boolean
 
 beforeEach(async () => {
   root = await temporaryFolder()
   ran = []
   settings = { one: 1, two: 2 }
+  inputOf = () => 'from'
   during = () => false
   await writeFile(join(root, 'source'), 'source')
 })
@@ -29,7 +32,7 @@ const at = (name: string): string => join(root, name)
 function copy(name: string, from: string): PlannedStage {
   return {
     name,
-    inputs: [at(from)],
+    inputs: [{ setting: inputOf(name), path: at(from) }],
     reads: [],
     identity: { letters: settings[name] },
     outputs: [at(`${name}.out`)],
@@ -103,6 +106,12 @@ describe('runPipeline', () => {
       () => Object.assign(settings, { one: 3 }),
       ['one'],
       '2/2 two: unchanged, skipped (6 letters)',
+    ],
+    [
+      'another setting that names the same file',
+      () => void (inputOf = (name) => (name === 'two' ? 'beside' : 'from')),
+      ['two'],
+      'its settings changed',
     ],
     ['a setting with effect', () => Object.assign(settings, { one: 2 }), ['one', 'two'], 'one.out changed'],
     ['the source', () => writeFile(at('source'), 'other'), ['one', 'two'], 'source changed'],

@@ -1,5 +1,5 @@
 /** What a study is before anything runs: its file, its arms, its steps. */
-import { readdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { ContentHashes } from '../../src/study/contents.js'
@@ -83,6 +83,45 @@ describe('the steps', () => {
     const names = async (set: string[]) => [...(await planned(await loadStudy(path, { set }))).steps.keys()]
     expect(await names(['base.threads=2'])).toEqual(await names([]))
     expect(await names(['base.train.optimizer.lr=0.1'])).not.toEqual(await names([]))
+  })
+})
+
+describe('the inputs of a step', () => {
+  const evaluationsOf = async (sets: Record<string, object>, base: object): Promise<string[]> => {
+    const arms = Object.fromEntries(Object.entries(sets).map(([name, set]) => [name, { words: name, set }]))
+    const names = Object.keys(sets)
+    const table = { ...smallStudy.tables.objectives, arms: names, baseline: names[0] }
+    const tables = { objectives: { ...table, primary: { arm: names[0], baseline: names[1] } } }
+    const { runs } = await planned(await loadStudy(await writeStudy({ base, arms, tables })))
+    return runs.map(({ evaluations }) => evaluations[''].name)
+  }
+
+  it('count with the setting that names them', async () => {
+    const folder = await temporaryFolder()
+    const [samples, file] = [join(folder, 'samples.jsonl'), join(folder, 'other.jsonl')]
+    await writeFile(samples, '')
+    await writeFile(file, '{}')
+    const adapter = join(folder, 'adapter')
+    await mkdir(adapter)
+    const evaluate = { samples, adapter: [adapter], split: 'test', truth: 'phantom', modelAlone: false }
+    const settings = ['trainedOn', 'rewardPairs', 'predictions', 'scores', 'groundingQuestions']
+    const sets = settings.map((key) => [key, { [`evaluate.${key}`]: key === 'trainedOn' ? file : [file] }])
+    const names = await evaluationsOf(Object.fromEntries(sets), { model: smallStudy.base.model, evaluate })
+    expect(new Set(names).size).toBe(settings.length)
+  })
+
+  it('count with the files that they name', async () => {
+    const folder = await temporaryFolder()
+    const [samples, image] = [join(folder, 'samples.jsonl'), join(folder, 'image')]
+    const images = [{ path: 'image', sha256: '0'.repeat(64), width: 1, height: 1 }]
+    await writeFile(samples, JSON.stringify({ id: 'q', images }))
+    const evaluate = { samples, split: 'test', truth: 'phantom', modelAlone: false }
+    const keyWith = async (text: string): Promise<string> => {
+      await writeFile(image, text)
+      const [key] = await evaluationsOf({ one: {}, two: {} }, { model: smallStudy.base.model, evaluate })
+      return key
+    }
+    expect(await keyWith('a')).not.toBe(await keyWith('b'))
   })
 })
 
