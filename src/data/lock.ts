@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { closeSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs'
-import { realpath, rmdir, stat } from 'node:fs/promises'
+import { readdir, realpath, rmdir, stat } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { basename, dirname, join, resolve, sep } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
@@ -68,6 +68,17 @@ export async function lockOutput(
     throw error
   }
   return { [Symbol.asyncDispose]: () => release(lock, folder, made) }
+}
+
+/** Names of the outputs in a folder that are reserved, each as one file, by runs that may be alive. */
+export async function heldOutputs(folder: string): Promise<string[]> {
+  const locks = (await readdir(folder)).filter((name) => name.startsWith('.') && name.endsWith(suffix))
+  const held: string[] = []
+  for (const name of locks) {
+    const found = await find(join(folder, name))
+    if (found && found.standing !== 'gone') held.push(name.slice(1, -suffix.length))
+  }
+  return held
 }
 
 /** @throws {ArgumentError} when an input is what will be written, or lies in it. */

@@ -1,7 +1,7 @@
 /** What a study would cost, before anything starts. */
 import { sharedSettings } from '../pipeline/index.js'
-import type { Graph, Run } from './graph.js'
 import type { Study } from './load.js'
+import type { Graph, Run } from './plan.js'
 import { type FinishedStep, isDone, readSteps, type Step } from './steps.js'
 
 /** Steps of one stage that are still to be done. */

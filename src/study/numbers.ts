@@ -4,10 +4,11 @@ import { readJsonl } from '../data/jsonl.js'
 import { evaluationFiles } from '../evaluate/files.js'
 import { type EvaluationResults, readEvaluation } from '../evaluate/index.js'
 import { type VerdictRecord, verdictRecord } from '../evaluate/records.js'
-import type { Run } from './graph.js'
 import { groupOf } from './metrics.js'
+import type { Run } from './plan.js'
 import { type Metric, metrics } from './settings.js'
-import { isDone, readFailure } from './steps.js'
+import { isFailure, type Standing } from './standing.js'
+import type { StepFiles } from './steps.js'
 
 type SampledResults = NonNullable<EvaluationResults['systems'][number]['sampled']>
 type RewardResults = EvaluationResults['rewards'][number]
@@ -35,48 +36,55 @@ export interface RunNumbers {
   sampled: SampledResults | null
   rewards: RewardResults | null
   /** Further evaluations that are not done, and why. */
-  unfinished: string[]
+  unfinished: { state: 'missing' | 'failed'; why: string }[]
   /** First answers in the order of the questions. */
   answers: CountedAnswer[] | null
 }
 
-/** @throws {DataError} for an evaluation that was changed by hand into something else. */
-export async function readRun(root: string, run: Run): Promise<RunNumbers> {
+/**
+ * @param standings of all steps that the run needs.
+ * @throws {DataError} for an evaluation that was changed by hand into something else.
+ */
+export async function readRun(run: Run<StepFiles>, standings: ReadonlyMap<string, Standing>): Promise<RunNumbers> {
   const { arm, seed, steps, tuned, evaluations, waitsFor } = run
   const about = { arm, seed, steps: steps.map(({ name }) => name), tuned }
-  const nothing = { sampled: null, rewards: null, unfinished: [] }
-  const none = { ...about, ...nothing, groups: null, words: null, answers: null }
   const last = evaluations['']
-  if (last && isDone(last)) {
-    const results = await readEvaluation(last.folder)
-    const groups = Object.fromEntries(metrics.map((metric) => [metric, groupOf(results, metric)]))
-    return {
-      ...{ ...about, state: 'done', why: null },
-      groups: groups as RunNumbers['groups'],
-      words: results.systems[0].groups[0]?.words ?? null,
-      ...(await readFurther(root, evaluations)),
-      answers: await answersOf(join(last.folder, evaluationFiles.verdicts)),
-    }
+  if (waitsFor || standings.get(last.name) !== 'done') {
+    const nothing = { sampled: null, rewards: null, unfinished: [], groups: null, words: null, answers: null }
+    return { ...about, ...reasonOf(waitsFor ?? last, standings), ...nothing }
   }
-  for (const step of [...steps, ...(waitsFor ? [waitsFor] : [])]) {
-    const failure = isDone(step) ? undefined : await readFailure(root, step)
-    if (failure) return { ...none, state: 'failed', why: `${failure.step}: ${failure.message}` }
+  const results = await readEvaluation(last.folder)
+  const groups = Object.fromEntries(metrics.map((metric) => [metric, groupOf(results, metric)]))
+  return {
+    ...{ ...about, state: 'done', why: null },
+    groups: groups as RunNumbers['groups'],
+    words: results.systems[0].groups[0]?.words ?? null,
+    ...(await readFurther(evaluations, standings)),
+    answers: await answersOf(join(last.folder, evaluationFiles.verdicts)),
   }
-  const next = steps.find((step) => !isDone(step))
-  const why = waitsFor ? `its ${waitsFor.name} is not done` : next ? `${next.name} is not done` : 'not begun'
-  return { ...none, state: 'missing', why }
+}
+
+/** Why a step is not done: what failed may be far before it. */
+function reasonOf(
+  { name }: StepFiles,
+  standings: ReadonlyMap<string, Standing>,
+): { state: 'missing' | 'failed'; why: string } {
+  const standing = standings.get(name) as Standing
+  return isFailure(standing)
+    ? { state: 'failed', why: `${standing.step}: ${standing.message}` }
+    : { state: 'missing', why: `${name} is not done` }
 }
 
 async function readFurther(
-  root: string,
-  evaluations: Run['evaluations'],
+  evaluations: Run<StepFiles>['evaluations'],
+  standings: ReadonlyMap<string, Standing>,
 ): Promise<Pick<RunNumbers, 'sampled' | 'rewards' | 'unfinished'>> {
   const found: Pick<RunNumbers, 'sampled' | 'rewards' | 'unfinished'> = { sampled: null, rewards: null, unfinished: [] }
   for (const [name, step] of Object.entries(evaluations)) {
     if (name === '') continue
-    if (!isDone(step)) {
-      const failure = await readFailure(root, step)
-      found.unfinished.push(`evaluation ${name}: ${failure ? failure.message : `${step.name} is not done`}`)
+    if (standings.get(step.name) !== 'done') {
+      const { state, why } = reasonOf(step, standings)
+      found.unfinished.push({ state, why: `evaluation ${name}: ${why}` })
       continue
     }
     const { systems, rewards } = await readEvaluation(step.folder)

@@ -9,11 +9,14 @@ import {
 } from '../statistics/index.js'
 import { version } from '../version.js'
 import { type ComparedArms, compareArms, conclude } from './compare.js'
-import { armsOf, type Graph } from './graph.js'
+import { armsOf } from './graph.js'
 import type { Study } from './load.js'
 import { counts } from './metrics.js'
 import { type RunNumbers, readRun } from './numbers.js'
+import type { Graph, Run } from './plan.js'
 import { type Metric, metrics, type Table } from './settings.js'
+import { standingsOf } from './standing.js'
+import type { StepFiles } from './steps.js'
 
 /** A mean over all seeds; the interval is null where images are too few for one. */
 export interface SeedMean {
@@ -52,15 +55,22 @@ export interface StudyResults {
   small: boolean
   arms: ArmResults[]
   tables: TableResults[]
+  /** Arms of equal settings: each group is one run under several names. */
+  oneRun: string[][]
   /** Cells without a number, and why. */
   missing: { arm: string; seed: number; state: 'missing' | 'failed'; why: string }[]
 }
 
 /** Reads whatever is finished. */
-export async function collectResults(study: Study, root: string, { runs }: Pick<Graph, 'runs'>): Promise<StudyResults> {
+export async function collectResults(
+  study: Study,
+  root: string,
+  { runs, steps }: Graph<StepFiles>,
+): Promise<StudyResults> {
   const { title, seeds, margin, draws, small } = study
   const numbers: RunNumbers[] = []
-  for (const run of runs) numbers.push(await readRun(root, run))
+  const standings = await standingsOf(root, steps)
+  for (const run of runs) numbers.push(await readRun(run, standings))
   const arms = armsOf(study)
   return {
     ...{ format: 1, version, title, seeds, margin, draws, small },
@@ -72,12 +82,23 @@ export async function collectResults(study: Study, root: string, { runs }: Pick<
       ),
     ),
     tables: Object.keys(study.tables).map((name) => tableResults(study, name, arms, numbers)),
+    oneRun: sameRuns(runs),
     missing: numbers.flatMap(({ arm, seed, state, why, unfinished }) =>
       state === 'done'
-        ? unfinished.map((each) => ({ arm, seed, state: 'missing' as const, why: each }))
+        ? unfinished.map((each) => ({ arm, seed, ...each }))
         : [{ arm, seed, state, why: why as string }],
     ),
   }
+}
+
+function sameRuns(runs: readonly Run<StepFiles>[]): string[][] {
+  const byArm = new Map<string, string[]>()
+  for (const { arm, evaluations } of runs) byArm.set(arm, [...(byArm.get(arm) ?? []), evaluations['']?.name ?? ''])
+  const groups = new Map<string, string[]>()
+  for (const [arm, names] of byArm) {
+    if (!names.includes('')) groups.set(names.join(), [...(groups.get(names.join()) ?? []), arm])
+  }
+  return [...groups.values()].filter((group) => group.length > 1)
 }
 
 function armResults({ arms, draws }: Study, name: string, runs: readonly RunNumbers[]): ArmResults {

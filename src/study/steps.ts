@@ -5,22 +5,31 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { deleteAll, readTextIfThere, writeJson } from '../data/files.js'
 import { FireError, reasonOf } from '../errors.js'
+import type { Input } from '../pipeline/index.js'
 import type { StageContext, StageResult } from '../stage/index.js'
 import { version } from '../version.js'
 
-/** One run of a stage. */
-export interface Step {
+/** What tells how far a step is. */
+export interface StepFiles {
   /** `STAGE-KEY`, also of its folder. */
   name: string
   stage: string
   folder: string
   /** Names of the steps whose results it reads. */
   needs: string[]
+  /** Files that are there when it is complete. */
+  outputs: string[]
+}
+
+/** One run of a stage. */
+export interface Step extends StepFiles {
+  /** Settings of the stage that name what it reads; the first of `from`, in this order. */
+  inputs?: Input[]
   /** What it is made from: `STEP/FILE` of a step, else the hash of a content. */
   from: string[]
   identity: Record<string, unknown>
-  /** Files that are there when it is complete. */
-  outputs: string[]
+  /** What its last run left undone, in words. */
+  unfinished?(): Promise<string | undefined>
   run(context: StageContext): Promise<StageResult>
 }
 
@@ -50,7 +59,7 @@ const markOf = ({ folder }: Pick<Step, 'folder'>): string => join(folder, 'step.
 const failureOf = (root: string, { name }: Pick<Step, 'name'>): string => join(failuresFolder(root), `${name}.json`)
 
 /** Whether it is complete. A result that was deleted since is made again. */
-export const isDone = (step: Step): boolean =>
+export const isDone = (step: StepFiles): boolean =>
   existsSync(markOf(step)) && step.outputs.every((path) => existsSync(path))
 
 /** Says that a step is complete; the last thing that is written of it. */
@@ -87,7 +96,7 @@ export async function markFailed(root: string, step: Step, error: unknown): Prom
 }
 
 /** Undefined where it did not fail. */
-export async function readFailure(root: string, step: Step): Promise<Failure | undefined> {
+export async function readFailure(root: string, step: StepFiles): Promise<Failure | undefined> {
   const text = await readTextIfThere(failureOf(root, step))
   return text === undefined ? undefined : failureFile.parse(JSON.parse(text))
 }

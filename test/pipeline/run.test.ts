@@ -13,15 +13,12 @@ let root: string
 let ran: string[]
 let logged: string[]
 let settings: Record<string, unknown>
-/** The setting that names the input of a stage. */
-let inputOf: (name: string) => string
 let during: (name: string, context: StageContext) => Promise<boolean> | boolean
 
 beforeEach(async () => {
   root = await temporaryFolder()
   ran = []
   settings = { one: 1, two: 2 }
-  inputOf = () => 'from'
   during = () => false
   await writeFile(join(root, 'source'), 'source')
 })
@@ -32,7 +29,7 @@ const at = (name: string): string => join(root, name)
 function copy(name: string, from: string): PlannedStage {
   return {
     name,
-    inputs: [{ setting: inputOf(name), path: at(from) }],
+    inputs: [{ setting: String(settings[`${name} from`] ?? 'from'), path: at(from) }],
     reads: [],
     identity: { letters: settings[name] },
     outputs: [at(`${name}.out`)],
@@ -109,7 +106,7 @@ describe('runPipeline', () => {
     ],
     [
       'another setting that names the same file',
-      () => void (inputOf = (name) => (name === 'two' ? 'beside' : 'from')),
+      () => Object.assign(settings, { 'two from': 'beside' }),
       ['two'],
       'its settings changed',
     ],

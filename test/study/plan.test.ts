@@ -3,15 +3,16 @@ import { mkdir, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { ContentHashes } from '../../src/study/contents.js'
-import { type Graph, planStudy } from '../../src/study/graph.js'
+import { planStudy } from '../../src/study/graph.js'
 import { formatStudy, loadStudy, type Study, type StudyOptions } from '../../src/study/load.js'
+import { asItStands, type Graph } from '../../src/study/plan.js'
 import { planFor, runStudy } from '../../src/study/study.js'
 import { temporaryFolder } from '../fakes/world.js'
-import { smallStudy, writeStudy } from './small.js'
+import { type StudyDraft, smallStudy, writeStudy } from './small.js'
 
 async function planned(study: Study): Promise<Graph> {
   const root = join(await temporaryFolder(), 'out')
-  return planStudy(study, root, await ContentHashes.open(root), { assume: true })
+  return asItStands(await planStudy(study, root, await ContentHashes.open(root)), { assume: true })
 }
 
 const stepOf = ({ runs }: Graph, arm: string, stage: string): string | undefined =>
@@ -45,6 +46,44 @@ describe('the file of a study', () => {
     await expect(loadStudy('objektives')).rejects.toThrow('did you mean objectives?')
   })
 
+  it('is refused with a key that no stage has, wherever it stands', async () => {
+    const { base, arms } = smallStudy
+    const arm = (set: object) => ({ arms: { ...arms, dpo: { words: 'x', set } } })
+    expect(await problemOf({ base: { ...base, trian: {} } })).toContain(
+      "base.trian: Unknown key 'trian'; did you mean 'train'?",
+    )
+    expect(await problemOf(arm({ 'trian.optimizer.lr': 1 }))).toContain('arms.dpo.set.trian.optimizer.lr')
+    expect(await problemOf(arm({ 'train.optimizer.weightdecay': 1 }))).toContain("did you mean 'weightDecay'?")
+    expect(await problemOf(arm({ train: { optimiser: {} } }))).toContain("did you mean 'optimizer'?")
+    expect(await problemOf(arm({ train: true }))).toContain('expected the keys of the section, or null')
+    expect(await problemOf(arm({ seed: 5 }))).toContain('from its own seeds')
+    const evaluations = { unused: { words: 'x', set: { temprature: 1 } } }
+    expect(await problemOf({ evaluations })).toContain("did you mean 'temperature'?")
+    expect(await problemOf({ heldOut: { sample: { splt: 'test' } } })).toContain("did you mean 'split'?")
+    expect(await problemOf({ quick: { set: { 'import.tranStudies': 1 } } })).toContain("did you mean 'trainStudies'?")
+  })
+
+  it('names paths relative to itself, in every place', async () => {
+    const file = 'mine.jsonl'
+    const path = await writeStudy({
+      arms: { ...smallStudy.arms, dpo: { words: 'x', set: { evaluate: { samples: file, predictions: [file] } } } },
+      evaluations: { more: { words: 'x', set: { scores: [file] } } },
+      heldOut: { sample: { samples: file } },
+      quick: { set: { 'evaluate.samples': file } },
+    })
+    const there = join(path, '..', file)
+    const { arms, evaluations, heldOut } = await loadStudy(path)
+    expect(arms.dpo.set).toEqual({ evaluate: { samples: there, predictions: [there] } })
+    expect(evaluations.more.set).toEqual({ scores: [there] })
+    expect(heldOut?.sample).toEqual({ samples: there })
+    expect((await loadStudy(path, { quick: true })).base.evaluate).toMatchObject({ samples: there })
+  })
+
+  it('has every seed once', async () => {
+    expect(await problemOf({ seeds: [0, 1, 0] })).toContain('seeds: 0 stands there twice')
+    expect(await problemOf({}, { seeds: [2, 2] })).toContain('seeds: 2 stands there twice')
+  })
+
   it('chooses nothing on what is reported', async () => {
     const tune = {
       setting: 'train.optimizer.lr',
@@ -53,8 +92,17 @@ describe('the file of a study', () => {
       set: { 'evaluate.split': 'validation' },
     }
     expect(await problemOf({ tune })).toBe('none')
-    expect(await problemOf({ tune: { ...tune, set: {} } })).toContain('tune.set must name another evaluate.split')
+    const planOf = async (changes: object): Promise<Graph> =>
+      planned(await loadStudy(await writeStudy(changes as StudyDraft)))
+    const refused = /tune.set: the trials of fire may ask questions that are reported/
+    expect((await planOf({ tune })).runs).toHaveLength(4)
+    await expect(planOf({ tune: { ...tune, set: {} } })).rejects.toThrow(refused)
+    await expect(planOf({ tune: { ...tune, set: { 'evaluate.split': 'test' } } })).rejects.toThrow(refused)
+    await expect(planOf({ tune: { ...tune, set: { 'evaluate.split': null } } })).rejects.toThrow(refused)
+    const own = { words: 'x', set: { 'evaluate.split': 'test' } }
+    await expect(planOf({ tune, arms: { ...smallStudy.arms, fire: own } })).rejects.toThrow(refused)
     expect(await problemOf({ tune: { ...tune, seed: 0 } })).toContain('tune.seed 0')
+    expect(await problemOf({ tune }, { seeds: [1, 9] })).toContain('tune.seed 9')
   })
 
   it('names the place of a setting that a stage refuses', async () => {
@@ -65,6 +113,12 @@ describe('the file of a study', () => {
 })
 
 describe('the steps', () => {
+  it('of a quick study are quick for held-out pairs too', async () => {
+    const { runs } = await planned(await loadStudy('reward-hacking', { quick: true }))
+    const worlds = runs.flatMap(({ steps }) => steps).filter(({ stage }) => stage === 'import')
+    expect(new Set(worlds.map(({ identity }) => identity.testStudies))).toEqual(new Set([40]))
+  })
+
   it('are the same for arms of equal settings, and shared where arms agree', async () => {
     const graph = await planned(await loadStudy(await writeStudy()))
     for (const stage of ['train', 'evaluate']) {
