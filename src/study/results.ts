@@ -1,4 +1,6 @@
 /** study.json: every arm with every seed, what is missing, and what may be said of the differences. */
+import { isAbsolute, relative } from 'node:path'
+import { isTree } from '../settings/source.js'
 import {
   type ClusteredItem,
   countClusters,
@@ -78,6 +80,7 @@ export async function collectResults(
       armResults(
         study,
         name,
+        root,
         numbers.filter(({ arm }) => arm === name),
       ),
     ),
@@ -101,8 +104,17 @@ function sameRuns(runs: readonly Run<StepFiles>[]): string[][] {
   return [...groups.values()].filter((group) => group.length > 1)
 }
 
-function armResults({ arms, draws }: Study, name: string, runs: readonly RunNumbers[]): ArmResults {
-  const { words, row = null, set } = arms[name]
+/** Paths as they are seen from the folder of the study: nothing tells whose home it lies in. */
+function portable(value: unknown, root: string): unknown {
+  if (typeof value === 'string') return isAbsolute(value) ? relative(root, value) : value
+  if (Array.isArray(value)) return value.map((each) => portable(each, root))
+  if (!isTree(value)) return value
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, portable(each, root)]))
+}
+
+function armResults({ arms, draws }: Study, name: string, root: string, runs: readonly RunNumbers[]): ArmResults {
+  const { words, row = null, set: changes } = arms[name]
+  const set = portable(changes, root) as ArmResults['set']
   const isWhole = runs.every(({ state }) => state === 'done')
   const means = metrics.map((metric) => [metric, isWhole ? meanOf(runs, metric, draws) : null])
   const seeds = runs.map(({ arm: _, answers: __, ...rest }) => rest)

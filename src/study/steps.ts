@@ -1,7 +1,7 @@
 /** A step on disk: a folder with what the stage left, and step.json once it is complete. */
 import { existsSync } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { z } from 'zod'
 import { deleteAll, readTextIfThere, writeJson } from '../data/files.js'
 import { FireError, reasonOf } from '../errors.js'
@@ -91,7 +91,11 @@ export async function readSteps(root: string): Promise<FinishedStep[]> {
 /** Writes down why a step failed, for the page and for other workers; a later run tries it again. */
 export async function markFailed(root: string, step: Step, error: unknown): Promise<void> {
   const code = error instanceof FireError ? error.code : 'ERR_FIRE_INTERNAL'
-  const failure: Failure = { step: step.name, code, message: reasonOf(error) }
+  // Where the folder lies is no part of the results.
+  const message = reasonOf(error)
+    .replaceAll(`${resolve(root)}/`, '')
+    .replaceAll(`${root}/`, '')
+  const failure: Failure = { step: step.name, code, message }
   await writeJson(failureOf(root, step), failure)
 }
 
