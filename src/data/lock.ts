@@ -3,8 +3,8 @@
  * none, with its owner inside: no help of the file system is needed. What a killed process left is taken over.
  */
 import { randomBytes } from 'node:crypto'
-import { closeSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs'
-import { realpath, rmdir, stat } from 'node:fs/promises'
+import { closeSync, openSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeSync } from 'node:fs'
+import { readdir, realpath, rmdir, stat } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { basename, dirname, join, resolve, sep } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
@@ -42,6 +42,37 @@ interface FoundLock {
 /** Tokens of the locks of this process, by the path of the lock. */
 const held = new Map<string, string>()
 
+/** A lock is touched so often while it is held, in milliseconds. */
+const pulse = 60_000
+
+/** A lock of an owner out of sight that is not touched for so long is that of a dead one: a container that was killed, another machine. */
+const silence = 10 * pulse
+
+let pulsing: NodeJS.Timeout | undefined
+
+/** From the first lock of this process on, to the last one. */
+function keepPulse(): void {
+  if (held.size === 0) {
+    process.off('exit', removeHeld)
+    clearInterval(pulsing)
+    pulsing = undefined
+  } else if (pulsing === undefined) {
+    process.on('exit', removeHeld)
+    pulsing = setInterval(touchHeld, pulse).unref()
+  }
+}
+
+function touchHeld(): void {
+  const now = new Date()
+  for (const [lock, token] of held) {
+    try {
+      if (parseHolder(readLock(lock) ?? '')?.token === token) utimesSync(lock, now, now)
+    } catch {
+      // Deleted by hand, or the disk is away for a moment: the work goes on, and the next minute tries again.
+    }
+  }
+}
+
 /**
  * Reserves an output until the result is disposed of, and deletes what killed processes left of it. Missing folders are made.
  * Declare it with `await using`. Reading needs no lock.
@@ -68,6 +99,17 @@ export async function lockOutput(
     throw error
   }
   return { [Symbol.asyncDispose]: () => release(lock, folder, made) }
+}
+
+/** Names of the outputs in a folder that are reserved, each as one file, by runs that may be alive. */
+export async function heldOutputs(folder: string): Promise<string[]> {
+  const locks = (await readdir(folder)).filter((name) => name.startsWith('.') && name.endsWith(suffix))
+  const held: string[] = []
+  for (const name of locks) {
+    const found = await find(join(folder, name))
+    if (found && found.standing !== 'gone') held.push(name.slice(1, -suffix.length))
+  }
+  return held
 }
 
 /** @throws {ArgumentError} when an input is what will be written, or lies in it. */
@@ -152,8 +194,8 @@ function create(lock: string): boolean {
   }
   // Whoever found it empty for too long has taken it for damaged.
   if (parseHolder(readLock(lock) ?? '')?.token !== token) return false
-  if (held.size === 0) process.on('exit', removeHeld)
   held.set(lock, token)
+  keepPulse()
   return true
 }
 
@@ -164,10 +206,18 @@ async function find(lock: string): Promise<FoundLock | undefined> {
     const text = readLock(lock)
     if (text === undefined) return undefined
     const holder = parseHolder(text)
-    if (holder) return { token: holder.token, standing: standingOf(holder.owner), holder }
+    if (holder) return { token: holder.token, standing: standingAt(lock, holder), holder }
     await setTimeout(50)
   }
   return { token: 'damaged', standing: 'gone' }
+}
+
+/** Machines that share a folder agree on the time to a few minutes. */
+function standingAt(lock: string, { owner }: Holder): Standing {
+  const standing = standingOf(owner)
+  if (standing !== 'unknown') return standing
+  const touched = statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? 0
+  return Date.now() - touched > silence ? 'gone' : 'unknown'
 }
 
 function parseHolder(text: string): Holder | undefined {
@@ -196,7 +246,7 @@ function locked(path: string, lock: string, { standing, holder }: FoundLock): Lo
     hint:
       standing === 'alive'
         ? `Wait until it has ended, stop it, or name another output.${terminated}`
-        : `Whether that process still runs cannot be seen from here. If it does not, delete ${lock}.`,
+        : `Whether that process still runs cannot be seen from here; silent for 10 minutes it counts as ended. If you know that it has, delete ${lock}.`,
   })
 }
 
@@ -219,7 +269,7 @@ async function release(lock: string, folder: string, made: string | undefined): 
 function remove(lock: string): void {
   const token = held.get(lock)
   held.delete(lock)
-  if (held.size === 0) process.off('exit', removeHeld)
+  keepPulse()
   if (parseHolder(readLock(lock) ?? '')?.token === token) rmSync(lock, { force: true })
 }
 

@@ -24,11 +24,16 @@ export const sharedSettings = z.strictObject({
   seed: seed.meta({ description: 'Seed of every stage that does not set its own' }),
 })
 
+/** A file or folder whose content decides a result, and the setting that names it. */
+export interface Input {
+  setting: string
+  path: string
+}
+
 /** A stage with everything decided. */
 export interface PlannedStage {
   name: string
-  /** Files and folders whose content decides the result. */
-  inputs: string[]
+  inputs: Input[]
   /** Files that the inputs name; asked for when the inputs are there. */
   reads: Naming[]
   /** What its last run left undone, in words. */
@@ -137,7 +142,10 @@ export function planStage(
   const inputs = pathsOf(stage.settings, 'input').filter((path) => !isUnder(path, ignored))
   return {
     name: stage.name,
-    inputs: inputs.flatMap((path) => (valueAt(settings, path) as string | null | undefined) ?? []),
+    inputs: inputs.flatMap((keys) => {
+      const paths = [(valueAt(settings, keys) as string | string[] | null | undefined) ?? []].flat()
+      return paths.map((path) => ({ setting: keys.join('.'), path }))
+    }),
     reads: stage.reads?.(settings) ?? [],
     unfinished: stage.unfinished && (async () => stage.unfinished?.(settings)),
     identity: identityOf(stage.settings, settings as object, ignored),

@@ -10,7 +10,7 @@ const stageState = z.strictObject({
   /** `running` until the outputs are complete: a stage found in this state was cut off. */
   state: z.enum(['running', 'done']),
   version: z.string(),
-  /** SHA-256 of the settings. */
+  /** SHA-256 of the settings, and of the names of those that name the inputs. */
   settings: z.string(),
   /** Content hashes of the inputs, in their order. */
   inputs: z.array(z.string()),

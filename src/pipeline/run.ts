@@ -74,7 +74,7 @@ export async function planPipeline({ output, stages }: Pipeline, signal?: AbortS
   const lines: string[] = []
   for (const stage of stages) {
     const maker = made.find(({ path }) =>
-      stage.inputs.some((input) => `${input}${sep}`.startsWith(`${path}${sep}`)),
+      stage.inputs.some((input) => `${input.path}${sep}`.startsWith(`${path}${sep}`)),
     )?.by
     const before = manifest.stages[stage.name]
     let reason: string | null
@@ -93,10 +93,14 @@ type Present = Pick<StageState, 'version' | 'settings' | 'inputs' | 'named'>
 
 /** What decides the result of a stage, as it is now. */
 async function present(stage: PlannedStage, hashes: Hashes, output: string): Promise<Present> {
-  const inputs = await hashAll(hashes, stage.inputs)
+  const inputs = await hashAll(
+    hashes,
+    stage.inputs.map(({ path }) => path),
+  )
   return {
     version,
-    settings: sha256(JSON.stringify(stage.identity)),
+    // The same file under another setting is another input.
+    settings: sha256(JSON.stringify([stage.identity, stage.inputs.map(({ setting }) => setting)])),
     inputs,
     named: await hashNamed(stage, hashes, output),
   }
@@ -203,7 +207,7 @@ function inputsChanged(before: StageState, now: Present, { inputs }: PlannedStag
   if (before.settings !== now.settings) return 'its settings changed'
   if (before.inputs.length !== now.inputs.length) return 'it has other inputs'
   const input = now.inputs.findIndex((hash, index) => hash !== before.inputs[index])
-  if (input >= 0) return `${inputs[input]} changed`
+  if (input >= 0) return `${inputs[input].path} changed`
   for (const [path, hash] of Object.entries(before.named)) {
     // One that is not named any more lies elsewhere now: the records that named it are an input, and the same.
     if (now.named[path] !== undefined && now.named[path] !== hash) return `${join(output, path)} changed`

@@ -1,7 +1,7 @@
 /** Content hashes of the inputs from outside a study: each is read once a process, large files once in all. */
 import { join } from 'node:path'
 import { readTextIfThere, writeJson } from '../data/files.js'
-import { Hashes, knownHashes } from '../pipeline/index.js'
+import { Hashes, type KnownHashes, knownHashes } from '../pipeline/index.js'
 
 export class ContentHashes {
   readonly #file: string
@@ -17,8 +17,7 @@ export class ContentHashes {
   /** @param root folder of the study. */
   static async open(root: string, signal?: AbortSignal): Promise<ContentHashes> {
     const file = join(root, 'hashes.json')
-    const known = knownHashes.safeParse(JSON.parse((await readTextIfThere(file)) ?? '{}'))
-    return new ContentHashes(file, new Hashes(known.success ? known.data : {}, signal))
+    return new ContentHashes(file, new Hashes(knownIn((await readTextIfThere(file)) ?? '{}'), signal))
   }
 
   /** What was at the path when it was first asked for: a study does not change while it runs. */
@@ -38,5 +37,14 @@ export class ContentHashes {
   /** Keeps the hashes of large files for later processes. */
   async save(): Promise<void> {
     if (Object.keys(this.#hashes.used).length > 0) await writeJson(this.#file, this.#hashes.used)
+  }
+}
+
+/** A damaged memory is none. */
+function knownIn(text: string): KnownHashes {
+  try {
+    return knownHashes.parse(JSON.parse(text))
+  } catch {
+    return {}
   }
 }

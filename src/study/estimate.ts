@@ -1,7 +1,8 @@
 /** What a study would cost, before anything starts. */
+import { fileURLToPath } from 'node:url'
 import { sharedSettings } from '../pipeline/index.js'
-import type { Graph, Run } from './graph.js'
 import type { Study } from './load.js'
+import type { Graph, Run } from './plan.js'
 import { type FinishedStep, isDone, readSteps, type Step } from './steps.js'
 
 /** Steps of one stage that are still to be done. */
@@ -33,6 +34,7 @@ export interface Estimate {
 }
 
 /** Seconds and bytes of a step with the bundled model and as many studies, on two idle cores (docs/studies.md). */
+const bundledModel = fileURLToPath(new URL('../../models/phantom', import.meta.url))
 const tabled = { trainStudies: 200, testStudies: 300 }
 const table: Record<string, { seconds: number; bytes: number }> = {
   import: { seconds: 2, bytes: 4e6 },
@@ -47,7 +49,7 @@ const table: Record<string, { seconds: number; bytes: number }> = {
 /** @param graph planned with `assume`. */
 export async function estimate(study: Study, root: string, { runs, steps }: Graph): Promise<Estimate> {
   const finished = await readSteps(root)
-  const isBundled = study.base.import !== undefined && (study.base.import as { kind?: string }).kind === 'phantom'
+  const isBundled = study.base.import !== undefined && study.base.model === bundledModel
   const scale = scaleOf(steps)
   const stages = Object.keys(table).map((stage) => {
     const own = [...steps.values()].filter((step) => step.stage === stage)

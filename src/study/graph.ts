@@ -2,42 +2,23 @@
  * A study as a graph of steps. A step is one run of a stage; its name holds a hash of everything that decides its result, so
  * arms that agree in what comes before have one step in common.
  */
-import { readFileSync } from 'node:fs'
-import { join, relative, sep } from 'node:path'
+import { dirname, join, relative, sep } from 'node:path'
 import { sha256 } from '../data/files.js'
 import type { PlannedStage } from '../pipeline/index.js'
 import { planStage, sharedSettings, stages } from '../pipeline/index.js'
 import { configError } from '../settings/file.js'
-import { setValueAt, valueAt } from '../settings/setting.js'
+import { valueAt } from '../settings/setting.js'
 import { isTree, type KeyPath, type Tree } from '../settings/source.js'
 import type { Artifacts, Stage } from '../stage/index.js'
 import { version } from '../version.js'
-import { type Choice, chooseStep, type Tuned } from './choose.js'
+import { applied } from './changes.js'
+import { chooseStep } from './choose.js'
 import type { ContentHashes } from './contents.js'
 import { studyFiles } from './files.js'
 import type { Study } from './load.js'
+import type { Plan, PlannedRun } from './plan.js'
 import type { Changes, Tune } from './settings.js'
-import { isDone, type Step, stepsFolder } from './steps.js'
-
-/** One arm with one seed. */
-export interface Run {
-  arm: string
-  seed: number
-  /** In the order they run; steps of a run that waits are not known yet. */
-  steps: Step[]
-  /** The evaluation of the tables under `''`, further ones under their names. */
-  evaluations: Record<string, Step>
-  /** The choice that the rest depends on, until it is made. */
-  waitsFor: Step | null
-  /** What was chosen for it. */
-  tuned: Tuned | null
-}
-
-/** A study as it stands: every run, and every step once, each after those that it needs. */
-export interface Graph {
-  runs: Run[]
-  steps: Map<string, Step>
-}
+import { type Step, stepsFolder } from './steps.js'
 
 /** What is planned with. */
 interface Planning {
@@ -46,23 +27,17 @@ interface Planning {
   root: string
   contents: ContentHashes
   steps: Map<string, Step>
-  /** Plan runs whose value is not chosen yet as if it were the first one that is tried. */
-  assume: boolean
+  /** Steps by all that they are planned from: arms have most of them in common. */
+  planned: Map<string, Promise<PlannedStep>>
 }
 
 /**
- * Decides every step that can be decided now: a run waits while its tuned value is not chosen. Writes nothing.
- * @param assume plan waiting runs too, with the first value that is tried; for estimates.
- * @throws {ConfigError} for settings of an arm that its stage refuses.
+ * Decides every step, for every value that may be chosen. Writes nothing.
+ * @throws {ConfigError} for settings of an arm that its stage refuses, and for a choice on what is reported.
  */
-export async function planStudy(
-  study: Study,
-  root: string,
-  contents: ContentHashes,
-  { assume = false } = {},
-): Promise<Graph> {
-  const planning: Planning = { study, root, contents, steps: new Map(), assume }
-  const runs: Run[] = []
+export async function planStudy(study: Study, root: string, contents: ContentHashes): Promise<Plan> {
+  const planning: Planning = { study, root, contents, steps: new Map(), planned: new Map() }
+  const runs: PlannedRun[] = []
   for (const seed of study.seeds) {
     for (const arm of armsOf(study)) runs.push(await planRun(planning, arm, seed))
   }
@@ -75,21 +50,60 @@ export function armsOf({ arms, tables, only }: Study): string[] {
   return Object.keys(arms).filter((name) => (only ? only.includes(name) : shown.has(name)))
 }
 
-async function planRun(planning: Planning, arm: string, seed: number): Promise<Run> {
-  const { study, assume } = planning
-  const run: Run = { arm, seed, steps: [], evaluations: {}, waitsFor: null, tuned: null }
-  const changes = { ...study.arms[arm].set }
+async function planRun(planning: Planning, arm: string, seed: number): Promise<PlannedRun> {
+  const { study } = planning
+  const { set, tunedAs = arm } = study.arms[arm]
   const tune = tuneOf(study, arm)
-  if (tune) {
-    const choice = await planChoice(planning, tune, study.arms[arm].tunedAs ?? arm)
-    const assumed: Tuned | null = assume ? { setting: tune.setting, value: tune.values[0], trials: [] } : null
-    run.tuned = chosenBy(choice) ?? assumed
-    if (!isDone(choice)) run.waitsFor = choice
-    if (!run.tuned) return run
-    changes[tune.setting] = run.tuned.value
+  const further = furtherOf(study, arm)
+  if (!tune) return { arm, seed, choice: null, branches: [await planBranch(planning, arm, seed, null, set, further)] }
+  const choice = await planChoice(planning, tune, tunedAs)
+  const branches: PlannedRun['branches'] = []
+  for (const value of tune.values) {
+    branches.push(await planBranch(planning, arm, seed, value, { ...set, [tune.setting]: value }, further))
   }
-  return Object.assign(run, await planStages(planning, arm, seed, changes, furtherOf(study, arm)))
+  refuseSameQuestions(planning, arm, choice, branches)
+  return { arm, seed, choice: choice.name, branches }
 }
+
+async function planBranch(
+  planning: Planning,
+  arm: string,
+  seed: number,
+  value: number | null,
+  changes: Changes,
+  further: Study['evaluations'],
+): Promise<PlannedRun['branches'][number]> {
+  const { steps, evaluations } = await planStages(planning, arm, seed, changes, further)
+  const named = Object.entries(evaluations).map(([name, step]) => [name, step.name])
+  return { value, steps: steps.map(({ name }) => name), evaluations: Object.fromEntries(named) }
+}
+
+/** Nothing is chosen on what is reported: a value that fits those questions by chance would be taken for a better one. */
+function refuseSameQuestions(
+  { steps, study }: Planning,
+  arm: string,
+  choice: Step,
+  branches: PlannedRun['branches'],
+): void {
+  const tried = choice.needs.map((name) => steps.get(name) as Step)
+  const reported = branches.flatMap(({ evaluations }) =>
+    Object.values(evaluations).map((name) => steps.get(name) as Step),
+  )
+  if (!reported.some((one) => tried.some((other) => haveCommonQuestions(one, other)))) return
+  const message = `tune.set: the trials of ${arm} may ask questions that are reported; give another evaluate.split, or other evaluate.samples`
+  throw configError([{ path: ['tune', 'set'], message }], study.locate)
+}
+
+/** Samples that a step of the study makes may be those of another seed under another name: their splits alone tell. */
+function haveCommonQuestions(one: Step, other: Step): boolean {
+  const [samples, others] = [samplesOf(one), samplesOf(other)]
+  const mayOverlap = samples === others || samples.includes('/') || others.includes('/')
+  const [split, otherSplit] = [one.identity.split ?? null, other.identity.split ?? null]
+  return mayOverlap && (split === otherSplit || split === null || otherSplit === null)
+}
+
+const samplesOf = ({ inputs = [], from }: Step): string =>
+  from[inputs.findIndex(({ setting }) => setting === 'samples')] ?? ''
 
 /** What the tables of the arm ask for beside the evaluation that they all have. */
 function furtherOf({ tables, evaluations }: Study, arm: string): Study['evaluations'] {
@@ -114,14 +128,8 @@ async function planChoice(planning: Planning, tune: Tune, arm: string): Promise<
     const { evaluations } = await planStages(planning, arm, tune.seed, changes)
     trials.push({ value, evaluation: evaluations[''] })
   }
-  const step = chooseStep(planning.root, tune, trials)
+  const step = chooseStep(planning.root, tune, trials, planning.steps)
   return addStep(planning, step)
-}
-
-function chosenBy(choice: Step): Tuned | undefined {
-  if (!isDone(choice)) return undefined
-  const { setting, chosen, trials } = JSON.parse(readFileSync(choice.outputs[0], 'utf8')) as Choice
-  return { setting, value: chosen, trials }
 }
 
 /** The steps of one run, those that no evaluation needs left out. */
@@ -131,7 +139,7 @@ async function planStages(
   seed: number,
   changes: Changes,
   further: Study['evaluations'] = {},
-): Promise<Pick<Run, 'steps' | 'evaluations'>> {
+): Promise<{ steps: Step[]; evaluations: Record<string, Step> }> {
   const { study } = planning
   const tree = { ...applied(study.base, changes), seed }
   const artifacts: Artifacts = {}
@@ -185,19 +193,35 @@ async function heldOutPairs(planning: Planning, seed: number, own: Map<string, S
   throw configError([{ path: ['base', 'pairs'], message }], study.locate)
 }
 
-/** A copy with the changes in it. */
-function applied(tree: Tree, changes: Changes): Tree {
-  const copy = structuredClone(tree)
-  for (const [key, value] of Object.entries(changes)) setValueAt(copy, key.split('.'), value)
-  return copy
+interface PlannedStep {
+  step: Step
+  makes: Artifacts
 }
 
-async function planStep(
+/** What surrounds the section of a stage in a run. */
+interface Surroundings {
+  tree: Tree
+  artifacts: Artifacts
+  arm?: string
+}
+
+function planStep(planning: Planning, stage: Stage, section: Tree, around: Surroundings): Promise<PlannedStep> {
+  const { arm } = around
+  const shared = Object.entries(around.tree).filter(([key]) => key in sharedSettings.shape && key !== 'output')
+  // Whether a setting is without effect is told of the arm's own.
+  const own = arm === undefined ? null : planning.study.arms[arm].set
+  const key = JSON.stringify([stage.name, section, shared, around.artifacts, own])
+  const known = planning.planned.get(key) ?? planNew(planning, stage, section, around)
+  planning.planned.set(key, known)
+  return known
+}
+
+async function planNew(
   { study, root, contents }: Planning,
   stage: Stage,
   section: Tree,
-  { tree, artifacts, arm }: { tree: Tree; artifacts: Artifacts; arm?: string },
-): Promise<{ step: Step; makes: Artifacts }> {
+  { tree, artifacts, arm }: Surroundings,
+): Promise<PlannedStep> {
   const shared = Object.entries(tree).filter(([key]) => key in sharedSettings.shape && key !== 'output')
   const common = { featureStore: join(root, studyFiles.features), ...Object.fromEntries(shared) }
   const locate = (keys: KeyPath): string | undefined => {
@@ -214,12 +238,18 @@ async function planStep(
   const { inputs, identity, reads } = plan(join(stepsFolder(root), stage.name))
   const contentOf = async (path: string): Promise<string> => nameInside(root, path) ?? (await contents.of(path))
   const from: string[] = []
-  for (const path of inputs) from.push(await contentOf(path))
+  for (const { path } of inputs) from.push(await contentOf(path))
+  const settings = inputs.map(({ setting }) => setting)
+  const named: [input: string, file: string, content: string][] = []
   // What a step of the study names is told by how the step was made.
-  for (const { files } of reads.filter(({ input }) => nameInside(root, input) === undefined)) {
-    for (const path of await files()) from.push(String(await contents.ofAny(path)))
+  for (const { input, files } of reads.filter(({ input }) => nameInside(root, input) === undefined)) {
+    const setting = settings[inputs.findIndex(({ path }) => path === input)]
+    for (const path of await files()) {
+      named.push([setting, relative(dirname(input), path), String(await contents.ofAny(path))])
+    }
   }
-  const key = sha256(JSON.stringify([version, stage.name, identity, from])).slice(0, 12)
+  from.push(...named.map(([, , content]) => content))
+  const key = sha256(JSON.stringify([version, stage.name, identity, settings, from, named])).slice(0, 12)
   const name = `${stage.name}-${key}`
   const folder = join(stepsFolder(root), name)
   const planned = plan(folder)

@@ -3,12 +3,14 @@ import { fork } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { InternalError } from '../errors.js'
+import type { Study } from './load.js'
 import type { Shard, WorkOptions } from './run.js'
 
 /** What a worker is told. */
 export interface WorkerTask {
   root: string
-  threads: number
+  /** With its threads. */
+  study: Omit<Study, 'locate'>
   shard?: Shard
 }
 
@@ -21,16 +23,17 @@ export type WorkerMessage = { log: string } | { error: { code: string; message: 
  * @returns errors that ended a worker, such as a full disk.
  */
 export async function runWorkers(
+  { locate: _, ...study }: Study,
   root: string,
-  jobs: number,
-  { signal, progress, threads, shard }: WorkOptions,
+  { jobs, threads, signal, progress, shard }: WorkOptions & { jobs: number; threads?: number },
 ): Promise<{ code: string; message: string }[]> {
   const each = threads || Math.max(1, Math.floor(availableParallelism() / jobs))
-  const task: WorkerTask = { root, threads: each, shard }
+  const task: WorkerTask = { root, study: { ...study, base: { ...study.base, threads: each } }, shard }
   const path = fileURLToPath(new URL('./worker.js', import.meta.url))
   const ends = Array.from({ length: jobs }, async () => {
     // Signals of the terminal are this process's to handle.
-    const child = fork(path, [JSON.stringify(task)], { detached: true, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+    const child = fork(path, { detached: true, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+    child.send(task)
     const errors: { code: string; message: string }[] = []
     const stop = (): void => void (child.connected && child.disconnect())
     child.on('message', (message: WorkerMessage) => {

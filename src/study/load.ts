@@ -8,7 +8,7 @@ import { pipelineSchema } from '../pipeline/index.js'
 import { checkTree, configError, type Locate, readSettings } from '../settings/file.js'
 import type { Problem } from '../settings/problems.js'
 import { pathsOf } from '../settings/setting.js'
-import { isTree, resolvePaths, type Tree } from '../settings/source.js'
+import { applied, resolveKeys, unknownKeys } from './changes.js'
 import { isMeasure } from './metrics.js'
 import { type Measure, type StudyFile, studySettings } from './settings.js'
 
@@ -42,12 +42,16 @@ export async function loadStudy(name: string, options: StudyOptions = {}): Promi
   const path = isPath ? name : shipped
   const inBase = pathKeys.map((keys) => ['base', ...keys])
   const { tree, locate } = await readSettings(path, options.set ?? [], inBase)
-  resolveChanges(tree, path)
+  resolveKeys(tree, dirname(resolve(path)))
   const file = checkTree(studySettings, tree, locate())
   const tables = isPath || name === 'all' ? mainTables(file) : [tableNamed(name, file)]
-  const problems = problemsOf(file)
-  if (problems.length > 0) throw configError(problems, locate())
-  return { ...restrict(file, tables, options), locate: locate() }
+  const refuse = (problems: Problem[]): void => {
+    if (problems.length > 0) throw configError(problems, locate())
+  }
+  refuse([...unknownKeys(tree), ...problemsOf(file)])
+  const study = restrict(file, tables, options)
+  refuse(seedProblems(study))
+  return { ...study, locate: locate() }
 }
 
 const mainTables = ({ tables }: StudyFile): string[] => {
@@ -61,14 +65,6 @@ function tableNamed(name: string, { tables }: StudyFile): string {
   const near = nearest(name, names)
   const advice = near ? `did you mean ${near}?` : `the studies are ${names.join(', ')}, or a file such as ./study.yaml`
   throw new ArgumentError(`Unknown study ${JSON.stringify(name.slice(0, 80))}; ${advice}`)
-}
-
-/** Paths in changes are relative to the file, as they are in the base. */
-function resolveChanges(tree: Tree, path: string): void {
-  const arms = isTree(tree.arms) ? Object.values(tree.arms) : []
-  const holders = [...arms, tree.tune, tree.quick].filter(isTree).map(({ set }) => set)
-  const keys = pathKeys.map((each) => [each.join('.')])
-  for (const changes of holders.filter(isTree)) resolvePaths(changes, dirname(resolve(path)), keys)
 }
 
 /** The tables and seeds that are asked for, small ones with `quick`. */
@@ -88,11 +84,8 @@ function restrict(
   }
   if (quick) {
     if (!small) throw new ArgumentError('The file does not say what is quick', { hint: 'Give it a section quick.' })
-    const changed = Object.entries(study.arms).map(([name, arm]) => [
-      name,
-      { ...arm, set: { ...small.set, ...arm.set } },
-    ])
-    Object.assign(study, { arms: Object.fromEntries(changed), seeds: small.seeds, only: quickArms(study), small: true })
+    const base = applied(study.base, small.set)
+    Object.assign(study, { base, seeds: small.seeds, only: quickArms(study), small: true })
     delete study.tune
   }
   return { ...study, seeds: seeds ? [...seeds] : study.seeds, only: arms ? [...arms] : study.only }
@@ -115,7 +108,7 @@ const gives = (metric: Measure, { rewards, set }: StudyFile['evaluations'][strin
   metric === 'contentOverStyle' ? rewards : Number(set.answers ?? 1) > 1
 
 /** What no single key can tell: names that stand for nothing. */
-function problemsOf({ arms, tables, evaluations, heldOut, tune, only, seeds }: StudyFile): Problem[] {
+function problemsOf({ arms, tables, evaluations, heldOut, only }: StudyFile): Problem[] {
   const problems: Problem[] = []
   const known = Object.keys(arms)
   const ask = (wanted: string | undefined, path: string[], among = known): void => {
@@ -151,14 +144,16 @@ function problemsOf({ arms, tables, evaluations, heldOut, tune, only, seeds }: S
     const path = ['evaluations', name, 'rewards']
     problems.push({ path, message: `${path.join('.')}: the section heldOut is missing, which says on what` })
   }
-  if (tune && !Object.keys(tune.set).some((key) => /^evaluate\.(split|samples)$/.test(key))) {
-    const message =
-      'tune.set must name another evaluate.split or evaluate.samples: nothing is chosen on what is reported'
-    problems.push({ path: ['tune', 'set'], message })
-  }
-  if (tune && seeds.includes(tune.seed)) {
-    const message = `tune.seed ${tune.seed} is a seed of the study: the value would be chosen on what is reported`
-    problems.push({ path: ['tune', 'seed'], message })
-  }
   return problems
+}
+
+/** Of the seeds that are run, wherever they were named. */
+function seedProblems({ seeds, tune }: Pick<StudyFile, 'seeds' | 'tune'>): Problem[] {
+  const twice = seeds.find((seed, i) => seeds.indexOf(seed) < i)
+  if (twice !== undefined) {
+    return [{ path: ['seeds'], message: `seeds: ${twice} stands there twice; a seed counts once` }]
+  }
+  if (!tune || !seeds.includes(tune.seed)) return []
+  const message = `tune.seed ${tune.seed} is a seed of the study: the value would be chosen on what is reported`
+  return [{ path: ['tune', 'seed'], message }]
 }

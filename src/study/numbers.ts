@@ -1,10 +1,11 @@
 /** What one arm came to with one seed, read from its finished evaluation. */
 import { type EvaluationResults, readEvaluation } from '../evaluate/index.js'
 import { drawnMeasures, readRewards, readVerdicts, rewardMeasures } from './further.js'
-import type { Run } from './graph.js'
 import { type CountedAnswer, groupOf, type Measured } from './metrics.js'
+import type { Run } from './plan.js'
 import { type Metric, metrics } from './settings.js'
-import { isDone, readFailure, type Step } from './steps.js'
+import { isFailure, type Standing } from './standing.js'
+import type { StepFiles } from './steps.js'
 
 type SampledResults = NonNullable<EvaluationResults['systems'][number]['sampled']>
 type RewardResults = EvaluationResults['rewards'][number]
@@ -27,46 +28,59 @@ export interface RunNumbers extends Measured {
   /** On the held-out pairs, and on its own. */
   rewards: RewardResults[]
   /** Further evaluations that are not done, and why. */
-  unfinished: string[]
+  unfinished: { state: 'missing' | 'failed'; why: string }[]
 }
 
-/** @throws {DataError} for an evaluation that was changed by hand into something else. */
-export async function readRun(root: string, run: Run): Promise<RunNumbers> {
+type Standings = ReadonlyMap<string, Standing>
+
+/**
+ * @param root folder of the study. @param standings of all steps that the run needs.
+ * @throws {DataError} for an evaluation that was changed by hand into something else.
+ */
+export async function readRun(root: string, run: Run<StepFiles>, standings: Standings): Promise<RunNumbers> {
   const { arm, seed, steps, tuned, evaluations, waitsFor } = run
   const about = { arm, seed, steps: steps.map(({ name }) => name), tuned }
-  const nothing = { sampled: null, rewards: [], unfinished: [], measured: {} }
-  const none = { ...about, ...nothing, groups: null, words: null, answers: null }
   const last = evaluations['']
-  if (last && isDone(last)) {
-    const results = await readEvaluation(last.folder)
-    const groups = Object.fromEntries(metrics.map((metric) => [metric, groupOf(results, metric)]))
+  if (waitsFor || standings.get(last.name) !== 'done') {
+    const nothing = { sampled: null, rewards: [], unfinished: [], measured: {} }
     return {
-      ...{ ...about, state: 'done', why: null },
-      groups: groups as RunNumbers['groups'],
-      words: results.systems[0].groups[0]?.words ?? null,
-      ...(await readFurther(root, run)),
-      answers: await answersOf(last.folder),
+      ...{ ...about, ...reasonOf(waitsFor ?? last, standings), ...nothing },
+      ...{ groups: null, words: null, answers: null },
     }
   }
-  for (const step of [...steps, ...(waitsFor ? [waitsFor] : [])]) {
-    const failure = isDone(step) ? undefined : await readFailure(root, step)
-    if (failure) return { ...none, state: 'failed', why: `${failure.step}: ${failure.message}` }
+  const results = await readEvaluation(last.folder)
+  const groups = Object.fromEntries(metrics.map((metric) => [metric, groupOf(results, metric)]))
+  return {
+    ...{ ...about, state: 'done', why: null },
+    groups: groups as RunNumbers['groups'],
+    words: results.systems[0].groups[0]?.words ?? null,
+    ...(await readFurther(root, run, standings)),
+    answers: await answersOf(last.folder),
   }
-  const next = steps.find((step) => !isDone(step))
-  const why = waitsFor ? `its ${waitsFor.name} is not done` : next ? `${next.name} is not done` : 'not begun'
-  return { ...none, state: 'missing', why }
+}
+
+/** Why a step is not done: what failed may be far before it. */
+function reasonOf({ name }: StepFiles, standings: Standings): { state: 'missing' | 'failed'; why: string } {
+  const standing = standings.get(name) as Standing
+  return isFailure(standing)
+    ? { state: 'failed', why: `${standing.step}: ${standing.message}` }
+    : { state: 'missing', why: `${name} is not done` }
 }
 
 type Further = Pick<RunNumbers, 'sampled' | 'rewards' | 'unfinished' | 'measured'>
 
-async function readFurther(root: string, { evaluations, steps }: Run): Promise<Further> {
+async function readFurther(
+  root: string,
+  { evaluations, steps }: Run<StepFiles>,
+  standings: Standings,
+): Promise<Further> {
   const found: Further = { sampled: null, rewards: [], unfinished: [], measured: {} }
   const train = steps.find(({ stage }) => stage === 'train')
   for (const [name, step] of Object.entries(evaluations)) {
     if (name === '') continue
-    if (!isDone(step)) {
-      const failure = await readFailure(root, step)
-      found.unfinished.push(`evaluation ${name}: ${failure ? failure.message : `${step.name} is not done`}`)
+    if (standings.get(step.name) !== 'done') {
+      const { state, why } = reasonOf(step, standings)
+      found.unfinished.push({ state, why: `evaluation ${name}: ${why}` })
       continue
     }
     const { systems, rewards } = await readEvaluation(step.folder)
@@ -77,15 +91,11 @@ async function readFurther(root: string, { evaluations, steps }: Run): Promise<F
     }
     if (rewards.length > 0 && train && found.rewards.length === 0) {
       found.rewards = rewards
-      Object.assign(found.measured, await rewardsOf(root, step, train))
+      const { heldOut } = await readRewards(root, [step.folder], train.folder)
+      Object.assign(found.measured, rewardMeasures(heldOut))
     }
   }
   return found
-}
-
-async function rewardsOf(root: string, evaluation: Step, train: Step): Promise<RunNumbers['measured']> {
-  const { heldOut } = await readRewards(root, [evaluation.folder], train.folder)
-  return rewardMeasures(heldOut)
 }
 
 async function answersOf(folder: string): Promise<CountedAnswer[]> {

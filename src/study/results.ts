@@ -1,13 +1,18 @@
 /** study.json: every arm with every seed, what is missing, and what may be said of the differences. */
+import { isAbsolute, relative } from 'node:path'
+import { isTree } from '../settings/source.js'
 import { holm } from '../statistics/index.js'
 import { version } from '../version.js'
 import { type ComparedArms, compareArms, conclude } from './compare.js'
-import { armsOf, type Graph } from './graph.js'
+import { armsOf } from './graph.js'
 import type { Study } from './load.js'
 import { type SeedMean, seedMean } from './means.js'
 import { isMeasure, itemsOf } from './metrics.js'
 import { type RunNumbers, readRun } from './numbers.js'
+import type { Graph, Run } from './plan.js'
 import { type Measure, type Metric, metrics, type Table } from './settings.js'
+import { standingsOf } from './standing.js'
+import type { StepFiles } from './steps.js'
 
 /** One arm. */
 export interface ArmResults {
@@ -40,15 +45,22 @@ export interface StudyResults {
   small: boolean
   arms: ArmResults[]
   tables: TableResults[]
+  /** Arms of equal settings: each group is one run under several names. */
+  oneRun: string[][]
   /** Cells without a number, and why. */
   missing: { arm: string; seed: number; state: 'missing' | 'failed'; why: string }[]
 }
 
 /** Reads whatever is finished. */
-export async function collectResults(study: Study, root: string, { runs }: Pick<Graph, 'runs'>): Promise<StudyResults> {
+export async function collectResults(
+  study: Study,
+  root: string,
+  { runs, steps }: Graph<StepFiles>,
+): Promise<StudyResults> {
   const { title, seeds, margin, draws, small } = study
   const numbers: RunNumbers[] = []
-  for (const run of runs) numbers.push(await readRun(root, run))
+  const standings = await standingsOf(root, steps)
+  for (const run of runs) numbers.push(await readRun(root, run, standings))
   const arms = armsOf(study)
   return {
     ...{ format: 1, version, title, seeds, margin, draws, small },
@@ -56,20 +68,41 @@ export async function collectResults(study: Study, root: string, { runs }: Pick<
       armResults(
         study,
         name,
+        root,
         numbers.filter(({ arm }) => arm === name),
       ),
     ),
     tables: Object.keys(study.tables).map((name) => tableResults(study, name, arms, numbers)),
+    oneRun: sameRuns(runs),
     missing: numbers.flatMap(({ arm, seed, state, why, unfinished }) =>
       state === 'done'
-        ? unfinished.map((each) => ({ arm, seed, state: 'missing' as const, why: each }))
+        ? unfinished.map((each) => ({ arm, seed, ...each }))
         : [{ arm, seed, state, why: why as string }],
     ),
   }
 }
 
-function armResults({ arms, draws }: Study, name: string, runs: readonly RunNumbers[]): ArmResults {
-  const { words, row = null, set } = arms[name]
+function sameRuns(runs: readonly Run<StepFiles>[]): string[][] {
+  const byArm = new Map<string, string[]>()
+  for (const { arm, evaluations } of runs) byArm.set(arm, [...(byArm.get(arm) ?? []), evaluations['']?.name ?? ''])
+  const groups = new Map<string, string[]>()
+  for (const [arm, names] of byArm) {
+    if (!names.includes('')) groups.set(names.join(), [...(groups.get(names.join()) ?? []), arm])
+  }
+  return [...groups.values()].filter((group) => group.length > 1)
+}
+
+/** Paths as they are seen from the folder of the study: nothing tells whose home it lies in. */
+function portable(value: unknown, root: string): unknown {
+  if (typeof value === 'string') return isAbsolute(value) ? relative(root, value) : value
+  if (Array.isArray(value)) return value.map((each) => portable(each, root))
+  if (!isTree(value)) return value
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, portable(each, root)]))
+}
+
+function armResults({ arms, draws }: Study, name: string, root: string, runs: readonly RunNumbers[]): ArmResults {
+  const { words, row = null, set: changes } = arms[name]
+  const set = portable(changes, root) as ArmResults['set']
   const isWhole = runs.every(({ state }) => state === 'done')
   const means = metrics.map((metric) => [metric, isWhole ? meanBy(runs, metric, draws) : null])
   const seeds = runs.map(({ arm: _, answers: __, measured: ___, ...rest }) => rest)

@@ -1,26 +1,35 @@
 /** A step on disk: a folder with what the stage left, and step.json once it is complete. */
 import { existsSync } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { z } from 'zod'
 import { deleteAll, readTextIfThere, writeJson } from '../data/files.js'
 import { FireError, reasonOf } from '../errors.js'
+import type { Input } from '../pipeline/index.js'
 import type { StageContext, StageResult } from '../stage/index.js'
 import { version } from '../version.js'
 
-/** One run of a stage. */
-export interface Step {
+/** What tells how far a step is. */
+export interface StepFiles {
   /** `STAGE-KEY`, also of its folder. */
   name: string
   stage: string
   folder: string
   /** Names of the steps whose results it reads. */
   needs: string[]
+  /** Files that are there when it is complete. */
+  outputs: string[]
+}
+
+/** One run of a stage. */
+export interface Step extends StepFiles {
+  /** Settings of the stage that name what it reads; the first of `from`, in this order. */
+  inputs?: Input[]
   /** What it is made from: `STEP/FILE` of a step, else the hash of a content. */
   from: string[]
   identity: Record<string, unknown>
-  /** Files that are there when it is complete. */
-  outputs: string[]
+  /** What its last run left undone, in words. */
+  unfinished?(): Promise<string | undefined>
   run(context: StageContext): Promise<StageResult>
 }
 
@@ -50,7 +59,7 @@ const markOf = ({ folder }: Pick<Step, 'folder'>): string => join(folder, 'step.
 const failureOf = (root: string, { name }: Pick<Step, 'name'>): string => join(failuresFolder(root), `${name}.json`)
 
 /** Whether it is complete. A result that was deleted since is made again. */
-export const isDone = (step: Step): boolean =>
+export const isDone = (step: StepFiles): boolean =>
   existsSync(markOf(step)) && step.outputs.every((path) => existsSync(path))
 
 /** Says that a step is complete; the last thing that is written of it. */
@@ -82,12 +91,16 @@ export async function readSteps(root: string): Promise<FinishedStep[]> {
 /** Writes down why a step failed, for the page and for other workers; a later run tries it again. */
 export async function markFailed(root: string, step: Step, error: unknown): Promise<void> {
   const code = error instanceof FireError ? error.code : 'ERR_FIRE_INTERNAL'
-  const failure: Failure = { step: step.name, code, message: reasonOf(error) }
+  // Where the folder lies is no part of the results.
+  const message = reasonOf(error)
+    .replaceAll(`${resolve(root)}/`, '')
+    .replaceAll(`${root}/`, '')
+  const failure: Failure = { step: step.name, code, message }
   await writeJson(failureOf(root, step), failure)
 }
 
 /** Undefined where it did not fail. */
-export async function readFailure(root: string, step: Step): Promise<Failure | undefined> {
+export async function readFailure(root: string, step: StepFiles): Promise<Failure | undefined> {
   const text = await readTextIfThere(failureOf(root, step))
   return text === undefined ? undefined : failureFile.parse(JSON.parse(text))
 }

@@ -5,20 +5,25 @@ import { join } from 'node:path'
 import { makeFolder, refuseOtherKind, writeFileAtomic, writeJson } from '../data/files.js'
 import { ArgumentError, asFileError, DiskFullError, InternalError } from '../errors.js'
 import { ContentHashes } from './contents.js'
+import { keepEarlier } from './earlier.js'
 import { type Estimate, estimate } from './estimate.js'
 import { studyFiles } from './files.js'
 import { planStudy } from './graph.js'
 import { runWorkers } from './jobs.js'
+import { joinStudy } from './join.js'
 import { formatStudy, loadStudy, type Study } from './load.js'
 import { writePages } from './page/render.js'
+import { asItStands, idOf, type Plan, readPlan, writePlan } from './plan.js'
 import { collectResults, type StudyResults } from './results.js'
 import { type WorkOptions, work } from './run.js'
-import { forgetFailures } from './steps.js'
+import { forgetFailures, type StepFiles } from './steps.js'
 
 /** How a study is run; nothing of it changes a number. */
 export interface RunOptions extends WorkOptions {
   /** Processes that share the work. */
   jobs?: number
+  /** Compute threads of each step; 0 = all, shared between the jobs. */
+  threads?: number
 }
 
 /** What came of a run. */
@@ -33,26 +38,33 @@ export interface StudyOutcome {
  * @throws {DiskFullError} when there is no room; what is complete stays.
  */
 export async function runStudy(study: Study, root: string, options: RunOptions = {}): Promise<StudyOutcome> {
-  const { jobs = 1, signal } = options
+  const { jobs = 1, threads, signal } = options
   await refuseOccupied(root)
-  // Settings that a stage refuses are found before anything is run or written.
   const contents = await ContentHashes.open(root, signal)
-  await planStudy(study, root, contents, { assume: true })
+  // Settings that a stage refuses are found before anything is run or written.
+  const plan = await planStudy(withThreads(study, threads), root, contents)
   await makeFolder(root).catch(asFileError('Making', root))
+  await using part = await joinStudy(root, idOf(study, plan))
   await writeFileAtomic(join(root, studyFiles.study), formatStudy(study))
+  await writePlan(root, plan)
   await contents.save()
-  await forgetFailures(root)
-  if (jobs === 1) await work(study, root, options)
-  else throwFirst(await runWorkers(root, jobs, options))
-  return { results: await report(study, root), interrupted: signal?.aborted ?? false }
+  // What another process found out just now it need not find out again.
+  if (part.isFirst) await forgetFailures(root)
+  if (jobs === 1) await work(plan, root, options)
+  else throwFirst(await runWorkers(study, root, { ...options, jobs }))
+  return { results: await report(study, root, plan), interrupted: signal?.aborted ?? false }
 }
+
+const withThreads = (study: Study, threads: number | undefined): Study =>
+  threads === undefined ? study : { ...study, base: { ...study.base, threads } }
 
 /** A folder of somebody's work would fill with steps among their files. */
 async function refuseOccupied(root: string): Promise<void> {
   await refuseOtherKind(root, 'folder')
   const names = existsSync(root) ? await readdir(root).catch(asFileError('Reading', root)) : []
   const others = names.filter((name) => !name.startsWith('.'))
-  if (others.length === 0 || others.includes(studyFiles.study)) return
+  const isOurs = others.includes(studyFiles.study) || others.every((name) => name === studyFiles.claims)
+  if (isOurs) return
   throw new ArgumentError(`${root} holds something else than a study: ${others.slice(0, 3).join(', ')}`, {
     detail: { path: root },
     hint: 'Name an empty folder, one that does not exist yet, or the folder of a study.',
@@ -65,16 +77,16 @@ function throwFirst([error]: Awaited<ReturnType<typeof runWorkers>>): void {
 }
 
 /**
- * Writes study.json, the tables and the pages from whatever is finished.
+ * Writes study.json, the tables and the pages from whatever is finished of the plan in the folder; model and data need not be there.
  * @throws {FileError} when the folder holds no study.
  */
 export async function reportStudy(root: string): Promise<StudyResults> {
-  return await report(await loadStudy(join(root, studyFiles.study)), root)
+  return await report(await loadStudy(join(root, studyFiles.study)), root, await readPlan(root))
 }
 
-async function report(study: Study, root: string): Promise<StudyResults> {
-  const graph = await planStudy(study, root, await ContentHashes.open(root))
-  const results = await collectResults(study, root, graph)
+async function report(study: Study, root: string, plan: Plan<StepFiles>): Promise<StudyResults> {
+  const results = await collectResults(study, root, asItStands(plan))
+  await keepEarlier(root, results)
   await writeJson(join(root, studyFiles.results), results)
   await writePages(root, results)
   return results
@@ -82,6 +94,6 @@ async function report(study: Study, root: string): Promise<StudyResults> {
 
 /** Says what a run would do, and writes nothing. */
 export async function planFor(study: Study, root: string): Promise<Estimate> {
-  const graph = await planStudy(study, root, await ContentHashes.open(root), { assume: true })
-  return estimate(study, root, graph)
+  const plan = await planStudy(study, root, await ContentHashes.open(root))
+  return estimate(study, root, asItStands(plan, { assume: true }))
 }

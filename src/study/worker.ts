@@ -1,13 +1,14 @@
 /** One worker of `study --jobs`: it takes steps until none is left, and stops when the process that started it is gone. */
-import { join } from 'node:path'
+import { once } from 'node:events'
 import { FireError, reasonOf } from '../errors.js'
 import type { Progress } from '../stage/index.js'
-import { studyFiles } from './files.js'
+import { ContentHashes } from './contents.js'
+import { planStudy } from './graph.js'
 import type { WorkerMessage, WorkerTask } from './jobs.js'
-import { loadStudy } from './load.js'
 import { work } from './run.js'
 
-const { root, threads, shard } = JSON.parse(process.argv[2]) as WorkerTask
+const [task] = (await once(process, 'message')) as [WorkerTask]
+const { root, study, shard } = task
 const stop = new AbortController()
 process.on('disconnect', () => stop.abort())
 
@@ -29,7 +30,9 @@ function say(message: WorkerMessage): void {
 }
 
 try {
-  await work(await loadStudy(join(root, studyFiles.study)), root, { signal: stop.signal, progress, threads, shard })
+  const { signal } = stop
+  const plan = await planStudy({ ...study, locate: () => undefined }, root, await ContentHashes.open(root, signal))
+  await work(plan, root, { signal, progress, shard })
 } catch (error) {
   say({ error: { code: error instanceof FireError ? error.code : 'ERR_FIRE_INTERNAL', message: reasonOf(error) } })
   process.exitCode = 1

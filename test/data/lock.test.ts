@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { threadId } from 'node:worker_threads'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { removeTemporaries, writeFileAtomic, writeFolderAtomic } from '../../src/data/files.js'
 import { lockOutput, type OutputForm } from '../../src/data/lock.js'
 import { standingOf, thisOwner } from '../../src/data/owner.js'
@@ -143,6 +143,33 @@ describe('a locked output', () => {
     expect(error).toBeInstanceOf(LockedError)
     expect(error.message).toContain('process 4321 on elsewhere since 2026-01-02')
     expect(error.hint).toContain(`delete ${lock}`)
+  })
+
+  it('of another machine is taken over when nobody has touched it for ten minutes', async () => {
+    const path = join(folder, 'out')
+    const lock = await leaveLock(path, holder(farOwner()))
+    const ago = (minutes: number) => new Date(Date.now() - minutes * 60_000)
+    await utimes(lock, ago(9), ago(9))
+    await expect(lockOutput(path, 'file')).rejects.toThrow(LockedError)
+    await utimes(lock, ago(11), ago(11))
+    await using _lock = await lockOutput(path, 'file')
+    expect(JSON.parse(await readFile(lock, 'utf8'))).toMatchObject({ pid: process.pid })
+  })
+
+  it('is touched every minute while it is held, and by nobody after that', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    try {
+      const path = join(folder, 'out')
+      const first = await lockOutput(path, 'file')
+      const lock = lockOf(path, 'file')
+      await utimes(lock, 1, 1)
+      vi.advanceTimersByTime(60_000)
+      expect((await stat(lock)).mtimeMs).toBeGreaterThan(Date.now() - 60_000)
+      await first[Symbol.asyncDispose]()
+      expect(vi.getTimerCount()).toBe(0)
+    } finally {
+      vi.useRealTimers()
+    }
   })
 
   it('that someone deleted by hand is not taken from who has it now', async () => {

@@ -29,7 +29,7 @@ const at = (name: string): string => join(root, name)
 function copy(name: string, from: string): PlannedStage {
   return {
     name,
-    inputs: [at(from)],
+    inputs: [{ setting: String(settings[`${name} from`] ?? 'from'), path: at(from) }],
     reads: [],
     identity: { letters: settings[name] },
     outputs: [at(`${name}.out`)],
@@ -103,6 +103,12 @@ describe('runPipeline', () => {
       () => Object.assign(settings, { one: 3 }),
       ['one'],
       '2/2 two: unchanged, skipped (6 letters)',
+    ],
+    [
+      'another setting that names the same file',
+      () => Object.assign(settings, { 'two from': 'beside' }),
+      ['two'],
+      'its settings changed',
     ],
     ['a setting with effect', () => Object.assign(settings, { one: 2 }), ['one', 'two'], 'one.out changed'],
     ['the source', () => writeFile(at('source'), 'other'), ['one', 'two'], 'source changed'],

@@ -46,7 +46,7 @@ export function inputOf(root: string, arms: readonly ArmResults[], table: Partia
   }
   const results: StudyResults = {
     ...{ format: 1, version: '0', title: 'Study', seeds: [0, 1], margin: 0.03, draws: 200, small: false },
-    ...{ arms: [...arms], tables: [about], missing: [] },
+    ...{ arms: [...arms], tables: [about], oneRun: [], missing: [] },
   }
   return { root, results, table: about }
 }

@@ -1,17 +1,18 @@
 /** What a study is before anything runs: its file, its arms, its steps. */
-import { readdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { ContentHashes } from '../../src/study/contents.js'
-import { type Graph, planStudy } from '../../src/study/graph.js'
+import { planStudy } from '../../src/study/graph.js'
 import { formatStudy, loadStudy, type Study, type StudyOptions } from '../../src/study/load.js'
+import { asItStands, type Graph } from '../../src/study/plan.js'
 import { planFor, runStudy } from '../../src/study/study.js'
 import { temporaryFolder } from '../fakes/world.js'
-import { smallStudy, writeStudy } from './small.js'
+import { type StudyDraft, smallStudy, writeStudy } from './small.js'
 
 async function planned(study: Study): Promise<Graph> {
   const root = join(await temporaryFolder(), 'out')
-  return planStudy(study, root, await ContentHashes.open(root), { assume: true })
+  return asItStands(await planStudy(study, root, await ContentHashes.open(root)), { assume: true })
 }
 
 const stepOf = ({ runs }: Graph, arm: string, stage: string): string | undefined =>
@@ -47,6 +48,44 @@ describe('the file of a study', () => {
     await expect(loadStudy('objektives')).rejects.toThrow('did you mean objectives?')
   })
 
+  it('is refused with a key that no stage has, wherever it stands', async () => {
+    const { base, arms } = smallStudy
+    const arm = (set: object) => ({ arms: { ...arms, dpo: { words: 'x', set } } })
+    expect(await problemOf({ base: { ...base, trian: {} } })).toContain(
+      "base.trian: Unknown key 'trian'; did you mean 'train'?",
+    )
+    expect(await problemOf(arm({ 'trian.optimizer.lr': 1 }))).toContain('arms.dpo.set.trian.optimizer.lr')
+    expect(await problemOf(arm({ 'train.optimizer.weightdecay': 1 }))).toContain("did you mean 'weightDecay'?")
+    expect(await problemOf(arm({ train: { optimiser: {} } }))).toContain("did you mean 'optimizer'?")
+    expect(await problemOf(arm({ train: true }))).toContain('expected the keys of the section, or null')
+    expect(await problemOf(arm({ seed: 5 }))).toContain('from its own seeds')
+    const evaluations = { unused: { words: 'x', set: { temprature: 1 } } }
+    expect(await problemOf({ evaluations })).toContain("did you mean 'temperature'?")
+    expect(await problemOf({ heldOut: { sample: { splt: 'test' } } })).toContain("did you mean 'split'?")
+    expect(await problemOf({ quick: { set: { 'import.tranStudies': 1 } } })).toContain("did you mean 'trainStudies'?")
+  })
+
+  it('names paths relative to itself, in every place', async () => {
+    const file = 'mine.jsonl'
+    const path = await writeStudy({
+      arms: { ...smallStudy.arms, dpo: { words: 'x', set: { evaluate: { samples: file, predictions: [file] } } } },
+      evaluations: { more: { words: 'x', set: { scores: [file] } } },
+      heldOut: { sample: { samples: file } },
+      quick: { set: { 'evaluate.samples': file } },
+    })
+    const there = join(path, '..', file)
+    const { arms, evaluations, heldOut } = await loadStudy(path)
+    expect(arms.dpo.set).toEqual({ evaluate: { samples: there, predictions: [there] } })
+    expect(evaluations.more.set).toEqual({ scores: [there] })
+    expect(heldOut?.sample).toEqual({ samples: there })
+    expect((await loadStudy(path, { quick: true })).base.evaluate).toMatchObject({ samples: there })
+  })
+
+  it('has every seed once', async () => {
+    expect(await problemOf({ seeds: [0, 1, 0] })).toContain('seeds: 0 stands there twice')
+    expect(await problemOf({}, { seeds: [2, 2] })).toContain('seeds: 2 stands there twice')
+  })
+
   it('chooses nothing on what is reported', async () => {
     const tune = {
       setting: 'train.optimizer.lr',
@@ -55,8 +94,17 @@ describe('the file of a study', () => {
       set: { 'evaluate.split': 'validation' },
     }
     expect(await problemOf({ tune })).toBe('none')
-    expect(await problemOf({ tune: { ...tune, set: {} } })).toContain('tune.set must name another evaluate.split')
+    const planOf = async (changes: object): Promise<Graph> =>
+      planned(await loadStudy(await writeStudy(changes as StudyDraft)))
+    const refused = /tune.set: the trials of fire may ask questions that are reported/
+    expect((await planOf({ tune })).runs).toHaveLength(4)
+    await expect(planOf({ tune: { ...tune, set: {} } })).rejects.toThrow(refused)
+    await expect(planOf({ tune: { ...tune, set: { 'evaluate.split': 'test' } } })).rejects.toThrow(refused)
+    await expect(planOf({ tune: { ...tune, set: { 'evaluate.split': null } } })).rejects.toThrow(refused)
+    const own = { words: 'x', set: { 'evaluate.split': 'test' } }
+    await expect(planOf({ tune, arms: { ...smallStudy.arms, fire: own } })).rejects.toThrow(refused)
     expect(await problemOf({ tune: { ...tune, seed: 0 } })).toContain('tune.seed 0')
+    expect(await problemOf({ tune }, { seeds: [1, 9] })).toContain('tune.seed 9')
   })
 
   it('names the place of a setting that a stage refuses', async () => {
@@ -67,6 +115,12 @@ describe('the file of a study', () => {
 })
 
 describe('the steps', () => {
+  it('of a quick study are quick for held-out pairs too', async () => {
+    const { runs } = await planned(await loadStudy('reward-hacking', { quick: true }))
+    const worlds = runs.flatMap(({ steps }) => steps).filter(({ stage }) => stage === 'import')
+    expect(new Set(worlds.map(({ identity }) => identity.testStudies))).toEqual(new Set([40]))
+  })
+
   it('are the same for arms of equal settings, and shared where arms agree', async () => {
     const graph = await planned(await loadStudy(await writeStudy()))
     for (const stage of ['train', 'evaluate']) {
@@ -100,6 +154,45 @@ describe('the steps', () => {
     const names = async (set: string[]) => [...(await planned(await loadStudy(path, { set }))).steps.keys()]
     expect(await names(['base.threads=2'])).toEqual(await names([]))
     expect(await names(['base.train.optimizer.lr=0.1'])).not.toEqual(await names([]))
+  })
+})
+
+describe('the inputs of a step', () => {
+  const evaluationsOf = async (sets: Record<string, object>, base: object): Promise<string[]> => {
+    const arms = Object.fromEntries(Object.entries(sets).map(([name, set]) => [name, { words: name, set }]))
+    const names = Object.keys(sets)
+    const table = { ...smallStudy.tables.objectives, arms: names, baseline: names[0] }
+    const tables = { objectives: { ...table, primary: { arm: names[0], baseline: names[1] } } }
+    const { runs } = await planned(await loadStudy(await writeStudy({ base, arms, tables })))
+    return runs.map(({ evaluations }) => evaluations[''].name)
+  }
+
+  it('count with the setting that names them', async () => {
+    const folder = await temporaryFolder()
+    const [samples, file] = [join(folder, 'samples.jsonl'), join(folder, 'other.jsonl')]
+    await writeFile(samples, '')
+    await writeFile(file, '{}')
+    const adapter = join(folder, 'adapter')
+    await mkdir(adapter)
+    const evaluate = { samples, adapter: [adapter], split: 'test', truth: 'phantom', modelAlone: false }
+    const settings = ['trainedOn', 'rewardPairs', 'predictions', 'scores', 'groundingQuestions']
+    const sets = settings.map((key) => [key, { [`evaluate.${key}`]: key === 'trainedOn' ? file : [file] }])
+    const names = await evaluationsOf(Object.fromEntries(sets), { model: smallStudy.base.model, evaluate })
+    expect(new Set(names).size).toBe(settings.length)
+  })
+
+  it('count with the files that they name', async () => {
+    const folder = await temporaryFolder()
+    const [samples, image] = [join(folder, 'samples.jsonl'), join(folder, 'image')]
+    const images = [{ path: 'image', sha256: '0'.repeat(64), width: 1, height: 1 }]
+    await writeFile(samples, JSON.stringify({ id: 'q', images }))
+    const evaluate = { samples, split: 'test', truth: 'phantom', modelAlone: false }
+    const keyWith = async (text: string): Promise<string> => {
+      await writeFile(image, text)
+      const [key] = await evaluationsOf({ one: {}, two: {} }, { model: smallStudy.base.model, evaluate })
+      return key
+    }
+    expect(await keyWith('a')).not.toBe(await keyWith('b'))
   })
 })
 

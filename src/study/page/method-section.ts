@@ -52,10 +52,10 @@ function tuningTable(arms: readonly ArmResults[]) {
     columns: [
       { label: 'arm', kind: 'text', show: ({ arm }) => arm },
       { label: 'value', show: ({ value, isChosen }) => (isChosen ? html`<b>${value}</b>` : value) },
-      { label: 'right', show: ({ successes, count }) => `${successes} of ${count}` },
-      { label: '%', show: ({ successes, count }) => percent(successes / count) },
+      { label: 'right', show: ({ successes, count, out }) => out ?? `${successes} of ${count}` },
+      { label: '%', show: ({ successes, count, out }) => (out === null ? percent(successes / count) : '–') },
     ],
-    data: ({ arm, value, successes, count, isChosen }) => ({ arm, value, successes, count, chosen: Number(isChosen) }),
+    data: ({ isChosen, ...trial }) => ({ ...trial, chosen: Number(isChosen) }),
   })
 }
 

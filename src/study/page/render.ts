@@ -1,6 +1,7 @@
 /** The pages of a study: one a table, and one before them with every verdict. */
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { makeFolder, writeFileAtomic } from '../../data/files.js'
+import { deleteAll, writeFileAtomic, writeFolderAtomic } from '../../data/files.js'
 import { evaluationStyle } from '../../evaluate/page/style.js'
 import { type Html, html } from '../../page/html.js'
 import { renderPage } from '../../page/page.js'
@@ -21,29 +22,37 @@ const style = `${evaluationStyle}${armLookStyle}${corruptionStyle}
 
 /** Writes report.html, `TABLE.html` for each table, and tables/TABLE-NAME.csv with unrounded numbers. */
 export async function writePages(root: string, results: StudyResults): Promise<void> {
-  await makeFolder(join(root, studyFiles.tables))
-  for (const table of results.tables) await writeTable({ root, results, table })
+  // As a whole: a table of an earlier, wider run would be read as one of this.
+  await writeFolderAtomic(join(root, studyFiles.tables), async (folder) => {
+    for (const table of results.tables) await writeTable({ root, results, table }, folder)
+  })
+  const pages = [studyFiles.page, ...results.tables.map(pageOf)]
+  const gone = (await readdir(root)).filter((name) => name.endsWith('.html') && !pages.includes(name))
+  await deleteAll(gone.map((name) => join(root, name)))
   const links = results.tables.map(
-    (table) => html`<section><h2><a href="${table.name}.html">${table.title}</a></h2>
+    (table) => html`<section><h2><a href="${pageOf(table)}">${table.title}</a></h2>
       <p class="soft">${table.question}</p>${verdictOf(table, results)}</section>`,
   )
   const page = renderPage(results.title, html`${cautions(results)}${links}`, style)
   await writeFileAtomic(join(root, studyFiles.page), page)
 }
 
-async function writeTable({ root, results, table }: SectionInput): Promise<void> {
+const pageOf = ({ name }: TableResults): string => `${name}.html`
+
+/** @param folder for its CSV files. */
+async function writeTable({ root, results, table }: SectionInput, folder: string): Promise<void> {
   const parts: Html[] = []
   for (const section of sections) {
     const made = await section({ root, results, table })
     if (!made) continue
     parts.push(html`<section>${made.html}</section>`)
     for (const { name, csv } of made.tables) {
-      await writeFileAtomic(join(root, studyFiles.tables, `${table.name}-${name}.csv`), csv)
+      await writeFileAtomic(join(folder, `${table.name}-${name}.csv`), csv)
     }
   }
   const first = html`<p class="soft">${table.question}</p>${verdictOf(table, results)}${cautions(results, table)}`
   const back = html`<p class="small"><a href="${studyFiles.page}">All tables of this study</a></p>`
-  await writeFileAtomic(join(root, `${table.name}.html`), renderPage(table.title, html`${first}${parts}${back}`, style))
+  await writeFileAtomic(join(root, pageOf(table)), renderPage(table.title, html`${first}${parts}${back}`, style))
 }
 
 function verdictOf(table: TableResults, results: StudyResults): Html {
