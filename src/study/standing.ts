@@ -1,5 +1,5 @@
 /** How far a step is, by what it needs. */
-import { TrainingError } from '../errors.js'
+import { NumericError, TrainingError } from '../errors.js'
 import { type Failure, isDone, readFailure, type StepFiles } from './steps.js'
 
 /** `ready`: nothing stands before it. `waiting`: something that it needs is to be done first. */
@@ -18,9 +18,12 @@ export async function standingsOf<S extends StepFiles>(
   return found
 }
 
+/** A training that went wrong by its settings does so again. */
+const diverged: readonly string[] = [TrainingError.code, NumericError.code]
+
 function standingAfter({ stage }: StepFiles, needs: readonly Standing[]): Standing {
   // A value whose training diverged is out, and the choice is among the others.
-  const isOut = (each: Standing): boolean => stage === 'choose' && isFailure(each) && each.code === TrainingError.code
+  const isOut = (each: Standing): boolean => stage === 'choose' && isFailure(each) && diverged.includes(each.code)
   const open = needs.filter((each) => each !== 'done' && !isOut(each))
   return open.find(isFailure) ?? (open.length === 0 ? 'ready' : 'waiting')
 }

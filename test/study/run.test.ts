@@ -43,8 +43,9 @@ beforeAll(async () => {
 
 describe('a study', () => {
   it('trains once for arms of equal settings, and says where the numbers come from', () => {
-    const { arms, missing } = JSON.parse(whole['study.json']) as StudyResults
+    const { arms, missing, oneRun } = JSON.parse(whole['study.json']) as StudyResults
     expect(missing).toEqual([])
+    expect(oneRun).toEqual([['fire', 'same']])
     const steps = (name: string) => arms.find((arm) => arm.name === name)?.seeds[0].steps
     expect(steps('same')).toEqual(steps('fire'))
     expect(steps('same')).toHaveLength(6)
@@ -95,6 +96,7 @@ describe('a study', () => {
     const outcome = await runCommand(['study', await writeStudy({ arms }), '--out', out])
     const { missing, arms: results } = await numbersIn(out)
     expect(outcome.code).toBe(1)
+    expect(await readFile(join(out, 'study.json'), 'utf8')).not.toContain(out)
     expect(missing).toMatchObject([{ arm: 'dpo', seed: 0, state: 'failed' }])
     expect(results.filter(({ means }) => means.overall !== null).map(({ name }) => name)).toEqual([
       'base',
