@@ -4,10 +4,12 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { sha256 } from '../../src/data/files.js'
 import { LockedError, NumericError, TrainingError } from '../../src/errors.js'
+import { silent } from '../../src/stage/index.js'
+import { chooseStep } from '../../src/study/choose.js'
 import { joinStudy } from '../../src/study/join.js'
 import type { StudyResults } from '../../src/study/results.js'
 import { isFailure, standingsOf } from '../../src/study/standing.js'
-import type { StepFiles } from '../../src/study/steps.js'
+import type { Step, StepFiles } from '../../src/study/steps.js'
 import { runCommand } from '../command.js'
 import { temporaryFolder } from '../fakes/world.js'
 import { smallStudy, writeStudy } from './small.js'
@@ -81,21 +83,27 @@ describe('a failure', () => {
     expect([await standing('choose-1'), await standing('train-3')]).toEqual(['train-2', 'train-2'])
   })
 
-  it('of a rate leaves the arm with the others, and of all names it', { timeout: 120_000 }, async () => {
-    const run = async (values: number[]) => {
-      const tune = { setting: 'train.optimizer.lr', values, seed: 9, set: { 'evaluate.split': 'train' } }
-      const out = join(await temporaryFolder(), 'out')
-      const { code } = await runCommand(['study', await writeStudy({ tune }), '--out', out, '--arms', 'fire'])
-      const { arms, missing } = JSON.parse(await read(out, 'study.json')) as StudyResults
-      return { code, tuned: arms[0].seeds[0].tuned, missing }
-    }
-    const { code, tuned, missing } = await run([1e-4, 1e30])
+  it('of one value leaves the arm with the others', { timeout: 120_000 }, async () => {
+    const set = { 'evaluate.split': 'train', 'train.epochs': 6 }
+    const tune = { setting: 'train.optimizer.lr', values: [1e-4, 1], seed: 9, set }
+    const out = join(await temporaryFolder(), 'out')
+    const { code } = await runCommand(['study', await writeStudy({ tune }), '--out', out, '--arms', 'fire'])
+    const { arms, missing } = JSON.parse(await read(out, 'study.json')) as StudyResults
     expect({ code, missing }).toEqual({ code: 0, missing: [] })
-    expect(tuned).toMatchObject({ value: 1e-4, trials: [{ out: null }, { value: 1e30, count: 0 }] })
-    expect(tuned?.trials[1].out).toMatch(/\w/)
-    const all = await run([1e29, 1e30])
-    expect(all).toMatchObject({ code: 1, missing: [{ arm: 'fire', state: 'failed' }] })
-    expect(all.missing[0].why).toContain('No value of train.optimizer.lr can be chosen')
+    const { tuned } = arms[0].seeds[0]
+    expect(tuned).toMatchObject({ value: 1e-4, trials: [{ out: null }, { value: 1, count: 0 }] })
+    expect(tuned?.trials[1].out).toContain('diverged')
+  })
+
+  it('of all values is that of the choice', async () => {
+    const root = await temporaryFolder()
+    await mkdir(join(root, 'failures'))
+    const failure = { step: 'evaluate-1', code: TrainingError.code, message: 'The loss diverged' }
+    await writeFile(join(root, 'failures', 'evaluate-1.json'), JSON.stringify(failure))
+    const evaluation = { ...stepOf(root, 'evaluate-1', []), from: [], identity: {} } as unknown as Step
+    const tune = { setting: 'lr', values: [1, 2], metric: 'overall' as const, seed: 9, set: {} }
+    const choice = chooseStep(root, tune, [{ value: 1, evaluation }], new Map([[evaluation.name, evaluation]]))
+    await expect(choice.run({ progress: silent })).rejects.toThrow('No value of lr can be chosen: The loss diverged')
   })
 })
 
