@@ -5,9 +5,9 @@ import { deleteAll, sha256File, writeJson } from '../data/files.js'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
 import { lockOutput, refuseInputs } from '../data/lock.js'
 import { pair, type Sample, sample } from '../data/records.js'
-import { ArgumentError, DataError, type FireError } from '../errors.js'
+import { ArgumentError, atPlace, DataError, type FireError } from '../errors.js'
 import { checkOptions } from '../options.js'
-import { chosenSamples } from '../sample/questions.js'
+import { chosenSamples, countQuestions } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
 import { silent } from '../stage/progress.js'
 import type { StageContext } from '../stage/stage.js'
@@ -15,10 +15,11 @@ import { describeSystem, madeHere, moveSystem, pathFrom } from './about.js'
 import { alongTraining } from './along.js'
 import { askPriors, blindSummary, type PriorAnswer, priorAnswerOf } from './blind.js'
 import { carryOver, carryReplies, recordsIn } from './carry.js'
+import { checkWhole, refuseOther, wantedBy } from './earlier.js'
 import { type EvidenceRequest, type EvidenceResults, measureEvidence } from './evidence.js'
 import { evaluationFiles, evaluationTraces, writeAnswers } from './files.js'
 import { type EvaluationResults, readEvaluation } from './finished.js'
-import { type GroundingFiles, groundSystems } from './grounding/run.js'
+import { checkGrounding, type GroundingFiles, groundSystems } from './grounding/run.js'
 import { countWords } from './groups.js'
 import type { Judge } from './judge.js'
 import { askJudges, type JudgeRequest } from './judges/run.js'
@@ -130,6 +131,7 @@ export interface Evaluated {
  * Asks every system every question, judges the answers and compares the systems.
  * @returns undefined when the signal stopped it; the same request goes on, and nothing is paid for twice.
  * @throws {DataError} for bad samples or answers to other questions.
+ * @throws {FileError} when `out` holds an evaluation that this one would lose a part of, and `overwrite` is not set.
  * @throws {EndpointError} when a server cannot answer any more; what is done is kept.
  */
 export async function evaluate(
@@ -148,12 +150,16 @@ export async function evaluate(
     request,
   )
   const samples = await readSamples(path, asked)
-  const [{ difference }] = detectableWith(samples.length).filter(({ discordant }) => discordant === 0.2)
+  const questions = samples.filter((each) => isJudged(each, request.truth)).length
+  const [{ difference }] = detectableWith(questions).filter(({ discordant }) => discordant === 0.2)
   if (difference !== null) {
     progress.log(
-      `${samples.length} questions can show a difference of ${(100 * difference).toFixed(1)} points (80 % power, 20 % change)`,
+      `${questions} questions can show a difference of ${(100 * difference).toFixed(1)} points (80 % power, 20 % change)`,
     )
   }
+  checkTruth(path, samples, request.truth)
+  await checkGrounding(request.grounding, progress)
+  if (!overwrite) await refuseOther(wantedBy(request))
   // The numbers of one evaluation never stand beside answers of another; nothing is given up before this one can begin.
   if (overwrite) await deleteAll(evaluationTraces(out))
   const folder = join(out, evaluationFiles.answers)
@@ -193,7 +199,7 @@ export async function evaluate(
 /**
  * Judges the answers of a finished evaluation again, by other rules or another judge, without asking for an answer.
  * @param folder of the finished evaluation; `request.out` is another one.
- * @throws {FileError} when the folder holds none. @throws {ArgumentError} when it would be written over.
+ * @throws {FileError} when the folder holds none, or `request.out` another one. @throws {DataError} when its files were cut. @throws {ArgumentError} when it would be written over.
  */
 export async function rejudge(
   folder: string,
@@ -214,6 +220,7 @@ export async function rejudge(
   for await (const { record } of readJsonl(join(folder, evaluationFiles.predictions), prediction)) {
     predictions.push(record)
   }
+  checkWhole(folder, before, samples, predictions)
   const fromOut = pathFrom(out)
   const moved = (place: string): string => fromOut(resolve(folder, place))
   const about = new Map(before.systems.map((system) => [system.name, moveSystem(system.about, moved)]))
@@ -229,6 +236,7 @@ export async function rejudge(
     ...(await describePairs(trainedOn, fromOut)),
   }
   if (overwrite) await deleteAll(evaluationTraces(out))
+  else await refuseOther({ ...request, systems: [...about.keys()], samples: inputs.samples, asked })
   for (const asked of [request.judge, request.green]) if (asked) await carryReplies(folder, asked.cache)
   await writeAnswers(out, samples, predictions)
   const context = { signal, progress }
@@ -294,14 +302,16 @@ async function countAll(
   return { results, problem: problemOf(results, request.maxUnreadable) }
 }
 
+/** A free report is right or wrong only where its truth is known. */
+const isJudged = ({ task }: Sample, truth: Judge | null): boolean => task === 'vqa' || truth !== null
+
 async function judgeAll(
   { samples, predictions, priors: asked }: Answered,
   { truth, judge, trainedOn }: JudgingRequest,
   context: Pick<StageContext, 'signal' | 'progress'>,
 ): Promise<Judged> {
   const trained = await imagesOf(trainedOn)
-  // A free report is right or wrong only where its truth is known.
-  const judged = new Map(samples.filter(({ task }) => task === 'vqa' || truth).map((each) => [each.id, each]))
+  const judged = new Map(samples.filter((each) => isJudged(each, truth)).map((each) => [each.id, each]))
   const records: VerdictRecord[] = []
   for (const answer of predictions) {
     const sample = judged.get(answer.sampleId)
@@ -399,8 +409,20 @@ async function readSamples(path: string, asked: SampleSettings): Promise<Sample[
     }
     samples.set(each.id, each)
   }
-  if (samples.size === 0) throw new DataError(`${path} holds no sample that is asked for`, { detail: { path } })
+  // Says which splits there are.
+  if (samples.size === 0) await countQuestions(path, asked)
   return [...samples.values()]
+}
+
+/** The truth is looked for in every sample before an answer is paid for. */
+function checkTruth(path: string, samples: readonly Sample[], truth: Judge | null): void {
+  for (const each of samples) {
+    try {
+      truth?.check?.(each)
+    } catch (error) {
+      atPlace(`${path}: sample ${each.id}`)(error)
+    }
+  }
 }
 
 async function describePairs(pairs: string | undefined, fromOut: (place: string) => string) {

@@ -221,7 +221,7 @@ const points = (value: number): string => `${value > 0 ? '+' : ''}${(100 * value
 
 /** What may be said of each system against its baseline, a line each. */
 export function describeComparisons(comparisons: readonly SystemComparison[]): string[] {
-  return comparisons.flatMap(({ system, baseline, role, conclusion, groups: [all] }) => {
+  return comparisons.flatMap(({ system, baseline, role, conclusion, doubt, lost, groups: [all] }) => {
     // Free reports have no verdicts.
     if (!all?.count) return []
     const { bootstrap, count } = all.clusters
@@ -231,7 +231,15 @@ export function describeComparisons(comparisons: readonly SystemComparison[]): s
     const size = `${points(all.difference.value)} points ${interval}`
     const p = (all.adjusted.holm ?? 1).toPrecision(2)
     const said = `${system} against ${baseline}: ${conclusion.replace('_', ' ')}, ${size}, p = ${p}, n = ${all.count}`
-    return role === 'exploratory' ? `${said} (exploratory)` : said
+    const silent = [
+      ...(lost.baseline > 0 ? [`${lost.baseline} of ${baseline}`] : []),
+      ...(lost.system > 0 ? [`${lost.system} of ${system}`] : []),
+    ]
+    const missing = silent.length > 0 ? `; missing or unreadable: ${silent.join(', ')}` : ''
+    const why = doubt
+      ? `, since with answers without a verdict it is in [${points(doubt.low)}, ${points(doubt.high)}]`
+      : ''
+    return `${said}${role === 'exploratory' ? ' (exploratory)' : ''}${missing}${why}`
   })
 }
 

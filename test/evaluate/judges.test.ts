@@ -43,7 +43,7 @@ describe('replies of judges', () => {
     ['ours', '{"verdict": "correct", "reason": "x"} Actually no, it is incorrect.', 'unparseable'],
     ['ours', '{"verdict": "correct"} {"verdict": "none"}', 'unparseable'],
     ['ours', `{"verdict": "correct"}${' Ich nehme das zurück.'.repeat(4)}`, 'unparseable'],
-    ['ours', "It isn’t the same side. {\"verdict\": \"correct\"}", 'unparseable'],
+    ['ours', 'It isn’t the same side. {"verdict": "correct"}', 'unparseable'],
     ['companion', ' true\n', 'correct'],
     ['companion', 'TRUE', 'incorrect'],
     ['medevalkit', '<judge> 0 </judge>', 'correct'],
