@@ -302,6 +302,14 @@ async function countAll(
   return { results, problem: problemOf(results, request.maxUnreadable) }
 }
 
+/** Which answers a judge decides. */
+const judgeWords: Record<JudgeRequest['on'], string> = {
+  undecided: 'where the rules decide nothing',
+  weak: 'where the rules are not sure',
+  open: 'open questions, and where the rules are not sure',
+  all: 'all answers',
+}
+
 /** A free report is right or wrong only where its truth is known. */
 const isJudged = ({ task }: Sample, truth: Judge | null): boolean => task === 'vqa' || truth !== null
 
@@ -327,7 +335,7 @@ async function judgeAll(
   const rules = truth ? null : { version: rulesVersion, lexiconSha256 }
   if (!judge) return { records, priors, judging: { description, first, rules, on: null, judge: null, second: null } }
   const looked = await askJudges(records, priors, judge, context)
-  const also = `; where the rules ${judge.on === 'all' ? 'say anything' : 'are not sure'}, by ${looked.judge.model}`
+  const also = `; ${judgeWords[judge.on]}, by ${looked.judge.model}`
   return {
     records: looked.records,
     priors: looked.priors,
