@@ -30,7 +30,10 @@ import { joinEvents } from './stream.js'
 export interface EndpointOptions {
   /** Folder of paid replies; without one they are kept for this run only. */
   cache?: string
+  /** Ends the requests under way too: nobody waits for them. */
   signal?: AbortSignal
+  /** Lets no request begin; those under way have `stopGraceMs` to be answered, since they are paid for. See `settle`. */
+  stop?: AbortSignal
   onLog?: (line: string) => void
 }
 
@@ -55,6 +58,8 @@ export class BudgetError extends EndpointError {}
 const largestAnswer = 2 ** 24
 /** So many requests that fail one after the other mean that the server is gone. */
 const failuresInARow = 8
+/** How long replies under way are waited for after a stop. */
+export const stopGraceMs = 10_000
 /** Codes of connections that never stood: no other request would fare better. */
 const unreachable = /^(ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN|UND_ERR_CONNECT_TIMEOUT)$/
 
@@ -83,7 +88,7 @@ const unpaid = /insufficient_quota|billing|credit/i
  * @throws {ConfigError} when a setting is wrong, or the variable of the key holds none.
  */
 export async function openEndpoint(given: EndpointInput, options: EndpointOptions = {}): Promise<Endpoint> {
-  checkOptions('openEndpoint', options, { cache: true, signal: true, onLog: true })
+  checkOptions('openEndpoint', options, { cache: true, signal: true, stop: true, onLog: true })
   const settings = parseEndpoint(given)
   const cache = options.cache === undefined ? undefined : await AnswerCache.open(options.cache, reply)
   return new Endpoint(settings, options, keyFrom(settings.keyEnv), cache)
@@ -107,6 +112,10 @@ export class Endpoint {
   #countsTokens: boolean | undefined
   /** What is under way, with the most that it can cost in US dollars. */
   readonly #sending = new Map<Promise<Reply>, number>()
+  /** Lets nothing begin. */
+  readonly #stopped: AbortSignal
+  /** Ends what is under way. */
+  readonly #ended: AbortSignal
   #failed = 0
   #pausedUntil = 0
   #nextStart = 0
@@ -122,6 +131,16 @@ export class Endpoint {
     this.#key = key
     this.#cache = cache
     this.#limit = pLimit(settings.concurrency)
+    const { signal, stop } = options
+    const late = new AbortController()
+    stop?.addEventListener('abort', () => setTimeout(() => late.abort(), stopGraceMs).unref(), { once: true })
+    this.#stopped = AbortSignal.any([signal, stop].flatMap((each) => each ?? []))
+    this.#ended = AbortSignal.any([late.signal, ...(signal ? [signal] : [])])
+  }
+
+  /** After a stop: resolves when every request under way is answered and kept, or was given up. At once where nothing stopped. */
+  async settle(): Promise<void> {
+    if (this.#options.stop?.aborted) await Promise.allSettled(this.#replies.values())
   }
 
   /** The name of a request in the cache. The key, and what a server made us leave out, are no part of it. */
@@ -165,7 +184,7 @@ export class Endpoint {
   }
 
   async #answer(key: string, request: EndpointRequest): Promise<Reply> {
-    throwIfAborted(this.#options.signal)
+    throwIfAborted(this.#stopped)
     const cached = await this.#cache?.read(key)
     if (cached) return this.#count(cached)
     const most = this.#price(mostTokens(request), totalOf(request) ?? this.settings.maxTokens)
@@ -210,14 +229,20 @@ export class Endpoint {
 
   async #send(request: EndpointRequest): Promise<Reply> {
     const { url, retries, retryDelay } = this.settings
-    const { signal, onLog } = this.#options
+    const { onLog } = this.#options
     const address = below(url, 'messages' in request ? 'chat/completions' : 'completions')
-    const reply = await retrying(() => this.#attempt(address, request), {
+    let answered: Reply | undefined
+    const attempt = async (): Promise<Reply> => (answered = await this.#attempt(address, request))
+    const reply = await retrying(attempt, {
       retries,
       delayMs: retryDelay * 1000,
-      signal,
+      signal: this.#stopped,
       onRetry: onLog,
       giveUp: (message, last) => this.#giveUp(message, last),
+    }).catch((error) => {
+      // A reply that came after the stop is paid for.
+      if (answered) return answered
+      throw error
     })
     this.#failed = 0
     return this.#count(reply)
@@ -274,6 +299,7 @@ export class Endpoint {
   }
 
   async #post(address: URL, body: object): Promise<Answer> {
+    throwIfAborted(this.#stopped)
     await this.#turn()
     const { keyHeader, timeout } = this.settings
     // Azure, which has its version in the query, takes keys in a header of its own.
@@ -282,7 +308,7 @@ export class Endpoint {
       what: printable(address),
       key: this.#key,
       keyHeaders: keyHeader === null ? usual : [keyHeader],
-      signal: this.#options.signal,
+      signal: this.#ended,
       Failure: EndpointError,
       timeoutMs: timeout * 1000,
       maxBytes: largestAnswer,
@@ -312,7 +338,7 @@ export class Endpoint {
   /** Waits for the common pause and for this request's place in the minute. */
   async #turn(): Promise<void> {
     const { requestsPerMinute } = this.settings
-    const { signal } = this.#options
+    const signal = this.#stopped
     if (requestsPerMinute > 0) {
       const start = Math.max(Date.now(), this.#nextStart)
       this.#nextStart = start + 60_000 / requestsPerMinute

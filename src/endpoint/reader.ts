@@ -10,8 +10,8 @@ import { fromJson } from '../secrets.js'
 import { afterReasoning, openReasoning } from './reasoning.js'
 import type { Reply } from './request.js'
 
-/** What a reply says, or in words for its writer why it says nothing. */
-export type ReadReply<T> = { value: T; problem: null } | { value: null; problem: string }
+/** What a reply says and what stands around that, or in words for its writer why it says nothing. */
+export type ReadReply<T> = { value: T; around: string; problem: null } | { value: null; problem: string }
 
 /** More opening braces than this are not tried; a reply of the schemas asked for has a handful. */
 const MOST_OBJECTS = 200
@@ -32,7 +32,7 @@ export function readStructured<S extends z.ZodType>(
   if (content.trim() === '') return unreadable('it is empty')
   const said = afterReasoning(content)
   if (openReasoning.test(said)) return unreadable('its reasoning does not end')
-  const { objects, isOpen } = objectsIn(said, (object) => schema.safeParse(object).success)
+  const { objects, around, isOpen } = objectsIn(said, (object) => schema.safeParse(object).success)
   const fitting: z.output<S>[] = []
   let mismatch = 'it holds no complete JSON object'
   for (const object of objects) {
@@ -48,15 +48,20 @@ export function readStructured<S extends z.ZodType>(
   const last = fitting[fitting.length - 1]
   const meaning = (value: z.output<S>) => JSON.stringify(agree(value))
   if (fitting.some((other) => meaning(other) !== meaning(last))) return unreadable('it holds objects that disagree')
-  return { value: last, problem: null }
+  return { value: last, around, problem: null }
 }
 
 /**
- * The objects that stand in a text, in order, and whether one that begins after them does not end. Of an object that does
- * not fit, those inside that do: braces of prose hold objects, and models wrap what they were asked for.
+ * The objects that stand in a text, in order, the text without those that fit, and whether one that begins after them does not end.
+ * Of an object that does not fit, those inside that do: braces of prose hold objects, and models wrap what they were asked for.
  */
-function objectsIn(text: string, fits: (object: unknown) => boolean): { objects: unknown[]; isOpen: boolean } {
+function objectsIn(
+  text: string,
+  fits: (object: unknown) => boolean,
+): { objects: unknown[]; around: string; isOpen: boolean } {
   const objects: unknown[] = []
+  let around = ''
+  let copied = 0
   let isOpen = false
   let tried = 0
   let outerEnd = -1
@@ -68,9 +73,13 @@ function objectsIn(text: string, fits: (object: unknown) => boolean): { objects:
     // A brace of prose may open what never closes; only one that looks like an object counts as cut off.
     isOpen = end < 0 ? isOpen || /^\{\s*["'“]?\w/.test(text.slice(at, at + 40)) : object === undefined && isOpen
     if (object !== undefined && !isFit) outerEnd = Math.max(outerEnd, end)
+    if (isFit) {
+      around += `${text.slice(copied, at)} `
+      copied = end + 1
+    }
     at = text.indexOf('{', isFit ? end + 1 : at + 1)
   }
-  return { objects, isOpen }
+  return { objects, around: around + text.slice(copied), isOpen }
 }
 
 /** An object of JSON, or of what is nearly JSON; undefined for prose in braces and for keys that are given twice. */

@@ -1,4 +1,5 @@
 /** Two finished evaluations of the same questions. */
+import { realpath } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { readJsonl } from '../data/jsonl.js'
 import { sample } from '../data/records.js'
@@ -26,13 +27,18 @@ interface Finished {
 
 /**
  * Compares the systems of two finished evaluations with the baseline of the first. A system of one name in both is told apart.
- * @throws {DataError} when they answered other questions, were judged in other ways, or have nothing in common.
+ * @throws {DataError} when they are one folder, answered other questions, were judged in other ways, or have nothing in common.
  */
 export async function compareEvaluations(
   first: string,
   second: string,
   { margin, seed, primary }: { margin: number; seed: number; primary?: string },
 ): Promise<BetweenEvaluations> {
+  if ((await realpath(first).catch(() => first)) === (await realpath(second).catch(() => second))) {
+    throw new DataError(`${first} and ${second} are one evaluation: there is nothing to compare`, {
+      hint: 'Its own comparisons are in evaluation.json and on its page.',
+    })
+  }
   const results = await readEvaluation(first)
   const taken = new Set(results.systems.map(({ name }) => name))
   const one: Finished = { folder: first, results, called: (system) => system }
@@ -54,7 +60,7 @@ export async function compareEvaluations(
       hint: 'Compare evaluations of the same samples.',
     })
   }
-  if (has.verdicts) refuseOthers(one, other, 'was judged', judgedBy)
+  if (has.verdicts) refuseOtherJudging(one, other)
   if (has.reports) await refuseOtherReports(one, other)
   if (has.grounding)
     refuseOthers(one, other, 'measured grounding with the preset', ({ grounding }) => grounding?.preset)
@@ -91,15 +97,27 @@ async function bySystem<T extends { system: string }>(
   return found
 }
 
-const judgedBy = ({ judging }: EvaluationResults): string =>
-  [
-    judging.description,
-    judging.rules ? `(rules ${judging.rules.version}, lexicon ${judging.rules.lexiconSha256.slice(0, 12)})` : '',
-    judging.on ?? '',
-    judging.judge?.promptSha256 ?? '',
-  ]
-    .filter((part) => part !== '')
-    .join(' ')
+/** Everything that decides verdicts, part by part. */
+const judgedBy = ({ judging }: EvaluationResults): Record<string, string> => ({
+  'first judge': judging.first,
+  'version of the rules': String(judging.rules?.version ?? 'none'),
+  'words of the rules': judging.rules?.lexiconSha256.slice(0, 12) ?? 'none',
+  judge: judging.judge?.model ?? 'none',
+  'answers that the judge looks at': judging.on ?? 'none',
+  protocol: judging.judge?.protocol ?? 'none',
+  'prompt of the judge': judging.judge?.promptSha256.slice(0, 12) ?? 'none',
+})
+
+/** Says what differs, and nothing else. */
+function refuseOtherJudging(one: Finished, other: Finished): void {
+  const [was, is] = [judgedBy(one.results), judgedBy(other.results)]
+  const parts = Object.keys(was).filter((part) => was[part] !== is[part])
+  if (parts.length === 0) return
+  const words = parts.map((part) => `${part}: ${was[part]} and ${is[part]}`).join('; ')
+  throw new DataError(`${one.folder} and ${other.folder} were judged in other ways: ${words}`, {
+    hint: 'Judge one of them again like the other: fire-train evaluate rejudge does not ask for answers again.',
+  })
+}
 
 function refuseOthers(
   one: Finished,

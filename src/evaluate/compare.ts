@@ -22,8 +22,9 @@ import type { VerdictRecord } from './records.js'
 import { isRight } from './verdicts.js'
 
 /**
- * `gain` and `loss`: the exact test holds under Holm and the cluster interval excludes 0. `equivalent`: the interval lies within the
- * margin. Everything else is `not_resolved`: neither a difference nor its absence was shown.
+ * `gain` and `loss`: the exact test holds under Holm, the cluster interval excludes 0, and so it stays whatever a judge would have said
+ * whose replies are lost. `equivalent`: the interval lies within the margin, and so do the worst cases. Everything else is
+ * `not_resolved`: neither a difference nor its absence was shown.
  */
 export type Resolution = 'gain' | 'loss' | 'equivalent' | 'not_resolved'
 
@@ -59,6 +60,8 @@ export interface SystemComparison {
   /** The one that was named beforehand, or the only one; null where there are several and none was named. */
   role: 'primary' | 'exploratory' | null
   conclusion: Resolution
+  /** The worst cases that forbid what the interval alone would say; null where there are none. */
+  doubt: Bounds | null
   /** All questions first; the rest is exploratory. */
   groups: ComparedGroup[]
   /** Answers that are missing or unreadable in one arm more than in the other make the comparison doubtful; p of Fisher's test. */
@@ -100,7 +103,9 @@ export function compareSystems(
     const exploratory = benjaminiHochberg(subgroups.map(({ mcnemar }) => mcnemar.exact))
     for (const [j, group] of subgroups.entries()) group.adjusted.benjaminiHochberg = exploratory[j]
     const role = primary === null ? null : system === primary ? ('primary' as const) : ('exploratory' as const)
-    return { baseline, system, role, conclusion: resolve(all, margin), groups, lost: lostIn(before, after) }
+    const worst = { lost: worstCases(before, after, hasNoVerdict), silent: worstCases(before, after, isSilent) }
+    const conclusion = resolve(all, margin, worst)
+    return { baseline, system, role, ...conclusion, groups, lost: lostIn(before, after) }
   })
 }
 
@@ -146,9 +151,10 @@ export function compareGroups(
       count: places.length,
       counts,
       difference: pairedDifference(counts),
-      bounds: boundsOf(
+      bounds: worstCases(
         places.map((i) => before[i]),
         places.map((i) => after[i]),
+        isLost,
       ),
       clusters: {
         count: clusters,
@@ -163,28 +169,48 @@ export function compareGroups(
   })
 }
 
-function boundsOf(before: readonly VerdictRecord[], after: readonly VerdictRecord[]): Bounds | null {
+/** Missing, or not judged: what commits to nothing is known to. */
+const hasNoVerdict = ({ verdict }: VerdictRecord): boolean => verdict === 'unreadable' || verdict === 'failed'
+
+/** A judge was asked and gave no verdict: unlike an answer that is missing or says nothing, the answer itself may be right. */
+const isSilent = (record: VerdictRecord): boolean => record.judge !== null && hasNoVerdict(record)
+
+/** @param lost whose outcome is taken as open; null where that is 2 % of both or fewer. */
+function worstCases(
+  before: readonly VerdictRecord[],
+  after: readonly VerdictRecord[],
+  lost: (record: VerdictRecord) => boolean,
+): Bounds | null {
   const tooMany = (records: readonly VerdictRecord[]): boolean =>
-    records.filter(isLost).length > mostLost * records.length
+    records.filter(lost).length > mostLost * records.length
   if (!tooMany(before) && !tooMany(after)) return null
-  const right = (records: readonly VerdictRecord[], lost: boolean): number =>
-    records.filter((record) => isRight(record) || (lost && isLost(record))).length
+  const right = (records: readonly VerdictRecord[], withLost: boolean): number =>
+    records.filter((record) => isRight(record) || (withLost && lost(record))).length
   const difference = (lostBefore: boolean): number =>
     (right(after, !lostBefore) - right(before, lostBefore)) / before.length
   return { low: difference(true), high: difference(false) }
 }
 
-function resolve(all: ComparedGroup | undefined, margin: number): Resolution {
+function resolve(
+  all: ComparedGroup | undefined,
+  margin: number,
+  { lost, silent }: { lost: Bounds | null; silent: Bounds | null },
+): Pick<SystemComparison, 'conclusion' | 'doubt'> {
   const interval = all?.clusters.bootstrap
-  if (!all || !interval) return 'not_resolved'
-  if ((all.adjusted.holm ?? 1) < 0.05 && (interval.low > 0 || interval.high < 0))
-    return interval.low > 0 ? 'gain' : 'loss'
-  return interval.low > -margin && interval.high < margin ? 'equivalent' : 'not_resolved'
+  const unresolved = { conclusion: 'not_resolved', doubt: null } as const
+  if (!all || !interval) return unresolved
+  if ((all.adjusted.holm ?? 1) < 0.05 && (interval.low > 0 || interval.high < 0)) {
+    const conclusion = interval.low > 0 ? 'gain' : 'loss'
+    const holds = !silent || (conclusion === 'gain' ? silent.low > 0 : silent.high < 0)
+    return holds ? { conclusion, doubt: null } : { ...unresolved, doubt: silent }
+  }
+  const within = ({ low, high }: Bounds): boolean => low > -margin && high < margin
+  if (!within(interval)) return unresolved
+  return lost && !within(lost) ? { ...unresolved, doubt: lost } : { conclusion: 'equivalent', doubt: null }
 }
 
 function lostIn(before: readonly VerdictRecord[], after: readonly VerdictRecord[]): SystemComparison['lost'] {
-  const lost = (records: readonly VerdictRecord[]): number =>
-    records.filter(({ verdict }) => verdict === 'unreadable' || verdict === 'failed').length
+  const lost = (records: readonly VerdictRecord[]): number => records.filter(hasNoVerdict).length
   const [baseline, system] = [lost(before), lost(after)]
   const of = (successes: number) => ({ successes, count: before.length })
   return { baseline, system, p: fisherExact(of(baseline), of(system)) }

@@ -4,17 +4,19 @@ import { deleteAll, sha256File } from '../data/files.js'
 import { writeJsonl } from '../data/jsonl.js'
 import { lockOutput, refuseInputs } from '../data/lock.js'
 import type { Sample } from '../data/records.js'
-import { ArgumentError, DataError } from '../errors.js'
+import { ArgumentError, atPlace, DataError } from '../errors.js'
 import { checkOptions } from '../options.js'
-import { chosenSamples } from '../sample/questions.js'
+import { chosenSamples, countQuestions } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
 import { silent } from '../stage/progress.js'
 import type { StageContext } from '../stage/stage.js'
 import { describeSystem, pathFrom } from './about.js'
 import { askPriors } from './blind.js'
+import { refuseOther, wantedBy } from './earlier.js'
 import { type EvidenceRequest, type EvidenceResults, measureEvidence } from './evidence.js'
 import { evaluationFiles, evaluationTraces, writeAnswers } from './files.js'
-import { type GroundingFiles, groundSystems } from './grounding/run.js'
+import { checkGrounding, type GroundingFiles, groundSystems } from './grounding/run.js'
+import type { Judge } from './judge.js'
 import {
   checkJudges,
   countAll,
@@ -22,6 +24,7 @@ import {
   type Evaluated,
   type EvaluationContext,
   imagesOf,
+  isJudged,
   type JudgingRequest,
   judgeAll,
   rolesOf,
@@ -82,6 +85,7 @@ const requestKeys: Record<keyof EvaluationRequest, true> = {
  * Asks every system every question, judges the answers and compares the systems.
  * @returns undefined when the signal stopped it; the same request goes on, and nothing is paid for twice.
  * @throws {DataError} for bad samples or answers to other questions.
+ * @throws {FileError} when `out` holds an evaluation that this one would lose a part of, and `overwrite` is not set.
  * @throws {EndpointError} when a server cannot answer any more; what is done is kept.
  */
 export async function evaluate(
@@ -100,12 +104,16 @@ export async function evaluate(
     request,
   )
   const samples = await readSamples(path, asked)
-  const [{ difference }] = detectableWith(samples.length).filter(({ discordant }) => discordant === 0.2)
+  const questions = samples.filter((each) => isJudged(each, request.truth)).length
+  const [{ difference }] = detectableWith(questions).filter(({ discordant }) => discordant === 0.2)
   if (difference !== null) {
     progress.log(
-      `${samples.length} questions can show a difference of ${(100 * difference).toFixed(1)} points (80 % power, 20 % change)`,
+      `${questions} questions can show a difference of ${(100 * difference).toFixed(1)} points (80 % power, 20 % change)`,
     )
   }
+  checkTruth(path, samples, request.truth)
+  await checkGrounding(request.grounding, progress)
+  if (!overwrite) await refuseOther(wantedBy(request))
   // The numbers of one evaluation never stand beside answers of another; nothing is given up before this one can begin.
   if (overwrite) await deleteAll(evaluationTraces(out))
   const folder = join(out, evaluationFiles.answers)
@@ -210,8 +218,20 @@ async function readSamples(path: string, asked: SampleSettings): Promise<Sample[
     }
     samples.set(each.id, each)
   }
-  if (samples.size === 0) throw new DataError(`${path} holds no sample that is asked for`, { detail: { path } })
+  // Says which splits there are.
+  if (samples.size === 0) await countQuestions(path, asked)
   return [...samples.values()]
+}
+
+/** The truth is looked for in every sample before an answer is paid for. */
+function checkTruth(path: string, samples: readonly Sample[], truth: Judge | null): void {
+  for (const each of samples) {
+    try {
+      truth?.check?.(each)
+    } catch (error) {
+      atPlace(`${path}: sample ${each.id}`)(error)
+    }
+  }
 }
 
 function checkNames(systems: readonly AnsweringSystem[]): void {

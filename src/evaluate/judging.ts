@@ -140,14 +140,24 @@ function retestOf(records: readonly VerdictRecord[], { verdicts, folder }: Earli
   return { folder, count: pairs.length, changed, agreement: agreementOfVerdicts(pairs) }
 }
 
+/** Which answers a judge decides. */
+const judgeWords: Record<JudgeRequest['on'], string> = {
+  undecided: 'where the rules decide nothing',
+  weak: 'where the rules are not sure',
+  open: 'open questions, and where the rules are not sure',
+  all: 'all answers',
+}
+
+/** A free report is right or wrong only where its truth is known. */
+export const isJudged = ({ task }: Sample, truth: Judge | null): boolean => task === 'vqa' || truth !== null
+
 export async function judgeAll(
   { samples, predictions, priors: asked }: Answered,
   { truth, judge, trainedOn }: JudgingRequest,
   context: Pick<StageContext, 'signal' | 'progress'>,
 ): Promise<Judged> {
   const trained = await imagesOf(trainedOn)
-  // A free report is right or wrong only where its truth is known.
-  const judged = new Map(samples.filter(({ task }) => task === 'vqa' || truth).map((each) => [each.id, each]))
+  const judged = new Map(samples.filter((each) => isJudged(each, truth)).map((each) => [each.id, each]))
   const records: VerdictRecord[] = []
   for (const answer of predictions) {
     const sample = judged.get(answer.sampleId)
@@ -163,7 +173,7 @@ export async function judgeAll(
   const rules = truth ? null : { version: rulesVersion, lexiconSha256 }
   if (!judge) return { records, priors, judging: { description, first, rules, on: null, judge: null, second: null } }
   const looked = await askJudges(records, priors, judge, context)
-  const also = `; where the rules ${judge.on === 'all' ? 'say anything' : 'are not sure'}, by ${looked.judge.model}`
+  const also = `; ${judgeWords[judge.on]}, by ${looked.judge.model}`
   return {
     records: looked.records,
     priors: looked.priors,

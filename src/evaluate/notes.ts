@@ -57,8 +57,13 @@ export function notesOn(
   return notes
 }
 
-/** More replies of a judge are unreadable than was allowed. @param most as a share. */
-export function problemOf({ judging, reports }: EvaluationResults, most: number): FireError | undefined {
+/** More replies of a judge are unreadable than was allowed, or nothing came of the questions with boxes. @param most as a share. */
+export function problemOf({ judging, reports, grounding }: EvaluationResults, most: number): FireError | undefined {
+  if (grounding?.results.length && grounding.results.every(({ measured }) => measured === 0)) {
+    return new DataError('None of the questions with boxes could be measured', {
+      hint: 'The reasons are in grounding.jsonl; look at boxFormat and groundingImages.',
+    })
+  }
   const checks = [judging.judge, judging.second].flatMap((judge) =>
     judge ? [{ what: `replies of ${judge.model}`, count: judge.judged, bad: judge.unreadable + judge.failed }] : [],
   )

@@ -5,5 +5,6 @@ import type { Judge } from './judge.js'
 /** The judge for samples of the phantom world: their records carry the truth. */
 export const phantomJudge: Judge = {
   about: { kind: 'phantom', description: 'by rule against the exact truth' },
+  check: ({ meta }) => void readTruth(meta),
   judge: async ({ meta }, text) => judge(readTruth(meta), text),
 }

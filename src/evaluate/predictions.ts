@@ -41,11 +41,12 @@ const keys = {
  * Reads the answers of a file to the given samples.
  *
  * A JSON Lines record or CSV row has an id (`sampleId`, `question_id`, `qid` or `id`) and a text (`text`, `output` or `prediction`); several
- * answers to one question have a number (`k` or `sequence_id`). An id is that of a sample, or the end of one: data
+ * answers to one question have a number (`k` or `sequence_id`). Where several of these fields are there, they must agree, but for a `text`
+ * that is the question and ids of something else. An id is that of a sample, or the end of one: data
  * sets number their questions, and `import` puts the name of the set before the number.
  *
  * @returns for each sample, in their order, its answers by number; empty where the file has none.
- * @throws {DataError} for an answer to a question that was not asked, for one that is there twice, and for a record without id or text.
+ * @throws {DataError} for an answer to a question that was not asked, for one that is there twice, and for a record without id or text, or with two.
  */
 export async function readPredictions(
   path: string,
@@ -55,8 +56,7 @@ export async function readPredictions(
   const answers = new Map<string, Map<number, string>>(samples.map(({ id }) => [id, new Map()]))
   const strangers: Found[] = []
   for await (const { line, row } of tableRows(path)) {
-    const found = foundIn(path, line, row)
-    const sample = find(found.id)
+    const { found, sample } = foundIn(path, line, row, find)
     if (!sample) {
       strangers.push(found)
       continue
@@ -102,40 +102,72 @@ function sampleFinder(samples: readonly Sample[]): (id: string) => Sample | unde
   return (id) => whole.get(id) ?? ends.get(id) ?? undefined
 }
 
+const plain = (text: string): string =>
+  text
+    .replace(/<image>/g, '')
+    .replace(/\s+/g, ' ')
+    .trim()
+    .toLowerCase()
+
+// A prompt may go on after the question: suffixes ask for short answers.
+const asks = (text: unknown, { question }: Sample): boolean =>
+  typeof text === 'string' && plain(text).includes(plain(question))
+
 function checkQuestion(path: string, { line, id, question }: Found, sample: Sample): void {
-  const plain = (text: string): string =>
-    text
-      .replace(/<image>/g, '')
-      .replace(/\s+/g, ' ')
-      .trim()
-      .toLowerCase()
-  // A prompt may go on after the question: suffixes ask for short answers.
-  if (question === undefined || plain(question).includes(plain(sample.question))) return
+  if (question === undefined || asks(question, sample)) return
   throw new DataError(
     `${placeOf(path, line, id)}: the question is ${JSON.stringify(question)}, the sample's is ${JSON.stringify(sample.question)}`,
     { detail: { path, line, id }, hint: 'The answers are to another set of questions with the same ids.' },
   )
 }
 
-function foundIn(path: string, line: number, record: Record<string, unknown>): Found {
-  const first = (names: readonly string[]): unknown => names.map((name) => record[name]).find((value) => value != null)
-  const [id, text, k, question] = [first(keys.id), first(keys.text), first(keys.k), first(keys.question)]
-  if (typeof id !== 'string' && typeof id !== 'number') {
-    throw missing(path, line, undefined, `an id (${keys.id.join(', ')})`)
-  }
-  if (typeof text !== 'string') throw missing(path, line, String(id), `a text (${keys.text.join(', ')})`)
+/** A field of a record under one of several names. */
+type Field = readonly [name: string, value: unknown]
+
+function foundIn(
+  path: string,
+  line: number,
+  record: Record<string, unknown>,
+  find: (id: string) => Sample | undefined,
+): { found: Found; sample: Sample | undefined } {
+  const named = (names: readonly string[]): Field[] =>
+    names.flatMap((name): Field[] => (record[name] != null ? [[name, record[name]]] : []))
+  const isId = (value: unknown): value is string | number => typeof value === 'string' || typeof value === 'number'
+  const ids = named(keys.id).filter(([, value]) => isId(value))
+  if (ids.length === 0) throw missing(path, line, undefined, `an id (${keys.id.join(', ')})`)
+  // Other programs number their lines too: what names no sample is no id of one.
+  const asked = ids.filter(([, value]) => find(String(value)))
+  const samples = new Set(asked.map(([, value]) => find(String(value))))
+  const id = String((asked[0] ?? ids[0])[1])
+  if (samples.size > 1) throw ambiguous(path, line, id, 'name different samples', asked)
+  const sample = find(id)
+  const texts = named(keys.text).filter(
+    ([name, value]) => !(name === 'text' && sample && asks(value, sample) && hasOther(record)),
+  )
+  if (new Set(texts.map(([, value]) => value)).size > 1)
+    throw ambiguous(path, line, id, 'could each be the answer', texts)
+  const isThere = keys.text.some((name) => record[name] === null)
+  // Null is what programs write where they got no answer.
+  const text = texts[0]?.[1] ?? (isThere ? '' : undefined)
+  if (typeof text !== 'string') throw missing(path, line, id, `a text (${keys.text.join(', ')})`)
+  const [k, question] = [named(keys.k)[0]?.[1], named(keys.question)[0]?.[1]]
   const number = k === undefined || k === '' ? 0 : Number(k)
   if (!(Number.isInteger(number) && number >= 0)) {
-    throw missing(path, line, String(id), `a whole number as ${keys.k.join(' or ')}`)
+    throw missing(path, line, id, `a whole number as ${keys.k.join(' or ')}`)
   }
-  return {
-    line,
-    id: String(id),
-    k: number,
-    text,
-    question: typeof question === 'string' && question.trim() !== '' ? question : undefined,
-  }
+  const isSaid = typeof question === 'string' && question.trim() !== ''
+  return { found: { line, id, k: number, text, question: isSaid ? question : undefined }, sample }
 }
+
+/** Whether a record has its answer under another name than `text`, which then may hold the question. */
+const hasOther = (record: Record<string, unknown>): boolean =>
+  keys.text.some((name) => name !== 'text' && typeof record[name] === 'string')
+
+const ambiguous = (path: string, line: number, id: string, what: string, fields: readonly Field[]): DataError =>
+  new DataError(`${placeOf(path, line, id)}: ${fields.map(([name]) => `"${name}"`).join(' and ')} ${what}`, {
+    detail: { path, line, id, fields: fields.map(([name]) => name) },
+    hint: 'Keep the field with the answer, and one field with the id of the sample.',
+  })
 
 function missing(path: string, line: number, id: string | undefined, what: string): DataError {
   return new DataError(`${placeOf(path, line, id)}: expected ${what}`, { detail: { path, line, id } })

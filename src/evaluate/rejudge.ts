@@ -10,6 +10,7 @@ import { silent } from '../stage/progress.js'
 import { moveSystem, pathFrom } from './about.js'
 import { priorAnswerOf } from './blind.js'
 import { carryOver, carryReplies } from './carry.js'
+import { checkWhole, refuseOther } from './earlier.js'
 import { evaluationFiles, evaluationTraces, writeAnswers } from './files.js'
 import { readEvaluation, recordsIn } from './finished.js'
 import { countWords } from './groups.js'
@@ -37,7 +38,8 @@ export interface RejudgeRequest extends Omit<JudgingRequest, 'margin'> {
 /**
  * Judges the answers of a finished evaluation again, by other rules or another judge, without asking for an answer.
  * @param folder of the finished evaluation; `request.out` is another one.
- * @throws {FileError} when the folder holds none. @throws {ArgumentError} when it would be written over.
+ * @throws {FileError} when the folder holds none, or `request.out` another one. @throws {DataError} when its files were cut.
+ * @throws {ArgumentError} when it would be written over.
  */
 export async function rejudge(
   folder: string,
@@ -58,6 +60,7 @@ export async function rejudge(
   for await (const { record } of readJsonl(join(folder, evaluationFiles.predictions), prediction)) {
     predictions.push(record)
   }
+  checkWhole(folder, before, samples, predictions)
   const fromOut = pathFrom(out)
   const moved = (place: string): string => fromOut(resolve(folder, place))
   const about = new Map(before.systems.map((system) => [system.name, moveSystem(system.about, moved)]))
@@ -73,6 +76,7 @@ export async function rejudge(
     ...(await describePairs(trainedOn, fromOut)),
   }
   if (overwrite) await deleteAll(evaluationTraces(out))
+  else await refuseOther({ ...request, systems: [...about.keys()], samples: inputs.samples, asked })
   for (const { cache } of [request.judge, request.green].flatMap((each) => each ?? [])) {
     if (!anew) await carryReplies(folder, cache)
     else if (resolve(cache) === resolve(folder, evaluationFiles.cache)) {

@@ -102,6 +102,13 @@ function check(tree: Tree, locate: Locate): Settings {
   if (!modelAlone && adapter.length > 0 && (settings.attentionQuestions > 0 || settings.hideLesions.length > 0)) {
     fail('modelAlone', 'What answers rest on is measured against the model alone, which has to be evaluated too')
   }
+  if (model === undefined && !endpoint) {
+    if (answers > 1)
+      fail('answers', 'Files have the answers that they have; only a model or a server can be asked for more')
+    if (settings.priors.length > 0) fail('priors', 'Files cannot be asked without the image; give a model or a server')
+    if (settings.groundingQuestions.length > 0)
+      fail('groundingQuestions', 'Only a model shows where it looks; give one')
+  }
   if (answers > 1 && temperature === 0 && (model !== undefined || endpoint)) {
     fail('temperature', `${answers} greedy answers would all be the same; set a temperature, for instance 0.7`)
   }
@@ -224,7 +231,7 @@ const points = (value: number): string => `${value > 0 ? '+' : ''}${(100 * value
 
 /** What may be said of each system against its baseline, a line each. */
 export function describeComparisons(comparisons: readonly SystemComparison[]): string[] {
-  return comparisons.flatMap(({ system, baseline, role, conclusion, groups: [all] }) => {
+  return comparisons.flatMap(({ system, baseline, role, conclusion, doubt, lost, groups: [all] }) => {
     // Free reports have no verdicts.
     if (!all?.count) return []
     const { bootstrap, count } = all.clusters
@@ -234,7 +241,15 @@ export function describeComparisons(comparisons: readonly SystemComparison[]): s
     const size = `${points(all.difference.value)} points ${interval}`
     const p = (all.adjusted.holm ?? 1).toPrecision(2)
     const said = `${system} against ${baseline}: ${conclusion.replace('_', ' ')}, ${size}, p = ${p}, n = ${all.count}`
-    return role === 'exploratory' ? `${said} (exploratory)` : said
+    const silent = [
+      ...(lost.baseline > 0 ? [`${lost.baseline} of ${baseline}`] : []),
+      ...(lost.system > 0 ? [`${lost.system} of ${system}`] : []),
+    ]
+    const missing = silent.length > 0 ? `; missing or unreadable: ${silent.join(', ')}` : ''
+    const why = doubt
+      ? `, since with answers without a verdict it is in [${points(doubt.low)}, ${points(doubt.high)}]`
+      : ''
+    return `${said}${role === 'exploratory' ? ' (exploratory)' : ''}${missing}${why}`
   })
 }
 
@@ -255,18 +270,19 @@ export function describeBetween({ comparisons, reports, grounding }: BetweenEval
   ]
 }
 
-/** One line: accuracies, or scores where all samples are reports, and what may be said of their difference. */
-export function summaryOf({ questions, systems, comparisons, judging, reports }: EvaluationResults): string {
-  const shown =
-    questions > 0
-      ? systems.map(({ name, groups }) => `${name} ${percent(groups[0].accuracy.value)}`)
-      : (reports?.systems ?? []).map(({ system, green, scores }) =>
-          green && green.strict.value !== null
-            ? `${system} GREEN ${green.strict.value.toFixed(3)}`
-            : `${system} ROUGE-L ${scores.rougeL.value?.toFixed(3) ?? '–'}`,
-        )
+/** One line: accuracies, what was asked for beside them, and what may be said of their difference. */
+export function summaryOf({ questions, systems, comparisons, judging, reports, grounding }: EvaluationResults): string {
+  const written = (reports?.systems ?? []).flatMap(({ system, green, scores }) => {
+    if (green && green.strict.value !== null) return [`${system} GREEN ${green.strict.value.toFixed(3)}`]
+    return questions > 0 ? [] : [`${system} ROUGE-L ${scores.rougeL.value?.toFixed(3) ?? '–'}`]
+  })
+  const seen = (grounding?.results ?? []).map(({ system, kind, headline: { value } }) => {
+    return `${system} attention ratio, ${kind}, ${value?.toFixed(3) ?? '–'}`
+  })
+  const right = questions > 0 ? systems.map(({ name, groups }) => `${name} ${percent(groups[0].accuracy.value)}`) : []
   const by = judging.judge ? ` (judge ${servedWords(judging.judge)})` : ''
-  return [`${shown.join(', ')}${by}`, ...describeComparisons(comparisons)].join('; ')
+  const [first = '', ...rest] = [right.join(', '), written.join(', '), seen.join(', ')].filter((part) => part !== '')
+  return [`${first}${by}`, ...rest, ...describeComparisons(comparisons)].join('; ')
 }
 
 /** Judges the answers of a finished evaluation again. */

@@ -11,11 +11,11 @@ export interface TableRow {
 }
 
 /**
- * The rows of a file, CSV by its name and else JSON Lines.
+ * The rows of a file, CSV or TSV by its name and else JSON Lines.
  * @throws {DataError} for what is neither, with file and line.
  */
 export async function* tableRows(path: string): AsyncGenerator<TableRow> {
-  if (extname(path).toLowerCase() === '.csv') {
+  if (/^\.[ct]sv$/i.test(extname(path))) {
     for await (const { line, value } of readCsv(path)) yield { line, row: asObject(path, line, value) }
   } else {
     for await (const scanned of scanJsonl(path)) {
@@ -30,5 +30,8 @@ function asObject(path: string, line: number, value: unknown): Record<string, un
   const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
   if (isObject && !(value instanceof Error)) return value as Record<string, unknown>
   const problem = value instanceof Error ? value.message : 'expected an object'
-  throw new DataError(`${placeOf(path, line)}: ${problem}`, { detail: { path, line } })
+  throw new DataError(`${placeOf(path, line)}: ${problem}`, {
+    detail: { path, line },
+    hint: value instanceof Error ? 'Put a text with a comma or a line break in it between quotes.' : undefined,
+  })
 }

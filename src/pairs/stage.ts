@@ -50,7 +50,7 @@ export const pairsStage = defineStage({
     const endpoints: Endpoint[] = []
     const open = async (server: EndpointSettings) => {
       const onLog = (line: string): void => context.progress.log(line)
-      const opened = await openEndpoint(server, { cache, signal, onLog })
+      const opened = await openEndpoint(server, { cache, signal: failed.signal, stop: context.signal, onLog })
       endpoints.push(opened)
       return new EndpointProvider(opened)
     }
@@ -93,6 +93,7 @@ export const pairsStage = defineStage({
               : undefined,
       }
     } catch (error) {
+      await Promise.all(endpoints.map((each) => each.settle()))
       failed.abort(error)
       throw error
     }

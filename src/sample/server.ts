@@ -39,10 +39,9 @@ export function serverAnswerer(options: ServerAnswererOptions, settings: SampleS
   return {
     about: { model, adapter: null, sampling },
     async *answer(asked, signal) {
-      // Whoever stops reading ends the requests under way.
+      // Whoever stops reading ends the requests under way; a stop that was asked for waits for them.
       const left = new AbortController()
-      const both = signal ? AbortSignal.any([signal, left.signal]) : left.signal
-      const endpoint = await openEndpoint(server, { cache, signal: both, onLog })
+      const endpoint = await openEndpoint(server, { cache, signal: left.signal, stop: signal, onLog })
       const ask = async (question: Asked): Promise<Outcome> => {
         const { sampleId, prompt, seed } = question
         try {
@@ -73,6 +72,7 @@ export function serverAnswerer(options: ServerAnswererOptions, settings: SampleS
       try {
         yield* inOrder(asked, concurrency, ask)
       } finally {
+        await endpoint.settle()
         left.abort()
       }
     },

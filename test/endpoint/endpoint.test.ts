@@ -272,6 +272,22 @@ describe('the pace', () => {
     expect(log).toEqual([`${server.url}/v1/chat/completions: too many requests: slow down; trying again in 1 s`])
   })
 
+  it('under way at a stop is waited for and kept; those that wait are not sent', async () => {
+    const answers: (() => void)[] = []
+    server.answer = (response) => void answers.push(() => say(response, 'late'))
+    const stop = new AbortController()
+    const endpoint = await open({ concurrency: 1 }, { stop: stop.signal, cache })
+    const [first, second] = [endpoint.ask(question('a')), failure(endpoint.ask(question('b')))]
+    while (answers.length === 0) await sleep(1)
+    stop.abort()
+    setTimeout(answers[0], 100)
+    await endpoint.settle()
+    expect((await first).content).toBe('late')
+    expect((await second).code).toBe('ERR_FIRE_ABORTED')
+    expect(server.asked).toHaveLength(1)
+    expect(await readdir(cache)).toHaveLength(1)
+  })
+
   it('ends at a signal', async () => {
     server.answer = () => {}
     const stop = new AbortController()

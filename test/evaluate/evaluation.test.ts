@@ -1,7 +1,7 @@
 /** An evaluation from prediction files to numbers, with a judge that does what servers do. */
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import type { ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -12,11 +12,14 @@ import { type EvaluationRequest, evaluate } from '../../src/evaluate/evaluation.
 import type { JudgingRequest } from '../../src/evaluate/judging.js'
 import { readFolder } from '../../src/evaluate/page/folder.js'
 import { publishedSection } from '../../src/evaluate/page/published.js'
+import { renderEvaluation } from '../../src/evaluate/page/render.js'
+import { phantomJudge } from '../../src/evaluate/phantom.js'
 import { rulesVersion } from '../../src/evaluate/questions/rule.js'
 import type { VerdictRecord } from '../../src/evaluate/records.js'
 import { rejudge } from '../../src/evaluate/rejudge.js'
 import { describeComparisons } from '../../src/evaluate/stage.js'
 import { sampleSettings } from '../../src/sample/index.js'
+import { silent } from '../../src/stage/progress.js'
 import { say, server } from '../endpoint/world.js'
 import { temporaryFolder } from '../fakes/world.js'
 import { makeSample, readLines, writeRecords } from '../sample/records.js'
@@ -161,6 +164,9 @@ describe('systems from files', () => {
     [{ sampleId: 'other', text: 'a' }, 'not asked'],
     [{ sampleId: 'set-1' }, 'expected a text'],
     [{ text: 'a' }, 'expected an id'],
+    [{ id: 'set-1', text: 'What a day', prediction: 'a' }, '"text" and "prediction" could each be the answer'],
+    [{ id: 'set-1', output: 'b', prediction: 'a' }, '"output" and "prediction" could each'],
+    [{ id: 'set-1', question_id: '2', text: 'a' }, '"question_id" and "id" name different samples'],
     [{ sampleId: 'set-1', k: 1, question: 'Where is the liver?', text: 'a' }, 'the question is'],
   ])('refuses %j', async (line, message) => {
     await writeRecords(join(folder, 'half.jsonl'), [
@@ -168,6 +174,56 @@ describe('systems from files', () => {
       { k: 0, ...line },
     ])
     await expect(evaluate(request())).rejects.toThrow(message)
+  })
+
+  it('read the answer where the text is the question, and an id beside the number of a line', async () => {
+    const right = samples.map((each, i) => {
+      return { id: 1000 + i, question_id: each.id, text: each.question, prediction: each.answer }
+    })
+    await writeRecords(join(folder, 'right.jsonl'), right)
+    const { results } = (await evaluate(request())) ?? expect.fail('stopped')
+    expect(results.systems[1].groups[0].accuracy.successes).toBe(60)
+  })
+
+  it('take null for an answer that never came, and tabs for commas', async () => {
+    await writeRecords(join(folder, 'half.jsonl'), [
+      { id: 0, text: null },
+      { id: 2, text: 'no' },
+    ])
+    await writeFile(join(folder, 'right.tsv'), 'id\ttext\n0\tyes\n2\tno\n')
+    const systems = ['half.jsonl', 'right.tsv'].map((name) => {
+      return { name, kind: 'file' as const, path: join(folder, name) }
+    })
+    const { results } = (await evaluate(request({ systems }))) ?? expect.fail('stopped')
+    expect(results.systems.map(({ groups }) => groups[0].accuracy.successes)).toEqual([1, 2])
+  })
+
+  it('names the split that is not there, and those that are', async () => {
+    const asked = sampleSettings.parse({ samples: join(folder, 'samples.jsonl'), out: 'x', split: 'tset' })
+    await expect(evaluate(request({ asked }))).rejects.toMatchObject({
+      message: expect.stringContaining('no sample of split "tset"'),
+      hint: 'Its splits are train.',
+    })
+  })
+
+  it('names the sample that has no truth, before anything is written', async () => {
+    await expect(evaluate(request({ truth: phantomJudge }))).rejects.toThrow(/samples\.jsonl: sample set-0: .*no truth/)
+    await expect(stat(join(folder, 'out', 'predictions.jsonl'))).rejects.toThrow('ENOENT')
+  })
+
+  it('counts only what is judged among what can show a difference', async () => {
+    const report = makeSample('r-x', { task: 'report', answer: 'x', answerType: 'open' })
+    await writeRecords(join(folder, 'samples.jsonl'), [...samples, report])
+    const lines: string[] = []
+    await evaluate(request(), { progress: { ...silent, log: (line) => lines.push(line) } })
+    expect(lines.find((line) => line.includes('can show'))).toMatch(/^60 questions/)
+  })
+
+  it('says how many answers are missing beside what is concluded', async () => {
+    const half = await readLines<object>(join(folder, 'half.jsonl'))
+    await writeRecords(join(folder, 'half.jsonl'), half.slice(40))
+    const { results } = (await evaluate(request())) ?? expect.fail('stopped')
+    expect(describeComparisons(results.comparisons)[0]).toMatch(/gain.*missing or unreadable: 40 of half/)
   })
 
   it('counts what is not in a file as failed, in the denominator', async () => {
@@ -224,6 +280,42 @@ describe('what a file of answers says', () => {
       samples.map(({ id }) => ({ sampleId: id, k: 1, text: 'yes' })),
     )
     await expect(evaluate(request({ systems: only() }))).rejects.toThrow('no answer with the number 0')
+  })
+})
+
+describe('a finished evaluation', () => {
+  it('is not replaced by another one unless that is said, and the same goes on', async () => {
+    await evaluate(request())
+    const before = await verdicts()
+    const [, right] = request().systems
+    const other = request({ systems: [right] })
+    await expect(evaluate(other)).rejects.toMatchObject({
+      code: 'ERR_FIRE_IO',
+      message: expect.stringContaining('with other systems'),
+      hint: expect.stringContaining('--overwrite'),
+    })
+    const asked = { ...request().asked, limit: 10 }
+    await expect(evaluate(request({ asked }))).rejects.toThrow('with other questions')
+    expect(await verdicts()).toEqual(before)
+    await evaluate(request({ margin: 0.05 }))
+    expect(await verdicts()).toEqual(before)
+    await evaluate({ ...other, overwrite: true })
+    expect((await verdicts()).length).toBe(60)
+  })
+
+  it('that was cut at a line is not judged again', async () => {
+    await evaluate(request())
+    const out = join(folder, 'out')
+    const again = () => rejudge(out, { ...request(), out: join(folder, 'again') })
+    for (const name of ['predictions.jsonl', 'samples.jsonl']) {
+      const whole = await readFile(join(out, name), 'utf8')
+      await writeFile(join(out, name), `${whole.split('\n').slice(0, 20).join('\n')}\n`)
+      await expect(again()).rejects.toThrow(name)
+      await writeFile(join(out, name), '')
+      await expect(again()).rejects.toThrow(name)
+      await writeFile(join(out, name), whole)
+    }
+    await again()
   })
 })
 
@@ -411,6 +503,31 @@ describe('a judge', () => {
     const { results, problem } = (await evaluate(request(judging()))) ?? expect.fail('stopped')
     expect(problem?.message).toMatch(/could not be read/)
     expect(results.systems[0].groups[0].outcomes.unreadable).toBe(30)
+  })
+
+  it('that gives no verdict leaves nothing to conclude, and the page and the command say why', async () => {
+    server.answer = (response) => say(response, 'Hello!')
+    const path = join(folder, 'half.jsonl')
+    const systems = ['a', 'b'].map((name) => ({ name, kind: 'file' as const, path }))
+    const { results } = (await evaluate(request({ systems, ...judging({ on: 'all' }) }))) ?? expect.fail('stopped')
+    expect(results.comparisons[0]).toMatchObject({ conclusion: 'not_resolved', doubt: { low: -1, high: 1 } })
+    expect(describeComparisons(results.comparisons)[0]).toMatch(/not resolved.*\[-100\.0, \+100\.0\]/)
+    expect(await renderEvaluation(join(folder, 'out'))).toContain('Too many answers have no verdict')
+  })
+
+  it('whose silence could undo a gain leaves none', async () => {
+    const said = (name: string) =>
+      samples.map(({ id, answer }, i) => ({ sampleId: id, text: i % 2 ? `${name} ${i} x` : answer }))
+    for (const name of ['half', 'right']) await writeRecords(join(folder, `${name}.jsonl`), said(name))
+    const conclusionOf = async (ofHalf: string, out: string) => {
+      server.answer = (response, { body }) =>
+        say(response, body.includes('half') ? ofHalf : '{"verdict":"correct","reason":""}')
+      const asked = { ...judging({ cache: join(folder, out, 'cache') }), out: join(folder, out) }
+      const { results } = (await evaluate(request(asked))) ?? expect.fail('stopped')
+      return results.comparisons[0].conclusion
+    }
+    expect(await conclusionOf('{"verdict":"incorrect","reason":""}', 'wrong')).toBe('gain')
+    expect(await conclusionOf('Hello!', 'silent')).toBe('not_resolved')
   })
 })
 

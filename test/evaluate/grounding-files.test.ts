@@ -1,12 +1,14 @@
 /** Files of questions with boxes: what tells questions apart, what is computed once, what says that boxes were misread. */
-import { mkdir } from 'node:fs/promises'
+import { mkdir, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { openEngine } from '../../src/engine/engine.js'
 import { groundingPresets, measureGrounding } from '../../src/evaluate/grounding/measure.js'
 import { readGroundingFiles } from '../../src/evaluate/grounding/questions.js'
+import { checkGrounding } from '../../src/evaluate/grounding/run.js'
 import { compareGrounding } from '../../src/evaluate/grounding/summary.js'
 import type { GroundingRecord } from '../../src/evaluate/records.js'
+import { silent } from '../../src/stage/progress.js'
 import { Chat } from '../../src/text/chat.js'
 import { fakeNative, temporaryFolder, writeImage, writeModel } from '../fakes/world.js'
 import { writeRecords } from '../sample/records.js'
@@ -53,8 +55,45 @@ describe('files of questions with boxes', () => {
   })
 })
 
+describe('what can be known of questions with boxes before anything is computed', () => {
+  const check = async (files: readonly string[], images?: string) => {
+    const lines: string[] = []
+    const wanted = { files, images, preset: 'ours', boxFormat: 'auto' } as const
+    await checkGrounding(wanted, { ...silent, log: (line) => lines.push(line) })
+    return lines
+  }
+
+  it('images that are not there or lie elsewhere are counted, and none at all is an error', async () => {
+    await writeImage(folder, 'x.png', 1)
+    const root = join(folder, 'root')
+    await mkdir(root)
+    await writeImage(root, 'x.png', 1)
+    await symlink(join(folder, 'x.png'), join(root, 'link.png'))
+    const wrong = ['missing.png', '../x.png', join(folder, 'x.png'), 'link.png']
+    const file = await write('localization.jsonl', [asked('x.png'), ...wrong.map((name) => asked(name))])
+    expect(await check([file], root)).toEqual([
+      expect.stringMatching(/4 of 5 questions with boxes have no image, first missing\.png/),
+    ])
+    const none = await write(
+      'localization-2.jsonl',
+      wrong.map((name) => asked(name)),
+    )
+    await expect(check([none], root)).rejects.toThrow('4 of 4')
+  })
+
+  it('a question that is there twice is said', async () => {
+    await writeImage(folder, 'x.png', 1)
+    const file = await write('localization.jsonl', [asked('x.png'), asked('x.png')])
+    expect(await check([file])).toEqual([expect.stringContaining('1 questions with boxes are there twice')])
+  })
+})
+
 describe('questions of several files', () => {
-  async function measured(files: readonly string[], format: 'xyxy' | 'xywh' = 'xyxy') {
+  async function measured(
+    files: readonly string[],
+    format: 'xyxy' | 'xywh' = 'xyxy',
+    preset: keyof typeof groundingPresets = 'upstream',
+  ) {
     await writeModel(join(folder, 'model'))
     await writeImage(folder, 'x.png', 1)
     const native = fakeNative()
@@ -69,7 +108,7 @@ describe('questions of several files', () => {
     const records: GroundingRecord[] = []
     for (const { questions, root } of await readGroundingFiles(files, format)) {
       const model = { engine, chat, imageRoot: root, adapter: false }
-      for await (const record of measureGrounding('base', questions, model, groundingPresets.upstream))
+      for await (const record of measureGrounding('base', questions, model, groundingPresets[preset]))
         records.push(record)
     }
     return { records, passes }
@@ -88,6 +127,21 @@ describe('questions of several files', () => {
   it('count boxes that leave the image among those that no box touches: misread corners', async () => {
     const { records } = await measured([await write('localization.jsonl', [asked('x.png', { bbox: [20, 20, 10, 8] })])])
     expect(records).toMatchObject([{ skipped: 'no box touches the image', outside: 1 }])
+  })
+
+  it('leave out an image that is not there or lies elsewhere, and a box without area', async () => {
+    const lines = [asked('x.png'), asked('y.png'), asked('../x.png'), asked('x.png', { bbox: [1, 1, 1, 1] })]
+    const file = await write('localization.jsonl', lines)
+    const reasons = async (preset: 'ours' | 'upstream') =>
+      (await measured([file], 'xyxy', preset)).records.map(({ skipped }) => skipped)
+    // Those about one image come together.
+    expect(await reasons('ours')).toEqual([
+      null,
+      'no box has an area',
+      expect.stringMatching(/^it is not below/),
+      expect.stringMatching(/^it is not below/),
+    ])
+    expect((await reasons('upstream'))[1]).toBeNull()
   })
 
   it('are compared with themselves, not with those of the other file', () => {

@@ -1,10 +1,11 @@
 /** Where a model looks when it is asked about a place: VGMED's measure, question by question. */
-import { isAbsolute, join, resolve } from 'node:path'
+import { realpath } from 'node:fs/promises'
+import { join, relative, resolve } from 'node:path'
 import { describeImage, imageSource } from '../../data/images.js'
 import type { ImageRef, Size } from '../../data/records.js'
 import type { AttentionProbe, Engine, ImageView } from '../../engine/engine.js'
 import { ImageCache } from '../../engine/image-cache.js'
-import { DataError } from '../../errors.js'
+import { isOfRecord } from '../../errors.js'
 import type { Chat } from '../../text/chat.js'
 import { gridOf } from '../attention.js'
 import type { GroundingMap, GroundingRecord } from '../records.js'
@@ -94,7 +95,8 @@ async function look(
 ): Promise<Seen | string> {
   const { engine, imageRoot } = model
   try {
-    if (isAbsolute(path)) throw new DataError(`${path} is not below ${imageRoot}`)
+    const problem = await problemOfImage(path, imageRoot)
+    if (problem !== null) return problem
     const ref = { ...(await describeImage(join(imageRoot, path), resolve(imageRoot))), path }
     const source = imageSource(ref, imageRoot)
     const view = await engine.viewImage(await source.decode())
@@ -102,9 +104,22 @@ async function look(
     const frame = preset.geometry === 'family' ? frameOf(view) : { left: 0, top: 0, ...sizeOf(ref) }
     return { ref, grid: gridOf(features), frame, general: await attend(generalPrompt, ref, model, preset) }
   } catch (error) {
-    if (error instanceof DataError) return error.message
+    if (isOfRecord(error)) return error.message
     throw error
   }
+}
+
+/** Why an image may not be opened, in words that tell nothing of what lies outside; null where it may. */
+export async function problemOfImage(path: string, root: string): Promise<string | null> {
+  const isBelow = (from: string, to: string): boolean => !/^(\.\.([\\/]|$)|[\\/]|[A-Za-z]:)/.test(relative(from, to))
+  if (!isBelow(resolve(root), resolve(root, path))) return `it is not below ${root}`
+  // The frame of a file is named after it.
+  const places = [path, path.replace(/#[1-9]\d*$/, '')].map((each) => join(root, each))
+  const [real] = (await Promise.all(places.map((place) => realpath(place).catch(() => null)))).filter(
+    (at) => at !== null,
+  )
+  if (real === undefined) return `it is not below ${root}`
+  return isBelow(await realpath(root), real) ? null : `it is a link that leaves ${root}`
 }
 
 const sizeOf = ({ width, height }: Size): Size => ({ width, height })
@@ -143,7 +158,10 @@ async function measureOne(
 ): Promise<GroundingRecord> {
   const outside = question.boxes.filter((box) => leavesImage(box, ref)).length
   if (question.boxes.length === 0) return leftOut(system, question, ref.sha256, 'it has no box')
-  const region = touchedTokens(question.boxes, frame, grid)
+  // The published scripts take a box without area for a token.
+  const boxes = preset.convention === 'exact' ? question.boxes.filter(hasArea) : question.boxes
+  if (boxes.length === 0) return leftOut(system, question, ref.sha256, 'no box has an area', outside)
+  const region = touchedTokens(boxes, frame, grid)
   const maskTokens = region.reduce((sum, value) => sum + value, 0)
   if (maskTokens === 0) return leftOut(system, question, ref.sha256, 'no box touches the image', outside)
   const shifted = shiftRegion(region, grid)
@@ -221,6 +239,8 @@ function leftOut(
   const none = { mass: [], ar: [], kl: [], js: [], shiftedAr: [] }
   return { system, sampleId: id, kind, imageId, skipped, outside, grid: [0, 0], maskTokens: 0, ...none }
 }
+
+const hasArea = ([left, top, right, bottom]: Box): boolean => right > left && bottom > top
 
 /** Boxes that leave their image: under the wrong reading of their format there are many. */
 const leavesImage = ([left, top, right, bottom]: Box, { width, height }: Size): boolean =>

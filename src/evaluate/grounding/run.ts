@@ -1,6 +1,7 @@
 /** Where the models of an evaluation look, on files of questions with boxes. */
 import { join } from 'node:path'
 import { writeJsonl } from '../../data/jsonl.js'
+import { DataError } from '../../errors.js'
 import type { StageContext } from '../../stage/stage.js'
 import { Chat } from '../../text/chat.js'
 import { pathFrom } from '../about.js'
@@ -9,7 +10,7 @@ import type { GroundingSummary } from '../finished.js'
 import type { Models } from '../models.js'
 import type { GroundingMap, GroundingRecord } from '../records.js'
 import type { AnsweringSystem } from '../systems.js'
-import { groundingPresets, measureGrounding } from './measure.js'
+import { groundingPresets, measureGrounding, problemOfImage } from './measure.js'
 import { type BoxFormat, chosenForMaps, type GroundingQuestion, readGroundingFiles } from './questions.js'
 import { compareGrounding, groundingResults } from './summary.js'
 
@@ -20,6 +21,42 @@ export interface GroundingFiles {
   images?: string
   preset: keyof typeof groundingPresets
   boxFormat: BoxFormat
+}
+
+/**
+ * Reads the files before anything is asked or computed, and says what of them cannot be measured.
+ * @throws {DataError} for a bad record, and when none of the images is there.
+ */
+export async function checkGrounding(
+  wanted: GroundingFiles | undefined,
+  progress: StageContext['progress'],
+): Promise<void> {
+  if (!wanted) return
+  const { files, images, boxFormat } = wanted
+  const sets = await readGroundingFiles(files, boxFormat, images)
+  const missing: { image: string; reason: string }[] = []
+  const asked = new Set<string>()
+  let [count, repeated] = [0, 0]
+  for (const { questions, root } of sets) {
+    const reasons = new Map<string, string | null>()
+    for (const { image, question, boxes, kind } of questions) {
+      count += 1
+      if (!reasons.has(image)) reasons.set(image, await problemOfImage(image, root))
+      const reason = reasons.get(image)
+      if (reason) missing.push({ image, reason })
+      const key = JSON.stringify([root, image, question, boxes, kind])
+      if (asked.has(key)) repeated += 1
+      asked.add(key)
+    }
+  }
+  if (repeated > 0) progress.log(`warning: ${repeated} questions with boxes are there twice, and count twice`)
+  const [first] = missing
+  if (!first) return
+  const said = `${missing.length} of ${count} questions with boxes have no image, first ${first.image}: ${first.reason}`
+  if (missing.length === count) {
+    throw new DataError(said, { hint: 'Name the folder that the images are relative to with groundingImages.' })
+  }
+  progress.log(`warning: ${said}; they are left out and counted`)
 }
 
 /**
@@ -74,10 +111,11 @@ export async function groundSystems(
   }
   await writeJsonl(places.records, records)
   await writeJsonl(places.maps, maps)
-  const outside = records.filter(({ outside }) => outside > 0).length
-  if (outside > 0.01 * records.length) {
+  // The models are shown the same boxes.
+  const outside = new Set(records.flatMap(({ outside, sampleId }) => (outside > 0 ? [sampleId] : []))).size
+  if (outside > 0.01 * all.length) {
     progress.log(
-      `warning: boxes of ${outside} of ${records.length} questions leave their image: is the form of the boxes right?`,
+      `warning: boxes of ${outside} of ${all.length} questions leave their image: is the form of the boxes right?`,
     )
   }
   return {

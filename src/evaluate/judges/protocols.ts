@@ -41,6 +41,20 @@ const verdictReply = z.strictObject({
   reason: z.string().default(''),
 })
 
+/** Words around a verdict that may take it back: it is refused, quoted, denied, or there is another one. */
+const doubtful =
+  /\b(correct|incorrect|unclear|right|wrong|true|false|not?|none|never|cannot|unable|refus\w*|declin\w*|sorry|ignore|actually|but|however|wait|instead|would|could|should|might|example|format|template|if)\b|n['’]t\b/i
+
+/** More than these words around an object are a text of their own, whatever it says. */
+const mostWordsAround = 12
+
+/** Whether a reply is more than an object in a fence or between a few polite words: inside of another, after a refusal, before a second thought. */
+function saysMore(around: string): boolean {
+  const prose = around.replace(/```\w*/g, ' ')
+  const words = prose.split(/\s+/).filter((word) => word !== '')
+  return /[{}[\]"]/.test(prose) || doubtful.test(prose) || words.length > mostWordsAround
+}
+
 /** The answer can hold any text, so the lines around it carry a mark that it cannot know. */
 function asked({ question, reference, answer }: JudgedQuestion): string {
   const mark = createHash('sha256').update(`${question}\0${reference}\0${answer}`).digest('hex').slice(0, 12)
@@ -75,8 +89,10 @@ export const protocols: Record<JudgeProtocolName, JudgeProtocol> = {
       },
     },
     read(reply) {
-      const { value, problem } = readStructured(reply, verdictReply, (said) => said.verdict)
-      if (value === null) return { problem }
+      const found = readStructured(reply, verdictReply, (said) => said.verdict)
+      if (found.value === null) return { problem: found.problem }
+      const { value, around } = found
+      if (saysMore(around)) return { problem: 'it says more than the one object' }
       return { verdict: value.verdict === 'unclear' ? 'undecided' : value.verdict, reason: value.reason }
     },
   },

@@ -65,10 +65,10 @@ async function askAll(
   { protocol, cache }: JudgeRequest,
   { signal, progress }: Pick<StageContext, 'signal' | 'progress'>,
 ): Promise<{ verdicts: ReadonlyMap<VerdictRecord, JudgeVerdict>; about: JudgeAbout }> {
-  // Whatever ends the run ends the requests under way.
+  // Whatever ends the run ends the requests under way; a stop that was asked for waits for them.
   const left = new AbortController()
-  const both = signal ? AbortSignal.any([signal, left.signal]) : left.signal
-  const endpoint = await openEndpoint(settings, { cache, signal: both, onLog: (line) => progress.log(line) })
+  const onLog = (line: string): void => progress.log(line)
+  const endpoint = await openEndpoint(settings, { cache, signal: left.signal, stop: signal, onLog })
   const judge = new LanguageModelJudge(endpoint, protocol)
   progress.start(title, records.length, 'answers')
   let done = 0
@@ -95,6 +95,7 @@ async function askAll(
     }
     return { verdicts: new Map(verdicts), about }
   } finally {
+    await endpoint.settle()
     left.abort()
   }
 }

@@ -68,7 +68,7 @@ function drawExample(
   const answer = (record: VerdictRecord) => {
     const isRight = record.verdict === 'correct'
     return html`<div class="answer ${isRight ? 'chosen' : 'rejected'}">
-      <span class="role">${systemName(results, record.system)} · <span class="${isRight ? 'gain-text' : 'loss-text'}">${record.verdict}</span>, by ${record.by}</span>
+      <span class="role">${systemName(results, record.system)} · <span class="${isRight ? 'gain-text' : 'loss-text'}">${record.verdict}</span>, by ${record.by}${record.by === 'rule' && record.strength === 'weak' && ', weak'}</span>
       ${said(cut(record.text ?? '', 1500))}</div>`
   }
   return html`<div class="example">

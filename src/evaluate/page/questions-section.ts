@@ -238,9 +238,11 @@ export function comparisonsSection({ results }: EvaluationFolder): Section | nul
   }
 }
 
-const holmWords = ({ primary }: EvaluationResults): string =>
+const holmWords = ({ primary, comparisons }: EvaluationResults): string =>
   primary === null
-    ? 'No comparison was named as primary: Holm over the systems'
+    ? comparisons.length === 1
+      ? 'The only comparison is the primary one'
+      : 'No comparison was named as primary: Holm over the systems'
     : `The primary comparison, ${primary}, was fixed beforehand and stands alone; Holm over the other systems`
 
 const ruleOf = ({ kind }: ComparedGroup): string =>

@@ -14,6 +14,7 @@ h4 { font-size: 13.5px; margin: 0 0 6px; font-weight: 600; }
 .data th { overflow-wrap: break-word; }
 .data td:first-child { min-width: 4.6em; }
 .data small { display: block; font-size: 12.5px; color: var(--soft); font-weight: 400; }
+.data td.whole { white-space: nowrap; overflow-wrap: normal; }
 .data .chart { width: 27%; padding-left: 26px; padding-right: 14px; }
 .data .text { text-align: left; vertical-align: top; }
 .data .text:first-child { min-width: 150px; }

@@ -49,10 +49,14 @@ export function tableOf<Row>({ name, rows, columns, data, above, isSmall }: Tabl
   const body = rows.map((row, i) => {
     const isNew = titles[i] !== undefined && titles[i] !== titles[i - 1]
     const cells = shown.map(({ label, kind, show }, at) => {
-      const isNamed = at > 0 && kind !== 'chart'
+      const cell = show(row)
+      const isWhole = typeof cell === 'number' || (typeof cell === 'string' && cell.length < 12)
+      const look = kind ?? (isWhole ? 'whole' : undefined)
+      // On telephones the heading stands before each value: before none, nothing is said.
+      const isNamed = at > 0 && kind !== 'chart' && cell !== null && cell !== false
       return isNamed
-        ? html`<td class="${kind}" data-label="${label}">${show(row)}</td>`
-        : html`<td class="${kind}">${show(row)}</td>`
+        ? html`<td class="${look}" data-label="${label}">${cell}</td>`
+        : html`<td class="${look}">${cell}</td>`
     })
     const above = isNew && html`<tr class="above"><td colspan="${shown.length}">${titles[i]}</td></tr>`
     return html`${above}<tr>${cells}</tr>`

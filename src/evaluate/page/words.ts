@@ -20,7 +20,7 @@ export function conclusionWords({ conclusion, system, baseline }: SystemComparis
 
 /** The numbers that the sentence rests on. */
 export function conclusionDetail(
-  { groups: [all], conclusion }: SystemComparison,
+  { groups: [all], conclusion, doubt }: SystemComparison,
   results: Pick<EvaluationResults, 'detectable' | 'questions'>,
 ): string {
   const { bootstrap, count } = all.clusters
@@ -31,8 +31,13 @@ export function conclusionDetail(
   const moved = `${gained} became right and ${lost} wrong of n = ${all.count}`
   const tested = `exact McNemar ${pWords(all.mcnemar.exact)}, Holm ${pWords(all.adjusted.holm)}, n = ${all.count}`
   const detail = `${points(all.difference.value)} points; ${interval}; ${moved} (${tested}).`
+  if (doubt) return `${detail} ${doubtWords(doubt)}`
   return conclusion === 'not_resolved' ? `${detail} ${detectableWords(results)}` : detail
 }
+
+/** Why an interval is not believed. */
+export const doubtWords = (worst: Interval): string =>
+  `Too many answers have no verdict: with them the difference may be anything in ${signedInterval(worst)}.`
 
 function detectableWords({ detectable, questions }: Pick<EvaluationResults, 'detectable' | 'questions'>): string {
   const usual = detectable.find(({ discordant }) => discordant === 0.2)?.difference

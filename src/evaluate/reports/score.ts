@@ -73,8 +73,8 @@ export async function askGreen(
   { signal, progress }: Pick<StageContext, 'signal' | 'progress'>,
 ): Promise<{ reports: ReportWithTexts[]; about: GreenAbout }> {
   const left = new AbortController()
-  const both = signal ? AbortSignal.any([signal, left.signal]) : left.signal
-  const endpoint = await openEndpoint(settings, { cache, signal: both, onLog: (line) => progress.log(line) })
+  const onLog = (line: string): void => progress.log(line)
+  const endpoint = await openEndpoint(settings, { cache, signal: left.signal, stop: signal, onLog })
   const serving = new Serving()
   progress.start('GREEN', reports.length, 'reports')
   let done = 0
@@ -110,6 +110,7 @@ export async function askGreen(
       about: { ...about, totalTokens: reply === null ? prompt.totalTokens : null, replyTokens: reply },
     }
   } finally {
+    await endpoint.settle()
     left.abort()
   }
 }
