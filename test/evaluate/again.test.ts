@@ -147,7 +147,7 @@ describe('two finished evaluations', () => {
     const judge = await results('judge', ({ judging }) => {
       judging.on = 'all'
     })
-    await expect(compare(judge)).rejects.toThrow(/was judged .*open.*all/)
+    await expect(compare(judge)).rejects.toThrow(/judged in other ways: .*open and all/)
     const rules = await results('rules', ({ judging }) => {
       judging.rules = { version: 1, lexiconSha256: 'f'.repeat(64) }
     })
