@@ -151,6 +151,8 @@ describe('two finished evaluations', () => {
     const rules = await results('rules', ({ judging }) => {
       judging.rules = { version: 1, lexiconSha256: 'f'.repeat(64) }
     })
-    await expect(compare(rules)).rejects.toThrow(/version of the rules: \d+ and 1; words of the rules: [0-9a-f]{12} and f{12}/)
+    await expect(compare(rules)).rejects.toThrow(
+      /version of the rules: \d+ and 1; words of the rules: [0-9a-f]{12} and f{12}/,
+    )
   })
 })
