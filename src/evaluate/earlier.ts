@@ -5,20 +5,34 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Sample } from '../data/records.js'
 import { DataError, FileError } from '../errors.js'
 import { pathFrom } from './about.js'
-import type { EvaluationRequest } from './evaluation.js'
 import { evaluationFiles } from './files.js'
 import { type EvaluationResults, readEvaluation } from './finished.js'
-import type { JudgingRequest } from './judging.js'
+import type { JudgeRequest } from './judges/run.js'
 import type { Prediction } from './records.js'
+import type { GreenRequest } from './reports/score.js'
+
+interface Judged {
+  out: string
+  truth: unknown
+  judge?: JudgeRequest
+  green?: GreenRequest
+}
+
+interface Looks {
+  grounding?: unknown
+  evidence?: unknown
+  rewards?: unknown
+  priors?: readonly unknown[]
+}
 
 /** What is asked of an evaluation, by the names that evaluation.json keeps. */
-interface Wanted extends Pick<JudgingRequest, 'out' | 'truth' | 'judge' | 'green'> {
+interface Wanted extends Judged {
   systems: readonly string[]
   /** From the folder of the evaluation. */
   samples: string
   asked: EvaluationResults['asked']
   /** What is measured beside answers, where the caller says so. */
-  looks?: Pick<EvaluationRequest, 'grounding' | 'evidence' | 'rewards' | 'priors'>
+  looks?: Looks
 }
 
 /**
@@ -62,7 +76,9 @@ export async function refuseOther({ out, systems, samples, asked, truth, judge, 
 const plain = (value: object): unknown => JSON.parse(JSON.stringify(value))
 
 /** What `refuseOther` compares, of a request. */
-export const wantedBy = (request: EvaluationRequest): Wanted => ({
+export const wantedBy = (
+  request: Judged & Looks & { systems: readonly { name: string }[]; samples: string; asked: Wanted['asked'] },
+): Wanted => ({
   ...request,
   systems: request.systems.map(({ name }) => name),
   samples: pathFrom(request.out)(request.samples),

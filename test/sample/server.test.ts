@@ -231,15 +231,16 @@ describe('answers of a server', () => {
     expect(() => run({ concurrency: 0 })).toThrow(/concurrency/)
   })
 
-  it('ends the requests under way at a signal', async () => {
+  it('waits at a signal for the requests under way, which are paid for, and sends no other', async () => {
     fault = async ({ text }) => {
       await sleep(text === 'Q0?' ? 0 : 1500)
       return false
     }
     const stop = new AbortController()
     setTimeout(() => stop.abort(), 200)
-    const started = performance.now()
-    expect(await run({}, stop.signal)).toMatchObject({ answers: 1, interrupted: true })
-    expect(performance.now() - started).toBeLessThan(1000)
+    const report = await run({}, stop.signal)
+    expect(report.interrupted).toBe(true)
+    expect(report.answers).toBeGreaterThan(1)
+    expect(report.answers).toBeLessThan(report.total)
   })
 })

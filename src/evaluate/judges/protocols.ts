@@ -52,7 +52,7 @@ const mostWordsAround = 12
 function saysMore(around: string): boolean {
   const prose = around.replace(/```\w*/g, ' ')
   const words = prose.split(/\s+/).filter((word) => word !== '')
-  return /[{}[\]"]/.test(prose) || doubtful.test(prose) || words.length > mostWordsAround
+  return /["[\]]|\{[^}]*:/.test(prose) || doubtful.test(prose) || words.length > mostWordsAround
 }
 
 /** The answer can hold any text, so the lines around it carry a mark that it cannot know. */
