@@ -13,7 +13,7 @@ export interface StageEstimate {
   /** Of one step; null where no step of the stage is finished and the model is not the bundled one. */
   seconds: number | null
   bytes: number | null
-  /** Measured on finished steps of this folder, or taken from the table of docs/studies.md. */
+  /** Measured on finished steps of this folder, or taken from the table below. */
   from: 'finished steps' | 'table' | null
 }
 
@@ -33,7 +33,7 @@ export interface Estimate {
   waiting: string[]
 }
 
-/** Seconds and bytes of a step with the bundled model and as many studies, on two idle cores (docs/studies.md). */
+/** Seconds and bytes of a step with the bundled model and as many studies, estimated for two idle cores. */
 const bundledModel = fileURLToPath(new URL('../../models/phantom', import.meta.url))
 const tabled = { trainStudies: 200, testStudies: 300 }
 const table: Record<string, { seconds: number; bytes: number }> = {
