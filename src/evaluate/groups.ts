@@ -2,7 +2,6 @@
 import { type Proportion, wilson } from '../statistics/index.js'
 import type { OutcomeOfAnswer, VerdictRecord } from './records.js'
 
-/** `closed`: closed and open questions under one of the three published rules. */
 export const groupKinds = [
   'overall',
   'answerType',
@@ -13,6 +12,7 @@ export const groupKinds = [
   'dataset',
   'seen',
 ] as const
+/** What questions of a group share; `answerType`, `yesNoExact` and `paperSubstring` are the three published meanings of closed. */
 export type GroupKind = (typeof groupKinds)[number]
 
 /** All questions, or those that share something. */
@@ -73,7 +73,7 @@ export function groupsOf(records: readonly VerdictRecord[]): Slice[] {
   return [{ kind: 'overall', name: 'overall', holds: () => true }, ...slices]
 }
 
-/** @param records verdicts on the first answer to each question of one system. */
+/** The numbers of every group. @param records verdicts on the first answer to each question of one system. */
 export function resultsByGroup(records: readonly VerdictRecord[]): GroupResult[] {
   return groupsOf(records).map(({ kind, name, holds }) => {
     const members = records.filter(holds)
