@@ -7,6 +7,7 @@ import { coefficientsSection } from '../../src/study/page/coefficients-section.j
 import { corruptionSection } from '../../src/study/page/corruption-section.js'
 import { dynamicsSection } from '../../src/study/page/dynamics-section.js'
 import { groundingSection } from '../../src/study/page/grounding-section.js'
+import { methodSection } from '../../src/study/page/method-section.js'
 import { publishedSection } from '../../src/study/page/published-section.js'
 import { rewardHackingSection } from '../../src/study/page/reward-hacking-section.js'
 import { styleGapSection } from '../../src/study/page/style-gap-section.js'
@@ -349,5 +350,21 @@ describe('rewards and style', () => {
     expect(Number(row.heldOutPhrases)).toBe(0)
     expect([row.bothReference, row.bothOwn, row.rightOwn, row.rightReference].map(Number)).toEqual([0.5, 0.5, 0, 1])
     expect(section?.html.markup).toMatch(/aria-label="Accuracy against words: base 60.0 % with 8.0 words/)
+  })
+})
+
+describe('what was run', () => {
+  it('names arms that are one run, and every value that was tried', () => {
+    const input = inputOf('', [armOf('a', {}), armOf('b', { tuned: 2 }), armOf('c', {})])
+    input.results.oneRun.push(['a', 'c', 'elsewhere'], ['b', 'elsewhere'])
+    const trials = [1, 2].map((value) => ({ value, successes: value, count: 4, out: null }))
+    for (const { tuned } of input.results.arms[1].seeds) tuned?.trials.push(...trials)
+    const section = methodSection(input)
+    expect(section?.html.markup).toContain('One run under several names, since nothing differs: a = c.')
+    expect(section?.html.markup).toContain('train.optimizer.lr = 2, the largest that was tried')
+    expect(rowsOf(section, 'tuning')).toMatchObject([
+      { arm: 'b', value: '1', successes: '1', count: '4', chosen: '0' },
+      { arm: 'b', value: '2', successes: '2', count: '4', chosen: '1' },
+    ])
   })
 })

@@ -28,6 +28,9 @@ export function methodSection({ results, table }: SectionInput): Section | null 
     }),
   })
   const tuning = tuningTable(rows)
+  const same = results.oneRun
+    .map((names) => names.filter((name) => table.arms.includes(name)))
+    .filter((names) => names.length > 1)
   const title = 'What was run'
   return {
     title,
@@ -35,6 +38,7 @@ export function methodSection({ results, table }: SectionInput): Section | null 
     html: html`<h2>${title}</h2>
       <p class="note">fire-train ${results.version}; seeds ${results.seeds.join(', ')}. The whole definition is study.resolved.yaml in the folder. A step is named by a hash of
       everything that decides its result: its folder below steps/ has its settings and its files.</p>
+      ${same.length > 0 && html`<p class="note">One run under several names, since nothing differs: ${same.map((names) => names.join(' = ')).join('; ')}.</p>`}
       ${shown?.html}
       ${tuning && html`<h3 class="part">Values chosen beforehand</h3>${tuning.html}`}`,
   }
