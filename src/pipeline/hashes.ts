@@ -9,6 +9,7 @@ import { asFileError, FileError, FireError, throwIfAborted } from '../errors.js'
 /** Hashes of large files by path, with the marks that tell whether a file was touched. */
 export const knownHashes = z.record(z.string(), z.strictObject({ mark: z.string(), sha256: z.string() }))
 
+/** What `knownHashes` reads. */
 export type KnownHashes = z.output<typeof knownHashes>
 
 /** Below this, reading is as cheap as remembering for the next run. */

@@ -103,7 +103,7 @@ describe('corrupt for a model', () => {
     expect(seenSigma).toBeLessThan(13)
     expect(report.seenSigma).toEqual({ 'lesion-noise': { least: seenSigma, median: seenSigma, most: seenSigma } })
     expect(report.warnings).toEqual([
-      expect.stringMatching(/σ 45 is 9\.\d as the model sees it \(median\); --grain model/),
+      expect.stringMatching(/σ 45 is 9\.\d as the model sees it \(median\); a grain of the model keeps it$/),
     ])
     const text = (await world.read('sheet.html')).toString()
     expect(text).toContain(`lesion-noise, σ 45, ${seenSigma.toFixed(1)} as the model sees it`)
