@@ -77,6 +77,8 @@ function restrict(
   const study = { ...rest, tables: Object.fromEntries(tables.map((name) => [name, file.tables[name]])) }
   const known = Object.keys(file.arms)
   const unknown = arms?.find((name) => !known.includes(name))
+  const twice = twiceIn(arms ?? [])
+  if (twice !== undefined) throw new ArgumentError(`The arm ${JSON.stringify(twice)} is asked for twice`)
   if (unknown !== undefined) {
     const near = nearest(unknown, known)
     const advice = near ? `did you mean ${near}?` : `its arms are ${known.join(', ')}`
@@ -91,11 +93,13 @@ function restrict(
   return { ...study, seeds: seeds ? [...seeds] : study.seeds, only: arms ? [...arms] : study.only }
 }
 
-/** The baseline and the primary comparison of each table. */
-function quickArms({ tables }: Pick<StudyFile, 'tables'>): string[] {
-  return [
-    ...new Set(Object.values(tables).flatMap(({ baseline, primary }) => [baseline, primary.arm, primary.baseline])),
-  ]
+/** Of each table what is not trained, the baseline and the primary comparison. */
+function quickArms({ tables, arms }: Pick<StudyFile, 'tables' | 'arms'>): string[] {
+  const of = (table: StudyFile['tables'][string]): string[] => {
+    const untrained = table.arms.filter((name) => arms[name].set.train === null)
+    return [...untrained, table.baseline, table.primary.arm, table.primary.baseline]
+  }
+  return [...new Set(Object.values(tables).flatMap(of))]
 }
 
 /** The file of a study as it is run, for its folder: it loads back to the same study. */
@@ -106,6 +110,8 @@ export function formatStudy({ locate, ...file }: Study): string {
 /** Whether a further evaluation measures it. */
 const gives = (metric: Measure, { rewards, set }: StudyFile['evaluations'][string]): boolean =>
   metric === 'contentOverStyle' ? rewards : Number(set.answers ?? 1) > 1
+
+const twiceIn = (names: readonly string[]): string | undefined => names.find((name, at) => names.indexOf(name) < at)
 
 /** What no single key can tell: names that stand for nothing. */
 function problemsOf({ arms, tables, evaluations, heldOut, only }: StudyFile): Problem[] {
@@ -120,6 +126,15 @@ function problemsOf({ arms, tables, evaluations, heldOut, only }: StudyFile): Pr
   for (const [name, { tunedAs }] of Object.entries(arms)) ask(tunedAs, ['arms', name, 'tunedAs'])
   for (const [name, table] of Object.entries(tables)) {
     for (const each of table.arms) ask(each, ['tables', name, 'arms'])
+    const twice = twiceIn(table.arms)
+    if (twice !== undefined) {
+      const path = ['tables', name, 'arms']
+      problems.push({ path, message: `${path.join('.')}: '${twice}' stands twice` })
+    }
+    if (table.primary.arm === table.primary.baseline) {
+      const path = ['tables', name, 'primary', 'baseline']
+      problems.push({ path, message: `${path.join('.')}: '${table.primary.arm}' is compared with itself` })
+    }
     ask(table.baseline, ['tables', name, 'baseline'], table.arms)
     for (const each of table.evaluations) {
       if (Object.hasOwn(evaluations, each)) continue

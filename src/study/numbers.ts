@@ -23,6 +23,8 @@ export interface RunNumbers extends Measured {
   groups: Record<Metric, { successes: number; count: number }> | null
   /** Mean length of the answers in words. */
   words: number | null
+  /** Questions about images that were trained on. */
+  seen: number
   /** Of its further evaluations, those that are done and have them. */
   sampled: SampledResults | null
   /** On the held-out pairs, and on its own. */
@@ -42,7 +44,7 @@ export async function readRun(root: string, run: Run<StepFiles>, standings: Stan
   const about = { arm, seed, steps: steps.map(({ name }) => name), tuned }
   const last = evaluations['']
   if (waitsFor || standings.get(last.name) !== 'done') {
-    const nothing = { sampled: null, rewards: [], unfinished: [], measured: {} }
+    const nothing = { seen: 0, sampled: null, rewards: [], unfinished: [], measured: {} }
     return {
       ...{ ...about, ...reasonOf(waitsFor ?? last, standings), ...nothing },
       ...{ groups: null, words: null, answers: null },
@@ -54,6 +56,7 @@ export async function readRun(root: string, run: Run<StepFiles>, standings: Stan
     ...{ ...about, state: 'done', why: null },
     groups: groups as RunNumbers['groups'],
     words: results.systems[0].groups[0]?.words ?? null,
+    seen: results.leakage?.seen ?? 0,
     ...(await readFurther(root, run, standings)),
     answers: await answersOf(last.folder),
   }

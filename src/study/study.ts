@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { makeFolder, refuseOtherKind, writeFileAtomic, writeJson } from '../data/files.js'
-import { ArgumentError, asFileError, DiskFullError, InternalError } from '../errors.js'
+import { ArgumentError, asFileError, DiskFullError, FileError, InternalError } from '../errors.js'
 import { ContentHashes } from './contents.js'
 import { keepEarlier } from './earlier.js'
 import { type Estimate, estimate } from './estimate.js'
@@ -81,6 +81,12 @@ function throwFirst([error]: Awaited<ReturnType<typeof runWorkers>>): void {
  * @throws {FileError} when the folder holds no study.
  */
 export async function reportStudy(root: string): Promise<StudyResults> {
+  if (!existsSync(join(root, studyFiles.study))) {
+    throw new FileError(`${root} is not the folder of a study: it has no ${studyFiles.study}`, {
+      detail: { path: root },
+      hint: 'Name the folder that was given to study --out.',
+    })
+  }
   return await report(await loadStudy(join(root, studyFiles.study)), root, await readPlan(root))
 }
 

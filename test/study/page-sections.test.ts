@@ -1,5 +1,5 @@
 /** The plots of a study's pages: numbers in their tables against those computed by hand. */
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import type { Section } from '../../src/evaluate/page/table.js'
@@ -9,6 +9,7 @@ import { dynamicsSection } from '../../src/study/page/dynamics-section.js'
 import { groundingSection } from '../../src/study/page/grounding-section.js'
 import { methodSection } from '../../src/study/page/method-section.js'
 import { publishedSection } from '../../src/study/page/published-section.js'
+import { writePages } from '../../src/study/page/render.js'
 import { rewardHackingSection } from '../../src/study/page/reward-hacking-section.js'
 import { styleGapSection } from '../../src/study/page/style-gap-section.js'
 import { tradeOffSection } from '../../src/study/page/trade-off-section.js'
@@ -350,6 +351,17 @@ describe('rewards and style', () => {
     expect(Number(row.heldOutPhrases)).toBe(0)
     expect([row.bothReference, row.bothOwn, row.rightOwn, row.rightReference].map(Number)).toEqual([0.5, 0.5, 0, 1])
     expect(section?.html.markup).toMatch(/aria-label="Accuracy against words: base 60.0 % with 8.0 words/)
+  })
+})
+
+describe('the first page', () => {
+  it('says which accuracy is of images that were trained on', async () => {
+    const root = await temporaryFolder()
+    const { results } = inputOf(root, [armOf('a', {}), armOf('b', {})])
+    results.arms[1].seeds[0].seen = 3
+    await writePages(root, results)
+    const page = await readFile(join(root, 'report.html'), 'utf8')
+    expect(page).toContain('Up to 3 questions of b are about images that were trained on')
   })
 })
 

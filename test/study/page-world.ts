@@ -32,7 +32,7 @@ export function armOf(name: string, options: ArmOptions = {}): ArmResults {
       tuned: tuned === undefined ? null : { setting: 'train.optimizer.lr', value: tuned, trials: [] },
       groups: each === undefined ? null : { overall: group, closed: group, open: group },
       words: each === undefined ? null : words,
-      ...{ sampled: null, rewards: [], unfinished: [] },
+      ...{ seen: 0, sampled: null, rewards: [], unfinished: [] },
     }
   })
   return { name, words: `what ${name} is`, row, set, seeds, means: { overall: mean, closed: mean, open: mean } }

@@ -86,6 +86,16 @@ describe('the file of a study', () => {
     expect(await problemOf({}, { seeds: [2, 2] })).toContain('seeds: 2 stands there twice')
   })
 
+  it('has every arm of a table once, and compares none with itself', async () => {
+    const table = (changes: object) => ({
+      tables: { t: { ...{ title: 'T', question: 'q', arms: ['base', 'dpo'], baseline: 'base' }, ...changes } },
+    })
+    const primary = { arm: 'dpo', baseline: 'base' }
+    expect(await problemOf(table({ primary, arms: ['base', 'dpo', 'dpo'] }))).toContain("'dpo' stands twice")
+    expect(await problemOf(table({ primary: { arm: 'dpo', baseline: 'dpo' } }))).toContain('compared with itself')
+    expect(await problemOf({}, { arms: ['dpo', 'dpo'] })).toContain('asked for twice')
+  })
+
   it('chooses nothing on what is reported', async () => {
     const tune = {
       setting: 'train.optimizer.lr',

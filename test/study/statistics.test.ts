@@ -23,7 +23,7 @@ type Answers = NonNullable<RunNumbers['answers']>
 
 const runOf = (arm: string, seed: number, answers: Answers): RunNumbers => ({
   ...{ arm, seed, state: 'done', why: null, steps: [], tuned: null, groups: null, words: null },
-  ...{ sampled: null, rewards: [], unfinished: [], answers, measured: {} },
+  ...{ seen: 0, sampled: null, rewards: [], unfinished: [], answers, measured: {} },
 })
 
 const answersOf = (isRight: (image: number, question: number) => boolean): Answers =>

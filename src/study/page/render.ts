@@ -8,7 +8,7 @@ import { renderPage } from '../../page/page.js'
 import { counted } from '../../text/plural.js'
 import { edgeOf } from '../choose.js'
 import { studyFiles } from '../files.js'
-import type { StudyResults, TableResults } from '../results.js'
+import type { ArmResults, StudyResults, TableResults } from '../results.js'
 import { armLookStyle } from './arm-look.js'
 import { corruptionStyle } from './corruption-section.js'
 import type { SectionInput } from './section.js'
@@ -60,6 +60,17 @@ function verdictOf(table: TableResults, results: StudyResults): Html {
   return html`<p class="verdict ${table.primary?.conclusion}">${sentence}</p><p>${detail}</p>`
 }
 
+/** Arms that were asked about images that they were trained on. */
+function seenLines(arms: readonly ArmResults[]): string[] {
+  const concerned = arms.filter(({ seeds }) => seeds.some(({ seen }) => seen > 0))
+  if (concerned.length === 0) return []
+  const most = Math.max(...concerned.flatMap(({ seeds }) => seeds.map(({ seen }) => seen)))
+  const names = concerned.map(({ name }) => name).join(', ')
+  return [
+    `Up to ${counted(most, 'question')} of ${names} are about images that were trained on: this is no held-out accuracy.`,
+  ]
+}
+
 /** What must be known before any number. @param table of the page; without it all. */
 function cautions({ small, missing, seeds, arms }: StudyResults, table?: TableResults): Html {
   const shown = arms.filter(({ name }) => !table || table.arms.includes(name))
@@ -69,6 +80,7 @@ function cautions({ small, missing, seeds, arms }: StudyResults, table?: TableRe
   const lines = [
     ...(small ? ['Too small to conclude anything: this shows how a study works.'] : []),
     ...missingLines(concerned),
+    ...seenLines(shown),
     ...(['smallest', 'largest'] as const).flatMap((edge) => {
       const names = atEdge(edge)
       return names.length === 0
