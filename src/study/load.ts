@@ -10,7 +10,7 @@ import type { Problem } from '../settings/problems.js'
 import { pathsOf } from '../settings/setting.js'
 import { applied, resolveKeys, unknownKeys } from './changes.js'
 import { isMeasure } from './metrics.js'
-import { type Measure, type StudyFile, studySettings } from './settings.js'
+import { isUntrained, type Measure, type StudyFile, studySettings } from './settings.js'
 
 /** The tables of the paper; the named studies are these. */
 const shipped = fileURLToPath(new URL('../../studies/paper.yaml', import.meta.url))
@@ -96,7 +96,7 @@ function restrict(
 /** Of each table what is not trained, the baseline and the primary comparison. */
 function quickArms({ tables, arms }: Pick<StudyFile, 'tables' | 'arms'>): string[] {
   const of = (table: StudyFile['tables'][string]): string[] => {
-    const untrained = table.arms.filter((name) => arms[name].set.train === null)
+    const untrained = table.arms.filter((name) => isUntrained(arms[name]))
     return [...untrained, table.baseline, table.primary.arm, table.primary.baseline]
   }
   return [...new Set(Object.values(tables).flatMap(of))]

@@ -125,6 +125,8 @@ export const studySettings = z.strictObject({
 export type StudyFile = z.output<typeof studySettings>
 export type Comparison = z.output<typeof comparison>
 export type Changes = z.output<typeof changes>
+/** An arm that takes the training out of the base. */
+export const isUntrained = ({ set }: { set: Changes }): boolean => set.train === null
 export type Table = z.output<typeof table>
 export type Tune = z.output<typeof tune>
 

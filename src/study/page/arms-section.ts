@@ -5,6 +5,7 @@ import { percent } from '../../page/numbers.js'
 import { counted } from '../../text/plural.js'
 import type { ArmResults } from '../results.js'
 import { type Metric, metrics } from '../settings.js'
+import { shareOf } from './finished.js'
 import type { SectionInput } from './section.js'
 import { metricWords, withMean } from './words.js'
 
@@ -89,9 +90,6 @@ function seedsTable(rows: readonly ArmResults[]) {
     }),
   })
 }
-
-const shareOf = ({ groups }: ArmResults['seeds'][number]): number | null =>
-  groups && groups.overall.count > 0 ? groups.overall.successes / groups.overall.count : null
 
 /** From the lowest to the highest number, to tens of percent: differences of a few points are to be seen. */
 function scaleOf(rows: readonly ArmResults[]): Scale {

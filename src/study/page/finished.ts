@@ -10,6 +10,10 @@ type SeedResults = ArmResults['seeds'][number]
 export const armsOfTable = (results: StudyResults, { arms }: TableResults): ArmResults[] =>
   arms.flatMap((name) => results.arms.filter((arm) => arm.name === name))
 
+/** Accuracy of one seed on all questions; null while it is missing. */
+export const shareOf = ({ groups }: SeedResults): number | null =>
+  groups && groups.overall.count > 0 ? groups.overall.successes / groups.overall.count : null
+
 /** Folders of the finished steps of a stage, in the order they were run. */
 export const finishedFolders = (root: string, { steps }: SeedResults, stage: string): string[] =>
   steps

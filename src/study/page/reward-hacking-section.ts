@@ -1,21 +1,19 @@
 /** Whether rewards rise with right answers or with style: held-out pairs, the crossed probe, and accuracy against length. */
-import { join } from 'node:path'
 import * as Plot from '@observablehq/plot'
-import { readJsonl } from '../../data/jsonl.js'
-import { evaluationFiles } from '../../evaluate/files.js'
 import { countWords } from '../../evaluate/groups.js'
 import { present, type Section, tableOf } from '../../evaluate/page/table.js'
-import { type RewardRecord, verdictRecord } from '../../evaluate/records.js'
+import type { RewardRecord } from '../../evaluate/records.js'
 import { drawChart } from '../../page/chart.js'
 import { type Html, html } from '../../page/html.js'
 import { percent } from '../../page/numbers.js'
 import type { ClusteredItem } from '../../statistics/index.js'
-import { type RunRewards, readRewards } from '../further.js'
+import { type RunRewards, readRewards, readVerdicts } from '../further.js'
 import { meanOf, type SeedMean, seedMean } from '../means.js'
 import type { ArmResults } from '../results.js'
+import { isUntrained } from '../settings.js'
 import { legendOf, lookOf } from './arm-look.js'
 import { drawBars } from './bar-chart.js'
-import { armsOfTable, finishedFolders } from './finished.js'
+import { armsOfTable, finishedFolders, shareOf } from './finished.js'
 import { drawLines, type LineChart, type Point } from './line-chart.js'
 import type { SectionInput } from './section.js'
 import { cellsOfMean, showMean } from './seed-mean.js'
@@ -46,7 +44,7 @@ export async function rewardHackingSection(input: SectionInput): Promise<Section
   if (arms.length === 0) return null
   const reference = await referenceWords(input)
   const { table } = input
-  const untrained = armsOfTable(input.results, table).find(({ set }) => set.train === null)
+  const untrained = armsOfTable(input.results, table).find(isUntrained)
   const shown = tableOf<RewardedArm>({
     name: 'rewards',
     rows: arms,
@@ -141,11 +139,8 @@ async function referenceWords({ root, results, table }: SectionInput): Promise<n
     for (const seed of seeds) {
       const [folder] = finishedFolders(root, seed, 'evaluate')
       if (!folder) continue
-      const words: number[] = []
-      for await (const { record } of readJsonl(join(folder, evaluationFiles.verdicts), verdictRecord)) {
-        if (record.k === 0) words.push(countWords(record.reference))
-      }
-      means.push(meanOf(words, same))
+      const first = (await readVerdicts(folder)).filter(({ k }) => k === 0)
+      means.push(meanOf(first, ({ reference }) => countWords(reference)))
     }
     if (means.length > 0) return meanOf(means, same)
   }
@@ -164,8 +159,6 @@ function drawAlong(
   const look = { ...table, arms: lines.map(({ label }) => label), baseline: '' }
   const start = (seeds: ArmResults['seeds'], of: (seed: ArmResults['seeds'][number]) => number | null) =>
     seeds.map((seed) => of(seed) ?? Number.NaN)
-  const shareOf = ({ groups }: ArmResults['seeds'][number]) =>
-    groups && groups.overall.count > 0 ? groups.overall.successes / groups.overall.count : null
   const before = untrained?.seeds ?? []
   const figure = (
     title: string,

@@ -11,6 +11,7 @@ import { type Html, html } from '../../page/html.js'
 import { percent } from '../../page/numbers.js'
 import { type StyleGap, styleGap } from '../../pairs/index.js'
 import { wordDistance, wordsOf } from '../../pairs/words.js'
+import { meanOf } from '../means.js'
 import { armsOfTable, finishedFolders } from './finished.js'
 import { publishedRows } from './published-section.js'
 import type { SectionInput } from './section.js'
@@ -68,7 +69,7 @@ export async function styleGapSection(input: SectionInput): Promise<Section | nu
         label: 'words, rejected',
         show: ({ form, of }) => tone(of, (of?.rejectedWords ?? form.gap.rejected.meanWords).toFixed(1)),
       },
-      { label: 'mean difference', show: ({ form, of }) => tone(of, (of ?? form).meanDifference.toFixed(1)) },
+      { label: 'mean absolute difference', show: ({ form, of }) => tone(of, (of ?? form).meanDifference.toFixed(1)) },
       { label: 'within 2 words, %', show: ({ form, of }) => tone(of, percent((of ?? form).withinTwo)) },
       { label: 'chosen is longer, %', show: ({ form, of }) => !of && percent(form.gap.longerIsChosen) },
       { label: 'words changed, %', show: ({ form, of }) => !of && percent(form.changed) },
@@ -140,18 +141,17 @@ function formOf(mode: string, arms: string[], pairs: readonly Pair[]): Omit<Form
   const chosen = pairs.map((pair) => wordsOf(pair.chosen))
   const rejected = pairs.map((pair) => wordsOf(pair.rejected))
   const apart = chosen.map((words, i) => Math.abs(words.length - rejected[i].length))
+  const changed = chosen.map(
+    (words, i) => wordDistance(words, rejected[i]) / Math.max(1, words.length, rejected[i].length),
+  )
   return {
     ...{ mode, arms, gap },
     lengths: { chosen: chosen.map(({ length }) => length), rejected: rejected.map(({ length }) => length) },
-    meanDifference: meanOf(apart),
-    withinTwo: meanOf(apart.map((words) => Number(words <= 2))),
-    changed: meanOf(
-      chosen.map((words, i) => wordDistance(words, rejected[i]) / Math.max(1, words.length, rejected[i].length)),
-    ),
+    meanDifference: meanOf(apart, (words) => words),
+    withinTwo: meanOf(apart, (words) => Number(words <= 2)),
+    changed: meanOf(changed, (share) => share),
   }
 }
-
-const meanOf = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0) / values.length
 
 /** Of the rows `pairs/ROW` that the arms name, in both data sets. */
 function publishedGaps(keys: string, published: Published): PublishedGap[] {

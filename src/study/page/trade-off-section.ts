@@ -11,6 +11,7 @@ import type { ClusteredItem } from '../../statistics/index.js'
 import { readVerdicts } from '../further.js'
 import { meanOf, type SeedMean, seedMean } from '../means.js'
 import type { ArmResults } from '../results.js'
+import { isUntrained } from '../settings.js'
 import { legendOf, lookOf } from './arm-look.js'
 import { drawBars } from './bar-chart.js'
 import { armsOfTable, finishedFolders } from './finished.js'
@@ -131,8 +132,7 @@ async function readQuestions(folder: string, k: number): Promise<Record<'ones' |
 }
 
 /** The untrained arm, where the table has it. */
-const untrainedOf = (arms: readonly SampledArm[]): SampledArm | undefined =>
-  arms.find(({ arm }) => arm.set.train === null)
+const untrainedOf = (arms: readonly SampledArm[]): SampledArm | undefined => arms.find(({ arm }) => isUntrained(arm))
 
 function drawScatter({ table }: SectionInput, arms: readonly SampledArm[], by: 'greedy' | 'sampled'): Html | null {
   const k = arms[0].answers
