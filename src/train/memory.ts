@@ -3,6 +3,7 @@
 import type { Engine, PlanStats } from '../engine/engine.js'
 import { loadNative } from '../engine/load.js'
 import type { Example } from './collate.js'
+import { estimateRows, microBatches } from './micro-batches.js'
 import type { TrainConfig } from './settings.js'
 import type { Plannable, PrepareOptions } from './types.js'
 
@@ -66,8 +67,8 @@ export function memoryNeed(
 }
 
 /**
- * `checkpointing` as configured, or, for `auto`, whether the pairs with the most tokens, all in one micro-batch, would
- * need more than the memory that is free.
+ * `checkpointing` as configured, or, for `auto`, whether the largest micro-batch of the run would need more than the memory that is
+ * free.
  */
 export async function decideCheckpointing(
   config: TrainConfig,
@@ -79,7 +80,7 @@ export async function decideCheckpointing(
   const length = ({ input }: Example): number => input.prompt.length + input.chosen.length + input.rejected.length
   const longestFirst = [...examples].sort((a, b) => length(b) - length(a))
   const seen = longestFirst.slice(0, totalSteps * config.batchSize)
-  const largest = longestFirst.slice(0, config.microBatchSize)
+  const largest = largestMicroBatch(config, plannable)
   const inputs = largest.map((example) => example.input)
   const { rows, tokens: _, ...step } = await engine.plan(inputs, objective, { normalizer: 1, layout: 'packed' })
   const need = memoryNeed(config, plannable, step, seen, (rows / largest.length) * seen.length)
@@ -90,6 +91,17 @@ export async function decideCheckpointing(
   if (asked <= free) return false
   onLog?.(`checkpointing: on (a step would take ${gib(asked)} without, ${gib(free)} are free)`)
   return true
+}
+
+function largestMicroBatch({ microBatchSize }: TrainConfig, { order, totalSteps }: Plannable): Example[] {
+  let largest = { pairs: [] as Example[], rows: 0 }
+  for (let step = 0; step < totalSteps; step += 1) {
+    for (const pairs of microBatches(order.of(step), microBatchSize)) {
+      const rows = estimateRows(pairs)
+      if (rows > largest.rows) largest = { pairs, rows }
+    }
+  }
+  return largest.pairs
 }
 
 function isGpu(engine: Engine): boolean {

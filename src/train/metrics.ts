@@ -15,6 +15,9 @@ import {
 /** Keys with no value in a step (a term the objective lacks, a pair without twin) are left out, never written as NaN. */
 export type MetricsRow = { step: number; epoch: number; loss: number } & Record<string, number>
 
+/** What the engine said of a step, its micro-batches together. */
+export type Computed = Pick<StepStats, 'pairs' | 'tokens'>
+
 /** What a row of metrics says beside the losses. */
 export interface StepContext {
   step: number
@@ -34,8 +37,7 @@ export interface StepContext {
  * there is no reference; an accuracy counts strictly positive margins, so it is
  * 0 while policy and reference are equal. Visual rewards are means over the pairs that have a corrupted twin.
  */
-export function metricsRow(parts: StepStats[], objective: ObjectiveSpec, context: StepContext): MetricsRow {
-  const pairs = parts.flatMap((part) => part.pairs)
+export function metricsRow({ pairs, tokens }: Computed, objective: ObjectiveSpec, context: StepContext): MetricsRow {
   const traits = objectives[objective.name]
   const row: Record<string, number> = {
     step: context.step,
@@ -52,7 +54,7 @@ export function metricsRow(parts: StepStats[], objective: ObjectiveSpec, context
     grad_norm: context.gradNorm,
     phrase_tokens: sum(pairs, (pair) => pair.chosenTokens + pair.rejectedTokens),
     num_tokens: context.numTokens,
-    tokens_per_second: sum(parts, (part) => part.tokens) / context.seconds,
+    tokens_per_second: tokens / context.seconds,
     pairs_per_second: pairs.length / context.seconds,
   }
   return Object.fromEntries(Object.entries(row).filter(([, value]) => Number.isFinite(value))) as MetricsRow

@@ -1,24 +1,84 @@
-/** The order of pairs: a permutation of each epoch that depends on the seed and the epoch only. */
+/** The order of pairs: every pair once an epoch, by seed and epoch only, so that a resumed run goes on with the same ones. */
+import type { Example } from './collate.js'
 
-/** Indices 0..count-1 shuffled (Fisher-Yates over a 32-bit generator, free of modulo bias). */
-export function epochOrder(count: number, seed: number, epoch: number): Uint32Array {
-  const order = Uint32Array.from({ length: count }, (_, index) => index)
+/** `random`: pairs in any order, as published. `image`: images in any order, and the pairs of each one after the other. */
+export const orders = ['random', 'image'] as const
+
+/** What decides the pairs of a step, beside the pairs. */
+export interface OrderSettings {
+  order: (typeof orders)[number]
+  seed: number
+  batchSize: number
+}
+
+/** The pairs of each optimizer step. */
+export class PairOrder {
+  readonly stepsPerEpoch: number
+  readonly #examples: readonly Example[]
+  readonly #settings: OrderSettings
+  /** The last one that was asked for. */
+  #epoch: { number: number; pairs: Example[] } | undefined
+
+  constructor(examples: readonly Example[], settings: OrderSettings) {
+    this.stepsPerEpoch = Math.ceil(examples.length / settings.batchSize)
+    this.#examples = examples
+    this.#settings = settings
+  }
+
+  /** The pairs of step `step` (from 0); the last step of an epoch may have fewer. */
+  of(step: number): Example[] {
+    const start = (step % this.stepsPerEpoch) * this.#settings.batchSize
+    return this.#pairsOf(Math.floor(step / this.stepsPerEpoch)).slice(start, start + this.#settings.batchSize)
+  }
+
+  #pairsOf(number: number): Example[] {
+    const { order, seed } = this.#settings
+    if (this.#epoch?.number !== number) {
+      const pairs = epochOrder(this.#examples, seed, number, order === 'image' ? firstImage : undefined)
+      this.#epoch = { number, pairs }
+    }
+    return this.#epoch.pairs
+  }
+}
+
+/**
+ * Items in the order of an epoch.
+ * @param groupOf items of one group stay together; groups are shuffled, then the items of each.
+ */
+export function epochOrder<T>(items: readonly T[], seed: number, epoch: number, groupOf?: (item: T) => string): T[] {
   const random = generator(seed, epoch)
-  for (let last = count - 1; last > 0; last -= 1) {
+  if (!groupOf) return shuffled(items, random)
+  return shuffled(grouped(items, groupOf), random).flatMap((group) => shuffled(group, random))
+}
+
+/**
+ * What pairs of one image share: the hash of the file's content, so that copies under other names are one image. Of several images
+ * it is the first, since what follows another image is computed anew. A pair without images is by itself.
+ */
+export const firstImage = ({ input }: Example): string => input.images[0] ?? `pair ${input.id}`
+
+/** In the order of their first items. */
+export function grouped<T>(items: readonly T[], groupOf: (item: T) => string): T[][] {
+  const groups = new Map<string, T[]>()
+  for (const item of items) {
+    const key = groupOf(item)
+    const group = groups.get(key)
+    if (group) group.push(item)
+    else groups.set(key, [item])
+  }
+  return [...groups.values()]
+}
+
+/** A copy, shuffled (Fisher-Yates over a 32-bit generator, free of modulo bias). */
+function shuffled<T>(items: readonly T[], random: () => number): T[] {
+  const order = [...items]
+  for (let last = order.length - 1; last > 0; last -= 1) {
     const other = below(random, last + 1)
     const kept = order[last]
     order[last] = order[other]
     order[other] = kept
   }
   return order
-}
-
-/** Which pairs the optimizer step `step` (from 0) takes; the last step of an epoch may be smaller. */
-export function stepIndices(count: number, batchSize: number, seed: number, step: number): Uint32Array {
-  const stepsPerEpoch = Math.ceil(count / batchSize)
-  const epoch = Math.floor(step / stepsPerEpoch)
-  const start = (step % stepsPerEpoch) * batchSize
-  return epochOrder(count, seed, epoch).subarray(start, Math.min(start + batchSize, count))
 }
 
 function below(random: () => number, limit: number): number {

@@ -6,7 +6,7 @@ import { checkOptions } from '../options.js'
 import { checkTree } from '../settings/file.js'
 import type { Example } from './collate.js'
 import { type MemoryNeed, memoryNeed, type StepBytes } from './memory.js'
-import { stepIndices } from './order.js'
+import { microBatches } from './micro-batches.js'
 import { preparePlan } from './prepare.js'
 import { warmupSteps } from './schedule.js'
 import { type TrainConfig, trainSettings } from './settings.js'
@@ -35,15 +35,14 @@ export async function planTraining(config: TrainConfig, options: PrepareOptions 
   checkOptions('planTraining', options, { signal: true, onLog: true, native: true })
   checkTree(trainSettings, config, () => undefined)
   const plannable = await preparePlan(config, options)
-  const { engine, examples, loaded, objective, stepsPerEpoch, totalSteps } = plannable
+  const { engine, examples, loaded, objective, order, totalSteps } = plannable
   try {
     const totals = { tokens: 0, rows: 0 }
     const seen = new Map<Example, number>()
     let largest: StepBytes | undefined
     for (let step = 0; step < totalSteps; step += 1) {
       throwIfAborted(options.signal)
-      const indices = stepIndices(examples.length, config.batchSize, config.seed, step)
-      const batch = Array.from(indices, (index) => examples[index])
+      const batch = order.of(step)
       for (const part of microBatches(batch, config.microBatchSize)) {
         const inputs = part.map((example) => example.input)
         const plan = await engine.plan(inputs, objective, { normalizer: batch.length, layout: 'packed' })
@@ -59,7 +58,7 @@ export async function planTraining(config: TrainConfig, options: PrepareOptions 
       pairs: loaded.counts,
       warnings: loaded.warnings,
       images: new Set(examples.flatMap((example) => example.images.map((image) => image.id))).size,
-      stepsPerEpoch,
+      stepsPerEpoch: order.stepsPerEpoch,
       totalSteps,
       warmupSteps: warmupSteps(config.schedule, totalSteps),
       trainableParameters: engine.info.trainableParameters,
@@ -74,11 +73,4 @@ export async function planTraining(config: TrainConfig, options: PrepareOptions 
 function maximum(a: StepBytes, b: StepBytes): StepBytes {
   const keys = Object.keys(a) as (keyof StepBytes)[]
   return Object.fromEntries(keys.map((key) => [key, Math.max(a[key], b[key])])) as unknown as StepBytes
-}
-
-/** Cuts the pairs of a step into the groups that are computed at once. */
-export function microBatches(batch: Example[], size: number): Example[][] {
-  const parts: Example[][] = []
-  for (let start = 0; start < batch.length; start += size) parts.push(batch.slice(start, start + size))
-  return parts
 }

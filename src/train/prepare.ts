@@ -9,6 +9,7 @@ import { DataError, isOfRecord, throwIfAborted } from '../errors.js'
 import { Chat } from '../text/chat.js'
 import { type CollateContext, collate, type Example } from './collate.js'
 import { decideCheckpointing } from './memory.js'
+import { PairOrder } from './order.js'
 import type { TrainConfig } from './settings.js'
 import type { Plannable, Prepared, PrepareOptions } from './types.js'
 
@@ -68,10 +69,10 @@ export async function preparePlan(config: TrainConfig, options: PrepareOptions =
       const different = examples.filter(({ differs }) => differs).length
       log(`maskMode authors: ${different} of ${examples.length} pairs have other tokens than their clean text`)
     }
-    const stepsPerEpoch = Math.ceil(examples.length / config.batchSize)
-    const totalSteps = Math.min(config.epochs * stepsPerEpoch, config.maxSteps ?? Number.POSITIVE_INFINITY)
+    const order = new PairOrder(examples, { ...config, order: config.data.order })
+    const totalSteps = Math.min(config.epochs * order.stepsPerEpoch, config.maxSteps ?? Number.POSITIVE_INFINITY)
     const objective = objectiveSpec(config)
-    return { engine, examples, loaded: { ...loaded, counts }, failures, objective, stepsPerEpoch, totalSteps }
+    return { engine, examples, loaded: { ...loaded, counts }, failures, objective, order, totalSteps }
   } catch (error) {
     await engine.close()
     throw error

@@ -15,6 +15,7 @@ import {
   text,
   whole,
 } from '../settings/common.js'
+import { orders } from './order.js'
 
 const nonNegative = z.number().nonnegative()
 const coefficient = nonNegative.max(mostCoefficient)
@@ -133,6 +134,10 @@ export const trainSettings = z.strictObject({
       .nullable()
       .default(null)
       .meta(rootPath('Folder that image paths are relative to; default: that of the records')),
+    order: z.enum(orders).default('random').meta({
+      description:
+        'Order of the pairs of an epoch: random (published), or image, pairs of one image one after the other',
+    }),
   }),
   output: text.meta(outputPath('Folder for config.resolved.yaml, metrics.jsonl, checkpoints/ and adapter/')),
   seed: seed.meta({ description: "Seed of the order of pairs, of dropout and of the adapter's first values" }),

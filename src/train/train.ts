@@ -4,7 +4,7 @@ import { JsonlAppender, writeFolderAtomic, writeJson } from '../data/files.js'
 import { writeJsonl } from '../data/jsonl.js'
 import { lockOutput } from '../data/lock.js'
 import type { PairCounts } from '../data/pairs.js'
-import { averagedTokens, type ModelInfo, type StepOptions, type StepStats, type UpdateStats } from '../engine/engine.js'
+import { averagedTokens, type ModelInfo, type StepOptions, type UpdateStats } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
 import { problemFile } from '../engine/unfit-adapter.js'
 import { AbortedError, isAbort, NumericError } from '../errors.js'
@@ -15,9 +15,8 @@ import { assertSamePairs, fingerprint, saveCheckpoint, type TrainerState } from 
 import type { Example } from './collate.js'
 import { checkTrainConfig } from './config.js'
 import { describeMachine, type Machine } from './machine.js'
-import { type MetricsRow, metricsRow } from './metrics.js'
-import { stepIndices } from './order.js'
-import { microBatches } from './plan.js'
+import { type Computed, type MetricsRow, metricsRow } from './metrics.js'
+import { microBatches } from './micro-batches.js'
 import { prepare } from './prepare.js'
 import { clearEarlierRun, openRunFolder, type RunFolder, runFiles, writeResolvedConfig } from './run-folder.js'
 import { learningRateFactor } from './schedule.js'
@@ -240,19 +239,19 @@ class Run {
   }
 
   async #next(metrics: JsonlAppender): Promise<void> {
-    const { examples, objective, stepsPerEpoch, totalSteps } = this.#prepared
+    const { objective, order, totalSteps } = this.#prepared
     const { optimizer, schedule, checkpoint } = this.#config
     const started = performance.now()
-    const batch = this.#batch(examples)
+    const batch = order.of(this.#step)
     const lr = optimizer.lr * learningRateFactor(schedule, this.#step, totalSteps)
-    const [parts, { gradNorm }] = await this.#optimize(batch, lr)
+    const [stats, { gradNorm }] = await this.#optimize(batch, lr)
 
     this.#step += 1
     this.#checkpoint = null
-    this.#numTokens += parts.reduce((total, part) => total + part.tokens, 0)
-    const row = metricsRow(parts, objective, {
+    this.#numTokens += stats.tokens
+    const row = metricsRow(stats, objective, {
       step: this.#step,
-      epoch: this.#step / stepsPerEpoch,
+      epoch: this.#step / order.stepsPerEpoch,
       lr,
       gradNorm,
       numTokens: this.#numTokens,
@@ -271,13 +270,8 @@ class Run {
     await this.#prepared.engine.zeroGrad()
   }
 
-  #batch(examples: Example[]): Example[] {
-    const { batchSize, seed } = this.#config
-    return Array.from(stepIndices(examples.length, batchSize, seed, this.#step), (index) => examples[index])
-  }
-
   /** One optimizer step. The engine refuses a loss or gradient that is not finite; this adds where it happened. */
-  async #optimize(batch: Example[], lr: number): Promise<[StepStats[], UpdateStats]> {
+  async #optimize(batch: Example[], lr: number): Promise<[Computed, UpdateStats]> {
     try {
       return [await this.#accumulate(batch), await this.#prepared.engine.update({ ...this.#config.optimizer, lr })]
     } catch (error) {
@@ -294,22 +288,27 @@ class Run {
     }
   }
 
-  async #accumulate(batch: Example[]): Promise<StepStats[]> {
+  /** All micro-batches; the pairs come back in the order of the step, so that their means do not depend on how it was cut. */
+  async #accumulate(batch: Example[]): Promise<Computed> {
     const { engine, objective } = this.#prepared
     const call = { signal: this.#signal }
-    const whole = batch.map((example) => example.input)
-    const chosenTokens = averagedTokens(whole, objective)
+    const chosenTokens = averagedTokens(
+      batch.map((example) => example.input),
+      objective,
+    )
     const step: StepOptions = { normalizer: batch.length, layout: 'packed', chosenTokens }
-    const parts: StepStats[] = []
+    const whole: Computed = { pairs: [], tokens: 0 }
     for (const part of microBatches(batch, this.#config.microBatchSize)) {
       await this.#images.hold(
         part.flatMap((example) => example.images),
         call,
       )
       const inputs = part.map((example) => example.input)
-      parts.push(await engine.accumulate(inputs, objective, step, call))
+      const { pairs, tokens } = await engine.accumulate(inputs, objective, step, call)
+      for (const [index, example] of part.entries()) whole.pairs[batch.indexOf(example)] = pairs[index]
+      whole.tokens += tokens
     }
-    return parts
+    return whole
   }
 
   async #save(metrics: JsonlAppender): Promise<void> {

@@ -2,6 +2,7 @@
 import type { LoadedPairs, PairFailure } from '../data/pairs.js'
 import type { Engine, NativeModule, ObjectiveSpec } from '../engine/engine.js'
 import type { Example } from './collate.js'
+import type { PairOrder } from './order.js'
 
 export interface Prepared {
   engine: Engine
@@ -10,7 +11,8 @@ export interface Prepared {
   /** Pairs that were left out because they cannot be used. */
   failures: PairFailure[]
   objective: ObjectiveSpec
-  stepsPerEpoch: number
+  /** The pairs of each step. */
+  order: PairOrder
   totalSteps: number
   /** What `checkpointing` came to. */
   checkpointing: boolean

@@ -131,7 +131,7 @@ class FakeEngine {
       if (!this.images.has(id)) throw fail('INVALID_ARGUMENT', `image ${id} of pair ${pair.id} was not encoded`)
     }
     const difference = features(pair.chosen, 1).map((value, index) => value - features(pair.rejected, 1)[index])
-    if (learn) {
+    if (learn && this.spec.lora?.dropout > 0) {
       this.state.dropout += 1
       difference[this.state.dropout % size] *= 0.5
     }

@@ -14,7 +14,9 @@ import { answer, defaultGenerateSettings } from '../../src/generate/generate.js'
 import { mergeAdapter } from '../../src/merge/merge.js'
 import { Chat } from '../../src/text/chat.js'
 import { resolveTrainConfig } from '../../src/train/config.js'
+import { estimateRows } from '../../src/train/micro-batches.js'
 import { planTraining } from '../../src/train/plan.js'
+import { preparePlan } from '../../src/train/prepare.js'
 import type { TrainConfigInput } from '../../src/train/settings.js'
 import { train } from '../../src/train/train.js'
 import { type World, writeGoldenModel, writeHuatuoModel, writeWorld } from '../fakes/world.js'
@@ -121,6 +123,35 @@ describe.skipIf(!built)('training with the native engine', () => {
     expect(last).toMatchObject({ step: 2, grad_norm: 0 })
     expect(problem).toContain('the gradient is exactly 0 from step 1 to the end')
   })
+
+  it('goes by image, and resumes bit-exactly', async () => {
+    const byImage = (output: string) => settings(output, { data: { train: world.pairs, order: 'image' } })
+    await train(resolveTrainConfig(byImage('image')))
+    expect((await adapterOf('image')).equals(await adapterOf('whole'))).toBe(false)
+    const stop = new AbortController()
+    const onProgress = ({ step }: { step: number }): void => {
+      if (step === 2) stop.abort()
+    }
+    await train(resolveTrainConfig(byImage('image-parts')), { stop: stop.signal, onProgress })
+    await train(resolveTrainConfig(byImage('image-parts')), { resume: true })
+    expect((await adapterOf('image-parts')).equals(await adapterOf('image'))).toBe(true)
+  })
+
+  it.each(['phrase', 'completion'] as const)(
+    'computes no more rows than are estimated, and not many less: %s',
+    async (scope) => {
+      const config = resolveTrainConfig(settings('estimated', { objective: { name: 'fire', scope } }))
+      const { engine, examples, objective } = await preparePlan(config)
+      for (const example of examples) {
+        const { tokens } = await engine.plan([example.input], objective, { normalizer: 1, layout: 'packed' })
+        const share = tokens / estimateRows([example])
+        expect(share).toBeLessThanOrEqual(1)
+        // What both answers begin with is computed once, and what follows the last phrase not at all.
+        expect(share).toBeGreaterThan(0.5)
+      }
+      await engine.close()
+    },
+  )
 
   it.each(['mpo', 'cpo', 'orpo'] as const)(
     'averages the likelihood of %s over the step, whatever the micro-batch',

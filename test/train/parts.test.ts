@@ -2,34 +2,7 @@ import { describe, expect, it } from 'vitest'
 import type { ObjectiveSpec, PairStats } from '../../src/engine/engine.js'
 import { averagedTokens, completeObjective, objectiveNames, objectives } from '../../src/engine/objectives.js'
 import { metricsRow } from '../../src/train/metrics.js'
-import { epochOrder, stepIndices } from '../../src/train/order.js'
 import { learningRateFactor, warmupSteps } from '../../src/train/schedule.js'
-
-describe('epochOrder', () => {
-  it('is a permutation fixed by seed and epoch', () => {
-    const order = epochOrder(100, 42, 0)
-    expect([...order].sort((a, b) => a - b)).toEqual(Array.from({ length: 100 }, (_, index) => index))
-    expect(epochOrder(100, 42, 0)).toEqual(order)
-    expect(epochOrder(100, 42, 1)).not.toEqual(order)
-    expect(epochOrder(100, 43, 0)).not.toEqual(order)
-    expect(epochOrder(100, 42 + 2 ** 40, 0)).not.toEqual(order)
-    expect(epochOrder(1, 0, 0)).toEqual(Uint32Array.of(0))
-  })
-
-  it('shuffles evenly', () => {
-    const firsts = new Array(5).fill(0)
-    for (let seed = 0; seed < 5000; seed += 1) firsts[epochOrder(5, seed, 0)[0]] += 1
-    for (const count of firsts) expect(Math.abs(count - 1000)).toBeLessThan(130)
-  })
-
-  it('covers each epoch once, the last step with what is left', () => {
-    const seen = [0, 1, 2].flatMap((step) => [...stepIndices(10, 4, 1, step)])
-    expect(seen).toHaveLength(10)
-    expect(new Set(seen).size).toBe(10)
-    expect(stepIndices(10, 4, 1, 2)).toHaveLength(2)
-    expect([...stepIndices(10, 4, 1, 3)]).toEqual([...epochOrder(10, 1, 1).subarray(0, 4)])
-  })
-})
 
 describe('learningRateFactor', () => {
   const rates = (name: 'cosine' | 'linear' | 'constant', warmup: number, total: number) =>
@@ -81,7 +54,7 @@ describe('metricsRow', () => {
   })
   const context = { step: 1, epoch: 0.5, lr: 1e-6, gradNorm: 3, numTokens: 100, seconds: 2 }
   const row = (name: ObjectiveSpec['name'], ...pairs: PairStats[]) =>
-    metricsRow([{ pairs, tokens: 50, rows: 5, seconds: 1 }], spec(name), context)
+    metricsRow({ pairs, tokens: 50 }, spec(name), context)
 
   it('computes rewards, terms and rates', () => {
     expect(row('fire', stats)).toMatchObject({

@@ -91,29 +91,33 @@ describe('train', () => {
     expect(await run(settings, { resume: true })).toMatchObject({ step: 8, resumedFrom: 0, interrupted: false })
   })
 
-  it('resumes bit-exactly after an interruption, wherever it fell', async () => {
-    const whole = config('whole')
-    await run(whole)
-    for (const stopAfter of [1, 3, 7]) {
-      const parts = config(`parts-${stopAfter}`)
-      const stop = new AbortController()
-      const interrupted = await run(parts, {
-        stop: stop.signal,
-        onProgress: ({ step }) => step === stopAfter && stop.abort(),
-      })
-      expect(interrupted).toMatchObject({ step: stopAfter, interrupted: true, adapter: null })
-      expect(existsSync(join(parts.output, 'checkpoints', `step-${stopAfter}`, 'adapter'))).toBe(true)
-      const left = `.tmp-step-99-${goneOwner()}.01234567`
-      // What a kill after the checkpoint would leave: a half-written line and a half-written checkpoint.
-      await appendFile(join(parts.output, 'metrics.jsonl'), '{"step": 99, "lo')
-      await mkdir(join(parts.output, 'checkpoints', left))
-      const resumed = await run(parts, { resume: true })
-      expect(resumed).toMatchObject({ step: 8, resumedFrom: stopAfter, interrupted: false })
-      expect(await metricsOf(parts)).toEqual(await metricsOf(whole))
-      expect(await adapterOf(parts)).toBe(await adapterOf(whole))
-      expect(await readdir(join(parts.output, 'checkpoints'))).not.toContain(left)
-    }
-  })
+  it.each(['random', 'image'] as const)(
+    'resumes bit-exactly after an interruption, wherever it fell: %s',
+    async (order) => {
+      const changes = { data: { train: world.pairs, order } }
+      const whole = config('whole', changes)
+      await run(whole)
+      for (const stopAfter of [1, 3, 7]) {
+        const parts = config(`parts-${stopAfter}`, changes)
+        const stop = new AbortController()
+        const interrupted = await run(parts, {
+          stop: stop.signal,
+          onProgress: ({ step }) => step === stopAfter && stop.abort(),
+        })
+        expect(interrupted).toMatchObject({ step: stopAfter, interrupted: true, adapter: null })
+        expect(existsSync(join(parts.output, 'checkpoints', `step-${stopAfter}`, 'adapter'))).toBe(true)
+        const left = `.tmp-step-99-${goneOwner()}.01234567`
+        // What a kill after the checkpoint would leave: a half-written line and a half-written checkpoint.
+        await appendFile(join(parts.output, 'metrics.jsonl'), '{"step": 99, "lo')
+        await mkdir(join(parts.output, 'checkpoints', left))
+        const resumed = await run(parts, { resume: true })
+        expect(resumed).toMatchObject({ step: 8, resumedFrom: stopAfter, interrupted: false })
+        expect(await metricsOf(parts)).toEqual(await metricsOf(whole))
+        expect(await adapterOf(parts)).toBe(await adapterOf(whole))
+        expect(await readdir(join(parts.output, 'checkpoints'))).not.toContain(left)
+      }
+    },
+  )
 
   it('has nothing to do when a complete run is resumed', async () => {
     const settings = config('done')
@@ -123,12 +127,31 @@ describe('train', () => {
     expect(await adapterOf(settings)).toBe(adapter)
   })
 
-  it('accumulates micro-batches to the same step', async () => {
-    const one = config('one', { microBatchSize: 4, maxSteps: 3 })
-    const many = config('many', { microBatchSize: 1, maxSteps: 3 })
-    await run(one)
-    await run(many)
-    expect(await adapterOf(many)).toBe(await adapterOf(one))
+  it.each(['random', 'image'] as const)('accumulates micro-batches to the same step: %s', async (order) => {
+    const stepsOf = async (microBatchSize: number) => {
+      const changes = { microBatchSize, maxSteps: 3, lora: { dropout: 0 }, data: { train: world.pairs, order } }
+      const settings = config(`by-${microBatchSize}`, changes)
+      await run(settings)
+      const [first] = await metricsOf(settings)
+      return { first, parameters: JSON.parse(await adapterOf(settings)) as number[] }
+    }
+    const whole = await stepsOf(4)
+    for (const microBatchSize of [3, 2, 1]) {
+      const parts = await stepsOf(microBatchSize)
+      // Losses are the same bits; gradients add up in another order.
+      expect({ ...parts.first, grad_norm: 0 }).toEqual({ ...whole.first, grad_norm: 0 })
+      for (const [index, value] of parts.parameters.entries()) expect(value).toBeCloseTo(whole.parameters[index], 10)
+    }
+  })
+
+  it('takes the pairs in another order by image, and shows it in the metrics of the first step', async () => {
+    const first = async (order: 'random' | 'image') => {
+      const settings = config(order, { maxSteps: 1, data: { train: world.pairs, order } })
+      await run(settings)
+      return (await metricsOf(settings))[0]
+    }
+    const [random, image] = [await first('random'), await first('image')]
+    expect(image.num_tokens).not.toBe(random.num_tokens)
   })
 
   it('encodes an image once while the cache holds it, and again when it does not', async () => {
@@ -150,6 +173,9 @@ describe('train', () => {
     await expect(run(config('used', { maxSteps: 3, seed: 7 }), { resume: true })).rejects.toThrow(
       /seed: 42 then, 7 now/,
     )
+    await expect(
+      run(config('used', { maxSteps: 3, data: { train: world.pairs, order: 'image' } }), { resume: true }),
+    ).rejects.toThrow(/data\.order: "random" then, "image" now/)
     await run(config('used', { maxSteps: 3, threads: 1, logEvery: 5 }), { resume: true })
     await writeFile(join(settings.output, 'mine.txt'), 'kept')
     await run(config('used', { maxSteps: 3, seed: 7 }), { overwrite: true })
