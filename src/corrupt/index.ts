@@ -21,5 +21,5 @@ export {
   corruptPairs,
   type Fallback,
 } from './run.js'
-export { recordSeed } from './seed.js'
+export { recordSeed, type SeedBy, seedings } from './seed.js'
 export { type Grain, grains } from './twins.js'

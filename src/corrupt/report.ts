@@ -23,6 +23,8 @@ export interface CorruptReport {
   pairs: number
   /** Twins by method. */
   methods: Record<string, number>
+  /** Twin files; fewer than twins where pairs share them. */
+  files: number
   /**
    * Pairs whose every image was changed by its mask alone, and among them those whose masks are of something that is not in the
    * image. The other pairs with twins had the whole image changed.
@@ -72,10 +74,12 @@ export class Tally {
   readonly #seen = new Map<string, number[]>()
   /** What was asked for of noise that the model's resize may weaken. */
   readonly #asked = new Map<string, number>()
+  readonly #files = new Set<string>()
   #unchanged: Counted | undefined
 
-  twin({ method, sigma, found, mask }: Part, { unchanged, seenSigma, grain }: Twin, place: string): void {
+  twin({ method, sigma, found, mask }: Part, { image, unchanged, seenSigma, grain }: Twin, place: string): void {
     count(this.#methods, method)
+    this.#files.add(image.path)
     if (unchanged) this.#unchanged = { first: place, ...this.#unchanged, count: (this.#unchanged?.count ?? 0) + 1 }
     if (seenSigma !== null) {
       this.#seen.set(method, [...(this.#seen.get(method) ?? []), seenSigma])
@@ -124,6 +128,7 @@ export class Tally {
     return {
       pairs,
       methods: this.#methods,
+      files: this.#files.size,
       targeted: this.#targeted,
       sources: this.#sources,
       concepts: this.#concepts,

@@ -22,10 +22,11 @@ import { maskPng } from './masks/picture.js'
 import { type CorruptionMethod, isTargeted } from './methods.js'
 import { PUBLISHED_NOISE } from './noise.js'
 import { type CorruptReport, missingWords, seenWords, Tally, targetedWords } from './report.js'
+import { type SeedBy, twinSeed } from './seed.js'
 import { Segmenter, type SegmenterOptions } from './segmenter.js'
 import { drawRow, renderSheet } from './sheet.js'
 import { type FoundMask, MaskSources, type Missing } from './sources.js'
-import { type Grain, imageSeed, type Part, type Twin, Twins } from './twins.js'
+import { type Grain, type Part, type Twin, Twins } from './twins.js'
 import { ModelView } from './view.js'
 
 /** What an image without a usable mask gets: noise everywhere, no twin, or an error. */
@@ -54,6 +55,8 @@ export interface CorruptOptions {
   /** Masks that cover more than this share of the image count as unusable. */
   maxCoverage: number
   seed: number
+  /** Whose the noise is; default: each pair's own. */
+  seedBy?: SeedBy
   /** Whose pixels the noise is independent in; default: those of the image. `model` needs `model`. */
   grain?: Grain
   /** Folder of the model that the pairs are for: how strong the noise is in its view is measured. */
@@ -82,6 +85,7 @@ const corruptOptions: Record<keyof CorruptOptions, true> = {
   fallback: true,
   maxCoverage: true,
   seed: true,
+  seedBy: true,
   resizeMasks: true,
   niftiOrientation: true,
   sheet: true,
@@ -157,13 +161,13 @@ class Stage {
     segmenter: Segmenter | undefined,
     view: ModelView | undefined,
   ) {
-    const { out, seed, grain = 'image' } = options
+    const { out, seedBy = 'pair', grain = 'image' } = options
     this.#options = options
     this.#imageRoot = imageRootOf(options)
     this.#records = records
     this.#sources = sources
     this.#segmenter = segmenter
-    this.#twins = new Twins({ out, imageRoot: this.#imageRoot, seed, grain, view })
+    this.#twins = new Twins({ out, imageRoot: this.#imageRoot, seedBy, grain, view })
   }
 
   static async open(options: CorruptOptions, view: ModelView | undefined): Promise<Stage> {
@@ -247,13 +251,14 @@ class Stage {
       const where = placeOfImage(pair, index, place)
       const none = { image, mask: null, maskPath: null, found: null, missing: null }
       if (!isTargeted(method)) {
-        parts.push({ ...none, method, sigma: this.#sigma })
+        parts.push({ ...none, method, sigma: this.#sigma, seed: this.#seed(pair, index, null) })
         continue
       }
       const found = await this.#usableMask(pair, index, where)
       if (typeof found === 'object') {
         const { mask } = found
-        parts.push({ ...none, method, sigma: this.#sigma, mask, maskPath: await this.#writeMask(mask), found })
+        const seed = this.#seed(pair, index, mask)
+        parts.push({ ...none, method, sigma: this.#sigma, mask, maskPath: await this.#writeMask(mask), seed, found })
         continue
       }
       if (fallback === 'error') {
@@ -262,7 +267,8 @@ class Stage {
           hint: 'Give it a mask, or choose --fallback image-noise or skip.',
         })
       }
-      parts.push({ ...none, method: 'image-noise', sigma: this.#fallbackSigma, missing: found })
+      const seed = this.#seed(pair, index, null)
+      parts.push({ ...none, method: 'image-noise', sigma: this.#fallbackSigma, seed, missing: found })
     }
     return parts
   }
@@ -293,7 +299,7 @@ class Stage {
     if (typeof found === 'string') return found
     if (coverage(found.mask) > this.#options.maxCoverage) return 'tooLarge'
     if (this.#options.method !== 'lesion-noise-elsewhere') return found
-    const mask = moveMask(found.mask, imageSeed(pair.id, index, this.#options.seed))
+    const mask = moveMask(found.mask, this.#seed(pair, index, found.mask))
     return mask === null ? 'noRoom' : { ...found, mask }
   }
 
@@ -330,7 +336,7 @@ class Stage {
         images: twins.map(({ image }) => image),
         method: same ? parts[0].method : 'mixed',
         sigma: Math.max(...parts.map(({ sigma }) => sigma)),
-        seed: imageSeed(pair.id, 0, this.#options.seed),
+        seed: parts[0].seed,
         masks: parts.flatMap(({ maskPath }) => maskPath ?? []),
       },
       provenance: { ...pair.provenance, corruption },
@@ -357,6 +363,10 @@ class Stage {
     return drawRow(pair, images, this.#imageRoot, resolve(this.#options.out))
   }
 
+  #seed(pair: Pair, index: number, mask: Mask | null): number {
+    return twinSeed(pair, index, mask, this.#options.seedBy ?? 'pair', this.#options.seed)
+  }
+
   /** Of the lesion, or of the whole image where the method is that; 0 for a method without noise. */
   get #sigma(): number {
     const { method, sigma } = this.#options
@@ -369,7 +379,7 @@ class Stage {
   }
 
   #settings(): Record<string, unknown> {
-    const { method, fallback, maxCoverage, seed, grain, model, resizeMasks, niftiOrientation, segmenter } =
+    const { method, fallback, maxCoverage, seed, seedBy, grain, model, resizeMasks, niftiOrientation, segmenter } =
       this.#options
     const { url, threshold, nmsIou } = segmenter ?? {}
     return {
@@ -379,6 +389,7 @@ class Stage {
       fallbackSigma: this.#fallbackSigma,
       maxCoverage,
       seed,
+      seedBy: seedBy ?? 'pair',
       grain: grain ?? 'image',
       model,
       resizeMasks,

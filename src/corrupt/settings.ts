@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { anAddress, isAddress } from '../http/service.js'
 import { count, inputPath, outputPath, rootPath, seed, share, text, whole } from '../settings/common.js'
 import { corruptionMethods } from './methods.js'
+import { seedings } from './seed.js'
 
 export const segmenterSettings = z.strictObject({
   url: z
@@ -82,7 +83,11 @@ export const corruptSettings = z.strictObject({
     .optional()
     .meta({ description: 'Orientation of NIfTI masks whose file does not give one (docs/corruption.md)' }),
   sheetRows: count.default(100).meta({ description: 'Most pairs on the contact sheet, evenly spread over the file' }),
-  seed: seed.meta({ description: "Seed of the noise; that of a record follows from it and the record's id" }),
+  seed: seed.meta({ description: 'Seed of the noise; that of a twin follows from it and from what seedBy names' }),
+  seedBy: z.enum(seedings).default('pair').meta({
+    description:
+      'Whose the noise is: that of the pair, by its id (published), or of image and mask, so that questions share twins',
+  }),
 })
 
 export type CorruptSettings = z.output<typeof corruptSettings>

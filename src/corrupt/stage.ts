@@ -36,10 +36,11 @@ export const corruptStage = defineStage({
       onLog: (line) => progress.log(line),
       onProgress: counting(progress, 'pairs'),
     })
-    const { methods, skipped, failed, warnings } = report.report
+    const { methods, files, skipped, failed, warnings } = report.report
     for (const line of [...targetedWords(report.report), ...seenWords(report.report)]) progress.log(line)
     for (const warning of warnings) progress.log(`warning: ${warning}`)
     const twins = Object.entries(methods).map(([method, number]) => `${number} by ${method}`)
+    if (settings.seedBy === 'image') twins.push(`${counted(files, 'twin file')}`)
     if (skipped > 0) twins.push(`${counted(skipped, 'pair')} without a twin`)
     if (failed > 0) twins.push(`${counted(failed, 'pair')} left out`)
     const none = report.report.pairs === 0

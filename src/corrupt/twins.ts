@@ -8,7 +8,7 @@ import { atPlace, UnsupportedError } from '../errors.js'
 import { leaveOut } from './left-out.js'
 import { type Mask, maskHash } from './masks/mask.js'
 import { type CorruptionMethod, corruptImage } from './methods.js'
-import { recordSeed } from './seed.js'
+import type { SeedBy } from './seed.js'
 import type { FoundMask, Missing } from './sources.js'
 import type { ModelView } from './view.js'
 
@@ -25,6 +25,8 @@ export interface Part {
   sigma: number
   mask: Mask | null
   maskPath: string | null
+  /** Of the noise. */
+  seed: number
   found: FoundMask | null
   missing: Missing | null
 }
@@ -47,7 +49,7 @@ export interface TwinOptions {
   /** Folder that twins and their notes are written to. */
   out: string
   imageRoot: string
-  seed: number
+  seedBy: SeedBy
   grain: Grain
   /** Of the model that the pairs are for, where it is known. */
   view: ModelView | undefined
@@ -57,15 +59,15 @@ export class Twins {
   /** Twins that an earlier run had made. */
   reused = 0
   readonly #options: TwinOptions
+  readonly #asked = new Set<string>()
 
   constructor(options: TwinOptions) {
     this.#options = options
   }
 
   async make(pair: Pair, part: Part, index: number, place: string): Promise<Twin> {
-    const { out, imageRoot, seed: runSeed, grain: asked, view } = this.#options
-    const { image: clean, method, sigma, mask } = part
-    const seed = imageSeed(pair.id, index, runSeed)
+    const { out, imageRoot, seedBy, grain: asked, view } = this.#options
+    const { image: clean, method, sigma, mask, seed } = part
     // An image that the model refuses has no view, and no grain but its own.
     const shown = sigma > 0 ? await view?.of(clean).catch(ifUnsupported) : undefined
     const grain = shown ? asked : 'image'
@@ -73,11 +75,13 @@ export class Twins {
     const seenBy = shown ? sha256(JSON.stringify({ ...shown, black: undefined })) : null
     const key = sha256(JSON.stringify(grain === 'model' ? { ...made, seenBy } : made))
     const note = join(out, 'cache/twins', `${key}.json`)
+    const isFirst = !this.#asked.has(key)
+    this.#asked.add(key)
     const located = atPlace(place, { id: pair.id, image: clean.path })
     const known = await this.#known(note)
     if (known && (seenBy === null || known.seenBy === seenBy)) {
       await checkReferenced(clean, imageRoot).catch(located).catch(leaveOut)
-      this.reused += 1
+      if (isFirst) this.reused += 1
       return seenBy === null ? { ...known, seenSigma: null } : known
     }
     const pixels = await decodeReferenced(clean, imageRoot).catch(located).catch(leaveOut)
@@ -85,7 +89,9 @@ export class Twins {
     const corrupted = await corruptImage(pixels, method, mask, sigma, seed, noise)
     const { width, height, rgb } = corrupted
     const png = await encodePng({ width, height, rgb }, { compressionLevel: 9 })
-    const path = `corrupted/${slug(pair.id)}-${index}-${key.slice(0, 16)}.png`
+    // Named after what it is of, so that no other file decides the name of a twin that several share.
+    const name = seedBy === 'image' ? clean.sha256.slice(0, 16) : `${slug(pair.id)}-${index}`
+    const path = `corrupted/${name}-${key.slice(0, 16)}.png`
     await writeFileAtomic(join(out, path), png)
     const image = { path, sha256: sha256(png), width, height }
     const seenSigma = (shown && (await view?.sigma(pixels, corrupted, mask))) ?? null
@@ -105,11 +111,6 @@ export class Twins {
       return undefined
     }
   }
-}
-
-/** The first image has the seed of its pair; further ones have seeds of their own, or two views would share their noise. */
-export function imageSeed(id: string, index: number, seed: number): number {
-  return recordSeed(index === 0 ? id : `${id}\n${index}`, seed)
 }
 
 /** Ids hold what file names must not: `#`, slashes, dots in front. The key after it keeps names apart. */

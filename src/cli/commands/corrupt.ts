@@ -14,6 +14,7 @@ function describe({ report, reused, requests }: CorruptResult): string {
   const rows: [string, string | number][] = [
     ['pairs', report.pairs],
     ...counts('twins by', report.methods),
+    ['files of twins', report.files],
     ...counts('mask from', report.sources),
     ...counts('concept by', report.concepts),
     ...Object.entries(report.missing).map(([reason, { count }]): [string, number] => [`no mask: ${reason}`, count]),
