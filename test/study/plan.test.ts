@@ -1,6 +1,7 @@
 /** What a study is before anything runs: its file, its arms, its steps. */
 import { mkdir, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { ContentHashes } from '../../src/study/contents.js'
 import { planStudy } from '../../src/study/graph.js'
@@ -212,6 +213,20 @@ describe('the studies that come with the package', () => {
     expect(runs.length).toBeGreaterThan(20)
     const sensitivity = await planned(await loadStudy('sensitivity', { seeds: [0] }))
     expect(sensitivity.runs.map(({ arm }) => arm)).toContain('fire-lambda-0.25')
+  })
+
+  it('compare orders and twins with nothing else between the arms', async () => {
+    const path = fileURLToPath(new URL('../../studies/grouping.yaml', import.meta.url))
+    const { runs } = await planned(await loadStudy(path, { seeds: [0] }))
+    const of = (arm: string) => {
+      const steps = runs.find((run) => run.arm === arm)?.steps ?? []
+      const identity = (name: string) => steps.find(({ stage }) => stage === name)?.identity ?? {}
+      return { train: identity('train'), corrupt: identity('corrupt') }
+    }
+    const [fire, grouped, shared] = [of('fire'), of('fire-by-image'), of('fire-by-image-shared-twins')]
+    expect([fire.train['data.order'], fire.corrupt.seedBy]).toEqual(['random', 'pair'])
+    expect(grouped).toEqual({ ...fire, train: { ...fire.train, 'data.order': 'image' } })
+    expect(shared).toEqual({ ...grouped, corrupt: { ...fire.corrupt, seedBy: 'image' } })
   })
 
   it('train every arm with the objective that its name begins with', async () => {
