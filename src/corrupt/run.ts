@@ -22,7 +22,7 @@ import { maskPng } from './masks/picture.js'
 import { type CorruptionMethod, isTargeted } from './methods.js'
 import { PUBLISHED_NOISE } from './noise.js'
 import { type CorruptReport, missingWords, seenWords, Tally, targetedWords } from './report.js'
-import { type SeedBy, twinSeed } from './seed.js'
+import type { SeedBy } from './seed.js'
 import { Segmenter, type SegmenterOptions } from './segmenter.js'
 import { drawRow, renderSheet } from './sheet.js'
 import { type FoundMask, MaskSources, type Missing } from './sources.js'
@@ -161,13 +161,13 @@ class Stage {
     segmenter: Segmenter | undefined,
     view: ModelView | undefined,
   ) {
-    const { out, seedBy = 'pair', grain = 'image' } = options
+    const { out, seed, seedBy = 'pair', grain = 'image' } = options
     this.#options = options
     this.#imageRoot = imageRootOf(options)
     this.#records = records
     this.#sources = sources
     this.#segmenter = segmenter
-    this.#twins = new Twins({ out, imageRoot: this.#imageRoot, seedBy, grain, view })
+    this.#twins = new Twins({ out, imageRoot: this.#imageRoot, seed, seedBy, grain, view })
   }
 
   static async open(options: CorruptOptions, view: ModelView | undefined): Promise<Stage> {
@@ -251,14 +251,13 @@ class Stage {
       const where = placeOfImage(pair, index, place)
       const none = { image, mask: null, maskPath: null, found: null, missing: null }
       if (!isTargeted(method)) {
-        parts.push({ ...none, method, sigma: this.#sigma, seed: this.#seed(pair, index, null) })
+        parts.push({ ...none, method, sigma: this.#sigma })
         continue
       }
       const found = await this.#usableMask(pair, index, where)
       if (typeof found === 'object') {
         const { mask } = found
-        const seed = this.#seed(pair, index, mask)
-        parts.push({ ...none, method, sigma: this.#sigma, mask, maskPath: await this.#writeMask(mask), seed, found })
+        parts.push({ ...none, method, sigma: this.#sigma, mask, maskPath: await this.#writeMask(mask), found })
         continue
       }
       if (fallback === 'error') {
@@ -267,8 +266,7 @@ class Stage {
           hint: 'Give it a mask, or choose --fallback image-noise or skip.',
         })
       }
-      const seed = this.#seed(pair, index, null)
-      parts.push({ ...none, method: 'image-noise', sigma: this.#fallbackSigma, seed, missing: found })
+      parts.push({ ...none, method: 'image-noise', sigma: this.#fallbackSigma, missing: found })
     }
     return parts
   }
@@ -299,7 +297,7 @@ class Stage {
     if (typeof found === 'string') return found
     if (coverage(found.mask) > this.#options.maxCoverage) return 'tooLarge'
     if (this.#options.method !== 'lesion-noise-elsewhere') return found
-    const mask = moveMask(found.mask, this.#seed(pair, index, found.mask))
+    const mask = moveMask(found.mask, this.#twins.seedOf(pair, index, found.mask))
     return mask === null ? 'noRoom' : { ...found, mask }
   }
 
@@ -336,7 +334,7 @@ class Stage {
         images: twins.map(({ image }) => image),
         method: same ? parts[0].method : 'mixed',
         sigma: Math.max(...parts.map(({ sigma }) => sigma)),
-        seed: parts[0].seed,
+        seed: this.#twins.seedOf(pair, 0, parts[0].mask),
         masks: parts.flatMap(({ maskPath }) => maskPath ?? []),
       },
       provenance: { ...pair.provenance, corruption },
@@ -361,10 +359,6 @@ class Stage {
       }
     })
     return drawRow(pair, images, this.#imageRoot, resolve(this.#options.out))
-  }
-
-  #seed(pair: Pair, index: number, mask: Mask | null): number {
-    return twinSeed(pair, index, mask, this.#options.seedBy ?? 'pair', this.#options.seed)
   }
 
   /** Of the lesion, or of the whole image where the method is that; 0 for a method without noise. */

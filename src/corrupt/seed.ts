@@ -1,6 +1,4 @@
 import { createHash } from 'node:crypto'
-import type { Pair } from '../data/records.js'
-import { type Mask, maskHash } from './masks/mask.js'
 
 /**
  * A seed for one record that depends on nothing but the run's seed and the record's id: 53 bits of SHA-256, so that it
@@ -15,10 +13,3 @@ export function recordSeed(recordId: string, seed: number): number {
 export const seedings = ['pair', 'image'] as const
 /** One of `seedings`. */
 export type SeedBy = (typeof seedings)[number]
-
-/** The seed of the twin of a pair's image `index`; the image counts by its content. */
-export function twinSeed(pair: Pair, index: number, mask: Mask | null, by: SeedBy, seed: number): number {
-  if (by === 'image') return recordSeed(`${pair.images[index].sha256}\n${mask ? maskHash(mask) : ''}`, seed)
-  // The first image has the seed of its pair; further ones have seeds of their own, or two views would share their noise.
-  return recordSeed(index === 0 ? pair.id : `${pair.id}\n${index}`, seed)
-}

@@ -8,7 +8,7 @@ import { atPlace, UnsupportedError } from '../errors.js'
 import { leaveOut } from './left-out.js'
 import { type Mask, maskHash } from './masks/mask.js'
 import { type CorruptionMethod, corruptImage } from './methods.js'
-import type { SeedBy } from './seed.js'
+import { recordSeed, type SeedBy } from './seed.js'
 import type { FoundMask, Missing } from './sources.js'
 import type { ModelView } from './view.js'
 
@@ -25,8 +25,6 @@ export interface Part {
   sigma: number
   mask: Mask | null
   maskPath: string | null
-  /** Of the noise. */
-  seed: number
   found: FoundMask | null
   missing: Missing | null
 }
@@ -49,6 +47,7 @@ export interface TwinOptions {
   /** Folder that twins and their notes are written to. */
   out: string
   imageRoot: string
+  seed: number
   seedBy: SeedBy
   grain: Grain
   /** Of the model that the pairs are for, where it is known. */
@@ -67,7 +66,8 @@ export class Twins {
 
   async make(pair: Pair, part: Part, index: number, place: string): Promise<Twin> {
     const { out, imageRoot, seedBy, grain: asked, view } = this.#options
-    const { image: clean, method, sigma, mask, seed } = part
+    const { image: clean, method, sigma, mask } = part
+    const seed = this.seedOf(pair, index, mask)
     // An image that the model refuses has no view, and no grain but its own.
     const shown = sigma > 0 ? await view?.of(clean).catch(ifUnsupported) : undefined
     const grain = shown ? asked : 'image'
@@ -98,6 +98,14 @@ export class Twins {
     const twin: Noted = { image, unchanged: Buffer.compare(rgb, pixels.rgb) === 0, grain, seenSigma, seenBy }
     await writeFileAtomic(note, JSON.stringify(twin))
     return twin
+  }
+
+  /** The seed of the twin of a pair's image `index`; the image counts by its content. */
+  seedOf(pair: Pair, index: number, mask: Mask | null): number {
+    const { seed, seedBy } = this.#options
+    if (seedBy === 'image') return recordSeed(`${pair.images[index].sha256}\n${mask ? maskHash(mask) : ''}`, seed)
+    // The first image has the seed of its pair; further ones have seeds of their own, or two views would share their noise.
+    return recordSeed(index === 0 ? pair.id : `${pair.id}\n${index}`, seed)
   }
 
   /** A twin of an earlier run, when its file is still what was written. */

@@ -1,17 +1,17 @@
-/** How the pairs of a step are cut into the groups that are computed at once. */
+/** How the pairs of a step are cut into those that are computed at once. */
 import type { Example } from './collate.js'
 import { firstImage, grouped } from './order.js'
 
 /**
- * As few groups of at most `size` pairs as there can be. Pairs of one image stay together where they fit, because their
- * image rows are computed once; groups are of about the same number of rows, because the largest decides the memory.
+ * As few parts of at most `size` pairs as there can be. Pairs of one image stay together where they fit, because their image rows are
+ * computed once; parts have about as many rows, because the largest decides the memory.
  */
 export function microBatches(batch: Example[], size: number): Example[][] {
   if (batch.length <= size) return [batch]
   const parts = Array.from({ length: Math.ceil(batch.length / size) }, () => ({ pairs: [] as Example[], rows: 0 }))
   const room = ({ pairs }: { pairs: Example[] }): number => size - pairs.length
-  for (const image of largestFirst(grouped(batch, firstImage))) {
-    for (let left = image; left.length > 0; ) {
+  for (const group of largestFirst(grouped(batch, firstImage))) {
+    for (let left = group; left.length > 0; ) {
       const fewestRows = [...parts].sort((a, b) => a.rows - b.rows)
       const mostRoom = [...fewestRows].sort((a, b) => room(b) - room(a))
       const part = fewestRows.find((each) => room(each) >= left.length) ?? mostRoom[0]
