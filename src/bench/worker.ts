@@ -3,13 +3,15 @@
  * protocol of bench/peer/torch_step.py --serve: a line {"ready": true, ...}, then one line of numbers for each line
  * "step" on standard input, until that is closed.
  */
-import { type DType, type Engine, type EngineSpec, openEngine } from '../engine/engine.js'
+import { type DType, type Engine, type EngineSpec, openEngine, type PairStats } from '../engine/engine.js'
 import { type BenchPairs, readPairs } from './pairs.js'
 import { peakResidentBytes, serve, workerArguments } from './process.js'
-import { type EngineVariant, optimizer, publishedFire, type StepMessage } from './protocol.js'
+import { type EngineVariant, type StepMessage, stepSpecs } from './protocol.js'
+import type { BenchObjective } from './settings.js'
 
-const values = workerArguments('model', 'adapter', 'pairs', 'variant', 'dtype', 'threads', 'gemm')
+const values = workerArguments('model', 'adapter', 'pairs', 'objective', 'variant', 'dtype', 'threads', 'gemm')
 
+const { objective, optimizer } = stepSpecs[values.objective as BenchObjective]
 const variant = values.variant as EngineVariant
 const dtype = values.dtype as DType
 await using engine = await openEngine({
@@ -37,9 +39,20 @@ async function step(engine: Engine, { pairs, images }: BenchPairs, index: number
     await engine.encodeImages(images)
   }
   const layout = variant === 'plain' ? 'plain' : 'packed'
-  const stats = await engine.accumulate(pairs, publishedFire, { normalizer: pairs.length, layout })
+  const stats = await engine.accumulate(pairs, objective, { normalizer: pairs.length, layout })
   const { gradNorm } = await engine.update(optimizer)
   const seconds = (performance.now() - start) / 1000
-  const loss = stats.pairs.reduce((sum, pair) => sum + pair.loss, 0) / pairs.length
-  return { step: index, seconds, loss, grad_norm: gradNorm, tokens: stats.tokens, peak_rss: peakResidentBytes() }
+  const mean = (of: (pair: PairStats) => number): number =>
+    stats.pairs.reduce((sum, pair) => sum + of(pair), 0) / pairs.length
+  return {
+    step: index,
+    seconds,
+    loss: mean(({ loss }) => loss),
+    grad_norm: gradNorm,
+    'logps/chosen': mean(({ policy }) => policy.chosen),
+    'logps/rejected': mean(({ policy }) => policy.rejected),
+    'rewards/margins': mean(({ margin }) => margin),
+    tokens: stats.tokens,
+    peak_rss: peakResidentBytes(),
+  }
 }
