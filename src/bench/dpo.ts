@@ -8,7 +8,7 @@ import { bundledModel, writeBundledAdapter, writeBundledPairs } from './bundled.
 import { stepSpecs } from './protocol.js'
 import type { StepBenchSettings } from './settings.js'
 import { peerFolder } from './spec.js'
-import type { StepCase } from './step.js'
+import type { StepCase } from './step-case.js'
 import type { Limits } from './summary.js'
 
 /**
@@ -17,7 +17,7 @@ import type { Limits } from './summary.js'
  * more products, and AdamW, which divides by the root of the second moment, magnifies that from step to step. A bfloat16 has
  * 8 bits (4e-3).
  */
-const limits: Record<DType, Limits> = {
+export const dpoLimits: Record<DType, Limits> = {
   f32: {
     loss: { relative: 1e-6 },
     grad_norm: { relative: 1e-4 },
@@ -54,7 +54,7 @@ export function dpoCase(settings: StepBenchSettings): StepCase {
       ]
       return [{ name: 'trl', command: [python, join(peerFolder, 'trl_step.py'), ...common, ...more] }]
     },
-    limits: limits[dtype],
+    limits: dpoLimits[dtype],
     everyStep: true,
   }
 }

@@ -5,7 +5,7 @@ import { writeAdapter, writeModel } from './model.js'
 import { writePairs } from './pairs.js'
 import type { StepBenchSettings } from './settings.js'
 import { peerFolder, readSpec } from './spec.js'
-import type { StepCase } from './step.js'
+import type { StepCase } from './step-case.js'
 import type { Limits } from './summary.js'
 
 const limits: Record<DType, Limits> = {

@@ -1,5 +1,5 @@
 /** What the variants of a benchmark have in common: the lines they print and the coefficients they compute with. */
-import type { AdamWSpec, ObjectiveSpec } from '../engine/engine.js'
+import type { AdamWSpec, ObjectiveSpec, PairStats } from '../engine/engine.js'
 import type { BenchObjective } from './settings.js'
 
 /** `packed` encodes the images in every step, `cached` keeps their features and the reference rows, `plain` shares nothing. */
@@ -47,6 +47,18 @@ export interface StepNumbers {
   'logps/chosen'?: number
   'logps/rejected'?: number
   'rewards/margins'?: number
+}
+
+export function stepNumbers(pairs: readonly PairStats[], gradNorm: number): StepNumbers {
+  const mean = (of: (pair: PairStats) => number): number =>
+    pairs.reduce((sum, pair) => sum + of(pair), 0) / pairs.length
+  return {
+    loss: mean(({ loss }) => loss),
+    grad_norm: gradNorm,
+    'logps/chosen': mean(({ policy }) => policy.chosen),
+    'logps/rejected': mean(({ policy }) => policy.rejected),
+    'rewards/margins': mean(({ margin }) => margin),
+  }
 }
 
 /** One step. `tokens` are those of the policy pass. */

@@ -24,12 +24,9 @@ export const benchObjectives = ['fire', 'dpo'] as const
 export type BenchObjective = (typeof benchObjectives)[number]
 
 export const stepBenchSettings = z.strictObject({
-  objective: z
-    .enum(benchObjectives)
-    .default('fire')
-    .meta({
-      description: 'fire: on a random model, beside PyTorch; dpo: on the bundled model and its pairs, beside TRL',
-    }),
+  objective: z.enum(benchObjectives).default('fire').meta({
+    description: 'fire: on a random model, beside PyTorch; dpo: on the bundled model and its pairs, beside TRL',
+  }),
   ...shared,
   size: shared.size.meta({ ...shared.size.meta(), rulesOut: 'objective: dpo' }),
   peer: z

@@ -11,11 +11,11 @@ import { fireCase } from './fire.js'
 import { type BenchHooks, type BenchRun, conduct, type Variant } from './measure.js'
 import { type EngineVariant, type StepMessage, stepSpecs } from './protocol.js'
 import { type StepBenchSettings, stepBenchSettings } from './settings.js'
+import type { StepCase } from './step-case.js'
 import {
   type Agreement,
   baselines,
   compare,
-  type Limits,
   type Ratio,
   ratios,
   type Series,
@@ -29,26 +29,6 @@ export interface StepBenchResult extends BenchRun {
   /** By baseline. */
   ratios: Record<string, Ratio[]>
   series: Series[]
-}
-
-/** With every default that depends on the objective, and without what it does not read. */
-type CompleteSettings = Omit<StepBenchSettings, 'size' | 'twins'> &
-  Partial<Pick<StepBenchSettings, 'size' | 'twins'>> &
-  Required<Pick<StepBenchSettings, 'peer' | 'pairs' | 'images'>>
-
-/** What one objective is measured with. */
-export interface StepCase {
-  settings: CompleteSettings
-  /** Of the files that are made first. */
-  title: string
-  model(folder: string): string
-  /** Makes what the model does not bring: `adapter/` and `pairs.safetensors`, and what else the peer reads. */
-  inputs(folder: string): Record<string, () => Promise<void>>
-  peers(python: string, common: string[], folder: string): Variant[]
-  /** How far a variant may be from the baseline. */
-  limits: Limits
-  /** Whether every step is held against the baseline's, or only the first. */
-  everyStep: boolean
 }
 
 /** Throws as `conduct` does, and `ArgumentError` for settings that do not go together. */

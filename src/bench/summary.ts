@@ -77,10 +77,7 @@ export function summarize({ variant, warmUp, samples }: Series<Measured>): Varia
 }
 
 /** Every variant against every baseline that ran, the preferred baseline first. */
-export function ratios(
-  series: readonly Series<Measured>[],
-  preferred: readonly string[] = baselines,
-): Record<string, Ratio[]> {
+export function ratios(series: readonly Series<Measured>[], preferred: readonly string[]): Record<string, Ratio[]> {
   const found = preferred.flatMap((name) => series.find(({ variant }) => variant === name) ?? [])
   return Object.fromEntries(found.map((baseline) => [baseline.variant, series.map((one) => ratio(one, baseline))]))
 }

@@ -3,10 +3,10 @@
  * protocol of bench/peer/torch_step.py --serve: a line {"ready": true, ...}, then one line of numbers for each line
  * "step" on standard input, until that is closed.
  */
-import { type DType, type Engine, type EngineSpec, openEngine, type PairStats } from '../engine/engine.js'
+import { type DType, type Engine, type EngineSpec, openEngine } from '../engine/engine.js'
 import { type BenchPairs, readPairs } from './pairs.js'
 import { peakResidentBytes, serve, workerArguments } from './process.js'
-import { type EngineVariant, type StepMessage, stepSpecs } from './protocol.js'
+import { type EngineVariant, type StepMessage, stepNumbers, stepSpecs } from './protocol.js'
 import type { BenchObjective } from './settings.js'
 
 const values = workerArguments('model', 'adapter', 'pairs', 'objective', 'variant', 'dtype', 'threads', 'gemm')
@@ -42,17 +42,6 @@ async function step(engine: Engine, { pairs, images }: BenchPairs, index: number
   const stats = await engine.accumulate(pairs, objective, { normalizer: pairs.length, layout })
   const { gradNorm } = await engine.update(optimizer)
   const seconds = (performance.now() - start) / 1000
-  const mean = (of: (pair: PairStats) => number): number =>
-    stats.pairs.reduce((sum, pair) => sum + of(pair), 0) / pairs.length
-  return {
-    step: index,
-    seconds,
-    loss: mean(({ loss }) => loss),
-    grad_norm: gradNorm,
-    'logps/chosen': mean(({ policy }) => policy.chosen),
-    'logps/rejected': mean(({ policy }) => policy.rejected),
-    'rewards/margins': mean(({ margin }) => margin),
-    tokens: stats.tokens,
-    peak_rss: peakResidentBytes(),
-  }
+  const numbers = stepNumbers(stats.pairs, gradNorm)
+  return { step: index, seconds, ...numbers, tokens: stats.tokens, peak_rss: peakResidentBytes() }
 }
