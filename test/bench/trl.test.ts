@@ -58,6 +58,16 @@ describe.skipIf(!nativeCandidates().some((each) => existsSync(each)))('DPO besid
     }
   })
 
+  it('is what the README shows', () => {
+    const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8').replaceAll('−', '-')
+    for (const [index, step] of (trl.steps as Required<StepNumbers>[]).entries()) {
+      const shown = [step.loss.toFixed(7), step.grad_norm.toFixed(7), step['logps/chosen'].toFixed(6)]
+      const more = [step['logps/rejected'].toFixed(6), step['rewards/margins'].toFixed(7)]
+      const cells = [...shown, ...more].map((value) => String.raw`${value} / \S+`.replaceAll('.', '\\.'))
+      expect(readme).toMatch(new RegExp(`^\\| ${[index + 1, ...cells].join(' \\| ')} \\|$`, 'm'))
+    }
+  })
+
   it.each([
     { layout: 'packed', batch: 8 },
     { layout: 'packed', batch: 3 },

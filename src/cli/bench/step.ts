@@ -64,7 +64,7 @@ function agreement({ rows, limits }: Agreement): string {
     row.agrees ? 'agrees' : 'MISS',
   ])
   const limitOf = (limit: Limit): string =>
-    'absolute' in limit ? `abs diff <= ${limit.absolute}` : `rel diff <= ${limit.relative}`
+    'absolute' in limit ? `abs <= ${limit.absolute.toExponential()}` : `rel <= ${limit.relative.toExponential()}`
   const headers = names.map((name) => `${name}: ${limitOf(limits[name] as Limit)}`)
   return formatTable(['variant', 'first loss', 'grad norm', ...headers, 'result'], cells)
 }
