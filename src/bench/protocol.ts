@@ -2,8 +2,11 @@
 import type { AdamWSpec, ObjectiveSpec, PairStats } from '../engine/engine.js'
 import type { BenchObjective } from './settings.js'
 
-/** `packed` encodes the images in every step, `cached` keeps their features and the reference rows, `plain` shares nothing. */
-export type EngineVariant = 'packed' | 'cached' | 'plain'
+/**
+ * `packed` encodes the images in every step, `pair` too but shares nothing between pairs, `cached` keeps their features and the
+ * reference rows, `plain` shares nothing.
+ */
+export type EngineVariant = 'packed' | 'pair' | 'cached' | 'plain'
 
 /** What a step computes and how it is taken. */
 export interface StepSpec {

@@ -79,10 +79,12 @@ function sharedArguments({ model, settings }: StepCase, folder: string): string[
 }
 
 function ourVariants(found: StepCase, folder: string): Variant[] {
-  const { dtype, gemm, objective } = found.settings
+  const { dtype, gemm, objective, pairs, images } = found.settings
   const worker = fileURLToPath(new URL('./worker.js', import.meta.url))
   const common = [...sharedArguments(found, folder), '--objective', objective, '--dtype', dtype, '--gemm', gemm]
-  const kinds: EngineVariant[] = ['packed', 'cached', 'plain']
+  // With an image for every pair there is nothing to share between them.
+  const perPair: EngineVariant[] = images < pairs ? ['pair'] : []
+  const kinds: EngineVariant[] = ['packed', ...perPair, 'cached', 'plain']
   return kinds.map((kind) => ({
     name: `ours-${kind}`,
     command: [process.execPath, worker, ...common, '--variant', kind],

@@ -25,7 +25,8 @@ await using engine = await openEngine({
 })
 const batch = await readPairs(values.pairs)
 // `plain` runs the tower itself, once for each sequence and again for the reference; it only needs the pixels.
-if (variant !== 'packed') await engine.encodeImages(batch.images)
+const encodes = variant === 'packed' || variant === 'pair'
+if (!encodes) await engine.encodeImages(batch.images)
 
 const { parameters, trainableParameters, gemm, isa } = engine.info
 const ready = { ready: true, variant, dtype, parameters, trainableParameters, gemm, isa } as const
@@ -34,11 +35,11 @@ await serve(ready, (index) => step(engine, batch, index))
 /** Everything the peer times: vision features, reference, loss, backward, gradient norm, AdamW, clearing. */
 async function step(engine: Engine, { pairs, images }: BenchPairs, index: number): Promise<StepMessage> {
   const start = performance.now()
-  if (variant === 'packed') {
+  if (encodes) {
     await engine.releaseImages(images.map(({ id }) => id))
     await engine.encodeImages(images)
   }
-  const layout = variant === 'plain' ? 'plain' : 'packed'
+  const layout = variant === 'cached' ? 'packed' : variant
   const stats = await engine.accumulate(pairs, objective, { normalizer: pairs.length, layout })
   const { gradNorm } = await engine.update(optimizer)
   const seconds = (performance.now() - start) / 1000

@@ -77,6 +77,9 @@ describe.skipIf(!built)('bench step', () => {
     }
     const [own, shared] = [await steps('own'), await steps('shared')]
     expect(own.settings).toMatchObject({ pairs: 4, images: 2, twins: 'own' })
+    const [packed, pair] = own.variants
+    expect([packed.variant, pair.variant]).toEqual(['ours-packed', 'ours-pair'])
+    expect(packed.tokens).toBeLessThan(pair.tokens)
     expect(shared.agreement.rows[0].loss).not.toBe(own.agreement.rows[0].loss)
   })
 
