@@ -87,7 +87,7 @@ export const typescriptLayers = {
     ...['errors', 'options', 'version', 'statistics', 'data', 'text', 'page', 'settings', 'stage'],
     ...['evaluate', 'pipeline', 'pairs', 'corrupt', 'type:train'],
   ],
-  bench: ['errors', 'version', 'random', 'data', 'corrupt', 'engine', 'settings', 'type:stage'],
+  bench: ['errors', 'version', 'random', 'data', 'text', 'corrupt', 'phantom', 'engine', 'settings', 'type:stage'],
   cli: [
     ...[
       'errors',

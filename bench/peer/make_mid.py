@@ -104,9 +104,10 @@ def write_pairs(path: Path, spec: dict, rng: np.random.Generator) -> None:
                 mask += [1] * phrase[side] + [0] * len(after)
             arrays[answer] = [*ids, end]
             arrays[f"{answer}_mask"] = [*mask, 0]
+        arrays.update({"images": [2 * k], "corrupted": [2 * k + 1]})
         tensors.update({f"pair{k}.{name}": torch.tensor(values) for name, values in arrays.items()})
-        tensors[f"pair{k}.image0.rgb"] = torch.from_numpy(clean)
-        tensors[f"pair{k}.corrupted0.rgb"] = torch.from_numpy(np.clip(noisy, 0, 255).astype(np.uint8))
+        tensors[f"image{2 * k}.rgb"] = torch.from_numpy(clean)
+        tensors[f"image{2 * k + 1}.rgb"] = torch.from_numpy(np.clip(noisy, 0, 255).astype(np.uint8))
     save_file(tensors, path)
 
 

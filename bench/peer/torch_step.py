@@ -5,16 +5,17 @@
 
 `plain` does what TRL's DPOTrainer does: the four sequences of every pair in one padded batch with all their logits, the
 vision tower once per sequence, the reference by a second pass with the adapter disabled. `lean` is the same step with
-every exact saving this project uses: one vision pass per image for policy and reference, one packed row per image
-[common prefix | tail+ | tail-], no tokens after the last phrase token, the head on phrase rows only.
+every exact saving this project uses: one vision pass per image for policy and reference, one packed row per image in
+which all pairs about it share what they have in common, no tokens after the last phrase token, the head on phrase rows
+only.
 
 Prints one JSON line {"ready": ...}, then one per step: seconds, loss, grad_norm, tokens, peak_rss (bytes, VmHWM).
 With --serve a step is run for each line "step" on standard input until it is closed. --grads writes the gradients of
 the first step under PEFT names as safetensors.
 
 FILE is a safetensors file: `pair{k}.prompt`, `.chosen`, `.rejected` (token ids, the prompt with its image tokens
-expanded), `.chosen_mask`, `.rejected_mask` (1 on phrase tokens), all int64 [n], and `pair{k}.image{i}.rgb`,
-`pair{k}.corrupted{i}.rgb` uint8 [H, W, 3]. Needs torch, transformers, peft and safetensors.
+expanded), `.chosen_mask`, `.rejected_mask` (1 on phrase tokens), `.images`, `.corrupted` (which images it shows), all
+int64 [n], and `image{i}.rgb` uint8 [H, W, 3]. Needs torch, transformers, peft and safetensors.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import json
 import re
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,13 +42,26 @@ ANSWERS = ("chosen", "rejected")
 
 @dataclass
 class Pair:
-    """ids and masks int64 [n]; pixels[state] float [P, 3*2*p*p] of all images, grid int64 [images, 3]."""
+    """ids and masks int64 [n]; images[state] are positions in `Pictures`."""
 
     prompt: torch.Tensor
     answer: dict[str, torch.Tensor]
     mask: dict[str, torch.Tensor]
-    pixels: dict[str, torch.Tensor]
-    grid: torch.Tensor
+    images: dict[str, tuple[int, ...]]
+
+
+@dataclass
+class Pictures:
+    """Of every distinct image its patches [P, 3*2*p*p] and its grid [1, 3]."""
+
+    patches: list[torch.Tensor]
+    grids: list[torch.Tensor]
+
+    def pixels(self, images: Iterable[int]) -> torch.Tensor:
+        return torch.cat([self.patches[i] for i in images])
+
+    def grid(self, images: Iterable[int]) -> torch.Tensor:
+        return torch.cat([self.grids[i] for i in images])
 
 
 @dataclass
@@ -65,23 +80,25 @@ class PhraseRows:
     kl_rows: list[torch.Tensor]
 
 
-def load_pairs(path: Path, model_folder: Path) -> list[Pair]:
+def load_pairs(path: Path, model_folder: Path) -> tuple[list[Pair], Pictures]:
     stored = load_file(path)
     raw = json.loads((model_folder / "preprocessor_config.json").read_text())
     keys = ("size", "patch_size", "temporal_patch_size", "merge_size", "image_mean", "image_std")
     processor = Qwen2VLImageProcessorPil(**{key: raw[key] for key in keys})
-    pairs = []
+    pictures, pairs = Pictures([], []), []
+    while f"image{len(pictures.grids)}.rgb" in stored:
+        image = stored[f"image{len(pictures.grids)}.rgb"].numpy()
+        done = processor(images=[image], input_data_format="channels_last", return_tensors="pt")
+        pictures.patches.append(done["pixel_values"])
+        pictures.grids.append(done["image_grid_thw"])
     while f"pair{len(pairs)}.prompt" in stored:
-        k, pixels, grid = len(pairs), {}, None
-        for state, name in (("clean", "image"), ("corrupt", "corrupted")):
-            found = sorted(n for n in stored if re.fullmatch(rf"pair{k}\.{name}\d+\.rgb", n))
-            images = [stored[n].numpy() for n in found]
-            done = processor(images=images, input_data_format="channels_last", return_tensors="pt")
-            pixels[state], grid = done["pixel_values"], done["image_grid_thw"]
+        k = len(pairs)
         answer = {a: stored[f"pair{k}.{a}"] for a in ANSWERS}
         mask = {a: stored[f"pair{k}.{a}_mask"] for a in ANSWERS}
-        pairs.append(Pair(stored[f"pair{k}.prompt"], answer, mask, pixels, grid))
-    return pairs
+        names = {"clean": "images", "corrupt": "corrupted"}
+        images = {state: tuple(stored[f"pair{k}.{name}"].tolist()) for state, name in names.items()}
+        pairs.append(Pair(stored[f"pair{k}.prompt"], answer, mask, images))
+    return pairs, pictures
 
 
 def loss_of(policy: PhraseRows, reference: PhraseRows, c: Coefficients) -> torch.Tensor:
@@ -106,10 +123,10 @@ class Plain:
     # (answer, image state) of the four blocks of the concatenated batch
     BLOCKS = (("chosen", "clean"), ("rejected", "clean"), ("rejected", "corrupt"), ("chosen", "corrupt"))
 
-    def __init__(self, model: PeftModel, pairs: list[Pair]) -> None:
+    def __init__(self, model: PeftModel, pairs: list[Pair], pictures: Pictures) -> None:
         self.model, self.count = model, len(pairs)
         rows = [
-            (torch.cat([pair.prompt, pair.answer[answer]]), pair.mask[answer], pair.pixels[state], pair.grid)
+            (torch.cat([pair.prompt, pair.answer[answer]]), pair.mask[answer], pair.images[state])
             for answer, state in self.BLOCKS
             for pair in pairs
         ]
@@ -117,13 +134,13 @@ class Plain:
         shape = (len(rows), length)
         self.ids, self.attention = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
         self.mask = torch.zeros(shape, dtype=torch.bool)
-        for row, (ids, mask, _, _) in enumerate(rows):
+        for row, (ids, mask, _) in enumerate(rows):
             self.ids[row, : len(ids)] = ids
             self.attention[row, : len(ids)] = 1
             self.mask[row, len(ids) - len(mask) : len(ids)] = mask.bool()
         self.kinds = (self.ids == model.config.image_token_id).int()
-        self.pixels = torch.cat([pixels for *_, pixels, _ in rows]).to(model.dtype)
-        self.grid = torch.cat([grid for *_, grid in rows])
+        shown = [image for *_, images in rows for image in images]
+        self.pixels, self.grid = pictures.pixels(shown).to(model.dtype), pictures.grid(shown)
         self.tokens = self.ids.numel()
         # row t of the logits predicts token t + 1; rolling the labels instead of slicing the logits saves a copy
         self.targets, self.mask = self.ids.roll(-1, 1), self.mask.roll(-1, 1)
@@ -155,66 +172,118 @@ def selected_logp(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return log_softmax(logits, -1, dtype=torch.float32).gather(-1, targets[:, None])[:, 0]
 
 
-class Lean:
-    """Every exact saving: shared vision, packed common prefix, cut tails, head on phrase rows."""
+class PackedRow:
+    """The sequences about the same images as one row: a tree in which a token stands once for all that begin alike."""
 
-    def __init__(self, model: PeftModel, pairs: list[Pair]) -> None:
-        self.model, self.inner, self.pairs = model, model.base_model.model.model, pairs
-        self.head = model.base_model.model.lm_head
-        plans = [self.pack(pair) for pair in pairs]
-        order = [(state, plan) for state in ("clean", "corrupt") for plan in plans]
-        length = max(len(plan["ids"]) for plan in plans)
-        count = len(order)
+    def __init__(self) -> None:
+        # of each token: its id, the token before it (-1 at the root), its position [3]
+        self.ids: list[int] = []
+        self.before: list[int] = []
+        self.positions: list[torch.Tensor] = []
+        # of each placeholder: which row of the vision tower's output it takes
+        self.features: list[int] = []
+        self.after: dict[tuple[int, int], int] = {}
+
+    def add(self, ids: torch.Tensor, positions: torch.Tensor, placeholder: int, features: list[int]) -> torch.Tensor:
+        """ids [n], positions [3, n], features of its placeholders -> the tokens [n] of this row that are the sequence."""
+        path, last, waiting = [], -1, iter(features)
+        for at, token in enumerate(ids.tolist()):
+            feature = next(waiting) if token == placeholder else None
+            if (last, token) not in self.after:
+                self.after[last, token] = len(self.ids)
+                self.ids.append(token)
+                self.before.append(last)
+                self.positions.append(positions[:, at])
+                if feature is not None:
+                    self.features.append(feature)
+            last = self.after[last, token]
+            path.append(last)
+        return torch.tensor(path)
+
+    def allowed(self) -> torch.Tensor:
+        """[S, S]: a token sees itself and all before it on its way from the root."""
+        allowed = torch.eye(len(self.ids), dtype=torch.bool)
+        for token, last in enumerate(self.before):
+            if last >= 0:
+                allowed[token] |= allowed[last]
+        return allowed
+
+
+@dataclass
+class Scored:
+    """The phrase tokens of one sequence: the tokens of its row that predict them, and what they are."""
+
+    key: tuple[str, str, int]  # answer, state, pair
+    row: PackedRow
+    tokens: torch.Tensor
+    targets: torch.Tensor
+
+
+class LeanBatch:
+    """Packed rows, right-padded."""
+
+    def __init__(self, model: PeftModel, rows: list[PackedRow], scored: list[Scored]) -> None:
+        length, count = max(len(row.ids) for row in rows), len(rows)
         self.ids = torch.zeros(count, length, dtype=torch.int64)
         self.positions = torch.zeros(3, count, length, dtype=torch.int64)
         allowed = torch.eye(length, dtype=torch.bool).repeat(count, 1, 1)
-        for row, (_, plan) in enumerate(order):
-            size = len(plan["ids"])
-            self.ids[row, :size] = plan["ids"]
-            self.positions[:, row, :size] = plan["positions"]
-            allowed[row, :size, :size] = plan["allowed"]
-        lowest = torch.finfo(model.dtype).min
+        for at, row in enumerate(rows):
+            size = len(row.ids)
+            self.ids[at, :size] = torch.tensor(row.ids)
+            self.positions[:, at, :size] = torch.stack(row.positions, 1)
+            allowed[at, :size, :size] = row.allowed()
         self.attention = torch.zeros(count, 1, length, length, dtype=model.dtype)
-        self.attention.masked_fill_(~allowed[:, None], lowest)
+        self.attention.masked_fill_(~allowed[:, None], torch.finfo(model.dtype).min)
         self.image = self.ids == model.config.image_token_id
-        self.pixels = torch.cat([p.pixels[s] for s in ("clean", "corrupt") for p in pairs]).to(model.dtype)
-        self.grid = torch.cat([p.grid for _ in range(2) for p in pairs])
-        # flat hidden rows, targets, and the (answer, state, pair) each belongs to
-        self.spans, rows, targets = [], [], []
-        for row, (state, plan) in enumerate(order):
-            for answer in ANSWERS:
-                found = plan["rows"][answer]
-                self.spans.append((answer, state, row % len(pairs), len(found)))
-                rows.append(found + row * length)
-                targets.append(plan["targets"][answer])
-        self.read, self.targets = torch.cat(rows), torch.cat(targets)
-        self.tokens = sum(len(plan["ids"]) for _, plan in order)
+        self.features = torch.tensor([feature for row in rows for feature in row.features])
+        self.scored = [one for one in scored if one.row in rows]
+        self.read = torch.cat([one.tokens + rows.index(one.row) * length for one in self.scored])
+        self.targets = torch.cat([one.targets for one in self.scored])
 
-    def pack(self, pair: Pair) -> dict:
-        """[prefix | tail+ | tail-] of one pair: ids, positions [3, S], allowed [S, S], phrase rows and targets."""
-        full = {a: torch.cat([pair.prompt, pair.answer[a]]) for a in ANSWERS}
-        phrase = {a: (len(pair.prompt) + pair.mask[a].nonzero()[:, 0]) for a in ANSWERS}
-        fed = {a: int(phrase[a][-1]) for a in ANSWERS}  # the last phrase token is a target only
-        limit = min(fed.values())
-        differs = (full["chosen"][:limit] != full["rejected"][:limit]).nonzero()
-        prefix = int(differs[0]) if len(differs) else limit
-        tails = {a: full[a][prefix : fed[a]] for a in ANSWERS}
-        ids = torch.cat([full["chosen"][:prefix], *tails.values()])
-        positions = []
-        for answer in ANSWERS:
-            kinds = (full[answer] == self.model.config.image_token_id).int()
-            where, _ = self.inner.get_rope_index(full[answer][None], kinds[None], image_grid_thw=pair.grid)
-            positions.append(where[:, 0, : fed[answer]] if answer == "chosen" else where[:, 0, prefix : fed[answer]])
-        split = prefix + len(tails["chosen"])
-        allowed = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()
-        allowed[split:, prefix:split] = False
-        rows = {}
-        for answer in ANSWERS:
-            before = phrase[answer] - 1
-            shift = split - prefix if answer == "rejected" else 0
-            rows[answer] = torch.where(before >= prefix, before + shift, before)
-        targets = {a: full[a][phrase[a]] for a in ANSWERS}
-        return {"ids": ids, "positions": torch.cat(positions, 1), "allowed": allowed, "rows": rows, "targets": targets}
+
+class Lean:
+    """Every exact saving: an image encoded once, one packed row for all that shows it, cut tails, head on phrase rows."""
+
+    # a batch holds rows of at least this share of its longest, so that little is padded
+    FULL = 7 / 8
+
+    def __init__(self, model: PeftModel, pairs: list[Pair], pictures: Pictures) -> None:
+        self.model, self.inner, self.count = model, model.base_model.model.model, len(pairs)
+        self.head = model.base_model.model.lm_head
+        every = range(len(pictures.grids))
+        self.pixels, self.grid = pictures.pixels(every).to(model.dtype), pictures.grid(every)
+        rows, scored = self.pack(pairs, pictures)
+        self.tokens = sum(len(row.ids) for row in rows)
+        self.batches = [LeanBatch(model, batch, scored) for batch in self.split(rows)]
+
+    def pack(self, pairs: list[Pair], pictures: Pictures) -> tuple[list[PackedRow], list[Scored]]:
+        merge, placeholder = self.inner.visual.spatial_merge_size, self.model.config.image_token_id
+        ends = torch.tensor([int(grid.prod()) // merge**2 for grid in pictures.grids]).cumsum(0).tolist()
+        rows: dict[tuple[int, ...], PackedRow] = {}
+        scored = []
+        for state in ("clean", "corrupt"):
+            for k, pair in enumerate(pairs):
+                images = pair.images[state]
+                row = rows.setdefault(images, PackedRow())
+                features = [f for i in images for f in range(ends[i - 1] if i else 0, ends[i])]
+                for answer in ANSWERS:
+                    ids = torch.cat([pair.prompt, pair.answer[answer]])
+                    phrase = len(pair.prompt) + pair.mask[answer].nonzero()[:, 0]
+                    fed = int(phrase[-1])  # the last phrase token is a target only
+                    kinds = (ids == placeholder).int()
+                    grid = pictures.grid(images)
+                    positions, _ = self.inner.get_rope_index(ids[None], kinds[None], image_grid_thw=grid)
+                    path = row.add(ids[:fed], positions[:, 0], placeholder, features)
+                    scored.append(Scored((answer, state, k), row, path[phrase - 1], ids[phrase]))
+        return list(rows.values()), scored
+
+    def split(self, rows: list[PackedRow]) -> list[list[PackedRow]]:
+        batches: list[list[PackedRow]] = []
+        for row in sorted(rows, key=lambda row: -len(row.ids)):
+            if not batches or len(row.ids) < self.FULL * len(batches[-1][0].ids):
+                batches.append([])
+            batches[-1].append(row)
+        return batches
 
     @torch.no_grad()
     def encode(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -222,26 +291,32 @@ class Lean:
         return done.pooler_output, done.deepstack_features
 
     def rows(self, features: tuple[torch.Tensor, list[torch.Tensor]]) -> PhraseRows:
-        merged, deepstack = features
-        embeds = self.inner.language_model.embed_tokens(self.ids).masked_scatter(self.image[..., None], merged)
-        hidden = self.inner.language_model(
-            inputs_embeds=embeds,
-            attention_mask=self.attention,
-            position_ids=self.positions,
-            visual_pos_masks=self.image,
-            deepstack_visual_embeds=deepstack,
+        logp: dict[tuple[str, str, int], torch.Tensor] = {}
+        kl_rows: dict[int, torch.Tensor] = {}
+        for batch in self.batches:
+            full = log_softmax(self.head(self.hidden(batch, *features)), -1, dtype=torch.float32)
+            chosen = full.gather(-1, batch.targets[:, None])[:, 0]
+            sizes = [len(one.tokens) for one in batch.scored]
+            for one, part, rows in zip(batch.scored, chosen.split(sizes), full.split(sizes)):
+                logp[one.key] = part.sum()
+                if one.key[:2] == ("chosen", "clean"):
+                    kl_rows[one.key[2]] = rows
+        keys = [(answer, state) for answer in ANSWERS for state in ("clean", "corrupt")]
+        each = range(self.count)
+        return PhraseRows({key: torch.stack([logp[*key, k] for k in each]) for key in keys}, [kl_rows[k] for k in each])
+
+    def hidden(self, batch: LeanBatch, merged: torch.Tensor, deepstack: list[torch.Tensor]) -> torch.Tensor:
+        """The rows [n, hidden] that are read of a batch."""
+        embeds = self.inner.language_model.embed_tokens(batch.ids)
+        states = self.inner.language_model(
+            inputs_embeds=embeds.masked_scatter(batch.image[..., None], merged[batch.features]),
+            attention_mask=batch.attention,
+            position_ids=batch.positions,
+            visual_pos_masks=batch.image,
+            deepstack_visual_embeds=[level[batch.features] for level in deepstack],
             use_cache=False,
         ).last_hidden_state
-        logp = log_softmax(self.head(hidden.flatten(0, 1)[self.read]), -1, dtype=torch.float32)
-        chosen = logp.gather(-1, self.targets[:, None])[:, 0]
-        sizes = [size for *_, size in self.spans]
-        sums: dict[tuple[str, str], list[torch.Tensor]] = {}
-        kl_rows = []
-        for (answer, state, _, _), part, full in zip(self.spans, chosen.split(sizes), logp.split(sizes)):
-            sums.setdefault((answer, state), []).append(part.sum())
-            if (answer, state) == ("chosen", "clean"):
-                kl_rows.append(full)
-        return PhraseRows({key: torch.stack(values) for key, values in sums.items()}, kl_rows)
+        return states.flatten(0, 1)[batch.read]
 
 
 def peak_rss() -> int:
@@ -260,8 +335,8 @@ class Trainer:
         self.model = PeftModel.from_pretrained(base, arguments.adapter, is_trainable=True).eval()
         self.named = {n.replace(".default.", "."): p for n, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self.named.values(), lr=arguments.lr, weight_decay=0.0, fused=True)
-        pairs = load_pairs(Path(arguments.pairs), Path(arguments.model))
-        self.layout = {"plain": Plain, "lean": Lean}[arguments.variant](self.model, pairs)
+        pairs, pictures = load_pairs(Path(arguments.pairs), Path(arguments.model))
+        self.layout = {"plain": Plain, "lean": Lean}[arguments.variant](self.model, pairs, pictures)
         self.coefficients = Coefficients()
         # the low-precision training mode of Trainer and TRL: adapter products in bfloat16 although stored in float32
         self.precision = torch.autocast("cpu", torch.bfloat16) if arguments.autocast else contextlib.nullcontext()

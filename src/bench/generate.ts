@@ -10,7 +10,7 @@ import { writeModel } from './model.js'
 import type { GenerateMessage, Measured } from './protocol.js'
 import { writeQuestions } from './questions.js'
 import { type GenerateBenchSettings, generateBenchSettings } from './settings.js'
-import { peerFolder } from './spec.js'
+import { peerFolder, readSpec } from './spec.js'
 import { type Ratio, ratios, type Series, summarize, type VariantSummary } from './summary.js'
 
 /** How many answers are those of the reference, and how many tokens before the first difference. */
@@ -36,13 +36,15 @@ export async function benchGenerate(
   settings: GenerateBenchSettings,
   hooks: BenchHooks = {},
 ): Promise<GenerateBenchResult> {
-  const { seed, images, questions } = settings
+  const { seed, size, images, questions } = settings
+  const spec = await readSpec(size)
   const { series, ...run } = await conduct<GenerateMessage>(
     {
       name: 'generate',
       schema: generateBenchSettings,
       settings,
-      inputs: (folder, spec) => ({
+      title: `random ${size} model`,
+      inputs: (folder) => ({
         model: () => writeModel(join(folder, 'model'), spec, seed, hooks.signal),
         questions: () => writeQuestions(join(folder, 'questions.safetensors'), spec, { images, questions }, seed),
       }),

@@ -12,11 +12,9 @@ import { flagOf, identityOf, settingsOf, valueAt } from '../settings/setting.js'
 import type { Progress } from '../stage/index.js'
 import { version } from '../version.js'
 import { type Commit, describeCommit, describeLoad, describeMachine, type Machine, otherLoad } from './machine.js'
-import { type PeerVersions, probePeer } from './peer.js'
+import { type PeerName, type PeerVersions, peerModules, probePeer } from './peer.js'
 import type { Measured, ReadyMessage } from './protocol.js'
 import { StepServer } from './server.js'
-import type { StepBenchSettings } from './settings.js'
-import { type BenchSpec, readSpec } from './spec.js'
 import type { Series } from './summary.js'
 
 /** Notes, such as a peer that was skipped, are logged. */
@@ -49,8 +47,10 @@ export interface Benchmark<Settings> {
   name: string
   schema: z.ZodType
   settings: Settings
-  /** The files that all variants read, by what they are. */
-  inputs(folder: string, spec: BenchSpec): Record<string, () => Promise<void>>
+  /** Of the files that all variants read. */
+  title: string
+  /** The files, by what they are. */
+  inputs(folder: string): Record<string, () => Promise<void>>
   ours(folder: string): Variant[]
   peer(folder: string, python: string): Variant[]
 }
@@ -61,10 +61,10 @@ export interface Benchmark<Settings> {
  *   Processes and the work folder are gone in every case.
  */
 export async function conduct<T extends Measured>(
-  { name, schema, settings, inputs, ours, peer }: Benchmark<SharedSettings>,
+  { name, schema, settings, title, inputs, ours, peer }: Benchmark<SharedSettings>,
   hooks: BenchHooks,
 ): Promise<BenchRun & { series: Series<T>[] }> {
-  const { size, threads, rounds } = settings
+  const { threads, rounds } = settings
   const notes: string[] = []
   const note = (line: string | null): void => {
     if (line === null) return
@@ -75,12 +75,12 @@ export async function conduct<T extends Measured>(
   // Read now: the files may change while the machine measures.
   const commit = await describeCommit()
   const machine = describeMachine()
-  const versions = settings.peer ? await findPeer(settings.python, note) : null
+  const versions = settings.peer === 'none' ? null : await findPeer(settings.peer, settings.python, note)
   const before = otherLoad(0)
   note(describeLoad(before, 'before the run'))
   const folder = await mkdtemp(join(tmpdir(), 'fire-train-bench-'))
   try {
-    await writeInputs(`random ${size} model`, inputs(folder, await readSpec(size)), hooks)
+    await writeInputs(title, inputs(folder), hooks)
     const variants = [...ours(folder), ...(versions ? peer(folder, settings.python) : [])]
     const series = await measure<T>(variants, rounds, hooks)
     // Variants take turns, so the benchmark itself keeps at most its threads busy.
@@ -104,13 +104,17 @@ export async function conduct<T extends Measured>(
   }
 }
 
-type SharedSettings = Pick<StepBenchSettings, 'size' | 'threads' | 'rounds' | 'peer' | 'python'>
+interface SharedSettings {
+  threads: number
+  rounds: number
+  peer: PeerName | 'none'
+  python: string
+}
 
 function commandOf(name: string, schema: z.ZodType, settings: object): string {
   const flags = settingsOf(schema).flatMap((setting) => {
     const value = valueAt(settings, setting.path)
-    if (setting.meta.free || setting.meta.path) return []
-    if (typeof value === 'boolean') return value ? [] : [`--no-${flagOf(setting)}`]
+    if (setting.meta.free || setting.meta.path || value === undefined) return []
     return [`--${flagOf(setting)} ${value}`]
   })
   return [`fire-train bench ${name}`, ...flags].join(' ')
@@ -133,11 +137,11 @@ async function writeInputs(
 }
 
 /** The versions of the peer; `null`, with a note, when it cannot run. */
-async function findPeer(python: string, note: (line: string) => void): Promise<PeerVersions | null> {
-  const found = await probePeer(python)
+async function findPeer(peer: PeerName, python: string, note: (line: string) => void): Promise<PeerVersions | null> {
+  const found = await probePeer(peer, python)
   if ('versions' in found) return found.versions
   note(
-    `peer skipped: ${python} cannot import torch, transformers and peft (${found.missing}); ` +
+    `peer skipped: ${python} cannot import ${peerModules[peer].join(', ')} (${found.missing}); ` +
       'install bench/peer/requirements.txt or name an interpreter with --python',
   )
   return null

@@ -25,15 +25,20 @@ export async function writeModel(folder: string, spec: BenchSpec, seed: number, 
 }
 
 /** adapter_config.json and adapter_model.safetensors: A uniform in +-1/sqrt(in) as PEFT draws it, B normal. */
-export async function writeAdapter(folder: string, spec: BenchSpec, seed: number): Promise<void> {
-  const { b_std, ...settings } = spec.adapter
+export async function writeAdapter(
+  folder: string,
+  config: ModelConfig,
+  adapter: AdapterSpec,
+  seed: number,
+): Promise<void> {
+  const { b_std, ...settings } = adapter
   const kind = { peft_type: 'LORA', task_type: 'CAUSAL_LM', bias: 'none', inference_mode: true }
   await writeJson(join(folder, 'adapter_config.json'), { ...kind, ...settings })
   const tensors = new Map<string, Tensor>()
-  for (const [module, [outputs, inputs]] of adaptedShapes(spec.config, spec.adapter)) {
+  for (const [module, [outputs, inputs]] of adaptedShapes(config, adapter)) {
     const [nameA, nameB] = ['A', 'B'].map((side) => `base_model.model.${module}.lora_${side}.weight`)
     const bound = inputs ** -0.5
-    const { r } = spec.adapter
+    const { r } = adapter
     tensors.set(nameA, float32(new Draws(nameA, seed).uniforms(r * inputs, -bound, bound), [r, inputs]))
     tensors.set(nameB, float32(new Draws(nameB, seed).normals(outputs * r, 0, b_std), [outputs, r]))
   }

@@ -6,38 +6,68 @@ import { Draws } from './random.js'
 import { int64, readSafetensors, type Tensor, toNumbers, writeSafetensors } from './safetensors.js'
 import type { BenchSpec, PairsSpec } from './spec.js'
 
-/** Names and types: bench/peer/README.md, "Pairs file". One image a pair, with its corrupted twin. */
-export async function writePairs(path: string, spec: BenchSpec, seed: number): Promise<void> {
-  const tensors = new Map<string, Tensor>()
-  for (let k = 0; k < spec.pairs.count; k++) {
+/** How many pairs, about how many images; pair k is about image k % images. */
+export interface PairCounts {
+  pairs: number
+  images: number
+  /** Every pair its own corrupted twin, or one for all pairs about an image: their mask is the same. */
+  twins: 'own' | 'shared'
+}
+
+/** One tokenised pair with the pictures it shows. */
+interface PairTensors {
+  prompt: ArrayLike<number>
+  answers: Record<'chosen' | 'rejected', Answer>
+  /** Positions in the pictures of the file. */
+  images: number[]
+  corrupted: number[]
+}
+
+/** Random pairs, one image each with its corrupted twin. */
+export async function writePairs(path: string, spec: BenchSpec, counts: PairCounts, seed: number): Promise<void> {
+  const clean: PixelImage[] = []
+  const twins: PixelImage[] = []
+  const pairs: PairTensors[] = []
+  for (let k = 0; k < counts.pairs; k++) {
     const draws = new Draws(`pair${k}`, seed)
-    const set = (name: string, tensor: Tensor): Map<string, Tensor> => tensors.set(`pair${k}.${name}`, tensor)
-    set('prompt', int64(drawPrompt(spec, draws)))
-    for (const [side, { ids, mask }] of Object.entries(drawAnswers(spec, k, draws))) {
-      set(side, int64(ids))
-      set(`${side}_mask`, int64(mask))
+    const [prompt, answers, image] = [drawPrompt(spec, draws), drawAnswers(spec, k, draws), k % counts.images]
+    if (k < counts.images) clean.push(drawImage(spec.pairs.image, draws))
+    const twin = counts.twins === 'own' ? k : image
+    if (twin === k) twins.push(corrupt(clean[image], spec.pairs.corruption, seed + k))
+    pairs.push({ prompt, answers, images: [image], corrupted: [counts.images + twin] })
+  }
+  await writePairsFile(path, [...clean, ...twins], pairs)
+}
+
+/** Names and types: bench/peer/README.md, "Pairs file". */
+export async function writePairsFile(path: string, pictures: PixelImage[], pairs: PairTensors[]): Promise<void> {
+  const tensors = new Map(pictures.map((picture, i) => [`image${i}.rgb`, pixels(picture)]))
+  for (const [k, { prompt, answers, images, corrupted }] of pairs.entries()) {
+    tensors.set(`pair${k}.prompt`, int64(prompt))
+    for (const [side, { ids, mask }] of Object.entries(answers)) {
+      tensors.set(`pair${k}.${side}`, int64(ids))
+      tensors.set(`pair${k}.${side}_mask`, int64(mask))
     }
-    const image = drawImage(spec.pairs.image, draws)
-    set('image0.rgb', pixels(image))
-    set('corrupted0.rgb', pixels(corrupt(image, spec.pairs.corruption, seed + k)))
+    tensors.set(`pair${k}.images`, int64(images))
+    tensors.set(`pair${k}.corrupted`, int64(corrupted))
   }
   await writeSafetensors(path, tensors)
 }
 
 export interface BenchPairs {
   pairs: PairInput[]
+  /** Each once, however many pairs show it. */
   images: ImageInput[]
 }
 
 /** @throws {DataError} when there is no pair in the file. */
 export async function readPairs(path: string): Promise<BenchPairs> {
   const tensors = await readSafetensors(path)
-  const found: BenchPairs = { pairs: [], images: [] }
+  const found: BenchPairs = { pairs: [], images: readImages(tensors) }
   for (let k = 0; tensors.has(`pair${k}.prompt`); k++) {
     const numbers = (name: string): number[] => toNumbers(required(tensors, `pair${k}.${name}`, path))
-    const images = imagesOf(tensors, `pair${k}.image`)
-    const twins = imagesOf(tensors, `pair${k}.corrupted`)
-    found.images.push(...images, ...twins)
+    const named = (name: string): string[] => numbers(name).map((image) => `image${image}`)
+    const twins = named('corrupted')
     found.pairs.push({
       id: `pair${k}`,
       prompt: Int32Array.from(numbers('prompt')),
@@ -45,8 +75,8 @@ export async function readPairs(path: string): Promise<BenchPairs> {
       rejected: Int32Array.from(numbers('rejected')),
       chosenMask: Uint8Array.from(numbers('chosen_mask')),
       rejectedMask: Uint8Array.from(numbers('rejected_mask')),
-      images: images.map(({ id }) => id),
-      corruptedImages: twins.length > 0 ? twins.map(({ id }) => id) : null,
+      images: named('images'),
+      corruptedImages: twins.length > 0 ? twins : null,
     })
   }
   if (found.pairs.length === 0) throw new DataError(`${path} holds no pair (no tensor named pair0.prompt)`)
@@ -59,12 +89,12 @@ export function required(tensors: ReadonlyMap<string, Tensor>, name: string, pat
   return tensor
 }
 
-/** `prefix0.rgb`, `prefix1.rgb`, … as far as they go. */
-function imagesOf(tensors: ReadonlyMap<string, Tensor>, prefix: string): ImageInput[] {
+/** `image0.rgb`, `image1.rgb`, … as far as they go, under these names. */
+export function readImages(tensors: ReadonlyMap<string, Tensor>): ImageInput[] {
   const images: ImageInput[] = []
-  for (let i = 0; tensors.has(`${prefix}${i}.rgb`); i++) {
-    const { shape, data } = tensors.get(`${prefix}${i}.rgb`) as Tensor
-    images.push({ id: `${prefix}${i}`, height: shape[0], width: shape[1], rgb: data })
+  for (let i = 0; tensors.has(`image${i}.rgb`); i++) {
+    const { shape, data } = tensors.get(`image${i}.rgb`) as Tensor
+    images.push({ id: `image${i}`, height: shape[0], width: shape[1], rgb: data })
   }
   return images
 }
@@ -81,7 +111,7 @@ export function drawPrompt({ config, pairs }: BenchSpec, draws: Draws): number[]
   return [start, user, newline, ...image, ...question, end, newline, start, assistant, newline]
 }
 
-interface Answer {
+export interface Answer {
   ids: number[]
   /** 1 on phrase tokens. */
   mask: number[]

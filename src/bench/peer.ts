@@ -1,12 +1,19 @@
-/** The optional PyTorch peer: is it there, and how is it started. */
+/** The optional peers in Python: are they there. */
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 
 const execute = promisify(execFile)
 
-const probe = `import json, platform, torch, transformers, peft
-print(json.dumps({"python": platform.python_version(), "torch": torch.__version__,
-  "transformers": transformers.__version__, "peft": peft.__version__,
+/** What each imports. */
+export const peerModules = {
+  torch: ['torch', 'transformers', 'peft'],
+  trl: ['torch', 'transformers', 'peft', 'trl', 'PIL'],
+} as const
+
+export type PeerName = keyof typeof peerModules
+
+const probe = (modules: readonly string[]): string => `import json, platform, ${modules.join(', ')}
+print(json.dumps({"python": platform.python_version(), ${modules.map((name) => `"${name}": ${name}.__version__`).join(', ')},
   "capability": torch.backends.cpu.get_cpu_capability()}))`
 
 export type PeerVersions = Record<string, string>
@@ -14,9 +21,9 @@ export type PeerVersions = Record<string, string>
 export type PeerProbe = { versions: PeerVersions } | { missing: string }
 
 /** Versions of what the peer imports, or why it cannot run with this interpreter. */
-export async function probePeer(python: string): Promise<PeerProbe> {
+export async function probePeer(peer: PeerName, python: string): Promise<PeerProbe> {
   try {
-    const { stdout } = await execute(python, ['-c', probe])
+    const { stdout } = await execute(python, ['-c', probe(peerModules[peer])])
     return { versions: JSON.parse(stdout) as PeerVersions }
   } catch (error) {
     return { missing: lastLine(error) }

@@ -1,6 +1,6 @@
 /** Random tokenised questions, several about each image, in the one file that every variant reads. */
 import type { ImageInput, PromptInput } from '../engine/engine.js'
-import { drawImage, drawPrompt, pixels, required } from './pairs.js'
+import { drawImage, drawPrompt, pixels, readImages, required } from './pairs.js'
 import { Draws } from './random.js'
 import { int64, readSafetensors, type Tensor, toNumbers, writeSafetensors } from './safetensors.js'
 import type { BenchSpec } from './spec.js'
@@ -30,11 +30,7 @@ export interface BenchQuestions {
 
 export async function readQuestions(path: string): Promise<BenchQuestions> {
   const tensors = await readSafetensors(path)
-  const found: BenchQuestions = { images: [], prompts: [] }
-  for (let i = 0; tensors.has(`image${i}.rgb`); i++) {
-    const { shape, data } = required(tensors, `image${i}.rgb`, path)
-    found.images.push({ id: `image${i}`, height: shape[0], width: shape[1], rgb: data })
-  }
+  const found: BenchQuestions = { images: readImages(tensors), prompts: [] }
   for (let k = 0; tensors.has(`question${k}.prompt`); k++) {
     const [image] = toNumbers(required(tensors, `question${k}.image`, path))
     const ids = Int32Array.from(toNumbers(required(tensors, `question${k}.prompt`, path)))

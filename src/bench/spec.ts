@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { asFileError } from '../errors.js'
 
-const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
+export const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
 
 /** Where the peer's script and the specifications lie. */
 export const peerFolder = join(packageRoot, 'bench', 'peer')

@@ -1,17 +1,27 @@
 /**
- * `bench step`: one optimizer step of the objective, ours packed beside ours plain and the PyTorch peer, on the same
- * random model, adapter and pairs. Each variant has its own process; rounds interleave, so that whatever else the machine
- * does falls on all of them alike.
+ * `bench step`: one optimizer step of an objective, ours packed beside ours plain and a peer, with the same model, adapter
+ * and pairs. Each variant has its own process; rounds interleave, so that whatever else the machine does falls on all of
+ * them alike.
  */
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { ArgumentError } from '../errors.js'
+import { dpoCase } from './dpo.js'
+import { fireCase } from './fire.js'
 import { type BenchHooks, type BenchRun, conduct, type Variant } from './measure.js'
-import { writeAdapter, writeModel } from './model.js'
-import { writePairs } from './pairs.js'
-import { type EngineVariant, optimizer, publishedFire, type StepMessage } from './protocol.js'
+import { type EngineVariant, type StepMessage, stepSpecs } from './protocol.js'
 import { type StepBenchSettings, stepBenchSettings } from './settings.js'
-import { peerFolder } from './spec.js'
-import { type Agreement, compare, type Ratio, ratios, type Series, summarize, type VariantSummary } from './summary.js'
+import type { StepCase } from './step-case.js'
+import {
+  type Agreement,
+  baselines,
+  compare,
+  type Ratio,
+  ratios,
+  type Series,
+  summarize,
+  type VariantSummary,
+} from './summary.js'
 
 export interface StepBenchResult extends BenchRun {
   agreement: Agreement
@@ -21,55 +31,62 @@ export interface StepBenchResult extends BenchRun {
   series: Series[]
 }
 
-/** Throws as `conduct` does. */
+/** Throws as `conduct` does, and `ArgumentError` for settings that do not go together. */
 export async function benchStep(settings: StepBenchSettings, hooks: BenchHooks = {}): Promise<StepBenchResult> {
-  const { seed, dtype } = settings
+  const { objective, peer } = settings
+  const own = { fire: 'torch', dpo: 'trl' }[objective]
+  if (peer !== undefined && peer !== own && peer !== 'none') {
+    throw new ArgumentError(`--objective ${objective} is measured beside ${own}, not ${peer}`, {
+      hint: `Add --peer ${own} or --peer none, or name the objective of ${peer} with --objective.`,
+    })
+  }
+  const found = objective === 'dpo' ? dpoCase(settings) : await fireCase(settings, hooks.signal)
+  if (found.settings.images > found.settings.pairs) {
+    throw new ArgumentError(`--images ${found.settings.images} is more than --pairs ${found.settings.pairs}`)
+  }
+  return measureCase(found, hooks)
+}
+
+async function measureCase(found: StepCase, hooks: BenchHooks): Promise<StepBenchResult> {
+  const { title, inputs, settings } = found
   const { series, ...run } = await conduct<StepMessage>(
     {
       name: 'step',
       schema: stepBenchSettings,
+      title,
       settings,
-      inputs: (folder, spec) => ({
-        model: () => writeModel(join(folder, 'model'), spec, seed, hooks.signal),
-        adapter: () => writeAdapter(join(folder, 'adapter'), spec, seed),
-        pairs: () => writePairs(join(folder, 'pairs.safetensors'), spec, seed),
-      }),
-      ours: (folder) => ourVariants(folder, settings),
-      peer: (folder, python) => peerVariants(folder, python, settings),
+      inputs,
+      ours: (folder) => ourVariants(found, folder),
+      peer: (folder, python) => found.peers(python, sharedArguments(found, folder), folder),
     },
     hooks,
   )
   return {
     ...run,
-    settings: { ...run.settings, objective: publishedFire, optimizer },
-    agreement: compare(series, dtype),
+    settings: { ...run.settings, ...stepSpecs[settings.objective] },
+    agreement: compare(series, found.limits, found.everyStep),
     variants: series.map(summarize),
-    ratios: ratios(series),
+    ratios: ratios(series, baselines),
     series,
   }
 }
 
-function inputArguments(folder: string, threads: number): string[] {
-  const paths = { model: 'model', adapter: 'adapter', pairs: 'pairs.safetensors' }
-  const named = Object.entries(paths).flatMap(([name, path]) => [`--${name}`, join(folder, path)])
-  return [...named, '--threads', String(threads)]
+function sharedArguments({ model, settings }: StepCase, folder: string): string[] {
+  return [
+    ...['--model', model(folder), '--adapter', join(folder, 'adapter')],
+    ...['--pairs', join(folder, 'pairs.safetensors'), '--threads', String(settings.threads)],
+  ]
 }
 
-function ourVariants(folder: string, { dtype, threads, gemm }: StepBenchSettings): Variant[] {
+function ourVariants(found: StepCase, folder: string): Variant[] {
+  const { dtype, gemm, objective, pairs, images } = found.settings
   const worker = fileURLToPath(new URL('./worker.js', import.meta.url))
-  const common = [...inputArguments(folder, threads), '--dtype', dtype, '--gemm', gemm]
-  const kinds: EngineVariant[] = ['packed', 'cached', 'plain']
+  const common = [...sharedArguments(found, folder), '--objective', objective, '--dtype', dtype, '--gemm', gemm]
+  // With an image for every pair there is nothing to share between them.
+  const perPair: EngineVariant[] = images < pairs ? ['pair'] : []
+  const kinds: EngineVariant[] = ['packed', ...perPair, 'cached', 'plain']
   return kinds.map((kind) => ({
     name: `ours-${kind}`,
     command: [process.execPath, worker, ...common, '--variant', kind],
-  }))
-}
-
-function peerVariants(folder: string, python: string, { dtype, threads }: StepBenchSettings): Variant[] {
-  const script = join(peerFolder, 'torch_step.py')
-  const common = [...inputArguments(folder, threads), '--dtype', dtype === 'bf16' ? 'bfloat16' : 'float32', '--serve']
-  return ['plain', 'lean'].map((kind) => ({
-    name: `peer-${kind}`,
-    command: [python, script, ...common, '--variant', kind],
   }))
 }

@@ -1,6 +1,5 @@
 /** From raw samples to medians, ratios and the verdict on agreement. Pure arithmetic. */
-import type { DType } from '../engine/engine.js'
-import type { Measured, ReadyMessage, StepMessage } from './protocol.js'
+import type { Measured, ReadyMessage, StepMessage, StepNumbers } from './protocol.js'
 
 /** What one variant's process said. The first step warms up: it is held against the others, but not timed. */
 export interface Series<T extends Measured = StepMessage> {
@@ -32,31 +31,33 @@ export interface Ratio {
   memory: number
 }
 
+/** How far a number may be from the baseline's. */
+export type Limit = { absolute: number } | { relative: number }
+
+/** Of the numbers that are compared. */
+export type Limits = Partial<Record<keyof StepNumbers, Limit>>
+
 export interface AgreementRow {
   variant: string
+  /** Of the first step. */
   loss: number
   gradNorm: number
-  /** Absolute. */
-  lossDifference: number
-  /** Relative. */
-  gradNormDifference: number
+  /** The largest of the steps that are compared, each as its limit says. */
+  differences: Partial<Record<keyof StepNumbers, number>>
   agrees: boolean
 }
 
 export interface Agreement {
   reference: string
-  tolerance: { loss: number; gradNorm: number }
+  /** How many steps are compared. */
+  steps: number
+  limits: Limits
   rows: AgreementRow[]
   agrees: boolean
 }
 
 /** Whom the others are held against, by preference. */
-export const baselines = ['peer-plain', 'peer-lean', 'ours-plain'] as const
-
-const tolerances: Record<DType, Agreement['tolerance']> = {
-  f32: { loss: 1e-5, gradNorm: 1e-3 },
-  bf16: { loss: 2e-2, gradNorm: 5e-2 },
-}
+export const baselines = ['trl', 'peer-plain', 'peer-lean', 'ours-plain'] as const
 
 export function spread(values: readonly number[]): Spread {
   const sorted = [...values].sort((a, b) => a - b)
@@ -76,10 +77,7 @@ export function summarize({ variant, warmUp, samples }: Series<Measured>): Varia
 }
 
 /** Every variant against every baseline that ran, the preferred baseline first. */
-export function ratios(
-  series: readonly Series<Measured>[],
-  preferred: readonly string[] = baselines,
-): Record<string, Ratio[]> {
+export function ratios(series: readonly Series<Measured>[], preferred: readonly string[]): Record<string, Ratio[]> {
   const found = preferred.flatMap((name) => series.find(({ variant }) => variant === name) ?? [])
   return Object.fromEntries(found.map((baseline) => [baseline.variant, series.map((one) => ratio(one, baseline))]))
 }
@@ -92,16 +90,31 @@ function ratio(one: Series<Measured>, baseline: Series<Measured>): Ratio {
   }
 }
 
-/** Loss and gradient norm of the first step, which every variant takes from the same adapter. */
-export function compare(series: readonly Series[], dtype: DType): Agreement {
+/** Every step, or only the first, with that of the baseline: all variants start from the same adapter. */
+export function compare(series: readonly Series[], limits: Limits, everyStep: boolean): Agreement {
   const reference = baselines.flatMap((name) => series.find(({ variant }) => variant === name) ?? [])[0] ?? series[0]
-  const tolerance = tolerances[dtype]
-  const rows = series.map(({ variant, warmUp: { loss, grad_norm: gradNorm } }) => {
-    const lossDifference = Math.abs(loss - reference.warmUp.loss)
-    const gradNormDifference = Math.abs(gradNorm / reference.warmUp.grad_norm - 1)
-    // Not-a-number compares as false, and so disagrees.
-    const agrees = lossDifference <= tolerance.loss && gradNormDifference <= tolerance.gradNorm
-    return { variant, loss, gradNorm, lossDifference, gradNormDifference, agrees }
+  const compared = ({ warmUp, samples }: Series): StepNumbers[] => (everyStep ? [warmUp, ...samples] : [warmUp])
+  const expected = compared(reference)
+  const rows = series.map((one) => {
+    const found = Object.entries(limits).map(([name, limit]) => {
+      const key = name as keyof StepNumbers
+      const each = compared(one).map((step, at) => difference(step[key], expected[at][key], limit))
+      return { key, largest: Math.max(...each), most: Object.values(limit)[0] as number }
+    })
+    return {
+      variant: one.variant,
+      loss: one.warmUp.loss,
+      gradNorm: one.warmUp.grad_norm,
+      differences: Object.fromEntries(found.map(({ key, largest }) => [key, largest])),
+      // Not-a-number compares as false, and so disagrees.
+      agrees: found.every(({ largest, most }) => largest <= most),
+    }
   })
-  return { reference: reference.variant, tolerance, rows, agrees: rows.every((row) => row.agrees) }
+  const agrees = rows.every((row) => row.agrees)
+  return { reference: reference.variant, steps: expected.length, limits, rows, agrees }
+}
+
+/** Not a number where one of the two is missing. */
+export function difference(value = Number.NaN, expected = Number.NaN, limit: Limit): number {
+  return 'absolute' in limit ? Math.abs(value - expected) : Math.abs(value / expected - 1)
 }

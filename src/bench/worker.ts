@@ -6,10 +6,12 @@
 import { type DType, type Engine, type EngineSpec, openEngine } from '../engine/engine.js'
 import { type BenchPairs, readPairs } from './pairs.js'
 import { peakResidentBytes, serve, workerArguments } from './process.js'
-import { type EngineVariant, optimizer, publishedFire, type StepMessage } from './protocol.js'
+import { type EngineVariant, type StepMessage, stepNumbers, stepSpecs } from './protocol.js'
+import type { BenchObjective } from './settings.js'
 
-const values = workerArguments('model', 'adapter', 'pairs', 'variant', 'dtype', 'threads', 'gemm')
+const values = workerArguments('model', 'adapter', 'pairs', 'objective', 'variant', 'dtype', 'threads', 'gemm')
 
+const { objective, optimizer } = stepSpecs[values.objective as BenchObjective]
 const variant = values.variant as EngineVariant
 const dtype = values.dtype as DType
 await using engine = await openEngine({
@@ -23,7 +25,8 @@ await using engine = await openEngine({
 })
 const batch = await readPairs(values.pairs)
 // `plain` runs the tower itself, once for each sequence and again for the reference; it only needs the pixels.
-if (variant !== 'packed') await engine.encodeImages(batch.images)
+const encodes = variant === 'packed' || variant === 'pair'
+if (!encodes) await engine.encodeImages(batch.images)
 
 const { parameters, trainableParameters, gemm, isa } = engine.info
 const ready = { ready: true, variant, dtype, parameters, trainableParameters, gemm, isa } as const
@@ -32,14 +35,14 @@ await serve(ready, (index) => step(engine, batch, index))
 /** Everything the peer times: vision features, reference, loss, backward, gradient norm, AdamW, clearing. */
 async function step(engine: Engine, { pairs, images }: BenchPairs, index: number): Promise<StepMessage> {
   const start = performance.now()
-  if (variant === 'packed') {
+  if (encodes) {
     await engine.releaseImages(images.map(({ id }) => id))
     await engine.encodeImages(images)
   }
-  const layout = variant === 'plain' ? 'plain' : 'packed'
-  const stats = await engine.accumulate(pairs, publishedFire, { normalizer: pairs.length, layout })
+  const layout = variant === 'cached' ? 'packed' : variant
+  const stats = await engine.accumulate(pairs, objective, { normalizer: pairs.length, layout })
   const { gradNorm } = await engine.update(optimizer)
   const seconds = (performance.now() - start) / 1000
-  const loss = stats.pairs.reduce((sum, pair) => sum + pair.loss, 0) / pairs.length
-  return { step: index, seconds, loss, grad_norm: gradNorm, tokens: stats.tokens, peak_rss: peakResidentBytes() }
+  const numbers = stepNumbers(stats.pairs, gradNorm)
+  return { step: index, seconds, ...numbers, tokens: stats.tokens, peak_rss: peakResidentBytes() }
 }

@@ -25,7 +25,7 @@ const options = {
   questions: 3,
   newTokens: 6,
   batchSize: 4,
-  peer: false,
+  peer: 'none',
   python: 'python3',
   seed: 1,
 } as const
@@ -43,7 +43,7 @@ describe.skipIf(!built)('bench generate', () => {
       [2, 3],
     ])
     expect(result.command).toBe(
-      'fire-train bench generate --size small --dtype f32 --threads 1 --rounds 2 --seed 1 --no-peer ' +
+      'fire-train bench generate --size small --dtype f32 --threads 1 --rounds 2 --seed 1 --peer none ' +
         '--images 2 --questions 3 --new-tokens 6 --batch-size 4',
     )
   })

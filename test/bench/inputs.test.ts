@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { modelShapes, writeAdapter, writeModel } from '../../src/bench/model.js'
-import { readPairs, writePairs } from '../../src/bench/pairs.js'
+import { type BenchPairs, readPairs, writePairs } from '../../src/bench/pairs.js'
 import { readSafetensors } from '../../src/bench/safetensors.js'
 import { type BenchSpec, benchSizes, type ModelConfig, readSpec } from '../../src/bench/spec.js'
 import { temporaryFolder } from '../fakes/world.js'
@@ -44,7 +44,7 @@ describe('the benchmark model', () => {
   })
 
   it('carries an adapter on every projection, with a B that is not zero', async () => {
-    await writeAdapter(join(folder, 'adapter'), spec, 1)
+    await writeAdapter(join(folder, 'adapter'), spec.config, spec.adapter, 1)
     const tensors = await readSafetensors(join(folder, 'adapter', 'adapter_model.safetensors'))
     const { num_hidden_layers: layers } = spec.config.text_config
     expect(tensors.size).toBe(layers * 7 * 2)
@@ -60,9 +60,11 @@ describe('the benchmark pairs', () => {
   it.each(benchSizes)('%s: share all but the phrases, and the image but for the box', async (size) => {
     const { config, pairs: rules, ...rest } = await readSpec(size)
     const path = join(folder, `${size}.safetensors`)
-    await writePairs(path, { config, pairs: rules, ...rest }, 3)
+    const counts = { pairs: rules.count, images: rules.count, twins: 'own' } as const
+    await writePairs(path, { config, pairs: rules, ...rest }, counts, 3)
     const { pairs, images } = await readPairs(path)
     expect(pairs).toHaveLength(rules.count)
+    expect(images).toHaveLength(2 * rules.count)
     for (const [index, pair] of pairs.entries()) {
       const { common, phrases } = rules.answers[index % rules.answers.length]
       const phraseTokens = (side: 0 | 1): number => phrases.reduce((sum, phrase) => sum + phrase[side], 0)
@@ -84,6 +86,41 @@ describe('the benchmark pairs', () => {
       expect(inside).toHaveLength(changed.length)
       expect(changed.length).toBeGreaterThan((x1 - x0) * (y1 - y0) * 2)
     }
+  })
+})
+
+describe('pairs about the same images', () => {
+  const written = async (images: number, twins: 'own' | 'shared') => {
+    const path = join(folder, 'shared.safetensors')
+    await writePairs(path, spec, { pairs: 4, images, twins }, 3)
+    return readPairs(path)
+  }
+  const shown = ({ pairs }: BenchPairs) => pairs.map(({ images: [id], corruptedImages }) => [id, corruptedImages![0]])
+
+  it('name an image once, and a twin each or one together', async () => {
+    const [own, shared] = [await written(2, 'own'), await written(2, 'shared')]
+    expect(shown(own)).toEqual([
+      ['image0', 'image2'],
+      ['image1', 'image3'],
+      ['image0', 'image4'],
+      ['image1', 'image5'],
+    ])
+    expect(shown(shared)).toEqual([
+      ['image0', 'image2'],
+      ['image1', 'image3'],
+      ['image0', 'image2'],
+      ['image1', 'image3'],
+    ])
+    expect([own.images.length, shared.images.length]).toEqual([6, 4])
+    expect(new Set(own.images.map(({ rgb }) => Buffer.from(rgb).toString('latin1'))).size).toBe(6)
+    expect(own.pairs[0].prompt).not.toEqual(own.pairs[2].prompt)
+  })
+
+  it('are, with an image each, those of the same seed', async () => {
+    const [each, fewer] = [await written(4, 'own'), await written(2, 'own')]
+    expect(await written(4, 'shared')).toEqual(each)
+    expect(fewer.pairs.map(({ chosen }) => chosen)).toEqual(each.pairs.map(({ chosen }) => chosen))
+    expect(fewer.images[0]).toEqual(each.images[0])
   })
 })
 

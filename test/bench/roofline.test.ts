@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest'
 import { kernelCases, readResults, render, stepCost, stepMemory } from '../../bench/gpu/roofline.mjs'
 // @ts-expect-error a plain script without types
 import { adapterParameters, packedBatch, walkStep, weightParameters } from '../../bench/gpu/step.mjs'
-import { publishedFire } from '../../src/bench/protocol.js'
+import { stepSpecs } from '../../src/bench/protocol.js'
 import { openEngine } from '../../src/engine/engine.js'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
@@ -89,10 +89,14 @@ describe('a step on paper', () => {
     const { r } = JSON.parse(readText(`test/golden/${folder}/adapter/adapter_config.json`))
     const lengths = { images: 6, text: 9, common: 4, tail: 5, phrase: 3 }
     await using engine = await openEngine({ model: path, adapter: join(path, 'adapter'), checkpointing })
-    const planned = await engine.plan(pairs(3, config.image_token_id, lengths, model.image_tokens), publishedFire, {
-      normalizer: 3,
-      layout: 'packed',
-    })
+    const planned = await engine.plan(
+      pairs(3, config.image_token_id, lengths, model.image_tokens),
+      stepSpecs.fire.objective,
+      {
+        normalizer: 3,
+        layout: 'packed',
+      },
+    )
     const packed = packedBatch(model, lengths)
     const settings = { rank: r, activation: 4, checkpointing, block: 64 * 2 ** 20 }
     expect({ tokens: packed.tokens, rows: packed.rows }).toEqual({ tokens: planned.tokens, rows: planned.rows })

@@ -1,12 +1,13 @@
+import type { StepNumbers } from '../../bench/protocol.js'
 import { stepBenchSettings } from '../../bench/settings.js'
 import type { StepBenchResult } from '../../bench/step.js'
-import type { Agreement } from '../../bench/summary.js'
+import type { Agreement, Limit } from '../../bench/summary.js'
 import { formatDifference, formatTable } from '../format.js'
 import { benchCommand, withRange } from './variants.js'
 
 export const step = benchCommand({
   name: 'step',
-  summary: 'A training step compared with the plain computation and with PyTorch: time, memory, agreement',
+  summary: 'A training step compared with the plain computation and with PyTorch or TRL: time, memory, agreement',
   settings: stepBenchSettings,
   measure: async (settings, hooks) => (await import('../../bench/step.js')).benchStep(settings, hooks),
   describe,
@@ -14,11 +15,13 @@ export const step = benchCommand({
 })
 
 function describe(result: StepBenchResult): string {
-  const { agrees, reference } = result.agreement
+  const { agrees, reference, steps } = result.agreement
+  const compared = steps === 1 ? 'loss and gradient norm of the first step' : `all numbers of ${steps} steps`
   const verdict = agrees
-    ? `loss and gradient norm of the first step agree with ${reference}`
-    : `MISS: loss or gradient norm of the first step differ from ${reference} by more than the tolerance`
-  return `${timings(result)}\n\n${agreement(result.agreement)}\n${verdict}\n`
+    ? `${compared} agree with ${reference}`
+    : `MISS: ${compared} differ from ${reference} by more than the tolerance`
+  const parts = [timings(result), ...(steps === 1 ? [] : [course(result)]), agreement(result.agreement)]
+  return `${parts.join('\n\n')}\n${verdict}\n`
 }
 
 /** Speed and memory against the first baseline that ran. */
@@ -36,15 +39,32 @@ function timings({ variants, ratios }: StepBenchResult): string {
   return formatTable(headers, cells)
 }
 
-function agreement({ rows, tolerance }: Agreement): string {
+/** Step by step, of every variant whose numbers may differ: `cached` keeps what `packed` computes. */
+function course({ series, agreement: { limits } }: StepBenchResult): string {
+  const names = Object.keys(limits) as (keyof StepNumbers)[]
+  const cells = series
+    .filter(({ variant }) => variant !== 'ours-cached')
+    .flatMap(({ variant, warmUp, samples }) =>
+      [warmUp, ...samples].map((step) => [
+        variant,
+        step.step,
+        ...names.map((name) => (step[name] ?? Number.NaN).toPrecision(8)),
+      ]),
+    )
+  return formatTable(['variant', 'step', ...names], cells)
+}
+
+function agreement({ rows, limits }: Agreement): string {
+  const names = Object.keys(limits) as (keyof StepNumbers)[]
   const cells = rows.map((row) => [
     row.variant,
     row.loss.toFixed(7),
     row.gradNorm.toPrecision(7),
-    formatDifference(row.lossDifference),
-    formatDifference(row.gradNormDifference),
+    ...names.map((name) => formatDifference(row.differences[name] as number)),
     row.agrees ? 'agrees' : 'MISS',
   ])
-  const limits = [`abs diff <= ${tolerance.loss}`, `rel diff <= ${tolerance.gradNorm}`]
-  return formatTable(['variant', 'first loss', 'grad norm', ...limits, 'result'], cells)
+  const limitOf = (limit: Limit): string =>
+    'absolute' in limit ? `abs <= ${limit.absolute.toExponential()}` : `rel <= ${limit.relative.toExponential()}`
+  const headers = names.map((name) => `${name}: ${limitOf(limits[name] as Limit)}`)
+  return formatTable(['variant', 'first loss', 'grad norm', ...headers, 'result'], cells)
 }
