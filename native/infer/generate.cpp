@@ -133,7 +133,6 @@ class Generator {
   void append_text(DecoderInput& input, Active& a, std::span<const int32_t> ids) {
     const Group& g = groups_[a.group];
     const int32_t row = static_cast<int32_t>(input.tokens()), count = static_cast<int32_t>(ids.size());
-    const int32_t prefix = g.prefix > 0 ? static_cast<int32_t>(plan_.prefix_begin(g.place)) : 0;
     const int32_t own = static_cast<int32_t>(plan_.own_begin(a.slot)), key = own + static_cast<int32_t>(a.length);
     input.ids.insert(input.ids.end(), ids.begin(), ids.end());
     for (int32_t i = 0; i < count; ++i) {
@@ -141,8 +140,14 @@ class Generator {
       input.plan.key_row.push_back(key + i);
       input.cache_rows.push_back(key + i);
     }
-    input.plan.spans.push_back({row, row + count, prefix, prefix + static_cast<int32_t>(g.prefix), own, key + count,
-                                true, input.plan.groups - 1});
+    KeyRange context{0, 0};
+    if (g.prefix > 0) {
+      const int32_t prefix = static_cast<int32_t>(plan_.prefix_begin(g.place));
+      const KeyRange rows{prefix, prefix + static_cast<int32_t>(g.prefix)};
+      context = input.plan.add_context({&rows, 1});
+    }
+    input.plan.spans.push_back(
+        {row, row + count, context.begin, context.end, own, key + count, true, input.plan.groups - 1});
     a.length += count;
     a.position += count;
   }

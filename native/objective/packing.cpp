@@ -73,6 +73,7 @@ Block append_block(DecoderInput& input, std::span<const int32_t> prefix,
     input.images.push_back(std::move(placement));
   }
 
+  const KeyRange prefix_rows{begin, prefix_end}, context = input.plan.add_context({&prefix_rows, 1});
   for (const auto& tail : tails) {
     const int32_t tail_begin = static_cast<int32_t>(input.tokens());
     block.tail_begin.push_back(tail_begin);
@@ -82,7 +83,7 @@ Block append_block(DecoderInput& input, std::span<const int32_t> prefix,
     for (size_t i = 0; i < tail.size(); ++i, ++position)
       for (auto& axis : input.positions) axis.push_back(position);
     const int32_t tail_end = static_cast<int32_t>(input.tokens());
-    input.plan.spans.push_back({tail_begin, tail_end, begin, prefix_end, tail_begin, tail_end, true, group});
+    input.plan.spans.push_back({tail_begin, tail_end, context.begin, context.end, tail_begin, tail_end, true, group});
   }
   for (int32_t i = begin; i < static_cast<int32_t>(input.tokens()); ++i) input.plan.key_row.push_back(i);
   return block;
