@@ -39,7 +39,7 @@ class ReferenceCache {
  private:
   struct Computed {
     std::string key;
-    int64_t begin, end;  // rows of computed_rows_
+    std::vector<int32_t> rows;  // of computed_rows_
   };
 
   std::string key_of(const Pair& pair, const Objective& objective) const;

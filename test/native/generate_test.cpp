@@ -198,7 +198,7 @@ TEST("generate: the cache agrees with a full forward") {
     SequenceRef sequence = m.prompts[i].sequence;
     const size_t prompt = sequence.ids.size();
     sequence.ids.insert(sequence.ids.end(), got[i].tokens.begin(), got[i].tokens.end());
-    const std::vector<float> logps = m.engine.logprobs(sequence, true, nullptr);
+    const std::vector<float> logps = m.engine.logprobs({sequence}, true, nullptr)[0];
     double sum = 0;
     for (size_t t = prompt - 1; t < logps.size(); ++t) sum += static_cast<double>(logps[t]);
     CHECK(got[i].tokens.size() == 10 && !got[i].stopped);
