@@ -155,7 +155,7 @@ Napi::Value EngineWrap::plan(const Napi::CallbackInfo& info) {
                                         {"scratchBytes", plan.scratch_bytes},
                                         {"featureBytesPerToken", plan.feature_bytes_per_token},
                                         {"pixelBytesPerToken", plan.pixel_bytes_per_token},
-                                        {"referenceBytesPerRow", plan.reference_bytes_per_row}})
+                                        {"referenceBytes", plan.reference_bytes}})
         o.Set(name, static_cast<double>(bytes));
       o.Set("tokens", static_cast<double>(plan.tokens));
       o.Set("rows", static_cast<double>(plan.rows));

@@ -110,7 +110,8 @@ PlanStats plan_step(const Context& context, const SafeTensors& file, const Adapt
   const size_t hidden_bytes = static_cast<size_t>(text.hidden_size) * size_of(null.activation_type());
   plan.feature_bytes_per_token = hidden_bytes * (vision.deepstack_levels() + 1);
   plan.pixel_bytes_per_token = static_cast<size_t>(vision.patches_per_token() * vision.patch_length()) * sizeof(float);
-  plan.reference_bytes_per_row = objective.needs_reference() ? hidden_bytes : 0;
+  if (objective.needs_reference())
+    for (const std::vector<int32_t>& rows : batch.pair_rows) plan.reference_bytes += rows.size() * hidden_bytes;
   plan.tokens = stats.tokens;
   plan.rows = stats.rows;
   return plan;
