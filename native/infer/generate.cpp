@@ -147,7 +147,7 @@ class Generator {
       context = input.plan.add_context({&rows, 1});
     }
     input.plan.spans.push_back(
-        {row, row + count, context.begin, context.end, own, key + count, true, input.plan.groups - 1});
+        {row, row + count, context.begin, context.end, own, key + count, true, input.plan.groups - 1, count == 1});
     a.length += count;
     a.position += count;
   }

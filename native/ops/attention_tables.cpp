@@ -20,6 +20,7 @@ void check_span(const AttentionPlan& plan, const AttentionSpan& s) {
       s.context_end > static_cast<int64_t>(plan.ranges.size()))
     fail("its context is outside the ranges");
   if (s.own_begin > s.own_end) fail("the own keys end before they begin");
+  if (s.decodes && s.query_end - s.query_begin != 1) fail("one row decodes at a time");
   const auto context = plan.context(s);
   for (size_t i = 0; i < context.size(); ++i) {
     if (context[i].begin >= context[i].end) fail("a range of its context is empty");
@@ -41,18 +42,18 @@ void check_span(const AttentionPlan& plan, const AttentionSpan& s) {
 void add_query_tiles(const AttentionPlan& plan, AttentionTables& tables) {
   struct Tile {
     int32_t span, query, keys;
-    bool single;
+    bool decodes;
   };
   std::vector<Tile> tiles;
   for (size_t i = 0; i < plan.spans.size(); ++i) {
     const AttentionSpan& s = plan.spans[i];
     for (int32_t q = s.query_begin; q < s.query_end; q += attention_tile) {
       const int32_t last = std::min(q + attention_tile, s.query_end) - 1;
-      tiles.push_back({static_cast<int32_t>(i), q, keys_seen(plan, s, last), s.query_end - s.query_begin == 1});
+      tiles.push_back({static_cast<int32_t>(i), q, keys_seen(plan, s, last), s.decodes});
     }
   }
   std::stable_sort(tiles.begin(), tiles.end(),
-                   [](const Tile& a, const Tile& b) { return a.single != b.single ? b.single : a.keys > b.keys; });
+                   [](const Tile& a, const Tile& b) { return a.decodes != b.decodes ? b.decodes : a.keys > b.keys; });
   for (const Tile& t : tiles) tables.query_tiles.insert(tables.query_tiles.end(), {t.span, t.query, t.keys});
 }
 
@@ -141,9 +142,9 @@ AttentionTables make_tables(const AttentionPlan& plan) {
   AttentionTables tables;
   for (const AttentionSpan& s : plan.spans) {
     check_span(plan, s);
-    tables.spans.insert(tables.spans.end(), {s.query_begin, s.query_end, s.context_begin, s.context_end,
-                                             context_keys(plan, s), s.own_begin, s.own_end,
-                                             static_cast<int32_t>(s.causal)});
+    tables.spans.insert(tables.spans.end(),
+                        {s.query_begin, s.query_end, s.context_begin, s.context_end, context_keys(plan, s), s.own_begin,
+                         s.own_end, static_cast<int32_t>(s.causal)});
   }
   for (const KeyRange& range : plan.ranges) tables.ranges.insert(tables.ranges.end(), {range.begin, range.end});
   add_query_tiles(plan, tables);

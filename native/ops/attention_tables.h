@@ -21,7 +21,8 @@ int32_t keys_seen(const AttentionPlan& plan, const AttentionSpan& span, int32_t 
 
 /// Flat int32 tables, as uploaded.
 struct AttentionTables {
-  static constexpr int64_t span_columns = 8, range_columns = 2, query_tile_columns = 3, key_tile_columns = 4, key_span_columns = 2;
+  static constexpr int64_t span_columns = 8, range_columns = 2, query_tile_columns = 3, key_tile_columns = 4,
+                           key_span_columns = 2;
 
   /// [spans, 8]: query_begin, query_end, context_begin, context_end (rows of `ranges`), keys of the context, own_begin,
   /// own_end, causal.
@@ -29,8 +30,8 @@ struct AttentionTables {
   /// [.., 2]: begin, end of the ranges of AttentionPlan.
   std::vector<int32_t> ranges;
   /// [tiles, 3]: span, first query row, keys seen by the last row (none sees more). A tile ends after attention_tile
-  /// rows or with its span. Spans of a single query row come last, as decoding has its own kernel for them; before
-  /// that, tiles with the most keys come first, so that the longest work starts first.
+  /// rows or with its span. Rows that decode come last, as they have a kernel of their own; before that, tiles with the
+  /// most keys come first, so that the longest work starts first.
   std::vector<int32_t> query_tiles;
   /// [tiles, 4]: first key row, end, first row of key_spans, number of rows. Every key that some query sees is in
   /// exactly one tile, no other is in any. Tiles that the most queries see come first.

@@ -34,16 +34,19 @@ struct KeyRange {
 };
 
 /// Which rows of q see which rows of k and v. Every query row of a span sees the keys of its context, the ranges
-/// [context_begin, context_end) of the plan, and of [own_begin, own_end) all (`causal` false) or those up to its own key
-/// row `key_row[q]` (`causal` true). In this order they are the sequence that its sums run over: the sums of a row are
-/// the same bits however its sequence is cut into ranges.
-/// Spans of one `group` may read the same keys; different groups never do (backward relies on it).
+/// [context_begin, context_end) of the plan, and of [own_begin, own_end) all (`causal` false) or those up to its own
+/// key row `key_row[q]` (`causal` true). In this order they are the sequence that its sums run over: the sums of a row
+/// are the same bits however its sequence is cut into ranges. Spans of one `group` may read the same keys; different
+/// groups never do (backward relies on it).
 struct AttentionSpan {
   int32_t query_begin, query_end;
   int32_t context_begin, context_end;
   int32_t own_begin, own_end;
   bool causal;
   int32_t group;
+  /// A single row that decodes: a GPU may split its keys (flash-decoding), in parts whose borders depend on nothing but
+  /// its number of keys.
+  bool decodes = false;
 };
 
 struct AttentionPlan {
