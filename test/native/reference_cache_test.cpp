@@ -98,10 +98,6 @@ TEST("reference cache: pairs that share rows, known and not, in any company and 
     Random random(8);
     SharedPairs shared(random, model.engine.config(), [&](const std::string& id) { return model.image_tokens(id); });
     std::vector<Pair> pairs = shared.batch(9);
-    // The answers of the one are those of the other, so that its rows come in another order behind it.
-    pairs.push_back(pairs[0]);
-    std::swap(pairs.back().chosen, pairs.back().rejected);
-    std::swap(pairs.back().chosen_mask, pairs.back().rejected_mask);
     ReferenceCache cache(size_t{1} << 24);
     for (int round = 0; round < 12; ++round) {
       std::vector<Pair> batch;
@@ -117,4 +113,19 @@ TEST("reference cache: pairs that share rows, known and not, in any company and 
     CHECK(run(model, pairs, objective, &cache, Layout::pair) == run(model, pairs, objective, nullptr, Layout::pair));
     CHECK(cache.hits() > hits + 5);
   }
+}
+
+TEST("reference cache: the rows of a pair come in another order behind a pair with its answers the other way round") {
+  TinyModel model("qwen3_vl");
+  Random random(9);
+  const Objective objective = Objective::make(full_spec("fire", 0.1, 0.01, 0.1, 0.5));
+  const Pair pair = make_pair(model, random, "p", true);
+  Pair swapped = pair;
+  std::swap(swapped.chosen, swapped.rejected);
+  std::swap(swapped.chosen_mask, swapped.rejected_mask);
+  ReferenceCache cache(size_t{1} << 24);
+  run(model, {pair}, objective, &cache);
+  for (const auto& batch : {std::vector{swapped, pair}, std::vector{pair, swapped}, std::vector{swapped}})
+    CHECK(run(model, batch, objective, &cache) == run(model, batch, objective, nullptr));
+  CHECK(cache.hits() == 4);
 }
