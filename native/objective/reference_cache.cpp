@@ -63,7 +63,6 @@ Tensor ReferenceCache::rows(const Context& context, std::span<const Pair> pairs,
   std::vector<Pair> missing;
   for (size_t p = 0; p < pairs.size(); ++p) {
     const std::vector<int32_t>& rows = batch.pair_rows[p];
-    if (rows.empty()) continue;
     const auto add = [&](std::span<const std::byte> bytes) {
       if (bytes.size() != rows.size() * row_bytes) return false;
       for (size_t i = 0; i < rows.size(); ++i) {

@@ -18,10 +18,10 @@ class SharedPairs {
         heads_{random.ids(20, 0, last_), random.ids(20, 0, last_)} {
     heads_[1][0] = heads_[0][0] + 1;
     const std::vector<int32_t> words = random.ids(3, 0, last_);
-    for (int i = 0; i < 3; ++i) questions_.push_back(words + random.ids(random.integer(1, 4), 0, last_));
+    for (int i = 0; i < 3; ++i) questions_.push_back(joined({words, random.ids(random.integer(1, 4), 0, last_)}));
     questions_.push_back(words);
     for (int i = 0; i < 4; ++i)
-      answers_.push_back((i % 2 ? words : std::vector<int32_t>()) + random.ids(random.integer(2, 6), 0, last_));
+      answers_.push_back(joined({i % 2 ? words : std::vector<int32_t>(), random.ids(random.integer(2, 6), 0, last_)}));
     answers_.push_back({answers_[0].begin(), answers_[0].begin() + 2});  // another answer begins with all of it
   }
 
@@ -34,9 +34,8 @@ class SharedPairs {
         p.corrupted_images.push_back(image[0] == '0' ? "3" + image.substr(1) : image);
     p.prompt = pick(heads_);  // longer than what it takes to share, and without a common token
     for (const std::string& image : p.images)
-      p.prompt = p.prompt + std::vector<int32_t>(static_cast<size_t>(image_tokens_(image)), image_token_) +
-                 std::vector<int32_t>{last_};
-    p.prompt = p.prompt + pick(questions_);
+      p.prompt = joined({p.prompt, std::vector<int32_t>(static_cast<size_t>(image_tokens_(image)), image_token_), {last_}});
+    p.prompt = joined({p.prompt, pick(questions_)});
     p.chosen = pick(answers_);
     p.rejected = pick(answers_);
     p.chosen_mask = mask(p.chosen.size());
@@ -53,9 +52,10 @@ class SharedPairs {
   }
 
  private:
-  friend std::vector<int32_t> operator+(std::vector<int32_t> a, const std::vector<int32_t>& b) {
-    a.insert(a.end(), b.begin(), b.end());
-    return a;
+  static std::vector<int32_t> joined(std::initializer_list<std::vector<int32_t>> parts) {
+    std::vector<int32_t> all;
+    for (const auto& part : parts) all.insert(all.end(), part.begin(), part.end());
+    return all;
   }
 
   template <class T>
