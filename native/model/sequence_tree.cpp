@@ -23,7 +23,7 @@ size_t alike_until(const Sequence& a, const Sequence& b, size_t begin, size_t en
 
 class TreeGrower {
  public:
-  explicit TreeGrower(std::span<const Sequence* const> sequences) : sequences_(sequences) {
+  TreeGrower(std::span<const Sequence* const> sequences, Ends ends) : sequences_(sequences), ends_(ends) {
     tree_.last.resize(sequences.size());
   }
 
@@ -46,11 +46,10 @@ class TreeGrower {
     const size_t longest = *std::max_element(members.begin(), members.end(), [&](size_t a, size_t b) {
       return sequences_[a]->ids.size() < sequences_[b]->ids.size();
     });
-    // A sequence that only ends cuts nothing: its last row is like any other.
     size_t end = sequences_[longest]->ids.size();
     for (const size_t s : members) {
       const size_t until = alike_until(*sequences_[s], *sequences_[longest], depth, end);
-      if (until < sequences_[s]->ids.size()) end = until;
+      if (until < sequences_[s]->ids.size() || ends_ == Ends::cut) end = until;
     }
     const int32_t node = static_cast<int32_t>(tree_.nodes.size());
     tree_.nodes.push_back({parent, longest, depth, end});
@@ -66,6 +65,7 @@ class TreeGrower {
   }
 
   std::span<const Sequence* const> sequences_;
+  Ends ends_;
   SequenceTree tree_;
 };
 
@@ -73,7 +73,7 @@ class TreeGrower {
 class TreeLayout {
  public:
   TreeLayout(DecoderInput& input, std::span<const Sequence* const> sequences)
-      : input_(input), sequences_(sequences), tree_(grow_tree(sequences)), group_(input.plan.groups++) {
+      : input_(input), sequences_(sequences), tree_(grow_tree(sequences, Ends::run_on)), group_(input.plan.groups++) {
     for (const TreeNode& node : tree_.nodes) append(node);
   }
 
@@ -98,19 +98,11 @@ class TreeLayout {
   };
 
   void append(const TreeNode& node) {
-    const Sequence& s = *sequences_[node.sequence];
     const KeyRange context = node.parent < 0 ? KeyRange{0, 0} : context_below(static_cast<size_t>(node.parent));
-    const int32_t begin = static_cast<int32_t>(input_.tokens()),
-                  end = begin + static_cast<int32_t>(node.end - node.begin);
-    const auto part = [&](const std::vector<int32_t>& all) { return std::span(all).subspan(node.begin, node.end - node.begin); };
-    const auto append_part = [&](const std::vector<int32_t>& from, std::vector<int32_t>& to) {
-      to.insert(to.end(), part(from).begin(), part(from).end());
-    };
-    append_part(s.ids, input_.ids);
-    for (size_t axis = 0; axis < s.positions.size(); ++axis) append_part(s.positions[axis], input_.positions[axis]);
+    const int32_t begin = append_rows(input_, *sequences_[node.sequence], node.begin, node.end),
+                  end = static_cast<int32_t>(input_.tokens());
     for (int32_t row = begin; row < end; ++row) input_.plan.key_row.push_back(row);
     input_.plan.spans.push_back({begin, end, context.begin, context.end, begin, end, true, group_});
-    place_images(node, begin);
     placed_.push_back({{begin, end}, context, std::nullopt});
   }
 
@@ -129,20 +121,6 @@ class TreeLayout {
       placed.below = plan.add_context(ranges);
     }
     return *placed.below;
-  }
-
-  void place_images(const TreeNode& node, int32_t row) {
-    int64_t missing = 0;  // rows of the image that is being placed
-    for (size_t i = node.begin; i < node.end; ++i, ++row) {
-      const ImageFeatures* image = sequences_[node.sequence]->images[i];
-      if (!image) continue;
-      if (missing == 0) {
-        input_.images.push_back({image, {}});
-        missing = image->tokens();
-      }
-      input_.images.back().rows.push_back(row);
-      --missing;
-    }
   }
 
   DecoderInput& input_;
@@ -184,12 +162,33 @@ Sequence make_sequence(std::vector<int32_t> ids, std::span<const ImageFeatures* 
 
 size_t common_length(const Sequence& a, const Sequence& b) { return alike_until(a, b, 0, a.ids.size()); }
 
-SequenceTree grow_tree(std::span<const Sequence* const> sequences) {
-  TreeGrower grower(sequences);
+SequenceTree grow_tree(std::span<const Sequence* const> sequences, Ends ends) {
+  TreeGrower grower(sequences, ends);
   std::vector<size_t> all(sequences.size());
   for (size_t s = 0; s < all.size(); ++s) all[s] = s;
   grower.grow(std::move(all), 0, -1);
   return grower.take();
+}
+
+int32_t append_rows(DecoderInput& input, const Sequence& sequence, size_t begin, size_t end) {
+  const int32_t first = static_cast<int32_t>(input.tokens());
+  const auto append = [&](const std::vector<int32_t>& from, std::vector<int32_t>& to) {
+    to.insert(to.end(), from.begin() + static_cast<std::ptrdiff_t>(begin), from.begin() + static_cast<std::ptrdiff_t>(end));
+  };
+  append(sequence.ids, input.ids);
+  for (size_t axis = 0; axis < 3; ++axis) append(sequence.positions[axis], input.positions[axis]);
+  int64_t missing = 0;  // rows of the image that is being placed
+  for (size_t i = begin; i < end; ++i) {
+    const ImageFeatures* image = sequence.images[i];
+    if (!image) continue;
+    if (missing == 0) {
+      input.images.push_back({image, {}});
+      missing = image->tokens();
+    }
+    input.images.back().rows.push_back(first + static_cast<int32_t>(i - begin));
+    --missing;
+  }
+  return first;
 }
 
 TreeMembers group_by_start(std::span<const Sequence> sequences) {

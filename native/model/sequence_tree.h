@@ -47,9 +47,17 @@ struct SequenceTree {
   std::vector<int32_t> last;
 };
 
+/// Where a sequence ends inside a run of others: nothing happens, as its rows are like any of the run, or the run is cut
+/// there, for rows that are to come behind it.
+enum class Ends : uint8_t { run_on, cut };
+
 /// The tree of sequences that have their first token in common. Every common token is shared. No image is cut in two:
 /// sequences that are alike up to its middle have all of it.
-SequenceTree grow_tree(std::span<const Sequence* const> sequences);
+SequenceTree grow_tree(std::span<const Sequence* const> sequences, Ends ends);
+
+/// Appends tokens [begin, end) of a sequence, and the images in them, which are whole; who sees whom is for the caller to
+/// add. Returns their first row.
+int32_t append_rows(DecoderInput& input, const Sequence& sequence, size_t begin, size_t end);
 
 /// Members of trees, by their place among the sequences.
 using TreeMembers = std::vector<std::vector<size_t>>;

@@ -165,7 +165,7 @@ TEST("gpu engine: a question has the same bits alone and beside others about its
     for (const int64_t tail : {1, 3, 70})  // the last takes more than one tile of keys
       for (const size_t pair : {0, 1}) {
         std::vector<int32_t> ids = p.pairs[pair].prompt;
-        ids.resize(static_cast<size_t>(prefix_length(ids, engine.config().image_token_id)));
+        ids.resize(end_of_images(ids, engine.config().image_token_id));
         const std::vector<int32_t> text = random.ids(tail, 0, 99);
         ids.insert(ids.end(), text.begin(), text.end());
         questions.push_back({{ids, p.pairs[pair].images}, questions.size()});
