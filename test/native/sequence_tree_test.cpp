@@ -53,7 +53,7 @@ struct Expected {
 
 void check_tree(const std::vector<Sequence>& sequences, const std::vector<Expected>& nodes,
                 const std::vector<int32_t>& last) {
-  const SequenceTree tree = grow_tree(pointers(sequences));
+  const SequenceTree tree = grow_tree(pointers(sequences), Ends::run_on);
   CHECK(tree.last == last);
   CHECK(tree.nodes.size() == nodes.size());
   for (size_t n = 0; n < std::min(nodes.size(), tree.nodes.size()); ++n) {
