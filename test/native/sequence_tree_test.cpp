@@ -52,8 +52,8 @@ struct Expected {
 };
 
 void check_tree(const std::vector<Sequence>& sequences, const std::vector<Expected>& nodes,
-                const std::vector<int32_t>& last) {
-  const SequenceTree tree = grow_tree(pointers(sequences));
+                const std::vector<int32_t>& last, Ends ends = Ends::run_on) {
+  const SequenceTree tree = grow_tree(pointers(sequences), ends);
   CHECK(tree.last == last);
   CHECK(tree.nodes.size() == nodes.size());
   for (size_t n = 0; n < std::min(nodes.size(), tree.nodes.size()); ++n) {
@@ -84,9 +84,11 @@ TEST("sequence tree: several levels, in the order of the sequences") {
   check_tree(sequences, {{-1, 0, 3}, {0, 3, 4}, {1, 4, 5}, {2, 5, 6}, {2, 5, 7}, {1, 4, 6}, {0, 3, 4}}, {3, 4, 5, 6, 2});
 }
 
-TEST("sequence tree: a sequence that ends and one that comes twice cut nothing") {
+TEST("sequence tree: a sequence that comes twice cuts nothing, and one that ends does where that is asked for") {
   World w;
-  check_tree({w.text({1, 2}), w.text({1, 2, 3, 4}), w.text({1, 2, 3, 4}), w.text({1})}, {{-1, 0, 4}}, {0, 0, 0, 0});
+  const std::vector<Sequence> sequences = {w.text({1, 2}), w.text({1, 2, 3, 4}), w.text({1, 2, 3, 4}), w.text({1})};
+  check_tree(sequences, {{-1, 0, 4}}, {0, 0, 0, 0});
+  check_tree(sequences, {{-1, 0, 1}, {0, 1, 2}, {1, 2, 4}}, {1, 2, 2, 0}, Ends::cut);
 }
 
 TEST("sequence tree: another image is another token, and an image is whole or not shared") {
