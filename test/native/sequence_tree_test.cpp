@@ -80,8 +80,10 @@ TEST("sequence tree: several levels, in the order of the sequences") {
   World w;
   // A prompt, two questions with a common word, answers; the last sequence ends where others go on.
   const std::vector<Sequence> sequences = {w.text({1, 2, 3, 10, 20, 30}), w.text({1, 2, 3, 10, 20, 31, 32}),
-                                           w.text({1, 2, 3, 10, 21, 40}), w.text({1, 2, 3, 11}), w.text({1, 2, 3, 10, 20})};
-  check_tree(sequences, {{-1, 0, 3}, {0, 3, 4}, {1, 4, 5}, {2, 5, 6}, {2, 5, 7}, {1, 4, 6}, {0, 3, 4}}, {3, 4, 5, 6, 2});
+                                           w.text({1, 2, 3, 10, 21, 40}), w.text({1, 2, 3, 11}),
+                                           w.text({1, 2, 3, 10, 20})};
+  check_tree(sequences, {{-1, 0, 3}, {0, 3, 4}, {1, 4, 5}, {2, 5, 6}, {2, 5, 7}, {1, 4, 6}, {0, 3, 4}},
+             {3, 4, 5, 6, 2});
 }
 
 TEST("sequence tree: a sequence that comes twice cuts nothing, and one that ends does where that is asked for") {
@@ -114,7 +116,7 @@ TEST("sequence tree: sequences join from 16 common tokens on, or a whole prompt"
   const auto group = [](const std::vector<Sequence>& sequences) { return group_by_start(sequences); };
   CHECK(group({with_head(16, 60, 26), with_head(16, 61, 26)}) == together);
   CHECK(group({with_head(15, 60, 25), with_head(15, 61, 25)}) == apart);
-  CHECK(group({with_head(4, 60, 4), with_head(4, 61, 4)}) == together);   // one short prompt, two answers
+  CHECK(group({with_head(4, 60, 4), with_head(4, 61, 4)}) == together);  // one short prompt, two answers
   CHECK(group({with_head(4, 60, 5), with_head(4, 61, 14)}) == apart);
   CHECK(group({w.mixed({1, -3, 2}), w.mixed({1, -3, 3})}) == together);
   CHECK(group({w.mixed({1, -1, 2, 3, 4, 5, 6, 7, 8, 9, 10}), w.mixed({1, -2, 2, 3, 4, 5, 6, 7, 8, 9, 10})}) == apart);
