@@ -228,8 +228,7 @@ std::vector<std::vector<float>> Engine::logprobs(const std::vector<SequenceRef>&
                                                  Cancel cancel) {
   std::vector<SequenceToScore> resolved;
   for (const SequenceRef& s : sequences) resolved.push_back({s.ids, features(s.images)});
-  return on_weights(
-      [&] { return token_logprobs(context(cancel), use_adapter ? adapter_.get() : nullptr, resolved); });
+  return on_weights([&] { return token_logprobs(context(cancel), use_adapter ? adapter_.get() : nullptr, resolved); });
 }
 
 std::vector<Generation> Engine::generate(const std::vector<PromptRef>& prompts, const SamplingSpec& sampling,

@@ -152,7 +152,7 @@ class Engine {
   Weights weights_;
   std::unique_ptr<Adapter> adapter_;
   std::optional<Optimizer> optimizer_;
-  std::map<std::string, std::shared_ptr<const Image>> images_;             // by id
+  std::map<std::string, std::shared_ptr<const Image>> images_;     // by id
   std::map<Sha256::Digest, std::weak_ptr<const Image>> contents_;  // those among them, by their pixels
   std::optional<ContentStore> store_;
   ReferenceCache reference_cache_;

@@ -35,7 +35,8 @@ class FlatImages {
     for (size_t i = 0; i < runs.size(); ++i) {
       // An id that stands for images of two lengths is two images, and no id is a name of `own`.
       const std::string length = "/" + std::to_string(runs[i]);
-      all.push_back(ids.size() == runs.size() ? "image " + ids[i] + length : "of pair " + own + "/" + std::to_string(i));
+      all.push_back(ids.size() == runs.size() ? "image " + ids[i] + length
+                                              : "of pair " + own + "/" + std::to_string(i));
       add(all.back(), runs[i]);
     }
     return all;
@@ -43,9 +44,9 @@ class FlatImages {
 
   void add(const std::string& name, int64_t tokens) {
     largest_ = std::max(largest_, tokens);
-    features_.try_emplace(name, std::make_unique<ImageFeatures>(context_.ops, TokenGrid{1, tokens},
-                                                                context_.config.text.hidden_size,
-                                                                context_.config.vision->deepstack_levels()));
+    features_.try_emplace(
+        name, std::make_unique<ImageFeatures>(context_.ops, TokenGrid{1, tokens}, context_.config.text.hidden_size,
+                                              context_.config.vision->deepstack_levels()));
   }
 
   static std::vector<int64_t> placeholder_runs(const std::vector<int32_t>& ids, int64_t image_token_id) {

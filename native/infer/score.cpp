@@ -72,8 +72,9 @@ Readings read_logits(const Context& context, const Tensor& hidden, const std::ve
     std::vector<SliceStatistics> host(static_cast<size_t>(rows * slices));
     ops.download(statistics, host.data());
     for (size_t row = 0; row < static_cast<size_t>(rows); ++row)
-      read.lse.push_back(summarize_row(
-          std::span(host).subspan(row * static_cast<size_t>(slices), static_cast<size_t>(slices)), false).lse);
+      read.lse.push_back(
+          summarize_row(std::span(host).subspan(row * static_cast<size_t>(slices), static_cast<size_t>(slices)), false)
+              .lse);
     std::vector<float> values(static_cast<size_t>(2 * count));
     ops.download(target_logits, values.data());
     read.logits.insert(read.logits.end(), values.begin(), values.begin() + count);
@@ -85,8 +86,8 @@ Readings read_logits(const Context& context, const Tensor& hidden, const std::ve
 int32_t target_at(const Sequence& sequence, size_t i) { return std::max(sequence.ids[i + 1], 0); }
 
 /// Scores the members of some trees in one pass.
-void score(const Context& context, const Adapter* adapter, std::span<const Sequence> sequences, const TreeMembers& trees,
-           std::vector<std::vector<float>>& logprobs) {
+void score(const Context& context, const Adapter* adapter, std::span<const Sequence> sequences,
+           const TreeMembers& trees, std::vector<std::vector<float>>& logprobs) {
   Arena::Scope scope(context.arena);
   DecoderInput input;
   const auto rows = append_trees(input, sequences, trees);

@@ -1,5 +1,5 @@
-// Forward-only readings of sequences: token log-probabilities and attention towards the image. Both are of the model with
-// `adapter`; nullptr = the reference.
+// Forward-only readings of sequences: token log-probabilities and attention towards the image. Both are of the model
+// with `adapter`; nullptr = the reference.
 #pragma once
 
 #include <vector>

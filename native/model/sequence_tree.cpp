@@ -31,9 +31,8 @@ class TreeGrower {
   void grow(std::vector<size_t> members, size_t depth, int32_t parent) {
     while (!members.empty()) {
       const Sequence& first = *sequences_[members[0]];
-      const auto others = std::stable_partition(members.begin(), members.end(), [&](size_t s) {
-        return same_token(*sequences_[s], first, depth);
-      });
+      const auto others = std::stable_partition(members.begin(), members.end(),
+                                                [&](size_t s) { return same_token(*sequences_[s], first, depth); });
       add_node({members.begin(), others}, depth, parent);
       members.erase(members.begin(), others);
     }
@@ -173,7 +172,8 @@ SequenceTree grow_tree(std::span<const Sequence* const> sequences, Ends ends) {
 int32_t append_rows(DecoderInput& input, const Sequence& sequence, size_t begin, size_t end) {
   const int32_t first = static_cast<int32_t>(input.tokens());
   const auto append = [&](const std::vector<int32_t>& from, std::vector<int32_t>& to) {
-    to.insert(to.end(), from.begin() + static_cast<std::ptrdiff_t>(begin), from.begin() + static_cast<std::ptrdiff_t>(end));
+    to.insert(to.end(), from.begin() + static_cast<std::ptrdiff_t>(begin),
+              from.begin() + static_cast<std::ptrdiff_t>(end));
   };
   append(sequence.ids, input.ids);
   for (size_t axis = 0; axis < 3; ++axis) append(sequence.positions[axis], input.positions[axis]);

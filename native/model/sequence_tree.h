@@ -1,4 +1,5 @@
-// Sequences that begin alike are computed alike up to where they part: a tree of runs of tokens, laid out as packed rows
+// Sequences that begin alike are computed alike up to where they part: a tree of runs of tokens, laid out as packed
+// rows
 //     [ image | question 1 | y1+ | y1- | question 2 | ... ]
 // in which a token that several sequences share is one row. Rows attend to the runs above their own and never to a
 // sibling, and positions are those of the sequence.
@@ -24,8 +25,8 @@ struct Sequence {
 /// Of the vocabulary, or the placeholder of an image, which need not be.
 bool is_token(int32_t id, const ModelConfig& config);
 
-/// `images` stand at the placeholders among `ids`, in order. Throws ERR_FIRE_INVALID_ARGUMENT when there are no ids, one
-/// is outside the vocabulary, or the placeholders are not those of the images.
+/// `images` stand at the placeholders among `ids`, in order. Throws ERR_FIRE_INVALID_ARGUMENT when there are no ids,
+/// one is outside the vocabulary, or the placeholders are not those of the images.
 Sequence make_sequence(std::vector<int32_t> ids, std::span<const ImageFeatures* const> images, size_t prompt_length,
                        const ModelConfig& config);
 /// The part of it that looks at the ids alone.
@@ -47,16 +48,16 @@ struct SequenceTree {
   std::vector<int32_t> last;
 };
 
-/// Where a sequence ends inside a run of others: nothing happens, as its rows are like any of the run, or the run is cut
-/// there, for rows that are to come behind it.
+/// Where a sequence ends inside a run of others: nothing happens, as its rows are like any of the run, or the run is
+/// cut there, for rows that are to come behind it.
 enum class Ends : uint8_t { run_on, cut };
 
 /// The tree of sequences that have their first token in common. Every common token is shared. No image is cut in two:
 /// sequences that are alike up to its middle have all of it.
 SequenceTree grow_tree(std::span<const Sequence* const> sequences, Ends ends);
 
-/// Appends tokens [begin, end) of a sequence, and the images in them, which are whole; who sees whom is for the caller to
-/// add. Returns their first row.
+/// Appends tokens [begin, end) of a sequence, and the images in them, which are whole; who sees whom is for the caller
+/// to add. Returns their first row.
 int32_t append_rows(DecoderInput& input, const Sequence& sequence, size_t begin, size_t end);
 
 /// Members of trees, by their place among the sequences.

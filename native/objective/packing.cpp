@@ -110,8 +110,7 @@ class Packer {
       const size_t token = static_cast<size_t>(t.token);
       const int32_t row = rows[pair.prompt.size() + token - 1];
       if (t.rank || t.answer)
-        batch_.terms.push_back(
-            {reading.pair, reading.branch, {row, answer[token]}, t.rank ? t.weight : 0, t.answer});
+        batch_.terms.push_back({reading.pair, reading.branch, {row, answer[token]}, t.rank ? t.weight : 0, t.answer});
       if (t.kl) batch_.kl_rows.push_back({reading.pair, row, reading.branch});
     }
   }

@@ -1,6 +1,6 @@
 // From pairs to one packed decoder input: all that a micro-batch runs (both answers, on the clean and on the corrupted
-// image) as trees of sequences, so that pairs share the rows of an image, of a prompt, and of the words with which their
-// answers begin. Nothing after the token that predicts the last scored token is fed: it cannot touch the loss.
+// image) as trees of sequences, so that pairs share the rows of an image, of a prompt, and of the words with which
+// their answers begin. Nothing after the token that predicts the last scored token is fed: it cannot touch the loss.
 #pragma once
 
 #include <compare>

@@ -25,9 +25,9 @@ std::string ReferenceCache::key_of(const Pair& pair, const Objective& objective)
 
 namespace {
 
-constexpr std::string_view stored_kind = "reference";
+constexpr std::string_view stored_kind = "reference rows";
 
-/// Some rows of a batch, each once, though several pairs bring it.
+/// Some rows of a batch, each once, though several pairs read it.
 class RowList {
  public:
   explicit RowList(std::vector<bool>& taken) : taken_(taken) {}
@@ -52,6 +52,7 @@ Tensor ReferenceCache::rows(const Context& context, std::span<const Pair> pairs,
                             const PackedBatch& batch, const Repack& repack) {
   Ops& ops = context.ops;
   Arena& arena = context.arena;
+  const Decoder decoder(context);
   const int64_t count = static_cast<int64_t>(batch.input.read_rows.size()), width = context.config.text.hidden_size;
   const size_t row_bytes = static_cast<size_t>(width) * size_of(ops.activation_type());
   computed_.clear();
@@ -62,26 +63,20 @@ Tensor ReferenceCache::rows(const Context& context, std::span<const Pair> pairs,
   std::vector<std::byte> known_bytes;
   std::vector<Pair> missing;
   for (size_t p = 0; p < pairs.size(); ++p) {
-    const std::vector<int32_t>& rows = batch.pair_rows[p];
-    const auto add = [&](std::span<const std::byte> bytes) {
-      if (bytes.size() != rows.size() * row_bytes) return false;
-      for (size_t i = 0; i < rows.size(); ++i) {
-        const auto row = bytes.subspan(i * row_bytes, row_bytes);
-        if (known.add(rows[i])) known_bytes.insert(known_bytes.end(), row.begin(), row.end());
-      }
-      ++hits_;
-      return true;
-    };
     std::string key = key_of(pairs[p], objective);
-    if (const auto it = rows_.find(key); it != rows_.end() && add(it->second)) continue;
-    if (const auto stored = find(key); stored && add(*stored)) {
-      hold(std::move(key), *stored);
-    } else {
+    const std::vector<int32_t>& rows = batch.pair_rows[p];
+    const auto bytes = find(key, rows.size() * row_bytes);
+    if (!bytes) {
       missing.push_back(pairs[p]);
       computed_.push_back({std::move(key), rows});
+      continue;
+    }
+    ++hits_;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const auto row = std::span(*bytes).subspan(i * row_bytes, row_bytes);
+      if (known.add(rows[i])) known_bytes.insert(known_bytes.end(), row.begin(), row.end());
     }
   }
-  const Decoder decoder(context);
   if (known.rows().empty()) return computed_rows_ = decoder.forward(batch.input, {}, nullptr);
 
   const Tensor all = computed_rows_ = ops.activation(arena, {count, width});
@@ -89,13 +84,12 @@ Tensor ReferenceCache::rows(const Context& context, std::span<const Pair> pairs,
   const auto rows_for = [&](const RowList& list) {
     return ops.activation(arena, {static_cast<int64_t>(list.rows().size()), width});
   };
-  const Tensor host_rows = rows_for(known);
-  ops.upload(known_bytes.data(), host_rows);
-  ops.scatter_rows(host_rows, ops.upload_i32(arena, known.rows()), all);
-  if (missing.empty()) return all;
+  const Tensor uploaded = rows_for(known);
+  ops.upload(known_bytes.data(), uploaded);
+  ops.scatter_rows(uploaded, ops.upload_i32(arena, known.rows()), all);
 
   const PackedBatch part = repack(missing);
-  std::vector<int32_t> from;  // the rows of `computed` among those of `part`
+  std::vector<int32_t> from;  // where `part` has the rows of `computed`
   for (size_t i = 0; i < missing.size(); ++i)
     for (size_t j = 0; j < computed_[i].rows.size(); ++j)
       if (computed.add(computed_[i].rows[j])) from.push_back(part.pair_rows[i][j]);
@@ -106,14 +100,18 @@ Tensor ReferenceCache::rows(const Context& context, std::span<const Pair> pairs,
   return all;
 }
 
+std::optional<std::vector<std::byte>> ReferenceCache::find(const std::string& key, size_t bytes) {
+  if (const auto it = rows_.find(key); it != rows_.end() && it->second.size() == bytes) return it->second;
+  auto stored = store_ ? store_->find(store_->key(stored_kind, std::as_bytes(std::span(key)))) : std::nullopt;
+  if (!stored || stored->size() != bytes) return std::nullopt;
+  hold(key, *stored);
+  return stored;
+}
+
 void ReferenceCache::hold(std::string key, std::span<const std::byte> rows) {
   const size_t cost = rows.size() + key.size();
   if (bytes_ + cost > max_bytes_) return;
   if (rows_.emplace(std::move(key), std::vector<std::byte>(rows.begin(), rows.end())).second) bytes_ += cost;
-}
-
-std::optional<std::vector<std::byte>> ReferenceCache::find(const std::string& key) const {
-  return store_ ? store_->find(store_->key(stored_kind, std::as_bytes(std::span(key)))) : std::nullopt;
 }
 
 void ReferenceCache::remember(Ops& ops) {

@@ -97,7 +97,10 @@ export interface ModelInfo {
   lora: LoraSpec | null
 }
 
-/** One decoded image, 8-bit RGB, row-major, `width * height * 3` bytes. `id` must name its content (a hash). */
+/**
+ * One decoded image, 8-bit RGB, row-major, `width * height * 3` bytes. `id` must name its content (a hash). Equal pixels of one
+ * size under several ids are encoded and held once.
+ */
 export interface ImageInput {
   id: string
   width: number
@@ -153,7 +156,7 @@ export interface StepOptions {
   /**
    * `packed`: sequences share the rows of all that they begin with alike, the image first, across the pairs of the call. `pair`:
    * the two answers of a pair on one image share theirs, pairs nothing. `plain`, the oracle: unshared sequences, all logits, the
-   * tower run per sequence. The losses of a pair are the same to rounding.
+   * tower run per sequence. The loss of a pair is the same in all three; gradients add up in another order.
    */
   layout: 'packed' | 'pair' | 'plain'
   /**
@@ -424,7 +427,7 @@ export interface NativeEngine {
   update(spec: AdamWSpec): Promise<UpdateStats>
   /** Clears the accumulated gradient. */
   zeroGrad(): Promise<void>
-  /** Log-probability of ids[1:] given what precedes, one array of length n-1 per sequence. */
+  /** Log-probability of ids[1:] given what precedes, one array of length n-1 per sequence; common beginnings are computed once. */
   logprobs(sequences: SequenceInput[], adapter: boolean, cancel: CancelToken | null): Promise<Float32Array[]>
   /** One answer a prompt, in their order; `null` callbacks are not called. */
   generate(

@@ -1,5 +1,5 @@
-// The packed layout (a tree of what sequences begin with, rows that nothing reads left out) against the plain one (every
-// sequence whole and alone) on random pairs; logits in chunks; pairs that must be refused.
+// The packed layout (a tree of what sequences begin with, rows that nothing reads left out) against the plain one
+// (every sequence whole and alone) on random pairs; logits in chunks; pairs that must be refused.
 #include <cmath>
 #include <set>
 
@@ -68,10 +68,10 @@ Pair sound_pair(TinyModel& model) {
   return p;
 }
 
-/// Values have the same bits: a row does not depend on its batch, nor on where its sequence is cut. Gradients are sums over
-/// rows in another order: the golden folders measure 3e-6 relative noise between two orders. Modules with a gradient that
-/// nearly cancels are held to the size of the whole, and where the whole cancels (identical answers) to the size of the
-/// terms, at most about 5.
+/// Values have the same bits: a row does not depend on its batch, nor on where its sequence is cut. Gradients are sums
+/// over rows in another order: the golden folders measure 3e-6 relative noise between two orders. Modules with a
+/// gradient that nearly cancels are held to the size of the whole, and where the whole cancels (identical answers) to
+/// the size of the terms, at most about 5.
 void compare_steps(TinyModel& model, const StepStats& a, const StepStats& b, const std::vector<float>& ga,
                    const std::vector<float>& gb) {
   for (size_t p = 0; p < a.pairs.size(); ++p) {
@@ -224,7 +224,8 @@ TEST("packing: a pair that comes twice weighs twice and feeds nothing more") {
     const StepStats both = w.model.step({once, once}, objective, Layout::packed, settings, &two);
     const StepStats single = w.model.step({twice}, objective, Layout::packed, settings, &one);
     CHECK(both.tokens == single.tokens && both.rows == single.rows);
-    CHECK(both.pairs[0].loss.loss == both.pairs[1].loss.loss && 2 * both.pairs[0].loss.loss == single.pairs[0].loss.loss);
+    CHECK(both.pairs[0].loss.loss == both.pairs[1].loss.loss &&
+          2 * both.pairs[0].loss.loss == single.pairs[0].loss.loss);
     // The two halves of a row's gradient are summed in float64 and rounded once, those of its targets in f32.
     const int64_t n = static_cast<int64_t>(one.size());
     CHECK(distance(two.data(), one.data(), n) <= 1e-6 * norm(one.data(), n));

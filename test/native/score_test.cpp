@@ -27,15 +27,16 @@ TEST("score: sequences that share images and words have the bits that they have 
       while (s.images.size() < 2 && random.chance(0.6)) {
         const size_t image = static_cast<size_t>(random.integer(0, 2));
         s.images.push_back(std::to_string(image));
-        s.ids.insert(s.ids.end(), static_cast<size_t>(tokens[image]), static_cast<int32_t>(engine.config().image_token_id));
+        s.ids.insert(s.ids.end(), static_cast<size_t>(tokens[image]),
+                     static_cast<int32_t>(engine.config().image_token_id));
         s.ids.push_back(7);
       }
       const std::vector<int32_t> answer = random.ids(random.integer(0, 9), 1, 3);
       s.ids.insert(s.ids.end(), answer.begin(), answer.end());
       sequences.push_back(s);
     }
-    sequences.push_back({{5}, {}});       // nothing to predict
-    sequences.push_back(sequences[0]);    // twice the same
+    sequences.push_back({{5}, {}});                      // nothing to predict
+    sequences.push_back(sequences[0]);                   // twice the same
     sequences.push_back({random.ids(2100, 0, 99), {}});  // longer than a pass
     sequences.push_back({sequences.back().ids, {}});
     sequences.back().ids[1500] = 100;

@@ -52,8 +52,8 @@ struct Expected {
 };
 
 void check_tree(const std::vector<Sequence>& sequences, const std::vector<Expected>& nodes,
-                const std::vector<int32_t>& last) {
-  const SequenceTree tree = grow_tree(pointers(sequences), Ends::run_on);
+                const std::vector<int32_t>& last, Ends ends = Ends::run_on) {
+  const SequenceTree tree = grow_tree(pointers(sequences), ends);
   CHECK(tree.last == last);
   CHECK(tree.nodes.size() == nodes.size());
   for (size_t n = 0; n < std::min(nodes.size(), tree.nodes.size()); ++n) {
@@ -80,13 +80,17 @@ TEST("sequence tree: several levels, in the order of the sequences") {
   World w;
   // A prompt, two questions with a common word, answers; the last sequence ends where others go on.
   const std::vector<Sequence> sequences = {w.text({1, 2, 3, 10, 20, 30}), w.text({1, 2, 3, 10, 20, 31, 32}),
-                                           w.text({1, 2, 3, 10, 21, 40}), w.text({1, 2, 3, 11}), w.text({1, 2, 3, 10, 20})};
-  check_tree(sequences, {{-1, 0, 3}, {0, 3, 4}, {1, 4, 5}, {2, 5, 6}, {2, 5, 7}, {1, 4, 6}, {0, 3, 4}}, {3, 4, 5, 6, 2});
+                                           w.text({1, 2, 3, 10, 21, 40}), w.text({1, 2, 3, 11}),
+                                           w.text({1, 2, 3, 10, 20})};
+  check_tree(sequences, {{-1, 0, 3}, {0, 3, 4}, {1, 4, 5}, {2, 5, 6}, {2, 5, 7}, {1, 4, 6}, {0, 3, 4}},
+             {3, 4, 5, 6, 2});
 }
 
-TEST("sequence tree: a sequence that ends and one that comes twice cut nothing") {
+TEST("sequence tree: a sequence that comes twice cuts nothing, and one that ends does where that is asked for") {
   World w;
-  check_tree({w.text({1, 2}), w.text({1, 2, 3, 4}), w.text({1, 2, 3, 4}), w.text({1})}, {{-1, 0, 4}}, {0, 0, 0, 0});
+  const std::vector<Sequence> sequences = {w.text({1, 2}), w.text({1, 2, 3, 4}), w.text({1, 2, 3, 4}), w.text({1})};
+  check_tree(sequences, {{-1, 0, 4}}, {0, 0, 0, 0});
+  check_tree(sequences, {{-1, 0, 1}, {0, 1, 2}, {1, 2, 4}}, {1, 2, 2, 0}, Ends::cut);
 }
 
 TEST("sequence tree: another image is another token, and an image is whole or not shared") {
@@ -112,7 +116,7 @@ TEST("sequence tree: sequences join from 16 common tokens on, or a whole prompt"
   const auto group = [](const std::vector<Sequence>& sequences) { return group_by_start(sequences); };
   CHECK(group({with_head(16, 60, 26), with_head(16, 61, 26)}) == together);
   CHECK(group({with_head(15, 60, 25), with_head(15, 61, 25)}) == apart);
-  CHECK(group({with_head(4, 60, 4), with_head(4, 61, 4)}) == together);   // one short prompt, two answers
+  CHECK(group({with_head(4, 60, 4), with_head(4, 61, 4)}) == together);  // one short prompt, two answers
   CHECK(group({with_head(4, 60, 5), with_head(4, 61, 14)}) == apart);
   CHECK(group({w.mixed({1, -3, 2}), w.mixed({1, -3, 3})}) == together);
   CHECK(group({w.mixed({1, -1, 2, 3, 4, 5, 6, 7, 8, 9, 10}), w.mixed({1, -2, 2, 3, 4, 5, 6, 7, 8, 9, 10})}) == apart);

@@ -34,7 +34,8 @@ class SharedPairs {
         p.corrupted_images.push_back(image[0] == '0' ? "3" + image.substr(1) : image);
     p.prompt = pick(heads_);  // longer than what it takes to share, and without a common token
     for (const std::string& image : p.images)
-      p.prompt = joined({p.prompt, std::vector<int32_t>(static_cast<size_t>(image_tokens_(image)), image_token_), {last_}});
+      p.prompt =
+          joined({p.prompt, std::vector<int32_t>(static_cast<size_t>(image_tokens_(image)), image_token_), {last_}});
     p.prompt = joined({p.prompt, pick(questions_)});
     p.chosen = pick(answers_);
     p.rejected = pick(answers_);
@@ -79,8 +80,8 @@ class SharedPairs {
   const std::vector<double> weights_{1, 1, 0.5, 2, 0};
 };
 
-/// Tokens that a batch feeds when a token is fed once for all that comes before and with it, counted from the pairs alone.
-/// `together`: pairs share; else only the two answers about one image do.
+/// Tokens that a batch feeds when a token is fed once for all that comes before and with it, counted from the pairs
+/// alone. `together`: pairs share; else only the two answers about one image do.
 inline int64_t distinct_tokens(const std::vector<Pair>& pairs, const Objective& objective, int64_t image_token,
                                bool together) {
   using Token = std::pair<int32_t, std::string>;  // an image token has its image
