@@ -21,7 +21,7 @@ struct AttentionInputs {
   int heads, kv_heads, width;
   float scale;
   const void *q, *k, *v;
-  const int32_t *spans, *key_row;
+  const int32_t *spans, *ranges, *key_row;
 };
 
 /// Query rows of a tile of AttentionTables, and key rows.
@@ -31,11 +31,11 @@ constexpr int attention_tile_rows = 64;
 void launch_attention(Stream stream, const AttentionInputs& in, const int32_t* query_tiles, void* o, float* lse,
                       int64_t count);
 
-/// Keys that a block of the kernel for single query rows takes.
+/// Keys that a block of the kernel for rows that decode takes.
 constexpr int attention_chunk_keys = 256;
 /// f32 numbers of workspace that a query row needs when rows see up to `keys` keys.
 int64_t attention_partial_size(const AttentionInputs& in, int64_t keys);
-/// The same for tiles of a single query row, as in decoding: flash-decoding (Dao et al. 2023) splits each row's keys in
+/// The same for rows that decode: flash-decoding (Dao et al. 2023) splits each row's keys in
 /// chunks, so that a few rows keep a whole GPU busy, and adds the chunks up in their order. P stays f32. `keys` is the
 /// most that a row sees; `partial` is a workspace.
 void launch_attention_single(Stream stream, const AttentionInputs& in, const int32_t* query_tiles, float* partial,

@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(threads, sizeof(T) == sizeof(bf16) ? 2 : 1)
   T* const values = keys + 2 * step_keys * stride;
 
   const int head = static_cast<int>(blockIdx.x) % in.heads, kv_head = head / (in.heads / in.kv_heads);
-  const QueryTile tile(in.spans, query_tiles, static_cast<int>(blockIdx.x) / in.heads);
+  const QueryTile tile(in.spans, in.ranges, query_tiles, static_cast<int>(blockIdx.x) / in.heads);
   const Head<const T> k(in.k, kv_head, in.kv_heads, in.width, in.vectors);
   const Head<const T> v(in.v, kv_head, in.kv_heads, in.width, in.vectors);
   const auto load_step = [&](int step, int buffer) {
@@ -104,14 +104,20 @@ __global__ void __launch_bounds__(threads, sizeof(T) == sizeof(bf16) ? 2 : 1)
 /// list, its rows from the first that sees a key of the tile.
 class Walk {
  public:
-  __device__ Walk(const int32_t* spans, const int32_t* key_spans, int first, int count, int head, int heads)
-      : spans_(spans), entries_(key_spans + 2 * int64_t{first}), count_(count), head_(head), heads_end_(head + heads) {
+  __device__ Walk(const int32_t* spans, const int32_t* ranges, const int32_t* key_spans, int first, int count, int head,
+                  int heads)
+      : spans_(spans),
+        ranges_(ranges),
+        entries_(key_spans + 2 * int64_t{first}),
+        count_(count),
+        head_(head),
+        heads_end_(head + heads) {
     enter();
   }
 
   __device__ int head() const { return head_; }
   /// Read again each time: a step computes long, and registers are scarce there.
-  __device__ Span span() const { return Span(spans_, entries_[2 * entry_]); }
+  __device__ Span span() const { return Span(spans_, ranges_, entries_[2 * entry_]); }
   /// The query row at place `i` of the step; -1 past the span.
   __device__ int query(int i) const { return query_ + i < query_end_ ? query_ + i : -1; }
   /// False at the end.
@@ -133,6 +139,7 @@ class Walk {
   }
 
   const int32_t* spans_;
+  const int32_t* ranges_;
   const int32_t* entries_;
   int entry_ = 0, count_, head_, heads_end_, query_, query_end_;
 };
@@ -143,10 +150,10 @@ struct QueryNumbers {
   int limit;
 };
 
-/// A key row of a span needs a limit above it when it is one of its own, none when it is of the prefix, and one that
+/// A key row of a span needs a limit above it when it is one of its own, none when it is of the context, and one that
 /// there is not when it is neither. Absent queries have the lowest limit.
 __device__ inline int needs(const Span& span, int key) {
-  if (key >= span.prefix_begin && key < span.prefix_end) return INT_MIN;
+  if (span.in_context(key)) return INT_MIN;
   return key >= span.own_begin && key < span.own_end ? key : INT_MAX;
 }
 
@@ -172,7 +179,7 @@ __global__ void __launch_bounds__(threads, sizeof(T) == sizeof(bf16) ? 2 : 1)
   const int warp_first = first + warp * warp_rows;
   const bool busy = warp_first < end;
 
-  Walk walk(in.spans, key_spans, tile[2], tile[3], kv_head * group, group);
+  Walk walk(in.spans, in.ranges, key_spans, tile[2], tile[3], kv_head * group, group);
   const auto load_step = [&](int buffer) {
     const auto query_at = [&](int i) { return walk.query(i); };
     load_rows<D, step_queries>(queries + buffer * step_queries * stride,

@@ -1,5 +1,5 @@
-// Attention of single query rows: decoding, the last layer where one row of a sequence is read, and the weights of one
-// row for the host. Bound by reading the keys and values once: a block serves all heads of a group.
+// Attention of single query rows: those that decode, and the weights of one row for the host. Bound by reading the keys
+// and values once: a block serves all heads of a group.
 #include "cuda/attention_tile.cuh"
 
 namespace fire::cuda {
@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(threads, 4)
   block /= chunks;
   const int kv_head = block / parts % in.kv_heads, row = block / parts / in.kv_heads;
   const int head = kv_head * group + block % parts * Heads, head_count = min(Heads, (kv_head + 1) * group - head);
-  const QueryTile tile(in.spans, query_tiles, row);
+  const QueryTile tile(in.spans, in.ranges, query_tiles, row);
   const int first = chunk * chunk_keys, count = min(tile.keys - first, chunk_keys);
   if (count <= 0) return;
 
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(threads)
     combine_kernel(Inputs<T> in, const int32_t* __restrict__ query_tiles, int chunks, float* __restrict__ partial,
                    T* __restrict__ o, float* __restrict__ lse) {
   const int head = static_cast<int>(blockIdx.x) % in.heads, row = static_cast<int>(blockIdx.x) / in.heads;
-  const QueryTile tile(in.spans, query_tiles, row);
+  const QueryTile tile(in.spans, in.ranges, query_tiles, row);
   const int used = (tile.keys + chunk_keys - 1) / chunk_keys, column = static_cast<int>(threadIdx.x);
   const float* const numbers = partial_of(partial, row, head, in.heads, chunks, in.width);
   const float* const partial_o = numbers + 2 * chunks;
@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(threads)
   SHARED(float, scratch, threads / warp_size);
   const int head = static_cast<int>(blockIdx.x), kv_head = head / (in.heads / in.kv_heads);
   const int lane = static_cast<int>(threadIdx.x) % warp_size, warp = static_cast<int>(threadIdx.x) / warp_size;
-  const Span span(in.spans, span_index);
+  const Span span(in.spans, in.ranges, span_index);
   const int seen = span.keys_seen(in.key_row, query);
   const T* const q = in.q + (int64_t{query} * in.heads + head) * in.width;
   float* const row = weights + head * columns;

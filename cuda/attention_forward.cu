@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(threads, sizeof(T) == sizeof(bf16) ? 3 : 1)
   T* const values = keys + key_step * stride;
 
   const int head = static_cast<int>(blockIdx.x) % in.heads, kv_head = head / (in.heads / in.kv_heads);
-  const QueryTile tile(in.spans, query_tiles, static_cast<int>(blockIdx.x) / in.heads);
+  const QueryTile tile(in.spans, in.ranges, query_tiles, static_cast<int>(blockIdx.x) / in.heads);
   const Head<const T> q(in.q, head, in.heads, in.width, in.vectors);
   const Head<const T> k(in.k, kv_head, in.kv_heads, in.width, in.vectors);
   const Head<const T> v(in.v, kv_head, in.kv_heads, in.width, in.vectors);

@@ -10,16 +10,16 @@ namespace {
 
 static_assert(attention_tile_rows == attention_tile, "the tables are cut as the kernels work");
 
-/// Single query rows go through the device in portions that need no more workspace than this, unless one row does.
-constexpr int64_t single_workspace = int64_t{16} << 20;
+/// Rows that decode go through the device in portions that need no more workspace than this, unless one row does.
+constexpr int64_t decoding_workspace = int64_t{16} << 20;
 
-/// The query tiles of a plan that hold a single row each: the last `count`.
-struct SingleRows {
+/// The query tiles of a plan whose rows decode: the last `count`.
+struct DecodingRows {
   int64_t count = 0, keys = 0;  // the most that one sees
 
-  explicit SingleRows(const AttentionPlan& plan) {
+  explicit DecodingRows(const AttentionPlan& plan) {
     for (const AttentionSpan& s : plan.spans) {
-      if (s.query_end - s.query_begin != 1) continue;
+      if (!s.decodes) continue;
       ++count;
       keys = std::max<int64_t>(keys, keys_seen(plan, s, s.query_begin));
     }
@@ -51,6 +51,7 @@ AttentionInputs inputs_of(DType type, Tensor q, Tensor k, const PreparedPlan& pl
           k.data(),
           nullptr,
           plan.spans.i32(),
+          plan.ranges.i32(),
           plan.key_row.i32()};
 }
 
@@ -63,16 +64,16 @@ void CudaOps::attention(Tensor q, Tensor k, Tensor v, const PreparedPlan& plan, 
   if (lse) check_like("lse", lse, DType::f32, {q.dim(0), q.dim(1)});
   in.v = v.data();
   float* const lse_data = f32_or_null(lse);
-  const SingleRows singles(*plan.plan);
-  const int64_t tiled = plan.query_tiles.dim(0) - singles.count;
+  const DecodingRows decoding(*plan.plan);
+  const int64_t tiled = plan.query_tiles.dim(0) - decoding.count;
   launch_attention(stream_, in, plan.query_tiles.i32(), o.data(), lse_data, tiled);
-  if (singles.count == 0) return;
-  const int64_t row_bytes = attention_partial_size(in, singles.keys) * static_cast<int64_t>(sizeof(float));
-  const int64_t portion = std::clamp(single_workspace / row_bytes, int64_t{1}, singles.count);
+  if (decoding.count == 0) return;
+  const int64_t row_bytes = attention_partial_size(in, decoding.keys) * static_cast<int64_t>(sizeof(float));
+  const int64_t portion = std::clamp(decoding_workspace / row_bytes, int64_t{1}, decoding.count);
   auto* const partial = static_cast<float*>(workspace(static_cast<size_t>(portion * row_bytes)));
-  for (int64_t i = 0; i < singles.count; i += portion)
+  for (int64_t i = 0; i < decoding.count; i += portion)
     launch_attention_single(stream_, in, plan.query_tiles.slice(tiled + i, tiled + i + 1).i32(), partial, o.data(),
-                            lse_data, std::min(portion, singles.count - i), singles.keys);
+                            lse_data, std::min(portion, decoding.count - i), decoding.keys);
 }
 
 void CudaOps::attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse,

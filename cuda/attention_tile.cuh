@@ -27,24 +27,34 @@ constexpr int tile_bytes(int rows) {
   return rows * pitch<T, D> * static_cast<int>(sizeof(T));
 }
 
+/// A row of AttentionTables::spans with the ranges of its context.
 struct Span {
-  int query_begin, query_end, prefix_begin, prefix_end, own_begin, own_end;
+  int query_begin, query_end, own_begin, own_end, context_keys, range_count;
   bool causal;
+  const int32_t* ranges;  // [range_count, 2]
 
-  __device__ Span(const int32_t* spans, int index) {
-    const int32_t* s = spans + 7 * int64_t{index};
-    query_begin = s[0], query_end = s[1], prefix_begin = s[2], prefix_end = s[3], own_begin = s[4], own_end = s[5];
-    causal = s[6] != 0;
+  __device__ Span(const int32_t* spans, const int32_t* all_ranges, int index) {
+    const int32_t* s = spans + 8 * int64_t{index};
+    query_begin = s[0], query_end = s[1], own_begin = s[5], own_end = s[6];
+    ranges = all_ranges + 2 * int64_t{s[2]}, range_count = s[3] - s[2], context_keys = s[4];
+    causal = s[7] != 0;
   }
   /// One past the last own key row that query row `query` sees.
   __device__ int limit(const int32_t* key_row, int query) const { return causal ? key_row[query] + 1 : own_end; }
   __device__ int keys_seen(const int32_t* key_row, int query) const {
-    return prefix_end - prefix_begin + limit(key_row, query) - own_begin;
+    return context_keys + limit(key_row, query) - own_begin;
   }
-  /// Row of the key at place `i` of the span's sequence: the prefix, then its own.
+  /// Row of the key at place `i` of the span's sequence: the ranges of its context, then its own.
   __device__ int key(int i) const {
-    const int prefix = prefix_end - prefix_begin;
-    return i < prefix ? prefix_begin + i : own_begin + i - prefix;
+    if (i >= context_keys) return own_begin + i - context_keys;
+    const int32_t* range = ranges;
+    for (int size = range[1] - range[0]; i >= size; size = range[1] - range[0]) i -= size, range += 2;
+    return range[0] + i;
+  }
+  __device__ bool in_context(int key) const {
+    for (int r = 0; r < range_count; ++r)
+      if (key >= ranges[2 * r] && key < ranges[2 * r + 1]) return true;
+    return false;
   }
 };
 
@@ -52,8 +62,8 @@ struct QueryTile {
   Span span;
   int first, end, keys;  // query rows [first, end), keys seen by the last
 
-  __device__ QueryTile(const int32_t* spans, const int32_t* tiles, int index)
-      : span(spans, tiles[3 * int64_t{index}]),
+  __device__ QueryTile(const int32_t* spans, const int32_t* ranges, const int32_t* tiles, int index)
+      : span(spans, ranges, tiles[3 * int64_t{index}]),
         first(tiles[3 * int64_t{index} + 1]),
         keys(tiles[3 * int64_t{index} + 2]) {
     end = min(first + tile_rows, span.query_end);
@@ -64,7 +74,7 @@ struct QueryTile {
 template <class T>
 struct Inputs {
   const T *q, *k, *v;
-  const int32_t *spans, *key_row;
+  const int32_t *spans, *ranges, *key_row;
   int heads, kv_heads, width;
   float scale, scale_log2;  // the second for exp2: scale * log2(e)
   bool vectors;             // rows of every matrix of the call are 16-byte aligned and whole 16 bytes long
@@ -77,6 +87,7 @@ Inputs<T> inputs_of(const AttentionInputs& in, const P*... others) {
           static_cast<const T*>(in.k),
           static_cast<const T*>(in.v),
           in.spans,
+          in.ranges,
           in.key_row,
           in.heads,
           in.kv_heads,

@@ -37,9 +37,10 @@ AttentionPlan Shapes::packed_plan() const {
     const int32_t group = plan.groups++;
     const int64_t begin = image * (prefix() + 2 * tail), end = begin + prefix();
     plan.spans.push_back({narrow(begin), narrow(end), 0, 0, narrow(begin), narrow(end), true, group});
+    const KeyRange prefix_rows{narrow(begin), narrow(end)}, context = plan.add_context({&prefix_rows, 1});
     for (int64_t own = end; own < end + 2 * tail; own += tail)
       plan.spans.push_back(
-          {narrow(own), narrow(own + tail), narrow(begin), narrow(end), narrow(own), narrow(own + tail), true, group});
+          {narrow(own), narrow(own + tail), context.begin, context.end, narrow(own), narrow(own + tail), true, group});
   }
   for (int64_t row = 0; row < tokens(); ++row) plan.key_row.push_back(narrow(row));
   return plan;

@@ -197,9 +197,10 @@ Objective to_objective(const Napi::Value& value) {
 
 StepOptions to_step_options(const Napi::Value& value) {
   const Fields o(value, "step");
-  const StepOptions options{o.number("normalizer"),
-                            o.choice<Layout>("layout", {{"packed", Layout::packed}, {"plain", Layout::plain}}),
-                            o.integer("chosenTokens")};
+  const StepOptions options{
+      o.number("normalizer"),
+      o.choice<Layout>("layout", {{"packed", Layout::packed}, {"pair", Layout::pair}, {"plain", Layout::plain}}),
+      o.integer("chosenTokens")};
   if (!(options.normalizer > 0)) expected("a number > 0", o.path("normalizer"), o.get("normalizer"));
   return options;
 }

@@ -155,7 +155,7 @@ Napi::Value EngineWrap::plan(const Napi::CallbackInfo& info) {
                                         {"scratchBytes", plan.scratch_bytes},
                                         {"featureBytesPerToken", plan.feature_bytes_per_token},
                                         {"pixelBytesPerToken", plan.pixel_bytes_per_token},
-                                        {"referenceBytesPerRow", plan.reference_bytes_per_row}})
+                                        {"referenceBytes", plan.reference_bytes}})
         o.Set(name, static_cast<double>(bytes));
       o.Set("tokens", static_cast<double>(plan.tokens));
       o.Set("rows", static_cast<double>(plan.rows));
@@ -203,9 +203,7 @@ Napi::Value EngineWrap::logprobs(const Napi::CallbackInfo& info) {
   auto sequences = to_vector(info[0], "sequences", to_sequence);
   const bool adapter = to_boolean(info[1], "adapter");
   Work work = [sequences = std::move(sequences), adapter](Engine& engine, Cancel cancel) -> ToJs {
-    std::vector<std::vector<float>> all;
-    for (const SequenceRef& s : sequences) all.push_back(engine.logprobs(s, adapter, cancel));
-    return [all = std::move(all)](Napi::Env env) {
+    return [all = engine.logprobs(sequences, adapter, cancel)](Napi::Env env) {
       return js_array(env, all, [&](const std::vector<float>& v) { return float_array(env, v); });
     };
   };

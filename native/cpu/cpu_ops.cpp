@@ -9,10 +9,8 @@ namespace fire::cpu {
 CpuOps::CpuOps(int threads, Precision precision, Backend backend)
     : pool_(threads), gemm_(pool_, precision, backend), scratch_(static_cast<size_t>(pool_.size())) {}
 
-float* CpuOps::scratch(int worker, int slot, size_t n) {
-  auto& slots = scratch_[static_cast<size_t>(worker)];
-  while (slots.size() <= static_cast<size_t>(slot)) slots.push_back(std::make_unique<std::vector<float>>());
-  std::vector<float>& buffer = *slots[static_cast<size_t>(slot)];
+float* CpuOps::scratch(int worker, Slot slot, size_t n) {
+  std::vector<float>& buffer = scratch_[static_cast<size_t>(worker)][static_cast<size_t>(slot)];
   if (buffer.size() < n) buffer.resize(n);
   return buffer.data();
 }

@@ -2,7 +2,7 @@
 // sample, optimizer. Work is cut into tasks whose results do not depend on which thread runs them.
 #pragma once
 
-#include <memory>
+#include <array>
 
 #include "cpu/gemm.h"
 #include "cpu/thread_pool.h"
@@ -81,13 +81,15 @@ class CpuOps final : public Ops {
   void for_rows(int64_t rows, int64_t cols, F&& body) {
     for_slices(rows, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, cols)), body);
   }
-  /// A per-worker buffer of at least n floats, kept for reuse; `slot` tells apart buffers used together.
-  float* scratch(int worker, int slot, size_t n);
+  /// What a worker keeps memory for; buffers that are used together have a name each.
+  enum class Slot : uint8_t { lora_input, scores, score_gradients, queries, gradients, sums, gathered, count };
+  /// At least n floats, kept for reuse.
+  float* scratch(int worker, Slot slot, size_t n);
 
   ThreadPool pool_;
   Gemm gemm_;
-  std::vector<std::vector<std::unique_ptr<std::vector<float>>>> scratch_;
-  std::vector<std::vector<float>> widened_;  // what adopt copied
+  std::vector<std::array<std::vector<float>, static_cast<size_t>(Slot::count)>> scratch_;  // of each worker
+  std::vector<std::vector<float>> widened_;                                                // what adopt copied
 };
 
 }  // namespace fire::cpu

@@ -7,9 +7,6 @@
 namespace fire::cpu {
 namespace {
 
-/// Scratch of worker 0 that holds dropped inputs; the attention tasks use the slots below.
-constexpr int lora_input_slot = 2;
-
 /// x as [rows, cols].
 Operand plain(const Tensor& x) { return {x.data(), x.dtype(), x.cols(), 1}; }
 /// x^T as [cols, rows].
@@ -54,7 +51,7 @@ void CpuOps::lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, 
   linear(x, w, bias, {}, y);
   const int64_t tokens = x.rows(), in = x.cols(), r = lora.a.rows(), out = lora.b.rows();
   if (dropout.rate > 0) {
-    float* dropped = scratch(0, lora_input_slot, static_cast<size_t>(tokens * in));
+    float* dropped = scratch(0, Slot::lora_input, static_cast<size_t>(tokens * in));
     for_rows(tokens, in, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) apply_mask(x.f32() + i * in, dropped + i * in, i, in, dropout, false);
     });
@@ -78,7 +75,7 @@ void CpuOps::lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView&
     return;
   }
   // The masked input is made again; its memory then holds dh A on the way to dx.
-  float* buffer = scratch(0, lora_input_slot, static_cast<size_t>(tokens * in));
+  float* buffer = scratch(0, Slot::lora_input, static_cast<size_t>(tokens * in));
   const Tensor dropped(buffer, DType::f32, {tokens, in});
   for_rows(tokens, in, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) apply_mask(x.f32() + i * in, buffer + i * in, i, in, dropout, false);

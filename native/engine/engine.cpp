@@ -6,6 +6,15 @@
 namespace fire {
 namespace {
 
+/// Two images with it have the same features.
+Sha256::Digest content_of(const Rgb& image) {
+  Sha256 sha;
+  const int64_t size[] = {image.height, image.width};
+  sha.add(std::as_bytes(std::span(size)));
+  sha.add(std::as_bytes(std::span(image.pixels, static_cast<size_t>(image.height * image.width * 3))));
+  return sha.digest();
+}
+
 /// What the device computes decides the bits, so it is part of every key.
 std::optional<ContentStore> open_store(const EngineSpec& spec, const Ops& ops) {
   if (!spec.feature_store || ops.dry()) return std::nullopt;
@@ -57,25 +66,28 @@ EncodedImage Engine::encode_image(const std::string& id, const Rgb& rgb, Cancel 
   require_device();
   cancel.check();
   auto it = images_.find(id);
-  if (it == images_.end()) {
-    Image entry{config_.vision->preprocess(rgb), nullptr};
+  if (it == images_.end()) it = images_.emplace(id, image_of(rgb)).first;
+  const Image& image = *it->second;
+  return {id, image.patches.grid_h, image.patches.grid_w, image.features->tokens()};
+}
+
+std::shared_ptr<const Engine::Image> Engine::image_of(const Rgb& rgb) {
+  const Sha256::Digest content = content_of(rgb);
+  if (const auto known = contents_.find(content); known != contents_.end())
+    if (auto image = known->second.lock()) return image;
+  auto image = std::make_shared<Image>(Image{config_.vision->preprocess(rgb), nullptr, content});
+  const ContentStore::Key key = store_ ? store_->key("image", std::as_bytes(std::span(content))) : ContentStore::Key{};
+  if (store_) image->features = stored_features(key, {rgb.height, rgb.width});
+  if (!image->features) {
+    image->features = on_weights([&] { return vision().encode(image->patches, *arena_); });
     if (store_) {
-      const auto pixels = std::as_bytes(std::span(rgb.pixels, static_cast<size_t>(rgb.height * rgb.width * 3)));
-      entry.content = store_->key("image " + std::to_string(rgb.height) + " " + std::to_string(rgb.width), pixels);
-      entry.features = stored_features(entry.content, {rgb.height, rgb.width});
+      std::vector<std::byte> bytes(image->features->all().bytes());
+      ops_->download(image->features->all(), bytes.data());
+      store_->keep(key, bytes);
     }
-    if (!entry.features) {
-      entry.features = on_weights([&] { return vision().encode(entry.patches, *arena_); });
-      if (store_) {
-        std::vector<std::byte> bytes(entry.features->all().bytes());
-        ops_->download(entry.features->all(), bytes.data());
-        store_->keep(entry.content, bytes);
-      }
-    }
-    it = images_.emplace(id, std::move(entry)).first;
   }
-  const auto& [patches, features, content] = it->second;
-  return {id, patches.grid_h, patches.grid_w, features->tokens()};
+  contents_[content] = image;
+  return image;
 }
 
 std::unique_ptr<ImageFeatures> Engine::stored_features(const ContentStore::Key& key, Size size) {
@@ -88,14 +100,20 @@ std::unique_ptr<ImageFeatures> Engine::stored_features(const ContentStore::Key& 
   return features;
 }
 
-void Engine::release_image(const std::string& id) { images_.erase(id); }
+void Engine::release_image(const std::string& id) {
+  const auto it = images_.find(id);
+  if (it == images_.end()) return;
+  const Sha256::Digest content = it->second->content;
+  images_.erase(it);
+  if (contents_.at(content).expired()) contents_.erase(content);
+}
 
 const Engine::Image& Engine::image(const std::string& id) const {
   const auto it = images_.find(id);
   if (it == images_.end())
     throw Error(Code::invalid_argument, "image \"" + id + "\" has not been encoded (or was released)")
         .with("image", id);
-  return it->second;
+  return *it->second;
 }
 
 std::vector<const ImageFeatures*> Engine::features(const std::vector<std::string>& ids) const {
@@ -129,7 +147,7 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
   std::map<std::pair<std::string, int64_t>, std::unique_ptr<ImageFeatures>> fresh;
   const FeatureLookup lookup = [&](const std::string& id, int64_t occurrence) -> const ImageFeatures* {
     const Image& known = image(id);
-    if (options.layout == Layout::packed) return known.features.get();
+    if (options.layout != Layout::plain) return known.features.get();
     if (objective.needs_reference()) vision().encode(known.patches, *arena_);
     auto& slot = fresh[{id, occurrence}];
     if (!slot) slot = vision().encode(known.patches, *arena_);
@@ -143,7 +161,7 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
   const Context context = this->context(cancel);
   Arena::Scope scope(context.arena);
   Tensor reference;
-  if (objective.needs_reference() && options.layout == Layout::packed && (spec_.reference_cache_bytes > 0 || store_))
+  if (objective.needs_reference() && options.layout != Layout::plain && (spec_.reference_cache_bytes > 0 || store_))
     reference = reference_cache_.rows(context, pairs, objective, batch, pack_pairs);
   const StepSettings settings{.normalizer = options.normalizer,
                               .checkpointing = spec_.checkpointing,
@@ -206,11 +224,11 @@ void Engine::reserve(const std::vector<Pair>& pairs, const Objective& objective,
   reserved_.push_back(size);
 }
 
-std::vector<float> Engine::logprobs(const SequenceRef& sequence, bool use_adapter, Cancel cancel) {
-  return on_weights([&] {
-    return token_logprobs(context(cancel), use_adapter ? adapter_.get() : nullptr,
-                          {sequence.ids, features(sequence.images)});
-  });
+std::vector<std::vector<float>> Engine::logprobs(const std::vector<SequenceRef>& sequences, bool use_adapter,
+                                                 Cancel cancel) {
+  std::vector<SequenceToScore> resolved;
+  for (const SequenceRef& s : sequences) resolved.push_back({s.ids, features(s.images)});
+  return on_weights([&] { return token_logprobs(context(cancel), use_adapter ? adapter_.get() : nullptr, resolved); });
 }
 
 std::vector<Generation> Engine::generate(const std::vector<PromptRef>& prompts, const SamplingSpec& sampling,

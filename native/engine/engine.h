@@ -82,7 +82,8 @@ class Engine {
 
   int64_t image_tokens(int64_t width, int64_t height) const;
   View view_image(const Rgb& image) const { return config_.vision->view(image); }
-  /// Runs the vision tower and keeps the features under `id` until released. An id that is known is not run again.
+  /// Runs the vision tower and keeps the features under `id` until released. An id that is known is not run again, nor
+  /// are pixels that are: their features are held once, and steps share their rows.
   EncodedImage encode_image(const std::string& id, const Rgb& image, Cancel cancel);
   void release_image(const std::string& id);
 
@@ -99,7 +100,8 @@ class Engine {
   void zero_grad();
   int64_t step() const { return optimizer_ ? optimizer_->step() : 0; }
 
-  std::vector<float> logprobs(const SequenceRef& sequence, bool use_adapter, Cancel cancel);
+  /// One list a sequence, see token_logprobs.
+  std::vector<std::vector<float>> logprobs(const std::vector<SequenceRef>& sequences, bool use_adapter, Cancel cancel);
   std::vector<Generation> generate(const std::vector<PromptRef>& prompts, const SamplingSpec& sampling,
                                    bool use_adapter, const GenerationEvents& events, Cancel cancel);
   /// [layers, heads, image tokens] per position.
@@ -115,7 +117,7 @@ class Engine {
   struct Image {
     Patches patches;
     std::unique_ptr<ImageFeatures> features;
-    ContentStore::Key content{};  // of its pixels; only with a store
+    Sha256::Digest content;
   };
 
   /// Runs what computes with the weights. On a CPU these are the mapped file, which may change under it; a GPU has
@@ -125,6 +127,8 @@ class Engine {
     return ops_->is_gpu() ? work() : file_.reading(work);
   }
   const Image& image(const std::string& id) const;
+  /// Encodes it if no image with these pixels is held.
+  std::shared_ptr<const Image> image_of(const Rgb& rgb);
   /// From the store; nullptr where it has nothing that fits.
   std::unique_ptr<ImageFeatures> stored_features(const ContentStore::Key& key, Size size);
   /// On a GPU: makes the arena one block that holds this step, as a dry run of it says.
@@ -148,7 +152,8 @@ class Engine {
   Weights weights_;
   std::unique_ptr<Adapter> adapter_;
   std::optional<Optimizer> optimizer_;
-  std::map<std::string, Image> images_;
+  std::map<std::string, std::shared_ptr<const Image>> images_;     // by id
+  std::map<Sha256::Digest, std::weak_ptr<const Image>> contents_;  // those among them, by their pixels
   std::optional<ContentStore> store_;
   ReferenceCache reference_cache_;
   std::vector<std::array<int64_t, 2>> reserved_;  // tokens and rows of the steps that memory was reserved for

@@ -12,19 +12,14 @@ namespace {
 /// Stands for the images of some pairs: every run of placeholder tokens is one image of a single row.
 class FlatImages {
  public:
-  /// Names the images of `pairs` after their lengths.
-  FlatImages(const Context& context, std::vector<Pair>& pairs) {
-    for (Pair& pair : pairs) {
-      std::vector<std::string> ids;
-      for (const int64_t tokens : placeholder_runs(pair.prompt, context.config.image_token_id)) {
-        ids.push_back(std::to_string(tokens));
-        largest_ = std::max(largest_, tokens);
-        features_.try_emplace(ids.back(), std::make_unique<ImageFeatures>(context.ops, TokenGrid{1, tokens},
-                                                                          context.config.text.hidden_size,
-                                                                          context.config.vision->deepstack_levels()));
-      }
-      if (pair.has_corrupted()) pair.corrupted_images = ids;
-      pair.images = ids;
+  /// Renames the images of `pairs`, so that two have the same name where the step knows them to be the same image.
+  FlatImages(const Context& context, std::vector<Pair>& pairs) : context_(context) {
+    for (size_t p = 0; p < pairs.size(); ++p) {
+      Pair& pair = pairs[p];
+      const std::vector<int64_t> runs = placeholder_runs(pair.prompt, context.config.image_token_id);
+      const std::string own = std::to_string(p);
+      if (pair.has_corrupted()) pair.corrupted_images = names(pair.corrupted_images, runs, own + " corrupted");
+      pair.images = names(pair.images, runs, own);
     }
   }
 
@@ -33,6 +28,27 @@ class FlatImages {
   int64_t largest() const { return largest_; }
 
  private:
+  /// One a run. Where images are not named one a run, they are nobody else's but `own`: a plan may be too large.
+  std::vector<std::string> names(const std::vector<std::string>& ids, const std::vector<int64_t>& runs,
+                                 const std::string& own) {
+    std::vector<std::string> all;
+    for (size_t i = 0; i < runs.size(); ++i) {
+      // An id that stands for images of two lengths is two images, and no id is a name of `own`.
+      const std::string length = "/" + std::to_string(runs[i]);
+      all.push_back(ids.size() == runs.size() ? "image " + ids[i] + length
+                                              : "of pair " + own + "/" + std::to_string(i));
+      add(all.back(), runs[i]);
+    }
+    return all;
+  }
+
+  void add(const std::string& name, int64_t tokens) {
+    largest_ = std::max(largest_, tokens);
+    features_.try_emplace(
+        name, std::make_unique<ImageFeatures>(context_.ops, TokenGrid{1, tokens}, context_.config.text.hidden_size,
+                                              context_.config.vision->deepstack_levels()));
+  }
+
   static std::vector<int64_t> placeholder_runs(const std::vector<int32_t>& ids, int64_t image_token_id) {
     const auto is_image = [&](int32_t id) { return id == image_token_id; };
     std::vector<int64_t> runs;
@@ -44,6 +60,7 @@ class FlatImages {
     return runs;
   }
 
+  const Context& context_;
   std::map<std::string, std::unique_ptr<ImageFeatures>> features_;
   int64_t largest_ = 0;
 };
@@ -94,7 +111,8 @@ PlanStats plan_step(const Context& context, const SafeTensors& file, const Adapt
   const size_t hidden_bytes = static_cast<size_t>(text.hidden_size) * size_of(null.activation_type());
   plan.feature_bytes_per_token = hidden_bytes * (vision.deepstack_levels() + 1);
   plan.pixel_bytes_per_token = static_cast<size_t>(vision.patches_per_token() * vision.patch_length()) * sizeof(float);
-  plan.reference_bytes_per_row = objective.needs_reference() ? hidden_bytes : 0;
+  if (objective.needs_reference())
+    for (const std::vector<int32_t>& rows : batch.pair_rows) plan.reference_bytes += rows.size() * hidden_bytes;
   plan.tokens = stats.tokens;
   plan.rows = stats.rows;
   return plan;

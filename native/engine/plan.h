@@ -18,7 +18,7 @@ struct PlanStats {
   size_t scratch_bytes = 0;     // of the device, beside the arena
   /// Of an encoded image, a placeholder token: features, and pixels on the host.
   size_t feature_bytes_per_token = 0, pixel_bytes_per_token = 0;
-  size_t reference_bytes_per_row = 0;  // on the host
+  size_t reference_bytes = 0;  // of what a cache keeps of the pairs, on the host
   int64_t tokens = 0, rows = 0;
 };
 

@@ -9,17 +9,17 @@
 namespace fire {
 namespace {
 
-/// A group while its prompts are answered; its prefix is in the cache from its first prompt to the end of its last.
-struct Group {
-  int64_t prefix;        // tokens
-  size_t unfinished;     // prompts
-  int64_t place = -1;    // among the prefixes of the cache
-  int32_t position = 0;  // of the token after the prefix
+/// A shared part while its prompts are answered: it is in the cache from its first prompt to the end of its last.
+struct Part {
+  size_t unfinished;   // prompts
+  int64_t place = -1;  // among those of its level in the cache
+  int64_t pass = -1;   // the last pass whose plan has `context`
+  KeyRange context{};  // what rows behind it see, in that plan
 };
 
 /// A prompt that is being answered.
 struct Active {
-  size_t prompt, group;
+  size_t prompt;
   int64_t slot;
   StopMatcher stop;
   int64_t length = 0;    // tokens in its own rows of the cache
@@ -39,14 +39,16 @@ class Generator {
         sampling_(sampling),
         events_(events),
         results_(prompts.size()) {
-    const std::vector<PromptGroup> groups = group_prompts(prompts, context.config.image_token_id);
-    for (const PromptGroup& g : groups) {
-      for (const size_t prompt : g.prompts) queue_.push_back({prompt, groups_.size()});
-      groups_.push_back({g.prefix, g.prompts.size()});
-    }
-    plan_ = plan_cache(prompts, groups, sampling.batch_size, sampling.max_new_tokens);
+    for (const GenerationPrompt& p : prompts)
+      sequences_.push_back(make_sequence(p.ids, p.images, p.ids.size(), context.config));
+    shared_ = share_parts(sequences_);
+    for (const SharedPart& part : shared_.parts) parts_.push_back({part.prompts});
+    plan_ = plan_cache(prompts, shared_, sampling.batch_size, sampling.max_new_tokens);
     for (int64_t s = plan_.slots - 1; s >= 0; --s) free_slots_.push_back(s);
-    for (int64_t p = plan_.prefixes - 1; p >= 0; --p) free_places_.push_back(p);
+    for (const CachePlan::Level& level : plan_.levels) {
+      std::vector<int64_t>& places = free_places_.emplace_back();
+      for (int64_t p = level.places - 1; p >= 0; --p) places.push_back(p);
+    }
     cache_.emplace(context.ops, context.config.text, plan_.rows());
   }
 
@@ -56,12 +58,11 @@ class Generator {
   }
 
  private:
-  /// Gives free slots to waiting prompts; false when everything is done. Prompts come group by group, so `active_` has
-  /// each group in one piece.
+  /// Gives free slots to waiting prompts; false when everything is done. Prompts come tree by tree, so `active_` has
+  /// each tree in one piece.
   bool admit() {
-    for (; next_ < queue_.size() && !free_slots_.empty(); ++next_) {
-      active_.push_back(
-          {queue_[next_].prompt, queue_[next_].group, free_slots_.back(), StopMatcher(sampling_.stop_strings.get())});
+    for (; next_ < shared_.order.size() && !free_slots_.empty(); ++next_) {
+      active_.push_back({shared_.order[next_], free_slots_.back(), StopMatcher(sampling_.stop_strings.get())});
       free_slots_.pop_back();
     }
     return !active_.empty();
@@ -70,13 +71,14 @@ class Generator {
   /// One pass: the whole prompt of those that begin, the newest token of the others. Draws a token for each.
   void step() {
     DecoderInput input;
+    ++pass_;
     for (size_t i = 0; i < active_.size(); ++i) {
       Active& a = active_[i];
-      if (i == 0 || active_[i - 1].group != a.group) ++input.plan.groups;
+      if (i == 0 || shared_.tree[active_[i - 1].prompt] != shared_.tree[a.prompt]) ++input.plan.groups;
       if (a.begun) {
-        append_text(input, a, {&a.token, 1});
+        feed_token(input, a);
       } else {
-        begin(input, a);
+        feed_prompt(input, a);
       }
       input.read_rows.push_back(static_cast<int32_t>(input.tokens()) - 1);
     }
@@ -92,59 +94,63 @@ class Generator {
     }
   }
 
-  void begin(DecoderInput& input, Active& a) {
-    const GenerationPrompt& prompt = prompts_[a.prompt];
-    const std::span<const int32_t> ids(prompt.ids);
-    Group& g = groups_[a.group];
+  void feed_prompt(DecoderInput& input, Active& a) {
+    const Sequence& s = sequences_[a.prompt];
+    const KeyRange context = context_behind(input, shared_.of[a.prompt]);
+    const size_t begin = shared_.own_begin(a.prompt), end = s.ids.size();
     a.begun = true;
-    if (g.prefix == 0) {
-      a.position = append_start(input, ids, prompt, plan_.own_begin(a.slot));
-      a.length = static_cast<int64_t>(ids.size());
-      return;
-    }
-    if (g.place < 0) {
-      g.place = free_places_.back();
-      free_places_.pop_back();
-      g.position = append_start(input, ids.first(static_cast<size_t>(g.prefix)), prompt, plan_.prefix_begin(g.place));
-    }
-    a.position = g.position;
-    append_text(input, a, ids.subspan(static_cast<size_t>(g.prefix)));
+    a.length = static_cast<int64_t>(end - begin);
+    for (const auto& axis : s.positions)
+      a.position = std::max(a.position, *std::max_element(axis.begin(), axis.end()) + 1);
+    append_rows(input, s, begin, end);
+    attend(input, a.length, context, plan_.own_begin(a.slot), 0, false);
   }
 
-  /// The start of a sequence, with all its images, kept at cache rows [at, ...). Returns the position after it.
-  int32_t append_start(DecoderInput& input, std::span<const int32_t> ids, const GenerationPrompt& prompt, int64_t at) {
-    const int32_t groups = input.plan.groups, row = append_sequence(input, ids, prompt.images, context_.config);
-    const int32_t shift = static_cast<int32_t>(at) - row;
-    AttentionSpan& span = input.plan.spans.back();
-    span.own_begin += shift;
-    span.own_end += shift;
-    span.group = groups - 1;
-    input.plan.groups = groups;
-    int32_t last = -1;
-    for (size_t i = static_cast<size_t>(row); i < input.ids.size(); ++i) {
-      input.plan.key_row[i] += shift;
-      input.cache_rows.push_back(input.plan.key_row[i]);
-      for (const auto& axis : input.positions) last = std::max(last, axis[i]);
-    }
-    return last + 1;
+  void feed_token(DecoderInput& input, Active& a) {
+    const KeyRange context = context_behind(input, shared_.of[a.prompt]);
+    input.ids.push_back(a.token);
+    for (auto& axis : input.positions) axis.push_back(a.position);
+    attend(input, 1, context, plan_.own_begin(a.slot), a.length, true);
+    ++a.length;
+    ++a.position;
   }
 
-  /// Text behind what the cache holds of `a`.
-  void append_text(DecoderInput& input, Active& a, std::span<const int32_t> ids) {
-    const Group& g = groups_[a.group];
-    const int32_t row = static_cast<int32_t>(input.tokens()), count = static_cast<int32_t>(ids.size());
-    const int32_t prefix = g.prefix > 0 ? static_cast<int32_t>(plan_.prefix_begin(g.place)) : 0;
-    const int32_t own = static_cast<int32_t>(plan_.own_begin(a.slot)), key = own + static_cast<int32_t>(a.length);
-    input.ids.insert(input.ids.end(), ids.begin(), ids.end());
-    for (int32_t i = 0; i < count; ++i) {
-      for (auto& axis : input.positions) axis.push_back(a.position + i);
+  /// What rows behind a part see, in the plan of this pass. A part that is not in the cache yet is fed first.
+  KeyRange context_behind(DecoderInput& input, int32_t index) {
+    if (index < 0) return {0, 0};
+    Part& part = parts_[static_cast<size_t>(index)];
+    if (part.pass == pass_) return part.context;
+    const SharedPart& tokens = shared_.parts[static_cast<size_t>(index)];
+    const KeyRange above = context_behind(input, tokens.parent);
+    const int64_t rows = static_cast<int64_t>(tokens.rows());
+    const bool begins = part.place < 0;
+    if (begins) {
+      std::vector<int64_t>& places = free_places_[tokens.level];
+      part.place = places.back();
+      places.pop_back();
+    }
+    const int64_t at = plan_.levels[tokens.level].place_begin(part.place);
+    if (begins) {
+      append_rows(input, sequences_[tokens.prompt], tokens.begin, tokens.end);
+      attend(input, rows, above, at, 0, false);
+    }
+    std::vector<KeyRange> ranges(input.plan.ranges.begin() + above.begin, input.plan.ranges.begin() + above.end);
+    ranges.push_back({static_cast<int32_t>(at), static_cast<int32_t>(at + rows)});
+    part.pass = pass_;
+    return part.context = input.plan.add_context(ranges);
+  }
+
+  /// The last `count` rows of the input go to the cache behind the `length` rows that are at `own` already, and see
+  /// those and the context.
+  void attend(DecoderInput& input, int64_t count, KeyRange context, int64_t own, int64_t length, bool decodes) {
+    const int32_t end = static_cast<int32_t>(input.tokens()), begin = end - static_cast<int32_t>(count);
+    const int32_t first_key = static_cast<int32_t>(own), key = static_cast<int32_t>(own + length);
+    for (int32_t i = 0; i < end - begin; ++i) {
       input.plan.key_row.push_back(key + i);
       input.cache_rows.push_back(key + i);
     }
-    input.plan.spans.push_back({row, row + count, prefix, prefix + static_cast<int32_t>(g.prefix), own, key + count,
-                                true, input.plan.groups - 1});
-    a.length += count;
-    a.position += count;
+    input.plan.spans.push_back(
+        {begin, end, context.begin, context.end, first_key, key + (end - begin), true, input.plan.groups - 1, decodes});
   }
 
   /// Runs the pass and draws a token for each active prompt.
@@ -188,14 +194,12 @@ class Generator {
 
   void finish(const Active& a) {
     free_slots_.push_back(a.slot);
-    Group& g = groups_[a.group];
-    if (--g.unfinished == 0 && g.place >= 0) free_places_.push_back(g.place);
+    for (int32_t p = shared_.of[a.prompt]; p >= 0; p = shared_.parts[static_cast<size_t>(p)].parent) {
+      Part& part = parts_[static_cast<size_t>(p)];
+      if (--part.unfinished == 0) free_places_[shared_.parts[static_cast<size_t>(p)].level].push_back(part.place);
+    }
     if (events_.on_end) events_.on_end(a.prompt, results_[a.prompt]);
   }
-
-  struct Waiting {
-    size_t prompt, group;
-  };
 
   const Context& context_;
   const Decoder decoder_;
@@ -204,11 +208,14 @@ class Generator {
   const SamplingSpec& sampling_;
   const GenerationEvents& events_;
   std::vector<Generation> results_;
-  std::vector<Group> groups_;
-  std::vector<Waiting> queue_;
-  size_t next_ = 0;  // in the queue
+  std::vector<Sequence> sequences_;
+  SharedParts shared_;
+  std::vector<Part> parts_;
+  size_t next_ = 0;    // of shared_.order
+  int64_t pass_ = -1;  // of the decoder
   CachePlan plan_;
-  std::vector<int64_t> free_slots_, free_places_;
+  std::vector<int64_t> free_slots_;
+  std::vector<std::vector<int64_t>> free_places_;  // by level
   std::vector<Active> active_;
   std::optional<KvCache> cache_;
 };
@@ -221,7 +228,6 @@ std::vector<Generation> generate(const Context& context, const Adapter* adapter,
   if (prompts.empty()) return {};
   if (sampling.max_new_tokens <= 0) throw Error(Code::invalid_argument, "maxNewTokens must be positive");
   if (sampling.stop_strings) sampling.stop_strings->check(context.config.text.vocab_size);
-  for (const GenerationPrompt& p : prompts) check_sequence(p.ids, context.config);
   return Generator(context, adapter, prompts, sampling, events).run();
 }
 

@@ -1,13 +1,13 @@
-// Batched generation with a KV cache. Prompts take free slots as others finish, so a batch stays full, and prompts
-// about the same images share the cache rows up to the last image token, which are computed once. What a prompt yields
-// depends on its own ids, images and seed alone (see the row rule of ops.h).
+// Batched generation with a KV cache. Prompts take free slots as others finish, so a batch stays full, and what prompts
+// begin with in common (an image, a question that is asked several times) is computed and kept once. What a prompt
+// yields depends on its own ids, images and seed alone (see the row rule of ops.h).
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <vector>
 
-#include "infer/prompt_groups.h"
+#include "infer/shared_parts.h"
 #include "infer/stop_strings.h"
 
 namespace fire {

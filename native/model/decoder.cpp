@@ -23,6 +23,7 @@ namespace {
 AttentionPlan restrict_plan(const AttentionPlan& plan, const std::vector<int32_t>& rows) {
   AttentionPlan out;
   out.groups = plan.groups;
+  out.ranges = plan.ranges;
   for (const int32_t row : rows)
     out.key_row.push_back(plan.key_row.empty() ? 0 : plan.key_row[static_cast<size_t>(row)]);
   for (AttentionSpan span : plan.spans) {

@@ -44,7 +44,7 @@ void run_block(Ops& ops, const VisionBlockKind& kind, const VisionBlock& w, cons
 
 AttentionPlan attend_to_all(int64_t count) {
   const int32_t rows = static_cast<int32_t>(count);
-  return {{{0, rows, 0, 0, 0, rows, false, 0}}, {}, 1};
+  return {{{0, rows, 0, 0, 0, rows, false, 0}}, {}, {}, 1};
 }
 
 }  // namespace fire

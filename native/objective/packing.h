@@ -1,15 +1,15 @@
-// From pairs to one packed decoder input. Per image the two answers share a row block
-//     [ common prefix: prompt and image and the words both answers begin with | tail of y+ | tail of y- ]
-// with positions that restart after the prefix and an attention plan in which the tails do not see each other. Nothing
-// after the token that predicts the last scored token is fed: it cannot touch the loss.
+// From pairs to one packed decoder input: all that a micro-batch runs (both answers, on the clean and on the corrupted
+// image) as trees of sequences, so that pairs share the rows of an image, of a prompt, and of the words with which
+// their answers begin. Nothing after the token that predicts the last scored token is fed: it cannot touch the loss.
 #pragma once
 
-#include <memory>
+#include <compare>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "model/decoder.h"
+#include "model/sequence_tree.h"
 #include "objective/objective.h"
 
 namespace fire {
@@ -29,12 +29,14 @@ struct Pair {
 
 enum class Layout : uint8_t {
   packed,
+  pair,  // nothing is shared between pairs: for comparison
   plain  // the oracle: every sequence whole and alone, every row read
 };
 
 /// `target` is read from gathered row `row`.
 struct RowTarget {
   int32_t row, target;
+  auto operator<=>(const RowTarget&) const = default;
 };
 
 /// What a token of an answer counts for.
@@ -73,22 +75,16 @@ struct PackedBatch {
   DecoderInput input;
   std::vector<Term> terms;
   std::vector<KlRow> kl_rows;
-  /// Gathered rows [pair_rows[p], pair_rows[p + 1]) belong to pair p.
-  std::vector<int64_t> pair_rows;
+  /// The gathered rows that each pair reads, once each, in the order of its terms and then its KL rows: an order that
+  /// other pairs do not change.
+  std::vector<std::vector<int32_t>> pair_rows;
 };
 
 /// Finds the features of an image by id; throws ERR_FIRE_INVALID_ARGUMENT when it was not encoded.
 using FeatureLookup = std::function<const ImageFeatures*(const std::string& id, int64_t occurrence)>;
 
-/// `occurrence` counts the sequences laid out so far: the plain layout encodes images anew for each.
+/// `occurrence` counts the sequences so far: the plain layout encodes images anew for each.
 PackedBatch pack(std::span<const Pair> pairs, const Objective& objective, Layout layout, const ModelConfig& config,
                  const FeatureLookup& features);
-
-/// Throws ERR_FIRE_INVALID_ARGUMENT when there are no ids, or one is outside the vocabulary.
-void check_sequence(std::span<const int32_t> ids, const ModelConfig& config);
-
-/// Lays out one more plain sequence (a generation prompt, a text to score): no sharing. Returns its first row.
-int32_t append_sequence(DecoderInput& input, std::span<const int32_t> ids, std::span<const ImageFeatures* const> images,
-                        const ModelConfig& config);
 
 }  // namespace fire

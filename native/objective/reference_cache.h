@@ -39,11 +39,12 @@ class ReferenceCache {
  private:
   struct Computed {
     std::string key;
-    int64_t begin, end;  // rows of computed_rows_
+    std::vector<int32_t> rows;  // of computed_rows_
   };
 
   std::string key_of(const Pair& pair, const Objective& objective) const;
-  std::optional<std::vector<std::byte>> find(const std::string& key) const;  // in the store
+  /// In memory or in the store, if it has so many bytes.
+  std::optional<std::vector<std::byte>> find(const std::string& key, size_t bytes);
   /// Keeps the rows in memory if there is room.
   void hold(std::string key, std::span<const std::byte> rows);
 

@@ -6,15 +6,9 @@
 namespace fire {
 namespace {
 
-struct Range {
-  int32_t begin, end;
-  bool empty() const { return begin >= end; }
-  int32_t size() const { return end - begin; }
-  bool meets(const Range& other) const { return std::max(begin, other.begin) < std::min(end, other.end); }
-};
+bool meet(const KeyRange& a, const KeyRange& b) { return std::max(a.begin, b.begin) < std::min(a.end, b.end); }
 
-Range prefix_of(const AttentionSpan& s) { return {s.prefix_begin, s.prefix_end}; }
-Range own_of(const AttentionSpan& s) { return {s.own_begin, s.own_end}; }
+KeyRange own_of(const AttentionSpan& s) { return {s.own_begin, s.own_end}; }
 
 void check_span(const AttentionPlan& plan, const AttentionSpan& s) {
   const auto fail = [&](const char* why) {
@@ -22,8 +16,18 @@ void check_span(const AttentionPlan& plan, const AttentionSpan& s) {
                                     std::to_string(s.query_end) + ": " + why);
   };
   if (s.group < 0 || s.group >= plan.groups) fail("the group does not exist");
-  if (s.prefix_begin > s.prefix_end || s.own_begin > s.own_end) fail("a range of keys ends before it begins");
-  if (prefix_of(s).meets(own_of(s))) fail("the prefix and the own keys overlap");
+  if (s.context_begin < 0 || s.context_begin > s.context_end ||
+      s.context_end > static_cast<int64_t>(plan.ranges.size()))
+    fail("its context is outside the ranges");
+  if (s.own_begin > s.own_end) fail("the own keys end before they begin");
+  if (s.decodes && s.query_end - s.query_begin != 1) fail("one row decodes at a time");
+  const auto context = plan.context(s);
+  for (size_t i = 0; i < context.size(); ++i) {
+    if (context[i].begin >= context[i].end) fail("a range of its context is empty");
+    if (meet(context[i], own_of(s))) fail("the context and the own keys overlap");
+    for (size_t j = 0; j < i; ++j)
+      if (meet(context[i], context[j])) fail("ranges of its context overlap");
+  }
   if (s.causal && s.query_end > static_cast<int64_t>(plan.key_row.size())) fail("rows without a key row");
   for (int32_t q = s.query_begin; q < s.query_end; ++q) {
     if (s.causal) {
@@ -38,27 +42,27 @@ void check_span(const AttentionPlan& plan, const AttentionSpan& s) {
 void add_query_tiles(const AttentionPlan& plan, AttentionTables& tables) {
   struct Tile {
     int32_t span, query, keys;
-    bool single;
+    bool decodes;
   };
   std::vector<Tile> tiles;
   for (size_t i = 0; i < plan.spans.size(); ++i) {
     const AttentionSpan& s = plan.spans[i];
     for (int32_t q = s.query_begin; q < s.query_end; q += attention_tile) {
       const int32_t last = std::min(q + attention_tile, s.query_end) - 1;
-      tiles.push_back({static_cast<int32_t>(i), q, keys_seen(plan, s, last), s.query_end - s.query_begin == 1});
+      tiles.push_back({static_cast<int32_t>(i), q, keys_seen(plan, s, last), s.decodes});
     }
   }
   std::stable_sort(tiles.begin(), tiles.end(),
-                   [](const Tile& a, const Tile& b) { return a.single != b.single ? b.single : a.keys > b.keys; });
+                   [](const Tile& a, const Tile& b) { return a.decodes != b.decodes ? b.decodes : a.keys > b.keys; });
   for (const Tile& t : tiles) tables.query_tiles.insert(tables.query_tiles.end(), {t.span, t.query, t.keys});
 }
 
 /// Disjoint ascending ranges that cover exactly what the given ones cover.
-std::vector<Range> merged(std::vector<Range> ranges) {
-  std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
-  std::vector<Range> out;
-  for (const Range& r : ranges) {
-    if (r.empty()) continue;
+std::vector<KeyRange> merged(std::vector<KeyRange> ranges) {
+  std::sort(ranges.begin(), ranges.end(), [](const KeyRange& a, const KeyRange& b) { return a.begin < b.begin; });
+  std::vector<KeyRange> out;
+  for (const KeyRange& r : ranges) {
+    if (r.begin >= r.end) continue;
     if (!out.empty() && r.begin <= out.back().end) {
       out.back().end = std::max(out.back().end, r.end);
     } else {
@@ -69,9 +73,11 @@ std::vector<Range> merged(std::vector<Range> ranges) {
 }
 
 /// First query row of the span that sees a key of the tile; query_end if none does.
-int32_t first_query(const AttentionPlan& plan, const AttentionSpan& s, const Range& tile) {
-  if (prefix_of(s).meets(tile)) return s.query_begin;
-  if (!own_of(s).meets(tile)) return s.query_end;
+int32_t first_query(const AttentionPlan& plan, const AttentionSpan& s, const KeyRange& tile) {
+  const auto context = plan.context(s);
+  if (std::any_of(context.begin(), context.end(), [&](const KeyRange& range) { return meet(range, tile); }))
+    return s.query_begin;
+  if (!meet(own_of(s), tile)) return s.query_end;
   if (!s.causal) return s.query_begin;
   const auto rows = plan.key_row.begin();
   return static_cast<int32_t>(
@@ -81,7 +87,7 @@ int32_t first_query(const AttentionPlan& plan, const AttentionSpan& s, const Ran
 /// Groups never share keys, so each is cut by itself: where a tile begins depends on its group alone.
 void add_key_tiles(const AttentionPlan& plan, AttentionTables& tables) {
   struct Tile {
-    Range keys;
+    KeyRange keys;
     int32_t first, count;
     int64_t queries;
   };
@@ -91,14 +97,15 @@ void add_key_tiles(const AttentionPlan& plan, AttentionTables& tables) {
   std::vector<Tile> tiles;
   int32_t entries = 0;
   for (const std::vector<int32_t>& group : groups) {
-    std::vector<Range> ranges;
+    std::vector<KeyRange> ranges;
     for (const int32_t i : group) {
       const AttentionSpan& s = plan.spans[static_cast<size_t>(i)];
       if (s.query_begin >= s.query_end) continue;
-      ranges.push_back(prefix_of(s));
-      ranges.push_back({s.own_begin, s.own_begin + keys_seen(plan, s, s.query_end - 1) - prefix_of(s).size()});
+      const auto context = plan.context(s);
+      ranges.insert(ranges.end(), context.begin(), context.end());
+      ranges.push_back({s.own_begin, s.own_begin + keys_seen(plan, s, s.query_end - 1) - context_keys(plan, s)});
     }
-    for (const Range& range : merged(std::move(ranges)))
+    for (const KeyRange& range : merged(std::move(ranges)))
       for (int32_t k = range.begin; k < range.end; k += attention_tile) {
         Tile tile{{k, std::min(k + attention_tile, range.end)}, entries, 0, 0};
         for (const int32_t i : group) {
@@ -120,18 +127,26 @@ void add_key_tiles(const AttentionPlan& plan, AttentionTables& tables) {
 
 }  // namespace
 
+int32_t context_keys(const AttentionPlan& plan, const AttentionSpan& span) {
+  int32_t keys = 0;
+  for (const KeyRange& range : plan.context(span)) keys += range.size();
+  return keys;
+}
+
 int32_t keys_seen(const AttentionPlan& plan, const AttentionSpan& span, int32_t query) {
   const int32_t own = span.causal ? plan.key_row[static_cast<size_t>(query)] + 1 - span.own_begin : own_of(span).size();
-  return prefix_of(span).size() + own;
+  return context_keys(plan, span) + own;
 }
 
 AttentionTables make_tables(const AttentionPlan& plan) {
   AttentionTables tables;
   for (const AttentionSpan& s : plan.spans) {
     check_span(plan, s);
-    tables.spans.insert(tables.spans.end(), {s.query_begin, s.query_end, s.prefix_begin, s.prefix_end, s.own_begin,
-                                             s.own_end, static_cast<int32_t>(s.causal)});
+    tables.spans.insert(tables.spans.end(),
+                        {s.query_begin, s.query_end, s.context_begin, s.context_end, context_keys(plan, s), s.own_begin,
+                         s.own_end, static_cast<int32_t>(s.causal)});
   }
+  for (const KeyRange& range : plan.ranges) tables.ranges.insert(tables.ranges.end(), {range.begin, range.end});
   add_query_tiles(plan, tables);
   add_key_tiles(plan, tables);
   return tables;
@@ -147,6 +162,7 @@ PreparedPlan Ops::prepare(const AttentionPlan& plan, Arena& arena) {
     return flat.reshape({flat.size() / columns, columns});
   };
   prepared.spans = upload_table(tables.spans, AttentionTables::span_columns);
+  prepared.ranges = upload_table(tables.ranges, AttentionTables::range_columns);
   prepared.key_row = upload_i32(arena, plan.key_row);
   prepared.query_tiles = upload_table(tables.query_tiles, AttentionTables::query_tile_columns);
   prepared.key_tiles = upload_table(tables.key_tiles, AttentionTables::key_tile_columns);

@@ -27,29 +27,53 @@
 
 namespace fire {
 
-/// Which rows of q see which rows of k and v. Every query row of a span sees the keys [prefix_begin, prefix_end) and,
-/// of [own_begin, own_end), all (`causal` false) or those up to its own key row `key_row[q]` (`causal` true).
-/// Spans of one `group` may read the same keys; different groups never do (backward relies on it).
+/// Rows [begin, end) of k and v.
+struct KeyRange {
+  int32_t begin, end;
+  int32_t size() const { return end - begin; }
+};
+
+/// Which rows of q see which rows of k and v. Every query row of a span sees the keys of its context, the ranges
+/// [context_begin, context_end) of the plan, and of [own_begin, own_end) all (`causal` false) or those up to its own
+/// key row `key_row[q]` (`causal` true). In this order they are the sequence that its sums run over: the sums of a row
+/// are the same bits however its sequence is cut into ranges. Spans of one `group` may read the same keys; different
+/// groups never do (backward relies on it).
 struct AttentionSpan {
   int32_t query_begin, query_end;
-  int32_t prefix_begin, prefix_end;
+  int32_t context_begin, context_end;
   int32_t own_begin, own_end;
   bool causal;
   int32_t group;
+  /// A single row that decodes: a GPU may split its keys (flash-decoding), in parts whose borders depend on nothing but
+  /// its number of keys.
+  bool decodes = false;
 };
 
 struct AttentionPlan {
   std::vector<AttentionSpan> spans;
+  /// Contexts, one behind the other. Those of one span are not empty, and apart from each other and from its own keys.
+  std::vector<KeyRange> ranges;
   /// Per query row, the key row at the same place of its sequence. Used by causal spans only.
   std::vector<int32_t> key_row;
   int32_t groups = 0;
+
+  /// Appends a context; returns its place [begin, end) in `ranges`.
+  KeyRange add_context(std::span<const KeyRange> context) {
+    const int32_t begin = static_cast<int32_t>(ranges.size());
+    ranges.insert(ranges.end(), context.begin(), context.end());
+    return {begin, static_cast<int32_t>(ranges.size())};
+  }
+  std::span<const KeyRange> context(const AttentionSpan& span) const {
+    return std::span(ranges).subspan(static_cast<size_t>(span.context_begin),
+                                     static_cast<size_t>(span.context_end - span.context_begin));
+  }
 };
 
 /// A plan in the form its device reads, made once per pass (`prepare`) and shared by all layers. `plan` must outlive
 /// it; the tables are empty on a CPU (their layout: attention_tables.h).
 struct PreparedPlan {
   const AttentionPlan* plan = nullptr;
-  Tensor spans, key_row, query_tiles, key_tiles, key_spans;
+  Tensor spans, ranges, key_row, query_tiles, key_tiles, key_spans;
 };
 
 /// One adapted linear: A [r, in], B [out, r], f32; `scale` is alpha/r or alpha/sqrt(r).

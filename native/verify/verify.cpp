@@ -268,8 +268,8 @@ class Verifier {
   }
 
   std::vector<float> logps_of(const GoldenItem& item, bool chosen, bool corrupt, bool adapter) {
-    return engine_.logprobs({item.ids(chosen), corrupt ? item.pair.corrupted_images : item.pair.images}, adapter,
-                            nullptr);
+    const SequenceRef sequence{item.ids(chosen), corrupt ? item.pair.corrupted_images : item.pair.images};
+    return engine_.logprobs({sequence}, adapter, nullptr)[0];
   }
 
   /// Entry i belongs to ids[i + 1]. A placeholder that is no token of the vocabulary has no log-probability.

@@ -97,7 +97,10 @@ export interface ModelInfo {
   lora: LoraSpec | null
 }
 
-/** One decoded image, 8-bit RGB, row-major, `width * height * 3` bytes. `id` must name its content (a hash). */
+/**
+ * One decoded image, 8-bit RGB, row-major, `width * height * 3` bytes. `id` must name its content (a hash). Equal pixels of one
+ * size under several ids are encoded and held once.
+ */
 export interface ImageInput {
   id: string
   width: number
@@ -150,8 +153,12 @@ export interface PairInput {
 export interface StepOptions {
   /** Divides every pair's loss: the number of pairs in the whole optimizer step (over all accumulations). */
   normalizer: number
-  /** `packed` (default everywhere) or the oracle: four unshared sequences, all logits, the tower run per sequence. */
-  layout: 'packed' | 'plain'
+  /**
+   * `packed`: sequences share the rows of all that they begin with alike, the image first, across the pairs of the call. `pair`:
+   * the two answers of a pair on one image share theirs, pairs nothing. `plain`, the oracle: unshared sequences, all logits, the
+   * tower run per sequence. The loss of a pair is the same in all three; gradients add up in another order.
+   */
+  layout: 'packed' | 'pair' | 'plain'
   /**
    * Tokens of the chosen answers in the whole optimizer step, for the objectives that average over them (mpo, cpo, orpo);
    * default, and 0: those of the pairs of this call. `averagedTokens` counts them.
@@ -373,8 +380,8 @@ export interface PlanStats {
   featureBytesPerToken: number
   /** The same in host memory: an encoded image keeps its patches. */
   pixelBytesPerToken: number
-  /** Host memory for what the reference says about a scored row (`referenceCacheBytes`). */
-  referenceBytesPerRow: number
+  /** Host memory for what the reference says about these pairs (`referenceCacheBytes`). */
+  referenceBytes: number
   tokens: number
   rows: number
 }
@@ -420,7 +427,7 @@ export interface NativeEngine {
   update(spec: AdamWSpec): Promise<UpdateStats>
   /** Clears the accumulated gradient. */
   zeroGrad(): Promise<void>
-  /** Log-probability of ids[1:] given what precedes, one array of length n-1 per sequence. */
+  /** Log-probability of ids[1:] given what precedes, one array of length n-1 per sequence; common beginnings are computed once. */
   logprobs(sequences: SequenceInput[], adapter: boolean, cancel: CancelToken | null): Promise<Float32Array[]>
   /** One answer a prompt, in their order; `null` callbacks are not called. */
   generate(

@@ -94,7 +94,8 @@ export function checkStep(step: StepOptions): void {
   if (!Number.isSafeInteger(chosenTokens) || chosenTokens < 0)
     throw expected('an integer >= 0', 'chosenTokens', chosenTokens)
   if (!(step.normalizer > 0)) throw expected('a number > 0', 'normalizer', step.normalizer)
-  if (step.layout !== 'packed' && step.layout !== 'plain') throw expected("'packed' or 'plain'", 'layout', step.layout)
+  if (!['packed', 'pair', 'plain'].includes(step.layout))
+    throw expected("'packed', 'pair' or 'plain'", 'layout', step.layout)
 }
 
 export function checkSequences(sequences: SequenceInput[]): void {

@@ -32,24 +32,24 @@ export interface MemoryNeed {
 const workingBytes = 44 * 2 ** 20
 
 /** The bytes of a plan that do not depend on how many steps there are. */
-export type StepBytes = Omit<PlanStats, 'tokens' | 'rows'>
+export type StepBytes = Omit<PlanStats, 'tokens' | 'rows' | 'referenceBytes'>
 
 /**
  * @param step the largest micro-batch.
  * @param seen the pairs that the run comes to.
- * @param rows hidden rows at the head of all of them.
+ * @param referenceBytes what the reference says about all of them.
  */
 export function memoryNeed(
   config: TrainConfig,
   { engine }: Plannable,
   step: StepBytes,
   seen: Example[],
-  rows: number,
+  referenceBytes: number,
 ): MemoryNeed {
   const onGpu = isGpu(engine)
   const tokens = cachedImageTokens(seen, config.imageCache)
   const images = { features: tokens * step.featureBytesPerToken, pixels: tokens * step.pixelBytesPerToken }
-  const reference = Math.min(config.referenceCache * 2 ** 20, rows * step.referenceBytesPerRow)
+  const reference = Math.min(config.referenceCache * 2 ** 20, referenceBytes)
   const activations = Math.max(step.activationBytes, step.visionBytes) + step.scratchBytes
   const runtime = process.memoryUsage.rss() + workingBytes
   const device = step.weightBytes + step.adapterBytes + step.optimizerBytes + activations + images.features
@@ -82,8 +82,9 @@ export async function decideCheckpointing(
   const seen = longestFirst.slice(0, totalSteps * config.batchSize)
   const largest = largestMicroBatch(config, plannable)
   const inputs = largest.map((example) => example.input)
-  const { rows, tokens: _, ...step } = await engine.plan(inputs, objective, { normalizer: 1, layout: 'packed' })
-  const need = memoryNeed(config, plannable, step, seen, (rows / largest.length) * seen.length)
+  // Pairs that share nothing: other pairs of the run may be as long and have less in common.
+  const step = await engine.plan(inputs, objective, { normalizer: 1, layout: 'pair' })
+  const need = memoryNeed(config, plannable, step, seen, (step.referenceBytes / largest.length) * seen.length)
   const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`
   const free = isGpu(engine) ? freeOnGpu(config, native ?? loadNative()) : process.availableMemory()
   // What is there already is part of the peak, not of what is free.

@@ -46,14 +46,14 @@ export async function planTraining(config: TrainConfig, options: PrepareOptions 
       for (const part of microBatches(batch, config.microBatchSize)) {
         const inputs = part.map((example) => example.input)
         const plan = await engine.plan(inputs, objective, { normalizer: batch.length, layout: 'packed' })
-        const { tokens, rows, ...bytes } = plan
+        const { tokens, rows, referenceBytes, ...bytes } = plan
         totals.tokens += tokens
         totals.rows += rows
         largest = largest ? maximum(largest, bytes) : bytes
-        for (const example of part) seen.set(example, rows / part.length)
+        for (const example of part) seen.set(example, referenceBytes / part.length)
       }
     }
-    const rows = [...seen.values()].reduce((sum, count) => sum + count, 0)
+    const reference = [...seen.values()].reduce((sum, bytes) => sum + bytes, 0)
     return {
       pairs: loaded.counts,
       warnings: loaded.warnings,
@@ -63,7 +63,7 @@ export async function planTraining(config: TrainConfig, options: PrepareOptions 
       warmupSteps: warmupSteps(config.schedule, totalSteps),
       trainableParameters: engine.info.trainableParameters,
       ...totals,
-      memory: memoryNeed(config, plannable, largest as StepBytes, [...seen.keys()], rows),
+      memory: memoryNeed(config, plannable, largest as StepBytes, [...seen.keys()], reference),
     }
   } finally {
     await engine.close()

@@ -105,7 +105,7 @@ class FakeEngine {
       scratchBytes: 0,
       featureBytesPerToken: 8,
       pixelBytesPerToken: 4,
-      referenceBytesPerRow: 2,
+      referenceBytes: rows * 2,
     }
     return { ...bytes, tokens, rows }
   }

@@ -13,7 +13,8 @@ namespace {
 /// Does query row `query` of the span see key row `key`?
 bool sees(const AttentionPlan& plan, const AttentionSpan& s, int32_t query, int32_t key) {
   if (query < s.query_begin || query >= s.query_end) return false;
-  if (key >= s.prefix_begin && key < s.prefix_end) return true;
+  for (const KeyRange& range : plan.context(s))
+    if (key >= range.begin && key < range.end) return true;
   if (key < s.own_begin || key >= s.own_end) return false;
   return !s.causal || key <= plan.key_row[static_cast<size_t>(query)];
 }
@@ -25,29 +26,31 @@ int32_t count_seen(const AttentionPlan& plan, const AttentionSpan& s, int32_t qu
 }
 
 void check_spans(const AttentionPlan& plan, const AttentionTables& t) {
-  CHECK(t.spans.size() == plan.spans.size() * 7);
+  CHECK(t.spans.size() == plan.spans.size() * 8);
   for (size_t i = 0; i < plan.spans.size(); ++i) {
     const AttentionSpan& s = plan.spans[i];
-    const std::vector<int32_t> row(t.spans.begin() + static_cast<std::ptrdiff_t>(7 * i),
-                                   t.spans.begin() + static_cast<std::ptrdiff_t>(7 * i + 7));
-    CHECK((row == std::vector<int32_t>{s.query_begin, s.query_end, s.prefix_begin, s.prefix_end, s.own_begin, s.own_end,
-                                       s.causal ? 1 : 0}));
+    const std::vector<int32_t> row(t.spans.begin() + static_cast<std::ptrdiff_t>(8 * i),
+                                   t.spans.begin() + static_cast<std::ptrdiff_t>(8 * i + 8));
+    int32_t keys = 0;
+    for (int32_t r = s.context_begin; r < s.context_end; ++r)
+      keys += t.ranges[static_cast<size_t>(2 * r + 1)] - t.ranges[static_cast<size_t>(2 * r)];
+    CHECK((row == std::vector<int32_t>{s.query_begin, s.query_end, s.context_begin, s.context_end, keys, s.own_begin,
+                                       s.own_end, s.causal ? 1 : 0}));
   }
 }
 
 /// Every row of every span is in one tile of its span, and no row of a tile sees more keys than the tile says.
 void check_query_tiles(const AttentionPlan& plan, const AttentionTables& t, int32_t keys) {
   std::set<std::pair<int32_t, int32_t>> covered;  // (span, row)
-  bool singles = false;
+  bool decoding = false;
   int32_t most = INT32_MAX;
   for (size_t i = 0; i < t.query_tiles.size(); i += 3) {
     const int32_t span = t.query_tiles[i], first = t.query_tiles[i + 1], tile_keys = t.query_tiles[i + 2];
     const AttentionSpan& s = plan.spans[static_cast<size_t>(span)];
-    const bool single = s.query_end - s.query_begin == 1;
-    if (single && !singles) most = INT32_MAX;  // the single rows begin
-    CHECK(single || !singles);
+    if (s.decodes && !decoding) most = INT32_MAX;  // the rows that decode begin
+    CHECK(s.decodes || !decoding);
     CHECK(tile_keys <= most);
-    singles = single;
+    decoding = s.decodes;
     most = tile_keys;
     int32_t widest = 0;
     for (int32_t q = first; q < std::min(first + attention_tile, s.query_end); ++q) {
@@ -105,23 +108,29 @@ void check_tables(const AttentionPlan& plan, int32_t keys) {
   check_key_tiles(plan, t, keys);
 }
 
-/// A prefix and tails from key row `begin` on, asked by a random part of their rows; returns the end of its keys.
-int32_t add_random_block(AttentionPlan& plan, int32_t begin, Random& random) {
-  const int32_t prefix_end = begin + static_cast<int32_t>(random.integer(1, 150)), group = plan.groups++;
-  int32_t end = prefix_end;
+/// A tree from key row `begin` on, asked by a random part of its rows; returns the end of its keys.
+int32_t add_random_tree(AttentionPlan& plan, int32_t begin, Random& random) {
+  const int32_t root_end = begin + static_cast<int32_t>(random.integer(1, 150)), group = plan.groups++;
+  std::vector<std::vector<KeyRange>> paths = {{{begin, root_end}}};  // the ranges that a child of each node sees
+  int32_t end = root_end;
   const auto add = [&](AttentionSpan span) {
     span.query_begin = static_cast<int32_t>(plan.key_row.size());
     const double share = random.chance(0.3) ? 0.05 : 0.8;
     for (int32_t key = span.own_begin; key < span.own_end; ++key)
       if (random.chance(share)) plan.key_row.push_back(key);
     span.query_end = static_cast<int32_t>(plan.key_row.size());
+    span.decodes = span.query_end - span.query_begin == 1 && random.chance(0.5);
     if (span.query_end > span.query_begin) plan.spans.push_back(span);
   };
-  add({0, 0, 0, 0, begin, prefix_end, random.chance(0.8), group});
-  for (int64_t tails = random.integer(0, 2); tails > 0; --tails) {
-    const int32_t tail = end + static_cast<int32_t>(random.integer(0, 20));
-    end = tail + static_cast<int32_t>(random.integer(1, 100));
-    add({0, 0, begin, prefix_end, tail, end, random.chance(0.8), group});
+  add({0, 0, 0, 0, begin, root_end, random.chance(0.8), group});
+  for (int64_t nodes = random.integer(0, 6); nodes > 0; --nodes) {
+    std::vector<KeyRange> path = paths[static_cast<size_t>(random.integer(0, static_cast<int64_t>(paths.size()) - 1))];
+    const KeyRange context = plan.add_context(path);
+    const int32_t own = end + static_cast<int32_t>(random.integer(0, 20));
+    end = own + static_cast<int32_t>(random.integer(1, 100));
+    add({0, 0, context.begin, context.end, own, end, random.chance(0.8), group});
+    path.push_back({own, end});
+    paths.push_back(std::move(path));
   }
   return end;
 }
@@ -134,7 +143,7 @@ TEST("attention tables: random packed plans, key by key") {
     AttentionPlan plan;
     int32_t keys = 0;
     for (int64_t blocks = random.integer(1, 3); blocks > 0; --blocks)
-      keys = add_random_block(plan, keys + static_cast<int32_t>(random.integer(0, 9)), random);
+      keys = add_random_tree(plan, keys + static_cast<int32_t>(random.integer(0, 9)), random);
     check_tables(plan, keys + 3);
   }
 }
@@ -143,7 +152,7 @@ TEST("attention tables: decoding, with as many groups as slots") {
   AttentionPlan plan;
   for (const int32_t length : {1, 64, 65, 200}) {
     const int32_t row = plan.groups++, base = row * 210, key = base + length - 1;
-    plan.spans.push_back({row, row + 1, 0, 0, base, key + 1, true, row});
+    plan.spans.push_back({row, row + 1, 0, 0, base, key + 1, true, row, true});
     plan.key_row.push_back(key);
   }
   check_tables(plan, 4 * 210);
@@ -172,13 +181,19 @@ TEST("attention tables: plans that the kernels could not run are refused") {
   const auto refused = [](AttentionSpan span, std::vector<int32_t> key_row, const char* word) {
     AttentionPlan plan;
     plan.spans = {span};
+    plan.ranges = {{0, 3}, {2, 4}, {9, 9}};
     plan.key_row = std::move(key_row);
     plan.groups = 1;
     CHECK_ERROR(Code::internal, (word), make_tables(plan));
   };
   refused({0, 2, 0, 0, 0, 5, true, 1}, {0, 1}, "group");
-  refused({0, 2, 0, 3, 2, 5, true, 0}, {2, 3}, "overlap");
-  refused({0, 2, 0, 0, 5, 4, false, 0}, {0, 0}, "ends before it begins");
+  refused({0, 2, 0, 1, 2, 5, true, 0}, {2, 3}, "own keys overlap");
+  refused({0, 2, 0, 2, 5, 7, true, 0}, {5, 6}, "ranges of its context overlap");
+  refused({0, 2, 2, 3, 5, 7, true, 0}, {5, 6}, "empty");
+  refused({0, 2, 2, 4, 5, 7, true, 0}, {5, 6}, "outside the ranges");
+  refused({0, 2, 1, 0, 5, 7, true, 0}, {5, 6}, "outside the ranges");
+  refused({0, 2, 0, 0, 5, 4, false, 0}, {0, 0}, "end before they begin");
+  refused({0, 2, 0, 0, 0, 5, true, 0, true}, {0, 1}, "one row decodes");
   refused({0, 3, 0, 0, 0, 5, true, 0}, {0, 1}, "without a key row");
   refused({0, 2, 0, 0, 0, 5, true, 0}, {0, 5}, "outside");
   refused({0, 2, 0, 0, 0, 5, true, 0}, {3, 2}, "fall");

@@ -44,7 +44,7 @@ std::vector<float> logprobs(const std::optional<ContentStoreSpec>& store) {
   std::vector<int32_t> ids = {1, 2};
   ids.insert(ids.end(), static_cast<size_t>(image.tokens), static_cast<int32_t>(engine.config().image_token_id));
   ids.insert(ids.end(), {3, 4, 5});
-  return engine.logprobs({ids, {"a"}}, true, nullptr);
+  return engine.logprobs({SequenceRef{ids, {"a"}}}, true, nullptr)[0];
 }
 
 }  // namespace

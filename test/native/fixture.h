@@ -288,4 +288,10 @@ inline std::vector<std::string> published_objectives() {
   return {"sft", "dpo", "mdpo", "rrpo", "rrpo-phrase-kl", "mask-dpo", "fire", "fire-v1", "fire-v2"};
 }
 
+/// How many tokens a prompt has up to its last image token.
+inline size_t end_of_images(const std::vector<int32_t>& ids, int64_t image_token_id) {
+  const auto last = std::find(ids.rbegin(), ids.rend(), static_cast<int32_t>(image_token_id));
+  return static_cast<size_t>(ids.rend() - last);
+}
+
 }  // namespace fire::test

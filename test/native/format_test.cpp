@@ -108,7 +108,7 @@ TEST("f16: a model and an adapter compute what their widened copies compute, bit
       EngineSpec spec = spec_of(folder);
       spec.device.dtype = dtype;
       Engine engine(spec);
-      return engine.logprobs({{5, 6, 7, 8, 9, 10}, {}}, true, nullptr);
+      return engine.logprobs({SequenceRef{{5, 6, 7, 8, 9, 10}, {}}}, true, nullptr)[0];
     };
     const std::vector<float> a = logprobs(half / "m"), b = logprobs(wide / "m");
     CHECK(a.size() == 5 && same_bits(a, b));

@@ -42,7 +42,7 @@ struct Model {
     for (int k = 1; k <= count; ++k) {
       for (const GoldenItem& item : golden.items) {
         std::vector<int32_t> ids = item.pair.prompt;
-        ids.resize(static_cast<size_t>(prefix_length(ids, engine.config().image_token_id)));
+        ids.resize(end_of_images(ids, engine.config().image_token_id));
         const std::vector<int32_t> tail = random.ids(k, 0, 300);
         ids.insert(ids.end(), tail.begin(), tail.end());
         all.push_back({{ids, item.pair.images}, 90 + all.size()});
@@ -103,27 +103,100 @@ TEST("generate: a question yields the same bits alone and beside others about it
   }
 }
 
-TEST("generate: who shares a prefix, in which order, in how much cache") {
-  const std::vector<int32_t> text{1, 2, 3}, image{9, 9, 4}, ends_in_image{5, 9, 9};
-  CHECK(prefix_length(text, 9) == 0 && prefix_length(image, 9) == 2 && prefix_length(ends_in_image, 9) == 0);
-  CHECK(prefix_length(std::vector<int32_t>{9, 1, 9, 1, 1}, 9) == 3);
-  const auto *cat = reinterpret_cast<const ImageFeatures*>(1), *dog = reinterpret_cast<const ImageFeatures*>(2);
-  const std::vector<GenerationPrompt> prompts{
-      {{7, 9, 9, 1}, {cat}, 0}, {{7, 9, 9, 1}, {dog}, 0}, {{7, 9, 9, 2, 2, 2}, {cat}, 0}, {{1, 1, 1, 1, 1}, {}, 0},
-      {{8, 9, 9, 1}, {cat}, 0}, {{7, 9, 9, 3}, {dog}, 0}, {{1, 1, 1, 1, 1}, {}, 0},
+TEST("generate: a question that is asked again yields what it yields alone, and beginnings are shared") {
+  Model m;
+  Random random(12);
+  const std::vector<int32_t> start = random.ids(20, 0, 300), more = random.ids(18, 0, 300);
+  std::vector<PromptRef> prompts;
+  const auto add = [&](std::vector<int32_t> ids, const std::vector<std::string>& images) {
+    for (uint64_t again = 0; again < 3; ++again) prompts.push_back({{ids, images}, 7 * prompts.size()});
   };
-  const std::vector<PromptGroup> groups = group_prompts(prompts, 9);
-  const std::vector<std::pair<int64_t, std::vector<size_t>>> want{
-      {3, {0, 2}}, {3, {1, 5}}, {0, {3}}, {3, {4}}, {0, {6}}};
-  CHECK(groups.size() == want.size());
-  for (size_t i = 0; i < want.size(); ++i)
-    CHECK(groups[i].prefix == want[i].first && groups[i].prompts == want[i].second);
+  for (const GoldenItem& item : m.golden.items) {
+    add(item.pair.prompt, item.pair.images);
+    std::vector<int32_t> longer = item.pair.prompt;
+    longer.insert(longer.end(), start.begin(), start.end());
+    add(longer, item.pair.images);
+    longer.insert(longer.end(), more.begin(), more.end());
+    add(longer, item.pair.images);
+  }
+  std::vector<int32_t> text = start;
+  add(text, {});
+  text.insert(text.end(), more.begin(), more.end());
+  add(text, {});
+  for (const double temperature : {0.0, 1.3}) {
+    SamplingSpec s = sampled(temperature, 6);
+    for (int32_t id = 200; id < 240; ++id) s.stop_tokens.push_back(id);
+    std::vector<Generation> alone;
+    for (const PromptRef& p : prompts) alone.push_back(m.generate({p}, s)[0]);
+    for (const int64_t size : {1, 2, 5, 100}) {
+      s.batch_size = size;
+      const std::vector<Generation> together = m.generate(prompts, s);
+      for (size_t i = 0; i < alone.size(); ++i) CHECK(same(together[i], alone[i]));
+    }
+  }
+}
+
+namespace {
+
+/// Token `image` stands for one image of as many tokens as there are in a row.
+Sequence sequence_of(const std::vector<int32_t>& ids, const ImageFeatures* image) {
+  Sequence s{ids, {}, {}, ids.size()};
+  for (const int32_t id : ids) s.images.push_back(id == 9 ? image : nullptr);
+  for (auto& axis : s.positions) axis.resize(ids.size());
+  return s;
+}
+
+std::vector<int32_t> joined(std::initializer_list<std::vector<int32_t>> parts) {
+  std::vector<int32_t> all;
+  for (const auto& part : parts) all.insert(all.end(), part.begin(), part.end());
+  return all;
+}
+
+}  // namespace
+
+TEST("generate: who shares what, in which order, in how much cache") {
+  const auto *cat = reinterpret_cast<const ImageFeatures*>(1), *dog = reinterpret_cast<const ImageFeatures*>(2);
+  const std::vector<int32_t> image(20, 9), question(16, 5), text(30, 1);
+  const std::vector<std::pair<std::vector<int32_t>, const ImageFeatures*>> asked{
+      {joined({{7}, image, {1}}), cat},               // 0
+      {joined({{7}, image, {1}}), dog},               // 1
+      {joined({{7}, image, question, {2, 2}}), cat},  // 2
+      {text, nullptr},                                // 3
+      {joined({{7}, image, question, {3}}), cat},     // 4
+      {joined({{7}, image, {3}}), dog},               // 5
+      {text, nullptr},                                // 6
+      {joined({{7}, image}), dog},                    // 7 ends with its image: that is its own
+      {joined({{7}, image, {1, 1, 1}}), cat},         // 8 begins like 0, but not for long
+  };
+  std::vector<Sequence> sequences;
+  std::vector<GenerationPrompt> prompts;
+  for (const auto& [ids, features] : asked) {
+    sequences.push_back(sequence_of(ids, features));
+    prompts.push_back({ids, {features}, 0});
+  }
+  const SharedParts shared = share_parts(sequences);
+  std::vector<size_t> order = shared.order;
+  CHECK(shared.parts.size() == 4);
+  const std::vector<size_t> own_begins{21, 21, 37, 29, 37, 21, 29, 0, 21};
+  for (size_t i = 0; i < asked.size(); ++i) CHECK(shared.own_begin(i) == own_begins[i]);
+  for (const SharedPart& part : shared.parts) {
+    // those that share it follow one another
+    std::vector<size_t> places;
+    for (size_t k = 0; k < order.size(); ++k)
+      for (int32_t p = shared.of[order[k]]; p >= 0; p = shared.parts[static_cast<size_t>(p)].parent)
+        if (&shared.parts[static_cast<size_t>(p)] == &part) places.push_back(k);
+    CHECK(places.size() == part.prompts && places.back() - places.front() + 1 == places.size());
+  }
+  std::sort(order.begin(), order.end());
+  for (size_t i = 0; i < order.size(); ++i) CHECK(order[i] == i);
   // own rows: the longest part that is not shared and nine of ten new tokens
-  const CachePlan wide = plan_cache(prompts, groups, 100, 10), narrow = plan_cache(prompts, groups, 2, 10);
-  CHECK(wide.slots == 7 && wide.own_rows == 5 + 9 && wide.prefixes == 3 && wide.prefix_rows == 3);
-  CHECK(wide.rows() == 7 * 14 + 3 * 3);
-  CHECK(narrow.slots == 2 && narrow.prefixes == 2 && narrow.rows() == 2 * 14 + 2 * 3);
-  CHECK(narrow.own_begin(1) == 14 && narrow.prefix_begin(1) == 28 + 3);
+  const CachePlan wide = plan_cache(prompts, shared, 100, 10), narrow = plan_cache(prompts, shared, 2, 10);
+  CHECK(wide.slots == 9 && wide.own_rows == 21 + 9 && wide.levels.size() == 2);
+  CHECK(wide.levels[0].places == 3 && wide.levels[0].rows == 29);
+  CHECK(wide.levels[1].places == 1 && wide.levels[1].rows == 16);
+  CHECK(wide.rows() == 9 * 30 + 3 * 29 + 16);
+  CHECK(narrow.slots == 2 && narrow.levels[0].places == 2 && narrow.rows() == 2 * 30 + 2 * 29 + 16);
+  CHECK(narrow.own_begin(1) == 30 && narrow.levels[0].place_begin(1) == 60 + 29);
 }
 
 TEST("stop strings: found where they end, across tokens") {
@@ -198,7 +271,7 @@ TEST("generate: the cache agrees with a full forward") {
     SequenceRef sequence = m.prompts[i].sequence;
     const size_t prompt = sequence.ids.size();
     sequence.ids.insert(sequence.ids.end(), got[i].tokens.begin(), got[i].tokens.end());
-    const std::vector<float> logps = m.engine.logprobs(sequence, true, nullptr);
+    const std::vector<float> logps = m.engine.logprobs({sequence}, true, nullptr)[0];
     double sum = 0;
     for (size_t t = prompt - 1; t < logps.size(); ++t) sum += static_cast<double>(logps[t]);
     CHECK(got[i].tokens.size() == 10 && !got[i].stopped);

@@ -203,7 +203,7 @@ void use(const std::string& folder, int64_t round) {
       std::vector<int32_t> ids(static_cast<size_t>(engine.image_tokens(48, 40)),
                                static_cast<int32_t>(engine.config().image_token_id));
       ids.insert(ids.end(), {1, 2, 3});
-      engine.logprobs({ids, {"i"}}, true, nullptr);
+      engine.logprobs({SequenceRef{ids, {"i"}}}, true, nullptr);
   }
 }
 

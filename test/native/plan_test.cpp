@@ -1,6 +1,7 @@
 // The dry run's memory plan against the arena of the real step: the same code runs, so the bytes must be equal.
 #include "check.h"
 #include "fixture.h"
+#include "shared_pairs.h"
 
 using namespace fire;
 using namespace fire::test;
@@ -36,4 +37,62 @@ TEST("plan: activation bytes, tokens and rows are those of the real step") {
       CHECK_NEAR(plan.activation_bytes, engine.arena().peak_bytes(), 0);
     }
   }
+}
+
+TEST("plan: batches that share images, in every layout") {
+  EngineSpec spec = engine_spec("qwen3_vl");
+  spec.reference_cache_bytes = 0;
+  Engine engine(spec);
+  Random random(6);
+  const int64_t sizes[][2] = {{64, 64}, {64, 96}, {96, 64}, {64, 64}};
+  std::map<std::string, int64_t> tokens;
+  for (int i = 0; i < 4; ++i) {
+    const auto [height, width] = sizes[i];
+    std::vector<uint8_t> rgb(static_cast<size_t>(height * width * 3));
+    for (uint8_t& x : rgb) x = static_cast<uint8_t>(random.integer(0, 255));
+    const std::string id = std::to_string(i);
+    tokens[id] = engine.encode_image(id, {height, width, rgb.data()}, nullptr).tokens;
+    // Another name of the same pixels; a plan cannot know.
+    if (i == 0 || i == 3) engine.encode_image(id + "b", {height, width, rgb.data()}, nullptr);
+  }
+  SharedPairs shared(random, engine.config(), [&](const std::string& id) { return tokens.at(id.substr(0, 1)); });
+  int64_t planned_more = 0;
+  for (const char* name : {"fire", "dpo", "sft"})
+    for (int round = 0; round < 4; ++round) {
+      const std::vector<Pair> pairs = shared.batch(random.integer(1, 6));
+      const Objective objective = Objective::make({name, 0.1, 0.01, 0.1, 0.5, KlReduction::sum});
+      std::vector<Pair> named = pairs;
+      for (Pair& p : named)
+        for (auto* ids : {&p.images, &p.corrupted_images})
+          for (std::string& id : *ids) id = id.substr(0, 1);
+      for (const Layout layout : {Layout::packed, Layout::pair}) {
+        const StepOptions options{1, layout};
+        const PlanStats plan = engine.plan(named, objective, options), other = engine.plan(pairs, objective, options);
+        for (const auto& some : {named, pairs}) {
+          engine.arena().reset_peak();
+          const StepStats stats = engine.evaluate(some, objective, options, nullptr);
+          CHECK(plan.tokens == stats.tokens && plan.rows == stats.rows);
+          engine.arena().reset_peak();
+          engine.accumulate(some, objective, options, nullptr);
+          CHECK_NEAR(plan.activation_bytes, engine.arena().peak_bytes(), 0);
+        }
+        CHECK(other.tokens >= plan.tokens && other.activation_bytes >= plan.activation_bytes);
+        planned_more += other.tokens > plan.tokens;
+      }
+    }
+  CHECK(planned_more > 0);
+}
+
+TEST("plan: images that no id names are shared by the answers of their pair alone") {
+  Engine engine(engine_spec("qwen3_vl"));
+  Random random(7);
+  Pair pair;
+  pair.prompt = random.ids(20, 0, 99);
+  pair.prompt.insert(pair.prompt.begin() + 1, 6, static_cast<int32_t>(engine.config().image_token_id));
+  pair.chosen = {1, 2}, pair.rejected = {3, 4};
+  pair.chosen_mask = pair.rejected_mask = {0, 1};
+  const Objective objective = Objective::make({"dpo", 0.1, 0, 0, 0.5, KlReduction::sum});
+  CHECK(engine.plan({pair, pair}, objective, single_step).tokens == 2 * (26 + 2));
+  pair.images = {"a"};
+  CHECK(engine.plan({pair, pair}, objective, single_step).tokens == 26 + 2);
 }

@@ -3,6 +3,7 @@
 
 #include "check.h"
 #include "fixture.h"
+#include "shared_pairs.h"
 
 using namespace fire;
 using namespace fire::test;
@@ -31,16 +32,17 @@ struct Result {
   }
 };
 
-Result run(TinyModel& model, const std::vector<Pair>& pairs, const Objective& objective, ReferenceCache* cache) {
+Result run(TinyModel& model, const std::vector<Pair>& pairs, const Objective& objective, ReferenceCache* cache,
+           Layout layout = Layout::packed) {
   Arena& arena = model.engine.arena();
   Arena::Scope scope(arena);
   StepSettings settings = step_settings(static_cast<double>(pairs.size()));
   const auto repack = [&](std::span<const Pair> some) {
-    return model.packed({some.begin(), some.end()}, objective, Layout::packed);
+    return model.packed({some.begin(), some.end()}, objective, layout);
   };
   if (cache) settings.reference = cache->rows(model.engine.context(), pairs, objective, repack(pairs), repack);
   Result result;
-  const StepStats stats = model.step(pairs, objective, Layout::packed, settings, &result.gradient);
+  const StepStats stats = model.step(pairs, objective, layout, settings, &result.gradient);
   for (const PairStats& p : stats.pairs) result.losses.push_back(p.loss.loss);
   if (cache) cache->remember(model.engine.ops());
   return result;
@@ -87,4 +89,43 @@ TEST("reference cache: a changed mask, image or objective is another pair") {
   const Objective dpo = Objective::make({"dpo", 0.1, 0, 0, 0.5, KlReduction::sum});
   CHECK(run(model, {pair}, dpo, &cache) == run(model, {pair}, dpo, nullptr));
   CHECK(cache.hits() == 0);
+}
+
+TEST("reference cache: pairs that share rows, known and not, in any company and order, change no bit") {
+  for (const char* name : {"fire", "mdpo", "chip", "tdpo2"}) {
+    const Objective objective = Objective::make(full_spec(name, 0.1, 0.01, 0.1, 0.5));
+    TinyModel model("qwen3_vl");
+    Random random(8);
+    SharedPairs shared(random, model.engine.config(), [&](const std::string& id) { return model.image_tokens(id); });
+    std::vector<Pair> pairs = shared.batch(9);
+    ReferenceCache cache(size_t{1} << 24);
+    for (int round = 0; round < 12; ++round) {
+      std::vector<Pair> batch;
+      for (const Pair& p : pairs)
+        if (random.chance(0.4)) batch.push_back(p);
+      if (random.chance(0.5)) std::reverse(batch.begin(), batch.end());
+      if (batch.empty()) continue;
+      CHECK(run(model, batch, objective, &cache) == run(model, batch, objective, nullptr));
+    }
+    CHECK(cache.hits() > 10);
+    // What one layout kept another one reads.
+    const int64_t hits = cache.hits();
+    CHECK(run(model, pairs, objective, &cache, Layout::pair) == run(model, pairs, objective, nullptr, Layout::pair));
+    CHECK(cache.hits() > hits + 5);
+  }
+}
+
+TEST("reference cache: the rows of a pair come in another order behind a pair with its answers the other way round") {
+  TinyModel model("qwen3_vl");
+  Random random(9);
+  const Objective objective = Objective::make(full_spec("fire", 0.1, 0.01, 0.1, 0.5));
+  const Pair pair = make_pair(model, random, "p", true);
+  Pair swapped = pair;
+  std::swap(swapped.chosen, swapped.rejected);
+  std::swap(swapped.chosen_mask, swapped.rejected_mask);
+  ReferenceCache cache(size_t{1} << 24);
+  run(model, {pair}, objective, &cache);
+  for (const auto& batch : {std::vector{swapped, pair}, std::vector{pair, swapped}, std::vector{swapped}})
+    CHECK(run(model, batch, objective, &cache) == run(model, batch, objective, nullptr));
+  CHECK(cache.hits() == 4);
 }

@@ -65,6 +65,7 @@ std::vector<int32_t> count_from(int32_t begin, int32_t end) {
 AttentionPlan alone(const AttentionPlan& plan, size_t row) {
   AttentionPlan one;
   one.spans = {plan.spans[row]};
+  one.ranges = plan.ranges;
   one.spans[0].query_begin = 0;
   one.spans[0].query_end = 1;
   one.spans[0].group = 0;
@@ -141,26 +142,43 @@ TEST("op/attention: a row has the same bits wherever it stands in its tile, and 
                             part(a.at(name), 150, rows[static_cast<size_t>(i)], rows[static_cast<size_t>(i)] + 1)));
     };
     check({0, 5, 63, 64, 100, 127, 128, 149}, true);
-    // As the cache decodes. A GPU has another kernel for single rows, which splits their keys.
-    if (!device.ops->is_gpu())
-      for (const int32_t row : {0, 63, 64, 129}) check({row}, false);
+    for (const int32_t row : {0, 63, 64, 129}) check({row}, false);
   }
 }
 
-TEST("op/attention: a tail behind a shared prefix is a sequence of its own, on a GPU to the bit") {
+TEST("op/attention: a row of a tree has the bits that it has in its sequence alone") {
+  const std::vector<cases::TreeNode> nodes = {{-1, 70}, {0, 9}, {1, 3}, {2, 1}, {2, 66}, {0, 65}, {5, 1}, {5, 40}};
+  const int32_t before = 7;
+  AttentionPlan tree;
+  cases::add_sequence(tree, before, true);
+  cases::add_tree(tree, nodes);
+  const int64_t rows = rows_of(tree);
+  std::vector<std::vector<int32_t>> paths;  // rows of each node's sequence
+  int32_t next = before;
+  for (const cases::TreeNode& node : nodes) {
+    paths.push_back(node.parent < 0 ? std::vector<int32_t>() : paths[static_cast<size_t>(node.parent)]);
+    for (int32_t i = 0; i < node.length; ++i) paths.back().push_back(next++);
+  }
   for (const Device& device : devices()) {
-    AttentionPlan shared, own;
-    cases::add_block(shared, 70, 0, 80);
-    cases::add_sequence(own, 150, true);
-    Attention a(device, shared, 150, {2, 1, 32});
-    a.draw();
-    Attention b(device, own, 150, {2, 1, 32});
-    b.in = a.in;
-    const Values x = a.run_both(), y = b.run_both();
-    // A CPU sums the prefix and the tail's own keys in blocks of their own.
-    const double allowed = device.ops->is_gpu() ? 0 : device.target.operand == DType::bf16 ? 0.02 : 1e-5;
-    for (const char* name : {"o", "lse", "dq"})
-      for (size_t i = 0; i < x.at(name).size(); ++i) CHECK_NEAR(x.at(name)[i], y.at(name)[i], allowed);
+    Attention all(device, tree, rows, {2, 1, 32});
+    all.draw();
+    const Values a = all.run_both();
+    for (const std::vector<int32_t>& path : paths) {
+      const int64_t length = static_cast<int64_t>(path.size());
+      AttentionPlan sequence;
+      cases::add_sequence(sequence, static_cast<int32_t>(length), true);
+      Attention one(device, sequence, length, {2, 1, 32});
+      for (const auto& [name, values] : all.in)
+        for (const int32_t row : path) {
+          const Doubles taken = part(values, rows, row, row + 1);
+          one.in[name].insert(one.in[name].end(), taken.begin(), taken.end());
+        }
+      const Values b = one.run_both();
+      for (const char* name : {"o", "lse", "dq"})
+        for (int64_t i = 0; i < length; ++i)
+          CHECK(same_bits(part(b.at(name), length, i, i + 1),
+                          part(a.at(name), rows, path[static_cast<size_t>(i)], path[static_cast<size_t>(i)] + 1)));
+    }
   }
 }
 

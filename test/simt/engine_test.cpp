@@ -19,7 +19,7 @@ EngineSpec spec_of(ComputeType dtype, size_t reference_cache_bytes) {
   return spec;
 }
 
-/// Two images of one size and one of another, each pair about one of them.
+/// Two images of one size and one of another, each pair about one of them. The last pair asks what the first asks.
 struct Problem {
   explicit Problem(Engine& engine) : engine(engine) {
     Random random(5);
@@ -45,10 +45,15 @@ struct Problem {
       p.chosen_mask[2] = p.chosen_mask[3] = 1;
       pairs.push_back(p);
     }
+    pairs.push_back(pairs[0]);
+    pairs[3].id = "pair-3";
+    pairs[3].chosen[1] += 1;  // part where the first pair's answer goes on
+    std::swap(pairs[3].rejected, pairs[3].chosen);
+    std::swap(pairs[3].rejected_mask, pairs[3].chosen_mask);
   }
 
   StepStats accumulate(const std::vector<Pair>& some) {
-    return engine.accumulate(some, objective, {3, Layout::packed}, nullptr);
+    return engine.accumulate(some, objective, {4, Layout::packed}, nullptr);
   }
   std::vector<float> gradient() { return engine.ops().download_f32(engine.optimizer().gradient()); }
 
@@ -165,7 +170,7 @@ TEST("gpu engine: a question has the same bits alone and beside others about its
     for (const int64_t tail : {1, 3, 70})  // the last takes more than one tile of keys
       for (const size_t pair : {0, 1}) {
         std::vector<int32_t> ids = p.pairs[pair].prompt;
-        ids.resize(static_cast<size_t>(prefix_length(ids, engine.config().image_token_id)));
+        ids.resize(end_of_images(ids, engine.config().image_token_id));
         const std::vector<int32_t> text = random.ids(tail, 0, 99);
         ids.insert(ids.end(), text.begin(), text.end());
         questions.push_back({{ids, p.pairs[pair].images}, questions.size()});

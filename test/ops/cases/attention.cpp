@@ -43,7 +43,8 @@ std::vector<int64_t> Problem::seen(int64_t query) const {
   std::vector<int64_t> rows;
   for (const AttentionSpan& s : plan->spans) {
     if (query < s.query_begin || query >= s.query_end) continue;
-    for (int64_t i = s.prefix_begin; i < s.prefix_end; ++i) rows.push_back(i);
+    for (const KeyRange& range : plan->context(s))
+      for (int64_t i = range.begin; i < range.end; ++i) rows.push_back(i);
     const int64_t end = s.causal ? plan->key_row[static_cast<size_t>(query)] + 1 : s.own_end;
     for (int64_t i = s.own_begin; i < end; ++i) rows.push_back(i);
   }
@@ -253,6 +254,14 @@ AttentionPlan two_blocks() {
   return plan;
 }
 
+/// Two questions about one image, the first with two answers that begin alike, and a question of another image.
+AttentionPlan two_trees() {
+  AttentionPlan plan;
+  cases::add_tree(plan, {{-1, 70}, {0, 9}, {1, 3}, {2, 5}, {2, 66}, {0, 65}, {5, 1}, {5, 4}});
+  cases::add_tree(plan, {{-1, 1}, {0, 1}, {1, 1}, {1, 2}, {0, 130}});
+  return plan;
+}
+
 /// Forward and backward see the same plans.
 struct Asked {
   AttentionPlan plan;
@@ -287,6 +296,9 @@ std::vector<Asked> asked(const Target& target) {
                                        {1, 1, 5},
                                        {1, 1, 100}})
       add(two_blocks(), shape);
+  // Trees, for the widths whose kernels differ: a row sees up to four ranges of keys.
+  for (const AttentionShape shape : {AttentionShape{4, 2, 20}, {2, 1, 64}, {6, 2, 80}, {1, 1, 128}, {14, 2, 16}})
+    add(two_trees(), shape);
   if (!target.gpu) {
     AttentionPlan blocks;
     cases::add_block(blocks, 70, 5, 9);
@@ -298,21 +310,27 @@ std::vector<Asked> asked(const Target& target) {
   // Fewer queries than keys: the prefix is read at one row, the first tail nowhere, the second across a tile border.
   all.push_back(
       {cases::restricted(two_blocks(), {69, 76, 77, 100, 139, 140, 149, 150}), rows_of(two_blocks()), {4, 2, 24}});
+  const std::vector<int32_t> some = {69, 77, 81, 82, 86, 87, 152, 153, 216, 217, 220, 222, 223, 224, 225, 226, 300};
+  all.push_back({cases::restricted(two_trees(), some), rows_of(two_trees()), {4, 2, 32}});
   AttentionPlan gaps;  // rows 2 and 3 ask nothing; keys 10..19 and from 90 are nobody's
-  gaps.spans = {{0, 2, 0, 0, 0, 10, true, 0}, {4, 9, 20, 85, 85, 90, true, 1}};
+  gaps.spans = {{0, 2, 0, 0, 0, 10, true, 0}, {4, 9, 0, 1, 85, 90, true, 1}};
+  gaps.ranges = {{20, 85}};
   gaps.key_row = {4, 9, 0, 0, 85, 86, 86, 88, 89};
   gaps.groups = 2;
   all.push_back({gaps, 100, {4, 2, 16}});
   AttentionPlan cache;  // two queries at the end of one sequence in a cache, one behind a prefix
-  cache.spans = {{0, 2, 0, 0, 0, 20, true, 0}, {2, 3, 30, 35, 36, 40, true, 1}};
+  cache.spans = {{0, 2, 0, 0, 0, 20, true, 0}, {2, 3, 0, 1, 36, 40, true, 1}};
+  cache.ranges = {{30, 35}};
   cache.key_row = {18, 19, 38};
   cache.groups = 2;
   all.push_back({cache, 50, {4, 2, 16}});
-  // Single rows behind a prefix, among tiles.
+  // Single rows behind a prefix, among tiles, as rows of a sequence and as rows that decode.
   AttentionPlan singles;
   cases::add_block(singles, 300, 1, 1);
   cases::add_sequence(singles, 1, true);
   cases::add_block(singles, 1, 1, 70);
+  add(singles, {4, 2, 24});
+  for (AttentionSpan& span : singles.spans) span.decodes = span.query_end - span.query_begin == 1;
   add(singles, {4, 2, 24});
   // No rows at all, and a scale of its own.
   all.push_back({{}, 3, {2, 1, 16}});
@@ -346,14 +364,32 @@ void cases::add_block(AttentionPlan& plan, int32_t prefix, int32_t first, int32_
   const int32_t begin = static_cast<int32_t>(plan.key_row.size()), p = begin + prefix, t = p + first, end = t + second;
   const int32_t group = plan.groups++;
   plan.spans.push_back({begin, p, 0, 0, begin, p, true, group});
-  if (first > 0) plan.spans.push_back({p, t, begin, p, p, t, true, group});
-  if (second > 0) plan.spans.push_back({t, end, begin, p, t, end, true, group});
+  const KeyRange rows{begin, p}, context = plan.add_context({&rows, 1});
+  if (first > 0) plan.spans.push_back({p, t, context.begin, context.end, p, t, true, group});
+  if (second > 0) plan.spans.push_back({t, end, context.begin, context.end, t, end, true, group});
   for (int32_t i = begin; i < end; ++i) plan.key_row.push_back(i);
+}
+
+void cases::add_tree(AttentionPlan& plan, const std::vector<TreeNode>& nodes) {
+  const int32_t group = plan.groups++, first = static_cast<int32_t>(plan.key_row.size());
+  std::vector<KeyRange> rows;
+  int32_t begin = first;
+  for (const TreeNode& node : nodes) {
+    std::vector<KeyRange> context;
+    for (int32_t up = node.parent; up >= 0; up = nodes[static_cast<size_t>(up)].parent)
+      context.insert(context.begin(), rows[static_cast<size_t>(up)]);
+    const KeyRange place = plan.add_context(context);
+    rows.push_back({begin, begin + node.length});
+    plan.spans.push_back({begin, begin + node.length, place.begin, place.end, begin, begin + node.length, true, group});
+    begin += node.length;
+  }
+  for (int32_t i = first; i < begin; ++i) plan.key_row.push_back(i);
 }
 
 AttentionPlan cases::restricted(const AttentionPlan& plan, const std::vector<int32_t>& rows) {
   AttentionPlan out;
   out.groups = plan.groups;
+  out.ranges = plan.ranges;
   for (const int32_t row : rows) out.key_row.push_back(plan.key_row[static_cast<size_t>(row)]);
   for (AttentionSpan span : plan.spans) {
     const auto first = std::lower_bound(rows.begin(), rows.end(), span.query_begin);
@@ -370,7 +406,7 @@ AttentionPlan cases::decode_plan(const std::vector<int32_t>& lengths, int32_t ca
   AttentionPlan plan;
   for (const int32_t length : lengths) {
     const int32_t row = plan.groups++, base = row * capacity, key = base + length - 1;
-    plan.spans.push_back({row, row + 1, 0, 0, base, key + 1, true, row});
+    plan.spans.push_back({row, row + 1, 0, 0, base, key + 1, true, row, true});
     plan.key_row.push_back(key);
   }
   return plan;
@@ -380,10 +416,11 @@ AttentionPlan cases::shared_prefixes(int32_t count) {
   AttentionPlan plan;
   for (int32_t i = 0; i < count; ++i) {
     const int32_t own = 75 + 10 * i, key = own + i % 10, group = i < 25 ? 0 : i < 39 ? 1 : 2;
-    const int32_t begin = group == 1 ? 70 : 0, end = group == 0 ? 70 : group == 1 ? 75 : 0;
-    plan.spans.push_back({i, i + 1, begin, end, own, key + 1, true, group});
+    const int32_t begin = group == 1 ? 1 : 0, end = group == 0 ? 1 : group == 1 ? 2 : 0;
+    plan.spans.push_back({i, i + 1, begin, end, own, key + 1, true, group, true});
     plan.key_row.push_back(key);
   }
+  plan.ranges = {{0, 70}, {70, 75}};
   plan.groups = 3;
   return plan;
 }

@@ -62,6 +62,12 @@ Case attention_backward(const Target& target, const AttentionPlan& plan, int64_t
 void add_sequence(AttentionPlan& plan, int32_t length, bool causal);
 /// A prefix with two tails in one group.
 void add_block(AttentionPlan& plan, int32_t prefix, int32_t first, int32_t second);
+/// `length` rows that follow those of node `parent`; -1: the first.
+struct TreeNode {
+  int32_t parent, length;
+};
+/// A tree of causal rows, parents first: every row sees the nodes above its own, and its own up to itself.
+void add_tree(AttentionPlan& plan, const std::vector<TreeNode>& nodes);
 /// The same attention asked by these rows alone, as the last layer does (query i is row rows[i]; rows ascend).
 AttentionPlan restricted(const AttentionPlan& plan, const std::vector<int32_t>& rows);
 /// One query a slot of a cache; slot i holds lengths[i] keys at the start of its `capacity` rows.
