@@ -135,17 +135,13 @@ bool is_token(int32_t id, const ModelConfig& config) {
   return (id >= 0 && id < config.text.vocab_size) || id == config.image_token_id;
 }
 
-void check_sequence(std::span<const int32_t> ids, const ModelConfig& config) {
+Sequence make_sequence(std::vector<int32_t> ids, std::span<const ImageFeatures* const> images, size_t prompt_length,
+                       const ModelConfig& config) {
+  if (ids.empty()) throw Error(Code::invalid_argument, "a sequence has no tokens");
   for (const int32_t id : ids)
     if (!is_token(id, config))
       throw Error(Code::invalid_argument, "token id " + std::to_string(id) + " is outside the vocabulary of " +
                                               std::to_string(config.text.vocab_size));
-  if (ids.empty()) throw Error(Code::invalid_argument, "a sequence has no tokens");
-}
-
-Sequence make_sequence(std::vector<int32_t> ids, std::span<const ImageFeatures* const> images, size_t prompt_length,
-                       const ModelConfig& config) {
-  check_sequence(ids, config);
   std::vector<TokenGrid> grids;
   for (const ImageFeatures* image : images) grids.push_back(image->grid);
   Positions positions = sequence_positions(ids, config.image_token_id, grids, config.text.mrope != Mrope::none);

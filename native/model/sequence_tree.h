@@ -1,5 +1,4 @@
-// Sequences that begin alike are computed alike up to where they part: a tree of runs of tokens, laid out as packed
-// rows
+// Sequences are computed once as far as they begin alike: a tree of runs of tokens, laid out as packed rows
 //     [ image | question 1 | y1+ | y1- | question 2 | ... ]
 // in which a token that several sequences share is one row. Rows attend to the runs above their own and never to a
 // sibling, and positions are those of the sequence.
@@ -18,7 +17,7 @@ struct Sequence {
   /// The image that each token is a part of; nullptr = text.
   std::vector<const ImageFeatures*> images;
   Positions positions;
-  /// Sequences with the same prompt share it, however short it is.
+  /// Two sequences with one prompt share it, however short it is.
   size_t prompt_length;
 };
 
@@ -29,13 +28,11 @@ bool is_token(int32_t id, const ModelConfig& config);
 /// one is outside the vocabulary, or the placeholders are not those of the images.
 Sequence make_sequence(std::vector<int32_t> ids, std::span<const ImageFeatures* const> images, size_t prompt_length,
                        const ModelConfig& config);
-/// The part of it that looks at the ids alone.
-void check_sequence(std::span<const int32_t> ids, const ModelConfig& config);
 
 /// How many tokens both begin with.
 size_t common_length(const Sequence& a, const Sequence& b);
 
-/// Tokens [begin, end) of `sequence`, and of all other sequences through this node that are as long.
+/// A run of tokens: [begin, end) of `sequence`, and of every other sequence through this node as far as it goes.
 struct TreeNode {
   int32_t parent;  // -1: the root
   size_t sequence, begin, end;
@@ -71,7 +68,7 @@ TreeMembers group_by_start(std::span<const Sequence> sequences);
 std::vector<std::vector<int32_t>> append_trees(DecoderInput& input, std::span<const Sequence> sequences,
                                                const TreeMembers& trees);
 
-/// Lays out one sequence by itself (a generation prompt). Returns its first row.
+/// Lays out one sequence by itself. Returns its first row.
 int32_t append_sequence(DecoderInput& input, std::span<const int32_t> ids, std::span<const ImageFeatures* const> images,
                         const ModelConfig& config);
 

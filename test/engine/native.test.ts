@@ -6,7 +6,14 @@ import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { describe, expect, it } from 'vitest'
-import { completeObjective, defaultLora, type Engine, openEngine, type PairInput } from '../../src/engine/engine.js'
+import {
+  completeObjective,
+  defaultLora,
+  type Engine,
+  openEngine,
+  type PairInput,
+  type StepOptions,
+} from '../../src/engine/engine.js'
 import { loadNative, nativeCandidates } from '../../src/engine/load.js'
 import type { NativeEngine } from '../../src/engine/native.js'
 import { coefficientNumbers, objectiveNames, objectives } from '../../src/engine/objectives.js'
@@ -59,6 +66,20 @@ describe.skipIf(!built)('the native engine in a process', () => {
     await first.update({ lr: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, maxGradNorm: 0 })
     expect(await logprobs(first)).not.toEqual(alone)
     expect(await logprobs(second)).toEqual(alone)
+  })
+
+  it('shares less from layout to layout, with the same losses', async () => {
+    await using engine = await open()
+    const asked = pairs(3, 12).map((pair) => ({ ...pair, prompt: sequence.ids }))
+    const run = async (layout: StepOptions['layout']) => engine.evaluate(asked, objective, { ...step, layout })
+    const [packed, pair, plain] = [await run('packed'), await run('pair'), await run('plain')]
+    const losses = packed.pairs.map(({ loss }) => loss)
+    for (const other of [pair, plain]) expect(other.pairs.map(({ loss }) => loss)).toEqual(losses)
+    // The prompt, and a first word that a rejected answer has of the next pair's chosen one.
+    expect(pair.tokens - packed.tokens).toBe(2 * (40 + 1))
+    expect(plain.tokens).toBe(6 * (40 + 12))
+    const wrong = engine.evaluate(asked, objective, { ...step, layout: 'tree' as 'pair' })
+    await expect(wrong).rejects.toThrow(/'packed', 'pair' or 'plain'/)
   })
 
   it('has no defaults: a setting that is missing is refused by its name', async () => {
