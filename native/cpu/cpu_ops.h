@@ -2,7 +2,9 @@
 // sample, optimizer. Work is cut into tasks whose results do not depend on which thread runs them.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <utility>
 
 #include "cpu/gemm.h"
 #include "cpu/thread_pool.h"
@@ -13,12 +15,15 @@ namespace fire::cpu {
 class CpuOps final : public Ops {
  public:
   /// `threads` 0 = every core this process may run on.
-  CpuOps(int threads, Precision precision, Backend backend);
+  CpuOps(int threads, Precision precision, Backend backend, WeightPacking packing = {});
 
   std::string device_name() const override { return "cpu"; }
   std::string gemm_name() const override { return gemm_.backend_name(); }
   std::string isa_name() const override { return gemm_.kernel_name(); }
   int threads() const override { return pool_.size(); }
+  const WeightPacking& weight_packing() const override { return packing_; }
+  /// Of the weights packed so far.
+  size_t packed_bytes() const;
 
   void* allocate(size_t bytes) override;
   void release(void* data, size_t bytes) override;
@@ -84,8 +89,13 @@ class CpuOps final : public Ops {
   /// A per-worker buffer of at least n floats, kept for reuse; `slot` tells apart buffers used together.
   float* scratch(int worker, int slot, size_t n);
 
+  /// W[out, in] as the B of a product, packed now where it is to be and was not yet.
+  Operand weight(const Tensor& w, WeightUse use);
+
   ThreadPool pool_;
   Gemm gemm_;
+  WeightPacking packing_;
+  std::map<std::pair<const void*, WeightUse>, PackedMatrix> packed_;
   std::vector<std::vector<std::unique_ptr<std::vector<float>>>> scratch_;
   std::vector<std::vector<float>> widened_;  // what adopt copied
 };

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "cpu/cpu_features.h"
+#include "ops/weight_packing.h"
 #include "tensor/dtype.h"
 
 namespace fire::cpu {
@@ -62,6 +63,8 @@ struct KernelSet {
 
   /// Bytes of a panel over k.
   int64_t panel_bytes(int width, int64_t k) const { return 4 * width * (pairs ? (k + 1) / 2 : k); }
+  /// Of B.
+  PanelLayout panel_layout() const { return {nr, pairs ? 2 : 1}; }
 };
 
 /// The kernels of an instruction set that this processor supports.
