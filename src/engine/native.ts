@@ -306,6 +306,8 @@ export interface VerifySpec {
   device: Device
   dtype: DType
   threads: number
+  packWeights: PackWeights
+  freeBytes: number
 }
 
 /** One line of `fire-train verify`: the largest difference in a group of tensors beside what is allowed. */

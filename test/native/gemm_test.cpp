@@ -413,6 +413,51 @@ TEST("gemm: threads, serial and layout change no bit") {
   }
 }
 
+TEST("gemm: a packed operand changes no bit, whole or in part") {
+  for_every_kernel(3, [](Gemm& gemm, Precision) {
+    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 1}, {33, 513}, {100, 700}, {300, 1024}, {257, 1537}}) {
+      for (const DType type : {DType::f32, DType::bf16}) {
+        for (const Layout layout : {Layout::rows, Layout::columns, Layout::padded_columns}) {
+          const Matrix b(k, n, type, layout, 2);
+          const PackedMatrix packed = gemm.pack(k, n, b.operand);
+          /// Rows [row, k) and columns [col, n) of B times m rows of A, B as it is and packed.
+          const auto same = [&](int64_t m, int64_t row, int64_t col) {
+            const Matrix a(m, k - row, DType::f32, Layout::rows, 1);
+            Operand part = b.operand;
+            part.data = static_cast<const char*>(part.data) +
+                        (row * part.row_stride + col * part.col_stride) * static_cast<int64_t>(fire::size_of(type));
+            Operand once = part;
+            once.packed = {&packed, row, col};
+            std::vector<float> expected(static_cast<size_t>(m * (n - col)), 0.5f), c = expected, alone = expected;
+            gemm(m, n - col, k - row, 0.7f, a.operand, part, 0.5f, expected.data(), n - col);
+            gemm(m, n - col, k - row, 0.7f, a.operand, once, 0.5f, c.data(), n - col);
+            gemm.serial(2, m, n - col, k - row, 0.7f, a.operand, once, 0.5f, alone.data(), n - col);
+            const auto size = static_cast<int64_t>(c.size());
+            return same_bits(c.data(), expected.data(), size) && same_bits(alone.data(), expected.data(), size);
+          };
+          for (const int64_t m : {1, 8, 32, 130}) {
+            CHECK(same(m, 0, 0));
+            if (n > 64) CHECK(same(m, 0, 64) && same(m, 0, 5));  // off a panel: B is taken as it is
+            if (k > 512) CHECK(same(m, 512, 0) && same(m, 100, 0));
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST("gemm: a packed operand is read instead of the other") {
+  for_every_kernel(1, [](Gemm& gemm, Precision) {
+    std::vector<float> b(64 * 64, 1.0f), a(64, 1.0f), c(64);
+    Operand operand{b.data(), DType::f32, 64, 1};
+    const PackedMatrix packed = gemm.pack(64, 64, operand);
+    operand.packed = {&packed};
+    b.assign(b.size(), 2.0f);
+    gemm(1, 64, 64, 1.0f, {a.data(), DType::f32, 64, 1}, operand, 0.0f, c.data(), 64);
+    CHECK(std::all_of(c.begin(), c.end(), [](float x) { return x == 64; }));
+  });
+}
+
 TEST("gemm: serial calls from every worker at once") {
   ThreadPool pool(3);
   Gemm gemm(pool, Precision::f32, Backend::native);
