@@ -20,9 +20,11 @@ Outcome run(const Golden& golden, EngineSpec spec) {
   Engine engine(spec);
   std::vector<Pair> pairs;
   for (const GoldenItem& item : golden.items) {
-    for (const GoldenImage& image : item.images)
-      engine.encode_image(image.id, {image.height, image.width, static_cast<const uint8_t*>(image.rgb.data())},
-                          nullptr);
+    for (const GoldenImage& image : item.images) {
+      const auto rgb = [&](const Tensor& x) { return Rgb{image.height, image.width, static_cast<const uint8_t*>(x.data())}; };
+      engine.encode_image(image.id, rgb(image.rgb), nullptr);
+      engine.encode_image(image.corrupted_id, rgb(image.rgb_corrupt), nullptr);
+    }
     pairs.push_back(item.pair);
   }
   const Objective objective = Objective::make(golden.objective);
