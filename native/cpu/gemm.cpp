@@ -25,6 +25,9 @@ constexpr int64_t kPackRows = 16;
 constexpr int64_t kMinTaskRows = 96;
 /// Tasks per worker that let a slow core fall behind without being waited for.
 constexpr int64_t kTasksPerWorker = 4;
+/// Register tiles of rows, at most, that take a packed panel of B together.
+constexpr int64_t kFewTiles = 8;
+constexpr int kCacheLine = 64;
 /// Below this many multiply-adds waking the pool costs more than it gives.
 constexpr int64_t kMinParallelWork = 1 << 18;
 
@@ -188,7 +191,9 @@ PackedMatrix Gemm::pack(int64_t k, int64_t n, const Operand& b) {
   return packed;
 }
 
-/// One block of K for the tile of C at (row, col): every register tile.
+/// One block of K for the tile of C at (row, col). Many rows take the panels of B one after another for each register
+/// tile; they then come from L2. Few rows take all their tiles for each panel, and a panel that was packed once comes from
+/// memory: the next one is fetched meanwhile, for memory alone would take as long as the arithmetic.
 void Gemm::multiply_block(const Problem& p, int worker, int64_t row, int64_t rows, int64_t col, int64_t cols, int64_t k,
                           int64_t depth, const void* a_panels) {
   const int nr = kernels_.nr;
@@ -197,16 +202,38 @@ void Gemm::multiply_block(const Problem& p, int worker, int64_t row, int64_t row
   const int64_t a_bytes = kernels_.panel_bytes(kernels_.a_width, depth);
   const char* b = panels_of_b(p, worker, col, cols, k, depth);
   const RowTiles tiles(rows, kernels_.mr);
-  for (int64_t t = 0; t < tiles.count(); ++t) {
-    const int64_t i = tiles.begin(t);
-    const int height = static_cast<int>(tiles.begin(t + 1) - i);
-    const void* a = static_cast<const char*>(a_panels) + t * a_bytes;
-    for (int64_t j = 0; j < panels; ++j) {
-      const int width = static_cast<int>(std::min<int64_t>(nr, cols - j * nr));
-      kernels_.run({height, width, depth, a, b + j * b_bytes, p.alpha, k == 0 ? p.beta : 1.0f,
-                    p.c + (row + i) * p.ldc + col + j * nr, p.ldc});
-    }
+  const auto run = [&](int64_t tile, int64_t panel, const char* soon) {
+    const int64_t i = tiles.begin(tile), j = panel * nr;
+    kernels_.run({.rows = static_cast<int>(tiles.begin(tile + 1) - i),
+                  .cols = static_cast<int>(std::min<int64_t>(nr, cols - j)),
+                  .k = depth,
+                  .a = static_cast<const char*>(a_panels) + tile * a_bytes,
+                  .b = b + panel * b_bytes,
+                  .soon = soon,
+                  .alpha = p.alpha,
+                  .beta = k == 0 ? p.beta : 1.0f,
+                  .c = p.c + (row + i) * p.ldc + col + j,
+                  .ldc = p.ldc});
+  };
+  if (!p.b_is_packed() || tiles.count() > kFewTiles) {
+    for (int64_t tile = 0; tile < tiles.count(); ++tile)
+      for (int64_t panel = 0; panel < panels; ++panel) run(tile, panel, b + panel * b_bytes);
+    return;
   }
+  const int64_t fetched = kernels_.panel_bytes(kCacheLine / 4, depth);  // in one tile
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    const char* here = b + panel * b_bytes;
+    const char* next = panel + 1 < panels ? here + b_bytes : panels_behind(p, col, cols, k, depth);
+    for (int64_t tile = 0; tile < tiles.count(); ++tile)
+      run(tile, panel, next && tile * fetched < b_bytes ? next + tile * fetched : here);
+  }
+}
+
+/// Of a packed B, what a lone worker reads after these columns over this block; nullptr at the end.
+const char* Gemm::panels_behind(const Problem& p, int64_t col, int64_t cols, int64_t k, int64_t depth) const {
+  const PackedPart& part = p.b.packed;
+  if (k + depth < p.k) return part.matrix->panel(part.row + k + depth, part.col + col);
+  return col + cols < p.n ? part.matrix->panel(part.row, part.col + col + cols) : nullptr;
 }
 
 /// Rows [row, row + rows) of C: A is packed once for everyone, then tiles of C are handed out, each of which packs the

@@ -124,6 +124,7 @@ class Gemm {
   void pack_a(const Problem& p, int64_t row, int64_t rows, int64_t k, int64_t depth, void* panels) const;
   void pack_b(const PackSource& source, int64_t cols, int64_t depth, char* panels) const;
   const char* panels_of_b(const Problem& p, int worker, int64_t col, int64_t cols, int64_t k, int64_t depth);
+  const char* panels_behind(const Problem& p, int64_t col, int64_t cols, int64_t k, int64_t depth) const;
   void multiply_block(const Problem& p, int worker, int64_t row, int64_t rows, int64_t col, int64_t cols, int64_t k,
                       int64_t depth, const void* a_panels);
   void multiply_band(const Problem& p, int64_t row, int64_t rows);

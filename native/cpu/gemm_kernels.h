@@ -40,6 +40,8 @@ struct Tile {
   int64_t k;
   const void* a;  ///< Panel of KernelSet::a_width lanes.
   const void* b;  ///< Panel of KernelSet::nr lanes.
+  /// Fetched into the cache meanwhile, a line for every dword of a lane; `b` where nothing is needed soon.
+  const char* soon;
   float alpha;
   float beta;  ///< 0: C is not read.
   float* c;
