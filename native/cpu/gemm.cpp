@@ -25,8 +25,8 @@ constexpr int64_t kPackRows = 16;
 constexpr int64_t kMinTaskRows = 96;
 /// Tasks per worker that let a slow core fall behind without being waited for.
 constexpr int64_t kTasksPerWorker = 4;
-/// Register tiles of rows, at most, that take a packed panel of B together.
-constexpr int64_t kFewTiles = 8;
+/// Register tiles of rows, at most, that take a packed panel of B together: their A, up to 32 KiB each, stays in L2.
+constexpr int64_t kFewTiles = 16;
 constexpr int kCacheLine = 64;
 /// Below this many multiply-adds waking the pool costs more than it gives.
 constexpr int64_t kMinParallelWork = 1 << 18;
@@ -157,8 +157,8 @@ void Gemm::pack_a(const Problem& p, int64_t row, int64_t rows, int64_t k, int64_
   }
 }
 
-/// Packs `cols` columns of B over one block of K as panels, one behind the other. Where columns are contiguous all panels
-/// take some rows before any takes the next ones: a row of B is often alone in its page.
+/// Packs `cols` columns of B over one block of K as panels, one behind the other. Where columns are contiguous all
+/// panels take some rows before any takes the next ones: a row of B is often alone in its page.
 void Gemm::pack_b(const PackSource& source, int64_t cols, int64_t depth, char* panels) const {
   const int nr = kernels_.nr;
   const int64_t bytes = kernels_.panel_bytes(nr, depth);
@@ -192,8 +192,8 @@ PackedMatrix Gemm::pack(int64_t k, int64_t n, const Operand& b) {
 }
 
 /// One block of K for the tile of C at (row, col). Many rows take the panels of B one after another for each register
-/// tile; they then come from L2. Few rows take all their tiles for each panel, and a panel that was packed once comes from
-/// memory: the next one is fetched meanwhile, for memory alone would take as long as the arithmetic.
+/// tile; they then come from L2. Few rows take all their tiles for each panel, and a panel that was packed once comes
+/// from memory: the next one is fetched meanwhile, for memory alone would take as long as the arithmetic.
 void Gemm::multiply_block(const Problem& p, int worker, int64_t row, int64_t rows, int64_t col, int64_t cols, int64_t k,
                           int64_t depth, const void* a_panels) {
   const int nr = kernels_.nr;

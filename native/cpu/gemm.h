@@ -50,8 +50,8 @@ class PackBuffer {
   size_t size_ = 0;
 };
 
-/// B of products, packed once instead of in every product: the panels of all columns over the first block of K, then those
-/// over the second, and so on. Belongs to the kernels of the Gemm that made it.
+/// B of products, packed once instead of in every product: the panels of all columns over the first block of K, then
+/// those over the second, and so on. Belongs to the kernels of the Gemm that made it.
 class PackedMatrix {
  public:
   size_t bytes() const { return bytes_; }

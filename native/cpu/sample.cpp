@@ -9,8 +9,8 @@
 namespace fire::cpu {
 namespace {
 
-/// Tokens in order of falling logit, the smaller id first among equals; sorted no further than it is read, which is as a
-/// rule a few tokens of a whole vocabulary.
+/// Tokens in order of falling logit, the smaller id first among equals; sorted no further than it is read, which is as
+/// a rule a few tokens of a whole vocabulary.
 class FallingOrder {
  public:
   explicit FallingOrder(std::span<const float> logits) : logits_(logits), ids_(logits.size()) {

@@ -1,5 +1,5 @@
-// Which frozen matrices a CPU packs once, instead of in every product, and what that takes. It copies the weights, so it
-// is for models that are small beside the memory; a device and its dry run decide alike.
+// Which frozen matrices a CPU packs once, instead of in every product, and what that takes. It copies the weights, so
+// it is for models that are small beside the memory; a device and its dry run decide alike.
 #pragma once
 
 #include <map>

@@ -21,7 +21,9 @@ Outcome run(const Golden& golden, EngineSpec spec) {
   std::vector<Pair> pairs;
   for (const GoldenItem& item : golden.items) {
     for (const GoldenImage& image : item.images) {
-      const auto rgb = [&](const Tensor& x) { return Rgb{image.height, image.width, static_cast<const uint8_t*>(x.data())}; };
+      const auto rgb = [&](const Tensor& x) {
+        return Rgb{image.height, image.width, static_cast<const uint8_t*>(x.data())};
+      };
       engine.encode_image(image.id, rgb(image.rgb), nullptr);
       engine.encode_image(image.corrupted_id, rgb(image.rgb_corrupt), nullptr);
     }
@@ -34,8 +36,8 @@ Outcome run(const Golden& golden, EngineSpec spec) {
   out.packed = static_cast<cpu::CpuOps&>(engine.ops()).packed_bytes();
   out.gradient = engine.ops().download_f32(engine.optimizer().gradient());
   out.logprobs = engine.logprobs({pairs[0].prompt, pairs[0].images}, true, nullptr);
-  out.answers = engine.generate({{{pairs[0].prompt, pairs[0].images}, 1}}, {6, {0, 1, 0}, {}, nullptr, 4}, true, {},
-                                nullptr);
+  out.answers =
+      engine.generate({{{pairs[0].prompt, pairs[0].images}, 1}}, {6, {0, 1, 0}, {}, nullptr, 4}, true, {}, nullptr);
   return out;
 }
 

@@ -119,8 +119,8 @@ OPERATION(sample) {
   if (!target.plain()) return all;
   std::vector<int64_t> widths{1, 3, 17, 500, 2051};
   if (target.large) widths.insert(widths.end(), {151936, 151937});
-  // A GPU is in float64. A CPU takes exponentials in f32: 2e-7 of each, and 2^-24 of its exponent, which is on average at
-  // most log(vocab), 12.
+  // A GPU is in float64. A CPU takes exponentials in f32: 2e-7 of each, and 2^-24 of its exponent, which is on average
+  // at most log(vocab), 12.
   const double tolerance = target.gpu ? 1e-12 : 1e-6;
   const std::vector<SamplingRule> rules{{1, 1, 0},          {0.3, 1, 0},  {2.5, 0.9, 0},  {1, 0.5, 0},
                                         {1, 1e-9, 0},       {0.7, 1, 5},  {1, 0.8, 40},   {1.3, 1, 1},
