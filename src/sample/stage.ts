@@ -25,7 +25,17 @@ async function failedIds(out: string): Promise<string[]> {
 }
 
 /** What a server does not need. */
-const engineOnly = ['model', 'adapter', 'device', 'dtype', 'threads', 'packWeights', 'batchSize', 'beyondContext', 'featureStore']
+const engineOnly = [
+  'model',
+  'adapter',
+  'device',
+  'dtype',
+  'threads',
+  'packWeights',
+  'batchSize',
+  'beyondContext',
+  'featureStore',
+]
 
 export const sampleStage = defineStage({
   name: 'sample',

@@ -53,7 +53,8 @@ export function memoryNeed(
   const reference = Math.min(config.referenceCache * 2 ** 20, rows * step.referenceBytesPerRow)
   const activations = Math.max(step.activationBytes, step.visionBytes) + step.scratchBytes
   const runtime = process.memoryUsage.rss() + workingBytes
-  const device = step.weightBytes + step.packedBytes + step.adapterBytes + step.optimizerBytes + activations + images.features
+  const device =
+    step.weightBytes + step.packedBytes + step.adapterBytes + step.optimizerBytes + activations + images.features
   const host = runtime + images.pixels + reference
   return {
     weights: step.weightBytes,

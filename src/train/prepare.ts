@@ -22,7 +22,12 @@ export async function prepare(config: TrainConfig, options: PrepareOptions = {})
     await planner.close()
   }
   const { freeBytes } = planner.spec // as it was planned with
-  const spec = { ...engineOptions(config), ...decided, freeBytes, featureStore: await featureStore(config.model, config) }
+  const spec = {
+    ...engineOptions(config),
+    ...decided,
+    freeBytes,
+    featureStore: await featureStore(config.model, config),
+  }
   const engine = await openEngine(spec, { signal: options.signal, native: options.native })
   return { engine, ...rest, checkpointing: decided.checkpointing }
 }

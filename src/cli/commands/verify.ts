@@ -24,7 +24,11 @@ export const verify = defineCommand({
     const failed = rows.filter((row) => !row.pass).length
     progress.end(failed === 0 ? 'all within tolerance' : `${failed} out of tolerance`)
     const passed = rows.length > 0 && failed === 0
-    return { text: `${table(rows)}\n`, report: { directory, device: spec.device, dtype: spec.dtype, passed, rows }, exitCode: passed ? 0 : 1 }
+    return {
+      text: `${table(rows)}\n`,
+      report: { directory, device: spec.device, dtype: spec.dtype, passed, rows },
+      exitCode: passed ? 0 : 1,
+    }
   },
 })
 
