@@ -24,8 +24,17 @@ std::vector<uint8_t> to_bytes(const Napi::Value& value, const std::string& name)
 }
 
 DeviceSpec to_device_spec(const Fields& o, GemmBackend gemm, bool plan_only) {
+  const PackWeights pack = o.choice<PackWeights>(
+      "packWeights", {{"auto", PackWeights::automatic}, {"on", PackWeights::on}, {"off", PackWeights::off}});
   const ComputeType dtype = o.choice<ComputeType>("dtype", {{"f32", ComputeType::f32}, {"bf16", ComputeType::bf16}});
-  DeviceSpec spec{DeviceKind::cpu, 0, dtype, static_cast<int>(o.integer("threads", 0)), gemm, plan_only};
+  DeviceSpec spec{.kind = DeviceKind::cpu,
+                  .index = 0,
+                  .dtype = dtype,
+                  .threads = static_cast<int>(o.integer("threads", 0)),
+                  .gemm = gemm,
+                  .plan_only = plan_only,
+                  .pack_weights = pack,
+                  .free_bytes = static_cast<size_t>(o.integer("freeBytes", 0))};
   set_device(spec, o.text("device"));
   return spec;
 }
@@ -253,6 +262,7 @@ Napi::Object model_info(Napi::Env env, const Engine& engine, const EngineInfo& i
   o.Set("parameters", static_cast<double>(info.parameters));
   o.Set("trainableParameters", static_cast<double>(info.trainable_parameters));
   o.Set("weightBytes", static_cast<double>(info.weight_bytes));
+  o.Set("packedBytes", static_cast<double>(info.packed_bytes));
   o.Set("weightDTypes",
         js_array(env, info.weight_dtypes, [&](const std::string& s) { return Napi::String::New(env, s); }));
   o.Set("lora", lora_to_js(env, engine.adapter()));

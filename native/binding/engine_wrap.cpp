@@ -147,6 +147,7 @@ Napi::Value EngineWrap::plan(const Napi::CallbackInfo& info) {
     return [plan = engine.plan(pairs, objective, options)](Napi::Env env) {
       Napi::Object o = Napi::Object::New(env);
       for (const auto& [name, bytes] : {std::pair<const char*, size_t>{"weightBytes", plan.weight_bytes},
+                                        {"packedBytes", plan.packed_bytes},
                                         {"adapterBytes", plan.adapter_bytes},
                                         {"optimizerBytes", plan.optimizer_bytes},
                                         {"activationBytes", plan.activation_bytes},

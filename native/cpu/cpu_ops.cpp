@@ -6,8 +6,17 @@
 
 namespace fire::cpu {
 
-CpuOps::CpuOps(int threads, Precision precision, Backend backend)
-    : pool_(threads), gemm_(pool_, precision, backend), scratch_(static_cast<size_t>(pool_.size())) {}
+CpuOps::CpuOps(int threads, Precision precision, Backend backend, WeightPacking packing)
+    : pool_(threads),
+      gemm_(pool_, precision, backend),
+      packing_(std::move(packing)),
+      scratch_(static_cast<size_t>(pool_.size())) {}
+
+size_t CpuOps::packed_bytes() const {
+  size_t bytes = 0;
+  for (const auto& [key, matrix] : packed_) bytes += matrix.bytes();
+  return bytes;
+}
 
 float* CpuOps::scratch(int worker, Slot slot, size_t n) {
   std::vector<float>& buffer = scratch_[static_cast<size_t>(worker)][static_cast<size_t>(slot)];
@@ -26,11 +35,14 @@ void* CpuOps::allocate(size_t bytes) {
 void CpuOps::release(void* data, size_t) { std::free(data); }
 
 Tensor CpuOps::adopt(Tensor host) {
-  if (host.dtype() != DType::f16) return host;
-  std::vector<float>& copy = widened_.emplace_back(static_cast<size_t>(host.size()));
-  for_slices(host.size(), int64_t{1} << 20,
-             [&](int64_t begin, int64_t end) { widen(host, begin, end, copy.data() + begin); });
-  return host.of(copy.data(), DType::f32);
+  if (host.dtype() == DType::f16) {
+    std::vector<float>& copy = widened_.emplace_back(static_cast<size_t>(host.size()));
+    for_slices(host.size(), int64_t{1} << 20,
+               [&](int64_t begin, int64_t end) { widen(host, begin, end, copy.data() + begin); });
+    host = host.of(copy.data(), DType::f32);
+  }
+  packing_.add(host);
+  return host;
 }
 
 void CpuOps::upload(const void* host, Tensor device) {

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <array>
+#include <map>
+#include <utility>
 
 #include "cpu/gemm.h"
 #include "cpu/thread_pool.h"
@@ -13,12 +15,15 @@ namespace fire::cpu {
 class CpuOps final : public Ops {
  public:
   /// `threads` 0 = every core this process may run on.
-  CpuOps(int threads, Precision precision, Backend backend);
+  CpuOps(int threads, Precision precision, Backend backend, WeightPacking packing = {});
 
   std::string device_name() const override { return "cpu"; }
   std::string gemm_name() const override { return gemm_.backend_name(); }
   std::string isa_name() const override { return gemm_.kernel_name(); }
   int threads() const override { return pool_.size(); }
+  const WeightPacking& weight_packing() const override { return packing_; }
+  /// Of the weights packed so far.
+  size_t packed_bytes() const;
 
   void* allocate(size_t bytes) override;
   void release(void* data, size_t bytes) override;
@@ -86,8 +91,13 @@ class CpuOps final : public Ops {
   /// At least n floats, kept for reuse.
   float* scratch(int worker, Slot slot, size_t n);
 
+  /// W[out, in] as the B of a product, packed now where it is to be and was not yet.
+  Operand weight(const Tensor& w, WeightUse use);
+
   ThreadPool pool_;
   Gemm gemm_;
+  WeightPacking packing_;
+  std::map<std::pair<const void*, WeightUse>, PackedMatrix> packed_;
   std::vector<std::array<std::vector<float>, static_cast<size_t>(Slot::count)>> scratch_;  // of each worker
   std::vector<std::vector<float>> widened_;                                                // what adopt copied
 };

@@ -25,6 +25,9 @@ constexpr int64_t kPackRows = 16;
 constexpr int64_t kMinTaskRows = 96;
 /// Tasks per worker that let a slow core fall behind without being waited for.
 constexpr int64_t kTasksPerWorker = 4;
+/// Register tiles of rows, at most, that take a packed panel of B together: their A, up to 32 KiB each, stays in L2.
+constexpr int64_t kFewTiles = 16;
+constexpr int kCacheLine = 64;
 /// Below this many multiply-adds waking the pool costs more than it gives.
 constexpr int64_t kMinParallelWork = 1 << 18;
 
@@ -56,6 +59,11 @@ class RowTiles {
   int64_t total_;
   int64_t count_;
 };
+
+/// The columns of B as lanes, from (k, col).
+PackSource columns_of(const Operand& b, int64_t k, int64_t col) {
+  return PackSource{b.data, b.dtype, b.col_stride, b.row_stride}.at(col, k);
+}
 
 /// Square tiles of C handed to oneDNN; fixed, so that the number of threads changes nothing.
 constexpr int64_t kOneDnnTile = 512;
@@ -93,6 +101,22 @@ void* PackBuffer::reserve(size_t bytes) {
   return data_.get();
 }
 
+PackedMatrix::PackedMatrix(const KernelSet& kernels, int64_t k, int64_t n)
+    : kernels_(kernels), k_(k), n_(n), bytes_(kernels.panel_layout().bytes(k, n)) {
+  panels_ = static_cast<char*>(buffer_.reserve(bytes_));
+}
+
+bool PackedMatrix::covers(const PackedPart& part, int64_t k) const {
+  const int64_t end = part.row + k;
+  return part.col % kernels_.nr == 0 && part.row % Gemm::kBlockK == 0 && (end % Gemm::kBlockK == 0 || end == k_);
+}
+
+char* PackedMatrix::panel(int64_t k, int64_t col) const {
+  const int64_t depth = std::min(Gemm::kBlockK, k_ - k), panels = ceil_div(n_, kernels_.nr);
+  return panels_ + panels * kernels_.panel_bytes(kernels_.nr, k) +
+         col / kernels_.nr * kernels_.panel_bytes(kernels_.nr, depth);
+}
+
 struct Gemm::Problem {
   int64_t m, n, k;
   float alpha;
@@ -102,7 +126,7 @@ struct Gemm::Problem {
   int64_t ldc;
 
   PackSource a_lanes() const { return {a.data, a.dtype, a.row_stride, a.col_stride}; }
-  PackSource b_lanes() const { return {b.data, b.dtype, b.col_stride, b.row_stride}; }
+  bool b_is_packed() const { return b.packed.matrix && b.packed.matrix->covers(b.packed, k); }
 };
 
 Gemm::Gemm(ThreadPool& pool, Precision precision, Backend backend)
@@ -133,15 +157,14 @@ void Gemm::pack_a(const Problem& p, int64_t row, int64_t rows, int64_t k, int64_
   }
 }
 
-/// Packs columns [col, col + cols) of B over [k, k + depth) as panels, one behind the other. Where columns are
-/// contiguous all panels take some rows before any takes the next ones: a row of B is often alone in its page.
-void Gemm::pack_b(const Problem& p, int64_t col, int64_t cols, int64_t k, int64_t depth, void* slab) const {
+/// Packs `cols` columns of B over one block of K as panels, one behind the other. Where columns are contiguous all
+/// panels take some rows before any takes the next ones: a row of B is often alone in its page.
+void Gemm::pack_b(const PackSource& source, int64_t cols, int64_t depth, char* panels) const {
   const int nr = kernels_.nr;
   const int64_t bytes = kernels_.panel_bytes(nr, depth);
-  const PackSource source = p.b_lanes().at(col, k);
   const int64_t chunk = source.lane_stride == 1 ? kPackRows : depth;
   for (int64_t k0 = 0; k0 < depth; k0 += chunk) {
-    char* out = static_cast<char*>(slab) + kernels_.panel_bytes(nr, k0);
+    char* out = panels + kernels_.panel_bytes(nr, k0);
     for (int64_t j = 0; j < cols; j += nr, out += bytes) {
       const int lanes = static_cast<int>(std::min<int64_t>(nr, cols - j));
       kernels_.pack(source.at(j, k0), lanes, nr, std::min(chunk, depth - k0), out);
@@ -149,27 +172,68 @@ void Gemm::pack_b(const Problem& p, int64_t col, int64_t cols, int64_t k, int64_
   }
 }
 
-/// One block of K for the tile of C at (row, col): packs B into the worker's slab, then runs every register tile.
+/// Columns [col, col + cols) of B over [k, k + depth): as they were packed once, or now, in the worker's slab.
+const char* Gemm::panels_of_b(const Problem& p, int worker, int64_t col, int64_t cols, int64_t k, int64_t depth) {
+  if (p.b_is_packed()) return p.b.packed.matrix->panel(p.b.packed.row + k, p.b.packed.col + col);
+  char* slab = static_cast<char*>(workers_[static_cast<size_t>(worker)].b.reserve(
+      static_cast<size_t>(kernels_.panel_bytes(kernels_.nr, kBlockK) * ceil_div(kSlabCols, kernels_.nr))));
+  pack_b(columns_of(p.b, k, col), cols, depth, slab);
+  return slab;
+}
+
+PackedMatrix Gemm::pack(int64_t k, int64_t n, const Operand& b) {
+  PackedMatrix packed(kernels_, k, n);
+  const int64_t blocks = ceil_div(k, kBlockK), slabs = ceil_div(n, kSlabCols);
+  pool_.parallel_for(blocks * slabs, [&](int64_t task, int) {
+    const int64_t row = task / slabs * kBlockK, col = task % slabs * kSlabCols;
+    pack_b(columns_of(b, row, col), std::min(kSlabCols, n - col), std::min(kBlockK, k - row), packed.panel(row, col));
+  });
+  return packed;
+}
+
+/// One block of K for the tile of C at (row, col). Many rows take the panels of B one after another for each register
+/// tile; they then come from L2. Few rows take all their tiles for each panel, and a panel that was packed once comes
+/// from memory: the next one is fetched meanwhile, for memory alone would take as long as the arithmetic.
 void Gemm::multiply_block(const Problem& p, int worker, int64_t row, int64_t rows, int64_t col, int64_t cols, int64_t k,
                           int64_t depth, const void* a_panels) {
   const int nr = kernels_.nr;
   const int64_t panels = ceil_div(cols, nr);
   const int64_t b_bytes = kernels_.panel_bytes(nr, depth);
   const int64_t a_bytes = kernels_.panel_bytes(kernels_.a_width, depth);
-  char* slab = static_cast<char*>(workers_[static_cast<size_t>(worker)].b.reserve(
-      static_cast<size_t>(kernels_.panel_bytes(nr, kBlockK) * ceil_div(kSlabCols, nr))));
-  pack_b(p, col, cols, k, depth, slab);
+  const char* b = panels_of_b(p, worker, col, cols, k, depth);
   const RowTiles tiles(rows, kernels_.mr);
-  for (int64_t t = 0; t < tiles.count(); ++t) {
-    const int64_t i = tiles.begin(t);
-    const int height = static_cast<int>(tiles.begin(t + 1) - i);
-    const void* a = static_cast<const char*>(a_panels) + t * a_bytes;
-    for (int64_t j = 0; j < panels; ++j) {
-      const int width = static_cast<int>(std::min<int64_t>(nr, cols - j * nr));
-      kernels_.run({height, width, depth, a, slab + j * b_bytes, p.alpha, k == 0 ? p.beta : 1.0f,
-                    p.c + (row + i) * p.ldc + col + j * nr, p.ldc});
-    }
+  const auto run = [&](int64_t tile, int64_t panel, const char* soon) {
+    const int64_t i = tiles.begin(tile), j = panel * nr;
+    kernels_.run({.rows = static_cast<int>(tiles.begin(tile + 1) - i),
+                  .cols = static_cast<int>(std::min<int64_t>(nr, cols - j)),
+                  .k = depth,
+                  .a = static_cast<const char*>(a_panels) + tile * a_bytes,
+                  .b = b + panel * b_bytes,
+                  .soon = soon,
+                  .alpha = p.alpha,
+                  .beta = k == 0 ? p.beta : 1.0f,
+                  .c = p.c + (row + i) * p.ldc + col + j,
+                  .ldc = p.ldc});
+  };
+  if (!p.b_is_packed() || tiles.count() > kFewTiles) {
+    for (int64_t tile = 0; tile < tiles.count(); ++tile)
+      for (int64_t panel = 0; panel < panels; ++panel) run(tile, panel, b + panel * b_bytes);
+    return;
   }
+  const int64_t fetched = kernels_.panel_bytes(kCacheLine / 4, depth);  // in one tile
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    const char* here = b + panel * b_bytes;
+    const char* next = panel + 1 < panels ? here + b_bytes : panels_behind(p, col, cols, k, depth);
+    for (int64_t tile = 0; tile < tiles.count(); ++tile)
+      run(tile, panel, next && tile * fetched < b_bytes ? next + tile * fetched : here);
+  }
+}
+
+/// Of a packed B, what a lone worker reads after these columns over this block; nullptr at the end.
+const char* Gemm::panels_behind(const Problem& p, int64_t col, int64_t cols, int64_t k, int64_t depth) const {
+  const PackedPart& part = p.b.packed;
+  if (k + depth < p.k) return part.matrix->panel(part.row + k + depth, part.col + col);
+  return col + cols < p.n ? part.matrix->panel(part.row, part.col + col + cols) : nullptr;
 }
 
 /// Rows [row, row + rows) of C: A is packed once for everyone, then tiles of C are handed out, each of which packs the

@@ -17,6 +17,14 @@ struct OneDnn;
 /// Which code computes products. `automatic` is native: see Gemm.
 enum class Backend : uint8_t { automatic, native, onednn };
 
+class PackedMatrix;
+
+/// A part of a packed matrix: row `row` and column `col` are its first.
+struct PackedPart {
+  const PackedMatrix* matrix = nullptr;
+  int64_t row = 0, col = 0;
+};
+
 /// A matrix in place: element (i, j) is at data[i * row_stride + j * col_stride]. A transposed view swaps the strides.
 /// Reading is fastest when one of the strides is 1.
 struct Operand {
@@ -24,6 +32,8 @@ struct Operand {
   DType dtype;  ///< f32 or bf16.
   int64_t row_stride;
   int64_t col_stride;
+  /// The same numbers as `Gemm::pack` left them; may be empty. Used where this is B and the part begins on a panel.
+  PackedPart packed = {};
 };
 
 /// Uninitialised memory aligned to a cache line that only grows.
@@ -38,6 +48,27 @@ class PackBuffer {
   };
   std::unique_ptr<void, Free> data_;
   size_t size_ = 0;
+};
+
+/// B of products, packed once instead of in every product: the panels of all columns over the first block of K, then
+/// those over the second, and so on. Belongs to the kernels of the Gemm that made it.
+class PackedMatrix {
+ public:
+  size_t bytes() const { return bytes_; }
+
+ private:
+  friend class Gemm;
+  PackedMatrix(const KernelSet& kernels, int64_t k, int64_t n);
+  /// Whether a product over `k` rows of `part` finds its panels whole and in its own blocks of K.
+  bool covers(const PackedPart& part, int64_t k) const;
+  /// The panel of column `col` over the block of K that begins at row `k`; that of the next columns follows it.
+  char* panel(int64_t k, int64_t col) const;
+
+  const KernelSet& kernels_;
+  int64_t k_, n_;
+  size_t bytes_;
+  PackBuffer buffer_;
+  char* panels_;
 };
 
 /// C[M,N] = alpha * A[M,K] * B[K,N] + beta * C, with C f32 and row-major (row stride ldc).
@@ -72,6 +103,9 @@ class Gemm {
   void serial(int worker, int64_t m, int64_t n, int64_t k, float alpha, Operand a, Operand b, float beta, float* c,
               int64_t ldc);
 
+  /// Packs B[K,N], in parallel over the pool. Products with it have the same bits as without.
+  PackedMatrix pack(int64_t k, int64_t n, const Operand& b);
+
   /// For instance "avx512-f32".
   const char* kernel_name() const { return kernels_.name; }
   /// "native" or "onednn".
@@ -88,7 +122,9 @@ class Gemm {
   };
 
   void pack_a(const Problem& p, int64_t row, int64_t rows, int64_t k, int64_t depth, void* panels) const;
-  void pack_b(const Problem& p, int64_t col, int64_t cols, int64_t k, int64_t depth, void* slab) const;
+  void pack_b(const PackSource& source, int64_t cols, int64_t depth, char* panels) const;
+  const char* panels_of_b(const Problem& p, int worker, int64_t col, int64_t cols, int64_t k, int64_t depth);
+  const char* panels_behind(const Problem& p, int64_t col, int64_t cols, int64_t k, int64_t depth) const;
   void multiply_block(const Problem& p, int worker, int64_t row, int64_t rows, int64_t col, int64_t cols, int64_t k,
                       int64_t depth, const void* a_panels);
   void multiply_band(const Problem& p, int64_t row, int64_t rows);

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "cpu/cpu_features.h"
+#include "ops/weight_packing.h"
 #include "tensor/dtype.h"
 
 namespace fire::cpu {
@@ -39,6 +40,8 @@ struct Tile {
   int64_t k;
   const void* a;  ///< Panel of KernelSet::a_width lanes.
   const void* b;  ///< Panel of KernelSet::nr lanes.
+  /// Fetched into the cache meanwhile, a line for every dword of a lane; `b` where nothing is needed soon.
+  const char* soon;
   float alpha;
   float beta;  ///< 0: C is not read.
   float* c;
@@ -62,6 +65,8 @@ struct KernelSet {
 
   /// Bytes of a panel over k.
   int64_t panel_bytes(int width, int64_t k) const { return 4 * width * (pairs ? (k + 1) / 2 : k); }
+  /// Of B.
+  PanelLayout panel_layout() const { return {nr, pairs ? 2 : 1}; }
 };
 
 /// The kernels of an instruction set that this processor supports.

@@ -57,7 +57,9 @@ FIRE_AVX2 void run_sized(const Tile& tile) {
   }
   const float* a = static_cast<const float*>(tile.a);
   const float* b = static_cast<const float*>(tile.b);
-  for (int64_t p = tile.k; p > 0; --p, a += kAWidth, b += kNr) {
+  const char* soon = tile.soon;
+  for (int64_t p = tile.k; p > 0; --p, a += kAWidth, b += kNr, soon += 64) {
+    _mm_prefetch(soon, _MM_HINT_T0);
     __m256 bv[NV];
 #pragma GCC unroll 2
     for (int j = 0; j < NV; ++j) bv[j] = _mm256_load_ps(b + 8 * j);

@@ -23,7 +23,9 @@ struct Bf16Kernel {
     }
     const int32_t* a = static_cast<const int32_t*>(tile.a);
     const int32_t* b = static_cast<const int32_t*>(tile.b);
-    for (int64_t p = (tile.k + 1) / 2; p > 0; --p, a += kAWidth, b += kNr) {
+    const char* soon = tile.soon;
+    for (int64_t p = (tile.k + 1) / 2; p > 0; --p, a += kAWidth, b += kNr, soon += 64) {
+      _mm_prefetch(soon, _MM_HINT_T0);
       __m512i bv[NV];
 #pragma GCC unroll 2
       for (int j = 0; j < NV; ++j) bv[j] = _mm512_load_si512(b + 16 * j);

@@ -27,6 +27,24 @@ void apply_mask(const float* x, float* dst, int64_t row, int64_t cols, const Dro
 
 }  // namespace
 
+Operand CpuOps::weight(const Tensor& w, WeightUse use) {
+  const bool forward = use == WeightUse::forward;
+  const auto operand = [&](const Tensor& matrix) { return forward ? transposed(matrix) : plain(matrix); };
+  Operand b = operand(w);
+  const Tensor* whole = packing_.find(w, use);
+  if (!whole) return b;
+  const std::pair key(static_cast<const void*>(whole->data()), use);
+  auto at = packed_.find(key);
+  if (at == packed_.end()) {
+    const int64_t out = whole->rows(), in = whole->cols();
+    at = packed_.emplace(key, gemm_.pack(forward ? in : out, forward ? out : in, operand(*whole))).first;
+  }
+  const auto offset = static_cast<const char*>(w.data()) - static_cast<const char*>(whole->data());
+  const int64_t first = offset / static_cast<int64_t>(size_of(w.dtype())) / w.cols();
+  b.packed = {&at->second, forward ? 0 : first, forward ? first : 0};
+  return b;
+}
+
 void CpuOps::linear(Tensor x, Tensor w, Tensor bias, Tensor residual, Tensor y) {
   const int64_t m = x.rows(), n = w.rows(), k = w.cols();
   float beta = 0;
@@ -37,12 +55,12 @@ void CpuOps::linear(Tensor x, Tensor w, Tensor bias, Tensor residual, Tensor y) 
     });
     beta = 1;
   }
-  gemm_(m, n, k, 1.0f, plain(x), {w.data(), w.dtype(), 1, k}, beta, y.f32(), n);
+  gemm_(m, n, k, 1.0f, plain(x), weight(w, WeightUse::forward), beta, y.f32(), n);
   if (residual) add(residual, y);
 }
 
 void CpuOps::linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) {
-  gemm_(dy.rows(), w.cols(), w.rows(), 1.0f, plain(dy), {w.data(), w.dtype(), w.cols(), 1}, accumulate ? 1.0f : 0.0f,
+  gemm_(dy.rows(), w.cols(), w.rows(), 1.0f, plain(dy), weight(w, WeightUse::backward), accumulate ? 1.0f : 0.0f,
         dx.f32(), w.cols());
 }
 

@@ -10,23 +10,6 @@
 namespace fire::cpu {
 namespace {
 
-FIRE_CLONES float max_of(const float* z, int64_t n) {
-  float max = -INFINITY;
-#pragma omp simd reduction(max : max)
-  for (int64_t i = 0; i < n; ++i) max = z[i] > max ? z[i] : max;
-  return max;
-}
-
-/// What exponents are taken relative to: a slice of nothing but -inf has sum 0, not NaN.
-float shift_of(float max) { return max == -INFINITY ? 0.0f : max; }
-
-FIRE_CLONES double sum_of_exponentials(const float* z, float shift, int64_t n) {
-  double sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(exp_approx(z[i] - shift));
-  return sum;
-}
-
 /// Logits differ by as much as 1e4 or as little as 1e-6: their difference is taken in f64. 0 * inf counts as 0: a token
 /// that has no mass adds nothing.
 FIRE_CLONES void sums_of_both(const float* z, float shift, const float* zr, float shift_r, int64_t n,

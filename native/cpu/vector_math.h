@@ -36,6 +36,13 @@ inline float exp_approx(float x) {
   return x == x ? flushed : x;
 }
 
+/// The largest of z[n] that is not NaN; -inf of none.
+float max_of(const float* z, int64_t n);
+/// What exponents are taken relative to: of nothing but -inf the sum is 0, not NaN.
+inline float shift_of(float max) { return max == -INFINITY ? 0.0f : max; }
+/// sum_i exp(z[i] - shift) in f64 over exp_approx; NaN where one is.
+double sum_of_exponentials(const float* z, float shift, int64_t n);
+
 inline float sigmoid(float x) { return 1.0f / (1.0f + exp_approx(-x)); }
 
 }  // namespace fire::cpu

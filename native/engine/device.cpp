@@ -20,14 +20,24 @@ int parse_index(const std::string& digits) {
   return error == std::errc() && end == digits.data() + digits.size() ? index : -1;
 }
 
+cpu::Precision precision_of(const DeviceSpec& spec) {
+  return spec.dtype == ComputeType::bf16 ? cpu::Precision::bf16 : cpu::Precision::f32;
+}
+
+/// Of a CPU with its own kernels: oneDNN and GPUs take weights as they are.
+WeightPacking packing_of(const DeviceSpec& spec) {
+  if (spec.kind == DeviceKind::cuda || spec.gemm == GemmBackend::onednn) return {};
+  const cpu::KernelSet& kernels = cpu::kernel_set(cpu::selected_isa(), precision_of(spec));
+  return {kernels.panel_layout(), spec.pack_weights, spec.free_bytes};
+}
+
 std::unique_ptr<Ops> open_cpu(const DeviceSpec& spec) {
   if (spec.gemm == GemmBackend::cublaslt)
     throw Error(Code::invalid_argument, "gemm: cublaslt needs device: cuda; a CPU has auto, native and onednn");
-  const auto precision = spec.dtype == ComputeType::bf16 ? cpu::Precision::bf16 : cpu::Precision::f32;
   const auto backend = spec.gemm == GemmBackend::onednn   ? cpu::Backend::onednn
                        : spec.gemm == GemmBackend::native ? cpu::Backend::native
                                                           : cpu::Backend::automatic;
-  return std::make_unique<cpu::CpuOps>(spec.threads, precision, backend);
+  return std::make_unique<cpu::CpuOps>(spec.threads, precision_of(spec), backend, packing_of(spec));
 }
 
 std::unique_ptr<Ops> open_cuda([[maybe_unused]] const DeviceSpec& spec) {
@@ -69,7 +79,7 @@ void set_device(DeviceSpec& spec, const std::string& name) {
 std::unique_ptr<Ops> open_device(const DeviceSpec& spec) {
   if (spec.plan_only) {
     const bool gpu = spec.kind == DeviceKind::cuda, bf16 = spec.dtype == ComputeType::bf16;
-    return std::make_unique<NullOps>(gpu && bf16 ? DType::bf16 : DType::f32, gpu);
+    return std::make_unique<NullOps>(gpu && bf16 ? DType::bf16 : DType::f32, gpu, packing_of(spec));
   }
   return spec.kind == DeviceKind::cuda ? open_cuda(spec) : open_cpu(spec);
 }

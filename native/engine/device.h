@@ -22,6 +22,9 @@ struct DeviceSpec {
   GemmBackend gemm;
   /// A device of this kind that only pretends (null_ops.h), whether the machine has one or not.
   bool plan_only;
+  /// Of a CPU with its own kernels. `free_bytes` is the memory that `automatic` may look at.
+  PackWeights pack_weights;
+  size_t free_bytes;
 };
 
 /// Reads "cpu", "cuda", "cuda:N" or "auto" (the first GPU if there is a usable one, else the CPU) into kind and index.

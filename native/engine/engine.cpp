@@ -47,11 +47,19 @@ Engine::~Engine() {
 }
 
 EngineInfo Engine::info() const {
-  EngineInfo info{ops_->device_name(), ops_->gemm_name(),
-                  ops_->isa_name(),    ops_->threads(),
-                  weights_.parameters, 0,
-                  file_.bytes(),       {}};
-  if (adapter_) info.trainable_parameters = adapter_->param().size();
+  const WeightPacking& packing = ops_->weight_packing();
+  EngineInfo info{.device = ops_->device_name(),
+                  .gemm = ops_->gemm_name(),
+                  .isa = ops_->isa_name(),
+                  .threads = ops_->threads(),
+                  .parameters = weights_.parameters,
+                  .weight_bytes = file_.bytes(),
+                  .packed_bytes = packing.bytes(WeightUse::forward),
+                  .weight_dtypes = {}};
+  if (adapter_) {
+    info.trainable_parameters = adapter_->param().size();
+    info.packed_bytes += packing.bytes(WeightUse::backward);
+  }
   std::set<std::string> dtypes;
   for (const auto& [name, tensor] : file_.tensors()) dtypes.insert(fire::name(tensor.dtype()));
   info.weight_dtypes.assign(dtypes.begin(), dtypes.end());

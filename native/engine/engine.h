@@ -36,6 +36,7 @@ struct EngineInfo {
   int threads = 0;
   int64_t parameters = 0, trainable_parameters = 0;
   size_t weight_bytes = 0;
+  size_t packed_bytes = 0;  // most that packed copies of the weights take; 0 = there are none
   std::vector<std::string> weight_dtypes;
 };
 

@@ -108,6 +108,7 @@ PlanStats plan_step(const Context& context, const SafeTensors& file, const Adapt
       std::min(static_cast<size_t>(stats.rows * text.vocab_size) * models * sizeof(float), logits_budget);
   plan.scratch_bytes = null.scratch_bytes();
   if (images.largest() > 0) plan.vision_bytes = tower_peak(null, vision, file, images.largest());
+  plan.packed_bytes = null.packed_bytes();
   const size_t hidden_bytes = static_cast<size_t>(text.hidden_size) * size_of(null.activation_type());
   plan.feature_bytes_per_token = hidden_bytes * (vision.deepstack_levels() + 1);
   plan.pixel_bytes_per_token = static_cast<size_t>(vision.patches_per_token() * vision.patch_length()) * sizeof(float);

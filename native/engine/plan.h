@@ -11,6 +11,7 @@ constexpr size_t logits_budget = size_t{1} << 30;
 /// Bytes of a training step beside the weights. Everything but the pixels is the device's.
 struct PlanStats {
   size_t weight_bytes = 0;  // as the device keeps them; on a CPU the mapped file
+  size_t packed_bytes = 0;  // copies of the weights, packed for the products of a CPU
   size_t adapter_bytes = 0, optimizer_bytes = 0;
   size_t activation_bytes = 0;  // the arena's peak in the step
   size_t vision_bytes = 0;      // the arena's peak while the largest image goes through the tower, before the step

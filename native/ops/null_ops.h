@@ -8,12 +8,19 @@ namespace fire {
 
 class NullOps final : public Ops {
  public:
-  NullOps(DType activation_type, bool is_gpu) : activation_type_(activation_type), is_gpu_(is_gpu) {}
-  /// Pretends to be a device like `device`: the same types, the same tables.
-  explicit NullOps(const Ops& device) : NullOps(device.activation_type(), device.is_gpu()) {}
+  NullOps(DType activation_type, bool is_gpu, WeightPacking packing = {})
+      : activation_type_(activation_type), is_gpu_(is_gpu), packing_(std::move(packing)) {}
+  /// Pretends to be a device like `device`: the same types, the same tables, the same packed weights.
+  explicit NullOps(const Ops& device) : NullOps(device.activation_type(), device.is_gpu(), device.weight_packing()) {}
 
   /// What a CPU takes beside the arena: the inputs that dropout makes again (cpu/matmul.cpp).
   size_t scratch_bytes() const { return is_gpu_ ? 0 : scratch_bytes_; }
+  /// And the weights that were used and are packed.
+  size_t packed_bytes() const {
+    size_t bytes = 0;
+    for (const auto& [key, taken] : packed_) bytes += taken;
+    return bytes;
+  }
 
   std::string device_name() const override { return is_gpu_ ? "cuda (plan)" : "cpu (plan)"; }
   std::string gemm_name() const override { return "none"; }
@@ -23,9 +30,15 @@ class NullOps final : public Ops {
   DType activation_type() const override { return activation_type_; }
   bool is_gpu() const override { return is_gpu_; }
 
+  const WeightPacking& weight_packing() const override { return packing_; }
+
   Tensor adopt(Tensor host) override {
-    if (!is_gpu_) return host.dtype() == DType::f16 ? host.of(allocate(0), DType::f32) : host;
-    return host.of(allocate(0), host.rank() >= 2 ? activation_type_ : DType::f32);
+    if (is_gpu_) return host.of(allocate(0), host.rank() >= 2 ? activation_type_ : DType::f32);
+    // Twice the address for twice the bytes: copies of different weights do not overlap, those of one weight are one.
+    if (host.dtype() == DType::f16)
+      host = host.of(reinterpret_cast<void*>(2 * reinterpret_cast<uintptr_t>(host.data())), DType::f32);
+    packing_.add(host);
+    return host;
   }
   void* allocate(size_t) override { return reinterpret_cast<void*>(uintptr_t{64}); }
   void release(void*, size_t) override {}
@@ -33,14 +46,18 @@ class NullOps final : public Ops {
   void download(Tensor, void*) override {}
   void copy(Tensor, Tensor) override {}
   void zero(Tensor) override {}
-  void linear(Tensor, Tensor, Tensor, Tensor, Tensor) override {}
-  void linear_backward(Tensor, Tensor, Tensor, bool) override {}
-  void lora_linear(Tensor x, Tensor, Tensor, const LoraView&, const Dropout& dropout, Tensor, Tensor, Tensor) override {
+  void linear(Tensor, Tensor w, Tensor, Tensor, Tensor) override { use(w, WeightUse::forward); }
+  void linear_backward(Tensor, Tensor w, Tensor, bool) override { use(w, WeightUse::backward); }
+  void lora_linear(Tensor x, Tensor w, Tensor, const LoraView&, const Dropout& dropout, Tensor, Tensor,
+                   Tensor) override {
+    use(w, WeightUse::forward);
     if (dropout.rate > 0)
       scratch_bytes_ = std::max(scratch_bytes_, static_cast<size_t>(x.rows() * x.cols()) * sizeof(float));
   }
-  void lora_linear_backward(Tensor, Tensor, Tensor, const LoraView&, const Dropout&, Tensor, Tensor, Tensor, Tensor,
-                            Tensor, bool) override {}
+  void lora_linear_backward(Tensor, Tensor, Tensor w, const LoraView&, const Dropout&, Tensor, Tensor, Tensor, Tensor,
+                            Tensor dx, bool) override {
+    if (dx) use(w, WeightUse::backward);
+  }
   void embedding(Tensor, Tensor, Tensor) override {}
   void gather_rows(Tensor, Tensor, Tensor) override {}
   void scatter_rows(Tensor, Tensor, Tensor) override {}
@@ -73,8 +90,14 @@ class NullOps final : public Ops {
   double norm(Tensor) override { return 0; }
 
  private:
+  void use(const Tensor& w, WeightUse use) {
+    if (const Tensor* whole = packing_.find(w, use)) packed_[{whole->data(), use}] = packing_.bytes(*whole, use);
+  }
+
   DType activation_type_;
   bool is_gpu_;
+  WeightPacking packing_;
+  std::map<std::pair<const void*, WeightUse>, size_t> packed_;
   size_t scratch_bytes_ = 0;
 };
 

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "ops/settings.h"
+#include "ops/weight_packing.h"
 #include "tensor/arena.h"
 #include "tensor/tensor.h"
 
@@ -107,6 +108,11 @@ class Ops {
   /// True where memory belongs to a device of its own: the arena is then sized once before the first step, and plans
   /// need tables.
   virtual bool is_gpu() const { return false; }
+  /// Which weights are packed once for its products; a GPU packs none.
+  virtual const WeightPacking& weight_packing() const {
+    static const WeightPacking none;
+    return none;
+  }
 
   /// 64-byte aligned; throws ERR_FIRE_OUT_OF_MEMORY with the bytes asked for and free, and which setting to lower.
   virtual void* allocate(size_t bytes) = 0;

@@ -126,7 +126,8 @@ MappedFile::~MappedFile() {
 
 void MappedFile::require_unchanged() const {
   const Version now(inspect(fd_.get(), path_));
-  if (now == *version_ && !(lost_ && lost_->any())) return;
+  if (!changed_ && now == *version_ && !(lost_ && lost_->any())) return;
+  changed_ = true;
   const std::string how = now.size == version_->size ? "was written to"
                           : now.size < version_->size
                               ? "was cut from " + std::to_string(size_) + " to " + std::to_string(now.size) + " bytes"

@@ -53,6 +53,8 @@ class MappedFile {
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
   std::optional<LostPages> lost_;
+  /// For good: copies made of what was read meanwhile (packed weights) stay wrong when the file becomes what it was.
+  mutable bool changed_ = false;
 };
 
 /// A file in the making: written to a temporary name beside `path`, synced and renamed over it by `commit`. Without

@@ -23,6 +23,7 @@ export function describePlan(plan: TrainPlan): string {
 export function memoryRows({ images, peak, ...need }: MemoryNeed): [string, number][] {
   const rows: [string, number][] = [
     ['weights', need.weights],
+    ['packed', need.packed],
     ['adapter', need.adapter],
     ['optimizer', need.optimizer],
     ['activations', need.activations],

@@ -80,18 +80,20 @@ export const defaultLora: LoraSpec = {
   seed: 42,
 }
 
-const defaultSpec: Omit<EngineSpec, 'model'> = {
+const defaultSpec = (): Omit<EngineSpec, 'model'> => ({
   device: 'cpu',
   dtype: 'f32',
   threads: 0,
   gemm: 'auto',
+  packWeights: 'auto',
+  freeBytes: process.availableMemory(),
   lora: null,
   adapter: null,
   checkpointing: false,
   referenceCacheBytes: 256 * 2 ** 20,
   featureStore: null,
   planOnly: false,
-}
+})
 
 const defaultSampling: Omit<SamplingSpec, 'stopTokens'> = {
   maxNewTokens: 256,
@@ -121,16 +123,17 @@ const openOptions: Record<keyof OpenOptions, true> = { ...callOptions, native: t
 export type EngineOptions = Partial<EngineSpec> & Pick<EngineSpec, 'model'>
 
 /**
- * Opens a checkpoint folder in Hugging Face layout. Weights are mapped, not copied.
+ * Opens a checkpoint folder in Hugging Face layout. Weights are mapped, not copied, but for `packWeights`.
  * @throws {FileError} when a file of the folder cannot be read, {UnsupportedError} when its configuration or a tensor
  *   is of a kind this engine does not implement, {CheckpointError} when tensors are missing, truncated or misshapen, or
  *   training found that the adapter is not to be used.
  * @throws {NativeBindingError} when the addon is missing.
  */
 export async function openEngine(options: EngineOptions, open: OpenOptions = {}): Promise<Engine> {
-  checkOptions('openEngine', options, { ...defaultSpec, model: true })
+  const defaults = defaultSpec()
+  checkOptions('openEngine', options, { ...defaults, model: true })
   checkOptions('openEngine, 2nd argument', open, openOptions)
-  const spec: EngineSpec = { ...defaultSpec, ...options }
+  const spec: EngineSpec = { ...defaults, ...options }
   if (spec.lora) checkOptions('openEngine, lora', spec.lora, defaultLora)
   if (spec.featureStore) checkOptions('openEngine, featureStore', spec.featureStore, storeKeys)
   checkSpec(spec)

@@ -1,6 +1,6 @@
 /** `fire-train/engine`: the engine with every type its calls take and give, its image cache, and the devices there are. */
 
-export type { Device, GemmBackend } from './device.js'
+export type { Device, GemmBackend, PackWeights } from './device.js'
 export {
   type CallOptions,
   defaultLora,

@@ -7,7 +7,7 @@
  * and runs on the engine's own thread, in call order.
  */
 
-import type { Device, GemmBackend } from './device.js'
+import type { Device, GemmBackend, PackWeights } from './device.js'
 import type { ObjectiveSpec } from './objectives.js'
 
 /** Arithmetic of matrix products: float32, or operands rounded to bfloat16 with float32 sums. */
@@ -55,6 +55,14 @@ export interface EngineSpec {
    * and cuBLASLt (GPU, bf16) are opt-in.
    */
   gemm: GemmBackend
+  /**
+   * Weights packed once for the products of a CPU with its own kernels, at their first use, instead of in every product:
+   * the same results, sooner. Takes 4 bytes (`dtype` f32, and bf16 where the processor has no instruction for it) or 2
+   * for each weight, twice that where there is a pass back. `auto`: where that is at most a quarter of `freeBytes`.
+   */
+  packWeights: PackWeights
+  /** Main memory that is free; only `packWeights` looks at it. */
+  freeBytes: number
   /** A fresh adapter, or `null` for none (generation and scoring only, or `adapter` below). */
   lora: LoraSpec | null
   /** A PEFT adapter folder to load (its settings win over `lora`), or `null`. */
@@ -93,6 +101,8 @@ export interface ModelInfo {
   parameters: number
   trainableParameters: number
   weightBytes: number
+  /** Most that packed copies of the weights take (`packWeights`); 0 = they are used as they are. */
+  packedBytes: number
   weightDTypes: string[]
   lora: LoraSpec | null
 }
@@ -303,6 +313,8 @@ export interface VerifySpec {
   device: Device
   dtype: DType
   threads: number
+  packWeights: PackWeights
+  freeBytes: number
 }
 
 /** One line of `fire-train verify`: the largest difference in a group of tensors beside what is allowed. */
@@ -366,6 +378,8 @@ export interface GemmBenchRow {
 export interface PlanStats {
   /** As the device keeps them; on a CPU the mapped file. */
   weightBytes: number
+  /** Copies of them, packed (`packWeights`). */
+  packedBytes: number
   adapterBytes: number
   /** Gradients and both moments. */
   optimizerBytes: number

@@ -1,7 +1,7 @@
 /** Checks of what crosses into native code, so that a wrong argument is named here and not found as a crash there. */
 import { expected } from '../errors.js'
 import { checkOptions } from '../options.js'
-import { deviceNames, gemmBackends, isDevice } from './device.js'
+import { deviceNames, gemmBackends, isDevice, packWeightsModes } from './device.js'
 import type {
   AdamWSpec,
   EngineSpec,
@@ -24,6 +24,11 @@ export function checkSpec(spec: EngineSpec): void {
   if (spec.dtype !== 'f32' && spec.dtype !== 'bf16') throw expected("'f32' or 'bf16'", 'dtype', spec.dtype)
   if (!gemmBackends.includes(spec.gemm)) throw expected(gemmBackends.join(', '), 'gemm', spec.gemm)
   if (!Number.isInteger(spec.threads) || spec.threads < 0) throw expected('an integer >= 0', 'threads', spec.threads)
+  if (!packWeightsModes.includes(spec.packWeights)) {
+    throw expected(packWeightsModes.join(', '), 'packWeights', spec.packWeights)
+  }
+  const free = spec.freeBytes
+  if (!Number.isSafeInteger(free) || free < 0) throw expected('an integer >= 0', 'freeBytes', free)
   const cache = spec.referenceCacheBytes
   if (!Number.isSafeInteger(cache) || cache < 0) throw expected('an integer >= 0', 'referenceCacheBytes', cache)
   if (spec.featureStore) {

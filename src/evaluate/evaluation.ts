@@ -117,9 +117,9 @@ export async function evaluate(
   // The numbers of one evaluation never stand beside answers of another; nothing is given up before this one can begin.
   if (overwrite) await deleteAll(evaluationTraces(out))
   const folder = join(out, evaluationFiles.answers)
-  const { device, dtype, threads, store } = engine
+  const { device, dtype, threads, packWeights = 'auto', store } = engine
   const refs = systems.filter((system) => system.kind === 'model')
-  await using models = new Models(refs, { device, dtype, threads, store }, { signal, native })
+  await using models = new Models(refs, { device, dtype, threads, packWeights, store }, { signal, native })
   const predictions: Prediction[] = []
   const asking: Asking = { samples: path, imageRoot, settings: asked, folder, engine }
   for (const system of systems) {

@@ -9,7 +9,7 @@ export interface ModelRef {
 }
 
 /** What the engines compute with. */
-export interface ComputeSpec extends Partial<Pick<EngineSpec, 'device' | 'dtype' | 'threads'>> {
+export interface ComputeSpec extends Partial<Pick<EngineSpec, 'device' | 'dtype' | 'threads' | 'packWeights'>> {
   store?: FeatureStoreSettings
 }
 

@@ -52,13 +52,13 @@ export const evaluateStage = defineStage({
   async run(settings, context): Promise<StageResult<EvaluationResults>> {
     const { evaluate } = await import('./evaluation.js')
     const { samples, images, out, model, adapter, attentionQuestions, hideLesions } = settings
-    const { device, dtype, threads, batchSize, beyondContext } = settings
+    const { device, dtype, threads, packWeights, batchSize, beyondContext } = settings
     const { promptSuffix, split, limit, maxNewTokens, stop, seed, answers, temperature, topP, topK } = settings
     const asked = { promptSuffix, split, limit, maxNewTokens, stop, seed, answers, temperature, topP, topK }
     const imageRoot = images ?? dirname(samples)
     const { featureStore, featureStoreSize } = settings
     const store = { featureStore, featureStoreSize }
-    const engine = { device, dtype, threads, store, batchSize, beyondContext }
+    const engine = { device, dtype, threads, packWeights, store, batchSize, beyondContext }
     const evaluated = await evaluate(
       {
         ...(await judgingOf(settings)),

@@ -36,6 +36,7 @@ export interface Asking {
   /** Folder for answers that are under way and done. */
   folder: string
   engine: Pick<EngineSpec, 'device' | 'dtype' | 'threads'> & {
+    packWeights?: EngineSpec['packWeights']
     store?: FeatureStoreSettings
     batchSize: number
     beyondContext?: boolean

@@ -20,6 +20,7 @@ export const decoding = {
   device: ofModel(compute.device),
   dtype: ofModel(compute.dtype),
   threads: ofModel(compute.threads),
+  packWeights: ofModel(compute.packWeights),
 }
 
 /** As engines share it, where a server may answer instead. */

@@ -26,6 +26,7 @@ export interface EngineAnswererOptions {
   dtype: DType
   device?: EngineSpec['device']
   threads?: number
+  packWeights?: EngineSpec['packWeights']
   featureStore?: FeatureStore | null
   /** Questions decoded together; no answer depends on it. */
   batchSize: number
@@ -45,6 +46,7 @@ const engineKeys: Record<keyof EngineAnswererOptions, true> = {
   dtype: true,
   device: true,
   threads: true,
+  packWeights: true,
   featureStore: true,
   batchSize: true,
   beyondContext: true,
@@ -63,9 +65,9 @@ async function markOf(model: string, adapter: string | null): Promise<string> {
 export async function engineAnswerer(options: EngineAnswererOptions, settings: AnswerSettings): Promise<Answerer> {
   checkOptions('engineAnswerer', options, engineKeys)
   checkOptions('engineAnswerer, settings', settings, sampleSettings.shape)
-  const { model, adapter, dtype, device = 'cpu', threads = 0, featureStore = null } = options
+  const { model, adapter, dtype, device = 'cpu', threads = 0, packWeights = 'auto', featureStore = null } = options
   const { batchSize, beyondContext, imageRoot, native } = options
-  const spec = { model, adapter, device, dtype, threads, featureStore }
+  const spec = { model, adapter, device, dtype, threads, packWeights, featureStore }
   const open = (signal?: AbortSignal) => openEngine(spec, { signal, native })
   const { maxNewTokens, temperature, topP, topK, stop, seed } = settings
   const sampling = {

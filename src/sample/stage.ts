@@ -25,7 +25,17 @@ async function failedIds(out: string): Promise<string[]> {
 }
 
 /** What a server does not need. */
-const engineOnly = ['model', 'adapter', 'device', 'dtype', 'threads', 'batchSize', 'beyondContext', 'featureStore']
+const engineOnly = [
+  'model',
+  'adapter',
+  'device',
+  'dtype',
+  'threads',
+  'packWeights',
+  'batchSize',
+  'beyondContext',
+  'featureStore',
+]
 
 export const sampleStage = defineStage({
   name: 'sample',
@@ -49,15 +59,15 @@ export const sampleStage = defineStage({
   earlier: ['overwrite'],
   async run(settings, { signal, progress, resume, overwrite, native }) {
     const { engineAnswerer, sampleAnswers, serverAnswerer } = await import('./index.js')
-    const { samples, out, strict, endpoint, model, adapter, device, dtype, threads, batchSize, beyondContext } =
-      settings
+    const { samples, out, strict, endpoint, model, adapter, device, dtype, threads, packWeights } = settings
+    const { batchSize, beyondContext } = settings
     const imageRoot = settings.images ?? dirname(samples)
     const cache = settings.cache ?? `${out}.cache`
     const answerer = endpoint
       ? serverAnswerer({ endpoint, imageRoot, cache, onLog: (line) => progress.log(line) }, settings)
       : await engineAnswerer(
           {
-            ...{ model: model as string, adapter: adapter ?? null, device, dtype, threads },
+            ...{ model: model as string, adapter: adapter ?? null, device, dtype, threads, packWeights },
             ...{ batchSize, beyondContext, imageRoot, native },
             featureStore: await featureStore(model as string, settings),
           },

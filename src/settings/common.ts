@@ -1,6 +1,6 @@
 /** Settings that several stages and commands share: one declaration each. */
 import { z } from 'zod'
-import { type Device, deviceNames, isDevice } from '../engine/engine.js'
+import { type Device, deviceNames, isDevice, packWeightsModes } from '../engine/engine.js'
 
 export const count = z.number().int().positive()
 export const whole = z.number().int().nonnegative()
@@ -45,4 +45,9 @@ export const compute = {
     .meta({ description: `Where to compute: ${deviceNames}`, form: 'cpu, cuda, cuda:N or auto' }),
   dtype: z.enum(['f32', 'bf16']).default('f32').meta({ description: 'Arithmetic of matrix products' }),
   threads: whole.default(0).meta({ description: 'Compute threads; 0 = all', free: true }),
+  packWeights: z.enum(packWeightsModes).default('auto').meta({
+    description:
+      'Keep copies of the weights in the form that matrix products on a CPU read, which saves time; auto: when they take at most a quarter of the free memory',
+    free: true,
+  }),
 }

@@ -1,6 +1,6 @@
 /** What a run takes of which memory, and whether that fits. */
 
-import type { Engine, PlanStats } from '../engine/engine.js'
+import type { Engine, PackWeights, PlanStats } from '../engine/engine.js'
 import { loadNative } from '../engine/load.js'
 import type { Example } from './collate.js'
 import { estimateRows, microBatches } from './micro-batches.js'
@@ -10,6 +10,8 @@ import type { Plannable, PrepareOptions } from './types.js'
 /** Bytes. On a CPU everything is host memory, and `device` is zero. */
 export interface MemoryNeed {
   weights: number
+  /** Copies of them in the form of matrix products (`packWeights`). */
+  packed: number
   adapter: number
   /** Gradients and AdamW's moments. */
   optimizer: number
@@ -52,10 +54,12 @@ export function memoryNeed(
   const reference = Math.min(config.referenceCache * 2 ** 20, referenceBytes)
   const activations = Math.max(step.activationBytes, step.visionBytes) + step.scratchBytes
   const runtime = process.memoryUsage.rss() + workingBytes
-  const device = step.weightBytes + step.adapterBytes + step.optimizerBytes + activations + images.features
+  const device =
+    step.weightBytes + step.packedBytes + step.adapterBytes + step.optimizerBytes + activations + images.features
   const host = runtime + images.pixels + reference
   return {
     weights: step.weightBytes,
+    packed: step.packedBytes,
     adapter: step.adapterBytes,
     optimizer: step.optimizerBytes,
     activations,
@@ -67,31 +71,37 @@ export function memoryNeed(
 }
 
 /**
- * `checkpointing` as configured, or, for `auto`, whether the largest micro-batch of the run would need more than the memory that is
- * free.
+ * `checkpointing` and `packWeights` as configured, or, for `auto`, by whether the largest micro-batch of the run fits into the memory
+ * that is free. Packed weights give way first: they save less than recomputing costs.
  */
-export async function decideCheckpointing(
+export async function decideMemory(
   config: TrainConfig,
   plannable: Plannable,
   { onLog, native }: PrepareOptions,
-): Promise<boolean> {
-  if (config.checkpointing !== 'auto') return config.checkpointing
+): Promise<{ checkpointing: boolean; packWeights: PackWeights }> {
   const { engine, examples, objective, totalSteps } = plannable
   const length = ({ input }: Example): number => input.prompt.length + input.chosen.length + input.rejected.length
   const longestFirst = [...examples].sort((a, b) => length(b) - length(a))
   const seen = longestFirst.slice(0, totalSteps * config.batchSize)
   const largest = largestMicroBatch(config, plannable)
   const inputs = largest.map((example) => example.input)
-  // Pairs that share nothing: other pairs of the run may be as long and have less in common.
-  const step = await engine.plan(inputs, objective, { normalizer: 1, layout: 'pair' })
+  const step = await engine.plan(inputs, objective, { normalizer: 1, layout: 'packed' })
   const need = memoryNeed(config, plannable, step, seen, (step.referenceBytes / largest.length) * seen.length)
   const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`
   const free = isGpu(engine) ? freeOnGpu(config, native ?? loadNative()) : process.availableMemory()
   // What is there already is part of the peak, not of what is free.
-  const asked = isGpu(engine) ? need.peak.device : need.peak.host - process.memoryUsage.rss()
-  if (asked <= free) return false
-  onLog?.(`checkpointing: on (a step would take ${gib(asked)} without, ${gib(free)} are free)`)
-  return true
+  let asked = isGpu(engine) ? need.peak.device : need.peak.host - process.memoryUsage.rss()
+  let { packWeights } = config
+  if (packWeights === 'auto' && asked > free) {
+    packWeights = 'off'
+    asked -= need.packed
+  } else if (need.packed > 0) {
+    onLog?.(`packWeights: ${gib(need.packed)} of copies for matrix products (${gib(free)} are free)`)
+  }
+  if (config.checkpointing !== 'auto') return { checkpointing: config.checkpointing, packWeights }
+  const checkpointing = asked > free
+  if (checkpointing) onLog?.(`checkpointing: on (a step would take ${gib(asked)} without, ${gib(free)} are free)`)
+  return { checkpointing, packWeights }
 }
 
 function largestMicroBatch({ microBatchSize }: TrainConfig, { order, totalSteps }: Plannable): Example[] {

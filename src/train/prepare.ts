@@ -8,7 +8,7 @@ import { objectives, readsTwin } from '../engine/objectives.js'
 import { DataError, isOfRecord, throwIfAborted } from '../errors.js'
 import { Chat } from '../text/chat.js'
 import { type CollateContext, collate, type Example } from './collate.js'
-import { decideCheckpointing } from './memory.js'
+import { decideMemory } from './memory.js'
 import { PairOrder } from './order.js'
 import type { TrainConfig } from './settings.js'
 import type { Plannable, Prepared, PrepareOptions } from './types.js'
@@ -16,15 +16,21 @@ import type { Plannable, Prepared, PrepareOptions } from './types.js'
 /** Everything up to an open engine. The caller closes it. Data errors come before a weight is read. */
 export async function prepare(config: TrainConfig, options: PrepareOptions = {}): Promise<Prepared> {
   const { engine: planner, ...rest } = await preparePlan(config, options)
-  let checkpointing: boolean
+  let decided: Awaited<ReturnType<typeof decideMemory>>
   try {
-    checkpointing = await decideCheckpointing(config, { engine: planner, ...rest }, options)
+    decided = await decideMemory(config, { engine: planner, ...rest }, options)
   } finally {
     await planner.close()
   }
-  const spec = { ...engineOptions(config), checkpointing, featureStore: await featureStore(config.model, config) }
+  const { freeBytes } = planner.spec // as it was planned with
+  const spec = {
+    ...engineOptions(config),
+    ...decided,
+    freeBytes,
+    featureStore: await featureStore(config.model, config),
+  }
   const engine = await openEngine(spec, { signal: options.signal, native: options.native })
-  return { engine, ...rest, checkpointing }
+  return { engine, ...rest, checkpointing: decided.checkpointing }
 }
 
 /** The same with an engine that only plans. */
@@ -119,7 +125,7 @@ function objectiveSpec({ objective: { emptyPhrase: _, maskMode: __, ...spec } }:
 }
 
 function engineOptions(config: TrainConfig): Parameters<typeof openEngine>[0] {
-  const { model, device, dtype, threads, gemm, seed } = config
+  const { model, device, dtype, threads, packWeights, gemm, seed } = config
   const referenceCacheBytes = config.referenceCache * 2 ** 20
-  return { model, device, dtype, threads, gemm, referenceCacheBytes, lora: { ...config.lora, seed } }
+  return { model, device, dtype, threads, packWeights, gemm, referenceCacheBytes, lora: { ...config.lora, seed } }
 }

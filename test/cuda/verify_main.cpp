@@ -15,7 +15,7 @@ namespace {
 
 struct Options {
   std::vector<std::string> folders;
-  DeviceSpec device{DeviceKind::cuda, 0, ComputeType::f32, 0, GemmBackend::automatic, false};
+  DeviceSpec device{DeviceKind::cuda, 0, ComputeType::f32, 0, GemmBackend::automatic, false, PackWeights::off, 0};
 };
 
 Options parse(int argc, char** argv) {

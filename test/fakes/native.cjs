@@ -66,6 +66,7 @@ class FakeEngine {
       parameters: size,
       trainableParameters: size,
       weightBytes: 4 * size,
+      packedBytes: 0,
       weightDTypes: ['f32'],
       lora: spec.lora,
     }
@@ -97,6 +98,7 @@ class FakeEngine {
     const rows = pairs.reduce((total, pair) => total + count(pair.chosenMask), 0)
     const bytes = {
       weightBytes: 16,
+      packedBytes: 0,
       adapterBytes: 16,
       optimizerBytes: 32,
       activationBytes: tokens * 64,

@@ -16,7 +16,12 @@ async function work() {
   for (let round = 0; ; round += 1) {
     parentPort.postMessage('running')
     native.benchGemm({ threads: 1, seconds: 0.01, shapes: [{ m: 8, n: 8, k: 8 }] }).catch(failed)
-    native.verify({ directory: model, device: 'cpu', dtype: 'f32', threads: 1 }, () => undefined).catch(failed)
+    native
+      .verify(
+        { directory: model, device: 'cpu', dtype: 'f32', threads: 1, packWeights: 'on', freeBytes: 0 },
+        () => undefined,
+      )
+      .catch(failed)
     const engine = await openEngine({ model, threads: 1, lora })
     const controller = new AbortController()
     const sampling = { maxNewTokens: 30, stopTokens: [] }

@@ -29,7 +29,7 @@ inline std::string golden_directory(const std::string& name) {
 
 // Settings that a test changes where it cares.
 inline DeviceSpec cpu_spec(int threads = 1) {
-  return {DeviceKind::cpu, 0, ComputeType::f32, threads, GemmBackend::automatic, false};
+  return {DeviceKind::cpu, 0, ComputeType::f32, threads, GemmBackend::automatic, false, PackWeights::off, 0};
 }
 /// A golden folder's model with the adapter in it.
 inline EngineSpec engine_spec(const std::string& golden) {

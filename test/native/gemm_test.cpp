@@ -2,14 +2,12 @@
 #include "cpu/gemm.h"
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <random>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -207,65 +205,6 @@ TEST("bf16 rounding") {
   CHECK(std::isnan(fire::to_float(fire::to_bf16(std::bit_cast<float>(0x7f800001u)))));
 }
 
-TEST("thread pool: every task once, worker indices in range") {
-  for (const int threads : {1, 2, 5}) {
-    ThreadPool pool(threads);
-    CHECK(pool.size() == threads);
-    for (const int64_t tasks : {0, 1, 2, 7, 1000}) {
-      std::vector<std::atomic<int>> count(static_cast<size_t>(tasks));
-      std::atomic<bool> in_range{true};
-      pool.parallel_for(tasks, [&](int64_t task, int worker) {
-        ++count[static_cast<size_t>(task)];
-        if (worker < 0 || worker >= threads) in_range = false;
-      });
-      CHECK(in_range);
-      CHECK(std::all_of(count.begin(), count.end(), [](const auto& x) { return x == 1; }));
-    }
-  }
-}
-
-TEST("thread pool: many short loops in a row") {
-  ThreadPool pool(4);
-  std::atomic<int64_t> sum{0};
-  for (int round = 0; round < 3000; ++round) {
-    pool.parallel_for(5, [&](int64_t task, int) { sum += task; });
-  }
-  CHECK(sum == 3000 * 10);
-}
-
-TEST("thread pool: the first exception reaches the caller and the pool goes on") {
-  ThreadPool pool(3);
-  for (int round = 0; round < 50; ++round) {
-    CHECK_THROWS(std::runtime_error, pool.parallel_for(100, [](int64_t task, int) {
-      if (task % 7 == 3) throw std::runtime_error("task");
-    }));
-  }
-  std::atomic<int> count{0};
-  pool.parallel_for(100, [&](int64_t, int) { ++count; });
-  CHECK(count == 100);
-}
-
-TEST("thread pool: a nested call keeps its worker") {
-  ThreadPool pool(3);
-  std::atomic<int> inner{0};
-  std::atomic<bool> same{true};
-  pool.parallel_for(20, [&](int64_t, int worker) {
-    pool.parallel_for(10, [&](int64_t, int nested) {
-      ++inner;
-      if (nested != worker) same = false;
-    });
-  });
-  CHECK(inner == 200);
-  CHECK(same);
-}
-
-TEST("thread pool: a busy index belongs to one task") {
-  ThreadPool pool(4);
-  std::vector<int> busy(4);  // not atomic: ThreadSanitizer reports two tasks sharing an index
-  pool.parallel_for(2000, [&](int64_t, int worker) { ++busy[static_cast<size_t>(worker)]; });
-  CHECK(busy[0] + busy[1] + busy[2] + busy[3] == 2000);
-}
-
 TEST("gemm: ragged shapes against float64") {
   for_every_kernel(2, [](Gemm& gemm, Precision precision) {
     for (const int64_t m : {1, 2, 3, 7, 13, 15, 16, 17, 33, 64, 129}) {
@@ -411,6 +350,51 @@ TEST("gemm: threads, serial and layout change no bit") {
       CHECK(same_bits(c.data(), expected.data(), m * n));
     }
   }
+}
+
+TEST("gemm: a packed operand changes no bit, whole or in part") {
+  for_every_kernel(3, [](Gemm& gemm, Precision) {
+    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 1}, {33, 513}, {100, 700}, {300, 1024}, {257, 1537}}) {
+      for (const DType type : {DType::f32, DType::bf16}) {
+        for (const Layout layout : {Layout::rows, Layout::columns, Layout::padded_columns}) {
+          const Matrix b(k, n, type, layout, 2);
+          const PackedMatrix packed = gemm.pack(k, n, b.operand);
+          /// Rows [row, k) and columns [col, n) of B times m rows of A, B as it is and packed.
+          const auto same = [&](int64_t m, int64_t row, int64_t col) {
+            const Matrix a(m, k - row, DType::f32, Layout::rows, 1);
+            Operand part = b.operand;
+            part.data = static_cast<const char*>(part.data) +
+                        (row * part.row_stride + col * part.col_stride) * static_cast<int64_t>(fire::size_of(type));
+            Operand once = part;
+            once.packed = {&packed, row, col};
+            std::vector<float> expected(static_cast<size_t>(m * (n - col)), 0.5f), c = expected, alone = expected;
+            gemm(m, n - col, k - row, 0.7f, a.operand, part, 0.5f, expected.data(), n - col);
+            gemm(m, n - col, k - row, 0.7f, a.operand, once, 0.5f, c.data(), n - col);
+            gemm.serial(2, m, n - col, k - row, 0.7f, a.operand, once, 0.5f, alone.data(), n - col);
+            const auto size = static_cast<int64_t>(c.size());
+            return same_bits(c.data(), expected.data(), size) && same_bits(alone.data(), expected.data(), size);
+          };
+          for (const int64_t m : {1, 8, 32, 130}) {
+            CHECK(same(m, 0, 0));
+            if (n > 64) CHECK(same(m, 0, 64) && same(m, 0, 5));  // off a panel: B is taken as it is
+            if (k > 512) CHECK(same(m, 512, 0) && same(m, 100, 0));
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST("gemm: a packed operand is read instead of the other") {
+  for_every_kernel(1, [](Gemm& gemm, Precision) {
+    std::vector<float> b(64 * 64, 1.0f), a(64, 1.0f), c(64);
+    Operand operand{b.data(), DType::f32, 64, 1};
+    const PackedMatrix packed = gemm.pack(64, 64, operand);
+    operand.packed = {&packed};
+    b.assign(b.size(), 2.0f);
+    gemm(1, 64, 64, 1.0f, {a.data(), DType::f32, 64, 1}, operand, 0.0f, c.data(), 64);
+    CHECK(std::all_of(c.begin(), c.end(), [](float x) { return x == 64; }));
+  });
 }
 
 TEST("gemm: serial calls from every worker at once") {

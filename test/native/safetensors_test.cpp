@@ -233,6 +233,16 @@ TEST("safetensors: a file that shrinks or is written to while it is mapped is an
   usleep(20000);  // the clock of a file system has ticks
   std::ofstream(path, std::ios::in | std::ios::out).put('x');
   CHECK_ERROR(Code::checkpoint, ("was written to"), written.require_unchanged());
+
+  // Back to what it was is no way back: of what was read meanwhile there may be copies.
+  write_safetensors(path, {{"t", view(data, {1 << 20})}}, {});
+  const SafeTensors restored = SafeTensors::open_file(path);
+  const auto time = std::filesystem::last_write_time(path);
+  usleep(20000);
+  std::filesystem::last_write_time(path, std::filesystem::file_time_type::clock::now());
+  CHECK_ERROR(Code::checkpoint, ("was written to"), restored.require_unchanged());
+  std::filesystem::last_write_time(path, time);
+  CHECK_ERROR(Code::checkpoint, ("was written to"), restored.require_unchanged());
 }
 
 TEST("safetensors: pages are lost under many readers at once") {

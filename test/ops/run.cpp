@@ -83,7 +83,7 @@ bool is_close(const Case& c, const Expected& e, const Doubles& got, DType type) 
 
 std::vector<Device> open_devices() {
   std::vector<Device> found;
-  DeviceSpec spec{DeviceKind::cpu, 0, ComputeType::f32, 1, GemmBackend::automatic, false};
+  DeviceSpec spec{DeviceKind::cpu, 0, ComputeType::f32, 1, GemmBackend::automatic, false, PackWeights::off, 0};
   set_device(spec, FIRE_TEST_DEVICE);
   for (const ComputeType compute : {ComputeType::f32, ComputeType::bf16}) {
     const DType operand = compute == ComputeType::bf16 ? DType::bf16 : DType::f32;

@@ -206,6 +206,30 @@ describe.skipIf(!built)('training with the native engine', () => {
     expect(memory.peak.device).toBe(weights + adapter + optimizer + activations + images.features)
   })
 
+  it('trains to the same bits with and without packed weights, which give way where memory is short', async () => {
+    const lines: string[] = []
+    const packed = resolveTrainConfig(settings('packed', { packWeights: 'on' }))
+    await train(packed, { onLog: (line) => lines.push(line) })
+    expect(lines.join('\n')).toMatch(/packWeights: .* of copies/)
+    const plain = resolveTrainConfig(settings('unpacked', { packWeights: 'off' }))
+    await train(plain)
+    expect((await adapterOf('packed')).equals(await adapterOf('unpacked'))).toBe(true)
+    const { weights, packed: bytes, peak } = (await planTraining(packed)).memory
+    // Two forms in f32, panels filled up; not of embeddings, norms and what no gradient flows through.
+    expect(bytes).toBeGreaterThan(weights / 2)
+    expect((await planTraining(plain)).memory.packed).toBe(0)
+    expect(peak.host).toBeGreaterThan(bytes)
+
+    const free = vi.spyOn(process, 'availableMemory').mockReturnValue(4 * bytes - 1)
+    const some = (await planTraining(resolveTrainConfig(settings('some')))).memory.packed
+    free.mockReturnValue(1)
+    const none = (await planTraining(resolveTrainConfig(settings('none')))).memory.packed
+    free.mockRestore()
+    expect(some).toBeGreaterThan(0)
+    expect(some).toBeLessThan(bytes)
+    expect(none).toBe(0)
+  })
+
   it('chooses checkpointing by itself where memory would not suffice, and trains to the same bits', async () => {
     const kept = await train(resolveTrainConfig(settings('kept')))
     expect(kept.checkpointing).toBe(false)

@@ -48,7 +48,7 @@ export const generate = defineCommand({
 type Settings = z.output<typeof generateSettings>
 
 async function answerOne(
-  { model, adapter, device, dtype, threads, ...decoding }: Settings,
+  { model, adapter, device, dtype, threads, packWeights, ...decoding }: Settings,
   prompt: string,
   images: string[],
   { signal }: StopRequest,
@@ -57,7 +57,7 @@ async function answerOne(
   const { openEngine } = await import('../../engine/engine.js')
   const { Chat } = await import('../../text/chat.js')
   const { answer } = await import('../../generate/generate.js')
-  await using engine = await openEngine({ model, adapter: adapter ?? null, device, dtype, threads })
+  await using engine = await openEngine({ model, adapter: adapter ?? null, device, dtype, threads, packWeights })
   const chat = await Chat.load(engine.spec.model, engine.info)
   const onText = json ? undefined : (_question: number, said: string): void => stdout(said)
   const question = { id: 'prompt', prompt, images }
@@ -75,10 +75,10 @@ async function open(settings: Settings, path: string) {
   const { countFileQuestions, fileQuestions } = await import('../../sample/question-file.js')
   const total = await countFileQuestions(path)
   const { maxNewTokens, temperature, topP, topK, stop, seed, ...rest } = settings
-  const { model, adapter = null, dtype, device, threads, batchSize, beyondContext } = rest
+  const { model, adapter = null, dtype, device, threads, packWeights, batchSize, beyondContext } = rest
   const imageRoot = dirname(resolve(path))
   const answerer = await engineAnswerer(
-    { model, adapter, dtype, device, threads, batchSize, beyondContext, imageRoot },
+    { model, adapter, dtype, device, threads, packWeights, batchSize, beyondContext, imageRoot },
     { maxNewTokens, temperature, topP, topK, stop, seed },
   )
   return { total, asked: () => fileQuestions(path, imageRoot, seed), answerer }

@@ -12,7 +12,7 @@ export const verify = defineCommand({
     ...compute,
   }),
   positionals: ['directory'],
-  async run({ directory, device, dtype, threads }, { progress }) {
+  async run({ directory, ...spec }, { progress }) {
     const { loadNative } = await import('../../engine/load.js')
     progress.start(`verify ${directory}`, 0, 'groups')
     let done = 0
@@ -20,11 +20,15 @@ export const verify = defineCommand({
       done += 1
       progress.update(done, row.group)
     }
-    const rows = await loadNative().verify({ directory, device, dtype, threads }, onRow)
+    const rows = await loadNative().verify({ directory, ...spec, freeBytes: process.availableMemory() }, onRow)
     const failed = rows.filter((row) => !row.pass).length
     progress.end(failed === 0 ? 'all within tolerance' : `${failed} out of tolerance`)
     const passed = rows.length > 0 && failed === 0
-    return { text: `${table(rows)}\n`, report: { directory, device, dtype, passed, rows }, exitCode: passed ? 0 : 1 }
+    return {
+      text: `${table(rows)}\n`,
+      report: { directory, device: spec.device, dtype: spec.dtype, passed, rows },
+      exitCode: passed ? 0 : 1,
+    }
   },
 })
 

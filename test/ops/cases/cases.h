@@ -84,7 +84,8 @@ Case preference_statistics(int64_t rows, int64_t vocab, float distance, const st
 Case preference_backward(int64_t rows, int64_t vocab, const std::vector<int32_t>& targets);
 
 // sample.cpp
-Case sample(int64_t rows, int64_t vocab, const SamplingRule& rule);
+/// `tolerance` is that of log-probabilities.
+Case sample(int64_t rows, int64_t vocab, const SamplingRule& rule, double tolerance = 1e-12);
 
 // optimizer.cpp
 Case adamw(const AdamW& settings, int64_t size);
