@@ -28,12 +28,25 @@ async function round(step: number): Promise<GenerateMessage> {
   return { step, seconds, tokens: answers.flat().length, peak_rss: peakResidentBytes(), answers }
 }
 
-/** The same questions, each with an image of its own: nothing is shared, as in the peer's batch. */
+/**
+ * The same questions, each with an image of its own: nothing is shared, as in the peer's batch. The engine knows equal images by
+ * their pixels, so each copy has its number in the low bits of its first pixels.
+ */
 function unshared({ images, prompts }: BenchQuestions): BenchQuestions {
   const byId = new Map(images.map((image) => [image.id, image]))
   const own = prompts.map((prompt, k) => {
-    const copies = prompt.images.map((id) => ({ ...(byId.get(id) as (typeof images)[number]), id: `${id} of ${k}` }))
+    const copies = prompt.images.map((id) => {
+      const image = byId.get(id) as (typeof images)[number]
+      return { ...image, id: `${id} of ${k}`, rgb: marked(image.rgb, k) }
+    })
     return { copies, prompt: { ...prompt, images: copies.map(({ id }) => id) } }
   })
   return { images: own.flatMap(({ copies }) => copies), prompts: own.map(({ prompt }) => prompt) }
+}
+
+/** A copy of pixels with two bits of `number` in each byte, as far as it goes. */
+function marked(pixels: Uint8Array, number: number): Uint8Array {
+  const copy = Uint8Array.from(pixels)
+  for (let at = 0; number >> (2 * at) > 0; at++) copy[at] ^= (number >> (2 * at)) & 3
+  return copy
 }
