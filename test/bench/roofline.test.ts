@@ -58,8 +58,8 @@ describe('a step on paper', () => {
       rejected: rejected.ids,
       chosenMask: chosen.mask,
       rejectedMask: rejected.mask,
-      images: ['clean'],
-      corruptedImages: ['corrupted'],
+      images: [`clean${k}`],
+      corruptedImages: [`corrupted${k}`],
     }))
   }
 
