@@ -13,8 +13,10 @@ import { CheckpointError, FileError, NumericError, UnsupportedError } from '../.
 import { answer, defaultGenerateSettings } from '../../src/generate/generate.js'
 import { mergeAdapter } from '../../src/merge/merge.js'
 import { Chat } from '../../src/text/chat.js'
+import type { Example } from '../../src/train/collate.js'
 import { resolveTrainConfig } from '../../src/train/config.js'
 import { estimateRows } from '../../src/train/micro-batches.js'
+import { firstImage, grouped } from '../../src/train/order.js'
 import { planTraining } from '../../src/train/plan.js'
 import { preparePlan } from '../../src/train/prepare.js'
 import type { TrainConfigInput } from '../../src/train/settings.js'
@@ -142,13 +144,20 @@ describe.skipIf(!built)('training with the native engine', () => {
     async (scope) => {
       const config = resolveTrainConfig(settings('estimated', { objective: { name: 'fire', scope } }))
       const { engine, examples, objective } = await preparePlan(config)
-      for (const example of examples) {
-        const { tokens } = await engine.plan([example.input], objective, { normalizer: 1, layout: 'packed' })
-        const share = tokens / estimateRows([example])
+      const rows = async (pairs: Example[], layout: 'packed' | 'pair'): Promise<number> => {
+        const inputs = pairs.map(({ input }) => input)
+        return (await engine.plan(inputs, objective, { normalizer: 1, layout })).tokens
+      }
+      const byImage = grouped(examples, firstImage)
+      for (const pairs of [...examples.map((example) => [example]), ...byImage, examples]) {
+        const share = (await rows(pairs, 'packed')) / estimateRows(pairs)
         expect(share).toBeLessThanOrEqual(1)
         // What both answers begin with is computed once, and what follows the last phrase not at all.
         expect(share).toBeGreaterThan(0.5)
       }
+      const together = byImage.filter((pairs) => pairs.length > 1)
+      expect(together.length).toBeGreaterThan(0)
+      for (const pairs of together) expect(await rows(pairs, 'packed')).toBeLessThan(await rows(pairs, 'pair'))
       await engine.close()
     },
   )
