@@ -2,8 +2,9 @@
 
 namespace fire {
 
-/// Everything that decides which rows are read and what they hold: tokens, masks, images, and the objective's scopes
-/// and inputs. The bytes themselves, not a hash of them: two pairs must never be taken for each other.
+/// Everything that decides which rows are read and what they hold: tokens, masks, images, the objective's scopes and
+/// inputs, and in a store the reference's adapter. The bytes themselves, not a hash of them: two pairs must never be
+/// taken for each other.
 std::string ReferenceCache::key_of(const Pair& pair, const Objective& objective) const {
   std::string key;
   auto add = [&key](const void* data, size_t bytes) {
@@ -20,6 +21,7 @@ std::string ReferenceCache::key_of(const Pair& pair, const Objective& objective)
   const uint32_t terms[] = {static_cast<uint32_t>(objective.scope()), static_cast<uint32_t>(objective.kl_scope()),
                             objective.reads(pair.has_corrupted())};
   add(terms, sizeof terms);
+  if (!adapter_name_.empty()) add(adapter_name_.data(), adapter_name_.size());
   return key;
 }
 
@@ -77,7 +79,7 @@ Tensor ReferenceCache::rows(const Context& context, std::span<const Pair> pairs,
       if (known.add(rows[i])) known_bytes.insert(known_bytes.end(), row.begin(), row.end());
     }
   }
-  if (known.rows().empty()) return computed_rows_ = decoder.forward(batch.input, {}, nullptr);
+  if (known.rows().empty()) return computed_rows_ = decoder.forward(batch.input, pass_, nullptr);
 
   const Tensor all = computed_rows_ = ops.activation(arena, {count, width});
   Arena::Scope scope(arena);
@@ -94,7 +96,7 @@ Tensor ReferenceCache::rows(const Context& context, std::span<const Pair> pairs,
     for (size_t j = 0; j < computed_[i].rows.size(); ++j)
       if (computed.add(computed_[i].rows[j])) from.push_back(part.pair_rows[i][j]);
   if (from.empty()) return all;
-  const Tensor hidden = decoder.forward(part.input, {}, nullptr), some = rows_for(computed);
+  const Tensor hidden = decoder.forward(part.input, pass_, nullptr), some = rows_for(computed);
   ops.gather_rows(hidden, ops.upload_i32(arena, from), some);
   ops.scatter_rows(some, ops.upload_i32(arena, computed.rows()), all);
   return all;

@@ -6,7 +6,7 @@ import { checkOptions } from '../options.js'
 import { checkTree } from '../settings/file.js'
 import type { Example } from './collate.js'
 import { type MemoryNeed, memoryNeed, type StepBytes } from './memory.js'
-import { microBatches } from './micro-batches.js'
+import { evaluationBatches, microBatches } from './micro-batches.js'
 import { preparePlan } from './prepare.js'
 import { warmupSteps } from './schedule.js'
 import { type TrainConfig, trainSettings } from './settings.js'
@@ -15,6 +15,8 @@ import type { PrepareOptions } from './types.js'
 /** What a run would take. */
 export interface TrainPlan {
   pairs: PairCounts
+  /** Pairs that are evaluated and not trained on. */
+  heldOut: number
   warnings: string[]
   /** Distinct image files, corrupted twins included. */
   images: number
@@ -35,29 +37,37 @@ export async function planTraining(config: TrainConfig, options: PrepareOptions 
   checkOptions('planTraining', options, { signal: true, onLog: true, native: true })
   checkTree(trainSettings, config, () => undefined)
   const plannable = await preparePlan(config, options)
-  const { engine, examples, loaded, objective, order, totalSteps } = plannable
+  const { engine, examples, heldOut, loaded, objective, order, totalSteps } = plannable
   try {
     const totals = { tokens: 0, rows: 0 }
     const seen = new Map<Example, number>()
     let largest: StepBytes | undefined
+    const count = async (part: Example[], normalizer: number): Promise<{ tokens: number; rows: number }> => {
+      const inputs = part.map((example) => example.input)
+      const plan = await engine.plan(inputs, objective, { normalizer, layout: 'packed' })
+      const { tokens, rows, referenceBytes, ...bytes } = plan
+      largest = largest ? maximum(largest, bytes) : bytes
+      for (const example of part) seen.set(example, referenceBytes / part.length)
+      return { tokens, rows }
+    }
     for (let step = 0; step < totalSteps; step += 1) {
       throwIfAborted(options.signal)
       const batch = order.of(step)
       for (const part of microBatches(batch, config.microBatchSize)) {
-        const inputs = part.map((example) => example.input)
-        const plan = await engine.plan(inputs, objective, { normalizer: batch.length, layout: 'packed' })
-        const { tokens, rows, referenceBytes, ...bytes } = plan
+        const { tokens, rows } = await count(part, batch.length)
         totals.tokens += tokens
         totals.rows += rows
-        largest = largest ? maximum(largest, bytes) : bytes
-        for (const example of part) seen.set(example, referenceBytes / part.length)
       }
     }
+    for (const part of evaluationBatches(heldOut?.examples ?? [], config.microBatchSize)) await count(part, 1)
     const reference = [...seen.values()].reduce((sum, bytes) => sum + bytes, 0)
     return {
       pairs: loaded.counts,
+      heldOut: heldOut?.examples.length ?? 0,
       warnings: loaded.warnings,
-      images: new Set(examples.flatMap((example) => example.images.map((image) => image.id))).size,
+      images: new Set(
+        [...examples, ...(heldOut?.examples ?? [])].flatMap((example) => example.images.map((image) => image.id)),
+      ).size,
       stepsPerEpoch: order.stepsPerEpoch,
       totalSteps,
       warmupSteps: warmupSteps(config.schedule, totalSteps),
