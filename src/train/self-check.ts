@@ -15,7 +15,8 @@ export function isExact({ lora, objective }: TrainConfig, engine: Engine): boole
 }
 
 /** Whether policy and reference are the same before the first step. A fresh adapter changes nothing. */
-export const startsAtReference = ({ init, reference }: TrainConfig['lora']): boolean => init === null || reference === 'init'
+export const startsAtReference = ({ init, reference }: TrainConfig['lora']): boolean =>
+  init === null || reference === 'init'
 
 /**
  * @param features of the images of the pairs, in their order.
