@@ -9,13 +9,14 @@ import type { TrainConfig } from './settings.js'
 const hint =
   'No step was taken. `fire-train verify` holds the engine against a golden folder; selfCheck: false trains all the same.'
 
-/** Whether an untrained policy must be its reference in every bit: only the engine's own kernels promise that for any batch. */
-export function startsAsReference({ lora, objective }: TrainConfig, engine: Engine): boolean {
-  return isReference(lora) && engine.info.gemm === 'native' && objectives[objective.name].prefers !== null
+/** Whether rewards and KLs must be exactly 0 before the first step: only the engine's own kernels promise equal bits. */
+export function isExact({ lora, objective }: TrainConfig, engine: Engine): boolean {
+  return startsAtReference(lora) && engine.info.gemm === 'native' && objectives[objective.name].prefers !== null
 }
 
-/** A fresh adapter changes nothing, so it is the model without one. */
-export const isReference = ({ init, reference }: TrainConfig['lora']): boolean => init === null || reference === 'init'
+/** Whether policy and reference are the same before the first step. A fresh adapter changes nothing. */
+export const startsAtReference = ({ init, reference }: TrainConfig['lora']): boolean =>
+  init === null || reference === 'init'
 
 /**
  * @param features of the images of the pairs, in their order.

@@ -21,7 +21,7 @@ import { microBatches } from './micro-batches.js'
 import { prepare } from './prepare.js'
 import { clearEarlierRun, openRunFolder, type RunFolder, runFiles, writeResolvedConfig } from './run-folder.js'
 import { learningRateFactor } from './schedule.js'
-import { checkPlaceholders, checkReference, isReference, startsAsReference } from './self-check.js'
+import { checkPlaceholders, checkReference, isExact, startsAtReference } from './self-check.js'
 import { type TrainConfig, trainSettings } from './settings.js'
 import { type Found, nothingTracked, reasonToStop, type Tracking, track } from './tracking.js'
 import type { Prepared, PrepareOptions } from './types.js'
@@ -239,7 +239,7 @@ class Run {
     const complete = this.#isComplete
     const { output, objective, lora } = this.#config
     const metricsPath = join(output, runFiles.metrics)
-    const problem = complete ? await readVerdict(metricsPath, objective.name, isReference(lora)) : null
+    const problem = complete ? await readVerdict(metricsPath, objective.name, startsAtReference(lora)) : null
     const report: TrainReport = {
       version,
       step: this.#step,
@@ -370,7 +370,7 @@ class Run {
       const features = await this.#images.hold(images, call)
       if (this.#step === 0 && whole.tokens === 0 && this.#config.selfCheck) {
         checkPlaceholders(engine, part, features)
-        if (startsAsReference(this.#config, engine)) await checkReference(engine, part, objective, call)
+        if (isExact(this.#config, engine)) await checkReference(engine, part, objective, call)
       }
       const inputs = part.map((example) => example.input)
       const { pairs, tokens } = await engine.accumulate(inputs, objective, step, call)

@@ -91,6 +91,25 @@ TEST(
   }
 }
 
+TEST(
+    "gpu engine: before training, rewards and KL are exactly 0, of a fresh adapter and of one that is its own "
+    "reference") {
+  for (const ComputeType dtype : {ComputeType::f32, ComputeType::bf16}) {
+    EngineSpec fresh = spec_of(dtype, size_t{1} << 24), own = fresh;
+    fresh.adapter = "";
+    fresh.lora = lora_spec(4);
+    own.reference_adapter = own.adapter;
+    for (const EngineSpec& spec : {fresh, own}) {
+      Engine engine(spec);
+      Problem problem(engine);
+      for (const PairStats& p : engine.evaluate(problem.pairs, problem.objective, {3, Layout::packed}, nullptr).pairs) {
+        for (size_t b = 0; b < p.logps.policy.size(); ++b) CHECK(p.logps.policy[b] == p.logps.reference[b]);
+        CHECK(p.kl.forward == 0 && p.kl.reverse == 0);
+      }
+    }
+  }
+}
+
 TEST("gpu engine: a weight scales the pair's loss and gradient") {
   for (const ComputeType dtype : {ComputeType::f32, ComputeType::bf16}) {
     Engine engine(spec_of(dtype, 0));
