@@ -5,13 +5,13 @@
 import { type DType, openEngine } from '../engine/engine.js'
 import { peakResidentBytes, serve, workerArguments } from './process.js'
 import type { GenerateMessage } from './protocol.js'
-import { type BenchQuestions, readQuestions } from './questions.js'
+import { readQuestions, withOwnImages } from './questions.js'
 
 const values = workerArguments('model', 'questions', 'variant', 'dtype', 'threads', 'tokens', 'batch')
 const dtype = values.dtype as DType
 await using engine = await openEngine({ model: values.model, dtype, threads: Number(values.threads) })
 const read = await readQuestions(values.questions)
-const { images, prompts } = values.variant === 'shared' ? read : unshared(read)
+const { images, prompts } = values.variant === 'shared' ? read : withOwnImages(read)
 
 const { parameters, gemm, isa } = engine.info
 await serve({ ready: true, variant: values.variant, dtype, parameters, gemm, isa }, round)
@@ -26,14 +26,4 @@ async function round(step: number): Promise<GenerateMessage> {
   const seconds = (performance.now() - start) / 1000
   const answers = all.map(({ tokens }) => Array.from(tokens))
   return { step, seconds, tokens: answers.flat().length, peak_rss: peakResidentBytes(), answers }
-}
-
-/** The same questions, each with an image of its own: nothing is shared, as in the peer's batch. */
-function unshared({ images, prompts }: BenchQuestions): BenchQuestions {
-  const byId = new Map(images.map((image) => [image.id, image]))
-  const own = prompts.map((prompt, k) => {
-    const copies = prompt.images.map((id) => ({ ...(byId.get(id) as (typeof images)[number]), id: `${id} of ${k}` }))
-    return { copies, prompt: { ...prompt, images: copies.map(({ id }) => id) } }
-  })
-  return { images: own.flatMap(({ copies }) => copies), prompts: own.map(({ prompt }) => prompt) }
 }
