@@ -19,7 +19,8 @@ class ReferenceCache {
   using ContentOf = std::function<std::string(const std::string& id)>;
 
   /// Keeps the first pairs that fit: with epochs, dropping the oldest would drop what comes next. 0 = keep nothing.
-  /// With a store pairs are also found, and kept, on disk; `content_of` then names images by what is in them.
+  /// With a store pairs are also found, and kept, on disk. Images count by `content_of`; without it, which a store does
+  /// not allow, by their ids.
   explicit ReferenceCache(size_t max_bytes, ContentStore* store = nullptr, ContentOf content_of = {})
       : max_bytes_(max_bytes), store_(store), content_of_(std::move(content_of)) {}
 
