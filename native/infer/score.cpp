@@ -18,15 +18,27 @@ constexpr size_t pass_rows = 2048;
 /// Rows whose logits are in memory together.
 constexpr int64_t logit_rows = 128;
 
+/// The members of a tree in the order of their leaves: in no other has each so much in common with the one before it,
+/// images included, whose tokens have all the same id.
+std::vector<size_t> by_leaves(std::span<const Sequence> sequences, const std::vector<size_t>& tree) {
+  std::vector<const Sequence*> members;
+  for (const size_t s : tree) members.push_back(&sequences[s]);
+  const SequenceTree grown = grow_tree(members, Ends::cut);
+  std::vector<std::pair<int32_t, size_t>> leaves;
+  for (size_t m = 0; m < tree.size(); ++m) leaves.push_back({grown.last[m], tree[m]});
+  std::sort(leaves.begin(), leaves.end());
+  std::vector<size_t> order;
+  for (const auto& [leaf, s] : leaves) order.push_back(s);
+  return order;
+}
+
 /// Trees of about `pass_rows` rows in each pass.
 std::vector<TreeMembers> cut_into_passes(std::span<const Sequence> sequences) {
   std::vector<TreeMembers> passes;
   size_t rows = pass_rows;  // of the last pass
-  for (std::vector<size_t>& tree : group_by_start(sequences)) {
-    // In this order a sequence has most in common with the one before it.
-    std::stable_sort(tree.begin(), tree.end(), [&](size_t a, size_t b) { return sequences[a].ids < sequences[b].ids; });
+  for (const std::vector<size_t>& tree : group_by_start(sequences)) {
     const Sequence* before = nullptr;  // in this tree and pass
-    for (const size_t s : tree) {
+    for (const size_t s : by_leaves(sequences, tree)) {
       const size_t length = sequences[s].ids.size();
       size_t added = before ? length - common_length(*before, sequences[s]) : length;
       if (rows + added > pass_rows) {

@@ -15,7 +15,7 @@ std::string ReferenceCache::key_of(const Pair& pair, const Objective& objective)
   for (const auto* mask : {&pair.chosen_mask, &pair.rejected_mask}) add(mask->data(), mask->size());
   for (const auto* images : {&pair.images, &pair.corrupted_images})
     for (const std::string& id : *images) {
-      const std::string name = store_ ? content_of_(id) : id;
+      const std::string name = content_of_ ? content_of_(id) : id;
       add(name.data(), name.size());
     }
   const uint32_t terms[] = {static_cast<uint32_t>(objective.scope()), static_cast<uint32_t>(objective.kl_scope()),

@@ -19,8 +19,8 @@ class ReferenceCache {
   using ContentOf = std::function<std::string(const std::string& id)>;
 
   /// Keeps the first pairs that fit: with epochs, dropping the oldest would drop what comes next. 0 = keep nothing.
-  /// With a store pairs are also found, and kept, on disk; `content_of` then names images by what is in them.
-  /// `adapter` is that of the reference (nullptr: it has none) and must outlive the cache.
+  /// With a store pairs are also found, and kept, on disk. Images count by `content_of`; without it, which a store does
+  /// not allow, by their ids. `adapter` is that of the reference (nullptr: it has none) and must outlive the cache.
   explicit ReferenceCache(size_t max_bytes, ContentStore* store = nullptr, ContentOf content_of = {},
                           const Adapter* adapter = nullptr)
       : max_bytes_(max_bytes),

@@ -38,3 +38,21 @@ export async function readQuestions(path: string): Promise<BenchQuestions> {
   }
   return found
 }
+
+/**
+ * The same questions, each with an image of its own, so that nothing is shared, as in the peer's batch. The engine knows equal pixels
+ * under any name, so one value of each copy is off by a grey level.
+ */
+export function withOwnImages({ images, prompts }: BenchQuestions): BenchQuestions {
+  const byId = new Map(images.map((image) => [image.id, image]))
+  const own = prompts.map((prompt, k) => {
+    const copies = prompt.images.map((id) => {
+      const image = byId.get(id) as ImageInput
+      const rgb = Uint8Array.from(image.rgb)
+      rgb[k] ^= 1
+      return { ...image, id: `${id} of ${k}`, rgb }
+    })
+    return { copies, prompt: { ...prompt, images: copies.map(({ id }) => id) } }
+  })
+  return { images: own.flatMap(({ copies }) => copies), prompts: own.map(({ prompt }) => prompt) }
+}

@@ -1,10 +1,8 @@
 /**
- * The one hand-written type of the native module (`fire.node`).
- *
- * Everything C++ exports is declared here and nowhere else. Only `load.ts` and `engine.ts` import it: the rest of the
- * project talks to the typed face in `engine.ts`. Token ids, masks, RGB bytes, scalars and paths cross this boundary;
- * weights, features and activations never do. Every method that can take longer than a microsecond returns a promise
- * and runs on the engine's own thread, in call order.
+ * The one hand-written type of the native module (`fire.node`): everything C++ exports is declared here and nowhere else. Only
+ * `load.ts` and `engine.ts` import it: the rest of the project talks to the typed face in `engine.ts`. Token ids, masks, RGB bytes,
+ * scalars and paths cross this boundary; weights, features and activations never do. Every method that can take longer than a
+ * microsecond returns a promise and runs on the engine's own thread, in call order.
  */
 
 import type { Device, GemmBackend, PackWeights } from './device.js'
@@ -310,13 +308,8 @@ export interface AttentionProbe {
   weights: Float32Array
 }
 
-export interface VerifySpec {
+export interface VerifySpec extends Pick<EngineSpec, 'device' | 'dtype' | 'threads' | 'packWeights' | 'freeBytes'> {
   directory: string
-  device: Device
-  dtype: DType
-  threads: number
-  packWeights: PackWeights
-  freeBytes: number
 }
 
 /** One line of `fire-train verify`: the largest difference in a group of tensors beside what is allowed. */

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { agreement, type GenerateBenchResult } from '../../src/bench/generate.js'
-import { readQuestions, writeQuestions } from '../../src/bench/questions.js'
+import { readQuestions, withOwnImages, writeQuestions } from '../../src/bench/questions.js'
 import { readSpec } from '../../src/bench/spec.js'
 import { nativeCandidates } from '../../src/engine/load.js'
 import { temporaryFolder } from '../fakes/world.js'
@@ -63,6 +63,18 @@ describe('the questions', () => {
     expect(new Set(prompts.map(({ ids }) => ids.join())).size).toBe(4)
     await writeQuestions(path, spec, { images: 2, questions: 2 }, 5)
     expect((await readQuestions(path)).prompts).toEqual(prompts)
+
+    // Images of their own have pixels of their own: the engine would share equal ones.
+    const own = withOwnImages({ images, prompts })
+    expect(own.prompts.map((prompt) => prompt.images)).toEqual(own.images.map(({ id }) => [id]))
+    expect(own.images.map(({ id }) => id)).toEqual(['image0 of 0', 'image1 of 1', 'image0 of 2', 'image1 of 3'])
+    const pixels = own.images.map(({ rgb }) => Buffer.from(rgb).toString('base64'))
+    expect(new Set(pixels).size).toBe(4)
+    for (const [k, { rgb }] of own.images.entries()) {
+      const original = images[k % 2].rgb
+      expect(rgb.filter((value, at) => value !== original[at]).length).toBe(1)
+      expect(Math.abs(rgb[k] - original[k])).toBe(1)
+    }
   })
 })
 

@@ -58,6 +58,10 @@ TEST("encoded images: equal pixels under two names are one image to a step, unti
     engine.release_image("b");
     encode("a", one, 64, 64);
     CHECK(step({"a"}, Layout::packed).pairs[0].loss.loss == loss);
+    // Another image under a name that was free again: what the reference said of the first is not said of it.
+    engine.release_image("a");
+    encode("a", other, 64, 64);
+    CHECK(step({"a"}, Layout::packed).pairs[0].loss.loss == step({"c"}, Layout::plain).pairs[0].loss.loss);
   }
 }
 

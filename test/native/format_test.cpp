@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "checkpoint_folder.h"
+#include "cpu/cpu_ops.h"
 #include "engine/merge.h"
 #include "fixture.h"
 
@@ -97,6 +98,32 @@ TEST("f16: rounding is to nearest, ties to even") {
     CHECK(to_f16(-middle).bits == (0x8000u | (bits & 1 ? bits + 1 : bits)));
   }
   CHECK(to_f16(65519.99f).bits == 0x7bff && to_f16(65520.0f).bits == 0x7c00 && to_f16(-1e30f).bits == 0xfc00);
+}
+
+TEST("f16: packed weights are those of the widened copies, as many bytes as a plan says that has no copies") {
+  TempDir dir;
+  write_model(dir / "m", true);
+  EngineSpec spec = spec_of(dir / "m");
+  Pair pair;
+  pair.id = "p";
+  pair.prompt = {5, 6, 7}, pair.chosen = {8, 9}, pair.rejected = {10, 11};
+  pair.chosen_mask = pair.rejected_mask = {0, 1};
+  const Objective objective = Objective::make({"dpo", 0.1, 0, 0, 0.5, KlReduction::sum});
+  const auto gradient = [&](PackWeights mode, bool packs) {
+    spec.device.pack_weights = mode;
+    Engine engine(spec);
+    const size_t planned = engine.plan({pair}, objective, single_step).packed_bytes;
+    engine.accumulate({pair}, objective, single_step, nullptr);
+    CHECK((planned > 0) == packs && static_cast<cpu::CpuOps&>(engine.ops()).packed_bytes() == planned);
+    return engine.ops().download_f32(engine.optimizer().gradient());
+  };
+  const std::vector<float> plain = gradient(PackWeights::off, false);
+  CHECK(same_bits(gradient(PackWeights::on, true), plain));
+  spec.device.plan_only = true;
+  spec.device.pack_weights = PackWeights::on;
+  const size_t planned = Engine(spec).info().packed_bytes;
+  spec.device.plan_only = false;
+  CHECK(planned > 0 && Engine(spec).info().packed_bytes == planned);
 }
 
 TEST("f16: a model and an adapter compute what their widened copies compute, bit for bit") {
