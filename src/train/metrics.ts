@@ -28,6 +28,10 @@ export interface StepContext {
   numTokens: number
   /** Wall time of the step, images and update included. */
   seconds: number
+  /** Of these, what the engine waited for images to be read and decoded. */
+  secondsWaited: number
+  /** Highest resident memory of the process so far, in bytes. */
+  peakHostBytes: number
 }
 
 /**
@@ -56,6 +60,9 @@ export function metricsRow({ pairs, tokens }: Computed, objective: ObjectiveSpec
     num_tokens: context.numTokens,
     tokens_per_second: tokens / context.seconds,
     pairs_per_second: pairs.length / context.seconds,
+    data_time: context.secondsWaited,
+    engine_time: context.seconds - context.secondsWaited,
+    peak_host_bytes: context.peakHostBytes,
   }
   return Object.fromEntries(Object.entries(row).filter(([, value]) => Number.isFinite(value))) as MetricsRow
 }

@@ -1,6 +1,6 @@
 /** The training run: steps, metrics, checkpoints, and leaving well when told to. */
 import { join } from 'node:path'
-import { JsonlAppender, writeFolderAtomic, writeJson } from '../data/files.js'
+import { writeFolderAtomic, writeJson } from '../data/files.js'
 import { writeJsonl } from '../data/jsonl.js'
 import { lockOutput } from '../data/lock.js'
 import type { PairCounts } from '../data/pairs.js'
@@ -14,11 +14,12 @@ import { version } from '../version.js'
 import { assertSamePairs, fingerprint, saveCheckpoint, type TrainerState } from './checkpoint.js'
 import type { Example } from './collate.js'
 import { checkTrainConfig } from './config.js'
-import { describeMachine, type Machine } from './machine.js'
+import { describeMachine, type Machine, peakHostBytes } from './machine.js'
 import { type Computed, type MetricsRow, metricsRow } from './metrics.js'
 import { microBatches } from './micro-batches.js'
 import { prepare } from './prepare.js'
 import { clearEarlierRun, openRunFolder, type RunFolder, runFiles, writeResolvedConfig } from './run-folder.js'
+import { RunLog } from './run-log.js'
 import { learningRateFactor } from './schedule.js'
 import { type TrainConfig, trainSettings } from './settings.js'
 import type { Prepared, PrepareOptions } from './types.js'
@@ -183,20 +184,20 @@ class Run {
 
   async finish(): Promise<TrainReport> {
     const { engine, loaded, failures, totalSteps } = this.#prepared
-    const metrics = await this.#restore()
+    const log = await this.#restore()
     const resumedFrom = this.#step
     this.#options.onStart?.({ step: resumedFrom, totalSteps })
     const started = performance.now()
     try {
       while (this.#step < totalSteps && !this.#options.stop?.aborted) {
-        await this.#next(metrics).catch((error) => this.#giveUpStep(error))
+        await this.#next(log).catch((error) => this.#giveUpStep(error))
       }
-      await metrics.sync()
+      await log.sync()
       const interrupted = this.#step < totalSteps
       // Before the first step there is no state to save: going on is starting anew.
-      if (interrupted && this.#step > 0 && this.#checkpoint === null) await this.#save(metrics)
+      if (interrupted && this.#step > 0 && this.#checkpoint === null) await this.#save(log)
     } finally {
-      await metrics.close()
+      await log.close()
     }
     const complete = this.#step >= totalSteps
     const { output } = this.#config
@@ -218,7 +219,7 @@ class Run {
       machine: describeMachine(),
       seconds: (performance.now() - started) / 1000,
       checkpointing: this.#prepared.checkpointing,
-      peakHostBytes: process.resourceUsage().maxRSS * 1024,
+      peakHostBytes: peakHostBytes(),
       last: this.#last,
     }
     if (complete) await writeJson(join(output, runFiles.report), report)
@@ -226,7 +227,7 @@ class Run {
   }
 
   /** Opens metrics.jsonl, cut back to the checkpoint when there is one, and puts engine and counters to its state. */
-  async #restore(): Promise<JsonlAppender> {
+  async #restore(): Promise<RunLog> {
     const { checkpoint } = this.#folder
     if (checkpoint) {
       await this.#prepared.engine.loadState(join(checkpoint.path, 'state'))
@@ -235,13 +236,14 @@ class Run {
       this.#checkpoint = checkpoint.path
       this.#options.onLog?.(`resuming after step ${this.#step} from ${checkpoint.path}`)
     }
-    return JsonlAppender.open(join(this.#config.output, runFiles.metrics), checkpoint?.state.metricsBytes ?? 0)
+    return RunLog.open(this.#config, checkpoint?.state.metricsBytes ?? 0)
   }
 
-  async #next(metrics: JsonlAppender): Promise<void> {
+  async #next(log: RunLog): Promise<void> {
     const { objective, order, totalSteps } = this.#prepared
     const { optimizer, schedule, checkpoint } = this.#config
     const started = performance.now()
+    const waited = this.#images.secondsWaited
     const batch = order.of(this.#step)
     const lr = optimizer.lr * learningRateFactor(schedule, this.#step, totalSteps)
     const [stats, { gradNorm }] = await this.#optimize(batch, lr)
@@ -256,12 +258,14 @@ class Run {
       gradNorm,
       numTokens: this.#numTokens,
       seconds: (performance.now() - started) / 1000,
+      secondsWaited: this.#images.secondsWaited - waited,
+      peakHostBytes: peakHostBytes(),
     })
-    await metrics.append(row)
+    await log.append(row)
     this.#last = row
     this.#options.onProgress?.({ step: this.#step, totalSteps, metrics: row })
     const due = this.#step % checkpoint.every === 0 || this.#step === totalSteps
-    if (checkpoint.every > 0 && due) await this.#save(metrics)
+    if (checkpoint.every > 0 && due) await this.#save(log)
   }
 
   /** A step that a stop did not wait for leaves no trace, so that the state to save is that of the step before. */
@@ -311,14 +315,14 @@ class Run {
     return whole
   }
 
-  async #save(metrics: JsonlAppender): Promise<void> {
-    await metrics.sync()
+  async #save(log: RunLog): Promise<void> {
+    await log.sync()
     const state: TrainerState = {
       format: 1,
       version,
       step: this.#step,
       totalSteps: this.#prepared.totalSteps,
-      metricsBytes: metrics.bytes,
+      metricsBytes: log.bytes,
       numTokens: this.#numTokens,
       dataSha256: this.#folder.dataSha256,
       leftOut: this.#prepared.failures.map(({ id }) => id),

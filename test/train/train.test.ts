@@ -10,6 +10,7 @@ import type { TrainConfig, TrainConfigInput } from '../../src/train/settings.js'
 import { type TrainOptions, train } from '../../src/train/train.js'
 import { goneOwner } from '../data/owners.js'
 import { fakeNative, type World, writePairs, writeWorld } from '../fakes/world.js'
+import { eventsOf } from './events.js'
 
 let world: World
 
@@ -43,9 +44,24 @@ async function metricsOf(settings: TrainConfig): Promise<Record<string, number>[
     .trimEnd()
     .split('\n')
     .map((line) => {
-      const { tokens_per_second: _, pairs_per_second: __, ...row } = JSON.parse(line)
-      return row
+      return withoutTimes(JSON.parse(line))
     })
+}
+
+/** What two equal runs share. */
+function withoutTimes(row: Record<string, number>): Record<string, number> {
+  const varies = /_per_second$|_time$|^peak_host_bytes$/
+  return Object.fromEntries(Object.entries(row).filter(([key]) => !varies.test(key)))
+}
+
+/** TensorBoard is told what metrics.jsonl says, each step once. */
+async function expectSameEvents({ output }: TrainConfig): Promise<void> {
+  const events = (await eventsOf(join(output, 'tensorboard'))).filter(({ scalars }) => scalars)
+  const lines = (await readFile(join(output, 'metrics.jsonl'), 'utf8')).trimEnd().split('\n')
+  const rows = lines.map((line) => JSON.parse(line) as Record<string, number>)
+  expect(events.map(({ step, wallTime }) => [step, wallTime])).toEqual(rows.map((row) => [row.step, row.wall_time]))
+  const losses = events.map(({ scalars = {} }) => scalars['train/loss'])
+  expect(losses).toEqual(rows.map(({ loss }) => Math.fround(loss)))
 }
 
 async function setContext(max_position_embeddings: number): Promise<void> {
@@ -67,6 +83,7 @@ describe('train', () => {
       'checkpoints',
       'config.resolved.yaml',
       'metrics.jsonl',
+      'tensorboard',
       'train.json',
     ])
     expect((await readdir(join(settings.output, 'checkpoints'))).sort()).toEqual(['step-6', 'step-8'])
@@ -114,6 +131,7 @@ describe('train', () => {
         expect(resumed).toMatchObject({ step: 8, resumedFrom: stopAfter, interrupted: false })
         expect(await metricsOf(parts)).toEqual(await metricsOf(whole))
         expect(await adapterOf(parts)).toBe(await adapterOf(whole))
+        await expectSameEvents(parts)
         expect(await readdir(join(parts.output, 'checkpoints'))).not.toContain(left)
       }
     },
