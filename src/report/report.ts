@@ -4,6 +4,7 @@
  */
 import { type Html, html } from '../page/html.js'
 import { renderPage } from '../page/page.js'
+import { duration } from '../text/duration.js'
 import { accuracySection, changedSection, headlineSection } from './accuracy-section.js'
 import { attentionSection } from './attention-section.js'
 import { hiddenSection } from './hidden-section.js'
@@ -12,7 +13,6 @@ import { acceptanceSection, examplesSection } from './pairs-section.js'
 import { REPORT_STYLE } from './style.js'
 import { trainingSection } from './training-section.js'
 import type { ReportData } from './types.js'
-import { duration } from './words.js'
 
 /** The page of a run as HTML text; pictures, style and data are inside, so the file needs nothing else. */
 export function renderReport(data: ReportData): string {
