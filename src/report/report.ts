@@ -5,13 +5,13 @@
 import { type Html, html } from '../page/html.js'
 import { renderPage } from '../page/page.js'
 import { duration } from '../text/duration.js'
+import { trainingSection } from '../train/page/training-section.js'
 import { accuracySection, changedSection, headlineSection } from './accuracy-section.js'
 import { attentionSection } from './attention-section.js'
 import { hiddenSection } from './hidden-section.js'
 import { methodSection } from './method-section.js'
 import { acceptanceSection, examplesSection } from './pairs-section.js'
 import { REPORT_STYLE } from './style.js'
-import { trainingSection } from './training-section.js'
 import type { ReportData } from './types.js'
 
 /** The page of a run as HTML text; pictures, style and data are inside, so the file needs nothing else. */

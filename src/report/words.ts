@@ -44,9 +44,6 @@ export const askWords = (ask: string): string | undefined => own(ASKS, ask)
 const own = (table: Record<string, string>, name: string): string | undefined =>
   Object.hasOwn(table, name) ? table[name] : undefined
 
-/** Objectives under the names of their papers. */
-export const objectiveName = (name: string): string => (name === 'fire' ? 'FiRe-MPO' : name)
-
 const CORRUPTIONS: Record<string, string> = {
   'lesion-noise': 'noise on the lesion',
   'lesion-noise-elsewhere': 'as much noise beside the lesion',

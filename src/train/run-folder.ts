@@ -1,4 +1,4 @@
-/** The folder of a run: config.resolved.yaml, metrics.jsonl, tensorboard/, checkpoints/, adapter/, train.json, failed.jsonl. */
+/** The folder of a run: config.resolved.yaml, metrics.jsonl, tensorboard/, report.html, checkpoints/, adapter/, train.json, failed.jsonl. */
 import { existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -13,6 +13,7 @@ export const runFiles = {
   config: 'config.resolved.yaml',
   metrics: 'metrics.jsonl',
   tensorboard: 'tensorboard',
+  page: 'report.html',
   checkpoints: 'checkpoints',
   adapter: 'adapter',
   report: 'train.json',

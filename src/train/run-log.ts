@@ -3,32 +3,55 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { JsonlAppender } from '../data/files.js'
 import { readJsonl } from '../data/jsonl.js'
+import type { ModelInfo } from '../engine/engine.js'
+import { describeMachine, peakHostBytes } from './machine.js'
 import type { MetricsRow } from './metrics.js'
+import { LivePage } from './page/live.js'
+import type { RunPageData, Standing } from './page/run-page.js'
 import { runFiles } from './run-folder.js'
 import type { TrainConfig } from './settings.js'
 import { EventFile } from './tensorboard.js'
+
+/** What the page says beside the metrics. */
+export interface RunAbout {
+  config: TrainConfig
+  model: ModelInfo
+  totalSteps: number
+}
 
 /** metrics.jsonl is the record; what else there is follows from its rows, so that a resumed run shows no step twice. */
 export class RunLog {
   readonly #metrics: JsonlAppender
   readonly #events: EventFile | undefined
+  readonly #page: LivePage | undefined
+  readonly #about: RunAbout
   /** Every row of the run, those before a resume too. */
-  readonly rows: MetricsRow[]
+  readonly #rows: MetricsRow[]
 
-  private constructor(metrics: JsonlAppender, events: EventFile | undefined, rows: MetricsRow[]) {
+  private constructor(
+    metrics: JsonlAppender,
+    { events, page }: { events?: EventFile; page?: LivePage },
+    rows: MetricsRow[],
+    about: RunAbout,
+  ) {
     this.#metrics = metrics
     this.#events = events
-    this.rows = rows
+    this.#page = page
+    this.#rows = rows
+    this.#about = about
   }
 
   /** @param keepBytes of metrics.jsonl, those up to the checkpoint; 0 = start anew. */
-  static async open({ output, tensorboard }: TrainConfig, keepBytes: number): Promise<RunLog> {
+  static async open(about: RunAbout, keepBytes: number): Promise<RunLog> {
+    const { output, tensorboard, report } = about.config
     const path = join(output, runFiles.metrics)
     const metrics = await JsonlAppender.open(path, keepBytes)
     try {
       const rows = await readMetrics(path)
       const events = tensorboard ? await EventFile.open(join(output, runFiles.tensorboard), rows) : undefined
-      return new RunLog(metrics, events, rows)
+      const log = new RunLog(metrics, { events, page: report ? new LivePage(output) : undefined }, rows, about)
+      await log.show({ state: 'running' })
+      return log
     } catch (error) {
       await metrics.close()
       throw error
@@ -45,7 +68,20 @@ export class RunLog {
     const row = { ...measured, wall_time: Date.now() / 1000 }
     await this.#metrics.append(row)
     await this.#events?.append(row)
-    this.rows.push(row)
+    this.#rows.push(row)
+    this.#page?.update(() => this.#pageOf({ state: 'running' }))
+  }
+
+  /** Writes the page as it is now. */
+  async show(how: Pick<Standing, 'state' | 'problem'>): Promise<void> {
+    await this.#page?.write(this.#pageOf(how))
+  }
+
+  #pageOf(how: Pick<Standing, 'state' | 'problem'>): RunPageData {
+    const { config, model, totalSteps } = this.#about
+    const step = this.#rows.at(-1)?.step ?? 0
+    const on = { model, machine: describeMachine(), peakHostBytes: peakHostBytes() }
+    return { config, on, rows: this.#rows, standing: { ...how, step, totalSteps } }
   }
 
   /** Waits until metrics.jsonl is on the disk. */

@@ -140,7 +140,7 @@ export const trainSettings = z.strictObject({
     }),
   }),
   output: text.meta(
-    outputPath('Folder for config.resolved.yaml, metrics.jsonl, tensorboard/, checkpoints/ and adapter/'),
+    outputPath('Folder for config.resolved.yaml, metrics.jsonl, report.html, tensorboard/, checkpoints/ and adapter/'),
   ),
   seed: seed.meta({ description: "Seed of the order of pairs, of dropout and of the adapter's first values" }),
   ...compute,
@@ -176,6 +176,10 @@ export const trainSettings = z.strictObject({
     .boolean()
     .default(true)
     .meta({ description: 'Write the metrics as TensorBoard events too, to tensorboard/', free: true }),
+  report: z
+    .boolean()
+    .default(true)
+    .meta({ description: 'Write report.html, kept up to date while the run goes on', free: true }),
   referenceCache: whole.default(256).meta({
     description: 'Memory in MiB for results of the reference, so that later epochs need no reference pass; 0 = off',
     free: true,

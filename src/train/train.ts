@@ -7,7 +7,7 @@ import type { PairCounts } from '../data/pairs.js'
 import { averagedTokens, type ModelInfo, type StepOptions, type UpdateStats } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
 import { problemFile } from '../engine/unfit-adapter.js'
-import { AbortedError, isAbort, NumericError } from '../errors.js'
+import { AbortedError, isAbort, NumericError, reasonOf } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { checkTree } from '../settings/file.js'
 import { version } from '../version.js'
@@ -196,6 +196,11 @@ class Run {
       const interrupted = this.#step < totalSteps
       // Before the first step there is no state to save: going on is starting anew.
       if (interrupted && this.#step > 0 && this.#checkpoint === null) await this.#save(log)
+    } catch (error) {
+      // The error is what the caller must learn, not that the page could not be written.
+      const state = isAbort(error, this.#signal) ? 'stopped' : 'failed'
+      await log.show({ state, problem: state === 'failed' ? reasonOf(error) : null }).catch(() => {})
+      throw error
     } finally {
       await log.close()
     }
@@ -223,6 +228,7 @@ class Run {
       last: this.#last,
     }
     if (complete) await writeJson(join(output, runFiles.report), report)
+    await log.show({ state: complete ? 'complete' : 'stopped', problem })
     return report
   }
 
@@ -236,7 +242,9 @@ class Run {
       this.#checkpoint = checkpoint.path
       this.#options.onLog?.(`resuming after step ${this.#step} from ${checkpoint.path}`)
     }
-    return RunLog.open(this.#config, checkpoint?.state.metricsBytes ?? 0)
+    const { engine, totalSteps } = this.#prepared
+    const about = { config: this.#config, model: engine.info, totalSteps }
+    return RunLog.open(about, checkpoint?.state.metricsBytes ?? 0)
   }
 
   async #next(log: RunLog): Promise<void> {

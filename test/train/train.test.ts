@@ -83,6 +83,7 @@ describe('train', () => {
       'checkpoints',
       'config.resolved.yaml',
       'metrics.jsonl',
+      'report.html',
       'tensorboard',
       'train.json',
     ])

@@ -1,18 +1,24 @@
 /** What training did, step by step. */
 
-import { type Html, html } from '../page/html.js'
-import { counted } from '../text/plural.js'
-import { type CurveOptions, drawCurves, type Series } from './charts.js'
-import { traitsOf } from './method-section.js'
-import type { ReportData } from './types.js'
+import { type Html, html } from '../../page/html.js'
+import { counted } from '../../text/plural.js'
+import type { MetricsRow } from '../metrics.js'
+import { type CurveOptions, drawCurves, type Series, stepsOfDot } from './curves.js'
+import { type ShownObjective, traitsOf } from './objective.js'
 
-interface Figure extends CurveOptions {
+/** A run as its curves need it. */
+export interface TrainingData {
+  metrics: readonly MetricsRow[]
+  objective: ShownObjective | null
+}
+
+export interface Figure extends CurveOptions {
   title: string
-  caption: (objective: ReportData['objective']) => string
+  caption: (objective: ShownObjective | null) => string
 }
 
 /** Metric names are TRL's where TRL has one. */
-const FIGURES: Figure[] = [
+const FIGURES: readonly Figure[] = [
   {
     title: 'Loss',
     caption: () => 'The loss and its terms as they enter it, averaged over the pairs of a step.',
@@ -55,10 +61,49 @@ const FIGURES: Figure[] = [
       { key: 'kl/reverse', label: 'reverse, KL(policy ‖ reference)', colour: 4 },
     ],
   },
+  {
+    title: 'Gradient norm',
+    caption: () => 'Before it is clipped to maxGradNorm.',
+    yLabel: 'norm',
+    series: [{ key: 'grad_norm', label: 'gradient', colour: 1 }],
+  },
+  {
+    title: 'Time of a step',
+    caption: () => 'What the engine computed, and what it waited for images to be read and decoded.',
+    yLabel: 'seconds',
+    series: [
+      { key: 'engine_time', label: 'engine', colour: 1 },
+      { key: 'data_time', label: 'waiting for images', colour: 2 },
+    ],
+  },
 ]
 
+/** Keys of what is measured on pairs that are not trained on. */
+const heldOut = 'eval_'
+
+/** What these rows can show: the same of held-out pairs, and each further metric of theirs by itself. */
+export function figuresOf(rows: readonly MetricsRow[]): Figure[] {
+  const keys = [...new Set(rows.flatMap((row) => Object.keys(row)))]
+  const asTrained = FIGURES.map((figure) => ({
+    ...figure,
+    title: `Held-out pairs: ${figure.title.toLowerCase().replace('kl', 'KL')}`,
+    series: figure.series.map((series) => ({ ...series, key: `${heldOut}${series.key}` })),
+  }))
+  const drawn = new Set(asTrained.flatMap(({ series }) => series.map(({ key }) => key)))
+  const further = keys
+    .filter((key) => key.startsWith(heldOut) && !drawn.has(key) && !/runtime$|_time$|_per_second$/.test(key))
+    .map((key): Figure => {
+      const name = key.slice(heldOut.length)
+      return {
+        ...{ title: `Held-out pairs: ${name}`, caption: () => '', yLabel: name },
+        series: [{ key, label: name, colour: 1 }],
+      }
+    })
+  return [...FIGURES, ...asTrained, ...further].filter(({ series }) => series.some(({ key }) => keys.includes(key)))
+}
+
 /** What the visual margin compares, what its sign means, and why it may end below 0. */
-function visualMargin(objective: ReportData['objective']): string {
+function visualMargin(objective: ShownObjective | null): string {
   const visual = objective && traitsOf(objective.name)?.visual
   if (!visual) return ''
   const { chosen, rejected } = visual
@@ -80,21 +125,23 @@ function competition(gamma: number): string {
 const sequenceWords = (of: string) =>
   `(${of.startsWith('corrupted') ? 'v′' : 'v'}, ${/rejected/i.test(of) ? 'y⁻' : 'y⁺'})`
 
-export function trainingSection(data: ReportData): Html | null {
-  const drawn = FIGURES.map((figure) => ({ figure, chart: drawCurves(data.metrics, figure) }))
+export function trainingSection({ metrics, objective }: TrainingData): Html | null {
+  const drawn = figuresOf(metrics).map((figure) => ({ figure, chart: drawCurves(metrics, figure) }))
   const present = drawn.filter(({ chart }) => chart !== null)
   if (present.length === 0) return null
+  const size = stepsOfDot(metrics.length)
+  const dot = size === 1 ? 'Dots are single steps' : `Dots are means of ${size} steps`
   return html`<section>
     <h2>Training</h2>
-    <p class="note">${counted(data.metrics.length, 'step')} of <code>${data.objective?.name}</code>. Dots are single steps, lines a running mean.</p>
-    <div class="grid">${present.map(({ figure, chart }) => drawFigure(figure, chart, data))}</div>
+    <p class="note">${counted(metrics.at(-1)?.step ?? 0, 'step')} of <code>${objective?.name}</code>. ${dot}, lines a running mean.</p>
+    <div class="grid">${present.map(({ figure, chart }) => drawFigure(figure, chart, { metrics, objective }))}</div>
   </section>`
 }
 
-function drawFigure(figure: Figure, chart: Html | null, data: ReportData): Html {
-  const held = (series: Series) => data.metrics.some((row) => Number.isFinite(row[series.key]))
+function drawFigure(figure: Figure, chart: Html | null, { metrics, objective }: TrainingData): Html {
+  const held = (series: Series) => metrics.some((row) => Number.isFinite(row[series.key]))
   const legend = figure.series
     .filter(held)
     .map(({ label, colour }) => html`<span><i style="background: var(--series-${colour})"></i>${label}</span>`)
-  return html`<figure><h3>${figure.title}</h3><div class="legend">${legend}</div>${chart}<figcaption>${figure.caption(data.objective)}</figcaption></figure>`
+  return html`<figure><h3>${figure.title}</h3><div class="legend">${legend}</div>${chart}<figcaption>${figure.caption(objective)}</figcaption></figure>`
 }
