@@ -64,6 +64,12 @@ async function expectSameEvents({ output }: TrainConfig): Promise<void> {
   expect(losses).toEqual(rows.map(({ loss }) => Math.fround(loss)))
 }
 
+/** What report.html says first, without markup. */
+async function standingOf({ output }: TrainConfig): Promise<string> {
+  const page = await readFile(join(output, 'report.html'), 'utf8')
+  return page.slice(page.indexOf('class="standing')).replace(/<[^>]*>/g, '')
+}
+
 async function setContext(max_position_embeddings: number): Promise<void> {
   const path = join(world.model, 'config.json')
   const json = JSON.parse(await readFile(path, 'utf8'))
@@ -101,6 +107,14 @@ describe('train', () => {
     expect(rows[7].loss).toBeLessThan(first.loss)
   })
 
+  it('writes neither page nor events where they are switched off', async () => {
+    const settings = config('bare', { report: false, tensorboard: false })
+    await run(settings)
+    const names = await readdir(settings.output)
+    expect(names).toContain('metrics.jsonl')
+    expect(names.filter((name) => /report|tensorboard/.test(name))).toEqual([])
+  })
+
   it('saves nothing when it is stopped before the first step', async () => {
     const settings = config('unstarted')
     expect(await run(settings, { stop: AbortSignal.abort() })).toMatchObject({
@@ -123,6 +137,7 @@ describe('train', () => {
           onProgress: ({ step }) => step === stopAfter && stop.abort(),
         })
         expect(interrupted).toMatchObject({ step: stopAfter, interrupted: true, adapter: null })
+        expect(await standingOf(parts)).toContain(`Stopped; it goes on with --resume: step ${stopAfter} of 8`)
         expect(existsSync(join(parts.output, 'checkpoints', `step-${stopAfter}`, 'adapter'))).toBe(true)
         const left = `.tmp-step-99-${goneOwner()}.01234567`
         // What a kill after the checkpoint would leave: a half-written line and a half-written checkpoint.
@@ -133,6 +148,7 @@ describe('train', () => {
         expect(await metricsOf(parts)).toEqual(await metricsOf(whole))
         expect(await adapterOf(parts)).toBe(await adapterOf(whole))
         await expectSameEvents(parts)
+        expect(await standingOf(parts)).toContain('Complete: step 8 of 8')
         expect(await readdir(join(parts.output, 'checkpoints'))).not.toContain(left)
       }
     },
@@ -239,6 +255,7 @@ describe('train', () => {
     const failure = await run(settings, { resume: true }).catch((error) => error)
     expect(failure).toBeInstanceOf(NumericError)
     expect(failure.message).toMatch(/^Step \d: the loss is not a finite number for pair\(s\) "pair-6"$/)
+    expect(await standingOf(settings)).toMatch(/^[^:]*Failed: step \d[\s\S]*the loss is not a finite number/)
     const steps = await readdir(join(settings.output, 'checkpoints'))
     expect(steps).toContain(`step-${failure.detail.step - 1}`)
     expect(steps).not.toContain(`step-${failure.detail.step}`)

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { writeFileAtomic } from '../../data/files.js'
 import { runFiles } from '../run-folder.js'
-import { type RunPageData, renderRunPage } from './run-page.js'
+import type { RunPageData } from './run-page.js'
 
 /** Between two versions of the page, and how many times longer than drawing it: a long run draws for 2 % of its time. */
 const pause = { leastMs: 4000, times: 50 }
@@ -36,6 +36,8 @@ export class LivePage {
   }
 
   async #draw(data: RunPageData): Promise<void> {
+    // The charts' code is large, and a run without a page does not need it.
+    const { renderRunPage } = await import('./run-page.js')
     const started = performance.now()
     const page = renderRunPage(data)
     this.#due = performance.now() + Math.max(pause.leastMs, pause.times * (performance.now() - started))

@@ -33,7 +33,7 @@ const FIGURES: readonly Figure[] = [
   },
   {
     title: 'Margins',
-    caption: (objective) => `m[(v, y⁺) ≻ (v, y⁻)] is the text margin, in the formula above. ${visualMargin(objective)}`,
+    caption: (objective) => `m[(v, y⁺) ≻ (v, y⁻)] is the text margin. ${visualMargin(objective)}`,
     yLabel: 'margin',
     reference: 0,
     series: [
@@ -87,6 +87,7 @@ export function figuresOf(rows: readonly MetricsRow[]): Figure[] {
   const asTrained = FIGURES.map((figure) => ({
     ...figure,
     title: `Held-out pairs: ${figure.title.toLowerCase().replace('kl', 'KL')}`,
+    caption: () => 'The same on pairs that are not trained on.',
     series: figure.series.map((series) => ({ ...series, key: `${heldOut}${series.key}` })),
   }))
   const drawn = new Set(asTrained.flatMap(({ series }) => series.map(({ key }) => key)))
@@ -95,7 +96,7 @@ export function figuresOf(rows: readonly MetricsRow[]): Figure[] {
     .map((key): Figure => {
       const name = key.slice(heldOut.length)
       return {
-        ...{ title: `Held-out pairs: ${name}`, caption: () => '', yLabel: name },
+        ...{ title: `Held-out pairs: ${name}`, caption: () => 'On pairs that are not trained on.', yLabel: name },
         series: [{ key, label: name, colour: 1 }],
       }
     })
@@ -129,7 +130,7 @@ export function trainingSection({ metrics, objective }: TrainingData): Html | nu
   const drawn = figuresOf(metrics).map((figure) => ({ figure, chart: drawCurves(metrics, figure) }))
   const present = drawn.filter(({ chart }) => chart !== null)
   if (present.length === 0) return null
-  const size = stepsOfDot(metrics.length)
+  const size = stepsOfDot(metrics.filter(({ loss }) => Number.isFinite(loss)).length)
   const dot = size === 1 ? 'Dots are single steps' : `Dots are means of ${size} steps`
   return html`<section>
     <h2>Training</h2>
