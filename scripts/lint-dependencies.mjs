@@ -80,7 +80,7 @@ export const typescriptLayers = {
     'type:pairs',
   ],
   pipeline: [
-    ...['errors', 'options', 'version', 'data', 'settings', 'stage'],
+    ...['errors', 'options', 'version', 'data', 'text', 'page', 'settings', 'stage'],
     ...['import', 'sample', 'pairs', 'corrupt', 'train', 'evaluate', 'report'],
   ],
   study: [

@@ -1,4 +1,4 @@
-/** Progress for machines: one JSON object a line on stderr (docs/logs.md). */
+/** Progress for machines: one JSON object a line on stderr (docs/watching.md). */
 import type { Progress } from '../stage/index.js'
 import { StageClock } from './stage-clock.js'
 

@@ -16,7 +16,12 @@ import type { ReportData } from './types.js'
 
 /** The page of a run as HTML text; pictures, style and data are inside, so the file needs nothing else. */
 export function renderReport(data: ReportData): string {
-  const content = html`<p class="soft">${data.facts.slice(0, 3).map(([label, value], i) => `${i > 0 ? ' · ' : ''}${label.toLowerCase()} ${value}`)}</p>
+  return renderPage(data.title, reportContent(data), REPORT_STYLE)
+}
+
+/** All of the page but its frame. */
+export function reportContent(data: ReportData): Html {
+  return html`<p class="soft">${data.facts.slice(0, 3).map(([label, value], i) => `${i > 0 ? ' · ' : ''}${label.toLowerCase()} ${value}`)}</p>
 ${headlineSection(data)}
 ${methodSection(data)}
 ${accuracySection(data)}
@@ -27,7 +32,6 @@ ${examplesSection(data)}
 ${attentionSection(data)}
 ${changedSection(data)}
 ${runSection(data)}`
-  return renderPage(data.title, content, REPORT_STYLE)
 }
 
 function runSection(data: ReportData): Html {

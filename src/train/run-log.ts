@@ -4,10 +4,10 @@ import { z } from 'zod'
 import { JsonlAppender } from '../data/files.js'
 import { readJsonl } from '../data/jsonl.js'
 import type { ModelInfo } from '../engine/engine.js'
+import { LivePage } from '../page/live.js'
 import { describeMachine, peakHostBytes } from './machine.js'
 import type { MetricsRow } from './metrics.js'
-import { LivePage } from './page/live.js'
-import type { RunPageData, Standing } from './page/run-page.js'
+import type { Standing } from './page/run-page.js'
 import { runFiles } from './run-folder.js'
 import type { TrainConfig } from './settings.js'
 import { EventFile } from './tensorboard.js'
@@ -49,7 +49,12 @@ export class RunLog {
     try {
       const rows = await readMetrics(path)
       const events = tensorboard ? await EventFile.open(join(output, runFiles.tensorboard), rows) : undefined
-      const log = new RunLog(metrics, { events, page: report ? new LivePage(output) : undefined }, rows, about)
+      const log = new RunLog(
+        metrics,
+        { events, page: report ? new LivePage(join(output, runFiles.page)) : undefined },
+        rows,
+        about,
+      )
       await log.show({ state: 'running' })
       return log
     } catch (error) {
@@ -69,19 +74,21 @@ export class RunLog {
     await this.#metrics.append(row)
     await this.#events?.append(row)
     this.#rows.push(row)
-    this.#page?.update(() => this.#pageOf({ state: 'running' }))
+    this.#page?.update(() => this.#draw({ state: 'running' }))
   }
 
   /** Writes the page as it is now. */
   async show(how: Pick<Standing, 'state' | 'problem'>): Promise<void> {
-    await this.#page?.write(this.#pageOf(how))
+    await this.#page?.write(() => this.#draw(how))
   }
 
-  #pageOf(how: Pick<Standing, 'state' | 'problem'>): RunPageData {
+  async #draw(how: Pick<Standing, 'state' | 'problem'>): Promise<string> {
+    // The code of the charts is large, and a run without a page does not need it.
+    const { renderRunPage } = await import('./page/run-page.js')
     const { config, model, totalSteps } = this.#about
     const step = this.#rows.at(-1)?.step ?? 0
     const on = { model, machine: describeMachine(), peakHostBytes: peakHostBytes() }
-    return { config, on, rows: this.#rows, standing: { ...how, step, totalSteps } }
+    return renderRunPage({ config, on, rows: this.#rows, standing: { ...how, step, totalSteps } })
   }
 
   /** Waits until metrics.jsonl is on the disk. */

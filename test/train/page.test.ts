@@ -1,13 +1,8 @@
-import { mkdtemp, readFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { setTimeout } from 'node:timers/promises'
 import { parseHTML } from 'linkedom'
 import { describe, expect, it } from 'vitest'
 import { resolveTrainConfig } from '../../src/train/config.js'
 import type { MetricsRow } from '../../src/train/metrics.js'
 import { curveOf } from '../../src/train/page/curves.js'
-import { LivePage } from '../../src/train/page/live.js'
 import { type RunPageData, renderRunPage, type Standing } from '../../src/train/page/run-page.js'
 import { figuresOf } from '../../src/train/page/training-section.js'
 
@@ -79,24 +74,5 @@ describe('the page of a run', () => {
     expect(points[0]).toEqual({ step: 20, value: 0.5 })
     expect(points.at(-1)).toEqual({ step: 10_000, value: 0.5 })
     expect(pageOf({}, rows).page.length).toBeLessThan(700_000)
-  })
-})
-
-describe('LivePage', () => {
-  it('draws at once, then not at every step, and last what it is told', async () => {
-    const output = await mkdtemp(join(tmpdir(), 'page-'))
-    const live = new LivePage(output)
-    const drawn: number[] = []
-    const data = (step: number, state: Standing['state'] = 'running') => {
-      drawn.push(step)
-      return { config, on, rows: [row(step)], standing: { state, step, totalSteps: 40 } }
-    }
-    live.update(() => data(1))
-    live.update(() => data(2))
-    await setTimeout(300)
-    live.update(() => data(3))
-    await live.write(data(4, 'complete'))
-    expect(drawn).toEqual([1, 4])
-    expect(await readFile(join(output, 'report.html'), 'utf8')).toContain('step 4 of 40')
   })
 })

@@ -1,5 +1,6 @@
 /** report.html of one training run: where it stands, its curves, what it ran with. */
 import { type Html, html } from '../../page/html.js'
+import { refreshSeconds } from '../../page/live.js'
 import { renderPage } from '../../page/page.js'
 import { duration } from '../../text/duration.js'
 import { formatConfig } from '../config.js'
@@ -25,9 +26,6 @@ export interface RunPageData {
   standing: Standing
 }
 
-/** How often a browser reads the page of a run that goes on, in seconds. */
-const refreshSeconds = 5
-
 export function renderRunPage({ config, on, rows, standing }: RunPageData): string {
   const objective = shownObjective(config)
   const facts: [string, string][] = [['Output', config.output], ...describeTraining(config, on)]
@@ -39,7 +37,7 @@ ${trainingSection({ metrics: rows, objective })}
   <details><summary>Resolved configuration</summary><pre>${formatConfig(config)}</pre></details>
 </section>`
   const refresh = standing.state === 'running' ? refreshSeconds : undefined
-  return renderPage(`Training: ${objectiveName(objective.name)}`, content, style, refresh)
+  return renderPage(`Training: ${objectiveName(objective.name)}`, content, '', refresh)
 }
 
 const words: Record<Standing['state'], string> = {
@@ -89,14 +87,3 @@ function latest(rows: readonly MetricsRow[]): Html {
   })
   return html`<p class="latest">${values}</p>`
 }
-
-const style = `
-.standing p { margin-bottom: 8px; }
-.standing .bar { height: 8px; border-radius: 4px; background: var(--tint); overflow: hidden; margin-bottom: 10px; }
-.standing .bar i { display: block; height: 100%; background: var(--after); }
-.standing.failed .bar i { background: var(--loss); }
-.standing.complete .bar i { background: var(--gain); }
-.standing .problem { color: var(--loss); }
-.standing .latest { display: flex; flex-wrap: wrap; gap: 4px 28px; color: var(--soft); font-size: 14px; margin: 0; }
-.standing .latest b { color: var(--text); font-size: 17px; font-variant-numeric: tabular-nums; }
-`
