@@ -41,7 +41,9 @@ const keptOf = async (): Promise<string[]> => (await readdir(join(root, 'earlier
 /** Name, state and text of each stage. */
 function rowsOf(page: string): (string | null)[][] {
   const rows = [...parseHTML(page).document.querySelectorAll('.pipeline-stages tbody tr')]
-  return rows.map((row) => [...row.querySelectorAll('td')].map((cell) => cell.textContent)).map(([a, b, , c]) => [a, b, c])
+  return rows
+    .map((row) => [...row.querySelectorAll('td')].map((cell) => cell.textContent))
+    .map(([a, b, , c]) => [a, b, c])
 }
 
 describe('the page of a pipeline', () => {
