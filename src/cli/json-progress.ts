@@ -1,6 +1,6 @@
 /** Progress for machines: one JSON object a line on stderr (docs/watching.md). */
+import { StageClock } from '../stage/clock.js'
 import type { Progress } from '../stage/index.js'
-import { StageClock } from './stage-clock.js'
 
 /** A line as `--log json` writes it: the time, what happened, and the fields of that. */
 export function logLine(event: string, fields: Record<string, unknown>): string {

@@ -3,12 +3,12 @@
  * Everything goes to stderr, so stdout stays a clean result.
  */
 import { SingleBar } from 'cli-progress'
+import { StageClock } from '../stage/clock.js'
 import type { Progress } from '../stage/index.js'
 import { forTerminal } from '../terminal.js'
 import { duration } from '../text/duration.js'
 import { counted } from '../text/plural.js'
 import { JsonProgress } from './json-progress.js'
-import { StageClock } from './stage-clock.js'
 
 /** How progress is told: to people as the stream allows, or to machines. */
 export const logForms = ['text', 'json'] as const

@@ -2,8 +2,8 @@
 import { setImmediate } from 'node:timers/promises'
 import { writeFileAtomic } from '../data/files.js'
 
-/** Between two versions of the page, and how many times longer than drawing it: long work draws for 2 % of its time. */
-const pause = { leastMs: 4000, times: 50 }
+/** Between two versions of the page, and how many times longer than drawing it: long work draws for 5 % of its time. */
+const pause = { leastMs: 4000, times: 20 }
 
 /** How often a browser reads such a page again, in seconds. */
 export const refreshSeconds = 5

@@ -7,6 +7,7 @@ import { asFileError, FireError } from '../errors.js'
 import { type Html, html } from '../page/html.js'
 import { LivePage, refreshSeconds } from '../page/live.js'
 import { renderPage } from '../page/page.js'
+import { StageClock } from '../stage/clock.js'
 import type { Progress } from '../stage/progress.js'
 import type { Artifacts } from '../stage/stage.js'
 import { duration } from '../text/duration.js'
@@ -50,20 +51,16 @@ export class PipelinePage {
 
   /** The same progress, which the page shows too. */
   watching(progress: Progress): Progress {
-    let [total, unit] = [0, '']
-    const show = (done: number, status = ''): void => {
-      const of = total > 0 ? `${done} of ${total}` : String(done)
-      this.#tell(`${of} ${unit}${status ? ` · ${status}` : ''}`)
-    }
+    let clock = new StageClock('', 0, '', 0)
     return {
-      start(title, all, named = 'items', done = 0) {
-        total = all
-        unit = named
-        show(done)
-        progress.start(title, all, named, done)
+      start: (title, total, unit = 'items', done = 0) => {
+        clock = new StageClock(title, total, unit, done)
+        this.#tell(clock)
+        progress.start(title, total, unit, done)
       },
-      update(done, status, metrics) {
-        show(done, status)
+      update: (done, status = clock.status, metrics) => {
+        Object.assign(clock, { done, status })
+        this.#tell(clock)
         progress.update(done, status, metrics)
       },
       end: (summary) => progress.end(summary),
@@ -98,9 +95,11 @@ export class PipelinePage {
     await this.#draw('ended')
   }
 
-  #tell(text: string): void {
+  #tell({ done, total, unit, left, status }: StageClock): void {
     const row = this.#current === undefined ? undefined : this.#rows.get(this.#current)
-    if (row) row.text = text
+    const of = total > 0 ? `${done} of ${total} ${unit}` : `${done} ${unit}`
+    const parts = [of, left !== null && `${duration(left)} left`, status]
+    if (row) row.text = parts.filter(Boolean).join(' · ')
     if (this.#isOpen) this.#page.update(() => this.#render('running'))
   }
 

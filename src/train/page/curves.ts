@@ -82,7 +82,8 @@ export function drawOverSteps(
   return drawChart({
     marginLeft: 48,
     marginBottom: 38,
-    x: { label: 'step' },
+    // There is no half step.
+    x: { label: 'step', tickFormat: (step: number) => (Number.isInteger(step) ? String(step) : '') },
     y: { label: yLabel, grid: true, ticks: 5, tickFormat, nice: true, ...(domain && { domain }) },
     marks: [...level, ...marks],
   })
