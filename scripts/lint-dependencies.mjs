@@ -47,7 +47,7 @@ export const typescriptLayers = {
   ],
   inspect: ['errors', 'options', 'data'],
   merge: ['errors', 'data', 'text', 'engine'],
-  train: ['errors', 'options', 'version', 'data', 'text', 'engine', 'settings', 'stage'],
+  train: ['errors', 'options', 'version', 'data', 'text', 'page', 'engine', 'settings', 'stage'],
   evaluate: [
     ...['errors', 'options', 'version', 'data', 'text', 'engine', 'settings', 'stage'],
     ...[
@@ -80,7 +80,7 @@ export const typescriptLayers = {
     'type:pairs',
   ],
   pipeline: [
-    ...['errors', 'options', 'version', 'data', 'settings', 'stage'],
+    ...['errors', 'options', 'version', 'data', 'text', 'page', 'settings', 'stage'],
     ...['import', 'sample', 'pairs', 'corrupt', 'train', 'evaluate', 'report'],
   ],
   study: [

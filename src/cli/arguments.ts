@@ -3,15 +3,20 @@ import { resolve } from 'node:path'
 import { z } from 'zod'
 import { ArgumentError } from '../errors.js'
 import { nearest } from '../options.js'
-import type { Locate } from '../settings/file.js'
+import { checkTree, type Locate } from '../settings/file.js'
 import { flagOf, keyOf, type Setting, settingsOf, setValueAt } from '../settings/setting.js'
 import type { Tree } from '../settings/source.js'
 import type { Command } from './command.js'
+import { logForms } from './progress.js'
 
 /** What every command takes. */
 export const commonFlags = z.strictObject({
   json: z.boolean().default(false).meta({ description: 'Print the result as one JSON object' }),
   quiet: z.boolean().default(false).meta({ description: 'Print the result and errors only' }),
+  log: z
+    .enum(logForms)
+    .default('text')
+    .meta({ description: 'Progress and errors on stderr: for people, or one JSON object a line' }),
   debug: z.boolean().default(false).meta({ description: 'Print the stack of an error' }),
   help: z.boolean().default(false).meta({ description: 'Show this help' }),
 })
@@ -58,7 +63,7 @@ export function readArguments(words: readonly string[], command: Command): Given
     else if (/^-([^\d.]|$)/.test(word) && word !== '-') take(word)
     else place(word)
   }
-  const common = commonFlags.parse(Object.fromEntries(entries(-1)))
+  const common = checkTree(commonFlags, treeOf(entries(-1)), locator(options))
   if (!common.help) requireAll(command, options, given)
   return { common, trees: command.schemas.map((_, index) => treeOf(entries(index))), locate: locator(options) }
 

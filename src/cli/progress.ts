@@ -1,15 +1,27 @@
 /**
- * How long work tells a person where it stands: a bar with rate and remaining time on a terminal, plain lines elsewhere.
+ * How long work tells where it stands: a bar with rate and remaining time on a terminal, plain lines elsewhere, JSON on demand.
  * Everything goes to stderr, so stdout stays a clean result.
  */
 import { SingleBar } from 'cli-progress'
-import { duration } from '../report/words.js'
+import { StageClock } from '../stage/clock.js'
 import type { Progress } from '../stage/index.js'
 import { forTerminal } from '../terminal.js'
+import { duration } from '../text/duration.js'
 import { counted } from '../text/plural.js'
+import { JsonProgress } from './json-progress.js'
+
+/** How progress is told: to people as the stream allows, or to machines. */
+export const logForms = ['text', 'json'] as const
+
+export type LogForm = (typeof logForms)[number]
 
 /** The reporter that suits the stream. */
-export function createProgress(stream: NodeJS.WriteStream = process.stderr, env = process.env): Progress {
+export function createProgress(
+  form: LogForm = 'text',
+  stream: NodeJS.WriteStream = process.stderr,
+  env = process.env,
+): Progress {
+  if (form === 'json') return new JsonProgress((line) => stream.write(forTerminal(line)))
   const isDumb = env.TERM === 'dumb' || (stream.columns ?? 80) < leastColumns
   return stream.isTTY && !isDumb
     ? new BarProgress(stream, drawsBlocks(env))
@@ -25,42 +37,24 @@ function drawsBlocks(env: NodeJS.ProcessEnv): boolean {
   return locale === '' || /utf-?8/i.test(locale)
 }
 
-/** Rate and remaining time of the stage so far, for instance `3.1 pairs/s, 42.0 s left`. */
-export function describeRate(done: number, total: number, seconds: number, unit: string): string {
-  if (done === 0 || seconds <= 0) return 'starting'
-  const rate = done / seconds
+/** For instance `3.1 pairs/s, 42.0 s left`. */
+export function describeRate({ rate, left, unit }: Pick<StageClock, 'rate' | 'left' | 'unit'>): string {
+  if (rate === null) return 'starting'
   const speed = rate >= 1 ? `${rate.toFixed(1)} ${unit}/s` : `${(1 / rate).toFixed(1)} s per ${singular(unit)}`
-  return total > 0 ? `${speed}, ${duration((total - done) / rate)} left` : speed
+  return left === null ? speed : `${speed}, ${duration(left)} left`
 }
 
 /** `answers` is one `answer`; `MiB` stays. */
 const singular = (unit: string): string => unit.replace(/s$/, '')
 
-interface Stage {
-  title: string
-  total: number
-  unit: string
-  started: number
-  done: number
-  status: string
-}
-
-function newStage(title: string, total: number, unit: string): Stage {
-  return { title, total, unit, started: performance.now(), done: 0, status: '' }
-}
-
-function elapsed(stage: Stage): number {
-  return (performance.now() - stage.started) / 1000
-}
-
-function summaryLine(stage: Stage, summary: string | undefined): string {
+function summaryLine(stage: StageClock, summary: string | undefined): string {
   const tail = summary ?? stage.status
-  return `${stage.title}: ${counted(stage.done, singular(stage.unit), stage.unit)} in ${duration(elapsed(stage))}${tail ? ` · ${tail}` : ''}`
+  return `${stage.title}: ${counted(stage.done, singular(stage.unit), stage.unit)} in ${duration(stage.seconds)}${tail ? ` · ${tail}` : ''}`
 }
 
 class BarProgress implements Progress {
   readonly #stream: NodeJS.WriteStream
-  #stage: Stage | undefined
+  #stage: StageClock | undefined
   readonly #signs: { barCompleteChar: string; barIncompleteChar: string }
   #bar: SingleBar | undefined
 
@@ -73,9 +67,9 @@ class BarProgress implements Progress {
     process.once('exit', () => this.#bar?.stop())
   }
 
-  start(title: string, total: number, unit = 'items'): void {
+  start(title: string, total: number, unit = 'items', done = 0): void {
     this.end()
-    this.#stage = newStage(title, total, unit)
+    this.#stage = new StageClock(title, total, unit, done)
     this.#bar = new SingleBar({
       stream: this.#stream,
       format: `${forTerminal(title)} {bar} {value}/{total} ${unit} · {rate}{status}`,
@@ -86,7 +80,7 @@ class BarProgress implements Progress {
       fps: 8,
       linewrap: false,
     })
-    this.#bar.start(total, 0, { rate: 'starting', status: '' })
+    this.#bar.start(total, done, { rate: 'starting', status: '' })
   }
 
   update(done: number, status?: string): void {
@@ -95,7 +89,7 @@ class BarProgress implements Progress {
     stage.done = done
     if (status !== undefined) stage.status = status
     this.#bar?.update(done, {
-      rate: describeRate(done, stage.total, elapsed(stage), stage.unit),
+      rate: describeRate(stage),
       status: stage.status ? ` · ${forTerminal(stage.status)}` : '',
     })
   }
@@ -120,18 +114,19 @@ class BarProgress implements Progress {
 /** At most one line every five seconds a stage, plus its end. */
 class LineProgress implements Progress {
   readonly #write: (line: string) => void
-  #stage: Stage | undefined
+  #stage: StageClock | undefined
   #printed = 0
 
   constructor(write: (line: string) => void) {
     this.#write = write
   }
 
-  start(title: string, total: number, unit = 'items'): void {
+  start(title: string, total: number, unit = 'items', done = 0): void {
     this.end()
-    this.#stage = newStage(title, total, unit)
+    this.#stage = new StageClock(title, total, unit, done)
     this.#printed = performance.now()
-    this.#write(total > 0 ? `${title}: ${counted(total, singular(unit), unit)}` : title)
+    const before = done > 0 ? `, ${done} done before` : ''
+    this.#write(total > 0 ? `${title}: ${counted(total, singular(unit), unit)}${before}` : title)
   }
 
   update(done: number, status?: string): void {
@@ -142,7 +137,7 @@ class LineProgress implements Progress {
     const now = performance.now()
     if (now - this.#printed < 5000) return
     this.#printed = now
-    const rate = describeRate(done, stage.total, elapsed(stage), stage.unit)
+    const rate = describeRate(stage)
     const of = stage.total > 0 ? `${done}/${stage.total}` : String(done)
     this.#write(`${stage.title}: ${of} ${stage.unit}, ${rate}${stage.status ? ` · ${stage.status}` : ''}`)
   }

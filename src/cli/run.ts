@@ -25,6 +25,7 @@ import { study } from './commands/study.js'
 import { train } from './commands/train.js'
 import { verify } from './commands/verify.js'
 import { helpOfAll, helpOfCommand, helpOfGroup } from './help.js'
+import { logLine } from './json-progress.js'
 import { createProgress } from './progress.js'
 import { inWordsOf } from './words.js'
 
@@ -76,13 +77,17 @@ export async function run(argv: string[], given: RunIo = processIo): Promise<num
   }
   let command: Command | undefined
   // Read by hand: the words may be wrong in a place that nobody gets to.
-  const has = (flag: string): boolean =>
-    argv.slice(0, argv.includes('--') ? argv.indexOf('--') : undefined).includes(flag)
-  const common: CommonFlags = { json: has('--json'), quiet: has('--quiet'), debug: has('--debug'), help: false }
-  const progress = common.quiet ? silent : createProgress()
+  const flags = argv.slice(0, argv.includes('--') ? argv.indexOf('--') : undefined)
+  const has = (flag: string): boolean => flags.includes(flag)
+  const isJson = flags.some((word, index) => word === '--log=json' || (word === 'json' && flags[index - 1] === '--log'))
+  const common: CommonFlags = {
+    ...{ json: has('--json'), quiet: has('--quiet'), debug: has('--debug'), help: false },
+    log: isJson ? 'json' : 'text',
+  }
+  const progress = common.quiet ? silent : createProgress(common.log)
   const context: CommandContext = {
     stdout: io.stdout,
-    note: (text) => !common.quiet && io.stderr(text),
+    note: (text) => !common.quiet && (isJson ? progress.log(text) : io.stderr(text)),
     progress,
     json: common.json,
   }
@@ -91,7 +96,7 @@ export async function run(argv: string[], given: RunIo = processIo): Promise<num
     const found = typed(error)
     if (common.json)
       io.stdout(`${jsonOf({ ...report, error: { ...inWordsOf(command, found), detail: found.detail } })}\n`)
-    io.stderr(describeError(error, found, command, common.debug))
+    io.stderr(describeError(error, found, command, common))
     return found instanceof ConfigError || found instanceof ArgumentError ? exitCodes.usage : exitCodes.failure
   }
   try {
@@ -118,7 +123,7 @@ export async function run(argv: string[], given: RunIo = processIo): Promise<num
     else if (coloured) given.stdout(text)
     else io.stdout(text)
     if (problem) return fail(problem)
-    if (stopped !== undefined) io.stderr(`${stopped}\n`)
+    if (stopped !== undefined) io.stderr(isJson ? logLine('stopped', { message: stopped }) : `${stopped}\n`)
     return exitCode ?? exitCodes.success
   }
 }
@@ -161,9 +166,9 @@ function choose(argv: readonly string[]): Chosen | { text: string } {
   return { command, title: `${found.name} ${command.name}`, words: [...before, ...inner.before, ...inner.after] }
 }
 
-/** The first word that is no flag, and what stands around it. */
+/** The first word that is no flag and no flag's value, and what stands around it. */
 function split(words: readonly string[]): { name: string | undefined; before: string[]; after: string[] } {
-  const at = words.findIndex((word) => !word.startsWith('-'))
+  const at = words.findIndex((word, index) => !word.startsWith('-') && words[index - 1] !== '--log')
   return at < 0
     ? { name: undefined, before: [...words], after: [] }
     : { name: words[at], before: words.slice(0, at), after: words.slice(at + 1) }
@@ -180,8 +185,9 @@ function byName<T extends { name: string }>(known: readonly T[], name: string, b
 
 function checkCommon(words: readonly string[]): void {
   const known = [...Object.keys(commonFlags.shape), 'version']
-  for (const word of words) {
-    const name = word.replace(/^-+/, '')
+  for (const [index, word] of words.entries()) {
+    if (words[index - 1] === '--log') continue
+    const name = word.replace(/^-+|=.*$/g, '')
     if (word === '-h' || (word.startsWith('--') && known.includes(name))) continue
     const near = nearest(name, known)
     throw new ArgumentError(
@@ -197,7 +203,12 @@ function width(): number {
 }
 
 /** One clear message with its code and hint; the stack only when asked for. */
-function describeError(error: unknown, found: FireError, command: Command | undefined, debug: boolean): string {
+function describeError(
+  error: unknown,
+  found: FireError,
+  command: Command | undefined,
+  { debug, log }: CommonFlags,
+): string {
   const { code, message, hint } = inWordsOf(command, found)
   const isUsage = found instanceof ArgumentError && !(found instanceof ConfigError) && code === ArgumentError.code
   const help = isUsage
@@ -205,6 +216,7 @@ function describeError(error: unknown, found: FireError, command: Command | unde
     : undefined
   const stack = debug ? stacks(error).join('\ncaused by ') : ''
   const advice = hint ?? help
+  if (log === 'json') return logLine('error', { code, message, hint: advice, ...(debug && { stack }) })
   return [`error ${code}: ${message}`, ...(advice ? [`hint: ${advice}`] : []), ...(stack ? ['', stack] : []), ''].join(
     '\n',
   )

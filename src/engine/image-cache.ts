@@ -23,6 +23,7 @@ export class ImageCache implements AsyncDisposable {
   readonly #capacity: number
   /** By the id of the source; the order is that of use. */
   readonly #held = new Map<string, ImageFeatures>()
+  #waited = 0
 
   /** @param capacity distinct images kept; a single `hold` may exceed it while its own images need it. */
   constructor(engine: Engine, capacity: number) {
@@ -34,6 +35,11 @@ export class ImageCache implements AsyncDisposable {
   /** Images held now. */
   get size(): number {
     return this.#held.size
+  }
+
+  /** Seconds that all calls of `hold` together have waited for images to be read and decoded. */
+  get secondsWaited(): number {
+    return this.#waited / 1000
   }
 
   /**
@@ -69,7 +75,9 @@ export class ImageCache implements AsyncDisposable {
   async #encode(sources: readonly ImageSource[], options: CallOptions): Promise<void> {
     let decoding = sources[0]?.decode()
     for (const [index, { id, path }] of sources.entries()) {
+      const started = performance.now()
       const image = await decoding
+      this.#waited += performance.now() - started
       // Decoded while the tower is at work: at most two images are in memory as pixels.
       decoding = sources[index + 1]?.decode()
       decoding?.catch(() => {})

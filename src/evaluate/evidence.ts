@@ -132,8 +132,7 @@ async function answerRound(
   const report = await sampleAnswers(request, await engineAnswerer(who, asked), {
     signal,
     onStart(done, total) {
-      progress.start(`${name}${round}`, total, 'answers')
-      progress.update(done)
+      progress.start(`${name}${round}`, total, 'answers', done)
     },
     onProgress: (done) => progress.update(done),
     onFailure: namingFirst((line) => progress.log(line)),

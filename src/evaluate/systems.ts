@@ -97,8 +97,7 @@ async function asked(
     {
       signal,
       onStart(done, total) {
-        progress.start(system.name, total, 'answers')
-        progress.update(done)
+        progress.start(system.name, total, 'answers', done)
       },
       onProgress: (done, failed) => progress.update(done, failed > 0 ? `${failed} failed` : undefined),
       onFailure: namingFirst((line) => progress.log(line)),

@@ -70,6 +70,16 @@ dt { color: var(--soft); }
 dd { margin: 0; }
 details { margin-top: 12px; }
 summary { cursor: pointer; color: var(--soft); font-size: 14px; }
+.standing p { margin-bottom: 8px; }
+.standing .bar { height: 8px; border-radius: 4px; background: var(--tint); overflow: hidden; margin-bottom: 10px; }
+.standing .bar i { display: block; height: 100%; background: var(--after); }
+.standing.failed .bar i { background: var(--loss); }
+.standing.complete .bar i { background: var(--gain); }
+.standing .problem { color: var(--loss); }
+.standing td:not(:nth-child(3)), .standing th:not(:nth-child(3)) { text-align: left; }
+.standing td:nth-child(-n+3) { white-space: nowrap; }
+.standing .latest { display: flex; flex-wrap: wrap; gap: 4px 28px; color: var(--soft); font-size: 14px; margin: 0; }
+.standing .latest b { color: var(--text); font-size: 17px; font-variant-numeric: tabular-nums; }
 pre { background: var(--page); border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; font-size: 13px; line-height: 1.45; margin: 10px 0 0; white-space: pre-wrap; }
 .narrow { display: none; }
 @media (max-width: 760px) {

@@ -12,7 +12,7 @@ import type { StageState } from './manifest.js'
  */
 export async function setAside(
   output: string,
-  { name, traces }: PlannedStage,
+  { name, traces }: Pick<PlannedStage, 'name' | 'traces'>,
   before: StageState | undefined,
 ): Promise<string | undefined> {
   const left: string[] = []

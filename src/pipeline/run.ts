@@ -2,7 +2,7 @@
 import { join, relative, sep } from 'node:path'
 import { sha256 } from '../data/files.js'
 import { lockOutput } from '../data/lock.js'
-import { isAbort, throwIfAborted } from '../errors.js'
+import { isAbort, reasonOf, throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { silent, titled } from '../stage/progress.js'
 import { runStage, type StageContext } from '../stage/stage.js'
@@ -11,6 +11,7 @@ import type { Pipeline, PlannedStage } from './config.js'
 import { setAside } from './earlier.js'
 import { Hashes } from './hashes.js'
 import { type Manifest, readManifest, type StageState, writeManifest } from './manifest.js'
+import { PipelinePage } from './page.js'
 
 /** The signal asks for an orderly stop; the same call goes on later. Without `progress` nothing is shown. */
 export type PipelineContext = Partial<Pick<StageContext, 'signal' | 'progress' | 'native'>>
@@ -37,29 +38,45 @@ export interface PipelineReport {
  * @throws {LockedError} when another run writes to the output.
  * @throws whatever a stage throws, its name put before the message; stages before it are done and will be skipped.
  */
-export async function runPipeline(
-  { output, stages }: Pipeline,
-  options: PipelineContext = {},
-): Promise<PipelineReport> {
+export async function runPipeline(pipeline: Pipeline, options: PipelineContext = {}): Promise<PipelineReport> {
   checkOptions('runPipeline', options, { signal: true, progress: true, native: true })
-  const { signal, progress = silent, native } = options
+  const { output, stages } = pipeline
+  const { signal, native } = options
   await using _lock = await lockOutput(output, 'folder')
   const manifest = await readManifest(output)
   const hashes = new Hashes(manifest.hashes, signal)
+  const page = new PipelinePage(pipeline, manifest)
+  const progress = page.watching(options.progress ?? silent)
   const context = { signal, progress, native }
   const report: PipelineReport = { stages: [], interrupted: null }
   for (const [index, stage] of stages.entries()) {
     const title = `${index + 1}/${stages.length} ${stage.name}`
     try {
-      const outcome = await runPlanned(stage, title, stages.slice(0, index), { manifest, hashes, output }, context)
-      if (!outcome) return { ...report, interrupted: stage.name }
+      const outcome = await runPlanned(
+        stage,
+        title,
+        stages.slice(0, index),
+        { manifest, hashes, output, page },
+        context,
+      )
+      if (!outcome) {
+        report.interrupted = stage.name
+        break
+      }
       report.stages.push(outcome)
     } catch (error) {
       progress.end('failed')
-      if (isAbort(error, signal)) return { ...report, interrupted: stage.name }
-      throw explain(error, stage.name)
+      const stopped = isAbort(error, signal)
+      page.end(stopped ? 'stopped' : 'failed', stopped ? '' : reasonOf(error))
+      if (!stopped) {
+        await page.close()
+        throw explain(error, stage.name)
+      }
+      report.interrupted = stage.name
+      break
     }
   }
+  await page.close()
   return report
 }
 
@@ -117,6 +134,7 @@ async function hashNamed(stage: PlannedStage, hashes: Hashes, output: string): P
 
 interface Books {
   output: string
+  page: PipelinePage
   manifest: Manifest
   hashes: Hashes
 }
@@ -126,7 +144,7 @@ async function runPlanned(
   stage: PlannedStage,
   title: string,
   others: readonly PlannedStage[],
-  { output, manifest, hashes }: Books,
+  { output, manifest, hashes, page }: Books,
   { signal, progress, native }: StageContext,
 ): Promise<StageOutcome | undefined> {
   const write = async (state: StageState): Promise<void> => {
@@ -139,6 +157,7 @@ async function runPlanned(
   const why = before ? await changed(before, now, stage, { hashes, output }) : neverRan
   if (before && why === null) {
     progress.log(`${title}: unchanged, skipped (${before.summary})`)
+    page.skip(stage, before.summary)
     return { name: stage.name, reason: null, summary: before.summary }
   }
   const { reason, resume } = why ?? neverRan
@@ -146,6 +165,7 @@ async function runPlanned(
   const running = { ...now, state: 'running' as const, outputs: [], summary: '', finished: '' }
   const earlier = resume ? (before?.seconds ?? 0) : 0
   // Before the stage counts as begun: what is found after a crash is then always of these settings.
+  await page.begin(stage)
   const kept = resume ? undefined : await setAside(output, stage, before)
   if (kept !== undefined) progress.log(`${title}: what it made before is kept in ${kept}`)
   await write({ ...running, seconds: earlier })
@@ -165,12 +185,14 @@ async function runPlanned(
   progress.end(interrupted ? 'stopped' : summary)
   if (interrupted) {
     await write({ ...running, seconds })
+    page.end('stopped', summary)
     return undefined
   }
   if (problem) throw problem
   const outputs = await hashAll(hashes, stage.outputs)
   const named = await hashNamed(stage, hashes, output)
   await write({ ...now, named, state: 'done', outputs, summary, seconds, finished: new Date().toISOString() })
+  page.end('done', summary)
   return { name: stage.name, reason, summary }
 }
 

@@ -2,11 +2,10 @@
 import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { parse } from 'yaml'
-import { z } from 'zod'
+import type { z } from 'zod'
 import { decodeImage } from '../data/images.js'
 import { readJsonl } from '../data/jsonl.js'
 import { type Pair, pair as pairRecord } from '../data/records.js'
-import { objectives, usedCoefficients } from '../engine/objectives.js'
 import { asFileError, DataError, guarded } from '../errors.js'
 import { evaluationFiles } from '../evaluate/files.js'
 import { type ProbedQuestion, probedQuestion } from '../evaluate/grounding.js'
@@ -16,15 +15,14 @@ import { loadPicture } from '../page/picture.js'
 import { spread } from '../page/spread.js'
 import type { PairReport } from '../pairs/index.js'
 import { resolveTrainConfig } from '../train/config.js'
-import type { MetricsRow } from '../train/metrics.js'
+import { objectiveName, shownObjective } from '../train/page/objective.js'
 import { runFiles } from '../train/run-folder.js'
-import type { TrainConfig } from '../train/settings.js'
+import { readMetrics } from '../train/run-log.js'
 import type { TrainReport } from '../train/train.js'
 import { chooseChanged, choosePairs, chooseProbes } from './choose.js'
 import { describeAttention, describeRun, type Evaluation, summarise, type Training } from './describe.js'
 import { comparedRounds, readRounds } from './rounds.js'
 import type { AttentionExample, ExamplePair, HiddenExample, ReportData, StageTime } from './types.js'
-import { objectiveName } from './words.js'
 
 /** Where things lie; whatever a run did not make is left out. */
 export interface ReportSources {
@@ -61,7 +59,7 @@ export async function collectReport(sources: ReportSources, options: ReportOptio
   const made = sources.pairsReport === undefined ? null : await readJson<PairReport>(sources.pairsReport)
   const training = sources.metrics === undefined ? null : await readTraining(sources.metrics)
   const evaluation = sources.evaluation === undefined ? null : await readEvaluation(sources.evaluation)
-  const objective = training ? objectiveOf(training.config) : null
+  const objective = training ? shownObjective(training.config) : null
   const root = dirname(sources.pairs ?? '')
   const found = { pairs, made, training, evaluation }
   const examples: ExamplePair[] = []
@@ -90,16 +88,10 @@ export async function collectReport(sources: ReportSources, options: ReportOptio
   }
 }
 
-function objectiveOf({ objective }: TrainConfig): ReportData['objective'] {
-  const { name, scope } = objective
-  const used = usedCoefficients(name).map((key) => [key, objective[key] ?? objectives[name].coefficients[key]])
-  return { name, scope: scope ?? objectives[name].scope, coefficients: Object.fromEntries(used) }
-}
-
 async function readTraining(metrics: string): Promise<Training> {
   const folder = dirname(metrics)
   // First, so that a wrong path is named as it was given.
-  const rows = await readAll(metrics, z.custom<MetricsRow>())
+  const rows = await readMetrics(metrics)
   const yaml = await readText(join(folder, runFiles.config))
   return {
     config: resolveTrainConfig(parse(yaml)),

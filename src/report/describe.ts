@@ -1,18 +1,19 @@
 /** What a run did and on what, in words that follow from its files alone. */
-import { basename } from 'node:path'
 import type { Pair } from '../data/records.js'
 import type { ProbedQuestion } from '../evaluate/grounding.js'
 import type { HiddenAnswers } from '../evaluate/hidden.js'
 import type { MeanRatios } from '../evaluate/index.js'
 import type { PairReport } from '../pairs/index.js'
 import { counted } from '../text/plural.js'
-import type { MetricsRow } from '../train/metrics.js'
+import type { LogRow } from '../train/metrics.js'
+import { describeTraining } from '../train/page/facts.js'
+import { objectiveName } from '../train/page/objective.js'
 import type { TrainConfig } from '../train/settings.js'
 import type { TrainReport } from '../train/train.js'
 import { version } from '../version.js'
 import { askedWords } from './accuracy-section.js'
 import type { EvaluatedRounds } from './rounds.js'
-import { corruptionWords, objectiveName } from './words.js'
+import { corruptionWords } from './words.js'
 
 /** A training run that is complete. */
 export interface Training {
@@ -20,7 +21,7 @@ export interface Training {
   /** The same as it stands on disk. */
   yaml: string
   report: TrainReport
-  metrics: MetricsRow[]
+  metrics: LogRow[]
 }
 
 export interface Evaluation extends EvaluatedRounds {
@@ -83,7 +84,7 @@ export function describeRun({ pairs, made, training, evaluation }: Found): [stri
     ['Version', `fire-train ${version}, Node ${process.versions.node}`],
     ['Written', now],
   ]
-  if (training) facts.push(...describeTraining(training))
+  if (training) facts.push(...describeTraining(training.config, training.report))
   const unlike = training ? differences(pairs, training.config) : []
   if (unlike.length > 0) facts.push(['Unlike published', unlike.join(', ')])
   if (made)
@@ -106,28 +107,6 @@ function differences(pairs: readonly Pair[], { objective, lora, optimizer }: Tra
     ...(noise && noise.sigma !== published.sigma ? [`${corruptionWords(noise)} (published ${published.sigma})`] : []),
     ...(lora.rank === undefined || lora.rank === published.rank ? [] : [`LoRA rank ${lora.rank} (${published.rank})`]),
     ...(optimizer.lr === published.lr ? [] : [`learning rate ${optimizer.lr} (${published.lr})`]),
-  ]
-}
-
-function describeTraining({ config, report }: Training): [string, string][] {
-  const { model, machine, peakHostBytes } = report
-  const { optimizer, batchSize, epochs } = config
-  const lora = { ...config.lora, ...model.lora }
-  const millions = `${(model.parameters / 1e6).toFixed(2)} M parameters`
-  const weights = `${model.weightDTypes.join(' and ')} weights, ${model.dtype} arithmetic`
-  const rank = `LoRA rank ${lora.rank}, alpha ${lora.alpha}${lora.rslora ? ', rank-stabilised' : ''}`
-  const steps = `learning rate ${optimizer.lr}, ${counted(batchSize, 'pair')} a step, ${counted(epochs, 'epoch')}`
-  const threads = `${counted(model.threads, 'thread')} of ${machine.cores}, ${model.isa}`
-  const memory = `${(machine.memoryBytes / 2 ** 30).toFixed(0)} GiB`
-  return [
-    ['Seed', String(config.seed)],
-    ['Objective', config.objective.name],
-    ['Model', `${basename(config.model)} (${model.family}), ${millions}, ${weights}`],
-    ['Adapter', `${rank}; ${steps}`],
-    ['Machine', `${machine.cpu}, ${threads}, ${memory}, ${machine.platform}`],
-    ['Device', model.device],
-    ['Matrix products', model.gemm],
-    ['Peak memory', `${(peakHostBytes / 2 ** 20).toFixed(0)} MiB`],
   ]
 }
 

@@ -1,7 +1,8 @@
 /** What the run does, as a picture and as the formula of its loss, for a reader who has not met the method. */
 
-import { type ObjectiveTraits, objectives, readsTwin, type Sequence } from '../engine/objectives.js'
+import { type ObjectiveTraits, readsTwin, type Sequence } from '../engine/objectives.js'
 import { type Html, html } from '../page/html.js'
+import { traitsOf } from '../train/page/objective.js'
 import type { ReportData } from './types.js'
 
 export function methodSection({ objective }: ReportData): Html | null {
@@ -13,11 +14,6 @@ export function methodSection({ objective }: ReportData): Html | null {
     <div class="formula">${formula(objective.name, traits)}</div>
     <ul class="definitions">${definitions(objective, traits)}</ul>
   </section>`
-}
-
-/** Undefined for an objective that this version does not know. */
-export function traitsOf(name: string): ObjectiveTraits | undefined {
-  return Object.hasOwn(objectives, name) ? objectives[name as keyof typeof objectives] : undefined
 }
 
 interface Step {

@@ -4,19 +4,24 @@
  */
 import { type Html, html } from '../page/html.js'
 import { renderPage } from '../page/page.js'
+import { duration } from '../text/duration.js'
+import { trainingSection } from '../train/page/training-section.js'
 import { accuracySection, changedSection, headlineSection } from './accuracy-section.js'
 import { attentionSection } from './attention-section.js'
 import { hiddenSection } from './hidden-section.js'
 import { methodSection } from './method-section.js'
 import { acceptanceSection, examplesSection } from './pairs-section.js'
 import { REPORT_STYLE } from './style.js'
-import { trainingSection } from './training-section.js'
 import type { ReportData } from './types.js'
-import { duration } from './words.js'
 
 /** The page of a run as HTML text; pictures, style and data are inside, so the file needs nothing else. */
 export function renderReport(data: ReportData): string {
-  const content = html`<p class="soft">${data.facts.slice(0, 3).map(([label, value], i) => `${i > 0 ? ' · ' : ''}${label.toLowerCase()} ${value}`)}</p>
+  return renderPage(data.title, reportContent(data), REPORT_STYLE)
+}
+
+/** All of the page but its frame. */
+export function reportContent(data: ReportData): Html {
+  return html`<p class="soft">${data.facts.slice(0, 3).map(([label, value], i) => `${i > 0 ? ' · ' : ''}${label.toLowerCase()} ${value}`)}</p>
 ${headlineSection(data)}
 ${methodSection(data)}
 ${accuracySection(data)}
@@ -27,7 +32,6 @@ ${examplesSection(data)}
 ${attentionSection(data)}
 ${changedSection(data)}
 ${runSection(data)}`
-  return renderPage(data.title, content, REPORT_STYLE)
 }
 
 function runSection(data: ReportData): Html {

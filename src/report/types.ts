@@ -6,7 +6,8 @@ import type { HiddenResults } from '../evaluate/hidden.js'
 import type { Heat, Picture } from '../page/picture.js'
 import type { PairReport } from '../pairs/index.js'
 import type { PairStatistics } from '../pairs/statistics.js'
-import type { MetricsRow } from '../train/metrics.js'
+import type { LogRow } from '../train/metrics.js'
+import type { ShownObjective } from '../train/page/objective.js'
 
 /** Character spans of decisive phrases, `[start, end)` in UTF-16. */
 export type Span = readonly [number, number]
@@ -70,13 +71,13 @@ export interface ReportData {
   title: string
   /** What the run did, in a few sentences for a reader who has not met the method. */
   summary: string[]
-  /** What was trained with, and the coefficients that its formula reads; null when nothing was. */
-  objective: { name: string; scope: 'phrase' | 'completion'; coefficients: Record<string, string | number> } | null
+  /** Null when nothing was trained. */
+  objective: ShownObjective | null
   /** Null when no two systems were evaluated. */
   rounds: ComparedRounds | null
   /** How answers were judged: `by …`. */
   judge: string
-  metrics: MetricsRow[]
+  metrics: LogRow[]
   /** What became of the answers; null when no pairs were made. */
   pairs: PairStatistics | null
   /** How much an edit may change; null when no pairs were made. */

@@ -5,15 +5,6 @@ import { percent } from '../page/numbers.js'
 import type { Rejection } from '../pairs/index.js'
 import type { ComparedRounds } from './types.js'
 
-/** Seconds as `4.2 s`, `3 min 05 s` or `1 h 12 min`. */
-export function duration(seconds: number): string {
-  if (!Number.isFinite(seconds)) return 'unknown'
-  if (seconds < 59.95) return `${seconds.toFixed(1)} s`
-  const whole = Math.round(seconds)
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, '0')} s`
-  return `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, '0')} min`
-}
-
 export interface Headline {
   conclusion: Resolution
   title: string
@@ -52,9 +43,6 @@ export const askWords = (ask: string): string | undefined => own(ASKS, ask)
 /** What a table has under a name that a file chose. */
 const own = (table: Record<string, string>, name: string): string | undefined =>
   Object.hasOwn(table, name) ? table[name] : undefined
-
-/** Objectives under the names of their papers. */
-export const objectiveName = (name: string): string => (name === 'fire' ? 'FiRe-MPO' : name)
 
 const CORRUPTIONS: Record<string, string> = {
   'lesion-noise': 'noise on the lesion',

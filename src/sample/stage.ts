@@ -79,8 +79,7 @@ export const sampleStage = defineStage({
       {
         signal,
         onStart(done, total) {
-          progress.start('', total, 'answers')
-          progress.update(done)
+          progress.start('', total, 'answers', done)
         },
         onProgress: (done, failed) => progress.update(done, failed > 0 ? `${failed} failed` : undefined),
         onFailure: namingFirst((line) => progress.log(line)),

@@ -1,9 +1,14 @@
 /** Where progress goes: a bar, lines, or nothing. */
 export interface Progress {
-  /** Starts a stage of `total` units (0 = unknown); a stage still open is ended first. */
-  start(title: string, total: number, unit?: string): void
-  /** Sets how many units of the stage are done, with an optional short status such as "loss 0.61". */
-  update(done: number, status?: string): void
+  /**
+   * Starts a stage of `total` units (0 = unknown), of which an earlier run did `done`; a stage still open is ended first.
+   */
+  start(title: string, total: number, unit?: string, done?: number): void
+  /**
+   * Sets how many units of the stage are done, with an optional short status such as "loss 0.61", and the numbers behind it for
+   * machines.
+   */
+  update(done: number, status?: string, metrics?: Record<string, number>): void
   /** Ends the stage; the optional summary replaces its status. */
   end(summary?: string): void
   /** Prints a line without tearing the bar apart. */
@@ -16,8 +21,8 @@ export const silent: Progress = { start() {}, update() {}, end() {}, log() {} }
 /** Puts a stage's name before every title, so that its parts need not know it. */
 export function titled(progress: Progress, title: string): Progress {
   return {
-    start: (part, total, unit) => progress.start(part === '' ? title : `${title}: ${part}`, total, unit),
-    update: (done, status) => progress.update(done, status),
+    start: (part, total, unit, done) => progress.start(part === '' ? title : `${title}: ${part}`, total, unit, done),
+    update: (done, status, metrics) => progress.update(done, status, metrics),
     end: (summary) => progress.end(summary),
     log: (line) => progress.log(line),
   }

@@ -20,3 +20,6 @@ export function describeMachine(): Machine {
     platform: `${process.platform}-${process.arch}`,
   }
 }
+
+/** Highest resident memory of this process so far, in bytes. */
+export const peakHostBytes = (): number => process.resourceUsage().maxRSS * 1024

@@ -18,6 +18,9 @@ export type MetricsRow = { step: number; epoch: number; loss: number } & Record<
 /** Keys of the held-out pairs: those of a training row behind `eval_`, as TRL's trainers call them. */
 export type EvaluationRow = { step: number; epoch: number; eval_loss: number } & Record<string, number>
 
+/** A line of metrics.jsonl: of a step or of an evaluation. */
+export type LogRow = { step: number; epoch: number } & Record<string, number>
+
 /** The numbers of an evaluation that tell a better adapter, and which way is better. */
 export const evaluationMetrics = {
   eval_loss: 'lower',
@@ -44,6 +47,10 @@ export interface StepContext {
   numTokens: number
   /** Wall time of the step, images and update included. */
   seconds: number
+  /** Of these, what the engine waited for images to be read and decoded. */
+  secondsWaited: number
+  /** Highest resident memory of the process so far, in bytes. */
+  peakHostBytes: number
 }
 
 /**
@@ -64,6 +71,9 @@ export function metricsRow({ pairs, tokens }: Computed, objective: ObjectiveSpec
     num_tokens: context.numTokens,
     tokens_per_second: tokens / context.seconds,
     pairs_per_second: pairs.length / context.seconds,
+    data_time: context.secondsWaited,
+    engine_time: context.seconds - context.secondsWaited,
+    peak_host_bytes: context.peakHostBytes,
   }) as MetricsRow
 }
 

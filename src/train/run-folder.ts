@@ -1,4 +1,7 @@
-/** The folder of a run: config.resolved.yaml, metrics.jsonl, checkpoints/, adapter/, best/, samples/, train.json, failed.jsonl. */
+/**
+ * The folder of a run: config.resolved.yaml, metrics.jsonl, tensorboard/, report.html, checkpoints/, adapter/, best/, samples/, train.json,
+ * failed.jsonl.
+ */
 import { existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -12,6 +15,8 @@ import type { TrainConfig } from './settings.js'
 export const runFiles = {
   config: 'config.resolved.yaml',
   metrics: 'metrics.jsonl',
+  tensorboard: 'tensorboard',
+  page: 'report.html',
   checkpoints: 'checkpoints',
   adapter: 'adapter',
   /** The adapter with the best value of `checkpoint.best`. */

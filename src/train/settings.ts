@@ -177,7 +177,9 @@ export const trainSettings = z.strictObject({
         'Order of the pairs of an epoch: random (published), or image, pairs of one image one after the other',
     }),
   }),
-  output: text.meta(outputPath('Folder for config.resolved.yaml, metrics.jsonl, checkpoints/ and adapter/')),
+  output: text.meta(
+    outputPath('Folder for config.resolved.yaml, metrics.jsonl, report.html, tensorboard/, checkpoints/ and adapter/'),
+  ),
   seed: seed.meta({ description: "Seed of the order of pairs, of dropout and of the adapter's first values" }),
   ...compute,
   gemm: z.enum(gemmBackends).default('auto').meta({ description: 'Whose matrix products to use (docs/gpu.md)' }),
@@ -221,6 +223,14 @@ export const trainSettings = z.strictObject({
   logEvery: count
     .default(1)
     .meta({ description: 'Optimizer steps between lines on the terminal; metrics.jsonl has every step', free: true }),
+  tensorboard: z
+    .boolean()
+    .default(true)
+    .meta({ description: 'Write the metrics as TensorBoard events too, to tensorboard/', free: true }),
+  report: z
+    .boolean()
+    .default(true)
+    .meta({ description: 'Write report.html, kept up to date while the run goes on', free: true }),
   referenceCache: whole.default(256).meta({
     description: 'Memory in MiB for results of the reference, so that later epochs need no reference pass; 0 = off',
     free: true,

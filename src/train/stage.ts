@@ -40,12 +40,11 @@ export const trainStage = defineStage({
       overwrite,
       onLog: (line) => progress.log(line),
       onStart({ step, totalSteps }) {
-        progress.start('', totalSteps, 'steps')
-        progress.update(step)
+        progress.start('', totalSteps, 'steps', step)
       },
       onProgress(event) {
         const shown = event.step % config.logEvery === 0 || event.step === event.totalSteps
-        progress.update(event.step, shown ? describeStep(event) : undefined)
+        progress.update(event.step, shown ? describeStep(event) : undefined, event.metrics)
       },
     })
     const loss = report.last ? `, loss ${report.last.loss.toFixed(4)}` : ''
@@ -66,5 +65,9 @@ function describeStep({ metrics }: TrainProgress): string {
   const parts = [`loss ${metrics.loss.toFixed(4)}`]
   if (metrics['rewards/accuracies'] !== undefined) parts.push(`accuracy ${metrics['rewards/accuracies'].toFixed(2)}`)
   if (metrics['rewards/margins'] !== undefined) parts.push(`margin ${metrics['rewards/margins'].toFixed(3)}`)
+  if (metrics.engine_time !== undefined) {
+    parts.push(`engine ${metrics.engine_time.toFixed(2)} s, waiting for images ${metrics.data_time.toFixed(2)} s`)
+    parts.push(`peak ${(metrics.peak_host_bytes / 2 ** 20).toFixed(0)} MiB`)
+  }
   return parts.join(', ')
 }

@@ -1,13 +1,13 @@
 /** The training run: steps, metrics, checkpoints, and leaving well when told to. */
 import { join } from 'node:path'
-import { JsonlAppender, writeFolderAtomic, writeJson } from '../data/files.js'
+import { writeFolderAtomic, writeJson } from '../data/files.js'
 import { writeJsonl } from '../data/jsonl.js'
 import { lockOutput } from '../data/lock.js'
 import type { PairCounts } from '../data/pairs.js'
 import { averagedTokens, type ModelInfo, type StepOptions, type UpdateStats } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
 import { problemFile } from '../engine/unfit-adapter.js'
-import { AbortedError, isAbort, NumericError } from '../errors.js'
+import { AbortedError, isAbort, NumericError, reasonOf } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { checkTree } from '../settings/file.js'
 import { version } from '../version.js'
@@ -15,11 +15,12 @@ import { assertSamePairs, fingerprint, saveCheckpoint, type TrainerState } from 
 import type { Example } from './collate.js'
 import { checkTrainConfig } from './config.js'
 import { describeEvaluation, Evaluation } from './evaluation.js'
-import { describeMachine, type Machine } from './machine.js'
+import { describeMachine, type Machine, peakHostBytes } from './machine.js'
 import { type Computed, type EvaluationMetric, type EvaluationRow, type MetricsRow, metricsRow } from './metrics.js'
 import { microBatches } from './micro-batches.js'
 import { prepare } from './prepare.js'
 import { clearEarlierRun, openRunFolder, type RunFolder, runFiles, writeResolvedConfig } from './run-folder.js'
+import { RunLog } from './run-log.js'
 import { learningRateFactor } from './schedule.js'
 import { checkPlaceholders, checkReference, isExact, startsAtReference } from './self-check.js'
 import { type TrainConfig, trainSettings } from './settings.js'
@@ -222,19 +223,24 @@ class Run {
 
   async finish(): Promise<TrainReport> {
     const { engine, loaded, failures, totalSteps } = this.#prepared
-    const metrics = await this.#restore()
+    const log = await this.#restore()
     const resumedFrom = this.#step
     this.#options.onStart?.({ step: resumedFrom, totalSteps })
     const started = performance.now()
     try {
       while (!this.#isComplete && !this.#options.stop?.aborted) {
-        await this.#next(metrics).catch((error) => this.#giveUpStep(error))
+        await this.#next(log).catch((error) => this.#giveUpStep(error))
       }
-      await metrics.sync()
+      await log.sync()
       // Before the first step there is no state to save: going on is starting anew.
-      if (!this.#isComplete && this.#step > 0 && this.#checkpoint === null) await this.#save(metrics)
+      if (!this.#isComplete && this.#step > 0 && this.#checkpoint === null) await this.#save(log)
+    } catch (error) {
+      // The error is what the caller must learn, not that the page could not be written.
+      const state = isAbort(error, this.#signal) ? 'stopped' : 'failed'
+      await log.show({ state, problem: state === 'failed' ? reasonOf(error) : null }).catch(() => {})
+      throw error
     } finally {
-      await metrics.close()
+      await log.close()
     }
     const complete = this.#isComplete
     const { output, objective, lora } = this.#config
@@ -263,15 +269,16 @@ class Run {
       machine: describeMachine(),
       seconds: (performance.now() - started) / 1000,
       checkpointing: this.#prepared.checkpointing,
-      peakHostBytes: process.resourceUsage().maxRSS * 1024,
+      peakHostBytes: peakHostBytes(),
       last: this.#last,
     }
     if (complete) await writeJson(join(output, runFiles.report), report)
+    await log.show({ state: complete ? 'complete' : 'stopped', problem })
     return report
   }
 
   /** Opens metrics.jsonl, cut back to the checkpoint when there is one, and puts engine and counters to its state. */
-  async #restore(): Promise<JsonlAppender> {
+  async #restore(): Promise<RunLog> {
     const { checkpoint } = this.#folder
     if (checkpoint) {
       await this.#prepared.engine.loadState(join(checkpoint.path, 'state'))
@@ -281,36 +288,39 @@ class Run {
       this.#checkpoint = checkpoint.path
       this.#options.onLog?.(`resuming after step ${this.#step} from ${checkpoint.path}`)
     }
-    return JsonlAppender.open(join(this.#config.output, runFiles.metrics), checkpoint?.state.metricsBytes ?? 0)
+    const { engine, totalSteps } = this.#prepared
+    const about = { config: this.#config, model: engine.info, totalSteps }
+    return RunLog.open(about, checkpoint?.state.metricsBytes ?? 0)
   }
 
   /** One optimizer step or one evaluation, and the checkpoint behind it. */
-  async #next(metrics: JsonlAppender): Promise<void> {
-    if (this.#evaluation && this.#owesEvaluation) await this.#evaluate(this.#evaluation, metrics)
-    else await this.#train(metrics)
+  async #next(log: RunLog): Promise<void> {
+    if (this.#evaluation && this.#owesEvaluation) await this.#evaluate(this.#evaluation, log)
+    else await this.#train(log)
     const { every } = this.#config.checkpoint
     const isDue = every > 0 && (this.#step % every === 0 || this.#hasLastStep)
-    if (isDue && !this.#owesEvaluation) await this.#save(metrics)
+    if (isDue && !this.#owesEvaluation) await this.#save(log)
   }
 
-  async #evaluate(evaluation: Evaluation, metrics: JsonlAppender): Promise<void> {
+  async #evaluate(evaluation: Evaluation, log: RunLog): Promise<void> {
     const row = await evaluation.measure({ step: this.#step, epoch: this.#step / this.#prepared.order.stepsPerEpoch })
     const answers = this.#config.evalSamples > 0 ? await evaluation.answer(this.#step) : undefined
     const tracking = track(this.#tracking, row, this.#config)
     const isBest = tracking.best?.step === this.#step
     if (isBest) await this.#saveBest(tracking.best, row)
-    await metrics.append(row)
+    await log.append(row)
     this.#tracking = tracking
     this.#checkpoint = null
-    const log = this.#options.onLog ?? (() => {})
-    log(`${describeEvaluation(row)}${isBest ? ', the best so far' : ''}${answers ? `; answers: ${answers}` : ''}`)
-    if (this.#stopped !== null) log(`training ends after step ${this.#step}: ${this.#stopped}`)
+    const say = this.#options.onLog ?? (() => {})
+    say(`${describeEvaluation(row)}${isBest ? ', the best so far' : ''}${answers ? `; answers: ${answers}` : ''}`)
+    if (this.#stopped !== null) say(`training ends after step ${this.#step}: ${this.#stopped}`)
   }
 
-  async #train(metrics: JsonlAppender): Promise<void> {
+  async #train(log: RunLog): Promise<void> {
     const { objective, order, totalSteps } = this.#prepared
     const { optimizer, schedule } = this.#config
     const started = performance.now()
+    const waited = this.#images.secondsWaited
     const batch = order.of(this.#step)
     const lr = optimizer.lr * learningRateFactor(schedule, this.#step, totalSteps)
     const [stats, { gradNorm }] = await this.#optimize(batch, lr)
@@ -325,8 +335,10 @@ class Run {
       gradNorm,
       numTokens: this.#numTokens,
       seconds: (performance.now() - started) / 1000,
+      secondsWaited: this.#images.secondsWaited - waited,
+      peakHostBytes: peakHostBytes(),
     })
-    await metrics.append(row)
+    await log.append(row)
     this.#last = row
     this.#options.onProgress?.({ step: this.#step, totalSteps, metrics: row })
   }
@@ -380,14 +392,14 @@ class Run {
     return whole
   }
 
-  async #save(metrics: JsonlAppender): Promise<void> {
-    await metrics.sync()
+  async #save(log: RunLog): Promise<void> {
+    await log.sync()
     const state: TrainerState = {
       format: 1,
       version,
       step: this.#step,
       totalSteps: this.#prepared.totalSteps,
-      metricsBytes: metrics.bytes,
+      metricsBytes: log.bytes,
       numTokens: this.#numTokens,
       ...this.#folder.made,
       leftOut: this.#prepared.failures.map(({ id }) => id),

@@ -57,6 +57,38 @@ describe('--json and --quiet', () => {
   })
 })
 
+describe('--log json', () => {
+  it('makes every line of stderr an object, and leaves stdout as it is', async () => {
+    const timesOf = (text: string): string => text.replace(/in [\d.]+ (ms|s)|[\d.]+ (GFLOP|MiB|GiB)\S*/g, '')
+    for (const [name, args] of commands()) {
+      const text = await runCommand(args, { env })
+      const json = await runCommand([...args, '--log', 'json'], { env })
+      expect({ name, code: json.code }).toEqual({ name, code: text.code })
+      if (name === 'inspect') expect(timesOf(json.stdout)).toBe(timesOf(text.stdout))
+      const events = json.stderr.split('\n').flatMap((line) => (line === '' ? [] : [JSON.parse(line)]))
+      for (const event of events)
+        expect(event, name).toMatchObject({ time: expect.any(String), event: expect.any(String) })
+      if (json.code !== 0)
+        expect(events.at(-1)).toMatchObject({ event: 'error', code: expect.stringMatching(/^ERR_FIRE_/) })
+      if (name === 'train') {
+        const steps = events.filter(({ event }) => event === 'progress')
+        expect(steps.at(-1)).toMatchObject({ stage: 'train', step: 2, total: 2, unit: 'steps', eta: 0 })
+        expect(steps.at(-1).metrics).toHaveProperty('loss')
+      }
+    }
+  }, 120_000)
+
+  it('goes before the command too, and takes the forms it knows', async () => {
+    const { stdout } = await runCommand(['--log', 'json', '--version'], { env })
+    expect(stdout).toMatch(/^\d+\./)
+    expect(await runCommand(['--log=json', 'inspect', world.pairs], { env })).toMatchObject({ code: 0 })
+    expect(await runCommand(['inspect', world.pairs, '--log', 'xml'], { env })).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('--log'),
+    })
+  })
+})
+
 describe('a stdout that takes nothing', () => {
   it.skipIf(!existsSync('/dev/full'))('is a full disk: a typed error and 1', () => {
     const { status, stderr } = spawnSync(process.execPath, [main, 'doctor'], {

@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from 'vitest'
 import { formatBytes, formatCount, formatDifference, formatTable } from '../../src/cli/format.js'
 import { createProgress, describeRate } from '../../src/cli/progress.js'
-import { duration } from '../../src/report/words.js'
+import { duration } from '../../src/text/duration.js'
 
 function fakeStream(isTTY: boolean) {
   const written: string[] = []
@@ -13,7 +13,7 @@ describe('progress', () => {
   it('prints plain lines, not too many, when the stream is no terminal', () => {
     vi.useFakeTimers()
     const { written, stream } = fakeStream(false)
-    const progress = createProgress(stream)
+    const progress = createProgress('text', stream)
     progress.start('training', 100, 'steps')
     for (let step = 1; step <= 100; step += 1) {
       vi.advanceTimersByTime(100)
@@ -29,10 +29,63 @@ describe('progress', () => {
     ])
   })
 
+  it('does not count what an earlier run did as speed', () => {
+    vi.useFakeTimers()
+    const { written, stream } = fakeStream(false)
+    const progress = createProgress('text', stream)
+    progress.start('training', 100, 'steps', 90)
+    vi.advanceTimersByTime(6000)
+    progress.update(92)
+    progress.end()
+    vi.useRealTimers()
+    expect(written.slice(0, 2)).toEqual([
+      'training: 100 steps, 90 done before\n',
+      'training: 92/100 steps, 3.0 s per step, 24.0 s left\n',
+    ])
+  })
+
+  it('writes one JSON object a line for machines', () => {
+    vi.useFakeTimers({ now: 1_800_000_000_000 })
+    const { written, stream } = fakeStream(false)
+    const progress = createProgress('json', stream)
+    progress.log('a note\u001b[2J of\ntwo lines')
+    progress.start('training', 4, 'steps', 1)
+    vi.advanceTimersByTime(2000)
+    progress.update(2, 'loss 0.5', { step: 2, loss: 0.5 })
+    vi.advanceTimersByTime(10)
+    progress.update(3)
+    progress.update(4)
+    progress.end()
+    progress.start('import', 0, 'records')
+    progress.end('none')
+    vi.useRealTimers()
+    const lines = written.map((line) => JSON.parse(line))
+    for (const line of written) expect(line).toMatch(/^\{.*\}\n$/)
+    expect(written.join('')).not.toContain('\u001b')
+    const time = '2027-01-15T08:00:00.000Z'
+    const training = { stage: 'training', total: 4, unit: 'steps' }
+    expect(lines.slice(0, 3)).toEqual([
+      { time, event: 'log', message: 'a note\u001b[2J of\ntwo lines' },
+      { time, event: 'start', ...training, step: 1 },
+      {
+        ...{ time: '2027-01-15T08:00:02.000Z', event: 'progress', ...training, step: 2, rate: 0.5, eta: 4 },
+        ...{ status: 'loss 0.5', metrics: { step: 2, loss: 0.5 } },
+      },
+    ])
+    // Step 3 came within the same second; the last step is always told.
+    expect(lines.slice(3).map(({ event, step, total }) => [event, step, total])).toEqual([
+      ['progress', 4, 4],
+      ['end', 4, 4],
+      ['start', 0, null],
+      ['end', 0, null],
+    ])
+    expect(lines.at(-1)).toMatchObject({ stage: 'import', rate: null, summary: 'none' })
+  })
+
   it('ends a bar with a line that stays', () => {
     const cursor = { cursorTo: () => {}, clearLine: () => {}, clearScreenDown: () => {}, moveCursor: () => {} }
     const { written, stream } = fakeStream(true)
-    const progress = createProgress(Object.assign(stream, cursor))
+    const progress = createProgress('text', Object.assign(stream, cursor))
     progress.start('a', 2)
     progress.update(1)
     progress.log('note')
@@ -44,10 +97,10 @@ describe('progress', () => {
   })
 
   it('words rates and durations', () => {
-    expect(describeRate(0, 10, 0, 'pairs')).toBe('starting')
-    expect(describeRate(5, 10, 1, 'pairs')).toBe('5.0 pairs/s, 1.0 s left')
-    expect(describeRate(1, 3, 4, 'steps')).toBe('4.0 s per step, 8.0 s left')
-    expect(describeRate(4, 0, 2, 'groups')).toBe('2.0 groups/s')
+    expect(describeRate({ rate: null, left: null, unit: 'pairs' })).toBe('starting')
+    expect(describeRate({ rate: 5, left: 1, unit: 'pairs' })).toBe('5.0 pairs/s, 1.0 s left')
+    expect(describeRate({ rate: 0.25, left: 8, unit: 'steps' })).toBe('4.0 s per step, 8.0 s left')
+    expect(describeRate({ rate: 2, left: null, unit: 'groups' })).toBe('2.0 groups/s')
     expect([4.21, 59.96, 185, 4320].map(duration)).toEqual(['4.2 s', '1 min 00 s', '3 min 05 s', '1 h 12 min'])
   })
 })

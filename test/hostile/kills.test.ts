@@ -88,7 +88,7 @@ async function finish(name: Name): Promise<void> {
 
 /** Wall time, memory, dates and what they decide; where a run began again. */
 const varying =
-  /"(made|seconds|finished|peakHostBytes|resumedFrom|checkpoint|metricsBytes|last|tokens_per_second|pairs_per_second|mark|outputs|inputs|sha256)": ?("[^"]*"|\[[^\]]*\]|\{[^}]*\}|[^,}\n]*)/g
+  /"(made|seconds|finished|peakHostBytes|resumedFrom|checkpoint|metricsBytes|last|tokens_per_second|pairs_per_second|data_time|engine_time|peak_host_bytes|wall_time|mark|outputs|inputs|sha256)": ?("[^"]*"|\[[^\]]*\]|\{[^}]*\}|[^,}\n]*)/g
 
 /** Every file below a folder, by its path; of records and reports what does not vary. */
 async function filesOf(folder: string): Promise<Record<string, string>> {
@@ -99,8 +99,10 @@ async function filesOf(folder: string): Promise<Record<string, string>> {
     const name = path.slice(folder.length + 1)
     const bytes = await readFile(path)
     const varies = /(^|\/)(train|trainer|pipeline|evaluation)\.json$|metrics\.jsonl$/.test(name)
+    // Named by the time of the start, and full of times; test/train holds its content against metrics.jsonl.
+    if (name.includes('tfevents')) files[name.replace(/\d+\.\d+/, '')] = 'events'
     // A page tells times in its own words.
-    if (name.endsWith('.html')) files[name] = bytes.toString('utf8').endsWith('</html>\n') ? 'whole' : 'cut'
+    else if (name.endsWith('.html')) files[name] = bytes.toString('utf8').endsWith('</html>\n') ? 'whole' : 'cut'
     // A run that was stopped after its last step has nothing left to do, and tells no loss (`TrainReport.last`).
     else if (varies)
       files[name] = bytes

@@ -77,6 +77,8 @@ describe('the data stages of a pipeline', () => {
     const before = await readFile(join(folder, 'pairs.jsonl'))
     expect((await run()).stages.map(({ reason }) => reason)).toEqual([null, null, null])
     expect(await readFile(join(folder, 'pairs.jsonl'))).toEqual(before)
-    expect((await readdir(join(root, 'out'))).sort()).toEqual(['corrupt', 'import', 'pairs', 'pipeline.json'])
+    expect((await readdir(join(root, 'out'))).sort()).toEqual([
+      ...['corrupt', 'import', 'pairs', 'pipeline.json', 'report.html'],
+    ])
   })
 })

@@ -63,7 +63,7 @@ describe('flags', () => {
     const stdout = help.stdout.split('\nExamples:')[0]
     const shown = new Set([...stdout.matchAll(/^ +(?:-h, )?--([a-z-]+)/gm)].map(([, flag]) => flag))
     // `--set` is for a settings file in place of flags.
-    for (const flag of ['set', 'json', 'quiet', 'debug', 'help', 'overwrite', 'resume']) shown.delete(flag)
+    for (const flag of ['set', 'json', 'log', 'quiet', 'debug', 'help', 'overwrite', 'resume']) shown.delete(flag)
     const usage = stdout.split('\n')[0]
     const positional = new Set([...usage.matchAll(/[<[]([a-z]+)[>\]]/g)].map(([, each]) => each))
     const expected = settingsOf(settings).map(flagOf)

@@ -52,7 +52,16 @@ describe('metricsRow', () => {
     lambda: 0.25,
     klReduction: 'sum',
   })
-  const context = { step: 1, epoch: 0.5, lr: 1e-6, gradNorm: 3, numTokens: 100, seconds: 2 }
+  const context = {
+    step: 1,
+    epoch: 0.5,
+    lr: 1e-6,
+    gradNorm: 3,
+    numTokens: 100,
+    seconds: 2,
+    secondsWaited: 0.5,
+    peakHostBytes: 1024,
+  }
   const row = (name: ObjectiveSpec['name'], ...pairs: PairStats[]) =>
     metricsRow({ pairs, tokens: 50 }, spec(name), context)
 

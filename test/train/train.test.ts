@@ -10,6 +10,7 @@ import type { TrainConfig, TrainConfigInput } from '../../src/train/settings.js'
 import { type TrainOptions, train } from '../../src/train/train.js'
 import { goneOwner } from '../data/owners.js'
 import { fakeNative, type World, writePairs, writeWorld } from '../fakes/world.js'
+import { eventsOf } from './events.js'
 
 let world: World
 
@@ -43,9 +44,30 @@ async function metricsOf(settings: TrainConfig): Promise<Record<string, number>[
     .trimEnd()
     .split('\n')
     .map((line) => {
-      const { tokens_per_second: _, pairs_per_second: __, ...row } = JSON.parse(line)
-      return row
+      return withoutTimes(JSON.parse(line))
     })
+}
+
+/** What two equal runs share. */
+function withoutTimes(row: Record<string, number>): Record<string, number> {
+  const varies = /_per_second$|_time$|^peak_host_bytes$/
+  return Object.fromEntries(Object.entries(row).filter(([key]) => !varies.test(key)))
+}
+
+/** TensorBoard is told what metrics.jsonl says, each step once. */
+async function expectSameEvents({ output }: TrainConfig): Promise<void> {
+  const events = (await eventsOf(join(output, 'tensorboard'))).filter(({ scalars }) => scalars)
+  const lines = (await readFile(join(output, 'metrics.jsonl'), 'utf8')).trimEnd().split('\n')
+  const rows = lines.map((line) => JSON.parse(line) as Record<string, number>)
+  expect(events.map(({ step, wallTime }) => [step, wallTime])).toEqual(rows.map((row) => [row.step, row.wall_time]))
+  const losses = events.map(({ scalars = {} }) => scalars['train/loss'])
+  expect(losses).toEqual(rows.map(({ loss }) => Math.fround(loss)))
+}
+
+/** What report.html says first, without markup. */
+async function standingOf({ output }: TrainConfig): Promise<string> {
+  const page = await readFile(join(output, 'report.html'), 'utf8')
+  return page.slice(page.indexOf('class="standing')).replace(/<[^>]*>/g, '')
 }
 
 async function setContext(max_position_embeddings: number): Promise<void> {
@@ -67,6 +89,8 @@ describe('train', () => {
       'checkpoints',
       'config.resolved.yaml',
       'metrics.jsonl',
+      'report.html',
+      'tensorboard',
       'train.json',
     ])
     expect((await readdir(join(settings.output, 'checkpoints'))).sort()).toEqual(['step-6', 'step-8'])
@@ -81,6 +105,14 @@ describe('train', () => {
       expect(first).toHaveProperty([key])
     }
     expect(rows[7].loss).toBeLessThan(first.loss)
+  })
+
+  it('writes neither page nor events where they are switched off', async () => {
+    const settings = config('bare', { report: false, tensorboard: false })
+    await run(settings)
+    const names = await readdir(settings.output)
+    expect(names).toContain('metrics.jsonl')
+    expect(names.filter((name) => /report|tensorboard/.test(name))).toEqual([])
   })
 
   it('saves nothing when it is stopped before the first step', async () => {
@@ -105,6 +137,7 @@ describe('train', () => {
           onProgress: ({ step }) => step === stopAfter && stop.abort(),
         })
         expect(interrupted).toMatchObject({ step: stopAfter, interrupted: true, adapter: null })
+        expect(await standingOf(parts)).toContain(`Stopped; it goes on with --resume: step ${stopAfter} of 8`)
         expect(existsSync(join(parts.output, 'checkpoints', `step-${stopAfter}`, 'adapter'))).toBe(true)
         const left = `.tmp-step-99-${goneOwner()}.01234567`
         // What a kill after the checkpoint would leave: a half-written line and a half-written checkpoint.
@@ -114,6 +147,8 @@ describe('train', () => {
         expect(resumed).toMatchObject({ step: 8, resumedFrom: stopAfter, interrupted: false })
         expect(await metricsOf(parts)).toEqual(await metricsOf(whole))
         expect(await adapterOf(parts)).toBe(await adapterOf(whole))
+        await expectSameEvents(parts)
+        expect(await standingOf(parts)).toContain('Complete: step 8 of 8')
         expect(await readdir(join(parts.output, 'checkpoints'))).not.toContain(left)
       }
     },
@@ -220,6 +255,7 @@ describe('train', () => {
     const failure = await run(settings, { resume: true }).catch((error) => error)
     expect(failure).toBeInstanceOf(NumericError)
     expect(failure.message).toMatch(/^Step \d: the loss is not a finite number for pair\(s\) "pair-6"$/)
+    expect(await standingOf(settings)).toMatch(/^[^:]*Failed: step \d[\s\S]*the loss is not a finite number/)
     const steps = await readdir(join(settings.output, 'checkpoints'))
     expect(steps).toContain(`step-${failure.detail.step - 1}`)
     expect(steps).not.toContain(`step-${failure.detail.step}`)

@@ -123,8 +123,7 @@ async function answerFile(
   const report = await collectAnswers({ asked, total, ...how, from: path }, answerer, {
     signal,
     onStart(done) {
-      progress.start('generate', total, 'answers')
-      progress.update(done)
+      progress.start('generate', total, 'answers', done)
     },
     onProgress: (done, failed) => progress.update(done, failed > 0 ? `${failed} failed` : undefined),
     onFailure: namingFirst((line) => progress.log(line)),

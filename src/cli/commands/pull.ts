@@ -47,7 +47,7 @@ export const pull = defineCommand({
         signal: stop.signal,
         onLog: (line) => progress.log(line),
         onProgress(done, total) {
-          if (!started && total > 0) progress.start('download', mebibytes(total), 'MiB')
+          if (!started && total > 0) progress.start('download', mebibytes(total), 'MiB', mebibytes(done))
           started = true
           progress.update(mebibytes(done))
         },

@@ -1,9 +1,62 @@
+import { resolve } from 'node:path'
+import { z } from 'zod'
+import { writeFileAtomic } from '../../data/files.js'
+import { lockOutput } from '../../data/lock.js'
+import { reportSettings } from '../../report/settings.js'
 import { reportStage } from '../../report/stage.js'
-import { stageCommand } from '../stage-command.js'
+import { inputPath, outputPath, text } from '../../settings/common.js'
+import { checkTree, configError, type Locate } from '../../settings/file.js'
+import type { Tree } from '../../settings/source.js'
+import { checkSettings } from '../../stage/stage.js'
+import { counted } from '../../text/plural.js'
+import { defineCommand } from '../command.js'
+import { executeStage, stageCommand } from '../stage-command.js'
 
-export const report = stageCommand(reportStage, {
+/** Where a comparison goes that is not told where. */
+const comparison = 'runs.html'
+
+const settings = z.strictObject({
+  runs: z.array(text).default([]).meta(inputPath('Folders of training runs or pipelines to compare, finished or not')),
+  ...reportSettings.shape,
+  out: text
+    .optional()
+    .meta(outputPath(`${reportSettings.shape.out.meta()?.description}; with runs: ${comparison} if not given`)),
+})
+
+type Settings = z.output<typeof settings>
+
+export const report = defineCommand({
+  name: 'report',
+  summary: 'Write one HTML page about a run, or one that compares training runs',
+  settings,
+  positionals: ['runs'],
+  fromFile: stageCommand(reportStage).fromFile,
   examples: [
+    ['report runs/dpo runs/fire', 'final numbers, settings that differ, curves over each other'],
     ['report --metrics run/metrics.jsonl --evaluation eval --out report.html', 'curves, and before and after'],
   ],
   notes: 'A pipeline with a section `report` fills in the paths, and shows how long each stage took.',
+  check,
+  async run({ runs, out, title, notes, ...sources }, context) {
+    if (runs.length === 0) {
+      return await executeStage(reportStage, { ...sources, title, notes, out: out as string }, {}, context, {})
+    }
+    const { readRuns } = await import('../../report/runs/read.js')
+    const { renderRuns } = await import('../../report/runs/page.js')
+    const path = out ?? resolve(comparison)
+    await using _lock = await lockOutput(path, 'file')
+    await writeFileAtomic(path, renderRuns(`${title}: ${counted(runs.length, 'run')}`, notes, await readRuns(runs)))
+    return { text: `${path}: ${counted(runs.length, 'run')}\n`, report: { out: path, runs } }
+  },
 })
+
+function check(tree: Tree, locate: Locate): Settings {
+  const { runs = [], ...others } = tree
+  if ((runs as string[]).length === 0) return { runs: [], ...checkSettings(reportStage, others, locate) }
+  const given = checkTree(settings, tree, locate)
+  for (const key of ['pairs', 'pairsReport', 'metrics', 'evaluation'] as const) {
+    if (given[key] === undefined) continue
+    throw configError([{ path: [key], message: `${key} has no place in a comparison of runs` }], locate)
+  }
+  return given
+}

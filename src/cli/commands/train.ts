@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { duration } from '../../report/words.js'
+import { duration } from '../../text/duration.js'
 import { counted } from '../../text/plural.js'
 import { trainStage } from '../../train/stage.js'
 import type { TrainReport } from '../../train/train.js'

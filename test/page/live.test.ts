@@ -1,0 +1,35 @@
+import { mkdtemp, readFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
+import { describe, expect, it } from 'vitest'
+import { LivePage } from '../../src/page/live.js'
+
+describe('LivePage', () => {
+  it('draws at once, then not at every step, and last what it is told', async () => {
+    const live = new LivePage(join(await mkdtemp(join(tmpdir(), 'page-')), 'report.html'))
+    const drawn: number[] = []
+    const draw = (step: number) => async () => {
+      drawn.push(step)
+      return `step ${step}`
+    }
+    live.update(draw(1))
+    live.update(draw(2))
+    await setTimeout(300)
+    expect(await readFile(live.path, 'utf8')).toBe('step 1')
+    live.update(draw(3))
+    await live.write(draw(4))
+    expect(drawn).toEqual([1, 4])
+    expect(await readFile(live.path, 'utf8')).toBe('step 4')
+  })
+
+  it('ends no work for a page that cannot be drawn, but says so when it must be', async () => {
+    const live = new LivePage(join(await mkdtemp(join(tmpdir(), 'page-')), 'report.html'))
+    const fail = async (): Promise<string> => {
+      throw new Error('no page')
+    }
+    live.update(fail)
+    await setTimeout(50)
+    await expect(live.write(fail)).rejects.toThrow('no page')
+  })
+})
