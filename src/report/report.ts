@@ -9,6 +9,7 @@ import { attentionSection } from './attention-section.js'
 import { hiddenSection } from './hidden-section.js'
 import { methodSection } from './method-section.js'
 import { acceptanceSection, examplesSection } from './pairs-section.js'
+import { roundsSection } from './rounds-section.js'
 import { REPORT_STYLE } from './style.js'
 import { trainingSection } from './training-section.js'
 import type { ReportData } from './types.js'
@@ -20,6 +21,7 @@ export function renderReport(data: ReportData): string {
 ${headlineSection(data)}
 ${methodSection(data)}
 ${accuracySection(data)}
+${roundsSection(data)}
 ${trainingSection(data)}
 ${hiddenSection(data)}
 ${acceptanceSection(data)}

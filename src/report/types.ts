@@ -65,6 +65,15 @@ export interface StageTime {
   seconds: number
 }
 
+/** What became of one round of sampling and training; null where the files of a stage are not there. */
+export interface RoundSummary {
+  /** Of its folder. */
+  name: string
+  pairs: Pick<PairStatistics, 'answers' | 'pairs' | 'byOrigin'> | null
+  /** Means over the second half of the steps, of what the objective reports. */
+  training: { steps: number; loss: number; accuracy: number | null; margin: number | null } | null
+}
+
 /** Everything on a report page; sections without data are left out. */
 export interface ReportData {
   title: string
@@ -77,6 +86,8 @@ export interface ReportData {
   /** How answers were judged: `by …`. */
   judge: string
   metrics: MetricsRow[]
+  /** In their order; none for a pipeline that trains once. */
+  trainedRounds: RoundSummary[]
   /** What became of the answers; null when no pairs were made. */
   pairs: PairStatistics | null
   /** How much an edit may change; null when no pairs were made. */

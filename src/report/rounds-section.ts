@@ -1,0 +1,33 @@
+/** The rounds of a pipeline, side by side: whether the model errs less in what it says itself. */
+import { type Html, html } from '../page/html.js'
+import { percent } from '../page/numbers.js'
+import type { ReportData, RoundSummary } from './types.js'
+
+export function roundsSection({ trainedRounds }: ReportData): Html | null {
+  if (trainedRounds.length === 0) return null
+  return html`<section>
+    <h2>Rounds</h2>
+    <p class="note">Each round samples the model with the adapter of the round before, and goes on training that adapter. The
+    last three columns are means over the second half of its steps. The rest of this page is about the last round.</p>
+    <table>
+      <thead><tr><th>round</th><th>answers</th><th>pairs</th><th>right, falsified</th><th>wrong, repaired</th><th>steps</th>
+        <th>loss</th><th>reward accuracy</th><th>margin</th></tr></thead>
+      <tbody>${trainedRounds.map(roundRow)}</tbody>
+    </table>
+  </section>`
+}
+
+function roundRow({ name, pairs, training }: RoundSummary): Html {
+  const of = (count: number) => (pairs?.pairs ? `${count} (${percent(count / pairs.pairs)} %)` : `${count}`)
+  const cells = [
+    pairs?.answers,
+    pairs?.pairs,
+    pairs && of(pairs.byOrigin.counterfactual),
+    pairs && of(pairs.byOrigin.repaired),
+    training?.steps,
+    training?.loss.toFixed(4),
+    training?.accuracy?.toFixed(2),
+    training?.margin?.toFixed(3),
+  ]
+  return html`<tr><td>${name}</td>${cells.map((cell) => html`<td class="number">${cell ?? '–'}</td>`)}</tr>`
+}
