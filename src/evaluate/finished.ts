@@ -81,7 +81,7 @@ const shape = z.looseObject({
   baseline: z.string(),
   judging: z.looseObject({ first: z.string(), description: z.string() }),
   systems: z.array(z.looseObject({ name: z.string(), about: z.record(z.string(), z.unknown()) })),
-  inputs: z.looseObject({ samples: z.string(), imageRoot: z.string(), trainedOn: z.array(z.unknown()) }),
+  inputs: z.looseObject({ samples: z.string(), imageRoot: z.string(), trainedOn: z.array(z.unknown()).optional() }),
 })
 
 /** Reads evaluation.json of a folder. @throws {FileError} when there is none. @throws {DataError} when it is no evaluation. */

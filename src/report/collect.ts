@@ -126,7 +126,11 @@ async function summariseRound(folder: string): Promise<RoundSummary> {
   }
 }
 
-async function readTraining(metrics: string): Promise<Training> {
+/**
+ * A complete training run. @param metrics its metrics.jsonl.
+ * @throws {FileError} when it is not complete.
+ */
+export async function readTraining(metrics: string): Promise<Training> {
   const folder = dirname(metrics)
   // First, so that a wrong path is named as it was given.
   const rows = await readAll(metrics, z.custom<MetricsRow>())

@@ -104,7 +104,7 @@ describe('systems from files', () => {
     ])
     expect(results.inputs).toMatchObject({
       samplesSha256: await hashOf(join(folder, 'samples.jsonl')),
-      trainedOn: [{ path: 'pairs.jsonl', sha256: await hashOf(pairs) }],
+      trainedOn: [{ path: '../pairs.jsonl', sha256: await hashOf(pairs) }],
     })
     const lexicon = new URL('../../lexica/answers.json', import.meta.url).pathname
     expect(results.judging.rules).toEqual({ version: rulesVersion, lexiconSha256: await hashOf(lexicon) })
