@@ -106,23 +106,13 @@ async function summariseRound(folder: string): Promise<RoundSummary> {
   const [report, metrics] = roundFiles(folder)
   const made = existsSync(report) ? await readJson<PairReport>(report) : null
   const rows = existsSync(metrics) ? await readAll(metrics, z.custom<MetricsRow>()) : []
-  const settled = rows.slice(Math.floor(rows.length / 2))
-  const mean = (key: string): number | null => {
-    const values = settled.map((row) => row[key]).filter((value) => Number.isFinite(value))
-    return values.length === 0 ? null : values.reduce((sum, value) => sum + value, 0) / values.length
-  }
+  const settled = rows.slice(Math.floor(rows.length / 2)).map((row) => row['rewards/accuracies'])
+  const values = settled.filter((value) => Number.isFinite(value))
+  const accuracy = values.length === 0 ? null : values.reduce((sum, value) => sum + value, 0) / values.length
   return {
     name: basename(folder),
     pairs: made?.statistics ?? null,
-    training:
-      rows.length === 0
-        ? null
-        : {
-            steps: rows.length,
-            loss: mean('loss') ?? Number.NaN,
-            accuracy: mean('rewards/accuracies'),
-            margin: mean('rewards/margins'),
-          },
+    training: rows.length === 0 ? null : { steps: rows.length, accuracy },
   }
 }
 

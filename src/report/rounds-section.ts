@@ -7,27 +7,23 @@ export function roundsSection({ trainedRounds }: ReportData): Html | null {
   if (trainedRounds.length === 0) return null
   return html`<section>
     <h2>Rounds</h2>
-    <p class="note">Each round samples the model with the adapter of the round before, and goes on training that adapter. The
-    last three columns are means over the second half of its steps. The rest of this page is about the last round.</p>
+    <p class="note">Each round samples the model with the adapter of the round before, and goes on training that adapter.
+    Right: the share of pairs whose answer of the model was right as it was. Reward accuracy is a mean over the second half of
+    the steps. The rest of this page is about the last round.</p>
     <table>
-      <thead><tr><th>round</th><th>answers</th><th>pairs</th><th>right, falsified</th><th>wrong, repaired</th><th>steps</th>
-        <th>loss</th><th>reward accuracy</th><th>margin</th></tr></thead>
+      <thead><tr><th>round</th><th>answers</th><th>pairs</th><th>right</th><th>steps</th><th>reward accuracy</th></tr></thead>
       <tbody>${trainedRounds.map(roundRow)}</tbody>
     </table>
   </section>`
 }
 
 function roundRow({ name, pairs, training }: RoundSummary): Html {
-  const of = (count: number) => (pairs?.pairs ? `${count} (${percent(count / pairs.pairs)} %)` : `${count}`)
   const cells = [
     pairs?.answers,
     pairs?.pairs,
-    pairs && of(pairs.byOrigin.counterfactual),
-    pairs && of(pairs.byOrigin.repaired),
+    pairs && `${percent(pairs.byOrigin.counterfactual / pairs.pairs)} %`,
     training?.steps,
-    training?.loss.toFixed(4),
     training?.accuracy?.toFixed(2),
-    training?.margin?.toFixed(3),
   ]
   return html`<tr><td>${name}</td>${cells.map((cell) => html`<td class="number">${cell ?? '–'}</td>`)}</tr>`
 }

@@ -70,8 +70,8 @@ export interface RoundSummary {
   /** Of its folder. */
   name: string
   pairs: Pick<PairStatistics, 'answers' | 'pairs' | 'byOrigin'> | null
-  /** Means over the second half of the steps, of what the objective reports. */
-  training: { steps: number; loss: number; accuracy: number | null; margin: number | null } | null
+  /** The reward accuracy is a mean over the second half of the steps; null for an objective that has none. */
+  training: { steps: number; accuracy: number | null } | null
 }
 
 /** Everything on a report page; sections without data are left out. */
