@@ -28,6 +28,7 @@ export const errorCodes = [
   'ERR_FIRE_NO_DEVICE',
   'ERR_FIRE_OUT_OF_MEMORY',
   'ERR_FIRE_SEGMENTER',
+  'ERR_FIRE_SELF_CHECK',
   'ERR_FIRE_TRAINING',
   'ERR_FIRE_UNSUPPORTED',
 ] as const
@@ -103,6 +104,11 @@ export class UnsupportedError extends FireError {
 /** A weight, loss or gradient is not finite. Adapter and checkpoints are as they were before the step. */
 export class NumericError extends FireError {
   static override readonly code = 'ERR_FIRE_NONFINITE'
+}
+
+/** Before the first step something does not hold that must: rewards or KL of an untrained adapter are not 0, an image has other rows than placeholders. */
+export class SelfCheckError extends FireError {
+  static override readonly code = 'ERR_FIRE_SELF_CHECK'
 }
 
 /** A training run came to its end and taught nothing: its gradient was 0, or its loss diverged (docs/training.md). */

@@ -256,7 +256,7 @@ void run(const Options& o) {
   set_device(device, o.device);
   const int64_t rank = shape_named(o.shape).rank;
   const LoraSpec lora{rank, 2.0 * static_cast<double>(rank), 0, false, {all_projs.begin(), all_projs.end()}, 0};
-  const EngineSpec spec{o.folder, device, lora, "", o.checkpointing, o.cached ? size_t{1} << 30 : 0, std::nullopt};
+  const EngineSpec spec{o.folder, device, lora, "", "", o.checkpointing, o.cached ? size_t{1} << 30 : 0, std::nullopt};
   Engine engine(spec);
   std::vector<uint8_t> pixels(static_cast<size_t>(o.image * o.image * 3));
   std::mt19937 random(2);

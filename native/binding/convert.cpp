@@ -142,6 +142,7 @@ EngineSpec to_engine_spec(const Napi::Value& value) {
           to_device_spec(o, gemm, o.boolean("planOnly")),
           lora ? std::optional(to_lora(*lora)) : std::nullopt,
           o.get("adapter").IsNull() ? "" : o.text("adapter"),
+          o.get("referenceAdapter").IsNull() ? "" : o.text("referenceAdapter"),
           o.boolean("checkpointing"),
           static_cast<size_t>(o.integer("referenceCacheBytes", 0)),
           store ? std::optional(ContentStoreSpec{store->text("folder"), store->text("key"),

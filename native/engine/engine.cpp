@@ -23,11 +23,15 @@ Engine::Engine(const EngineSpec& spec)
       ops_(open_device(spec.device)),
       arena_(std::make_unique<Arena>(ops_->arena_source())),
       weights_(file_.reading([&] { return Weights::load(file_, config_, *ops_); })),
+      reference_adapter_(spec.reference_adapter.empty() ? nullptr
+                                                        : Adapter::load(*ops_, config_.text, spec.reference_adapter)),
       store_(open_store(spec, *ops_)),
-      reference_cache_(spec.reference_cache_bytes, store_ ? &*store_ : nullptr,
-                       [this](const std::string& id) { return hex(image(id).content); }) {
+      reference_cache_(
+          spec.reference_cache_bytes, store_ ? &*store_ : nullptr,
+          [this](const std::string& id) { return hex(image(id).content); }, reference_adapter_.get()) {
   if (!spec.adapter.empty()) {
     adapter_ = Adapter::load(*ops_, config_.text, spec.adapter);
+    if (spec.lora) adapter_->train_with(spec.lora->dropout, spec.lora->seed);
   } else if (spec.lora) {
     adapter_ = std::make_unique<Adapter>(*ops_, config_.text, *spec.lora);
   }
@@ -150,6 +154,7 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
                               .dropout_pass = training ? training->next_pass() : 0,
                               .logits_budget = logits_budget,
                               .reference = reference,
+                              .reference_adapter = reference_adapter_.get(),
                               .chosen_tokens = options.chosen_tokens};
   try {
     StepStats stats = run_preference_step(context, adapter_.get(), pairs, objective, batch, settings,
@@ -192,8 +197,8 @@ double Engine::update(const AdamWSpec& spec) { return optimizer().update(spec); 
 void Engine::zero_grad() { optimizer().zero_grad(); }
 
 PlanStats Engine::plan(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options) {
-  return plan_step(context(), file_, adapter_or_throw("a training plan"), pairs, objective, options.layout,
-                   spec_.checkpointing);
+  return plan_step(context(), file_, {adapter_or_throw("a training plan"), reference_adapter_.get()}, pairs, objective,
+                   options.layout, spec_.checkpointing);
 }
 
 void Engine::reserve(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,

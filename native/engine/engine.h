@@ -23,7 +23,9 @@ struct EngineSpec {
   std::string model;
   DeviceSpec device;
   std::optional<LoraSpec> lora;
-  std::string adapter;  // PEFT folder, or empty
+  /// PEFT folder, or empty. Its shape is its own; dropout and seed are those of `lora` where that is given.
+  std::string adapter;
+  std::string reference_adapter;  // PEFT folder that the reference has; empty = the model without an adapter
   bool checkpointing;
   /// Host memory for reference hidden rows (see ReferenceCache); 0 = none.
   size_t reference_cache_bytes;
@@ -146,6 +148,7 @@ class Engine {
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<Arena> arena_;
   Weights weights_;
+  const std::unique_ptr<const Adapter> reference_adapter_;  // nullptr: the reference is the model as it is
   std::unique_ptr<Adapter> adapter_;
   std::optional<Optimizer> optimizer_;
   std::map<std::string, Image> images_;

@@ -63,8 +63,8 @@ size_t tower_peak(NullOps& null, const VisionSpec& vision, const SafeTensors& fi
 
 }  // namespace
 
-PlanStats plan_step(const Context& context, const SafeTensors& file, const Adapter& adapter, std::vector<Pair> pairs,
-                    const Objective& objective, Layout layout, bool checkpointing) {
+PlanStats plan_step(const Context& context, const SafeTensors& file, const PlanAdapters& adapters,
+                    std::vector<Pair> pairs, const Objective& objective, Layout layout, bool checkpointing) {
   NullOps null(context.ops);
   Arena arena = arena_of(null);
   const Context dry{null, context.config, context.weights, arena, {}};
@@ -73,19 +73,22 @@ PlanStats plan_step(const Context& context, const SafeTensors& file, const Adapt
   const FlatImages images(dry, pairs);
   const PackedBatch batch =
       pack(pairs, objective, layout, dry.config, [&](const std::string& id, int64_t) { return images.features(id); });
-  const DeviceTensor gradient(null, DType::f32, {adapter.param().size()});
+  const DeviceTensor gradient(null, DType::f32, {adapters.policy.param().size()});
   const StepSettings settings{.normalizer = 1,
                               .checkpointing = checkpointing,
                               .dropout_pass = 0,
                               .logits_budget = logits_budget,
-                              .reference = {}};
-  const StepStats stats = run_preference_step(dry, &adapter, pairs, objective, batch, settings, gradient.view());
+                              .reference = {},
+                              .reference_adapter = adapters.reference};
+  const StepStats stats =
+      run_preference_step(dry, &adapters.policy, pairs, objective, batch, settings, gradient.view());
 
   const size_t models = objective.needs_reference() ? 2 : 1;
   PlanStats plan;
   plan.weight_bytes = dry.weights.bytes;
-  plan.adapter_bytes = adapter.param().bytes();
-  plan.optimizer_bytes = Optimizer::bytes(adapter);
+  plan.adapter_bytes = adapters.policy.param().bytes();
+  if (adapters.reference) plan.adapter_bytes += adapters.reference->param().bytes();
+  plan.optimizer_bytes = Optimizer::bytes(adapters.policy);
   plan.activation_bytes = arena.peak_bytes();
   plan.logits_bytes =
       std::min(static_cast<size_t>(stats.rows * text.vocab_size) * models * sizeof(float), logits_budget);

@@ -22,9 +22,15 @@ struct PlanStats {
   int64_t tokens = 0, rows = 0;
 };
 
+/// What is trained, and what the reference has.
+struct PlanAdapters {
+  const Adapter& policy;
+  const Adapter* reference;  // nullptr = none
+};
+
 /// A step over `pairs` on the device and model of `context`. No image needs to be encoded: only the number of its
 /// placeholder tokens matters. `file` holds the model's weights.
-PlanStats plan_step(const Context& context, const SafeTensors& file, const Adapter& adapter, std::vector<Pair> pairs,
-                    const Objective& objective, Layout layout, bool checkpointing);
+PlanStats plan_step(const Context& context, const SafeTensors& file, const PlanAdapters& adapters,
+                    std::vector<Pair> pairs, const Objective& objective, Layout layout, bool checkpointing);
 
 }  // namespace fire

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <span>
 
 #include "tensor/rng.h"
 
@@ -270,6 +271,17 @@ std::unique_ptr<Adapter> Adapter::read(Ops& ops, const TextConfig& text, const J
   }
   adapter->require_finite("in " + file.origin());
   return adapter;
+}
+
+Sha256::Digest Adapter::content() const {
+  Sha256 sha;
+  const auto add = [&](const auto& values) { sha.add(std::as_bytes(std::span(values))); };
+  add(std::array{spec_.scale()});
+  for (const LoraModule& m : modules_) add(std::array{m.layer, static_cast<int64_t>(m.proj), m.a_begin, m.b_begin});
+  std::vector<float> numbers(static_cast<size_t>(param().size()));
+  ops_.download(param(), numbers.data());
+  add(numbers);
+  return sha.digest();
 }
 
 void Adapter::require_finite(const std::string& when) const {

@@ -10,6 +10,7 @@
 #include "model/device_tensor.h"
 #include "model/weights.h"
 #include "tensor/json.h"
+#include "tensor/sha256.h"
 
 namespace fire {
 
@@ -39,6 +40,13 @@ class Adapter {
   static std::unique_ptr<Adapter> load(Ops& ops, const TextConfig& text, const std::string& directory);
 
   const LoraSpec& spec() const { return spec_; }
+  /// How it goes on being trained; what a folder says of it is how it was.
+  void train_with(float dropout, uint64_t seed) {
+    spec_.dropout = dropout;
+    spec_.seed = seed;
+  }
+  /// Two adapters with it compute the same: places, scale and numbers.
+  Sha256::Digest content() const;
   const std::vector<LoraModule>& modules() const { return modules_; }
   /// [parameters] f32.
   const Tensor& param() const { return param_.view(); }

@@ -42,7 +42,9 @@ class PreferenceStep {
     }
 
     if (objective_.needs_reference())
-      reference_ = settings_.reference ? settings_.reference : decoder_.forward(batch_.input, {}, nullptr);
+      reference_ = settings_.reference
+                       ? settings_.reference
+                       : decoder_.forward(batch_.input, {.adapter = settings_.reference_adapter}, nullptr);
     DecoderPass pass;
     pass.adapter = adapter;
     pass.dropout_pass = settings_.dropout_pass;

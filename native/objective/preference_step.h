@@ -23,14 +23,16 @@ struct StepSettings {
   size_t logits_budget;
   /// Final reference hidden rows [P, H] where they are known already; empty = run the reference.
   Tensor reference;
+  /// Of the reference; nullptr = the model without an adapter.
+  const Adapter* reference_adapter = nullptr;
   /// Of the whole optimizer step, see StepLoss; 0 = of these pairs.
   int64_t chosen_tokens = 0;
 };
 
 /// Runs the objective on a packed batch. The policy is the model with `adapter` (nullptr: as it is), the reference the
-/// model without. Adds dL/dparameter to `gradient`, flat as the adapter's parameters; empty = values only, without
-/// dropout. Throws ERR_FIRE_NONFINITE naming the pairs when a loss is not a number; `gradient` is then untouched.
-/// What ends it in the middle of backward (a stop, no memory) leaves `gradient` at 0.
+/// model with that of `settings`. Adds dL/dparameter to `gradient`, flat as the adapter's parameters; empty = values
+/// only, without dropout. Throws ERR_FIRE_NONFINITE naming the pairs when a loss is not a number; `gradient` is then
+/// untouched. What ends it in the middle of backward (a stop, no memory) leaves `gradient` at 0.
 StepStats run_preference_step(const Context& context, const Adapter* adapter, std::span<const Pair> pairs,
                               const Objective& objective, const PackedBatch& batch, const StepSettings& settings,
                               Tensor gradient);

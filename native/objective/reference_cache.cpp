@@ -2,8 +2,9 @@
 
 namespace fire {
 
-/// Everything that decides which rows are read and what they hold: tokens, masks, images, and the objective's scopes
-/// and inputs. The bytes themselves, not a hash of them: two pairs must never be taken for each other.
+/// Everything that decides which rows are read and what they hold: tokens, masks, images, the objective's scopes and
+/// inputs, and in a store the reference's adapter. The bytes themselves, not a hash of them: two pairs must never be
+/// taken for each other.
 std::string ReferenceCache::key_of(const Pair& pair, const Objective& objective) const {
   std::string key;
   auto add = [&key](const void* data, size_t bytes) {
@@ -20,6 +21,7 @@ std::string ReferenceCache::key_of(const Pair& pair, const Objective& objective)
   const uint32_t terms[] = {static_cast<uint32_t>(objective.scope()), static_cast<uint32_t>(objective.kl_scope()),
                             objective.reads(pair.has_corrupted())};
   add(terms, sizeof terms);
+  if (!adapter_name_.empty()) add(adapter_name_.data(), adapter_name_.size());
   return key;
 }
 
@@ -61,7 +63,7 @@ Tensor ReferenceCache::rows(const Context& context, std::span<const Pair> pairs,
   const PackedBatch packed = missing.size() == pairs.size() ? PackedBatch() : repack(missing);
   const PackedBatch& part = missing.size() == pairs.size() ? batch : packed;
   if (part.input.read_rows.empty()) return all;
-  const Tensor hidden = Decoder(context).forward(part.input, {}, nullptr);
+  const Tensor hidden = Decoder(context).forward(part.input, pass_, nullptr);
   for (size_t i = 0; i < missing.size(); ++i)
     ops.copy(rows_of(hidden, part, i), all.slice(computed_[i].begin, computed_[i].end));
   return all;

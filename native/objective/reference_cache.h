@@ -20,8 +20,14 @@ class ReferenceCache {
 
   /// Keeps the first pairs that fit: with epochs, dropping the oldest would drop what comes next. 0 = keep nothing.
   /// With a store pairs are also found, and kept, on disk; `content_of` then names images by what is in them.
-  explicit ReferenceCache(size_t max_bytes, ContentStore* store = nullptr, ContentOf content_of = {})
-      : max_bytes_(max_bytes), store_(store), content_of_(std::move(content_of)) {}
+  /// `adapter` is that of the reference (nullptr: it has none) and must outlive the cache.
+  explicit ReferenceCache(size_t max_bytes, ContentStore* store = nullptr, ContentOf content_of = {},
+                          const Adapter* adapter = nullptr)
+      : max_bytes_(max_bytes),
+        store_(store),
+        content_of_(std::move(content_of)),
+        pass_{.adapter = adapter},
+        adapter_name_(adapter && store ? hex(adapter->content()) : "") {}
 
   using Repack = std::function<PackedBatch(std::span<const Pair>)>;
 
@@ -50,6 +56,8 @@ class ReferenceCache {
   size_t max_bytes_, bytes_ = 0;
   ContentStore* store_;
   ContentOf content_of_;
+  DecoderPass pass_;          // of the reference
+  std::string adapter_name_;  // by its content; only with a store, which other references share
   int64_t hits_ = 0;
   std::map<std::string, std::vector<std::byte>> rows_;  // as the device stores them
   Tensor computed_rows_;

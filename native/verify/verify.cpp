@@ -68,6 +68,7 @@ class Verifier {
             .device = spec.device,
             .lora = std::nullopt,
             .adapter = spec.directory + "/adapter",
+            .reference_adapter = "",
             .checkpointing = false,
             .reference_cache_bytes = size_t{256} << 20,
             .feature_store = std::nullopt};

@@ -7,6 +7,7 @@ import { formatBytes, formatCount } from './format.js'
 export function describeWork(plan: TrainPlan): string {
   return [
     `pairs      ${formatCount(plan.pairs.kept)} of ${formatCount(plan.pairs.read)} read, ${formatCount(plan.images)} distinct images`,
+    ...(plan.heldOut > 0 ? [`held out   ${formatCount(plan.heldOut)} pairs, evaluated and not trained on`] : []),
     `steps      ${formatCount(plan.totalSteps)} (${formatCount(plan.stepsPerEpoch)} an epoch, ${plan.warmupSteps} of warm-up)`,
     `tokens     ${formatCount(plan.tokens)} through the decoder, ${formatCount(plan.rows)} rows at the head`,
     `trainable  ${formatCount(plan.trainableParameters)} parameters`,

@@ -87,6 +87,7 @@ const defaultSpec: Omit<EngineSpec, 'model'> = {
   gemm: 'auto',
   lora: null,
   adapter: null,
+  referenceAdapter: null,
   checkpointing: false,
   referenceCacheBytes: 256 * 2 ** 20,
   featureStore: null,
@@ -135,7 +136,7 @@ export async function openEngine(options: EngineOptions, open: OpenOptions = {})
   if (spec.featureStore) checkOptions('openEngine, featureStore', spec.featureStore, storeKeys)
   checkSpec(spec)
   throwIfAborted(open.signal)
-  if (spec.adapter !== null) await refuseUnfit(spec.adapter)
+  for (const adapter of [spec.adapter, spec.referenceAdapter]) if (adapter !== null) await refuseUnfit(adapter)
   const native = open.native ?? loadNative()
   const engine = await cancellable(native, open.signal, (cancel) => native.openEngine(spec, cancel))
   return new Engine(native, engine, spec)

@@ -57,8 +57,10 @@ export interface EngineSpec {
   gemm: GemmBackend
   /** A fresh adapter, or `null` for none (generation and scoring only, or `adapter` below). */
   lora: LoraSpec | null
-  /** A PEFT adapter folder to load (its settings win over `lora`), or `null`. */
+  /** A PEFT adapter folder to load, or `null`. It has its own shape; dropout and seed are those of `lora` where that is given. */
   adapter: string | null
+  /** A PEFT adapter folder that the reference model has, frozen; `null`: the reference is the model without an adapter. */
+  referenceAdapter: string | null
   /** Recompute each decoder layer in backward instead of keeping its activations. */
   checkpointing: boolean
   /**

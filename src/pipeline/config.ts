@@ -94,7 +94,9 @@ export async function loadPipeline(
   const folders = Array.from({ length: rounds ?? 0 }, (_, i) => join(output, roundName(i + 1)))
   const artifacts: Artifacts = rounds === undefined ? {} : { rounds: folders }
   const planned = turnsOf(present, rounds).map(({ stage, round, name }) => {
-    const place = { common, artifacts, folder: join(output, name), locate: locate([stage.name]), round }
+    // What only later rounds have a use for is no mistake in the first.
+    const meant = round !== undefined && round !== rounds ? {} : undefined
+    const place = { common, artifacts, folder: join(output, name), locate: locate([stage.name]), round, meant }
     const made = { ...planStage(stage, tree[stage.name] as Tree, place), name }
     addArtifacts(artifacts, made.makes)
     return made

@@ -105,7 +105,8 @@ function objectiveOf({ objective }: TrainConfig): ReportData['objective'] {
 async function summariseRound(folder: string): Promise<RoundSummary> {
   const [report, metrics] = roundFiles(folder)
   const made = existsSync(report) ? await readJson<PairReport>(report) : null
-  const rows = existsSync(metrics) ? await readAll(metrics, z.custom<MetricsRow>()) : []
+  const all = existsSync(metrics) ? await readAll(metrics, z.custom<MetricsRow>()) : []
+  const rows = all.filter(({ loss }) => loss !== undefined)
   const settled = rows.slice(Math.floor(rows.length / 2)).map((row) => row['rewards/accuracies'])
   const values = settled.filter((value) => Number.isFinite(value))
   const accuracy = values.length === 0 ? null : values.reduce((sum, value) => sum + value, 0) / values.length

@@ -104,14 +104,15 @@ function differences(pairs: readonly Pair[], { objective, lora, optimizer }: Tra
   const noise = pairs.find(({ corrupted }) => corrupted?.method === 'lesion-noise')?.corrupted
   return [
     ...(noise && noise.sigma !== published.sigma ? [`${corruptionWords(noise)} (published ${published.sigma})`] : []),
-    ...(lora.rank === published.rank ? [] : [`LoRA rank ${lora.rank} (${published.rank})`]),
+    ...(lora.rank === undefined || lora.rank === published.rank ? [] : [`LoRA rank ${lora.rank} (${published.rank})`]),
     ...(optimizer.lr === published.lr ? [] : [`learning rate ${optimizer.lr} (${published.lr})`]),
   ]
 }
 
 function describeTraining({ config, report }: Training): [string, string][] {
   const { model, machine, peakHostBytes } = report
-  const { lora, optimizer, batchSize, epochs } = config
+  const { optimizer, batchSize, epochs } = config
+  const lora = { ...config.lora, ...model.lora }
   const millions = `${(model.parameters / 1e6).toFixed(2)} M parameters`
   const weights = `${model.weightDTypes.join(' and ')} weights, ${model.dtype} arithmetic`
   const rank = `LoRA rank ${lora.rank}, alpha ${lora.alpha}${lora.rslora ? ', rank-stabilised' : ''}`

@@ -86,7 +86,7 @@ export function trainingSection(data: ReportData): Html | null {
   if (present.length === 0) return null
   return html`<section>
     <h2>Training</h2>
-    <p class="note">${counted(data.metrics.length, 'step')} of <code>${data.objective?.name}</code>. Dots are single steps, lines a running mean.</p>
+    <p class="note">${counted(data.metrics.filter(({ loss }) => loss !== undefined).length, 'step')} of <code>${data.objective?.name}</code>. Dots are single steps, lines a running mean.</p>
     <div class="grid">${present.map(({ figure, chart }) => drawFigure(figure, chart, data))}</div>
   </section>`
 }

@@ -83,8 +83,9 @@ function twinLine({ twins }: PairsAbout, list: (counts: Record<string, number>) 
 }
 
 function trainingTable({ training }: About): string[] {
-  const { objective, lora, optimizer, schedule, batchSize, seed, dtype } = training.config
+  const { objective, optimizer, schedule, batchSize, seed, dtype } = training.config
   const { report } = training
+  const lora = { ...training.config.lora, ...report.model.lora }
   const values = usedCoefficients(objective.name).map((key) => `${key} ${objective[key]}`)
   const rows: [string, string | number][] = [
     ['objective', `${objectiveName(objective.name)}, on the ${objective.scope}`],
@@ -93,7 +94,7 @@ function trainingTable({ training }: About): string[] {
       'LoRA',
       `rank ${lora.rank}, alpha ${lora.alpha}, ${lora.rslora ? 'rank-stabilised, ' : ''}dropout ${lora.dropout}`,
     ],
-    ['adapted layers', lora.targets.join(', ')],
+    ['adapted layers', lora.targets?.join(', ') ?? ''],
     ['optimizer', `AdamW, learning rate ${optimizer.lr}, weight decay ${optimizer.weightDecay}`],
     ['schedule', schedule.name],
     ['steps', `${report.totalSteps}, ${counted(batchSize, 'pair')} each`],
@@ -157,7 +158,7 @@ function trainedShare({ report }: About['training']): number {
 function useLines(kind: Shared['kind'], { training }: About, { repo, baseModel }: CardSettings): string[] {
   const serve =
     kind === 'adapter'
-      ? `vllm serve ${baseModel} --enable-lora --max-lora-rank ${training.config.lora.rank} --lora-modules tuned=${repo}`
+      ? `vllm serve ${baseModel} --enable-lora --max-lora-rank ${servedRank(training)} --lora-modules tuned=${repo}`
       : `vllm serve ${repo}`
   const load =
     kind === 'adapter'
@@ -176,6 +177,14 @@ function useLines(kind: Shared['kind'], { training }: About, { repo, baseModel }
           `model = AutoModelForImageTextToText.from_pretrained("${repo}", dtype="auto")`,
         ]
   return ['```python', ...load, '```', '', '```sh', serve, '```']
+}
+
+/** vLLM takes these values and no others. */
+const servedRanks = [1, 8, 16, 32, 64, 128, 256, 320, 512]
+
+function servedRank({ report }: About['training']): number {
+  const rank = report.model.lora?.rank ?? 0
+  return servedRanks.find((each) => each >= rank) ?? rank
 }
 
 /** Texts of files and models as text: nothing of them becomes markup. */

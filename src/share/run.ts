@@ -40,7 +40,8 @@ export async function readAbout(
   run: string | undefined,
   evaluation: string | undefined,
 ): Promise<About> {
-  const own = basename(folder) === runFiles.adapter ? dirname(folder) : undefined
+  const isOwn = [runFiles.adapter, runFiles.best].some((name) => name === basename(folder))
+  const own = isOwn ? dirname(folder) : undefined
   const place = run ?? own
   if (place === undefined || !existsSync(join(place, runFiles.report))) {
     const what = place === undefined ? `${folder} is in no training run` : `${place} is no complete training run`

@@ -10,6 +10,7 @@ import type { Engine } from '../engine/engine.js'
 import { asFileError, CheckpointError } from '../errors.js'
 import { identityOf } from '../settings/setting.js'
 import { type TrainConfig, trainSettings } from './settings.js'
+import { nothingTracked, trackingSchema } from './tracking.js'
 
 const trainerState = z.strictObject({
   format: z.literal(1),
@@ -23,15 +24,24 @@ const trainerState = z.strictObject({
   numTokens: z.number().nonnegative(),
   /** SHA-256 of the pairs file. */
   dataSha256: z.string(),
+  /** SHA-256 of the held-out pairs, where they are a file. */
+  evalSha256: z.string().nullable().default(null),
+  /** What tells the adapter of `lora.init` from another one. */
+  initMark: z.string().nullable().default(null),
   /** Ids of the pairs that could not be used: without them the order of the others is another. */
   leftOut: z.array(z.string()).default([]),
   /** What tells the model from another one at its place; checkpoints of version 0.1.0 have none. */
   modelMark: z.string().optional(),
+  /** What its evaluations have shown. */
+  tracking: trackingSchema.default(nothingTracked),
   /** What the numbers of the run depend on. */
   config: z.record(z.string(), z.unknown()),
 })
 
 export type TrainerState = z.infer<typeof trainerState>
+
+/** The inputs of a run, by their content. */
+export type Made = Required<Pick<TrainerState, 'dataSha256' | 'evalSha256' | 'modelMark' | 'initMark'>>
 
 export interface Checkpoint {
   path: string
@@ -85,11 +95,7 @@ export async function findCheckpoint(output: string): Promise<Checkpoint | undef
  * A model that moved is still the same one.
  * @throws {CheckpointError} naming each key whose value differs, or what else is not as it was.
  */
-export function assertSameRun(
-  { path, state }: Checkpoint,
-  config: TrainConfig,
-  now: Pick<TrainerState, 'dataSha256' | 'modelMark'>,
-): void {
+export function assertSameRun({ path, state }: Checkpoint, config: TrainConfig, now: Made): void {
   const isSameModel = state.modelMark === now.modelMark
   const saved: Record<string, unknown> = { ...state.config, ...(isSameModel && { model: config.model }) }
   const current = fingerprint(config)
@@ -110,6 +116,8 @@ export function assertSameRun(
       hint: 'Restore it, or give another output folder.',
     })
   if (state.dataSha256 !== now.dataSha256) throw changed(config.data.train)
+  if (state.evalSha256 !== now.evalSha256) throw changed(config.data.eval ?? 'data.eval')
+  if (state.initMark !== now.initMark) throw changed(config.lora.init ?? 'lora.init')
   if (state.modelMark !== undefined && !isSameModel) throw changed(`The model in ${config.model}`)
 }
 

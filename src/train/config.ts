@@ -8,7 +8,7 @@ import { describeIssues, type Problem } from '../settings/problems.js'
 import { pathsOf } from '../settings/setting.js'
 import { isTree, resolvePaths, type Source, type Tree } from '../settings/source.js'
 import { layOver, presetNames, readPreset } from './presets.js'
-import { type TrainConfig, type TrainConfigInput, trainSettings } from './settings.js'
+import { shapeKeys, type TrainConfig, type TrainConfigInput, trainSettings } from './settings.js'
 
 const pathKeys = pathsOf(trainSettings)
 
@@ -52,14 +52,22 @@ export function checkTrainTree(given: Tree, locate: Locate): TrainConfig {
   const parsed = trainSettings.safeParse(tree)
   const problems = parsed.success ? relations(tree, parsed.data) : describeIssues(trainSettings, parsed.error, tree)
   if (problems.length > 0 || !parsed.success) throw configError(problems, (keys) => locate(keys, preset))
-  const { objective, microBatchSize, ...rest } = parsed.data
+  const { objective, microBatchSize, lora, ...rest } = parsed.data
   const { name, ...chosen } = objective
   const { scope, coefficients } = objectives[name]
   return {
     ...rest,
     objective: { name, scope, ...coefficients, ...chosen },
     microBatchSize: microBatchSize ?? parsed.data.batchSize,
+    lora: lora.init === null ? lora : withoutShape(lora, given),
   }
+}
+
+/** What `given` says of the shape is kept, and compared with the folder when a run begins; defaults and presets yield to it. */
+function withoutShape(lora: Required<TrainConfig['lora']>, given: Tree): TrainConfig['lora'] {
+  const own = isTree(given.lora) ? given.lora : {}
+  const yields = (key: string): boolean => shapeKeys.some((each) => each === key) && own[key] === undefined
+  return Object.fromEntries(Object.entries(lora).filter(([key]) => !yields(key))) as TrainConfig['lora']
 }
 
 function findPreset({ preset: name }: Tree, locate: Locate): Source | undefined {
@@ -72,8 +80,10 @@ function findPreset({ preset: name }: Tree, locate: Locate): Source | undefined 
   throw configError([{ path: ['preset'], message }], (keys) => locate(keys, undefined))
 }
 
+type Parsed = ReturnType<typeof trainSettings.parse>
+
 /** What no single key can tell. */
-function relations(tree: Tree, config: ReturnType<typeof trainSettings.parse>): Problem[] {
+function relations(tree: Tree, config: Parsed): Problem[] {
   const problems: Problem[] = []
   const { name } = config.objective
   const uses = usedCoefficients(name)
@@ -99,6 +109,26 @@ function relations(tree: Tree, config: ReturnType<typeof trainSettings.parse>): 
   if (config.microBatchSize !== null && config.microBatchSize > config.batchSize) {
     const message = `microBatchSize (${config.microBatchSize}) is larger than batchSize (${config.batchSize})`
     problems.push({ path: ['microBatchSize'], message })
+  }
+  return [...problems, ...heldOutProblems(config)]
+}
+
+/** What needs held-out pairs, or an objective that measures it. */
+function heldOutProblems({ data, evalSamples, earlyStopping, checkpoint, objective }: Parsed): Problem[] {
+  const problems: Problem[] = []
+  const add = (path: string[], message: string): number => problems.push({ path, message })
+  if (data.eval !== null && data.evalShare !== null)
+    add(['data', 'evalShare'], 'Give data.eval or data.evalShare, not both')
+  const users = [
+    { path: ['evalSamples'], isSet: evalSamples > 0, metric: null },
+    { path: ['earlyStopping'], isSet: earlyStopping !== undefined, metric: earlyStopping?.metric ?? null },
+    { path: ['checkpoint', 'best'], isSet: checkpoint.best !== null, metric: checkpoint.best },
+  ]
+  for (const { path, isSet, metric } of users) {
+    if (isSet && data.eval === null && data.evalShare === null)
+      add(path, `${path.join('.')} needs held-out pairs: give data.eval, or data.evalShare`)
+    if (metric?.includes('/visual/') && objectives[objective.name].visual === null)
+      add(path, `${objective.name} has no ${metric}: it does not look at corrupted images`)
   }
   return problems
 }

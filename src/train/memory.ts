@@ -3,13 +3,14 @@
 import type { Engine, PlanStats } from '../engine/engine.js'
 import { loadNative } from '../engine/load.js'
 import type { Example } from './collate.js'
-import { estimateRows, microBatches } from './micro-batches.js'
+import { estimateRows, evaluationBatches, microBatches } from './micro-batches.js'
 import type { TrainConfig } from './settings.js'
 import type { Plannable, PrepareOptions } from './types.js'
 
 /** Bytes. On a CPU everything is host memory, and `device` is zero. */
 export interface MemoryNeed {
   weights: number
+  /** That of the reference too, where it has one. */
   adapter: number
   /** Gradients and AdamW's moments. */
   optimizer: number
@@ -76,10 +77,10 @@ export async function decideCheckpointing(
   { onLog, native }: PrepareOptions,
 ): Promise<boolean> {
   if (config.checkpointing !== 'auto') return config.checkpointing
-  const { engine, examples, objective, totalSteps } = plannable
+  const { engine, examples, heldOut, objective, totalSteps } = plannable
   const length = ({ input }: Example): number => input.prompt.length + input.chosen.length + input.rejected.length
   const longestFirst = [...examples].sort((a, b) => length(b) - length(a))
-  const seen = longestFirst.slice(0, totalSteps * config.batchSize)
+  const seen = [...longestFirst.slice(0, totalSteps * config.batchSize), ...(heldOut?.examples ?? [])]
   const largest = largestMicroBatch(config, plannable)
   const inputs = largest.map((example) => example.input)
   const { rows, tokens: _, ...step } = await engine.plan(inputs, objective, { normalizer: 1, layout: 'packed' })
@@ -93,14 +94,16 @@ export async function decideCheckpointing(
   return true
 }
 
-function largestMicroBatch({ microBatchSize }: TrainConfig, { order, totalSteps }: Plannable): Example[] {
+function largestMicroBatch({ microBatchSize }: TrainConfig, { order, heldOut, totalSteps }: Plannable): Example[] {
   let largest = { pairs: [] as Example[], rows: 0 }
-  for (let step = 0; step < totalSteps; step += 1) {
-    for (const pairs of microBatches(order.of(step), microBatchSize)) {
+  const compare = (parts: Example[][]): void => {
+    for (const pairs of parts) {
       const rows = estimateRows(pairs)
       if (rows > largest.rows) largest = { pairs, rows }
     }
   }
+  for (let step = 0; step < totalSteps; step += 1) compare(microBatches(order.of(step), microBatchSize))
+  compare(evaluationBatches(heldOut?.examples ?? [], microBatchSize))
   return largest.pairs
 }
 

@@ -15,6 +15,21 @@ import {
 /** Keys with no value in a step (a term the objective lacks, a pair without twin) are left out, never written as NaN. */
 export type MetricsRow = { step: number; epoch: number; loss: number } & Record<string, number>
 
+/** Keys of the held-out pairs: those of a training row behind `eval_`, as TRL's trainers call them. */
+export type EvaluationRow = { step: number; epoch: number; eval_loss: number } & Record<string, number>
+
+/** The numbers of an evaluation that tell a better adapter, and which way is better. */
+export const evaluationMetrics = {
+  eval_loss: 'lower',
+  'eval_rewards/accuracies': 'greater',
+  'eval_rewards/margins': 'greater',
+  'eval_rewards/visual/accuracies': 'greater',
+  'eval_rewards/visual/margins': 'greater',
+  'eval_logps/chosen': 'greater',
+} as const
+
+export type EvaluationMetric = keyof typeof evaluationMetrics
+
 /** What the engine said of a step, its micro-batches together. */
 export type Computed = Pick<StepStats, 'pairs' | 'tokens'>
 
@@ -38,10 +53,48 @@ export interface StepContext {
  * 0 while policy and reference are equal. Visual rewards are means over the pairs that have a corrupted twin.
  */
 export function metricsRow({ pairs, tokens }: Computed, objective: ObjectiveSpec, context: StepContext): MetricsRow {
-  const traits = objectives[objective.name]
-  const row: Record<string, number> = {
+  return finite({
     step: context.step,
     epoch: context.epoch,
+    ...lossMetrics(pairs, objective),
+    learning_rate: context.lr,
+    grad_norm: context.gradNorm,
+    phrase_tokens: sum(pairs, (pair) => pair.chosenTokens + pair.rejectedTokens),
+    num_tokens: context.numTokens,
+    tokens_per_second: tokens / context.seconds,
+    pairs_per_second: pairs.length / context.seconds,
+  }) as MetricsRow
+}
+
+/** The same of held-out pairs. @param kl of pairs, where the objective itself reads none. */
+export function evaluationRow(
+  pairs: PairStats[],
+  kl: PairStats[],
+  objective: ObjectiveSpec,
+  context: Pick<StepContext, 'step' | 'epoch' | 'seconds'>,
+): EvaluationRow {
+  const measured = {
+    ...lossMetrics(pairs, objective),
+    ...(kl.length > 0 && {
+      'kl/forward': mean(kl, (pair) => pair.forwardKl),
+      'kl/reverse': mean(kl, (pair) => pair.reverseKl),
+    }),
+  }
+  return finite({
+    step: context.step,
+    epoch: context.epoch,
+    ...Object.fromEntries(Object.entries(measured).map(([key, value]) => [`eval_${key}`, value])),
+    eval_runtime: context.seconds,
+    eval_samples_per_second: pairs.length / context.seconds,
+  }) as EvaluationRow
+}
+
+const finite = (row: Record<string, number>): Record<string, number> =>
+  Object.fromEntries(Object.entries(row).filter(([, value]) => Number.isFinite(value)))
+
+function lossMetrics(pairs: PairStats[], objective: ObjectiveSpec): Record<string, number> {
+  const traits = objectives[objective.name]
+  return {
     loss: mean(pairs, (pair) => pair.loss),
     ...rewards(compared(pairs, traits.prefers), 'rewards', objective, traits.prefers ?? alone, (pair) => pair.margin),
     ...(traits.visual &&
@@ -50,14 +103,7 @@ export function metricsRow({ pairs, tokens }: Computed, objective: ObjectiveSpec
     'logps/rejected': mean(pairs, (pair) => pair.policy.rejected),
     ...terms(pairs, objective),
     ...(pairs.some(({ weight }) => weight !== 1) && { weight: mean(pairs, ({ weight }) => weight) }),
-    learning_rate: context.lr,
-    grad_norm: context.gradNorm,
-    phrase_tokens: sum(pairs, (pair) => pair.chosenTokens + pair.rejectedTokens),
-    num_tokens: context.numTokens,
-    tokens_per_second: tokens / context.seconds,
-    pairs_per_second: pairs.length / context.seconds,
   }
-  return Object.fromEntries(Object.entries(row).filter(([, value]) => Number.isFinite(value))) as MetricsRow
 }
 
 /** What is shown of an objective that compares nothing: the rewards of what it runs. */

@@ -24,6 +24,14 @@ export function microBatches(batch: Example[], size: number): Example[][] {
   return parts.map(({ pairs }) => pairs)
 }
 
+/** Pairs that are only evaluated: any number, in parts of at most `size`, pairs of one image one after the other. */
+export function evaluationBatches(pairs: readonly Example[], size: number): Example[][] {
+  const inOrder = grouped(pairs, firstImage).flat()
+  return Array.from({ length: Math.ceil(inOrder.length / size) }, (_, part) =>
+    inOrder.slice(part * size, (part + 1) * size),
+  )
+}
+
 function largestFirst(groups: Example[][]): Example[][] {
   return groups
     .map((pairs) => ({ pairs, rows: estimateRows(pairs) }))

@@ -6,7 +6,7 @@ import { checkOptions } from '../options.js'
 import { checkTree } from '../settings/file.js'
 import type { Example } from './collate.js'
 import { type MemoryNeed, memoryNeed, type StepBytes } from './memory.js'
-import { microBatches } from './micro-batches.js'
+import { evaluationBatches, microBatches } from './micro-batches.js'
 import { preparePlan } from './prepare.js'
 import { warmupSteps } from './schedule.js'
 import { type TrainConfig, trainSettings } from './settings.js'
@@ -15,6 +15,8 @@ import type { PrepareOptions } from './types.js'
 /** What a run would take. */
 export interface TrainPlan {
   pairs: PairCounts
+  /** Pairs that are evaluated and not trained on. */
+  heldOut: number
   warnings: string[]
   /** Distinct image files, corrupted twins included. */
   images: number
@@ -35,7 +37,7 @@ export async function planTraining(config: TrainConfig, options: PrepareOptions 
   checkOptions('planTraining', options, { signal: true, onLog: true, native: true })
   checkTree(trainSettings, config, () => undefined)
   const plannable = await preparePlan(config, options)
-  const { engine, examples, loaded, objective, order, totalSteps } = plannable
+  const { engine, examples, heldOut, loaded, objective, order, totalSteps } = plannable
   try {
     const totals = { tokens: 0, rows: 0 }
     const seen = new Map<Example, number>()
@@ -53,11 +55,20 @@ export async function planTraining(config: TrainConfig, options: PrepareOptions 
         for (const example of part) seen.set(example, rows / part.length)
       }
     }
+    for (const part of evaluationBatches(heldOut?.examples ?? [], config.microBatchSize)) {
+      const inputs = part.map((example) => example.input)
+      const { tokens: _, rows, ...bytes } = await engine.plan(inputs, objective, { normalizer: 1, layout: 'packed' })
+      largest = largest ? maximum(largest, bytes) : bytes
+      for (const example of part) seen.set(example, rows / part.length)
+    }
     const rows = [...seen.values()].reduce((sum, count) => sum + count, 0)
     return {
       pairs: loaded.counts,
+      heldOut: heldOut?.examples.length ?? 0,
       warnings: loaded.warnings,
-      images: new Set(examples.flatMap((example) => example.images.map((image) => image.id))).size,
+      images: new Set(
+        [...examples, ...(heldOut?.examples ?? [])].flatMap((example) => example.images.map((image) => image.id)),
+      ).size,
       stepsPerEpoch: order.stepsPerEpoch,
       totalSteps,
       warmupSteps: warmupSteps(config.schedule, totalSteps),

@@ -1,16 +1,17 @@
 /** Everything that happens before the first step: pairs checked, model opened, every pair tokenised, steps counted. */
 import { setImmediate } from 'node:timers/promises'
 import { featureStore } from '../data/feature-store.js'
-import { loadPairs, type PairCounts, type PairFailure } from '../data/pairs.js'
+import { type LoadedPairs, loadPairs, type PairCounts, type PairFailure } from '../data/pairs.js'
 import type { Pair } from '../data/records.js'
-import { type ObjectiveSpec, openEngine } from '../engine/engine.js'
+import { defaultLora, type LoraSpec, type ObjectiveSpec, openEngine } from '../engine/engine.js'
 import { objectives, readsTwin } from '../engine/objectives.js'
-import { DataError, isOfRecord, throwIfAborted } from '../errors.js'
+import { ConfigError, DataError, isOfRecord, throwIfAborted } from '../errors.js'
 import { Chat } from '../text/chat.js'
 import { type CollateContext, collate, type Example } from './collate.js'
+import { type HeldOut, requireMetrics, sharedImages, splitByImage } from './held-out.js'
 import { decideCheckpointing } from './memory.js'
 import { PairOrder } from './order.js'
-import type { TrainConfig } from './settings.js'
+import { shapeKeys, type TrainConfig } from './settings.js'
 import type { Plannable, Prepared, PrepareOptions } from './types.js'
 
 /** Everything up to an open engine. The caller closes it. Data errors come before a weight is read. */
@@ -29,53 +30,124 @@ export async function prepare(config: TrainConfig, options: PrepareOptions = {})
 
 /** The same with an engine that only plans. */
 export async function preparePlan(config: TrainConfig, options: PrepareOptions = {}): Promise<Plannable> {
-  const traits = objectives[config.objective.name]
   const log = options.onLog ?? (() => {})
   const failures: PairFailure[] = []
-  const loaded = await loadPairs(config.data.train, {
-    images: config.data.images,
-    emptyPhrase: config.objective.scope === 'phrase' ? config.objective.emptyPhrase : 'keep',
-    preference: traits.prefers !== null,
-    onFailure: (failure) => failures.push(failure),
-    signal: options.signal,
-  })
+  const loaded = await load(config, config.data.train, failures, options)
   requirePairs(config, loaded.counts, loaded.pairs, failures)
   const spec = { ...engineOptions(config), checkpointing: config.checkpointing === true, planOnly: true }
   const engine = await openEngine(spec, { signal: options.signal, native: options.native })
   try {
+    requireShape(config, engine.info.lora)
     const chat = await Chat.load(config.model, engine.info)
     const context = {
       chat,
       imageTokens: (width: number, height: number) => engine.imageTokens(width, height),
       imageRoot: loaded.imageRoot,
-      corrupted: readsTwin(traits),
+      corrupted: readsTwin(objectives[config.objective.name]),
       maskMode: config.objective.maskMode,
       beyondContext: config.beyondContext,
     }
-    const examples = await collateAll(loaded.pairs, context, failures, options.signal)
-    const counts = { ...loaded.counts, kept: examples.length, failed: failures.length }
+    const usable = await collateAll(loaded.pairs, context, failures, options.signal)
+    const counts = { ...loaded.counts, kept: usable.length, failed: failures.length }
     requirePairs(
       config,
       counts,
-      examples.map(({ input }) => input),
+      usable.map(({ input }) => input),
       failures,
     )
+    const { examples, heldOut, warnings } = await holdOut(config, { usable, loaded, context, failures }, options)
+    loaded.warnings.push(...warnings)
     if (failures.length > 0) {
       loaded.warnings.push(`${failures.length} pairs left out, they cannot be used; first: ${failures[0].reason}`)
     }
     for (const warning of loaded.warnings) log(`warning: ${warning}`)
     log(`${examples.length} pairs from ${config.data.train}`)
+    if (heldOut) log(`${heldOut.examples.length} pairs held out, from ${config.data.eval ?? config.data.train}`)
     if (context.maskMode === 'authors') {
       const different = examples.filter(({ differs }) => differs).length
       log(`maskMode authors: ${different} of ${examples.length} pairs have other tokens than their clean text`)
     }
+    if (config.lora.init !== null) {
+      const reference = config.lora.reference === 'init' ? 'that adapter' : 'the model without an adapter'
+      log(`training goes on from the adapter ${config.lora.init}; the reference is ${reference}`)
+    }
     const order = new PairOrder(examples, { ...config, order: config.data.order })
     const totalSteps = Math.min(config.epochs * order.stepsPerEpoch, config.maxSteps ?? Number.POSITIVE_INFINITY)
     const objective = objectiveSpec(config)
-    return { engine, examples, loaded: { ...loaded, counts }, failures, objective, order, totalSteps }
+    return { engine, chat, examples, heldOut, loaded: { ...loaded, counts }, failures, objective, order, totalSteps }
   } catch (error) {
     await engine.close()
     throw error
+  }
+}
+
+function load(
+  config: TrainConfig,
+  path: string,
+  failures: PairFailure[],
+  options: PrepareOptions,
+): Promise<LoadedPairs> {
+  const { scope, emptyPhrase, name } = config.objective
+  return loadPairs(path, {
+    images: config.data.images,
+    emptyPhrase: scope === 'phrase' ? emptyPhrase : 'keep',
+    preference: objectives[name].prefers !== null,
+    onFailure: (failure) => failures.push(failure),
+    signal: options.signal,
+  })
+}
+
+interface Usable {
+  /** Pairs of `data.train` that can be used. */
+  usable: Example[]
+  loaded: LoadedPairs
+  context: CollateContext
+  failures: PairFailure[]
+}
+
+/** Which pairs are trained on, and which are only evaluated. */
+async function holdOut(
+  config: TrainConfig,
+  { usable, loaded, context, failures }: Usable,
+  options: PrepareOptions,
+): Promise<{ examples: Example[]; heldOut: HeldOut | null; warnings: string[] }> {
+  const { eval: path, evalShare } = config.data
+  if (evalShare !== null) {
+    const { trained, heldOut } = splitByImage(usable, evalShare, config.seed)
+    requireMetrics(config, heldOut)
+    return { examples: trained, heldOut: { examples: heldOut, records: byId(loaded) }, warnings: [] }
+  }
+  if (path === null) return { examples: usable, heldOut: null, warnings: [] }
+  const separate = await load(config, path, failures, options)
+  const evaluated = await collateAll(
+    separate.pairs,
+    { ...context, imageRoot: separate.imageRoot },
+    failures,
+    options.signal,
+  )
+  if (evaluated.length === 0) throw new DataError(`${path} has no pair that can be evaluated`)
+  requireMetrics(config, evaluated)
+  const shared = sharedImages(evaluated, usable)
+  const warning = `${shared} of ${evaluated.length} held-out pairs show images that are trained on: their numbers say little of new images`
+  return {
+    examples: usable,
+    heldOut: { examples: evaluated, records: byId(separate) },
+    warnings: [...separate.warnings, ...(shared > 0 ? [warning] : [])],
+  }
+}
+
+const byId = ({ pairs }: LoadedPairs): HeldOut['records'] => new Map(pairs.map((pair) => [pair.id, pair]))
+
+/** @throws {ConfigError} when the file says another shape of the adapter of `lora.init` than it has. */
+function requireShape({ lora: { init, ...said } }: TrainConfig, found: LoraSpec | null): void {
+  if (init === null || found === null) return
+  const plain = (value: unknown): string => (Array.isArray(value) ? [...value].sort().join(', ') : String(value))
+  for (const key of shapeKeys) {
+    if (said[key] === undefined || plain(said[key]) === plain(found[key])) continue
+    throw new ConfigError(
+      `lora.${key} is ${plain(said[key])}, the adapter of lora.init has ${plain(found[key])} (${init})`,
+      { detail: { key, init }, hint: 'Leave out rank, alpha, rslora and targets: those of the adapter are used.' },
+    )
   }
 }
 
@@ -120,6 +192,9 @@ function objectiveSpec({ objective: { emptyPhrase: _, maskMode: __, ...spec } }:
 
 function engineOptions(config: TrainConfig): Parameters<typeof openEngine>[0] {
   const { model, device, dtype, threads, gemm, seed } = config
+  const { init, reference, ...own } = config.lora
   const referenceCacheBytes = config.referenceCache * 2 ** 20
-  return { model, device, dtype, threads, gemm, referenceCacheBytes, lora: { ...config.lora, seed } }
+  const lora = { ...defaultLora, ...own, seed }
+  const referenceAdapter = reference === 'init' ? init : null
+  return { model, device, dtype, threads, gemm, referenceCacheBytes, lora, adapter: init, referenceAdapter }
 }

@@ -1,11 +1,11 @@
-/** The folder of a run: config.resolved.yaml, metrics.jsonl, checkpoints/, adapter/, train.json, failed.jsonl. */
+/** The folder of a run: config.resolved.yaml, metrics.jsonl, checkpoints/, adapter/, best/, samples/, train.json, failed.jsonl. */
 import { existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { markFolder, removeFolder, sha256File, writeFileAtomic } from '../data/files.js'
+import { markFolder, removeFolder, removeTemporaries, sha256File, writeFileAtomic } from '../data/files.js'
 import { asFileError, CheckpointError, guarded } from '../errors.js'
-import { assertSameRun, type Checkpoint, findCheckpoint, listSteps, pruneCheckpoints } from './checkpoint.js'
+import { assertSameRun, type Checkpoint, findCheckpoint, listSteps, type Made, pruneCheckpoints } from './checkpoint.js'
 import { formatConfig } from './config.js'
 import type { TrainConfig } from './settings.js'
 
@@ -14,14 +14,18 @@ export const runFiles = {
   metrics: 'metrics.jsonl',
   checkpoints: 'checkpoints',
   adapter: 'adapter',
+  /** The adapter with the best value of `checkpoint.best`. */
+  best: 'best',
+  /** Answers to held-out questions. */
+  samples: 'samples',
   report: 'train.json',
   /** Pairs that could not be used, where there are any. */
   failed: 'failed.jsonl',
 } as const
 
 export interface RunFolder {
-  dataSha256: string
-  modelMark: string
+  /** What the run is made of, by content. */
+  made: Made
   /** Where to go on from; `undefined` at the start. */
   checkpoint: Checkpoint | undefined
   /** Files of an earlier run that the new one replaces. */
@@ -43,11 +47,21 @@ export async function openRunFolder(
       hint: 'Use --resume to go on with it, --overwrite to start again, or another output folder.',
     })
   }
-  const now = { dataSha256: await sha256File(config.data.train), modelMark: await markFolder(config.model) }
+  const made = await madeOf(config)
   const checkpoint = mode.resume ? await findCheckpoint(config.output) : undefined
-  if (checkpoint) assertSameRun(checkpoint, config, now)
+  if (checkpoint) assertSameRun(checkpoint, config, made)
+  if (mode.resume) await removeTemporaries(config.output)
   if (mode.resume) await pruneCheckpoints(config.output, config.checkpoint.keep)
-  return { ...now, checkpoint, replaced: mode.resume ? [] : earlier }
+  return { made, checkpoint, replaced: mode.resume ? [] : earlier }
+}
+
+async function madeOf({ data, model, lora }: TrainConfig): Promise<Made> {
+  return {
+    dataSha256: await sha256File(data.train),
+    evalSha256: data.eval && (await sha256File(data.eval)),
+    modelMark: await markFolder(model),
+    initMark: lora.init && (await markFolder(lora.init)),
+  }
 }
 
 /** Deletes what `--overwrite` gives up; called once everything else about the new run is known to be sound. */
@@ -82,7 +96,7 @@ export async function runAdapters(output: string): Promise<RunAdapter[]> {
   })
 }
 
-const finished = z.looseObject({ totalSteps: z.number().int().nonnegative() })
+const finished = z.looseObject({ step: z.number().int().nonnegative() })
 
 /** Of a complete run. */
 async function lastStep(output: string): Promise<number | undefined> {
@@ -95,6 +109,6 @@ async function lastStep(output: string): Promise<number | undefined> {
       (reason, cause) => new CheckpointError(`${path} is not JSON: ${reason}`, { cause }),
     ),
   )
-  if (read.success) return read.data.totalSteps
+  if (read.success) return read.data.step
   throw new CheckpointError(`${path} is not the report of a training run`, { detail: { path } })
 }

@@ -15,6 +15,7 @@ import {
   text,
   whole,
 } from '../settings/common.js'
+import { type EvaluationMetric, evaluationMetrics } from './metrics.js'
 import { orders } from './order.js'
 
 const nonNegative = z.number().nonnegative()
@@ -23,7 +24,23 @@ const decay = z.number().min(0).lt(1)
 
 const loraProjections = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] as const
 
+/** One of the numbers of an evaluation that say which adapter is better. */
+const evaluationMetric = z.enum(Object.keys(evaluationMetrics) as [EvaluationMetric, ...EvaluationMetric[]])
+
 const lora = z.strictObject({
+  init: text
+    .nullable()
+    .default(null)
+    .meta(
+      inputPath(
+        "Adapter folder to start from, ours or PEFT's; rank, alpha, rslora and targets are then its own. Default: a fresh adapter",
+      ),
+    ),
+  reference: z.enum(['init', 'base']).default('init').meta({
+    description:
+      'What the policy is compared with: the adapter it starts from, frozen, or the model without an adapter',
+    needs: 'init',
+  }),
   rank: count.default(defaultLora.rank).meta({ description: 'Rank of the adapter' }),
   alpha: z
     .number()
@@ -120,6 +137,17 @@ const checkpoint = z.strictObject({
     .default(100)
     .meta({ description: 'Optimizer steps between checkpoints; 0 = only when interrupted', free: true }),
   keep: count.default(2).meta({ description: 'How many of the newest checkpoints to keep', free: true }),
+  best: evaluationMetric.nullable().default(null).meta({
+    description: 'Keep the adapter with the best value of this metric on the held-out pairs, in best/',
+  }),
+})
+
+const earlyStopping = z.strictObject({
+  metric: evaluationMetric.default('eval_loss').meta({ description: 'What must become better, on the held-out pairs' }),
+  patience: count
+    .default(3)
+    .meta({ description: 'Evaluations in a row without a better value, after which training stops' }),
+  minDelta: nonNegative.default(0).meta({ description: 'A value counts as better when it is so by more than this' }),
 })
 
 export const trainSettings = z.strictObject({
@@ -134,6 +162,14 @@ export const trainSettings = z.strictObject({
       .nullable()
       .default(null)
       .meta(rootPath('Folder that image paths are relative to; default: that of the records')),
+    eval: text
+      .nullable()
+      .default(null)
+      .meta(inputPath('Pair records to evaluate while training, never trained on, JSON Lines')),
+    evalShare: z.number().gt(0).lt(1).nullable().default(null).meta({
+      description: 'Hold out this share of data.train instead: all pairs of images that the seed chooses',
+      rulesOut: 'eval',
+    }),
     order: z.enum(orders).default('random').meta({
       description:
         'Order of the pairs of an epoch: random (published), or image, pairs of one image one after the other',
@@ -158,6 +194,19 @@ export const trainSettings = z.strictObject({
     .nullable()
     .default(null)
     .meta({ description: 'Pairs computed at once; default: all of a step' }),
+  evalEvery: whole.default(100).meta({
+    description: 'Optimizer steps between evaluations of the held-out pairs; the last step is always followed by one',
+  }),
+  evalSamples: whole.default(0).meta({
+    description: 'Held-out questions to answer at each evaluation, greedily, for people to read: samples/step-N.md',
+    free: true,
+  }),
+  earlyStopping: earlyStopping.optional(),
+  selfCheck: z.boolean().default(true).meta({
+    description:
+      'Before the first step, check that policy and reference are equal and that images fill their placeholders',
+    free: true,
+  }),
   checkpoint: checkpoint.prefault({}),
   checkpointing: z
     .union([z.boolean(), z.literal('auto')], 'true, false or auto')
@@ -181,11 +230,17 @@ export const trainSettings = z.strictObject({
 /** What a file or a caller may give: defaults left out. */
 export type TrainConfigInput = z.input<typeof trainSettings>
 
+/** What the folder of `lora.init` decides. */
+export const shapeKeys = ['rank', 'alpha', 'rslora', 'targets'] as const
+type ShapeKey = (typeof shapeKeys)[number]
+type Lora = z.output<typeof lora>
+
 /**
- * Every key present but coefficients that the objective does not use, paths absolute, preset spelled out, `microBatchSize`
- * decided.
+ * Every key present but coefficients that the objective does not use, and the shape of an adapter that the folder of `lora.init`
+ * decides; paths absolute, preset spelled out, `microBatchSize` decided.
  */
-export type TrainConfig = Omit<z.output<typeof trainSettings>, 'preset' | 'microBatchSize' | 'objective'> & {
+export type TrainConfig = Omit<z.output<typeof trainSettings>, 'preset' | 'microBatchSize' | 'objective' | 'lora'> & {
   microBatchSize: number
   objective: z.output<typeof objective> & { scope: Scope }
+  lora: Omit<Lora, ShapeKey> & Partial<Pick<Lora, ShapeKey>>
 }

@@ -17,14 +17,20 @@ export const trainStage = defineStage({
   takes: { 'data.train': 'pairs', 'lora.init': 'adapter' },
   eachRound: true,
   out: { setting: 'output', name: '' },
-  reads: ({ data: { train, images } }) => [{ input: train, files: () => imagesNamedIn(train, images ?? undefined) }],
-  makes: ({ data, output }) => ({
+  reads: ({ data: { train, eval: heldOut, images } }) =>
+    [train, heldOut].flatMap((path) =>
+      path === null ? [] : [{ input: path, files: () => imagesNamedIn(path, images ?? undefined) }],
+    ),
+  makes: ({ data, output, checkpoint }) => ({
     pairs: data.train,
     trainedOn: [data.train],
-    adapter: join(output, runFiles.adapter),
+    adapter: join(output, checkpoint.best === null ? runFiles.adapter : runFiles.best),
     metrics: join(output, runFiles.metrics),
   }),
-  leaves: ({ output }) => [join(output, runFiles.adapter), join(output, runFiles.metrics)],
+  leaves: ({ output, checkpoint }) =>
+    [runFiles.adapter, runFiles.metrics, ...(checkpoint.best === null ? [] : [runFiles.best])].map((name) =>
+      join(output, name),
+    ),
   traces: ({ output }) => Object.values(runFiles).map((name) => join(output, name)),
   earlier: ['resume', 'overwrite'],
   async run(config, { signal, progress, native, resume, overwrite }) {
@@ -49,7 +55,7 @@ export const trainStage = defineStage({
     const hint = `The adapter and ${config.output}/metrics.jsonl are kept to look into, and marked; lower optimizer.lr or check the data.`
     return {
       interrupted: report.interrupted,
-      summary: `${counted(report.totalSteps, 'step')}${loss}${left}`,
+      summary: `${counted(report.step, 'step')}${loss}${left}`,
       report,
       problem: report.problem === null ? undefined : new TrainingError(capitalized(report.problem), { hint }),
     }

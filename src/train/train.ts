@@ -14,13 +14,16 @@ import { version } from '../version.js'
 import { assertSamePairs, fingerprint, saveCheckpoint, type TrainerState } from './checkpoint.js'
 import type { Example } from './collate.js'
 import { checkTrainConfig } from './config.js'
+import { describeEvaluation, Evaluation } from './evaluation.js'
 import { describeMachine, type Machine } from './machine.js'
-import { type Computed, type MetricsRow, metricsRow } from './metrics.js'
+import { type Computed, type EvaluationMetric, type EvaluationRow, type MetricsRow, metricsRow } from './metrics.js'
 import { microBatches } from './micro-batches.js'
 import { prepare } from './prepare.js'
 import { clearEarlierRun, openRunFolder, type RunFolder, runFiles, writeResolvedConfig } from './run-folder.js'
 import { learningRateFactor } from './schedule.js'
+import { checkPlaceholders, checkReference, isReference, startsAsReference } from './self-check.js'
 import { type TrainConfig, trainSettings } from './settings.js'
+import { type Found, nothingTracked, reasonToStop, type Tracking, track } from './tracking.js'
 import type { Prepared, PrepareOptions } from './types.js'
 import { readVerdict } from './verdict.js'
 
@@ -71,9 +74,21 @@ export interface TrainReport {
   /** Step this call started from: 0, or the checkpoint's. */
   resumedFrom: number
   interrupted: boolean
+  /** Why a complete run took fewer than `totalSteps` (`earlyStopping`). */
+  stoppedEarly: string | null
   output: string
+  /** The adapter that training started from (`lora.init`); `null`: a fresh one. */
+  init: string | null
+  /** What the policy was compared with: the adapter of `init`, or the model without an adapter. */
+  reference: 'init' | 'base'
   /** PEFT folder of the trained adapter, once the run is complete. */
   adapter: string | null
+  /** PEFT folder of the adapter with the best value of `checkpoint.best`, and that value. */
+  best: (Found & { path: string; metric: EvaluationMetric }) | null
+  /** Pairs that were evaluated and not trained on. */
+  heldOut: number
+  /** The last evaluation of the held-out pairs. */
+  evaluation: EvaluationRow | null
   /** The checkpoint of exactly this step, when there is one. */
   checkpoint: string | null
   pairs: PairCounts
@@ -167,6 +182,9 @@ class Run {
   readonly #images: ImageCache
   /** Ends native calls. */
   readonly #signal: AbortSignal
+  /** Of the held-out pairs, where there are any. */
+  readonly #evaluation: Evaluation | undefined
+  #tracking: Tracking = nothingTracked
   #step = 0
   #numTokens = 0
   #last: MetricsRow | null = null
@@ -179,6 +197,27 @@ class Run {
     this.#folder = folder
     this.#prepared = prepared
     this.#images = new ImageCache(prepared.engine, config.imageCache)
+    const { heldOut } = prepared
+    if (heldOut) this.#evaluation = new Evaluation(config, prepared, heldOut, this.#images, signal)
+  }
+
+  /** Why training ends before its last step; `null` when it does not. */
+  get #stopped(): string | null {
+    return reasonToStop(this.#tracking, this.#config)
+  }
+
+  get #hasLastStep(): boolean {
+    return this.#step >= this.#prepared.totalSteps || this.#stopped !== null
+  }
+
+  /** After every `evalEvery` steps and after the last one. A stop may have come between a step and its evaluation. */
+  get #owesEvaluation(): boolean {
+    if (!this.#evaluation || this.#step === 0 || this.#tracking.last?.step === this.#step) return false
+    return this.#hasLastStep || (this.#config.evalEvery > 0 && this.#step % this.#config.evalEvery === 0)
+  }
+
+  get #isComplete(): boolean {
+    return this.#hasLastStep && !this.#owesEvaluation
   }
 
   async finish(): Promise<TrainReport> {
@@ -188,27 +227,33 @@ class Run {
     this.#options.onStart?.({ step: resumedFrom, totalSteps })
     const started = performance.now()
     try {
-      while (this.#step < totalSteps && !this.#options.stop?.aborted) {
+      while (!this.#isComplete && !this.#options.stop?.aborted) {
         await this.#next(metrics).catch((error) => this.#giveUpStep(error))
       }
       await metrics.sync()
-      const interrupted = this.#step < totalSteps
       // Before the first step there is no state to save: going on is starting anew.
-      if (interrupted && this.#step > 0 && this.#checkpoint === null) await this.#save(metrics)
+      if (!this.#isComplete && this.#step > 0 && this.#checkpoint === null) await this.#save(metrics)
     } finally {
       await metrics.close()
     }
-    const complete = this.#step >= totalSteps
-    const { output } = this.#config
-    const problem = complete ? await readVerdict(join(output, runFiles.metrics), this.#config.objective.name) : null
+    const complete = this.#isComplete
+    const { output, objective, lora } = this.#config
+    const metricsPath = join(output, runFiles.metrics)
+    const problem = complete ? await readVerdict(metricsPath, objective.name, isReference(lora)) : null
     const report: TrainReport = {
       version,
       step: this.#step,
       totalSteps,
       resumedFrom,
       interrupted: !complete,
+      stoppedEarly: this.#step < totalSteps ? this.#stopped : null,
       output,
+      init: lora.init,
+      reference: lora.init === null ? 'base' : lora.reference,
       adapter: complete ? await this.#saveAdapter(problem) : null,
+      best: this.#best,
+      heldOut: this.#prepared.heldOut?.examples.length ?? 0,
+      evaluation: this.#tracking.last,
       checkpoint: this.#checkpoint,
       pairs: loaded.counts,
       failures: failures.length > 0 ? join(output, runFiles.failed) : null,
@@ -232,15 +277,39 @@ class Run {
       await this.#prepared.engine.loadState(join(checkpoint.path, 'state'))
       this.#step = checkpoint.state.step
       this.#numTokens = checkpoint.state.numTokens
+      this.#tracking = checkpoint.state.tracking
       this.#checkpoint = checkpoint.path
       this.#options.onLog?.(`resuming after step ${this.#step} from ${checkpoint.path}`)
     }
     return JsonlAppender.open(join(this.#config.output, runFiles.metrics), checkpoint?.state.metricsBytes ?? 0)
   }
 
+  /** One optimizer step or one evaluation, and the checkpoint behind it. */
   async #next(metrics: JsonlAppender): Promise<void> {
+    if (this.#evaluation && this.#owesEvaluation) await this.#evaluate(this.#evaluation, metrics)
+    else await this.#train(metrics)
+    const { every } = this.#config.checkpoint
+    const isDue = every > 0 && (this.#step % every === 0 || this.#hasLastStep)
+    if (isDue && !this.#owesEvaluation) await this.#save(metrics)
+  }
+
+  async #evaluate(evaluation: Evaluation, metrics: JsonlAppender): Promise<void> {
+    const row = await evaluation.measure({ step: this.#step, epoch: this.#step / this.#prepared.order.stepsPerEpoch })
+    const answers = this.#config.evalSamples > 0 ? await evaluation.answer(this.#step) : undefined
+    const tracking = track(this.#tracking, row, this.#config)
+    const isBest = tracking.best?.step === this.#step
+    if (isBest) await this.#saveBest(tracking.best, row)
+    await metrics.append(row)
+    this.#tracking = tracking
+    this.#checkpoint = null
+    const log = this.#options.onLog ?? (() => {})
+    log(`${describeEvaluation(row)}${isBest ? ', the best so far' : ''}${answers ? `; answers: ${answers}` : ''}`)
+    if (this.#stopped !== null) log(`training ends after step ${this.#step}: ${this.#stopped}`)
+  }
+
+  async #train(metrics: JsonlAppender): Promise<void> {
     const { objective, order, totalSteps } = this.#prepared
-    const { optimizer, schedule, checkpoint } = this.#config
+    const { optimizer, schedule } = this.#config
     const started = performance.now()
     const batch = order.of(this.#step)
     const lr = optimizer.lr * learningRateFactor(schedule, this.#step, totalSteps)
@@ -260,8 +329,6 @@ class Run {
     await metrics.append(row)
     this.#last = row
     this.#options.onProgress?.({ step: this.#step, totalSteps, metrics: row })
-    const due = this.#step % checkpoint.every === 0 || this.#step === totalSteps
-    if (checkpoint.every > 0 && due) await this.#save(metrics)
   }
 
   /** A step that a stop did not wait for leaves no trace, so that the state to save is that of the step before. */
@@ -299,10 +366,12 @@ class Run {
     const step: StepOptions = { normalizer: batch.length, layout: 'packed', chosenTokens }
     const whole: Computed = { pairs: [], tokens: 0 }
     for (const part of microBatches(batch, this.#config.microBatchSize)) {
-      await this.#images.hold(
-        part.flatMap((example) => example.images),
-        call,
-      )
+      const images = part.flatMap((example) => example.images)
+      const features = await this.#images.hold(images, call)
+      if (this.#step === 0 && whole.tokens === 0 && this.#config.selfCheck) {
+        checkPlaceholders(engine, part, features)
+        if (startsAsReference(this.#config, engine)) await checkReference(engine, part, objective, call)
+      }
       const inputs = part.map((example) => example.input)
       const { pairs, tokens } = await engine.accumulate(inputs, objective, step, call)
       for (const [index, example] of part.entries()) whole.pairs[batch.indexOf(example)] = pairs[index]
@@ -320,9 +389,9 @@ class Run {
       totalSteps: this.#prepared.totalSteps,
       metricsBytes: metrics.bytes,
       numTokens: this.#numTokens,
-      dataSha256: this.#folder.dataSha256,
+      ...this.#folder.made,
       leftOut: this.#prepared.failures.map(({ id }) => id),
-      modelMark: this.#folder.modelMark,
+      tracking: this.#tracking,
       config: fingerprint(this.#config),
     }
     const { output, model, checkpoint } = this.#config
@@ -330,6 +399,20 @@ class Run {
       keep: checkpoint.keep,
       baseModel: model,
     })
+  }
+
+  /** A run that is killed before its next checkpoint evaluates the same adapter again, and writes the same folder. */
+  async #saveBest(found: Found | null, row: EvaluationRow): Promise<void> {
+    await writeFolderAtomic(join(this.#config.output, runFiles.best), async (temporary) => {
+      await this.#prepared.engine.saveAdapter(temporary, this.#config.model)
+      await writeJson(join(temporary, 'evaluation.json'), { metric: this.#config.checkpoint.best, ...found, row })
+    })
+  }
+
+  get #best(): TrainReport['best'] {
+    const { best: metric } = this.#config.checkpoint
+    const { best } = this.#tracking
+    return metric && best && { path: join(this.#config.output, runFiles.best), metric, ...best }
   }
 
   /** An adapter that is not to be used says so in its folder. */

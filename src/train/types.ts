@@ -1,12 +1,17 @@
 /** What preparing a run asks for and gives. */
 import type { LoadedPairs, PairFailure } from '../data/pairs.js'
 import type { Engine, NativeModule, ObjectiveSpec } from '../engine/engine.js'
+import type { Chat } from '../text/chat.js'
 import type { Example } from './collate.js'
+import type { HeldOut } from './held-out.js'
 import type { PairOrder } from './order.js'
 
 export interface Prepared {
   engine: Engine
+  chat: Chat
+  /** Those that are trained on. */
   examples: Example[]
+  heldOut: HeldOut | null
   loaded: LoadedPairs
   /** Pairs that were left out because they cannot be used. */
   failures: PairFailure[]

@@ -16,11 +16,22 @@ const row = z.looseObject({
 
 type Row = z.output<typeof row>
 
-/** What metrics.jsonl says against a run, in words; `null` when nothing does. */
-export async function readVerdict(metrics: string, objective: ObjectiveName): Promise<string | null> {
+/**
+ * What metrics.jsonl says against a run, in words; `null` when nothing does.
+ * @param startsAtReference policy and reference were equal before the first step.
+ */
+export async function readVerdict(
+  metrics: string,
+  objective: ObjectiveName,
+  startsAtReference = true,
+): Promise<string | null> {
   const rows: Row[] = []
-  for await (const { record } of readJsonl(metrics, row)) if (record.weight > 0) rows.push(record)
-  return zeroGradient(rows) ?? growth(rows) ?? (objectives[objective].startsAtLn2 ? preference(rows) : null)
+  for await (const { record } of readJsonl(metrics, row)) {
+    const isStep = record.eval_loss === undefined
+    if (isStep && record.weight > 0) rows.push(record)
+  }
+  const startsAtLn2 = startsAtReference && objectives[objective].startsAtLn2
+  return zeroGradient(rows) ?? growth(rows) ?? (startsAtLn2 ? preference(rows) : null)
 }
 
 /** No loss of this family has a gradient of exactly 0 unless it is beyond the range of numbers, or has no coefficient. */

@@ -2,7 +2,8 @@
  * An in-memory stand-in for the addon: the same interface, a four-parameter "model", every number deterministic. It can
  * be loaded where the real one is (FIRE_NATIVE_PATH), in this process or a child.
  *
- * FIRE_FAKE_DELAY_MS slows a step down; FIRE_FAKE_NAN names a pair whose loss is NaN.
+ * FIRE_FAKE_DELAY_MS slows a step down; FIRE_FAKE_NAN names a pair whose loss is NaN; FIRE_FAKE_DRIFT one whose policy is
+ * never its reference.
  * @typedef {import('../../src/engine/native.js')} Native
  */
 const { mkdir, readFile, writeFile } = require('node:fs/promises')
@@ -35,11 +36,18 @@ const softplus = (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)))
 const sigmoid = (x) => 1 / (1 + Math.exp(-x))
 const count = (mask) => mask.reduce((total, value) => total + value, 0)
 
+function readAdapter(folder) {
+  const { shape } = JSON.parse(readFileSync(join(folder, 'adapter_config.json'), 'utf8'))
+  return { shape, parameters: JSON.parse(readFileSync(join(folder, 'adapter_model.safetensors'), 'utf8')) }
+}
+
 class FakeEngine {
   constructor(spec, config) {
     this.spec = spec
+    const adapter = spec.adapter ? readAdapter(spec.adapter) : null
+    this.reference = spec.referenceAdapter ? readAdapter(spec.referenceAdapter).parameters : new Array(size).fill(0)
     this.state = {
-      parameters: new Array(size).fill(0),
+      parameters: adapter?.parameters ?? new Array(size).fill(0),
       first: new Array(size).fill(0),
       second: new Array(size).fill(0),
       step: 0,
@@ -67,7 +75,7 @@ class FakeEngine {
       trainableParameters: size,
       weightBytes: 4 * size,
       weightDTypes: ['f32'],
-      lora: spec.lora,
+      lora: adapter ? { ...spec.lora, ...adapter.shape } : spec.lora,
     }
   }
 
@@ -135,10 +143,12 @@ class FakeEngine {
       this.state.dropout += 1
       difference[this.state.dropout % size] *= 0.5
     }
-    const margin = objective.beta * dot(this.state.parameters, difference)
+    const learned = this.state.parameters.map((value, index) => value - this.reference[index])
+    const drift = process.env.FIRE_FAKE_DRIFT === pair.id ? 0.5 : 0
+    const margin = objective.beta * dot(learned, difference) + drift
     const twin = pair.corruptedImages !== null && objective.name.startsWith('fire')
     const visual = twin ? softplus(margin) : 0
-    const kl = 0.001 * dot(this.state.parameters, this.state.parameters)
+    const kl = 0.001 * dot(learned, learned)
     const base = softplus(-margin)
     const loss = pair.weight * (base + objective.gamma * visual + objective.alpha * kl)
     if (process.env.FIRE_FAKE_NAN === pair.id) {
@@ -220,7 +230,9 @@ class FakeEngine {
 
   async saveAdapter(directory, baseModel) {
     await mkdir(directory, { recursive: true })
-    await writeFile(join(directory, 'adapter_config.json'), JSON.stringify({ base_model_name_or_path: baseModel }))
+    const { rank, alpha, rslora, targets } = this.info.lora
+    const config = { base_model_name_or_path: baseModel, shape: { rank, alpha, rslora, targets } }
+    await writeFile(join(directory, 'adapter_config.json'), JSON.stringify(config))
     await writeFile(join(directory, 'adapter_model.safetensors'), JSON.stringify(this.state.parameters))
   }
 

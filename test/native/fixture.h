@@ -38,6 +38,7 @@ inline EngineSpec engine_spec(const std::string& golden) {
           .device = cpu_spec(),
           .lora = std::nullopt,
           .adapter = model + "/adapter",
+          .reference_adapter = "",
           .checkpointing = false,
           .reference_cache_bytes = size_t{256} << 20,
           .feature_store = std::nullopt};

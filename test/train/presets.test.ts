@@ -57,7 +57,8 @@ describe('presets', () => {
     const config = await loadTrainConfig(join(models, `${name}.yaml`), pathFlags)
     expect(config).toMatchObject(published)
     // The scale that the release trains with, as its comment says.
-    expect(config.lora.alpha / Math.sqrt(config.lora.rank)).toBeCloseTo(22.6, 1)
+    const { alpha, rank } = config.lora as { alpha: number; rank: number }
+    expect(alpha / Math.sqrt(rank)).toBeCloseTo(22.6, 1)
     expect(resolveTrainConfig({ preset: name, ...paths })).toEqual(config)
   })
 
@@ -80,7 +81,15 @@ describe('presets', () => {
 describe('preset: NAME', () => {
   it('lies under the file, and the file under flags, key by key', async () => {
     const config = await load(`${own}lora: { rank: 64, targets: [q_proj] }\nbatchSize: 4\n`, ['lora.rank=16', 'seed=1'])
-    expect(config.lora).toEqual({ rank: 16, alpha: 256, dropout: 0.05, rslora: true, targets: ['q_proj'] })
+    expect(config.lora).toEqual({
+      init: null,
+      reference: 'init',
+      rank: 16,
+      alpha: 256,
+      dropout: 0.05,
+      rslora: true,
+      targets: ['q_proj'],
+    })
     expect(config).toMatchObject({ batchSize: 4, seed: 1, dtype: 'bf16', epochs: 1 })
     expect(config).toMatchObject({ model: join(folder, 'model'), data: { train: join(folder, 'pairs.jsonl') } })
   })

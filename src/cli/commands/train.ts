@@ -43,5 +43,9 @@ function describe(report: TrainReport): string {
   const steps = report.step - report.resumedFrom
   const cost = `${duration(report.seconds)}, at most ${formatBytes(report.peakHostBytes)} of memory`
   const left = report.failures ? `left out: ${counted(report.pairs.failed, 'pair')}, ${report.failures}\n` : ''
-  return `${counted(steps, 'step')} in ${cost}\n${left}adapter: ${report.adapter}\n`
+  const early = report.stoppedEarly ? `stopped early: ${report.stoppedEarly}\n` : ''
+  const best = report.best
+    ? `best adapter: ${report.best.path} (${report.best.metric} ${report.best.value} after step ${report.best.step})\n`
+    : ''
+  return `${counted(steps, 'step')} in ${cost}\n${early}${left}adapter: ${report.adapter}\n${best}`
 }

@@ -1,0 +1,53 @@
+/** What the evaluations of a run have shown so far: the best value, and whether to go on. Kept in every checkpoint. */
+import { z } from 'zod'
+import { isTree } from '../settings/source.js'
+import { type EvaluationMetric, type EvaluationRow, evaluationMetrics } from './metrics.js'
+import type { TrainConfig } from './settings.js'
+
+const found = z.strictObject({ step: z.number().int().positive(), value: z.number() })
+
+/** A value of a metric, and the optimizer step after which it was measured. */
+export type Found = z.output<typeof found>
+
+export const trackingSchema = z.strictObject({
+  /** The last evaluation. */
+  last: z.custom<EvaluationRow>((row) => isTree(row) && Number.isInteger(row.step)).nullable(),
+  /** Of `checkpoint.best`. */
+  best: found.nullable(),
+  /** Of `earlyStopping.metric`, as far as it became better by more than `minDelta`. */
+  stoppingBest: found.nullable(),
+  /** Evaluations since then. */
+  waited: z.number().int().nonnegative(),
+})
+
+export type Tracking = z.output<typeof trackingSchema>
+
+export const nothingTracked: Tracking = { last: null, best: null, stoppingBest: null, waited: 0 }
+
+/** A value that is missing, because it was not finite, is never better. */
+function isBetter(metric: EvaluationMetric, value: number | undefined, than: Found | null, minDelta: number): boolean {
+  if (value === undefined) return false
+  if (than === null) return true
+  const gain = evaluationMetrics[metric] === 'greater' ? value - than.value : than.value - value
+  return gain > minDelta
+}
+
+/** The state after one more evaluation. */
+export function track(before: Tracking, row: EvaluationRow, { checkpoint, earlyStopping }: TrainConfig): Tracking {
+  const { step } = row
+  const better = (metric: EvaluationMetric, than: Found | null, minDelta: number): Found | null =>
+    isBetter(metric, row[metric], than, minDelta) ? { step, value: row[metric] } : than
+  const best = checkpoint.best && better(checkpoint.best, before.best, 0)
+  const stoppingBest = earlyStopping
+    ? better(earlyStopping.metric, before.stoppingBest, earlyStopping.minDelta)
+    : before.stoppingBest
+  return { last: row, best, stoppingBest, waited: stoppingBest?.step === step ? 0 : before.waited + 1 }
+}
+
+/** Why a run ends here, in words; `null` when it goes on. */
+export function reasonToStop({ stoppingBest, waited }: Tracking, { earlyStopping }: TrainConfig): string | null {
+  if (!earlyStopping || waited < earlyStopping.patience) return null
+  const { metric } = earlyStopping
+  const best = stoppingBest ? `, whose best value is ${stoppingBest.value} of step ${stoppingBest.step}` : ''
+  return `${waited} evaluations without a better ${metric}${best}`
+}
