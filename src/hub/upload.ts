@@ -107,6 +107,7 @@ export async function upload(options: UploadOptions): Promise<UploadReport> {
       onProgress?.(done(), total)
     }
   }, moved)
+  onProgress?.(total, total)
   return { repo, url, commit, sent: missing.map(({ path }) => path), created }
 }
 
