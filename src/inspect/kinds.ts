@@ -431,31 +431,33 @@ const hidden: Kind<z.output<typeof hiddenLesion>> = {
   },
 }
 
-const metricsRow = z.object({ step: z.number().int(), loss: z.number() }).catchall(z.number())
+const ofStep = z.object({ step: z.number().int() }).catchall(z.number())
+
+/** A step of training, or an evaluation behind one. */
+const metricsRow = z.union([ofStep.extend({ loss: z.number() }), ofStep.extend({ eval_loss: z.number() })])
 
 const metrics: Kind<z.output<typeof metricsRow>> = {
   name: 'metrics',
   schema: metricsRow,
   collect({ problems }) {
-    let first: z.output<typeof metricsRow> | undefined
-    let last: z.output<typeof metricsRow> | undefined
+    const seen = new Map<string, { first: number; last: number }>()
+    let before: number | undefined
     return {
-      add(row, { where }) {
-        if (last && row.step !== last.step + 1) {
-          problems.add('warning', 'steps do not follow each other', `${where}: step ${row.step} after ${last.step}`)
+      add({ step, ...row }, { where }) {
+        const expected = row.loss === undefined ? before : (before ?? step - 1) + 1
+        if (expected !== undefined && step !== expected) {
+          problems.add('warning', 'steps do not follow each other', `${where}: step ${step} after ${before}`)
         }
-        first ??= row
-        last = row
+        before = step
+        for (const [name, last] of Object.entries(row)) seen.set(name, { first: seen.get(name)?.first ?? last, last })
       },
       facts: () =>
-        Object.keys(last ?? {})
-          .filter((name) => name !== 'step')
-          .map((name) => [name, `${short(first?.[name])} at first, ${short(last?.[name])} at last`]),
+        [...seen].map(([name, { first, last }]) => [name, `${short(first)} at first, ${short(last)} at last`]),
     }
   },
 }
 
-const short = (value: number | undefined): string => (value === undefined ? '-' : String(Number(value.toPrecision(4))))
+const short = (value: number): string => String(Number(value.toPrecision(4)))
 
 const plain = (label: string, text: string) => ({ label, text, marks: [] })
 

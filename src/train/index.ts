@@ -5,7 +5,14 @@ export { type CollateContext, collate, type Example } from './collate.js'
 export { formatConfig, loadTrainConfig, resolveTrainConfig } from './config.js'
 export type { Machine } from './machine.js'
 export type { MemoryNeed } from './memory.js'
-export { type Computed, type MetricsRow, metricsRow, type StepContext } from './metrics.js'
+export {
+  type Computed,
+  type EvaluationMetric,
+  type EvaluationRow,
+  type MetricsRow,
+  metricsRow,
+  type StepContext,
+} from './metrics.js'
 export { planTraining, type TrainPlan } from './plan.js'
 export { type RunAdapter, runAdapters } from './run-folder.js'
 export { learningRateFactor, type Schedule, warmupSteps } from './schedule.js'

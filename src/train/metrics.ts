@@ -28,6 +28,7 @@ export const evaluationMetrics = {
   'eval_logps/chosen': 'greater',
 } as const
 
+/** What `checkpoint.best` and `earlyStopping.metric` can name. */
 export type EvaluationMetric = keyof typeof evaluationMetrics
 
 /** What the engine said of a step, its micro-batches together. */

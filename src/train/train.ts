@@ -84,7 +84,7 @@ export interface TrainReport {
   /** PEFT folder of the trained adapter, once the run is complete. */
   adapter: string | null
   /** PEFT folder of the adapter with the best value of `checkpoint.best`, and that value. */
-  best: (Found & { path: string; metric: EvaluationMetric }) | null
+  best: { path: string; metric: EvaluationMetric; step: number; value: number } | null
   /** Pairs that were evaluated and not trained on. */
   heldOut: number
   /** The last evaluation of the held-out pairs. */

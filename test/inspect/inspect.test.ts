@@ -221,6 +221,15 @@ describe('inspectFiles', () => {
     expect(metrics.kind).toBe('metrics')
     expect(metrics.facts).toContainEqual(['loss', '1 at first, 0.25 at last'])
     expect(problemsOf(metrics).join()).toContain('line 3: step 4 after 2')
+    const evaluated = await inspect([
+      { step: 1, loss: 1 },
+      { step: 2, loss: 0.5 },
+      { step: 2, eval_loss: 0.7 },
+      { step: 3, loss: 0.4 },
+    ])
+    expect(evaluated.kind).toBe('metrics')
+    expect(evaluated.facts).toContainEqual(['eval_loss', '0.7 at first, 0.7 at last'])
+    expect(problemsOf(evaluated)).toEqual([])
     await writeFile(
       join(root, 'import.report.json'),
       JSON.stringify({ kept: 3, dropped: { blank: 1 }, seen: [] }, null, 2),
