@@ -143,11 +143,9 @@ const checkpoint = z.strictObject({
 })
 
 const earlyStopping = z.strictObject({
-  metric: evaluationMetric
-    .default('eval_loss')
-    .meta({
-      description: 'What must become better on the held-out pairs, or training stops; off without this section',
-    }),
+  metric: evaluationMetric.default('eval_loss').meta({
+    description: 'What must become better on the held-out pairs, or training stops; off without this section',
+  }),
   patience: count
     .default(3)
     .meta({ description: 'Evaluations in a row without a better value, after which training stops' }),
