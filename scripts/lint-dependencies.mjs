@@ -87,6 +87,7 @@ export const typescriptLayers = {
     ...['errors', 'options', 'version', 'statistics', 'data', 'text', 'page', 'settings', 'stage'],
     ...['evaluate', 'pipeline', 'pairs', 'corrupt', 'type:train'],
   ],
+  share: ['errors', 'data', 'text', 'page', 'engine', 'hub', 'train', 'evaluate', 'report'],
   bench: ['errors', 'version', 'random', 'data', 'text', 'corrupt', 'phantom', 'engine', 'settings', 'type:stage'],
   cli: [
     ...[
@@ -105,7 +106,7 @@ export const typescriptLayers = {
       'inspect',
       'merge',
     ],
-    ...['import', 'sample', 'pairs', 'corrupt', 'train', 'evaluate', 'report', 'pipeline', 'study', 'bench'],
+    ...['import', 'sample', 'pairs', 'corrupt', 'train', 'evaluate', 'report', 'pipeline', 'study', 'share', 'bench'],
   ],
   index: '*',
 }

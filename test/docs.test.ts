@@ -147,7 +147,7 @@ describe('commands', () => {
     const named = inline(page).flatMap((code) => /^--([a-z][a-z-]*)/.exec(code)?.[1] ?? [])
     // Of vLLM, of cmake-js, of our scripts.
     const foreign = [
-      'enable-lora',
+      ...['enable-lora', 'max-lora-rank', 'lora-modules', 'lora-dtype'],
       'mutations',
       'only',
       'suggest',

@@ -94,6 +94,8 @@ def build_tokenizer(texts):
 
 def save_tokenizer(tokenizer, folder):
     tokenizer.save(str(folder / "tokenizer.json"))
+    # In a file of its own: a processor looks nowhere else.
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     entry = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
     write_json(folder / "tokenizer_config.json", {
         "add_bos_token": False,
@@ -101,7 +103,6 @@ def save_tokenizer(tokenizer, folder):
         "added_tokens_decoder": {str(tokenizer.token_to_id(t)): {"content": t, **entry} for t in SPECIALS},
         "additional_special_tokens": SPECIALS[1:],
         "bos_token": None,
-        "chat_template": CHAT_TEMPLATE,
         "clean_up_tokenization_spaces": False,
         "eos_token": "<|im_end|>",
         "errors": "replace",

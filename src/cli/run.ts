@@ -18,6 +18,7 @@ import { merge } from './commands/merge.js'
 import { pairs } from './commands/pairs.js'
 import { plan } from './commands/plan.js'
 import { pull } from './commands/pull.js'
+import { push } from './commands/push.js'
 import { report } from './commands/report.js'
 import { run as runCommand } from './commands/run.js'
 import { sample } from './commands/sample.js'
@@ -33,6 +34,7 @@ import { inWordsOf } from './words.js'
 export const commands: readonly (Command | Group)[] = [
   demo,
   pull,
+  push,
   runCommand,
   importCommand,
   sample,

@@ -14,6 +14,7 @@ export const corruptStage = defineStage({
   summary: 'Make a corrupted twin of every image, with noise on the lesion, and a contact sheet',
   settings: corruptSettings,
   takes: { pairs: 'pairs', masks: 'masks' },
+  eachRound: true,
   out: { setting: 'out', name: '' },
   // For the grain of the image the model is only measured with: its twins are the same, and it need not be there.
   ignores: ({ grain }) => (grain === 'image' ? ['model'] : []),

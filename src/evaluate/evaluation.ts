@@ -200,7 +200,8 @@ async function keepInputs({
     samples,
     ...files,
     ...scores,
-    ...[trainedOn, labels].flatMap((path) => path ?? []),
+    ...(trainedOn ?? []),
+    ...(labels === undefined ? [] : [labels]),
     ...(grounding?.files ?? []),
     ...(rewards?.files ?? []),
   ]

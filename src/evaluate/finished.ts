@@ -54,8 +54,8 @@ export interface EvaluationResults extends QuestionResults, EvidenceResults {
     samples: string
     samplesSha256: string
     imageRoot: string
-    trainedOn: string | null
-    trainedOnSha256: string | null
+    /** Files of pairs; none where they were not named. */
+    trainedOn: { path: string; sha256: string }[]
   }
   asked: SampleSettings
   /** Null where no sample is a report. */
@@ -81,7 +81,7 @@ const shape = z.looseObject({
   baseline: z.string(),
   judging: z.looseObject({ first: z.string(), description: z.string() }),
   systems: z.array(z.looseObject({ name: z.string(), about: z.record(z.string(), z.unknown()) })),
-  inputs: z.looseObject({ samples: z.string(), imageRoot: z.string() }),
+  inputs: z.looseObject({ samples: z.string(), imageRoot: z.string(), trainedOn: z.array(z.unknown()).optional() }),
 })
 
 /** Reads evaluation.json of a folder. @throws {FileError} when there is none. @throws {DataError} when it is no evaluation. */

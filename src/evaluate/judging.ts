@@ -46,7 +46,7 @@ export interface JudgingRequest {
   /** Share of unreadable replies above which the numbers are no result, as a share. */
   maxUnreadable: number
   /** Pair records that were trained on, to tell questions about their images. */
-  trainedOn?: string
+  trainedOn?: readonly string[]
   seed: number
 }
 
@@ -188,16 +188,18 @@ export async function judgeAll(
   }
 }
 
-export async function describePairs(pairs: string | undefined, fromOut: (place: string) => string) {
-  if (pairs === undefined) return { trainedOn: null, trainedOnSha256: null }
-  return { trainedOn: fromOut(pairs), trainedOnSha256: await sha256File(pairs) }
+export async function describePairs(pairs: readonly string[] | undefined, fromOut: (place: string) => string) {
+  const files: { path: string; sha256: string }[] = []
+  for (const path of pairs ?? []) files.push({ path: fromOut(path), sha256: await sha256File(path) })
+  return { trainedOn: files }
 }
 
 /** Null where they are not known. */
-export async function imagesOf(pairs: string | undefined): Promise<ReadonlySet<string> | null> {
-  if (pairs === undefined) return null
+export async function imagesOf(pairs: readonly string[] = []): Promise<ReadonlySet<string> | null> {
+  if (pairs.length === 0) return null
   const images = new Set<string>()
-  for await (const { record } of readJsonl(pairs, pair)) for (const { sha256 } of record.images) images.add(sha256)
+  for (const path of pairs)
+    for await (const { record } of readJsonl(path, pair)) for (const { sha256 } of record.images) images.add(sha256)
   return images
 }
 

@@ -67,8 +67,8 @@ export async function rejudge(
   rolesOf([...about.keys()], request)
   const { asked } = before
   // Which images were trained on does not change with the judge.
-  const trained = before.inputs.trainedOn === null ? undefined : resolve(folder, before.inputs.trainedOn)
-  const trainedOn = request.trainedOn ?? (trained !== undefined && existsSync(trained) ? trained : undefined)
+  const trained = before.inputs.trainedOn.map(({ path }) => resolve(folder, path)).filter((path) => existsSync(path))
+  const trainedOn = request.trainedOn?.length ? request.trainedOn : trained
   const inputs = {
     samples: moved(before.inputs.samples),
     samplesSha256: before.inputs.samplesSha256,

@@ -65,9 +65,12 @@ export const judging = {
   margin: z.number().min(0).max(1).default(0.03).meta({
     description: 'Difference in accuracy below which systems count as equivalent, as a share',
   }),
-  trainedOn: text
-    .optional()
-    .meta(inputPath('Pairs that a system was trained on, to tell questions about their images from others')),
+  trainedOn: z
+    .array(text)
+    .default([])
+    .meta(
+      inputPath('Pairs that a system was trained on, to tell questions about their images from others (repeatable)'),
+    ),
   seed: seed.meta({ description: 'Seed of bootstrap draws, samples for the second judge, sampled answers and noise' }),
 }
 

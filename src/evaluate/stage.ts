@@ -32,7 +32,7 @@ export const evaluateStage = defineStage({
   summary: 'Ask systems held-out questions, judge the answers, and compare the systems',
   settings: evaluateSettings,
   check,
-  takes: { samples: 'heldOut', adapter: 'adapter', trainedOn: 'pairs', masks: 'masks' },
+  takes: { samples: 'heldOut', adapter: 'adapter', trainedOn: 'trainedOn', masks: 'masks' },
   out: { setting: 'out', name: '' },
   // Not those of questions that nobody answered: they are asked again whatever became of their images.
   reads: ({ samples, images, masks, out }) => [
@@ -83,9 +83,10 @@ export const evaluateStage = defineStage({
   },
 })
 
-/** A folder of one adapter may be given as a text, as the stage before hands it on. */
+/** One adapter, and one file of pairs, may be given as a text. */
 function check(tree: Tree, locate: Locate): Settings {
-  const given = typeof tree.adapter === 'string' ? { ...tree, adapter: [tree.adapter] } : tree
+  const given = { ...tree }
+  for (const key of ['adapter', 'trainedOn']) if (typeof tree[key] === 'string') given[key] = [tree[key]]
   const settings = checkTree(evaluateSettings, given, locate)
   const fail = (key: string, message: string): never => {
     throw configError([{ path: [key], message }], locate)

@@ -27,7 +27,8 @@ export const pairsStage = defineStage({
   summary: 'Make preference pairs from answers: judge, edit minimally, verify',
   settings: pairsSettings,
   check,
-  takes: { samples: 'samples', responses: 'responses' },
+  takes: { samples: 'samples', responses: 'responses', policyAdapter: 'adapter' },
+  eachRound: true,
   out: { setting: 'out', name: 'pairs.jsonl' },
   makes: ({ out }) => ({ pairs: out, pairsReport: outputFiles(out).report }),
   leaves: ({ out }) => [out, outputFiles(out).report],
@@ -36,7 +37,10 @@ export const pairsStage = defineStage({
     const failures = existsSync(report) ? failuresOf(JSON.parse(await readFile(report, 'utf8'))) : 0
     return failures === 0 ? undefined : `${counted(failures, 'request')} failed`
   },
-  ignores: ({ policy, endpoint }) => [...(policy ? [] : ['device']), ...(endpoint ? ['provider'] : [])],
+  ignores: ({ policy, endpoint }) => [
+    ...(policy ? [] : ['device', 'policyAdapter']),
+    ...(endpoint ? ['provider'] : []),
+  ],
   async run(settings, context) {
     const { openEndpoint } = await import('../endpoint/index.js')
     const { buildPairs, EndpointProvider, PhantomProvider, RulesProvider } = await import('./index.js')

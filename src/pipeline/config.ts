@@ -1,7 +1,7 @@
 /** The file of a pipeline: what all stages share, and one section a stage. */
 import { join } from 'node:path'
 import { z } from 'zod'
-import { compute, inputPath, outputPath, seed, shared, text } from '../settings/common.js'
+import { compute, count, inputPath, outputPath, seed, shared, text } from '../settings/common.js'
 import { checkTree, configError, type Locate, readSettings, refuseUseless } from '../settings/file.js'
 import { identityOf, isUnder, pathsOf, settingsOf, setValueAt, valueAt } from '../settings/setting.js'
 import { isTree, type Tree } from '../settings/source.js'
@@ -13,15 +13,20 @@ import {
   type StageContext,
   type StageResult,
 } from '../stage/stage.js'
+import { addArtifacts, handedOn, madeAnew, roundName, seedStep, turnsOf } from './rounds.js'
 import { stages as allStages } from './stages.js'
 
-/** Stages that have a setting of this name, and no value of their own, take it. */
+/** `output` and `rounds` are the pipeline's own; stages that have a setting of another name, and no value of their own, take it. */
 export const sharedSettings = z.strictObject({
   output: text.meta(outputPath('Folder for the results: one folder for each stage, and pipeline.json')),
   model: text.optional().meta(inputPath('Model folder: the model that is sampled, trained and evaluated')),
   ...compute,
   ...shared,
   seed: seed.meta({ description: 'Seed of every stage that does not set its own' }),
+  rounds: count.optional().meta({
+    description:
+      'How often the model is sampled and trained, each time from the adapter of the time before, in folders round-1, round-2, …; default: once, without such a folder',
+  }),
 })
 
 /** A file or folder whose content decides a result, and the setting that names it. */
@@ -83,17 +88,22 @@ export async function loadPipeline(
     throw configError([{ path: [], message }], locate())
   }
   // What the file leaves to defaults is left to those of the stage and its preset.
-  const common = Object.fromEntries(Object.entries(tree).filter(([key]) => !isSection(key) && key !== 'output'))
-  const artifacts: Artifacts = {}
-  return {
-    output,
-    stages: present.map((stage) => {
-      const place = { common, artifacts, folder: join(output, stage.name), locate: locate([stage.name]) }
-      const planned = planStage(stage, tree[stage.name] as Tree, place)
-      Object.assign(artifacts, planned.makes)
-      return planned
-    }),
-  }
+  const own = ['output', 'rounds']
+  const common = Object.fromEntries(Object.entries(tree).filter(([key]) => !isSection(key) && !own.includes(key)))
+  const rounds = tree.rounds as number | undefined
+  const folders = Array.from({ length: rounds ?? 0 }, (_, i) => join(output, roundName(i + 1)))
+  const artifacts: Artifacts = rounds === undefined ? {} : { rounds: folders }
+  const planned = turnsOf(present, rounds).map(({ stage, round, name }) => {
+    // What only later rounds have a use for is no mistake in the first.
+    const meant = round !== undefined && round !== rounds ? {} : undefined
+    const place = { common, artifacts, folder: join(output, name), locate: locate([stage.name]), round, meant }
+    const made = { ...planStage(stage, tree[stage.name] as Tree, place), name }
+    addArtifacts(artifacts, made.makes)
+    return made
+  })
+  if (rounds === undefined || artifacts.adapter !== undefined) return { output, stages: planned }
+  const message = 'rounds: no stage makes an adapter, which the next round would be sampled from; add the section train'
+  throw configError([{ path: ['rounds'], message }], locate())
 }
 
 /** What surrounds the section of a stage. */
@@ -107,6 +117,8 @@ export interface Place {
   locate: Locate
   /** The part of the section that must not be without effect; default: all of it. */
   meant?: Tree
+  /** From 1; undefined for a stage that runs once. */
+  round?: number
 }
 
 /**
@@ -116,7 +128,7 @@ export interface Place {
 export function planStage(
   stage: Stage,
   own: Tree,
-  { common, artifacts, folder, locate, meant = own }: Place,
+  { common, artifacts, folder, locate, meant = own, round }: Place,
 ): PlannedStage {
   const out = stage.out.setting
   const fail = (key: string, message: string): never => {
@@ -131,12 +143,15 @@ export function planStage(
   }
   for (const [key, artifact] of Object.entries(stage.takes)) {
     const path = key.split('.')
-    if (valueAt(tree, path) !== undefined) continue
+    const isGiven = valueAt(tree, path) !== undefined
+    if (isGiven && round !== undefined && madeAnew.has(artifact)) fail(key, 'is made anew in every round; leave it out')
+    if (isGiven && !(round !== undefined && round > 1 && handedOn.has(artifact))) continue
     const setting = keys.find((each) => each.path.join('.') === key)
     if (artifacts[artifact] !== undefined) setValueAt(tree, path, artifacts[artifact])
     else if (setting?.required === 'always') fail(key, `is missing: no stage before makes ${artifact}`)
   }
-  const settings = checkSettings(stage, tree, locate)
+  const first = checkSettings(stage, tree, locate)
+  const settings = round === undefined ? first : checkSettings(stage, { ...tree, ...seedOf(first, round) }, locate)
   refuseUseless(stage.settings, meant, settings, locate)
   const ignored = stage.ignores?.(settings) ?? []
   const inputs = pathsOf(stage.settings, 'input').filter((path) => !isUnder(path, ignored))
@@ -154,4 +169,10 @@ export function planStage(
     makes: stage.makes(settings),
     run: (context) => stage.run(settings, context),
   }
+}
+
+/** A stage draws anew in every round. */
+function seedOf(settings: unknown, round: number): Tree {
+  const { seed: first } = settings as { seed?: unknown }
+  return typeof first === 'number' ? { seed: first + seedStep * (round - 1) } : {}
 }

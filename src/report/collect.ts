@@ -1,6 +1,7 @@
 /** A report from what the stages of a run left on disk. Each part of the page is there when its files are. */
+import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { parse } from 'yaml'
 import type { z } from 'zod'
 import { decodeImage } from '../data/images.js'
@@ -21,8 +22,9 @@ import { readMetrics } from '../train/run-log.js'
 import type { TrainReport } from '../train/train.js'
 import { chooseChanged, choosePairs, chooseProbes } from './choose.js'
 import { describeAttention, describeRun, type Evaluation, summarise, type Training } from './describe.js'
+import { roundFiles } from './round-files.js'
 import { comparedRounds, readRounds } from './rounds.js'
-import type { AttentionExample, ExamplePair, HiddenExample, ReportData, StageTime } from './types.js'
+import type { AttentionExample, ExamplePair, HiddenExample, ReportData, RoundSummary, StageTime } from './types.js'
 
 /** Where things lie; whatever a run did not make is left out. */
 export interface ReportSources {
@@ -34,6 +36,8 @@ export interface ReportSources {
   metrics?: string
   /** Folder of an evaluation. */
   evaluation?: string
+  /** Folders of the rounds of a pipeline, in their order. */
+  rounds?: readonly string[]
 }
 
 /** What a page says that is not in the files. */
@@ -53,7 +57,8 @@ const shown = { pairs: 6, hidden: 3, attention: 4, changed: 8 }
  * @throws {DataError} for files that are not what a stage of this version leaves.
  */
 export async function collectReport(sources: ReportSources, options: ReportOptions): Promise<ReportData> {
-  checkOptions('collectReport, sources', sources, { pairs: true, pairsReport: true, metrics: true, evaluation: true })
+  const known = { pairs: true, pairsReport: true, metrics: true, evaluation: true, rounds: true } as const
+  checkOptions('collectReport, sources', sources, known)
   checkOptions('collectReport', options, { title: true, notes: true, stages: true })
   const pairs = sources.pairs === undefined ? [] : await readAll(sources.pairs, pairRecord)
   const made = sources.pairsReport === undefined ? null : await readJson<PairReport>(sources.pairsReport)
@@ -75,6 +80,7 @@ export async function collectReport(sources: ReportSources, options: ReportOptio
     rounds: evaluation ? comparedRounds(evaluation.results) : null,
     judge: evaluation?.results.judging.description ?? '',
     metrics: training?.metrics ?? [],
+    trainedRounds: await Promise.all((sources.rounds ?? []).map(summariseRound)),
     pairs: made?.statistics ?? null,
     limits: made?.limits ?? null,
     examples,
@@ -88,7 +94,26 @@ export async function collectReport(sources: ReportSources, options: ReportOptio
   }
 }
 
-async function readTraining(metrics: string): Promise<Training> {
+async function summariseRound(folder: string): Promise<RoundSummary> {
+  const [report, metrics] = roundFiles(folder)
+  const made = existsSync(report) ? await readJson<PairReport>(report) : null
+  const all = existsSync(metrics) ? await readMetrics(metrics) : []
+  const rows = all.filter(({ loss }) => loss !== undefined)
+  const settled = rows.slice(Math.floor(rows.length / 2)).map((row) => row['rewards/accuracies'])
+  const values = settled.filter((value) => Number.isFinite(value))
+  const accuracy = values.length === 0 ? null : values.reduce((sum, value) => sum + value, 0) / values.length
+  return {
+    name: basename(folder),
+    pairs: made?.statistics ?? null,
+    training: rows.length === 0 ? null : { steps: rows.length, accuracy },
+  }
+}
+
+/**
+ * A complete training run. @param metrics its metrics.jsonl.
+ * @throws {FileError} when it is not complete.
+ */
+export async function readTraining(metrics: string): Promise<Training> {
   const folder = dirname(metrics)
   // First, so that a wrong path is named as it was given.
   const rows = await readMetrics(metrics)

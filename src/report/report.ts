@@ -11,6 +11,7 @@ import { attentionSection } from './attention-section.js'
 import { hiddenSection } from './hidden-section.js'
 import { methodSection } from './method-section.js'
 import { acceptanceSection, examplesSection } from './pairs-section.js'
+import { roundsSection } from './rounds-section.js'
 import { REPORT_STYLE } from './style.js'
 import type { ReportData } from './types.js'
 
@@ -25,6 +26,7 @@ export function reportContent(data: ReportData): Html {
 ${headlineSection(data)}
 ${methodSection(data)}
 ${accuracySection(data)}
+${roundsSection(data)}
 ${trainingSection(data)}
 ${hiddenSection(data)}
 ${acceptanceSection(data)}

@@ -5,6 +5,7 @@ import { lockOutput } from '../data/lock.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage } from '../stage/index.js'
+import { roundFiles } from './round-files.js'
 import { reportSettings } from './settings.js'
 
 type Settings = z.output<typeof reportSettings>
@@ -14,9 +15,10 @@ export const reportStage = defineStage({
   summary: 'Write one HTML page about a run: accuracy, curves, example pairs',
   settings: reportSettings,
   check,
-  takes: { pairs: 'pairs', pairsReport: 'pairsReport', metrics: 'metrics', evaluation: 'evaluation' },
+  takes: { pairs: 'pairs', pairsReport: 'pairsReport', metrics: 'metrics', evaluation: 'evaluation', rounds: 'rounds' },
   // Beside the stages' folders: it is about all of them.
   out: { setting: 'out', name: '../report.html' },
+  reads: ({ rounds }) => rounds.map((folder) => ({ input: folder, files: async () => roundFiles(folder) })),
   makes: () => ({}),
   leaves: ({ out }) => [out],
   async run(settings, { finished = [] }) {
@@ -31,8 +33,8 @@ export const reportStage = defineStage({
 
 function check(tree: Tree, locate: Locate): Settings {
   const settings = checkTree(reportSettings, tree, locate)
-  const { pairs, pairsReport, metrics, evaluation } = settings
-  if (pairs ?? pairsReport ?? metrics ?? evaluation) return settings
+  const { pairs, pairsReport, metrics, evaluation, rounds } = settings
+  if (pairs ?? pairsReport ?? metrics ?? evaluation ?? rounds.at(0)) return settings
   const message = 'There is nothing to show: give pairs, metrics or an evaluation'
   throw configError([{ path: ['pairs'], message }], locate)
 }

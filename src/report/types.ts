@@ -66,6 +66,15 @@ export interface StageTime {
   seconds: number
 }
 
+/** What became of one round of sampling and training; null where the files of a stage are not there. */
+export interface RoundSummary {
+  /** Of its folder. */
+  name: string
+  pairs: Pick<PairStatistics, 'answers' | 'pairs' | 'byOrigin'> | null
+  /** The reward accuracy is a mean over the second half of the steps; null for an objective that has none. */
+  training: { steps: number; accuracy: number | null } | null
+}
+
 /** Everything on a report page; sections without data are left out. */
 export interface ReportData {
   title: string
@@ -78,6 +87,8 @@ export interface ReportData {
   /** How answers were judged: `by …`. */
   judge: string
   metrics: LogRow[]
+  /** In their order; none for a pipeline that trains once. */
+  trainedRounds: RoundSummary[]
   /** What became of the answers; null when no pairs were made. */
   pairs: PairStatistics | null
   /** How much an edit may change; null when no pairs were made. */

@@ -42,7 +42,8 @@ export const sampleStage = defineStage({
   summary: 'Ask a model the questions of a sample file: the answers that pairs are made from',
   settings: sampleSettings,
   check,
-  takes: { samples: 'samples' },
+  takes: { samples: 'samples', adapter: 'adapter' },
+  eachRound: true,
   out: { setting: 'out', name: 'responses.jsonl' },
   makes: ({ samples, out }) => ({ samples, responses: out }),
   leaves: ({ out }) => [out],
@@ -99,7 +100,15 @@ export const sampleStage = defineStage({
 function check(tree: Tree, locate: Locate): Settings {
   const settings = checkTree(sampleSettings, tree, locate)
   if (settings.endpoint && settings.adapter) {
-    throw configError([{ path: ['adapter'], message: 'adapter is for the engine; a server has its own' }], locate)
+    throw configError(
+      [
+        {
+          path: ['adapter'],
+          message: 'adapter is for the engine; a server has its own, so a pipeline of several rounds has none to ask',
+        },
+      ],
+      locate,
+    )
   }
   if (settings.endpoint || settings.model) return settings
   throw configError([{ path: ['model'], message: 'Give a model, or an endpoint to ask instead' }], locate)

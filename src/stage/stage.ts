@@ -61,6 +61,10 @@ export interface Artifacts {
   metrics?: string
   /** Folder of the evaluation. */
   evaluation?: string
+  /** Pairs of every training. */
+  trainedOn?: string[]
+  /** Folders of the rounds of a pipeline that has some. */
+  rounds?: string[]
 }
 
 /**
@@ -94,6 +98,8 @@ export interface Stage<T = unknown, R = unknown> {
   traces?(settings: T): string[]
   /** Keys that change nothing beside the others, for instance the engine's where a server answers. */
   ignores?(settings: T): readonly string[]
+  /** A pipeline of several rounds runs it in each; such stages follow one another. */
+  eachRound?: true
   /** Settings that the command takes by their place, in order. */
   positionals?: readonly string[]
   /** Flags of the command beside the settings: what to do about an earlier run. */

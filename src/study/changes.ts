@@ -83,6 +83,7 @@ function problemOf(keys: readonly string[], value: unknown): string | undefined 
 const reserved: Record<string, string> = {
   seed: 'the study sets it, from its own seeds',
   output: 'the study sets it',
+  rounds: 'the arms of a study train once',
 }
 
 function unknown(key: string, known: readonly string[]): string {

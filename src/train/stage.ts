@@ -14,7 +14,8 @@ export const trainStage = defineStage({
   summary: 'Train a LoRA adapter on preference pairs',
   settings: trainSettings,
   check: checkTrainTree,
-  takes: { 'data.train': 'pairs' },
+  takes: { 'data.train': 'pairs', 'lora.init': 'adapter' },
+  eachRound: true,
   out: { setting: 'output', name: '' },
   reads: ({ data: { train, eval: heldOut, images } }) =>
     [train, heldOut].flatMap((path) =>
@@ -22,6 +23,7 @@ export const trainStage = defineStage({
     ),
   makes: ({ data, output, checkpoint }) => ({
     pairs: data.train,
+    trainedOn: [data.train],
     adapter: join(output, checkpoint.best === null ? runFiles.adapter : runFiles.best),
     metrics: join(output, runFiles.metrics),
   }),

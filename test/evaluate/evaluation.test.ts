@@ -93,7 +93,7 @@ describe('systems from files', () => {
   it('have what decides them beside their numbers, and the totals of published rules', async () => {
     const pairs = join(folder, 'pairs.jsonl')
     await writeFile(pairs, '')
-    const { results } = (await evaluate(request({ trainedOn: pairs }))) ?? expect.fail('stopped')
+    const { results } = (await evaluate(request({ trainedOn: [pairs] }))) ?? expect.fail('stopped')
     const hashOf = async (path: string): Promise<string> =>
       createHash('sha256')
         .update(await readFile(path))
@@ -104,7 +104,7 @@ describe('systems from files', () => {
     ])
     expect(results.inputs).toMatchObject({
       samplesSha256: await hashOf(join(folder, 'samples.jsonl')),
-      trainedOnSha256: await hashOf(pairs),
+      trainedOn: [{ path: '../pairs.jsonl', sha256: await hashOf(pairs) }],
     })
     const lexicon = new URL('../../lexica/answers.json', import.meta.url).pathname
     expect(results.judging.rules).toEqual({ version: rulesVersion, lexiconSha256: await hashOf(lexicon) })

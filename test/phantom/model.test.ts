@@ -58,7 +58,7 @@ describe('the bundled checkpoint', () => {
   it('renders a conversation as the architecture expects it', () => {
     const messages = [{ role: 'user', content: [{ type: 'image' }, { type: 'text', text: 'Is there a nodule?' }] }]
     const turn = '<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Is there a nodule?<|im_end|>\n'
-    const template = new Template(tokenizerConfig.chat_template)
+    const template = new Template(readFileSync(file('chat_template.jinja'), 'utf8'))
     expect(template.render({ messages, add_generation_prompt: true })).toBe(`${turn}<|im_start|>assistant\n`)
     const answered = [...messages, { role: 'assistant', content: 'Yes.' }]
     expect(template.render({ messages: answered })).toBe(`${turn}<|im_start|>assistant\nYes.<|im_end|>\n`)

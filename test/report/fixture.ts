@@ -12,6 +12,7 @@ import type { SampleSettings } from '../../src/sample/settings.js'
 export const sectionTitles = [
   'The method',
   'Accuracy on the held-out questions',
+  'Rounds',
   'Training',
   'With the lesion hidden',
   'From answers to pairs',
@@ -121,6 +122,14 @@ export function reportData(text = 'It is on the left.'): ReportData {
       'rewards/visual/margins': Number.NaN,
       'kl/forward': i / 1000,
     })),
+    trainedRounds: [
+      {
+        name: text,
+        pairs: { answers: 10, pairs: 8, byOrigin: { repaired: 3, counterfactual: 5 } },
+        training: { steps: 3, accuracy: 0.75 },
+      },
+      { name: 'round-2', pairs: null, training: null },
+    ],
     pairs: {
       ...emptyStatistics(),
       answers: 10,

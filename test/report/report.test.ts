@@ -71,6 +71,7 @@ describe('renderReport', () => {
         ...reportData(),
         rounds: null,
         metrics: [],
+        trainedRounds: [],
         pairs: null,
         examples: [],
         attention: [],

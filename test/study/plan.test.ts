@@ -60,6 +60,7 @@ describe('the file of a study', () => {
     expect(await problemOf(arm({ train: { optimiser: {} } }))).toContain("did you mean 'optimizer'?")
     expect(await problemOf(arm({ train: true }))).toContain('expected the keys of the section, or null')
     expect(await problemOf(arm({ seed: 5 }))).toContain('from its own seeds')
+    expect(await problemOf(arm({ rounds: 2 }))).toContain('the arms of a study train once')
     const evaluations = { unused: { words: 'x', set: { temprature: 1 } } }
     expect(await problemOf({ evaluations })).toContain("did you mean 'temperature'?")
     expect(await problemOf({ heldOut: { sample: { splt: 'test' } } })).toContain("did you mean 'split'?")

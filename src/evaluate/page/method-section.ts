@@ -8,6 +8,9 @@ import { decimal, servedWords } from './words.js'
 const lengthWords = ({ totalTokens, replyTokens }: GreenAbout): string =>
   totalTokens === null ? `at most ${replyTokens} tokens a reply` : `at most ${totalTokens} tokens with the prompt`
 
+const trainedOnWords = ({ trainedOn }: EvaluationFolder['results']['inputs']): string[] =>
+  trainedOn.length === 0 ? ['not named'] : trainedOn.map(({ path, sha256 }) => `${path}, SHA-256 ${sha256}`)
+
 export function methodSection({ results, grounding }: EvaluationFolder): Html {
   const { inputs, judging, reports, asked, systems } = results
   const judges = [judging.judge, judging.second].flatMap((judge) => judge ?? [])
@@ -17,8 +20,7 @@ export function methodSection({ results, grounding }: EvaluationFolder): Html {
     ['samples', inputs.samples],
     ['samples, SHA-256', inputs.samplesSha256],
     ['images below', inputs.imageRoot],
-    ['training pairs', inputs.trainedOn ?? 'not named'],
-    ['training pairs, SHA-256', inputs.trainedOnSha256],
+    ...trainedOnWords(inputs).map((words): [string, string] => ['training pairs', words]),
     ['questions', `${results.questions} about ${results.images} images`],
     ['baseline', results.baseline],
     ['margin', `${percent(results.margin)} points`],

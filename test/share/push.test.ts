@@ -1,0 +1,187 @@
+/** `fire-train push`: what it shows, what it sends, what it says of a run, and what it keeps to itself. */
+import { spawn } from 'node:child_process'
+import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { parse, stringify } from 'yaml'
+import { loadPipeline, runPipeline } from '../../src/pipeline/index.js'
+import { planShipment } from '../../src/share/push.js'
+import { fakeNative, type World, writeWorld } from '../fakes/world.js'
+import { WritableHub } from '../hub/writable.js'
+import { makeSample, writeRecords } from '../sample/records.js'
+
+const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+const repo = 'clinic/chest-adapter'
+const token = 'hf_4711471147114711'
+let world: World
+let run: string
+let evaluation: string
+let hub: WritableHub
+
+beforeAll(async () => {
+  world = await writeWorld(12)
+  hub = await WritableHub.start()
+  const samples = world.records.map(({ id, images, prompt }) => makeSample(id, { images, question: prompt }))
+  await writeRecords(join(world.root, 'samples.jsonl'), samples)
+  const config = {
+    ...{ output: 'out', model: 'model' },
+    train: { data: { train: 'pairs.jsonl' }, batchSize: 4, epochs: 1, lora: { rank: 3 } },
+    evaluate: { samples: 'samples.jsonl', limit: 6 },
+  }
+  await writeFile(join(world.root, 'p.yaml'), stringify(config))
+  await runPipeline(await loadPipeline(join(world.root, 'p.yaml')), { native: fakeNative() })
+  run = join(world.root, 'out', 'train')
+  evaluation = join(world.root, 'out', 'evaluate')
+})
+afterAll(() => hub.close())
+
+const plan = (changes: object = {}) => planShipment({ folder: run, repo, baseModel: 'clinic/base', ...changes })
+
+function push(...words: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const env = { ...process.env, HF_ENDPOINT: hub.endpoint, HF_TOKEN: token }
+  const child = spawn(process.execPath, [main, 'push', ...words], { env })
+  let [stdout, stderr] = ['', '']
+  child.stdout.on('data', (chunk) => (stdout += chunk))
+  child.stderr.on('data', (chunk) => (stderr += chunk))
+  return new Promise((resolve) => child.on('close', (code) => resolve({ code, stdout, stderr })))
+}
+
+describe('the command', () => {
+  it('shows everything and asks nobody, sends it with --send, and does not send it twice', async () => {
+    const words = [run, repo, '--base-model', 'clinic/base', '--evaluation', evaluation, '--license', 'apache-2.0']
+    const shown = await push(...words)
+    expect(shown).toMatchObject({ code: 0, stderr: '' })
+    expect(hub.asked).toEqual([])
+    expect(shown.stdout).toContain('Nothing was sent. --send sends it.')
+    const { card, files } = await plan({ evaluation, license: 'apache-2.0' })
+    expect(shown.stdout).toContain(card)
+    for (const { path, sha256 } of files) expect(shown.stdout).toMatch(new RegExp(`^${path} .*${sha256}$`, 'm'))
+
+    const sent = await push(...words, '--send')
+    expect(sent.code).toBe(0)
+    expect(sent.stdout).toBe(`${hub.endpoint}/${repo} at ${sent.stdout.match(/[0-9a-f]{40}/)}\n3 files of 3 sent\n`)
+    expect(hub.repo).toEqual({ name: repo, visibility: 'private' })
+    expect([...hub.files.keys()].sort()).toEqual(['README.md', 'adapter_config.json', 'adapter_model.safetensors'])
+    expect(hub.files.get('README.md')?.toString()).toBe(card)
+    const again = await push(...words, '--send')
+    expect(again.stdout).toContain('0 files of 3 sent')
+    expect(hub.commits).toHaveLength(2)
+    for (const { stdout, stderr } of [shown, sent, again]) expect(stdout + stderr).not.toContain(token)
+  })
+
+  it('names the base model on the hub, and no folder of this machine', async () => {
+    const { base_model_name_or_path, ...config } = JSON.parse(hub.files.get('adapter_config.json')?.toString() ?? '')
+    expect(base_model_name_or_path).toBe('clinic/base')
+    const local = JSON.parse(await readFile(join(run, 'adapter', 'adapter_config.json'), 'utf8'))
+    expect(config).toEqual({ ...local, base_model_name_or_path: undefined })
+    for (const [path, content] of hub.files) expect(content.includes(world.root), path).toBe(false)
+  })
+})
+
+describe('the card', () => {
+  it('says where it comes from in fields that the hub reads', async () => {
+    const { card } = await plan({ license: 'mit' })
+    expect(parse(card.split('---\n')[1])).toMatchObject({
+      license: 'mit',
+      base_model: 'clinic/base',
+      base_model_relation: 'adapter',
+      library_name: 'peft',
+      tags: expect.arrayContaining(['lora', 'fire']),
+    })
+    expect(parse((await plan()).card.split('---\n')[1]).license).toBeUndefined()
+  })
+
+  it('has data, settings, accuracy with intervals and limits', async () => {
+    const { card } = await plan({ evaluation })
+    expect(card.match(/^## .*$/gm)).toEqual(['## Data', '## Training', '## Evaluation', '## Limits', '## Use'])
+    expect(card).toContain('**This is not a medical device.**')
+    expect(card).toContain('- 12 pairs of 12 were used.')
+    expect(card).toContain('| LoRA | rank 3, alpha ')
+    // The engine of the test repeats its prompt, so nothing is right.
+    expect(card).toContain('| All questions | 0.0 [0.0, 39.0], 0/6 | 0.0 [0.0, 39.0], 0/6 |')
+    expect(card).toContain('6 of the questions are about images that were trained on.')
+    expect(card).toContain('- 6 questions can show large effects only.')
+    // vLLM takes no rank between 1 and 8.
+    expect(card).toContain(`vllm serve clinic/base --enable-lora --max-lora-rank 8 --lora-modules tuned=${repo}`)
+  })
+
+  it('says that nothing is known of an accuracy that was not measured', async () => {
+    expect((await plan()).card).toContain('nothing is known of its accuracy')
+  })
+
+  it('is the one that is given instead', async () => {
+    const own = join(world.root, 'card.md')
+    await writeFile(own, '# Mine\n')
+    expect(await plan({ card: own })).toMatchObject({
+      card: '# Mine\n',
+      files: [{ path: 'README.md', size: 7 }, {}, {}],
+    })
+  })
+
+  it('makes no markup of what files say', async () => {
+    const folder = join(world.root, 'hostile')
+    await cp(evaluation, folder, { recursive: true })
+    const path = join(folder, 'evaluation.json')
+    const text = await readFile(path, 'utf8')
+    await writeFile(path, text.replaceAll('"base"', '"<script>|[x](y)"'))
+    const { card } = await plan({ evaluation: folder })
+    expect(card).not.toContain('<script>')
+    expect(card).toContain('&lt;script&gt;\\|\\[x\\](y)')
+  })
+})
+
+describe('a merged model', () => {
+  it('goes with what loaders read, and without the rest', async () => {
+    const folder = join(world.root, 'merged')
+    await cp(world.model, folder, { recursive: true })
+    for (const name of ['model.safetensors', 'chat_template.jinja', 'README.md', 'notes.txt', 'LICENSE']) {
+      await writeFile(join(folder, name), name)
+    }
+    const { kind, files, leftOut, card } = await plan({ folder, run })
+    const names = files.map(({ path }) => path)
+    expect(kind).toBe('model')
+    expect(names).toEqual(
+      expect.arrayContaining(['README.md', 'config.json', 'model.safetensors', 'chat_template.jinja', 'LICENSE']),
+    )
+    expect(leftOut).toEqual(expect.arrayContaining(['README.md', 'notes.txt']))
+    expect(card).toContain('base_model_relation: finetune')
+    expect(card).toContain(`vllm serve ${repo}\n`)
+    await expect(plan({ folder })).rejects.toThrow(/in no training run.*nothing to write its card from/)
+  })
+})
+
+describe('push', () => {
+  it.each<[string, object, RegExp]>([
+    ['a name without an owner', { repo: 'adapter' }, /Expected OWNER\/NAME for the repository but received 'adapter'/],
+    ['a base that is none', { baseModel: '/models/x' }, /Expected OWNER\/NAME for the base model/],
+    ['a base that nothing names', { baseModel: undefined }, /Nothing says where .* is on the hub/],
+  ])('refuses %s', async (_, changes, message) => {
+    await expect(plan(changes)).rejects.toThrow(message)
+  })
+
+  it('refuses a folder that is neither, and an adapter that taught nothing', async () => {
+    const folder = join(world.root, 'neither')
+    await mkdir(folder)
+    await expect(plan({ folder })).rejects.toThrow(/neither an adapter nor a model folder/)
+    const problem = join(run, 'adapter', 'problem.json')
+    await writeFile(problem, '{"problem": "its loss diverged"}')
+    await expect(plan()).rejects.toThrow(/is not to be used: its loss diverged/)
+    await rm(problem)
+  })
+
+  it('knows the base where `pull` wrote down where it had it from', async () => {
+    const manifest = {
+      repo: 'Qwen/Base',
+      revision: 'main',
+      commit: 'a'.repeat(40),
+      complete: true,
+      include: null,
+      files: [],
+    }
+    const path = join(world.model, 'fire-train.pull.json')
+    await writeFile(path, JSON.stringify(manifest))
+    expect((await plan({ baseModel: undefined })).card).toContain('base_model: Qwen/Base')
+    await rm(path)
+  })
+})
