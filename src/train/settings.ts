@@ -111,15 +111,21 @@ const schedule = z.strictObject({
   warmupSteps: whole
     .nullable()
     .default(null)
-    .meta({ description: 'Optimizer steps of linear warm-up; not together with warmupRatio' }),
+    .meta({ description: 'Optimizer steps of linear warm-up; not together with warmupRatio', unit: 'optimizer steps' }),
   warmupRatio: share.nullable().default(null).meta({ description: 'Warm-up as a share of all steps, rounded up' }),
 })
 
 const checkpoint = z.strictObject({
   every: whole
     .default(100)
-    .meta({ description: 'Optimizer steps between checkpoints; 0 = only when interrupted', free: true }),
-  keep: count.default(2).meta({ description: 'How many of the newest checkpoints to keep', free: true }),
+    .meta({
+      description: 'Optimizer steps between checkpoints; 0 = only when interrupted',
+      unit: 'optimizer steps',
+      free: true,
+    }),
+  keep: count
+    .default(2)
+    .meta({ description: 'How many of the newest checkpoints to keep', unit: 'checkpoints', free: true }),
 })
 
 export const trainSettings = z.strictObject({
@@ -147,17 +153,17 @@ export const trainSettings = z.strictObject({
   objective: objective.prefault({}),
   optimizer: optimizer.prefault({}),
   schedule: schedule.prefault({}),
-  epochs: count.default(1).meta({ description: 'Passes over the pairs' }),
+  epochs: count.default(1).meta({ description: 'Passes over the pairs', unit: 'passes' }),
   maxSteps: count
     .nullable()
     .default(null)
-    .meta({ description: 'Stop after this many optimizer steps; the schedule ends there' }),
+    .meta({ description: 'Stop after this many optimizer steps; the schedule ends there', unit: 'optimizer steps' }),
   beyondContext,
-  batchSize: count.default(8).meta({ description: 'Pairs for each optimizer step' }),
+  batchSize: count.default(8).meta({ description: 'Pairs for each optimizer step', unit: 'pairs' }),
   microBatchSize: count
     .nullable()
     .default(null)
-    .meta({ description: 'Pairs computed at once; default: all of a step' }),
+    .meta({ description: 'Pairs computed at once; default: all of a step', unit: 'pairs' }),
   checkpoint: checkpoint.prefault({}),
   checkpointing: z
     .union([z.boolean(), z.literal('auto')], 'true, false or auto')
@@ -169,13 +175,20 @@ export const trainSettings = z.strictObject({
     }),
   logEvery: count
     .default(1)
-    .meta({ description: 'Optimizer steps between lines on the terminal; metrics.jsonl has every step', free: true }),
+    .meta({
+      description: 'Optimizer steps between lines on the terminal; metrics.jsonl has every step',
+      unit: 'optimizer steps',
+      free: true,
+    }),
   referenceCache: whole.default(256).meta({
-    description: 'Memory in MiB for results of the reference, so that later epochs need no reference pass; 0 = off',
+    description: 'Memory for results of the reference, so that later epochs need no reference pass; 0 = off',
+    unit: 'MiB',
     free: true,
   }),
   ...shared,
-  imageCache: count.default(256).meta({ description: 'How many images keep their features in memory', free: true }),
+  imageCache: count
+    .default(256)
+    .meta({ description: 'How many images keep their features in memory', unit: 'images', free: true }),
 })
 
 /** What a file or a caller may give: defaults left out. */

@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { z } from 'zod'
 import { referencePages } from '../../src/cli/reference.js'
+import { generateSettings } from '../../src/generate/settings.js'
 import { stages } from '../../src/pipeline/index.js'
 import { flagOf, identityOf, keyOf, settingsOf } from '../../src/settings/setting.js'
 import type { Stage } from '../../src/stage/index.js'
@@ -29,6 +30,33 @@ describe('pages made from the code', () => {
         if (name !== 'train') expect(row).toContain(positionals.includes(flag) ? `\`<${flag}>\`` : `\`--${flag}\``)
       }
     }
+  })
+})
+
+describe('units', () => {
+  /** Numbers without one: coefficients, ratios and shares, seeds. */
+  const pure =
+    /^(lora|objective|optimizer)\.|(^|\.)seed$|^(temperature|schedule.warmupRatio|segmenter.(threshold|nmsIou)|topP|margin|maxUnreadable|maxCoverage|contrast|findingSize)$/
+
+  it.each([...stages.map(({ name, settings }) => [name, settings] as const), ['generate', generateSettings] as const])(
+    'of %s: a number has one, or is pure',
+    (_name, schema) => {
+      for (const { path, type, meta } of settingsOf(schema)) {
+        const isMeasured = type === 'number' && !pure.test(path.join('.'))
+        expect(meta.unit !== undefined, `${path.join('.')}: unit ${meta.unit}`).toBe(isMeasured)
+      }
+    },
+  )
+
+  it('stand in the page, in --help and in the schema for editors', () => {
+    const pages = referencePages()
+    expect(pages.get('config.md')).toContain(
+      '| `endpoint.timeout` | `--endpoint-timeout` | number > 0, <= 300 | seconds |',
+    )
+    const schema = JSON.parse(pages.get('schema/pipeline.json') as string)
+    expect(schema.properties.sample.properties.maxNewTokens.description).toBe('Longest answer (tokens)')
+    const { stdout } = spawnSync(process.execPath, [at('dist/cli/main.js'), 'sample', '--help'], { encoding: 'utf8' })
+    expect(stdout).toContain('Longest answer (tokens; default: 256)')
   })
 })
 
