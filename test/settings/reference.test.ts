@@ -1,6 +1,7 @@
 /** One declaration a setting: flags, sections of a pipeline, the page and the schema for editors say the same. */
 import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
@@ -77,6 +78,22 @@ describe('the JSON Schema of a pipeline', () => {
     ['what no stage can fill in', { import: { source: 'x' } }],
   ])('refuses %s', (_, sections) => {
     expect(check.safeParse({ output: 'o', model: 'm', ...sections }).success).toBe(false)
+  })
+})
+
+describe('YAML files of the package', () => {
+  const files = ['models', 'models/phantom', 'studies'].flatMap((folder) =>
+    readdirSync(at(folder))
+      .filter((name) => name.endsWith('.yaml'))
+      .map((name) => `${folder}/${name}`),
+  )
+
+  it.each(files)('%s names the schema that editors check it with, and follows it', (file) => {
+    const content = readFileSync(at(file), 'utf8')
+    const [, path] = /^# yaml-language-server: \$schema=(\S+)\n/.exec(content) ?? []
+    const schema = z.fromJSONSchema(JSON.parse(readFileSync(join(dirname(at(file)), path), 'utf8')))
+    expect(schema.safeParse(parse(content)).error).toBeUndefined()
+    expect(schema.safeParse({ ...parse(content), sede: 1 }).success).toBe(false)
   })
 })
 
