@@ -4,15 +4,15 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
-import { run } from '../src/cli/run.js'
-import { evaluateSettings } from '../src/evaluate/settings.js'
-import { pipelineSchema } from '../src/pipeline/index.js'
-import { keyOf, settingsOf } from '../src/settings/setting.js'
-import { isTree } from '../src/settings/source.js'
-import { studySettings } from '../src/study/settings.js'
-import { trainSettings } from '../src/train/settings.js'
+import { run } from '../../src/cli/run.js'
+import { evaluateSettings } from '../../src/evaluate/settings.js'
+import { pipelineSchema } from '../../src/pipeline/index.js'
+import { keyOf, settingsOf } from '../../src/settings/setting.js'
+import { isTree } from '../../src/settings/source.js'
+import { studySettings } from '../../src/study/settings.js'
+import { trainSettings } from '../../src/train/settings.js'
 
-const root = fileURLToPath(new URL('../', import.meta.url))
+const root = fileURLToPath(new URL('../../', import.meta.url))
 const folders = ['bench', 'cuda', 'docs', 'lexica', 'models', 'native', 'src', 'test']
 const names = [
   ...readdirSync(root),
