@@ -19,7 +19,8 @@ const npm = (...args) => spawnSync('npm', args, { cwd: root, stdio: 'inherit' })
 /** What a check found wrong, or undefined. */
 const checks = {
   'the tree has no changes': () => output('git', ['status', '--porcelain']) || undefined,
-  'the version is new': () => (output('git', ['tag', '--list', `v${version}`]) ? `there is a tag v${version}` : undefined),
+  'the version is new': () =>
+    output('git', ['tag', '--list', `v${version}`]) ? `there is a tag v${version}` : undefined,
   'the changelog has this version': () => changelogProblem(text('CHANGELOG.md'), version),
   'CITATION.cff has this version': () =>
     text('CITATION.cff').includes(`\nversion: ${version}\n`) ? undefined : `its version is not ${version}`,

@@ -65,16 +65,11 @@ export const corruptSettings = z.strictObject({
   fallback: z.enum(['image-noise', 'skip', 'error']).default('image-noise').meta({
     description: 'Images without a usable mask: noise on the whole image, no corrupted twin, or stop with an error',
   }),
-  fallbackSigma: z
-    .number()
-    .positive()
-    .max(255)
-    .default(12)
-    .meta({
-      description: 'Standard deviation of the noise of that fallback',
-      unit: 'grey levels of 0 to 255',
-      needs: 'fallback: image-noise',
-    }),
+  fallbackSigma: z.number().positive().max(255).default(12).meta({
+    description: 'Standard deviation of the noise of that fallback',
+    unit: 'grey levels of 0 to 255',
+    needs: 'fallback: image-noise',
+  }),
   maxCoverage: z
     .number()
     .gt(0)

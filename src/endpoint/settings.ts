@@ -28,15 +28,11 @@ export const endpointSettings = z.strictObject({
       needs: 'keyEnv',
     }),
   concurrency: count.max(1000).default(4).meta({ description: 'Requests at a time', unit: 'requests', free: true }),
-  requestsPerMinute: z
-    .number()
-    .nonnegative()
-    .default(0)
-    .meta({
-      description: 'Most requests in a minute, retries included; 0 = no limit',
-      unit: 'requests a minute',
-      free: true,
-    }),
+  requestsPerMinute: z.number().nonnegative().default(0).meta({
+    description: 'Most requests in a minute, retries included; 0 = no limit',
+    unit: 'requests a minute',
+    free: true,
+  }),
   // Node's fetch gives up by itself after 300 s.
   timeout: z
     .number()

@@ -149,16 +149,11 @@ export const evaluateSettings = z.strictObject({
       'Ask the questions whose lesion has a mask again, with noise or black on it, or noise elsewhere (repeatable)',
     needs: 'adapter',
   }),
-  hiddenSigma: z
-    .number()
-    .positive()
-    .max(255)
-    .default(PUBLISHED_NOISE.sigma)
-    .meta({
-      description: 'Standard deviation of the noise that hides a lesion',
-      unit: 'grey levels of 0 to 255',
-      needs: 'hideLesions: lesion-noise',
-    }),
+  hiddenSigma: z.number().positive().max(255).default(PUBLISHED_NOISE.sigma).meta({
+    description: 'Standard deviation of the noise that hides a lesion',
+    unit: 'grey levels of 0 to 255',
+    needs: 'hideLesions: lesion-noise',
+  }),
   masks: text.optional().meta({
     ...inputPath('Manifest or folder of masks, as for `corrupt`'),
     needs: ['attentionQuestions', 'hideLesions'],

@@ -59,13 +59,11 @@ export const importSettings = z.strictObject({
     unit: 'images',
     needs: 'kind: phantom',
   }),
-  validationStudies: whole
-    .default(0)
-    .meta({
-      description: 'Images of the split validation, to choose settings on',
-      unit: 'images',
-      needs: 'kind: phantom',
-    }),
+  validationStudies: whole.default(0).meta({
+    description: 'Images of the split validation, to choose settings on',
+    unit: 'images',
+    needs: 'kind: phantom',
+  }),
   testStudies: whole.default(150).meta({ description: 'Held-out images', unit: 'images', needs: 'kind: phantom' }),
   contrast: z.number().gt(0).max(1).default(STANDARD.contrast).meta({
     description: 'Contrast of the findings, as a share of the standard one (docs/demo.md)',

@@ -116,13 +116,11 @@ const schedule = z.strictObject({
 })
 
 const checkpoint = z.strictObject({
-  every: whole
-    .default(100)
-    .meta({
-      description: 'Optimizer steps between checkpoints; 0 = only when interrupted',
-      unit: 'optimizer steps',
-      free: true,
-    }),
+  every: whole.default(100).meta({
+    description: 'Optimizer steps between checkpoints; 0 = only when interrupted',
+    unit: 'optimizer steps',
+    free: true,
+  }),
   keep: count
     .default(2)
     .meta({ description: 'How many of the newest checkpoints to keep', unit: 'checkpoints', free: true }),
@@ -173,13 +171,11 @@ export const trainSettings = z.strictObject({
         'Recompute layers in backward instead of keeping their activations; auto: only when the step would not fit otherwise',
       free: true,
     }),
-  logEvery: count
-    .default(1)
-    .meta({
-      description: 'Optimizer steps between lines on the terminal; metrics.jsonl has every step',
-      unit: 'optimizer steps',
-      free: true,
-    }),
+  logEvery: count.default(1).meta({
+    description: 'Optimizer steps between lines on the terminal; metrics.jsonl has every step',
+    unit: 'optimizer steps',
+    free: true,
+  }),
   referenceCache: whole.default(256).meta({
     description: 'Memory for results of the reference, so that later epochs need no reference pass; 0 = off',
     unit: 'MiB',

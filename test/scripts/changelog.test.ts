@@ -4,7 +4,8 @@ import { describe, expect, it } from 'vitest'
 import { changelogProblem, formProblem } from '../../scripts/changelog.mjs'
 
 const changelog = readFileSync(new URL('../../CHANGELOG.md', import.meta.url), 'utf8')
-const released = '# Changelog\n\n## [Unreleased]\n\n## [1.1.0] - 2026-02-01\n\n### Training\n\n- b\n\n## [1.0.0] - 2026-01-01\n\n- a\n'
+const released =
+  '# Changelog\n\n## [Unreleased]\n\n## [1.1.0] - 2026-02-01\n\n### Training\n\n- b\n\n## [1.0.0] - 2026-01-01\n\n- a\n'
 
 describe('the changelog', () => {
   it('has the form that a release asks for', () => {
