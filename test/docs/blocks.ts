@@ -15,7 +15,8 @@ export const pages = new Map(
       readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map((name) => join(folder, name)),
     ),
   ]
-    .filter((name) => name.endsWith('.md'))
+    // docs/api is made by typedoc, which copies pages.
+    .filter((name) => name.endsWith('.md') && !name.startsWith('docs/api/'))
     .map((name) => [name, readFileSync(join(root, name), 'utf8')]),
 )
 

@@ -189,3 +189,16 @@ describe('ARCHITECTURE.md', () => {
     }
   })
 })
+
+describe('the pages of the library', () => {
+  it('are made of everything that the package exports', () => {
+    const read = (file: string) => JSON.parse(readFileSync(join(root, file), 'utf8'))
+    const [main, list] = read('typedoc.json').entryPoints as string[]
+    const [, folders] = /^src\/\{(.*)\}\/index\.ts$/.exec(list) ?? []
+    const documented = [main, ...folders.split(',').map((name) => `src/${name}/index.ts`)]
+    const exported = Object.values(read('package.json').exports)
+      .filter((target) => typeof target === 'object')
+      .map((target) => (target as { types: string }).types.replace('./dist/', 'src/').replace('.d.ts', '.ts'))
+    expect(documented).toEqual(exported)
+  })
+})
