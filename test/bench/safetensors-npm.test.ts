@@ -49,7 +49,7 @@ describe("npm's reader", () => {
     const tensors = new Map([
       ['rgb', { dtype: 'U8' as const, shape: [1, 1, 3], data: Uint8Array.of(1, 2, 3) }],
       ['ids', int64([5, -1, 2 ** 40])],
-      ['half', bfloat16(Float32Array.of(0.5, -2, 3.14159), [3])],
+      ['half', bfloat16(Float32Array.of(0.5, -2, 3.25), [3])],
       ['weights', float32(Float32Array.of(0.5, -2), [2, 1])],
       ['πλ', float32(Float32Array.of(1), [])],
     ])

@@ -31,7 +31,7 @@ const documented = [...pages]
 const reasons: [reason: string, when: RegExp][] = [
   ['is cut short', /…|\.\.\./],
   ['needs a server', /HOST:PORT|https?:\/\//],
-  ['needs the hub', /^pull /],
+  ['needs the hub, or a model of it', /^(pull |train dpo)/],
   ['needs a data set that is not ours to give away', /Slake1\.0|VQA_RAD/],
   ['needs a GPU', /cuda/],
   ['is typed by the tutorial', /^run pipeline/],
@@ -134,6 +134,7 @@ async function nameAsDocumented(tutorialFolder: string): Promise<string> {
   await writeFile(join(folder, 'theirs.jsonl'), lines(held.map(({ id }) => ({ id, text: 'Yes.' }))))
   await writeFile(join(folder, 'p.jsonl'), lines(held.map(({ id }) => ({ id, text: 'Yes.' }))))
   await writeFile(join(folder, 'ours.csv'), `id,text\n${held.map(({ id }) => `${id},No.\n`).join('')}`)
+  await writeFile(join(folder, 'preferences.jsonl'), lines(preferences(held[0].images[0].name)))
   const pairs = join(run, 'corrupt', 'pairs.jsonl')
   const settings = `preset: phantom
 model: ${model}
@@ -148,6 +149,37 @@ epochs: 4
   )
   await writeFile(join(folder, 'eval.yaml'), 'samples: samples.jsonl\nsplit: test\nmodel: M\n')
   return folder
+}
+
+/** One pair as TRL, LLaMA-Factory and ms-swift write it. */
+function preferences(image: string): object[] {
+  const [question, chosen, rejected] = ['Is there a nodule?', 'Yes, there is a nodule.', 'No, there is no nodule.']
+  const said = (role: string, content: string) => ({ role, content })
+  return [
+    { prompt: question, chosen, rejected, images: [image] },
+    {
+      prompt: [said('user', question)],
+      chosen: [said('assistant', chosen)],
+      rejected: [said('assistant', rejected)],
+      images: [image],
+    },
+    {
+      conversations: [{ from: 'human', value: `<image>${question}` }],
+      chosen: { from: 'gpt', value: chosen },
+      rejected: { from: 'gpt', value: rejected },
+      images: [image],
+    },
+    {
+      messages: [said('user', `<image>${question}`), said('assistant', chosen)],
+      rejected_response: rejected,
+      images: [image],
+    },
+    {
+      messages: [said('user', `<image>${question}`), said('assistant', chosen)],
+      rejected_messages: [said('user', `<image>${question}`), said('assistant', rejected)],
+      images: [image],
+    },
+  ].map((record, index) => ({ id: `p${index}`, ...record }))
 }
 
 function commandOf(words: readonly string[]): { command: Command; rest: string[] } {
@@ -166,6 +198,23 @@ describe('the tutorial', () => {
     const report = await readFile(join(world, 'fire-demo', 'report.html'), 'utf8')
     expect(report).toContain('My first run')
     expect(tutorial.filter((text) => /^evaluate: base [\d.]+ %, train [\d.]+ %/m.test(text))).toHaveLength(2)
+  })
+})
+
+describe('preferences of other trainers', () => {
+  it('are imported whole, whoever wrote them', async () => {
+    const words = ['import', 'trl', 'preferences.jsonl', '--images', 'pictures', '--out', 'others', '--json']
+    const { code, stdout, stderr } = await runCommand(words, { cwd: world })
+    expect(code, stderr).toBe(0)
+    expect(JSON.parse(stdout)).toMatchObject({ counts: { all: { records: 5, images: 1 } }, leftOut: {} })
+    const pairs = (await readFile(join(world, 'others', 'pairs.jsonl'), 'utf8'))
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    const texts = new Set(
+      pairs.map(({ prompt, chosen, rejected, images }) => JSON.stringify([prompt, chosen, rejected, images.length])),
+    )
+    expect(texts).toEqual(new Set(['["Is there a nodule?","Yes, there is a nodule.","No, there is no nodule.",1]']))
   })
 })
 
