@@ -15,8 +15,7 @@ export const pages = new Map(
       readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map((name) => join(folder, name)),
     ),
   ]
-    // docs/api is made by typedoc, which copies pages.
-    .filter((name) => name.endsWith('.md') && !name.startsWith('docs/api/'))
+    .filter((name) => name.endsWith('.md'))
     .map((name) => [name, readFileSync(join(root, name), 'utf8')]),
 )
 
