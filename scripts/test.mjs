@@ -1,7 +1,7 @@
 /**
- * `npm test`: builds what is missing, then lint, types, C++ tests (GPU kernels under the emulator among them), the kernels'
- * resource budget where nvcc is, and TypeScript tests; every part runs even when one
- * before it failed. The last line is `N passed, N failed`, where each check, C++ test and TypeScript test counts as one.
+ * `npm test`: builds what is missing, then lint, types, pages of the library, C++ tests (GPU kernels under the emulator among
+ * them), the kernels' resource budget where nvcc is, and TypeScript tests; every part runs even when one before it failed. The
+ * last line is `N passed, N failed`, where each check, C++ test and TypeScript test counts as one.
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -49,6 +49,7 @@ function suite(title, command, args, read) {
 check('lint', process.execPath, [join(root, 'scripts', 'lint.mjs')])
 check('types', bin('tsc'), ['--noEmit'])
 check('build: typescript', bin('tsc'), ['-p', 'tsconfig.build.json'])
+check('api pages: comments and links', bin('typedoc'), ['--emit', 'none'])
 if (existsSync(join(root, 'CMakeLists.txt'))) {
   check('build: native', bin('cmake-js'), ['build'])
   check('build: c++ tests', 'cmake', ['--build', 'build', '--target', 'fire_tests'])

@@ -13,6 +13,8 @@ export interface Outcome {
 }
 
 export interface CommandOptions {
+  /** Working folder; default: that of the tests. */
+  cwd?: string
   /** On top of the environment of the tests. */
   env?: object
   /** Of Node itself. */
@@ -24,10 +26,11 @@ export interface CommandOptions {
 /** Starts `fire-train` with these arguments; `done` resolves when it has ended, however it did. */
 export function startCommand(
   args: string[],
-  { env, nodeOptions = [], onStderr }: CommandOptions = {},
+  { cwd, env, nodeOptions = [], onStderr }: CommandOptions = {},
 ): { child: ChildProcess; done: Promise<Outcome> } {
   if (!existsSync(main)) throw new Error('run `npm run build:ts` first')
   const child = spawn(process.execPath, [...nodeOptions, main, ...args], {
+    cwd,
     env: { ...process.env, NO_COLOR: '1', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })

@@ -50,11 +50,23 @@ describe('the list of codes', () => {
     }
   })
 
-  it('is documented, with the names of the classes', () => {
-    const rows = [...text('docs/errors.md').matchAll(/^\| `(ERR_FIRE_\w+)` \| `(\w+)` \| \S/gm)]
+  it('is documented: the class, what happened and what to do', () => {
+    const row = /^\| `(ERR_FIRE_\w+)` \| `(\w+)` \| [^|\s][^|]* \| [^|\s][^|]* \|$/gm
+    const rows = [...text('docs/errors.md').matchAll(row)]
     expect(rows.map(([, code, name]) => [code, name])).toEqual(
       classes.map(({ code, name }) => [code, name]).sort(([a], [b]) => (a < b ? -1 : 1)),
     )
+  })
+
+  it('is documented, with what to do about errors of CUDA that the engine knows', () => {
+    const known = [
+      ...text('cuda/runtime.cpp')
+        .split('const char* advice')[1]
+        .split('default:')[0]
+        .matchAll(/case (\w+):/g),
+    ]
+    expect(known.length).toBeGreaterThan(2)
+    expect(known.map(([, name]) => name).filter((name) => !text('docs/errors.md').includes(name))).toEqual([])
   })
 
   it('takes a code of another version for a defect', () => {

@@ -10,8 +10,8 @@ const shared = {
     .default('mid')
     .meta({ description: 'The model to measure, or a tiny one that only shows that everything runs' }),
   dtype: compute.dtype,
-  threads: count.default(1).meta({ description: 'Compute threads of every variant' }),
-  rounds: count.default(3).meta({ description: 'Timed rounds, after one that warms up' }),
+  threads: count.default(1).meta({ description: 'Compute threads of every variant', unit: 'threads' }),
+  rounds: count.default(3).meta({ description: 'Timed rounds, after one that warms up', unit: 'rounds' }),
   seed: whole.default(0).meta({ description: 'Seed of model and inputs' }),
   python: text
     .default('python3')
@@ -33,8 +33,10 @@ export const stepBenchSettings = z.strictObject({
     .enum(['torch', 'trl', 'none'])
     .optional()
     .meta({ description: "What ours is measured beside; default: torch for fire, TRL's own DPOTrainer for dpo" }),
-  pairs: count.optional().meta({ description: 'Pairs; default: 4 for fire (2 for the small model), 8 for dpo' }),
-  images: count.optional().meta({ description: 'Images that the pairs are about; default: one each' }),
+  pairs: count
+    .optional()
+    .meta({ description: 'Pairs; default: 4 for fire (2 for the small model), 8 for dpo', unit: 'pairs' }),
+  images: count.optional().meta({ description: 'Images that the pairs are about; default: one each', unit: 'images' }),
   twins: z.enum(['own', 'shared']).default('own').meta({
     description: 'A corrupted image for every pair, or one for all pairs about an image (their mask is the same)',
     rulesOut: 'objective: dpo',
@@ -49,9 +51,9 @@ export const generateBenchSettings = z.strictObject({
     .default('torch')
     .meta({ description: 'What ours is measured beside: generate of transformers, or nothing' }),
   images: count.default(4).meta({ description: 'Images' }),
-  questions: count.default(8).meta({ description: 'Questions about each image' }),
-  newTokens: count.default(48).meta({ description: 'Tokens of every answer' }),
-  batchSize: count.default(32).meta({ description: 'Questions decoded together' }),
+  questions: count.default(8).meta({ description: 'Questions about each image', unit: 'questions' }),
+  newTokens: count.default(48).meta({ description: 'Tokens of every answer', unit: 'tokens' }),
+  batchSize: count.default(32).meta({ description: 'Questions decoded together', unit: 'questions' }),
 })
 
 export type StepBenchSettings = z.output<typeof stepBenchSettings>

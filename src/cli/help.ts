@@ -109,6 +109,7 @@ function textOf({ setting }: Option, positionals: readonly string[]): string {
   const { meta, choices, range, required, default: value } = setting
   const none = value === undefined || value === null || value === '' || value === false || String(value) === ''
   const facts = [
+    meta.unit,
     choices?.join(', '),
     range.includes('<') ? range : undefined,
     required === 'always' ? 'required' : undefined,

@@ -12,12 +12,30 @@ import { trainSettings } from '../train/settings.js'
 export function referencePages(): Map<string, string> {
   return new Map([
     ['config.md', configPage()],
-    ['schema/pipeline.json', `${JSON.stringify(pipelineJsonSchema(), null, 2)}\n`],
-    ['schema/train.json', `${JSON.stringify(jsonSchema(trainSettings, 'fire-train train'), null, 2)}\n`],
+    ...Object.entries(schemas()).map(([name, schema]): [string, string] => [
+      `schema/${name}.json`,
+      `${JSON.stringify(schema, null, 2)}\n`,
+    ]),
   ])
 }
 
+/** By name: what an editor checks a YAML file against. */
+function schemas(): Record<'pipeline' | 'train' | 'preset' | 'study', object> {
+  const train = jsonSchema(trainSettings, 'fire-train train')
+  const study = jsonSchema(studySettings, 'fire-train study') as Json
+  const { $schema, ...base } = pipelineJsonSchema() as Json
+  return {
+    pipeline: { $schema, ...base },
+    train,
+    // What a preset leaves open is given by the file that names it.
+    preset: { ...train, title: 'a preset of fire-train train', required: [] },
+    // The output of an arm is named by the study.
+    study: { ...study, properties: { ...study.properties, base: { ...base, required: [] } } },
+  }
+}
+
 interface Json {
+  $schema?: string
   required?: string[]
   properties?: Record<string, Json>
 }
@@ -69,11 +87,14 @@ are given without a flag, in this order: \`fire-train import slake Slake1.0\`.
 A stage of a pipeline runs again when a setting changes, or the content of a file that it reads. Settings marked "Changes no
 result" are left out of that.
 
-Editors complete and check a YAML file that names a schema in its first line:
+Editors (VS Code with the YAML extension, and others) complete and check a file that names its schema in the first line:
+\`pipeline.json\` for \`fire-train run\`, \`train.json\` for \`fire-train train\`, \`study.json\` for \`fire-train study\`.
 
 \`\`\`yaml
 # yaml-language-server: $schema=node_modules/fire-train/docs/schema/pipeline.json
-\`\`\``,
+\`\`\`
+
+A number has a range, and where it counts or measures something a unit. Coefficients, ratios and seeds have none.`,
     '## A pipeline',
     'Keys at the top of the file of `fire-train run`. A stage that has a setting of the same name, and no value of its own, takes it.',
     settingsTable(sharedSettings),

@@ -21,8 +21,10 @@ export const segmenterSettings = z.strictObject({
     .positive()
     .max(300)
     .default(60)
-    .meta({ description: 'Longest time of one attempt, in seconds', free: true }),
-  retries: whole.default(4).meta({ description: 'Further attempts after a temporary failure', free: true }),
+    .meta({ description: 'Longest time of one attempt', unit: 'seconds', free: true }),
+  retries: whole
+    .default(4)
+    .meta({ description: 'Further attempts after a temporary failure', unit: 'attempts', free: true }),
 })
 
 export const corruptSettings = z.strictObject({
@@ -49,7 +51,8 @@ export const corruptSettings = z.strictObject({
     .max(255)
     .optional()
     .meta({
-      description: 'Noise in grey levels of 0 to 255; default: 45 in a mask, 12 on an image',
+      description: 'Standard deviation of the noise; default: 45 in a mask, 12 on an image',
+      unit: 'grey levels of 0 to 255',
       needs: ['method: lesion-noise', 'method: lesion-noise-elsewhere', 'method: image-noise'],
     }),
   grain: z.enum(['image', 'model']).default('image').meta({
@@ -62,12 +65,11 @@ export const corruptSettings = z.strictObject({
   fallback: z.enum(['image-noise', 'skip', 'error']).default('image-noise').meta({
     description: 'Images without a usable mask: noise on the whole image, no corrupted twin, or stop with an error',
   }),
-  fallbackSigma: z
-    .number()
-    .positive()
-    .max(255)
-    .default(12)
-    .meta({ description: 'Noise of that fallback, in grey levels', needs: 'fallback: image-noise' }),
+  fallbackSigma: z.number().positive().max(255).default(12).meta({
+    description: 'Standard deviation of the noise of that fallback',
+    unit: 'grey levels of 0 to 255',
+    needs: 'fallback: image-noise',
+  }),
   maxCoverage: z
     .number()
     .gt(0)
@@ -82,7 +84,9 @@ export const corruptSettings = z.strictObject({
     .enum(['affine', 'voxel', 'numpy'])
     .optional()
     .meta({ description: 'Orientation of NIfTI masks whose file does not give one (docs/corruption.md)' }),
-  sheetRows: count.default(100).meta({ description: 'Most pairs on the contact sheet, evenly spread over the file' }),
+  sheetRows: count
+    .default(100)
+    .meta({ description: 'Most pairs on the contact sheet, evenly spread over the file', unit: 'pairs' }),
   seed: seed.meta({ description: 'Seed of the noise; that of a twin follows from it and from what seedBy names' }),
   seedBy: z.enum(seedings).default('pair').meta({
     description:

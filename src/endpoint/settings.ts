@@ -27,34 +27,46 @@ export const endpointSettings = z.strictObject({
       free: true,
       needs: 'keyEnv',
     }),
-  concurrency: count.max(1000).default(4).meta({ description: 'Requests at a time', free: true }),
-  requestsPerMinute: z
-    .number()
-    .nonnegative()
-    .default(0)
-    .meta({ description: 'Most requests a minute, retries included; 0 = no limit', free: true }),
+  concurrency: count.max(1000).default(4).meta({ description: 'Requests at a time', unit: 'requests', free: true }),
+  requestsPerMinute: z.number().nonnegative().default(0).meta({
+    description: 'Most requests in a minute, retries included; 0 = no limit',
+    unit: 'requests a minute',
+    free: true,
+  }),
   // Node's fetch gives up by itself after 300 s.
   timeout: z
     .number()
     .positive()
     .max(300)
     .default(120)
-    .meta({ description: 'Longest time of one attempt, in seconds', free: true }),
-  retries: whole.max(100).default(6).meta({ description: 'Further attempts after a temporary failure', free: true }),
+    .meta({ description: 'Longest time of one attempt', unit: 'seconds', free: true }),
+  retries: whole
+    .max(100)
+    .default(6)
+    .meta({ description: 'Further attempts after a temporary failure', unit: 'attempts', free: true }),
   retryDelay: z
     .number()
     .nonnegative()
     .max(60)
     .default(1)
-    .meta({ description: 'Seconds before the first retry; doubles each time', free: true }),
-  maxTokens: count.default(1024).meta({ description: 'Longest reply, in tokens' }),
+    .meta({ description: 'Wait before the first retry; doubles each time', unit: 'seconds', free: true }),
+  maxTokens: count.default(1024).meta({ description: 'Longest reply', unit: 'tokens' }),
   budget: price
     .positive()
     .nullable()
     .default(null)
-    .meta({ description: 'Most US dollars that one run may cost', free: true, needs: ['priceIn', 'priceOut'] }),
-  priceIn: price.default(0).meta({ description: 'US dollars per million tokens of a request', free: true }),
-  priceOut: price.default(0).meta({ description: 'US dollars per million tokens of a reply', free: true }),
+    .meta({
+      description: 'Most that one run may cost',
+      unit: 'US dollars',
+      free: true,
+      needs: ['priceIn', 'priceOut'],
+    }),
+  priceIn: price
+    .default(0)
+    .meta({ description: 'Price of the tokens of requests', unit: 'US dollars per million tokens', free: true }),
+  priceOut: price
+    .default(0)
+    .meta({ description: 'Price of the tokens of replies', unit: 'US dollars per million tokens', free: true }),
 })
 
 /** Settings with their defaults. */

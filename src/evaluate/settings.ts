@@ -30,7 +30,9 @@ export const judging = {
     description: 'How the judge is asked and read; the others read as published scripts do, for comparison',
   }),
   secondJudge: endpointSettings.optional().describe('Another judge, to see how far they agree'),
-  judgeSample: count.default(200).meta({ description: 'Answers that the second judge looks at', needs: 'secondJudge' }),
+  judgeSample: count
+    .default(200)
+    .meta({ description: 'Answers that the second judge looks at', unit: 'answers', needs: 'secondJudge' }),
   green: endpointSettings.optional().describe('A language model that counts the errors of reports (GREEN)'),
   greenTemplate: text.optional().meta({
     ...inputPath(
@@ -99,7 +101,9 @@ export const evaluateSettings = z.strictObject({
     .array(text)
     .default([])
     .meta({ description: 'Names of the systems: model, adapters, server, files, in this order (repeatable)' }),
-  answers: count.default(1).meta({ description: 'Answers to each question; more than one needs a temperature' }),
+  answers: count
+    .default(1)
+    .meta({ description: 'Answers to each question; more than one needs a temperature', unit: 'answers' }),
   ...decoding,
   ...sharedByModel,
   ...sampling,
@@ -136,23 +140,23 @@ export const evaluateSettings = z.strictObject({
     ),
   rewardLimit: count
     .optional()
-    .meta({ description: 'Pairs of each file whose rewards are measured, evenly spread; default: all' }),
+    .meta({ description: 'Pairs of each file whose rewards are measured, evenly spread; default: all', unit: 'pairs' }),
   attentionQuestions: whole.default(0).meta({
     needs: 'adapter',
     description:
       'Measure attention on this many questions that are answered correctly and whose lesion has a mask; 0 = off',
+    unit: 'questions',
   }),
   hideLesions: z.array(z.enum(hidingMethods)).default([]).meta({
     description:
       'Ask the questions whose lesion has a mask again, with noise or black on it, or noise elsewhere (repeatable)',
     needs: 'adapter',
   }),
-  hiddenSigma: z
-    .number()
-    .positive()
-    .max(255)
-    .default(PUBLISHED_NOISE.sigma)
-    .meta({ description: 'Noise that hides a lesion, in grey levels of 0 to 255', needs: 'hideLesions: lesion-noise' }),
+  hiddenSigma: z.number().positive().max(255).default(PUBLISHED_NOISE.sigma).meta({
+    description: 'Standard deviation of the noise that hides a lesion',
+    unit: 'grey levels of 0 to 255',
+    needs: 'hideLesions: lesion-noise',
+  }),
   masks: text.optional().meta({
     ...inputPath('Manifest or folder of masks, as for `corrupt`'),
     needs: ['attentionQuestions', 'hideLesions'],

@@ -10,13 +10,15 @@ const ofModel = <S extends z.ZodType>(setting: S): S => setting.meta({ ...settin
 
 /** How long answers are, and how many are decoded together. */
 export const decoding = {
-  maxNewTokens: count.default(256).meta({ description: 'Longest answer, in tokens' }),
+  maxNewTokens: count.default(256).meta({ description: 'Longest answer', unit: 'tokens' }),
   stop: z
     .array(text)
     .default([])
     .meta({ description: "Text that ends an answer, for instance $'\\n\\n' (repeatable)" }),
   beyondContext: ofModel(beyondContext),
-  batchSize: ofModel(count.default(8).meta({ description: 'Questions decoded together', free: true })),
+  batchSize: ofModel(
+    count.default(8).meta({ description: 'Questions decoded together', unit: 'questions', free: true }),
+  ),
   device: ofModel(compute.device),
   dtype: ofModel(compute.dtype),
   threads: ofModel(compute.threads),
@@ -35,7 +37,7 @@ export const sampling = {
     .max(1)
     .default(1)
     .meta({ description: 'Draw from the most likely tokens with this total probability; 1 = off' }),
-  topK: whole.default(0).meta({ description: 'Draw from this many most likely tokens; 0 = off' }),
+  topK: whole.default(0).meta({ description: 'Draw from this many most likely tokens; 0 = off', unit: 'tokens' }),
 }
 
 export const generateSettings = z.strictObject({

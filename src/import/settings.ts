@@ -56,12 +56,15 @@ export const importSettings = z.strictObject({
   question: text.optional().meta({ description: 'Question of every sample', needs: 'kind: iu-xray' }),
   trainStudies: whole.default(200).meta({
     description: 'Images to train on, each with about six questions',
+    unit: 'images',
     needs: 'kind: phantom',
   }),
-  validationStudies: whole
-    .default(0)
-    .meta({ description: 'Images of the split validation, to choose settings on', needs: 'kind: phantom' }),
-  testStudies: whole.default(150).meta({ description: 'Held-out images', needs: 'kind: phantom' }),
+  validationStudies: whole.default(0).meta({
+    description: 'Images of the split validation, to choose settings on',
+    unit: 'images',
+    needs: 'kind: phantom',
+  }),
+  testStudies: whole.default(150).meta({ description: 'Held-out images', unit: 'images', needs: 'kind: phantom' }),
   contrast: z.number().gt(0).max(1).default(STANDARD.contrast).meta({
     description: 'Contrast of the findings, as a share of the standard one (docs/demo.md)',
     needs: 'kind: phantom',

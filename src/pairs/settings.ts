@@ -28,8 +28,8 @@ export const pairsSettings = z.strictObject({
   }),
   policy: text.optional().meta(inputPath('Model folder; pairs.report.json then has its perplexity on both sides')),
   logprobFloor: z.number().optional().meta({
-    description:
-      'Lowest log-probability of the edited text less the original, in nats under the policy; lower: no pair',
+    description: 'Lowest log-probability of the edited text less the original, under the policy; lower: no pair',
+    unit: 'nats',
     needs: 'policy',
   }),
   policyAdapter: text.optional().meta({ ...inputPath('Its PEFT adapter folder'), needs: 'policy' }),

@@ -10,7 +10,7 @@ export const asking = {
   images: text.optional().meta(rootPath('Folder that image paths are relative to; default: that of the samples')),
   promptSuffix: z.string().default('').meta({ description: 'Text to add after every question' }),
   split: text.nullable().default(null).meta({ description: 'Only the samples of this split' }),
-  limit: count.nullable().default(null).meta({ description: 'Only the first samples, this many' }),
+  limit: count.nullable().default(null).meta({ description: 'Only the first samples, this many', unit: 'samples' }),
 }
 
 /** A server to ask instead of the engine. Its longest reply is `maxNewTokens`. */
@@ -26,7 +26,7 @@ export const sampleSettings = z.strictObject({
   cache: text
     .optional()
     .meta({ ...outputPath('Folder where replies of a server are kept; default: <out>.cache'), needs: 'endpoint' }),
-  answers: count.default(1).meta({ description: 'Answers to each question' }),
+  answers: count.default(1).meta({ description: 'Answers to each question', unit: 'answers' }),
   ...decoding,
   ...sharedByModel,
   ...sampling,

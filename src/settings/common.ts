@@ -31,7 +31,8 @@ export const shared = {
       free: true,
     }),
   featureStoreSize: whole.default(4096).meta({
-    description: 'Most that the feature store holds, in MiB; what does not fit is not kept',
+    description: 'Most that the feature store holds; what does not fit is not kept',
+    unit: 'MiB',
     free: true,
     needs: 'featureStore',
   }),
@@ -44,7 +45,7 @@ export const compute = {
     .default('cpu')
     .meta({ description: `Where to compute: ${deviceNames}`, form: 'cpu, cuda, cuda:N or auto' }),
   dtype: z.enum(['f32', 'bf16']).default('f32').meta({ description: 'Arithmetic of matrix products' }),
-  threads: whole.default(0).meta({ description: 'Compute threads; 0 = all', free: true }),
+  threads: whole.default(0).meta({ description: 'Compute threads; 0 = all', unit: 'threads', free: true }),
   packWeights: z.enum(packWeightsModes).default('auto').meta({
     description:
       'Keep copies of the weights in the form that matrix products on a CPU read, which saves time; auto: when they take at most a quarter of the free memory',

@@ -10,6 +10,7 @@ export function settingsTable(schema: z.ZodType, flagOf?: (setting: Setting) => 
     ['setting', (setting: Setting) => code(keyOf(setting))] as const,
     ...flag,
     ['value', kindOf] as const,
+    ['unit', ({ meta }: Setting) => meta.unit ?? ''] as const,
     ['default', defaultOf] as const,
     ['meaning', meaningOf] as const,
   ]
@@ -43,11 +44,13 @@ function meaningOf(setting: Setting): string {
 
 /** For editors: completion and checks in a YAML file. Keys that only this code reads are left out. */
 export function jsonSchema(schema: z.ZodType, title: string): object {
-  const own = ['path', 'secret', 'free', 'form', 'needs', 'rulesOut']
+  const own = ['path', 'secret', 'free', 'form', 'needs', 'rulesOut', 'unit']
   const { $schema, ...rest } = z.toJSONSchema(schema, {
     io: 'input',
     unrepresentable: 'any',
     override: ({ jsonSchema: json }) => {
+      const { description, unit } = json as z.GlobalMeta
+      if (unit !== undefined) json.description = `${description} (${unit})`
       for (const key of own) delete (json as Record<string, unknown>)[key]
     },
   })

@@ -22,6 +22,8 @@ declare module 'zod' {
     needs?: string | readonly string[]
     /** What leaves it without an effect, in the same form. */
     rulesOut?: string
+    /** Of a number: what it counts or measures. Seeds, ratios and coefficients have none. */
+    unit?: string
     /** What `describe` cannot say of a checked text: how it is written. */
     form?: string
   }

@@ -110,7 +110,7 @@ export const studySettings = z.strictObject({
   margin: z.number().min(0).max(1).default(0.03).meta({
     description: 'Difference in accuracy below which arms count as equivalent, as a share',
   }),
-  draws: count.default(4000).meta({ description: 'Bootstrap draws behind an interval' }),
+  draws: count.default(4000).meta({ description: 'Bootstrap draws behind an interval', unit: 'draws' }),
   evaluations: z.record(name, furtherEvaluation).default({}).meta({
     description: 'Further evaluations that tables may ask for, by name: words, rewards, set',
     form: 'evaluations by name',

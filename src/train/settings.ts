@@ -128,15 +128,19 @@ const schedule = z.strictObject({
   warmupSteps: whole
     .nullable()
     .default(null)
-    .meta({ description: 'Optimizer steps of linear warm-up; not together with warmupRatio' }),
+    .meta({ description: 'Optimizer steps of linear warm-up; not together with warmupRatio', unit: 'optimizer steps' }),
   warmupRatio: share.nullable().default(null).meta({ description: 'Warm-up as a share of all steps, rounded up' }),
 })
 
 const checkpoint = z.strictObject({
-  every: whole
-    .default(100)
-    .meta({ description: 'Optimizer steps between checkpoints; 0 = only when interrupted', free: true }),
-  keep: count.default(2).meta({ description: 'How many of the newest checkpoints to keep', free: true }),
+  every: whole.default(100).meta({
+    description: 'Optimizer steps between checkpoints; 0 = only when interrupted',
+    unit: 'optimizer steps',
+    free: true,
+  }),
+  keep: count
+    .default(2)
+    .meta({ description: 'How many of the newest checkpoints to keep', unit: 'checkpoints', free: true }),
   best: evaluationMetric.nullable().default(null).meta({
     description: 'Keep the adapter with the best value of this metric on the held-out pairs, in best/',
   }),
@@ -146,10 +150,13 @@ const earlyStopping = z.strictObject({
   metric: evaluationMetric.default('eval_loss').meta({
     description: 'What must become better on the held-out pairs, or training stops; off without this section',
   }),
-  patience: count
-    .default(3)
-    .meta({ description: 'Evaluations in a row without a better value, after which training stops' }),
-  minDelta: nonNegative.default(0).meta({ description: 'A value counts as better when it is so by more than this' }),
+  patience: count.default(3).meta({
+    description: 'Evaluations in a row without a better value, after which training stops',
+    unit: 'evaluations',
+  }),
+  minDelta: nonNegative
+    .default(0)
+    .meta({ description: 'A value counts as better when it is so by more than this', unit: 'of the metric' }),
 })
 
 export const trainSettings = z.strictObject({
@@ -187,22 +194,24 @@ export const trainSettings = z.strictObject({
   objective: objective.prefault({}),
   optimizer: optimizer.prefault({}),
   schedule: schedule.prefault({}),
-  epochs: count.default(1).meta({ description: 'Passes over the pairs' }),
+  epochs: count.default(1).meta({ description: 'Passes over the pairs', unit: 'passes' }),
   maxSteps: count
     .nullable()
     .default(null)
-    .meta({ description: 'Stop after this many optimizer steps; the schedule ends there' }),
+    .meta({ description: 'Stop after this many optimizer steps; the schedule ends there', unit: 'optimizer steps' }),
   beyondContext,
-  batchSize: count.default(8).meta({ description: 'Pairs for each optimizer step' }),
+  batchSize: count.default(8).meta({ description: 'Pairs for each optimizer step', unit: 'pairs' }),
   microBatchSize: count
     .nullable()
     .default(null)
-    .meta({ description: 'Pairs computed at once; default: all of a step' }),
+    .meta({ description: 'Pairs computed at once; default: all of a step', unit: 'pairs' }),
   evalEvery: whole.default(100).meta({
     description: 'Optimizer steps between evaluations of the held-out pairs; the last step is always followed by one',
+    unit: 'optimizer steps',
   }),
   evalSamples: whole.default(0).meta({
     description: 'Held-out questions to answer at each evaluation, greedily, for people to read: samples/step-N.md',
+    unit: 'questions',
     free: true,
   }),
   earlyStopping: earlyStopping.optional(),
@@ -220,9 +229,11 @@ export const trainSettings = z.strictObject({
         'Recompute layers in backward instead of keeping their activations; auto: only when the step would not fit otherwise',
       free: true,
     }),
-  logEvery: count
-    .default(1)
-    .meta({ description: 'Optimizer steps between lines on the terminal; metrics.jsonl has every step', free: true }),
+  logEvery: count.default(1).meta({
+    description: 'Optimizer steps between lines on the terminal; metrics.jsonl has every step',
+    unit: 'optimizer steps',
+    free: true,
+  }),
   tensorboard: z
     .boolean()
     .default(true)
@@ -232,11 +243,14 @@ export const trainSettings = z.strictObject({
     .default(true)
     .meta({ description: 'Write report.html, kept up to date while the run goes on', free: true }),
   referenceCache: whole.default(256).meta({
-    description: 'Memory in MiB for results of the reference, so that later epochs need no reference pass; 0 = off',
+    description: 'Memory for results of the reference, so that later epochs need no reference pass; 0 = off',
+    unit: 'MiB',
     free: true,
   }),
   ...shared,
-  imageCache: count.default(256).meta({ description: 'How many images keep their features in memory', free: true }),
+  imageCache: count
+    .default(256)
+    .meta({ description: 'How many images keep their features in memory', unit: 'images', free: true }),
 })
 
 /** What a file or a caller may give: defaults left out. */

@@ -1,11 +1,13 @@
 /** One declaration a setting: flags, sections of a pipeline, the page and the schema for editors say the same. */
 import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { z } from 'zod'
 import { referencePages } from '../../src/cli/reference.js'
+import { generateSettings } from '../../src/generate/settings.js'
 import { stages } from '../../src/pipeline/index.js'
 import { flagOf, identityOf, keyOf, settingsOf } from '../../src/settings/setting.js'
 import type { Stage } from '../../src/stage/index.js'
@@ -32,6 +34,33 @@ describe('pages made from the code', () => {
   })
 })
 
+describe('units', () => {
+  /** Numbers without one: coefficients, ratios and shares, seeds. */
+  const pure =
+    /^(lora|objective|optimizer)\.|(^|\.)seed$|^(temperature|schedule.warmupRatio|segmenter.(threshold|nmsIou)|topP|margin|maxUnreadable|maxCoverage|contrast|findingSize)$/
+
+  it.each([...stages.map(({ name, settings }) => [name, settings] as const), ['generate', generateSettings] as const])(
+    'of %s: a number has one, or is pure',
+    (_name, schema) => {
+      for (const { path, type, meta } of settingsOf(schema)) {
+        const isMeasured = type === 'number' && !pure.test(path.join('.'))
+        expect(meta.unit !== undefined, `${path.join('.')}: unit ${meta.unit}`).toBe(isMeasured)
+      }
+    },
+  )
+
+  it('stand in the page, in --help and in the schema for editors', () => {
+    const pages = referencePages()
+    expect(pages.get('config.md')).toContain(
+      '| `endpoint.timeout` | `--endpoint-timeout` | number > 0, <= 300 | seconds |',
+    )
+    const schema = JSON.parse(pages.get('schema/pipeline.json') as string)
+    expect(schema.properties.sample.properties.maxNewTokens.description).toBe('Longest answer (tokens)')
+    const { stdout } = spawnSync(process.execPath, [at('dist/cli/main.js'), 'sample', '--help'], { encoding: 'utf8' })
+    expect(stdout).toContain('Longest answer (tokens; default: 256)')
+  })
+})
+
 describe('the JSON Schema of a pipeline', () => {
   const check = z.fromJSONSchema(JSON.parse(referencePages().get('schema/pipeline.json') as string))
 
@@ -49,6 +78,22 @@ describe('the JSON Schema of a pipeline', () => {
     ['what no stage can fill in', { import: { source: 'x' } }],
   ])('refuses %s', (_, sections) => {
     expect(check.safeParse({ output: 'o', model: 'm', ...sections }).success).toBe(false)
+  })
+})
+
+describe('YAML files of the package', () => {
+  const files = ['models', 'models/phantom', 'studies'].flatMap((folder) =>
+    readdirSync(at(folder))
+      .filter((name) => name.endsWith('.yaml'))
+      .map((name) => `${folder}/${name}`),
+  )
+
+  it.each(files)('%s names the schema that editors check it with, and follows it', (file) => {
+    const content = readFileSync(at(file), 'utf8')
+    const [, path] = /^# yaml-language-server: \$schema=(\S+)\n/.exec(content) ?? []
+    const schema = z.fromJSONSchema(JSON.parse(readFileSync(join(dirname(at(file)), path), 'utf8')))
+    expect(schema.safeParse(parse(content)).error).toBeUndefined()
+    expect(schema.safeParse({ ...parse(content), sede: 1 }).success).toBe(false)
   })
 })
 

@@ -1,39 +1,18 @@
 /** What the documents say, held against the repository: links, commands, flags, keys, and the files that ARCHITECTURE.md walks through. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
-import { run } from '../src/cli/run.js'
-import { evaluateSettings } from '../src/evaluate/settings.js'
-import { pipelineSchema } from '../src/pipeline/index.js'
-import { keyOf, settingsOf } from '../src/settings/setting.js'
-import { isTree } from '../src/settings/source.js'
-import { studySettings } from '../src/study/settings.js'
-import { trainSettings } from '../src/train/settings.js'
+import { run } from '../../src/cli/run.js'
+import { evaluateSettings } from '../../src/evaluate/settings.js'
+import { pipelineSchema } from '../../src/pipeline/index.js'
+import { keyOf, settingsOf } from '../../src/settings/setting.js'
+import { isTree } from '../../src/settings/source.js'
+import { studySettings } from '../../src/study/settings.js'
+import { trainSettings } from '../../src/train/settings.js'
+import { blocks, pages, prose, root } from './blocks.js'
 
-const root = fileURLToPath(new URL('../', import.meta.url))
-const folders = ['bench', 'cuda', 'docs', 'lexica', 'models', 'native', 'src', 'test']
-const names = [
-  ...readdirSync(root),
-  ...folders.flatMap((folder) =>
-    readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map((name) => join(folder, name)),
-  ),
-]
-const pages = new Map(
-  names.filter((name) => name.endsWith('.md')).map((name) => [name, readFileSync(join(root, name), 'utf8')]),
-)
 const guides = [...pages].filter(([name]) => /^(README|CONTRIBUTING|docs\/[^/]*)(\.md)?$/.test(name))
-
-/** A code block: between fences, or indented below an empty line. */
-const blocks = (page: string): { language: string; code: string }[] => [
-  ...[...page.matchAll(/^```(\w*)\n([\s\S]*?)^```/gm)].map(([, language, code]) => ({ language, code })),
-  ...[...page.replaceAll(/^```[\s\S]*?^```/gm, '').matchAll(/\n\n((?: {4}.*\n)+)/g)].map(([, code]) => ({
-    language: '',
-    code,
-  })),
-]
-const prose = (page: string): string => page.replaceAll(/^```[\s\S]*?^```/gm, '')
 const inline = (page: string): string[] => [...prose(page).matchAll(/(?<!`)`([^`\n]+)`(?!`)/g)].map(([, code]) => code)
 
 describe('links', () => {
@@ -208,5 +187,18 @@ describe('ARCHITECTURE.md', () => {
       const missing = inside.filter(({ name }) => !new RegExp(`^ {6}${name}/ `, 'm').test(tree))
       expect(missing.map(({ name }) => `${parent}/${name}`)).toEqual([])
     }
+  })
+})
+
+describe('the pages of the library', () => {
+  it('are made of everything that the package exports', () => {
+    const read = (file: string) => JSON.parse(readFileSync(join(root, file), 'utf8'))
+    const [main, list] = read('typedoc.json').entryPoints as string[]
+    const [, folders] = /^src\/\{(.*)\}\/index\.ts$/.exec(list) ?? []
+    const documented = [main, ...folders.split(',').map((name) => `src/${name}/index.ts`)]
+    const exported = Object.values(read('package.json').exports)
+      .filter((target) => typeof target === 'object')
+      .map((target) => (target as { types: string }).types.replace('./dist/', 'src/').replace('.d.ts', '.ts'))
+    expect(documented).toEqual(exported)
   })
 })
