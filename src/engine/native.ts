@@ -150,8 +150,12 @@ export interface PairInput {
 export interface StepOptions {
   /** Divides every pair's loss: the number of pairs in the whole optimizer step (over all accumulations). */
   normalizer: number
-  /** `packed` (default everywhere) or the oracle: four unshared sequences, all logits, the tower run per sequence. */
-  layout: 'packed' | 'plain'
+  /**
+   * `packed`: sequences share the rows of all that they begin with alike, the image first, across the pairs of the call. `pair`:
+   * the two answers of a pair on one image share theirs, pairs nothing. `plain`, the oracle: unshared sequences, all logits, the
+   * tower run per sequence. The loss of a pair is the same in all three; gradients add up in another order.
+   */
+  layout: 'packed' | 'pair' | 'plain'
   /**
    * Tokens of the chosen answers in the whole optimizer step, for the objectives that average over them (mpo, cpo, orpo);
    * default, and 0: those of the pairs of this call. `averagedTokens` counts them.
