@@ -38,24 +38,10 @@ list(FILTER FIRE_TESTS EXCLUDE REGEX "/check_main\\.cpp$")
 fire_add_test(fire_test cpu fire_device ${FIRE_TESTS})
 fire_register_tests(fire_test cpu)
 
-# fire_verify: golden folders against the engine on any device of a build, without Node (the table of `fire-train verify`).
-function(fire_add_verify name device)
-  add_executable(${name} test/cuda/verify_main.cpp)
-  target_compile_options(${name} PRIVATE ${FIRE_OPTIONS})
-  target_link_libraries(${name} PRIVATE ${device})
-endfunction()
-file(GLOB FIRE_GOLDEN CONFIGURE_DEPENDS test/golden/*/golden.json)
-list(TRANSFORM FIRE_GOLDEN REPLACE "/golden\\.json$" "")
-
-# For another processor (cmake/aarch64.cmake): its arithmetic, and no GPU. Here the TypeScript tests hold these folders
-# against the addon.
+# For another processor (cmake/aarch64.cmake) that is all: its arithmetic, against the golden folders too. It has no GPU.
 if(CMAKE_CROSSCOMPILING)
-  fire_add_verify(fire_verify fire_device)
-  foreach(dtype f32 bf16)
-    add_test(NAME verify_${dtype} COMMAND fire_verify ${FIRE_GOLDEN} --device cpu --dtype ${dtype})
-  endforeach()
-  set_target_properties(fire_op_cases fire_test fire_verify PROPERTIES EXCLUDE_FROM_ALL ON)
-  add_custom_target(fire_tests DEPENDS fire_test fire_verify)
+  set_target_properties(fire_op_cases fire_test PROPERTIES EXCLUDE_FROM_ALL ON)
+  add_custom_target(fire_tests DEPENDS fire_test)
   return()
 endif()
 
@@ -108,6 +94,12 @@ function(fire_add_selftest suffix)
 endfunction()
 fire_add_selftest("")
 
+# fire_verify: golden folders against the engine on any device of a build, without Node (the table of `fire-train verify`).
+function(fire_add_verify name device)
+  add_executable(${name} test/cuda/verify_main.cpp)
+  target_compile_options(${name} PRIVATE ${FIRE_OPTIONS})
+  target_link_libraries(${name} PRIVATE ${device})
+endfunction()
 fire_add_verify(simt_verify fire_device_simt)
 
 # The engine on the emulated device: bits, memory, failures in the middle of a step.
@@ -122,6 +114,8 @@ target_link_libraries(simt_engine_test PRIVATE fire_device_simt)
 add_test(NAME simt_selftest COMMAND simt_selftest)
 fire_register_tests(simt_test simt)
 add_test(NAME simt_engine_test COMMAND simt_engine_test)
+file(GLOB FIRE_GOLDEN CONFIGURE_DEPENDS test/golden/*/golden.json)
+list(TRANSFORM FIRE_GOLDEN REPLACE "/golden\\.json$" "")
 foreach(dtype f32 bf16)
   add_test(NAME simt_verify_${dtype} COMMAND simt_verify ${FIRE_GOLDEN} --device cuda --dtype ${dtype})
   set_tests_properties(simt_verify_${dtype} PROPERTIES ENVIRONMENT "FIRE_SIMT_SCHEDULE=random:1;FIRE_SIMT_ASYNC=eager")
