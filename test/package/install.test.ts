@@ -93,7 +93,7 @@ describe.skipIf(prebuilt === undefined)('the packages', () => {
     const { status, stderr } = run('npm', ['install', ...flags, ...files], { cwd: app })
     if (status !== 0) throw new Error(stderr)
     setWritable(join(app, 'node_modules'), false)
-  }, 240_000)
+  }, 480_000)
 
   afterAll(() => {
     if (existsSync(join(app, 'node_modules'))) setWritable(join(app, 'node_modules'), true)
