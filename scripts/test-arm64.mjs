@@ -19,15 +19,9 @@ if (missing.length > 0) {
 
 const junit = join(arm64Tree.folder, 'ctest.xml')
 const sizes = ['--test-output-size-passed', '1000000', '--test-output-size-failed', '1000000']
-const ctest = [
-  '--test-dir',
-  arm64Tree.folder,
-  '--output-on-failure',
-  '--no-tests=error',
-  ...sizes,
-  '--output-junit',
-  junit,
-]
+// An emulated processor on a busy machine takes longer than the 25 minutes that ctest allows a program.
+const flags = ['--output-on-failure', '--no-tests=error', '--timeout', '7200', ...sizes]
+const ctest = ['--test-dir', arm64Tree.folder, ...flags, '--output-junit', junit]
 const passed =
   buildTarget(arm64Tree, 'fire_tests') && spawnSync('ctest', ctest, { cwd: root, stdio: 'inherit' }).status === 0
 const counts = existsSync(junit) ? countCtest(readFileSync(junit, 'utf8')) : { passed: 0, failed: 0 }
