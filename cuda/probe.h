@@ -43,7 +43,7 @@ inline Probe probe() {
     found.reason = e.what();
   }
 #else
-  found.reason = "built without CUDA: nvcc was not found (install the CUDA toolkit and run npm run build:native)";
+  found.reason = "built without CUDA (install the CUDA toolkit and run fire-train build)";
 #endif
   return found;
 }

@@ -53,7 +53,7 @@ const char* advice(int code) {
   switch (code) {
     case cudaErrorNoKernelImageForDevice:
     case cudaErrorInvalidKernelImage:
-      return "; this build has no code for this GPU: build again on this machine (npm run build:native)";
+      return "; this build has no code for this GPU: build on this machine (fire-train build)";
     case cudaErrorUnsupportedPtxVersion:
       return "; the NVIDIA driver is older than the CUDA toolkit of this build: update the driver";
     case cudaErrorDevicesUnavailable:

@@ -7,6 +7,7 @@ import { version } from '../version.js'
 import { type CommonFlags, commonFlags, quoted, readArguments } from './arguments.js'
 import type { Command, CommandContext, Group, Outcome } from './command.js'
 import { bench } from './commands/bench.js'
+import { build } from './commands/build.js'
 import { corrupt } from './commands/corrupt.js'
 import { demo } from './commands/demo.js'
 import { doctor } from './commands/doctor.js'
@@ -51,6 +52,7 @@ export const commands: readonly (Command | Group)[] = [
   verify,
   bench,
   doctor,
+  build,
 ]
 
 const exitCodes = {

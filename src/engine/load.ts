@@ -1,53 +1,86 @@
 /** Finds and loads the compiled addon, once per process (or worker thread), on first use only. */
 import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
+import { dirname, isAbsolute, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { NativeBindingError, NativeErrorFactory } from '../errors.js'
+import { NativeBindingError, NativeErrorFactory, reasonOf } from '../errors.js'
 import type { NativeModule } from './native.js'
+import { type Machine, packagesFor, type Requirements, thisMachine, unmetRequirement } from './prebuilt.js'
 
-const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
+const require = createRequire(import.meta.url)
 
-let loaded: NativeModule | undefined
+export const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
 
-/** Where the addon may be, in the order tried. `FIRE_NATIVE_PATH`, when set, is the only candidate. */
-export function nativeCandidates(env: NodeJS.ProcessEnv = process.env): string[] {
+let loaded: LoadedNative | undefined
+
+/** The addon, and where it was found: a path, or the name of a package. */
+export interface LoadedNative {
+  native: NativeModule
+  from: string
+}
+
+/**
+ * Where the addon may be, in the order tried: what was built here, then the packages for this machine, by their names.
+ * `FIRE_NATIVE_PATH`, when set, is the only candidate.
+ */
+export function nativeCandidates(env: NodeJS.ProcessEnv = process.env, machine: Machine = thisMachine()): string[] {
   if (env.FIRE_NATIVE_PATH) return [env.FIRE_NATIVE_PATH]
   return [
     join(packageRoot, 'build', 'Release', 'fire.node'),
     join(packageRoot, 'build', 'cmake', 'Release', 'fire.node'),
     join(packageRoot, 'build', 'Debug', 'fire.node'),
+    ...packagesFor(machine),
   ]
 }
 
 /**
  * The addon, loaded on the first call and kept.
- * @throws {NativeBindingError} listing each path that was tried with its own reason, and the command that builds it.
+ * @throws {NativeBindingError} listing each place that was tried with its own reason, and the command that builds it.
  */
 export function loadNative(): NativeModule {
+  return findNative().native
+}
+
+/** `loadNative`, with the place. */
+export function findNative(): LoadedNative {
   loaded ??= loadFrom(nativeCandidates())
   return loaded
 }
 
 /** Loads the first candidate that works and hands it our error classes. */
-export function loadFrom(candidates: string[]): NativeModule {
-  const require = createRequire(import.meta.url)
+export function loadFrom(candidates: string[]): LoadedNative {
   const failures: string[] = []
-  for (const path of candidates) {
+  for (const candidate of candidates) {
     try {
-      const native = require(path) as NativeModule
+      const native = require(candidate) as NativeModule
       native.setErrorClass(NativeErrorFactory)
-      return native
+      return { native, from: candidate }
     } catch (error) {
-      failures.push(`${path}: ${firstLine(error)}`)
+      failures.push(
+        `tried ${candidate}: ${isAbsolute(candidate) ? reasonOfFile(error) : reasonOfPackage(candidate, error)}`,
+      )
     }
   }
-  throw new NativeBindingError(`The native engine could not be loaded.\n  tried ${failures.join('\n  tried ')}`, {
-    hint: `Build it with: npm --prefix ${packageRoot} run build:native (needs cmake >= 3.24 and a C++20 compiler).`,
+  if (packagesFor(thisMachine()).length === 0)
+    failures.push(`there is no prebuilt package for ${process.platform} ${process.arch}`)
+  throw new NativeBindingError(['The native engine could not be loaded.', ...failures].join('\n  '), {
+    hint:
+      'Install again with optional dependencies to get the prebuilt engine, or compile it here with: fire-train build ' +
+      '(docs/install.md says what each needs).',
     detail: { tried: candidates },
   })
 }
 
-function firstLine(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error)
-  return message.startsWith('Cannot find module') ? 'not there' : (message.split('\n', 1)[0] ?? message)
+function reasonOfPackage(name: string, error: unknown): string {
+  try {
+    const { config } = require(`${name}/package.json`) as { config: Requirements }
+    return unmetRequirement(config) ?? firstLine(error)
+  } catch {
+    return 'not installed'
+  }
 }
+
+function reasonOfFile(error: unknown): string {
+  return reasonOf(error).startsWith('Cannot find module') ? 'not there' : firstLine(error)
+}
+
+const firstLine = (error: unknown): string => reasonOf(error).split('\n', 1)[0] ?? ''

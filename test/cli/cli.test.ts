@@ -100,7 +100,7 @@ describe('fire-train', () => {
         'generate',
         'merge',
       ],
-      ...['verify', 'bench', 'doctor'],
+      ...['verify', 'bench', 'doctor', 'build'],
     ]
     for (const command of commands) expect(help.stdout).toContain(`fire-train ${command}`)
     expect(help.stdout).toContain('Exit codes')
@@ -138,7 +138,7 @@ describe('fire-train', () => {
     expect(code).toBe(1)
     expect(stderr).toContain('error ERR_FIRE_NATIVE_BINDING')
     expect(stderr).toContain('tried /none.node: not there')
-    expect(stderr).toMatch(/hint: Build it with/)
+    expect(stderr).toMatch(/hint: Install again .* fire-train build/)
     expect(stderr).not.toContain('    at ')
     expect((await fireTrain(['verify', 'x', '--debug'], { env: { FIRE_NATIVE_PATH: '/none.node' } })).stderr).toContain(
       '    at ',

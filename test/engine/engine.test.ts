@@ -8,6 +8,7 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { openEngine } from '../../src/engine/engine.js'
 import { ImageCache } from '../../src/engine/image-cache.js'
 import { loadFrom, nativeCandidates } from '../../src/engine/load.js'
+import { packagesFor } from '../../src/engine/prebuilt.js'
 import {
   ArgumentError,
   ClosedError,
@@ -233,12 +234,19 @@ describe('loading the addon', () => {
       expect(error).toBeInstanceOf(NativeBindingError)
       expect((error as FireError).message).toContain(`tried ${paths[0]}: not there`)
       expect((error as FireError).message).toMatch(/broken\.node: .*(invalid ELF|too short|slice|not a valid)/i)
-      expect((error as FireError).hint).toContain('npm --prefix')
+      expect((error as FireError).hint).toContain('fire-train build')
     }
   })
 
   it('tries only FIRE_NATIVE_PATH when it is set', () => {
     expect(nativeCandidates({ FIRE_NATIVE_PATH: '/x.node' })).toEqual(['/x.node'])
-    expect(nativeCandidates({})[0]).toMatch(/build\/Release\/fire\.node$/)
+  })
+
+  it('tries what was built here first, then the packages', () => {
+    const machine = { platform: 'linux', arch: 'x64', hasGpuDriver: false } as const
+    const candidates = nativeCandidates({}, machine)
+    expect(candidates[0]).toMatch(/build\/Release\/fire\.node$/)
+    expect(candidates.slice(-2)).toEqual(packagesFor(machine))
+    expect(() => loadFrom(['@fire-train/none'])).toThrow('tried @fire-train/none: not installed')
   })
 })

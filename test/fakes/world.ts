@@ -15,7 +15,7 @@ export const fakeNativePath = fileURLToPath(new URL('./native.cjs', import.meta.
 /** The in-memory engine, through the real loader. */
 export function fakeNative(): NativeModule & { engines: FakeEngine[] } {
   createRequire(import.meta.url)(fakeNativePath).engines.length = 0
-  return loadFrom([fakeNativePath]) as NativeModule & { engines: FakeEngine[] }
+  return loadFrom([fakeNativePath]).native as NativeModule & { engines: FakeEngine[] }
 }
 
 export interface FakeEngine {

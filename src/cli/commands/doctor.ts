@@ -27,7 +27,9 @@ interface Machine {
   freeMemory: number
 }
 
-type EngineState = { version: string; cpu: CpuInfo; gpu: GpuReport } | { error: string; hint: string | undefined }
+type EngineState =
+  | { version: string; from: string; cpu: CpuInfo; gpu: GpuReport }
+  | { error: string; hint: string | undefined }
 
 function machine(): Machine {
   return {
@@ -44,9 +46,9 @@ function machine(): Machine {
 
 async function engine(): Promise<EngineState> {
   try {
-    const { loadNative } = await import('../../engine/load.js')
-    const native = loadNative()
-    return { version: native.version, cpu: native.cpuInfo(), gpu: native.gpuReport() }
+    const { findNative } = await import('../../engine/load.js')
+    const { native, from } = findNative()
+    return { version: native.version, from, cpu: native.cpuInfo(), gpu: native.gpuReport() }
   } catch (error) {
     if (!(error instanceof FireError)) throw error
     return { error: error.message, hint: error.hint }
@@ -66,6 +68,7 @@ function describe({ engine, ...machine }: Machine & { engine: EngineState }): st
   } else {
     const usable = engine.gpu.gpus.flatMap(({ objection }, index) => (objection === '' ? [`cuda:${index}`] : []))
     lines.push(['engine', `${engine.version}, device ${['cpu', ...usable].join(', ')}`])
+    lines.push(['loaded from', engine.from])
     lines.push(['instructions', engine.cpu.isa.join(' ')])
     lines.push(['kernel', engine.cpu.kernel])
     for (const gpu of describeGpus(engine.gpu)) lines.push(['gpu', gpu])
