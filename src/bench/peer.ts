@@ -33,5 +33,5 @@ export async function probePeer(peer: PeerName, python: string): Promise<PeerPro
 /** Python ends a traceback with the error itself. */
 function lastLine(error: unknown): string {
   const { stderr, message } = error as { stderr?: string; message: string }
-  return (stderr?.trim() || message).split('\n').at(-1) ?? message
+  return (stderr?.trim() || message.trim()).split('\n').at(-1) ?? message
 }

@@ -1,6 +1,5 @@
 /** What the benchmarks of variants can be told. */
 import { z } from 'zod'
-import { gemmBackends } from '../engine/engine.js'
 import { compute, count, outputPath, text, whole } from '../settings/common.js'
 import { benchSizes } from './spec.js'
 
@@ -41,7 +40,7 @@ export const stepBenchSettings = z.strictObject({
     description: 'A corrupted image for every pair, or one for all pairs about an image (their mask is the same)',
     rulesOut: 'objective: dpo',
   }),
-  gemm: z.enum(gemmBackends).default('auto').meta({ description: 'Whose matrix products to use' }),
+  gemm: z.enum(['auto', 'native', 'onednn']).default('auto').meta({ description: 'Whose matrix products to use' }),
 })
 
 export const generateBenchSettings = z.strictObject({

@@ -88,7 +88,8 @@ export async function decideMemory(
   const inputs = largest.map((example) => example.input)
   const step = await engine.plan(inputs, objective, { normalizer: 1, layout: 'packed' })
   const need = memoryNeed(config, plannable, step, seen, (step.referenceBytes / largest.length) * seen.length)
-  const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`
+  const size = (bytes: number): string =>
+    bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(0)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`
   const free = isGpu(engine) ? freeOnGpu(config, native ?? loadNative()) : process.availableMemory()
   // What is there already is part of the peak, not of what is free.
   let asked = isGpu(engine) ? need.peak.device : need.peak.host - process.memoryUsage.rss()
@@ -97,11 +98,11 @@ export async function decideMemory(
     packWeights = 'off'
     asked -= need.packed
   } else if (need.packed > 0) {
-    onLog?.(`packWeights: ${gib(need.packed)} of copies for matrix products (${gib(free)} are free)`)
+    onLog?.(`packWeights: ${size(need.packed)} of copies for matrix products (${size(free)} are free)`)
   }
   if (config.checkpointing !== 'auto') return { checkpointing: config.checkpointing, packWeights }
   const checkpointing = asked > free
-  if (checkpointing) onLog?.(`checkpointing: on (a step would take ${gib(asked)} without, ${gib(free)} are free)`)
+  if (checkpointing) onLog?.(`checkpointing: on (a step would take ${size(asked)} without, ${size(free)} are free)`)
   return { checkpointing, packWeights }
 }
 
