@@ -40,9 +40,9 @@ function largestFirst(groups: Example[][]): Example[][] {
 }
 
 /**
- * At most so many rows does the decoder compute for these pairs: an image, or a twin, once for all that show it in the same place;
- * question and answers for every pair and side. The engine also shares equal words, and leaves out what follows the last scored token:
- * `Engine.plan` knows the number.
+ * About so many rows does the decoder compute for these pairs: an image, or a twin, once for all that show it in the same place;
+ * question and answers for every pair and side. It is rarely fewer than there are: the engine also shares equal words and leaves out what
+ * follows the last scored token, but shares no beginning of less than 16 tokens. `Engine.plan` knows the number.
  */
 export function estimateRows(pairs: readonly Example[]): number {
   const shown = new Set<string>()
