@@ -6,8 +6,8 @@
 namespace fire {
 namespace {
 
-/// A shorter run saves less, once, than one more range costs in the attention of every new token. No more than sequences
-/// of one tree have in common (sequence_tree.cpp), or short beginnings would never be found.
+/// A shorter run saves less, once, than one more range costs in the attention of every new token. No more than
+/// sequences of one tree have in common (sequence_tree.cpp), or short beginnings would never be found.
 constexpr size_t least_rows = 16;
 
 /// Without its last token, or the image that it ends with.
