@@ -252,7 +252,7 @@ Step run_step(Engine& engine, const std::vector<Pair>& pairs, const Options& o, 
 
 void run(const Options& o) {
   write_model(o);
-  DeviceSpec device{DeviceKind::cpu, 0, ComputeType::bf16, 0, GemmBackend::automatic, false};
+  DeviceSpec device{DeviceKind::cpu, 0, ComputeType::bf16, 0, GemmBackend::automatic, false, PackWeights::off, 0};
   set_device(device, o.device);
   const int64_t rank = shape_named(o.shape).rank;
   const LoraSpec lora{rank, 2.0 * static_cast<double>(rank), 0, false, {all_projs.begin(), all_projs.end()}, 0};

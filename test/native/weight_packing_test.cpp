@@ -35,7 +35,7 @@ Outcome run(const Golden& golden, EngineSpec spec) {
   engine.accumulate(pairs, objective, single_step, nullptr);
   out.packed = static_cast<cpu::CpuOps&>(engine.ops()).packed_bytes();
   out.gradient = engine.ops().download_f32(engine.optimizer().gradient());
-  out.logprobs = engine.logprobs({pairs[0].prompt, pairs[0].images}, true, nullptr);
+  out.logprobs = engine.logprobs({{pairs[0].prompt, pairs[0].images}}, true, nullptr)[0];
   out.answers =
       engine.generate({{{pairs[0].prompt, pairs[0].images}, 1}}, {6, {0, 1, 0}, {}, nullptr, 4}, true, {}, nullptr);
   return out;
