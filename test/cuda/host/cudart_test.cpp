@@ -62,7 +62,7 @@ TEST("an error that loses the context says so; a passing one does not") {
     CHECK(!contains(thrown(code).what(), "start the process again"));
   }
   CHECK(thrown(700).details().at(0).second == "cudaErrorIllegalAddress");
-  CHECK(contains(thrown(209).what(), "build again"));
+  CHECK(contains(thrown(209).what(), "fire-train build"));
 }
 
 TEST("devices() and probe() agree, and what they promise holds") {
