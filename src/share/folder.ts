@@ -22,13 +22,12 @@ export interface Shared {
 const adapterFiles: readonly string[] = ['adapter_config.json', 'adapter_model.safetensors']
 
 /**
- * @param path an adapter, a merged model, or the folder of a training run, of which the adapter is taken.
+ * @param path an adapter, a merged model, or the folder of a training run, of which the adapter is taken: the best one, if it has that.
  * @param baseModel what the configuration of an adapter is to name instead of a folder of this machine.
  * @throws {FileError} for any other folder. @throws {CheckpointError} for an adapter that is not to be used.
  */
 export async function sharedFolder(path: string, baseModel: string): Promise<Shared> {
-  const isRun = existsSync(join(path, runFiles.report)) && existsSync(join(path, runFiles.adapter))
-  const folder = resolve(isRun ? join(path, runFiles.adapter) : path)
+  const folder = resolve(adapterOfRun(path) ?? path)
   const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(
     asFileError('Reading the folder', folder),
   )
@@ -58,6 +57,12 @@ export async function sharedFolder(path: string, baseModel: string): Promise<Sha
   }
   const leftOut = names.filter((name) => !wanted(name))
   return { kind: isAdapter ? 'adapter' : 'model', folder, files, leftOut }
+}
+
+/** What the stages behind a complete run take: the best adapter, where one is kept. */
+function adapterOfRun(path: string): string | undefined {
+  if (!existsSync(join(path, runFiles.report))) return undefined
+  return [runFiles.best, runFiles.adapter].map((name) => join(path, name)).find(existsSync)
 }
 
 /** A folder of this machine is no base for others, and nobody else's business. */
