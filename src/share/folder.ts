@@ -27,7 +27,7 @@ const adapterFiles: readonly string[] = ['adapter_config.json', 'adapter_model.s
  * @throws {FileError} for any other folder. @throws {CheckpointError} for an adapter that is not to be used.
  */
 export async function sharedFolder(path: string, baseModel: string): Promise<Shared> {
-  const folder = resolve(adapterOfRun(path) ?? path)
+  const folder = resolve((await adapterOfRun(path)) ?? path)
   const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(
     asFileError('Reading the folder', folder),
   )
@@ -60,18 +60,24 @@ export async function sharedFolder(path: string, baseModel: string): Promise<Sha
 }
 
 /** What the stages behind a complete run take: the best adapter, where one is kept. */
-function adapterOfRun(path: string): string | undefined {
-  if (!existsSync(join(path, runFiles.report))) return undefined
-  return [runFiles.best, runFiles.adapter].map((name) => join(path, name)).find(existsSync)
+async function adapterOfRun(path: string): Promise<string | undefined> {
+  const report = join(path, runFiles.report)
+  if (!existsSync(report)) return undefined
+  const { best } = await readJson(report)
+  return join(path, best ? runFiles.best : runFiles.adapter)
 }
 
 /** A folder of this machine is no base for others, and nobody else's business. */
 async function namingBase(path: string, baseModel: string): Promise<LocalFile> {
+  const config = await readJson(path)
+  const content = Buffer.from(`${JSON.stringify({ ...config, base_model_name_or_path: baseModel }, null, 2)}\n`)
+  return { path: 'adapter_config.json', size: content.length, content }
+}
+
+async function readJson(path: string): Promise<Record<string, unknown>> {
   const text = await readFile(path, 'utf8').catch(asFileError('Reading', path))
-  const config = guarded(
+  return guarded(
     () => JSON.parse(text) as Record<string, unknown>,
     (reason, cause) => new DataError(`${path} is not JSON: ${reason}`, { cause }),
   )
-  const content = Buffer.from(`${JSON.stringify({ ...config, base_model_name_or_path: baseModel }, null, 2)}\n`)
-  return { path: 'adapter_config.json', size: content.length, content }
 }
