@@ -273,7 +273,7 @@ class Run {
       last: this.#last,
     }
     if (complete) await writeJson(join(output, runFiles.report), report)
-    await log.show({ state: complete ? 'complete' : 'stopped', problem })
+    await log.show({ state: complete ? 'complete' : 'stopped', problem, stoppedEarly: report.stoppedEarly })
     return report
   }
 

@@ -230,6 +230,9 @@ describe('early stopping and the best adapter', () => {
       ),
       best: { step: 2, metric: 'eval_loss', value: rows[0].eval_loss, path: join(settings.output, 'best') },
     })
+    expect(await readFile(join(settings.output, 'report.html'), 'utf8')).toContain(
+      `Ended early: ${report.stoppedEarly}`,
+    )
     expect(await weightsOf(settings, 'best')).not.toBe(await weightsOf(settings))
     const about = JSON.parse(await readFile(join(settings.output, 'best', 'evaluation.json'), 'utf8'))
     expect(about).toMatchObject({ metric: 'eval_loss', step: 2, value: rows[0].eval_loss })
