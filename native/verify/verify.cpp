@@ -21,8 +21,7 @@ struct Tolerances {
 };
 constexpr double usual_gradient_noise = .06;  // of the reference in bf16, relative
 
-/// Where activations are stored in bf16 too, one pair's loss is off by more: the reference in bf16 is off by 1e-2 in
-/// the mean of three pairs, so by about twice that in one.
+/// With activations in bf16 too the reference is off by 1e-2 in the mean loss of three pairs, by twice that in one.
 Tolerances tolerances(ComputeType dtype, DType activations) {
   const double pair_loss = activations == DType::bf16 ? 4e-2 : 2e-2;
   if (dtype == ComputeType::f32)

@@ -48,10 +48,7 @@ export interface EngineSpec {
   dtype: DType
   /** Threads of the compute pool of a CPU; 0 = all the process may use. Results do not depend on it. */
   threads: number
-  /**
-   * Matrix-product backend. `auto` is the in-tree kernels, whose results depend on neither batch nor threads; oneDNN (CPU)
-   * and cuBLASLt (GPU, bf16) are opt-in.
-   */
+  /** Matrix products. `auto`: the in-tree kernels, whose results depend on neither batch nor threads; others are opt-in. */
   gemm: GemmBackend
   /**
    * Weights packed once for the products of a CPU with its own kernels, at their first use, instead of in every product:

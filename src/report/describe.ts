@@ -24,6 +24,11 @@ export interface Training {
   metrics: LogRow[]
 }
 
+/** Without those that were held out of the same file. */
+export function trainedPairs({ config, report }: Training): number {
+  return report.pairs.kept - (config.data.evalShare === null ? 0 : report.heldOut)
+}
+
 export interface Evaluation extends EvaluatedRounds {
   probed: ProbedQuestion[]
   hidden: HiddenAnswers[]
@@ -51,9 +56,8 @@ export function summarise({ pairs, made, training, evaluation }: Found): string[
     if (twins.length > 0) sentences.push(`Corrupted twins of their images: ${twins.join(', ')}.`)
   }
   if (training) {
-    const { kept } = training.report.pairs
     const name = objectiveName(training.config.objective.name)
-    sentences.push(`An adapter was trained on ${counted(kept, 'pair')} with the objective ${name}.`)
+    sentences.push(`An adapter was trained on ${counted(trainedPairs(training), 'pair')} with the objective ${name}.`)
   }
   if (evaluation) {
     const images = new Set(evaluation.after.map(({ imageId }) => imageId)).size

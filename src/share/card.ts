@@ -3,6 +3,7 @@ import { stringify } from 'yaml'
 import { usedCoefficients } from '../engine/objectives.js'
 import { conclusionDetail, conclusionWords, groupWords } from '../evaluate/page/words.js'
 import { percent, withInterval } from '../page/numbers.js'
+import { trainedPairs } from '../report/describe.js'
 import { counted } from '../text/plural.js'
 import { objectiveName } from '../train/page/objective.js'
 import type { Shared } from './folder.js'
@@ -57,17 +58,21 @@ function introduction(kind: Shared['kind'], { training }: About, { baseModel }: 
 }
 
 function dataLines({ pairs, training }: About): string[] {
-  const { kept, read } = training.report.pairs
-  const used = `- ${counted(kept, 'pair')} of ${read} were used.`
-  if (!pairs) return [used, '- The file of the pairs was not at hand when this card was written.']
+  const used = [
+    `- ${counted(trainedPairs(training), 'pair')} of ${training.report.pairs.read} were used.`,
+    ...(training.config.lora.init === null
+      ? []
+      : ['- Training went on from another adapter; what that one was trained on is not counted here.']),
+  ]
+  if (!pairs) return [...used, '- The file of the pairs was not at hand when this card was written.']
   const list = (counts: Record<string, number>): string =>
     Object.entries(counts)
       .sort((a, b) => b[1] - a[1])
       .map(([name, count]) => `${plain(name)} ${count}`)
       .join('; ')
   return [
-    used,
-    `- They are about ${counted(pairs.images, 'image')} and ${counted(pairs.questions, 'question')}.`,
+    ...used,
+    `- The file of the pairs is about ${counted(pairs.images, 'image')} and ${counted(pairs.questions, 'question')}.`,
     `- Where they come from: ${list(pairs.byOrigin)}.`,
     ...(Object.keys(pairs.byCategory).length > 0
       ? [`- What the two answers differ in: ${list(pairs.byCategory)}.`]
@@ -82,7 +87,7 @@ function twinLine({ twins }: PairsAbout, list: (counts: Record<string, number>) 
     : '- No pair has an image with the evidence hidden.'
 }
 
-function trainingTable({ training }: About): string[] {
+function trainingTable({ training, steps }: About): string[] {
   const { objective, optimizer, schedule, batchSize, seed, dtype } = training.config
   const { report } = training
   const lora = { ...training.config.lora, ...report.model.lora }
@@ -97,7 +102,7 @@ function trainingTable({ training }: About): string[] {
     ['adapted layers', lora.targets?.join(', ') ?? ''],
     ['optimizer', `AdamW, learning rate ${optimizer.lr}, weight decay ${optimizer.weightDecay}`],
     ['schedule', schedule.name],
-    ['steps', `${report.totalSteps}, ${counted(batchSize, 'pair')} each`],
+    ['steps', `${steps} of ${report.totalSteps}, ${counted(batchSize, 'pair')} each`],
     ['arithmetic', `${dtype}, on ${report.model.device}`],
     ['seed', seed],
     ['fire-train', report.version],

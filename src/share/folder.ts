@@ -22,13 +22,12 @@ export interface Shared {
 const adapterFiles: readonly string[] = ['adapter_config.json', 'adapter_model.safetensors']
 
 /**
- * @param path an adapter, a merged model, or the folder of a training run, of which the adapter is taken.
+ * @param path an adapter, a merged model, or the folder of a training run, of which the adapter is taken: the best one, if it has that.
  * @param baseModel what the configuration of an adapter is to name instead of a folder of this machine.
  * @throws {FileError} for any other folder. @throws {CheckpointError} for an adapter that is not to be used.
  */
 export async function sharedFolder(path: string, baseModel: string): Promise<Shared> {
-  const isRun = existsSync(join(path, runFiles.report)) && existsSync(join(path, runFiles.adapter))
-  const folder = resolve(isRun ? join(path, runFiles.adapter) : path)
+  const folder = resolve((await adapterOfRun(path)) ?? path)
   const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(
     asFileError('Reading the folder', folder),
   )
@@ -60,13 +59,25 @@ export async function sharedFolder(path: string, baseModel: string): Promise<Sha
   return { kind: isAdapter ? 'adapter' : 'model', folder, files, leftOut }
 }
 
+/** What the stages behind a complete run take: the best adapter, where one is kept. */
+async function adapterOfRun(path: string): Promise<string | undefined> {
+  const report = join(path, runFiles.report)
+  if (!existsSync(report)) return undefined
+  const { best } = await readJson(report)
+  return join(path, best ? runFiles.best : runFiles.adapter)
+}
+
 /** A folder of this machine is no base for others, and nobody else's business. */
 async function namingBase(path: string, baseModel: string): Promise<LocalFile> {
+  const config = await readJson(path)
+  const content = Buffer.from(`${JSON.stringify({ ...config, base_model_name_or_path: baseModel }, null, 2)}\n`)
+  return { path: 'adapter_config.json', size: content.length, content }
+}
+
+async function readJson(path: string): Promise<Record<string, unknown>> {
   const text = await readFile(path, 'utf8').catch(asFileError('Reading', path))
-  const config = guarded(
+  return guarded(
     () => JSON.parse(text) as Record<string, unknown>,
     (reason, cause) => new DataError(`${path} is not JSON: ${reason}`, { cause }),
   )
-  const content = Buffer.from(`${JSON.stringify({ ...config, base_model_name_or_path: baseModel }, null, 2)}\n`)
-  return { path: 'adapter_config.json', size: content.length, content }
 }

@@ -25,6 +25,8 @@ export interface PairsAbout {
 /** Everything that a card says. */
 export interface About {
   training: Training
+  /** Optimizer steps behind what is shared: fewer than the run had where that is its best adapter. */
+  steps: number
   /** Null where the file of the pairs is gone. */
   pairs: PairsAbout | null
   /** Null where none is given. */
@@ -51,9 +53,11 @@ export async function readAbout(
     })
   }
   const training = await readTraining(join(place, runFiles.metrics))
+  const { best, step } = training.report
   const file = training.config.data.train
   return {
     training,
+    steps: best && basename(folder) === runFiles.best ? best.step : step,
     pairs: existsSync(file) ? await countPairs(file) : null,
     evaluation: evaluation === undefined ? null : await readEvaluation(evaluation),
   }

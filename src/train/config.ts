@@ -124,11 +124,14 @@ function heldOutProblems({ data, evalSamples, earlyStopping, checkpoint, objecti
     { path: ['earlyStopping'], isSet: earlyStopping !== undefined, metric: earlyStopping?.metric ?? null },
     { path: ['checkpoint', 'best'], isSet: checkpoint.best !== null, metric: checkpoint.best },
   ]
+  const { prefers, visual } = objectives[objective.name]
   for (const { path, isSet, metric } of users) {
     if (isSet && data.eval === null && data.evalShare === null)
       add(path, `${path.join('.')} needs held-out pairs: give data.eval, or data.evalShare`)
-    if (metric?.includes('/visual/') && objectives[objective.name].visual === null)
+    if (metric?.includes('/visual/') && visual === null)
       add(path, `${objective.name} has no ${metric}: it does not look at corrupted images`)
+    else if (metric?.startsWith('eval_rewards/') && prefers === null)
+      add(path, `${objective.name} has no ${metric}: it compares no answers`)
   }
   return problems
 }

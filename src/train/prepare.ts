@@ -121,7 +121,13 @@ async function holdOut(
   if (evalShare !== null) {
     const { trained, heldOut } = splitByImage(usable, evalShare, config.seed)
     requireMetrics(config, heldOut)
-    return { examples: trained, heldOut: { examples: heldOut, records: byId(loaded) }, warnings: [] }
+    const warnings =
+      config.lora.init === null
+        ? []
+        : [
+            'data.evalShare: the adapter of lora.init may have been trained on images that are held out now; data.eval names the same pairs for every run',
+          ]
+    return { examples: trained, heldOut: { examples: heldOut, records: byId(loaded) }, warnings }
   }
   if (path === null) return { examples: usable, heldOut: null, warnings: [] }
   const separate = await load(config, path, failures, options)

@@ -78,11 +78,11 @@ export class RunLog {
   }
 
   /** Writes the page as it is now. */
-  async show(how: Pick<Standing, 'state' | 'problem'>): Promise<void> {
+  async show(how: Omit<Standing, 'step' | 'totalSteps'>): Promise<void> {
     await this.#page?.write(() => this.#draw(how))
   }
 
-  async #draw(how: Pick<Standing, 'state' | 'problem'>): Promise<string> {
+  async #draw(how: Omit<Standing, 'step' | 'totalSteps'>): Promise<string> {
     // The code of the charts is large, and a run without a page does not need it.
     const { renderRunPage } = await import('./page/run-page.js')
     const { config, model, totalSteps } = this.#about

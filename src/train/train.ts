@@ -66,7 +66,7 @@ const trainKeys: Record<keyof TrainOptions, true> = {
   overwrite: true,
 }
 
-/** What a run came to; also written as report.json when it is complete. */
+/** What a run came to; also written as train.json when it is complete. */
 export interface TrainReport {
   version: string
   /** Optimizer steps done since the start of the run, and how many it has. */
@@ -273,7 +273,7 @@ class Run {
       last: this.#last,
     }
     if (complete) await writeJson(join(output, runFiles.report), report)
-    await log.show({ state: complete ? 'complete' : 'stopped', problem })
+    await log.show({ state: complete ? 'complete' : 'stopped', problem, stoppedEarly: report.stoppedEarly })
     return report
   }
 

@@ -113,6 +113,8 @@ describe('report of several runs', () => {
     expect(await readFile(out, 'utf8')).toContain('<h1>fire-train: 2 runs</h1>')
     expect(await runCli(['report', ...runs, '--metrics', join(root, 'first', 'metrics.jsonl'), '--quiet'], io)).toBe(2)
     expect(said.stderr).toContain('has no place in a comparison of runs')
+    expect(await runCli(['report', ...runs, '--rounds', root, '--quiet'], io)).toBe(2)
+    expect(said.stderr).toContain('rounds has no place in a comparison of runs')
     said.stderr = ''
     expect(await runCli(['report', root, '--out', out, '--quiet'], io)).toBe(1)
     expect(said.stderr).toContain(join(root, 'metrics.jsonl'))

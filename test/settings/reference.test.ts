@@ -37,7 +37,7 @@ describe('pages made from the code', () => {
 describe('units', () => {
   /** Numbers without one: coefficients, ratios and shares, seeds. */
   const pure =
-    /^(lora|objective|optimizer)\.|(^|\.)seed$|^(temperature|schedule.warmupRatio|segmenter.(threshold|nmsIou)|topP|margin|maxUnreadable|maxCoverage|contrast|findingSize)$/
+    /^(lora|objective|optimizer)\.|(^|\.)seed$|^(temperature|schedule.warmupRatio|data.evalShare|segmenter.(threshold|nmsIou)|topP|margin|maxUnreadable|maxCoverage|contrast|findingSize)$/
 
   it.each([...stages.map(({ name, settings }) => [name, settings] as const), ['generate', generateSettings] as const])(
     'of %s: a number has one, or is pure',

@@ -7,6 +7,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse, stringify } from 'yaml'
 import { loadPipeline, runPipeline } from '../../src/pipeline/index.js'
 import { planShipment } from '../../src/share/push.js'
+import { resolveTrainConfig } from '../../src/train/config.js'
+import { train } from '../../src/train/train.js'
 import { fakeNative, type World, writeWorld } from '../fakes/world.js'
 import { WritableHub } from '../hub/writable.js'
 import { makeSample, writeRecords } from '../sample/records.js'
@@ -104,6 +106,24 @@ describe('the card', () => {
     expect(card).toContain('- 6 questions can show large effects only.')
     // vLLM takes no rank between 1 and 8.
     expect(card).toContain(`vllm serve clinic/base --enable-lora --max-lora-rank 8 --lora-modules tuned=${repo}`)
+  })
+
+  it('is of the best adapter where the run kept one, with the steps and the pairs behind it', async () => {
+    const output = join(world.root, 'best-run')
+    const settings = {
+      ...{ model: world.model, output, batchSize: 4, epochs: 2, evalEvery: 1, seed: 1 },
+      data: { train: world.pairs, evalShare: 0.3 },
+      lora: { init: join(run, 'adapter') },
+      checkpoint: { best: 'eval_logps/chosen' },
+    } as const
+    const report = await train(resolveTrainConfig(settings), { native: fakeNative() })
+    const { folder, card } = await plan({ folder: output })
+    expect(folder).toBe(join(output, 'best'))
+    expect(card).toContain(`- ${12 - report.heldOut} pairs of 12 were used.`)
+    expect(card).toContain('Training went on from another adapter')
+    expect(card).toContain(`| steps | ${report.best?.step} of ${report.totalSteps}, 4 pairs each |`)
+    const last = await plan({ folder: join(output, 'adapter') })
+    expect(last.card).toContain(`| steps | ${report.step} of ${report.totalSteps}, 4 pairs each |`)
   })
 
   it('says that nothing is known of an accuracy that was not measured', async () => {

@@ -40,7 +40,7 @@ describe('training', () => {
     const root = await temporaryFolder()
     await writeStep(root, 'train-f0', {}, { 'metrics.jsonl': [row(1, 0.25, 0.01), row(2, 0.5, 0.02)] })
     await writeStep(root, 'train-f1', {}, { 'metrics.jsonl': [row(1, 0.75, 0.03), row(2, 1, 0.04)] })
-    await writeStep(root, 'train-d0', {}, { 'metrics.jsonl': [row(1, 0.1), row(2, 0.2)] })
+    await writeStep(root, 'train-d0', {}, { 'metrics.jsonl': [row(1, 0.1), row(2, 0.2), { step: 2, eval_loss: 1 }] })
     const arms = [
       armOf('base', { set: untrained }),
       armOf('dpo', { steps: [['train-d0'], ['train-d1']] }),

@@ -16,6 +16,7 @@ import { prepare } from '../../src/train/prepare.js'
 import type { TrainConfig, TrainConfigInput } from '../../src/train/settings.js'
 import { type TrainReport, train } from '../../src/train/train.js'
 import { type World, writeGoldenModel, writePairs, writeWorld } from '../fakes/world.js'
+import { repeatableRows } from './rows.js'
 
 const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 /** Made by PEFT, with a B that is not 0. */
@@ -53,16 +54,6 @@ const settings = (output: string, changes: Partial<TrainConfigInput> = {}): Trai
 const config = (output: string, changes: Partial<TrainConfigInput> = {}): TrainConfig =>
   resolveTrainConfig(settings(output, changes))
 
-const rowsOf = async ({ output }: TrainConfig): Promise<Record<string, number>[]> => {
-  const text = await readFile(join(output, 'metrics.jsonl'), 'utf8')
-  const rows = text
-    .trimEnd()
-    .split('\n')
-    .map((line) => JSON.parse(line))
-  const timed = /tokens_per_second|pairs_per_second|eval_runtime|eval_samples_per_second/
-  return rows.map((row) => Object.fromEntries(Object.entries(row as object).filter(([key]) => !timed.test(key))))
-}
-
 const weightsOf = ({ output }: TrainConfig, name: string) => readFile(join(output, name, 'adapter_model.safetensors'))
 
 describe.skipIf(!built)('evaluation with the native engine', () => {
@@ -97,7 +88,7 @@ describe.skipIf(!built)('evaluation with the native engine', () => {
     const { step, stoppedEarly, best } = report
     expect(resumed).toMatchObject({ step, stoppedEarly, best: { step: best?.step, value: best?.value } })
     const other = resolveTrainConfig(killed)
-    expect(await rowsOf(other)).toEqual(await rowsOf(whole))
+    expect(await repeatableRows(other)).toEqual(await repeatableRows(whole))
     for (const name of ['adapter', 'best'])
       expect((await weightsOf(other, name)).equals(await weightsOf(whole, name))).toBe(true)
     const answers = join('samples', `step-${report.evaluation?.step}.md`)
@@ -137,7 +128,7 @@ describe.skipIf(!built)('lora.init with the native engine', () => {
   it("starts from PEFT's adapter with that adapter as the reference: rewards and KL are 0 before the first step", async () => {
     const started = config('init', { ...init('init'), lora: { init: peft, dropout: 0 } })
     const report = await train(started)
-    const [first, second] = await rowsOf(started)
+    const [first, second] = await repeatableRows(started)
     expect(first).toMatchObject({ 'rewards/margins': 0, 'rewards/chosen': 0, 'kl/mixed': 0 })
     expect(first['loss/base']).toBeCloseTo(Math.LN2, 6)
     expect(second['kl/mixed']).toBeGreaterThan(0)
@@ -151,7 +142,7 @@ describe.skipIf(!built)('lora.init with the native engine', () => {
     const rows = async (output: string, changes: Partial<TrainConfigInput>) => {
       const each = config(output, changes)
       await train(each)
-      return rowsOf(each)
+      return repeatableRows(each)
     }
     const base = await rows('base', init('base'))
     expect(base[0]['rewards/margins']).not.toBe(0)
@@ -191,7 +182,7 @@ describe.skipIf(!built)('lora.init with the native engine', () => {
     const resumed: TrainReport = await train(parts, { resume: true })
     expect(resumed).toMatchObject({ resumedFrom: 3, step: 6 })
     expect((await weightsOf(parts, 'adapter')).equals(await weightsOf(whole, 'adapter'))).toBe(true)
-    expect(await rowsOf(parts)).toEqual(await rowsOf(whole))
+    expect(await repeatableRows(parts)).toEqual(await repeatableRows(whole))
   })
 
   it('plans the memory of both adapters', async () => {

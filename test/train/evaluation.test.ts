@@ -10,6 +10,7 @@ import { planTraining } from '../../src/train/plan.js'
 import type { TrainConfig, TrainConfigInput } from '../../src/train/settings.js'
 import { type TrainOptions, train } from '../../src/train/train.js'
 import { fakeNative, type World, writeImage, writePairs, writeWorld } from '../fakes/world.js'
+import { repeatableRows } from './rows.js'
 
 let world: World
 let heldOut: string
@@ -50,20 +51,8 @@ function config(output: string, changes: Partial<TrainConfigInput> = {}): TrainC
 
 const run = (settings: TrainConfig, options: TrainOptions = {}) => train(settings, { native: fakeNative(), ...options })
 
-type Row = Record<string, number>
-const timed = ['tokens_per_second', 'pairs_per_second', 'eval_runtime', 'eval_samples_per_second']
-
-async function rowsOf({ output }: TrainConfig): Promise<Row[]> {
-  const text = await readFile(join(output, 'metrics.jsonl'), 'utf8')
-  const rows = text
-    .trimEnd()
-    .split('\n')
-    .map((line) => JSON.parse(line) as Row)
-  return rows.map((row) => Object.fromEntries(Object.entries(row).filter(([key]) => !timed.includes(key))))
-}
-
 const evaluationsOf = async (settings: TrainConfig) =>
-  (await rowsOf(settings)).filter((row) => row.eval_loss !== undefined)
+  (await repeatableRows(settings)).filter((row) => row.eval_loss !== undefined)
 
 const weightsOf = (settings: TrainConfig, name = 'adapter') =>
   readFile(join(settings.output, name, 'adapter_model.safetensors'), 'utf8')
@@ -91,7 +80,9 @@ describe('evaluation while training', () => {
     const plain = config('plain', { data: { train: world.pairs } })
     await run(plain)
     expect(await weightsOf(plain)).toBe(await weightsOf(settings))
-    expect((await rowsOf(settings)).filter(({ loss }) => loss !== undefined)).toEqual(await rowsOf(plain))
+    expect((await repeatableRows(settings)).filter(({ loss }) => loss !== undefined)).toEqual(
+      await repeatableRows(plain),
+    )
   })
 
   it('evaluates at the end only with evalEvery 0, and measures KL where the objective has none', async () => {
@@ -201,6 +192,14 @@ describe('evaluation while training', () => {
       },
       /dpo has no eval_rewards\/visual\/margins: it does not look at corrupted images/,
     ],
+    [
+      {
+        data: { train: 'p', eval: 'e' },
+        objective: { name: 'sft' },
+        checkpoint: { best: 'eval_rewards/accuracies' },
+      },
+      /sft has no eval_rewards\/accuracies: it compares no answers/,
+    ],
   ] as [Partial<TrainConfigInput>, RegExp][])('refuses %j', (changes, message) => {
     expect(() => config('none', { data: { train: world.pairs }, ...changes })).toThrow(message)
   })
@@ -231,6 +230,9 @@ describe('early stopping and the best adapter', () => {
       ),
       best: { step: 2, metric: 'eval_loss', value: rows[0].eval_loss, path: join(settings.output, 'best') },
     })
+    expect(await readFile(join(settings.output, 'report.html'), 'utf8')).toContain(
+      `Ended early: ${report.stoppedEarly}`,
+    )
     expect(await weightsOf(settings, 'best')).not.toBe(await weightsOf(settings))
     const about = JSON.parse(await readFile(join(settings.output, 'best', 'evaluation.json'), 'utf8'))
     expect(about).toMatchObject({ metric: 'eval_loss', step: 2, value: rows[0].eval_loss })
@@ -297,7 +299,7 @@ describe('early stopping and the best adapter', () => {
         stoppedEarly: report.stoppedEarly,
         best: { value: report.best?.value, step: 2 },
       })
-      expect(await rowsOf(parts)).toEqual(await rowsOf(whole))
+      expect(await repeatableRows(parts)).toEqual(await repeatableRows(whole))
       for (const name of ['adapter', 'best']) expect(await weightsOf(parts, name)).toBe(await weightsOf(whole, name))
     }
   }, 60_000)
@@ -318,7 +320,7 @@ describe('early stopping and the best adapter', () => {
     const report = await running.finally(() => delete process.env.FIRE_FAKE_DELAY_MS)
     expect(report).toMatchObject({ step: 4, interrupted: true, evaluation: { step: 2 } })
     expect(await run(settings, { resume: true })).toMatchObject({ step: 6, resumedFrom: 4 })
-    expect(await rowsOf(settings)).toEqual(await rowsOf(whole))
+    expect(await repeatableRows(settings)).toEqual(await repeatableRows(whole))
   })
 
   it('has nothing to do when a run that stopped early is resumed, and refuses other held-out pairs', async () => {
@@ -379,7 +381,7 @@ describe('lora.init', () => {
     const settings = await from('second')
     const lines: string[] = []
     const report = await run(settings, { onLog: (line) => lines.push(line) })
-    const [row] = await rowsOf(settings)
+    const [row] = await repeatableRows(settings)
     expect(row).toMatchObject({ 'rewards/margins': 0, 'kl/mixed': 0 })
     expect(report).toMatchObject({
       init: settings.lora.init,
@@ -389,10 +391,17 @@ describe('lora.init', () => {
     expect(lines.join('\n')).toMatch(/goes on from the adapter .*first\/adapter; the reference is that adapter/)
   })
 
+  it('warns that a share may be of images that the adapter has seen', async () => {
+    const data = { train: world.pairs, evalShare: 0.4 }
+    const seen = /the adapter of lora\.init may have been trained on images that are held out now/
+    expect((await run(await from('share', { data, maxSteps: 1 }))).warnings.join('\n')).toMatch(seen)
+    expect((await run(config('fresh-share', { data, maxSteps: 1 }))).warnings.join('\n')).not.toMatch(seen)
+  })
+
   it('with reference base the rewards are those of the adapter, and nothing is checked for 0', async () => {
     const settings = await from('base', {}, { reference: 'base' })
     const report = await run(settings)
-    const [row] = await rowsOf(settings)
+    const [row] = await repeatableRows(settings)
     expect(row['rewards/margins']).toBeGreaterThan(0)
     expect(report).toMatchObject({ reference: 'base' })
     expect(await run(config('fresh'))).toMatchObject({ init: null, reference: 'base' })
@@ -427,7 +436,7 @@ describe('lora.init', () => {
     const elsewhere = { ...parts, lora: { ...parts.lora, init: moved } }
     await run(elsewhere, { resume: true })
     expect(await weightsOf(parts)).toBe(await weightsOf(whole))
-    expect(await rowsOf(parts)).toEqual(await rowsOf(whole))
+    expect(await repeatableRows(parts)).toEqual(await repeatableRows(whole))
     await writeFile(join(moved, 'adapter_model.safetensors'), '[1, 2, 3, 4]')
     await expect(run(elsewhere, { resume: true })).rejects.toBeInstanceOf(CheckpointError)
   })

@@ -11,6 +11,7 @@ import { type TrainOptions, train } from '../../src/train/train.js'
 import { goneOwner } from '../data/owners.js'
 import { fakeNative, type World, writePairs, writeWorld } from '../fakes/world.js'
 import { eventsOf } from './events.js'
+import { repeatableRows } from './rows.js'
 
 let world: World
 
@@ -37,22 +38,6 @@ function config(output: string, changes: Partial<TrainConfigInput> = {}): TrainC
 }
 
 const run = (settings: TrainConfig, options: TrainOptions = {}) => train(settings, { native: fakeNative(), ...options })
-
-async function metricsOf(settings: TrainConfig): Promise<Record<string, number>[]> {
-  const text = await readFile(join(settings.output, 'metrics.jsonl'), 'utf8')
-  return text
-    .trimEnd()
-    .split('\n')
-    .map((line) => {
-      return withoutTimes(JSON.parse(line))
-    })
-}
-
-/** What two equal runs share. */
-function withoutTimes(row: Record<string, number>): Record<string, number> {
-  const varies = /_per_second$|_time$|^peak_host_bytes$/
-  return Object.fromEntries(Object.entries(row).filter(([key]) => !varies.test(key)))
-}
 
 /** TensorBoard is told what metrics.jsonl says, each step once. */
 async function expectSameEvents({ output }: TrainConfig): Promise<void> {
@@ -94,7 +79,7 @@ describe('train', () => {
       'train.json',
     ])
     expect((await readdir(join(settings.output, 'checkpoints'))).sort()).toEqual(['step-6', 'step-8'])
-    const rows = await metricsOf(settings)
+    const rows = await repeatableRows(settings)
     expect(rows).toHaveLength(8)
     const first = rows[0]
     expect(first.loss).toBeCloseTo(first['loss/base'] + first['loss/visual'] + first['loss/kl'], 10)
@@ -145,7 +130,7 @@ describe('train', () => {
         await mkdir(join(parts.output, 'checkpoints', left))
         const resumed = await run(parts, { resume: true })
         expect(resumed).toMatchObject({ step: 8, resumedFrom: stopAfter, interrupted: false })
-        expect(await metricsOf(parts)).toEqual(await metricsOf(whole))
+        expect(await repeatableRows(parts)).toEqual(await repeatableRows(whole))
         expect(await adapterOf(parts)).toBe(await adapterOf(whole))
         await expectSameEvents(parts)
         expect(await standingOf(parts)).toContain('Complete: step 8 of 8')
@@ -167,7 +152,7 @@ describe('train', () => {
       const changes = { microBatchSize, maxSteps: 3, lora: { dropout: 0 }, data: { train: world.pairs, order } }
       const settings = config(`by-${microBatchSize}`, changes)
       await run(settings)
-      const [first] = await metricsOf(settings)
+      const [first] = await repeatableRows(settings)
       return { first, parameters: JSON.parse(await adapterOf(settings)) as number[] }
     }
     const whole = await stepsOf(4)
@@ -183,7 +168,7 @@ describe('train', () => {
     const first = async (order: 'random' | 'image') => {
       const settings = config(order, { maxSteps: 1, data: { train: world.pairs, order } })
       await run(settings)
-      return (await metricsOf(settings))[0]
+      return (await repeatableRows(settings))[0]
     }
     const [random, image] = [await first('random'), await first('image')]
     expect(image.num_tokens).not.toBe(random.num_tokens)
@@ -347,7 +332,7 @@ describe('train', () => {
       objective: { gamma: 0, alpha: 0 },
     })
     await run(settings)
-    const [row] = await metricsOf(settings)
+    const [row] = await repeatableRows(settings)
     const mean = weighted.reduce((sum, { weight }) => sum + weight, 0) / 13
     expect(row.weight).toBeCloseTo(mean, 12)
     expect(row.loss).toBeCloseTo(mean * Math.LN2, 12)
@@ -368,7 +353,7 @@ describe('train', () => {
     expect(report.problem).toContain(problem)
     const marked = JSON.parse(await readFile(join(settings.output, 'adapter', 'problem.json'), 'utf8'))
     expect(marked).toEqual({ problem: report.problem })
-    expect(await metricsOf(settings)).toHaveLength(8)
+    expect(await repeatableRows(settings)).toHaveLength(8)
     const both = { model: settings.model, adapter: join(settings.output, 'adapter') }
     const merged = { ...both, output: join(settings.output, 'merged'), shardBytes: 1e9, rename: [] }
     for (const use of [() => openEngine(both, { native: fakeNative() }), () => mergeWeights(merged)]) {

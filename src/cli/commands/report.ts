@@ -54,8 +54,8 @@ function check(tree: Tree, locate: Locate): Settings {
   const { runs = [], ...others } = tree
   if ((runs as string[]).length === 0) return { runs: [], ...checkSettings(reportStage, others, locate) }
   const given = checkTree(settings, tree, locate)
-  for (const key of ['pairs', 'pairsReport', 'metrics', 'evaluation'] as const) {
-    if (given[key] === undefined) continue
+  for (const key of ['pairs', 'pairsReport', 'metrics', 'evaluation', 'rounds'] as const) {
+    if (others[key] === undefined) continue
     throw configError([{ path: [key], message: `${key} has no place in a comparison of runs` }], locate)
   }
   return given

@@ -70,15 +70,18 @@ async function readTrainings({ root, results, table }: SectionInput): Promise<Tr
   for (const { name: arm, seeds } of armsOfTable(results, table)) {
     for (const each of seeds) {
       const [folder] = finishedFolders(root, each, 'train')
-      if (folder) trainings.push({ arm, seed: each.seed, rows: await readMetrics(folder) })
+      if (folder) trainings.push({ arm, seed: each.seed, rows: await readSteps(folder) })
     }
   }
   return trainings
 }
 
-export async function readMetrics(folder: string): Promise<MetricsRow[]> {
+/** Of steps: those of held-out pairs are left out. */
+async function readSteps(folder: string): Promise<MetricsRow[]> {
   const rows: MetricsRow[] = []
-  for await (const { record } of readJsonl(join(folder, 'metrics.jsonl'), z.custom<MetricsRow>())) rows.push(record)
+  for await (const { record } of readJsonl(join(folder, 'metrics.jsonl'), z.custom<MetricsRow>())) {
+    if (record.eval_loss === undefined) rows.push(record)
+  }
   return rows
 }
 

@@ -17,6 +17,8 @@ export interface Standing {
   totalSteps: number
   /** Why it failed, or what speaks against a complete run. */
   problem?: string | null
+  /** Why a complete run took fewer steps. */
+  stoppedEarly?: string | null
 }
 
 export interface RunPageData {
@@ -47,7 +49,7 @@ const words: Record<Standing['state'], string> = {
   failed: 'Failed',
 }
 
-function standingSection({ state, step, totalSteps, problem }: Standing, rows: readonly LogRow[]): Html {
+function standingSection({ state, step, totalSteps, problem, stoppedEarly }: Standing, rows: readonly LogRow[]): Html {
   const seconds = secondsPerStep(rows)
   const left = state === 'running' && seconds !== null ? `${duration(seconds * (totalSteps - step))} left` : undefined
   const facts = [
@@ -60,6 +62,7 @@ function standingSection({ state, step, totalSteps, problem }: Standing, rows: r
   return html`<section class="standing ${state}">
   <p><strong>${words[state]}</strong>: ${facts.filter(Boolean).join(' · ')}</p>
   <div class="bar"><i style="width: ${share.toFixed(2)}%"></i></div>
+  ${stoppedEarly && html`<p>Ended early: ${stoppedEarly}</p>`}
   ${problem && html`<p class="problem">${problem}</p>`}
   ${rows.length > 0 && latest(rows)}
 </section>`
