@@ -4,10 +4,10 @@
  */
 import { existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { isAbsolute, join, relative } from 'node:path'
 import { z } from 'zod'
 import { markFolder, removeFolder, removeTemporaries, sha256File, writeFileAtomic } from '../data/files.js'
-import { asFileError, CheckpointError, guarded } from '../errors.js'
+import { asFileError, CheckpointError, ConfigError, guarded } from '../errors.js'
 import { assertSameRun, type Checkpoint, findCheckpoint, listSteps, type Made, pruneCheckpoints } from './checkpoint.js'
 import { formatConfig } from './config.js'
 import type { TrainConfig } from './settings.js'
@@ -52,12 +52,31 @@ export async function openRunFolder(
       hint: 'Use --resume to go on with it, --overwrite to start again, or another output folder.',
     })
   }
+  if (mode.overwrite) refuseInputs(config, earlier)
   const made = await madeOf(config)
   const checkpoint = mode.resume ? await findCheckpoint(config.output) : undefined
   if (checkpoint) assertSameRun(checkpoint, config, made)
   if (mode.resume) await removeTemporaries(config.output)
   if (mode.resume) await pruneCheckpoints(config.output, config.checkpoint.keep)
   return { made, checkpoint, replaced: mode.resume ? [] : earlier }
+}
+
+/** What `--overwrite` deletes must not be what the run starts from. */
+function refuseInputs({ output, model, data, lora }: TrainConfig, replaced: string[]): void {
+  const inputs = { model, 'data.train': data.train, 'data.eval': data.eval, 'lora.init': lora.init }
+  for (const [key, path] of Object.entries(inputs)) {
+    const name = path && replaced.find((each) => isWithin(path, join(output, each)))
+    if (!name) continue
+    throw new ConfigError(`${key} is ${path}, which --overwrite would delete with ${join(output, name)}`, {
+      hint: 'Name another output folder.',
+      detail: { key, path },
+    })
+  }
+}
+
+function isWithin(path: string, folder: string): boolean {
+  const way = relative(folder, path)
+  return way === '' || (!way.startsWith('..') && !isAbsolute(way))
 }
 
 async function madeOf({ data, model, lora }: TrainConfig): Promise<Made> {

@@ -232,6 +232,17 @@ describe('train', () => {
     expect(existsSync(join(settings.output, 'adapter', 'adapter_model.safetensors'))).toBe(true)
   })
 
+  it('does not overwrite what the new run starts from', async () => {
+    const settings = config('start', { maxSteps: 1 })
+    await run(settings)
+    const init = join(settings.output, 'adapter')
+    const again = config('start', { maxSteps: 1, lora: { init } })
+    await expect(run(again, { overwrite: true })).rejects.toThrow(
+      /lora\.init is .*adapter, which --overwrite would delete/,
+    )
+    expect(existsSync(join(init, 'adapter_model.safetensors'))).toBe(true)
+  })
+
   it('names step and pair of a loss that is not finite and saves nothing over the last checkpoint', async () => {
     const settings = config('nan', { checkpoint: { every: 1 } })
     const stop = new AbortController()

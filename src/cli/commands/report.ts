@@ -1,7 +1,10 @@
+import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { z } from 'zod'
 import { writeFileAtomic } from '../../data/files.js'
 import { lockOutput } from '../../data/lock.js'
+import { asFileError, ConfigError } from '../../errors.js'
 import { reportSettings } from '../../report/settings.js'
 import { reportStage } from '../../report/stage.js'
 import { inputPath, outputPath, text } from '../../settings/common.js'
@@ -45,10 +48,19 @@ export const report = defineCommand({
     const { renderRuns } = await import('../../report/runs/page.js')
     const path = out ?? resolve(comparison)
     await using _lock = await lockOutput(path, 'file')
+    await refuseOther(path)
     await writeFileAtomic(path, renderRuns(`${title}: ${counted(runs.length, 'run')}`, notes, await readRuns(runs)))
     return { text: `${path}: ${counted(runs.length, 'run')}\n`, report: { out: path, runs } }
   },
 })
+
+/** A page is written over an earlier one and over nothing else. */
+async function refuseOther(path: string): Promise<void> {
+  if (!existsSync(path)) return
+  const text = await readFile(path, 'latin1').catch(asFileError('Reading', path))
+  if (/^<!doctype html/i.test(text)) return
+  throw new ConfigError(`${path} is there and is no page; give --out another name`, { detail: { path } })
+}
 
 function check(tree: Tree, locate: Locate): Settings {
   const { runs = [], ...others } = tree
