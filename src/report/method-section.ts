@@ -165,7 +165,7 @@ function definitions({ scope, coefficients }: NonNullable<ReportData['objective'
       html`<math><mi>ℓ</mi><mo>(</mo><mi>u</mi><mo>)</mo><mo>=</mo><mo>−</mo><mi>log</mi><mi>σ</mi><mo>(</mo><mi>u</mi><mo>)</mo></math>: small when the margin is large`,
     traits.formula !== null &&
       html`d = log π − log ${reference}, summed ${over}, of y⁺ or y⁻ on the image v unless said; m = β(d⁺ − d⁻), ℓ(u) = −log σ(u); docs/objectives.md has the other letters`,
-    html`π is the model in training, <math>${reference}</math> the same model without its adapter`,
+    html`π is the model in training, <math>${reference}</math> the frozen reference, as a rule the same model before this training (lora.reference)`,
     values.length > 0 && html`In this run ${values.join(', ')}`,
   ]
   return lines.filter((line) => line !== false).map((line) => html`<li>${line}</li>`)
