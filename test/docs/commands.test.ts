@@ -23,7 +23,9 @@ const documented = [...pages]
       .flatMap((line) => {
         const words = wordsOf(line)
         const at = words.findIndex((word) => word === 'fire-train' || word.endsWith('dist/cli/main.js'))
-        return at < 0 || name === 'docs/tutorial.md' ? [] : [{ page: name, line, words: words.slice(at + 1) }]
+        return at < 0 || words[0] === 'npm' || name === 'docs/tutorial.md'
+          ? []
+          : [{ page: name, line, words: words.slice(at + 1) }]
       }),
   )
 
@@ -31,11 +33,11 @@ const documented = [...pages]
 const reasons: [reason: string, when: RegExp][] = [
   ['is cut short', /…|\.\.\./],
   ['needs a server', /HOST:PORT|https?:\/\//],
-  ['needs the hub, or a model of it', /^(pull |train dpo)/],
+  ['needs the hub, or a model of it', /^(pull |push |merge models\/Qwen|train dpo)/],
   ['needs a data set that is not ours to give away', /Slake1\.0|VQA_RAD/],
   ['needs a GPU', /cuda/],
   ['is typed by the tutorial', /^run pipeline/],
-  ['takes minutes', /^(demo|study (?!.*--dry-run)|bench|run models|verify|train \/|plan \/tmp|import phantom)/],
+  ['takes minutes', /^(build|demo|study (?!.*--dry-run)|bench|run models|verify|train \/|plan \/tmp|import phantom)/],
 ]
 const reasonOf = ({ words }: { words: string[] }): string | undefined =>
   reasons.find(([, when]) => when.test(words.join(' ')))?.[0]
@@ -95,7 +97,7 @@ async function nameAsDocumented(tutorialFolder: string): Promise<string> {
   await link(join(tutorialFolder, 'pictures'), 'pictures')
   await link(join(run, 'sample', 'responses.jsonl'), 'responses.jsonl')
   await link(join(tutorialFolder, 'phantom', 'masks.jsonl'), 'masks.jsonl')
-  await cp(join(run, 'train'), join(folder, 'runs', 'first'), { recursive: true })
+  for (const name of ['first', 'second']) await cp(join(run, 'train'), join(folder, 'runs', name), { recursive: true })
   await cp(join(tutorialFolder, 'pictures', 'test-42-00000.png'), join(folder, 'x.png'))
 
   /** Records are found from their own folder. */
