@@ -1,5 +1,4 @@
 /** The control: the lesion's noise at another place. */
-import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { emptyMask, type Mask } from '../../src/corrupt/masks/mask.js'
 import { moveMask } from '../../src/corrupt/masks/move.js'
@@ -77,8 +76,8 @@ describe('lesion-noise-elsewhere', () => {
     expect(report.coverage).toMatchObject({ least: 108 / 1536, most: 108 / 1536 })
     expect(pairs[0].corrupted).toMatchObject({ method: 'lesion-noise-elsewhere', sigma: 45 })
     const clean = await decodeImage(world.path('small.png'))
-    const twin = await decodeImage(join(world.path('out'), pairs[0].corrupted?.images[0].path ?? ''))
-    const mask = await decodeImage(join(world.path('out'), pairs[0].corrupted?.masks[0] ?? ''))
+    const twin = await world.twinOf(pairs[0])
+    const mask = await world.maskOf(pairs[0])
     const changed = new Set<number>()
     for (const [at, value] of twin.rgb.entries()) if (value !== clean.rgb[at]) changed.add(Math.floor(at / 3))
     for (const pixel of changed) {

@@ -57,6 +57,11 @@ export class FakeSegmenter {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`
   }
 
+  /** What the stage is told of it. */
+  get settings() {
+    return { url: this.url, threshold: 0.5, nmsIou: 0.5, timeoutMs: 5000, retries: 0, delayMs: 1 }
+  }
+
   async stop(): Promise<void> {
     this.#server.closeAllConnections()
     await new Promise((resolve) => this.#server.close(resolve))

@@ -4,9 +4,10 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import sharp from 'sharp'
 import { type CorruptOptions, type CorruptResult, corruptPairs } from '../../src/corrupt/index.js'
-import { describeImage } from '../../src/data/images.js'
+import { decodeImage, describeImage } from '../../src/data/images.js'
 import { writeJsonl } from '../../src/data/jsonl.js'
 import type { ImageRef, Pair } from '../../src/data/records.js'
+import type { ImageInput } from '../../src/engine/engine.js'
 import { temporaryFolder } from '../fakes/world.js'
 
 export class World {
@@ -53,6 +54,16 @@ export class World {
     return this.path('masks.jsonl')
   }
 
+  /** The corrupted image of a view, as `out` has it. */
+  twinOf({ corrupted }: Pair, view = 0): Promise<ImageInput> {
+    return decodeImage(join(this.path('out'), corrupted?.images[view].path ?? ''))
+  }
+
+  /** The mask of a view, as a picture. */
+  maskOf({ corrupted }: Pair, view = 0): Promise<ImageInput> {
+    return decodeImage(join(this.path('out'), corrupted?.masks[view] ?? ''))
+  }
+
   options(more: Partial<CorruptOptions> = {}): CorruptOptions {
     const files = { pairs: this.path('pairs.jsonl'), out: this.path('out') }
     const settings = { method: 'lesion-noise', fallback: 'image-noise', maxCoverage: 0.8, seed: 0 } as const
@@ -72,5 +83,9 @@ export class World {
     }
   }
 }
+
+/** A mask, and whether a pixel is in it. */
+export const box = { boxes: [[4, 3, 8, 6]] }
+export const inBox = (x: number, y: number): boolean => x >= 4 && x < 12 && y >= 3 && y < 9
 
 export const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
