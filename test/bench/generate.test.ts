@@ -1,15 +1,11 @@
 /** `bench generate` on the small model and without the peer. Nothing here looks at speed. */
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { agreement, type GenerateBenchResult } from '../../src/bench/generate.js'
 import { readQuestions, withOwnImages, writeQuestions } from '../../src/bench/questions.js'
 import { readSpec } from '../../src/bench/spec.js'
-import { nativeCandidates } from '../../src/engine/load.js'
-import { temporaryFolder } from '../fakes/world.js'
-
-const built = nativeCandidates().some((path) => existsSync(path))
+import { built, temporaryFolder } from '../fakes/world.js'
 
 /** The built one: its worker is a program of its own. */
 const { benchGenerate }: typeof import('../../src/bench/generate.js') = await import(

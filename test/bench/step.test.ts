@@ -1,15 +1,11 @@
 /** `bench step` as a person runs it, on the small model and without the peer. Nothing here looks at speed. */
-import { existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { StepBenchResult } from '../../src/bench/step.js'
-import { nativeCandidates } from '../../src/engine/load.js'
 import { version } from '../../src/version.js'
 import { runCommand } from '../command.js'
-import { temporaryFolder } from '../fakes/world.js'
-
-const built = nativeCandidates().some((path) => existsSync(path))
+import { built, temporaryFolder } from '../fakes/world.js'
 
 let scratch: string
 

@@ -3,7 +3,7 @@
  * same pairs. test/golden/trl_dpo.py made the file.
  */
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -14,8 +14,7 @@ import { type BenchPairs, readPairs } from '../../src/bench/pairs.js'
 import { type StepNumbers, stepNumbers, stepSpecs } from '../../src/bench/protocol.js'
 import { difference } from '../../src/bench/summary.js'
 import { openEngine } from '../../src/engine/engine.js'
-import { nativeCandidates } from '../../src/engine/load.js'
-import { temporaryFolder } from '../fakes/world.js'
+import { built, temporaryFolder } from '../fakes/world.js'
 
 const path = fileURLToPath(new URL('../golden/trl-dpo.json', import.meta.url))
 const trl = JSON.parse(readFileSync(path, 'utf8'))
@@ -24,7 +23,7 @@ const sha256 = (data: Uint8Array): string => createHash('sha256').update(data).d
 let folder: string
 let inputs: BenchPairs
 
-describe.skipIf(!nativeCandidates().some((each) => existsSync(each)))('DPO beside TRL', () => {
+describe.skipIf(!built)('DPO beside TRL', () => {
   beforeAll(async () => {
     const { pairs, images, seed } = trl.made_from
     folder = await temporaryFolder()

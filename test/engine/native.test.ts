@@ -1,6 +1,5 @@
 /** The addon in a process: threads, signals, several engines, leaving. Skipped where it has not been built. */
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
 import { symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -14,14 +13,13 @@ import {
   type PairInput,
   type StepOptions,
 } from '../../src/engine/engine.js'
-import { loadNative, nativeCandidates } from '../../src/engine/load.js'
+import { loadNative } from '../../src/engine/load.js'
 import type { NativeEngine } from '../../src/engine/native.js'
 import { coefficientNumbers, objectiveNames, objectives } from '../../src/engine/objectives.js'
 import { ArgumentError, ClosedError, DiskFullError, UnsupportedError } from '../../src/errors.js'
 
-import { temporaryFolder } from '../fakes/world.js'
+import { built, temporaryFolder } from '../fakes/world.js'
 
-const built = nativeCandidates().some((path) => existsSync(path))
 const model = fileURLToPath(new URL('../golden/qwen3_vl', import.meta.url))
 const library = pathToFileURL(fileURLToPath(new URL('../../dist/index.js', import.meta.url))).href
 

@@ -10,9 +10,9 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
 import { readSafetensors, type Tensor, toNumbers } from '../../src/bench/safetensors.js'
 import { type Engine, openEngine } from '../../src/engine/engine.js'
-import { nativeCandidates } from '../../src/engine/load.js'
 import { FileError } from '../../src/errors.js'
 import { mergeAdapter } from '../../src/merge/merge.js'
+import { built } from '../fakes/world.js'
 
 const golden = fileURLToPath(new URL('../golden', import.meta.url))
 const crossing = JSON.parse(readFileSync(join(golden, 'peft', 'crossing.json'), 'utf8'))
@@ -54,7 +54,7 @@ function expectClose(got: Float32Array, want: Float32Array, tolerance = 1e-4): v
   })
 }
 
-describe.skipIf(!nativeCandidates().some((path) => existsSync(path)))('adapters and PEFT', () => {
+describe.skipIf(!built)('adapters and PEFT', () => {
   it.each(Object.keys(crossing.ours))('saves what PEFT was seen to load: %s', async (family) => {
     const model = join(golden, family)
     await using engine = await openEngine({ model, adapter: join(model, 'adapter'), threads: 1 })
@@ -88,7 +88,7 @@ describe.skipIf(!nativeCandidates().some((path) => existsSync(path)))('adapters 
   })
 })
 
-describe.skipIf(!nativeCandidates().some((path) => existsSync(path)))('mergeAdapter', () => {
+describe.skipIf(!built)('mergeAdapter', () => {
   it.each([
     ['qwen3_vl', {}],
     ['llava_qwen2', { keepLayout: true }],

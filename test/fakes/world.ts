@@ -1,5 +1,6 @@
 /** A tiny model folder, images and pairs on disk, for tests of everything above the engine. */
 import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { copyFile, cp, mkdir, mkdtemp, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
@@ -7,10 +8,13 @@ import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
 import type { ImageRef, Pair } from '../../src/data/records.js'
-import { loadFrom } from '../../src/engine/load.js'
+import { loadFrom, nativeCandidates } from '../../src/engine/load.js'
 import type { EngineSpec, NativeEngine, NativeModule } from '../../src/engine/native.js'
 
 export const fakeNativePath = fileURLToPath(new URL('./native.cjs', import.meta.url))
+
+/** Whether the addon was built here: without it, tests of the real engine are skipped. */
+export const built = nativeCandidates().some((path) => existsSync(path))
 
 /** The in-memory engine, through the real loader. */
 export function fakeNative(): NativeModule & { engines: FakeEngine[] } {

@@ -1,18 +1,16 @@
 /** A program that uses the package as others do: by its name, through `exports`, with the types of the build. */
 import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
-import { nativeCandidates } from '../../src/engine/load.js'
-import { temporaryFolder } from '../fakes/world.js'
+import { built, temporaryFolder } from '../fakes/world.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const consumer = join(root, 'test', 'consumer')
 const read = (path: string): string => readFileSync(join(root, path), 'utf8')
 const node = (...args: string[]) => spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8' })
 const tsc = (...args: string[]) => node(join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', consumer, ...args)
-const built = nativeCandidates().some((path) => existsSync(path))
 
 const programs = readdirSync(consumer).filter((name) => name.endsWith('.ts'))
 const sources = programs.map((name) => readFileSync(join(consumer, name), 'utf8'))

@@ -1,39 +1,16 @@
-import { spawn } from 'node:child_process'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { loadPairs } from '../../src/data/pairs.js'
+import { type Outcome, startCommand } from '../command.js'
 import { FakeEndpoint } from './endpoint-server.js'
 import { makeTask, manyTasks, writeTasks } from './records.js'
 
-const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
-
-interface Outcome {
-  code: number | null
-  signal: string | null
-  stdout: string
-  stderr: string
-}
-
 /** Runs the built command; `killAfter` ends it with SIGKILL after so many milliseconds. */
 function firePairs(args: string[], killAfter?: number): Promise<Outcome> {
-  const env = { ...process.env, OPENAI_API_KEY: 'secret-key', NO_COLOR: '1' }
-  const child = spawn(process.execPath, [main, 'pairs', ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const { child, done } = startCommand(['pairs', ...args], { env: { OPENAI_API_KEY: 'secret-key' } })
   const timer = killAfter === undefined ? undefined : setTimeout(() => child.kill('SIGKILL'), killAfter)
-  return new Promise((resolve) => {
-    const outcome: Outcome = { code: null, signal: null, stdout: '', stderr: '' }
-    child.stdout.on('data', (part) => {
-      outcome.stdout += part
-    })
-    child.stderr.on('data', (part) => {
-      outcome.stderr += part
-    })
-    child.on('close', (code, signal) => {
-      clearTimeout(timer)
-      resolve({ ...outcome, code, signal })
-    })
-  })
+  return done.finally(() => clearTimeout(timer))
 }
 
 const outputs = ['pairs.jsonl', 'rejected.jsonl', 'pairs.report.json']

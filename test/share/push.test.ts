@@ -1,19 +1,17 @@
 /** `fire-train push`: what it shows, what it sends, what it says of a run, and what it keeps to itself. */
-import { spawn } from 'node:child_process'
 import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse, stringify } from 'yaml'
 import { loadPipeline, runPipeline } from '../../src/pipeline/index.js'
 import { planShipment } from '../../src/share/push.js'
 import { resolveTrainConfig } from '../../src/train/config.js'
 import { train } from '../../src/train/train.js'
+import { runCommand } from '../command.js'
 import { fakeNative, type World, writeWorld } from '../fakes/world.js'
 import { WritableHub } from '../hub/writable.js'
 import { makeSample, writeRecords } from '../sample/records.js'
 
-const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 const repo = 'clinic/chest-adapter'
 const token = 'hf_4711471147114711'
 let world: World
@@ -40,14 +38,8 @@ afterAll(() => hub.close())
 
 const plan = (changes: object = {}) => planShipment({ folder: run, repo, baseModel: 'clinic/base', ...changes })
 
-function push(...words: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const env = { ...process.env, HF_ENDPOINT: hub.endpoint, HF_TOKEN: token }
-  const child = spawn(process.execPath, [main, 'push', ...words], { env })
-  let [stdout, stderr] = ['', '']
-  child.stdout.on('data', (chunk) => (stdout += chunk))
-  child.stderr.on('data', (chunk) => (stderr += chunk))
-  return new Promise((resolve) => child.on('close', (code) => resolve({ code, stdout, stderr })))
-}
+const push = (...words: string[]) =>
+  runCommand(['push', ...words], { env: { HF_ENDPOINT: hub.endpoint, HF_TOKEN: token } })
 
 describe('the command', () => {
   it('shows everything and asks nobody, sends it with --send, and does not send it twice', async () => {

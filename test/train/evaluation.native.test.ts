@@ -1,33 +1,26 @@
 /** Early stopping, the self-check and `lora.init` with the real engine; skipped where the addon has not been built. */
-import { spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { stringify } from 'yaml'
 import { openEngine } from '../../src/engine/engine.js'
-import { loadNative, nativeCandidates } from '../../src/engine/load.js'
+import { loadNative } from '../../src/engine/load.js'
 import { objectiveNames, objectives } from '../../src/engine/objectives.js'
 import { SelfCheckError } from '../../src/errors.js'
-import { resolveTrainConfig } from '../../src/train/config.js'
 import { planTraining } from '../../src/train/plan.js'
 import { prepare } from '../../src/train/prepare.js'
-import type { TrainConfig, TrainConfigInput } from '../../src/train/settings.js'
+import type { TrainConfigInput } from '../../src/train/settings.js'
 import { type TrainReport, train } from '../../src/train/train.js'
-import { type World, writeGoldenModel, writePairs, writeWorld } from '../fakes/world.js'
+import { built, writePairs } from '../fakes/world.js'
+import { config, killTraining, weightsOf, world } from './native-world.js'
 import { repeatableRows } from './rows.js'
 
-const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 /** Made by PEFT, with a B that is not 0. */
 const peft = fileURLToPath(new URL('../golden/qwen3_vl/adapter', import.meta.url))
-const built = nativeCandidates().some((path) => existsSync(path))
 
-let world: World
 let heldOut: string
 
 beforeAll(async () => {
-  world = await writeWorld(12, writeGoldenModel)
   heldOut = join(world.root, 'held-out.jsonl')
   // The wrong answer is the chosen one: training makes these pairs worse.
   const turned = world.records.slice(0, 5).map(({ chosen, rejected, edits, ...rest }) => ({
@@ -36,25 +29,6 @@ beforeAll(async () => {
   }))
   await writePairs(heldOut, turned)
 })
-
-const settings = (output: string, changes: Partial<TrainConfigInput> = {}): TrainConfigInput => ({
-  model: world.model,
-  data: { train: world.pairs },
-  output: join(world.root, output),
-  threads: 1,
-  lora: { rank: 8, alpha: 16 },
-  optimizer: { lr: 1e-3 },
-  batchSize: 4,
-  microBatchSize: 2,
-  epochs: 2,
-  checkpoint: { every: 1, keep: 2 },
-  ...changes,
-})
-
-const config = (output: string, changes: Partial<TrainConfigInput> = {}): TrainConfig =>
-  resolveTrainConfig(settings(output, changes))
-
-const weightsOf = ({ output }: TrainConfig, name: string) => readFile(join(output, name, 'adapter_model.safetensors'))
 
 describe.skipIf(!built)('evaluation with the native engine', () => {
   const stopping = {
@@ -66,28 +40,18 @@ describe.skipIf(!built)('evaluation with the native engine', () => {
 
   it('stops early at the same step whether killed or not, with the same rows, adapters and answers', async () => {
     const data = { train: world.pairs, eval: heldOut }
-    const whole = config('whole', { ...stopping, data, evalSamples: 1 })
+    const changes = { ...stopping, data, evalSamples: 1 }
+    const whole = config('whole', changes)
     const report = await train(whole)
     expect(report.step).toBeLessThan(report.totalSteps)
     expect(report).toMatchObject({ stoppedEarly: expect.stringContaining('eval_rewards/margins'), heldOut: 5 })
     expect(report.evaluation?.['eval_rewards/margins']).toBeLessThan(0)
 
-    const killed = settings('killed', { ...stopping, data, evalSamples: 1 })
-    const path = join(world.root, 'killed.yaml')
-    await writeFile(path, stringify(killed))
-    let kills = 0
-    for (const delay of [5, 40, 90, 150]) {
-      const child = spawn(process.execPath, [main, 'train', path, '--resume'], { stdio: ['ignore', 'ignore', 'pipe'] })
-      child.stderr.on('data', (chunk) => {
-        if (String(chunk).includes('training')) setTimeout(() => child.kill('SIGKILL'), delay)
-      })
-      kills += (await new Promise((resolve) => child.on('close', (_, signal) => resolve(signal)))) === 'SIGKILL' ? 1 : 0
-    }
-    expect(kills).toBeGreaterThan(0)
-    const resumed = await train(resolveTrainConfig(killed), { resume: true })
+    expect(await killTraining('killed', changes, [5, 40, 90, 150])).toBeGreaterThan(0)
+    const other = config('killed', changes)
+    const resumed = await train(other, { resume: true })
     const { step, stoppedEarly, best } = report
     expect(resumed).toMatchObject({ step, stoppedEarly, best: { step: best?.step, value: best?.value } })
-    const other = resolveTrainConfig(killed)
     expect(await repeatableRows(other)).toEqual(await repeatableRows(whole))
     for (const name of ['adapter', 'best'])
       expect((await weightsOf(other, name)).equals(await weightsOf(whole, name))).toBe(true)

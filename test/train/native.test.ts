@@ -1,13 +1,9 @@
 /** Training with the real engine on the reference checkpoint; skipped where the addon has not been built. */
-import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { beforeAll, describe, expect, it, vi } from 'vitest'
-import { stringify } from 'yaml'
+import { describe, expect, it, vi } from 'vitest'
 import { openEngine } from '../../src/engine/engine.js'
-import { nativeCandidates } from '../../src/engine/load.js'
 import { objectiveNames, objectives } from '../../src/engine/objectives.js'
 import { CheckpointError, FileError, NumericError, UnsupportedError } from '../../src/errors.js'
 import { answer, defaultGenerateSettings } from '../../src/generate/generate.js'
@@ -21,32 +17,10 @@ import { planTraining } from '../../src/train/plan.js'
 import { preparePlan } from '../../src/train/prepare.js'
 import type { TrainConfigInput } from '../../src/train/settings.js'
 import { train } from '../../src/train/train.js'
-import { type World, writeGoldenModel, writeHuatuoModel, writeWorld } from '../fakes/world.js'
+import { built, writeGoldenModel, writeHuatuoModel, writeWorld } from '../fakes/world.js'
+import { config, killTraining, settings, weightsOf, world } from './native-world.js'
 
-const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
-const built = nativeCandidates().some((path) => existsSync(path))
-
-let world: World
-
-beforeAll(async () => {
-  world = await writeWorld(12, writeGoldenModel)
-})
-
-const settings = (output: string, changes: Partial<TrainConfigInput> = {}): TrainConfigInput => ({
-  model: world.model,
-  data: { train: world.pairs },
-  output: join(world.root, output),
-  threads: 1,
-  lora: { rank: 8, alpha: 16 },
-  optimizer: { lr: 1e-3 },
-  batchSize: 4,
-  microBatchSize: 2,
-  epochs: 2,
-  checkpoint: { every: 1, keep: 2 },
-  ...changes,
-})
-
-const adapterOf = (output: string) => readFile(join(world.root, output, 'adapter', 'adapter_model.safetensors'))
+const adapterOf = (output: string) => weightsOf(settings(output))
 
 describe.skipIf(!built)('training with the native engine', () => {
   it('gives the same bits with a feature store: empty, full, damaged, for another objective, and of other weights', async () => {
@@ -54,7 +28,7 @@ describe.skipIf(!built)('training with the native engine', () => {
     const files = async () =>
       (await readdir(featureStore, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile())
     const run = async (output: string, changes: Partial<TrainConfigInput> = {}) => {
-      await train(resolveTrainConfig(settings(output, changes)))
+      await train(config(output, changes))
       return adapterOf(output)
     }
     const without = await run('store-none')
@@ -79,7 +53,7 @@ describe.skipIf(!built)('training with the native engine', () => {
   })
 
   it('starts at the known loss, learns, and resumes bit-exactly', async () => {
-    const whole = await train(resolveTrainConfig(settings('whole')))
+    const whole = await train(config('whole'))
     const rows = (await readFile(join(world.root, 'whole', 'metrics.jsonl'), 'utf8')).trim().split('\n')
     const first = JSON.parse(rows[0])
     // The adapter starts at zero: policy and reference agree, and the loss is ln 2 (1 + gamma * share with a twin).
@@ -95,15 +69,14 @@ describe.skipIf(!built)('training with the native engine', () => {
     const onProgress = ({ step }: { step: number }): void => {
       if (step === 3) stop.abort()
     }
-    await train(resolveTrainConfig(settings('parts')), { stop: stop.signal, onProgress })
-    const resumed = await train(resolveTrainConfig(settings('parts', { threads: 2 })), { resume: true })
+    await train(config('parts'), { stop: stop.signal, onProgress })
+    const resumed = await train(config('parts', { threads: 2 }), { resume: true })
     expect(resumed).toMatchObject({ resumedFrom: 3, step: 6, interrupted: false })
     expect((await adapterOf('parts')).equals(await adapterOf('whole'))).toBe(true)
   })
 
   it.each(objectiveNames)('runs %s', async (name) => {
-    const config = resolveTrainConfig(settings(`objective-${name}`, { objective: { name }, maxSteps: 2 }))
-    const { last } = await train(config)
+    const { last } = await train(config(`objective-${name}`, { objective: { name }, maxSteps: 2 }))
     expect(last).toMatchObject({ step: 2, grad_norm: expect.any(Number) })
     expect(last?.grad_norm).toBeGreaterThan(0)
     expect('rewards/visual/margins' in (last ?? {})).toBe(objectives[name].visual !== null)
@@ -119,9 +92,7 @@ describe.skipIf(!built)('training with the native engine', () => {
     const withTwin = world.records.filter(({ corrupted }) => corrupted)
     await writeFile(twins, withTwin.map((record) => `${JSON.stringify(record)}\n`).join(''))
     const objective = { name: 'v-dpo', gamma: 0 } as const
-    const { problem, last } = await train(
-      resolveTrainConfig(settings('nothing', { data: { train: twins }, objective, maxSteps: 2 })),
-    )
+    const { problem, last } = await train(config('nothing', { data: { train: twins }, objective, maxSteps: 2 }))
     expect(last).toMatchObject({ step: 2, grad_norm: 0 })
     expect(problem).toContain('the gradient is exactly 0 from step 1 to the end')
   })
@@ -142,8 +113,8 @@ describe.skipIf(!built)('training with the native engine', () => {
   it.each(['phrase', 'completion'] as const)(
     'computes no more rows than are estimated, and not many less: %s',
     async (scope) => {
-      const config = resolveTrainConfig(settings('estimated', { objective: { name: 'fire', scope } }))
-      const { engine, examples, objective } = await preparePlan(config)
+      const planned = config('estimated', { objective: { name: 'fire', scope } })
+      const { engine, examples, objective } = await preparePlan(planned)
       const rows = async (pairs: Example[], layout: 'packed' | 'pair'): Promise<number> => {
         const inputs = pairs.map(({ input }) => input)
         return (await engine.plan(inputs, objective, { normalizer: 1, layout })).tokens
@@ -167,7 +138,7 @@ describe.skipIf(!built)('training with the native engine', () => {
     async (name) => {
       const run = async (microBatchSize: number) => {
         const changes = { objective: { name }, maxSteps: 1, microBatchSize, lora: { rank: 8, alpha: 16, dropout: 0 } }
-        const { last } = await train(resolveTrainConfig(settings(`micro-${name}-${microBatchSize}`, changes)))
+        const { last } = await train(config(`micro-${name}-${microBatchSize}`, changes))
         return { loss: last?.loss ?? 0, norm: last?.grad_norm ?? 0 }
       }
       const [whole, parts] = [await run(4), await run(1)]
@@ -178,24 +149,16 @@ describe.skipIf(!built)('training with the native engine', () => {
   )
 
   it('survives kill -9 in a step or a save', async () => {
-    const path = join(world.root, 'killed.yaml')
-    await writeFile(path, stringify(settings('killed', { epochs: 12 })))
-    for (const delay of [10, 45, 120]) {
-      const child = spawn(process.execPath, [main, 'train', path, '--resume'], { stdio: ['ignore', 'ignore', 'pipe'] })
-      child.stderr.on('data', (chunk) => {
-        if (String(chunk).includes('training')) setTimeout(() => child.kill('SIGKILL'), delay)
-      })
-      await new Promise((resolve) => child.on('close', resolve))
-    }
-    await train(resolveTrainConfig(settings('killed', { epochs: 12 })), { resume: true })
-    await train(resolveTrainConfig(settings('unkilled', { epochs: 12, checkpoint: { every: 0 } })))
+    expect(await killTraining('killed', { epochs: 12 }, [10, 45, 120])).toBeGreaterThan(0)
+    await train(config('killed', { epochs: 12 }), { resume: true })
+    await train(config('unkilled', { epochs: 12, checkpoint: { every: 0 } }))
     expect((await adapterOf('killed')).equals(await adapterOf('unkilled'))).toBe(true)
     const steps = await readdir(join(world.root, 'killed', 'checkpoints'))
     expect(steps.sort()).toEqual(['step-35', 'step-36'])
   })
 
   it('plans tokens and memory', async () => {
-    const plan = await planTraining(resolveTrainConfig(settings('planned')))
+    const plan = await planTraining(config('planned'))
     expect(plan).toMatchObject({ totalSteps: 6, images: 6 })
     const { images, peak, ...memory } = plan.memory
     for (const value of [plan.tokens, plan.rows, images.features, images.pixels, ...Object.values(memory)]) {
@@ -208,7 +171,7 @@ describe.skipIf(!built)('training with the native engine', () => {
   it('plans for a GPU that this machine need not have', async () => {
     const settings16 = { ...settings('planned'), device: 'cuda' as const, dtype: 'bf16' as const }
     const { memory } = await planTraining(resolveTrainConfig(settings16))
-    const cpu = (await planTraining(resolveTrainConfig(settings('planned')))).memory
+    const cpu = (await planTraining(config('planned'))).memory
     expect(memory.weights).toBeLessThan(cpu.weights) // matrices in bf16, where the file has f32
     expect(memory.activations).toBeLessThan(cpu.activations)
     const { weights, adapter, optimizer, activations, images } = memory
@@ -217,10 +180,10 @@ describe.skipIf(!built)('training with the native engine', () => {
 
   it('trains to the same bits with and without packed weights, which give way where memory is short', async () => {
     const lines: string[] = []
-    const packed = resolveTrainConfig(settings('packed', { packWeights: 'on' }))
+    const packed = config('packed', { packWeights: 'on' })
     await train(packed, { onLog: (line) => lines.push(line) })
     expect(lines.join('\n')).toMatch(/packWeights: .* of copies/)
-    const plain = resolveTrainConfig(settings('unpacked', { packWeights: 'off' }))
+    const plain = config('unpacked', { packWeights: 'off' })
     await train(plain)
     expect((await adapterOf('packed')).equals(await adapterOf('unpacked'))).toBe(true)
     const { weights, packed: bytes, peak } = (await planTraining(packed)).memory
@@ -230,9 +193,9 @@ describe.skipIf(!built)('training with the native engine', () => {
     expect(peak.host).toBeGreaterThan(bytes)
 
     const free = vi.spyOn(process, 'availableMemory').mockReturnValue(4 * bytes - 1)
-    const some = (await planTraining(resolveTrainConfig(settings('some')))).memory.packed
+    const some = (await planTraining(config('some'))).memory.packed
     free.mockReturnValue(1)
-    const none = (await planTraining(resolveTrainConfig(settings('none')))).memory.packed
+    const none = (await planTraining(config('none'))).memory.packed
     free.mockRestore()
     expect(some).toBeGreaterThan(0)
     expect(some).toBeLessThan(bytes)
@@ -240,11 +203,11 @@ describe.skipIf(!built)('training with the native engine', () => {
   })
 
   it('chooses checkpointing by itself where memory would not suffice, and trains to the same bits', async () => {
-    const kept = await train(resolveTrainConfig(settings('kept')))
+    const kept = await train(config('kept'))
     expect(kept.checkpointing).toBe(false)
     const free = vi.spyOn(process, 'availableMemory').mockReturnValue(1 << 20)
     const lines: string[] = []
-    const recomputed = await train(resolveTrainConfig(settings('recomputed')), { onLog: (line) => lines.push(line) })
+    const recomputed = await train(config('recomputed'), { onLog: (line) => lines.push(line) })
     free.mockRestore()
     expect(recomputed.checkpointing).toBe(true)
     expect(lines.join('\n')).toMatch(/checkpointing: on/)
@@ -340,7 +303,7 @@ describe.skipIf(!built)('training with the native engine', () => {
     const name = Object.keys(header).find((key) => key.endsWith('layers.2.mlp.up_proj.weight')) as string
     weights.writeFloatLE(Number.NaN, 8 + Number(weights.readBigUInt64LE(0)) + header[name].data_offsets[0])
     await writeFile(join(folder, 'model.safetensors'), weights)
-    const failure = await train(resolveTrainConfig(settings('from-nan', { model: folder }))).catch((error) => error)
+    const failure = await train(config('from-nan', { model: folder })).catch((error) => error)
     expect(failure).toBeInstanceOf(NumericError)
     expect(failure.message).toContain(name)
     expect(existsSync(join(world.root, 'from-nan', 'checkpoints'))).toBe(false)
