@@ -1,13 +1,9 @@
 /** Texts of models, files and servers that mean harm: they never become markup, and never break a page. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { parseHTML } from 'linkedom'
-import type { Browser } from 'playwright-core'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import type { Draws } from '../../src/bench/random.js'
 import { renderReport } from '../../src/report/index.js'
-import { allViews, faultsOf, hasBrowser, openBrowser } from '../page/browser.js'
+import { allViews, hasBrowser, useBrowser } from '../page/browser.js'
 import { reportData } from '../report/fixture.js'
 import { drawsOf, pick, rounds, timeFor } from './campaign.js'
 
@@ -72,19 +68,7 @@ describe('texts on a page', () => {
 })
 
 describe.skipIf(!hasBrowser)('in a browser', () => {
-  let browser: Browser
-  let folder: string
-
-  beforeAll(async () => {
-    browser = await openBrowser()
-    folder = await mkdtemp(join(tmpdir(), 'pages-'))
-  })
-
-  afterAll(async () => {
-    await browser?.close()
-    await rm(folder, { recursive: true, force: true })
-  })
-
+  const faults = useBrowser()
   const named: [string, string][] = [
     ['markup', pieces.slice(0, 18).join(' ')],
     ['right to left', `${pieces.slice(18, 23).join(' ')} left < right`],
@@ -99,9 +83,7 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
   ])
 
   it.each([...named, ...drawn])('%s', async (_, text) => {
-    const file = join(folder, 'page.html')
-    await writeFile(file, renderReport(reportData(text)))
     const views = allViews.filter(({ colorScheme }) => colorScheme === 'light')
-    expect(await faultsOf(browser, file, views)).toEqual([])
+    expect(await faults.ofText(renderReport(reportData(text)), views)).toEqual([])
   })
 })

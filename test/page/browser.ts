@@ -1,7 +1,11 @@
 /** Pages in a real browser: what a reader would see cut, unreadable or broken. */
 import { existsSync, readFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { type Browser, chromium, type Page } from 'playwright-core'
+import { afterAll, beforeAll } from 'vitest'
+import { temporaryFolder } from '../fakes/world.js'
 
 const places = [process.env.FIRE_CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
 const executablePath = places.find((path) => path !== undefined && path !== '' && existsSync(path))
@@ -15,8 +19,6 @@ if (!executablePath) {
   )
 }
 
-export const openBrowser = (): Promise<Browser> => chromium.launch({ executablePath, args: ['--no-sandbox'] })
-
 const look = readFileSync(new URL('./look.js', import.meta.url), 'utf8')
 
 export interface View {
@@ -28,8 +30,27 @@ export const allViews: readonly View[] = [1280, 820, 390].flatMap((width) =>
   (['light', 'dark'] as const).map((colorScheme) => ({ width, colorScheme })),
 )
 
-/** What is wrong with a page, one line each. */
-export async function faultsOf(browser: Browser, file: string, views = allViews): Promise<string[]> {
+/** One browser for the tests of a `describe`. What it returns says what is wrong with a page, one line each. */
+export function useBrowser() {
+  let browser: Browser
+  let folder: string
+
+  beforeAll(async () => {
+    browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] })
+    folder = await temporaryFolder()
+  })
+  afterAll(() => browser?.close())
+
+  const ofFile = (file: string, views = allViews): Promise<string[]> => faultsOf(browser, file, views)
+  const ofText = async (page: string, views = allViews): Promise<string[]> => {
+    const file = join(folder, 'page.html')
+    await writeFile(file, page)
+    return ofFile(file, views)
+  }
+  return { ofFile, ofText }
+}
+
+async function faultsOf(browser: Browser, file: string, views: readonly View[]): Promise<string[]> {
   const faults: string[] = []
   const page = await browser.newPage()
   listen(page, file, (fault) => faults.push(fault))

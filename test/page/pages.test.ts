@@ -1,10 +1,7 @@
 /** Every page that the product writes, looked at in a real browser: wide and narrow, light and dark. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { Browser } from 'playwright-core'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it } from 'vitest'
 import { objectiveNames, objectives } from '../../src/engine/objectives.js'
 import { renderEvaluation } from '../../src/evaluate/page/render.js'
 import { loadPipeline, runPipeline } from '../../src/pipeline/index.js'
@@ -12,31 +9,14 @@ import { renderReport } from '../../src/report/index.js'
 import { evaluationFolder } from '../evaluate/page-world.js'
 import { removeScratch, scratchFolder, talker } from '../fakes/talker.js'
 import { reportData } from '../report/fixture.js'
-import { allViews, faultsOf, hasBrowser, openBrowser } from './browser.js'
+import { allViews, hasBrowser, useBrowser } from './browser.js'
 
 const inLight = allViews.filter(({ colorScheme }) => colorScheme === 'light')
 const demo = fileURLToPath(new URL('../../models/phantom/demo.yaml', import.meta.url))
 
 describe.skipIf(!hasBrowser)('in a browser', () => {
-  let browser: Browser
-  let folder: string
-
-  beforeAll(async () => {
-    browser = await openBrowser()
-    folder = await mkdtemp(join(tmpdir(), 'pages-'))
-  })
-
-  afterAll(async () => {
-    await browser?.close()
-    await rm(folder, { recursive: true, force: true })
-    await removeScratch()
-  })
-
-  const faults = async (page: string, views = allViews): Promise<string[]> => {
-    const file = join(folder, 'page.html')
-    await writeFile(file, page)
-    return faultsOf(browser, file, views)
-  }
+  const faults = useBrowser()
+  afterAll(removeScratch)
 
   it('the report and the contact sheet of a run', { timeout: 60_000 }, async () => {
     const world = await talker(3, { train: 4, test: 6 })
@@ -49,28 +29,28 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
     ]
     const settings = [`output=${out}`, ...small, 'seed=3', 'train.lora.rank=4', `model=${world.model}`]
     await runPipeline(await loadPipeline(demo, settings), { native: world.native })
-    expect(await faultsOf(browser, join(out, 'report.html'))).toEqual([])
-    expect(await faultsOf(browser, join(out, 'corrupt', 'sheet.html'))).toEqual([])
+    expect(await faults.ofFile(join(out, 'report.html'))).toEqual([])
+    expect(await faults.ofFile(join(out, 'corrupt', 'sheet.html'))).toEqual([])
   })
 
   it.each(objectiveNames)('the report of a run with the objective %s', async (name) => {
     const { coefficients, scope } = objectives[name]
     const objective = { name, scope, coefficients }
-    expect(await faults(renderReport({ ...reportData(), objective }), inLight)).toEqual([])
+    expect(await faults.ofText(renderReport({ ...reportData(), objective }), inLight)).toEqual([])
   })
 
   it.each(['', '<script>alert(1)</script> " onload=x \u202e', `${'W'.repeat(400)} ${'汉字'.repeat(200)}`])(
     'the page of an evaluation whose texts say %j',
     { timeout: 60_000 },
     async (text) => {
-      expect(await faults(await renderEvaluation(await evaluationFolder(text)))).toEqual([])
+      expect(await faults.ofText(await renderEvaluation(await evaluationFolder(text)))).toEqual([])
     },
   )
 
   it('a report with nothing but its facts', async () => {
     const nothing = { comparisons: [], metrics: [], examples: [], attention: [], changed: [], stages: [] }
     const none = { pairs: null, limits: null, objective: null, config: null, hidden: { results: [], examples: [] } }
-    expect(await faults(renderReport({ ...reportData(), ...nothing, ...none }))).toEqual([])
+    expect(await faults.ofText(renderReport({ ...reportData(), ...nothing, ...none }))).toEqual([])
   })
 
   it.each([
@@ -88,7 +68,7 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
     ['an image does not decode', '<img src="data:image/png;base64,AAAA">'],
   ])('sees: %s', async (fault, content) => {
     const page = `<!doctype html><html lang="en"><title>t</title><body><h1>Title</h1>${content}`
-    const found = await faults(page, allViews.slice(0, 1))
+    const found = await faults.ofText(page, allViews.slice(0, 1))
     expect(found.join('\n')).toContain(fault)
   })
 })

@@ -3,10 +3,12 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { writePages } from '../../src/study/page/render.js'
 import { temporaryFolder } from '../fakes/world.js'
-import { faultsOf, hasBrowser, openBrowser } from '../page/browser.js'
+import { hasBrowser, useBrowser } from '../page/browser.js'
 import { armOf, inputOf, pairOf, writeStep } from './page-world.js'
 
 describe.skipIf(!hasBrowser)('in a browser', () => {
+  const faults = useBrowser()
+
   it('the page of a table with twelve arms', { timeout: 60_000 }, async () => {
     const root = await temporaryFolder()
     const arms = [armOf('base', { set: { train: null }, row: 'main/base' })]
@@ -37,11 +39,6 @@ describe.skipIf(!hasBrowser)('in a browser', () => {
       lines: [{ label: 'λ, some', arms: { 'lambda-0': 0, 'lambda-0.1': 0.1 } }],
     })
     await writePages(root, results)
-    const browser = await openBrowser()
-    try {
-      expect(await faultsOf(browser, join(root, 'mine.html'))).toEqual([])
-    } finally {
-      await browser.close()
-    }
+    expect(await faults.ofFile(join(root, 'mine.html'))).toEqual([])
   })
 })
