@@ -5,9 +5,9 @@
  *
  * Usage: node scripts/lint-dependencies.mjs [root]
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { dirname, join, posix, relative, resolve, sep } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { readFileSync } from 'node:fs'
+import { join, posix } from 'node:path'
+import { filesUnder, runLint } from './offences.mjs'
 
 /** src/: the command line on top, stages that meet through data/ and files on disk, the engine below. */
 export const typescriptLayers = {
@@ -257,18 +257,4 @@ function lineAt(source, index) {
   return source.slice(0, index).split('\n').length
 }
 
-function filesUnder(folder, pattern) {
-  if (!existsSync(folder)) return []
-  return readdirSync(folder, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile() && pattern.test(entry.name))
-    .map((entry) => relative(folder, join(entry.parentPath, entry.name)).split(sep).join('/'))
-    .sort()
-}
-
-if (process.argv[1] && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) {
-  const root = resolve(process.argv[2] ?? join(dirname(fileURLToPath(import.meta.url)), '..'))
-  const offences = findOffences(root)
-  for (const offence of offences) console.error(offence)
-  console.log(offences.length === 0 ? 'dependencies: the arrows hold' : `dependencies: ${offences.length} offences`)
-  process.exitCode = offences.length === 0 ? 0 : 1
-}
+runLint(import.meta.url, findOffences, 'dependencies', 'the arrows hold')

@@ -4,9 +4,9 @@
  *
  * Usage: node scripts/lint-names.mjs [root]
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { dirname, join, relative, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { filesUnder, runLint } from './offences.mjs'
 
 /** The name that is used, the others, and where another one is right because a published format has it. */
 export const names = [
@@ -38,30 +38,17 @@ export function findOffences(root) {
     not.map((word) => ({ name, word, except, pattern: new RegExp(`(?<![\\w-])(${word}|${camel(word)})(?![\\w-])`) })),
   )
   return folders.flatMap((folder) =>
-    filesUnder(join(root, folder)).flatMap((path) =>
-      readFileSync(path, 'utf8')
+    filesUnder(join(root, folder), sources).flatMap((file) => {
+      const path = `${folder}/${file}`
+      return readFileSync(join(root, path), 'utf8')
         .split('\n')
         .flatMap((line, index) =>
           words
             .filter(({ pattern, except }) => pattern.test(line) && !except.test(path))
-            .map(({ name, word }) => `${relative(root, path)}:${index + 1}: "${word}" is called ${name} here`),
-        ),
-    ),
+            .map(({ name, word }) => `${path}:${index + 1}: "${word}" is called ${name} here`),
+        )
+    }),
   )
 }
 
-function filesUnder(folder) {
-  if (!existsSync(folder)) return []
-  return readdirSync(folder, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile() && sources.test(entry.name))
-    .map((entry) => join(entry.parentPath, entry.name))
-    .sort()
-}
-
-if (process.argv[1] && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) {
-  const root = resolve(process.argv[2] ?? join(dirname(fileURLToPath(import.meta.url)), '..'))
-  const offences = findOffences(root)
-  for (const offence of offences) console.error(offence)
-  console.log(offences.length === 0 ? 'names: one a concept' : `names: ${offences.length} offences`)
-  process.exitCode = offences.length === 0 ? 0 : 1
-}
+runLint(import.meta.url, findOffences, 'names', 'one a concept')

@@ -1,5 +1,5 @@
 /**
- * All static checks: Biome, unused code (knip), the dependency arrows, names, clang-format where it is installed.
+ * All static checks: Biome, unused code (knip), the dependency arrows, names, lengths of files, clang-format where it is installed.
  * `--fix-native` formats the C++ instead of checking it.
  */
 import { spawnSync } from 'node:child_process'
@@ -43,6 +43,7 @@ const results = [
   run('knip', bin('knip'), ['--no-progress']),
   run('dependencies', process.execPath, [join(root, 'scripts', 'lint-dependencies.mjs')]),
   run('names', process.execPath, [join(root, 'scripts', 'lint-names.mjs')]),
+  run('length', process.execPath, [join(root, 'scripts', 'lint-length.mjs')]),
 ]
 const sources = nativeFiles()
 if (sources.length > 0 && hasClangFormat()) {
