@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs'
 import { copyFile, cp, mkdir, mkdtemp, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
 import type { ImageRef, Pair } from '../../src/data/records.js'
@@ -37,6 +37,16 @@ export interface FakeEngine {
 
 export function temporaryFolder(): Promise<string> {
   return mkdtemp(join(process.env.FIRE_TEST_FOLDER ?? tmpdir(), 'world-'))
+}
+
+/** A folder of its own with these files, by path. */
+export async function folderWith(files: Record<string, string>): Promise<string> {
+  const root = await temporaryFolder()
+  for (const [path, text] of Object.entries(files)) {
+    await mkdir(dirname(join(root, path)), { recursive: true })
+    await writeFile(join(root, path), text)
+  }
+  return root
 }
 
 const qwenSplit =

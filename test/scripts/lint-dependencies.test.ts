@@ -1,17 +1,10 @@
-import { mkdir, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 // @ts-expect-error a plain script without types
 import { findOffences } from '../../scripts/lint-dependencies.mjs'
-import { temporaryFolder } from '../fakes/world.js'
+import { folderWith } from '../fakes/world.js'
 
 async function offences(files: Record<string, string>): Promise<string[]> {
-  const root = await temporaryFolder()
-  for (const [path, text] of Object.entries(files)) {
-    await mkdir(dirname(join(root, path)), { recursive: true })
-    await writeFile(join(root, path), text)
-  }
-  return findOffences(root)
+  return findOffences(await folderWith(files))
 }
 
 describe('TypeScript arrows', () => {
