@@ -1,11 +1,11 @@
 /** What lies in users' folders and is no defect of ours: a typed error that names the file, for every library we read with. */
-import { cp, mkdir, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { cp, writeFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { beforeAll, describe, expect, it, vi } from 'vitest'
 import { stringify } from 'yaml'
 import { run } from '../../src/cli/run.js'
 import * as importing from '../../src/import/index.js'
-import { fakeNativePath, tinyTokenizer, type World, writePairs, writeWorld } from '../fakes/world.js'
+import { fakeNativePath, folderWith, tinyTokenizer, type World, writePairs, writeWorld } from '../fakes/world.js'
 
 let world: World
 
@@ -30,17 +30,6 @@ async function failing(argv: string[]): Promise<{ code: number; stderr: string }
     },
   })
   return { code, stderr }
-}
-
-let files = 0
-
-/** A folder of its own with these files. */
-async function folderWith(content: Record<string, string | Uint8Array>): Promise<string> {
-  files += 1
-  const folder = join(world.root, `files-${files}`)
-  await mkdir(folder, { recursive: true })
-  for (const [name, bytes] of Object.entries(content)) await writeFile(join(folder, name), bytes)
-  return folder
 }
 
 async function expectTyped(argv: string[], message: RegExp, code = 1): Promise<void> {
@@ -208,8 +197,9 @@ describe('a folder or nothing where a file should be', () => {
     ['train', (path) => ['train', path]],
   ])('%s', async (_, argv) => {
     const path = await folder()
-    await expectTyped(argv(path), /files-\d+/)
-    await expectTyped(argv(join(path, 'none')), /files-\d+.none/)
+    const name = basename(path)
+    await expectTyped(argv(path), RegExp(name))
+    await expectTyped(argv(join(path, 'none')), RegExp(`${name}.none`))
   })
 
   it('a device that never ends', async () => {

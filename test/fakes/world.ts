@@ -40,11 +40,11 @@ export function temporaryFolder(): Promise<string> {
 }
 
 /** A folder of its own with these files, by path. */
-export async function folderWith(files: Record<string, string>): Promise<string> {
+export async function folderWith(files: Record<string, string | Uint8Array>): Promise<string> {
   const root = await temporaryFolder()
-  for (const [path, text] of Object.entries(files)) {
+  for (const [path, content] of Object.entries(files)) {
     await mkdir(dirname(join(root, path)), { recursive: true })
-    await writeFile(join(root, path), text)
+    await writeFile(join(root, path), content)
   }
   return root
 }
