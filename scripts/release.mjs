@@ -21,7 +21,7 @@ const names = prebuiltPackages.map(({ name }) => name.split('/')[1])
 /** What git lists, or why it does not. */
 function git(...args) {
   const { status, stdout, stderr, error } = spawnSync('git', args, { cwd: root, encoding: 'utf8' })
-  return status === 0 ? stdout.trim() : `git ${args[0]} failed: ${error?.message ?? stderr.trim()}`
+  return status === 0 ? stdout.trimEnd() : `git ${args[0]} failed: ${error?.message ?? stderr.trim()}`
 }
 
 /** With `CI`, what a check needs and does not find is a failure, not left out. */
