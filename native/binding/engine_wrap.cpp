@@ -63,7 +63,7 @@ Napi::Value EngineWrap::open(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value EngineWrap::run(const Napi::CallbackInfo& info, Work work, SharedFlag cancel,
+Napi::Value EngineWrap::run(const Napi::CallbackInfo& info, Work work, const SharedFlag& cancel,
                             std::vector<std::shared_ptr<Callback>> callbacks) {
   Lane::Held held;
   held.objects.push_back(Napi::Persistent(Value()));

@@ -36,7 +36,7 @@ class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
   }
   /// Queues work on the lane; this object and the callbacks stay alive until it has settled. `cancel` is set when the
   /// environment goes away.
-  Napi::Value run(const Napi::CallbackInfo& info, Work work, SharedFlag cancel = nullptr,
+  Napi::Value run(const Napi::CallbackInfo& info, Work work, const SharedFlag& cancel = nullptr,
                   std::vector<std::shared_ptr<Callback>> callbacks = {});
   /// For work without a result.
   Napi::Value run(const Napi::CallbackInfo& info, std::function<void(Engine&)> work);

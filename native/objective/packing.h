@@ -36,7 +36,7 @@ enum class Layout : uint8_t {
 /// `target` is read from gathered row `row`.
 struct RowTarget {
   int32_t row, target;
-  auto operator<=>(const RowTarget&) const = default;
+  auto operator<=>(const RowTarget&) const = default;  // NOLINT: clang-tidy 14 takes it for a null pointer
 };
 
 /// What a token of an answer counts for.

@@ -219,7 +219,8 @@ class Verifier {
     Comparison vision("vision tower", tolerance_.hidden), features("vision features", tolerance_.hidden);
     Comparison rotary("rotary tables", {2e-6}), text("hidden states", tolerance_.hidden);
     Comparison logits("logits", tolerance_.logits);
-    for (const auto& [name, want] : golden_.file.tensors()) {
+    for (const auto& entry : golden_.file.tensors()) {
+      const std::string& name = entry.first;
       if (!name.starts_with("fwd.") || name == "fwd.token_logps") continue;
       const auto it = seen.find(name);
       static const std::vector<float> missing;
@@ -227,8 +228,8 @@ class Verifier {
       const float* reference = golden_.floats(name).f32();
       auto add = [&](Comparison& group) {
         group.add(
-            name, static_cast<int64_t>(got.size()), want.size(), [&](int64_t i) { return got[static_cast<size_t>(i)]; },
-            [&](int64_t i) { return reference[i]; });
+            name, static_cast<int64_t>(got.size()), entry.second.size(),
+            [&](int64_t i) { return got[static_cast<size_t>(i)]; }, [&](int64_t i) { return reference[i]; });
       };
       if (name.find("rope_") != std::string::npos) {
         add(rotary);
