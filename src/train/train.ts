@@ -104,6 +104,8 @@ export interface TrainReport {
   seconds: number
   /** Layers were recomputed in backward (`checkpointing`). */
   checkpointing: boolean
+  /** Copies of the weights in the form of matrix products (`packWeights`), in bytes: `packed` of the plan. */
+  packedBytes: number
   /** Highest resident memory of this process so far, in bytes. */
   peakHostBytes: number
   /** The last step's metrics; `null` when this call had nothing left to do. */
@@ -269,6 +271,7 @@ class Run {
       machine: describeMachine(),
       seconds: (performance.now() - started) / 1000,
       checkpointing: this.#prepared.checkpointing,
+      packedBytes: this.#prepared.packedBytes,
       peakHostBytes: peakHostBytes(),
       last: this.#last,
     }
