@@ -350,12 +350,26 @@ export function reasonOf(error: unknown): string {
 }
 
 /**
+ * What a library could not get for its WebAssembly (HTTP, compressed DICOM): Node reserves 10 GB of addresses for each module,
+ * which a limit of the address space refuses however much memory is free.
+ */
+export function addressSpaceError(error: unknown): OutOfMemoryError | undefined {
+  if (!/WebAssembly\.\w+\(\): Out of memory/.test(reasonOf(error))) return undefined
+  return new OutOfMemoryError('The address space of this process is limited, and WebAssembly reserves 10 GB of it', {
+    hint:
+      'Raise the limit (ulimit -v unlimited), or set NODE_OPTIONS=--disable-wasm-trap-handler, which reserves nothing. ' +
+      'To limit the memory that is used, take a cgroup.',
+    cause: error,
+  })
+}
+
+/**
  * Runs a library on content from outside. What it throws says what is wrong with that content, and becomes the error
  * that `refuse` makes of it; errors that are typed already pass as they are.
  */
 export function guarded<T>(work: () => T, refuse: (reason: string, cause: unknown) => Error): T {
   const typed = (error: unknown): never => {
-    throw error instanceof FireError ? error : refuse(reasonOf(error), error)
+    throw error instanceof FireError ? error : (addressSpaceError(error) ?? refuse(reasonOf(error), error))
   }
   try {
     const result = work()

@@ -120,6 +120,19 @@ describe('guarded', () => {
     await expect(errors.guarded(async () => throws(what)(), refuse)).rejects.toMatchObject(expected)
   })
 
+  it('does not take a limited address space for what is wrong with the content', () => {
+    const refused = new RangeError(
+      'WebAssembly.instantiate(): Out of memory: Cannot allocate Wasm memory for new instance',
+    )
+    const expected = expect.objectContaining({
+      code: 'ERR_FIRE_OUT_OF_MEMORY',
+      hint: expect.stringContaining('ulimit -v'),
+    })
+    expect(() => errors.guarded(throws(refused), refuse)).toThrow(expected)
+    expect(errors.addressSpaceError(new RangeError('WebAssembly.instantiate(): bad import'))).toBeUndefined()
+    expect(errors.addressSpaceError(new RangeError('Out of memory'))).toBeUndefined()
+  })
+
   it('lets results and typed errors pass', async () => {
     const typed = new FileError('gone')
     expect(errors.guarded(() => 1, refuse)).toBe(1)

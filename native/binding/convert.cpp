@@ -263,7 +263,7 @@ Napi::Object model_info(Napi::Env env, const Engine& engine, const EngineInfo& i
   o.Set("parameters", static_cast<double>(info.parameters));
   o.Set("trainableParameters", static_cast<double>(info.trainable_parameters));
   o.Set("weightBytes", static_cast<double>(info.weight_bytes));
-  o.Set("packedBytes", static_cast<double>(info.packed_bytes));
+  o.Set("maxPackedBytes", static_cast<double>(info.max_packed_bytes));
   o.Set("weightDTypes",
         js_array(env, info.weight_dtypes, [&](const std::string& s) { return Napi::String::New(env, s); }));
   o.Set("lora", lora_to_js(env, engine.adapter()));

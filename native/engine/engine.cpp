@@ -58,11 +58,11 @@ EngineInfo Engine::info() const {
                   .threads = ops_->threads(),
                   .parameters = weights_.parameters,
                   .weight_bytes = file_.bytes(),
-                  .packed_bytes = packing.bytes(WeightUse::forward),
+                  .max_packed_bytes = packing.bytes(WeightUse::forward),
                   .weight_dtypes = {}};
   if (adapter_) {
     info.trainable_parameters = adapter_->param().size();
-    info.packed_bytes += packing.bytes(WeightUse::backward);
+    info.max_packed_bytes += packing.bytes(WeightUse::backward);
   }
   std::set<std::string> dtypes;
   for (const auto& [name, tensor] : file_.tensors()) dtypes.insert(fire::name(tensor.dtype()));

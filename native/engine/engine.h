@@ -38,7 +38,7 @@ struct EngineInfo {
   int threads = 0;
   int64_t parameters = 0, trainable_parameters = 0;
   size_t weight_bytes = 0;
-  size_t packed_bytes = 0;  // most that packed copies of the weights take; 0 = there are none
+  size_t max_packed_bytes = 0;  // if every matrix were packed for all its uses; a plan says what is
   std::vector<std::string> weight_dtypes;
 };
 

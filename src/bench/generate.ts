@@ -36,13 +36,14 @@ export async function benchGenerate(
   settings: GenerateBenchSettings,
   hooks: BenchHooks = {},
 ): Promise<GenerateBenchResult> {
-  const { seed, size, images, questions } = settings
+  const { seed, size, images, questions, peer } = settings
   const spec = await readSpec(size)
   const { series, ...run } = await conduct<GenerateMessage>(
     {
       name: 'generate',
       schema: generateBenchSettings,
-      settings,
+      settings: { ...settings, peer: peer ?? 'torch' },
+      isPeerNamed: peer !== undefined,
       title: `random ${size} model`,
       inputs: (folder) => ({
         model: () => writeModel(join(folder, 'model'), spec, seed, hooks.signal),

@@ -7,7 +7,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { z } from 'zod'
-import { throwIfAborted } from '../errors.js'
+import { BenchError, throwIfAborted } from '../errors.js'
 import { flagOf, identityOf, settingsOf, valueAt } from '../settings/setting.js'
 import type { Progress } from '../stage/index.js'
 import { version } from '../version.js'
@@ -15,6 +15,7 @@ import { type Commit, describeCommit, describeLoad, describeMachine, type Machin
 import { type PeerName, type PeerVersions, peerModules, probePeer } from './peer.js'
 import type { Measured, ReadyMessage } from './protocol.js'
 import { StepServer } from './server.js'
+import { peerFolder } from './spec.js'
 import type { Series } from './summary.js'
 
 /** Notes, such as a peer that was skipped, are logged. */
@@ -47,6 +48,8 @@ export interface Benchmark<Settings> {
   name: string
   schema: z.ZodType
   settings: Settings
+  /** Whether somebody asked for this peer; one that is measured by default is left out where it cannot run. */
+  isPeerNamed: boolean
   /** Of the files that all variants read. */
   title: string
   /** The files, by what they are. */
@@ -57,11 +60,11 @@ export interface Benchmark<Settings> {
 
 /**
  * Runs a benchmark in a folder of its own.
- * @throws {FireError} `ERR_FIRE_BENCH` when a variant's process ends early; the reason of `signal` when that is aborted.
+ * @throws {BenchError} when a variant's process ends early, or a peer that was named cannot run; the reason of `signal` when that is aborted.
  *   Processes and the work folder are gone in every case.
  */
 export async function conduct<T extends Measured>(
-  { name, schema, settings, title, inputs, ours, peer }: Benchmark<SharedSettings>,
+  { name, schema, settings, isPeerNamed, title, inputs, ours, peer }: Benchmark<SharedSettings>,
   hooks: BenchHooks,
 ): Promise<BenchRun & { series: Series<T>[] }> {
   const { threads, rounds } = settings
@@ -75,7 +78,8 @@ export async function conduct<T extends Measured>(
   // Read now: the files may change while the machine measures.
   const commit = await describeCommit()
   const machine = describeMachine()
-  const versions = settings.peer === 'none' ? null : await findPeer(settings.peer, settings.python, note)
+  const versions =
+    settings.peer === 'none' ? null : await findPeer(settings.peer, settings.python, isPeerNamed ? undefined : note)
   const before = otherLoad(0)
   note(describeLoad(before, 'before the run'))
   const folder = await mkdtemp(join(tmpdir(), 'fire-train-bench-'))
@@ -89,7 +93,7 @@ export async function conduct<T extends Measured>(
     return {
       benchmark: name,
       date,
-      command: commandOf(name, schema, settings),
+      command: commandOf(name, schema, isPeerNamed ? settings : { ...settings, peer: undefined }),
       version,
       commit,
       machine,
@@ -136,14 +140,26 @@ async function writeInputs(
   hooks.progress?.update(done, '')
 }
 
-/** The versions of the peer; `null`, with a note, when it cannot run. */
-async function findPeer(peer: PeerName, python: string, note: (line: string) => void): Promise<PeerVersions | null> {
+/**
+ * The versions of the peer; `null`, with a note, when it cannot run and may be left out.
+ * @param note where it may not: undefined.
+ */
+async function findPeer(
+  peer: PeerName,
+  python: string,
+  note: ((line: string) => void) | undefined,
+): Promise<PeerVersions | null> {
   const found = await probePeer(peer, python)
   if ('versions' in found) return found.versions
-  note(
-    `peer skipped: ${python} cannot import ${peerModules[peer].join(', ')} (${found.missing}); ` +
-      'install bench/peer/requirements.txt or name an interpreter with --python',
-  )
+  const why = `${python} cannot import ${peerModules[peer].join(', ')} (${found.missing})`
+  const install = `${python} -m pip install -r ${join(peerFolder, 'requirements.txt')}`
+  if (note === undefined) {
+    throw new BenchError(`The peer ${peer} cannot run: ${why}`, {
+      detail: { peer, python },
+      hint: `Install it with ${install}, or name an interpreter that has it with --python, or leave out --peer.`,
+    })
+  }
+  note(`peer skipped: ${why}; install it with ${install}, or name an interpreter with --python`)
   return null
 }
 

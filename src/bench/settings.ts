@@ -39,6 +39,7 @@ export const stepBenchSettings = z.strictObject({
   twins: z.enum(['own', 'shared']).default('own').meta({
     description: 'A corrupted image for every pair, or one for all pairs about an image (their mask is the same)',
     rulesOut: 'objective: dpo',
+    needs: 'images',
   }),
   gemm: z.enum(['auto', 'native', 'onednn']).default('auto').meta({ description: 'Whose matrix products to use' }),
 })
@@ -47,8 +48,8 @@ export const generateBenchSettings = z.strictObject({
   ...shared,
   peer: z
     .enum(['torch', 'none'])
-    .default('torch')
-    .meta({ description: 'What ours is measured beside: generate of transformers, or nothing' }),
+    .optional()
+    .meta({ description: 'What ours is measured beside: generate of transformers (default), or nothing' }),
   images: count.default(4).meta({ description: 'Images' }),
   questions: count.default(8).meta({ description: 'Questions about each image', unit: 'questions' }),
   newTokens: count.default(48).meta({ description: 'Tokens of every answer', unit: 'tokens' }),

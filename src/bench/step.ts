@@ -44,10 +44,13 @@ export async function benchStep(settings: StepBenchSettings, hooks: BenchHooks =
   if (found.settings.images > found.settings.pairs) {
     throw new ArgumentError(`--images ${found.settings.images} is more than --pairs ${found.settings.pairs}`)
   }
-  return measureCase(found, hooks)
+  if (found.settings.twins === 'shared' && found.settings.images === found.settings.pairs) {
+    throw new ArgumentError(`--twins has no effect with as many --images as pairs: no two pairs are about one image`)
+  }
+  return measureCase(found, peer !== undefined, hooks)
 }
 
-async function measureCase(found: StepCase, hooks: BenchHooks): Promise<StepBenchResult> {
+async function measureCase(found: StepCase, isPeerNamed: boolean, hooks: BenchHooks): Promise<StepBenchResult> {
   const { title, inputs, settings } = found
   const { series, ...run } = await conduct<StepMessage>(
     {
@@ -55,6 +58,7 @@ async function measureCase(found: StepCase, hooks: BenchHooks): Promise<StepBenc
       schema: stepBenchSettings,
       title,
       settings,
+      isPeerNamed,
       inputs,
       ours: (folder) => ourVariants(found, folder),
       peer: (folder, python) => found.peers(python, sharedArguments(found, folder), folder),

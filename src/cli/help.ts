@@ -82,7 +82,7 @@ function usageOf(each: Command | Group): string {
 }
 
 /** `<source>`, `[source]` where it may be left out, `<files..>` where there may be several. */
-function placeOf(option: Option | undefined): string {
+export function placeOf(option: Option | undefined): string {
   const { name, setting } = option as Option
   const inside = setting.type === 'array' ? `${name}..` : name
   return setting.required === 'always' ? `<${inside}>` : `[${inside}]`

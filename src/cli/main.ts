@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { fileError, InternalError, reasonOf } from '../errors.js'
+import { addressSpaceError, fileError, InternalError, reasonOf } from '../errors.js'
 import { run } from './run.js'
 
 // A reader that has seen enough (`| head`) closes the pipe: that is no failure. A full disk under `> file` is one.
@@ -15,7 +15,7 @@ if (!process.argv.includes('--debug')) {
   process.removeAllListeners('warning')
   process.on('warning', () => {})
   for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
-    process.on(event, (error: unknown) => leave(new InternalError(reasonOf(error))))
+    process.on(event, (error: unknown) => leave(addressSpaceError(error) ?? new InternalError(reasonOf(error))))
   }
 }
 

@@ -1,5 +1,13 @@
 /** Reads the command line, runs one command and turns whatever happens into an exit code. */
-import { ArgumentError, ConfigError, FireError, fileError, InternalError, reasonOf } from '../errors.js'
+import {
+  ArgumentError,
+  addressSpaceError,
+  ConfigError,
+  FireError,
+  fileError,
+  InternalError,
+  reasonOf,
+} from '../errors.js'
 import { nearest } from '../options.js'
 import { silent } from '../stage/index.js'
 import { forTerminal } from '../terminal.js'
@@ -249,7 +257,7 @@ function typed(error: unknown): FireError {
   if (error instanceof FireError) return error
   const { syscall, path = '' } = (error ?? {}) as NodeJS.ErrnoException
   const known = syscall === undefined ? error : fileError(error, syscall, path)
-  return known instanceof FireError ? known : new InternalError(reasonOf(error))
+  return known instanceof FireError ? known : (addressSpaceError(error) ?? new InternalError(reasonOf(error)))
 }
 
 function stacks(error: unknown): string[] {

@@ -219,6 +219,10 @@ export class JsonlAppender {
   async close(): Promise<void> {
     await this.#file.close()
   }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
 }
 
 /** The text of a file; `undefined` where there is none. */

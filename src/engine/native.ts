@@ -98,8 +98,8 @@ export interface ModelInfo {
   parameters: number
   trainableParameters: number
   weightBytes: number
-  /** Most that packed copies of the weights take (`packWeights`); 0 = they are used as they are. */
-  packedBytes: number
+  /** Of packed copies of the weights (`packWeights`) if every matrix were used; 0 = there are none. `plan` says what a step uses. */
+  maxPackedBytes: number
   weightDTypes: string[]
   lora: LoraSpec | null
 }
@@ -370,7 +370,7 @@ export interface GemmBenchRow {
 export interface PlanStats {
   /** As the device keeps them; on a CPU the mapped file. */
   weightBytes: number
-  /** Copies of them, packed (`packWeights`). */
+  /** Copies of those that the step uses, packed (`packWeights`). */
   packedBytes: number
   adapterBytes: number
   /** Gradients and both moments. */

@@ -8,6 +8,17 @@ const pause = { leastMs: 4000, times: 20 }
 /** How often a browser reads such a page again, in seconds. */
 export const refreshSeconds = 5
 
+/** While the work goes on, the page is never older than this, however long a step takes. */
+const beatMs = 60_000
+
+/** For whoever reads a page that says it is running: after a kill nobody is left to say otherwise. */
+export const aliveWords = (what: string): string =>
+  `While ${what} goes on, this page is written anew at least every minute. Where the last time was more than 3 minutes ago, ${what} ` +
+  'has most likely ended without saying so: it was killed, or the machine stopped.'
+
+/** When a page was written. */
+export const writtenNow = (): string => `last written ${new Date().toISOString().slice(0, 19).replace('T', ' ')} UTC`
+
 /** The page as text. */
 type Draw = () => Promise<string>
 
@@ -15,6 +26,7 @@ export class LivePage {
   readonly path: string
   #writing: Promise<void> | undefined
   #due = 0
+  #beat: NodeJS.Timeout | undefined
 
   constructor(path: string) {
     this.path = path
@@ -22,7 +34,22 @@ export class LivePage {
 
   /** Draws the page soon, unless that was done a moment ago. A failure is for `write` to meet: the work does not end for it. */
   update(draw: Draw): void {
-    if (this.#writing || performance.now() < this.#due) return
+    if (performance.now() >= this.#due) this.#soon(draw)
+  }
+
+  /** Draws the page every minute until `write` or `rest`: a step may take longer than that. */
+  keepAlive(draw: Draw): void {
+    clearInterval(this.#beat)
+    this.#beat = setInterval(() => this.#soon(draw), beatMs).unref()
+  }
+
+  /** Ends `keepAlive`. */
+  rest(): void {
+    clearInterval(this.#beat)
+  }
+
+  #soon(draw: Draw): void {
+    if (this.#writing) return
     // Behind the call of the engine that follows: it computes meanwhile.
     this.#writing = setImmediate()
       .then(() => this.#write(draw))
@@ -32,8 +59,9 @@ export class LivePage {
       })
   }
 
-  /** Draws the page now. */
+  /** Draws the page now, and no more by itself. */
   async write(draw: Draw): Promise<void> {
+    this.rest()
     await this.settle()
     await this.#write(draw)
   }

@@ -76,6 +76,7 @@ summary { cursor: pointer; color: var(--soft); font-size: 14px; }
 .standing.failed .bar i { background: var(--loss); }
 .standing.complete .bar i { background: var(--gain); }
 .standing .problem { color: var(--loss); }
+.standing .alive { color: var(--soft); font-size: 14px; }
 .standing td:not(:nth-child(3)), .standing th:not(:nth-child(3)) { text-align: left; }
 .standing td:nth-child(-n+3) { white-space: nowrap; }
 .standing .latest { display: flex; flex-wrap: wrap; gap: 4px 28px; color: var(--soft); font-size: 14px; margin: 0; }

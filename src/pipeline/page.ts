@@ -5,7 +5,7 @@ import { basename, dirname, join } from 'node:path'
 import { parse } from 'yaml'
 import { asFileError, FireError } from '../errors.js'
 import { type Html, html } from '../page/html.js'
-import { LivePage, refreshSeconds } from '../page/live.js'
+import { aliveWords, LivePage, refreshSeconds, writtenNow } from '../page/live.js'
 import { renderPage } from '../page/page.js'
 import { StageClock } from '../stage/clock.js'
 import type { Progress } from '../stage/progress.js'
@@ -118,6 +118,7 @@ export class PipelinePage {
   async #handOver(): Promise<void> {
     this.#isOpen = false
     this.#isOver = true
+    this.#page.rest()
     await this.#page.settle()
     const { path } = this.#page
     if (existsSync(path) && (await this.#isOurs())) await rm(path)
@@ -129,28 +130,30 @@ export class PipelinePage {
   }
 
   async #draw(how: 'running' | 'ended'): Promise<void> {
-    if (this.#isOpen) await this.#page.write(() => this.#render(how)).catch(() => {})
+    if (!this.#isOpen) return
+    await this.#page.write(() => this.#render(how)).catch(() => {})
+    if (how === 'running') this.#page.keepAlive(() => this.#render(how))
   }
 
   async #render(how: 'running' | 'ended'): Promise<string> {
     const { REPORT_STYLE } = await import('../report/style.js')
-    const content = html`${this.#stagesSection()}
+    const content = html`${this.#stagesSection(how)}
 ${how === 'running' ? await this.#curves() : await this.#results()}`
     const title = `Pipeline ${basename(this.#pipeline.output)}`
     return renderPage(title, content, REPORT_STYLE, how === 'running' ? refreshSeconds : undefined)
   }
 
-  #stagesSection(): Html {
+  #stagesSection(how: 'running' | 'ended'): Html {
     const rows = [...this.#rows]
     const ended = rows.filter(([, { state }]) => state === 'done' || state === 'unchanged').length
-    const written = new Date().toISOString().slice(0, 19).replace('T', ' ')
     return html`<section class="standing">
-  <p><strong>${ended} of ${rows.length} stages done</strong> · written ${written} UTC</p>
+  <p><strong>${ended} of ${rows.length} stages done</strong> · ${writtenNow()}</p>
   <div class="bar"><i style="width: ${((100 * ended) / rows.length).toFixed(2)}%"></i></div>
   <table class="${mark}">
   <thead><tr><th>stage</th><th>state</th><th>time</th><th></th></tr></thead>
   <tbody>${rows.map(([name, row]) => html`<tr><td>${name}</td><td>${row.state}</td><td>${this.#timeOf(name, row)}</td><td>${row.text}</td></tr>`)}</tbody>
   </table>
+  ${how === 'running' && html`<p class="alive">${aliveWords('the pipeline')} The same command goes on.</p>`}
 </section>`
   }
 

@@ -30,8 +30,8 @@ export async function recover(
   questions: AsyncIterator<Asked>,
   about: Answerer['about'],
 ): Promise<Recovered> {
-  const answers = await Earlier.open(files.answers, response)
-  const failures = await Earlier.open(files.failures, failure)
+  await using answers = await Earlier.open(files.answers, response)
+  await using failures = await Earlier.open(files.failures, failure)
   for (;;) {
     const { value: next, done } = await questions.next()
     if (!done && answers.head && isAnswerTo(answers.head, next, about)) await answers.keep()
@@ -53,13 +53,17 @@ export class KnownAnswers {
   async read(path: string, questions: AsyncIterable<Asked>, about: Answerer['about']): Promise<void> {
     const lines = readJsonl(path, response)
     const advance = async () => (await lines.next().catch((error) => notAnswers(path, error))).value?.record
-    let head = await advance()
-    for await (const question of questions) {
-      if (!head || !isAnswerTo(head, question, about)) continue
-      this.#answers.set(keyOf(question), head)
-      head = await advance()
+    try {
+      let head = await advance()
+      for await (const question of questions) {
+        if (!head || !isAnswerTo(head, question, about)) continue
+        this.#answers.set(keyOf(question), head)
+        head = await advance()
+      }
+      if (head) throw otherAnswers(path, this.count + 1, head)
+    } finally {
+      await lines.return(undefined)
     }
-    if (head) throw otherAnswers(path, this.count + 1, head)
   }
 
   has(of: Pick<Outcome, 'sampleId' | 'seed'>): boolean {
@@ -122,6 +126,11 @@ class Earlier<T> {
     this.kept.records += 1
     this.kept.bytes = this.#head?.end ?? this.kept.bytes
     await this.#advance()
+  }
+
+  /** What is not read to its end is closed. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#records.return(undefined)
   }
 
   async #advance(): Promise<void> {

@@ -159,8 +159,8 @@ class Run {
   async finish(answerer: Answerer, walk: AsyncGenerator<Asked>): Promise<boolean> {
     const { answers, failures, next } = this.#begun
     const { signal, onProgress, onFailure } = this.#context
-    const answerFile = await JsonlAppender.open(this.#files.answers, answers.bytes)
-    const failureFile = await JsonlAppender.open(this.#files.failures, failures.bytes)
+    await using answerFile = await JsonlAppender.open(this.#files.answers, answers.bytes)
+    await using failureFile = await JsonlAppender.open(this.#files.failures, failures.bytes)
     try {
       if (next === undefined) return false
       for await (const given of this.#known.complete(from(next, walk), answerer, signal)) {
@@ -186,8 +186,6 @@ class Run {
       throw error
     } finally {
       await answerFile.sync()
-      await answerFile.close()
-      await failureFile.close()
       if (failures.records === 0) await rm(this.#files.failures, { force: true })
     }
   }

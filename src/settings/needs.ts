@@ -47,8 +47,11 @@ export function conditionOf(
 ): string | undefined {
   const name = (key: string): string => nameOf({ path: [...path.slice(0, -1), key] })
   const [needs, against] = [conditionsOf(meta.needs), conditionsOf(meta.rulesOut)]
-  if (against.length > 0) return `not with ${inWords(against, name)}`
-  return needs.length > 0 ? `only with ${inWords(needs, name)}` : undefined
+  const parts = [
+    ...(needs.length > 0 ? [`only with ${inWords(needs, name)}`] : []),
+    ...(against.length > 0 ? [`not with ${inWords(against, name)}`] : []),
+  ]
+  return parts.length > 0 ? parts.join(', ') : undefined
 }
 
 interface Condition {

@@ -3,22 +3,35 @@ import { z } from 'zod'
 import { conditionOf } from './needs.js'
 import { keyOf, type Setting, settingsOf } from './setting.js'
 
+/** What a setting is called in a table and in the conditions of others. */
+type NameOf = (setting: Pick<Setting, 'path'>) => string
+
 /** A Markdown table, one row a setting. @param flagOf the name on a command line, where there is one. */
-export function settingsTable(schema: z.ZodType, flagOf?: (setting: Setting) => string): string {
-  const flag = flagOf ? [['flag', (setting: Setting) => code(flagOf(setting))] as const] : []
-  const columns = [
-    ['setting', (setting: Setting) => code(keyOf(setting))] as const,
-    ...flag,
-    ['value', kindOf] as const,
-    ['unit', ({ meta }: Setting) => meta.unit ?? ''] as const,
-    ['default', defaultOf] as const,
-    ['meaning', meaningOf] as const,
+export function settingsTable(schema: z.ZodType, flagOf?: NameOf): string {
+  const names = { setting: keyOf, ...(flagOf && { flag: flagOf }) }
+  return table(settingsOf(schema), names, keyOf)
+}
+
+/** The same of what is given on a command line alone: nothing has a key in a file. */
+export const flagsTable = (settings: readonly Setting[], flagOf: NameOf): string =>
+  table(settings, { flag: flagOf }, flagOf)
+
+function table(settings: readonly Setting[], names: Record<string, NameOf>, nameOf: NameOf): string {
+  const columns: [string, (setting: Setting) => string][] = [
+    ...Object.entries(names).map(([title, name]): [string, (setting: Setting) => string] => [
+      title,
+      (setting) => code(name(setting)),
+    ]),
+    ['value', kindOf],
+    ['unit', ({ meta }) => meta.unit ?? ''],
+    ['default', defaultOf],
+    ['meaning', (setting) => meaningOf(setting, nameOf)],
   ]
   const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`
   return [
     row(columns.map(([name]) => name)),
     row(columns.map(() => '---')),
-    ...settingsOf(schema).map((setting) => row(columns.map(([, cell]) => cell(setting).replaceAll('|', '\\|')))),
+    ...settings.map((setting) => row(columns.map(([, cell]) => cell(setting).replaceAll('|', '\\|')))),
   ].join('\n')
 }
 
@@ -36,10 +49,11 @@ function defaultOf({ required, default: value }: Setting): string {
   return value === undefined || value === null ? '' : code(JSON.stringify(value))
 }
 
-function meaningOf(setting: Setting): string {
+function meaningOf(setting: Setting, nameOf: NameOf): string {
   const { description, free } = setting.meta
-  const condition = conditionOf(setting, (each) => code(keyOf(each)))
-  return `${description}${condition ? ` (${condition})` : ''}${free ? '. Changes no result' : ''}`
+  const condition = conditionOf(setting, (each) => code(nameOf(each)))
+  // What stands in angle brackets would be taken for HTML.
+  return `${description?.replaceAll('<', '\\<')}${condition ? ` (${condition})` : ''}${free ? '. Changes no result' : ''}`
 }
 
 /** For editors: completion and checks in a YAML file. Keys that only this code reads are left out. */

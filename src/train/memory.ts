@@ -79,7 +79,7 @@ export async function decideMemory(
   config: TrainConfig,
   plannable: Plannable,
   { onLog, native }: PrepareOptions,
-): Promise<{ checkpointing: boolean; packWeights: PackWeights }> {
+): Promise<{ checkpointing: boolean; packWeights: PackWeights; packedBytes: number }> {
   const { engine, examples, heldOut, objective, totalSteps } = plannable
   const length = ({ input }: Example): number => input.prompt.length + input.chosen.length + input.rejected.length
   const longestFirst = [...examples].sort((a, b) => length(b) - length(a))
@@ -94,16 +94,18 @@ export async function decideMemory(
   // What is there already is part of the peak, not of what is free.
   let asked = isGpu(engine) ? need.peak.device : need.peak.host - process.memoryUsage.rss()
   let { packWeights } = config
+  let packedBytes = need.packed
   if (packWeights === 'auto' && asked > free) {
     packWeights = 'off'
+    packedBytes = 0
     asked -= need.packed
   } else if (need.packed > 0) {
     onLog?.(`packWeights: ${size(need.packed)} of copies for matrix products (${size(free)} are free)`)
   }
-  if (config.checkpointing !== 'auto') return { checkpointing: config.checkpointing, packWeights }
+  if (config.checkpointing !== 'auto') return { checkpointing: config.checkpointing, packWeights, packedBytes }
   const checkpointing = asked > free
   if (checkpointing) onLog?.(`checkpointing: on (a step would take ${size(asked)} without, ${size(free)} are free)`)
-  return { checkpointing, packWeights }
+  return { checkpointing, packWeights, packedBytes }
 }
 
 function largestMicroBatch({ microBatchSize }: TrainConfig, { order, heldOut, totalSteps }: Plannable): Example[] {

@@ -24,14 +24,16 @@ export async function prepare(config: TrainConfig, options: PrepareOptions = {})
     await planner.close()
   }
   const { freeBytes } = planner.spec // as it was planned with
+  const { checkpointing, packWeights, packedBytes } = decided
   const spec = {
     ...engineOptions(config),
-    ...decided,
+    checkpointing,
+    packWeights,
     freeBytes,
     featureStore: await featureStore(config.model, config),
   }
   const engine = await openEngine(spec, { signal: options.signal, native: options.native })
-  return { engine, ...rest, checkpointing: decided.checkpointing }
+  return { engine, ...rest, checkpointing, packedBytes }
 }
 
 /** The same with an engine that only plans. */

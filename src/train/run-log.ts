@@ -46,9 +46,10 @@ export class RunLog {
     const { output, tensorboard, report } = about.config
     const path = join(output, runFiles.metrics)
     const metrics = await JsonlAppender.open(path, keepBytes)
+    let events: EventFile | undefined
     try {
       const rows = await readMetrics(path)
-      const events = tensorboard ? await EventFile.open(join(output, runFiles.tensorboard), rows) : undefined
+      events = tensorboard ? await EventFile.open(join(output, runFiles.tensorboard), rows) : undefined
       const log = new RunLog(
         metrics,
         { events, page: report ? new LivePage(join(output, runFiles.page)) : undefined },
@@ -59,6 +60,7 @@ export class RunLog {
       return log
     } catch (error) {
       await metrics.close()
+      await events?.close()
       throw error
     }
   }
@@ -80,6 +82,7 @@ export class RunLog {
   /** Writes the page as it is now. */
   async show(how: Omit<Standing, 'step' | 'totalSteps'>): Promise<void> {
     await this.#page?.write(() => this.#draw(how))
+    if (how.state === 'running') this.#page?.keepAlive(() => this.#draw(how))
   }
 
   async #draw(how: Omit<Standing, 'step' | 'totalSteps'>): Promise<string> {
@@ -97,8 +100,12 @@ export class RunLog {
   }
 
   async close(): Promise<void> {
-    await this.#metrics.close()
-    await this.#events?.close()
+    this.#page?.rest()
+    try {
+      await this.#metrics.close()
+    } finally {
+      await this.#events?.close()
+    }
   }
 }
 

@@ -28,15 +28,17 @@ export class EventFile {
     // TensorBoard goes on with the next name in alphabetical order.
     const name = `events.out.tfevents.${seconds}.${process.pid}.fire-train`
     const path = join(folder, name)
+    let file: FileHandle | undefined
     try {
       await makeFolder(folder)
       const earlier = (await readdir(folder)).filter((each) => each.includes('tfevents') && each !== name)
-      const file = await open(path, 'w')
+      file = await open(path, 'w')
       const head = [versionEvent(seconds), startEvent(seconds), ...rows.map(scalarsEvent)]
       await file.appendFile(Buffer.concat(head.map(record)))
       for (const each of earlier) await clear(join(folder, each))
       return new EventFile(path, file)
     } catch (error) {
+      await file?.close()
       throw fileError(error, 'Writing', path)
     }
   }

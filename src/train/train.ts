@@ -104,6 +104,8 @@ export interface TrainReport {
   seconds: number
   /** Layers were recomputed in backward (`checkpointing`). */
   checkpointing: boolean
+  /** Copies of the weights in the form of matrix products (`packWeights`), in bytes: `packed` of the plan. */
+  packedBytes: number
   /** Highest resident memory of this process so far, in bytes. */
   peakHostBytes: number
   /** The last step's metrics; `null` when this call had nothing left to do. */
@@ -222,18 +224,9 @@ class Run {
   }
 
   async finish(): Promise<TrainReport> {
-    const { engine, loaded, failures, totalSteps } = this.#prepared
     const log = await this.#restore()
-    const resumedFrom = this.#step
-    this.#options.onStart?.({ step: resumedFrom, totalSteps })
-    const started = performance.now()
     try {
-      while (!this.#isComplete && !this.#options.stop?.aborted) {
-        await this.#next(log).catch((error) => this.#giveUpStep(error))
-      }
-      await log.sync()
-      // Before the first step there is no state to save: going on is starting anew.
-      if (!this.#isComplete && this.#step > 0 && this.#checkpoint === null) await this.#save(log)
+      return await this.#work(log)
     } catch (error) {
       // The error is what the caller must learn, not that the page could not be written.
       const state = isAbort(error, this.#signal) ? 'stopped' : 'failed'
@@ -242,6 +235,20 @@ class Run {
     } finally {
       await log.close()
     }
+  }
+
+  /** The steps that are left, and what the run came to. */
+  async #work(log: RunLog): Promise<TrainReport> {
+    const { engine, loaded, failures, totalSteps } = this.#prepared
+    const resumedFrom = this.#step
+    this.#options.onStart?.({ step: resumedFrom, totalSteps })
+    const started = performance.now()
+    while (!this.#isComplete && !this.#options.stop?.aborted) {
+      await this.#next(log).catch((error) => this.#giveUpStep(error))
+    }
+    await log.sync()
+    // Before the first step there is no state to save: going on is starting anew.
+    if (!this.#isComplete && this.#step > 0 && this.#checkpoint === null) await this.#save(log)
     const complete = this.#isComplete
     const { output, objective, lora } = this.#config
     const metricsPath = join(output, runFiles.metrics)
@@ -269,6 +276,7 @@ class Run {
       machine: describeMachine(),
       seconds: (performance.now() - started) / 1000,
       checkpointing: this.#prepared.checkpointing,
+      packedBytes: this.#prepared.packedBytes,
       peakHostBytes: peakHostBytes(),
       last: this.#last,
     }

@@ -21,9 +21,11 @@ export interface Prepared {
   totalSteps: number
   /** What `checkpointing` came to. */
   checkpointing: boolean
+  /** Copies of the weights in the form of matrix products (`packWeights`), as planned: bytes. */
+  packedBytes: number
 }
 
-export type Plannable = Omit<Prepared, 'checkpointing'>
+export type Plannable = Omit<Prepared, 'checkpointing' | 'packedBytes'>
 
 /** What planning and training share. */
 export interface PrepareOptions {

@@ -100,11 +100,26 @@ describe.skipIf(!built)('bench step', () => {
     [['--peer', 'trl'], '--objective fire is measured beside torch, not trl'],
     [['--images', '3', '--pairs', '2', '--peer', 'none'], '--images 3 is more than --pairs 2'],
     [['--objective', 'dpo', '--twins', 'shared'], '--twins has no effect with --objective dpo'],
+    [['--twins', 'shared'], '--twins has no effect without --images'],
+    [['--twins', 'shared', '--pairs', '2', '--images', '2', '--peer', 'none'], '--twins has no effect with as many'],
     [['--objective', 'dpo', '--images', '1', '--pairs', '20', '--peer', 'none'], 'too few for so many pairs'],
   ])('refuses %j', async (flags, message) => {
     const { code, stderr } = await runCommand(['bench', 'step', ...flags])
     expect(stderr).toContain(message)
     expect(code).not.toBe(0)
+  })
+
+  it.each([
+    ['step', 'torch', []],
+    ['step', 'trl', ['--objective', 'dpo']],
+    ['generate', 'torch', []],
+  ])('of %s ends with an error when the peer that was named, %s, is not there', async (name, peer, flags) => {
+    const asked = ['bench', name, ...flags, '--peer', peer, '--python', '/no/such/python', '--json']
+    const { code, stdout } = await runCommand(asked, { env: { TMPDIR: scratch } })
+    expect(code).toBe(1)
+    const { error } = JSON.parse(stdout)
+    expect(error).toMatchObject({ code: 'ERR_FIRE_BENCH', detail: { peer, python: '/no/such/python' } })
+    expect(error.hint).toMatch(/pip install -r .*bench\/peer\/requirements\.txt.*--python/)
   })
 
   it('says why the peer was skipped, and goes on without it', async () => {

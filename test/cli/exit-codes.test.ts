@@ -1,6 +1,8 @@
 /** The table of docs/errors.md: what `import`, `pairs` and `train` end with when something is left out. */
+import { spawnSync } from 'node:child_process'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
 import { type Outcome, runCommand } from '../command.js'
@@ -16,6 +18,22 @@ beforeAll(async () => {
   server = await FakeEndpoint.start()
 })
 afterAll(() => server.stop())
+
+describe.runIf(process.platform === 'linux')('a limited address space', () => {
+  const inspect = (options: string) => {
+    const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+    const line = `ulimit -v 4000000; NODE_OPTIONS="${options}" exec "${process.execPath}" "${main}" inspect "${dirname(main)}/../../models"`
+    return spawnSync('bash', ['-c', line], { encoding: 'utf8' })
+  }
+
+  it('is an error that says what to do, and what it says helps', () => {
+    const refused = inspect('')
+    expect(refused.stderr).toMatch(/^error ERR_FIRE_OUT_OF_MEMORY: The address space .*\nhint: .*ulimit -v unlimited/)
+    expect(refused.status).toBe(1)
+    const [, advice] = /NODE_OPTIONS=(\S+),/.exec(refused.stderr) ?? []
+    expect(inspect(advice)).toMatchObject({ status: 0, stderr: '' })
+  })
+})
 
 /** How many of three records can be used. */
 const shares = [

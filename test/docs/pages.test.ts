@@ -52,23 +52,31 @@ describe('links', () => {
   })
 })
 
+/** Every command as `--help` has it: its flags, and what is given by its place. The program itself has no name. */
+async function shownByHelp(): Promise<Map<string, string[]>> {
+  const shown = new Map<string, string[]>()
+  const read = async (title: string): Promise<void> => {
+    let text = ''
+    const words = [...title.split(' ').filter((word) => word !== ''), '--help']
+    await run(words, { stdout: (part) => (text += part), stderr: () => {} })
+    const [usage] = text.split('\n')
+    const flags = [...text.split('\nExamples:')[0].matchAll(/^ {2}(?:-h, )?(--[a-z-]+)/gm)].map(([, flag]) => flag)
+    const places = (usage.match(/[<[][a-z-]+(?:\.\.)?[>\]]/g) ?? []).filter((each) => each !== '<command>')
+    const file = /\nIn place of flags:\n {2}config /.test(text) ? ['<config>'] : []
+    shown.set(title, [...flags, ...places, ...file])
+    const listed = /\nCommands:\n((?: {2}.*\n)+)/.exec(text)?.[1] ?? ''
+    for (const [, name] of listed.matchAll(/^ {2}fire-train ([a-z ]+?)(?= {2}| [<[]|$)/gm)) await read(name)
+  }
+  await read('')
+  return shown
+}
+
 describe('commands', () => {
   const flags = new Map<string, Set<string>>()
 
   beforeAll(async () => {
-    const help = async (...command: string[]): Promise<string> => {
-      let text = ''
-      await run([...command, '--help'], { stdout: (part) => (text += part), stderr: () => {} })
-      return text
-    }
-    const listed = (text: string): string[] =>
-      [...text.matchAll(/^ {2}fire-train ((?:bench )?[a-z]+)/gm)].map(([, name]) => name)
-    const flagsOf = (text: string): Set<string> =>
-      new Set([...text.split('\nExamples:')[0].matchAll(/^ +(?:-h, )?--([a-z-]+)/gm)].map(([, flag]) => flag))
-    for (const name of listed(await help())) {
-      const text = await help(name)
-      flags.set(name, flagsOf(text))
-      if (name === 'bench') for (const each of listed(text)) flags.set(each, flagsOf(await help(...each.split(' '))))
+    for (const [title, names] of await shownByHelp()) {
+      flags.set(title, new Set(names.flatMap((name) => /^--(.*)/.exec(name)?.[1] ?? [])))
     }
   })
 
@@ -89,8 +97,8 @@ describe('commands', () => {
       )
       if (!said) return []
       const words = `${said[1] ?? ''} ${said[2]}`.trim().split(/\s+/)
-      const command =
-        words[0] === 'bench' && flags.has(words.slice(0, 2).join(' ')) ? words.slice(0, 2).join(' ') : words[0]
+      const [first, pair] = [words[0].startsWith('--') ? '' : words[0], words.slice(0, 2).join(' ')]
+      const command = flags.has(pair) ? pair : first
       const known = flags.get(command)
       if (!known) return [`fire-train ${command} is no command`]
       const given = words.flatMap((word) => /^--([a-z][a-z-]*)/.exec(word)?.[1] ?? [])
@@ -152,6 +160,50 @@ describe('commands', () => {
       const fits = [keysOf.run, keysOf.train].some((known) => found.every((key) => known.has(key) || sections.has(key)))
       expect(fits, `${found.join(', ')} are keys of no file`).toBe(true)
     }
+  })
+})
+
+describe('docs/config.md', () => {
+  const common = ['--json', '--quiet', '--log', '--debug', '--help']
+  let shown = new Map<string, string[]>()
+
+  beforeAll(async () => {
+    shown = await shownByHelp()
+  })
+
+  const sections = new Map(
+    (pages.get('docs/config.md') ?? '')
+      .split('\n## ')
+      .slice(1)
+      .map((section): [string, string[]] => {
+        const [title] = section.split('\n')
+        const cells = [...section.matchAll(/^\| (?:`[^`]+` \| )?`(--[a-z-]+|[<[][a-z.-]+[>\]])` \|/gm)]
+        return [title, cells.map(([, name]) => name)]
+      }),
+  )
+
+  const without = (names: readonly string[], left: readonly string[]): string[] =>
+    [...new Set(names)].filter((name) => !left.includes(name)).sort()
+
+  it('has every command of --help, and no other', () => {
+    const titles = [...sections.keys()].filter((title) => !['A pipeline', 'Every command'].includes(title))
+    expect(titles).toEqual([...shown.keys()].filter((title) => title !== ''))
+    expect(titles).toEqual(expect.arrayContaining(['push', 'evaluate rejudge', 'bench gemm', 'study report', 'build']))
+  })
+
+  it('has every flag of each of them, and no other', () => {
+    const found = [...shown].filter(([title]) => title !== '')
+    for (const [title, names] of found) {
+      expect(without(sections.get(title) ?? [], []), title).toEqual(without(names, common))
+    }
+    expect(shown.get('train')).toEqual(expect.arrayContaining(['--dry-run', '<config>']))
+    expect(shown.get('report')).toContain('[runs..]')
+  })
+
+  it('has the flags that all commands share', () => {
+    expect(sections.get('Every command')).toEqual(common)
+    expect(without(shown.get('') ?? [], common)).toEqual(['--version'])
+    expect(pages.get('docs/config.md')).toContain('`fire-train --version`')
   })
 })
 

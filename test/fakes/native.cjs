@@ -74,7 +74,7 @@ class FakeEngine {
       parameters: size,
       trainableParameters: size,
       weightBytes: 4 * size,
-      packedBytes: 0,
+      maxPackedBytes: 0,
       weightDTypes: ['f32'],
       lora: adapter ? { ...spec.lora, ...adapter.shape } : spec.lora,
     }

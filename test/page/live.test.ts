@@ -2,7 +2,7 @@ import { mkdtemp, readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { LivePage } from '../../src/page/live.js'
 
 describe('LivePage', () => {
@@ -21,6 +21,27 @@ describe('LivePage', () => {
     await live.write(draw(4))
     expect(drawn).toEqual([1, 4])
     expect(await readFile(live.path, 'utf8')).toBe('step 4')
+  })
+
+  it('is kept alive through a long step, until it is told what is last', async () => {
+    const live = new LivePage(join(await mkdtemp(join(tmpdir(), 'page-')), 'report.html'))
+    let drawn = 0
+    const draw = async () => `drawn ${++drawn} times`
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    try {
+      live.keepAlive(draw)
+      for (let minute = 1; minute <= 3; minute += 1) {
+        vi.advanceTimersByTime(60_000)
+        await live.settle()
+        expect(await readFile(live.path, 'utf8')).toBe(`drawn ${minute} times`)
+      }
+      await live.write(async () => 'the end')
+      vi.advanceTimersByTime(600_000)
+      await live.settle()
+      expect([drawn, await readFile(live.path, 'utf8')]).toEqual([3, 'the end'])
+    } finally {
+      vi.useRealTimers()
+    }
   })
 
   it('ends no work for a page that cannot be drawn, but says so when it must be', async () => {

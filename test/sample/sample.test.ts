@@ -19,6 +19,7 @@ import {
   sampleSettings,
 } from '../../src/sample/index.js'
 import { fileQuestions } from '../../src/sample/question-file.js'
+import { canListOpenFiles, openFilesBelow } from '../fakes/open-files.js'
 import { fakeNative, fakeNativePath, temporaryFolder, writeImage, writeModel } from '../fakes/world.js'
 import { makeSample, readLines, writePng, writeRecords } from './records.js'
 
@@ -168,6 +169,7 @@ describe('sampleAnswers', () => {
     await run()
     expect((await responses()).map(({ images }) => images)).toEqual(samples.map(({ images }) => [images[0].sha256]))
     await expect(run({ samples: other })).rejects.toThrow(/its record 1 \(sample s0\) is not due/)
+    if (canListOpenFiles) expect(await openFilesBelow(out)).toEqual([])
     expect(await run({ samples: other, overwrite: true })).toMatchObject({ answers: 12, reused: 0 })
     await run({ samples: other, out: `${out}.fresh` })
     expect(await readFile(out)).toEqual(await readFile(`${out}.fresh`))

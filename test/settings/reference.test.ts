@@ -26,9 +26,10 @@ describe('pages made from the code', () => {
       for (const setting of settingsOf(settings)) {
         expect(setting.meta.description, `${name}.${keyOf(setting)} has no description`).toMatch(/\S/)
         const row = section.split('\n').find((line) => line.startsWith(`| \`${keyOf(setting)}\` |`))
-        expect(row, `${name}.${keyOf(setting)}`).toContain(setting.meta.description?.replaceAll('|', '\\|'))
+        expect(row, `${name}.${keyOf(setting)}`).toContain(setting.meta.description?.replaceAll(/[|<]/g, '\\$&'))
         const flag = flagOf(setting)
-        if (name !== 'train') expect(row).toContain(positionals.includes(flag) ? `\`<${flag}>\`` : `\`--${flag}\``)
+        if (name !== 'train')
+          expect(row).toMatch(positionals.includes(flag) ? new RegExp(`\`[<[]${flag}[>\\]]\``) : `\`--${flag}\``)
       }
     }
   })

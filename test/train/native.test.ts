@@ -181,14 +181,20 @@ describe.skipIf(!built)('training with the native engine', () => {
   it('trains to the same bits with and without packed weights, which give way where memory is short', async () => {
     const lines: string[] = []
     const packed = config('packed', { packWeights: 'on' })
-    await train(packed, { onLog: (line) => lines.push(line) })
+    const { packedBytes } = await train(packed, { onLog: (line) => lines.push(line) })
     expect(lines.join('\n')).toMatch(/packWeights: .* of copies/)
     const plain = config('unpacked', { packWeights: 'off' })
-    await train(plain)
+    expect((await train(plain)).packedBytes).toBe(0)
     expect((await adapterOf('packed')).equals(await adapterOf('unpacked'))).toBe(true)
     const { weights, packed: bytes, peak } = (await planTraining(packed)).memory
     // Two forms in f32, panels filled up; not of embeddings, norms and what no gradient flows through.
     expect(bytes).toBeGreaterThan(weights / 2)
+    // What was planned, what the log says and what train.json keeps are one number; the engine alone knows only a bound.
+    const { packedBytes: kept, model } = JSON.parse(await readFile(join(world.root, 'packed', 'train.json'), 'utf8'))
+    expect([packedBytes, kept]).toEqual([bytes, bytes])
+    expect(lines.join('\n')).toContain(`packWeights: ${(bytes / 2 ** 20).toFixed(0)} MiB of copies`)
+    expect(model).not.toHaveProperty('packedBytes')
+    expect(model.maxPackedBytes).toBeGreaterThan(bytes)
     expect((await planTraining(plain)).memory.packed).toBe(0)
     expect(peak.host).toBeGreaterThan(bytes)
 

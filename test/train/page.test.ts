@@ -36,13 +36,15 @@ describe('the page of a run', () => {
   it('says where the run stands, and is read again by the browser only while it goes on', () => {
     const { page, document } = pageOf({ step: 10 }, [row(9), row(10)])
     expect(textOf(document, '.standing p')).toMatch(
-      /^Running: step 10 of 40 · 2\.0 s per step · 1 min 00 s left · written 20/,
+      /^Running: step 10 of 40 · 2\.0 s per step · 1 min 00 s left · last written 20/,
     )
     expect(document.querySelector('.bar i')?.getAttribute('style')).toBe('width: 25.00%')
     expect(page).toContain('http-equiv="refresh" content="5"')
+    expect(textOf(document, '.alive')).toMatch(/at least every minute.* more than 3 minutes ago, the run has .* ended/)
     for (const state of ['complete', 'stopped', 'failed'] as const) {
       const ended = pageOf({ state, step: 10, problem: 'the <loss> diverged' }, [row(10)])
       expect(ended.page).not.toContain('http-equiv="refresh"')
+      expect(textOf(ended.document, '.alive')).toBeUndefined()
       expect(textOf(ended.document, '.standing p')).not.toContain('left')
       expect(textOf(ended.document, '.problem')).toBe('the <loss> diverged')
     }

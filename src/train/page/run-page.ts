@@ -1,6 +1,6 @@
 /** report.html of one training run: where it stands, its curves, what it ran with. */
 import { type Html, html } from '../../page/html.js'
-import { refreshSeconds } from '../../page/live.js'
+import { aliveWords, refreshSeconds, writtenNow } from '../../page/live.js'
 import { renderPage } from '../../page/page.js'
 import { duration } from '../../text/duration.js'
 import { formatConfig } from '../config.js'
@@ -56,12 +56,13 @@ function standingSection({ state, step, totalSteps, problem, stoppedEarly }: Sta
     `step ${step} of ${totalSteps}`,
     seconds !== null && `${duration(seconds)} per step`,
     left,
-    `written ${new Date().toISOString().slice(0, 19).replace('T', ' ')} UTC`,
+    writtenNow(),
   ]
   const share = totalSteps > 0 ? (100 * step) / totalSteps : 100
   return html`<section class="standing ${state}">
   <p><strong>${words[state]}</strong>: ${facts.filter(Boolean).join(' · ')}</p>
   <div class="bar"><i style="width: ${share.toFixed(2)}%"></i></div>
+  ${state === 'running' && html`<p class="alive">${aliveWords('the run')} The same command with --resume goes on.</p>`}
   ${stoppedEarly && html`<p>Ended early: ${stoppedEarly}</p>`}
   ${problem && html`<p class="problem">${problem}</p>`}
   ${rows.length > 0 && latest(rows)}
