@@ -1,9 +1,10 @@
 /** What is known of a model that is shared: its training, the pairs, its evaluation. */
 import { existsSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
+import { hashModel } from '../data/files.js'
 import { readJsonl } from '../data/jsonl.js'
 import { pair } from '../data/records.js'
-import { FileError } from '../errors.js'
+import { CheckpointError, FileError } from '../errors.js'
 import { type EvaluationResults, readEvaluation } from '../evaluate/finished.js'
 import { readTraining } from '../report/collect.js'
 import type { Training } from '../report/describe.js'
@@ -29,13 +30,13 @@ export interface About {
   steps: number
   /** Null where the file of the pairs is gone. */
   pairs: PairsAbout | null
-  /** Null where none is given. */
+  /** Of what is shared and of what it is compared with; null where none is given. */
   evaluation: EvaluationResults | null
 }
 
 /**
  * @param folder what is shared; its run is found when it is the run's own adapter. @param run that of any other folder.
- * @throws {FileError} when there is no complete run.
+ * @throws {FileError} when there is no complete run. @throws {CheckpointError} when the evaluation is of another adapter.
  */
 export async function readAbout(
   folder: string,
@@ -59,8 +60,37 @@ export async function readAbout(
     training,
     steps: best && basename(folder) === runFiles.best ? best.step : step,
     pairs: existsSync(file) ? await countPairs(file) : null,
-    evaluation: evaluation === undefined ? null : await readEvaluation(evaluation),
+    evaluation: evaluation === undefined ? null : await evaluationOf(folder, evaluation),
   }
+}
+
+/**
+ * The numbers of one adapter, and of the baseline.
+ * @throws {CheckpointError} when they are of another one.
+ */
+async function evaluationOf(adapter: string, folder: string): Promise<EvaluationResults> {
+  const results = await readEvaluation(folder)
+  const sha256 = await hashModel(adapter)
+  const { baseline, systems, comparisons } = results
+  const sent = systems.filter(({ about }) => about.adapterSha256 === sha256).map(({ name }) => name)
+  if (sent.length > 0) {
+    const isShown = (name: string): boolean => name === baseline || sent.includes(name)
+    return {
+      ...results,
+      systems: systems.filter(({ name }) => isShown(name)),
+      comparisons: comparisons.filter(({ system }) => isShown(system)),
+    }
+  }
+  const evaluated = systems
+    .filter(({ about }) => about.adapterSha256 !== undefined)
+    .map(({ about }) => `${resolve(folder, String(about.adapter))} with SHA-256 ${about.adapterSha256}`)
+  throw new CheckpointError(
+    `The evaluation ${folder} is of ${evaluated.join(' and ') || 'no adapter'}, not of ${adapter} with SHA-256 ${sha256}`,
+    {
+      detail: { path: folder, adapter },
+      hint: 'Evaluate what is sent (`fire-train evaluate --adapter`), name its evaluation, or leave --evaluation out.',
+    },
+  )
 }
 
 async function countPairs(file: string): Promise<PairsAbout> {

@@ -126,6 +126,28 @@ describe('the card', () => {
     expect(last.card).toContain(`| steps | ${report.step} of ${report.totalSteps}, 4 pairs each |`)
   })
 
+  it('has numbers of the adapter that is sent and of its baseline, and of no other', async () => {
+    const folder = join(world.root, 'out', 'several')
+    await cp(evaluation, folder, { recursive: true })
+    const path = join(folder, 'evaluation.json')
+    const results = JSON.parse(await readFile(path, 'utf8'))
+    const [base, tuned] = results.systems
+    const other = { ...tuned, name: 'other', about: { ...tuned.about, adapterSha256: 'f'.repeat(64) } }
+    const comparisons = [...results.comparisons, { ...results.comparisons[0], system: 'other' }]
+    await writeFile(path, JSON.stringify({ ...results, systems: [base, tuned, other], comparisons }))
+    expect((await plan({ evaluation: folder })).card).toBe((await plan({ evaluation })).card)
+
+    await writeFile(path, JSON.stringify({ ...results, systems: [base, other] }))
+    const sent = join(run, 'adapter')
+    await expect(plan({ evaluation: folder })).rejects.toMatchObject({
+      code: 'ERR_FIRE_CHECKPOINT',
+      message: `The evaluation ${folder} is of ${sent} with SHA-256 ${other.about.adapterSha256}, not of ${sent} with SHA-256 ${tuned.about.adapterSha256}`,
+      hint: expect.stringContaining('evaluate --adapter'),
+    })
+    await writeFile(path, JSON.stringify({ ...results, systems: [base] }))
+    await expect(plan({ evaluation: folder })).rejects.toThrow(`${folder} is of no adapter, not of ${sent}`)
+  })
+
   it('says that nothing is known of an accuracy that was not measured', async () => {
     expect((await plan()).card).toContain('nothing is known of its accuracy')
   })
