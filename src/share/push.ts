@@ -41,7 +41,7 @@ export async function planShipment(settings: ShareSettings): Promise<Shipment> {
   const { repo, run, evaluation, license } = settings
   checkName('the repository', repo)
   const first = await sharedFolder(settings.folder, '')
-  const about = await readAbout(first.folder, run, evaluation)
+  const about = await readAbout(first, run, evaluation)
   const baseModel = settings.baseModel ?? (await readManifest(about.training.config.model))?.repo
   if (baseModel === undefined) {
     throw new ArgumentError(`Nothing says where ${about.training.config.model} is on the hub`, {

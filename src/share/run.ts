@@ -3,12 +3,14 @@ import { existsSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { hashModel } from '../data/files.js'
 import { readJsonl } from '../data/jsonl.js'
+import { readMergedFrom } from '../data/merged.js'
 import { pair } from '../data/records.js'
 import { CheckpointError, FileError } from '../errors.js'
 import { type EvaluationResults, readEvaluation } from '../evaluate/finished.js'
 import { readTraining } from '../report/collect.js'
 import type { Training } from '../report/describe.js'
-import { runFiles } from '../train/run-folder.js'
+import { runAdapters, runFiles } from '../train/run-folder.js'
+import type { Shared } from './folder.js'
 
 /** The pairs of a training, counted. */
 export interface PairsAbout {
@@ -35,11 +37,11 @@ export interface About {
 }
 
 /**
- * @param folder what is shared; its run is found when it is the run's own adapter. @param run that of any other folder.
- * @throws {FileError} when there is no complete run. @throws {CheckpointError} when the evaluation is of another adapter.
+ * @param run default: that of the run's own adapter.
+ * @throws {FileError} when there is no complete run. @throws {CheckpointError} when run or evaluation are of another adapter.
  */
 export async function readAbout(
-  folder: string,
+  { kind, folder }: Pick<Shared, 'kind' | 'folder'>,
   run: string | undefined,
   evaluation: string | undefined,
 ): Promise<About> {
@@ -54,27 +56,61 @@ export async function readAbout(
     })
   }
   const training = await readTraining(join(place, runFiles.metrics))
-  const { best, step } = training.report
+  const sent: Sent = { folder, sha256: kind === 'adapter' ? await hashModel(folder) : await mergedHash(folder) }
   const file = training.config.data.train
   return {
     training,
-    steps: best && basename(folder) === runFiles.best ? best.step : step,
+    steps: await stepsBehind(sent, place, training),
     pairs: existsSync(file) ? await countPairs(file) : null,
-    evaluation: evaluation === undefined ? null : await evaluationOf(folder, evaluation),
+    evaluation: evaluation === undefined ? null : await evaluationOf(sent, evaluation),
   }
+}
+
+/** What is shared, and the hash of its adapter. */
+interface Sent {
+  folder: string
+  sha256: string
+}
+
+/** Of the adapter that was merged into a model. */
+async function mergedHash(folder: string): Promise<string> {
+  const from = await readMergedFrom(folder)
+  if (from) return from.adapterSha256
+  throw new CheckpointError(`Nothing in ${folder} says which adapter was merged into it, so it cannot be checked`, {
+    detail: { path: folder },
+    hint: 'Merge again: `fire-train merge` writes fire-train.merge.json into the folder.',
+  })
+}
+
+/** Optimizer steps of the adapter of a run that is shared. @throws {CheckpointError} when it is none of this run. */
+async function stepsBehind({ folder, sha256 }: Sent, run: string, { report }: Training): Promise<number> {
+  const { best } = report
+  const kept = [
+    ...(best ? [{ step: best.step, path: join(run, runFiles.best) }] : []),
+    ...(await runAdapters(run)).reverse(),
+  ]
+  const hashes: string[] = []
+  for (const { step, path } of kept) {
+    const hash = await hashModel(path)
+    if (hash === sha256) return step
+    hashes.push(`${path} with SHA-256 ${hash}`)
+  }
+  throw new CheckpointError(
+    `${folder} has an adapter with SHA-256 ${sha256}, and the run ${run} has another: ${hashes.join(', ')}`,
+    { detail: { path: folder, run }, hint: 'Name the run that the adapter is from with --run.' },
+  )
 }
 
 /**
  * The numbers of one adapter, and of the baseline.
  * @throws {CheckpointError} when they are of another one.
  */
-async function evaluationOf(adapter: string, folder: string): Promise<EvaluationResults> {
+async function evaluationOf(sent: Sent, folder: string): Promise<EvaluationResults> {
   const results = await readEvaluation(folder)
-  const sha256 = await hashModel(adapter)
   const { baseline, systems, comparisons } = results
-  const sent = systems.filter(({ about }) => about.adapterSha256 === sha256).map(({ name }) => name)
-  if (sent.length > 0) {
-    const isShown = (name: string): boolean => name === baseline || sent.includes(name)
+  const names = systems.filter(({ about }) => about.adapterSha256 === sent.sha256).map(({ name }) => name)
+  if (names.length > 0) {
+    const isShown = (name: string): boolean => name === baseline || names.includes(name)
     return {
       ...results,
       systems: systems.filter(({ name }) => isShown(name)),
@@ -83,12 +119,12 @@ async function evaluationOf(adapter: string, folder: string): Promise<Evaluation
   }
   const evaluated = systems
     .filter(({ about }) => about.adapterSha256 !== undefined)
-    .map(({ about }) => `${resolve(folder, String(about.adapter))} with SHA-256 ${about.adapterSha256}`)
+    .map(({ about }) => `${resolve(folder, String(about.adapter ?? about.model))} with SHA-256 ${about.adapterSha256}`)
   throw new CheckpointError(
-    `The evaluation ${folder} is of ${evaluated.join(' and ') || 'no adapter'}, not of ${adapter} with SHA-256 ${sha256}`,
+    `The evaluation ${folder} is of ${evaluated.join(' and ') || 'no adapter'}, not of ${sent.folder} with SHA-256 ${sent.sha256}`,
     {
-      detail: { path: folder, adapter },
-      hint: 'Evaluate what is sent (`fire-train evaluate --adapter`), name its evaluation, or leave --evaluation out.',
+      detail: { path: folder, sent: sent.folder },
+      hint: 'Evaluate the adapter (`fire-train evaluate --adapter`), name its evaluation, or leave --evaluation out.',
     },
   )
 }

@@ -5,6 +5,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse, stringify } from 'yaml'
+import { hashModel } from '../../src/data/files.js'
+import { writeMergedFrom } from '../../src/data/merged.js'
 import { loadPipeline, runPipeline } from '../../src/pipeline/index.js'
 import { planShipment } from '../../src/share/push.js'
 import { resolveTrainConfig } from '../../src/train/config.js'
@@ -177,6 +179,7 @@ describe('a merged model', () => {
   it('goes with what loaders read, and without the rest', async () => {
     const folder = join(world.root, 'merged')
     await cp(world.model, folder, { recursive: true })
+    await writeMergedFrom(folder, { base: 'model', adapterSha256: await hashModel(join(run, 'adapter')) })
     for (const name of ['model.safetensors', 'chat_template.jinja', 'README.md', 'notes.txt', 'LICENSE']) {
       await writeFile(join(folder, name), name)
     }
@@ -186,10 +189,31 @@ describe('a merged model', () => {
     expect(names).toEqual(
       expect.arrayContaining(['README.md', 'config.json', 'model.safetensors', 'chat_template.jinja', 'LICENSE']),
     )
-    expect(leftOut).toEqual(expect.arrayContaining(['README.md', 'notes.txt']))
+    expect(leftOut).toEqual(expect.arrayContaining(['README.md', 'fire-train.merge.json', 'notes.txt']))
     expect(card).toContain('base_model_relation: finetune')
     expect(card).toContain(`vllm serve ${repo}\n`)
     await expect(plan({ folder })).rejects.toThrow(/in no training run.*nothing to write its card from/)
+    expect((await plan({ folder, run, evaluation })).card).toContain('| All questions | ')
+  })
+
+  it('is of the run that made its adapter, or is refused', async () => {
+    const folder = join(world.root, 'merged-other')
+    await cp(world.model, folder, { recursive: true })
+    await writeFile(join(folder, 'model.safetensors'), '')
+    await expect(plan({ folder, run })).rejects.toMatchObject({
+      code: 'ERR_FIRE_CHECKPOINT',
+      message: `Nothing in ${folder} says which adapter was merged into it, so it cannot be checked`,
+      hint: expect.stringContaining('Merge again'),
+    })
+    const adapterSha256 = 'f'.repeat(64)
+    await writeMergedFrom(folder, { base: 'model', adapterSha256 })
+    const own = join(run, 'adapter')
+    await expect(plan({ folder, run })).rejects.toThrow(
+      `${folder} has an adapter with SHA-256 ${adapterSha256}, and the run ${run} has another: ${own} with SHA-256 ${await hashModel(own)}`,
+    )
+    const record = join(folder, 'fire-train.merge.json')
+    await writeFile(record, '{}')
+    await expect(plan({ folder, run })).rejects.toThrow(`${record} does not say what the model was merged from`)
   })
 })
 
