@@ -176,7 +176,8 @@ export const trainSettings = z.strictObject({
       .default(null)
       .meta(inputPath('Pair records to evaluate while training, never trained on, JSON Lines')),
     evalShare: z.number().gt(0).lt(1).nullable().default(null).meta({
-      description: 'Hold out this share of data.train instead: all pairs of images that the seed chooses',
+      description:
+        'Hold out about this share of the images of data.train instead, with all their pairs: the same images in every run',
       rulesOut: 'eval',
     }),
     order: z.enum(orders).default('random').meta({

@@ -9,7 +9,9 @@ import { hashModel } from '../../src/data/files.js'
 import { writeMergedFrom } from '../../src/data/merged.js'
 import { loadPipeline, runPipeline } from '../../src/pipeline/index.js'
 import { planShipment } from '../../src/share/push.js'
+import type { Example } from '../../src/train/collate.js'
 import { resolveTrainConfig } from '../../src/train/config.js'
+import { placeOf } from '../../src/train/held-out.js'
 import { train } from '../../src/train/train.js'
 import { fakeNative, type World, writeWorld } from '../fakes/world.js'
 import { WritableHub } from '../hub/writable.js'
@@ -112,9 +114,12 @@ describe('the card', () => {
 
   it('is of the best adapter where the run kept one, with the steps and the pairs behind it', async () => {
     const output = join(world.root, 'best-run')
+    const images = new Set(world.records.map(({ images: [{ sha256 }] }) => sha256))
+    const places = [...images].map((image) => placeOf([{ input: { images: [image] } } as Example]))
+    const [first, second] = places.sort((a, b) => a - b)
     const settings = {
       ...{ model: world.model, output, batchSize: 4, epochs: 2, evalEvery: 1, seed: 1 },
-      data: { train: world.pairs, evalShare: 0.3 },
+      data: { train: world.pairs, evalShare: (first + second) / 2 },
       lora: { init: join(run, 'adapter') },
       checkpoint: { best: 'eval_logps/chosen' },
     } as const
