@@ -90,6 +90,9 @@ export async function loadPipeline(
   // What the file leaves to defaults is left to those of the stage and its preset.
   const own = ['output', 'rounds']
   const common = Object.fromEntries(Object.entries(tree).filter(([key]) => !isSection(key) && !own.includes(key)))
+  // Of stages that take it: what one of them has a use for has an effect.
+  const used = Object.assign({}, ...present.map(({ name }) => tree[name]), common)
+  refuseUseless(sharedSettings, common, used, locate())
   const rounds = tree.rounds as number | undefined
   const folders = Array.from({ length: rounds ?? 0 }, (_, i) => join(output, roundName(i + 1)))
   const artifacts: Artifacts = rounds === undefined ? {} : { rounds: folders }

@@ -3,7 +3,7 @@ import { stringify } from 'yaml'
 import { coefficientNames, objectives, usedCoefficients } from '../engine/objectives.js'
 import { ConfigError } from '../errors.js'
 import { nearest } from '../options.js'
-import { checkTree, configError, type Locate, readSettings } from '../settings/file.js'
+import { checkTree, configError, type Locate, readSettings, refuseUseless } from '../settings/file.js'
 import { describeIssues, type Problem } from '../settings/problems.js'
 import { pathsOf } from '../settings/setting.js'
 import { isTree, resolvePaths, type Source, type Tree } from '../settings/source.js'
@@ -18,8 +18,10 @@ const pathKeys = pathsOf(trainSettings)
  * @throws {ConfigError} listing every mistake.
  */
 export async function loadTrainConfig(path: string, overrides: readonly string[] = []): Promise<TrainConfig> {
-  const settings = await readSettings(path, overrides, pathKeys)
-  return checkTrainTree(settings.tree, settings.locate())
+  const { tree, locate } = await readSettings(path, overrides, pathKeys)
+  const config = checkTrainTree(tree, locate())
+  refuseUseless(trainSettings, tree, config, locate())
+  return config
 }
 
 /** The same checks for a configuration given as an object; relative paths are resolved against the working folder. */
