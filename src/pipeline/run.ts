@@ -1,6 +1,6 @@
 /** Runs stages one after the other, those that need it: the others' inputs, settings and outputs are as they were. */
-import { join, relative, sep } from 'node:path'
-import { sha256 } from '../data/files.js'
+import { join, relative } from 'node:path'
+import { isWithin, sha256 } from '../data/files.js'
 import { lockOutput } from '../data/lock.js'
 import { isAbort, reasonOf, throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
@@ -90,9 +90,7 @@ export async function planPipeline({ output, stages }: Pipeline, signal?: AbortS
   const made: { path: string; by: string }[] = []
   const lines: string[] = []
   for (const stage of stages) {
-    const maker = made.find(({ path }) =>
-      stage.inputs.some((input) => `${input.path}${sep}`.startsWith(`${path}${sep}`)),
-    )?.by
+    const maker = made.find(({ path }) => stage.inputs.some((input) => isWithin(input.path, path)))?.by
     const before = manifest.stages[stage.name]
     let reason: string | null
     if (!before) reason = neverRan.reason

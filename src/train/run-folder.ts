@@ -4,9 +4,9 @@
  */
 import { existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
-import { isAbsolute, join, relative } from 'node:path'
+import { join } from 'node:path'
 import { z } from 'zod'
-import { markFolder, removeFolder, removeTemporaries, sha256File, writeFileAtomic } from '../data/files.js'
+import { isWithin, markFolder, removeFolder, removeTemporaries, sha256File, writeFileAtomic } from '../data/files.js'
 import { asFileError, CheckpointError, ConfigError, guarded } from '../errors.js'
 import { assertSameRun, type Checkpoint, findCheckpoint, listSteps, type Made, pruneCheckpoints } from './checkpoint.js'
 import { formatConfig } from './config.js'
@@ -72,11 +72,6 @@ function refuseInputs({ output, model, data, lora }: TrainConfig, replaced: stri
       detail: { key, path },
     })
   }
-}
-
-function isWithin(path: string, folder: string): boolean {
-  const way = relative(folder, path)
-  return way === '' || (!way.startsWith('..') && !isAbsolute(way))
 }
 
 async function madeOf({ data, model, lora }: TrainConfig): Promise<Made> {
