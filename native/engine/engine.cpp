@@ -237,28 +237,34 @@ void Engine::reserve(const std::vector<Pair>& pairs, const Objective& objective,
   reserved_.push_back(size);
 }
 
+Sequence Engine::resolve(const SequenceRef& sequence) const {
+  return make_sequence(sequence.ids, features(sequence.images), sequence.ids.size(), config_);
+}
+
 std::vector<std::vector<float>> Engine::logprobs(const std::vector<SequenceRef>& sequences, bool use_adapter,
                                                  Cancel cancel) {
-  std::vector<SequenceToScore> resolved;
-  for (const SequenceRef& s : sequences) resolved.push_back({s.ids, features(s.images)});
+  std::vector<Sequence> resolved;
+  for (const SequenceRef& s : sequences) resolved.push_back(resolve(s));
   return on_weights([&] { return token_logprobs(context(cancel), use_adapter ? adapter_.get() : nullptr, resolved); });
 }
 
 std::vector<Generation> Engine::generate(const std::vector<PromptRef>& prompts, const SamplingSpec& sampling,
                                          bool use_adapter, const GenerationEvents& events, Cancel cancel) {
-  std::vector<GenerationPrompt> resolved;
-  for (const PromptRef& p : prompts) resolved.push_back({p.sequence.ids, features(p.sequence.images), p.seed});
+  std::vector<Sequence> resolved;
+  std::vector<uint64_t> seeds;
+  for (const PromptRef& p : prompts) {
+    resolved.push_back(resolve(p.sequence));
+    seeds.push_back(p.seed);
+  }
   return on_weights([&] {
-    return fire::generate(context(cancel), use_adapter ? adapter_.get() : nullptr, resolved, sampling, events);
+    return fire::generate(context(cancel), use_adapter ? adapter_.get() : nullptr, resolved, seeds, sampling, events);
   });
 }
 
 std::vector<std::vector<float>> Engine::attention(const SequenceRef& sequence, const std::vector<int32_t>& positions,
                                                   bool use_adapter) {
-  return on_weights([&] {
-    return image_attention(context(), use_adapter ? adapter_.get() : nullptr, {sequence.ids, features(sequence.images)},
-                           positions);
-  });
+  return on_weights(
+      [&] { return image_attention(context(), use_adapter ? adapter_.get() : nullptr, resolve(sequence), positions); });
 }
 
 void Engine::save_adapter(const std::string& directory, const std::string& base_model) const {

@@ -138,6 +138,7 @@ class Engine {
   void reserve(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
                const PackedBatch& batch);
   std::vector<const ImageFeatures*> features(const std::vector<std::string>& ids) const;
+  Sequence resolve(const SequenceRef& sequence) const;
   /// With `training` its gradient grows and dropout is on; nullptr = values only.
   StepStats run(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
                 Optimizer* training, Cancel cancel);

@@ -30,18 +30,17 @@ struct Active {
 
 class Generator {
  public:
-  Generator(const Context& context, const Adapter* adapter, const std::vector<GenerationPrompt>& prompts,
-            const SamplingSpec& sampling, const GenerationEvents& events)
+  Generator(const Context& context, const Adapter* adapter, const std::vector<Sequence>& prompts,
+            std::span<const uint64_t> seeds, const SamplingSpec& sampling, const GenerationEvents& events)
       : context_(context),
         decoder_(context),
         adapter_(adapter),
         prompts_(prompts),
+        seeds_(seeds),
         sampling_(sampling),
         events_(events),
-        results_(prompts.size()) {
-    for (const GenerationPrompt& p : prompts)
-      sequences_.push_back(make_sequence(p.ids, p.images, p.ids.size(), context.config));
-    shared_ = share_parts(sequences_);
+        results_(prompts.size()),
+        shared_(share_parts(prompts)) {
     for (const SharedPart& part : shared_.parts) parts_.push_back({part.prompts});
     plan_ = plan_cache(prompts, shared_, sampling.batch_size, sampling.max_new_tokens);
     for (int64_t s = plan_.slots - 1; s >= 0; --s) free_slots_.push_back(s);
@@ -95,7 +94,7 @@ class Generator {
   }
 
   void feed_prompt(DecoderInput& input, Active& a) {
-    const Sequence& s = sequences_[a.prompt];
+    const Sequence& s = prompts_[a.prompt];
     const KeyRange context = context_behind(input, shared_.of[a.prompt]);
     const size_t begin = shared_.own_begin(a.prompt), end = s.ids.size();
     a.begun = true;
@@ -131,7 +130,7 @@ class Generator {
     }
     const int64_t at = plan_.levels[tokens.level].place_begin(part.place);
     if (begins) {
-      append_rows(input, sequences_[tokens.prompt], tokens.begin, tokens.end);
+      append_rows(input, prompts_[tokens.prompt], tokens.begin, tokens.end);
       attend(input, rows, above, at, 0, false);
     }
     std::vector<KeyRange> ranges(input.plan.ranges.begin() + above.begin, input.plan.ranges.begin() + above.end);
@@ -169,8 +168,8 @@ class Generator {
 
   /// The draw for the next token of a prompt: a value of its seed and of how many it has alone.
   double uniform_of(const Active& a) const {
-    const Philox4 bits = philox(prompts_[a.prompt].seed, {static_cast<uint32_t>(results_[a.prompt].tokens.size()), 0,
-                                                          static_cast<uint32_t>(RngStream::sampling), 0});
+    const Philox4 bits = philox(seeds_[a.prompt], {static_cast<uint32_t>(results_[a.prompt].tokens.size()), 0,
+                                                   static_cast<uint32_t>(RngStream::sampling), 0});
     return uniform53(bits[0], bits[1]);
   }
 
@@ -204,12 +203,12 @@ class Generator {
   const Context& context_;
   const Decoder decoder_;
   const Adapter* adapter_;
-  const std::vector<GenerationPrompt>& prompts_;
+  const std::vector<Sequence>& prompts_;
+  const std::span<const uint64_t> seeds_;
   const SamplingSpec& sampling_;
   const GenerationEvents& events_;
   std::vector<Generation> results_;
-  std::vector<Sequence> sequences_;
-  SharedParts shared_;
+  const SharedParts shared_;
   std::vector<Part> parts_;
   size_t next_ = 0;    // of shared_.order
   int64_t pass_ = -1;  // of the decoder
@@ -222,13 +221,13 @@ class Generator {
 
 }  // namespace
 
-std::vector<Generation> generate(const Context& context, const Adapter* adapter,
-                                 const std::vector<GenerationPrompt>& prompts, const SamplingSpec& sampling,
+std::vector<Generation> generate(const Context& context, const Adapter* adapter, const std::vector<Sequence>& prompts,
+                                 std::span<const uint64_t> seeds, const SamplingSpec& sampling,
                                  const GenerationEvents& events) {
   if (prompts.empty()) return {};
   if (sampling.max_new_tokens <= 0) throw Error(Code::invalid_argument, "maxNewTokens must be positive");
   if (sampling.stop_strings) sampling.stop_strings->check(context.config.text.vocab_size);
-  return Generator(context, adapter, prompts, sampling, events).run();
+  return Generator(context, adapter, prompts, seeds, sampling, events).run();
 }
 
 }  // namespace fire

@@ -35,9 +35,9 @@ struct GenerationEvents {
   std::function<void(size_t prompt, const Generation& result)> on_end;
 };
 
-/// Of the model with `adapter`; nullptr = the reference. One result a prompt, in their order.
-std::vector<Generation> generate(const Context& context, const Adapter* adapter,
-                                 const std::vector<GenerationPrompt>& prompts, const SamplingSpec& sampling,
+/// Of the model with `adapter`; nullptr = the reference. A seed a prompt. One result a prompt, in their order.
+std::vector<Generation> generate(const Context& context, const Adapter* adapter, const std::vector<Sequence>& prompts,
+                                 std::span<const uint64_t> seeds, const SamplingSpec& sampling,
                                  const GenerationEvents& events);
 
 }  // namespace fire

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "objective/packing.h"
 #include "objective/row_summary.h"
 
 namespace fire {
@@ -133,21 +134,17 @@ void score(const Context& context, const Adapter* adapter, std::span<const Seque
 }  // namespace
 
 std::vector<std::vector<float>> token_logprobs(const Context& context, const Adapter* adapter,
-                                               std::span<const SequenceToScore> sequences) {
-  std::vector<Sequence> made;
-  for (const SequenceToScore& s : sequences)
-    made.push_back(make_sequence(s.ids, s.images, s.ids.size(), context.config));
+                                               std::span<const Sequence> sequences) {
   std::vector<std::vector<float>> logprobs(sequences.size());
-  for (const TreeMembers& pass : cut_into_passes(made)) score(context, adapter, made, pass, logprobs);
+  for (const TreeMembers& pass : cut_into_passes(sequences)) score(context, adapter, sequences, pass, logprobs);
   return logprobs;
 }
 
 std::vector<std::vector<float>> image_attention(const Context& context, const Adapter* adapter,
-                                                const SequenceToScore& sequence,
-                                                const std::vector<int32_t>& positions) {
+                                                const Sequence& sequence, const std::vector<int32_t>& positions) {
   Arena::Scope scope(context.arena);
   DecoderInput input;
-  append_sequence(input, sequence.ids, sequence.images, context.config);
+  append_sequence(input, sequence);
   std::vector<int32_t> columns;
   for (const ImagePlacement& image : input.images) columns.insert(columns.end(), image.rows.begin(), image.rows.end());
   std::vector<AttentionRequest> requests;

@@ -6,10 +6,6 @@
 namespace fire {
 namespace {
 
-/// A shorter run saves less, once, than one more range costs in the attention of every new token. No more than
-/// sequences of one tree have in common (sequence_tree.cpp), or short beginnings would never be found.
-constexpr size_t least_rows = 16;
-
 /// Without its last token, or the image that it ends with.
 void drop_end(Sequence& s) {
   size_t end = s.ids.size() - 1;
@@ -37,7 +33,7 @@ void add_tree(SharedParts& shared, const SequenceTree& tree, const std::vector<s
     const SharedPart* parent = above < 0 ? nullptr : &shared.parts[static_cast<size_t>(above)];
     const size_t begin = parent ? parent->end : 0;
     part_of[n] = above;
-    if (through[n] > 1 && node.end - begin >= least_rows) {
+    if (through[n] > 1 && node.end - begin >= least_shared) {
       part_of[n] = static_cast<int32_t>(shared.parts.size());
       shared.parts.push_back(
           {above, members[node.sequence], begin, node.end, parent ? parent->level + 1 : 0, through[n]});
@@ -75,7 +71,7 @@ SharedParts share_parts(std::vector<Sequence> prompts) {
   return shared;
 }
 
-CachePlan plan_cache(std::span<const GenerationPrompt> prompts, const SharedParts& shared, int64_t batch_size,
+CachePlan plan_cache(std::span<const Sequence> prompts, const SharedParts& shared, int64_t batch_size,
                      int64_t max_new_tokens) {
   CachePlan plan;
   plan.slots = std::clamp<int64_t>(batch_size, 1, static_cast<int64_t>(prompts.size()));

@@ -8,12 +8,6 @@
 
 namespace fire {
 
-struct GenerationPrompt {
-  std::vector<int32_t> ids;
-  std::vector<const ImageFeatures*> images;
-  uint64_t seed;
-};
-
 /// A run of prompt tokens that two prompts or more begin with, after their common parts before it.
 struct SharedPart {
   int32_t parent;     // -1: none
@@ -39,7 +33,7 @@ struct SharedParts {
   size_t own_begin(size_t prompt) const { return of[prompt] < 0 ? 0 : parts[static_cast<size_t>(of[prompt])].end; }
 };
 
-/// Prompts of a call, as `make_sequence` makes them. Runs that are too short to be worth rows of their own are not
+/// Of the prompts of a call. Runs that are too short to be worth rows of their own are not
 /// shared.
 SharedParts share_parts(std::vector<Sequence> prompts);
 
@@ -57,7 +51,7 @@ struct CachePlan {
   int64_t rows() const { return levels.empty() ? slots * own_rows : levels.back().place_begin(levels.back().places); }
 };
 
-CachePlan plan_cache(std::span<const GenerationPrompt> prompts, const SharedParts& shared, int64_t batch_size,
+CachePlan plan_cache(std::span<const Sequence> prompts, const SharedParts& shared, int64_t batch_size,
                      int64_t max_new_tokens);
 
 }  // namespace fire

@@ -6,10 +6,6 @@
 namespace fire {
 namespace {
 
-/// Sharing fewer tokens (a chat template's first words) saves less than it costs: one more range in the attention of
-/// every row, and fewer groups that a backward pass can work on side by side.
-constexpr size_t least_shared = 16;
-
 bool same_token(const Sequence& a, const Sequence& b, size_t at) {
   return a.ids[at] == b.ids[at] && a.images[at] == b.images[at];
 }
@@ -217,9 +213,7 @@ std::vector<std::vector<int32_t>> append_trees(DecoderInput& input, std::span<co
   return rows;
 }
 
-int32_t append_sequence(DecoderInput& input, std::span<const int32_t> ids, std::span<const ImageFeatures* const> images,
-                        const ModelConfig& config) {
-  const Sequence sequence = make_sequence({ids.begin(), ids.end()}, images, ids.size(), config);
+int32_t append_sequence(DecoderInput& input, const Sequence& sequence) {
   return append_trees(input, {&sequence, 1}, {{0}})[0][0];
 }
 

@@ -11,6 +11,10 @@
 
 namespace fire {
 
+/// Sharing fewer tokens (a chat template's first words) saves less than it costs: one more range in the attention of
+/// every row behind them, and fewer groups that a backward pass can work on side by side.
+constexpr size_t least_shared = 16;
+
 /// A sequence as the decoder reads it.
 struct Sequence {
   std::vector<int32_t> ids;
@@ -69,7 +73,6 @@ std::vector<std::vector<int32_t>> append_trees(DecoderInput& input, std::span<co
                                                const TreeMembers& trees);
 
 /// Lays out one sequence by itself. Returns its first row.
-int32_t append_sequence(DecoderInput& input, std::span<const int32_t> ids, std::span<const ImageFeatures* const> images,
-                        const ModelConfig& config);
+int32_t append_sequence(DecoderInput& input, const Sequence& sequence);
 
 }  // namespace fire

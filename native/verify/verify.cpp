@@ -202,7 +202,7 @@ class Verifier {
     }
     Arena::Scope scope(arena);
     DecoderInput input;
-    append_sequence(input, item.ids(true), pointers, config());
+    append_sequence(input, make_sequence(item.ids(true), pointers, item.pair.prompt.size(), config()));
     for (int32_t i = 0; i < static_cast<int32_t>(input.tokens()); ++i) input.read_rows.push_back(i);
     DecoderPass pass;
     pass.observer = &observer;

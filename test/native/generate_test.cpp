@@ -169,11 +169,7 @@ TEST("generate: who shares what, in which order, in how much cache") {
       {joined({{7}, image, {1, 1, 1}}), cat},         // 8 begins like 0, but not for long
   };
   std::vector<Sequence> sequences;
-  std::vector<GenerationPrompt> prompts;
-  for (const auto& [ids, features] : asked) {
-    sequences.push_back(sequence_of(ids, features));
-    prompts.push_back({ids, {features}, 0});
-  }
+  for (const auto& [ids, features] : asked) sequences.push_back(sequence_of(ids, features));
   const SharedParts shared = share_parts(sequences);
   std::vector<size_t> order = shared.order;
   CHECK(shared.parts.size() == 4);
@@ -190,7 +186,7 @@ TEST("generate: who shares what, in which order, in how much cache") {
   std::sort(order.begin(), order.end());
   for (size_t i = 0; i < order.size(); ++i) CHECK(order[i] == i);
   // own rows: the longest part that is not shared and nine of ten new tokens
-  const CachePlan wide = plan_cache(prompts, shared, 100, 10), narrow = plan_cache(prompts, shared, 2, 10);
+  const CachePlan wide = plan_cache(sequences, shared, 100, 10), narrow = plan_cache(sequences, shared, 2, 10);
   CHECK(wide.slots == 9 && wide.own_rows == 21 + 9 && wide.levels.size() == 2);
   CHECK(wide.levels[0].places == 3 && wide.levels[0].rows == 29);
   CHECK(wide.levels[1].places == 1 && wide.levels[1].rows == 16);

@@ -150,7 +150,7 @@ TEST("sequence tree: a row is what comes before it, once, and attends to exactly
       }
     }
     DecoderInput input;
-    append_sequence(input, std::vector<int32_t>{7, 7}, {}, w.engine.config());  // others stand before
+    append_sequence(input, make_sequence({7, 7}, {}, 2, w.engine.config()));  // others stand before
     const auto rows = append_trees(input, sequences, trees);
     CHECK(input.plan.groups == 1 + static_cast<int32_t>(trees.size()));
 
