@@ -49,7 +49,10 @@ export interface TrainOptions extends PrepareOptions {
   onStart?: (start: { step: number; totalSteps: number }) => void
   /** After each optimizer step. */
   onProgress?: (progress: TrainProgress) => void
-  /** Go on from the newest checkpoint of the output folder (from the start when it has none). */
+  /**
+   * Go on from the newest checkpoint of the output folder. When it has none, the run starts anew, and replaces what the same run
+   * left before it was cut off; a finished run is left alone, unless `overwrite` is given too.
+   */
   resume?: boolean
   /** Delete an earlier run in the output folder first. */
   overwrite?: boolean
@@ -136,6 +139,9 @@ export async function train(config: TrainConfig, options: TrainOptions = {}): Pr
         folder.checkpoint,
         failures.map(({ id }) => id),
       )
+    if (mode.resume && folder.replaced.length > 0) {
+      options.onLog?.(`no checkpoint to resume from: starting again, in place of ${folder.replaced.join(', ')}`)
+    }
     await clearEarlierRun(config, folder)
     await writeResolvedConfig(config)
     if (failures.length > 0) await writeJsonl(join(config.output, runFiles.failed), failures)

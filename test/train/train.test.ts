@@ -204,6 +204,19 @@ describe('train', () => {
     await expect(run(config('used', { maxSteps: 3, seed: 7 }), { resume: true })).rejects.toThrow(/has changed since/)
   })
 
+  it('does not take a finished run without a checkpoint for one that was cut off', async () => {
+    const settings = config('uncheckpointed', { maxSteps: 2, checkpoint: { every: 0 } })
+    await run(settings)
+    const adapter = await adapterOf(settings)
+    await expect(run(settings, { resume: true })).rejects.toThrow(
+      /uncheckpointed holds a finished run, and no checkpoint to go on from/,
+    )
+    expect(await adapterOf(settings)).toBe(adapter)
+    // A pipeline that was killed before it had written the end down.
+    expect(await run(settings, { resume: true, overwrite: true })).toMatchObject({ step: 2, resumedFrom: 0 })
+    expect(await adapterOf(settings)).toBe(adapter)
+  })
+
   it('knows its model by its content: one that moved is the same, another one at its place is refused', async () => {
     const model = join(world.root, 'first-model')
     await cp(world.model, model, { recursive: true })
@@ -238,7 +251,7 @@ describe('train', () => {
     const init = join(settings.output, 'adapter')
     const again = config('start', { maxSteps: 1, lora: { init } })
     await expect(run(again, { overwrite: true })).rejects.toThrow(
-      /lora\.init is .*adapter, which --overwrite would delete/,
+      /lora\.init is .*adapter, which would be deleted with .*adapter of an earlier run/,
     )
     expect(existsSync(join(init, 'adapter_model.safetensors'))).toBe(true)
   })
