@@ -1,19 +1,20 @@
 /** What is known of a model that is shared: its training, the pairs, its evaluation. */
 import { existsSync } from 'node:fs'
-import { basename, dirname, join, resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { hashModel } from '../data/files.js'
 import { readJsonl } from '../data/jsonl.js'
 import { readMergedFrom } from '../data/merged.js'
 import { pair } from '../data/records.js'
 import { CheckpointError, FileError } from '../errors.js'
 import { type EvaluationResults, readEvaluation } from '../evaluate/finished.js'
-import { readTraining } from '../report/collect.js'
 import type { Training } from '../report/describe.js'
-import { runAdapters, runFiles } from '../train/run-folder.js'
+import { runFiles } from '../train/run-folder.js'
 import type { Shared } from './folder.js'
+import { type Lineage, lineageOf, runOf, type Sent } from './lineage.js'
 
-/** The pairs of a training, counted. */
+/** The pairs of the trainings, counted. */
 export interface PairsAbout {
+  files: number
   pairs: number
   /** Distinct ones. */
   images: number
@@ -26,11 +27,10 @@ export interface PairsAbout {
 }
 
 /** Everything that a card says. */
-export interface About {
+export interface About extends Lineage {
+  /** The last of its trainings. */
   training: Training
-  /** Optimizer steps behind what is shared: fewer than the run had where that is its best adapter. */
-  steps: number
-  /** Null where the file of the pairs is gone. */
+  /** Null where a file of the pairs is gone. */
   pairs: PairsAbout | null
   /** Of what is shared and of what it is compared with; null where none is given. */
   evaluation: EvaluationResults | null
@@ -45,9 +45,7 @@ export async function readAbout(
   run: string | undefined,
   evaluation: string | undefined,
 ): Promise<About> {
-  const isOwn = [runFiles.adapter, runFiles.best].some((name) => name === basename(folder))
-  const own = isOwn ? dirname(folder) : undefined
-  const place = run ?? own
+  const place = run ?? runOf(folder)
   if (place === undefined || !existsSync(join(place, runFiles.report))) {
     const what = place === undefined ? `${folder} is in no training run` : `${place} is no complete training run`
     throw new FileError(`${what}, so there is nothing to write its card from`, {
@@ -55,21 +53,16 @@ export async function readAbout(
       hint: 'Name the folder that `fire-train train` wrote with --run.',
     })
   }
-  const training = await readTraining(join(place, runFiles.metrics))
   const sent: Sent = { folder, sha256: kind === 'adapter' ? await hashModel(folder) : await mergedHash(folder) }
-  const file = training.config.data.train
+  const lineage = await lineageOf(sent, place)
+  const trainings = lineage.stretches.map(({ training }) => training)
+  const files = [...new Set(trainings.map(({ config }) => config.data.train))]
   return {
-    training,
-    steps: await stepsBehind(sent, place, training),
-    pairs: existsSync(file) ? await countPairs(file) : null,
+    ...lineage,
+    training: trainings[trainings.length - 1],
+    pairs: files.every((file) => existsSync(file)) ? await countPairs(files) : null,
     evaluation: evaluation === undefined ? null : await evaluationOf(sent, evaluation),
   }
-}
-
-/** What is shared, and the hash of its adapter. */
-interface Sent {
-  folder: string
-  sha256: string
 }
 
 /** Of the adapter that was merged into a model. */
@@ -80,25 +73,6 @@ async function mergedHash(folder: string): Promise<string> {
     detail: { path: folder },
     hint: 'Merge again: `fire-train merge` writes fire-train.merge.json into the folder.',
   })
-}
-
-/** Optimizer steps of the adapter of a run that is shared. @throws {CheckpointError} when it is none of this run. */
-async function stepsBehind({ folder, sha256 }: Sent, run: string, { report }: Training): Promise<number> {
-  const { best } = report
-  const kept = [
-    ...(best ? [{ step: best.step, path: join(run, runFiles.best) }] : []),
-    ...(await runAdapters(run)).reverse(),
-  ]
-  const hashes: string[] = []
-  for (const { step, path } of kept) {
-    const hash = await hashModel(path)
-    if (hash === sha256) return step
-    hashes.push(`${path} with SHA-256 ${hash}`)
-  }
-  throw new CheckpointError(
-    `${folder} has an adapter with SHA-256 ${sha256}, and the run ${run} has another: ${hashes.join(', ')}`,
-    { detail: { path: folder, run }, hint: 'Name the run that the adapter is from with --run.' },
-  )
 }
 
 /**
@@ -129,19 +103,29 @@ async function evaluationOf(sent: Sent, folder: string): Promise<EvaluationResul
   )
 }
 
-async function countPairs(file: string): Promise<PairsAbout> {
-  const about: PairsAbout = { pairs: 0, images: 0, questions: 0, byOrigin: {}, byCategory: {}, twins: {} }
+async function countPairs(files: readonly string[]): Promise<PairsAbout> {
+  const about: PairsAbout = {
+    files: files.length,
+    pairs: 0,
+    images: 0,
+    questions: 0,
+    byOrigin: {},
+    byCategory: {},
+    twins: {},
+  }
   const [images, questions] = [new Set<string>(), new Set<string>()]
   const add = (counts: Record<string, number>, name: string): void => {
     counts[name] = (Object.hasOwn(counts, name) ? counts[name] : 0) + 1
   }
-  for await (const { record } of readJsonl(file, pair)) {
-    about.pairs += 1
-    for (const { sha256 } of record.images) images.add(sha256)
-    questions.add(record.sampleId)
-    add(about.byOrigin, record.origin)
-    for (const { category } of record.edits) add(about.byCategory, category)
-    if (record.corrupted) add(about.twins, twinWords(record.corrupted))
+  for (const file of files) {
+    for await (const { record } of readJsonl(file, pair)) {
+      about.pairs += 1
+      for (const { sha256 } of record.images) images.add(sha256)
+      questions.add(record.sampleId)
+      add(about.byOrigin, record.origin)
+      for (const { category } of record.edits) add(about.byCategory, category)
+      if (record.corrupted) add(about.twins, twinWords(record.corrupted))
+    }
   }
   return { ...about, images: images.size, questions: questions.size }
 }

@@ -83,6 +83,8 @@ export interface TrainReport {
   output: string
   /** The adapter that training started from (`lora.init`); `null`: a fresh one. */
   init: string | null
+  /** What tells that adapter from another one at its place. */
+  initMark: string | null
   /** What the policy was compared with: the adapter of `init`, or the model without an adapter. */
   reference: 'init' | 'base'
   /** PEFT folder of the trained adapter, once the run is complete. */
@@ -261,6 +263,7 @@ class Run {
       stoppedEarly: this.#step < totalSteps ? this.#stopped : null,
       output,
       init: lora.init,
+      initMark: this.#folder.made.initMark,
       reference: lora.init === null ? 'base' : lora.reference,
       adapter: complete ? await this.#saveAdapter(problem) : null,
       best: this.#best,

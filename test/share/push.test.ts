@@ -9,6 +9,7 @@ import { hashModel } from '../../src/data/files.js'
 import { writeMergedFrom } from '../../src/data/merged.js'
 import { loadPipeline, runPipeline } from '../../src/pipeline/index.js'
 import { planShipment } from '../../src/share/push.js'
+import { counted } from '../../src/text/plural.js'
 import type { Example } from '../../src/train/collate.js'
 import { resolveTrainConfig } from '../../src/train/config.js'
 import { placeOf } from '../../src/train/held-out.js'
@@ -126,11 +127,38 @@ describe('the card', () => {
     const report = await train(resolveTrainConfig(settings), { native: fakeNative() })
     const { folder, card } = await plan({ folder: output })
     expect(folder).toBe(join(output, 'best'))
-    expect(card).toContain(`- ${12 - report.heldOut} pairs of 12 were used.`)
-    expect(card).toContain('Training went on from another adapter')
-    expect(card).toContain(`| steps | ${report.best?.step} of ${report.totalSteps}, 4 pairs each |`)
+    const steps = report.best?.step ?? 0
+    expect(card).toContain(
+      `- Trained in 2 runs, each from the adapter of the one before: 12 pairs of 12 in 3 steps; ${12 - report.heldOut} pairs of 12 in ${counted(steps, 'step')}.`,
+    )
+    expect(card).toContain(`| run | the last of 2, which took ${3 + steps} steps together |`)
+    // One file, read by both.
+    expect(card).toContain('- The file of the pairs is about ')
+    expect(card).toContain(`| steps | ${steps} of ${report.totalSteps}, 4 pairs each |`)
     const last = await plan({ folder: join(output, 'adapter') })
     expect(last.card).toContain(`| steps | ${report.step} of ${report.totalSteps}, 4 pairs each |`)
+
+    // A run that diverged after its best step: the last adapter is refused, of the best one this is said.
+    const path = join(output, 'train.json')
+    const complete = await readFile(path, 'utf8')
+    await writeFile(path, JSON.stringify({ ...report, problem: 'the loss diverged' }))
+    const said = `Training run 2 of 2 ended with a problem: the loss diverged. Its adapter of step ${steps} is what was taken.`
+    const diverged = await plan({ folder: output })
+    expect(diverged.card).toContain(`**${said}**`)
+    expect(diverged.problems).toEqual([said])
+    const shown = await push(output, repo, '--base-model', 'clinic/base')
+    expect(shown.stderr).toContain(`warning: ${said}`)
+
+    // Another adapter at the place of the first: nobody knows what that one was trained on.
+    await writeFile(path, complete)
+    expect((await plan({ folder: output })).problems).toEqual([])
+    const config = join(run, 'adapter', 'adapter_config.json')
+    const own = await readFile(config, 'utf8')
+    await writeFile(config, `${own}\n`)
+    const { card: alone } = await plan({ folder: output })
+    await writeFile(config, own)
+    expect(alone).toContain(`- ${12 - report.heldOut} pairs of 12 were used.`)
+    expect(alone).toContain('- Training began with another adapter; what that one was trained on is not known here')
   })
 
   it('has numbers of the adapter that is sent and of its baseline, and of no other', async () => {
