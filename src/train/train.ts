@@ -24,7 +24,7 @@ import { RunLog } from './run-log.js'
 import { learningRateFactor } from './schedule.js'
 import { checkPlaceholders, checkReference, isExact, startsAtReference } from './self-check.js'
 import { type TrainConfig, trainSettings } from './settings.js'
-import { type Found, nothingTracked, reasonToStop, type Tracking, track } from './tracking.js'
+import { type Found, nothingTracked, reasonToStop, requireValues, type Tracking, track } from './tracking.js'
 import type { Prepared, PrepareOptions } from './types.js'
 import { readVerdict } from './verdict.js'
 
@@ -313,6 +313,7 @@ class Run {
 
   async #evaluate(evaluation: Evaluation, log: RunLog): Promise<void> {
     const row = await evaluation.measure({ step: this.#step, epoch: this.#step / this.#prepared.order.stepsPerEpoch })
+    requireValues(this.#tracking, row, this.#config)
     const answers = this.#config.evalSamples > 0 ? await evaluation.answer(this.#step) : undefined
     const tracking = track(this.#tracking, row, this.#config)
     const isBest = tracking.best?.step === this.#step

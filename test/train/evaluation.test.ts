@@ -275,6 +275,33 @@ describe('early stopping and the best adapter', () => {
     }
   })
 
+  it.each(['checkpoint.best', 'earlyStopping.metric'])(
+    'ends at the first evaluation where %s has no value',
+    async (key) => {
+      const metric = 'eval_rewards/margins'
+      const settings = stopping('no-value', {
+        ...{ earlyStopping: undefined, checkpoint: {} },
+        ...(key === 'checkpoint.best' ? { checkpoint: { best: metric } } : { earlyStopping: { metric } }),
+      })
+      const fake = fakeNative()
+      const openEngine: typeof fake.openEngine = async (...given) => {
+        const engine = await fake.openEngine(...given)
+        const evaluate = engine.evaluate.bind(engine)
+        engine.evaluate = async (...asked) => {
+          const stats = await evaluate(...asked)
+          return { ...stats, pairs: stats.pairs.map((pair) => ({ ...pair, margin: Number.POSITIVE_INFINITY })) }
+        }
+        return engine
+      }
+      await expect(run(settings, { native: { ...fake, openEngine } })).rejects.toMatchObject({
+        code: 'ERR_FIRE_NONFINITE',
+        message: `Held-out pairs after step 2: ${metric} (${key}) has no finite value`,
+        hint: expect.stringContaining('another metric'),
+      })
+      expect(existsSync(join(settings.output, 'best'))).toBe(false)
+    },
+  )
+
   it('asks for more than minDelta', async () => {
     await writePairs(heldOut, world.records.slice(0, 5))
     const settings = stopping('delta', { earlyStopping: { metric: 'eval_loss', patience: 2, minDelta: 10 } })
@@ -314,36 +341,6 @@ describe('early stopping and the best adapter', () => {
       for (const name of ['adapter', 'best']) expect(await weightsOf(parts, name)).toBe(await weightsOf(whole, name))
     }
   }, 60_000)
-
-  it('clears what a run left that was cut off before its first checkpoint, and refuses one of other settings', async () => {
-    const changes = { checkpoint: { every: 0, best: 'eval_loss' }, evalSamples: 1, earlyStopping: undefined } as const
-    const settings = stopping('cut-off', changes)
-    const cut = new AbortController()
-    const killed = run(settings, { signal: cut.signal, onProgress: ({ step }) => step === 5 && cut.abort() })
-    await expect(killed).rejects.toThrow()
-    await writeFile(join(settings.output, 'mine.txt'), 'kept')
-    const left = async () => (await readdir(settings.output, { recursive: true })).sort()
-    expect(await left()).toEqual(expect.arrayContaining(['best', join('samples', 'step-4.md')]))
-    const before = await left()
-    await expect(run(stopping('cut-off', { ...changes, seed: 7 }), { resume: true })).rejects.toThrow(
-      /cut-off\/config\.resolved\.yaml:\n {2}seed: 42 then, 7 now/,
-    )
-    expect(await left()).toEqual(before)
-
-    const lines: string[] = []
-    const again = new AbortController()
-    await run(settings, {
-      ...{ resume: true, stop: again.signal, onLog: (line: string) => lines.push(line) },
-      onProgress: ({ step }) => step === 1 && again.abort(),
-    })
-    expect((await left()).filter((name) => /^(best|samples|train\.json)/.test(name))).toEqual([])
-    expect(lines).toContainEqual(expect.stringMatching(/^no checkpoint to resume from: .*best.*samples/))
-    expect(await readFile(join(settings.output, 'mine.txt'), 'utf8')).toBe('kept')
-    const whole = stopping('not-cut-off', changes)
-    await run(whole)
-    await run(settings, { resume: true })
-    for (const name of ['adapter', 'best']) expect(await weightsOf(settings, name)).toBe(await weightsOf(whole, name))
-  })
 
   it('gives up an evaluation that takes long, and does it again', async () => {
     const whole = stopping('patient')

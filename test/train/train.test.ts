@@ -204,6 +204,40 @@ describe('train', () => {
     await expect(run(config('used', { maxSteps: 3, seed: 7 }), { resume: true })).rejects.toThrow(/has changed since/)
   })
 
+  it('clears what a run left that was cut off before its first checkpoint, and refuses one of other settings', async () => {
+    const changes = {
+      ...{ data: { train: world.pairs, eval: world.pairs }, evalEvery: 2, evalSamples: 1 },
+      checkpoint: { every: 0, best: 'eval_loss' },
+    } as const
+    const settings = config('cut-off', changes)
+    const cut = new AbortController()
+    const killed = run(settings, { signal: cut.signal, onProgress: ({ step }) => step === 5 && cut.abort() })
+    await expect(killed).rejects.toThrow()
+    await writeFile(join(settings.output, 'mine.txt'), 'kept')
+    const left = async () => (await readdir(settings.output, { recursive: true })).sort()
+    expect(await left()).toEqual(expect.arrayContaining(['best', join('samples', 'step-4.md')]))
+    const before = await left()
+    await expect(run(config('cut-off', { ...changes, seed: 7 }), { resume: true })).rejects.toThrow(
+      /cut-off\/config\.resolved\.yaml:\n {2}seed: 42 then, 7 now/,
+    )
+    expect(await left()).toEqual(before)
+
+    const lines: string[] = []
+    const again = new AbortController()
+    await run(settings, {
+      ...{ resume: true, stop: again.signal, onLog: (line: string) => lines.push(line) },
+      onProgress: ({ step }) => step === 1 && again.abort(),
+    })
+    expect((await left()).filter((name) => /^(best|samples|train\.json)/.test(name))).toEqual([])
+    expect(lines).toContainEqual(expect.stringMatching(/^no checkpoint to resume from: .*best.*samples/))
+    expect(await readFile(join(settings.output, 'mine.txt'), 'utf8')).toBe('kept')
+    const whole = config('not-cut-off', changes)
+    await run(whole)
+    await run(settings, { resume: true })
+    expect(await adapterOf(settings)).toBe(await adapterOf(whole))
+    expect(existsSync(join(settings.output, 'best', 'adapter_model.safetensors'))).toBe(true)
+  })
+
   it('does not take a finished run without a checkpoint for one that was cut off', async () => {
     const settings = config('uncheckpointed', { maxSteps: 2, checkpoint: { every: 0 } })
     await run(settings)
