@@ -59,7 +59,7 @@ export async function executeStage<T, R>(
   { describe }: Pick<StageCommand<T, R>, 'describe'>,
 ): Promise<Outcome> {
   using stop = catchSignals((name) => progress.log(`${name}: saving and stopping; again to leave at once`))
-  const context = { signal: stop.signal, progress: titled(progress, stage.name), resume, overwrite }
+  const context = { signal: stop.signal, progress: titled(progress, { stage: stage.name }), resume, overwrite }
   const again = stage.earlier?.includes('resume') ? ' with --resume' : ''
   const result = await runStage({ run: (given) => stage.run(settings, given) }, context).catch((error) => {
     if (!(error instanceof DiskFullError)) throw error

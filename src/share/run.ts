@@ -131,4 +131,4 @@ async function countPairs(files: readonly string[]): Promise<PairsAbout> {
 }
 
 const twinWords = ({ method, sigma }: { method: string; sigma: number }): string =>
-  sigma > 0 ? `${method}, σ ${sigma}` : method
+  sigma > 0 ? `${method}, σ ${Number(sigma.toPrecision(3))}` : method

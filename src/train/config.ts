@@ -54,11 +54,13 @@ export function checkTrainTree(given: Tree, locate: Locate): TrainConfig {
   const parsed = trainSettings.safeParse(tree)
   const problems = parsed.success ? relations(tree, parsed.data) : describeIssues(trainSettings, parsed.error, tree)
   if (problems.length > 0 || !parsed.success) throw configError(problems, (keys) => locate(keys, preset))
-  const { objective, microBatchSize, lora, ...rest } = parsed.data
+  const { objective, microBatchSize, lora, earlyStopping, ...rest } = parsed.data
   const { name, ...chosen } = objective
   const { scope, coefficients } = objectives[name]
   return {
     ...rest,
+    // A null takes away what a preset says.
+    ...(earlyStopping && { earlyStopping }),
     objective: { name, scope, ...coefficients, ...chosen },
     microBatchSize: microBatchSize ?? parsed.data.batchSize,
     lora: lora.init === null ? lora : withoutShape(lora, given),
@@ -123,7 +125,7 @@ function heldOutProblems({ data, evalSamples, earlyStopping, checkpoint, objecti
     add(['data', 'evalShare'], 'Give data.eval or data.evalShare, not both')
   const users = [
     { path: ['evalSamples'], isSet: evalSamples > 0, metric: null },
-    { path: ['earlyStopping'], isSet: earlyStopping !== undefined, metric: earlyStopping?.metric ?? null },
+    { path: ['earlyStopping'], isSet: Boolean(earlyStopping), metric: earlyStopping?.metric ?? null },
     { path: ['checkpoint', 'best'], isSet: checkpoint.best !== null, metric: checkpoint.best },
   ]
   const { prefers, visual } = objectives[objective.name]

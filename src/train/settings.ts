@@ -148,7 +148,8 @@ const checkpoint = z.strictObject({
 
 const earlyStopping = z.strictObject({
   metric: evaluationMetric.default('eval_loss').meta({
-    description: 'What must become better on the held-out pairs, or training stops; off without this section',
+    description:
+      'What must become better on the held-out pairs, or training stops; off without this section, or with earlyStopping: null',
   }),
   patience: count.default(3).meta({
     description: 'Evaluations in a row without a better value, after which training stops',
@@ -215,7 +216,7 @@ export const trainSettings = z.strictObject({
     unit: 'questions',
     free: true,
   }),
-  earlyStopping: earlyStopping.optional(),
+  earlyStopping: earlyStopping.nullable().optional(),
   selfCheck: z.boolean().default(true).meta({
     description:
       'Before the first step, check that policy and reference are equal and that images fill their placeholders',

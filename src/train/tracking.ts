@@ -67,6 +67,8 @@ export function track(before: Tracking, row: EvaluationRow, { checkpoint, earlyS
 export function reasonToStop({ stoppingBest, waited }: Tracking, { earlyStopping }: TrainConfig): string | null {
   if (!earlyStopping || waited < earlyStopping.patience) return null
   const { metric } = earlyStopping
-  const best = stoppingBest ? `, whose best value is ${stoppingBest.value} of step ${stoppingBest.step}` : ''
+  const best = stoppingBest
+    ? `, whose best value is ${Number(stoppingBest.value.toPrecision(3))} of step ${stoppingBest.step}`
+    : ''
   return `${waited} evaluations without a better ${metric}${best}`
 }

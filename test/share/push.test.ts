@@ -7,8 +7,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse, stringify } from 'yaml'
 import { hashModel } from '../../src/data/files.js'
 import { writeMergedFrom } from '../../src/data/merged.js'
+import { evaluateStage } from '../../src/evaluate/stage.js'
 import { loadPipeline, runPipeline } from '../../src/pipeline/index.js'
 import { planShipment } from '../../src/share/push.js'
+import { silent } from '../../src/stage/progress.js'
+import { checkSettings } from '../../src/stage/stage.js'
 import { counted } from '../../src/text/plural.js'
 import type { Example } from '../../src/train/collate.js'
 import { resolveTrainConfig } from '../../src/train/config.js'
@@ -137,6 +140,15 @@ describe('the card', () => {
     expect(card).toContain(`| steps | ${steps} of ${report.totalSteps}, 4 pairs each |`)
     const last = await plan({ folder: join(output, 'adapter') })
     expect(last.card).toContain(`| steps | ${report.step} of ${report.totalSteps}, 4 pairs each |`)
+
+    // An evaluation calls it by its run, not `best`.
+    const out = join(world.root, 'best-evaluation')
+    const asked = { samples: join(world.root, 'samples.jsonl'), model: world.model, adapter: folder, limit: 2, out }
+    const evaluated = checkSettings(evaluateStage, asked, () => undefined)
+    await evaluateStage.run(evaluated, { progress: silent, native: fakeNative() })
+    expect((await plan({ folder: output, evaluation: out })).card).toContain(
+      '| correct, % [95 %], n | base | best-run-best |',
+    )
 
     // A run that diverged after its best step: the last adapter is refused, of the best one this is said.
     const path = join(output, 'train.json')

@@ -237,7 +237,7 @@ describe('early stopping and the best adapter', () => {
       totalSteps: 12,
       interrupted: false,
       stoppedEarly: expect.stringMatching(
-        /^2 evaluations without a better eval_loss, whose best value is .* of step 2$/,
+        /^2 evaluations without a better eval_loss, whose best value is 0\.\d{1,3} of step 2$/,
       ),
       best: { step: 2, metric: 'eval_loss', value: rows[0].eval_loss, path: join(settings.output, 'best') },
     })

@@ -3,7 +3,7 @@ import { appendFile, cp, mkdir, readdir, readFile, rename, writeFile } from 'nod
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { mergeWeights, openEngine } from '../../src/engine/engine.js'
-import { CheckpointError, ConfigError, DataError, NumericError } from '../../src/errors.js'
+import { CheckpointError, ConfigError, DataError, FileError, NumericError } from '../../src/errors.js'
 import { resolveTrainConfig } from '../../src/train/config.js'
 import { planTraining } from '../../src/train/plan.js'
 import type { TrainConfig, TrainConfigInput } from '../../src/train/settings.js'
@@ -288,6 +288,15 @@ describe('train', () => {
       /lora\.init is .*adapter, which would be deleted with .*adapter of an earlier run/,
     )
     expect(existsSync(join(init, 'adapter_model.safetensors'))).toBe(true)
+  })
+
+  it('says which folder of a run is the adapter', async () => {
+    const settings = config('a-run', { maxSteps: 1 })
+    await run(settings)
+    const failure = await run(config('on', { lora: { init: settings.output } })).catch((error) => error)
+    expect(failure).toBeInstanceOf(FileError)
+    expect(failure.message).toBe(`${settings.output} is no adapter; it holds ${join(settings.output, 'adapter')}`)
+    expect(failure.hint).toBe(`Name ${join(settings.output, 'adapter')}.`)
   })
 
   it('names step and pair of a loss that is not finite and saves nothing over the last checkpoint', async () => {
