@@ -1,6 +1,6 @@
 /** Progress for machines: one JSON object a line on stderr (docs/watching.md). */
 import { StageClock } from '../stage/clock.js'
-import type { Progress } from '../stage/index.js'
+import type { Place, Progress } from '../stage/index.js'
 
 /** A line as `--log json` writes it: the time, what happened, and the fields of that. */
 export function logLine(event: string, fields: Record<string, unknown>): string {
@@ -13,14 +13,16 @@ const everyMs = 1000
 export class JsonProgress implements Progress {
   readonly #write: (line: string) => void
   #stage: StageClock | undefined
+  #place: Place = { stage: '', part: '' }
   #written = 0
 
   constructor(write: (line: string) => void) {
     this.#write = write
   }
 
-  start(title: string, total: number, unit = 'items', done = 0): void {
+  start(title: string, total: number, unit = 'items', done = 0, place: Place = { stage: title, part: '' }): void {
     this.end()
+    this.#place = place
     this.#stage = new StageClock(title, total, unit, done)
     this.#written = 0
     this.#say('start', this.#stage)
@@ -50,7 +52,9 @@ export class JsonProgress implements Progress {
     this.#write(logLine('log', { message }))
   }
 
-  #say(event: string, { title, done, total, unit }: StageClock, more: Record<string, unknown> = {}): void {
-    this.#write(logLine(event, { stage: title, step: done, total: total === 0 ? null : total, unit, ...more }))
+  #say(event: string, { done, total, unit }: StageClock, more: Record<string, unknown> = {}): void {
+    const { stage, part, number, count } = this.#place
+    const place = { stage, ...(part !== '' && { part }), stageNumber: number, stageCount: count }
+    this.#write(logLine(event, { ...place, step: done, total: total === 0 ? null : total, unit, ...more }))
   }
 }

@@ -1,7 +1,7 @@
 /** A stage as a command: its flags, its run, what is said of it. */
 import { z } from 'zod'
 import { DiskFullError } from '../errors.js'
-import { readSettings } from '../settings/file.js'
+import { readSettings, refuseUseless } from '../settings/file.js'
 import { pathsOf, valueAt } from '../settings/setting.js'
 import { titled } from '../stage/progress.js'
 import { checkSettings, runStage, type Stage } from '../stage/stage.js'
@@ -36,7 +36,9 @@ export function stageCommand<T, R>(stage: Stage<T, R>, command: StageCommand<T, 
     file: settings,
     async run({ config, set }, context, flags) {
       const { tree, locate } = await readSettings(config, set, pathsOf(settings))
-      return executeStage(stage, checkSettings(stage, tree, locate()), flags, context, command)
+      const checked = checkSettings(stage, tree, locate())
+      refuseUseless(settings, tree, checked, locate())
+      return executeStage(stage, checked, flags, context, command)
     },
   })
   return defineCommand({
@@ -57,7 +59,7 @@ export async function executeStage<T, R>(
   { describe }: Pick<StageCommand<T, R>, 'describe'>,
 ): Promise<Outcome> {
   using stop = catchSignals((name) => progress.log(`${name}: saving and stopping; again to leave at once`))
-  const context = { signal: stop.signal, progress: titled(progress, stage.name), resume, overwrite }
+  const context = { signal: stop.signal, progress: titled(progress, { stage: stage.name }), resume, overwrite }
   const again = stage.earlier?.includes('resume') ? ' with --resume' : ''
   const result = await runStage({ run: (given) => stage.run(settings, given) }, context).catch((error) => {
     if (!(error instanceof DiskFullError)) throw error

@@ -2,7 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { constants, createReadStream } from 'node:fs'
 import { type FileHandle, mkdir, open, readdir, readFile, readlink, realpath, rename, rm, stat } from 'node:fs/promises'
-import { basename, dirname, join, resolve } from 'node:path'
+import { basename, dirname, join, resolve, sep } from 'node:path'
 import { exchange } from '../engine/exchange.js'
 import { asFileError, FileError, fileError } from '../errors.js'
 import { toJson } from '../secrets.js'
@@ -229,6 +229,10 @@ export class JsonlAppender {
 export async function readTextIfThere(path: string, action = 'Reading'): Promise<string | undefined> {
   return readFile(path, 'utf8').catch(ignoreMissing).catch(asFileError(action, path))
 }
+
+/** Whether a path is the folder or lies in it; both may be relative. */
+export const isWithin = (path: string, folder: string): boolean =>
+  `${resolve(path)}${sep}`.startsWith(`${resolve(folder)}${sep}`)
 
 /** SHA-256 as lower-case hex. */
 export function sha256(content: string | Uint8Array): string {

@@ -2,6 +2,7 @@
 import { availableParallelism, cpus } from 'node:os'
 import { relative, resolve, sep } from 'node:path'
 import { hashModel, sha256File } from '../data/files.js'
+import { readMergedFrom } from '../data/merged.js'
 import { printable } from '../http/service.js'
 import type { AnsweringSystem } from './systems.js'
 
@@ -17,7 +18,7 @@ export const madeHere = (): Made => ({
   machine: `${process.platform} ${process.arch}, ${cpus()[0]?.model ?? 'unknown processor'}, ${availableParallelism()} cores, Node ${process.versions.node}`,
 })
 
-/** What evaluation.json says of a system: no address of a server may hold a password. Files and adapters have their hash. */
+/** What evaluation.json says of a system: no address of a server may hold a password. Files and adapters, merged ones too, have their hash. */
 export async function describeSystem(
   system: AnsweringSystem,
   fromOut: (place: string) => string,
@@ -28,7 +29,8 @@ export async function describeSystem(
   if (system.kind === 'model') {
     const { kind, model, adapter, step } = system
     const about = { kind, model: fromOut(model), adapter: adapter === null ? null : fromOut(adapter) }
-    const hashed = adapter === null ? about : { ...about, adapterSha256: await hashModel(adapter) }
+    const adapterSha256 = adapter === null ? (await readMergedFrom(model))?.adapterSha256 : await hashModel(adapter)
+    const hashed = adapterSha256 === undefined ? about : { ...about, adapterSha256 }
     return step === undefined ? hashed : { ...hashed, step }
   }
   const { url, model } = system.endpoint

@@ -122,12 +122,19 @@ function check(tree: Tree, locate: Locate): Settings {
 const standsAlone = ({ model, adapter, modelAlone }: Settings): boolean =>
   model !== undefined && (modelAlone || adapter.length === 0)
 
+/** The last adapter of a run has the name of the run, its best one `RUN-best`. */
+function adapterName(path: string): string {
+  const [name, run] = [basename(path), basename(dirname(path))]
+  if (name === 'adapter') return run
+  return name === 'best' ? `${run}-best` : name
+}
+
 /** Names that tell systems apart: as given, else by where they come from. */
 function systemNames(settings: Settings): string[] {
   const { adapter, endpoint, predictions, names } = settings
   const own = [
     ...(standsAlone(settings) ? ['base'] : []),
-    ...adapter.map((path) => (basename(path) === 'adapter' ? basename(dirname(path)) : basename(path))),
+    ...adapter.map(adapterName),
     ...(endpoint ? [endpoint.model] : []),
     ...predictions.map((path) => basename(path, extname(path))),
   ].map((name) => name.replace(/[^\w .+-]+/g, '-').replace(/^[^\w]+/, '') || 'system')

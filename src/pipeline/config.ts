@@ -1,6 +1,7 @@
 /** The file of a pipeline: what all stages share, and one section a stage. */
 import { join } from 'node:path'
 import { z } from 'zod'
+import { isWithin } from '../data/files.js'
 import { compute, count, inputPath, outputPath, seed, shared, text } from '../settings/common.js'
 import { checkTree, configError, type Locate, readSettings, refuseUseless } from '../settings/file.js'
 import { identityOf, isUnder, pathsOf, settingsOf, setValueAt, valueAt } from '../settings/setting.js'
@@ -90,6 +91,9 @@ export async function loadPipeline(
   // What the file leaves to defaults is left to those of the stage and its preset.
   const own = ['output', 'rounds']
   const common = Object.fromEntries(Object.entries(tree).filter(([key]) => !isSection(key) && !own.includes(key)))
+  // Of stages that take it: what one of them has a use for has an effect.
+  const used = Object.assign({}, ...present.map(({ name }) => tree[name]), common)
+  refuseUseless(sharedSettings, common, used, locate())
   const rounds = tree.rounds as number | undefined
   const folders = Array.from({ length: rounds ?? 0 }, (_, i) => join(output, roundName(i + 1)))
   const artifacts: Artifacts = rounds === undefined ? {} : { rounds: folders }
@@ -155,17 +159,26 @@ export function planStage(
   refuseUseless(stage.settings, meant, settings, locate)
   const ignored = stage.ignores?.(settings) ?? []
   const inputs = pathsOf(stage.settings, 'input').filter((path) => !isUnder(path, ignored))
+  const read = inputs.flatMap((keys): Input[] => {
+    const paths = [(valueAt(settings, keys) as string | string[] | null | undefined) ?? []].flat()
+    return paths.map((path) => ({ setting: keys.join('.'), path }))
+  })
+  const traces = stage.traces?.(settings) ?? stage.leaves(settings)
+  for (const { setting, path } of read) {
+    if (!traces.some((trace) => isWithin(path, trace))) continue
+    fail(
+      setting,
+      `is ${path}, which this stage makes: it would be moved to earlier/ before the stage reads it; name a copy elsewhere`,
+    )
+  }
   return {
     name: stage.name,
-    inputs: inputs.flatMap((keys) => {
-      const paths = [(valueAt(settings, keys) as string | string[] | null | undefined) ?? []].flat()
-      return paths.map((path) => ({ setting: keys.join('.'), path }))
-    }),
+    inputs: read,
     reads: stage.reads?.(settings) ?? [],
     unfinished: stage.unfinished && (async () => stage.unfinished?.(settings)),
     identity: identityOf(stage.settings, settings as object, ignored),
     outputs: stage.leaves(settings),
-    traces: stage.traces?.(settings) ?? stage.leaves(settings),
+    traces,
     makes: stage.makes(settings),
     run: (context) => stage.run(settings, context),
   }

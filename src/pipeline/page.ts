@@ -53,10 +53,10 @@ export class PipelinePage {
   watching(progress: Progress): Progress {
     let clock = new StageClock('', 0, '', 0)
     return {
-      start: (title, total, unit = 'items', done = 0) => {
+      start: (title, total, unit = 'items', done = 0, place) => {
         clock = new StageClock(title, total, unit, done)
         this.#tell(clock)
-        progress.start(title, total, unit, done)
+        progress.start(title, total, unit, done, place)
       },
       update: (done, status = clock.status, metrics) => {
         Object.assign(clock, { done, status })

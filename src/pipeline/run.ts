@@ -1,10 +1,10 @@
 /** Runs stages one after the other, those that need it: the others' inputs, settings and outputs are as they were. */
-import { join, relative, sep } from 'node:path'
-import { sha256 } from '../data/files.js'
+import { join, relative } from 'node:path'
+import { isWithin, sha256 } from '../data/files.js'
 import { lockOutput } from '../data/lock.js'
 import { isAbort, reasonOf, throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
-import { silent, titled } from '../stage/progress.js'
+import { type Announced, silent, titled, titleOf } from '../stage/progress.js'
 import { runStage, type StageContext } from '../stage/stage.js'
 import { version } from '../version.js'
 import type { Pipeline, PlannedStage } from './config.js'
@@ -50,11 +50,11 @@ export async function runPipeline(pipeline: Pipeline, options: PipelineContext =
   const context = { signal, progress, native }
   const report: PipelineReport = { stages: [], interrupted: null }
   for (const [index, stage] of stages.entries()) {
-    const title = `${index + 1}/${stages.length} ${stage.name}`
+    const place = { stage: stage.name, number: index + 1, count: stages.length }
     try {
       const outcome = await runPlanned(
         stage,
-        title,
+        place,
         stages.slice(0, index),
         { manifest, hashes, output, page },
         context,
@@ -90,9 +90,7 @@ export async function planPipeline({ output, stages }: Pipeline, signal?: AbortS
   const made: { path: string; by: string }[] = []
   const lines: string[] = []
   for (const stage of stages) {
-    const maker = made.find(({ path }) =>
-      stage.inputs.some((input) => `${input.path}${sep}`.startsWith(`${path}${sep}`)),
-    )?.by
+    const maker = made.find(({ path }) => stage.inputs.some((input) => isWithin(input.path, path)))?.by
     const before = manifest.stages[stage.name]
     let reason: string | null
     if (!before) reason = neverRan.reason
@@ -142,7 +140,7 @@ interface Books {
 /** Resolves with what became of the stage; undefined when it was stopped. */
 async function runPlanned(
   stage: PlannedStage,
-  title: string,
+  place: Announced,
   others: readonly PlannedStage[],
   { output, manifest, hashes, page }: Books,
   { signal, progress, native }: StageContext,
@@ -152,6 +150,7 @@ async function runPlanned(
     manifest.hashes = { ...hashes.used }
     await writeManifest(output, manifest)
   }
+  const title = titleOf(place)
   const now = await present(stage, hashes, output)
   const before = manifest.stages[stage.name]
   const why = before ? await changed(before, now, stage, { hashes, output }) : neverRan
@@ -173,7 +172,7 @@ async function runPlanned(
   const started = performance.now()
   const result = await runStage(stage, {
     signal,
-    progress: titled(progress, title),
+    progress: titled(progress, place),
     native,
     resume,
     // The folder is the pipeline's own.

@@ -7,6 +7,7 @@ import { trainedPairs } from '../report/describe.js'
 import { counted } from '../text/plural.js'
 import { objectiveName } from '../train/page/objective.js'
 import type { Shared } from './folder.js'
+import { problemsOf } from './lineage.js'
 import type { About, PairsAbout } from './run.js'
 
 /** What its owner says. */
@@ -26,7 +27,7 @@ export function modelCard({ kind }: Pick<Shared, 'kind'>, about: About, settings
     introduction(kind, about, settings),
     '**This is not a medical device.** It must not be used to diagnose, to treat, or to decide anything about a patient.',
     section('Data', dataLines(about)),
-    section('Training', trainingTable(about)),
+    section('Training', trainingLines(about)),
     section('Evaluation', evaluationLines(about)),
     section('Limits', limitLines(about)),
     section('Use', useLines(kind, about, settings)),
@@ -57,22 +58,28 @@ function introduction(kind: Shared['kind'], { training }: About, { baseModel }: 
   return `${what} \`${baseModel}\`, ${how}, by fire-train ${plain(training.report.version)}.`
 }
 
-function dataLines({ pairs, training }: About): string[] {
-  const used = [
-    `- ${counted(trainedPairs(training), 'pair')} of ${training.report.pairs.read} were used.`,
-    ...(training.config.lora.init === null
+function dataLines({ pairs, stretches, isWhole }: About): string[] {
+  const used = stretches.map(
+    ({ training }) => `${counted(trainedPairs(training), 'pair')} of ${training.report.pairs.read}`,
+  )
+  const lines = [
+    stretches.length === 1
+      ? `- ${used[0]} were used.`
+      : `- Trained in ${stretches.length} runs, each from the adapter of the one before: ${stretches.map(({ steps }, i) => `${used[i]} in ${counted(steps, 'step')}`).join('; ')}.`,
+    ...(isWhole
       ? []
-      : ['- Training went on from another adapter; what that one was trained on is not counted here.']),
+      : ['- Training began with another adapter; what that one was trained on is not known here, and not counted.']),
   ]
-  if (!pairs) return [...used, '- The file of the pairs was not at hand when this card was written.']
+  if (!pairs) return [...lines, '- A file of the pairs was not at hand when this card was written.']
   const list = (counts: Record<string, number>): string =>
     Object.entries(counts)
       .sort((a, b) => b[1] - a[1])
       .map(([name, count]) => `${plain(name)} ${count}`)
       .join('; ')
+  const files = pairs.files === 1 ? 'The file of the pairs is' : `The ${pairs.files} files of the pairs are`
   return [
-    ...used,
-    `- The file of the pairs is about ${counted(pairs.images, 'image')} and ${counted(pairs.questions, 'question')}.`,
+    ...lines,
+    `- ${files} about ${counted(pairs.images, 'image')} and ${counted(pairs.questions, 'question')}.`,
     `- Where they come from: ${list(pairs.byOrigin)}.`,
     ...(Object.keys(pairs.byCategory).length > 0
       ? [`- What the two answers differ in: ${list(pairs.byCategory)}.`]
@@ -87,7 +94,12 @@ function twinLine({ twins }: PairsAbout, list: (counts: Record<string, number>) 
     : '- No pair has an image with the evidence hidden.'
 }
 
-function trainingTable({ training, steps }: About): string[] {
+const trainingLines = (about: About): string[] => [
+  ...trainingTable(about),
+  ...problemsOf(about).flatMap((problem) => ['', `**${plain(problem)}**`]),
+]
+
+function trainingTable({ training, stretches }: About): string[] {
   const { objective, optimizer, schedule, batchSize, seed, dtype } = training.config
   const { report } = training
   const lora = { ...training.config.lora, ...report.model.lora }
@@ -102,11 +114,15 @@ function trainingTable({ training, steps }: About): string[] {
     ['adapted layers', lora.targets?.join(', ') ?? ''],
     ['optimizer', `AdamW, learning rate ${optimizer.lr}, weight decay ${optimizer.weightDecay}`],
     ['schedule', schedule.name],
-    ['steps', `${steps} of ${report.totalSteps}, ${counted(batchSize, 'pair')} each`],
+    ['steps', `${stretches[stretches.length - 1].steps} of ${report.totalSteps}, ${counted(batchSize, 'pair')} each`],
     ['arithmetic', `${dtype}, on ${report.model.device}`],
     ['seed', seed],
     ['fire-train', report.version],
   ]
+  if (stretches.length > 1) {
+    const all = stretches.reduce((sum, { steps }) => sum + steps, 0)
+    rows.unshift(['run', `the last of ${stretches.length}, which took ${counted(all, 'step')} together`])
+  }
   return ['| | |', '| --- | --- |', ...rows.map(([name, value]) => `| ${name} | ${plain(String(value))} |`)]
 }
 

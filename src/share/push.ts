@@ -8,6 +8,7 @@ import type { LocalFile } from '../hub/index.js'
 import { readManifest } from '../hub/manifest.js'
 import { type CardSettings, modelCard } from './card.js'
 import { type Shared, sharedFolder } from './folder.js'
+import { problemsOf } from './lineage.js'
 import { readAbout } from './run.js'
 
 /** What is shared, and what is said of it. */
@@ -31,6 +32,8 @@ export interface Shipment extends Pick<Shared, 'kind' | 'folder' | 'leftOut'> {
   card: string
   /** Of the commit. */
   title: string
+  /** What speaks against the training; the card says it too. */
+  problems: string[]
 }
 
 /**
@@ -41,7 +44,7 @@ export async function planShipment(settings: ShareSettings): Promise<Shipment> {
   const { repo, run, evaluation, license } = settings
   checkName('the repository', repo)
   const first = await sharedFolder(settings.folder, '')
-  const about = await readAbout(first.folder, run, evaluation)
+  const about = await readAbout(first, run, evaluation)
   const baseModel = settings.baseModel ?? (await readManifest(about.training.config.model))?.repo
   if (baseModel === undefined) {
     throw new ArgumentError(`Nothing says where ${about.training.config.model} is on the hub`, {
@@ -59,7 +62,7 @@ export async function planShipment(settings: ShareSettings): Promise<Shipment> {
   const title = `${kind === 'adapter' ? 'Adapter' : 'Model'} of fire-train ${about.training.report.version}`
   const hashed: Shipment['files'] = []
   for (const file of all) hashed.push({ ...file, sha256: await hashOf(file) })
-  return { repo, kind, folder, leftOut, card, title, files: hashed }
+  return { repo, kind, folder, leftOut, card, title, problems: problemsOf(about), files: hashed }
 }
 
 function checkName(what: string, name: string): void {

@@ -1,9 +1,27 @@
+/** Which stage some work is of, for machines; people read it in the title. */
+export interface Place {
+  /** `round-1/pairs` */
+  stage: string
+  /** What of it; empty: its work as a whole. */
+  part: string
+  /** Its place among the stages of a run, from 1, and how many there are, where that is known. */
+  number?: number
+  count?: number
+}
+
+/** A stage as it is announced. */
+export type Announced = Omit<Place, 'part'>
+
+/** `3/11 round-1/pairs` */
+export const titleOf = ({ stage, number, count }: Announced): string =>
+  number === undefined ? stage : `${number}${count === undefined ? '' : `/${count}`} ${stage}`
+
 /** Where progress goes: a bar, lines, or nothing. */
 export interface Progress {
   /**
    * Starts a stage of `total` units (0 = unknown), of which an earlier run did `done`; a stage still open is ended first.
    */
-  start(title: string, total: number, unit?: string, done?: number): void
+  start(title: string, total: number, unit?: string, done?: number, place?: Place): void
   /**
    * Sets how many units of the stage are done, with an optional short status such as "loss 0.61", and the numbers behind it for
    * machines.
@@ -19,9 +37,11 @@ export interface Progress {
 export const silent: Progress = { start() {}, update() {}, end() {}, log() {} }
 
 /** Puts a stage's name before every title, so that its parts need not know it. */
-export function titled(progress: Progress, title: string): Progress {
+export function titled(progress: Progress, stage: Announced): Progress {
+  const title = titleOf(stage)
   return {
-    start: (part, total, unit, done) => progress.start(part === '' ? title : `${title}: ${part}`, total, unit, done),
+    start: (part, total, unit, done) =>
+      progress.start(part === '' ? title : `${title}: ${part}`, total, unit, done, { ...stage, part }),
     update: (done, status, metrics) => progress.update(done, status, metrics),
     end: (summary) => progress.end(summary),
     log: (line) => progress.log(line),

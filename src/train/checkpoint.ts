@@ -97,20 +97,7 @@ export async function findCheckpoint(output: string): Promise<Checkpoint | undef
  */
 export function assertSameRun({ path, state }: Checkpoint, config: TrainConfig, now: Made): void {
   const isSameModel = state.modelMark === now.modelMark
-  const saved: Record<string, unknown> = { ...state.config, ...(isSameModel && { model: config.model }) }
-  const current = fingerprint(config)
-  const differing = [...new Set([...Object.keys(saved), ...Object.keys(current)])].filter(
-    (key) => JSON.stringify(saved[key]) !== JSON.stringify(current[key]),
-  )
-  if (differing.length > 0) {
-    const lines = differing.map(
-      (key) => `  ${key}: ${JSON.stringify(saved[key])} then, ${JSON.stringify(current[key])} now`,
-    )
-    throw new CheckpointError(`The configuration is not the one of ${path}:\n${lines.join('\n')}`, {
-      detail: { keys: differing },
-      hint: 'Restore these values, or give another output folder.',
-    })
-  }
+  assertSameSettings(path, { ...state.config, ...(isSameModel && { model: config.model }) }, config)
   const changed = (what: string): CheckpointError =>
     new CheckpointError(`${what} has changed since ${path} was written`, {
       hint: 'Restore it, or give another output folder.',
@@ -119,6 +106,25 @@ export function assertSameRun({ path, state }: Checkpoint, config: TrainConfig, 
   if (state.evalSha256 !== now.evalSha256) throw changed(config.data.eval ?? 'data.eval')
   if (state.initMark !== now.initMark) throw changed(config.lora.init ?? 'lora.init')
   if (state.modelMark !== undefined && !isSameModel) throw changed(`The model in ${config.model}`)
+}
+
+/**
+ * @param saved a fingerprint. @param path where it is from.
+ * @throws {CheckpointError} naming each key whose value differs.
+ */
+export function assertSameSettings(path: string, saved: Record<string, unknown>, config: TrainConfig): void {
+  const current = fingerprint(config)
+  const differing = [...new Set([...Object.keys(saved), ...Object.keys(current)])].filter(
+    (key) => JSON.stringify(saved[key]) !== JSON.stringify(current[key]),
+  )
+  if (differing.length === 0) return
+  const lines = differing.map(
+    (key) => `  ${key}: ${JSON.stringify(saved[key])} then, ${JSON.stringify(current[key])} now`,
+  )
+  throw new CheckpointError(`The configuration is not the one of ${path}:\n${lines.join('\n')}`, {
+    detail: { keys: differing },
+    hint: 'Restore these values, or give another output folder.',
+  })
 }
 
 /** @throws {CheckpointError} when other pairs are left out than when the checkpoint was written. */

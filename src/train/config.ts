@@ -3,7 +3,7 @@ import { stringify } from 'yaml'
 import { coefficientNames, objectives, usedCoefficients } from '../engine/objectives.js'
 import { ConfigError } from '../errors.js'
 import { nearest } from '../options.js'
-import { checkTree, configError, type Locate, readSettings } from '../settings/file.js'
+import { checkTree, configError, type Locate, readSettings, refuseUseless } from '../settings/file.js'
 import { describeIssues, type Problem } from '../settings/problems.js'
 import { pathsOf } from '../settings/setting.js'
 import { isTree, resolvePaths, type Source, type Tree } from '../settings/source.js'
@@ -18,8 +18,10 @@ const pathKeys = pathsOf(trainSettings)
  * @throws {ConfigError} listing every mistake.
  */
 export async function loadTrainConfig(path: string, overrides: readonly string[] = []): Promise<TrainConfig> {
-  const settings = await readSettings(path, overrides, pathKeys)
-  return checkTrainTree(settings.tree, settings.locate())
+  const { tree, locate } = await readSettings(path, overrides, pathKeys)
+  const config = checkTrainTree(tree, locate())
+  refuseUseless(trainSettings, tree, config, locate())
+  return config
 }
 
 /** The same checks for a configuration given as an object; relative paths are resolved against the working folder. */
@@ -52,11 +54,13 @@ export function checkTrainTree(given: Tree, locate: Locate): TrainConfig {
   const parsed = trainSettings.safeParse(tree)
   const problems = parsed.success ? relations(tree, parsed.data) : describeIssues(trainSettings, parsed.error, tree)
   if (problems.length > 0 || !parsed.success) throw configError(problems, (keys) => locate(keys, preset))
-  const { objective, microBatchSize, lora, ...rest } = parsed.data
+  const { objective, microBatchSize, lora, earlyStopping, ...rest } = parsed.data
   const { name, ...chosen } = objective
   const { scope, coefficients } = objectives[name]
   return {
     ...rest,
+    // A null takes away what a preset says.
+    ...(earlyStopping && { earlyStopping }),
     objective: { name, scope, ...coefficients, ...chosen },
     microBatchSize: microBatchSize ?? parsed.data.batchSize,
     lora: lora.init === null ? lora : withoutShape(lora, given),
@@ -121,7 +125,7 @@ function heldOutProblems({ data, evalSamples, earlyStopping, checkpoint, objecti
     add(['data', 'evalShare'], 'Give data.eval or data.evalShare, not both')
   const users = [
     { path: ['evalSamples'], isSet: evalSamples > 0, metric: null },
-    { path: ['earlyStopping'], isSet: earlyStopping !== undefined, metric: earlyStopping?.metric ?? null },
+    { path: ['earlyStopping'], isSet: Boolean(earlyStopping), metric: earlyStopping?.metric ?? null },
     { path: ['checkpoint', 'best'], isSet: checkpoint.best !== null, metric: checkpoint.best },
   ]
   const { prefers, visual } = objectives[objective.name]

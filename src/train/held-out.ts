@@ -1,8 +1,8 @@
 /** Pairs that are evaluated and never trained on: a file of their own, or a share of the training pairs. */
+import { sha256 } from '../data/files.js'
 import type { Pair } from '../data/records.js'
 import { ConfigError } from '../errors.js'
 import type { Example } from './collate.js'
-import { epochOrder } from './order.js'
 import type { TrainConfig } from './settings.js'
 
 /** What is evaluated, ready for the engine and as it was written. */
@@ -13,32 +13,32 @@ export interface HeldOut {
 }
 
 /**
- * Puts about this share of the pairs aside, all pairs of an image on one side: images in an order that the seed decides, until
- * the share is reached. Pairs of several images bring them together. Both parts keep the order of the file.
+ * Puts about this share of the images aside, with all their pairs. The content of an image decides alone: not the seed, nor the
+ * other images. So runs and rounds that go on from one another hold out the same ones. Both parts keep the order of the file.
  * @throws {ConfigError} when one part would be empty.
  */
-export function splitByImage(
-  examples: readonly Example[],
-  share: number,
-  seed: number,
-): { trained: Example[]; heldOut: Example[] } {
-  const wanted = examples.length * share
-  const held = new Set<Example>()
-  for (const group of epochOrder(connected(examples), seed, splitStream)) {
-    // The group that would pass the share is taken only where that is nearer to it.
-    if (held.size + group.length / 2 <= wanted) for (const example of group) held.add(example)
-  }
+export function splitByImage(examples: readonly Example[], share: number): { trained: Example[]; heldOut: Example[] } {
+  const held = new Set(
+    connected(examples)
+      .filter((group) => placeOf(group) < share)
+      .flat(),
+  )
   const heldOut = examples.filter((example) => held.has(example))
   const trained = examples.filter((example) => !held.has(example))
   if (heldOut.length > 0 && trained.length > 0) return { trained, heldOut }
   throw new ConfigError(
     `data.evalShare ${share} leaves ${trained.length} pairs to train on and ${heldOut.length} to evaluate`,
-    { hint: 'All pairs of an image go to one side. Give another share, or a file of held-out pairs as data.eval.' },
+    {
+      hint: 'Each image is held out or not by its content, with all its pairs. Give another share, or a file of held-out pairs as data.eval.',
+    },
   )
 }
 
-/** No epoch has this number, so the split is no order of pairs. */
-const splitStream = 0xffffffff
+/** From 0 to 1, evenly: of the first of the images by hash. A pair without images stands for itself. */
+export function placeOf(group: readonly Pick<Example, 'input'>[]): number {
+  const [first] = group.flatMap(({ input }) => (input.images.length > 0 ? input.images : [input.id])).sort()
+  return Number.parseInt(sha256(first).slice(0, 12), 16) / 16 ** 12
+}
 
 /** Groups of pairs that share no image with another group, in the order of their first pairs. */
 function connected(examples: readonly Example[]): Example[][] {

@@ -58,7 +58,7 @@ export interface StepContext {
  * add up to it; everything else is without the pairs' weights, whose mean is `weight` where they are not all 1.
  * Rewards are beta * (log pi - log pi_ref) of the scored tokens, summed whatever the loss divides by, and beta * log pi where
  * there is no reference; an accuracy counts strictly positive margins, so it is
- * 0 while policy and reference are equal. Visual rewards are means over the pairs that have a corrupted twin.
+ * 0 while policy and reference are equal. An objective that compares nothing has neither margins nor accuracies. Visual rewards are means over the pairs that have a corrupted twin.
  */
 export function metricsRow({ pairs, tokens }: Computed, objective: ObjectiveSpec, context: StepContext): MetricsRow {
   return finite({
@@ -107,9 +107,12 @@ function lossMetrics(pairs: PairStats[], objective: ObjectiveSpec): Record<strin
   const traits = objectives[objective.name]
   return {
     loss: mean(pairs, (pair) => pair.loss),
-    ...rewards(compared(pairs, traits.prefers), 'rewards', objective, traits.prefers ?? alone, (pair) => pair.margin),
-    ...(traits.visual &&
-      rewards(onTwins(pairs, traits.visual), 'rewards/visual', objective, traits.visual, (pair) => pair.visualMargin)),
+    ...rewards(compared(pairs, traits.prefers), 'rewards', objective, traits.prefers ?? alone),
+    ...(traits.prefers && margins(compared(pairs, traits.prefers), 'rewards', ({ margin }) => margin)),
+    ...(traits.visual && {
+      ...rewards(onTwins(pairs, traits.visual), 'rewards/visual', objective, traits.visual),
+      ...margins(onTwins(pairs, traits.visual), 'rewards/visual', ({ visualMargin }) => visualMargin),
+    }),
     'logps/chosen': mean(pairs, (pair) => pair.policy.chosen),
     'logps/rejected': mean(pairs, (pair) => pair.policy.rejected),
     ...terms(pairs, objective),
@@ -148,7 +151,6 @@ function rewards(
   prefix: string,
   { beta = rewardScale }: Coefficients,
   { chosen, rejected }: Comparison,
-  margin: (pair: PairStats) => number,
 ): Record<string, number> {
   const reward = (pair: PairStats, side: Sequence): number => {
     const run = runOf(pair, side)
@@ -157,10 +159,13 @@ function rewards(
   return {
     [`${prefix}/chosen`]: mean(pairs, (pair) => reward(pair, chosen)),
     [`${prefix}/rejected`]: mean(pairs, (pair) => reward(pair, rejected)),
-    [`${prefix}/accuracies`]: mean(pairs, (pair) => (margin(pair) > 0 ? 1 : 0)),
-    [`${prefix}/margins`]: mean(pairs, margin),
   }
 }
+
+const margins = (pairs: PairStats[], prefix: string, margin: (pair: PairStats) => number): Record<string, number> => ({
+  [`${prefix}/accuracies`]: mean(pairs, (pair) => (margin(pair) > 0 ? 1 : 0)),
+  [`${prefix}/margins`]: mean(pairs, margin),
+})
 
 function terms(pairs: PairStats[], objective: ObjectiveSpec): Record<string, number> {
   const { terms: weights, forwardKl, innerKl } = objectives[objective.name]

@@ -121,15 +121,9 @@ async function holdOut(
 ): Promise<{ examples: Example[]; heldOut: HeldOut | null; warnings: string[] }> {
   const { eval: path, evalShare } = config.data
   if (evalShare !== null) {
-    const { trained, heldOut } = splitByImage(usable, evalShare, config.seed)
+    const { trained, heldOut } = splitByImage(usable, evalShare)
     requireMetrics(config, heldOut)
-    const warnings =
-      config.lora.init === null
-        ? []
-        : [
-            'data.evalShare: the adapter of lora.init may have been trained on images that are held out now; data.eval names the same pairs for every run',
-          ]
-    return { examples: trained, heldOut: { examples: heldOut, records: byId(loaded) }, warnings }
+    return { examples: trained, heldOut: { examples: heldOut, records: byId(loaded) }, warnings: [] }
   }
   if (path === null) return { examples: usable, heldOut: null, warnings: [] }
   const separate = await load(config, path, failures, options)

@@ -4,12 +4,21 @@
  */
 import { existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
-import { isAbsolute, join, relative } from 'node:path'
+import { join } from 'node:path'
 import { z } from 'zod'
-import { markFolder, removeFolder, removeTemporaries, sha256File, writeFileAtomic } from '../data/files.js'
+import { isWithin, markFolder, removeFolder, removeTemporaries, sha256File, writeFileAtomic } from '../data/files.js'
 import { asFileError, CheckpointError, ConfigError, guarded } from '../errors.js'
-import { assertSameRun, type Checkpoint, findCheckpoint, listSteps, type Made, pruneCheckpoints } from './checkpoint.js'
-import { formatConfig } from './config.js'
+import {
+  assertSameRun,
+  assertSameSettings,
+  type Checkpoint,
+  findCheckpoint,
+  fingerprint,
+  listSteps,
+  type Made,
+  pruneCheckpoints,
+} from './checkpoint.js'
+import { formatConfig, loadTrainConfig } from './config.js'
 import type { TrainConfig } from './settings.js'
 
 export const runFiles = {
@@ -39,7 +48,8 @@ export interface RunFolder {
 
 /**
  * Decides whether a run may use its output folder. A folder with an earlier run is refused unless it is resumed, or
- * overwritten: then the files of that run are replaced, and nothing else is touched.
+ * overwritten: then the files of that run are replaced, and nothing else is touched. So are those of a run that was cut off
+ * before its first checkpoint.
  */
 export async function openRunFolder(
   config: TrainConfig,
@@ -52,31 +62,41 @@ export async function openRunFolder(
       hint: 'Use --resume to go on with it, --overwrite to start again, or another output folder.',
     })
   }
-  if (mode.overwrite) refuseInputs(config, earlier)
   const made = await madeOf(config)
   const checkpoint = mode.resume ? await findCheckpoint(config.output) : undefined
   if (checkpoint) assertSameRun(checkpoint, config, made)
+  else if (mode.resume && !mode.overwrite) await assertCutOff(config, earlier)
+  const replaced = checkpoint ? [] : earlier
+  refuseInputs(config, replaced)
   if (mode.resume) await removeTemporaries(config.output)
   if (mode.resume) await pruneCheckpoints(config.output, config.checkpoint.keep)
-  return { made, checkpoint, replaced: mode.resume ? [] : earlier }
+  return { made, checkpoint, replaced }
 }
 
-/** What `--overwrite` deletes must not be what the run starts from. */
+/** @throws {CheckpointError} unless a folder without a checkpoint is what the same run left before its first one. */
+async function assertCutOff(config: TrainConfig, earlier: readonly string[]): Promise<void> {
+  const { output } = config
+  if ([runFiles.adapter, runFiles.report].some((name) => earlier.includes(name))) {
+    throw new CheckpointError(`${output} holds a finished run, and no checkpoint to go on from`, {
+      hint: 'Use --overwrite to start again, or another output folder.',
+    })
+  }
+  if (!earlier.includes(runFiles.config)) return
+  const path = join(output, runFiles.config)
+  assertSameSettings(path, fingerprint(await loadTrainConfig(path)), config)
+}
+
+/** What is deleted must not be what the run starts from. */
 function refuseInputs({ output, model, data, lora }: TrainConfig, replaced: string[]): void {
   const inputs = { model, 'data.train': data.train, 'data.eval': data.eval, 'lora.init': lora.init }
   for (const [key, path] of Object.entries(inputs)) {
     const name = path && replaced.find((each) => isWithin(path, join(output, each)))
     if (!name) continue
-    throw new ConfigError(`${key} is ${path}, which --overwrite would delete with ${join(output, name)}`, {
+    throw new ConfigError(`${key} is ${path}, which would be deleted with ${join(output, name)} of an earlier run`, {
       hint: 'Name another output folder.',
       detail: { key, path },
     })
   }
-}
-
-function isWithin(path: string, folder: string): boolean {
-  const way = relative(folder, path)
-  return way === '' || (!way.startsWith('..') && !isAbsolute(way))
 }
 
 async function madeOf({ data, model, lora }: TrainConfig): Promise<Made> {
@@ -88,7 +108,7 @@ async function madeOf({ data, model, lora }: TrainConfig): Promise<Made> {
   }
 }
 
-/** Deletes what `--overwrite` gives up; called once everything else about the new run is known to be sound. */
+/** Deletes what the new run replaces; called once everything else about the new run is known to be sound. */
 export async function clearEarlierRun(config: TrainConfig, folder: RunFolder): Promise<void> {
   for (const name of folder.replaced) await removeFolder(join(config.output, name))
 }

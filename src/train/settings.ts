@@ -148,7 +148,8 @@ const checkpoint = z.strictObject({
 
 const earlyStopping = z.strictObject({
   metric: evaluationMetric.default('eval_loss').meta({
-    description: 'What must become better on the held-out pairs, or training stops; off without this section',
+    description:
+      'What must become better on the held-out pairs, or training stops; off without this section, or with earlyStopping: null',
   }),
   patience: count.default(3).meta({
     description: 'Evaluations in a row without a better value, after which training stops',
@@ -176,7 +177,8 @@ export const trainSettings = z.strictObject({
       .default(null)
       .meta(inputPath('Pair records to evaluate while training, never trained on, JSON Lines')),
     evalShare: z.number().gt(0).lt(1).nullable().default(null).meta({
-      description: 'Hold out this share of data.train instead: all pairs of images that the seed chooses',
+      description:
+        'Hold out about this share of the images of data.train instead, with all their pairs: the same images in every run',
       rulesOut: 'eval',
     }),
     order: z.enum(orders).default('random').meta({
@@ -214,7 +216,7 @@ export const trainSettings = z.strictObject({
     unit: 'questions',
     free: true,
   }),
-  earlyStopping: earlyStopping.optional(),
+  earlyStopping: earlyStopping.nullable().optional(),
   selfCheck: z.boolean().default(true).meta({
     description:
       'Before the first step, check that policy and reference are equal and that images fill their placeholders',

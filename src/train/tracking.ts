@@ -1,5 +1,6 @@
 /** What the evaluations of a run have shown so far: the best value, and whether to go on. Kept in every checkpoint. */
 import { z } from 'zod'
+import { NumericError } from '../errors.js'
 import { isTree } from '../settings/source.js'
 import { type EvaluationMetric, type EvaluationRow, evaluationMetrics } from './metrics.js'
 import type { TrainConfig } from './settings.js'
@@ -23,6 +24,24 @@ export const trackingSchema = z.strictObject({
 export type Tracking = z.output<typeof trackingSchema>
 
 export const nothingTracked: Tracking = { last: null, best: null, stoppingBest: null, waited: 0 }
+
+/**
+ * A metric that decides something has a value from the first evaluation on, or the run would go on for nothing.
+ * @throws {NumericError} when it has none.
+ */
+export function requireValues(before: Tracking, row: EvaluationRow, { checkpoint, earlyStopping }: TrainConfig): void {
+  if (before.last !== null) return
+  for (const [key, metric] of [
+    ['checkpoint.best', checkpoint.best],
+    ['earlyStopping.metric', earlyStopping?.metric],
+  ] as const) {
+    if (!metric || row[metric] !== undefined) continue
+    throw new NumericError(`Held-out pairs after step ${row.step}: ${metric} (${key}) has no finite value`, {
+      detail: { step: row.step, metric },
+      hint: 'Choose another metric, check the held-out pairs and the weights, lower optimizer.lr, or use dtype: f32.',
+    })
+  }
+}
 
 /** A value that is missing, because it was not finite, is never better. */
 function isBetter(metric: EvaluationMetric, value: number | undefined, than: Found | null, minDelta: number): boolean {
@@ -48,6 +67,8 @@ export function track(before: Tracking, row: EvaluationRow, { checkpoint, earlyS
 export function reasonToStop({ stoppingBest, waited }: Tracking, { earlyStopping }: TrainConfig): string | null {
   if (!earlyStopping || waited < earlyStopping.patience) return null
   const { metric } = earlyStopping
-  const best = stoppingBest ? `, whose best value is ${stoppingBest.value} of step ${stoppingBest.step}` : ''
+  const best = stoppingBest
+    ? `, whose best value is ${Number(stoppingBest.value.toPrecision(3))} of step ${stoppingBest.step}`
+    : ''
   return `${waited} evaluations without a better ${metric}${best}`
 }

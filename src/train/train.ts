@@ -24,7 +24,7 @@ import { RunLog } from './run-log.js'
 import { learningRateFactor } from './schedule.js'
 import { checkPlaceholders, checkReference, isExact, startsAtReference } from './self-check.js'
 import { type TrainConfig, trainSettings } from './settings.js'
-import { type Found, nothingTracked, reasonToStop, type Tracking, track } from './tracking.js'
+import { type Found, nothingTracked, reasonToStop, requireValues, type Tracking, track } from './tracking.js'
 import type { Prepared, PrepareOptions } from './types.js'
 import { readVerdict } from './verdict.js'
 
@@ -49,7 +49,10 @@ export interface TrainOptions extends PrepareOptions {
   onStart?: (start: { step: number; totalSteps: number }) => void
   /** After each optimizer step. */
   onProgress?: (progress: TrainProgress) => void
-  /** Go on from the newest checkpoint of the output folder (from the start when it has none). */
+  /**
+   * Go on from the newest checkpoint of the output folder. When it has none, the run starts anew, and replaces what the same run
+   * left before it was cut off; a finished run is left alone, unless `overwrite` is given too.
+   */
   resume?: boolean
   /** Delete an earlier run in the output folder first. */
   overwrite?: boolean
@@ -80,6 +83,8 @@ export interface TrainReport {
   output: string
   /** The adapter that training started from (`lora.init`); `null`: a fresh one. */
   init: string | null
+  /** What tells that adapter from another one at its place. */
+  initMark: string | null
   /** What the policy was compared with: the adapter of `init`, or the model without an adapter. */
   reference: 'init' | 'base'
   /** PEFT folder of the trained adapter, once the run is complete. */
@@ -138,6 +143,9 @@ export async function train(config: TrainConfig, options: TrainOptions = {}): Pr
         folder.checkpoint,
         failures.map(({ id }) => id),
       )
+    if (mode.resume && folder.replaced.length > 0) {
+      options.onLog?.(`no checkpoint to resume from: starting again, in place of ${folder.replaced.join(', ')}`)
+    }
     await clearEarlierRun(config, folder)
     await writeResolvedConfig(config)
     if (failures.length > 0) await writeJsonl(join(config.output, runFiles.failed), failures)
@@ -262,6 +270,7 @@ class Run {
       stoppedEarly: this.#step < totalSteps ? this.#stopped : null,
       output,
       init: lora.init,
+      initMark: this.#folder.made.initMark,
       reference: lora.init === null ? 'base' : lora.reference,
       adapter: complete ? await this.#saveAdapter(problem) : null,
       best: this.#best,
@@ -312,6 +321,7 @@ class Run {
 
   async #evaluate(evaluation: Evaluation, log: RunLog): Promise<void> {
     const row = await evaluation.measure({ step: this.#step, epoch: this.#step / this.#prepared.order.stepsPerEpoch })
+    requireValues(this.#tracking, row, this.#config)
     const answers = this.#config.evalSamples > 0 ? await evaluation.answer(this.#step) : undefined
     const tracking = track(this.#tracking, row, this.#config)
     const isBest = tracking.best?.step === this.#step

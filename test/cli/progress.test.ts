@@ -1,6 +1,7 @@
 import { describe, expect, it, vi } from 'vitest'
 import { formatBytes, formatCount, formatDifference, formatTable } from '../../src/cli/format.js'
 import { createProgress, describeRate } from '../../src/cli/progress.js'
+import { titled } from '../../src/stage/progress.js'
 import { duration } from '../../src/text/duration.js'
 
 function fakeStream(isTTY: boolean) {
@@ -80,6 +81,25 @@ describe('progress', () => {
       ['end', 0, null],
     ])
     expect(lines.at(-1)).toMatchObject({ stage: 'import', rate: null, summary: 'none' })
+  })
+
+  it('tells machines the stage by its name, its part and its place among the others', () => {
+    const { written, stream } = fakeStream(false)
+    const progress = titled(createProgress('json', stream), { stage: 'round-1/pairs', number: 3, count: 11 })
+    progress.start('', 2, 'answers')
+    progress.start('perplexity', 2, 'pairs')
+    const lines = written.map((line) => JSON.parse(line))
+    const place = { stage: 'round-1/pairs', stageNumber: 3, stageCount: 11 }
+    expect(lines[0]).toEqual({ time: lines[0].time, event: 'start', ...place, step: 0, total: 2, unit: 'answers' })
+    expect(lines.map(({ stage, part }) => [stage, part])).toEqual([
+      ['round-1/pairs', undefined],
+      ['round-1/pairs', undefined],
+      ['round-1/pairs', 'perplexity'],
+    ])
+    const people = fakeStream(false)
+    titled(createProgress('text', people.stream), { stage: 'round-1/pairs' }).start('', 2, 'answers')
+    titled(createProgress('text', people.stream), { stage: 'pairs', number: 3, count: 11 }).start('perplexity', 2)
+    expect(people.written).toEqual(['round-1/pairs: 2 answers\n', '3/11 pairs: perplexity: 2 items\n'])
   })
 
   it('ends a bar with a line that stays', () => {

@@ -9,8 +9,11 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
 import { readSafetensors, type Tensor, toNumbers } from '../../src/bench/safetensors.js'
+import { hashModel } from '../../src/data/files.js'
+import { readMergedFrom } from '../../src/data/merged.js'
 import { type Engine, openEngine } from '../../src/engine/engine.js'
 import { FileError } from '../../src/errors.js'
+import { describeSystem } from '../../src/evaluate/about.js'
 import { mergeAdapter } from '../../src/merge/merge.js'
 import { built } from '../fakes/world.js'
 
@@ -107,6 +110,10 @@ describe.skipIf(!built)('mergeAdapter', () => {
     const files = readdirSync(merged)
     expect(files.filter((name) => /golden|adapter|name_map/.test(name))).toEqual([])
     expect(files.includes('model.safetensors.index.json')).toBe('shardBytes' in options)
+    const adapterSha256 = await hashModel(join(model, 'adapter'))
+    expect(await readMergedFrom(merged)).toEqual({ base: family, adapterSha256 })
+    const system = { kind: 'model', name: 'merged', model: merged, adapter: null } as const
+    expect(await describeSystem(system, String)).toMatchObject({ adapter: null, adapterSha256 })
   })
 
   it('replaces a model folder only, and none that it reads', async () => {

@@ -289,6 +289,20 @@ describe('a pipeline', () => {
     expect(error.message).toMatch(/wrong\.yaml(:\d+)?: /)
   })
 
+  it('refuses a stage that would start from what it makes, before that is moved', async () => {
+    const folder = join(world.root, 'own-input')
+    const adapter = join(folder, 'train', 'adapter')
+    await mkdir(adapter, { recursive: true })
+    const own = { train: { ...base.train, lora: { init: adapter } } }
+    const loaded = loadPipeline(await write('own-input', own))
+    await expect(loaded).rejects.toThrow(ConfigError)
+    await expect(loaded).rejects.toThrow(
+      /own-input\.yaml:\d+: train\.lora\.init is .*, which this stage makes: it would be moved/,
+    )
+    const { stages } = await loadPipeline(await write('own-input', { ...own, output: 'elsewhere' }))
+    expect(stages.find(({ name }) => name === 'train')?.inputs).toContainEqual({ setting: 'lora.init', path: adapter })
+  })
+
   it('leaves to a preset what the file does not say', async () => {
     const path = await write('preset', {
       sample: undefined,

@@ -72,6 +72,20 @@ describe('report of several runs', () => {
     expect(page).not.toMatch(/NaN|undefined</)
   })
 
+  it('takes a pipeline with rounds for a run a round, and tells settings apart that change no result', async () => {
+    for (const round of [1, 2, 10]) {
+      await writeRun(`several/round-${round}/train`, `seed: ${round}\nthreads: ${round}\n`, 0)
+    }
+    await mkdir(join(root, 'several', 'round-11'))
+    const runs = await readRuns([join(root, 'several')])
+    expect(runs.map(({ name }) => name)).toEqual(['round-1', 'round-2', 'round-10'])
+    const page = renderRuns('rounds', [], runs)
+    const [, decisive, others] = tablesOf(page)
+    expect(decisive.slice(1)).toEqual([['seed', '1', '2', '10']])
+    expect(others.slice(1)).toEqual([['threads', '1', '2', '10']])
+    expect(page).toContain('Others, which change no result:')
+  })
+
   it('says so when the settings are the same', async () => {
     const again = await writeRun('again', await readFile(join(root, 'first', 'config.resolved.yaml'), 'utf8'), 0)
     const page = renderRuns('same', [], await readRuns([join(root, 'first'), again]))

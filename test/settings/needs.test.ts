@@ -1,12 +1,16 @@
 /** Settings without an effect: refused where somebody gave them, by the name that was used. */
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { stringify } from 'yaml'
 import { corruptSettings } from '../../src/corrupt/settings.js'
 import { pairsSettings } from '../../src/pairs/settings.js'
-import { stages } from '../../src/pipeline/index.js'
+import { loadPipeline, stages } from '../../src/pipeline/index.js'
 import { sampleSettings } from '../../src/sample/settings.js'
 import { uselessSettings } from '../../src/settings/needs.js'
 import { settingsOf } from '../../src/settings/setting.js'
 import { runCommand } from '../command.js'
+import { temporaryFolder } from '../fakes/world.js'
 
 const complaints = (schema: typeof pairsSettings | typeof corruptSettings | typeof sampleSettings, given: object) =>
   uselessSettings(schema, given as Record<string, unknown>, schema.parse(given)).map(({ message }) => message)
@@ -41,6 +45,30 @@ describe('settings without an effect', () => {
     const { code, stderr } = await runCommand(args)
     expect(stderr).toContain('--policy-adapter has no effect without --policy')
     expect(code).toBe(2)
+  })
+
+  const trained = { model: 'm', output: 'o', data: { train: 'p' } }
+  const piped = { model: 'm', output: 'o', train: { data: { train: 'p' } } }
+  const storeless = /f\.yaml:\d+: featureStoreSize has no effect without featureStore/
+  it.each<[string, object, RegExp]>([
+    ['train', { ...trained, lora: { reference: 'base' } }, /f\.yaml:\d+: lora\.reference .* without lora\.init/],
+    ['train', { ...trained, featureStoreSize: 100 }, storeless],
+    ['evaluate', { model: 'm', samples: 's', out: 'o', maskRoot: 'm' }, /f\.yaml:\d+: maskRoot .* without masks/],
+    ['run', { ...piped, featureStoreSize: 100 }, storeless],
+    ['run', { ...piped, train: { ...piped.train, featureStoreSize: 100 } }, storeless],
+  ])('are told by keys and places in a file: %s %j', async (command, settings, message) => {
+    const file = join(await temporaryFolder(), 'f.yaml')
+    await writeFile(file, stringify(settings))
+    const { code, stderr } = await runCommand([command, file])
+    expect(stderr).toMatch(message)
+    expect(code).toBe(2)
+  })
+
+  it('are none where a section has a use for what the stages share', async () => {
+    const file = join(await temporaryFolder(), 'f.yaml')
+    const train = { ...piped.train, featureStore: 'store' }
+    await writeFile(file, stringify({ ...piped, featureStoreSize: 100, train }))
+    expect((await loadPipeline(file)).stages.map(({ name }) => name)).toEqual(['train'])
   })
 
   it('name settings that there are', () => {

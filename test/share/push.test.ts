@@ -3,9 +3,17 @@ import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse, stringify } from 'yaml'
+import { hashModel } from '../../src/data/files.js'
+import { writeMergedFrom } from '../../src/data/merged.js'
+import { evaluateStage } from '../../src/evaluate/stage.js'
 import { loadPipeline, runPipeline } from '../../src/pipeline/index.js'
 import { planShipment } from '../../src/share/push.js'
+import { silent } from '../../src/stage/progress.js'
+import { checkSettings } from '../../src/stage/stage.js'
+import { counted } from '../../src/text/plural.js'
+import type { Example } from '../../src/train/collate.js'
 import { resolveTrainConfig } from '../../src/train/config.js'
+import { placeOf } from '../../src/train/held-out.js'
 import { train } from '../../src/train/train.js'
 import { runCommand } from '../command.js'
 import { fakeNative, type World, writeWorld } from '../fakes/world.js'
@@ -102,20 +110,81 @@ describe('the card', () => {
 
   it('is of the best adapter where the run kept one, with the steps and the pairs behind it', async () => {
     const output = join(world.root, 'best-run')
+    const images = new Set(world.records.map(({ images: [{ sha256 }] }) => sha256))
+    const places = [...images].map((image) => placeOf([{ input: { images: [image] } } as Example]))
+    const [first, second] = places.sort((a, b) => a - b)
     const settings = {
       ...{ model: world.model, output, batchSize: 4, epochs: 2, evalEvery: 1, seed: 1 },
-      data: { train: world.pairs, evalShare: 0.3 },
+      data: { train: world.pairs, evalShare: (first + second) / 2 },
       lora: { init: join(run, 'adapter') },
       checkpoint: { best: 'eval_logps/chosen' },
     } as const
     const report = await train(resolveTrainConfig(settings), { native: fakeNative() })
     const { folder, card } = await plan({ folder: output })
     expect(folder).toBe(join(output, 'best'))
-    expect(card).toContain(`- ${12 - report.heldOut} pairs of 12 were used.`)
-    expect(card).toContain('Training went on from another adapter')
-    expect(card).toContain(`| steps | ${report.best?.step} of ${report.totalSteps}, 4 pairs each |`)
+    const steps = report.best?.step ?? 0
+    expect(card).toContain(
+      `- Trained in 2 runs, each from the adapter of the one before: 12 pairs of 12 in 3 steps; ${12 - report.heldOut} pairs of 12 in ${counted(steps, 'step')}.`,
+    )
+    expect(card).toContain(`| run | the last of 2, which took ${3 + steps} steps together |`)
+    // One file, read by both.
+    expect(card).toContain('- The file of the pairs is about ')
+    expect(card).toContain(`| steps | ${steps} of ${report.totalSteps}, 4 pairs each |`)
     const last = await plan({ folder: join(output, 'adapter') })
     expect(last.card).toContain(`| steps | ${report.step} of ${report.totalSteps}, 4 pairs each |`)
+
+    // An evaluation calls it by its run, not `best`.
+    const out = join(world.root, 'best-evaluation')
+    const asked = { samples: join(world.root, 'samples.jsonl'), model: world.model, adapter: folder, limit: 2, out }
+    const evaluated = checkSettings(evaluateStage, asked, () => undefined)
+    await evaluateStage.run(evaluated, { progress: silent, native: fakeNative() })
+    expect((await plan({ folder: output, evaluation: out })).card).toContain(
+      '| correct, % [95 %], n | base | best-run-best |',
+    )
+
+    // A run that diverged after its best step: the last adapter is refused, of the best one this is said.
+    const path = join(output, 'train.json')
+    const complete = await readFile(path, 'utf8')
+    await writeFile(path, JSON.stringify({ ...report, problem: 'the loss diverged' }))
+    const said = `Training run 2 of 2 ended with a problem: the loss diverged. Its adapter of step ${steps} is what was taken.`
+    const diverged = await plan({ folder: output })
+    expect(diverged.card).toContain(`**${said}**`)
+    expect(diverged.problems).toEqual([said])
+    const shown = await push(output, repo, '--base-model', 'clinic/base')
+    expect(shown.stderr).toContain(`warning: ${said}`)
+
+    // Another adapter at the place of the first: nobody knows what that one was trained on.
+    await writeFile(path, complete)
+    expect((await plan({ folder: output })).problems).toEqual([])
+    const config = join(run, 'adapter', 'adapter_config.json')
+    const own = await readFile(config, 'utf8')
+    await writeFile(config, `${own}\n`)
+    const { card: alone } = await plan({ folder: output })
+    await writeFile(config, own)
+    expect(alone).toContain(`- ${12 - report.heldOut} pairs of 12 were used.`)
+    expect(alone).toContain('- Training began with another adapter; what that one was trained on is not known here')
+  })
+
+  it('has numbers of the adapter that is sent and of its baseline, and of no other', async () => {
+    const folder = join(world.root, 'out', 'several')
+    await cp(evaluation, folder, { recursive: true })
+    const path = join(folder, 'evaluation.json')
+    const results = JSON.parse(await readFile(path, 'utf8'))
+    const [base, tuned] = results.systems
+    const other = { ...tuned, name: 'other', about: { ...tuned.about, adapterSha256: 'f'.repeat(64) } }
+    const comparisons = [...results.comparisons, { ...results.comparisons[0], system: 'other' }]
+    await writeFile(path, JSON.stringify({ ...results, systems: [base, tuned, other], comparisons }))
+    expect((await plan({ evaluation: folder })).card).toBe((await plan({ evaluation })).card)
+
+    await writeFile(path, JSON.stringify({ ...results, systems: [base, other] }))
+    const sent = join(run, 'adapter')
+    await expect(plan({ evaluation: folder })).rejects.toMatchObject({
+      code: 'ERR_FIRE_CHECKPOINT',
+      message: `The evaluation ${folder} is of ${sent} with SHA-256 ${other.about.adapterSha256}, not of ${sent} with SHA-256 ${tuned.about.adapterSha256}`,
+      hint: expect.stringContaining('evaluate --adapter'),
+    })
+    await writeFile(path, JSON.stringify({ ...results, systems: [base] }))
+    await expect(plan({ evaluation: folder })).rejects.toThrow(`${folder} is of no adapter, not of ${sent}`)
   })
 
   it('says that nothing is known of an accuracy that was not measured', async () => {
@@ -147,6 +216,7 @@ describe('a merged model', () => {
   it('goes with what loaders read, and without the rest', async () => {
     const folder = join(world.root, 'merged')
     await cp(world.model, folder, { recursive: true })
+    await writeMergedFrom(folder, { base: 'model', adapterSha256: await hashModel(join(run, 'adapter')) })
     for (const name of ['model.safetensors', 'chat_template.jinja', 'README.md', 'notes.txt', 'LICENSE']) {
       await writeFile(join(folder, name), name)
     }
@@ -156,10 +226,31 @@ describe('a merged model', () => {
     expect(names).toEqual(
       expect.arrayContaining(['README.md', 'config.json', 'model.safetensors', 'chat_template.jinja', 'LICENSE']),
     )
-    expect(leftOut).toEqual(expect.arrayContaining(['README.md', 'notes.txt']))
+    expect(leftOut).toEqual(expect.arrayContaining(['README.md', 'fire-train.merge.json', 'notes.txt']))
     expect(card).toContain('base_model_relation: finetune')
     expect(card).toContain(`vllm serve ${repo}\n`)
     await expect(plan({ folder })).rejects.toThrow(/in no training run.*nothing to write its card from/)
+    expect((await plan({ folder, run, evaluation })).card).toContain('| All questions | ')
+  })
+
+  it('is of the run that made its adapter, or is refused', async () => {
+    const folder = join(world.root, 'merged-other')
+    await cp(world.model, folder, { recursive: true })
+    await writeFile(join(folder, 'model.safetensors'), '')
+    await expect(plan({ folder, run })).rejects.toMatchObject({
+      code: 'ERR_FIRE_CHECKPOINT',
+      message: `Nothing in ${folder} says which adapter was merged into it, so it cannot be checked`,
+      hint: expect.stringContaining('Merge again'),
+    })
+    const adapterSha256 = 'f'.repeat(64)
+    await writeMergedFrom(folder, { base: 'model', adapterSha256 })
+    const own = join(run, 'adapter')
+    await expect(plan({ folder, run })).rejects.toThrow(
+      `${folder} has an adapter with SHA-256 ${adapterSha256}, and the run ${run} has another: ${own} with SHA-256 ${await hashModel(own)}`,
+    )
+    const record = join(folder, 'fire-train.merge.json')
+    await writeFile(record, '{}')
+    await expect(plan({ folder, run })).rejects.toThrow(`${record} does not say what the model was merged from`)
   })
 })
 

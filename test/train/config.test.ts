@@ -52,6 +52,17 @@ describe('loadTrainConfig', () => {
     expect(config.lora.targets).toEqual(['q_proj', 'v_proj'])
   })
 
+  it('takes null for early stopping that is off', async () => {
+    const text = `${minimal.replace('pairs.jsonl', 'pairs.jsonl\n  evalShare: 0.1')}earlyStopping: { patience: 2 }\n`
+    expect((await load(text)).earlyStopping).toMatchObject({ patience: 2 })
+    const off = await load(text, ['earlyStopping=null'])
+    expect(off).not.toHaveProperty('earlyStopping')
+    expect(await load(`${minimal}earlyStopping:\n`)).not.toHaveProperty('earlyStopping')
+    expect(await load(text, ['earlyStopping=null', 'earlyStopping.patience=5'])).toMatchObject({
+      earlyStopping: { metric: 'eval_loss', patience: 5 },
+    })
+  })
+
   it('resolves paths of the file against its folder and paths of flags against the working folder', async () => {
     const config = await load(minimal, ['output=elsewhere'])
     expect(config.model).toBe(join(folder, 'model'))

@@ -3,9 +3,12 @@ import { existsSync } from 'node:fs'
 import { cp, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { sha256 } from '../../src/data/files.js'
 import type { Pair } from '../../src/data/records.js'
 import { CheckpointError, ConfigError, DataError, SelfCheckError } from '../../src/errors.js'
+import type { Example } from '../../src/train/collate.js'
 import { formatConfig, resolveTrainConfig } from '../../src/train/config.js'
+import { placeOf, splitByImage } from '../../src/train/held-out.js'
 import { planTraining } from '../../src/train/plan.js'
 import type { TrainConfig, TrainConfigInput } from '../../src/train/settings.js'
 import { type TrainOptions, train } from '../../src/train/train.js'
@@ -108,7 +111,7 @@ describe('evaluation while training', () => {
     for (const [key, value] of Object.entries(four)) expect(one[key], key).toBeCloseTo(value, 10)
   })
 
-  it('holds out whole images by seed, and trains on none of them', async () => {
+  it('holds out whole images by their content, the same ones whatever the seed and the other pairs, and trains on none', async () => {
     const images = await Promise.all(
       [3, 4, 5, 6, 7].map((index) => writeImage(world.root, `clean${index}.png`, 20 + index)),
     )
@@ -117,33 +120,41 @@ describe('evaluation while training', () => {
       images: [images[index % 5]],
       corrupted: undefined,
     }))
-    await writePairs(world.pairs, records)
-    const split = async (output: string, seed: number) => {
-      const settings = config(output, {
-        seed,
-        data: { train: world.pairs, evalShare: 0.4 },
-        evalSamples: 20,
-        maxSteps: 4,
-      })
+    const places = images.map(({ sha256 }) => [placeOf([{ input: { images: [sha256] } } as Example]), sha256] as const)
+    const [first, second, third] = places.sort(([a], [b]) => a - b)
+    const held = [first[1], second[1]]
+    const split = async (output: string, seed: number, of: typeof records) => {
+      await writePairs(world.pairs, of)
+      const data = { train: world.pairs, evalShare: (second[0] + third[0]) / 2 }
+      const settings = config(output, { seed, data, evalSamples: 20, maxSteps: 4 })
       const report = await run(settings)
-      // 0.4 of 13, as near as images of two or three pairs come.
-      expect(Math.abs(report.heldOut - 5.2)).toBeLessThan(1.5)
       const text = await readFile(join(settings.output, 'samples', 'step-4.md'), 'utf8')
-      return [...text.matchAll(/^## (.*)$/gm)].map(([, id]) => id)
+      const ids = [...text.matchAll(/^## (.*)$/gm)].map(([, id]) => id)
+      expect(ids).toEqual(of.filter(({ images: [image] }) => held.includes(image.sha256)).map(({ id }) => id))
+      expect(report.heldOut).toBe(ids.length)
     }
-    const first = await split('split-1', 1)
-    const held = new Set(first)
-    const imageOf = (id: string) => records.find((record) => record.id === id)?.images[0].path
-    const trained = records.filter(({ id }) => !held.has(id)).map(({ images: [image] }) => image.path)
-    for (const id of held) expect(trained).not.toContain(imageOf(id))
-    expect(await split('split-again', 1)).toEqual(first)
-    const others = await Promise.all([2, 3, 4].map((seed) => split(`split-${seed}`, seed)))
-    expect(others.some((ids) => ids.join() !== first.join())).toBe(true)
+    await split('split-1', 1, records)
+    await split('split-1001', 1001, records)
+    await split('split-fewer', 1, records.slice(4))
+  })
+
+  it('holds out about the share of many images, and the same image beside any other', () => {
+    const example = (...names: string[]) => ({ input: { id: names.join(), images: names.map(sha256) } }) as Example
+    const many = Array.from({ length: 2000 }, (_, i) => example(`image ${i}`))
+    const { heldOut, trained } = splitByImage(many, 0.1)
+    // Three standard deviations of a draw.
+    expect(Math.abs(heldOut.length - 200)).toBeLessThan(3 * Math.sqrt(2000 * 0.1 * 0.9))
+    expect(splitByImage(many.slice(700), 0.1).heldOut).toEqual(heldOut.filter((each) => many.indexOf(each) >= 700))
+    expect(splitByImage(many, 0.3).heldOut).toEqual(expect.arrayContaining(heldOut))
+    const both = { input: { id: 'both', images: [...heldOut[0].input.images, ...trained[0].input.images] } } as Example
+    const joined = splitByImage([...many, both], 0.1)
+    expect(joined.heldOut.includes(heldOut[0])).toBe(joined.heldOut.includes(both))
+    expect(joined.heldOut.includes(trained[0])).toBe(joined.heldOut.includes(both))
   })
 
   it('refuses a share that cannot be held out, and a metric without a value', async () => {
-    const share = config('share', { data: { train: world.pairs, evalShare: 0.01 } })
-    await expect(run(share)).rejects.toThrow(/evalShare 0.01 leaves 13 pairs to train on and 0 to evaluate/)
+    const share = config('share', { data: { train: world.pairs, evalShare: 1e-9 } })
+    await expect(run(share)).rejects.toThrow(/evalShare 1e-9 leaves 13 pairs to train on and 0 to evaluate/)
     const bare = world.records.slice(0, 3).map((record) => ({ ...record, corrupted: undefined }))
     await writePairs(heldOut, bare)
     const visual = config('visual', { checkpoint: { best: 'eval_rewards/visual/margins' } })
@@ -226,7 +237,7 @@ describe('early stopping and the best adapter', () => {
       totalSteps: 12,
       interrupted: false,
       stoppedEarly: expect.stringMatching(
-        /^2 evaluations without a better eval_loss, whose best value is .* of step 2$/,
+        /^2 evaluations without a better eval_loss, whose best value is 0\.\d{1,3} of step 2$/,
       ),
       best: { step: 2, metric: 'eval_loss', value: rows[0].eval_loss, path: join(settings.output, 'best') },
     })
@@ -263,6 +274,33 @@ describe('early stopping and the best adapter', () => {
       expect(await run(settings), metric).toMatchObject({ step: 12, stoppedEarly: null, best: { step: 12 } })
     }
   })
+
+  it.each(['checkpoint.best', 'earlyStopping.metric'])(
+    'ends at the first evaluation where %s has no value',
+    async (key) => {
+      const metric = 'eval_rewards/margins'
+      const settings = stopping('no-value', {
+        ...{ earlyStopping: undefined, checkpoint: {} },
+        ...(key === 'checkpoint.best' ? { checkpoint: { best: metric } } : { earlyStopping: { metric } }),
+      })
+      const fake = fakeNative()
+      const openEngine: typeof fake.openEngine = async (...given) => {
+        const engine = await fake.openEngine(...given)
+        const evaluate = engine.evaluate.bind(engine)
+        engine.evaluate = async (...asked) => {
+          const stats = await evaluate(...asked)
+          return { ...stats, pairs: stats.pairs.map((pair) => ({ ...pair, margin: Number.POSITIVE_INFINITY })) }
+        }
+        return engine
+      }
+      await expect(run(settings, { native: { ...fake, openEngine } })).rejects.toMatchObject({
+        code: 'ERR_FIRE_NONFINITE',
+        message: `Held-out pairs after step 2: ${metric} (${key}) has no finite value`,
+        hint: expect.stringContaining('another metric'),
+      })
+      expect(existsSync(join(settings.output, 'best'))).toBe(false)
+    },
+  )
 
   it('asks for more than minDelta', async () => {
     await writePairs(heldOut, world.records.slice(0, 5))
@@ -389,13 +427,6 @@ describe('lora.init', () => {
       model: { lora: { rank: 8, alpha: 16 } },
     })
     expect(lines.join('\n')).toMatch(/goes on from the adapter .*first\/adapter; the reference is that adapter/)
-  })
-
-  it('warns that a share may be of images that the adapter has seen', async () => {
-    const data = { train: world.pairs, evalShare: 0.4 }
-    const seen = /the adapter of lora\.init may have been trained on images that are held out now/
-    expect((await run(await from('share', { data, maxSteps: 1 }))).warnings.join('\n')).toMatch(seen)
-    expect((await run(config('fresh-share', { data, maxSteps: 1 }))).warnings.join('\n')).not.toMatch(seen)
   })
 
   it('with reference base the rewards are those of the adapter, and nothing is checked for 0', async () => {

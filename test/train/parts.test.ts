@@ -89,6 +89,10 @@ describe('metricsRow', () => {
     for (const key of ['rewards/visual/chosen', 'kl/mixed', 'loss/visual', 'loss/anchor']) {
       expect(dpo).not.toHaveProperty([key])
     }
+    // It compares no answers: 0 would say that every one was wrong.
+    const sft = Object.keys(row('sft', { ...stats, margin: 0 })).filter((key) => key.startsWith('rewards/'))
+    expect(sft).not.toEqual(expect.arrayContaining([expect.stringMatching(/accuracies|margins/)]))
+    expect(sft).toContain('rewards/chosen')
     expect(row('mdpo', stats)).toMatchObject({ 'loss/visual': 0.9, 'loss/anchor': 0.2, 'rewards/visual/chosen': 0.1 })
     expect(row('rrpo', { ...stats, reverseKl: Number.NaN })).toMatchObject({ 'kl/mixed': 2, 'loss/kl': 0.02 })
   })

@@ -3,7 +3,7 @@ import { appendFile, cp, mkdir, readdir, readFile, rename, writeFile } from 'nod
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { mergeWeights, openEngine } from '../../src/engine/engine.js'
-import { CheckpointError, ConfigError, DataError, NumericError } from '../../src/errors.js'
+import { CheckpointError, ConfigError, DataError, FileError, NumericError } from '../../src/errors.js'
 import { resolveTrainConfig } from '../../src/train/config.js'
 import { planTraining } from '../../src/train/plan.js'
 import type { TrainConfig, TrainConfigInput } from '../../src/train/settings.js'
@@ -204,6 +204,53 @@ describe('train', () => {
     await expect(run(config('used', { maxSteps: 3, seed: 7 }), { resume: true })).rejects.toThrow(/has changed since/)
   })
 
+  it('clears what a run left that was cut off before its first checkpoint, and refuses one of other settings', async () => {
+    const changes = {
+      ...{ data: { train: world.pairs, eval: world.pairs }, evalEvery: 2, evalSamples: 1 },
+      checkpoint: { every: 0, best: 'eval_loss' },
+    } as const
+    const settings = config('cut-off', changes)
+    const cut = new AbortController()
+    const killed = run(settings, { signal: cut.signal, onProgress: ({ step }) => step === 5 && cut.abort() })
+    await expect(killed).rejects.toThrow()
+    await writeFile(join(settings.output, 'mine.txt'), 'kept')
+    const left = async () => (await readdir(settings.output, { recursive: true })).sort()
+    expect(await left()).toEqual(expect.arrayContaining(['best', join('samples', 'step-4.md')]))
+    const before = await left()
+    await expect(run(config('cut-off', { ...changes, seed: 7 }), { resume: true })).rejects.toThrow(
+      /cut-off\/config\.resolved\.yaml:\n {2}seed: 42 then, 7 now/,
+    )
+    expect(await left()).toEqual(before)
+
+    const lines: string[] = []
+    const again = new AbortController()
+    await run(settings, {
+      ...{ resume: true, stop: again.signal, onLog: (line: string) => lines.push(line) },
+      onProgress: ({ step }) => step === 1 && again.abort(),
+    })
+    expect((await left()).filter((name) => /^(best|samples|train\.json)/.test(name))).toEqual([])
+    expect(lines).toContainEqual(expect.stringMatching(/^no checkpoint to resume from: .*best.*samples/))
+    expect(await readFile(join(settings.output, 'mine.txt'), 'utf8')).toBe('kept')
+    const whole = config('not-cut-off', changes)
+    await run(whole)
+    await run(settings, { resume: true })
+    expect(await adapterOf(settings)).toBe(await adapterOf(whole))
+    expect(existsSync(join(settings.output, 'best', 'adapter_model.safetensors'))).toBe(true)
+  })
+
+  it('does not take a finished run without a checkpoint for one that was cut off', async () => {
+    const settings = config('uncheckpointed', { maxSteps: 2, checkpoint: { every: 0 } })
+    await run(settings)
+    const adapter = await adapterOf(settings)
+    await expect(run(settings, { resume: true })).rejects.toThrow(
+      /uncheckpointed holds a finished run, and no checkpoint to go on from/,
+    )
+    expect(await adapterOf(settings)).toBe(adapter)
+    // A pipeline that was killed before it had written the end down.
+    expect(await run(settings, { resume: true, overwrite: true })).toMatchObject({ step: 2, resumedFrom: 0 })
+    expect(await adapterOf(settings)).toBe(adapter)
+  })
+
   it('knows its model by its content: one that moved is the same, another one at its place is refused', async () => {
     const model = join(world.root, 'first-model')
     await cp(world.model, model, { recursive: true })
@@ -238,9 +285,18 @@ describe('train', () => {
     const init = join(settings.output, 'adapter')
     const again = config('start', { maxSteps: 1, lora: { init } })
     await expect(run(again, { overwrite: true })).rejects.toThrow(
-      /lora\.init is .*adapter, which --overwrite would delete/,
+      /lora\.init is .*adapter, which would be deleted with .*adapter of an earlier run/,
     )
     expect(existsSync(join(init, 'adapter_model.safetensors'))).toBe(true)
+  })
+
+  it('says which folder of a run is the adapter', async () => {
+    const settings = config('a-run', { maxSteps: 1 })
+    await run(settings)
+    const failure = await run(config('on', { lora: { init: settings.output } })).catch((error) => error)
+    expect(failure).toBeInstanceOf(FileError)
+    expect(failure.message).toBe(`${settings.output} is no adapter; it holds ${join(settings.output, 'adapter')}`)
+    expect(failure.hint).toBe(`Name ${join(settings.output, 'adapter')}.`)
   })
 
   it('names step and pair of a loss that is not finite and saves nothing over the last checkpoint', async () => {

@@ -47,6 +47,7 @@ export const push = defineCommand({
     const shipment = await planShipment(settings)
     const { repo, files, card, title } = shipment
     const report = { ...shipment, files: files.map(({ path, size, sha256 }) => ({ path, size, sha256 })), sent: [] }
+    for (const problem of shipment.problems) progress.log(`warning: ${problem}`)
     if (!send) return { text: describeShipment(shipment), report }
     const { hubAccess, upload } = await import('../../hub/index.js')
     const access = await hubAccess(keyEnv)

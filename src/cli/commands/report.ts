@@ -49,8 +49,10 @@ export const report = defineCommand({
     const path = out ?? resolve(comparison)
     await using _lock = await lockOutput(path, 'file')
     await refuseOther(path)
-    await writeFileAtomic(path, renderRuns(`${title}: ${counted(runs.length, 'run')}`, notes, await readRuns(runs)))
-    return { text: `${path}: ${counted(runs.length, 'run')}\n`, report: { out: path, runs } }
+    const found = await readRuns(runs)
+    const count = counted(found.length, 'run')
+    await writeFileAtomic(path, renderRuns(`${title}: ${count}`, notes, found))
+    return { text: `${path}: ${count}\n`, report: { out: path, runs } }
   },
 })
 

@@ -1,11 +1,13 @@
 /** Training runs beside each other: final numbers, the settings that differ, curves over each other. */
 import { type Html, html } from '../../page/html.js'
 import { renderPage } from '../../page/page.js'
+import { keyOf, settingsOf } from '../../settings/setting.js'
 import { duration } from '../../text/duration.js'
 import { counted } from '../../text/plural.js'
 import type { LogRow } from '../../train/metrics.js'
 import { curveOf, drawOverSteps, trend } from '../../train/page/curves.js'
 import { figuresOf } from '../../train/page/training-section.js'
+import { trainSettings } from '../../train/settings.js'
 import type { TrainingRun } from './read.js'
 
 /** The page as HTML text. */
@@ -79,22 +81,32 @@ function numbersSection(runs: readonly TrainingRun[]): Html {
 /** Where a run writes says nothing of what it does. */
 const isTold = (key: string): boolean => key !== 'output'
 
+/** Settings that no result depends on. */
+const free: ReadonlySet<string> = new Set(
+  settingsOf(trainSettings)
+    .filter(({ meta }) => meta.free)
+    .map(keyOf),
+)
+
 function settingsSection(runs: readonly TrainingRun[]): Html | null {
   if (runs.length < 2) return null
   const keys = [...new Set(runs.flatMap(({ settings }) => [...settings.keys()]))].filter(isTold)
   const unlike = keys.filter((key) => new Set(runs.map(({ settings }) => settings.get(key))).size > 1)
+  const decisive = unlike.filter((key) => !free.has(key))
+  const others = unlike.filter((key) => free.has(key))
   return html`<section>
   <h2>Settings that differ</h2>
   ${unlike.length === 0 && html`<p>None: the settings of these ${counted(runs.length, 'run')} are the same.</p>`}
-  ${
-    unlike.length > 0 &&
-    html`<div class="scroll"><table class="settings">
-  <thead><tr><th>setting</th>${runs.map((run, index) => html`<th>${nameOf(run, index)}</th>`)}</tr></thead>
-  <tbody>${unlike.map((key) => html`<tr><td><code>${key}</code></td>${runs.map(({ settings }) => html`<td>${settings.get(key) ?? '–'}</td>`)}</tr>`)}</tbody>
-  </table></div>`
-  }
+  ${decisive.length > 0 && settingsTable(runs, decisive)}
+  ${others.length > 0 && html`<p class="note">${decisive.length > 0 ? 'Others' : 'These alone'}, which change no result:</p>${settingsTable(runs, others)}`}
 </section>`
 }
+
+const settingsTable = (runs: readonly TrainingRun[], keys: readonly string[]): Html =>
+  html`<div class="scroll"><table class="settings">
+  <thead><tr><th>setting</th>${runs.map((run, index) => html`<th>${nameOf(run, index)}</th>`)}</tr></thead>
+  <tbody>${keys.map((key) => html`<tr><td><code>${key}</code></td>${runs.map(({ settings }) => html`<td>${settings.get(key) ?? '–'}</td>`)}</tr>`)}</tbody>
+  </table></div>`
 
 function curvesSection(runs: readonly TrainingRun[]): Html | null {
   const rows = runs.flatMap((run) => run.rows)

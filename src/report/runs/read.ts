@@ -1,13 +1,15 @@
 /** Training runs as a comparison needs them, finished or not: what their folders hold. */
 import { existsSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join, resolve, sep } from 'node:path'
 import { parse } from 'yaml'
+import { ignoreMissing } from '../../data/files.js'
 import { asFileError, DataError, guarded } from '../../errors.js'
 import { isTree } from '../../settings/source.js'
 import type { LogRow } from '../../train/metrics.js'
 import { runFiles } from '../../train/run-folder.js'
 import { readMetrics } from '../../train/run-log.js'
+import { roundFiles } from '../round-files.js'
 
 export interface TrainingRun {
   /** What tells it from the others: the end of its path. */
@@ -20,13 +22,23 @@ export interface TrainingRun {
 }
 
 /**
- * @param folders each the output of `train`, or of a pipeline with that stage.
+ * @param folders each the output of `train`, or of a pipeline with that stage; with rounds it is one run a round.
  * @throws {FileError} for one that is neither.
  * @throws {DataError} for files that are not those of a run.
  */
 export async function readRuns(folders: readonly string[]): Promise<TrainingRun[]> {
-  const names = namesOf(folders)
-  return await Promise.all(folders.map((folder, index) => readRun(folder, names[index])))
+  const found = (await Promise.all(folders.map(roundsIn))).flat()
+  const names = namesOf(found)
+  return await Promise.all(found.map((folder, index) => readRun(folder, names[index])))
+}
+
+/** The folders of the rounds that have trained, where a pipeline has some; else the folder itself. */
+async function roundsIn(folder: string): Promise<string[]> {
+  const entries = await readdir(folder).catch(ignoreMissing).catch(asFileError('Reading', folder))
+  const numbers = (entries ?? []).flatMap((name) => /^round-(\d+)$/.exec(name)?.[1] ?? []).map(Number)
+  const rounds = numbers.sort((a, b) => a - b).map((number) => join(folder, `round-${number}`))
+  const trained = rounds.filter((round) => existsSync(roundFiles(round)[1]))
+  return trained.length > 0 ? trained : [folder]
 }
 
 async function readRun(folder: string, name: string): Promise<TrainingRun> {

@@ -1,0 +1,37 @@
+/** `fire-train.merge.json` of a merged model: what it was made from. Loaders of models pass it over. */
+import { join } from 'node:path'
+import { z } from 'zod'
+import { CheckpointError } from '../errors.js'
+import { readTextIfThere, writeJson } from './files.js'
+
+const mergedFrom = z.object({
+  /** Name of the folder of the model. */
+  base: z.string(),
+  /** As `hashModel` gives it. */
+  adapterSha256: z.string().regex(/^[0-9a-f]{64}$/),
+})
+
+/** What a merged model was made from. */
+export type MergedFrom = z.output<typeof mergedFrom>
+
+const pathIn = (folder: string): string => join(folder, 'fire-train.merge.json')
+
+export function writeMergedFrom(folder: string, from: MergedFrom): Promise<void> {
+  return writeJson(pathIn(folder), from)
+}
+
+/** `undefined` where nothing says that the model is a merged one. @throws {CheckpointError} when the file is no such record. */
+export async function readMergedFrom(folder: string): Promise<MergedFrom | undefined> {
+  const path = pathIn(folder)
+  const text = await readTextIfThere(path)
+  if (text === undefined) return undefined
+  try {
+    return mergedFrom.parse(JSON.parse(text))
+  } catch (cause) {
+    throw new CheckpointError(`${path} does not say what the model was merged from`, {
+      detail: { path },
+      hint: 'Merge again with `fire-train merge`, which writes it.',
+      cause,
+    })
+  }
+}

@@ -1,0 +1,85 @@
+/** The trainings that an adapter went through, one from the adapter of the other: rounds, or `lora.init`. */
+import { existsSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import { hashModel, markFolder } from '../data/files.js'
+import { CheckpointError, FireError } from '../errors.js'
+import { readTraining } from '../report/collect.js'
+import type { Training } from '../report/describe.js'
+import { runAdapters, runFiles } from '../train/run-folder.js'
+
+/** A training, up to the adapter that went on. */
+export interface Stretch {
+  training: Training
+  /** Optimizer steps behind that adapter: fewer than the run had where it is its best one or one of a checkpoint. */
+  steps: number
+}
+
+export interface Lineage {
+  /** In their order; the last is that of the adapter itself. */
+  stretches: Stretch[]
+  /** The first of them began with a fresh adapter, so nothing is missing. */
+  isWhole: boolean
+}
+
+/** An adapter, and the hash of its content. */
+export interface Sent {
+  folder: string
+  sha256: string
+}
+
+/** The trainings behind an adapter of a run. @throws {CheckpointError} when it is none of this run. */
+export async function lineageOf(sent: Sent, run: string): Promise<Lineage> {
+  const training = await readTraining(join(run, runFiles.metrics))
+  const last = { training, steps: await stepsBehind(sent, run, training) }
+  const { init } = training.config.lora
+  if (init === null) return { stretches: [last], isWhole: true }
+  const before = await lineageOfInit(init, training)
+  return { stretches: [...(before?.stretches ?? []), last], isWhole: before?.isWhole ?? false }
+}
+
+/** Undefined where the run of `init` is gone, is incomplete, or has another adapter there by now. */
+async function lineageOfInit(init: string, { report }: Training): Promise<Lineage | undefined> {
+  const run = runOf(init)
+  if (run === undefined || !existsSync(join(run, runFiles.report)) || !existsSync(init)) return undefined
+  if ((await markFolder(init)) !== report.initMark) return undefined
+  return lineageOf({ folder: init, sha256: await hashModel(init) }, run).catch((error: unknown) => {
+    if (error instanceof FireError) return undefined
+    throw error
+  })
+}
+
+/** What speaks against the runs: their adapters were taken all the same, best ones or those of a step before. */
+export function problemsOf({ stretches }: Lineage): string[] {
+  return stretches.flatMap(({ training: { report }, steps }, index) => {
+    if (!report.problem) return []
+    const which = stretches.length === 1 ? 'The training run' : `Training run ${index + 1} of ${stretches.length}`
+    return [`${which} ended with a problem: ${report.problem}. Its adapter of step ${steps} is what was taken.`]
+  })
+}
+
+/** The folder of the run that an adapter lies in; undefined where its place says of none. */
+export function runOf(adapter: string): string | undefined {
+  const [name, parent] = [basename(adapter), dirname(adapter)]
+  const isOfCheckpoint = name === runFiles.adapter && basename(dirname(parent)) === runFiles.checkpoints
+  if (isOfCheckpoint) return dirname(dirname(parent))
+  return name === runFiles.adapter || name === runFiles.best ? parent : undefined
+}
+
+/** @throws {CheckpointError} when the adapter is none of the run. */
+async function stepsBehind({ folder, sha256 }: Sent, run: string, { report }: Training): Promise<number> {
+  const { best } = report
+  const kept = [
+    ...(best ? [{ step: best.step, path: join(run, runFiles.best) }] : []),
+    ...(await runAdapters(run)).reverse(),
+  ]
+  const hashes: string[] = []
+  for (const { step, path } of kept) {
+    const hash = await hashModel(path)
+    if (hash === sha256) return step
+    hashes.push(`${path} with SHA-256 ${hash}`)
+  }
+  throw new CheckpointError(
+    `${folder} has an adapter with SHA-256 ${sha256}, and the run ${run} has another: ${hashes.join(', ')}`,
+    { detail: { path: folder, run }, hint: 'Name the run that the adapter is from with --run.' },
+  )
+}
