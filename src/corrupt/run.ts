@@ -14,6 +14,7 @@ import { ArgumentError, asFileError, atPlace, DataError, FireError, throwIfAbort
 import { printable } from '../http/service.js'
 import { checkOptions } from '../options.js'
 import type { Html } from '../page/html.js'
+import { takeFolder } from './earlier.js'
 import { LeftOut, leaveOut } from './left-out.js'
 import { coverage, type Mask, maskHash } from './masks/mask.js'
 import { moveMask } from './masks/move.js'
@@ -67,6 +68,8 @@ export interface CorruptOptions {
   sheet?: string
   /** At most so many pairs on the sheet, evenly spread over the file. */
   sheetRows: number
+  /** Delete what was made with other settings in `out`; without it that is in the way. */
+  overwrite?: boolean
   signal?: AbortSignal
   onProgress?: (done: number, total: number) => void
   onLog?: (line: string) => void
@@ -90,6 +93,7 @@ const corruptOptions: Record<keyof CorruptOptions, true> = {
   niftiOrientation: true,
   sheet: true,
   sheetRows: true,
+  overwrite: true,
   signal: true,
   onProgress: true,
   onLog: true,
@@ -111,6 +115,7 @@ export interface CorruptResult {
  * @throws {DataError} naming file, line and record for what cannot be read, when no pair is left, or (with `fallback: 'error'`)
  * for the first image without a mask.
  * @throws {SegmenterError} when the service fails for good. Running again goes on.
+ * @throws {FileError} when `out` holds twins of other settings, and `overwrite` is not set.
  * @throws {LockedError} when another run writes to `out`.
  */
 export async function corruptPairs(options: CorruptOptions): Promise<CorruptResult> {
@@ -178,6 +183,7 @@ class Stage {
       })
     }
     const records = await readPairs(pairs)
+    await takeFolder(out, decisive(options), options.overwrite ?? false)
     for (const folder of ['corrupted', 'masks', 'cache/twins', 'cache/segmenter']) {
       await removeTemporaries(join(out, folder))
     }
@@ -205,7 +211,7 @@ class Stage {
       onProgress?.(index + 1, this.#records.length)
     }
     await this.#writeFailures()
-    const report = this.#tally.report(this.#records.length, this.#failures, this.#settings())
+    const report = this.#tally.report(this.#records.length, this.#failures, settingsOf(this.#options))
     report.warnings.push(...this.#sources.warnings(report.missing.noMask !== undefined))
     if (sheet !== undefined) {
       await writeFileAtomic(
@@ -363,33 +369,50 @@ class Stage {
 
   /** Of the lesion, or of the whole image where the method is that; 0 for a method without noise. */
   get #sigma(): number {
-    const { method, sigma } = this.#options
-    if (method === 'image-noise') return sigma ?? PUBLISHED_NOISE.fallbackSigma
-    return method.startsWith('lesion-noise') ? (sigma ?? PUBLISHED_NOISE.sigma) : 0
+    return sigmaOf(this.#options)
   }
 
   get #fallbackSigma(): number {
-    return this.#options.fallbackSigma ?? PUBLISHED_NOISE.fallbackSigma
+    return fallbackSigmaOf(this.#options)
   }
+}
 
-  #settings(): Record<string, unknown> {
-    const { method, fallback, maxCoverage, seed, seedBy, grain, model, resizeMasks, niftiOrientation, segmenter } =
-      this.#options
-    const { url, threshold, nmsIou } = segmenter ?? {}
-    return {
-      method,
-      sigma: this.#sigma,
-      fallback,
-      fallbackSigma: this.#fallbackSigma,
-      maxCoverage,
-      seed,
-      seedBy: seedBy ?? 'pair',
-      grain: grain ?? 'image',
-      model,
-      resizeMasks,
-      niftiOrientation,
-      segmenter: url && { url: printable(url), threshold, nmsIou },
-    }
+function sigmaOf({ method, sigma }: CorruptOptions): number {
+  if (method === 'image-noise') return sigma ?? PUBLISHED_NOISE.fallbackSigma
+  return method.startsWith('lesion-noise') ? (sigma ?? PUBLISHED_NOISE.sigma) : 0
+}
+
+const fallbackSigmaOf = ({ fallbackSigma }: CorruptOptions): number => fallbackSigma ?? PUBLISHED_NOISE.fallbackSigma
+
+/** For the report: what the twins were made with. */
+function settingsOf(options: CorruptOptions) {
+  const { method, fallback, maxCoverage, seed, seedBy, grain, model, resizeMasks, niftiOrientation, segmenter } =
+    options
+  const { url, threshold, nmsIou } = segmenter ?? {}
+  return {
+    method,
+    sigma: sigmaOf(options),
+    fallback,
+    fallbackSigma: fallbackSigmaOf(options),
+    maxCoverage,
+    seed,
+    seedBy: seedBy ?? 'pair',
+    grain: grain ?? 'image',
+    model,
+    resizeMasks,
+    niftiOrientation,
+    segmenter: url && { url: printable(url), threshold, nmsIou },
+  }
+}
+
+/** Of these, what makes other twins: not where a service listens, nor a model that the noise is only measured with. */
+function decisive(options: CorruptOptions): object {
+  const { segmenter, model, ...settings } = settingsOf(options)
+  const { threshold, nmsIou } = options.segmenter ?? {}
+  return {
+    ...settings,
+    model: settings.grain === 'model' ? model : undefined,
+    segmenter: segmenter && { threshold, nmsIou },
   }
 }
 

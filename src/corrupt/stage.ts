@@ -5,6 +5,7 @@ import { DataError } from '../errors.js'
 import { keyFrom } from '../http/service.js'
 import { counting, defineStage } from '../stage/index.js'
 import { counted } from '../text/plural.js'
+import { settingsFile } from './earlier.js'
 import { maskFiles } from './manifest.js'
 import type { CorruptResult } from './run.js'
 import { type CorruptSettings, corruptSettings } from './settings.js'
@@ -25,13 +26,17 @@ export const corruptStage = defineStage({
   ],
   makes: ({ out }) => ({ pairs: join(out, 'pairs.jsonl') }),
   leaves: ({ out }) => [join(out, 'pairs.jsonl'), join(out, 'sheet.html')],
-  async run({ segmenter, ...settings }, { signal, progress }) {
+  // Twins are named by their content and serve again; the note of what they were made with goes with the pairs.
+  traces: ({ out }) => ['pairs.jsonl', 'sheet.html', settingsFile].map((name) => join(out, name)),
+  earlier: ['overwrite'],
+  async run({ segmenter, ...settings }, { signal, progress, overwrite }) {
     const { corruptPairs } = await import('./run.js')
     const { seenWords, targetedWords } = await import('./report.js')
     const sheet = join(settings.out, 'sheet.html')
     const report: CorruptResult = await corruptPairs({
       ...settings,
       sheet,
+      overwrite,
       segmenter: segmenter && serviceOf(segmenter),
       signal,
       onLog: (line) => progress.log(line),

@@ -16,7 +16,10 @@ import type { Prepared } from './types.js'
 /** Reads every reward and both KLs of the scored tokens, whatever is trained with. Its loss is nobody's. */
 export const reading = (scope: Scope | undefined): ObjectiveSpec => ({ name: 'fire', scope })
 
-/** Evaluates with the engine of a run. Nothing of its state changes: no gradient, no dropout, no random number. */
+/**
+ * Evaluates with the engine of a run. What the reference says of held-out pairs is kept too, and takes nothing from the pairs that are
+ * trained on: the cache never drops what it has, so held-out pairs are before others only where an evaluation comes before the
+ * end of the first epoch. Then there are at least as many evaluations as epochs, and each byte saves as many passes or more. Nothing of its state changes: no gradient, no dropout, no random number. */
 export class Evaluation {
   readonly #config: TrainConfig
   readonly #prepared: Prepared

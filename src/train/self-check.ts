@@ -43,6 +43,7 @@ export function checkPlaceholders(
 }
 
 /**
+ * The reference cache keeps this micro-batch as it was read here, once a run; an objective that reads the same finds it again.
  * Rewards and KLs of an untrained policy, read by an objective that reads all of them, whatever is trained with.
  * @throws {SelfCheckError} naming the first pair where one is not exactly 0.
  */

@@ -89,8 +89,8 @@ describe('seedBy: image', () => {
     const again = await world.corrupt({ masks, seedBy: 'image' })
     expect([again.reused, again.pairs]).toEqual([2, first.pairs])
     expect(await filesOf(world.path('out'))).toEqual(files)
-    // Twins of pairs are others: nothing is taken for them, and nothing is lost by going back.
-    const own = await world.corrupt({ masks })
+    // Twins of pairs are others, and have a folder of their own.
+    const own = await world.corrupt({ out: world.path('own'), masks })
     expect([own.reused, own.report.files]).toEqual([0, 7])
     expect(new Set(Object.values(twinsOf(own.pairs)).flat()).size).toBe(7)
     expect((await world.corrupt({ masks, seedBy: 'image' })).reused).toBe(3)
