@@ -76,12 +76,14 @@ export async function openRunFolder(
 /** @throws {CheckpointError} unless a folder without a checkpoint is what the same run left before its first one. */
 async function assertCutOff(config: TrainConfig, earlier: readonly string[]): Promise<void> {
   const { output } = config
-  if ([runFiles.adapter, runFiles.report].some((name) => earlier.includes(name))) {
+  const has = (name: string): boolean => earlier.includes(name)
+  // A kill may come between the adapter and the report: that run is none the less of these settings, or refused below.
+  if (has(runFiles.report) || (has(runFiles.adapter) && !has(runFiles.config))) {
     throw new CheckpointError(`${output} holds a finished run, and no checkpoint to go on from`, {
       hint: 'Use --overwrite to start again, or another output folder.',
     })
   }
-  if (!earlier.includes(runFiles.config)) return
+  if (!has(runFiles.config)) return
   const path = join(output, runFiles.config)
   assertSameSettings(path, fingerprint(await loadTrainConfig(path)), config)
 }

@@ -246,6 +246,10 @@ describe('train', () => {
       /uncheckpointed holds a finished run, and no checkpoint to go on from/,
     )
     expect(await adapterOf(settings)).toBe(adapter)
+    // Killed between the adapter and the report.
+    await rename(join(settings.output, 'train.json'), join(world.root, 'train.json'))
+    expect(await run(settings, { resume: true })).toMatchObject({ step: 2, resumedFrom: 0 })
+    expect(await adapterOf(settings)).toBe(adapter)
     // A pipeline that was killed before it had written the end down.
     expect(await run(settings, { resume: true, overwrite: true })).toMatchObject({ step: 2, resumedFrom: 0 })
     expect(await adapterOf(settings)).toBe(adapter)
