@@ -223,8 +223,7 @@ class Verifier {
       const std::string& name = entry.first;
       if (!name.starts_with("fwd.") || name == "fwd.token_logps") continue;
       const auto it = seen.find(name);
-      static const std::vector<float> missing;
-      const std::vector<float>& got = it == seen.end() ? missing : it->second;
+      const std::vector<float> got = it == seen.end() ? std::vector<float>() : it->second;
       const float* reference = golden_.floats(name).f32();
       auto add = [&](Comparison& group) {
         group.add(
