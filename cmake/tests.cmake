@@ -113,6 +113,9 @@ target_link_libraries(simt_engine_test PRIVATE fire_device_simt)
 # scripts/test-kernels.mjs.
 add_test(NAME simt_selftest COMMAND simt_selftest)
 fire_register_tests(simt_test simt)
+# The matrix products of a GPU whose blocks have at most 99 KiB of shared memory (GeForce).
+add_test(NAME simt_test_geforce COMMAND simt_test op/linear: op/linear_backward: op/lora_linear:)
+set_tests_properties(simt_test_geforce PROPERTIES ENVIRONMENT "FIRE_SIMT_SHARED=102400")
 add_test(NAME simt_engine_test COMMAND simt_engine_test)
 file(GLOB FIRE_GOLDEN CONFIGURE_DEPENDS test/golden/*/golden.json)
 list(TRANSFORM FIRE_GOLDEN REPLACE "/golden\\.json$" "")

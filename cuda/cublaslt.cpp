@@ -20,12 +20,16 @@ constexpr int kMaxWorkspace = 1;             // cublasLtMatmulPreferenceAttribut
 constexpr int kReductionMask = 3;            // uint32
 constexpr int kAlignA = 5, kAlignB = 6;      // uint32, bytes
 constexpr int kAlignC = 7, kAlignD = 8;
-constexpr uint32_t kReduceInComputeType = 2;          // cublasLtReductionScheme_t: a split K is summed in f32
+constexpr uint32_t kNoReduction = 0;                  // cublasLtReductionScheme_t: K is not split
+constexpr int kSplitK = 2;                            // cublasLtMatmulAlgoConfigAttributes_t: int32
 constexpr int kNotSupported = 15, kInvalidValue = 7;  // cublasStatus_t
 
 constexpr size_t kWorkspaceBytes = size_t{32} << 20;
-/// Shapes remembered at once. Training sees a handful of weights and as many row counts as there are batch sizes.
-constexpr size_t kMaxPlans = 4096;
+/// Numbers of rows remembered at once, for each weight. Training sees as many as there are batch sizes.
+constexpr size_t kMaxBatches = 256;
+/// The number of rows that algorithms are chosen for, and how many of the best are looked at.
+constexpr int64_t kCanonicalRows = 4096;
+constexpr int kCandidates = 8;
 
 template <class F>
 bool find(void* library, const char* symbol, F*& function) {
@@ -46,17 +50,20 @@ std::string load(const std::string& file, CublasLtLibrary& out) {
     return message ? message : file + ": cannot be opened";
   }
   size_t (*version)() = nullptr;
-  const bool complete =
-      find(library, "cublasLtGetVersion", version) && find(library, "cublasLtCreate", out.create) &&
-      find(library, "cublasLtDestroy", out.destroy) && find(library, "cublasLtMatmulDescCreate", out.desc_create) &&
-      find(library, "cublasLtMatmulDescDestroy", out.desc_destroy) &&
-      find(library, "cublasLtMatmulDescSetAttribute", out.desc_set) &&
-      find(library, "cublasLtMatrixLayoutCreate", out.layout_create) &&
-      find(library, "cublasLtMatrixLayoutDestroy", out.layout_destroy) &&
-      find(library, "cublasLtMatmulPreferenceCreate", out.preference_create) &&
-      find(library, "cublasLtMatmulPreferenceDestroy", out.preference_destroy) &&
-      find(library, "cublasLtMatmulPreferenceSetAttribute", out.preference_set) &&
-      find(library, "cublasLtMatmulAlgoGetHeuristic", out.heuristic) && find(library, "cublasLtMatmul", out.matmul);
+  const bool complete = find(library, "cublasLtGetVersion", version) && find(library, "cublasLtCreate", out.create) &&
+                        find(library, "cublasLtDestroy", out.destroy) &&
+                        find(library, "cublasLtMatmulDescCreate", out.desc_create) &&
+                        find(library, "cublasLtMatmulDescDestroy", out.desc_destroy) &&
+                        find(library, "cublasLtMatmulDescSetAttribute", out.desc_set) &&
+                        find(library, "cublasLtMatrixLayoutCreate", out.layout_create) &&
+                        find(library, "cublasLtMatrixLayoutDestroy", out.layout_destroy) &&
+                        find(library, "cublasLtMatmulPreferenceCreate", out.preference_create) &&
+                        find(library, "cublasLtMatmulPreferenceDestroy", out.preference_destroy) &&
+                        find(library, "cublasLtMatmulPreferenceSetAttribute", out.preference_set) &&
+                        find(library, "cublasLtMatmulAlgoGetHeuristic", out.heuristic) &&
+                        find(library, "cublasLtMatmulAlgoCheck", out.algorithm_check) &&
+                        find(library, "cublasLtMatmulAlgoConfigGetAttribute", out.algorithm_get) &&
+                        find(library, "cublasLtMatmul", out.matmul);
   if (!complete) return file + ": is not cuBLASLt, or lacks some of its functions";
   const size_t number = version();
   const size_t major = number / 10000;
@@ -85,9 +92,10 @@ CublasLtLibrary look() {
   return none;
 }
 
-/// The largest power of two up to 256 that divides the address.
+/// The largest power of two up to 16 that divides the address. No kernel gains from more, and what a tensor happens to
+/// have more of must not choose another algorithm.
 uint32_t alignment(const void* p) {
-  const uintptr_t address = reinterpret_cast<uintptr_t>(p) | 256;
+  const uintptr_t address = reinterpret_cast<uintptr_t>(p) | 16;
   return static_cast<uint32_t>(address & (~address + 1));
 }
 
@@ -98,24 +106,38 @@ const CublasLtLibrary& cublaslt() {
   return library;
 }
 
-/// What a shape needs at every call. `supported` false: the library has no kernel for it.
-struct CublasLt::Plan {
-  explicit Plan(const CublasLtLibrary& library) : library(library) {}
-  ~Plan() {
-    if (desc != nullptr) library.desc_destroy(desc);
-    for (const CublasLtLibrary::Layout layout : {first, second, result})
+/// The part of a product that knows its rows: A and D, and whether the pinned algorithm takes so many.
+struct CublasLt::Batch {
+  explicit Batch(const CublasLtLibrary& library) : library(library) {}
+  ~Batch() {
+    for (const CublasLtLibrary::Layout layout : {second, result})
       if (layout != nullptr) library.layout_destroy(layout);
-    if (preference != nullptr) library.preference_destroy(preference);
   }
-  Plan(const Plan&) = delete;
-  Plan& operator=(const Plan&) = delete;
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
 
   const CublasLtLibrary& library;
+  CublasLtLibrary::Layout second = nullptr, result = nullptr;
+  bool taken = false;
+};
+
+/// What a weight needs at every call. `supported` false: the library has no kernel for it that leaves K whole.
+struct CublasLt::Pinned {
+  Pinned(const CublasLtLibrary& library, const Weight& weight) : library(library), weight(weight) {}
+  ~Pinned() {
+    if (desc != nullptr) library.desc_destroy(desc);
+    if (first != nullptr) library.layout_destroy(first);
+  }
+  Pinned(const Pinned&) = delete;
+  Pinned& operator=(const Pinned&) = delete;
+
+  const CublasLtLibrary& library;
+  const Weight weight;
   CublasLtLibrary::Desc desc = nullptr;
-  CublasLtLibrary::Layout first = nullptr, second = nullptr, result = nullptr;
-  CublasLtLibrary::Preference preference = nullptr;
-  CublasLtLibrary::HeuristicResult choice{};
+  CublasLtLibrary::Layout first = nullptr;
+  CublasLtLibrary::Algorithm algorithm{};
   bool supported = false;
+  std::map<int64_t, std::unique_ptr<Batch>> batches;
 };
 
 CublasLt::CublasLt(const CublasLtLibrary& library) : library_(library) {
@@ -134,7 +156,7 @@ CublasLt::CublasLt(const CublasLtLibrary& library) : library_(library) {
 }
 
 CublasLt::~CublasLt() {
-  plans_.clear();
+  pinned_.clear();
   library_.destroy(handle_);
   release(workspace_);
 }
@@ -146,41 +168,70 @@ void CublasLt::succeed(int status, const char* call) const {
       .with("cublas", std::to_string(status));
 }
 
+CublasLtLibrary::Layout CublasLt::layout(DType type, int64_t rows, int64_t cols) const {
+  CublasLtLibrary::Layout made = nullptr;
+  succeed(library_.layout_create(&made, type == DType::f32 ? kReal32F : kReal16BF, static_cast<uint64_t>(rows),
+                                 static_cast<uint64_t>(cols), rows),
+          "cublasLtMatrixLayoutCreate");
+  return made;
+}
+
 // cuBLASLt thinks in columns. A row-major D[M,N] is a column-major [N,M], so it is asked for D^T = op(B)^T A^T: its
 // first operand is our B and its second our A.
-std::unique_ptr<CublasLt::Plan> CublasLt::plan(const Shape& shape) {
-  const auto& [m, n, k, b_layout, d_type, accumulate, align_a, align_b, align_d] = shape;
-  auto p = std::make_unique<Plan>(library_);
+std::unique_ptr<CublasLt::Pinned> CublasLt::pin(const Weight& weight) {
+  const auto& [n, k, b_layout, d_type, align_a, align_b, align_d] = weight;
+  auto p = std::make_unique<Pinned>(library_, weight);
   succeed(library_.desc_create(&p->desc, kCompute32F, kReal32F), "cublasLtMatmulDescCreate");
   const bool transposed = b_layout == Operand::transposed;
   const int32_t first_op = transposed ? kOpT : kOpN, second_op = kOpN;
   succeed(library_.desc_set(p->desc, kTransA, &first_op, sizeof first_op), "cublasLtMatmulDescSetAttribute");
   succeed(library_.desc_set(p->desc, kTransB, &second_op, sizeof second_op), "cublasLtMatmulDescSetAttribute");
-  const auto layout = [&](CublasLtLibrary::Layout& out, int type, int64_t rows, int64_t cols) {
-    succeed(library_.layout_create(&out, type, static_cast<uint64_t>(rows), static_cast<uint64_t>(cols), rows),
-            "cublasLtMatrixLayoutCreate");
-  };
-  layout(p->first, kReal16BF, transposed ? k : n, transposed ? n : k);
-  layout(p->second, kReal16BF, k, m);
-  layout(p->result, d_type == DType::f32 ? kReal32F : kReal16BF, n, m);
+  p->first = layout(DType::bf16, transposed ? k : n, transposed ? n : k);
 
-  succeed(library_.preference_create(&p->preference), "cublasLtMatmulPreferenceCreate");
+  CublasLtLibrary::Preference preference = nullptr;
+  succeed(library_.preference_create(&preference), "cublasLtMatmulPreferenceCreate");
+  const std::unique_ptr<void, int (*)(CublasLtLibrary::Preference)> owned(preference, library_.preference_destroy);
   const auto prefer = [&](int attribute, const void* value, size_t bytes) {
-    succeed(library_.preference_set(p->preference, attribute, value, bytes), "cublasLtMatmulPreferenceSetAttribute");
+    succeed(library_.preference_set(preference, attribute, value, bytes), "cublasLtMatmulPreferenceSetAttribute");
   };
   const uint64_t workspace_bytes = kWorkspaceBytes;
   prefer(kMaxWorkspace, &workspace_bytes, sizeof workspace_bytes);
-  prefer(kReductionMask, &kReduceInComputeType, sizeof kReduceInComputeType);
+  prefer(kReductionMask, &kNoReduction, sizeof kNoReduction);
   prefer(kAlignA, &align_b, sizeof align_b);
   prefer(kAlignB, &align_a, sizeof align_a);
   prefer(kAlignC, &align_d, sizeof align_d);
   prefer(kAlignD, &align_d, sizeof align_d);
-  int found = 0;
-  const int status = library_.heuristic(handle_, p->desc, p->first, p->second, p->result, p->result, p->preference, 1,
-                                        &p->choice, &found);
+
+  Batch canonical(library_);
+  canonical.second = layout(DType::bf16, k, kCanonicalRows);
+  canonical.result = layout(d_type, n, kCanonicalRows);
+  CublasLtLibrary::HeuristicResult found[kCandidates] = {};
+  int count = 0;
+  const int status = library_.heuristic(handle_, p->desc, p->first, canonical.second, canonical.result,
+                                        canonical.result, preference, kCandidates, found, &count);
   if (status != kNotSupported && status != kInvalidValue) succeed(status, "cublasLtMatmulAlgoGetHeuristic");
-  p->supported = status == 0 && found > 0 && p->choice.state == 0;
+  for (int i = 0; status == 0 && i < count && !p->supported; ++i) {
+    int32_t parts = 1;  // an algorithm that does not know the word does not split
+    size_t written = 0;
+    library_.algorithm_get(&found[i].algorithm, kSplitK, &parts, sizeof parts, &written);
+    p->supported = found[i].state == 0 && parts <= 1;
+    if (p->supported) p->algorithm = found[i].algorithm;
+  }
   return p;
+}
+
+std::unique_ptr<CublasLt::Batch> CublasLt::batch(const Pinned& pinned, int64_t m) {
+  const auto& [n, k, b_layout, d_type, align_a, align_b, align_d] = pinned.weight;
+  auto b = std::make_unique<Batch>(library_);
+  if (!pinned.supported) return b;
+  b->second = layout(DType::bf16, k, m);
+  b->result = layout(d_type, n, m);
+  CublasLtLibrary::HeuristicResult checked{};
+  const int status = library_.algorithm_check(handle_, pinned.desc, pinned.first, b->second, b->result, b->result,
+                                              &pinned.algorithm, &checked);
+  if (status != kNotSupported && status != kInvalidValue) succeed(status, "cublasLtMatmulAlgoCheck");
+  b->taken = status == 0 && checked.state == 0 && checked.workspace_bytes <= kWorkspaceBytes;
+  return b;
 }
 
 bool CublasLt::matmul(const bf16* a, const bf16* b, Operand layout, void* d, DType d_type, int64_t m, int64_t n,
@@ -189,19 +240,32 @@ bool CublasLt::matmul(const bf16* a, const bf16* b, Operand layout, void* d, DTy
     throw Error(Code::internal, std::string("cuBLASLt asked for a product of type ") + name(d_type));
   if (m == 0 || n == 0) return true;
   if (k == 0) return false;
-  const Shape shape{m, n, k, layout, d_type, beta != 0, alignment(a), alignment(b), alignment(d)};
-  auto it = plans_.find(shape);
-  if (it == plans_.end()) {
-    if (plans_.size() >= kMaxPlans) plans_.clear();
-    it = plans_.emplace(shape, plan(shape)).first;
+  const Weight weight{n, k, layout, d_type, alignment(a), alignment(b), alignment(d)};
+  auto found = pinned_.find(weight);
+  if (found == pinned_.end()) found = pinned_.emplace(weight, pin(weight)).first;
+  Pinned& p = *found->second;
+  auto known = p.batches.find(m);
+  if (known == p.batches.end()) {
+    if (p.batches.size() >= kMaxBatches) p.batches.clear();
+    known = p.batches.emplace(m, batch(p, m)).first;
   }
-  const Plan& p = *it->second;
-  if (!p.supported) return false;
+  const Batch& rows = *known->second;
+  if (!rows.taken) return false;
   const float alpha = 1;
-  succeed(library_.matmul(handle_, p.desc, &alpha, b, p.first, a, p.second, &beta, d, p.result, d, p.result,
-                          &p.choice.algorithm, workspace_, kWorkspaceBytes, stream),
+  succeed(library_.matmul(handle_, p.desc, &alpha, b, p.first, a, rows.second, &beta, d, rows.result, d, rows.result,
+                          &p.algorithm, workspace_, kWorkspaceBytes, stream),
           "cublasLtMatmul");
   return true;
+}
+
+std::vector<std::string> CublasLt::refused() const {
+  std::vector<std::string> all;
+  for (const auto& [weight, pinned] : pinned_)
+    for (const auto& [m, rows] : pinned->batches)
+      if (!rows->taken)
+        all.push_back(std::to_string(m) + " x " + std::to_string(std::get<0>(weight)) + " x " +
+                      std::to_string(std::get<1>(weight)));
+  return all;
 }
 
 }  // namespace fire::cuda

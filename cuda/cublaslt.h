@@ -1,7 +1,11 @@
 // cuBLASLt by dlopen: an optional library, never a link or a header dependency.
 //
-// It is offered (gemm: 'cublaslt') and never chosen by itself. cuBLASLt picks its kernel and its split of K by shape,
-// so a row's bits then depend on how many rows the batch has, which the engine's own kernels rule out.
+// It is offered (gemm: 'cublaslt') and never chosen by itself. Left alone it picks its kernel and its split of K by
+// shape, so a row's bits would depend on how many rows the batch has. So one algorithm is pinned a weight: the
+// heuristic is asked once, for a fixed number of rows, K is not split, and every batch takes what it answered. Rows
+// then keep their bits as far as one algorithm treats all rows alike, which NVIDIA does not promise
+// (test/cuda/cublaslt_test.cpp says what a GPU does). Where the pinned algorithm does not take a number of rows, the
+// product is refused and our own kernel computes it: those rows have other bits (`refused`).
 #pragma once
 
 #include <cstdint>
@@ -9,6 +13,7 @@
 #include <memory>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "cuda/runtime.h"
 #include "tensor/dtype.h"
@@ -50,6 +55,10 @@ struct CublasLtLibrary {
   int (*preference_set)(Preference preference, int attribute, const void* value, size_t bytes) = nullptr;
   int (*heuristic)(Handle handle, Desc desc, Layout a, Layout b, Layout c, Layout d, Preference preference, int wanted,
                    HeuristicResult* results, int* found) = nullptr;
+  /// Whether the algorithm computes this product, and with what workspace.
+  int (*algorithm_check)(Handle handle, Desc desc, Layout a, Layout b, Layout c, Layout d, const Algorithm* algorithm,
+                         HeuristicResult* result) = nullptr;
+  int (*algorithm_get)(const Algorithm* algorithm, int attribute, void* value, size_t bytes, size_t* written) = nullptr;
   /// D = alpha op(A) op(B) + beta C.
   int (*matmul)(Handle handle, Desc desc, const void* alpha, const void* a, Layout a_layout, const void* b,
                 Layout b_layout, const void* beta, const void* c, Layout c_layout, void* d, Layout d_layout,
@@ -72,21 +81,28 @@ class CublasLt {
   enum class Operand : uint8_t { transposed, plain };
 
   /// Row-major D[M,N] = A[M,K] op(B) + beta D; A and B bf16, D bf16 or f32, sums f32. The rows of all three are
-  /// contiguous. False, and nothing done, when the library has no kernel for the shape.
+  /// contiguous. False, and nothing done, when the library has no kernel for the shape, or the pinned one does not take
+  /// so many rows.
   bool matmul(const bf16* a, const bf16* b, Operand layout, void* d, DType d_type, int64_t m, int64_t n, int64_t k,
               float beta, Stream stream);
 
+  /// The products refused so far, each as "M x N x K".
+  std::vector<std::string> refused() const;
+
  private:
-  /// m, n, k, B's layout, D's type, beta != 0, and the alignments of A, B and D in bytes.
-  using Shape = std::tuple<int64_t, int64_t, int64_t, Operand, DType, bool, uint32_t, uint32_t, uint32_t>;
-  struct Plan;
-  std::unique_ptr<Plan> plan(const Shape& shape);
+  /// n, k, B's layout, D's type, and the alignments of A, B and D in bytes: what an algorithm is pinned for.
+  using Weight = std::tuple<int64_t, int64_t, Operand, DType, uint32_t, uint32_t, uint32_t>;
+  struct Pinned;
+  struct Batch;
+  std::unique_ptr<Pinned> pin(const Weight& weight);
+  std::unique_ptr<Batch> batch(const Pinned& pinned, int64_t m);
+  CublasLtLibrary::Layout layout(DType type, int64_t rows, int64_t cols) const;
   void succeed(int status, const char* call) const;
 
   const CublasLtLibrary& library_;
   CublasLtLibrary::Handle handle_ = nullptr;
   void* workspace_ = nullptr;
-  std::map<Shape, std::unique_ptr<Plan>> plans_;
+  std::map<Weight, std::unique_ptr<Pinned>> pinned_;
 };
 
 }  // namespace fire::cuda

@@ -13,9 +13,6 @@ namespace {
 /// left over must not be missed.
 constexpr size_t weight_block = size_t{256} << 20;
 constexpr size_t workspace_step = size_t{1} << 20;
-/// What a training step can ask of the workspace: single query rows in the last layer (see attention_ops.cpp), the
-/// partial sums of the optimizer.
-constexpr size_t step_workspace = size_t{16} << 20;
 
 std::string numbered(int device, const std::string& name) { return "cuda:" + std::to_string(device) + " " + name; }
 
@@ -68,7 +65,7 @@ CudaOps::CudaOps(int device, DType type, GemmChoice gemm)
                                      std::min(weight_block, properties_.total_bytes / 256));
   stream_ = create_stream();
   try {
-    workspace(step_workspace);  // now, so that a step need not
+    workspace(gpu_workspace);  // now, so that a step need not
   } catch (const Error&) {
     destroy_stream(stream_);
     throw;

@@ -14,6 +14,7 @@ namespace fire::cuda {
 
 class PinnedRing;
 class CublasLt;
+struct Gemm;
 
 /// `type` is the activation type, f32 or bf16. Throws ERR_FIRE_NO_DEVICE when there is no such device.
 class CudaOps final : public Ops {
@@ -80,9 +81,12 @@ class CudaOps final : public Ops {
   double norm(Tensor x) override;
 
  private:
-  /// Device memory of at least `bytes` that outlives the call; grows, never shrinks. For what is not part of a training
-  /// step (decoding, sampling, probes) and for the few fixed bytes of the optimizer.
+  /// Device memory of at least `bytes` that outlives the call; grows, never shrinks. A training step asks for at most
+  /// gpu_workspace; decoding, sampling and probes may ask for more.
   void* workspace(size_t bytes);
+  void multiply(const Gemm& gemm);
+  /// A product with a frozen weight, by cuBLASLt where it is used and takes the shape.
+  void multiply_weight(const Gemm& gemm);
 
   int device_;
   DType type_;

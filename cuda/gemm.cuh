@@ -1,53 +1,21 @@
-// The kernel of gemm.h: a block computes a BM x BN tile of Y. Slices of A and B, BK wide in k, travel through a ring of
-// shared memory; the warps multiply slice t (mma.cuh) while slice t + stages - 1 is on its way. A slice lies in shared
-// memory as it lies in global memory, whatever the form; mma.cuh reads it either way round.
-//
-// A factor takes one of two roads. `direct`: stored as the activation type with 16-byte aligned rows, copied by
-// cp.async. Otherwise through registers, where it is widened, masked and rounded: f32 factors of a bf16 product,
-// dropped inputs, and rows that are not aligned. The kernel that knows both its factors to be direct needs fewer
-// registers and has its own instance; the other decides factor by factor.
+// The kernel of gemm.h: a block computes a BM x BN tile of Y. Slices of A and B (gemm_slice.cuh) travel through a ring
+// of shared memory; the warps multiply slice t (mma.cuh) while slice t + stages - 1 is on its way. The kernel that
+// knows both its factors to be direct needs fewer registers and has its own instance; the other decides factor by
+// factor.
 #pragma once
 
-#include <algorithm>
 #include <string>
+#include <type_traits>
 
-#include "cuda/gemm.h"
-#include "cuda/gpu.h"
+#include "cuda/gemm_slice.cuh"
 #include "cuda/mma.cuh"
-#include "cuda/philox.cuh"
-#include "cuda/vector.cuh"
 #include "tensor/error.h"
 
 namespace fire::cuda::detail {
 
-/// BM x BN by warps of WM x WN each, slices of `Bytes` of k, a ring of `Stages`. Registers are held down to those of
-/// `Blocks` blocks on a multiprocessor when both factors are direct, else of `MixedBlocks`.
-template <int BM_, int BN_, int WM_, int WN_, int Bytes, int Stages_, int Blocks, int MixedBlocks>
-struct GemmTile {
-  static constexpr int BM = BM_, BN = BN_, WM = WM_, WN = WN_, stages = Stages_;
-  static constexpr int blocks = Blocks, mixed_blocks = MixedBlocks;
-  static constexpr int warp_columns = BN / WN, threads = BM / WM * warp_columns * 32;
-  template <class T>
-  static constexpr int BK = Bytes / static_cast<int>(sizeof(T));
-};
-
-// 128 x 128 for throughput; 32 x 32 with long slices where there are few rows or columns and memory is the limit.
-using LargeTile = GemmTile<128, 128, 64, 32, 64, 4, 2, 1>;
-using MediumTile = GemmTile<64, 64, 32, 32, 64, 4, 4, 3>;
-using SmallTile = GemmTile<32, 32, 16, 16, 128, 6, 4, 4>;
-
-/// A factor as it lies in memory: [rows, cols], row-major.
-struct StoredMatrix {
-  const void* data;
-  int rows, cols;
-  bool f32;     ///< f32, or else the activation type
-  bool direct;  ///< of the activation type, rows 16-byte aligned, not dropped
-  bool vector;  ///< four columns are one aligned access
-  bool dropped;
-};
-
+/// Rows [m_begin, m) of Y; parts of k `chunk` long, a part a row of blocks.
 struct GemmArguments {
-  int m, n, k, rank;
+  int m_begin, m, n, k, chunk, rank;
   StoredMatrix a, b, low_a, low_b;
   float alpha, low_scale;
   bool low_masked;
@@ -55,147 +23,34 @@ struct GemmArguments {
   const float* bias;
   const void* residual;
   bool residual_f32, residual_vector;
+  /// From row m_begin on. A product in parts has them one behind the other, `part_stride` elements apart.
   void* y;
+  int64_t part_stride;
   bool y_f32, y_vector;
-};
-
-/// A slice of a factor in shared memory and the two roads into it. What lies outside the factor becomes zero. Rows are
-/// padded by 16 bytes against bank conflicts.
-template <class T, int Rows, int Cols, int Threads>
-struct Slice {
-  static constexpr int stride = Cols + static_cast<int>(16 / sizeof(T)), size = Rows * stride;
-  /// A thread carries pieces of one width, one below the other: 16 bytes on the direct road, four elements on the
-  /// other.
-  static constexpr int copy_width = static_cast<int>(16 / sizeof(T)), copy_step = Threads / (Cols / copy_width);
-  static constexpr int group_step = Threads / (Cols / 4);
-  static constexpr int copies = Rows / copy_step, groups = Rows / group_step;
-  static_assert(copy_step * (Cols / copy_width) == Threads && group_step * (Cols / 4) == Threads, "whole rows a step");
-  static_assert(copies * copy_step == Rows && groups * group_step == Rows, "every thread carries the same share");
-
-  /// This thread's first piece of the next slice.
-  struct Cursor {
-    const unsigned char* from;
-    int row, col;  ///< in the factor
-    int to;        ///< in the slice
-  };
-
-  __device__ static Cursor begin(const StoredMatrix& factor, int row0, int col0) {
-    const int per_row = Cols / (factor.direct ? copy_width : 4), thread = static_cast<int>(threadIdx.x);
-    const int r = thread / per_row, c = thread % per_row * (Cols / per_row);
-    return {static_cast<const unsigned char*>(factor.data) +
-                (int64_t{row0 + r} * factor.cols + (col0 + c)) * element(factor),
-            row0 + r, col0 + c, r * stride + c};
-  }
-  /// To the slice `rows` below or `cols` to the right.
-  __device__ static void advance(Cursor& cursor, const StoredMatrix& factor, int rows, int cols) {
-    cursor.from += (int64_t{rows} * factor.cols + cols) * element(factor);
-    cursor.row += rows;
-    cursor.col += cols;
-  }
-
-  __device__ static void copy(T* slice, const StoredMatrix& factor, const Cursor& cursor) {
-#pragma unroll
-    for (int i = 0; i < copies; ++i)
-      ptx::cp_async_16(slice + cursor.to + i * copy_step * stride,
-                       cursor.from + int64_t{factor.cols} * (i * copy_step * static_cast<int>(sizeof(T))),
-                       cursor.row + i * copy_step < factor.rows && cursor.col < factor.cols);
-  }
-
-  using Registers = float[groups][4];
-
-  __device__ static void load(Registers& values, const StoredMatrix& factor, const Cursor& cursor) {
-#pragma unroll
-    for (int i = 0; i < groups; ++i) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) values[i][j] = 0;
-      const int count = cursor.row + i * group_step < factor.rows ? factor.cols - cursor.col : 0;
-      if (count <= 0) continue;
-      const unsigned char* const from = cursor.from + int64_t{factor.cols} * (i * group_step * element(factor));
-      if (sizeof(T) == sizeof(float) || factor.f32)
-        load_four(values[i], reinterpret_cast<const float*>(from), factor.vector, count);
-      else
-        load_four(values[i], reinterpret_cast<const T*>(from), factor.vector, count);
-    }
-  }
-
-  __device__ static void store(T* slice, Registers& values, const StoredMatrix& factor, const DropoutMask& mask,
-                               const Cursor& cursor) {
-#pragma unroll
-    for (int i = 0; i < groups; ++i) {
-      if (factor.dropped) {
-        const unsigned bits =
-            kept(mask, static_cast<uint32_t>(cursor.row + i * group_step), static_cast<uint32_t>(cursor.col / 4));
-#pragma unroll
-        for (int j = 0; j < 4; ++j) values[i][j] = bits >> j & 1 ? values[i][j] * mask.keep : 0.0f;
-      }
-      T* const to = slice + cursor.to + i * group_step * stride;
-      if constexpr (sizeof(T) == sizeof(float))
-        *reinterpret_cast<float4*>(to) = make_float4(values[i][0], values[i][1], values[i][2], values[i][3]);
-      else
-        *reinterpret_cast<uint2*>(to) =
-            make_uint2(ptx::pack_bf16x2(values[i][0], values[i][1]), ptx::pack_bf16x2(values[i][2], values[i][3]));
-    }
-  }
-
- private:
-  __device__ static int element(const StoredMatrix& factor) {
-    return factor.f32 ? static_cast<int>(sizeof(float)) : static_cast<int>(sizeof(T));
-  }
-  __device__ static void load_four(float (&values)[4], const float* from, bool vector, int count) {
-    if (vector) {
-      const float4 four = *reinterpret_cast<const float4*>(from);
-      values[0] = four.x, values[1] = four.y, values[2] = four.z, values[3] = four.w;
-    } else {
-#pragma unroll
-      for (int j = 0; j < 4; ++j)
-        if (j < count) values[j] = from[j];
-    }
-  }
-  __device__ static void load_four(float (&values)[4], const bf16* from, bool vector, int count) {
-    if (vector) {
-      const uint2 four = *reinterpret_cast<const uint2*>(from);
-      values[0] = low_f32(four.x), values[1] = high_f32(four.x), values[2] = low_f32(four.y),
-      values[3] = high_f32(four.y);
-    } else {
-#pragma unroll
-      for (int j = 0; j < 4; ++j)
-        if (j < count) values[j] = to_f32(from[j]);
-    }
-  }
-};
-
-/// The slices of a form, and where the block's `step`-th slice begins in each factor.
-template <class T, class Tile, GemmForm Form>
-struct GemmShape {
-  static constexpr int BK = Tile::template BK<T>;
-  static constexpr bool a_transposed = Form == GemmForm::tn, b_transposed = Form != GemmForm::nt;
-  using SliceA = Slice<T, a_transposed ? BK : Tile::BM, a_transposed ? Tile::BM : BK, Tile::threads>;
-  using SliceB = Slice<T, b_transposed ? BK : Tile::BN, b_transposed ? Tile::BN : BK, Tile::threads>;
-  static constexpr int slot = SliceA::size + SliceB::size;
-  /// The finished tile reuses the ring, as f32; 8 floats of padding keep the 8-byte stores of its layout apart.
-  static constexpr int out_stride = Tile::BN + 8;
-  static constexpr size_t shared_bytes =
-      std::max(size_t{Tile::stages} * slot * sizeof(T), size_t{Tile::BM} * out_stride * sizeof(float));
 };
 
 /// acc *= mask, of the warp's part of Y at (row0, col0). A lane holds two rows and half of a group of four columns; it
 /// draws the whole group of one row and trades with its neighbour.
 template <int MT, int NT>
 __device__ inline void mask_accumulators(float (&acc)[MT][NT][4], const DropoutMask& mask, int row0, int col0) {
+  static_assert(NT <= 8, "a row of tiles is 32 bits");
   const int lane = static_cast<int>(threadIdx.x % 32), odd = lane % 2, group = lane % 4 / 2;
 #pragma unroll
-  for (int i = 0; i < MT; ++i)
-#pragma unroll
+  for (int i = 0; i < MT; ++i) {
+    unsigned bits = 0;
+#pragma unroll 1  // draws side by side would take the registers of the accumulators
     for (int j = 0; j < NT; ++j) {
       const unsigned own = kept(mask, static_cast<uint32_t>(row0 + 16 * i + lane / 4 + 8 * odd),
                                 static_cast<uint32_t>((col0 + 8 * j) / 4 + group));
       const unsigned other = __shfl_xor_sync(0xffffffffu, own, 1);
       const unsigned upper = (odd ? other : own) >> 2 * odd, lower = (odd ? own : other) >> 2 * odd;
-      acc[i][j][0] = upper & 1 ? acc[i][j][0] * mask.keep : 0.0f;
-      acc[i][j][1] = upper & 2 ? acc[i][j][1] * mask.keep : 0.0f;
-      acc[i][j][2] = lower & 1 ? acc[i][j][2] * mask.keep : 0.0f;
-      acc[i][j][3] = lower & 2 ? acc[i][j][3] * mask.keep : 0.0f;
+      bits |= ((upper & 3) | (lower & 3) << 2) << 4 * j;
     }
+#pragma unroll
+    for (int j = 0; j < NT; ++j)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) acc[i][j][e] = bits >> (4 * j + e) & 1 ? acc[i][j][e] * mask.keep : 0.0f;
+  }
 }
 
 /// Adds the eight elements at `from`, of which `count` exist.
@@ -228,6 +83,31 @@ __device__ inline void store_eight(bf16* to, const float (&values)[8], bool vect
   }
 }
 
+template <class Arguments>
+__device__ inline void load_bias(float (&bias)[8], const Arguments& args, int col, int count) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i) bias[i] = args.bias != nullptr && i < count ? args.bias[col + i] : 0.0f;
+}
+
+/// y[at ..] = values + bias + residual[at ..].
+template <class T, class Arguments>
+__device__ inline void finish_eight(const Arguments& args, float (&values)[8], const float (&bias)[8], int64_t at,
+                                    int count) {
+  if (args.bias != nullptr)
+#pragma unroll
+    for (int i = 0; i < 8; ++i) values[i] += bias[i];
+  if (args.residual != nullptr) {
+    if (sizeof(T) == sizeof(float) || args.residual_f32)
+      add_eight(values, static_cast<const float*>(args.residual) + at, args.residual_vector, count);
+    else
+      add_eight(values, static_cast<const T*>(args.residual) + at, args.residual_vector, count);
+  }
+  if (sizeof(T) == sizeof(float) || args.y_f32)
+    store_eight(static_cast<float*>(args.y) + at, values, args.y_vector, count);
+  else
+    store_eight(static_cast<T*>(args.y) + at, values, args.y_vector, count);
+}
+
 template <class T, class Tile, GemmForm Form, bool Direct>
 __global__ void __launch_bounds__(Tile::threads, Direct ? Tile::blocks : Tile::mixed_blocks)
     gemm_kernel(GemmArguments args) {
@@ -239,11 +119,13 @@ __global__ void __launch_bounds__(Tile::threads, Direct ? Tile::blocks : Tile::m
   T* const ring = reinterpret_cast<T*>(shared);
 
   // Blocks that run together share rows of A and of B: eight tiles down, then one to the right.
-  const int tiles_m = (args.m + Tile::BM - 1) / Tile::BM, tiles_n = (args.n + Tile::BN - 1) / Tile::BN;
+  const int tiles_m = (args.m - args.m_begin + Tile::BM - 1) / Tile::BM, tiles_n = (args.n + Tile::BN - 1) / Tile::BN;
   const int block = static_cast<int>(blockIdx.x), band = block / (8 * tiles_n), within = block % (8 * tiles_n);
   const int height = min(8, tiles_m - 8 * band);
-  const int m0 = (8 * band + within % height) * Tile::BM, n0 = within / height * Tile::BN;
+  const int m0 = args.m_begin + (8 * band + within % height) * Tile::BM, n0 = within / height * Tile::BN;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int part = static_cast<int>(blockIdx.y), k_begin = part * args.chunk,
+            k_end = min(args.k - k_begin, args.chunk) + k_begin;
   const int warp_m = warp / Tile::warp_columns * Tile::WM, warp_n = warp % Tile::warp_columns * Tile::WN;
 
   const auto slice_a = [&](int slot) { return ring + slot * Shape::slot; };
@@ -262,9 +144,13 @@ __global__ void __launch_bounds__(Tile::threads, Direct ? Tile::blocks : Tile::m
         slice_b(slot) + warp_n * (Shape::b_transposed ? 1 : SliceB::stride), SliceB::stride, BK);
   };
 
-  // Fetching the next slice: copies start and loads are issued before the product that hides them, stores follow it.
-  typename SliceA::Cursor cursor_a = begin_a(args.a, 0);
-  typename SliceB::Cursor cursor_b = begin_b(args.b, 0);
+  // The slices of the low-rank product come first, then those of A and B.
+  const int low_slices = Form == GemmForm::tn || part > 0 ? 0 : (args.rank + BK - 1) / BK;
+  const int slices = low_slices + (k_end - k_begin + BK - 1) / BK;
+
+  // Fetching a slice: copies start and loads are issued before the product that hides them, stores follow it.
+  typename SliceA::Cursor cursor_a = begin_a(args.a, k_begin);
+  typename SliceB::Cursor cursor_b = begin_b(args.b, k_begin);
   typename SliceA::Registers held_a = {};
   typename SliceB::Registers held_b = {};
   const bool direct_a = Direct || args.a.direct, direct_b = Direct || args.b.direct;
@@ -284,30 +170,41 @@ __global__ void __launch_bounds__(Tile::threads, Direct ? Tile::blocks : Tile::m
     SliceA::advance(cursor_a, args.a, Shape::a_transposed ? BK : 0, Shape::a_transposed ? 0 : BK);
     SliceB::advance(cursor_b, args.b, Shape::b_transposed ? BK : 0, Shape::b_transposed ? 0 : BK);
   };
+  const auto fetch_low = [&](int slot, int slice) {
+    SliceA::pass(slice_a(slot), args.low_a, args.mask, begin_a(args.low_a, slice * BK));
+    SliceB::pass(slice_b(slot), args.low_b, args.mask, begin_b(args.low_b, slice * BK));
+  };
+
+  int slot = 0, slice = 0;
+  /// Multiplies the slices up to `end`; only where `low` may one that is fetched be of the low-rank product.
+  const auto run = [&](auto low, int end) {
+#pragma unroll 1
+    for (; slice < end; ++slice) {
+      ptx::cp_async_wait<stages - 2>();
+      __syncthreads();  // this slice is there for all, and the slot before it has been read by all
+      const int next = slot == 0 ? stages - 1 : slot - 1, ahead = slice + stages - 1;
+      const bool ahead_low = decltype(low)::value && ahead < low_slices, fetches = ahead < slices && !ahead_low;
+      if (ahead_low) fetch_low(next, ahead);
+      if (fetches) begin_fetch(next);
+      ptx::cp_async_commit();
+      multiply(slot);
+      if (fetches) end_fetch(next);
+      slot = slot == stages - 1 ? 0 : slot + 1;
+    }
+  };
 
 #pragma unroll 1
-  for (int slot = 0; slot < stages - 1; ++slot) {
-    if (slot * BK < args.k) {
-      begin_fetch(slot);
-      end_fetch(slot);
+  for (int first = 0; first < stages - 1; ++first) {
+    if (first < low_slices) {
+      fetch_low(first, first);
+    } else if (first < slices) {
+      begin_fetch(first);
+      end_fetch(first);
     }
     ptx::cp_async_commit();
   }
-
-  // The low-rank product passes through the one slot that is still free while the first slices are on their way.
-  if (Form != GemmForm::tn && args.rank > 0) {
-#pragma unroll 1
-    for (int k0 = 0; k0 < args.rank; k0 += BK) {
-      const typename SliceA::Cursor low_a = begin_a(args.low_a, k0);
-      SliceA::load(held_a, args.low_a, low_a);
-      SliceA::store(slice_a(stages - 1), held_a, args.low_a, args.mask, low_a);
-      const typename SliceB::Cursor low_b = begin_b(args.low_b, k0);
-      SliceB::load(held_b, args.low_b, low_b);
-      SliceB::store(slice_b(stages - 1), held_b, args.low_b, args.mask, low_b);
-      __syncthreads();
-      multiply(stages - 1);
-      __syncthreads();
-    }
+  if (low_slices > 0) {
+    run(std::true_type(), low_slices);
 #pragma unroll
     for (int i = 0; i < MT; ++i)
 #pragma unroll
@@ -316,19 +213,7 @@ __global__ void __launch_bounds__(Tile::threads, Direct ? Tile::blocks : Tile::m
         for (int e = 0; e < 4; ++e) acc[i][j][e] *= args.low_scale;
     if (args.low_masked) mask_accumulators(acc, args.mask, m0 + warp_m, n0 + warp_n);
   }
-
-  int slot = 0;
-#pragma unroll 1
-  for (int k0 = 0; k0 < args.k; k0 += BK) {
-    ptx::cp_async_wait<stages - 2>();
-    __syncthreads();  // slice k0 is there for all, and the slot before it has been read by all
-    const int next = slot == 0 ? stages - 1 : slot - 1, next_k = k0 + (stages - 1) * BK;
-    if (next_k < args.k) begin_fetch(next);
-    ptx::cp_async_commit();
-    multiply(slot);
-    if (next_k < args.k) end_fetch(next);
-    slot = slot == stages - 1 ? 0 : slot + 1;
-  }
+  run(std::false_type(), slices);
 
   // By way of shared memory the tile is written in rows of 16-byte accesses.
   __syncthreads();
@@ -348,58 +233,78 @@ __global__ void __launch_bounds__(Tile::threads, Direct ? Tile::blocks : Tile::m
   static_assert(Tile::threads % per_row == 0 && Tile::BM % row_step == 0, "a thread stays in its columns");
   const int c = static_cast<int>(threadIdx.x) % per_row * 8, col = n0 + c, count = args.n - col;
   if (count <= 0) return;
-  float bias[8] = {};
-  if (args.bias != nullptr)
-#pragma unroll
-    for (int i = 0; i < 8; ++i)
-      if (i < count) bias[i] = args.bias[col + i];
+  float bias[8];
+  load_bias(bias, args, col, count);
 #pragma unroll 2
   for (int r = static_cast<int>(threadIdx.x) / per_row; r < Tile::BM && m0 + r < args.m; r += row_step) {
-    const int64_t at = int64_t{m0 + r} * args.n + col;
+    const int64_t at = int64_t{m0 + r - args.m_begin} * args.n + part * args.part_stride + col;
     const float4 low = *reinterpret_cast<const float4*>(out + r * Shape::out_stride + c);
     const float4 high = *reinterpret_cast<const float4*>(out + r * Shape::out_stride + c + 4);
     float values[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-    if (args.bias != nullptr)
-#pragma unroll
-      for (int i = 0; i < 8; ++i) values[i] += bias[i];
-    if (args.residual != nullptr) {
-      if (sizeof(T) == sizeof(float) || args.residual_f32)
-        add_eight(values, static_cast<const float*>(args.residual) + at, args.residual_vector, count);
-      else
-        add_eight(values, static_cast<const T*>(args.residual) + at, args.residual_vector, count);
-    }
-    if (sizeof(T) == sizeof(float) || args.y_f32)
-      store_eight(static_cast<float*>(args.y) + at, values, args.y_vector, count);
-    else
-      store_eight(static_cast<T*>(args.y) + at, values, args.y_vector, count);
+    finish_eight<T>(args, values, bias, at, count);
   }
 }
 
+/// Y of a product in parts, rows of n elements: the parts, [rows, n] f32 each, in rising order, then as in a whole one.
+struct PartsArguments {
+  const float* parts;
+  int count, n;
+  int64_t rows;
+  float alpha;
+  const float* bias;
+  const void* residual;
+  void* y;
+  bool parts_vector, residual_f32, residual_vector, y_f32, y_vector;
+};
+
+template <class T>
+__global__ void __launch_bounds__(256) add_parts_kernel(PartsArguments args) {
+  const int64_t item = int64_t{blockIdx.x} * 256 + threadIdx.x, per_row = (args.n + 7) / 8;
+  if (item >= args.rows * per_row) return;
+  const int col = static_cast<int>(item % per_row) * 8, count = args.n - col;
+  const int64_t at = item / per_row * args.n + col, stride = args.rows * args.n;
+  float values[8] = {};
+#pragma unroll 4
+  for (int part = 0; part < args.count; ++part)
+    add_eight(values, args.parts + part * stride + at, args.parts_vector, count);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) values[i] *= args.alpha;
+  float bias[8];
+  load_bias(bias, args, col, count);
+  finish_eight<T>(args, values, bias, at, count);
+}
+
 template <class T, class Tile, GemmForm Form, bool Direct>
-void launch_gemm_instance(Stream stream, const GemmArguments& args) {
-  const int64_t tiles = ((int64_t{args.m} + Tile::BM - 1) / Tile::BM) * ((int64_t{args.n} + Tile::BN - 1) / Tile::BN);
-  gpu::launch("gemm", dim3(static_cast<unsigned>(tiles)), dim3(Tile::threads), GemmShape<T, Tile, Form>::shared_bytes,
-              stream, gemm_kernel<T, Tile, Form, Direct>, args);
+void launch_gemm_instance(Stream stream, const GemmArguments& args, int parts) {
+  const int64_t tiles =
+      ((int64_t{args.m - args.m_begin} + Tile::BM - 1) / Tile::BM) * ((int64_t{args.n} + Tile::BN - 1) / Tile::BN);
+  gpu::launch("gemm", dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(parts)), dim3(Tile::threads),
+              GemmShape<T, Tile, Form>::shared_bytes, stream, gemm_kernel<T, Tile, Form, Direct>, args);
 }
 
 template <class T, class Tile, GemmForm Form>
-void launch_gemm_tile(Stream stream, const GemmArguments& args) {
-  args.a.direct&& args.b.direct ? launch_gemm_instance<T, Tile, Form, true>(stream, args)
-                                : launch_gemm_instance<T, Tile, Form, false>(stream, args);
+void launch_gemm_tile(Stream stream, const GemmArguments& args, int parts) {
+  args.a.direct&& args.b.direct ? launch_gemm_instance<T, Tile, Form, true>(stream, args, parts)
+                                : launch_gemm_instance<T, Tile, Form, false>(stream, args, parts);
 }
 
-/// The largest tile that still gives a GPU enough blocks. Weight gradients of adapters have one short side.
+/// The largest tile that still gives a GPU enough blocks.
 template <class T, GemmForm Form>
-void launch_gemm_form(Stream stream, const GemmArguments& args) {
+void launch_gemm_form(Stream stream, const GemmDevice& device, const GemmArguments& args, int parts) {
   constexpr int64_t enough = 96;
+  const int rows = args.m - args.m_begin, shorter = std::min(rows, args.n);
   const auto blocks = [&](int side) {
-    return ((int64_t{args.m} + side - 1) / side) * ((int64_t{args.n} + side - 1) / side);
+    return ((int64_t{rows} + side - 1) / side) * ((int64_t{args.n} + side - 1) / side) * parts;
   };
-  const int shorter = std::min(args.m, args.n);
-  if constexpr (Form != GemmForm::tn)
-    if (shorter > 64 && blocks(128) >= enough) return launch_gemm_tile<T, LargeTile, Form>(stream, args);
-  if (shorter > 32 && blocks(64) >= enough) return launch_gemm_tile<T, MediumTile, Form>(stream, args);
-  launch_gemm_tile<T, SmallTile, Form>(stream, args);
+  if (shorter > 64 && blocks(128) >= enough) {
+    if constexpr (sizeof(T) == sizeof(bf16))
+      if (args.a.direct && args.b.direct &&
+          device.shared_bytes >= WideTile::blocks * (GemmShape<T, WideTile, Form>::shared_bytes + block_overhead))
+        return launch_gemm_instance<T, WideTile, Form, true>(stream, args, parts);
+    return launch_gemm_tile<T, LargeTile, Form>(stream, args, parts);
+  }
+  if (shorter > 32 && blocks(64) >= enough) return launch_gemm_tile<T, MediumTile, Form>(stream, args, parts);
+  launch_gemm_tile<T, SmallTile, Form>(stream, args, parts);
 }
 
 inline int gemm_dimension(int64_t value) {
@@ -436,9 +341,9 @@ GemmArguments gemm_arguments(const Gemm& gemm) {
   GemmArguments args{};
   args.m = gemm_dimension(gemm.m), args.n = gemm_dimension(gemm.n);
   args.k = gemm_dimension(gemm.k), args.rank = gemm_dimension(gemm.rank);
+  args.chunk = gemm_dimension(gemm_chunk(gemm));
   args.a = a(gemm.a, gemm.k), args.b = b(gemm.b, gemm.k);
   args.low_a = a(gemm.low_a, gemm.rank), args.low_b = b(gemm.low_b, gemm.rank);
-  args.low_a.direct = args.low_b.direct = false;
   args.alpha = gemm.alpha, args.low_scale = gemm.low_scale;
   args.low_masked = gemm.low_masked && gemm.mask.rate > 0;
   args.mask = gemm.mask;
@@ -452,22 +357,68 @@ GemmArguments gemm_arguments(const Gemm& gemm) {
   return args;
 }
 
+template <class T>
+void launch_gemm_rows(Stream stream, const GemmDevice& device, GemmForm form, const GemmArguments& args, int parts) {
+  switch (form) {
+    case GemmForm::nt:
+      return launch_gemm_form<T, GemmForm::nt>(stream, device, args, parts);
+    case GemmForm::nn:
+      return launch_gemm_form<T, GemmForm::nn>(stream, device, args, parts);
+    case GemmForm::tn:
+      return launch_gemm_form<T, GemmForm::tn>(stream, device, args, parts);
+  }
+}
+
+/// The parts of as many rows as the workspace holds at a time, then their sum.
+template <class T>
+void launch_gemm_parts(Stream stream, const GemmDevice& device, const Gemm& gemm, const GemmArguments& whole) {
+  const int parts = (whole.k + whole.chunk - 1) / whole.chunk;
+  const int64_t row_bytes = int64_t{parts} * whole.n * static_cast<int64_t>(sizeof(float));
+  int64_t rows = static_cast<int64_t>(device.workspace_bytes) / row_bytes;
+  if (rows < whole.m && rows > LargeTile::BM) rows -= rows % LargeTile::BM;
+  if (rows == 0)
+    throw Error(Code::internal, "a matrix product of " + std::to_string(parts) + " parts has no workspace");
+
+  GemmArguments part = whole;
+  part.alpha = 1;
+  part.bias = nullptr, part.residual = nullptr;
+  part.y = device.workspace;
+  part.y_f32 = true;
+  part.y_vector = aligned_rows(device.workspace, whole.n, sizeof(float), 16);
+  for (int64_t begin = 0; begin < whole.m; begin += rows) {
+    const int64_t end = std::min<int64_t>(begin + rows, whole.m);
+    part.m_begin = static_cast<int>(begin), part.m = static_cast<int>(end);
+    part.part_stride = (end - begin) * whole.n;
+    launch_gemm_rows<T>(stream, device, gemm.form, part, parts);
+
+    PartsArguments sum{};
+    sum.parts = device.workspace, sum.count = parts;
+    sum.n = whole.n, sum.rows = end - begin;
+    sum.alpha = whole.alpha;
+    sum.bias = whole.bias;
+    const size_t at = static_cast<size_t>(begin * whole.n);
+    if (whole.residual != nullptr)
+      sum.residual = static_cast<const unsigned char*>(whole.residual) + at * size_of(gemm.residual_type);
+    sum.y = static_cast<unsigned char*>(whole.y) + at * size_of(gemm.y_type);
+    sum.parts_vector = part.y_vector;
+    sum.residual_f32 = whole.residual_f32, sum.y_f32 = whole.y_f32;
+    sum.residual_vector = aligned_rows(sum.residual, whole.n, size_of(gemm.residual_type), 16);
+    sum.y_vector = aligned_rows(sum.y, whole.n, size_of(gemm.y_type), 16);
+    gpu::launch("add parts", dim3(blocks_for(sum.rows * ((sum.n + 7) / 8), 256)), dim3(256), 0, stream,
+                add_parts_kernel<T>, sum);
+  }
+}
+
 }  // namespace fire::cuda::detail
 
 namespace fire::cuda {
 
 template <class T>
-void launch_gemm(Stream stream, const Gemm& gemm) {
+void launch_gemm(Stream stream, const GemmDevice& device, const Gemm& gemm) {
   if (gemm.m == 0 || gemm.n == 0) return;
   const detail::GemmArguments args = detail::gemm_arguments<T>(gemm);
-  switch (gemm.form) {
-    case GemmForm::nt:
-      return detail::launch_gemm_form<T, GemmForm::nt>(stream, args);
-    case GemmForm::nn:
-      return detail::launch_gemm_form<T, GemmForm::nn>(stream, args);
-    case GemmForm::tn:
-      return detail::launch_gemm_form<T, GemmForm::tn>(stream, args);
-  }
+  args.chunk < args.k ? detail::launch_gemm_parts<T>(stream, device, gemm, args)
+                      : detail::launch_gemm_rows<T>(stream, device, gemm.form, args, 1);
 }
 
 }  // namespace fire::cuda

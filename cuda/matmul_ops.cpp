@@ -36,16 +36,22 @@ Gemm product(GemmForm form, int64_t m, int64_t n, int64_t k, GemmFactor a, GemmF
   return gemm;
 }
 
-/// A product with a frozen weight, by cuBLASLt where there is one (`library`) and it takes the shape. It knows A B and
-/// a multiple of Y only, so everything else is laid into Y first, by our kernel.
-void weight_product(Stream stream, DType type, const Gemm& gemm, CublasLt* library) {
-  if (library == nullptr || gemm.a.type != DType::bf16 || gemm.b.type != DType::bf16)
-    return launch_gemm(stream, type, gemm);
+}  // namespace
+
+void CudaOps::multiply(const Gemm& gemm) {
+  // Asked for at each call: decoding may have let it grow, and move.
+  const GemmDevice device{properties_.shared_bytes, static_cast<float*>(workspace(gpu_workspace)), gpu_workspace};
+  launch_gemm(stream_, device, type_, gemm);
+}
+
+// cuBLASLt knows A B and a multiple of Y only, so everything else is laid into Y first, by our kernel.
+void CudaOps::multiply_weight(const Gemm& gemm) {
+  if (!cublaslt_ || gemm.a.type != DType::bf16 || gemm.b.type != DType::bf16) return multiply(gemm);
   const bool in_place = gemm.residual == gemm.y && gemm.residual_type == gemm.y_type;
   if (gemm.rank > 0 || gemm.bias != nullptr || (gemm.residual != nullptr && !in_place)) {
     Gemm rest = gemm;
     rest.k = 0;
-    launch_gemm(stream, type, rest);
+    multiply(rest);
   }
   Gemm base = product(gemm.form, gemm.m, gemm.n, gemm.k, gemm.a, gemm.b, Tensor(gemm.y, gemm.y_type, {}));
   if (gemm.rank > 0 || gemm.bias != nullptr || gemm.residual != nullptr) {
@@ -54,12 +60,10 @@ void weight_product(Stream stream, DType type, const Gemm& gemm, CublasLt* libra
   }
   const CublasLt::Operand layout = gemm.form == GemmForm::nt ? CublasLt::Operand::transposed : CublasLt::Operand::plain;
   const bool done =
-      library->matmul(static_cast<const bf16*>(gemm.a.data), static_cast<const bf16*>(gemm.b.data), layout, gemm.y,
-                      gemm.y_type, gemm.m, gemm.n, gemm.k, base.residual == nullptr ? 0.0f : 1.0f, stream);
-  if (!done) launch_gemm(stream, type, base);
+      cublaslt_->matmul(static_cast<const bf16*>(gemm.a.data), static_cast<const bf16*>(gemm.b.data), layout, gemm.y,
+                        gemm.y_type, gemm.m, gemm.n, gemm.k, base.residual == nullptr ? 0.0f : 1.0f, stream_);
+  if (!done) multiply(base);
 }
-
-}  // namespace
 
 void CudaOps::linear(Tensor x, Tensor w, Tensor bias, Tensor residual, Tensor y) {
   const int64_t out = w.rows(), in = w.cols(), tokens = x.rows();
@@ -69,7 +73,7 @@ void CudaOps::linear(Tensor x, Tensor w, Tensor bias, Tensor residual, Tensor y)
   Gemm gemm = product(GemmForm::nt, tokens, out, in, factor(x), factor(w), y);
   if (bias) gemm.bias = bias.f32();
   add_residual(gemm, residual);
-  weight_product(stream_, type_, gemm, cublaslt_.get());
+  multiply_weight(gemm);
 }
 
 void CudaOps::linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) {
@@ -78,7 +82,7 @@ void CudaOps::linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) {
           "linear_backward", {dy, w, dx});
   Gemm gemm = product(GemmForm::nn, tokens, in, out, factor(dy), factor(w), dx);
   if (accumulate) add_residual(gemm, dx);
-  weight_product(stream_, type_, gemm, cublaslt_.get());
+  multiply_weight(gemm);
 }
 
 void CudaOps::lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout,
@@ -92,7 +96,7 @@ void CudaOps::lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora,
 
   Gemm down = product(GemmForm::nt, tokens, rank, in, factor(x, dropout.rate > 0), factor(lora.a), h);
   down.mask = mask_of(dropout);
-  launch_gemm(stream_, type_, down);
+  multiply(down);
 
   Gemm gemm = product(GemmForm::nt, tokens, out, in, factor(x), factor(w), y);
   gemm.rank = rank;
@@ -101,7 +105,7 @@ void CudaOps::lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora,
   gemm.low_scale = lora.scale;
   if (bias) gemm.bias = bias.f32();
   add_residual(gemm, residual);
-  weight_product(stream_, type_, gemm, cublaslt_.get());
+  multiply_weight(gemm);
 }
 
 void CudaOps::lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout,
@@ -116,17 +120,17 @@ void CudaOps::lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView
 
   Gemm down = product(GemmForm::nn, tokens, rank, out, factor(dy), factor(lora.b), dh);
   down.alpha = lora.scale;
-  launch_gemm(stream_, type_, down);
+  multiply(down);
 
   Gemm b = product(GemmForm::tn, out, rank, tokens, factor(dy), factor(h), db);
   b.alpha = lora.scale;
   add_residual(b, db);
-  launch_gemm(stream_, type_, b);
+  multiply(b);
 
   Gemm a = product(GemmForm::tn, rank, in, tokens, factor(dh), factor(x, dropout.rate > 0), da);
   a.mask = mask_of(dropout);
   add_residual(a, da);
-  launch_gemm(stream_, type_, a);
+  multiply(a);
 
   if (!dx) return;
   Gemm gemm = product(GemmForm::nn, tokens, in, out, factor(dy), factor(w), dx);
@@ -136,7 +140,7 @@ void CudaOps::lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView
   gemm.low_masked = dropout.rate > 0;
   gemm.mask = mask_of(dropout);
   if (accumulate) add_residual(gemm, dx);
-  weight_product(stream_, type_, gemm, cublaslt_.get());
+  multiply_weight(gemm);
 }
 
 }  // namespace fire::cuda

@@ -110,8 +110,9 @@ std::vector<DeviceProperties> devices() {
   for (int i = 0; i < count; ++i) {
     cudaDeviceProp properties{};
     succeed(cudaGetDeviceProperties(&properties, i), "cudaGetDeviceProperties");
-    found[static_cast<size_t>(i)] = {properties.name, properties.major, properties.minor,
-                                     properties.multiProcessorCount, properties.totalGlobalMem};
+    found[static_cast<size_t>(i)] = {properties.name,           properties.major,
+                                     properties.minor,          properties.multiProcessorCount,
+                                     properties.totalGlobalMem, properties.sharedMemPerMultiprocessor};
   }
   return found;
 }

@@ -19,6 +19,7 @@ struct DeviceProperties {
   int major = 0, minor = 0;
   int multiprocessors = 0;
   size_t total_bytes = 0;
+  size_t shared_bytes = 0;  ///< shared memory of a multiprocessor
 };
 
 struct MemoryInfo {

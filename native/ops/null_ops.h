@@ -13,8 +13,9 @@ class NullOps final : public Ops {
   /// Pretends to be a device like `device`: the same types, the same tables, the same packed weights.
   explicit NullOps(const Ops& device) : NullOps(device.activation_type(), device.is_gpu(), device.weight_packing()) {}
 
-  /// What a CPU takes beside the arena: the inputs that dropout makes again (cpu/matmul.cpp).
-  size_t scratch_bytes() const { return is_gpu_ ? 0 : scratch_bytes_; }
+  /// What a device takes beside the arena: a GPU its workspace, a CPU the inputs that dropout makes again
+  /// (cpu/matmul.cpp).
+  size_t scratch_bytes() const { return is_gpu_ ? gpu_workspace : scratch_bytes_; }
   /// And the weights that were used and are packed.
   size_t packed_bytes() const {
     size_t bytes = 0;

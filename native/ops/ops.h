@@ -93,6 +93,10 @@ struct SampledToken {
   double logprob;
 };
 
+/// What a GPU's operations have beside the arena from the start, so that a training step need not allocate: single
+/// query rows in the last layer, the partial sums of the optimizer and of matrix products in parts.
+constexpr size_t gpu_workspace = size_t{32} << 20;
+
 class Ops {
  public:
   virtual ~Ops() = default;

@@ -2,6 +2,7 @@
 // columns. Where the real library can be loaded it is held against the same numbers.
 #include "cuda/cublaslt.h"
 
+#include <cstdio>
 #include <cstring>
 #include <optional>
 
@@ -15,7 +16,7 @@ using cuda::CublasLtLibrary;
 
 // --- the pretend library: cuBLAS manual, "cublasLtMatmul" and the enumerations it names --------------------
 enum : int { OP_N = 0, OP_T = 1, R_32F = 0, R_16BF = 14, COMPUTE_32F = 68, DESC_TRANSA = 3, DESC_TRANSB = 4 };
-enum : int { PREF_WORKSPACE = 1, PREF_REDUCTION = 3, PREF_ALIGN_A = 5, PREF_ALIGN_D = 8 };
+enum : int { PREF_WORKSPACE = 1, PREF_REDUCTION = 3, PREF_ALIGN_A = 5, PREF_ALIGN_D = 8, CONFIG_SPLITK = 2 };
 
 struct FakeDesc {
   int32_t op_a = OP_N, op_b = OP_N;
@@ -27,9 +28,15 @@ struct FakeLayout {
 };
 
 struct FakeState {
-  int objects = 0, heuristics = 0, matmuls = 0;
-  int heuristic_status = 0, matmul_status = 0;
-  uint64_t workspace = 0;
+  int objects = 0, heuristics = 0, checks = 0, matmuls = 0;
+  int heuristic_status = 0, check_status = 0, matmul_status = 0;
+  uint64_t workspace = 0, asked_rows = 0;
+  /// The split of K of the candidates that the heuristic answers with, in its order.
+  std::vector<int32_t> splits = {1};
+  /// Batches of fewer rows than this are not taken by an algorithm, and so are workspaces above this by us.
+  uint64_t least_rows = 0, needed_workspace = 0;
+  /// K is summed from the other end in batches of fewer rows than this.
+  uint64_t other_order_below = 0;
   uint32_t reduction = 0, alignment[4] = {};
 };
 FakeState fake;
@@ -75,7 +82,8 @@ int fake_matmul(void*, void* desc_object, const void* alpha, const void* a, void
   const FakeDesc& desc = *static_cast<FakeDesc*>(desc_object);
   const FakeLayout &la = *static_cast<FakeLayout*>(a_object), &lb = *static_cast<FakeLayout*>(b_object),
                    &lc = *static_cast<FakeLayout*>(c_object), &ld = *static_cast<FakeLayout*>(d_object);
-  if (algorithm->data[0] != 4711 || workspace == nullptr || workspace_bytes != fake.workspace) return 7;
+  if (algorithm->data[0] != 4711 || algorithm->data[1] > 1 || workspace == nullptr || workspace_bytes != fake.workspace)
+    return 7;
   if (la.type != R_16BF || lb.type != R_16BF || lc.type != ld.type || c != d) return 7;
   const uint64_t rows = desc.op_a == OP_T ? la.cols : la.rows, inner = desc.op_a == OP_T ? la.rows : la.cols;
   const uint64_t cols = desc.op_b == OP_T ? lb.rows : lb.cols, inner_b = desc.op_b == OP_T ? lb.cols : lb.rows;
@@ -88,13 +96,15 @@ int fake_matmul(void*, void* desc_object, const void* alpha, const void* a, void
   const auto product = [&](auto values, auto widen, auto narrow) {
     for (uint64_t j = 0; j < cols; ++j)
       for (uint64_t i = 0; i < rows; ++i) {
-        double sum = 0;
-        for (uint64_t k = 0; k < inner; ++k)
-          sum += double(to_float(desc.op_a == OP_T ? at(va, la, k, i) : at(va, la, i, k))) *
+        float sum = 0;
+        for (uint64_t step = 0; step < inner; ++step) {
+          const uint64_t k = cols < fake.other_order_below ? inner - 1 - step : step;
+          sum += to_float(desc.op_a == OP_T ? at(va, la, k, i) : at(va, la, i, k)) *
                  to_float(desc.op_b == OP_T ? at(vb, lb, j, k) : at(vb, lb, k, j));
+        }
         auto& out = values[i + static_cast<size_t>(ld.ld) * j];
         const float before = *static_cast<const float*>(beta) == 0 ? 0 : *static_cast<const float*>(beta) * widen(out);
-        out = narrow(static_cast<float>(*static_cast<const float*>(alpha) * sum + before));
+        out = narrow(*static_cast<const float*>(alpha) * sum + before);
       }
     stored(values, d, stream);
   };
@@ -137,13 +147,32 @@ CublasLtLibrary fake_library() {
     std::memcpy(&fake.alignment[attribute - PREF_ALIGN_A], value, 4);
     return 0;
   };
-  l.heuristic = [](void*, void*, void*, void*, void*, void*, void*, int wanted,
+  l.heuristic = [](void*, void*, void*, void*, void*, void* d, void*, int wanted,
                    CublasLtLibrary::HeuristicResult* results, int* found) {
     ++fake.heuristics;
-    *found = fake.heuristic_status == 0 && wanted == 1 ? 1 : 0;
-    results->algorithm.data[0] = 4711;
-    results->state = 0;
+    fake.asked_rows = static_cast<FakeLayout*>(d)->cols;
+    *found = fake.heuristic_status == 0 ? std::min(wanted, static_cast<int>(fake.splits.size())) : 0;
+    for (int i = 0; i < *found; ++i) {
+      results[i].algorithm.data[0] = 4711;
+      results[i].algorithm.data[1] = static_cast<uint64_t>(fake.splits[static_cast<size_t>(i)]);
+      results[i].state = 0;
+    }
     return fake.heuristic_status;
+  };
+  l.algorithm_check = [](void*, void*, void*, void*, void*, void* d, const CublasLtLibrary::Algorithm* algorithm,
+                         CublasLtLibrary::HeuristicResult* result) {
+    ++fake.checks;
+    if (algorithm->data[0] != 4711) return 7;
+    result->workspace_bytes = fake.needed_workspace;
+    return static_cast<FakeLayout*>(d)->cols < fake.least_rows ? 15 : fake.check_status;
+  };
+  l.algorithm_get = [](const CublasLtLibrary::Algorithm* algorithm, int attribute, void* value, size_t bytes,
+                       size_t* written) {
+    if (attribute != CONFIG_SPLITK || bytes != 4) return 7;
+    const int32_t parts = static_cast<int32_t>(algorithm->data[1]);
+    std::memcpy(value, &parts, 4);
+    *written = 4;
+    return 0;
   };
   l.matmul = fake_matmul;
   return l;
@@ -222,38 +251,75 @@ TEST("cuBLASLt is asked for the row-major product, transposed and plain, f32 and
       CHECK(error.has_value() && *error < tolerance(c.type));
     }
     CHECK(fake.workspace == uint64_t{32} << 20);
-    CHECK(fake.reduction == 2);  // CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE: a split K is summed in f32
-    for (const uint32_t alignment : fake.alignment) CHECK(alignment == 256);
+    CHECK(fake.reduction == 0);  // CUBLASLT_REDUCTION_SCHEME_NONE: K is not split
+    for (const uint32_t alignment : fake.alignment) CHECK(alignment == 16);
     CHECK(fake.matmuls == static_cast<int>(cases.size()));
   }
   CHECK(fake.objects == 0);
 }
 
-TEST("cuBLASLt chooses once a shape and alignment") {
+TEST("cuBLASLt chooses once a weight and alignment, for a fixed number of rows, and asks before each other number") {
   fake = {};
   const CublasLtLibrary library = fake_library();
   CublasLt products(library);
   for (int i = 0; i < 3; ++i) CHECK(error_of(products, cases[0]).has_value());
-  CHECK(fake.heuristics == 1);
+  CHECK(fake.heuristics == 1 && fake.checks == 1);
   Case other = cases[0];
-  other.m += 1;
-  CHECK(error_of(products, other).has_value());
-  CHECK(fake.heuristics == 2);
+  for (const int64_t m : {9, 1, 9}) {
+    other.m = m;
+    CHECK(error_of(products, other).has_value());
+  }
+  CHECK(fake.heuristics == 1 && fake.checks == 3);
+  CHECK(fake.asked_rows == 4096);
+  CHECK(fake.matmuls == 6);
 
-  // The same shape with rows that begin 16 and 32 bytes on.
+  // The same weight with rows that begin 16 bytes on, which is as good, and 8, which is not.
   Ops& ops = device(DType::bf16);
   Placed a(ops, uniform(1000, 1), DType::bf16, {1000}), b(ops, uniform(1000, 2), DType::bf16, {1000}),
       d(ops, DType::f32, {1000});
   ops.zero(d);
   ops.download_f32(d);
   StreamOwner own;
-  CHECK(products.matmul(a.tensor().b16() + 8, b.tensor().b16() + 16, NT, d.tensor().f32() + 16, DType::f32, 8, 16, 24,
-                        0, own.stream));
-  cuda::synchronize(own.stream);
-  CHECK(fake.heuristics == 3);
+  const auto shifted = [&](int64_t elements) {
+    CHECK(products.matmul(a.tensor().b16() + elements, b.tensor().b16() + 8, NT, d.tensor().f32() + 4, DType::f32, 8,
+                          16, 24, 0, own.stream));
+    cuda::synchronize(own.stream);
+  };
+  shifted(8);
+  CHECK(fake.heuristics == 1);
+  shifted(4);
+  CHECK(fake.heuristics == 2);
   // As the library sees them: its A is our B, its B our A, C and D our D.
-  const uint32_t expected[] = {32, 16, 64, 64};
+  const uint32_t expected[] = {16, 8, 16, 16};
   for (int i = 0; i < 4; ++i) CHECK(fake.alignment[i] == expected[i]);
+}
+
+TEST("cuBLASLt: the first algorithm that leaves K whole is pinned, and a batch that it does not take is refused") {
+  fake = {};
+  const CublasLtLibrary library = fake_library();
+  {
+    CublasLt products(library);
+    fake.splits = {4, 2, 1, 3};
+    fake.least_rows = 9;
+    Case c = cases[0];
+    CHECK(!error_of(products, c).has_value());
+    CHECK(products.refused() == std::vector<std::string>{"8 x 16 x 24"});
+    c.m = 9;
+    CHECK(error_of(products, c).has_value());  // its algorithm splits nothing: fake_matmul
+    CHECK(products.refused().size() == 1);
+    c.m = 10;
+    fake.needed_workspace = (uint64_t{32} << 20) + 1;
+    CHECK(!error_of(products, c).has_value());
+    fake.needed_workspace = 0;
+    c.m = 11;
+    fake.check_status = 14;
+    CHECK_ERROR(Code::cuda, ("cublasLtMatmulAlgoCheck", "status 14"), error_of(products, c));
+  }
+  fake.check_status = 0;
+  CublasLt products(library);
+  fake.splits = {4, 2};
+  CHECK(!error_of(products, cases[0]).has_value());
+  CHECK(fake.matmuls == 1);
 }
 
 TEST("cuBLASLt: no kernel for a shape is an answer, everything else an error that names the call") {
@@ -283,6 +349,48 @@ TEST("cuBLASLt that cannot be loaded is refused with the loader's words") {
               CublasLt products(none));
 }
 
+/// Of some numbers of rows, those whose rows are not, bit for bit, the first rows of `most`; and those refused.
+struct RowBits {
+  std::vector<int64_t> other, refused;
+};
+RowBits row_bits(CublasLt& library, int64_t most, int64_t n, int64_t k, CublasLt::Operand layout, DType type) {
+  Ops& ops = device(DType::bf16);
+  Placed a(ops, uniform(static_cast<size_t>(most * k), 1), DType::bf16, {most, k}),
+      b(ops, uniform(static_cast<size_t>(n * k), 2), DType::bf16, {n, k});
+  StreamOwner own;
+  const auto first = [&](int64_t rows) {
+    Placed d(ops, type, {rows, n});
+    ops.download_f32(d);  // the uploads are on another stream
+    if (!library.matmul(a.tensor().b16(), b.tensor().b16(), layout, d.tensor().data(), type, rows, n, k, 0, own.stream))
+      return Doubles();
+    cuda::synchronize(own.stream);
+    return d.values();
+  };
+  RowBits found;
+  const Doubles all = first(most);
+  for (int64_t rows = 1; rows < most; rows = rows * 3 + 1) {
+    const Doubles some = first(rows);
+    if (some.empty() || all.empty()) {
+      found.refused.push_back(rows);
+    } else if (!same_bits(some, {all.begin(), all.begin() + static_cast<std::ptrdiff_t>(some.size())})) {
+      found.other.push_back(rows);
+    }
+  }
+  return found;
+}
+
+TEST("cuBLASLt: rows of other bits in a smaller batch are seen, and so are batches refused") {
+  fake = {};
+  const CublasLtLibrary library = fake_library();
+  CublasLt products(library);
+  const auto bits = [&](int64_t n) { return row_bits(products, 40, n, 300, NT, DType::f32); };
+  CHECK(bits(8).other.empty() && bits(8).refused.empty());
+  fake.other_order_below = 5;
+  CHECK((bits(8).other == std::vector<int64_t>{1, 4}));
+  fake.least_rows = 4;
+  CHECK((bits(16).other == std::vector<int64_t>{4} && bits(16).refused == std::vector<int64_t>{1}));
+}
+
 TEST("cuBLASLt of this machine, where there is a GPU and the library") {
   const CublasLtLibrary& library = cuda::cublaslt();
   CHECK(!library.detail.empty());
@@ -300,6 +408,20 @@ TEST("cuBLASLt of this machine, where there is a GPU and the library") {
     const bool aligned = c.n % 8 == 0 && c.k % 8 == 0;
     CHECK(error ? *error < tolerance(c.type) : !aligned);
   }
+
+  // A fact about this GPU and this library, not a promise: nobody fails for it.
+  const auto list = [](const std::vector<int64_t>& rows) {
+    std::string text;
+    for (const int64_t m : rows) text += (text.empty() ? "" : ", ") + std::to_string(m);
+    return text.empty() ? "none" : text;
+  };
+  for (const auto& [n, k] : {std::pair<int64_t, int64_t>{2560, 9728}, {9728, 2560}, {1024, 2560}, {3584, 18944}})
+    for (const CublasLt::Operand layout : {NT, NN}) {
+      const RowBits bits = row_bits(products, 7520, n, k, layout, DType::bf16);
+      std::printf("fact: %s, N %lld, K %lld, %s: rows of other bits than in 7520 with %s rows, refused with %s\n",
+                  library.detail.c_str(), static_cast<long long>(n), static_cast<long long>(k),
+                  layout == NT ? "transposed" : "plain", list(bits.other).c_str(), list(bits.refused).c_str());
+    }
 }
 
 }  // namespace

@@ -1,8 +1,10 @@
 // A launch on the host's side: options, limits, one block after another.
+#include <algorithm>
 #include <cstdlib>
 #include <mutex>
 #include <string>
 
+#include "simt/runtime_faults.h"
 #include "simt/state.h"
 #include "tensor/error.h"
 
@@ -73,7 +75,9 @@ void check_limits(const Launch& launch) {
   if (block.z > 64) refuse_launch(launch, "a block is at most 64 threads deep");
   if (grid.x > 0x7fffffffu) refuse_launch(launch, "a grid is at most 2^31 - 1 blocks wide");
   if (grid.y > 65535 || grid.z > 65535) refuse_launch(launch, "a grid is at most 65535 blocks high and deep");
-  if (launch.shared_bytes > kMaxShared) refuse_launch(launch, "a block has at most 227 KiB of shared memory");
+  const size_t shared = std::min(kMaxShared, faults().shared_bytes - kSharedOverhead);
+  if (launch.shared_bytes > shared)
+    refuse_launch(launch, "a block has at most " + std::to_string(shared >> 10) + " KiB of shared memory");
 }
 
 /// Thread indices are the same in all blocks of a launch.

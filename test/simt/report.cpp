@@ -172,7 +172,7 @@ void throw_failure() {
   throw error;
 }
 
-void refuse_launch(const Launch& launch, const char* reason) {
+void refuse_launch(const Launch& launch, const std::string& reason) {
   const auto size = [](const dim3& d) { return text(uint3(d)); };
   throw Error(Code::cuda, std::string(launch.kernel) + ": the launch is refused: " + reason + " (grid " +
                               size(launch.grid) + ", block " + size(launch.block) + ", " +

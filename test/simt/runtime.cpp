@@ -71,11 +71,15 @@ Faults from_environment() {
       bad("FIRE_SIMT_DRIVER", text);
     }
   }
-  if (const char* text = std::getenv("FIRE_SIMT_MEMORY")) {
+  const auto bytes = [&](const char* name, size_t& value) {
+    const char* const text = std::getenv(name);
+    if (text == nullptr) return;
     char* end = nullptr;
-    faults.memory_bytes = std::strtoull(text, &end, 10);
-    if (end == text || *end != '\0') bad("FIRE_SIMT_MEMORY", text);
-  }
+    value = std::strtoull(text, &end, 10);
+    if (end == text || *end != '\0') bad(name, text);
+  };
+  bytes("FIRE_SIMT_MEMORY", faults.memory_bytes);
+  bytes("FIRE_SIMT_SHARED", faults.shared_bytes);
   return faults;
 }
 
@@ -201,7 +205,7 @@ std::vector<DeviceProperties> devices() {
     case Driver::present:
       break;
   }
-  return {{"simt", 9, 0, 4, faults.memory_bytes}};
+  return {{"simt", 9, 0, 4, faults.memory_bytes, faults.shared_bytes}};
 }
 
 void select(int device) {

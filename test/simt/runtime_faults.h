@@ -14,11 +14,14 @@ struct Faults {
   Driver driver = Driver::present;
   /// Device memory; beyond it allocate() returns nullptr.
   size_t memory_bytes = size_t{4} << 30;
+  /// Shared memory of a multiprocessor; a block gets all of it but 1 KiB.
+  size_t shared_bytes = size_t{228} << 10;
   /// The next launch of a kernel with this name fails as after an illegal address, and the device with it.
   std::string failing_kernel;
 };
 
-/// Starts as the environment says: FIRE_SIMT_DRIVER=present|missing|too_old|no_card, FIRE_SIMT_MEMORY=bytes.
+/// Starts as the environment says: FIRE_SIMT_DRIVER=present|missing|too_old|no_card, FIRE_SIMT_MEMORY=bytes,
+/// FIRE_SIMT_SHARED=bytes.
 Faults faults();
 void set_faults(const Faults& faults);
 

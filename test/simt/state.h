@@ -2,6 +2,8 @@
 // invisible to the sanitizers, and a std::vector's members would not be.
 #pragma once
 
+#include <string>
+
 #include "simt/emulator.h"
 #include "simt/fiber.h"
 #include "simt/machine.h"
@@ -12,6 +14,7 @@ constexpr unsigned kWarp = 32;
 constexpr unsigned kMaxThreads = 1024;
 constexpr unsigned kMaxWarps = kMaxThreads / kWarp;
 constexpr size_t kMaxShared = size_t{227} << 10;       // static and dynamic, of a block
+constexpr size_t kSharedOverhead = size_t{1} << 10;    // what CUDA itself takes of every block
 constexpr size_t kMaxStaticShared = size_t{48} << 10;  // nvcc's limit
 constexpr unsigned kMaxSharedArrays = 64;
 constexpr size_t kRedZone = 64;
@@ -178,7 +181,7 @@ void mma_all(Lane* lanes);
 
 // report.cpp: the error for last_failure.
 [[noreturn]] void throw_failure();
-[[noreturn]] void refuse_launch(const Launch& launch, const char* reason);
+[[noreturn]] void refuse_launch(const Launch& launch, const std::string& reason);
 
 // runtime.cpp: both checks throw while the device is unusable, the launch's also when this kernel is to fail.
 void check_usable(const char* what);

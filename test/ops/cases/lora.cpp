@@ -145,6 +145,9 @@ Case cases::lora_linear_backward(const Target& target, Linear s, int64_t rank, c
   return c;
 }
 
+// The low-rank product of more slices than the ring of the largest tile has slots, and behind it several of k.
+constexpr int64_t many_slices = 200, wide_rank = 136;
+
 OPERATION(lora_linear) {
   std::vector<Case> all;
   for (const auto& [s, rank, rate] : shapes(target)) {
@@ -158,6 +161,11 @@ OPERATION(lora_linear) {
     all.push_back(
         cases::lora_linear(target, {tokens, narrow, wide + 3}, 8, dropped_at(0.25f), true, true, target.activation));
   }
+  for (const auto& [tokens, out, in] : long_sides(target))
+    all.push_back(cases::lora_linear(target, {tokens, out, in}, 6, dropped_at(0.25f), true, true, target.activation));
+  if (target.gpu)
+    all.push_back(cases::lora_linear(target, {129, 48 * 128, many_slices}, wide_rank, dropped_at(0.25f), true, true,
+                                     target.activation));
   return all;
 }
 
@@ -175,7 +183,18 @@ OPERATION(lora_linear_backward) {
     all.push_back(
         cases::lora_linear_backward(target, {tokens, narrow, wide + 3}, 8, dropped_at(0.25f), Dx::accumulated, type));
   }
-  if (target.gpu) {  // gradients of wide adapters in tiles of 64
+  for (const auto& [tokens, narrow, wide] : long_sides(target))
+    all.push_back(
+        cases::lora_linear_backward(target, {tokens, wide, narrow}, 6, dropped_at(0.25f), Dx::accumulated, type));
+  if (target.gpu) {
+    all.push_back(cases::lora_linear_backward(target, {129, many_slices, 48 * 128}, wide_rank, dropped_at(0.25f),
+                                              Dx::accumulated, type));
+    // Gradients summed over so many tokens that they are cut into parts: in every tile, with rows that are aligned and
+    // that are not.
+    for (const auto& [tokens, out, in] : {Linear{1100, 20, 24}, {1500, 1536, 24}, {1100, 13, 1533}, {1030, 6136, 16}})
+      all.push_back(cases::lora_linear_backward(target, {tokens, out, in}, 72, {}, Dx::none, type));
+    all.push_back(cases::lora_linear_backward(target, {1100, 11, 6141}, 70, dropped_at(0.25f), Dx::none, type));
+    // Gradients of wide adapters in tiles of 64.
     all.push_back(cases::lora_linear_backward(target, {37, 96 * 64, 24}, 64, {}, Dx::none, type));
     all.push_back(cases::lora_linear_backward(target, {37, 24, 48 * 64 - 5}, 128, dropped_at(0.25f), Dx::none, type));
   }

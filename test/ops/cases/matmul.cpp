@@ -6,6 +6,9 @@ namespace fire::test {
 
 using cases::Linear;
 
+/// As many rows as a step of a large model has, through a narrow matrix.
+constexpr Linear whole_step{7520, 200, 72};
+
 std::vector<Linear> ragged_sides(const Target& target) {
   std::vector<Linear> all = {{0, 16, 24},  {1, 1, 1},    {1, 7, 16},     {3, 19, 7},   {7, 16, 17},
                              {16, 17, 63}, {17, 63, 64}, {63, 64, 65},   {64, 65, 1},  {65, 130, 7},
@@ -18,6 +21,11 @@ std::vector<Linear> ragged_sides(const Target& target) {
 std::vector<Linear> tile_sides(const Target& target, int64_t in) {
   if (!target.gpu) return {};
   return {{31, 70, in}, {65, 48 * 64 - 3, in}, {129, 48 * 128 - 3, in}};
+}
+
+std::vector<Linear> long_sides(const Target& target) {
+  if (!target.gpu) return {};
+  return {{2, 17, 33000}, {35, 24, 40000}};
 }
 
 Case cases::linear(const Target& target, Linear s, bool bias, bool residual, DType y_type) {
@@ -75,6 +83,8 @@ OPERATION(linear) {
       all.push_back(cases::linear(target, s, true, true, target.activation));
       all.back().alone = nullptr;
     }
+  for (const Linear& s : long_sides(target)) all.push_back(cases::linear(target, s, true, true, target.activation));
+  if (target.gpu) all.push_back(cases::linear(target, whole_step, true, true, target.activation));
   // Both roads into shared memory give the same bits.
   all.push_back(cases::linear(target, {70, 96, 64}, false, false, target.activation));
   all.back().shifts = {1};
@@ -92,6 +102,12 @@ OPERATION(linear_backward) {
         for (const bool accumulate : {false, true})
           all.push_back(cases::linear_backward(target, {s.tokens, s.in, s.out}, dy, dx, accumulate));
       }
+  if (target.gpu)
+    all.push_back(cases::linear_backward(target, {whole_step.tokens, whole_step.in, whole_step.out}, target.activation,
+                                         target.activation, true));
+  for (const Linear& s : long_sides(target))
+    for (const DType type : types)
+      all.push_back(cases::linear_backward(target, {s.tokens, s.in, s.out}, type, type, true));
   for (const Linear& s : tile_sides(target, 40)) {
     const DType type = target.activation;
     all.push_back(cases::linear_backward(target, {s.tokens, s.in, s.out}, type, type, true));

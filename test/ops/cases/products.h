@@ -89,5 +89,7 @@ inline Matrix matrix(const Values& in, const std::string& name, int64_t rows, in
 std::vector<cases::Linear> ragged_sides(const Target& target);
 /// One shape for each tile of a GPU: 32 x 32, 64 x 64, 128 x 128, all with ragged edges.
 std::vector<cases::Linear> tile_sides(const Target& target, int64_t in);
+/// Sums so long that a GPU cuts them into parts.
+std::vector<cases::Linear> long_sides(const Target& target);
 
 }  // namespace fire::test

@@ -1,0 +1,114 @@
+// The matrix product below ops.h: what its device has makes no difference to it, and where long sums are cut. What it
+// computes is held against float64 in test/ops.
+#include "cuda/gemm.h"
+
+#include "device.h"
+
+namespace fire::test {
+namespace {
+
+using cuda::Gemm;
+using cuda::GemmDevice;
+using cuda::GemmForm;
+
+struct Product {
+  const char* name;
+  GemmForm form;
+  int64_t m, n, k, rank;
+};
+
+/// A product that has everything at once.
+class Computed {
+ public:
+  Computed(DType type, const Product& p)
+      : ops_(device(type)),
+        type_(type),
+        p_(p),
+        a_(ops_, random(1, p.m * p.k), type, {p.m * p.k}),
+        b_(ops_, random(2, p.n * p.k), type, {p.n * p.k}),
+        low_a_(ops_, random(3, p.m * p.rank), type, {p.m * p.rank}),
+        low_b_(ops_, random(4, p.n * p.rank), DType::f32, {p.n * p.rank}),
+        bias_(ops_, random(5, p.n), DType::f32, {p.n}),
+        residual_(ops_, random(6, p.m * p.n), type, {p.m * p.n}) {}
+
+  /// On a device with so much shared memory, and workspace for so many rows at a time.
+  Doubles on(size_t shared_bytes, int64_t workspace_rows) {
+    Placed y(ops_, type_, {p_.m, p_.n});
+    Gemm g;
+    g.form = p_.form;
+    g.m = p_.m, g.n = p_.n, g.k = p_.k, g.rank = p_.rank;
+    g.a = {a_.tensor().data(), type_}, g.b = {b_.tensor().data(), type_};
+    g.low_a = {low_a_.tensor().data(), type_}, g.low_b = {low_b_.tensor().data(), DType::f32};
+    g.alpha = 0.75f, g.low_scale = 1.5f;
+    g.low_masked = p_.rank > 0;
+    g.mask = {0.25f, 1 / 0.75f, 7, 3, 5};
+    g.bias = bias_.tensor().f32();
+    g.residual = residual_.tensor().data(), g.residual_type = type_;
+    g.y = y.tensor().data(), g.y_type = type_;
+    const int64_t chunk = cuda::gemm_chunk(g), parts = (p_.k + chunk - 1) / chunk;
+    Placed workspace(ops_, DType::f32, {workspace_rows * parts * p_.n});
+    const GemmDevice device{shared_bytes, workspace.tensor().f32(), workspace.tensor().bytes()};
+    cuda::launch_gemm(ops_.stream(), device, type_, g);
+    return y.values();
+  }
+
+ private:
+  static std::vector<float> random(uint64_t seed, int64_t count) { return Random(seed).floats(count); }
+
+  cuda::CudaOps& ops_;
+  DType type_;
+  Product p_;
+  Placed a_, b_, low_a_, low_b_, bias_, residual_;
+};
+
+constexpr size_t h100 = size_t{228} << 10, geforce = size_t{100} << 10;
+
+TEST("a product has the same bits whatever shared memory and workspace its device has") {
+  const Product products[] = {
+      {"large, rank of several slices", GemmForm::nt, 129, 6136, 200, 136},
+      {"large, backward", GemmForm::nn, 129, 6144, 72, 72},
+      {"large, gradient of a weight in parts", GemmForm::tn, 6136, 72, 1030, 0},
+      {"small, gradient of a weight in parts", GemmForm::tn, 300, 21, 1100, 0},
+      {"in parts of a long k, with a low-rank product", GemmForm::nt, 3, 19, 33000, 5},
+      {"in parts of a long k, backward", GemmForm::nn, 5, 24, 33000, 8},
+  };
+  for (const DType type : both_types)
+    for (const Product& p : products) {
+      Computed product(type, p);
+      const Doubles usual = product.on(h100, p.m);
+      CHECK(same_bits(product.on(geforce, p.m), usual));
+      for (const int64_t rows : {int64_t{1}, int64_t{130}})
+        if (rows == 1 ? p.m < 100 : p.m > 130) CHECK(same_bits(product.on(h100, rows), usual));
+    }
+  CHECK_ERROR(Code::internal, ("3 parts has no workspace"), Computed(DType::f32, products[5]).on(h100, 0));
+}
+
+int64_t chunk(GemmForm form, int64_t m, int64_t n, int64_t k) {
+  Gemm gemm;
+  gemm.form = form;
+  gemm.m = m, gemm.n = n, gemm.k = k;
+  return cuda::gemm_chunk(gemm);
+}
+
+TEST("a sum is cut by its length alone where rows have a promise, and never where all rows of a model go through") {
+  for (const GemmForm form : {GemmForm::nt, GemmForm::nn})
+    for (const int64_t m : {1, 7, 304, 7520})
+      for (const int64_t n : {1, 128, 2560}) {
+        for (const int64_t whole : {0, 1, 2560, 9728, 29568, 32768}) CHECK(chunk(form, m, n, whole) == whole);
+        for (const int64_t vocabulary : {32769, 151936, 152064}) CHECK(chunk(form, m, n, vocabulary) == 16384);
+      }
+}
+
+TEST("a sum over tokens is cut into enough parts for the multiprocessors, none shorter than 512 tokens but the last") {
+  const auto of = [](int64_t m, int64_t n) { return chunk(GemmForm::tn, m, n, 7520); };
+  CHECK(of(4096, 128) == 960);   // dB of q: 32 tiles, 8 parts
+  CHECK(of(1024, 128) == 576);   // dB of k and v: 8 tiles, 14 parts
+  CHECK(of(128, 9728) == 2560);  // dA of down: 76 tiles, 3 parts
+  CHECK(of(8192, 8192) == 7520);
+  CHECK(chunk(GemmForm::tn, 128, 2560, 1023) == 1023);
+  for (const int64_t k : {1024, 1025, 5000, 100000})
+    for (const int64_t m : {1, 100, 4096}) CHECK(chunk(GemmForm::tn, m, 128, k) % 64 == 0);
+}
+
+}  // namespace
+}  // namespace fire::test
