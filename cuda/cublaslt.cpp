@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "cuda/watch.h"
 #include "tensor/error.h"
 
 namespace fire::cuda {
@@ -198,9 +199,11 @@ bool CublasLt::matmul(const bf16* a, const bf16* b, Operand layout, void* d, DTy
   const Plan& p = *it->second;
   if (!p.supported) return false;
   const float alpha = 1;
+  launching("cublasLtMatmul", stream);
   succeed(library_.matmul(handle_, p.desc, &alpha, b, p.first, a, p.second, &beta, d, p.result, d, p.result,
                           &p.choice.algorithm, workspace_, kWorkspaceBytes, stream),
           "cublasLtMatmul");
+  launched("cublasLtMatmul", stream);
   return true;
 }
 
