@@ -191,13 +191,17 @@ declare -A emulated=([cuda_test]=simt_test [fire_verify]=simt_verify [fire_gpu_b
 program() { if [ $mode = rehearse ]; then echo "$build/${emulated[$1]}"; else echo "$programs/$1"; fi; }
 
 # What a rehearsal makes small: it shows that everything runs, not what it gives.
-tests=() golden=(test/golden/*/golden.json) timed=(--model qwen3-vl-4b --dtype bf16) steps=(--model qwen3-vl-4b)
+tests=() timed=(--model qwen3-vl-4b --dtype bf16) steps=(--model qwen3-vl-4b)
 peers=("${timed[@]}" --only linear,attention)
-golden=("${golden[@]%/golden.json}") main=test/golden/qwen3_vl
+main=test/golden/qwen3_vl others=()
+for folder in test/golden/*/golden.json; do
+  folder=${folder%/golden.json}
+  [ "$folder" = $main ] || others+=("$folder")
+done
 case $mode in
   full) timed=() peers=() ;;
   rehearse)
-    tests=(op/swiglu: op/rms_norm: op/adamw:) golden=(test/golden/llava) timed=(--quick --dtype bf16)
+    tests=(op/swiglu: op/rms_norm: op/adamw:) others=(test/golden/llava) timed=(--quick --dtype bf16)
     peers=(--quick --device cpu --only attention) steps=(--quick --steps 1 --image 128) ;;
 esac
 
@@ -278,18 +282,16 @@ part instructions && step instructions "$(program wrapper_goldens)" --out "$out/
 
 part kernels && FIRE_TEST_SMALL=1 step kernels "$(program cuda_test)" "${tests[@]}"
 
-verify() { step "golden_$(basename "$1")_$2${3:+_$3}" "$(program fire_verify)" "$1" --device cuda --dtype "$2" ${3:+--gemm "$3"}; }
+# golden KEY FOLDER... OPTION...: several folders in one process, for every process has to open the GPU.
+golden() { step "$1" "$(program fire_verify)" "${@:2}" --device cuda; }
 if part golden; then
-  verify $main f32
-  verify $main bf16
+  golden golden_f32 $main --dtype f32
+  golden golden_bf16 $main --dtype bf16
 fi
 if part golden_others; then
-  for folder in "${golden[@]}"; do
-    [ "$folder" = $main ] && continue
-    verify "$folder" bf16
-    verify "$folder" f32
-  done
-  if [ -n "${FIRE_CUBLASLT_LIB:-}" ]; then verify $main bf16 cublaslt; fi
+  golden golden_others_bf16 "${others[@]}" --dtype bf16
+  golden golden_others_f32 "${others[@]}" --dtype f32
+  if [ -n "${FIRE_CUBLASLT_LIB:-}" ]; then golden golden_cublaslt $main --dtype bf16 --gemm cublaslt; fi
 fi
 
 # --- times --------------------------------------------------------------------------------------------------------------
