@@ -41,7 +41,7 @@ describe('the sheet', () => {
     }
     const [row] = result({})
     const text = render(shapes, [{ ...row, steps: [step, { ...step, model: 'tiny' }] }])
-    expect(text.split('\n').filter((line) => line.startsWith('| H100 | cublaslt'))).toEqual([
+    expect(text.split('\n').filter((line: string) => line.startsWith('| H100 | cublaslt'))).toEqual([
       '| H100 | cublaslt, dropout 0.05, cached reference | 400 | 510 | 7900 | 3 | 33.40 |',
     ])
   })
