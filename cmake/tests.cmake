@@ -9,13 +9,16 @@ target_include_directories(fire_op_cases PUBLIC test)
 target_compile_options(fire_op_cases PRIVATE ${FIRE_OPTIONS})
 target_link_libraries(fire_op_cases PUBLIC fire_core)
 
+# Where programs find the files of test/ and bench/: here, or, where it is set to ".", wherever they are started.
+set(FIRE_FILES "${CMAKE_CURRENT_SOURCE_DIR}")
+
 # A program of tests, those of the operations on a device (cpu, cuda) among them.
 file(GLOB FIRE_OP_TESTS CONFIGURE_DEPENDS test/ops/*_test.cpp)
 function(fire_add_test name device library)
   add_executable(${name} ${ARGN} ${FIRE_OP_TESTS} test/ops/run.cpp test/native/check_main.cpp)
   target_include_directories(${name} PRIVATE test test/native test/cuda)
   target_compile_options(${name} PRIVATE ${FIRE_OPTIONS})
-  target_compile_definitions(${name} PRIVATE FIRE_TEST_DIR="${CMAKE_CURRENT_SOURCE_DIR}/test"
+  target_compile_definitions(${name} PRIVATE FIRE_TEST_DIR="${FIRE_FILES}/test"
                                              FIRE_TEST_DEVICE="${device}")
   target_link_libraries(${name} PRIVATE fire_op_cases ${library})
 endfunction()

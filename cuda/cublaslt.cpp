@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "cuda/watch.h"
 #include "tensor/error.h"
 
 namespace fire::cuda {
@@ -252,9 +253,11 @@ bool CublasLt::matmul(const bf16* a, const bf16* b, Operand layout, void* d, DTy
   const Batch& rows = *known->second;
   if (!rows.taken) return false;
   const float alpha = 1;
+  launching("cublasLtMatmul", stream);
   succeed(library_.matmul(handle_, p.desc, &alpha, b, p.first, a, rows.second, &beta, d, rows.result, d, rows.result,
                           &p.algorithm, workspace_, kWorkspaceBytes, stream),
           "cublasLtMatmul");
+  launched("cublasLtMatmul", stream);
   return true;
 }
 

@@ -11,7 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "cuda/runtime.h"
+#include "cuda/watch.h"
 
 #ifdef FIRE_SIMT
 #include "simt/device.h"
@@ -37,8 +37,10 @@ void launch(const char* what, dim3 grid, dim3 block, size_t shared, Stream strea
     check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(shared)),
           what);
+  launching(what, stream);
   kernel<<<grid, block, shared, static_cast<cudaStream_t>(stream)>>>(static_cast<P>(arguments)...);
   check(cudaPeekAtLastError(), what);
+  launched(what, stream);
 }
 
 }  // namespace fire::cuda::gpu

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "cuda/runtime_errors.h"
+#include "cuda/watch.h"
 
 namespace fire::cuda {
 namespace {
@@ -126,6 +127,7 @@ MemoryInfo memory_info() {
 }
 
 void* allocate(size_t bytes) {
+  count(&Counters::allocations);
   void* data = nullptr;
   const cudaError_t code = cudaMalloc(&data, std::max<size_t>(bytes, 1));
   if (code == cudaErrorMemoryAllocation) {
@@ -136,9 +138,14 @@ void* allocate(size_t bytes) {
   return data;
 }
 
-void release(void* data) noexcept { cudaFree(data); }
+void release(void* data) noexcept {
+  if (data == nullptr) return;
+  count(&Counters::releases);
+  cudaFree(data);
+}
 
 void* allocate_pinned(size_t bytes) {
+  count(&Counters::pinned_allocations);
   void* data = nullptr;
   const cudaError_t code = cudaMallocHost(&data, std::max<size_t>(bytes, 1));
   if (code == cudaErrorMemoryAllocation) {
@@ -178,7 +185,10 @@ void record(Event event, Stream stream) {
   succeed(cudaEventRecord(native_event(event), native(stream)), "cudaEventRecord");
 }
 
-void wait(Event event) { succeed(cudaEventSynchronize(native_event(event)), "cudaEventSynchronize"); }
+void wait(Event event) {
+  count(&Counters::host_waits);
+  succeed(cudaEventSynchronize(native_event(event)), "cudaEventSynchronize");
+}
 
 float elapsed(Event from, Event to) {
   float milliseconds = 0;
@@ -186,25 +196,32 @@ float elapsed(Event from, Event to) {
   return milliseconds;
 }
 
-void synchronize(Stream stream) { succeed(cudaStreamSynchronize(native(stream)), "cudaStreamSynchronize"); }
+void synchronize(Stream stream) {
+  count(&Counters::host_waits);
+  succeed(cudaStreamSynchronize(native(stream)), "cudaStreamSynchronize");
+}
 
 void copy_to_device(void* device, const void* host, size_t bytes, Stream stream) {
   if (bytes == 0) return;
+  count(&Counters::bytes_to_device, bytes);
   succeed(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, native(stream)), "copy to the device");
 }
 
 void copy_to_host(void* host, const void* device, size_t bytes, Stream stream) {
   if (bytes == 0) return;
+  count(&Counters::bytes_to_host, bytes);
   succeed(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, native(stream)), "copy to the host");
 }
 
 void copy_on_device(void* to, const void* from, size_t bytes, Stream stream) {
   if (bytes == 0) return;
+  count(&Counters::bytes_on_device, bytes);
   succeed(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, native(stream)), "copy on the device");
 }
 
 void fill_zero(void* device, size_t bytes, Stream stream) {
   if (bytes == 0) return;
+  count(&Counters::bytes_zeroed, bytes);
   succeed(cudaMemsetAsync(device, 0, bytes, native(stream)), "fill with zeros");
 }
 

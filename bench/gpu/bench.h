@@ -18,7 +18,7 @@ struct Shapes {
   int64_t pairs, images, text, common, tail, phrase, decode, rank;
   int64_t hidden, layers, heads, kv_heads, head_dim, intermediate, vocab, image_tokens;
   bool head_norms;
-  int64_t vision_hidden, vision_heads, vision_intermediate, vision_tokens;
+  int64_t vision_hidden, vision_heads, vision_intermediate, vision_tokens, vision_blocks, vision_mergers;
 
   /// Rows of one image: what both answers share, then the two tails.
   int64_t prefix() const { return image_tokens + text + common; }
@@ -72,8 +72,11 @@ std::vector<Case> cases_of(const Shapes& shapes, DType activation);
 Case copy_ceiling(int64_t bytes);
 Case gemm_ceiling(int64_t side, DType activation);
 
-/// Joins what was measured with the facts of the run: writes results.json and prints the table. Returns the number of
-/// kernels that failed.
-int report(const std::string& facts, const std::string& kernels, const std::string& peers, const std::string& out);
+/// Files of a run so far: lines of `key=text`, and JSON lines of this program, of peers.py and of fire_step_bench.
+struct Report {
+  std::string facts, kernels, peers, steps;
+};
+/// Joins them: writes results.json and prints the table. Returns the number of kernels that failed.
+int report(const Report& files, const std::string& out);
 
 }  // namespace fire::bench

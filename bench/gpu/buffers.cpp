@@ -19,7 +19,7 @@ std::vector<Shapes> read_shapes(const Json& file) {
                      m("kv_heads"), m("head_dim"),     m("intermediate"),
                      m("vocab"),    m("image_tokens"), model.at("head_norms").boolean(),
                      v("hidden"),   v("heads"),        v("intermediate"),
-                     v("tokens")});
+                     v("tokens"),   v("blocks"),       v("mergers")});
   }
   return found;
 }

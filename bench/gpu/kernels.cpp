@@ -1,7 +1,7 @@
 // Times every operation of the GPU on the shapes of real models, as JSON lines; see bench/README.md.
 //
 //   fire_gpu_bench [--model NAME] [--dtype bf16|f32] [--only TEXT] [--quick] [--list] [--out FILE] [--device N]
-//   fire_gpu_bench --report FACTS KERNELS PEERS --out results.json
+//   fire_gpu_bench --report FACTS KERNELS PEERS STEPS --out results.json
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -34,7 +34,7 @@ Options parse(int argc, char** argv) {
     } else if (name == "--list") {
       options.list = true;
     } else if (name == "--report") {
-      for (int part = 0; part < 3; ++part) options.report.push_back(value());
+      for (int part = 0; part < 4; ++part) options.report.push_back(value());
     } else if (name == "--device") {
       options.device = std::stoi(value());
     } else {
@@ -207,8 +207,8 @@ class Run {
 
 int run(int argc, char** argv) {
   const Options options = parse(argc, argv);
-  if (!options.report.empty())
-    return report(options.report[0], options.report[1], options.report[2], options.out) == 0 ? 0 : 1;
+  if (const auto& files = options.report; !files.empty())
+    return report({files[0], files[1], files[2], files[3]}, options.out) == 0 ? 0 : 1;
 
   const Json file = Json::load(options.shapes);
   std::vector<Shapes> models = read_shapes(options.quick ? file.at("quick") : file);

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 #include <iostream>
 #include <sstream>
 
@@ -41,12 +40,17 @@ std::vector<std::string> lines_of(const std::string& path) {
   return lines;
 }
 
-/// A run that was cut off leaves half a line at its end: it is passed over.
+/// The objects of a file of JSON lines. A run that was cut off leaves half a line at its end: it is passed over.
+std::vector<std::string> objects_of(const std::string& path) {
+  std::vector<std::string> lines = lines_of(path);
+  if (!lines.empty() && lines.back().back() != '}') lines.pop_back();
+  return lines;
+}
+
 std::vector<Row> read_rows(const std::string& path) {
   std::vector<Row> rows;
-  const std::vector<std::string> lines = lines_of(path);
+  const std::vector<std::string> lines = objects_of(path);
   for (size_t i = 0; i < lines.size(); ++i) {
-    if (i + 1 == lines.size() && lines[i].back() != '}') break;
     const Json json = Json::parse(lines[i], path + " line " + std::to_string(i + 1));
     rows.push_back({json.at("kernel").string(),
                     json.at("model").string(),
@@ -160,9 +164,9 @@ std::string facts_json(const std::string& path) {
 
 }  // namespace
 
-int report(const std::string& facts, const std::string& kernels, const std::string& peers, const std::string& out) {
-  std::vector<Row> rows = read_rows(kernels);
-  const std::vector<Row> others = read_rows(peers);
+int report(const Report& files, const std::string& out) {
+  std::vector<Row> rows = read_rows(files.kernels);
+  const std::vector<Row> others = read_rows(files.peers);
   Ceilings ceilings;
   ceilings.raise(rows);
   ceilings.raise(others);
@@ -173,12 +177,12 @@ int report(const std::string& facts, const std::string& kernels, const std::stri
     });
     if (at == rows.end()) {
       unmatched.push_back(other);
-    } else {
+    } else if (!(at->torch <= other.median)) {  // the fastest of several forms
       at->torch = other.median;
       at->torch_form = other.form;
     }
   }
-  std::string text = "{\n" + facts_json(facts) + "  \"ceilings\": {" +
+  std::string text = "{\n" + facts_json(files.facts) + "  \"ceilings\": {" +
                      field("bytes_per_second", number(ceilings.bytes * 1e3)) + ", " +
                      field("flops_per_second", number(ceilings.flops * 1e3)) + ", " +
                      field("f32_flops_per_second", number(f32_flops_per_ms * 1e3)) + "}";
@@ -188,11 +192,11 @@ int report(const std::string& facts, const std::string& kernels, const std::stri
       text += std::string(i ? ",\n    " : "\n    ") + row_json((*list)[i], ceilings);
     text += list->empty() ? "]" : "\n  ]";
   }
-  text += "\n}\n";
-  Json::parse(text, out);  // what is written can be read
-  std::ofstream file(out);
-  file << text;
-  if (!file.flush()) throw Error(Code::io, "cannot write " + out);
+  std::string steps;
+  for (const std::string& step : objects_of(files.steps)) steps += (steps.empty() ? "\n    " : ",\n    ") + step;
+  text += ",\n  \"steps\": [" + steps + (steps.empty() ? "]" : "\n  ]") + "\n}\n";
+  Json::parse(text, out);   // what is written can be read
+  write_file(out, {text});  // atomically: a run that is killed leaves the file of the part before
   print_table(rows, ceilings);
   std::printf("PyTorch only:\n");
   print_table(unmatched, ceilings);

@@ -157,15 +157,32 @@ function measured(results, model, dtype, { kernel, shape, bytes, flops }) {
   return cells.join('<br>') || unmeasured
 }
 
-function measuredStep(results, model) {
-  const cells = results.flatMap(({ machine, training_step: step }) =>
-    step?.shape === model
-      ? [
-          `${(1e3 * step.median_s).toFixed(0)} ms for ${step.tokens} tokens, ${gigabytes(step.memory_bytes)} GB (${cardOf(machine)})`,
+/** What fire_step_bench said of this model, as rows of a table. */
+function measuredSteps(results, model) {
+  const rows = results.flatMap(({ machine, steps = [] }) =>
+    steps
+      .filter((step) => step.model === model)
+      .map((step) => {
+        const settings = [
+          step.gemm,
+          step.dropout > 0 && `dropout ${step.dropout}`,
+          step.checkpointing && 'checkpointing',
+          step.cached_reference && 'cached reference',
+          step.cached_vision && 'cached vision',
         ]
-      : [],
+        return [
+          cardOf(machine),
+          settings.filter(Boolean).join(', '),
+          (1e3 * step.gpu_s.step.median).toFixed(0),
+          (1e3 * step.wall_s.step.median).toFixed(0),
+          step.asked.launches,
+          step.asked.host_waits,
+          gigabytes(step.memory_bytes.used),
+        ]
+      }),
   )
-  return cells.join('; ') || unmeasured
+  if (rows.length === 0) return `Measured: ${unmeasured}.`
+  return table(['measured on', 'settings', 'GPU, ms', 'wall, ms', 'launches', 'waits', 'GB used'], rows)
 }
 
 const cardOf = (machine) => machine.gpu.replace(/^NVIDIA /, '').split(' ')[0]
@@ -220,7 +237,7 @@ Reference and policy forward, loss, backward, AdamW; nothing cached. Floors are 
 
 ${table(['operation', 'times', 'GB', 'TFLOP', ...cardNames], stepRows)}
 
-Measured: ${measuredStep(results, name)}.
+${measuredSteps(results, name)}
 
 ### Memory of a step, GB
 

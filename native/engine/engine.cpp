@@ -25,10 +25,12 @@ std::optional<ContentStore> open_store(const EngineSpec& spec, const Ops& ops) {
 
 }  // namespace
 
-Engine::Engine(const EngineSpec& spec)
+Engine::Engine(const EngineSpec& spec) : Engine(spec, SafeTensors::open_checkpoint(spec.model)) {}
+
+Engine::Engine(const EngineSpec& spec, SafeTensors weights)
     : spec_(spec),
       config_(ModelConfig::load(spec.model)),
-      file_(SafeTensors::open_checkpoint(spec.model)),
+      file_(std::move(weights)),
       ops_(open_device(spec.device)),
       arena_(std::make_unique<Arena>(ops_->arena_source())),
       weights_(file_.reading([&] { return Weights::load(file_, config_, *ops_); })),

@@ -67,6 +67,8 @@ struct PromptRef {
 class Engine {
  public:
   explicit Engine(const EngineSpec& spec);
+  /// With these weights instead of those in the folder `spec.model`, which has the configuration.
+  Engine(const EngineSpec& spec, SafeTensors weights);
   ~Engine();
 
   const ModelConfig& config() const { return config_; }

@@ -123,6 +123,13 @@ void SafeTensors::add_file(const std::string& path, const std::map<std::string, 
   files_.push_back(std::move(file));
 }
 
+SafeTensors SafeTensors::of(const std::vector<NamedTensor>& tensors, const std::string& origin) {
+  SafeTensors result;
+  result.origin_ = origin;
+  for (const NamedTensor& t : tensors) result.tensors_.emplace(t.name, t.tensor);
+  return result;
+}
+
 SafeTensors SafeTensors::open_file(const std::string& path) {
   SafeTensors result;
   result.origin_ = path;

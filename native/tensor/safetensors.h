@@ -13,11 +13,18 @@
 
 namespace fire {
 
+struct NamedTensor {
+  std::string name;
+  Tensor tensor;
+};
+
 /// Every tensor of one file or of all shards of a folder, as views into the maps. Opening checks the header fully:
 /// length, dtypes, shapes against offsets, bounds, overlaps; a bad file throws ERR_FIRE_CHECKPOINT and names the
 /// tensor.
 class SafeTensors {
  public:
+  /// Tensors that somebody else holds, as if they were a checkpoint of that name.
+  static SafeTensors of(const std::vector<NamedTensor>& tensors, const std::string& origin);
   static SafeTensors open_file(const std::string& path);
   /// `model.safetensors`, or the shards of `model.safetensors.index.json`.
   static SafeTensors open_checkpoint(const std::string& directory);
@@ -62,11 +69,6 @@ class SafeTensors {
   std::vector<std::shared_ptr<std::vector<char>>> realigned_;
   std::map<std::string, Tensor> tensors_;
   std::string origin_;
-};
-
-struct NamedTensor {
-  std::string name;
-  Tensor tensor;
 };
 
 /// A file written tensor by tensor: the header first, then the bytes in the order of `tensors`, of which only name,

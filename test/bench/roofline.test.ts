@@ -33,6 +33,19 @@ describe('the sheet', () => {
     expect(render(shapes, result({}))).toContain('| 0.250 (58 %, PyTorch 0.500; H100) |')
   })
 
+  it('shows the steps that were measured, with their settings', () => {
+    const step = {
+      ...{ model: 'qwen3-vl-4b', gemm: 'cublaslt', dropout: 0.05, checkpointing: false, cached_reference: true },
+      ...{ gpu_s: { step: { median: 0.4004 } }, wall_s: { step: { median: 0.51 } } },
+      ...{ asked: { launches: 7900, host_waits: 3 }, memory_bytes: { used: 33.4e9 } },
+    }
+    const [row] = result({})
+    const text = render(shapes, [{ ...row, steps: [step, { ...step, model: 'tiny' }] }])
+    expect(text.split('\n').filter((line: string) => line.startsWith('| H100 | cublaslt'))).toEqual([
+      '| H100 | cublaslt, dropout 0.05, cached reference | 400 | 510 | 7900 | 3 | 33.40 |',
+    ])
+  })
+
   it('refuses a result that counts other bytes for the same shape', () => {
     expect(() => render(shapes, result({ bytes: 1 }))).toThrow(/gpu-h100.json: swiglu of qwen3-vl-4b counts 1 bytes/)
   })

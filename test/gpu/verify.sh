@@ -1,113 +1,223 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can say, in one command: kernel tests, golden folders, compute-sanitizer, instruction
-# goldens, timings. Needs nvcc, cmake, g++; uses ninja, compute-sanitizer and a python3 with torch where there are such.
-# Leaves clocks, power limits and MIG as they are.
+# Everything that only a GPU can say, in one command and ten minutes. Needs nvcc, cmake and g++, or programs that were
+# built elsewhere; uses ninja, compute-sanitizer, cuBLASLt and a python3 with torch where there are such. Needs no Node and
+# no network. Leaves clocks, power limits and MIG as they are.
 #
-#   test/gpu/verify.sh [quick|full] [--out DIR] [--build DIR]
+#   test/gpu/verify.sh [full|build|rehearse|parts] [--out DIR] [--build DIR] [--programs DIR]
 #
-# quick  memcheck and racecheck, timings of the first model in bf16; at most 8 minutes
-# full   the rest as well: all sanitizer tools, both models, f32; at most 50 minutes
-# FIRE_GPU_SECONDS sets another limit. A test that has no time left counts as failed; sanitizer and PyTorch are left out
-# then, and said to be.
+#           the parts below, in their order; Qwen3-VL-4B in bf16
+# full      all models and types, all tools of compute-sanitizer; in 50 minutes
+# build     on a machine without a GPU: compiles the programs for a Hopper into PROGRAMS (build/gpu-programs), to be carried.
+#           A run takes them where the sources are the same and they start, and builds its own elsewhere
+# rehearse  the same parts with the programs of the emulator in BUILD, at tiny shapes
+# parts     prints the parts and their seconds
 #
-# OUT (build/gpu-results) receives log.txt, build.txt, results.json, wrapper_goldens.txt, kernels.jsonl, peers.jsonl. Commit
-# results.json as bench/results/gpu-<name>.json and wrapper_goldens.txt as test/gpu/wrapper_goldens.txt.
+# FIRE_GPU_SECONDS sets another time; every part's share changes with it. A part may run until the shares of all up to it
+# are spent, so what one saves the next ones have. What runs out of time is left out, and said to be.
+# FIRE_COMMIT names the commit where there is no history. FIRE_CUDA_SYNC=1 reports a fault under its kernel, slowly.
+#
+# OUT (build/gpu-results) receives log.txt, build.txt, results.json, wrapper_goldens.txt, kernels.jsonl, steps.jsonl,
+# peers.jsonl; results.json is written anew behind every part. Commit it as bench/results/gpu-<name>.json, and
+# wrapper_goldens.txt as test/gpu/wrapper_goldens.txt: `npm test` then holds the emulator against it.
 # The last line is `N passed, N failed`; the exit status is 1 when anything failed.
 set -u -o pipefail
 
-mode=quick out=build/gpu-results build=build/gpu
+parts=(
+  build:110         # the programs, unless they were carried
+  instructions:10   # what each instruction of cuda/ptx.cuh answers
+  kernels:50        # all tests, small shapes
+  golden:25         # qwen3_vl against PyTorch's numbers, f32 and bf16
+  golden_others:45  # the other folders
+  timings:80        # every operation at the shapes of the standard batch, against the roofline
+  step:40           # the standard batch, our own matrix products
+  step_cublaslt:30  # the same with cuBLASLt
+  step_cached:25    # the same with reference and vision cached
+  peers:55          # PyTorch on the main operations
+  large:40          # the tests again, shapes as models have them
+  repeats:20        # two more runs of the small ones beside each other: a result that changes is a race
+  sanitizer:30      # compute-sanitizer, once it has found the faults that planted.cu has on purpose
+)
+whole=560  # their sum, below the ten minutes that a borrowed machine gives
+
+mode=quick out=build/gpu-results build=build/gpu programs=build/gpu-programs
+usage='usage: test/gpu/verify.sh [full|build|rehearse|parts] [--out DIR] [--build DIR] [--programs DIR]'
 while [ $# -gt 0 ]; do
   case $1 in
-    quick | full) mode=$1 ;;
-    --out | --build)
+    full | build | rehearse | parts) mode=$1 ;;
+    --out | --build | --programs)
       [ $# -gt 1 ] || { echo "$1 needs a folder"; exit 2; }
-      if [ "$1" = --out ]; then out=$2; else build=$2; fi
+      declare "${1#--}=$2"
       shift ;;
-    *) echo "usage: test/gpu/verify.sh [quick|full] [--out DIR] [--build DIR]"; exit 2 ;;
+    *) echo "$usage"; exit 2 ;;
   esac
   shift
 done
-mkdir -p "$out" || exit 2
-out=$(cd "$out" && pwd)
+budget=${FIRE_GPU_SECONDS:-$([ $mode = full ] && echo 3000 || echo $whole)}
+if [ $mode = parts ]; then
+  for part in "${parts[@]}"; do echo "${part%:*} $((${part#*:} * budget / whole))"; done
+  exit
+fi
+folder() { mkdir -p "$1" && (cd "$1" && pwd); }
+out=$(folder "$out") build=$(folder "$build") programs=$(folder "$programs") || exit 2
 cd "$(dirname "$0")/../.." || exit 2
-mkdir -p "$build" || exit 2
-build=$(cd "$build" && pwd)
-rm -f "$out"/{log.txt,build.txt,results.json,wrapper_goldens.txt,kernels.jsonl,peers.jsonl}
-log=$out/log.txt facts=$build/facts.txt
+
+# --- the machine --------------------------------------------------------------------------------------------------------
+command -v nvcc >/dev/null || PATH=/usr/local/cuda/bin:$PATH
+command -v nvcc >/dev/null && export CUDACXX=${CUDACXX:-$(command -v nvcc)}
+query() {
+  if [ $mode = rehearse ]; then echo emulator; else nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -n 1; fi
+}
+hash_of() { LC_ALL=C sort | xargs -r sha256sum | sha256sum | cut -c1-16; }
+sources=$(find cuda native bench/gpu test/cuda test/native test/ops test/gpu CMakeLists.txt cmake -type f \
+  \( -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.cpp' -o -name '*.cmake' -o -name CMakeLists.txt \) | hash_of)
+# For this GPU alone: 90a is what the kernels want of a Hopper, and what `build` is for.
+capability=$(query compute_cap | tr -d .)
+if [ "$capability" = 90 ] || [ $mode = build ]; then capability=90a; fi
+built=(cuda_test fire_verify fire_gpu_bench fire_step_bench wrapper_goldens planted)
+
+# make_programs BUILD OPTION...: warnings of another compiler than ours are no reason to lose a slot.
+make_programs() {
+  local generator=()
+  # An older folder may hold the other generator.
+  if [ ! -f "$1/CMakeCache.txt" ] && command -v ninja >/dev/null; then generator=(-G Ninja); fi
+  cmake -S . -B "$1" "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DFIRE_CUDA=ON -DFIRE_CUDA_WERROR=OFF \
+    -DFIRE_BUILD_TESTS=ON ${capability:+"-DFIRE_CUDA_ARCHITECTURES=$capability-real"} "${@:2}" &&
+    cmake --build "$1" --parallel "${FIRE_JOBS:-$(nproc)}" --target gpu_programs
+}
+if [ $mode = build ]; then
+  make_programs "$build" -DCMAKE_EXE_LINKER_FLAGS='-static-libstdc++ -static-libgcc' || exit 1
+  for program in "${built[@]}"; do strip -o "$programs/$program" "$build/$program" || exit 1; done
+  printf 'sources=%s\narchitecture=%s\n' "$sources" "$capability" >"$programs/stamp"
+  du -ch "${built[@]/#/$programs/}" | tail -n 1
+  exit
+fi
+
+# --- counting, the clock, the files -------------------------------------------------------------------------------------
+rm -f "$out"/{log.txt,build.txt,results.json,wrapper_goldens.txt,kernels.jsonl,steps.jsonl,peers.jsonl}
+touch "$out"/{kernels,steps,peers}.jsonl
+log=$out/log.txt scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+facts=$scratch/facts.txt output=$scratch/output.txt
 : >"$facts"
-passed=0 failed=0
-deadline=${FIRE_GPU_SECONDS:-$([ $mode = full ] && echo 3000 || echo 480)}
+passed=0 failed=0 omitted=()
+# Seconds since the start; FIRE_GPU_CLOCK is a file that says so, for the test of this script.
+clock() { if [ -n "${FIRE_GPU_CLOCK:-}" ]; then cat "$FIRE_GPU_CLOCK"; else echo $SECONDS; fi; }
+since() { echo $(($(clock) - $1)); }
 
 say() { printf '%s\n' "$*" | tee -a "$log"; }
 fact() { printf '%s=%s\n' "$1" "$(printf '%s' "$2" | tr '\n\r' '  ')" >>"$facts"; }
-pass() { passed=$((passed + $1)); }
-fail() { failed=$((failed + $1)); }
-
-# left SECONDS: the seconds that a step may take, at most so many; none when hardly any are left.
-left() {
-  local rest=$((deadline - SECONDS))
-  [ $rest -ge 15 ] || return 1
-  echo $((rest < $1 ? rest : $1))
+# verdict KEY SECONDS TEXT: a line with the clock beside it.
+verdict() {
+  say "$(printf '%-34s %4d s  %-36s %4d/%d s' "$1" "$2" "$3" "$(clock)" "$budget")"
+  fact "tests.$1" "$3"
 }
-# step KEY SECONDS COMMAND...: runs it into the log with a time limit. Programs that end with `N passed, N failed` are
-# counted so, others as one. Returns the command's own status; its output stays in $step_output.
-step_output=$build/step.txt
-step() {
-  local key=$1 limit begin=$SECONDS status counts good=0 bad=0
-  limit=$(left "$2") || { fail 1; say "FAILED $key: out of time"; fact "tests.$key" "out of time"; return 1; }
-  shift 2
-  printf '\n== %s: %s\n' "$key" "$*" >>"$log"
-  timeout -k 10 "$limit" "$@" >"$step_output" 2>&1
+count() { passed=$((passed + $1)) failed=$((failed + $2)); }
+leave_out() {
+  omitted+=("$1")
+  say "LEFT OUT $1: $2"
+  fact "left_out.$1" "$2"
+}
+
+# part NAME: the part before it has ended. Fails where its time is spent.
+shares=0 deadline=0
+part() {
+  write_report
+  local one
+  for one in "${parts[@]}"; do
+    if [ "${one%:*}" = "$1" ]; then shares=$((shares + ${one#*:})); fi
+  done
+  deadline=$((shares * budget / whole))
+  printf '\n== %s, until %d s\n' "$1" $deadline >>"$log"
+  left >/dev/null || { leave_out "$1" "out of time"; return 1; }
+}
+# The seconds that the part still has; none is a failure.
+left() {
+  local rest=$((deadline - $(clock)))
+  [ $rest -gt 0 ] && echo $rest
+}
+# limited COMMAND...: until the part's time is spent; its output in $output and in the log.
+limited() {
+  local limit status
+  limit=$(left) || return 124
+  printf '\n-- %s\n' "$*" >>"$log"
+  timeout -k 5 "$limit" stdbuf -oL "$@" >"$output" 2>&1
   status=$?
-  cat "$step_output" >>"$log"
-  counts=$(tail -n 1 "$step_output" | grep -E '^[0-9]+ passed, [0-9]+ failed$')
+  cat "$output" >>"$log"
+  return $status
+}
+# step KEY COMMAND...: programs that end with `N passed, N failed` are counted so, others as one. One that is stopped counts
+# only for what it had said to be wrong. Returns the command's own status.
+step() {
+  local key=$1 begin status counts good=0 bad=0
+  begin=$(clock)
+  left >/dev/null || { leave_out "$key" "out of time"; return 124; }
+  limited "${@:2}"
+  status=$?
+  counts=$(tail -n 1 "$output" | grep -E '^[0-9]+ passed, [0-9]+ failed$')
   if [ -n "$counts" ]; then
     good=${counts%% passed*} bad=${counts#*, } bad=${bad%% *}
   elif [ $status -eq 0 ]; then
     good=1
   fi
+  if [ $status -eq 124 ] || [ $status -eq 137 ]; then
+    if ! grep -q -E '^[^ ]+:[0-9]+: \[|  MISS |FAILED' "$output"; then
+      leave_out "$key" "not at its end after $(since "$begin") s"
+      return 124
+    fi
+    bad=1
+  fi
   if [ $status -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
-  pass "$good"
-  fail "$bad"
-  local verdict="$good passed, $bad failed"
-  [ $status -eq 124 ] && verdict="$verdict (stopped after $limit s)"
-  say "$(printf '%-34s %4d s  %s' "$key" $((SECONDS - begin)) "$verdict")"
-  fact "tests.$key" "$verdict"
-  [ "$bad" -eq 0 ] || tail -n 25 "$step_output" | sed 's/^/    /'
+  count "$good" "$bad"
+  verdict "$key" "$(since "$begin")" "$good passed, $bad failed"
+  [ "$bad" -eq 0 ] || tail -n 25 "$output" | sed 's/^/    /'
   return $status
 }
-skip() {
-  say "SKIPPED $1: $2"
-  fact "skipped.$1" "$2"
-}
 
+# Joins all that is known by now. Before there are programs these are the facts alone.
 write_report() {
-  touch "$out/kernels.jsonl" "$out/peers.jsonl"
-  { cat "$facts" && echo "tests.passed=$passed" && echo "tests.failed=$failed"; } >"$facts.all"
-  "$build/fire_gpu_bench" --report "$facts.all" "$out/kernels.jsonl" "$out/peers.jsonl" --out "$out/results.json" \
-    >"$build/report.txt" 2>&1
+  { cat "$facts" && echo "seconds=$(clock)" && echo "tests.passed=$passed" && echo "tests.failed=$failed"; } >"$facts.all"
+  if [ -x "$(program fire_gpu_bench)" ]; then
+    "$(program fire_gpu_bench)" --report "$facts.all" "$out/kernels.jsonl" "$out/peers.jsonl" "$out/steps.jsonl" \
+      --out "$out/results.json" >"$scratch/report.txt" 2>&1
+  else
+    sed -E 's/["\\]/\\&/g; s/^([^=]*)=(.*)/  "\1": "\2",/; 1s/^/{\n/; $s/,$/\n}/' "$facts.all" >"$out/results.tmp" &&
+      mv "$out/results.tmp" "$out/results.json"
+  fi
 }
 
-# --- 1. where am I ------------------------------------------------------------------------------------------------------
-query() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -n 1; }
-hash_of() { LC_ALL=C sort | xargs -r sha256sum | sha256sum | cut -c1-16; }
-commit=${FIRE_COMMIT:-$(git rev-parse HEAD 2>/dev/null || echo unknown)}
+# program NAME: where it is, or its like under the emulator.
+declare -A emulated=([cuda_test]=simt_test [fire_verify]=simt_verify [fire_gpu_bench]=simt_bench
+  [fire_step_bench]=simt_step_bench [wrapper_goldens]=simt_wrapper_goldens [planted]=simt_planted)
+program() { if [ $mode = rehearse ]; then echo "$build/${emulated[$1]}"; else echo "$programs/$1"; fi; }
+
+# What a rehearsal makes small: it shows that everything runs, not what it gives.
+tests=() timed=(--model qwen3-vl-4b --dtype bf16) steps=(--model qwen3-vl-4b)
+peers=("${timed[@]}" --only linear,attention)
+main=test/golden/qwen3_vl others=()
+for folder in test/golden/*/golden.json; do
+  folder=${folder%/golden.json}
+  [ "$folder" = $main ] || others+=("$folder")
+done
+case $mode in
+  full) timed=() peers=() ;;
+  rehearse)
+    tests=(op/swiglu: op/rms_norm: op/adamw:) others=(test/golden/llava) timed=(--quick --dtype bf16)
+    peers=(--quick --device cpu --only attention) steps=(--quick --steps 1 --image 128) ;;
+esac
+
 dirty=null
 if git rev-parse HEAD >/dev/null 2>&1; then
   [ -z "$(git status --porcelain -- . ':!bench/results')" ] && dirty=false || dirty=true
 fi
-sources=$(find cuda native bench/gpu test/cuda test/ops test/gpu CMakeLists.txt cmake -type f \
-  \( -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.cpp' -o -name '*.cmake' -o -name '*.txt' -o -name '*.json' \) \
-  ! -name wrapper_goldens.txt | hash_of)
 fact benchmark gpu
 fact command "test/gpu/verify.sh $mode"
 fact date "$(date -u +%Y-%m-%dT%H:%M:%SZ)"
-fact commit.sha "$commit"
-fact commit.dirty "$dirty"
+fact commit.sha "${FIRE_COMMIT:-$(git rev-parse HEAD 2>/dev/null || echo unknown)}"
+fact commit.dirty $dirty
 fact sources.all "$sources"
 # One hash a kernel source, so that a reader can tell which results are older than the code.
-while read -r file; do fact "sources.$(basename "$file" | tr . _)" "$(sha256sum "$file" | cut -c1-16)"; done \
-  < <(find cuda -name '*.cu' -o -name '*.cuh' | LC_ALL=C sort)
+while read -r hash file; do fact "sources.$(basename "$file" | tr . _)" "${hash:0:16}"; done \
+  < <(find cuda -name '*.cu' -o -name '*.cuh' | LC_ALL=C sort | xargs sha256sum)
 fact machine.gpu "$(query name)"
 fact machine.driver "$(query driver_version)"
 fact machine.memory "$(query memory.total)"
@@ -115,12 +225,12 @@ fact machine.nvcc "$(nvcc --version 2>/dev/null | sed -n 's/.*release \([0-9.]*\
 fact machine.compiler "$(g++ -dumpfullversion 2>/dev/null)"
 fact machine.kernel "$(uname -sr)"
 fact machine.cores "$(nproc)"
-say "$(query name), driver $(query driver_version), nvcc $(sed -n 's/^machine.nvcc=//p' "$facts"), $(uname -sr)"
-say "commit $commit, sources $sources, $mode"
-nvidia-smi -L >>"$log" 2>&1
+say "$(query name), driver $(query driver_version), $(uname -sr), sources $sources, $mode, $budget s"
+say "$(command -v nvcc cmake ninja g++ python3 compute-sanitizer | tr '\n' ' ')"
+[ $mode = rehearse ] || nvidia-smi -L >>"$log" 2>&1
 
 # cuBLASLt is optional and opened by name; the loader does not know every place where a toolkit may lie.
-if [ -z "${FIRE_CUBLASLT_LIB:-}" ]; then
+if [ $mode != rehearse ] && [ -z "${FIRE_CUBLASLT_LIB:-}" ]; then
   FIRE_CUBLASLT_LIB=$({
     ldconfig -p 2>/dev/null | awk '/libcublasLt\.so/ { print $NF }'
     ls /usr/local/cuda*/lib64/libcublasLt.so.1[23] /usr/local/cuda*/targets/*/lib/libcublasLt.so.1[23] 2>/dev/null
@@ -130,134 +240,158 @@ if [ -z "${FIRE_CUBLASLT_LIB:-}" ]; then
 fi
 fact machine.cublaslt "${FIRE_CUBLASLT_LIB:-none}"
 
-# --- 2. build -----------------------------------------------------------------------------------------------------------
-generator=()
-command -v ninja >/dev/null && generator=(-G Ninja)
-# For this GPU alone: 90a is what the kernels want of a Hopper.
-capability=$(query compute_cap | tr -d .)
-[ "$capability" = 90 ] && capability=90a
-make_programs() {
-  [ -n "$capability" ] && set -- "-DFIRE_CUDA_ARCHITECTURES=$capability-real"
-  # An older folder may hold the other generator.
-  [ -f "$build/CMakeCache.txt" ] || set -- "$@" "${generator[@]}"
-  cmake -S . -B "$build" "$@" -DCMAKE_BUILD_TYPE=Release -DFIRE_CUDA=ON -DFIRE_BUILD_TESTS=ON || return 1
-  cmake --build "$build" --parallel "$(nproc)" --target gpu_programs
+# --- build --------------------------------------------------------------------------------------------------------------
+# Why the carried programs are not taken; nothing where they are.
+objection_to_carried() {
+  [ -f "$programs/stamp" ] || { echo "there are none"; return; }
+  grep -q -x "sources=$sources" "$programs/stamp" || { echo "they are of other sources"; return; }
+  grep -q -x "architecture=$capability" "$programs/stamp" || { echo "they are for another GPU"; return; }
+  local one
+  for one in "${built[@]}"; do [ -x "$programs/$one" ] || { echo "$one is missing"; return; }; done
+  one=$("$programs/cuda_test" none 2>&1)
+  [[ $one == *'no test has such a name'* ]] || echo "they do not start here"
 }
-begin=$SECONDS
-if make_programs >"$out/build.txt" 2>&1; then
-  pass 1
-  say "$(printf '%-34s %4d s  1 passed, 0 failed' build $((SECONDS - begin)))"
-  fact tests.build "1 passed, 0 failed"
-else
-  fail 1
-  grep -n -E 'error|Error' "$out/build.txt" | head -n 20
-  say "build failed after $((SECONDS - begin)) s, see $out/build.txt"
-  say "$passed passed, $failed failed"
-  exit 1
-fi
-
-# --- 3. kernel tests, three times: a result that changes is a race ------------------------------------------------------
-for run in 1 2 3; do step "kernel_tests_$run" 240 "$build/cuda_test"; done
-
-# --- 4. whole models against PyTorch's numbers --------------------------------------------------------------------------
-golden=(test/golden/*/golden.json)
-for dtype in f32 bf16; do
-  for folder in "${golden[@]%/golden.json}"; do
-    step "golden_$(basename "$folder")_$dtype" 120 "$build/fire_verify" "$folder" --device cuda --dtype $dtype
+part build
+if [ $mode = rehearse ]; then
+  for one in cuda_test fire_verify fire_gpu_bench fire_step_bench wrapper_goldens; do
+    [ -x "$(program $one)" ] || { say "no $(program $one)"; say "0 passed, 1 failed"; exit 1; }
   done
-done
-if [ -n "${FIRE_CUBLASLT_LIB:-}" ]; then
-  step golden_qwen3_vl_cublaslt 120 "$build/fire_verify" test/golden/qwen3_vl --device cuda --dtype bf16 --gemm cublaslt
+elif objection=$(objection_to_carried) && [ -z "$objection" ]; then
+  fact machine.programs carried
+  verdict build 0 "the carried programs"
 else
-  skip golden_cublaslt "no libcublasLt was found"
+  say "carried programs: $objection; building"
+  fact machine.programs built
+  programs=$build
+  export capability
+  step build bash -c "$(declare -f make_programs)"'; make_programs "$0"' "$build"
+  status=$?
+  cp "$output" "$out/build.txt"
+  if [ $status -ne 0 ]; then
+    [ $failed -gt 0 ] || failed=1
+    grep -n -E 'error|Error' "$out/build.txt" | head -n 20
+    write_report
+    say "nothing to run, see $out/build.txt"
+    say "$passed passed, $failed failed"
+    exit 1
+  fi
 fi
 
-# --- 5. what each instruction answers, and whether the emulator agrees --------------------------------------------------
-step instructions_asked 60 "$build/wrapper_goldens" --out "$out/wrapper_goldens.txt" &&
-  step instructions_emulator 60 "$build/simt_wrapper_goldens" --check "$out/wrapper_goldens.txt"
+# --- instructions, kernels, whole models --------------------------------------------------------------------------------
+part instructions && step instructions "$(program wrapper_goldens)" --out "$out/wrapper_goldens.txt"
 
-# --- 6. timings ---------------------------------------------------------------------------------------------------------
-selection=(--model qwen3-vl-4b --dtype bf16)
-[ $mode = full ] && selection=()
-step kernels $([ $mode = full ] && echo 900 || echo 240) "$build/fire_gpu_bench" "${selection[@]}" --out "$out/kernels.jsonl"
+part kernels && FIRE_TEST_SMALL=1 step kernels "$(program cuda_test)" "${tests[@]}"
 
-# --- 7. a whole training step, and PyTorch on the same kernels ----------------------------------------------------------
-needed=$((12 * 1024 * 1024))
-free=$(df -Pk "$build" | awk 'NR == 2 { print $4 }')
-if [ "${free:-0}" -gt $needed ]; then
-  step training_step 400 "$build/fire_step_bench" --shape qwen3-vl-4b --pairs 8 --micro-batch 8 --steps 10 \
-    --folder "$build/qwen3-vl-4b" && fact training_step "$(tail -n 1 "$step_output")"
-else
-  skip training_step "the random checkpoint needs 12 GB in $build"
+# golden KEY FOLDER... OPTION...: several folders in one process, for every process has to open the GPU.
+golden() { step "$1" "$(program fire_verify)" "${@:2}" --device cuda; }
+if part golden; then
+  golden golden_f32 $main --dtype f32
+  golden golden_bf16 $main --dtype bf16
 fi
-if torch=$(timeout 60 python3 -c 'import torch; assert torch.cuda.is_available(); print(torch.__version__)' 2>/dev/null); then
-  fact machine.torch "$torch"
-  # The peer is not under test: an operation that this PyTorch lacks is a line in the file, not a failure.
-  timeout -k 10 "$(left 280 || echo 1)" python3 bench/gpu/peers.py "${selection[@]}" --out "$out/peers.jsonl" >"$step_output" 2>&1 ||
-    say "peers.py did not reach its end; what it measured is kept"
-  cat "$step_output" >>"$log"
-else
-  skip peers "python3 has no torch that sees the GPU"
+if part golden_others; then
+  golden golden_others_bf16 "${others[@]}" --dtype bf16
+  golden golden_others_f32 "${others[@]}" --dtype f32
+  if [ -n "${FIRE_CUBLASLT_LIB:-}" ]; then golden golden_cublaslt $main --dtype bf16 --gemm cublaslt; fi
 fi
 
-write_report  # so that a run that is cut off later keeps its numbers
+# --- times --------------------------------------------------------------------------------------------------------------
+part timings && step timings "$(program fire_gpu_bench)" "${timed[@]}" --out "$out/kernels.jsonl"
 
-# --- 8. compute-sanitizer, once it has found the faults that planted.cu has on purpose ----------------------------------
-sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null | head -n 1)
-sane() { timeout -k 10 "$1" "$sanitizer" --tool "$2" --error-exitcode 99 "${@:3}"; }
+# standard KEY OPTION...
+standard() { step "$1" "$(program fire_step_bench)" "${steps[@]}" --name "$1" --out "$out/steps.jsonl" "${@:2}"; }
+part step && standard step --profile
+if part step_cublaslt; then
+  if [ -n "${FIRE_CUBLASLT_LIB:-}" ]; then
+    standard step_cublaslt --gemm cublaslt
+  else
+    leave_out step_cublaslt "no libcublasLt was found"
+  fi
+fi
+part step_cached && standard step_cached --cached-reference --cached-vision
+
+if part peers; then
+  device=cuda
+  [ $mode = rehearse ] && device=cpu
+  if torch=$(timeout "$(left)" python3 -c 'import sys, torch
+assert sys.argv[1] == "cpu" or torch.cuda.is_available()
+print(torch.__version__)' $device 2>/dev/null); then
+    fact machine.torch "$torch"
+    begin=$(clock)
+    # The peer is not under test: an operation that this PyTorch lacks is a line in the file, not a failure.
+    if limited python3 bench/gpu/peers.py "${peers[@]}" --out "$out/peers.jsonl"; then
+      verdict peers "$(since "$begin")" measured
+    else
+      leave_out peers "peers.py did not reach its end; what it measured is kept"
+    fi
+  else
+    leave_out peers "python3 has no torch that sees the GPU"
+  fi
+fi
+
+# --- what takes long ----------------------------------------------------------------------------------------------------
+part large && step large "$(program cuda_test)" "${tests[@]}"
+
+if part repeats; then
+  export FIRE_TEST_SMALL=1
+  # Both at once; counted as one.
+  step repeats bash -c '"$@" >"$0.1" 2>&1 & "$@" >"$0.2" 2>&1; second=$?; wait $!; first=$?
+    sed "\$d" "$0.2"; cat "$0.1"; exit $((first > second ? first : second))' "$scratch/repeat" "$(program cuda_test)" "${tests[@]}"
+fi
+
 export FIRE_TEST_SMALL=1
+sane() { limited "$sanitizer" --tool "$1" --error-exitcode 99 "${@:2}"; }
 declare -A fault=([memcheck]=out-of-bounds [racecheck]=race [synccheck]=barrier [initcheck]=uninitialised)
 tools=(memcheck racecheck)
 [ $mode = full ] && tools+=(synccheck initcheck)
 # How many errors the summary at the end of a run speaks of; nothing where there is no summary.
-errors_in() { sed -n -E 's/.*(ERROR SUMMARY: |\()([0-9]+) errors?.*/\2/p' "$1" | tail -n 1; }
-# checked KEY SECONDS TOOL PROGRAM...: passes when the program reached its end and the tool saw nothing.
+errors() { sed -n -E 's/.*(ERROR SUMMARY: |\()([0-9]+) errors?.*/\2/p' "$output" | tail -n 1; }
+# checked KEY TOOL PROGRAM...: passes when the program reached its end and the tool saw nothing.
 checked() {
-  local limit status begin=$SECONDS summary
-  limit=$(left "$2") || { skip "$1" "out of time"; return; }
-  printf '\n== %s: %s\n' "$1" "${*:4}" >>"$log"
-  sane "$limit" "${@:3}" >"$step_output" 2>&1
+  local status begin summary
+  begin=$(clock)
+  sane "${@:2}"
   status=$?
-  cat "$step_output" >>"$log"
-  if [ $status -eq 124 ]; then
-    skip "$1" "not at its end after $limit s"
-  elif [ $status -eq 0 ] && [ "$(errors_in "$step_output")" = 0 ]; then
-    pass 1
-    say "$(printf '%-34s %4d s  1 passed, 0 failed' "$1" $((SECONDS - begin)))"
-    fact "tests.$1" "1 passed, 0 failed"
+  if [ $status -eq 124 ] || [ $status -eq 137 ]; then
+    leave_out "$1" "not at its end"
+  elif [ $status -eq 0 ] && [ "$(errors)" = 0 ]; then
+    count 1 0
+    verdict "$1" "$(since "$begin")" "1 passed, 0 failed"
   else
-    fail 1
-    summary=$(grep SUMMARY "$step_output" | tail -n 1)
-    say "$(printf '%-34s %4d s  0 passed, 1 failed: %s' "$1" $((SECONDS - begin)) "${summary:-status $status}")"
-    fact "tests.$1" "0 passed, 1 failed: ${summary:-status $status}"
-    tail -n 25 "$step_output" | sed 's/^/    /'
+    summary=$(grep SUMMARY "$output" | tail -n 1)
+    count 0 1
+    verdict "$1" "$(since "$begin")" "0 passed, 1 failed: ${summary:-status $status}"
+    tail -n 25 "$output" | sed 's/^/    /'
   fi
 }
-if [ -z "$sanitizer" ]; then
-  skip compute-sanitizer "not installed"
-elif ! sane 60 memcheck "$build/planted" none >"$step_output" 2>&1; then
-  cat "$step_output" >>"$log"
-  skip compute-sanitizer "does not run here: $(grep -m 1 -i -E 'error|not supported|denied' "$step_output" | sed 's/^=* *//')"
-else
-  for tool in "${tools[@]}"; do
-    sane 60 $tool "$build/planted" ${fault[$tool]} >"$step_output" 2>&1
-    cat "$step_output" >>"$log"
-    if [ "$(errors_in "$step_output")" = 0 ] || [ -z "$(errors_in "$step_output")" ]; then
-      skip "sanitizer_$tool" "it does not find the planted fault (${fault[$tool]})"
-      continue
-    fi
-    limit=120
-    [ $mode = full ] && limit=600
-    checked "sanitizer_${tool}_kernels" $limit $tool "$build/cuda_test"
-    checked "sanitizer_${tool}_model" $limit $tool \
-      "$build/fire_verify" test/golden/qwen3_vl --device cuda --dtype bf16
-  done
+if part sanitizer; then
+  sanitizer=$(command -v compute-sanitizer)
+  if [ -z "$sanitizer" ]; then
+    leave_out sanitizer "not installed"
+  elif ! sane memcheck "$(program planted)" none; then
+    leave_out sanitizer "does not run here: $(grep -m 1 -i -E 'error|not supported|denied' "$output" | sed 's/^=* *//')"
+  else
+    for tool in "${tools[@]}"; do
+      sane $tool "$(program planted)" ${fault[$tool]}
+      if [ "$(errors)" = 0 ] || [ -z "$(errors)" ]; then
+        leave_out "sanitizer_$tool" "it does not find the planted fault (${fault[$tool]})"
+        continue
+      fi
+      # One operation at a time, so that what is done counts.
+      for operation in linear lora_linear_backward attention attention_backward preference_backward norm_rope adamw; do
+        left >/dev/null || { leave_out "sanitizer_$tool" "out of time before $operation"; break; }
+        checked "sanitizer_${tool}_$operation" $tool "$(program cuda_test)" "op/$operation:"
+      done
+      if left >/dev/null; then
+        checked "sanitizer_${tool}_model" $tool "$(program fire_verify)" $main --device cuda --dtype bf16
+      fi
+    done
+  fi
 fi
-unset FIRE_TEST_SMALL
 
-# --- 9. report ----------------------------------------------------------------------------------------------------------
+# --- report -------------------------------------------------------------------------------------------------------------
 write_report
-cat "$build/report.txt" | tee -a "$log"
-[ -s "$out/results.json" ] || { fail 1 && say "no results.json was written"; }
+cat "$scratch/report.txt" | tee -a "$log"
+[ -s "$out/results.json" ] || { failed=$((failed + 1)) && say "no results.json was written"; }
+[ ${#omitted[@]} -eq 0 ] || say "left out: ${omitted[*]}"
 say "$passed passed, $failed failed"
 [ $failed -eq 0 ]

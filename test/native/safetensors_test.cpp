@@ -176,6 +176,15 @@ TEST("safetensors: sharded checkpoints") {
   CHECK_ERROR(Code::checkpoint, ("again.safetensors", "\"a\""), SafeTensors::open_checkpoint(dir.path()));
 }
 
+TEST("safetensors: tensors in memory are a checkpoint too") {
+  std::vector<float> a(6, 1.0f), b(4, 2.0f);
+  const SafeTensors held = SafeTensors::of({{"b", view(b, {4})}, {"a", view(a, {2, 3})}}, "noise");
+  CHECK(held.tensors().size() == 2 && held.bytes() == 40 && held.origin() == "noise");
+  CHECK(held.at("a").data() == a.data() && held.at("a").rank() == 2);
+  CHECK(held.reading([&] { return held.find("c") == nullptr; }));
+  CHECK_ERROR(Code::checkpoint, ("noise", "c"), held.at("c"));
+}
+
 TEST("safetensors: an index may not point outside its folder") {
   TempDir outer;
   write_sample(outer / "secret.safetensors", "a", 1);

@@ -44,6 +44,13 @@ Doubles rounded(Doubles values, DType type) {
   return values;
 }
 
+std::vector<int64_t> sampled(int64_t count, int64_t most) {
+  std::vector<int64_t> indices(static_cast<size_t>(std::min(count, most)));
+  const int64_t steps = std::max<int64_t>(1, static_cast<int64_t>(indices.size()) - 1);
+  for (size_t i = 0; i < indices.size(); ++i) indices[i] = static_cast<int64_t>(i) * (count - 1) / steps;
+  return indices;
+}
+
 std::vector<Operation>& operations() {
   static std::vector<Operation> all;
   return all;

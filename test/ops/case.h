@@ -119,6 +119,8 @@ constexpr double u = 0x1p-24;
 Doubles within(const Doubles& values, double units);
 /// Values as a tensor of this type holds them.
 Doubles rounded(Doubles values, DType type);
+/// At most `most` of the indices below `count`, evenly apart, the first and the last among them.
+std::vector<int64_t> sampled(int64_t count, int64_t most = 64);
 
 using CaseList = std::vector<Case> (*)(const Target&);
 struct Operation {

@@ -16,8 +16,9 @@ struct Device {
 const std::vector<Device>& devices();
 inline Ops& plain_device() { return *devices()[0].ops; }
 
-/// True on a real GPU: shapes as models have them. Under the emulator, and where FIRE_TEST_SMALL is set because
-/// compute-sanitizer slows everything down, shapes are small.
+/// Whether shapes are as models have them: on a real GPU, unless FIRE_TEST_SMALL is set because compute-sanitizer slows
+/// everything down or a first answer is wanted soon; elsewhere where FIRE_TEST_LARGE is set, which holds the large
+/// cases themselves against a CPU.
 bool large(const Ops& ops);
 
 /// A tensor in device memory that begins `shift` elements behind an aligned address and ends where its allocation ends,

@@ -11,7 +11,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "cuda/runtime.h"
+#include "cuda/watch.h"
 #include "simt/machine.h"
 
 #define __global__
@@ -306,11 +306,12 @@ void launch(const char* what, dim3 grid, dim3 block, size_t shared, Stream strea
             A... arguments) {
   static_assert((std::is_trivially_copyable<P>::value && ...), "kernel arguments are copied byte by byte");
   static_assert(sizeof(std::tuple<P...>) <= 4096, "a kernel has at most 4 KiB of arguments");
-  static_cast<void>(stream);
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   using Bound = simt::BoundKernel<P...>;
   const Bound bound{kernel, std::tuple<P...>(static_cast<P>(arguments)...)};
+  launching(what, stream);
   simt::run(simt::Launch{what, grid, block, shared, &Bound::run, &bound});
+  launched(what, stream);
 }
 
 }  // namespace fire::cuda::gpu

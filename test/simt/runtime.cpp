@@ -10,6 +10,7 @@
 #include <mutex>
 #include <string>
 
+#include "cuda/watch.h"
 #include "simt/runtime_faults.h"
 #include "simt/state.h"
 #include "tensor/error.h"
@@ -224,6 +225,7 @@ MemoryInfo memory_info() {
 
 void* allocate(size_t bytes) {
   simt::check_usable("allocate");
+  count(&Counters::allocations);
   const std::lock_guard<std::mutex> lock(simt::device().mutex);
   simt::Device& device = simt::device();
   const size_t total = device.faults.memory_bytes;
@@ -234,11 +236,13 @@ void* allocate(size_t bytes) {
 void release(void* data) noexcept {
   if (!data) return;
   const std::lock_guard<std::mutex> lock(simt::device().mutex);
+  count(&Counters::releases);
   if (!simt::device().memory.remove(data)) simt::give_up("release of what allocate did not return");
 }
 
 void* allocate_pinned(size_t bytes) {
   simt::check_usable("allocate_pinned");
+  count(&Counters::pinned_allocations);
   const std::lock_guard<std::mutex> lock(simt::device().mutex);
   void* const data = simt::device().pinned.add(bytes);
   if (!data) throw Error(Code::out_of_memory, "no " + std::to_string(bytes) + " bytes of pinned memory");
@@ -273,6 +277,7 @@ void record(Event event, Stream stream) {
 
 void wait(Event event) {
   simt::check_usable("wait");
+  count(&Counters::host_waits);
   static_cast<void>(event_of(event));
 }
 
@@ -285,6 +290,7 @@ float elapsed(Event from, Event to) {
 
 void synchronize(Stream stream) {
   simt::check_usable("synchronize");
+  count(&Counters::host_waits);
   need_stream(stream, "synchronize");
 }
 
@@ -295,6 +301,7 @@ void copy_to_device(void* device, const void* host, size_t bytes, Stream stream)
   const std::lock_guard<std::mutex> lock(simt::device().mutex);
   need_device_memory(device, bytes, "copy_to_device");
   need_pinned_memory(host, bytes, "copy_to_device");
+  count(&Counters::bytes_to_device, bytes);
   std::memcpy(device, host, bytes);
 }
 
@@ -305,6 +312,7 @@ void copy_to_host(void* host, const void* device, size_t bytes, Stream stream) {
   const std::lock_guard<std::mutex> lock(simt::device().mutex);
   need_device_memory(device, bytes, "copy_to_host");
   need_pinned_memory(host, bytes, "copy_to_host");
+  count(&Counters::bytes_to_host, bytes);
   std::memcpy(host, device, bytes);
 }
 
@@ -315,6 +323,7 @@ void copy_on_device(void* to, const void* from, size_t bytes, Stream stream) {
   const std::lock_guard<std::mutex> lock(simt::device().mutex);
   need_device_memory(to, bytes, "copy_on_device");
   need_device_memory(from, bytes, "copy_on_device");
+  count(&Counters::bytes_on_device, bytes);
   std::memmove(to, from, bytes);
 }
 
@@ -324,6 +333,7 @@ void fill_zero(void* device, size_t bytes, Stream stream) {
   if (bytes == 0) return;
   const std::lock_guard<std::mutex> lock(simt::device().mutex);
   need_device_memory(device, bytes, "fill_zero");
+  count(&Counters::bytes_zeroed, bytes);
   std::memset(device, 0, bytes);
 }
 

@@ -85,13 +85,13 @@ Case cases::lora_linear(const Target& target, Linear s, int64_t rank, const Drop
            const Matrix down = dropped({s.tokens, s.in, in.at("x")}, mask_of(s.tokens, s.in, dropout), target.operand);
            // y is held against the h that the device had for its operand.
            const Matrix h = matrix(got, "h", s.tokens, rank, target.operand);
-           Sums low(s.tokens, rank), y(s.tokens, s.out);
+           Sums low(s.tokens, rank, s.in), y(s.tokens, s.out, s.in);
            low.multiply(s.in, down, transposed(a));
            y.multiply(s.in, x, transposed(w));
            y.multiply(rank, h, transposed(b), scale);
            if (bias) y.add(in.at("bias"));
            if (residual) y.add(in.at("residual"));
-           return {low.expected("h", target.operand), y.expected("y", target.operand)};
+           return {low.expected("h", target.operand, got), y.expected("y", target.operand, got)};
          }};
   if (bias) c.arguments.push_back(input("bias", target.vector, {s.out}));
   if (residual) c.arguments.push_back(input("residual", target.activation, {s.tokens, s.out}));
@@ -123,20 +123,21 @@ Case cases::lora_linear_backward(const Target& target, Linear s, int64_t rank, c
            const Matrix x = dropped({s.tokens, s.in, in.at("x")}, mask, operand);
            // dA and dx are held against the dh that the device had for its operand.
            const Matrix dh = matrix(got, "dh", s.tokens, rank, operand);
-           Sums to_h(s.tokens, rank), to_b(s.out, rank), to_a(rank, s.in), to_x(s.tokens, s.in);
+           Sums to_h(s.tokens, rank, s.out), to_b(s.out, rank, s.tokens), to_a(rank, s.in, s.tokens);
+           Sums to_x(s.tokens, s.in, s.out);
            to_h.multiply(s.out, dy, b, scale);
            to_b.multiply(s.tokens, transposed(dy), h, scale);
            to_b.add(in.at("db"));
            to_a.multiply(s.tokens, transposed(dh), x);
            to_a.add(in.at("da"));
-           std::vector<Expected> all{to_h.expected("dh", operand), to_b.expected("db", operand),
-                                     to_a.expected("da", operand)};
+           std::vector<Expected> all{to_h.expected("dh", operand, got), to_b.expected("db", operand, got),
+                                     to_a.expected("da", operand, got)};
            if (form == Dx::none) return all;
            to_x.multiply(rank, dh, a);
            to_x.scale(mask);
            to_x.multiply(s.out, dy, w);
            if (accumulate) to_x.add(in.at("dx"));
-           all.push_back(to_x.expected("dx", operand));
+           all.push_back(to_x.expected("dx", operand, got));
            return all;
          }};
   if (form == Dx::overwritten) c.arguments.push_back(output("dx", dx_type, {s.tokens, s.in}));

@@ -33,14 +33,14 @@ Case cases::linear(const Target& target, Linear s, bool bias, bool residual, DTy
          {input("x", target.activation, {s.tokens, s.in}), input("w", target.matrix, {s.out, s.in}),
           output("y", y_type, {s.tokens, s.out})},
          [](Ops& ops, Tensors& t) { ops.linear(t["x"], t["w"], t["bias"], t["residual"], t["y"]); },
-         [=](const Values& in, const Values&) -> std::vector<Expected> {
+         [=](const Values& in, const Values& got) -> std::vector<Expected> {
            const Matrix x = matrix(in, "x", s.tokens, s.in, target.operand);
            const Matrix w = matrix(in, "w", s.out, s.in, target.operand);
-           Sums y(s.tokens, s.out);
+           Sums y(s.tokens, s.out, s.in);
            y.multiply(s.in, x, transposed(w));
            if (bias) y.add(in.at("bias"));
            if (residual) y.add(in.at("residual"));
-           return {y.expected("y", target.operand)};
+           return {y.expected("y", target.operand, got)};
          }};
   if (bias) c.arguments.push_back(input("bias", target.vector, {s.out}));
   if (residual) c.arguments.push_back(input("residual", target.activation, {s.tokens, s.out}));
@@ -55,13 +55,13 @@ Case cases::linear_backward(const Target& target, Linear s, DType dy_type, DType
          {input("dy", dy_type, {s.tokens, s.out}), input("w", target.matrix, {s.out, s.in}),
           accumulate ? both("dx", dx_type, {s.tokens, s.in}) : output("dx", dx_type, {s.tokens, s.in})},
          [accumulate](Ops& ops, Tensors& t) { ops.linear_backward(t["dy"], t["w"], t["dx"], accumulate); },
-         [=](const Values& in, const Values&) -> std::vector<Expected> {
+         [=](const Values& in, const Values& got) -> std::vector<Expected> {
            const Matrix dy = matrix(in, "dy", s.tokens, s.out, target.operand);
            const Matrix w = matrix(in, "w", s.out, s.in, target.operand);
-           Sums dx(s.tokens, s.in);
+           Sums dx(s.tokens, s.in, s.out);
            dx.multiply(s.out, dy, w);
            if (accumulate) dx.add(in.at("dx"));
-           return {dx.expected("dx", target.operand)};
+           return {dx.expected("dx", target.operand, got)};
          }};
   if (s.tokens > 1 && accumulate && dy_type == dx_type)
     c.alone = std::make_shared<Case>(linear_backward(target, {1, s.out, s.in}, dy_type, dx_type, accumulate));

@@ -13,6 +13,13 @@ std::vector<int64_t> sizes(const Target& target) {
   return all;
 }
 
+/// Wider than float64: one sum of 30 million squares would be off by more than sums of parts.
+double norm_of(const Doubles& x) {
+  long double squares = 0;
+  for (const double value : x) squares += static_cast<long double>(value) * static_cast<long double>(value);
+  return static_cast<double>(std::sqrt(squares));
+}
+
 }  // namespace
 
 Case cases::adamw(const AdamW& settings, int64_t size) {
@@ -27,15 +34,14 @@ Case cases::adamw(const AdamW& settings, int64_t size) {
       [s = settings](const Values& in, const Values&) -> std::vector<Expected> {
         Doubles param = in.at("param"), m = in.at("m"), v = in.at("v");
         const Doubles& grad = in.at("grad");
-        double squares = 0;
-        for (const double g : grad) squares += g * g;
-        const double norm = std::sqrt(squares);
+        const double norm = norm_of(grad);
         const double clip = s.max_grad_norm > 0 ? std::min(1.0, s.max_grad_norm / (norm + 1e-6)) : 1;
         const double steps = static_cast<double>(s.step);
+        const double m_share = 1 - std::pow(s.beta1, steps), v_share = 1 - std::pow(s.beta2, steps);
         for (size_t i = 0; i < param.size(); ++i) {
           m[i] = s.beta1 * m[i] + (1 - s.beta1) * clip * grad[i];
           v[i] = s.beta2 * v[i] + (1 - s.beta2) * clip * grad[i] * clip * grad[i];
-          const double m_hat = m[i] / (1 - std::pow(s.beta1, steps)), v_hat = v[i] / (1 - std::pow(s.beta2, steps));
+          const double m_hat = m[i] / m_share, v_hat = v[i] / v_share;
           param[i] = param[i] * (1 - s.lr * s.weight_decay) - s.lr * m_hat / (std::sqrt(v_hat) + s.eps);
         }
         // A few roundings of numbers below 1; the norm is of the gradient before clipping, summed in float64.
@@ -61,10 +67,9 @@ OPERATION(norm) {
                    {input("x", DType::f32, {size})},
                    [](Ops& ops, Tensors& t) { t.returned = {ops.norm(t["x"])}; },
                    [](const Values& in, const Values&) -> std::vector<Expected> {
-                     double squares = 0;
-                     for (const double x : in.at("x")) squares += x * x;
                      // Summed in float64; only the order differs.
-                     return {{"returned", {std::sqrt(squares)}, {1e-12 * std::sqrt(squares)}}};
+                     const double norm = norm_of(in.at("x"));
+                     return {{"returned", {norm}, {1e-12 * norm}}};
                    }});
     if (size > 10000) all.back().shifts = {};
   }
@@ -76,7 +81,10 @@ OPERATION(adamw) {
   if (!target.plain()) return all;
   for (const int64_t size : sizes(target))
     for (const double limit : {0.0, 0.5})
-      for (const int64_t step : {1, 4}) all.push_back(cases::adamw({1e-2, 0.9, 0.98, 1e-8, 0.05, step, limit}, size));
+      for (const int64_t step : {1, 4}) {
+        if (size > 1'000'000 && (limit == 0 || step == 1)) continue;  // they add seconds and nothing else
+        all.push_back(cases::adamw({1e-2, 0.9, 0.98, 1e-8, 0.05, step, limit}, size));
+      }
   if (target.gpu)  // more elements than one round of all parts
     all.push_back(cases::adamw({1e-2, 0.9, 0.98, 1e-8, 0.05, 1, 1.0}, (1 << 20) + 5003));
   return all;

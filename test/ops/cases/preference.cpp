@@ -138,7 +138,7 @@ RowSummary cases::exact_row(const double* z, const double* zr, size_t n) {
 std::vector<std::pair<int64_t, int64_t>> cases::logit_shapes(bool large) {
   std::vector<std::pair<int64_t, int64_t>> all{{1, 1},    {3, 7},    {5, 64},   {2, 1023},  {3, 4099},
                                                {3, 5003}, {2, 8192}, {3, 8193}, {2, 16384}, {3, 20011}};
-  if (large) all.insert(all.end(), {{300, 151936}, {33, 151937}});
+  if (large) all.insert(all.end(), {{64, 151936}, {5, 151937}});
   return all;
 }
 

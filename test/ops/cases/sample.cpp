@@ -126,7 +126,7 @@ OPERATION(sample) {
                                         {1, 1e-9, 0},       {0.7, 1, 5},  {1, 0.8, 40},   {1.3, 1, 1},
                                         {0.01, 0.999, 100}, {50, 0.3, 0}, {1, 1, 100000}, {0, 0.9, 3}};
   for (const int64_t n : widths)
-    for (const SamplingRule& rule : rules) all.push_back(cases::sample(target.large ? 64 : 16, n, rule, tolerance));
+    for (const SamplingRule& rule : rules) all.push_back(cases::sample(n > 100'000 ? 4 : 16, n, rule, tolerance));
   // Greedy: the largest logit, the smallest id among equals.
   for (const int64_t n : {1, 5, 2048, 4099}) all.push_back(cases::sample(8, n, {0, 1, 0}, tolerance));
   for (const SamplingRule& rule : {SamplingRule{1, 1, 0}, SamplingRule{1.2, 0.9, 50}})

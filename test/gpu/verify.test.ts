@@ -1,0 +1,214 @@
+/**
+ * test/gpu/verify.sh without a GPU: its parts in their order, its clock, its results file, with programs that do as they are
+ * told. What the real programs say under the emulator: ctest's verify_rehearsal.
+ */
+import { spawnSync } from 'node:child_process'
+import { chmod, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+import { temporaryFolder } from '../fakes/world.js'
+
+const script = fileURLToPath(new URL('verify.sh', import.meta.url))
+const order = [
+  'build',
+  'instructions',
+  'kernels',
+  'golden',
+  'golden_others',
+  'timings',
+  'step',
+  'step_cublaslt',
+  'step_cached',
+  'peers',
+  'large',
+  'repeats',
+  'sanitizer',
+]
+
+/** Writes its name and arguments to `calls`, keeps a copy of the results so far, and does what `plan` says of such a call. */
+const program = `#!/usr/bin/env bash
+# Moves the clock of the run, as far as the limit that \`timeout\` was given allows.
+takes() {
+  local now=$(<"$FIRE_GPU_CLOCK")
+  if [ $1 -gt $LIMIT ]; then echo $((now + LIMIT)) >"$FIRE_GPU_CLOCK"; exit 124; fi
+  echo $((now + $1)) >"$FIRE_GPU_CLOCK"
+}
+[ "$1" = none ] && { echo 'no test has such a name'; exit 1; }
+if [ "$1" = --report ]; then
+  sed -E 's/["\\\\]/\\\\&/g; s/^([^=]*)=(.*)/"\\1": "\\2",/; 1s/^/{/; $s/,$/}/' "$2" >"\${7}.new" && mv "\${7}.new" "$7"
+  echo 'table'
+  exit
+fi
+call="$(basename "$0") $*"
+echo "$call" >>"$FAKES/calls"
+cp "$FAKES/out/results.json" "$FAKES/seen/$(wc -l <"$FAKES/calls").$$"
+while IFS='|' read -r pattern action; do
+  if [[ $call == $pattern ]]; then eval "$action"; fi
+done <"$FAKES/plan"
+echo '3 passed, 0 failed'
+`
+const timeout = '#!/bin/sh\nLIMIT=$3; export LIMIT; shift 5; exec "$@"\n'
+/** Finds what `planted` plants, and nothing else. */
+const sanitizer = `#!/usr/bin/env bash
+echo "compute-sanitizer $*" >>"$FAKES/calls"
+case $* in
+  *'planted none'*) echo '========= ERROR SUMMARY: 0 errors' ;;
+  *planted*) echo '========= ERROR SUMMARY: 1 error'; exit 99 ;;
+  *'memcheck'*'op/adamw:'*) echo '========= ERROR SUMMARY: 2 errors'; exit 99 ;;
+  *) echo '========= ERROR SUMMARY: 0 errors' ;;
+esac
+`
+const programs = ['cuda_test', 'fire_verify', 'fire_gpu_bench', 'fire_step_bench', 'wrapper_goldens', 'planted']
+const emulated = ['simt_test', 'simt_verify', 'simt_bench', 'simt_step_bench', 'simt_wrapper_goldens', 'simt_planted']
+
+async function executable(path: string, text: string): Promise<void> {
+  await writeFile(path, text)
+  await chmod(path, 0o755)
+}
+
+/** A folder of such programs. `plan`: lines `pattern of a call|what bash then does`. */
+async function stage(plan: string[] = []) {
+  const folder = await temporaryFolder()
+  for (const name of ['bin', 'out', 'seen', 'programs', 'build']) await mkdir(join(folder, name))
+  for (const name of emulated) await executable(join(folder, 'build', name), program)
+  for (const name of programs) await executable(join(folder, 'programs', name), program)
+  await executable(join(folder, 'bin', 'compute-sanitizer'), sanitizer)
+  await executable(join(folder, 'bin', 'timeout'), timeout)
+  await executable(join(folder, 'bin', 'python3'), 'exit 1\n')
+  await writeFile(join(folder, 'clock'), '0\n')
+  await executable(join(folder, 'bin', 'cmake'), '#!/bin/sh\necho "no such compiler: \\"nvcc\\""; exit 1\n')
+  await executable(
+    join(folder, 'bin', 'nvidia-smi'),
+    '#!/bin/sh\ncase $* in *compute_cap*) echo 9.0 ;; *) echo "NVIDIA \\"H100\\"" ;; esac\n',
+  )
+  await writeFile(join(folder, 'plan'), plan.map((line) => `${line}\n`).join(''))
+  await writeFile(join(folder, 'calls'), '')
+  const read = (name: string): Promise<string> => readFile(join(folder, name), 'utf8')
+  return {
+    folder,
+    read,
+    calls: async () => (await read('calls')).trim().split('\n'),
+    results: async () => JSON.parse(await read('out/results.json')) as Record<string, string>,
+    run(mode: string[], env: Record<string, string> = {}) {
+      const at = (name: string): string => join(folder, name)
+      const args = [...mode, '--out', at('out'), '--build', at('build'), '--programs', at('programs')]
+      const path = `${at('bin')}:${process.env.PATH}`
+      const { FIRE_CUBLASLT_LIB: _, ...rest } = process.env
+      const { status, stdout } = spawnSync(script, args, {
+        encoding: 'utf8',
+        env: { ...rest, FAKES: folder, FIRE_GPU_CLOCK: at('clock'), PATH: path, ...env },
+      })
+      return { status, stdout, last: stdout.trim().split('\n').at(-1) }
+    },
+  }
+}
+
+/** The calls of a run in which nothing goes wrong, as far as one can tell them apart. */
+const expected = [
+  /^simt_wrapper_goldens --out /,
+  /^simt_test op\//,
+  /^simt_verify test\/golden\/qwen3_vl --dtype f32 --device cuda$/,
+  /^simt_verify test\/golden\/qwen3_vl --dtype bf16 --device cuda$/,
+  /^simt_verify test\/golden\/llava --dtype bf16 --device cuda$/,
+  /^simt_verify test\/golden\/llava --dtype f32 --device cuda$/,
+  /^simt_bench --quick --dtype bf16 --out /,
+  /^simt_step_bench .*--name step --.*--profile$/,
+  /^simt_step_bench .*--name step_cached .*--cached-reference --cached-vision$/,
+  /^simt_test op\//,
+  /^simt_test op\//,
+  /^simt_test op\//,
+  /^compute-sanitizer --tool memcheck .*planted none$/,
+]
+
+describe('the parts', () => {
+  it('have their order, and less than ten minutes together', async () => {
+    const { stdout } = (await stage()).run(['parts'])
+    const parts = stdout
+      .trim()
+      .split('\n')
+      .map((line) => line.split(' '))
+    expect(parts.map(([name]) => name)).toEqual(order)
+    const seconds = parts.map(([, share]) => Number(share))
+    expect(Math.min(...seconds)).toBeGreaterThan(0)
+    expect(seconds.reduce((sum, share) => sum + share)).toBeLessThan(600)
+  })
+
+  it('grow with the time there is', async () => {
+    const { stdout } = (await stage()).run(['parts'], { FIRE_GPU_SECONDS: '5600' })
+    expect(stdout).toMatch(/^build 1100\n/)
+  })
+})
+
+describe('a run', () => {
+  it('takes the parts in order, writes results behind each, and counts what goes wrong', async () => {
+    const world = await stage([
+      'simt_verify *llava *f32*|echo "2 passed, 1 failed"; exit 1',
+      'simt_verify *qwen3_vl *bf16*|kill -SEGV $$',
+      'simt_step_bench *step_cached*|echo "no memory"; exit 3',
+    ])
+    const { status, stdout, last } = world.run(['rehearse'])
+    const calls = await world.calls()
+    for (const [at, pattern] of expected.entries()) expect(calls[at]).toMatch(pattern)
+    // Eight programs that are well, two tests of another, and of 16 runs under the sanitizer all but one.
+    expect(last).toBe('41 passed, 4 failed')
+    expect(status).toBe(1)
+    expect(stdout).toContain('left out: step_cublaslt peers')
+    expect(stdout).toMatch(/^sanitizer_memcheck_adamw .*0 passed, 1 failed: =* ERROR SUMMARY: 2 errors/m)
+
+    const seen = await readdir(join(world.folder, 'seen'))
+    expect(seen).toHaveLength(calls.filter((call) => !call.startsWith('compute-sanitizer')).length)
+    for (const name of seen) JSON.parse(await world.read(`seen/${name}`))
+    const beforeTimings = JSON.parse(await world.read(`seen/${seen.find((name) => name.startsWith('7.'))}`))
+    expect(beforeTimings).toMatchObject({ 'tests.kernels': '3 passed, 0 failed', 'tests.failed': '2' })
+    expect(beforeTimings).not.toHaveProperty('tests.timings')
+    expect(await world.results()).toMatchObject({
+      'tests.golden_bf16': '0 passed, 1 failed',
+      'tests.step_cached': '0 passed, 1 failed',
+      'tests.passed': '41',
+      'left_out.step_cublaslt': 'no libcublasLt was found',
+    })
+  })
+
+  it('leaves out what runs out of time, and goes on', async () => {
+    const world = await stage(['simt_test *|takes 1000', 'simt_bench *|takes 20'])
+    const { status, stdout, last } = world.run(['rehearse'])
+    // What `build` and `instructions` saved was the kernel tests' to spend; what follows has its own share.
+    expect(stdout).toMatch(/^LEFT OUT kernels: not at its end after 170 s$/m)
+    expect(stdout).toMatch(/^timings +20 s {2}3 passed, 0 failed +190\/560 s$/m)
+    expect(stdout).toMatch(/^LEFT OUT large: not at its end after 320 s$/m)
+    expect((await world.calls()).filter((call) => call.startsWith('simt_'))).toHaveLength(12)
+    expect(last).toMatch(/^\d+ passed, 1 failed$/)
+    expect(status).toBe(1)
+    expect(await world.results()).toMatchObject({ 'left_out.kernels': 'not at its end after 170 s' })
+  })
+
+  it('ends in time although nothing else does, and has seen what was wrong until then', async () => {
+    const world = await stage(['simt_test *|echo "a_test.cpp:12: [softmax] CHECK(x)"; takes 1000', '*|takes 1000'])
+    const { stdout, last } = world.run(['rehearse'], { FIRE_GPU_SECONDS: '280' })
+    expect(stdout).toMatch(/^kernels +25 s {2}0 passed, 1 failed +85\/280 s$/m)
+    expect(stdout).toMatch(/^left out: instructions golden_f32 golden_bf16 /m)
+    expect(last).toMatch(/^\d+ passed, \d failed$/)
+    expect(Number(await world.read('clock'))).toBeLessThanOrEqual(280)
+    expect(await world.results()).toHaveProperty('left_out.instructions')
+  })
+
+  it('takes carried programs of these sources only, and says what the compiler said where it cannot build', async () => {
+    const world = await stage()
+    await writeFile(join(world.folder, 'programs', 'stamp'), 'sources=0123456789abcdef\narchitecture=90a\n')
+    const other = world.run([])
+    expect(other.stdout).toContain('carried programs: they are of other sources; building')
+    expect(other.last).toBe('0 passed, 1 failed')
+    expect(await world.read('out/build.txt')).toContain('no such compiler')
+    expect(await world.results()).toMatchObject({ 'machine.gpu': 'NVIDIA "H100"', 'tests.build': '0 passed, 1 failed' })
+
+    const sources = /sources (\w+)/.exec(other.stdout)?.[1]
+    await writeFile(join(world.folder, 'programs', 'stamp'), `sources=${sources}\narchitecture=90a\n`)
+    const same = world.run([])
+    expect(same.last).toMatch(/^\d+ passed, 1 failed$/)
+    expect(await world.results()).toMatchObject({ 'machine.programs': 'carried' })
+    expect((await world.calls())[0]).toMatch(/^wrapper_goldens --out /)
+    const kernels = (await world.calls()).find((call) => call.startsWith('fire_gpu_bench'))
+    expect(kernels).toMatch(/^fire_gpu_bench --model qwen3-vl-4b --dtype bf16 --out /)
+  })
+})
