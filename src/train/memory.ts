@@ -51,7 +51,10 @@ export function memoryNeed(
 ): MemoryNeed {
   const onGpu = isGpu(engine)
   const tokens = cachedImageTokens(seen, config.imageCache)
-  const images = { features: tokens * step.featureBytesPerToken, pixels: tokens * step.pixelBytesPerToken }
+  const images = {
+    features: poolBytes(tokens * step.featureBytesPerToken, step),
+    pixels: tokens * step.pixelBytesPerToken,
+  }
   const reference = Math.min(config.referenceCache * 2 ** 20, referenceBytes)
   const activations = Math.max(step.activationBytes, step.visionBytes) + step.scratchBytes
   const runtime = process.memoryUsage.rss() + workingBytes
@@ -119,6 +122,11 @@ function largestMicroBatch({ microBatchSize }: TrainConfig, { order, heldOut, to
   for (let step = 0; step < totalSteps; step += 1) compare(microBatches(order.of(step), microBatchSize))
   compare(evaluationBatches(heldOut?.examples ?? [], microBatchSize))
   return largest.pairs
+}
+
+/** Whole blocks, and one for what lies between images of different sizes. */
+function poolBytes(features: number, { featureBlockBytes: block }: StepBytes): number {
+  return block === 0 || features === 0 ? features : (Math.ceil(features / block) + 1) * block
 }
 
 function isGpu(engine: Engine): boolean {

@@ -27,6 +27,7 @@ export interface FakeEngine {
   images: Set<string>
   encoded: number
   calls: number[]
+  prepareImages: NativeEngine['prepareImages']
   encodeImages: NativeEngine['encodeImages']
   attention: NativeEngine['attention']
   logprobs: NativeEngine['logprobs']
