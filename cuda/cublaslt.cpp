@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cuda/watch.h"
+#include "ops/ops.h"
 #include "tensor/error.h"
 
 namespace fire::cuda {
@@ -24,7 +25,7 @@ constexpr int kAlignC = 7, kAlignD = 8;
 constexpr uint32_t kReduceInComputeType = 2;          // cublasLtReductionScheme_t: a split K is summed in f32
 constexpr int kNotSupported = 15, kInvalidValue = 7;  // cublasStatus_t
 
-constexpr size_t kWorkspaceBytes = size_t{32} << 20;
+constexpr size_t kWorkspaceBytes = cublaslt_workspace;
 /// Shapes remembered at once. Training sees a handful of weights and as many row counts as there are batch sizes.
 constexpr size_t kMaxPlans = 4096;
 

@@ -15,6 +15,10 @@ namespace fire::cuda {
 class PinnedRing;
 class CublasLt;
 
+/// Makes the device current for the calling thread. Throws ERR_FIRE_NO_DEVICE when there is no such device, or it
+/// cannot be used.
+DeviceProperties open(int device);
+
 /// `type` is the activation type, f32 or bf16. Throws ERR_FIRE_NO_DEVICE when there is no such device.
 class CudaOps final : public Ops {
  public:
@@ -31,8 +35,10 @@ class CudaOps final : public Ops {
   /// Where everything is queued, for who times it with events.
   Stream stream() const { return stream_; }
 
+  size_t workspace_bytes() const override;
   void* allocate(size_t bytes) override;
   void release(void* data, size_t bytes) override;
+  void reserve_weights(size_t bytes) override;
   Tensor adopt(Tensor host) override;
   void upload(const void* host, Tensor device) override;
   void download(Tensor device, void* host) override;

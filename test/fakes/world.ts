@@ -22,6 +22,8 @@ export interface FakeEngine {
   spec: EngineSpec
   images: Set<string>
   encoded: number
+  /** Ids of the pairs that memory was taken for. */
+  reserved: string[][]
   calls: number[]
   encodeImages: NativeEngine['encodeImages']
   attention: NativeEngine['attention']
