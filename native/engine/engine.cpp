@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 namespace fire {
 namespace {
@@ -255,12 +256,14 @@ void Engine::take_arena(const std::vector<PlanStats>& plans) {
     with_room = std::max(with_room, plan.arena_bytes);
   }
   if (!arena_->holds(least)) {
+    const auto known = std::exchange(reserved_, {});  // nothing is reserved while there is no arena
     try {
       arena_->reserve(with_room);
     } catch (const Error& e) {
       if (e.code() != Code::out_of_memory) throw;
       arena_->reserve(least);
     }
+    reserved_ = known;
   }
   for (const PlanStats& plan : plans) reserved_.push_back({plan.tokens, plan.rows});
 }

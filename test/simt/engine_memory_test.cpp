@@ -25,6 +25,16 @@ cuda::Counters counted(F&& work) {
   return cuda::counters() - before;
 }
 
+/// Pairs with nothing in common that take more than the 2 MiB which the arena of a small step is rounded up to.
+std::vector<Pair> larger_than_the_unit(Problem& problem) {
+  std::vector<Pair> many;
+  do {
+    many.push_back(problem.pairs[1]);
+    many.back().prompt[0] = static_cast<int32_t>(many.size());
+  } while (problem.engine.plan(many, problem.objective, single_step).activation_bytes <= size_t{2} << 20);
+  return many;
+}
+
 void train(Problem& problem, const std::vector<Pair>& pairs) {
   problem.accumulate(pairs);
   problem.engine.update(adamw_spec);
@@ -79,15 +89,40 @@ TEST("gpu memory: a larger batch than was reserved for takes a larger block, onc
   Problem problem(engine, false);
   engine.reserve({{problem.pairs[1]}}, problem.objective, single_step);
   problem.encode();
-  std::vector<Pair> many;
-  do {
-    many.push_back(problem.pairs[1]);
-    many.back().prompt[0] = static_cast<int32_t>(many.size());  // nothing in common
-  } while (engine.plan(many, problem.objective, single_step).activation_bytes <= size_t{2} << 20);
+  const std::vector<Pair> many = larger_than_the_unit(problem);
   const cuda::Counters first = counted([&] { train(problem, many); });
   CHECK(first.allocations == 1 && first.releases == 1);
   const cuda::Counters again = counted([&] { train(problem, many); });
   CHECK(again.allocations == 0 && again.releases == 0);
+}
+
+TEST("gpu memory: a batch that does not fit leaves no arena that a smaller one would take for its own") {
+  Engine engine(spec_of(ComputeType::bf16, 0));
+  Problem problem(engine, false);
+  engine.reserve({{problem.pairs[1]}}, problem.objective, single_step);
+  problem.encode();
+  const std::vector<Pair> many = larger_than_the_unit(problem);
+  const simt::Faults sound = simt::faults();
+  simt::Faults tight = sound;
+  tight.memory_bytes = simt::allocated_bytes();
+  simt::set_faults(tight);
+  CHECK_ERROR(Code::out_of_memory, ("MiB", "free"), train(problem, many));
+  const cuda::Counters first = counted([&] { train(problem, {problem.pairs[1]}); });
+  CHECK(first.allocations == 1);
+  CHECK(simt::allocated_bytes() == tight.memory_bytes);
+  const cuda::Counters second = counted([&] { train(problem, {problem.pairs[1]}); });
+  CHECK(second.allocations == 0);
+  simt::set_faults(sound);
+}
+
+TEST("gpu memory: weights that do not fit are refused as a whole, with what they take") {
+  const simt::Faults sound = simt::faults();
+  simt::Faults tight = sound;
+  tight.memory_bytes = simt::allocated_bytes() + gpu_workspace + (size_t{1} << 20);
+  simt::set_faults(tight);
+  CHECK_ERROR(Code::out_of_memory, ("copying the weights", "could not allocate 2 MiB", "1 MiB of"),
+              Engine(spec_of(ComputeType::f32, 0)));
+  simt::set_faults(sound);
 }
 
 TEST("gpu memory: where there is no memory for the room in the arena there is none") {
