@@ -57,7 +57,7 @@ set(FIRE_SIMT_OPTIONS -Wall -Wextra -Wno-restrict -fno-strict-aliasing -Wno-unkn
 # everywhere, for the sanitizers.
 function(fire_add_simt suffix options)
   file(GLOB emulator CONFIGURE_DEPENDS test/simt/*.cpp)
-  list(FILTER emulator EXCLUDE REGEX "/(selftest|engine_test)[^/]*\\.cpp$")
+  list(FILTER emulator EXCLUDE REGEX "/(selftest|engine_)[^/]*\\.cpp$")
   set(host ${FIRE_CUDA_HOST})
   list(FILTER host EXCLUDE REGEX "/runtime\\.cpp$")  # test/simt/runtime.cpp takes its place
   # LANGUAGE is a property of the directory's source files, which nvcc reads too: so the emulator gets copies by name.
@@ -106,8 +106,9 @@ endfunction()
 fire_add_verify(simt_verify fire_device_simt)
 
 # The engine on the emulated device: bits, memory, failures in the middle of a step.
-add_executable(simt_engine_test test/simt/engine_test.cpp test/native/check_main.cpp)
-target_include_directories(simt_engine_test PRIVATE test/native)
+file(GLOB FIRE_SIMT_ENGINE_TESTS CONFIGURE_DEPENDS test/simt/engine_*.cpp)
+add_executable(simt_engine_test ${FIRE_SIMT_ENGINE_TESTS} test/native/check_main.cpp)
+target_include_directories(simt_engine_test PRIVATE test/native test/simt)
 target_compile_options(simt_engine_test PRIVATE ${FIRE_OPTIONS})
 target_compile_definitions(simt_engine_test PRIVATE FIRE_TEST_DIR="${CMAKE_CURRENT_SOURCE_DIR}/test")
 target_link_libraries(simt_engine_test PRIVATE fire_device_simt)

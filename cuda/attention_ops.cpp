@@ -11,7 +11,7 @@ namespace {
 static_assert(attention_tile_rows == attention_tile, "the tables are cut as the kernels work");
 
 /// Rows that decode go through the device in portions that need no more workspace than this, unless one row does.
-constexpr int64_t decoding_workspace = int64_t{16} << 20;
+constexpr int64_t decoding_workspace = gpu_workspace;
 
 /// The query tiles of a plan whose rows decode: the last `count`.
 struct DecodingRows {

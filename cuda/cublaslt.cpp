@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cuda/watch.h"
+#include "ops/ops.h"
 #include "tensor/error.h"
 
 namespace fire::cuda {
@@ -25,7 +26,7 @@ constexpr uint32_t kNoReduction = 0;                  // cublasLtReductionScheme
 constexpr int kSplitK = 2;                            // cublasLtMatmulAlgoConfigAttributes_t: int32
 constexpr int kNotSupported = 15, kInvalidValue = 7;  // cublasStatus_t
 
-constexpr size_t kWorkspaceBytes = size_t{32} << 20;
+constexpr size_t kWorkspaceBytes = cublaslt_workspace;
 /// Numbers of rows remembered at once, for each weight. Training sees as many as there are batch sizes.
 constexpr size_t kMaxBatches = 256;
 /// The number of rows that algorithms are chosen for, and how many of the best are looked at.

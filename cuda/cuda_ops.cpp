@@ -9,16 +9,25 @@
 namespace fire::cuda {
 namespace {
 
-/// Weights are copied into blocks of this size, or of 1/256 of the device where that is less: what the last block has
-/// left over must not be missed.
-constexpr size_t weight_block = size_t{256} << 20;
 constexpr size_t workspace_step = size_t{1} << 20;
 
 std::string numbered(int device, const std::string& name) { return "cuda:" + std::to_string(device) + " " + name; }
 
 std::string mebibytes(size_t bytes) { return std::to_string((bytes + (size_t{1} << 20) - 1) >> 20) + " MiB"; }
 
-/// The device's properties, once it is current for this thread and known to be usable.
+/// Elements [begin, end) of a weight, each rounded once.
+void narrow(const Tensor& from, int64_t begin, int64_t end, bf16* to) {
+  constexpr int64_t piece = 1024;
+  float wide[piece];
+  for (; begin < end; begin += piece) {
+    const int64_t count = std::min(piece, end - begin);
+    widen(from, begin, begin + count, wide);
+    for (int64_t i = 0; i < count; ++i) *to++ = to_bf16(wide[i]);
+  }
+}
+
+}  // namespace
+
 DeviceProperties open(int device) {
   const std::vector<DeviceProperties> found = devices();
   if (device < 0 || static_cast<size_t>(device) >= found.size()) {
@@ -36,19 +45,6 @@ DeviceProperties open(int device) {
   return properties;
 }
 
-/// Elements [begin, end) of a weight, each rounded once.
-void narrow(const Tensor& from, int64_t begin, int64_t end, bf16* to) {
-  constexpr int64_t piece = 1024;
-  float wide[piece];
-  for (; begin < end; begin += piece) {
-    const int64_t count = std::min(piece, end - begin);
-    widen(from, begin, begin + count, wide);
-    for (int64_t i = 0; i < count; ++i) *to++ = to_bf16(wide[i]);
-  }
-}
-
-}  // namespace
-
 CudaOps::CudaOps(int device, DType type, GemmChoice gemm, Spread spread)
     : device_(device),
       type_(type),
@@ -65,8 +61,7 @@ CudaOps::CudaOps(int device, DType type, GemmChoice gemm, Spread spread)
                                                        throw e.within("copying the weights to the GPU");
                                                      }
                                                    },
-                                                   [this](void* p, size_t bytes) { release(p, bytes); }},
-                                     std::min(weight_block, properties_.total_bytes / 256));
+                                                   [this](void* p, size_t bytes) { release(p, bytes); }});
   stream_ = create_stream();
   try {
     workspace(gpu_workspace);  // now, so that a step need not
@@ -96,6 +91,8 @@ std::string CudaOps::isa_name() const {
   return "sm_" + std::to_string(properties_.major) + std::to_string(properties_.minor);
 }
 
+size_t CudaOps::workspace_bytes() const { return cublaslt_ ? gpu_workspace + cublaslt_workspace : gpu_workspace; }
+
 void* CudaOps::allocate(size_t bytes) {
   void* data = fire::cuda::allocate(bytes);
   if (data == nullptr) {
@@ -111,6 +108,8 @@ void* CudaOps::allocate(size_t bytes) {
 }
 
 void CudaOps::release(void* data, size_t) { fire::cuda::release(data); }
+
+void CudaOps::reserve_weights(size_t bytes) { weights_->reserve(bytes); }
 
 Tensor CudaOps::adopt(Tensor host) {
   if (!is_weight(host.dtype())) throw Error(Code::internal, "a weight is f32, bf16 or f16, not " + host.describe());

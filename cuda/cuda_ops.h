@@ -16,6 +16,10 @@ class PinnedRing;
 class CublasLt;
 struct Gemm;
 
+/// Makes the device current for the calling thread. Throws ERR_FIRE_NO_DEVICE when there is no such device, or it
+/// cannot be used.
+DeviceProperties open(int device);
+
 /// `type` is the activation type, f32 or bf16; `spread` is what the host's work runs on. Throws ERR_FIRE_NO_DEVICE when
 /// there is no such device.
 class CudaOps final : public Ops {
@@ -33,8 +37,10 @@ class CudaOps final : public Ops {
   /// Where everything is queued, for who times it with events.
   Stream stream() const { return stream_; }
 
+  size_t workspace_bytes() const override;
   void* allocate(size_t bytes) override;
   void release(void* data, size_t bytes) override;
+  void reserve_weights(size_t bytes) override;
   Tensor adopt(Tensor host) override;
   void upload(const void* host, Tensor device) override;
   void upload_made(Tensor device, const Make& make) override;

@@ -83,6 +83,7 @@ void PinnedRing::download(void* host, const void* device, size_t bytes, Stream s
     std::memcpy(static_cast<char*>(host) + offset, segments_[segment].data, size_at(offset));
     segment = next;
   }
+  for (Segment& s : segments_) s.in_flight = false;  // all were recorded before the last one
 }
 
 }  // namespace fire::cuda

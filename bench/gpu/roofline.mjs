@@ -104,12 +104,15 @@ export function stepMemory(model, batch, rank, checkpointing) {
   const features = batch.images * model.vision.mergers * model.image_tokens * model.hidden * bf16
   const packed = packedBatch(model, batch)
   const { arenaBytes } = walkStep(model, packed, { rank, activation: bf16, checkpointing })
+  // native/engine/plan.cpp, with_room; native/ops/ops.h, gpu_workspace.
+  const room = Math.ceil((arenaBytes + Math.floor(arenaBytes / 32)) / 2 ** 21) * 2 ** 21 - arenaBytes
   const parts = {
     'weights (matrices bf16, vectors f32)': bf16 * (matrices + vision) + 4 * vectors,
     'adapter, f32': adapter,
     'gradients and two moments, f32': 3 * adapter,
     'encoded images': features,
     'activations, workspaces and logits (the arena)': arenaBytes,
+    'room in the arena, workspaces beside it': room + 2 ** 24,
   }
   const logits = 8 * packed.rows * model.vocab
   return { parts, logits, total: Object.values(parts).reduce((sum, part) => sum + part) }
@@ -278,11 +281,10 @@ the ceilings of its own run, and its shares of the floor are taken from those.
 
 Lengths are like those of SLAKE, chosen, not measured on it: images of 1024 x 1024 pixels under the published limit of 401 408
 pixels (361 tokens; 576 for CLIP), ${shapes.batch.text} tokens of template and question, ${shapes.batch.common} tokens that both answers begin with, tails of ${shapes.batch.tail} tokens with ${shapes.batch.phrase} phrase tokens. Memory follows
-the engine's code step by step (\`test/bench/roofline.test.ts\` holds it against the engine's own plan), in one block as a GPU
-reserves it; without the allocator's and the driver's own few hundred MB and the attention tables of a few hundred kB.
+the engine's code step by step (\`test/bench/roofline.test.ts\` holds it against the engine's own plan of the real models), in one
+block as a GPU reserves it; without the driver's own few hundred MB and the attention tables of a few hundred kB.
 
-The engine does not load HuatuoGPT-Vision-7B yet. Its section is the same decoder at its sizes; the head norms, which it lacks,
-are counted, its three biases a layer are not: either is far below a per cent.
+The biases of HuatuoGPT-Vision-7B (three vectors a layer) are in the memory and not in the operations: far below a per cent.
 
 ${sections.join('\n')}`
 }

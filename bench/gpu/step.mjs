@@ -83,7 +83,7 @@ export function adapterParameters(model, rank) {
   return model.layers * layer
 }
 
-/** Matrices and vectors apart: on a GPU matrices have the activation type, vectors stay f32. */
+/** Matrices and vectors apart: on a GPU matrices (`vision`: the tower's) have the activation type, vectors stay f32. */
 export function weightParameters(model) {
   const matrices = linears.reduce((sum, name) => sum + linearShape(model, name).reduce((a, b) => a * b), 0)
   const kv = model.kv_heads * model.head_dim
@@ -92,8 +92,8 @@ export function weightParameters(model) {
   const embedding = model.vocab * model.hidden
   return {
     matrices: model.layers * matrices + embedding * (model.tied_head ? 1 : 2),
-    vectors: model.layers * vectors + model.hidden,
-    vision: model.vision.parameters,
+    vectors: model.layers * vectors + model.hidden + model.vision.vectors,
+    vision: model.vision.parameters - model.vision.vectors,
   }
 }
 
@@ -236,8 +236,10 @@ class Step {
     this.take(rows, n, d)
     this.take(tokens, kv, d)
     this.take(tokens, kv, d)
-    this.take4(rows, n)
-    this.take4(tokens, kv)
+    if (model.head_norms) {
+      this.take4(rows, n)
+      this.take4(tokens, kv)
+    }
     this.take(rows, n, d)
     this.take4(rows, n)
     this.take(rows, model.hidden)
@@ -254,8 +256,16 @@ class Step {
     else this.did(`linear ${name}`, this.cost.linear(rows, out, width, { residual }))
   }
 
-  normRopes(layer, rstd) {
-    const { heads: n, kv_heads: kv, head_dim: d } = this.model
+  /** Decoder::rotate of queries and keys. Without head norms it happens in place. */
+  rotate(layer, rstd) {
+    const { heads: n, kv_heads: kv, head_dim: d, head_norms: norms } = this.model
+    if (!norms) {
+      this.did('rope', this.cost.rope(this.rows(layer), n, d))
+      this.did('rope', this.cost.rope(this.batch.tokens, kv, d))
+      return
+    }
+    this.take(this.rows(layer), n, d)
+    this.take(this.batch.tokens, kv, d)
     this.did('norm_rope', this.cost.normRope(this.rows(layer), n, d, { rstd }))
     this.did('norm_rope', this.cost.normRope(this.batch.tokens, kv, d, { rstd }))
   }
@@ -271,9 +281,7 @@ class Step {
       this.read(layer, model.hidden)
       for (const name of ['q', 'k', 'v']) this.project(layer, name, adapter)
       this.readRotary(layer)
-      this.take(rows, n, d)
-      this.take(tokens, kv, d)
-      this.normRopes(layer, true)
+      this.rotate(layer, true)
       this.did('attention', cost.attention(rows, tokens, n, kv, d, this.seen(layer)))
       this.read(layer, model.hidden)
       this.project(layer, 'o', adapter, true)
@@ -300,8 +308,7 @@ class Step {
     this.take4(rows, width)
     this.take4(2, terms)
     arena.scope(() => {
-      arena.take(8 * rows * Math.ceil(vocab / vocabularySlice) * 6)
-      this.take4(2, terms)
+      arena.take(8 * (rows * Math.ceil(vocab / vocabularySlice) * 6 + terms))
     })
     this.did('linear head', cost.linear(rows, vocab, hidden, { y: 4 }), chunks > 1 ? 4 : 2)
     this.did('preference_statistics', cost.preferenceStatistics(rows, vocab, terms))
@@ -386,13 +393,16 @@ class Step {
       this.take(rows, n, d)
       this.projectBackward(layer, 'o')
       this.readRotary(layer)
-      this.take(rows, n, d)
-      this.take(tokens, kv, d)
-      this.normRopes(layer, false)
+      if (model.head_norms) this.rotate(layer, false)
       this.take4(rows, n)
       this.did('attention_backward', cost.attentionBackward(rows, tokens, n, kv, d, this.seen(layer)))
-      this.did('norm_rope_backward', cost.normRopeBackward(rows, n, d))
-      this.did('norm_rope_backward', cost.normRopeBackward(tokens, kv, d))
+      if (model.head_norms) {
+        this.did('norm_rope_backward', cost.normRopeBackward(rows, n, d))
+        this.did('norm_rope_backward', cost.normRopeBackward(tokens, kv, d))
+      } else {
+        this.did('rope_backward', cost.rope(rows, n, d))
+        this.did('rope_backward', cost.rope(tokens, kv, d))
+      }
     })
     this.take(tokens, hidden)
     this.did('rms_norm', cost.rmsNorm(tokens, hidden, { rstd: false }))

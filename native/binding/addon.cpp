@@ -55,6 +55,17 @@ Napi::Value gpu_report_value(const Napi::CallbackInfo& info) {
   return o;
 }
 
+Napi::Value gpu_memory_value(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return throwing(env, [&] {
+    const GpuMemory memory = gpu_memory(to_string(info[0], "device"));
+    Napi::Object o = Napi::Object::New(env);
+    o.Set("freeBytes", static_cast<double>(memory.free_bytes));
+    o.Set("totalBytes", static_cast<double>(memory.total_bytes));
+    return o;
+  });
+}
+
 /// A lane for one call that has no engine; it goes when the call has settled.
 Napi::Promise run_once(Napi::Env env, const std::function<Napi::Promise(Lane&)>& start) {
   auto* lane = new Lane(env);
@@ -155,6 +166,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("setErrorClass", Napi::Function::New(env, set_error_class));
   exports.Set("cpuInfo", Napi::Function::New(env, cpu_info));
   exports.Set("gpuReport", Napi::Function::New(env, gpu_report_value));
+  exports.Set("gpuMemory", Napi::Function::New(env, gpu_memory_value));
   exports.Set("exchange", Napi::Function::New(env, exchange_paths));
   exports.Set("createCancelToken", Napi::Function::New(env, CancelToken::create));
   exports.Set("openEngine", Napi::Function::New(env, EngineWrap::open));

@@ -32,6 +32,7 @@ Napi::Function EngineWrap::define(Napi::Env env) {
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::encode_images>>("encodeImages"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::release_images>>("releaseImages"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::plan>>("plan"),
+                         InstanceMethod<&EngineWrap::promised<&EngineWrap::reserve>>("reserve"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::accumulate>>("accumulate"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::evaluate>>("evaluate"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::update>>("update"),
@@ -175,6 +176,7 @@ Napi::Value EngineWrap::plan(const Napi::CallbackInfo& info) {
                                         {"optimizerBytes", plan.optimizer_bytes},
                                         {"activationBytes", plan.activation_bytes},
                                         {"visionBytes", plan.vision_bytes},
+                                        {"arenaBytes", plan.arena_bytes},
                                         {"logitsBytes", plan.logits_bytes},
                                         {"scratchBytes", plan.scratch_bytes},
                                         {"featureBytesPerToken", plan.feature_bytes_per_token},
@@ -186,6 +188,16 @@ Napi::Value EngineWrap::plan(const Napi::CallbackInfo& info) {
       o.Set("rows", static_cast<double>(plan.rows));
       return o;
     };
+  });
+}
+
+Napi::Value EngineWrap::reserve(const Napi::CallbackInfo& info) {
+  const auto to_pairs = [](const Napi::Value& value) { return to_vector(value, "pairs", to_pair); };
+  auto batches = to_vector(info[0], "batches", to_pairs);
+  const Objective objective = to_objective(info[1]);
+  const StepOptions options = to_step_options(info[2]);
+  return run(info, [batches = std::move(batches), objective, options](Engine& engine) {
+    engine.reserve(batches, objective, options);
   });
 }
 

@@ -45,6 +45,8 @@ std::unique_ptr<Ops> open_cpu(const DeviceSpec& spec) {
   return std::make_unique<cpu::CpuOps>(spec.threads, precision_of(spec), backend, packing_of(spec));
 }
 
+[[maybe_unused]] Error no_cuda() { return Error(Code::no_device, "device cuda: " + cuda::probe().reason); }
+
 std::unique_ptr<Ops> open_cuda([[maybe_unused]] const DeviceSpec& spec) {
 #if FIRE_HAS_CUDA
   if (spec.gemm == GemmBackend::onednn)
@@ -56,7 +58,7 @@ std::unique_ptr<Ops> open_cuda([[maybe_unused]] const DeviceSpec& spec) {
   return std::make_unique<cuda::CudaOps>(spec.index, spec.dtype == ComputeType::bf16 ? DType::bf16 : DType::f32, gemm,
                                          host_spread(spec));
 #else
-  throw Error(Code::no_device, "device cuda: " + cuda::probe().reason);
+  throw no_cuda();
 #endif
 }
 
@@ -93,9 +95,25 @@ Spread host_spread(const DeviceSpec& spec) {
 std::unique_ptr<Ops> open_device(const DeviceSpec& spec) {
   if (spec.plan_only) {
     const bool gpu = spec.kind == DeviceKind::cuda, bf16 = spec.dtype == ComputeType::bf16;
-    return std::make_unique<NullOps>(gpu && bf16 ? DType::bf16 : DType::f32, gpu, packing_of(spec));
+    const size_t workspaces = spec.gemm == GemmBackend::cublaslt ? gpu_workspace + cublaslt_workspace : gpu_workspace;
+    return std::make_unique<NullOps>(gpu && bf16 ? DType::bf16 : DType::f32, gpu, packing_of(spec),
+                                     gpu ? workspaces : 0);
   }
   return spec.kind == DeviceKind::cuda ? open_cuda(spec) : open_cpu(spec);
+}
+
+GpuMemory gpu_memory(const std::string& device) {
+  DeviceSpec spec{};
+  set_device(spec, device);
+  if (spec.kind != DeviceKind::cuda)
+    throw Error(Code::invalid_argument, "device " + device + " is not a GPU: it has no memory of its own");
+#if FIRE_HAS_CUDA
+  cuda::open(spec.index);
+  const cuda::MemoryInfo memory = cuda::memory_info();
+  return {memory.free_bytes, memory.total_bytes};
+#else
+  throw no_cuda();
+#endif
 }
 
 GpuReport gpu_report() {

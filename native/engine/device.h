@@ -52,4 +52,11 @@ struct GpuReport {
 };
 GpuReport gpu_report();
 
+struct GpuMemory {
+  size_t free_bytes = 0, total_bytes = 0;
+};
+/// Of the GPU with this name, see set_device. Opens CUDA on it, so that the context of this process is not free any
+/// more. Throws ERR_FIRE_NO_DEVICE, or ERR_FIRE_INVALID_ARGUMENT for a device that is no GPU.
+GpuMemory gpu_memory(const std::string& device);
+
 }  // namespace fire

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 namespace fire {
 namespace {
@@ -110,7 +111,7 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
     return pack(some, objective, options.layout, config_, lookup);
   };
   const PackedBatch batch = pack_pairs(pairs);
-  reserve(pairs, objective, options, batch);
+  make_room(pairs, objective, options, batch);
   const Context context = this->context(cancel);
   Arena::Scope scope(context.arena);
   Tensor reference;
@@ -122,11 +123,14 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
                               .logits_budget = logits_budget,
                               .reference = reference,
                               .reference_adapter = reference_adapter_.get(),
-                              .chosen_tokens = options.chosen_tokens};
+                              .chosen_tokens = options.chosen_tokens,
+                              .on_losses = [&] {
+                                if (reference) reference_cache_.fetch(*ops_);
+                              }};
   try {
     StepStats stats = run_preference_step(context, adapter_.get(), pairs, objective, batch, settings,
                                           training ? training->gradient() : Tensor());
-    if (reference) reference_cache_.remember(*ops_);
+    if (reference) reference_cache_.remember();
     return stats;
   } catch (Error& e) {
     if (e.code() == Code::nonfinite) explain_nonfinite(e);
@@ -168,14 +172,41 @@ PlanStats Engine::plan(const std::vector<Pair>& pairs, const Objective& objectiv
                    options.layout, spec_.checkpointing);
 }
 
-void Engine::reserve(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
-                     const PackedBatch& batch) {
+void Engine::reserve(const std::vector<std::vector<Pair>>& batches, const Objective& objective,
+                     const StepOptions& options) {
+  require_device();
+  if (!ops_->is_gpu() || batches.empty()) return;
+  optimizer();
+  std::vector<PlanStats> plans;
+  for (const std::vector<Pair>& pairs : batches) plans.push_back(plan(pairs, objective, options));
+  take_arena(plans);
+}
+
+void Engine::make_room(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
+                       const PackedBatch& batch) {
   if (!ops_->is_gpu() || !adapter_) return;
   const std::array<int64_t, 2> size{batch.input.tokens(), static_cast<int64_t>(batch.input.read_rows.size())};
   const auto covers = [&](const auto& known) { return known[0] >= size[0] && known[1] >= size[1]; };
-  if (std::any_of(reserved_.begin(), reserved_.end(), covers)) return;
-  arena_->reserve(plan(pairs, objective, options).activation_bytes);
-  reserved_.push_back(size);
+  if (std::none_of(reserved_.begin(), reserved_.end(), covers)) take_arena({plan(pairs, objective, options)});
+}
+
+void Engine::take_arena(const std::vector<PlanStats>& plans) {
+  size_t least = 0, with_room = 0;
+  for (const PlanStats& plan : plans) {
+    least = std::max({least, plan.activation_bytes, plan.vision_bytes});
+    with_room = std::max(with_room, plan.arena_bytes);
+  }
+  if (!arena_->holds(least)) {
+    const auto known = std::exchange(reserved_, {});  // nothing is reserved while there is no arena
+    try {
+      arena_->reserve(with_room);
+    } catch (const Error& e) {
+      if (e.code() != Code::out_of_memory) throw;
+      arena_->reserve(least);
+    }
+    reserved_ = known;
+  }
+  for (const PlanStats& plan : plans) reserved_.push_back({plan.tokens, plan.rows});
 }
 
 Sequence Engine::resolve(const SequenceRef& sequence) const {

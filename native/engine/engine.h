@@ -91,6 +91,9 @@ class Engine {
 
   /// What `accumulate` would take; nothing is computed and no image needs to be encoded.
   PlanStats plan(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options);
+  /// On a GPU: takes what training on these micro-batches needs, gradient and moments included, so that no step has to.
+  /// On a CPU nothing.
+  void reserve(const std::vector<std::vector<Pair>>& batches, const Objective& objective, const StepOptions& options);
   /// Forward and backward; gradients add up until `update` or `zero_grad`. Cancelling leaves them as they were, in the
   /// middle of backward at 0.
   StepStats accumulate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
@@ -121,9 +124,11 @@ class Engine {
   auto on_weights(F&& work) const {
     return ops_->is_gpu() ? work() : file_.reading(work);
   }
-  /// On a GPU: makes the arena one block that holds this step, as a dry run of it says.
-  void reserve(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
-               const PackedBatch& batch);
+  /// The same for a batch that nobody reserved for, and is larger than those that somebody did.
+  void make_room(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
+                 const PackedBatch& batch);
+  /// Makes the arena one block that holds steps with these plans.
+  void take_arena(const std::vector<PlanStats>& plans);
   std::vector<const ImageFeatures*> features(const std::vector<std::string>& ids) const;
   Sequence resolve(const SequenceRef& sequence) const;
   /// With `training` its gradient grows and dropout is on; nullptr = values only.
@@ -147,7 +152,7 @@ class Engine {
   std::optional<ContentStore> store_;
   EncodedImages images_;
   ReferenceCache reference_cache_;
-  std::vector<std::array<int64_t, 2>> reserved_;  // tokens and rows of the steps that memory was reserved for
+  std::vector<std::array<int64_t, 2>> reserved_;  // tokens and rows of the steps that the arena was taken for
 };
 
 }  // namespace fire

@@ -68,6 +68,13 @@ class FlatImages {
   std::vector<int64_t> tokens_;
 };
 
+/// A GPU's arena has room for a batch that is a little larger than any planned, and is a number of the 2 MiB that CUDA
+/// allocates in.
+size_t with_room(size_t bytes) {
+  constexpr size_t unit = size_t{2} << 20;
+  return (bytes + bytes / 32 + unit - 1) / unit * unit;
+}
+
 /// A GPU gets one block (see Engine::reserve), so no end of a block goes unused.
 Arena arena_of(NullOps& null) {
   return Arena(null.arena_source(), null.is_gpu() ? size_t{1} << 46 : Arena::default_block);
@@ -163,6 +170,8 @@ PlanStats plan_step(const Context& context, const SafeTensors& file, const PlanA
       std::min(static_cast<size_t>(stats.rows * text.vocab_size) * models * sizeof(float), logits_budget);
   plan.scratch_bytes = null.scratch_bytes();
   if (!images.tokens().empty()) plan.vision_bytes = tower_peak(null, context, file, images.tokens());
+  plan.arena_bytes = std::max(plan.activation_bytes, plan.vision_bytes);
+  if (null.is_gpu()) plan.arena_bytes = with_room(plan.arena_bytes);
   plan.packed_bytes = null.packed_bytes();
   const size_t hidden_bytes = static_cast<size_t>(text.hidden_size) * size_of(null.activation_type());
   plan.feature_bytes_per_token = hidden_bytes * (vision.deepstack_levels() + 1);

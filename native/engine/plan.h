@@ -15,7 +15,8 @@ struct PlanStats {
   size_t adapter_bytes = 0, optimizer_bytes = 0;
   size_t activation_bytes = 0;  // the arena's peak in the step
   size_t vision_bytes = 0;      // the arena's peak while the images go through the tower, before the step
-  size_t logits_bytes = 0;      // the part of it that holds logits
+  size_t arena_bytes = 0;       // what a device takes for both; on a GPU there is some room in it
+  size_t logits_bytes = 0;      // the part of the activations that holds logits
   size_t scratch_bytes = 0;     // of the device, beside the arena
   /// Of an encoded image, a placeholder token: features, and pixels on the host.
   size_t feature_bytes_per_token = 0, pixel_bytes_per_token = 0;

@@ -24,7 +24,7 @@ Tensor Claims::checked(const std::string& name, std::initializer_list<int64_t> s
 Tensor Claims::adopt(const Tensor& host) {
   parameters_ += host.size();
   const Tensor adopted = ops_.adopt(host);
-  bytes_ += adopted.bytes();
+  bytes_ += ops_.is_gpu() ? Arena::rounded(adopted.bytes()) : adopted.bytes();
   return adopted;
 }
 

@@ -44,7 +44,8 @@ class Claims {
   void refuse_leftovers() const;
 
   int64_t parameters() const { return parameters_; }
-  size_t bytes() const { return bytes_; }  // on the device
+  /// On a GPU what the copies take, on a CPU the claimed part of the file.
+  size_t bytes() const { return bytes_; }
 
  private:
   Tensor checked(const std::string& name, std::initializer_list<int64_t> shape);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/null_ops.h"
+
 namespace fire {
 namespace {
 
@@ -31,6 +33,31 @@ void refuse_quantized(const SafeTensors& file) {
         throw Error(Code::unsupported, file.origin() + ": \"" + name +
                                            "\" belongs to a quantised weight; take the model that was not quantised")
             .with("tensor", name);
+}
+
+Weights claim(const SafeTensors& file, const ModelConfig& config, Ops& ops) {
+  const TextConfig& c = config.text;
+  Claims claims(file, ops);
+  const std::string text = claims.prefix_of("embed_tokens.weight", config.names.prefixes);
+  Weights w;
+  w.embed_tokens = claims.take(text + "embed_tokens.weight", {c.vocab_size, c.hidden_size});
+  w.norm = claims.take(text + "norm.weight", {c.hidden_size});
+  for (int64_t i = 0; i < c.layers; ++i)
+    w.layers.push_back(load_layer(claims, text + "layers." + std::to_string(i) + ".", c));
+  w.vision = config.vision->load(claims, ops);
+  const auto& heads = config.names.heads;
+  const auto stored = std::find_if(heads.begin(), heads.end(), [&](const auto& name) { return claims.has(name); });
+  const std::string head = stored == heads.end() ? heads.front() : *stored;
+  if (c.tie_word_embeddings) {
+    w.lm_head = w.embed_tokens;
+    claims.skip(head);  // some writers store the tied head a second time
+  } else {
+    w.lm_head = claims.take(head, {c.vocab_size, c.hidden_size});
+  }
+  claims.refuse_leftovers();
+  w.parameters = claims.parameters();
+  w.bytes = claims.bytes();
+  return w;
 }
 
 }  // namespace
@@ -66,28 +93,11 @@ int64_t out_features(Proj proj, const TextConfig& c) {
 
 Weights Weights::load(const SafeTensors& file, const ModelConfig& config, Ops& ops) {
   refuse_quantized(file);
-  const TextConfig& c = config.text;
-  Claims claims(file, ops);
-  const std::string text = claims.prefix_of("embed_tokens.weight", config.names.prefixes);
-  Weights w;
-  w.embed_tokens = claims.take(text + "embed_tokens.weight", {c.vocab_size, c.hidden_size});
-  w.norm = claims.take(text + "norm.weight", {c.hidden_size});
-  for (int64_t i = 0; i < c.layers; ++i)
-    w.layers.push_back(load_layer(claims, text + "layers." + std::to_string(i) + ".", c));
-  w.vision = config.vision->load(claims, ops);
-  const auto& heads = config.names.heads;
-  const auto stored = std::find_if(heads.begin(), heads.end(), [&](const auto& name) { return claims.has(name); });
-  const std::string head = stored == heads.end() ? heads.front() : *stored;
-  if (c.tie_word_embeddings) {
-    w.lm_head = w.embed_tokens;
-    claims.skip(head);  // some writers store the tied head a second time
-  } else {
-    w.lm_head = claims.take(head, {c.vocab_size, c.hidden_size});
+  if (ops.is_gpu() && !ops.dry()) {
+    NullOps sizes(ops);
+    ops.reserve_weights(claim(file, config, sizes).bytes);
   }
-  claims.refuse_leftovers();
-  w.parameters = claims.parameters();
-  w.bytes = claims.bytes();
-  return w;
+  return claim(file, config, ops);
 }
 
 std::string find_nonfinite(const SafeTensors& file) {

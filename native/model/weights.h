@@ -33,9 +33,10 @@ struct Weights {
   std::vector<DecoderLayerWeights> layers;
   std::unique_ptr<VisionTower> vision;
   int64_t parameters = 0;
-  size_t bytes = 0;  // on the device
+  size_t bytes = 0;  // see Claims
 
-  /// A tensor that is missing, misshapen or not used by the architecture is an error that names it.
+  /// A tensor that is missing, misshapen or not used by the architecture is an error that names it. A GPU gets all of
+  /// them in one block.
   static Weights load(const SafeTensors& file, const ModelConfig& config, Ops& ops);
 };
 

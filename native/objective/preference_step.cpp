@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 namespace fire {
 namespace {
@@ -56,6 +57,7 @@ class PreferenceStep {
     const Logits logits = allocate_logits(chunks[0].count());
     read_statistics(chunks, logits);
     stats.pairs = finite_losses();
+    if (settings_.on_losses) settings_.on_losses();
     if (gradient) {
       const Tensor dhidden = loss_backward(chunks, logits, stats);
       try {
@@ -110,18 +112,23 @@ class PreferenceStep {
     for (const Term& t : batch_.terms) flat.insert(flat.end(), {t.at.row, t.at.target});
     targets_ = ops_.upload_i32(arena_, flat).reshape({count, 2});
     Arena::Scope scope(arena_);
-    const Tensor statistics = arena_.take(DType::f64, {rows, slices, 6});
-    const Tensor target_logits = arena_.f32({2, count});
+    // One tensor, so that the host waits once: the statistics, and the logits of the targets, two f32 for each.
+    const int64_t numbers = rows * slices * 6;
+    const Tensor read = arena_.take(DType::f64, {numbers + count});
+    const Tensor statistics = read.slice(0, numbers).reshape({rows, slices, 6});
+    const Tensor target_logits(read.slice(numbers, numbers + count).data(), DType::f32, {2, count});
     for (const Columns& columns : chunks) {
       const Logits z = head(columns, memory);
       ops_.preference_statistics(z.policy, z.reference, columns.begin, targets_, statistics, target_logits);
     }
     // The one place in a step where the host waits: the loss is float64 arithmetic on a few numbers a pair, and a loss
     // that is not finite must name its pairs before it touches a gradient.
+    std::vector<std::byte> bytes(read.bytes());
+    ops_.download(read, bytes.data());
     std::vector<SliceStatistics> host(static_cast<size_t>(rows * slices));
     std::vector<float> values(static_cast<size_t>(2 * count));
-    ops_.download(statistics, host.data());
-    ops_.download(target_logits, values.data());
+    std::memcpy(host.data(), bytes.data(), statistics.bytes());
+    std::memcpy(values.data(), bytes.data() + statistics.bytes(), target_logits.bytes());
     for (int64_t r = 0; r < rows; ++r)
       readings_.rows.push_back(
           summarize_row(std::span(host).subspan(static_cast<size_t>(r * slices), static_cast<size_t>(slices)),

@@ -2,6 +2,7 @@
 // gradients of the adapter.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "objective/step_loss.h"
@@ -27,6 +28,8 @@ struct StepSettings {
   const Adapter* reference_adapter = nullptr;
   /// Of the whole optimizer step, see StepLoss; 0 = of these pairs.
   int64_t chosen_tokens = 0;
+  /// Called when the host has the losses and before backward is queued: a download waits for little here.
+  std::function<void()> on_losses = {};
 };
 
 /// Runs the objective on a packed batch. The policy is the model with `adapter` (nullptr: as it is), the reference the

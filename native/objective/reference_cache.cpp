@@ -116,15 +116,19 @@ void ReferenceCache::hold(std::string key, std::span<const std::byte> rows) {
   if (rows_.emplace(std::move(key), std::vector<std::byte>(rows.begin(), rows.end())).second) bytes_ += cost;
 }
 
-void ReferenceCache::remember(Ops& ops) {
-  if (computed_.empty() || (bytes_ >= max_bytes_ && !store_)) return;
-  std::vector<std::byte> host(computed_rows_.bytes());
-  ops.download(computed_rows_, host.data());
+void ReferenceCache::fetch(Ops& ops) {
+  if (bytes_ >= max_bytes_ && !store_) computed_.clear();
+  if (computed_.empty()) return;
+  fetched_.resize(computed_rows_.bytes());
+  ops.download(computed_rows_, fetched_.data());
+}
+
+void ReferenceCache::remember() {
   const size_t row_bytes = static_cast<size_t>(computed_rows_.cols()) * size_of(computed_rows_.dtype());
   for (Computed& c : computed_) {
     std::vector<std::byte> rows;
     for (const int32_t row : c.rows) {
-      const auto bytes = std::span(host).subspan(static_cast<size_t>(row) * row_bytes, row_bytes);
+      const auto bytes = std::span(fetched_).subspan(static_cast<size_t>(row) * row_bytes, row_bytes);
       rows.insert(rows.end(), bytes.begin(), bytes.end());
     }
     if (store_) store_->keep(store_->key(stored_kind, std::as_bytes(std::span(c.key))), rows);

@@ -35,9 +35,11 @@ class ReferenceCache {
   /// are not known, packed by `repack`; `remember` keeps them.
   Tensor rows(const Context& context, std::span<const Pair> pairs, const Objective& objective, const PackedBatch& batch,
               const Repack& repack);
-  /// Copies what the last `rows` computed to the host, as far as there is room. Called when the step is over, because
-  /// it waits for the device; the tensor that `rows` returned must still live.
-  void remember(Ops& ops);
+  /// Copies what the last `rows` computed to the host, if there is room. Called where the host has just waited for the
+  /// device, so that it waits for nothing else; the tensor that `rows` returned must still live.
+  void fetch(Ops& ops);
+  /// Keeps what was fetched, as far as there is room. Called when the device has something to do.
+  void remember();
 
   size_t bytes() const { return bytes_; }
   int64_t hits() const { return hits_; }
@@ -63,6 +65,7 @@ class ReferenceCache {
   std::map<std::string, std::vector<std::byte>> rows_;  // as the device stores them
   Tensor computed_rows_;
   std::vector<Computed> computed_;
+  std::vector<std::byte> fetched_;  // computed_rows_
 };
 
 }  // namespace fire

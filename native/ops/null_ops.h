@@ -8,14 +8,18 @@ namespace fire {
 
 class NullOps final : public Ops {
  public:
-  NullOps(DType activation_type, bool is_gpu, WeightPacking packing = {})
-      : activation_type_(activation_type), is_gpu_(is_gpu), packing_(std::move(packing)) {}
+  NullOps(DType activation_type, bool is_gpu, WeightPacking packing = {}, size_t workspace_bytes = 0)
+      : activation_type_(activation_type),
+        is_gpu_(is_gpu),
+        packing_(std::move(packing)),
+        workspace_bytes_(workspace_bytes) {}
   /// Pretends to be a device like `device`: the same types, the same tables, the same packed weights.
-  explicit NullOps(const Ops& device) : NullOps(device.activation_type(), device.is_gpu(), device.weight_packing()) {}
+  explicit NullOps(const Ops& device)
+      : NullOps(device.activation_type(), device.is_gpu(), device.weight_packing(), device.workspace_bytes()) {}
 
-  /// What a device takes beside the arena: a GPU its workspace, a CPU the inputs that dropout makes again
+  /// What a device takes beside the arena: a GPU its workspaces, a CPU the inputs that dropout makes again
   /// (cpu/matmul.cpp).
-  size_t scratch_bytes() const { return is_gpu_ ? gpu_workspace : scratch_bytes_; }
+  size_t scratch_bytes() const { return is_gpu_ ? workspace_bytes_ : scratch_bytes_; }
   /// And the weights that were used and are packed.
   size_t packed_bytes() const {
     size_t bytes = 0;
@@ -32,6 +36,7 @@ class NullOps final : public Ops {
   bool is_gpu() const override { return is_gpu_; }
 
   const WeightPacking& weight_packing() const override { return packing_; }
+  size_t workspace_bytes() const override { return workspace_bytes_; }
 
   Tensor adopt(Tensor host) override {
     if (is_gpu_) return host.of(allocate(0), host.rank() >= 2 ? activation_type_ : DType::f32);
@@ -99,6 +104,7 @@ class NullOps final : public Ops {
   DType activation_type_;
   bool is_gpu_;
   WeightPacking packing_;
+  size_t workspace_bytes_;
   std::map<std::pair<const void*, WeightUse>, size_t> packed_;
   size_t scratch_bytes_ = 0;
 };

@@ -96,8 +96,10 @@ struct SampledToken {
 };
 
 /// What a GPU's operations have beside the arena from the start, so that a training step need not allocate: single
-/// query rows in the last layer, the partial sums of the optimizer and of matrix products in parts.
+/// query rows in the last layer, the partial sums of the optimizer and of matrix products in parts. And what cuBLASLt has
+/// where it is used.
 constexpr size_t gpu_workspace = size_t{32} << 20;
+constexpr size_t cublaslt_workspace = size_t{32} << 20;
 
 class Ops {
  public:
@@ -120,9 +122,13 @@ class Ops {
     return none;
   }
 
+  /// What an open GPU holds beside what it is asked for: its workspaces.
+  virtual size_t workspace_bytes() const { return 0; }
   /// 64-byte aligned; throws ERR_FIRE_OUT_OF_MEMORY with the bytes asked for and free, and which setting to lower.
   virtual void* allocate(size_t bytes) = 0;
   virtual void release(void* data, size_t bytes) = 0;
+  /// Makes room for all that `adopt` will copy, each tensor as Arena::rounded has it. Once a device, before it adopts.
+  virtual void reserve_weights(size_t) {}
   /// A frozen weight as this device uses it. On a CPU the mapped bytes themselves, f16 widened to f32. On a GPU a copy:
   /// matrices (rank 2 and more) in the activation type, vectors in f32. Copies live as long as the device.
   virtual Tensor adopt(Tensor host) = 0;

@@ -22,6 +22,8 @@ class Arena {
   };
 
   static constexpr size_t default_block = size_t{64} << 20;
+  /// What a tensor of so many bytes takes.
+  static constexpr size_t rounded(size_t bytes) { return (std::max<size_t>(bytes, 1) + 63) / 64 * 64; }
 
   explicit Arena(Source source, size_t block_bytes = default_block)
       : source_(std::move(source)), block_bytes_(block_bytes) {}
@@ -51,9 +53,11 @@ class Arena {
     size_t block_, used_;
   };
 
+  /// Whether so many bytes can be taken from the first block.
+  bool holds(size_t bytes) const { return !blocks_.empty() && blocks_[0].bytes >= bytes; }
   /// Makes room for `bytes` in one block, so that what is taken until then allocates nothing. Nothing may be in use.
   void reserve(size_t bytes) {
-    if (!blocks_.empty() && blocks_[0].bytes >= bytes) return;
+    if (holds(bytes)) return;
     clear();
     blocks_.push_back({source_.allocate(bytes), bytes});
   }
@@ -74,7 +78,7 @@ class Arena {
   };
 
   void* raw(size_t bytes) {
-    bytes = (std::max<size_t>(bytes, 1) + 63) / 64 * 64;
+    bytes = rounded(bytes);
     while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].bytes) {
       ++block_;
       used_ = 0;

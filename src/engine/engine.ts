@@ -231,6 +231,20 @@ export class Engine implements AsyncDisposable {
   }
 
   /**
+   * On a GPU: takes the memory that training on these micro-batches needs, gradients and moments included, before the first
+   * step, so that no step stops the device to allocate. A batch that turns out larger takes more when it comes. On a CPU
+   * memory is taken as it is used.
+   * @throws {OutOfMemoryError} when the GPU has not that much.
+   */
+  async reserve(batches: PairInput[][], objective: ObjectiveSpec, step: StepOptions): Promise<void> {
+    for (const pairs of batches) checkPairs(pairs, objective)
+    checkStep(step)
+    const [, ...settings] = completed([], objective, step)
+    const inputs = batches.map((pairs) => completed(pairs, objective, step)[0])
+    return this.#call(undefined, (engine) => engine.reserve(inputs, ...settings))
+  }
+
+  /**
    * Forward and backward of the objective (formulas: docs/objectives.md) over a micro-batch of pairs. Gradients of
    * `sum(loss) / step.normalizer` add up, in float32, until `update` or `zeroGrad`. An aborted call adds nothing; in
    * the middle of the backward pass it clears what had added up.

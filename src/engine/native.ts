@@ -345,6 +345,12 @@ export interface GpuReport {
   cublaslt: string
 }
 
+/** Bytes of a GPU's memory, with the context of this process already in use. */
+export interface GpuMemory {
+  freeBytes: number
+  totalBytes: number
+}
+
 export interface GemmBenchSpec {
   threads: number
   seconds: number
@@ -374,9 +380,11 @@ export interface PlanStats {
   activationBytes: number
   /** The workspace of the vision tower for the images of the pairs, in its batches; it is gone when the step begins. */
   visionBytes: number
+  /** What a device takes for both: on a GPU one block with room for a batch that is slightly larger. */
+  arenaBytes: number
   /** The part of `activationBytes` that holds logits. */
   logitsBytes: number
-  /** Of the device, beside the activations. */
+  /** Of the device, beside the arena. */
   scratchBytes: number
   /** Of an encoded image, a placeholder token. */
   featureBytesPerToken: number
@@ -415,6 +423,12 @@ export interface NativeEngine {
     objective: Required<ObjectiveSpec>,
     options: Required<StepOptions>,
   ): Promise<PlanStats>
+  /** On a GPU: takes the memory that `accumulate` and `update` need for these batches, so that they take none. */
+  reserve(
+    batches: Required<PairInput>[][],
+    objective: Required<ObjectiveSpec>,
+    options: Required<StepOptions>,
+  ): Promise<void>
   /** Forward and backward; gradients add up until `update` or `zeroGrad`. An aborted call adds nothing. */
   accumulate(
     pairs: Required<PairInput>[],
@@ -484,6 +498,8 @@ export interface NativeModule {
   cpuInfo(): CpuInfo
   /** The GPUs there are; answers without loading a model. */
   gpuReport(): GpuReport
+  /** `device` as in `EngineSpec`, a GPU. Opens CUDA on it, which takes some hundred MiB until this process ends. */
+  gpuMemory(device: Device): GpuMemory
   /** Lets two paths of one file system change names in one step; false where the system cannot. */
   exchange(first: string, second: string): boolean
   /** A stop flag for one call. */

@@ -1,6 +1,6 @@
 /** What a run takes of which memory, and whether that fits. */
 
-import type { Engine, PackWeights, PlanStats } from '../engine/engine.js'
+import type { Engine, NativeModule, PackWeights, PairInput, PlanStats } from '../engine/engine.js'
 import { loadNative } from '../engine/load.js'
 import type { Example } from './collate.js'
 import { estimateRows, evaluationBatches, microBatches } from './micro-batches.js'
@@ -16,7 +16,7 @@ export interface MemoryNeed {
   adapter: number
   /** Gradients and AdamW's moments. */
   optimizer: number
-  /** The largest micro-batch, or the vision tower before it, logits included. */
+  /** The largest micro-batch, or the vision tower before it, logits and workspaces included. */
   activations: number
   /** Encoded images that are kept (`imageCache`): features on the device, pixels on the host. */
   images: { features: number; pixels: number }
@@ -56,7 +56,7 @@ export function memoryNeed(
     pixels: tokens * step.pixelBytesPerToken,
   }
   const reference = Math.min(config.referenceCache * 2 ** 20, referenceBytes)
-  const activations = Math.max(step.activationBytes, step.visionBytes) + step.scratchBytes
+  const activations = step.arenaBytes + step.scratchBytes
   const runtime = process.memoryUsage.rss() + workingBytes
   const device =
     step.weightBytes + step.packedBytes + step.adapterBytes + step.optimizerBytes + activations + images.features
@@ -74,23 +74,39 @@ export function memoryNeed(
   }
 }
 
+/** The larger of each. */
+export function maximum(a: StepBytes, b: StepBytes): StepBytes {
+  const keys = Object.keys(a) as (keyof StepBytes)[]
+  return Object.fromEntries(keys.map((key) => [key, Math.max(a[key], b[key])])) as unknown as StepBytes
+}
+
 /**
- * `checkpointing` and `packWeights` as configured, or, for `auto`, by whether the largest micro-batch of the run fits into the memory
+ * `checkpointing` and `packWeights` as configured, or, for `auto`, by whether the largest micro-batches of the run fit into the memory
  * that is free. Packed weights give way first: they save less than recomputing costs.
+ *
+ * @param batches see `largestMicroBatches`.
  */
 export async function decideMemory(
   config: TrainConfig,
   plannable: Plannable,
+  batches: Example[][],
   { onLog, native }: PrepareOptions,
 ): Promise<{ checkpointing: boolean; packWeights: PackWeights; packedBytes: number }> {
   const { engine, examples, heldOut, objective, totalSteps } = plannable
   const length = ({ input }: Example): number => input.prompt.length + input.chosen.length + input.rejected.length
   const longestFirst = [...examples].sort((a, b) => length(b) - length(a))
   const seen = [...longestFirst.slice(0, totalSteps * config.batchSize), ...(heldOut?.examples ?? [])]
-  const largest = largestMicroBatch(config, plannable)
-  const inputs = largest.map((example) => example.input)
-  const step = await engine.plan(inputs, objective, { normalizer: 1, layout: 'packed' })
-  const need = memoryNeed(config, plannable, step, seen, (step.referenceBytes / largest.length) * seen.length)
+  const plans = await Promise.all(
+    batches.map((batch) => engine.plan(inputsOf(batch), objective, { normalizer: 1, layout: 'packed' })),
+  )
+  const referenceBytes = Math.max(...plans.map((plan, index) => plan.referenceBytes / batches[index].length))
+  const need = memoryNeed(
+    config,
+    plannable,
+    plans.reduce<StepBytes>(maximum, plans[0]),
+    seen,
+    referenceBytes * seen.length,
+  )
   const size = (bytes: number): string =>
     bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(0)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`
   const free = isGpu(engine) ? freeOnGpu(config, native ?? loadNative()) : process.availableMemory()
@@ -111,17 +127,37 @@ export async function decideMemory(
   return { checkpointing, packWeights, packedBytes }
 }
 
-function largestMicroBatch({ microBatchSize }: TrainConfig, { order, heldOut, totalSteps }: Plannable): Example[] {
-  let largest = { pairs: [] as Example[], rows: 0 }
-  const compare = (parts: Example[][]): void => {
-    for (const pairs of parts) {
-      const rows = estimateRows(pairs)
-      if (rows > largest.rows) largest = { pairs, rows }
+/**
+ * The micro-batches of a run that may take most memory: of the most rows, of the most scored tokens, whose logits are held, and with
+ * the largest image.
+ */
+export function largestMicroBatches(
+  { microBatchSize }: TrainConfig,
+  { order, heldOut, totalSteps }: Plannable,
+): Example[][] {
+  const sizes = [estimateRows, scoredTokens, largestImage]
+  const largest = sizes.map(() => ({ batch: [] as Example[], size: -1 }))
+  const compare = (batch: Example[]): void => {
+    for (const [index, sizeOf] of sizes.entries()) {
+      const size = sizeOf(batch)
+      if (size > largest[index].size) largest[index] = { batch, size }
     }
   }
-  for (let step = 0; step < totalSteps; step += 1) compare(microBatches(order.of(step), microBatchSize))
-  compare(evaluationBatches(heldOut?.examples ?? [], microBatchSize))
-  return largest.pairs
+  for (let step = 0; step < totalSteps; step += 1) microBatches(order.of(step), microBatchSize).forEach(compare)
+  evaluationBatches(heldOut?.examples ?? [], microBatchSize).forEach(compare)
+  return [...new Set(largest.map(({ batch }) => batch))].filter((batch) => batch.length > 0)
+}
+
+/** What the engine is given of them. */
+export const inputsOf = (batch: readonly Example[]): PairInput[] => batch.map(({ input }) => input)
+
+function scoredTokens(batch: Example[]): number {
+  const scored = (mask: Uint8Array): number => mask.reduce((sum, flag) => sum + flag, 0)
+  return batch.reduce((sum, { input }) => sum + scored(input.chosenMask) + scored(input.rejectedMask), 0)
+}
+
+function largestImage(batch: Example[]): number {
+  return Math.max(0, ...batch.flatMap(({ images }) => images.map(({ tokens }) => tokens)))
 }
 
 /** Whole blocks, and one for what lies between images of different sizes. */
@@ -133,11 +169,12 @@ function isGpu(engine: Engine): boolean {
   return engine.info.device.startsWith('cuda')
 }
 
-/** All of the GPU but what CUDA itself takes; a GPU that others use as well needs `checkpointing` set by hand. */
-function freeOnGpu(config: TrainConfig, native: { gpuReport(): { gpus: { totalBytes: number }[] } }): number {
-  const index = Number(/^cuda:(\d+)$/.exec(config.device)?.[1] ?? 0)
-  const context = 700 * 2 ** 20
-  return (native.gpuReport().gpus[index]?.totalBytes ?? 0) - context
+/**
+ * What is free on the GPU now, CUDA's context and other processes' memory gone from it, but for what comes later: CUDA loads a kernel
+ * when it first runs and rounds each block up to 2 MiB, cuBLASLt has code of its own. Counted generously, not measured.
+ */
+function freeOnGpu({ device }: TrainConfig, native: Pick<NativeModule, 'gpuMemory'>): number {
+  return native.gpuMemory(device).freeBytes - 256 * 2 ** 20
 }
 
 /** Placeholder tokens of the largest images that are held at once. */

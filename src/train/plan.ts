@@ -5,7 +5,7 @@ import { throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { checkTree } from '../settings/file.js'
 import type { Example } from './collate.js'
-import { type MemoryNeed, memoryNeed, type StepBytes } from './memory.js'
+import { type MemoryNeed, maximum, memoryNeed, type StepBytes } from './memory.js'
 import { evaluationBatches, microBatches } from './micro-batches.js'
 import { preparePlan } from './prepare.js'
 import { warmupSteps } from './schedule.js'
@@ -78,9 +78,4 @@ export async function planTraining(config: TrainConfig, options: PrepareOptions 
   } finally {
     await engine.close()
   }
-}
-
-function maximum(a: StepBytes, b: StepBytes): StepBytes {
-  const keys = Object.keys(a) as (keyof StepBytes)[]
-  return Object.fromEntries(keys.map((key) => [key, Math.max(a[key], b[key])])) as unknown as StepBytes
 }

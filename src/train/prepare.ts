@@ -9,7 +9,7 @@ import { ConfigError, DataError, isOfRecord, throwIfAborted } from '../errors.js
 import { Chat } from '../text/chat.js'
 import { type CollateContext, collate, type Example } from './collate.js'
 import { type HeldOut, requireMetrics, sharedImages, splitByImage } from './held-out.js'
-import { decideMemory } from './memory.js'
+import { decideMemory, inputsOf, largestMicroBatches } from './memory.js'
 import { PairOrder } from './order.js'
 import { shapeKeys, type TrainConfig } from './settings.js'
 import type { Plannable, Prepared, PrepareOptions } from './types.js'
@@ -18,8 +18,9 @@ import type { Plannable, Prepared, PrepareOptions } from './types.js'
 export async function prepare(config: TrainConfig, options: PrepareOptions = {}): Promise<Prepared> {
   const { engine: planner, ...rest } = await preparePlan(config, options)
   let decided: Awaited<ReturnType<typeof decideMemory>>
+  const largest = largestMicroBatches(config, { engine: planner, ...rest })
   try {
-    decided = await decideMemory(config, { engine: planner, ...rest }, options)
+    decided = await decideMemory(config, { engine: planner, ...rest }, largest, options)
   } finally {
     await planner.close()
   }
@@ -33,6 +34,12 @@ export async function prepare(config: TrainConfig, options: PrepareOptions = {})
     featureStore: await featureStore(config.model, config),
   }
   const engine = await openEngine(spec, { signal: options.signal, native: options.native })
+  try {
+    await engine.reserve(largest.map(inputsOf), rest.objective, { normalizer: 1, layout: 'packed' })
+  } catch (error) {
+    await engine.close()
+    throw error
+  }
   return { engine, ...rest, checkpointing, packedBytes }
 }
 

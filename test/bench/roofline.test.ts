@@ -8,7 +8,8 @@ import { kernelCases, readResults, render, stepCost, stepMemory } from '../../be
 // @ts-expect-error a plain script without types
 import { adapterParameters, packedBatch, walkStep, weightParameters } from '../../bench/gpu/step.mjs'
 import { stepSpecs } from '../../src/bench/protocol.js'
-import { openEngine } from '../../src/engine/engine.js'
+import { defaultLora, openEngine } from '../../src/engine/engine.js'
+import { largeModel } from './large-model.js'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
 const readText = (path: string): string => readFileSync(join(root, path), 'utf8')
@@ -81,29 +82,29 @@ describe('a step on paper', () => {
     ['qwen3_vl', true],
     ['qwen3_vl_b', false],
     ['qwen3_vl_b', true],
+    ['llava_qwen2', false],
+    ['llava_qwen2', true],
   ])('takes the memory that the engine plans, to the byte: %s, checkpointing %s', async (folder, checkpointing) => {
     const path = join(root, 'test', 'golden', folder)
-    const {
-      text_config: text,
-      vision_config: vision,
-      ...config
-    } = JSON.parse(readText(`test/golden/${folder}/config.json`))
+    const config = JSON.parse(readText(`test/golden/${folder}/config.json`))
+    const text = config.text_config ?? config
     const model = {
       hidden: text.hidden_size,
       layers: text.num_hidden_layers,
       heads: text.num_attention_heads,
       kv_heads: text.num_key_value_heads,
-      head_dim: text.head_dim,
+      head_dim: text.head_dim ?? text.hidden_size / text.num_attention_heads,
       intermediate: text.intermediate_size,
       vocab: text.vocab_size,
-      image_tokens: 12,
-      vision: { mergers: 1 + vision.deepstack_visual_indexes.length },
+      head_norms: folder !== 'llava_qwen2',
+      image_tokens: 16,
+      vision: { mergers: 1 + (config.vision_config?.deepstack_visual_indexes.length ?? 0) },
     }
     const { r } = JSON.parse(readText(`test/golden/${folder}/adapter/adapter_config.json`))
     const lengths = { images: 6, text: 9, common: 4, tail: 5, phrase: 3 }
     await using engine = await openEngine({ model: path, adapter: join(path, 'adapter'), checkpointing })
     const planned = await engine.plan(
-      pairs(3, config.image_token_id, lengths, model.image_tokens),
+      pairs(3, engine.info.imageTokenId, lengths, model.image_tokens),
       stepSpecs.fire.objective,
       {
         normalizer: 3,
@@ -115,6 +116,39 @@ describe('a step on paper', () => {
     expect({ tokens: packed.tokens, rows: packed.rows }).toEqual({ tokens: planned.tokens, rows: planned.rows })
     expect(walkStep(model, packed, settings).arenaBytes).toBe(planned.activationBytes)
     expect(4 * adapterParameters(model, r)).toBe(planned.adapterBytes)
+  })
+
+  it.each([
+    ['qwen3-vl-4b', false],
+    ['qwen3-vl-4b', true],
+    ['huatuogpt-vision-7b', false],
+    ['huatuogpt-vision-7b', true],
+  ])('takes the memory that the engine plans for a GPU: %s, checkpointing %s', async (name, checkpointing) => {
+    const model = models[name]
+    const { parts } = stepMemory(model, batch, rank, checkpointing)
+    const path = await largeModel(name)
+    await using engine = await openEngine({
+      ...{ model: path, device: 'cuda', dtype: 'bf16', planOnly: true, checkpointing },
+      lora: { ...defaultLora, rank, dropout: 0 },
+    })
+    const { pairs: count } = batch
+    const plan = await engine.plan(
+      pairs(count, engine.info.imageTokenId, batch, model.image_tokens),
+      stepSpecs.fire.objective,
+      { normalizer: count, layout: 'packed' },
+    )
+    expect(plan.weightBytes).toBe(parts['weights (matrices bf16, vectors f32)'])
+    expect(plan.adapterBytes).toBe(parts['adapter, f32'])
+    expect(plan.optimizerBytes).toBe(parts['gradients and two moments, f32'])
+    expect(batch.images * model.image_tokens * plan.featureBytesPerToken).toBe(parts['encoded images'])
+    // The tables of attention: a few numbers for each tile of 64 rows, three times.
+    const tables = plan.activationBytes - parts['activations, workspaces and logits (the arena)']
+    expect(tables).toBeGreaterThan(0)
+    expect(tables).toBeLessThan(1e6)
+    expect(plan.visionBytes).toBeLessThan(plan.activationBytes)
+    const room =
+      parts['room in the arena, workspaces beside it'] + parts['activations, workspaces and logits (the arena)']
+    expect(Math.abs(plan.arenaBytes + plan.scratchBytes - room)).toBeLessThanOrEqual(2 ** 21)
   })
 
   it('counts the published numbers of parameters', () => {

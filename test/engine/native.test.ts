@@ -16,7 +16,7 @@ import {
 import { loadNative } from '../../src/engine/load.js'
 import type { NativeEngine } from '../../src/engine/native.js'
 import { coefficientNumbers, objectiveNames, objectives } from '../../src/engine/objectives.js'
-import { ArgumentError, ClosedError, DiskFullError, UnsupportedError } from '../../src/errors.js'
+import { ArgumentError, ClosedError, DiskFullError, NoDeviceError, UnsupportedError } from '../../src/errors.js'
 
 import { built, temporaryFolder } from '../fakes/world.js'
 
@@ -54,6 +54,14 @@ ${body}`
 }
 
 describe.skipIf(!built)('the native engine in a process', () => {
+  it('has memory of its own only where there is a GPU', async () => {
+    expect(() => loadNative().gpuMemory('cpu')).toThrow(ArgumentError)
+    expect(() => loadNative().gpuMemory('cuda:99')).toThrow(NoDeviceError)
+    await using engine = await open()
+    await engine.reserve([pairs(2, 4), pairs(1, 9)], objective, step)
+    await expect(engine.reserve([pairs(1, 0)], objective, step)).rejects.toThrow(ArgumentError)
+  })
+
   it('keeps engines apart and calls in order', async () => {
     await using first = await open()
     await using second = await open()

@@ -116,6 +116,7 @@ class FakeEngine {
       optimizerBytes: 32,
       activationBytes: tokens * 64,
       visionBytes: 0,
+      arenaBytes: tokens * 64,
       logitsBytes: rows,
       scratchBytes: 0,
       featureBytesPerToken: 8,
@@ -124,6 +125,10 @@ class FakeEngine {
       referenceBytes: rows * 2,
     }
     return { ...bytes, tokens, rows }
+  }
+
+  async reserve(batches) {
+    this.reserved = batches.map((pairs) => pairs.map(({ id }) => id))
   }
 
   async accumulate(pairs, objective, options, cancel) {
@@ -266,6 +271,7 @@ module.exports = {
     ErrorClass = errorClass
   },
   gpuReport: () => ({ gpus: [], reason: 'this is a fake', cublaslt: 'this is a fake' }),
+  gpuMemory: () => ({ freeBytes: 2 ** 40, totalBytes: 2 ** 40 }),
   cpuInfo: () => ({
     model: 'fake cpu',
     cores: 1,

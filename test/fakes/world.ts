@@ -26,6 +26,8 @@ export interface FakeEngine {
   spec: EngineSpec
   images: Set<string>
   encoded: number
+  /** Ids of the pairs that memory was taken for. */
+  reserved: string[][]
   calls: number[]
   prepareImages: NativeEngine['prepareImages']
   encodeImages: NativeEngine['encodeImages']

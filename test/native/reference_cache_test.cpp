@@ -41,10 +41,13 @@ Result run(TinyModel& model, const std::vector<Pair>& pairs, const Objective& ob
     return model.packed({some.begin(), some.end()}, objective, layout);
   };
   if (cache) settings.reference = cache->rows(model.engine.context(), pairs, objective, repack(pairs), repack);
+  settings.on_losses = [&] {
+    if (cache) cache->fetch(model.engine.ops());
+  };
   Result result;
   const StepStats stats = model.step(pairs, objective, layout, settings, &result.gradient);
   for (const PairStats& p : stats.pairs) result.losses.push_back(p.loss.loss);
-  if (cache) cache->remember(model.engine.ops());
+  if (cache) cache->remember();
   return result;
 }
 

@@ -1,6 +1,6 @@
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os'
 import { z } from 'zod'
-import type { CpuInfo, GpuReport } from '../../engine/engine.js'
+import type { CpuInfo, GpuMemory, GpuReport, NativeModule } from '../../engine/engine.js'
 import { FireError } from '../../errors.js'
 import { version } from '../../version.js'
 import { defineCommand } from '../command.js'
@@ -28,7 +28,7 @@ interface Machine {
 }
 
 type EngineState =
-  | { version: string; from: string; cpu: CpuInfo; gpu: GpuReport }
+  | { version: string; from: string; cpu: CpuInfo; gpu: GpuReport; gpuMemory: (GpuMemory | null)[] }
   | { error: string; hint: string | undefined }
 
 function machine(): Machine {
@@ -48,10 +48,22 @@ async function engine(): Promise<EngineState> {
   try {
     const { findNative } = await import('../../engine/load.js')
     const { native, from } = findNative()
-    return { version: native.version, from, cpu: native.cpuInfo(), gpu: native.gpuReport() }
+    const gpu = native.gpuReport()
+    const gpuMemory = gpu.gpus.map(({ objection }, index) => (objection === '' ? memoryOf(native, index) : null))
+    return { version: native.version, from, cpu: native.cpuInfo(), gpu, gpuMemory }
   } catch (error) {
     if (!(error instanceof FireError)) throw error
     return { error: error.message, hint: error.hint }
+  }
+}
+
+/** `null` where CUDA cannot be opened on it: that is what a run would say too. */
+function memoryOf(native: NativeModule, index: number): GpuMemory | null {
+  try {
+    return native.gpuMemory(`cuda:${index}`)
+  } catch (error) {
+    if (!(error instanceof FireError)) throw error
+    return null
   }
 }
 
@@ -71,17 +83,18 @@ function describe({ engine, ...machine }: Machine & { engine: EngineState }): st
     lines.push(['loaded from', engine.from])
     lines.push(['instructions', engine.cpu.isa.join(' ')])
     lines.push(['kernel', engine.cpu.kernel])
-    for (const gpu of describeGpus(engine.gpu)) lines.push(['gpu', gpu])
+    for (const gpu of describeGpus(engine.gpu, engine.gpuMemory)) lines.push(['gpu', gpu])
     lines.push(['cuBLASLt', engine.gpu.cublaslt])
     lines.push(['oneDNN', `${engine.cpu.onednn.available ? 'found' : 'not used'}: ${engine.cpu.onednn.detail}`])
   }
   return `${lines.map(([name, value]) => `${name.padEnd(13)}${value}`).join('\n')}\n`
 }
 
-function describeGpus({ gpus, reason }: GpuReport): string[] {
+function describeGpus({ gpus, reason }: GpuReport, memory: (GpuMemory | null)[]): string[] {
   if (gpus.length === 0) return [`none: ${reason}`]
-  return gpus.map(
-    ({ name, capability, totalBytes, objection }, index) =>
-      `cuda:${index} ${name}, ${capability}, ${formatBytes(totalBytes)}${objection === '' ? '' : `; it ${objection}`}`,
-  )
+  return gpus.map(({ name, capability, totalBytes, objection }, index) => {
+    const free = memory[index]
+    const bytes = free ? `${formatBytes(totalBytes)}, ${formatBytes(free.freeBytes)} free` : formatBytes(totalBytes)
+    return `cuda:${index} ${name}, ${capability}, ${bytes}${objection === '' ? '' : `; it ${objection}`}`
+  })
 }

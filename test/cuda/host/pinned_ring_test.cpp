@@ -148,6 +148,18 @@ TEST("downloads bring what the stream had written before them, in any mix with u
   CHECK(queue.commands.empty());
 }
 
+TEST("a download waits once, and nothing before it is waited for again") {
+  PinnedRing ring(256, 4);
+  const std::vector<unsigned char> bytes = some_bytes(64, 1);
+  std::vector<unsigned char> device(64), back(64);
+  queue.waits = 0;
+  for (int i = 1; i <= 20; ++i) {
+    ring.upload(device.data(), bytes.data(), 64, nullptr);
+    ring.download(back.data(), device.data(), 64, nullptr);
+    CHECK(queue.waits == i && back == bytes);
+  }
+}
+
 TEST("the ring gives back its memory and events") {
   { PinnedRing ring(100, 5); }
   CHECK(queue.pinned.empty());

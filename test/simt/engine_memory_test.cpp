@@ -1,0 +1,214 @@
+// The memory of the emulated device: what is allocated when, that a plan says so, and what a training step asks of the
+// device beside its arithmetic.
+#include "cuda/watch.h"
+#include "engine_problem.h"
+#include "simt/runtime_faults.h"
+
+using namespace fire;
+using namespace fire::test;
+
+namespace {
+
+constexpr const char* families[] = {"qwen3_vl", "qwen3_vl_b", "qwen2_5_vl", "llava", "llava_qwen2"};
+
+/// Bytes of the device that a run takes with these images held.
+size_t planned(const PlanStats& plan, int64_t image_tokens) {
+  return plan.weight_bytes + plan.adapter_bytes + plan.optimizer_bytes + plan.arena_bytes + plan.scratch_bytes +
+         static_cast<size_t>(image_tokens) * plan.feature_bytes_per_token;
+}
+
+/// What `work` asks of the device.
+template <class F>
+cuda::Counters counted(F&& work) {
+  const cuda::Counters before = cuda::counters();
+  work();
+  return cuda::counters() - before;
+}
+
+/// Pairs with nothing in common that take more than the 2 MiB which the arena of a small step is rounded up to.
+std::vector<Pair> larger_than_the_unit(Problem& problem) {
+  std::vector<Pair> many;
+  do {
+    many.push_back(problem.pairs[1]);
+    many.back().prompt[0] = static_cast<int32_t>(many.size());
+  } while (problem.engine.plan(many, problem.objective, single_step).activation_bytes <= size_t{2} << 20);
+  return many;
+}
+
+void train(Problem& problem, const std::vector<Pair>& pairs) {
+  problem.accumulate(pairs);
+  problem.engine.update(adamw_spec);
+}
+
+}  // namespace
+
+TEST("gpu memory: weights are one block, and what a run takes is what a plan says, of every family") {
+  for (const char* family : families)
+    for (const ComputeType dtype : {ComputeType::f32, ComputeType::bf16}) {
+      EngineSpec spec = spec_of(dtype, size_t{1} << 24, family);
+      spec.reference_adapter = spec.adapter;
+      const size_t before = simt::allocated_bytes();
+      std::optional<Engine> engine;
+      const cuda::Counters opened = counted([&] { engine.emplace(spec); });
+      const uint64_t workspace = 1, weights = 1, adapters = 2;
+      CHECK(opened.allocations == workspace + weights + adapters && opened.releases == 0);
+
+      Problem problem(*engine, false);
+      engine->reserve({{problem.pairs[1]}, problem.pairs}, problem.objective, single_step);
+      problem.encode();
+      spec.device.plan_only = true;
+      const PlanStats plan = Engine(spec).plan(problem.pairs, problem.objective, single_step);
+      const size_t expected = planned(plan, problem.image_tokens);
+      CHECK(simt::allocated_bytes() - before == expected);
+      for (int step = 0; step < 2; ++step) {
+        train(problem, problem.pairs);
+        CHECK(simt::allocated_bytes() - before == expected);
+      }
+      engine.reset();
+      CHECK(simt::allocated_bytes() == before);
+    }
+}
+
+TEST("gpu memory: nothing is allocated for a batch that was reserved for, or one that is a little larger") {
+  Engine engine(spec_of(ComputeType::bf16, 0));
+  Problem problem(engine, false);
+  Pair longer = problem.pairs[1];
+  longer.prompt.push_back(1);
+  engine.reserve({{problem.pairs[1]}}, problem.objective, single_step);
+  problem.encode();
+  const cuda::Counters known = counted([&] {
+    train(problem, {problem.pairs[1]});
+    train(problem, {longer});
+    engine.evaluate({problem.pairs[1]}, problem.objective, single_step, nullptr);
+  });
+  CHECK(known.allocations == 0 && known.releases == 0);
+}
+
+TEST("gpu memory: a larger batch than was reserved for takes a larger block, once") {
+  Engine engine(spec_of(ComputeType::f32, 0));
+  Problem problem(engine, false);
+  engine.reserve({{problem.pairs[1]}}, problem.objective, single_step);
+  problem.encode();
+  const std::vector<Pair> many = larger_than_the_unit(problem);
+  const cuda::Counters first = counted([&] { train(problem, many); });
+  CHECK(first.allocations == 1 && first.releases == 1);
+  const cuda::Counters again = counted([&] { train(problem, many); });
+  CHECK(again.allocations == 0 && again.releases == 0);
+}
+
+TEST("gpu memory: a batch that does not fit leaves no arena that a smaller one would take for its own") {
+  Engine engine(spec_of(ComputeType::bf16, 0));
+  Problem problem(engine, false);
+  engine.reserve({{problem.pairs[1]}}, problem.objective, single_step);
+  problem.encode();
+  const std::vector<Pair> many = larger_than_the_unit(problem);
+  const simt::Faults sound = simt::faults();
+  simt::Faults tight = sound;
+  tight.memory_bytes = simt::allocated_bytes();
+  simt::set_faults(tight);
+  CHECK_ERROR(Code::out_of_memory, ("MiB", "free"), train(problem, many));
+  const cuda::Counters first = counted([&] { train(problem, {problem.pairs[1]}); });
+  CHECK(first.allocations == 1);
+  CHECK(simt::allocated_bytes() == tight.memory_bytes);
+  const cuda::Counters second = counted([&] { train(problem, {problem.pairs[1]}); });
+  CHECK(second.allocations == 0);
+  simt::set_faults(sound);
+}
+
+TEST("gpu memory: weights that do not fit are refused as a whole, with what they take") {
+  const simt::Faults sound = simt::faults();
+  simt::Faults tight = sound;
+  tight.memory_bytes = simt::allocated_bytes() + gpu_workspace + (size_t{1} << 20);
+  simt::set_faults(tight);
+  CHECK_ERROR(Code::out_of_memory, ("copying the weights", "could not allocate 2 MiB", "1 MiB of"),
+              Engine(spec_of(ComputeType::f32, 0)));
+  simt::set_faults(sound);
+}
+
+TEST("gpu memory: where there is no memory for the room in the arena there is none") {
+  Engine engine(spec_of(ComputeType::bf16, 0));
+  Problem problem(engine, false);
+  engine.optimizer();
+  const PlanStats plan = engine.plan(problem.pairs, problem.objective, single_step);
+  const size_t least = std::max(plan.activation_bytes, plan.vision_bytes), before = simt::allocated_bytes();
+  const simt::Faults sound = simt::faults();
+  simt::Faults tight = sound;
+  tight.memory_bytes = before + least;
+  simt::set_faults(tight);
+  engine.reserve({problem.pairs}, problem.objective, single_step);
+  CHECK(simt::allocated_bytes() == before + least);
+  simt::set_faults(sound);
+  problem.encode();
+  const cuda::Counters step = counted([&] { train(problem, problem.pairs); });
+  CHECK(step.allocations == 0 && step.releases == 0);
+}
+
+namespace {
+
+/// What a step of the four pairs may ask for, in bf16: accumulate and update, every image released and encoded anew
+/// first. The figures are those of this small model; who changes the step looks at what became of them here.
+struct StepCost {
+  const char* what;
+  bool checkpointing, cached;
+  int step;  // which one is counted
+  uint64_t waits, launches, to_device, to_host, on_device, zeroed;
+};
+
+/// Blocks that each encoded image still takes and gives back. There is no pool of features yet.
+constexpr uint64_t blocks_of_image = 1;
+
+constexpr StepCost step_costs[] = {
+    {"on the fly", false, false, 2, 3, 434, 132012, 1512, 0, 83808},
+    {"pairs that are new to the cache", false, true, 1, 4, 434, 132012, 4200, 0, 83808},
+    {"pairs that the cache has", false, true, 2, 3, 374, 131068, 1512, 0, 83808},
+    {"checkpointing", true, false, 2, 3, 498, 132012, 1512, 0, 83808},
+};
+
+}  // namespace
+
+TEST("gpu memory: a step allocates nothing, waits as often as cuda/README.md says, and launches and copies so much") {
+  for (const StepCost& expected : step_costs) {
+    EngineSpec spec = spec_of(ComputeType::bf16, expected.cached ? size_t{1} << 24 : 0);
+    spec.checkpointing = expected.checkpointing;
+    Engine engine(spec);
+    Problem problem(engine, false);
+    engine.reserve({problem.pairs}, problem.objective, single_step);
+    problem.encode();
+    cuda::Counters step;
+    for (int i = 0; i < expected.step; ++i)
+      step = counted([&] {
+        problem.encode();
+        train(problem, problem.pairs);
+      });
+    const uint64_t images = blocks_of_image * Problem::images;
+    CHECK(step.allocations == images && step.releases == images);
+    const StepCost got{expected.what,        expected.checkpointing, expected.cached,      expected.step,
+                       step.host_waits,      step.launches,          step.bytes_to_device, step.bytes_to_host,
+                       step.bytes_on_device, step.bytes_zeroed};
+    const auto numbers = [](const StepCost& c) {
+      return std::vector<uint64_t>{c.waits, c.launches, c.to_device, c.to_host, c.on_device, c.zeroed};
+    };
+    if (numbers(got) != numbers(expected)) {
+      std::string text = std::string(expected.what) + ":";
+      for (const uint64_t number : numbers(got)) text += " " + std::to_string(number);
+      check::fail(__FILE__, __LINE__, text);
+    }
+  }
+}
+
+TEST("gpu memory: what is free is what others leave, and only a GPU has it") {
+  const GpuMemory before = gpu_memory("cuda:0");
+  const simt::Faults sound = simt::faults();
+  CHECK(before.total_bytes == sound.memory_bytes);
+  CHECK(before.free_bytes == sound.memory_bytes - simt::allocated_bytes());
+  const Engine engine(spec_of(ComputeType::f32, 0));
+  const GpuMemory open = gpu_memory("auto");
+  CHECK(open.total_bytes == before.total_bytes && open.free_bytes < before.free_bytes);
+  CHECK_ERROR(Code::invalid_argument, ("cpu", "not a GPU"), gpu_memory("cpu"));
+  CHECK_ERROR(Code::no_device, ("cuda:7"), gpu_memory("cuda:7"));
+  simt::Faults faults = sound;
+  faults.driver = simt::Driver::no_card;
+  simt::set_faults(faults);
+  CHECK_ERROR(Code::no_device, ("no GPU"), gpu_memory("cuda"));
+  simt::set_faults(sound);
+}
