@@ -18,7 +18,7 @@ export interface MemoryNeed {
   optimizer: number
   /** The largest micro-batch, or the vision tower before it, logits and workspaces included. */
   activations: number
-  /** Encoded images that are kept (`imageCache`): features on the device, pixels on the host. */
+  /** Images (`imageCache`): features of those that are encoded on the device, on the host pixels, also of the next step's. */
   images: { features: number; pixels: number }
   /** What the reference said about pairs (`referenceCache`). */
   reference: number
@@ -50,10 +50,12 @@ export function memoryNeed(
   referenceBytes: number,
 ): MemoryNeed {
   const onGpu = isGpu(engine)
-  const tokens = cachedImageTokens(seen, config.imageCache)
+  const { imageCache, batchSize } = config
+  // Those of the next step are prepared while the others are held.
+  const ahead = Math.min(imageCache, batchSize * Math.max(0, ...seen.map(({ images }) => images.length)))
   const images = {
-    features: poolBytes(tokens * step.featureBytesPerToken, step),
-    pixels: tokens * step.pixelBytesPerToken,
+    features: poolBytes(largestImageTokens(seen, imageCache) * step.featureBytesPerToken, step),
+    pixels: largestImageTokens(seen, imageCache + ahead) * step.pixelBytesPerToken,
   }
   const reference = Math.min(config.referenceCache * 2 ** 20, referenceBytes)
   const activations = step.arenaBytes + step.scratchBytes
@@ -177,8 +179,8 @@ function freeOnGpu({ device }: TrainConfig, native: Pick<NativeModule, 'gpuMemor
   return native.gpuMemory(device).freeBytes - 256 * 2 ** 20
 }
 
-/** Placeholder tokens of the largest images that are held at once. */
-function cachedImageTokens(examples: Example[], capacity: number): number {
+/** Placeholder tokens of so many of the largest images. */
+function largestImageTokens(examples: Example[], capacity: number): number {
   const tokensOf = new Map<string, number>()
   for (const { images } of examples) for (const { id, tokens } of images) tokensOf.set(id, tokens)
   return [...tokensOf.values()]
