@@ -3,9 +3,10 @@
 //
 //   fire_step_bench [--model qwen3-vl-4b] [--quick] [--shapes FILE] [--gemm native|cublaslt] [--dropout 0.05]
 //                   [--checkpointing] [--cached-reference] [--cached-vision] [--micro-batch N] [--steps 10]
-//                   [--image 1024] [--profile] [--name TEXT] [--out FILE]
+//                   [--image 1024] [--profile] [--name TEXT] [--out FILE] [--plan]
 //
 // Prints one line of JSON, or adds it to FILE. A step has a clean and a corrupted image a pair, none of them equal.
+// --plan needs no GPU: it opens the model, checks the batch, and says what memory a step would take.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -26,7 +27,8 @@ struct Options {
   std::string shapes = FIRE_BENCH_SHAPES, model, gemm = "native", name = "step", out;
   double dropout = 0;
   int64_t micro_batch = 0, steps = 10, image = 1024;
-  bool quick = false, checkpointing = false, cached_reference = false, cached_vision = false, profile = false;
+  bool quick = false, checkpointing = false, cached_reference = false, cached_vision = false, profile = false,
+       plan = false;
 };
 
 Options parse(int argc, char** argv) {
@@ -39,7 +41,8 @@ Options parse(int argc, char** argv) {
                                            {"--checkpointing", &o.checkpointing},
                                            {"--cached-reference", &o.cached_reference},
                                            {"--cached-vision", &o.cached_vision},
-                                           {"--profile", &o.profile}};
+                                           {"--profile", &o.profile},
+                                           {"--plan", &o.plan}};
   for (int i = 1; i < argc; ++i) {
     const std::string name = argv[i];
     if (const auto flag = flags.find(name); flag != flags.end()) {
@@ -95,6 +98,24 @@ Pair make_pair(int64_t index, const Shapes& s, int64_t image_token) {
   return p;
 }
 
+Objective objective() { return Objective::make({"fire", 0.1, 0.01, 0.1, 0.5, KlReduction::sum}); }
+
+EngineSpec spec_of(const Options& o, const Shapes& s, const std::string& folder) {
+  DeviceSpec device{DeviceKind::cuda, 0, ComputeType::bf16, 0, GemmBackend::native, o.plan, PackWeights::off, 0};
+  if (o.gemm == "cublaslt") device.gemm = GemmBackend::cublaslt;
+  const LoraSpec lora{s.rank, 2.0 * static_cast<double>(s.rank),    static_cast<float>(o.dropout),
+                      false,  {all_projs.begin(), all_projs.end()}, 0};
+  return {folder, device, lora, "", "", o.checkpointing, o.cached_reference ? size_t{1} << 30 : 0, std::nullopt};
+}
+
+/// The batch is the one that the sheet has on paper.
+void require_standard(const Options& o, const Shapes& s, int64_t tokens, int64_t rows) {
+  if (tokens == s.tokens() && rows == s.read_rows()) return;
+  throw Error(Code::internal, "the batch has " + std::to_string(tokens) + " rows, " + std::to_string(rows) +
+                                  " of them read; " + o.shapes + " says " + std::to_string(s.tokens()) + " and " +
+                                  std::to_string(s.read_rows()));
+}
+
 /// What a step is made of, for its clocks.
 enum Part : size_t { images, accumulate, update, part_count };
 constexpr const char* part_names[part_count] = {"images", "accumulate", "update"};
@@ -110,23 +131,16 @@ struct Step {
 
 class Bench {
  public:
-  Bench(const Options& options, const Shapes& shapes, const RandomModel& model, const DeviceSpec& device)
+  Bench(const Options& options, const Shapes& shapes, const RandomModel& model)
       : options_(options),
         shapes_(shapes),
-        engine_({model.folder(), device,
-                 LoraSpec{shapes.rank,
-                          2.0 * static_cast<double>(shapes.rank),
-                          static_cast<float>(options.dropout),
-                          false,
-                          {all_projs.begin(), all_projs.end()},
-                          0},
-                 "", "", options.checkpointing, options.cached_reference ? size_t{1} << 30 : 0, std::nullopt},
-                model.weights()),
-        stream_(dynamic_cast<cuda::CudaOps&>(engine_.ops()).stream()),
-        pixels_(static_cast<size_t>(options.image * options.image * 3)) {
-    std::mt19937 random(2);
-    for (uint8_t& x : pixels_) x = static_cast<uint8_t>(random());
-    for (int64_t i = 0; i < shapes.pairs; ++i) pairs_.push_back(make_pair(i, shapes, engine_.config().image_token_id));
+        engine_(spec_of(options, shapes, model.folder()), model.weights()),
+        stream_(dynamic_cast<cuda::CudaOps&>(engine_.ops()).stream()) {
+    for (int64_t i = 0; i < shapes.pairs; ++i) {
+      pairs_.push_back(make_pair(i, shapes, engine_.config().image_token_id));
+      images_.push_back({pairs_.back().images[0], noise(2 * i)});
+      images_.push_back({pairs_.back().corrupted_images[0], noise(2 * i + 1)});
+    }
     for (cuda::Event& mark : marks_) mark = cuda::create_event();
   }
   ~Bench() {
@@ -150,6 +164,7 @@ class Bench {
       step.rows += stats.rows;
     }
     mark(2);
+    require_standard(options_, shapes_, step.tokens, step.rows);
     step.norm = engine_.update({1e-6, 0.9, 0.999, 1e-8, 0, 1});
     mark(3);
     cuda::wait(marks_[3]);
@@ -183,23 +198,28 @@ class Bench {
     cuda::record(marks_[which], stream_);
   }
 
+  /// Of each image its own: those with the same pixels would be one.
+  std::vector<uint8_t> noise(int64_t seed) const {
+    std::mt19937 random(static_cast<uint32_t>(seed));
+    std::vector<uint8_t> pixels(static_cast<size_t>(options_.image * options_.image * 3));
+    for (uint8_t& x : pixels) x = static_cast<uint8_t>(random());
+    return pixels;
+  }
+
   void encode_images() {
-    pixels_[0] = 0;
-    for (const Pair& p : pairs_)
-      for (const std::string& id : {p.images[0], p.corrupted_images[0]}) {
-        if (!options_.cached_vision) engine_.release_image(id);
-        ++pixels_[0];  // images with the same pixels would be one
-        engine_.encode_image(id, {options_.image, options_.image, pixels_.data()}, nullptr);
-      }
+    for (const auto& [id, pixels] : images_) {
+      if (!options_.cached_vision) engine_.release_image(id);
+      engine_.encode_image(id, {options_.image, options_.image, pixels.data()}, nullptr);
+    }
   }
 
   const Options& options_;
   const Shapes& shapes_;
   Engine engine_;
   cuda::Stream stream_;
-  std::vector<uint8_t> pixels_;
   std::vector<Pair> pairs_;
-  const Objective objective_ = Objective::make({"fire", 0.1, 0.01, 0.1, 0.5, KlReduction::sum});
+  std::vector<std::pair<std::string, std::vector<uint8_t>>> images_;
+  const Objective objective_ = objective();
   cuda::Event marks_[part_count + 1] = {};
   Clock::time_point clocks_[part_count + 1];
 };
@@ -246,16 +266,14 @@ size_t used_bytes() {
   return memory.total_bytes - memory.free_bytes;
 }
 
-std::string memory_json(const PlanStats& plan, const Shapes& s, size_t arena, size_t used) {
-  return Line()
-      .number("weights", plan.weight_bytes)
+Line memory_json(const PlanStats& plan, const Shapes& s) {
+  Line line;
+  line.number("weights", plan.weight_bytes)
       .number("adapter", plan.adapter_bytes)
       .number("optimizer", plan.optimizer_bytes)
       .number("features", plan.feature_bytes_per_token * static_cast<size_t>(s.images * s.image_tokens))
-      .number("arena_planned", plan.activation_bytes)
-      .number("arena", arena)
-      .number("used", used)
-      .str();
+      .number("arena_planned", plan.activation_bytes);
+  return line;
 }
 
 std::string counters_json(const cuda::Counters& c) {
@@ -286,20 +304,29 @@ std::string profile_json(const std::map<std::string, cuda::Profile::Total>& tota
   return Line().number("busy_ms", busy).add("kernels", kernels.str()).str();
 }
 
+/// Without a GPU: that the model opens and the batch is the standard one, and what the engine would take.
+std::string plan(const Options& o, const Shapes& shapes, const RandomModel& model) {
+  Engine engine(spec_of(o, shapes, model.folder()), model.weights());
+  if (const int64_t tokens = engine.image_tokens(o.image, o.image); tokens != shapes.image_tokens)
+    throw Error(Code::internal, "an image has " + std::to_string(tokens) + " tokens");
+  std::vector<Pair> pairs;
+  for (int64_t i = 0; i < shapes.pairs; ++i) pairs.push_back(make_pair(i, shapes, engine.config().image_token_id));
+  const PlanStats plan = engine.plan(pairs, objective(), {static_cast<double>(shapes.pairs), Layout::packed});
+  require_standard(o, shapes, plan.tokens, plan.rows);
+  Line line;
+  line.text("name", o.name).text("model", shapes.model).number("tokens", plan.tokens).number("rows", plan.rows);
+  return line.add("memory_bytes", memory_json(plan, shapes).str()).str();
+}
+
 std::string run(const Options& o) {
   const Shapes shapes = shapes_of(o);
-  DeviceSpec device{DeviceKind::cuda, 0, ComputeType::bf16, 0, GemmBackend::native, false, PackWeights::off, 0};
-  if (o.gemm == "cublaslt") device.gemm = GemmBackend::cublaslt;
   const RandomModel model(shapes);
-  cuda::select(device.index);
+  if (o.plan) return plan(o, shapes, model);
+  cuda::select(0);
   const size_t used_before = used_bytes();
-  Bench bench(o, shapes, model, device);
+  Bench bench(o, shapes, model);
   const PlanStats plan = bench.plan();
-  Step step = bench.step();  // warms up: memory, caches
-  if (step.tokens != shapes.tokens() || step.rows != shapes.read_rows())
-    throw Error(Code::internal, "the batch has " + std::to_string(step.tokens) + " rows, " + std::to_string(step.rows) +
-                                    " of them read; " + o.shapes + " says " + std::to_string(shapes.tokens()) +
-                                    " and " + std::to_string(shapes.read_rows()));
+  bench.step();                                    // warms up: memory, caches
   const size_t used = used_bytes() - used_before;  // the arena keeps its largest size
   std::vector<Step> steps;
   for (int64_t i = 0; i < o.steps; ++i) steps.push_back(bench.step());
@@ -321,7 +348,8 @@ std::string run(const Options& o) {
       .add("wall_s", clocks(steps, &Step::wall))
       .add("gpu_s", clocks(steps, &Step::gpu))
       .add("asked", counters_json(last.asked))
-      .add("memory_bytes", memory_json(plan, shapes, bench.engine().arena().peak_bytes(), used))
+      .add("memory_bytes",
+           memory_json(plan, shapes).number("arena", bench.engine().arena().peak_bytes()).number("used", used).str())
       .number("loss", last.loss)
       .number("grad_norm", last.norm);
   if (o.profile) line.add("profile", profile_json(bench.profile()));

@@ -18,6 +18,8 @@ endfunction()
 fire_add_gpu_bench(simt_bench fire_device_simt)
 fire_add_step_bench(simt_step_bench fire_device_simt)
 add_test(NAME simt_bench COMMAND simt_bench --quick)
+# The standard batch at its true sizes, as far as it goes without computing.
+add_test(NAME simt_step_bench COMMAND simt_step_bench --model qwen3-vl-4b --plan)
 
 # wrapper_goldens: what each instruction of cuda/ptx.cuh answers.
 set(simt_goldens "${CMAKE_CURRENT_BINARY_DIR}/simt/wrapper_goldens.cpp")
