@@ -109,8 +109,7 @@ class Verifier {
         std::vector<int64_t> grid;
         for (const GoldenImage& image : item.images) {
           const Patches p = config().vision->preprocess(rgb_of(image, corrupt), one_by_one);
-          const std::vector<float> values = config().vision->rows().values(p);
-          all.insert(all.end(), values.begin(), values.end());
+          for (const float value : config().vision->rows().values(p)) all.push_back(value);
           grid.insert(grid.end(), {1, p.grid_h, p.grid_w});
         }
         const std::string name = item.name + (corrupt ? ".pixel_values_corrupt" : ".pixel_values");
@@ -224,8 +223,7 @@ class Verifier {
     for (const auto& entry : golden_.file.tensors()) {
       const std::string& name = entry.first;
       if (!name.starts_with("fwd.") || name == "fwd.token_logps") continue;
-      const auto it = seen.find(name);
-      const std::vector<float> got = it == seen.end() ? std::vector<float>() : it->second;
+      const std::vector<float> got = seen.contains(name) ? seen.at(name) : std::vector<float>();
       const float* reference = golden_.floats(name).f32();
       auto add = [&](Comparison& group) {
         group.add(

@@ -48,6 +48,7 @@ import {
 } from './validate.js'
 
 export * from './device.js'
+export type * from './machine.js'
 export type * from './native.js'
 export * from './objectives.js'
 export { mostCoefficient, mostLoraAlpha } from './validate.js'

@@ -12,15 +12,14 @@ export {
 } from './engine.js'
 export { ImageCache, type ImageSource } from './image-cache.js'
 export { loadNative } from './load.js'
+export type { CpuInfo, GpuMemory, GpuReport } from './machine.js'
 export type {
   AdamWSpec,
   AttentionProbe,
   CancelToken,
-  CpuInfo,
   DType,
   EngineSpec,
   Generation,
-  GpuReport,
   ImageFeatures,
   ImageInput,
   ImageView,

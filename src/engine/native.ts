@@ -6,6 +6,7 @@
  */
 
 import type { Device, GemmBackend, PackWeights } from './device.js'
+import type { CpuInfo, GpuMemory, GpuReport } from './machine.js'
 import type { ObjectiveSpec } from './objectives.js'
 
 /** Arithmetic of matrix products: float32, or operands rounded to bfloat16 with float32 sums. */
@@ -316,39 +317,6 @@ export interface VerifyRow {
   /** The tolerance in words, for instance "abs 1e-4". */
   tolerance: string
   pass: boolean
-}
-
-/** The processor, the instruction sets it has, and the matrix-product kernels that follow. */
-export interface CpuInfo {
-  model: string
-  cores: number
-  isa: string[]
-  /** The in-tree kernel that would be chosen. */
-  kernel: string
-  /** Version of the oneDNN that was found, or the loader's message. */
-  onednn: { available: boolean; detail: string }
-}
-
-/** The GPUs that this process sees, or why there are none. */
-export interface GpuReport {
-  gpus: {
-    name: string
-    /** "sm_90" */
-    capability: string
-    totalBytes: number
-    /** Why it cannot be used; empty when it can. */
-    objection: string
-  }[]
-  /** Why there are none: no driver, a driver that is too old, no card, a build without CUDA. */
-  reason: string
-  /** The version of cuBLASLt that was found, or why it cannot be used. */
-  cublaslt: string
-}
-
-/** Bytes of a GPU's memory, with the context of this process already in use. */
-export interface GpuMemory {
-  freeBytes: number
-  totalBytes: number
 }
 
 export interface GemmBenchSpec {

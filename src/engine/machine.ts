@@ -1,0 +1,34 @@
+/** What the native module says of this machine. */
+
+/** The processor, the instruction sets it has, and the matrix-product kernels that follow. */
+export interface CpuInfo {
+  model: string
+  cores: number
+  isa: string[]
+  /** The in-tree kernel that would be chosen. */
+  kernel: string
+  /** Version of the oneDNN that was found, or the loader's message. */
+  onednn: { available: boolean; detail: string }
+}
+
+/** The GPUs that this process sees, or why there are none. */
+export interface GpuReport {
+  gpus: {
+    name: string
+    /** "sm_90" */
+    capability: string
+    totalBytes: number
+    /** Why it cannot be used; empty when it can. */
+    objection: string
+  }[]
+  /** Why there are none: no driver, a driver that is too old, no card, a build without CUDA. */
+  reason: string
+  /** The version of cuBLASLt that was found, or why it cannot be used. */
+  cublaslt: string
+}
+
+/** Bytes of a GPU's memory, with the context of this process already in use. */
+export interface GpuMemory {
+  freeBytes: number
+  totalBytes: number
+}
