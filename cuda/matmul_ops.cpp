@@ -84,10 +84,9 @@ void CudaOps::linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) {
 void CudaOps::lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout,
                           Tensor residual, Tensor h, Tensor y) {
   const int64_t out = w.rows(), in = w.cols(), tokens = x.rows(), rank = lora.a.rows();
-  require(is(x, tokens, in, type_) && is(w, out, in, type_) && is(lora.a, rank, in, DType::f32) &&
-              is(lora.b, out, rank, DType::f32) && is_either(h, tokens, rank, type_) &&
-              is_either(y, tokens, out, type_) && (!bias || is_f32(bias, out)) &&
-              (!residual || is_either(residual, tokens, out, type_)),
+  require(is(x, tokens, in, type_) && is(w, out, in, type_) && is(lora.a, rank, in, type_) &&
+              is(lora.b, out, rank, type_) && is_either(h, tokens, rank, type_) && is_either(y, tokens, out, type_) &&
+              (!bias || is_f32(bias, out)) && (!residual || is_either(residual, tokens, out, type_)),
           "lora_linear", {x, w, bias, lora.a, lora.b, residual, h, y});
 
   Gemm down = product(GemmForm::nt, tokens, rank, in, factor(x, dropout.rate > 0), factor(lora.a), h);
@@ -108,9 +107,9 @@ void CudaOps::lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView
                                    Tensor h, Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) {
   const int64_t out = w.rows(), in = w.cols(), tokens = x.rows(), rank = lora.a.rows();
   require(is(dy, tokens, out, type_) && is(x, tokens, in, type_) && is(w, out, in, type_) &&
-              is(lora.a, rank, in, DType::f32) && is(lora.b, out, rank, DType::f32) &&
-              is_either(h, tokens, rank, type_) && is_either(dh, tokens, rank, type_) && is(da, rank, in, DType::f32) &&
-              is(db, out, rank, DType::f32) && (!dx || is_either(dx, tokens, in, type_)),
+              is(lora.a, rank, in, type_) && is(lora.b, out, rank, type_) && is_either(h, tokens, rank, type_) &&
+              is_either(dh, tokens, rank, type_) && is(da, rank, in, DType::f32) && is(db, out, rank, DType::f32) &&
+              (!dx || is_either(dx, tokens, in, type_)),
           "lora_linear_backward", {dy, x, w, lora.a, lora.b, h, dh, da, db, dx});
   if (tokens == 0) return;  // nothing to add to dA and dB
 

@@ -100,14 +100,14 @@ export function floor({ bytes, flops }, card) {
 /** Memory of one step in bytes. */
 export function stepMemory(model, batch, rank, checkpointing) {
   const { matrices, vectors, vision } = weightParameters(model)
-  const adapter = 4 * adapterParameters(model, rank)
+  const parameters = adapterParameters(model, rank)
   const features = batch.images * model.vision.mergers * model.image_tokens * model.hidden * bf16
   const packed = packedBatch(model, batch)
   const { arenaBytes } = walkStep(model, packed, { rank, activation: bf16, checkpointing })
   const parts = {
     'weights (matrices bf16, vectors f32)': bf16 * (matrices + vision) + 4 * vectors,
-    'adapter, f32': adapter,
-    'gradients and two moments, f32': 3 * adapter,
+    'adapter, f32 and bf16': (4 + bf16) * parameters,
+    'gradients and two moments, f32': 3 * 4 * parameters,
     'encoded images': features,
     'activations, workspaces and logits (the arena)': arenaBytes,
   }
@@ -241,7 +241,7 @@ export function render(shapes, results) {
 Written by \`node bench/gpu/roofline.mjs\` from \`bench/gpu/shapes.json\`; do not edit. How to measure: \`README.md\`.
 
 An operation must read each input once, write each output once, and do the arithmetic of its matrix products; in bf16 mode
-activations and matrices are 2 bytes wide, adapters, statistics and loss 4. Its floor is the larger of bytes over the rate of
+activations and matrices are 2 bytes wide, statistics and loss 4, an adapter 2 where products read it. Its floor is the larger of bytes over the rate of
 a copy and arithmetic over the rate of a matrix product. No implementation of these operations goes below it; a fusion of two
 of them may.
 

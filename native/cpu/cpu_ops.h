@@ -71,7 +71,7 @@ class CpuOps final : public Ops {
   void preference_backward(Tensor z, Tensor zr, int64_t first_column, Tensor rows, Tensor targets,
                            Tensor coefficients) override;
   std::vector<SampledToken> sample(Tensor logits, const SamplingRule& rule, std::span<const double> uniforms) override;
-  double adamw(const AdamW& settings, Tensor param, Tensor grad, Tensor m, Tensor v) override;
+  double adamw(const AdamW& settings, Tensor param, Tensor rounded, Tensor grad, Tensor m, Tensor v) override;
   double norm(Tensor x) override;
 
  private:

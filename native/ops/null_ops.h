@@ -86,7 +86,7 @@ class NullOps final : public Ops {
   std::vector<SampledToken> sample(Tensor logits, const SamplingRule&, std::span<const double>) override {
     return std::vector<SampledToken>(static_cast<size_t>(logits.rows()));
   }
-  double adamw(const AdamW&, Tensor, Tensor, Tensor, Tensor) override { return 0; }
+  double adamw(const AdamW&, Tensor, Tensor, Tensor, Tensor, Tensor) override { return 0; }
   double norm(Tensor) override { return 0; }
 
  private:

@@ -5,7 +5,8 @@
 //   - Matrices are row-major. T tokens (packed, no padding), H hidden, V vocabulary, P gathered rows, r LoRA rank,
 //     n heads, n_kv key/value heads, d head width.
 //   - Activations and their gradients have the device's `activation_type()`: f32 on a CPU; f32, or bf16 in bf16
-//     mode, on a GPU. Adapters, their gradients, statistics (rstd, lse, delta) and all loss math are f32 or wider.
+//     mode, on a GPU. Adapters, their gradients, statistics (rstd, lse, delta) and all loss math are f32 or wider;
+//     products read adapters rounded to the activation type (model/parameters.h).
 //   - A weight is used as `adopt` left it. In bf16 mode the operands of matrix products are rounded to bf16; their sums
 //     are f32.
 //   - An output is overwritten unless the comment says `+=`.
@@ -77,7 +78,7 @@ struct PreparedPlan {
   Tensor spans, ranges, key_row, query_tiles, key_tiles, key_spans;
 };
 
-/// One adapted linear: A [r, in], B [out, r], f32; `scale` is alpha/r or alpha/sqrt(r).
+/// One adapted linear: A [r, in], B [out, r] of the activation type; `scale` is alpha/r or alpha/sqrt(r).
 struct LoraView {
   Tensor a, b;
   float scale = 0;
@@ -215,9 +216,10 @@ class Ops {
 
   // --- optimizer --------------------------------------------------------------------------------------------------
   /// AdamW with decoupled weight decay (Loshchilov & Hutter 2019, as torch.optim.AdamW) on gradients clipped by their
-  /// global L2 norm (as torch.nn.utils.clip_grad_norm_); all tensors flat f32 of one size. The norm is summed in
-  /// float64 in a fixed order and returned as it was before clipping; when it is not finite nothing changes.
-  virtual double adamw(const AdamW& settings, Tensor param, Tensor grad, Tensor m, Tensor v) = 0;
+  /// global L2 norm (as torch.nn.utils.clip_grad_norm_); all tensors flat f32 of one size, but for `rounded`, which is
+  /// of the activation type and receives the new param; empty where that is f32. The norm is summed in float64 in a
+  /// fixed order and returned as it was before clipping; when it is not finite nothing changes.
+  virtual double adamw(const AdamW& settings, Tensor param, Tensor rounded, Tensor grad, Tensor m, Tensor v) = 0;
   /// L2 norm of x [n] f32, summed in float64 in a fixed order: finite exactly when every element is.
   virtual double norm(Tensor x) = 0;
 

@@ -71,7 +71,7 @@ Case cases::lora_linear(const Target& target, Linear s, int64_t rank, const Drop
                         DType y_type) {
   Case c{"lora_linear " + by({s.tokens, s.out, s.in, rank}),
          {input("x", target.activation, {s.tokens, s.in}), input("w", target.matrix, {s.out, s.in}),
-          input("a", DType::f32, {rank, s.in}), input("b", DType::f32, {s.out, rank}),
+          input("a", target.activation, {rank, s.in}), input("b", target.activation, {s.out, rank}),
           output("h", target.activation, {s.tokens, rank}), output("y", y_type, {s.tokens, s.out})},
          [dropout](Ops& ops, Tensors& t) {
            ops.lora_linear(t["x"], t["w"], t["bias"], adapter(t), dropout, t["residual"], t["h"], t["y"]);
@@ -104,8 +104,8 @@ Case cases::lora_linear_backward(const Target& target, Linear s, int64_t rank, c
   const bool accumulate = form == Dx::accumulated;
   Case c{"lora_linear_backward " + by({s.tokens, s.out, s.in, rank}),
          {input("dy", target.activation, {s.tokens, s.out}), input("x", target.activation, {s.tokens, s.in}),
-          input("w", target.matrix, {s.out, s.in}), input("a", DType::f32, {rank, s.in}),
-          input("b", DType::f32, {s.out, rank}), input("h", target.activation, {s.tokens, rank}),
+          input("w", target.matrix, {s.out, s.in}), input("a", target.activation, {rank, s.in}),
+          input("b", target.activation, {s.out, rank}), input("h", target.activation, {s.tokens, rank}),
           output("dh", target.activation, {s.tokens, rank}), both("da", DType::f32, {rank, s.in}),
           both("db", DType::f32, {s.out, rank})},
          [=](Ops& ops, Tensors& t) {
