@@ -11,10 +11,10 @@
 #include <algorithm>
 #include <string>
 
+#include "cuda/dropout.cuh"
 #include "cuda/gemm.h"
 #include "cuda/gpu.h"
 #include "cuda/mma.cuh"
-#include "cuda/philox.cuh"
 #include "cuda/vector.cuh"
 #include "tensor/error.h"
 
@@ -440,7 +440,7 @@ GemmArguments gemm_arguments(const Gemm& gemm) {
   args.low_a = a(gemm.low_a, gemm.rank), args.low_b = b(gemm.low_b, gemm.rank);
   args.low_a.direct = args.low_b.direct = false;
   args.alpha = gemm.alpha, args.low_scale = gemm.low_scale;
-  args.low_masked = gemm.low_masked && gemm.mask.rate > 0;
+  args.low_masked = gemm.low_masked;
   args.mask = gemm.mask;
   args.bias = gemm.bias;
   args.residual = gemm.residual;

@@ -36,10 +36,10 @@ class CpuOps final : public Ops {
   // Every operation of ops.h, as in cuda/cuda_ops.h: the compiler holds both lists against it.
   void linear(Tensor x, Tensor w, Tensor bias, Tensor residual, Tensor y) override;
   void linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) override;
-  void lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout, Tensor residual,
-                   Tensor h, Tensor y) override;
-  void lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout, Tensor h,
-                            Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) override;
+  void lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout, Tensor mask,
+                   Tensor residual, Tensor h, Tensor y) override;
+  void lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout, Tensor mask,
+                            Tensor h, Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) override;
 
   void embedding(Tensor ids, Tensor table, Tensor y) override;
   void gather_rows(Tensor x, Tensor rows, Tensor y) override;

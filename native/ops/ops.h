@@ -106,8 +106,8 @@ class Ops {
   /// True when the operations only pretend (see null_ops.h): results must not be looked at.
   virtual bool dry() const { return false; }
   virtual DType activation_type() const { return DType::f32; }
-  /// True where memory belongs to a device of its own: the arena is then sized once before the first step, and plans
-  /// need tables.
+  /// True where memory belongs to a device of its own: the arena is then sized once before the first step, plans need
+  /// tables, and dropout masks are drawn once and stored.
   virtual bool is_gpu() const { return false; }
   /// Which weights are packed once for its products; a GPU packs none.
   virtual const WeightPacking& weight_packing() const {
@@ -134,14 +134,20 @@ class Ops {
   /// dx[T,in] = dy[T,out] W[out,in] + (accumulate ? dx : 0). W is frozen: there is no dW. dy and dx may be f32 whatever
   /// the activation type (dL/dlogits, and the sum over vocabulary chunks).
   virtual void linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) = 0;
-  /// h[T,r] = drop(x) A^T;  y[T,out] = x W^T + bias + scale * h B^T + residual. `h` is kept for backward; `bias` and
-  /// `residual` may be empty.
-  virtual void lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout,
+  /// The mask of `dropout` on x[T,in] for a GPU, forward and backward: i32 [T, mask_words(in)], where bit j % 32 of
+  /// word j / 32 is set when element j of its row is kept. A CPU has none.
+  virtual void draw_mask(const Dropout&, Tensor mask) {
+    throw Error(Code::internal, "this device draws dropout masks again and stores none: " + mask.describe());
+  }
+  /// h[T,r] = drop(x) A^T;  y[T,out] = x W^T + bias + scale * h B^T + residual. `h` and `mask` (of draw_mask; empty on
+  /// a CPU and without dropout) are kept for backward; `bias` and `residual` may be empty.
+  virtual void lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout, Tensor mask,
                            Tensor residual, Tensor h, Tensor y) = 0;
   /// dh[T,r] = scale * dy B (a workspace);  dB += scale * dy^T h;  dA += dh^T drop(x);
   /// dx = dy W + mask * (dh A) + (accumulate ? dx : 0) unless `dx` is empty.
   virtual void lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout,
-                                    Tensor h, Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) = 0;
+                                    Tensor mask, Tensor h, Tensor dh, Tensor da, Tensor db, Tensor dx,
+                                    bool accumulate) = 0;
 
   // --- rows ---------------------------------------------------------------------------------------------------
   /// y[i] = table[ids[i]].

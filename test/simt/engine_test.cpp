@@ -204,6 +204,29 @@ TEST("gpu engine: the plan is the arena of the real step, in one block, and a st
   }
 }
 
+TEST("gpu engine: stored dropout masks are the CPU's, recomputed layers draw them again, and the plan counts them") {
+  const auto gradient = [](const DeviceSpec& device, bool checkpointing) {
+    EngineSpec spec = spec_of(ComputeType::f32, 0);
+    spec.device = device;
+    spec.checkpointing = checkpointing;
+    spec.lora = lora_spec(1);  // its dropout; the rest is the folder's
+    Engine engine(spec);
+    Problem problem(engine);
+    const PlanStats plan = engine.plan(problem.pairs, problem.objective, single_step);
+    engine.arena().reset_peak();
+    problem.accumulate(problem.pairs);
+    if (engine.ops().is_gpu()) CHECK(plan.activation_bytes == engine.arena().peak_bytes());
+    return problem.gradient();
+  };
+  const DeviceSpec gpu = spec_of(ComputeType::f32, 0).device;
+  const std::vector<float> stored = gradient(gpu, false), cpu = gradient(cpu_spec(), false);
+  CHECK(same_bits(gradient(gpu, true), stored));
+  // f32 sums in another order; a mask that differs in one of a hundred places would be off by about a tenth of this
+  // norm.
+  const int64_t n = static_cast<int64_t>(stored.size());
+  CHECK(distance(stored.data(), cpu.data(), n) <= 1e-4 * norm(cpu.data(), n));
+}
+
 TEST("gpu engine: the order of threads and the moment of copies change no bit of a step") {
   std::vector<std::vector<float>> gradients;
   const simt::Options start = simt::options();
