@@ -51,10 +51,11 @@ class CudaOps final : public Ops {
 
   void linear(Tensor x, Tensor w, Tensor bias, Tensor residual, Tensor y) override;
   void linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) override;
-  void lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout, Tensor residual,
-                   Tensor h, Tensor y) override;
-  void lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout, Tensor h,
-                            Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) override;
+  void draw_mask(const Dropout& dropout, Tensor mask) override;
+  void lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout, Tensor mask,
+                   Tensor residual, Tensor h, Tensor y) override;
+  void lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout, Tensor mask,
+                            Tensor h, Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) override;
 
   void embedding(Tensor ids, Tensor table, Tensor y) override;
   void gather_rows(Tensor x, Tensor rows, Tensor y) override;
@@ -86,7 +87,7 @@ class CudaOps final : public Ops {
   void preference_backward(Tensor z, Tensor zr, int64_t first_column, Tensor rows, Tensor targets,
                            Tensor coefficients) override;
   std::vector<SampledToken> sample(Tensor logits, const SamplingRule& rule, std::span<const double> uniforms) override;
-  double adamw(const AdamW& settings, Tensor param, Tensor grad, Tensor m, Tensor v) override;
+  double adamw(const AdamW& settings, Tensor param, Tensor rounded, Tensor grad, Tensor m, Tensor v) override;
   double norm(Tensor x) override;
 
  private:

@@ -345,7 +345,7 @@ GemmArguments gemm_arguments(const Gemm& gemm) {
   args.a = a(gemm.a, gemm.k), args.b = b(gemm.b, gemm.k);
   args.low_a = a(gemm.low_a, gemm.rank), args.low_b = b(gemm.low_b, gemm.rank);
   args.alpha = gemm.alpha, args.low_scale = gemm.low_scale;
-  args.low_masked = gemm.low_masked && gemm.mask.rate > 0;
+  args.low_masked = gemm.low_masked;
   args.mask = gemm.mask;
   args.bias = gemm.bias;
   args.residual = gemm.residual;

@@ -19,13 +19,12 @@
 
 namespace fire::cuda {
 
-/// A dropout as kernels take it. Element (row, column) is kept unless uniform24 of word column % 4 of the block counted
-/// by (column / 4, row, module << 4 | stream, pass) is less than `rate`; what is kept is multiplied by `keep` = 1 / (1
-/// - rate).
+/// A dropout as products take it: bits[rows, words] of cuda/dropout.h. What is kept is multiplied by `keep` = 1 / (1 -
+/// rate).
 struct DropoutMask {
-  float rate = 0, keep = 1;
-  uint64_t seed = 0;
-  uint32_t module = 0, pass = 0;
+  const uint32_t* bits = nullptr;
+  uint32_t rows = 0, words = 0;
+  float keep = 1;
 };
 
 /// How the factors lie in memory (all row-major and contiguous).

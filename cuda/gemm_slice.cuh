@@ -9,9 +9,9 @@
 
 #include <algorithm>
 
+#include "cuda/dropout.cuh"
 #include "cuda/gemm.h"
 #include "cuda/gpu.h"
-#include "cuda/philox.cuh"
 #include "cuda/vector.cuh"
 
 namespace fire::cuda::detail {

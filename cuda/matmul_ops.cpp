@@ -2,6 +2,7 @@
 #include "cuda/checks.h"
 #include "cuda/cublaslt.h"
 #include "cuda/cuda_ops.h"
+#include "cuda/dropout.h"
 #include "cuda/gemm.h"
 
 namespace fire::cuda {
@@ -18,7 +19,14 @@ bool is_either(const Tensor& t, int64_t rows, int64_t cols, DType activation) {
 
 GemmFactor factor(const Tensor& t, bool dropped = false) { return {t.data(), t.dtype(), dropped}; }
 
-DropoutMask mask_of(const Dropout& d) { return {d.rate, 1.0f / (1.0f - d.rate), d.seed, d.module, d.pass}; }
+bool is_mask(const Tensor& mask, const Dropout& dropout, const Tensor& x) {
+  return dropout.rate == 0 || is(mask, x.rows(), mask_words(x.cols()), DType::i32);
+}
+
+DropoutMask mask_of(const Dropout& dropout, const Tensor& mask) {
+  return {static_cast<const uint32_t*>(mask.data()), static_cast<uint32_t>(mask.rows()),
+          static_cast<uint32_t>(mask.cols()), 1.0f / (1.0f - dropout.rate)};
+}
 
 void add_residual(Gemm& gemm, const Tensor& residual) {
   if (!residual) return;
@@ -85,17 +93,21 @@ void CudaOps::linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) {
   multiply_weight(gemm);
 }
 
-void CudaOps::lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout,
+void CudaOps::draw_mask(const Dropout& dropout, Tensor mask) {
+  launch_draw_mask(stream_, dropout, mask.rows(), mask.cols(), reinterpret_cast<uint32_t*>(mask.i32()));
+}
+
+void CudaOps::lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout, Tensor mask,
                           Tensor residual, Tensor h, Tensor y) {
   const int64_t out = w.rows(), in = w.cols(), tokens = x.rows(), rank = lora.a.rows();
-  require(is(x, tokens, in, type_) && is(w, out, in, type_) && is(lora.a, rank, in, DType::f32) &&
-              is(lora.b, out, rank, DType::f32) && is_either(h, tokens, rank, type_) &&
-              is_either(y, tokens, out, type_) && (!bias || is_f32(bias, out)) &&
-              (!residual || is_either(residual, tokens, out, type_)),
-          "lora_linear", {x, w, bias, lora.a, lora.b, residual, h, y});
+  require(is(x, tokens, in, type_) && is(w, out, in, type_) && is(lora.a, rank, in, type_) &&
+              is(lora.b, out, rank, type_) && is_either(h, tokens, rank, type_) && is_either(y, tokens, out, type_) &&
+              (!bias || is_f32(bias, out)) && (!residual || is_either(residual, tokens, out, type_)) &&
+              is_mask(mask, dropout, x),
+          "lora_linear", {x, w, bias, lora.a, lora.b, mask, residual, h, y});
 
   Gemm down = product(GemmForm::nt, tokens, rank, in, factor(x, dropout.rate > 0), factor(lora.a), h);
-  down.mask = mask_of(dropout);
+  down.mask = mask_of(dropout, mask);
   multiply(down);
 
   Gemm gemm = product(GemmForm::nt, tokens, out, in, factor(x), factor(w), y);
@@ -109,13 +121,13 @@ void CudaOps::lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora,
 }
 
 void CudaOps::lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout,
-                                   Tensor h, Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) {
+                                   Tensor mask, Tensor h, Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) {
   const int64_t out = w.rows(), in = w.cols(), tokens = x.rows(), rank = lora.a.rows();
   require(is(dy, tokens, out, type_) && is(x, tokens, in, type_) && is(w, out, in, type_) &&
-              is(lora.a, rank, in, DType::f32) && is(lora.b, out, rank, DType::f32) &&
-              is_either(h, tokens, rank, type_) && is_either(dh, tokens, rank, type_) && is(da, rank, in, DType::f32) &&
-              is(db, out, rank, DType::f32) && (!dx || is_either(dx, tokens, in, type_)),
-          "lora_linear_backward", {dy, x, w, lora.a, lora.b, h, dh, da, db, dx});
+              is(lora.a, rank, in, type_) && is(lora.b, out, rank, type_) && is_either(h, tokens, rank, type_) &&
+              is_either(dh, tokens, rank, type_) && is(da, rank, in, DType::f32) && is(db, out, rank, DType::f32) &&
+              (!dx || is_either(dx, tokens, in, type_)) && is_mask(mask, dropout, x),
+          "lora_linear_backward", {dy, x, w, lora.a, lora.b, mask, h, dh, da, db, dx});
   if (tokens == 0) return;  // nothing to add to dA and dB
 
   Gemm down = product(GemmForm::nn, tokens, rank, out, factor(dy), factor(lora.b), dh);
@@ -128,7 +140,7 @@ void CudaOps::lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView
   multiply(b);
 
   Gemm a = product(GemmForm::tn, rank, in, tokens, factor(dh), factor(x, dropout.rate > 0), da);
-  a.mask = mask_of(dropout);
+  a.mask = mask_of(dropout, mask);
   add_residual(a, da);
   multiply(a);
 
@@ -138,7 +150,7 @@ void CudaOps::lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView
   gemm.low_a = factor(dh);
   gemm.low_b = factor(lora.a);
   gemm.low_masked = dropout.rate > 0;
-  gemm.mask = mask_of(dropout);
+  gemm.mask = mask_of(dropout, mask);
   if (accumulate) add_residual(gemm, dx);
   multiply_weight(gemm);
 }

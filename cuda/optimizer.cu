@@ -32,9 +32,9 @@ __global__ void __launch_bounds__(threads)
 
 template <bool Vector>
 __global__ void __launch_bounds__(threads)
-    update_kernel(AdamWCoefficients c, double max_grad_norm, float* __restrict__ param, const float* __restrict__ grad,
-                  float* __restrict__ m, float* __restrict__ v, int64_t size, const double* __restrict__ parts,
-                  int part_count, double* __restrict__ norm_out) {
+    update_kernel(AdamWCoefficients c, double max_grad_norm, float* __restrict__ param, bf16* __restrict__ rounded,
+                  const float* __restrict__ grad, float* __restrict__ m, float* __restrict__ v, int64_t size,
+                  const double* __restrict__ parts, int part_count, double* __restrict__ norm_out) {
   SHARED(double, scratch, threads / warp_size);
   double squares = 0;
   for (int i = static_cast<int>(threadIdx.x); i < part_count; i += threads) squares += parts[i];
@@ -62,6 +62,7 @@ __global__ void __launch_bounds__(threads)
     store_chunk<Vector>(m + at, count, m_new);
     store_chunk<Vector>(v + at, count, v_new);
     store_chunk<Vector>(param + at, count, p_new);
+    if (rounded != nullptr) store_chunk<Vector>(rounded + at, count, p_new);
   }
 }
 
@@ -79,14 +80,14 @@ void launch_sum_of_squares(Stream stream, const float* x, int64_t size, double* 
   });
 }
 
-void launch_adamw(Stream stream, float* param, const float* grad, float* m, float* v, double* workspace, int64_t size,
-                  const AdamW& settings) {
+void launch_adamw(Stream stream, float* param, bf16* rounded, const float* grad, float* m, float* v, double* workspace,
+                  int64_t size, const AdamW& settings) {
   const int64_t blocks = std::max<int64_t>(1, (size + block_stride - 1) / block_stride);
   const dim3 grid(static_cast<unsigned>(std::min<int64_t>(blocks, 4096)));
   launch_sum_of_squares(stream, grad, size, workspace);
-  with_flag(aligned(param, grad, m, v), [&](auto vector) {
+  with_flag(aligned(param, rounded, grad, m, v), [&](auto vector) {
     gpu::launch("adamw", grid, dim3(threads), 0, stream, update_kernel<decltype(vector)::value>,
-                AdamWCoefficients(settings), settings.max_grad_norm, param, grad, m, v, size, workspace,
+                AdamWCoefficients(settings), settings.max_grad_norm, param, rounded, grad, m, v, size, workspace,
                 norm_parts(size), workspace + most_norm_parts);
   });
 }

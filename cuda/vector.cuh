@@ -89,6 +89,12 @@ __device__ inline void store_vectors(bf16* to, const float (&values)[N]) {
                    ptx::pack_bf16x2(values[i + 4], values[i + 5]), ptx::pack_bf16x2(values[i + 6], values[i + 7]));
 }
 
+/// Beside four floats.
+__device__ inline void store_vectors(bf16* to, const float (&values)[4]) {
+  *reinterpret_cast<uint2*>(to) =
+      make_uint2(ptx::pack_bf16x2(values[0], values[1]), ptx::pack_bf16x2(values[2], values[3]));
+}
+
 }  // namespace detail
 
 /// The first `count` of the values, as T.

@@ -147,7 +147,9 @@ class Cases {
   void optimizer() {
     const int64_t count = s.adapter_parameters();
     // Gradients are read twice: the update needs their norm.
-    add("adamw", by({count}), {32 * product({count})}, cases::adamw({1e-6, 0.9, 0.999, 1e-8, 0, 1, 1}, count));
+    const bool rounded = type == DType::bf16;
+    add("adamw", by({count}), {(rounded ? 34 : 32) * product({count})},
+        cases::adamw({1e-6, 0.9, 0.999, 1e-8, 0, 1, 1}, count, rounded));
   }
 
   /// One token of `decode` sequences at once, each with a prompt of the batch's length behind it.

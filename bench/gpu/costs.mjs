@@ -19,17 +19,18 @@ export const costs = (a) => ({
       4 * (bias ? n : 0),
     flops: 2 * times(m, n, k),
   }),
-  lora: (m, n, k, r, { residual = false } = {}) => ({
+  /** `dropped`: with a mask, a bit an element of x. */
+  lora: (m, n, k, r, { residual = false, dropped = false } = {}) => ({
     bytes:
-      a * (times(m, k) + times(n, k) + times(m, r) + times(m, n) * (residual ? 2 : 1)) +
-      4 * (times(r, k) + times(n, r)),
+      a * (times(m, k) + times(n, k) + times(m, r) + times(m, n) * (residual ? 2 : 1) + times(r, k) + times(n, r)) +
+      (dropped ? 4 * times(m, Math.ceil(k / 32)) : 0),
     flops: 2 * (times(m, n, k) + times(m, k, r) + times(m, n, r)),
   }),
   /** dx [m, k] may be absent: below the first layer nothing trains. */
   loraBackward: (m, n, k, r, { dx = true, accumulate = false } = {}) => ({
     bytes:
       a * (times(m, n) + times(m, k) + times(2, m, r) + (dx ? times(n, k) + times(m, k) * (accumulate ? 2 : 1) : 0)) +
-      12 * (times(r, k) + times(n, r)),
+      (8 + a) * (times(r, k) + times(n, r)),
     flops: 2 * (times(m, k, r) + times(2, m, n, r) + (dx ? times(m, n, k) + times(m, k, r) : 0)),
   }),
   embedding: (t, h) => ({ bytes: a * times(2, t, h) + 4 * t, flops: 0 }),
@@ -70,8 +71,8 @@ export const costs = (a) => ({
     flops: 0,
   }),
   preferenceBackward: (p, v, targets) => ({ bytes: 12 * times(p, v) + 24 * p + 12 * targets, flops: 0 }),
-  /** Gradients are read twice: the update needs their norm. */
-  adamw: (count) => ({ bytes: 32 * count, flops: 0 }),
+  /** Gradients are read twice: the update needs their norm. In bf16 the parameters are written in both types. */
+  adamw: (count) => ({ bytes: (32 + (a < 4 ? a : 0)) * count, flops: 0 }),
   zero: (count) => ({ bytes: 4 * count, flops: 0 }),
   sample: (rows, v) => ({ bytes: 4 * times(rows, v), flops: 0 }),
 })

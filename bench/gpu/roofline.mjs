@@ -52,7 +52,7 @@ export function kernelCases(model, batch, rank) {
     ['linear down', [t, h, i], cost.linear(t, h, i, { residual: true })],
     ['lora_linear q', [t, q, h, rank], cost.lora(t, q, h, rank)],
     ['lora_linear gate', [t, i, h, rank], cost.lora(t, i, h, rank)],
-    ['lora_linear gate, dropout', [t, i, h, rank], cost.lora(t, i, h, rank)],
+    ['lora_linear gate, dropout', [t, i, h, rank], cost.lora(t, i, h, rank, { dropped: true })],
     ['lora_linear down', [t, h, i, rank], cost.lora(t, h, i, rank, { residual: true })],
     ['lora_linear_backward q', [t, q, h, rank], cost.loraBackward(t, q, h, rank, { accumulate: true })],
     ['lora_linear_backward gate', [t, i, h, rank], cost.loraBackward(t, i, h, rank)],
@@ -100,7 +100,7 @@ export function floor({ bytes, flops }, card) {
 /** Memory of one step in bytes. */
 export function stepMemory(model, batch, rank, checkpointing) {
   const { matrices, vectors, vision } = weightParameters(model)
-  const adapter = 4 * adapterParameters(model, rank)
+  const parameters = adapterParameters(model, rank)
   const features = batch.images * model.vision.mergers * model.image_tokens * model.hidden * bf16
   const packed = packedBatch(model, batch)
   const { arenaBytes } = walkStep(model, packed, { rank, activation: bf16, checkpointing })
@@ -108,8 +108,8 @@ export function stepMemory(model, batch, rank, checkpointing) {
   const room = Math.ceil((arenaBytes + Math.floor(arenaBytes / 32)) / 2 ** 21) * 2 ** 21 - arenaBytes
   const parts = {
     'weights (matrices bf16, vectors f32)': bf16 * (matrices + vision) + 4 * vectors,
-    'adapter, f32': adapter,
-    'gradients and two moments, f32': 3 * adapter,
+    'adapter, f32 and bf16': (4 + bf16) * parameters,
+    'gradients and two moments, f32': 3 * 4 * parameters,
     'encoded images': features,
     'activations, workspaces and logits (the arena)': arenaBytes,
     'room in the arena, workspaces beside it': room + 2 ** 24,
@@ -261,9 +261,9 @@ export function render(shapes, results) {
 Written by \`node bench/gpu/roofline.mjs\` from \`bench/gpu/shapes.json\`; do not edit. How to measure: \`README.md\`.
 
 An operation must read each input once, write each output once, and do the arithmetic of its matrix products; in bf16 mode
-activations and matrices are 2 bytes wide, adapters, statistics and loss 4. Its floor is the larger of bytes over the rate of
-a copy and arithmetic over the rate of a matrix product. No implementation of these operations goes below it; a fusion of two
-of them may.
+activations and matrices are 2 bytes wide, statistics and loss 4, an adapter 2 where products read it. Its floor is the larger
+of bytes over the rate of a copy and arithmetic over the rate of a matrix product. No implementation of these operations goes
+below it; a fusion of two of them may.
 
 ${table(
   ['ceiling', ...cards.map(({ name }) => name)],

@@ -38,10 +38,10 @@ class CpuOps final : public Ops {
   // Every operation of ops.h, as in cuda/cuda_ops.h: the compiler holds both lists against it.
   void linear(Tensor x, Tensor w, Tensor bias, Tensor residual, Tensor y) override;
   void linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) override;
-  void lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout, Tensor residual,
-                   Tensor h, Tensor y) override;
-  void lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout, Tensor h,
-                            Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) override;
+  void lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout, Tensor mask,
+                   Tensor residual, Tensor h, Tensor y) override;
+  void lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout, Tensor mask,
+                            Tensor h, Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) override;
 
   void embedding(Tensor ids, Tensor table, Tensor y) override;
   void gather_rows(Tensor x, Tensor rows, Tensor y) override;
@@ -73,7 +73,7 @@ class CpuOps final : public Ops {
   void preference_backward(Tensor z, Tensor zr, int64_t first_column, Tensor rows, Tensor targets,
                            Tensor coefficients) override;
   std::vector<SampledToken> sample(Tensor logits, const SamplingRule& rule, std::span<const double> uniforms) override;
-  double adamw(const AdamW& settings, Tensor param, Tensor grad, Tensor m, Tensor v) override;
+  double adamw(const AdamW& settings, Tensor param, Tensor rounded, Tensor grad, Tensor m, Tensor v) override;
   double norm(Tensor x) override;
 
  private:

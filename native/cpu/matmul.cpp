@@ -64,8 +64,8 @@ void CpuOps::linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) {
         dx.f32(), w.cols());
 }
 
-void CpuOps::lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout, Tensor residual,
-                         Tensor h, Tensor y) {
+void CpuOps::lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout, Tensor,
+                         Tensor residual, Tensor h, Tensor y) {
   linear(x, w, bias, {}, y);
   const int64_t tokens = x.rows(), in = x.cols(), r = lora.a.rows(), out = lora.b.rows();
   if (dropout.rate > 0) {
@@ -80,8 +80,8 @@ void CpuOps::lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, 
   if (residual) add(residual, y);
 }
 
-void CpuOps::lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout, Tensor h,
-                                  Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) {
+void CpuOps::lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout, Tensor,
+                                  Tensor h, Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) {
   if (dx) linear_backward(dy, w, dx, accumulate);
   const int64_t tokens = x.rows(), in = x.cols(), r = lora.a.rows(), out = lora.b.rows();
   gemm_(out, r, tokens, lora.scale, transposed(dy), plain(h), 1.0f, db.f32(), r);

@@ -38,9 +38,9 @@ double CpuOps::norm(Tensor x) {
   return std::sqrt(squares);
 }
 
-double CpuOps::adamw(const AdamW& s, Tensor param, Tensor grad, Tensor m, Tensor v) {
+double CpuOps::adamw(const AdamW& s, Tensor param, Tensor rounded, Tensor grad, Tensor m, Tensor v) {
   const int64_t size = param.size();
-  if (grad.size() != size || m.size() != size || v.size() != size)
+  if (rounded || grad.size() != size || m.size() != size || v.size() != size)
     throw Error(Code::internal, "adamw of " + param.describe() + " with " + grad.describe());
   const double norm = this->norm(grad);
   if (!std::isfinite(norm)) return norm;

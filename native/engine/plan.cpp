@@ -162,8 +162,8 @@ PlanStats plan_step(const Context& context, const SafeTensors& file, const PlanA
   const size_t models = objective.needs_reference() ? 2 : 1;
   PlanStats plan;
   plan.weight_bytes = dry.weights.bytes;
-  plan.adapter_bytes = adapters.policy.param().bytes();
-  if (adapters.reference) plan.adapter_bytes += adapters.reference->param().bytes();
+  plan.adapter_bytes = adapters.policy.parameters().bytes();
+  if (adapters.reference) plan.adapter_bytes += adapters.reference->parameters().bytes();
   plan.optimizer_bytes = Optimizer::bytes(adapters.policy);
   plan.activation_bytes = arena.peak_bytes();
   plan.logits_bytes =

@@ -174,8 +174,10 @@ LayerActivations Decoder::allocate_layer(const Frame& frame, int64_t layer) cons
   a.up = ops_.activation(arena_, {rows, config_.intermediate_size});
   for (const Proj p : all_projs) {
     if (!frame.module(layer, p)) continue;
-    const bool all_rows = p == Proj::k || p == Proj::v;
-    a.h[static_cast<size_t>(p)] = ops_.activation(arena_, {all_rows ? tokens : rows, frame.pass.adapter->spec().rank});
+    const int64_t inputs = p == Proj::k || p == Proj::v ? tokens : rows;
+    a.h[static_cast<size_t>(p)] = ops_.activation(arena_, {inputs, frame.pass.adapter->spec().rank});
+    if (ops_.is_gpu() && dropout(frame, layer, p).rate > 0)
+      a.mask[static_cast<size_t>(p)] = arena_.take(DType::i32, {inputs, mask_words(in_features(p, config_))});
   }
   return a;
 }
@@ -265,7 +267,10 @@ void Decoder::project(const Frame& frame, int64_t layer, Proj proj, Tensor x, Te
   const LinearWeights& w = weights_.layers[static_cast<size_t>(layer)][proj];
   const LoraModule* m = frame.module(layer, proj);
   if (!m) return ops_.linear(x, w.weight, w.bias, residual, y);
-  ops_.lora_linear(x, w.weight, w.bias, frame.pass.adapter->view(*m), dropout(frame, layer, proj), residual,
+  const Dropout dropout = this->dropout(frame, layer, proj);
+  const Tensor mask = a.mask[static_cast<size_t>(proj)];
+  if (mask) ops_.draw_mask(dropout, mask);
+  ops_.lora_linear(x, w.weight, w.bias, frame.pass.adapter->view(*m), dropout, mask, residual,
                    a.h[static_cast<size_t>(proj)], y);
 }
 

@@ -68,7 +68,8 @@ struct LayerActivations {
   Tensor o, lse;          // [R, n, d], [R, n]
   Tensor x_mid;           // [R, H] after the attention residual
   Tensor gate, up;        // [R, I]
-  std::array<Tensor, proj_count> h;  // LoRA's x A^T, [rows, r]
+  std::array<Tensor, proj_count> h;     // LoRA's x A^T, [rows, r]
+  std::array<Tensor, proj_count> mask;  // of dropout, where it is stored: see Ops::draw_mask
 };
 
 /// Activations of a whole pass, in arena order.

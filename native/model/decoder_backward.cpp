@@ -116,8 +116,8 @@ void Decoder::project_backward(const Frame& frame, int64_t layer, Proj proj, Ten
   Arena::Scope scope(arena_);
   const Tensor h = a.h[static_cast<size_t>(proj)], dh = ops_.activation(arena_, {h.rows(), h.cols()});
   const Adapter& adapter = *frame.pass.adapter;
-  ops_.lora_linear_backward(dy, x, w, adapter.view(*m), dropout(frame, layer, proj), h, dh,
-                            adapter.a_of(frame.gradient, *m), adapter.b_of(frame.gradient, *m), dx, accumulate);
+  ops_.lora_linear_backward(dy, x, w, adapter.view(*m), dropout(frame, layer, proj), a.mask[static_cast<size_t>(proj)],
+                            h, dh, adapter.a_of(frame.gradient, *m), adapter.b_of(frame.gradient, *m), dx, accumulate);
 }
 
 }  // namespace fire

@@ -149,12 +149,11 @@ Adapter::Adapter(Ops& ops, const TextConfig& text, const LoraSpec& spec, std::ve
     : ops_(ops),
       spec_(spec),
       modules_(std::move(modules)),
-      param_(ops, DType::f32, {modules_.back().b_begin + spec.rank * modules_.back().out}) {
+      parameters_(ops, modules_.back().b_begin + spec.rank * modules_.back().out) {
   index_.assign(static_cast<size_t>(text.layers), {});
   for (auto& row : index_) row.fill(-1);
   for (size_t i = 0; i < modules_.size(); ++i)
     index_[static_cast<size_t>(modules_[i].layer)][static_cast<size_t>(modules_[i].proj)] = static_cast<int32_t>(i);
-  ops_.zero(param());
 }
 
 Adapter::Adapter(Ops& ops, const TextConfig& text, const LoraSpec& spec)
@@ -171,7 +170,7 @@ Adapter::Adapter(Ops& ops, const TextConfig& text, const LoraSpec& spec)
                              static_cast<uint32_t>(RngStream::lora_init), static_cast<uint32_t>(index)});
       host[i] = (2.0f * uniform24(bits[0]) - 1.0f) * bound;
     }
-    ops_.upload(host.data(), a_of(param(), m));  // B is zero already
+    parameters_.assign(m.a_begin, spec.rank * m.in, host.data());  // B is zero already
   }
 }
 
@@ -266,8 +265,8 @@ std::unique_ptr<Adapter> Adapter::read(Ops& ops, const TextConfig& text, const J
   if (ops.dry()) return adapter;
   for (const LoraModule& m : adapter->modules_) {
     const auto& [a, b] = found[{m.layer, m.proj}];
-    ops.upload(widen(*a).data(), adapter->a_of(adapter->param(), m));
-    ops.upload(widen(*b).data(), adapter->b_of(adapter->param(), m));
+    adapter->parameters_.assign(m.a_begin, a->size(), widen(*a).data());
+    adapter->parameters_.assign(m.b_begin, b->size(), widen(*b).data());
   }
   adapter->require_finite("in " + file.origin());
   return adapter;

@@ -1,4 +1,4 @@
-// The trainable part: LoRA adapters (Hu et al. 2021) with PEFT's conventions. All parameters live in one flat f32
+// The trainable part: LoRA adapters (Hu et al. 2021) with PEFT's conventions. All parameters are one flat f32
 // buffer. Gradients and moments (train/optimizer.h) are flat in the same order, so an optimizer step is one operation.
 #pragma once
 
@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "model/device_tensor.h"
+#include "model/parameters.h"
 #include "model/weights.h"
 #include "tensor/json.h"
 #include "tensor/sha256.h"
@@ -48,13 +48,16 @@ class Adapter {
   /// Two adapters with it compute the same: places, scale and numbers.
   Sha256::Digest content() const;
   const std::vector<LoraModule>& modules() const { return modules_; }
-  /// [parameters] f32.
-  const Tensor& param() const { return param_.view(); }
+  Parameters& parameters() { return parameters_; }
+  const Parameters& parameters() const { return parameters_; }
+  /// [parameters] f32, to be read.
+  const Tensor& param() const { return parameters_.values(); }
 
   /// nullptr when that linear is not adapted.
   const LoraModule* find(int64_t layer, Proj proj) const;
   LoraView view(const LoraModule& m) const {
-    return {a_of(param(), m), b_of(param(), m), static_cast<float>(spec_.scale())};
+    const Tensor& operands = parameters_.operands();
+    return {a_of(operands, m), b_of(operands, m), static_cast<float>(spec_.scale())};
   }
   /// A [rank, in] and B [out, rank] of a module in `flat`, which holds a number a parameter in their order.
   Tensor a_of(const Tensor& flat, const LoraModule& m) const;
@@ -80,7 +83,7 @@ class Adapter {
   LoraSpec spec_;
   std::vector<LoraModule> modules_;
   std::vector<std::array<int32_t, proj_count>> index_;  // [layer][proj] -> module or -1
-  DeviceTensor param_;
+  Parameters parameters_;
 };
 
 }  // namespace fire

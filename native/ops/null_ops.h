@@ -55,14 +55,15 @@ class NullOps final : public Ops {
   void zero(Tensor) override {}
   void linear(Tensor, Tensor w, Tensor, Tensor, Tensor) override { use(w, WeightUse::forward); }
   void linear_backward(Tensor, Tensor w, Tensor, bool) override { use(w, WeightUse::backward); }
-  void lora_linear(Tensor x, Tensor w, Tensor, const LoraView&, const Dropout& dropout, Tensor, Tensor,
+  void draw_mask(const Dropout&, Tensor) override {}
+  void lora_linear(Tensor x, Tensor w, Tensor, const LoraView&, const Dropout& dropout, Tensor, Tensor, Tensor,
                    Tensor) override {
     use(w, WeightUse::forward);
     if (dropout.rate > 0)
       scratch_bytes_ = std::max(scratch_bytes_, static_cast<size_t>(x.rows() * x.cols()) * sizeof(float));
   }
   void lora_linear_backward(Tensor, Tensor, Tensor w, const LoraView&, const Dropout&, Tensor, Tensor, Tensor, Tensor,
-                            Tensor dx, bool) override {
+                            Tensor, Tensor dx, bool) override {
     if (dx) use(w, WeightUse::backward);
   }
   void embedding(Tensor, Tensor, Tensor) override {}
@@ -93,7 +94,7 @@ class NullOps final : public Ops {
   std::vector<SampledToken> sample(Tensor logits, const SamplingRule&, std::span<const double>) override {
     return std::vector<SampledToken>(static_cast<size_t>(logits.rows()));
   }
-  double adamw(const AdamW&, Tensor, Tensor, Tensor, Tensor) override { return 0; }
+  double adamw(const AdamW&, Tensor, Tensor, Tensor, Tensor, Tensor) override { return 0; }
   double norm(Tensor) override { return 0; }
 
  private:

@@ -5,7 +5,8 @@
 //   - Matrices are row-major. T tokens (packed, no padding), H hidden, V vocabulary, P gathered rows, r LoRA rank,
 //     n heads, n_kv key/value heads, d head width.
 //   - Activations and their gradients have the device's `activation_type()`: f32 on a CPU; f32, or bf16 in bf16
-//     mode, on a GPU. Adapters, their gradients, statistics (rstd, lse, delta) and all loss math are f32 or wider.
+//     mode, on a GPU. Adapters, their gradients, statistics (rstd, lse, delta) and all loss math are f32 or wider;
+//     products read adapters rounded to the activation type (model/parameters.h).
 //   - A weight is used as `adopt` left it. In bf16 mode the operands of matrix products are rounded to bf16; their sums
 //     are f32.
 //   - An output is overwritten unless the comment says `+=`.
@@ -79,7 +80,7 @@ struct PreparedPlan {
   Tensor spans, ranges, key_row, query_tiles, key_tiles, key_spans;
 };
 
-/// One adapted linear: A [r, in], B [out, r], f32; `scale` is alpha/r or alpha/sqrt(r).
+/// One adapted linear: A [r, in], B [out, r] of the activation type; `scale` is alpha/r or alpha/sqrt(r).
 struct LoraView {
   Tensor a, b;
   float scale = 0;
@@ -113,8 +114,8 @@ class Ops {
   /// True when the operations only pretend (see null_ops.h): results must not be looked at.
   virtual bool dry() const { return false; }
   virtual DType activation_type() const { return DType::f32; }
-  /// True where memory belongs to a device of its own: the arena is then sized once before the first step, and plans
-  /// need tables.
+  /// True where memory belongs to a device of its own: the arena is then sized once before the first step, plans need
+  /// tables, and dropout masks are drawn once and stored.
   virtual bool is_gpu() const { return false; }
   /// Which weights are packed once for its products; a GPU packs none.
   virtual const WeightPacking& weight_packing() const {
@@ -152,14 +153,20 @@ class Ops {
   /// dx[T,in] = dy[T,out] W[out,in] + (accumulate ? dx : 0). W is frozen: there is no dW. dy and dx may be f32 whatever
   /// the activation type (dL/dlogits, and the sum over vocabulary chunks).
   virtual void linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) = 0;
-  /// h[T,r] = drop(x) A^T;  y[T,out] = x W^T + bias + scale * h B^T + residual. `h` is kept for backward; `bias` and
-  /// `residual` may be empty.
-  virtual void lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout,
+  /// The mask of `dropout` on x[T,in] for a GPU, forward and backward: i32 [T, mask_words(in)], where bit j % 32 of
+  /// word j / 32 is set when element j of its row is kept. A CPU has none.
+  virtual void draw_mask(const Dropout&, Tensor mask) {
+    throw Error(Code::internal, "this device draws dropout masks again and stores none: " + mask.describe());
+  }
+  /// h[T,r] = drop(x) A^T;  y[T,out] = x W^T + bias + scale * h B^T + residual. `h` and `mask` (of draw_mask; empty on
+  /// a CPU and without dropout) are kept for backward; `bias` and `residual` may be empty.
+  virtual void lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout, Tensor mask,
                            Tensor residual, Tensor h, Tensor y) = 0;
   /// dh[T,r] = scale * dy B (a workspace);  dB += scale * dy^T h;  dA += dh^T drop(x);
   /// dx = dy W + mask * (dh A) + (accumulate ? dx : 0) unless `dx` is empty.
   virtual void lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout,
-                                    Tensor h, Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) = 0;
+                                    Tensor mask, Tensor h, Tensor dh, Tensor da, Tensor db, Tensor dx,
+                                    bool accumulate) = 0;
 
   // --- rows ---------------------------------------------------------------------------------------------------
   /// y[i] = table[ids[i]].
@@ -234,9 +241,10 @@ class Ops {
 
   // --- optimizer --------------------------------------------------------------------------------------------------
   /// AdamW with decoupled weight decay (Loshchilov & Hutter 2019, as torch.optim.AdamW) on gradients clipped by their
-  /// global L2 norm (as torch.nn.utils.clip_grad_norm_); all tensors flat f32 of one size. The norm is summed in
-  /// float64 in a fixed order and returned as it was before clipping; when it is not finite nothing changes.
-  virtual double adamw(const AdamW& settings, Tensor param, Tensor grad, Tensor m, Tensor v) = 0;
+  /// global L2 norm (as torch.nn.utils.clip_grad_norm_); all tensors flat f32 of one size, but for `rounded`, which is
+  /// of the activation type and receives the new param; empty where that is f32. The norm is summed in float64 in a
+  /// fixed order and returned as it was before clipping; when it is not finite nothing changes.
+  virtual double adamw(const AdamW& settings, Tensor param, Tensor rounded, Tensor grad, Tensor m, Tensor v) = 0;
   /// L2 norm of x [n] f32, summed in float64 in a fixed order: finite exactly when every element is.
   virtual double norm(Tensor x) = 0;
 

@@ -16,6 +16,9 @@ struct Dropout {
   uint32_t pass = 0;
 };
 
+/// Words of 32 bits with a bit for each of so many columns.
+constexpr int64_t mask_words(int64_t columns) { return (columns + 31) / 32; }
+
 /// The vocabulary is summarised in slices of this many columns, each by itself: a row's numbers depend neither on how
 /// many columns are in memory together nor on how many rows are.
 constexpr int64_t vocabulary_slice = 8192;

@@ -40,8 +40,8 @@ void check(const AdamWSpec& s) {
 
 double Optimizer::update(const AdamWSpec& s) {
   check(s);
-  const double norm = ops_.adamw({s.lr, s.beta1, s.beta2, s.eps, s.weight_decay, step_ + 1, s.max_grad_norm},
-                                 adapter_.param(), gradient(), moment1(), moment2());
+  const double norm = adapter_.parameters().step(
+      {s.lr, s.beta1, s.beta2, s.eps, s.weight_decay, step_ + 1, s.max_grad_norm}, gradient(), moment1(), moment2());
   first_pass_ = pass_;
   zero_grad();
   if (!std::isfinite(norm)) {
@@ -102,7 +102,7 @@ void Optimizer::load(const std::string& directory) {
   if (count[0] < 0 || count[0] > (int64_t{1} << 53) || count[1] < 0 || count[1] > UINT32_MAX)
     throw Error(Code::checkpoint, file.origin() + ": \"counters\" are out of range").with("path", file.origin());
   file.reading([&] {
-    ops_.upload(param.data(), adapter_.param());
+    adapter_.parameters().assign(0, size, param.f32());
     ops_.upload(m.data(), moment1());
     ops_.upload(v.data(), moment2());
   });

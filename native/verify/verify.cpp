@@ -357,7 +357,7 @@ class Verifier {
                mean_loss(engine_.evaluate(pairs(), objective(), options, nullptr)), losses.f32()[steps]);
     finish(loss);
     finish(norm);
-    engine_.ops().upload(start.data(), engine_.adapter()->param());
+    engine_.adapter()->parameters().assign(0, static_cast<int64_t>(start.size()), start.data());
   }
 
   /// f64 or f32.

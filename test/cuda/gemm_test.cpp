@@ -29,7 +29,10 @@ class Computed {
         low_a_(ops_, random(3, p.m * p.rank), type, {p.m * p.rank}),
         low_b_(ops_, random(4, p.n * p.rank), DType::f32, {p.n * p.rank}),
         bias_(ops_, random(5, p.n), DType::f32, {p.n}),
-        residual_(ops_, random(6, p.m * p.n), type, {p.m * p.n}) {}
+        residual_(ops_, random(6, p.m * p.n), type, {p.m * p.n}),
+        mask_(ops_, DType::i32, {p.m, (p.n + 31) / 32}) {
+    ops_.draw_mask({0.25f, 7, 3, 5}, mask_.view());
+  }
 
   /// On a device with so much shared memory, and workspace for so many rows at a time.
   Doubles on(size_t shared_bytes, int64_t workspace_rows) {
@@ -41,7 +44,8 @@ class Computed {
     g.low_a = {low_a_.tensor().data(), type_}, g.low_b = {low_b_.tensor().data(), DType::f32};
     g.alpha = 0.75f, g.low_scale = 1.5f;
     g.low_masked = p_.rank > 0;
-    g.mask = {0.25f, 1 / 0.75f, 7, 3, 5};
+    g.mask = {reinterpret_cast<const uint32_t*>(mask_.view().i32()), static_cast<uint32_t>(p_.m),
+              static_cast<uint32_t>(mask_.view().cols()), 1 / 0.75f};
     g.bias = bias_.tensor().f32();
     g.residual = residual_.tensor().data(), g.residual_type = type_;
     g.y = y.tensor().data(), g.y_type = type_;
@@ -59,6 +63,7 @@ class Computed {
   DType type_;
   Product p_;
   Placed a_, b_, low_a_, low_b_, bias_, residual_;
+  DeviceTensor mask_;
 };
 
 constexpr size_t h100 = size_t{228} << 10, geforce = size_t{100} << 10;

@@ -81,7 +81,7 @@ TEST("refused: attention of heads that do not fit, or with a plan that was not p
 TEST("refused: moments of another size, and fewer uniforms than rows") {
   Ops& ops = device(DType::f32);
   const Placed a(ops, DType::f32, {3}), b(ops, DType::f32, {2}), logits(ops, DType::f32, {1, 2});
-  CHECK_THROWS(Error, ops.adamw({1e-2, 0.9, 0.98, 1e-8, 0.05, 1, 0.7}, a, b, a, a));
+  CHECK_THROWS(Error, ops.adamw({1e-2, 0.9, 0.98, 1e-8, 0.05, 1, 0.7}, a, {}, b, a, a));
   CHECK_THROWS(Error, ops.sample(logits, {1, 1, 0}, {}));
 }
 

@@ -238,7 +238,9 @@ class TinyModel {
   }
 
   std::vector<float> parameters() { return engine.ops().download_f32(engine.adapter()->param()); }
-  void set_parameters(const std::vector<float>& host) { engine.ops().upload(host.data(), engine.adapter()->param()); }
+  void set_parameters(const std::vector<float>& host) {
+    engine.adapter()->parameters().assign(0, static_cast<int64_t>(host.size()), host.data());
+  }
 
  private:
   EngineSpec spec(const std::string& golden, const std::string& dropout, int threads) {

@@ -355,7 +355,7 @@ TEST("generate: logits that are not finite are an error that names the prompt") 
   Model m;
   std::vector<float> broken = m.engine.ops().download_f32(m.engine.adapter()->param());
   broken.back() = NAN;
-  m.engine.ops().upload(broken.data(), m.engine.adapter()->param());
+  m.engine.adapter()->parameters().assign(0, static_cast<int64_t>(broken.size()), broken.data());
   CHECK_ERROR(Code::nonfinite, ("prompt 0"), m.generate(m.prompts, sampled(0, 4)));
 }
 

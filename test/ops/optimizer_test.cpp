@@ -24,7 +24,7 @@ class State {
 
   double step(const AdamW& settings, const Floats& gradient) {
     grad_.set({gradient.begin(), gradient.end()});
-    return ops_.adamw(settings, param_, grad_, m_, v_);
+    return ops_.adamw(settings, param_, {}, grad_, m_, v_);
   }
   Floats param() const { return param_.get(); }
   Floats moment1() const { return m_.get(); }

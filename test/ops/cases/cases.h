@@ -88,6 +88,7 @@ Case preference_backward(int64_t rows, int64_t vocab, const std::vector<int32_t>
 Case sample(int64_t rows, int64_t vocab, const SamplingRule& rule, double tolerance = 1e-12);
 
 // optimizer.cpp
-Case adamw(const AdamW& settings, int64_t size);
+/// `rounded`: with the parameters in bf16 beside them.
+Case adamw(const AdamW& settings, int64_t size, bool rounded);
 
 }  // namespace fire::test::cases

@@ -37,6 +37,23 @@ Matrix dropped(const Matrix& x, const Doubles& mask, DType operand) {
   return y;
 }
 
+bool stores_mask(const Target& target, const Dropout& dropout) { return target.gpu && dropout.rate > 0; }
+
+Argument mask_argument(const Linear& s) { return output("mask", DType::i32, {s.tokens, mask_words(s.in)}); }
+
+/// What draw_mask leaves: a bit for each column, and for those that fill the last word.
+Expected drawn_mask(const Linear& s, const Dropout& dropout) {
+  const int64_t words = mask_words(s.in);
+  const Doubles mask = mask_of(s.tokens, 32 * words, dropout);
+  Doubles bits;
+  for (size_t word = 0; word < mask.size() / 32; ++word) {
+    uint32_t value = 0;
+    for (size_t j = 0; j < 32; ++j) value |= uint32_t{mask[32 * word + j] != 0} << j;
+    bits.push_back(static_cast<double>(static_cast<int32_t>(value)));
+  }
+  return {"mask", bits, {0}};
+}
+
 LoraView adapter(const Tensors& t) { return {t["a"], t["b"], scale}; }
 
 struct Shape {
@@ -71,10 +88,11 @@ Case cases::lora_linear(const Target& target, Linear s, int64_t rank, const Drop
                         DType y_type) {
   Case c{"lora_linear " + by({s.tokens, s.out, s.in, rank}),
          {input("x", target.activation, {s.tokens, s.in}), input("w", target.matrix, {s.out, s.in}),
-          input("a", DType::f32, {rank, s.in}), input("b", DType::f32, {s.out, rank}),
+          input("a", target.activation, {rank, s.in}), input("b", target.activation, {s.out, rank}),
           output("h", target.activation, {s.tokens, rank}), output("y", y_type, {s.tokens, s.out})},
          [dropout](Ops& ops, Tensors& t) {
-           ops.lora_linear(t["x"], t["w"], t["bias"], adapter(t), dropout, t["residual"], t["h"], t["y"]);
+           if (t["mask"]) ops.draw_mask(dropout, t["mask"]);
+           ops.lora_linear(t["x"], t["w"], t["bias"], adapter(t), dropout, t["mask"], t["residual"], t["h"], t["y"]);
          },
          [=](const Values& in, const Values& got) -> std::vector<Expected> {
            const auto of = [&](const char* name, int64_t rows, int64_t cols) {
@@ -91,8 +109,11 @@ Case cases::lora_linear(const Target& target, Linear s, int64_t rank, const Drop
            y.multiply(rank, h, transposed(b), scale);
            if (bias) y.add(in.at("bias"));
            if (residual) y.add(in.at("residual"));
-           return {low.expected("h", target.operand, got), y.expected("y", target.operand, got)};
+           std::vector<Expected> all{low.expected("h", target.operand, got), y.expected("y", target.operand, got)};
+           if (stores_mask(target, dropout)) all.push_back(drawn_mask(s, dropout));
+           return all;
          }};
+  if (stores_mask(target, dropout)) c.arguments.push_back(mask_argument(s));
   if (bias) c.arguments.push_back(input("bias", target.vector, {s.out}));
   if (residual) c.arguments.push_back(input("residual", target.activation, {s.tokens, s.out}));
   c.shifts = {};
@@ -104,13 +125,14 @@ Case cases::lora_linear_backward(const Target& target, Linear s, int64_t rank, c
   const bool accumulate = form == Dx::accumulated;
   Case c{"lora_linear_backward " + by({s.tokens, s.out, s.in, rank}),
          {input("dy", target.activation, {s.tokens, s.out}), input("x", target.activation, {s.tokens, s.in}),
-          input("w", target.matrix, {s.out, s.in}), input("a", DType::f32, {rank, s.in}),
-          input("b", DType::f32, {s.out, rank}), input("h", target.activation, {s.tokens, rank}),
+          input("w", target.matrix, {s.out, s.in}), input("a", target.activation, {rank, s.in}),
+          input("b", target.activation, {s.out, rank}), input("h", target.activation, {s.tokens, rank}),
           output("dh", target.activation, {s.tokens, rank}), both("da", DType::f32, {rank, s.in}),
           both("db", DType::f32, {s.out, rank})},
          [=](Ops& ops, Tensors& t) {
-           ops.lora_linear_backward(t["dy"], t["x"], t["w"], adapter(t), dropout, t["h"], t["dh"], t["da"], t["db"],
-                                    t["dx"], accumulate);
+           if (t["mask"]) ops.draw_mask(dropout, t["mask"]);
+           ops.lora_linear_backward(t["dy"], t["x"], t["w"], adapter(t), dropout, t["mask"], t["h"], t["dh"], t["da"],
+                                    t["db"], t["dx"], accumulate);
          },
          [=](const Values& in, const Values& got) -> std::vector<Expected> {
            const DType operand = target.operand;
@@ -132,6 +154,7 @@ Case cases::lora_linear_backward(const Target& target, Linear s, int64_t rank, c
            to_a.add(in.at("da"));
            std::vector<Expected> all{to_h.expected("dh", operand, got), to_b.expected("db", operand, got),
                                      to_a.expected("da", operand, got)};
+           if (stores_mask(target, dropout)) all.push_back(drawn_mask(s, dropout));
            if (form == Dx::none) return all;
            to_x.multiply(rank, dh, a);
            to_x.scale(mask);
@@ -140,6 +163,7 @@ Case cases::lora_linear_backward(const Target& target, Linear s, int64_t rank, c
            all.push_back(to_x.expected("dx", operand, got));
            return all;
          }};
+  if (stores_mask(target, dropout)) c.arguments.push_back(mask_argument(s));
   if (form == Dx::overwritten) c.arguments.push_back(output("dx", dx_type, {s.tokens, s.in}));
   if (form == Dx::accumulated) c.arguments.push_back(both("dx", dx_type, {s.tokens, s.in}));
   c.shifts = {};

@@ -1,0 +1,15 @@
+// Launcher of dropout masks.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/runtime.h"
+#include "ops/settings.h"
+
+namespace fire::cuda {
+
+/// mask [rows, words]: bit column % 32 of word column / 32 is set unless uniform24 of word column % 4 of the Philox
+/// block counted by (column / 4, row, module << 4 | stream, pass) is less than the rate.
+void launch_draw_mask(Stream stream, const Dropout& dropout, int64_t rows, int64_t words, uint32_t* mask);
+
+}  // namespace fire::cuda
