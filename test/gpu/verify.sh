@@ -13,7 +13,8 @@
 # parts     prints the parts and their seconds
 #
 # FIRE_GPU_SECONDS sets another time; every part's share changes with it. A part may run until the shares of all up to it
-# are spent, so what one saves the next ones have. What runs out of time is left out, and said to be.
+# are spent, so what one saves the next ones have. What runs out of time is left out, and said to be. Only a build may take
+# more than its share: the last parts pay for it.
 # FIRE_COMMIT names the commit where there is no history. FIRE_CUDA_SYNC=1 reports a fault under its kernel, slowly.
 #
 # OUT (build/gpu-results) receives log.txt, build.txt, results.json, wrapper_goldens.txt, kernels.jsonl, steps.jsonl,
@@ -104,8 +105,8 @@ passed=0 failed=0 omitted=()
 clock() { if [ -n "${FIRE_GPU_CLOCK:-}" ]; then cat "$FIRE_GPU_CLOCK"; else echo $SECONDS; fi; }
 since() { echo $(($(clock) - $1)); }
 
-say() { printf '%s\n' "$*" | tee -a "$log"; }
-fact() { printf '%s=%s\n' "$1" "$(printf '%s' "$2" | tr '\n\r' '  ')" >>"$facts"; }
+say() { printf '%s\n' "$*"; printf '%s\n' "$*" >>"$log"; }
+fact() { printf '%s=%s\n' "$1" "${2//[$'\n\r']/ }" >>"$facts"; }
 # verdict KEY SECONDS TEXT: a line with the clock beside it.
 verdict() {
   say "$(printf '%-34s %4d s  %-36s %4d/%d s' "$1" "$2" "$3" "$(clock)" "$budget")"
@@ -119,14 +120,15 @@ leave_out() {
 }
 
 # part NAME: the part before it has ended. Fails where its time is spent.
-shares=0 deadline=0
+shares=0 deadline=0 late=0
 part() {
   write_report
   local one
   for one in "${parts[@]}"; do
     if [ "${one%:*}" = "$1" ]; then shares=$((shares + ${one#*:})); fi
   done
-  deadline=$((shares * budget / whole))
+  deadline=$((shares * budget / whole + late))
+  if [ $deadline -gt "$budget" ]; then deadline=$budget; fi
   printf '\n== %s, until %d s\n' "$1" $deadline >>"$log"
   left >/dev/null || { leave_out "$1" "out of time"; return 1; }
 }
@@ -216,7 +218,7 @@ fact commit.sha "${FIRE_COMMIT:-$(git rev-parse HEAD 2>/dev/null || echo unknown
 fact commit.dirty $dirty
 fact sources.all "$sources"
 # One hash a kernel source, so that a reader can tell which results are older than the code.
-while read -r hash file; do fact "sources.$(basename "$file" | tr . _)" "${hash:0:16}"; done \
+while read -r hash file; do file=${file##*/} && fact "sources.${file//./_}" "${hash:0:16}"; done \
   < <(find cuda -name '*.cu' -o -name '*.cuh' | LC_ALL=C sort | xargs sha256sum)
 fact machine.gpu "$(query name)"
 fact machine.driver "$(query driver_version)"
@@ -264,9 +266,12 @@ else
   fact machine.programs built
   programs=$build
   export capability
+  # Without it there is nothing: it may take longer than its share, and the parts behind it move.
+  share=$deadline deadline=$((budget * 6 / 10))
   step build bash -c "$(declare -f make_programs)"'; make_programs "$0"' "$build"
   status=$?
   cp "$output" "$out/build.txt"
+  if [ "$(clock)" -gt $share ]; then late=$(($(clock) - share)); fi
   if [ $status -ne 0 ]; then
     [ $failed -gt 0 ] || failed=1
     grep -n -E 'error|Error' "$out/build.txt" | head -n 20

@@ -140,7 +140,8 @@ describe('the parts', () => {
   })
 })
 
-describe('a run', () => {
+// A run starts hundreds of processes, which on a busy machine take their time.
+describe('a run', { timeout: 120_000 }, () => {
   it('takes the parts in order, writes results behind each, and counts what goes wrong', async () => {
     const world = await stage([
       'simt_verify *llava *f32*|echo "2 passed, 1 failed"; exit 1',
@@ -191,6 +192,18 @@ describe('a run', () => {
     expect(last).toMatch(/^\d+ passed, \d failed$/)
     expect(Number(await world.read('clock'))).toBeLessThanOrEqual(280)
     expect(await world.results()).toHaveProperty('left_out.instructions')
+  })
+
+  it('moves the parts when the programs take longer to build than their share', async () => {
+    const world = await stage(['cmake *|takes 75', 'wrapper_goldens *|takes 1000', 'cuda_test *|takes 400'])
+    for (const name of programs) await executable(join(world.folder, 'build', name), program)
+    await executable(join(world.folder, 'bin', 'cmake'), program)
+    const { stdout } = world.run([])
+    expect(stdout).toContain('carried programs: there are none; building')
+    expect(stdout).toMatch(/^build +150 s {2}3 passed, 0 failed +150\/560 s$/m)
+    expect(stdout).toMatch(/^LEFT OUT instructions: not at its end after 10 s$/m)
+    expect(stdout).toMatch(/^LEFT OUT kernels: not at its end after 50 s$/m)
+    expect(stdout).toMatch(/^LEFT OUT large: not at its end after 340 s$/m)
   })
 
   it('takes carried programs of these sources only, and says what the compiler said where it cannot build', async () => {
