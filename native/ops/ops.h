@@ -129,12 +129,11 @@ class Ops {
   /// element.
   using Make = std::function<void(int64_t begin, int64_t end, void* to)>;
   virtual void upload_made(Tensor device, const Make& make) = 0;
+  /// Work of the host, on the threads that `upload_made` uses.
+  virtual void spread(int64_t tasks, const std::function<void(int64_t)>& task) { one_by_one(tasks, task); }
   virtual void download(Tensor device, void* host) = 0;
   virtual void copy(Tensor from, Tensor to) = 0;
   virtual void zero(Tensor x) = 0;
-
-  /// Work of the host, on the threads that `upload_made` uses.
-  virtual void spread(int64_t tasks, const std::function<void(int64_t)>& task) { one_by_one(tasks, task); }
 
   // --- matrix products ----------------------------------------------------------------------------------------
   /// y[T,out] = x[T,in] W[out,in]^T + bias[out] + residual[T,out]; `bias` and `residual` may be empty. y may be f32
