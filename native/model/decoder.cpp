@@ -125,8 +125,7 @@ void Decoder::embed(const Frame& frame, Tensor x) const {
   for (int32_t& id : ids) id = std::max(id, 0);
   ops_.embedding(ops_.upload_i32(arena_, ids), weights_.embed_tokens, x);
   const auto& images = frame.input.images;
-  for (size_t i = 0; i < images.size(); ++i)
-    ops_.scatter_rows(images[i].features->merged, frame.kept.image_rows[i], x);
+  for (size_t i = 0; i < images.size(); ++i) ops_.scatter_rows(images[i].features->merged, frame.kept.image_rows[i], x);
 }
 
 void Decoder::add_deepstack(const Frame& frame, int64_t layer, Tensor x) const {

@@ -76,12 +76,12 @@ struct DecoderActivations {
   bool checkpointing = false;
   std::vector<Tensor> x;  // input of each layer, and the last output
   std::vector<LayerActivations> layers;
-  RotaryTable rotary;            // [T, d]
-  Tensor read_rows;              // [P] i32
+  RotaryTable rotary;              // [T, d]
+  Tensor read_rows;                // [P] i32
   std::vector<Tensor> image_rows;  // of each image, [tokens] i32
-  Tensor final_rstd;             // [P]
-  AttentionPlan restricted;      // the plan of the last layer: only the read rows ask
-  PreparedPlan plan, read_plan;  // of the input and of `restricted`
+  Tensor final_rstd;               // [P]
+  AttentionPlan restricted;        // the plan of the last layer: only the read rows ask
+  PreparedPlan plan, read_plan;    // of the input and of `restricted`
 };
 
 class Decoder {

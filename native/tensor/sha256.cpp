@@ -55,8 +55,8 @@ bool has_sha_instructions() {
   return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1);
 }
 
-/// By the instructions for it: six times as fast. They keep the state as (a, b, e, f) and (c, d, g, h), four rounds' words
-/// in a register.
+/// By the instructions for it: six times as fast. They keep the state as (a, b, e, f) and (c, d, g, h), four rounds'
+/// words in a register.
 __attribute__((target("sha,sse4.1"))) void add_blocks_sha(State& state, const uint8_t* p, size_t count) {
   const __m128i order = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
   __m128i* const stored = reinterpret_cast<__m128i*>(state.data());
@@ -71,8 +71,8 @@ __attribute__((target("sha,sse4.1"))) void add_blocks_sha(State& state, const ui
       __m128i& now = w[i % 4];
       const __m128i next = w[(i + 1) % 4], two = w[(i + 2) % 4], last = w[(i + 3) % 4];
       now = i < 4 ? _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p) + i), order)
-                  : _mm_sha256msg2_epu32(
-                        _mm_add_epi32(_mm_sha256msg1_epu32(now, next), _mm_alignr_epi8(last, two, 4)), last);
+                  : _mm_sha256msg2_epu32(_mm_add_epi32(_mm_sha256msg1_epu32(now, next), _mm_alignr_epi8(last, two, 4)),
+                                         last);
       const __m128i k = _mm_loadu_si128(reinterpret_cast<const __m128i*>(round_constants.data()) + i);
       const __m128i sum = _mm_add_epi32(now, k);
       cdgh = _mm_sha256rnds2_epu32(cdgh, abef, sum);
