@@ -45,8 +45,12 @@ DeviceProperties open(int device) {
   return properties;
 }
 
-CudaOps::CudaOps(int device, DType type, GemmChoice gemm)
-    : device_(device), type_(type), properties_(open(device)), ring_(std::make_unique<PinnedRing>()) {
+CudaOps::CudaOps(int device, DType type, GemmChoice gemm, Spread spread)
+    : device_(device),
+      type_(type),
+      spread_(std::move(spread)),
+      properties_(open(device)),
+      ring_(std::make_unique<PinnedRing>()) {
   if (type != DType::f32 && type != DType::bf16)
     throw Error(Code::internal, std::string("activations of type ") + name(type));
   if (gemm == GemmChoice::cublaslt) cublaslt_ = std::make_unique<CublasLt>(cublaslt());
@@ -129,6 +133,19 @@ Tensor CudaOps::adopt(Tensor host) {
 }
 
 void CudaOps::upload(const void* host, Tensor device) { ring_->upload(device.data(), host, device.bytes(), stream_); }
+
+void CudaOps::upload_made(Tensor device, const Make& make) {
+  constexpr size_t slice = size_t{1} << 16;
+  const size_t width = size_of(device.dtype());
+  const auto fill = [&](void* to, size_t offset, size_t bytes) {
+    spread_(static_cast<int64_t>((bytes + slice - 1) / slice), [&](int64_t task) {
+      const size_t begin = static_cast<size_t>(task) * slice, end = std::min(bytes, begin + slice);
+      make(static_cast<int64_t>((offset + begin) / width), static_cast<int64_t>((offset + end) / width),
+           static_cast<char*>(to) + begin);
+    });
+  };
+  ring_->upload(device.data(), device.bytes(), fill, stream_);
+}
 
 void CudaOps::download(Tensor device, void* host) { ring_->download(host, device.data(), device.bytes(), stream_); }
 

@@ -19,11 +19,12 @@ class CublasLt;
 /// cannot be used.
 DeviceProperties open(int device);
 
-/// `type` is the activation type, f32 or bf16. Throws ERR_FIRE_NO_DEVICE when there is no such device.
+/// `type` is the activation type, f32 or bf16; `spread` is what the host's work runs on. Throws ERR_FIRE_NO_DEVICE when
+/// there is no such device.
 class CudaOps final : public Ops {
  public:
   enum class GemmChoice : uint8_t { native, cublaslt };
-  CudaOps(int device, DType type, GemmChoice gemm);
+  CudaOps(int device, DType type, GemmChoice gemm, Spread spread = one_by_one);
   ~CudaOps() override;
 
   std::string device_name() const override;
@@ -41,6 +42,8 @@ class CudaOps final : public Ops {
   void reserve_weights(size_t bytes) override;
   Tensor adopt(Tensor host) override;
   void upload(const void* host, Tensor device) override;
+  void upload_made(Tensor device, const Make& make) override;
+  void spread(int64_t tasks, const std::function<void(int64_t)>& task) override { spread_(tasks, task); }
   void download(Tensor device, void* host) override;
   void copy(Tensor from, Tensor to) override;
   void zero(Tensor x) override;
@@ -92,6 +95,7 @@ class CudaOps final : public Ops {
 
   int device_;
   DType type_;
+  Spread spread_;
   DeviceProperties properties_;
   Stream stream_ = nullptr;
   std::unique_ptr<PinnedRing> ring_;

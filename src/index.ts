@@ -26,6 +26,7 @@ export {
   type OpenOptions,
   openEngine,
   type PairInput,
+  type PreparedImage,
   type PromptInput,
   type SamplingSpec,
   type SequenceInput,

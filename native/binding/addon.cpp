@@ -6,6 +6,7 @@
 #include "binding/engine_wrap.h"
 #include "binding/js_error.h"
 #include "binding/lane.h"
+#include "binding/prepared_image.h"
 #include "cpu/cpu_features.h"
 #include "cpu/gemm_bench.h"
 #include "cpu/onednn.h"
@@ -160,6 +161,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   auto* state = new AddonState();
   env.SetInstanceData(state);  // freed with the environment
   state->engine_class = Napi::Persistent(EngineWrap::define(env));
+  state->prepared_class = Napi::Persistent(PreparedImageWrap::define(env));
   exports.Set("version", FIRE_VERSION);
   exports.Set("setErrorClass", Napi::Function::New(env, set_error_class));
   exports.Set("cpuInfo", Napi::Function::New(env, cpu_info));

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "binding/cancel_token.h"
+#include "binding/prepared_image.h"
 
 namespace fire::binding {
 namespace {
@@ -172,7 +173,7 @@ MergeSpec to_merge_spec(const Napi::Value& value) {
 
 OwnedImage to_image(const Napi::Value& value) {
   const Fields o(value, "image");
-  OwnedImage image{o.text("id"), o.integer("width", 1), o.integer("height", 1), o.bytes("rgb")};
+  OwnedImage image{o.text("id"), o.integer("width", 1), o.integer("height", 1), o.bytes("rgb"), nullptr};
   if (image.width > (1 << 20) || image.height > (1 << 20) ||
       static_cast<int64_t>(image.rgb.size()) != image.width * image.height * 3)
     throw Error(Code::invalid_argument, "image \"" + image.id + "\": " + std::to_string(image.rgb.size()) +
@@ -180,6 +181,11 @@ OwnedImage to_image(const Napi::Value& value) {
                                             std::to_string(image.height) + " RGB pixels")
         .with("image", image.id);
   return image;
+}
+
+OwnedImage to_image_or_prepared(const Napi::Value& value) {
+  if (const NamedImage* image = PreparedImageWrap::find(value)) return {image->id, 0, 0, {}, image->prepared};
+  return to_image(value);
 }
 
 Pair to_pair(const Napi::Value& value) {

@@ -75,16 +75,22 @@ class Fields {
   std::string name_;
 };
 
-/// An image with its own copy of the bytes.
+/// An image with its own copy of the bytes, or one that was prepared and needs none.
 struct OwnedImage {
   std::string id;
   int64_t width, height;
   std::vector<uint8_t> rgb;
+  std::shared_ptr<const PreparedImage> prepared;
+
+  Rgb pixels() const { return {height, width, rgb.data()}; }
 };
 
 MergeSpec to_merge_spec(const Napi::Value& value);
 EngineSpec to_engine_spec(const Napi::Value& value);
+/// As pixels.
 OwnedImage to_image(const Napi::Value& value);
+/// Either.
+OwnedImage to_image_or_prepared(const Napi::Value& value);
 Pair to_pair(const Napi::Value& value);
 Objective to_objective(const Napi::Value& value);
 StepOptions to_step_options(const Napi::Value& value);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "binding/prepared_image.h"
+
 namespace fire::binding {
 namespace {
 
@@ -17,7 +19,8 @@ Engine& EngineWrap::State::get() const {
   return *engine;
 }
 
-EngineWrap::EngineWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineWrap>(info), lane_(info.Env()) {}
+EngineWrap::EngineWrap(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<EngineWrap>(info), image_lane_(info.Env()), lane_(info.Env()) {}
 
 Napi::Function EngineWrap::define(Napi::Env env) {
   return DefineClass(env, "NativeEngine",
@@ -25,6 +28,7 @@ Napi::Function EngineWrap::define(Napi::Env env) {
                          InstanceAccessor<&EngineWrap::info_value>("info"),
                          InstanceMethod<&EngineWrap::image_tokens>("imageTokens"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::view_image>>("viewImage"),
+                         InstanceMethod<&EngineWrap::promised<&EngineWrap::prepare_images>>("prepareImages"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::encode_images>>("encodeImages"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::release_images>>("releaseImages"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::plan>>("plan"),
@@ -58,6 +62,8 @@ Napi::Value EngineWrap::open(const Napi::CallbackInfo& info) {
           Cancel(cancel.get()).check();
           self->state_->engine = std::make_unique<Engine>(spec);
           self->state_->info = self->state_->engine->info();
+          self->state_->vision = self->state_->engine->config().vision;
+          self->state_->spread = host_spread(spec.device);
           return [self](Napi::Env) { return self->Value(); };
         },
         std::move(held));
@@ -95,7 +101,7 @@ Napi::Value EngineWrap::image_tokens(const Napi::CallbackInfo& info) {
 
 Napi::Value EngineWrap::view_image(const Napi::CallbackInfo& info) {
   return run(info, [image = to_image(info[0])](Engine& engine, Cancel) -> ToJs {
-    View view = engine.view_image({image.height, image.width, image.rgb.data()});
+    View view = engine.view_image(image.pixels());
     return [view = std::move(view)](Napi::Env env) {
       Napi::Object o = Napi::Object::New(env);
       for (const auto& [name, value] : {std::pair<const char*, double>{"width", static_cast<double>(view.size.width)},
@@ -113,13 +119,30 @@ Napi::Value EngineWrap::view_image(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value EngineWrap::encode_images(const Napi::CallbackInfo& info) {
+Napi::Value EngineWrap::prepare_images(const Napi::CallbackInfo& info) {
   auto images = to_vector(info[0], "images", to_image);
+  Lane::Held held;
+  held.objects.push_back(Napi::Persistent(Value()));
+  held.cancel = cancel_flag(info[1]);
+  auto work = [state = state_, images = std::move(images), cancel = held.cancel]() -> ToJs {
+    std::vector<NamedImage> prepared;
+    for (const OwnedImage& image : images) {
+      Cancel(cancel.get()).check();
+      prepared.push_back({image.id, {}, prepare_image(*state->vision, image.pixels(), state->spread)});
+    }
+    return [prepared = std::move(prepared)](Napi::Env env) {
+      return js_array(env, prepared, [&](const NamedImage& image) { return PreparedImageWrap::wrap(env, image); });
+    };
+  };
+  return image_lane_.run(info.Env(), std::move(work), std::move(held));
+}
+
+Napi::Value EngineWrap::encode_images(const Napi::CallbackInfo& info) {
+  auto images = to_vector(info[0], "images", to_image_or_prepared);
   Work work = [images = std::move(images)](Engine& engine, Cancel cancel) -> ToJs {
-    std::vector<EncodedImage> encoded;
-    for (const OwnedImage& image : images)
-      encoded.push_back(engine.encode_image(image.id, {image.height, image.width, image.rgb.data()}, cancel));
-    return [encoded = std::move(encoded)](Napi::Env env) {
+    std::vector<NamedImage> named;
+    for (const OwnedImage& image : images) named.push_back({image.id, image.pixels(), image.prepared});
+    return [encoded = engine.encode_images(named, cancel)](Napi::Env env) {
       return js_array(env, encoded, [&](const EncodedImage& e) {
         Napi::Object o = Napi::Object::New(env);
         o.Set("id", e.id);
@@ -157,6 +180,7 @@ Napi::Value EngineWrap::plan(const Napi::CallbackInfo& info) {
                                         {"logitsBytes", plan.logits_bytes},
                                         {"scratchBytes", plan.scratch_bytes},
                                         {"featureBytesPerToken", plan.feature_bytes_per_token},
+                                        {"featureBlockBytes", plan.feature_block_bytes},
                                         {"pixelBytesPerToken", plan.pixel_bytes_per_token},
                                         {"referenceBytes", plan.reference_bytes}})
         o.Set(name, static_cast<double>(bytes));

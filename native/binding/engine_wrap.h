@@ -1,4 +1,4 @@
-// The NativeEngine of src/engine/native.ts: one Engine and its lane.
+// The NativeEngine of src/engine/native.ts: one Engine and its lanes.
 #pragma once
 
 #include <napi.h>
@@ -25,6 +25,9 @@ class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
   struct State {
     std::unique_ptr<Engine> engine;
     EngineInfo info;
+    /// What preparing images needs, also while the engine is at work or gone.
+    std::shared_ptr<const VisionSpec> vision;
+    Spread spread;
     Engine& get() const;
   };
   using Work = std::function<ToJs(Engine&, Cancel)>;
@@ -44,6 +47,7 @@ class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
   Napi::Value info_value(const Napi::CallbackInfo& info);
   Napi::Value image_tokens(const Napi::CallbackInfo& info);
   Napi::Value view_image(const Napi::CallbackInfo& info);
+  Napi::Value prepare_images(const Napi::CallbackInfo& info);
   Napi::Value encode_images(const Napi::CallbackInfo& info);
   Napi::Value release_images(const Napi::CallbackInfo& info);
   Napi::Value plan(const Napi::CallbackInfo& info);
@@ -62,8 +66,9 @@ class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
   Napi::Value close(const Napi::CallbackInfo& info);
 
   std::shared_ptr<State> state_ = std::make_shared<State>();
-  // Last: its thread is joined before the state it works on goes away.
-  Lane lane_;
+  // Last: their threads are joined before the state they work on goes away. Images have a lane of their own, so that
+  // the host prepares them while the engine is at work.
+  Lane image_lane_, lane_;
 };
 
 }  // namespace fire::binding

@@ -13,6 +13,7 @@ namespace fire::binding {
 struct AddonState {
   Napi::FunctionReference error_class;
   Napi::FunctionReference engine_class;
+  Napi::FunctionReference prepared_class;
 };
 
 /// An instance of the class given to setErrorClass, or an Error with a `code` before that.

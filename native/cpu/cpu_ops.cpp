@@ -49,6 +49,17 @@ void CpuOps::upload(const void* host, Tensor device) {
   if (device.bytes()) std::memcpy(device.data(), host, device.bytes());
 }
 
+void CpuOps::upload_made(Tensor device, const Make& make) {
+  char* const to = static_cast<char*>(device.data());
+  for_slices(device.size(), int64_t{1} << 15, [&](int64_t begin, int64_t end) {
+    make(begin, end, to + static_cast<size_t>(begin) * size_of(device.dtype()));
+  });
+}
+
+void CpuOps::spread(int64_t tasks, const std::function<void(int64_t)>& task) {
+  pool_.parallel_for(tasks, [&](int64_t i, int) { task(i); });
+}
+
 void CpuOps::download(Tensor device, void* host) {
   if (device.bytes()) std::memcpy(host, device.data(), device.bytes());
 }

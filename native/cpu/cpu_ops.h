@@ -29,6 +29,8 @@ class CpuOps final : public Ops {
   void release(void* data, size_t bytes) override;
   Tensor adopt(Tensor host) override;
   void upload(const void* host, Tensor device) override;
+  void upload_made(Tensor device, const Make& make) override;
+  void spread(int64_t tasks, const std::function<void(int64_t)>& task) override;
   void download(Tensor device, void* host) override;
   void copy(Tensor from, Tensor to) override;
   void zero(Tensor x) override;

@@ -1,9 +1,11 @@
 // Built once per kind of build: FIRE_HAS_CUDA says whether the GPU's operations are linked.
 #include "engine/device.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "cpu/cpu_ops.h"
+#include "cpu/thread_pool.h"
 #include "cuda/probe.h"
 #include "ops/null_ops.h"
 #if FIRE_HAS_CUDA
@@ -12,6 +14,9 @@
 
 namespace fire {
 namespace {
+
+/// Images of a step are work for so many; more would wait for memory.
+constexpr int most_host_threads = 16;
 
 /// The digits of "cuda:3", or -1.
 int parse_index(const std::string& digits) {
@@ -50,7 +55,8 @@ std::unique_ptr<Ops> open_cuda([[maybe_unused]] const DeviceSpec& spec) {
     throw Error(Code::invalid_argument, "gemm: cublaslt needs dtype: bf16; f32 is the reference path");
   const auto gemm =
       spec.gemm == GemmBackend::cublaslt ? cuda::CudaOps::GemmChoice::cublaslt : cuda::CudaOps::GemmChoice::native;
-  return std::make_unique<cuda::CudaOps>(spec.index, spec.dtype == ComputeType::bf16 ? DType::bf16 : DType::f32, gemm);
+  return std::make_unique<cuda::CudaOps>(spec.index, spec.dtype == ComputeType::bf16 ? DType::bf16 : DType::f32, gemm,
+                                         host_spread(spec));
 #else
   throw no_cuda();
 #endif
@@ -76,6 +82,14 @@ void set_device(DeviceSpec& spec, const std::string& name) {
     if (spec.index < 0)
       throw Error(Code::invalid_argument, "device must be cpu, cuda, cuda:N or auto, not \"" + name + "\"");
   }
+}
+
+Spread host_spread(const DeviceSpec& spec) {
+  if (spec.kind == DeviceKind::cpu || spec.plan_only) return one_by_one;
+  const auto pool = std::make_shared<cpu::ThreadPool>(std::min(most_host_threads, cpu::available_cpus()));
+  return [pool](int64_t tasks, const std::function<void(int64_t)>& task) {
+    pool->parallel_for(tasks, [&](int64_t i, int) { task(i); });
+  };
 }
 
 std::unique_ptr<Ops> open_device(const DeviceSpec& spec) {

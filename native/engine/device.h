@@ -34,6 +34,10 @@ void set_device(DeviceSpec& spec, const std::string& name);
 /// Throws ERR_FIRE_NO_DEVICE (no such device, and why) or ERR_FIRE_INVALID_ARGUMENT (a gemm of another device).
 std::unique_ptr<Ops> open_device(const DeviceSpec& spec);
 
+/// Threads for the host's work beside the device's: those of a machine whose GPU computes, and on a CPU the calling
+/// thread alone, for there the cores are the step's. Each has a pool of its own; one thread at a time may call it.
+Spread host_spread(const DeviceSpec& spec);
+
 struct GpuInfo {
   std::string name, capability;  // "NVIDIA H200", "sm_90"
   size_t total_bytes = 0;

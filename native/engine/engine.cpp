@@ -7,15 +7,6 @@
 namespace fire {
 namespace {
 
-/// Two images with it have the same features. It costs little beside the vision tower.
-Sha256::Digest content_of(const Rgb& image) {
-  Sha256 sha;
-  const int64_t size[] = {image.height, image.width};
-  sha.add(std::as_bytes(std::span(size)));
-  sha.add(std::as_bytes(std::span(image.pixels, static_cast<size_t>(image.height * image.width * 3))));
-  return sha.digest();
-}
-
 /// What the device computes decides the bits, so it is part of every key.
 std::optional<ContentStore> open_store(const EngineSpec& spec, const Ops& ops) {
   if (!spec.feature_store || ops.dry()) return std::nullopt;
@@ -36,19 +27,16 @@ Engine::Engine(const EngineSpec& spec)
       reference_adapter_(spec.reference_adapter.empty() ? nullptr
                                                         : Adapter::load(*ops_, config_.text, spec.reference_adapter)),
       store_(open_store(spec, *ops_)),
+      images_(context(), tower_batch_patches(context(), file_), store_ ? &*store_ : nullptr),
       reference_cache_(
           spec.reference_cache_bytes, store_ ? &*store_ : nullptr,
-          [this](const std::string& id) { return hex(image(id).content); }, reference_adapter_.get()) {
+          [this](const std::string& id) { return hex(images_.at(id).prepared->content); }, reference_adapter_.get()) {
   if (!spec.adapter.empty()) {
     adapter_ = Adapter::load(*ops_, config_.text, spec.adapter);
     if (spec.lora) adapter_->train_with(spec.lora->dropout, spec.lora->seed);
   } else if (spec.lora) {
     adapter_ = std::make_unique<Adapter>(*ops_, config_.text, *spec.lora);
   }
-}
-
-Engine::~Engine() {
-  images_.clear();  // before the device they live on
 }
 
 EngineInfo Engine::info() const {
@@ -75,63 +63,14 @@ int64_t Engine::image_tokens(int64_t width, int64_t height) const {
   return config_.vision->token_grid({height, width}).tokens();
 }
 
-EncodedImage Engine::encode_image(const std::string& id, const Rgb& rgb, Cancel cancel) {
+std::vector<EncodedImage> Engine::encode_images(const std::vector<NamedImage>& images, Cancel cancel) {
   require_device();
-  cancel.check();
-  auto it = images_.find(id);
-  if (it == images_.end()) it = images_.emplace(id, image_of(rgb)).first;
-  const Image& image = *it->second;
-  return {id, image.patches.grid_h, image.patches.grid_w, image.features->tokens()};
-}
-
-std::shared_ptr<const Engine::Image> Engine::image_of(const Rgb& rgb) {
-  const Sha256::Digest content = content_of(rgb);
-  if (const auto known = contents_.find(content); known != contents_.end())
-    if (auto image = known->second.lock()) return image;
-  auto image = std::make_shared<Image>(Image{config_.vision->preprocess(rgb), nullptr, content});
-  const ContentStore::Key key = store_ ? store_->key("image", std::as_bytes(std::span(content))) : ContentStore::Key{};
-  if (store_) image->features = stored_features(key, {rgb.height, rgb.width});
-  if (!image->features) {
-    image->features = on_weights([&] { return vision().encode(image->patches, *arena_); });
-    if (store_) {
-      std::vector<std::byte> bytes(image->features->all().bytes());
-      ops_->download(image->features->all(), bytes.data());
-      store_->keep(key, bytes);
-    }
-  }
-  contents_[content] = image;
-  return image;
-}
-
-std::unique_ptr<ImageFeatures> Engine::stored_features(const ContentStore::Key& key, Size size) {
-  const auto bytes = store_->find(key);
-  if (!bytes) return nullptr;
-  auto features = std::make_unique<ImageFeatures>(*ops_, config_.vision->token_grid(size), config_.text.hidden_size,
-                                                  config_.vision->deepstack_levels());
-  if (features->all().bytes() != bytes->size()) return nullptr;
-  ops_->upload(bytes->data(), features->all());
-  return features;
-}
-
-void Engine::release_image(const std::string& id) {
-  const auto it = images_.find(id);
-  if (it == images_.end()) return;
-  const Sha256::Digest content = it->second->content;
-  images_.erase(it);
-  if (contents_.at(content).expired()) contents_.erase(content);
-}
-
-const Engine::Image& Engine::image(const std::string& id) const {
-  const auto it = images_.find(id);
-  if (it == images_.end())
-    throw Error(Code::invalid_argument, "image \"" + id + "\" has not been encoded (or was released)")
-        .with("image", id);
-  return *it->second;
+  return images_.encode(images, cancel, [&](auto&& encode) { on_weights(encode); });
 }
 
 std::vector<const ImageFeatures*> Engine::features(const std::vector<std::string>& ids) const {
   std::vector<const ImageFeatures*> found;
-  for (const std::string& id : ids) found.push_back(image(id).features.get());
+  for (const std::string& id : ids) found.push_back(images_.at(id).features.get());
   return found;
 }
 
@@ -159,11 +98,11 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
   // reference, as a trainer without a feature cache does.
   std::map<std::pair<std::string, int64_t>, std::unique_ptr<ImageFeatures>> fresh;
   const FeatureLookup lookup = [&](const std::string& id, int64_t occurrence) -> const ImageFeatures* {
-    const Image& known = image(id);
+    const EncodedImages::Image& known = images_.at(id);
     if (options.layout != Layout::plain) return known.features.get();
-    if (objective.needs_reference()) vision().encode(known.patches, *arena_);
+    if (objective.needs_reference()) images_.features_of(known.prepared->patches);
     auto& slot = fresh[{id, occurrence}];
-    if (!slot) slot = vision().encode(known.patches, *arena_);
+    if (!slot) slot = images_.features_of(known.prepared->patches);
     return slot.get();
   };
   const auto pack_pairs = [&](std::span<const Pair> some) {

@@ -2,13 +2,13 @@
 // thread-safe; one thread calls it (the addon gives each engine a thread of its own).
 #pragma once
 
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/device.h"
+#include "engine/encoded_images.h"
 #include "engine/plan.h"
 #include "infer/generate.h"
 #include "infer/score.h"
@@ -42,11 +42,6 @@ struct EngineInfo {
   std::vector<std::string> weight_dtypes;
 };
 
-struct EncodedImage {
-  std::string id;
-  int64_t grid_h, grid_w, tokens;
-};
-
 struct StepOptions {
   double normalizer;
   Layout layout;
@@ -67,7 +62,6 @@ struct PromptRef {
 class Engine {
  public:
   explicit Engine(const EngineSpec& spec);
-  ~Engine();
 
   const ModelConfig& config() const { return config_; }
   const EngineSpec& spec() const { return spec_; }
@@ -78,17 +72,20 @@ class Engine {
   /// The adapter's gradient and moments, made on the first call. Throws ERR_FIRE_INVALID_ARGUMENT without an adapter.
   Optimizer& optimizer();
   Ops& ops() { return *ops_; }
-  const VisionTower& vision() const { return *weights_.vision; }
   Arena& arena() { return *arena_; }
   /// What a computation over this model is given.
   Context context(Cancel cancel = {}) { return {*ops_, config_, weights_, *arena_, cancel}; }
 
   int64_t image_tokens(int64_t width, int64_t height) const;
-  View view_image(const Rgb& image) const { return config_.vision->view(image); }
-  /// Runs the vision tower and keeps the features under `id` until released. An id that is known is not run again, nor
-  /// are pixels that are: their features are held once, and steps share their rows.
-  EncodedImage encode_image(const std::string& id, const Rgb& image, Cancel cancel);
-  void release_image(const std::string& id);
+  View view_image(const Rgb& image) const { return config_.vision->view(image, one_by_one); }
+  /// See EncodedImages::encode: those that are not held go through the tower together.
+  std::vector<EncodedImage> encode_images(const std::vector<NamedImage>& images, Cancel cancel);
+  EncodedImage encode_image(const std::string& id, const Rgb& image, Cancel cancel) {
+    return encode_images({{id, image, nullptr}}, cancel)[0];
+  }
+  void release_image(const std::string& id) { images_.release(id); }
+  /// What the engine holds of them, and where its memory comes from.
+  EncodedImages& images() { return images_; }
 
   /// What `accumulate` would take; nothing is computed and no image needs to be encoded.
   PlanStats plan(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options);
@@ -119,24 +116,12 @@ class Engine {
   void load_state(const std::string& directory);
 
  private:
-  /// An encoded image. The plain layout encodes again, so the pixels are kept.
-  struct Image {
-    Patches patches;
-    std::unique_ptr<ImageFeatures> features;
-    Sha256::Digest content;
-  };
-
   /// Runs what computes with the weights. On a CPU these are the mapped file, which may change under it; a GPU has
   /// copies.
   template <class F>
   auto on_weights(F&& work) const {
     return ops_->is_gpu() ? work() : file_.reading(work);
   }
-  const Image& image(const std::string& id) const;
-  /// Encodes it if no image with these pixels is held.
-  std::shared_ptr<const Image> image_of(const Rgb& rgb);
-  /// From the store; nullptr where it has nothing that fits.
-  std::unique_ptr<ImageFeatures> stored_features(const ContentStore::Key& key, Size size);
   /// The same for a batch that nobody reserved for, and is larger than those that somebody did.
   void make_room(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
                  const PackedBatch& batch);
@@ -162,9 +147,8 @@ class Engine {
   const std::unique_ptr<const Adapter> reference_adapter_;  // nullptr: the reference is the model as it is
   std::unique_ptr<Adapter> adapter_;
   std::optional<Optimizer> optimizer_;
-  std::map<std::string, std::shared_ptr<const Image>> images_;     // by id
-  std::map<Sha256::Digest, std::weak_ptr<const Image>> contents_;  // those among them, by their pixels
   std::optional<ContentStore> store_;
+  EncodedImages images_;
   ReferenceCache reference_cache_;
   std::vector<std::array<int64_t, 2>> reserved_;  // tokens and rows of the steps that the arena was taken for
 };

@@ -18,14 +18,14 @@ class FlatImages {
       Pair& pair = pairs[p];
       const std::vector<int64_t> runs = placeholder_runs(pair.prompt, context.config.image_token_id);
       const std::string own = std::to_string(p);
-      if (pair.has_corrupted()) pair.corrupted_images = names(pair.corrupted_images, runs, own + " corrupted");
       pair.images = names(pair.images, runs, own);
+      if (pair.has_corrupted()) pair.corrupted_images = names(pair.corrupted_images, runs, own + " corrupted");
     }
   }
 
   const ImageFeatures* features(const std::string& id) const { return features_.at(id).get(); }
-  /// Tokens of the largest image; 0 = there is none.
-  int64_t largest() const { return largest_; }
+  /// Tokens of each, in the order in which a run asks for them.
+  const std::vector<int64_t>& tokens() const { return tokens_; }
 
  private:
   /// One a run. Where images are not named one a run, they are nobody else's but `own`: a plan may be too large.
@@ -43,10 +43,12 @@ class FlatImages {
   }
 
   void add(const std::string& name, int64_t tokens) {
-    largest_ = std::max(largest_, tokens);
-    features_.try_emplace(
-        name, std::make_unique<ImageFeatures>(context_.ops, TokenGrid{1, tokens}, context_.config.text.hidden_size,
-                                              context_.config.vision->deepstack_levels()));
+    std::unique_ptr<ImageFeatures>& features = features_[name];
+    if (features) return;
+    features =
+        std::make_unique<ImageFeatures>(pool_, context_.ops.activation_type(), TokenGrid{1, tokens},
+                                        context_.config.text.hidden_size, context_.config.vision->deepstack_levels());
+    tokens_.push_back(tokens);
   }
 
   static std::vector<int64_t> placeholder_runs(const std::vector<int32_t>& ids, int64_t image_token_id) {
@@ -61,8 +63,9 @@ class FlatImages {
   }
 
   const Context& context_;
+  BlockPool pool_{context_.ops.arena_source(), 0};
   std::map<std::string, std::unique_ptr<ImageFeatures>> features_;
-  int64_t largest_ = 0;
+  std::vector<int64_t> tokens_;
 };
 
 /// A GPU's arena has room for a batch that is a little larger than any planned, and is a number of the 2 MiB that CUDA
@@ -77,15 +80,64 @@ Arena arena_of(NullOps& null) {
   return Arena(null.arena_source(), null.is_gpu() ? size_t{1} << 46 : Arena::default_block);
 }
 
-/// The arena's peak while an image of so many tokens goes through the tower.
-size_t tower_peak(NullOps& null, const VisionSpec& vision, const SafeTensors& file, int64_t tokens) {
+/// The tower on a device that computes nothing.
+class DryTower {
+ public:
+  DryTower(NullOps& null, const ModelConfig& config, const SafeTensors& file)
+      : null_(null), config_(config), claims_(file, null), tower_(config.vision->load(claims_, null)) {}
+
+  /// The arena's peak while images go through it together.
+  size_t peak(std::span<const Patches> images, Arena& arena) const {
+    std::vector<const Patches*> patches;
+    std::vector<std::unique_ptr<ImageFeatures>> features;
+    std::vector<ImageFeatures*> filled;
+    BlockPool pool(null_.arena_source(), 0);
+    for (const Patches& image : images) {
+      patches.push_back(&image);
+      features.push_back(std::make_unique<ImageFeatures>(pool, null_.activation_type(), config_.vision->grid_of(image),
+                                                         config_.text.hidden_size, config_.vision->deepstack_levels()));
+      filled.push_back(features.back().get());
+    }
+    tower_->encode(patches, filled, arena);
+    return arena.peak_bytes();
+  }
+
+ private:
+  NullOps& null_;
+  const ModelConfig& config_;
+  Claims claims_;
+  std::unique_ptr<VisionTower> tower_;
+};
+
+/// The arena's peak while images of so many tokens go through the tower, batch by batch.
+size_t tower_peak(NullOps& null, const Context& context, const SafeTensors& file, const std::vector<int64_t>& tokens) {
+  const DryTower tower(null, context.config, file);
+  std::vector<Patches> images;
+  std::vector<int64_t> patches;
+  for (const int64_t count : tokens) {
+    images.push_back(context.config.vision->blank(count));
+    patches.push_back(images.back().count());
+  }
   Arena arena = arena_of(null);
-  Claims claims(file, null);
-  vision.load(claims, null)->encode(vision.blank(tokens), arena);
+  size_t begin = 0;
+  for (const size_t end : tower_batches(patches, tower_batch_patches(context, file))) {
+    tower.peak(std::span(images).subspan(begin, end - begin), arena);
+    begin = end;
+  }
   return arena.peak_bytes();
 }
 
 }  // namespace
+
+int64_t tower_batch_patches(const Context& context, const SafeTensors& file) {
+  constexpr int64_t tokens = 256;
+  const size_t budget = context.ops.is_gpu() ? size_t{1} << 30 : Arena::default_block;
+  NullOps null(context.ops);
+  Arena arena(null.arena_source(), size_t{1} << 46);
+  const Patches image = context.config.vision->blank(tokens);
+  const size_t bytes = DryTower(null, context.config, file).peak({&image, 1}, arena);
+  return static_cast<int64_t>(budget) * image.count() / static_cast<int64_t>(bytes);
+}
 
 PlanStats plan_step(const Context& context, const SafeTensors& file, const PlanAdapters& adapters,
                     std::vector<Pair> pairs, const Objective& objective, Layout layout, bool checkpointing) {
@@ -117,13 +169,15 @@ PlanStats plan_step(const Context& context, const SafeTensors& file, const PlanA
   plan.logits_bytes =
       std::min(static_cast<size_t>(stats.rows * text.vocab_size) * models * sizeof(float), logits_budget);
   plan.scratch_bytes = null.scratch_bytes();
-  if (images.largest() > 0) plan.vision_bytes = tower_peak(null, vision, file, images.largest());
+  if (!images.tokens().empty()) plan.vision_bytes = tower_peak(null, context, file, images.tokens());
   plan.arena_bytes = std::max(plan.activation_bytes, plan.vision_bytes);
   if (null.is_gpu()) plan.arena_bytes = with_room(plan.arena_bytes);
   plan.packed_bytes = null.packed_bytes();
   const size_t hidden_bytes = static_cast<size_t>(text.hidden_size) * size_of(null.activation_type());
   plan.feature_bytes_per_token = hidden_bytes * (vision.deepstack_levels() + 1);
-  plan.pixel_bytes_per_token = static_cast<size_t>(vision.patches_per_token() * vision.patch_length()) * sizeof(float);
+  const int64_t side = vision.merge() * vision.rows().side();
+  plan.pixel_bytes_per_token = static_cast<size_t>(3 * side * side);
+  plan.feature_block_bytes = feature_block(context.ops);
   if (objective.needs_reference())
     for (const std::vector<int32_t>& rows : batch.pair_rows) plan.reference_bytes += rows.size() * hidden_bytes;
   plan.tokens = stats.tokens;

@@ -1,7 +1,6 @@
 #include "model/clip.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "model/config_reader.h"
 #include "model/vision_block.h"
@@ -17,14 +16,15 @@ constexpr int64_t max_side = 4096;
 
 class Tower final : public VisionTower {
  public:
-  Tower(Ops& ops, const ClipConfig& config, const ClipNames& names, Claims& claims) : ops_(ops), config_(config) {
+  Tower(Ops& ops, const ClipConfig& config, const ClipNames& names, Claims& claims)
+      : ops_(ops), config_(config), rows_(config.rows()) {
     const ClipConfig& c = config_;
     const int64_t width = c.hidden_size;
     const std::string prefix = claims.prefix_of("pre_layrnorm.weight", names.towers);  // the published spelling
     const std::string embeddings = prefix + "embeddings.";
     class_embedding_ = claims.take_as(embeddings + "class_embedding", {width}, {1, width});
     patch_embedding_ = claims.take_as(embeddings + "patch_embedding.weight", {width, 3, c.patch_size, c.patch_size},
-                                      {width, c.patch_length()});
+                                      {width, rows_.length()});
     position_embedding_ = claims.take(embeddings + "position_embedding.weight", {c.side() * c.side() + 1, width});
     pre_norm_ = claims.layer_norm(prefix + "pre_layrnorm", width);
     for (int64_t i = 0; i < c.depth; ++i) {
@@ -46,19 +46,24 @@ class Tower final : public VisionTower {
     projector_[1] = claims.linear(projector[1], c.out_hidden_size, c.out_hidden_size);
   }
 
-  std::unique_ptr<ImageFeatures> encode(const Patches& patches, Arena& arena, const Observer* observer) const override {
+  void encode(std::span<const Patches* const> images, std::span<ImageFeatures* const> features, Arena& arena,
+              const Observer* observer) const override {
     Arena::Scope scope(arena);
-    const int64_t tokens = patches.count(), width = config_.hidden_size, rows = tokens + 1;
-    auto features =
-        std::make_unique<ImageFeatures>(ops_, TokenGrid{patches.grid_h, patches.grid_w}, config_.out_hidden_size, 0);
+    // Each image is its class token and then its patches; all have as many.
+    const int64_t count = static_cast<int64_t>(images.size()), tokens = images[0]->count(), each = tokens + 1;
+    const int64_t width = config_.hidden_size, rows = count * each;
+    std::vector<int32_t> patch_rows;
+    for (int64_t i = 0; i < rows; ++i)
+      if (i % each != 0) patch_rows.push_back(static_cast<int32_t>(i));
+    const Tensor to_patches = ops_.upload_i32(arena, patch_rows);
     Tensor embedded = ops_.activation(arena, {rows, width}), x = ops_.activation(arena, {rows, width});
-    embed(patches, embedded, arena);
+    embed(images, to_patches, embedded, arena);
     observe(observer, "vision.embeddings", embedded);
     ops_.layer_norm(embedded, pre_norm_.weight, pre_norm_.bias, config_.layer_norm_eps, x);
     observe(observer, "vision.pre_layernorm", x);
 
-    const AttentionPlan all = attend_to_all(rows);
-    const PreparedPlan plan = ops_.prepare(all, arena);
+    const AttentionPlan within = attend_within(std::vector<int64_t>(images.size(), each));
+    const PreparedPlan plan = ops_.prepare(within, arena);
     const VisionBlockKind kind{config_.heads, config_.layer_norm_eps, Gelu::quick};
     const auto run_blocks = [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
@@ -67,30 +72,34 @@ class Tower final : public VisionTower {
       }
     };
     run_blocks(0, config_.blocks_used);
-    const Tensor selected = x.slice(1, rows);  // without the class token
-    observe(observer, "vision.selected", selected);
     {
       Arena::Scope inner(arena);
-      Tensor hidden = ops_.activation(arena, {tokens, config_.out_hidden_size});
+      const Tensor selected = ops_.activation(arena, {count * tokens, width});
+      ops_.gather_rows(x, to_patches, selected);  // without the class tokens
+      observe(observer, "vision.selected", selected);
+      const Tensor hidden = ops_.activation(arena, {count * tokens, config_.out_hidden_size});
+      const Tensor projected = ops_.activation(arena, {count * tokens, config_.out_hidden_size});
       ops_.linear(selected, projector_[0].weight, projector_[0].bias, {}, hidden);
       ops_.gelu(hidden, Gelu::erf);
-      ops_.linear(hidden, projector_[1].weight, projector_[1].bias, {}, features->merged);
+      ops_.linear(hidden, projector_[1].weight, projector_[1].bias, {}, projected);
+      share_rows(ops_, projected, features, [](ImageFeatures& f) { return f.merged; });
     }
-    observe(observer, "vision.projected", features->merged);
+    observe(observer, "vision.projected", features[0]->merged);
     // Nothing reads the blocks behind the selected state; who observes may want to hold them against a reference.
     if (observer) run_blocks(config_.blocks_used, config_.depth);
-    return features;
   }
 
  private:
-  void embed(const Patches& patches, Tensor out, Arena& arena) const {
+  void embed(std::span<const Patches* const> images, const Tensor& to_patches, Tensor out, Arena& arena) const {
     Arena::Scope scope(arena);
-    const int64_t tokens = patches.count(), rows = tokens + 1, width = config_.hidden_size;
-    const Tensor pixels = ops_.upload_activation(arena, patches.pixels, {tokens, config_.patch_length()});
-    ops_.embedding(ops_.upload_i32(arena, std::vector<int32_t>{0}), class_embedding_, out.slice(0, 1));
-    ops_.linear(pixels, patch_embedding_, {}, {}, out.slice(1, rows));
-    std::vector<int32_t> index(static_cast<size_t>(rows));
-    std::iota(index.begin(), index.end(), 0);
+    const int64_t rows = out.rows(), each = images[0]->count() + 1, width = config_.hidden_size;
+    // The class embedding goes everywhere, and the patches over it.
+    ops_.embedding(ops_.upload_i32(arena, std::vector<int32_t>(static_cast<size_t>(rows))), class_embedding_, out);
+    const Tensor patches = ops_.activation(arena, {to_patches.size(), width});
+    ops_.linear(rows_.upload(ops_, arena, images), patch_embedding_, {}, {}, patches);
+    ops_.scatter_rows(patches, to_patches, out);
+    std::vector<int32_t> index;
+    for (int64_t i = 0; i < rows; ++i) index.push_back(static_cast<int32_t>(i % each));
     const Tensor positions = ops_.activation(arena, {rows, width});
     ops_.embedding(ops_.upload_i32(arena, index), position_embedding_, positions);
     ops_.add(positions, out);
@@ -98,6 +107,7 @@ class Tower final : public VisionTower {
 
   Ops& ops_;
   const ClipConfig config_;
+  const PatchRows rows_;
   Tensor class_embedding_, patch_embedding_, position_embedding_;
   LinearWeights pre_norm_;
   std::vector<VisionBlock> blocks_;
@@ -108,26 +118,11 @@ class Spec final : public VisionSpec {
  public:
   Spec(const ClipConfig& config, const ClipNames& names) : config_(config), names_(names) {}
 
-  View view(const Rgb& image) const override {
+  View view(const Rgb& image, const Spread& spread) const override {
     check_image_size({image.height, image.width});
-    return config_.image.pad_to_square ? padded(image) : cropped(image);
+    return config_.image.pad_to_square ? padded(image, spread) : cropped(image, spread);
   }
-
-  Patches preprocess(const Rgb& image) const override {
-    const View shown = view(image);
-    const int64_t side = config_.side(), patch = config_.patch_size, line = config_.image.crop;
-    Patches result{side, side, {}};
-    result.pixels.reserve(static_cast<size_t>(result.count() * config_.patch_length()));
-    for (int64_t y = 0; y < side; ++y)
-      for (int64_t x = 0; x < side; ++x)
-        for (size_t c = 0; c < 3; ++c)
-          for (int64_t row = y * patch; row < (y + 1) * patch; ++row)
-            for (int64_t col = x * patch; col < (x + 1) * patch; ++col) {
-              const float value = static_cast<float>(shown.pixels[static_cast<size_t>(row * line + col) * 3 + c]);
-              result.pixels.push_back((value / 255.0f - config_.image.mean[c]) / config_.image.std[c]);
-            }
-    return result;
-  }
+  PatchRows rows() const override { return config_.rows(); }
 
   TokenGrid token_grid(Size image) const override {
     check_image_size(image);
@@ -135,28 +130,27 @@ class Spec final : public VisionSpec {
   }
 
   Patches blank(int64_t) const override { return {config_.side(), config_.side(), {}}; }
-  int64_t patch_length() const override { return config_.patch_length(); }
 
   std::unique_ptr<VisionTower> load(Claims& claims, Ops& ops) const override {
     return std::make_unique<Tower>(ops, config_, names_, claims);
   }
 
  private:
-  View cropped(const Rgb& image) const {
+  View cropped(const Rgb& image, const Spread& spread) const {
     const ClipImage& c = config_.image;
     const auto scaled = [&](int64_t longer, int64_t shorter) { return c.shortest_edge * longer / shorter; };
     const Size to = image.height < image.width ? Size{c.shortest_edge, scaled(image.width, image.height)}
                                                : Size{scaled(image.height, image.width), c.shortest_edge};
     const Window window = centered(to, c.crop);
     return {{c.crop, c.crop},
-            resize_bicubic(image, to, window),
+            resize_bicubic(image, to, window, spread),
             static_cast<double>(to.height) / static_cast<double>(image.height),
             static_cast<double>(to.width) / static_cast<double>(image.width),
             static_cast<double>(-window.top),
             static_cast<double>(-window.left)};
   }
 
-  View padded(const Rgb& image) const {
+  View padded(const Rgb& image, const Spread& spread) const {
     const ClipImage& c = config_.image;
     std::array<uint8_t, 3> fill{};
     for (size_t i = 0; i < 3; ++i) fill[i] = static_cast<uint8_t>(c.mean[i] * 255.0f);
@@ -167,7 +161,7 @@ class Spec final : public VisionSpec {
       return static_cast<double>((square - side) / 2) * scale - static_cast<double>(cut);
     };
     return {{c.crop, c.crop},
-            resize_padded(image, fill, c.shortest_edge, window),
+            resize_padded(image, fill, c.shortest_edge, window, spread),
             scale,
             scale,
             begin(image.height, window.top),

@@ -32,7 +32,7 @@ struct ClipConfig {
   ClipImage image;
 
   int64_t side() const { return image_size / patch_size; }  // in patches, which are tokens
-  int64_t patch_length() const { return 3 * patch_size * patch_size; }
+  PatchRows rows() const { return {patch_size, 1, 1, image.mean, image.std}; }
 
   /// The tower's part of a config.json. `select_layer` counts hidden states as transformers does (0 is the input of the
   /// first block, negative from the end). `image` is left for the caller.

@@ -65,6 +65,7 @@ Tensor Decoder::forward(const DecoderInput& input, const DecoderPass& pass, Deco
   for (const auto& axis : input.positions) positions.insert(positions.end(), axis.begin(), axis.end());
   kept.rotary = make_rotary_table(ops_, text_rotary(config_), positions, tokens, arena_);
   kept.read_rows = ops_.upload_i32(arena_, input.read_rows);
+  kept.image_rows = upload_image_rows(input);
   kept.restricted = restrict_plan(input.plan, input.read_rows);
   kept.plan = ops_.prepare(input.plan, arena_);
   kept.read_plan = ops_.prepare(kept.restricted, arena_);
@@ -101,23 +102,41 @@ Tensor Decoder::forward(const DecoderInput& input, const DecoderPass& pass, Deco
   return hidden;
 }
 
+/// In one transfer; the embedding and every level of features use them.
+std::vector<Tensor> Decoder::upload_image_rows(const DecoderInput& input) const {
+  std::vector<int32_t> all;
+  for (const ImagePlacement& image : input.images) all.insert(all.end(), image.rows.begin(), image.rows.end());
+  std::vector<Tensor> parts;
+  if (input.images.empty()) return parts;
+  const Tensor device = ops_.upload_i32(arena_, all);
+  int64_t begin = 0;
+  for (const ImagePlacement& image : input.images) {
+    const int64_t end = begin + static_cast<int64_t>(image.rows.size());
+    parts.push_back(device.slice(begin, end));
+    begin = end;
+  }
+  return parts;
+}
+
 void Decoder::embed(const Frame& frame, Tensor x) const {
   Arena::Scope scope(arena_);
   // Where a placeholder is no token of the vocabulary any row will do: the image's features go over it.
   std::vector<int32_t> ids = frame.input.ids;
   for (int32_t& id : ids) id = std::max(id, 0);
   ops_.embedding(ops_.upload_i32(arena_, ids), weights_.embed_tokens, x);
-  for (const ImagePlacement& image : frame.input.images)
-    ops_.scatter_rows(image.features->merged, ops_.upload_i32(arena_, image.rows), x);
+  const auto& images = frame.input.images;
+  for (size_t i = 0; i < images.size(); ++i)
+    ops_.scatter_rows(images[i].features->merged, frame.kept.image_rows[i], x);
 }
 
 void Decoder::add_deepstack(const Frame& frame, int64_t layer, Tensor x) const {
-  for (const ImagePlacement& image : frame.input.images) {
+  for (size_t at = 0; at < frame.input.images.size(); ++at) {
+    const ImagePlacement& image = frame.input.images[at];
     if (static_cast<size_t>(layer) >= image.features->deepstack.size()) continue;
     Arena::Scope scope(arena_);
     const Tensor features = image.features->deepstack[static_cast<size_t>(layer)];
     if (!frame.compact(layer)) {
-      ops_.scatter_add_rows(features, ops_.upload_i32(arena_, image.rows), x);
+      ops_.scatter_add_rows(features, frame.kept.image_rows[at], x);
       continue;
     }
     // The last layer holds the read rows only: take those that are image rows (as a rule none).

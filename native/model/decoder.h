@@ -78,6 +78,7 @@ struct DecoderActivations {
   std::vector<LayerActivations> layers;
   RotaryTable rotary;            // [T, d]
   Tensor read_rows;              // [P] i32
+  std::vector<Tensor> image_rows;  // of each image, [tokens] i32
   Tensor final_rstd;             // [P]
   AttentionPlan restricted;      // the plan of the last layer: only the read rows ask
   PreparedPlan plan, read_plan;  // of the input and of `restricted`
@@ -135,6 +136,7 @@ class Decoder {
   void project_backward(const Frame& frame, int64_t layer, Proj proj, Tensor dy, Tensor x, const LayerActivations& a,
                         Tensor dx, bool accumulate) const;
   Dropout dropout(const Frame& frame, int64_t layer, Proj proj) const;
+  std::vector<Tensor> upload_image_rows(const DecoderInput& input) const;
   void embed(const Frame& frame, Tensor x) const;
   void add_deepstack(const Frame& frame, int64_t layer, Tensor x) const;
   void probe(const Frame& frame, int64_t layer, Tensor q, Tensor k) const;

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "tensor/spread.h"
+
 namespace fire {
 
 struct Rgb {
@@ -29,12 +31,14 @@ struct View {
 /// has.
 void check_image_size(Size size);
 
-/// Normalised patches of one image in the order of its family.
+/// One image as its tower takes it, still as the bytes that are shown: an eighth, or a quarter in bf16, of what its
+/// patches take. They become patches on their way to the device (patch_rows.h).
 struct Patches {
-  int64_t grid_h, grid_w;     // in patches
-  std::vector<float> pixels;  // [grid_h * grid_w, patch length]
+  int64_t grid_h, grid_w;       // in patches
+  std::vector<uint8_t> pixels;  // [grid_h * side, grid_w * side, 3], with patches of side x side
   int64_t count() const { return grid_h * grid_w; }
 };
+Patches patches_of(View view, int64_t side);
 
 /// A part of an image.
 struct Window {
@@ -42,12 +46,13 @@ struct Window {
 };
 
 /// Pillow's bicubic (a = -0.5) with antialias and its 22-bit fixed point: bit-exact. RGB interleaved in and out.
-std::vector<uint8_t> resize_bicubic(const Rgb& image, Size to);
+std::vector<uint8_t> resize_bicubic(const Rgb& image, Size to, const Spread& spread);
 /// The same, of which only `window` is made.
-std::vector<uint8_t> resize_bicubic(const Rgb& image, Size to, const Window& window);
+std::vector<uint8_t> resize_bicubic(const Rgb& image, Size to, const Window& window, const Spread& spread);
 
 /// `window` of the image in the middle of a square of its longer side, the rest filled, resized to `side` x `side`. The
 /// square itself is never in memory.
-std::vector<uint8_t> resize_padded(const Rgb& image, std::array<uint8_t, 3> fill, int64_t side, const Window& window);
+std::vector<uint8_t> resize_padded(const Rgb& image, std::array<uint8_t, 3> fill, int64_t side, const Window& window,
+                                   const Spread& spread);
 
 }  // namespace fire

@@ -22,33 +22,36 @@ struct TowerConfig : QwenVlTower {
   }
 };
 
-/// The merged tokens of an image, window by window: token i of this order is token `order[i]` of the grid. Windows at
-/// the right and lower edge are smaller.
+/// The patches of some images, window by window. Windows at the right and lower edge are smaller.
 struct Windows {
-  std::vector<int32_t> order;
-  AttentionPlan plan;  // over patches in this order
+  std::vector<std::vector<int32_t>> order;  // of each image: its token i in this order is token order[i] of its grid
+  std::vector<int32_t> rows;                // patch i in this order is row `rows[i]` of the patches as they come
+  AttentionPlan plan;                       // over patches in this order
 };
 
-Windows cut_windows(TokenGrid grid, int64_t side, int64_t merge_unit) {
+/// `merge_unit` patches are a token; `side` of a window, in tokens.
+Windows cut_windows(std::span<ImageFeatures* const> images, int64_t side, int64_t merge_unit) {
   Windows w;
-  for (int64_t top = 0; top < grid.h; top += side)
-    for (int64_t left = 0; left < grid.w; left += side) {
-      const int32_t begin = static_cast<int32_t>(static_cast<int64_t>(w.order.size()) * merge_unit);
-      for (int64_t y = top; y < std::min(top + side, grid.h); ++y)
-        for (int64_t x = left; x < std::min(left + side, grid.w); ++x)
-          w.order.push_back(static_cast<int32_t>(y * grid.w + x));
-      const int32_t end = static_cast<int32_t>(static_cast<int64_t>(w.order.size()) * merge_unit);
-      w.plan.spans.push_back({begin, end, 0, 0, begin, end, false, w.plan.groups++});
-    }
+  int64_t first = 0;  // patch of the image
+  for (const ImageFeatures* image : images) {
+    const TokenGrid grid = image->grid;
+    std::vector<int32_t>& order = w.order.emplace_back();
+    for (int64_t top = 0; top < grid.h; top += side)
+      for (int64_t left = 0; left < grid.w; left += side) {
+        const int32_t begin = static_cast<int32_t>(w.rows.size());
+        for (int64_t y = top; y < std::min(top + side, grid.h); ++y)
+          for (int64_t x = left; x < std::min(left + side, grid.w); ++x) {
+            const int64_t token = y * grid.w + x;
+            order.push_back(static_cast<int32_t>(token));
+            for (int64_t i = 0; i < merge_unit; ++i)
+              w.rows.push_back(static_cast<int32_t>(first + token * merge_unit + i));
+          }
+        const int32_t end = static_cast<int32_t>(w.rows.size());
+        w.plan.spans.push_back({begin, end, 0, 0, begin, end, false, w.plan.groups++});
+      }
+    first += grid.tokens() * merge_unit;
+  }
   return w;
-}
-
-/// Rows of patches, merge_unit to a token, in the order of their tokens.
-std::vector<int32_t> patch_rows(const std::vector<int32_t>& tokens, int64_t merge_unit) {
-  std::vector<int32_t> rows;
-  for (const int32_t token : tokens)
-    for (int64_t i = 0; i < merge_unit; ++i) rows.push_back(static_cast<int32_t>(token * merge_unit + i));
-  return rows;
 }
 
 struct BlockWeights {
@@ -59,7 +62,7 @@ struct BlockWeights {
 
 class Tower final : public VisionTower {
  public:
-  Tower(Ops& ops, const TowerConfig& config, Claims& claims) : ops_(ops), config_(config) {
+  Tower(Ops& ops, const TowerConfig& config, Claims& claims) : ops_(ops), config_(config), rows_(config.image.rows()) {
     const TowerConfig& c = config_;
     const std::string prefix = claims.prefix_of("patch_embed.proj.weight", {"visual.", "model.visual."});
     patch_embed_ = c.claim_patch_embedding(claims, prefix + "patch_embed.proj.weight");
@@ -78,41 +81,37 @@ class Tower final : public VisionTower {
     merger_[1] = claims.linear(prefix + "merger.mlp.2", c.out_hidden_size, width);
   }
 
-  std::unique_ptr<ImageFeatures> encode(const Patches& patches, Arena& arena, const Observer* observer) const override {
+  void encode(std::span<const Patches* const> images, std::span<ImageFeatures* const> features, Arena& arena,
+              const Observer* observer) const override {
     Arena::Scope scope(arena);
-    const int64_t merge = config_.image.merge_size;
-    const TokenGrid grid{patches.grid_h / merge, patches.grid_w / merge};
-    auto features = std::make_unique<ImageFeatures>(ops_, grid, config_.out_hidden_size, 0);
-
     // Patches stay in the order of their windows until they are merged tokens.
-    const Windows windows = cut_windows(grid, config_.window, config_.merge_unit());
-    const std::vector<int32_t> rows = patch_rows(windows.order, config_.merge_unit());
-    Tensor x = embed_patches(patches, rows, arena, observer);
-    const std::vector<int32_t> in_order = patch_positions(patches.grid_h, patches.grid_w, merge);
+    const Windows windows = cut_windows(features, config_.window, config_.merge_unit());
+    const std::vector<int32_t>& rows = windows.rows;
+    Tensor x = embed_patches(images, rows, arena, observer);
+    const std::vector<int32_t> in_order = config_.positions(images);
     std::vector<int32_t> positions;
-    for (const int32_t* axis : {in_order.data(), in_order.data() + patches.count()})
+    for (const int32_t* axis : {in_order.data(), in_order.data() + rows.size()})
       for (const int32_t row : rows) positions.push_back(axis[row]);
     const RotaryTable rotary = config_.rotary(ops_, positions, arena, observer);
     observe(observer, "vision.block_in.0", x);
 
-    const AttentionPlan all = attend_to_all(patches.count());
-    const PreparedPlan whole = ops_.prepare(all, arena), windowed = ops_.prepare(windows.plan, arena);
+    const AttentionPlan within = attend_within(patch_counts(images));
+    const PreparedPlan whole = ops_.prepare(within, arena), windowed = ops_.prepare(windows.plan, arena);
     for (int64_t i = 0; i < config_.depth; ++i) {
       block(blocks_[static_cast<size_t>(i)], x, rotary, config_.attends_to_all(i) ? whole : windowed, arena);
       observe(observer, "vision.block_out." + std::to_string(i), x);
     }
-    merge_patches(x, windows.order, features->merged, arena);
-    observe(observer, "vision.merged", features->merged);
-    return features;
+    merge_patches(x, windows.order, features, arena);
+    observe(observer, "vision.merged", features[0]->merged);
   }
 
  private:
-  Tensor embed_patches(const Patches& patches, const std::vector<int32_t>& rows, Arena& arena,
+  Tensor embed_patches(std::span<const Patches* const> images, const std::vector<int32_t>& rows, Arena& arena,
                        const Observer* observer) const {
-    const int64_t count = patches.count();
+    const int64_t count = static_cast<int64_t>(rows.size());
     Tensor x = ops_.activation(arena, {count, config_.hidden_size});
     Arena::Scope scope(arena);
-    const Tensor pixels = ops_.upload_activation(arena, patches.pixels, {count, config_.image.patch_length()});
+    const Tensor pixels = rows_.upload(ops_, arena, images);
     Tensor in_order = ops_.activation(arena, {count, config_.hidden_size});
     ops_.linear(pixels, patch_embed_, {}, {}, in_order);
     observe(observer, "vision.patch_embed", in_order);
@@ -136,21 +135,29 @@ class Tower final : public VisionTower {
     ops_.linear(product, w.down.weight, w.down.bias, x_mid, x);
   }
 
-  /// `order` says where in the grid a token belongs.
-  void merge_patches(Tensor x, const std::vector<int32_t>& order, Tensor out, Arena& arena) const {
+  /// `order` says where in its image's grid a token belongs.
+  void merge_patches(Tensor x, const std::vector<std::vector<int32_t>>& order, std::span<ImageFeatures* const> features,
+                     Arena& arena) const {
     Arena::Scope scope(arena);
-    const int64_t tokens = out.rows(), width = config_.hidden_size * config_.merge_unit();
+    const int64_t tokens = x.rows() / config_.merge_unit(), width = config_.hidden_size * config_.merge_unit();
     Tensor normed = ops_.activation(arena, {x.rows(), config_.hidden_size});
-    Tensor hidden = ops_.activation(arena, {tokens, width}), merged = ops_.activation(arena, {tokens, out.cols()});
+    Tensor hidden = ops_.activation(arena, {tokens, width}),
+           merged = ops_.activation(arena, {tokens, config_.out_hidden_size});
     ops_.rms_norm(x, merger_norm_, config_.norm_eps, normed, {});
     ops_.linear(normed.reshape({tokens, width}), merger_[0].weight, merger_[0].bias, {}, hidden);
     ops_.gelu(hidden, Gelu::erf);
     ops_.linear(hidden, merger_[1].weight, merger_[1].bias, {}, merged);
-    ops_.scatter_rows(merged, ops_.upload_i32(arena, order), out);
+    int64_t begin = 0;
+    for (size_t i = 0; i < features.size(); ++i) {
+      const int64_t end = begin + features[i]->tokens();
+      ops_.scatter_rows(merged.slice(begin, end), ops_.upload_i32(arena, order[i]), features[i]->merged);
+      begin = end;
+    }
   }
 
   Ops& ops_;
   const TowerConfig config_;
+  const PatchRows rows_;
   Tensor patch_embed_, merger_norm_;
   std::vector<BlockWeights> blocks_;
   std::array<LinearWeights, 2> merger_;

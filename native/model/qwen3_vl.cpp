@@ -1,6 +1,8 @@
 // Qwen3-VL, dense: a vision tower with learned and rotary positions whose patches are merged 2 x 2, feature levels that
 // are added to the first decoder layers ("deepstack"), a Qwen3 decoder with interleaved MRoPE.
 // Source: transformers, models/qwen3_vl.
+#include <numeric>
+
 #include "model/config_reader.h"
 #include "model/families.h"
 #include "model/qwen_vl_tower.h"
@@ -24,7 +26,7 @@ struct MergerWeights {
 
 class Tower final : public VisionTower {
  public:
-  Tower(Ops& ops, const TowerConfig& config, Claims& claims) : ops_(ops), config_(config) {
+  Tower(Ops& ops, const TowerConfig& config, Claims& claims) : ops_(ops), config_(config), rows_(config.image.rows()) {
     const TowerConfig& c = config_;
     const std::string prefix = claims.prefix_of("pos_embed.weight", {"model.visual.", "visual."});
     patch_embed_ = {c.claim_patch_embedding(claims, prefix + "patch_embed.proj.weight"),
@@ -44,31 +46,29 @@ class Tower final : public VisionTower {
                                        c.hidden_size * c.merge_unit()));
   }
 
-  std::unique_ptr<ImageFeatures> encode(const Patches& patches, Arena& arena, const Observer* observer) const override {
+  void encode(std::span<const Patches* const> images, std::span<ImageFeatures* const> features, Arena& arena,
+              const Observer* observer) const override {
     Arena::Scope scope(arena);
-    const int64_t merge = config_.image.merge_size;
-    auto features = std::make_unique<ImageFeatures>(ops_, TokenGrid{patches.grid_h / merge, patches.grid_w / merge},
-                                                    config_.out_hidden_size, config_.deepstack_levels());
-    Tensor x = embed_patches(patches, arena, observer);
-    const RotaryTable rotary =
-        config_.rotary(ops_, patch_positions(patches.grid_h, patches.grid_w, merge), arena, observer);
+    Tensor x = embed_patches(images, arena, observer);
+    const RotaryTable rotary = config_.rotary(ops_, config_.positions(images), arena, observer);
     observe(observer, "vision.block_in.0", x);
 
-    const AttentionPlan all = attend_to_all(patches.count());
-    const PreparedPlan plan = ops_.prepare(all, arena);
+    const AttentionPlan within = attend_within(patch_counts(images));
+    const PreparedPlan plan = ops_.prepare(within, arena);
     const VisionBlockKind kind{config_.heads, config_.norm_eps, Gelu::tanh};
     for (int64_t i = 0; i < config_.depth; ++i) {
       run_block(ops_, kind, blocks_[static_cast<size_t>(i)], &rotary, plan, arena, x);
       observe(observer, "vision.block_out." + std::to_string(i), x);
       for (size_t j = 0; j < config_.deepstack_levels(); ++j) {
         if (config_.deepstack_indexes[j] != i) continue;
-        merge_patches(deepstack_[j], x, true, features->deepstack[j], arena);
-        observe(observer, "vision.deepstack." + std::to_string(j), features->deepstack[j]);
+        merge_patches(
+            deepstack_[j], x, true, [j](ImageFeatures& f) { return f.deepstack[j]; }, features, arena);
+        observe(observer, "vision.deepstack." + std::to_string(j), features[0]->deepstack[j]);
       }
     }
-    merge_patches(merger_, x, false, features->merged, arena);
-    observe(observer, "vision.merged", features->merged);
-    return features;
+    merge_patches(
+        merger_, x, false, [](ImageFeatures& f) { return f.merged; }, features, arena);
+    observe(observer, "vision.merged", features[0]->merged);
   }
 
  private:
@@ -78,21 +78,30 @@ class Tower final : public VisionTower {
             claims.linear(prefix + "linear_fc2", config_.out_hidden_size, width)};
   }
 
-  Tensor embed_patches(const Patches& patches, Arena& arena, const Observer* observer) const {
-    const int64_t count = patches.count();
+  Tensor embed_patches(std::span<const Patches* const> images, Arena& arena, const Observer* observer) const {
+    const std::vector<int64_t> counts = patch_counts(images);
+    const int64_t count = std::accumulate(counts.begin(), counts.end(), int64_t{0});
     Tensor x = ops_.activation(arena, {count, config_.hidden_size});
     Arena::Scope scope(arena);
-    const Tensor pixels = ops_.upload_activation(arena, patches.pixels, {count, config_.image.patch_length()});
-    ops_.linear(pixels, patch_embed_.weight, patch_embed_.bias, {}, x);
+    ops_.linear(rows_.upload(ops_, arena, images), patch_embed_.weight, patch_embed_.bias, {}, x);
     observe(observer, "vision.patch_embed", x);
     Tensor positions = ops_.activation(arena, {count, config_.hidden_size});
-    ops_.interpolate_positions(pos_embed_, patches.grid_h, patches.grid_w, config_.image.merge_size, positions);
+    int64_t begin = 0;
+    for (const Patches* image : images) {
+      const int64_t end = begin + image->count();
+      ops_.interpolate_positions(pos_embed_, image->grid_h, image->grid_w, config_.image.merge_size,
+                                 positions.slice(begin, end));
+      begin = end;
+    }
     observe(observer, "vision.pos_embeds", positions);
     ops_.add(positions, x);
     return x;
   }
 
-  void merge_patches(const MergerWeights& w, Tensor x, bool norm_after_shuffle, Tensor out, Arena& arena) const {
+  /// All images at once, then to each what is its own: `part` of its features.
+  template <class Part>
+  void merge_patches(const MergerWeights& w, Tensor x, bool norm_after_shuffle, Part part,
+                     std::span<ImageFeatures* const> features, Arena& arena) const {
     Arena::Scope scope(arena);
     const int64_t tokens = x.rows() / config_.merge_unit(), width = config_.hidden_size * config_.merge_unit();
     Tensor normed = ops_.activation(arena, {tokens, width}), hidden = ops_.activation(arena, {tokens, width});
@@ -100,11 +109,14 @@ class Tower final : public VisionTower {
     ops_.layer_norm(input, w.norm.weight, w.norm.bias, config_.norm_eps, normed);
     ops_.linear(normed, w.fc1.weight, w.fc1.bias, {}, hidden);
     ops_.gelu(hidden, Gelu::erf);
+    const Tensor out = ops_.activation(arena, {tokens, config_.out_hidden_size});
     ops_.linear(hidden, w.fc2.weight, w.fc2.bias, {}, out);
+    share_rows(ops_, out, features, part);
   }
 
   Ops& ops_;
   const TowerConfig config_;
+  const PatchRows rows_;
   LinearWeights patch_embed_;
   Tensor pos_embed_;  // resampled to the grid of each image
   std::vector<VisionBlock> blocks_;

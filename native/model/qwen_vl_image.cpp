@@ -69,37 +69,14 @@ Size smart_resize(Size size, int64_t factor, int64_t min_pixels, int64_t max_pix
   return out;
 }
 
-View QwenVlImage::view(const Rgb& image) const {
+View QwenVlImage::view(const Rgb& image, const Spread& spread) const {
   const Size size = smart_resize({image.height, image.width}, patch_size * merge_size, min_pixels, max_pixels);
   return {size,
-          resize_bicubic(image, size),
+          resize_bicubic(image, size, spread),
           static_cast<double>(size.height) / static_cast<double>(image.height),
           static_cast<double>(size.width) / static_cast<double>(image.width),
           0,
           0};
-}
-
-Patches QwenVlImage::preprocess(const Rgb& image) const {
-  const int64_t patch = patch_size, merge = merge_size;
-  const View shown = view(image);
-  const Size size = shown.size;
-
-  Patches result{size.height / patch, size.width / patch, {}};
-  result.pixels.reserve(static_cast<size_t>(result.count() * patch_length()));
-  for (int64_t block_y = 0; block_y < result.grid_h; block_y += merge)
-    for (int64_t block_x = 0; block_x < result.grid_w; block_x += merge)
-      for (int64_t y = block_y; y < block_y + merge; ++y)
-        for (int64_t x = block_x; x < block_x + merge; ++x)
-          for (int64_t c = 0; c < 3; ++c)
-            for (int64_t t = 0; t < temporal_patch_size; ++t)  // a still image: every time slice is the same
-              for (int64_t row = y * patch; row < (y + 1) * patch; ++row)
-                for (int64_t col = x * patch; col < (x + 1) * patch; ++col) {
-                  const float value =
-                      static_cast<float>(shown.pixels[static_cast<size_t>((row * size.width + col) * 3 + c)]);
-                  const size_t channel = static_cast<size_t>(c);
-                  result.pixels.push_back((value / 255.0f - mean[channel]) / std[channel]);
-                }
-  return result;
 }
 
 TokenGrid QwenVlImage::token_grid(Size image) const {

@@ -1,7 +1,7 @@
 // Image preprocessing of the Qwen-VL families: smart resize, bicubic, rescale and normalise, patches in merge order.
 #pragma once
 
-#include "model/image.h"
+#include "model/patch_rows.h"
 #include "model/positions.h"
 #include "tensor/json.h"
 
@@ -13,14 +13,12 @@ struct QwenVlImage {
   std::array<float, 3> mean, std;
   int64_t patch_size, temporal_patch_size, merge_size;
 
-  /// Length of one flattened patch: 3 channels * temporal * patch * patch.
-  int64_t patch_length() const { return 3 * temporal_patch_size * patch_size * patch_size; }
+  PatchRows rows() const { return {patch_size, temporal_patch_size, merge_size, mean, std}; }
 
   /// From a parsed preprocessor_config.json, whose sizes must agree with those of the vision config.
   static QwenVlImage read(const Json& file, int64_t patch_size, int64_t temporal_patch_size, int64_t merge_size);
 
-  View view(const Rgb& image) const;
-  Patches preprocess(const Rgb& image) const;
+  View view(const Rgb& image, const Spread& spread) const;
   TokenGrid token_grid(Size image) const;
   Patches blank(int64_t tokens) const { return {merge_size, tokens * merge_size, {}}; }
 };

@@ -36,7 +36,19 @@ std::vector<int64_t> QwenVlTower::read_blocks(const Json& indexes) const {
 
 Tensor QwenVlTower::claim_patch_embedding(Claims& claims, const std::string& name) const {
   return claims.take_as(name, {hidden_size, 3, image.temporal_patch_size, image.patch_size, image.patch_size},
-                        {hidden_size, image.patch_length()});
+                        {hidden_size, image.rows().length()});
+}
+
+std::vector<int32_t> QwenVlTower::positions(std::span<const Patches* const> images) const {
+  std::vector<int32_t> rows, columns;
+  for (const Patches* image : images) {
+    const std::vector<int32_t> both = patch_positions(image->grid_h, image->grid_w, this->image.merge_size);
+    const auto middle = both.begin() + image->count();
+    rows.insert(rows.end(), both.begin(), middle);
+    columns.insert(columns.end(), middle, both.end());
+  }
+  rows.insert(rows.end(), columns.begin(), columns.end());
+  return rows;
 }
 
 RotaryTable QwenVlTower::rotary(Ops& ops, const std::vector<int32_t>& positions, Arena& arena,

@@ -24,7 +24,8 @@ struct QwenVlTower {
 
   /// [hidden_size, patch length], stored as a convolution.
   Tensor claim_patch_embedding(Claims& claims, const std::string& name) const;
-  /// `positions` [2, patches]: row, then column.
+  /// Of the patches of all images, one image behind the other, [2, patches]: row, then column.
+  std::vector<int32_t> positions(std::span<const Patches* const> images) const;
   RotaryTable rotary(Ops& ops, const std::vector<int32_t>& positions, Arena& arena, const Observer* observer) const;
 };
 
@@ -33,12 +34,11 @@ template <class Tower, class Config>
 class QwenVlSpec : public VisionSpec {
  public:
   explicit QwenVlSpec(Config config) : config_(std::move(config)) {}
-  View view(const Rgb& image) const override { return config_.image.view(image); }
-  Patches preprocess(const Rgb& image) const override { return config_.image.preprocess(image); }
+  View view(const Rgb& image, const Spread& spread) const override { return config_.image.view(image, spread); }
+  PatchRows rows() const override { return config_.image.rows(); }
   TokenGrid token_grid(Size image) const override { return config_.image.token_grid(image); }
   Patches blank(int64_t tokens) const override { return config_.image.blank(tokens); }
-  int64_t patch_length() const override { return config_.image.patch_length(); }
-  int64_t patches_per_token() const override { return config_.merge_unit(); }
+  int64_t merge() const override { return config_.image.merge_size; }
   size_t deepstack_levels() const override { return config_.deepstack_levels(); }
   std::unique_ptr<VisionTower> load(Claims& claims, Ops& ops) const override {
     return std::make_unique<Tower>(ops, config_, claims);

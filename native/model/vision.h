@@ -4,13 +4,14 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "model/claims.h"
-#include "model/device_tensor.h"
-#include "model/image.h"
+#include "model/patch_rows.h"
 #include "model/positions.h"
+#include "tensor/block_pool.h"
 
 namespace fire {
 
@@ -22,10 +23,14 @@ inline void observe(const Observer* observer, const std::string& name, const Ten
 }
 
 /// What the decoder sees of one image: `merged` [tokens, hidden] goes over the placeholders of the embedding,
-/// deepstack[j] is added to the same rows after decoder layer j. One buffer owned by this object.
+/// deepstack[j] is added to the same rows after decoder layer j. One range of `pool`, which must outlive this object;
+/// its values are undefined at first.
 class ImageFeatures {
  public:
-  ImageFeatures(Ops& ops, TokenGrid grid, int64_t hidden, size_t levels);
+  ImageFeatures(BlockPool& pool, DType type, TokenGrid grid, int64_t hidden, size_t levels);
+  ~ImageFeatures();
+  ImageFeatures(const ImageFeatures&) = delete;
+  ImageFeatures& operator=(const ImageFeatures&) = delete;
 
   TokenGrid grid;
   Tensor merged;
@@ -33,36 +38,61 @@ class ImageFeatures {
 
   int64_t tokens() const { return grid.tokens(); }
   /// All of it, [1 + levels, tokens, hidden].
-  const Tensor& all() const { return storage_.view(); }
+  const Tensor& all() const { return all_; }
 
  private:
-  DeviceTensor storage_;
+  BlockPool& pool_;
+  Tensor all_;
 };
+
+inline std::vector<int64_t> patch_counts(std::span<const Patches* const> images) {
+  std::vector<int64_t> counts;
+  for (const Patches* image : images) counts.push_back(image->count());
+  return counts;
+}
+
+/// Cuts images, by their patches and in their order, into batches of at most `most` patches; an image that has more is
+/// a batch by itself. Returns where each batch ends.
+std::vector<size_t> tower_batches(std::span<const int64_t> patches, int64_t most);
+
+/// The rows of `all` [tokens of all, ..], one image behind the other, to `part` of the features of each.
+template <class Part>
+void share_rows(Ops& ops, const Tensor& all, std::span<ImageFeatures* const> features, Part part) {
+  int64_t begin = 0;
+  for (ImageFeatures* each : features) {
+    ops.copy(all.slice(begin, begin + each->tokens()), part(*each));
+    begin += each->tokens();
+  }
+}
 
 /// Frozen: forward only.
 class VisionTower {
  public:
   virtual ~VisionTower() = default;
-  /// One image; images never attend to each other. `patches` are those of the spec that loaded the tower.
-  virtual std::unique_ptr<ImageFeatures> encode(const Patches& patches, Arena& arena,
-                                                const Observer* observer = nullptr) const = 0;
+  /// Fills features[i] from images[i], which are of the spec that loaded the tower. Images never attend to each other,
+  /// and each gets the bits that it gets alone. An observer sees one image.
+  virtual void encode(std::span<const Patches* const> images, std::span<ImageFeatures* const> features, Arena& arena,
+                      const Observer* observer = nullptr) const = 0;
 };
 
 class VisionSpec {
  public:
   virtual ~VisionSpec() = default;
-  /// What the tower is shown of an image. Throws ERR_FIRE_UNSUPPORTED for one that the reference refuses.
-  virtual View view(const Rgb& image) const = 0;
-  /// 8-bit RGB to the rows that the tower eats, exactly as the reference image processor does it on its Pillow path.
-  /// Throws ERR_FIRE_UNSUPPORTED for an image that the reference refuses.
-  virtual Patches preprocess(const Rgb& image) const = 0;
+  /// What the tower is shown of an image, exactly as the reference image processor makes it on its Pillow path. Throws
+  /// ERR_FIRE_UNSUPPORTED for an image that the reference refuses.
+  virtual View view(const Rgb& image, const Spread& spread) const = 0;
+  /// How what is shown becomes what is computed with.
+  virtual PatchRows rows() const = 0;
+  Patches preprocess(const Rgb& image, const Spread& spread) const {
+    return patches_of(view(image, spread), rows().side());
+  }
   /// Placeholder tokens that an image of this size takes in a prompt, as rows and columns.
   virtual TokenGrid token_grid(Size image) const = 0;
   /// An image that takes so many tokens, without its pixels: for plans.
   virtual Patches blank(int64_t tokens) const = 0;
-  /// Floats of one patch, and patches behind one placeholder token.
-  virtual int64_t patch_length() const = 0;
-  virtual int64_t patches_per_token() const { return 1; }
+  /// Patches along each side of a placeholder token.
+  virtual int64_t merge() const { return 1; }
+  TokenGrid grid_of(const Patches& patches) const { return {patches.grid_h / merge(), patches.grid_w / merge()}; }
   /// How many decoder layers get features added.
   virtual size_t deepstack_levels() const { return 0; }
   /// Claims the tower's tensors. The tower keeps what it needs of this object and `ops`.

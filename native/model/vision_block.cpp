@@ -42,9 +42,15 @@ void run_block(Ops& ops, const VisionBlockKind& kind, const VisionBlock& w, cons
   ops.linear(hidden, w.fc2.weight, w.fc2.bias, x_mid, x);
 }
 
-AttentionPlan attend_to_all(int64_t count) {
-  const int32_t rows = static_cast<int32_t>(count);
-  return {{{0, rows, 0, 0, 0, rows, false, 0}}, {}, {}, 1};
+AttentionPlan attend_within(std::span<const int64_t> rows) {
+  AttentionPlan plan;
+  int32_t begin = 0;
+  for (const int64_t count : rows) {
+    const int32_t end = begin + static_cast<int32_t>(count);
+    plan.spans.push_back({begin, end, 0, 0, begin, end, false, plan.groups++});
+    begin = end;
+  }
+  return plan;
 }
 
 }  // namespace fire

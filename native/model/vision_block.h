@@ -1,6 +1,8 @@
 // What the blocks of different vision towers have in common.
 #pragma once
 
+#include <span>
+
 #include "model/claims.h"
 #include "model/positions.h"
 
@@ -35,7 +37,7 @@ struct VisionBlockKind {
 void run_block(Ops& ops, const VisionBlockKind& kind, const VisionBlock& w, const RotaryTable* rotary,
                const PreparedPlan& plan, Arena& arena, Tensor x);
 
-/// All of `count` rows see each other.
-AttentionPlan attend_to_all(int64_t count);
+/// Of each image, `rows` of them one behind the other, all rows see each other.
+AttentionPlan attend_within(std::span<const int64_t> rows);
 
 }  // namespace fire

@@ -49,6 +49,7 @@ class NullOps final : public Ops {
   void* allocate(size_t) override { return reinterpret_cast<void*>(uintptr_t{64}); }
   void release(void*, size_t) override {}
   void upload(const void*, Tensor) override {}
+  void upload_made(Tensor, const Make&) override {}
   void download(Tensor, void*) override {}
   void copy(Tensor, Tensor) override {}
   void zero(Tensor) override {}

@@ -17,6 +17,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,6 +25,7 @@
 #include "ops/settings.h"
 #include "ops/weight_packing.h"
 #include "tensor/arena.h"
+#include "tensor/spread.h"
 #include "tensor/tensor.h"
 
 namespace fire {
@@ -131,9 +133,17 @@ class Ops {
   virtual Tensor adopt(Tensor host) = 0;
   /// `host` may be reused when this returns.
   virtual void upload(const void* host, Tensor device) = 0;
+  /// The same of elements that are made on the way, where the device copies them from: `make(begin, end, to)` writes
+  /// the elements [begin, end) of `device` to `to`. It is called from several threads at once, never twice for an
+  /// element.
+  using Make = std::function<void(int64_t begin, int64_t end, void* to)>;
+  virtual void upload_made(Tensor device, const Make& make) = 0;
   virtual void download(Tensor device, void* host) = 0;
   virtual void copy(Tensor from, Tensor to) = 0;
   virtual void zero(Tensor x) = 0;
+
+  /// Work of the host, on the threads that `upload_made` uses.
+  virtual void spread(int64_t tasks, const std::function<void(int64_t)>& task) { one_by_one(tasks, task); }
 
   // --- matrix products ----------------------------------------------------------------------------------------
   /// y[T,out] = x[T,in] W[out,in]^T + bias[out] + residual[T,out]; `bias` and `residual` may be empty. y may be f32

@@ -108,8 +108,9 @@ class Verifier {
         std::vector<float> all;
         std::vector<int64_t> grid;
         for (const GoldenImage& image : item.images) {
-          const Patches p = config().vision->preprocess(rgb_of(image, corrupt));
-          all.insert(all.end(), p.pixels.begin(), p.pixels.end());
+          const Patches p = config().vision->preprocess(rgb_of(image, corrupt), one_by_one);
+          const std::vector<float> values = config().vision->rows().values(p);
+          all.insert(all.end(), values.begin(), values.end());
           grid.insert(grid.end(), {1, p.grid_h, p.grid_w});
         }
         const std::string name = item.name + (corrupt ? ".pixel_values_corrupt" : ".pixel_values");
@@ -197,7 +198,8 @@ class Verifier {
     std::vector<std::unique_ptr<ImageFeatures>> features;
     std::vector<const ImageFeatures*> pointers;
     for (const GoldenImage& image : item.images) {
-      features.push_back(engine_.vision().encode(config().vision->preprocess(rgb_of(image, false)), arena, &observer));
+      const Patches patches = config().vision->preprocess(rgb_of(image, false), one_by_one);
+      features.push_back(engine_.images().features_of(patches, &observer));
       pointers.push_back(features.back().get());
     }
     Arena::Scope scope(arena);

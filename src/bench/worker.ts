@@ -3,7 +3,7 @@
  * protocol of bench/peer/torch_step.py --serve: a line {"ready": true, ...}, then one line of numbers for each line
  * "step" on standard input, until that is closed.
  */
-import { type DType, type Engine, type EngineSpec, openEngine } from '../engine/engine.js'
+import { type DType, type Engine, type EngineSpec, openEngine, type PreparedImage } from '../engine/engine.js'
 import { type BenchPairs, readPairs } from './pairs.js'
 import { peakResidentBytes, serve, workerArguments } from './process.js'
 import { type EngineVariant, type StepMessage, stepNumbers, stepSpecs } from './protocol.js'
@@ -30,14 +30,23 @@ if (!encodes) await engine.encodeImages(batch.images)
 
 const { parameters, trainableParameters, gemm, isa } = engine.info
 const ready = { ready: true, variant, dtype, parameters, trainableParameters, gemm, isa } as const
+const ahead = { images: prepared(engine, batch) }
 await serve(ready, (index) => step(engine, batch, index))
+
+/** The host's part of the images, which training does while the step before runs: as many a step as it takes. */
+function prepared(engine: Engine, { images }: BenchPairs): Promise<PreparedImage[]> {
+  const work = encodes ? engine.prepareImages(images) : Promise.resolve([])
+  work.catch(() => {}) // of the last step, which nobody asks for
+  return work
+}
 
 /** Everything the peer times: vision features, reference, loss, backward, gradient norm, AdamW, clearing. */
 async function step(engine: Engine, { pairs, images }: BenchPairs, index: number): Promise<StepMessage> {
   const start = performance.now()
   if (encodes) {
     await engine.releaseImages(images.map(({ id }) => id))
-    await engine.encodeImages(images)
+    await engine.encodeImages(await ahead.images)
+    ahead.images = prepared(engine, { pairs, images })
   }
   const layout = variant === 'cached' ? 'packed' : variant
   const stats = await engine.accumulate(pairs, objective, { normalizer: pairs.length, layout })

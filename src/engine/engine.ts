@@ -26,6 +26,7 @@ import type {
   NativeModule,
   PairInput,
   PlanStats,
+  PreparedImage,
   PromptInput,
   SamplingSpec,
   SequenceInput,
@@ -198,12 +199,22 @@ export class Engine implements AsyncDisposable {
   }
 
   /**
-   * Runs the frozen vision tower once per image and keeps its features under `image.id` until `releaseImages`.
-   * Ids already held are not encoded again.
+   * What `encodeImages` does on the host, done ahead: resampling, padding and cropping, while the engine is at work.
+   * @throws {UnsupportedError} for an image that the model's family refuses.
    */
-  async encodeImages(images: ImageInput[], options: CallOptions = {}): Promise<ImageFeatures[]> {
-    checkOptions('Engine.encodeImages', options, callOptions)
+  async prepareImages(images: ImageInput[], options: CallOptions = {}): Promise<PreparedImage[]> {
+    checkOptions('Engine.prepareImages', options, callOptions)
     for (const image of images) checkImage(image)
+    return this.#call(options.signal, (engine, cancel) => engine.prepareImages(images, cancel))
+  }
+
+  /**
+   * Runs the frozen vision tower once per image, over several at a time, and keeps their features under `image.id` until
+   * `releaseImages`. Ids already held are not encoded again. On an error none of these images is held.
+   */
+  async encodeImages(images: (ImageInput | PreparedImage)[], options: CallOptions = {}): Promise<ImageFeatures[]> {
+    checkOptions('Engine.encodeImages', options, callOptions)
+    for (const image of images) if ('rgb' in image) checkImage(image)
     return this.#call(options.signal, (engine, cancel) => engine.encodeImages(images, cancel))
   }
 

@@ -1,11 +1,11 @@
 /**
- * The images that an engine holds: decoded and encoded when they are asked for, released when others take their place or
+ * The images that an engine holds: decoded ahead or when they are asked for, encoded together, released when others take their place or
  * their user is done, also by an error. The vision tower is frozen, so what is held never has to be encoded again.
  */
-import { atPlace, expected } from '../errors.js'
+import { AbortedError, atPlace, expected, throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
 import type { CallOptions, Engine } from './engine.js'
-import type { ImageFeatures, ImageInput } from './native.js'
+import type { ImageFeatures, ImageInput, PreparedImage } from './native.js'
 
 /** An image that can be decoded when it is needed. */
 export interface ImageSource {
@@ -17,12 +17,20 @@ export interface ImageSource {
   decode(): Promise<ImageInput>
 }
 
+/** Images that are decoded at a time, each in memory as pixels; the image library has as many threads. */
+const decodedAtOnce = 4
+
 /** Least recently used first out. Declare it with `await using`, or call `clear`. */
 export class ImageCache implements AsyncDisposable {
   readonly #engine: Engine
   readonly #capacity: number
   /** By the id of the source; the order is that of use. */
   readonly #held = new Map<string, ImageFeatures>()
+  /** By the id of the source: ready for the tower, or on the way there. */
+  readonly #prepared = new Map<string, Promise<PreparedImage>>()
+  /** What each of those that decode at a time is at; images take them in turn. */
+  readonly #decoding: Promise<unknown>[] = new Array(decodedAtOnce).fill(Promise.resolve())
+  #turn = 0
   #waited = 0
 
   /** @param capacity distinct images kept; a single `hold` may exceed it while its own images need it. */
@@ -37,13 +45,26 @@ export class ImageCache implements AsyncDisposable {
     return this.#held.size
   }
 
-  /** Seconds that all calls of `hold` together have waited for images to be read and decoded. */
+  /** Seconds that all calls of `hold` together have waited for images to be read, decoded and prepared. */
   get secondsWaited(): number {
     return this.#waited / 1000
   }
 
   /**
-   * Makes these images available to the engine; what is not among them may be released.
+   * Starts what the host does for images that will be held next, and returns at once: they are read, decoded and
+   * prepared while the engine is at work, in this order, `capacity` of them at most. What is wrong with one of them is
+   * said by the `hold` that asks for it.
+   */
+  prepare(sources: readonly ImageSource[]): void {
+    for (const source of sources) {
+      if (this.#prepared.size >= this.#capacity) return
+      if (!this.#held.has(source.id)) this.#ready(source)
+    }
+  }
+
+  /**
+   * Makes these images available to the engine; what is not among them may be released. Those that it does not hold yet
+   * go through the tower together.
    * @returns the features of each, in order; `id` is what the engine knows it by.
    */
   async hold(sources: readonly ImageSource[], options: CallOptions = {}): Promise<ImageFeatures[]> {
@@ -61,29 +82,54 @@ export class ImageCache implements AsyncDisposable {
     return features
   }
 
-  /** Releases every image from the engine; the cache can be used again. */
+  /** Releases every image from the engine, and drops what was prepared; the cache can be used again. */
   async clear(): Promise<void> {
+    this.#prepared.clear()
     await this.#release([...this.#held.keys()])
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     // An engine that was closed, or lost its device, holds nothing; why it was is the error to show.
     await this.clear().catch(() => {})
+    await Promise.all(this.#decoding)
   }
 
-  /** One by one, so that an error leaves nothing in the engine that is not noted here. */
+  /** An error leaves nothing in the engine that is not noted here: it holds all of a call's images or none. */
   async #encode(sources: readonly ImageSource[], options: CallOptions): Promise<void> {
-    let decoding = sources[0]?.decode()
-    for (const [index, { id, path }] of sources.entries()) {
-      const started = performance.now()
-      const image = await decoding
+    if (sources.length === 0) return
+    const started = performance.now()
+    const coming = sources.map((source) => this.#ready(source))
+    const images: PreparedImage[] = []
+    try {
+      for (const image of coming) {
+        throwIfAborted(options.signal)
+        images.push(await image)
+      }
+    } finally {
+      for (const { id } of sources) this.#prepared.delete(id)
       this.#waited += performance.now() - started
-      // Decoded while the tower is at work: at most two images are in memory as pixels.
-      decoding = sources[index + 1]?.decode()
-      decoding?.catch(() => {})
-      const [features] = await this.#engine.encodeImages([image], options).catch(atPlace(path))
-      this.#held.set(id, features)
     }
+    const [{ path }] = sources
+    const place = sources.length === 1 ? path : `${path} and ${sources.length - 1} more`
+    const features = await this.#engine.encodeImages(images, options).catch(atPlace(place))
+    for (const [index, { id }] of sources.entries()) this.#held.set(id, features[index])
+  }
+
+  /** Decoded and prepared, now or before. */
+  #ready(source: ImageSource): Promise<PreparedImage> {
+    const known = this.#prepared.get(source.id)
+    if (known) return known
+    const turn = this.#turn++ % decodedAtOnce
+    const work = this.#decoding[turn].then(async () => {
+      // Nobody wants it any more: a hold before it has failed, or the cache was cleared.
+      if (this.#prepared.get(source.id) !== work) throw new AbortedError(`${source.path} is not needed`)
+      const image = await source.decode()
+      const [prepared] = await this.#engine.prepareImages([image]).catch(atPlace(source.path))
+      return prepared
+    })
+    this.#decoding[turn] = work.catch(() => {})
+    this.#prepared.set(source.id, work)
+    return work
   }
 
   async #release(ids: readonly string[]): Promise<void> {

@@ -31,6 +31,7 @@ export type {
   PairInput,
   PairStats,
   PlanStats,
+  PreparedImage,
   PromptInput,
   SamplingSpec,
   SequenceInput,

@@ -2,7 +2,7 @@
  * The one hand-written type of the native module (`fire.node`): everything C++ exports is declared here and nowhere else. Only
  * `load.ts` and `engine.ts` import it: the rest of the project talks to the typed face in `engine.ts`. Token ids, masks, RGB bytes,
  * scalars and paths cross this boundary; weights, features and activations never do. Every method that can take longer than a
- * microsecond returns a promise and runs on the engine's own thread, in call order.
+ * microsecond returns a promise and runs on the engine's own thread, in call order; `prepareImages` has another one.
  */
 
 import type { Device, GemmBackend, PackWeights } from './device.js'
@@ -24,10 +24,7 @@ export interface LoraSpec {
   seed: number
 }
 
-/**
- * A folder with image features and reference rows, each under a hash of what it was computed from, with a checksum: exact,
- * whatever happens to the folder. Any number of processes may share it.
- */
+/** A folder with image features and reference rows, by a hash of what made them, with a checksum. Processes may share it. */
 export interface FeatureStore {
   folder: string
   /** Names the content of the model's files: features of other weights are never taken for its own. */
@@ -66,17 +63,11 @@ export interface EngineSpec {
   referenceAdapter: string | null
   /** Recompute each decoder layer in backward instead of keeping its activations. */
   checkpointing: boolean
-  /**
-   * Memory for what the reference model says about pairs (its final hidden rows at the scored tokens), so that a pair seen
-   * again costs no reference pass. Exact; 0 = none.
-   */
+  /** Memory for the reference's final hidden rows at scored tokens: a pair seen again costs no pass. Exact; 0 = none. */
   referenceCacheBytes: number
   /** Image features and the same reference results on disk, for other engines; `null` = none. */
   featureStore: FeatureStore | null
-  /**
-   * Opens a device that only pretends, whether the machine has it or not: `plan`, `imageTokens` and `info` answer, nothing
-   * is loaded, allocated or computed.
-   */
+  /** A device that only pretends, whether there is one or not: `plan`, `imageTokens`, `info` answer, nothing is loaded. */
   planOnly: boolean
 }
 
@@ -113,6 +104,11 @@ export interface ImageInput {
   width: number
   height: number
   rgb: Uint8Array
+}
+
+/** An image as the host made it ready for the vision tower (`prepareImages`). Takes less memory than its pixels. */
+export interface PreparedImage {
+  readonly id: string
 }
 
 /** What the vision tower is shown of an image: `rgb` [height, width, 3], resampled, padded and cropped as its family does it. */
@@ -382,7 +378,7 @@ export interface PlanStats {
   /** Gradients and both moments. */
   optimizerBytes: number
   activationBytes: number
-  /** The workspace of the vision tower for the largest image; it is gone when the step begins. */
+  /** The workspace of the vision tower for the images of the pairs, in its batches; it is gone when the step begins. */
   visionBytes: number
   /** What a device takes for both: on a GPU one block with room for a batch that is slightly larger. */
   arenaBytes: number
@@ -392,7 +388,9 @@ export interface PlanStats {
   scratchBytes: number
   /** Of an encoded image, a placeholder token. */
   featureBytesPerToken: number
-  /** The same in host memory: an encoded image keeps its patches. */
+  /** Features are taken from the device in blocks of so many; 0 = each as it comes. */
+  featureBlockBytes: number
+  /** The same in host memory: an encoded image keeps the pixels that the tower is shown. */
   pixelBytesPerToken: number
   /** Host memory for what the reference says about these pairs (`referenceCacheBytes`). */
   referenceBytes: number
@@ -413,8 +411,10 @@ export interface NativeEngine {
   imageTokens(width: number, height: number): number
   /** Needs no device. */
   viewImage(image: ImageInput): Promise<ImageView>
-  /** Runs the vision tower; features stay in the engine under the id of their image. */
-  encodeImages(images: ImageInput[], cancel: CancelToken | null): Promise<ImageFeatures[]>
+  /** What the host does for an image, on a thread of its own while the engine works: any engine of one model will do. */
+  prepareImages(images: ImageInput[], cancel: CancelToken | null): Promise<PreparedImage[]>
+  /** Runs the vision tower over all of them together; features stay in the engine under the id of their image. */
+  encodeImages(images: (ImageInput | PreparedImage)[], cancel: CancelToken | null): Promise<ImageFeatures[]>
   /** Forgets the features of these images; unknown ids are ignored. */
   releaseImages(ids: string[]): Promise<void>
   /** Predicts, without computing, what `accumulate` of this batch takes. */

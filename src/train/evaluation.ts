@@ -47,8 +47,10 @@ export class Evaluation {
     const lacksKl = forwardKl === null && !innerKl && prefers !== null
     const pairs: PairStats[] = []
     const kl: PairStats[] = []
-    for (const part of evaluationBatches(examples, this.#config.microBatchSize)) {
+    const parts = evaluationBatches(examples, this.#config.microBatchSize)
+    for (const [index, part] of parts.entries()) {
       await this.#hold(part)
+      this.#images.prepare((parts[index + 1] ?? []).flatMap(({ images }) => images))
       pairs.push(...(await this.#evaluate(part, objective, step)))
       if (lacksKl) kl.push(...(await this.#evaluate(part.map(withoutTwin), reading(objective.scope), step)))
     }

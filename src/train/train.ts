@@ -145,6 +145,8 @@ export async function train(config: TrainConfig, options: TrainOptions = {}): Pr
   }
 }
 
+const imagesOf = (examples: readonly Example[]): Example['images'] => examples.flatMap(({ images }) => images)
+
 /** How long a stop waits for the step under way; then the step is given up, and done again by whoever resumes. */
 const stopPatienceMs = 2000
 
@@ -222,6 +224,7 @@ class Run {
   }
 
   async finish(): Promise<TrainReport> {
+    await using _images = this.#images
     const { engine, loaded, failures, totalSteps } = this.#prepared
     const log = await this.#restore()
     const resumedFrom = this.#step
@@ -369,17 +372,20 @@ class Run {
 
   /** All micro-batches; the pairs come back in the order of the step, so that their means do not depend on how it was cut. */
   async #accumulate(batch: Example[]): Promise<Computed> {
-    const { engine, objective } = this.#prepared
+    const { engine, objective, order, totalSteps } = this.#prepared
     const call = { signal: this.#signal }
     const chosenTokens = averagedTokens(
       batch.map((example) => example.input),
       objective,
     )
     const step: StepOptions = { normalizer: batch.length, layout: 'packed', chosenTokens }
+    // The host makes their images ready meanwhile.
+    const following = this.#step + 1 < totalSteps ? order.of(this.#step + 1) : []
     const whole: Computed = { pairs: [], tokens: 0 }
-    for (const part of microBatches(batch, this.#config.microBatchSize)) {
-      const images = part.flatMap((example) => example.images)
-      const features = await this.#images.hold(images, call)
+    const parts = microBatches(batch, this.#config.microBatchSize)
+    for (const [index, part] of parts.entries()) {
+      const features = await this.#images.hold(imagesOf(part), call)
+      this.#images.prepare(imagesOf([...parts.slice(index + 1).flat(), ...following]))
       if (this.#step === 0 && whole.tokens === 0 && this.#config.selfCheck) {
         checkPlaceholders(engine, part, features)
         if (isExact(this.#config, engine)) await checkReference(engine, part, objective, call)

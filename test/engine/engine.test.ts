@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setImmediate } from 'node:timers/promises'
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { beforeAll, describe, expect, it } from 'vitest'
@@ -199,26 +199,89 @@ describe('ImageCache', () => {
     expect([...native.engines[0].images]).toEqual(['a', 'b'])
   })
 
-  it.each(['decode', 'encode'])('leaves nothing encoded when an image fails to %s, and names it', async (step) => {
+  const failing = ['decode', 'prepare', 'encode'] as const
+  it.each(failing)('holds none of a call when one fails to %s, and names it', async (step) => {
     const native = fakeNative()
     await using engine = await openEngine({ model }, { native })
     const [held] = native.engines
-    const encode = held.encodeImages.bind(held)
-    held.encodeImages = async (images, cancel) => {
-      if (images.some(({ id }) => id === 'bad')) throw new UnsupportedError('an image of 600x1 pixels')
-      return encode(images, cancel)
+    for (const call of ['prepareImages', 'encodeImages'] as const) {
+      const works = held[call].bind(held) as (...args: unknown[]) => Promise<never>
+      held[call] = async (images: { id: string }[], ...rest: unknown[]) => {
+        if (call.startsWith(step) && images.some(({ id }) => id === 'bad')) {
+          throw new UnsupportedError('an image of 600x1 pixels')
+        }
+        return works(images, ...rest)
+      }
     }
     const decode = () => Promise.reject(new DataError('bad.png is damaged'))
     const bad = { ...source('bad', []), ...(step === 'decode' && { decode }) }
     const hold = async (): Promise<void> => {
       await using cache = new ImageCache(engine, 4)
-      await cache.hold([source('a', []), bad, source('b', [])]).catch((error) => {
+      await cache.hold([source('a', [])])
+      await cache.hold([bad, source('b', [])]).catch((error) => {
         expect([...held.images]).toEqual(['a'])
         throw error
       })
     }
-    await expect(hold()).rejects.toThrow(/^bad\.png/)
+    await expect(hold()).rejects.toThrow(step === 'encode' ? /^bad\.png and 1 more: an image/ : /^bad\.png(:| is)/)
     expect(held.images.size).toBe(0)
+  })
+
+  it('prepares ahead what is not held, as many as it may hold, and encodes them together', async () => {
+    const native = fakeNative()
+    await using engine = await openEngine({ model }, { native })
+    const [held] = native.engines
+    const calls: string[][] = []
+    const encode = held.encodeImages.bind(held)
+    held.encodeImages = async (images, cancel) => {
+      calls.push(images.map(({ id }) => id))
+      return encode(images, cancel)
+    }
+    await using cache = new ImageCache(engine, 3)
+    const decoded: string[] = []
+    const sources = (ids: string) => [...ids].map((id) => source(id, decoded))
+    await cache.hold(sources('a'))
+    cache.prepare(sources('abcdefg'))
+    cache.prepare(sources('bg'))
+    await expect.poll(() => decoded).toEqual(['a', 'b', 'c', 'd'])
+    expect(calls).toEqual([['a']])
+    await cache.hold(sources('abc'))
+    await cache.hold(sources('dea'))
+    expect(calls).toEqual([['a'], ['b', 'c'], ['d', 'e']])
+    expect(decoded).toEqual(['a', 'b', 'c', 'd', 'e'])
+  })
+
+  it('says what is wrong with an image that was prepared ahead when it is asked for', async () => {
+    await using engine = await openEngine({ model }, { native: fakeNative() })
+    await using cache = new ImageCache(engine, 4)
+    const bad = { ...source('bad', []), decode: () => Promise.reject(new DataError('bad.png is damaged')) }
+    const good = [source('a', []), source('b', [])]
+    cache.prepare([bad, ...good])
+    await cache.hold(good)
+    await expect(cache.hold([bad])).rejects.toThrow('bad.png is damaged')
+    // and again, should someone have mended it
+    expect(await cache.hold([source('bad', [])])).toHaveLength(1)
+  })
+
+  it('leaves nothing under way behind, and drops what nobody asked for', async () => {
+    await using engine = await openEngine({ model }, { native: fakeNative() })
+    let running = 0
+    const decoded: string[] = []
+    const slow = (id: string) => ({
+      ...source(id, decoded),
+      decode: async () => {
+        running += 1
+        await sleep(5)
+        running -= 1
+        return source(id, decoded).decode()
+      },
+    })
+    const cache = new ImageCache(engine, 20)
+    cache.prepare([...'abcdefghij'].map(slow))
+    await expect.poll(() => running).toBe(4)
+    await cache[Symbol.asyncDispose]()
+    expect(running).toBe(0)
+    expect(decoded).toHaveLength(4)
   })
 })
 

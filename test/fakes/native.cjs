@@ -84,6 +84,11 @@ class FakeEngine {
     return Math.max(1, Math.round(width / 16)) * Math.max(1, Math.round(height / 16))
   }
 
+  async prepareImages(images, cancel) {
+    checkCancelled(cancel)
+    return images
+  }
+
   async encodeImages(images, cancel) {
     checkCancelled(cancel)
     for (const image of images) {
@@ -115,6 +120,7 @@ class FakeEngine {
       logitsBytes: rows,
       scratchBytes: 0,
       featureBytesPerToken: 8,
+      featureBlockBytes: 0,
       pixelBytesPerToken: 4,
       referenceBytes: rows * 2,
     }

@@ -25,6 +25,7 @@ export interface FakeEngine {
   /** Ids of the pairs that memory was taken for. */
   reserved: string[][]
   calls: number[]
+  prepareImages: NativeEngine['prepareImages']
   encodeImages: NativeEngine['encodeImages']
   attention: NativeEngine['attention']
   logprobs: NativeEngine['logprobs']

@@ -40,6 +40,7 @@ const calls: [string, () => unknown][] = [
   ['openEngine', () => openEngine(none({ model: world.model }))],
   ['openEngine, lora', () => openEngine({ model: world.model, lora: none() })],
   ['openEngine, 2nd', () => openEngine({ model: world.model }, none())],
+  ['Engine.prepareImages', () => engine.prepareImages([], none())],
   ['Engine.encodeImages', () => engine.encodeImages([], none())],
   ['Engine.generate, sampling', () => engine.generate(prompts(), none())],
   ['Engine.generate', () => engine.generate(prompts(), {}, none())],

@@ -1,20 +1,14 @@
 // The images that an engine holds: equal pixels once, whatever their names.
+#include <atomic>
+#include <cstdlib>
+#include <map>
+
 #include "check.h"
 #include "fixture.h"
+#include "tower_batch.h"
 
 using namespace fire;
 using namespace fire::test;
-
-namespace {
-
-std::vector<uint8_t> noise(uint32_t seed, int64_t height, int64_t width) {
-  Random random(seed);
-  std::vector<uint8_t> rgb(static_cast<size_t>(height * width * 3));
-  for (uint8_t& x : rgb) x = static_cast<uint8_t>(random.integer(0, 255));
-  return rgb;
-}
-
-}  // namespace
 
 TEST("encoded images: equal pixels under two names are one image to a step, until the last name goes") {
   for (const ComputeType dtype : {ComputeType::f32, ComputeType::bf16}) {
@@ -71,4 +65,81 @@ TEST("encoded images: the same bytes in another shape are another image") {
   const EncodedImage wide = engine.encode_image("wide", {64, 96, rgb.data()}, nullptr);
   const EncodedImage tall = engine.encode_image("tall", {96, 64, rgb.data()}, nullptr);
   CHECK(wide.grid_w == tall.grid_h && wide.grid_h == tall.grid_w && wide.grid_w != tall.grid_w);
+}
+
+TEST("encoded images: many in one call, prepared or not; equal pixels are encoded once, and an error holds none") {
+  Engine engine(engine_spec("qwen3_vl"));
+  const auto one = noise(1, 64, 64), other = noise(2, 64, 96), third = noise(3, 64, 64);
+  const Rgb a{64, 64, one.data()}, b{64, 96, other.data()}, c{64, 64, third.data()};
+  const auto prepared = [&](const Rgb& rgb) { return prepare_image(*engine.config().vision, rgb, one_by_one); };
+  const auto all = engine.encode_images(
+      {{"a", a, nullptr}, {"b", {}, prepared(b)}, {"a again", {}, prepared(a)}, {"a", c, nullptr}}, nullptr);
+  CHECK(all.size() == 4 && all[0].id == "a" && all[1].id == "b" && all[1].grid_w == 6 &&
+        all[3].tokens == all[0].tokens);
+  const auto bits = [&](const std::string& id) {
+    return engine.ops().download_f32(engine.images().at(id).features->all());
+  };
+  CHECK(engine.images().at("a").features == engine.images().at("a again").features);
+  engine.encode_images({{"c", {}, prepared(c)}}, nullptr);
+  CHECK(!same_bits(bits("a"), bits("c")));
+  const std::vector<float> first = bits("b");
+  engine.release_image("b");
+  engine.encode_image("b", b, nullptr);
+  CHECK(same_bits(bits("b"), first));
+
+  const auto thin = noise(4, 1, 300);
+  CHECK_ERROR(Code::unsupported, ("300x1"), prepared({1, 300, thin.data()}));
+  CHECK_ERROR(Code::unsupported, ("300x1"),
+              engine.encode_images({{"d", c, nullptr}, {"thin", {1, 300, thin.data()}, nullptr}}, nullptr));
+  CHECK_ERROR(Code::invalid_argument, ("\"d\""), engine.images().at("d"));
+  const std::atomic<bool> stop{true};
+  CHECK_ERROR(Code::aborted, (""), engine.encode_images({{"d", c, nullptr}}, &stop));
+  CHECK_ERROR(Code::invalid_argument, ("\"d\""), engine.images().at("d"));
+}
+
+TEST("block pool: ranges come from few blocks, join again, and are never in use twice") {
+  std::map<void*, size_t> blocks;
+  size_t calls = 0;
+  {
+    BlockPool pool({[&](size_t bytes) {
+                      ++calls;
+                      void* data = std::aligned_alloc(256, bytes);
+                      blocks[data] = bytes;
+                      return data;
+                    },
+                    [&](void* data, size_t bytes) {
+                      CHECK(blocks.at(data) == bytes);
+                      blocks.erase(data);
+                      std::free(data);
+                    }},
+                   size_t{1} << 16);
+    Random random(5);
+    std::vector<std::pair<uint8_t*, size_t>> held;
+    size_t settled = 0;
+    for (int round = 0; round < 4000; ++round) {
+      if (round == 2000) settled = calls;
+      while (held.size() > 8) {
+        const size_t i = static_cast<size_t>(random.integer(0, static_cast<int64_t>(held.size()) - 1));
+        const auto [data, bytes] = held[i];
+        CHECK(std::all_of(data, data + bytes, [&](uint8_t x) { return x == data[0]; }));
+        pool.give(data, bytes);
+        held.erase(held.begin() + static_cast<std::ptrdiff_t>(i));
+      }
+      const size_t bytes = static_cast<size_t>(random.integer(1, 9000));
+      uint8_t* data = static_cast<uint8_t*>(pool.take(bytes));
+      CHECK(reinterpret_cast<uintptr_t>(data) % 256 == 0);
+      std::fill_n(data, bytes, static_cast<uint8_t>(round));
+      held.emplace_back(data, bytes);
+    }
+    CHECK(calls == settled);  // warmed up: the device is not asked again
+    CHECK(pool.bytes() <= size_t{3} << 16);
+    for (const auto& [data, bytes] : held) pool.give(data, bytes);
+    const size_t before = calls;
+    void* whole = pool.take(size_t{1} << 16);  // all ranges of a block have joined
+    CHECK(calls == before);
+    pool.give(whole, size_t{1} << 16);
+    pool.give(pool.take(size_t{1} << 20), size_t{1} << 20);  // larger than a block
+    CHECK(calls == before + 1);
+  }
+  CHECK(blocks.empty());
 }

@@ -199,8 +199,8 @@ class TinyModel {
     for (const auto& [height, width] : sizes) {
       std::vector<uint8_t> rgb(static_cast<size_t>(height * width * 3));
       for (uint8_t& x : rgb) x = static_cast<uint8_t>(random.integer(0, 255));
-      const Patches patches = engine.config().vision->preprocess({height, width, rgb.data()});
-      images_.push_back(engine.vision().encode(patches, engine.arena()));
+      const Patches patches = engine.config().vision->preprocess({height, width, rgb.data()}, one_by_one);
+      images_.push_back(engine.images().features_of(patches));
     }
   }
 

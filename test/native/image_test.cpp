@@ -72,7 +72,7 @@ TEST("image: shapes that no model should see are refused") {
 TEST("image: resampling to the same size changes nothing") {
   for (const auto& [h, w] : {std::pair<int64_t, int64_t>{1, 1}, {7, 13}, {64, 32}}) {
     const std::vector<uint8_t> rgb = random_pixels(h, w);
-    CHECK(same_bits(resize_bicubic({h, w, rgb.data()}, {h, w}), rgb));
+    CHECK(same_bits(resize_bicubic({h, w, rgb.data()}, {h, w}, one_by_one), rgb));
   }
 }
 
@@ -81,7 +81,7 @@ TEST("image: resampling keeps a flat colour, whatever the sizes") {
     for (const Size to : {Size{1, 1}, Size{32, 64}, Size{5, 3}, Size{250, 10}}) {
       std::vector<uint8_t> rgb;
       for (int64_t i = 0; i < h * w; ++i) rgb.insert(rgb.end(), {0, 137, 255});
-      const std::vector<uint8_t> out = resize_bicubic({h, w, rgb.data()}, to);
+      const std::vector<uint8_t> out = resize_bicubic({h, w, rgb.data()}, to, one_by_one);
       CHECK(out.size() == static_cast<size_t>(to.height * to.width * 3));
       bool flat = true;
       for (size_t i = 0; i < out.size(); i += 3) flat &= out[i] == 0 && out[i + 1] == 137 && out[i + 2] == 255;
@@ -106,8 +106,8 @@ TEST("image: resampling turns with the image") {
     return out;
   };
   turned = transpose(rgb, h, w);
-  const std::vector<uint8_t> a = resize_bicubic({h, w, rgb.data()}, {10, 50}),
-                             b = resize_bicubic({w, h, turned.data()}, {50, 10});
+  const std::vector<uint8_t> a = resize_bicubic({h, w, rgb.data()}, {10, 50}, one_by_one),
+                             b = resize_bicubic({w, h, turned.data()}, {50, 10}, one_by_one);
   expected = transpose(b, 50, 10);
   int largest = 0;  // the two axes are rounded to 8 bits in turn, in the other order
   for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(a[i] - expected[i]));
@@ -117,7 +117,7 @@ TEST("image: resampling turns with the image") {
 TEST("image: an overshoot of the filter is clipped") {
   std::vector<uint8_t> rgb;
   for (int i = 0; i < 16; ++i) rgb.insert(rgb.end(), 3, i < 8 ? 0 : 255);
-  const std::vector<uint8_t> out = resize_bicubic({1, 16, rgb.data()}, {1, 160});
+  const std::vector<uint8_t> out = resize_bicubic({1, 16, rgb.data()}, {1, 160}, one_by_one);
   CHECK(out[70 * 3] == 0 && out[90 * 3] == 255);
   for (size_t i = 3; i < out.size(); i += 3) CHECK(out[i] >= out[i - 3]);  // wrapping around would show here
 }
@@ -133,11 +133,12 @@ TEST("image: padding in passing is padding first") {
       for (int64_t y = 0; y < h; ++y)
         std::copy_n(rgb.begin() + y * w * 3, w * 3, padded.begin() + ((top + y) * square + left) * 3);
       const Window window{side / 4, side / 5, side / 2, side / 3};
-      CHECK(same_bits(resize_padded({h, w, rgb.data()}, fill, side, window),
-                      resize_bicubic({square, square, padded.data()}, {side, side}, window)));
+      CHECK(same_bits(resize_padded({h, w, rgb.data()}, fill, side, window, one_by_one),
+                      resize_bicubic({square, square, padded.data()}, {side, side}, window, one_by_one)));
       // and a window is a part of the whole
-      const std::vector<uint8_t> all = resize_bicubic({square, square, padded.data()}, {side, side});
-      const std::vector<uint8_t> part = resize_bicubic({square, square, padded.data()}, {side, side}, window);
+      const std::vector<uint8_t> all = resize_bicubic({square, square, padded.data()}, {side, side}, one_by_one);
+      const std::vector<uint8_t> part =
+          resize_bicubic({square, square, padded.data()}, {side, side}, window, one_by_one);
       bool same = true;
       for (int64_t y = 0; y < window.height; ++y)
         same &= std::equal(part.begin() + y * window.width * 3, part.begin() + (y + 1) * window.width * 3,
@@ -149,16 +150,17 @@ TEST("image: padding in passing is padding first") {
 TEST("image: one pixel becomes one flat image") {
   const uint8_t pixel[3] = {10, 20, 30};
   const QwenVlImage config = processor(16, 1024, 4096);
-  const Patches p = config.preprocess({1, 1, pixel});
-  CHECK(p.grid_h == 2 && p.grid_w == 2 && p.pixels.size() == 4 * 3 * 2 * 16 * 16);
-  for (size_t i = 0; i < p.pixels.size(); ++i) {
+  const Patches p = patches_of(config.view({1, 1, pixel}, one_by_one), 16);
+  const std::vector<float> values = config.rows().values(p);
+  CHECK(p.grid_h == 2 && p.grid_w == 2 && values.size() == 4 * 3 * 2 * 16 * 16);
+  for (size_t i = 0; i < values.size(); ++i) {
     const size_t channel = i / (2 * 16 * 16) % 3;
-    CHECK(p.pixels[i] == (static_cast<float>(pixel[channel]) / 255.0f - 0.5f) / config.std[channel]);
+    CHECK(values[i] == (static_cast<float>(pixel[channel]) / 255.0f - 0.5f) / config.std[channel]);
   }
   CHECK(config.token_grid({1, 1}).tokens() == 1);
-  const View view = config.view({1, 1, pixel});
+  const View view = config.view({1, 1, pixel}, one_by_one);
   CHECK(view.size == (Size{32, 32}) && view.scale_x == 32 && view.scale_y == 32 && view.left == 0 && view.top == 0);
-  CHECK(view.pixels == resize_bicubic({1, 1, pixel}, view.size));
+  CHECK(view.pixels == resize_bicubic({1, 1, pixel}, view.size, one_by_one));
 }
 
 TEST("image: patches in merge order, each channel by channel with its time slices") {
@@ -169,7 +171,8 @@ TEST("image: patches in merge order, each channel by channel with its time slice
     for (int64_t x = 0; x < w; ++x) rgb.insert(rgb.end(), {static_cast<uint8_t>(y), static_cast<uint8_t>(x), 99});
   QwenVlImage config = processor(2, 96, 96);
   config.mean = {0, 0, 0}, config.std = {1, 1, 1};
-  const Patches p = config.preprocess({h, w, rgb.data()});
+  const Patches p = patches_of(config.view({h, w, rgb.data()}, one_by_one), 2);
+  const std::vector<float> values = config.rows().values(p);
   CHECK(p.grid_h == 4 && p.grid_w == 6);
   const std::vector<int32_t> flat = patch_positions(p.grid_h, p.grid_w, 2);
   CHECK(flat.size() == 2 * 24);
@@ -185,7 +188,7 @@ TEST("image: patches in merge order, each channel by channel with its time slice
           for (int64_t x = 0; x < 2; ++x) {
             const int64_t row = places[i].first * 2 + y, column = places[i].second * 2 + x;
             const float value = static_cast<float>(channel == 0 ? row : channel == 1 ? column : 99) / 255.0f;
-            right &= p.pixels[i * 24 + static_cast<size_t>(((channel * 2 + time) * 2 + y) * 2 + x)] == value;
+            right &= values[i * 24 + static_cast<size_t>(((channel * 2 + time) * 2 + y) * 2 + x)] == value;
           }
   CHECK(right);
   CHECK(config.token_grid({h, w}).tokens() == 6);

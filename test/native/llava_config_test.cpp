@@ -47,11 +47,11 @@ TEST("llava config: as transformers saves it") {
 TEST("llava config: what the tower is shown, and where the image lies in it") {
   const std::vector<uint8_t> white(100 * 20 * 3, 255);
   // padded to 100 x 100, which becomes 56 x 56
-  const View padded = published().load().vision->view({20, 100, white.data()});
+  const View padded = published().load().vision->view({20, 100, white.data()}, one_by_one);
   CHECK(padded.size == (Size{56, 56}) && padded.pixels.size() == 3 * 56 * 56);
   CHECK(padded.scale_x == 0.56 && padded.scale_y == 0.56 && padded.left == 0 && padded.top == 40 * 0.56);
   // resized to 250 x 50, of which the middle 42 x 42 are shown
-  const View cropped = transformers().load().vision->view({20, 100, white.data()});
+  const View cropped = transformers().load().vision->view({20, 100, white.data()}, one_by_one);
   CHECK(cropped.size == (Size{42, 42}) && cropped.pixels == std::vector<uint8_t>(3 * 42 * 42, 255));
   CHECK(cropped.scale_x == 2.5 && cropped.scale_y == 2.5 && cropped.left == -104 && cropped.top == -4);
 }

@@ -18,7 +18,7 @@ struct World {
 
   World() {
     for (const TokenGrid grid : {TokenGrid{2, 3}, {2, 3}, {4, 5}, {1, 1}})
-      images.push_back(std::make_unique<ImageFeatures>(engine.ops(), grid, 8, 0));
+      images.push_back(std::make_unique<ImageFeatures>(engine.images().pool(), DType::f32, grid, 8, 0));
   }
 
   Sequence text(const std::vector<int32_t>& ids) { return make_sequence(ids, {}, ids.size(), engine.config()); }

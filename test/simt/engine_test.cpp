@@ -5,6 +5,7 @@
 #include "engine_problem.h"
 #include "simt/emulator.h"
 #include "simt/runtime_faults.h"
+#include "tower_batch.h"
 
 using namespace fire;
 using namespace fire::test;
@@ -110,6 +111,39 @@ TEST("gpu engine: the plan is the arena of the real step, in one block, and a st
     engine.update(adamw_spec);
     CHECK(simt::allocated_bytes() == before && simt::pinned_bytes() == pinned);
   }
+}
+
+TEST("gpu engine: images together and alone are the same bits, in every family and type") {
+  for (const char* family : families)
+    for (const ComputeType dtype : {ComputeType::f32, ComputeType::bf16}) {
+      EngineSpec spec = engine_spec(family);
+      set_device(spec.device, "cuda:0");
+      spec.device.dtype = dtype;
+      check_tower_batch(spec);
+    }
+}
+
+TEST("gpu engine: images come and go without the device's allocator") {
+  Engine engine(spec_of(ComputeType::bf16, 0));
+  const int64_t sides[] = {64, 96, 128, 160};
+  const auto turn = [&](int round) {
+    std::vector<NamedImage> images;
+    std::vector<std::vector<uint8_t>> pixels;
+    for (int i = 0; i < 4; ++i) {
+      const int64_t height = sides[i], width = sides[(i + round) % 4];
+      pixels.push_back(noise(static_cast<uint32_t>(round * 4 + i), height, width));
+      images.push_back({std::to_string(i), {height, width, pixels.back().data()}, nullptr});
+    }
+    for (const NamedImage& image : images) engine.release_image(image.id);
+    engine.encode_images(images, nullptr);
+  };
+  for (int round = 0; round < 4; ++round) turn(round);
+  const size_t before = simt::allocated_bytes(), pinned = simt::pinned_bytes();
+  for (int round = 4; round < 12; ++round) {
+    turn(round);
+    CHECK(simt::allocated_bytes() == before && simt::pinned_bytes() == pinned);
+  }
+  CHECK(engine.images().pool().bytes() == feature_block(engine.ops()));
 }
 
 TEST("gpu engine: the order of threads and the moment of copies change no bit of a step") {
