@@ -130,14 +130,14 @@ export async function decideMemory(
 }
 
 /**
- * The micro-batches of a run that may take most memory: of the most rows, of the most scored tokens, whose logits are held, and with
- * the largest image.
+ * The micro-batches of a run that may take most memory: of the most rows, of the most scored tokens, whose logits are held, and of the
+ * most image tokens, which go through the tower together.
  */
 export function largestMicroBatches(
   { microBatchSize }: TrainConfig,
   { order, heldOut, totalSteps }: Plannable,
 ): Example[][] {
-  const sizes = [estimateRows, scoredTokens, largestImage]
+  const sizes = [estimateRows, scoredTokens, imageTokens]
   const largest = sizes.map(() => ({ batch: [] as Example[], size: -1 }))
   const compare = (batch: Example[]): void => {
     for (const [index, sizeOf] of sizes.entries()) {
@@ -158,8 +158,9 @@ function scoredTokens(batch: Example[]): number {
   return batch.reduce((sum, { input }) => sum + scored(input.chosenMask) + scored(input.rejectedMask), 0)
 }
 
-function largestImage(batch: Example[]): number {
-  return Math.max(0, ...batch.flatMap(({ images }) => images.map(({ tokens }) => tokens)))
+function imageTokens(batch: Example[]): number {
+  const tokens = new Map(batch.flatMap(({ images }) => images.map((image) => [image.id, image.tokens] as const)))
+  return [...tokens.values()].reduce((sum, count) => sum + count, 0)
 }
 
 /** Whole blocks, and one for what lies between images of different sizes. */

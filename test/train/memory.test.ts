@@ -51,7 +51,7 @@ describe('checkpointing: auto on a GPU', () => {
 })
 
 describe('room is made before the first step', () => {
-  it('for the micro-batches of the most rows, the most scored tokens and the largest image', async () => {
+  it('for the micro-batches of the most rows, the most scored tokens and the most image tokens', async () => {
     const bytes = await sharp({ create: { width: 96, height: 96, channels: 3, background: 'grey' } })
       .png()
       .toBuffer()
@@ -66,11 +66,11 @@ describe('room is made before the first step', () => {
         rejected,
         edits: [{ chosen: [0, chosen.length], rejected: [0, rejected.length], category: 'side' }],
       }),
-      makePair('largest image', { images: [image] }),
+      makePair('most image tokens', { images: [image] }),
     ])
     const native = fakeNative()
     await train(config('reserved', { batchSize: 8 }), { native })
     const engine = native.engines.find(({ spec }) => !spec.planOnly)
-    expect(engine?.reserved).toEqual([['most rows'], ['most scored'], ['largest image']])
+    expect(engine?.reserved).toEqual([['most rows'], ['most scored'], ['most image tokens']])
   })
 })
