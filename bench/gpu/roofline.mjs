@@ -112,7 +112,7 @@ export function stepMemory(model, batch, rank, checkpointing) {
     'gradients and two moments, f32': 3 * 4 * parameters,
     'encoded images': features,
     'activations, workspaces and logits (the arena)': arenaBytes,
-    'room in the arena, workspaces beside it': room + 2 ** 24,
+    'room in the arena, workspaces beside it': room + 2 ** 25,
   }
   const logits = 8 * packed.rows * model.vocab
   return { parts, logits, total: Object.values(parts).reduce((sum, part) => sum + part) }

@@ -138,7 +138,7 @@ describe('a step on paper', () => {
       { normalizer: count, layout: 'packed' },
     )
     expect(plan.weightBytes).toBe(parts['weights (matrices bf16, vectors f32)'])
-    expect(plan.adapterBytes).toBe(parts['adapter, f32'])
+    expect(plan.adapterBytes).toBe(parts['adapter, f32 and bf16'])
     expect(plan.optimizerBytes).toBe(parts['gradients and two moments, f32'])
     expect(batch.images * model.image_tokens * plan.featureBytesPerToken).toBe(parts['encoded images'])
     // The tables of attention: a few numbers for each tile of 64 rows, three times.

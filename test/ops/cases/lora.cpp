@@ -173,6 +173,23 @@ Case cases::lora_linear_backward(const Target& target, Linear s, int64_t rank, c
 // The low-rank product of more slices than the ring of the largest tile has slots, and behind it several of k.
 constexpr int64_t many_slices = 200, wide_rank = 136;
 
+OPERATION(draw_mask) {
+  std::vector<Case> all;
+  if (!target.gpu || !target.plain()) return all;  // a CPU stores none
+  for (const Shape& shape : shapes(target)) {
+    if (shape.rate == 0) continue;
+    const Linear s = shape.s;
+    const Dropout dropout = dropped_at(shape.rate);
+    Case c{"draw_mask " + by({s.tokens, s.in}),
+           {mask_argument(s)},
+           [dropout](Ops& ops, Tensors& t) { ops.draw_mask(dropout, t["mask"]); },
+           [s, dropout](const Values&, const Values&) -> std::vector<Expected> { return {drawn_mask(s, dropout)}; }};
+    c.shifts = {};
+    all.push_back(std::move(c));
+  }
+  return all;
+}
+
 OPERATION(lora_linear) {
   std::vector<Case> all;
   for (const auto& [s, rank, rate] : shapes(target)) {
