@@ -60,7 +60,7 @@ Buffers::Buffers(cuda::CudaOps& ops_, size_t random_bytes)
 Tensor Buffers::take(const test::Argument& argument) {
   const Tensor x =
       Tensor::with_dims(arena_.take(argument.type, {argument.size()}).data(), argument.type, argument.dims);
-  if (argument.type == DType::i32) {
+  if (argument.type == DType::i32 && argument.read()) {
     const std::vector<int32_t> values(argument.values.begin(), argument.values.end());
     ops.upload(values.data(), x);
     return x;
