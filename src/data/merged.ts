@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import { CheckpointError } from '../errors.js'
-import { readTextIfThere, writeJson } from './files.js'
+import { mergeRecord, readTextIfThere, writeJson } from './files.js'
 
 const mergedFrom = z.object({
   /** Name of the folder of the model. */
@@ -14,7 +14,7 @@ const mergedFrom = z.object({
 /** What a merged model was made from. */
 export type MergedFrom = z.output<typeof mergedFrom>
 
-const pathIn = (folder: string): string => join(folder, 'fire-train.merge.json')
+const pathIn = (folder: string): string => join(folder, mergeRecord)
 
 export function writeMergedFrom(folder: string, from: MergedFrom): Promise<void> {
   return writeJson(pathIn(folder), from)

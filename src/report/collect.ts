@@ -2,7 +2,6 @@
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { parse } from 'yaml'
 import type { z } from 'zod'
 import { decodeImage } from '../data/images.js'
 import { readJsonl } from '../data/jsonl.js'
@@ -15,7 +14,7 @@ import { checkOptions } from '../options.js'
 import { loadPicture } from '../page/picture.js'
 import { spread } from '../page/spread.js'
 import type { PairReport } from '../pairs/index.js'
-import { resolveTrainConfig } from '../train/config.js'
+import { readResolvedConfig } from '../train/config.js'
 import { objectiveName, shownObjective } from '../train/page/objective.js'
 import { runFiles } from '../train/run-folder.js'
 import { readMetrics } from '../train/run-log.js'
@@ -117,9 +116,10 @@ export async function readTraining(metrics: string): Promise<Training> {
   const folder = dirname(metrics)
   // First, so that a wrong path is named as it was given.
   const rows = await readMetrics(metrics)
-  const yaml = await readText(join(folder, runFiles.config))
+  const config = join(folder, runFiles.config)
+  const yaml = await readText(config)
   return {
-    config: resolveTrainConfig(parse(yaml)),
+    config: await readResolvedConfig(config),
     yaml,
     report: await readJson<TrainReport>(join(folder, runFiles.report)),
     metrics: rows,

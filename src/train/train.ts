@@ -19,7 +19,7 @@ import { describeMachine, type Machine, peakHostBytes } from './machine.js'
 import { type Computed, type EvaluationMetric, type EvaluationRow, type MetricsRow, metricsRow } from './metrics.js'
 import { microBatches } from './micro-batches.js'
 import { prepare } from './prepare.js'
-import { clearEarlierRun, openRunFolder, type RunFolder, runFiles, writeResolvedConfig } from './run-folder.js'
+import { clearEarlierRun, openRunFolder, type RunFolder, runFiles, writeIdentity } from './run-folder.js'
 import { RunLog } from './run-log.js'
 import { learningRateFactor } from './schedule.js'
 import { checkPlaceholders, checkReference, isExact, startsAtReference } from './self-check.js'
@@ -147,7 +147,7 @@ export async function train(config: TrainConfig, options: TrainOptions = {}): Pr
       options.onLog?.(`no checkpoint to resume from: starting again, in place of ${folder.replaced.join(', ')}`)
     }
     await clearEarlierRun(config, folder)
-    await writeResolvedConfig(config)
+    await writeIdentity(config, folder)
     if (failures.length > 0) await writeJsonl(join(config.output, runFiles.failed), failures)
     return await new Run(config, options, folder, prepared, patience.signal).finish()
   } finally {

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { appendFile, cp, mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { mergeWeights, openEngine } from '../../src/engine/engine.js'
 import { CheckpointError, ConfigError, DataError, FileError, NumericError } from '../../src/errors.js'
 import { resolveTrainConfig } from '../../src/train/config.js'
@@ -73,6 +73,7 @@ describe('train', () => {
       'adapter',
       'checkpoints',
       'config.resolved.yaml',
+      'inputs.json',
       'metrics.jsonl',
       'report.html',
       'tensorboard',
@@ -246,9 +247,13 @@ describe('train', () => {
       /uncheckpointed holds a finished run, and no checkpoint to go on from/,
     )
     expect(await adapterOf(settings)).toBe(adapter)
-    // Killed between the adapter and the report.
+    // Killed between the adapter and the report, or the disk was full: the adapter is what the run was for.
     await rename(join(settings.output, 'train.json'), join(world.root, 'train.json'))
-    expect(await run(settings, { resume: true })).toMatchObject({ step: 2, resumedFrom: 0 })
+    const started = vi.fn()
+    const refused = await run(settings, { resume: true, onStart: started }).catch((error) => error)
+    expect(refused).toBeInstanceOf(CheckpointError)
+    expect(refused.hint).toContain('Its adapter is whole, only train.json is missing')
+    expect(started).not.toHaveBeenCalled()
     expect(await adapterOf(settings)).toBe(adapter)
     // A pipeline that was killed before it had written the end down.
     expect(await run(settings, { resume: true, overwrite: true })).toMatchObject({ step: 2, resumedFrom: 0 })
@@ -266,6 +271,24 @@ describe('train', () => {
     await cp(moved, model, { recursive: true })
     await writeFile(join(model, 'config.json'), '{"other": true}')
     await expect(run(at(model), { resume: true })).rejects.toThrow(/The model in .*first-model has changed since/)
+  })
+
+  it('knows the model of a run that was cut off before its first checkpoint in the same way', async () => {
+    const model = join(world.root, 'cut-model')
+    await cp(world.model, model, { recursive: true })
+    const at = (place: string) => config('cut-models', { maxSteps: 3, model: place, checkpoint: { every: 0 } })
+    const cut = new AbortController()
+    const killed = run(at(model), { signal: cut.signal, onProgress: () => cut.abort() })
+    await expect(killed).rejects.toThrow()
+    const moved = join(world.root, 'moved-cut-model')
+    await rename(model, moved)
+    const other = join(world.root, 'other-model')
+    await cp(moved, other, { recursive: true })
+    await writeFile(join(other, 'config.json'), '{"other": true}')
+    await expect(run(at(other), { resume: true })).rejects.toThrow(/cut-models\/config\.resolved\.yaml:\n {2}model: /)
+    await rename(other, model)
+    await expect(run(at(model), { resume: true })).rejects.toThrow(/The model in .*cut-model has changed since/)
+    expect(await run(at(moved), { resume: true })).toMatchObject({ step: 3, resumedFrom: 0 })
   })
 
   it.each([
