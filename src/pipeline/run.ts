@@ -177,6 +177,7 @@ async function runPlanned(
     resume,
     // The folder is the pipeline's own.
     overwrite: true,
+    again: 'The same command',
     finished: others.map(({ name }) => ({ name, seconds: manifest.stages[name].seconds })),
   })
   const seconds = earlier + (performance.now() - started) / 1000

@@ -20,6 +20,8 @@ export interface StageContext {
   overwrite?: boolean
   /** In a pipeline: the stages before this one with their wall time, that of interrupted runs included. */
   finished?: { name: string; seconds: number }[]
+  /** What goes on with it after a stop, in words that begin a sentence; default: the stage's own command. */
+  again?: string
   /** Another implementation of the addon's interface. */
   native?: NativeModule
 }

@@ -88,7 +88,8 @@ async function doStep(step: Step, place: Announced, root: string, options: WorkO
   const started = performance.now()
   try {
     // What is found in the folder was cut off: its name says that the settings are these.
-    const context = { signal, progress: titled(progress, place), native, resume: true, overwrite: true }
+    const again = 'The same command'
+    const context = { signal, progress: titled(progress, place), native, resume: true, overwrite: true, again }
     const { interrupted, summary, problem } = await step.run(context)
     if (interrupted) throwIfAborted(signal)
     if (problem) throw problem

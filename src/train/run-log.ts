@@ -17,6 +17,8 @@ export interface RunAbout {
   config: TrainConfig
   model: ModelInfo
   totalSteps: number
+  /** As `TrainOptions.again`. */
+  again?: string
 }
 
 /** metrics.jsonl is the record; what else there is follows from its rows, so that a resumed run shows no step twice. */
@@ -88,10 +90,10 @@ export class RunLog {
   async #draw(how: Omit<Standing, 'step' | 'totalSteps'>): Promise<string> {
     // The code of the charts is large, and a run without a page does not need it.
     const { renderRunPage } = await import('./page/run-page.js')
-    const { config, model, totalSteps } = this.#about
+    const { config, model, totalSteps, again } = this.#about
     const step = this.#rows.at(-1)?.step ?? 0
     const on = { model, machine: describeMachine(), peakHostBytes: peakHostBytes() }
-    return renderRunPage({ config, on, rows: this.#rows, standing: { ...how, step, totalSteps } })
+    return renderRunPage({ config, on, rows: this.#rows, standing: { ...how, step, totalSteps }, again })
   }
 
   /** Waits until metrics.jsonl is on the disk. */

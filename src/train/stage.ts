@@ -33,13 +33,14 @@ export const trainStage = defineStage({
     ),
   traces: ({ output }) => Object.values(runFiles).map((name) => join(output, name)),
   earlier: ['resume', 'overwrite'],
-  async run(config, { signal, progress, native, resume, overwrite }) {
+  async run(config, { signal, progress, native, resume, overwrite, again }) {
     const { train } = await import('./train.js')
     const report: TrainReport = await train(config, {
       stop: signal,
       native,
       resume,
       overwrite,
+      again,
       onLog: (line) => progress.log(line),
       onStart({ step, totalSteps }) {
         progress.start('', totalSteps, 'steps', step)

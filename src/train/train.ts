@@ -56,6 +56,8 @@ export interface TrainOptions extends PrepareOptions {
   resume?: boolean
   /** Delete an earlier run in the output folder first. */
   overwrite?: boolean
+  /** What goes on with the run after a stop, for its page; default: `The same command with --resume`. */
+  again?: string
 }
 
 const trainKeys: Record<keyof TrainOptions, true> = {
@@ -67,6 +69,7 @@ const trainKeys: Record<keyof TrainOptions, true> = {
   onProgress: true,
   resume: true,
   overwrite: true,
+  again: true,
 }
 
 /** What a run came to; also written as train.json when it is complete. */
@@ -306,7 +309,8 @@ class Run {
       this.#options.onLog?.(`resuming after step ${this.#step} from ${checkpoint.path}`)
     }
     const { engine, totalSteps } = this.#prepared
-    const about = { config: this.#config, model: engine.info, totalSteps }
+    const { again } = this.#options
+    const about = { config: this.#config, model: engine.info, totalSteps, again }
     return RunLog.open(about, checkpoint?.state.metricsBytes ?? 0)
   }
 

@@ -330,6 +330,9 @@ describe('a pipeline', () => {
     const code = await new Promise((resolve) => child.on('close', resolve))
     expect(code).toBe(130)
     expect(stderr).toContain('stopped in stage train; what was finished is kept in ')
+    // The command of the pipeline has no --resume.
+    const page = await readFile(join(world.root, 'stopped', 'train', 'report.html'), 'utf8')
+    expect(page).toContain('<p>The same command goes on from the newest checkpoint')
     expect(await run(path)).toMatchObject([
       ['sample', null],
       ['train', 'it was cut off'],

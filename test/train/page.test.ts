@@ -50,6 +50,16 @@ describe('the page of a run', () => {
     }
   })
 
+  it('says what goes on with the run after a stop, in the words of whoever started it', () => {
+    for (const state of ['running', 'stopped'] as const) {
+      const data = { config, on, rows: [row(3)], standing: { state, step: 3, totalSteps: 40 } }
+      const said = (again?: string) => textOf(parseHTML(renderRunPage({ ...data, again })).document, '.standing')
+      const how = 'goes on from the newest checkpoint; without one it starts anew.'
+      expect(said()).toContain(`The same command with --resume ${how}`)
+      expect(said('The same command')).toContain(`The same command ${how}`)
+    }
+  })
+
   it('has nothing to draw before the first step', () => {
     const { page, document } = pageOf({}, [])
     expect(document.querySelector('svg')).toBeNull()

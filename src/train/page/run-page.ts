@@ -26,12 +26,21 @@ export interface RunPageData {
   on: RunOn
   rows: readonly LogRow[]
   standing: Standing
+  /** What goes on with the run after a stop, in words that begin a sentence. */
+  again?: string
 }
 
-export function renderRunPage({ config, on, rows, standing }: RunPageData): string {
+export function renderRunPage({
+  config,
+  on,
+  rows,
+  standing,
+  again = 'The same command with --resume',
+}: RunPageData): string {
   const objective = shownObjective(config)
   const facts: [string, string][] = [['Output', config.output], ...describeTraining(config, on)]
-  const content = html`${standingSection(standing, rows)}
+  const next = `${again} goes on from the newest checkpoint; without one it starts anew.`
+  const content = html`${standingSection(standing, rows, next)}
 ${trainingSection({ metrics: rows, objective })}
 <section>
   <h2>What was run</h2>
@@ -45,11 +54,15 @@ ${trainingSection({ metrics: rows, objective })}
 const words: Record<Standing['state'], string> = {
   running: 'Running',
   complete: 'Complete',
-  stopped: 'Stopped; it goes on with --resume',
+  stopped: 'Stopped',
   failed: 'Failed',
 }
 
-function standingSection({ state, step, totalSteps, problem, stoppedEarly }: Standing, rows: readonly LogRow[]): Html {
+function standingSection(
+  { state, step, totalSteps, problem, stoppedEarly }: Standing,
+  rows: readonly LogRow[],
+  next: string,
+): Html {
   const seconds = secondsPerStep(rows)
   const left = state === 'running' && seconds !== null ? `${duration(seconds * (totalSteps - step))} left` : undefined
   const facts = [
@@ -62,7 +75,8 @@ function standingSection({ state, step, totalSteps, problem, stoppedEarly }: Sta
   return html`<section class="standing ${state}">
   <p><strong>${words[state]}</strong>: ${facts.filter(Boolean).join(' · ')}</p>
   <div class="bar"><i style="width: ${share.toFixed(2)}%"></i></div>
-  ${state === 'running' && html`<p class="alive">${aliveWords('the run')} The same command with --resume goes on.</p>`}
+  ${state === 'running' && html`<p class="alive">${aliveWords('the run')} ${next}</p>`}
+  ${state === 'stopped' && html`<p>${next}</p>`}
   ${stoppedEarly && html`<p>Ended early: ${stoppedEarly}</p>`}
   ${problem && html`<p class="problem">${problem}</p>`}
   ${rows.length > 0 && latest(rows)}
