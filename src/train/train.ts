@@ -1,6 +1,7 @@
 /** The training run: steps, metrics, checkpoints, and leaving well when told to. */
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { writeFolderAtomic, writeJson } from '../data/files.js'
+import { hashModel, writeFolderAtomic, writeJson } from '../data/files.js'
 import { writeJsonl } from '../data/jsonl.js'
 import { lockOutput } from '../data/lock.js'
 import type { PairCounts } from '../data/pairs.js'
@@ -89,8 +90,10 @@ export interface TrainReport {
   reference: 'init' | 'base'
   /** PEFT folder of the trained adapter, once the run is complete. */
   adapter: string | null
+  /** What tells it from every other one, wherever it is: SHA-256 of the folder's files. Runs of earlier builds have none. */
+  adapterSha256?: string | null
   /** PEFT folder of the adapter with the best value of `checkpoint.best`, and that value. */
-  best: { path: string; metric: EvaluationMetric; step: number; value: number } | null
+  best: { path: string; sha256?: string; metric: EvaluationMetric; step: number; value: number } | null
   /** Pairs that were evaluated and not trained on. */
   heldOut: number
   /** The last evaluation of the held-out pairs. */
@@ -261,6 +264,7 @@ class Run {
     const { output, objective, lora } = this.#config
     const metricsPath = join(output, runFiles.metrics)
     const problem = complete ? await readVerdict(metricsPath, objective.name, startsAtReference(lora)) : null
+    const adapter = complete ? await this.#saveAdapter(problem) : null
     const report: TrainReport = {
       version,
       step: this.#step,
@@ -272,8 +276,9 @@ class Run {
       init: lora.init,
       initMark: this.#folder.made.initMark,
       reference: lora.init === null ? 'base' : lora.reference,
-      adapter: complete ? await this.#saveAdapter(problem) : null,
-      best: this.#best,
+      adapter,
+      adapterSha256: adapter && (await hashModel(adapter)),
+      best: await this.#best(),
       heldOut: this.#prepared.heldOut?.examples.length ?? 0,
       evaluation: this.#tracking.last,
       checkpoint: this.#checkpoint,
@@ -439,10 +444,13 @@ class Run {
     })
   }
 
-  get #best(): TrainReport['best'] {
+  async #best(): Promise<TrainReport['best']> {
     const { best: metric } = this.#config.checkpoint
     const { best } = this.#tracking
-    return metric && best && { path: join(this.#config.output, runFiles.best), metric, ...best }
+    if (!metric || !best) return null
+    const path = join(this.#config.output, runFiles.best)
+    // A folder that somebody deleted meanwhile must not cost the run its report.
+    return { path, sha256: existsSync(path) ? await hashModel(path) : undefined, metric, ...best }
   }
 
   /** An adapter that is not to be used says so in its folder. */

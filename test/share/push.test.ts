@@ -1,5 +1,5 @@
 /** `fire-train push`: what it shows, what it sends, what it says of a run, and what it keeps to itself. */
-import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse, stringify } from 'yaml'
@@ -163,6 +163,38 @@ describe('the card', () => {
     await writeFile(config, own)
     expect(alone).toContain(`- ${12 - report.heldOut} pairs of 12 were used.`)
     expect(alone).toContain('- Training began with another adapter; what that one was trained on is not known here')
+  })
+
+  it('knows adapters of the run that were moved, merged or deleted since', async () => {
+    const output = join(world.root, 'tidied')
+    const settings = {
+      ...{ model: world.model, output, batchSize: 4, epochs: 1, evalEvery: 1 },
+      data: { train: world.pairs, eval: world.pairs },
+      checkpoint: { best: 'eval_logps/chosen' },
+    } as const
+    await train(resolveTrainConfig(settings), { native: fakeNative() })
+    const last = join(output, 'adapter')
+    const card = (await plan({ folder: last })).card
+    await rm(join(output, 'best'), { recursive: true })
+    expect((await plan({ folder: last })).card).toBe(card)
+
+    const merged = join(world.root, 'tidied-merged')
+    await cp(world.model, merged, { recursive: true })
+    await writeFile(join(merged, 'model.safetensors'), '')
+    await writeMergedFrom(merged, { base: 'model', adapterSha256: await hashModel(last) })
+    const moved = join(world.root, 'moved')
+    await rename(last, moved)
+    expect((await plan({ folder: moved, run: output })).card).toBe(card)
+    expect((await plan({ folder: merged, run: output })).card).toContain('- 12 pairs of 12 were used.')
+
+    // A report of an earlier build has no hashes: what is gone cannot be known again.
+    const path = join(output, 'train.json')
+    const report = JSON.parse(await readFile(path, 'utf8'))
+    const { sha256: _, ...best } = report.best
+    await writeFile(path, JSON.stringify({ ...report, adapterSha256: undefined, best }))
+    await expect(plan({ folder: moved, run: output })).rejects.toThrow(
+      `the run ${output} has another: ${join(output, 'best')}, now gone, ${last}, now gone`,
+    )
   })
 
   it('has numbers of the adapter that is sent and of its baseline, and of no other', async () => {
