@@ -68,7 +68,9 @@ function dataLines({ pairs, stretches, isWhole }: About): string[] {
       : `- Trained in ${stretches.length} runs, each from the adapter of the one before: ${stretches.map(({ steps }, i) => `${used[i]} in ${counted(steps, 'step')}`).join('; ')}.`,
     ...(isWhole
       ? []
-      : ['- Training began with another adapter; what that one was trained on is not known here, and not counted.']),
+      : [
+          '- Training began with another adapter, loaded or merged into the model; what that one was trained on is not known here, and not counted.',
+        ]),
   ]
   if (!pairs) return [...lines, '- A file of the pairs was not at hand when this card was written.']
   const list = (counts: Record<string, number>): string =>

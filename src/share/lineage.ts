@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { hashModel, markFolder } from '../data/files.js'
+import { readMergedFrom } from '../data/merged.js'
 import { CheckpointError, FireError } from '../errors.js'
 import { readTraining } from '../report/collect.js'
 import type { Training } from '../report/describe.js'
@@ -17,7 +18,7 @@ export interface Stretch {
 export interface Lineage {
   /** In their order; the last is that of the adapter itself. */
   stretches: Stretch[]
-  /** The first of them began with a fresh adapter, so nothing is missing. */
+  /** The first of them began with a fresh adapter, and with a model that none is merged into, so nothing is missing. */
   isWhole: boolean
 }
 
@@ -32,9 +33,15 @@ export async function lineageOf(sent: Sent, run: string): Promise<Lineage> {
   const training = await readTraining(join(run, runFiles.metrics))
   const last = { training, steps: await stepsBehind(sent, run, training) }
   const { init } = training.config.lora
-  if (init === null) return { stretches: [last], isWhole: true }
+  if (init === null) return { stretches: [last], isWhole: !(await isOnMerged(training)) }
   const before = await lineageOfInit(init, training)
   return { stretches: [...(before?.stretches ?? []), last], isWhole: before?.isWhole ?? false }
+}
+
+/** Whether the model that was trained had learnt from pairs before: nothing says where those are. */
+async function isOnMerged({ config, report: { mergedSha256 } }: Training): Promise<boolean> {
+  // The folder may be another by now, so what the run saw comes first.
+  return mergedSha256 === undefined ? (await readMergedFrom(config.model)) !== undefined : mergedSha256 !== null
 }
 
 /** Undefined where the run of `init` is gone, is incomplete, or has another adapter there by now. */

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { hashModel, writeFolderAtomic, writeJson } from '../data/files.js'
 import { writeJsonl } from '../data/jsonl.js'
 import { lockOutput } from '../data/lock.js'
+import { readMergedFrom } from '../data/merged.js'
 import type { PairCounts } from '../data/pairs.js'
 import { averagedTokens, type ModelInfo, type StepOptions, type UpdateStats } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
@@ -86,11 +87,13 @@ export interface TrainReport {
   init: string | null
   /** What tells that adapter from another one at its place. */
   initMark: string | null
+  /** SHA-256 of the adapter that is merged into the model, where the model's folder says so. Reports of earlier builds do not have it. */
+  mergedSha256?: string | null
   /** What the policy was compared with: the adapter of `init`, or the model without an adapter. */
   reference: 'init' | 'base'
   /** PEFT folder of the trained adapter, once the run is complete. */
   adapter: string | null
-  /** What tells it from every other one, wherever it is: SHA-256 of the folder's files. Runs of earlier builds have none. */
+  /** What tells it from every other one, wherever it is: SHA-256 of the folder's files. Reports of earlier builds do not have it. */
   adapterSha256?: string | null
   /** PEFT folder of the adapter with the best value of `checkpoint.best`, and that value. */
   best: { path: string; sha256?: string; metric: EvaluationMetric; step: number; value: number } | null
@@ -252,6 +255,7 @@ class Run {
   async #work(log: RunLog): Promise<TrainReport> {
     const { engine, loaded, failures, totalSteps } = this.#prepared
     const resumedFrom = this.#step
+    const merged = await readMergedFrom(this.#config.model)
     this.#options.onStart?.({ step: resumedFrom, totalSteps })
     const started = performance.now()
     while (!this.#isComplete && !this.#options.stop?.aborted) {
@@ -275,6 +279,7 @@ class Run {
       output,
       init: lora.init,
       initMark: this.#folder.made.initMark,
+      mergedSha256: merged?.adapterSha256 ?? null,
       reference: lora.init === null ? 'base' : lora.reference,
       adapter,
       adapterSha256: adapter && (await hashModel(adapter)),

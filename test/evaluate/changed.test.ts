@@ -51,7 +51,7 @@ function evaluation(name: string, systems: object, meanwhile?: () => Promise<voi
 }
 
 const merged = () => join(world.model, 'fire-train.merge.json')
-const mergedFrom = (digit: string) => JSON.stringify({ base: 'base', adapterSha256: digit.repeat(64) })
+const mergedFrom = (digit: string) => JSON.stringify({ adapterSha256: digit.repeat(64) })
 
 it.each([
   ['an adapter', () => ({ adapter }), () => appendFile(join(adapter, 'adapter_config.json'), ' ')],

@@ -162,7 +162,9 @@ describe('the card', () => {
     const { card: alone } = await plan({ folder: output })
     await writeFile(config, own)
     expect(alone).toContain(`- ${12 - report.heldOut} pairs of 12 were used.`)
-    expect(alone).toContain('- Training began with another adapter; what that one was trained on is not known here')
+    expect(alone).toContain(
+      '- Training began with another adapter, loaded or merged into the model; what that one was trained on is not known',
+    )
   })
 
   it('knows adapters of the run that were moved, merged or deleted since', async () => {
@@ -181,7 +183,7 @@ describe('the card', () => {
     const merged = join(world.root, 'tidied-merged')
     await cp(world.model, merged, { recursive: true })
     await writeFile(join(merged, 'model.safetensors'), '')
-    await writeMergedFrom(merged, { base: 'model', adapterSha256: await hashModel(last) })
+    await writeMergedFrom(merged, { adapterSha256: await hashModel(last) })
     const moved = join(world.root, 'moved')
     await rename(last, moved)
     expect((await plan({ folder: moved, run: output })).card).toBe(card)
@@ -248,7 +250,7 @@ describe('a merged model', () => {
   it('goes with what loaders read, and without the rest', async () => {
     const folder = join(world.root, 'merged')
     await cp(world.model, folder, { recursive: true })
-    await writeMergedFrom(folder, { base: 'model', adapterSha256: await hashModel(join(run, 'adapter')) })
+    await writeMergedFrom(folder, { adapterSha256: await hashModel(join(run, 'adapter')) })
     for (const name of ['model.safetensors', 'chat_template.jinja', 'README.md', 'notes.txt', 'LICENSE']) {
       await writeFile(join(folder, name), name)
     }
@@ -265,6 +267,27 @@ describe('a merged model', () => {
     expect((await plan({ folder, run, evaluation })).card).toContain('| All questions | ')
   })
 
+  it('that was trained on is counted as something that is not known', async () => {
+    const base = join(world.root, 'merged-base')
+    await cp(world.model, base, { recursive: true })
+    await writeMergedFrom(base, { adapterSha256: await hashModel(join(run, 'adapter')) })
+    const output = join(world.root, 'on-merged')
+    const settings = { model: base, output, data: { train: world.pairs }, maxSteps: 1 }
+    await train(resolveTrainConfig(settings), { native: fakeNative() })
+    const said = '- Training began with another adapter, loaded or merged into the model; what that one was trained on'
+    const { card } = await plan({ folder: output })
+    expect(card).toContain(said)
+    // It is the run that knows, not a folder that may be another by now; reports of earlier builds do not have it.
+    await rm(join(base, 'fire-train.merge.json'))
+    expect((await plan({ folder: output })).card).toBe(card)
+    const path = join(output, 'train.json')
+    const report = JSON.parse(await readFile(path, 'utf8'))
+    await writeFile(path, JSON.stringify({ ...report, mergedSha256: undefined }))
+    expect((await plan({ folder: output })).card).not.toContain(said)
+    await writeMergedFrom(base, { adapterSha256: report.mergedSha256 })
+    expect((await plan({ folder: output })).card).toBe(card)
+  })
+
   it('is of the run that made its adapter, or is refused', async () => {
     const folder = join(world.root, 'merged-other')
     await cp(world.model, folder, { recursive: true })
@@ -275,7 +298,7 @@ describe('a merged model', () => {
       hint: expect.stringContaining('Merge again'),
     })
     const adapterSha256 = 'f'.repeat(64)
-    await writeMergedFrom(folder, { base: 'model', adapterSha256 })
+    await writeMergedFrom(folder, { adapterSha256 })
     const own = join(run, 'adapter')
     await expect(plan({ folder, run })).rejects.toThrow(
       `${folder} has an adapter with SHA-256 ${adapterSha256}, and the run ${run} has another: ${own} with SHA-256 ${await hashModel(own)}`,
