@@ -1,11 +1,12 @@
 /** The trainings that an adapter went through, one from the adapter of the other: rounds, or `lora.init`. */
 import { existsSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { hashModel, markFolder } from '../data/files.js'
 import { readMergedFrom } from '../data/merged.js'
 import { CheckpointError, FireError } from '../errors.js'
 import { readTraining } from '../report/collect.js'
 import type { Training } from '../report/describe.js'
+import { runOfAdapter } from '../train/init-run.js'
 import { type RunAdapter, runAdapters, runFiles } from '../train/run-folder.js'
 
 /** A training, up to the adapter that went on. */
@@ -46,7 +47,7 @@ async function isOnMerged({ config, report: { mergedSha256 } }: Training): Promi
 
 /** Undefined where the run of `init` is gone, is incomplete, or has another adapter there by now. */
 async function lineageOfInit(init: string, { report }: Training): Promise<Lineage | undefined> {
-  const run = runOf(init)
+  const run = runOfAdapter(init)
   if (run === undefined || !existsSync(join(run, runFiles.report)) || !existsSync(init)) return undefined
   if ((await markFolder(init)) !== report.initMark) return undefined
   return lineageOf({ folder: init, sha256: await hashModel(init) }, run).catch((error: unknown) => {
@@ -62,14 +63,6 @@ export function problemsOf({ stretches }: Lineage): string[] {
     const which = stretches.length === 1 ? 'The training run' : `Training run ${index + 1} of ${stretches.length}`
     return [`${which} ended with a problem: ${report.problem}. Its adapter of step ${steps} is what was taken.`]
   })
-}
-
-/** The folder of the run that an adapter lies in; undefined where its place says of none. */
-export function runOf(adapter: string): string | undefined {
-  const [name, parent] = [basename(adapter), dirname(adapter)]
-  const isOfCheckpoint = name === runFiles.adapter && basename(dirname(parent)) === runFiles.checkpoints
-  if (isOfCheckpoint) return dirname(dirname(parent))
-  return name === runFiles.adapter || name === runFiles.best ? parent : undefined
 }
 
 /** @throws {CheckpointError} when the adapter is none of the run. */

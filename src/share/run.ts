@@ -8,9 +8,10 @@ import { pair } from '../data/records.js'
 import { CheckpointError, FileError } from '../errors.js'
 import { type EvaluationResults, readEvaluation } from '../evaluate/finished.js'
 import type { Training } from '../report/describe.js'
+import { runOfAdapter } from '../train/init-run.js'
 import { runFiles } from '../train/run-folder.js'
 import type { Shared } from './folder.js'
-import { type Lineage, lineageOf, runOf, type Sent } from './lineage.js'
+import { type Lineage, lineageOf, type Sent } from './lineage.js'
 
 /** The pairs of the trainings, counted. */
 export interface PairsAbout {
@@ -45,7 +46,7 @@ export async function readAbout(
   run: string | undefined,
   evaluation: string | undefined,
 ): Promise<About> {
-  const place = run ?? runOf(folder)
+  const place = run ?? runOfAdapter(folder)
   if (place === undefined || !existsSync(join(place, runFiles.report))) {
     const what = place === undefined ? `${folder} is in no training run` : `${place} is no complete training run`
     throw new FileError(`${what}, so there is nothing to write its card from`, {

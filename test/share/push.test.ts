@@ -13,7 +13,7 @@ import { checkSettings } from '../../src/stage/stage.js'
 import { counted } from '../../src/text/plural.js'
 import type { Example } from '../../src/train/collate.js'
 import { resolveTrainConfig } from '../../src/train/config.js'
-import { placeOf } from '../../src/train/held-out.js'
+import { shareOf } from '../../src/train/held-out.js'
 import { train } from '../../src/train/train.js'
 import { runCommand } from '../command.js'
 import { fakeNative, type World, writeWorld } from '../fakes/world.js'
@@ -111,7 +111,7 @@ describe('the card', () => {
   it('is of the best adapter where the run kept one, with the steps and the pairs behind it', async () => {
     const output = join(world.root, 'best-run')
     const images = new Set(world.records.map(({ images: [{ sha256 }] }) => sha256))
-    const places = [...images].map((image) => placeOf([{ input: { images: [image] } } as Example]))
+    const places = [...images].map((image) => shareOf([{ input: { images: [image] } } as Example]))
     const [first, second] = places.sort((a, b) => a - b)
     const settings = {
       ...{ model: world.model, output, batchSize: 4, epochs: 2, evalEvery: 1, seed: 1 },
