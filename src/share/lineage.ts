@@ -10,7 +10,7 @@ import { runOfAdapter } from '../train/init-run.js'
 import { type RunAdapter, runAdapters, runFiles } from '../train/run-folder.js'
 
 /** A training, up to the adapter that went on. */
-export interface Stretch {
+export interface TrainedRun {
   training: Training
   /** Optimizer steps behind that adapter: fewer than the run had where it is its best one or one of a checkpoint. */
   steps: number
@@ -18,7 +18,7 @@ export interface Stretch {
 
 export interface Lineage {
   /** In their order; the last is that of the adapter itself. */
-  stretches: Stretch[]
+  runs: TrainedRun[]
   /** The first of them began with a fresh adapter, and with a model that none is merged into, so nothing is missing. */
   isWhole: boolean
 }
@@ -34,9 +34,9 @@ export async function lineageOf(sent: Sent, run: string): Promise<Lineage> {
   const training = await readTraining(join(run, runFiles.metrics))
   const last = { training, steps: await stepsBehind(sent, run, training) }
   const { init } = training.config.lora
-  if (init === null) return { stretches: [last], isWhole: !(await isOnMerged(training)) }
+  if (init === null) return { runs: [last], isWhole: !(await isOnMerged(training)) }
   const before = await lineageOfInit(init, training)
-  return { stretches: [...(before?.stretches ?? []), last], isWhole: before?.isWhole ?? false }
+  return { runs: [...(before?.runs ?? []), last], isWhole: before?.isWhole ?? false }
 }
 
 /** Whether the model that was trained had learnt from pairs before: nothing says where those are. */
@@ -57,10 +57,10 @@ async function lineageOfInit(init: string, { report }: Training): Promise<Lineag
 }
 
 /** What speaks against the runs: their adapters were taken all the same, best ones or those of a step before. */
-export function problemsOf({ stretches }: Lineage): string[] {
-  return stretches.flatMap(({ training: { report }, steps }, index) => {
+export function problemsOf({ runs }: Lineage): string[] {
+  return runs.flatMap(({ training: { report }, steps }, index) => {
     if (!report.problem) return []
-    const which = stretches.length === 1 ? 'The training run' : `Training run ${index + 1} of ${stretches.length}`
+    const which = runs.length === 1 ? 'The training run' : `Training run ${index + 1} of ${runs.length}`
     return [`${which} ended with a problem: ${report.problem}. Its adapter of step ${steps} is what was taken.`]
   })
 }

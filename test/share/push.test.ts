@@ -217,8 +217,12 @@ describe('the card', () => {
       message: `The evaluation ${folder} is of ${sent} with SHA-256 ${other.about.adapterSha256}, not of ${sent} with SHA-256 ${tuned.about.adapterSha256}`,
       hint: expect.stringContaining('evaluate --adapter'),
     })
-    await writeFile(path, JSON.stringify({ ...results, systems: [base] }))
-    await expect(plan({ evaluation: folder })).rejects.toThrow(`${folder} is of no adapter, not of ${sent}`)
+    // What a server answered with is not known, whoever started it.
+    const about = { kind: 'server', model: 'tuned', url: 'http://localhost:8000/v1' }
+    await writeFile(path, JSON.stringify({ ...results, systems: [base, { ...tuned, name: 'served', about }] }))
+    await expect(plan({ evaluation: folder })).rejects.toThrow(
+      `${folder} has no adapter with a hash, so nothing shows that it is of ${sent} with SHA-256 ${tuned.about.adapterSha256}; its systems: base (model), served (server)`,
+    )
   })
 
   it('says that nothing is known of an accuracy that was not measured', async () => {
