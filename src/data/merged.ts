@@ -1,12 +1,10 @@
-/** `fire-train.merge.json` of a merged model: what it was made from. Loaders of models pass it over. */
+/** `fire-train.merge.json` of a merged model: which adapter is in it. Loaders of models pass it over. */
 import { join } from 'node:path'
 import { z } from 'zod'
 import { CheckpointError } from '../errors.js'
 import { mergeRecord, readTextIfThere, writeJson } from './files.js'
 
 const mergedFrom = z.object({
-  /** Name of the folder of the model. */
-  base: z.string(),
   /** As `hashModel` gives it. */
   adapterSha256: z.string().regex(/^[0-9a-f]{64}$/),
 })

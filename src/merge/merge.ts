@@ -1,6 +1,6 @@
 /** A trained adapter and its base as one model folder that any loader of the family reads. */
 import { copyFile, readdir } from 'node:fs/promises'
-import { basename, join, relative, resolve } from 'node:path'
+import { join, relative } from 'node:path'
 import { hashModel, ignoreMissing, makeFolder, writeFileAtomic, writeFolderAtomic } from '../data/files.js'
 import { lockOutput } from '../data/lock.js'
 import { writeMergedFrom } from '../data/merged.js'
@@ -22,8 +22,8 @@ export interface MergeOptions extends CallOptions {
 }
 
 /**
- * Writes weights, config, tokenizer and whatever else the base folder has beside its weights to `output`, and what it was made
- * from; the folder appears complete or not at all.
+ * Writes weights, config, tokenizer and whatever else the base folder has beside its weights to `output`, and which adapter
+ * is in it; the folder appears complete or not at all.
  * @throws {CheckpointError} when the adapter does not fit the model.
  * @throws {FileError} when `output` is there already; with `overwrite` when it is no model folder.
  * @throws {LockedError} when another merge writes to `output`.
@@ -52,7 +52,7 @@ export async function mergeAdapter(
     }
     const rename = convert ? llavaNames : []
     stats = await mergeWeights({ model, adapter, output: folder, shardBytes, rename }, { signal })
-    await writeMergedFrom(folder, { base: basename(resolve(model)), adapterSha256: await hashModel(adapter) })
+    await writeMergedFrom(folder, { adapterSha256: await hashModel(adapter) })
   })
   return stats as MergeStats
 }

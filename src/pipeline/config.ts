@@ -111,7 +111,7 @@ export async function loadPipeline(
 }
 
 /** What surrounds the section of a stage. */
-export interface Place {
+export interface SectionPlace {
   /** Settings that all stages share. */
   common: Tree
   /** What the stages before make. */
@@ -132,7 +132,7 @@ export interface Place {
 export function planStage(
   stage: Stage,
   own: Tree,
-  { common, artifacts, folder, locate, meant = own, round }: Place,
+  { common, artifacts, folder, locate, meant = own, round }: SectionPlace,
 ): PlannedStage {
   const out = stage.out.setting
   const fail = (key: string, message: string): never => {

@@ -4,7 +4,7 @@ export interface Place {
   stage: string
   /** What of it; empty: its work as a whole. */
   part: string
-  /** Its place among the stages of a run, from 1, and how many there are, where that is known. */
+  /** In a pipeline its place among the stages, from 1, and how many there are. The steps of a study, which workers share, have none. */
   number?: number
   count?: number
 }

@@ -1,8 +1,10 @@
 /** The training run: steps, metrics, checkpoints, and leaving well when told to. */
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { writeFolderAtomic, writeJson } from '../data/files.js'
+import { hashModel, writeFolderAtomic, writeJson } from '../data/files.js'
 import { writeJsonl } from '../data/jsonl.js'
 import { lockOutput } from '../data/lock.js'
+import { readMergedFrom } from '../data/merged.js'
 import type { PairCounts } from '../data/pairs.js'
 import { averagedTokens, type ModelInfo, type StepOptions, type UpdateStats } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
@@ -88,12 +90,16 @@ export interface TrainReport {
   init: string | null
   /** What tells that adapter from another one at its place. */
   initMark: string | null
+  /** SHA-256 of the adapter that is merged into the model, where the model's folder says so. Reports of earlier builds do not have it. */
+  mergedSha256?: string | null
   /** What the policy was compared with: the adapter of `init`, or the model without an adapter. */
   reference: 'init' | 'base'
   /** PEFT folder of the trained adapter, once the run is complete. */
   adapter: string | null
+  /** What tells it from every other one, wherever it is: SHA-256 of the folder's files. Reports of earlier builds do not have it. */
+  adapterSha256?: string | null
   /** PEFT folder of the adapter with the best value of `checkpoint.best`, and that value. */
-  best: { path: string; metric: EvaluationMetric; step: number; value: number } | null
+  best: { path: string; sha256?: string; metric: EvaluationMetric; step: number; value: number } | null
   /** Pairs that were evaluated and not trained on. */
   heldOut: number
   /** The last evaluation of the held-out pairs. */
@@ -252,6 +258,7 @@ class Run {
   async #work(log: RunLog): Promise<TrainReport> {
     const { engine, loaded, failures, totalSteps } = this.#prepared
     const resumedFrom = this.#step
+    const merged = await readMergedFrom(this.#config.model)
     this.#options.onStart?.({ step: resumedFrom, totalSteps })
     const started = performance.now()
     while (!this.#isComplete && !this.#options.stop?.aborted) {
@@ -264,6 +271,7 @@ class Run {
     const { output, objective, lora } = this.#config
     const metricsPath = join(output, runFiles.metrics)
     const problem = complete ? await readVerdict(metricsPath, objective.name, startsAtReference(lora)) : null
+    const adapter = complete ? await this.#saveAdapter(problem) : null
     const report: TrainReport = {
       version,
       step: this.#step,
@@ -274,9 +282,11 @@ class Run {
       output,
       init: lora.init,
       initMark: this.#folder.made.initMark,
+      mergedSha256: merged?.adapterSha256 ?? null,
       reference: lora.init === null ? 'base' : lora.reference,
-      adapter: complete ? await this.#saveAdapter(problem) : null,
-      best: this.#best,
+      adapter,
+      adapterSha256: adapter && (await hashModel(adapter)),
+      best: await this.#best(),
       heldOut: this.#prepared.heldOut?.examples.length ?? 0,
       evaluation: this.#tracking.last,
       checkpoint: this.#checkpoint,
@@ -443,10 +453,13 @@ class Run {
     })
   }
 
-  get #best(): TrainReport['best'] {
+  async #best(): Promise<TrainReport['best']> {
     const { best: metric } = this.#config.checkpoint
     const { best } = this.#tracking
-    return metric && best && { path: join(this.#config.output, runFiles.best), metric, ...best }
+    if (!metric || !best) return null
+    const path = join(this.#config.output, runFiles.best)
+    // A folder that somebody deleted meanwhile must not cost the run its report.
+    return { path, sha256: existsSync(path) ? await hashModel(path) : undefined, metric, ...best }
   }
 
   /** An adapter that is not to be used says so in its folder. */

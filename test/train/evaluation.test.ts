@@ -3,12 +3,11 @@ import { existsSync } from 'node:fs'
 import { cp, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { sha256 } from '../../src/data/files.js'
 import type { Pair } from '../../src/data/records.js'
 import { CheckpointError, ConfigError, DataError, SelfCheckError } from '../../src/errors.js'
 import type { Example } from '../../src/train/collate.js'
 import { formatConfig, resolveTrainConfig } from '../../src/train/config.js'
-import { placeOf, splitByImage } from '../../src/train/held-out.js'
+import { shareOf } from '../../src/train/held-out.js'
 import { planTraining } from '../../src/train/plan.js'
 import type { TrainConfig, TrainConfigInput } from '../../src/train/settings.js'
 import { type TrainOptions, train } from '../../src/train/train.js'
@@ -120,7 +119,7 @@ describe('evaluation while training', () => {
       images: [images[index % 5]],
       corrupted: undefined,
     }))
-    const places = images.map(({ sha256 }) => [placeOf([{ input: { images: [sha256] } } as Example]), sha256] as const)
+    const places = images.map(({ sha256 }) => [shareOf([{ input: { images: [sha256] } } as Example]), sha256] as const)
     const [first, second, third] = places.sort(([a], [b]) => a - b)
     const held = [first[1], second[1]]
     const split = async (output: string, seed: number, of: typeof records) => {
@@ -136,20 +135,6 @@ describe('evaluation while training', () => {
     await split('split-1', 1, records)
     await split('split-1001', 1001, records)
     await split('split-fewer', 1, records.slice(4))
-  })
-
-  it('holds out about the share of many images, and the same image beside any other', () => {
-    const example = (...names: string[]) => ({ input: { id: names.join(), images: names.map(sha256) } }) as Example
-    const many = Array.from({ length: 2000 }, (_, i) => example(`image ${i}`))
-    const { heldOut, trained } = splitByImage(many, 0.1)
-    // Three standard deviations of a draw.
-    expect(Math.abs(heldOut.length - 200)).toBeLessThan(3 * Math.sqrt(2000 * 0.1 * 0.9))
-    expect(splitByImage(many.slice(700), 0.1).heldOut).toEqual(heldOut.filter((each) => many.indexOf(each) >= 700))
-    expect(splitByImage(many, 0.3).heldOut).toEqual(expect.arrayContaining(heldOut))
-    const both = { input: { id: 'both', images: [...heldOut[0].input.images, ...trained[0].input.images] } } as Example
-    const joined = splitByImage([...many, both], 0.1)
-    expect(joined.heldOut.includes(heldOut[0])).toBe(joined.heldOut.includes(both))
-    expect(joined.heldOut.includes(trained[0])).toBe(joined.heldOut.includes(both))
   })
 
   it('refuses a share that cannot be held out, and a metric without a value', async () => {
