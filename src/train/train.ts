@@ -307,7 +307,8 @@ class Run {
     }
     const { engine, totalSteps } = this.#prepared
     const about = { config: this.#config, model: engine.info, totalSteps }
-    return RunLog.open(about, checkpoint?.state.metricsBytes ?? 0)
+    const { warnings } = this.#prepared.loaded
+    return RunLog.open({ ...about, warnings }, checkpoint?.state.metricsBytes ?? 0)
   }
 
   /** One optimizer step or one evaluation, and the checkpoint behind it. */
