@@ -283,6 +283,9 @@ describe('push', () => {
     const folder = join(world.root, 'neither')
     await mkdir(folder)
     await expect(plan({ folder })).rejects.toThrow(/neither an adapter nor a model folder/)
+    await expect(plan({ folder: join(world.root, 'out') })).rejects.toMatchObject({
+      hint: `It holds training runs. Name one: ${run}`,
+    })
     const problem = join(run, 'adapter', 'problem.json')
     await writeFile(problem, '{"problem": "its loss diverged"}')
     await expect(plan()).rejects.toThrow(/is not to be used: its loss diverged/)
