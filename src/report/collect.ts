@@ -65,7 +65,8 @@ export async function collectReport(sources: ReportSources, options: ReportOptio
   const evaluation = sources.evaluation === undefined ? null : await readEvaluation(sources.evaluation)
   const objective = training ? shownObjective(training.config) : null
   const root = dirname(sources.pairs ?? '')
-  const found = { pairs, made, training, evaluation }
+  const rounds = (sources.rounds ?? []).map((folder) => basename(folder))
+  const found = { pairs, made, training, evaluation, rounds }
   const examples: ExamplePair[] = []
   for (const pair of choosePairs(pairs, shown.pairs)) examples.push(await examplePair(pair, root))
   const attention: AttentionExample[] = []

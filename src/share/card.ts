@@ -74,7 +74,7 @@ function dataLines({ pairs, runs, isWhole }: About): string[] {
   const list = (counts: Record<string, number>): string =>
     Object.entries(counts)
       .sort((a, b) => b[1] - a[1])
-      .map(([name, count]) => `${plain(name)} ${count}`)
+      .map(([name, count]) => `${plain(name)} (${count})`)
       .join('; ')
   const files = pairs.files === 1 ? 'The file of the pairs is' : `The ${pairs.files} files of the pairs are`
   return [
@@ -109,7 +109,7 @@ function trainingTable({ training, runs }: About): string[] {
     ['coefficients', values.join(', ') || 'none'],
     [
       'LoRA',
-      `rank ${lora.rank}, alpha ${lora.alpha}, ${lora.rslora ? 'rank-stabilised, ' : ''}dropout ${lora.dropout}`,
+      `rank ${lora.rank}, alpha ${lora.alpha}, ${lora.rslora ? 'rank-stabilised, ' : ''}dropout ${float32(lora.dropout)}`,
     ],
     ['adapted layers', lora.targets?.join(', ') ?? ''],
     ['optimizer', `AdamW, learning rate ${optimizer.lr}, weight decay ${optimizer.weightDecay}`],
@@ -125,6 +125,9 @@ function trainingTable({ training, runs }: About): string[] {
   }
   return ['| | |', '| --- | --- |', ...rows.map(([name, value]) => `| ${name} | ${plain(String(value))} |`)]
 }
+
+/** The engine keeps it in 32 bits, which say 0.05000000074505806. */
+const float32 = (value: number): number => Number(value.toPrecision(6))
 
 /** The groups of a card: others are in the evaluation. */
 const shownGroups = ['overall', 'answerType']

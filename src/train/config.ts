@@ -20,6 +20,11 @@ const pathKeys = pathsOf(trainSettings)
  */
 export async function loadTrainConfig(path: string, overrides: readonly string[] = []): Promise<TrainConfig> {
   const { tree, locate } = await readSettings(path, overrides, pathKeys)
+  if (isTree(tree.train)) {
+    const message =
+      'This is the file of a pipeline, for fire-train run. A file of one training has the keys of its section `train` at the top.'
+    throw configError([{ path: ['train'], message }], locate())
+  }
   const config = checkTrainTree(tree, locate())
   refuseUseless(trainSettings, tree, config, locate())
   return config

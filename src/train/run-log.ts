@@ -19,6 +19,8 @@ export interface RunAbout {
   totalSteps: number
   /** As `TrainOptions.again`. */
   again?: string
+  /** What is known to speak against its data. */
+  warnings?: readonly string[]
 }
 
 /** metrics.jsonl is the record; what else there is follows from its rows, so that a resumed run shows no step twice. */
@@ -58,6 +60,8 @@ export class RunLog {
         rows,
         about,
       )
+      // To load the code of the charts is no part of drawing, which says when the next page is due.
+      if (report) await import('./page/run-page.js')
       await log.show({ state: 'running' })
       return log
     } catch (error) {
@@ -78,7 +82,9 @@ export class RunLog {
     await this.#metrics.append(row)
     await this.#events?.append(row)
     this.#rows.push(row)
-    this.#page?.update(() => this.#draw({ state: 'running' }))
+    const draw = () => this.#draw({ state: 'running' })
+    if (measured.eval_loss === undefined) this.#page?.update(draw)
+    else this.#page?.updateSooner(draw)
   }
 
   /** Writes the page as it is now. */
@@ -87,7 +93,8 @@ export class RunLog {
     if (how.state === 'running') this.#page?.keepAlive(() => this.#draw(how))
   }
 
-  async #draw(how: Omit<Standing, 'step' | 'totalSteps'>): Promise<string> {
+  async #draw(given: Omit<Standing, 'step' | 'totalSteps'>): Promise<string> {
+    const how = { warnings: this.#about.warnings, ...given }
     // The code of the charts is large, and a run without a page does not need it.
     const { renderRunPage } = await import('./page/run-page.js')
     const { config, model, totalSteps, again } = this.#about

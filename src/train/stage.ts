@@ -49,6 +49,7 @@ export const trainStage = defineStage({
         const shown = event.step % config.logEvery === 0 || event.step === event.totalSteps
         progress.update(event.step, shown ? describeStep(event) : undefined, event.metrics)
       },
+      onEvaluation: (row) => progress.evaluated?.(row),
     })
     const loss = report.last ? `, loss ${report.last.loss.toFixed(4)}` : ''
     const left = report.failures ? `, ${counted(report.pairs.failed, 'pair')} left out: ${report.failures}` : ''

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { NumericError } from '../errors.js'
 import { isTree } from '../settings/source.js'
-import { type EvaluationMetric, type EvaluationRow, evaluationMetrics } from './metrics.js'
+import { type EvaluationMetric, type EvaluationRow, evaluationMetrics, type LogRow } from './metrics.js'
 import type { TrainConfig } from './settings.js'
 
 const found = z.strictObject({ step: z.number().int().positive(), value: z.number() })
@@ -61,6 +61,12 @@ export function track(before: Tracking, row: EvaluationRow, { checkpoint, earlyS
     ? better(earlyStopping.metric, before.stoppingBest, earlyStopping.minDelta)
     : before.stoppingBest
   return { last: row, best, stoppingBest, waited: stoppingBest?.step === step ? 0 : before.waited + 1 }
+}
+
+/** The best value of `checkpoint.best` among the rows of a run. */
+export function bestOf(rows: readonly LogRow[], config: TrainConfig): Found | null {
+  const evaluations = rows.filter((row): row is EvaluationRow => row.eval_loss !== undefined)
+  return evaluations.reduce((tracking, row) => track(tracking, row, config), nothingTracked).best
 }
 
 /** Why a run ends here, in words; `null` when it goes on. */

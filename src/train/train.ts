@@ -51,6 +51,8 @@ export interface TrainOptions extends PrepareOptions {
   onStart?: (start: { step: number; totalSteps: number }) => void
   /** After each optimizer step. */
   onProgress?: (progress: TrainProgress) => void
+  /** After each evaluation of the held-out pairs. */
+  onEvaluation?: (row: EvaluationRow) => void
   /**
    * Go on from the newest checkpoint of the output folder. When it has none, the run starts anew, and replaces what the same run
    * left before it was cut off; a finished run is left alone, unless `overwrite` is given too.
@@ -69,6 +71,7 @@ const trainKeys: Record<keyof TrainOptions, true> = {
   native: true,
   onStart: true,
   onProgress: true,
+  onEvaluation: true,
   resume: true,
   overwrite: true,
   again: true,
@@ -321,7 +324,8 @@ class Run {
     const { engine, totalSteps } = this.#prepared
     const { again } = this.#options
     const about = { config: this.#config, model: engine.info, totalSteps, again }
-    return RunLog.open(about, checkpoint?.state.metricsBytes ?? 0)
+    const { warnings } = this.#prepared.loaded
+    return RunLog.open({ ...about, warnings }, checkpoint?.state.metricsBytes ?? 0)
   }
 
   /** One optimizer step or one evaluation, and the checkpoint behind it. */
@@ -343,6 +347,7 @@ class Run {
     await log.append(row)
     this.#tracking = tracking
     this.#checkpoint = null
+    this.#options.onEvaluation?.(row)
     const say = this.#options.onLog ?? (() => {})
     say(`${describeEvaluation(row)}${isBest ? ', the best so far' : ''}${answers ? `; answers: ${answers}` : ''}`)
     if (this.#stopped !== null) say(`training ends after step ${this.#step}: ${this.#stopped}`)

@@ -5,9 +5,12 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse, stringify } from 'yaml'
 import { hashModel } from '../../src/data/files.js'
 import { writeMergedFrom } from '../../src/data/merged.js'
+import type { ModelInfo } from '../../src/engine/engine.js'
 import { evaluateStage } from '../../src/evaluate/stage.js'
 import { loadPipeline, runPipeline } from '../../src/pipeline/index.js'
+import { modelCard } from '../../src/share/card.js'
 import { planShipment } from '../../src/share/push.js'
+import { readAbout } from '../../src/share/run.js'
 import { silent } from '../../src/stage/progress.js'
 import { checkSettings } from '../../src/stage/stage.js'
 import { counted } from '../../src/text/plural.js'
@@ -229,6 +232,19 @@ describe('the card', () => {
     expect((await plan()).card).toContain('nothing is known of its accuracy')
   })
 
+  it('sets counts apart from what they count, and rounds what 32 bits made of a setting', async () => {
+    const about = await readAbout({ kind: 'adapter', folder: join(run, 'adapter') }, undefined, evaluation)
+    const { training, pairs } = about
+    const lora = { ...training.report.model.lora, rank: 3, dropout: Math.fround(0.05) }
+    const report = { ...training.report, model: { ...training.report.model, lora } as ModelInfo }
+    const twins = { 'lesion-noise, σ 45': 259, 'image-noise, σ 12': 20 }
+    const changed = { ...about, training: { ...training, report }, pairs: pairs && { ...pairs, twins } }
+    const card = modelCard({ kind: 'adapter' }, changed, { repo, baseModel: 'clinic/base' })
+    expect(card).toContain('- Images with the evidence hidden: lesion-noise, σ 45 (259); image-noise, σ 12 (20).')
+    expect(card).toMatch(/^\| LoRA .* dropout 0\.05 \|$/m)
+    expect(card).toContain('by answer\\_type, as the data set says, else by the rule of the import |')
+  })
+
   it('is the one that is given instead', async () => {
     const own = join(world.root, 'card.md')
     await writeFile(own, '# Mine\n')
@@ -326,6 +342,9 @@ describe('push', () => {
     const folder = join(world.root, 'neither')
     await mkdir(folder)
     await expect(plan({ folder })).rejects.toThrow(/neither an adapter nor a model folder/)
+    await expect(plan({ folder: join(world.root, 'out') })).rejects.toMatchObject({
+      hint: `It holds training runs. Name one: ${run}`,
+    })
     const problem = join(run, 'adapter', 'problem.json')
     await writeFile(problem, '{"problem": "its loss diverged"}')
     await expect(plan()).rejects.toThrow(/is not to be used: its loss diverged/)

@@ -191,6 +191,10 @@ describe('mistakes in a configuration', () => {
     expect(await complaint(minimal, ['optimizer.lr'])).toContain('expected KEY=VALUE')
     expect(await complaint(minimal, ['model.x=1'])).toContain('holds a value')
     await mkdir(join(folder, 'sub'), { recursive: true })
+    expect(await complaint('model: m\n data: x\n')).toMatch(/\.yaml:\d: the next line is indented below a key/)
+    expect(await complaint('train:\n  batchSize: 4\n')).toMatch(
+      /yaml:\d: This is the file of a pipeline, for fire-train run/,
+    )
     await expect(loadTrainConfig(join(folder, 'none.yaml'))).rejects.toThrow(/no such file/)
     await expect(loadTrainConfig(join(folder, 'sub'))).rejects.toThrow(FileError)
   })

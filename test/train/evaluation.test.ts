@@ -8,6 +8,7 @@ import { CheckpointError, ConfigError, DataError, SelfCheckError } from '../../s
 import type { Example } from '../../src/train/collate.js'
 import { formatConfig, resolveTrainConfig } from '../../src/train/config.js'
 import { shareOf } from '../../src/train/held-out.js'
+import type { EvaluationRow } from '../../src/train/metrics.js'
 import { planTraining } from '../../src/train/plan.js'
 import type { TrainConfig, TrainConfigInput } from '../../src/train/settings.js'
 import { type TrainOptions, train } from '../../src/train/train.js'
@@ -63,8 +64,11 @@ describe('evaluation while training', () => {
   it('writes rows under the names of TRL, every evalEvery steps and at the end, and changes nothing of the training', async () => {
     const settings = config('evaluated')
     const lines: string[] = []
-    const report = await run(settings, { onLog: (line) => lines.push(line) })
+    const told: EvaluationRow[] = []
+    const onEvaluation = (row: EvaluationRow) => told.push(row)
+    const report = await run(settings, { onLog: (line) => lines.push(line), onEvaluation })
     const rows = await evaluationsOf(settings)
+    expect(told.map(({ step, eval_loss }) => [step, eval_loss])).toEqual(rows.map((row) => [row.step, row.eval_loss]))
     expect(rows.map(({ step }) => step)).toEqual([2, 4, 6, 8, 10, 12])
     for (const key of [
       'eval_loss/base',

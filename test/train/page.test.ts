@@ -60,6 +60,20 @@ describe('the page of a run', () => {
     }
   })
 
+  it('says what to know of its data, and which step best/ is of', () => {
+    const settings = resolveTrainConfig({
+      ...{ model: '/m', data: { train: '/p.jsonl', evalShare: 0.2 }, output: '/out', objective: {} },
+      ...{ evalEvery: 8, checkpoint: { best: 'eval_loss' } },
+    })
+    const rows = [{ ...row(8), eval_loss: 0.61237 }, row(9), { ...row(16), eval_loss: 0.7 }]
+    const warnings = ['6 of 20 pairs <left out>']
+    const standing = { state: 'running', step: 16, totalSteps: 40, warnings } as const
+    const { document } = parseHTML(renderRunPage({ config: settings, on, rows, standing }))
+    expect(textOf(document, '.warning')).toBe('Warning: 6 of 20 pairs <left out>')
+    expect(textOf(document, 'dl')).toContain('Best adapterbest/, of step 8: eval_loss 0.6124')
+    expect(textOf(pageOf({}, rows).document, 'dl')).not.toContain('Best adapter')
+  })
+
   it('has nothing to draw before the first step', () => {
     const { page, document } = pageOf({}, [])
     expect(document.querySelector('svg')).toBeNull()

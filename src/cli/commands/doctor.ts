@@ -47,8 +47,11 @@ function machine(): Machine {
 async function engine(): Promise<EngineState> {
   try {
     const { findNative } = await import('../../engine/load.js')
+    const { thisMachine, whyNoGpu } = await import('../../engine/prebuilt.js')
     const { native, from } = findNative()
-    return { version: native.version, from, cpu: native.cpuInfo(), gpu: native.gpuReport() }
+    const gpu = native.gpuReport()
+    if (gpu.gpus.length === 0) gpu.reason = whyNoGpu(from, thisMachine()) ?? gpu.reason
+    return { version: native.version, from, cpu: native.cpuInfo(), gpu }
   } catch (error) {
     if (!(error instanceof FireError)) throw error
     return { error: error.message, hint: error.hint }

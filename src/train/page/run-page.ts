@@ -6,6 +6,7 @@ import { duration } from '../../text/duration.js'
 import { formatConfig } from '../config.js'
 import type { LogRow } from '../metrics.js'
 import type { TrainConfig } from '../settings.js'
+import { bestOf } from '../tracking.js'
 import { describeTraining, type RunOn } from './facts.js'
 import { objectiveName, shownObjective } from './objective.js'
 import { trainingSection } from './training-section.js'
@@ -19,6 +20,8 @@ export interface Standing {
   problem?: string | null
   /** Why a complete run took fewer steps. */
   stoppedEarly?: string | null
+  /** What to know of its data and of what it came to. */
+  warnings?: readonly string[]
 }
 
 export interface RunPageData {
@@ -44,11 +47,19 @@ export function renderRunPage({
 ${trainingSection({ metrics: rows, objective })}
 <section>
   <h2>What was run</h2>
-  <dl>${facts.map(([label, value]) => html`<dt>${label}</dt><dd>${value}</dd>`)}</dl>
+  <dl>${[...facts, ...bestFacts(config, rows)].map(([label, value]) => html`<dt>${label}</dt><dd>${value}</dd>`)}</dl>
   <details><summary>Resolved configuration</summary><pre>${formatConfig(config)}</pre></details>
 </section>`
   const refresh = standing.state === 'running' ? refreshSeconds : undefined
   return renderPage(`Training: ${objectiveName(objective.name)}`, content, '', refresh)
+}
+
+/** What `best/` holds. */
+function bestFacts(config: TrainConfig, rows: readonly LogRow[]): [string, string][] {
+  const { best: metric } = config.checkpoint
+  const best = metric && bestOf(rows, config)
+  if (!best) return []
+  return [['Best adapter', `best/, of step ${best.step}: ${metric} ${Number(best.value.toPrecision(4))}`]]
 }
 
 const words: Record<Standing['state'], string> = {
@@ -59,7 +70,7 @@ const words: Record<Standing['state'], string> = {
 }
 
 function standingSection(
-  { state, step, totalSteps, problem, stoppedEarly }: Standing,
+  { state, step, totalSteps, problem, stoppedEarly, warnings = [] }: Standing,
   rows: readonly LogRow[],
   next: string,
 ): Html {
@@ -79,6 +90,7 @@ function standingSection(
   ${state === 'stopped' && html`<p>${next}</p>`}
   ${stoppedEarly && html`<p>Ended early: ${stoppedEarly}</p>`}
   ${problem && html`<p class="problem">${problem}</p>`}
+  ${warnings.map((warning) => html`<p class="warning">Warning: ${warning}</p>`)}
   ${rows.length > 0 && latest(rows)}
 </section>`
 }
