@@ -89,8 +89,8 @@ export interface TrainReport {
   reference: 'init' | 'base'
   /** PEFT folder of the trained adapter, once the run is complete. */
   adapter: string | null
-  /** PEFT folder of the adapter with the best value of `checkpoint.best`, and that value. */
-  best: { path: string; metric: EvaluationMetric; step: number; value: number } | null
+  /** PEFT folder of the adapter with the best value of `checkpoint.best`, that value, and `eval_loss` beside it. */
+  best: { path: string; metric: EvaluationMetric; step: number; value: number; loss?: number } | null
   /** Pairs that were evaluated and not trained on. */
   heldOut: number
   /** The last evaluation of the held-out pairs. */
@@ -260,7 +260,12 @@ class Run {
     const complete = this.#isComplete
     const { output, objective, lora } = this.#config
     const metricsPath = join(output, runFiles.metrics)
-    const problem = complete ? await readVerdict(metricsPath, objective.name, startsAtReference(lora)) : null
+    const { problem, concernsBest, warnings } = complete
+      ? await readVerdict(metricsPath, objective.name, startsAtReference(lora))
+      : { problem: null, concernsBest: false, warnings: [] }
+    for (const warning of warnings) this.#options.onLog?.(`warning: ${warning}`)
+    const best = this.#best
+    if (best && concernsBest) await writeJson(join(best.path, problemFile), { problem })
     const report: TrainReport = {
       version,
       step: this.#step,
@@ -273,14 +278,14 @@ class Run {
       initMark: this.#folder.made.initMark,
       reference: lora.init === null ? 'base' : lora.reference,
       adapter: complete ? await this.#saveAdapter(problem) : null,
-      best: this.#best,
+      best,
       heldOut: this.#prepared.heldOut?.examples.length ?? 0,
       evaluation: this.#tracking.last,
       checkpoint: this.#checkpoint,
       pairs: loaded.counts,
       failures: failures.length > 0 ? join(output, runFiles.failed) : null,
       problem,
-      warnings: loaded.warnings,
+      warnings: [...loaded.warnings, ...warnings],
       model: engine.info,
       machine: describeMachine(),
       seconds: (performance.now() - started) / 1000,
@@ -290,7 +295,8 @@ class Run {
       last: this.#last,
     }
     if (complete) await writeJson(join(output, runFiles.report), report)
-    await log.show({ state: complete ? 'complete' : 'stopped', problem, stoppedEarly: report.stoppedEarly })
+    const { stoppedEarly } = report
+    await log.show({ state: complete ? 'complete' : 'stopped', problem, stoppedEarly, warnings: report.warnings })
     return report
   }
 

@@ -50,6 +50,11 @@ describe('the page of a run', () => {
     }
   })
 
+  it('shows what was warned of', () => {
+    const { document } = pageOf({ state: 'complete', warnings: ['6 of <20> pairs left out'] }, [row(10)])
+    expect(textOf(document, '.warning')).toBe('Warning: 6 of <20> pairs left out')
+  })
+
   it('has nothing to draw before the first step', () => {
     const { page, document } = pageOf({}, [])
     expect(document.querySelector('svg')).toBeNull()

@@ -19,6 +19,8 @@ export interface Standing {
   problem?: string | null
   /** Why a complete run took fewer steps. */
   stoppedEarly?: string | null
+  /** What to know of its data and of what it came to. */
+  warnings?: readonly string[]
 }
 
 export interface RunPageData {
@@ -49,7 +51,10 @@ const words: Record<Standing['state'], string> = {
   failed: 'Failed',
 }
 
-function standingSection({ state, step, totalSteps, problem, stoppedEarly }: Standing, rows: readonly LogRow[]): Html {
+function standingSection(
+  { state, step, totalSteps, problem, stoppedEarly, warnings = [] }: Standing,
+  rows: readonly LogRow[],
+): Html {
   const seconds = secondsPerStep(rows)
   const left = state === 'running' && seconds !== null ? `${duration(seconds * (totalSteps - step))} left` : undefined
   const facts = [
@@ -65,6 +70,7 @@ function standingSection({ state, step, totalSteps, problem, stoppedEarly }: Sta
   ${state === 'running' && html`<p class="alive">${aliveWords('the run')} The same command with --resume goes on.</p>`}
   ${stoppedEarly && html`<p>Ended early: ${stoppedEarly}</p>`}
   ${problem && html`<p class="problem">${problem}</p>`}
+  ${warnings.map((warning) => html`<p class="warning">Warning: ${warning}</p>`)}
   ${rows.length > 0 && latest(rows)}
 </section>`
 }
