@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import { CheckpointError } from '../errors.js'
-import { mergeRecord, readTextIfThere, writeJson } from './files.js'
+import { hashModel, mergeRecord, readTextIfThere, writeJson } from './files.js'
 
 const mergedFrom = z.object({
   /** As `hashModel` gives it. */
@@ -32,4 +32,17 @@ export async function readMergedFrom(folder: string): Promise<MergedFrom | undef
       cause,
     })
   }
+}
+
+/**
+ * An adapter on top of a model that it was merged into would count twice.
+ * @throws {CheckpointError} when the record of the model has the hash of the adapter.
+ */
+export async function refuseMerged(model: string, adapter: string): Promise<void> {
+  const from = await readMergedFrom(model)
+  if (from === undefined || from.adapterSha256 !== (await hashModel(adapter))) return
+  throw new CheckpointError(`${adapter} is merged into ${model} already: it would be applied twice`, {
+    detail: { adapter, model },
+    hint: 'Leave the adapter out, or name the model that it was trained on.',
+  })
 }

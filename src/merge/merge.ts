@@ -3,7 +3,7 @@ import { copyFile, readdir } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { hashModel, ignoreMissing, makeFolder, writeFileAtomic, writeFolderAtomic } from '../data/files.js'
 import { lockOutput } from '../data/lock.js'
-import { writeMergedFrom } from '../data/merged.js'
+import { refuseMerged, writeMergedFrom } from '../data/merged.js'
 import { type CallOptions, type MergeStats, mergeWeights } from '../engine/engine.js'
 import { asFileError, FileError, fileError } from '../errors.js'
 import { readJson } from '../text/files.js'
@@ -24,7 +24,7 @@ export interface MergeOptions extends CallOptions {
 /**
  * Writes weights, config, tokenizer and whatever else the base folder has beside its weights to `output`, and which adapter
  * is in it; the folder appears complete or not at all.
- * @throws {CheckpointError} when the adapter does not fit the model.
+ * @throws {CheckpointError} when the adapter does not fit the model, or was merged into it before.
  * @throws {FileError} when `output` is there already; with `overwrite` when it is no model folder.
  * @throws {LockedError} when another merge writes to `output`.
  */
@@ -42,6 +42,7 @@ export async function mergeAdapter(
   if (names.length > 0 && !names.includes('config.json')) {
     throw new FileError(`${output} is no model folder, it has no config.json`, { hint: 'Name another folder.' })
   }
+  await refuseMerged(model, adapter)
   const config = await readJson(join(model, 'config.json'))
   const convert = config.model_type === 'llava_qwen2' && !keepLayout
   let stats: MergeStats | undefined

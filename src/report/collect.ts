@@ -23,6 +23,7 @@ import { chooseChanged, choosePairs, chooseProbes } from './choose.js'
 import { describeAttention, describeRun, type Evaluation, summarise, type Training } from './describe.js'
 import { roundFiles } from './round-files.js'
 import { comparedRounds, readRounds } from './rounds.js'
+import { refuseOtherRun } from './same-run.js'
 import type { AttentionExample, ExamplePair, HiddenExample, ReportData, RoundSummary, StageTime } from './types.js'
 
 /** Where things lie; whatever a run did not make is left out. */
@@ -54,6 +55,7 @@ const shown = { pairs: 6, hidden: 3, attention: 4, changed: 8 }
  * Reads what the stages of a run left on disk, for `renderReport`.
  * @throws {FileError} when a file cannot be read.
  * @throws {DataError} for files that are not what a stage of this version leaves.
+ * @throws {CheckpointError} when the evaluation is of another run's adapter.
  */
 export async function collectReport(sources: ReportSources, options: ReportOptions): Promise<ReportData> {
   const known = { pairs: true, pairsReport: true, metrics: true, evaluation: true, rounds: true } as const
@@ -63,6 +65,10 @@ export async function collectReport(sources: ReportSources, options: ReportOptio
   const made = sources.pairsReport === undefined ? null : await readJson<PairReport>(sources.pairsReport)
   const training = sources.metrics === undefined ? null : await readTraining(sources.metrics)
   const evaluation = sources.evaluation === undefined ? null : await readEvaluation(sources.evaluation)
+  if (training && evaluation) {
+    const { metrics = '', evaluation: folder = '' } = sources
+    await refuseOtherRun(metrics, training.report, folder, evaluation.results)
+  }
   const objective = training ? shownObjective(training.config) : null
   const root = dirname(sources.pairs ?? '')
   const rounds = (sources.rounds ?? []).map((folder) => basename(folder))

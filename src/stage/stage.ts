@@ -44,6 +44,13 @@ export interface Naming {
   files(): Promise<string[]>
 }
 
+/** What can be told of an input before the stage runs. */
+export interface Expectation {
+  input: string
+  /** Asked for when the input is there. @throws a `FireError` when the stage would throw it later. */
+  check(): Promise<void>
+}
+
 /** Files that stages hand on. */
 export interface Artifacts {
   /** Sample records to ask. */
@@ -87,6 +94,8 @@ export interface Stage<T = unknown, R = unknown> {
   out: { setting: string; name: string }
   /** Files that inputs name, where their content decides the result too; asked for before a run and after it. */
   reads?(settings: T): Naming[]
+  /** Cheap checks of inputs; a pipeline makes them before stages that take hours. */
+  expects?(settings: T): Expectation[]
   /** What a run that ended could not do and the next one may, in words: a pipeline then goes on with what there is. */
   unfinished?(settings: T): Promise<string | undefined>
   /** What it hands on. */

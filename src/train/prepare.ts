@@ -1,6 +1,7 @@
 /** Everything that happens before the first step: pairs checked, model opened, every pair tokenised, steps counted. */
 import { setImmediate } from 'node:timers/promises'
 import { featureStore } from '../data/feature-store.js'
+import { refuseMerged } from '../data/merged.js'
 import { type LoadedPairs, loadPairs, type PairCounts, type PairFailure } from '../data/pairs.js'
 import type { Pair } from '../data/records.js'
 import { defaultLora, type LoraSpec, type ObjectiveSpec, openEngine } from '../engine/engine.js'
@@ -40,6 +41,7 @@ export async function prepare(config: TrainConfig, options: PrepareOptions = {})
 /** The same with an engine that only plans. */
 export async function preparePlan(config: TrainConfig, options: PrepareOptions = {}): Promise<Plannable> {
   const log = options.onLog ?? (() => {})
+  if (config.lora.init !== null) await refuseMerged(config.model, config.lora.init)
   const failures: PairFailure[] = []
   const loaded = await load(config, config.data.train, failures, options)
   requirePairs(config, loaded.counts, loaded.pairs, failures)

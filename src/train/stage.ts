@@ -1,6 +1,7 @@
 /** `train`: an adapter from pairs. */
 import { join } from 'node:path'
 import { imagesNamedIn } from '../data/named.js'
+import { refuseUnfit } from '../engine/unfit-adapter.js'
 import { TrainingError } from '../errors.js'
 import { defineStage } from '../stage/index.js'
 import { counted } from '../text/plural.js'
@@ -21,6 +22,7 @@ export const trainStage = defineStage({
     [train, heldOut].flatMap((path) =>
       path === null ? [] : [{ input: path, files: () => imagesNamedIn(path, images ?? undefined) }],
     ),
+  expects: ({ lora: { init } }) => (init === null ? [] : [{ input: init, check: () => refuseUnfit(init) }]),
   makes: ({ data, output, checkpoint }) => ({
     pairs: data.train,
     trainedOn: [data.train],

@@ -101,8 +101,8 @@ export interface TrainReport {
   adapter: string | null
   /** What tells it from every other one, wherever it is: SHA-256 of the folder's files. Reports of earlier builds do not have it. */
   adapterSha256?: string | null
-  /** PEFT folder of the adapter with the best value of `checkpoint.best`, and that value. */
-  best: { path: string; sha256?: string; metric: EvaluationMetric; step: number; value: number } | null
+  /** PEFT folder of the adapter with the best value of `checkpoint.best`, that value, and `eval_loss` beside it. */
+  best: { path: string; sha256?: string; metric: EvaluationMetric; step: number; value: number; loss?: number } | null
   /** Pairs that were evaluated and not trained on. */
   heldOut: number
   /** The last evaluation of the held-out pairs. */
@@ -273,7 +273,10 @@ class Run {
     const complete = this.#isComplete
     const { output, objective, lora } = this.#config
     const metricsPath = join(output, runFiles.metrics)
-    const problem = complete ? await readVerdict(metricsPath, objective.name, startsAtReference(lora)) : null
+    const { problem, concernsBest, warnings } = complete
+      ? await readVerdict(metricsPath, objective.name, startsAtReference(lora))
+      : { problem: null, concernsBest: false, warnings: [] }
+    for (const warning of warnings) this.#options.onLog?.(`warning: ${warning}`)
     const adapter = complete ? await this.#saveAdapter(problem) : null
     const report: TrainReport = {
       version,
@@ -289,14 +292,14 @@ class Run {
       reference: lora.init === null ? 'base' : lora.reference,
       adapter,
       adapterSha256: adapter && (await hashModel(adapter)),
-      best: await this.#best(),
+      best: await this.#best(concernsBest ? problem : null),
       heldOut: this.#prepared.heldOut?.examples.length ?? 0,
       evaluation: this.#tracking.last,
       checkpoint: this.#checkpoint,
       pairs: loaded.counts,
       failures: failures.length > 0 ? join(output, runFiles.failed) : null,
       problem,
-      warnings: loaded.warnings,
+      warnings: [...loaded.warnings, ...warnings],
       model: engine.info,
       machine: describeMachine(),
       seconds: (performance.now() - started) / 1000,
@@ -306,7 +309,8 @@ class Run {
       last: this.#last,
     }
     if (complete) await writeJson(join(output, runFiles.report), report)
-    await log.show({ state: complete ? 'complete' : 'stopped', problem, stoppedEarly: report.stoppedEarly })
+    const { stoppedEarly } = report
+    await log.show({ state: complete ? 'complete' : 'stopped', problem, stoppedEarly, warnings: report.warnings })
     return report
   }
 
@@ -458,13 +462,16 @@ class Run {
     })
   }
 
-  async #best(): Promise<TrainReport['best']> {
+  /** Marked with the problem where it concerns the best adapter too. */
+  async #best(problem: string | null): Promise<TrainReport['best']> {
     const { best: metric } = this.#config.checkpoint
     const { best } = this.#tracking
     if (!metric || !best) return null
     const path = join(this.#config.output, runFiles.best)
     // A folder that somebody deleted meanwhile must not cost the run its report.
-    return { path, sha256: existsSync(path) ? await hashModel(path) : undefined, metric, ...best }
+    if (!existsSync(path)) return { path, metric, ...best }
+    if (problem !== null) await writeJson(join(path, problemFile), { problem })
+    return { path, sha256: await hashModel(path), metric, ...best }
   }
 
   /** An adapter that is not to be used says so in its folder. */

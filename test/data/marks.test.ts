@@ -12,8 +12,8 @@ it('is its files, and not the record of what it was merged from', async () => {
   await writeFile(join(folder, 'config.json'), '{}')
   const of = async () => [await hashModel(folder), await markFolder(folder)]
   const before = await of()
-  for (const base of ['one', 'two']) {
-    await writeMergedFrom(folder, { base, adapterSha256: 'a'.repeat(64) })
+  for (const digit of ['a', 'b']) {
+    await writeMergedFrom(folder, { adapterSha256: digit.repeat(64) })
     expect(await of()).toEqual(before)
   }
   await writeFile(join(folder, 'config.json'), '{"other": 1}')

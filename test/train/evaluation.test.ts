@@ -4,6 +4,7 @@ import { cp, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Pair } from '../../src/data/records.js'
+import { refuseUnfit } from '../../src/engine/unfit-adapter.js'
 import { CheckpointError, ConfigError, DataError, SelfCheckError } from '../../src/errors.js'
 import type { Example } from '../../src/train/collate.js'
 import { formatConfig, resolveTrainConfig } from '../../src/train/config.js'
@@ -243,6 +244,27 @@ describe('early stopping and the best adapter', () => {
     expect(await weightsOf({ ...same, output: join(same.output, 'checkpoints', 'step-2') })).toBe(
       await weightsOf(settings, 'best'),
     )
+  })
+
+  it('fails where no evaluation is better than the untrained model, and marks both adapters', async () => {
+    const settings = stopping('worse', { earlyStopping: null, optimizer: { lr: 0.5 } })
+    const report = await run(settings)
+    expect(report.problem).toMatch(/^training made the held-out pairs worse: .* after step 12, and ln 2/)
+    for (const name of ['adapter', 'best']) {
+      await expect(refuseUnfit(join(settings.output, name))).rejects.toThrow(/is not to be used: training made/)
+    }
+    const { problem } = JSON.parse(await readFile(join(settings.output, 'train.json'), 'utf8'))
+    expect(problem).toBe(report.problem)
+    expect(await readFile(join(settings.output, 'report.html'), 'utf8')).toContain(report.problem)
+  })
+
+  it('warns in train.json and on the page where nothing was gained', async () => {
+    const settings = stopping('nothing-gained', { earlyStopping: null, optimizer: { lr: 0 } })
+    const { problem, warnings } = await run(settings)
+    expect(problem).toBeNull()
+    const said = warnings.filter((warning) => warning.startsWith('no evaluation of the held-out pairs is better'))
+    expect(said).toHaveLength(1)
+    expect(await readFile(join(settings.output, 'report.html'), 'utf8')).toContain(`Warning: ${said[0]}`)
   })
 
   it('knows for each metric which way is better', async () => {

@@ -92,7 +92,7 @@ export function figuresOf(rows: readonly LogRow[]): Figure[] {
   }))
   const drawn = new Set(asTrained.flatMap(({ series }) => series.map(({ key }) => key)))
   const further = keys
-    .filter((key) => key.startsWith(heldOut) && !drawn.has(key) && !/runtime$|_time$|_per_second$/.test(key))
+    .filter((key) => key.startsWith(heldOut) && !drawn.has(key) && !/runtime$|_time$|_per_second$|_error$/.test(key))
     .map((key): Figure => {
       const name = key.slice(heldOut.length)
       return {
