@@ -41,7 +41,7 @@ describe('an adapter that is merged already', () => {
       )
       expect(error).toBeInstanceOf(CheckpointError)
       expect(error.message).toBe(`${adapter} is merged into ${model} already: it would be applied twice`)
-      expect(error.hint).toContain('(Qwen)')
+      expect(error.hint).toContain('Leave the adapter out')
     }
   })
 
