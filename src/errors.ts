@@ -2,7 +2,9 @@
  * Every error a caller can act on. `code` is stable and machine-readable, `detail` holds the facts (path, line, record,
  * bytes), `hint` says what to do. Native errors arrive with the same codes and become the same classes.
  */
+import { statfsSync } from 'node:fs'
 import { constants } from 'node:os'
+import { dirname, resolve } from 'node:path'
 
 /** Every code there is, in TypeScript and in C++ (native/tensor/error.h); docs/errors.md says what each means. */
 export const errorCodes = [
@@ -298,12 +300,26 @@ function systemError(message: string, systemCode: string, detail: ErrorDetail, c
   return new Specific(message, { detail: { ...detail, systemCode }, hint: systemErrors[systemCode]?.hint, cause })
 }
 
+/** How much the disk has left: more than nothing where one large file was too much. */
+function freeWords(path: string): string {
+  for (let folder = dirname(resolve(path)); ; folder = dirname(folder)) {
+    try {
+      const { bavail, bsize } = statfsSync(folder)
+      return `, ${((bavail * bsize) / 2 ** 20).toFixed(1)} MiB are free in ${folder}`
+    } catch {
+      // The folder itself may not be made yet.
+      if (folder === dirname(folder)) return ''
+    }
+  }
+}
+
 /** Wraps a system error (ENOSPC, ENOENT, EACCES, …) with the path it concerns; other errors pass through. */
 export function fileError(error: unknown, action: string, path: string): Error {
   if (!(error instanceof Error) || !('code' in error) || error instanceof FireError) return error as Error
   const { errno, code } = error as NodeJS.ErrnoException
   const systemCode = (errno === undefined ? undefined : errnoName(-errno)) ?? String(code)
-  const reason = systemErrors[systemCode]?.reason ?? error.message
+  const free = systemCode === 'ENOSPC' ? freeWords(path) : ''
+  const reason = `${systemErrors[systemCode]?.reason ?? error.message}${free}`
   return systemError(`${action} ${path} failed: ${reason}`, systemCode, { path }, error)
 }
 

@@ -5,7 +5,8 @@ import { text } from '../settings/common.js'
 export const fileSettings = {
   config: text.meta({ description: 'YAML file with the settings' }),
   set: z.array(z.string()).default([]).meta({
-    description: 'Override a setting: --set KEY.KEY=VALUE, for instance --set optimizer.lr=1e-5 (repeatable)',
+    description:
+      'Override a setting: --set KEY.KEY=VALUE, for instance --set optimizer.lr=1e-5 (repeatable); a relative path counts from the folder you work in',
   }),
 }
 

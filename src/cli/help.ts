@@ -48,7 +48,7 @@ export function helpOfCommand(command: Command, title: string, width: number): s
   const others = rest.filter(({ schema }) => schema !== 0)
   const row = (option: Option): Row => rowOf(option, positionals)
   return page([
-    `fire-train ${[title, ...places.map(placeOf)].join(' ')}`,
+    `fire-train ${[title, ...places.map(placeholderOf)].join(' ')}`,
     wrap(summary, width),
     section(
       'Commands',
@@ -78,11 +78,13 @@ const page = (parts: readonly string[]): string => `${parts.filter((part) => par
 function usageOf(each: Command | Group): string {
   if ('commands' in each) return each.name
   const options = optionsOf(each)
-  return [each.name, ...each.positionals.map((name) => placeOf(options.find((one) => one.name === name)))].join(' ')
+  return [each.name, ...each.positionals.map((name) => placeholderOf(options.find((one) => one.name === name)))].join(
+    ' ',
+  )
 }
 
 /** `<source>`, `[source]` where it may be left out, `<files..>` where there may be several. */
-export function placeOf(option: Option | undefined): string {
+export function placeholderOf(option: Option | undefined): string {
   const { name, setting } = option as Option
   const inside = setting.type === 'array' ? `${name}..` : name
   return setting.required === 'always' ? `<${inside}>` : `[${inside}]`

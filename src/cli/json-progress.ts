@@ -40,6 +40,10 @@ export class JsonProgress implements Progress {
     this.#say('progress', stage, { rate, eta: left, ...(said !== '' && { status: said }), ...(metrics && { metrics }) })
   }
 
+  evaluated(metrics: Record<string, number>): void {
+    if (this.#stage) this.#say('evaluation', this.#stage, { metrics })
+  }
+
   end(summary?: string): void {
     const stage = this.#stage
     if (!stage) return
@@ -49,7 +53,8 @@ export class JsonProgress implements Progress {
   }
 
   log(message: string): void {
-    this.#write(logLine('log', { message }))
+    const [, warning] = /^warning: (.*)$/s.exec(message) ?? []
+    this.#write(logLine('log', { level: warning === undefined ? 'info' : 'warning', message: warning ?? message }))
   }
 
   #say(event: string, { done, total, unit }: StageClock, more: Record<string, unknown> = {}): void {

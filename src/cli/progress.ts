@@ -49,7 +49,9 @@ const singular = (unit: string): string => unit.replace(/s$/, '')
 
 function summaryLine(stage: StageClock, summary: string | undefined): string {
   const tail = summary ?? stage.status
-  return `${stage.title}: ${counted(stage.done, singular(stage.unit), stage.unit)} in ${duration(stage.seconds)}${tail ? ` · ${tail}` : ''}`
+  const { title, done, before, unit, seconds } = stage
+  const earlier = before > 0 ? `, ${before} done before` : ''
+  return `${title}: ${counted(done - before, singular(unit), unit)} in ${duration(seconds)}${earlier}${tail ? ` · ${tail}` : ''}`
 }
 
 class BarProgress implements Progress {

@@ -7,7 +7,7 @@ import { namedSettings, studySettings } from '../study/settings.js'
 import { trainSettings } from '../train/settings.js'
 import { commonFlags, type Option, optionsOf } from './arguments.js'
 import type { Command } from './command.js'
-import { placeOf } from './help.js'
+import { placeholderOf } from './help.js'
 import { commands } from './run.js'
 
 /** Path below docs/ and content of every page that is made from the code. */
@@ -135,7 +135,9 @@ function commandSection(command: Command, title: string): string[] {
   const keys = stage ? settingsOf(stage.settings) : []
   const others = options.filter(({ setting }) => !keys.some((each) => isSame(each, setting)))
   const fromFile = command.fromFile ? optionsOf(command.fromFile).filter(({ schema }) => schema === 0) : []
-  const usage = ['fire-train', title, ...command.positionals.map((name) => placeOf(byName(options, name)))].join(' ')
+  const usage = ['fire-train', title, ...command.positionals.map((name) => placeholderOf(byName(options, name)))].join(
+    ' ',
+  )
   return [
     `## ${title}`,
     `${command.summary}. \`${usage}\``,
@@ -168,6 +170,6 @@ const byName = (options: readonly Option[], name: string): Option | undefined =>
 function nameAmong(options: readonly Option[]): (setting: Pick<Setting, 'path'>) => string {
   return (setting) => {
     const option = byName(options, flagOf(setting))
-    return option?.positional ? placeOf(option) : `--${flagOf(setting)}`
+    return option?.positional ? placeholderOf(option) : `--${flagOf(setting)}`
   }
 }

@@ -12,6 +12,15 @@ export interface NamedMask {
   file: string
 }
 
+/** Files that may be masks, by their paths from the folder, sorted. */
+export async function listMasks(root: string): Promise<string[]> {
+  const names = await readdir(root, { recursive: true }).catch(asFileError('Reading the masks', root))
+  return names
+    .map((name) => name.replaceAll('\\', '/'))
+    .filter((name) => maskExtension.test(name))
+    .sort()
+}
+
 export class MaskFolder {
   readonly root: string
   readonly #names: ImageNames
@@ -27,10 +36,8 @@ export class MaskFolder {
 
   static async read(root: string, names: ImageNames): Promise<MaskFolder> {
     const files = new Map<string, string[]>()
-    const listed = await readdir(root, { recursive: true }).catch(asFileError('Reading the masks', root))
     const add = (name: string, file: string): unknown => files.set(name, [...(files.get(name) ?? []), file])
-    for (const file of listed.map((name) => name.replaceAll('\\', '/')).sort()) {
-      if (!maskExtension.test(file)) continue
+    for (const file of await listMasks(root)) {
       const name = file.replace(maskExtension, '')
       add(name, file)
       if (name.includes('__')) add(name.slice(0, name.lastIndexOf('__')), file)

@@ -1,11 +1,13 @@
 /** A manifest of masks: JSON Lines of {image, concept?, mask, pair?, absent?}. */
 import { existsSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import { dirname, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { z } from 'zod'
+import { isWithin, sha256, sha256File } from '../data/files.js'
 import { placeOf, readJsonl } from '../data/jsonl.js'
 import type { ImageRef, Pair } from '../data/records.js'
 import { asFileError, DataError } from '../errors.js'
+import { listMasks } from './folder.js'
 import { type ImageNames, plainPath, tails } from './names.js'
 
 const manifestLine = z.strictObject({
@@ -116,4 +118,11 @@ export async function maskFiles(path: string): Promise<string[]> {
     if (typeof file === 'string') named.add(resolve(root, file))
   }
   return [...named].filter((file) => existsSync(file)).sort()
+}
+
+/** SHA-256 of a manifest, or of the names in a folder of masks: what is found in them, while a file may be mended. @param out is left out. */
+export async function hashMasks(path: string, out: string): Promise<string> {
+  if (!(await isMaskFolder(path))) return sha256File(path)
+  const names = (await listMasks(path)).filter((name) => !isWithin(join(path, name), out))
+  return sha256(names.join('\n'))
 }

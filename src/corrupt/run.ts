@@ -4,24 +4,25 @@
  */
 import { rm } from 'node:fs/promises'
 import { dirname, join, relative, resolve, sep } from 'node:path'
-import { removeTemporaries, writeFileAtomic, writeJson } from '../data/files.js'
+import { markFolder, sha256File, writeFileAtomic, writeJson } from '../data/files.js'
 import { checkReferenced } from '../data/images.js'
 import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
 import { lockOutput } from '../data/lock.js'
 import { type PairFailure, pairProblem } from '../data/pairs.js'
-import { type Pair, pair as pairSchema } from '../data/records.js'
+import { type ImageRef, type Pair, pair as pairSchema } from '../data/records.js'
 import { ArgumentError, asFileError, atPlace, DataError, FireError, throwIfAborted } from '../errors.js'
 import { printable } from '../http/service.js'
 import { checkOptions } from '../options.js'
 import type { Html } from '../page/html.js'
-import { takeFolder } from './earlier.js'
 import { LeftOut, leaveOut } from './left-out.js'
+import { hashMasks, maskFiles } from './manifest.js'
 import { coverage, type Mask, maskHash } from './masks/mask.js'
 import { moveMask } from './masks/move.js'
 import type { NiftiOrientation } from './masks/nifti.js'
 import { maskPng } from './masks/picture.js'
 import { type CorruptionMethod, isTargeted } from './methods.js'
 import { PUBLISHED_NOISE } from './noise.js'
+import { closeOutput, corruptFiles, corruptFolders, maskPathOf, openOutput } from './output.js'
 import { type CorruptReport, missingWords, seenWords, Tally, targetedWords } from './report.js'
 import type { SeedBy } from './seed.js'
 import { Segmenter, type SegmenterOptions } from './segmenter.js'
@@ -68,7 +69,7 @@ export interface CorruptOptions {
   sheet?: string
   /** At most so many pairs on the sheet, evenly spread over the file. */
   sheetRows: number
-  /** Delete what was made with other settings in `out`; without it that is in the way. */
+  /** Replace other twins in `out`, once the new ones are whole; without it they are in the way. */
   overwrite?: boolean
   signal?: AbortSignal
   onProgress?: (done: number, total: number) => void
@@ -115,7 +116,8 @@ export interface CorruptResult {
  * @throws {DataError} naming file, line and record for what cannot be read, when no pair is left, or (with `fallback: 'error'`)
  * for the first image without a mask.
  * @throws {SegmenterError} when the service fails for good. Running again goes on.
- * @throws {FileError} when `out` holds twins of other settings, and `overwrite` is not set.
+ * @throws {FileError} when `out` holds other twins and `overwrite` is not set, or files that this did not write.
+ * @throws {ArgumentError} when an input lies among the twins.
  * @throws {LockedError} when another run writes to `out`.
  */
 export async function corruptPairs(options: CorruptOptions): Promise<CorruptResult> {
@@ -154,6 +156,7 @@ class Stage {
   readonly #segmenter: Segmenter | undefined
   readonly #tally = new Tally()
   readonly #twins: Twins
+  readonly #made: Record<string, unknown>
   readonly #writtenMasks = new Set<string>()
   readonly #failures: PairFailure[] = []
   /** What to do about the first of them. */
@@ -165,6 +168,7 @@ class Stage {
     sources: MaskSources,
     segmenter: Segmenter | undefined,
     view: ModelView | undefined,
+    made: Record<string, unknown>,
   ) {
     const { out, seed, seedBy = 'pair', grain = 'image' } = options
     this.#options = options
@@ -172,26 +176,25 @@ class Stage {
     this.#records = records
     this.#sources = sources
     this.#segmenter = segmenter
+    this.#made = made
     this.#twins = new Twins({ out, imageRoot: this.#imageRoot, seed, seedBy, grain, view })
   }
 
   static async open(options: CorruptOptions, view: ModelView | undefined): Promise<Stage> {
     const { pairs, out, segmenter, signal, onLog } = options
-    if (resolve(out, 'pairs.jsonl') === resolve(pairs)) {
+    if (resolve(out, corruptFiles.pairs) === resolve(pairs)) {
       throw new ArgumentError(`${pairs} would be overwritten by its own result`, {
         hint: 'Name another folder with --out.',
       })
     }
     const records = await readPairs(pairs)
-    await takeFolder(out, decisive(options), options.overwrite ?? false)
-    for (const folder of ['corrupted', 'masks', 'cache/twins', 'cache/segmenter']) {
-      await removeTemporaries(join(out, folder))
-    }
     const service =
-      segmenter && new Segmenter({ ...segmenter, cache: join(out, 'cache/segmenter'), signal, onRetry: onLog })
+      segmenter && new Segmenter({ ...segmenter, cache: join(out, corruptFolders.replies), signal, onRetry: onLog })
     const images = records.flatMap(({ pair }) => pair.images)
     const sources = await MaskSources.open({ ...options, segmenter: service }, imageRootOf(options), images)
-    return new Stage(options, records, sources, service, view)
+    const made = await madeOf(options)
+    await openOutput(out, made, await inputsOf(options, images), options.overwrite ?? false)
+    return new Stage(options, records, sources, service, view, made)
   }
 
   async run(): Promise<CorruptResult> {
@@ -219,8 +222,13 @@ class Stage {
         renderSheet(rows, this.#records.length, [...targetedWords(report), ...seenWords(report)]),
       )
     }
-    await writeJson(join(out, 'report.json'), report)
-    await writeJsonl(join(out, 'pairs.jsonl'), done)
+    await writeJson(join(out, corruptFiles.report), report)
+    await writeJsonl(join(out, corruptFiles.pairs), done)
+    const kept = done.flatMap(({ corrupted }) => [
+      ...(corrupted?.images.map(({ path }) => path) ?? []),
+      ...(corrupted?.masks ?? []),
+    ])
+    await closeOutput(out, this.#made, new Set(kept))
     return { report, reused: this.#twins.reused, requests: this.#segmenter?.requests ?? 0 }
   }
 
@@ -288,7 +296,7 @@ class Stage {
 
   /** @throws {DataError} when no pair is left. */
   async #writeFailures(): Promise<void> {
-    const path = join(this.#options.out, 'failed.jsonl')
+    const path = join(this.#options.out, corruptFiles.failed)
     if (this.#failures.length === 0) return await rm(path, { force: true }).catch(asFileError('Deleting', path))
     await writeJsonl(path, this.#failures)
     if (this.#failures.length < this.#records.length) return
@@ -308,7 +316,7 @@ class Stage {
   }
 
   async #writeMask(mask: Mask): Promise<string> {
-    const path = `masks/${maskHash(mask).slice(0, 24)}.png`
+    const path = maskPathOf(maskHash(mask))
     if (!this.#writtenMasks.has(path)) {
       await writeFileAtomic(join(this.#options.out, path), await maskPng(mask))
       this.#writtenMasks.add(path)
@@ -405,15 +413,24 @@ function settingsOf(options: CorruptOptions) {
   }
 }
 
-/** Of these, what makes other twins: not where a service listens, nor a model that the noise is only measured with. */
-function decisive(options: CorruptOptions): object {
+/** What decides the twins: not where a service listens, nor a model that the noise is only measured with. */
+async function madeOf(options: CorruptOptions): Promise<Record<string, unknown>> {
   const { segmenter, model, ...settings } = settingsOf(options)
   const { threshold, nmsIou } = options.segmenter ?? {}
   return {
     ...settings,
-    model: settings.grain === 'model' ? model : undefined,
+    model: settings.grain === 'model' && model !== undefined ? await markFolder(model) : undefined,
     segmenter: segmenter && { threshold, nmsIou },
+    pairs: await sha256File(options.pairs),
+    masks: options.masks && (await hashMasks(options.masks, options.out)),
   }
+}
+
+async function inputsOf(options: CorruptOptions, images: readonly ImageRef[]): Promise<string[]> {
+  const { pairs, masks } = options
+  const root = imageRootOf(options)
+  const shown = new Set(images.map(({ path }) => resolve(root, path)))
+  return [pairs, ...shown, ...(masks === undefined ? [] : [masks, ...(await maskFiles(masks))])]
 }
 
 const placeOfImage = ({ images }: Pair, index: number, place: string): string =>

@@ -5,10 +5,12 @@ import { DataError } from '../errors.js'
 import { keyFrom } from '../http/service.js'
 import { counting, defineStage } from '../stage/index.js'
 import { counted } from '../text/plural.js'
-import { settingsFile } from './earlier.js'
 import { maskFiles } from './manifest.js'
+import { corruptFiles } from './output.js'
 import type { CorruptResult } from './run.js'
 import { type CorruptSettings, corruptSettings } from './settings.js'
+
+const sheetIn = (out: string): string => join(out, 'sheet.html')
 
 export const corruptStage = defineStage({
   name: 'corrupt',
@@ -24,15 +26,15 @@ export const corruptStage = defineStage({
     { input: pairs, files: () => imagesNamedIn(pairs, images) },
     ...(masks === undefined ? [] : [{ input: masks, files: () => maskFiles(masks) }]),
   ],
-  makes: ({ out }) => ({ pairs: join(out, 'pairs.jsonl') }),
-  leaves: ({ out }) => [join(out, 'pairs.jsonl'), join(out, 'sheet.html')],
-  // Twins are named by their content and serve again; the note of what they were made with goes with the pairs.
-  traces: ({ out }) => ['pairs.jsonl', 'sheet.html', settingsFile].map((name) => join(out, name)),
+  makes: ({ out }) => ({ pairs: join(out, corruptFiles.pairs) }),
+  leaves: ({ out }) => [join(out, corruptFiles.pairs), sheetIn(out)],
+  // Twins are named by their content: those that the new pairs have serve again.
+  traces: ({ out }) => [...Object.values(corruptFiles).map((name) => join(out, name)), sheetIn(out)],
   earlier: ['overwrite'],
   async run({ segmenter, ...settings }, { signal, progress, overwrite }) {
     const { corruptPairs } = await import('./run.js')
     const { seenWords, targetedWords } = await import('./report.js')
-    const sheet = join(settings.out, 'sheet.html')
+    const sheet = sheetIn(settings.out)
     const report: CorruptResult = await corruptPairs({
       ...settings,
       sheet,

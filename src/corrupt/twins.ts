@@ -8,6 +8,7 @@ import { atPlace, UnsupportedError } from '../errors.js'
 import { leaveOut } from './left-out.js'
 import { type Mask, maskHash } from './masks/mask.js'
 import { type CorruptionMethod, corruptImage } from './methods.js'
+import { notePath, twinPath } from './output.js'
 import { recordSeed, type SeedBy } from './seed.js'
 import type { FoundMask, Missing } from './sources.js'
 import type { ModelView } from './view.js'
@@ -74,7 +75,7 @@ export class Twins {
     const made = { version: 1, image: clean.sha256, mask: mask && maskHash(mask), method, sigma, seed }
     const seenBy = shown ? sha256(JSON.stringify({ ...shown, black: undefined })) : null
     const key = sha256(JSON.stringify(grain === 'model' ? { ...made, seenBy } : made))
-    const note = join(out, 'cache/twins', `${key}.json`)
+    const note = join(out, notePath(key))
     const isFirst = !this.#asked.has(key)
     this.#asked.add(key)
     const located = atPlace(place, { id: pair.id, image: clean.path })
@@ -91,7 +92,7 @@ export class Twins {
     const png = await encodePng({ width, height, rgb }, { compressionLevel: 9 })
     // Named after what it is of, so that no other file decides the name of a twin that several share.
     const name = seedBy === 'image' ? clean.sha256.slice(0, 16) : `${slug(pair.id)}-${index}`
-    const path = `corrupted/${name}-${key.slice(0, 16)}.png`
+    const path = twinPath(name, key)
     await writeFileAtomic(join(out, path), png)
     const image = { path, sha256: sha256(png), width, height }
     const seenSigma = (shown && (await view?.sigma(pixels, corrupted, mask))) ?? null

@@ -297,7 +297,9 @@ export async function hashModel(folder: string): Promise<string> {
 /** By name. A link counts as what it leads to: caches of models are full of them. */
 async function decisiveFiles(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { withFileTypes: true }).catch(asFileError('Reading', folder))
-  const names = entries.filter((entry) => !entry.isDirectory() && decisive.test(entry.name)).map(({ name }) => name)
+  const names = entries
+    .filter((entry) => !entry.isDirectory() && decisive.test(entry.name) && entry.name !== mergeRecord)
+    .map(({ name }) => name)
   return names.sort((a, b) => (a < b ? -1 : 1))
 }
 
@@ -306,6 +308,9 @@ const markedEnds = 2 ** 16
 
 /** What of a model's or adapter's folder decides its answers. */
 const decisive = /\.(safetensors|json|jinja|txt|model)$/
+
+/** In the folder of a merged model, what it was made from: the same weights may be merged again, and the record written anew. */
+export const mergeRecord = 'fire-train.merge.json'
 
 /**
  * Tells a model or adapter from another at the same place without reading gigabytes: SHA-256 of its files' names, sizes and

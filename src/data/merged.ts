@@ -1,12 +1,10 @@
-/** `fire-train.merge.json` of a merged model: what it was made from. Loaders of models pass it over. */
+/** `fire-train.merge.json` of a merged model: which adapter is in it. Loaders of models pass it over. */
 import { join } from 'node:path'
 import { z } from 'zod'
 import { CheckpointError } from '../errors.js'
-import { readTextIfThere, writeJson } from './files.js'
+import { hashModel, mergeRecord, readTextIfThere, writeJson } from './files.js'
 
 const mergedFrom = z.object({
-  /** Name of the folder of the model. */
-  base: z.string(),
   /** As `hashModel` gives it. */
   adapterSha256: z.string().regex(/^[0-9a-f]{64}$/),
 })
@@ -14,7 +12,7 @@ const mergedFrom = z.object({
 /** What a merged model was made from. */
 export type MergedFrom = z.output<typeof mergedFrom>
 
-const pathIn = (folder: string): string => join(folder, 'fire-train.merge.json')
+const pathIn = (folder: string): string => join(folder, mergeRecord)
 
 export function writeMergedFrom(folder: string, from: MergedFrom): Promise<void> {
   return writeJson(pathIn(folder), from)
@@ -34,4 +32,17 @@ export async function readMergedFrom(folder: string): Promise<MergedFrom | undef
       cause,
     })
   }
+}
+
+/**
+ * An adapter on top of a model that it was merged into would count twice.
+ * @throws {CheckpointError} when the record of the model has the hash of the adapter.
+ */
+export async function refuseMerged(model: string, adapter: string): Promise<void> {
+  const from = await readMergedFrom(model)
+  if (from === undefined || from.adapterSha256 !== (await hashModel(adapter))) return
+  throw new CheckpointError(`${adapter} is merged into ${model} already: it would be applied twice`, {
+    detail: { adapter, model },
+    hint: 'Leave the adapter out, or name the model that it was trained on.',
+  })
 }

@@ -63,9 +63,10 @@ export function loadFrom(candidates: string[]): LoadedNative {
   if (packagesFor(thisMachine()).length === 0)
     failures.push(`there is no prebuilt package for ${process.platform} ${process.arch}`)
   throw new NativeBindingError(['The native engine could not be loaded.', ...failures].join('\n  '), {
-    hint:
-      'Install again with optional dependencies to get the prebuilt engine, or compile it here with: fire-train build ' +
-      '(docs/install.md says what each needs).',
+    hint: process.env.FIRE_NATIVE_PATH
+      ? 'FIRE_NATIVE_PATH is set, so nothing else was tried. Unset it, or let it name the file that `fire-train build` wrote.'
+      : 'Install again with optional dependencies to get the prebuilt engine, or compile it here with: fire-train build ' +
+        '(docs/install.md says what each needs).',
     detail: { tried: candidates },
   })
 }

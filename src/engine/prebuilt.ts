@@ -50,6 +50,19 @@ export function packagesFor({ platform, arch, hasGpuDriver }: Machine): string[]
 }
 
 /**
+ * Why an engine that came from a package sees no GPU, and what to do; undefined for one that has the GPU backend, or that
+ * was built from the sources.
+ */
+export function whyNoGpu(from: string, { platform, arch, hasGpuDriver }: Machine): string | undefined {
+  if (prebuiltPackages.find(({ name }) => name === from)?.cuda !== false) return undefined
+  if (!hasGpuDriver)
+    return 'no driver of an NVIDIA GPU on this machine, so the engine without the GPU backend was loaded'
+  const withGpu = prebuiltPackages.find((each) => each.platform === platform && each.arch === arch && each.cuda)
+  if (withGpu) return `${from} has no GPU backend (npm install ${withGpu.name})`
+  return `${from} has no GPU backend, and there is no package with one for ${platform} ${arch} (docs/install.md: compiling it)`
+}
+
+/**
  * Why what a package requires is not there. To ask only after a failure to load: Node's report of the system takes its time,
  * and a system that has every symbol needs no comparison of versions.
  *

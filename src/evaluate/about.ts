@@ -1,8 +1,10 @@
 /** What evaluation.json says of where things come from. */
 import { availableParallelism, cpus } from 'node:os'
 import { relative, resolve, sep } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { hashModel, sha256File } from '../data/files.js'
 import { readMergedFrom } from '../data/merged.js'
+import { DataError } from '../errors.js'
 import { printable } from '../http/service.js'
 import type { AnsweringSystem } from './systems.js'
 
@@ -35,6 +37,36 @@ export async function describeSystem(
   }
   const { url, model } = system.endpoint
   return { kind: 'server', model, url: printable(url) }
+}
+
+/** Each system by its name, as `describeSystem` does. */
+export async function describeSystems(
+  systems: readonly AnsweringSystem[],
+  fromOut: (place: string) => string,
+): Promise<Map<string, Record<string, unknown>>> {
+  const about = new Map<string, Record<string, unknown>>()
+  for (const system of systems) about.set(system.name, await describeSystem(system, fromOut))
+  return about
+}
+
+/**
+ * A training that still runs replaces its best adapter: answers of two adapters must not stand under one hash.
+ * @param before what `describeSystems` said of them before the first question.
+ * @throws {DataError} naming the system that is another one by now.
+ */
+export async function refuseChanged(
+  systems: readonly AnsweringSystem[],
+  before: ReadonlyMap<string, Record<string, unknown>>,
+  fromOut: (place: string) => string,
+): Promise<void> {
+  for (const system of systems) {
+    if (isDeepStrictEqual(await describeSystem(system, fromOut), before.get(system.name))) continue
+    const path = system.kind === 'model' ? (system.adapter ?? system.model) : system.kind === 'file' ? system.path : ''
+    throw new DataError(`${path} was changed while ${system.name} was evaluated: its answers are of no one state`, {
+      detail: { path, system: system.name },
+      hint: 'Evaluate again with --overwrite when nothing writes there any more, or evaluate a copy.',
+    })
+  }
 }
 
 /** The same with its paths from another folder. */

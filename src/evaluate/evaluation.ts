@@ -10,7 +10,7 @@ import { chosenSamples, countQuestions } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
 import { silent } from '../stage/progress.js'
 import type { StageContext } from '../stage/stage.js'
-import { describeSystem, pathFrom } from './about.js'
+import { describeSystems, pathFrom, refuseChanged } from './about.js'
 import { askPriors } from './blind.js'
 import { refuseOther, wantedBy } from './earlier.js'
 import { type EvidenceRequest, type EvidenceResults, measureEvidence } from './evidence.js'
@@ -84,7 +84,7 @@ const requestKeys: Record<keyof EvaluationRequest, true> = {
 /**
  * Asks every system every question, judges the answers and compares the systems.
  * @returns undefined when the signal stopped it; the same request goes on, and nothing is paid for twice.
- * @throws {DataError} for bad samples or answers to other questions.
+ * @throws {DataError} for bad samples or answers to other questions, and for an adapter or a file that is replaced meanwhile.
  * @throws {FileError} when `out` holds an evaluation that this one would lose a part of, and `overwrite` is not set.
  * @throws {EndpointError} when a server cannot answer any more; what is done is kept.
  */
@@ -114,6 +114,8 @@ export async function evaluate(
   checkTruth(path, samples, request.truth)
   await checkGrounding(request.grounding, progress)
   if (!overwrite) await refuseOther(wantedBy(request))
+  const fromOut = pathFrom(out)
+  const about = await describeSystems(systems, fromOut)
   // The numbers of one evaluation never stand beside answers of another; nothing is given up before this one can begin.
   if (overwrite) await deleteAll(evaluationTraces(out))
   const folder = join(out, evaluationFiles.answers)
@@ -130,15 +132,12 @@ export async function evaluate(
   const priors = await askPriors(request.priors ?? [], systems, samples, asking, models, { signal, progress })
   if (!priors) return undefined
   await writeAnswers(out, samples, predictions)
-  const fromOut = pathFrom(out)
   const inputs = {
     samples: fromOut(path),
     samplesSha256: await sha256File(path),
     imageRoot: fromOut(imageRoot),
     ...(await describePairs(request.trainedOn, fromOut)),
   }
-  const about = new Map<string, Record<string, unknown>>()
-  for (const system of systems) about.set(system.name, await describeSystem(system, fromOut))
   const context = { signal, progress, native }
   const answered = { samples, predictions, priors, about, inputs, asked }
   const judged = await judgeAll(answered, request, context)
@@ -147,6 +146,7 @@ export async function evaluate(
   const looked = { out, baseline, seed: request.seed }
   const grounding = await groundSystems(request.grounding, systems, looked, models, context)
   const rewards = await rewardsOf({ ...request, trained: await imagesOf(request.trainedOn) }, samples, models, context)
+  await refuseChanged(systems, about, fromOut)
   return countAll(answered, judged, { ...evidence, grounding, rewards }, request, context)
 }
 

@@ -44,7 +44,7 @@ export type JudgeVerdict = z.infer<typeof judgeVerdict>
 
 /** The closed rules of published numbers, each applied to the question at hand. */
 export const closedUnder = z.strictObject({
-  /** The data set's own field says closed. */
+  /** The data set says so, or, where it says nothing, the rule of the import. */
   answerType: z.boolean(),
   /** The reference is yes or no. */
   yesNoExact: z.boolean(),

@@ -5,8 +5,8 @@ import type { z } from 'zod'
 import { maskFiles } from '../corrupt/manifest.js'
 import { writeFileAtomic } from '../data/files.js'
 import { imagesNamedIn } from '../data/named.js'
-
 import type { EndpointInput } from '../endpoint/settings.js'
+import { refuseUnfit } from '../engine/unfit-adapter.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage, type StageContext, type StageResult } from '../stage/index.js'
@@ -38,6 +38,16 @@ export const evaluateStage = defineStage({
   reads: ({ samples, images, masks, out }) => [
     { input: samples, files: async () => imagesNamedIn(samples, images, await unansweredIds(out)) },
     ...(masks === undefined ? [] : [{ input: masks, files: () => maskFiles(masks) }]),
+  ],
+  expects: ({ samples, adapter, ...settings }) => [
+    {
+      input: samples,
+      async check() {
+        const { countQuestions } = await import('../sample/questions.js')
+        await countQuestions(samples, settings)
+      },
+    },
+    ...adapter.map((path) => ({ input: path, check: () => refuseUnfit(path) })),
   ],
   makes: ({ out }) => ({ evaluation: out }),
   leaves: ({ out }) => [join(out, evaluationFiles.results), join(out, evaluationFiles.verdicts)],

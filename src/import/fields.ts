@@ -1,8 +1,12 @@
 /** Typed access to the fields of one record. What is mended on the way is noted, what cannot be is a reason. */
 import { isUtf8 } from 'node:buffer'
+import { nearest } from '../options.js'
 import { LeftOut } from './draft.js'
 
 export type Notes = (kind: string) => void
+
+/** Of a record, that are looked at for one that is misspelt. */
+const mostNames = 64
 
 /** Texts that stand for "nothing" in the published files. */
 const nothing = new Set(['', 'NULL'])
@@ -31,9 +35,17 @@ export class Fields {
   /** The first of these keys that is there; that others are there too and say something else is noted. */
   key(...keys: string[]): string {
     const [found, ...others] = keys.filter((key) => this.has(key))
-    if (found === undefined) throw new LeftOut('missing_field', `${keys.join(' or ')} is missing`)
+    if (found === undefined) throw new LeftOut('missing_field', `${keys.join(' or ')} is missing${this.#meant(keys)}`)
     for (const other of others) if (this.get(other) !== this.get(found)) this.#note(`${other}_beside_${found}`)
     return found
+  }
+
+  #meant(keys: readonly string[]): string {
+    const names = Object.keys(this.record)
+      .slice(0, mostNames)
+      .filter((name) => !keys.includes(name))
+    const near = keys.map((key) => nearest(key, names)).find((name) => name !== undefined)
+    return near === undefined ? '' : `; there is "${near}": did you mean ${keys[0]}?`
   }
 
   /** A text that must say something. A number becomes its digits: answers such as 4 are published unquoted. */

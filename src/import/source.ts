@@ -4,6 +4,7 @@ import { basename, dirname, extname, join, relative } from 'node:path'
 import type { ManifestLine } from '../corrupt/index.js'
 import type { Sample } from '../data/records.js'
 import { ArgumentError, asFileError, DataError, fileError } from '../errors.js'
+import { nearest } from '../options.js'
 import { type ConvertSettings, type Draft, LeftOut, type Row } from './draft.js'
 import type { Fields, Notes } from './fields.js'
 import type { ImageStore } from './images.js'
@@ -40,6 +41,8 @@ export class Source {
   readonly path: string
   readonly #isFile: boolean
   readonly #keys = new Map<string, Promise<ReadonlySet<string>>>()
+  /** Fields that were looked for. */
+  readonly #asked = new Set<string>()
 
   private constructor(path: string, isFile: boolean) {
     this.path = path
@@ -92,6 +95,7 @@ export class Source {
     absent: readonly string[] = [],
     below = '',
   ): Promise<string[]> {
+    for (const key of present) this.#asked.add(key)
     const found: string[] = []
     for (const file of await this.files(extensions, below)) {
       const keys = await this.#keysOf(file)
@@ -123,7 +127,10 @@ export class Source {
       }
       const more = names.length > 12 ? `, and ${names.length - 12} more` : ''
       const shown = names.slice(0, 12).map((name) => name.slice(0, 40))
-      return `; the records of ${basename(file)} have ${shown.join(', ')}${more}`
+      const others = shown.filter((name) => !this.#asked.has(name))
+      const meant = [...this.#asked].filter((key) => !names.includes(key)).find((key) => nearest(key, others))
+      const advice = meant ? `; did you mean ${meant} by "${nearest(meant, others)}"?` : ''
+      return `; the records of ${basename(file)} have ${shown.join(', ')}${more}${advice}`
     }
     return ''
   }

@@ -1,9 +1,9 @@
 /** A trained adapter and its base as one model folder that any loader of the family reads. */
 import { copyFile, readdir } from 'node:fs/promises'
-import { basename, join, relative, resolve } from 'node:path'
+import { join, relative } from 'node:path'
 import { hashModel, ignoreMissing, makeFolder, writeFileAtomic, writeFolderAtomic } from '../data/files.js'
 import { lockOutput } from '../data/lock.js'
-import { writeMergedFrom } from '../data/merged.js'
+import { refuseMerged, writeMergedFrom } from '../data/merged.js'
 import { type CallOptions, type MergeStats, mergeWeights } from '../engine/engine.js'
 import { asFileError, FileError, fileError } from '../errors.js'
 import { readJson } from '../text/files.js'
@@ -22,9 +22,9 @@ export interface MergeOptions extends CallOptions {
 }
 
 /**
- * Writes weights, config, tokenizer and whatever else the base folder has beside its weights to `output`, and what it was made
- * from; the folder appears complete or not at all.
- * @throws {CheckpointError} when the adapter does not fit the model.
+ * Writes weights, config, tokenizer and whatever else the base folder has beside its weights to `output`, and which adapter
+ * is in it; the folder appears complete or not at all.
+ * @throws {CheckpointError} when the adapter does not fit the model, or was merged into it before.
  * @throws {FileError} when `output` is there already; with `overwrite` when it is no model folder.
  * @throws {LockedError} when another merge writes to `output`.
  */
@@ -42,6 +42,7 @@ export async function mergeAdapter(
   if (names.length > 0 && !names.includes('config.json')) {
     throw new FileError(`${output} is no model folder, it has no config.json`, { hint: 'Name another folder.' })
   }
+  await refuseMerged(model, adapter)
   const config = await readJson(join(model, 'config.json'))
   const convert = config.model_type === 'llava_qwen2' && !keepLayout
   let stats: MergeStats | undefined
@@ -52,7 +53,7 @@ export async function mergeAdapter(
     }
     const rename = convert ? llavaNames : []
     stats = await mergeWeights({ model, adapter, output: folder, shardBytes, rename }, { signal })
-    await writeMergedFrom(folder, { base: basename(resolve(model)), adapterSha256: await hashModel(adapter) })
+    await writeMergedFrom(folder, { adapterSha256: await hashModel(adapter) })
   })
   return stats as MergeStats
 }

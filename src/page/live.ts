@@ -26,6 +26,7 @@ export class LivePage {
   readonly path: string
   #writing: Promise<void> | undefined
   #due = 0
+  #dueSooner = 0
   #beat: NodeJS.Timeout | undefined
 
   constructor(path: string) {
@@ -35,6 +36,11 @@ export class LivePage {
   /** Draws the page soon, unless that was done a moment ago. A failure is for `write` to meet: the work does not end for it. */
   update(draw: Draw): void {
     if (performance.now() >= this.#due) this.#soon(draw)
+  }
+
+  /** For what comes rarely and is worth seeing, such as an evaluation: asks for no more than the least pause. */
+  updateSooner(draw: Draw): void {
+    if (performance.now() >= this.#dueSooner) this.#soon(draw)
   }
 
   /** Draws the page every minute until `write` or `rest`: a step may take longer than that. */
@@ -74,7 +80,9 @@ export class LivePage {
   async #write(draw: Draw): Promise<void> {
     const started = performance.now()
     const page = await draw()
-    this.#due = performance.now() + Math.max(pause.leastMs, pause.times * (performance.now() - started))
+    const drawn = performance.now()
+    this.#dueSooner = drawn + pause.leastMs
+    this.#due = drawn + Math.max(pause.leastMs, pause.times * (drawn - started))
     await writeFileAtomic(this.path, page)
   }
 }

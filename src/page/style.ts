@@ -75,7 +75,7 @@ summary { cursor: pointer; color: var(--soft); font-size: 14px; }
 .standing .bar i { display: block; height: 100%; background: var(--after); }
 .standing.failed .bar i { background: var(--loss); }
 .standing.complete .bar i { background: var(--gain); }
-.standing .problem { color: var(--loss); }
+.standing .problem, .standing .warning { color: var(--loss); }
 .standing .alive { color: var(--soft); font-size: 14px; }
 .standing td:not(:nth-child(3)), .standing th:not(:nth-child(3)) { text-align: left; }
 .standing td:nth-child(-n+3) { white-space: nowrap; }

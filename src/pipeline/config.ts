@@ -9,6 +9,7 @@ import { isTree, type Tree } from '../settings/source.js'
 import {
   type Artifacts,
   checkSettings,
+  type Expectation,
   type Naming,
   type Stage,
   type StageContext,
@@ -36,10 +37,21 @@ export interface Input {
   path: string
 }
 
+/** A path that must be there when a stage runs: an input, or a folder that names are looked up below. */
+export interface GivenPath extends Input {
+  /** `file:line` */
+  place: string | undefined
+}
+
 /** A stage with everything decided. */
 export interface PlannedStage {
   name: string
+  /** Where it writes. */
+  folder: string
   inputs: Input[]
+  given: GivenPath[]
+  /** What is checked of inputs before anything runs, as soon as they are there. */
+  expects: Expectation[]
   /** Files that the inputs name; asked for when the inputs are there. */
   reads: Naming[]
   /** What its last run left undone, in words. */
@@ -111,7 +123,7 @@ export async function loadPipeline(
 }
 
 /** What surrounds the section of a stage. */
-export interface Place {
+export interface SectionPlace {
   /** Settings that all stages share. */
   common: Tree
   /** What the stages before make. */
@@ -132,7 +144,7 @@ export interface Place {
 export function planStage(
   stage: Stage,
   own: Tree,
-  { common, artifacts, folder, locate, meant = own, round }: Place,
+  { common, artifacts, folder, locate, meant = own, round }: SectionPlace,
 ): PlannedStage {
   const out = stage.out.setting
   const fail = (key: string, message: string): never => {
@@ -158,11 +170,14 @@ export function planStage(
   const settings = round === undefined ? first : checkSettings(stage, { ...tree, ...seedOf(first, round) }, locate)
   refuseUseless(stage.settings, meant, settings, locate)
   const ignored = stage.ignores?.(settings) ?? []
-  const inputs = pathsOf(stage.settings, 'input').filter((path) => !isUnder(path, ignored))
-  const read = inputs.flatMap((keys): Input[] => {
-    const paths = [(valueAt(settings, keys) as string | string[] | null | undefined) ?? []].flat()
-    return paths.map((path) => ({ setting: keys.join('.'), path }))
-  })
+  const pathsIn = (kind: 'input' | 'root'): GivenPath[] =>
+    pathsOf(stage.settings, kind)
+      .filter((keys) => !isUnder(keys, ignored))
+      .flatMap((keys) => {
+        const paths = [(valueAt(settings, keys) as string | string[] | null | undefined) ?? []].flat()
+        return paths.map((path) => ({ setting: keys.join('.'), path, place: locate(keys) }))
+      })
+  const read = pathsIn('input').map(({ setting, path }): Input => ({ setting, path }))
   const traces = stage.traces?.(settings) ?? stage.leaves(settings)
   for (const { setting, path } of read) {
     if (!traces.some((trace) => isWithin(path, trace))) continue
@@ -173,7 +188,10 @@ export function planStage(
   }
   return {
     name: stage.name,
+    folder,
     inputs: read,
+    given: [...pathsIn('input'), ...pathsIn('root')],
+    expects: stage.expects?.(settings) ?? [],
     reads: stage.reads?.(settings) ?? [],
     unfinished: stage.unfinished && (async () => stage.unfinished?.(settings)),
     identity: identityOf(stage.settings, settings as object, ignored),

@@ -4,10 +4,10 @@ export {
   type Input,
   loadPipeline,
   type Pipeline,
-  type Place,
   type PlannedStage,
   pipelineSchema,
   planStage,
+  type SectionPlace,
   sharedSettings,
 } from './config.js'
 export { Hashes, type KnownHashes, knownHashes } from './hashes.js'

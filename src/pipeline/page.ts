@@ -2,7 +2,6 @@
 import { existsSync } from 'node:fs'
 import { readFile, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { parse } from 'yaml'
 import { asFileError, FireError } from '../errors.js'
 import { type Html, html } from '../page/html.js'
 import { aliveWords, LivePage, refreshSeconds, writtenNow } from '../page/live.js'
@@ -174,11 +173,11 @@ ${how === 'running' ? await this.#curves() : await this.#results()}`
   async #curves(): Promise<Html | null> {
     const { metrics } = this.#made(true)
     if (metrics === undefined || !existsSync(metrics)) return null
-    const { resolveTrainConfig } = await import('../train/config.js')
+    const { readResolvedConfig } = await import('../train/config.js')
     const { shownObjective } = await import('../train/page/objective.js')
     const { trainingSection } = await import('../train/page/training-section.js')
     const { readMetrics } = await import('../train/run-log.js')
-    const config = resolveTrainConfig(parse(await readFile(join(dirname(metrics), 'config.resolved.yaml'), 'utf8')))
+    const config = await readResolvedConfig(join(dirname(metrics), 'config.resolved.yaml'))
     return trainingSection({ metrics: await readMetrics(metrics), objective: shownObjective(config) })
   }
 

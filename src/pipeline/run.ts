@@ -7,6 +7,7 @@ import { checkOptions } from '../options.js'
 import { type Announced, silent, titled, titleOf } from '../stage/progress.js'
 import { runStage, type StageContext } from '../stage/stage.js'
 import { version } from '../version.js'
+import { Ahead } from './ahead.js'
 import type { Pipeline, PlannedStage } from './config.js'
 import { setAside } from './earlier.js'
 import { Hashes } from './hashes.js'
@@ -35,6 +36,7 @@ export interface PipelineReport {
 /**
  * Runs the stages that need it, in order, and skips those whose inputs, settings and outputs are as they were.
  * What a stage made before is moved to `earlier/` when it runs anew.
+ * @throws {ConfigError} before anything runs, naming every path that is not there and that no stage makes.
  * @throws {LockedError} when another run writes to the output.
  * @throws whatever a stage throws, its name put before the message; stages before it are done and will be skipped.
  */
@@ -49,7 +51,12 @@ export async function runPipeline(pipeline: Pipeline, options: PipelineContext =
   const progress = page.watching(options.progress ?? silent)
   const context = { signal, progress, native }
   const report: PipelineReport = { stages: [], interrupted: null }
+  const ahead = new Ahead()
   for (const [index, stage] of stages.entries()) {
+    await ahead.check(stages.slice(index)).catch(async (error) => {
+      await page.close()
+      throw error
+    })
     const place = { stage: stage.name, number: index + 1, count: stages.length }
     try {
       const outcome = await runPlanned(
@@ -83,11 +90,15 @@ export async function runPipeline(pipeline: Pipeline, options: PipelineContext =
 /**
  * Says which stages would run and why, as far as that is known before they do: what a stage that runs leaves may turn out
  * unchanged. Writes nothing.
+ * @throws {ConfigError} naming every path that is not there and that no stage makes.
  */
 export async function planPipeline({ output, stages }: Pipeline, signal?: AbortSignal): Promise<string[]> {
   const manifest = await readManifest(output)
   const hashes = new Hashes(manifest.hashes, signal)
   const made: { path: string; by: string }[] = []
+  const ahead = new Ahead()
+  await ahead.check(stages)
+  const running = new Set<PlannedStage>()
   const lines: string[] = []
   for (const stage of stages) {
     const maker = made.find(({ path }) => stage.inputs.some((input) => isWithin(input.path, path)))?.by
@@ -97,10 +108,14 @@ export async function planPipeline({ output, stages }: Pipeline, signal?: AbortS
     else if (maker) reason = `${maker} runs`
     else
       reason = (await changed(before, await present(stage, hashes, output), stage, { hashes, output }))?.reason ?? null
-    if (reason !== null) for (const path of stage.outputs) made.push({ path, by: stage.name })
+    if (reason !== null) {
+      running.add(stage)
+      for (const path of stage.outputs) made.push({ path, by: stage.name })
+    }
     const verb = maker && before ? 'may run' : 'runs'
     lines.push(`${stage.name}: ${reason === null ? 'unchanged' : `${verb}, because ${reason}`}`)
   }
+  await ahead.check(stages, (stage) => running.has(stage))
   return lines
 }
 
@@ -177,6 +192,7 @@ async function runPlanned(
     resume,
     // The folder is the pipeline's own.
     overwrite: true,
+    again: 'The same command',
     finished: others.map(({ name }) => ({ name, seconds: manifest.stages[name].seconds })),
   })
   const seconds = earlier + (performance.now() - started) / 1000

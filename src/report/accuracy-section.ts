@@ -42,13 +42,13 @@ export function accuracySection({ rounds, judge }: ReportData): Html | null {
     <h2>Accuracy on the held-out questions</h2>
     ${comparedTable(rowsOf(rounds))}
     <p class="note" style="margin-top: 14px">Answers are ${askedWords(rounds.asked)} and judged ${judge}; an undecided answer counts as wrong. Wilson
-    intervals for each round. The interval of each difference is Newcombe’s, which takes the questions as independent; the headline
+    intervals before and after. The interval of each difference is Newcombe’s, which takes the questions as independent; the headline
     rests on the interval by image. p is the exact McNemar test, under Holm for all questions and Benjamini-Hochberg for the
     subgroups, which are exploratory.</p>
   </section>`
 }
 
-/** How both rounds were asked. */
+/** How the model was asked, before and after. */
 export const askedWords = ({ temperature, answers }: ComparedRounds['asked']): string =>
   temperature === 0 ? 'greedy' : `${answers > 1 ? 'the first of several ' : ''}sampled at temperature ${temperature}`
 

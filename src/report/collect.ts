@@ -2,7 +2,6 @@
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { parse } from 'yaml'
 import type { z } from 'zod'
 import { decodeImage } from '../data/images.js'
 import { readJsonl } from '../data/jsonl.js'
@@ -15,7 +14,7 @@ import { checkOptions } from '../options.js'
 import { loadPicture } from '../page/picture.js'
 import { spread } from '../page/spread.js'
 import type { PairReport } from '../pairs/index.js'
-import { resolveTrainConfig } from '../train/config.js'
+import { readResolvedConfig } from '../train/config.js'
 import { objectiveName, shownObjective } from '../train/page/objective.js'
 import { runFiles } from '../train/run-folder.js'
 import { readMetrics } from '../train/run-log.js'
@@ -24,6 +23,7 @@ import { chooseChanged, choosePairs, chooseProbes } from './choose.js'
 import { describeAttention, describeRun, type Evaluation, summarise, type Training } from './describe.js'
 import { roundFiles } from './round-files.js'
 import { comparedRounds, readRounds } from './rounds.js'
+import { refuseOtherRun } from './same-run.js'
 import type { AttentionExample, ExamplePair, HiddenExample, ReportData, RoundSummary, StageTime } from './types.js'
 
 /** Where things lie; whatever a run did not make is left out. */
@@ -55,6 +55,7 @@ const shown = { pairs: 6, hidden: 3, attention: 4, changed: 8 }
  * Reads what the stages of a run left on disk, for `renderReport`.
  * @throws {FileError} when a file cannot be read.
  * @throws {DataError} for files that are not what a stage of this version leaves.
+ * @throws {CheckpointError} when the evaluation is of another run's adapter.
  */
 export async function collectReport(sources: ReportSources, options: ReportOptions): Promise<ReportData> {
   const known = { pairs: true, pairsReport: true, metrics: true, evaluation: true, rounds: true } as const
@@ -64,9 +65,14 @@ export async function collectReport(sources: ReportSources, options: ReportOptio
   const made = sources.pairsReport === undefined ? null : await readJson<PairReport>(sources.pairsReport)
   const training = sources.metrics === undefined ? null : await readTraining(sources.metrics)
   const evaluation = sources.evaluation === undefined ? null : await readEvaluation(sources.evaluation)
+  if (training && evaluation) {
+    const { metrics = '', evaluation: folder = '' } = sources
+    await refuseOtherRun(metrics, training.report, folder, evaluation.results)
+  }
   const objective = training ? shownObjective(training.config) : null
   const root = dirname(sources.pairs ?? '')
-  const found = { pairs, made, training, evaluation }
+  const rounds = (sources.rounds ?? []).map((folder) => basename(folder))
+  const found = { pairs, made, training, evaluation, rounds }
   const examples: ExamplePair[] = []
   for (const pair of choosePairs(pairs, shown.pairs)) examples.push(await examplePair(pair, root))
   const attention: AttentionExample[] = []
@@ -117,9 +123,10 @@ export async function readTraining(metrics: string): Promise<Training> {
   const folder = dirname(metrics)
   // First, so that a wrong path is named as it was given.
   const rows = await readMetrics(metrics)
-  const yaml = await readText(join(folder, runFiles.config))
+  const config = join(folder, runFiles.config)
+  const yaml = await readText(config)
   return {
-    config: resolveTrainConfig(parse(yaml)),
+    config: await readResolvedConfig(config),
     yaml,
     report: await readJson<TrainReport>(join(folder, runFiles.report)),
     metrics: rows,

@@ -39,31 +39,41 @@ interface Found {
   made: PairReport | null
   training: Training | null
   evaluation: Evaluation | null
+  /** Names of the rounds of a pipeline that has some. The pairs and the training are those of the last. */
+  rounds: readonly string[]
 }
 
 /** Below this, an interval is wider than most effects. */
 const fewQuestions = 200
 
 /** A few sentences for a reader who has not met the method. */
-export function summarise({ pairs, made, training, evaluation }: Found): string[] {
+export function summarise({ pairs, made, training, evaluation, rounds }: Found): string[] {
   const sentences: string[] = []
+  const [last, before] = [rounds.at(-1), rounds.at(-2)]
+  if (before !== undefined) {
+    sentences.push(
+      `Training went through ${rounds.length} rounds. What this page says of answers, pairs and training is of the last, ${last}; the table of rounds has the others.`,
+    )
+  }
   if (made) {
     const { answers, byOrigin } = made.statistics
     sentences.push(
-      `The model’s own ${counted(answers, 'answer')} were judged: ${byOrigin.repaired} wrong and repaired, ${byOrigin.counterfactual} right and falsified, each by the smallest edit of words.`,
+      `${before === undefined ? 'The model’s own' : `With the adapter of ${before} the model gave`} ${counted(answers, 'answer')}${before === undefined ? ' were judged' : ', which were judged'}: ${byOrigin.repaired} wrong and repaired, ${byOrigin.counterfactual} right and falsified, each by the smallest edit of words.`,
     )
     const twins = twinCounts(pairs)
     if (twins.length > 0) sentences.push(`Corrupted twins of their images: ${twins.join(', ')}.`)
   }
   if (training) {
     const name = objectiveName(training.config.objective.name)
-    sentences.push(`An adapter was trained on ${counted(trainedPairs(training), 'pair')} with the objective ${name}.`)
+    sentences.push(
+      `${before === undefined ? 'An adapter was trained on' : `In ${last} the adapter was trained further, on`} ${counted(trainedPairs(training), 'pair')} with the objective ${name}.`,
+    )
   }
   if (evaluation) {
     const images = new Set(evaluation.after.map(({ imageId }) => imageId)).size
     const count = evaluation.after.length
     sentences.push(
-      `Both rounds below answer the same ${counted(count, 'held-out question')} about ${counted(images, 'image')}; they are ${askedWords(evaluation.results.asked)}.`,
+      `The model before and after training answers the same ${counted(count, 'held-out question')} about ${counted(images, 'image')}; its answers are ${askedWords(evaluation.results.asked)}.`,
     )
     const seenImages = evaluation.results.leakage?.seen
     if (seenImages) sentences.push(`Images that were trained on: those of ${counted(seenImages, 'question')}.`)
@@ -82,13 +92,18 @@ function twinCounts(pairs: readonly Pair[]): string[] {
 }
 
 /** Label and value. */
-export function describeRun({ pairs, made, training, evaluation }: Found): [string, string][] {
+export function describeRun({ pairs, made, training, evaluation, rounds }: Found): [string, string][] {
   const now = `${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC`
   const facts: [string, string][] = [
     ['Version', `fire-train ${version}, Node ${process.versions.node}`],
     ['Written', now],
   ]
-  if (training) facts.push(...describeTraining(training.config, training.report))
+  const ofRound = (label: string): string =>
+    rounds.length > 1 && label === 'Seed' ? `Seed of ${rounds.at(-1)}` : label
+  if (training) {
+    const described = describeTraining(training.config, training.report)
+    facts.push(...described.map(([label, value]): [string, string] => [ofRound(label), value]))
+  }
   const unlike = training ? differences(pairs, training.config) : []
   if (unlike.length > 0) facts.push(['Unlike published', unlike.join(', ')])
   if (made)

@@ -24,9 +24,9 @@ export function renderReport(data: ReportData): string {
 export function reportContent(data: ReportData): Html {
   return html`<p class="soft">${data.facts.slice(0, 3).map(([label, value], i) => `${i > 0 ? ' · ' : ''}${label.toLowerCase()} ${value}`)}</p>
 ${headlineSection(data)}
+${roundsSection(data)}
 ${methodSection(data)}
 ${accuracySection(data)}
-${roundsSection(data)}
 ${trainingSection(data)}
 ${hiddenSection(data)}
 ${acceptanceSection(data)}

@@ -9,7 +9,7 @@ export function roundsSection({ trainedRounds }: ReportData): Html | null {
     <h2>Rounds</h2>
     <p class="note">Each round samples the model with the adapter of the round before, and goes on training that adapter.
     Right: the share of pairs whose answer of the model was right as it was. Reward accuracy is a mean over the second half of
-    the steps. The rest of this page is about the last round.</p>
+    the steps. Pairs and training below are those of the last round; accuracy compares the model as it was before the first with what it is after the last.</p>
     <table>
       <thead><tr><th>round</th><th>answers</th><th>pairs</th><th>right</th><th>steps</th><th>reward accuracy</th></tr></thead>
       <tbody>${trainedRounds.map(roundRow)}</tbody>

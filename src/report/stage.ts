@@ -21,12 +21,14 @@ export const reportStage = defineStage({
   reads: ({ rounds }) => rounds.map((folder) => ({ input: folder, files: async () => roundFiles(folder) })),
   makes: () => ({}),
   leaves: ({ out }) => [out],
-  async run(settings, { finished = [] }) {
+  async run(settings, { finished = [], progress }) {
+    progress.start('', 1, 'pages')
     const { collectReport, renderReport } = await import('./index.js')
     const { out, title, notes, ...sources } = settings
     const inputs = [sources.pairs, sources.pairsReport, sources.metrics].filter((path) => path !== undefined)
     await using _lock = await lockOutput(out, 'file', inputs)
     await writeFileAtomic(out, renderReport(await collectReport(sources, { title, notes, stages: finished })))
+    progress.update(1)
     return { interrupted: false, summary: out }
   },
 })

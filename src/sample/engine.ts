@@ -2,6 +2,7 @@
 import { resolve } from 'node:path'
 import { markFolder, sha256 } from '../data/files.js'
 import { decodeImage, decodeReferenced } from '../data/images.js'
+import { refuseMerged } from '../data/merged.js'
 import {
   type DType,
   type Engine,
@@ -67,6 +68,7 @@ export async function engineAnswerer(options: EngineAnswererOptions, settings: A
   checkOptions('engineAnswerer, settings', settings, sampleSettings.shape)
   const { model, adapter, dtype, device = 'cpu', threads = 0, packWeights = 'auto', featureStore = null } = options
   const { batchSize, beyondContext, imageRoot, native } = options
+  if (adapter !== null) await refuseMerged(model, adapter)
   const spec = { model, adapter, device, dtype, threads, packWeights, featureStore }
   const open = (signal?: AbortSignal) => openEngine(spec, { signal, native })
   const { maxNewTokens, temperature, topP, topK, stop, seed } = settings

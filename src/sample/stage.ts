@@ -5,6 +5,7 @@ import type { z } from 'zod'
 import { featureStore } from '../data/feature-store.js'
 import { readJsonl } from '../data/jsonl.js'
 import { imagesNamedIn } from '../data/named.js'
+import { refuseUnfit } from '../engine/unfit-adapter.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage } from '../stage/index.js'
@@ -51,6 +52,16 @@ export const sampleStage = defineStage({
   // Not those of questions that have no answer: they are asked again whatever became of their images.
   reads: ({ samples, images, out }) => [
     { input: samples, files: async () => imagesNamedIn(samples, images, new Set(await failedIds(out))) },
+  ],
+  expects: ({ samples, adapter, endpoint, ...settings }) => [
+    {
+      input: samples,
+      async check() {
+        const { countQuestions } = await import('./questions.js')
+        await countQuestions(samples, settings)
+      },
+    },
+    ...(adapter === undefined || endpoint ? [] : [{ input: adapter, check: () => refuseUnfit(adapter) }]),
   ],
   ignores: ({ endpoint }) => (endpoint ? engineOnly : []),
   async unfinished({ out }) {

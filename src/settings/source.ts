@@ -49,6 +49,9 @@ export function parseSource(path: string, text: string, paths: readonly KeyPath[
 function inWords(message: string): string {
   if (message.startsWith('Maximum call stack')) return 'it is nested too deeply'
   if (message.startsWith('Source contains multiple documents')) return 'a second document begins; a file has one'
+  // The parser names the line that the next one is indented under.
+  if (message.startsWith('Nested mappings are not allowed in compact mappings'))
+    return 'the next line is indented below a key that has a value already'
   return message.split('\n')[0].replace(/ at line \d+, column \d+:?$/, '')
 }
 

@@ -58,23 +58,23 @@ function introduction(kind: Shared['kind'], { training }: About, { baseModel }: 
   return `${what} \`${baseModel}\`, ${how}, by fire-train ${plain(training.report.version)}.`
 }
 
-function dataLines({ pairs, stretches, isWhole }: About): string[] {
-  const used = stretches.map(
-    ({ training }) => `${counted(trainedPairs(training), 'pair')} of ${training.report.pairs.read}`,
-  )
+function dataLines({ pairs, runs, isWhole }: About): string[] {
+  const used = runs.map(({ training }) => `${counted(trainedPairs(training), 'pair')} of ${training.report.pairs.read}`)
   const lines = [
-    stretches.length === 1
+    runs.length === 1
       ? `- ${used[0]} were used.`
-      : `- Trained in ${stretches.length} runs, each from the adapter of the one before: ${stretches.map(({ steps }, i) => `${used[i]} in ${counted(steps, 'step')}`).join('; ')}.`,
+      : `- Trained in ${runs.length} runs, each from the adapter of the one before: ${runs.map(({ steps }, i) => `${used[i]} in ${counted(steps, 'step')}`).join('; ')}.`,
     ...(isWhole
       ? []
-      : ['- Training began with another adapter; what that one was trained on is not known here, and not counted.']),
+      : [
+          '- Training began with another adapter, loaded or merged into the model; what that one was trained on is not known here, and not counted.',
+        ]),
   ]
   if (!pairs) return [...lines, '- A file of the pairs was not at hand when this card was written.']
   const list = (counts: Record<string, number>): string =>
     Object.entries(counts)
       .sort((a, b) => b[1] - a[1])
-      .map(([name, count]) => `${plain(name)} ${count}`)
+      .map(([name, count]) => `${plain(name)} (${count})`)
       .join('; ')
   const files = pairs.files === 1 ? 'The file of the pairs is' : `The ${pairs.files} files of the pairs are`
   return [
@@ -99,7 +99,7 @@ const trainingLines = (about: About): string[] => [
   ...problemsOf(about).flatMap((problem) => ['', `**${plain(problem)}**`]),
 ]
 
-function trainingTable({ training, stretches }: About): string[] {
+function trainingTable({ training, runs }: About): string[] {
   const { objective, optimizer, schedule, batchSize, seed, dtype } = training.config
   const { report } = training
   const lora = { ...training.config.lora, ...report.model.lora }
@@ -109,22 +109,25 @@ function trainingTable({ training, stretches }: About): string[] {
     ['coefficients', values.join(', ') || 'none'],
     [
       'LoRA',
-      `rank ${lora.rank}, alpha ${lora.alpha}, ${lora.rslora ? 'rank-stabilised, ' : ''}dropout ${lora.dropout}`,
+      `rank ${lora.rank}, alpha ${lora.alpha}, ${lora.rslora ? 'rank-stabilised, ' : ''}dropout ${float32(lora.dropout)}`,
     ],
     ['adapted layers', lora.targets?.join(', ') ?? ''],
     ['optimizer', `AdamW, learning rate ${optimizer.lr}, weight decay ${optimizer.weightDecay}`],
     ['schedule', schedule.name],
-    ['steps', `${stretches[stretches.length - 1].steps} of ${report.totalSteps}, ${counted(batchSize, 'pair')} each`],
+    ['steps', `${runs[runs.length - 1].steps} of ${report.totalSteps}, ${counted(batchSize, 'pair')} each`],
     ['arithmetic', `${dtype}, on ${report.model.device}`],
     ['seed', seed],
     ['fire-train', report.version],
   ]
-  if (stretches.length > 1) {
-    const all = stretches.reduce((sum, { steps }) => sum + steps, 0)
-    rows.unshift(['run', `the last of ${stretches.length}, which took ${counted(all, 'step')} together`])
+  if (runs.length > 1) {
+    const all = runs.reduce((sum, { steps }) => sum + steps, 0)
+    rows.unshift(['run', `the last of ${runs.length}, which took ${counted(all, 'step')} together`])
   }
   return ['| | |', '| --- | --- |', ...rows.map(([name, value]) => `| ${name} | ${plain(String(value))} |`)]
 }
+
+/** The engine keeps it in 32 bits, which say 0.05000000074505806. */
+const float32 = (value: number): number => Number(value.toPrecision(6))
 
 /** The groups of a card: others are in the evaluation. */
 const shownGroups = ['overall', 'answerType']

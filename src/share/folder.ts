@@ -1,7 +1,7 @@
 /** What of a folder is sent: an adapter, or a model with everything that loaders read. */
 import { existsSync } from 'node:fs'
 import { readdir, readFile, stat } from 'node:fs/promises'
-import { join, relative, resolve, sep } from 'node:path'
+import { dirname, join, relative, resolve, sep } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import picomatch from 'picomatch'
 import { refuseUnfit } from '../engine/unfit-adapter.js'
@@ -38,9 +38,13 @@ export async function sharedFolder(path: string, baseModel: string): Promise<Sha
   const has = (name: string): boolean => names.includes(name)
   const isAdapter = adapterFiles.every(has)
   if (!isAdapter && !(has('config.json') && names.some((name) => name.endsWith('.safetensors')))) {
+    const stages = names.filter((name) => name.endsWith(`train/${runFiles.report}`)).map((name) => dirname(name))
     throw new FileError(`${folder} is neither an adapter nor a model folder`, {
       detail: { path: folder },
-      hint: 'Name the folder adapter/ of a training run, or one that `fire-train merge` wrote.',
+      hint:
+        stages.length > 0
+          ? `It holds training runs. Name one: ${stages.map((name) => join(path, name)).join(', ')}`
+          : 'Name the folder adapter/ of a training run, or one that `fire-train merge` wrote.',
     })
   }
   const patterns = isAdapter ? adapterFiles : modelFiles.filter((pattern) => !pattern.includes('README'))

@@ -1,14 +1,16 @@
 /** The trainings that an adapter went through, one from the adapter of the other: rounds, or `lora.init`. */
 import { existsSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { hashModel, markFolder } from '../data/files.js'
+import { readMergedFrom } from '../data/merged.js'
 import { CheckpointError, FireError } from '../errors.js'
 import { readTraining } from '../report/collect.js'
 import type { Training } from '../report/describe.js'
-import { runAdapters, runFiles } from '../train/run-folder.js'
+import { runOfAdapter } from '../train/init-run.js'
+import { type RunAdapter, runAdapters, runFiles } from '../train/run-folder.js'
 
 /** A training, up to the adapter that went on. */
-export interface Stretch {
+export interface TrainedRun {
   training: Training
   /** Optimizer steps behind that adapter: fewer than the run had where it is its best one or one of a checkpoint. */
   steps: number
@@ -16,8 +18,8 @@ export interface Stretch {
 
 export interface Lineage {
   /** In their order; the last is that of the adapter itself. */
-  stretches: Stretch[]
-  /** The first of them began with a fresh adapter, so nothing is missing. */
+  runs: TrainedRun[]
+  /** The first of them began with a fresh adapter, and with a model that none is merged into, so nothing is missing. */
   isWhole: boolean
 }
 
@@ -32,14 +34,20 @@ export async function lineageOf(sent: Sent, run: string): Promise<Lineage> {
   const training = await readTraining(join(run, runFiles.metrics))
   const last = { training, steps: await stepsBehind(sent, run, training) }
   const { init } = training.config.lora
-  if (init === null) return { stretches: [last], isWhole: true }
+  if (init === null) return { runs: [last], isWhole: !(await isOnMerged(training)) }
   const before = await lineageOfInit(init, training)
-  return { stretches: [...(before?.stretches ?? []), last], isWhole: before?.isWhole ?? false }
+  return { runs: [...(before?.runs ?? []), last], isWhole: before?.isWhole ?? false }
+}
+
+/** Whether the model that was trained had learnt from pairs before: nothing says where those are. */
+async function isOnMerged({ config, report: { mergedSha256 } }: Training): Promise<boolean> {
+  // The folder may be another by now, so what the run saw comes first.
+  return mergedSha256 === undefined ? (await readMergedFrom(config.model)) !== undefined : mergedSha256 !== null
 }
 
 /** Undefined where the run of `init` is gone, is incomplete, or has another adapter there by now. */
 async function lineageOfInit(init: string, { report }: Training): Promise<Lineage | undefined> {
-  const run = runOf(init)
+  const run = runOfAdapter(init)
   if (run === undefined || !existsSync(join(run, runFiles.report)) || !existsSync(init)) return undefined
   if ((await markFolder(init)) !== report.initMark) return undefined
   return lineageOf({ folder: init, sha256: await hashModel(init) }, run).catch((error: unknown) => {
@@ -49,37 +57,39 @@ async function lineageOfInit(init: string, { report }: Training): Promise<Lineag
 }
 
 /** What speaks against the runs: their adapters were taken all the same, best ones or those of a step before. */
-export function problemsOf({ stretches }: Lineage): string[] {
-  return stretches.flatMap(({ training: { report }, steps }, index) => {
+export function problemsOf({ runs }: Lineage): string[] {
+  return runs.flatMap(({ training: { report }, steps }, index) => {
     if (!report.problem) return []
-    const which = stretches.length === 1 ? 'The training run' : `Training run ${index + 1} of ${stretches.length}`
+    const which = runs.length === 1 ? 'The training run' : `Training run ${index + 1} of ${runs.length}`
     return [`${which} ended with a problem: ${report.problem}. Its adapter of step ${steps} is what was taken.`]
   })
 }
 
-/** The folder of the run that an adapter lies in; undefined where its place says of none. */
-export function runOf(adapter: string): string | undefined {
-  const [name, parent] = [basename(adapter), dirname(adapter)]
-  const isOfCheckpoint = name === runFiles.adapter && basename(dirname(parent)) === runFiles.checkpoints
-  if (isOfCheckpoint) return dirname(dirname(parent))
-  return name === runFiles.adapter || name === runFiles.best ? parent : undefined
-}
-
 /** @throws {CheckpointError} when the adapter is none of the run. */
 async function stepsBehind({ folder, sha256 }: Sent, run: string, { report }: Training): Promise<number> {
-  const { best } = report
-  const kept = [
-    ...(best ? [{ step: best.step, path: join(run, runFiles.best) }] : []),
-    ...(await runAdapters(run)).reverse(),
-  ]
-  const hashes: string[] = []
-  for (const { step, path } of kept) {
-    const hash = await hashModel(path)
-    if (hash === sha256) return step
-    hashes.push(`${path} with SHA-256 ${hash}`)
-  }
+  const kept = await keptBy(run, report)
+  const same = kept.find((each) => each.sha256 === sha256)
+  if (same) return same.step
+  const others = kept.map((each) =>
+    each.sha256 ? `${each.path} with SHA-256 ${each.sha256}` : `${each.path}, now gone`,
+  )
   throw new CheckpointError(
-    `${folder} has an adapter with SHA-256 ${sha256}, and the run ${run} has another: ${hashes.join(', ')}`,
+    `${folder} has an adapter with SHA-256 ${sha256}, and the run ${run} has another: ${others.join(', ')}`,
     { detail: { path: folder, run }, hint: 'Name the run that the adapter is from with --run.' },
   )
+}
+
+/** The adapters that a run had at its end. Moved or deleted ones too: its report has their hashes. */
+async function keptBy(run: string, report: Training['report']): Promise<(RunAdapter & { sha256?: string })[]> {
+  const best = report.best ? [{ step: report.best.step, path: join(run, runFiles.best) }] : []
+  const said = new Map([
+    [join(run, runFiles.best), report.best?.sha256],
+    [join(run, runFiles.adapter), report.adapterSha256 ?? undefined],
+  ])
+  const kept: (RunAdapter & { sha256?: string })[] = []
+  for (const each of [...best, ...(await runAdapters(run)).reverse()]) {
+    const sha256 = said.get(each.path) ?? (existsSync(each.path) ? await hashModel(each.path) : undefined)
+    kept.push({ ...each, sha256 })
+  }
+  return kept
 }

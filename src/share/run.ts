@@ -8,9 +8,10 @@ import { pair } from '../data/records.js'
 import { CheckpointError, FileError } from '../errors.js'
 import { type EvaluationResults, readEvaluation } from '../evaluate/finished.js'
 import type { Training } from '../report/describe.js'
+import { runOfAdapter } from '../train/init-run.js'
 import { runFiles } from '../train/run-folder.js'
 import type { Shared } from './folder.js'
-import { type Lineage, lineageOf, runOf, type Sent } from './lineage.js'
+import { type Lineage, lineageOf, type Sent } from './lineage.js'
 
 /** The pairs of the trainings, counted. */
 export interface PairsAbout {
@@ -45,7 +46,7 @@ export async function readAbout(
   run: string | undefined,
   evaluation: string | undefined,
 ): Promise<About> {
-  const place = run ?? runOf(folder)
+  const place = run ?? runOfAdapter(folder)
   if (place === undefined || !existsSync(join(place, runFiles.report))) {
     const what = place === undefined ? `${folder} is in no training run` : `${place} is no complete training run`
     throw new FileError(`${what}, so there is nothing to write its card from`, {
@@ -55,7 +56,7 @@ export async function readAbout(
   }
   const sent: Sent = { folder, sha256: kind === 'adapter' ? await hashModel(folder) : await mergedHash(folder) }
   const lineage = await lineageOf(sent, place)
-  const trainings = lineage.stretches.map(({ training }) => training)
+  const trainings = lineage.runs.map(({ training }) => training)
   const files = [...new Set(trainings.map(({ config }) => config.data.train))]
   return {
     ...lineage,
@@ -91,16 +92,21 @@ async function evaluationOf(sent: Sent, folder: string): Promise<EvaluationResul
       comparisons: comparisons.filter(({ system }) => isShown(system)),
     }
   }
+  throw new CheckpointError(otherEvaluation(folder, systems, sent), {
+    detail: { path: folder, sent: sent.folder },
+    hint: 'Evaluate the adapter (`fire-train evaluate --adapter`), name its evaluation, or leave --evaluation out.',
+  })
+}
+
+function otherEvaluation(folder: string, systems: EvaluationResults['systems'], { folder: own, sha256 }: Sent): string {
   const evaluated = systems
     .filter(({ about }) => about.adapterSha256 !== undefined)
     .map(({ about }) => `${resolve(folder, String(about.adapter ?? about.model))} with SHA-256 ${about.adapterSha256}`)
-  throw new CheckpointError(
-    `The evaluation ${folder} is of ${evaluated.join(' and ') || 'no adapter'}, not of ${sent.folder} with SHA-256 ${sent.sha256}`,
-    {
-      detail: { path: folder, sent: sent.folder },
-      hint: 'Evaluate the adapter (`fire-train evaluate --adapter`), name its evaluation, or leave --evaluation out.',
-    },
-  )
+  const wanted = `${own} with SHA-256 ${sha256}`
+  if (evaluated.length > 0) return `The evaluation ${folder} is of ${evaluated.join(' and ')}, not of ${wanted}`
+  // A server does not say which adapter it answers with, and neither does a file of answers.
+  const names = systems.map(({ name, about }) => `${name} (${about.kind})`)
+  return `The evaluation ${folder} has no adapter with a hash, so nothing shows that it is of ${wanted}; its systems: ${names.join(', ')}`
 }
 
 async function countPairs(files: readonly string[]): Promise<PairsAbout> {

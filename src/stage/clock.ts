@@ -6,7 +6,7 @@ export class StageClock {
   readonly unit: string
   readonly #started = performance.now()
   /** What an earlier run had done tells nothing of the speed of this one. */
-  readonly #before: number
+  readonly before: number
   done: number
   status = ''
 
@@ -15,7 +15,7 @@ export class StageClock {
     this.total = total
     this.unit = unit
     this.done = done
-    this.#before = done
+    this.before = done
   }
 
   /** Since the start, in seconds. */
@@ -25,7 +25,7 @@ export class StageClock {
 
   /** Units a second; null before the first. */
   get rate(): number | null {
-    const done = this.done - this.#before
+    const done = this.done - this.before
     return done > 0 && this.seconds > 0 ? done / this.seconds : null
   }
 

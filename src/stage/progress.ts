@@ -4,7 +4,7 @@ export interface Place {
   stage: string
   /** What of it; empty: its work as a whole. */
   part: string
-  /** Its place among the stages of a run, from 1, and how many there are, where that is known. */
+  /** In a pipeline its place among the stages, from 1, and how many there are. The steps of a study, which workers share, have none. */
   number?: number
   count?: number
 }
@@ -27,6 +27,8 @@ export interface Progress {
    * machines.
    */
   update(done: number, status?: string, metrics?: Record<string, number>): void
+  /** What an evaluation of a running training measured, for machines; a line of `log` says it to people. */
+  evaluated?(metrics: Record<string, number>): void
   /** Ends the stage; the optional summary replaces its status. */
   end(summary?: string): void
   /** Prints a line without tearing the bar apart. */
@@ -43,6 +45,7 @@ export function titled(progress: Progress, stage: Announced): Progress {
     start: (part, total, unit, done) =>
       progress.start(part === '' ? title : `${title}: ${part}`, total, unit, done, { ...stage, part }),
     update: (done, status, metrics) => progress.update(done, status, metrics),
+    evaluated: (metrics) => progress.evaluated?.(metrics),
     end: (summary) => progress.end(summary),
     log: (line) => progress.log(line),
   }

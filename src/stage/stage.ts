@@ -20,6 +20,8 @@ export interface StageContext {
   overwrite?: boolean
   /** In a pipeline: the stages before this one with their wall time, that of interrupted runs included. */
   finished?: { name: string; seconds: number }[]
+  /** What goes on with it after a stop, in words that begin a sentence; default: the stage's own command. */
+  again?: string
   /** Another implementation of the addon's interface. */
   native?: NativeModule
 }
@@ -40,6 +42,13 @@ export interface Naming {
   input: string
   /** Asked for when the input is there. */
   files(): Promise<string[]>
+}
+
+/** What can be told of an input before the stage runs. */
+export interface Expectation {
+  input: string
+  /** Asked for when the input is there. @throws a `FireError` when the stage would throw it later. */
+  check(): Promise<void>
 }
 
 /** Files that stages hand on. */
@@ -85,6 +94,8 @@ export interface Stage<T = unknown, R = unknown> {
   out: { setting: string; name: string }
   /** Files that inputs name, where their content decides the result too; asked for before a run and after it. */
   reads?(settings: T): Naming[]
+  /** Cheap checks of inputs; a pipeline makes them before stages that take hours. */
+  expects?(settings: T): Expectation[]
   /** What a run that ended could not do and the next one may, in words: a pipeline then goes on with what there is. */
   unfinished?(settings: T): Promise<string | undefined>
   /** What it hands on. */

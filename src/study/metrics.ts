@@ -25,7 +25,7 @@ export interface Measured {
 export const isMeasure = (metric: Comparison['metric']): metric is Measure =>
   (measures as readonly string[]).includes(metric)
 
-/** Whether a question counts under the metric; closed by the data set's own field. */
+/** Whether a question counts under the metric; closed by answer_type. */
 const counts = (metric: Metric, { closedUnder }: Pick<VerdictRecord, 'closedUnder'>): boolean =>
   metric === 'overall' || closedUnder.answerType === (metric === 'closed')
 

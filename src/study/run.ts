@@ -5,7 +5,7 @@ import { sha256 } from '../data/files.js'
 import { lockOutput } from '../data/lock.js'
 import { DataError, DiskFullError, isAbort, LockedError, throwIfAborted } from '../errors.js'
 import { type Progress, type StageContext, silent } from '../stage/index.js'
-import { type Announced, titled } from '../stage/progress.js'
+import { titled } from '../stage/progress.js'
 import { studyFiles } from './files.js'
 import { asItStands, type Plan, type Run, stepsOf } from './plan.js'
 import { standingsOf } from './standing.js'
@@ -66,14 +66,12 @@ async function doOne(
   options: WorkOptions,
 ): Promise<'done' | 'none' | LockedError> {
   const standings = await standingsOf(root, steps)
-  const done = [...standings.values()].filter((each) => each === 'done').length
   let locked: LockedError | undefined
   for (const step of [...steps.values()].filter(({ name }) => standings.get(name) === 'ready')) {
     try {
       // Beside the folder of the step: that one the stage locks itself.
       await using _claim = await lockOutput(join(root, studyFiles.claims, step.name), 'file')
-      if (!isDone(step) && !(await readFailure(root, step)))
-        await doStep(step, { stage: step.name, number: done + 1 }, root, options)
+      if (!isDone(step) && !(await readFailure(root, step))) await doStep(step, root, options)
       return 'done'
     } catch (error) {
       if (!(error instanceof LockedError)) throw error
@@ -83,12 +81,14 @@ async function doOne(
   return locked ?? 'none'
 }
 
-async function doStep(step: Step, place: Announced, root: string, options: WorkOptions): Promise<void> {
+async function doStep(step: Step, root: string, options: WorkOptions): Promise<void> {
   const { signal, progress = silent, native } = options
   const started = performance.now()
   try {
     // What is found in the folder was cut off: its name says that the settings are these.
-    const context = { signal, progress: titled(progress, place), native, resume: true, overwrite: true }
+    const again = 'The same command'
+    const progressOf = titled(progress, { stage: step.name })
+    const context = { signal, progress: progressOf, native, resume: true, overwrite: true, again }
     const { interrupted, summary, problem } = await step.run(context)
     if (interrupted) throwIfAborted(signal)
     if (problem) throw problem

@@ -41,11 +41,21 @@ const trainerState = z.strictObject({
 export type TrainerState = z.infer<typeof trainerState>
 
 /** The inputs of a run, by their content. */
-export type Made = Required<Pick<TrainerState, 'dataSha256' | 'evalSha256' | 'modelMark' | 'initMark'>>
+export const madeSchema = trainerState
+  .pick({ dataSha256: true, evalSha256: true, modelMark: true, initMark: true })
+  .required()
+
+export type Made = z.infer<typeof madeSchema>
 
 export interface Checkpoint {
   path: string
   state: TrainerState
+}
+
+/** What a run was made of, and the file that says it. */
+interface Identified {
+  path: string
+  state: Pick<TrainerState, keyof Made | 'config'>
 }
 
 /** The part of a configuration that a resumed run must share, as `dotted.key -> value`. */
@@ -95,7 +105,7 @@ export async function findCheckpoint(output: string): Promise<Checkpoint | undef
  * A model that moved is still the same one.
  * @throws {CheckpointError} naming each key whose value differs, or what else is not as it was.
  */
-export function assertSameRun({ path, state }: Checkpoint, config: TrainConfig, now: Made): void {
+export function assertSameRun({ path, state }: Identified, config: TrainConfig, now: Made): void {
   const isSameModel = state.modelMark === now.modelMark
   assertSameSettings(path, { ...state.config, ...(isSameModel && { model: config.model }) }, config)
   const changed = (what: string): CheckpointError =>

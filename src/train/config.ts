@@ -4,8 +4,9 @@ import { coefficientNames, objectives, usedCoefficients } from '../engine/object
 import { ConfigError } from '../errors.js'
 import { nearest } from '../options.js'
 import { checkTree, configError, type Locate, readSettings, refuseUseless } from '../settings/file.js'
+import { uselessSettings } from '../settings/needs.js'
 import { describeIssues, type Problem } from '../settings/problems.js'
-import { pathsOf } from '../settings/setting.js'
+import { keyOf, pathsOf, settingsOf, setValueAt } from '../settings/setting.js'
 import { isTree, resolvePaths, type Source, type Tree } from '../settings/source.js'
 import { layOver, presetNames, readPreset } from './presets.js'
 import { shapeKeys, type TrainConfig, type TrainConfigInput, trainSettings } from './settings.js'
@@ -19,9 +20,23 @@ const pathKeys = pathsOf(trainSettings)
  */
 export async function loadTrainConfig(path: string, overrides: readonly string[] = []): Promise<TrainConfig> {
   const { tree, locate } = await readSettings(path, overrides, pathKeys)
+  if (isTree(tree.train)) {
+    const message =
+      'This is the file of a pipeline, for fire-train run. A file of one training has the keys of its section `train` at the top.'
+    throw configError([{ path: ['train'], message }], locate())
+  }
   const config = checkTrainTree(tree, locate())
   refuseUseless(trainSettings, tree, config, locate())
   return config
+}
+
+/**
+ * Reads what a run saved as config.resolved.yaml. One of an earlier version may hold settings that do nothing beside the others.
+ * @throws {ConfigError} listing every mistake.
+ */
+export async function readResolvedConfig(path: string): Promise<TrainConfig> {
+  const { tree, locate } = await readSettings(path, [], pathKeys)
+  return checkTrainTree(tree, locate())
 }
 
 /** The same checks for a configuration given as an object; relative paths are resolved against the working folder. */
@@ -29,7 +44,9 @@ export function resolveTrainConfig(input: TrainConfigInput): TrainConfig {
   const tree = structuredClone(input) as unknown
   if (!isTree(tree)) throw new ConfigError('Expected an object for the configuration')
   resolvePaths(tree, process.cwd(), pathKeys)
-  return checkTrainTree(tree, () => undefined)
+  const config = checkTrainTree(tree, () => undefined)
+  refuseUseless(trainSettings, tree, config, () => undefined)
+  return config
 }
 
 /**
@@ -57,14 +74,24 @@ export function checkTrainTree(given: Tree, locate: Locate): TrainConfig {
   const { objective, microBatchSize, lora, earlyStopping, ...rest } = parsed.data
   const { name, ...chosen } = objective
   const { scope, coefficients } = objectives[name]
-  return {
+  return withoutUseless({
     ...rest,
     // A null takes away what a preset says.
     ...(earlyStopping && { earlyStopping }),
     objective: { name, scope, ...coefficients, ...chosen },
     microBatchSize: microBatchSize ?? parsed.data.batchSize,
     lora: lora.init === null ? lora : withoutShape(lora, given),
+  })
+}
+
+/** What a preset or a pipeline says for all and does nothing here yields to the default, so that what is saved loads back. */
+function withoutUseless(config: TrainConfig): TrainConfig {
+  const result = structuredClone(config)
+  const useless = uselessSettings(trainSettings, config as unknown as Tree, config).map(({ path }) => path.join('.'))
+  for (const setting of settingsOf(trainSettings)) {
+    if (useless.includes(keyOf(setting))) setValueAt(result as unknown as Tree, setting.path, setting.default)
   }
+  return result
 }
 
 /** What `given` says of the shape is kept, and compared with the folder when a run begins; defaults and presets yield to it. */

@@ -17,9 +17,12 @@ import type { Prepared } from './types.js'
 export const reading = (scope: Scope | undefined): ObjectiveSpec => ({ name: 'fire', scope })
 
 /**
- * Evaluates with the engine of a run. What the reference says of held-out pairs is kept too, and takes nothing from the pairs that are
- * trained on: the cache never drops what it has, so held-out pairs are before others only where an evaluation comes before the
- * end of the first epoch. Then there are at least as many evaluations as epochs, and each byte saves as many passes or more. Nothing of its state changes: no gradient, no dropout, no random number. */
+ * Evaluates with the engine of a run, and changes nothing of its state: no gradient, no dropout, no random number.
+ *
+ * The reference cache keeps what the reference says of held-out pairs too, and drops nothing once it is full. Where an
+ * evaluation comes before the end of the first epoch, held-out pairs may so take the room of pairs that are trained on. No
+ * pass more is spent for it: there are then at least as many evaluations as epochs, so a byte saves as many passes or more.
+ */
 export class Evaluation {
   readonly #config: TrainConfig
   readonly #prepared: Prepared

@@ -14,13 +14,14 @@ export interface HeldOut {
 
 /**
  * Puts about this share of the images aside, with all their pairs. The content of an image decides alone: not the seed, nor the
- * other images. So runs and rounds that go on from one another hold out the same ones. Both parts keep the order of the file.
+ * other images. So runs and rounds that go on from one another hold out the same ones; but images that pairs connect go the way of
+ * the first of them by hash, which may be another one beside other pairs. Both parts keep the order of the file.
  * @throws {ConfigError} when one part would be empty.
  */
 export function splitByImage(examples: readonly Example[], share: number): { trained: Example[]; heldOut: Example[] } {
   const held = new Set(
     connected(examples)
-      .filter((group) => placeOf(group) < share)
+      .filter((group) => shareOf(group) < share)
       .flat(),
   )
   const heldOut = examples.filter((example) => held.has(example))
@@ -35,7 +36,7 @@ export function splitByImage(examples: readonly Example[], share: number): { tra
 }
 
 /** From 0 to 1, evenly: of the first of the images by hash. A pair without images stands for itself. */
-export function placeOf(group: readonly Pick<Example, 'input'>[]): number {
+export function shareOf(group: readonly Pick<Example, 'input'>[]): number {
   const [first] = group.flatMap(({ input }) => (input.images.length > 0 ? input.images : [input.id])).sort()
   return Number.parseInt(sha256(first).slice(0, 12), 16) / 16 ** 12
 }

@@ -86,6 +86,7 @@ export function evaluationRow(
 ): EvaluationRow {
   const measured = {
     ...lossMetrics(pairs, objective),
+    ...(objectives[objective.name].startsAtLn2 && { 'loss/base_error': errorOfBase(pairs) }),
     ...(kl.length > 0 && {
       'kl/forward': mean(kl, (pair) => pair.forwardKl),
       'kl/reverse': mean(kl, (pair) => pair.reverseKl),
@@ -98,6 +99,14 @@ export function evaluationRow(
     eval_runtime: context.seconds,
     eval_samples_per_second: pairs.length / context.seconds,
   }) as EvaluationRow
+}
+
+/** Standard error over the pairs of `loss/base` divided by their mean weight. */
+function errorOfBase(pairs: PairStats[]): number {
+  const weight = mean(pairs, (pair) => pair.weight)
+  const base = mean(pairs, (pair) => pair.weight * pair.base) / weight
+  const squares = mean(pairs, (pair) => ((pair.weight * (pair.base - base)) / weight) ** 2)
+  return Math.sqrt(squares / (pairs.length - 1))
 }
 
 const finite = (row: Record<string, number>): Record<string, number> =>

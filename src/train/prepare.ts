@@ -1,6 +1,7 @@
 /** Everything that happens before the first step: pairs checked, model opened, every pair tokenised, steps counted. */
 import { setImmediate } from 'node:timers/promises'
 import { featureStore } from '../data/feature-store.js'
+import { refuseMerged } from '../data/merged.js'
 import { type LoadedPairs, loadPairs, type PairCounts, type PairFailure } from '../data/pairs.js'
 import type { Pair } from '../data/records.js'
 import { defaultLora, type LoraSpec, type ObjectiveSpec, openEngine } from '../engine/engine.js'
@@ -9,6 +10,7 @@ import { ConfigError, DataError, isOfRecord, throwIfAborted } from '../errors.js
 import { Chat } from '../text/chat.js'
 import { type CollateContext, collate, type Example } from './collate.js'
 import { type HeldOut, requireMetrics, sharedImages, splitByImage } from './held-out.js'
+import { heldOutBefore } from './init-run.js'
 import { decideMemory, inputsOf, largestMicroBatches } from './memory.js'
 import { PairOrder } from './order.js'
 import { shapeKeys, type TrainConfig } from './settings.js'
@@ -46,6 +48,7 @@ export async function prepare(config: TrainConfig, options: PrepareOptions = {})
 /** The same with an engine that only plans. */
 export async function preparePlan(config: TrainConfig, options: PrepareOptions = {}): Promise<Plannable> {
   const log = options.onLog ?? (() => {})
+  if (config.lora.init !== null) await refuseMerged(config.model, config.lora.init)
   const failures: PairFailure[] = []
   const loaded = await load(config, config.data.train, failures, options)
   requirePairs(config, loaded.counts, loaded.pairs, failures)
@@ -130,7 +133,8 @@ async function holdOut(
   if (evalShare !== null) {
     const { trained, heldOut } = splitByImage(usable, evalShare)
     requireMetrics(config, heldOut)
-    return { examples: trained, heldOut: { examples: heldOut, records: byId(loaded) }, warnings: [] }
+    const warnings = await seenWarnings(config, usable, evalShare)
+    return { examples: trained, heldOut: { examples: heldOut, records: byId(loaded) }, warnings }
   }
   if (path === null) return { examples: usable, heldOut: null, warnings: [] }
   const separate = await load(config, path, failures, options)
@@ -149,6 +153,24 @@ async function holdOut(
     heldOut: { examples: evaluated, records: byId(separate) },
     warnings: [...separate.warnings, ...(shared > 0 ? [warning] : [])],
   }
+}
+
+/** Where the adapter that training goes on from may have seen what is held out now. */
+async function seenWarnings(
+  { lora: { init } }: TrainConfig,
+  usable: readonly Example[],
+  share: number,
+): Promise<string[]> {
+  if (init === null) return []
+  const where = 'data.evalShare: the adapter of lora.init may have been trained on images that are held out now'
+  if (!(await heldOutBefore(init, share))) {
+    return [
+      `${where}: no run of it is known that held out as large a share; data.eval names the same pairs for every run`,
+    ]
+  }
+  // Which of its images decides for such a pair depends on the pairs beside it.
+  if (!usable.some(({ input }) => input.images.length > 1)) return []
+  return [`${where}: there are pairs of several images; data.eval names the same pairs for every run`]
 }
 
 const byId = ({ pairs }: LoadedPairs): HeldOut['records'] => new Map(pairs.map((pair) => [pair.id, pair]))

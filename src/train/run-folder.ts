@@ -1,12 +1,21 @@
 /**
- * The folder of a run: config.resolved.yaml, metrics.jsonl, tensorboard/, report.html, checkpoints/, adapter/, best/, samples/, train.json,
+ * The folder of a run: config.resolved.yaml, inputs.json, metrics.jsonl, tensorboard/, report.html, checkpoints/, adapter/, best/, samples/, train.json,
  * failed.jsonl.
  */
 import { existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { isWithin, markFolder, removeFolder, removeTemporaries, sha256File, writeFileAtomic } from '../data/files.js'
+import {
+  isWithin,
+  markFolder,
+  readTextIfThere,
+  removeFolder,
+  removeTemporaries,
+  sha256File,
+  writeFileAtomic,
+  writeJson,
+} from '../data/files.js'
 import { asFileError, CheckpointError, ConfigError, guarded } from '../errors.js'
 import {
   assertSameRun,
@@ -16,13 +25,16 @@ import {
   fingerprint,
   listSteps,
   type Made,
+  madeSchema,
   pruneCheckpoints,
 } from './checkpoint.js'
-import { formatConfig, loadTrainConfig } from './config.js'
+import { formatConfig, readResolvedConfig } from './config.js'
 import type { TrainConfig } from './settings.js'
 
 export const runFiles = {
   config: 'config.resolved.yaml',
+  /** Hashes of what the run is made from. */
+  inputs: 'inputs.json',
   metrics: 'metrics.jsonl',
   tensorboard: 'tensorboard',
   page: 'report.html',
@@ -65,7 +77,7 @@ export async function openRunFolder(
   const made = await madeOf(config)
   const checkpoint = mode.resume ? await findCheckpoint(config.output) : undefined
   if (checkpoint) assertSameRun(checkpoint, config, made)
-  else if (mode.resume && !mode.overwrite) await assertCutOff(config, earlier)
+  else if (mode.resume && !mode.overwrite) await assertCutOff(config, made, earlier)
   const replaced = checkpoint ? [] : earlier
   refuseInputs(config, replaced)
   if (mode.resume) await removeTemporaries(config.output)
@@ -74,18 +86,23 @@ export async function openRunFolder(
 }
 
 /** @throws {CheckpointError} unless a folder without a checkpoint is what the same run left before its first one. */
-async function assertCutOff(config: TrainConfig, earlier: readonly string[]): Promise<void> {
+async function assertCutOff(config: TrainConfig, made: Made, earlier: readonly string[]): Promise<void> {
   const { output } = config
   const has = (name: string): boolean => earlier.includes(name)
-  // A kill may come between the adapter and the report: that run is none the less of these settings, or refused below.
-  if (has(runFiles.report) || (has(runFiles.adapter) && !has(runFiles.config))) {
+  // The adapter is written whole, after the last step: a kill or a full disk may come between it and the report.
+  if (has(runFiles.report) || has(runFiles.adapter)) {
     throw new CheckpointError(`${output} holds a finished run, and no checkpoint to go on from`, {
-      hint: 'Use --overwrite to start again, or another output folder.',
+      hint: has(runFiles.report)
+        ? 'Use --overwrite to start again, or another output folder.'
+        : `Its adapter is whole, only ${runFiles.report} is missing. Use the adapter, or --overwrite to train again.`,
     })
   }
   if (!has(runFiles.config)) return
   const path = join(output, runFiles.config)
-  assertSameSettings(path, fingerprint(await loadTrainConfig(path)), config)
+  const saved = fingerprint(await readResolvedConfig(path))
+  const inputs = await readInputs(output)
+  if (inputs) assertSameRun({ path, state: { ...inputs, config: saved } }, config, made)
+  else assertSameSettings(path, saved, config)
 }
 
 /** What is deleted must not be what the run starts from. */
@@ -115,8 +132,25 @@ export async function clearEarlierRun(config: TrainConfig, folder: RunFolder): P
   for (const name of folder.replaced) await removeFolder(join(config.output, name))
 }
 
-export async function writeResolvedConfig(config: TrainConfig): Promise<void> {
+/** Notes what the run is: its inputs by content, then its settings. */
+export async function writeIdentity(config: TrainConfig, { made }: RunFolder): Promise<void> {
+  await writeJson(join(config.output, runFiles.inputs), made)
   await writeFileAtomic(join(config.output, runFiles.config), formatConfig(config))
+}
+
+/** Runs of earlier versions have none. */
+async function readInputs(output: string): Promise<Made | undefined> {
+  const path = join(output, runFiles.inputs)
+  const text = await readTextIfThere(path)
+  if (text === undefined) return undefined
+  return guarded(
+    () => madeSchema.parse(JSON.parse(text)),
+    (_reason, cause) =>
+      new CheckpointError(`${path} does not say what the run was made from`, {
+        cause,
+        hint: 'Use --overwrite to start again, or another output folder.',
+      }),
+  )
 }
 
 /** An adapter as a run had it after so many optimizer steps. */

@@ -17,6 +17,10 @@ export interface RunAbout {
   config: TrainConfig
   model: ModelInfo
   totalSteps: number
+  /** As `TrainOptions.again`. */
+  again?: string
+  /** What is known to speak against its data. */
+  warnings?: readonly string[]
 }
 
 /** metrics.jsonl is the record; what else there is follows from its rows, so that a resumed run shows no step twice. */
@@ -56,6 +60,8 @@ export class RunLog {
         rows,
         about,
       )
+      // To load the code of the charts is no part of drawing, which says when the next page is due.
+      if (report) await import('./page/run-page.js')
       await log.show({ state: 'running' })
       return log
     } catch (error) {
@@ -76,7 +82,9 @@ export class RunLog {
     await this.#metrics.append(row)
     await this.#events?.append(row)
     this.#rows.push(row)
-    this.#page?.update(() => this.#draw({ state: 'running' }))
+    const draw = () => this.#draw({ state: 'running' })
+    if (measured.eval_loss === undefined) this.#page?.update(draw)
+    else this.#page?.updateSooner(draw)
   }
 
   /** Writes the page as it is now. */
@@ -85,13 +93,14 @@ export class RunLog {
     if (how.state === 'running') this.#page?.keepAlive(() => this.#draw(how))
   }
 
-  async #draw(how: Omit<Standing, 'step' | 'totalSteps'>): Promise<string> {
+  async #draw(given: Omit<Standing, 'step' | 'totalSteps'>): Promise<string> {
+    const how = { warnings: this.#about.warnings, ...given }
     // The code of the charts is large, and a run without a page does not need it.
     const { renderRunPage } = await import('./page/run-page.js')
-    const { config, model, totalSteps } = this.#about
+    const { config, model, totalSteps, again } = this.#about
     const step = this.#rows.at(-1)?.step ?? 0
     const on = { model, machine: describeMachine(), peakHostBytes: peakHostBytes() }
-    return renderRunPage({ config, on, rows: this.#rows, standing: { ...how, step, totalSteps } })
+    return renderRunPage({ config, on, rows: this.#rows, standing: { ...how, step, totalSteps }, again })
   }
 
   /** Waits until metrics.jsonl is on the disk. */

@@ -43,8 +43,8 @@ export function checkPlaceholders(
 }
 
 /**
- * The reference cache keeps this micro-batch as it was read here, once a run; an objective that reads the same finds it again.
- * Rewards and KLs of an untrained policy, read by an objective that reads all of them, whatever is trained with.
+ * Reads rewards and KLs of an untrained policy: all of them, whatever the run trains with. What the reference says of `pairs`
+ * stays in the reference cache, where an objective that reads the same finds it again.
  * @throws {SelfCheckError} naming the first pair where one is not exactly 0.
  */
 export async function checkReference(

@@ -178,7 +178,7 @@ export const trainSettings = z.strictObject({
       .meta(inputPath('Pair records to evaluate while training, never trained on, JSON Lines')),
     evalShare: z.number().gt(0).lt(1).nullable().default(null).meta({
       description:
-        'Hold out about this share of the images of data.train instead, with all their pairs: the same images in every run',
+        'Hold out about this share of the images of data.train instead, with all their pairs: the same in every run, if each pair has one image',
       rulesOut: 'eval',
     }),
     order: z.enum(orders).default('random').meta({

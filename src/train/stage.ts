@@ -1,6 +1,7 @@
 /** `train`: an adapter from pairs. */
 import { join } from 'node:path'
 import { imagesNamedIn } from '../data/named.js'
+import { refuseUnfit } from '../engine/unfit-adapter.js'
 import { TrainingError } from '../errors.js'
 import { defineStage } from '../stage/index.js'
 import { counted } from '../text/plural.js'
@@ -21,6 +22,7 @@ export const trainStage = defineStage({
     [train, heldOut].flatMap((path) =>
       path === null ? [] : [{ input: path, files: () => imagesNamedIn(path, images ?? undefined) }],
     ),
+  expects: ({ lora: { init } }) => (init === null ? [] : [{ input: init, check: () => refuseUnfit(init) }]),
   makes: ({ data, output, checkpoint }) => ({
     pairs: data.train,
     trainedOn: [data.train],
@@ -33,13 +35,14 @@ export const trainStage = defineStage({
     ),
   traces: ({ output }) => Object.values(runFiles).map((name) => join(output, name)),
   earlier: ['resume', 'overwrite'],
-  async run(config, { signal, progress, native, resume, overwrite }) {
+  async run(config, { signal, progress, native, resume, overwrite, again }) {
     const { train } = await import('./train.js')
     const report: TrainReport = await train(config, {
       stop: signal,
       native,
       resume,
       overwrite,
+      again,
       onLog: (line) => progress.log(line),
       onStart({ step, totalSteps }) {
         progress.start('', totalSteps, 'steps', step)
@@ -48,6 +51,7 @@ export const trainStage = defineStage({
         const shown = event.step % config.logEvery === 0 || event.step === event.totalSteps
         progress.update(event.step, shown ? describeStep(event) : undefined, event.metrics)
       },
+      onEvaluation: (row) => progress.evaluated?.(row),
     })
     const loss = report.last ? `, loss ${report.last.loss.toFixed(4)}` : ''
     const left = report.failures ? `, ${counted(report.pairs.failed, 'pair')} left out: ${report.failures}` : ''

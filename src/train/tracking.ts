@@ -2,10 +2,15 @@
 import { z } from 'zod'
 import { NumericError } from '../errors.js'
 import { isTree } from '../settings/source.js'
-import { type EvaluationMetric, type EvaluationRow, evaluationMetrics } from './metrics.js'
+import { type EvaluationMetric, type EvaluationRow, evaluationMetrics, type LogRow } from './metrics.js'
 import type { TrainConfig } from './settings.js'
 
-const found = z.strictObject({ step: z.number().int().positive(), value: z.number() })
+const found = z.strictObject({
+  step: z.number().int().positive(),
+  value: z.number(),
+  /** `eval_loss` of the same evaluation, which decides between equal values. */
+  loss: z.number().optional(),
+})
 
 /** A value of a metric, and the optimizer step after which it was measured. */
 export type Found = z.output<typeof found>
@@ -51,16 +56,29 @@ function isBetter(metric: EvaluationMetric, value: number | undefined, than: Fou
   return gain > minDelta
 }
 
+/** Equal values, which an accuracy over few pairs often has: the lower loss, then the later step. */
+const winsTie = (metric: EvaluationMetric, row: EvaluationRow, than: Found | null): boolean =>
+  than !== null && row[metric] === than.value && row.eval_loss <= (than.loss ?? Number.POSITIVE_INFINITY)
+
 /** The state after one more evaluation. */
 export function track(before: Tracking, row: EvaluationRow, { checkpoint, earlyStopping }: TrainConfig): Tracking {
   const { step } = row
-  const better = (metric: EvaluationMetric, than: Found | null, minDelta: number): Found | null =>
-    isBetter(metric, row[metric], than, minDelta) ? { step, value: row[metric] } : than
-  const best = checkpoint.best && better(checkpoint.best, before.best, 0)
-  const stoppingBest = earlyStopping
-    ? better(earlyStopping.metric, before.stoppingBest, earlyStopping.minDelta)
-    : before.stoppingBest
+  const bestOf = (metric: EvaluationMetric, than: Found | null): Found | null =>
+    isBetter(metric, row[metric], than, 0) || winsTie(metric, row, than)
+      ? { step, value: row[metric], loss: row.eval_loss }
+      : than
+  const best = checkpoint.best && bestOf(checkpoint.best, before.best)
+  const gains =
+    earlyStopping &&
+    isBetter(earlyStopping.metric, row[earlyStopping.metric], before.stoppingBest, earlyStopping.minDelta)
+  const stoppingBest = gains ? { step, value: row[earlyStopping.metric] } : before.stoppingBest
   return { last: row, best, stoppingBest, waited: stoppingBest?.step === step ? 0 : before.waited + 1 }
+}
+
+/** The best value of `checkpoint.best` among the rows of a run. */
+export function bestOf(rows: readonly LogRow[], config: TrainConfig): Found | null {
+  const evaluations = rows.filter((row): row is EvaluationRow => row.eval_loss !== undefined)
+  return evaluations.reduce((tracking, row) => track(tracking, row, config), nothingTracked).best
 }
 
 /** Why a run ends here, in words; `null` when it goes on. */

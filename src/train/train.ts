@@ -1,8 +1,10 @@
 /** The training run: steps, metrics, checkpoints, and leaving well when told to. */
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { writeFolderAtomic, writeJson } from '../data/files.js'
+import { hashModel, writeFolderAtomic, writeJson } from '../data/files.js'
 import { writeJsonl } from '../data/jsonl.js'
 import { lockOutput } from '../data/lock.js'
+import { readMergedFrom } from '../data/merged.js'
 import type { PairCounts } from '../data/pairs.js'
 import { averagedTokens, type ModelInfo, type StepOptions, type UpdateStats } from '../engine/engine.js'
 import { ImageCache } from '../engine/image-cache.js'
@@ -19,7 +21,7 @@ import { describeMachine, type Machine, peakHostBytes } from './machine.js'
 import { type Computed, type EvaluationMetric, type EvaluationRow, type MetricsRow, metricsRow } from './metrics.js'
 import { microBatches } from './micro-batches.js'
 import { prepare } from './prepare.js'
-import { clearEarlierRun, openRunFolder, type RunFolder, runFiles, writeResolvedConfig } from './run-folder.js'
+import { clearEarlierRun, openRunFolder, type RunFolder, runFiles, writeIdentity } from './run-folder.js'
 import { RunLog } from './run-log.js'
 import { learningRateFactor } from './schedule.js'
 import { checkPlaceholders, checkReference, isExact, startsAtReference } from './self-check.js'
@@ -49,6 +51,8 @@ export interface TrainOptions extends PrepareOptions {
   onStart?: (start: { step: number; totalSteps: number }) => void
   /** After each optimizer step. */
   onProgress?: (progress: TrainProgress) => void
+  /** After each evaluation of the held-out pairs. */
+  onEvaluation?: (row: EvaluationRow) => void
   /**
    * Go on from the newest checkpoint of the output folder. When it has none, the run starts anew, and replaces what the same run
    * left before it was cut off; a finished run is left alone, unless `overwrite` is given too.
@@ -56,6 +60,8 @@ export interface TrainOptions extends PrepareOptions {
   resume?: boolean
   /** Delete an earlier run in the output folder first. */
   overwrite?: boolean
+  /** What goes on with the run after a stop, for its page; default: `The same command with --resume`. */
+  again?: string
 }
 
 const trainKeys: Record<keyof TrainOptions, true> = {
@@ -65,8 +71,10 @@ const trainKeys: Record<keyof TrainOptions, true> = {
   native: true,
   onStart: true,
   onProgress: true,
+  onEvaluation: true,
   resume: true,
   overwrite: true,
+  again: true,
 }
 
 /** What a run came to; also written as train.json when it is complete. */
@@ -85,12 +93,16 @@ export interface TrainReport {
   init: string | null
   /** What tells that adapter from another one at its place. */
   initMark: string | null
+  /** SHA-256 of the adapter that is merged into the model, where the model's folder says so. Reports of earlier builds do not have it. */
+  mergedSha256?: string | null
   /** What the policy was compared with: the adapter of `init`, or the model without an adapter. */
   reference: 'init' | 'base'
   /** PEFT folder of the trained adapter, once the run is complete. */
   adapter: string | null
-  /** PEFT folder of the adapter with the best value of `checkpoint.best`, and that value. */
-  best: { path: string; metric: EvaluationMetric; step: number; value: number } | null
+  /** What tells it from every other one, wherever it is: SHA-256 of the folder's files. Reports of earlier builds do not have it. */
+  adapterSha256?: string | null
+  /** PEFT folder of the adapter with the best value of `checkpoint.best`, that value, and `eval_loss` beside it. */
+  best: { path: string; sha256?: string; metric: EvaluationMetric; step: number; value: number; loss?: number } | null
   /** Pairs that were evaluated and not trained on. */
   heldOut: number
   /** The last evaluation of the held-out pairs. */
@@ -147,7 +159,7 @@ export async function train(config: TrainConfig, options: TrainOptions = {}): Pr
       options.onLog?.(`no checkpoint to resume from: starting again, in place of ${folder.replaced.join(', ')}`)
     }
     await clearEarlierRun(config, folder)
-    await writeResolvedConfig(config)
+    await writeIdentity(config, folder)
     if (failures.length > 0) await writeJsonl(join(config.output, runFiles.failed), failures)
     return await new Run(config, options, folder, prepared, patience.signal).finish()
   } finally {
@@ -252,6 +264,7 @@ class Run {
   async #work(log: RunLog): Promise<TrainReport> {
     const { engine, loaded, failures, totalSteps } = this.#prepared
     const resumedFrom = this.#step
+    const merged = await readMergedFrom(this.#config.model)
     this.#options.onStart?.({ step: resumedFrom, totalSteps })
     const started = performance.now()
     while (!this.#isComplete && !this.#options.stop?.aborted) {
@@ -263,7 +276,11 @@ class Run {
     const complete = this.#isComplete
     const { output, objective, lora } = this.#config
     const metricsPath = join(output, runFiles.metrics)
-    const problem = complete ? await readVerdict(metricsPath, objective.name, startsAtReference(lora)) : null
+    const { problem, concernsBest, warnings } = complete
+      ? await readVerdict(metricsPath, objective.name, startsAtReference(lora))
+      : { problem: null, concernsBest: false, warnings: [] }
+    for (const warning of warnings) this.#options.onLog?.(`warning: ${warning}`)
+    const adapter = complete ? await this.#saveAdapter(problem) : null
     const report: TrainReport = {
       version,
       step: this.#step,
@@ -274,16 +291,18 @@ class Run {
       output,
       init: lora.init,
       initMark: this.#folder.made.initMark,
+      mergedSha256: merged?.adapterSha256 ?? null,
       reference: lora.init === null ? 'base' : lora.reference,
-      adapter: complete ? await this.#saveAdapter(problem) : null,
-      best: this.#best,
+      adapter,
+      adapterSha256: adapter && (await hashModel(adapter)),
+      best: await this.#best(concernsBest ? problem : null),
       heldOut: this.#prepared.heldOut?.examples.length ?? 0,
       evaluation: this.#tracking.last,
       checkpoint: this.#checkpoint,
       pairs: loaded.counts,
       failures: failures.length > 0 ? join(output, runFiles.failed) : null,
       problem,
-      warnings: loaded.warnings,
+      warnings: [...loaded.warnings, ...warnings],
       model: engine.info,
       machine: describeMachine(),
       seconds: (performance.now() - started) / 1000,
@@ -293,7 +312,8 @@ class Run {
       last: this.#last,
     }
     if (complete) await writeJson(join(output, runFiles.report), report)
-    await log.show({ state: complete ? 'complete' : 'stopped', problem, stoppedEarly: report.stoppedEarly })
+    const { stoppedEarly } = report
+    await log.show({ state: complete ? 'complete' : 'stopped', problem, stoppedEarly, warnings: report.warnings })
     return report
   }
 
@@ -309,8 +329,10 @@ class Run {
       this.#options.onLog?.(`resuming after step ${this.#step} from ${checkpoint.path}`)
     }
     const { engine, totalSteps } = this.#prepared
-    const about = { config: this.#config, model: engine.info, totalSteps }
-    return RunLog.open(about, checkpoint?.state.metricsBytes ?? 0)
+    const { again } = this.#options
+    const about = { config: this.#config, model: engine.info, totalSteps, again }
+    const { warnings } = this.#prepared.loaded
+    return RunLog.open({ ...about, warnings }, checkpoint?.state.metricsBytes ?? 0)
   }
 
   /** One optimizer step or one evaluation, and the checkpoint behind it. */
@@ -332,6 +354,7 @@ class Run {
     await log.append(row)
     this.#tracking = tracking
     this.#checkpoint = null
+    this.#options.onEvaluation?.(row)
     const say = this.#options.onLog ?? (() => {})
     say(`${describeEvaluation(row)}${isBest ? ', the best so far' : ''}${answers ? `; answers: ${answers}` : ''}`)
     if (this.#stopped !== null) say(`training ends after step ${this.#step}: ${this.#stopped}`)
@@ -445,10 +468,16 @@ class Run {
     })
   }
 
-  get #best(): TrainReport['best'] {
+  /** Marked with the problem where it concerns the best adapter too. */
+  async #best(problem: string | null): Promise<TrainReport['best']> {
     const { best: metric } = this.#config.checkpoint
     const { best } = this.#tracking
-    return metric && best && { path: join(this.#config.output, runFiles.best), metric, ...best }
+    if (!metric || !best) return null
+    const path = join(this.#config.output, runFiles.best)
+    // A folder that somebody deleted meanwhile must not cost the run its report.
+    if (!existsSync(path)) return { path, metric, ...best }
+    if (problem !== null) await writeJson(join(path, problemFile), { problem })
+    return { path, sha256: await hashModel(path), metric, ...best }
   }
 
   /** An adapter that is not to be used says so in its folder. */

@@ -363,7 +363,10 @@ describe('fire-train doctor and bench', () => {
     expect(found.stdout).toMatch(/engine +0\.0\.0-fake, device cpu/)
     const none = await fireTrain(['doctor', '--json'], { env: { FIRE_NATIVE_PATH: '/none.node' } })
     expect(none.code).toBe(1)
-    expect(JSON.parse(none.stdout).engine.error).toContain('tried /none.node')
+    expect(JSON.parse(none.stdout).engine).toMatchObject({
+      error: expect.stringContaining('tried /none.node'),
+      hint: expect.stringMatching(/^FIRE_NATIVE_PATH is set.* Unset it/),
+    })
   })
 
   it('puts matrix products beside the ceiling', async () => {

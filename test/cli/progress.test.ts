@@ -43,6 +43,23 @@ describe('progress', () => {
       'training: 100 steps, 90 done before\n',
       'training: 92/100 steps, 3.0 s per step, 24.0 s left\n',
     ])
+    expect(written[2]).toBe('training: 2 steps in 6.0 s, 90 done before\n')
+  })
+
+  it('gives machines the numbers of an evaluation, and the level of a warning', () => {
+    const { written, stream } = fakeStream(false)
+    const progress = titled(createProgress('json', stream), { stage: 'train' })
+    progress.start('', 4, 'steps', 2)
+    progress.evaluated?.({ step: 2, eval_loss: 0.5 })
+    progress.log('warning: 6 pairs\nleft out')
+    const lines = written.map((line) => JSON.parse(line)).map(({ time: _, ...line }) => line)
+    expect(lines.slice(1)).toEqual([
+      {
+        ...{ event: 'evaluation', stage: 'train', step: 2, total: 4, unit: 'steps' },
+        metrics: { step: 2, eval_loss: 0.5 },
+      },
+      { event: 'log', level: 'warning', message: '6 pairs\nleft out' },
+    ])
   })
 
   it('writes one JSON object a line for machines', () => {
@@ -66,7 +83,7 @@ describe('progress', () => {
     const time = '2027-01-15T08:00:00.000Z'
     const training = { stage: 'training', total: 4, unit: 'steps' }
     expect(lines.slice(0, 3)).toEqual([
-      { time, event: 'log', message: 'a note\u001b[2J of\ntwo lines' },
+      { time, event: 'log', level: 'info', message: 'a note\u001b[2J of\ntwo lines' },
       { time, event: 'start', ...training, step: 1 },
       {
         ...{ time: '2027-01-15T08:00:02.000Z', event: 'progress', ...training, step: 2, rate: 0.5, eta: 4 },

@@ -132,7 +132,7 @@ describe('corrupt for a model', () => {
     expect(made.seenSigma).toBeGreaterThan(40)
     expect(made.seenSigma).toBeLessThan(47)
     expect(report.warnings).toEqual([])
-    const plain = await world.corrupt({})
+    const plain = await world.corrupt({ overwrite: true })
     expect(plain.report.seenSigma).toBeNull()
     expect(plain.pairs[0].corrupted?.images).not.toEqual(pairs[0].corrupted?.images)
   })

@@ -111,7 +111,9 @@ describe('the mask of the concept', () => {
     const copied = await world.corrupt({ masks: world.path('copy'), out: world.path('copied') })
     expect(copied.report.sources).toEqual({ 'SLAKE: boxes': 2 })
     await world.write('copy/imgs/xmlab3/detection.json', '{"Lung": 3}')
-    await expect(world.corrupt({ masks: world.path('copy') })).rejects.toThrow('detection.json is no list')
+    await expect(world.corrupt({ masks: world.path('copy'), out: world.path('copied') })).rejects.toThrow(
+      'detection.json is no list',
+    )
   })
 
   it('is found in a folder by name, one for each view, and never by a name that two images share', async () => {
@@ -165,7 +167,7 @@ describe('a mask named after the image', () => {
     await world.write('m/set/a.json', JSON.stringify(rle(5)))
     await world.write('m/b.json', JSON.stringify(rle(6)))
     await world.write(`m/${c.sha256}.json`, JSON.stringify(rle(7)))
-    const byFolder = await world.corrupt({ masks: world.path('m') })
+    const byFolder = await world.corrupt({ masks: world.path('m'), overwrite: true })
     expect(byFolder.report).toMatchObject({ sources: { 'folder: rle': 3 }, missing: {}, warnings: [] })
     expect(await Promise.all(byFolder.pairs.map(columnOf))).toEqual([5, 6, 7])
   })
@@ -177,11 +179,12 @@ describe('a mask named after the image', () => {
     const folder = await world.corrupt({ masks: world.path('m') })
     expect(folder.report).toMatchObject({ sources: {}, missing: { noMask: { count: 2 } } })
     expect(folder.report.warnings.join()).toMatch(/names of masks are those of several images.*first: 0\.json/)
-    const manifest = await world.corrupt({ masks: await world.manifest([{ image: '0.png', mask: rle(1) }]) })
+    const named = await world.manifest([{ image: '0.png', mask: rle(1) }])
+    const manifest = await world.corrupt({ masks: named, overwrite: true })
     expect(manifest.report).toMatchObject({ sources: {}, missing: { noMask: { count: 2 } } })
     expect(manifest.report.warnings.join()).toMatch(/1 names could mean several images.*first: 0\.png/)
     const longer = [{ image: 'x/one/0.png' }, { image: 'y/one/0.png' }].map((line) => ({ ...line, mask: rle(1) }))
-    const twice = await world.corrupt({ masks: await world.manifest(longer) })
+    const twice = await world.corrupt({ masks: await world.manifest(longer), overwrite: true })
     expect(twice.report.warnings.join()).toMatch(/x\/one\/0\.png, y\/one\/0\.png \(for one\/0\.png\)/)
   })
 
@@ -239,7 +242,8 @@ describe('what was given for nothing', () => {
       world.pair('x', [{ ...image, path: 'a.png' }]),
       world.pair('y', [{ ...missing, path: 'b.png' }]),
     ])
-    expect((await world.corrupt({ masks, images: world.path('deep') })).report.warnings).toEqual([
+    const again = await world.corrupt({ masks, images: world.path('deep'), overwrite: true })
+    expect(again.report.warnings).toEqual([
       expect.stringMatching(/^1 image: no source has a mask/),
       expect.stringMatching(/^1 masks of the manifest are for .*masks\.jsonl:2$/),
     ])

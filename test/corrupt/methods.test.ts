@@ -100,11 +100,11 @@ describe('targeted noise', () => {
       }
     }
     const unturned = await world.manifest([{ image: 'turned.jpg', mask: stored }])
-    const refused = await world.corrupt({ masks: unturned })
+    const refused = await world.corrupt({ masks: unturned, overwrite: true })
     expect(refused.report.warnings[0]).toMatch(
       /^1 pair left out, .*the mask is 24 x 16, the image as displayed 16 x 24/,
     )
-    expect((await world.corrupt({ masks: unturned, resizeMasks: true })).report.failed).toBe(0)
+    expect((await world.corrupt({ masks: unturned, resizeMasks: true, overwrite: true })).report.failed).toBe(0)
   })
 })
 
@@ -143,7 +143,7 @@ describe('without a usable mask', () => {
     const { pairs, report } = await world.corrupt({ masks, fallback: 'skip' })
     expect([report.skipped, report.pairs, pairs.length]).toEqual([3, 3, 3])
     expect(pairs.every(({ corrupted }) => corrupted === undefined)).toBe(true)
-    const stopped = world.corrupt({ masks, fallback: 'error' })
+    const stopped = world.corrupt({ masks, fallback: 'error', overwrite: true })
     await expect(stopped).rejects.toBeInstanceOf(DataError)
     await expect(stopped).rejects.toThrow(/pairs\.jsonl:1: record none: no source has a mask/)
   })
@@ -156,7 +156,7 @@ describe('baselines', () => {
     const methods = ['image-noise', 'crop', 'blackout'] as const
     const hashes = new Set<string>()
     for (const method of methods) {
-      const { pairs, report } = await world.corrupt({ method, out: world.path('out') })
+      const { pairs, report } = await world.corrupt({ method, overwrite: true })
       expect(report.missing).toEqual({})
       const twin = await world.twinOf(pairs[0])
       expect([twin.width, twin.height]).toEqual([60, 40])
@@ -165,7 +165,7 @@ describe('baselines', () => {
     }
     expect(hashes.size).toBe(3)
     const masks = await world.manifest([{ image: 'a.png', mask: box }])
-    const { pairs } = await world.corrupt({ masks, method: 'lesion-blackout' })
+    const { pairs } = await world.corrupt({ masks, method: 'lesion-blackout', overwrite: true })
     const [clean, twin] = [await decodeImage(world.path('a.png')), await world.twinOf(pairs[0])]
     const expected = clean.rgb.map((value, at) => (inBox(Math.floor(at / 3) % 60, Math.floor(at / 180)) ? 0 : value))
     expect(twin.rgb).toEqual(expected)

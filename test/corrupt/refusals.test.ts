@@ -72,7 +72,9 @@ describe('hostile input', () => {
     for (const { corrupted } of pairs) expect(corrupted?.images[0].path).toMatch(/^corrupted\/[A-Za-z0-9_-]+\.png$/)
 
     const masks = await world.manifest([{ image: 'a.png', mask: '../../secret.png' }])
-    await expect(world.corrupt({ masks })).rejects.toThrow(/masks\.jsonl:1: "\.\.\/\.\.\/secret\.png" is not inside/)
+    await expect(world.corrupt({ masks, overwrite: true })).rejects.toThrow(
+      /masks\.jsonl:1: "\.\.\/\.\.\/secret\.png" is not inside/,
+    )
     // A folder around manifest and masks may be named; names stay relative to the manifest.
     await world.write('masks/x.json', JSON.stringify(box))
     await world.write('lists/masks.jsonl', '{"image": "a.png", "mask": "../masks/x.json"}\n')
@@ -82,11 +84,13 @@ describe('hostile input', () => {
     expect(report.sources).toEqual({ 'manifest: boxes': 3 })
 
     await world.write('masks.jsonl', '{"image": "a.png"}\n')
-    await expect(world.corrupt({ masks })).rejects.toThrow('masks.jsonl:1: mask: it is missing')
+    await expect(world.corrupt({ masks, overwrite: true })).rejects.toThrow('masks.jsonl:1: mask: it is missing')
     await world.pairs([world.pair('x', [image], { provenance: { masks: [box, box] } })])
-    await expect(world.corrupt()).rejects.toThrow('one mask or null for each image')
+    await expect(world.corrupt({ overwrite: true })).rejects.toThrow('one mask or null for each image')
     await world.pairs([world.pair('x', [image]), world.pair('x', [image])])
-    await expect(world.corrupt()).rejects.toThrow('pairs.jsonl:2: record x: the id is taken by line 1')
+    await expect(world.corrupt({ overwrite: true })).rejects.toThrow(
+      'pairs.jsonl:2: record x: the id is taken by line 1',
+    )
     await expect(corruptPairs({ ...world.options(), out: world.root })).rejects.toBeInstanceOf(ArgumentError)
     await world.write('a.png', 'gone')
     await world.pairs([world.pair('x', [image])])

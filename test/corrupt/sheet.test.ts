@@ -50,7 +50,7 @@ describe('the contact sheet', () => {
     expect(text).toContain('<mark class="rejected">Yes</mark> mass.')
     expect(text).toContain('<span class="tag">presence</span>')
     expect(text).toContain('How strong the noise is for a model is not known: no model was given.')
-    await world.corrupt({ sheet, sheetRows: 2, fallback: 'skip' })
+    await world.corrupt({ sheet, sheetRows: 2, fallback: 'skip', overwrite: true })
     const short = await readFile(sheet, 'utf8')
     expect(short).toContain('2 of 3 pairs')
     expect(short).toContain('no twin')

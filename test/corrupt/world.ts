@@ -67,7 +67,7 @@ export class World {
   options(more: Partial<CorruptOptions> = {}): CorruptOptions {
     const files = { pairs: this.path('pairs.jsonl'), out: this.path('out') }
     const settings = { method: 'lesion-noise', fallback: 'image-noise', maxCoverage: 0.8, seed: 0 } as const
-    return { ...files, ...settings, resizeMasks: false, sheetRows: 100, overwrite: true, ...more }
+    return { ...files, ...settings, resizeMasks: false, sheetRows: 100, ...more }
   }
 
   async corrupt(more: Partial<CorruptOptions> = {}): Promise<CorruptResult & { pairs: Pair[] }> {

@@ -124,6 +124,7 @@ describe('atomic writes', () => {
   it('types a full disk', async () => {
     const error = fileError(Object.assign(new Error('x'), { code: 'ENOSPC' }), 'writing', '/a')
     expect(error).toBeInstanceOf(DiskFullError)
+    expect(error.message).toMatch(/^writing \/a failed: the disk is full, \d+\.\d MiB are free in \/$/)
     expect((error as DiskFullError).hint).toContain('run the same command again')
     if (process.platform !== 'linux') return
     const full = await JsonlAppender.open('/dev/full')

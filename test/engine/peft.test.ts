@@ -111,7 +111,7 @@ describe.skipIf(!built)('mergeAdapter', () => {
     expect(files.filter((name) => /golden|adapter|name_map/.test(name))).toEqual([])
     expect(files.includes('model.safetensors.index.json')).toBe('shardBytes' in options)
     const adapterSha256 = await hashModel(join(model, 'adapter'))
-    expect(await readMergedFrom(merged)).toEqual({ base: family, adapterSha256 })
+    expect(await readMergedFrom(merged)).toEqual({ adapterSha256 })
     const system = { kind: 'model', name: 'merged', model: merged, adapter: null } as const
     expect(await describeSystem(system, String)).toMatchObject({ adapter: null, adapterSha256 })
   })

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest'
 // @ts-expect-error a plain script without types
 import { readGlibc } from '../../scripts/package-addon.mjs'
 import { checkTools } from '../../src/engine/build.js'
-import { packagesFor, unmetRequirement } from '../../src/engine/prebuilt.js'
+import { packagesFor, unmetRequirement, whyNoGpu } from '../../src/engine/prebuilt.js'
 import { NativeBindingError } from '../../src/errors.js'
 import { temporaryFolder } from '../fakes/world.js'
 
@@ -18,6 +18,19 @@ describe('prebuilt packages', () => {
     ])
     expect(packagesFor({ platform: 'linux', arch: 'arm64', hasGpuDriver: true })).toEqual(['@fire-train/linux-arm64'])
     expect(packagesFor({ platform: 'darwin', arch: 'arm64', hasGpuDriver: false })).toEqual([])
+  })
+
+  it('say why they see no GPU, and which one would', () => {
+    const x64 = { platform: 'linux', arch: 'x64' } as const
+    expect(whyNoGpu('@fire-train/linux-x64', { ...x64, hasGpuDriver: true })).toBe(
+      '@fire-train/linux-x64 has no GPU backend (npm install @fire-train/linux-x64-cuda)',
+    )
+    expect(whyNoGpu('@fire-train/linux-x64', { ...x64, hasGpuDriver: false })).toMatch(/^no driver of an NVIDIA GPU/)
+    const arm = { platform: 'linux', arch: 'arm64', hasGpuDriver: true } as const
+    expect(whyNoGpu('@fire-train/linux-arm64', arm)).toContain('no package with one for linux arm64')
+    // These look for themselves.
+    for (const from of ['@fire-train/linux-x64-cuda', '/clone/build/Release/fire.node'])
+      expect(whyNoGpu(from, { ...x64, hasGpuDriver: true })).toBeUndefined()
   })
 
   it.each([

@@ -92,7 +92,7 @@ train             4       0     4       3
 validation        1       1     0       1
 test              4       1     3       3
 closed by answer_type
-images: 0 stored, 0 with the content of another, 7 missing
+images: 0 stored, 0 with the content of another, 7 missing or not readable
 leakage: no image is in two splits
 note: empty_answer 1 time, first at train.json:1
 left out: 1 for language

@@ -41,6 +41,17 @@ describe('jsonl', () => {
     expect((await runImport({ kind: 'jsonl', source })).samples.map(({ id }) => id)).toEqual(['a', 'b'])
   })
 
+  it('names the field that was probably meant', async () => {
+    const csv = await sourceOf({ 'own.csv': 'id,question,anser,image\na,Normal?,Yes,a.png\n', 'a.png': 1 })
+    await expect(runImport({ kind: 'csv', source: csv })).rejects.toThrow(
+      /have id, question, anser, image; did you mean answer by "anser"\?$/,
+    )
+    const own = line({ id: 'a' }) + line({ id: 'b', answer: undefined, anser: 'Yes' })
+    const { out } = await runImport({ kind: 'jsonl', source: await sourceOf({ 'own.jsonl': own, 'a.png': 1 }) })
+    const { problems } = JSON.parse(await readFile(join(out, 'import.report.json'), 'utf8'))
+    expect(problems).toMatchObject([{ message: 'answer is missing; there is "anser": did you mean answer?' }])
+  })
+
   it('lists what it leaves out, and why', async () => {
     const source = await sourceOf({
       'own.jsonl': [

@@ -23,6 +23,33 @@ describe('LivePage', () => {
     expect(await readFile(live.path, 'utf8')).toBe('step 4')
   })
 
+  it('that takes long to draw waits before the next step, and less before an evaluation', async () => {
+    const live = new LivePage(join(await mkdtemp(join(tmpdir(), 'page-')), 'report.html'))
+    let now = 0
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => now)
+    const drawn: string[] = []
+    const draw = (name: string) => async () => {
+      drawn.push(name)
+      now += 1000
+      return name
+    }
+    try {
+      await live.write(draw('start'))
+      now += 3000
+      live.updateSooner(draw('too soon'))
+      now += 2000
+      live.update(draw('a step'))
+      live.updateSooner(draw('an evaluation'))
+      await live.settle()
+      now += 20_000
+      live.update(draw('a later step'))
+      await live.settle()
+      expect(drawn).toEqual(['start', 'an evaluation', 'a later step'])
+    } finally {
+      clock.mockRestore()
+    }
+  })
+
   it('is kept alive through a long step, until it is told what is last', async () => {
     const live = new LivePage(join(await mkdtemp(join(tmpdir(), 'page-')), 'report.html'))
     let drawn = 0

@@ -20,7 +20,8 @@ beforeEach(async () => {
 function stage(name: string, file = `${name}.out`): PlannedStage {
   const out = join(root, file)
   return {
-    ...{ name, inputs: [], reads: [], identity: { letters }, outputs: [out], traces: [out], makes: {} },
+    ...{ name, folder: join(root, name), inputs: [], given: [], expects: [], reads: [] },
+    ...{ identity: { letters }, outputs: [out], traces: [out], makes: {} },
     async run(context) {
       context.progress.start('', 40, 'letters')
       context.progress.update(10, 'half & half')

@@ -289,6 +289,37 @@ describe('a pipeline', () => {
     expect(error.message).toMatch(/wrong\.yaml(:\d+)?: /)
   })
 
+  it.each<[string, object, RegExp]>([
+    [
+      'masks of a later stage',
+      { corrupt: { pairs: 'pairs.jsonl', masks: 'maks.jsonl' } },
+      /ahead\.yaml:\d+: corrupt\.masks is .*maks\.jsonl, which is not/,
+    ],
+    [
+      'held-out pairs',
+      { train: { data: { train: 'pairs.jsonl', eval: 'no.jsonl' } } },
+      /train\.data\.eval is .*no\.jsonl/,
+    ],
+    [
+      'an adapter to start from',
+      { train: { ...base.train, lora: { init: 'nothere' } } },
+      /train\.lora\.init is .*nothere/,
+    ],
+    ['a folder of images', { evaluate: { ...base.evaluate, images: 'imgaes' } }, /evaluate\.images is .*imgaes/],
+    ['a model', { model: 'modle' }, /ahead\.yaml:\d+: sample\.model is .*modle, which is not there$/],
+    ['a split', { sample: { ...base.sample, split: 'trian' } }, /^Stage sample: .*holds no sample of split "trian"/],
+    [
+      'a split of a later stage',
+      { evaluate: { ...base.evaluate, split: 'tset' } },
+      /^Stage evaluate: .*no sample of split "tset"/,
+    ],
+  ])('misses %s before the first stage, in a dry run too', async (_, changes, message) => {
+    const path = await write('ahead', changes)
+    await expect(run(path)).rejects.toThrow(message)
+    await expect(loadPipeline(path).then((pipeline) => planPipeline(pipeline))).rejects.toThrow(message)
+    expect(existsSync(join(world.root, 'ahead', 'pipeline.json'))).toBe(false)
+  })
+
   it('refuses a stage that would start from what it makes, before that is moved', async () => {
     const folder = join(world.root, 'own-input')
     const adapter = join(folder, 'train', 'adapter')
@@ -330,6 +361,9 @@ describe('a pipeline', () => {
     const code = await new Promise((resolve) => child.on('close', resolve))
     expect(code).toBe(130)
     expect(stderr).toContain('stopped in stage train; what was finished is kept in ')
+    // The command of the pipeline has no --resume.
+    const page = await readFile(join(world.root, 'stopped', 'train', 'report.html'), 'utf8')
+    expect(page).toContain('<p>The same command goes on from the newest checkpoint')
     expect(await run(path)).toMatchObject([
       ['sample', null],
       ['train', 'it was cut off'],

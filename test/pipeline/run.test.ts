@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { appendFile, mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, it } from 'vitest'
-import { DiskFullError, FileError, LockedError } from '../../src/errors.js'
+import { ConfigError, DataError, DiskFullError, FileError, LockedError } from '../../src/errors.js'
 import { Hashes } from '../../src/pipeline/hashes.js'
 import { type PipelineReport, type PlannedStage, planPipeline, runPipeline } from '../../src/pipeline/index.js'
 import type { StageContext } from '../../src/stage/index.js'
@@ -27,9 +27,13 @@ const at = (name: string): string => join(root, name)
 
 /** Copies its input, letters upper case where its setting is even. */
 function copy(name: string, from: string): PlannedStage {
+  const input = { setting: String(settings[`${name} from`] ?? 'from'), path: at(from) }
   return {
     name,
-    inputs: [{ setting: String(settings[`${name} from`] ?? 'from'), path: at(from) }],
+    folder: at(name),
+    inputs: [input],
+    given: [{ ...input, place: `p.yaml:${name}` }],
+    expects: [],
     reads: [],
     identity: { letters: settings[name] },
     outputs: [at(`${name}.out`)],
@@ -55,6 +59,39 @@ async function run(signal?: AbortSignal): Promise<PipelineReport> {
   const stages = [copy('one', 'source'), copy('two', 'one.out')]
   return runPipeline({ output: root, stages }, { signal, progress })
 }
+
+describe('what no stage makes', () => {
+  it('is missed before the first stage runs, and in the plan, all of it at once', async () => {
+    const stages = [copy('one', 'source'), copy('two', 'sorce'), copy('three', 'two.out'), copy('four', 'gone')]
+    const lines = [`p.yaml:two: two.from is ${at('sorce')}, which is not there`]
+    lines.push(`p.yaml:four: four.from is ${at('gone')}, which is not there`)
+    ran = []
+    for (const work of [() => runPipeline({ output: root, stages }), () => planPipeline({ output: root, stages })]) {
+      await expect(work()).rejects.toThrow(
+        expect.objectContaining({ code: new ConfigError('').code, message: lines.join('\n') }),
+      )
+    }
+    expect(ran).toEqual([])
+  })
+
+  it('is looked into as soon as it is there: after the stage that makes it, before the next', async () => {
+    const three = copy('three', 'one.out')
+    const check = async (): Promise<void> => {
+      throw new DataError('no split tset')
+    }
+    const stages = [
+      copy('one', 'source'),
+      copy('two', 'one.out'),
+      { ...three, expects: [{ input: at('one.out'), check }] },
+    ]
+    ran = []
+    expect(await planPipeline({ output: root, stages })).toHaveLength(3)
+    await expect(runPipeline({ output: root, stages })).rejects.toThrow(/^Stage three: no split tset$/)
+    expect(ran).toEqual(['one'])
+    // What is there and stays is looked into by the plan too.
+    await expect(planPipeline({ output: root, stages })).rejects.toThrow(/^Stage three: no split tset$/)
+  })
+})
 
 describe('a signal', () => {
   it('does not hide an error that is no abort, such as a full disk', async () => {

@@ -10,9 +10,9 @@ import type { SampleSettings } from '../../src/sample/settings.js'
 
 /** The parts of a page that has them all, in order. */
 export const sectionTitles = [
+  'Rounds',
   'The method',
   'Accuracy on the held-out questions',
-  'Rounds',
   'Training',
   'With the lesion hidden',
   'From answers to pairs',

@@ -1,14 +1,18 @@
 import { parseHTML } from 'linkedom'
 import { describe, expect, it } from 'vitest'
+import { describeRounds } from '../../src/cli/commands/demo.js'
 import { hiddenResults } from '../../src/evaluate/hidden.js'
 import { escapeHtml, html } from '../../src/page/html.js'
 import { points } from '../../src/page/numbers.js'
 import { maskOutline } from '../../src/page/picture.js'
+import type { PairReport } from '../../src/pairs/index.js'
+import { describeRun, summarise, type Training } from '../../src/report/describe.js'
 import { conclusion } from '../../src/report/hidden-section.js'
 import { renderReport } from '../../src/report/index.js'
 import { highlight } from '../../src/report/pairs-section.js'
 import { headline, readable } from '../../src/report/words.js'
 import { counted } from '../../src/text/plural.js'
+import { resolveTrainConfig } from '../../src/train/config.js'
 import { answers, compared, reportData, sectionTitles } from './fixture.js'
 
 const HOSTILE = `"'><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>&amp;\u0000\ud800</style></pre>`
@@ -85,6 +89,42 @@ describe('renderReport', () => {
     )
     expect([...document.querySelectorAll('h2')].map((heading) => heading.textContent)).toEqual(['What was run'])
     expect(document.querySelectorAll('table, details, .headline')).toHaveLength(0)
+  })
+})
+
+describe('what a page says at its top', () => {
+  const made = { statistics: { answers: 114, byOrigin: { repaired: 60, counterfactual: 19 } } } as unknown as PairReport
+  const training = {
+    config: resolveTrainConfig({ model: '/m', data: { train: '/p' }, output: '/o', seed: 2000, objective: {} }),
+    report: { pairs: { kept: 79 }, heldOut: 0, model: { weightDTypes: ['f32'] }, machine: {}, peakHostBytes: 0 },
+  } as unknown as Training
+  const found = { pairs: [], made, training, evaluation: null }
+
+  it('is of one training', () => {
+    const once = { ...found, rounds: [] }
+    expect(summarise(once)[0]).toMatch(/^The model’s own 114 answers were judged: 60 wrong/)
+    expect(summarise(once)[1]).toMatch(/^An adapter was trained on 79 pairs/)
+    expect(describeRun(once)).toContainEqual(['Seed', '2000'])
+  })
+
+  it('names the round that it is about', () => {
+    const thrice = { ...found, rounds: ['round-1', 'round-2', 'round-3'] }
+    expect(summarise(thrice)).toEqual([
+      expect.stringMatching(/^Training went through 3 rounds\. .* is of the last, round-3/),
+      expect.stringMatching(/^With the adapter of round-2 the model gave 114 answers, which were judged: 60 wrong/),
+      expect.stringMatching(/^In round-3 the adapter was trained further, on 79 pairs/),
+    ])
+    expect(describeRun(thrice)).toContainEqual(['Seed of round-3', '2000'])
+  })
+
+  it('and the demo’s table, which takes questions as independent and says so', async () => {
+    const { rounds } = reportData()
+    const text = await describeRounds(rounds as NonNullable<typeof rounds>)
+    const table = text.indexOf('difference [95 %]')
+    expect(text.indexOf('take the questions as independent')).toBeGreaterThan(table)
+    expect(text.trimEnd().split('\n').at(-1)).toBe(
+      `${headline(rounds as NonNullable<typeof rounds>).title}: ${headline(rounds as NonNullable<typeof rounds>).detail}`,
+    )
   })
 })
 

@@ -136,9 +136,12 @@ describe('report of several runs', () => {
     expect(said.stderr).toContain('rounds has no place in a comparison of runs')
     said.stderr = ''
     expect(await runCli(['report', root, '--out', out, '--quiet'], io)).toBe(1)
-    expect(said.stderr).toContain(join(root, 'metrics.jsonl'))
+    expect(said.stderr).toContain(`${root} is no training run: it has no metrics.jsonl`)
     said.stderr = ''
     expect(await runCli(['report', '--metrics', 'm.jsonl', '--quiet'], io)).toBe(2)
     expect(said.stderr).toContain('out')
+    said.stderr = ''
+    expect(await runCli(['report', '--quiet'], io)).toBe(2)
+    expect(said.stderr).toContain('No run is named: give the folders of training runs')
   })
 })

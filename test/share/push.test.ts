@@ -1,19 +1,22 @@
 /** `fire-train push`: what it shows, what it sends, what it says of a run, and what it keeps to itself. */
-import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse, stringify } from 'yaml'
 import { hashModel } from '../../src/data/files.js'
 import { writeMergedFrom } from '../../src/data/merged.js'
+import type { ModelInfo } from '../../src/engine/engine.js'
 import { evaluateStage } from '../../src/evaluate/stage.js'
 import { loadPipeline, runPipeline } from '../../src/pipeline/index.js'
+import { modelCard } from '../../src/share/card.js'
 import { planShipment } from '../../src/share/push.js'
+import { readAbout } from '../../src/share/run.js'
 import { silent } from '../../src/stage/progress.js'
 import { checkSettings } from '../../src/stage/stage.js'
 import { counted } from '../../src/text/plural.js'
 import type { Example } from '../../src/train/collate.js'
 import { resolveTrainConfig } from '../../src/train/config.js'
-import { placeOf } from '../../src/train/held-out.js'
+import { shareOf } from '../../src/train/held-out.js'
 import { train } from '../../src/train/train.js'
 import { runCommand } from '../command.js'
 import { fakeNative, type World, writeWorld } from '../fakes/world.js'
@@ -111,7 +114,7 @@ describe('the card', () => {
   it('is of the best adapter where the run kept one, with the steps and the pairs behind it', async () => {
     const output = join(world.root, 'best-run')
     const images = new Set(world.records.map(({ images: [{ sha256 }] }) => sha256))
-    const places = [...images].map((image) => placeOf([{ input: { images: [image] } } as Example]))
+    const places = [...images].map((image) => shareOf([{ input: { images: [image] } } as Example]))
     const [first, second] = places.sort((a, b) => a - b)
     const settings = {
       ...{ model: world.model, output, batchSize: 4, epochs: 2, evalEvery: 1, seed: 1 },
@@ -162,7 +165,41 @@ describe('the card', () => {
     const { card: alone } = await plan({ folder: output })
     await writeFile(config, own)
     expect(alone).toContain(`- ${12 - report.heldOut} pairs of 12 were used.`)
-    expect(alone).toContain('- Training began with another adapter; what that one was trained on is not known here')
+    expect(alone).toContain(
+      '- Training began with another adapter, loaded or merged into the model; what that one was trained on is not known',
+    )
+  })
+
+  it('knows adapters of the run that were moved, merged or deleted since', async () => {
+    const output = join(world.root, 'tidied')
+    const settings = {
+      ...{ model: world.model, output, batchSize: 4, epochs: 1, evalEvery: 1 },
+      data: { train: world.pairs, eval: world.pairs },
+      checkpoint: { best: 'eval_logps/chosen' },
+    } as const
+    await train(resolveTrainConfig(settings), { native: fakeNative() })
+    const last = join(output, 'adapter')
+    const card = (await plan({ folder: last })).card
+    await rm(join(output, 'best'), { recursive: true })
+    expect((await plan({ folder: last })).card).toBe(card)
+
+    const merged = join(world.root, 'tidied-merged')
+    await cp(world.model, merged, { recursive: true })
+    await writeFile(join(merged, 'model.safetensors'), '')
+    await writeMergedFrom(merged, { adapterSha256: await hashModel(last) })
+    const moved = join(world.root, 'moved')
+    await rename(last, moved)
+    expect((await plan({ folder: moved, run: output })).card).toBe(card)
+    expect((await plan({ folder: merged, run: output })).card).toContain('- 12 pairs of 12 were used.')
+
+    // A report of an earlier build has no hashes: what is gone cannot be known again.
+    const path = join(output, 'train.json')
+    const report = JSON.parse(await readFile(path, 'utf8'))
+    const { sha256: _, ...best } = report.best
+    await writeFile(path, JSON.stringify({ ...report, adapterSha256: undefined, best }))
+    await expect(plan({ folder: moved, run: output })).rejects.toThrow(
+      `the run ${output} has another: ${join(output, 'best')}, now gone, ${last}, now gone`,
+    )
   })
 
   it('has numbers of the adapter that is sent and of its baseline, and of no other', async () => {
@@ -183,12 +220,29 @@ describe('the card', () => {
       message: `The evaluation ${folder} is of ${sent} with SHA-256 ${other.about.adapterSha256}, not of ${sent} with SHA-256 ${tuned.about.adapterSha256}`,
       hint: expect.stringContaining('evaluate --adapter'),
     })
-    await writeFile(path, JSON.stringify({ ...results, systems: [base] }))
-    await expect(plan({ evaluation: folder })).rejects.toThrow(`${folder} is of no adapter, not of ${sent}`)
+    // What a server answered with is not known, whoever started it.
+    const about = { kind: 'server', model: 'tuned', url: 'http://localhost:8000/v1' }
+    await writeFile(path, JSON.stringify({ ...results, systems: [base, { ...tuned, name: 'served', about }] }))
+    await expect(plan({ evaluation: folder })).rejects.toThrow(
+      `${folder} has no adapter with a hash, so nothing shows that it is of ${sent} with SHA-256 ${tuned.about.adapterSha256}; its systems: base (model), served (server)`,
+    )
   })
 
   it('says that nothing is known of an accuracy that was not measured', async () => {
     expect((await plan()).card).toContain('nothing is known of its accuracy')
+  })
+
+  it('sets counts apart from what they count, and rounds what 32 bits made of a setting', async () => {
+    const about = await readAbout({ kind: 'adapter', folder: join(run, 'adapter') }, undefined, evaluation)
+    const { training, pairs } = about
+    const lora = { ...training.report.model.lora, rank: 3, dropout: Math.fround(0.05) }
+    const report = { ...training.report, model: { ...training.report.model, lora } as ModelInfo }
+    const twins = { 'lesion-noise, σ 45': 259, 'image-noise, σ 12': 20 }
+    const changed = { ...about, training: { ...training, report }, pairs: pairs && { ...pairs, twins } }
+    const card = modelCard({ kind: 'adapter' }, changed, { repo, baseModel: 'clinic/base' })
+    expect(card).toContain('- Images with the evidence hidden: lesion-noise, σ 45 (259); image-noise, σ 12 (20).')
+    expect(card).toMatch(/^\| LoRA .* dropout 0\.05 \|$/m)
+    expect(card).toContain('by answer\\_type, as the data set says, else by the rule of the import |')
   })
 
   it('is the one that is given instead', async () => {
@@ -216,7 +270,7 @@ describe('a merged model', () => {
   it('goes with what loaders read, and without the rest', async () => {
     const folder = join(world.root, 'merged')
     await cp(world.model, folder, { recursive: true })
-    await writeMergedFrom(folder, { base: 'model', adapterSha256: await hashModel(join(run, 'adapter')) })
+    await writeMergedFrom(folder, { adapterSha256: await hashModel(join(run, 'adapter')) })
     for (const name of ['model.safetensors', 'chat_template.jinja', 'README.md', 'notes.txt', 'LICENSE']) {
       await writeFile(join(folder, name), name)
     }
@@ -233,6 +287,27 @@ describe('a merged model', () => {
     expect((await plan({ folder, run, evaluation })).card).toContain('| All questions | ')
   })
 
+  it('that was trained on is counted as something that is not known', async () => {
+    const base = join(world.root, 'merged-base')
+    await cp(world.model, base, { recursive: true })
+    await writeMergedFrom(base, { adapterSha256: await hashModel(join(run, 'adapter')) })
+    const output = join(world.root, 'on-merged')
+    const settings = { model: base, output, data: { train: world.pairs }, maxSteps: 1 }
+    await train(resolveTrainConfig(settings), { native: fakeNative() })
+    const said = '- Training began with another adapter, loaded or merged into the model; what that one was trained on'
+    const { card } = await plan({ folder: output })
+    expect(card).toContain(said)
+    // It is the run that knows, not a folder that may be another by now; reports of earlier builds do not have it.
+    await rm(join(base, 'fire-train.merge.json'))
+    expect((await plan({ folder: output })).card).toBe(card)
+    const path = join(output, 'train.json')
+    const report = JSON.parse(await readFile(path, 'utf8'))
+    await writeFile(path, JSON.stringify({ ...report, mergedSha256: undefined }))
+    expect((await plan({ folder: output })).card).not.toContain(said)
+    await writeMergedFrom(base, { adapterSha256: report.mergedSha256 })
+    expect((await plan({ folder: output })).card).toBe(card)
+  })
+
   it('is of the run that made its adapter, or is refused', async () => {
     const folder = join(world.root, 'merged-other')
     await cp(world.model, folder, { recursive: true })
@@ -243,7 +318,7 @@ describe('a merged model', () => {
       hint: expect.stringContaining('Merge again'),
     })
     const adapterSha256 = 'f'.repeat(64)
-    await writeMergedFrom(folder, { base: 'model', adapterSha256 })
+    await writeMergedFrom(folder, { adapterSha256 })
     const own = join(run, 'adapter')
     await expect(plan({ folder, run })).rejects.toThrow(
       `${folder} has an adapter with SHA-256 ${adapterSha256}, and the run ${run} has another: ${own} with SHA-256 ${await hashModel(own)}`,
@@ -267,6 +342,9 @@ describe('push', () => {
     const folder = join(world.root, 'neither')
     await mkdir(folder)
     await expect(plan({ folder })).rejects.toThrow(/neither an adapter nor a model folder/)
+    await expect(plan({ folder: join(world.root, 'out') })).rejects.toMatchObject({
+      hint: `It holds training runs. Name one: ${run}`,
+    })
     const problem = join(run, 'adapter', 'problem.json')
     await writeFile(problem, '{"problem": "its loss diverged"}')
     await expect(plan()).rejects.toThrow(/is not to be used: its loss diverged/)

@@ -50,7 +50,8 @@ TEST("gpu memory: weights are one block, and what a run takes is what a plan say
       const size_t before = simt::allocated_bytes();
       std::optional<Engine> engine;
       const cuda::Counters opened = counted([&] { engine.emplace(spec); });
-      const uint64_t workspace = 1, weights = 1, adapters = dtype == ComputeType::bf16 ? 4 : 2;  // two, and their shadows
+      const uint64_t workspace = 1, weights = 1,
+                     adapters = dtype == ComputeType::bf16 ? 4 : 2;  // two, and their shadows
       CHECK(opened.allocations == workspace + weights + adapters && opened.releases == 0);
 
       Problem problem(*engine, false);

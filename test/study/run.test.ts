@@ -13,6 +13,8 @@ let file: string
 let whole: Record<string, string>
 let wholeMs: number
 let wholeFolder: string
+/** Its lines for machines. */
+let wholeLog: Record<string, unknown>[]
 
 const study = (out: string, ...flags: string[]): Promise<Outcome> => runCommand(['study', file, '--out', out, ...flags])
 
@@ -34,8 +36,12 @@ beforeAll(async () => {
   file = await writeStudy()
   const out = await newFolder()
   const started = performance.now()
-  const outcome = await study(out)
+  const outcome = await study(out, '--log', 'json')
   expect(outcome).toMatchObject({ code: 0 })
+  wholeLog = outcome.stderr
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line))
   wholeMs = performance.now() - started
   wholeFolder = out
   whole = await resultsIn(out)
@@ -52,6 +58,12 @@ describe('a study', () => {
     expect(arms.map(({ seeds }) => seeds[0].groups?.overall.count)).toEqual(
       Array(4).fill(arms[0].seeds[0].groups?.overall.count),
     )
+  })
+
+  it('names its steps for machines, and gives them no number: two workers would give one number to two steps', () => {
+    const started = wholeLog.filter(({ event }) => event === 'start')
+    expect(new Set(started.map(({ stage }) => String(stage).split('-')[0])).size).toBeGreaterThan(2)
+    for (const line of started) expect(line).not.toHaveProperty('stageNumber')
   })
 
   it('is the same after being killed again and again', { timeout: 180_000 }, async () => {

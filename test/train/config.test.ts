@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { objectiveNames, objectives } from '../../src/engine/objectives.js'
 import { ConfigError, FileError } from '../../src/errors.js'
-import { formatConfig, loadTrainConfig, resolveTrainConfig } from '../../src/train/config.js'
+import { formatConfig, loadTrainConfig, readResolvedConfig, resolveTrainConfig } from '../../src/train/config.js'
 import { temporaryFolder } from '../fakes/world.js'
 
 let folder: string
@@ -15,12 +15,14 @@ beforeAll(async () => {
 
 const minimal = 'model: model\ndata:\n  train: pairs.jsonl\noutput: run\n'
 
-async function load(text: string, set: string[] = []) {
+async function file(text: string): Promise<string> {
   files += 1
   const path = join(folder, `${files}.yaml`)
   await writeFile(path, text)
-  return loadTrainConfig(path, set)
+  return path
 }
+
+const load = async (text: string, set: string[] = []) => loadTrainConfig(await file(text), set)
 
 async function complaint(text: string, set: string[] = []): Promise<string> {
   const error = await load(text, set).catch((failure) => failure)
@@ -75,6 +77,21 @@ describe('loadTrainConfig', () => {
       const config = await load(minimal, [`objective.name=${name}`, 'optimizer.lr=3e-5'])
       expect(await load(formatConfig(config))).toEqual(config)
     }
+  })
+
+  it('loads what it prints where a pipeline said what does nothing here', async () => {
+    const config = await readResolvedConfig(await file(`${minimal}featureStoreSize: 100\n`))
+    expect(config.featureStoreSize).toBe(4096)
+    expect(await load(formatConfig(config))).toEqual(config)
+    // As a version before wrote it.
+    const old = await file(formatConfig({ ...config, featureStoreSize: 100 }))
+    expect(await readResolvedConfig(old)).toEqual(config)
+    await expect(loadTrainConfig(old)).rejects.toThrow(/featureStoreSize has no effect without featureStore/)
+  })
+
+  it('refuses what does nothing in an object too', () => {
+    const given = { model: 'm', data: { train: 'p' }, output: 'o', objective: {}, lora: { reference: 'base' } } as const
+    expect(() => resolveTrainConfig(given)).toThrow(/lora\.reference has no effect without lora\.init/)
   })
 
   it('gives every objective its own published coefficients, under a preset too', async () => {
@@ -174,6 +191,10 @@ describe('mistakes in a configuration', () => {
     expect(await complaint(minimal, ['optimizer.lr'])).toContain('expected KEY=VALUE')
     expect(await complaint(minimal, ['model.x=1'])).toContain('holds a value')
     await mkdir(join(folder, 'sub'), { recursive: true })
+    expect(await complaint('model: m\n data: x\n')).toMatch(/\.yaml:\d: the next line is indented below a key/)
+    expect(await complaint('train:\n  batchSize: 4\n')).toMatch(
+      /yaml:\d: This is the file of a pipeline, for fire-train run/,
+    )
     await expect(loadTrainConfig(join(folder, 'none.yaml'))).rejects.toThrow(/no such file/)
     await expect(loadTrainConfig(join(folder, 'sub'))).rejects.toThrow(FileError)
   })

@@ -3,12 +3,13 @@ import { existsSync } from 'node:fs'
 import { cp, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { sha256 } from '../../src/data/files.js'
 import type { Pair } from '../../src/data/records.js'
+import { refuseUnfit } from '../../src/engine/unfit-adapter.js'
 import { CheckpointError, ConfigError, DataError, SelfCheckError } from '../../src/errors.js'
 import type { Example } from '../../src/train/collate.js'
 import { formatConfig, resolveTrainConfig } from '../../src/train/config.js'
-import { placeOf, splitByImage } from '../../src/train/held-out.js'
+import { shareOf } from '../../src/train/held-out.js'
+import type { EvaluationRow } from '../../src/train/metrics.js'
 import { planTraining } from '../../src/train/plan.js'
 import type { TrainConfig, TrainConfigInput } from '../../src/train/settings.js'
 import { type TrainOptions, train } from '../../src/train/train.js'
@@ -64,8 +65,11 @@ describe('evaluation while training', () => {
   it('writes rows under the names of TRL, every evalEvery steps and at the end, and changes nothing of the training', async () => {
     const settings = config('evaluated')
     const lines: string[] = []
-    const report = await run(settings, { onLog: (line) => lines.push(line) })
+    const told: EvaluationRow[] = []
+    const onEvaluation = (row: EvaluationRow) => told.push(row)
+    const report = await run(settings, { onLog: (line) => lines.push(line), onEvaluation })
     const rows = await evaluationsOf(settings)
+    expect(told.map(({ step, eval_loss }) => [step, eval_loss])).toEqual(rows.map((row) => [row.step, row.eval_loss]))
     expect(rows.map(({ step }) => step)).toEqual([2, 4, 6, 8, 10, 12])
     for (const key of [
       'eval_loss/base',
@@ -120,7 +124,7 @@ describe('evaluation while training', () => {
       images: [images[index % 5]],
       corrupted: undefined,
     }))
-    const places = images.map(({ sha256 }) => [placeOf([{ input: { images: [sha256] } } as Example]), sha256] as const)
+    const places = images.map(({ sha256 }) => [shareOf([{ input: { images: [sha256] } } as Example]), sha256] as const)
     const [first, second, third] = places.sort(([a], [b]) => a - b)
     const held = [first[1], second[1]]
     const split = async (output: string, seed: number, of: typeof records) => {
@@ -136,20 +140,6 @@ describe('evaluation while training', () => {
     await split('split-1', 1, records)
     await split('split-1001', 1001, records)
     await split('split-fewer', 1, records.slice(4))
-  })
-
-  it('holds out about the share of many images, and the same image beside any other', () => {
-    const example = (...names: string[]) => ({ input: { id: names.join(), images: names.map(sha256) } }) as Example
-    const many = Array.from({ length: 2000 }, (_, i) => example(`image ${i}`))
-    const { heldOut, trained } = splitByImage(many, 0.1)
-    // Three standard deviations of a draw.
-    expect(Math.abs(heldOut.length - 200)).toBeLessThan(3 * Math.sqrt(2000 * 0.1 * 0.9))
-    expect(splitByImage(many.slice(700), 0.1).heldOut).toEqual(heldOut.filter((each) => many.indexOf(each) >= 700))
-    expect(splitByImage(many, 0.3).heldOut).toEqual(expect.arrayContaining(heldOut))
-    const both = { input: { id: 'both', images: [...heldOut[0].input.images, ...trained[0].input.images] } } as Example
-    const joined = splitByImage([...many, both], 0.1)
-    expect(joined.heldOut.includes(heldOut[0])).toBe(joined.heldOut.includes(both))
-    expect(joined.heldOut.includes(trained[0])).toBe(joined.heldOut.includes(both))
   })
 
   it('refuses a share that cannot be held out, and a metric without a value', async () => {
@@ -254,6 +244,27 @@ describe('early stopping and the best adapter', () => {
     expect(await weightsOf({ ...same, output: join(same.output, 'checkpoints', 'step-2') })).toBe(
       await weightsOf(settings, 'best'),
     )
+  })
+
+  it('fails where no evaluation is better than the untrained model, and marks both adapters', async () => {
+    const settings = stopping('worse', { earlyStopping: null, optimizer: { lr: 0.5 } })
+    const report = await run(settings)
+    expect(report.problem).toMatch(/^training made the held-out pairs worse: .* after step 12, and ln 2/)
+    for (const name of ['adapter', 'best']) {
+      await expect(refuseUnfit(join(settings.output, name))).rejects.toThrow(/is not to be used: training made/)
+    }
+    const { problem } = JSON.parse(await readFile(join(settings.output, 'train.json'), 'utf8'))
+    expect(problem).toBe(report.problem)
+    expect(await readFile(join(settings.output, 'report.html'), 'utf8')).toContain(report.problem)
+  })
+
+  it('warns in train.json and on the page where nothing was gained', async () => {
+    const settings = stopping('nothing-gained', { earlyStopping: null, optimizer: { lr: 0 } })
+    const { problem, warnings } = await run(settings)
+    expect(problem).toBeNull()
+    const said = warnings.filter((warning) => warning.startsWith('no evaluation of the held-out pairs is better'))
+    expect(said).toHaveLength(1)
+    expect(await readFile(join(settings.output, 'report.html'), 'utf8')).toContain(`Warning: ${said[0]}`)
   })
 
   it('knows for each metric which way is better', async () => {

@@ -50,6 +50,30 @@ describe('the page of a run', () => {
     }
   })
 
+  it('says what goes on with the run after a stop, in the words of whoever started it', () => {
+    for (const state of ['running', 'stopped'] as const) {
+      const data = { config, on, rows: [row(3)], standing: { state, step: 3, totalSteps: 40 } }
+      const said = (again?: string) => textOf(parseHTML(renderRunPage({ ...data, again })).document, '.standing')
+      const how = 'goes on from the newest checkpoint; without one it starts anew.'
+      expect(said()).toContain(`The same command with --resume ${how}`)
+      expect(said('The same command')).toContain(`The same command ${how}`)
+    }
+  })
+
+  it('says what to know of its data, and which step best/ is of', () => {
+    const settings = resolveTrainConfig({
+      ...{ model: '/m', data: { train: '/p.jsonl', evalShare: 0.2 }, output: '/out', objective: {} },
+      ...{ evalEvery: 8, checkpoint: { best: 'eval_loss' } },
+    })
+    const rows = [{ ...row(8), eval_loss: 0.61237 }, row(9), { ...row(16), eval_loss: 0.7 }]
+    const warnings = ['6 of 20 pairs <left out>']
+    const standing = { state: 'running', step: 16, totalSteps: 40, warnings } as const
+    const { document } = parseHTML(renderRunPage({ config: settings, on, rows, standing }))
+    expect(textOf(document, '.warning')).toBe('Warning: 6 of 20 pairs <left out>')
+    expect(textOf(document, 'dl')).toContain('Best adapterbest/, of step 8: eval_loss 0.6124')
+    expect(textOf(pageOf({}, rows).document, 'dl')).not.toContain('Best adapter')
+  })
+
   it('has nothing to draw before the first step', () => {
     const { page, document } = pageOf({}, [])
     expect(document.querySelector('svg')).toBeNull()

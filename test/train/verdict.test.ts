@@ -6,7 +6,7 @@ import type { ObjectiveName } from '../../src/engine/engine.js'
 import { readVerdict } from '../../src/train/verdict.js'
 import { temporaryFolder } from '../fakes/world.js'
 
-const steps = (count: number, value: (step: number) => number) =>
+const steps = <T>(count: number, value: (step: number) => T): T[] =>
   Array.from({ length: count }, (_, step) => value(step))
 
 /** Of losses, and of norms and weights that are 1 where they are not given. */
@@ -22,7 +22,7 @@ async function verdict(
       return { step: index + 1, loss: loss * weight, 'loss/base': loss * weight, grad_norm: norms[index], weight }
     }),
   )
-  return readVerdict(path, objective)
+  return (await readVerdict(path, objective)).problem
 }
 
 describe('readVerdict', () => {
@@ -67,5 +67,51 @@ describe('readVerdict', () => {
     const worse = [Math.LN2, ...steps(33, (step) => 0.8 + 0.15 * Math.sin(step))]
     expect(await verdict(worse)).toMatch(/^the preference loss diverged: 0\.787 ± 0\.02\d in the second half/)
     expect(await verdict(worse, { objective: 'sft' })).toBeNull()
+  })
+})
+
+/** Of preference losses on held-out pairs, after a training that says nothing. */
+async function onHeldOut(
+  losses: number[],
+  { error = 0.05, objective = 'fire' as ObjectiveName, startsAtReference = true } = {},
+) {
+  const path = join(await temporaryFolder(), 'metrics.jsonl')
+  const trained = steps(8, (step) => ({ step, loss: 0.6, 'loss/base': 0.6, grad_norm: 1 }))
+  const evaluated = losses.map((loss, index) => {
+    const values = { eval_loss: loss + 0.1, 'eval_loss/base': 2 * loss, 'eval_loss/base_error': error, eval_weight: 2 }
+    return { step: 10 * (index + 1), ...values }
+  })
+  await writeJsonl(path, [...trained, ...evaluated])
+  return readVerdict(path, objective, startsAtReference)
+}
+
+describe('the verdict on held-out pairs', () => {
+  it('is a problem, of the best adapter too, when they only became worse', async () => {
+    const { problem, concernsBest, warnings } = await onHeldOut([0.85, 0.9, 0.95])
+    expect(problem).toBe(
+      'training made the held-out pairs worse: their preference loss is 0.950 ± 0.050 after step 30, and ln 2 = 0.693 of an untrained model',
+    )
+    expect([concernsBest, warnings]).toEqual([true, []])
+  })
+
+  it('is a warning when nothing was gained, or the last adapter lost what an earlier one had', async () => {
+    const within = await onHeldOut([0.85, 0.95], { error: 0.2 })
+    expect(within).toMatchObject({
+      problem: null,
+      warnings: [expect.stringMatching(/^no evaluation .* is better than/)],
+    })
+    const late = await onHeldOut([0.6, 0.95])
+    expect(late).toMatchObject({
+      problem: null,
+      warnings: [expect.stringMatching(/^the last adapter is worse on the held-out/)],
+    })
+  })
+
+  it('is none when they became better, or where ln 2 is not where training began', async () => {
+    const silent = { problem: null, warnings: [] }
+    expect(await onHeldOut([0.8, 0.68])).toMatchObject(silent)
+    expect(await onHeldOut([])).toMatchObject(silent)
+    expect(await onHeldOut([0.9], { objective: 'sft' })).toMatchObject(silent)
+    expect(await onHeldOut([0.9], { startsAtReference: false })).toMatchObject(silent)
   })
 })

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import { objectiveNames } from '../../engine/objectives.js'
+import type { ComparedRounds } from '../../report/types.js'
 import { compute, outputPath, seed, text } from '../../settings/common.js'
 import { defineCommand } from '../command.js'
 import { formatTable } from '../format.js'
@@ -49,14 +50,21 @@ export const demo = defineCommand({
   },
 })
 
+const independence = `The intervals of this table take the questions as independent, and several are about one image.
+What may be concluded is said below, by the interval over images.`
+
 async function describeResults(folder: string): Promise<string> {
   const { readEvaluation } = await import('../../evaluate/index.js')
-  const { accuraciesOf } = await import('../../report/compared.js')
   const { comparedRounds } = await import('../../report/rounds.js')
+  const rounds = comparedRounds(await readEvaluation(folder))
+  return rounds ? await describeRounds(rounds) : ''
+}
+
+/** Accuracy before and after, and what may be concluded. */
+export async function describeRounds(rounds: ComparedRounds): Promise<string> {
+  const { accuraciesOf } = await import('../../report/compared.js')
   const { headline } = await import('../../report/words.js')
   const { pointsWithInterval, withInterval } = await import('../../page/numbers.js')
-  const rounds = comparedRounds(await readEvaluation(folder))
-  if (!rounds) return ''
   const rows = rounds.comparison.groups
     .filter(({ kind }) => kind === 'overall' || kind === 'answerType')
     .map(({ name, count, counts, difference }) => {
@@ -65,5 +73,5 @@ async function describeResults(folder: string): Promise<string> {
     })
   const table = formatTable(['accuracy, %', 'n', 'before [95 %]', 'after [95 %]', 'difference [95 %]'], rows)
   const { title, detail } = headline(rounds)
-  return `\n${table}\n\n${title}: ${detail}\n`
+  return `\n${table}\n\n${independence}\n\n${title}: ${detail}\n`
 }

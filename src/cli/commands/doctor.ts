@@ -47,8 +47,10 @@ function machine(): Machine {
 async function engine(): Promise<EngineState> {
   try {
     const { findNative } = await import('../../engine/load.js')
+    const { thisMachine, whyNoGpu } = await import('../../engine/prebuilt.js')
     const { native, from } = findNative()
     const gpu = native.gpuReport()
+    if (gpu.gpus.length === 0) gpu.reason = whyNoGpu(from, thisMachine()) ?? gpu.reason
     const gpuMemory = gpu.gpus.map(({ objection }, index) => (objection === '' ? memoryOf(native, index) : null))
     return { version: native.version, from, cpu: native.cpuInfo(), gpu, gpuMemory }
   } catch (error) {

@@ -57,6 +57,8 @@ async function answerOne(
   const { openEngine } = await import('../../engine/engine.js')
   const { Chat } = await import('../../text/chat.js')
   const { answer } = await import('../../generate/generate.js')
+  const { refuseMerged } = await import('../../data/merged.js')
+  if (adapter !== undefined) await refuseMerged(model, adapter)
   await using engine = await openEngine({ model, adapter: adapter ?? null, device, dtype, threads, packWeights })
   const chat = await Chat.load(engine.spec.model, engine.info)
   const onText = json ? undefined : (_question: number, said: string): void => stdout(said)

@@ -15,12 +15,15 @@ const columns = ['records', 'closed', 'open', 'images'] as const
 function describeReport(report: ImportReport, out: string): string {
   const { kind, layout, counts, closedRule, leakage, leftOut, notes, images, read, samples, pairs } = report
   const rows = Object.entries(counts).map(([split, count]) => [split, ...columns.map((name) => count[name])])
-  const fallback = closedRule.fallback > 0 ? ` (${closedRule.fallback} without it: yes_no_exact)` : ''
+  const fallback =
+    closedRule.fallback > 0
+      ? `; ${counted(closedRule.fallback, 'record')} without that field by the answer: yes or no is closed (yes_no_exact)`
+      : ''
   const lines = [
     `${kind}, layout ${layout}: ${counted(read, 'record')} read, ${counted(samples, 'sample')} and ${counted(pairs, 'pair')} written`,
     formatTable(['split', ...columns], rows),
     `closed by ${closedRule.asked}${fallback}`,
-    `images: ${images.stored} stored, ${images.sameContent} with the content of another, ${images.missing} missing`,
+    `images: ${images.stored} stored, ${images.sameContent} with the content of another, ${images.missing} missing or not readable`,
     ...describeLeaks(leakage),
     ...notes.map(({ note, count, first }) => `note: ${note} ${counted(count, 'time')}, first at ${first}`),
     ...Object.entries(leftOut).map(([reason, count]) => `left out: ${count} for ${reason}`),

@@ -4,7 +4,7 @@ import { resolve } from 'node:path'
 import { z } from 'zod'
 import { writeFileAtomic } from '../../data/files.js'
 import { lockOutput } from '../../data/lock.js'
-import { asFileError, ConfigError } from '../../errors.js'
+import { ArgumentError, asFileError, ConfigError } from '../../errors.js'
 import { reportSettings } from '../../report/settings.js'
 import { reportStage } from '../../report/stage.js'
 import { inputPath, outputPath, text } from '../../settings/common.js'
@@ -66,9 +66,15 @@ async function refuseOther(path: string): Promise<void> {
 
 function check(tree: Tree, locate: Locate): Settings {
   const { runs = [], ...others } = tree
+  const sources = ['pairs', 'pairsReport', 'metrics', 'evaluation', 'rounds'] as const
+  if ((runs as string[]).length === 0 && sources.every((key) => others[key] === undefined)) {
+    throw new ArgumentError(
+      'No run is named: give the folders of training runs or pipelines, or with --out what a page of one run is made of: --metrics, --evaluation, --pairs',
+    )
+  }
   if ((runs as string[]).length === 0) return { runs: [], ...checkSettings(reportStage, others, locate) }
   const given = checkTree(settings, tree, locate)
-  for (const key of ['pairs', 'pairsReport', 'metrics', 'evaluation', 'rounds'] as const) {
+  for (const key of sources) {
     if (others[key] === undefined) continue
     throw configError([{ path: [key], message: `${key} has no place in a comparison of runs` }], locate)
   }

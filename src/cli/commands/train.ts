@@ -45,7 +45,7 @@ function describe(report: TrainReport): string {
   const left = report.failures ? `left out: ${counted(report.pairs.failed, 'pair')}, ${report.failures}\n` : ''
   const early = report.stoppedEarly ? `stopped early: ${report.stoppedEarly}\n` : ''
   const best = report.best
-    ? `best adapter: ${report.best.path} (${report.best.metric} ${report.best.value} after step ${report.best.step})\n`
+    ? `best adapter: ${report.best.path} (${report.best.metric} ${Number(report.best.value.toPrecision(4))} after step ${report.best.step})\n`
     : ''
   return `${counted(steps, 'step')} in ${cost}\n${early}${left}adapter: ${report.adapter}\n${best}`
 }

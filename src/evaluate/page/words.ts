@@ -62,7 +62,7 @@ export const signedInterval = ({ low, high }: Interval): string => `[${points(lo
 export function groupWords({ kind, name }: AnswerGroup): string {
   const words: Record<GroupKind, string> = {
     overall: 'All questions',
-    answerType: `${name} by answer_type, the data set’s own field`,
+    answerType: `${name} by answer_type, as the data set says, else by the rule of the import`,
     yesNoExact: `${name} by yes_no_exact, the reference is ${name === 'closed' ? '' : 'not '}yes or no`,
     paperSubstring: `${name} by paper_substring, the reference contains ${name === 'closed' ? '' : 'no '}“yes” or “no”`,
     ask: `asked: ${name}`,

@@ -4,7 +4,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join, resolve, sep } from 'node:path'
 import { parse } from 'yaml'
 import { ignoreMissing } from '../../data/files.js'
-import { asFileError, DataError, guarded } from '../../errors.js'
+import { asFileError, DataError, FileError, guarded } from '../../errors.js'
 import { isTree } from '../../settings/source.js'
 import type { LogRow } from '../../train/metrics.js'
 import { runFiles } from '../../train/run-folder.js'
@@ -45,6 +45,12 @@ async function readRun(folder: string, name: string): Promise<TrainingRun> {
   const inPipeline = join(folder, 'train')
   const isRun = existsSync(join(folder, runFiles.metrics)) || !existsSync(join(inPipeline, runFiles.metrics))
   const run = isRun ? folder : inPipeline
+  if (!existsSync(join(run, runFiles.metrics))) {
+    throw new FileError(`${folder} is no training run: it has no ${runFiles.metrics}`, {
+      detail: { path: folder },
+      hint: 'Name the folder that `fire-train train` or `fire-train run` wrote.',
+    })
+  }
   const rows = await readMetrics(join(run, runFiles.metrics))
   const path = join(run, runFiles.config)
   const text = await readFile(path, 'utf8').catch(asFileError('Reading', path))

@@ -14,12 +14,12 @@ export interface RunOn {
 
 /** Label and value. */
 export function describeTraining(config: TrainConfig, { model, machine, peakHostBytes }: RunOn): [string, string][] {
-  const { optimizer, batchSize, epochs } = config
+  const { optimizer, batchSize, epochs, maxSteps } = config
   const lora = { ...config.lora, ...model.lora }
   const millions = `${(model.parameters / 1e6).toFixed(2)} M parameters`
   const weights = `${model.weightDTypes.join(' and ')} weights, ${model.dtype} arithmetic`
   const rank = `LoRA rank ${lora.rank}, alpha ${lora.alpha}${lora.rslora ? ', rank-stabilised' : ''}`
-  const steps = `learning rate ${optimizer.lr}, ${counted(batchSize, 'pair')} a step, ${counted(epochs, 'epoch')}`
+  const steps = `learning rate ${optimizer.lr}, ${counted(batchSize, 'pair')} a step, ${counted(epochs, 'epoch')}${maxSteps === null ? '' : `, at most ${counted(maxSteps, 'step')}`}`
   const threads = `${counted(model.threads, 'thread')} of ${machine.cores}, ${model.isa}`
   const memory = `${(machine.memoryBytes / 2 ** 30).toFixed(0)} GiB`
   return [

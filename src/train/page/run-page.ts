@@ -6,6 +6,7 @@ import { duration } from '../../text/duration.js'
 import { formatConfig } from '../config.js'
 import type { LogRow } from '../metrics.js'
 import type { TrainConfig } from '../settings.js'
+import { bestOf } from '../tracking.js'
 import { describeTraining, type RunOn } from './facts.js'
 import { objectiveName, shownObjective } from './objective.js'
 import { trainingSection } from './training-section.js'
@@ -19,6 +20,8 @@ export interface Standing {
   problem?: string | null
   /** Why a complete run took fewer steps. */
   stoppedEarly?: string | null
+  /** What to know of its data and of what it came to. */
+  warnings?: readonly string[]
 }
 
 export interface RunPageData {
@@ -26,30 +29,51 @@ export interface RunPageData {
   on: RunOn
   rows: readonly LogRow[]
   standing: Standing
+  /** What goes on with the run after a stop, in words that begin a sentence. */
+  again?: string
 }
 
-export function renderRunPage({ config, on, rows, standing }: RunPageData): string {
+export function renderRunPage({
+  config,
+  on,
+  rows,
+  standing,
+  again = 'The same command with --resume',
+}: RunPageData): string {
   const objective = shownObjective(config)
   const facts: [string, string][] = [['Output', config.output], ...describeTraining(config, on)]
-  const content = html`${standingSection(standing, rows)}
+  const next = `${again} goes on from the newest checkpoint; without one it starts anew.`
+  const content = html`${standingSection(standing, rows, next)}
 ${trainingSection({ metrics: rows, objective })}
 <section>
   <h2>What was run</h2>
-  <dl>${facts.map(([label, value]) => html`<dt>${label}</dt><dd>${value}</dd>`)}</dl>
+  <dl>${[...facts, ...bestFacts(config, rows)].map(([label, value]) => html`<dt>${label}</dt><dd>${value}</dd>`)}</dl>
   <details><summary>Resolved configuration</summary><pre>${formatConfig(config)}</pre></details>
 </section>`
   const refresh = standing.state === 'running' ? refreshSeconds : undefined
   return renderPage(`Training: ${objectiveName(objective.name)}`, content, '', refresh)
 }
 
+/** What `best/` holds. */
+function bestFacts(config: TrainConfig, rows: readonly LogRow[]): [string, string][] {
+  const { best: metric } = config.checkpoint
+  const best = metric && bestOf(rows, config)
+  if (!best) return []
+  return [['Best adapter', `best/, of step ${best.step}: ${metric} ${Number(best.value.toPrecision(4))}`]]
+}
+
 const words: Record<Standing['state'], string> = {
   running: 'Running',
   complete: 'Complete',
-  stopped: 'Stopped; it goes on with --resume',
+  stopped: 'Stopped',
   failed: 'Failed',
 }
 
-function standingSection({ state, step, totalSteps, problem, stoppedEarly }: Standing, rows: readonly LogRow[]): Html {
+function standingSection(
+  { state, step, totalSteps, problem, stoppedEarly, warnings = [] }: Standing,
+  rows: readonly LogRow[],
+  next: string,
+): Html {
   const seconds = secondsPerStep(rows)
   const left = state === 'running' && seconds !== null ? `${duration(seconds * (totalSteps - step))} left` : undefined
   const facts = [
@@ -62,9 +86,11 @@ function standingSection({ state, step, totalSteps, problem, stoppedEarly }: Sta
   return html`<section class="standing ${state}">
   <p><strong>${words[state]}</strong>: ${facts.filter(Boolean).join(' · ')}</p>
   <div class="bar"><i style="width: ${share.toFixed(2)}%"></i></div>
-  ${state === 'running' && html`<p class="alive">${aliveWords('the run')} The same command with --resume goes on.</p>`}
+  ${state === 'running' && html`<p class="alive">${aliveWords('the run')} ${next}</p>`}
+  ${state === 'stopped' && html`<p>${next}</p>`}
   ${stoppedEarly && html`<p>Ended early: ${stoppedEarly}</p>`}
   ${problem && html`<p class="problem">${problem}</p>`}
+  ${warnings.map((warning) => html`<p class="warning">Warning: ${warning}</p>`)}
   ${rows.length > 0 && latest(rows)}
 </section>`
 }

@@ -92,7 +92,7 @@ export function figuresOf(rows: readonly LogRow[]): Figure[] {
   }))
   const drawn = new Set(asTrained.flatMap(({ series }) => series.map(({ key }) => key)))
   const further = keys
-    .filter((key) => key.startsWith(heldOut) && !drawn.has(key) && !/runtime$|_time$|_per_second$/.test(key))
+    .filter((key) => key.startsWith(heldOut) && !drawn.has(key) && !/runtime$|_time$|_per_second$|_error$/.test(key))
     .map((key): Figure => {
       const name = key.slice(heldOut.length)
       return {
@@ -143,6 +143,7 @@ function drawFigure(figure: Figure, chart: Html | null, { metrics, objective }: 
   const held = (series: Series) => metrics.some((row) => Number.isFinite(row[series.key]))
   const legend = figure.series
     .filter(held)
+    .filter(({ label }) => label !== figure.yLabel)
     .map(({ label, colour }) => html`<span><i style="background: var(--series-${colour})"></i>${label}</span>`)
   return html`<figure><h3>${figure.title}</h3><div class="legend">${legend}</div>${chart}<figcaption>${figure.caption(objective)}</figcaption></figure>`
 }
