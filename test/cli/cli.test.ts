@@ -138,7 +138,7 @@ describe('fire-train', () => {
     expect(code).toBe(1)
     expect(stderr).toContain('error ERR_FIRE_NATIVE_BINDING')
     expect(stderr).toContain('tried /none.node: not there')
-    expect(stderr).toMatch(/hint: Install again .* fire-train build/)
+    expect(stderr).toMatch(/hint: FIRE_NATIVE_PATH is set, .* Unset it/)
     expect(stderr).not.toContain('    at ')
     expect((await fireTrain(['verify', 'x', '--debug'], { env: { FIRE_NATIVE_PATH: '/none.node' } })).stderr).toContain(
       '    at ',

@@ -89,8 +89,8 @@ describe('the hints of the sources', () => {
 
   it('name flags and keys that there are', () => {
     expect(hints.length).toBeGreaterThan(100)
-    // Options of npm, and names that are no settings.
-    const others = new Set(['prefix', 'AutoTokenizer'])
+    // Options of npm and Node, and names that are no settings.
+    const others = new Set(['prefix', 'disable-wasm-trap-handler', 'AutoTokenizer'])
     const unknown = hints.flatMap((hint) =>
       [
         ...[...hint.matchAll(/--([a-z]+(?:-[a-z]+)*)/g)]
