@@ -17,12 +17,10 @@ std::optional<ContentStore> open_store(const EngineSpec& spec, const Ops& ops) {
 
 }  // namespace
 
-Engine::Engine(const EngineSpec& spec) : Engine(spec, SafeTensors::open_checkpoint(spec.model)) {}
-
-Engine::Engine(const EngineSpec& spec, SafeTensors weights)
+Engine::Engine(const EngineSpec& spec, std::optional<SafeTensors> weights)
     : spec_(spec),
       config_(ModelConfig::load(spec.model)),
-      file_(std::move(weights)),
+      file_(weights ? std::move(*weights) : SafeTensors::open_checkpoint(spec.model)),
       ops_(open_device(spec.device)),
       arena_(std::make_unique<Arena>(ops_->arena_source())),
       weights_(file_.reading([&] { return Weights::load(file_, config_, *ops_); })),

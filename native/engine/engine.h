@@ -61,9 +61,8 @@ struct PromptRef {
 
 class Engine {
  public:
-  explicit Engine(const EngineSpec& spec);
-  /// With these weights instead of those in the folder `spec.model`, which has the configuration.
-  Engine(const EngineSpec& spec, SafeTensors weights);
+  /// `weights` are taken instead of those in the folder `spec.model`, which has the configuration.
+  explicit Engine(const EngineSpec& spec, std::optional<SafeTensors> weights = {});
 
   const ModelConfig& config() const { return config_; }
   const EngineSpec& spec() const { return spec_; }
