@@ -4,13 +4,13 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { mergeWeights, openEngine } from '../../src/engine/engine.js'
 import { ConfigError, NumericError } from '../../src/errors.js'
-import { resolveTrainConfig } from '../../src/train/config.js'
 import { planTraining } from '../../src/train/plan.js'
 import type { TrainConfig, TrainConfigInput } from '../../src/train/settings.js'
-import { type TrainOptions, train } from '../../src/train/train.js'
+import { train } from '../../src/train/train.js'
 import { goneOwner } from '../data/owners.js'
 import { fakeNative, type World, writePairs, writeWorld } from '../fakes/world.js'
 import { eventsOf } from './events.js'
+import { adapterOf, configOf, run } from './fake-runs.js'
 import { repeatableRows } from './rows.js'
 
 let world: World
@@ -23,21 +23,7 @@ afterEach(() => {
   delete process.env.FIRE_FAKE_NAN
 })
 
-function config(output: string, changes: Partial<TrainConfigInput> = {}): TrainConfig {
-  return resolveTrainConfig({
-    model: world.model,
-    data: { train: world.pairs },
-    output: join(world.root, output),
-    optimizer: { lr: 0.05 },
-    epochs: 2,
-    batchSize: 4,
-    microBatchSize: 3,
-    checkpoint: { every: 3, keep: 2 },
-    ...changes,
-  })
-}
-
-const run = (settings: TrainConfig, options: TrainOptions = {}) => train(settings, { native: fakeNative(), ...options })
+const config = (output: string, changes: Partial<TrainConfigInput> = {}) => configOf(world, output, changes)
 
 /** TensorBoard is told what metrics.jsonl says, each step once. */
 async function expectSameEvents({ output }: TrainConfig): Promise<void> {
@@ -60,9 +46,6 @@ async function setContext(max_position_embeddings: number): Promise<void> {
   const json = JSON.parse(await readFile(path, 'utf8'))
   await writeFile(path, JSON.stringify({ ...json, max_position_embeddings }))
 }
-
-const adapterOf = (settings: TrainConfig) =>
-  readFile(join(settings.output, 'adapter', 'adapter_model.safetensors'), 'utf8')
 
 describe('train', () => {
   it('writes the run folder and TRL-named metrics that add up', async () => {
