@@ -36,8 +36,7 @@ export class Ahead {
     }
     for (const { stage, expectation } of met) {
       await expectation.check().catch((error) => {
-        if (error instanceof Error) error.message = `Stage ${stage.name}: ${error.message}`
-        throw error
+        throw inStage(error, stage.name)
       })
       this.#met.add(expectation)
     }
@@ -49,3 +48,9 @@ const isMade = (path: GivenPath['path'], makers: readonly PlannedStage[]): boole
   makers.some(({ folder, outputs }) =>
     [folder, ...outputs].some((made) => isWithin(path, made) || isWithin(made, path)),
   )
+
+/** The same error, naming the stage it is of. */
+export function inStage(error: unknown, stage: string): unknown {
+  if (error instanceof Error) error.message = `Stage ${stage}: ${error.message}`
+  return error
+}

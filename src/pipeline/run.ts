@@ -7,7 +7,7 @@ import { checkOptions } from '../options.js'
 import { type Announced, silent, titled, titleOf } from '../stage/progress.js'
 import { runStage, type StageContext } from '../stage/stage.js'
 import { version } from '../version.js'
-import { Ahead } from './ahead.js'
+import { Ahead, inStage } from './ahead.js'
 import type { Pipeline, PlannedStage } from './config.js'
 import { setAside } from './earlier.js'
 import { Hashes } from './hashes.js'
@@ -77,7 +77,7 @@ export async function runPipeline(pipeline: Pipeline, options: PipelineContext =
       page.end(stopped ? 'stopped' : 'failed', stopped ? '' : reasonOf(error))
       if (!stopped) {
         await page.close()
-        throw explain(error, stage.name)
+        throw inStage(error, stage.name)
       }
       report.interrupted = stage.name
       break
@@ -257,9 +257,4 @@ async function hashAll(hashes: Hashes, paths: readonly string[]): Promise<string
   const found: string[] = []
   for (const path of paths) found.push(await hashes.of(path))
   return found
-}
-
-function explain(error: unknown, stage: string): unknown {
-  if (error instanceof Error) error.message = `Stage ${stage}: ${error.message}`
-  return error
 }

@@ -1,10 +1,8 @@
 /** Curves of one run beside the answers of another one's adapter would pass for one result. */
-import { existsSync } from 'node:fs'
-import { dirname, join } from 'node:path'
-import { hashModel } from '../data/files.js'
+import { dirname } from 'node:path'
 import { CheckpointError } from '../errors.js'
 import type { EvaluationResults } from '../evaluate/finished.js'
-import { runAdapters, runFiles } from '../train/run-folder.js'
+import { keptAdapters } from '../train/kept-adapters.js'
 import type { TrainReport } from '../train/train.js'
 
 /**
@@ -13,7 +11,7 @@ import type { TrainReport } from '../train/train.js'
  */
 export async function refuseOtherRun(
   metrics: string,
-  { best }: Pick<TrainReport, 'best'>,
+  report: Pick<TrainReport, 'best' | 'adapterSha256'>,
   evaluation: string,
   { systems }: Pick<EvaluationResults, 'systems'>,
 ): Promise<void> {
@@ -22,10 +20,9 @@ export async function refuseOtherRun(
   )
   if (adapters.length === 0) return
   const run = dirname(metrics)
-  const kept = [...(best ? [join(run, runFiles.best)] : []), ...(await runAdapters(run)).map(({ path }) => path)]
-  const own: string[] = []
-  // Of a run whose adapters were deleted nothing can be said.
-  for (const path of kept) if (existsSync(path)) own.push(await hashModel(path))
+  const kept = await keptAdapters(run, report)
+  const own = kept.flatMap(({ sha256 }) => sha256 ?? [])
+  // Of a run whose adapters were deleted, with no report of their hashes, nothing can be said.
   if (own.length === 0 || adapters.some(({ hash }) => own.includes(hash))) return
   const others = adapters.map(({ name, hash }) => `${name} with SHA-256 ${hash.slice(0, 12)}…`).join(', ')
   throw new CheckpointError(`${evaluation} is no evaluation of the run ${run}: its adapters are ${others}`, {

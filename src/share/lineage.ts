@@ -7,7 +7,8 @@ import { CheckpointError, FireError } from '../errors.js'
 import { readTraining } from '../report/collect.js'
 import type { Training } from '../report/describe.js'
 import { runOfAdapter } from '../train/init-run.js'
-import { type RunAdapter, runAdapters, runFiles } from '../train/run-folder.js'
+import { keptAdapters } from '../train/kept-adapters.js'
+import { runFiles } from '../train/run-folder.js'
 
 /** A training, up to the adapter that went on. */
 export interface TrainedRun {
@@ -67,7 +68,7 @@ export function problemsOf({ runs }: Lineage): string[] {
 
 /** @throws {CheckpointError} when the adapter is none of the run. */
 async function stepsBehind({ folder, sha256 }: Sent, run: string, { report }: Training): Promise<number> {
-  const kept = await keptBy(run, report)
+  const kept = await keptAdapters(run, report)
   const same = kept.find((each) => each.sha256 === sha256)
   if (same) return same.step
   const others = kept.map((each) =>
@@ -77,19 +78,4 @@ async function stepsBehind({ folder, sha256 }: Sent, run: string, { report }: Tr
     `${folder} has an adapter with SHA-256 ${sha256}, and the run ${run} has another: ${others.join(', ')}`,
     { detail: { path: folder, run }, hint: 'Name the run that the adapter is from with --run.' },
   )
-}
-
-/** The adapters that a run had at its end. Moved or deleted ones too: its report has their hashes. */
-async function keptBy(run: string, report: Training['report']): Promise<(RunAdapter & { sha256?: string })[]> {
-  const best = report.best ? [{ step: report.best.step, path: join(run, runFiles.best) }] : []
-  const said = new Map([
-    [join(run, runFiles.best), report.best?.sha256],
-    [join(run, runFiles.adapter), report.adapterSha256 ?? undefined],
-  ])
-  const kept: (RunAdapter & { sha256?: string })[] = []
-  for (const each of [...best, ...(await runAdapters(run)).reverse()]) {
-    const sha256 = said.get(each.path) ?? (existsSync(each.path) ? await hashModel(each.path) : undefined)
-    kept.push({ ...each, sha256 })
-  }
-  return kept
 }

@@ -330,9 +330,9 @@ class Run {
     }
     const { engine, totalSteps } = this.#prepared
     const { again } = this.#options
-    const about = { config: this.#config, model: engine.info, totalSteps, again }
     const { warnings } = this.#prepared.loaded
-    return RunLog.open({ ...about, warnings }, checkpoint?.state.metricsBytes ?? 0)
+    const about = { config: this.#config, model: engine.info, totalSteps, again, warnings }
+    return RunLog.open(about, checkpoint?.state.metricsBytes ?? 0)
   }
 
   /** One optimizer step or one evaluation, and the checkpoint behind it. */

@@ -12,8 +12,8 @@ import { shareOf } from '../../src/train/held-out.js'
 import type { EvaluationRow } from '../../src/train/metrics.js'
 import { planTraining } from '../../src/train/plan.js'
 import type { TrainConfig, TrainConfigInput } from '../../src/train/settings.js'
-import { type TrainOptions, train } from '../../src/train/train.js'
 import { fakeNative, type World, writeImage, writePairs, writeWorld } from '../fakes/world.js'
+import { configOf, run } from './fake-runs.js'
 import { repeatableRows } from './rows.js'
 
 let world: World
@@ -38,22 +38,8 @@ afterEach(() => {
   delete process.env.FIRE_FAKE_DELAY_MS
 })
 
-function config(output: string, changes: Partial<TrainConfigInput> = {}): TrainConfig {
-  return resolveTrainConfig({
-    model: world.model,
-    data: { train: world.pairs, eval: heldOut },
-    output: join(world.root, output),
-    optimizer: { lr: 0.05 },
-    epochs: 3,
-    batchSize: 4,
-    microBatchSize: 3,
-    evalEvery: 2,
-    checkpoint: { every: 3, keep: 2 },
-    ...changes,
-  })
-}
-
-const run = (settings: TrainConfig, options: TrainOptions = {}) => train(settings, { native: fakeNative(), ...options })
+const config = (output: string, changes: Partial<TrainConfigInput> = {}) =>
+  configOf(world, output, { data: { train: world.pairs, eval: heldOut }, epochs: 3, evalEvery: 2, ...changes })
 
 const evaluationsOf = async (settings: TrainConfig) =>
   (await repeatableRows(settings)).filter((row) => row.eval_loss !== undefined)

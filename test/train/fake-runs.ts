@@ -1,4 +1,5 @@
-/** Runs on the fake engine: settings of a small run in a world, and training with it. */
+/** Runs on the fake engine: the settings of a small run in a world, and training with them. */
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { resolveTrainConfig } from '../../src/train/config.js'
 import type { TrainConfig, TrainConfigInput } from '../../src/train/settings.js'
@@ -21,3 +22,6 @@ export function configOf(world: World, output: string, changes: Partial<TrainCon
 
 export const run = (settings: TrainConfig, options: TrainOptions = {}) =>
   train(settings, { native: fakeNative(), ...options })
+
+export const adapterOf = (settings: TrainConfig) =>
+  readFile(join(settings.output, 'adapter', 'adapter_model.safetensors'), 'utf8')

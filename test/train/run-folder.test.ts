@@ -4,10 +4,9 @@ import { cp, readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, it, vi } from 'vitest'
 import { CheckpointError, DataError, FileError } from '../../src/errors.js'
-import { resolveTrainConfig } from '../../src/train/config.js'
-import type { TrainConfig, TrainConfigInput } from '../../src/train/settings.js'
-import { type TrainOptions, train } from '../../src/train/train.js'
-import { fakeNative, type World, writePairs, writeWorld } from '../fakes/world.js'
+import type { TrainConfigInput } from '../../src/train/settings.js'
+import { type World, writePairs, writeWorld } from '../fakes/world.js'
+import { adapterOf, configOf, run } from './fake-runs.js'
 
 let world: World
 
@@ -15,24 +14,7 @@ beforeEach(async () => {
   world = await writeWorld(13)
 })
 
-function config(output: string, changes: Partial<TrainConfigInput> = {}): TrainConfig {
-  return resolveTrainConfig({
-    model: world.model,
-    data: { train: world.pairs },
-    output: join(world.root, output),
-    optimizer: { lr: 0.05 },
-    epochs: 2,
-    batchSize: 4,
-    microBatchSize: 3,
-    checkpoint: { every: 3, keep: 2 },
-    ...changes,
-  })
-}
-
-const run = (settings: TrainConfig, options: TrainOptions = {}) => train(settings, { native: fakeNative(), ...options })
-
-const adapterOf = (settings: TrainConfig) =>
-  readFile(join(settings.output, 'adapter', 'adapter_model.safetensors'), 'utf8')
+const config = (output: string, changes: Partial<TrainConfigInput> = {}) => configOf(world, output, changes)
 
 describe('the folder of a run', () => {
   it('refuses a folder that holds a run, and a resume under other settings or data', async () => {

@@ -10,7 +10,7 @@ import { train } from '../../src/train/train.js'
 import { goneOwner } from '../data/owners.js'
 import { fakeNative, type World, writePairs, writeWorld } from '../fakes/world.js'
 import { eventsOf } from './events.js'
-import { configOf, run } from './fake-runs.js'
+import { adapterOf, configOf, run } from './fake-runs.js'
 import { repeatableRows } from './rows.js'
 
 let world: World
@@ -46,9 +46,6 @@ async function setContext(max_position_embeddings: number): Promise<void> {
   const json = JSON.parse(await readFile(path, 'utf8'))
   await writeFile(path, JSON.stringify({ ...json, max_position_embeddings }))
 }
-
-const adapterOf = (settings: TrainConfig) =>
-  readFile(join(settings.output, 'adapter', 'adapter_model.safetensors'), 'utf8')
 
 describe('train', () => {
   it('writes the run folder and TRL-named metrics that add up', async () => {
