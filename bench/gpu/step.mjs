@@ -186,6 +186,7 @@ class Step {
       })
       this.did('rotary_table', cost.rotaryTable(tokens, model.head_dim, 3))
       this.take4(rows)
+      this.take4(batch.images.reduce((sum, image) => sum + image, 0))
       this.take4(rows)
       for (let i = 0; i < (keep ? model.layers : Math.min(model.layers, 2)); i++) this.take(tokens, model.hidden)
       this.take(this.compact ? rows : tokens, model.hidden)
@@ -210,20 +211,15 @@ class Step {
     this.arena.scope(() => {
       this.take4(batch.tokens)
       this.did('embedding', cost.embedding(batch.tokens, model.hidden))
-      for (const image of batch.images) {
-        this.take4(image)
-        this.did('scatter_rows', cost.scatterRows(image, model.hidden))
-      }
+      for (const image of batch.images) this.did('scatter_rows', cost.scatterRows(image, model.hidden))
     })
   }
 
   /** Image rows are never read rows here, so the last layer has nothing to add. */
   addDeepstack(layer) {
     if (layer >= this.model.vision.mergers - 1 || this.isCompact(layer)) return
-    for (const image of this.batch.images) {
-      this.arena.scope(() => this.take4(image))
+    for (const image of this.batch.images)
       this.did('scatter_add_rows', this.cost.scatterAddRows(image, this.model.hidden))
-    }
   }
 
   allocateLayer(layer, adapter) {

@@ -132,20 +132,20 @@ void Decoder::add_deepstack(const Frame& frame, int64_t layer, Tensor x) const {
   for (size_t at = 0; at < frame.input.images.size(); ++at) {
     const ImagePlacement& image = frame.input.images[at];
     if (static_cast<size_t>(layer) >= image.features->deepstack.size()) continue;
-    Arena::Scope scope(arena_);
     const Tensor features = image.features->deepstack[static_cast<size_t>(layer)];
     if (!frame.compact(layer)) {
       ops_.scatter_add_rows(features, frame.kept.image_rows[at], x);
       continue;
     }
+    Arena::Scope scope(arena_);
     // The last layer holds the read rows only: take those that are image rows (as a rule none).
     std::vector<int32_t> from, to;
     for (size_t i = 0; i < image.rows.size(); ++i) {
       const auto& read = frame.input.read_rows;
-      const auto at = std::lower_bound(read.begin(), read.end(), image.rows[i]);
-      if (at == read.end() || *at != image.rows[i]) continue;
+      const auto row = std::lower_bound(read.begin(), read.end(), image.rows[i]);
+      if (row == read.end() || *row != image.rows[i]) continue;
       from.push_back(static_cast<int32_t>(i));
-      to.push_back(static_cast<int32_t>(at - read.begin()));
+      to.push_back(static_cast<int32_t>(row - read.begin()));
     }
     if (from.empty()) continue;
     Tensor some = ops_.activation(arena_, {static_cast<int64_t>(from.size()), config_.hidden_size});
