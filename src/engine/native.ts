@@ -12,6 +12,22 @@ import type { ObjectiveSpec } from './objectives.js'
 /** Arithmetic of matrix products: float32, or operands rounded to bfloat16 with float32 sums. */
 export type DType = 'f32' | 'bf16'
 
+/** How gradients go between processes; see native/dist. */
+export type Transport = 'nccl' | 'mpi'
+
+/** The processes that train one adapter together, each with an engine of its own. */
+export interface GroupSpec {
+  transport: Transport
+  /** From 0 to `size - 1`. */
+  rank: number
+  size: number
+  /** nccl: what `groupId()` of rank 0 gave, the same for every rank. mpi: empty, since mpirun or srun has made the group. */
+  id: string
+}
+
+/** Which transports this process can use: the version that was found, or why there is none. */
+export type Transports = Record<Transport, { version: string } | { missing: string }>
+
 /** LoRA settings; names and defaults are PEFT's. `alpha / rank` scales the update, `alpha / sqrt(rank)` with `rslora`. */
 export interface LoraSpec {
   rank: number
@@ -68,6 +84,8 @@ export interface EngineSpec {
   referenceCacheBytes: number
   /** Image features and the same reference results on disk, for other engines; `null` = none. */
   featureStore: FeatureStore | null
+  /** Ranks whose gradients `update` adds up, or `null`: this engine is alone. Opening waits for all of them. */
+  group: GroupSpec | null
   /** A device that only pretends, whether there is one or not: `plan`, `imageTokens`, `info` answer, nothing is loaded. */
   planOnly: boolean
 }
@@ -168,6 +186,8 @@ export interface StepOptions {
    * default, and 0: those of the pairs of this call. `averagedTokens` counts them.
    */
   chosenTokens?: number
+  /** In a group: nothing more is accumulated before `update`, so the sums over the ranks begin while backward still runs. Default false. */
+  last?: boolean
 }
 
 /** Sums of log-probabilities over the scored tokens of one sequence; NaN where the objective does not run it. */
@@ -239,9 +259,11 @@ export interface AdamWSpec {
 
 /** What an optimizer step did: the global L2 norm of the gradient, and how many steps there have been. */
 export interface UpdateStats {
-  /** Before clipping. */
+  /** Before clipping; of the sum over all ranks. */
   gradNorm: number
   step: number
+  /** In a group: how long this rank had nothing to do but wait for the sums, in seconds. Otherwise 0. */
+  secondsWaited: number
 }
 
 /** One prompt, tokenised: `ids` [n] with the placeholders of its images in place. */
@@ -413,6 +435,11 @@ export interface NativeEngine {
   ): Promise<StepStats>
   /** Clips, takes one AdamW step and clears the gradient. */
   update(spec: AdamWSpec): Promise<UpdateStats>
+  /**
+   * At once, also while a call runs: sums over the ranks that are under way or come later end with `ERR_FIRE_RANKS` and this reason.
+   * The gradient is then worth nothing, parameters and moments are those of the last whole update.
+   */
+  abortGroup(reason: string): void
   /** Clears the accumulated gradient. */
   zeroGrad(): Promise<void>
   /** Log-probability of ids[1:] given what precedes, one array of length n-1 per sequence; common beginnings are computed once. */
@@ -468,6 +495,9 @@ export interface NativeModule {
   gpuReport(): GpuReport
   /** `device` as in `EngineSpec`, a GPU. Opens CUDA on it, which takes some hundred MiB until this process ends. */
   gpuMemory(device: Device): GpuMemory
+  transports(): Transports
+  /** A new group of NCCL, for `GroupSpec.id`. Throws `ERR_FIRE_RANKS` where there is no NCCL. */
+  groupId(): string
   /** Lets two paths of one file system change names in one step; false where the system cannot. */
   exchange(first: string, second: string): boolean
   /** A stop flag for one call. */

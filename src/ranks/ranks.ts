@@ -1,0 +1,44 @@
+/**
+ * Several processes that do one piece of work: each is a rank, from 0. Words are those of torchrun and MPI. What the ranks say to each
+ * other here is small and goes over TCP; gradients go another way (native/dist).
+ */
+
+/** Where this process stands among those that started together. */
+export interface World {
+  /** From 0. Rank 0 writes what all of them made. */
+  rank: number
+  /** Number of ranks. */
+  size: number
+  /** Place on this machine, from 0: the GPU that this rank takes. */
+  localRank: number
+}
+
+/** The ranks of one run, as one of them sees them. */
+export interface Ranks extends World {
+  /**
+   * Aborts as soon as the work cannot be finished together: a rank failed, died, fell silent or left. The reason is a `RankError` that
+   * names the rank and its cause.
+   */
+  readonly signal: AbortSignal
+  /**
+   * Waits until every rank has come to the same call. @param what names the call, in error messages too; ranks that come with another
+   * name have lost step, which is an error. @returns the value of every rank, in order of ranks. Values are JSON.
+   * @throws {RankError} when the work cannot be finished together.
+   */
+  gather<T>(what: string, value: T): Promise<T[]>
+  /** Tells all others why this rank cannot go on. They stop. Never rejects. */
+  fail(error: unknown): Promise<void>
+  /** Leaves in good order. The others may still be at work; whoever waits for this rank from now on gets an error. */
+  close(): Promise<void>
+}
+
+/** One process alone. */
+export const alone: Ranks = {
+  rank: 0,
+  size: 1,
+  localRank: 0,
+  signal: new AbortController().signal,
+  gather: async (_what, value) => [value],
+  fail: async () => {},
+  close: async () => {},
+}
