@@ -48,7 +48,7 @@ export const typescriptLayers = {
   ],
   inspect: ['errors', 'options', 'data'],
   merge: ['errors', 'data', 'text', 'engine'],
-  train: ['errors', 'options', 'version', 'data', 'text', 'page', 'engine', 'settings', 'stage'],
+  train: ['errors', 'options', 'version', 'data', 'text', 'page', 'engine', 'ranks', 'settings', 'stage'],
   evaluate: [
     ...['errors', 'options', 'version', 'data', 'text', 'engine', 'settings', 'stage'],
     ...[

@@ -95,6 +95,7 @@ const defaultSpec = (): Omit<EngineSpec, 'model'> => ({
   checkpointing: false,
   referenceCacheBytes: 256 * 2 ** 20,
   featureStore: null,
+  group: null,
   planOnly: false,
 })
 
@@ -290,6 +291,14 @@ export class Engine implements AsyncDisposable {
     return this.#call(undefined, (engine) => engine.update(spec))
   }
 
+  /**
+   * Ends the sums over the ranks, those under way and those to come, with a `RankError` that gives this reason: at once, also while a
+   * call runs. Parameters and moments are then those of the last whole update. Without a group it does nothing.
+   */
+  abortGroup(reason: string): void {
+    this.#engine.abortGroup(reason)
+  }
+
   /** Clears what `accumulate` added up since the last `update`. */
   async zeroGrad(): Promise<void> {
     return this.#call(undefined, (engine) => engine.zeroGrad())
@@ -391,10 +400,10 @@ export class Engine implements AsyncDisposable {
 function completed(
   pairs: PairInput[],
   objective: ObjectiveSpec,
-  { normalizer, layout, chosenTokens = 0 }: StepOptions,
+  { normalizer, layout, chosenTokens = 0, last = false }: StepOptions,
 ): [Required<PairInput>[], Required<ObjectiveSpec>, Required<StepOptions>] {
   const whole = pairs.map((pair) => ({ ...pair, weight: pair.weight ?? 1, rejectedScore: pair.rejectedScore ?? 1 }))
-  return [whole, completeObjective(objective), { normalizer, layout, chosenTokens }]
+  return [whole, completeObjective(objective), { normalizer, layout, chosenTokens, last }]
 }
 
 /**

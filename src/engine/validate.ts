@@ -94,7 +94,7 @@ export function checkOptimizer({ lr, beta1, beta2, eps, weightDecay, maxGradNorm
 }
 
 export function checkStep(step: StepOptions): void {
-  checkOptions('the step', step, { normalizer: true, layout: true, chosenTokens: true })
+  checkOptions('the step', step, { normalizer: true, layout: true, chosenTokens: true, last: true })
   const { chosenTokens = 0 } = step
   if (!Number.isSafeInteger(chosenTokens) || chosenTokens < 0)
     throw expected('an integer >= 0', 'chosenTokens', chosenTokens)

@@ -1,10 +1,13 @@
 /** What a run takes of which memory, and whether that fits. */
 
-import type { Engine, NativeModule, PackWeights, PairInput, PlanStats } from '../engine/engine.js'
+import type { Device, Engine, NativeModule, PackWeights, PairInput, PlanStats } from '../engine/engine.js'
 import { loadNative } from '../engine/load.js'
+import type { World } from '../ranks/ranks.js'
 import type { Example } from './collate.js'
 import { estimateRows, evaluationBatches, microBatches } from './micro-batches.js'
+import type { Place } from './place.js'
 import type { TrainConfig } from './settings.js'
+import { shares } from './share.js'
 import type { Plannable, PrepareOptions } from './types.js'
 
 /** Bytes. On a CPU everything is host memory, and `device` is zero. */
@@ -92,7 +95,7 @@ export async function decideMemory(
   config: TrainConfig,
   plannable: Plannable,
   batches: Example[][],
-  { onLog, native }: PrepareOptions,
+  { onLog, native, localRanks }: PrepareOptions & Pick<Place, 'localRanks'>,
 ): Promise<{ checkpointing: boolean; packWeights: PackWeights; packedBytes: number }> {
   const { engine, examples, heldOut, objective, totalSteps } = plannable
   const length = ({ input }: Example): number => input.prompt.length + input.chosen.length + input.rejected.length
@@ -111,7 +114,9 @@ export async function decideMemory(
   )
   const size = (bytes: number): string =>
     bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(0)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`
-  const free = isGpu(engine) ? freeOnGpu(config, native ?? loadNative()) : process.availableMemory()
+  const free = isGpu(engine)
+    ? freeOnGpu(engine.spec.device, native ?? loadNative())
+    : process.availableMemory() / localRanks
   // What is there already is part of the peak, not of what is free.
   let asked = isGpu(engine) ? need.peak.device : need.peak.host - process.memoryUsage.rss()
   let { packWeights } = config
@@ -130,12 +135,13 @@ export async function decideMemory(
 }
 
 /**
- * The micro-batches of a run that may take most memory: of the most rows, of the most scored tokens, whose logits are held, and of the
+ * The micro-batches of a rank that may take most memory: of the most rows, of the most scored tokens, whose logits are held, and of the
  * most image tokens, which go through the tower together.
  */
 export function largestMicroBatches(
   { microBatchSize }: TrainConfig,
   { order, heldOut, totalSteps }: Plannable,
+  { rank, size }: Pick<World, 'rank' | 'size'>,
 ): Example[][] {
   const sizes = [estimateRows, scoredTokens, imageTokens]
   const largest = sizes.map(() => ({ batch: [] as Example[], size: -1 }))
@@ -145,8 +151,11 @@ export function largestMicroBatches(
       if (size > largest[index].size) largest[index] = { batch, size }
     }
   }
-  for (let step = 0; step < totalSteps; step += 1) microBatches(order.of(step), microBatchSize).forEach(compare)
-  evaluationBatches(heldOut?.examples ?? [], microBatchSize).forEach(compare)
+  for (let step = 0; step < totalSteps; step += 1) {
+    microBatches(shares(order.of(step), size)[rank], microBatchSize).forEach(compare)
+  }
+  const evaluated = evaluationBatches(heldOut?.examples ?? [], microBatchSize).flat()
+  evaluationBatches(shares(evaluated, size)[rank], microBatchSize).forEach(compare)
   return [...new Set(largest.map(({ batch }) => batch))].filter((batch) => batch.length > 0)
 }
 
@@ -176,7 +185,7 @@ function isGpu(engine: Engine): boolean {
  * What is free on the GPU now, CUDA's context and other processes' memory gone from it, but for what comes later: CUDA loads a kernel
  * when it first runs and rounds each block up to 2 MiB, cuBLASLt has code of its own. Counted generously, not measured.
  */
-function freeOnGpu({ device }: TrainConfig, native: Pick<NativeModule, 'gpuMemory'>): number {
+function freeOnGpu(device: Device, native: Pick<NativeModule, 'gpuMemory'>): number {
   return native.gpuMemory(device).freeBytes - 256 * 2 ** 20
 }
 

@@ -8,7 +8,8 @@ import { counted } from '../text/plural.js'
 import { checkTrainTree } from './config.js'
 import { runFiles } from './run-folder.js'
 import { trainSettings } from './settings.js'
-import type { TrainProgress, TrainReport } from './train.js'
+import type { TrainProgress } from './train.js'
+import type { TrainReport } from './train-report.js'
 
 export const trainStage = defineStage({
   name: 'train',

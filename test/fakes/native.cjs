@@ -10,6 +10,7 @@ const { mkdir, readFile, writeFile } = require('node:fs/promises')
 const { existsSync, readFileSync } = require('node:fs')
 const { join } = require('node:path')
 const { setTimeout: sleep } = require('node:timers/promises')
+const { joinGroup, newGroupId } = require('./group.cjs')
 
 const size = 4
 let ErrorClass = Error
@@ -152,9 +153,9 @@ class FakeEngine {
       if (!this.images.has(id)) throw fail('INVALID_ARGUMENT', `image ${id} of pair ${pair.id} was not encoded`)
     }
     const difference = features(pair.chosen, 1).map((value, index) => value - features(pair.rejected, 1)[index])
+    // By seed, step and what the pair is, as the engine draws its masks: whatever the batch around it.
     if (learn && this.spec.lora?.dropout > 0) {
-      this.state.dropout += 1
-      difference[this.state.dropout % size] *= 0.5
+      difference[(this.state.dropout + this.state.step + pair.prompt.reduce((sum, id) => sum + id, 0)) % size] *= 0.5
     }
     const learned = this.state.parameters.map((value, index) => value - this.reference[index])
     const drift = process.env.FIRE_FAKE_DRIFT === pair.id ? 0.5 : 0
@@ -194,6 +195,10 @@ class FakeEngine {
   }
 
   async update(spec) {
+    const started = performance.now()
+    const sum = await this.group?.sum(this.gradient)
+    if (sum) this.gradient.set(sum)
+    const secondsWaited = this.group ? (performance.now() - started) / 1000 : 0
     const norm = Math.sqrt(dot(this.gradient, this.gradient))
     const clip = spec.maxGradNorm > 0 ? Math.min(1, spec.maxGradNorm / (norm + 1e-6)) : 1
     const { parameters, first, second } = this.state
@@ -207,7 +212,11 @@ class FakeEngine {
       parameters[index] -= (rate * first[index]) / scale
     }
     this.gradient.fill(0)
-    return { gradNorm: norm, step: this.state.step }
+    return { gradNorm: norm, step: this.state.step, secondsWaited }
+  }
+
+  abortGroup(reason) {
+    this.group?.abort(reason)
   }
 
   async zeroGrad() {
@@ -272,6 +281,8 @@ module.exports = {
   },
   gpuReport: () => ({ gpus: [], reason: 'this is a fake', cublaslt: 'this is a fake' }),
   gpuMemory: () => ({ freeBytes: 2 ** 40, totalBytes: 2 ** 40 }),
+  transports: () => ({ nccl: { version: '2.99.0' }, mpi: { version: 'fake MPI 1.0' } }),
+  groupId: newGroupId,
   cpuInfo: () => ({
     model: 'fake cpu',
     cores: 1,
@@ -292,6 +303,7 @@ module.exports = {
     if (!existsSync(path)) throw fail('IO', `cannot open ${path}: No such file or directory`, { path })
     const engine = new FakeEngine(spec, JSON.parse(readFileSync(path, 'utf8')))
     this.engines.push(engine)
+    if (spec.group) engine.group = await joinGroup(spec.group, cancel, fail)
     return engine
   },
   async verify(spec, onRow) {

@@ -17,7 +17,7 @@ describe.runIf(canListOpenFiles)('RunLog', () => {
 
   it('holds metrics and events open until it is closed', async () => {
     const output = await temporaryFolder()
-    const log = await RunLog.open(aboutOf(output), 0)
+    const log = await RunLog.open(aboutOf(output))
     expect(await openFilesBelow(output)).toEqual([
       join(output, 'metrics.jsonl'),
       expect.stringContaining(join(output, 'tensorboard', 'events.out.tfevents')),
@@ -32,7 +32,7 @@ describe.runIf(canListOpenFiles)('RunLog', () => {
     await mkdir(name === 'tensorboard' ? join(output, name, 'tfevents', 'x') : join(output, name, 'x'), {
       recursive: true,
     })
-    await expect(RunLog.open(aboutOf(output), 0)).rejects.toMatchObject({ code: 'ERR_FIRE_IO' })
+    await expect(RunLog.open(aboutOf(output))).rejects.toMatchObject({ code: 'ERR_FIRE_IO' })
     expect(await openFilesBelow(output)).toEqual([])
   })
 })

@@ -1,0 +1,54 @@
+/** Ranks of one process: what they say to each other goes through memory, as JSON. */
+import { FireError, RankError, reasonOf } from '../../src/errors.js'
+import type { Ranks } from '../../src/ranks/ranks.js'
+
+interface Call {
+  what: string
+  /** By rank. */
+  values: Map<number, string>
+  waiting: { rank: number; resolve(values: string[]): void; reject(reason: unknown): void }[]
+}
+
+/** @param onGather is told of every call as it begins: to stop, fail or delay a rank at any point. */
+export function ranksInMemory(size: number, onGather: (rank: number, what: string) => void = () => {}): Ranks[] {
+  const controllers = Array.from({ length: size }, () => new AbortController())
+  let call: Call | undefined
+  let failed = false
+
+  function fail(rank: number, error: unknown): void {
+    if (failed) return
+    failed = true
+    const { code = undefined, hint = undefined } = error instanceof FireError ? error : {}
+    const reason = new RankError(`Rank ${rank} (memory, pid ${rank}) failed: ${reasonOf(error)}`, {
+      detail: { rank, code },
+      hint,
+    })
+    for (const [other, controller] of controllers.entries()) if (other !== rank) controller.abort(reason)
+    for (const waiter of call?.waiting ?? []) if (waiter.rank !== rank) waiter.reject(reason)
+  }
+
+  function gather(rank: number, what: string, value: unknown): Promise<string[]> {
+    controllers[rank].signal.throwIfAborted()
+    call ??= { what, values: new Map(), waiting: [] }
+    const { values, waiting } = call
+    if (call.what !== what || values.has(rank))
+      throw new RankError(`Rank ${rank} came to ${what}, others to ${call.what}`)
+    values.set(rank, JSON.stringify(value))
+    return new Promise((resolve, reject) => {
+      waiting.push({ rank, resolve, reject })
+      if (values.size < size) return
+      call = undefined
+      for (const waiter of waiting) waiter.resolve(controllers.map((_, each) => values.get(each) as string))
+    })
+  }
+
+  return controllers.map(({ signal }, rank) => ({
+    ...{ rank, size, localRank: rank, signal },
+    async gather<T>(what: string, value: T): Promise<T[]> {
+      onGather(rank, what)
+      return (await gather(rank, what, value)).map((text) => JSON.parse(text) as T)
+    },
+    fail: async (error) => fail(rank, error),
+    close: async () => {},
+  }))
+}
