@@ -24,7 +24,7 @@ const model = fileURLToPath(new URL('../golden/qwen3_vl', import.meta.url))
 const library = pathToFileURL(fileURLToPath(new URL('../../dist/index.js', import.meta.url))).href
 
 const objective = completeObjective({ name: 'fire' })
-const step = { normalizer: 8, layout: 'packed', chosenTokens: 0 } as const
+const step = { normalizer: 8, layout: 'packed', chosenTokens: 0, last: false } as const
 const open = () => openEngine({ model, threads: 1, lora: { ...defaultLora, rank: 4 } })
 
 /** Text pairs long enough that a step takes a while. */

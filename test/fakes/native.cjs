@@ -10,6 +10,7 @@ const { mkdir, readFile, writeFile } = require('node:fs/promises')
 const { existsSync, readFileSync } = require('node:fs')
 const { join } = require('node:path')
 const { setTimeout: sleep } = require('node:timers/promises')
+const { enter, groupId } = require('./group.cjs')
 
 const size = 4
 let ErrorClass = Error
@@ -54,6 +55,7 @@ class FakeEngine {
       dropout: spec.lora?.seed ?? 0,
     }
     this.gradient = new Float64Array(size)
+    this.group = spec.group && spec.group.size > 1 ? enter(spec.group, fail) : null
     this.images = new Set()
     this.encoded = 0
     /** Prompts of each call of generate. */
@@ -194,6 +196,9 @@ class FakeEngine {
   }
 
   async update(spec) {
+    const started = performance.now()
+    await this.group?.sum(this.gradient)
+    const secondsWaited = this.group ? (performance.now() - started) / 1000 : 0
     const norm = Math.sqrt(dot(this.gradient, this.gradient))
     const clip = spec.maxGradNorm > 0 ? Math.min(1, spec.maxGradNorm / (norm + 1e-6)) : 1
     const { parameters, first, second } = this.state
@@ -207,7 +212,11 @@ class FakeEngine {
       parameters[index] -= (rate * first[index]) / scale
     }
     this.gradient.fill(0)
-    return { gradNorm: norm, step: this.state.step }
+    return { gradNorm: norm, step: this.state.step, secondsWaited }
+  }
+
+  abortGroup(reason) {
+    this.group?.abort(reason)
   }
 
   async zeroGrad() {
@@ -279,6 +288,8 @@ module.exports = {
     kernel: 'portable',
     onednn: { available: false, detail: 'not looked for' },
   }),
+  transports: () => ({ nccl: { version: 'fake' }, mpi: { version: 'fake' } }),
+  groupId,
   exchange: () => false,
   createCancelToken: () => ({
     cancelled: false,
@@ -292,6 +303,7 @@ module.exports = {
     if (!existsSync(path)) throw fail('IO', `cannot open ${path}: No such file or directory`, { path })
     const engine = new FakeEngine(spec, JSON.parse(readFileSync(path, 'utf8')))
     this.engines.push(engine)
+    await engine.group?.join(() => checkCancelled(cancel))
     return engine
   },
   async verify(spec, onRow) {
