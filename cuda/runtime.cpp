@@ -190,6 +190,20 @@ void wait(Event event) {
   succeed(cudaEventSynchronize(native_event(event)), "cudaEventSynchronize");
 }
 
+bool happened(Event event) {
+  const cudaError_t code = cudaEventQuery(native_event(event));
+  if (code == cudaErrorNotReady) {
+    cudaGetLastError();  // or the next launch would report it
+    return false;
+  }
+  succeed(code, "cudaEventQuery");
+  return true;
+}
+
+void wait_on(Stream stream, Event event) {
+  succeed(cudaStreamWaitEvent(native(stream), native_event(event), 0), "cudaStreamWaitEvent");
+}
+
 float elapsed(Event from, Event to) {
   float milliseconds = 0;
   succeed(cudaEventElapsedTime(&milliseconds, native_event(from), native_event(to)), "cudaEventElapsedTime");

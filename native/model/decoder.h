@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -99,9 +100,10 @@ class Decoder {
   Tensor forward(const DecoderInput& input, const DecoderPass& pass, DecoderActivations* keep) const;
 
   /// Adds dL/dparameter of the pass's adapter to `gradient`, flat as its parameters, from dL/dhidden [P, H] (f32).
-  /// `pass` and `input` must be those of the forward that filled `kept`.
+  /// `pass` and `input` must be those of the forward that filled `kept`. `layer_done(i)`, where there is one, is called
+  /// when all that this pass adds to layer i and those above has been queued.
   void backward(const DecoderInput& input, const DecoderPass& pass, DecoderActivations& kept, Tensor dhidden,
-                Tensor gradient) const;
+                Tensor gradient, const std::function<void(int64_t)>& layer_done = {}) const;
 
   /// logits[P, C] (f32) = hidden W^T for the C columns of the vocabulary that begin at `first_column`.
   void head(Tensor hidden, int64_t first_column, Tensor logits) const {

@@ -61,7 +61,7 @@ class PreferenceStep {
     if (gradient) {
       const Tensor dhidden = loss_backward(chunks, logits, stats);
       try {
-        decoder_.backward(batch_.input, pass, kept, dhidden, gradient);
+        decoder_.backward(batch_.input, pass, kept, dhidden, gradient, settings_.layer_done);
       } catch (...) {
         try {
           ops_.zero(gradient);  // half a gradient is worse than none

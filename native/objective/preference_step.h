@@ -30,6 +30,8 @@ struct StepSettings {
   int64_t chosen_tokens = 0;
   /// Called when the host has the losses and before backward is queued: a download waits for little here.
   std::function<void()> on_losses = {};
+  /// Of backward, see Decoder::backward.
+  std::function<void(int64_t)> layer_done = {};
 };
 
 /// Runs the objective on a packed batch. The policy is the model with `adapter` (nullptr: as it is), the reference the

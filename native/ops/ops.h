@@ -19,11 +19,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "ops/settings.h"
+#include "ops/side_queue.h"
 #include "ops/weight_packing.h"
 #include "tensor/arena.h"
 #include "tensor/spread.h"
@@ -145,6 +147,8 @@ class Ops {
   virtual void download(Tensor device, void* host) = 0;
   virtual void copy(Tensor from, Tensor to) = 0;
   virtual void zero(Tensor x) = 0;
+  /// nullptr where there is no second queue: on a CPU, which does one thing after the other.
+  virtual std::unique_ptr<SideQueue> side_queue() { return nullptr; }
 
   // --- matrix products ----------------------------------------------------------------------------------------
   /// y[T,out] = x[T,in] W[out,in]^T + bias[out] + residual[T,out]; `bias` and `residual` may be empty. y may be f32

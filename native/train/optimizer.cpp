@@ -18,10 +18,8 @@ Optimizer::Optimizer(Ops& ops, Adapter& adapter)
   for (const Tensor& t : {gradient(), moment1(), moment2()}) ops_.zero(t);
 }
 
-namespace {
-
-/// What AdamW is defined for, and what f32 can hold.
-void check(const AdamWSpec& s) {
+// What AdamW is defined for, and what f32 can hold.
+void require_valid(const AdamWSpec& s) {
   const auto require = [](bool ok, const char* name, const char* what, double value) {
     if (ok) return;
     char message[160];
@@ -36,10 +34,8 @@ void check(const AdamWSpec& s) {
   require(s.max_grad_norm >= 0 && std::isfinite(s.max_grad_norm), "maxGradNorm", "a number >= 0", s.max_grad_norm);
 }
 
-}  // namespace
-
 double Optimizer::update(const AdamWSpec& s) {
-  check(s);
+  require_valid(s);
   const double norm = adapter_.parameters().step(
       {s.lr, s.beta1, s.beta2, s.eps, s.weight_decay, step_ + 1, s.max_grad_norm}, gradient(), moment1(), moment2());
   first_pass_ = pass_;

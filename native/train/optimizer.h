@@ -13,6 +13,9 @@ struct AdamWSpec {
   double max_grad_norm;  // 0 = no clipping
 };
 
+/// Throws ERR_FIRE_INVALID_ARGUMENT for settings that AdamW has no meaning for.
+void require_valid(const AdamWSpec& spec);
+
 class Optimizer {
  public:
   /// Gradient and moments are 0. Neither argument may go before this object.

@@ -15,6 +15,7 @@ import type {
   EngineSpec,
   FeatureStore,
   Generation,
+  GroupSpec,
   ImageFeatures,
   ImageInput,
   ImageView,
@@ -119,6 +120,7 @@ const adamwKeys: Record<keyof AdamWSpec, true> = {
 }
 
 const storeKeys: Record<keyof FeatureStore, true> = { folder: true, key: true, maxBytes: true }
+const groupKeys: Record<keyof GroupSpec, true> = { transport: true, rank: true, size: true, id: true }
 
 const callOptions: Record<keyof CallOptions, true> = { signal: true }
 const openOptions: Record<keyof OpenOptions, true> = { ...callOptions, native: true }
@@ -130,7 +132,7 @@ export type EngineOptions = Partial<EngineSpec> & Pick<EngineSpec, 'model'>
  * Opens a checkpoint folder in Hugging Face layout. Weights are mapped, not copied, but for `packWeights`.
  * @throws {FileError} when a file of the folder cannot be read, {UnsupportedError} when its configuration or a tensor
  *   is of a kind this engine does not implement, {CheckpointError} when tensors are missing, truncated or misshapen, or
- *   training found that the adapter is not to be used.
+ *   training found that the adapter is not to be used, {RankError} when the ranks of `group` do not come together.
  * @throws {NativeBindingError} when the addon is missing.
  */
 export async function openEngine(options: EngineOptions, open: OpenOptions = {}): Promise<Engine> {
@@ -140,6 +142,7 @@ export async function openEngine(options: EngineOptions, open: OpenOptions = {})
   const spec: EngineSpec = { ...defaults, ...options }
   if (spec.lora) checkOptions('openEngine, lora', spec.lora, defaultLora)
   if (spec.featureStore) checkOptions('openEngine, featureStore', spec.featureStore, storeKeys)
+  if (spec.group) checkOptions('openEngine, group', spec.group, groupKeys)
   checkSpec(spec)
   throwIfAborted(open.signal)
   for (const adapter of [spec.adapter, spec.referenceAdapter]) if (adapter !== null) await refuseUnfit(adapter)
@@ -249,8 +252,8 @@ export class Engine implements AsyncDisposable {
   /**
    * Forward and backward of the objective (formulas: docs/objectives.md) over a micro-batch of pairs. Gradients of
    * `sum(loss) / step.normalizer` add up, in float32, until `update` or `zeroGrad`. An aborted call adds nothing; in
-   * the middle of the backward pass it clears what had added up.
-   * @throws {NumericError} naming the pairs whose loss is not finite.
+   * the middle of the backward pass it clears what had added up, and with `step.last` it ends the group.
+   * @throws {NumericError} naming the pairs whose loss is not finite, {RankError} when the group was ended.
    */
   async accumulate(
     pairs: PairInput[],
@@ -280,10 +283,12 @@ export class Engine implements AsyncDisposable {
   }
 
   /**
-   * Clips the accumulated gradient to a global L2 norm, takes one AdamW step (decoupled decay) and clears it.
+   * Clips the accumulated gradient to a global L2 norm, takes one AdamW step (decoupled decay) and clears it. In a group the
+   * gradients of all ranks are added up before; every rank must call it once a step, whether it had pairs or not.
    * @throws {ArgumentError} for settings that have no meaning, for instance `lr` outside [0, 1] (docs/training.md).
    * @throws {NumericError} when the gradient is not finite (the adapter then stays as it was) or the updated adapter is
    *   not (it can then be neither saved nor used; `loadState` mends it).
+   * @throws {RankError} when the group was ended; adapter and moments are then those of the last whole update.
    */
   async update(spec: AdamWSpec): Promise<UpdateStats> {
     checkOptions('Engine.update', spec, adamwKeys)
@@ -292,11 +297,11 @@ export class Engine implements AsyncDisposable {
   }
 
   /**
-   * Ends the sums over the ranks, those under way and those to come, with a `RankError` that gives this reason: at once, also while a
-   * call runs. Parameters and moments are then those of the last whole update. Without a group it does nothing.
+   * At once, also while a call runs: `accumulate` and `update` of this engine's group that are under way or come later end
+   * with a `RankError` that has this reason. It tells the other ranks nothing. Without a group nothing happens.
    */
   abortGroup(reason: string): void {
-    this.#engine.abortGroup(reason)
+    if (!this.#closing) this.#engine.abortGroup(reason)
   }
 
   /** Clears what `accumulate` added up since the last `update`. */

@@ -5,18 +5,22 @@ import { deviceNames, gemmBackends, isDevice, packWeightsModes } from './device.
 import type {
   AdamWSpec,
   EngineSpec,
+  GroupSpec,
   ImageInput,
   PairInput,
   PromptInput,
   SamplingSpec,
   SequenceInput,
   StepOptions,
+  Transport,
 } from './native.js'
 import { coefficientNames, coefficientNumbers, type ObjectiveSpec, objectiveNames, objectives } from './objectives.js'
 
 /** Far above what is published (beta, alpha and gamma up to 1, LoRA's alpha up to 512), far below what overflows. */
 export const mostCoefficient = 1000
 export const mostLoraAlpha = 1e6
+
+const transports: Transport[] = ['nccl', 'mpi']
 
 export function checkSpec(spec: EngineSpec): void {
   if (typeof spec.model !== 'string' || spec.model === '') throw expected('a folder', 'model', spec.model)
@@ -38,12 +42,20 @@ export function checkSpec(spec: EngineSpec): void {
     const isSize = Number.isSafeInteger(maxBytes) && maxBytes >= 0
     if (!isSize) throw expected('an integer >= 0', 'featureStore.maxBytes', maxBytes)
   }
+  if (spec.group) checkGroup(spec.group)
   if (!spec.lora) return
   const { rank, alpha, dropout, targets } = spec.lora
   if (!Number.isInteger(rank) || rank < 1) throw expected('a positive integer', 'lora.rank', rank)
   if (!(alpha > 0 && alpha <= mostLoraAlpha)) throw expected(`a number in (0, ${mostLoraAlpha}]`, 'lora.alpha', alpha)
   if (!(dropout >= 0 && dropout < 1)) throw expected('a probability in [0, 1)', 'lora.dropout', dropout)
   if (targets.length === 0) throw expected('at least one projection', 'lora.targets', targets)
+}
+
+function checkGroup({ transport, rank, size, id }: GroupSpec): void {
+  if (!transports.includes(transport)) throw expected(transports.join(', '), 'group.transport', transport)
+  if (!Number.isInteger(size) || size < 1) throw expected('a positive integer', 'group.size', size)
+  if (!Number.isInteger(rank) || rank < 0 || rank >= size) throw expected(`0 to ${size - 1}`, 'group.rank', rank)
+  if (typeof id !== 'string') throw expected('a text', 'group.id', id)
 }
 
 export function checkImage({ id, width, height, rgb }: ImageInput): void {
@@ -95,7 +107,8 @@ export function checkOptimizer({ lr, beta1, beta2, eps, weightDecay, maxGradNorm
 
 export function checkStep(step: StepOptions): void {
   checkOptions('the step', step, { normalizer: true, layout: true, chosenTokens: true, last: true })
-  const { chosenTokens = 0 } = step
+  const { chosenTokens = 0, last = false } = step
+  if (typeof last !== 'boolean') throw expected('true or false', 'last', last)
   if (!Number.isSafeInteger(chosenTokens) || chosenTokens < 0)
     throw expected('an integer >= 0', 'chosenTokens', chosenTokens)
   if (!(step.normalizer > 0)) throw expected('a number > 0', 'normalizer', step.normalizer)

@@ -1,79 +1,93 @@
 /**
- * A group of fake engines in one process: what each of them adds is summed in the order of ranks, so that all get the same bits.
+ * Groups of the fake addon: engines of one process that add up their gradients, in order of ranks.
  * @typedef {import('../../src/engine/native.js').GroupSpec} GroupSpec
  */
+const { randomBytes } = require('node:crypto')
 const { setTimeout: sleep } = require('node:timers/promises')
 
-/** Groups that still wait for members, by id; those of MPI have the id ''. */
-const gathering = new Map()
-let made = 0
-
-function newGroupId() {
-  made += 1
-  return `fake group ${made}`
-}
+/** Groups that still wait for ranks, by transport and id. */
+const opening = new Map()
 
 class Group {
   constructor(size) {
     this.size = size
-    this.members = []
-    /** Of the sum under way, by rank. */
-    this.values = new Map()
-    this.waiting = []
-  }
-
-  /** Hands the sum to everybody when the last one has come. */
-  give(rank, values) {
-    if (this.values.has(rank)) throw new Error(`rank ${rank} comes twice to one sum`)
-    this.values.set(rank, Float64Array.from(values))
-    return new Promise((resolve, reject) => {
-      this.waiting.push({ rank, resolve, reject })
-      if (this.values.size < this.size) return
-      const sum = new Float64Array(values.length)
-      for (let each = 0; each < this.size; each += 1) {
-        for (const [index, value] of this.values.get(each).entries()) sum[index] += value
-      }
-      for (const waiter of this.waiting) waiter.resolve(sum)
-      this.values.clear()
-      this.waiting.length = 0
-    })
+    this.ranks = new Map()
+    this.opened = deferred()
   }
 }
 
-/** A group as one of its ranks has it. */
-class Member {
-  constructor(group, rank, fail) {
-    Object.assign(this, { group, rank, fail, reason: null, reject: null })
+/** One engine's place in its group. `fail` makes an error of the addon. */
+class Rank {
+  constructor(group, { rank }, fail) {
+    this.group = group
+    this.rank = rank
+    this.fail = fail
+    this.aborted = deferred()
+    this.reason = null
+    /** What this rank gave to sums that are not whole yet. */
+    this.given = []
   }
 
-  async sum(values) {
+  /** Rejects once this rank was aborted. */
+  #unlessAborted(promise) {
     if (this.reason !== null) throw this.fail('RANKS', this.reason)
-    const aborted = new Promise((_, reject) => {
-      this.reject = reject
+    return Promise.race([promise, this.aborted.promise])
+  }
+
+  /** Waits for all ranks. `check` throws when the call that waits is cancelled. */
+  async join(check) {
+    let open = false
+    this.group.opened.promise.then(() => {
+      open = true
     })
-    aborted.catch(() => {})
-    return Promise.race([this.group.give(this.rank, values), aborted])
+    while (!open) {
+      check()
+      await this.#unlessAborted(sleep(1))
+    }
+  }
+
+  /** Adds up in place. */
+  async sum(values) {
+    const own = deferred()
+    this.given.push({ values: Float64Array.from(values), done: own })
+    const all = [...this.group.ranks.values()].sort((a, b) => a.rank - b.rank)
+    if (all.every(({ given }) => given.length > 0)) {
+      const parts = all.map(({ given }) => given.shift())
+      const total = parts[0].values.map((_, i) => parts.reduce((sum, part) => sum + part.values[i], 0))
+      for (const { done } of parts) done.resolve(total)
+    }
+    values.set(await this.#unlessAborted(own.promise))
   }
 
   abort(reason) {
-    this.reason ??= reason
-    this.reject?.(this.fail('RANKS', this.reason))
+    if (this.reason !== null) return
+    this.reason = reason
+    this.aborted.reject(this.fail('RANKS', reason))
   }
 }
 
-/** Waits until every rank has come. @param {GroupSpec} spec */
-async function joinGroup({ id, rank, size }, cancel, fail) {
-  const group = gathering.get(id) ?? new Group(size)
-  gathering.set(id, group)
-  group.members.push(rank)
-  if (group.members.length === size) gathering.delete(id)
-  while (group.members.length < size) {
-    await sleep(1)
-    if (!cancel?.cancelled) continue
-    gathering.delete(id)
-    throw fail('ABORTED', 'aborted')
-  }
-  return new Member(group, rank, fail)
+function deferred() {
+  const made = {}
+  made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }))
+  made.promise.catch(() => {}) // whoever waits for it hears of it
+  return made
 }
 
-module.exports = { joinGroup, newGroupId }
+/** Takes a place in the group of this spec; the first that comes makes it. */
+function enter(spec, fail) {
+  const key = `${spec.transport} ${spec.id}`
+  const group = opening.get(key) ?? new Group(spec.size)
+  if (group.size !== spec.size || group.ranks.has(spec.rank)) {
+    throw fail('RANKS', `rank ${spec.rank} of ${spec.size} has no place in a group of ${group.size}`)
+  }
+  const rank = new Rank(group, spec, fail)
+  group.ranks.set(spec.rank, rank)
+  if (group.ranks.size < group.size) opening.set(key, group)
+  else {
+    opening.delete(key)
+    group.opened.resolve()
+  }
+  return rank
+}
+
+module.exports = { enter, groupId: () => randomBytes(128).toString('hex') }

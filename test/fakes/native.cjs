@@ -10,7 +10,7 @@ const { mkdir, readFile, writeFile } = require('node:fs/promises')
 const { existsSync, readFileSync } = require('node:fs')
 const { join } = require('node:path')
 const { setTimeout: sleep } = require('node:timers/promises')
-const { joinGroup, newGroupId } = require('./group.cjs')
+const { enter, groupId } = require('./group.cjs')
 
 const size = 4
 let ErrorClass = Error
@@ -55,6 +55,7 @@ class FakeEngine {
       dropout: spec.lora?.seed ?? 0,
     }
     this.gradient = new Float64Array(size)
+    this.group = spec.group && spec.group.size > 1 ? enter(spec.group, fail) : null
     this.images = new Set()
     this.encoded = 0
     /** Prompts of each call of generate. */
@@ -196,8 +197,7 @@ class FakeEngine {
 
   async update(spec) {
     const started = performance.now()
-    const sum = await this.group?.sum(this.gradient)
-    if (sum) this.gradient.set(sum)
+    await this.group?.sum(this.gradient)
     const secondsWaited = this.group ? (performance.now() - started) / 1000 : 0
     const norm = Math.sqrt(dot(this.gradient, this.gradient))
     const clip = spec.maxGradNorm > 0 ? Math.min(1, spec.maxGradNorm / (norm + 1e-6)) : 1
@@ -281,8 +281,6 @@ module.exports = {
   },
   gpuReport: () => ({ gpus: [], reason: 'this is a fake', cublaslt: 'this is a fake' }),
   gpuMemory: () => ({ freeBytes: 2 ** 40, totalBytes: 2 ** 40 }),
-  transports: () => ({ nccl: { version: '2.99.0' }, mpi: { version: 'fake MPI 1.0' } }),
-  groupId: newGroupId,
   cpuInfo: () => ({
     model: 'fake cpu',
     cores: 1,
@@ -290,6 +288,8 @@ module.exports = {
     kernel: 'portable',
     onednn: { available: false, detail: 'not looked for' },
   }),
+  transports: () => ({ nccl: { version: 'fake' }, mpi: { version: 'fake' } }),
+  groupId,
   exchange: () => false,
   createCancelToken: () => ({
     cancelled: false,
@@ -303,7 +303,7 @@ module.exports = {
     if (!existsSync(path)) throw fail('IO', `cannot open ${path}: No such file or directory`, { path })
     const engine = new FakeEngine(spec, JSON.parse(readFileSync(path, 'utf8')))
     this.engines.push(engine)
-    if (spec.group) engine.group = await joinGroup(spec.group, cancel, fail)
+    await engine.group?.join(() => checkCancelled(cancel))
     return engine
   },
   async verify(spec, onRow) {

@@ -296,6 +296,9 @@ struct BoundKernel {
   }
 };
 
+/// The host puts a piece of work on this stream (runtime.cpp), which waits for what a library has there.
+void work_on(cuda::Stream stream);
+
 }  // namespace fire::simt
 
 namespace fire::cuda::gpu {
@@ -309,6 +312,7 @@ void launch(const char* what, dim3 grid, dim3 block, size_t shared, Stream strea
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   using Bound = simt::BoundKernel<P...>;
   const Bound bound{kernel, std::tuple<P...>(static_cast<P>(arguments)...)};
+  simt::work_on(stream);
   launching(what, stream);
   simt::run(simt::Launch{what, grid, block, shared, &Bound::run, &bound});
   launched(what, stream);
