@@ -29,7 +29,7 @@ export async function groupOf(
   if (lacking.length > 0) {
     const { transport: theirs, missing } = all[lacking[0]]
     throw new RankError(`${theirs} is not there on ${rankWords(lacking)}: ${missing}`, {
-      detail: { rank: lacking[0], transport: theirs },
+      detail: { rank: lacking[0], transport: theirs, onAllRanks: true },
       hint: theirs === 'nccl' ? ncclHint : mpiHint,
     })
   }
@@ -37,7 +37,7 @@ export async function groupOf(
   if (other > 0) {
     throw new RankError(
       `rank 0 would train with ${all[0].transport} and rank ${other} with ${all[other].transport}: GPUs and CPUs do not train together`,
-      { detail: { rank: other }, hint: 'Set device to cuda, or to cpu, for all ranks.' },
+      { detail: { rank: other, onAllRanks: true }, hint: 'Set device to cuda, or to cpu, for all ranks.' },
     )
   }
   const [id] = await ranks.gather('group id', transport === 'nccl' && rank === 0 ? native.groupId() : '')

@@ -28,7 +28,7 @@ export async function requireSame(ranks: Ranks, what: string, facts: Readonly<Re
   })
   const more = different.length > mostNamed ? `; and ${different.length - mostNamed} more` : ''
   throw new RankError(`The ranks differ in ${what}: ${shown.join('; ')}${more}`, {
-    detail: { different },
+    detail: { different, onAllRanks: true },
     hint: 'All ranks must run the same version with the same settings on the same data.',
   })
 }

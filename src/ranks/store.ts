@@ -58,8 +58,12 @@ export class Store {
   readonly #gathers = new Map<number, Gather>()
   readonly #refused: string[] = []
   readonly #heartbeat: Heartbeat
-  readonly #joining: NodeJS.Timeout
+  /** From the first rank that comes. */
+  #joining: NodeJS.Timeout | undefined
   #hasStarted = false
+  /** Of a rank that ended before it came. */
+  #absence: Failure | undefined
+  #stop: Buffer | undefined
   #failure: Failure | undefined
   #onEmpty: (() => void)[] = []
 
@@ -78,15 +82,13 @@ export class Store {
     this.#options = options
     server.on('connection', (socket) => void this.#serve(socket))
     server.on('error', (error) => options.onLog(`the store of the ranks: ${error.message}`))
-    const { silence, joining } = options.patience
     const beat = frame({ beat: true })
     this.#heartbeat = startHeartbeat(
-      silence,
+      options.patience.silence,
       () => this.#here.map(({ socket }) => socket),
       () => this.#tell(beat),
       (socket) => this.#onSilent(socket),
     )
-    this.#joining = setTimeout(() => this.#onMissing(), joining)
   }
 
   get port(): number {
@@ -114,7 +116,15 @@ export class Store {
 
   /** Asks every rank to stop, as the signal would: in order, or at once. */
   stop(signal: NodeJS.Signals, isUrgent: boolean): void {
-    this.#tell(frame({ stop: signal, isUrgent }))
+    this.#stop = frame({ stop: signal, isUrgent })
+    this.#tell(this.#stop)
+  }
+
+  /** A rank has ended in good order. Where it never came, and others do, they are told that it will not. */
+  expectNoMore(failure: Failure): void {
+    if (failure.rank === null || this.#peers.has(failure.rank)) return
+    this.#absence ??= failure
+    if (this.#peers.size > 0) this.fail(this.#absence)
   }
 
   /** Tells every rank why the work cannot be finished together. Only the first failure counts. */
@@ -199,7 +209,10 @@ export class Store {
       throw new RankError(problem)
     }
     this.#peers.set(rank, peer)
-    if (this.#failure) send({ failed: this.#failure })
+    this.#joining ??= setTimeout(() => this.#onMissing(), this.#options.patience.joining)
+    if (this.#stop) write(socket, this.#stop)
+    if (this.#absence) this.fail(this.#absence)
+    else if (this.#failure) send({ failed: this.#failure })
     else if (this.#peers.size === this.#options.size) this.#start()
     return peer
   }
