@@ -27,6 +27,8 @@ export interface Outcome {
   exitCode?: number
   /** The work was done, and its result is not to be built on. */
   problem?: FireError
+  /** Another rank has the same outcome and shows it. */
+  isCopy?: boolean
   /** The last line for whoever stopped it: what is kept, and how to go on. */
   stopped?: string
 }

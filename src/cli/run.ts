@@ -9,6 +9,7 @@ import {
   reasonOf,
 } from '../errors.js'
 import { nearest } from '../options.js'
+import { rankIn } from '../ranks/environment.js'
 import { silent } from '../stage/index.js'
 import { forTerminal } from '../terminal.js'
 import { version } from '../version.js'
@@ -23,6 +24,7 @@ import { evaluate } from './commands/evaluate.js'
 import { generate } from './commands/generate.js'
 import { importCommand } from './commands/import.js'
 import { inspect } from './commands/inspect.js'
+import { launch } from './commands/launch.js'
 import { merge } from './commands/merge.js'
 import { pairs } from './commands/pairs.js'
 import { plan } from './commands/plan.js'
@@ -36,7 +38,7 @@ import { train } from './commands/train.js'
 import { verify } from './commands/verify.js'
 import { helpOfAll, helpOfCommand, helpOfGroup } from './help.js'
 import { logLine } from './json-progress.js'
-import { createProgress } from './progress.js'
+import { createProgress, ofRank } from './progress.js'
 import { inWordsOf } from './words.js'
 
 /** In the order `--help` shows them. */
@@ -52,6 +54,7 @@ export const commands: readonly (Command | Group)[] = [
   inspect,
   plan,
   train,
+  launch,
   evaluate,
   report,
   study,
@@ -96,19 +99,20 @@ export async function run(argv: string[], given: RunIo = processIo): Promise<num
     ...{ json: has('--json'), quiet: has('--quiet'), debug: has('--debug'), help: false },
     log: isJson ? 'json' : 'text',
   }
-  const progress = common.quiet ? silent : createProgress(common.log)
+  const rank = rankIn(process.env)
+  const progress = common.quiet ? silent : createProgress(common.log, process.stderr, process.env, rank)
   const context: CommandContext = {
     stdout: io.stdout,
-    note: (text) => !common.quiet && (isJson ? progress.log(text) : io.stderr(text)),
+    note: (text) => !common.quiet && rank === 0 && (isJson ? progress.log(text) : io.stderr(text)),
     progress,
     json: common.json,
   }
   const fail = (error: unknown, report?: object): number => {
     progress.end('failed')
     const found = typed(error)
-    if (common.json)
+    if (common.json && rank === 0)
       io.stdout(`${jsonOf({ ...report, error: { ...inWordsOf(command, found), detail: found.detail } })}\n`)
-    io.stderr(describeError(error, found, command, common))
+    io.stderr(describeError(error, found, command, common, rank))
     return found instanceof ConfigError || found instanceof ArgumentError ? exitCodes.usage : exitCodes.failure
   }
   try {
@@ -128,8 +132,9 @@ export async function run(argv: string[], given: RunIo = processIo): Promise<num
     return fail(error)
   }
 
-  function end({ text, coloured, report, problem, stopped, exitCode }: Outcome): number {
+  function end({ text, coloured, report, problem, stopped, exitCode, isCopy }: Outcome): number {
     progress.end(stopped === undefined ? undefined : 'stopped')
+    if (isCopy) return exitCode ?? (problem ? exitCodes.failure : exitCodes.success)
     if (problem && common.json) return fail(problem, report)
     if (common.json) io.stdout(`${jsonOf(stopped === undefined ? report : { ...report, interrupted: true })}\n`)
     else if (coloured) given.stdout(text)
@@ -220,6 +225,7 @@ function describeError(
   found: FireError,
   command: Command | undefined,
   { debug, log }: CommonFlags,
+  rank: number,
 ): string {
   const { code, message, hint } = inWordsOf(command, found)
   const isUsage = found instanceof ArgumentError && !(found instanceof ConfigError) && code === ArgumentError.code
@@ -228,10 +234,10 @@ function describeError(
     : undefined
   const stack = debug ? stacks(error).join('\ncaused by ') : ''
   const advice = hint ?? help
-  if (log === 'json') return logLine('error', { code, message, hint: advice, ...(debug && { stack }) })
-  return [`error ${code}: ${message}`, ...(advice ? [`hint: ${advice}`] : []), ...(stack ? ['', stack] : []), ''].join(
-    '\n',
-  )
+  if (log === 'json')
+    return logLine('error', { ...(rank > 0 && { rank }), code, message, hint: advice, ...(debug && { stack }) })
+  const lines = [`error ${code}: ${message}`, ...(advice ? [`hint: ${advice}`] : []), ...(stack ? ['', stack] : []), '']
+  return ofRank(rank, lines.join('\n'))
 }
 
 function titleOf(command: Command): string {
