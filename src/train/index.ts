@@ -13,7 +13,7 @@ export {
   metricsRow,
   type StepContext,
 } from './metrics.js'
-export { planTraining, type TrainPlan } from './plan.js'
+export { type PlanOptions, planTraining, type RankTraffic, type TrainPlan } from './plan.js'
 export { type RunAdapter, runAdapters } from './run-folder.js'
 export { learningRateFactor, type Schedule, warmupSteps } from './schedule.js'
 export type { TrainConfig, TrainConfigInput } from './settings.js'

@@ -3,9 +3,9 @@ import { readFileSync } from 'node:fs'
 import { availableParallelism, hostname } from 'node:os'
 import type { Device, GroupSpec, NativeModule } from '../engine/engine.js'
 import { loadNative } from '../engine/load.js'
-import { ConfigError, NoDeviceError, RankError } from '../errors.js'
+import { ConfigError, NoDeviceError } from '../errors.js'
+import { groupOf } from '../ranks/group.js'
 import type { Ranks } from '../ranks/ranks.js'
-import { requireSame } from '../ranks/same.js'
 import type { TrainConfig } from './settings.js'
 
 export interface Place {
@@ -55,7 +55,7 @@ export async function placeOf(
     device: onGpu ? gpuOf(device, ranks, own, local) : 'cpu',
     threads: threads > 0 ? threads : Math.max(1, Math.floor(availableParallelism() / sharing)),
     localRanks: local.length,
-    group: await groupOf(onGpu, ranks, native),
+    group: await groupOf(ranks, native, { onGpu, transport: 'auto' }),
   }
 }
 
@@ -77,24 +77,6 @@ function gpuOf(device: Device, { localRank }: Ranks, own: Seat, local: readonly 
     detail: { host: own.host, ranks: local.length, gpus: own.gpus },
     hint: 'Start one rank for each GPU of a machine.',
   })
-}
-
-async function groupOf(onGpu: boolean, ranks: Ranks, native: NativeModule): Promise<GroupSpec> {
-  const transport = onGpu ? 'nccl' : 'mpi'
-  const found = native.transports()[transport]
-  if ('missing' in found) {
-    throw new RankError(
-      `Gradients cannot go between the ranks: ${transport === 'nccl' ? 'NCCL' : 'MPI'} is missing: ${found.missing}`,
-      {
-        detail: { rank: ranks.rank, transport },
-        hint: 'fire-train doctor shows what was looked for; docs/many-gpus.md says what to install.',
-      },
-    )
-  }
-  await requireSame(ranks, 'ways of gradients', { transport, version: found.version })
-  const isMaker = transport === 'nccl' && ranks.rank === 0
-  const [id] = await ranks.gather('group', isMaker ? native.groupId() : '')
-  return { transport, rank: ranks.rank, size: ranks.size, id }
 }
 
 /** The same text for processes that share their processors. */

@@ -31,7 +31,7 @@ export async function prepare(config: TrainConfig, options: PrepareOptions, rank
   let decided: Awaited<ReturnType<typeof decideMemory>>
   let largest: Example[][]
   try {
-    await requireSame(ranks, 'pairs', pairFacts(rest))
+    await requireSame(ranks, 'the pairs', pairFacts(rest))
     const plannable = { engine: planner, ...rest }
     const ownBatches = largestMicroBatches(own, plannable, ranks)
     // Of few pairs this rank may never have one; rank 0 always has.

@@ -73,7 +73,7 @@ export async function agreeOnRunFolder(config: TrainConfig, mode: Mode, ranks: R
   const opened = ranks.rank === 0 ? await openRunFolder(config, mode) : undefined
   const made = opened?.made ?? (await madeOf(config))
   const { output, evalSamples } = config
-  await requireSame(ranks, 'runs', { version, ...made, ...fingerprint(config), output, evalSamples })
+  await requireSame(ranks, 'the run', { version, ...made, ...fingerprint(config), output, evalSamples })
   const own = opened?.checkpoint && { path: opened.checkpoint.path, mark: await markCheckpoint(opened.checkpoint) }
   const [named] = await ranks.gather('checkpoint', own ?? null)
   return opened ?? { made, checkpoint: named ? await openCheckpoint(named.path, named.mark) : undefined, replaced: [] }

@@ -181,7 +181,7 @@ function requireOneGradient(index: number, said: readonly Said[]): void {
 
 function drifted(index: number, how: string, rank: number): RankError {
   return new RankError(`Step ${index + 1}: the ranks drifted apart: rank ${rank} ${how}`, {
-    detail: { step: index + 1, rank },
+    detail: { step: index + 1, rank, onAllRanks: true },
     hint: 'Go on from the last checkpoint with --resume; if it comes again, look at the memory and the network of that rank.',
   })
 }

@@ -26,7 +26,9 @@ export async function heardOf({ signal }: Ranks): Promise<void> {
  */
 export async function endTogether(ranks: Ranks, error: unknown): Promise<unknown> {
   const { aborted, reason } = ranks.signal
-  const isFollowing = error instanceof RankError || (error instanceof AbortedError && error.cause === reason)
+  const isFollowing =
+    (error instanceof RankError && error.detail.onAllRanks !== true) ||
+    (error instanceof AbortedError && error.cause === reason)
   if (aborted && isFollowing) return reason
   await ranks.fail(error)
   return error

@@ -1,6 +1,6 @@
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os'
 import { z } from 'zod'
-import type { CpuInfo, GpuMemory, GpuReport, NativeModule } from '../../engine/engine.js'
+import type { CpuInfo, GpuMemory, GpuReport, NativeModule, Transports } from '../../engine/engine.js'
 import { FireError } from '../../errors.js'
 import { version } from '../../version.js'
 import { defineCommand } from '../command.js'
@@ -28,7 +28,14 @@ interface Machine {
 }
 
 type EngineState =
-  | { version: string; from: string; cpu: CpuInfo; gpu: GpuReport; gpuMemory: (GpuMemory | null)[] }
+  | {
+      version: string
+      from: string
+      cpu: CpuInfo
+      gpu: GpuReport
+      gpuMemory: (GpuMemory | null)[]
+      transports: Transports
+    }
   | { error: string; hint: string | undefined }
 
 function machine(): Machine {
@@ -52,7 +59,7 @@ async function engine(): Promise<EngineState> {
     const gpu = native.gpuReport()
     if (gpu.gpus.length === 0) gpu.reason = whyNoGpu(from, thisMachine()) ?? gpu.reason
     const gpuMemory = gpu.gpus.map(({ objection }, index) => (objection === '' ? memoryOf(native, index) : null))
-    return { version: native.version, from, cpu: native.cpuInfo(), gpu, gpuMemory }
+    return { version: native.version, from, cpu: native.cpuInfo(), gpu, gpuMemory, transports: native.transports() }
   } catch (error) {
     if (!(error instanceof FireError)) throw error
     return { error: error.message, hint: error.hint }
@@ -88,8 +95,19 @@ function describe({ engine, ...machine }: Machine & { engine: EngineState }): st
     for (const gpu of describeGpus(engine.gpu, engine.gpuMemory)) lines.push(['gpu', gpu])
     lines.push(['cuBLASLt', engine.gpu.cublaslt])
     lines.push(['oneDNN', `${engine.cpu.onednn.available ? 'found' : 'not used'}: ${engine.cpu.onednn.detail}`])
+    for (const [transport, name] of ranksBy) lines.push([name, describeTransport(engine.transports[transport])])
   }
   return `${lines.map(([name, value]) => `${name.padEnd(13)}${value}`).join('\n')}\n`
+}
+
+/** What adds up the gradients of several ranks. */
+const ranksBy = [
+  ['nccl', 'NCCL'],
+  ['mpi', 'MPI'],
+] as const
+
+function describeTransport(found: Transports['nccl']): string {
+  return 'version' in found ? `found: ${found.version}` : `not used: ${found.missing}`
 }
 
 function describeGpus({ gpus, reason }: GpuReport, memory: (GpuMemory | null)[]): string[] {

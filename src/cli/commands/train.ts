@@ -1,4 +1,6 @@
 import { z } from 'zod'
+import { worldOf } from '../../ranks/environment.js'
+import { alone } from '../../ranks/ranks.js'
 import { duration } from '../../text/duration.js'
 import { counted } from '../../text/plural.js'
 import { trainStage } from '../../train/stage.js'
@@ -31,8 +33,9 @@ export const train = defineCommand({
     context.note(`${formatConfig(config)}\n`)
     if (!dryRun) return await executeStage(trainStage, config, earlier, context, { describe })
     const { planTraining } = await import('../../train/plan.js')
-    const plan = await planTraining(config, { onLog: (line) => context.progress.log(line) })
-    return { text: describePlan(plan), report: plan }
+    const { rank, size } = worldOf(process.env) ?? alone
+    const plan = await planTraining(config, { ranks: size, onLog: (line) => context.progress.log(line) })
+    return { text: describePlan(plan), report: plan, isCopy: rank > 0 }
   },
 })
 
