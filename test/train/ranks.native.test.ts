@@ -125,5 +125,5 @@ describe.skipIf(!hasMpi)('ranks as processes', () => {
     expect(await rows('killed')).toEqual(await rows('whole'))
     const lines = (await readFile(join(world.root, 'killed', 'ranks.jsonl'), 'utf8')).trimEnd().split('\n')
     expect(lines).toHaveLength(2 * (await rows('whole')).length)
-  }, 600_000)
+  }, 120_000 * (kills + 3))
 })
