@@ -20,6 +20,7 @@ export type {
   DType,
   EngineSpec,
   Generation,
+  GroupSpec,
   ImageFeatures,
   ImageInput,
   ImageView,
@@ -38,6 +39,8 @@ export type {
   StepOptions,
   StepStats,
   StopStrings,
+  Transport,
+  Transports,
   UpdateStats,
 } from './native.js'
 export {
