@@ -198,8 +198,8 @@ function mpirun(size: number, env: Environment): string[] {
   if (!/Open MPI|Open RTE|OpenRTE|PRRTE/i.test(stdout)) return ['mpirun', '-n', String(size), '-bind-to', 'none']
   return [
     ...['mpirun', '-n', String(size), '--oversubscribe', '--bind-to', 'none'],
-    // The ranks tell one another; mpirun would end them while they still write.
-    ...['--mca', 'orte_abort_on_non_zero_status', '0'],
+    // When one has failed the others get a SIGTERM from mpirun; those that still write are not killed a second later.
+    ...['--quiet', '--mca', 'odls_base_sigkill_timeout', '60'],
     ...(process.getuid?.() === 0 ? ['--allow-run-as-root'] : []),
   ]
 }

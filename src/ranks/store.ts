@@ -242,7 +242,7 @@ export class Store {
     const gather = this.#gathers.get(place) ?? { what, first: peer, values: new Map() }
     this.#gathers.set(place, gather)
     gather.values.set(peer.rank, value)
-    if (gather.what !== what) this.fail(lost(peer, lostStep(what, gather)))
+    if (gather.what !== what) this.fail(lostStep(peer, what, gather))
     else if (gather.values.size < this.#options.size) this.#refuseLeft()
     else {
       this.#gathers.delete(place)
@@ -254,7 +254,7 @@ export class Store {
   #refuseLeft(): void {
     for (const [place, { what, first }] of this.#gathers) {
       const gone = this.peers.find(({ hasLeft, gathers }) => hasLeft && gathers <= place)
-      if (gone) this.fail(lost(gone, `had ended its work when rank ${first.rank} waited for it at '${what}'`))
+      if (gone) this.fail(lost(gone, hadEnded(first, what)))
     }
   }
 
@@ -277,8 +277,18 @@ export class Store {
   }
 }
 
-const lostStep = (what: string, { what: other, first }: Gather): string =>
-  `came to '${what}' while rank ${first.rank} came to '${other}': they have lost step`
+/** What ranks gather when their work is done. */
+export const theEnd = 'the end'
+
+function lostStep(peer: Peer, what: string, { what: other, first }: Gather): Failure {
+  if (what === theEnd) return lost(peer, hadEnded(first, other))
+  if (other === theEnd) return lost(first, hadEnded(peer, what))
+  const place = `came to '${what}' while rank ${first.rank} came to '${other}': they have lost step`
+  return { ...lost(peer, place), rank: null }
+}
+
+const hadEnded = ({ rank }: Peer, what: string): string =>
+  `had ended its work when rank ${rank} waited for it at '${what}'`
 
 function whyNotOpen({ code, message }: NodeJS.ErrnoException, { host, port, keeper }: StoreOptions): RankError {
   const words = { detail: { host, port, systemCode: code } }
