@@ -10,6 +10,8 @@ export interface Failure {
   /** Of the cause. */
   code: string
   hint?: string
+  /** The rank did not end, as far as anybody knows. */
+  isSilent?: true
 }
 
 /** A process of the run, as messages name it. */

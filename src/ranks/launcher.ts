@@ -8,7 +8,7 @@ import { RankError } from '../errors.js'
 import { keepSecret } from '../secrets.js'
 import { type Environment, patienceOf, worldOf } from './environment.js'
 import { diedHint, type Failure } from './failure.js'
-import { Store } from './store.js'
+import { type Peer, Store } from './store.js'
 
 /** How the ranks are started: as children, or by mpirun, without which MPI does not work. */
 export type Starting = 'processes' | 'mpirun'
@@ -71,7 +71,7 @@ export class Launch {
     const secret = randomBytes(32).toString('hex')
     keepSecret(secret)
     let launch: Launch | undefined
-    const onFailure = (): void => launch?.endSoon()
+    const onFailure = (failure: Failure): void => launch?.endSoon(failure)
     const meeting = { host, port: 0, size, secret, patience: patienceOf(env), keeper: 'the launcher', onLog, onFailure }
     const store = await Store.open(meeting)
     launch = new Launch(options, store)
@@ -117,8 +117,9 @@ export class Launch {
     if (isUrgent) this.#later(killAtOnceAfter, () => this.#kill('SIGKILL'))
   }
 
-  /** After a failure the ranks end by themselves; those that do not are ended. */
-  endSoon(): void {
+  /** After a failure the ranks end by themselves; those that do not are ended. One that hangs will not. */
+  endSoon({ rank, isSilent }: Failure): void {
+    if (isSilent) this.#kill('SIGKILL', ({ rank: each }) => each === rank)
     this.#later(askAfter, () => this.#kill('SIGTERM'))
     this.#later(killAfter, () => this.#kill('SIGKILL'))
   }
@@ -127,11 +128,13 @@ export class Launch {
     this.#timers.push(setTimeout(what, ms))
   }
 
-  #kill(signal: NodeJS.Signals): void {
-    const here = hostname()
-    const pids = this.#options.starting === 'mpirun' ? this.#store.peers.filter(({ host }) => host === here) : []
-    for (const { pid } of pids) kill(pid, signal)
-    for (const child of this.#children.keys()) child.kill(signal)
+  /** Ranks that met are known by their process, also those of mpirun. */
+  #kill(signal: NodeJS.Signals, which?: (peer: Peer) => boolean): void {
+    const there = this.#store.peers.filter(({ host, hasLeft }) => host === hostname() && !hasLeft)
+    const children = which ? [] : [...this.#children.keys()].flatMap(({ pid }) => pid ?? [])
+    for (const pid of new Set([...(which ? there.filter(which) : there).map(({ pid }) => pid), ...children])) {
+      kill(pid, signal)
+    }
   }
 
   /** A session of its own: a signal of the terminal reaches the launcher alone, which hands it on. */
@@ -198,8 +201,8 @@ function mpirun(size: number, env: Environment): string[] {
   if (!/Open MPI|Open RTE|OpenRTE|PRRTE/i.test(stdout)) return ['mpirun', '-n', String(size), '-bind-to', 'none']
   return [
     ...['mpirun', '-n', String(size), '--oversubscribe', '--bind-to', 'none'],
-    // The ranks tell one another; mpirun would end them while they still write.
-    ...['--mca', 'orte_abort_on_non_zero_status', '0'],
+    // When one has failed the others get a SIGTERM from mpirun; those that still write are not killed a second later.
+    ...['--quiet', '--mca', 'odls_base_sigkill_timeout', '60'],
     ...(process.getuid?.() === 0 ? ['--allow-run-as-root'] : []),
   ]
 }

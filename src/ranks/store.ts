@@ -2,7 +2,8 @@
  * Where the ranks meet: the launcher or rank 0 listens, all ranks keep a connection to it. It brings values together, and tells all of
  * them of the first that fails, dies or falls silent.
  */
-import { createServer, type Server, type Socket } from 'node:net'
+import { lookup } from 'node:dns/promises'
+import { createServer, isIP, type Server, type Socket } from 'node:net'
 import { RankError, reasonOf } from '../errors.js'
 import type { Patience } from './environment.js'
 import { diedHint, type Failure, type Identity, lost, nameOf, silentHint } from './failure.js'
@@ -70,10 +71,15 @@ export class Store {
   /** @throws {RankError} when nothing can listen there. */
   static async open(options: StoreOptions): Promise<Store> {
     const server = createServer({ noDelay: true })
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', (error) => reject(whyNotOpen(error, options)))
-      server.listen({ host: options.host, port: options.port, exclusive: true }, resolve)
-    })
+    try {
+      const host = await addressOf(options.host)
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', reject)
+        server.listen({ host, port: options.port }, resolve)
+      })
+    } catch (error) {
+      throw whyNotOpen(error as NodeJS.ErrnoException, options)
+    }
     return new Store(server, options)
   }
 
@@ -242,7 +248,7 @@ export class Store {
     const gather = this.#gathers.get(place) ?? { what, first: peer, values: new Map() }
     this.#gathers.set(place, gather)
     gather.values.set(peer.rank, value)
-    if (gather.what !== what) this.fail(lost(peer, lostStep(what, gather)))
+    if (gather.what !== what) this.fail(lostStep(peer, what, gather))
     else if (gather.values.size < this.#options.size) this.#refuseLeft()
     else {
       this.#gathers.delete(place)
@@ -254,14 +260,14 @@ export class Store {
   #refuseLeft(): void {
     for (const [place, { what, first }] of this.#gathers) {
       const gone = this.peers.find(({ hasLeft, gathers }) => hasLeft && gathers <= place)
-      if (gone) this.fail(lost(gone, `had ended its work when rank ${first.rank} waited for it at '${what}'`))
+      if (gone) this.fail(lost(gone, hadEnded(first, what)))
     }
   }
 
   #onSilent(socket: Socket): void {
     const peer = this.peers.find((each) => each.socket === socket)
     const seconds = this.#options.patience.silence / 1000
-    if (peer) this.fail(lost(peer, `has been silent for ${seconds} s`, silentHint))
+    if (peer) this.fail({ ...lost(peer, `has been silent for ${seconds} s`, silentHint), isSilent: true })
     void end(socket)
   }
 
@@ -277,8 +283,26 @@ export class Store {
   }
 }
 
-const lostStep = (what: string, { what: other, first }: Gather): string =>
-  `came to '${what}' while rank ${first.rank} came to '${other}': they have lost step`
+/** What ranks gather when their work is done. */
+export const theEnd = 'the end'
+
+function lostStep(peer: Peer, what: string, { what: other, first }: Gather): Failure {
+  if (what === theEnd) return lost(peer, hadEnded(first, other))
+  if (other === theEnd) return lost(first, hadEnded(peer, what))
+  const place = `came to '${what}' while rank ${first.rank} came to '${other}': they have lost step`
+  return { ...lost(peer, place), rank: null }
+}
+
+const hadEnded = ({ rank }: Peer, what: string): string =>
+  `had ended its work when rank ${rank} waited for it at '${what}'`
+
+/** Debian leads a machine's own name to 127.0.1.1, where no other machine comes: such a name stands for all addresses. */
+async function addressOf(host: string): Promise<string> {
+  if (isIP(host) > 0 || host === 'localhost') return host
+  const { address, family } = await lookup(host)
+  const isLoopback = address.startsWith('127.') || address === '::1'
+  return isLoopback ? (family === 6 ? '::' : '0.0.0.0') : address
+}
 
 function whyNotOpen({ code, message }: NodeJS.ErrnoException, { host, port, keeper }: StoreOptions): RankError {
   const words = { detail: { host, port, systemCode: code } }

@@ -1,6 +1,7 @@
 /** Work of several ranks: the first that fails ends it for all. */
 import { AbortedError, RankError } from '../errors.js'
 import type { Joined } from './join.js'
+import { theEnd } from './store.js'
 
 /** Work that does not heed the failure of another rank is left behind after so many milliseconds. */
 export const heedMs = 5000
@@ -9,8 +10,8 @@ export const heedMs = 5000
 const followMs = 1000
 
 /**
- * Does the work of this rank, and leaves the others when it is done. When it fails they are told; when one of them fails, this ends
- * with that failure.
+ * Does the work of this rank and waits until the others have done theirs. When it fails they are told; when one of them fails, this
+ * ends with that failure.
  * @throws what the work throws. @throws {RankError} of the rank that failed first.
  */
 export async function together<T>(ranks: Joined, work: () => Promise<T>): Promise<T> {
@@ -18,6 +19,7 @@ export async function together<T>(ranks: Joined, work: () => Promise<T>): Promis
   try {
     const result = await Promise.race([work(), neglected.promise])
     ranks.signal.throwIfAborted()
+    await ranks.gather(theEnd, null)
     return result
   } catch (error) {
     if (mayFollow(error)) await heard(ranks.signal, ranks.size === 1 ? 0 : followMs)
