@@ -95,7 +95,7 @@ export async function decideMemory(
   config: TrainConfig,
   plannable: Plannable,
   batches: Example[][],
-  { onLog, native, localRanks }: PrepareOptions & Pick<Place, 'localRanks'>,
+  { onLog, native, localRanks, group }: PrepareOptions & Pick<Place, 'localRanks' | 'group'>,
 ): Promise<{ checkpointing: boolean; packWeights: PackWeights; packedBytes: number }> {
   const { engine, examples, heldOut, objective, totalSteps } = plannable
   const length = ({ input }: Example): number => input.prompt.length + input.chosen.length + input.rejected.length
@@ -115,7 +115,7 @@ export async function decideMemory(
   const size = (bytes: number): string =>
     bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(0)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`
   const free = isGpu(engine)
-    ? freeOnGpu(engine.spec.device, native ?? loadNative())
+    ? freeOnGpu(engine.spec.device, native ?? loadNative()) - (group ? ncclBytes : 0)
     : process.availableMemory() / localRanks
   // What is there already is part of the peak, not of what is free.
   let asked = isGpu(engine) ? need.peak.device : need.peak.host - process.memoryUsage.rss()
@@ -180,6 +180,9 @@ function poolBytes(features: number, { featureBlockBytes: block }: StepBytes): n
 function isGpu(engine: Engine): boolean {
   return engine.info.device.startsWith('cuda')
 }
+
+/** Buffers of NCCL on a GPU, which it takes when the ranks come together. Counted generously, not measured. */
+const ncclBytes = 512 * 2 ** 20
 
 /**
  * What is free on the GPU now, CUDA's context and other processes' memory gone from it, but for what comes later: CUDA loads a kernel

@@ -36,7 +36,7 @@ export async function prepare(config: TrainConfig, options: PrepareOptions, rank
     const ownBatches = largestMicroBatches(own, plannable, ranks)
     // Of few pairs this rank may never have one; rank 0 always has.
     largest = ownBatches.length > 0 ? ownBatches : largestMicroBatches(own, plannable, { ...ranks, rank: 0 })
-    decided = await decideMemory(own, plannable, largest, { ...options, localRanks })
+    decided = await decideMemory(own, plannable, largest, { ...options, localRanks, group })
   } finally {
     await planner.close()
   }

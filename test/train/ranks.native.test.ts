@@ -68,6 +68,29 @@ function ranksBelow(root: number): number[] {
   return [...parents.keys()].filter((pid) => isBelow(pid) && isRank(pid) && !/mpirun/.test(commands.get(pid) ?? ''))
 }
 
+/** Starts or goes on with a run, and kills one of its ranks soon after it was started, or after it said that it trains. */
+async function killOneRank(path: string, when: 'at the start' | 'in training'): Promise<boolean> {
+  let victim: number | undefined
+  const kill = (): void => {
+    const ranks = ranksBelow(child.pid as number)
+    victim = ranks[Math.floor(Math.random() * ranks.length)]
+    if (victim !== undefined) process.kill(victim, 'SIGKILL')
+  }
+  let isPlanned = when === 'at the start'
+  const { child, done } = startCommand(launch(2, 'train', path, '--resume'), {
+    env: mpirunEnv,
+    onStderr(text) {
+      if (isPlanned || !/^train: /m.test(text)) return
+      isPlanned = true
+      setTimeout(kill, Math.random() * 400)
+    },
+  })
+  if (isPlanned) setTimeout(kill, Math.random() * 2500)
+  const { code } = await done
+  if (victim !== undefined && code === 0) expect.fail('a rank was killed, and the run says that all is well')
+  return victim !== undefined
+}
+
 describe.skipIf(!hasMpi)('ranks as processes', () => {
   it('take the steps of one rank, uneven ones and those of fewer pairs than ranks too', async () => {
     const changes = { lora: { rank: 8, alpha: 16, dropout: 0 }, batchSize: 5, epochs: 1, evalEvery: 2 }
@@ -92,38 +115,28 @@ describe.skipIf(!hasMpi)('ranks as processes', () => {
     }
   }, 300_000)
 
-  it(`are killed at any moment, ${kills} times, and resume to the bits of the run that was left alone`, async () => {
-    const changes = { epochs: 4, checkpoint: { every: 1, keep: 2 } }
-    await trainTogether(2, 'whole', changes)
-    const path = await write('killed', changes)
-    let killed = 0
-    for (let round = 0; round < kills; round += 1) {
-      const { child, done } = startCommand(launch(2, 'train', path, '--resume'), {
-        env: mpirunEnv,
-        onStderr: (() => {
-          let planned = false
-          return (text: string) => {
-            if (planned || !/^train: /m.test(text)) return
-            planned = true
-            setTimeout(() => {
-              const ranks = ranksBelow(child.pid as number)
-              const victim = ranks[Math.floor(Math.random() * ranks.length)]
-              if (victim !== undefined) process.kill(victim, 'SIGKILL')
-              killed += victim === undefined ? 0 : 1
-            }, Math.random() * 1500)
-          }
-        })(),
-      })
-      await done
-    }
-    expect(killed).toBeGreaterThan(0)
-    const outcome = await runCommand(launch(2, 'train', path, '--resume'), { env: mpirunEnv })
-    expect(outcome.code, outcome.stderr).toBe(0)
-    const of = (output: string) => weightsOf({ output: join(world.root, output) })
-    expect((await of('killed')).equals(await of('whole'))).toBe(true)
-    const rows = async (output: string) => (await repeatableRows(config(output))).map(({ wall_time: _, ...row }) => row)
-    expect(await rows('killed')).toEqual(await rows('whole'))
-    const lines = (await readFile(join(world.root, 'killed', 'ranks.jsonl'), 'utf8')).trimEnd().split('\n')
-    expect(lines).toHaveLength(2 * (await rows('whole')).length)
-  }, 120_000 * (kills + 3))
+  it(
+    `are killed at any moment, ${kills} times, and resume to the bits of the run that was left alone`,
+    async () => {
+      // About as many steps as the kills leave time for.
+      const changes = { epochs: 3 + 3 * kills, checkpoint: { every: 1, keep: 2 }, tensorboard: false, report: false }
+      await trainTogether(2, 'whole', changes)
+      const path = await write('killed', changes)
+      let killed = 0
+      for (let round = 0; round < kills; round += 1) {
+        killed += (await killOneRank(path, round % 4 === 3 ? 'at the start' : 'in training')) ? 1 : 0
+      }
+      expect(killed).toBeGreaterThan(0)
+      const outcome = await runCommand(launch(2, 'train', path, '--resume'), { env: mpirunEnv })
+      expect(outcome.code, outcome.stderr).toBe(0)
+      const of = (output: string) => weightsOf({ output: join(world.root, output) })
+      expect((await of('killed')).equals(await of('whole'))).toBe(true)
+      const rows = async (output: string) =>
+        (await repeatableRows(config(output))).map(({ wall_time: _, ...row }) => row)
+      expect(await rows('killed')).toEqual(await rows('whole'))
+      const lines = (await readFile(join(world.root, 'killed', 'ranks.jsonl'), 'utf8')).trimEnd().split('\n')
+      expect(lines).toHaveLength(2 * (await rows('whole')).length)
+    },
+    120_000 * (kills + 3),
+  )
 })
