@@ -51,7 +51,6 @@ class FakeEngine {
       first: new Array(size).fill(0),
       second: new Array(size).fill(0),
       step: 0,
-      dropout: spec.lora?.seed ?? 0,
     }
     this.gradient = new Float64Array(size)
     this.images = new Set()
@@ -153,8 +152,9 @@ class FakeEngine {
     }
     const difference = features(pair.chosen, 1).map((value, index) => value - features(pair.rejected, 1)[index])
     if (learn && this.spec.lora?.dropout > 0) {
-      this.state.dropout += 1
-      difference[this.state.dropout % size] *= 0.5
+      // As of the engine: by seed, step and what is seen, not by the place in a batch.
+      const seen = pair.chosen.reduce((total, id) => total + id, this.spec.lora.seed + this.state.step)
+      difference[seen % size] *= 0.5
     }
     const learned = this.state.parameters.map((value, index) => value - this.reference[index])
     const drift = process.env.FIRE_FAKE_DRIFT === pair.id ? 0.5 : 0
