@@ -102,7 +102,10 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
     if (options.layout != Layout::plain) return known.features.get();
     if (objective.needs_reference()) images_.features_of(known.prepared->patches);
     auto& slot = fresh[{id, occurrence}];
-    if (!slot) slot = images_.features_of(known.prepared->patches);
+    if (!slot) {
+      slot = images_.features_of(known.prepared->patches);
+      slot->content = known.features->content;
+    }
     return slot.get();
   };
   const auto pack_pairs = [&](std::span<const Pair> some) {
@@ -117,7 +120,7 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
     reference = reference_cache_.rows(context, pairs, objective, batch, pack_pairs);
   StepSettings settings{.normalizer = options.normalizer,
                         .checkpointing = spec_.checkpointing,
-                        .dropout_pass = training ? training->next_pass() : 0,
+                        .dropout_step = training ? training->step() : 0,
                         .logits_budget = logits_budget,
                         .reference = reference,
                         .reference_adapter = reference_adapter_.get(),

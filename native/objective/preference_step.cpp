@@ -48,7 +48,7 @@ class PreferenceStep {
                        : decoder_.forward(batch_.input, {.adapter = settings_.reference_adapter}, nullptr);
     DecoderPass pass;
     pass.adapter = adapter;
-    pass.dropout_pass = settings_.dropout_pass;
+    pass.dropout_step = settings_.dropout_step;
     DecoderActivations kept;
     kept.checkpointing = settings_.checkpointing;
     policy_ = decoder_.forward(batch_.input, pass, gradient ? &kept : nullptr);

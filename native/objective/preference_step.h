@@ -18,7 +18,7 @@ struct StepSettings {
   /// Every pair's loss is divided by it: the pairs of the whole optimizer step.
   double normalizer;
   bool checkpointing;
-  uint32_t dropout_pass;
+  int64_t dropout_step;  // updates so far; the masks depend on it
   /// Logits held at once, in bytes (policy and reference together). Above it the vocabulary is streamed in chunks of
   /// columns and the head runs twice.
   size_t logits_budget;

@@ -365,13 +365,14 @@ export class Engine implements AsyncDisposable {
     return this.#call(undefined, (engine) => engine.saveAdapter(directory, baseModel))
   }
 
-  /** Writes adapter, AdamW moments, step and dropout counter, bit-exact. */
+  /** Writes adapter, AdamW moments and step, bit-exact. */
   async saveState(directory: string): Promise<void> {
     return this.#call(undefined, (engine) => engine.saveState(directory))
   }
 
   /**
-   * Puts adapter, AdamW moments, step and dropout counter back to what `saveState` wrote.
+   * Puts adapter, AdamW moments and step back to what `saveState` wrote. A state of
+   * a build that counted training passes for its dropout is taken; the masks that it goes on with are those of this build.
    * @throws {CheckpointError} when the folder is incomplete or belongs to another adapter shape.
    */
   async loadState(directory: string): Promise<void> {

@@ -32,7 +32,10 @@ export type Transports = Record<Transport, { version: string } | { missing: stri
 export interface LoraSpec {
   rank: number
   alpha: number
-  /** Probability in [0, 1) on the input of A only. */
+  /**
+   * Probability in [0, 1) on the input of A only. Which values are dropped follows from `seed`, the optimizer step, the linear, and the
+   * tokens of a sequence up to its own, images by their pixels, not by their ids: calls of one step with equal pairs drop the same.
+   */
   dropout: number
   rslora: boolean
   /** Subset of q_proj k_proj v_proj o_proj gate_proj up_proj down_proj. */
@@ -456,7 +459,7 @@ export interface NativeEngine {
   attention(sequence: SequenceInput, positions: number[], adapter: boolean): Promise<AttentionProbe[]>
   /** PEFT layout: adapter_config.json and adapter_model.safetensors; written atomically. */
   saveAdapter(directory: string, baseModel: string): Promise<void>
-  /** Adapter, AdamW moments, step and dropout counter, bit-exact. */
+  /** Adapter, AdamW moments and step, bit-exact. */
   saveState(directory: string): Promise<void>
   /** Reads what `saveState` wrote. */
   loadState(directory: string): Promise<void>

@@ -152,8 +152,8 @@ describe.skipIf(!built)('the native engine in a process', () => {
     const { gradNorm } = await engine.update(adam)
     await using fresh = await open()
     await fresh.accumulate(pairs(2, 20), objective, step)
-    // The dropout of the aborted step was drawn, or not: only the size of the gradient must be that of one step.
-    expect(gradNorm / (await fresh.update(adam)).gradNorm).toBeCloseTo(1, 0)
+    // The dropout of the aborted step may have been drawn: what is drawn again is the same.
+    expect(await fresh.update(adam)).toEqual({ gradNorm, step: 1 })
   })
 
   it('scales the gradient of a pair by its weight, and saves nothing that is not finite', async () => {

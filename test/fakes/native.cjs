@@ -52,7 +52,6 @@ class FakeEngine {
       first: new Array(size).fill(0),
       second: new Array(size).fill(0),
       step: 0,
-      dropout: spec.lora?.seed ?? 0,
     }
     this.gradient = new Float64Array(size)
     this.group = spec.group && spec.group.size > 1 ? enter(spec.group, fail) : null
@@ -156,7 +155,8 @@ class FakeEngine {
     const difference = features(pair.chosen, 1).map((value, index) => value - features(pair.rejected, 1)[index])
     // By seed, step and what the pair is, as the engine draws its masks: whatever the batch around it.
     if (learn && this.spec.lora?.dropout > 0) {
-      difference[(this.state.dropout + this.state.step + pair.prompt.reduce((sum, id) => sum + id, 0)) % size] *= 0.5
+      const seen = pair.chosen.reduce((total, id) => total + id, this.spec.lora.seed + this.state.step)
+      difference[seen % size] *= 0.5
     }
     const learned = this.state.parameters.map((value, index) => value - this.reference[index])
     const drift = process.env.FIRE_FAKE_DRIFT === pair.id ? 0.5 : 0
