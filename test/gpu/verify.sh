@@ -7,14 +7,15 @@
 #
 #           the parts below, in their order; Qwen3-VL-4B in bf16
 # full      all models and types, all tools of compute-sanitizer; in 50 minutes
-# build     on a machine without a GPU: compiles the programs for a Hopper into PROGRAMS (build/gpu-programs), to be carried.
-#           A run takes them where the sources are the same and they start, and builds its own elsewhere
+# build     on a machine without a GPU: compiles the programs for a Hopper into PROGRAMS (build/gpu-programs, 28 MB), to be
+#           carried; FIRE_GPU_ARCHITECTURE=80 for an A100. A run takes them where they are whole, for this GPU and of the same
+#           sources, and start; elsewhere it says why not, and builds its own
 # rehearse  the same parts with the programs of the emulator in BUILD, at tiny shapes
 # parts     prints the parts and their seconds
 #
 # FIRE_GPU_SECONDS sets another time; every part's share changes with it. A part may run until the shares of all up to it
 # are spent, so what one saves the next ones have. What runs out of time is left out, and said to be. Only a build may take
-# more than its share: the last parts pay for it.
+# more than its share: the last parts pay for it. A run ends in time although everything in it hangs.
 # FIRE_COMMIT names the commit where there is no history. FIRE_CUDA_SYNC=1 reports a fault under its kernel, slowly.
 #
 # OUT (build/gpu-results) receives log.txt, build.txt, results.json, wrapper_goldens.txt, kernels.jsonl, steps.jsonl,
@@ -68,7 +69,7 @@ command -v nvcc >/dev/null && export CUDACXX=${CUDACXX:-$(command -v nvcc)}
 # within SECONDS COMMAND...: all that may ask a GPU goes through it, for a GPU that hangs makes its callers hang. The outer
 # one returns even where the command cannot be killed.
 within() { timeout -k 1 $(($1 + 3)) timeout -k 2 "$@"; }
-gpu=emulator driver='' memory='' capability=''
+gpu=emulator driver='' memory='' capability=${FIRE_GPU_ARCHITECTURE:-}
 if [ $mode != rehearse ] && [ $mode != build ]; then
   IFS=, read -r capability gpu driver memory \
     < <(within 5 nvidia-smi --query-gpu=compute_cap,name,driver_version,memory.total --format=csv,noheader 2>/dev/null)
@@ -255,6 +256,11 @@ fi
 fact machine.cublaslt "${FIRE_CUBLASLT_LIB:-none}"
 
 # --- build --------------------------------------------------------------------------------------------------------------
+starts() {
+  local limit
+  limit=$(left) || return 1
+  [[ $(within $((limit < 20 ? limit : 20)) "$(program cuda_test)" 'no such test' 2>&1) == *'no test has such a name'* ]]
+}
 # Why the carried programs are not taken; nothing where they are.
 objection_to_carried() {
   [ -f "$programs/stamp" ] || { echo "there are none"; return; }
@@ -262,15 +268,14 @@ objection_to_carried() {
   grep -q -x "architecture=$capability" "$programs/stamp" || { echo "they are for another GPU"; return; }
   grep -q -x "programs=$(hash_of_programs)" "$programs/stamp" || { echo "they are not whole"; return; }
   chmod +x "${built[@]/#/$programs/}"
-  local said
-  said=$(within 10 "$programs/cuda_test" none 2>&1)
-  [[ $said == *'no test has such a name'* ]] || echo "they do not start here"
+  starts || echo "they do not start here"
 }
 part build
 if [ $mode = rehearse ]; then
   for one in cuda_test fire_verify fire_gpu_bench fire_step_bench wrapper_goldens; do
     [ -x "$(program $one)" ] || { say "no $(program $one)"; say "0 passed, 1 failed"; exit 1; }
   done
+  starts || { say "$(program cuda_test) does not start"; say "0 passed, 1 failed"; exit 1; }
 elif objection=$(objection_to_carried) && [ -z "$objection" ]; then
   fact machine.programs carried
   verdict build "$(clock)" "the carried programs"
