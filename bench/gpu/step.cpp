@@ -335,7 +335,7 @@ std::string run(const Options& o) {
   const Shapes shapes = shapes_of(o);
   const RandomModel model(shapes);
   if (o.plan) return plan(o, shapes, model);
-  cuda::select(0);
+  cuda::open(0);
   const size_t used_before = used_bytes();
   Bench bench(o, shapes, model);
   const PlanStats plan = bench.plan();
