@@ -13,15 +13,16 @@
 # rehearse  the same parts with the programs of the emulator in BUILD, at tiny shapes
 # parts     prints the parts and their seconds
 #
-# FIRE_GPU_SECONDS sets another time; every part's share changes with it. A part may run until the shares of all up to it
-# are spent, so what one saves the next ones have. What runs out of time is left out, and said to be. Only a build may take
-# more than its share: the last parts pay for it. A run ends in time although everything in it hangs.
+# FIRE_GPU_SECONDS sets another time, a whole number; every part's share changes with it. A part may run until the shares of all up to it
+# are spent, so what one saves the next ones have. What runs out of time is left out, and said to be; without the first
+# parts and a step nothing is known, so leaving those out is a failure. Only a build may take more than its share: the last
+# parts pay for it. A run ends in time although everything in it hangs.
 # FIRE_COMMIT names the commit where there is no history. FIRE_CUDA_SYNC=1 reports a fault under its kernel, slowly.
 #
 # OUT (build/gpu-results) receives log.txt, build.txt, results.json, wrapper_goldens.txt, kernels.jsonl, steps.jsonl,
 # peers.jsonl; results.json is written anew behind every part. Commit it as bench/results/gpu-<name>.json, and
 # wrapper_goldens.txt as test/gpu/wrapper_goldens.txt: `npm test` then holds the emulator against it.
-# The last line is `N passed, N failed`; the exit status is 1 when anything failed.
+# The last line is `N passed, N failed`; the exit status is 1 when anything failed, or nothing passed.
 set -u -o pipefail
 
 parts=(
@@ -55,6 +56,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 budget=${FIRE_GPU_SECONDS:-$([ $mode = full ] && echo 3000 || echo $whole)}
+[[ $budget =~ ^[1-9][0-9]*$ ]] || { echo "FIRE_GPU_SECONDS is a whole number of seconds, not \"$budget\""; exit 2; }
 if [ $mode = parts ]; then
   for part in "${parts[@]}"; do echo "${part%:*} $((${part#*:} * budget / whole))"; done
   exit
@@ -120,8 +122,10 @@ verdict() {
   fact "tests.$1" "$3"
 }
 count() { passed=$((passed + $1)) failed=$((failed + $2)); }
+essential=' instructions kernels golden golden_f32 golden_bf16 step '
 leave_out() {
   omitted+=("$1")
+  [[ $essential != *" $1 "* ]] || count 0 1
   say "LEFT OUT $1: $2"
   fact "left_out.$1" "$2"
 }
@@ -148,11 +152,14 @@ left() {
 # limited COMMAND...: until the part's time is spent; its output in $output and in the log.
 limited() {
   local limit status
+  : >"$output"  # of the command before
   limit=$(left) || return 124
   printf '\n-- %s\n' "$*" >>"$log"
   within "$limit" stdbuf -oL "$@" >"$output" 2>&1
   status=$?
   cat "$output" >>"$log"
+  # `fact: group.key=text` of a program is one of the results.
+  sed -n 's/^fact: \([^=]*=.*\)/\1/p' "$output" >>"$facts"
   return $status
 }
 # step KEY COMMAND...: programs that end with `N passed, N failed` are counted so, others as one. One that is stopped counts
@@ -247,7 +254,7 @@ say "$(command -v nvcc cmake ninja g++ python3 compute-sanitizer | tr '\n' ' ')"
 # cuBLASLt is optional and opened by name; the loader does not know every place where a toolkit may lie.
 if [ $mode != rehearse ] && [ -z "${FIRE_CUBLASLT_LIB:-}" ]; then
   FIRE_CUBLASLT_LIB=$({
-    ldconfig -p 2>/dev/null | awk '/libcublasLt\.so/ { print $NF }'
+    ldconfig -p 2>/dev/null | awk '/libcublasLt\.so\.1[23] / { print $NF }'
     ls /usr/local/cuda*/lib64/libcublasLt.so.1[23] /usr/local/cuda*/targets/*/lib/libcublasLt.so.1[23] 2>/dev/null
     within 10 python3 -c 'import glob, nvidia; [print(f) for p in nvidia.__path__ for f in glob.glob(p + "/**/libcublasLt.so.1[23]", recursive=True)]' 2>/dev/null
   } | head -n 1)
@@ -315,7 +322,10 @@ fi
 if part golden_others; then
   golden golden_others_bf16 "${others[@]}" --dtype bf16
   golden golden_others_f32 "${others[@]}" --dtype f32
-  if [ -n "${FIRE_CUBLASLT_LIB:-}" ]; then golden golden_cublaslt $main --dtype bf16 --gemm cublaslt; fi
+  if [ -n "${FIRE_CUBLASLT_LIB:-}" ]; then
+    golden golden_cublaslt $main --dtype bf16 --gemm cublaslt
+    step cublaslt_rows "$(program cuda_test)" 'cuBLASLt of this machine'  # do rows keep their bits?
+  fi
 fi
 
 # --- times --------------------------------------------------------------------------------------------------------------
@@ -357,9 +367,9 @@ part large && step large "$(program cuda_test)" "${tests[@]}"
 
 if part repeats; then
   export FIRE_TEST_SMALL=1
-  # Both at once; counted as one.
-  step repeats bash -c '"$@" >"$0.1" 2>&1 & "$@" >"$0.2" 2>&1; second=$?; wait $!; first=$?
-    sed "\$d" "$0.2"; cat "$0.1"; exit $((first > second ? first : second))' "$scratch/repeat" "$(program cuda_test)" "${tests[@]}"
+  # Both at once, their lines mixed; counted as one.
+  step repeats bash -c '"$@" & "$@"; second=$?; wait $!; first=$?; exit $((first > second ? first : second))' both \
+    "$(program cuda_test)" "${tests[@]}"
 fi
 
 export FIRE_TEST_SMALL=1
@@ -375,7 +385,7 @@ checked() {
   begin=$(clock)
   sane "${@:2}"
   status=$?
-  if [ $status -eq 124 ] || [ $status -eq 137 ]; then
+  if { [ $status -eq 124 ] || [ $status -eq 137 ]; } && ! grep -q -E '^=+ (Invalid|Error|Barrier|Uninitialized|Program hit)' "$output"; then
     leave_out "$1" "not at its end"
   elif [ $status -eq 0 ] && [ "$(errors)" = 0 ]; then
     count 1 0
@@ -418,4 +428,4 @@ write_report || { failed=$((failed + 1)) && say "results.json has no rows, they 
 tee -a "$log" <"$scratch/report.txt"
 [ ${#omitted[@]} -eq 0 ] || say "left out: ${omitted[*]}"
 say "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+[ $failed -eq 0 ] && [ $passed -gt 0 ]
