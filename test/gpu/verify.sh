@@ -132,7 +132,7 @@ leave_out() {
 
 # part NAME: the part before it has ended. Fails where its time is spent.
 shares=0 deadline=0 late=0
-reserve=10  # to kill what hangs and to write the last report
+reserve=12  # to kill what hangs and to write the last report
 part() {
   write_report
   local one
@@ -249,7 +249,7 @@ fact machine.kernel "$(uname -sr)"
 fact machine.cores "$(nproc)"
 say "${gpu:-no GPU that nvidia-smi knows}, driver ${driver:-unknown}, $(uname -sr), sources $sources, $mode, $budget s"
 say "$(command -v nvcc cmake ninja g++ python3 compute-sanitizer | tr '\n' ' ')"
-[ $mode = rehearse ] || within 5 nvidia-smi -L >>"$log" 2>&1
+[ $mode = rehearse ] || [ -z "$gpu" ] || within 5 nvidia-smi -L >>"$log" 2>&1
 
 # cuBLASLt is optional and opened by name; the loader does not know every place where a toolkit may lie.
 if [ $mode != rehearse ] && [ -z "${FIRE_CUBLASLT_LIB:-}" ]; then

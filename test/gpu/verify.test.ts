@@ -251,7 +251,7 @@ describe('a run', { timeout: 120_000 }, () => {
     expect(stdout).toMatch(/^build +150 s {2}3 passed, 0 failed +150\/560 s$/m)
     expect(stdout).toMatch(/^LEFT OUT instructions: not at its end after 10 s$/m)
     expect(stdout).toMatch(/^LEFT OUT kernels: not at its end after 50 s$/m)
-    expect(stdout).toMatch(/^LEFT OUT large: not at its end after 340 s$/m)
+    expect(stdout).toMatch(/^LEFT OUT large: not at its end after 338 s$/m)
   })
 
   it('keeps what it knew when it is killed, and loses only the part it was in', async () => {
