@@ -86,7 +86,6 @@ class CublasLt {
   bool matmul(const bf16* a, const bf16* b, Operand layout, void* d, DType d_type, int64_t m, int64_t n, int64_t k,
               float beta, Stream stream);
 
-
  private:
   /// n, k, B's layout, D's type, and the alignments of A, B and D in bytes: what an algorithm is fixed for.
   using Weight = std::tuple<int64_t, int64_t, Operand, DType, uint32_t, uint32_t, uint32_t>;

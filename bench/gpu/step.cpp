@@ -186,9 +186,8 @@ class Bench {
     std::vector<PlanStats> plans;
     for (const std::vector<Pair>& batch : micro_batches())
       plans.push_back(engine_.plan(batch, objective_, step_options()));
-    return *std::max_element(plans.begin(), plans.end(), [](const PlanStats& a, const PlanStats& b) {
-      return a.arena_bytes < b.arena_bytes;
-    });
+    return *std::max_element(plans.begin(), plans.end(),
+                             [](const PlanStats& a, const PlanStats& b) { return a.arena_bytes < b.arena_bytes; });
   }
   std::map<std::string, cuda::Profile::Total> profile() {
     const cuda::Profile profile;
