@@ -187,7 +187,7 @@ function measuredSteps(results, model) {
       }),
   )
   if (rows.length === 0) return `Measured: ${unmeasured}.`
-  return table(['measured on', 'settings', 'GPU, ms', 'wall, ms', 'launches', 'waits', 'GB used'], rows)
+  return table(['measured on', 'settings', 'between events, ms', 'wall, ms', 'launches', 'waits', 'GB used'], rows)
 }
 
 const cardOf = (machine) => machine.gpu.replace(/^NVIDIA /, '').split(' ')[0]

@@ -9,8 +9,10 @@
 // --plan needs no GPU: it opens the model, checks the batch, and says what memory a step would take.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <fstream>
+#include <future>
 #include <iostream>
 #include <map>
 #include <random>
@@ -142,6 +144,7 @@ class Bench {
       images_.push_back({pairs_.back().corrupted_images[0], noise(2 * i + 1)});
     }
     for (cuda::Event& mark : marks_) mark = cuda::create_event();
+    prepare_images();
   }
   ~Bench() {
     for (const cuda::Event mark : marks_) cuda::destroy_event(mark);
@@ -178,7 +181,14 @@ class Bench {
     return step;
   }
 
-  PlanStats plan() { return engine_.plan(pairs_, objective_, step_options()); }
+  /// Of the micro-batch that takes the largest arena.
+  PlanStats plan() {
+    std::vector<PlanStats> plans;
+    for (const std::vector<Pair>& batch : micro_batches())
+      plans.push_back(engine_.plan(batch, objective_, step_options()));
+    return *std::max_element(plans.begin(), plans.end(),
+                             [](const PlanStats& a, const PlanStats& b) { return a.arena_bytes < b.arena_bytes; });
+  }
   std::map<std::string, cuda::Profile::Total> profile() {
     const cuda::Profile profile;
     step();
@@ -217,12 +227,23 @@ class Bench {
     return pixels;
   }
 
+  /// As in training, the host makes the images of the next step ready while this one runs.
+  void prepare_images() {
+    prepared_ = std::async(std::launch::async, [this] {
+      std::vector<NamedImage> all;
+      for (const auto& [id, pixels] : images_) {
+        const Rgb image{options_.image, options_.image, pixels.data()};
+        all.push_back({id, image, prepare_image(*engine_.config().vision, image, spread_)});
+      }
+      return all;
+    });
+  }
+
   void encode_images() {
-    std::vector<NamedImage> all;
-    for (const auto& [id, pixels] : images_) {
-      if (!options_.cached_vision) engine_.release_image(id);
-      all.push_back({id, {options_.image, options_.image, pixels.data()}, nullptr});
-    }
+    const std::vector<NamedImage> all = prepared_.get();
+    prepare_images();
+    if (!options_.cached_vision)
+      for (const auto& [id, pixels] : images_) engine_.release_image(id);
     engine_.encode_images(all, nullptr);
   }
 
@@ -232,6 +253,8 @@ class Bench {
   cuda::Stream stream_;
   std::vector<Pair> pairs_;
   std::vector<std::pair<std::string, std::vector<uint8_t>>> images_;
+  const Spread spread_ = host_spread(engine_.spec().device);
+  std::future<std::vector<NamedImage>> prepared_;  // after all that it reads
   const Objective objective_ = objective();
   cuda::Event marks_[part_count + 1] = {};
   Clock::time_point clocks_[part_count + 1];
@@ -250,6 +273,7 @@ class Line {
   Line& number(const char* key, T value) {
     char digits[32];
     std::snprintf(digits, sizeof digits, "%.9g", static_cast<double>(value));
+    if (!std::isfinite(static_cast<double>(value))) return add(key, "null");  // JSON has no NaN
     return add(key, std::is_integral_v<T> ? std::to_string(value) : digits);
   }
   std::string str() const { return "{" + text_ + "}"; }
@@ -285,7 +309,7 @@ Line memory_json(const PlanStats& plan, const Shapes& s) {
       .number("adapter", plan.adapter_bytes)
       .number("optimizer", plan.optimizer_bytes)
       .number("features", plan.feature_bytes_per_token * static_cast<size_t>(s.images * s.image_tokens))
-      .number("arena_planned", plan.activation_bytes);
+      .number("arena_planned", plan.arena_bytes);
   return line;
 }
 
@@ -335,7 +359,7 @@ std::string run(const Options& o) {
   const Shapes shapes = shapes_of(o);
   const RandomModel model(shapes);
   if (o.plan) return plan(o, shapes, model);
-  cuda::select(0);
+  cuda::open(0);
   const size_t used_before = used_bytes();
   Bench bench(o, shapes, model);
   const PlanStats plan = bench.plan();

@@ -18,6 +18,7 @@ endfunction()
 fire_add_gpu_bench(simt_bench fire_device_simt)
 fire_add_step_bench(simt_step_bench fire_device_simt)
 add_test(NAME simt_bench COMMAND simt_bench --quick)
+add_test(NAME simt_report COMMAND bash "${CMAKE_CURRENT_SOURCE_DIR}/test/gpu/report_test.sh" $<TARGET_FILE:simt_bench>)
 # The standard batch at its true sizes, as far as it goes without computing.
 add_test(NAME simt_step_bench COMMAND simt_step_bench --model qwen3-vl-4b --plan)
 
