@@ -16,7 +16,19 @@ Sha256::Digest content_of(const Rgb& image) {
 std::shared_ptr<const PreparedImage> prepare(const VisionSpec& vision, const Rgb& image, const Sha256::Digest& content,
                                              const Spread& spread) {
   return std::make_shared<const PreparedImage>(
-      PreparedImage{{image.height, image.width}, content, vision.preprocess(image, spread)});
+      PreparedImage{{image.height, image.width}, content, vision.preprocessing(), vision.preprocess(image, spread)});
+}
+
+/// An image that another model prepared has another grid, or pixels that this one would have made otherwise.
+void require_prepared_by(const VisionSpec& vision, const NamedImage& image) {
+  const auto& [size, content, preprocessing, patches] = *image.prepared;
+  const int64_t side = vision.rows().side();
+  if (preprocessing == vision.preprocessing() &&
+      patches.pixels.size() == static_cast<size_t>(patches.count() * side * side * 3))
+    return;
+  throw Error(Code::invalid_argument,
+              "image \"" + image.id + "\" was prepared by another model; prepare it with an engine of this one")
+      .with("image", image.id);
 }
 
 }  // namespace
@@ -38,6 +50,7 @@ std::map<std::string, EncodedImages::Shared> EncodedImages::gather(const std::ve
   std::map<std::string, Shared> named;
   std::map<Sha256::Digest, Shared> here;
   for (const NamedImage& each : images) {
+    if (each.prepared) require_prepared_by(vision, each);
     if (images_.count(each.id) || named.count(each.id)) continue;
     const Sha256::Digest content = each.prepared ? each.prepared->content : content_of(each.rgb);
     const auto held = contents_.find(content);

@@ -18,8 +18,9 @@ namespace fire {
 /// What the host makes of an image before the tower sees it. It depends on the model and the pixels alone, so any
 /// thread may make it, also ahead of time.
 struct PreparedImage {
-  Size size;               // of the image as it came
-  Sha256::Digest content;  // two images with it have the same features
+  Size size;                  // of the image as it came
+  Sha256::Digest content;     // two images with it have the same features
+  std::string preprocessing;  // of the spec that made it
   Patches patches;
 };
 /// Throws ERR_FIRE_UNSUPPORTED or ERR_FIRE_INVALID_ARGUMENT for an image that the model's family refuses.

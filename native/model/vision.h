@@ -83,6 +83,9 @@ class VisionSpec {
   virtual View view(const Rgb& image, const Spread& spread) const = 0;
   /// How what is shown becomes what is computed with.
   virtual PatchRows rows() const = 0;
+  /// Names all that `view` and the grid of its patches depend on beside the image. Two specs with one name make the
+  /// same of every image.
+  virtual std::string preprocessing() const = 0;
   Patches preprocess(const Rgb& image, const Spread& spread) const {
     return patches_of(view(image, spread), rows().side());
   }

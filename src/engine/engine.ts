@@ -219,6 +219,7 @@ export class Engine implements AsyncDisposable {
     return this.#call(options.signal, (engine, cancel) => engine.encodeImages(images, cancel))
   }
 
+   * @throws {ArgumentError} for an image that an engine of another model prepared.
   /** Forgets the features of these images; unknown ids are ignored. */
   async releaseImages(ids: string[]): Promise<void> {
     return this.#call(undefined, (engine) => engine.releaseImages(ids))

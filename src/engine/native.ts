@@ -112,7 +112,10 @@ export interface PreparedImage {
   readonly id: string
 }
 
+  /** Only what `prepareImages` made is one, and an engine refuses what was made for another model. */
+  readonly [preparedImage]: never
 /** What the vision tower is shown of an image: `rgb` [height, width, 3], resampled, padded and cropped as its family does it. */
+declare const preparedImage: unique symbol
 export interface ImageView {
   width: number
   height: number
