@@ -1,8 +1,10 @@
 /**
  * The one hand-written type of the native module (`fire.node`): everything C++ exports is declared here and nowhere else. Only
  * `load.ts` and `engine.ts` import it: the rest of the project talks to the typed face in `engine.ts`. Token ids, masks, RGB bytes,
- * scalars and paths cross this boundary; weights, features and activations never do. Every method that can take longer than a
- * microsecond returns a promise and runs on the engine's own thread, in call order; `prepareImages` has another one.
+ * scalars and paths cross this boundary; weights, features and activations never do. What computes, reads or writes returns a promise:
+ * methods of an engine run on its own thread, in call order, but for `prepareImages`, which has another one. What only asks (`cpuInfo`,
+ * `gpuReport`, `gpuMemory`, `exchange`) answers at once, on the JavaScript thread: milliseconds, and the first time a GPU is asked
+ * about its memory as long as CUDA takes to start on it, tenths of a second.
  */
 
 import type { Device, GemmBackend, PackWeights } from './device.js'
