@@ -150,7 +150,10 @@ class Bench {
   Bench& operator=(const Bench&) = delete;
 
   /// All memory of a step, as a trainer takes it before its first.
-  void reserve() { engine_.reserve(micro_batches(), objective_, step_options()); }
+  void reserve() {
+    engine_.reserve_images(std::vector<int64_t>(images_.size(), engine_.image_tokens(options_.image, options_.image)));
+    engine_.reserve(micro_batches(), objective_, step_options());
+  }
 
   Step step() {
     Step step;
@@ -178,7 +181,15 @@ class Bench {
     return step;
   }
 
-  PlanStats plan() { return engine_.plan(pairs_, objective_, step_options()); }
+  /// Of the micro-batch that takes most.
+  PlanStats plan() {
+    PlanStats most;
+    for (const std::vector<Pair>& batch : micro_batches()) {
+      const PlanStats plan = engine_.plan(batch, objective_, step_options());
+      if (plan.activation_bytes > most.activation_bytes) most = plan;
+    }
+    return most;
+  }
   std::map<std::string, cuda::Profile::Total> profile() {
     const cuda::Profile profile;
     step();

@@ -31,6 +31,14 @@ void require_prepared_by(const VisionSpec& vision, const NamedImage& image) {
       .with("image", image.id);
 }
 
+FeaturePool::Copy copies_on(Ops& ops) {
+  if (!ops.is_gpu()) return {};
+  return [&ops](void* to, const void* from, size_t bytes) {
+    const Tensor source(const_cast<void*>(from), DType::f32, {static_cast<int64_t>(bytes / sizeof(float))});
+    ops.copy(source, source.of(to, DType::f32));
+  };
+}
+
 }  // namespace
 
 std::shared_ptr<const PreparedImage> prepare_image(const VisionSpec& vision, const Rgb& image, const Spread& spread) {
@@ -41,7 +49,7 @@ EncodedImages::EncodedImages(const Context& context, int64_t batch_patches, Cont
     : context_(context),
       batch_patches_(batch_patches),
       store_(store),
-      pool_(context.ops.arena_source(), feature_block(context.ops)) {}
+      pool_(context.ops.arena_source(), copies_on(context.ops)) {}
 
 std::map<std::string, EncodedImages::Shared> EncodedImages::gather(const std::vector<NamedImage>& images,
                                                                    std::vector<Shared>& fresh) {
@@ -108,6 +116,13 @@ void EncodedImages::keep(const Image& image) {
   std::vector<std::byte> bytes(image.features->all().bytes());
   context_.ops.download(image.features->all(), bytes.data());
   store_->keep(key_of(*image.prepared), bytes);
+}
+
+void EncodedImages::reserve(const std::vector<int64_t>& tokens) {
+  std::vector<size_t> bytes;
+  for (const int64_t count : tokens)
+    bytes.push_back(static_cast<size_t>(count) * feature_bytes(context_.config, context_.ops));
+  pool_.reserve(bytes);
 }
 
 void EncodedImages::release(const std::string& id) {

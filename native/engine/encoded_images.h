@@ -55,10 +55,12 @@ class EncodedImages {
   template <class F>
   std::vector<EncodedImage> encode(const std::vector<NamedImage>& images, Cancel cancel, F&& encoding);
   void release(const std::string& id);
+  /// On a GPU: takes the memory of images of so many tokens that are held together.
+  void reserve(const std::vector<int64_t>& tokens);
   const Image& at(const std::string& id) const;
   /// The features of one image, whoever holds it.
   std::unique_ptr<ImageFeatures> features_of(const Patches& patches, const Observer* observer = nullptr);
-  BlockPool& pool() { return pool_; }
+  FeaturePool& pool() { return pool_; }
 
  private:
   using Shared = std::shared_ptr<Image>;
@@ -74,7 +76,7 @@ class EncodedImages {
   Context context_;
   int64_t batch_patches_;
   ContentStore* store_;  // nullptr = none
-  BlockPool pool_;
+  FeaturePool pool_;
   std::map<std::string, Shared> images_;                     // by id
   std::map<Sha256::Digest, std::weak_ptr<Image>> contents_;  // those among them, by their pixels
 };
