@@ -101,9 +101,9 @@ export function floor({ bytes, flops }, card) {
 export function stepMemory(model, batch, rank, checkpointing) {
   const { matrices, vectors, vision } = weightParameters(model)
   const parameters = adapterParameters(model, rank)
-  const features = batch.images * model.vision.mergers * model.image_tokens * model.hidden * bf16
-  // src/train/memory.ts, poolBytes; the block is native/tensor/arena.h, default_block.
-  const block = 2 ** 26
+  // src/train/memory.ts, featureBytes; the unit is that of native/model/feature_pool.h.
+  const unit = 256
+  const features = Math.ceil((model.vision.mergers * model.image_tokens * model.hidden * bf16) / unit) * unit
   const packed = packedBatch(model, batch)
   const { arenaBytes } = walkStep(model, packed, { rank, activation: bf16, checkpointing })
   // native/engine/plan.cpp, with_room; native/ops/ops.h, gpu_workspace.
@@ -112,7 +112,7 @@ export function stepMemory(model, batch, rank, checkpointing) {
     'weights (matrices bf16, vectors f32)': bf16 * (matrices + vision) + 4 * vectors,
     'adapter, f32 and bf16': (4 + bf16) * parameters,
     'gradients and two moments, f32': 3 * 4 * parameters,
-    'encoded images, in whole blocks and one more': (Math.ceil(features / block) + 1) * block,
+    'encoded images': batch.images * features,
     'activations, workspaces and logits (the arena)': arenaBytes,
     'room in the arena, workspaces beside it': room + 2 ** 25,
   }

@@ -131,6 +131,32 @@ struct Step {
   static double sum(const double* parts) { return parts[images] + parts[accumulate] + parts[update]; }
 };
 
+size_t pairs_at_once(const Options& o, size_t pairs) {
+  return o.micro_batch > 0 ? static_cast<size_t>(o.micro_batch) : pairs;
+}
+
+std::vector<std::vector<Pair>> cut(const std::vector<Pair>& pairs, size_t size) {
+  std::vector<std::vector<Pair>> batches;
+  for (size_t begin = 0; begin < pairs.size(); begin += size) {
+    const auto first = pairs.begin() + static_cast<std::ptrdiff_t>(begin);
+    batches.emplace_back(first, pairs.begin() + static_cast<std::ptrdiff_t>(std::min(begin + size, pairs.size())));
+  }
+  return batches;
+}
+
+/// Of the micro-batch that takes most; tokens and rows are those of all.
+PlanStats largest_plan(Engine& engine, const std::vector<std::vector<Pair>>& batches) {
+  PlanStats most;
+  int64_t tokens = 0, rows = 0;
+  for (const std::vector<Pair>& batch : batches) {
+    const PlanStats plan = engine.plan(batch, objective(), {1, Layout::packed});
+    tokens += plan.tokens, rows += plan.rows;
+    if (plan.activation_bytes > most.activation_bytes) most = plan;
+  }
+  most.tokens = tokens, most.rows = rows;
+  return most;
+}
+
 class Bench {
  public:
   Bench(const Options& options, const Shapes& shapes, const RandomModel& model)
@@ -153,7 +179,10 @@ class Bench {
   Bench& operator=(const Bench&) = delete;
 
   /// All memory of a step, as a trainer takes it before its first.
-  void reserve() { engine_.reserve(micro_batches(), objective_, step_options()); }
+  void reserve() {
+    engine_.reserve_images(std::vector<int64_t>(images_.size(), engine_.image_tokens(options_.image, options_.image)));
+    engine_.reserve(micro_batches(), objective_, step_options());
+  }
 
   Step step() {
     Step step;
@@ -181,37 +210,19 @@ class Bench {
     return step;
   }
 
-  /// Of the micro-batch that takes the largest arena.
-  PlanStats plan() {
-    std::vector<PlanStats> plans;
-    for (const std::vector<Pair>& batch : micro_batches())
-      plans.push_back(engine_.plan(batch, objective_, step_options()));
-    return *std::max_element(plans.begin(), plans.end(),
-                             [](const PlanStats& a, const PlanStats& b) { return a.arena_bytes < b.arena_bytes; });
-  }
+  PlanStats plan() { return largest_plan(engine_, micro_batches()); }
   std::map<std::string, cuda::Profile::Total> profile() {
     const cuda::Profile profile;
     step();
     return profile.totals();
   }
   Engine& engine() { return engine_; }
-  size_t micro_batch() const {
-    return options_.micro_batch > 0 ? static_cast<size_t>(options_.micro_batch) : pairs_.size();
-  }
+  size_t micro_batch() const { return pairs_at_once(options_, pairs_.size()); }
 
  private:
   using Clock = std::chrono::steady_clock;
 
-  std::vector<std::vector<Pair>> micro_batches() const {
-    std::vector<std::vector<Pair>> batches;
-    for (size_t begin = 0; begin < pairs_.size(); begin += micro_batch()) {
-      const auto first = pairs_.begin() + static_cast<std::ptrdiff_t>(begin);
-      batches.emplace_back(
-          first, pairs_.begin() + static_cast<std::ptrdiff_t>(std::min(begin + micro_batch(), pairs_.size())));
-    }
-    return batches;
-  }
-
+  std::vector<std::vector<Pair>> micro_batches() const { return cut(pairs_, micro_batch()); }
   StepOptions step_options() const { return {static_cast<double>(pairs_.size()), Layout::packed}; }
 
   void mark(size_t which) {
@@ -348,7 +359,7 @@ std::string plan(const Options& o, const Shapes& shapes, const RandomModel& mode
     throw Error(Code::internal, "an image has " + std::to_string(tokens) + " tokens");
   std::vector<Pair> pairs;
   for (int64_t i = 0; i < shapes.pairs; ++i) pairs.push_back(make_pair(i, shapes, engine.config().image_token_id));
-  const PlanStats plan = engine.plan(pairs, objective(), {static_cast<double>(shapes.pairs), Layout::packed});
+  const PlanStats plan = largest_plan(engine, cut(pairs, pairs_at_once(o, pairs.size())));
   require_standard(o, shapes, plan.tokens, plan.rows);
   Line line;
   line.text("name", o.name).text("model", shapes.model).number("tokens", plan.tokens).number("rows", plan.rows);

@@ -16,6 +16,20 @@ import type { Prepared } from './types.js'
 /** Reads every reward and both KLs of the scored tokens, whatever is trained with. Its loss is nobody's. */
 export const reading = (scope: Scope | undefined): ObjectiveSpec => ({ name: 'fire', scope })
 
+function readsKlApart({ name }: ObjectiveSpec): boolean {
+  const { prefers, forwardKl, innerKl } = objectives[name]
+  return forwardKl === null && !innerKl && prefers !== null
+}
+
+/** What an evaluation computes beside the losses of the objective, for memory plans. */
+export function readings(
+  { heldOut, objective }: Pick<Prepared, 'heldOut' | 'objective'>,
+  { microBatchSize }: TrainConfig,
+): { batches: Example[][]; objective: ObjectiveSpec } {
+  const examples = heldOut && readsKlApart(objective) ? heldOut.examples.map(withoutTwin) : []
+  return { batches: evaluationBatches(examples, microBatchSize), objective: reading(objective.scope) }
+}
+
 /**
  * Evaluates with the engine of a run, and changes nothing of its state: no gradient, no dropout, no random number.
  *
@@ -49,8 +63,7 @@ export class Evaluation {
       layout: 'packed',
       chosenTokens: averagedTokens(inputs, objective),
     }
-    const { prefers, forwardKl, innerKl } = objectives[objective.name]
-    const lacksKl = forwardKl === null && !innerKl && prefers !== null
+    const lacksKl = readsKlApart(objective)
     const pairs: PairStats[] = []
     const kl: PairStats[] = []
     const parts = evaluationBatches(examples, this.#config.microBatchSize)

@@ -5,7 +5,7 @@ import { throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { checkTree } from '../settings/file.js'
 import type { Example } from './collate.js'
-import { type MemoryNeed, maximum, memoryNeed, type StepBytes } from './memory.js'
+import { inputsOf, largestReadings, type MemoryNeed, maximum, memoryNeed, planned, type StepBytes } from './memory.js'
 import { evaluationBatches, microBatches } from './micro-batches.js'
 import { preparePlan } from './prepare.js'
 import { warmupSteps } from './schedule.js'
@@ -60,6 +60,12 @@ export async function planTraining(config: TrainConfig, options: PrepareOptions 
       }
     }
     for (const part of evaluationBatches(heldOut?.examples ?? [], config.microBatchSize)) await count(part, 1)
+    const reading = largestReadings(config, plannable)
+    for (const part of reading.batches) {
+      const plan = await engine.plan(inputsOf(part), reading.objective, planned, { training: false })
+      const { tokens: _tokens, rows: _rows, referenceBytes: _reference, ...bytes } = plan
+      largest = maximum(largest as StepBytes, bytes)
+    }
     const reference = [...seen.values()].reduce((sum, bytes) => sum + bytes, 0)
     return {
       pairs: loaded.counts,

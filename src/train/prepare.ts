@@ -11,7 +11,7 @@ import { Chat } from '../text/chat.js'
 import { type CollateContext, collate, type Example } from './collate.js'
 import { type HeldOut, requireMetrics, sharedImages, splitByImage } from './held-out.js'
 import { heldOutBefore } from './init-run.js'
-import { decideMemory, inputsOf, largestMicroBatches } from './memory.js'
+import { decideMemory, inputsOf, largestMicroBatches, largestReadings, planned } from './memory.js'
 import { PairOrder } from './order.js'
 import { shapeKeys, type TrainConfig } from './settings.js'
 import type { Plannable, Prepared, PrepareOptions } from './types.js'
@@ -19,10 +19,12 @@ import type { Plannable, Prepared, PrepareOptions } from './types.js'
 /** Everything up to an open engine. The caller closes it. Data errors come before a weight is read. */
 export async function prepare(config: TrainConfig, options: PrepareOptions = {}): Promise<Prepared> {
   const { engine: planner, ...rest } = await preparePlan(config, options)
+  const plannable = { engine: planner, ...rest }
+  let largest: Example[][]
   let decided: Awaited<ReturnType<typeof decideMemory>>
-  const largest = largestMicroBatches(config, { engine: planner, ...rest })
   try {
-    decided = await decideMemory(config, { engine: planner, ...rest }, largest, options)
+    largest = largestMicroBatches(config, plannable)
+    decided = await decideMemory(config, plannable, largest, options)
   } finally {
     await planner.close()
   }
@@ -37,9 +39,13 @@ export async function prepare(config: TrainConfig, options: PrepareOptions = {})
   }
   const engine = await openEngine(spec, { signal: options.signal, native: options.native })
   try {
-    await engine.reserve(largest.map(inputsOf), rest.objective, { normalizer: 1, layout: 'packed' })
+    const { signal } = options
+    const { batches, objective } = largestReadings(config, plannable)
+    await engine.reserveImages(decided.imageTokens)
+    await engine.reserve(largest.map(inputsOf), rest.objective, planned, { signal })
+    await engine.reserve(batches.map(inputsOf), objective, planned, { signal, training: false })
   } catch (error) {
-    await engine.close()
+    await engine.close().catch(() => {}) // why it is closed is the error to show
     throw error
   }
   return { engine, ...rest, checkpointing, packedBytes }
