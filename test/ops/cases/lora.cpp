@@ -10,7 +10,7 @@ using cases::Linear;
 
 namespace {
 
-constexpr float scale = 1.5f;
+constexpr float scale = cases::lora_scale;
 
 Dropout dropped_at(float rate) { return {rate, 0x9e3779b97f4a7c15u, 5, 3}; }
 
