@@ -9,7 +9,7 @@
 
 namespace fire::cuda::detail {
 
-/// Of `side` x `side`.
+/// Tiles of `side` x `side` over all Y.
 inline int64_t gemm_tiles(const GemmArguments& args, int side) {
   const auto along = [side](int64_t length) { return (length + side - 1) / side; };
   int64_t columns = 0;
@@ -20,7 +20,7 @@ inline int64_t gemm_tiles(const GemmArguments& args, int side) {
 template <class T, class Tile, GemmForm Form, bool Direct>
 void launch_gemm_instance(Stream stream, GemmArguments args, int parts) {
   constexpr int BK = GemmShape<T, Tile, Form>::BK;
-  GemmTerms& terms = args.terms;
+  GemmTerms& terms = args.terms;  // counted in slices of this tile
   const auto place = [&](int& slices, int(&first)[gemm_most], int GemmProduct::*length) {
     for (int i = 0; i < gemm_most; ++i) {
       first[i] = i < terms.count ? slices : std::numeric_limits<int>::max();
