@@ -108,7 +108,7 @@ const CublasLtLibrary& cublaslt() {
   return library;
 }
 
-/// The part of a product that knows its rows: A and D, and whether the pinned algorithm takes so many.
+/// The part of a product that knows its rows: A and D, and whether the fixed algorithm takes so many.
 struct CublasLt::Batch {
   explicit Batch(const CublasLtLibrary& library) : library(library) {}
   ~Batch() {
@@ -124,14 +124,14 @@ struct CublasLt::Batch {
 };
 
 /// What a weight needs at every call. `supported` false: the library has no kernel for it that leaves K whole.
-struct CublasLt::Pinned {
-  Pinned(const CublasLtLibrary& library, const Weight& weight) : library(library), weight(weight) {}
-  ~Pinned() {
+struct CublasLt::Fixed {
+  Fixed(const CublasLtLibrary& library, const Weight& weight) : library(library), weight(weight) {}
+  ~Fixed() {
     if (desc != nullptr) library.desc_destroy(desc);
     if (first != nullptr) library.layout_destroy(first);
   }
-  Pinned(const Pinned&) = delete;
-  Pinned& operator=(const Pinned&) = delete;
+  Fixed(const Fixed&) = delete;
+  Fixed& operator=(const Fixed&) = delete;
 
   const CublasLtLibrary& library;
   const Weight weight;
@@ -158,7 +158,7 @@ CublasLt::CublasLt(const CublasLtLibrary& library) : library_(library) {
 }
 
 CublasLt::~CublasLt() {
-  pinned_.clear();
+  fixed_.clear();
   library_.destroy(handle_);
   release(workspace_);
 }
@@ -180,9 +180,9 @@ CublasLtLibrary::Layout CublasLt::layout(DType type, int64_t rows, int64_t cols)
 
 // cuBLASLt thinks in columns. A row-major D[M,N] is a column-major [N,M], so it is asked for D^T = op(B)^T A^T: its
 // first operand is our B and its second our A.
-std::unique_ptr<CublasLt::Pinned> CublasLt::pin(const Weight& weight) {
+std::unique_ptr<CublasLt::Fixed> CublasLt::fix(const Weight& weight) {
   const auto& [n, k, b_layout, d_type, align_a, align_b, align_d] = weight;
-  auto p = std::make_unique<Pinned>(library_, weight);
+  auto p = std::make_unique<Fixed>(library_, weight);
   succeed(library_.desc_create(&p->desc, kCompute32F, kReal32F), "cublasLtMatmulDescCreate");
   const bool transposed = b_layout == Operand::transposed;
   const int32_t first_op = transposed ? kOpT : kOpN, second_op = kOpN;
@@ -222,15 +222,15 @@ std::unique_ptr<CublasLt::Pinned> CublasLt::pin(const Weight& weight) {
   return p;
 }
 
-std::unique_ptr<CublasLt::Batch> CublasLt::batch(const Pinned& pinned, int64_t m) {
-  const auto& [n, k, b_layout, d_type, align_a, align_b, align_d] = pinned.weight;
+std::unique_ptr<CublasLt::Batch> CublasLt::batch(const Fixed& fixed, int64_t m) {
+  const auto& [n, k, b_layout, d_type, align_a, align_b, align_d] = fixed.weight;
   auto b = std::make_unique<Batch>(library_);
-  if (!pinned.supported) return b;
+  if (!fixed.supported) return b;
   b->second = layout(DType::bf16, k, m);
   b->result = layout(d_type, n, m);
   CublasLtLibrary::HeuristicResult checked{};
-  const int status = library_.algorithm_check(handle_, pinned.desc, pinned.first, b->second, b->result, b->result,
-                                              &pinned.algorithm, &checked);
+  const int status = library_.algorithm_check(handle_, fixed.desc, fixed.first, b->second, b->result, b->result,
+                                              &fixed.algorithm, &checked);
   if (status != kNotSupported && status != kInvalidValue) succeed(status, "cublasLtMatmulAlgoCheck");
   b->taken = status == 0 && checked.state == 0 && checked.workspace_bytes <= kWorkspaceBytes;
   return b;
@@ -243,9 +243,9 @@ bool CublasLt::matmul(const bf16* a, const bf16* b, Operand layout, void* d, DTy
   if (m == 0 || n == 0) return true;
   if (k == 0) return false;
   const Weight weight{n, k, layout, d_type, alignment(a), alignment(b), alignment(d)};
-  auto found = pinned_.find(weight);
-  if (found == pinned_.end()) found = pinned_.emplace(weight, pin(weight)).first;
-  Pinned& p = *found->second;
+  auto found = fixed_.find(weight);
+  if (found == fixed_.end()) found = fixed_.emplace(weight, fix(weight)).first;
+  Fixed& p = *found->second;
   auto known = p.batches.find(m);
   if (known == p.batches.end()) {
     if (p.batches.size() >= kMaxBatches) p.batches.clear();
@@ -260,16 +260,6 @@ bool CublasLt::matmul(const bf16* a, const bf16* b, Operand layout, void* d, DTy
           "cublasLtMatmul");
   launched("cublasLtMatmul", stream);
   return true;
-}
-
-std::vector<std::string> CublasLt::refused() const {
-  std::vector<std::string> all;
-  for (const auto& [weight, pinned] : pinned_)
-    for (const auto& [m, rows] : pinned->batches)
-      if (!rows->taken)
-        all.push_back(std::to_string(m) + " x " + std::to_string(std::get<0>(weight)) + " x " +
-                      std::to_string(std::get<1>(weight)));
-  return all;
 }
 
 }  // namespace fire::cuda

@@ -1,11 +1,11 @@
 // cuBLASLt by dlopen: an optional library, never a link or a header dependency.
 //
 // It is offered (gemm: 'cublaslt') and never chosen by itself. Left alone it picks its kernel and its split of K by
-// shape, so a row's bits would depend on how many rows the batch has. So one algorithm is pinned a weight: the
+// shape, so a row's bits would depend on how many rows the batch has. So one algorithm is fixed a weight: the
 // heuristic is asked once, for a fixed number of rows, K is not split, and every batch takes what it answered. Rows
 // then keep their bits as far as one algorithm treats all rows alike, which NVIDIA does not promise
-// (test/cuda/cublaslt_test.cpp says what a GPU does). Where the pinned algorithm does not take a number of rows, the
-// product is refused and our own kernel computes it: those rows have other bits (`refused`).
+// (test/cuda/cublaslt_test.cpp says what a GPU does). Where the fixed algorithm does not take a number of rows, the
+// product is refused and our own kernel computes it: those rows have other bits.
 #pragma once
 
 #include <cstdint>
@@ -81,28 +81,25 @@ class CublasLt {
   enum class Operand : uint8_t { transposed, plain };
 
   /// Row-major D[M,N] = A[M,K] op(B) + beta D; A and B bf16, D bf16 or f32, sums f32. The rows of all three are
-  /// contiguous. False, and nothing done, when the library has no kernel for the shape, or the pinned one does not take
+  /// contiguous. False, and nothing done, when the library has no kernel for the shape, or the fixed one does not take
   /// so many rows.
   bool matmul(const bf16* a, const bf16* b, Operand layout, void* d, DType d_type, int64_t m, int64_t n, int64_t k,
               float beta, Stream stream);
 
-  /// The products refused so far, each as "M x N x K".
-  std::vector<std::string> refused() const;
-
  private:
-  /// n, k, B's layout, D's type, and the alignments of A, B and D in bytes: what an algorithm is pinned for.
+  /// n, k, B's layout, D's type, and the alignments of A, B and D in bytes: what an algorithm is fixed for.
   using Weight = std::tuple<int64_t, int64_t, Operand, DType, uint32_t, uint32_t, uint32_t>;
-  struct Pinned;
+  struct Fixed;
   struct Batch;
-  std::unique_ptr<Pinned> pin(const Weight& weight);
-  std::unique_ptr<Batch> batch(const Pinned& pinned, int64_t m);
+  std::unique_ptr<Fixed> fix(const Weight& weight);
+  std::unique_ptr<Batch> batch(const Fixed& fixed, int64_t m);
   CublasLtLibrary::Layout layout(DType type, int64_t rows, int64_t cols) const;
   void succeed(int status, const char* call) const;
 
   const CublasLtLibrary& library_;
   CublasLtLibrary::Handle handle_ = nullptr;
   void* workspace_ = nullptr;
-  std::map<Weight, std::unique_ptr<Pinned>> pinned_;
+  std::map<Weight, std::unique_ptr<Fixed>> fixed_;
 };
 
 }  // namespace fire::cuda

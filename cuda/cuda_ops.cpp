@@ -108,7 +108,14 @@ void* CudaOps::allocate(size_t bytes) {
   return data;
 }
 
-void CudaOps::release(void* data, size_t) { fire::cuda::release(data); }
+void CudaOps::release(void* data, size_t) {
+  try {
+    synchronize(stream_);  // kernels that are still queued may use it; CUDA itself does not promise to wait
+  } catch (const Error&) {
+    // A lost device runs nothing any more; whoever uses it next is told.
+  }
+  fire::cuda::release(data);
+}
 
 void CudaOps::reserve_weights(size_t bytes) { weights_->reserve(bytes); }
 

@@ -15,6 +15,7 @@ namespace fire::cuda {
 class PinnedRing;
 class CublasLt;
 struct Gemm;
+enum class GemmJoin : uint8_t;
 
 /// Makes the device current for the calling thread. Throws ERR_FIRE_NO_DEVICE when there is no such device, or it
 /// cannot be used.
@@ -57,6 +58,8 @@ class CudaOps final : public Ops {
                    Tensor residual, Tensor h, Tensor y) override;
   void lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout, Tensor mask,
                             Tensor h, Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) override;
+  void linear_branches(Tensor x, std::span<const LinearBranch> branches) override;
+  void linear_branches_backward(Tensor x, std::span<const LinearBranch> branches, Tensor dx) override;
 
   void embedding(Tensor ids, Tensor table, Tensor y) override;
   void gather_rows(Tensor x, Tensor rows, Tensor y) override;
@@ -95,9 +98,15 @@ class CudaOps final : public Ops {
   /// Device memory of at least `bytes` that outlives the call; grows, never shrinks. A training step asks for at most
   /// gpu_workspace; decoding, sampling and probes may ask for more.
   void* workspace(size_t bytes);
+  void forward(Tensor x, std::span<const LinearBranch> branches, Tensor residual);
+  void backward(Tensor x, std::span<const LinearBranch> branches, Tensor dx, bool accumulate);
+  void add_gradients(const Tensor& x, const LinearBranch& branch);
   void multiply(const Gemm& gemm);
-  /// A product with a frozen weight, by cuBLASLt where it is used and takes the shape.
+  /// In one launch where they can be.
+  void multiply(std::span<const Gemm> gemms, GemmJoin join);
+  /// Products with frozen weights: by cuBLASLt, one by one, where it is used and takes the shape.
   void multiply_weight(const Gemm& gemm);
+  void multiply_weights(std::span<const Gemm> gemms, GemmJoin join);
 
   int device_;
   DType type_;

@@ -2,31 +2,47 @@
 // of shared memory; the warps multiply slice t (mma.cuh) while slice t + stages - 1 is on its way. The kernel that
 // knows both its factors to be direct needs fewer registers and has its own instance; the other decides factor by
 // factor.
+//
+// A launch has up to three products (GemmJoin). Beside each other: a block's tile is of one, found from its place in
+// the grid. Summed: a block goes through the slices of all, with no pause between one term and the next.
 #pragma once
 
-#include <string>
 #include <type_traits>
 
 #include "cuda/gemm_slice.cuh"
 #include "cuda/mma.cuh"
-#include "tensor/error.h"
 
 namespace fire::cuda::detail {
 
-/// Rows [m_begin, m) of Y; parts of k `chunk` long, a part a row of blocks.
-struct GemmArguments {
-  int m_begin, m, n, k, chunk, rank;
-  StoredMatrix a, b, low_a, low_b;
+/// A product of a launch.
+struct GemmProduct {
+  int n, k, rank;
+  const void *a, *b, *low_a, *low_b;
   float alpha, low_scale;
   bool low_masked;
   DropoutMask mask;
   const float* bias;
   const void* residual;
   bool residual_f32, residual_vector;
-  /// From row m_begin on. A product in parts has them one behind the other, `part_stride` elements apart.
-  void* y;
-  int64_t part_stride;
+  void* y;  ///< from row m_begin on
   bool y_f32, y_vector;
+};
+
+/// The terms of a sum in slices: those of A' B' of all come first, then those of A B of all.
+struct GemmTerms {
+  int count, low_slices, slices;
+  int first_low[gemm_most], first[gemm_most];  ///< of each term; beyond `count` out of reach
+};
+
+/// Rows [m_begin, m_end) of the m of Y; parts of k `chunk` long, a part a row of blocks.
+struct GemmArguments {
+  int m, m_begin, m_end, chunk;
+  /// Beside each other: so many, each with its own columns of tiles; 1 where all are terms of the first.
+  int columns;
+  GemmTerms terms;
+  GemmProduct products[gemm_most];
+  FactorRoad a, b, low_a, low_b;  ///< which the factors of all can take
+  int64_t part_stride;            ///< elements between the parts, which lie one behind the other
 };
 
 /// acc *= mask, of the warp's part of Y at (row0, col0). A lane holds two rows and half of a group of four columns; it
@@ -119,15 +135,31 @@ __global__ void __launch_bounds__(Tile::threads, Direct ? Tile::blocks : Tile::m
   T* const ring = reinterpret_cast<T*>(shared);
 
   // Blocks that run together share rows of A and of B: eight tiles down, then one to the right.
-  const int tiles_m = (args.m - args.m_begin + Tile::BM - 1) / Tile::BM, tiles_n = (args.n + Tile::BN - 1) / Tile::BN;
+  const auto tiles_of = [&](int product) { return (args.products[product].n + Tile::BN - 1) / Tile::BN; };
+  const int tiles_m = (args.m_end - args.m_begin + Tile::BM - 1) / Tile::BM;
+  int tiles_n = tiles_of(0);
+  for (int i = 1; i < args.columns; ++i) tiles_n += tiles_of(i);
   const int block = static_cast<int>(blockIdx.x), band = block / (8 * tiles_n), within = block % (8 * tiles_n);
   const int height = min(8, tiles_m - 8 * band);
-  const int m0 = args.m_begin + (8 * band + within % height) * Tile::BM, n0 = within / height * Tile::BN;
+  int own = 0, column = within / height;  // of the product that this tile is of
+  if (Form != GemmForm::tn)
+    for (; column >= tiles_of(own); ++own) column -= tiles_of(own);
+  const int m0 = args.m_begin + (8 * band + within % height) * Tile::BM, n0 = column * Tile::BN;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int part = static_cast<int>(blockIdx.y), k_begin = part * args.chunk,
-            k_end = min(args.k - k_begin, args.chunk) + k_begin;
+            k_end = min(args.products[own].k - k_begin, args.chunk) + k_begin;
   const int warp_m = warp / Tile::warp_columns * Tile::WM, warp_n = warp % Tile::warp_columns * Tile::WN;
 
+  // What is looked up by product costs registers, so that is n in nt, k in nn, and pointers: the rest is of the first.
+  constexpr bool nt = Form == GemmForm::nt, nn = Form == GemmForm::nn;
+  const int n = args.products[nt ? own : 0].n;
+  const auto k_of = [&](int product) { return args.products[nn ? product : 0].k; };
+  const auto stored_a = [&](const void* data, int k, const FactorRoad& road) {
+    return Shape::a_transposed ? StoredMatrix{data, k, args.m, road} : StoredMatrix{data, args.m, k, road};
+  };
+  const auto stored_b = [&](const void* data, int k, const FactorRoad& road) {
+    return Shape::b_transposed ? StoredMatrix{data, k, n, road} : StoredMatrix{data, n, k, road};
+  };
   const auto slice_a = [&](int slot) { return ring + slot * Shape::slot; };
   const auto slice_b = [&](int slot) { return ring + slot * Shape::slot + SliceA::size; };
   const auto begin_a = [&](const StoredMatrix& a, int k0) {
@@ -144,35 +176,62 @@ __global__ void __launch_bounds__(Tile::threads, Direct ? Tile::blocks : Tile::m
         slice_b(slot) + warp_n * (Shape::b_transposed ? 1 : SliceB::stride), SliceB::stride, BK);
   };
 
-  // The slices of the low-rank product come first, then those of A and B.
-  const int low_slices = Form == GemmForm::tn || part > 0 ? 0 : (args.rank + BK - 1) / BK;
-  const int slices = low_slices + (k_end - k_begin + BK - 1) / BK;
+  // The slices of the low-rank products come first, then those of A and B.
+  const auto slices_of = [](int length) { return (length + BK - 1) / BK; };
+  const int low_slices = part > 0 || Form == GemmForm::tn ? 0
+                         : nn                             ? args.terms.low_slices
+                                                          : slices_of(args.products[own].rank);
+  const bool sum = nn && args.terms.count > 1;
+  const int slices = sum ? args.terms.slices : low_slices + slices_of(k_end - k_begin);
+  int k = k_of(own);
 
   // Fetching a slice: copies start and loads are issued before the product that hides them, stores follow it.
-  typename SliceA::Cursor cursor_a = begin_a(args.a, k_begin);
-  typename SliceB::Cursor cursor_b = begin_b(args.b, k_begin);
+  typename SliceA::Cursor cursor_a = begin_a(stored_a(args.products[nt ? 0 : own].a, k, args.a), k_begin);
+  typename SliceB::Cursor cursor_b = begin_b(stored_b(args.products[own].b, k, args.b), k_begin);
   typename SliceA::Registers held_a = {};
   typename SliceB::Registers held_b = {};
   const bool direct_a = Direct || args.a.direct, direct_b = Direct || args.b.direct;
-  const auto begin_fetch = [&](int slot) {
+  const auto begin_fetch = [&](int slot, int slice) {
+    if (sum) {
+      int term = 0;
+#pragma unroll
+      for (int i = 1; i < gemm_most; ++i)
+        if (slice == args.terms.first[i]) term = i;
+      if (term > 0) {
+        k = k_of(term);
+        cursor_a = begin_a(stored_a(args.products[term].a, k, args.a), 0);
+        cursor_b = begin_b(stored_b(args.products[term].b, k, args.b), 0);
+      }
+    }
+    const StoredMatrix a = stored_a(nullptr, k, args.a), b = stored_b(nullptr, k, args.b);
     if (direct_a)
-      SliceA::copy(slice_a(slot), args.a, cursor_a);
+      SliceA::copy(slice_a(slot), a, cursor_a);
     else
-      SliceA::load(held_a, args.a, cursor_a);
+      SliceA::load(held_a, a, cursor_a);
     if (direct_b)
-      SliceB::copy(slice_b(slot), args.b, cursor_b);
+      SliceB::copy(slice_b(slot), b, cursor_b);
     else
-      SliceB::load(held_b, args.b, cursor_b);
+      SliceB::load(held_b, b, cursor_b);
   };
   const auto end_fetch = [&](int slot) {
-    if (!direct_a) SliceA::store(slice_a(slot), held_a, args.a, args.mask, cursor_a);
-    if (!direct_b) SliceB::store(slice_b(slot), held_b, args.b, args.mask, cursor_b);
-    SliceA::advance(cursor_a, args.a, Shape::a_transposed ? BK : 0, Shape::a_transposed ? 0 : BK);
-    SliceB::advance(cursor_b, args.b, Shape::b_transposed ? BK : 0, Shape::b_transposed ? 0 : BK);
+    const StoredMatrix a = stored_a(nullptr, k, args.a), b = stored_b(nullptr, k, args.b);
+    if (!direct_a) SliceA::store(slice_a(slot), held_a, a, args.products[own].mask, cursor_a);
+    if (!direct_b) SliceB::store(slice_b(slot), held_b, b, args.products[own].mask, cursor_b);
+    SliceA::advance(cursor_a, a, Shape::a_transposed ? BK : 0, Shape::a_transposed ? 0 : BK);
+    SliceB::advance(cursor_b, b, Shape::b_transposed ? BK : 0, Shape::b_transposed ? 0 : BK);
   };
   const auto fetch_low = [&](int slot, int slice) {
-    SliceA::pass(slice_a(slot), args.low_a, args.mask, begin_a(args.low_a, slice * BK));
-    SliceB::pass(slice_b(slot), args.low_b, args.mask, begin_b(args.low_b, slice * BK));
+    int term = nt ? own : 0;
+    if (sum) {
+#pragma unroll
+      for (int i = 1; i < gemm_most; ++i)
+        if (slice >= args.terms.first_low[i]) term = i;
+      slice -= args.terms.first_low[term];
+    }
+    const GemmProduct& low = args.products[term];
+    const StoredMatrix a = stored_a(low.low_a, low.rank, args.low_a), b = stored_b(low.low_b, low.rank, args.low_b);
+    SliceA::pass(slice_a(slot), a, low.mask, begin_a(a, slice * BK));
+    SliceB::pass(slice_b(slot), b, low.mask, begin_b(b, slice * BK));
   };
 
   int slot = 0, slice = 0;
@@ -185,7 +244,7 @@ __global__ void __launch_bounds__(Tile::threads, Direct ? Tile::blocks : Tile::m
       const int next = slot == 0 ? stages - 1 : slot - 1, ahead = slice + stages - 1;
       const bool ahead_low = decltype(low)::value && ahead < low_slices, fetches = ahead < slices && !ahead_low;
       if (ahead_low) fetch_low(next, ahead);
-      if (fetches) begin_fetch(next);
+      if (fetches) begin_fetch(next, ahead);
       ptx::cp_async_commit();
       multiply(slot);
       if (fetches) end_fetch(next);
@@ -198,7 +257,7 @@ __global__ void __launch_bounds__(Tile::threads, Direct ? Tile::blocks : Tile::m
     if (first < low_slices) {
       fetch_low(first, first);
     } else if (first < slices) {
-      begin_fetch(first);
+      begin_fetch(first, first);
       end_fetch(first);
     }
     ptx::cp_async_commit();
@@ -210,11 +269,12 @@ __global__ void __launch_bounds__(Tile::threads, Direct ? Tile::blocks : Tile::m
 #pragma unroll
       for (int j = 0; j < NT; ++j)
 #pragma unroll
-        for (int e = 0; e < 4; ++e) acc[i][j][e] *= args.low_scale;
-    if (args.low_masked) mask_accumulators(acc, args.mask, m0 + warp_m, n0 + warp_n);
+        for (int e = 0; e < 4; ++e) acc[i][j][e] *= args.products[nt ? own : 0].low_scale;
+    if (args.products[0].low_masked) mask_accumulators(acc, args.products[0].mask, m0 + warp_m, n0 + warp_n);
   }
   run(std::false_type(), slices);
 
+  const GemmProduct& result = args.products[own];
   // By way of shared memory the tile is written in rows of 16-byte accesses.
   __syncthreads();
   float* const out = reinterpret_cast<float*>(shared);
@@ -226,22 +286,22 @@ __global__ void __launch_bounds__(Tile::threads, Direct ? Tile::blocks : Tile::m
       for (int e = 0; e < 4; e += 2)
         *reinterpret_cast<float2*>(out + (warp_m + 16 * i + tile_row(lane, e)) * Shape::out_stride + warp_n + 8 * j +
                                    tile_column(lane, e)) =
-            make_float2(args.alpha * acc[i][j][e], args.alpha * acc[i][j][e + 1]);
+            make_float2(result.alpha * acc[i][j][e], result.alpha * acc[i][j][e + 1]);
   __syncthreads();
 
   constexpr int per_row = Tile::BN / 8, row_step = Tile::threads / per_row;
   static_assert(Tile::threads % per_row == 0 && Tile::BM % row_step == 0, "a thread stays in its columns");
-  const int c = static_cast<int>(threadIdx.x) % per_row * 8, col = n0 + c, count = args.n - col;
+  const int c = static_cast<int>(threadIdx.x) % per_row * 8, col = n0 + c, count = result.n - col;
   if (count <= 0) return;
   float bias[8];
-  load_bias(bias, args, col, count);
+  load_bias(bias, result, col, count);
 #pragma unroll 2
-  for (int r = static_cast<int>(threadIdx.x) / per_row; r < Tile::BM && m0 + r < args.m; r += row_step) {
-    const int64_t at = int64_t{m0 + r - args.m_begin} * args.n + part * args.part_stride + col;
+  for (int r = static_cast<int>(threadIdx.x) / per_row; r < Tile::BM && m0 + r < args.m_end; r += row_step) {
+    const int64_t at = int64_t{m0 + r - args.m_begin} * result.n + part * args.part_stride + col;
     const float4 low = *reinterpret_cast<const float4*>(out + r * Shape::out_stride + c);
     const float4 high = *reinterpret_cast<const float4*>(out + r * Shape::out_stride + c + 4);
     float values[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-    finish_eight<T>(args, values, bias, at, count);
+    finish_eight<T>(result, values, bias, at, count);
   }
 }
 
@@ -274,151 +334,4 @@ __global__ void __launch_bounds__(256) add_parts_kernel(PartsArguments args) {
   finish_eight<T>(args, values, bias, at, count);
 }
 
-template <class T, class Tile, GemmForm Form, bool Direct>
-void launch_gemm_instance(Stream stream, const GemmArguments& args, int parts) {
-  const int64_t tiles =
-      ((int64_t{args.m - args.m_begin} + Tile::BM - 1) / Tile::BM) * ((int64_t{args.n} + Tile::BN - 1) / Tile::BN);
-  gpu::launch("gemm", dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(parts)), dim3(Tile::threads),
-              GemmShape<T, Tile, Form>::shared_bytes, stream, gemm_kernel<T, Tile, Form, Direct>, args);
-}
-
-template <class T, class Tile, GemmForm Form>
-void launch_gemm_tile(Stream stream, const GemmArguments& args, int parts) {
-  args.a.direct&& args.b.direct ? launch_gemm_instance<T, Tile, Form, true>(stream, args, parts)
-                                : launch_gemm_instance<T, Tile, Form, false>(stream, args, parts);
-}
-
-/// The largest tile that still gives a GPU enough blocks.
-template <class T, GemmForm Form>
-void launch_gemm_form(Stream stream, const GemmDevice& device, const GemmArguments& args, int parts) {
-  constexpr int64_t enough = 96;
-  const int rows = args.m - args.m_begin, shorter = std::min(rows, args.n);
-  const auto blocks = [&](int side) {
-    return ((int64_t{rows} + side - 1) / side) * ((int64_t{args.n} + side - 1) / side) * parts;
-  };
-  if (shorter > 64 && blocks(128) >= enough) {
-    if constexpr (sizeof(T) == sizeof(bf16))
-      if (args.a.direct && args.b.direct &&
-          device.shared_bytes >= WideTile::blocks * (GemmShape<T, WideTile, Form>::shared_bytes + block_overhead))
-        return launch_gemm_instance<T, WideTile, Form, true>(stream, args, parts);
-    return launch_gemm_tile<T, LargeTile, Form>(stream, args, parts);
-  }
-  if (shorter > 32 && blocks(64) >= enough) return launch_gemm_tile<T, MediumTile, Form>(stream, args, parts);
-  launch_gemm_tile<T, SmallTile, Form>(stream, args, parts);
-}
-
-inline int gemm_dimension(int64_t value) {
-  if (value < 0 || value > int64_t{1} << 30)
-    throw Error(Code::internal, "a matrix product with a side of " + std::to_string(value));
-  return static_cast<int>(value);
-}
-
-inline bool aligned_rows(const void* data, int64_t cols, size_t element, size_t bytes) {
-  return reinterpret_cast<uintptr_t>(data) % bytes == 0 && static_cast<size_t>(cols) * element % bytes == 0;
-}
-
-template <class T>
-StoredMatrix stored(const GemmFactor& factor, int64_t rows, int64_t cols) {
-  const size_t element = size_of(factor.type);
-  return {factor.data,
-          gemm_dimension(rows),
-          gemm_dimension(cols),
-          factor.type == DType::f32,
-          element == sizeof(T) && !factor.dropped && aligned_rows(factor.data, cols, element, 16),
-          aligned_rows(factor.data, cols, element, 4 * element),
-          factor.dropped};
-}
-
-template <class T>
-GemmArguments gemm_arguments(const Gemm& gemm) {
-  const bool a_transposed = gemm.form == GemmForm::tn, b_transposed = gemm.form != GemmForm::nt;
-  const auto a = [&](const GemmFactor& f, int64_t k) {
-    return a_transposed ? stored<T>(f, k, gemm.m) : stored<T>(f, gemm.m, k);
-  };
-  const auto b = [&](const GemmFactor& f, int64_t k) {
-    return b_transposed ? stored<T>(f, k, gemm.n) : stored<T>(f, gemm.n, k);
-  };
-  GemmArguments args{};
-  args.m = gemm_dimension(gemm.m), args.n = gemm_dimension(gemm.n);
-  args.k = gemm_dimension(gemm.k), args.rank = gemm_dimension(gemm.rank);
-  args.chunk = gemm_dimension(gemm_chunk(gemm));
-  args.a = a(gemm.a, gemm.k), args.b = b(gemm.b, gemm.k);
-  args.low_a = a(gemm.low_a, gemm.rank), args.low_b = b(gemm.low_b, gemm.rank);
-  args.alpha = gemm.alpha, args.low_scale = gemm.low_scale;
-  args.low_masked = gemm.low_masked;
-  args.mask = gemm.mask;
-  args.bias = gemm.bias;
-  args.residual = gemm.residual;
-  args.residual_f32 = gemm.residual_type == DType::f32;
-  args.residual_vector = aligned_rows(gemm.residual, gemm.n, size_of(gemm.residual_type), 16);
-  args.y = gemm.y;
-  args.y_f32 = gemm.y_type == DType::f32;
-  args.y_vector = aligned_rows(gemm.y, gemm.n, size_of(gemm.y_type), 16);
-  return args;
-}
-
-template <class T>
-void launch_gemm_rows(Stream stream, const GemmDevice& device, GemmForm form, const GemmArguments& args, int parts) {
-  switch (form) {
-    case GemmForm::nt:
-      return launch_gemm_form<T, GemmForm::nt>(stream, device, args, parts);
-    case GemmForm::nn:
-      return launch_gemm_form<T, GemmForm::nn>(stream, device, args, parts);
-    case GemmForm::tn:
-      return launch_gemm_form<T, GemmForm::tn>(stream, device, args, parts);
-  }
-}
-
-/// The parts of as many rows as the workspace holds at a time, then their sum.
-template <class T>
-void launch_gemm_parts(Stream stream, const GemmDevice& device, const Gemm& gemm, const GemmArguments& whole) {
-  const int parts = (whole.k + whole.chunk - 1) / whole.chunk;
-  const int64_t row_bytes = int64_t{parts} * whole.n * static_cast<int64_t>(sizeof(float));
-  int64_t rows = static_cast<int64_t>(device.workspace_bytes) / row_bytes;
-  if (rows < whole.m && rows > LargeTile::BM) rows -= rows % LargeTile::BM;
-  if (rows == 0)
-    throw Error(Code::internal, "a matrix product of " + std::to_string(parts) + " parts has no workspace");
-
-  GemmArguments part = whole;
-  part.alpha = 1;
-  part.bias = nullptr, part.residual = nullptr;
-  part.y = device.workspace;
-  part.y_f32 = true;
-  part.y_vector = aligned_rows(device.workspace, whole.n, sizeof(float), 16);
-  for (int64_t begin = 0; begin < whole.m; begin += rows) {
-    const int64_t end = std::min<int64_t>(begin + rows, whole.m);
-    part.m_begin = static_cast<int>(begin), part.m = static_cast<int>(end);
-    part.part_stride = (end - begin) * whole.n;
-    launch_gemm_rows<T>(stream, device, gemm.form, part, parts);
-
-    PartsArguments sum{};
-    sum.parts = device.workspace, sum.count = parts;
-    sum.n = whole.n, sum.rows = end - begin;
-    sum.alpha = whole.alpha;
-    sum.bias = whole.bias;
-    const size_t at = static_cast<size_t>(begin * whole.n);
-    if (whole.residual != nullptr)
-      sum.residual = static_cast<const unsigned char*>(whole.residual) + at * size_of(gemm.residual_type);
-    sum.y = static_cast<unsigned char*>(whole.y) + at * size_of(gemm.y_type);
-    sum.parts_vector = part.y_vector;
-    sum.residual_f32 = whole.residual_f32, sum.y_f32 = whole.y_f32;
-    sum.residual_vector = aligned_rows(sum.residual, whole.n, size_of(gemm.residual_type), 16);
-    sum.y_vector = aligned_rows(sum.y, whole.n, size_of(gemm.y_type), 16);
-    gpu::launch("add parts", dim3(blocks_for(sum.rows * ((sum.n + 7) / 8), 256)), dim3(256), 0, stream,
-                add_parts_kernel<T>, sum);
-  }
-}
-
 }  // namespace fire::cuda::detail
-
-namespace fire::cuda {
-
-template <class T>
-void launch_gemm(Stream stream, const GemmDevice& device, const Gemm& gemm) {
-  if (gemm.m == 0 || gemm.n == 0) return;
-  const detail::GemmArguments args = detail::gemm_arguments<T>(gemm);
-  args.chunk < args.k ? detail::launch_gemm_parts<T>(stream, device, gemm, args)
-                      : detail::launch_gemm_rows<T>(stream, device, gemm.form, args, 1);
-}
-
-}  // namespace fire::cuda

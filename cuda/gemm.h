@@ -7,7 +7,8 @@
 // chunks (`gemm_chunk`): each is summed for itself, the first behind A' B', and a second kernel adds the parts in
 // rising order. Where they are cut depends on k alone in nt and nn. So an element depends on its row of A, its column
 // of B, and k, bit for bit; m, n and the kernel variant that they choose make no difference. In tn, where k are tokens,
-// it depends on the shape m, n, k: the same on every GPU.
+// it depends on the shape m, n, k: the same on every GPU. Several products can be one launch, side by side or as the
+// terms of one sum (`GemmJoin`).
 #pragma once
 
 #include <algorithm>
@@ -77,6 +78,9 @@ inline int64_t gemm_chunk(const Gemm& gemm) {
   return ((gemm.k + parts - 1) / parts + slice - 1) / slice * slice;
 }
 
+/// A sum that is computed in parts; such a product is launched by itself.
+inline bool gemm_in_parts(const Gemm& gemm) { return gemm_chunk(gemm) < gemm.k; }
+
 /// What a product may use. It makes no difference to what it computes.
 struct GemmDevice {
   size_t shared_bytes = 0;     ///< of a multiprocessor
@@ -84,14 +88,49 @@ struct GemmDevice {
   size_t workspace_bytes = 0;
 };
 
+/// The most products of one launch.
+constexpr int gemm_most = 3;
+
+/// What they are to each other.
+enum class GemmJoin : uint8_t {
+  beside,  ///< nothing: an element has the bits that it has in a launch of its own
+  summed,  ///< terms of one Y: A' B' of all, then A B of all, in their order; the first says everything else
+};
+
+/// Whether one launch takes these products. In nt they share A, as linears that read the same x do; in nn they have as
+/// many columns, as linears back to it do.
+inline bool gemm_joins(const Gemm* gemms, int count, GemmJoin join) {
+  if (count == 1) return true;
+  const Gemm& first = *gemms;
+  const bool nt = first.form == GemmForm::nt, nn = first.form == GemmForm::nn, summed = join == GemmJoin::summed;
+  const auto alike = [](const GemmFactor& f, const GemmFactor& g) {
+    return f.type == g.type && f.dropped == g.dropped;
+  };
+  const Gemm* low = nullptr;
+  bool joins = count <= gemm_most && (summed ? nn : nt || nn);
+  for (int i = 0; i < count; ++i) {
+    const Gemm& g = gemms[i];
+    joins &= g.form == first.form && g.m == first.m && !gemm_in_parts(g) && alike(g.a, first.a) && alike(g.b, first.b);
+    joins &= nt ? g.a.data == first.a.data && g.k == first.k : g.n == first.n;
+    if (g.rank == 0) continue;
+    if (low == nullptr) low = &g;
+    joins &= alike(g.low_a, low->low_a) && alike(g.low_b, low->low_b);
+    // Of several masks none could fall on the accumulators; and in nn low-rank products are looked up by term.
+    joins &= !g.low_masked && (nt || (summed && g.low_scale == first.low_scale));
+  }
+  return joins;
+}
+
 /// T is the activation type, float or bf16. Nothing happens where m or n is 0.
 template <class T>
-void launch_gemm(Stream stream, const GemmDevice& device, const Gemm& gemm);
-extern template void launch_gemm<float>(Stream, const GemmDevice&, const Gemm&);
-extern template void launch_gemm<bf16>(Stream, const GemmDevice&, const Gemm&);
+void launch_gemm(Stream stream, const GemmDevice& device, const Gemm* gemms, int count, GemmJoin join);
+extern template void launch_gemm<float>(Stream, const GemmDevice&, const Gemm*, int, GemmJoin);
+extern template void launch_gemm<bf16>(Stream, const GemmDevice&, const Gemm*, int, GemmJoin);
 
-inline void launch_gemm(Stream stream, const GemmDevice& device, DType type, const Gemm& gemm) {
-  type == DType::bf16 ? launch_gemm<bf16>(stream, device, gemm) : launch_gemm<float>(stream, device, gemm);
+inline void launch_gemm(Stream stream, const GemmDevice& device, DType type, const Gemm* gemms, int count,
+                        GemmJoin join) {
+  type == DType::bf16 ? launch_gemm<bf16>(stream, device, gemms, count, join)
+                      : launch_gemm<float>(stream, device, gemms, count, join);
 }
 
 }  // namespace fire::cuda

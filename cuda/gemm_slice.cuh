@@ -32,20 +32,25 @@ struct GemmTile {
 // the second road, and two blocks of their ring need more shared memory than an A100 or a GeForce has.
 using WideTile = GemmTile<128, 128, 64, 64, 128, 3, 2, 1>;
 using LargeTile = GemmTile<128, 128, 64, 32, 64, 4, 2, 1>;
-using MediumTile = GemmTile<64, 64, 32, 32, 64, 4, 4, 3>;
+using MediumTile = GemmTile<64, 64, 32, 32, 64, 4, 5, 3>;
 using SmallTile = GemmTile<32, 32, 16, 16, 128, 6, 4, 4>;
 
 /// Shared memory that CUDA itself takes of every block.
 constexpr size_t block_overhead = 1024;
 
-/// A factor as it lies in memory: [rows, cols], row-major.
-struct StoredMatrix {
-  const void* data;
-  int rows, cols;
+/// How a factor is read; where a launch has several, what all of them allow.
+struct FactorRoad {
   bool f32;     ///< f32, or else the activation type
   bool direct;  ///< of the activation type, rows 16-byte aligned, not dropped
   bool vector;  ///< four columns are one aligned access
   bool dropped;
+};
+
+/// A factor as it lies in memory: [rows, cols], row-major.
+struct StoredMatrix {
+  const void* data;
+  int rows, cols;
+  FactorRoad road;
 };
 
 /// A slice of a factor in shared memory and the two roads into it. What lies outside the factor becomes zero. Rows are
@@ -69,7 +74,7 @@ struct Slice {
   };
 
   __device__ static Cursor begin(const StoredMatrix& factor, int row0, int col0) {
-    const int per_row = Cols / (factor.direct ? copy_width : 4), thread = static_cast<int>(threadIdx.x);
+    const int per_row = Cols / (factor.road.direct ? copy_width : 4), thread = static_cast<int>(threadIdx.x);
     const int r = thread / per_row, c = thread % per_row * (Cols / per_row);
     return {static_cast<const unsigned char*>(factor.data) +
                 (int64_t{row0 + r} * factor.cols + (col0 + c)) * element(factor),
@@ -104,7 +109,7 @@ struct Slice {
 
   /// The whole way at once, with registers for a few groups only.
   __device__ static void pass(T* slice, const StoredMatrix& factor, const DropoutMask& mask, const Cursor& cursor) {
-    if (factor.direct) return copy(slice, factor, cursor);
+    if (factor.road.direct) return copy(slice, factor, cursor);
 #pragma unroll 1
     for (int first = 0; first < groups; first += together) {
       float values[together][4];
@@ -123,14 +128,14 @@ struct Slice {
     const int count = cursor.row + i * group_step < factor.rows ? factor.cols - cursor.col : 0;
     if (count <= 0) return;
     const unsigned char* const from = cursor.from + int64_t{factor.cols} * (i * group_step * element(factor));
-    if (sizeof(T) == sizeof(float) || factor.f32)
-      load_four(values, reinterpret_cast<const float*>(from), factor.vector, count);
+    if (sizeof(T) == sizeof(float) || factor.road.f32)
+      load_four(values, reinterpret_cast<const float*>(from), factor.road.vector, count);
     else
-      load_four(values, reinterpret_cast<const T*>(from), factor.vector, count);
+      load_four(values, reinterpret_cast<const T*>(from), factor.road.vector, count);
   }
   __device__ static void store_group(T* slice, float (&values)[4], const StoredMatrix& factor, const DropoutMask& mask,
                                      const Cursor& cursor, int i) {
-    if (factor.dropped) {
+    if (factor.road.dropped) {
       const unsigned bits =
           kept(mask, static_cast<uint32_t>(cursor.row + i * group_step), static_cast<uint32_t>(cursor.col / 4));
 #pragma unroll
@@ -144,7 +149,7 @@ struct Slice {
           make_uint2(ptx::pack_bf16x2(values[0], values[1]), ptx::pack_bf16x2(values[2], values[3]));
   }
   __device__ static int element(const StoredMatrix& factor) {
-    return factor.f32 ? static_cast<int>(sizeof(float)) : static_cast<int>(sizeof(T));
+    return factor.road.f32 ? static_cast<int>(sizeof(float)) : static_cast<int>(sizeof(T));
   }
   __device__ static void load_four(float (&values)[4], const float* from, bool vector, int count) {
     if (vector) {

@@ -44,12 +44,32 @@ Gemm product(GemmForm form, int64_t m, int64_t n, int64_t k, GemmFactor a, GemmF
   return gemm;
 }
 
+/// Of a sum, each adds to what is there.
+template <class F>
+void in_turn(std::span<const Gemm> gemms, GemmJoin join, const F& multiply) {
+  for (size_t i = 0; i < gemms.size(); ++i) {
+    Gemm gemm = gemms[i];
+    if (join == GemmJoin::summed && i > 0) gemm.residual = gemm.y, gemm.residual_type = gemm.y_type;
+    multiply(gemm);
+  }
+}
+
 }  // namespace
 
-void CudaOps::multiply(const Gemm& gemm) {
+void CudaOps::multiply(const Gemm& gemm) { multiply({&gemm, 1}, GemmJoin::beside); }
+
+void CudaOps::multiply(std::span<const Gemm> gemms, GemmJoin join) {
+  if (gemms.empty()) return;
   // Asked for at each call: decoding may have let it grow, and move.
   const GemmDevice device{properties_.shared_bytes, static_cast<float*>(workspace(gpu_workspace)), gpu_workspace};
-  launch_gemm(stream_, device, type_, gemm);
+  const int count = static_cast<int>(gemms.size());
+  if (gemm_joins(gemms.data(), count, join)) return launch_gemm(stream_, device, type_, gemms.data(), count, join);
+  in_turn(gemms, join, [&](const Gemm& gemm) { launch_gemm(stream_, device, type_, &gemm, 1, join); });
+}
+
+void CudaOps::multiply_weights(std::span<const Gemm> gemms, GemmJoin join) {
+  if (!cublaslt_) return multiply(gemms, join);
+  in_turn(gemms, join, [&](const Gemm& gemm) { multiply_weight(gemm); });
 }
 
 // cuBLASLt knows A B and a multiple of Y only, so everything else is laid into Y first, by our kernel.
@@ -73,67 +93,69 @@ void CudaOps::multiply_weight(const Gemm& gemm) {
   if (!done) multiply(base);
 }
 
-void CudaOps::linear(Tensor x, Tensor w, Tensor bias, Tensor residual, Tensor y) {
-  const int64_t out = w.rows(), in = w.cols(), tokens = x.rows();
-  require(is(x, tokens, in, type_) && is(w, out, in, type_) && is_either(y, tokens, out, type_) &&
-              (!bias || is_f32(bias, out)) && (!residual || is_either(residual, tokens, out, type_)),
-          "linear", {x, w, bias, residual, y});
-  Gemm gemm = product(GemmForm::nt, tokens, out, in, factor(x), factor(w), y);
-  if (bias) gemm.bias = bias.f32();
-  add_residual(gemm, residual);
-  multiply_weight(gemm);
+void CudaOps::forward(Tensor x, std::span<const LinearBranch> branches, Tensor residual) {
+  std::vector<Gemm> down, up;
+  for (const auto& [w, bias, y, lora, dropout, mask, h, dh, da, db] : branches) {
+    const int64_t out = w.rows(), in = w.cols(), tokens = x.rows(), rank = lora.a ? lora.a.rows() : 0;
+    require(is(x, tokens, in, type_) && is(w, out, in, type_) && is_either(y, tokens, out, type_) &&
+                (!bias || is_f32(bias, out)) && (!residual || is_either(residual, tokens, out, type_)),
+            "linear", {x, w, bias, residual, y});
+    Gemm gemm = product(GemmForm::nt, tokens, out, in, factor(x), factor(w), y);
+    if (bias) gemm.bias = bias.f32();
+    add_residual(gemm, residual);
+    if (lora.a) {
+      require(is(lora.a, rank, in, type_) && is(lora.b, out, rank, type_) && is_either(h, tokens, rank, type_) &&
+                  is_mask(mask, dropout, x),
+              "lora_linear", {x, w, lora.a, lora.b, mask, h});
+      down.push_back(product(GemmForm::nt, tokens, rank, in, factor(x, dropout.rate > 0), factor(lora.a), h));
+      down.back().mask = mask_of(dropout, mask);
+      gemm.rank = rank;
+      gemm.low_a = factor(h);
+      gemm.low_b = factor(lora.b);
+      gemm.low_scale = lora.scale;
+    }
+    up.push_back(gemm);
+  }
+  multiply(down, GemmJoin::beside);
+  multiply_weights(up, GemmJoin::beside);
 }
 
-void CudaOps::linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) {
-  const int64_t out = w.rows(), in = w.cols(), tokens = dy.rows();
-  require(is_either(dy, tokens, out, type_) && is(w, out, in, type_) && is_either(dx, tokens, in, type_),
-          "linear_backward", {dy, w, dx});
-  Gemm gemm = product(GemmForm::nn, tokens, in, out, factor(dy), factor(w), dx);
-  if (accumulate) add_residual(gemm, dx);
-  multiply_weight(gemm);
+void CudaOps::backward(Tensor x, std::span<const LinearBranch> branches, Tensor dx, bool accumulate) {
+  std::vector<Gemm> down, back;
+  for (const auto& [w, bias, dy, lora, dropout, mask, h, dh, da, db] : branches) {
+    const int64_t out = w.rows(), in = w.cols(), tokens = dy.rows();
+    require(is_either(dy, tokens, out, type_) && is(w, out, in, type_) && (!dx || is_either(dx, tokens, in, type_)),
+            "linear_backward", {dy, w, dx});
+    Gemm gemm = product(GemmForm::nn, tokens, in, out, factor(dy), factor(w), dx);
+    if (accumulate) add_residual(gemm, dx);
+    if (lora.a) {
+      const int64_t rank = lora.a.rows();
+      require(is(dy, tokens, out, type_) && is(x, tokens, in, type_) && is(lora.a, rank, in, type_) &&
+                  is(lora.b, out, rank, type_) && is_either(h, tokens, rank, type_) &&
+                  is_either(dh, tokens, rank, type_) && is(da, rank, in, DType::f32) && is(db, out, rank, DType::f32) &&
+                  is_mask(mask, dropout, x),
+              "lora_linear_backward", {dy, x, w, lora.a, lora.b, mask, h, dh, da, db});
+      down.push_back(product(GemmForm::nn, tokens, rank, out, factor(dy), factor(lora.b), dh));
+      down.back().alpha = lora.scale;
+      gemm.rank = rank;
+      gemm.low_a = factor(dh);
+      gemm.low_b = factor(lora.a);
+      gemm.low_masked = dropout.rate > 0;
+      gemm.mask = mask_of(dropout, mask);
+    }
+    back.push_back(gemm);
+  }
+  multiply(down, GemmJoin::beside);
+  for (const LinearBranch& branch : branches)
+    if (branch.lora.a) add_gradients(x, branch);
+  if (dx) multiply_weights(back, GemmJoin::summed);
 }
 
-void CudaOps::draw_mask(const Dropout& dropout, Tensor mask) {
-  launch_draw_mask(stream_, dropout, mask.rows(), mask.cols(), reinterpret_cast<uint32_t*>(mask.i32()));
-}
-
-void CudaOps::lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout, Tensor mask,
-                          Tensor residual, Tensor h, Tensor y) {
+// Each by itself: cut into parts (gemm_chunk) they have blocks enough.
+void CudaOps::add_gradients(const Tensor& x, const LinearBranch& branch) {
+  const auto& [w, bias, dy, lora, dropout, mask, h, dh, da, db] = branch;
   const int64_t out = w.rows(), in = w.cols(), tokens = x.rows(), rank = lora.a.rows();
-  require(is(x, tokens, in, type_) && is(w, out, in, type_) && is(lora.a, rank, in, type_) &&
-              is(lora.b, out, rank, type_) && is_either(h, tokens, rank, type_) && is_either(y, tokens, out, type_) &&
-              (!bias || is_f32(bias, out)) && (!residual || is_either(residual, tokens, out, type_)) &&
-              is_mask(mask, dropout, x),
-          "lora_linear", {x, w, bias, lora.a, lora.b, mask, residual, h, y});
-
-  Gemm down = product(GemmForm::nt, tokens, rank, in, factor(x, dropout.rate > 0), factor(lora.a), h);
-  down.mask = mask_of(dropout, mask);
-  multiply(down);
-
-  Gemm gemm = product(GemmForm::nt, tokens, out, in, factor(x), factor(w), y);
-  gemm.rank = rank;
-  gemm.low_a = factor(h);
-  gemm.low_b = factor(lora.b);
-  gemm.low_scale = lora.scale;
-  if (bias) gemm.bias = bias.f32();
-  add_residual(gemm, residual);
-  multiply_weight(gemm);
-}
-
-void CudaOps::lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout,
-                                   Tensor mask, Tensor h, Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) {
-  const int64_t out = w.rows(), in = w.cols(), tokens = x.rows(), rank = lora.a.rows();
-  require(is(dy, tokens, out, type_) && is(x, tokens, in, type_) && is(w, out, in, type_) &&
-              is(lora.a, rank, in, type_) && is(lora.b, out, rank, type_) && is_either(h, tokens, rank, type_) &&
-              is_either(dh, tokens, rank, type_) && is(da, rank, in, DType::f32) && is(db, out, rank, DType::f32) &&
-              (!dx || is_either(dx, tokens, in, type_)) && is_mask(mask, dropout, x),
-          "lora_linear_backward", {dy, x, w, lora.a, lora.b, mask, h, dh, da, db, dx});
-  if (tokens == 0) return;  // nothing to add to dA and dB
-
-  Gemm down = product(GemmForm::nn, tokens, rank, out, factor(dy), factor(lora.b), dh);
-  down.alpha = lora.scale;
-  multiply(down);
-
+  if (tokens == 0) return;
   Gemm b = product(GemmForm::tn, out, rank, tokens, factor(dy), factor(h), db);
   b.alpha = lora.scale;
   add_residual(b, db);
@@ -143,16 +165,38 @@ void CudaOps::lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView
   a.mask = mask_of(dropout, mask);
   add_residual(a, da);
   multiply(a);
+}
 
-  if (!dx) return;
-  Gemm gemm = product(GemmForm::nn, tokens, in, out, factor(dy), factor(w), dx);
-  gemm.rank = rank;
-  gemm.low_a = factor(dh);
-  gemm.low_b = factor(lora.a);
-  gemm.low_masked = dropout.rate > 0;
-  gemm.mask = mask_of(dropout, mask);
-  if (accumulate) add_residual(gemm, dx);
-  multiply_weight(gemm);
+void CudaOps::linear(Tensor x, Tensor w, Tensor bias, Tensor residual, Tensor y) {
+  const LinearBranch one{.w = w, .bias = bias, .y = y};
+  forward(x, {&one, 1}, residual);
+}
+
+void CudaOps::linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) {
+  const LinearBranch one{.w = w, .y = dy};
+  backward({}, {&one, 1}, dx, accumulate);
+}
+
+void CudaOps::draw_mask(const Dropout& dropout, Tensor mask) {
+  launch_draw_mask(stream_, dropout, mask.rows(), mask.cols(), reinterpret_cast<uint32_t*>(mask.i32()));
+}
+
+void CudaOps::lora_linear(Tensor x, Tensor w, Tensor bias, const LoraView& lora, const Dropout& dropout, Tensor mask,
+                          Tensor residual, Tensor h, Tensor y) {
+  const LinearBranch one{w, bias, y, lora, dropout, mask, h};
+  forward(x, {&one, 1}, residual);
+}
+
+void CudaOps::lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout,
+                                   Tensor mask, Tensor h, Tensor dh, Tensor da, Tensor db, Tensor dx, bool accumulate) {
+  const LinearBranch one{w, {}, dy, lora, dropout, mask, h, dh, da, db};
+  backward(x, {&one, 1}, dx, accumulate);
+}
+
+void CudaOps::linear_branches(Tensor x, std::span<const LinearBranch> branches) { forward(x, branches, {}); }
+
+void CudaOps::linear_branches_backward(Tensor x, std::span<const LinearBranch> branches, Tensor dx) {
+  backward(x, branches, dx, false);
 }
 
 }  // namespace fire::cuda

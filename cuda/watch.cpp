@@ -46,13 +46,17 @@ void count(uint64_t Counters::*what, uint64_t by) noexcept {
 
 void launching(const char* kernel, Stream stream) {
   if (active == nullptr) return;
-  active->kernels_.emplace_back(kernel);
-  active->mark(stream);
+  active->launches_.push_back({kernel, create_event(), nullptr});
+  record(active->launches_.back().before, stream);
 }
 
 void launched(const char* kernel, Stream stream) {
   count(&Counters::launches);
-  if (active != nullptr) active->mark(stream);
+  if (active != nullptr) {
+    Event& after = active->launches_.back().after;
+    after = create_event();
+    record(after, stream);
+  }
   if (!waits_after_launches()) return;
   try {
     synchronize(stream);
@@ -68,20 +72,19 @@ Profile::Profile() {
 
 Profile::~Profile() {
   active = nullptr;
-  for (const Event event : marks_) destroy_event(event);
-}
-
-void Profile::mark(Stream stream) {
-  marks_.push_back(create_event());
-  record(marks_.back(), stream);
+  for (const auto& [kernel, before, after] : launches_) {
+    destroy_event(before);
+    if (after) destroy_event(after);
+  }
 }
 
 std::map<std::string, Profile::Total> Profile::totals() const {
   std::map<std::string, Total> found;
-  for (size_t i = 0; 2 * i + 1 < marks_.size(); ++i) {
-    Total& total = found[kernels_[i]];
+  for (const auto& [kernel, before, after] : launches_) {
+    if (!after) continue;
+    Total& total = found[kernel];
     ++total.launches;
-    total.milliseconds += static_cast<double>(elapsed(marks_[2 * i], marks_[2 * i + 1]));
+    total.milliseconds += static_cast<double>(elapsed(before, after));
   }
   return found;
 }

@@ -52,10 +52,12 @@ class Profile {
  private:
   friend void launching(const char*, Stream);
   friend void launched(const char*, Stream);
-  void mark(Stream stream);
+  struct Launch {
+    std::string kernel;
+    Event before, after;  // after: nullptr where the launch failed
+  };
 
-  std::vector<std::string> kernels_;
-  std::vector<Event> marks_;  // two a launch
+  std::vector<Launch> launches_;
 };
 
 }  // namespace fire::cuda

@@ -30,6 +30,7 @@ class Cases {
 
   std::vector<Case> all() {
     const int64_t t = s.tokens(), read = s.read_rows(), q = s.q_width(), h = s.hidden, i = s.intermediate;
+    const int64_t kv = s.kv_heads * s.head_dim;
     const cases::Linear to_q{t, q, h}, gate{t, i, h}, down{t, h, i};
     rows(t, read);
     norms(t);
@@ -39,10 +40,15 @@ class Cases {
     lora("lora_linear q", to_q, false, 0);
     lora("lora_linear gate", gate, false, 0);
     lora("lora_linear gate, dropout", gate, false, 0.05f);
+    branches("linear gate, up", {i, i}, 0, false);
+    branches("lora_linear q, k, v", {q, kv, kv}, s.rank, false);
+    branches("lora_linear gate, up", {i, i}, s.rank, false);
     lora("lora_linear down", down, true, 0);
     lora_backward("lora_linear_backward q", to_q, true);
     lora_backward("lora_linear_backward gate", gate, false);
     lora_backward("lora_linear_backward down", down, false);
+    branches("lora_linear_backward q, k, v", {q, kv, kv}, s.rank, true);
+    branches("lora_linear_backward gate, up", {i, i}, s.rank, true);
     add("swiglu", by({t, i}), cases::swiglu(type, t * i));
     add("swiglu_backward", by({t, i}), cases::swiglu_backward(type, t * i));
     attention();
@@ -114,6 +120,21 @@ class Cases {
     const cases::Dx dx = accumulate ? cases::Dx::accumulated : cases::Dx::overwritten;
     add(kernel, by({m, n, k, r}), cases::lora_linear_backward(target, l, r, {}, dx, type),
         2 * (product({m, n, k}) + product({2, m, k, r}) + product({2, m, n, r})));
+  }
+
+  /// Linears of one x as one operation; with `rank` 0 they are not adapted.
+  void branches(const std::string& kernel, const std::vector<int64_t>& outs, int64_t rank, bool backward) {
+    cases::Branches b{s.tokens(), s.hidden, {}, 0, false};
+    std::vector<int64_t> shape{b.tokens, b.in};
+    double flops = 0;
+    for (const int64_t out : outs) {
+      b.branches.push_back({out, rank});
+      shape.push_back(out);
+      flops += 2 * (product({b.tokens, out, b.in}) + product({backward ? 2 : 1, rank, b.tokens, b.in + out}));
+    }
+    if (rank > 0) shape.push_back(rank);
+    add(kernel, by(shape),
+        backward ? cases::linear_branches_backward(target, b, type) : cases::linear_branches(target, b, type), flops);
   }
 
   void attention() {

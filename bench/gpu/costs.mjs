@@ -77,5 +77,11 @@ export const costs = (a) => ({
   sample: (rows, v) => ({ bytes: 4 * times(rows, v), flops: 0 }),
 })
 
+/** Linears of one x as one operation: the `shared` bytes, x and on the way back dx, count once. */
+export function branches(parts, shared) {
+  const sum = (key) => parts.reduce((total, part) => total + part[key], 0)
+  return { bytes: sum('bytes') - (parts.length - 1) * shared, flops: sum('flops') }
+}
+
 /** native/ops/ops.h, vocabulary_slice. */
 export const vocabularySlice = 8192

@@ -40,18 +40,25 @@ std::vector<std::string> lines_of(const std::string& path) {
   return lines;
 }
 
-/// The objects of a file of JSON lines. A run that was cut off leaves half a line at its end: it is passed over.
+/// The objects of a file of JSON lines. A run that was cut off leaves half a line, to which the next run may have added
+/// its first: what is no JSON is said to be left out, and the rest counts.
 std::vector<std::string> objects_of(const std::string& path) {
-  std::vector<std::string> lines = lines_of(path);
-  if (!lines.empty() && lines.back().back() != '}') lines.pop_back();
-  return lines;
+  std::vector<std::string> objects;
+  for (const std::string& line : lines_of(path)) {
+    try {
+      Json::parse(line, path);
+      objects.push_back(line);
+    } catch (const Error& e) {
+      std::printf("left out: %s\n", e.what());
+    }
+  }
+  return objects;
 }
 
 std::vector<Row> read_rows(const std::string& path) {
   std::vector<Row> rows;
-  const std::vector<std::string> lines = objects_of(path);
-  for (size_t i = 0; i < lines.size(); ++i) {
-    const Json json = Json::parse(lines[i], path + " line " + std::to_string(i + 1));
+  for (const std::string& object : objects_of(path)) {
+    const Json json = Json::parse(object, path);
     rows.push_back({json.at("kernel").string(),
                     json.at("model").string(),
                     json.at("dtype").string(),

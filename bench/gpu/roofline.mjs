@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { costs } from './costs.mjs'
+import { branches, costs } from './costs.mjs'
 import { adapterParameters, packedBatch, walkStep, walkVision, weightParameters } from './step.mjs'
 
 const bench = join(dirname(fileURLToPath(import.meta.url)), '..')
@@ -38,6 +38,12 @@ export function kernelCases(model, batch, rank) {
   const decode = batch.decode
   const parameters = adapterParameters(model, rank)
   const inner = vision.hidden / vision.heads
+  const qkv = [q, kv * d, kv * d]
+  const together = (outs, part, passes) =>
+    branches(
+      outs.map((out) => part(t, out, h, rank)),
+      passes * bf16 * t * h,
+    )
   const table = [
     ['embedding', [t, h], cost.embedding(t, h)],
     ['gather_rows', [rows, h], cost.gatherRows(rows, h)],
@@ -53,10 +59,15 @@ export function kernelCases(model, batch, rank) {
     ['lora_linear q', [t, q, h, rank], cost.lora(t, q, h, rank)],
     ['lora_linear gate', [t, i, h, rank], cost.lora(t, i, h, rank)],
     ['lora_linear gate, dropout', [t, i, h, rank], cost.lora(t, i, h, rank, { dropped: true })],
+    ['linear gate, up', [t, h, i, i], together([i, i], (m, n, k) => cost.linear(m, n, k), 1)],
+    ['lora_linear q, k, v', [t, h, ...qkv, rank], together(qkv, cost.lora, 1)],
+    ['lora_linear gate, up', [t, h, i, i, rank], together([i, i], cost.lora, 1)],
     ['lora_linear down', [t, h, i, rank], cost.lora(t, h, i, rank, { residual: true })],
     ['lora_linear_backward q', [t, q, h, rank], cost.loraBackward(t, q, h, rank, { accumulate: true })],
     ['lora_linear_backward gate', [t, i, h, rank], cost.loraBackward(t, i, h, rank)],
     ['lora_linear_backward down', [t, h, i, rank], cost.loraBackward(t, h, i, rank)],
+    ['lora_linear_backward q, k, v', [t, h, ...qkv, rank], together(qkv, cost.loraBackward, 2)],
+    ['lora_linear_backward gate, up', [t, h, i, i, rank], together([i, i], cost.loraBackward, 2)],
     ['swiglu', [t, i], cost.swiglu(t, i)],
     ['swiglu_backward', [t, i], cost.swigluBackward(t, i)],
     ['attention', [t, n, kv, d], cost.attention(t, t, n, kv, d, packed.seen)],
@@ -101,9 +112,9 @@ export function floor({ bytes, flops }, card) {
 export function stepMemory(model, batch, rank, checkpointing) {
   const { matrices, vectors, vision } = weightParameters(model)
   const parameters = adapterParameters(model, rank)
-  const features = batch.images * model.vision.mergers * model.image_tokens * model.hidden * bf16
-  // src/train/memory.ts, poolBytes; the block is native/tensor/arena.h, default_block.
-  const block = 2 ** 26
+  // src/train/memory.ts, featureBytes; the unit is that of native/model/feature_pool.h.
+  const unit = 256
+  const features = Math.ceil((model.vision.mergers * model.image_tokens * model.hidden * bf16) / unit) * unit
   const packed = packedBatch(model, batch)
   const { arenaBytes } = walkStep(model, packed, { rank, activation: bf16, checkpointing })
   // native/engine/plan.cpp, with_room; native/ops/ops.h, gpu_workspace.
@@ -112,7 +123,7 @@ export function stepMemory(model, batch, rank, checkpointing) {
     'weights (matrices bf16, vectors f32)': bf16 * (matrices + vision) + 4 * vectors,
     'adapter, f32 and bf16': (4 + bf16) * parameters,
     'gradients and two moments, f32': 3 * 4 * parameters,
-    'encoded images, in whole blocks and one more': (Math.ceil(features / block) + 1) * block,
+    'encoded images': batch.images * features,
     'activations, workspaces and logits (the arena)': arenaBytes,
     'room in the arena, workspaces beside it': room + 2 ** 25,
   }
@@ -187,7 +198,7 @@ function measuredSteps(results, model) {
       }),
   )
   if (rows.length === 0) return `Measured: ${unmeasured}.`
-  return table(['measured on', 'settings', 'GPU, ms', 'wall, ms', 'launches', 'waits', 'GB used'], rows)
+  return table(['measured on', 'settings', 'between events, ms', 'wall, ms', 'launches', 'waits', 'GB used'], rows)
 }
 
 const cardOf = (machine) => machine.gpu.replace(/^NVIDIA /, '').split(' ')[0]

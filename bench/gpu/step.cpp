@@ -9,8 +9,10 @@
 // --plan needs no GPU: it opens the model, checks the batch, and says what memory a step would take.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <fstream>
+#include <future>
 #include <iostream>
 #include <map>
 #include <random>
@@ -129,6 +131,32 @@ struct Step {
   static double sum(const double* parts) { return parts[images] + parts[accumulate] + parts[update]; }
 };
 
+size_t pairs_at_once(const Options& o, size_t pairs) {
+  return o.micro_batch > 0 ? static_cast<size_t>(o.micro_batch) : pairs;
+}
+
+std::vector<std::vector<Pair>> cut(const std::vector<Pair>& pairs, size_t size) {
+  std::vector<std::vector<Pair>> batches;
+  for (size_t begin = 0; begin < pairs.size(); begin += size) {
+    const auto first = pairs.begin() + static_cast<std::ptrdiff_t>(begin);
+    batches.emplace_back(first, pairs.begin() + static_cast<std::ptrdiff_t>(std::min(begin + size, pairs.size())));
+  }
+  return batches;
+}
+
+/// Of the micro-batch that takes most; tokens and rows are those of all.
+PlanStats largest_plan(Engine& engine, const std::vector<std::vector<Pair>>& batches) {
+  PlanStats most;
+  int64_t tokens = 0, rows = 0;
+  for (const std::vector<Pair>& batch : batches) {
+    const PlanStats plan = engine.plan(batch, objective(), {1, Layout::packed});
+    tokens += plan.tokens, rows += plan.rows;
+    if (plan.activation_bytes > most.activation_bytes) most = plan;
+  }
+  most.tokens = tokens, most.rows = rows;
+  return most;
+}
+
 class Bench {
  public:
   Bench(const Options& options, const Shapes& shapes, const RandomModel& model)
@@ -142,6 +170,7 @@ class Bench {
       images_.push_back({pairs_.back().corrupted_images[0], noise(2 * i + 1)});
     }
     for (cuda::Event& mark : marks_) mark = cuda::create_event();
+    prepare_images();
   }
   ~Bench() {
     for (const cuda::Event mark : marks_) cuda::destroy_event(mark);
@@ -150,7 +179,10 @@ class Bench {
   Bench& operator=(const Bench&) = delete;
 
   /// All memory of a step, as a trainer takes it before its first.
-  void reserve() { engine_.reserve(micro_batches(), objective_, step_options()); }
+  void reserve() {
+    engine_.reserve_images(std::vector<int64_t>(images_.size(), engine_.image_tokens(options_.image, options_.image)));
+    engine_.reserve(micro_batches(), objective_, step_options());
+  }
 
   Step step() {
     Step step;
@@ -178,30 +210,19 @@ class Bench {
     return step;
   }
 
-  PlanStats plan() { return engine_.plan(pairs_, objective_, step_options()); }
+  PlanStats plan() { return largest_plan(engine_, micro_batches()); }
   std::map<std::string, cuda::Profile::Total> profile() {
     const cuda::Profile profile;
     step();
     return profile.totals();
   }
   Engine& engine() { return engine_; }
-  size_t micro_batch() const {
-    return options_.micro_batch > 0 ? static_cast<size_t>(options_.micro_batch) : pairs_.size();
-  }
+  size_t micro_batch() const { return pairs_at_once(options_, pairs_.size()); }
 
  private:
   using Clock = std::chrono::steady_clock;
 
-  std::vector<std::vector<Pair>> micro_batches() const {
-    std::vector<std::vector<Pair>> batches;
-    for (size_t begin = 0; begin < pairs_.size(); begin += micro_batch()) {
-      const auto first = pairs_.begin() + static_cast<std::ptrdiff_t>(begin);
-      batches.emplace_back(
-          first, pairs_.begin() + static_cast<std::ptrdiff_t>(std::min(begin + micro_batch(), pairs_.size())));
-    }
-    return batches;
-  }
-
+  std::vector<std::vector<Pair>> micro_batches() const { return cut(pairs_, micro_batch()); }
   StepOptions step_options() const { return {static_cast<double>(pairs_.size()), Layout::packed}; }
 
   void mark(size_t which) {
@@ -217,12 +238,23 @@ class Bench {
     return pixels;
   }
 
+  /// As in training, the host makes the images of the next step ready while this one runs.
+  void prepare_images() {
+    prepared_ = std::async(std::launch::async, [this] {
+      std::vector<NamedImage> all;
+      for (const auto& [id, pixels] : images_) {
+        const Rgb image{options_.image, options_.image, pixels.data()};
+        all.push_back({id, image, prepare_image(*engine_.config().vision, image, spread_)});
+      }
+      return all;
+    });
+  }
+
   void encode_images() {
-    std::vector<NamedImage> all;
-    for (const auto& [id, pixels] : images_) {
-      if (!options_.cached_vision) engine_.release_image(id);
-      all.push_back({id, {options_.image, options_.image, pixels.data()}, nullptr});
-    }
+    const std::vector<NamedImage> all = prepared_.get();
+    prepare_images();
+    if (!options_.cached_vision)
+      for (const auto& [id, pixels] : images_) engine_.release_image(id);
     engine_.encode_images(all, nullptr);
   }
 
@@ -232,6 +264,8 @@ class Bench {
   cuda::Stream stream_;
   std::vector<Pair> pairs_;
   std::vector<std::pair<std::string, std::vector<uint8_t>>> images_;
+  const Spread spread_ = host_spread(engine_.spec().device);
+  std::future<std::vector<NamedImage>> prepared_;  // after all that it reads
   const Objective objective_ = objective();
   cuda::Event marks_[part_count + 1] = {};
   Clock::time_point clocks_[part_count + 1];
@@ -250,6 +284,7 @@ class Line {
   Line& number(const char* key, T value) {
     char digits[32];
     std::snprintf(digits, sizeof digits, "%.9g", static_cast<double>(value));
+    if (!std::isfinite(static_cast<double>(value))) return add(key, "null");  // JSON has no NaN
     return add(key, std::is_integral_v<T> ? std::to_string(value) : digits);
   }
   std::string str() const { return "{" + text_ + "}"; }
@@ -285,7 +320,7 @@ Line memory_json(const PlanStats& plan, const Shapes& s) {
       .number("adapter", plan.adapter_bytes)
       .number("optimizer", plan.optimizer_bytes)
       .number("features", plan.feature_bytes_per_token * static_cast<size_t>(s.images * s.image_tokens))
-      .number("arena_planned", plan.activation_bytes);
+      .number("arena_planned", plan.arena_bytes);
   return line;
 }
 
@@ -324,7 +359,7 @@ std::string plan(const Options& o, const Shapes& shapes, const RandomModel& mode
     throw Error(Code::internal, "an image has " + std::to_string(tokens) + " tokens");
   std::vector<Pair> pairs;
   for (int64_t i = 0; i < shapes.pairs; ++i) pairs.push_back(make_pair(i, shapes, engine.config().image_token_id));
-  const PlanStats plan = engine.plan(pairs, objective(), {static_cast<double>(shapes.pairs), Layout::packed});
+  const PlanStats plan = largest_plan(engine, cut(pairs, pairs_at_once(o, pairs.size())));
   require_standard(o, shapes, plan.tokens, plan.rows);
   Line line;
   line.text("name", o.name).text("model", shapes.model).number("tokens", plan.tokens).number("rows", plan.rows);
@@ -335,7 +370,7 @@ std::string run(const Options& o) {
   const Shapes shapes = shapes_of(o);
   const RandomModel model(shapes);
   if (o.plan) return plan(o, shapes, model);
-  cuda::select(0);
+  cuda::open(0);
   const size_t used_before = used_bytes();
   Bench bench(o, shapes, model);
   const PlanStats plan = bench.plan();

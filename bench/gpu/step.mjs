@@ -3,7 +3,7 @@
  * decoder_backward.cpp and vision.cpp, which adds up what operations move and compute, and takes memory from an arena in
  * the same order. test/bench/roofline.test.ts holds the memory against the engine's own plan, byte for byte.
  */
-import { costs, vocabularySlice } from './costs.mjs'
+import { branches, costs, vocabularySlice } from './costs.mjs'
 
 const linears = ['q', 'k', 'v', 'o', 'gate', 'up', 'down']
 
@@ -245,11 +245,19 @@ class Step {
     for (const name of linears) this.take(name === 'k' || name === 'v' ? tokens : rows, rank)
   }
 
-  project(layer, name, adapter, residual = false) {
-    const [out, width] = linearShape(this.model, name)
-    const rows = name === 'k' || name === 'v' ? this.batch.tokens : this.rows(layer)
-    if (adapter) this.did(`lora_linear ${name}`, this.cost.lora(rows, out, width, this.rank, { residual }))
-    else this.did(`linear ${name}`, this.cost.linear(rows, out, width, { residual }))
+  /** Linears of one x: `names` of this layer, as one operation. */
+  project(layer, names, adapter, residual = false) {
+    const { cost, rank, model } = this
+    const rows = this.inputRows(layer, names[0])
+    const parts = names.map((name) => {
+      const [out, width] = linearShape(model, name)
+      return adapter ? cost.lora(rows, out, width, rank, { residual }) : cost.linear(rows, out, width, { residual })
+    })
+    const shared = this.a * rows * linearShape(model, names[0])[1]
+    this.did(`${adapter ? 'lora_linear' : 'linear'} ${names.join(', ')}`, branches(parts, shared))
+  }
+  inputRows(layer, name) {
+    return name === 'k' || name === 'v' ? this.batch.tokens : this.rows(layer)
   }
 
   /** Decoder::rotate of queries and keys. Without head norms it happens in place. */
@@ -275,21 +283,21 @@ class Step {
       this.take(tokens, model.hidden)
       this.did('rms_norm', cost.rmsNorm(tokens, model.hidden))
       this.read(layer, model.hidden)
-      for (const name of ['q', 'k', 'v']) this.project(layer, name, adapter)
+      const groups = this.isCompact(layer) ? [['q'], ['k', 'v']] : [['q', 'k', 'v']]
+      for (const names of groups) this.project(layer, names, adapter)
       this.readRotary(layer)
       this.rotate(layer, true)
       this.did('attention', cost.attention(rows, tokens, n, kv, d, this.seen(layer)))
       this.read(layer, model.hidden)
-      this.project(layer, 'o', adapter, true)
+      this.project(layer, ['o'], adapter, true)
     })
     arena.scope(() => {
       this.take(rows, model.hidden)
       this.did('rms_norm', cost.rmsNorm(rows, model.hidden))
-      this.project(layer, 'gate', adapter)
-      this.project(layer, 'up', adapter)
+      this.project(layer, ['gate', 'up'], adapter)
       this.take(rows, model.intermediate)
       this.did('swiglu', cost.swiglu(rows, model.intermediate))
-      this.project(layer, 'down', adapter, true)
+      this.project(layer, ['down'], adapter, true)
     })
   }
 
@@ -349,11 +357,18 @@ class Step {
     })
   }
 
-  projectBackward(layer, name, { dx = true, accumulate = false } = {}) {
-    const [out, width] = linearShape(this.model, name)
-    const rows = name === 'k' || name === 'v' ? this.batch.tokens : this.rows(layer)
-    this.arena.scope(() => this.take(rows, this.rank))
-    this.did(`lora_linear_backward ${name}`, this.cost.loraBackward(rows, out, width, this.rank, { dx, accumulate }))
+  projectBackward(layer, names, dx = true) {
+    const { cost, rank, model } = this
+    const rows = this.inputRows(layer, names[0])
+    this.arena.scope(() => {
+      for (const _ of names) this.take(rows, rank)
+    })
+    const parts = names.map((name) => {
+      const [out, width] = linearShape(model, name)
+      return cost.loraBackward(rows, out, width, rank, { dx })
+    })
+    const shared = (dx ? 2 : 1) * this.a * rows * linearShape(model, names[0])[1]
+    this.did(`lora_linear_backward ${names.join(', ')}`, branches(parts, shared))
   }
 
   mlpBackward(layer) {
@@ -364,14 +379,13 @@ class Step {
       arena.scope(() => {
         this.take(rows, model.intermediate)
         this.did('swiglu', cost.swiglu(rows, model.intermediate))
-        this.projectBackward(layer, 'down')
+        this.projectBackward(layer, ['down'])
       })
       this.did('swiglu_backward', cost.swigluBackward(rows, model.intermediate))
       this.take(rows, model.hidden)
       this.take(rows, model.hidden)
       this.did('rms_norm', cost.rmsNorm(rows, model.hidden, { rstd: false }))
-      this.projectBackward(layer, 'gate')
-      this.projectBackward(layer, 'up', { accumulate: true })
+      this.projectBackward(layer, ['gate', 'up'])
       this.did('rms_norm_backward', cost.rmsNormBackward(rows, model.hidden))
     })
   }
@@ -387,7 +401,7 @@ class Step {
     this.take(tokens, kv, d)
     arena.scope(() => {
       this.take(rows, n, d)
-      this.projectBackward(layer, 'o')
+      this.projectBackward(layer, ['o'])
       this.readRotary(layer)
       if (model.head_norms) this.rotate(layer, false)
       this.take4(rows, n)
@@ -403,14 +417,13 @@ class Step {
     this.take(tokens, hidden)
     this.did('rms_norm', cost.rmsNorm(tokens, hidden, { rstd: false }))
     if (dx) this.take(tokens, hidden)
-    this.projectBackward(layer, 'k', { dx })
-    this.projectBackward(layer, 'v', { dx, accumulate: true })
     const compact = this.isCompact(layer)
+    this.projectBackward(layer, compact ? ['k', 'v'] : ['q', 'k', 'v'], dx)
     if (compact) {
       this.read(layer, hidden)
       if (dx) this.take(rows, hidden)
+      this.projectBackward(layer, ['q'], dx)
     }
-    this.projectBackward(layer, 'q', { dx, accumulate: !compact })
     if (!dx) return
     this.did('rms_norm_backward', cost.rmsNormBackward(tokens, hidden, { residual: !compact }))
     if (compact) this.did('scatter_add_rows', cost.scatterAddRows(rows, hidden), 2)
@@ -431,7 +444,8 @@ export function walkVision(model, activation) {
   add(cost.linear(t, h, vision.patch_length, { bias: true }))
   add(cost.add(t, h))
   add(cost.layerNorm(t, h), 2 * vision.blocks)
-  add(cost.linear(t, h, h, { bias: true }), 3 * vision.blocks)
+  const third = cost.linear(t, h, h, { bias: true })
+  add(branches([third, third, third], activation * t * h), vision.blocks)
   add(cost.rope(t, n, d), 2 * vision.blocks)
   add(cost.attention(t, t, n, n, d, t * t, { lse: false }), vision.blocks)
   add(cost.linear(t, h, h, { bias: true, residual: true }), vision.blocks)

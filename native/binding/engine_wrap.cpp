@@ -33,6 +33,7 @@ Napi::Function EngineWrap::define(Napi::Env env) {
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::release_images>>("releaseImages"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::plan>>("plan"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::reserve>>("reserve"),
+                         InstanceMethod<&EngineWrap::promised<&EngineWrap::reserve_images>>("reserveImages"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::accumulate>>("accumulate"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::evaluate>>("evaluate"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::update>>("update"),
@@ -171,8 +172,9 @@ Napi::Value EngineWrap::plan(const Napi::CallbackInfo& info) {
   auto pairs = to_vector(info[0], "pairs", to_pair);
   const Objective objective = to_objective(info[1]);
   const StepOptions options = to_step_options(info[2]);
-  return run(info, [pairs = std::move(pairs), objective, options](Engine& engine, Cancel) -> ToJs {
-    return [plan = engine.plan(pairs, objective, options)](Napi::Env env) {
+  const bool training = to_boolean(info[3], "training");
+  return run(info, [pairs = std::move(pairs), objective, options, training](Engine& engine, Cancel) -> ToJs {
+    return [plan = engine.plan(pairs, objective, options, training)](Napi::Env env) {
       Napi::Object o = Napi::Object::New(env);
       for (const auto& [name, bytes] : {std::pair<const char*, size_t>{"weightBytes", plan.weight_bytes},
                                         {"packedBytes", plan.packed_bytes},
@@ -184,7 +186,7 @@ Napi::Value EngineWrap::plan(const Napi::CallbackInfo& info) {
                                         {"logitsBytes", plan.logits_bytes},
                                         {"scratchBytes", plan.scratch_bytes},
                                         {"featureBytesPerToken", plan.feature_bytes_per_token},
-                                        {"featureBlockBytes", plan.feature_block_bytes},
+                                        {"featureUnitBytes", plan.feature_unit_bytes},
                                         {"pixelBytesPerToken", plan.pixel_bytes_per_token},
                                         {"referenceBytes", plan.reference_bytes}})
         o.Set(name, static_cast<double>(bytes));
@@ -200,9 +202,17 @@ Napi::Value EngineWrap::reserve(const Napi::CallbackInfo& info) {
   auto batches = to_vector(info[0], "batches", to_pairs);
   const Objective objective = to_objective(info[1]);
   const StepOptions options = to_step_options(info[2]);
-  return run(info, [batches = std::move(batches), objective, options](Engine& engine) {
-    engine.reserve(batches, objective, options);
-  });
+  const bool training = to_boolean(info[3], "training");
+  Work work = [batches = std::move(batches), objective, options, training](Engine& engine, Cancel cancel) -> ToJs {
+    engine.reserve(batches, objective, options, training, cancel);
+    return undefined();
+  };
+  return run(info, std::move(work), cancel_flag(info[4]));
+}
+
+Napi::Value EngineWrap::reserve_images(const Napi::CallbackInfo& info) {
+  auto tokens = to_vector(info[0], "tokens", [](const Napi::Value& value) { return to_integer(value, "tokens"); });
+  return run(info, [tokens = std::move(tokens)](Engine& engine) { engine.reserve_images(tokens); });
 }
 
 Napi::Value EngineWrap::accumulate(const Napi::CallbackInfo& info) { return step(info, true); }

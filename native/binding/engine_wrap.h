@@ -54,6 +54,7 @@ class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
   Napi::Value release_images(const Napi::CallbackInfo& info);
   Napi::Value plan(const Napi::CallbackInfo& info);
   Napi::Value reserve(const Napi::CallbackInfo& info);
+  Napi::Value reserve_images(const Napi::CallbackInfo& info);
   Napi::Value accumulate(const Napi::CallbackInfo& info);
   Napi::Value evaluate(const Napi::CallbackInfo& info);
   Napi::Value step(const Napi::CallbackInfo& info, bool backward);

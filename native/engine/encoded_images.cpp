@@ -18,7 +18,27 @@ Sha256::Digest content_of(const Rgb& image) {
 std::shared_ptr<const PreparedImage> prepare(const VisionSpec& vision, const Rgb& image, const Sha256::Digest& content,
                                              const Spread& spread) {
   return std::make_shared<const PreparedImage>(
-      PreparedImage{{image.height, image.width}, content, vision.preprocess(image, spread)});
+      PreparedImage{{image.height, image.width}, content, vision.preprocessing(), vision.preprocess(image, spread)});
+}
+
+/// An image that another model prepared has another grid, or pixels that this one would have made otherwise.
+void require_prepared_by(const VisionSpec& vision, const NamedImage& image) {
+  const auto& [size, content, preprocessing, patches] = *image.prepared;
+  const int64_t side = vision.rows().side();
+  if (preprocessing == vision.preprocessing() &&
+      patches.pixels.size() == static_cast<size_t>(patches.count() * side * side * 3))
+    return;
+  throw Error(Code::invalid_argument,
+              "image \"" + image.id + "\" was prepared by another model; prepare it with an engine of this one")
+      .with("image", image.id);
+}
+
+FeaturePool::Copy copies_on(Ops& ops) {
+  if (!ops.is_gpu()) return {};
+  return [&ops](void* to, const void* from, size_t bytes) {
+    const Tensor source(const_cast<void*>(from), DType::f32, {static_cast<int64_t>(bytes / sizeof(float))});
+    ops.copy(source, source.of(to, DType::f32));
+  };
 }
 
 }  // namespace
@@ -31,7 +51,7 @@ EncodedImages::EncodedImages(const Context& context, int64_t batch_patches, Cont
     : context_(context),
       batch_patches_(batch_patches),
       store_(store),
-      pool_(context.ops.arena_source(), feature_block(context.ops)) {}
+      pool_(context.ops.arena_source(), copies_on(context.ops)) {}
 
 std::map<std::string, EncodedImages::Shared> EncodedImages::gather(const std::vector<NamedImage>& images,
                                                                    std::vector<Shared>& fresh) {
@@ -40,6 +60,7 @@ std::map<std::string, EncodedImages::Shared> EncodedImages::gather(const std::ve
   std::map<std::string, Shared> named;
   std::map<Sha256::Digest, Shared> here;
   for (const NamedImage& each : images) {
+    if (each.prepared) require_prepared_by(vision, each);
     if (images_.count(each.id) || named.count(each.id)) continue;
     const Sha256::Digest content = each.prepared ? each.prepared->content : content_of(each.rgb);
     const auto held = contents_.find(content);
@@ -103,6 +124,13 @@ void EncodedImages::keep(const Image& image) {
   std::vector<std::byte> bytes(image.features->all().bytes());
   context_.ops.download(image.features->all(), bytes.data());
   store_->keep(key_of(*image.prepared), bytes);
+}
+
+void EncodedImages::reserve(const std::vector<int64_t>& tokens) {
+  std::vector<size_t> bytes;
+  for (const int64_t count : tokens)
+    bytes.push_back(static_cast<size_t>(count) * feature_bytes(context_.config, context_.ops));
+  pool_.reserve(bytes);
 }
 
 void EncodedImages::release(const std::string& id) {

@@ -18,8 +18,9 @@ namespace fire {
 /// What the host makes of an image before the tower sees it. It depends on the model and the pixels alone, so any
 /// thread may make it, also ahead of time.
 struct PreparedImage {
-  Size size;               // of the image as it came
-  Sha256::Digest content;  // two images with it have the same features
+  Size size;                  // of the image as it came
+  Sha256::Digest content;     // two images with it have the same features
+  std::string preprocessing;  // of the spec that made it
   Patches patches;
 };
 /// Throws ERR_FIRE_UNSUPPORTED or ERR_FIRE_INVALID_ARGUMENT for an image that the model's family refuses.
@@ -54,10 +55,12 @@ class EncodedImages {
   template <class F>
   std::vector<EncodedImage> encode(const std::vector<NamedImage>& images, Cancel cancel, F&& encoding);
   void release(const std::string& id);
+  /// On a GPU: takes the memory of images of so many tokens that are held together.
+  void reserve(const std::vector<int64_t>& tokens);
   const Image& at(const std::string& id) const;
   /// The features of one image, whoever holds it.
   std::unique_ptr<ImageFeatures> features_of(const Patches& patches, const Observer* observer = nullptr);
-  BlockPool& pool() { return pool_; }
+  FeaturePool& pool() { return pool_; }
 
  private:
   using Shared = std::shared_ptr<Image>;
@@ -74,7 +77,7 @@ class EncodedImages {
   Context context_;
   int64_t batch_patches_;
   ContentStore* store_;  // nullptr = none
-  BlockPool pool_;
+  FeaturePool pool_;
   std::map<std::string, Shared> images_;                     // by id
   std::map<Sha256::Digest, std::weak_ptr<Image>> contents_;  // those among them, by their pixels
 };

@@ -112,7 +112,7 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
     return pack(some, objective, options.layout, config_, lookup);
   };
   const PackedBatch batch = pack_pairs(pairs);
-  make_room(pairs, objective, options, batch);
+  make_room(pairs, objective, options, batch, training != nullptr);
   const Context context = this->context(cancel);
   Arena::Scope scope(context.arena);
   Tensor reference;
@@ -204,46 +204,57 @@ void Engine::join_group(const GroupSpec& spec, Cancel cancel) {
                         cut_buckets(layer_begin, gradient.size(), bucket_bytes()));
 }
 
-PlanStats Engine::plan(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options) {
-  return plan_step(context(), file_, {adapter_or_throw("a training plan"), reference_adapter_.get()}, pairs, objective,
-                   options.layout, spec_.checkpointing);
+PlanStats Engine::plan(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
+                       bool training) {
+  return plan_step(context(), file_, {adapter_or_throw("a plan"), reference_adapter_.get()}, pairs, objective,
+                   options.layout, {training, spec_.checkpointing});
 }
 
 void Engine::reserve(const std::vector<std::vector<Pair>>& batches, const Objective& objective,
-                     const StepOptions& options) {
+                     const StepOptions& options, bool training, Cancel cancel) {
   require_device();
   if (!ops_->is_gpu() || batches.empty()) return;
-  optimizer();
+  if (training) optimizer();
   std::vector<PlanStats> plans;
-  for (const std::vector<Pair>& pairs : batches) plans.push_back(plan(pairs, objective, options));
-  take_arena(plans);
+  for (const std::vector<Pair>& pairs : batches) {
+    cancel.check();
+    plans.push_back(plan(pairs, objective, options, training));
+  }
+  take_arena(plans, objective, training);
+}
+
+void Engine::reserve_images(const std::vector<int64_t>& tokens) {
+  require_device();
+  images_.reserve(tokens);
 }
 
 void Engine::make_room(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
-                       const PackedBatch& batch) {
+                       const PackedBatch& batch, bool training) {
   if (!ops_->is_gpu() || !adapter_) return;
-  const std::array<int64_t, 2> size{batch.input.tokens(), static_cast<int64_t>(batch.input.read_rows.size())};
-  const auto covers = [&](const auto& known) { return known[0] >= size[0] && known[1] >= size[1]; };
-  if (std::none_of(reserved_.begin(), reserved_.end(), covers)) take_arena({plan(pairs, objective, options)});
+  const Held step{batch.input.tokens(), static_cast<int64_t>(batch.input.read_rows.size()), objective.needs_reference(),
+                  training};
+  const auto covers = [&](const Held& known) { return known.covers(step); };
+  if (std::none_of(held_.begin(), held_.end(), covers))
+    take_arena({plan(pairs, objective, options, training)}, objective, training);
 }
 
-void Engine::take_arena(const std::vector<PlanStats>& plans) {
+void Engine::take_arena(const std::vector<PlanStats>& plans, const Objective& objective, bool training) {
   size_t least = 0, with_room = 0;
   for (const PlanStats& plan : plans) {
     least = std::max({least, plan.activation_bytes, plan.vision_bytes});
     with_room = std::max(with_room, plan.arena_bytes);
   }
   if (!arena_->holds(least)) {
-    const auto known = std::exchange(reserved_, {});  // nothing is reserved while there is no arena
+    const auto known = std::exchange(held_, {});  // nothing is held while there is no arena
     try {
       arena_->reserve(with_room);
     } catch (const Error& e) {
       if (e.code() != Code::out_of_memory) throw;
       arena_->reserve(least);
     }
-    reserved_ = known;
+    held_ = known;
   }
-  for (const PlanStats& plan : plans) reserved_.push_back({plan.tokens, plan.rows});
+  for (const PlanStats& plan : plans) held_.push_back({plan.tokens, plan.rows, objective.needs_reference(), training});
 }
 
 Sequence Engine::resolve(const SequenceRef& sequence) const {

@@ -101,11 +101,16 @@ class Engine {
   /// What the engine holds of them, and where its memory comes from.
   EncodedImages& images() { return images_; }
 
-  /// What `accumulate` would take; nothing is computed and no image needs to be encoded.
-  PlanStats plan(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options);
-  /// On a GPU: takes what training on these micro-batches needs, gradient and moments included, so that no step has to.
-  /// On a CPU nothing.
-  void reserve(const std::vector<std::vector<Pair>>& batches, const Objective& objective, const StepOptions& options);
+  /// What `accumulate`, or without `training` `evaluate`, would take; nothing is computed and no image needs to be
+  /// encoded.
+  PlanStats plan(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
+                 bool training = true);
+  /// On a GPU: takes what `plan` says of these micro-batches, so that no step has to: with `training` gradient and
+  /// moments too. On a CPU nothing.
+  void reserve(const std::vector<std::vector<Pair>>& batches, const Objective& objective, const StepOptions& options,
+               bool training = true, Cancel cancel = {});
+  /// On a GPU: takes what images of so many placeholder tokens need that are held together.
+  void reserve_images(const std::vector<int64_t>& tokens);
   /// Forward and backward; gradients add up until `update` or `zero_grad`. Cancelling leaves them as they were, in the
   /// middle of backward at 0. The last one of a step begins the sums of a group while backward runs; where it fails in
   /// the middle of that, the group has ended.
@@ -139,11 +144,19 @@ class Engine {
   auto on_weights(F&& work) const {
     return ops_->is_gpu() ? work() : file_.reading(work);
   }
-  /// The same for a batch that nobody reserved for, and is larger than those that somebody did.
+  /// The same as `reserve` for a batch that nobody reserved for, and is larger than those that somebody did.
   void make_room(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
-                 const PackedBatch& batch);
+                 const PackedBatch& batch, bool training);
+  /// A step that the arena holds, and with it every one that has no more of anything.
+  struct Held {
+    int64_t tokens, rows;
+    bool reference, training;
+    bool covers(const Held& o) const {
+      return tokens >= o.tokens && rows >= o.rows && reference >= o.reference && training >= o.training;
+    }
+  };
   /// Makes the arena one block that holds steps with these plans.
-  void take_arena(const std::vector<PlanStats>& plans);
+  void take_arena(const std::vector<PlanStats>& plans, const Objective& objective, bool training);
   std::vector<const ImageFeatures*> features(const std::vector<std::string>& ids) const;
   Sequence resolve(const SequenceRef& sequence) const;
   /// With `training` its gradient grows and dropout is on; nullptr = values only.
@@ -169,7 +182,7 @@ class Engine {
   std::optional<ContentStore> store_;
   EncodedImages images_;
   ReferenceCache reference_cache_;
-  std::vector<std::array<int64_t, 2>> reserved_;  // tokens and rows of the steps that the arena was taken for
+  std::vector<Held> held_;
 };
 
 }  // namespace fire

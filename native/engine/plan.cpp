@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <map>
 
-#include "ops/null_ops.h"
 #include "train/optimizer.h"
 
 namespace fire {
@@ -63,7 +62,7 @@ class FlatImages {
   }
 
   const Context& context_;
-  BlockPool pool_{context_.ops.arena_source(), 0};
+  FeaturePool pool_{context_.ops.arena_source()};
   std::map<std::string, std::unique_ptr<ImageFeatures>> features_;
   std::vector<int64_t> tokens_;
 };
@@ -91,7 +90,7 @@ class DryTower {
     std::vector<const Patches*> patches;
     std::vector<std::unique_ptr<ImageFeatures>> features;
     std::vector<ImageFeatures*> filled;
-    BlockPool pool(null_.arena_source(), 0);
+    FeaturePool pool(null_.arena_source());
     for (const Patches& image : images) {
       patches.push_back(&image);
       features.push_back(std::make_unique<ImageFeatures>(pool, null_.activation_type(), config_.vision->grid_of(image),
@@ -109,25 +108,29 @@ class DryTower {
   std::unique_ptr<VisionTower> tower_;
 };
 
-/// The arena's peak while images of so many tokens go through the tower, batch by batch.
-size_t tower_peak(NullOps& null, const Context& context, const SafeTensors& file, const std::vector<int64_t>& tokens) {
-  const DryTower tower(null, context.config, file);
+/// Images as one batch of the tower that none of images with so many tokens has more patches than, whichever of them
+/// are missing and in whatever order they come: as many patches as all have, or fill a batch.
+std::vector<Patches> largest_batch(const VisionSpec& vision, std::vector<int64_t> tokens, int64_t most) {
+  std::sort(tokens.rbegin(), tokens.rend());
   std::vector<Patches> images;
-  std::vector<int64_t> patches;
+  int64_t left = most;
   for (const int64_t count : tokens) {
-    images.push_back(context.config.vision->blank(count));
-    patches.push_back(images.back().count());
+    Patches image = vision.blank(count);
+    if (!images.empty() && image.count() > left) image = vision.blank(left / (vision.merge() * vision.merge()));
+    if (!images.empty() && image.count() > left) break;
+    left -= image.count();
+    images.push_back(std::move(image));
+    if (left < vision.merge() * vision.merge()) break;
   }
-  Arena arena = arena_of(null);
-  size_t begin = 0;
-  for (const size_t end : tower_batches(patches, tower_batch_patches(context, file))) {
-    tower.peak(std::span(images).subspan(begin, end - begin), arena);
-    begin = end;
-  }
-  return arena.peak_bytes();
+  return images;
 }
 
 }  // namespace
+
+size_t feature_bytes(const ModelConfig& config, const Ops& ops) {
+  return static_cast<size_t>(config.text.hidden_size) * size_of(ops.activation_type()) *
+         (config.vision->deepstack_levels() + 1);
+}
 
 int64_t tower_batch_patches(const Context& context, const SafeTensors& file) {
   constexpr int64_t tokens = 256;
@@ -139,8 +142,21 @@ int64_t tower_batch_patches(const Context& context, const SafeTensors& file) {
   return static_cast<int64_t>(budget) * image.count() / static_cast<int64_t>(bytes);
 }
 
+size_t tower_bytes(NullOps& null, const Context& context, const SafeTensors& file, std::span<const Patches> images) {
+  const DryTower tower(null, context.config, file);
+  Arena arena = arena_of(null);
+  std::vector<int64_t> patches;
+  for (const Patches& image : images) patches.push_back(image.count());
+  size_t begin = 0;
+  for (const size_t end : tower_batches(patches, tower_batch_patches(context, file))) {
+    tower.peak(images.subspan(begin, end - begin), arena);
+    begin = end;
+  }
+  return arena.peak_bytes();
+}
+
 PlanStats plan_step(const Context& context, const SafeTensors& file, const PlanAdapters& adapters,
-                    std::vector<Pair> pairs, const Objective& objective, Layout layout, bool checkpointing) {
+                    std::vector<Pair> pairs, const Objective& objective, Layout layout, const PlannedStep& step) {
   NullOps null(context.ops);
   Arena arena = arena_of(null);
   const Context dry{null, context.config, context.weights, arena, {}};
@@ -149,35 +165,37 @@ PlanStats plan_step(const Context& context, const SafeTensors& file, const PlanA
   const FlatImages images(dry, pairs);
   const PackedBatch batch =
       pack(pairs, objective, layout, dry.config, [&](const std::string& id, int64_t) { return images.features(id); });
-  const DeviceTensor gradient(null, DType::f32, {adapters.policy.param().size()});
+  const DeviceTensor gradient(null, DType::f32, {step.training ? adapters.policy.param().size() : 0});
   const StepSettings settings{.normalizer = 1,
-                              .checkpointing = checkpointing,
+                              .checkpointing = step.checkpointing,
                               .dropout_step = 0,
                               .logits_budget = logits_budget,
                               .reference = {},
                               .reference_adapter = adapters.reference};
-  const StepStats stats =
-      run_preference_step(dry, &adapters.policy, pairs, objective, batch, settings, gradient.view());
+  const StepStats stats = run_preference_step(dry, &adapters.policy, pairs, objective, batch, settings,
+                                              step.training ? gradient.view() : Tensor());
 
   const size_t models = objective.needs_reference() ? 2 : 1;
   PlanStats plan;
   plan.weight_bytes = dry.weights.bytes;
   plan.adapter_bytes = adapters.policy.parameters().bytes();
   if (adapters.reference) plan.adapter_bytes += adapters.reference->parameters().bytes();
-  plan.optimizer_bytes = Optimizer::bytes(adapters.policy);
+  if (step.training) plan.optimizer_bytes = Optimizer::bytes(adapters.policy);
   plan.activation_bytes = arena.peak_bytes();
   plan.logits_bytes =
       std::min(static_cast<size_t>(stats.rows * text.vocab_size) * models * sizeof(float), logits_budget);
   plan.scratch_bytes = null.scratch_bytes();
-  if (!images.tokens().empty()) plan.vision_bytes = tower_peak(null, context, file, images.tokens());
+  if (!images.tokens().empty())
+    plan.vision_bytes =
+        tower_bytes(null, context, file, largest_batch(vision, images.tokens(), tower_batch_patches(context, file)));
   plan.arena_bytes = std::max(plan.activation_bytes, plan.vision_bytes);
   if (null.is_gpu()) plan.arena_bytes = with_room(plan.arena_bytes);
   plan.packed_bytes = null.packed_bytes();
-  const size_t hidden_bytes = static_cast<size_t>(text.hidden_size) * size_of(null.activation_type());
-  plan.feature_bytes_per_token = hidden_bytes * (vision.deepstack_levels() + 1);
+  plan.feature_bytes_per_token = feature_bytes(dry.config, null);
   const int64_t side = vision.merge() * vision.rows().side();
   plan.pixel_bytes_per_token = static_cast<size_t>(3 * side * side);
-  plan.feature_block_bytes = feature_block(context.ops);
+  plan.feature_unit_bytes = FeaturePool::unit;
+  const size_t hidden_bytes = static_cast<size_t>(text.hidden_size) * size_of(null.activation_type());
   if (objective.needs_reference())
     for (const std::vector<int32_t>& rows : batch.pair_rows) plan.reference_bytes += rows.size() * hidden_bytes;
   plan.tokens = stats.tokens;

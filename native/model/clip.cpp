@@ -122,6 +122,14 @@ class Spec final : public VisionSpec {
     check_image_size({image.height, image.width});
     return config_.image.pad_to_square ? padded(image, spread) : cropped(image, spread);
   }
+  std::string preprocessing() const override {
+    const ClipImage& c = config_.image;
+    std::string name = "clip";
+    for (const int64_t value : {c.shortest_edge, c.crop, config_.patch_size}) name += " " + std::to_string(value);
+    if (c.pad_to_square)
+      for (const uint8_t value : fill()) name += " " + std::to_string(value);
+    return name;
+  }
   PatchRows rows() const override { return config_.rows(); }
 
   TokenGrid token_grid(Size image) const override {
@@ -150,10 +158,15 @@ class Spec final : public VisionSpec {
             static_cast<double>(-window.left)};
   }
 
+  /// What padding is made of.
+  std::array<uint8_t, 3> fill() const {
+    std::array<uint8_t, 3> color{};
+    for (size_t i = 0; i < 3; ++i) color[i] = static_cast<uint8_t>(config_.image.mean[i] * 255.0f);
+    return color;
+  }
+
   View padded(const Rgb& image, const Spread& spread) const {
     const ClipImage& c = config_.image;
-    std::array<uint8_t, 3> fill{};
-    for (size_t i = 0; i < 3; ++i) fill[i] = static_cast<uint8_t>(c.mean[i] * 255.0f);
     const Window window = centered({c.shortest_edge, c.shortest_edge}, c.crop);
     const int64_t square = std::max(image.height, image.width);
     const double scale = static_cast<double>(c.shortest_edge) / static_cast<double>(square);
@@ -161,7 +174,7 @@ class Spec final : public VisionSpec {
       return static_cast<double>((square - side) / 2) * scale - static_cast<double>(cut);
     };
     return {{c.crop, c.crop},
-            resize_padded(image, fill, c.shortest_edge, window, spread),
+            resize_padded(image, fill(), c.shortest_edge, window, spread),
             scale,
             scale,
             begin(image.height, window.top),

@@ -198,9 +198,15 @@ void Decoder::attention_forward(const Frame& frame, int64_t layer, Tensor x, Lay
   Tensor normed = ops_.activation(arena_, {tokens, width});
   ops_.rms_norm(x, w.input_norm, config_.rms_norm_eps, normed, a.rstd1);
   const Tensor normed_read = read(frame, layer, normed);
-  project(frame, layer, Proj::q, normed_read, {}, a.q.reshape({rows, q_width}), a);
-  project(frame, layer, Proj::k, normed, {}, a.k.reshape({tokens, kv_width}), a);
-  project(frame, layer, Proj::v, normed, {}, a.v.reshape({tokens, kv_width}), a);
+  const LinearBranch branches[] = {branch(frame, layer, Proj::q, a.q.reshape({rows, q_width}), a),
+                                   branch(frame, layer, Proj::k, a.k.reshape({tokens, kv_width}), a),
+                                   branch(frame, layer, Proj::v, a.v.reshape({tokens, kv_width}), a)};
+  if (frame.compact(layer)) {
+    project(normed_read, {branches, 1});
+    project(normed, {branches + 1, 2});
+  } else {
+    project(normed, branches);
+  }
 
   const RotaryTable asking = rotary(frame, layer), &all = frame.kept.rotary;
   const Tensor q = rotate(a.q, w.q_norm, asking, a.q_rstd), k = rotate(a.k, w.k_norm, all, a.k_rstd);
@@ -236,8 +242,9 @@ void Decoder::mlp_forward(const Frame& frame, int64_t layer, LayerActivations& a
   Tensor normed = ops_.activation(arena_, {rows, config_.hidden_size});
   ops_.rms_norm(a.x_mid, weights_.layers[static_cast<size_t>(layer)].post_attention_norm, config_.rms_norm_eps, normed,
                 a.rstd2);
-  project(frame, layer, Proj::gate, normed, {}, a.gate, a);
-  project(frame, layer, Proj::up, normed, {}, a.up, a);
+  const LinearBranch branches[] = {branch(frame, layer, Proj::gate, a.gate, a),
+                                   branch(frame, layer, Proj::up, a.up, a)};
+  project(normed, branches);
   Tensor product = ops_.activation(arena_, {rows, config_.intermediate_size});
   ops_.swiglu(a.gate, a.up, product);
   project(frame, layer, Proj::down, product, a.x_mid, y, a);
@@ -278,16 +285,29 @@ void Decoder::upload_row_keys(const Frame& frame) const {
   frame.kept.read_row_keys = device.slice(tokens, all);
 }
 
+LinearBranch Decoder::branch(const Frame& frame, int64_t layer, Proj proj, Tensor y, const LayerActivations& a) const {
+  const LinearWeights& w = weights_.layers[static_cast<size_t>(layer)][proj];
+  LinearBranch l{.w = w.weight, .bias = w.bias, .y = y};
+  if (const LoraModule* m = frame.module(layer, proj)) {
+    l.lora = frame.pass.adapter->view(*m);
+    l.dropout = dropout(frame, layer, proj);
+    l.mask = a.mask[static_cast<size_t>(proj)], l.h = a.h[static_cast<size_t>(proj)];
+  }
+  return l;
+}
+
 void Decoder::project(const Frame& frame, int64_t layer, Proj proj, Tensor x, Tensor residual, Tensor y,
                       LayerActivations& a) const {
-  const LinearWeights& w = weights_.layers[static_cast<size_t>(layer)][proj];
-  const LoraModule* m = frame.module(layer, proj);
-  if (!m) return ops_.linear(x, w.weight, w.bias, residual, y);
-  const Dropout dropout = this->dropout(frame, layer, proj);
-  const Tensor mask = a.mask[static_cast<size_t>(proj)];
-  if (mask) ops_.draw_mask(dropout, mask);
-  ops_.lora_linear(x, w.weight, w.bias, frame.pass.adapter->view(*m), dropout, mask, residual,
-                   a.h[static_cast<size_t>(proj)], y);
+  const LinearBranch l = branch(frame, layer, proj, y, a);
+  if (!l.lora.a) return ops_.linear(x, l.w, l.bias, residual, y);
+  if (l.mask) ops_.draw_mask(l.dropout, l.mask);
+  ops_.lora_linear(x, l.w, l.bias, l.lora, l.dropout, l.mask, residual, l.h, y);
+}
+
+void Decoder::project(Tensor x, std::span<const LinearBranch> branches) const {
+  for (const LinearBranch& l : branches)
+    if (l.mask) ops_.draw_mask(l.dropout, l.mask);
+  ops_.linear_branches(x, branches);
 }
 
 }  // namespace fire

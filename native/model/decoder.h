@@ -136,11 +136,16 @@ class Decoder {
   void attention_backward(const Frame& frame, int64_t layer, Tensor x, LayerActivations& a, Tensor dx_mid,
                           Tensor dx) const;
 
+  /// A linear of this pass; `y` is what it makes, or in backward its gradient.
+  LinearBranch branch(const Frame& frame, int64_t layer, Proj proj, Tensor y, const LayerActivations& a) const;
   /// y = x W^T + LoRA + residual, where `residual` may be empty.
   void project(const Frame& frame, int64_t layer, Proj proj, Tensor x, Tensor residual, Tensor y,
                LayerActivations& a) const;
-  void project_backward(const Frame& frame, int64_t layer, Proj proj, Tensor dy, Tensor x, const LayerActivations& a,
-                        Tensor dx, bool accumulate) const;
+  /// The same of several linears of one x.
+  void project(Tensor x, std::span<const LinearBranch> branches) const;
+  /// Adds the gradients of their adapters and sets dx, which may be empty.
+  void project_backward(const Frame& frame, int64_t layer, std::initializer_list<std::pair<Proj, Tensor>> dys, Tensor x,
+                        const LayerActivations& a, Tensor dx) const;
   Dropout dropout(const Frame& frame, int64_t layer, Proj proj) const;
   void upload_row_keys(const Frame& frame) const;
   std::vector<Tensor> upload_image_rows(const DecoderInput& input) const;

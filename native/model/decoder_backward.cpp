@@ -49,14 +49,13 @@ void Decoder::mlp_backward(const Frame& frame, int64_t layer, LayerActivations& 
     Arena::Scope inner(arena_);
     Tensor product = ops_.activation(arena_, {rows, config_.intermediate_size});
     ops_.swiglu(a.gate, a.up, product);
-    project_backward(frame, layer, Proj::down, dy, product, a, dproduct, false);
+    project_backward(frame, layer, {{Proj::down, dy}}, product, a, dproduct);
   }
   ops_.swiglu_backward(dproduct, a.gate, a.up, a.gate, a.up);  // gate and up are not needed any more
   Tensor normed = ops_.activation(arena_, {rows, config_.hidden_size}),
          dnormed = ops_.activation(arena_, {rows, config_.hidden_size});
   ops_.rms_norm(a.x_mid, norm, config_.rms_norm_eps, normed, {});
-  project_backward(frame, layer, Proj::gate, a.gate, normed, a, dnormed, false);
-  project_backward(frame, layer, Proj::up, a.up, normed, a, dnormed, true);
+  project_backward(frame, layer, {{Proj::gate, a.gate}, {Proj::up, a.up}}, normed, a, dnormed);
   ops_.rms_norm_backward(dnormed, a.x_mid, norm, a.rstd2, dy, dx_mid);
 }
 
@@ -70,7 +69,7 @@ void Decoder::attention_backward(const Frame& frame, int64_t layer, Tensor x, La
   {
     Arena::Scope inner(arena_);
     Tensor dout = ops_.activation(arena_, {rows, n, d});
-    project_backward(frame, layer, Proj::o, dx_mid, a.o.reshape({rows, n * d}), a, dout.reshape({rows, n * d}), false);
+    project_backward(frame, layer, {{Proj::o, dx_mid}}, a.o.reshape({rows, n * d}), a, dout.reshape({rows, n * d}));
     const RotaryTable asking = rotary(frame, layer), &all = frame.kept.rotary;
     const Tensor q = config_.head_norm ? rotate(a.q, w.q_norm, asking, {}) : a.q;
     const Tensor k = config_.head_norm ? rotate(a.k, w.k_norm, all, {}) : a.k;
@@ -90,15 +89,14 @@ void Decoder::attention_backward(const Frame& frame, int64_t layer, Tensor x, La
   const Tensor dq_flat = dq.reshape({rows, n * d});
   const Tensor dk_flat = dk.reshape({tokens, n_kv * d}), dv_flat = dv.reshape({tokens, n_kv * d});
   Tensor dnormed = dx ? ops_.activation(arena_, {tokens, width}) : Tensor();
-  project_backward(frame, layer, Proj::k, dk_flat, normed, a, dnormed, false);
-  project_backward(frame, layer, Proj::v, dv_flat, normed, a, dnormed, true);
   if (frame.compact(layer)) {
+    project_backward(frame, layer, {{Proj::k, dk_flat}, {Proj::v, dv_flat}}, normed, a, dnormed);
     const Tensor normed_read = read(frame, layer, normed);
     Tensor dnormed_read = dx ? ops_.activation(arena_, {rows, width}) : Tensor();
-    project_backward(frame, layer, Proj::q, dq_flat, normed_read, a, dnormed_read, false);
+    project_backward(frame, layer, {{Proj::q, dq_flat}}, normed_read, a, dnormed_read);
     if (dx) ops_.scatter_add_rows(dnormed_read, frame.kept.read_rows, dnormed);
   } else {
-    project_backward(frame, layer, Proj::q, dq_flat, normed, a, dnormed, true);
+    project_backward(frame, layer, {{Proj::k, dk_flat}, {Proj::v, dv_flat}, {Proj::q, dq_flat}}, normed, a, dnormed);
   }
   if (!dx) return;
   // In the last layer the residual stream reaches the read rows only.
@@ -106,19 +104,20 @@ void Decoder::attention_backward(const Frame& frame, int64_t layer, Tensor x, La
   if (frame.compact(layer)) ops_.scatter_add_rows(dx_mid, frame.kept.read_rows, dx);
 }
 
-void Decoder::project_backward(const Frame& frame, int64_t layer, Proj proj, Tensor dy, Tensor x,
-                               const LayerActivations& a, Tensor dx, bool accumulate) const {
-  const Tensor w = weights_.layers[static_cast<size_t>(layer)][proj].weight;
-  const LoraModule* m = frame.module(layer, proj);
-  if (!m) {
-    if (dx) ops_.linear_backward(dy, w, dx, accumulate);
-    return;
-  }
+void Decoder::project_backward(const Frame& frame, int64_t layer, std::initializer_list<std::pair<Proj, Tensor>> dys,
+                               Tensor x, const LayerActivations& a, Tensor dx) const {
   Arena::Scope scope(arena_);
-  const Tensor h = a.h[static_cast<size_t>(proj)], dh = ops_.activation(arena_, {h.rows(), h.cols()});
-  const Adapter& adapter = *frame.pass.adapter;
-  ops_.lora_linear_backward(dy, x, w, adapter.view(*m), dropout(frame, layer, proj), a.mask[static_cast<size_t>(proj)],
-                            h, dh, adapter.a_of(frame.gradient, *m), adapter.b_of(frame.gradient, *m), dx, accumulate);
+  std::vector<LinearBranch> branches;
+  for (const auto& [proj, dy] : dys) {
+    LinearBranch l = branch(frame, layer, proj, dy, a);
+    if (const LoraModule* m = frame.module(layer, proj)) {
+      l.dh = ops_.activation(arena_, {l.h.rows(), l.h.cols()});
+      l.da = frame.pass.adapter->a_of(frame.gradient, *m);
+      l.db = frame.pass.adapter->b_of(frame.gradient, *m);
+    }
+    branches.push_back(l);
+  }
+  ops_.linear_branches_backward(x, branches, dx);
 }
 
 }  // namespace fire

@@ -79,6 +79,12 @@ View QwenVlImage::view(const Rgb& image, const Spread& spread) const {
           0};
 }
 
+std::string QwenVlImage::preprocessing() const {
+  std::string name = "qwen_vl";
+  for (const int64_t value : {min_pixels, max_pixels, patch_size, merge_size}) name += " " + std::to_string(value);
+  return name;
+}
+
 TokenGrid QwenVlImage::token_grid(Size image) const {
   const int64_t factor = patch_size * merge_size;
   const Size to = smart_resize(image, factor, min_pixels, max_pixels);

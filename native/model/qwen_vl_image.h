@@ -1,6 +1,8 @@
 // Image preprocessing of the Qwen-VL families: smart resize, bicubic, rescale and normalise, patches in merge order.
 #pragma once
 
+#include <string>
+
 #include "model/patch_rows.h"
 #include "model/positions.h"
 #include "tensor/json.h"
@@ -19,6 +21,7 @@ struct QwenVlImage {
   static QwenVlImage read(const Json& file, int64_t patch_size, int64_t temporal_patch_size, int64_t merge_size);
 
   View view(const Rgb& image, const Spread& spread) const;
+  std::string preprocessing() const;
   TokenGrid token_grid(Size image) const;
   Patches blank(int64_t tokens) const { return {merge_size, tokens * merge_size, {}}; }
 };

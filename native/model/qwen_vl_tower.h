@@ -35,6 +35,7 @@ class QwenVlSpec : public VisionSpec {
  public:
   explicit QwenVlSpec(Config config) : config_(std::move(config)) {}
   View view(const Rgb& image, const Spread& spread) const override { return config_.image.view(image, spread); }
+  std::string preprocessing() const override { return config_.image.preprocessing(); }
   PatchRows rows() const override { return config_.image.rows(); }
   TokenGrid token_grid(Size image) const override { return config_.image.token_grid(image); }
   Patches blank(int64_t tokens) const override { return config_.image.blank(tokens); }

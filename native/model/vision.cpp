@@ -2,11 +2,16 @@
 
 namespace fire {
 
-ImageFeatures::ImageFeatures(BlockPool& pool, DType type, TokenGrid grid_, int64_t hidden, size_t levels)
+ImageFeatures::ImageFeatures(FeaturePool& pool, DType type, TokenGrid grid_, int64_t hidden, size_t levels)
     : grid(grid_), pool_(pool), all_(nullptr, type, {static_cast<int64_t>(levels) + 1, grid.tokens(), hidden}) {
-  all_ = all_.of(pool_.take(all_.bytes()), type);
-  const auto part = [&](int64_t i) { return all_.slice(i, i + 1).reshape({grid.tokens(), hidden}); };
+  place(pool_.take(all_.bytes(), [this](void* data) { place(data); }));
+}
+
+void ImageFeatures::place(void* data) {
+  all_ = all_.of(data, all_.dtype());
+  const auto part = [&](int64_t i) { return all_.slice(i, i + 1).reshape({all_.dim(1), all_.dim(2)}); };
   merged = part(0);
+  deepstack.clear();
   for (int64_t j = 1; j < all_.dim(0); ++j) deepstack.push_back(part(j));
 }
 

@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "model/claims.h"
+#include "model/feature_pool.h"
 #include "model/patch_rows.h"
 #include "model/positions.h"
-#include "tensor/block_pool.h"
 
 namespace fire {
 
@@ -23,11 +23,11 @@ inline void observe(const Observer* observer, const std::string& name, const Ten
 }
 
 /// What the decoder sees of one image: `merged` [tokens, hidden] goes over the placeholders of the embedding,
-/// deepstack[j] is added to the same rows after decoder layer j. One range of `pool`, which must outlive this object;
-/// its values are undefined at first.
+/// deepstack[j] is added to the same rows after decoder layer j. In `pool`, which must outlive this object and may
+/// move it when another image comes; its values are undefined at first.
 class ImageFeatures {
  public:
-  ImageFeatures(BlockPool& pool, DType type, TokenGrid grid, int64_t hidden, size_t levels);
+  ImageFeatures(FeaturePool& pool, DType type, TokenGrid grid, int64_t hidden, size_t levels);
   ~ImageFeatures();
   ImageFeatures(const ImageFeatures&) = delete;
   ImageFeatures& operator=(const ImageFeatures&) = delete;
@@ -43,7 +43,9 @@ class ImageFeatures {
   const Tensor& all() const { return all_; }
 
  private:
-  BlockPool& pool_;
+  void place(void* data);
+
+  FeaturePool& pool_;
   Tensor all_;
 };
 
@@ -83,6 +85,9 @@ class VisionSpec {
   /// What the tower is shown of an image, exactly as the reference image processor makes it on its Pillow path. Throws
   /// ERR_FIRE_UNSUPPORTED for an image that the reference refuses.
   virtual View view(const Rgb& image, const Spread& spread) const = 0;
+  /// Names all that `view` and the grid of its patches depend on beside the image. Two specs with one name make the
+  /// same of every image.
+  virtual std::string preprocessing() const = 0;
   /// How what is shown becomes what is computed with.
   virtual PatchRows rows() const = 0;
   Patches preprocess(const Rgb& image, const Spread& spread) const {

@@ -16,12 +16,13 @@ void vision_attention(Ops& ops, const VisionAttention& w, Tensor normed, Tensor 
                       const PreparedPlan& plan, int64_t heads, Arena& arena, Tensor y) {
   Arena::Scope scope(arena);
   const int64_t n = x.rows(), width = x.cols(), d = width / heads;
-  const auto project = [&](const LinearWeights& linear) {
-    const Tensor part = ops.activation(arena, {n, heads, d});
-    ops.linear(normed, linear.weight, linear.bias, {}, part.reshape({n, width}));
-    return part;
+  const auto part = [&] { return ops.activation(arena, {n, heads, d}); };
+  const Tensor q = part(), k = part(), v = part(), o = part();
+  const auto branch = [&](const LinearWeights& linear, const Tensor& y) {
+    return LinearBranch{.w = linear.weight, .bias = linear.bias, .y = y.reshape({n, width})};
   };
-  const Tensor q = project(w.q), k = project(w.k), v = project(w.v), o = ops.activation(arena, {n, heads, d});
+  const LinearBranch branches[] = {branch(w.q, q), branch(w.k, k), branch(w.v, v)};
+  ops.linear_branches(normed, branches);
   if (rotary)
     for (const Tensor& rotated : {q, k}) ops.rope(rotated, rotary->cos, rotary->sin);
   ops.attention(q, k, v, plan, 1.0f / std::sqrt(static_cast<float>(d)), o, {});

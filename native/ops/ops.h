@@ -88,6 +88,17 @@ struct LoraView {
   float scale = 0;
 };
 
+/// One of several linears that read the same x: q, k, v; gate, up. Without `lora.a` it is not adapted, and `dropout`
+/// and what follows are not used.
+struct LinearBranch {
+  Tensor w, bias = {};
+  Tensor y = {};  ///< in backward dy
+  LoraView lora = {};
+  Dropout dropout = {};
+  Tensor mask = {}, h = {};
+  Tensor dh = {}, da = {}, db = {};  ///< backward only
+};
+
 /// x Phi(x) as tanh approximation or exactly, or CLIP's x sigmoid(1.702 x).
 enum class Gelu : uint8_t { tanh, erf, quick };
 
@@ -171,6 +182,22 @@ class Ops {
   virtual void lora_linear_backward(Tensor dy, Tensor x, Tensor w, const LoraView& lora, const Dropout& dropout,
                                     Tensor mask, Tensor h, Tensor dh, Tensor da, Tensor db, Tensor dx,
                                     bool accumulate) = 0;
+  /// `linear` or `lora_linear` of every branch, none with a residual, and with the same bits: on a GPU as one product.
+  virtual void linear_branches(Tensor x, std::span<const LinearBranch> branches) {
+    for (const LinearBranch& b : branches)
+      b.lora.a ? lora_linear(x, b.w, b.bias, b.lora, b.dropout, b.mask, {}, b.h, b.y) : linear(x, b.w, b.bias, {}, b.y);
+  }
+  /// `linear_backward` or `lora_linear_backward` of every branch. dx, which may be empty, is the sum of theirs: branch
+  /// by branch, or, on a GPU and without dropout, in one product that is rounded once.
+  virtual void linear_branches_backward(Tensor x, std::span<const LinearBranch> branches, Tensor dx) {
+    for (const LinearBranch& b : branches) {
+      const bool accumulate = &b != &branches.front();
+      if (b.lora.a)
+        lora_linear_backward(b.y, x, b.w, b.lora, b.dropout, b.mask, b.h, b.dh, b.da, b.db, dx, accumulate);
+      else if (dx)
+        linear_backward(b.y, b.w, dx, accumulate);
+    }
+  }
 
   // --- rows ---------------------------------------------------------------------------------------------------
   /// y[i] = table[ids[i]].

@@ -59,6 +59,12 @@ export interface CallOptions {
   signal?: AbortSignal
 }
 
+/** What is planned, or reserved for. */
+export interface PlanOptions extends CallOptions {
+  /** `false`: `evaluate` instead of `accumulate` and `update`. */
+  training?: boolean
+}
+
 /** Options of `openEngine` that do not describe the engine itself. */
 export interface OpenOptions extends CallOptions {
   /** Another implementation of the addon's interface, for instance an in-memory one in tests. */
@@ -123,6 +129,7 @@ const storeKeys: Record<keyof FeatureStore, true> = { folder: true, key: true, m
 const groupKeys: Record<keyof GroupSpec, true> = { transport: true, rank: true, size: true, id: true }
 
 const callOptions: Record<keyof CallOptions, true> = { signal: true }
+const planOptions: Record<keyof PlanOptions, true> = { ...callOptions, training: true }
 const openOptions: Record<keyof OpenOptions, true> = { ...callOptions, native: true }
 
 /** Everything but `model` has a default: f32 on the CPU, all threads, no adapter. */
@@ -218,6 +225,7 @@ export class Engine implements AsyncDisposable {
   /**
    * Runs the frozen vision tower once per image, over several at a time, and keeps their features under `image.id` until
    * `releaseImages`. Ids already held are not encoded again. On an error none of these images is held.
+   * @throws {ArgumentError} for an image that an engine of another model prepared.
    */
   async encodeImages(images: (ImageInput | PreparedImage)[], options: CallOptions = {}): Promise<ImageFeatures[]> {
     checkOptions('Engine.encodeImages', options, callOptions)
@@ -231,10 +239,17 @@ export class Engine implements AsyncDisposable {
   }
 
   /** Bytes and tokens that `accumulate` of this batch would take; nothing is computed. */
-  async plan(pairs: PairInput[], objective: ObjectiveSpec, step: StepOptions): Promise<PlanStats> {
+  async plan(
+    pairs: PairInput[],
+    objective: ObjectiveSpec,
+    step: StepOptions,
+    options: PlanOptions = {},
+  ): Promise<PlanStats> {
     checkPairs(pairs, objective)
     checkStep(step)
-    return this.#call(undefined, (engine) => engine.plan(...completed(pairs, objective, step)))
+    checkOptions('Engine.plan', options, planOptions)
+    const { training = true, signal } = options
+    return this.#call(signal, (engine) => engine.plan(...completed(pairs, objective, step), training))
   }
 
   /**
@@ -243,12 +258,30 @@ export class Engine implements AsyncDisposable {
    * memory is taken as it is used.
    * @throws {OutOfMemoryError} when the GPU has not that much.
    */
-  async reserve(batches: PairInput[][], objective: ObjectiveSpec, step: StepOptions): Promise<void> {
+  async reserve(
+    batches: PairInput[][],
+    objective: ObjectiveSpec,
+    step: StepOptions,
+    options: PlanOptions = {},
+  ): Promise<void> {
     for (const pairs of batches) checkPairs(pairs, objective)
     checkStep(step)
+    checkOptions('Engine.reserve', options, planOptions)
+    const { training = true, signal } = options
     const [, ...settings] = completed([], objective, step)
     const inputs = batches.map((pairs) => completed(pairs, objective, step)[0])
-    return this.#call(undefined, (engine) => engine.reserve(inputs, ...settings))
+    return this.#call(signal, (engine, cancel) => engine.reserve(inputs, ...settings, training, cancel))
+  }
+
+  /**
+   * The same for the features of images that are held together: `tokens` of the largest so many of a run, as `imageTokens`
+   * gives them. Then no image stops the device.
+   * @throws {OutOfMemoryError} when the GPU has not that much.
+   */
+  async reserveImages(tokens: number[]): Promise<void> {
+    for (const count of tokens)
+      if (!Number.isInteger(count) || count < 1) throw expected('positive integers', 'tokens', count)
+    return this.#call(undefined, (engine) => engine.reserveImages(tokens))
   }
 
   /**

@@ -9,6 +9,7 @@ export {
   type GenerateOptions,
   type OpenOptions,
   openEngine,
+  type PlanOptions,
 } from './engine.js'
 export { ImageCache, type ImageSource } from './image-cache.js'
 export { loadNative } from './load.js'

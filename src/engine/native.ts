@@ -1,8 +1,10 @@
 /**
  * The one hand-written type of the native module (`fire.node`): everything C++ exports is declared here and nowhere else. Only
  * `load.ts` and `engine.ts` import it: the rest of the project talks to the typed face in `engine.ts`. Token ids, masks, RGB bytes,
- * scalars and paths cross this boundary; weights, features and activations never do. Every method that can take longer than a
- * microsecond returns a promise and runs on the engine's own thread, in call order; `prepareImages` has another one.
+ * scalars and paths cross this boundary; weights, features and activations never do. What computes, reads or writes returns a promise:
+ * methods of an engine run on its own thread, in call order, but for `prepareImages`, which has another one. What only asks (`cpuInfo`,
+ * `gpuReport`, `gpuMemory`, `exchange`) answers at once, on the JavaScript thread: milliseconds, and the first time a GPU is asked
+ * about its memory as long as CUDA takes to start on it, tenths of a second.
  */
 
 import type { Device, GemmBackend, PackWeights } from './device.js'
@@ -131,7 +133,10 @@ export interface ImageInput {
 /** An image as the host made it ready for the vision tower (`prepareImages`). Takes less memory than its pixels. */
 export interface PreparedImage {
   readonly id: string
+  /** Only what `prepareImages` made is one, and an engine refuses what was made for another model. */
+  readonly [preparedImage]: never
 }
+declare const preparedImage: unique symbol
 
 /** What the vision tower is shown of an image: `rgb` [height, width, 3], resampled, padded and cropped as its family does it. */
 export interface ImageView {
@@ -381,8 +386,8 @@ export interface PlanStats {
   scratchBytes: number
   /** Of an encoded image, a placeholder token. */
   featureBytesPerToken: number
-  /** Features are taken from the device in blocks of so many; 0 = each as it comes. */
-  featureBlockBytes: number
+  /** The features of an image take a multiple of so many. */
+  featureUnitBytes: number
   /** The same in host memory: an encoded image keeps the pixels that the tower is shown. */
   pixelBytesPerToken: number
   /** Host memory for what the reference says about these pairs (`referenceCacheBytes`). */
@@ -410,18 +415,23 @@ export interface NativeEngine {
   encodeImages(images: (ImageInput | PreparedImage)[], cancel: CancelToken | null): Promise<ImageFeatures[]>
   /** Forgets the features of these images; unknown ids are ignored. */
   releaseImages(ids: string[]): Promise<void>
-  /** Predicts, without computing, what `accumulate` of this batch takes. */
+  /** Predicts, without computing, what `accumulate`, or without `training` `evaluate`, of this batch takes. */
   plan(
     pairs: Required<PairInput>[],
     objective: Required<ObjectiveSpec>,
     options: Required<StepOptions>,
+    training: boolean,
   ): Promise<PlanStats>
-  /** On a GPU: takes the memory that `accumulate` and `update` need for these batches, so that they take none. */
+  /** On a GPU: takes the memory that `plan` says of these batches, so that they take none. */
   reserve(
     batches: Required<PairInput>[][],
     objective: Required<ObjectiveSpec>,
     options: Required<StepOptions>,
+    training: boolean,
+    cancel: CancelToken | null,
   ): Promise<void>
+  /** On a GPU: takes the memory for the features of images of so many tokens that are held together. */
+  reserveImages(tokens: number[]): Promise<void>
   /** Forward and backward; gradients add up until `update` or `zeroGrad`. An aborted call adds nothing. */
   accumulate(
     pairs: Required<PairInput>[],

@@ -5,11 +5,11 @@ import type { Pair } from '../data/records.js'
 import { averagedTokens, type ObjectiveSpec, type PairStats, type StepOptions } from '../engine/engine.js'
 import type { ImageCache } from '../engine/image-cache.js'
 import { objectives, type Scope } from '../engine/objectives.js'
-import type { Ranks } from '../ranks/ranks.js'
+import type { Ranks, World } from '../ranks/ranks.js'
 import type { Example } from './collate.js'
 import type { HeldOut } from './held-out.js'
 import { type Computed, type EvaluationRow, evaluationRow } from './metrics.js'
-import { evaluationBatches } from './micro-batches.js'
+import { evaluationBatches, evaluationOrder } from './micro-batches.js'
 import type { Patience } from './patience.js'
 import { runFiles } from './run-folder.js'
 import type { TrainConfig } from './settings.js'
@@ -18,6 +18,22 @@ import type { Prepared } from './types.js'
 
 /** Reads every reward and both KLs of the scored tokens, whatever is trained with. Its loss is nobody's. */
 export const reading = (scope: Scope | undefined): ObjectiveSpec => ({ name: 'fire', scope })
+
+function readsKlApart({ name }: ObjectiveSpec): boolean {
+  const { prefers, forwardKl, innerKl } = objectives[name]
+  return forwardKl === null && !innerKl && prefers !== null
+}
+
+/** What an evaluation computes beside the losses of the objective, for memory plans. */
+export function readings(
+  { heldOut, objective }: Pick<Prepared, 'heldOut' | 'objective'>,
+  { microBatchSize }: TrainConfig,
+  { rank, size }: Pick<World, 'rank' | 'size'>,
+): { batches: Example[][]; objective: ObjectiveSpec } {
+  const examples = heldOut && readsKlApart(objective) ? evaluationOrder(heldOut.examples, microBatchSize) : []
+  const share = shares(examples, size)[rank].map(withoutTwin)
+  return { batches: evaluationBatches(share, microBatchSize), objective: reading(objective.scope) }
+}
 
 /**
  * Evaluates with the engine of a run, and changes nothing of its state: no gradient, no dropout, no random number.
@@ -57,7 +73,7 @@ export class Evaluation {
     const { objective } = this.#prepared
     const started = performance.now()
     // Sums over pairs are made in this order, however the ranks have shared them.
-    const examples = evaluationBatches(this.#heldOut.examples, this.#config.microBatchSize).flat()
+    const examples = evaluationOrder(this.#heldOut.examples, this.#config.microBatchSize)
     const split = shares(examples, this.#ranks.size)
     const own = await this.#patience.orGiveUp(() => this.#read(split[this.#ranks.rank]))
     const gather = (what: string, pairs: PairStats[] | undefined): Promise<Computed | null> =>
@@ -70,8 +86,7 @@ export class Evaluation {
 
   /** Objectives without a KL term are measured too, by another pass. */
   get #lacksKl(): boolean {
-    const { prefers, forwardKl, innerKl } = objectives[this.#prepared.objective.name]
-    return forwardKl === null && !innerKl && prefers !== null
+    return readsKlApart(this.#prepared.objective)
   }
 
   /** What the policy makes of the pairs of one rank, in their order. */

@@ -1,10 +1,11 @@
 /** What a run takes of which memory, and whether that fits. */
 
-import type { Device, Engine, NativeModule, PackWeights, PairInput, PlanStats } from '../engine/engine.js'
+import type { Device, Engine, NativeModule, PackWeights, PairInput, PlanStats, StepOptions } from '../engine/engine.js'
 import { loadNative } from '../engine/load.js'
 import type { World } from '../ranks/ranks.js'
 import type { Example } from './collate.js'
-import { estimateRows, evaluationBatches, microBatches } from './micro-batches.js'
+import { readings } from './evaluation.js'
+import { estimateRows, evaluationBatches, evaluationOrder, microBatches } from './micro-batches.js'
 import type { Place } from './place.js'
 import type { TrainConfig } from './settings.js'
 import { shares } from './share.js'
@@ -56,9 +57,10 @@ export function memoryNeed(
   const { imageCache, batchSize } = config
   // Those of the next step are prepared while the others are held.
   const ahead = Math.min(imageCache, batchSize * Math.max(0, ...seen.map(({ images }) => images.length)))
+  const pixels = largestImages(seen, imageCache + ahead).reduce((sum, tokens) => sum + tokens, 0)
   const images = {
-    features: poolBytes(largestImageTokens(seen, imageCache) * step.featureBytesPerToken, step),
-    pixels: largestImageTokens(seen, imageCache + ahead) * step.pixelBytesPerToken,
+    features: featureBytes(imagesHeld(config, seen), step),
+    pixels: pixels * step.pixelBytesPerToken,
   }
   const reference = Math.min(config.referenceCache * 2 ** 20, referenceBytes)
   const activations = step.arenaBytes + step.scratchBytes
@@ -85,6 +87,11 @@ export function maximum(a: StepBytes, b: StepBytes): StepBytes {
   return Object.fromEntries(keys.map((key) => [key, Math.max(a[key], b[key])])) as unknown as StepBytes
 }
 
+/** Which rank computes where, and how many share its machine. */
+interface Seating extends Pick<Place, 'localRanks' | 'group'> {
+  world: Pick<World, 'rank' | 'size'>
+}
+
 /**
  * `checkpointing` and `packWeights` as configured, or, for `auto`, by whether the largest micro-batches of the run fit into the memory
  * that is free. Packed weights give way first: they save less than recomputing costs.
@@ -95,20 +102,22 @@ export async function decideMemory(
   config: TrainConfig,
   plannable: Plannable,
   batches: Example[][],
-  { onLog, native, localRanks, group }: PrepareOptions & Pick<Place, 'localRanks' | 'group'>,
-): Promise<{ checkpointing: boolean; packWeights: PackWeights; packedBytes: number }> {
+  { onLog, native, localRanks, group, world }: PrepareOptions & Seating,
+): Promise<{ checkpointing: boolean; packWeights: PackWeights; packedBytes: number; imageTokens: number[] }> {
   const { engine, examples, heldOut, objective, totalSteps } = plannable
   const length = ({ input }: Example): number => input.prompt.length + input.chosen.length + input.rejected.length
   const longestFirst = [...examples].sort((a, b) => length(b) - length(a))
   const seen = [...longestFirst.slice(0, totalSteps * config.batchSize), ...(heldOut?.examples ?? [])]
-  const plans = await Promise.all(
-    batches.map((batch) => engine.plan(inputsOf(batch), objective, { normalizer: 1, layout: 'packed' })),
+  const plans = await Promise.all(batches.map((batch) => engine.plan(inputsOf(batch), objective, planned)))
+  const reading = largestReadings(config, plannable, world)
+  const others = await Promise.all(
+    reading.batches.map((batch) => engine.plan(inputsOf(batch), reading.objective, planned, { training: false })),
   )
   const referenceBytes = Math.max(...plans.map((plan, index) => plan.referenceBytes / batches[index].length))
   const need = memoryNeed(
     config,
     plannable,
-    plans.reduce<StepBytes>(maximum, plans[0]),
+    [...plans, ...others].reduce<StepBytes>(maximum, plans[0]),
     seen,
     referenceBytes * seen.length,
   )
@@ -128,10 +137,11 @@ export async function decideMemory(
   } else if (need.packed > 0) {
     onLog?.(`packWeights: ${size(need.packed)} of copies for matrix products (${size(free)} are free)`)
   }
-  if (config.checkpointing !== 'auto') return { checkpointing: config.checkpointing, packWeights, packedBytes }
+  const decided = { packWeights, packedBytes, imageTokens: imagesHeld(config, seen) }
+  if (config.checkpointing !== 'auto') return { checkpointing: config.checkpointing, ...decided }
   const checkpointing = asked > free
   if (checkpointing) onLog?.(`checkpointing: on (a step would take ${size(asked)} without, ${size(free)} are free)`)
-  return { checkpointing, packWeights, packedBytes }
+  return { checkpointing, ...decided }
 }
 
 /**
@@ -143,21 +153,40 @@ export function largestMicroBatches(
   { order, heldOut, totalSteps }: Plannable,
   { rank, size }: Pick<World, 'rank' | 'size'>,
 ): Example[][] {
+  function* all(): Iterable<Example[]> {
+    for (let step = 0; step < totalSteps; step += 1) {
+      yield* microBatches(shares(order.of(step), size)[rank], microBatchSize)
+    }
+    const evaluated = evaluationOrder(heldOut?.examples ?? [], microBatchSize)
+    yield* evaluationBatches(shares(evaluated, size)[rank], microBatchSize)
+  }
+  return largestOf(all())
+}
+
+/** The same of what an evaluation computes with another objective. */
+export function largestReadings(
+  config: TrainConfig,
+  plannable: Plannable,
+  world: Pick<World, 'rank' | 'size'>,
+): ReturnType<typeof readings> {
+  const { batches, objective } = readings(plannable, config, world)
+  return { batches: largestOf(batches), objective }
+}
+
+function largestOf(batches: Iterable<Example[]>): Example[][] {
   const sizes = [estimateRows, scoredTokens, imageTokens]
   const largest = sizes.map(() => ({ batch: [] as Example[], size: -1 }))
-  const compare = (batch: Example[]): void => {
+  for (const batch of batches) {
     for (const [index, sizeOf] of sizes.entries()) {
       const size = sizeOf(batch)
       if (size > largest[index].size) largest[index] = { batch, size }
     }
   }
-  for (let step = 0; step < totalSteps; step += 1) {
-    microBatches(shares(order.of(step), size)[rank], microBatchSize).forEach(compare)
-  }
-  const evaluated = evaluationBatches(heldOut?.examples ?? [], microBatchSize).flat()
-  evaluationBatches(shares(evaluated, size)[rank], microBatchSize).forEach(compare)
   return [...new Set(largest.map(({ batch }) => batch))].filter((batch) => batch.length > 0)
 }
+
+/** How plans are made and memory is reserved: no number of it depends on the normalizer. */
+export const planned: StepOptions = { normalizer: 1, layout: 'packed' }
 
 /** What the engine is given of them. */
 export const inputsOf = (batch: readonly Example[]): PairInput[] => batch.map(({ input }) => input)
@@ -172,9 +201,17 @@ function imageTokens(batch: Example[]): number {
   return [...tokens.values()].reduce((sum, count) => sum + count, 0)
 }
 
-/** Whole blocks, and one for what lies between images of different sizes. */
-function poolBytes(features: number, { featureBlockBytes: block }: StepBytes): number {
-  return block === 0 || features === 0 ? features : (Math.ceil(features / block) + 1) * block
+/** Of images that are held together, by their tokens: what the engine takes for them (`native/model/feature_pool.h`). */
+export function featureBytes(tokens: readonly number[], step: FeatureSizes): number {
+  const { featureBytesPerToken: bytes, featureUnitBytes: unit } = step
+  return tokens.reduce((sum, count) => sum + Math.ceil((count * bytes) / unit) * unit, 0)
+}
+type FeatureSizes = Pick<PlanStats, 'featureBytesPerToken' | 'featureUnitBytes'>
+
+/** Tokens of the images that may be held at once: `imageCache`, and more where one call needs more. */
+function imagesHeld({ imageCache, microBatchSize, evalSamples }: TrainConfig, seen: readonly Example[]): number[] {
+  const mostOfPair = Math.max(0, ...seen.map(({ images }) => images.length))
+  return largestImages(seen, Math.max(imageCache, mostOfPair * Math.max(microBatchSize, evalSamples)))
 }
 
 function isGpu(engine: Engine): boolean {
@@ -193,11 +230,8 @@ function freeOnGpu(device: Device, native: Pick<NativeModule, 'gpuMemory'>): num
 }
 
 /** Placeholder tokens of so many of the largest images. */
-function largestImageTokens(examples: Example[], capacity: number): number {
+function largestImages(examples: readonly Example[], capacity: number): number[] {
   const tokensOf = new Map<string, number>()
   for (const { images } of examples) for (const { id, tokens } of images) tokensOf.set(id, tokens)
-  return [...tokensOf.values()]
-    .sort((a, b) => b - a)
-    .slice(0, capacity)
-    .reduce((sum, tokens) => sum + tokens, 0)
+  return [...tokensOf.values()].sort((a, b) => b - a).slice(0, capacity)
 }

@@ -5,7 +5,7 @@ import { expected, throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { checkTree } from '../settings/file.js'
 import type { Example } from './collate.js'
-import { type MemoryNeed, maximum, memoryNeed, type StepBytes } from './memory.js'
+import { inputsOf, largestReadings, type MemoryNeed, maximum, memoryNeed, planned, type StepBytes } from './memory.js'
 import { evaluationBatches, microBatches } from './micro-batches.js'
 import { preparePlan } from './prepare.js'
 import { warmupSteps } from './schedule.js'
@@ -94,6 +94,14 @@ export async function planTraining(config: TrainConfig, options: PlanOptions = {
       }
     }
     for (const part of evaluationBatches(heldOut?.examples ?? [], config.microBatchSize)) await count(part, 1)
+    const readings = Array.from({ length: ranks }, (_, rank) => largestReadings(config, plannable, { rank, size: ranks }))
+    for (const { part, reads } of readings.flatMap(({ batches, objective: reads }) =>
+      batches.map((part) => ({ part, reads })),
+    )) {
+      const plan = await engine.plan(inputsOf(part), reads, planned, { training: false })
+      const { tokens: _tokens, rows: _rows, referenceBytes: _reference, ...bytes } = plan
+      largest = maximum(largest as StepBytes, bytes)
+    }
     const reference = [...seen.values()].reduce((sum, bytes) => sum + bytes, 0)
     return {
       pairs: loaded.counts,

@@ -14,7 +14,7 @@ import { Chat } from '../text/chat.js'
 import { type CollateContext, collate, type Example } from './collate.js'
 import { type HeldOut, requireMetrics, sharedImages, splitByImage } from './held-out.js'
 import { heldOutBefore } from './init-run.js'
-import { decideMemory, inputsOf, largestMicroBatches } from './memory.js'
+import { decideMemory, inputsOf, largestMicroBatches, largestReadings, planned } from './memory.js'
 import { PairOrder } from './order.js'
 import { placeOf } from './place.js'
 import { shapeKeys, type TrainConfig } from './settings.js'
@@ -28,15 +28,15 @@ export async function prepare(config: TrainConfig, options: PrepareOptions, rank
   const { localRanks, group, ...computed } = await placeOf(config, ranks, options.native)
   const own = { ...config, ...computed }
   const { engine: planner, ...rest } = await preparePlan(own, options)
+  const plannable = { engine: planner, ...rest }
   let decided: Awaited<ReturnType<typeof decideMemory>>
   let largest: Example[][]
   try {
     await requireSame(ranks, 'the pairs', pairFacts(rest))
-    const plannable = { engine: planner, ...rest }
     const ownBatches = largestMicroBatches(own, plannable, ranks)
     // Of few pairs this rank may never have one; rank 0 always has.
     largest = ownBatches.length > 0 ? ownBatches : largestMicroBatches(own, plannable, { ...ranks, rank: 0 })
-    decided = await decideMemory(own, plannable, largest, { ...options, localRanks, group })
+    decided = await decideMemory(own, plannable, largest, { ...options, localRanks, group, world: ranks })
   } finally {
     await planner.close()
   }
@@ -52,9 +52,13 @@ export async function prepare(config: TrainConfig, options: PrepareOptions, rank
   }
   const engine = await openEngine(spec, { signal: options.signal, native: options.native })
   try {
-    await engine.reserve(largest.map(inputsOf), rest.objective, { normalizer: 1, layout: 'packed' })
+    const { signal } = options
+    const { batches, objective } = largestReadings(own, plannable, ranks)
+    await engine.reserveImages(decided.imageTokens)
+    await engine.reserve(largest.map(inputsOf), rest.objective, planned, { signal })
+    await engine.reserve(batches.map(inputsOf), objective, planned, { signal, training: false })
   } catch (error) {
-    await engine.close()
+    await engine.close().catch(() => {}) // why it is closed is the error to show
     throw error
   }
   return { engine, ...rest, checkpointing, packedBytes }

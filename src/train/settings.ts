@@ -250,9 +250,11 @@ export const trainSettings = z.strictObject({
     free: true,
   }),
   ...shared,
-  imageCache: count
-    .default(256)
-    .meta({ description: 'How many images keep their features in memory', unit: 'images', free: true }),
+  imageCache: count.default(256).meta({
+    description: 'How many images keep their features in memory; on the host as many more may be prepared ahead',
+    unit: 'images',
+    free: true,
+  }),
 })
 
 /** What a file or a caller may give: defaults left out. */

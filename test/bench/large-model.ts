@@ -1,10 +1,10 @@
 /** Model folders of the real sizes without their bytes: the tensors are a hole in a file, which a plan does not read. */
 
-import { mkdir, mkdtemp, open, readFile, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, open, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { modelShapes } from '../../src/bench/model.js'
+import { temporaryFolder } from '../fakes/world.js'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
 const readJson = async (...path: string[]) => JSON.parse(await readFile(join(root, ...path), 'utf8'))
@@ -13,7 +13,7 @@ type Shapes = Map<string, number[]>
 
 /** A folder with the configuration of a published model (the name of a preset) and tensors of its shapes. */
 export async function largeModel(name: string): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'fire-large-'))
+  const folder = await temporaryFolder()
   if (name === 'qwen3-vl-4b') {
     const config = await readJson('bench', 'large', 'qwen3-vl-4b.json')
     const small = await readJson('models', 'phantom', 'config.json')

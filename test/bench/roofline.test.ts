@@ -9,6 +9,7 @@ import { kernelCases, readResults, render, stepCost, stepMemory } from '../../be
 import { adapterParameters, packedBatch, walkStep, weightParameters } from '../../bench/gpu/step.mjs'
 import { stepSpecs } from '../../src/bench/protocol.js'
 import { defaultLora, openEngine } from '../../src/engine/engine.js'
+import { featureBytes } from '../../src/train/memory.js'
 import { largeModel } from './large-model.js'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
@@ -140,9 +141,7 @@ describe('a step on paper', () => {
     expect(plan.weightBytes).toBe(parts['weights (matrices bf16, vectors f32)'])
     expect(plan.adapterBytes).toBe(parts['adapter, f32 and bf16'])
     expect(plan.optimizerBytes).toBe(parts['gradients and two moments, f32'])
-    const features = batch.images * model.image_tokens * plan.featureBytesPerToken
-    const { featureBlockBytes: block } = plan
-    expect((Math.ceil(features / block) + 1) * block).toBe(parts['encoded images, in whole blocks and one more'])
+    expect(featureBytes(new Array(batch.images).fill(model.image_tokens), plan)).toBe(parts['encoded images'])
     // The tables of attention: a few numbers for each tile of 64 rows, three times.
     const tables = plan.activationBytes - parts['activations, workspaces and logits (the arena)']
     expect(tables).toBeGreaterThan(0)

@@ -1,9 +1,12 @@
 /** Runs the examples one after the other: `node main.js MODEL FOLDER`. Prints as JSON what they came to. */
 import { writeFile } from 'node:fs/promises'
-import { readJsonl, sample } from 'fire-train/data'
+import { Chat, openEngine } from 'fire-train'
+import { loadPairs, readJsonl, sample } from 'fire-train/data'
 import { importData } from 'fire-train/import'
+import { collate } from 'fire-train/train'
 import { ask } from './ask.js'
 import { compare } from './compare.js'
+import { loop } from './loop.js'
 import { flipped, makePairs } from './pairs.js'
 import { pipelineFile, runMine } from './stage.js'
 import { trainFor } from './train.js'
@@ -23,6 +26,20 @@ const { statistics } = await makePairs(model, samples, folder)
 const run = [`${folder}/pairs.jsonl`, `${folder}/run`] as const
 const stopped = await trainFor(0, model, ...run)
 const finished = await trainFor(60_000, model, ...run)
+
+await using planner = await openEngine({ model, planOnly: true })
+const { pairs, imageRoot } = await loadPairs(run[0], { emptyPhrase: 'skip' })
+const context = {
+  chat: await Chat.load(model, planner.info),
+  imageRoot,
+  corrupted: false,
+  imageTokens: (width: number, height: number) => planner.imageTokens(width, height),
+}
+const steps = pairs.slice(0, 2).map(async (pair) => {
+  const { input, images } = collate(pair, context)
+  return { images: await Promise.all(images.map((image) => image.decode())), pairs: [input] }
+})
+await loop(model, await Promise.all(steps), `${folder}/adapter`, AbortSignal.timeout(60_000))
 
 await writeFile(`${folder}/pipeline.yaml`, pipelineFile(model))
 const { stages } = await runMine(`${folder}/pipeline.yaml`)

@@ -52,7 +52,7 @@ class Computed {
     const int64_t chunk = cuda::gemm_chunk(g), parts = (p_.k + chunk - 1) / chunk;
     Placed workspace(ops_, DType::f32, {workspace_rows * parts * p_.n});
     const GemmDevice device{shared_bytes, workspace.tensor().f32(), workspace.tensor().bytes()};
-    cuda::launch_gemm(ops_.stream(), device, type_, g);
+    cuda::launch_gemm(ops_.stream(), device, type_, &g, 1, cuda::GemmJoin::beside);
     return y.values();
   }
 
@@ -86,6 +86,34 @@ TEST("a product has the same bits whatever shared memory and workspace its devic
         if (rows == 1 ? p.m < 100 : p.m > 130) CHECK(same_bits(product.on(h100, rows), usual));
     }
   CHECK_ERROR(Code::internal, ("3 parts has no workspace"), Computed(DType::f32, products[5]).on(h100, 0));
+}
+
+TEST("products are one launch where one kernel can look up what differs") {
+  using cuda::GemmJoin;
+  using Change = void (*)(Gemm&);
+  const auto joins = [](GemmForm form, GemmJoin join, Change second) {
+    Gemm gemms[2];
+    for (Gemm& g : gemms) g.form = form, g.m = 5, g.n = 16, g.k = 24;
+    second(gemms[1]);
+    return cuda::gemm_joins(gemms, 2, join);
+  };
+  const Change longer = [](Gemm& g) { g.k = 32; };
+  const Change wider = [](Gemm& g) { g.n = 32; };
+  const Change adapted = [](Gemm& g) { g.rank = 8; };
+  const Change masked = [](Gemm& g) { g.rank = 8, g.low_masked = true; };
+  const Change vocabulary = [](Gemm& g) { g.k = 151936; };
+  for (const Change second : {wider, adapted}) CHECK(joins(GemmForm::nt, GemmJoin::beside, second));
+  for (const Change second : {longer, masked}) CHECK(!joins(GemmForm::nt, GemmJoin::beside, second));
+  CHECK(joins(GemmForm::nn, GemmJoin::beside, longer) && !joins(GemmForm::nn, GemmJoin::beside, adapted));
+  for (const Change second : {longer, adapted}) CHECK(joins(GemmForm::nn, GemmJoin::summed, second));
+  for (const Change second : {wider, masked, vocabulary}) CHECK(!joins(GemmForm::nn, GemmJoin::summed, second));
+  for (const GemmJoin join : {GemmJoin::beside, GemmJoin::summed}) CHECK(!joins(GemmForm::tn, join, [](Gemm&) {}));
+  CHECK(!joins(GemmForm::nt, GemmJoin::summed, [](Gemm&) {}));
+  CHECK_ERROR(Code::internal, ("no one launch"), [&] {
+    Gemm gemms[2];
+    gemms[1].form = GemmForm::nn;
+    cuda::launch_gemm(nullptr, {}, DType::f32, gemms, 2, GemmJoin::beside);
+  }());
 }
 
 int64_t chunk(GemmForm form, int64_t m, int64_t n, int64_t k) {

@@ -10,6 +10,7 @@ import { ImageCache } from '../../src/engine/image-cache.js'
 import { loadFrom, nativeCandidates } from '../../src/engine/load.js'
 import { packagesFor } from '../../src/engine/prebuilt.js'
 import {
+  AbortedError,
   ArgumentError,
   ClosedError,
   DataError,
@@ -242,7 +243,6 @@ describe('ImageCache', () => {
     const sources = (ids: string) => [...ids].map((id) => source(id, decoded))
     await cache.hold(sources('a'))
     cache.prepare(sources('abcdefg'))
-    cache.prepare(sources('bg'))
     await expect.poll(() => decoded).toEqual(['a', 'b', 'c', 'd'])
     expect(calls).toEqual([['a']])
     await cache.hold(sources('abc'))
@@ -261,6 +261,58 @@ describe('ImageCache', () => {
     await expect(cache.hold([bad])).rejects.toThrow('bad.png is damaged')
     // and again, should someone have mended it
     expect(await cache.hold([source('bad', [])])).toHaveLength(1)
+  })
+
+  /** An image that takes so long to decode. */
+  const slow = (id: string, milliseconds: number, begun: string[]) => ({
+    ...source(id, []),
+    decode: async () => {
+      begun.push(id)
+      await sleep(milliseconds)
+      return source(id, []).decode()
+    },
+  })
+
+  it('decodes what is asked for before what is prepared ahead, whichever came first', async () => {
+    await using engine = await openEngine({ model }, { native: fakeNative() })
+    await using cache = new ImageCache(engine, 50)
+    const begun: string[] = []
+    const ahead = Array.from({ length: 50 }, (_, index) => slow(`ahead ${index}`, 2, begun))
+    cache.prepare(ahead)
+    await cache.hold([slow('new', 2, begun), ahead[40], slow('other', 2, begun)])
+    const asked = ['new', 'ahead 40', 'other'].map((id) => begun.indexOf(id))
+    expect(asked).toEqual([5, 4, 6])
+  })
+
+  it('prepares what was asked for last: what nobody wants any more, or is damaged, takes no place', async () => {
+    await using engine = await openEngine({ model }, { native: fakeNative() })
+    await using cache = new ImageCache(engine, 2)
+    const decoded: string[] = []
+    const damaged = ['x', 'y'].map((id) => ({ ...source(id, []), decode: () => Promise.reject(new DataError('no')) }))
+    cache.prepare(damaged)
+    await sleep(5)
+    cache.prepare([...damaged, source('z', decoded)])
+    await sleep(5)
+    cache.prepare([source('a', decoded), source('b', decoded)])
+    await expect.poll(() => decoded).toEqual(['a', 'b'])
+    cache.prepare([source('b', decoded), source('c', decoded)])
+    await expect.poll(() => decoded).toEqual(['a', 'b', 'c'])
+    await cache.hold([source('a', decoded), source('c', decoded)])
+    expect(decoded).toEqual(['a', 'b', 'c', 'a'])
+  })
+
+  it('ends a hold with its signal, whatever is being decoded', async () => {
+    await using engine = await openEngine({ model }, { native: fakeNative() })
+    const cache = new ImageCache(engine, 4)
+    const signal = AbortSignal.timeout(10)
+    const begun: string[] = []
+    const started = performance.now()
+    const wait = cache.hold([slow('a', 600, begun)], { signal })
+    await expect(wait).rejects.toThrow(AbortedError)
+    expect(performance.now() - started).toBeLessThan(500)
+    await cache[Symbol.asyncDispose]()
+    expect(performance.now() - started).toBeGreaterThan(500) // nothing is left under way
+    expect(begun).toEqual(['a'])
   })
 
   it('leaves nothing under way behind, and drops what nobody asked for', async () => {

@@ -106,9 +106,9 @@ describe.skipIf(!built)('the native engine in a process', () => {
     }
     await refuse('spec', spec, (part) => native.openEngine(part, null))
     await refuse('spec.lora', defaultLora, (lora) => native.openEngine({ ...spec, lora }, null))
-    await refuse('objective', objective, (part) => engine.plan(pairs(1, 4), part, step))
-    await refuse('step', step, (part) => engine.plan(pairs(1, 4), objective, part))
-    await refuse('pair', pairs(1, 4)[0], (part) => engine.plan([part], objective, step))
+    await refuse('objective', objective, (part) => engine.plan(pairs(1, 4), part, step, true))
+    await refuse('step', step, (part) => engine.plan(pairs(1, 4), objective, part, true))
+    await refuse('pair', pairs(1, 4)[0], (part) => engine.plan([part], objective, step, true))
     await refuse('optimizer', adam, (part) => engine.update(part))
     await refuse('sampling', all, (part) => engine.generate(prompts, part, null, null, null))
     await engine.close()

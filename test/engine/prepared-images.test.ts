@@ -61,9 +61,22 @@ describe.skipIf(!built)('prepared images', () => {
     const ids = Int32Array.of(1, ...new Array<number>(4).fill(engine.info.imageTokenId), 2)
     await expect(engine.logprobs([{ ids, images: ['good'] }])).rejects.toThrow('"good" has not been encoded')
     const foreign = { id: 'foreign' }
+    // @ts-expect-error Only what prepareImages made is a prepared image.
     await expect(engine.encodeImages([foreign])).rejects.toThrow(ArgumentError)
     const stop = AbortSignal.abort()
     await expect(engine.prepareImages([image('a', 8, 8)], { signal: stop })).rejects.toThrow('aborted')
+  })
+
+  it('are of one model', async () => {
+    await using one = await openEngine({ model: folder('llava'), threads: 1 })
+    await using other = await openEngine({ model: folder('qwen3_vl'), threads: 1 })
+    for (const [from, to] of [
+      [one, other],
+      [other, one],
+    ]) {
+      const prepared = await from.prepareImages([image('a', 64, 96)])
+      await expect(to.encodeImages(prepared)).rejects.toThrow(ArgumentError)
+    }
   })
 
   it('outlive the engine that made them', async () => {

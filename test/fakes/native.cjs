@@ -121,15 +121,21 @@ class FakeEngine {
       logitsBytes: rows,
       scratchBytes: 0,
       featureBytesPerToken: 8,
-      featureBlockBytes: 0,
+      featureUnitBytes: 8,
       pixelBytesPerToken: 4,
       referenceBytes: rows * 2,
     }
     return { ...bytes, tokens, rows }
   }
 
-  async reserve(batches) {
-    this.reserved = batches.map((pairs) => pairs.map(({ id }) => id))
+  async reserve(batches, objective, _options, training) {
+    const ids = batches.map((pairs) => pairs.map(({ id }) => id))
+    if (training) this.reserved = ids
+    else if (ids.length > 0) this.reservedToEvaluate = { objective: objective.name, ids }
+  }
+
+  async reserveImages(tokens) {
+    this.reservedImages = tokens
   }
 
   async accumulate(pairs, objective, options, cancel) {

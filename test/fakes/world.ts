@@ -28,6 +28,10 @@ export interface FakeEngine {
   encoded: number
   /** Ids of the pairs that memory was taken for. */
   reserved: string[][]
+  /** The same for evaluations that use another objective than the run's. */
+  reservedToEvaluate?: { objective: string; ids: string[][] }
+  /** Tokens of the images that memory was taken for. */
+  reservedImages: number[]
   calls: number[]
   prepareImages: NativeEngine['prepareImages']
   encodeImages: NativeEngine['encodeImages']

@@ -18,8 +18,13 @@ endfunction()
 fire_add_gpu_bench(simt_bench fire_device_simt)
 fire_add_step_bench(simt_step_bench fire_device_simt)
 add_test(NAME simt_bench COMMAND simt_bench --quick)
+add_test(NAME simt_report COMMAND bash "${CMAKE_CURRENT_SOURCE_DIR}/test/gpu/report_test.sh" $<TARGET_FILE:simt_bench>)
 # The standard batch at its true sizes, as far as it goes without computing.
 add_test(NAME simt_step_bench COMMAND simt_step_bench --model qwen3-vl-4b --plan)
+# A quarter of the rows at once: a quarter of the arena.
+add_test(NAME simt_step_bench_parts COMMAND simt_step_bench --model qwen3-vl-4b --plan --micro-batch 2)
+set_tests_properties(simt_step_bench_parts PROPERTIES
+    PASS_REGULAR_EXPRESSION "\"rows\": 304, .*\"arena_planned\": 50[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]}")
 
 # wrapper_goldens: what each instruction of cuda/ptx.cuh answers.
 set(simt_goldens "${CMAKE_CURRENT_BINARY_DIR}/simt/wrapper_goldens.cpp")

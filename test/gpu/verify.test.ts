@@ -3,7 +3,8 @@
  * told. What the real programs say under the emulator: ctest's verify_rehearsal.
  */
 import { spawnSync } from 'node:child_process'
-import { chmod, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
+import { appendFile, chmod, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
@@ -26,15 +27,16 @@ const order = [
   'sanitizer',
 ]
 
+const starts = `[ "$1" = 'no such test' ] && { echo 'no test has such a name'; exit 1; }`
 /** Writes its name and arguments to `calls`, keeps a copy of the results so far, and does what `plan` says of such a call. */
 const program = `#!/usr/bin/env bash
 # Moves the clock of the run, as far as the limit that \`timeout\` was given allows.
 takes() {
-  local now=$(<"$FIRE_GPU_CLOCK")
-  if [ $1 -gt $LIMIT ]; then echo $((now + LIMIT)) >"$FIRE_GPU_CLOCK"; exit 124; fi
-  echo $((now + $1)) >"$FIRE_GPU_CLOCK"
+  local end=$(($(<"$FIRE_GPU_CLOCK") + $1))
+  if [ $end -gt $LIMIT ]; then echo $LIMIT >"$FIRE_GPU_CLOCK"; exit 124; fi
+  echo $end >"$FIRE_GPU_CLOCK"
 }
-[ "$1" = none ] && { echo 'no test has such a name'; exit 1; }
+${starts}
 if [ "$1" = --report ]; then
   sed -E 's/["\\\\]/\\\\&/g; s/^([^=]*)=(.*)/"\\1": "\\2",/; 1s/^/{/; $s/,$/}/' "$2" >"\${7}.new" && mv "\${7}.new" "$7"
   echo 'table'
@@ -48,14 +50,19 @@ while IFS='|' read -r pattern action; do
 done <"$FAKES/plan"
 echo '3 passed, 0 failed'
 `
-const timeout = '#!/bin/sh\nLIMIT=$3; export LIMIT; shift 5; exec "$@"\n'
-/** Finds what `planted` plants, and nothing else. */
+const timeout = '#!/bin/sh\nLIMIT=$(($3 + $(cat "$FIRE_GPU_CLOCK"))); export LIMIT; shift 3; exec "$@"\n'
+/** Starts, and does not end, whatever it is asked to do. */
+const deaf = `#!/usr/bin/env bash\n${starts}\ntrap "" TERM INT HUP\nsleep 600\nsleep 600\n`
+/** Does what `plan` says; finds what `planted` plants, and nothing else. */
 const sanitizer = `#!/usr/bin/env bash
-echo "compute-sanitizer $*" >>"$FAKES/calls"
+call="compute-sanitizer $*"
+echo "$call" >>"$FAKES/calls"
+while IFS='|' read -r pattern action; do
+  if [[ $call == $pattern ]]; then eval "$action"; fi
+done <"$FAKES/plan"
 case $* in
   *'planted none'*) echo '========= ERROR SUMMARY: 0 errors' ;;
   *planted*) echo '========= ERROR SUMMARY: 1 error'; exit 99 ;;
-  *'memcheck'*'op/adamw:'*) echo '========= ERROR SUMMARY: 2 errors'; exit 99 ;;
   *) echo '========= ERROR SUMMARY: 0 errors' ;;
 esac
 `
@@ -78,16 +85,23 @@ async function stage(plan: string[] = []) {
   await executable(join(folder, 'bin', 'python3'), 'exit 1\n')
   await writeFile(join(folder, 'clock'), '0\n')
   await executable(join(folder, 'bin', 'cmake'), '#!/bin/sh\necho "no such compiler: \\"nvcc\\""; exit 1\n')
-  await executable(
-    join(folder, 'bin', 'nvidia-smi'),
-    '#!/bin/sh\ncase $* in *compute_cap*) echo 9.0 ;; *) echo "NVIDIA \\"H100\\"" ;; esac\n',
-  )
+  await executable(join(folder, 'bin', 'nvidia-smi'), '#!/bin/sh\necho "9.0, NVIDIA \\"H100\\", 580.95, 81559 MiB"\n')
   await writeFile(join(folder, 'plan'), plan.map((line) => `${line}\n`).join(''))
   await writeFile(join(folder, 'calls'), '')
   const read = (name: string): Promise<string> => readFile(join(folder, name), 'utf8')
   return {
     folder,
     read,
+    /** What `verify.sh build` leaves beside its programs. */
+    async stamp(sources: string) {
+      const sums = createHash('sha256')
+      for (const name of [...programs].sort()) {
+        const text = await read(`programs/${name}`)
+        sums.update(`${createHash('sha256').update(text).digest('hex')}  ${name}\n`)
+      }
+      const lines = [`sources=${sources}`, 'architecture=90a', `programs=${sums.digest('hex').slice(0, 16)}`]
+      await writeFile(join(folder, 'programs', 'stamp'), lines.map((line) => `${line}\n`).join(''))
+    },
     calls: async () => (await read('calls')).trim().split('\n'),
     results: async () => JSON.parse(await read('out/results.json')) as Record<string, string>,
     run(mode: string[], env: Record<string, string> = {}) {
@@ -147,12 +161,13 @@ describe('a run', { timeout: 120_000 }, () => {
       'simt_verify *llava *f32*|echo "2 passed, 1 failed"; exit 1',
       'simt_verify *qwen3_vl *bf16*|kill -SEGV $$',
       'simt_step_bench *step_cached*|echo "no memory"; exit 3',
+      '*memcheck *op/adamw:*|echo "========= ERROR SUMMARY: 2 errors"; exit 99',
     ])
     const { status, stdout, last } = world.run(['rehearse'])
     const calls = await world.calls()
     for (const [at, pattern] of expected.entries()) expect(calls[at]).toMatch(pattern)
-    // Eight programs that are well, two tests of another, and of 16 runs under the sanitizer all but one.
-    expect(last).toBe('41 passed, 4 failed')
+    // Eight programs that are well, two tests of another, and of 20 runs under the sanitizer all but one.
+    expect(last).toBe('45 passed, 4 failed')
     expect(status).toBe(1)
     expect(stdout).toContain('left out: step_cublaslt peers')
     expect(stdout).toMatch(/^sanitizer_memcheck_adamw .*0 passed, 1 failed: =* ERROR SUMMARY: 2 errors/m)
@@ -166,9 +181,41 @@ describe('a run', { timeout: 120_000 }, () => {
     expect(await world.results()).toMatchObject({
       'tests.golden_bf16': '0 passed, 1 failed',
       'tests.step_cached': '0 passed, 1 failed',
-      'tests.passed': '41',
+      'tests.passed': '45',
       'left_out.step_cublaslt': 'no libcublasLt was found',
     })
+  })
+
+  it('is a success where everything is well', async () => {
+    const { status, last } = (await stage()).run(['rehearse'])
+    expect(last).toMatch(/^\d+ passed, 0 failed$/)
+    expect(status).toBe(0)
+  })
+
+  it('is none where the first parts did not come to their end, though nothing was seen to be wrong', async () => {
+    const world = await stage(['simt_*|takes 1000'])
+    const { status, last } = world.run(['rehearse'])
+    // The instructions, the kernels, both golden runs and the step.
+    expect(last).toMatch(/^\d+ passed, 5 failed$/)
+    expect(status).toBe(1)
+  })
+
+  it('keeps what a program says to be a fact, and what one of two runs beside each other finds', async () => {
+    const world = await stage([
+      'simt_verify *llava *bf16*|echo "fact: rows.n8_plain=none; refused: 1"',
+      'simt_test *|[ -z "$FIRE_TEST_SMALL" ] || mkdir "$FAKES/first" 2>/dev/null || { echo "a_test.cpp:12: [softmax] CHECK(x)"; takes 1000; }',
+      'compute-sanitizer *memcheck*op/linear:*|echo "========= Invalid __global__ write of size 4"; exit 124',
+    ])
+    const { stdout } = world.run(['rehearse'])
+    expect(await world.results()).toMatchObject({ 'rows.n8_plain': 'none; refused: 1' })
+    expect(stdout).toMatch(/^repeats .*0 passed, 1 failed/m)
+    expect(stdout).toMatch(/^sanitizer_memcheck_linear .*0 passed, 1 failed/m)
+  })
+
+  it('takes no time that is no number', async () => {
+    const { status, stdout } = (await stage()).run(['parts'], { FIRE_GPU_SECONDS: '08' })
+    expect(stdout).toContain('FIRE_GPU_SECONDS is a whole number of seconds, not "08"')
+    expect(status).toBe(2)
   })
 
   it('leaves out what runs out of time, and goes on', async () => {
@@ -179,6 +226,7 @@ describe('a run', { timeout: 120_000 }, () => {
     expect(stdout).toMatch(/^timings +20 s {2}3 passed, 0 failed +190\/560 s$/m)
     expect(stdout).toMatch(/^LEFT OUT large: not at its end after 320 s$/m)
     expect((await world.calls()).filter((call) => call.startsWith('simt_'))).toHaveLength(12)
+    // The kernels, which must come to their end.
     expect(last).toMatch(/^\d+ passed, 1 failed$/)
     expect(status).toBe(1)
     expect(await world.results()).toMatchObject({ 'left_out.kernels': 'not at its end after 170 s' })
@@ -203,22 +251,54 @@ describe('a run', { timeout: 120_000 }, () => {
     expect(stdout).toMatch(/^build +150 s {2}3 passed, 0 failed +150\/560 s$/m)
     expect(stdout).toMatch(/^LEFT OUT instructions: not at its end after 10 s$/m)
     expect(stdout).toMatch(/^LEFT OUT kernels: not at its end after 50 s$/m)
-    expect(stdout).toMatch(/^LEFT OUT large: not at its end after 340 s$/m)
+    expect(stdout).toMatch(/^LEFT OUT large: not at its end after 338 s$/m)
+  })
+
+  it('keeps what it knew when it is killed, and loses only the part it was in', async () => {
+    const world = await stage(['simt_step_bench *step_cached*|kill -KILL $PPID'])
+    expect(world.run(['rehearse']).status).toBe(null)
+    expect(await world.results()).toMatchObject({ 'tests.step': '3 passed, 0 failed', 'tests.passed': '24' })
+  })
+
+  it('writes what it knows where the programs cannot join it', async () => {
+    const world = await stage()
+    const broken = program.replace('[ "$1" = --report ]; then', '[ "$1" = --report ]; then exit 2')
+    await executable(join(world.folder, 'build', 'simt_bench'), broken)
+    const { stdout, last } = world.run(['rehearse'])
+    expect(stdout).toContain('results.json has no rows')
+    expect(last).toMatch(/^\d+ passed, 1 failed$/)
+    expect(await world.results()).toMatchObject({ 'tests.timings': '3 passed, 0 failed' })
+  })
+
+  it('ends in time by the true clock although nothing can be asked to end', async () => {
+    const world = await stage()
+    await rm(join(world.folder, 'bin', 'timeout'))
+    for (const name of ['python3', 'compute-sanitizer']) await executable(join(world.folder, 'bin', name), deaf)
+    for (const name of emulated) await executable(join(world.folder, 'build', name), deaf)
+    const begin = Date.now()
+    const { status, last } = world.run(['rehearse'], { FIRE_GPU_SECONDS: '25', FIRE_GPU_CLOCK: '' })
+    expect(Date.now() - begin).toBeLessThan(25_000)
+    expect(status).toBe(1)
+    expect(last).toMatch(/^0 passed, \d failed$/)
+    expect(await world.results()).toHaveProperty('left_out.sanitizer', 'out of time')
   })
 
   it('takes carried programs of these sources only, and says what the compiler said where it cannot build', async () => {
     const world = await stage()
-    await writeFile(join(world.folder, 'programs', 'stamp'), 'sources=0123456789abcdef\narchitecture=90a\n')
+    await world.stamp('0123456789abcdef')
     const other = world.run([])
     expect(other.stdout).toContain('carried programs: they are of other sources; building')
     expect(other.last).toBe('0 passed, 1 failed')
     expect(await world.read('out/build.txt')).toContain('no such compiler')
     expect(await world.results()).toMatchObject({ 'machine.gpu': 'NVIDIA "H100"', 'tests.build': '0 passed, 1 failed' })
 
-    const sources = /sources (\w+)/.exec(other.stdout)?.[1]
-    await writeFile(join(world.folder, 'programs', 'stamp'), `sources=${sources}\narchitecture=90a\n`)
+    await world.stamp(/sources (\w+)/.exec(other.stdout)?.[1] ?? '')
+    await appendFile(join(world.folder, 'programs', 'planted'), 'half a copy')
+    expect(world.run([]).stdout).toContain('carried programs: they are not whole; building')
+
+    await world.stamp(/sources (\w+)/.exec(other.stdout)?.[1] ?? '')
     const same = world.run([])
-    expect(same.last).toMatch(/^\d+ passed, 1 failed$/)
+    expect(same.last).toMatch(/^\d+ passed, 0 failed$/)
     expect(await world.results()).toMatchObject({ 'machine.programs': 'carried' })
     expect((await world.calls())[0]).toMatch(/^wrapper_goldens --out /)
     const kernels = (await world.calls()).find((call) => call.startsWith('fire_gpu_bench'))

@@ -42,6 +42,7 @@ const calls: [string, () => unknown][] = [
   ['openEngine, 2nd', () => openEngine({ model: world.model }, none())],
   ['Engine.prepareImages', () => engine.prepareImages([], none())],
   ['Engine.encodeImages', () => engine.encodeImages([], none())],
+  ['Engine.reserve', () => engine.reserve([], { name: 'dpo' }, { normalizer: 1, layout: 'packed' }, none())],
   ['Engine.generate, sampling', () => engine.generate(prompts(), none())],
   ['Engine.generate', () => engine.generate(prompts(), {}, none())],
   ['Engine.logprobs', () => engine.logprobs([sequence()], none())],

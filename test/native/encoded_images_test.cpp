@@ -1,7 +1,5 @@
 // The images that an engine holds: equal pixels once, whatever their names.
 #include <atomic>
-#include <cstdlib>
-#include <map>
 
 #include "check.h"
 #include "fixture.h"
@@ -97,49 +95,36 @@ TEST("encoded images: many in one call, prepared or not; equal pixels are encode
   CHECK_ERROR(Code::invalid_argument, ("\"d\""), engine.images().at("d"));
 }
 
-TEST("block pool: ranges come from few blocks, join again, and are never in use twice") {
-  std::map<void*, size_t> blocks;
-  size_t calls = 0;
-  {
-    BlockPool pool({[&](size_t bytes) {
-                      ++calls;
-                      void* data = std::aligned_alloc(256, bytes);
-                      blocks[data] = bytes;
-                      return data;
-                    },
-                    [&](void* data, size_t bytes) {
-                      CHECK(blocks.at(data) == bytes);
-                      blocks.erase(data);
-                      std::free(data);
-                    }},
-                   size_t{1} << 16);
-    Random random(5);
-    std::vector<std::pair<uint8_t*, size_t>> held;
-    size_t settled = 0;
-    for (int round = 0; round < 4000; ++round) {
-      if (round == 2000) settled = calls;
-      while (held.size() > 8) {
-        const size_t i = static_cast<size_t>(random.integer(0, static_cast<int64_t>(held.size()) - 1));
-        const auto [data, bytes] = held[i];
-        CHECK(std::all_of(data, data + bytes, [&](uint8_t x) { return x == data[0]; }));
-        pool.give(data, bytes);
-        held.erase(held.begin() + static_cast<std::ptrdiff_t>(i));
+TEST("encoded images: what another model prepared is refused, whatever its pixels") {
+  TempDir folder;
+  const std::string padded = folder / "llava";
+  std::filesystem::copy(golden_directory("llava"), padded);
+  const std::string name = "/preprocessor_config.json", json = read_file(padded + name, 1 << 20);
+  write_file(padded + name, {replaced(json, "\"do_pad\": false", "\"do_pad\": true")});
+  std::vector<EngineSpec> specs;
+  for (const char* family : families) specs.push_back(engine_spec(family));
+  specs.push_back(engine_spec("llava"));
+  specs.back().model = padded;
+
+  const auto rgb = noise(1, 64, 96);
+  for (const EngineSpec& from : specs) {
+    const Engine other(from);
+    const auto prepared = prepare_image(*other.config().vision, {64, 96, rgb.data()}, one_by_one);
+    for (const EngineSpec& to : specs) {
+      Engine engine(to);
+      if (from.model == to.model) {
+        engine.encode_images({{"a", {}, prepared}}, nullptr);
+        continue;
       }
-      const size_t bytes = static_cast<size_t>(random.integer(1, 9000));
-      uint8_t* data = static_cast<uint8_t*>(pool.take(bytes));
-      CHECK(reinterpret_cast<uintptr_t>(data) % 256 == 0);
-      std::fill_n(data, bytes, static_cast<uint8_t>(round));
-      held.emplace_back(data, bytes);
+      CHECK_ERROR(Code::invalid_argument, ("\"a\"", "another model"),
+                  engine.encode_images({{"a", {}, prepared}}, nullptr));
+      engine.encode_image("a", {64, 96, rgb.data()}, nullptr);
+      CHECK_ERROR(Code::invalid_argument, ("another model"), engine.encode_images({{"a", {}, prepared}}, nullptr));
     }
-    CHECK(calls == settled);  // warmed up: the device is not asked again
-    CHECK(pool.bytes() <= size_t{3} << 16);
-    for (const auto& [data, bytes] : held) pool.give(data, bytes);
-    const size_t before = calls;
-    void* whole = pool.take(size_t{1} << 16);  // all ranges of a block have joined
-    CHECK(calls == before);
-    pool.give(whole, size_t{1} << 16);
-    pool.give(pool.take(size_t{1} << 20), size_t{1} << 20);  // larger than a block
-    CHECK(calls == before + 1);
   }
-  CHECK(blocks.empty());
+  Engine engine(specs[0]);
+  PreparedImage cut = *prepare_image(*engine.config().vision, {64, 96, rgb.data()}, one_by_one);
+  cut.patches.pixels.pop_back();
+  CHECK_ERROR(Code::invalid_argument, ("\"a\""),
+              engine.encode_images({{"a", {}, std::make_shared<const PreparedImage>(cut)}}, nullptr));
 }

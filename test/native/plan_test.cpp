@@ -67,11 +67,13 @@ TEST("plan: batches that share images, in every layout") {
           for (std::string& id : *ids) id = id.substr(0, 1);
       for (const Layout layout : {Layout::packed, Layout::pair}) {
         const StepOptions options{1, layout};
-        const PlanStats plan = engine.plan(named, objective, options), other = engine.plan(pairs, objective, options);
+        const PlanStats plan = engine.plan(named, objective, options), other = engine.plan(pairs, objective, options),
+                        forward = engine.plan(named, objective, options, false);
         for (const auto& some : {named, pairs}) {
           engine.arena().reset_peak();
           const StepStats stats = engine.evaluate(some, objective, options, nullptr);
           CHECK(plan.tokens == stats.tokens && plan.rows == stats.rows);
+          CHECK_NEAR(forward.activation_bytes, engine.arena().peak_bytes(), 0);
           engine.arena().reset_peak();
           engine.accumulate(some, objective, options, nullptr);
           CHECK_NEAR(plan.activation_bytes, engine.arena().peak_bytes(), 0);
@@ -81,6 +83,45 @@ TEST("plan: batches that share images, in every layout") {
       }
     }
   CHECK(planned_more > 0);
+}
+
+TEST("plan: no batch of the tower takes more than planned, whichever images are missing") {
+  for (const char* family : {"qwen3_vl", "qwen2_5_vl", "llava"}) {
+    EngineSpec spec = engine_spec(family);
+    spec.device.kind = DeviceKind::cuda;
+    spec.device.plan_only = true;
+    Engine engine(spec);
+    const SafeTensors file = SafeTensors::open_checkpoint(spec.model);
+    const VisionSpec& vision = *engine.config().vision;
+    const Objective objective = Objective::make({"dpo", 0.1, 0, 0, 0.5, KlReduction::sum});
+    Random random(9);
+    const int64_t most = tower_batch_patches(engine.context(), file),
+                  a_batch = most / vision.blank(1).count();  // tokens, or images where each has as many
+    for (int round = 0; round < 12; ++round) {
+      // Some fit into a batch together, some do not, and one may be more than a batch.
+      std::vector<int64_t> tokens;
+      for (int i = 0; i < 6; ++i)
+        tokens.push_back(random.integer(1, std::max<int64_t>(1, a_batch * (round % 4 + 1) / 6)));
+      Pair pair;
+      pair.prompt = random.ids(3, 0, 99);
+      for (const int64_t count : tokens) {
+        pair.prompt.insert(pair.prompt.end(), static_cast<size_t>(count),
+                           static_cast<int32_t>(engine.config().image_token_id));
+        pair.prompt.push_back(1);
+        pair.images.push_back(std::to_string(pair.images.size()));
+      }
+      pair.chosen = {1, 2}, pair.rejected = {3, 4};
+      pair.chosen_mask = pair.rejected_mask = {0, 1};
+      const size_t plan = engine.plan({pair}, objective, single_step).vision_bytes;
+      for (int some = 0; some < 6; ++some) {
+        std::vector<Patches> missing;
+        for (const int64_t count : tokens)
+          if (random.integer(0, 2) > 0) missing.push_back(vision.blank(count));
+        NullOps null(engine.ops());
+        CHECK(tower_bytes(null, engine.context(), file, missing) <= plan);
+      }
+    }
+  }
 }
 
 TEST("plan: images that no id names are shared by the answers of their pair alone") {

@@ -19,12 +19,12 @@ inline const char* const families[] = {"qwen3_vl", "qwen2_5_vl", "llava", "llava
 /// at their edges.
 inline void check_tower_batch(const EngineSpec& spec) {
   Engine engine(spec);
+  const VisionSpec& vision = *engine.config().vision;
   const int64_t sizes[][2] = {{64, 96}, {64, 64}, {160, 64}, {64, 96}, {96, 224}};
   std::vector<Patches> patches;
   uint32_t seed = 7;
   for (const auto& [height, width] : sizes)
-    patches.push_back(
-        engine.config().vision->preprocess({height, width, noise(seed++, height, width).data()}, one_by_one));
+    patches.push_back(vision.preprocess({height, width, noise(seed++, height, width).data()}, one_by_one));
   std::vector<std::vector<float>> alone;
   for (const Patches& p : patches) alone.push_back(engine.ops().download_f32(engine.images().features_of(p)->all()));
   CHECK(!same_bits(alone[0], alone[3]));
@@ -32,10 +32,11 @@ inline void check_tower_batch(const EngineSpec& spec) {
   for (const std::vector<size_t>& order : {std::vector<size_t>{0, 1, 2, 3, 4}, std::vector<size_t>{4, 2, 0}}) {
     std::vector<NamedImage> named;
     for (const size_t i : order)
-      named.push_back({std::to_string(i),
-                       {},
-                       std::make_shared<const PreparedImage>(
-                           PreparedImage{{sizes[i][0], sizes[i][1]}, {static_cast<uint8_t>(i)}, patches[i]})});
+      named.push_back(
+          {std::to_string(i),
+           {},
+           std::make_shared<const PreparedImage>(PreparedImage{
+               {sizes[i][0], sizes[i][1]}, {static_cast<uint8_t>(i)}, vision.preprocessing(), patches[i]})});
     engine.encode_images(named, nullptr);
     for (const size_t i : order)
       CHECK(same_bits(engine.ops().download_f32(engine.images().at(std::to_string(i)).features->all()), alone[i]));

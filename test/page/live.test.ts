@@ -1,13 +1,13 @@
-import { mkdtemp, readFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { describe, expect, it, vi } from 'vitest'
 import { LivePage } from '../../src/page/live.js'
+import { temporaryFolder } from '../fakes/world.js'
 
 describe('LivePage', () => {
   it('draws at once, then not at every step, and last what it is told', async () => {
-    const live = new LivePage(join(await mkdtemp(join(tmpdir(), 'page-')), 'report.html'))
+    const live = new LivePage(join(await temporaryFolder(), 'report.html'))
     const drawn: number[] = []
     const draw = (step: number) => async () => {
       drawn.push(step)
@@ -24,7 +24,7 @@ describe('LivePage', () => {
   })
 
   it('that takes long to draw waits before the next step, and less before an evaluation', async () => {
-    const live = new LivePage(join(await mkdtemp(join(tmpdir(), 'page-')), 'report.html'))
+    const live = new LivePage(join(await temporaryFolder(), 'report.html'))
     let now = 0
     const clock = vi.spyOn(performance, 'now').mockImplementation(() => now)
     const drawn: string[] = []
@@ -51,7 +51,7 @@ describe('LivePage', () => {
   })
 
   it('is kept alive through a long step, until it is told what is last', async () => {
-    const live = new LivePage(join(await mkdtemp(join(tmpdir(), 'page-')), 'report.html'))
+    const live = new LivePage(join(await temporaryFolder(), 'report.html'))
     let drawn = 0
     const draw = async () => `drawn ${++drawn} times`
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
@@ -72,7 +72,7 @@ describe('LivePage', () => {
   })
 
   it('ends no work for a page that cannot be drawn, but says so when it must be', async () => {
-    const live = new LivePage(join(await mkdtemp(join(tmpdir(), 'page-')), 'report.html'))
+    const live = new LivePage(join(await temporaryFolder(), 'report.html'))
     const fail = async (): Promise<string> => {
       throw new Error('no page')
     }

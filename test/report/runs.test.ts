@@ -1,11 +1,11 @@
-import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseHTML } from 'linkedom'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { run as runCli } from '../../src/cli/run.js'
 import { renderRuns } from '../../src/report/runs/page.js'
 import { namesOf, readRuns } from '../../src/report/runs/read.js'
+import { temporaryFolder } from '../fakes/world.js'
 
 let root: string
 
@@ -32,7 +32,7 @@ async function writeRun(name: string, settings: string, change: number, complete
 }
 
 beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), 'runs-'))
+  root = await temporaryFolder()
   await writeRun('first', 'output: /a\nseed: 1\noptimizer:\n  lr: 1e-5\n  beta1: 0.9\ngone: <b>\n', -0.01)
   await writeRun('second/train', 'output: /b\nseed: 1\noptimizer:\n  lr: 2e-5\n  beta1: 0.9\n', 0.01, false)
 })

@@ -11,10 +11,25 @@ namespace {
 
 constexpr const char* families[] = {"qwen3_vl", "qwen3_vl_b", "qwen2_5_vl", "llava", "llava_qwen2"};
 
-/// Bytes of the device that a run takes, with images that fit into one block of the pool.
-size_t planned(const PlanStats& plan) {
+/// Placeholder tokens of the images of a problem.
+std::vector<int64_t> image_tokens(const Engine& engine) {
+  std::vector<int64_t> tokens;
+  for (const auto& [height, width] : Problem::sizes) tokens.push_back(engine.image_tokens(width, height));
+  return tokens;
+}
+
+/// Bytes of the device that a run takes.
+size_t planned(const PlanStats& plan, const std::vector<int64_t>& images) {
+  size_t features = 0;
+  for (const int64_t tokens : images)
+    features += FeaturePool::rounded(plan.feature_bytes_per_token * static_cast<size_t>(tokens));
   return plan.weight_bytes + plan.adapter_bytes + plan.optimizer_bytes + plan.arena_bytes + plan.scratch_bytes +
-         plan.feature_block_bytes;
+         features;
+}
+
+void reserve(Problem& problem, const std::vector<std::vector<Pair>>& batches) {
+  problem.engine.reserve(batches, problem.objective, single_step);
+  problem.engine.reserve_images(image_tokens(problem.engine));
 }
 
 /// What `work` asks of the device.
@@ -55,13 +70,14 @@ TEST("gpu memory: weights are one block, and what a run takes is what a plan say
       CHECK(opened.allocations == workspace + weights + adapters && opened.releases == 0);
 
       Problem problem(*engine, false);
-      engine->reserve({{problem.pairs[1]}, problem.pairs}, problem.objective, single_step);
-      problem.encode();
+      reserve(problem, {{problem.pairs[1]}, problem.pairs});
+      const std::vector<int64_t> images = image_tokens(*engine);
       spec.device.plan_only = true;
       const PlanStats plan = Engine(spec).plan(problem.pairs, problem.objective, single_step);
-      const size_t expected = planned(plan);
+      const size_t expected = planned(plan, images);
       CHECK(simt::allocated_bytes() - before == expected);
       for (int step = 0; step < 2; ++step) {
+        problem.encode();
         train(problem, problem.pairs);
         CHECK(simt::allocated_bytes() - before == expected);
       }
@@ -75,14 +91,46 @@ TEST("gpu memory: nothing is allocated for a batch that was reserved for, or one
   Problem problem(engine, false);
   Pair longer = problem.pairs[1];
   longer.prompt.push_back(1);
-  engine.reserve({{problem.pairs[1]}}, problem.objective, single_step);
-  problem.encode();
+  reserve(problem, {{problem.pairs[1]}});
   const cuda::Counters known = counted([&] {
+    problem.encode();
     train(problem, {problem.pairs[1]});
     train(problem, {longer});
     engine.evaluate({problem.pairs[1]}, problem.objective, single_step, nullptr);
   });
   CHECK(known.allocations == 0 && known.releases == 0);
+}
+
+TEST("gpu memory: an evaluation takes what it needs and no more, whatever was reserved for") {
+  Engine engine(spec_of(ComputeType::bf16, 0));
+  Problem problem(engine, false);
+  const Objective likelihood = Objective::make({"sft", 0.3, 0.2, 0.5, 0.4, KlReduction::sum});
+  const std::vector<Pair> many = larger_than_the_unit(problem);
+  engine.reserve({many}, likelihood, single_step, false);
+  problem.encode();
+  const auto evaluates = [&](uint64_t allocations) {
+    const cuda::Counters asked = counted([&] { engine.evaluate(many, problem.objective, single_step, nullptr); });
+    CHECK(asked.allocations == allocations && asked.releases == allocations);
+    CHECK(engine.arena().holds(engine.arena().peak_bytes()));
+  };
+  const PlanStats forward = engine.plan(many, problem.objective, single_step, false);
+  CHECK(forward.activation_bytes < engine.plan(many, problem.objective, single_step).activation_bytes);
+  CHECK(forward.optimizer_bytes == 0);
+  evaluates(engine.arena().holds(forward.activation_bytes) ? 0 : 1);
+  evaluates(0);
+  CHECK(!engine.arena().holds(engine.plan(many, problem.objective, single_step).activation_bytes));
+}
+
+TEST("gpu memory: an evaluation that was reserved for allocates nothing and needs no gradient") {
+  Engine engine(spec_of(ComputeType::bf16, 0));
+  Problem problem(engine, false);
+  const std::vector<Pair> many = larger_than_the_unit(problem);
+  const cuda::Counters taken = counted([&] { engine.reserve({many}, problem.objective, single_step, false); });
+  CHECK(taken.allocations == 1);  // the arena
+  problem.encode();
+  CHECK(engine.arena().holds(engine.plan(many, problem.objective, single_step, false).activation_bytes));
+  const cuda::Counters asked = counted([&] { engine.evaluate(many, problem.objective, single_step, nullptr); });
+  CHECK(asked.allocations == 0 && asked.releases == 0);
 }
 
 TEST("gpu memory: a larger batch than was reserved for takes a larger block, once") {
@@ -156,10 +204,10 @@ struct StepCost {
 };
 
 constexpr StepCost step_costs[] = {
-    {"on the fly", false, false, 2, 3, 434, 131724, 1512, 3360, 83808},
-    {"pairs that are new to the cache", false, true, 1, 4, 434, 131724, 4200, 3360, 83808},
-    {"pairs that the cache has", false, true, 2, 3, 374, 130924, 1512, 3360, 83808},
-    {"checkpointing", true, false, 2, 3, 498, 131724, 1512, 3360, 83808},
+    {"on the fly", false, false, 2, 3, 378, 131724, 1512, 3360, 83808},
+    {"pairs that are new to the cache", false, true, 1, 4, 378, 131724, 4200, 3360, 83808},
+    {"pairs that the cache has", false, true, 2, 3, 326, 130924, 1512, 3360, 83808},
+    {"checkpointing", true, false, 2, 3, 426, 131724, 1512, 3360, 83808},
 };
 
 }  // namespace
@@ -170,15 +218,15 @@ TEST("gpu memory: a step allocates nothing, waits as often as cuda/README.md say
     spec.checkpointing = expected.checkpointing;
     Engine engine(spec);
     Problem problem(engine, false);
-    engine.reserve({problem.pairs}, problem.objective, single_step);
-    problem.encode();
+    reserve(problem, {problem.pairs});
     cuda::Counters step;
-    for (int i = 0; i < expected.step; ++i)
+    for (int i = 0; i < expected.step; ++i) {
       step = counted([&] {
         problem.encode();
         train(problem, problem.pairs);
       });
-    CHECK(step.allocations == 0 && step.releases == 0);
+      CHECK(step.allocations == 0 && step.releases == 0);
+    }
     const StepCost got{expected.what,        expected.checkpointing, expected.cached,      expected.step,
                        step.host_waits,      step.launches,          step.bytes_to_device, step.bytes_to_host,
                        step.bytes_on_device, step.bytes_zeroed};

@@ -4,7 +4,10 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import sharp from 'sharp'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { CudaError, DataError, OutOfMemoryError } from '../../src/errors.js'
 import { resolveTrainConfig } from '../../src/train/config.js'
+import { featureBytes } from '../../src/train/memory.js'
+import { PairOrder } from '../../src/train/order.js'
 import { planTraining } from '../../src/train/plan.js'
 import type { TrainConfig, TrainConfigInput } from '../../src/train/settings.js'
 import { train } from '../../src/train/train.js'
@@ -72,5 +75,54 @@ describe('room is made before the first step', () => {
     await train(config('reserved', { batchSize: 8 }), { native })
     const engine = native.engines.find(({ spec }) => !spec.planOnly)
     expect(engine?.reserved).toEqual([['most rows'], ['most scored'], ['most image tokens']])
+  })
+
+  it('for the features of the largest images that may be held at once, which a plan counts exactly', async () => {
+    for (const imageCache of [1, 2, 100]) {
+      const native = fakeNative()
+      const settings = config(`images ${imageCache}`, { imageCache, batchSize: 8 })
+      const { memory } = await planTraining(settings, { native })
+      await train(settings, { native })
+      const engine = native.engines.find(({ spec, reservedImages }) => !spec.planOnly && reservedImages)
+      const tokens = engine?.reservedImages ?? []
+      expect(tokens).toHaveLength(Math.min(Math.max(imageCache, 2), 6)) // a pair has two
+      expect(tokens).toEqual([...tokens].sort((a, b) => b - a))
+      expect(memory.images.features).toBe(featureBytes(tokens, { featureBytesPerToken: 8, featureUnitBytes: 8 }))
+    }
+    // Each image by itself, in whole units: nothing lies between them, and a large one does not make others larger.
+    expect(featureBytes([100, 3, 1], { featureBytesPerToken: 100, featureUnitBytes: 256 })).toBe(10240 + 512 + 256)
+  })
+
+  it('for what an evaluation reads with another objective', async () => {
+    const native = fakeNative()
+    const data = { train: world.pairs, eval: world.pairs }
+    await train(config('likelihood', { data, evalEvery: 1, objective: { name: 'dpo' } }), { native })
+    const engine = native.engines.find(({ spec }) => !spec.planOnly)
+    expect(engine?.reservedToEvaluate?.objective).toBe('fire')
+    expect(engine?.reservedToEvaluate?.ids.length).toBeGreaterThan(0)
+  })
+})
+
+describe('what fails while memory is decided', () => {
+  it('leaves no engine open', async () => {
+    vi.spyOn(PairOrder.prototype, 'of').mockImplementation(() => {
+      throw new DataError('no such step')
+    })
+    const native = fakeNative()
+    await expect(train(config('fails'), { native })).rejects.toThrow('no such step')
+    expect(native.engines.map(({ closed }) => closed)).toEqual([true])
+  })
+
+  it('is the error that is shown, though the engine cannot be closed', async () => {
+    const native = fakeNative()
+    const open = native.openEngine.bind(native)
+    native.openEngine = async (spec, cancel) => {
+      const engine = await open(spec, cancel)
+      if (spec.planOnly) return engine
+      engine.reserve = () => Promise.reject(new OutOfMemoryError('no 3 GiB'))
+      engine.close = () => Promise.reject(new CudaError('the device is lost'))
+      return engine
+    }
+    await expect(train(config('too large'), { native })).rejects.toThrow('no 3 GiB')
   })
 })

@@ -1,10 +1,10 @@
-import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { MetricsRow } from '../../src/train/metrics.js'
 import { EventFile, tagOf } from '../../src/train/tensorboard.js'
+import { temporaryFolder } from '../fakes/world.js'
 import { eventsOf, readEvents } from './events.js'
 
 const fixture = (name: string) => fileURLToPath(new URL(`tensorboard/${name}`, import.meta.url))
@@ -24,8 +24,6 @@ async function written(folder: string, before: readonly MetricsRow[], after: rea
   return folder
 }
 
-const emptyFolder = () => mkdtemp(join(tmpdir(), 'events-'))
-
 afterEach(() => {
   vi.useRealTimers()
 })
@@ -34,7 +32,7 @@ describe('the event file', () => {
   it('has the bytes that TensorBoard read, wherever the rows came from', async () => {
     vi.useFakeTimers({ now: 1_800_000_000_000, toFake: ['Date'] })
     for (const kept of [0, 2, 4]) {
-      const folder = await written(await emptyFolder(), rows.slice(0, kept), rows.slice(kept))
+      const folder = await written(await temporaryFolder(), rows.slice(0, kept), rows.slice(kept))
       const [name] = await readdir(folder)
       const bytes = await readFile(join(folder, name))
       if (process.env.FIRE_WRITE_EVENTS) await writeFile(fixture('events.out.tfevents.fixture'), bytes)
@@ -57,7 +55,7 @@ describe('the event file', () => {
 
   it('takes the place of those of earlier calls', async () => {
     vi.useFakeTimers({ now: 1_800_000_000_000, toFake: ['Date'] })
-    const folder = await written(await emptyFolder(), [], rows)
+    const folder = await written(await temporaryFolder(), [], rows)
     vi.setSystemTime(1_800_000_060_000)
     await written(folder, rows.slice(0, 1), [{ ...rows[1], step: 2 }])
     const events = await eventsOf(folder)

@@ -50,6 +50,22 @@ Case lora_linear(const Target& target, Linear s, int64_t rank, const Dropout& dr
                  DType y_type);
 enum class Dx : uint8_t { none, overwritten, accumulated };
 Case lora_linear_backward(const Target& target, Linear s, int64_t rank, const Dropout& dropout, Dx dx, DType dx_type);
+/// alpha / r, or alpha / sqrt(r).
+constexpr float lora_scale = 1.5f;
+
+// branches.cpp: linears of one x [tokens, in]; rank 0: not adapted.
+struct Branches {
+  struct Branch {
+    int64_t out, rank;
+  };
+  int64_t tokens, in;
+  std::vector<Branch> branches;
+  float rate;  ///< of their dropouts, which count the modules from `first_module` on
+  bool bias;
+  uint32_t first_module = 0;
+};
+Case linear_branches(const Target& target, const Branches& s, DType y_type);
+Case linear_branches_backward(const Target& target, const Branches& s, DType dx_type);
 
 // attention.cpp
 struct AttentionShape {

@@ -11,7 +11,7 @@ using cases::Linear;
 
 namespace {
 
-constexpr float scale = 1.5f;
+constexpr float scale = cases::lora_scale;
 
 Dropout dropped_at(float rate) { return {rate, 0x9e3779b97f4a7c15u, 5}; }
 
