@@ -5,9 +5,11 @@
 import type { z } from 'zod'
 import type { NativeModule } from '../engine/engine.js'
 import { type FireError, isAbort } from '../errors.js'
+import type { Ranks } from '../ranks/ranks.js'
 import { checkTree, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import type { Progress } from './progress.js'
+import { StoppedElsewhere } from './split.js'
 
 /** What a running stage is given. */
 export interface StageContext {
@@ -24,6 +26,8 @@ export interface StageContext {
   again?: string
   /** Another implementation of the addon's interface. */
   native?: NativeModule
+  /** The processes that do this stage together; default: this one alone. Whoever gives them tells them of an error (`fail`). */
+  ranks?: Ranks
 }
 
 /** What a stage came to. */
@@ -111,6 +115,8 @@ export interface Stage<T = unknown, R = unknown> {
   ignores?(settings: T): readonly string[]
   /** A pipeline of several rounds runs it in each; such stages follow one another. */
   eachRound?: true
+  /** Several processes may do it together: it reads `ranks` of its context. */
+  ranks?: true
   /** Settings that the command takes by their place, in order. */
   positionals?: readonly string[]
   /** Flags of the command beside the settings: what to do about an earlier run. */
@@ -139,7 +145,7 @@ export async function runStage<R>(
   try {
     return await stage.run(context)
   } catch (error) {
-    if (!isAbort(error, context.signal)) throw error
+    if (!isAbort(error, context.signal) && !(error instanceof StoppedElsewhere)) throw error
     return { interrupted: true, summary: '' }
   }
 }
