@@ -30,7 +30,7 @@ export const typescriptLayers = {
   phantom: ['errors', 'options', 'data'],
   page: ['data', 'type:statistics'],
   pairs: ['errors', 'options', 'data', 'text', 'settings', 'stage', 'endpoint', 'engine', 'phantom'],
-  corrupt: ['errors', 'options', 'random', 'data', 'text', 'http', 'page', 'engine', 'settings', 'stage'],
+  corrupt: ['errors', 'options', 'random', 'data', 'text', 'http', 'page', 'engine', 'settings', 'ranks', 'stage'],
   import: ['errors', 'options', 'version', 'data', 'text', 'pairs', 'corrupt', 'phantom', 'settings', 'stage'],
   generate: ['errors', 'options', 'data', 'text', 'engine', 'settings'],
   sample: [

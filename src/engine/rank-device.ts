@@ -13,6 +13,8 @@ export function rankDevice(
   native?: Pick<NativeModule, 'gpuReport'>,
 ): Device {
   if (!ranks || ranks.size === 1 || (device !== 'cuda' && device !== 'auto')) return device
-  const usable = (native ?? loadNative()).gpuReport().gpus.flatMap(({ objection }, index) => (objection === '' ? [index] : []))
+  const usable = (native ?? loadNative())
+    .gpuReport()
+    .gpus.flatMap(({ objection }, index) => (objection === '' ? [index] : []))
   return usable.length === 0 ? device : `cuda:${usable[ranks.localRank % usable.length]}`
 }

@@ -226,7 +226,10 @@ class Run {
     // A run without an answer is not finished: the same command asks again.
     if (answers.records === 0) await deleteAll([this.#files.answers])
     else await publishFile(this.#files.answers, this.#request.out)
-    return this.#report(false, told.length > 0 ? (told as number[]).reduce((sum, fresh) => sum + fresh, 0) : this.#fresh)
+    return this.#report(
+      false,
+      told.length > 0 ? (told as number[]).reduce((sum, fresh) => sum + fresh, 0) : this.#fresh,
+    )
   }
 
   #report(interrupted: boolean, fresh: number): SampleReport {

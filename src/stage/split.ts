@@ -40,6 +40,8 @@ export interface Split<I, O, R> {
    * @param told by the ranks; none where one process does all.
    */
   finish(found: AsyncIterable<O>, told: readonly unknown[]): Promise<R>
+  /** Whether what was found before may be taken; default: it may. */
+  holds?(found: O): boolean
   /** Not divided: one client of a server keeps its budget, its rate and its concurrency. */
   whole?: boolean
   signal?: AbortSignal
@@ -65,15 +67,19 @@ export async function splitWork<I, O, R>(ranks: Ranks, split: Split<I, O, R>): P
   let told: unknown[] = []
   if (ranks.size > 1 && !split.whole) {
     const all = await ranks.gather(`${name}: found`, await doShare(ranks, split, output))
-    if (all.some(({ stopped }) => stopped)) throw split.signal?.aborted ? abortedBy(split.signal) : new StoppedElsewhere()
+    if (all.some(({ stopped }) => stopped))
+      throw split.signal?.aborted ? abortedBy(split.signal) : new StoppedElsewhere()
     if (ranks.rank === 0) for (const [rank, { bytes }] of all.entries()) await untilSeen(partOf(output, rank), bytes)
     told = all.map((each) => each.told)
   }
   return byFirst(ranks, `${name}: written`, split.signal, async () => {
-    const known = await readParts<O>(output)
+    const known = await readParts(split, output)
     const keyOf = (item: I): string => nameOf(split.keyOf(item))
     const work = (items: AsyncIterable<I>): AsyncIterable<O> => split.work(items, split.signal)
-    const result = await split.finish(complete(split.items(), (item) => known.get(keyOf(item)), work), told)
+    const result = await split.finish(
+      complete(split.items(), (item) => known.get(keyOf(item)), work),
+      told,
+    )
     await forgetFound(output)
     return result
   })
@@ -200,7 +206,7 @@ async function doShare<I, O, R>(ranks: Ranks, split: Split<I, O, R>, output: str
   const path = partOf(output, ranks.rank)
   // Of a rank of an earlier run that has not noticed yet that its run is over.
   await using _lock = await lockOutput(path, 'file')
-  const known = await readParts<O>(output)
+  const known = await readParts(split, output)
   const mine = (): AsyncGenerator<I> => dealt(split.items(), ranks, split.groupOf)
   const keyOf = (item: I): string => nameOf(split.keyOf(item))
   let [total, done] = [0, 0]
@@ -269,10 +275,16 @@ async function partsOf(output: string): Promise<string[]> {
 export const forgetFound = async (output: string): Promise<void> => deleteAll(await partsOf(output))
 
 /** What was found, by key. */
-async function readParts<O>(output: string): Promise<ReadonlyMap<string, O>> {
+async function readParts<O>(
+  { holds }: { holds?: (found: O) => boolean },
+  output: string,
+): Promise<ReadonlyMap<string, O>> {
   const known = new Map<string, O>()
   for (const path of await partsOf(output)) {
-    for await (const { key, found } of soundLines(path)) known.set(key, decoded(found) as O)
+    for await (const line of soundLines(path)) {
+      const found = decoded(line.found) as O
+      if (!holds || holds(found)) known.set(line.key, found)
+    }
   }
   return known
 }
@@ -327,7 +339,8 @@ const nameOf = (key: unknown): string => sha256(JSON.stringify([version, key])).
 const oddNumber = 'number'
 
 const isOdd = (value: object): value is { [oddNumber]: string } =>
-  Object.keys(value).length === 1 && ['NaN', 'Infinity', '-Infinity'].includes((value as Record<string, string>)[oddNumber])
+  Object.keys(value).length === 1 &&
+  ['NaN', 'Infinity', '-Infinity'].includes((value as Record<string, string>)[oddNumber])
 
 function encoded(value: unknown): unknown {
   if (typeof value === 'number') return Number.isFinite(value) ? value : { [oddNumber]: String(value) }
