@@ -29,7 +29,7 @@ export const typescriptLayers = {
   stage: ['errors', 'version', 'settings', 'data', 'type:engine', 'type:ranks'],
   phantom: ['errors', 'options', 'data'],
   page: ['data', 'type:statistics'],
-  pairs: ['errors', 'options', 'data', 'text', 'settings', 'stage', 'endpoint', 'engine', 'phantom'],
+  pairs: ['errors', 'options', 'data', 'text', 'settings', 'ranks', 'stage', 'endpoint', 'engine', 'phantom'],
   corrupt: ['errors', 'options', 'random', 'data', 'text', 'http', 'page', 'engine', 'settings', 'ranks', 'stage'],
   import: ['errors', 'options', 'version', 'data', 'text', 'pairs', 'corrupt', 'phantom', 'settings', 'stage'],
   generate: ['errors', 'options', 'data', 'text', 'engine', 'settings'],
@@ -64,6 +64,7 @@ export const typescriptLayers = {
       'generate',
       'sample',
       'train',
+      'ranks',
     ],
   ],
   report: [
@@ -87,7 +88,7 @@ export const typescriptLayers = {
   ],
   study: [
     ...['errors', 'options', 'version', 'statistics', 'data', 'text', 'page', 'settings', 'stage'],
-    ...['evaluate', 'pipeline', 'pairs', 'corrupt', 'type:train'],
+    ...['evaluate', 'pipeline', 'pairs', 'corrupt', 'ranks', 'type:train'],
   ],
   share: ['errors', 'data', 'text', 'page', 'engine', 'hub', 'train', 'evaluate', 'report'],
   bench: ['errors', 'version', 'random', 'data', 'text', 'corrupt', 'phantom', 'engine', 'settings', 'type:stage'],

@@ -33,7 +33,7 @@ export const corruptStage = defineStage({
   // Twins are named by their content: those that the new pairs have serve again.
   traces: ({ out }) => [...Object.values(corruptFiles).map((name) => join(out, name)), sheetIn(out)],
   earlier: ['overwrite'],
-  ranks: true,
+  byRank: true,
   async run({ segmenter, ...settings }, context) {
     const { signal, overwrite, ranks = alone } = context
     const progress = saidOnce(ranks, context.progress)

@@ -12,7 +12,8 @@ export function rankDevice(
   ranks: { size: number; localRank: number } | undefined,
   native?: Pick<NativeModule, 'gpuReport'>,
 ): Device {
-  if (!ranks || ranks.size === 1 || (device !== 'cuda' && device !== 'auto')) return device
+  const isAlone = !ranks || (ranks.size === 1 && ranks.localRank === 0)
+  if (isAlone || (device !== 'cuda' && device !== 'auto')) return device
   const usable = (native ?? loadNative())
     .gpuReport()
     .gpus.flatMap(({ objection }, index) => (objection === '' ? [index] : []))

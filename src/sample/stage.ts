@@ -71,7 +71,7 @@ export const sampleStage = defineStage({
     return failed === 0 ? undefined : `${counted(failed, 'question has', 'questions have')} no answer yet`
   },
   earlier: ['overwrite'],
-  ranks: true,
+  byRank: true,
   async run(settings, context) {
     const { signal, progress, resume, overwrite, native, ranks } = context
     const { engineAnswerer, sampleAnswers, serverAnswerer } = await import('./index.js')

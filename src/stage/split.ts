@@ -163,6 +163,19 @@ export async function lockByFirst(
   return held ?? { async [Symbol.asyncDispose]() {} }
 }
 
+/** Neighbours of one group together. */
+export async function* neighbours<T>(items: AsyncIterable<T>, groupOf: (item: T) => string): AsyncGenerator<T[]> {
+  let together: T[] = []
+  for await (const item of items) {
+    if (together.length > 0 && groupOf(item) !== groupOf(together[0])) {
+      yield together
+      together = []
+    }
+    together.push(item)
+  }
+  if (together.length > 0) yield together
+}
+
 /** Says what a bar is of. */
 export function announceRanks({ ranks, progress }: { ranks?: Ranks; progress: Progress }): void {
   if (!ranks || ranks.size === 1 || ranks.rank > 0) return
@@ -315,8 +328,8 @@ async function soundBytes(path: string): Promise<number> {
 /** How long a folder that machines share may take to show what another one wrote, in milliseconds. */
 const visibleWithin = 60_000
 
-/** @throws {FileError} when it cannot be seen here. */
-async function untilSeen(path: string, bytes: number): Promise<void> {
+/** Waits for a file that another rank has written. @throws {FileError} when it cannot be seen here. */
+export async function untilSeen(path: string, bytes: number): Promise<void> {
   if (bytes === 0) return
   const until = Date.now() + visibleWithin
   for (;;) {

@@ -13,8 +13,10 @@ import { StoppedElsewhere } from './split.js'
 
 /** What a running stage is given. */
 export interface StageContext {
-  /** Asks for an orderly stop: keep what is done, resolve with `interrupted` or reject. */
+  /** Asks for an orderly stop: keep what is done, resolve with `interrupted` or reject. Of several ranks, any may ask all of them. */
   signal?: AbortSignal
+  /** The processes that share the work of a stage that is `byRank`; default: this one alone. Their failure ends `signal` too. */
+  ranks?: Ranks
   progress: Progress
   /** Go on with what an earlier run of the same settings left. */
   resume?: boolean
@@ -26,8 +28,6 @@ export interface StageContext {
   again?: string
   /** Another implementation of the addon's interface. */
   native?: NativeModule
-  /** The processes that do this stage together; default: this one alone. Whoever gives them tells them of an error (`fail`). */
-  ranks?: Ranks
 }
 
 /** What a stage came to. */
@@ -113,10 +113,10 @@ export interface Stage<T = unknown, R = unknown> {
   traces?(settings: T): string[]
   /** Keys that change nothing beside the others, for instance the engine's where a server answers. */
   ignores?(settings: T): readonly string[]
+  /** Several processes may run it at once, and share the work by `StageContext.ranks`. Others are refused there. */
+  byRank?: true
   /** A pipeline of several rounds runs it in each; such stages follow one another. */
   eachRound?: true
-  /** Several processes may do it together: it reads `ranks` of its context. */
-  ranks?: true
   /** Settings that the command takes by their place, in order. */
   positionals?: readonly string[]
   /** Flags of the command beside the settings: what to do about an earlier run. */
