@@ -29,8 +29,12 @@ export function memoryRanks(size: number): Ranks[] {
         values.set(rank, JSON.stringify(value))
         return new Promise((resolve, reject) => {
           if (signal.aborted) return reject(signal.reason)
-          signal.addEventListener('abort', () => reject(signal.reason), { once: true })
-          waiting.push(resolve as (values: unknown[]) => void)
+          const onAbort = (): void => reject(signal.reason)
+          signal.addEventListener('abort', onAbort, { once: true })
+          waiting.push((values) => {
+            signal.removeEventListener('abort', onAbort)
+            resolve(values as T[])
+          })
           if (values.size < size) return
           const all = Array.from({ length: size }, (_, each) => values.get(each) as string)
           for (const tell of waiting) tell(all.map((text) => JSON.parse(text)))
