@@ -5,10 +5,12 @@ import type { z } from 'zod'
 import { featureStore } from '../data/feature-store.js'
 import { readJsonl } from '../data/jsonl.js'
 import { imagesNamedIn } from '../data/named.js'
+import { rankDevice } from '../engine/rank-device.js'
 import { refuseUnfit } from '../engine/unfit-adapter.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage } from '../stage/index.js'
+import { announceRanks } from '../stage/split.js'
 import { counted } from '../text/plural.js'
 import { failure, namingFirst, noAnswer } from './answerer.js'
 import { failuresPath, sampleTraces } from './files.js'
@@ -69,7 +71,9 @@ export const sampleStage = defineStage({
     return failed === 0 ? undefined : `${counted(failed, 'question has', 'questions have')} no answer yet`
   },
   earlier: ['overwrite'],
-  async run(settings, { signal, progress, resume, overwrite, native }) {
+  byRank: true,
+  async run(settings, context) {
+    const { signal, progress, resume, overwrite, native, ranks } = context
     const { engineAnswerer, sampleAnswers, serverAnswerer } = await import('./index.js')
     const { samples, out, strict, endpoint, model, adapter, device, dtype, threads, packWeights } = settings
     const { batchSize, beyondContext } = settings
@@ -79,17 +83,20 @@ export const sampleStage = defineStage({
       ? serverAnswerer({ endpoint, imageRoot, cache, onLog: (line) => progress.log(line) }, settings)
       : await engineAnswerer(
           {
-            ...{ model: model as string, adapter: adapter ?? null, device, dtype, threads, packWeights },
+            ...{ model: model as string, adapter: adapter ?? null, dtype, threads, packWeights },
+            device: rankDevice(device, ranks, native),
             ...{ batchSize, beyondContext, imageRoot, native },
             featureStore: await featureStore(model as string, settings),
           },
           settings,
         )
+    announceRanks(context)
     const report: SampleReport = await sampleAnswers(
       { samples, out, settings, strict, overwrite: overwrite && !resume },
       answerer,
       {
         signal,
+        ranks,
         onStart(done, total) {
           progress.start('', total, 'answers', done)
         },

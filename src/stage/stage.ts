@@ -9,6 +9,7 @@ import type { Ranks } from '../ranks/ranks.js'
 import { checkTree, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import type { Progress } from './progress.js'
+import { StoppedElsewhere } from './split.js'
 
 /** What a running stage is given. */
 export interface StageContext {
@@ -144,7 +145,7 @@ export async function runStage<R>(
   try {
     return await stage.run(context)
   } catch (error) {
-    if (!isAbort(error, context.signal)) throw error
+    if (!isAbort(error, context.signal) && !(error instanceof StoppedElsewhere)) throw error
     return { interrupted: true, summary: '' }
   }
 }

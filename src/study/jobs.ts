@@ -3,6 +3,7 @@ import { fork } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { InternalError } from '../errors.js'
+import type { World } from '../ranks/ranks.js'
 import type { Study } from './load.js'
 import type { Shard, WorkOptions } from './run.js'
 
@@ -12,10 +13,14 @@ export interface WorkerTask {
   /** With its threads. */
   study: Omit<Study, 'locate'>
   shard?: Shard
+  /** Of the process that it works for. */
+  world?: World
 }
 
 /** What a worker says: lines for the person who waits, and in the end why it stopped, if it did not just end. */
 export type WorkerMessage = { log: string } | { error: { code: string; message: string } }
+
+const worldIn = ({ rank, size, localRank }: World): World => ({ rank, size, localRank })
 
 /**
  * Runs the study of a folder in so many processes until nothing is left to do. A signal stops them in order, and they stop by
@@ -25,10 +30,15 @@ export type WorkerMessage = { log: string } | { error: { code: string; message: 
 export async function runWorkers(
   { locate: _, ...study }: Study,
   root: string,
-  { jobs, threads, signal, progress, shard }: WorkOptions & { jobs: number; threads?: number },
+  { jobs, threads, signal, progress, shard, ranks }: WorkOptions & { jobs: number; threads?: number },
 ): Promise<{ code: string; message: string }[]> {
   const each = threads || Math.max(1, Math.floor(availableParallelism() / jobs))
-  const task: WorkerTask = { root, study: { ...study, base: { ...study.base, threads: each } }, shard }
+  const task: WorkerTask = {
+    root,
+    study: { ...study, base: { ...study.base, threads: each } },
+    shard,
+    world: ranks && worldIn(ranks),
+  }
   const path = fileURLToPath(new URL('./worker.js', import.meta.url))
   const ends = Array.from({ length: jobs }, async () => {
     // Signals of the terminal are this process's to handle.

@@ -1,6 +1,7 @@
 /** One worker of `study --jobs`: it takes steps until none is left, and stops when the process that started it is gone. */
 import { once } from 'node:events'
 import { FireError, reasonOf } from '../errors.js'
+import { alone } from '../ranks/ranks.js'
 import type { Progress } from '../stage/index.js'
 import { ContentHashes } from './contents.js'
 import { planStudy } from './graph.js'
@@ -8,7 +9,7 @@ import type { WorkerMessage, WorkerTask } from './jobs.js'
 import { work } from './run.js'
 
 const [task] = (await once(process, 'message')) as [WorkerTask]
-const { root, study, shard } = task
+const { root, study, shard, world } = task
 const stop = new AbortController()
 process.on('disconnect', () => stop.abort())
 
@@ -32,7 +33,7 @@ function say(message: WorkerMessage): void {
 try {
   const { signal } = stop
   const plan = await planStudy({ ...study, locate: () => undefined }, root, await ContentHashes.open(root, signal))
-  await work(plan, root, { signal, progress, shard })
+  await work(plan, root, { signal, progress, shard, ranks: world && { ...alone, ...world } })
 } catch (error) {
   say({ error: { code: error instanceof FireError ? error.code : 'ERR_FIRE_INTERNAL', message: reasonOf(error) } })
   process.exitCode = 1

@@ -52,3 +52,28 @@ export function ranksInMemory(size: number, onGather: (rank: number, what: strin
     close: async () => {},
   }))
 }
+
+/** Runs the same on every rank, as the command does: one that fails tells the others. What each came to, in their order. */
+export function onRanks<T>(size: number, run: (ranks: Ranks) => Promise<T>): Promise<PromiseSettledResult<T>[]> {
+  return Promise.allSettled(
+    ranksInMemory(size).map(async (ranks) => {
+      try {
+        return await run(ranks)
+      } catch (error) {
+        await ranks.fail(error)
+        throw error
+      } finally {
+        await ranks.close()
+      }
+    }),
+  )
+}
+
+/** The same where none may fail. */
+export async function allRanks<T>(size: number, run: (ranks: Ranks) => Promise<T>): Promise<T[]> {
+  const settled = await onRanks(size, run)
+  return settled.map((each) => {
+    if (each.status === 'rejected') throw each.reason
+    return each.value
+  })
+}
