@@ -11,7 +11,7 @@ import { alone } from '../ranks/ranks.js'
 import { chosenSamples, countQuestions } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
 import { silent } from '../stage/progress.js'
-import { byFirst, lockByFirst, saidOnce, writtenByFirst } from '../stage/split.js'
+import { byFirst, forgetFound, lockByFirst, saidOnce, writtenByFirst } from '../stage/split.js'
 import type { StageContext } from '../stage/stage.js'
 import { describeSystems, pathFrom, refuseChanged } from './about.js'
 import { askPriors } from './blind.js'
@@ -165,6 +165,7 @@ export async function evaluate(
   await writtenByFirst(ranks, join(out, evaluationFiles.results), signal, async () => {
     await refuseChanged(systems, about, fromOut)
     evaluated = await countAll(answered, judged as Judged, { ...evidence, grounding, rewards }, request, context)
+    for (const name of [evaluationFiles.grounding, evaluationFiles.rewards]) await forgetFound(join(out, name))
   })
   return evaluated ?? evaluatedIn(out, request)
 }

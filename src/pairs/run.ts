@@ -17,7 +17,7 @@ import type { Usage } from '../endpoint/index.js'
 import { ArgumentError, DataError, throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { alone, type Ranks } from '../ranks/ranks.js'
-import { byFirst, lockByFirst, splitWork, untilSeen, writtenByFirst } from '../stage/split.js'
+import { byFirst, forgetFound, lockByFirst, splitWork, untilSeen, writtenByFirst } from '../stage/split.js'
 import type { PairOutcome } from './build.js'
 import { type ConstructContext, constructKeys, constructPair, type Task } from './construct.js'
 import { outputFiles, type PairFiles } from './files.js'
@@ -112,7 +112,7 @@ export async function buildPairs(options: BuildPairsOptions): Promise<BuildPairs
   const about = [provider.name, blindJudge?.name, mode, seed, limits, wrongSentences]
   const built: PairOutcome[] = []
   await splitWork<ReadTask, PairOutcome, null>(ranks, {
-    ...{ what: 'pairs', output: out, signal, onProgress, whole },
+    ...{ what: 'pairs', output: out, signal, onProgress, whole, lasting: true },
     items: () => tasks,
     keyOf: (task) => [about, task],
     groupOf: ({ sample }) => sample.id,
@@ -130,6 +130,7 @@ export async function buildPairs(options: BuildPairsOptions): Promise<BuildPairs
   const said = await byFirst(ranks, `${out} written`, signal, async () => {
     const result = await writeOutcomes(tasks, built, measured, options)
     pairs = result.pairs
+    await forgetFound(out)
     return { report: result.report, files: result.files, bytes: (await stat(out)).size }
   })
   const { report, files } = said

@@ -11,7 +11,7 @@ import { alone } from '../ranks/ranks.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { counting, defineStage, type StageContext } from '../stage/index.js'
-import { announceRanks, splitWork } from '../stage/split.js'
+import { announceRanks, forgetFound, splitWork } from '../stage/split.js'
 import { counted } from '../text/plural.js'
 import { outputFiles } from './files.js'
 import { modeProblem } from './mode.js'
@@ -85,6 +85,7 @@ export const pairsStage = defineStage({
         leftOut: () => [...new Set(endpoints.flatMap(({ leftOut }) => [...leftOut]))],
         onProgress: counting(context.progress, 'answers'),
       })
+      if (policy !== undefined && (context.ranks ?? alone).rank === 0) await forgetFound(perplexityOf(out))
       const { answers, pairs, byRejection } = report.statistics
       const unpaid = byRejection.budget ?? 0
       const failures = byRejection.endpoint_failed ?? 0
@@ -111,6 +112,9 @@ export const pairsStage = defineStage({
     }
   },
 })
+
+/** What ranks measured lies beside it until the pairs are written. */
+const perplexityOf = (out: string): string => `${out}.perplexity`
 
 const counts = z.looseObject({
   statistics: z.looseObject({ byRejection: z.looseObject({ endpoint_failed: z.number() }) }),
@@ -144,7 +148,7 @@ async function perplexity(
   const onProgress = (done: number): void => progress.update(done)
   let gap: PerplexityGap | undefined
   await splitWork<Pair, SideLogprobs, null>(ranks, {
-    ...{ what: 'perplexity', output: `${out}.perplexity`, signal, onProgress },
+    ...{ what: 'perplexity', output: perplexityOf(out), signal, onProgress, lasting: true },
     items: () => pairs,
     keyOf: ({ prompt, chosen, rejected, images }) => [marks, prompt, chosen, rejected, images],
     groupOf: ({ images, id }) => images.map(({ sha256 }) => sha256).join() || id,

@@ -106,7 +106,7 @@ export async function collectAnswers(
   if (existsSync(out) && !overwrite) {
     await known.read(out, asked(), answerer.about)
     if (known.count === total) {
-      if (ranks.rank === 0) await forgetFound(await followLinks(out))
+      if (ranks.rank === 0) await forgetFound(out)
       return { total, answers: total, failed: 0, reused: total, interrupted: false, out, failures: null }
     }
   }

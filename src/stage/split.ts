@@ -42,6 +42,8 @@ export interface Split<I, O, R> {
   finish(found: AsyncIterable<O>, told: readonly unknown[]): Promise<R>
   /** Whether what was found before may be taken; default: it may. */
   holds?(found: O): boolean
+  /** What was found stays on the disk until `forgetFound`: the output is not complete with `finish`. */
+  lasting?: boolean
   /** Not divided: one client of a server keeps its budget, its rate and its concurrency. */
   whole?: boolean
   signal?: AbortSignal
@@ -80,7 +82,7 @@ export async function splitWork<I, O, R>(ranks: Ranks, split: Split<I, O, R>): P
       complete(split.items(), (item) => known.get(keyOf(item)), work),
       told,
     )
-    await forgetFound(output)
+    if (!split.lasting) await forgetFound(output)
     return result
   })
 }
@@ -285,7 +287,8 @@ async function partsOf(output: string): Promise<string[]> {
 }
 
 /** Deletes what ranks left beside an output that is complete. */
-export const forgetFound = async (output: string): Promise<void> => deleteAll(await partsOf(output))
+export const forgetFound = async (output: string): Promise<void> =>
+  deleteAll(await partsOf(await followLinks(resolve(output))))
 
 /** What was found, by key. */
 async function readParts<O>(

@@ -111,7 +111,7 @@ export async function groundSystems(
   }
   progress.start('grounding', asked.length, 'questions')
   await splitWork<Asked, Grounded, null>(ranks, {
-    ...{ what: 'grounding', output: places.records, signal, items: () => asked },
+    ...{ what: 'grounding', output: places.records, signal, lasting: true, items: () => asked },
     keyOf: ({ system, root, question }) => {
       const isMapped = mapped.has(`${question.kind} ${question.id}`)
       return [system.name, marks.get(system.name), models.dtype, preset, fromOut(root), question, isMapped]

@@ -77,7 +77,7 @@ export async function rewardsOf(
   const about = { dtype: engine.dtype, beyondContext: engine.beyondContext, trained: known && sha256(known.join()) }
   if (asked.length > 0) progress.start('rewards', asked.length, 'pairs')
   await splitWork<Asked, Rewarded, null>(ranks, {
-    ...{ what: 'rewards', output: path, signal, items: () => asked },
+    ...{ what: 'rewards', output: path, signal, lasting: true, items: () => asked },
     keyOf: ({ system, path, item }) => [about, system.name, marks.get(system.name), pathFrom(out)(path), item],
     groupOf: ({ system, path, item }) => [system.name, path, imageIdOf(item.pair.images)].join('\n'),
     work: (items, stop) => measureAll(items, measured, models, stop),
