@@ -10,6 +10,7 @@ export {
   type OpenOptions,
   openEngine,
 } from './engine.js'
+export type { GroupSpec, Transport, Transports } from './group.js'
 export { ImageCache, type ImageSource } from './image-cache.js'
 export { loadNative } from './load.js'
 export type { CpuInfo, GpuMemory, GpuReport } from './machine.js'
@@ -20,7 +21,6 @@ export type {
   DType,
   EngineSpec,
   Generation,
-  GroupSpec,
   ImageFeatures,
   ImageInput,
   ImageView,
@@ -39,8 +39,6 @@ export type {
   StepOptions,
   StepStats,
   StopStrings,
-  Transport,
-  Transports,
   UpdateStats,
 } from './native.js'
 export {
