@@ -17,7 +17,18 @@ function run(title, command, args) {
 }
 
 function nativeFiles() {
-  return ['native', 'cuda', 'bench/gpu', 'test/cuda', 'test/gpu', 'test/native', 'test/ops', 'test/simt']
+  return [
+    'native',
+    'cuda',
+    'bench/gpu',
+    'test/cuda',
+    'test/gpu',
+    'test/mpi',
+    'test/native',
+    'test/nccl',
+    'test/ops',
+    'test/simt',
+  ]
     .filter((folder) => existsSync(join(root, folder)))
     .flatMap((folder) =>
       readdirSync(join(root, folder), { recursive: true, withFileTypes: true })

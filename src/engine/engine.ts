@@ -7,6 +7,7 @@
  */
 import { AbortedError, abortedBy, ClosedError, expected, FireError, throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
+import type { GroupSpec } from './group.js'
 import { loadNative } from './load.js'
 import type {
   AdamWSpec,
@@ -15,7 +16,6 @@ import type {
   EngineSpec,
   FeatureStore,
   Generation,
-  GroupSpec,
   ImageFeatures,
   ImageInput,
   ImageView,
@@ -49,6 +49,7 @@ import {
 } from './validate.js'
 
 export * from './device.js'
+export type * from './group.js'
 export type * from './machine.js'
 export type * from './native.js'
 export * from './objectives.js'

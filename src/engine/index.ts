@@ -11,6 +11,7 @@ export {
   openEngine,
   type PlanOptions,
 } from './engine.js'
+export type { GroupSpec, Transport, Transports } from './group.js'
 export { ImageCache, type ImageSource } from './image-cache.js'
 export { loadNative } from './load.js'
 export type { CpuInfo, GpuMemory, GpuReport } from './machine.js'
@@ -21,7 +22,6 @@ export type {
   DType,
   EngineSpec,
   Generation,
-  GroupSpec,
   ImageFeatures,
   ImageInput,
   ImageView,
@@ -40,8 +40,6 @@ export type {
   StepOptions,
   StepStats,
   StopStrings,
-  Transport,
-  Transports,
   UpdateStats,
 } from './native.js'
 export {

@@ -8,27 +8,12 @@
  */
 
 import type { Device, GemmBackend, PackWeights } from './device.js'
+import type { GroupSpec, Transports } from './group.js'
 import type { CpuInfo, GpuMemory, GpuReport } from './machine.js'
 import type { ObjectiveSpec } from './objectives.js'
 
 /** Arithmetic of matrix products: float32, or operands rounded to bfloat16 with float32 sums. */
 export type DType = 'f32' | 'bf16'
-
-/** How gradients go between processes; see native/dist. */
-export type Transport = 'nccl' | 'mpi'
-
-/** The processes that train one adapter together, each with an engine of its own. */
-export interface GroupSpec {
-  transport: Transport
-  /** From 0 to `size - 1`. */
-  rank: number
-  size: number
-  /** nccl: what `groupId()` of rank 0 gave, the same for every rank. mpi: empty, since mpirun or srun has made the group. */
-  id: string
-}
-
-/** Which transports this process can use: the version that was found, or why there is none. */
-export type Transports = Record<Transport, { version: string } | { missing: string }>
 
 /** LoRA settings; names and defaults are PEFT's. `alpha / rank` scales the update, `alpha / sqrt(rank)` with `rslora`. */
 export interface LoraSpec {

@@ -2,17 +2,16 @@
 import { expected } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { deviceNames, gemmBackends, isDevice, packWeightsModes } from './device.js'
+import type { GroupSpec, Transport } from './group.js'
 import type {
   AdamWSpec,
   EngineSpec,
-  GroupSpec,
   ImageInput,
   PairInput,
   PromptInput,
   SamplingSpec,
   SequenceInput,
   StepOptions,
-  Transport,
 } from './native.js'
 import { coefficientNames, coefficientNumbers, type ObjectiveSpec, objectiveNames, objectives } from './objectives.js'
 

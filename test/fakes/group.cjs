@@ -1,6 +1,6 @@
 /**
  * Groups of the fake addon: engines of one process that add up their gradients, in order of ranks.
- * @typedef {import('../../src/engine/native.js').GroupSpec} GroupSpec
+ * @typedef {import('../../src/engine/group.js').GroupSpec} GroupSpec
  */
 const { randomBytes } = require('node:crypto')
 const { setTimeout: sleep } = require('node:timers/promises')
