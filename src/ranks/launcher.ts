@@ -200,9 +200,7 @@ function mpirun(size: number, env: Environment): string[] {
   }
   if (!/Open MPI|Open RTE|OpenRTE|PRRTE/i.test(stdout)) return ['mpirun', '-n', String(size), '-bind-to', 'none']
   return [
-    ...['mpirun', '-n', String(size), '--oversubscribe', '--bind-to', 'none'],
-    // When one has failed the others get a SIGTERM from mpirun; those that still write are not killed a second later.
-    ...['--quiet', '--mca', 'odls_base_sigkill_timeout', '60'],
+    ...['mpirun', '-n', String(size), '--quiet', '--oversubscribe', '--bind-to', 'none'],
     ...(process.getuid?.() === 0 ? ['--allow-run-as-root'] : []),
   ]
 }

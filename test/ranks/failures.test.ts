@@ -2,10 +2,13 @@
 import { cp, mkdir, symlink, writeFile } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { root } from '../docs/blocks.js'
 import { temporaryFolder } from '../fakes/world.js'
 import { freePort, outcomesOf, runRanks, startRanks, worker } from './processes.js'
+
+/** Each test starts several processes, on machines that have other work. */
+vi.setConfig({ testTimeout: 120_000 })
 
 const steps = (...more: string[]): string[] => ['steps', ...more]
 const mishap = (rank: number, what: string, ...more: string[]) => steps('--mishap', `${rank}:1:${what}`, ...more)
@@ -106,7 +109,7 @@ describe('one rank', () => {
         expect(stderr).toMatch(/Rank 1 \(.*\) died|Rank 1 did not come within 2 s/)
       }
     }
-  }, 120_000)
+  })
 })
 
 describe('ranks that do not fit together', () => {

@@ -1,7 +1,7 @@
 /** `fire-train launch`, and ranks that other starters made. */
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import {
   freePort,
   hasMpirun,
@@ -14,6 +14,9 @@ import {
   startRanks,
   worker,
 } from './processes.js'
+
+/** Each test starts several processes, on machines that have other work. */
+vi.setConfig({ testTimeout: 120_000 })
 
 const steps = (...more: string[]): string[] => ['steps', ...more]
 
