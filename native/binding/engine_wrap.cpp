@@ -225,15 +225,18 @@ Napi::Value EngineWrap::step(const Napi::CallbackInfo& info, bool backward) {
 }
 
 Napi::Value EngineWrap::update(const Napi::CallbackInfo& info) {
-  return run(info, [spec = to_adamw_spec(info[0])](Engine& engine, Cancel) -> ToJs {
-    return [stats = engine.update(spec), step = engine.step()](Napi::Env env) {
+  // The flag is the lane's: a process that leaves does not wait for other ranks.
+  const auto leaving = std::make_shared<std::atomic<bool>>(false);
+  Work work = [spec = to_adamw_spec(info[0])](Engine& engine, Cancel cancel) -> ToJs {
+    return [stats = engine.update(spec, cancel), step = engine.step()](Napi::Env env) {
       Napi::Object o = Napi::Object::New(env);
       o.Set("gradNorm", stats.grad_norm);
       o.Set("step", static_cast<double>(step));
       o.Set("secondsWaited", stats.seconds_waited);
       return o;
     };
-  });
+  };
+  return run(info, std::move(work), leaving);
 }
 
 Napi::Value EngineWrap::abort_group(const Napi::CallbackInfo& info) {

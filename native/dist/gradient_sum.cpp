@@ -22,9 +22,9 @@ void GradientSum::layer_done(int64_t layer) {
   while (begun_ < buckets_.size() && buckets_[begun_].layer >= layer) begin(begun_);
 }
 
-double GradientSum::finish() {
+double GradientSum::finish(Cancel cancel) {
   while (begun_ < buckets_.size()) begin(begun_);
-  const double waited = group_->join();
+  const double waited = group_->join(cancel);
   begun_ = 0;
   return waited;
 }

@@ -34,7 +34,7 @@ class GradientSum {
   /// Backward is done with this layer and those above: begins to sum the buckets that lie there.
   void layer_done(int64_t layer);
   /// Begins what has not begun, waits for all, and is ready for the next step. Returns the seconds of `join`.
-  double finish();
+  double finish(Cancel cancel = {});
   /// Throws where nothing may be added to the gradient: the group has ended, or sums of this step have begun.
   void require_whole() const;
   /// Throws where the gradient may not be cleared: sums of this step have begun, and the group has not ended.

@@ -75,7 +75,7 @@ class MpiGroup final : public ProcessGroup {
     succeed("MPI_Comm_idup", library_.join(&communicator_, &request));
     under_way_.push_back(request);
     try {
-      wait([&] { cancel.check(); }, "the ranks did not come together");
+      wait(cancel, "the ranks did not come together");
     } catch (const Error& e) {
       end_->ask(e.what());
       settle();
@@ -105,9 +105,9 @@ class MpiGroup final : public ProcessGroup {
     go_on();
   }
 
-  double join() override {
+  double join(Cancel cancel) override {
     const Clock::time_point start = Clock::now();
-    wait([] {}, "the sums over the ranks were not done");
+    wait(cancel, "the sums over the ranks were not done");
     return std::chrono::duration<double>(Clock::now() - start).count();
   }
 
@@ -129,11 +129,10 @@ class MpiGroup final : public ProcessGroup {
     }
   }
 
-  template <class Check>
-  void wait(Check check, const char* what) {
+  void wait(Cancel cancel, const char* what) {
     const Clock::time_point start = Clock::now();
     for (;;) {
-      check();
+      cancel.check();
       end_->check();
       go_on();
       if (under_way_.empty()) return;

@@ -106,10 +106,11 @@ class Communicator {
     end_->check();
   }
 
-  double join() {
+  double join(Cancel cancel) {
     const double timeout = group_timeout();
     const Clock::time_point deadline = deadline_after(timeout);
     const double waited = queue_->wait([&] {
+      cancel.check();
       if (Clock::now() > deadline)
         end_->ask("NCCL: the sums over the ranks were not done within " + seconds_text(timeout) +
                   " (FIRE_GROUP_TIMEOUT)");
@@ -228,7 +229,7 @@ class NcclGroup final : public ProcessGroup {
     queue_->follow();
     communicator_->sum(values);
   }
-  double join() override { return communicator_->join(); }
+  double join(Cancel cancel) override { return communicator_->join(cancel); }
   void settle() noexcept override { communicator_->settle(); }
 
  private:

@@ -57,8 +57,8 @@ class ProcessGroup {
   /// far, beside those that come. Returns at once. The same bits on every rank, and each time with as many ranks.
   virtual void sum(Tensor values) = 0;
   /// Waits until all sums are done. Returns how long there was nothing but them to wait for, in seconds. A sum that
-  /// is not done `group_timeout()` after the call ends the group.
-  virtual double join() = 0;
+  /// is not done `group_timeout()` after the call ends the group. Throws what `cancel` throws.
+  virtual double join(Cancel cancel) = 0;
   /// Where the group has ended: waits until nothing writes to what was given to `sum`. Never throws.
   virtual void settle() noexcept = 0;
 };

@@ -168,13 +168,13 @@ StepStats Engine::evaluate(const std::vector<Pair>& pairs, const Objective& obje
   return on_weights([&] { return run(pairs, objective, options, nullptr, cancel); });
 }
 
-UpdateStats Engine::update(const AdamWSpec& spec) {
+UpdateStats Engine::update(const AdamWSpec& spec, Cancel cancel) {
   Optimizer& training = optimizer();
   require_valid(spec);  // before other ranks wait for this one
   double waited = 0;
   if (gradient_sum_) {
     try {
-      waited = gradient_sum_->finish();
+      waited = gradient_sum_->finish(cancel);
     } catch (const Error& e) {
       gradient_sum_->give_up(e.what());
       training.zero_grad();

@@ -114,8 +114,9 @@ class Engine {
   StepStats evaluate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
                      Cancel cancel);
   /// In a group every rank calls it once a step, with or without a gradient of its own. When the group has ended,
-  /// before or meanwhile, the gradient is 0, and adapter and moments are as they were.
-  UpdateStats update(const AdamWSpec& spec);
+  /// before or meanwhile, the gradient is 0, and adapter and moments are as they were; `cancel`, which is
+  /// asked while it waits, ends it.
+  UpdateStats update(const AdamWSpec& spec, Cancel cancel = {});
   void zero_grad();
   int64_t step() const { return optimizer_ ? optimizer_->step() : 0; }
 

@@ -146,6 +146,8 @@ export async function openEngine(options: EngineOptions, open: OpenOptions = {})
   checkSpec(spec)
   throwIfAborted(open.signal)
   for (const adapter of [spec.adapter, spec.referenceAdapter]) if (adapter !== null) await refuseUnfit(adapter)
+  // NCCL's other algorithms need not add up in one order each time.
+  if (spec.group?.transport === 'nccl') process.env.NCCL_ALGO ??= 'Ring'
   const native = open.native ?? loadNative()
   const engine = await cancellable(native, open.signal, (cancel) => native.openEngine(spec, cancel))
   return new Engine(native, engine, spec)

@@ -101,7 +101,7 @@ bool same_on_all_ranks(const std::vector<float>& values) {
   }
   std::vector<float> summed = halves;
   group->sum(Tensor(summed.data(), DType::f32, {static_cast<int64_t>(summed.size())}));
-  group->join();
+  group->join(nullptr);
   for (float& half : halves) half *= static_cast<float>(size);
   return same_bits(summed, halves);
 }

@@ -14,7 +14,7 @@ class NotingGroup final : public ProcessGroup {
   int rank() const override { return 0; }
   int size() const override { return 2; }
   void sum(Tensor values) override { calls_.push_back("sum " + std::to_string(static_cast<int>(values.f32()[0]))); }
-  double join() override {
+  double join(Cancel) override {
     calls_.emplace_back("join");
     return 0.5;
   }

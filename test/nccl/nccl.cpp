@@ -33,7 +33,7 @@ using fire::simt::OutsideStream;
 constexpr int kSuccess = 0, kSystemError = 2, kInvalidArgument = 4, kInvalidUsage = 5, kRemoteError = 6;
 constexpr int kVersion = 22105, kOldVersion = 2804;
 constexpr int kMaxRanks = 16;
-constexpr size_t kChunk = 4096;  // floats that go through the shared memory at once
+constexpr size_t kChunk = 1 << 16;  // floats that go through the shared memory at once
 constexpr auto kPause = std::chrono::microseconds(100);
 
 thread_local std::string last_error;
@@ -113,9 +113,11 @@ class Communicator {
       --inside_;
       return failed(kSystemError, "the communicator was aborted");
     }
+    const bool never = faulty && fault_.kind == "async";
+    if (never) state_ = kRemoteError;
     stream->begin();
     const std::lock_guard lock(mutex_);
-    sums_.push_back({to, count, stream, faulty && fault_.kind == "async"});
+    sums_.push_back({to, count, stream, never});
     changed_.notify_all();
     return kSuccess;
   }
@@ -133,7 +135,6 @@ class Communicator {
         sum = sums_.front();
         sums_.pop_front();
       }
-      if (sum.never) state_ = kRemoteError;
       while (sum.never && !aborted_) std::this_thread::sleep_for(kPause);
       for (size_t begin = 0; begin < sum.count && !aborted_; begin += kChunk)
         add(sum.values + begin, std::min(kChunk, sum.count - begin));
