@@ -1,6 +1,7 @@
 /** `fire-train/train`: the training run, its plan and configuration, and the parts to write a loop of your own. */
 
 export { type Coefficient, type ObjectiveTraits, objectiveNames, objectives } from '../engine/objectives.js'
+export type { Ranks, World } from '../ranks/ranks.js'
 export { type CollateContext, collate, type Example } from './collate.js'
 export { formatConfig, loadTrainConfig, resolveTrainConfig } from './config.js'
 export type { Machine } from './machine.js'

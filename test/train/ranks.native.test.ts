@@ -68,25 +68,27 @@ function ranksBelow(root: number): number[] {
   return [...parents.keys()].filter((pid) => isBelow(pid) && isRank(pid) && !/mpirun/.test(commands.get(pid) ?? ''))
 }
 
-/** Starts or goes on with a run, and kills one of its ranks soon after it was started, or after it said that it trains. */
-async function killOneRank(path: string, when: 'at the start' | 'in training'): Promise<boolean> {
+/** Starts or goes on with a run, and kills one of its ranks: soon after it was started, or some steps later. */
+async function killOneRank(output: string, when: 'at the start' | 'in training'): Promise<boolean> {
   let victim: number | undefined
-  const kill = (): void => {
+  const rows = async (): Promise<number> => {
+    const text = await readFile(join(world.root, output, 'metrics.jsonl'), 'utf8').catch(() => '')
+    return text.split('\n').length
+  }
+  const most = (await rows()) + 1 + Math.random() * 5
+  const { child, done } = startCommand(launch(2, 'train', join(world.root, `${output}.yaml`), '--resume'), {
+    env: mpirunEnv,
+  })
+  const latest = performance.now() + (when === 'at the start' ? Math.random() * 2500 : 60_000)
+  const watching = setInterval(async () => {
+    if (victim !== undefined || (performance.now() < latest && (await rows()) < most)) return
+    clearInterval(watching)
     const ranks = ranksBelow(child.pid as number)
     victim = ranks[Math.floor(Math.random() * ranks.length)]
     if (victim !== undefined) process.kill(victim, 'SIGKILL')
-  }
-  let isPlanned = when === 'at the start'
-  const { child, done } = startCommand(launch(2, 'train', path, '--resume'), {
-    env: mpirunEnv,
-    onStderr(text) {
-      if (isPlanned || !/^train: /m.test(text)) return
-      isPlanned = true
-      setTimeout(kill, Math.random() * 400)
-    },
-  })
-  if (isPlanned) setTimeout(kill, Math.random() * 2500)
+  }, 10)
   const { code } = await done
+  clearInterval(watching)
   if (victim !== undefined && code === 0) expect.fail('a rank was killed, and the run says that all is well')
   return victim !== undefined
 }
@@ -124,7 +126,7 @@ describe.skipIf(!hasMpi)('ranks as processes', () => {
       const path = await write('killed', changes)
       let killed = 0
       for (let round = 0; round < kills; round += 1) {
-        killed += (await killOneRank(path, round % 4 === 3 ? 'at the start' : 'in training')) ? 1 : 0
+        killed += (await killOneRank('killed', round % 4 === 3 ? 'at the start' : 'in training')) ? 1 : 0
       }
       expect(killed).toBeGreaterThan(0)
       const outcome = await runCommand(launch(2, 'train', path, '--resume'), { env: mpirunEnv })
