@@ -32,3 +32,22 @@ export interface GpuMemory {
   freeBytes: number
   totalBytes: number
 }
+
+/** Matrix products to time. */
+export interface GemmBenchSpec {
+  threads: number
+  seconds: number
+  shapes: { m: number; n: number; k: number }[]
+}
+
+/** What one of them came to on one backend. */
+export interface GemmBenchRow {
+  m: number
+  n: number
+  k: number
+  dtype: 'f32' | 'bf16'
+  backend: string
+  gflops: number
+  /** Register-only FMA ceiling of this machine in the same run, GFLOP/s. */
+  ceiling: number
+}

@@ -9,7 +9,7 @@
 
 import type { Device, GemmBackend, PackWeights } from './device.js'
 import type { GroupSpec, Transports } from './group.js'
-import type { CpuInfo, GpuMemory, GpuReport } from './machine.js'
+import type { CpuInfo, GemmBenchRow, GemmBenchSpec, GpuMemory, GpuReport } from './machine.js'
 import type { ObjectiveSpec } from './objectives.js'
 
 /** Arithmetic of matrix products: float32, or operands rounded to bfloat16 with float32 sums. */
@@ -332,23 +332,6 @@ export interface VerifyRow {
   /** The tolerance in words, for instance "abs 1e-4". */
   tolerance: string
   pass: boolean
-}
-
-export interface GemmBenchSpec {
-  threads: number
-  seconds: number
-  shapes: { m: number; n: number; k: number }[]
-}
-
-export interface GemmBenchRow {
-  m: number
-  n: number
-  k: number
-  dtype: DType
-  backend: string
-  gflops: number
-  /** Register-only FMA ceiling of this machine in the same run, GFLOP/s. */
-  ceiling: number
 }
 
 /** Bytes and tokens a step would take, predicted without running it. Everything but pixels and rows is the device's. */

@@ -94,7 +94,9 @@ export async function planTraining(config: TrainConfig, options: PlanOptions = {
       }
     }
     for (const part of evaluationBatches(heldOut?.examples ?? [], config.microBatchSize)) await count(part, 1)
-    const readings = Array.from({ length: ranks }, (_, rank) => largestReadings(config, plannable, { rank, size: ranks }))
+    const readings = Array.from({ length: ranks }, (_, rank) =>
+      largestReadings(config, plannable, { rank, size: ranks }),
+    )
     for (const { part, reads } of readings.flatMap(({ batches, objective: reads }) =>
       batches.map((part) => ({ part, reads })),
     )) {
