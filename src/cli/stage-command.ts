@@ -1,10 +1,8 @@
 /** A stage as a command: its flags, its run, what is said of it. */
 import { z } from 'zod'
-import { DiskFullError, UnsupportedError } from '../errors.js'
-import { worldOf } from '../ranks/environment.js'
-import { type Joined, joinRanks } from '../ranks/join.js'
+import { DiskFullError } from '../errors.js'
+import type { Joined } from '../ranks/join.js'
 import { requireSame } from '../ranks/same.js'
-import { heedMs, together } from '../ranks/together.js'
 import { readSettings, refuseUseless } from '../settings/file.js'
 import { identityOf, pathsOf, valueAt } from '../settings/setting.js'
 import { titled } from '../stage/progress.js'
@@ -12,7 +10,7 @@ import { checkSettings, runStage, type Stage } from '../stage/stage.js'
 import { version } from '../version.js'
 import { type Command, type CommandContext, defineCommand, type Outcome } from './command.js'
 import { fileSettings, flag } from './file-settings.js'
-import { catchSignals } from './signals.js'
+import { asRank, refuseRanks } from './ranks.js'
 
 export interface StageCommand<T, R> {
   examples?: readonly (readonly [line: string, what: string])[]
@@ -64,21 +62,10 @@ export async function executeStage<T, R>(
   { describe }: Pick<StageCommand<T, R>, 'describe'>,
 ): Promise<Outcome> {
   if (!stage.byRank) refuseRanks(stage.name)
-  let ranks: Joined | undefined
-  using stop = catchSignals((name) => {
-    progress.log(`${name}: saving and stopping; again to leave at once`)
-    ranks?.askToStop(name)
-  })
-  const onLog = (line: string): void => progress.log(`warning: ${line}`)
-  ranks = await joinRanks({ signal: stop.signal, onLog, onStop: stop.pass })
-  const { signal: failed, rank } = ranks
-  // What is stuck in the engine must not keep the process.
-  failed.addEventListener('abort', () => void setTimeout(() => process.exit(1), 2 * heedMs).unref())
-  const signal = AbortSignal.any([stop.signal, failed])
-  const context = { signal, ranks, progress: titled(progress, { stage: stage.name }), resume, overwrite }
   const again = stage.earlier?.includes('resume') ? ' with --resume' : ''
-  const result = await together(ranks, async () => {
+  const { result, rank, exitCode } = await asRank(progress, async (ranks, signal) => {
     await requireSameWork(ranks, stage, settings, { resume, overwrite })
+    const context = { signal, ranks, progress: titled(progress, { stage: stage.name }), resume, overwrite }
     return await runStage({ run: (given) => stage.run(settings, given) }, context)
   }).catch((error) => {
     if (!(error instanceof DiskFullError)) throw error
@@ -91,16 +78,7 @@ export async function executeStage<T, R>(
   if (!interrupted) return outcome
   const kept = valueAt(settings, stage.out.setting.split('.'))
   const stopped = `stopped; what was finished is kept in ${kept}; run the same command again${again} to continue`
-  return { ...outcome, stopped, exitCode: stop.exitCode ?? 1 }
-}
-
-/** Several processes would do the same work and write it to one output. @throws {UnsupportedError} */
-export function refuseRanks(name: string): void {
-  const world = worldOf(process.env)
-  if (world === null || world.size === 1) return
-  throw new UnsupportedError(`${name} works in one process, and this is rank ${world.rank} of ${world.size}`, {
-    hint: 'Start it alone, without launch, torchrun, srun or mpirun; docs/many-gpus.md says what several ranks can do.',
-  })
+  return { ...outcome, stopped, exitCode: exitCode ?? 1 }
 }
 
 async function requireSameWork<T>(ranks: Joined, stage: Stage<T>, settings: T, flags: EarlierFlags): Promise<void> {

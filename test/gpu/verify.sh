@@ -10,11 +10,11 @@
 # build     on a machine without a GPU: compiles the programs for a Hopper into PROGRAMS (build/gpu-programs, 28 MB), to be
 #           carried; FIRE_GPU_ARCHITECTURE=80 for an A100. A run takes them where they are whole, for this GPU and of the same
 #           sources, and start; elsewhere it says why not, and builds its own
-# rehearse  the same parts with the programs of the emulator in BUILD, at tiny shapes
+# rehearse  the same parts with the programs of the emulator in BUILD, at tiny shapes; FIRE_GPU_SECONDS=5600 on a busy machine
 # parts     prints the parts and their seconds
 #
-# FIRE_GPU_SECONDS sets another time, a whole number; every part's share changes with it. A part may run until the shares of all up to it
-# are spent, so what one saves the next ones have. What runs out of time is left out, and said to be; without the first
+# FIRE_GPU_SECONDS sets another time, a whole number; every part's share changes with it. A part may run until the shares of
+# all up to it are spent, so what one saves the next ones have. What runs out of time is left out, and said to be; without the first
 # parts and a step nothing is known, so leaving those out is a failure. Only a build may take more than its share: the last
 # parts pay for it. A run ends in time although everything in it hangs.
 # FIRE_COMMIT names the commit where there is no history. FIRE_CUDA_SYNC=1 reports a fault under its kernel, slowly.
@@ -46,23 +46,32 @@ mode=quick out=build/gpu-results build=build/gpu programs=build/gpu-programs
 usage='usage: test/gpu/verify.sh [full|build|rehearse|parts] [--out DIR] [--build DIR] [--programs DIR]'
 while [ $# -gt 0 ]; do
   case $1 in
-    full | build | rehearse | parts) mode=$1 ;;
+    full | build | rehearse | parts)
+      [ $mode = quick ] || { echo "one of $mode and $1"; exit 2; }
+      mode=$1 ;;
     --out | --build | --programs)
       [ $# -gt 1 ] || { echo "$1 needs a folder"; exit 2; }
       declare "${1#--}=$2"
       shift ;;
+    -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; exit ;;
     *) echo "$usage"; exit 2 ;;
   esac
   shift
 done
 budget=${FIRE_GPU_SECONDS:-$([ $mode = full ] && echo 3000 || echo $whole)}
-[[ $budget =~ ^[1-9][0-9]*$ ]] || { echo "FIRE_GPU_SECONDS is a whole number of seconds, not \"$budget\""; exit 2; }
+[[ $budget =~ ^[1-9][0-9]{0,5}$ ]] || { echo "FIRE_GPU_SECONDS is a whole number of seconds, up to 999999, not \"$budget\""; exit 2; }
 if [ $mode = parts ]; then
   for part in "${parts[@]}"; do echo "${part%:*} $((${part#*:} * budget / whole))"; done
   exit
 fi
 folder() { mkdir -p "$1" && (cd "$1" && pwd); }
-out=$(folder "$out") build=$(folder "$build") programs=$(folder "$programs") || exit 2
+out=$(folder "$out") || exit 2
+build=$(folder "$build") || exit 2
+programs=$(folder "$programs") || exit 2
+# What cannot be written to ends the run before a GPU's time is spent. Two runs would take each other's files; the lock ends
+# with the run, however it ends.
+if ! { exec {lock}>"$out/.lock" && echo >&$lock; } 2>/dev/null; then echo "cannot write to $out"; exit 2; fi
+if command -v flock >/dev/null && ! flock -n $lock; then echo "another run writes to $out"; exit 2; fi
 cd "$(dirname "$0")/../.." || exit 2
 
 # --- the machine --------------------------------------------------------------------------------------------------------
@@ -70,11 +79,23 @@ command -v nvcc >/dev/null || PATH=/usr/local/cuda/bin:$PATH
 command -v nvcc >/dev/null && export CUDACXX=${CUDACXX:-$(command -v nvcc)}
 # within SECONDS COMMAND...: all that may ask a GPU goes through it, for a GPU that hangs makes its callers hang. The outer
 # one returns even where the command cannot be killed.
-within() { timeout -k 1 $(($1 + 3)) timeout -k 2 "$@"; }
+# In the background, so that Ctrl-C is heard at once.
+running=
+within() {
+  timeout -k 1 $(($1 + 3)) timeout -k 2 "$@" <&0 &
+  running=$!
+  wait $running
+}
 gpu=emulator driver='' memory='' capability=${FIRE_GPU_ARCHITECTURE:-}
 if [ $mode != rehearse ] && [ $mode != build ]; then
   IFS=, read -r capability gpu driver memory \
     < <(within 5 nvidia-smi --query-gpu=compute_cap,name,driver_version,memory.total --format=csv,noheader 2>/dev/null)
+fi
+if [ $mode = quick ] || [ $mode = full ]; then
+  if [ -z "$gpu" ] && ! [ -e /dev/nvidiactl ] && ! ldconfig -p 2>/dev/null | grep -q 'libcuda\.so\.1'; then
+    echo "this machine has no NVIDIA driver; 'test/gpu/verify.sh build' compiles without a GPU, 'rehearse' runs without one"
+    exit 2
+  fi
 fi
 hash_of() { LC_ALL=C sort | xargs -r sha256sum | sha256sum | cut -c1-16; }
 sources=$(find cuda native bench/gpu test/cuda test/native test/ops test/gpu CMakeLists.txt cmake -type f \
@@ -103,7 +124,7 @@ if [ $mode = build ]; then
 fi
 
 # --- counting, the clock, the files -------------------------------------------------------------------------------------
-rm -f "$out"/{log.txt,build.txt,results.json,wrapper_goldens.txt,kernels.jsonl,steps.jsonl,peers.jsonl}
+rm -f "$out"/{log.txt,build.txt,results.json,wrapper_goldens.{txt,new},kernels.jsonl,steps.jsonl,peers.jsonl}
 touch "$out"/{kernels,steps,peers}.jsonl
 log=$out/log.txt scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -114,7 +135,7 @@ passed=0 failed=0 omitted=()
 clock() { if [ -n "${FIRE_GPU_CLOCK:-}" ]; then cat "$FIRE_GPU_CLOCK"; else echo $SECONDS; fi; }
 since() { echo $(($(clock) - $1)); }
 
-say() { printf '%s\n' "$*"; printf '%s\n' "$*" >>"$log"; }
+say() { printf '%s\n' "$*"; printf '%s\n' "$*" >>"$log"; } 2>/dev/null
 fact() { printf '%s=%s\n' "$1" "${2//[$'\n\r']/ }" >>"$facts"; }
 # verdict KEY SECONDS TEXT: a line with the clock beside it.
 verdict() {
@@ -202,10 +223,28 @@ write_report() {
   fi
   [ $status -gt 1 ] || return 0
   have_programs=false  # it would not be better the next time
-  sed -E 's/["\\]/\\&/g; s/^([^=]*)=(.*)/  "\1": "\2",/; 1s/^/{\n/; $s/,$/\n}/' "$facts.all" >"$out/results.tmp" &&
-    mv "$out/results.tmp" "$out/results.json"
+  if ! { sed -E 's/["\\]/\\&/g; s/^([^=]*)=(.*)/  "\1": "\2",/; 1s/^/{\n/; $s/,$/\n}/' "$facts.all" >"$out/results.tmp" &&
+    mv "$out/results.tmp" "$out/results.json"; } 2>/dev/null; then
+    $told || say "CANNOT WRITE to $out (is the disk full?): what comes now is on the screen only"
+    told=true
+  fi
   return 1
 }
+told=false
+# stopped STATUS: a signal came; what is known is kept, and nothing goes on that would hold the GPU.
+stopped() {
+  trap '' INT TERM HUP
+  exec >&$screen  # a signal comes while a command's output goes elsewhere
+  kill "$running" 2>/dev/null && wait "$running"
+  write_report
+  say "stopped"
+  say "$passed passed, $failed failed"
+  exit $1
+}
+exec {screen}>&1
+trap 'stopped 130' INT
+trap 'stopped 143' TERM
+trap 'stopped 129' HUP
 
 # program NAME: where it is, or its like under the emulator.
 declare -A emulated=([cuda_test]=simt_test [fire_verify]=simt_verify [fire_gpu_bench]=simt_bench
@@ -280,7 +319,10 @@ objection_to_carried() {
 part build
 if [ $mode = rehearse ]; then
   for one in cuda_test fire_verify fire_gpu_bench fire_step_bench wrapper_goldens; do
-    [ -x "$(program $one)" ] || { say "no $(program $one)"; say "0 passed, 1 failed"; exit 1; }
+    [ -x "$(program $one)" ] && continue
+    say "no $(program $one); 'npm test' makes it, or 'cmake --build $build --target fire_tests'"
+    say "0 passed, 1 failed"
+    exit 1
   done
   starts || { say "$(program cuda_test) does not start"; say "0 passed, 1 failed"; exit 1; }
 elif objection=$(objection_to_carried) && [ -z "$objection" ]; then
@@ -309,7 +351,8 @@ fi
 have_programs=true
 
 # --- instructions, kernels, whole models --------------------------------------------------------------------------------
-part instructions && step instructions "$(program wrapper_goldens)" --out "$out/wrapper_goldens.txt"
+part instructions && step instructions "$(program wrapper_goldens)" --out "$out/wrapper_goldens.new" &&
+  mv "$out/wrapper_goldens.new" "$out/wrapper_goldens.txt"
 
 part kernels && FIRE_TEST_SMALL=1 step kernels "$(program cuda_test)" "${tests[@]}"
 

@@ -2,8 +2,9 @@
  * test/gpu/verify.sh without a GPU: its parts in their order, its clock, its results file, with programs that do as they are
  * told. What the real programs say under the emulator: ctest's verify_rehearsal.
  */
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { appendFile, chmod, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -106,7 +107,7 @@ async function stage(plan: string[] = []) {
     results: async () => JSON.parse(await read('out/results.json')) as Record<string, string>,
     run(mode: string[], env: Record<string, string> = {}) {
       const at = (name: string): string => join(folder, name)
-      const args = [...mode, '--out', at('out'), '--build', at('build'), '--programs', at('programs')]
+      const args = ['--out', at('out'), '--build', at('build'), '--programs', at('programs'), ...mode]
       const path = `${at('bin')}:${process.env.PATH}`
       const { FIRE_CUBLASLT_LIB: _, ...rest } = process.env
       const { status, stdout } = spawnSync(script, args, {
@@ -214,8 +215,44 @@ describe('a run', { timeout: 120_000 }, () => {
 
   it('takes no time that is no number', async () => {
     const { status, stdout } = (await stage()).run(['parts'], { FIRE_GPU_SECONDS: '08' })
-    expect(stdout).toContain('FIRE_GPU_SECONDS is a whole number of seconds, not "08"')
+    expect(stdout).toContain('FIRE_GPU_SECONDS is a whole number of seconds, up to 999999, not "08"')
     expect(status).toBe(2)
+  })
+
+  it('does not begin where it cannot write, where another writes, or with two modes', async () => {
+    const world = await stage()
+    const log = join(world.folder, 'clock', 'out')
+    expect(world.run(['rehearse', '--out', log]).status).toBe(2)
+    expect(world.run(['rehearse', '--build', log]).status).toBe(2)
+    expect(world.run(['full', 'build'])).toMatchObject({ status: 2, stdout: 'one of full and build\n' })
+    const holder = spawn('flock', [join(world.folder, 'out', '.lock'), 'sleep', '60'], { detached: true })
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    expect(world.run(['rehearse'])).toMatchObject({ status: 2, last: expect.stringMatching(/^another run writes to /) })
+    process.kill(-(holder.pid as number))
+    expect(await world.read('calls')).toBe('')
+  })
+
+  it('ends at once for Ctrl-C, keeps what it knows, and leaves nothing running', async () => {
+    const world = await stage(['simt_verify *--dtype bf16*|echo $$ >"$FAKES/pid"; sleep 300'])
+    await rm(join(world.folder, 'bin', 'timeout'))
+    const at = (name: string): string => join(world.folder, name)
+    const path = `${at('bin')}:${process.env.PATH}`
+    const args = ['rehearse', '--out', at('out'), '--build', at('build'), '--programs', at('programs')]
+    const env = { ...process.env, FAKES: world.folder, FIRE_GPU_CLOCK: '', PATH: path }
+    const run = spawn(script, args, { env, detached: true, stdio: ['ignore', 'pipe', 'ignore'] })
+    let said = ''
+    run.stdout.on('data', (text) => {
+      said += text
+    })
+    const ended = new Promise<number | null>((resolve) => run.on('close', resolve))
+    while (!existsSync(at('pid')) || (await world.read('pid')) === '')
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    process.kill(-(run.pid as number), 'SIGINT')
+    expect(await ended).toBe(130)
+    expect(said).toMatch(/\nstopped\n\d+ passed, \d failed\n$/)
+    expect(await world.results()).toMatchObject({ 'tests.golden_f32': '3 passed, 0 failed' })
+    const pid = Number(await world.read('pid'))
+    expect(() => process.kill(pid, 0)).toThrow('ESRCH')
   })
 
   it('leaves out what runs out of time, and goes on', async () => {

@@ -2,8 +2,8 @@ import { z } from 'zod'
 import { type Pipeline, pipelineSchema } from '../../pipeline/index.js'
 import { type CommandContext, defineCommand, type Outcome } from '../command.js'
 import { fileSettings, flag } from '../file-settings.js'
+import { refuseRanks } from '../ranks.js'
 import { catchSignals } from '../signals.js'
-import { refuseRanks } from '../stage-command.js'
 
 export const run = defineCommand({
   name: 'run',
