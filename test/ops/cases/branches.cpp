@@ -95,6 +95,7 @@ std::vector<Branches> shapes(const Target& target) {
       {5, 64, {{48, 16}, {16, 16}, {16, 16}}, 0.25f, false},
       {33, 70, {{11, 6}, {130, 0}, {1, 6}}, 0, true},    // not all are adapted, ragged
       {65, 40, {{3, 8}, {64, 8}, {200, 40}}, 0, false},  // of different ranks
+      {21, 48, {{40, 0}, {24, 8}, {16, 3}}, 0, true},    // the first not adapted, the last of rows not aligned
       {70, 136, {{72, 128}, {24, 128}, {24, 128}}, 0.1f, true},
       {40, 72, {{56, 0}, {56, 0}}, 0, true},
       {18, 48, {{8, 8}, {8, 8}, {8, 8}, {8, 8}}, 0, false},  // more than a launch takes
