@@ -16,4 +16,4 @@ it('makes a folder whose prompts can be written', async () => {
   const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8'))
   const chat = await Chat.load(folder, { imageTokenId: config.image_token_id, eosTokenIds: [] })
   expect(chat.promptIds('Is there a nodule?', [4]).length).toBeGreaterThan(4)
-})
+}, 120_000)
