@@ -3,7 +3,7 @@
  * alone, so running it again costs a second. Used by `npm run demo` and `npm test`; needs Node and npm, nothing else.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { chmodSync, existsSync, rmSync, symlinkSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -61,6 +61,17 @@ function packagesOf(wanted) {
     .map((program) => wanted[program])
 }
 
+/** For `npx fire-train` in the clone. Without it npx looks into its cache, which has no command if it was filled before the build. */
+function linkCommand() {
+  const link = join(root, 'node_modules', '.bin', 'fire-train')
+  const command = join('..', '..', 'dist', 'cli', 'main.js')
+  chmodSync(join(dirname(link), command), 0o755)
+  if (existsSync(link)) return
+  rmSync(link, { force: true })
+  symlinkSync(command, link)
+}
+
 installTools()
 if (!existsSync(join(root, 'node_modules', '.package-lock.json'))) run('npm', ['ci', '--no-audit', '--no-fund'])
 run('npm', ['run', '--silent', 'build'])
+linkCommand()

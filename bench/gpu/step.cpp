@@ -1,10 +1,6 @@
 // The standard batch: one whole FiRe-MPO step (vision tower, reference, policy, loss, backward, clipping, AdamW) on a
 // Qwen3-VL of the sizes and with the lengths of shapes.json, which bench/roofline.md has on paper.
 //
-//   fire_step_bench [--model qwen3-vl-4b] [--quick] [--shapes FILE] [--gemm native|cublaslt] [--dropout 0.05]
-//                   [--checkpointing] [--cached-reference] [--cached-vision] [--micro-batch N] [--steps 10]
-//                   [--image 1024] [--profile] [--name TEXT] [--out FILE] [--plan]
-//
 // Prints one line of JSON, or adds it to FILE. A step has a clean and a corrupted image a pair, none of them equal.
 // --plan needs no GPU: it opens the model, checks the batch, and says what memory a step would take.
 #include <algorithm>
@@ -15,6 +11,7 @@
 #include <future>
 #include <iostream>
 #include <map>
+#include <optional>
 #include <random>
 
 #include "bench.h"
@@ -25,6 +22,11 @@
 namespace fire::bench {
 namespace {
 
+constexpr const char* usage =
+    "usage: fire_step_bench [--model qwen3-vl-4b] [--quick] [--shapes FILE] [--gemm native|cublaslt] [--dropout 0.05]\n"
+    "                       [--checkpointing] [--cached-reference] [--cached-vision] [--micro-batch N] [--steps 10]\n"
+    "                       [--image 1024] [--profile] [--name TEXT] [--out FILE] [--plan]\n";
+
 struct Options {
   std::string shapes = FIRE_BENCH_SHAPES, model, gemm = "native", name = "step", out;
   double dropout = 0;
@@ -33,7 +35,8 @@ struct Options {
        plan = false;
 };
 
-Options parse(int argc, char** argv) {
+/// Nothing for `--help` and for an option that there is not.
+std::optional<Options> parse(int argc, char** argv) {
   Options o;
   const std::map<std::string, std::string*> texts{
       {"--shapes", &o.shapes}, {"--model", &o.model}, {"--gemm", &o.gemm}, {"--name", &o.name}, {"--out", &o.out}};
@@ -51,17 +54,20 @@ Options parse(int argc, char** argv) {
       *flag->second = true;
       continue;
     }
+    const bool known = texts.contains(name) || numbers.contains(name) || name == "--dropout";
+    if (!known) {
+      if (name != "--help") std::cerr << "unknown option " << name << "\n";
+      return std::nullopt;
+    }
     if (++i == argc) throw Error(Code::invalid_argument, name + " needs a value");
     if (const auto text = texts.find(name); text != texts.end()) {
       *text->second = argv[i];
     } else if (const auto number = numbers.find(name); number != numbers.end()) {
       *number->second = std::strtoll(argv[i], nullptr, 10);
       if (*number->second <= 0) throw Error(Code::invalid_argument, name + " must be a positive number");
-    } else if (name == "--dropout") {
+    } else {
       o.dropout = std::strtod(argv[i], nullptr);
       if (!(o.dropout >= 0 && o.dropout < 1)) throw Error(Code::invalid_argument, "--dropout is 0 or more, below 1");
-    } else {
-      throw Error(Code::invalid_argument, "unknown option " + name);
     }
   }
   if (o.gemm != "native" && o.gemm != "cublaslt")
@@ -356,7 +362,8 @@ std::string profile_json(const std::map<std::string, cuda::Profile::Total>& tota
 std::string plan(const Options& o, const Shapes& shapes, const RandomModel& model) {
   Engine engine(spec_of(o, shapes, model.folder()), model.weights());
   if (const int64_t tokens = engine.image_tokens(o.image, o.image); tokens != shapes.image_tokens)
-    throw Error(Code::internal, "an image has " + std::to_string(tokens) + " tokens");
+    throw Error(Code::invalid_argument, "--image " + std::to_string(o.image) + " gives " + std::to_string(tokens) +
+                                            " tokens an image, the sheet has " + std::to_string(shapes.image_tokens));
   std::vector<Pair> pairs;
   for (int64_t i = 0; i < shapes.pairs; ++i) pairs.push_back(make_pair(i, shapes, engine.config().image_token_id));
   const PlanStats plan = largest_plan(engine, cut(pairs, pairs_at_once(o, pairs.size())));
@@ -410,15 +417,19 @@ std::string run(const Options& o) {
 
 int main(int argc, char** argv) {
   try {
-    const fire::bench::Options options = fire::bench::parse(argc, argv);
-    const std::string line = fire::bench::run(options);
-    if (options.out.empty()) {
+    const std::optional<fire::bench::Options> options = fire::bench::parse(argc, argv);
+    if (!options) {
+      std::cerr << fire::bench::usage;
+      return 2;
+    }
+    const std::string line = fire::bench::run(*options);
+    if (options->out.empty()) {
       std::cout << line << "\n";
       return 0;
     }
-    std::ofstream file(options.out, std::ios::app);
+    std::ofstream file(options->out, std::ios::app);
     file << line << "\n";
-    if (!file.flush()) throw fire::Error(fire::Code::io, "cannot write " + options.out);
+    if (!file.flush()) throw fire::Error(fire::Code::io, "cannot write " + options->out);
     return 0;
   } catch (const fire::Error& e) {
     std::cerr << fire::to_string(e.code()) << ": " << e.what() << "\n";

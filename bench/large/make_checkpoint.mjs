@@ -3,7 +3,9 @@
  * the bundled model's tokenizer, whose ids fit into the vocabulary: what memory and start of the real model look like,
  * without the real model.
  *
- *   node bench/large/make_checkpoint.mjs DIR      after `npm run build`
+ *   node bench/large/make_checkpoint.mjs DIR [CONFIG]      after `npm run build`
+ *
+ * CONFIG, a config.json, gives other shapes.
  */
 import { copyFile, mkdir, open, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -16,13 +18,13 @@ const shardBytes = 5e9
 const here = fileURLToPath(new URL('.', import.meta.url))
 const phantom = join(here, '..', '..', 'models', 'phantom')
 
-const [folder] = process.argv.slice(2)
+const [folder, shapes = join(here, 'qwen3-vl-4b.json')] = process.argv.slice(2)
 if (!folder) {
-  console.error('usage: node bench/large/make_checkpoint.mjs DIR')
+  console.error('usage: node bench/large/make_checkpoint.mjs DIR [CONFIG]')
   process.exit(2)
 }
 await mkdir(folder, { recursive: true })
-const config = JSON.parse(await readFile(join(here, 'qwen3-vl-4b.json'), 'utf8'))
+const config = JSON.parse(await readFile(shapes, 'utf8'))
 const small = JSON.parse(await readFile(join(phantom, 'config.json'), 'utf8'))
 for (const key of ['image_token_id', 'video_token_id', 'vision_start_token_id', 'vision_end_token_id']) {
   config[key] = small[key]
@@ -32,7 +34,7 @@ await writeFile(join(folder, 'config.json'), `${JSON.stringify(config, null, 2)}
 const preprocessor = JSON.parse(await readFile(join(phantom, 'preprocessor_config.json'), 'utf8'))
 Object.assign(preprocessor, { patch_size: 16, size: { shortest_edge: 65536, longest_edge: 16777216 } })
 await writeFile(join(folder, 'preprocessor_config.json'), `${JSON.stringify(preprocessor, null, 2)}\n`)
-for (const name of ['generation_config.json', 'tokenizer.json', 'tokenizer_config.json']) {
+for (const name of ['chat_template.jinja', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json']) {
   await copyFile(join(phantom, name), join(folder, name))
 }
 

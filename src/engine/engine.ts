@@ -38,12 +38,19 @@ import type {
 import { completeObjective, type ObjectiveSpec } from './objectives.js'
 import { refuseUnfit } from './unfit-adapter.js'
 import {
+  checkArray,
+  checkEncodable,
+  checkExtent,
   checkImage,
+  checkImages,
+  checkMerge,
+  checkObjective,
   checkOptimizer,
   checkPairs,
   checkPrompts,
   checkSampling,
   checkSequences,
+  checkSignal,
   checkSpec,
   checkStep,
 } from './validate.js'
@@ -167,6 +174,8 @@ export async function openEngine(options: EngineOptions, open: OpenOptions = {})
  * @throws {CheckpointError} when adapter and model do not fit together, or training found that the adapter is not to be used.
  */
 export async function mergeWeights(spec: MergeSpec, options: OpenOptions = {}): Promise<MergeStats> {
+  checkMerge(spec)
+  checkOptions('mergeWeights, 2nd argument', options, openOptions)
   await refuseUnfit(spec.adapter)
   const native = options.native ?? loadNative()
   return cancellable(native, options.signal, (cancel) => native.mergeAdapter(spec, cancel))
@@ -199,8 +208,8 @@ export class Engine implements AsyncDisposable {
 
   /** Placeholder tokens that an image of `width` x `height` pixels takes in a prompt. Pure arithmetic, synchronous. */
   imageTokens(width: number, height: number): number {
-    if (!Number.isInteger(width) || width < 1) throw expected('a positive integer', 'width', width)
-    if (!Number.isInteger(height) || height < 1) throw expected('a positive integer', 'height', height)
+    checkExtent(width, 'width')
+    checkExtent(height, 'height')
     return this.#open().imageTokens(width, height)
   }
 
@@ -219,7 +228,7 @@ export class Engine implements AsyncDisposable {
    */
   async prepareImages(images: ImageInput[], options: CallOptions = {}): Promise<PreparedImage[]> {
     checkOptions('Engine.prepareImages', options, callOptions)
-    for (const image of images) checkImage(image)
+    checkImages(images)
     return this.#call(options.signal, (engine, cancel) => engine.prepareImages(images, cancel))
   }
 
@@ -230,7 +239,7 @@ export class Engine implements AsyncDisposable {
    */
   async encodeImages(images: (ImageInput | PreparedImage)[], options: CallOptions = {}): Promise<ImageFeatures[]> {
     checkOptions('Engine.encodeImages', options, callOptions)
-    for (const image of images) if ('rgb' in image) checkImage(image)
+    checkEncodable(images)
     return this.#call(options.signal, (engine, cancel) => engine.encodeImages(images, cancel))
   }
 
@@ -265,6 +274,8 @@ export class Engine implements AsyncDisposable {
     step: StepOptions,
     options: PlanOptions = {},
   ): Promise<void> {
+    checkArray(batches, 'batches')
+    checkObjective(objective)
     for (const pairs of batches) checkPairs(pairs, objective)
     checkStep(step)
     checkOptions('Engine.reserve', options, planOptions)
@@ -280,6 +291,7 @@ export class Engine implements AsyncDisposable {
    * @throws {OutOfMemoryError} when the GPU has not that much.
    */
   async reserveImages(tokens: number[]): Promise<void> {
+    checkArray(tokens, 'tokens')
     for (const count of tokens)
       if (!Number.isInteger(count) || count < 1) throw expected('positive integers', 'tokens', count)
     return this.#call(undefined, (engine) => engine.reserveImages(tokens))
@@ -386,6 +398,7 @@ export class Engine implements AsyncDisposable {
   ): Promise<AttentionProbe[]> {
     checkSequences([sequence])
     checkOptions('Engine.attention', options, { adapter: true })
+    checkArray(positions, 'positions')
     for (const position of positions) {
       if (!Number.isInteger(position) || position < 0 || position >= sequence.ids.length) {
         throw expected(`an index below ${sequence.ids.length}`, 'positions', position)
@@ -457,6 +470,7 @@ async function cancellable<T>(
   signal: AbortSignal | undefined,
   run: (cancel: CancelToken | null) => Promise<T>,
 ): Promise<T> {
+  checkSignal(signal)
   throwIfAborted(signal)
   const callSite = new Error()
   const cancel = signal ? native.createCancelToken() : null

@@ -1,13 +1,15 @@
 /** Checks of what crosses into native code, so that a wrong argument is named here and not found as a crash there. */
-import { expected } from '../errors.js'
-import { checkOptions } from '../options.js'
+import { ArgumentError, expected } from '../errors.js'
+import { checkOptions, nearest } from '../options.js'
 import { deviceNames, gemmBackends, isDevice, packWeightsModes } from './device.js'
 import type { GroupSpec, Transport } from './group.js'
 import type {
   AdamWSpec,
   EngineSpec,
   ImageInput,
+  MergeSpec,
   PairInput,
+  PreparedImage,
   PromptInput,
   SamplingSpec,
   SequenceInput,
@@ -21,8 +23,32 @@ export const mostLoraAlpha = 1e6
 
 const transports: Transport[] = ['nccl', 'mpi']
 
+/** What crosses into native code as a list, or is read as one here. */
+export function checkArray(list: unknown[], where: string): void {
+  if (!Array.isArray(list)) throw expected('an array', where, list)
+}
+
+export function checkSignal(signal: AbortSignal | undefined): void {
+  if (signal != null && typeof signal.addEventListener !== 'function')
+    throw expected('an AbortSignal', 'signal', signal)
+}
+
+export function checkMerge(spec: MergeSpec): void {
+  checkOptions('mergeWeights', spec, { model: true, adapter: true, output: true, shardBytes: true, rename: true })
+  for (const key of ['model', 'adapter', 'output'] as const) {
+    if (typeof spec[key] !== 'string' || spec[key] === '') throw expected('a folder', key, spec[key])
+  }
+}
+
+function checkRecord(value: object, what: string, where: string): void {
+  if (typeof value !== 'object' || value === null) throw expected(what, where, value)
+}
+
 export function checkSpec(spec: EngineSpec): void {
   if (typeof spec.model !== 'string' || spec.model === '') throw expected('a folder', 'model', spec.model)
+  for (const key of ['adapter', 'referenceAdapter'] as const) {
+    if (spec[key] !== null && typeof spec[key] !== 'string') throw expected('a folder or null', key, spec[key])
+  }
   if (!isDevice(spec.device)) throw expected(deviceNames, 'device', spec.device)
   if (spec.dtype !== 'f32' && spec.dtype !== 'bf16') throw expected("'f32' or 'bf16'", 'dtype', spec.dtype)
   if (!gemmBackends.includes(spec.gemm)) throw expected(gemmBackends.join(', '), 'gemm', spec.gemm)
@@ -47,6 +73,7 @@ export function checkSpec(spec: EngineSpec): void {
   if (!Number.isInteger(rank) || rank < 1) throw expected('a positive integer', 'lora.rank', rank)
   if (!(alpha > 0 && alpha <= mostLoraAlpha)) throw expected(`a number in (0, ${mostLoraAlpha}]`, 'lora.alpha', alpha)
   if (!(dropout >= 0 && dropout < 1)) throw expected('a probability in [0, 1)', 'lora.dropout', dropout)
+  checkArray(targets, 'lora.targets')
   if (targets.length === 0) throw expected('at least one projection', 'lora.targets', targets)
 }
 
@@ -57,9 +84,34 @@ function checkGroup({ transport, rank, size, id }: GroupSpec): void {
   if (typeof id !== 'string') throw expected('a text', 'group.id', id)
 }
 
-export function checkImage({ id, width, height, rgb }: ImageInput): void {
+export function checkImage(image: ImageInput, where = 'image'): void {
+  checkRecord(image, 'an image', where)
+  const { id, width, height, rgb } = image
+  if (typeof id !== 'string') throw expected('a text', `id of ${where}`, id)
+  checkExtent(width, `width of image ${id}`)
+  checkExtent(height, `height of image ${id}`)
   const bytes = width * height * 3
-  if (rgb.length !== bytes) throw expected(`${bytes} bytes of RGB (${width} x ${height})`, `image ${id}`, rgb)
+  if (rgb?.length !== bytes) throw expected(`${bytes} bytes of RGB (${width} x ${height})`, `image ${id}`, rgb)
+}
+
+export function checkImages(images: ImageInput[]): void {
+  checkArray(images, 'images')
+  images.forEach((image, index) => {
+    checkImage(image, `image ${index}`)
+  })
+}
+
+/** Of prepared images the engine itself knows whether they are its own. */
+export function checkEncodable(images: (ImageInput | PreparedImage)[]): void {
+  checkArray(images, 'images')
+  images.forEach((image, index) => {
+    checkRecord(image, 'an image', `image ${index}`)
+    if ('rgb' in image) checkImage(image, `image ${index}`)
+  })
+}
+
+export function checkExtent(extent: number, where: string): void {
+  if (!Number.isInteger(extent) || extent < 1) throw expected('a positive integer', where, extent)
 }
 
 const objectiveKeys = Object.fromEntries(['name', 'scope', ...coefficientNames].map((key) => [key, true])) as Record<
@@ -67,21 +119,31 @@ const objectiveKeys = Object.fromEntries(['name', 'scope', ...coefficientNames].
   true
 >
 
-export function checkPairs(pairs: PairInput[], objective: ObjectiveSpec): void {
-  if (!Array.isArray(pairs) || pairs.length === 0) throw expected('a non-empty array', 'pairs', pairs)
+export function checkObjective(objective: ObjectiveSpec): void {
   checkOptions('the objective', objective, objectiveKeys)
-  if (!Object.hasOwn(objectives, objective.name))
-    throw expected(objectiveNames.join(', '), 'objective.name', objective.name)
+  const { name } = objective
+  if (!objectiveNames.includes(name)) {
+    const { message } = expected(objectiveNames.join(', '), 'objective.name', name)
+    const near = typeof name === 'string' ? nearest(name, objectiveNames) : undefined
+    throw new ArgumentError(near ? `${message}; did you mean '${near}'?` : message, { detail: { near } })
+  }
   for (const name of coefficientNumbers) {
     const { [name]: value = 0 } = objective
     const isSound = value >= 0 && value <= mostCoefficient
     if (!isSound) throw expected(`a number in [0, ${mostCoefficient}]`, `${name} of the objective`, value)
   }
-  for (const pair of pairs) {
+}
+
+export function checkPairs(pairs: PairInput[], objective: ObjectiveSpec): void {
+  if (!Array.isArray(pairs) || pairs.length === 0) throw expected('a non-empty array', 'pairs', pairs)
+  checkObjective(objective)
+  pairs.forEach((pair, index) => {
+    checkRecord(pair, 'a pair', `pair ${index}`)
     const where = (part: string): string => `${part} of pair ${pair.id}`
     checkIds(pair.prompt, where('prompt'))
     checkIds(pair.chosen, where('chosen'))
     if (objectives[objective.name].prefers) checkIds(pair.rejected, where('rejected'))
+    checkArray(pair.images, where('images'))
     checkMask(pair.chosenMask, pair.chosen, where('chosenMask'))
     checkMask(pair.rejectedMask, pair.rejected, where('rejectedMask'))
     for (const key of ['weight', 'rejectedScore'] as const) {
@@ -92,7 +154,7 @@ export function checkPairs(pairs: PairInput[], objective: ObjectiveSpec): void {
     if (twins && twins.length !== pair.images.length) {
       throw expected(`${pair.images.length} ids`, where('corruptedImages'), twins)
     }
-  }
+  })
 }
 
 export function checkOptimizer({ lr, beta1, beta2, eps, weightDecay, maxGradNorm }: AdamWSpec): void {
@@ -116,7 +178,9 @@ export function checkStep(step: StepOptions): void {
 }
 
 export function checkSequences(sequences: SequenceInput[]): void {
+  checkArray(sequences, 'sequences')
   sequences.forEach((sequence, index) => {
+    checkRecord(sequence, 'a sequence', `sequence ${index}`)
     checkIds(sequence.ids, `sequence ${index}`)
   })
 }
@@ -124,6 +188,7 @@ export function checkSequences(sequences: SequenceInput[]): void {
 export function checkPrompts(prompts: PromptInput[]): void {
   if (!Array.isArray(prompts) || prompts.length === 0) throw expected('a non-empty array', 'prompts', prompts)
   prompts.forEach((prompt, index) => {
+    checkRecord(prompt, 'a prompt', `prompt ${index}`)
     checkIds(prompt.ids, `prompt ${index}`)
     if (!Number.isSafeInteger(prompt.seed)) throw expected('a safe integer', `seed of prompt ${index}`, prompt.seed)
   })
@@ -138,7 +203,10 @@ export function checkSampling(sampling: SamplingSpec): void {
   if (!(topP > 0 && topP <= 1)) throw expected('a number in (0, 1]', 'topP', topP)
   if (!Number.isInteger(topK) || topK < 0) throw expected('an integer >= 0', 'topK', topK)
   if (!Number.isInteger(batchSize) || batchSize < 1) throw expected('a positive integer', 'batchSize', batchSize)
-  if (stopStrings?.strings.some((text) => text === '')) throw expected('texts', 'stopStrings', stopStrings.strings)
+  if (stopStrings == null) return
+  const { strings } = stopStrings
+  checkArray(strings, 'stopStrings.strings')
+  if (strings.some((text) => typeof text !== 'string' || text === '')) throw expected('texts', 'stopStrings', strings)
 }
 
 function checkIds(ids: Int32Array, where: string): void {

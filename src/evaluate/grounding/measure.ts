@@ -5,7 +5,7 @@ import { describeImage, imageSource } from '../../data/images.js'
 import type { ImageRef, Size } from '../../data/records.js'
 import type { AttentionProbe, Engine, ImageView } from '../../engine/engine.js'
 import { ImageCache } from '../../engine/image-cache.js'
-import { isOfRecord } from '../../errors.js'
+import { isOfRecord, throwIfAborted } from '../../errors.js'
 import type { Chat } from '../../text/chat.js'
 import { gridOf } from '../attention.js'
 import type { GroundingMap, GroundingRecord } from '../records.js'
@@ -67,10 +67,10 @@ export async function* measureGrounding(
   }
   await using images = new ImageCache(model.engine, 1)
   for (const [path, asked] of byImage) {
-    signal?.throwIfAborted()
+    throwIfAborted(signal)
     const seen = await look(path, model, images, preset, signal)
     for (const question of asked) {
-      signal?.throwIfAborted()
+      throwIfAborted(signal)
       if (typeof seen === 'string') yield leftOut(system, question, '', seen)
       else yield await measureOne(system, question, seen, model, preset, onMap)
     }

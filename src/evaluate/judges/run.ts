@@ -1,5 +1,6 @@
 /** A language model looks at the answers that the rules leave to it, and perhaps a second one at some of them. */
 import { type EndpointInput, openEndpoint } from '../../endpoint/index.js'
+import { throwIfAborted } from '../../errors.js'
 import type { StageContext } from '../../stage/stage.js'
 import type { JudgeVerdict, VerdictRecord } from '../records.js'
 import type { JudgeAbout } from '../results.js'
@@ -81,7 +82,7 @@ async function askAll(
         return [record, verdict] as const
       }),
     )
-    signal?.throwIfAborted()
+    throwIfAborted(signal)
     const count = (wanted: string): number => verdicts.filter(([, { verdict }]) => verdict === wanted).length
     const about: JudgeAbout = {
       model: endpoint.settings.model,

@@ -3,6 +3,7 @@
 import type { Sample } from '../../data/records.js'
 import { EmptyReply, type EndpointInput, openEndpoint, type Reply, RequestError } from '../../endpoint/index.js'
 import { type ServedBy, Serving } from '../../endpoint/serving.js'
+import { throwIfAborted } from '../../errors.js'
 import type { StageContext } from '../../stage/stage.js'
 import type { Prediction, ReportRecord } from '../records.js'
 import { readGreen } from './green.js'
@@ -101,7 +102,7 @@ export async function askGreen(
   }
   try {
     const asked = await Promise.all(reports.map(ask))
-    signal?.throwIfAborted()
+    throwIfAborted(signal)
     const { settings, usage, leftOut } = endpoint
     const about = { model: settings.model, ...serving.about(), promptSha256: prompt.sha256, cost: usage.cost }
     const reply = leftOut.has('totalTokens') || !prompt.totalTokens ? settings.maxTokens : null
