@@ -349,6 +349,7 @@ export class Engine implements AsyncDisposable {
    * with a `RankError` that has this reason. It tells the other ranks nothing. Without a group nothing happens.
    */
   abortGroup(reason: string): void {
+    if (typeof reason !== 'string') throw expected('a text', 'reason', reason)
     if (!this.#closing) this.#engine.abortGroup(reason)
   }
 
