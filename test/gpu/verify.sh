@@ -14,9 +14,9 @@
 # parts     prints the parts and their seconds
 #
 # FIRE_GPU_SECONDS sets another time, a whole number; every part's share changes with it. A part may run until the shares of
-# all up to it are spent, so what one saves the next ones have. What runs out of time is left out, and said to be; without the first
-# parts and a step nothing is known, so leaving those out is a failure. Only a build may take more than its share: the last
-# parts pay for it. A run ends in time although everything in it hangs.
+# all up to it are spent, so what one saves the next ones have. What runs out of time is left out, and said to be; without
+# the first parts and a step nothing is known, so leaving those out is a failure. Only a build may take more than its share:
+# the last parts pay for it. A run ends in time although everything in it hangs.
 # FIRE_COMMIT names the commit where there is no history. FIRE_CUDA_SYNC=1 reports a fault under its kernel, slowly.
 #
 # OUT (build/gpu-results) receives log.txt, build.txt, results.json, wrapper_goldens.txt, kernels.jsonl, steps.jsonl,

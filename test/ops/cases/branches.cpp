@@ -42,6 +42,13 @@ LinearBranch branch_of(Ops& ops, Tensors& t, const Branches& s, size_t i, const 
   return branch;
 }
 
+/// `y`: what holds the results, or in backward their gradients.
+std::vector<LinearBranch> branches_of(Ops& ops, Tensors& t, const Branches& s, const char* y) {
+  std::vector<LinearBranch> branches;
+  for (size_t i = 0; i < s.branches.size(); ++i) branches.push_back(branch_of(ops, t, s, i, y));
+  return branches;
+}
+
 /// The cases of all branches as one.
 Case together(std::string name, const std::vector<Case>& parts) {
   Case c{std::move(name), {}, {}};
@@ -119,11 +126,7 @@ Case cases::linear_branches(const Target& target, const Branches& s, DType y_typ
   std::vector<Case> parts;
   for (size_t i = 0; i < s.branches.size(); ++i) parts.push_back(forward_of(target, s, i, y_type));
   Case c = together("linear_branches " + described(s), parts);
-  c.call = [s](Ops& ops, Tensors& t) {
-    std::vector<LinearBranch> branches;
-    for (size_t i = 0; i < s.branches.size(); ++i) branches.push_back(branch_of(ops, t, s, i, "y"));
-    ops.linear_branches(t["x"], branches);
-  };
+  c.call = [s](Ops& ops, Tensors& t) { ops.linear_branches(t["x"], branches_of(ops, t, s, "y")); };
   if (s.tokens > 1 && s.tokens < 100 && s.rate == 0) {
     Branches one = s;
     one.tokens = 1;
@@ -136,11 +139,7 @@ Case cases::linear_branches_backward(const Target& target, const Branches& s, DT
   std::vector<Case> parts;
   for (size_t i = 0; i < s.branches.size(); ++i) parts.push_back(backward_of(target, s, i, dx_type));
   Case c = together("linear_branches_backward " + described(s), parts);
-  c.call = [s](Ops& ops, Tensors& t) {
-    std::vector<LinearBranch> branches;
-    for (size_t i = 0; i < s.branches.size(); ++i) branches.push_back(branch_of(ops, t, s, i, "dy"));
-    ops.linear_branches_backward(t["x"], branches, t["dx"]);
-  };
+  c.call = [s](Ops& ops, Tensors& t) { ops.linear_branches_backward(t["x"], branches_of(ops, t, s, "dy"), t["dx"]); };
   return c;
 }
 
