@@ -266,9 +266,7 @@ describe('a group for gradients', () => {
   }
   const form = async (natives: Pick<NativeModule, 'transports' | 'groupId'>[], onGpu: boolean[]) => {
     const { ranks } = await meet(natives.length)
-    return Promise.allSettled(
-      ranks.map((each) => groupOf(each, natives[each.rank], { onGpu: onGpu[each.rank], transport: 'auto' })),
-    )
+    return Promise.allSettled(ranks.map((each) => groupOf(each, onGpu[each.rank], natives[each.rank])))
   }
 
   it('has the id of rank 0 with NCCL, and none with MPI', async () => {
@@ -292,6 +290,6 @@ describe('a group for gradients', () => {
   })
 
   it('is none for a rank alone', async () => {
-    expect(await groupOf(alone, native(), { onGpu: true, transport: 'auto' })).toBeNull()
+    expect(await groupOf(alone, true, native())).toBeNull()
   })
 })
