@@ -126,9 +126,12 @@ std::vector<DeviceProperties> devices() {
   for (int i = 0; i < count; ++i) {
     cudaDeviceProp properties{};
     succeed(cudaGetDeviceProperties(&properties, i), "cudaGetDeviceProperties");
-    found[static_cast<size_t>(i)] = {properties.name,           properties.major,
-                                     properties.minor,          properties.multiProcessorCount,
-                                     properties.totalGlobalMem, properties.sharedMemPerMultiprocessor,
+    found[static_cast<size_t>(i)] = {properties.name,
+                                     properties.major,
+                                     properties.minor,
+                                     properties.multiProcessorCount,
+                                     properties.totalGlobalMem,
+                                     properties.sharedMemPerMultiprocessor,
                                      hexadecimal(properties.uuid)};
   }
   return found;
