@@ -5,7 +5,14 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { removeFolder, removeTemporaries, sha256File, writeFolderAtomic, writeJson } from '../data/files.js'
+import {
+  isEarlierMark,
+  removeFolder,
+  removeTemporaries,
+  sha256File,
+  writeFolderAtomic,
+  writeJson,
+} from '../data/files.js'
 import type { Engine } from '../engine/engine.js'
 import { asFileError, CheckpointError, RankError } from '../errors.js'
 import { identityOf } from '../settings/setting.js'
@@ -137,8 +144,9 @@ export function assertSameRun({ path, state }: Identified, config: TrainConfig, 
     })
   if (state.dataSha256 !== now.dataSha256) throw changed(config.data.train)
   if (state.evalSha256 !== now.evalSha256) throw changed(config.data.eval ?? 'data.eval')
-  if (state.initMark !== now.initMark) throw changed(config.lora.init ?? 'lora.init')
-  if (state.modelMark !== undefined && !isSameModel) throw changed(`The model in ${config.model}`)
+  if (state.initMark !== now.initMark && !isEarlierMark(state.initMark)) throw changed(config.lora.init ?? 'lora.init')
+  if (state.modelMark !== undefined && !isEarlierMark(state.modelMark) && !isSameModel)
+    throw changed(`The model in ${config.model}`)
 }
 
 /**
