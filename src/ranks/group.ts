@@ -2,7 +2,7 @@
 import type { GroupSpec, NativeModule, Transport } from '../engine/engine.js'
 import { RankError } from '../errors.js'
 import type { Ranks } from './ranks.js'
-import { rankWords } from './same.js'
+import { rankWords, requireSame } from './same.js'
 
 export interface GroupOptions {
   /** Whether the engine of this rank computes on a GPU. */
@@ -22,6 +22,7 @@ export async function groupOf(
 ): Promise<GroupSpec | null> {
   const { rank, size } = ranks
   if (size === 1) return null
+  await requireSame(ranks, 'how gradients are added up', sumSettings())
   const transport = wanted === 'auto' ? (onGpu ? 'nccl' : 'mpi') : wanted
   const found = native.transports()[transport]
   const all = await ranks.gather('transport', { transport, missing: 'missing' in found ? found.missing : null })
@@ -43,6 +44,10 @@ export async function groupOf(
   const [id] = await ranks.gather('group id', transport === 'nccl' && rank === 0 ? native.groupId() : '')
   return { transport, rank, size, id }
 }
+
+/** Of the environment, which a starter may hand to some machines only: sums over other parts, or in another way, end in a crash or hang. */
+const sumSettings = (): Record<string, string | undefined> =>
+  Object.fromEntries(['FIRE_BUCKET_BYTES', 'NCCL_ALGO', 'NCCL_PROTO'].map((name) => [name, process.env[name]]))
 
 const ncclHint =
   'Install NCCL (libnccl2), or name the library in FIRE_NCCL_LIBRARY; fire-train doctor says what was found.'

@@ -1,6 +1,6 @@
 /** Ranks of one process, over real connections. */
 import { connect } from 'node:net'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { NativeModule } from '../../src/engine/native.js'
 import { ConfigError, RankError } from '../../src/errors.js'
 import { groupOf } from '../../src/ranks/group.js'
@@ -317,6 +317,20 @@ describe('a group for gradients', () => {
     }
     for (const { reason } of (await form([native(), native()], [true, false])) as PromiseRejectedResult[]) {
       expect(reason.message).toMatch(/rank 0 would train with nccl and rank 1 with mpi/)
+    }
+  })
+
+  it('is refused where the environment would have gradients added up differently', async () => {
+    const { ranks } = await meet(2)
+    const calls = ranks.map((each) => {
+      vi.stubEnv('FIRE_BUCKET_BYTES', each.rank === 0 ? undefined : '1')
+      return groupOf(each, native(), { onGpu: false, transport: 'auto' })
+    })
+    vi.unstubAllEnvs()
+    for (const { reason } of (await Promise.allSettled(calls)) as PromiseRejectedResult[]) {
+      expect(reason.message).toBe(
+        'The ranks differ in how gradients are added up: FIRE_BUCKET_BYTES is not set on rank 0, "1" on rank 1',
+      )
     }
   })
 
