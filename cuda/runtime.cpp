@@ -97,6 +97,21 @@ Error no_devices(int code, int driver, int runtime) {
   return error;
 }
 
+namespace {
+
+std::string hexadecimal(const cudaUUID_t& uuid) {
+  constexpr const char* digits = "0123456789abcdef";
+  std::string text;
+  for (const char byte : uuid.bytes) {
+    const auto value = static_cast<unsigned char>(byte);
+    text += digits[value / 16];
+    text += digits[value % 16];
+  }
+  return text;
+}
+
+}  // namespace
+
 std::vector<DeviceProperties> devices() {
   int count = 0;
   const cudaError_t code = cudaGetDeviceCount(&count);
@@ -111,9 +126,13 @@ std::vector<DeviceProperties> devices() {
   for (int i = 0; i < count; ++i) {
     cudaDeviceProp properties{};
     succeed(cudaGetDeviceProperties(&properties, i), "cudaGetDeviceProperties");
-    found[static_cast<size_t>(i)] = {properties.name,           properties.major,
-                                     properties.minor,          properties.multiProcessorCount,
-                                     properties.totalGlobalMem, properties.sharedMemPerMultiprocessor};
+    found[static_cast<size_t>(i)] = {properties.name,
+                                     properties.major,
+                                     properties.minor,
+                                     properties.multiProcessorCount,
+                                     properties.totalGlobalMem,
+                                     properties.sharedMemPerMultiprocessor,
+                                     hexadecimal(properties.uuid)};
   }
   return found;
 }

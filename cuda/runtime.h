@@ -20,6 +20,7 @@ struct DeviceProperties {
   int multiprocessors = 0;
   size_t total_bytes = 0;
   size_t shared_bytes = 0;  ///< shared memory of a multiprocessor
+  std::string uuid;         ///< the same for every process, whatever number the GPU has there
 };
 
 struct MemoryInfo {

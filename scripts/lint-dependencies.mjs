@@ -25,7 +25,7 @@ export const typescriptLayers = {
   hub: ['errors', 'options', 'secrets', 'data', 'http'],
   settings: ['errors', 'options', 'secrets', 'engine'],
   endpoint: ['errors', 'options', 'secrets', 'http', 'data', 'text', 'settings'],
-  ranks: ['errors', 'secrets', 'type:engine'],
+  ranks: ['errors', 'secrets', 'engine'],
   stage: ['errors', 'version', 'settings', 'data', 'type:engine', 'type:ranks'],
   phantom: ['errors', 'options', 'data'],
   page: ['data', 'type:statistics'],

@@ -122,7 +122,7 @@ GpuReport gpu_report() {
   for (const cuda::ProbedDevice& d : found.devices)
     report.gpus.push_back({d.properties.name,
                            "sm_" + std::to_string(d.properties.major) + std::to_string(d.properties.minor),
-                           d.properties.total_bytes, d.objection});
+                           d.properties.total_bytes, d.objection, d.properties.uuid});
   return report;
 }
 

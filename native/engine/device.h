@@ -42,6 +42,7 @@ struct GpuInfo {
   std::string name, capability;  // "NVIDIA H200", "sm_90"
   size_t total_bytes = 0;
   std::string objection;  // why it cannot be used; empty when it can
+  std::string uuid;       // whatever number it has in this process
 };
 
 /// The GPUs, or why there are none. Never throws.

@@ -20,6 +20,8 @@ export interface GpuReport {
     totalBytes: number
     /** Why it cannot be used; empty when it can. */
     objection: string
+    /** The same in every process, whatever number it has there. */
+    uuid: string
   }[]
   /** Why there are none: no driver, a driver that is too old, no card, a build without CUDA. */
   reason: string

@@ -4,10 +4,10 @@ import { deleteAll, sha256File } from '../data/files.js'
 import { writeJsonl } from '../data/jsonl.js'
 import { lockOutput, refuseInputs } from '../data/lock.js'
 import type { Sample } from '../data/records.js'
-import { rankDevice } from '../engine/rank-device.js'
 import { ArgumentError, atPlace, DataError } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { alone } from '../ranks/ranks.js'
+import { seatOf } from '../ranks/seat.js'
 import { chosenSamples, countQuestions } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
 import { silent } from '../stage/progress.js'
@@ -129,8 +129,12 @@ export async function evaluate(
     if (overwrite) await deleteAll(evaluationTraces(out))
   })
   const folder = join(out, evaluationFiles.answers)
-  const { dtype, threads, packWeights = 'auto', store } = engine
-  const device = engine.device && rankDevice(engine.device, ranks, native)
+  const { dtype, packWeights = 'auto', store } = engine
+  const { device, threads } = await seatOf(
+    { device: engine.device ?? 'cpu', threads: engine.threads ?? 0 },
+    ranks,
+    native,
+  )
   const refs = systems.filter((system) => system.kind === 'model')
   await using models = new Models(refs, { device, dtype, threads, packWeights, store }, { signal, native })
   const context = { signal, progress, native, ranks }

@@ -5,9 +5,9 @@ import { z } from 'zod'
 import { markFolder } from '../data/files.js'
 import type { Pair } from '../data/records.js'
 import type { Endpoint, EndpointSettings, Usage } from '../endpoint/index.js'
-import { rankDevice } from '../engine/rank-device.js'
 import { DataError, EndpointError } from '../errors.js'
 import { alone } from '../ranks/ranks.js'
+import { seatOf } from '../ranks/seat.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { counting, defineStage, type StageContext } from '../stage/index.js'
@@ -143,7 +143,8 @@ async function perplexity(
   const { gapOf, sideLogprobs } = await import('./perplexity.js')
   const adapter = policyAdapter ?? null
   const marks = [await markFolder(policy), adapter && (await markFolder(adapter))]
-  const spec = { model: policy, adapter, device: rankDevice(device, ranks, native) }
+  const seat = await seatOf({ device, threads: 0 }, ranks, native)
+  const spec = { model: policy, adapter, device: seat.device, threads: seat.threads }
   progress.start('perplexity', pairs.length, 'pairs')
   const onProgress = (done: number): void => progress.update(done)
   let gap: PerplexityGap | undefined

@@ -1,29 +1,26 @@
 /** From ranks that can talk to a group that can add up gradients. */
-import type { GroupSpec, NativeModule, Transport } from '../engine/engine.js'
+import type { GroupSpec, NativeModule } from '../engine/engine.js'
+import { loadNative } from '../engine/load.js'
 import { RankError } from '../errors.js'
 import type { Ranks } from './ranks.js'
 import { rankWords, requireSame } from './same.js'
 
-export interface GroupOptions {
-  /** Whether the engine of this rank computes on a GPU. */
-  onGpu: boolean
-  /** `auto`: NCCL on GPUs, MPI on CPUs. */
-  transport: Transport | 'auto'
-}
-
 /**
- * What an engine must be told to train with the others; every rank must call it. `null` for a rank alone.
+ * What an engine must be told to train with the others: NCCL between GPUs, MPI between CPUs. Every rank must call it. `null` for a
+ * rank alone.
+ * @param onGpu whether the engine of this rank computes on a GPU.
  * @throws {RankError} when ranks would use different transports, or one of them has none.
  */
 export async function groupOf(
   ranks: Ranks,
-  native: Pick<NativeModule, 'transports' | 'groupId'>,
-  { onGpu, transport: wanted }: GroupOptions,
+  onGpu: boolean,
+  given?: Pick<NativeModule, 'transports' | 'groupId'>,
 ): Promise<GroupSpec | null> {
   const { rank, size } = ranks
   if (size === 1) return null
   await requireSame(ranks, 'how gradients are added up', sumSettings())
-  const transport = wanted === 'auto' ? (onGpu ? 'nccl' : 'mpi') : wanted
+  const native = given ?? loadNative()
+  const transport = onGpu ? 'nccl' : 'mpi'
   const found = native.transports()[transport]
   const all = await ranks.gather('transport', { transport, missing: 'missing' in found ? found.missing : null })
   const lacking = all.flatMap(({ missing }, each) => (missing === null ? [] : [each]))

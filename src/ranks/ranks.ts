@@ -2,6 +2,7 @@
  * Several processes that do one piece of work: each is a rank, from 0. Words are those of torchrun and MPI. What the ranks say to each
  * other here is small and goes over TCP; gradients go another way (native/dist).
  */
+import type { Neighbours } from './seat.js'
 
 /** Where this process stands among those that started together. */
 export interface World {
@@ -9,12 +10,14 @@ export interface World {
   rank: number
   /** Number of ranks. */
   size: number
-  /** Place on this machine, from 0: the GPU that this rank takes. */
+  /** Place on this machine, from 0. */
   localRank: number
 }
 
 /** The ranks of one run, as one of them sees them. */
 export interface Ranks extends World {
+  /** Who shares the machine, where a rank does some work alone beside others; else they ask each other. */
+  readonly neighbours?: Neighbours
   /**
    * Aborts as soon as the work cannot be finished together: a rank failed, died, fell silent or left. The reason is a `RankError` that
    * names the rank and its cause.

@@ -5,8 +5,9 @@ import type { z } from 'zod'
 import { featureStore } from '../data/feature-store.js'
 import { readJsonl } from '../data/jsonl.js'
 import { imagesNamedIn } from '../data/named.js'
-import { rankDevice } from '../engine/rank-device.js'
 import { refuseUnfit } from '../engine/unfit-adapter.js'
+import { alone } from '../ranks/ranks.js'
+import { seatOf } from '../ranks/seat.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage } from '../stage/index.js'
@@ -75,16 +76,17 @@ export const sampleStage = defineStage({
   async run(settings, context) {
     const { signal, progress, resume, overwrite, native, ranks } = context
     const { engineAnswerer, sampleAnswers, serverAnswerer } = await import('./index.js')
-    const { samples, out, strict, endpoint, model, adapter, device, dtype, threads, packWeights } = settings
+    const { samples, out, strict, endpoint, model, adapter, dtype, packWeights } = settings
     const { batchSize, beyondContext } = settings
     const imageRoot = settings.images ?? dirname(samples)
     const cache = settings.cache ?? `${out}.cache`
+    const seat = await seatOf(settings, ranks ?? alone, native)
     const answerer = endpoint
       ? serverAnswerer({ endpoint, imageRoot, cache, onLog: (line) => progress.log(line) }, settings)
       : await engineAnswerer(
           {
-            ...{ model: model as string, adapter: adapter ?? null, dtype, threads, packWeights },
-            device: rankDevice(device, ranks, native),
+            ...{ model: model as string, adapter: adapter ?? null, dtype, packWeights },
+            ...{ device: seat.device, threads: seat.threads },
             ...{ batchSize, beyondContext, imageRoot, native },
             featureStore: await featureStore(model as string, settings),
           },

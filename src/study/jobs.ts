@@ -3,9 +3,10 @@ import { fork } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { InternalError } from '../errors.js'
-import type { World } from '../ranks/ranks.js'
+import { alone } from '../ranks/ranks.js'
+import { seatOf } from '../ranks/seat.js'
 import type { Study } from './load.js'
-import type { Shard, WorkOptions } from './run.js'
+import type { Shard, StudyRank, WorkOptions } from './run.js'
 
 /** What a worker is told. */
 export interface WorkerTask {
@@ -13,14 +14,11 @@ export interface WorkerTask {
   /** With its threads. */
   study: Omit<Study, 'locate'>
   shard?: Shard
-  /** Of the process that it works for. */
-  world?: World
+  rank?: StudyRank
 }
 
 /** What a worker says: lines for the person who waits, and in the end why it stopped, if it did not just end. */
 export type WorkerMessage = { log: string } | { error: { code: string; message: string } }
-
-const worldIn = ({ rank, size, localRank }: World): World => ({ rank, size, localRank })
 
 /**
  * Runs the study of a folder in so many processes until nothing is left to do. A signal stops them in order, and they stop by
@@ -30,14 +28,15 @@ const worldIn = ({ rank, size, localRank }: World): World => ({ rank, size, loca
 export async function runWorkers(
   { locate: _, ...study }: Study,
   root: string,
-  { jobs, threads, signal, progress, shard, ranks }: WorkOptions & { jobs: number; threads?: number },
+  { jobs, threads, signal, progress, shard, rank }: WorkOptions & { jobs: number; threads?: number },
 ): Promise<{ code: string; message: string }[]> {
-  const each = threads || Math.max(1, Math.floor(availableParallelism() / jobs))
+  const { threads: own } = await seatOf({ device: 'cpu', threads: 0 }, { ...alone, ...rank })
+  const each = threads || Math.max(1, Math.floor((own || availableParallelism()) / jobs))
   const task: WorkerTask = {
     root,
     study: { ...study, base: { ...study.base, threads: each } },
     shard,
-    world: ranks && worldIn(ranks),
+    rank,
   }
   const path = fileURLToPath(new URL('./worker.js', import.meta.url))
   const ends = Array.from({ length: jobs }, async () => {

@@ -18,14 +18,17 @@ export interface Shard {
   count: number
 }
 
+/** One of several processes that share a study, and who is beside it. */
+export type StudyRank = Pick<Ranks, 'rank' | 'neighbours'>
+
 /** How a worker works. Nothing of it changes a number. */
 export interface WorkOptions {
   signal?: AbortSignal
   progress?: Progress
   native?: StageContext['native']
   shard?: Shard
-  /** This one of the processes that share the study. Each step is one rank's, on the GPU of its place on the machine. */
-  ranks?: Ranks
+  /** This one of the processes that share the study. Each step is one rank's. */
+  rank?: StudyRank
 }
 
 /** How long to wait for a step that another worker has in hand, in milliseconds. */
@@ -72,7 +75,7 @@ async function doOne(
   let locked: LockedError | undefined
   const ready = [...steps.values()].filter(({ name }) => standings.get(name) === 'ready')
   // Each rank begins with another one, so that they do not all try for the first.
-  const first = (options.ranks?.rank ?? 0) % Math.max(1, ready.length)
+  const first = (options.rank?.rank ?? 0) % Math.max(1, ready.length)
   for (const step of [...ready.slice(first), ...ready.slice(0, first)]) {
     try {
       // Beside the folder of the step: that one the stage locks itself.
@@ -94,7 +97,7 @@ async function doStep(step: Step, root: string, options: WorkOptions): Promise<v
     // What is found in the folder was cut off: its name says that the settings are these.
     const again = 'The same command'
     const progressOf = titled(progress, { stage: step.name })
-    const ranks = { ...alone, localRank: options.ranks?.localRank ?? 0 }
+    const ranks = { ...alone, neighbours: options.rank?.neighbours }
     const context = { signal, progress: progressOf, native, ranks, resume: true, overwrite: true, again }
     const { interrupted, summary, problem } = await step.run(context)
     if (interrupted) throwIfAborted(signal)

@@ -3,8 +3,10 @@ import { existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { makeFolder, refuseOtherKind, writeFileAtomic, writeJson } from '../data/files.js'
+import { loadNative } from '../engine/load.js'
 import { ArgumentError, asFileError, DiskFullError, FileError, InternalError } from '../errors.js'
-import { alone } from '../ranks/ranks.js'
+import { alone, type Ranks } from '../ranks/ranks.js'
+import { meetNeighbours } from '../ranks/seat.js'
 import { byFirst, writtenByFirst } from '../stage/split.js'
 import { ContentHashes } from './contents.js'
 import { keepEarlier } from './earlier.js'
@@ -26,6 +28,8 @@ export interface RunOptions extends WorkOptions {
   jobs?: number
   /** Compute threads of each step; 0 = all, shared between the jobs. */
   threads?: number
+  /** The processes that share the study. */
+  ranks?: Ranks
 }
 
 /** What came of a run. */
@@ -61,8 +65,11 @@ export async function runStudy(study: Study, root: string, options: RunOptions =
       if (part.isFirst) await forgetFailures(root)
     })
     plan ??= await planStudy(planned, root, await ContentHashes.open(root, signal))
-    if (jobs === 1) await work(plan, root, { ...options, signal })
-    else throwFirst(await runWorkers(study, root, { ...options, signal, jobs }))
+    // A step is one rank's, which asks nobody where to compute.
+    const neighbours = ranks.size > 1 ? await meetNeighbours(ranks, options.native ?? loadNative(), true) : undefined
+    const working = { ...options, signal, rank: { rank: ranks.rank, neighbours } }
+    if (jobs === 1) await work(plan, root, working)
+    else throwFirst(await runWorkers(study, root, { ...working, jobs }))
     const stopped = await ranks.gather(`${root} worked`, signal?.aborted ?? false)
     return { results: await resultsOf(study, root, plan, options), interrupted: stopped.includes(true) }
   } finally {

@@ -1,7 +1,6 @@
 /** One worker of `study --jobs`: it takes steps until none is left, and stops when the process that started it is gone. */
 import { once } from 'node:events'
 import { FireError, reasonOf } from '../errors.js'
-import { alone } from '../ranks/ranks.js'
 import type { Progress } from '../stage/index.js'
 import { ContentHashes } from './contents.js'
 import { planStudy } from './graph.js'
@@ -9,7 +8,7 @@ import type { WorkerMessage, WorkerTask } from './jobs.js'
 import { work } from './run.js'
 
 const [task] = (await once(process, 'message')) as [WorkerTask]
-const { root, study, shard, world } = task
+const { root, study, shard, rank } = task
 const stop = new AbortController()
 process.on('disconnect', () => stop.abort())
 
@@ -33,7 +32,7 @@ function say(message: WorkerMessage): void {
 try {
   const { signal } = stop
   const plan = await planStudy({ ...study, locate: () => undefined }, root, await ContentHashes.open(root, signal))
-  await work(plan, root, { signal, progress, shard, ranks: world && { ...alone, ...world } })
+  await work(plan, root, { signal, progress, shard, rank })
 } catch (error) {
   say({ error: { code: error instanceof FireError ? error.code : 'ERR_FIRE_INTERNAL', message: reasonOf(error) } })
   process.exitCode = 1

@@ -1,12 +1,21 @@
 /** What a run takes of which memory, and whether that fits. */
 
-import type { Device, Engine, NativeModule, PackWeights, PairInput, PlanStats, StepOptions } from '../engine/engine.js'
+import type {
+  Device,
+  Engine,
+  GroupSpec,
+  NativeModule,
+  PackWeights,
+  PairInput,
+  PlanStats,
+  StepOptions,
+} from '../engine/engine.js'
 import { loadNative } from '../engine/load.js'
 import type { World } from '../ranks/ranks.js'
+import type { Seat } from '../ranks/seat.js'
 import type { Example } from './collate.js'
 import { readings } from './evaluation.js'
 import { estimateRows, evaluationBatches, evaluationOrder, microBatches } from './micro-batches.js'
-import type { Place } from './place.js'
 import type { TrainConfig } from './settings.js'
 import { shares } from './share.js'
 import type { Plannable, PrepareOptions } from './types.js'
@@ -88,7 +97,8 @@ export function maximum(a: StepBytes, b: StepBytes): StepBytes {
 }
 
 /** Which rank computes where, and how many share its machine. */
-interface Seating extends Pick<Place, 'localRanks' | 'group'> {
+interface Seating extends Pick<Seat, 'localRanks'> {
+  group: GroupSpec | null
   world: Pick<World, 'rank' | 'size'>
 }
 

@@ -8,15 +8,16 @@ import type { Pair } from '../data/records.js'
 import { defaultLora, type LoraSpec, type ObjectiveSpec, openEngine } from '../engine/engine.js'
 import { objectives, readsTwin } from '../engine/objectives.js'
 import { ConfigError, DataError, isOfRecord, throwIfAborted } from '../errors.js'
+import { groupOf } from '../ranks/group.js'
 import type { Ranks } from '../ranks/ranks.js'
 import { requireSame } from '../ranks/same.js'
+import { seatOf } from '../ranks/seat.js'
 import { Chat } from '../text/chat.js'
 import { type CollateContext, collate, type Example } from './collate.js'
 import { type HeldOut, requireMetrics, sharedImages, splitByImage } from './held-out.js'
 import { heldOutBefore } from './init-run.js'
 import { decideMemory, inputsOf, largestMicroBatches, largestReadings, planned } from './memory.js'
 import { PairOrder } from './order.js'
-import { placeOf } from './place.js'
 import { shapeKeys, type TrainConfig } from './settings.js'
 import type { Plannable, Prepared, PrepareOptions } from './types.js'
 
@@ -25,7 +26,8 @@ import type { Plannable, Prepared, PrepareOptions } from './types.js'
  * @throws {RankError} when the ranks have not read the same pairs.
  */
 export async function prepare(config: TrainConfig, options: PrepareOptions, ranks: Ranks): Promise<Prepared> {
-  const { localRanks, group, ...computed } = await placeOf(config, ranks, options.native)
+  const { localRanks, ...computed } = await seatOf(config, ranks, options.native)
+  const group = await groupOf(ranks, computed.device !== 'cpu', options.native)
   const own = { ...config, ...computed }
   const { engine: planner, ...rest } = await preparePlan(own, options)
   const plannable = { engine: planner, ...rest }

@@ -295,9 +295,7 @@ describe('a group for gradients', () => {
   }
   const form = async (natives: Pick<NativeModule, 'transports' | 'groupId'>[], onGpu: boolean[]) => {
     const { ranks } = await meet(natives.length)
-    return Promise.allSettled(
-      ranks.map((each) => groupOf(each, natives[each.rank], { onGpu: onGpu[each.rank], transport: 'auto' })),
-    )
+    return Promise.allSettled(ranks.map((each) => groupOf(each, onGpu[each.rank], natives[each.rank])))
   }
 
   it('has the id of rank 0 with NCCL, and none with MPI', async () => {
@@ -324,7 +322,7 @@ describe('a group for gradients', () => {
     const { ranks } = await meet(2)
     const calls = ranks.map((each) => {
       vi.stubEnv('FIRE_BUCKET_BYTES', each.rank === 0 ? undefined : '1')
-      return groupOf(each, native(), { onGpu: false, transport: 'auto' })
+      return groupOf(each, false, native())
     })
     vi.unstubAllEnvs()
     for (const { reason } of (await Promise.allSettled(calls)) as PromiseRejectedResult[]) {
@@ -335,6 +333,6 @@ describe('a group for gradients', () => {
   })
 
   it('is none for a rank alone', async () => {
-    expect(await groupOf(alone, native(), { onGpu: true, transport: 'auto' })).toBeNull()
+    expect(await groupOf(alone, true, native())).toBeNull()
   })
 })

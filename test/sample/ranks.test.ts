@@ -149,7 +149,7 @@ describe('sampleAnswers by ranks', () => {
     expect(reasons.filter((each) => each instanceof DataError)).toHaveLength(1)
     const others = reasons.filter((each) => each instanceof RankError)
     expect(others).toHaveLength(2)
-    expect(others[0].message).toMatch(/^Rank \d failed: the disk of this rank is gone/)
+    expect(others[0].message).toMatch(/^Rank \d (.+) failed: the disk of this rank is gone/)
     const before = asked.flat().length
     await allRanks(2, (ranks) => run('all.jsonl', ranks))
     expect(await written('all.jsonl')).toEqual(await written('one.jsonl'))

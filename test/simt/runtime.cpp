@@ -2,6 +2,8 @@
 // of NaN (0xFF), so that AddressSanitizer sees the first byte beyond it and a test what was never written.
 #include "cuda/runtime.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
@@ -289,7 +291,8 @@ std::vector<DeviceProperties> devices() {
     case Driver::present:
       break;
   }
-  return {{"simt", 9, 0, 4, faults.memory_bytes, faults.shared_bytes}};
+  // As a driver that shows each process its own GPU.
+  return {{"simt", 9, 0, 4, faults.memory_bytes, faults.shared_bytes, std::to_string(getpid())}};
 }
 
 void select(int device) {

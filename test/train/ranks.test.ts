@@ -7,7 +7,6 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { ConfigError, type FireError, RankError } from '../../src/errors.js'
 import type { Ranks } from '../../src/ranks/ranks.js'
 import type { RankRow } from '../../src/train/metrics.js'
-import { placeOf } from '../../src/train/place.js'
 import type { TrainConfig, TrainConfigInput } from '../../src/train/settings.js'
 import { type TrainOptions, train } from '../../src/train/train.js'
 import type { TrainReport } from '../../src/train/train-report.js'
@@ -379,46 +378,5 @@ describe('a stop of one rank', () => {
     await reports(ranksInMemory(2), whole)
     await reports(ranksInMemory(2), settings, () => ({ resume: true }))
     expect(await adapterOf(settings)).toBe(await adapterOf(whole))
-  })
-})
-
-describe('where a rank computes', () => {
-  const native = (gpus: number, changes: object = {}) => ({
-    ...fakeNative(),
-    gpuReport: () => ({
-      gpus: Array.from({ length: gpus }, () => ({ name: 'a card', capability: 'sm_90', totalBytes: 1, objection: '' })),
-      ...{ reason: '', cublaslt: '' },
-    }),
-    ...changes,
-  })
-  const places = (size: number, device: TrainConfig['device'], on: ReturnType<typeof native>, threads = 0) =>
-    Promise.all(ranksInMemory(size).map((ranks) => placeOf({ device, threads }, ranks, on)))
-
-  it('is the GPU of its number, or the processor and its part of the threads', async () => {
-    const onGpus = await places(3, 'cuda', native(4))
-    expect(onGpus.map(({ device }) => device)).toEqual(['cuda:0', 'cuda:1', 'cuda:2'])
-    expect(new Set(onGpus.map(({ group }) => group?.id)).size).toBe(1)
-    expect(onGpus.map(({ group }) => group?.transport)).toEqual(['nccl', 'nccl', 'nccl'])
-    expect((await places(2, 'auto', native(2))).map(({ device }) => device)).toEqual(['cuda:0', 'cuda:1'])
-    const onProcessor = await places(2, 'auto', native(0))
-    expect(onProcessor.map(({ device }) => device)).toEqual(['cpu', 'cpu'])
-    expect(onProcessor.map(({ group }) => group)).toEqual(
-      [0, 1].map((rank) => ({ transport: 'mpi', rank, size: 2, id: '' })),
-    )
-    expect((await places(64, 'cpu', native(0))).map(({ threads }) => threads)).toEqual(new Array(64).fill(1))
-    expect((await places(2, 'cpu', native(0), 3)).map(({ threads }) => threads)).toEqual([3, 3])
-  })
-
-  it.each([
-    ['one GPU by number', 'cuda:1', native(2), /device is cuda:1, and 2 ranks run on .*: all would take that GPU/],
-    ['more ranks than GPUs', 'cuda', native(1), /2 ranks run on .*, which shows them 1 GPUs/],
-    [
-      'no way for gradients',
-      'cpu',
-      native(0, { transports: () => ({ nccl: { missing: 'no' }, mpi: { missing: 'libfire_mpi.so' } }) }),
-      /mpi is not there on ranks 0 and 1: libfire_mpi\.so/,
-    ],
-  ] as const)('is refused where that cannot be: %s', async (_, device, on, message) => {
-    await expect(places(2, device, on)).rejects.toThrow(message)
   })
 })
