@@ -476,6 +476,7 @@ export interface NativeModule {
   gpuReport(): GpuReport
   /** `device` as in `EngineSpec`, a GPU. Opens CUDA on it, which takes some hundred MiB until this process ends. */
   gpuMemory(device: Device): GpuMemory
+  /** What gradients can go through between processes, looked for now. */
   transports(): Transports
   /** A new group of NCCL, for `GroupSpec.id`. Throws `ERR_FIRE_RANKS` where there is no NCCL. */
   groupId(): string

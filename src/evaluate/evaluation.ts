@@ -171,7 +171,7 @@ export async function evaluate(
     evaluated = await countAll(answered, judged as Judged, { ...evidence, grounding, rewards }, request, context)
     for (const name of [evaluationFiles.grounding, evaluationFiles.rewards]) await forgetFound(join(out, name))
   })
-  return evaluated ?? evaluatedIn(out, request)
+  return evaluated ?? (await evaluatedIn(out, request))
 }
 
 /** What rank 0 has written. */

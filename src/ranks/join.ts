@@ -10,6 +10,7 @@ export interface Joined extends Ranks {
   askToStop(signal: NodeJS.Signals): void
 }
 
+/** Where ranks are looked for, and who is told. */
 export interface JoinOptions {
   env?: Environment
   /** Ends the waiting for the others. */

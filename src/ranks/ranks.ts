@@ -2,7 +2,6 @@
  * Several processes that do one piece of work: each is a rank, from 0. Words are those of torchrun and MPI. What the ranks say to each
  * other here is small and goes over TCP; gradients go another way (native/dist).
  */
-import type { Neighbours } from './seat.js'
 
 /** Where this process stands among those that started together. */
 export interface World {
@@ -12,6 +11,21 @@ export interface World {
   size: number
   /** Place on this machine, from 0. */
   localRank: number
+}
+
+/** What a rank says of where it runs, as JSON. */
+export interface Place {
+  host: string
+  /** Processors that it may use, as Linux writes them. */
+  processors: string
+  gpus: { uuid: string; isUsable: boolean }[]
+}
+
+/** The ranks of one machine, in their order. */
+export interface Neighbours {
+  places: readonly Place[]
+  /** Which of them this one is. */
+  index: number
 }
 
 /** The ranks of one run, as one of them sees them. */

@@ -1,11 +1,11 @@
 /** Where a rank computes, so that those of one machine do not take the same GPU or the same threads. */
 import { readFileSync } from 'node:fs'
 import { availableParallelism, hostname } from 'node:os'
-import type { Device } from '../engine/engine.js'
+import type { Device, NativeModule } from '../engine/engine.js'
 import { loadNative } from '../engine/load.js'
-import type { NativeModule } from '../engine/native.js'
+
 import { ConfigError, NoDeviceError } from '../errors.js'
-import type { Ranks } from './ranks.js'
+import type { Neighbours, Place, Ranks } from './ranks.js'
 
 export interface Seat {
   device: Device
@@ -15,31 +15,16 @@ export interface Seat {
   localRanks: number
 }
 
-/** What a rank says of where it runs, as JSON. */
-interface Place {
-  host: string
-  /** Processors that it may use, as Linux writes them. */
-  processors: string
-  gpus: { uuid: string; isUsable: boolean }[]
-}
-
-/** The ranks of one machine, in their order. */
-export interface Neighbours {
-  places: readonly Place[]
-  /** Which of them this one is. */
-  index: number
-}
-
 /**
  * Who shares this machine; every rank must call it.
  * @param seesGpus whether somebody may compute on a GPU: without, the driver is not asked.
  */
 export async function meetNeighbours(
   ranks: Ranks,
-  native: Pick<NativeModule, 'gpuReport'>,
   seesGpus: boolean,
+  native?: Pick<NativeModule, 'gpuReport'>,
 ): Promise<Neighbours> {
-  const gpus = seesGpus ? native.gpuReport().gpus : []
+  const gpus = seesGpus ? (native ?? loadNative()).gpuReport().gpus : []
   const own: Place = {
     host: hostname(),
     processors: processors(),
@@ -60,7 +45,7 @@ export async function seatOf(
   native?: Pick<NativeModule, 'gpuReport'>,
 ): Promise<Seat> {
   if (ranks.size === 1 && !ranks.neighbours) return { device, threads, localRanks: 1 }
-  const neighbours = ranks.neighbours ?? (await meetNeighbours(ranks, native ?? loadNative(), device !== 'cpu'))
+  const neighbours = ranks.neighbours ?? (await meetNeighbours(ranks, device !== 'cpu', native))
   const { places, index } = neighbours
   const own = places[index]
   const sharing = places.filter(({ processors }) => processors === own.processors).length

@@ -124,7 +124,7 @@ export async function collectAnswers(
     })
   })
   const run = new Run(files, begun ?? (await begin()), known, { asked, total, out, strict }, answerer, context)
-  return run.finish(ranks)
+  return await run.finish(ranks)
 }
 
 class Run {

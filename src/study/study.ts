@@ -3,7 +3,6 @@ import { existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { makeFolder, refuseOtherKind, writeFileAtomic, writeJson } from '../data/files.js'
-import { loadNative } from '../engine/load.js'
 import { ArgumentError, asFileError, DiskFullError, FileError, InternalError } from '../errors.js'
 import { alone, type Ranks } from '../ranks/ranks.js'
 import { meetNeighbours } from '../ranks/seat.js'
@@ -66,7 +65,7 @@ export async function runStudy(study: Study, root: string, options: RunOptions =
     })
     plan ??= await planStudy(planned, root, await ContentHashes.open(root, signal))
     // A step is one rank's, which asks nobody where to compute.
-    const neighbours = ranks.size > 1 ? await meetNeighbours(ranks, options.native ?? loadNative(), true) : undefined
+    const neighbours = ranks.size > 1 ? await meetNeighbours(ranks, true, options.native) : undefined
     const working = { ...options, signal, rank: { rank: ranks.rank, neighbours } }
     if (jobs === 1) await work(plan, root, working)
     else throwFirst(await runWorkers(study, root, { ...working, jobs }))

@@ -44,6 +44,7 @@ export interface RankTraffic {
   buckets: number
 }
 
+/** What a plan is told beside the configuration. */
 export interface PlanOptions extends PrepareOptions {
   /** Processes that train together; default 1. */
   ranks?: number

@@ -56,7 +56,7 @@ describe('the seat of a rank', () => {
 
   it('is known without asking where neighbours have met before', async () => {
     const natives = same(2, 'a', 'b')
-    const met = await Promise.all(ranksInMemory(2).map((ranks) => meetNeighbours(ranks, natives[ranks.rank], true)))
+    const met = await Promise.all(ranksInMemory(2).map((ranks) => meetNeighbours(ranks, true, natives[ranks.rank])))
     const steps = await Promise.all(
       met.map((neighbours) => seatOf({ device: 'cuda', threads: 0 }, { ...alone, neighbours })),
     )

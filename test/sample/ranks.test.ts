@@ -2,7 +2,7 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { DataError, RankError } from '../../src/errors.js'
+import { DataError, LockedError, RankError } from '../../src/errors.js'
 import { alone, type Ranks } from '../../src/ranks/ranks.js'
 import type { Answerer, Outcome } from '../../src/sample/answerer.js'
 import { failuresPath } from '../../src/sample/files.js'
@@ -168,6 +168,15 @@ describe('sampleAnswers by ranks', () => {
     await writeFile(parts[1], (await readFile(parts[1], 'utf8')).replaceAll(/"found":\{[^}]*\}.*\}/g, '"found":5}'))
     await run('all.jsonl', alone)
     expect(await written('all.jsonl')).toEqual(await written('one.jsonl'))
+  })
+
+  it('has its output for itself until it has ended', async () => {
+    let second: Promise<unknown> | undefined
+    const during = answerer(0, (id) => {
+      if (id === 's12') second ??= run('held.jsonl', alone).catch((error) => error)
+    })
+    await run('held.jsonl', alone, during)
+    expect(await second).toBeInstanceOf(LockedError)
   })
 
   it('refuses answers of other settings on every rank', async () => {
