@@ -178,7 +178,7 @@ UpdateStats Engine::update(const AdamWSpec& spec, Cancel cancel) {
   if (gradient_sum_) {
     try {
       waited = gradient_sum_->finish(cancel);
-    } catch (const Error& e) {
+    } catch (const std::exception& e) {
       gradient_sum_->give_up(e.what());
       training.zero_grad();
       throw;

@@ -13,7 +13,7 @@ import { rankIn } from '../ranks/environment.js'
 import { silent } from '../stage/index.js'
 import { forTerminal } from '../terminal.js'
 import { version } from '../version.js'
-import { type CommonFlags, commonFlags, quoted, readArguments } from './arguments.js'
+import { type CommonFlags, commonFlags, quoted, readArguments, split } from './arguments.js'
 import type { Command, CommandContext, Group, Outcome } from './command.js'
 import { bench } from './commands/bench.js'
 import { build } from './commands/build.js'
@@ -181,14 +181,6 @@ function choose(argv: readonly string[]): Chosen | { text: string } {
   if (inner.name === undefined) throw new ArgumentError(`Say which: fire-train ${found.name} <command>`)
   const command = byName(found.commands, inner.name, `fire-train ${found.name}`) as Command
   return { command, title: `${found.name} ${command.name}`, words: [...before, ...inner.before, ...inner.after] }
-}
-
-/** The first word that is no flag and no flag's value, and what stands around it. */
-function split(words: readonly string[]): { name: string | undefined; before: string[]; after: string[] } {
-  const at = words.findIndex((word, index) => !word.startsWith('-') && words[index - 1] !== '--log')
-  return at < 0
-    ? { name: undefined, before: [...words], after: [] }
-    : { name: words[at], before: words.slice(0, at), after: words.slice(at + 1) }
 }
 
 function byName<T extends { name: string }>(known: readonly T[], name: string, before: string): T {

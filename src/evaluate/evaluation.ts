@@ -189,9 +189,10 @@ async function evidenceOf(
   context: StageContext,
 ): Promise<EvidenceResults | undefined> {
   const { ranks = alone } = context
-  if (ranks.rank > 0 && !evidence?.hiding) return { attention: null, hidden: [] }
   if (!evidence) {
-    for (const name of ['hidden', 'attention'] as const) await writeJsonl(join(out, evaluationFiles[name]), [])
+    for (const name of ranks.rank === 0 ? (['hidden', 'attention'] as const) : []) {
+      await writeJsonl(join(out, evaluationFiles[name]), [])
+    }
     return { attention: null, hidden: [] }
   }
   const { model, adapter, ...wanted } = evidence

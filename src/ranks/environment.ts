@@ -55,14 +55,21 @@ const starters: readonly Names[] = [
  */
 export function worldOf(env: Environment): Started | null {
   const complete = starters.filter(({ rank, size }) => isSet(env, rank) && isSet(env, size))
-  const [found] = complete
+  const found = complete.find((names) => isSrun(env, names)) ?? complete[0]
   if (!found) return refuseHalf(env)
   const started = read(env, found)
-  for (const outer of complete.slice(1)) refuseContradiction(env, found, started, outer)
+  for (const outer of complete.filter((names) => names !== found)) refuseContradiction(env, found, started, outer)
   const size = isSet(env, 'WORLD_SIZE') ? wholeNumber(env, 'WORLD_SIZE') : started.size
   if (size !== started.size) throw contradiction(env, ['WORLD_SIZE'], [found.size])
   return started
 }
+
+/** srun that serves MPICH (--mpi=pmi2) says its own numbers under both names. */
+const isSrun = (env: Environment, { starter }: Names): boolean =>
+  starter === 'srun' &&
+  env.PMI_RANK === env.SLURM_PROCID &&
+  env.PMI_SIZE === env.SLURM_STEP_NUM_TASKS &&
+  !isSet(env, 'RANK')
 
 /** Before the ranks met; 0 where the environment is none of several ranks, or wrong, which whoever joins the ranks says. */
 export function rankIn(env: Environment): number {
@@ -149,9 +156,7 @@ function portOf(env: Environment, started: Started): number {
   // The agent of torchrun keeps a store of its own on that port.
   if (isSet(env, 'MASTER_PORT')) return port(env, 'MASTER_PORT') + (env.TORCHELASTIC_USE_AGENT_STORE === 'True' ? 1 : 0)
   const job =
-    started.starter === 'srun'
-      ? `${env.SLURM_JOB_ID} ${env.SLURM_STEP_ID}`
-      : (env.PMIX_NAMESPACE ?? env.PMI_ID ?? env.SLURM_JOB_ID)
+    started.starter === 'srun' ? `${env.SLURM_JOB_ID} ${env.SLURM_STEP_ID}` : (env.PMIX_NAMESPACE ?? env.SLURM_JOB_ID)
   if (started.starter !== 'torchrun' && job !== undefined) {
     return lowestPort + (createHash('sha256').update(job).digest().readUInt32BE() % portCount)
   }

@@ -3,7 +3,7 @@ import type { GroupSpec, NativeModule } from '../engine/engine.js'
 import { loadNative } from '../engine/load.js'
 import { RankError } from '../errors.js'
 import type { Ranks } from './ranks.js'
-import { rankWords } from './same.js'
+import { rankWords, requireSame } from './same.js'
 
 /**
  * What an engine must be told to train with the others: NCCL between GPUs, MPI between CPUs. Every rank must call it. `null` for a
@@ -18,6 +18,7 @@ export async function groupOf(
 ): Promise<GroupSpec | null> {
   const { rank, size } = ranks
   if (size === 1) return null
+  await requireSame(ranks, 'how gradients are added up', sumSettings())
   const native = given ?? loadNative()
   const transport = onGpu ? 'nccl' : 'mpi'
   const found = native.transports()[transport]
@@ -40,6 +41,10 @@ export async function groupOf(
   const [id] = await ranks.gather('group id', transport === 'nccl' && rank === 0 ? native.groupId() : '')
   return { transport, rank, size, id }
 }
+
+/** Of the environment, which a starter may hand to some machines only: sums over other parts, or in another way, end in a crash or hang. */
+const sumSettings = (): Record<string, string | undefined> =>
+  Object.fromEntries(['FIRE_BUCKET_BYTES', 'NCCL_ALGO', 'NCCL_PROTO'].map((name) => [name, process.env[name]]))
 
 const ncclHint =
   'Install NCCL (libnccl2), or name the library in FIRE_NCCL_LIBRARY; fire-train doctor says what was found.'

@@ -29,7 +29,7 @@ const farewellMs = 3000
  * @throws {RankError} when the environment is wrong, or the ranks do not all come. @throws {AbortedError}
  */
 export async function joinRanks(options: JoinOptions = {}): Promise<Joined> {
-  const { env = process.env, onLog = () => {} } = options
+  const { env = process.env, signal, onLog = () => {} } = options
   const started = worldOf(env)
   if (started === null || started.size === 1) {
     return { ...alone, localRank: started?.localRank ?? 0, askToStop() {} }
@@ -38,7 +38,7 @@ export async function joinRanks(options: JoinOptions = {}): Promise<Joined> {
   const joining = { ...options, started, meeting, secret, patience }
   if (meeting.isOpen || started.rank > 0) return await Member.join(joining)
   const { host, port } = meeting
-  const store = await Store.open({ host, port, size: started.size, secret, patience, keeper: 'rank 0', onLog })
+  const store = await Store.open({ host, port, size: started.size, secret, patience, keeper: 'rank 0', signal, onLog })
   try {
     return withStore(await Member.join(joining), store)
   } catch (error) {

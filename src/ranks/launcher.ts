@@ -128,9 +128,11 @@ export class Launch {
     this.#timers.push(setTimeout(what, ms))
   }
 
-  /** Ranks that met are known by their process, also those of mpirun. */
+  /** Ranks that met are known by their process, also those of mpirun; the number of one that is gone may be another's by now. */
   #kill(signal: NodeJS.Signals, which?: (peer: Peer) => boolean): void {
-    const there = this.#store.peers.filter(({ host, hasLeft }) => host === hostname() && !hasLeft)
+    const there = this.#store.peers.filter(
+      ({ host, hasLeft, socket }) => host === hostname() && !hasLeft && !socket.destroyed,
+    )
     const children = which ? [] : [...this.#children.keys()].flatMap(({ pid }) => pid ?? [])
     for (const pid of new Set([...(which ? there.filter(which) : there).map(({ pid }) => pid), ...children])) {
       kill(pid, signal)

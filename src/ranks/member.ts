@@ -195,12 +195,18 @@ async function reach({ started: { rank }, meeting, secret, patience, signal }: M
         if (limit === mostBytes.stranger) answer.destroy()
       }
     }
-    if (meeting.isOpen) throw new RankError(`The launcher is not there any more (${where}): ${problem}`)
+    // One that lets go of whom it has not heard yet has too many of them for the moment.
+    if (meeting.isOpen && typeof answer === 'string')
+      throw new RankError(`The launcher is not there any more (${where}): ${problem}`)
     if (performance.now() + pause > until) {
-      throw new RankError(`Rank ${rank} found no rank 0 at ${where} within ${patience.joining / 1000} s: ${problem}`, {
-        detail: { rank: 0 },
-        hint: 'Look at what rank 0 says itself. MASTER_ADDR must be its machine, and no firewall may be between; where machines start at different times, set FIRE_JOIN_TIMEOUT to more seconds.',
-      })
+      const keeper = meeting.isOpen ? 'launcher' : 'rank 0'
+      throw new RankError(
+        `Rank ${rank} found no ${keeper} at ${where} within ${patience.joining / 1000} s: ${problem}`,
+        {
+          detail: { rank: 0 },
+          hint: 'Look at what rank 0 says itself. MASTER_ADDR must be its machine, and no firewall may be between; where machines start at different times, set FIRE_JOIN_TIMEOUT to more seconds.',
+        },
+      )
     }
     await sleep(pause)
   }

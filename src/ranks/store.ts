@@ -4,7 +4,8 @@
  */
 import { lookup } from 'node:dns/promises'
 import { createServer, isIP, type Server, type Socket } from 'node:net'
-import { RankError, reasonOf } from '../errors.js'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { AbortedError, RankError, reasonOf, throwIfAborted } from '../errors.js'
 import type { Patience } from './environment.js'
 import { diedHint, type Failure, type Identity, lost, nameOf, silentHint } from './failure.js'
 import { end, frame, type Message, messagesOf, mostBytes, write } from './frames.js'
@@ -23,6 +24,8 @@ export interface StoreOptions {
   patience: Patience
   /** Who keeps the store, in messages: `rank 0`, `the launcher`. */
   keeper: string
+  /** Ends the waiting for a name of `host` that is not known yet. */
+  signal?: AbortSignal
   /** What a person should know and no rank is told: who was refused, and why. */
   onLog(line: string): void
   /** Once, at the first failure. */
@@ -68,17 +71,17 @@ export class Store {
   #failure: Failure | undefined
   #onEmpty: (() => void)[] = []
 
-  /** @throws {RankError} when nothing can listen there. */
+  /** @throws {RankError} when nothing can listen there. @throws {AbortedError} */
   static async open(options: StoreOptions): Promise<Store> {
     const server = createServer({ noDelay: true })
     try {
-      const host = await addressOf(options.host)
+      const host = await addressOf(options)
       await new Promise<void>((resolve, reject) => {
         server.once('error', reject)
         server.listen({ host, port: options.port }, resolve)
       })
     } catch (error) {
-      throw whyNotOpen(error as NodeJS.ErrnoException, options)
+      throw error instanceof AbortedError ? error : whyNotOpen(error as NodeJS.ErrnoException, options)
     }
     return new Store(server, options)
   }
@@ -296,10 +299,25 @@ function lostStep(peer: Peer, what: string, { what: other, first }: Gather): Fai
 const hadEnded = ({ rank }: Peer, what: string): string =>
   `had ended its work when rank ${rank} waited for it at '${what}'`
 
+/** The name of a machine or pod that was made just now is known some seconds later. */
+const [namePauseMs, nameMs] = [500, 60_000]
+
+async function known(host: string, longest: number, signal: AbortSignal | undefined, onLog: (line: string) => void) {
+  const until = performance.now() + longest
+  for (let tries = 0; ; tries += 1) {
+    throwIfAborted(signal)
+    const found = await lookup(host).catch((error: Error) => error)
+    if (!(found instanceof Error)) return found
+    if (performance.now() > until) throw found
+    if (tries === 0) onLog(`${host} is not known as a host name here; it is looked for ${longest / 1000} s`)
+    await sleep(namePauseMs)
+  }
+}
+
 /** Debian leads a machine's own name to 127.0.1.1, where no other machine comes: such a name stands for all addresses. */
-async function addressOf(host: string): Promise<string> {
+async function addressOf({ host, patience, signal, onLog }: StoreOptions): Promise<string> {
   if (isIP(host) > 0 || host === 'localhost') return host
-  const { address, family } = await lookup(host)
+  const { address, family } = await known(host, Math.min(nameMs, patience.joining), signal, onLog)
   const isLoopback = address.startsWith('127.') || address === '::1'
   return isLoopback ? (family === 6 ? '::' : '0.0.0.0') : address
 }

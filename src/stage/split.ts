@@ -243,7 +243,7 @@ async function doShare<I, O, R>(ranks: Ranks, split: Split<I, O, R>, output: str
   let stopped = false
   try {
     for await (const found of unlessEmpty(unknown(), (items) => split.work(items, signal))) {
-      await part.append({ key: asked.shift(), found: encoded(found) })
+      await part.append(lineOf(asked.shift() as string, encoded(found)))
       split.onProgress?.(++done, total)
       throwIfAborted(signal)
     }
@@ -308,16 +308,23 @@ async function readParts<O>(
 interface PartLine {
   key: string
   found: unknown
+  /** Of both: no schema says what is found, so nothing is believed that a disk or a person has changed. */
+  mark: string
   end: number
 }
 
-/** A torn line ends what counts of a part. */
+const lineOf = (key: string, found: unknown): Omit<PartLine, 'end'> => ({
+  ...{ key, found },
+  mark: sha256(JSON.stringify([key, found])).slice(0, 16),
+})
+
+/** A line that is torn or spoilt ends what counts of a part. */
 async function* soundLines(path: string): AsyncGenerator<PartLine> {
   for await (const scanned of scanJsonl(path)) {
     if (scanned.problem !== undefined || !scanned.terminated) return
-    const { key, found } = (scanned.value ?? {}) as Partial<PartLine>
-    if (typeof key !== 'string' || found === undefined) return
-    yield { key, found, end: scanned.end }
+    const { key, found, mark } = (scanned.value ?? {}) as Partial<PartLine>
+    if (typeof key !== 'string' || found === undefined || mark !== lineOf(key, found).mark) return
+    yield { key, found, mark, end: scanned.end }
   }
 }
 

@@ -35,9 +35,13 @@ export function shares(pairs: readonly Example[], ranks: number): Example[][] {
 
 /** How many of these pairs take at most so many rows together; one at least. */
 function fitting(pairs: readonly Example[], rows: number): number {
-  let count = pairs.length
-  while (count > 1 && estimateRows(pairs.slice(0, count)) > rows) count -= 1
-  return count
+  let [fit, tooMany] = [1, pairs.length + 1]
+  while (tooMany - fit > 1) {
+    const middle = Math.floor((fit + tooMany) / 2)
+    if (estimateRows(pairs.slice(0, middle)) <= rows) fit = middle
+    else tooMany = middle
+  }
+  return fit
 }
 
 /**

@@ -134,8 +134,8 @@ async function contents(name: string): Promise<Record<string, string>> {
 }
 
 /** Names of the files that differ: contents would fill the screen. */
-async function different(name: string): Promise<string[]> {
-  const [one, other] = [await contents('one'), await contents(name)]
+async function different(name: string, from = 'one'): Promise<string[]> {
+  const [one, other] = [await contents(from), await contents(name)]
   const names = [...new Set([...Object.keys(one), ...Object.keys(other)])]
   return names.filter((path) => one[path] !== other[path])
 }
@@ -151,6 +151,29 @@ describe('stages by rank', () => {
     await allRanks(size, (ranks) => all(`of-${size}`, { ranks }))
     expect(await different(`of-${size}`)).toEqual([])
     expect(Object.keys(await contents('one')).length).toBeGreaterThan(30)
+  })
+
+  it('leave the same where only attention is looked at', { timeout: 120_000 }, async () => {
+    const looks = (name: string, context: Partial<StageContext>) =>
+      run(
+        evaluateStage,
+        {
+          ...{
+            ...common,
+            model,
+            samples,
+            split: 'test',
+            limit: 12,
+            adapter: [join(root, 'adapter')],
+            truth: 'phantom',
+          },
+          ...{ masks, maxNewTokens: 24, attentionQuestions: 3, out: join(root, name, 'evaluation') },
+        },
+        context,
+      )
+    await looks('looks-of-one', {})
+    await allRanks(2, (ranks) => looks('looks-of-two', { ranks }))
+    expect(await different('looks-of-two', 'looks-of-one')).toEqual([])
   })
 
   it('go on after a failure and a stop, each time with another number of ranks', { timeout: 240_000 }, async () => {

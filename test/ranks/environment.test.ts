@@ -119,9 +119,26 @@ describe('where the ranks meet', () => {
     })
   })
 
+  it('is the first machine of the step where srun serves MPICH', () => {
+    const served = { ...srun, PMI_RANK: '5', PMI_SIZE: '8' }
+    expect(worldOf(served)).toEqual(worldOf(srun))
+    expect(meeting(served)).toEqual(meeting(srun))
+    // What mpirun starts on other machines, it starts by srun: one task a machine, which is no rank.
+    const started = { ...srun, SLURM_PROCID: '1', SLURM_STEP_NUM_TASKS: '2', PMI_RANK: '5', PMI_SIZE: '8' }
+    expect(worldOf(started)).toMatchObject({ rank: 5, size: 8, starter: 'mpirun' })
+    expect(worldOf({ ...served, ...torchrun })).toMatchObject({ rank: 3, starter: 'torchrun' })
+  })
+
   it('is this machine where mpirun started all ranks on it', () => {
     expect(meeting(mpirun)).toMatchObject({ host: '127.0.0.1', isOpen: false })
     expect(meeting(hydra)).toMatchObject({ host: '127.0.0.1', port: 5 })
+    // PMI_ID is a rank by another name: from it each rank would have another port.
+    expect(() => meeting({ ...hydra, MASTER_PORT: undefined })).toThrow(/MASTER_PORT is not set/)
+    const ports = [0, 1].map((rank) => {
+      const own = { PMI_RANK: `${rank}`, PMI_ID: `${rank}`, MASTER_PORT: undefined, SLURM_JOB_ID: '4711' }
+      return meeting({ ...hydra, ...own }).port
+    })
+    expect(ports[0]).toBe(ports[1])
     const two = { ...mpirun, OMPI_COMM_WORLD_LOCAL_SIZE: '1' }
     expect(() => meeting(two)).toThrow(/MASTER_ADDR is not set/)
     expect(meeting({ ...two, SLURM_JOB_NODELIST: 'a[1-2]' }).host).toBe('a1')

@@ -183,13 +183,16 @@ describe('ranks that do not fit together', () => {
   })
 
   it('would write N times to one output, where a stage knows of no ranks', async () => {
-    for (const args of [
-      ['report', 'run'],
-      ['run', 'x.yaml'],
+    for (const [what, ...args] of [
+      ['report', 'report', 'run', 'another'],
+      ['report', 'report', '--metrics', 'metrics.jsonl', '--out', 'page.html'],
+      ['import', 'import', 'phantom', '--out', 'data'],
+      ['a pipeline', 'run', join(root, 'models/phantom/demo.yaml'), '--set', 'output=demo'],
     ]) {
       const [only] = await runRanks(2, { args, ranks: [1] })
-      expect(only.code).not.toBe(0)
-      expect(only.stderr).toMatch(/^\[rank 1\] error/)
+      expect(only.code).toBe(1)
+      const refusal = `[rank 1] error ERR_FIRE_UNSUPPORTED: ${what} works in one process, and this is rank 1 of 2\n`
+      expect(only.stderr).toContain(refusal)
     }
   })
 })

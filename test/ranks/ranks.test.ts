@@ -1,6 +1,6 @@
 /** Ranks of one process, over real connections. */
 import { connect } from 'node:net'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { NativeModule } from '../../src/engine/native.js'
 import { ConfigError, RankError } from '../../src/errors.js'
 import { groupOf } from '../../src/ranks/group.js'
@@ -8,6 +8,7 @@ import { Member, type MemberOptions } from '../../src/ranks/member.js'
 import { alone, type Ranks } from '../../src/ranks/ranks.js'
 import { rankWords, requireSame } from '../../src/ranks/same.js'
 import { Store, type StoreOptions } from '../../src/ranks/store.js'
+import { keepSecret } from '../../src/secrets.js'
 
 const secret = 'a secret of sixteen and more'
 const patience = { joining: 5000, silence: 5000 }
@@ -133,8 +134,10 @@ describe('the first failure', () => {
 
   it('does not carry the secret on', async () => {
     const { ranks } = await meet(2)
-    await ranks[1].fail(new Error('Bearer sk-0123456789'))
-    expect((await failed(ranks[0])).message).toContain('Rank 1')
+    keepSecret('sk-0123456789abcdef')
+    await ranks[1].fail(new ConfigError('the key sk-0123456789abcdef is wrong', { hint: 'Not sk-0123456789abcdef.' }))
+    const { message, hint } = await failed(ranks[0])
+    expect([message, hint]).toEqual([expect.stringMatching(/^Rank 1 .* the key \*\*\* is wrong$/), 'Not ***.'])
   })
 })
 
@@ -176,6 +179,32 @@ describe('joining', () => {
       expect(reason.hint).toContain('FIRE_JOIN_TIMEOUT')
     }
     expect(three.reason.message).toMatch(/secret/)
+  })
+
+  it('is tried again while strangers fill the door', async () => {
+    const at = await store(2)
+    const strangers = Array.from({ length: 80 }, () =>
+      connect(at.port, '127.0.0.1')
+        .on('error', () => {})
+        .resume(),
+    )
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    const joined = Promise.all([member(at, 0, 2), member(at, 1, 2)])
+    setTimeout(() => strangers.map((each) => each.destroy()), 300)
+    expect((await joined).map(({ rank }) => rank)).toEqual([0, 1])
+  })
+
+  it('waits a while for a name that is not known yet, and says so', async () => {
+    const controller = new AbortController()
+    const host = 'not-known-yet.invalid'
+    const short = { ...patience, joining: 700 }
+    await expect(store(2, { host, patience: short })).rejects.toThrow(
+      /not-known-yet\.invalid is not known as a host name/,
+    )
+    expect(log).toEqual(['not-known-yet.invalid is not known as a host name here; it is looked for 0.7 s'])
+    setTimeout(() => controller.abort(), 100)
+    const given = store(2, { host, signal: controller.signal })
+    await expect(given).rejects.toMatchObject({ code: 'ERR_FIRE_ABORTED' })
   })
 
   it('lets go of what is no rank', async () => {
@@ -286,6 +315,20 @@ describe('a group for gradients', () => {
     }
     for (const { reason } of (await form([native(), native()], [true, false])) as PromiseRejectedResult[]) {
       expect(reason.message).toMatch(/rank 0 would train with nccl and rank 1 with mpi/)
+    }
+  })
+
+  it('is refused where the environment would have gradients added up differently', async () => {
+    const { ranks } = await meet(2)
+    const calls = ranks.map((each) => {
+      vi.stubEnv('FIRE_BUCKET_BYTES', each.rank === 0 ? undefined : '1')
+      return groupOf(each, false, native())
+    })
+    vi.unstubAllEnvs()
+    for (const { reason } of (await Promise.allSettled(calls)) as PromiseRejectedResult[]) {
+      expect(reason.message).toBe(
+        'The ranks differ in how gradients are added up: FIRE_BUCKET_BYTES is not set on rank 0, "1" on rank 1',
+      )
     }
   })
 

@@ -1,5 +1,5 @@
 /** Answers by ranks: the bytes of one process, whoever stops, fails or goes on. */
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { DataError, LockedError, RankError } from '../../src/errors.js'
@@ -154,6 +154,20 @@ describe('sampleAnswers by ranks', () => {
     await allRanks(2, (ranks) => run('all.jsonl', ranks))
     expect(await written('all.jsonl')).toEqual(await written('one.jsonl'))
     expect(asked.flat().length - before).toBeLessThan(30)
+  })
+
+  it('takes nothing of a part that the disk has spoilt', async () => {
+    await run('one.jsonl', alone)
+    const broken = (id: string): void => {
+      if (id === 's14') throw new DataError('the disk of this rank is gone')
+    }
+    await onRanks(2, (ranks) => run('all.jsonl', ranks, answerer(ranks.rank, broken)))
+    const parts = (await readdir(folder)).filter((name) => /\.rank-\d$/.test(name)).map((name) => join(folder, name))
+    expect(parts).toHaveLength(2)
+    await writeFile(parts[0], (await readFile(parts[0], 'utf8')).replaceAll('so ', 'no '))
+    await writeFile(parts[1], (await readFile(parts[1], 'utf8')).replaceAll(/"found":\{[^}]*\}.*\}/g, '"found":5}'))
+    await run('all.jsonl', alone)
+    expect(await written('all.jsonl')).toEqual(await written('one.jsonl'))
   })
 
   it('has its output for itself until it has ended', async () => {

@@ -57,6 +57,14 @@ describe('shares', () => {
     }
   })
 
+  it('of thousands of pairs of one image are found soon', () => {
+    const batch = numbers(4000).map((index) => example(`${index}`, { image: 500 }))
+    const started = performance.now()
+    expect(shares(batch, 8).map(({ length }) => length)).toEqual(new Array(8).fill(500))
+    // Some milliseconds; a look at every number of pairs took ten seconds.
+    expect(performance.now() - started).toBeLessThan(1000)
+  })
+
   it('keep the pairs of an image together where that costs no balance, and part them where it does', () => {
     const four = numbers(8).map((index) => example(`${index}`, { [`i${index % 4}`]: 100 }))
     for (const share of shares(four, 2)) {

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { count, text } from '../../settings/common.js'
 import { defineCommand } from '../command.js'
 import { handled } from '../signals.js'
+import { startingOf } from '../starting.js'
 
 /** `auto`: mpirun where a training would compute on CPUs. */
 const starters = ['auto', 'processes', 'mpirun'] as const
@@ -28,7 +29,7 @@ export const launch = defineCommand({
     'Several machines: torchrun, srun or mpirun (docs/many-gpus.md).',
   async run({ nproc: size, host, starter, command: words }, context) {
     const { Launch } = await import('../../ranks/launcher.js')
-    const starting = starter === 'auto' ? await fitting(words) : starter
+    const starting = starter === 'auto' ? await startingOf(words) : starter
     const launched = await Launch.start({
       ...{ size, host, starting },
       command: [process.execPath, ...process.execArgv, process.argv[1], ...words],
@@ -49,13 +50,3 @@ export const launch = defineCommand({
     return { text: '', report: { ranks: size, starter: starting, exitCode, failure }, exitCode }
   },
 })
-
-/** MPI adds up gradients on CPUs, and needs mpirun; NCCL, and work without gradients, do not. */
-async function fitting(words: readonly string[]): Promise<'processes' | 'mpirun'> {
-  if (words.find((word) => !word.startsWith('-')) !== 'train') return 'processes'
-  const { loadNative } = await import('../../engine/load.js')
-  const isUsable = loadNative()
-    .gpuReport()
-    .gpus.some(({ objection }) => objection === '')
-  return isUsable ? 'processes' : 'mpirun'
-}
