@@ -39,6 +39,7 @@ import { verify } from './commands/verify.js'
 import { helpOfAll, helpOfCommand, helpOfGroup } from './help.js'
 import { logLine } from './json-progress.js'
 import { createProgress, ofRank } from './progress.js'
+import { refuseRanks } from './ranks.js'
 import { inWordsOf } from './words.js'
 
 /** In the order `--help` shows them. */
@@ -127,6 +128,7 @@ export async function run(argv: string[], given: RunIo = processIo): Promise<num
       io.stdout(helpOfCommand(command, chosen.title, width()))
       return exitCodes.success
     }
+    if (!command.ranks) refuseRanks(chosen.title)
     return end(await command.prepare(trees, locate)(context))
   } catch (error) {
     return fail(error)

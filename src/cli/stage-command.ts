@@ -10,7 +10,7 @@ import { checkSettings, runStage, type Stage } from '../stage/stage.js'
 import { version } from '../version.js'
 import { type Command, type CommandContext, defineCommand, type Outcome } from './command.js'
 import { fileSettings, flag } from './file-settings.js'
-import { asRank, refuseRanks } from './ranks.js'
+import { asRank } from './ranks.js'
 
 export interface StageCommand<T, R> {
   examples?: readonly (readonly [line: string, what: string])[]
@@ -32,8 +32,9 @@ export function stageCommand<T, R>(stage: Stage<T, R>, command: StageCommand<T, 
   const { name, summary, settings, positionals, earlier = [] } = stage
   const { examples, notes = 'After a stop of any kind, run the same command again: it continues.', further } = command
   const flags = z.strictObject(Object.fromEntries(earlier.map((each) => [each, earlierFlags[each]])))
+  const ranks = stage.byRank ? 'together' : undefined
   const fromFile = defineCommand({
-    ...{ name, summary, flags: flags as z.ZodType<EarlierFlags>, notes },
+    ...{ ranks, name, summary, flags: flags as z.ZodType<EarlierFlags>, notes },
     settings: z.strictObject(fileSettings),
     positionals: ['config'],
     file: settings,
@@ -45,7 +46,7 @@ export function stageCommand<T, R>(stage: Stage<T, R>, command: StageCommand<T, 
     },
   })
   return defineCommand({
-    ...{ name, summary, settings, positionals, examples, notes, further },
+    ...{ ranks, name, summary, settings, positionals, examples, notes, further },
     ...(positionals === undefined && { fromFile }),
     flags: flags as z.ZodType<EarlierFlags>,
     check: (tree, locate) => checkSettings(stage, tree, locate),
@@ -61,7 +62,6 @@ export async function executeStage<T, R>(
   { progress }: CommandContext,
   { describe }: Pick<StageCommand<T, R>, 'describe'>,
 ): Promise<Outcome> {
-  if (!stage.byRank) refuseRanks(stage.name)
   const again = stage.earlier?.includes('resume') ? ' with --resume' : ''
   const { result, rank, exitCode } = await asRank(progress, async (ranks, signal) => {
     await requireSameWork(ranks, stage, settings, { resume, overwrite })

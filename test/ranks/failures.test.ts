@@ -182,12 +182,14 @@ describe('ranks that do not fit together', () => {
     expect(alone.stderr).toMatch(/Rank 1 found no rank 0 at 127.0.0.1:\d+ within 1 s: ECONNREFUSED/)
   })
 
-  it('would write N times to one output, where a stage knows of no ranks', async () => {
+  it('would write N times to one output, where a command knows of no ranks', async () => {
     for (const [what, ...args] of [
       ['report', 'report', 'run', 'another'],
       ['report', 'report', '--metrics', 'metrics.jsonl', '--out', 'page.html'],
       ['import', 'import', 'phantom', '--out', 'data'],
-      ['a pipeline', 'run', join(root, 'models/phantom/demo.yaml'), '--set', 'output=demo'],
+      ['merge', 'merge', 'model', 'adapter', '--out', 'merged'],
+      ['study report', 'study', 'report', 'folder'],
+      ['run', 'run', join(root, 'models/phantom/demo.yaml'), '--set', 'output=demo'],
     ]) {
       const [only] = await runRanks(2, { args, ranks: [1] })
       expect(only.code).toBe(1)

@@ -8,6 +8,7 @@ import { formatBytes } from '../format.js'
 
 export const doctor = defineCommand({
   name: 'doctor',
+  ranks: 'each',
   summary: 'Show what this machine offers and what the engine will use',
   settings: z.strictObject({}),
   async run() {

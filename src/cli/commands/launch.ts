@@ -9,6 +9,7 @@ const starters = ['auto', 'processes', 'mpirun'] as const
 
 export const launch = defineCommand({
   name: 'launch',
+  ranks: 'each',
   summary: 'Start a command as several ranks on this machine, one for each GPU',
   settings: z.strictObject({
     nproc: count.meta({ description: 'Number of ranks: as many as the GPUs to use' }),

@@ -10,6 +10,7 @@ import { describeWork, memoryRows } from '../plan.js'
 
 export const plan = defineCommand({
   name: 'plan',
+  ranks: 'each',
   summary: 'Predict steps and memory of a training run, on a CPU and on a GPU, before anything is loaded',
   settings: z.strictObject({
     model: text.meta({ description: 'Model folder' }),

@@ -13,7 +13,6 @@ import type { Tree } from '../../settings/source.js'
 import { checkSettings } from '../../stage/stage.js'
 import { counted } from '../../text/plural.js'
 import { defineCommand } from '../command.js'
-import { refuseRanks } from '../ranks.js'
 import { executeStage, stageCommand } from '../stage-command.js'
 
 /** Where a comparison goes that is not told where. */
@@ -45,7 +44,6 @@ export const report = defineCommand({
     if (runs.length === 0) {
       return await executeStage(reportStage, { ...sources, title, notes, out: out as string }, {}, context, {})
     }
-    refuseRanks('report')
     const { readRuns } = await import('../../report/runs/read.js')
     const { renderRuns } = await import('../../report/runs/page.js')
     const path = out ?? resolve(comparison)

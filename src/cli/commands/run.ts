@@ -2,7 +2,6 @@ import { z } from 'zod'
 import { type Pipeline, pipelineSchema } from '../../pipeline/index.js'
 import { type CommandContext, defineCommand, type Outcome } from '../command.js'
 import { fileSettings, flag } from '../file-settings.js'
-import { refuseRanks } from '../ranks.js'
 import { catchSignals } from '../signals.js'
 
 export const run = defineCommand({
@@ -27,7 +26,6 @@ export const run = defineCommand({
 
 /** Runs a pipeline in front of a person. */
 export async function runStages(pipeline: Pipeline, { progress }: CommandContext): Promise<Outcome> {
-  refuseRanks('a pipeline')
   const { runPipeline } = await import('../../pipeline/index.js')
   using stop = catchSignals((name) => progress.log(`${name}: saving and stopping; again to leave at once`))
   const report = await runPipeline(pipeline, { signal: stop.signal, progress })

@@ -31,6 +31,7 @@ const report = defineCommand({
 
 export const study = defineCommand({
   name: 'study',
+  ranks: 'together',
   summary: 'Compare objectives, corruptions and pairs over several seeds, as the paper does',
   settings: z.strictObject({
     study: text.meta({
