@@ -25,6 +25,8 @@ export async function asRank<T>(
 ): Promise<RankOutcome<T>> {
   let ranks: Joined | undefined
   using stop = catchSignals((name) => {
+    // mpirun and batch systems end the ranks of a run that failed in this way.
+    if (ranks?.signal.aborted) return
     progress.log(`${name}: saving and stopping; again to leave at once`)
     ranks?.askToStop(name)
   })

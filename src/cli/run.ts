@@ -137,11 +137,15 @@ export async function run(argv: string[], given: RunIo = processIo): Promise<num
   function end({ text, coloured, report, problem, stopped, exitCode, isCopy }: Outcome): number {
     progress.end(stopped === undefined ? undefined : 'stopped')
     if (isCopy) return exitCode ?? (problem ? exitCodes.failure : exitCodes.success)
-    if (problem && common.json) return fail(problem, report)
+    const failed = (said?: object): number => {
+      const code = fail(problem, said)
+      return exitCode ?? code
+    }
+    if (problem && common.json) return failed(report)
     if (common.json) io.stdout(`${jsonOf(stopped === undefined ? report : { ...report, interrupted: true })}\n`)
     else if (coloured) given.stdout(text)
     else io.stdout(text)
-    if (problem) return fail(problem)
+    if (problem) return failed()
     if (stopped !== undefined) io.stderr(isJson ? logLine('stopped', { message: stopped }) : `${stopped}\n`)
     return exitCode ?? exitCodes.success
   }

@@ -1,6 +1,8 @@
 /** A stage as a command: its flags, its run, what is said of it. */
+import { stat } from 'node:fs/promises'
 import { z } from 'zod'
-import { DiskFullError } from '../errors.js'
+import { markFolder, sha256File } from '../data/files.js'
+import { DiskFullError, RankError } from '../errors.js'
 import type { Joined } from '../ranks/join.js'
 import { requireSame } from '../ranks/same.js'
 import { readSettings, refuseUseless } from '../settings/file.js'
@@ -68,9 +70,14 @@ export async function executeStage<T, R>(
     const context = { signal, ranks, progress: titled(progress, { stage: stage.name }), resume, overwrite }
     return await runStage({ run: (given) => stage.run(settings, given) }, context)
   }).catch((error) => {
-    if (!(error instanceof DiskFullError)) throw error
+    // Another rank's disk is as full as one's own.
+    const isFull =
+      error instanceof DiskFullError || (error instanceof RankError && error.detail.code === DiskFullError.code)
+    if (!isFull) throw error
     const hint = `Free some space and run the same command again${again}.`
-    throw new DiskFullError(error.message, { detail: error.detail, hint, cause: error })
+    throw new (error instanceof DiskFullError ? DiskFullError : RankError)(error.message, {
+      ...{ detail: error.detail, hint, cause: error },
+    })
   })
   const { interrupted, report, summary, problem } = result
   const text = report !== undefined && describe ? describe(report, settings) : summary === '' ? '' : `${summary}\n`
@@ -88,5 +95,19 @@ async function requireSameWork<T>(ranks: Joined, stage: Stage<T>, settings: T, f
     ...identityOf(stage.settings, settings as object, stage.ignores?.(settings)),
     ...flags,
     [out]: valueAt(settings, out.split('.')),
+    ...(ranks.size > 1 && (await contentsOf(stage.settings, settings as object))),
   })
+}
+
+/** What is read, by its content: each machine may have a copy of its own. */
+async function contentsOf(schema: z.ZodType, settings: object): Promise<Record<string, string | null>> {
+  const contents: Record<string, string | null> = {}
+  for (const path of pathsOf(schema, 'input')) {
+    const value = valueAt(settings, path)
+    if (typeof value !== 'string') continue
+    const about = await stat(value).catch(() => undefined) // the stage says what is wrong with it
+    const read = about?.isFile() ? sha256File : about?.isDirectory() ? markFolder : async () => null
+    contents[path.join('.')] = await read(value)
+  }
+  return contents
 }

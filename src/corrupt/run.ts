@@ -8,7 +8,6 @@ import { join, relative, resolve, sep } from 'node:path'
 import { markFolder, writeFileAtomic, writeJson } from '../data/files.js'
 import { checkReferenced } from '../data/images.js'
 import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
-import { lockOutput } from '../data/lock.js'
 import { type PairFailure, pairProblem } from '../data/pairs.js'
 import { type Pair, pair as pairSchema } from '../data/records.js'
 import { ArgumentError, asFileError, atPlace, DataError, FireError, throwIfAborted } from '../errors.js'
@@ -63,7 +62,7 @@ export async function corruptPairs(options: CorruptOptions): Promise<CorruptResu
     throw new ArgumentError('The grain of a model needs the model', { hint: 'Name its folder with --model.' })
   }
   const { out, ranks = alone } = options
-  await using _lock = await lockByFirst(ranks, out, () => lockOutput(out, 'folder'))
+  await using _lock = await lockByFirst(ranks, out, 'folder')
   const view = await openView(options)
   try {
     const stage = await Stage.open(options, view)

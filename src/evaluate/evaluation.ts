@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { deleteAll, sha256File } from '../data/files.js'
 import { writeJsonl } from '../data/jsonl.js'
-import { lockOutput, refuseInputs } from '../data/lock.js'
+import { refuseInputs } from '../data/lock.js'
 import type { Sample } from '../data/records.js'
 import { ArgumentError, atPlace, DataError } from '../errors.js'
 import { checkOptions } from '../options.js'
@@ -103,7 +103,7 @@ export async function evaluate(
   checkNames(systems)
   checkJudges(request)
   const progress = saidOnce(ranks, shown)
-  await using _lock = await lockByFirst(ranks, out, () => lockOutput(out, 'folder'))
+  await using _lock = await lockByFirst(ranks, out, 'folder')
   await keepInputs(request)
   // Nothing is paid for before a name is found to be wrong.
   const { baseline } = rolesOf(

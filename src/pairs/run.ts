@@ -4,7 +4,6 @@ import { basename, dirname, join, relative, resolve, sep } from 'node:path'
 import pLimit from 'p-limit'
 import { deleteAll, writeJson } from '../data/files.js'
 import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
-import { lockOutput } from '../data/lock.js'
 import {
   type ImageRef,
   type Pair,
@@ -106,7 +105,7 @@ export async function buildPairs(options: BuildPairsOptions): Promise<BuildPairs
   const context = { provider, blindJudge, mode, seed, limits, wrongSentences }
   const problem = modeProblem(mode, options.logprobFloor)
   if (problem !== undefined) throw new ArgumentError(problem)
-  await using _lock = await lockByFirst(ranks, out, () => lockOutput(out, 'file', [samples, responses]))
+  await using _lock = await lockByFirst(ranks, out, 'file', [samples, responses])
   const tasks = await readTasks(options)
   const whole = provider.oneClient || blindJudge?.oneClient
   const about = [provider.name, blindJudge?.name, mode, seed, limits, wrongSentences]

@@ -92,6 +92,7 @@ function refuseHalf(env: Environment): null {
 
 function read(env: Environment, names: Names): Started {
   const [rank, size] = [wholeNumber(env, names.rank), wholeNumber(env, names.size)]
+  if (size === 0) throw new RankError(`${names.size} is 0: it is the number of ranks, at least 1`)
   if (rank >= size) {
     throw new RankError(`${names.rank} is ${rank} and ${names.size} is ${size}: ranks count from 0 to ${size - 1}`)
   }
@@ -129,7 +130,10 @@ export function meetingOf(env: Environment, started: Started): Meeting {
 /** `host:port`, `[::1]:port` */
 function placeOf(text: string): { host: string; port: number } {
   const [, host, port] = /^\[?(.+?)\]?:(\d+)$/.exec(text) ?? []
-  if (host === undefined) throw new RankError(`FIRE_STORE is '${text}', which is not HOST:PORT`)
+  if (host === undefined)
+    throw new RankError(`FIRE_STORE is '${text}', which is not HOST:PORT`, {
+      hint: 'Unset it: launch sets it for its ranks, and nobody else needs to.',
+    })
   return { host, port: Number(port) }
 }
 

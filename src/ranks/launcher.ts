@@ -32,6 +32,8 @@ export interface Launched {
   /** Of the rank that failed first; 128 and the number of a signal that ended it. */
   exitCode: number
   failure: Failure | null
+  /** That mpirun was killed, by nobody here: no rank can say it. */
+  killed: string | null
 }
 
 /** After a failure, in milliseconds: when what is left is asked to end, and when it is ended. */
@@ -54,6 +56,7 @@ export class Launch {
   readonly #timers: NodeJS.Timeout[] = []
   readonly #ended: Promise<void>
   #onEnd: () => void = () => {}
+  #killed: string | null = null
 
   /** @throws {RankError} when the ranks cannot meet or cannot be started. */
   static async start(options: LaunchOptions): Promise<Launch> {
@@ -76,6 +79,7 @@ export class Launch {
     const store = await Store.open(meeting)
     launch = new Launch(options, store)
     const common = {
+      ...(launcher.length > 0 ? withinMachine : {}),
       ...cleaned(env),
       FIRE_SECRET: secret,
       FIRE_STORE: `${host.includes(':') ? `[${host}]` : host}:${store.port}`,
@@ -106,7 +110,7 @@ export class Launch {
     const failure = this.#store.failure ?? null
     const failed = this.#exits.filter(({ exitCode }) => exitCode !== 0)
     const first = failed.find(({ rank }) => rank === failure?.rank) ?? failed[0]
-    return { exitCode: first?.exitCode ?? 0, failure }
+    return { exitCode: first?.exitCode ?? 0, failure, killed: this.#killed }
   }
 
   /** Hands a signal on: the first asks the ranks to stop in order, the second to leave at once. */
@@ -155,7 +159,8 @@ export class Launch {
     child.once('close', (code, signal) => {
       if (signal === null) return this.#onExit(child, code ?? 1, `ended with exit code ${code}`)
       const how = `was ended by ${signal}`
-      this.#options.onLog(`${nameOf(child, rank)} ${how}`)
+      if (rank === null && this.#timers.length === 0) this.#killed = `${nameOf(child, rank)} ${how}`
+      else this.#options.onLog(`${nameOf(child, rank)} ${how}`)
       this.#onExit(child, 128 + constants.signals[signal], how, diedHint)
     })
   }
@@ -191,6 +196,9 @@ function cleaned(env: Environment): Environment {
   const mine = /^OMPI_(ALLOW_RUN_AS_ROOT|MCA_)/
   return Object.fromEntries(Object.entries(env).filter(([name]) => !foreign.test(name) || mine.test(name)))
 }
+
+/** Open MPI between the ranks of one machine goes through its memory, so that none of them listens on the network. */
+const withinMachine = { OMPI_MCA_pml: 'ob1', OMPI_MCA_btl: 'self,vader' }
 
 /** mpirun and its options, which differ between Open MPI and MPICH. @throws {RankError} where there is none. */
 function mpirun(size: number, env: Environment): string[] {

@@ -324,7 +324,7 @@ async function addressOf({ host, patience, signal, onLog }: StoreOptions): Promi
 
 function whyNotOpen({ code, message }: NodeJS.ErrnoException, { host, port, keeper }: StoreOptions): RankError {
   const words = { detail: { host, port, systemCode: code } }
-  const where = `${host}:${port}`
+  const where = port === 0 ? host : `${host}:${port}`
   if (code === 'EADDRINUSE') {
     return new RankError(`The ranks cannot meet at ${where}: that port is in use on this machine`, {
       ...words,
@@ -335,7 +335,10 @@ function whyNotOpen({ code, message }: NodeJS.ErrnoException, { host, port, keep
     const problem = code === 'EADDRNOTAVAIL' ? 'is no address of this machine' : 'is not known as a host name here'
     return new RankError(`The ranks cannot meet at ${where}: ${host} ${problem}, and ${keeper} is to listen there`, {
       ...words,
-      hint: 'Set MASTER_ADDR to a name or address of the machine of rank 0 for all ranks.',
+      hint:
+        keeper === 'the launcher'
+          ? 'Give launch --host an address of this machine, or leave it out.'
+          : 'Set MASTER_ADDR to a name or address of the machine of rank 0 for all ranks.',
     })
   }
   return new RankError(`The ranks cannot meet at ${where}: ${message}`, words)

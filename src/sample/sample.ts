@@ -2,7 +2,6 @@
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { deleteAll, followLinks, JsonlAppender, publishFile, refuseOtherKind } from '../data/files.js'
-import { lockOutput } from '../data/lock.js'
 import { ConfigError, DataError, FileError, isAbort, throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { alone, type Ranks } from '../ranks/ranks.js'
@@ -98,7 +97,7 @@ export async function collectAnswers(
   context: SampleContext = {},
 ): Promise<SampleReport> {
   const { signal, ranks = alone } = context
-  await using _lock = await lockByFirst(ranks, out, () => lockOutput(out, 'file', [from]))
+  await using _lock = await lockByFirst(ranks, out, 'file', [from])
   // Beside what a link leads to: from another disk it could not take the name.
   const files = { answers: partPath(await followLinks(out)), failures: failuresPath(out) }
   for (const path of Object.values(files)) await refuseOtherKind(path, 'file')

@@ -8,7 +8,7 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { deleteAll, followLinks, ignoreMissing, JsonlAppender, sha256 } from '../data/files.js'
 import { scanJsonl } from '../data/jsonl.js'
-import { lockOutput } from '../data/lock.js'
+import { lockOutput, type OutputForm, tokenOf } from '../data/lock.js'
 import { AbortedError, abortedBy, asFileError, FileError, isAbort, throwIfAborted } from '../errors.js'
 import type { Ranks } from '../ranks/ranks.js'
 import { version } from '../version.js'
@@ -149,21 +149,41 @@ export async function writtenByFirst(
   if (ranks.rank > 0) await untilSeen(path, bytes)
 }
 
-/** The lock of rank 0 holds for all of them: none goes on before it has it. Declare it with `await using`. */
+/**
+ * `lockOutput` of rank 0 holds for all of them: none goes on before it has it. Declare it with `await using`.
+ * @throws {FileError} on a rank that does not see the output of rank 0, before any work is done.
+ */
 export async function lockByFirst(
   ranks: Ranks,
   path: string,
-  lock: () => Promise<AsyncDisposable>,
+  form: OutputForm,
+  inputs: readonly string[] = [],
 ): Promise<AsyncDisposable> {
-  const held = ranks.rank === 0 ? await lock() : undefined
+  const held = ranks.rank === 0 ? await lockOutput(path, form, inputs) : undefined
   try {
-    await ranks.gather(`${path} locked`, null)
+    const [token] = await ranks.gather(`${path} locked`, held ? await tokenOf(path, form) : null)
+    if (ranks.rank > 0) await untilLocked(path, form, token)
+    await ranks.gather(`${path} seen`, null)
   } catch (error) {
     await held?.[Symbol.asyncDispose]()
     throw error
   }
   return held ?? { async [Symbol.asyncDispose]() {} }
 }
+
+/** Other machines see a new file of a shared disk some seconds later. */
+async function untilLocked(path: string, form: OutputForm, token: string | null): Promise<void> {
+  for (const until = Date.now() + visibleWithin; ; await setTimeout(100)) {
+    if ((await tokenOf(path, form)) === token) return
+    if (Date.now() < until) continue
+    throw new FileError(`${path} is not what rank 0 sees under that name: the lock that rank 0 has made is not there`, {
+      detail: { path },
+      hint: notShared,
+    })
+  }
+}
+
+const notShared = 'All ranks must write to one folder: name an output on a disk that their machines share.'
 
 /** Neighbours of one group together. */
 export async function* neighbours<T>(items: AsyncIterable<T>, groupOf: (item: T) => string): AsyncGenerator<T[]> {
@@ -348,7 +368,7 @@ export async function untilSeen(path: string, bytes: number): Promise<void> {
     if (Date.now() > until) {
       throw new FileError(`${path} has ${size} bytes here, and ${bytes} where it was written`, {
         detail: { path, size, bytes },
-        hint: 'All ranks must write to one folder: name an output on a disk that their machines share.',
+        hint: notShared,
       })
     }
     await setTimeout(100)

@@ -28,6 +28,10 @@ import type { Plannable, Prepared, PrepareOptions } from './types.js'
 export async function prepare(config: TrainConfig, options: PrepareOptions, ranks: Ranks): Promise<Prepared> {
   const { localRanks, ...computed } = await seatOf(config, ranks, options.native)
   const group = await groupOf(ranks, computed.device !== 'cpu', options.native)
+  if (group) {
+    const transport = { nccl: 'NCCL', mpi: 'MPI' }[group.transport]
+    options.onLog?.(`${group.size} ranks share the pairs of each step; their gradients go through ${transport}`)
+  }
   const own = { ...config, ...computed }
   const { engine: planner, ...rest } = await preparePlan(own, options)
   const plannable = { engine: planner, ...rest }

@@ -6,6 +6,7 @@ import { isAbort, RankError, reasonOf } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { alone, type Ranks } from '../ranks/ranks.js'
 import { checkTree } from '../settings/file.js'
+import { counted } from '../text/plural.js'
 import { assertSamePairs } from './checkpoint.js'
 import { checkTrainConfig } from './config.js'
 import { describeEvaluation, Evaluation } from './evaluation.js'
@@ -252,7 +253,7 @@ class Run {
     const others =
       state.ranks === size
         ? ''
-        : `; ${state.ranks} ranks took its steps and ${size} go on: the rest equals theirs up to rounding, not bit for bit`
+        : `; its steps were taken by ${counted(state.ranks, 'rank')}, the rest by ${size}: it equals theirs up to rounding, not bit for bit`
     this.#options.onLog?.(`resuming after step ${this.#step} from ${path}${others}`)
   }
 

@@ -64,7 +64,7 @@ describe('one rank', () => {
   })
 
   it.each([0, 1])('that is stopped counts as silent: rank %i', async (rank) => {
-    const processes = await startRanks(3, { args: mishap(rank, 'stop'), env: () => ({ FIRE_RANK_TIMEOUT: 2 }) })
+    const processes = await startRanks(3, { args: mishap(rank, 'stop'), env: () => ({ FIRE_RANK_TIMEOUT: 4 }) })
     const others = await outcomesOf(processes.filter((_, index) => index !== rank))
     for (const { code, stderr } of others) {
       expect(code).toBe(1)

@@ -68,7 +68,7 @@ describe('launch', () => {
     ['stop', 137, /Rank 1 \(.+\) has been silent for 2 s/],
   ])('has the exit code of the rank that failed first: %s', async (what, exitCode, message) => {
     const args = steps('--mishap', `1:1:${what}`)
-    const { code, stderr } = await launch(3, args, 'processes', { FIRE_RANK_TIMEOUT: 2 }).done
+    const { code, stderr } = await launch(3, args, 'processes', { FIRE_RANK_TIMEOUT: 4 }).done
     expect(code, stderr).toBe(exitCode)
     expect(stderr).toMatch(message)
     expect(stderr).toMatch(/error ERR_FIRE_RANKS: Rank 1/)
@@ -153,7 +153,7 @@ describe.skipIf(!hasMpirun)('mpirun', () => {
     ['exit', 7, /Rank 1 \(.+\) died/],
     ['stop', 137, /Rank 1 \(.+\) has been silent for 2 s/],
   ])('under launch ends as the rank that failed first: %s', async (what, exitCode, message) => {
-    const { code, stderr } = await launch(3, steps('--mishap', `1:1:${what}`), 'mpirun', { FIRE_RANK_TIMEOUT: 2 }).done
+    const { code, stderr } = await launch(3, steps('--mishap', `1:1:${what}`), 'mpirun', { FIRE_RANK_TIMEOUT: 4 }).done
     expect(code, stderr).toBe(exitCode)
     expect(stderr).toMatch(message)
   })

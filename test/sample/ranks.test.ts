@@ -1,14 +1,14 @@
 /** Answers by ranks: the bytes of one process, whoever stops, fails or goes on. */
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { DataError, LockedError, RankError } from '../../src/errors.js'
 import { alone, type Ranks } from '../../src/ranks/ranks.js'
 import type { Answerer, Outcome } from '../../src/sample/answerer.js'
 import { failuresPath } from '../../src/sample/files.js'
 import { engineAnswerer, type SampleContext, sampleAnswers, sampleSettings } from '../../src/sample/index.js'
 import { shownIn } from '../../src/sample/questions.js'
-import { allRanks, onRanks } from '../fakes/ranks.js'
+import { allRanks, onRanks, ranksInMemory } from '../fakes/ranks.js'
 import { fakeNative, temporaryFolder, writeImage, writeModel } from '../fakes/world.js'
 import { makeSample, writeRecords } from './records.js'
 
@@ -168,6 +168,25 @@ describe('sampleAnswers by ranks', () => {
     await writeFile(parts[1], (await readFile(parts[1], 'utf8')).replaceAll(/"found":\{[^}]*\}.*\}/g, '"found":5}'))
     await run('all.jsonl', alone)
     expect(await written('all.jsonl')).toEqual(await written('one.jsonl'))
+  })
+
+  it('is refused before the first question where a rank does not see the output of rank 0', async () => {
+    const ranks = ranksInMemory(2)
+    const { gather } = ranks[1]
+    ranks[1].gather = async (what, value) => {
+      const said = await gather(what, value)
+      return what.endsWith('locked') ? (said.map(() => 'another lock') as typeof said) : said
+    }
+    const start = Date.now()
+    vi.spyOn(Date, 'now')
+      .mockReturnValueOnce(start)
+      .mockReturnValue(start + 61_000)
+    const [, second] = await Promise.allSettled(
+      ranks.map((each) => run('all.jsonl', each).catch((error) => each.fail(error).then(() => Promise.reject(error)))),
+    )
+    vi.restoreAllMocks()
+    expect(second).toMatchObject({ reason: { message: expect.stringContaining('is not what rank 0 sees') } })
+    expect(asked.flat()).toEqual([])
   })
 
   it('has its output for itself until it has ended', async () => {

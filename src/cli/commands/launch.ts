@@ -1,8 +1,12 @@
 import { z } from 'zod'
+import { RankError } from '../../errors.js'
 import { count, text } from '../../settings/common.js'
 import { defineCommand } from '../command.js'
 import { handled } from '../signals.js'
 import { startingOf } from '../starting.js'
+
+const restartHint =
+  'Somebody, or the system when memory ran out (dmesg), has ended it. Run the same command again; a training with --resume.'
 
 /** `auto`: mpirun where a training would compute on CPUs. */
 const starters = ['auto', 'processes', 'mpirun'] as const
@@ -45,9 +49,10 @@ export const launch = defineCommand({
     const onPause = (): void => context.progress.log('warning: ranks cannot be paused; Ctrl-C stops them in order')
     for (const name of handled) process.on(name, onSignal)
     process.on('SIGTSTP', onPause)
-    const { exitCode, failure } = await launched.ended()
+    const { exitCode, failure, killed } = await launched.ended()
     for (const name of handled) process.off(name, onSignal)
     process.off('SIGTSTP', onPause)
-    return { text: '', report: { ranks: size, starter: starting, exitCode, failure }, exitCode }
+    const problem = killed === null ? undefined : new RankError(killed, { hint: restartHint })
+    return { text: '', report: { ranks: size, starter: starting, exitCode, failure }, problem, exitCode }
   },
 })

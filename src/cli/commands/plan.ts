@@ -20,6 +20,7 @@ export const plan = defineCommand({
       .optional()
       .meta({ ...compute.device.meta(), description: 'Only for this device' }),
     ranks: count
+      .max(4096)
       .default(1)
       .meta({ description: 'Processes that train together; memory is then that of one of them', unit: 'ranks' }),
   }),
