@@ -34,6 +34,8 @@ export class Member implements Ranks {
   readonly #heartbeat: Heartbeat
   readonly #controller = new AbortController()
   readonly #waiting: Waiting[] = []
+  /** Of the first that waits, in order of ranks, as far as they came. */
+  #values: unknown[] = []
   /** Processes of all ranks, by rank, once they have met. */
   #identities: readonly Identity[] = []
   #onMeeting: () => void = () => {}
@@ -133,7 +135,7 @@ export class Member implements Ranks {
   }
 
   #take({ start, gathered, failed, refused, stop, isUrgent }: Message): void {
-    if (Array.isArray(gathered)) this.#waiting.shift()?.resolve(gathered)
+    if (gathered !== undefined) this.#takeValue(gathered)
     else if (failed) this.#abort(rankError(failed as Failure))
     else if (typeof stop === 'string') this.#options.onStop?.(stop as NodeJS.Signals, isUrgent === true)
     else if (Array.isArray(start)) {
@@ -142,6 +144,14 @@ export class Member implements Ranks {
     } else if (refused) {
       this.#abort(new RankError(`Rank ${this.rank} was refused: ${refused}`, { detail: { rank: this.rank } }))
     }
+  }
+
+  /** A message holds the value of one rank. */
+  #takeValue(value: unknown): void {
+    this.#values.push(value)
+    if (this.#values.length < this.size) return
+    this.#waiting.shift()?.resolve(this.#values)
+    this.#values = []
   }
 
   #onSilent(): void {

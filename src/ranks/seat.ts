@@ -71,7 +71,9 @@ function gpuOf(device: Device, { places, index }: Neighbours): Device {
   // A starter may show each rank one GPU of its own, which is number 0 to it.
   if (uuid !== undefined) return `cuda:${gpus.findIndex((gpu) => gpu.uuid === uuid)}`
   const own = new Set(usable(places[index]))
-  const sharing = places.filter((place) => place === places[index] || usable(place).some((each) => own.has(each))).length
+  const sharing = places.filter(
+    (place) => place === places[index] || usable(place).some((each) => own.has(each)),
+  ).length
   throw new NoDeviceError(
     `${sharing} ranks run on ${host}, which shows them ${own.size} ${own.size === 1 ? 'GPU' : 'GPUs'} that can be used`,
     {

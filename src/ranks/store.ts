@@ -45,7 +45,8 @@ interface Gather {
   what: string
   /** The first that came. */
   first: Peer
-  values: Map<number, unknown>
+  /** By rank, as all of them are told it. */
+  values: Map<number, Buffer>
 }
 
 /** Who connects and proves nothing in this time is let go. */
@@ -250,12 +251,12 @@ export class Store {
     const place = peer.gathers++
     const gather = this.#gathers.get(place) ?? { what, first: peer, values: new Map() }
     this.#gathers.set(place, gather)
-    gather.values.set(peer.rank, value)
+    gather.values.set(peer.rank, frame({ gathered: value ?? null }))
     if (gather.what !== what) this.fail(lostStep(peer, what, gather))
     else if (gather.values.size < this.#options.size) this.#refuseLeft()
     else {
       this.#gathers.delete(place)
-      this.#tell(frame({ gathered: this.#ranks.map((rank) => gather.values.get(rank)) }))
+      this.#tell(Buffer.concat(this.#ranks.map((rank) => gather.values.get(rank) as Buffer)))
     }
   }
 

@@ -63,12 +63,14 @@ describe('gather', () => {
     expect(all).toEqual([{ values }, { values }])
   })
 
-  it('carries a megabyte of a rank', async () => {
+  it('carries 33 MiB of each rank, and refuses more than 64 where they would be sent', async () => {
     const { ranks } = await meet(2)
-    const text = 'x'.repeat(2 ** 20)
+    const text = 'x'.repeat(33 * 2 ** 20)
     const [all] = await Promise.all(ranks.map((each) => each.gather('text', text + each.rank)))
-    expect(all).toEqual([`${text}0`, `${text}1`])
-  })
+    expect(all.map((said) => [said.length, said.at(-1)])).toEqual([[text.length + 1, '0'], [text.length + 1, '1']]) // biome-ignore format: a table
+    await expect(ranks[1].gather('more', text + text)).rejects.toThrow(/^67 MiB are too much .*: at most 64 MiB/)
+    expect(ranks.map(({ signal }) => signal.aborted)).toEqual([false, false])
+  }, 60_000)
 
   it('may be called again before the last one ended', async () => {
     const { ranks } = await meet(2)
