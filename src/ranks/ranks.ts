@@ -39,7 +39,8 @@ export interface Ranks extends World {
   readonly signal: AbortSignal
   /**
    * Waits until every rank has come to the same call. @param what names the call, in error messages too; ranks that come with another
-   * name have lost step, which is an error. @returns the value of every rank, in order of ranks. Values are JSON.
+   * name have lost step, which is an error. @returns the value of every rank, in order of ranks. Values are JSON, in which
+   * numbers may also be NaN or infinite, and of at most 64 MiB.
    * @throws {RankError} when the work cannot be finished together.
    */
   gather<T>(what: string, value: T): Promise<T[]>
