@@ -31,7 +31,9 @@ export class Member implements Ranks {
   readonly size: number
   readonly #options: MemberOptions
   readonly #socket: Socket
-  readonly #heartbeat: Heartbeat
+  #heartbeat: Heartbeat
+  /** That of the store once it has said so: each side beats as often as the other needs. */
+  #silence: number
   readonly #controller = new AbortController()
   readonly #waiting: Waiting[] = []
   /** Of the first that waits, in order of ranks, as far as they came. */
@@ -70,11 +72,16 @@ export class Member implements Ranks {
     this.size = options.started.size
     this.#options = options
     this.#socket = socket
+    this.#silence = options.patience.silence
+    this.#heartbeat = this.#beat()
+  }
+
+  #beat(): Heartbeat {
     const beat = frame({ beat: true })
-    this.#heartbeat = startHeartbeat(
-      options.patience.silence,
-      () => [socket],
-      () => write(socket, beat),
+    return startHeartbeat(
+      this.#silence,
+      () => [this.#socket],
+      () => write(this.#socket, beat),
       () => this.#onSilent(),
     )
   }
@@ -134,8 +141,9 @@ export class Member implements Ranks {
     }
   }
 
-  #take({ start, gathered, failed, refused, stop, isUrgent }: Message): void {
+  #take({ start, gathered, failed, refused, stop, isUrgent, silence }: Message): void {
     if (gathered !== undefined) this.#takeValue(gathered)
+    else if (typeof silence === 'number') this.#setSilence(silence)
     else if (failed) this.#abort(rankError(failed as Failure))
     else if (typeof stop === 'string') this.#options.onStop?.(stop as NodeJS.Signals, isUrgent === true)
     else if (Array.isArray(start)) {
@@ -154,8 +162,14 @@ export class Member implements Ranks {
     this.#values = []
   }
 
+  #setSilence(silence: number): void {
+    this.#silence = silence
+    this.#heartbeat.stop()
+    if (!this.#hasLeft) this.#heartbeat = this.#beat()
+  }
+
   #onSilent(): void {
-    this.#lose(`has been silent for ${this.#options.patience.silence / 1000} s`, silentHint)
+    this.#lose(`has been silent for ${this.#silence / 1000} s`, silentHint)
     this.#socket.destroy()
   }
 

@@ -219,6 +219,8 @@ export class Store {
       throw new RankError(problem)
     }
     this.#peers.set(rank, peer)
+    // It may have been told another one, and is waited for from now on.
+    send({ silence: this.#options.patience.silence })
     this.#joining ??= setTimeout(() => this.#onMissing(), this.#options.patience.joining)
     if (this.#stop) write(socket, this.#stop)
     if (this.#absence) this.fail(this.#absence)

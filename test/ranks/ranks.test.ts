@@ -1,5 +1,6 @@
 /** Ranks of one process, over real connections. */
 import { connect } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { NativeModule } from '../../src/engine/native.js'
 import { ConfigError, RankError } from '../../src/errors.js'
@@ -140,6 +141,21 @@ describe('the first failure', () => {
     await ranks[1].fail(new ConfigError('the key sk-0123456789abcdef is wrong', { hint: 'Not sk-0123456789abcdef.' }))
     const { message, hint } = await failed(ranks[0])
     expect([message, hint]).toEqual([expect.stringMatching(/^Rank 1 .* the key \*\*\* is wrong$/), 'Not ***.'])
+  })
+})
+
+describe('the longest silence', () => {
+  it.each([
+    [300, 60_000],
+    [60_000, 300],
+  ])('is that of the store for all: %i ms there, %i ms here', async (there, here) => {
+    const at = await store(2, { patience: { ...patience, silence: there } })
+    const own = { patience: { ...patience, silence: here } }
+    const early = member(at, 0, 2, own)
+    await sleep(900)
+    const ranks = await Promise.all([early, member(at, 1, 2, own)])
+    await sleep(900)
+    expect(ranks.map(({ signal }) => signal.reason?.message)).toEqual([undefined, undefined])
   })
 })
 
