@@ -219,7 +219,7 @@ export class Store {
       throw new RankError(problem)
     }
     this.#peers.set(rank, peer)
-    // It may have been told another one, and is waited for from now on.
+    // Both sides wait for the same time, whatever the environment of that rank says.
     send({ silence: this.#options.patience.silence })
     this.#joining ??= setTimeout(() => this.#onMissing(), this.#options.patience.joining)
     if (this.#stop) write(socket, this.#stop)
