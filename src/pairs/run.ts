@@ -1,8 +1,7 @@
 /** From a file of samples and a file of responses to pairs, rejections and a report, each written whole or not at all. */
-import { stat } from 'node:fs/promises'
-import { basename, dirname, join, relative, resolve, sep } from 'node:path'
+import { dirname, relative, resolve, sep } from 'node:path'
 import pLimit from 'p-limit'
-import { deleteAll, writeJson } from '../data/files.js'
+import { deleteAll, followLinks, writeJson } from '../data/files.js'
 import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
 import {
   type ImageRef,
@@ -16,7 +15,16 @@ import type { Usage } from '../endpoint/index.js'
 import { ArgumentError, DataError, throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
 import { alone, type Ranks } from '../ranks/ranks.js'
-import { byFirst, forgetFound, lockByFirst, splitWork, untilSeen, writtenByFirst } from '../stage/split.js'
+import {
+  beforehand,
+  byFirst,
+  contentOf,
+  forgetFound,
+  lockByFirst,
+  splitWork,
+  untilSeen,
+  writtenByFirst,
+} from '../stage/split.js'
 import type { PairOutcome } from './build.js'
 import { type ConstructContext, constructKeys, constructPair, type Task } from './construct.js'
 import { outputFiles, type PairFiles } from './files.js'
@@ -130,10 +138,14 @@ export async function buildPairs(options: BuildPairsOptions): Promise<BuildPairs
     const result = await writeOutcomes(tasks, built, measured, options)
     pairs = result.pairs
     await forgetFound(out)
-    return { report: result.report, files: result.files, bytes: (await stat(out)).size }
+    return { report: result.report, files: result.files, written: await contentOf(out) }
   })
-  const { report, files } = said
-  return { report, files, pairs: pairs ?? (await pairsIn(out, said.bytes)) }
+  const { report, files, written } = said
+  if (!pairs) {
+    await untilSeen(out, written)
+    pairs = await pairsIn(out)
+  }
+  return { report, files, pairs }
 }
 
 /** One outcome a task, in their order, several at work. */
@@ -169,12 +181,12 @@ async function* constructAll(
   }
 }
 
-async function pairsIn(path: string, bytes: number): Promise<Pair[]> {
-  await untilSeen(path, bytes)
+async function pairsIn(path: string): Promise<Pair[]> {
   const pairs: Pair[] = []
   for await (const { record } of readJsonl(path, pairSchema)) pairs.push(record)
   return pairs
 }
+
 interface ReadTask extends Task {
   /** The task with the same text, when there is an earlier one. */
   repeats: string | null
@@ -234,11 +246,14 @@ async function measureMade(
   let made = built.flatMap(({ pair }) => pair ?? [])
   const folder = dirname(resolve(out))
   if (ranks.size > 1) {
-    const path = join(folder, `.${basename(out)}.built`)
-    await writtenByFirst(ranks, path, signal, () => writeJsonl(path, made))
-    if (ranks.rank > 0) made = await pairsIn(path, 0)
-    await ranks.gather(`${path} read`, null)
-    if (ranks.rank === 0) await deleteAll([path])
+    const path = beforehand(await followLinks(resolve(out)))
+    try {
+      await writtenByFirst(ranks, path, signal, () => writeJsonl(path, made))
+      if (ranks.rank > 0) made = await pairsIn(path)
+      await ranks.gather(`${path} read`, null)
+    } finally {
+      if (ranks.rank === 0) await deleteAll([path])
+    }
   }
   return made.length > 0 ? await measure(made, folder) : undefined
 }

@@ -11,7 +11,7 @@ const prefixBytes = 4
 
 /** @throws {RankError} for a message that no reader would take. */
 export function frame(message: Message): Buffer {
-  const body = Buffer.from(JSON.stringify(message, encodeNumber))
+  const body = Buffer.from(encode(message))
   if (body.length > mostBytes.member) {
     const [size, most] = [body.length, mostBytes.member].map((bytes) => `${Math.ceil(bytes / 2 ** 20)} MiB`)
     throw new RankError(`${size} are too much for one message between ranks: at most ${most}`)
@@ -79,15 +79,20 @@ function lengthOf(chunks: Buffer[]): number {
 
 function parse(body: Buffer): Message {
   try {
-    const value = JSON.parse(body.toString(), decodeNumber)
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value
+    const value = decode(body.toString())
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Message
   } catch {
     // Said below.
   }
   throw new RankError('what came is no message of a rank')
 }
 
-/** JSON has no NaN and no infinity, and sums of losses may be either. */
+/** JSON has no NaN and no infinity, and losses may be either. */
+export const encode = (value: unknown): string => JSON.stringify(value, encodeNumber)
+
+/** @throws {SyntaxError} */
+export const decode = (text: string): unknown => JSON.parse(text, decodeNumber)
+
 const encodeNumber = (_: string, value: unknown): unknown =>
   typeof value === 'number' && !Number.isFinite(value) ? { $number: String(value) } : value
 

@@ -8,8 +8,8 @@ export interface Heartbeat {
 }
 
 /**
- * Calls `beat` several times in `silence` milliseconds, and then `onSilent` for each connection from which nothing came for that long.
- * Time in which this process itself stood still is no silence of others.
+ * Calls `beat` several times in `silence` milliseconds, and then `onSilent` for each connection from which nothing came for that long;
+ * the other side of it must beat for the same `silence`. Time in which this process itself stood still is no silence of others.
  */
 export function startHeartbeat(
   silence: number,

@@ -53,6 +53,9 @@ function withStore(member: Member, store: Store): Joined {
   return {
     ...{ rank, size, localRank, signal },
     gather: (what, value) => member.gather(what, value),
+    get isStopping() {
+      return member.isStopping
+    },
     askToStop: (name) => member.askToStop(name),
     async fail(error) {
       await member.fail(error)

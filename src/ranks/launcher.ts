@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { constants, hostname } from 'node:os'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
-import { RankError } from '../errors.js'
+import { RankError, reasonOf } from '../errors.js'
 import { keepSecret } from '../secrets.js'
 import { type Environment, patienceOf, worldOf } from './environment.js'
 import { diedHint, type Failure } from './failure.js'
@@ -84,12 +84,17 @@ export class Launch {
       FIRE_SECRET: secret,
       FIRE_STORE: `${host.includes(':') ? `[${host}]` : host}:${store.port}`,
     }
-    if (launcher.length > 0) launch.#spawn(null, [...launcher, ...options.command], common)
-    else {
-      for (let rank = 0; rank < size; rank++) {
-        const place = { RANK: String(rank), WORLD_SIZE: String(size), LOCAL_RANK: String(rank) }
-        launch.#spawn(rank, options.command, { ...common, ...place })
+    try {
+      if (launcher.length > 0) launch.#spawn(null, [...launcher, ...options.command], common)
+      else {
+        for (let rank = 0; rank < size; rank++) {
+          const place = { RANK: String(rank), WORLD_SIZE: String(size), LOCAL_RANK: String(rank) }
+          launch.#spawn(rank, options.command, { ...common, ...place })
+        }
       }
+    } catch (error) {
+      await launch.#abandon()
+      throw new RankError(`The ranks cannot be started: ${reasonOf(error)}`, { cause: error })
     }
     return launch
   }
@@ -100,6 +105,13 @@ export class Launch {
     this.#ended = new Promise((resolve) => {
       this.#onEnd = resolve
     })
+  }
+
+  /** What was started of ranks that are not all started. */
+  async #abandon(): Promise<void> {
+    this.#kill('SIGKILL')
+    this.#children.clear()
+    await this.#store.close()
   }
 
   /** Resolves when every rank has ended. */

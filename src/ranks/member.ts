@@ -2,13 +2,13 @@
 import { connect, type Socket } from 'node:net'
 import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { abortedBy, RankError, reasonOf, throwIfAborted } from '../errors.js'
+import { AbortedError, abortedBy, RankError, reasonOf, throwIfAborted } from '../errors.js'
 import type { Meeting, Patience, Started } from './environment.js'
 import { diedHint, type Failure, failureOf, type Identity, nameOf, rankError, silentHint } from './failure.js'
 import { end, frame, type Message, messagesOf, mostBytes, write } from './frames.js'
 import { introduce } from './handshake.js'
 import { type Heartbeat, startHeartbeat } from './heartbeat.js'
-import type { Ranks } from './ranks.js'
+import { type Ranks, theEnd } from './ranks.js'
 
 export interface MemberOptions {
   started: Pick<Started, 'rank' | 'size' | 'localRank'>
@@ -22,6 +22,7 @@ export interface MemberOptions {
 }
 
 interface Waiting {
+  what: string
   resolve(values: unknown[]): void
   reject(error: unknown): void
 }
@@ -31,13 +32,20 @@ export class Member implements Ranks {
   readonly size: number
   readonly #options: MemberOptions
   readonly #socket: Socket
-  readonly #heartbeat: Heartbeat
+  #heartbeat: Heartbeat
+  /** That of the store once it has said so: each side beats as often as the other needs. */
+  #silence: number
   readonly #controller = new AbortController()
-  readonly #waiting: Waiting[] = []
+  #waiting: Waiting[] = []
+  /** Of the first that waits, in order of ranks, as far as they came. */
+  #values: unknown[] = []
   /** Processes of all ranks, by rank, once they have met. */
   #identities: readonly Identity[] = []
   #onMeeting: () => void = () => {}
   #hasLeft = false
+  #isStopping = false
+  /** Another rank has given its work up for the stop. */
+  #isEnding = false
 
   /** @throws {RankError} when the ranks do not all come, or this one is refused. @throws {AbortedError} */
   static async join(options: MemberOptions): Promise<Member> {
@@ -68,11 +76,16 @@ export class Member implements Ranks {
     this.size = options.started.size
     this.#options = options
     this.#socket = socket
+    this.#silence = options.patience.silence
+    this.#heartbeat = this.#beat()
+  }
+
+  #beat(): Heartbeat {
     const beat = frame({ beat: true })
-    this.#heartbeat = startHeartbeat(
-      options.patience.silence,
-      () => [socket],
-      () => write(socket, beat),
+    return startHeartbeat(
+      this.#silence,
+      () => [this.#socket],
+      () => write(this.#socket, beat),
       () => this.#onSilent(),
     )
   }
@@ -81,6 +94,10 @@ export class Member implements Ranks {
     const { host } = this.#identities[this.rank]
     const before = this.#identities.filter((each) => each.host === host && each.rank < this.rank)
     return this.#options.started.localRank ?? before.length
+  }
+
+  get isStopping(): boolean {
+    return this.#isStopping
   }
 
   get signal(): AbortSignal {
@@ -98,15 +115,17 @@ export class Member implements Ranks {
     this.signal.throwIfAborted()
     if (this.#hasLeft)
       throw new RankError(`Rank ${this.rank} has left the others and cannot wait for them at '${what}'`)
+    if (this.#isEnding && what !== theEnd) throw stoppedElsewhere()
     const bytes = frame({ gather: what, value })
     return await new Promise<T[]>((resolve, reject) => {
-      this.#waiting.push({ resolve: resolve as Waiting['resolve'], reject })
+      this.#waiting.push({ what, resolve: resolve as Waiting['resolve'], reject })
       write(this.#socket, bytes)
     })
   }
 
   /** Asks every other rank to stop in order, as this signal would. */
   askToStop(signal: NodeJS.Signals): void {
+    this.#isStopping = true
     write(this.#socket, frame({ stop: signal }))
   }
 
@@ -132,10 +151,12 @@ export class Member implements Ranks {
     }
   }
 
-  #take({ start, gathered, failed, refused, stop, isUrgent }: Message): void {
-    if (Array.isArray(gathered)) this.#waiting.shift()?.resolve(gathered)
+  #take({ start, gathered, ending, failed, refused, stop, isUrgent, silence }: Message): void {
+    if (gathered !== undefined) this.#takeValue(gathered)
+    else if (typeof silence === 'number') this.#setSilence(silence)
     else if (failed) this.#abort(rankError(failed as Failure))
-    else if (typeof stop === 'string') this.#options.onStop?.(stop as NodeJS.Signals, isUrgent === true)
+    else if (typeof stop === 'string') this.#onStop(stop as NodeJS.Signals, isUrgent === true)
+    else if (ending) this.#endWork()
     else if (Array.isArray(start)) {
       this.#identities = start
       this.#onMeeting()
@@ -144,8 +165,34 @@ export class Member implements Ranks {
     }
   }
 
+  /** A message holds the value of one rank. */
+  #takeValue(value: unknown): void {
+    this.#values.push(value)
+    if (this.#values.length < this.size) return
+    this.#waiting.shift()?.resolve(this.#values)
+    this.#values = []
+  }
+
+  #onStop(signal: NodeJS.Signals, isUrgent: boolean): void {
+    this.#isStopping = true
+    this.#options.onStop?.(signal, isUrgent)
+  }
+
+  #endWork(): void {
+    this.#isEnding = true
+    const waiting = this.#waiting
+    this.#waiting = waiting.filter(({ what }) => what === theEnd)
+    for (const { what, reject } of waiting) if (what !== theEnd) reject(stoppedElsewhere())
+  }
+
+  #setSilence(silence: number): void {
+    this.#silence = silence
+    this.#heartbeat.stop()
+    if (!this.#hasLeft) this.#heartbeat = this.#beat()
+  }
+
   #onSilent(): void {
-    this.#lose(`has been silent for ${this.#options.patience.silence / 1000} s`, silentHint)
+    this.#lose(`has been silent for ${this.#silence / 1000} s`, silentHint)
     this.#socket.destroy()
   }
 
@@ -163,6 +210,8 @@ export class Member implements Ranks {
     for (const { reject } of this.#waiting.splice(0)) reject(error)
   }
 }
+
+const stoppedElsewhere = (): AbortedError => new AbortedError('Another rank was asked to stop')
 
 /** Until something answers, and between two tries. */
 const [answerMs, firstPauseMs, longestPauseMs] = [10_000, 50, 1000]

@@ -37,10 +37,14 @@ export interface Ranks extends World {
    * names the rank and its cause.
    */
   readonly signal: AbortSignal
+  /** All ranks were asked to stop: one that gives its work up for that has not failed. */
+  readonly isStopping?: boolean
   /**
    * Waits until every rank has come to the same call. @param what names the call, in error messages too; ranks that come with another
-   * name have lost step, which is an error. @returns the value of every rank, in order of ranks. Values are JSON.
-   * @throws {RankError} when the work cannot be finished together.
+   * name have lost step, which is an error. @returns the value of every rank, in order of ranks. Values are JSON, in which
+   * numbers may also be NaN or infinite, and of at most 64 MiB.
+   * @throws {RankError} when the work cannot be finished together. @throws {AbortedError} when another rank has given its work up for a stop
+   * of all: nothing but the end is waited for then.
    */
   gather<T>(what: string, value: T): Promise<T[]>
   /** Tells all others why this rank cannot go on. They stop. Never rejects. */
@@ -48,6 +52,9 @@ export interface Ranks extends World {
   /** Leaves in good order. The others may still be at work; whoever waits for this rank from now on gets an error. */
   close(): Promise<void>
 }
+
+/** What ranks gather when their work is done. */
+export const theEnd = 'the end'
 
 /** One process alone. */
 export const alone: Ranks = {

@@ -67,19 +67,32 @@ function gpuOf(device: Device, { places, index }: Neighbours): Device {
       hint: 'Use device: cuda; each rank then takes a GPU of its own.',
     })
   }
+  const uuid = gpusOf(places)[index]
   // A starter may show each rank one GPU of its own, which is number 0 to it.
-  const uuids = (place: Place): string => place.gpus.map(({ uuid }) => uuid).join()
-  const before = places.slice(0, index).filter((place) => uuids(place) === uuids(places[index])).length
-  const usable = gpus.flatMap(({ isUsable }, number) => (isUsable ? [number] : []))
-  if (before < usable.length) return `cuda:${usable[before]}`
-  const sharing = places.filter((place) => uuids(place) === uuids(places[index])).length
+  if (uuid !== undefined) return `cuda:${gpus.findIndex((gpu) => gpu.uuid === uuid)}`
+  const own = new Set(usable(places[index]))
+  const sharing = places.filter(
+    (place) => place === places[index] || usable(place).some((each) => own.has(each)),
+  ).length
   throw new NoDeviceError(
-    `${sharing} ranks run on ${host}, which shows them ${usable.length} ${usable.length === 1 ? 'GPU' : 'GPUs'} that can be used`,
+    `${sharing} ranks run on ${host}, which shows them ${own.size} ${own.size === 1 ? 'GPU' : 'GPUs'} that can be used`,
     {
-      detail: { host, ranks: sharing, gpus: usable.length },
+      detail: { host, ranks: sharing, gpus: own.size },
       hint: 'Start one rank for each GPU of a machine.',
     },
   )
+}
+
+const usable = ({ gpus }: Place): string[] => gpus.flatMap(({ uuid, isUsable }) => (isUsable ? [uuid] : []))
+
+/** Each takes the first that it can use and that none before it took; every rank finds the same. */
+function gpusOf(places: readonly Place[]): (string | undefined)[] {
+  const taken = new Set<string>()
+  return places.map((place) => {
+    const first = usable(place).find((uuid) => !taken.has(uuid))
+    if (first !== undefined) taken.add(first)
+    return first
+  })
 }
 
 /** The same text for processes that share their processors. */

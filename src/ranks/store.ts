@@ -11,6 +11,7 @@ import { diedHint, type Failure, type Identity, lost, nameOf, silentHint } from 
 import { end, frame, type Message, messagesOf, mostBytes, write } from './frames.js'
 import { examine } from './handshake.js'
 import { type Heartbeat, startHeartbeat } from './heartbeat.js'
+import { theEnd } from './ranks.js'
 import { rankWords } from './same.js'
 
 export interface StoreOptions {
@@ -37,7 +38,7 @@ export interface Peer extends Identity {
   socket: Socket
   /** It said that it goes. */
   hasLeft: boolean
-  /** Gathers that it came to. */
+  /** Gathers that it came to, without the end. */
   gathers: number
 }
 
@@ -45,7 +46,8 @@ interface Gather {
   what: string
   /** The first that came. */
   first: Peer
-  values: Map<number, unknown>
+  /** By rank, as all of them are told it. */
+  values: Map<number, Buffer>
 }
 
 /** Who connects and proves nothing in this time is let go. */
@@ -68,6 +70,8 @@ export class Store {
   /** Of a rank that ended before it came. */
   #absence: Failure | undefined
   #stop: Buffer | undefined
+  /** A rank has given its work up for the stop: the end is all that is left. */
+  #isEnding = false
   #failure: Failure | undefined
   #onEmpty: (() => void)[] = []
 
@@ -218,6 +222,8 @@ export class Store {
       throw new RankError(problem)
     }
     this.#peers.set(rank, peer)
+    // Both sides wait for the same time, whatever the environment of that rank says.
+    send({ silence: this.#options.patience.silence })
     this.#joining ??= setTimeout(() => this.#onMissing(), this.#options.patience.joining)
     if (this.#stop) write(socket, this.#stop)
     if (this.#absence) this.fail(this.#absence)
@@ -242,29 +248,41 @@ export class Store {
 
   #leave(peer: Peer): void {
     peer.hasLeft = true
-    if (!this.#failure) this.#refuseLeft()
+    if (!this.#failure) this.#refuseEnded()
     this.#noteEmpty()
   }
 
   #gather(peer: Peer, what: string, value: unknown): void {
-    const place = peer.gathers++
+    if (this.#isEnding && what !== theEnd) return
+    const place = what === theEnd ? lastPlace : peer.gathers++
     const gather = this.#gathers.get(place) ?? { what, first: peer, values: new Map() }
     this.#gathers.set(place, gather)
-    gather.values.set(peer.rank, value)
+    gather.values.set(peer.rank, frame({ gathered: value ?? null }))
     if (gather.what !== what) this.fail(lostStep(peer, what, gather))
-    else if (gather.values.size < this.#options.size) this.#refuseLeft()
+    else if (gather.values.size < this.#options.size) this.#refuseEnded()
     else {
       this.#gathers.delete(place)
-      this.#tell(frame({ gathered: this.#ranks.map((rank) => gather.values.get(rank)) }))
+      this.#tell(Buffer.concat(this.#ranks.map((rank) => gather.values.get(rank) as Buffer)))
     }
   }
 
-  /** Nobody waits for a rank that has gone. */
-  #refuseLeft(): void {
+  /** Nobody waits for a rank whose work has ended. Where all were asked to stop, their work ends too; else it has lost step. */
+  #refuseEnded(): void {
+    const atEnd = this.#gathers.get(lastPlace)?.values
     for (const [place, { what, first }] of this.#gathers) {
-      const gone = this.peers.find(({ hasLeft, gathers }) => hasLeft && gathers <= place)
-      if (gone) this.fail(lost(gone, hadEnded(first, what)))
+      const isMissing = ({ rank, hasLeft, gathers }: Peer): boolean =>
+        gathers <= place && (hasLeft || (place !== lastPlace && atEnd?.has(rank) === true))
+      const gone = this.peers.find(isMissing)
+      if (!gone) continue
+      if (this.#stop && !gone.hasLeft) this.#endWork()
+      else this.fail(lost(gone, `had ended its work when rank ${first.rank} waited for it at '${what}'`))
     }
+  }
+
+  #endWork(): void {
+    this.#isEnding = true
+    for (const place of this.#gathers.keys()) if (place !== lastPlace) this.#gathers.delete(place)
+    this.#tell(frame({ ending: true }))
   }
 
   #onSilent(socket: Socket): void {
@@ -286,18 +304,13 @@ export class Store {
   }
 }
 
-/** What ranks gather when their work is done. */
-export const theEnd = 'the end'
+/** Of the end among gathers: it is after all others, however many a rank came to. */
+const lastPlace = Number.POSITIVE_INFINITY
 
 function lostStep(peer: Peer, what: string, { what: other, first }: Gather): Failure {
-  if (what === theEnd) return lost(peer, hadEnded(first, other))
-  if (other === theEnd) return lost(first, hadEnded(peer, what))
   const place = `came to '${what}' while rank ${first.rank} came to '${other}': they have lost step`
   return { ...lost(peer, place), rank: null }
 }
-
-const hadEnded = ({ rank }: Peer, what: string): string =>
-  `had ended its work when rank ${rank} waited for it at '${what}'`
 
 /** The name of a machine or pod that was made just now is known some seconds later. */
 const [namePauseMs, nameMs] = [500, 60_000]

@@ -1,7 +1,7 @@
 /** Work of several ranks: the first that fails ends it for all. */
 import { AbortedError, RankError } from '../errors.js'
 import type { Joined } from './join.js'
-import { theEnd } from './store.js'
+import { theEnd } from './ranks.js'
 
 /** Work that does not heed the failure of another rank is left behind after so many milliseconds. */
 export const heedMs = 5000
@@ -25,7 +25,8 @@ export async function together<T>(ranks: Joined, work: () => Promise<T>): Promis
     if (mayFollow(error)) await heard(ranks.signal, ranks.size === 1 ? 0 : followMs)
     const { aborted, reason } = ranks.signal
     const first = aborted && mayFollow(error) ? reason : error
-    await ranks.fail(first)
+    if (first instanceof AbortedError && ranks.isStopping) await ranks.gather(theEnd, null)
+    else await ranks.fail(first)
     throw first
   } finally {
     neglected.cancel()

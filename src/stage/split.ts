@@ -6,7 +6,7 @@
 import { readdir, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { deleteAll, followLinks, ignoreMissing, JsonlAppender, sha256 } from '../data/files.js'
+import { deleteAll, followLinks, ignoreMissing, JsonlAppender, sha256, sha256File } from '../data/files.js'
 import { scanJsonl } from '../data/jsonl.js'
 import { lockOutput, type OutputForm, tokenOf } from '../data/lock.js'
 import { AbortedError, abortedBy, asFileError, FileError, isAbort, throwIfAborted } from '../errors.js'
@@ -71,7 +71,8 @@ export async function splitWork<I, O, R>(ranks: Ranks, split: Split<I, O, R>): P
     const all = await ranks.gather(`${name}: found`, await doShare(ranks, split, output))
     if (all.some(({ stopped }) => stopped))
       throw split.signal?.aborted ? abortedBy(split.signal) : new StoppedElsewhere()
-    if (ranks.rank === 0) for (const [rank, { bytes }] of all.entries()) await untilSeen(partOf(output, rank), bytes)
+    if (ranks.rank === 0)
+      for (const [rank, { bytes }] of all.entries()) await untilSeen(partOf(output, rank), { bytes })
     told = all.map((each) => each.told)
   }
   return byFirst(ranks, `${name}: written`, split.signal, async () => {
@@ -142,11 +143,11 @@ export async function writtenByFirst(
   signal: AbortSignal | undefined,
   write: () => Promise<unknown>,
 ): Promise<void> {
-  const bytes = await byFirst(ranks, `${path} written`, signal, async () => {
+  const written = await byFirst(ranks, `${path} written`, signal, async () => {
     await write()
-    return (await stat(path).catch(asFileError('Reading', path))).size
+    return await contentOf(path)
   })
-  if (ranks.rank > 0) await untilSeen(path, bytes)
+  if (ranks.rank > 0) await untilSeen(path, written)
 }
 
 /**
@@ -306,9 +307,14 @@ async function partsOf(output: string): Promise<string[]> {
   return parts.sort().map((name) => join(folder, name))
 }
 
+/** A file beside an output that rank 0 writes for the others, to be read before the output is there. */
+export const beforehand = (output: string): string => join(dirname(output), `.${basename(output)}.built`)
+
 /** Deletes what ranks left beside an output that is complete. */
-export const forgetFound = async (output: string): Promise<void> =>
-  deleteAll(await partsOf(await followLinks(resolve(output))))
+export async function forgetFound(output: string): Promise<void> {
+  const written = await followLinks(resolve(output))
+  await deleteAll([...(await partsOf(written)), beforehand(written)])
+}
 
 /** What was found, by key. */
 async function readParts<O>(
@@ -358,15 +364,28 @@ async function soundBytes(path: string): Promise<number> {
 /** How long a folder that machines share may take to show what another one wrote, in milliseconds. */
 const visibleWithin = 60_000
 
+/** What a file is known by on another machine. */
+interface Content {
+  bytes: number
+  /** Missing where the file only grows: it was then seen once it is as long. One that is replaced may have been longer before. */
+  sha256?: string
+}
+
+/** @throws {FileError} */
+export const contentOf = async (path: string): Promise<Content> => ({
+  bytes: (await stat(path).catch(asFileError('Reading', path))).size,
+  sha256: await sha256File(path),
+})
+
 /** Waits for a file that another rank has written. @throws {FileError} when it cannot be seen here. */
-export async function untilSeen(path: string, bytes: number): Promise<void> {
-  if (bytes === 0) return
+export async function untilSeen(path: string, { bytes, sha256: content }: Content): Promise<void> {
   const until = Date.now() + visibleWithin
   for (;;) {
-    const size = (await stat(path).catch(ignoreMissing).catch(asFileError('Reading', path)))?.size ?? 0
-    if (size >= bytes) return
+    const size = (await stat(path).catch(ignoreMissing).catch(asFileError('Reading', path)))?.size
+    if (content === undefined ? (size ?? 0) >= bytes : size === bytes && (await sha256File(path)) === content) return
     if (Date.now() > until) {
-      throw new FileError(`${path} has ${size} bytes here, and ${bytes} where it was written`, {
+      const here = size === undefined ? 'is not there' : size === bytes ? 'has other content' : `has ${size} bytes`
+      throw new FileError(`${path} ${here} here; where it was written it has ${bytes} bytes`, {
         detail: { path, size, bytes },
         hint: notShared,
       })

@@ -55,7 +55,7 @@ export async function gatherPairs(
   split: readonly Example[][],
   own: Computed | null,
 ): Promise<Computed | null> {
-  const all = (await ranks.gather(what, own)).map(withNaN)
+  const all = await ranks.gather(what, own)
   if (all.some((computed) => computed === null)) return null
   const said = all as Computed[]
   const place = new Map(pairs.map((pair, index) => [pair, index]))
@@ -66,7 +66,3 @@ export async function gatherPairs(
   }
   return whole
 }
-
-/** JSON has no NaN, which stands for what an objective does not read. */
-const withNaN = <T extends object | null>(said: T): T =>
-  said && JSON.parse(JSON.stringify(said), (_, value) => value ?? Number.NaN)

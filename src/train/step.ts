@@ -107,7 +107,7 @@ export class Steps {
     const updated = await updating?.catch((error: unknown) => {
       if (!(error instanceof RankError)) throw error
     })
-    if (updated) throw drifted(index, 'took it, and another one gave it up', this.#ranks.rank)
+    if (updated) throw drifted(index, 'took it, and another one gave it up', { rank: this.#ranks.rank })
     await engine.zeroGrad()
     return null
   }
@@ -176,12 +176,16 @@ export class Steps {
 function requireOneGradient(index: number, said: readonly Said[]): void {
   const rank = said.findIndex(({ gradNorm }) => gradNorm !== said[0].gradNorm)
   if (rank < 0) return
-  throw drifted(index, `has gradient norm ${said[rank].gradNorm}, rank 0 has ${said[0].gradNorm}`, rank)
+  throw drifted(index, `has gradient norm ${said[rank].gradNorm}, rank 0 has ${said[0].gradNorm}`, {
+    rank,
+    onAllRanks: true,
+  })
 }
 
-function drifted(index: number, how: string, rank: number): RankError {
-  return new RankError(`Step ${index + 1}: the ranks drifted apart: rank ${rank} ${how}`, {
-    detail: { step: index + 1, rank, onAllRanks: true },
+/** @param found which rank it is; `onAllRanks` where every rank finds it out. */
+function drifted(index: number, how: string, found: { rank: number; onAllRanks?: true }): RankError {
+  return new RankError(`Step ${index + 1}: the ranks drifted apart: rank ${found.rank} ${how}`, {
+    detail: { step: index + 1, ...found },
     hint: 'Go on from the last checkpoint with --resume; if it comes again, look at the memory and the network of that rank.',
   })
 }

@@ -21,7 +21,7 @@ export async function heardOf({ signal }: Ranks): Promise<void> {
 }
 
 /**
- * Tells the others of an error that is this rank's own. @returns what to end with here: that error, or the failure of another rank where
+ * Tells the others of an error that is this rank's own; that it gave its work up for a stop of all is none. @returns what to end with here: that error, or the failure of another rank where
  * that is what ended this one.
  */
 export async function endTogether(ranks: Ranks, error: unknown): Promise<unknown> {
@@ -30,6 +30,7 @@ export async function endTogether(ranks: Ranks, error: unknown): Promise<unknown
     (error instanceof RankError && error.detail.onAllRanks !== true) ||
     (error instanceof AbortedError && error.cause === reason)
   if (aborted && isFollowing) return reason
+  if (error instanceof AbortedError && ranks.isStopping) return error
   await ranks.fail(error)
   return error
 }

@@ -1,5 +1,6 @@
 /** Ranks of one process: what they say to each other goes through memory, as JSON. */
 import { FireError, RankError, reasonOf } from '../../src/errors.js'
+import { decode, encode } from '../../src/ranks/frames.js'
 import type { Ranks } from '../../src/ranks/ranks.js'
 
 interface Call {
@@ -33,7 +34,7 @@ export function ranksInMemory(size: number, onGather: (rank: number, what: strin
     const { values, waiting } = call
     if (call.what !== what || values.has(rank))
       throw new RankError(`Rank ${rank} came to ${what}, others to ${call.what}`)
-    values.set(rank, JSON.stringify(value))
+    values.set(rank, encode(value ?? null))
     return new Promise((resolve, reject) => {
       waiting.push({ rank, resolve, reject })
       if (values.size < size) return
@@ -46,7 +47,7 @@ export function ranksInMemory(size: number, onGather: (rank: number, what: strin
     ...{ rank, size, localRank: rank, signal },
     async gather<T>(what: string, value: T): Promise<T[]> {
       onGather(rank, what)
-      return (await gather(rank, what, value)).map((text) => JSON.parse(text) as T)
+      return (await gather(rank, what, value)).map((text) => decode(text) as T)
     },
     fail: async (error) => fail(rank, error),
     close: async () => {},

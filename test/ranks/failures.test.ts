@@ -89,6 +89,18 @@ describe('one rank', () => {
     expect(outcomes[0].stderr).toContain('stopped; what was finished is kept')
   })
 
+  it.each([0, 1])(
+    'that gives its work up for a stop, while the others wait for it, stops all of them: rank %i',
+    async (rank) => {
+      const outcomes = await runRanks(3, { args: mishap(rank, 'abandon') })
+      for (const { code, stderr } of outcomes) {
+        expect(stderr).not.toContain('ERR_FIRE')
+        expect(code).toBe(143)
+      }
+      expect(outcomes[0].stderr).toContain('stopped; what was finished is kept')
+    },
+  )
+
   it('that does not heed the failure of another is left behind', async () => {
     const outcomes = await runRanks(2, { args: (rank) => mishap(rank, rank === 0 ? 'throw' : 'hang', '--count', '9') })
     expect(outcomes.map(({ code }) => code)).toEqual([1, 1])

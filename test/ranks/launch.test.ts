@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { describe, expect, it, vi } from 'vitest'
+import { Launch } from '../../src/ranks/launcher.js'
 import {
   freePort,
   hasMpirun,
@@ -119,6 +120,17 @@ describe('launch', () => {
       await allEnded(ranks)
     },
   )
+
+  it('listens no more where the ranks cannot be started', async () => {
+    const listening = (): number => process.getActiveResourcesInfo().filter((name) => name === 'TCPServerWrap').length
+    const before = listening()
+    const command = [process.execPath, 'x'.repeat(2 ** 18)] as const
+    const onLog = (): void => {}
+    await expect(
+      Launch.start({ size: 2, command: [...command], host: '127.0.0.1', starting: 'processes', env: {}, onLog }),
+    ).rejects.toMatchObject({ code: 'ERR_FIRE_RANKS', message: 'The ranks cannot be started: spawn E2BIG' })
+    await vi.waitFor(() => expect(listening()).toBe(before))
+  })
 
   it('refuses to start ranks of ranks', async () => {
     const env = { RANK: 0, WORLD_SIZE: 2 }

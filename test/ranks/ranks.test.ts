@@ -1,14 +1,17 @@
 /** Ranks of one process, over real connections. */
 import { connect } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { NativeModule } from '../../src/engine/native.js'
-import { ConfigError, RankError } from '../../src/errors.js'
+import { AbortedError, ConfigError, RankError } from '../../src/errors.js'
 import { groupOf } from '../../src/ranks/group.js'
 import { Member, type MemberOptions } from '../../src/ranks/member.js'
 import { alone, type Ranks } from '../../src/ranks/ranks.js'
 import { rankWords, requireSame } from '../../src/ranks/same.js'
 import { Store, type StoreOptions } from '../../src/ranks/store.js'
+import { together } from '../../src/ranks/together.js'
 import { keepSecret } from '../../src/secrets.js'
+import { endTogether } from '../../src/train/together.js'
 
 const secret = 'a secret of sixteen and more'
 const patience = { joining: 5000, silence: 5000 }
@@ -63,12 +66,14 @@ describe('gather', () => {
     expect(all).toEqual([{ values }, { values }])
   })
 
-  it('carries a megabyte of a rank', async () => {
+  it('carries 33 MiB of each rank, and refuses more than 64 where they would be sent', async () => {
     const { ranks } = await meet(2)
-    const text = 'x'.repeat(2 ** 20)
+    const text = 'x'.repeat(33 * 2 ** 20)
     const [all] = await Promise.all(ranks.map((each) => each.gather('text', text + each.rank)))
-    expect(all).toEqual([`${text}0`, `${text}1`])
-  })
+    expect(all.map((said) => [said.length, said.at(-1)])).toEqual([[text.length + 1, '0'], [text.length + 1, '1']]) // biome-ignore format: a table
+    await expect(ranks[1].gather('more', text + text)).rejects.toThrow(/^67 MiB are too much .*: at most 64 MiB/)
+    expect(ranks.map(({ signal }) => signal.aborted)).toEqual([false, false])
+  }, 60_000)
 
   it('may be called again before the last one ended', async () => {
     const { ranks } = await meet(2)
@@ -138,6 +143,21 @@ describe('the first failure', () => {
     await ranks[1].fail(new ConfigError('the key sk-0123456789abcdef is wrong', { hint: 'Not sk-0123456789abcdef.' }))
     const { message, hint } = await failed(ranks[0])
     expect([message, hint]).toEqual([expect.stringMatching(/^Rank 1 .* the key \*\*\* is wrong$/), 'Not ***.'])
+  })
+})
+
+describe('the longest silence', () => {
+  it.each([
+    [300, 60_000],
+    [60_000, 300],
+  ])('is that of the store for all: %i ms there, %i ms here', async (there, here) => {
+    const at = await store(2, { patience: { ...patience, silence: there } })
+    const own = { patience: { ...patience, silence: here } }
+    const early = member(at, 0, 2, own)
+    await sleep(900)
+    const ranks = await Promise.all([early, member(at, 1, 2, own)])
+    await sleep(900)
+    expect(ranks.map(({ signal }) => signal.reason?.message)).toEqual([undefined, undefined])
   })
 })
 
@@ -252,6 +272,43 @@ it('a stop that one asks for reaches all ranks', async () => {
   await Promise.all(ranks.map((each) => each.gather('then', 0)))
   const [orderly, urgent] = [['SIGTERM', false], ['SIGINT', true]] // biome-ignore format: a table
   expect(heard).toEqual([orderly, orderly, urgent, urgent])
+})
+
+describe('a rank that gives its work up', () => {
+  const giveUp = async (isAsked: boolean) => {
+    const { ranks } = await meet(3)
+    await Promise.all(ranks.map((each) => each.gather('step 0', 0)))
+    if (isAsked) ranks[1].askToStop('SIGTERM')
+    const works = [
+      () => ranks[0].gather('step 1', 0),
+      () => Promise.reject(new AbortedError('enough')),
+      async () => {
+        await sleep(200)
+        await ranks[2].gather('step 1', 0)
+      },
+    ]
+    const ended = await Promise.allSettled(ranks.map((each) => together<unknown>(each, works[each.rank])))
+    return ended.map((each) => (each.status === 'rejected' ? each.reason : undefined))
+  }
+
+  it('has not failed where all were asked to stop: nobody waits for it any longer', async () => {
+    const stopped = { code: 'ERR_FIRE_ABORTED', message: 'Another rank was asked to stop' }
+    expect(await giveUp(true)).toMatchObject([stopped, { code: 'ERR_FIRE_ABORTED', message: 'enough' }, stopped])
+  })
+
+  it('has failed where nobody asked for a stop', async () => {
+    const failure = { code: 'ERR_FIRE_RANKS', message: expect.stringMatching(/^Rank 1 \(.+\) failed: enough$/) }
+    expect(await giveUp(false)).toMatchObject([failure, { code: 'ERR_FIRE_ABORTED', message: 'enough' }, failure])
+  })
+
+  it('is told of by a training where nobody asked all of them', async () => {
+    const fail = vi.fn()
+    const error = new AbortedError()
+    expect(await endTogether({ ...alone, fail, isStopping: true }, error)).toBe(error)
+    expect(fail).not.toHaveBeenCalled()
+    expect(await endTogether({ ...alone, fail }, error)).toBe(error)
+    expect(fail).toHaveBeenCalledWith(error)
+  })
 })
 
 describe('what must be the same', () => {

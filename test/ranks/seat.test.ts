@@ -40,6 +40,15 @@ describe('the seat of a rank', () => {
     expect(await devices('cuda', pairs)).toEqual(['cuda:0', 'cuda:1', 'cuda:0', 'cuda:1'])
   })
 
+  it('is no GPU of another rank where they are shown different ones', async () => {
+    expect(await devices('cuda', [showing('a', 'b'), showing('a', 'b', 'c'), showing('b', 'c')])).toEqual([
+      'cuda:0',
+      'cuda:1',
+      'cuda:1',
+    ])
+    expect(await devices('cuda', [showing('a', 'b'), showing('b', 'a')])).toEqual(['cuda:0', 'cuda:0'])
+  })
+
   it('is its part of the threads on a processor', async () => {
     const cores = availableParallelism()
     expect(await seats('auto', same(2))).toEqual(

@@ -2,11 +2,12 @@
  * The command line with one more command: `steps` does nothing, step by step, on as many ranks as there are. In a step, one rank may
  * have a mishap: --mishap RANK:STEP:KIND.
  */
+import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import { commands, run } from '../../dist/cli/run.js'
 import { stageCommand } from '../../dist/cli/stage-command.js'
-import { DiskFullError } from '../../dist/errors.js'
+import { AbortedError, DiskFullError } from '../../dist/errors.js'
 import { defineStage } from '../../dist/stage/index.js'
 
 const mishaps = {
@@ -22,6 +23,13 @@ const mishaps = {
     })
   },
   leave: () => true,
+  // Stops at once, where the others wait for what it has to say.
+  abandon: async (signal) => {
+    await sleep(300)
+    process.kill(process.pid, 'SIGTERM')
+    await once(signal, 'abort')
+    throw new AbortedError()
+  },
   interrupt: () => void process.kill(process.pid, 'SIGTERM'),
   // Deaf to the failure of others.
   hang: () => new Promise(() => setInterval(() => {}, 1000)),
@@ -51,7 +59,7 @@ const steps = defineStage({
     progress.start('', count, 'steps')
     progress.log(`warning: rank ${ranks.rank} of ${ranks.size}, ${ranks.localRank} here`)
     for (let step = 0; step < count; step++) {
-      if (ranks.rank === Number(who) && step === Number(when) && (await mishaps[what]())) break
+      if (ranks.rank === Number(who) && step === Number(when) && (await mishaps[what](signal))) break
       const isStopping = await ranks.gather(`step ${step}`, signal.aborted)
       if (isStopping.some(Boolean)) return { interrupted: true, summary: '' }
       progress.update(step + 1)

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { cp, readdir, readFile, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { ConfigError, type FireError, RankError } from '../../src/errors.js'
 import type { Ranks } from '../../src/ranks/ranks.js'
@@ -324,6 +325,22 @@ describe('a failure of one rank', () => {
     for (const error of await errors(ranks, settings)) {
       expect(error.message).toMatch(/Step 3: the ranks drifted apart: rank 1 has gradient norm 0\.5, rank 0 has 0\.\d+/)
     }
+  })
+
+  it('is a step that one took and another one gave up, which the first alone finds out', async () => {
+    const ranks = ranksInMemory(2)
+    const { gather } = ranks[1]
+    ranks[1].gather = async (what, value) => {
+      if (what !== 'step 3') return gather(what, value)
+      // Meanwhile both have added up their gradients.
+      await sleep(200)
+      const [first] = await gather(what, null as typeof value)
+      return [first, value]
+    }
+    const [first, second] = await errors(ranks, config('taken'))
+    expect(first.message).toMatch(/^Step 3: the ranks drifted apart: rank 0 took it, and another one gave it up/)
+    expect(first.detail).toEqual({ step: 3, rank: 0 })
+    expect(second.message).toMatch(/^Rank 0 \(.+\) failed: Step 3: the ranks drifted apart/)
   })
 })
 

@@ -1,5 +1,6 @@
 /** How the pairs of a step are divided among ranks. */
 import { describe, expect, it } from 'vitest'
+import { alone } from '../../src/ranks/ranks.js'
 import type { Example } from '../../src/train/collate.js'
 import { estimateRows } from '../../src/train/micro-batches.js'
 import { gatherPairs, shares } from '../../src/train/share.js'
@@ -83,15 +84,21 @@ describe('shares', () => {
 
 describe('gatherPairs', () => {
   const batch = randomBatch(7)
-  const stats = (pair: Example) => ({ loss: Number(pair.input.id), margin: Number.NaN }) as never
+  const stats = (pair: Example) =>
+    ({ loss: Number(pair.input.id), margin: Number.NaN, kl: Number.POSITIVE_INFINITY }) as never
 
-  it('brings what the ranks computed into the order of the pairs, NaN included', async () => {
+  it('brings what the ranks computed into the order of the pairs, NaN and infinities included', async () => {
     const split = shares(batch, 3)
     const own = (rank: number) => ({ pairs: split[rank].map(stats), tokens: rank + 1 })
     const told = await Promise.all(
       ranksInMemory(3).map((ranks, rank) => gatherPairs(ranks, 'a step', batch, split, own(rank))),
     )
     for (const whole of told) expect(whole).toEqual({ pairs: batch.map(stats), tokens: 6 })
+  })
+
+  it('changes nothing of what one rank computed', async () => {
+    const own = { pairs: batch.map(stats), tokens: 6 }
+    expect(await gatherPairs(alone, 'a step', batch, shares(batch, 1), own)).toEqual(own)
   })
 
   it('gives nothing to anybody where one rank gave up', async () => {
