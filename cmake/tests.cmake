@@ -126,14 +126,22 @@ if(FIRE_HAS_MPI)
   target_compile_options(mpi_test PRIVATE ${FIRE_OPTIONS})
   target_compile_definitions(mpi_test PRIVATE FIRE_TEST_DIR="${CMAKE_CURRENT_SOURCE_DIR}/test")
   target_link_libraries(mpi_test PRIVATE fire_device)
-  add_dependencies(mpi_test fire_mpi)
+  add_library(fire_mpi_one_thread SHARED test/mpi/one_thread.c)
+  target_link_libraries(fire_mpi_one_thread PRIVATE MPI::MPI_C)
+  add_dependencies(mpi_test fire_mpi fire_mpi_one_thread)
   if(MPIEXEC_EXECUTABLE)
+    # Open MPI wants to be told that it may run as root, and more ranks than there are cores.
+    set(environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+                    FIRE_MPI_LIBRARY=$<TARGET_FILE:fire_mpi>)
     foreach(ranks 2 3 4)
-      add_test(NAME mpi_test_${ranks}_ranks COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${ranks} $<TARGET_FILE:mpi_test>)
-      # Open MPI wants to be told that it may run as root, and more ranks than there are cores.
-      set_tests_properties(mpi_test_${ranks}_ranks PROPERTIES TIMEOUT 300 ENVIRONMENT
-        "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMPI_MCA_rmaps_base_oversubscribe=1;FIRE_MPI_LIBRARY=$<TARGET_FILE:fire_mpi>")
+      add_test(NAME mpi_test_${ranks}_ranks COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${ranks}
+                                                    $<TARGET_FILE:mpi_test> "-without threads")
+      set_tests_properties(mpi_test_${ranks}_ranks PROPERTIES TIMEOUT 300 ENVIRONMENT "${environment}")
     endforeach()
+    add_test(NAME mpi_test_one_thread COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} 2 $<TARGET_FILE:mpi_test>
+                                              "without threads")
+    set_tests_properties(mpi_test_one_thread PROPERTIES TIMEOUT 60 ENVIRONMENT
+      "${environment};LD_PRELOAD=$<TARGET_FILE:fire_mpi_one_thread>")
   endif()
 endif()
 if(CMAKE_JS_VERSION)

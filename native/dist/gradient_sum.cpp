@@ -49,7 +49,7 @@ void GradientSum::require_settled() const {
 bool GradientSum::give_up(const std::string& reason) noexcept {
   if (begun_ == 0) return false;
   end_->ask("this rank could not finish its step: " + reason);
-  group_->settle();
+  leave();
   return true;
 }
 

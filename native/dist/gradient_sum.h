@@ -40,8 +40,10 @@ class GradientSum {
   /// Throws where the gradient may not be cleared: sums of this step have begun, and the group has not ended.
   void require_settled() const;
   /// This rank cannot finish the step. If sums have begun the others could not either: then the group ends, and true
-  /// says that the gradient is worth nothing. Nothing writes to it any more when this returns.
+  /// says that the gradient is worth nothing.
   bool give_up(const std::string& reason) noexcept;
+  /// See ProcessGroup: where it is false, the gradient must never be freed.
+  bool leave() noexcept { return group_->leave(); }
 
  private:
   void begin(size_t bucket);

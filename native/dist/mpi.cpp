@@ -5,6 +5,7 @@
 #include <deque>
 #include <filesystem>
 #include <thread>
+#include <utility>
 
 #include "dist/library.h"
 #include "dist/mpi/fire_mpi.h"
@@ -78,18 +79,12 @@ class MpiGroup final : public ProcessGroup {
       wait(cancel, "the ranks did not come together");
     } catch (const Error& e) {
       end_->ask(e.what());
-      settle();
+      abandon();
       throw;
     }
   }
 
-  ~MpiGroup() override {
-    if (end_->asked() || !under_way_.empty()) {
-      settle();
-    } else {
-      library_.leave(communicator_);
-    }
-  }
+  ~MpiGroup() override { leave(); }
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
@@ -111,13 +106,22 @@ class MpiGroup final : public ProcessGroup {
     return std::chrono::duration<double>(Clock::now() - start).count();
   }
 
-  /// MPI cannot end a sum. It writes while it is called, so it is not called again.
-  void settle() noexcept override {
-    if (abandoned.exchange(true)) return;
-    library_.abandon();
+  bool leave() noexcept override {
+    if (std::exchange(left_, true)) return true;
+    if (end_->asked() || !under_way_.empty()) {
+      abandon();
+    } else {
+      library_.leave(communicator_);
+    }
+    return true;
   }
 
  private:
+  /// MPI cannot end a sum. It writes while it is called, so it is not called again.
+  void abandon() noexcept {
+    if (!abandoned.exchange(true)) library_.abandon();
+  }
+
   /// Moves what has begun on; forgets what is done.
   void go_on() {
     while (!under_way_.empty()) {
@@ -159,6 +163,7 @@ class MpiGroup final : public ProcessGroup {
   const double timeout_;
   void* communicator_ = nullptr;
   std::deque<void*> under_way_;  // requests, in their order
+  bool left_ = false;
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "dist/nccl.h"
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <thread>
@@ -15,8 +16,9 @@ constexpr auto watch_every = 20ms;
 /// An end waits so long for a call that is inside NCCL before it frees what the call uses: NCCL gives up on its own
 /// where it can, and where it cannot only the abort gets it out.
 constexpr auto call_grace = 1s;
-/// What waits for NCCL to end a communicator gives up after that: it may itself hang where a GPU does.
-constexpr auto end_grace = 20s;
+/// What waits for NCCL to end a communicator gives up after that, and no later than any other wait for the ranks: it
+/// may itself hang where a GPU does.
+constexpr double end_grace = 20;
 
 Clock::time_point deadline_after(double seconds) {
   return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
@@ -38,7 +40,7 @@ NcclLibrary::UniqueId unique_id_of(const std::string& digits) {
 }
 
 /// The communicator, and the thread that makes it, watches it and ends it: these calls take long, and may hang. It
-/// belongs to both; who hangs keeps it.
+/// belongs to both; who hangs keeps it. No call into NCCL has the lock, so that a hang is nobody else's.
 class Communicator {
  public:
   Communicator(const NcclLibrary& library, std::shared_ptr<SideQueue> queue, std::shared_ptr<GroupEnd> end)
@@ -50,7 +52,10 @@ class Communicator {
     std::unique_lock lock(mutex_);
     while (phase_ == Phase::open && !leaving_ && !end_->asked()) {
       changed_.wait_for(lock, watch_every);
-      if (phase_ == Phase::open && in_flight_) look();
+      if (!in_flight_) continue;
+      lock.unlock();  // this thread alone ends the communicator, so it is there
+      look();
+      lock.lock();
     }
     if (phase_ != Phase::open) return;
     phase_ = Phase::ending;
@@ -69,8 +74,7 @@ class Communicator {
 
   /// Waits until all ranks have come.
   void wait_until_made(Cancel cancel, const GroupSpec& spec) {
-    const double timeout = group_timeout();
-    const Clock::time_point deadline = deadline_after(timeout);
+    const Clock::time_point deadline = deadline_after(timeout_);
     std::unique_lock lock(mutex_);
     try {
       while (phase_ == Phase::making) {
@@ -79,7 +83,7 @@ class Communicator {
         if (Clock::now() > deadline)
           throw Error(Code::ranks,
                       "NCCL: not all of the " + std::to_string(spec.size) + " ranks came to the group of rank " +
-                          std::to_string(spec.rank) + " within " + seconds_text(timeout) +
+                          std::to_string(spec.rank) + " within " + seconds_text(timeout_) +
                           " (FIRE_GROUP_TIMEOUT); did one fail, or has it another group.id? NCCL_DEBUG=INFO "
                           "shows what NCCL does");
         changed_.wait_for(lock, watch_every);
@@ -99,20 +103,21 @@ class Communicator {
     }
     const int result = library_.all_reduce(values.data(), values.data(), static_cast<size_t>(values.size()),
                                            NcclLibrary::float32, NcclLibrary::sum, comm_, queue_->stream());
-    const std::lock_guard lock(mutex_);
-    calling_ = false;
-    changed_.notify_all();
+    {
+      const std::lock_guard lock(mutex_);
+      calling_ = false;
+      changed_.notify_all();
+    }
     if (result != NcclLibrary::success) fail("ncclAllReduce", result);
     end_->check();
   }
 
   double join(Cancel cancel) {
-    const double timeout = group_timeout();
-    const Clock::time_point deadline = deadline_after(timeout);
+    const Clock::time_point deadline = deadline_after(timeout_);
     const double waited = queue_->wait([&] {
       cancel.check();
       if (Clock::now() > deadline)
-        end_->ask("NCCL: the sums over the ranks were not done within " + seconds_text(timeout) +
+        end_->ask("NCCL: the sums over the ranks were not done within " + seconds_text(timeout_) +
                   " (FIRE_GROUP_TIMEOUT)");
       end_->check();
     });
@@ -122,18 +127,13 @@ class Communicator {
     return waited;
   }
 
-  /// Until the communicator has ended, or hangs in that.
-  void settle() noexcept {
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, end_grace, [this] { return phase_ == Phase::ended; });
-  }
-
   /// The group is not used any more. False where NCCL hangs.
   bool leave() noexcept {
     std::unique_lock lock(mutex_);
     leaving_ = true;
     changed_.notify_all();
-    return changed_.wait_for(lock, end_grace, [this] { return phase_ == Phase::ended; });
+    return changed_.wait_until(lock, deadline_after(std::min(end_grace, timeout_)),
+                               [this] { return phase_ == Phase::ended; });
   }
 
  private:
@@ -149,15 +149,14 @@ class Communicator {
     } catch (const Error& e) {
       failure = e.what();
     }
-    const std::lock_guard lock(mutex_);
-    comm_ = made;
     if (result != NcclLibrary::success) failure = describe("ncclCommInitRank", result);
     if (!failure.empty()) end_->ask(failure);
+    const std::lock_guard lock(mutex_);
+    comm_ = made;
     phase_ = failure.empty() ? Phase::open : Phase::ended;
     changed_.notify_all();
   }
 
-  /// With the lock, from here on.
   void look() {
     int state = NcclLibrary::success;
     const int result = library_.comm_get_async_error(comm_, &state);
@@ -166,6 +165,7 @@ class Communicator {
       end_->ask(describe("a sum over the ranks", state));
   }
 
+  /// With the lock.
   void check() const {
     end_->check();
     if (phase_ != Phase::open) throw Error(Code::internal, "a group of NCCL that is not open");
@@ -179,7 +179,7 @@ class Communicator {
 
   std::string describe(const char* call, int result) const {
     std::string text = std::string("NCCL: ") + call + ": " + library_.get_error_string(result);
-    const char* const last = library_.get_last_error == nullptr ? nullptr : library_.get_last_error(comm_);
+    const char* const last = library_.get_last_error == nullptr ? nullptr : library_.get_last_error(nullptr);
     if (last != nullptr && *last != '\0') text += std::string(" (") + last + ")";
     return text + "; NCCL_DEBUG=INFO shows more";
   }
@@ -187,6 +187,7 @@ class Communicator {
   const NcclLibrary& library_;
   const std::shared_ptr<SideQueue> queue_;
   const std::shared_ptr<GroupEnd> end_;
+  const double timeout_ = group_timeout();
   std::mutex mutex_;
   std::condition_variable changed_;
   Phase phase_ = Phase::making;
@@ -215,13 +216,7 @@ class NcclGroup final : public ProcessGroup {
     }
   }
 
-  ~NcclGroup() override {
-    if (communicator_->leave()) {
-      watcher_.join();
-    } else {
-      watcher_.detach();
-    }
-  }
+  ~NcclGroup() override { leave(); }
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
@@ -230,13 +225,23 @@ class NcclGroup final : public ProcessGroup {
     communicator_->sum(values);
   }
   double join(Cancel cancel) override { return communicator_->join(cancel); }
-  void settle() noexcept override { communicator_->settle(); }
+  bool leave() noexcept override {
+    if (!watcher_.joinable()) return !hangs_;
+    hangs_ = !communicator_->leave();
+    if (hangs_) {
+      watcher_.detach();
+    } else {
+      watcher_.join();
+    }
+    return !hangs_;
+  }
 
  private:
   const int rank_, size_;
   const std::shared_ptr<SideQueue> queue_;
   const std::shared_ptr<Communicator> communicator_;
   std::thread watcher_;
+  bool hangs_ = false;  // NCCL, in the end of the communicator
 };
 
 }  // namespace

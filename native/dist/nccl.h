@@ -33,7 +33,7 @@ struct NcclLibrary {
   /// Waits for the other ranks of this machine.
   int (*comm_destroy)(Comm comm) = nullptr;
   const char* (*get_error_string)(int result) = nullptr;
-  /// Of NCCL 2.13 and later, else nullptr: what went wrong, in words.
+  /// Of NCCL 2.13 and later, else nullptr: what went wrong, in words. Does not look at its argument.
   const char* (*get_last_error)(Comm comm) = nullptr;
 };
 

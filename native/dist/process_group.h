@@ -59,8 +59,10 @@ class ProcessGroup {
   /// Waits until all sums are done. Returns how long there was nothing but them to wait for, in seconds. A sum that
   /// is not done `group_timeout()` after the call ends the group. Throws what `cancel` throws.
   virtual double join(Cancel cancel) = 0;
-  /// Where the group has ended: waits until nothing writes to what was given to `sum`. Never throws.
-  virtual void settle() noexcept = 0;
+  /// The last call but for itself: takes this rank out of the group, in order where no sum is under way, else by an
+  /// abort. True: nothing writes any more to what was given to `sum`. False: the transport hangs in its end, and may
+  /// write for as long as the process lives, so that this memory must never be freed.
+  virtual bool leave() noexcept = 0;
 };
 
 /// Waits until all ranks of the group have come, and gives this one's part. Throws ERR_FIRE_RANKS where the transport

@@ -39,6 +39,11 @@ Engine::Engine(const EngineSpec& spec, std::optional<SafeTensors> weights)
   }
 }
 
+// A transport that hangs may write to the gradient for as long as this process lives.
+Engine::~Engine() {
+  if (gradient_sum_ && !gradient_sum_->leave()) optimizer_->leak_gradient();
+}
+
 EngineInfo Engine::info() const {
   const WeightPacking& packing = ops_->weight_packing();
   EngineInfo info{.device = ops_->device_name(),

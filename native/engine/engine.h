@@ -71,6 +71,9 @@ class Engine {
  public:
   /// `weights` are taken instead of those in the folder `spec.model`, which has the configuration.
   explicit Engine(const EngineSpec& spec, std::optional<SafeTensors> weights = {});
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
 
   const ModelConfig& config() const { return config_; }
   const EngineSpec& spec() const { return spec_; }

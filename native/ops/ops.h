@@ -156,10 +156,10 @@ class Ops {
   /// Work of the host, on the threads that `upload_made` uses.
   virtual void spread(int64_t tasks, const std::function<void(int64_t)>& task) { one_by_one(tasks, task); }
   virtual void download(Tensor device, void* host) = 0;
-  virtual void copy(Tensor from, Tensor to) = 0;
-  virtual void zero(Tensor x) = 0;
   /// nullptr where there is no second queue: on a CPU, which does one thing after the other.
   virtual std::unique_ptr<SideQueue> side_queue() { return nullptr; }
+  virtual void copy(Tensor from, Tensor to) = 0;
+  virtual void zero(Tensor x) = 0;
 
   // --- matrix products ----------------------------------------------------------------------------------------
   /// y[T,out] = x[T,in] W[out,in]^T + bias[out] + residual[T,out]; `bias` and `residual` may be empty. y may be f32

@@ -23,6 +23,8 @@ class Optimizer {
 
   /// Where backward adds dL/dparameter: [parameters] f32, in the adapter's order.
   const Tensor& gradient() const { return gradient_.view(); }
+  /// Its memory is never freed: something that cannot be stopped may still write to it.
+  void leak_gradient() { gradient_.leak(); }
   const Tensor& moment1() const { return moment1_.view(); }
   const Tensor& moment2() const { return moment2_.view(); }
   /// What gradient and moments take.

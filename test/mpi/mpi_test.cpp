@@ -129,6 +129,13 @@ TEST("mpi: ranks take the step that one takes with more accumulation, each the s
   }
 }
 
+TEST("mpi: one that was built without threads is refused, each time") {
+  Engine engine(training_spec());
+  for (int time = 0; time < 2; ++time)
+    CHECK_ERROR(Code::ranks, ("MPI_Init_thread", "without threads"),
+                engine.join_group({Transport::mpi, rank, size, ""}, nullptr));
+}
+
 TEST("mpi: what MPI made must be what was asked for, and a GPU's transport is refused") {
   Engine engine(training_spec());
   CHECK_ERROR(Code::invalid_argument, ("device: cuda"), engine.join_group({Transport::nccl, rank, size, ""}, nullptr));

@@ -18,7 +18,10 @@ class NotingGroup final : public ProcessGroup {
     calls_.emplace_back("join");
     return 0.5;
   }
-  void settle() noexcept override { calls_.emplace_back("settle"); }
+  bool leave() noexcept override {
+    calls_.emplace_back("leave");
+    return true;
+  }
 
  private:
   std::vector<std::string>& calls_;
@@ -69,7 +72,7 @@ TEST("gradient sum: each bucket once a step in one order, whoever begins it") {
 
   sum.layer_done(2);
   CHECK(sum.give_up("no memory"));
-  CHECK((taken() == Calls{"sum 2", "settle"}));
+  CHECK((taken() == Calls{"sum 2", "leave"}));
   CHECK_ERROR(Code::ranks, ("no memory"), sum.layer_done(1));
   CHECK_ERROR(Code::ranks, ("no memory"), sum.finish());
   CHECK_ERROR(Code::ranks, ("no memory"), sum.require_whole());

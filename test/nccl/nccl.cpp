@@ -7,6 +7,9 @@
 // FIRE_NCCL_STANDIN=FAULT[:N][@RANK], of the N-th sum (from 1) of that rank, or of every rank:
 //   version   is a version that is too old        async  goes on for ever and reports ncclRemoteError
 //   fail      refuses the sum                      block  stays inside ncclAllReduce until the communicator is aborted
+//   memory    throws std::bad_alloc
+// and for ever, from that sum on:
+//   deaf      stays inside ncclCommGetAsyncError   stuck  stays inside ncclCommAbort
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -20,6 +23,7 @@
 #include <cstring>
 #include <deque>
 #include <mutex>
+#include <new>
 #include <random>
 #include <string>
 #include <thread>
@@ -42,6 +46,8 @@ int failed(int code, const std::string& why) {
   last_error = why;
   return code;
 }
+
+std::atomic<int> sums = 0;  // that this process has asked for
 
 struct Fault {
   std::string kind;
@@ -105,7 +111,10 @@ class Communicator {
     if (stream->behind()) return failed(kInvalidUsage, "the stream does not wait for what the host has queued before");
     if (from != to) return failed(kInvalidArgument, "only sums in place are known here");
     ++calls_;
+    ++sums;
     const bool faulty = calls_ == fault_.number && (fault_.rank < 0 || fault_.rank == rank_);
+    if (faulty && fault_.kind == "memory") throw std::bad_alloc();
+    if (faulty && (fault_.kind == "deaf" || fault_.kind == "stuck")) hangs_ = true;
     if (faulty && fault_.kind == "fail") return failed(kSystemError, "the sum was told to fail");
     if (faulty && fault_.kind == "block") {
       ++inside_;
@@ -123,6 +132,10 @@ class Communicator {
   }
 
   int state() const { return state_; }
+
+  void hang_if(const char* kind) const {
+    while (hangs_ && fault_.kind == kind) std::this_thread::sleep_for(kPause);
+  }
 
  private:
   void run() {
@@ -175,7 +188,7 @@ class Communicator {
   int64_t calls_ = 0;
   uint64_t round_ = 0;
   std::atomic<int> state_ = kSuccess;
-  std::atomic<bool> aborted_ = false;
+  std::atomic<bool> aborted_ = false, hangs_ = false;
   std::atomic<int> inside_ = 0;  // threads in a call that waits for the abort
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -197,6 +210,9 @@ struct UniqueId {
 }  // namespace
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
+
+/// Of the stand-in alone.
+EXPORT int standin_sums() { return sums; }
 
 EXPORT int ncclGetVersion(int* version) {
   *version = fault().kind == "version" ? kOldVersion : kVersion;
@@ -242,12 +258,15 @@ EXPORT int ncclAllReduce(const void* from, void* to, size_t count, int type, int
 }
 
 EXPORT int ncclCommGetAsyncError(void* communicator, int* state) {
-  *state = static_cast<Communicator*>(communicator)->state();
+  auto* const own = static_cast<Communicator*>(communicator);
+  own->hang_if("deaf");
+  *state = own->state();
   return kSuccess;
 }
 
 EXPORT int ncclCommAbort(void* communicator) {
   auto* const own = static_cast<Communicator*>(communicator);
+  own->hang_if("stuck");
   own->end(true);
   delete own;
   return kSuccess;

@@ -3,9 +3,11 @@
 #include <thread>
 
 #include "cuda/watch.h"
+#include "dist/library.h"
 #include "dist/nccl.h"
 #include "engine_problem.h"
 #include "ranks.h"
+#include "simt/runtime_faults.h"
 #include "simt/stream.h"
 
 using namespace fire;
@@ -100,6 +102,10 @@ std::vector<float> half(const std::vector<float>& state, bool second) {
   return second ? std::vector<float>(middle, state.end()) : std::vector<float>(state.begin(), middle);
 }
 
+bool is_clear(const std::vector<float>& gradient) {
+  return std::all_of(gradient.begin(), gradient.end(), [](float x) { return x == 0; });
+}
+
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 /// Two ranks, of which the first trains and the second does what `other` says; what the first says.
@@ -124,19 +130,21 @@ RankResult failing_step(Engine& engine) {
   } catch (const Error& e) {
     result.error = std::string(to_string(e.code())) + ": " + e.what();
   }
-  const std::vector<float> gradient = problem.gradient();
-  const bool clear = std::all_of(gradient.begin(), gradient.end(), [](float x) { return x == 0; });
-  result.numbers = {same_bits(state(engine), before) ? 1.0 : 0.0, clear ? 1.0 : 0.0};
+  result.numbers = {same_bits(state(engine), before) ? 1.0 : 0.0, is_clear(problem.gradient()) ? 1.0 : 0.0};
   CHECK_ERROR(Code::ranks, (""), problem.accumulate(problem.pairs));
   CHECK_ERROR(Code::ranks, (""), engine.update(adamw));
   engine.zero_grad();
   return result;
 }
 
-/// Ends the group of `engine` after a while, as what watches the other ranks does.
+/// Ends the group of `engine` a while after its second sum has begun, as what watches the other ranks does.
 std::thread ends_soon(Engine& engine) {
-  return std::thread([end = engine.group_end()] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  std::string reason;
+  int (*sums)() = nullptr;
+  find_function(open_library(FIRE_NCCL_STANDIN, RTLD_NOW | RTLD_NOLOAD, reason), "standin_sums", sums);
+  return std::thread([end = engine.group_end(), sums] {
+    while (sums() < 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
     end->ask("Rank 1 failed: no space left");
   });
 }
@@ -220,6 +228,49 @@ TEST("gpu ranks: NCCL's own errors end the step with its words, and an abort get
     CHECK(contains(result.error, words));
     CHECK((result.numbers == std::vector<double>{1, 1}));
   }
+}
+
+TEST("gpu ranks: where NCCL hangs in the end of a group, a rank goes on without it, and never frees the gradient") {
+  for (const char* fault : {"deaf:1@0", "stuck:1@0"}) {
+    const std::string id = some_id();
+    const std::vector<RankResult> ranks = in_processes(2, [&](int rank) {
+      use_standin(fault);
+      setenv("FIRE_GROUP_TIMEOUT", "2", 1);
+      RankResult result;
+      size_t gradient = 0;
+      {
+        Engine engine(training_spec(ComputeType::f32));
+        engine.join_group({Transport::nccl, rank, 2, id}, nullptr);
+        if (rank == 1) return result;  // never comes
+        gradient = engine.optimizer().gradient().bytes();
+        std::thread ender = ends_soon(engine);
+        result = failing_step(engine);
+        ender.join();
+      }
+      result.numbers.push_back(simt::allocated_bytes() == gradient ? 1 : 0);
+      return result;
+    });
+    CHECK(ranks[0].error == "ERR_FIRE_RANKS: Rank 1 failed: no space left");
+    CHECK((ranks[0].numbers == std::vector<double>{1, 1, 1}));
+  }
+}
+
+TEST("gpu ranks: memory that runs out in the middle of the sums ends the group and clears the gradient") {
+  const std::vector<RankResult> ranks = pair_of_ranks("memory:2@0", [](Engine& engine, int rank) {
+    RankResult result;
+    if (rank == 1) return result;
+    Problem problem(engine);
+    problem.accumulate(problem.pairs);
+    CHECK(!is_clear(problem.gradient()));
+    const std::vector<float> before = state(engine);
+    CHECK_THROWS(std::bad_alloc, engine.update(adamw));
+    CHECK(same_bits(state(engine), before) && is_clear(problem.gradient()));
+    CHECK_ERROR(Code::ranks, ("could not finish its step: std::bad_alloc"), problem.accumulate(problem.pairs));
+    CHECK_ERROR(Code::ranks, ("could not finish its step: std::bad_alloc"), engine.update(adamw));
+    engine.zero_grad();
+    return result;
+  });
+  CHECK(ranks[0].error.empty());
 }
 
 TEST("gpu ranks: a step that is stopped before its sums begin can be taken again") {

@@ -4,12 +4,24 @@
 #include <mpi.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <unistd.h>
+#include <time.h>
 
 /* How long the end of a process waits for the other ranks. */
 enum { finalize_seconds = 10 };
 
-static int started, abandoned, exit_status;
+/* Beside MPI's own codes, which are not negative. */
+enum { too_few_threads = -1, no_thread = -2 };
+
+static int abandoned;
+
+/* MPI wants to be finalized by the thread that initialized it, and neither the thread of an engine nor the one that ends
+ * the process need be that: so it has a thread of its own. What it shares: */
+static struct {
+  pthread_mutex_t mutex;
+  pthread_cond_t changed;
+  enum phase { nothing, starting, running, ending, ended } phase;
+  int code; /* of the start */
+} life = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 int fire_mpi_abi(void) { return FIRE_MPI_ABI; }
 
@@ -23,37 +35,81 @@ const char* fire_mpi_version(void) {
 const char* fire_mpi_error(int code) {
   static char text[MPI_MAX_ERROR_STRING];
   int length = 0;
+  if (code == too_few_threads) return "this MPI was built without threads (MPI_THREAD_SERIALIZED)";
+  if (code == no_thread) return "the system gives no thread";
   if (MPI_Error_string(code, text, &length) != MPI_SUCCESS) return "unknown error";
   return text;
 }
 
-static void* leave_anyway(void* nothing) {
-  (void)nothing;
-  sleep(finalize_seconds);
-  _exit(exit_status);
+static void enter(enum phase phase) {
+  pthread_mutex_lock(&life.mutex);
+  life.phase = phase;
+  pthread_cond_broadcast(&life.changed);
+  pthread_mutex_unlock(&life.mutex);
 }
 
-/* Without it mpirun takes the end of this process for a failure. With it a rank that ended badly would be waited for.
- */
-static void at_exit(int status, void* nothing) {
-  (void)nothing;
-  pthread_t watchdog;
-  if (abandoned || status != 0) return;
-  exit_status = status;
-  if (pthread_create(&watchdog, NULL, leave_anyway, NULL) != 0) return;
+static void* live(void* unused) {
+  int provided = 0;
+  (void)unused;
+  life.code = MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided);
+  if (life.code != MPI_SUCCESS) {
+    enter(ended);
+    return NULL;
+  }
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  if (provided < MPI_THREAD_SERIALIZED) life.code = too_few_threads;
+  enter(running);
+  pthread_mutex_lock(&life.mutex);
+  while (life.phase == running) pthread_cond_wait(&life.changed, &life.mutex);
+  pthread_mutex_unlock(&life.mutex);
   MPI_Finalize();
+  enter(ended);
+  return NULL;
+}
+
+/* Without it mpirun takes the end of this process for a failure. */
+static void finalize(void) {
+  struct timespec until;
+  if (abandoned) return;
+  clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_sec += finalize_seconds;
+  enter(ending);
+  pthread_mutex_lock(&life.mutex);
+  while (life.phase != ended && pthread_cond_timedwait(&life.changed, &life.mutex, &until) == 0) continue;
+  pthread_mutex_unlock(&life.mutex);
+}
+
+/* A rank that ends badly does not wait for the others, where the C library tells (glibc). */
+#if FIRE_HAS_ON_EXIT
+static void at_exit(int status, void* unused) {
+  (void)unused;
+  if (status == 0) finalize();
+}
+static int register_exit(void) { return on_exit(at_exit, NULL); }
+#else
+static int register_exit(void) { return atexit(finalize); }
+#endif
+
+/* Once, whatever comes of it: MPI cannot be initialized again. */
+static int start(void) {
+  pthread_t thread;
+  if (life.phase != nothing) return life.code;
+  life.phase = starting;
+  if (pthread_create(&thread, NULL, live, NULL) != 0) {
+    life.phase = nothing;
+    return no_thread;
+  }
+  pthread_detach(thread);
+  pthread_mutex_lock(&life.mutex);
+  while (life.phase == starting) pthread_cond_wait(&life.changed, &life.mutex);
+  pthread_mutex_unlock(&life.mutex);
+  if (life.phase == running) register_exit();
+  return life.code;
 }
 
 int fire_mpi_start(int* rank, int* size) {
-  if (!started) {
-    int provided = 0;
-    const int code = MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided);
-    if (code != MPI_SUCCESS) return code;
-    if (provided < MPI_THREAD_SERIALIZED) return MPI_ERR_OTHER;
-    started = 1;
-    on_exit(at_exit, NULL);
-    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-  }
+  const int code = start();
+  if (code != MPI_SUCCESS) return code;
   MPI_Comm_rank(MPI_COMM_WORLD, rank);
   return MPI_Comm_size(MPI_COMM_WORLD, size);
 }

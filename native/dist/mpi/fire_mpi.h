@@ -18,9 +18,9 @@ FIRE_MPI_EXPORT int fire_mpi_abi(void);
 FIRE_MPI_EXPORT const char* fire_mpi_version(void);
 FIRE_MPI_EXPORT const char* fire_mpi_error(int code);
 
-/* MPI_Init_thread, once a process; waits for the processes that mpirun started. From then on the end of the process,
- * where it is a good one (exit status 0, nothing abandoned), is MPI_Finalize's, but not for longer than some seconds.
- */
+/* MPI_Init_thread, once a process, whatever comes of it; waits for the processes that mpirun started. From then on the
+ * end of the process, where it is a good one (nothing abandoned and, where the C library tells it, exit status 0),
+ * waits for MPI_Finalize, but not for longer than some seconds. */
 FIRE_MPI_EXPORT int fire_mpi_start(int* rank, int* size);
 
 /* A communicator of all, apart from those before; begun at once, there when `fire_mpi_test` of the request says so. */
