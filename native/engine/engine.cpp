@@ -134,9 +134,12 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
                             [&] {
                               if (reference) reference_cache_.fetch(*ops_);
                             },
-                        .layer_done = {}};
-  if (training && gradient_sum_ && options.last)
+                        .layer_done = {},
+                        .on_failure = {}};
+  if (training && gradient_sum_ && options.last) {
     settings.layer_done = [this](int64_t layer) { gradient_sum_->layer_done(layer); };
+    settings.on_failure = [this](const char* reason) { gradient_sum_->give_up(reason); };
+  }
   try {
     StepStats stats = run_preference_step(context, adapter_.get(), pairs, objective, batch, settings,
                                           training ? training->gradient() : Tensor());

@@ -62,7 +62,8 @@ class PreferenceStep {
       const Tensor dhidden = loss_backward(chunks, logits, stats);
       try {
         decoder_.backward(batch_.input, pass, kept, dhidden, gradient, settings_.layer_done);
-      } catch (...) {
+      } catch (const std::exception& e) {
+        if (settings_.on_failure) settings_.on_failure(e.what());
         try {
           ops_.zero(gradient);  // half a gradient is worse than none
         } catch (...) {

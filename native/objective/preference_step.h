@@ -32,6 +32,8 @@ struct StepSettings {
   std::function<void()> on_losses = {};
   /// Of backward, see Decoder::backward.
   std::function<void(int64_t)> layer_done = {};
+  /// Backward failed for this reason: called before the half of a gradient is cleared, to which others may write.
+  std::function<void(const char*)> on_failure = {};
 };
 
 /// Runs the objective on a packed batch. The policy is the model with `adapter` (nullptr: as it is), the reference the
