@@ -35,7 +35,9 @@ struct Planted {
 };
 
 const std::vector<Planted>& planted_faults();
+const std::vector<Planted>& hopper_faults();
 const std::vector<Planted>& controls();
+const std::vector<Planted>& hopper_controls();
 
 /// Device memory of exactly `count` elements, all bytes 0xFF.
 template <class T>
