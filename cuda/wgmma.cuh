@@ -64,7 +64,7 @@ __device__ inline void wgmma_wait() {
 #define FIRE_D_96 FIRE_NAMES_90 ",%90,%91," FIRE_NAMES_4(92, 93, 94, 95)
 #define FIRE_D_128 \
   FIRE_NAMES_90    \
-      "," FIRE_NAMES_10(9) "," FIRE_NAMES_10(10) "," FIRE_NAMES_10(11) ",%120,%121,%122,%123,%124,%125,%126,%127"
+  "," FIRE_NAMES_10(9) "," FIRE_NAMES_10(10) "," FIRE_NAMES_10(11) ",%120,%121,%122,%123,%124,%125,%126,%127"
 
 #define FIRE_SUMS_4(i) "+f"(d[i]), "+f"(d[(i) + 1]), "+f"(d[(i) + 2]), "+f"(d[(i) + 3])
 #define FIRE_SUMS_8(i) FIRE_SUMS_4(i), FIRE_SUMS_4((i) + 4)
