@@ -33,6 +33,9 @@ __attribute__((noinline)) Words visible_read(const unsigned char* p) {
 
 SIMT_UNSEEN void begin_hopper() { hopper.used = false; }
 
+// Products before loads: one that does not wait for its operands meets them before they have come.
+SIMT_UNSEEN bool make_progress() { return hopper.used && (complete_products() || complete_load()); }
+
 SIMT_UNSEEN void use_hopper() {
   if (hopper.used) return;
   hopper.used = true;
@@ -45,6 +48,7 @@ SIMT_UNSEEN void use_hopper() {
   const unsigned each = kRegisterFile / machine.threads / 8 * 8;
   for (Warpgroup& group : hopper.warpgroups) {
     group.joined = group.first = group.issued = group.wanted = 0;
+    group.due = false;
     group.registers = each < 256 ? each : 248;
     for (Accumulator& accumulator : group.accumulators) accumulator.used = false;
   }

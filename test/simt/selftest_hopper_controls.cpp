@@ -289,6 +289,7 @@ const std::vector<Planted>& hopper_controls() {
       {"layouts_of_256_columns", layouts<256>},
       {"boxes", boxes},
       {"phases", phases},
+      {"pipeline_without_fault", pipeline_without_fault},
       {"persistent_product", persistent_product},
   };
   return all;
