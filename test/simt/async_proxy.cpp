@@ -61,7 +61,7 @@ SIMT_UNSEEN void use_hopper() {
 }
 
 SIMT_UNSEEN __attribute__((noinline)) uint32_t shared_address(const void* p, const char* file, int line) {
-  const SharedArray* const array = shared_array(p, 1);
+  const SharedArray* const array = shared_array(p, 0);
   if (!array)
     fail({Defect::outside_shared,
           "the operand of an instruction",
@@ -70,6 +70,12 @@ SIMT_UNSEEN __attribute__((noinline)) uint32_t shared_address(const void* p, con
           nullptr,
           reinterpret_cast<uintptr_t>(p)});
   return array->address + uint32_t(static_cast<const unsigned char*>(p) - array->data);
+}
+
+SIMT_UNSEEN __attribute__((noinline)) void* at_shared_address(uint32_t address, const char* file, int line) {
+  unsigned char* const p = shared_at(address, 0);
+  if (!p) fail({Defect::outside_shared, "the address of an instruction", {file, line}, &this_lane(), nullptr, address});
+  return p;
 }
 
 SIMT_UNSEEN __attribute__((noinline)) void fence_async_shared() {

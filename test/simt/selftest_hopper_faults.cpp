@@ -176,6 +176,32 @@ Result run() {
   return {right, y.bits()};
 }
 
+// --- two blocks store the same box --------------------
+
+struct StoreArguments {
+  TensorMap y;
+};
+
+__global__ void store_one_box(const __grid_constant__ StoreArguments p) {
+  DYNAMIC_SHARED(bytes);
+  reinterpret_cast<float*>(bytes)[threadIdx.x] = float(threadIdx.x);
+  ptx::fence_async_shared();
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  ptx::tma_store_2d(&p.y, 0, 0, bytes);
+  ptx::tma_store_commit();
+  ptx::tma_store_wait_read<0>();
+}
+
+Result blocks_store_one_box() {
+  Array<float> y(64);
+  const StoreArguments p{cuda::encode_tensor_map({y.data(), DType::f32, 8, 8, 8, 8, 8, Swizzle::none})};
+  launch(2, 64, 256, store_one_box, p);
+  bool right = true;
+  for (size_t i = 0; i < 64; ++i) right = right && y[i] == float(i);
+  return {right, y.bits()};
+}
+
 // --- barriers, registers, elections by themselves --------------------
 
 template <class Kernel>
@@ -334,6 +360,7 @@ const std::vector<Planted>& hopper_faults() {
       {"operand_within_pattern", run<Fault::operand_within_pattern>, "that starts within the swizzle's pattern"},
       {"base_offset", run<Fault::base_offset>, "with a base offset"},
 
+      {"blocks_store_one_box", blocks_store_one_box, nullptr, 0, nullptr, false, true},
       {"initialised_before_a_shuffle", [] { return by_itself(32, initialised_before_a_shuffle); }, nullptr, 0, nullptr,
        true},
       {"two_phases_late", [] { return by_itself(64, two_phases_late); }, "too late at an mbarrier"},
