@@ -6,8 +6,8 @@
 // d: thread t has row 16 * (t / 32) + t % 32 / 4 + 8 * (i / 2 % 2), column 8 * (i / 4) + 2 * (t % 4) + i % 2 in d[i].
 // a from registers: as ptx.cuh has it for mma.m16n8k16, warp w has rows 16 w to 16 w + 15.
 //
-// A batch is wgmma_fence, some wgmma, wgmma_commit; after the wgmma_wait that covers it d may be touched again. The
-// fence is what orders registers: no thread writes to d or to a between the fence and the wgmma.
+// A batch is wgmma_fence, some wgmma, wgmma_commit; after the wgmma_wait that covers it, and wgmma_settled, d may be
+// touched again. The fence is what orders registers: no thread writes to d or to a between the fence and the wgmma.
 //
 // An operand in shared memory is told by a descriptor. "K-major" (Trans = false) has the 16 elements of k side by side,
 // "MN-major" (Trans = true) the rows of a or columns of b. In lines of S bytes (S of the swizzle, as TMA puts them):
@@ -16,8 +16,8 @@
 //               The next 16 of k are 32 bytes on in the line.
 //   MN-major    8 of k are 8 lines of S / 2 rows; stride_bytes from one 8 of k to the next, leading_bytes from one
 //               S / 2 rows to the next. The next 16 of k are 2 * stride_bytes on.
-//   no swizzle  pieces of 8 lines of 16 bytes. K-major: leading_bytes to the next 8 of k, stride_bytes to the next 8
-//               rows; MN-major: leading_bytes to the next 8 of k, stride_bytes to the next 8 rows.
+//   no swizzle  pieces of 8 lines of 16 bytes, whichever major: leading_bytes to the next 8 of k, stride_bytes to the
+//               next 8 rows.
 #pragma once
 
 #include "cuda/tensor_map.h"
@@ -45,6 +45,14 @@ __device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.al
 template <int N>
 __device__ inline void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(N) : "memory");
+}
+
+/// nvcc takes d for final behind a wgmma, not behind the wait, and may read it too early: it moves no access to these
+/// registers across this point. Behind wgmma_wait, before the first use.
+template <int Count>
+__device__ inline void wgmma_settled(float (&d)[Count]) {
+#pragma unroll
+  for (int i = 0; i < Count; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
 // Operands %0 to %(count - 1) of an instruction, and what nvcc is told of them.

@@ -87,6 +87,7 @@ __global__ void __launch_bounds__(128, 1) product_kernel(const __grid_constant__
   }
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();
+  ptx::wgmma_settled(d);
   for (int i = 0; i < N / 2; ++i) p.d[thread * N / 2 + i] = d[i];
 #endif
 }

@@ -107,6 +107,9 @@ inline void wgmma_wait(SIMT_WHERE) {
   simt::wgmma_wait(N, file, line);
 }
 
+template <int Count>
+inline void wgmma_settled(float (&)[Count]) {}
+
 /// As many columns as the instruction has them; cuda/wgmma.cuh has those that are used.
 template <int N, bool TransA = false, bool TransB = false>
 inline void wgmma(float (&d)[N / 2], uint64_t a, uint64_t b, bool accumulate, SIMT_WHERE) {

@@ -33,6 +33,7 @@ enum class Fault {
   load_over_stores,
   no_async_fence,
   async_fence_too_early,
+  async_fence_of_one_warp,
   no_store_barrier,
   no_store_commit,
   no_store_wait,
@@ -138,7 +139,10 @@ __global__ void __launch_bounds__(256) pipeline(const __grid_constant__ Argument
               column = i / 4 * 8 + thread % 4 * 2 + i % 2;
     reinterpret_cast<float*>(out)[row * kColumns + column] = sums[i] + others[i % 4];
   }
-  if (!is(Fault::no_async_fence) && !is(Fault::async_fence_too_early)) ptx::fence_async_shared();
+  const bool fences = is(Fault::async_fence_of_one_warp)
+                          ? thread < 160
+                          : !is(Fault::no_async_fence) && !is(Fault::async_fence_too_early);
+  if (fences) ptx::fence_async_shared();
   if (!is(Fault::no_store_barrier)) ptx::named_barrier_sync(1, 128);
   if (thread == 128) {
     const TensorMap garbage{};
@@ -338,6 +342,8 @@ const std::vector<Planted>& hopper_faults() {
       {"load_over_stores", run<Fault::load_over_stores>, "missing fence.proxy.async: a load of TMA"},
       {"no_async_fence", run<Fault::no_async_fence>, "missing fence.proxy.async: TMA stores"},
       {"async_fence_too_early", run<Fault::async_fence_too_early>, "missing fence.proxy.async: TMA stores"},
+      {"async_fence_of_one_warp", run<Fault::async_fence_of_one_warp>, "missing fence.proxy.async: TMA stores", 0,
+       nullptr, false, false, fifo | any_order | eager},
       {"no_store_barrier", run<Fault::no_store_barrier>, nullptr, fifo | any_order | eager, nullptr, true},
       {"no_store_commit", run<Fault::no_store_commit>, "without tma_store_wait_read"},
       {"no_store_wait", run<Fault::no_store_wait>, "without tma_store_wait_read"},
