@@ -3,8 +3,8 @@
 //
 //   d [64 x N] += a [64 x 16] b [16 x N]
 //
-// d: thread t has row 16 * (t / 32) + t % 32 / 4 + 8 * (i / 2 % 2), column 8 * (i / 4) + 2 * (t % 4) + i % 2 in d[i].
-// a from registers: as ptx.cuh has it for mma.m16n8k16, warp w has rows 16 w to 16 w + 15.
+// d: thread t of the warpgroup has row 16 * (t / 32) + t % 32 / 4 + 8 * (i / 2 % 2), column 8 * (i / 4) + 2 * (t % 4) +
+// i % 2 in d[i]. a from registers: as ptx.cuh has it for mma.m16n8k16, warp w has rows 16 w to 16 w + 15.
 //
 // A batch is wgmma_fence, some wgmma, wgmma_commit; after the wgmma_wait that covers it, and wgmma_settled, d may be
 // touched again. The fence is what orders registers: no thread writes to d or to a between the fence and the wgmma.

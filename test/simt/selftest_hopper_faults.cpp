@@ -44,6 +44,8 @@ enum class Fault {
   waits_for_too_little,
   no_commit,
   sums_written,
+  sums_written_after_fence,
+  fragments_written_after_fence,
   other_shape,
   warp_missing,
   two_places,
@@ -105,6 +107,11 @@ __global__ void __launch_bounds__(256) pipeline(const __grid_constant__ Argument
     if (!is(Fault::no_full_wait)) ptx::mbarrier_wait(full, is(Fault::stale_parity) ? 0u : unsigned(round) & 1);
     if (is(Fault::warp_missing) && thread >= 224) break;
     if (!is(Fault::no_wgmma_fence)) ptx::wgmma_fence();
+    if (is(Fault::sums_written_after_fence)) sums[1] += 1;
+    uint32_t fragment[4] = {0, 0, 0, uint32_t(round)};
+    if (is(Fault::fragments_written_after_fence)) {
+      ptx::wgmma<8>(others, fragment, ptx::wgmma_descriptor(bytes + kLeftBytes, 16, 1024, Swizzle::bytes_128), true);
+    }
     for (int k = 0; k < kSlice / 16; ++k) {
       const int step = is(Fault::wrong_step) ? 16 : 32;
       const unsigned char* a = bytes + k * step;
@@ -354,6 +361,8 @@ const std::vector<Planted>& hopper_faults() {
       {"waits_for_too_little", run<Fault::waits_for_too_little>, "without wgmma_wait"},
       {"no_commit", run<Fault::no_commit>, "without wgmma_wait"},
       {"sums_written", run<Fault::sums_written>, "sums were written", eager, nullptr, false, false, lazy},
+      {"sums_written_after_fence", run<Fault::sums_written_after_fence>, "between its wgmma.fence and it"},
+      {"fragments_written_after_fence", run<Fault::fragments_written_after_fence>, "between its wgmma.fence and it"},
       {"other_shape", run<Fault::other_shape>, "a product of another shape", eager, nullptr, false, false, lazy},
       {"warp_missing", run<Fault::warp_missing>, "an instruction of the warpgroup"},
       {"two_places", run<Fault::two_places>, "at different instructions"},
