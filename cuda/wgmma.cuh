@@ -3,11 +3,14 @@
 //
 //   d [64 x N] += a [64 x 16] b [16 x N]
 //
-// d: thread t of the warpgroup has row 16 * (t / 32) + t % 32 / 4 + 8 * (i / 2 % 2), column 8 * (i / 4) + 2 * (t % 4) +
-// i % 2 in d[i]. a from registers: as ptx.cuh has it for mma.m16n8k16, warp w has rows 16 w to 16 w + 15.
+// d: thread t of the warpgroup has in d[i] row 16 * (t / 32) + t % 32 / 4 + 8 * (i / 2 % 2) and column
+// 8 * (i / 4) + 2 * (t % 4) + i % 2.
 //
-// A batch is wgmma_fence, some wgmma, wgmma_commit; after the wgmma_wait that covers it, and wgmma_settled, d may be
-// touched again. The fence is what orders registers: no thread writes to d or to a between the fence and the wgmma.
+// a from registers: as ptx.cuh has it for mma.m16n8k16, warp w has rows 16 w to 16 w + 15.
+//
+// A batch is wgmma_hold, wgmma_fence, some wgmma, wgmma_commit; after the wgmma_wait that covers it, and wgmma_hold, d
+// may be touched again. The fence is what orders registers: no thread writes to d or to a between the fence and the
+// wgmma.
 //
 // An operand in shared memory is told by a descriptor. "K-major" (Trans = false) has the 16 elements of k side by side,
 // "MN-major" (Trans = true) the rows of a or columns of b. In lines of S bytes (S of the swizzle, as TMA puts them):
@@ -47,12 +50,12 @@ __device__ inline void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(N) : "memory");
 }
 
-/// nvcc takes d for final behind a wgmma, not behind the wait, and may read it too early: it moves no access to these
-/// registers across this point. Behind wgmma_wait, before the first use.
-template <int Count>
-__device__ inline void wgmma_settled(float (&d)[Count]) {
+/// Before wgmma_fence and after wgmma_wait: the compiler, to whom the sums are done when the product is asked for,
+/// moves what writes and what reads them across neither. (Not to be seen in the emulator, which has no such compiler.)
+template <int N>
+__device__ inline void wgmma_hold(float (&d)[N]) {
 #pragma unroll
-  for (int i = 0; i < Count; ++i) asm volatile("" : "+f"(d[i])::"memory");
+  for (int i = 0; i < N; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
 // Operands %0 to %(count - 1) of an instruction, and what nvcc is told of them.

@@ -99,6 +99,8 @@ inline void registers_grow(SIMT_WHERE) {
 
 inline bool elect_one(SIMT_WHERE) { return simt::elect(file, line); }
 
+template <int N>
+inline void wgmma_hold(float (&)[N]) {}
 inline void wgmma_fence() { simt::wgmma_fence(); }
 inline void wgmma_commit() { simt::wgmma_commit(); }
 template <int N>
@@ -106,9 +108,6 @@ inline void wgmma_wait(SIMT_WHERE) {
   static_assert(N >= 0 && N <= 7, "wgmma.wait_group takes 0 to 7");
   simt::wgmma_wait(N, file, line);
 }
-
-template <int Count>
-inline void wgmma_settled(float (&)[Count]) {}
 
 /// As many columns as the instruction has them; cuda/wgmma.cuh has those that are used.
 template <int N, bool TransA = false, bool TransB = false>
