@@ -51,7 +51,7 @@ endif()
 # --- the GPU backend under the emulator -------------------------------------------------------------------------------
 # The unchanged kernels as C++, run thread by thread (test/simt/README.md). Kernels cast float* to float4*, which nvcc
 # allows and strict aliasing does not.
-set(FIRE_SIMT_OPTIONS -Wall -Wextra -Wno-restrict -fno-strict-aliasing -Wno-unknown-pragmas -ffp-contract=off)
+set(FIRE_SIMT_OPTIONS -Wall -Wextra -Wno-psabi -Wno-restrict -fno-strict-aliasing -Wno-unknown-pragmas -ffp-contract=off)
 
 # fire_simt<suffix>: emulator, kernels and device; fire_device_simt<suffix>: the engine's door to it. `options` are added
 # everywhere, for the sanitizers.

@@ -1,10 +1,12 @@
 #include "cuda/runtime.h"
 
+#include <cuda.h>
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
 
 #include "cuda/runtime_errors.h"
+#include "cuda/tensor_map.h"
 #include "cuda/watch.h"
 
 namespace fire::cuda {
@@ -256,6 +258,56 @@ void fill_zero(void* device, size_t bytes, Stream stream) {
   if (bytes == 0) return;
   count(&Counters::bytes_zeroed, bytes);
   succeed(cudaMemsetAsync(device, 0, bytes, native(stream)), "fill with zeros");
+}
+
+namespace {
+
+/// By name, as all of the driver: the addon loads on machines that have none.
+decltype(&cuTensorMapEncodeTiled) tensor_map_encoder() {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+  succeed(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found),
+          "cudaGetDriverEntryPoint");
+  if (found != cudaDriverEntryPointSuccess || function == nullptr)
+    throw Error(Code::cuda, "the NVIDIA driver has no cuTensorMapEncodeTiled: update it to one of CUDA 12 or later");
+  return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
+}
+
+CUtensorMapSwizzle native(Swizzle swizzle) {
+  switch (swizzle) {
+    case Swizzle::bytes_32:
+      return CU_TENSOR_MAP_SWIZZLE_32B;
+    case Swizzle::bytes_64:
+      return CU_TENSOR_MAP_SWIZZLE_64B;
+    case Swizzle::bytes_128:
+      return CU_TENSOR_MAP_SWIZZLE_128B;
+    case Swizzle::none:
+      break;
+  }
+  return CU_TENSOR_MAP_SWIZZLE_NONE;
+}
+
+}  // namespace
+
+TensorMap encode_tiled(const TensorMapSpec& spec) {
+  static const auto encode = tensor_map_encoder();
+  static_assert(sizeof(TensorMap) == sizeof(CUtensorMap) && alignof(TensorMap) >= alignof(CUtensorMap),
+                "TensorMap is a CUtensorMap without its header");
+  const bool half = spec.type == DType::bf16;
+  const cuuint64_t sides[] = {static_cast<cuuint64_t>(spec.cols), static_cast<cuuint64_t>(spec.rows)};
+  const cuuint64_t strides[] = {static_cast<cuuint64_t>(spec.row_stride) * (half ? 2 : 4)};
+  const cuuint32_t box[] = {static_cast<cuuint32_t>(spec.box_cols), static_cast<cuuint32_t>(spec.box_rows)};
+  const cuuint32_t steps[] = {1, 1};
+  TensorMap map;
+  const CUresult code = encode(
+      reinterpret_cast<CUtensorMap*>(&map), half ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
+      2, const_cast<void*>(spec.data), sides, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, native(spec.swizzle),
+      CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (code != CUDA_SUCCESS)
+    throw Error(Code::cuda, "cuTensorMapEncodeTiled: CUDA error " + std::to_string(static_cast<int>(code)))
+        .with("rows", std::to_string(spec.rows))
+        .with("cols", std::to_string(spec.cols));
+  return map;
 }
 
 void check(int code, const char* what) {

@@ -10,6 +10,9 @@
 
 namespace fire::cuda {
 
+struct TensorMap;
+struct TensorMapSpec;
+
 /// cudaStream_t and cudaEvent_t without their header.
 using Stream = void*;
 using Event = void*;
@@ -62,6 +65,9 @@ void copy_to_device(void* device, const void* host, size_t bytes, Stream stream)
 void copy_to_host(void* host, const void* device, size_t bytes, Stream stream);
 void copy_on_device(void* to, const void* from, size_t bytes, Stream stream);
 void fill_zero(void* device, size_t bytes, Stream stream);
+
+/// The driver's cuTensorMapEncodeTiled; tensor_map.h has what checks the matrix first.
+TensorMap encode_tiled(const TensorMapSpec& spec);
 
 /// Throws ERR_FIRE_CUDA when `code` (a cudaError_t) is not cudaSuccess. A fault that leaves the context unusable
 /// (illegal address, launch failure, ...) says so: the process must be started again.

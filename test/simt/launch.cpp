@@ -140,6 +140,7 @@ void run(const Launch& launch) {
         place_block({x, y, z});
         begin_shared();
         begin_copies();
+        begin_hopper();
         run_block();
         if (last_failure.defect != Defect::none) reset_fibers();
         end_shared();

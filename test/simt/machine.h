@@ -69,6 +69,7 @@ enum class WarpOp : uint8_t {
   ldmatrix,
   ldmatrix_trans,
   mma,
+  elect,
 };
 
 void block_barrier(const char* file, int line);

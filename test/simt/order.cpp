@@ -8,6 +8,14 @@
 // knows.
 #include "simt/state.h"
 
+namespace fire::simt {
+
+SIMT_UNSEEN unsigned fiber_set() {
+  return current_options.unordered_blocks ? unsigned(current_block.serial % kFiberSets) : 0;
+}
+
+}  // namespace fire::simt
+
 #if SIMT_TSAN
 
 #include <sanitizer/tsan_interface.h>
@@ -18,6 +26,7 @@ namespace {
 // Two, or the start of one thread would come after the end of another.
 char start_token, end_token;
 char barrier_tokens[kFiberSets * kMaxThreads];
+void* engines[kFiberSets * kEngines];
 
 SIMT_UNSEEN void become(const Fiber& fiber) { __tsan_switch_to_fiber(fiber.identity, __tsan_switch_to_fiber_no_sync); }
 
@@ -53,6 +62,11 @@ SIMT_UNSEEN void order_abandoned() {
     become(*machine.lanes[i].fiber);
     __tsan_release(&end_token);
   }
+  for (void* engine : engines) {
+    if (!engine) continue;
+    __tsan_switch_to_fiber(engine, __tsan_switch_to_fiber_no_sync);
+    __tsan_release(&end_token);
+  }
   become(machine.host);
   __tsan_acquire(&end_token);
 }
@@ -61,6 +75,17 @@ SIMT_UNSEEN void order_block() { together(machine.lanes, machine.threads, 0); }
 SIMT_UNSEEN void order_warp(const Lane& lane, uint32_t mask) {
   together(machine.lanes + lane.number / kWarp * kWarp, kWarp, mask);
 }
+
+SIMT_UNSEEN void order_set(void* token) { __tsan_release(token); }
+SIMT_UNSEEN void order_pass(void* token) { __tsan_acquire(token); }
+SIMT_UNSEEN void order_as_engine(unsigned engine) {
+  void*& identity = engines[fiber_set() * kEngines + engine];
+  if (!identity) identity = __tsan_create_fiber(0);
+  __tsan_switch_to_fiber(identity, __tsan_switch_to_fiber_no_sync);
+}
+SIMT_UNSEEN void order_as(const Lane& lane) { become(*lane.fiber); }
+SIMT_UNSEEN void order_as_self() { become(*this_lane().fiber); }
+SIMT_UNSEEN void order_engine_done() { __tsan_release(&end_token); }
 
 }  // namespace fire::simt
 
@@ -77,6 +102,12 @@ void order_launch_end() {}
 void order_abandoned() {}
 void order_block() {}
 void order_warp(const Lane&, uint32_t) {}
+void order_set(void*) {}
+void order_pass(void*) {}
+void order_as_engine(unsigned) {}
+void order_as(const Lane&) {}
+void order_as_self() {}
+void order_engine_done() {}
 
 }  // namespace fire::simt
 

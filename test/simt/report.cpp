@@ -1,7 +1,7 @@
 // Defects in words.
 #include <string>
 
-#include "simt/state.h"
+#include "simt/hopper_state.h"
 #include "tensor/error.h"
 
 namespace fire::simt {
@@ -64,6 +64,8 @@ const char* operation(WarpOp op) {
       return "ldmatrix.trans";
     case WarpOp::mma:
       return "mma.sync";
+    case WarpOp::elect:
+      return "elect.sync";
   }
   return "?";
 }
@@ -72,12 +74,27 @@ std::string collective(const Lane* lane) {
   return std::string(operation(lane->op)) + " at " + text(lane->source) + " with mask " + hex(lane->mask);
 }
 
+/// What the phase lacks that a thread waits for.
+std::string missing_of(const Lane& lane) {
+  const Barrier& barrier = hopper.barriers[lane.value];
+  return "phase " + std::to_string(barrier.phase) + ": " + std::to_string(barrier.pending) + " arrivals and " +
+         std::to_string(barrier.bytes) + " bytes are missing";
+}
+
 std::string whereabouts(const Lane& lane) {
   switch (lane.wait) {
     case Wait::barrier:
       return "__syncthreads at " + text(lane.source);
     case Wait::warp:
       return collective(&lane);
+    case Wait::named_barrier:
+      return "named barrier " + std::to_string(lane.value) + " at " + text(lane.source);
+    case Wait::mbarrier:
+      return "mbarrier at " + text(lane.source) + " (" + missing_of(lane) + ")";
+    case Wait::warpgroup:
+      return "an instruction of the warpgroup at " + text(lane.source);
+    case Wait::registers:
+      return "setmaxnreg at " + text(lane.source) + " for registers that nobody gives away";
     case Wait::finished:
       return "the kernel's end";
     default:
@@ -154,6 +171,13 @@ std::string description(const Failure& failure) {
       return std::string("shared memory written past its end: ") +
              (failure.source.file ? "the array at " + text(failure.source) : std::string("the dynamic array")) +
              " has " + value + " bytes";
+    case Defect::misuse:
+      return std::string(failure.what) + " at " + text(failure.source);
+    case Defect::misuse_of:
+      return std::string(failure.what) + " (" + value + ") at " + text(failure.source);
+    case Defect::disagreement:
+      return std::string(failure.what) + ": this thread at " + text(failure.source) + ", " + thread(failure.other) +
+             " at " + text(failure.other->source);
   }
   return "no defect";
 }

@@ -138,6 +138,11 @@ void poison_device() {
   device().unusable = true;
 }
 
+bool in_device_memory(const void* p, size_t bytes) {
+  const std::lock_guard<std::mutex> lock(device().mutex);
+  return device().memory.contains(p, bytes);
+}
+
 void check_usable(const char* what) {
   const std::lock_guard<std::mutex> lock(device().mutex);
   if (device().unusable)

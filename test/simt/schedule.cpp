@@ -30,7 +30,8 @@ SIMT_UNSEEN Lane& take_ready() {
 }
 
 SIMT_UNSEEN Lane& next_lane(Lane& waiting) {
-  if (machine.ready_count == 0) fail({Defect::deadlock, nullptr, waiting.source, &waiting});
+  while (machine.ready_count == 0)
+    if (!make_progress()) fail({Defect::deadlock, nullptr, waiting.source, &waiting});
   return take_ready();
 }
 
@@ -40,6 +41,7 @@ SIMT_UNSEEN __attribute__((noinline)) void finish(Lane& lane) {
   lane.source = {nullptr, 0};
   if (const unsigned left = machine.copies_used ? copies_under_way(lane) : 0)
     fail({Defect::unfinished_copies, nullptr, lane.source, &lane, nullptr, left});
+  check_hopper(lane, machine.finished + 1 == machine.threads);
   if (machine.at_barrier != 0)
     fail({Defect::exit_before_barrier, nullptr, machine.first_at_barrier->source, &lane, machine.first_at_barrier});
   const uint32_t bit = 1u << (lane.number % kWarp);
@@ -88,8 +90,7 @@ SIMT_UNSEEN Fiber* take_fiber() {
 
 // TSan keeps a thread by its fiber: one for each lane.
 SIMT_UNSEEN Fiber* own_fiber(unsigned lane) {
-  const unsigned set = current_options.unordered_blocks ? unsigned(current_block.serial % kFiberSets) : 0;
-  Fiber& fiber = machine.fibers[set * kMaxThreads + lane];
+  Fiber& fiber = machine.fibers[fiber_set() * kMaxThreads + lane];
   if (!fiber.stack) prepare_fiber(fiber, lane, fiber_main);
   return &fiber;
 }

@@ -52,7 +52,9 @@ SIMT_UNSEEN unsigned char* open_array(size_t bytes, size_t alignment, const char
 #if !SIMT_ASAN
   fill(data + bytes, kRedZone);
 #endif
-  machine.arrays[machine.array_count++] = {data, bytes, file, line};
+  const uint32_t place = uint32_t((machine.addresses + alignment - 1) / alignment * alignment);
+  machine.addresses = place + uint32_t(bytes) + kRedZone;
+  machine.arrays[machine.array_count++] = {data, bytes, place, file, line};
   return data;
 }
 
@@ -70,6 +72,7 @@ SIMT_UNSEEN void begin_shared() {
   machine.array_count = 0;
   machine.shared_used = 0;
   machine.static_bytes = 0;
+  machine.addresses = kSharedOverhead;
   const size_t dynamic = machine.launch->shared_bytes;
   current_block.dynamic_shared = dynamic == 0 && SIMT_TSAN ? nullptr : open_array(dynamic, 1024, nullptr, 0);
 }
@@ -113,14 +116,25 @@ SIMT_UNSEEN __attribute__((noinline)) void* allocate_static_shared(SharedSlot* s
   return slot->data;
 }
 
-SIMT_UNSEEN bool in_shared(const void* p, size_t bytes) {
+SIMT_UNSEEN const SharedArray* shared_array(const void* p, size_t bytes) {
   const unsigned char* const begin = static_cast<const unsigned char*>(p);
   for (unsigned i = 0; i < machine.array_count; ++i) {
     const SharedArray& array = machine.arrays[i];
-    if (begin >= array.data && begin + bytes <= array.data + array.bytes) return true;
+    if (begin >= array.data && begin + bytes <= array.data + array.bytes) return &array;
   }
-  return false;
+  return nullptr;
 }
+
+SIMT_UNSEEN unsigned char* shared_at(uint32_t address, size_t bytes) {
+  for (unsigned i = 0; i < machine.array_count; ++i) {
+    const SharedArray& array = machine.arrays[i];
+    if (address >= array.address && address + bytes <= array.address + array.bytes)
+      return array.data + (address - array.address);
+  }
+  return nullptr;
+}
+
+SIMT_UNSEEN bool in_shared(const void* p, size_t bytes) { return shared_array(p, bytes) != nullptr; }
 
 // --- cp.async --------------------
 

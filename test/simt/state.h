@@ -16,13 +16,25 @@ constexpr unsigned kMaxWarps = kMaxThreads / kWarp;
 constexpr size_t kMaxShared = size_t{227} << 10;       // static and dynamic, of a block
 constexpr size_t kSharedOverhead = size_t{1} << 10;    // what CUDA itself takes of every block
 constexpr size_t kMaxStaticShared = size_t{48} << 10;  // nvcc's limit
+constexpr uint32_t kSharedWindow = 1u << 18;           // addresses of shared memory
 constexpr unsigned kMaxSharedArrays = 64;
 constexpr size_t kRedZone = 64;
 constexpr unsigned kMaxCopies = 512;  // under way of one thread
+constexpr unsigned kEngines = 136;    // that copy by themselves
 // Sets of fibers that blocks use in turn when they are to have no order between them.
 constexpr unsigned kFiberSets = SIMT_TSAN ? 4 : 1;
 
-enum class Wait : uint8_t { not_started, ready, barrier, warp, finished };
+enum class Wait : uint8_t {
+  not_started,
+  ready,
+  barrier,
+  warp,
+  named_barrier,
+  mbarrier,
+  warpgroup,
+  registers,
+  finished
+};
 
 struct Source {
   const char* file;
@@ -72,6 +84,9 @@ enum class Defect : uint8_t {
   too_much_shared,  // value: bytes
   too_many_arrays,
   shared_overrun,
+  misuse,        // what: in words
+  misuse_of,     // the same, with value
+  disagreement,  // what; other: the thread that differs
 };
 
 struct Failure {
@@ -86,6 +101,7 @@ struct Failure {
 struct SharedArray {
   unsigned char* data;
   size_t bytes;
+  uint32_t address;  // as instructions see it
   const char* file;
   int line;
 };
@@ -131,6 +147,7 @@ struct Machine {
   size_t static_bytes;  // sum of the static arrays
   SharedArray arrays[kMaxSharedArrays];
   unsigned array_count;
+  uint32_t addresses;  // given to arrays
 
   bool copies_used;
   CopyQueue copies[kMaxThreads];
@@ -166,18 +183,40 @@ void order_abandoned();
 /// whatever another does after it.
 void order_block();
 void order_warp(const Lane& lane, uint32_t mask);
+/// What came before order_set in the one that is running comes before what follows order_pass in the other. `token` is
+/// any byte.
+void order_set(void* token);
+void order_pass(void* token);
+/// The accesses that follow are those of an engine that copies by itself, or of a thread that is parked; until
+/// order_as_self.
+void order_as_engine(unsigned engine);
+void order_as(const Lane& lane);
+void order_as_self();
+/// What the engine that is running did comes before the host goes on.
+void order_engine_done();
+unsigned fiber_set();
 
 // shared.cpp
 void begin_shared();
 void end_shared();
 /// Whether [p, p + bytes) lies in one shared array of the block.
 bool in_shared(const void* p, size_t bytes);
+/// The array of the block that has [p, p + bytes), and its inverse by address; nullptr where there is none.
+const SharedArray* shared_array(const void* p, size_t bytes);
+unsigned char* shared_at(uint32_t address, size_t bytes);
 void begin_copies();
 unsigned copies_under_way(const Lane& lane);
 
 // tensor_core.cpp: on behalf of all 32 lanes of a warp, the first of which is given.
 void ldmatrix_all(Lane* lanes, bool transposed);
 void mma_all(Lane* lanes);
+
+// What Hopper adds (hopper_state.h). Nobody is ready: lets something come true that was put off; false when there is
+// nothing.
+bool make_progress();
+void begin_hopper();
+/// A thread leaves the kernel, `last` of its block: it must have waited for what it started.
+void check_hopper(const Lane& lane, bool last);
 
 // report.cpp: the error for last_failure.
 [[noreturn]] void throw_failure();
@@ -187,5 +226,6 @@ void mma_all(Lane* lanes);
 void check_usable(const char* what);
 void check_launch(const char* kernel);
 void poison_device();
+bool in_device_memory(const void* p, size_t bytes);
 
 }  // namespace fire::simt

@@ -1,4 +1,5 @@
 // Warp collectives: every lane leaves its operand and parks; the last one to arrive computes for all.
+#include "simt/hopper.h"
 #include "simt/state.h"
 
 namespace fire::simt {
@@ -194,6 +195,16 @@ SIMT_UNSEEN __attribute__((noinline)) void warp_mma(float* d, const uint32_t* a,
   if (!arrive(lane, WarpOp::mma, 0xffffffffu, file, line)) return;
   mma_all(first_lane(lane));
   release(lane);
+}
+
+SIMT_UNSEEN __attribute__((noinline)) bool elect(const char* file, int line) {
+  Lane& lane = this_lane();
+  if (arrive(lane, WarpOp::elect, 0xffffffffu, file, line)) release(lane);
+  // The manual says that it is always the same lane, not which one.
+  const unsigned elected = current_options.schedule == Schedule::fifo   ? 0
+                           : current_options.schedule == Schedule::lifo ? kWarp - 1
+                                                                        : unsigned(current_options.seed % kWarp);
+  return lane.number % kWarp == elected;
 }
 
 }  // namespace fire::simt
