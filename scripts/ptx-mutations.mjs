@@ -1,0 +1,38 @@
+/** Copies of a header of inline PTX in which two operands of an instruction have changed places. */
+
+/**
+ * Of each `asm`, the pairs of neighbouring operands of the same constraint: `"r"(a), "r"(b)` becomes `"r"(b), "r"(a)`.
+ *
+ * @param {string} file as printed
+ * @param {string} source
+ * @returns {{ id: string, text: string }[]} `text` is the whole changed file
+ */
+export function findSwaps(file, source) {
+  const mutants = []
+  for (const [statement, index] of asmStatements(source)) {
+    const operands = [...statement.matchAll(/"([=+]?[a-z])"\(((?:[^()]|\([^()]*\))*)\)/g)]
+    for (const [i, second] of operands.entries()) {
+      const first = operands[i - 1]
+      if (!first || first[1] !== second[1] || first[2] === second[2]) continue
+      const [from, to] = [index + first.index, index + second.index + second[0].length]
+      const between = source.slice(from + first[0].length, index + second.index)
+      if (!/^[\s,\\]*$/.test(between)) continue
+      mutants.push({
+        id: `${file}: ${first[2]} and ${second[2]} exchanged in ${instructionOf(statement)}`,
+        text: source.slice(0, from) + second[0] + between + first[0] + source.slice(to),
+      })
+    }
+  }
+  return mutants
+}
+
+/** Each `asm ...(...);` with its place. */
+function asmStatements(source) {
+  return [...source.matchAll(/\basm\b(?: volatile)?\([\s\S]*?\);/g)].map((match) => [match[0], match.index])
+}
+
+/** The longest opcode of it. */
+function instructionOf(statement) {
+  const opcodes = statement.match(/[a-z]\w*(?:\.[\w:]+)+/g) ?? []
+  return opcodes.reduce((longest, opcode) => (opcode.length > longest.length ? opcode : longest), '')
+}
