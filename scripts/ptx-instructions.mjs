@@ -171,14 +171,13 @@ const rules = [
     },
   ],
   [
-    'bfe\\.([us](?:32|64))',
+    'bfe\\.(u(?:32|64))',
     (o, t) => o.write(0, t, `extract_bits(${o.read(1, t)}, ${o.read(2, 'u32')}, ${o.read(3, 'u32')})`),
   ],
   [
     '(popc|clz)\\.(b(?:32|64))',
     (o, which, t) => o.write(0, 'u32', `${which === 'clz' ? 'leading_zeros' : 'count_ones'}(${o.read(1, t)})`),
   ],
-  ['brev\\.(b(?:32|64))', called('reverse_bits', 1)],
   [
     'prmt\\.b32',
     (o) => o.write(0, 'b32', `permute_bytes(${o.read(1, 'b32')}, ${o.read(2, 'b32')}, ${o.read(3, 'u32')})`),

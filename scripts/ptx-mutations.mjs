@@ -1,4 +1,4 @@
-/** Copies of a header of inline PTX in which two operands of an instruction have changed places. */
+/** Headers of inline PTX: their instructions, and copies of them in which two operands of one have changed places. */
 
 /**
  * Of each `asm`, the pairs of neighbouring operands of the same constraint: `"r"(a), "r"(b)` becomes `"r"(b), "r"(a)`.
@@ -26,6 +26,15 @@ export function findSwaps(file, source) {
   return mutants
 }
 
+/**
+ * The opcodes of all `asm`, or how they begin where a macro makes the rest.
+ *
+ * @returns {string[]}
+ */
+export function findInstructions(source) {
+  return [...new Set(asmStatements(source).flatMap(([statement]) => opcodesOf(statement)))]
+}
+
 /** Each `asm ...(...);` with its place. */
 function asmStatements(source) {
   return [...source.matchAll(/\basm\b(?: volatile)?\([\s\S]*?\);/g)].map((match) => [match[0], match.index])
@@ -33,6 +42,9 @@ function asmStatements(source) {
 
 /** The longest opcode of it. */
 function instructionOf(statement) {
-  const opcodes = statement.match(/[a-z]\w*(?:\.[\w:]+)+/g) ?? []
-  return opcodes.reduce((longest, opcode) => (opcode.length > longest.length ? opcode : longest), '')
+  return opcodesOf(statement).reduce((longest, text) => (text.length > longest.length ? text : longest), '')
+}
+
+function opcodesOf(statement) {
+  return statement.replaceAll('\\n', ' ').match(/(?<![.\w])[a-z]\w*(?:\.[\w:]+)+/g) ?? []
 }

@@ -18,16 +18,25 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { cudaFiles, root, sourcesOf } from './cuda-sources.mjs'
 import { findNvcc, inParallel, run } from './nvcc.mjs'
-import { findSwaps } from './ptx-mutations.mjs'
+import { findInstructions, findSwaps } from './ptx-mutations.mjs'
 import { translate } from './ptx-to-cpp.mjs'
 
 const architecture = 'compute_90a'
 const flags = ['-std=c++17', '-O3', '-lineinfo', '-ptx', '-gencode', `arch=${architecture},code=${architecture}`]
 
-/** Programs with a kernel for each wrapper of inline PTX; `goldens`: they compare with what the sources answer. */
+/**
+ * Programs with kernels for the wrappers of inline PTX: all that a header has, and then mutants of it, or more shapes.
+ * `goldens`: the program compares with what the sources answer; `words`: of its tests.
+ */
 const wrappers = [
   { name: 'wrapper_goldens', source: 'test/gpu/wrapper_goldens.cu', headers: ['cuda/ptx.cuh'], goldens: true },
-  { name: 'hopper_wrappers', source: 'test/ptx/hopper_wrappers.cu', headers: ['cuda/hopper.cuh', 'cuda/wgmma.cuh'] },
+  {
+    name: 'hopper_few',
+    source: 'test/ptx/hopper_few.cu',
+    headers: ['cuda/hopper.cuh', 'cuda/wgmma.cuh'],
+    words: ['layouts_of_8_columns', 'boxes', 'phases', 'relay'],
+  },
+  { name: 'hopper_wrappers', source: 'test/ptx/hopper_wrappers.cu', headers: [] },
 ]
 
 /** Programs that run beside each other: the words of their tests. */
@@ -82,10 +91,13 @@ async function translateAll(compiler, folder, kernels) {
   const mutants = []
   const tasks = kernels.map((source) => () => translateInto(join(folder, 'kernels'), compiler, source))
   for (const { name: wrapper, source, headers } of wrappers) {
-    tasks.push(() => translateInto(join(folder, wrapper), compiler, source))
-    const swaps = headers.flatMap((header) =>
-      findSwaps(header, readFileSync(join(root, header), 'utf8')).map((swap) => ({ header, ...swap })),
-    )
+    const texts = headers.map((header) => [header, readFileSync(join(root, header), 'utf8')])
+    tasks.push(async () => {
+      const made = await translateInto(join(folder, wrapper), compiler, source)
+      checkInstructions(source, await compile(compiler, source), texts)
+      return made
+    })
+    const swaps = texts.flatMap(([header, text]) => findSwaps(header, text).map((swap) => ({ header, ...swap })))
     for (const [i, { header, id, text }] of swaps.entries()) {
       const name = `${wrapper}_mutant_${i}`
       const overlay = join(compiler.cache, name)
@@ -100,6 +112,14 @@ async function translateAll(compiler, folder, kernels) {
   const names = ['kernels', ...wrappers.map(({ name }) => name), ...mutants.map(({ name }) => name)]
   removeOthers(folder, new Set(names.map((name) => join(folder, name))))
   return mutants
+}
+
+/** Every instruction of the headers has to be in the program of their wrappers. */
+function checkInstructions(source, ptx, headers) {
+  for (const [header, text] of headers) {
+    const missing = findInstructions(text).filter((opcode) => !ptx.includes(opcode))
+    tell(missing.length === 0, `${source} has every instruction of ${header}${missing.map((m) => `, but not ${m}`)}`)
+  }
 }
 
 const count = { passed: 0, failed: 0 }
@@ -119,8 +139,8 @@ function add({ status, output }) {
 
 /** The wrappers as they are must be right, and each mutant must not. */
 async function checkWrappers(build, mutants) {
-  for (const { name: wrapper, goldens } of wrappers) {
-    const args = goldens ? ['--check', join(build, 'ptx', `${wrapper}.txt`)] : []
+  for (const { name: wrapper, goldens, words = [] } of wrappers) {
+    const args = goldens ? ['--check', join(build, 'ptx', `${wrapper}.txt`)] : words
     if (goldens) {
       const { status, output } = await run(join(build, `simt_${wrapper}`), ['--out', args[1]])
       if (status !== 0) throw new Error(output)

@@ -1,17 +1,19 @@
-// The kernels of test/gpu/hopper_wrappers.cuh in the shapes that test/simt/selftest_hopper_controls.cpp asks for.
-#include "test/gpu/hopper_wrappers.cuh"
+// The kernels that hopper_test.cpp and test/simt/selftest_hopper_controls.cpp launch.
+#include "test/ptx/hopper_few.cu"
 
 namespace fire::cuda::wrappers {
 
-#define PRODUCTS(n)                                                          \
-  template __global__ void product_kernel<n, false, false, false>(const __grid_constant__ ProductArguments); \
-  template __global__ void product_kernel<n, false, true, false>(const __grid_constant__ ProductArguments);  \
-  template __global__ void product_kernel<n, true, false, false>(const __grid_constant__ ProductArguments);  \
-  template __global__ void product_kernel<n, true, true, false>(const __grid_constant__ ProductArguments);   \
-  template __global__ void product_kernel<n, false, false, true>(const __grid_constant__ ProductArguments);  \
-  template __global__ void product_kernel<n, false, true, true>(const __grid_constant__ ProductArguments);
-PRODUCTS(8)
-PRODUCTS(80)
-PRODUCTS(256)
+ALL_PRODUCTS(80);
+ALL_PRODUCTS(256);
+
+#define TWO_PRODUCTS(n)            \
+  PRODUCT(n, false, false, false); \
+  PRODUCT(n, false, true, true)
+TWO_PRODUCTS(16);
+TWO_PRODUCTS(32);
+TWO_PRODUCTS(64);
+TWO_PRODUCTS(96);
+TWO_PRODUCTS(128);
+TWO_PRODUCTS(192);
 
 }  // namespace fire::cuda::wrappers

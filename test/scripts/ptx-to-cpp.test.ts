@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 // @ts-expect-error a plain script without types
-import { findSwaps } from '../../scripts/ptx-mutations.mjs'
+import { findInstructions, findSwaps } from '../../scripts/ptx-mutations.mjs'
 // @ts-expect-error a plain script without types
 import { plainName, translate } from '../../scripts/ptx-to-cpp.mjs'
 
@@ -115,5 +115,11 @@ describe('exchanged operands', () => {
         text: source.replace('"r"(f(a)), "r"(b)', '"r"(b), "r"(f(a))'),
       },
     ])
+  })
+
+  it('belong to instructions that are listed', () => {
+    const source = `asm("{\n.reg .pred p;\nsetp.ne.b32 p, %0, 0;\n@p two.x::y.z" TAIL " %0;\n}" :: "r"(a));
+f.g(x);`
+    expect(findInstructions(source)).toEqual(['setp.ne.b32', 'two.x::y.z'])
   })
 })
