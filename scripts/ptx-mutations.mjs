@@ -5,11 +5,11 @@
  *
  * @param {string} file as printed
  * @param {string} source
- * @returns {{ id: string, text: string }[]} `text` is the whole changed file
+ * @returns {{ id: string, text: string, last: boolean }[]} `text` is the whole changed file; `last` of its `asm`
  */
 export function findSwaps(file, source) {
-  const mutants = []
-  for (const [statement, index] of asmStatements(source)) {
+  return asmStatements(source).flatMap(([statement, index]) => {
+    const mutants = []
     const operands = [...statement.matchAll(/"([=+]?[a-z])"\(((?:[^()]|\([^()]*\))*)\)/g)]
     for (const [i, second] of operands.entries()) {
       const first = operands[i - 1]
@@ -22,8 +22,8 @@ export function findSwaps(file, source) {
         text: source.slice(0, from) + second[0] + between + first[0] + source.slice(to),
       })
     }
-  }
-  return mutants
+    return mutants.map((mutant, i) => ({ ...mutant, last: i === mutants.length - 1 }))
+  })
 }
 
 /**

@@ -4,11 +4,12 @@
  * held against their C++ twins, and with two operands of an instruction exchanged, which must be noticed. Needs nvcc and g++,
  * not a GPU. The last line is `N passed, N failed`.
  *
- * Usage: node scripts/ptx-test.mjs [--require] [--build <folder>] [--only <name>]... [<word>...]
- *   --require   fail where nvcc is not found (as with CI=true), instead of saying so
- *   --build     a configured build folder (build)
- *   --only      the kernels of cuda/<name>.cu only
- *   <word>      the tests whose names have it, instead of all
+ * Usage: node scripts/ptx-test.mjs [--require] [--build <folder>] [--only <name>]... [--all-mutants] [<word>...]
+ *   --require       fail where nvcc is not found (as with CI=true), instead of saying so
+ *   --build         a configured build folder (build)
+ *   --only          the kernels of cuda/<name>.cu only
+ *   --all-mutants   every pair of operands, not only the last one of an instruction
+ *   <word>          the tests whose names have it, instead of all
  */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -24,20 +25,13 @@ import { translate } from './ptx-to-cpp.mjs'
 const architecture = 'compute_90a'
 const flags = ['-std=c++17', '-O3', '-lineinfo', '-ptx', '-gencode', `arch=${architecture},code=${architecture}`]
 
-/**
- * Programs with kernels for the wrappers of inline PTX: all that a header has, and then mutants of it, or more shapes.
- * `goldens`: the program compares with what the sources answer; `words`: of its tests.
- */
-const wrappers = [
-  { name: 'wrapper_goldens', source: 'test/gpu/wrapper_goldens.cu', headers: ['cuda/ptx.cuh'], goldens: true },
-  {
-    name: 'hopper_few',
-    source: 'test/ptx/hopper_few.cu',
-    headers: ['cuda/hopper.cuh', 'cuda/wgmma.cuh'],
-    words: ['layouts_of_8_columns', 'boxes', 'phases', 'relay'],
-  },
-  { name: 'hopper_wrappers', source: 'test/ptx/hopper_wrappers.cu', headers: [] },
-]
+/** The program with a kernel for each wrapper of inline PTX: it compares with what the sources answer. */
+const wrappers = 'wrapper_goldens'
+const wrapperSource = 'test/gpu/wrapper_goldens.cu'
+const wrapperHeaders = ['cuda/ptx.cuh', 'cuda/hopper.cuh', 'cuda/wgmma.cuh']
+const modes = ['fifo', 'lifo', 'random:1'].flatMap((schedule) =>
+  ['lazy', 'eager'].map((async) => ({ schedule, async })),
+)
 
 /** Programs that run beside each other: the words of their tests. */
 const halves = [
@@ -86,39 +80,37 @@ function removeOthers(folder, keep) {
   }
 }
 
-/** @returns {Promise<{ wrapper: string, name: string, id: string }[]>} the mutants */
-async function translateAll(compiler, folder, kernels) {
-  const mutants = []
+/** @returns {Promise<{ name: string, id: string }[]>} the mutants */
+async function translateAll(compiler, folder, kernels, allMutants) {
   const tasks = kernels.map((source) => () => translateInto(join(folder, 'kernels'), compiler, source))
-  for (const { name: wrapper, source, headers } of wrappers) {
-    const texts = headers.map((header) => [header, readFileSync(join(root, header), 'utf8')])
-    tasks.push(async () => {
-      const made = await translateInto(join(folder, wrapper), compiler, source)
-      checkInstructions(source, await compile(compiler, source), texts)
-      return made
-    })
-    const swaps = texts.flatMap(([header, text]) => findSwaps(header, text).map((swap) => ({ header, ...swap })))
-    for (const [i, { header, id, text }] of swaps.entries()) {
-      const name = `${wrapper}_mutant_${i}`
-      const overlay = join(compiler.cache, name)
-      mkdirSync(join(overlay, dirname(header)), { recursive: true })
-      writeFileSync(join(overlay, header), text)
-      mutants.push({ wrapper, name, id })
-      tasks.push(() => translateInto(join(folder, name), compiler, source, overlay))
-    }
+  const headers = wrapperHeaders.map((header) => ({ header, text: readFileSync(join(root, header), 'utf8') }))
+  tasks.push(async () => {
+    checkInstructions(await compile(compiler, wrapperSource), headers)
+    return translateInto(join(folder, wrappers), compiler, wrapperSource)
+  })
+  const swaps = headers.flatMap(({ header, text }) => findSwaps(header, text).map((swap) => ({ header, ...swap })))
+  const mutants = swaps
+    .map((swap, i) => ({ ...swap, name: `${wrappers}_mutant_${i}` }))
+    .filter(({ last }) => last || allMutants)
+  for (const { name, header, text } of mutants) {
+    const overlay = join(compiler.cache, name)
+    mkdirSync(join(overlay, dirname(header)), { recursive: true })
+    writeFileSync(join(overlay, header), text)
+    tasks.push(() => translateInto(join(folder, name), compiler, wrapperSource, overlay))
   }
   const made = await inParallel(tasks)
   removeOthers(join(folder, 'kernels'), new Set(made.flat()))
-  const names = ['kernels', ...wrappers.map(({ name }) => name), ...mutants.map(({ name }) => name)]
+  const names = ['kernels', wrappers, ...mutants.map(({ name }) => name)]
   removeOthers(folder, new Set(names.map((name) => join(folder, name))))
   return mutants
 }
 
 /** Every instruction of the headers has to be in the program of their wrappers. */
-function checkInstructions(source, ptx, headers) {
-  for (const [header, text] of headers) {
+function checkInstructions(ptx, headers) {
+  for (const { header, text } of headers) {
     const missing = findInstructions(text).filter((opcode) => !ptx.includes(opcode))
-    tell(missing.length === 0, `${source} has every instruction of ${header}${missing.map((m) => `, but not ${m}`)}`)
+    const but = missing.length === 0 ? '' : `, but not ${missing.join(', ')}`
+    tell(missing.length === 0, `${wrapperSource} has every instruction of ${header}${but}`)
   }
 }
 
@@ -137,23 +129,22 @@ function add({ status, output }) {
   count.failed += Math.max(Number(failed), status === 0 ? 0 : 1)
 }
 
-/** The wrappers as they are must be right, and each mutant must not. */
+/** The wrappers as they are must be right in every mode, and no mutant may be. */
 async function checkWrappers(build, mutants) {
-  for (const { name: wrapper, goldens, words = [] } of wrappers) {
-    const args = goldens ? ['--check', join(build, 'ptx', `${wrapper}.txt`)] : words
-    if (goldens) {
-      const { status, output } = await run(join(build, `simt_${wrapper}`), ['--out', args[1]])
-      if (status !== 0) throw new Error(output)
-    }
-    add(await run(join(build, `ptx_${wrapper}`), args))
-    const tasks = mutants
-      .filter((mutant) => mutant.wrapper === wrapper)
-      .map(({ name, id }) => async () => {
-        const { status } = await run(join(build, `ptx_${name}`), args, { timeout: 120_000 })
-        tell(status !== 0, `${id}: ${status !== 0 ? 'noticed' : 'NOT NOTICED'}`)
-      })
-    await inParallel(tasks)
+  const goldens = join(build, 'ptx', `${wrappers}.txt`)
+  const { status, output } = await run(join(build, `simt_${wrappers}`), ['--out', goldens])
+  if (status !== 0) throw new Error(output)
+  const check = (program, options) => run(join(build, `ptx_${program}`), ['--check', goldens], options)
+  for (const { schedule, async } of modes) {
+    const env = { ...process.env, FIRE_SIMT_SCHEDULE: schedule, FIRE_SIMT_ASYNC: async }
+    const { status, output } = await check(wrappers, { env })
+    tell(status === 0, `${wrapperSource}, ${schedule}, ${async} copies${status === 0 ? '' : `:\n${output}`}`)
   }
+  const tasks = mutants.map(({ name, id }) => async () => {
+    const { status } = await check(name, { timeout: 120_000 })
+    tell(status !== 0, `${id}: ${status !== 0 ? 'noticed' : 'NOT NOTICED'}`)
+  })
+  await inParallel(tasks)
 }
 
 /** Tells how long each step took. */
@@ -171,6 +162,7 @@ async function main() {
       require: { type: 'boolean', default: process.env.CI === 'true' },
       build: { type: 'string', default: join(root, 'build') },
       only: { type: 'string', multiple: true },
+      'all-mutants': { type: 'boolean', default: false },
     },
     allowPositionals: true,
   })
@@ -185,7 +177,12 @@ async function main() {
   const version = spawnSync(nvcc, ['--version'], { encoding: 'utf8' }).stdout
   const paths = sources.map((file) => join('cuda', file))
   const clock = stopwatch()
-  const mutants = await translateAll({ nvcc, version, cache }, join(values.build, 'ptx', 'cpp'), paths)
+  const mutants = await translateAll(
+    { nvcc, version, cache },
+    join(values.build, 'ptx', 'cpp'),
+    paths,
+    values['all-mutants'],
+  )
   clock('nvcc and translation')
   const built = await run('cmake', ['--build', values.build, '--parallel', '2', '--target', 'ptx_programs'])
   if (built.status !== 0) throw new Error(built.output)

@@ -1,8 +1,8 @@
 /**
- * Would the tests notice a missing barrier? Takes one barrier, or one wait for an asynchronous copy, out of the kernels at
- * a time and runs the family's tests under the emulator: three orders of threads, then ThreadSanitizer. A mutant that no
- * run notices fails, unless test/cuda/mutations.json says why nothing can change. Slow (a compilation and up to five runs
- * a mutant): for changed kernels, not for every commit. Ends with `N passed, N failed`.
+ * Would the tests notice a missing barrier? Takes one barrier, fence, arrival or wait for what is asynchronous out of the
+ * kernels at a time and runs the family's tests under the emulator: three orders of threads, then ThreadSanitizer. A
+ * mutant that no run notices fails, unless test/cuda/mutations.json says why nothing can change. Slow (a compilation and
+ * up to five runs a mutant): for changed kernels, not for every commit. Ends with `N passed, N failed`.
  *
  * Usage: node scripts/simt-mutations.mjs [--only <file>]... [--list] [--build <folder>]
  *   --only    a file of cuda/, for instance gemm.cuh; may be given again
@@ -22,7 +22,7 @@ import { cudaFiles, root, sourcesOf } from './cuda-sources.mjs'
 const acceptedFile = join('test', 'cuda', 'mutations.json')
 
 /** The wrappers themselves: what they do is the emulator's business (test/simt). */
-const wrappers = ['gpu.h', 'ptx.cuh']
+const wrappers = ['gpu.h', 'ptx.cuh', 'hopper.cuh', 'wgmma.cuh']
 
 /** Kernel families whose cases have other names. */
 const casesOf = { gemm: ['matmul', 'lora'], rope: ['rope', 'norm'] }
@@ -36,8 +36,21 @@ const runs = [
 ]
 const secondsForHang = 60
 
-const barrier =
-  /__syncthreads\s*\(\s*\)|__syncwarp\s*\([^()]*\)|(?:ptx::)?cp_async_commit\s*\(\s*\)|(?:ptx::)?cp_async_wait\s*<([^<>]*)>\s*\(\s*\)/g
+/** Names of cuda/ptx.cuh, hopper.cuh and wgmma.cuh, by what follows them: (), <groups>() or arguments. */
+const bare = 'cp_async_commit|wgmma_fence|wgmma_commit|tma_store_commit|fence_async_shared|fence_mbarrier_init'
+const waits = 'cp_async_wait|wgmma_wait|tma_store_wait|tma_store_wait_read'
+const others = 'mbarrier_wait|mbarrier_arrive|named_barrier_sync|named_barrier_arrive'
+const nested = '(?:[^()]|\\((?:[^()]|\\([^()]*\\))*\\))*'
+const barrier = new RegExp(
+  [
+    '__syncthreads\\s*\\(\\s*\\)',
+    '__syncwarp\\s*\\([^()]*\\)',
+    `(?:ptx::)?\\b(?:${bare})\\s*\\(\\s*\\)`,
+    `(?:ptx::)?\\b(?:${waits})\\s*<([^<>]*)>\\s*\\(\\s*\\)`,
+    `(?:ptx::)?\\b(?:${others})\\s*\\(${nested}\\)`,
+  ].join('|'),
+  'g',
+)
 
 /**
  * @typedef {{ file: string, id: string, text: string }} Mutant `text` is the whole changed file

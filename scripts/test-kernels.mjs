@@ -51,7 +51,7 @@ if (configured && run('build', 'cmake', ['--build', build, '--target', 'simt_ver
     const env = { FIRE_SIMT_SCHEDULE: 'random:1', FIRE_SIMT_BLOCKS: blocks }
     run(`kernels under the thread sanitizer, blocks ${blocks}`, program('simt_test_tsan'), [], env)
   }
-  const ptx = [join(root, 'scripts', 'ptx-test.mjs'), '--build', build]
+  const ptx = [join(root, 'scripts', 'ptx-test.mjs'), '--build', build, '--all-mutants']
   run("nvcc's own PTX, lifo, eager copies", process.execPath, ptx, {
     FIRE_SIMT_SCHEDULE: 'lifo',
     FIRE_SIMT_ASYNC: 'eager',

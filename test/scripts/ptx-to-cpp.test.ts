@@ -113,6 +113,7 @@ describe('exchanged operands', () => {
       {
         id: 'x.cuh: f(a) and b exchanged in one.b32',
         text: source.replace('"r"(f(a)), "r"(b)', '"r"(b), "r"(f(a))'),
+        last: true,
       },
     ])
   })

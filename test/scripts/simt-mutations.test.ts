@@ -36,4 +36,30 @@ describe('barrier mutants', () => {
     expect(mutants[6]!.text).toBe(source.replace(/__syncthreads\(\);\n\}/, () => 'static_cast<void>(0);\n}'))
     expect(new Set(mutants.map(({ text }) => text)).size).toBe(mutants.length)
   })
+
+  it('knows what is asynchronous on Hopper', () => {
+    const hopper = `
+      ptx::fence_mbarrier_init();
+      ptx::mbarrier_wait(&full[stage], unsigned(step / kStages) & 1);
+      ptx::wgmma_fence();
+      multiply();
+      ptx::wgmma_wait<0>();
+      if (leader(t)) ptx::mbarrier_arrive(&empty[index(stage)]);
+      ptx::mbarrier_arrive_expect(&full[stage], bytes);
+      ptx::named_barrier_sync(group + 1, 128);
+      ptx::tma_store_wait_read<1>();
+`
+    const ids = findMutants('h.cuh', hopper).map(({ id }: { id: string }) => id.replace(/ after .*/, ''))
+    expect(ids).toEqual([
+      'h.cuh: no ptx::fence_mbarrier_init()',
+      'h.cuh: no ptx::mbarrier_wait(&full[stage], unsigned(step / kStages) & 1)',
+      'h.cuh: no ptx::wgmma_fence()',
+      'h.cuh: no ptx::wgmma_wait<0>()',
+      'h.cuh: ptx::wgmma_wait<(0) + 1>() for ptx::wgmma_wait<0>()',
+      'h.cuh: no ptx::mbarrier_arrive(&empty[index(stage)])',
+      'h.cuh: no ptx::named_barrier_sync(group + 1, 128)',
+      'h.cuh: no ptx::tma_store_wait_read<1>()',
+      'h.cuh: ptx::tma_store_wait_read<(1) + 1>() for ptx::tma_store_wait_read<1>()',
+    ])
+  })
 })
