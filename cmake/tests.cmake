@@ -89,7 +89,7 @@ fire_add_test(simt_test cuda fire_device_simt ${FIRE_CUDA_TESTS})
 # The emulator's own tests: every planted fault must be seen.
 file(GLOB FIRE_SELFTESTS CONFIGURE_DEPENDS test/simt/selftest*.cpp)
 function(fire_add_selftest suffix)
-  add_executable(simt_selftest${suffix} ${FIRE_SELFTESTS} test/native/check_main.cpp)
+  add_executable(simt_selftest${suffix} ${FIRE_SELFTESTS} test/ptx/instructions_test.cpp test/native/check_main.cpp)
   target_include_directories(simt_selftest${suffix} PRIVATE test/native)
   target_compile_definitions(simt_selftest${suffix} PRIVATE FIRE_SIMT=1)
   target_compile_options(simt_selftest${suffix} PRIVATE ${FIRE_SIMT_OPTIONS})
@@ -189,6 +189,32 @@ endif()
 
 # --- the GPU backend on a GPU (test/gpu/verify.sh) ----------------------------------------------------------------------
 include(test/gpu/targets.cmake)
+
+# --- nvcc's own PTX under the emulator (test/ptx) -----------------------------------------------------------------------
+# scripts/ptx-test.mjs writes the translations into ptx/cpp and builds these programs. Each is a program of the sources with
+# other bodies for its kernels.
+add_library(fire_ptx OBJECT test/ptx/instructions.cpp test/ptx/translations.cpp)
+target_include_directories(fire_ptx PRIVATE test)
+target_compile_options(fire_ptx PRIVATE ${FIRE_SIMT_OPTIONS})
+target_link_libraries(fire_ptx PRIVATE fire_simt)
+set(FIRE_PTX_kernels simt_test fire_device_simt fire_op_cases)  # objects, libraries
+set(FIRE_PTX_wrapper_goldens simt_wrapper_goldens)
+add_custom_target(ptx_programs DEPENDS simt_wrapper_goldens)
+file(GLOB FIRE_PTX CONFIGURE_DEPENDS LIST_DIRECTORIES true "${CMAKE_CURRENT_BINARY_DIR}/ptx/cpp/*")
+foreach(folder ${FIRE_PTX})
+  get_filename_component(name ${folder} NAME)
+  string(REGEX REPLACE "_mutant_.*" "" original ${name})
+  list(POP_FRONT FIRE_PTX_${original} objects)
+  file(GLOB translations CONFIGURE_DEPENDS "${folder}/*.cpp")
+  # Points-to analysis takes as long as all the rest. Whoever builds this also runs it.
+  set_source_files_properties(${translations} PROPERTIES COMPILE_OPTIONS
+                              "-w;-O1;-fno-tree-pta;-march=native;-fno-strict-aliasing;-ffp-contract=off;-fno-math-errno")
+  add_executable(ptx_${name} ${translations} $<TARGET_OBJECTS:${objects}> $<TARGET_OBJECTS:fire_ptx>)
+  target_include_directories(ptx_${name} PRIVATE test)
+  target_link_libraries(ptx_${name} PRIVATE ${FIRE_PTX_${original}} fire_simt)
+  list(PREPEND FIRE_PTX_${original} ${objects})
+  add_dependencies(ptx_programs ptx_${name})
+endforeach()
 
 get_directory_property(FIRE_TEST_TARGETS BUILDSYSTEM_TARGETS)
 list(REMOVE_ITEM FIRE_TEST_TARGETS ${FIRE_PRODUCT})

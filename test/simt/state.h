@@ -156,6 +156,8 @@ struct Machine {
 extern Machine machine;
 extern Failure last_failure;
 extern Options current_options;
+/// A program that runs other bodies than the sources' (test/ptx) sets it.
+extern Launch (*replace_body)(const Launch& launch);
 
 SIMT_UNSEEN inline Lane& this_lane() { return *const_cast<Lane*>(reinterpret_cast<const Lane*>(current_thread)); }
 
