@@ -86,6 +86,8 @@ struct GemmDevice {
   size_t shared_bytes = 0;     ///< of a multiprocessor
   float* workspace = nullptr;  ///< for products in parts, of as many rows at a time as it holds
   size_t workspace_bytes = 0;
+  bool hopper = false;  ///< bf16 products whose factors TMA can fetch take the kernel of gemm_hopper.h
+  int multiprocessors = 1;
 };
 
 /// The most products of one launch.

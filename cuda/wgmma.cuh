@@ -47,6 +47,14 @@ __device__ inline void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(N) : "memory");
 }
 
+/// Before wgmma_fence and after wgmma_wait: the compiler, to whom the sums are done when the product is asked for,
+/// moves what writes and what reads them across neither. (Not to be seen in the emulator, which has no such compiler.)
+template <int N>
+__device__ inline void wgmma_hold(float (&d)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+
 // Operands %0 to %(count - 1) of an instruction, and what nvcc is told of them.
 #define FIRE_NAMES_4(a, b, c, d) "%" #a ",%" #b ",%" #c ",%" #d
 #define FIRE_NAMES_10(t) "%" #t "0,%" #t "1,%" #t "2,%" #t "3,%" #t "4,%" #t "5,%" #t "6,%" #t "7,%" #t "8,%" #t "9"
@@ -64,7 +72,7 @@ __device__ inline void wgmma_wait() {
 #define FIRE_D_96 FIRE_NAMES_90 ",%90,%91," FIRE_NAMES_4(92, 93, 94, 95)
 #define FIRE_D_128 \
   FIRE_NAMES_90    \
-      "," FIRE_NAMES_10(9) "," FIRE_NAMES_10(10) "," FIRE_NAMES_10(11) ",%120,%121,%122,%123,%124,%125,%126,%127"
+  "," FIRE_NAMES_10(9) "," FIRE_NAMES_10(10) "," FIRE_NAMES_10(11) ",%120,%121,%122,%123,%124,%125,%126,%127"
 
 #define FIRE_SUMS_4(i) "+f"(d[i]), "+f"(d[(i) + 1]), "+f"(d[(i) + 2]), "+f"(d[(i) + 3])
 #define FIRE_SUMS_8(i) FIRE_SUMS_4(i), FIRE_SUMS_4((i) + 4)

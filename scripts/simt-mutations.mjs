@@ -1,5 +1,5 @@
 /**
- * Would the tests notice a missing barrier? Takes one barrier, or one wait for an asynchronous copy, out of the kernels at
+ * Would the tests notice a missing barrier? Takes one barrier, fence, arrival or wait out of the kernels at
  * a time and runs the family's tests under the emulator: three orders of threads, then ThreadSanitizer. A mutant that no
  * run notices fails, unless test/cuda/mutations.json says why nothing can change. Slow (a compilation and up to five runs
  * a mutant): for changed kernels, not for every commit. Ends with `N passed, N failed`.
@@ -22,7 +22,7 @@ import { cudaFiles, root, sourcesOf } from './cuda-sources.mjs'
 const acceptedFile = join('test', 'cuda', 'mutations.json')
 
 /** The wrappers themselves: what they do is the emulator's business (test/simt). */
-const wrappers = ['gpu.h', 'ptx.cuh']
+const wrappers = ['gpu.h', 'ptx.cuh', 'hopper.cuh', 'wgmma.cuh']
 
 /** Kernel families whose cases have other names. */
 const casesOf = { gemm: ['matmul', 'lora'], rope: ['rope', 'norm'] }
@@ -36,8 +36,24 @@ const runs = [
 ]
 const secondsForHang = 60
 
-const barrier =
-  /__syncthreads\s*\(\s*\)|__syncwarp\s*\([^()]*\)|(?:ptx::)?cp_async_commit\s*\(\s*\)|(?:ptx::)?cp_async_wait\s*<([^<>]*)>\s*\(\s*\)/g
+const calls = [
+  ...['__syncthreads', '__syncwarp'],
+  ...[
+    'cp_async_commit',
+    'wgmma_commit',
+    'tma_store_commit',
+    'wgmma_fence',
+    'fence_mbarrier_init',
+    'fence_async_shared',
+  ],
+  ...['mbarrier_arrive', 'mbarrier_arrive_expect', 'mbarrier_wait', 'named_barrier_sync', 'named_barrier_arrive'],
+]
+/** With the number of groups that may still be under way. */
+const waits = ['cp_async_wait', 'wgmma_wait', 'tma_store_wait', 'tma_store_wait_read']
+const barrier = new RegExp(
+  `\\b(?:ptx::)?(?:(?:${calls.join('|')})\\s*\\([^()]*\\)|(?:${waits.join('|')})\\s*<([^<>]*)>\\s*\\(\\s*\\))`,
+  'g',
+)
 
 /**
  * @typedef {{ file: string, id: string, text: string }} Mutant `text` is the whole changed file

@@ -42,6 +42,7 @@ struct GpuInfo {
   std::string name, capability;  // "NVIDIA H200", "sm_90"
   size_t total_bytes = 0;
   std::string objection;  // why it cannot be used; empty when it can
+  std::string kernels;    // which it takes: "sm_80", those of every GPU, or those of its own generation too, "sm_90a"
 };
 
 /// The GPUs, or why there are none. Never throws.

@@ -36,4 +36,22 @@ describe('barrier mutants', () => {
     expect(mutants[6]!.text).toBe(source.replace(/__syncthreads\(\);\n\}/, () => 'static_cast<void>(0);\n}'))
     expect(new Set(mutants.map(({ text }) => text)).size).toBe(mutants.length)
   })
+
+  it('knows the barriers of Hopper', () => {
+    const kernel = `__global__ void k() {
+  ptx::mbarrier_init(full, 1);
+  ptx::fence_mbarrier_init();
+  ptx::mbarrier_wait(full + i, parity ^ 1);
+  ptx::wgmma_wait<1>();
+  if (lane == 0) ptx::mbarrier_arrive(empty + i);
+}
+`
+    expect(findMutants('k.cu', kernel).map(({ id }: { id: string }) => id)).toEqual([
+      'k.cu: no ptx::fence_mbarrier_init() after "ptx::mbarrier_init(full, 1);"',
+      'k.cu: no ptx::mbarrier_wait(full + i, parity ^ 1) after "ptx::fence_mbarrier_init();"',
+      'k.cu: no ptx::wgmma_wait<1>() after "ptx::mbarrier_wait(full + i, parity ^ 1);"',
+      'k.cu: ptx::wgmma_wait<(1) + 1>() for ptx::wgmma_wait<1>() after "ptx::mbarrier_wait(full + i, parity ^ 1);"',
+      'k.cu: no ptx::mbarrier_arrive(empty + i) after "if (lane == 0)"',
+    ])
+  })
 })

@@ -97,6 +97,8 @@ inline void registers_grow(SIMT_WHERE) {
 
 inline bool elect_one(SIMT_WHERE) { return simt::elect(file, line); }
 
+template <int N>
+inline void wgmma_hold(float (&)[N]) {}
 inline void wgmma_fence() { simt::wgmma_fence(); }
 inline void wgmma_commit() { simt::wgmma_commit(); }
 template <int N>
