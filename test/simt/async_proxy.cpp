@@ -20,16 +20,15 @@ SIMT_UNSEEN __attribute__((noinline)) void copy_words(unsigned char* to, const u
 #endif
 }
 
-__attribute__((noinline)) void write_16(unsigned char* to, uint64_t first, uint64_t second) {
-  reinterpret_cast<uint64_t*>(to)[0] = first;
-  reinterpret_cast<uint64_t*>(to)[1] = second;
+__attribute__((noinline)) void write_16(unsigned char* to, Words words) {
+  reinterpret_cast<uint64_t*>(to)[0] = words.first;
+  reinterpret_cast<uint64_t*>(to)[1] = words.second;
 }
 
 }  // namespace
 
-__attribute__((noinline)) void visible_read(const unsigned char* p, uint64_t (&words)[2]) {
-  words[0] = reinterpret_cast<const uint64_t*>(p)[0];
-  words[1] = reinterpret_cast<const uint64_t*>(p)[1];
+__attribute__((noinline)) Words visible_read(const unsigned char* p) {
+  return {reinterpret_cast<const uint64_t*>(p)[0], reinterpret_cast<const uint64_t*>(p)[1]};
 }
 
 SIMT_UNSEEN void begin_hopper() { hopper.used = false; }
@@ -85,11 +84,11 @@ SIMT_UNSEEN bool async_sees(const unsigned char* p, uint32_t address) {
   return now[0] == seen[0] && now[1] == seen[1];
 }
 
-SIMT_UNSEEN void async_write(unsigned char* p, uint32_t address, uint64_t first, uint64_t second) {
+SIMT_UNSEEN void async_write(unsigned char* p, uint32_t address, Words words) {
   uint64_t* const seen = reinterpret_cast<uint64_t*>(hopper.async_view + address);
-  seen[0] = first;
-  seen[1] = second;
-  write_16(p, first, second);
+  seen[0] = words.first;
+  seen[1] = words.second;
+  write_16(p, words);
 }
 
 SIMT_UNSEEN uint32_t swizzled(uint32_t address, unsigned bits) {

@@ -91,6 +91,8 @@ struct NamedBarrier {
   unsigned threads, arrived;
 };
 
+static_assert(2 * kMaxTransfers + kMaxWarpgroups <= kEngines, "an engine for each");
+
 struct Hopper {
   bool used;  // in this block
 
@@ -117,6 +119,7 @@ struct Hopper {
   char barrier_tokens[kFiberSets][kMaxBarriers][2];  // even and odd phases
   char transfer_tokens[kFiberSets][2 * kMaxTransfers];
   char named_tokens[kFiberSets][kNamedBarriers];
+  char product_tokens[kFiberSets][kMaxWarpgroups];  // what its products have read
 };
 
 extern Hopper hopper;
@@ -130,14 +133,23 @@ Barrier& find_barrier(uint64_t* address, const char* file, int line);
 void bytes_arrived(Transfer& load);
 
 // async_proxy.cpp
+/// 16 bytes, in registers: the sanitizers would take a buffer of the emulator for the kernel's.
+struct Words {
+  uint64_t first, second;
+};
 /// Whether the asynchronous side sees what is in 16 bytes of shared memory; `address` as instructions see it.
 bool async_sees(const unsigned char* p, uint32_t address);
 /// An asynchronous write of 16 bytes: seen by both sides.
-void async_write(unsigned char* p, uint32_t address, uint64_t first, uint64_t second);
+void async_write(unsigned char* p, uint32_t address, Words words);
 /// A read on behalf of whoever order.cpp says is running; seen by the sanitizers.
-void visible_read(const unsigned char* p, uint64_t (&words)[2]);
+Words visible_read(const unsigned char* p);
 /// The byte offset of a 16-byte piece after swizzling.
 uint32_t swizzled(uint32_t address, unsigned mode_bits);
+
+// warpgroup.cpp
+/// What the products of the thread's warpgroup have read, up to its last wait, comes before what follows order_pass:
+/// each of its threads may say so for all.
+void order_products(const Lane& lane, void* token);
 
 // wgmma.cpp
 void check_operands(const WgmmaOperands& operands, const Lane& lane);

@@ -87,6 +87,7 @@ SIMT_UNSEEN __attribute__((noinline)) void mbarrier_arrive(uint64_t* address, bo
           nullptr,
           barrier.count});
   order_set(token_of(index, barrier.phase));
+  order_products(lane, token_of(index, barrier.phase));
   barrier.bytes += bytes;
   --barrier.pending;
   settle(index);

@@ -26,7 +26,6 @@ namespace {
 // Two, or the start of one thread would come after the end of another.
 char start_token, end_token;
 char barrier_tokens[kFiberSets * kMaxThreads];
-constexpr unsigned kEngines = 128;
 void* engines[kFiberSets * kEngines];
 
 SIMT_UNSEEN void become(const Fiber& fiber) { __tsan_switch_to_fiber(fiber.identity, __tsan_switch_to_fiber_no_sync); }

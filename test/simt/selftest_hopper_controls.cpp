@@ -3,6 +3,7 @@
 
 #include "cuda/hopper.cuh"
 #include "simt/selftest.h"
+#include "test/gpu/hopper_wrappers.cuh"
 
 namespace fire::simt::selftest {
 namespace {
@@ -139,10 +140,155 @@ Result persistent_product() {
   return {std::sqrt(difference / size) < 1e-6, y.bits()};
 }
 
+// --- every layout of operands, against the definition --------------------
+
+namespace wrappers = cuda::wrappers;
+constexpr int kDepth = wrappers::kDepth;
+
+/// Whole numbers of [-4, 4]: every sum is exact, whatever the order.
+void fill_whole(Array<bf16>& x, uint64_t seed) {
+  for (size_t i = 0; i < x.size(); ++i) x[i] = to_bf16(std::round(4 * random_float(seed)));
+}
+
+/// An operand [rows, kDepth], stored as it is or transposed.
+struct Operand {
+  Operand(int rows_, bool transposed_, Swizzle swizzle, uint64_t seed)
+      : rows(rows_), transposed(transposed_), values(size_t(rows_) * kDepth) {
+    fill_whole(values, seed);
+    const wrappers::OperandLayout layout{rows, cuda::swizzle_span(swizzle), transposed};
+    const int64_t lines = transposed ? kDepth : rows, width = transposed ? rows : kDepth;
+    map = cuda::encode_tensor_map(
+        {values.data(), DType::bf16, lines, width, width, layout.box_lines(), layout.span / 2, swizzle});
+  }
+  float at(int row, int k) {
+    return to_float(values[transposed ? size_t(k) * size_t(rows) + size_t(row) : size_t(row) * kDepth + size_t(k)]);
+  }
+  int rows;
+  bool transposed;
+  Array<bf16> values;
+  TensorMap map;
+};
+
+template <int N, bool TransA, bool TransB, bool Registers>
+bool layout_is_right(Swizzle swizzle, uint64_t& bits) {
+  Operand a(64, TransA, swizzle, 3), b(N, TransB, swizzle, 4);
+  Array<float> d(128 * N / 2);
+  Array<uint32_t> fragments(kDepth / 16 * 128 * 4);
+  for (size_t i = 0; i < d.size(); ++i) d[i] = float(i % 7);
+  for (size_t i = 0; i < fragments.size(); ++i) {
+    const int thread = int(i / 4 % 128), row = thread / 32 * 16 + thread % 32 / 4 + int(i % 2) * 8;
+    const int k = int(i / 512) * 16 + thread % 4 * 2 + int(i % 4) / 2 * 8;
+    fragments[i] = uint32_t{to_bf16(a.at(row, k)).bits} | uint32_t{to_bf16(a.at(row, k + 1)).bits} << 16;
+  }
+  launch(1, 128, wrappers::kProductShared, wrappers::product_kernel<N, TransA, TransB, Registers>,
+         wrappers::ProductArguments{a.map, b.map, swizzle, cuda::swizzle_span(swizzle), fragments.data(), d.data()});
+  bool right = true;
+  for (int thread = 0; thread < 128; ++thread)
+    for (int i = 0; i < N / 2; ++i) {
+      const int row = thread / 32 * 16 + thread % 32 / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + thread % 4 * 2 + i % 2;
+      float sum = float((thread * N / 2 + i) % 7);
+      for (int k = 0; k < kDepth; ++k) sum += a.at(row, k) * b.at(column, k);
+      right = right && d[size_t(thread * N / 2 + i)] == sum;
+    }
+  bits = bits * 31 + d.bits();
+  return right;
+}
+
+template <int N>
+Result layouts() {
+  bool right = true;
+  uint64_t bits = 0;
+  for (const Swizzle swizzle : {Swizzle::none, Swizzle::bytes_32, Swizzle::bytes_64, Swizzle::bytes_128}) {
+    right &= layout_is_right<N, false, false, false>(swizzle, bits);
+    right &= layout_is_right<N, false, true, false>(swizzle, bits);
+    right &= layout_is_right<N, true, false, false>(swizzle, bits);
+    right &= layout_is_right<N, true, true, false>(swizzle, bits);
+    right &= layout_is_right<N, false, false, true>(swizzle, bits);
+    right &= layout_is_right<N, false, true, true>(swizzle, bits);
+  }
+  return {right, bits};
+}
+
+// --- boxes of TMA at and beyond the edges --------------------
+
+template <class T>
+bool box_is_right(Swizzle swizzle, int col, int row, uint64_t& bits) {
+  constexpr int rows = 19, cols = 50, stride = 56, box_rows = 16;
+  const int box_cols = swizzle == Swizzle::none ? 24 : cuda::swizzle_span(swizzle) / int(sizeof(T));
+  const DType type = sizeof(T) == 2 ? DType::bf16 : DType::f32;
+  Array<T> from(rows * stride), to(rows * stride);
+  for (size_t i = 0; i < from.size(); ++i) from[i] = T(i + 1);
+  for (size_t i = 0; i < to.size(); ++i) to[i] = T(0);
+  const int line = box_cols * int(sizeof(T)), bytes = box_rows * line;
+  Array<uint32_t> words(size_t(bytes) / 4);
+  const auto map = [&](T* data) {
+    return cuda::encode_tensor_map({data, type, rows, cols, stride, box_rows, box_cols, swizzle});
+  };
+  const int to_col = -3, to_row = 7;
+  launch(1, 128, size_t(bytes), wrappers::box_kernel,
+         wrappers::BoxArguments{map(from.data()), map(to.data()), col, row, to_col, to_row, uint32_t(bytes),
+                                words.data()});
+  const T* const shared = reinterpret_cast<const T*>(words.data());
+  constexpr T change = sizeof(T) == 2 ? T(0x0101) : T(0x01010101);
+  bool right = true;
+  for (int r = 0; r < box_rows; ++r)
+    for (int c = 0; c < box_cols; ++c) {
+      const bool inside = row + r >= 0 && row + r < rows && col + c >= 0 && col + c < cols;
+      const T value = inside ? from[size_t((row + r) * stride + col + c)] : T(0);
+      // By the manual: 16-byte piece p of line l of 128 bytes goes to p xor l, and so on for narrower lines.
+      const int piece = c * int(sizeof(T)) / 16, mask = swizzle == Swizzle::none ? 0 : line / 16 - 1;
+      const int moved = piece ^ (r * line / 128 & mask);
+      right = right && shared[(r * line + moved * 16) / int(sizeof(T)) + c % (16 / int(sizeof(T)))] == value;
+      if (to_row + r < rows && to_col + c >= 0 && to_col + c < cols) {
+        T& stored = to[size_t((to_row + r) * stride + to_col + c)];
+        right = right && stored == T(value ^ change);
+        stored = T(0);
+      }
+    }
+  for (size_t i = 0; i < to.size(); ++i) right = right && to[i] == T(0);  // nothing else was written
+  bits = bits * 31 + words.bits();
+  return right;
+}
+
+Result boxes() {
+  bool right = true;
+  uint64_t bits = 0;
+  for (const Swizzle swizzle : {Swizzle::none, Swizzle::bytes_32, Swizzle::bytes_64, Swizzle::bytes_128})
+    for (const int col : {0, 3, -5, 45, 60})
+      for (const int row : {0, 11, -4, 30}) {
+        right &= box_is_right<uint16_t>(swizzle, col, row, bits);
+        right &= box_is_right<uint32_t>(swizzle, col, row, bits);
+      }
+  return {right, bits};
+}
+
+// --- phases, elections, named barriers --------------------
+
+Result phases() {
+  Array<uint32_t> in(3 * 128), out(256);
+  for (size_t i = 0; i < in.size(); ++i) in[i] = uint32_t(i * i + 1);
+  launch(1, 256, 0, wrappers::sync_kernel, static_cast<const uint32_t*>(in.data()), out.data());
+  uint32_t sums[256];
+  for (uint32_t thread = 0; thread < 256; ++thread) {
+    sums[thread] = 1;
+    for (uint32_t round = 0; round < 3 && thread >= 128; ++round)
+      sums[thread] = sums[thread] * 31 + in[round * 128 + 255 - thread];
+  }
+  bool right = true;
+  for (uint32_t thread = 0; thread < 256; ++thread)
+    right = right && out[thread] == sums[thread] + (thread >= 192 ? sums[thread - 192] : 0);
+  return {right, out.bits()};
+}
+
 }  // namespace
 
 const std::vector<Planted>& hopper_controls() {
   static const std::vector<Planted> all = {
+      {"layouts_of_8_columns", layouts<8>},
+      {"layouts_of_80_columns", layouts<80>},
+      {"layouts_of_256_columns", layouts<256>},
+      {"boxes", boxes},
+      {"phases", phases},
       {"persistent_product", persistent_product},
   };
   return all;

@@ -188,6 +188,7 @@ void order_set(void* token);
 void order_pass(void* token);
 /// The accesses that follow are those of an engine that copies by itself, or of a thread that is parked; until
 /// order_as_self.
+constexpr unsigned kEngines = 136;
 void order_as_engine(unsigned engine);
 void order_as(const Lane& lane);
 void order_as_self();

@@ -5,23 +5,16 @@
 namespace fire::simt {
 namespace {
 
-// Global memory as the copy engine touches it: seen by the sanitizers.
-__attribute__((noinline)) void read_global(unsigned char* to, const unsigned char* from, int elements, int size) {
-  for (int i = 0; i < elements; ++i) {
-    if (size == 2)
-      reinterpret_cast<uint16_t*>(to)[i] = reinterpret_cast<const uint16_t*>(from)[i];
-    else
-      reinterpret_cast<uint32_t*>(to)[i] = reinterpret_cast<const uint32_t*>(from)[i];
-  }
+// An element in global memory as the copy engine touches it: seen by the sanitizers, hence never inlined.
+__attribute__((noinline)) uint32_t read_global(const unsigned char* from, int size) {
+  return size == 2 ? *reinterpret_cast<const uint16_t*>(from) : *reinterpret_cast<const uint32_t*>(from);
 }
 
-__attribute__((noinline)) void write_global(unsigned char* to, const unsigned char* from, int elements, int size) {
-  for (int i = 0; i < elements; ++i) {
-    if (size == 2)
-      reinterpret_cast<uint16_t*>(to)[i] = reinterpret_cast<const uint16_t*>(from)[i];
-    else
-      reinterpret_cast<uint32_t*>(to)[i] = reinterpret_cast<const uint32_t*>(from)[i];
-  }
+__attribute__((noinline)) void write_global(unsigned char* to, uint32_t value, int size) {
+  if (size == 2)
+    *reinterpret_cast<uint16_t*>(to) = uint16_t(value);
+  else
+    *reinterpret_cast<uint32_t*>(to) = value;
 }
 
 SIMT_UNSEEN const MapView& view(const cuda::TensorMap* map, const char* file, int line) {
@@ -66,11 +59,13 @@ SIMT_UNSEEN void load_now(Transfer& load, unsigned slot) {
   order_pass(token_of(slot));
   for (unsigned i = 0; i < pieces_of(load.map); ++i) {
     const Piece at = piece(load, i);
-    alignas(16) unsigned char bytes[16] = {};
-    if (at.count != 0) read_global(bytes + at.first * load.map.size, at.global, at.count, load.map.size);
-    uint64_t words[2];
-    __builtin_memcpy(words, bytes, sizeof words);
-    async_write(at.shared, at.address, words[0], words[1]);
+    const int size = load.map.size;
+    uint64_t words[2] = {0, 0};
+    for (int e = 0; e < at.count; ++e) {
+      const int byte = (at.first + e) * size;
+      words[byte / 8] |= uint64_t{read_global(at.global + e * size, size)} << byte % 8 * 8;
+    }
+    async_write(at.shared, at.address, {words[0], words[1]});
   }
   load.used = false;
   --hopper.loads_used;
@@ -88,12 +83,12 @@ SIMT_UNSEEN void store_now(Transfer& store, unsigned slot) {
       fail({Defect::misuse, "missing fence.proxy.async: TMA stores what ordinary stores wrote since the last one",
             store.source, store.lane});
     }
-    uint64_t words[2];
-    visible_read(at.shared, words);
-    if (at.count == 0) continue;
-    unsigned char bytes[16];
-    __builtin_memcpy(bytes, words, sizeof bytes);
-    write_global(at.global, bytes + at.first * store.map.size, at.count, store.map.size);
+    const Words words = visible_read(at.shared);
+    const int size = store.map.size;
+    for (int e = 0; e < at.count; ++e) {
+      const int byte = (at.first + e) * size;
+      write_global(at.global + e * size, uint32_t((byte < 8 ? words.first : words.second) >> byte % 8 * 8), size);
+    }
   }
   order_set(token_of(engine));
   order_engine_done();
@@ -189,7 +184,7 @@ SIMT_UNSEEN __attribute__((noinline)) void tma_load(void* shared, const cuda::Te
   order_pass(token_of(slot));
   for (unsigned i = 0; i < pieces_of(load.map); ++i) {
     const Piece at = piece(load, i);
-    async_write(at.shared, at.address, ~uint64_t{0}, ~uint64_t{0});
+    async_write(at.shared, at.address, {~uint64_t{0}, ~uint64_t{0}});
   }
   order_as_self();
 }

@@ -159,9 +159,22 @@ SIMT_UNSEEN void complete(const Lane& lane, Lane* lanes, unsigned pending) {
       needed = needed || group.products[i % kMaxProducts].accumulator == &accumulator;
     if (!needed) give_back(accumulator, true, lanes);
   }
+  for (unsigned t = 0; t < kWarpgroup; ++t) {
+    order_as(lanes[t]);
+    order_set(&hopper.product_tokens[fiber_set()][lane.number / kWarpgroup]);
+  }
+  order_as_self();
 }
 
 }  // namespace
+
+SIMT_UNSEEN void order_products(const Lane& lane, void* token) {
+  const unsigned group = lane.number / kWarpgroup;
+  order_as_engine(2 * kMaxTransfers + group);
+  order_pass(&hopper.product_tokens[fiber_set()][group]);
+  order_set(token);
+  order_as_self();
+}
 
 SIMT_UNSEEN __attribute__((noinline)) void wgmma_fence() {
   use_hopper();

@@ -71,11 +71,10 @@ SIMT_UNSEEN void read_piece(const Descriptor& d, bool mn_major, unsigned line, u
   if (!async_sees(p, address))
     fail({Defect::misuse, "missing fence.proxy.async: wgmma reads what ordinary stores wrote since the last one",
           product.source, &lane});
-  uint64_t words[2];
-  visible_read(p, words);
+  const Words words = visible_read(p);
   for (unsigned i = 0; i < 8; ++i) {
     const unsigned row = mn_major ? piece * 8 + i : line, k = mn_major ? line : piece * 8 + i;
-    tile.values[row * tile.row_step + k * tile.k_step] = number(words[i / 4], i);
+    tile.values[row * tile.row_step + k * tile.k_step] = number(i < 4 ? words.first : words.second, i);
   }
 }
 
