@@ -88,10 +88,7 @@ CudaOps::~CudaOps() {
 
 std::string CudaOps::device_name() const { return numbered(device_, properties_.name); }
 std::string CudaOps::gemm_name() const { return cublaslt_ ? "cublaslt" : "native"; }
-std::string CudaOps::isa_name() const {
-  const std::string chip = "sm_" + std::to_string(properties_.major) + std::to_string(properties_.minor);
-  return isa_ == Isa::sm_90a ? chip + "a" : chip;
-}
+std::string CudaOps::isa_name() const { return name(isa_); }
 
 size_t CudaOps::workspace_bytes() const { return cublaslt_ ? gpu_workspace + cublaslt_workspace : gpu_workspace; }
 

@@ -39,7 +39,7 @@ void launch_instance(Stream stream, const GemmDevice& device, const GemmArgument
     if (p.rank > 0) maps.low_a = map_a(p.low_a, p.rank), maps.low_b = map_b(p.low_b, p.n, p.rank);
   }
   const unsigned grid = static_cast<unsigned>(std::min(args.tiles, device.multiprocessors * Tile::blocks));
-  gpu::launch("gemm", dim3(grid), dim3(Tile::threads), Shape::shared_bytes, stream, gemm_hopper_kernel<Tile, Form>,
+  gpu::launch("gemm sm_90a", dim3(grid), dim3(Tile::threads), Shape::shared_bytes, stream, gemm_hopper_kernel<Tile, Form>,
               args);
 }
 

@@ -213,6 +213,7 @@ __global__ void __launch_bounds__(32)
     if (warp > 0 || !ptx::elect_one()) return;
     Slot slot;
     const auto fetch = [&](const TensorMap& a, const TensorMap& b, const HopperPlace& place, int begin, int end) {
+#pragma unroll 1
       for (int k = begin; k < end; k += BK, slot.advance()) {
         uint64_t* const arrived = full + slot.index;
         ptx::mbarrier_wait(empty + slot.index, slot.parity ^ 1);  // of the round before; there is none before the first

@@ -73,8 +73,7 @@ inline bool aligned_rows(const void* data, int64_t cols, size_t element, size_t 
 template <class T>
 FactorRoad road(const GemmFactor& factor, int64_t cols) {
   const size_t element = size_of(factor.type);
-  return {factor.type == DType::f32,
-          element == sizeof(T) && !factor.dropped && aligned_rows(factor.data, cols, element, 16),
+  return {factor.type == DType::f32, element == sizeof(T) && !factor.dropped && in_pieces(factor, cols),
           aligned_rows(factor.data, cols, element, 4 * element), factor.dropped};
 }
 

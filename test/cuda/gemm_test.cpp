@@ -1,6 +1,7 @@
 // The matrix product below ops.h: what its device has makes no difference to it, and where long sums are cut. What it
 // computes is held against float64 in test/ops.
 #include "cuda/gemm.h"
+#include "cuda/watch.h"
 
 #include "device.h"
 
@@ -129,6 +130,33 @@ TEST("on Hopper a row has the same bits in products of every number of rows") {
   }
 }
 
+TEST("Hopper's kernel takes products whose factors TMA can fetch, and no others") {
+  if (!has_hopper()) return;
+  using Change = void (*)(Gemm&);
+  cuda::CudaOps& ops = device(DType::bf16);
+  const Placed factors(ops, DType::bf16, {64 * 64 * 2}), y(ops, DType::f32, {64 * 64});
+  const auto takes = [&](const Change& change, int columns = 32) {
+    Gemm g;
+    g.m = 3, g.n = g.k = columns, g.rank = 8;
+    g.a = g.b = g.low_a = g.low_b = {factors.tensor().data(), DType::bf16};
+    g.y = y.tensor().data();
+    change(g);
+    const cuda::Profile profile;
+    cuda::launch_gemm(ops.stream(), hopper(4), DType::bf16, &g, 1, cuda::GemmJoin::beside);
+    cuda::synchronize(ops.stream());
+    return profile.totals().contains("gemm sm_90a");
+  };
+  CHECK(takes([](Gemm&) {}));
+  CHECK(takes([](Gemm& g) { g.form = GemmForm::nn; }));
+  CHECK(takes([](Gemm& g) { g.form = GemmForm::tn, g.m = 8, g.rank = 0; }));
+  CHECK(takes([](Gemm& g) { g.k = 0; }));
+  CHECK(!takes([](Gemm&) {}, 33));
+  CHECK(!takes([](Gemm& g) { g.rank = 4; }));
+  CHECK(!takes([](Gemm& g) { g.low_b.type = DType::f32; }));
+  CHECK(!takes([](Gemm& g) { g.a.dropped = true; }));
+  CHECK(!takes([](Gemm& g) { g.b.data = static_cast<const bf16*>(g.b.data) + 1; }));
+}
+
 TEST("products are one launch where one kernel can look up what differs") {
   using cuda::GemmJoin;
   using Change = void (*)(Gemm&);
@@ -146,6 +174,8 @@ TEST("products are one launch where one kernel can look up what differs") {
   for (const Change second : {wider, adapted}) CHECK(joins(GemmForm::nt, GemmJoin::beside, second));
   for (const Change second : {longer, masked}) CHECK(!joins(GemmForm::nt, GemmJoin::beside, second));
   CHECK(joins(GemmForm::nn, GemmJoin::beside, longer) && !joins(GemmForm::nn, GemmJoin::beside, adapted));
+  const Change uneven = [](Gemm& g) { g.k = 33; };
+  CHECK(!joins(GemmForm::nn, GemmJoin::beside, uneven) && joins(GemmForm::nn, GemmJoin::summed, uneven));
   for (const Change second : {longer, adapted}) CHECK(joins(GemmForm::nn, GemmJoin::summed, second));
   for (const Change second : {wider, masked, vocabulary}) CHECK(!joins(GemmForm::nn, GemmJoin::summed, second));
   for (const GemmJoin join : {GemmJoin::beside, GemmJoin::summed}) CHECK(!joins(GemmForm::tn, join, [](Gemm&) {}));

@@ -102,6 +102,7 @@ std::vector<Device> open_devices() {
     Device d{{}, open_device(spec), {}};
     const bool gpu = d.ops->is_gpu();
     d.same = with_other_kernels(*d.ops, spec);
+    if (d.ops->isa_name() == "sm_90a" && !is_emulated(*d.ops)) d.step = 8;
     d.target = {d.ops->activation_type(), operand, operand, gpu ? DType::f32 : operand, gpu, large(*d.ops)};
     for (spec.threads = 2; spec.threads <= 3 && !gpu; ++spec.threads) d.same.push_back(open_device(spec));
     found.push_back(std::move(d));
@@ -126,7 +127,8 @@ void check_case(const Device& device, const Case& c) {
   const Values in = inputs_of(c), got = run(ops, c, in);
   check_close(c, in, got);
   for (const int64_t shift : c.shifts)
-    expect_same(c, std::to_string(shift) + " elements on", run(ops, c, in, {shift, {}}), got);
+    expect_same(c, std::to_string(shift * device.step) + " elements on", run(ops, c, in, {shift * device.step, {}}),
+                got);
   for (const auto& other : device.same)
     expect_same(c, "with " + other->isa_name() + ", threads: " + std::to_string(other->threads()), run(*other, c, in),
                 got);
@@ -134,7 +136,7 @@ void check_case(const Device& device, const Case& c) {
   if (!c.alone) return;
   const int64_t rows = c.arguments[0].size() / std::max<int64_t>(1, c.alone->arguments[0].size());
   for (const int64_t row : {rows / 2, rows - 1}) {
-    const Values one = run(ops, *c.alone, row_of(*c.alone, in, row, rows), {row % 2, {}});
+    const Values one = run(ops, *c.alone, row_of(*c.alone, in, row, rows), {row % 2 * device.step, {}});
     expect_same(c, "in row " + std::to_string(row) + " alone", one, row_of(*c.alone, got, row, rows));
   }
 }
