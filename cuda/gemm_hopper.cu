@@ -25,12 +25,14 @@ void launch_instance(Stream stream, const GemmDevice& device, const GemmArgument
   using Shape = HopperShape<Tile, Form>;
   HopperArguments args{};
   args.gemm = gemm;
-  args.tiles = static_cast<int>(hopper_tiles<Tile>(gemm, parts));
+  const int blocks = device.multiprocessors * Tile::blocks;
+  args.tiles = args.whole = static_cast<int>(hopper_tiles<Tile>(gemm, parts));
+  if (const int left = args.tiles % blocks; Tile::halves && 2 * left <= blocks) args.tiles += left, args.whole -= left;
   const auto map_a = [&](const void* data, int k) {
-    return Shape::a_transposed ? hopper_map(data, k, gemm.m, Shape::BK) : hopper_map(data, gemm.m, k, Tile::BM);
+    return Shape::a_transposed ? hopper_map(data, k, gemm.m, Shape::BK) : hopper_map(data, gemm.m, k, Shape::a_box);
   };
   const auto map_b = [&](const void* data, int n, int k) {
-    return Shape::b_transposed ? hopper_map(data, k, n, Shape::BK) : hopper_map(data, n, k, Tile::BN);
+    return Shape::b_transposed ? hopper_map(data, k, n, Shape::BK) : hopper_map(data, n, k, Shape::b_box);
   };
   for (int i = 0; i < std::max(gemm.columns, gemm.terms.count); ++i) {
     const GemmProduct& p = gemm.products[i];
@@ -38,9 +40,9 @@ void launch_instance(Stream stream, const GemmDevice& device, const GemmArgument
     if (p.k > 0) maps.a = map_a(p.a, p.k), maps.b = map_b(p.b, p.n, p.k);
     if (p.rank > 0) maps.low_a = map_a(p.low_a, p.rank), maps.low_b = map_b(p.low_b, p.n, p.rank);
   }
-  const unsigned grid = static_cast<unsigned>(std::min(args.tiles, device.multiprocessors * Tile::blocks));
-  gpu::launch("gemm sm_90a", dim3(grid), dim3(Tile::threads), Shape::shared_bytes, stream, gemm_hopper_kernel<Tile, Form>,
-              args);
+  const unsigned grid = static_cast<unsigned>(std::min(args.tiles, blocks));
+  gpu::launch("gemm sm_90a", dim3(grid), dim3(Tile::threads), Shape::shared_bytes, stream,
+              gemm_hopper_kernel<Tile, Form>, args);
 }
 
 /// The largest tile that still gives most multiprocessors one.

@@ -20,6 +20,8 @@ struct HopperTile {
   static constexpr int consumers = Consumers, threads = 128 * (1 + Consumers);
   /// What 256 columns of sums need is more than an equal share of the registers: the producer gives of its own.
   static constexpr bool trades_registers = BN == 256;
+  /// The tiles that are left when all blocks have had as many may be divided (HopperArguments).
+  static constexpr bool halves = BN == 256;
 };
 
 // A multiprocessor reads 96 bytes of shared memory for what tensor cores multiply in a clock with 64 x 256 a consumer,
@@ -31,15 +33,17 @@ using HopperNarrow = HopperTile<1, 128, 4, 2>;
 using HopperSmall = HopperTile<1, 32, 8, 2>;
 
 /// Slices in shared memory: rows of 128 bytes, swizzled, eight rows an atom of 1,024 bytes. A factor whose rows run
-/// along k fills a slot with one box of as many rows as the tile has; one that is transposed (its rows are of one k)
-/// with boxes of 64 columns, one behind the other.
+/// along k comes in boxes of at most 128 rows, so that half a tile has whole boxes; one that is transposed (its rows
+/// are of one k) in boxes of 64 columns. They lie one behind the other.
 template <class Tile, GemmForm Form>
 struct HopperShape {
   static constexpr int BK = 64, row_bytes = 128, box_bytes = BK * row_bytes;
   static constexpr bool a_transposed = Form == GemmForm::tn, b_transposed = Form != GemmForm::nt;
   static constexpr int a_bytes = Tile::BM * row_bytes, slot_bytes = (Tile::BM + Tile::BN) * row_bytes;
+  static constexpr int a_box = a_transposed ? 64 : Tile::BM;                         ///< rows of Y in a box of A
+  static constexpr int b_box = b_transposed ? 64 : Tile::BN < 128 ? Tile::BN : 128;  ///< columns of Y in a box of B
   static constexpr size_t shared_bytes = Tile::stages * (slot_bytes + 2 * sizeof(uint64_t));
-  static_assert(!b_transposed || Tile::BN % 64 == 0, "whole boxes");
+  static_assert(Tile::BN % b_box == 0 && (!Tile::halves || Tile::BN / 2 % b_box == 0), "whole boxes");
 };
 
 /// The factors of a product; without rank the last two are not there.
@@ -47,32 +51,40 @@ struct HopperMaps {
   TensorMap a, b, low_a, low_b;
 };
 
+/// Tiles of all parts, counted through. Where fewer than half of the blocks would have one more than the others, the
+/// last ones are two of half the columns each, so that twice as many blocks are through in half the time: those from
+/// `whole` on.
 struct HopperArguments {
   GemmArguments gemm;
-  int tiles;  ///< of all parts
+  int tiles, whole;
   HopperMaps maps[gemm_most];
 };
 
 /// Which tile of Y, of which product, over which part of k.
 struct HopperPlace {
   int product, part, m0, n0;
+  bool half;
 };
 
 /// Blocks that run together share rows of A and of B: sixteen tiles down, then one to the right.
 template <class Tile>
-__device__ inline HopperPlace hopper_place(const GemmArguments& args, int tile) {
+__device__ inline HopperPlace hopper_place(const HopperArguments& arguments, int tile) {
   constexpr int down = 16;
+  const GemmArguments& args = arguments.gemm;
+  const bool half = Tile::halves && tile >= arguments.whole;
+  const int second = half ? (tile - arguments.whole) % 2 : 0;
+  if (half) tile = arguments.whole + (tile - arguments.whole) / 2;
   const auto tiles_of = [&](int product) { return (args.products[product].n + Tile::BN - 1) / Tile::BN; };
   const int tiles_m = (args.m_end - args.m_begin + Tile::BM - 1) / Tile::BM;
   int tiles_n = 0;
   for (int i = 0; i < args.columns; ++i) tiles_n += tiles_of(i);
-  HopperPlace place{0, tile / (tiles_m * tiles_n), 0, 0};
+  HopperPlace place{0, tile / (tiles_m * tiles_n), 0, 0, half};
   tile %= tiles_m * tiles_n;
   const int band = tile / (down * tiles_n), within = tile % (down * tiles_n), height = min(down, tiles_m - down * band);
   int column = within / height;
   for (; column >= tiles_of(place.product); ++place.product) column -= tiles_of(place.product);
   place.m0 = args.m_begin + (down * band + within % height) * Tile::BM;
-  place.n0 = column * Tile::BN;
+  place.n0 = column * Tile::BN + second * Tile::BN / 2;
   return place;
 }
 
@@ -205,7 +217,7 @@ __global__ void __launch_bounds__(32)
 
   const auto for_each_tile = [&](const auto& body) {
     for (int tile = static_cast<int>(blockIdx.x); tile < args.tiles; tile += static_cast<int>(gridDim.x))
-      body(hopper_place<Tile>(args.gemm, tile));
+      body(hopper_place<Tile>(args, tile));
   };
 
   if (warpgroup == 0) {
@@ -213,24 +225,20 @@ __global__ void __launch_bounds__(32)
     if (warp > 0 || !ptx::elect_one()) return;
     Slot slot;
     const auto fetch = [&](const TensorMap& a, const TensorMap& b, const HopperPlace& place, int begin, int end) {
+      const int columns = place.half ? Tile::BN / 2 : Tile::BN;
 #pragma unroll 1
       for (int k = begin; k < end; k += BK, slot.advance()) {
         uint64_t* const arrived = full + slot.index;
         ptx::mbarrier_wait(empty + slot.index, slot.parity ^ 1);  // of the round before; there is none before the first
-        ptx::mbarrier_arrive_expect(arrived, Shape::slot_bytes);
+        ptx::mbarrier_arrive_expect(arrived, Shape::a_bytes + columns * Shape::row_bytes);
         // What lies outside a factor arrives as zeros, and counts.
-        if constexpr (Shape::a_transposed) {
-          for (int m = 0; m < Tile::BM; m += 64)
-            ptx::tma_load_2d(slice_a(slot) + m / 64 * Shape::box_bytes, &a, place.m0 + m, k, arrived);
-        } else {
-          ptx::tma_load_2d(slice_a(slot), &a, k, place.m0, arrived);
-        }
-        if constexpr (Shape::b_transposed) {
-          for (int n = 0; n < Tile::BN; n += 64)
-            ptx::tma_load_2d(slice_b(slot) + n / 64 * Shape::box_bytes, &b, place.n0 + n, k, arrived);
-        } else {
-          ptx::tma_load_2d(slice_b(slot), &b, k, place.n0, arrived);
-        }
+        for (int m = 0; m < Tile::BM; m += Shape::a_box)
+          ptx::tma_load_2d(slice_a(slot) + m * Shape::row_bytes, &a, Shape::a_transposed ? place.m0 + m : k,
+                           Shape::a_transposed ? k : place.m0 + m, arrived);
+#pragma unroll 1
+        for (int n = 0; n < columns; n += Shape::b_box)
+          ptx::tma_load_2d(slice_b(slot) + n * Shape::row_bytes, &b, Shape::b_transposed ? place.n0 + n : k,
+                           Shape::b_transposed ? k : place.n0 + n, arrived);
       }
     };
     for_each_tile([&](const HopperPlace& place) {
@@ -251,8 +259,9 @@ __global__ void __launch_bounds__(32)
   constexpr int step_a = Shape::a_transposed ? 16 * Shape::row_bytes : 32,
                 step_b = Shape::b_transposed ? 16 * Shape::row_bytes : 32;
   Slot slot;
-  for_each_tile([&](const HopperPlace& place) {
-    float acc[Tile::BN / 2] = {};
+  const auto compute = [&](auto columns, const HopperPlace& place) {
+    constexpr int N = decltype(columns)::value;
+    float acc[N / 2] = {};
     const auto multiply = [&](int slices) {
       int before = 0;
       const auto release = [&] {
@@ -265,7 +274,7 @@ __global__ void __launch_bounds__(32)
         ptx::wgmma_fence();
 #pragma unroll
         for (int step = 0; step < BK / 16; ++step)
-          ptx::wgmma<Tile::BN, Shape::a_transposed, Shape::b_transposed>(
+          ptx::wgmma<N, Shape::a_transposed, Shape::b_transposed>(
               acc,
               ptx::wgmma_descriptor(slice_a(slot) + consumer * Shape::box_bytes + step * step_a, box, atom,
                                     Swizzle::bytes_128),
@@ -295,6 +304,11 @@ __global__ void __launch_bounds__(32)
     }
     multiply(slices);
     finish_rows(args.gemm, place, acc, row);
+  };
+  for_each_tile([&](const HopperPlace& place) {
+    if constexpr (Tile::halves)
+      if (place.half) return compute(std::integral_constant<int, Tile::BN / 2>(), place);
+    compute(std::integral_constant<int, Tile::BN>(), place);
   });
 #endif
 }

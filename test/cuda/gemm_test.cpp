@@ -1,8 +1,8 @@
 // The matrix product below ops.h: what its device has makes no difference to it, and where long sums are cut. What it
 // computes is held against float64 in test/ops.
 #include "cuda/gemm.h"
-#include "cuda/watch.h"
 
+#include "cuda/watch.h"
 #include "device.h"
 
 namespace fire::test {

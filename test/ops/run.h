@@ -11,8 +11,8 @@ struct Device {
   Target target;
   std::unique_ptr<Ops> ops;
   std::vector<std::unique_ptr<Ops>> same;
-  /// Tensors that begin so many elements behind an aligned address have the bits of aligned ones: 16 bytes of them where
-  /// a GPU has other tensor cores for rows in such pieces (cuda/gemm.h), which the emulator's do not differ from.
+  /// Tensors that begin so many elements behind an aligned address have the bits of aligned ones: 16 bytes of them
+  /// where a GPU has other tensor cores for rows in such pieces (cuda/gemm.h), which the emulator's do not differ from.
   int64_t step = 1;
 };
 /// What this program tests: a CPU, or a GPU or its emulator, in f32 (the first) and in bf16.
