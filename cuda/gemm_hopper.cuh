@@ -24,9 +24,9 @@ struct HopperTile {
   static constexpr bool halves = BN == 256;
 };
 
-// Shared memory gives 128 bytes a clock. With 64 x 256 a consumer the tensor cores read 80 of them and TMA writes 48; with
-// 64 x 128 they would need 160, and wait. So the others are for a Y of no more columns, for few tiles, and, 32 columns
-// wide, for few rows: there all wait for the weight anyway.
+// Shared memory gives 128 bytes a clock. With 64 x 256 a consumer the tensor cores read 80 of them and TMA writes 48;
+// with 64 x 128 they would need 160, and wait. So the others are for a Y of no more columns, for few tiles, and, 32
+// columns wide, for few rows: there all wait for the weight anyway.
 using HopperWide = HopperTile<2, 256, 4, 1>;
 using HopperSquare = HopperTile<2, 128, 6, 1>;
 using HopperNarrow = HopperTile<1, 128, 4, 2>;
