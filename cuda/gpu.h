@@ -3,7 +3,7 @@
 //
 // Rules that keep a kernel runnable in both (the emulator enforces most of them):
 //   - launch through gpu::launch, never <<<>>>; shared memory through SHARED and DYNAMIC_SHARED;
-//   - no inline PTX outside ptx.cuh; every warp collective names its mask;
+//   - no inline PTX outside ptx.cuh, hopper.cuh and wgmma.cuh; every warp collective names its mask;
 //   - no implicit warp synchrony, no spinning on another block, no cooperative grids;
 //   - no float atomics on anything that reaches a gradient: results must not depend on the order of blocks.
 #pragma once

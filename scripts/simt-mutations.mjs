@@ -1,8 +1,8 @@
 /**
- * Would the tests notice a missing barrier? Takes one barrier, fence, arrival or wait out of the kernels at
- * a time and runs the family's tests under the emulator: three orders of threads, then ThreadSanitizer. A mutant that no
- * run notices fails, unless test/cuda/mutations.json says why nothing can change. Slow (a compilation and up to five runs
- * a mutant): for changed kernels, not for every commit. Ends with `N passed, N failed`.
+ * Would the tests notice a missing barrier? Takes one barrier, fence, arrival or wait for what is asynchronous out of the
+ * kernels at a time and runs the family's tests under the emulator: three orders of threads, then ThreadSanitizer. A
+ * mutant that no run notices fails, unless test/cuda/mutations.json says why nothing can change. Slow (a compilation and
+ * up to five runs a mutant): for changed kernels, not for every commit. Ends with `N passed, N failed`.
  *
  * Usage: node scripts/simt-mutations.mjs [--only <file>]... [--list] [--build <folder>]
  *   --only    a file of cuda/, for instance gemm.cuh; may be given again
@@ -36,22 +36,19 @@ const runs = [
 ]
 const secondsForHang = 60
 
-const calls = [
-  ...['__syncthreads', '__syncwarp'],
-  ...[
-    'cp_async_commit',
-    'wgmma_commit',
-    'tma_store_commit',
-    'wgmma_fence',
-    'fence_mbarrier_init',
-    'fence_async_shared',
-  ],
-  ...['mbarrier_arrive', 'mbarrier_arrive_expect', 'mbarrier_wait', 'named_barrier_sync', 'named_barrier_arrive'],
-]
-/** With the number of groups that may still be under way. */
-const waits = ['cp_async_wait', 'wgmma_wait', 'tma_store_wait', 'tma_store_wait_read']
+/** Names of cuda/ptx.cuh, hopper.cuh and wgmma.cuh, by what follows them: (), <groups>() or arguments. */
+const bare = 'cp_async_commit|wgmma_fence|wgmma_commit|tma_store_commit|fence_async_shared|fence_mbarrier_init'
+const waits = 'cp_async_wait|wgmma_wait|tma_store_wait|tma_store_wait_read'
+const others = 'mbarrier_wait|mbarrier_arrive|named_barrier_sync|named_barrier_arrive'
+const nested = '(?:[^()]|\\((?:[^()]|\\([^()]*\\))*\\))*'
 const barrier = new RegExp(
-  `\\b(?:ptx::)?(?:(?:${calls.join('|')})\\s*\\([^()]*\\)|(?:${waits.join('|')})\\s*<([^<>]*)>\\s*\\(\\s*\\))`,
+  [
+    '__syncthreads\\s*\\(\\s*\\)',
+    '__syncwarp\\s*\\([^()]*\\)',
+    `(?:ptx::)?\\b(?:${bare})\\s*\\(\\s*\\)`,
+    `(?:ptx::)?\\b(?:${waits})\\s*<([^<>]*)>\\s*\\(\\s*\\)`,
+    `(?:ptx::)?\\b(?:${others})\\s*\\(${nested}\\)`,
+  ].join('|'),
   'g',
 )
 

@@ -1,21 +1,19 @@
-// What each instruction of cuda/ptx.cuh answers, lane by lane, for fixed inputs. Built with nvcc it asks a GPU, built
-// for the emulator it asks the emulator: a file that a GPU wrote is what the emulator is held against from then on.
+// What each instruction of cuda/ptx.cuh answers, lane by lane, for fixed inputs; on Hopper those of cuda/hopper.cuh
+// too. Built with nvcc it asks a GPU, built for the emulator it asks the emulator: a file that a GPU wrote is what the
+// emulator is held against from then on.
 //
 //   wrapper_goldens --out FILE      writes the answers of this device
 //   wrapper_goldens --check FILE    compares them with a file; the last line is `N passed, N failed`
 #include <cmath>
 #include <cstdio>
-#include <cstring>
 #include <exception>
 #include <fstream>
+#include <map>
 #include <sstream>
-#include <string>
-#include <vector>
 
-#include "cuda/gpu.h"
-#include "cuda/ptx.cuh"
+#include "test/gpu/hopper_goldens.cuh"
 
-namespace fire::cuda {
+namespace fire::cuda::goldens {
 namespace {
 
 constexpr unsigned lanes = 32;
@@ -83,41 +81,8 @@ __global__ void __launch_bounds__(32) pack_kernel(const uint32_t* in, uint32_t* 
 // --- inputs
 // -----------------------------------------------------------------------------------------------------------
 
-/// PCG (O'Neill 2014) output of a counter: the same words everywhere.
-uint32_t noise(uint32_t i) {
-  const uint32_t state = i * 747796405u + 2891336453u;
-  const uint32_t word = ((state >> ((state >> 28) + 4)) ^ state) * 277803737u;
-  return (word >> 22) ^ word;
-}
-
-std::vector<uint32_t> noise_words(unsigned count, uint32_t first) {
-  std::vector<uint32_t> words(count);
-  for (unsigned i = 0; i < count; ++i) words[i] = noise(first + i);
-  return words;
-}
-
-uint32_t bits(float x) {
-  uint32_t word;
-  std::memcpy(&word, &x, sizeof word);
-  return word;
-}
-
-float value(uint32_t word) {
-  float x;
-  std::memcpy(&x, &word, sizeof x);
-  return x;
-}
-
-/// An integer of [-8, 8]: every product and sum is exact, whatever the order.
-float small_integer(uint32_t word) { return static_cast<float>(static_cast<int>(word % 17) - 8); }
-
-/// About [-4, 4] with many magnitudes.
-float spread(uint32_t word) {
-  return std::ldexp(static_cast<float>(word & 0xffff) / 32768.0f - 1.0f, static_cast<int>(word >> 28 & 7) - 5);
-}
-
-std::vector<uint32_t> mma_input(float (*draw)(uint32_t), uint32_t first) {
-  std::vector<uint32_t> words;
+Words mma_input(float (*draw)(uint32_t), uint32_t first) {
+  Words words;
   for (unsigned lane = 0; lane < lanes; ++lane)
     for (unsigned i = 0; i < 10; ++i) {
       const float low = draw(noise(first++)), high = draw(noise(first++));
@@ -127,8 +92,8 @@ std::vector<uint32_t> mma_input(float (*draw)(uint32_t), uint32_t first) {
 }
 
 /// The integers with an infinity in row 1 of A, a NaN in column 2 of B and an infinity among the sums.
-std::vector<uint32_t> mma_special() {
-  std::vector<uint32_t> words = mma_input(small_integer, 9000);
+Words mma_special() {
+  Words words = mma_input(small_integer, 9000);
   words[4 * 10] = (words[4 * 10] & 0xffff0000u) | 0x7f80u;
   words[8 * 10 + 4] = (words[8 * 10 + 4] & 0xffff0000u) | 0x7fc0u;
   words[20 * 10 + 6] = 0xff800000u;
@@ -136,8 +101,8 @@ std::vector<uint32_t> mma_special() {
 }
 
 /// Ties to either side, the largest finite numbers, subnormals, infinities, NaNs, and noise.
-std::vector<uint32_t> pack_input() {
-  std::vector<uint32_t> words = noise_words(2 * lanes, 5000);
+Words pack_input() {
+  Words words = noise_words(2 * lanes, 5000);
   const uint32_t chosen[] = {0x00000000, 0x80000000, 0x3f808000, 0x3f818000, 0x3f807fff, 0x3f808001,
                              0xbf808000, 0xbf818000, 0x7f7fffff, 0xff7fffff, 0x7f7f7fff, 0x7f7f8000,
                              0x00000001, 0x00008000, 0x00018000, 0x007fffff, 0x7f800000, 0xff800000,
@@ -149,51 +114,35 @@ std::vector<uint32_t> pack_input() {
 // --- cases
 // ------------------------------------------------------------------------------------------------------------
 
-struct Case {
-  std::string name;
-  /// Sums of mma.sync may be taken in any order and keep a few bits less: 1e-6 of the largest answer.
-  bool exact;
-  unsigned words;  // out, a lane
-  std::vector<uint32_t> in;
-  void (*kernel)(const uint32_t*, uint32_t*);
-  std::vector<uint32_t> out;
-};
-
-std::vector<Case> make_cases() {
-  return {{"ldmatrix_x4", true, 4, noise_words(lanes * row_words, 0), ldmatrix_kernel<false>, {}},
-          {"ldmatrix_x4_trans", true, 4, noise_words(lanes * row_words, 0), ldmatrix_kernel<true>, {}},
-          {"mma_bf16_integers", true, 4, mma_input(small_integer, 1000), mma_kernel, {}},
-          {"mma_bf16_numbers", false, 4, mma_input(spread, 2000), mma_kernel, {}},
-          {"mma_bf16_special", false, 4, mma_special(), mma_kernel, {}},
-          {"cp_async_16", true, 8, noise_words(lanes * 8, 4000), cp_async_kernel, {}},
-          {"pack_bf16x2", true, 1, pack_input(), pack_kernel, {}}};
+/// One warp; `in` and `out` have as many words a lane as the case says.
+Case of_a_warp(const char* name, bool exact, unsigned words, const Words& input,
+               void (*kernel)(const uint32_t*, uint32_t*)) {
+  const auto ask = [=](Stream stream) {
+    DeviceWords in(input, stream), out(Words(size_t{lanes} * words), stream);
+    gpu::launch(name, dim3(1), dim3(lanes), 0, stream, kernel, static_cast<const uint32_t*>(in.data()), out.data());
+    return out.read(stream);
+  };
+  return {name, exact, words, ask, {}};
 }
 
-void ask(Case& c, Stream stream) {
-  const size_t in_bytes = c.in.size() * 4, out_bytes = size_t{lanes} * c.words * 4;
-  void* const host = allocate_pinned(in_bytes > out_bytes ? in_bytes : out_bytes);
-  uint32_t* const in = static_cast<uint32_t*>(allocate(in_bytes));
-  uint32_t* const out = static_cast<uint32_t*>(allocate(out_bytes));
-  if (in == nullptr || out == nullptr) throw std::bad_alloc();
-  std::memcpy(host, c.in.data(), in_bytes);
-  copy_to_device(in, host, in_bytes, stream);
-  fill_zero(out, out_bytes, stream);
-  gpu::launch(c.name.c_str(), dim3(1), dim3(lanes), 0, stream, c.kernel, in, out);
-  synchronize(stream);
-  copy_to_host(host, out, out_bytes, stream);
-  synchronize(stream);
-  c.out.resize(size_t{lanes} * c.words);
-  std::memcpy(c.out.data(), host, out_bytes);
-  release(in);
-  release(out);
-  release_pinned(host);
+std::vector<Case> make_cases(int major) {
+  std::vector<Case> cases = {
+      of_a_warp("ldmatrix_x4", true, 4, noise_words(lanes * row_words, 0), ldmatrix_kernel<false>),
+      of_a_warp("ldmatrix_x4_trans", true, 4, noise_words(lanes * row_words, 0), ldmatrix_kernel<true>),
+      of_a_warp("mma_bf16_integers", true, 4, mma_input(small_integer, 1000), mma_kernel),
+      of_a_warp("mma_bf16_numbers", false, 4, mma_input(spread, 2000), mma_kernel),
+      of_a_warp("mma_bf16_special", false, 4, mma_special(), mma_kernel),
+      of_a_warp("cp_async_16", true, 8, noise_words(lanes * 8, 4000), cp_async_kernel),
+      of_a_warp("pack_bf16x2", true, 1, pack_input(), pack_kernel)};
+  if (major == 9) add_hopper_cases(cases);
+  return cases;
 }
 
 void write(const std::vector<Case>& cases, const DeviceProperties& device, const std::string& path) {
   std::ofstream file(path);
   file << "# answers of " << device.name << ", compute capability " << device.major << "." << device.minor << "\n";
   for (const Case& c : cases) {
-    file << c.name << " " << c.words << "\n";
+    file << c.name << " " << c.words << " " << c.out.size() << "\n";
     for (size_t i = 0; i < c.out.size(); ++i) {
       char word[16];
       std::snprintf(word, sizeof word, "%08x", c.out[i]);
@@ -204,7 +153,7 @@ void write(const std::vector<Case>& cases, const DeviceProperties& device, const
 }
 
 /// How many words differ.
-size_t differences(const Case& c, const std::vector<uint32_t>& want) {
+size_t differences(const Case& c, const Words& want) {
   if (want.size() != c.out.size()) return c.out.size();
   double largest = 0;
   for (const uint32_t word : want)
@@ -219,46 +168,69 @@ size_t differences(const Case& c, const std::vector<uint32_t>& want) {
   return count;
 }
 
-int check(const std::vector<Case>& cases, const std::string& path) {
+/// The file's answers by name, and the major compute capability of who gave them.
+struct Answers {
+  int major = 0;
+  std::map<std::string, Words> words;
+};
+
+Answers read(const std::string& path) {
   std::ifstream file(path);
   if (!file) throw std::runtime_error("cannot read " + path);
+  Answers answers;
   std::string line;
   std::getline(file, line);
   std::printf("%s\n", line.c_str());
+  const size_t at = line.rfind(' ');
+  if (at != std::string::npos) answers.major = std::atoi(line.c_str() + at);
+  std::string name;
+  for (size_t words = 0, count = 0; file >> name >> words >> count;) {
+    Words& want = answers.words[name];
+    want.resize(count);
+    for (uint32_t& word : want) file >> std::hex >> word >> std::dec;
+    if (!file) throw std::runtime_error(path + " ends within " + name);
+  }
+  return answers;
+}
+
+int check(const std::vector<Case>& cases, const Answers& answers) {
   int passed = 0, failed = 0;
   for (const Case& c : cases) {
-    std::string name;
-    unsigned words = 0;
-    file >> name >> words;
-    std::vector<uint32_t> want(size_t{lanes} * words);
-    for (uint32_t& word : want) file >> std::hex >> word >> std::dec;
-    const bool readable = file && name == c.name && words == c.words;
-    const size_t wrong = readable ? differences(c, want) : c.out.size();
-    std::printf("%-20s %s\n", c.name.c_str(),
-                wrong == 0 ? "same"
-                : readable ? (std::to_string(wrong) + " words differ").c_str()
-                           : "not in the file");
+    const auto found = answers.words.find(c.name);
+    const size_t wrong = found == answers.words.end() ? c.out.size() : differences(c, found->second);
+    const std::string what = found == answers.words.end() ? "not in the file"
+                             : wrong == 0                 ? "same"
+                                                          : std::to_string(wrong) + " words differ";
+    std::printf("%-28s %s\n", c.name.c_str(), what.c_str());
     ++(wrong == 0 ? passed : failed);
-    if (!readable) break;
   }
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed == 0 ? 0 : 1;
 }
 
 int run(const std::string& mode, const std::string& path) {
-  const std::vector<DeviceProperties> found = devices();
+  const DeviceProperties device = devices()[0];
   select(0);
+  Answers answers;
+  answers.major = device.major;
+  if (mode == "--check") answers = read(path);
+  std::vector<Case> cases = make_cases(answers.major);
   const Stream stream = create_stream();
-  std::vector<Case> cases = make_cases();
-  for (Case& c : cases) ask(c, stream);
+  for (Case& c : cases) c.out = c.ask(stream);
   destroy_stream(stream);
-  if (mode == "--check") return check(cases, path);
-  write(cases, found[0], path);
+  const Words *wgmma = nullptr, *mma = nullptr;
+  for (const Case& c : cases) {
+    if (c.name == "wgmma_numbers") wgmma = &c.out;
+    if (c.name == "wgmma_numbers_by_mma") mma = &c.out;
+  }
+  if (wgmma != nullptr) std::printf("wgmma and mma.sync give %s bits\n", *wgmma == *mma ? "the same" : "other");
+  if (mode == "--check") return check(cases, answers);
+  write(cases, device, path);
   return 0;
 }
 
 }  // namespace
-}  // namespace fire::cuda
+}  // namespace fire::cuda::goldens
 
 int main(int argc, char** argv) {
   const std::string mode = argc == 3 ? argv[1] : "";
@@ -267,7 +239,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   try {
-    return fire::cuda::run(mode, argv[2]);
+    return fire::cuda::goldens::run(mode, argv[2]);
   } catch (const std::exception& e) {
     std::fprintf(stderr, "%s\n", e.what());
     std::printf("0 passed, 1 failed\n");

@@ -37,21 +37,29 @@ describe('barrier mutants', () => {
     expect(new Set(mutants.map(({ text }) => text)).size).toBe(mutants.length)
   })
 
-  it('knows the barriers of Hopper', () => {
-    const kernel = `__global__ void k() {
-  ptx::mbarrier_init(full, 1);
-  ptx::fence_mbarrier_init();
-  ptx::mbarrier_wait(full + i, parity ^ 1);
-  ptx::wgmma_wait<1>();
-  if (lane == 0) ptx::mbarrier_arrive(empty + i);
-}
+  it('knows what is asynchronous on Hopper', () => {
+    const hopper = `
+      ptx::fence_mbarrier_init();
+      ptx::mbarrier_wait(&full[stage], unsigned(step / kStages) & 1);
+      ptx::wgmma_fence();
+      multiply();
+      ptx::wgmma_wait<0>();
+      if (leader(t)) ptx::mbarrier_arrive(&empty[index(stage)]);
+      ptx::mbarrier_arrive_expect(&full[stage], bytes);
+      ptx::named_barrier_sync(group + 1, 128);
+      ptx::tma_store_wait_read<1>();
 `
-    expect(findMutants('k.cu', kernel).map(({ id }: { id: string }) => id)).toEqual([
-      'k.cu: no ptx::fence_mbarrier_init() after "ptx::mbarrier_init(full, 1);"',
-      'k.cu: no ptx::mbarrier_wait(full + i, parity ^ 1) after "ptx::fence_mbarrier_init();"',
-      'k.cu: no ptx::wgmma_wait<1>() after "ptx::mbarrier_wait(full + i, parity ^ 1);"',
-      'k.cu: ptx::wgmma_wait<(1) + 1>() for ptx::wgmma_wait<1>() after "ptx::mbarrier_wait(full + i, parity ^ 1);"',
-      'k.cu: no ptx::mbarrier_arrive(empty + i) after "if (lane == 0)"',
+    const ids = findMutants('h.cuh', hopper).map(({ id }: { id: string }) => id.replace(/ after .*/, ''))
+    expect(ids).toEqual([
+      'h.cuh: no ptx::fence_mbarrier_init()',
+      'h.cuh: no ptx::mbarrier_wait(&full[stage], unsigned(step / kStages) & 1)',
+      'h.cuh: no ptx::wgmma_fence()',
+      'h.cuh: no ptx::wgmma_wait<0>()',
+      'h.cuh: ptx::wgmma_wait<(0) + 1>() for ptx::wgmma_wait<0>()',
+      'h.cuh: no ptx::mbarrier_arrive(&empty[index(stage)])',
+      'h.cuh: no ptx::named_barrier_sync(group + 1, 128)',
+      'h.cuh: no ptx::tma_store_wait_read<1>()',
+      'h.cuh: ptx::tma_store_wait_read<(1) + 1>() for ptx::tma_store_wait_read<1>()',
     ])
   })
 })

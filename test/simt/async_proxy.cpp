@@ -33,6 +33,9 @@ __attribute__((noinline)) Words visible_read(const unsigned char* p) {
 
 SIMT_UNSEEN void begin_hopper() { hopper.used = false; }
 
+// Products before loads: one that does not wait for its operands meets them before they have come.
+SIMT_UNSEEN bool make_progress() { return hopper.used && (complete_products() || complete_load()); }
+
 SIMT_UNSEEN void use_hopper() {
   if (hopper.used) return;
   hopper.used = true;
@@ -45,6 +48,7 @@ SIMT_UNSEEN void use_hopper() {
   const unsigned each = kRegisterFile / machine.threads / 8 * 8;
   for (Warpgroup& group : hopper.warpgroups) {
     group.joined = group.first = group.issued = group.wanted = 0;
+    group.due = false;
     group.registers = each < 256 ? each : 248;
     for (Accumulator& accumulator : group.accumulators) accumulator.used = false;
   }
@@ -57,7 +61,7 @@ SIMT_UNSEEN void use_hopper() {
 }
 
 SIMT_UNSEEN __attribute__((noinline)) uint32_t shared_address(const void* p, const char* file, int line) {
-  const SharedArray* const array = shared_array(p, 1);
+  const SharedArray* const array = shared_array(p, 0);
   if (!array)
     fail({Defect::outside_shared,
           "the operand of an instruction",
@@ -66,6 +70,12 @@ SIMT_UNSEEN __attribute__((noinline)) uint32_t shared_address(const void* p, con
           nullptr,
           reinterpret_cast<uintptr_t>(p)});
   return array->address + uint32_t(static_cast<const unsigned char*>(p) - array->data);
+}
+
+SIMT_UNSEEN __attribute__((noinline)) void* at_shared_address(uint32_t address, const char* file, int line) {
+  unsigned char* const p = shared_at(address, 0);
+  if (!p) fail({Defect::outside_shared, "the address of an instruction", {file, line}, &this_lane(), nullptr, address});
+  return p;
 }
 
 SIMT_UNSEEN __attribute__((noinline)) void fence_async_shared() {

@@ -8,7 +8,7 @@
 // Races and accesses out of bounds are seen by building with TSan or ASan + UBSan.
 //
 // Not modelled: bank conflicts, coalescing, occupancy, speed, weak memory order between blocks (__threadfence does
-// nothing), the tensor cores' order of sums, __launch_bounds__.
+// nothing), the tensor cores' order of sums, __launch_bounds__, clusters.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,8 @@ enum class Schedule : uint8_t { fifo, lifo, random };
 struct Options {
   Schedule schedule = Schedule::fifo;
   uint64_t seed = 1;  // of random; every launch draws on
-  /// cp.async writes at once, the earliest legal moment. Otherwise at the wait that covers it, the latest one, and NaN
-  /// until then.
+  /// cp.async, TMA and wgmma write at once, the earliest legal moment. Otherwise at the latest one, the wait that
+  /// covers it, and NaN until then.
   bool eager = false;
   /// Under TSan: also report two blocks that touch the same memory. Blocks of a launch have no order on a GPU.
   bool unordered_blocks = false;

@@ -6,7 +6,9 @@
 
 namespace fire::simt {
 
+/// Shared memory as instructions see it, and back: 18 bits, the end of an array included.
 uint32_t shared_address(const void* p, const char* file, int line);
+void* at_shared_address(uint32_t address, const char* file, int line);
 
 void mbarrier_init(uint64_t* barrier, uint32_t count, const char* file, int line);
 void fence_mbarrier_init(const char* file, int line);

@@ -85,6 +85,7 @@ struct Warpgroup {
   Accumulator accumulators[kMaxAccumulators];
   unsigned registers;  // of each thread
   unsigned wanted;     // registers that it waits for; 0: none
+  bool due;            // it waits for products
 };
 
 struct NamedBarrier {
@@ -130,7 +131,7 @@ void use_hopper();
 // mbarrier.cpp
 Barrier& find_barrier(uint64_t* address, const char* file, int line);
 /// Bytes of a load have come.
-void bytes_arrived(Transfer& load);
+void bytes_arrived(const Transfer& load);
 
 // async_proxy.cpp
 /// 16 bytes, in registers: the sanitizers would take a buffer of the emulator for the kernel's.
@@ -146,7 +147,9 @@ Words visible_read(const unsigned char* p);
 /// The byte offset of a 16-byte piece after swizzling.
 uint32_t swizzled(uint32_t address, unsigned mode_bits);
 
-// warpgroup.cpp
+// tma.cpp, warpgroup.cpp: what was put off, one of it; false when there is nothing.
+bool complete_load();
+bool complete_products();
 /// What the products of the thread's warpgroup have read, up to its last wait, comes before what follows order_pass:
 /// each of its threads may say so for all.
 void order_products(const Lane& lane, void* token);

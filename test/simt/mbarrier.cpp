@@ -15,10 +15,16 @@ SIMT_UNSEEN char* token_of(unsigned index, int32_t phase) {
   return &hopper.barrier_tokens[fiber_set()][index][phase & 1];
 }
 
+[[noreturn]] SIMT_UNSEEN void too_few_bytes(Source source, const Lane& lane) {
+  fail({Defect::misuse, "too few bytes were announced at an mbarrier for the loads of TMA", source, &lane});
+}
+
 /// Ends the phase when all of it has come, and lets those go on that wait for it.
 SIMT_UNSEEN void settle(unsigned index) {
   Barrier& barrier = hopper.barriers[index];
   if (barrier.pending != 0 || barrier.bytes != 0) return;
+  for (const Transfer& load : hopper.loads)
+    if (load.used && load.barrier == index && load.phase == barrier.phase) too_few_bytes(load.source, *load.lane);
   const int32_t complete = barrier.phase++;
   barrier.pending = barrier.count;
   for (unsigned i = 0; i < machine.threads; ++i) {
@@ -90,6 +96,7 @@ SIMT_UNSEEN __attribute__((noinline)) void mbarrier_arrive(uint64_t* address, bo
   order_products(lane, token_of(index, barrier.phase));
   barrier.bytes += bytes;
   --barrier.pending;
+  if (barrier.pending == 0 && barrier.bytes < 0) too_few_bytes({file, line}, lane);
   settle(index);
 }
 
@@ -127,14 +134,12 @@ SIMT_UNSEEN __attribute__((noinline)) void mbarrier_wait(uint64_t* address, uint
   if (wanted >= 0) order_pass(token_of(index, wanted));
 }
 
-SIMT_UNSEEN void bytes_arrived(Transfer& load) {
+SIMT_UNSEEN void bytes_arrived(const Transfer& load) {
   Barrier& barrier = hopper.barriers[load.barrier];
   order_set(token_of(load.barrier, load.phase));
   order_as_self();
-  if (barrier.phase != load.phase)
-    fail({Defect::misuse, "a load of TMA whose phase of the mbarrier ended before it: too few bytes were announced",
-          load.source, load.lane});
   barrier.bytes -= int64_t{load.map.box_rows} * load.map.box_cols * load.map.size;
+  if (barrier.pending == 0 && barrier.bytes < 0) too_few_bytes(load.source, *load.lane);
   settle(load.barrier);
 }
 

@@ -62,6 +62,11 @@ SIMT_UNSEEN void order_abandoned() {
     become(*machine.lanes[i].fiber);
     __tsan_release(&end_token);
   }
+  for (void* engine : engines) {
+    if (!engine) continue;
+    __tsan_switch_to_fiber(engine, __tsan_switch_to_fiber_no_sync);
+    __tsan_release(&end_token);
+  }
   become(machine.host);
   __tsan_acquire(&end_token);
 }

@@ -23,7 +23,7 @@ struct Result {
 struct Planted {
   const char* name;
   Result (*run)();
-  /// What the emulator has to say in every mode; nullptr where it has nothing to say.
+  /// What the emulator has to say; nullptr where it has nothing to say.
   const char* report = nullptr;
   /// The modes in which the result has to be wrong.
   unsigned wrong_in = 0;
@@ -32,12 +32,16 @@ struct Planted {
   /// Whether ThreadSanitizer has to see a race; between threads of a block, or only between blocks.
   bool race = false;
   bool race_of_blocks = false;
+  /// The modes that `report` is for.
+  unsigned report_in = every_mode;
 };
 
 const std::vector<Planted>& planted_faults();
 const std::vector<Planted>& hopper_faults();
 const std::vector<Planted>& controls();
 const std::vector<Planted>& hopper_controls();
+/// The kernel in which most of hopper_faults are planted.
+Result pipeline_without_fault();
 
 /// Device memory of exactly `count` elements, all bytes 0xFF.
 template <class T>

@@ -105,7 +105,6 @@ __global__ void __launch_bounds__(384, 1) product(const __grid_constant__ Produc
       ptx::tma_store_commit();
       ptx::tma_store_wait_read<0>();
     }
-    ptx::named_barrier_sync(group, 128);
     if (group == 1) {
       ptx::named_barrier_sync(3, 256);
       ptx::named_barrier_sync(4, 256);
@@ -289,6 +288,7 @@ const std::vector<Planted>& hopper_controls() {
       {"layouts_of_256_columns", layouts<256>},
       {"boxes", boxes},
       {"phases", phases},
+      {"pipeline_without_fault", pipeline_without_fault},
       {"persistent_product", persistent_product},
   };
   return all;

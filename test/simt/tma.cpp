@@ -163,7 +163,7 @@ SIMT_UNSEEN __attribute__((noinline)) void tma_load(void* shared, const cuda::Te
   Transfer load = make(view(map, file, line), shared, col, row, "the target of a load of TMA", {file, line});
   load.barrier = unsigned(&barrier - hopper.barriers);
   load.phase = barrier.phase;
-  if (hopper.loads_used == kMaxTransfers) make_progress();
+  if (hopper.loads_used == kMaxTransfers) complete_load();
   const unsigned slot = free_slot(hopper.loads);
   hopper.loads[slot] = load;
   ++hopper.loads_used;
@@ -189,8 +189,8 @@ SIMT_UNSEEN __attribute__((noinline)) void tma_load(void* shared, const cuda::Te
   order_as_self();
 }
 
-SIMT_UNSEEN bool make_progress() {
-  if (!hopper.used || hopper.loads_used == 0) return false;
+SIMT_UNSEEN bool complete_load() {
+  if (hopper.loads_used == 0) return false;
   const unsigned slot = choose_load();
   load_now(hopper.loads[slot], slot);
   return true;

@@ -1,12 +1,12 @@
 // Instructions of a whole warpgroup: every thread leaves its operands and parks; the last one to arrive acts for all.
-// Products are put off until the wait that covers them, the latest legal moment, and their sums are NaN until then; in
-// eager mode they happen at once.
+// Products are put off until the wait that covers them, and there until nobody can go on without them: the latest legal
+// moment. Their sums are NaN until then. In eager mode they happen at once.
 #include "simt/hopper_state.h"
 
 namespace fire::simt {
 namespace {
 
-constexpr uint32_t kPoison = 0xffffffffu;
+constexpr uint32_t kPoison = 0xffa5a5a5u;  // a signalling NaN: arithmetic makes another one of it
 
 SIMT_UNSEEN Warpgroup& group_of(const Lane& lane) { return hopper.warpgroups[lane.number / kWarpgroup]; }
 SIMT_UNSEEN Lane* first_lane(const Lane& lane) { return machine.lanes + lane.number / kWarpgroup * kWarpgroup; }
@@ -146,7 +146,6 @@ SIMT_UNSEEN void issue(const Lane& lane, Lane* lanes) {
 }
 
 SIMT_UNSEEN void complete(const Lane& lane, Lane* lanes, unsigned pending) {
-  check_agreement(lane);
   Warpgroup& group = group_of(lane);
   for (; group.first != group.issued; ++group.first) {
     Product& product = group.products[group.first % kMaxProducts];
@@ -196,10 +195,25 @@ SIMT_UNSEEN __attribute__((noinline)) void wgmma_issue(const WgmmaOperands& oper
 SIMT_UNSEEN __attribute__((noinline)) void wgmma_wait(unsigned pending, const char* file, int line) {
   Lane& lane = this_lane();
   if (join(lane, {Joint::wait, false, int(pending), {}}, {file, line})) {
-    complete(lane, first_lane(lane), pending);
-    release(lane);
+    check_agreement(lane);
+    group_of(lane).due = true;
+    lane.wait = Wait::warpgroup;
+    if (current_options.eager) complete_products();
+    park(lane);
   }
   hopper.fenced[lane.number] = false;
+}
+
+SIMT_UNSEEN bool complete_products() {
+  for (unsigned g = 0; g < machine.threads / kWarpgroup; ++g) {
+    if (!hopper.warpgroups[g].due) continue;
+    hopper.warpgroups[g].due = false;
+    Lane* const lanes = machine.lanes + g * kWarpgroup;
+    complete(lanes[0], lanes, unsigned(request_of(lanes[0]).count));
+    for (unsigned i = 0; i < kWarpgroup; ++i) make_ready(lanes[i]);
+    return true;
+  }
+  return false;
 }
 
 // --- registers --------------------
