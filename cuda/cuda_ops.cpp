@@ -51,6 +51,7 @@ CudaOps::CudaOps(int device, DType type, GemmChoice gemm, Spread spread)
       type_(type),
       spread_(std::move(spread)),
       properties_(open(device)),
+      isa_(selected_isa(properties_)),
       ring_(std::make_unique<PinnedRing>()) {
   if (type != DType::f32 && type != DType::bf16)
     throw Error(Code::internal, std::string("activations of type ") + name(type));
@@ -88,9 +89,7 @@ CudaOps::~CudaOps() {
 
 std::string CudaOps::device_name() const { return numbered(device_, properties_.name); }
 std::string CudaOps::gemm_name() const { return cublaslt_ ? "cublaslt" : "native"; }
-std::string CudaOps::isa_name() const {
-  return "sm_" + std::to_string(properties_.major) + std::to_string(properties_.minor);
-}
+std::string CudaOps::isa_name() const { return name(isa_); }
 
 size_t CudaOps::workspace_bytes() const { return cublaslt_ ? gpu_workspace + cublaslt_workspace : gpu_workspace; }
 

@@ -7,6 +7,7 @@
 
 #include <memory>
 
+#include "cuda/isa.h"
 #include "cuda/runtime.h"
 #include "ops/ops.h"
 
@@ -112,6 +113,7 @@ class CudaOps final : public Ops {
   DType type_;
   Spread spread_;
   DeviceProperties properties_;
+  Isa isa_;
   Stream stream_ = nullptr;
   std::unique_ptr<PinnedRing> ring_;
   std::unique_ptr<CublasLt> cublaslt_;  // nullptr = our own kernels

@@ -9,6 +9,10 @@
 // of B, and k, bit for bit; m, n and the kernel variant that they choose make no difference. In tn, where k are tokens,
 // it depends on the shape m, n, k: the same on every GPU. Several products can be one launch, side by side or as the
 // terms of one sum (`GemmJoin`).
+//
+// Hopper has tensor cores of two kinds. bf16 products whose factors TMA can fetch, of any m, take a kernel on the newer
+// kind (gemm_hopper.h): all factors bf16, rows of whole 16 bytes, none dropped. The two kinds need not round alike, so
+// there the promise holds among products that are laid out alike; those of a model always are.
 #pragma once
 
 #include <algorithm>
@@ -86,6 +90,8 @@ struct GemmDevice {
   size_t shared_bytes = 0;     ///< of a multiprocessor
   float* workspace = nullptr;  ///< for products in parts, of as many rows at a time as it holds
   size_t workspace_bytes = 0;
+  bool hopper = false;  ///< bf16 products whose factors TMA can fetch take the kernel of gemm_hopper.h
+  int multiprocessors = 1;
 };
 
 /// The most products of one launch.
@@ -97,6 +103,12 @@ enum class GemmJoin : uint8_t {
   summed,  ///< terms of one Y: A' B' of all, then A B of all, in their order; the first says everything else
 };
 
+/// Whether rows of so many elements are whole pieces of 16 bytes.
+inline bool in_pieces(const GemmFactor& factor, int64_t cols) {
+  const int64_t bytes = cols * static_cast<int64_t>(size_of(factor.type));
+  return reinterpret_cast<uintptr_t>(factor.data) % 16 == 0 && bytes % 16 == 0;
+}
+
 /// Whether one launch takes these products. In nt they share A, as linears that read the same x do; in nn they have as
 /// many columns, as linears back to it do.
 inline bool gemm_joins(const Gemm* gemms, int count, GemmJoin join) {
@@ -106,12 +118,18 @@ inline bool gemm_joins(const Gemm* gemms, int count, GemmJoin join) {
   const auto alike = [](const GemmFactor& f, const GemmFactor& g) {
     return f.type == g.type && f.dropped == g.dropped;
   };
+  // Kernels with tensor cores of different kinds need not give the same bits, and whose rows are in pieces chooses.
+  const auto pieces = [nt](const Gemm& g) {
+    return in_pieces(g.a, g.k) && in_pieces(g.b, nt ? g.k : g.n) &&
+           (g.rank == 0 || (in_pieces(g.low_a, g.rank) && in_pieces(g.low_b, nt ? g.rank : g.n)));
+  };
   const Gemm* low = nullptr;
   bool joins = count <= gemm_most && (summed ? nn : nt || nn);
   for (int i = 0; i < count; ++i) {
     const Gemm& g = gemms[i];
     joins &= g.form == first.form && g.m == first.m && !gemm_in_parts(g) && alike(g.a, first.a) && alike(g.b, first.b);
     joins &= nt ? g.a.data == first.a.data && g.k == first.k : g.n == first.n;
+    joins &= summed || pieces(g) == pieces(first);
     if (g.rank == 0) continue;
     if (low == nullptr) low = &g;
     joins &= alike(g.low_a, low->low_a) && alike(g.low_b, low->low_b);

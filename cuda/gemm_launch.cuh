@@ -5,6 +5,7 @@
 #include <string>
 
 #include "cuda/gemm.cuh"
+#include "cuda/gemm_hopper.h"
 #include "tensor/error.h"
 
 namespace fire::cuda::detail {
@@ -72,8 +73,7 @@ inline bool aligned_rows(const void* data, int64_t cols, size_t element, size_t 
 template <class T>
 FactorRoad road(const GemmFactor& factor, int64_t cols) {
   const size_t element = size_of(factor.type);
-  return {factor.type == DType::f32,
-          element == sizeof(T) && !factor.dropped && aligned_rows(factor.data, cols, element, 16),
+  return {factor.type == DType::f32, element == sizeof(T) && !factor.dropped && in_pieces(factor, cols),
           aligned_rows(factor.data, cols, element, 4 * element), factor.dropped};
 }
 
@@ -123,6 +123,8 @@ GemmArguments gemm_arguments(const Gemm* gemms, int count, GemmJoin join) {
 
 template <class T>
 void launch_gemm_rows(Stream stream, const GemmDevice& device, GemmForm form, const GemmArguments& args, int parts) {
+  if (sizeof(T) == sizeof(bf16) && device.hopper && takes_gemm_hopper(args))
+    return launch_gemm_hopper(stream, device, form, args, parts);
   switch (form) {
     case GemmForm::nt:
       return launch_gemm_form<T, GemmForm::nt>(stream, device, args, parts);

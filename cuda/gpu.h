@@ -43,6 +43,16 @@ void launch(const char* what, dim3 grid, dim3 block, size_t shared, Stream strea
   launched(what, stream);
 }
 
+/// Threads that a block of this kernel may have on the current device; 0 where this build has no code for it.
+template <class... P>
+int most_threads(void (*kernel)(P...)) {
+  cudaFuncAttributes attributes{};
+  if (cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)) == cudaSuccess)
+    return attributes.maxThreadsPerBlock;
+  cudaGetLastError();  // or the next launch would report it
+  return 0;
+}
+
 }  // namespace fire::cuda::gpu
 
 #endif

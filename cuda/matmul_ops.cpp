@@ -61,7 +61,8 @@ void CudaOps::multiply(const Gemm& gemm) { multiply({&gemm, 1}, GemmJoin::beside
 void CudaOps::multiply(std::span<const Gemm> gemms, GemmJoin join) {
   if (gemms.empty()) return;
   // Asked for at each call: decoding may have let it grow, and move.
-  const GemmDevice device{properties_.shared_bytes, static_cast<float*>(workspace(gpu_workspace)), gpu_workspace};
+  const GemmDevice device{properties_.shared_bytes, static_cast<float*>(workspace(gpu_workspace)), gpu_workspace,
+                          isa_ == Isa::sm_90a, properties_.multiprocessors};
   const int count = static_cast<int>(gemms.size());
   if (gemm_joins(gemms.data(), count, join)) return launch_gemm(stream_, device, type_, gemms.data(), count, join);
   in_turn(gemms, join, [&](const Gemm& gemm) { launch_gemm(stream_, device, type_, &gemm, 1, join); });

@@ -15,6 +15,8 @@
  *   registersMax   per thread
  *   blocksMin      per multiprocessor, a number or one per architecture: { "sm_80": 1, "sm_90a": 2 }
  *   need           instructions that must occur, for instance ["HMMA", "LDSM", "LDGSTS"]
+ *   only           the one architecture that it has a body for; for others it must be empty, and a block of it so small
+ *                  that a launch is refused
  *   allow          instructions that are otherwise forbidden: "LDL", "STL" (local memory), "ATOMG", "ATOMS", "RED" (sums in
  *                  no fixed order); with a `reason`
  */
@@ -45,8 +47,8 @@ const flags = [
 
 const local = ['LDL', 'STL']
 const atomics = ['ATOMG', 'ATOMS', 'RED']
-/** Warnings that ptxas prints as information: wgmma was serialised; setmaxnreg was ignored. */
-const ptxasComplaints = /\((C7508|C7510)\)|ptxas warning/
+/** Warnings that ptxas prints as information: wgmma was serialised or waited for, setmaxnreg was ignored, and their like. */
+const ptxasComplaints = /\(C75\d\d\)|ptxas warning/
 
 /**
  * @typedef {object} Kernel one instance for one architecture
@@ -70,6 +72,7 @@ export function rowFor(kernel, rows) {
  */
 export function examine(kernel, rows) {
   const { row, problem } = rowFor(kernel, rows)
+  if (row?.only && row.only !== kernel.architecture) return { blocks: undefined, problems: notEmpty(kernel, row) }
   const problems = problem ? [problem] : []
   const has = (name) => (kernel.instructions[name] ?? 0) > 0
   const forbidden = (name) => has(name) && !row?.allow?.includes(name)
@@ -91,6 +94,15 @@ export function examine(kernel, rows) {
   return { blocks, problems }
 }
 
+/** A kernel for another architecture: whoever launches it here must be told. */
+function notEmpty({ architecture, instructions, maxThreads }, row) {
+  const problems = []
+  const found = Object.keys(instructions)
+  if (found.length > 0) problems.push(`${found.join(', ')} on ${architecture}, only ${row.only} has a body`)
+  if (!(maxThreads < row.threads)) problems.push(`could be launched on ${architecture} with ${row.threads} threads`)
+  return problems
+}
+
 /** Faults of budget.json itself, and rows that no kernel uses any more. */
 export function examineRows(rows, kernels) {
   return rows.flatMap((row) => {
@@ -103,6 +115,7 @@ export function examineRows(rows, kernels) {
     for (const name of [...(row.need ?? []), ...(row.allow ?? [])]) {
       if (!operationNames.has(name)) problems.push(`the instruction ${name} is not known`)
     }
+    if (row.only && !architectures.includes(row.only)) problems.push(`nothing is compiled for ${row.only}`)
     if (row.allow?.length && !row.reason) problems.push('`allow` needs a `reason`')
     if (!kernels.some((kernel) => new RegExp(`^(?:${row.kernel})$`).test(kernel.name))) {
       problems.push('no kernel has this name')

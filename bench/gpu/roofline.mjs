@@ -9,6 +9,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { branches, costs } from './costs.mjs'
+import { expected, linear, lora, loraBackward } from './expected.mjs'
 import { adapterParameters, packedBatch, walkStep, walkVision, weightParameters } from './step.mjs'
 
 const bench = join(dirname(fileURLToPath(import.meta.url)), '..')
@@ -27,7 +28,7 @@ const titles = {
   'huatuogpt-vision-7b': 'HuatuoGPT-Vision-7B',
 }
 
-/** One table of `cases.cpp`: kernel, shape and cost, at bf16. */
+/** One table of `cases.cpp`: kernel, shape, cost and, of products on Hopper, what is launched, at bf16. */
 export function kernelCases(model, batch, rank) {
   const cost = costs(bf16)
   const packed = packedBatch(model, batch)
@@ -53,31 +54,46 @@ export function kernelCases(model, batch, rank) {
     ['rms_norm_backward', [t, h], cost.rmsNormBackward(t, h)],
     ['norm_rope q', [t, n, d], cost.normRope(t, n, d)],
     ['norm_rope_backward q', [t, n, d], cost.normRopeBackward(t, n, d)],
-    ['linear q', [t, q, h], cost.linear(t, q, h)],
-    ['linear gate', [t, i, h], cost.linear(t, i, h)],
-    ['linear down', [t, h, i], cost.linear(t, h, i, { residual: true })],
-    ['lora_linear q', [t, q, h, rank], cost.lora(t, q, h, rank)],
-    ['lora_linear gate', [t, i, h, rank], cost.lora(t, i, h, rank)],
+    ['linear q', [t, q, h], cost.linear(t, q, h), linear(t, [q], h)],
+    ['linear gate', [t, i, h], cost.linear(t, i, h), linear(t, [i], h)],
+    ['linear down', [t, h, i], cost.linear(t, h, i, { residual: true }), linear(t, [h], i)],
+    ['lora_linear q', [t, q, h, rank], cost.lora(t, q, h, rank), lora(t, [q], h, rank)],
+    ['lora_linear gate', [t, i, h, rank], cost.lora(t, i, h, rank), lora(t, [i], h, rank)],
     ['lora_linear gate, dropout', [t, i, h, rank], cost.lora(t, i, h, rank, { dropped: true })],
-    ['linear gate, up', [t, h, i, i], together([i, i], (m, n, k) => cost.linear(m, n, k), 1)],
-    ['lora_linear q, k, v', [t, h, ...qkv, rank], together(qkv, cost.lora, 1)],
-    ['lora_linear gate, up', [t, h, i, i, rank], together([i, i], cost.lora, 1)],
-    ['lora_linear down', [t, h, i, rank], cost.lora(t, h, i, rank, { residual: true })],
-    ['lora_linear_backward q', [t, q, h, rank], cost.loraBackward(t, q, h, rank, { accumulate: true })],
-    ['lora_linear_backward gate', [t, i, h, rank], cost.loraBackward(t, i, h, rank)],
-    ['lora_linear_backward down', [t, h, i, rank], cost.loraBackward(t, h, i, rank)],
-    ['lora_linear_backward q, k, v', [t, h, ...qkv, rank], together(qkv, cost.loraBackward, 2)],
-    ['lora_linear_backward gate, up', [t, h, i, i, rank], together([i, i], cost.loraBackward, 2)],
+    ['linear gate, up', [t, h, i, i], together([i, i], (m, n, k) => cost.linear(m, n, k), 1), linear(t, [i, i], h)],
+    ['lora_linear q, k, v', [t, h, ...qkv, rank], together(qkv, cost.lora, 1), lora(t, qkv, h, rank)],
+    ['lora_linear gate, up', [t, h, i, i, rank], together([i, i], cost.lora, 1), lora(t, [i, i], h, rank)],
+    ['lora_linear down', [t, h, i, rank], cost.lora(t, h, i, rank, { residual: true }), lora(t, [h], i, rank)],
+    [
+      'lora_linear_backward q',
+      [t, q, h, rank],
+      cost.loraBackward(t, q, h, rank, { accumulate: true }),
+      loraBackward(t, [q], h, rank),
+    ],
+    ['lora_linear_backward gate', [t, i, h, rank], cost.loraBackward(t, i, h, rank), loraBackward(t, [i], h, rank)],
+    ['lora_linear_backward down', [t, h, i, rank], cost.loraBackward(t, h, i, rank), loraBackward(t, [h], i, rank)],
+    [
+      'lora_linear_backward q, k, v',
+      [t, h, ...qkv, rank],
+      together(qkv, cost.loraBackward, 2),
+      loraBackward(t, qkv, h, rank),
+    ],
+    [
+      'lora_linear_backward gate, up',
+      [t, h, i, i, rank],
+      together([i, i], cost.loraBackward, 2),
+      loraBackward(t, [i, i], h, rank),
+    ],
     ['swiglu', [t, i], cost.swiglu(t, i)],
     ['swiglu_backward', [t, i], cost.swigluBackward(t, i)],
     ['attention', [t, n, kv, d], cost.attention(t, t, n, kv, d, packed.seen)],
     ['attention_backward', [t, n, kv, d], cost.attentionBackward(t, t, n, kv, d, packed.seen)],
-    ['linear head', [rows, v, h], cost.linear(rows, v, h, { y: 4 })],
+    ['linear head', [rows, v, h], cost.linear(rows, v, h, { y: 4 }), linear(rows, [v], h)],
     ['linear_backward head', [rows, v, h], cost.linear(rows, h, v, { x: 4, y: 4 })],
     ['preference_statistics', [rows, v], cost.preferenceStatistics(rows, v, terms)],
     ['preference_backward', [rows, v], cost.preferenceBackward(rows, v, terms)],
     ['adamw', [parameters], cost.adamw(parameters)],
-    ['linear decode', [decode, i, h], cost.linear(decode, i, h)],
+    ['linear decode', [decode, i, h], cost.linear(decode, i, h), linear(decode, [i], h)],
     [
       'attention decode',
       [decode, n, kv, d, prefix],
@@ -91,6 +107,7 @@ export function kernelCases(model, batch, rank) {
       'linear vision fc1',
       [vision.tokens, vision.intermediate, vision.hidden],
       cost.linear(vision.tokens, vision.intermediate, vision.hidden, { bias: true }),
+      linear(vision.tokens, [vision.intermediate], vision.hidden),
     ],
     [
       'attention vision',
@@ -100,7 +117,10 @@ export function kernelCases(model, batch, rank) {
       }),
     ],
   ]
-  return table.map(([kernel, shape, { bytes, flops }]) => ({ kernel, shape: shape.join('x'), bytes, flops }))
+  return table.map(([kernel, shape, { bytes, flops }, launches]) => ({
+    ...{ kernel, shape: shape.join('x'), bytes, flops },
+    launches,
+  }))
 }
 
 /** Milliseconds that no implementation can go below on this card. */
@@ -238,6 +258,7 @@ function modelSection(name, model, { batch, rank }, results) {
     (row.bytes / 1e6).toFixed(1),
     (row.flops / 1e9).toFixed(1),
     ...cards.map((card) => floor(row, card).toFixed(3)),
+    row.launches ? expected(row.launches, row.bytes, cards[0]).toFixed(3) : '–',
     measured(results, name, 'bf16', row),
   ])
   const cardNames = cards.map((card) => `${card.name}, ms`)
@@ -263,7 +284,7 @@ In the arena the logits of policy and reference take ${gigabytes(memory[0].logit
 
 ### Kernels
 
-${table(['kernel', 'shape', 'MB', 'GFLOP', ...cardNames, 'measured, ms (share of floor)'], kernelRows)}
+${table(['kernel', 'shape', 'MB', 'GFLOP', ...cardNames, 'expected on an H100, ms', 'measured, ms (share of floor)'], kernelRows)}
 `
 }
 
@@ -296,6 +317,11 @@ Lengths are like those of SLAKE, chosen, not measured on it: images of 1024 x 10
 pixels (361 tokens; 576 for CLIP), ${shapes.batch.text} tokens of template and question, ${shapes.batch.common} tokens that both answers begin with, tails of ${shapes.batch.tail} tokens with ${shapes.batch.phrase} phrase tokens. Memory follows
 the engine's code step by step (\`test/bench/roofline.test.ts\` holds it against the engine's own plan of the real models), in one
 block as a GPU reserves it; without the driver's own few hundred MB and the attention tables of a few hundred kB.
+
+**Expected is arithmetic, not a measurement**: what our matrix products on Hopper should take where the tiles of
+\`cuda/gemm_hopper.cu\` and their whole or half rounds over 132 multiprocessors, shared memory at 128 bytes a clock, eight
+instructions for a sum that is written, 2 µs a launch and the ceilings above are all there is. \`bench/gpu/expected.mjs\` has it
+line by line. What takes another kernel has none.
 
 The biases of HuatuoGPT-Vision-7B (three vectors a layer) are in the memory and not in the operations: far below a per cent.
 

@@ -49,6 +49,7 @@ Napi::Value gpu_report_value(const Napi::CallbackInfo& info) {
           g.Set("totalBytes", static_cast<double>(gpu.total_bytes));
           g.Set("objection", gpu.objection);
           g.Set("uuid", gpu.uuid);
+          g.Set("kernels", gpu.kernels);
           return g;
         }));
   o.Set("reason", report.reason);

@@ -45,6 +45,17 @@ std::unique_ptr<Ops> open_cpu(const DeviceSpec& spec) {
   return std::make_unique<cpu::CpuOps>(spec.threads, precision_of(spec), backend, packing_of(spec));
 }
 
+/// Empty where the GPU cannot be opened.
+std::string kernels_of([[maybe_unused]] int index) {
+#if FIRE_HAS_CUDA
+  try {
+    return cuda::name(cuda::selected_isa(cuda::open(index)));
+  } catch (const Error&) {
+  }
+#endif
+  return {};
+}
+
 [[maybe_unused]] Error no_cuda() { return Error(Code::no_device, "device cuda: " + cuda::probe().reason); }
 
 std::unique_ptr<Ops> open_cuda([[maybe_unused]] const DeviceSpec& spec) {
@@ -120,9 +131,9 @@ GpuReport gpu_report() {
   const cuda::Probe found = cuda::probe();
   GpuReport report{{}, found.reason, cuda::cublaslt_report()};
   for (const cuda::ProbedDevice& d : found.devices)
-    report.gpus.push_back({d.properties.name,
-                           "sm_" + std::to_string(d.properties.major) + std::to_string(d.properties.minor),
-                           d.properties.total_bytes, d.objection, d.properties.uuid});
+    report.gpus.push_back(
+        {d.properties.name, "sm_" + std::to_string(d.properties.major) + std::to_string(d.properties.minor),
+         d.properties.total_bytes, d.objection, d.properties.uuid, kernels_of(static_cast<int>(report.gpus.size()))});
   return report;
 }
 

@@ -43,6 +43,7 @@ struct GpuInfo {
   size_t total_bytes = 0;
   std::string objection;  // why it cannot be used; empty when it can
   std::string uuid;       // whatever number it has in this process
+  std::string kernels;    // which it takes: "sm_80", those of every GPU, or those of its own generation too, "sm_90a"
 };
 
 /// The GPUs, or why there are none. Never throws.

@@ -4,7 +4,9 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 // @ts-expect-error a plain script without types
-import { kernelCases, readResults, render, stepCost, stepMemory } from '../../bench/gpu/roofline.mjs'
+import { expected, linear, lora, loraBackward, tileOf } from '../../bench/gpu/expected.mjs'
+// @ts-expect-error a plain script without types
+import { floor, kernelCases, readResults, render, stepCost, stepMemory } from '../../bench/gpu/roofline.mjs'
 // @ts-expect-error a plain script without types
 import { adapterParameters, packedBatch, walkStep, weightParameters } from '../../bench/gpu/step.mjs'
 import { stepSpecs } from '../../src/bench/protocol.js'
@@ -18,6 +20,40 @@ const shapes = JSON.parse(readText('bench/gpu/shapes.json'))
 const { batch, rank, models } = shapes
 const model4b = models['qwen3-vl-4b']
 const model7b = models['huatuogpt-vision-7b']
+
+describe('what a product on Hopper should take', () => {
+  const card = { bytes: 3e12, flops: 790e12 }
+
+  it('takes the tile that cuda/gemm_hopper.cu takes', () => {
+    const tile = (product: object) => {
+      const { rows, columns } = tileOf(product)
+      return `${rows}x${columns}`
+    }
+    expect(linear(7520, [4096], 2560).map(tile)).toEqual(['128x256'])
+    expect(lora(7520, [4096, 1024, 1024], 2560, 128).map(tile)).toEqual(['128x128', '128x256'])
+    expect(lora(7520, [9728], 2560, 128).map(tile)).toEqual(['64x128', '128x256'])
+    expect(loraBackward(7520, [2560], 9728, 128).map(tile)).toEqual(['64x128', '128x128', '128x128', '128x256'])
+    expect([...linear(16, [19456], 2560), ...linear(16, [2560], 9728)].map(tile)).toEqual(['64x128', '64x32'])
+  })
+
+  it('is whole rounds of tiles, the last one perhaps of halves, at the rate of a large product', () => {
+    // 59 x 10 tiles of 128 x 256 are 4 rounds of 132 and 62 tiles over, which 124 blocks take as halves.
+    const tile = (2 * 128 * 256 * 9728) / (card.flops / 132)
+    const rounds = (1e-3 * expected(linear(7520, [2560], 9728), 0, card)) / tile
+    expect(rounds).toBeGreaterThan(4.5)
+    expect(rounds).toBeLessThan(4.8)
+    expect(expected(linear(1, [2560], 2560), 3e9, card)).toBeCloseTo(1)
+  })
+
+  it('is nowhere below the floor of the sheet', () => {
+    for (const model of [model4b, model7b]) {
+      for (const row of kernelCases(model, batch, rank)) {
+        if (row.launches)
+          expect(expected(row.launches, row.bytes, card), row.kernel).toBeGreaterThanOrEqual(floor(row, card))
+      }
+    }
+  })
+})
 
 describe('the sheet', () => {
   it('is what the script writes', () => {

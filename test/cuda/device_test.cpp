@@ -2,6 +2,9 @@
 #include "device.h"
 
 #include <algorithm>
+#include <utility>
+
+#include "variable.h"
 
 namespace fire::test {
 namespace {
@@ -20,6 +23,29 @@ TEST("the GPU names itself, its instructions and its matrix products") {
     CHECK(!ops.dry());
     CHECK(ops.threads() > 0);
   }
+}
+
+TEST("the kernels of a GPU are those of its compute capability, unless others are asked for") {
+  using cuda::Isa;
+  const auto of = [](int major, int minor, size_t shared) {
+    return cuda::isa_of({"", major, minor, 132, size_t{1} << 30, shared});
+  };
+  constexpr size_t hopper_shared = size_t{228} << 10;
+  CHECK(of(9, 0, hopper_shared) == Isa::sm_90a);
+  CHECK(of(9, 0, hopper_shared - 1) == Isa::sm_80);
+  for (const auto& [major, minor] : {std::pair{8, 0}, {8, 9}, {10, 0}, {12, 0}})
+    CHECK(of(major, minor, hopper_shared) == Isa::sm_80);
+
+  const cuda::DeviceProperties here = cuda::open(0);
+  const auto forced = [](const char* value, const cuda::DeviceProperties& properties) {
+    const Variable variable("FIRE_CUDA_ISA", value);
+    return cuda::selected_isa(properties);
+  };
+  CHECK(forced("sm_80", here) == Isa::sm_80);
+  CHECK_ERROR(Code::invalid_argument, ("FIRE_CUDA_ISA=sm_70", "sm_80 and sm_90a"), forced("sm_70", here));
+  CHECK_ERROR(Code::invalid_argument, ("compute capability 9.0"),
+              forced("sm_90a", {"", 8, 0, 108, size_t{1} << 30, size_t{164} << 10}));
+  CHECK(device(DType::bf16).isa_name().ends_with("a") == (cuda::selected_isa(here) == Isa::sm_90a));
 }
 
 TEST("a GPU that is not there is refused with the ones that are") {

@@ -4,6 +4,7 @@
 
 #include <numeric>
 
+#include "cuda/watch.h"
 #include "device.h"
 
 namespace fire::test {
@@ -19,17 +20,17 @@ struct Product {
   int64_t m, n, k, rank;
 };
 
-/// A product that has everything at once.
+/// A product that has everything at once. With factors of one type alone, in bf16, Hopper's kernel takes it too.
 class Computed {
  public:
-  Computed(DType type, const Product& p)
+  Computed(DType type, const Product& p, DType low_type)
       : ops_(device(type)),
         type_(type),
         p_(p),
         a_(ops_, random(1, p.m * p.k), type, {p.m * p.k}),
         b_(ops_, random(2, p.n * p.k), type, {p.n * p.k}),
         low_a_(ops_, random(3, p.m * p.rank), type, {p.m * p.rank}),
-        low_b_(ops_, random(4, p.n * p.rank), DType::f32, {p.n * p.rank}),
+        low_b_(ops_, random(4, p.n * p.rank), low_type, {p.n * p.rank}),
         bias_(ops_, random(5, p.n), DType::f32, {p.n}),
         residual_(ops_, random(6, p.m * p.n), type, {p.m * p.n}),
         keys_(ops_, DType::i32, {p.m, 2}),
@@ -40,14 +41,14 @@ class Computed {
     ops_.draw_mask({0.25f, 7, 3, reinterpret_cast<const uint32_t*>(keys_.view().i32())}, mask_.view());
   }
 
-  /// On a device with so much shared memory, and workspace for so many rows at a time.
-  Doubles on(size_t shared_bytes, int64_t workspace_rows) {
+  /// On a device with workspace for so many rows at a time.
+  Doubles on(GemmDevice device, int64_t workspace_rows) {
     Placed y(ops_, type_, {p_.m, p_.n});
     Gemm g;
     g.form = p_.form;
     g.m = p_.m, g.n = p_.n, g.k = p_.k, g.rank = p_.rank;
     g.a = {a_.tensor().data(), type_}, g.b = {b_.tensor().data(), type_};
-    g.low_a = {low_a_.tensor().data(), type_}, g.low_b = {low_b_.tensor().data(), DType::f32};
+    g.low_a = {low_a_.tensor().data(), type_}, g.low_b = {low_b_.tensor().data(), low_b_.tensor().dtype()};
     g.alpha = 0.75f, g.low_scale = 1.5f;
     g.low_masked = p_.rank > 0;
     g.mask = {reinterpret_cast<const uint32_t*>(mask_.view().i32()), static_cast<uint32_t>(p_.m),
@@ -57,7 +58,7 @@ class Computed {
     g.y = y.tensor().data(), g.y_type = type_;
     const int64_t chunk = cuda::gemm_chunk(g), parts = (p_.k + chunk - 1) / chunk;
     Placed workspace(ops_, DType::f32, {workspace_rows * parts * p_.n});
-    const GemmDevice device{shared_bytes, workspace.tensor().f32(), workspace.tensor().bytes()};
+    device.workspace = workspace.tensor().f32(), device.workspace_bytes = workspace.tensor().bytes();
     cuda::launch_gemm(ops_.stream(), device, type_, &g, 1, cuda::GemmJoin::beside);
     return y.values();
   }
@@ -73,7 +74,10 @@ class Computed {
   DeviceTensor mask_;
 };
 
-constexpr size_t h100 = size_t{228} << 10, geforce = size_t{100} << 10;
+constexpr GemmDevice h100{size_t{228} << 10}, geforce{size_t{100} << 10};
+/// With its own kernels.
+constexpr GemmDevice hopper(int multiprocessors) { return {h100.shared_bytes, nullptr, 0, true, multiprocessors}; }
+bool has_hopper() { return device(DType::bf16).isa_name() == "sm_90a"; }
 
 TEST("a product has the same bits whatever shared memory and workspace its device has") {
   const Product products[] = {
@@ -86,13 +90,78 @@ TEST("a product has the same bits whatever shared memory and workspace its devic
   };
   for (const DType type : both_types)
     for (const Product& p : products) {
-      Computed product(type, p);
+      Computed product(type, p, DType::f32);
       const Doubles usual = product.on(h100, p.m);
       CHECK(same_bits(product.on(geforce, p.m), usual));
       for (const int64_t rows : {int64_t{1}, int64_t{130}})
         if (rows == 1 ? p.m < 100 : p.m > 130) CHECK(same_bits(product.on(h100, rows), usual));
     }
-  CHECK_ERROR(Code::internal, ("3 parts has no workspace"), Computed(DType::f32, products[5]).on(h100, 0));
+  CHECK_ERROR(Code::internal, ("3 parts has no workspace"), Computed(DType::f32, products[5], DType::f32).on(h100, 0));
+}
+
+TEST("on Hopper a product has the same bits whatever multiprocessors and workspace its device has") {
+  if (!has_hopper()) return;
+  const Product products[] = {
+      {"several tiles of each size, rank of several slices", GemmForm::nt, 150, 712, 200, 136},
+      {"the same, backward", GemmForm::nn, 150, 712, 200, 136},
+      {"rows and columns that are few", GemmForm::nt, 3, 21, 264, 8},
+      {"the same, backward", GemmForm::nn, 3, 24, 264, 8},
+      {"k of a part of a slice", GemmForm::nt, 70, 300, 8, 0},
+      {"gradient of a weight", GemmForm::tn, 136, 264, 200, 0},
+      {"gradient of a weight in parts", GemmForm::tn, 200, 72, 1100, 0},
+      {"in parts of a long k, with a low-rank product", GemmForm::nt, 3, 19, 33000, 8},
+      {"in parts of a long k, backward", GemmForm::nn, 5, 24, 33000, 8},
+  };
+  for (const Product& p : products) {
+    Computed product(DType::bf16, p, DType::bf16);
+    const Doubles usual = product.on(hopper(132), p.m);
+    for (const int multiprocessors : {1, 4}) CHECK(same_bits(product.on(hopper(multiprocessors), p.m), usual));
+    if (p.k > 1000)
+      for (const int64_t rows : {1, 130}) CHECK(same_bits(product.on(hopper(4), rows), usual));
+    // The emulator's tensor cores have one order of sums; those of a GPU need not.
+    if (is_emulated(device(DType::bf16))) CHECK(same_bits(product.on(h100, p.m), usual));
+  }
+}
+
+TEST("on Hopper a row has the same bits in products of every number of rows") {
+  if (!has_hopper()) return;
+  constexpr int64_t most = 300, n = 264;
+  for (const GemmForm form : {GemmForm::nt, GemmForm::nn}) {
+    const auto of = [&](int64_t m) { return Computed(DType::bf16, {"", form, m, n, 72, 16}, DType::bf16); };
+    const Doubles all = of(most).on(hopper(4), most);
+    for (int64_t m = 1; m < most; m += m < 20 ? 1 : 13) {
+      const auto end = all.begin() + static_cast<std::ptrdiff_t>(m * n);
+      for (const int multiprocessors : {1, 132})
+        CHECK(same_bits(of(m).on(hopper(multiprocessors), m), Doubles(all.begin(), end)));
+    }
+  }
+}
+
+TEST("Hopper's kernel takes products whose factors TMA can fetch, and no others") {
+  if (!has_hopper()) return;
+  using Change = void (*)(Gemm&);
+  cuda::CudaOps& ops = device(DType::bf16);
+  const Placed factors(ops, DType::bf16, {64 * 64 * 2}), y(ops, DType::f32, {64 * 64});
+  const auto takes = [&](const Change& change, int columns = 32) {
+    Gemm g;
+    g.m = 3, g.n = g.k = columns, g.rank = 8;
+    g.a = g.b = g.low_a = g.low_b = {factors.tensor().data(), DType::bf16};
+    g.y = y.tensor().data();
+    change(g);
+    const cuda::Profile profile;
+    cuda::launch_gemm(ops.stream(), hopper(4), DType::bf16, &g, 1, cuda::GemmJoin::beside);
+    cuda::synchronize(ops.stream());
+    return profile.totals().contains("gemm sm_90a");
+  };
+  CHECK(takes([](Gemm&) {}));
+  CHECK(takes([](Gemm& g) { g.form = GemmForm::nn; }));
+  CHECK(takes([](Gemm& g) { g.form = GemmForm::tn, g.m = 8, g.rank = 0; }));
+  CHECK(takes([](Gemm& g) { g.k = 0; }));
+  CHECK(!takes([](Gemm&) {}, 33));
+  CHECK(!takes([](Gemm& g) { g.rank = 4; }));
+  CHECK(!takes([](Gemm& g) { g.low_b.type = DType::f32; }));
+  CHECK(!takes([](Gemm& g) { g.a.dropped = true; }));
+  CHECK(!takes([](Gemm& g) { g.b.data = static_cast<const bf16*>(g.b.data) + 1; }));
 }
 
 TEST("products are one launch where one kernel can look up what differs") {
@@ -112,6 +181,8 @@ TEST("products are one launch where one kernel can look up what differs") {
   for (const Change second : {wider, adapted}) CHECK(joins(GemmForm::nt, GemmJoin::beside, second));
   for (const Change second : {longer, masked}) CHECK(!joins(GemmForm::nt, GemmJoin::beside, second));
   CHECK(joins(GemmForm::nn, GemmJoin::beside, longer) && !joins(GemmForm::nn, GemmJoin::beside, adapted));
+  const Change uneven = [](Gemm& g) { g.k = 33; };
+  CHECK(!joins(GemmForm::nn, GemmJoin::beside, uneven) && joins(GemmForm::nn, GemmJoin::summed, uneven));
   for (const Change second : {longer, adapted}) CHECK(joins(GemmForm::nn, GemmJoin::summed, second));
   for (const Change second : {wider, masked, vocabulary}) CHECK(!joins(GemmForm::nn, GemmJoin::summed, second));
   for (const GemmJoin join : {GemmJoin::beside, GemmJoin::summed}) CHECK(!joins(GemmForm::tn, join, [](Gemm&) {}));

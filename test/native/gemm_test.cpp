@@ -17,6 +17,7 @@
 #include "cpu/onednn.h"
 #include "cpu/thread_pool.h"
 #include "tensor/error.h"
+#include "variable.h"
 
 using fire::bf16;
 using fire::DType;
@@ -24,27 +25,6 @@ using fire::Error;
 using namespace fire::cpu;
 
 namespace {
-
-/// Sets FIRE_CPU_ISA for a scope.
-class ForcedIsa {
- public:
-  explicit ForcedIsa(const char* value) {
-    const char* old = std::getenv("FIRE_CPU_ISA");
-    if (old) saved_ = old, had_ = true;
-    setenv("FIRE_CPU_ISA", value, 1);
-  }
-  ~ForcedIsa() {
-    if (had_) {
-      setenv("FIRE_CPU_ISA", saved_.c_str(), 1);
-    } else {
-      unsetenv("FIRE_CPU_ISA");
-    }
-  }
-
- private:
-  std::string saved_;
-  bool had_ = false;
-};
 
 enum class Layout { rows, columns, padded_rows, padded_columns, strided };
 
@@ -180,7 +160,7 @@ template <class F>
 void for_every_kernel(int threads, F&& body) {
   ThreadPool pool(threads);
   for (const Isa isa : supported_isas()) {
-    ForcedIsa forced(name(isa));
+    const fire::test::Variable forced("FIRE_CPU_ISA", name(isa));
     for (const Precision precision : {Precision::f32, Precision::bf16}) {
       Gemm gemm(pool, precision, Backend::native);
       body(gemm, precision);
@@ -324,7 +304,7 @@ TEST("gemm: a row alone has the bits it has in a batch") {
 TEST("gemm: threads, serial and layout change no bit") {
   const int64_t m = 333, n = 270, k = 1300;
   for (const Isa isa : supported_isas()) {
-    ForcedIsa forced(name(isa));
+    const fire::test::Variable forced("FIRE_CPU_ISA", name(isa));
     for (const Precision precision : {Precision::f32, Precision::bf16}) {
       const Matrix a(m, k, DType::f32, Layout::rows, 1), b(k, n, DType::bf16, Layout::columns, 2);
       std::vector<float> expected;
@@ -413,12 +393,12 @@ TEST("gemm: serial calls from every worker at once") {
 
 TEST("cpu features: forcing an instruction set") {
   {
-    ForcedIsa forced("portable");
+    const fire::test::Variable forced("FIRE_CPU_ISA", "portable");
     CHECK(selected_isa() == Isa::portable);
     ThreadPool pool(1);
     CHECK(std::string(Gemm(pool, Precision::f32, Backend::automatic).kernel_name()) == "portable-f32");
   }
-  ForcedIsa forced("sse9");
+  const fire::test::Variable forced("FIRE_CPU_ISA", "sse9");
   CHECK_THROWS(Error, selected_isa());
 }
 

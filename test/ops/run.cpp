@@ -10,6 +10,7 @@
 
 #include "engine/device.h"
 #include "tensor/rng.h"
+#include "variable.h"
 
 namespace fire::test {
 namespace {
@@ -81,6 +82,15 @@ bool is_close(const Case& c, const Expected& e, const Doubles& got, DType type) 
   return fail(text.str());
 }
 
+/// What a GPU of another generation runs. In the emulator the tensor cores of all have one order of sums.
+std::vector<std::unique_ptr<Ops>> with_other_kernels(const Ops& ops, const DeviceSpec& spec) {
+  std::vector<std::unique_ptr<Ops>> found;
+  if (spec.dtype != ComputeType::bf16 || !is_emulated(ops) || ops.isa_name() != "sm_90a") return found;
+  const Variable portable("FIRE_CUDA_ISA", "sm_80");
+  found.push_back(open_device(spec));
+  return found;
+}
+
 std::vector<Device> open_devices() {
   std::vector<Device> found;
   DeviceSpec spec{DeviceKind::cpu, 0, ComputeType::f32, 1, GemmBackend::automatic, false, PackWeights::off, 0};
@@ -91,6 +101,8 @@ std::vector<Device> open_devices() {
     spec.threads = 1;
     Device d{{}, open_device(spec), {}};
     const bool gpu = d.ops->is_gpu();
+    d.same = with_other_kernels(*d.ops, spec);
+    if (d.ops->isa_name() == "sm_90a" && !is_emulated(*d.ops)) d.step = 8;
     d.target = {d.ops->activation_type(), operand, operand, gpu ? DType::f32 : operand, gpu, large(*d.ops)};
     for (spec.threads = 2; spec.threads <= 3 && !gpu; ++spec.threads) d.same.push_back(open_device(spec));
     found.push_back(std::move(d));
@@ -115,14 +127,16 @@ void check_case(const Device& device, const Case& c) {
   const Values in = inputs_of(c), got = run(ops, c, in);
   check_close(c, in, got);
   for (const int64_t shift : c.shifts)
-    expect_same(c, std::to_string(shift) + " elements on", run(ops, c, in, {shift, {}}), got);
+    expect_same(c, std::to_string(shift * device.step) + " elements on", run(ops, c, in, {shift * device.step, {}}),
+                got);
   for (const auto& other : device.same)
-    expect_same(c, "with " + std::to_string(other->threads()) + " threads", run(*other, c, in), got);
+    expect_same(c, "with " + other->isa_name() + ", threads: " + std::to_string(other->threads()), run(*other, c, in),
+                got);
   for (const auto& pairs : c.in_place) expect_same(c, "in place", run(ops, c, in, {0, pairs}), got);
   if (!c.alone) return;
   const int64_t rows = c.arguments[0].size() / std::max<int64_t>(1, c.alone->arguments[0].size());
   for (const int64_t row : {rows / 2, rows - 1}) {
-    const Values one = run(ops, *c.alone, row_of(*c.alone, in, row, rows), {row % 2, {}});
+    const Values one = run(ops, *c.alone, row_of(*c.alone, in, row, rows), {row % 2 * device.step, {}});
     expect_same(c, "in row " + std::to_string(row) + " alone", one, row_of(*c.alone, got, row, rows));
   }
 }
@@ -145,8 +159,10 @@ const std::vector<Device>& devices() {
   return all;
 }
 
+bool is_emulated(const Ops& ops) { return ops.is_gpu() && ops.device_name().find("simt") != std::string::npos; }
+
 bool large(const Ops& ops) {
-  const bool real_gpu = ops.is_gpu() && ops.device_name().find("simt") == std::string::npos;
+  const bool real_gpu = ops.is_gpu() && !is_emulated(ops);
   const bool otherwise = std::getenv(real_gpu ? "FIRE_TEST_SMALL" : "FIRE_TEST_LARGE") != nullptr;
   return real_gpu != otherwise;
 }

@@ -6,15 +6,21 @@
 
 namespace fire::test {
 
-/// A device under test, and others that must give its very bits (a CPU with more threads).
+/// A device under test, and others that must give its very bits (a CPU with more threads, other kernels).
 struct Device {
   Target target;
   std::unique_ptr<Ops> ops;
   std::vector<std::unique_ptr<Ops>> same;
+  /// Tensors that begin so many elements behind an aligned address have the bits of aligned ones: 16 bytes of them
+  /// where a GPU has other tensor cores for rows in such pieces (cuda/gemm.h), which the emulator's do not differ from.
+  int64_t step = 1;
 };
 /// What this program tests: a CPU, or a GPU or its emulator, in f32 (the first) and in bf16.
 const std::vector<Device>& devices();
 inline Ops& plain_device() { return *devices()[0].ops; }
+
+/// Whether the GPU is that of test/simt.
+bool is_emulated(const Ops& ops);
 
 /// Whether shapes are as models have them: on a real GPU, unless FIRE_TEST_SMALL is set because compute-sanitizer slows
 /// everything down or a first answer is wanted soon; elsewhere where FIRE_TEST_LARGE is set, which holds the large

@@ -168,9 +168,23 @@ describe('the budget', () => {
     expect(examine({ ...kernel, instructions }, []).problems).toHaveLength(3)
   })
 
+  it('asks a kernel for one architecture to be empty elsewhere, and not to be launched there', () => {
+    const only = { ...row, only: 'sm_90a' }
+    expect(examine({ ...kernel, architecture: 'sm_90a' }, [only]).problems).toEqual([])
+    const elsewhere = { ...kernel, architecture: 'sm_80', registers: 4, maxThreads: 32, instructions: {} }
+    expect(examine(elsewhere, [only]).problems).toEqual([])
+    expect(examine({ ...elsewhere, instructions: { HMMA: 1 } }, [only]).problems).toEqual([
+      'HMMA on sm_80, only sm_90a has a body',
+    ])
+    expect(examine({ ...elsewhere, maxThreads: 256 }, [only]).problems).toEqual([
+      'could be launched on sm_80 with 256 threads',
+    ])
+  })
+
   it.each([
     ['a name that no kernel has', { kernel: 'old<.*>' }, 'no kernel has this name'],
     ['an unknown instruction', { need: ['FOO'] }, 'FOO is not known'],
+    ['an unknown architecture', { only: 'sm_70' }, 'nothing is compiled for sm_70'],
     ['an allowance without a reason', { allow: ['RED'] }, '`allow` needs a `reason`'],
     ['a missing number', { blocksMin: { sm_80: 1 } }, 'must be positive whole numbers'],
   ])('refuses %s', (_, change, problem) => {

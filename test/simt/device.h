@@ -325,4 +325,9 @@ void launch(const char* what, dim3 grid, dim3 block, size_t shared, Stream strea
   launched(what, stream);
 }
 
+template <class... P>
+int most_threads(void (*)(P...)) {
+  return 1024;
+}
+
 }  // namespace fire::cuda::gpu

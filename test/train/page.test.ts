@@ -50,6 +50,15 @@ describe('the page of a run', () => {
     }
   })
 
+  it('says which kernels a GPU takes, and which instructions a CPU', () => {
+    const facts = (model: Partial<RunPageData['on']['model']>) => {
+      const data = { config, on: { ...on, model: { ...on.model, ...model } }, rows: [] }
+      return renderRunPage({ ...data, standing: { state: 'running', step: 0, totalSteps: 40 } })
+    }
+    expect(facts({ device: 'cuda:0 NVIDIA H100', isa: 'sm_90a' })).toContain('cuda:0 NVIDIA H100, kernels for sm_90a')
+    expect(facts({ device: 'cpu', isa: 'avx2' })).toContain('2 threads of 4, avx2')
+  })
+
   it('says what goes on with the run after a stop, in the words of whoever started it', () => {
     for (const state of ['running', 'stopped'] as const) {
       const data = { config, on, rows: [row(3)], standing: { state, step: 3, totalSteps: 40 } }

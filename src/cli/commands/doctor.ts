@@ -113,9 +113,10 @@ function describeTransport(found: Transports['nccl']): string {
 
 function describeGpus({ gpus, reason }: GpuReport, memory: (GpuMemory | null)[]): string[] {
   if (gpus.length === 0) return [`none: ${reason}`]
-  return gpus.map(({ name, capability, totalBytes, objection }, index) => {
+  return gpus.map(({ name, capability, totalBytes, objection, kernels }, index) => {
     const free = memory[index]
     const bytes = free ? `${formatBytes(totalBytes)}, ${formatBytes(free.freeBytes)} free` : formatBytes(totalBytes)
-    return `cuda:${index} ${name}, ${capability}, ${bytes}${objection === '' ? '' : `; it ${objection}`}`
+    const open = kernels === '' ? 'it could not be opened' : `kernels for ${kernels}`
+    return `cuda:${index} ${name}, ${capability}, ${bytes}; ${objection === '' ? open : `it ${objection}`}`
   })
 }

@@ -20,7 +20,9 @@ export function describeTraining(config: TrainConfig, { model, machine, peakHost
   const weights = `${model.weightDTypes.join(' and ')} weights, ${model.dtype} arithmetic`
   const rank = `LoRA rank ${lora.rank}, alpha ${lora.alpha}${lora.rslora ? ', rank-stabilised' : ''}`
   const steps = `learning rate ${optimizer.lr}, ${counted(batchSize, 'pair')} a step, ${counted(epochs, 'epoch')}${maxSteps === null ? '' : `, at most ${counted(maxSteps, 'step')}`}`
-  const threads = `${counted(model.threads, 'thread')} of ${machine.cores}, ${model.isa}`
+  // Of a GPU it says which kernels are taken, of a CPU which instructions.
+  const isGpu = model.isa.startsWith('sm_')
+  const threads = `${counted(model.threads, 'thread')} of ${machine.cores}${isGpu ? '' : `, ${model.isa}`}`
   const memory = `${(machine.memoryBytes / 2 ** 30).toFixed(0)} GiB`
   return [
     ['Seed', String(config.seed)],
@@ -28,7 +30,7 @@ export function describeTraining(config: TrainConfig, { model, machine, peakHost
     ['Model', `${basename(config.model)} (${model.family}), ${millions}, ${weights}`],
     ['Adapter', `${rank}; ${steps}`],
     ['Machine', `${machine.cpu}, ${threads}, ${memory}, ${machine.platform}`],
-    ['Device', model.device],
+    ['Device', isGpu ? `${model.device}, kernels for ${model.isa}` : model.device],
     ['Matrix products', model.gemm],
     ['Peak memory', `${(peakHostBytes / 2 ** 20).toFixed(0)} MiB`],
   ]

@@ -1,0 +1,316 @@
+// The kernel of gemm.h for compute capability 9.0, where tensor cores read shared memory themselves (wgmma) and slices
+// are fetched by one thread's request (TMA). Same sums, in the same order; every factor is direct (gemm_slice.cuh).
+//
+// A block stays on its multiprocessor and takes one tile of Y after another. Its first warpgroup is the producer: one
+// thread of it asks for the slices of A and B, 64 of k wide, as soon as a slot of the ring is free, and is ahead with
+// those of the next tile while this one is written. The other warpgroups are consumers: each multiplies 64 rows of the
+// tile and keeps their sums in its registers. Two mbarriers a slot are all that they say to each other: `full`, all
+// bytes of the slice are there, and `empty`, every warp of the consumers has read them.
+#pragma once
+
+#include "cuda/gemm.cuh"
+#include "cuda/hopper.cuh"
+
+namespace fire::cuda::detail {
+
+/// 64 rows a consumer, BN columns, a ring of `Stages`; registers and shared memory for `Blocks` on a multiprocessor.
+template <int Consumers, int BN_, int Stages, int Blocks>
+struct HopperTile {
+  static constexpr int BM = 64 * Consumers, BN = BN_, stages = Stages, blocks = Blocks;
+  static constexpr int consumers = Consumers, threads = 128 * (1 + Consumers);
+  /// What 256 columns of sums need is more than an equal share of the registers: the producer gives of its own.
+  static constexpr bool trades_registers = BN == 256;
+  /// The tiles that are left when all blocks have had as many may be divided (HopperArguments).
+  static constexpr bool halves = BN == 256;
+};
+
+// Shared memory gives 128 bytes a clock. With 64 x 256 a consumer the tensor cores read 80 of them and TMA writes 48;
+// with 64 x 128 they would need 160, and wait. So the others are for a Y of no more columns, for few tiles, and, 32
+// columns wide, for few rows: there all wait for the weight anyway.
+using HopperWide = HopperTile<2, 256, 4, 1>;
+using HopperSquare = HopperTile<2, 128, 6, 1>;
+using HopperNarrow = HopperTile<1, 128, 4, 2>;
+using HopperSmall = HopperTile<1, 32, 8, 2>;
+
+/// Slices in shared memory: rows of 128 bytes, swizzled, eight rows an atom of 1,024 bytes. A factor whose rows run
+/// along k comes in boxes of at most 128 rows, so that half a tile has whole boxes; one that is transposed (its rows
+/// are of one k) in boxes of 64 columns. They lie one behind the other.
+template <class Tile, GemmForm Form>
+struct HopperShape {
+  static constexpr int BK = 64, row_bytes = 128, box_bytes = BK * row_bytes;
+  static constexpr bool a_transposed = Form == GemmForm::tn, b_transposed = Form != GemmForm::nt;
+  static constexpr int a_bytes = Tile::BM * row_bytes, slot_bytes = (Tile::BM + Tile::BN) * row_bytes;
+  static constexpr int a_box = a_transposed ? 64 : Tile::BM;                         ///< rows of Y in a box of A
+  static constexpr int b_box = b_transposed ? 64 : Tile::BN < 128 ? Tile::BN : 128;  ///< columns of Y in a box of B
+  static constexpr size_t shared_bytes = Tile::stages * (slot_bytes + 2 * sizeof(uint64_t));
+  static_assert(Tile::BN % b_box == 0 && (!Tile::halves || Tile::BN / 2 % b_box == 0), "whole boxes");
+};
+
+/// The factors of a product; without rank the last two are not there.
+struct HopperMaps {
+  TensorMap a, b, low_a, low_b;
+};
+
+/// Tiles of all parts, counted through. Where fewer than half of the blocks would have one more than the others, the
+/// last ones are two of half the columns each, so that twice as many blocks are through in half the time: those from
+/// `whole` on.
+struct HopperArguments {
+  GemmArguments gemm;
+  int tiles, whole;
+  HopperMaps maps[gemm_most];
+};
+
+/// Which tile of Y, of which product, over which part of k.
+struct HopperPlace {
+  int product, part, m0, n0;
+  bool half;
+};
+
+/// Blocks that run together share rows of A and of B: sixteen tiles down, then one to the right.
+template <class Tile>
+__device__ inline HopperPlace hopper_place(const HopperArguments& arguments, int tile) {
+  constexpr int down = 16;
+  const GemmArguments& args = arguments.gemm;
+  const bool half = Tile::halves && tile >= arguments.whole;
+  const int second = half ? (tile - arguments.whole) % 2 : 0;
+  if (half) tile = arguments.whole + (tile - arguments.whole) / 2;
+  const auto tiles_of = [&](int product) { return (args.products[product].n + Tile::BN - 1) / Tile::BN; };
+  const int tiles_m = (args.m_end - args.m_begin + Tile::BM - 1) / Tile::BM;
+  int tiles_n = 0;
+  for (int i = 0; i < args.columns; ++i) tiles_n += tiles_of(i);
+  HopperPlace place{0, tile / (tiles_m * tiles_n), 0, 0, half};
+  tile %= tiles_m * tiles_n;
+  const int band = tile / (down * tiles_n), within = tile % (down * tiles_n), height = min(down, tiles_m - down * band);
+  int column = within / height;
+  for (; column >= tiles_of(place.product); ++place.product) column -= tiles_of(place.product);
+  place.m0 = args.m_begin + (down * band + within % height) * Tile::BM;
+  place.n0 = column * Tile::BN + second * Tile::BN / 2;
+  return place;
+}
+
+/// What a tile sums: `terms` products from place.product on, of each first A' B', then A B over its part of k.
+template <GemmForm Form>
+struct HopperSum {
+  const GemmArguments& args;
+  const HopperPlace& place;
+
+  __device__ int begin() const { return place.product; }
+  __device__ int end() const { return place.product + args.terms.count; }
+  __device__ int rank(int term) const { return Form == GemmForm::tn || place.part > 0 ? 0 : args.products[term].rank; }
+  __device__ int k_begin() const { return place.part * args.chunk; }
+  __device__ int k_end(int term) const { return min(args.products[term].k - k_begin(), args.chunk) + k_begin(); }
+};
+
+__device__ inline int hopper_slices(int length) { return (length + 63) / 64; }
+
+/// A slot of the ring, and which of its rounds: barriers are waited for by the parity of their rounds.
+template <int Stages>
+struct HopperSlot {
+  int index = 0;
+  uint32_t parity = 0;
+
+  __device__ void advance() {
+    if (++index < Stages) return;
+    index = 0;
+    parity ^= 1;
+  }
+};
+
+/// acc *= mask: element i of a thread is in row `row` + 8 (i / 2 % 2) and column `col0` + 8 (i / 4) + 2 (lane % 4) + i
+/// % 2.
+template <int N>
+__device__ inline void mask_accumulators(float (&acc)[N], const DropoutMask& mask, int row, int col0) {
+  const int pair = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const uint32_t r = static_cast<uint32_t>(row + 8 * half), first = static_cast<uint32_t>(col0 / 32);
+#pragma unroll
+    for (int word = 0; word < N / 16; ++word) {
+      const bool exists = r < mask.rows && first + word < mask.words;
+      const uint32_t bits = exists ? mask.bits[int64_t{r} * mask.words + first + word] >> 2 * pair : 0;
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        float& x = acc[16 * word + 4 * (i / 2) + 2 * half + i % 2];
+        const int all = static_cast<int>(bits << (31 - 8 * (i / 2) - i % 2)) >> 31;  // copies of the bit
+        x = __int_as_float(__float_as_int(x * mask.keep) & all);
+      }
+    }
+  }
+}
+
+/// A lane of a quad has columns 2 (lane % 4) and the next of four groups of eight; afterwards all eight columns of
+/// group lane % 4, so that rows are read and written 16 bytes at a time.
+__device__ inline void gather_row(float (&values)[8]) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int bit = 1; bit <= 2; bit *= 2) {
+    const bool upper = lane & bit;
+#pragma unroll
+    for (int group = 0; group < 4; ++group) {
+      if (group & bit) continue;
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        float &low = values[2 * group + e], &high = values[2 * (group + bit) + e];
+        const float got = __shfl_xor_sync(0xffffffffu, upper ? low : high, bit);
+        low = upper ? got : low;
+        high = upper ? high : got;
+      }
+    }
+  }
+}
+
+/// Y of a warp's 16 rows, of which this thread has `row` and the eighth behind it.
+template <int N>
+__device__ inline void finish_rows(const GemmArguments& args, const HopperPlace& place, const float (&acc)[N],
+                                   int row) {
+  const GemmProduct& y = args.products[place.product];
+  const int quad = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+  for (int first = 0; first < N; first += 16) {  // 32 columns
+    const int col = place.n0 + 2 * first + 8 * quad, count = y.n - col;
+    float bias[8];
+    load_bias(bias, y, col, count);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float values[8];
+#pragma unroll
+      for (int i = 0; i < 8; ++i)  // rounded by itself, as where it passes through memory
+        values[i] = __fmul_rn(y.alpha, acc[first + 4 * (i / 2) + 2 * half + i % 2]);
+      gather_row(values);
+      const int r = row + 8 * half;
+      if (r < args.m_end && count > 0)
+        finish_eight<bf16>(y, values, bias, int64_t{r - args.m_begin} * y.n + place.part * args.part_stride + col,
+                           count);
+    }
+  }
+}
+
+/// A binary has this kernel for every chip it is built for, and a body for 9.0 alone. Elsewhere a block of it may have
+/// one warp: a launch is refused (and has_gemm_hopper knows).
+template <class Tile, GemmForm Form>
+#if FIRE_HOPPER
+__global__ void __launch_bounds__(Tile::threads, Tile::blocks)
+#else
+__global__ void __launch_bounds__(32)
+#endif
+    gemm_hopper_kernel(const __grid_constant__ HopperArguments args) {
+#if FIRE_HOPPER
+  using Shape = HopperShape<Tile, Form>;
+  using Slot = HopperSlot<Tile::stages>;
+  constexpr int BK = Shape::BK, stages = Tile::stages;
+  DYNAMIC_SHARED(ring);
+  uint64_t* const full = reinterpret_cast<uint64_t*>(ring + stages * Shape::slot_bytes);
+  uint64_t* const empty = full + stages;
+  const auto slice_a = [&](const Slot& slot) { return ring + slot.index * Shape::slot_bytes; };
+  const auto slice_b = [&](const Slot& slot) { return slice_a(slot) + Shape::a_bytes; };
+  // The same in all lanes, and known to be: descriptors stay in uniform registers.
+  const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0), warpgroup = warp / 4;
+
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < stages; ++i) {
+      ptx::mbarrier_init(full + i, 1);
+      ptx::mbarrier_init(empty + i, 4 * Tile::consumers);
+    }
+    ptx::fence_mbarrier_init();
+  }
+  __syncthreads();
+
+  const auto for_each_tile = [&](const auto& body) {
+    for (int tile = static_cast<int>(blockIdx.x); tile < args.tiles; tile += static_cast<int>(gridDim.x))
+      body(hopper_place<Tile>(args, tile));
+  };
+
+  if (warpgroup == 0) {
+    if constexpr (Tile::trades_registers) ptx::registers_shrink<40>();
+    if (warp > 0 || !ptx::elect_one()) return;
+    Slot slot;
+    const auto fetch = [&](const TensorMap& a, const TensorMap& b, const HopperPlace& place, int begin, int end) {
+      const int columns = place.half ? Tile::BN / 2 : Tile::BN;
+#pragma unroll 1
+      for (int k = begin; k < end; k += BK, slot.advance()) {
+        uint64_t* const arrived = full + slot.index;
+        ptx::mbarrier_wait(empty + slot.index, slot.parity ^ 1);  // of the round before; there is none before the first
+        ptx::mbarrier_arrive_expect(arrived, Shape::a_bytes + columns * Shape::row_bytes);
+        // What lies outside a factor arrives as zeros, and counts.
+        for (int m = 0; m < Tile::BM; m += Shape::a_box)
+          ptx::tma_load_2d(slice_a(slot) + m * Shape::row_bytes, &a, Shape::a_transposed ? place.m0 + m : k,
+                           Shape::a_transposed ? k : place.m0 + m, arrived);
+#pragma unroll 1
+        for (int n = 0; n < columns; n += Shape::b_box)
+          ptx::tma_load_2d(slice_b(slot) + n * Shape::row_bytes, &b, Shape::b_transposed ? place.n0 + n : k,
+                           Shape::b_transposed ? k : place.n0 + n, arrived);
+      }
+    };
+    for_each_tile([&](const HopperPlace& place) {
+      const HopperSum<Form> sum{args.gemm, place};
+      for (int term = sum.begin(); term < sum.end(); ++term)
+        fetch(args.maps[term].low_a, args.maps[term].low_b, place, 0, sum.rank(term));
+      for (int term = sum.begin(); term < sum.end(); ++term)
+        fetch(args.maps[term].a, args.maps[term].b, place, sum.k_begin(), sum.k_end(term));
+    });
+    return;
+  }
+
+  if constexpr (Tile::trades_registers) ptx::registers_grow<232>();
+  const int consumer = warpgroup - 1, lane = static_cast<int>(threadIdx.x) % 32;
+  // Bytes between the eight rows of an atom and the next eight; and, transposed, between a box and the next.
+  constexpr uint32_t atom = 8 * Shape::row_bytes, box = Shape::box_bytes;
+  // 16 of k further: 32 bytes of each row, or 16 rows.
+  constexpr int step_a = Shape::a_transposed ? 16 * Shape::row_bytes : 32,
+                step_b = Shape::b_transposed ? 16 * Shape::row_bytes : 32;
+  Slot slot;
+  const auto compute = [&](auto columns, const HopperPlace& place) {
+    constexpr int N = decltype(columns)::value;
+    float acc[N / 2] = {};
+    const auto multiply = [&](int slices) {
+      int before = 0;
+      const auto release = [&] {
+        if (lane == 0) ptx::mbarrier_arrive(empty + before);
+      };
+      ptx::wgmma_hold(acc);
+#pragma unroll 1
+      for (int i = 0; i < slices; ++i, slot.advance()) {
+        ptx::mbarrier_wait(full + slot.index, slot.parity);
+        ptx::wgmma_fence();
+#pragma unroll
+        for (int step = 0; step < BK / 16; ++step)
+          ptx::wgmma<N, Shape::a_transposed, Shape::b_transposed>(
+              acc,
+              ptx::wgmma_descriptor(slice_a(slot) + consumer * Shape::box_bytes + step * step_a, box, atom,
+                                    Swizzle::bytes_128),
+              ptx::wgmma_descriptor(slice_b(slot) + step * step_b, box, atom, Swizzle::bytes_128), true);
+        ptx::wgmma_commit();
+        ptx::wgmma_wait<1>();  // this slice is being multiplied, and the one before has been read
+        if (i > 0) release();
+        before = slot.index;
+      }
+      ptx::wgmma_wait<0>();
+      ptx::wgmma_hold(acc);
+      if (slices > 0) release();
+    };
+    const HopperSum<Form> sum{args.gemm, place};
+    int low_slices = 0, slices = 0;
+    for (int term = sum.begin(); term < sum.end(); ++term) {
+      low_slices += hopper_slices(sum.rank(term));
+      slices += hopper_slices(sum.k_end(term) - sum.k_begin());
+    }
+    const int row = place.m0 + 64 * consumer + warp % 4 * 16 + lane / 4;
+    if (low_slices > 0) {
+      const GemmProduct& low = args.gemm.products[place.product];
+      multiply(low_slices);
+#pragma unroll
+      for (float& x : acc) x *= low.low_scale;
+      if (low.low_masked) mask_accumulators(acc, low.mask, row, place.n0);
+    }
+    multiply(slices);
+    finish_rows(args.gemm, place, acc, row);
+  };
+  for_each_tile([&](const HopperPlace& place) {
+    if constexpr (Tile::halves)
+      if (place.half) return compute(std::integral_constant<int, Tile::BN / 2>(), place);
+    compute(std::integral_constant<int, Tile::BN>(), place);
+  });
+#endif
+}
+
+}  // namespace fire::cuda::detail

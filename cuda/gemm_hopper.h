@@ -1,0 +1,21 @@
+// The matrix product of gemm.h as compute capability 9.0 computes it (gemm_hopper.cuh): what its launcher needs to
+// know.
+#pragma once
+
+#include "cuda/gemm.h"
+
+namespace fire::cuda {
+
+/// Whether this build has the kernel's body for the current device.
+bool has_gemm_hopper();
+
+namespace detail {
+
+struct GemmArguments;
+
+/// Whether TMA can fetch all factors: bf16, rows of whole 16 bytes, nothing dropped.
+bool takes_gemm_hopper(const GemmArguments& args);
+void launch_gemm_hopper(Stream stream, const GemmDevice& device, GemmForm form, const GemmArguments& args, int parts);
+
+}  // namespace detail
+}  // namespace fire::cuda
