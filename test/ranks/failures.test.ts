@@ -68,7 +68,7 @@ describe('one rank', () => {
     const others = await outcomesOf(processes.filter((_, index) => index !== rank))
     for (const { code, stderr } of others) {
       expect(code).toBe(1)
-      expect(stderr).toMatch(new RegExp(`Rank ${rank} \\(.+, pid \\d+\\) has been silent for 2 s`))
+      expect(stderr).toMatch(new RegExp(`Rank ${rank} \\(.+, pid \\d+\\) has been silent for 4 s`))
     }
     // When it goes on it learns that the others have gone.
     processes[rank].child.kill('SIGCONT')

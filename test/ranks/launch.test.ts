@@ -66,7 +66,7 @@ describe('launch', () => {
     ['throw', 1, /Rank 1 \(.+\) failed: the disk is full/],
     ['kill', 137, /warning: Rank 1 \(pid \d+\) was ended by SIGKILL/],
     ['exit', 7, /Rank 1 \(.+\) died|ended with exit code 7/],
-    ['stop', 137, /Rank 1 \(.+\) has been silent for 2 s/],
+    ['stop', 137, /Rank 1 \(.+\) has been silent for 4 s/],
   ])('has the exit code of the rank that failed first: %s', async (what, exitCode, message) => {
     const args = steps('--mishap', `1:1:${what}`)
     const { code, stderr } = await launch(3, args, 'processes', { FIRE_RANK_TIMEOUT: 4 }).done
@@ -163,7 +163,7 @@ describe.skipIf(!hasMpirun)('mpirun', () => {
     ['throw', 1, /Rank 1 \(.+\) failed: the disk is full/],
     ['kill', 137, /Rank 1 \(.+\) died/],
     ['exit', 7, /Rank 1 \(.+\) died/],
-    ['stop', 137, /Rank 1 \(.+\) has been silent for 2 s/],
+    ['stop', 137, /Rank 1 \(.+\) has been silent for 4 s/],
   ])('under launch ends as the rank that failed first: %s', async (what, exitCode, message) => {
     const { code, stderr } = await launch(3, steps('--mishap', `1:1:${what}`), 'mpirun', { FIRE_RANK_TIMEOUT: 4 }).done
     expect(code, stderr).toBe(exitCode)

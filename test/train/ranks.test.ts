@@ -215,7 +215,7 @@ describe('a resume of several ranks', () => {
     const said: string[] = []
     await reports(ranksInMemory(after), parts, () => ({ resume: true, onLog: (line) => said.push(line) }))
     expect(said.join('\n')).toContain(
-      `; ${before} ranks took its steps and ${after} go on: the rest equals theirs up to rounding, not bit for bit`,
+      `; its steps were taken by ${before} ${before === 1 ? 'rank' : 'ranks'}, the rest by ${after}: it equals theirs up to rounding, not bit for bit`,
     )
     const state = join(parts.output, 'checkpoints', 'step-8', 'trainer.json')
     expect(JSON.parse(await readFile(state, 'utf8')).ranks).toBe(after)

@@ -13,6 +13,7 @@ import { executeStage } from '../stage-command.js'
 
 export const train = defineCommand({
   name: 'train',
+  ranks: 'together',
   summary: 'Train a LoRA adapter on preference pairs',
   settings: z.strictObject({
     ...fileSettings,
