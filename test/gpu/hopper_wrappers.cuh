@@ -73,6 +73,7 @@ __global__ void __launch_bounds__(128, 1) product_kernel(const __grid_constant__
   for (int i = 0; i < N / 2; ++i) d[i] = p.d[thread * N / 2 + i];
   for (int step = 0; Registers && step < kDepth / 16; ++step)
     for (int i = 0; i < 4; ++i) fragments[step][i] = p.fragments[(step * 128 + thread) * 4 + i];
+  ptx::wgmma_hold(d);
   ptx::wgmma_fence();
   for (int step = 0; step < kDepth / 16; ++step) {
     const uint64_t b =
@@ -87,6 +88,7 @@ __global__ void __launch_bounds__(128, 1) product_kernel(const __grid_constant__
   }
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();
+  ptx::wgmma_hold(d);
   for (int i = 0; i < N / 2; ++i) p.d[thread * N / 2 + i] = d[i];
 #endif
 }

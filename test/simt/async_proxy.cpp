@@ -49,6 +49,7 @@ SIMT_UNSEEN void use_hopper() {
   for (Warpgroup& group : hopper.warpgroups) {
     group.joined = group.first = group.issued = group.wanted = 0;
     group.due = false;
+    forget_registers(group);
     group.registers = each < 256 ? each : 248;
     for (Accumulator& accumulator : group.accumulators) accumulator.used = false;
   }
