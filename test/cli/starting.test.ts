@@ -9,7 +9,7 @@ import { fakeNative, writeWorld } from '../fakes/world.js'
 const machine = (gpus: number) => ({
   gpuReport: () => ({ ...fakeNative().gpuReport(), gpus: Array.from({ length: gpus }, card) }),
 })
-const card = () => ({ name: 'a card', capability: 'sm_90', totalBytes: 1, objection: '', uuid: '1' })
+const card = () => ({ name: 'a card', capability: 'sm_90', kernels: 'sm_90a', totalBytes: 1, objection: '', uuid: '1' })
 
 it('is mpirun for a training on CPUs, whatever GPUs there are, and launch itself otherwise', async () => {
   const { root, model, pairs } = await writeWorld(1)

@@ -11,7 +11,7 @@ import { ranksInMemory } from '../fakes/ranks.js'
 const showing = (...uuids: string[]) => ({
   gpuReport: () => ({
     gpus: uuids.map((uuid) => ({
-      ...{ name: 'a card', capability: 'sm_90', totalBytes: 1, uuid },
+      ...{ name: 'a card', capability: 'sm_90', kernels: 'sm_90a', totalBytes: 1, uuid },
       objection: uuid.endsWith('-') ? 'is too old' : '',
     })),
     ...{ reason: '', cublaslt: '' },
