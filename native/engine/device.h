@@ -59,8 +59,8 @@ struct GpuMemory {
 /// Of the GPU with this name, see set_device. Opens CUDA on it, so that the context of this process is not free any
 /// more. Throws ERR_FIRE_NO_DEVICE, or ERR_FIRE_INVALID_ARGUMENT for a device that is no GPU.
 GpuMemory gpu_memory(const std::string& device);
-/// Which kernels it takes: "sm_80", those of every GPU, or "sm_90a", those of Hopper too. Opens CUDA on it and throws as
-/// gpu_memory, and ERR_FIRE_INVALID_ARGUMENT for an impossible FIRE_CUDA_ISA.
+/// Which kernels it takes: "sm_80", those of every GPU, or "sm_90a", those of Hopper too. Opens CUDA on it and throws
+/// as gpu_memory, and ERR_FIRE_INVALID_ARGUMENT for an impossible FIRE_CUDA_ISA.
 std::string gpu_kernels(const std::string& device);
 
 }  // namespace fire
