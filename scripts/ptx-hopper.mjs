@@ -68,10 +68,9 @@ export const hopper = [
       return `simt::mbarrier_arrive(${barrier(o, 1)}, true, ${o.read(2, 'u32')}, ${here});`
     },
   ],
-  // A thread that asks again until it is told "complete" waits; here it is told once that is so.
   [
     'mbarrier\\.try_wait\\.parity\\.shared::cta\\.b64',
-    (o) => `simt::mbarrier_wait(${barrier(o, 1)}, ${o.read(2, 'u32')}, ${here}); ${o.write(0, 'pred', 'true')}`,
+    (o) => o.write(0, 'pred', `simt::mbarrier_try_wait(${barrier(o, 1)}, ${o.read(2, 'u32')}, ${here})`),
   ],
   [
     'cp\\.async\\.bulk\\.tensor\\.2d\\.shared::cluster\\.global\\.mbarrier::complete_tx::bytes',

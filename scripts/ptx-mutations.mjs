@@ -1,4 +1,4 @@
-/** Headers of inline PTX: their instructions, and copies of them in which two operands of one have changed places. */
+/** Headers of inline PTX: their instructions, and copies of them with two operands exchanged, or a branch back missing. */
 
 /**
  * Of each `asm`, the pairs of neighbouring operands of the same constraint: `"r"(a), "r"(b)` becomes `"r"(b), "r"(a)`.
@@ -24,6 +24,23 @@ export function findSwaps(file, source) {
     }
     return mutants.map((mutant, i) => ({ ...mutant, last: i === mutants.length - 1 }))
   })
+}
+
+/**
+ * Of each `asm`, what it is without a branch: who asks once whether a phase is complete does not wait for it.
+ *
+ * @param {string} file as printed
+ * @param {string} source
+ * @returns {{ id: string, text: string, last: boolean }[]} as of `findSwaps`
+ */
+export function findBranches(file, source) {
+  return asmStatements(source).flatMap(([statement, index]) =>
+    [...statement.matchAll(/\n\s*"@!?\w+ bra \w+;(?:\\n)?"/g)].map((branch) => ({
+      id: `${file}: no branch in ${instructionOf(statement)}`,
+      text: source.slice(0, index + branch.index) + source.slice(index + branch.index + branch[0].length),
+      last: true,
+    })),
+  )
 }
 
 /**

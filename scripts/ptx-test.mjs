@@ -19,7 +19,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { cudaFiles, root, sourcesOf } from './cuda-sources.mjs'
 import { findNvcc, inParallel, run } from './nvcc.mjs'
-import { findInstructions, findSwaps } from './ptx-mutations.mjs'
+import { findBranches, findInstructions, findSwaps } from './ptx-mutations.mjs'
 import { translate } from './ptx-to-cpp.mjs'
 
 const architecture = 'compute_90a'
@@ -88,9 +88,11 @@ async function translateAll(compiler, folder, kernels, allMutants) {
     checkInstructions(await compile(compiler, wrapperSource), headers)
     return translateInto(join(folder, wrappers), compiler, wrapperSource)
   })
-  const swaps = headers.flatMap(({ header, text }) => findSwaps(header, text).map((swap) => ({ header, ...swap })))
-  const mutants = swaps
-    .map((swap, i) => ({ ...swap, name: `${wrappers}_mutant_${i}` }))
+  const mutants = headers
+    .flatMap(({ header, text }) =>
+      [...findSwaps(header, text), ...findBranches(header, text)].map((change) => ({ header, ...change })),
+    )
+    .map((change, i) => ({ ...change, name: `${wrappers}_mutant_${i}` }))
     .filter(({ last }) => last || allMutants)
   for (const { name, header, text } of mutants) {
     const overlay = join(compiler.cache, name)

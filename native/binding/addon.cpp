@@ -49,7 +49,6 @@ Napi::Value gpu_report_value(const Napi::CallbackInfo& info) {
           g.Set("totalBytes", static_cast<double>(gpu.total_bytes));
           g.Set("objection", gpu.objection);
           g.Set("uuid", gpu.uuid);
-          g.Set("kernels", gpu.kernels);
           return g;
         }));
   o.Set("reason", report.reason);
@@ -66,6 +65,12 @@ Napi::Value gpu_memory_value(const Napi::CallbackInfo& info) {
     o.Set("totalBytes", static_cast<double>(memory.total_bytes));
     return o;
   });
+}
+
+Napi::Value gpu_kernels_value(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return throwing(env,
+                  [&] { return Napi::String::New(env, gpu_kernels(to_string(info[0], "device"))).As<Napi::Value>(); });
 }
 
 /// A lane for one call that has no engine; it goes when the call has settled.
@@ -186,6 +191,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("cpuInfo", Napi::Function::New(env, cpu_info));
   exports.Set("gpuReport", Napi::Function::New(env, gpu_report_value));
   exports.Set("gpuMemory", Napi::Function::New(env, gpu_memory_value));
+  exports.Set("gpuKernels", Napi::Function::New(env, gpu_kernels_value));
   exports.Set("transports", Napi::Function::New(env, transports));
   exports.Set("groupId", Napi::Function::New(env, group_id));
   exports.Set("exchange", Napi::Function::New(env, exchange_paths));

@@ -22,8 +22,6 @@ export interface GpuReport {
     objection: string
     /** The same in every process, whatever number it has there. */
     uuid: string
-    /** Which kernels it takes: "sm_80", those of every GPU; "sm_90a", those of Hopper too. Empty when it cannot be opened. */
-    kernels: string
   }[]
   /** Why there are none: no driver, a driver that is too old, no card, a build without CUDA. */
   reason: string

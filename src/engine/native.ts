@@ -3,7 +3,7 @@
  * `load.ts` and `engine.ts` import it: the rest of the project talks to the typed face in `engine.ts`. Token ids, masks, RGB bytes,
  * scalars and paths cross this boundary; weights, features and activations never do. What computes, reads or writes returns a promise:
  * methods of an engine run on its own thread, in call order, but for `prepareImages`, which has another one. What only asks (`cpuInfo`,
- * `gpuReport`, `gpuMemory`, `exchange`) answers at once, on the JavaScript thread: milliseconds, and the first time a GPU is asked
+ * `gpuReport`, `gpuMemory`, `gpuKernels`, `exchange`) answers at once, on the JavaScript thread: milliseconds, and the first time a GPU is asked
  * about its memory as long as CUDA takes to start on it, tenths of a second.
  */
 
@@ -472,10 +472,12 @@ export interface NativeModule {
   setErrorClass(errorClass: new (code: string, message: string, detail?: Record<string, unknown>) => Error): void
   /** What this machine can do without a GPU. */
   cpuInfo(): CpuInfo
-  /** The GPUs there are; answers without loading a model. */
+  /** The GPUs there are; answers without loading a model, and opens none: every rank of a machine asks about all. */
   gpuReport(): GpuReport
   /** `device` as in `EngineSpec`, a GPU. Opens CUDA on it, which takes some hundred MiB until this process ends. */
   gpuMemory(device: Device): GpuMemory
+  /** Which kernels it takes: "sm_80", those of every GPU; "sm_90a", those of Hopper too. Opens CUDA on it, as `gpuMemory`. */
+  gpuKernels(device: Device): string
   /** What gradients can go through between processes, looked for now. */
   transports(): Transports
   /** A new group of NCCL, for `GroupSpec.id`. Throws `ERR_FIRE_RANKS` where there is no NCCL. */

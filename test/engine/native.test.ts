@@ -57,6 +57,8 @@ describe.skipIf(!built)('the native engine in a process', () => {
   it('has memory of its own only where there is a GPU', async () => {
     expect(() => loadNative().gpuMemory('cpu')).toThrow(ArgumentError)
     expect(() => loadNative().gpuMemory('cuda:99')).toThrow(NoDeviceError)
+    expect(() => loadNative().gpuKernels('cpu')).toThrow(ArgumentError)
+    expect(() => loadNative().gpuKernels('cuda:99')).toThrow(NoDeviceError)
     await using engine = await open()
     await engine.reserve([pairs(2, 4), pairs(1, 9)], objective, step)
     await expect(engine.reserve([pairs(1, 0)], objective, step)).rejects.toThrow(ArgumentError)

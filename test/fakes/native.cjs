@@ -287,6 +287,7 @@ module.exports = {
   },
   gpuReport: () => ({ gpus: [], reason: 'this is a fake', cublaslt: 'this is a fake' }),
   gpuMemory: () => ({ freeBytes: 2 ** 40, totalBytes: 2 ** 40 }),
+  gpuKernels: () => 'none',
   cpuInfo: () => ({
     model: 'fake cpu',
     cores: 1,

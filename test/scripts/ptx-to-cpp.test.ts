@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 // @ts-expect-error a plain script without types
-import { findInstructions, findSwaps } from '../../scripts/ptx-mutations.mjs'
+import { findBranches, findInstructions, findSwaps } from '../../scripts/ptx-mutations.mjs'
 // @ts-expect-error a plain script without types
 import { plainName, translate } from '../../scripts/ptx-to-cpp.mjs'
 
@@ -78,7 +78,9 @@ mbarrier.try_wait.parity.shared::cta.b64 done, [${address}], 0;
 @!done bra again;
 }`
     const text = body(wait('%r1'), wait('%r2'))
-    expect(text).toMatch(/label_again_1:;[\s\S]*vdone_1 = true;[\s\S]*if \(!vdone_1\) \{ goto label_again_1; \}/)
+    expect(text).toMatch(
+      /label_again_1:;[\s\S]*vdone_1 = simt::mbarrier_try_wait\([^;]*;[\s\S]*if \(!vdone_1\) \{ goto label_again_1; \}/,
+    )
     expect(text).toMatch(/label_again_2:;[\s\S]*shared\(vr2\)[\s\S]*goto label_again_2/)
   })
 
@@ -115,6 +117,14 @@ describe('exchanged operands', () => {
         text: source.replace('"r"(f(a)), "r"(b)', '"r"(b), "r"(f(a))'),
         last: true,
       },
+    ])
+  })
+
+  it('are not all: a copy without its branch back asks once', () => {
+    const source =
+      'asm volatile(\n"again:\\n"\n"try_wait.b64 done, [%0];\\n"\n"@!done bra again;\\n"\n"}\\n" ::"r"(a));'
+    expect(findBranches('x.cuh', source)).toEqual([
+      { id: 'x.cuh: no branch in try_wait.b64', text: source.replace('\n"@!done bra again;\\n"', ''), last: true },
     ])
   })
 

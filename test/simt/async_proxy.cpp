@@ -56,7 +56,7 @@ SIMT_UNSEEN void use_hopper() {
   hopper.free_registers = 0;
   for (unsigned i = 0; i < machine.threads; ++i) {
     hopper.store_groups[i] = hopper.product_groups[i] = 0;
-    hopper.fenced[i] = false;
+    hopper.fenced[i] = hopper.refused[i] = false;
   }
   for (NamedBarrier& barrier : hopper.named) barrier.arrived = 0;
 }

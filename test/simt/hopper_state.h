@@ -111,6 +111,7 @@ struct Hopper {
   unsigned barrier_count;
   Barrier barriers[kMaxBarriers];
   int32_t seen[kMaxBarriers][kMaxThreads];  // the last phase that a thread has waited for
+  bool refused[kMaxThreads];                // told "not yet" when it last asked
 
   uint64_t transfers;  // issued
   unsigned loads_used, stores_used;

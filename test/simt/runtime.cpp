@@ -59,6 +59,7 @@ struct Device {
   Blocks memory, pinned;
   Faults faults;
   bool unusable = false;
+  size_t selections = 0;
 };
 
 Faults from_environment() {
@@ -121,6 +122,11 @@ void set_faults(const Faults& faults) {
 void restart() {
   const std::lock_guard<std::mutex> lock(device().mutex);
   device().unusable = false;
+}
+
+size_t selections() {
+  const std::lock_guard<std::mutex> lock(device().mutex);
+  return device().selections;
 }
 
 size_t allocated_bytes() {
@@ -305,6 +311,8 @@ void select(int device) {
   const auto all = devices();
   if (device < 0 || size_t(device) >= all.size())
     throw Error(Code::no_device, "there is no GPU " + std::to_string(device));
+  const std::lock_guard<std::mutex> lock(simt::device().mutex);
+  ++simt::device().selections;
 }
 
 MemoryInfo memory_info() {
