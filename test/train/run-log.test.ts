@@ -7,7 +7,7 @@ import { RunLog } from '../../src/train/run-log.js'
 import { canListOpenFiles, openFilesBelow } from '../fakes/open-files.js'
 import { temporaryFolder } from '../fakes/world.js'
 
-const model = { weightDTypes: ['f32'] } as unknown as Parameters<typeof RunLog.open>[0]['model']
+const model = { weightDTypes: ['f32'], isa: 'avx2' } as unknown as Parameters<typeof RunLog.open>[0]['model']
 
 describe.runIf(canListOpenFiles)('RunLog', () => {
   const aboutOf = (output: string) => ({
