@@ -26,7 +26,7 @@ export const typescriptLayers = {
   settings: ['errors', 'options', 'secrets', 'engine'],
   endpoint: ['errors', 'options', 'secrets', 'http', 'data', 'text', 'settings'],
   ranks: ['errors', 'secrets', 'engine'],
-  stage: ['errors', 'version', 'settings', 'data', 'type:engine', 'type:ranks'],
+  stage: ['errors', 'version', 'settings', 'data', 'type:engine', 'ranks'],
   phantom: ['errors', 'options', 'data'],
   page: ['data', 'type:statistics'],
   pairs: ['errors', 'options', 'data', 'text', 'settings', 'ranks', 'stage', 'endpoint', 'engine', 'phantom'],

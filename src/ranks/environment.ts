@@ -13,8 +13,6 @@ export interface Started {
   rank: number
   /** Number of ranks; 1 where one process was started alone. */
   size: number
-  /** Place on this machine; `null` where the starter does not say: it is then counted as the ranks meet. */
-  localRank: number | null
   starter: Starter
 }
 
@@ -32,21 +30,19 @@ interface Names {
   starter: Starter
   rank: string
   size: string
-  localRank: string
 }
 
 /** Those of a starter inside another come first. */
 const starters: readonly Names[] = [
-  { starter: 'torchrun', rank: 'RANK', size: 'WORLD_SIZE', localRank: 'LOCAL_RANK' },
+  { starter: 'torchrun', rank: 'RANK', size: 'WORLD_SIZE' },
   {
     starter: 'mpirun',
     rank: 'OMPI_COMM_WORLD_RANK',
     size: 'OMPI_COMM_WORLD_SIZE',
-    localRank: 'OMPI_COMM_WORLD_LOCAL_RANK',
   },
-  { starter: 'mpirun', rank: 'PMI_RANK', size: 'PMI_SIZE', localRank: 'MPI_LOCALRANKID' },
+  { starter: 'mpirun', rank: 'PMI_RANK', size: 'PMI_SIZE' },
   // SLURM_NTASKS and SLURM_PROCID are set for the script of sbatch too, which is one process; what srun starts has the size of its step.
-  { starter: 'srun', rank: 'SLURM_PROCID', size: 'SLURM_STEP_NUM_TASKS', localRank: 'SLURM_LOCALID' },
+  { starter: 'srun', rank: 'SLURM_PROCID', size: 'SLURM_STEP_NUM_TASKS' },
 ]
 
 /**
@@ -96,8 +92,7 @@ function read(env: Environment, names: Names): Started {
   if (rank >= size) {
     throw new RankError(`${names.rank} is ${rank} and ${names.size} is ${size}: ranks count from 0 to ${size - 1}`)
   }
-  const localRank = isSet(env, names.localRank) ? wholeNumber(env, names.localRank) : null
-  return { rank, size, localRank, starter: names.starter }
+  return { rank, size, starter: names.starter }
 }
 
 /** torchrun and our launcher may run inside of another starter, one on each machine; an exported RANK may not. */

@@ -96,5 +96,7 @@ export const decode = (text: string): unknown => JSON.parse(text, decodeNumber)
 const encodeNumber = (_: string, value: unknown): unknown =>
   typeof value === 'number' && !Number.isFinite(value) ? { $number: String(value) } : value
 
-const decodeNumber = (_: string, value: unknown): unknown =>
-  typeof (value as Message | null)?.$number === 'string' ? Number((value as { $number: string }).$number) : value
+const decodeNumber = (_: string, value: unknown): unknown => (isOddNumber(value) ? Number(value.$number) : value)
+
+const isOddNumber = (value: unknown): value is { $number: string } =>
+  ['NaN', 'Infinity', '-Infinity'].includes((value as { $number?: string } | null)?.$number ?? '')

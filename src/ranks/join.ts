@@ -32,7 +32,7 @@ export async function joinRanks(options: JoinOptions = {}): Promise<Joined> {
   const { env = process.env, signal, onLog = () => {} } = options
   const started = worldOf(env)
   if (started === null || started.size === 1) {
-    return { ...alone, localRank: started?.localRank ?? 0, askToStop() {} }
+    return { ...alone, askToStop() {} }
   }
   const [meeting, secret, patience] = [meetingOf(env, started), secretOf(env, started), patienceOf(env)]
   const joining = { ...options, started, meeting, secret, patience }
@@ -49,9 +49,9 @@ export async function joinRanks(options: JoinOptions = {}): Promise<Joined> {
 
 /** Rank 0 keeps the store until the others have left too. */
 function withStore(member: Member, store: Store): Joined {
-  const { rank, size, localRank, signal } = member
+  const { rank, size, signal } = member
   return {
-    ...{ rank, size, localRank, signal },
+    ...{ rank, size, signal },
     gather: (what, value) => member.gather(what, value),
     get isStopping() {
       return member.isStopping

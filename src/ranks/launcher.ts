@@ -88,7 +88,7 @@ export class Launch {
       if (launcher.length > 0) launch.#spawn(null, [...launcher, ...options.command], common)
       else {
         for (let rank = 0; rank < size; rank++) {
-          const place = { RANK: String(rank), WORLD_SIZE: String(size), LOCAL_RANK: String(rank) }
+          const place = { RANK: String(rank), WORLD_SIZE: String(size) }
           launch.#spawn(rank, options.command, { ...common, ...place })
         }
       }

@@ -11,7 +11,7 @@ import { type Heartbeat, startHeartbeat } from './heartbeat.js'
 import { type Ranks, theEnd } from './ranks.js'
 
 export interface MemberOptions {
-  started: Pick<Started, 'rank' | 'size' | 'localRank'>
+  started: Pick<Started, 'rank' | 'size'>
   meeting: Meeting
   secret: string
   patience: Patience
@@ -88,12 +88,6 @@ export class Member implements Ranks {
       () => write(this.#socket, beat),
       () => this.#onSilent(),
     )
-  }
-
-  get localRank(): number {
-    const { host } = this.#identities[this.rank]
-    const before = this.#identities.filter((each) => each.host === host && each.rank < this.rank)
-    return this.#options.started.localRank ?? before.length
   }
 
   get isStopping(): boolean {

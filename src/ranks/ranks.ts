@@ -9,8 +9,6 @@ export interface World {
   rank: number
   /** Number of ranks. */
   size: number
-  /** Place on this machine, from 0. */
-  localRank: number
 }
 
 /** What a rank says of where it runs, as JSON. */
@@ -60,7 +58,6 @@ export const theEnd = 'the end'
 export const alone: Ranks = {
   rank: 0,
   size: 1,
-  localRank: 0,
   signal: new AbortController().signal,
   gather: async (_what, value) => [value],
   fail: async () => {},

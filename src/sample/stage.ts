@@ -80,14 +80,13 @@ export const sampleStage = defineStage({
     const { batchSize, beyondContext } = settings
     const imageRoot = settings.images ?? dirname(samples)
     const cache = settings.cache ?? `${out}.cache`
-    const seat = await seatOf(settings, ranks ?? alone, native)
+    const { device, threads } = endpoint ? settings : await seatOf(settings, ranks ?? alone, native)
     const answerer = endpoint
       ? serverAnswerer({ endpoint, imageRoot, cache, onLog: (line) => progress.log(line) }, settings)
       : await engineAnswerer(
           {
             ...{ model: model as string, adapter: adapter ?? null, dtype, packWeights },
-            ...{ device: seat.device, threads: seat.threads },
-            ...{ batchSize, beyondContext, imageRoot, native },
+            ...{ device, threads, batchSize, beyondContext, imageRoot, native },
             featureStore: await featureStore(model as string, settings),
           },
           settings,

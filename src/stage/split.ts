@@ -10,6 +10,7 @@ import { deleteAll, followLinks, ignoreMissing, JsonlAppender, sha256, sha256Fil
 import { scanJsonl } from '../data/jsonl.js'
 import { lockOutput, type OutputForm, tokenOf } from '../data/lock.js'
 import { AbortedError, abortedBy, asFileError, FileError, isAbort, throwIfAborted } from '../errors.js'
+import { decode, encode } from '../ranks/frames.js'
 import type { Ranks } from '../ranks/ranks.js'
 import { version } from '../version.js'
 import type { Progress } from './progress.js'
@@ -264,7 +265,7 @@ async function doShare<I, O, R>(ranks: Ranks, split: Split<I, O, R>, output: str
   let stopped = false
   try {
     for await (const found of unlessEmpty(unknown(), (items) => split.work(items, signal))) {
-      await part.append(lineOf(asked.shift() as string, encoded(found)))
+      await part.append(lineOf(asked.shift() as string, encode(found)))
       split.onProgress?.(++done, total)
       throwIfAborted(signal)
     }
@@ -324,7 +325,7 @@ async function readParts<O>(
   const known = new Map<string, O>()
   for (const path of await partsOf(output)) {
     for await (const line of soundLines(path)) {
-      const found = decoded(line.found) as O
+      const found = decode(line.found) as O
       if (!holds || holds(found)) known.set(line.key, found)
     }
   }
@@ -333,13 +334,14 @@ async function readParts<O>(
 
 interface PartLine {
   key: string
-  found: unknown
+  /** As text: it may hold numbers that JSON does not have. */
+  found: string
   /** Of both: no schema says what is found, so nothing is believed that a disk or a person has changed. */
   mark: string
   end: number
 }
 
-const lineOf = (key: string, found: unknown): Omit<PartLine, 'end'> => ({
+const lineOf = (key: string, found: string): Omit<PartLine, 'end'> => ({
   ...{ key, found },
   mark: sha256(JSON.stringify([key, found])).slice(0, 16),
 })
@@ -349,7 +351,7 @@ async function* soundLines(path: string): AsyncGenerator<PartLine> {
   for await (const scanned of scanJsonl(path)) {
     if (scanned.problem !== undefined || !scanned.terminated) return
     const { key, found, mark } = (scanned.value ?? {}) as Partial<PartLine>
-    if (typeof key !== 'string' || found === undefined || mark !== lineOf(key, found).mark) return
+    if (typeof key !== 'string' || typeof found !== 'string' || mark !== lineOf(key, found).mark) return
     yield { key, found, mark, end: scanned.end }
   }
 }
@@ -396,25 +398,3 @@ export async function untilSeen(path: string, { bytes, sha256: content }: Conten
 
 /** Found by one version, taken by no other. */
 const nameOf = (key: unknown): string => sha256(JSON.stringify([version, key])).slice(0, 32)
-
-/** In place of a number that JSON does not have. */
-const oddNumber = 'number'
-
-const isOdd = (value: object): value is { [oddNumber]: string } =>
-  Object.keys(value).length === 1 &&
-  ['NaN', 'Infinity', '-Infinity'].includes((value as Record<string, string>)[oddNumber])
-
-function encoded(value: unknown): unknown {
-  if (typeof value === 'number') return Number.isFinite(value) ? value : { [oddNumber]: String(value) }
-  return mapped(value, encoded)
-}
-
-function decoded(value: unknown): unknown {
-  return typeof value === 'object' && value !== null && isOdd(value) ? Number(value[oddNumber]) : mapped(value, decoded)
-}
-
-function mapped(value: unknown, change: (value: unknown) => unknown): unknown {
-  if (Array.isArray(value)) return value.map(change)
-  if (typeof value !== 'object' || value === null) return value
-  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, change(each)]))
-}

@@ -44,7 +44,7 @@ export function ranksInMemory(size: number, onGather: (rank: number, what: strin
   }
 
   return controllers.map(({ signal }, rank) => ({
-    ...{ rank, size, localRank: rank, signal },
+    ...{ rank, size, signal },
     async gather<T>(what: string, value: T): Promise<T[]> {
       onGather(rank, what)
       return (await gather(rank, what, value)).map((text) => decode(text) as T)

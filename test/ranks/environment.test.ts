@@ -56,15 +56,15 @@ describe('the world of a process', () => {
   })
 
   it('is that of torchrun, mpirun and srun as they say it', () => {
-    expect(worldOf(torchrun)).toEqual({ rank: 3, size: 4, localRank: 1, starter: 'torchrun' })
-    expect(worldOf(mpirun)).toEqual({ rank: 1, size: 2, localRank: 1, starter: 'mpirun' })
-    expect(worldOf(hydra)).toEqual({ rank: 0, size: 2, localRank: 0, starter: 'mpirun' })
-    expect(worldOf(srun)).toEqual({ rank: 5, size: 8, localRank: 1, starter: 'srun' })
+    expect(worldOf(torchrun)).toEqual({ rank: 3, size: 4, starter: 'torchrun' })
+    expect(worldOf(mpirun)).toEqual({ rank: 1, size: 2, starter: 'mpirun' })
+    expect(worldOf(hydra)).toEqual({ rank: 0, size: 2, starter: 'mpirun' })
+    expect(worldOf(srun)).toEqual({ rank: 5, size: 8, starter: 'srun' })
     expect(rankIn(srun)).toBe(5)
   })
 
   it('leaves the place on the machine open where nobody says it, as in an indexed Job', () => {
-    expect(worldOf({ RANK: '1', WORLD_SIZE: '2' })).toMatchObject({ rank: 1, size: 2, localRank: null })
+    expect(worldOf({ RANK: '1', WORLD_SIZE: '2' })).toMatchObject({ rank: 1, size: 2 })
   })
 
   it('is one process in the script of sbatch, which has the number of tasks too', () => {
@@ -89,7 +89,6 @@ describe('the world of a process', () => {
     [{ RANK: '4', WORLD_SIZE: '4' }, /ranks count from 0 to 3/],
     [{ RANK: '-1', WORLD_SIZE: '4' }, /RANK is '-1', which is no whole number/],
     [{ RANK: '1.5', WORLD_SIZE: '4' }, /RANK is '1.5'/],
-    [{ RANK: '0', WORLD_SIZE: '2', LOCAL_RANK: 'x' }, /LOCAL_RANK is 'x'/],
     [{ ...mpirun, RANK: '0', WORLD_SIZE: '2' }, /^RANK=0 WORLD_SIZE=2 contradicts OMPI_COMM_WORLD_RANK=1/],
     [{ ...srun, WORLD_SIZE: '16' }, /^WORLD_SIZE=16 contradicts SLURM_STEP_NUM_TASKS=8/],
   ])('is refused where the environment cannot be right: %j', (env, message) => {

@@ -53,7 +53,7 @@ describe('launch', () => {
     expect(code).toBe(0)
     expect(stdout).toBe('{"count":3}\n')
     expect(stderr).toContain('steps: 3 steps\n')
-    for (const rank of [1, 2]) expect(stderr).toContain(`[rank ${rank}] warning: rank ${rank} of 3, ${rank} here\n`)
+    for (const rank of [1, 2]) expect(stderr).toContain(`[rank ${rank}] warning: rank ${rank} of 3\n`)
   })
 
   it('runs any command, also one that does not join the others', async () => {
@@ -198,7 +198,7 @@ describe('the environment of others', () => {
     })
     const outcomes = await outcomesOf(await startRanks(2, { args: steps(), env }))
     expect(outcomes.map(({ code }) => code)).toEqual([0, 0])
-    expect(outcomes[1].stderr).toBe('[rank 1] warning: rank 1 of 2, 1 here\n')
+    expect(outcomes[1].stderr).toBe('[rank 1] warning: rank 1 of 2\n')
   })
 
   it('is of one process, which opens no port', async () => {

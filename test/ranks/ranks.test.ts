@@ -33,7 +33,7 @@ async function store(size: number, more: Partial<StoreOptions> = {}): Promise<St
 
 async function member({ port }: { port: number }, rank: number, size: number, more: Partial<MemberOptions> = {}) {
   const meeting = { host: '127.0.0.1', port, isOpen: true }
-  const made = await Member.join({ started: { rank, size, localRank: null }, meeting, secret, patience, ...more })
+  const made = await Member.join({ started: { rank, size }, meeting, secret, patience, ...more })
   open.push(made)
   return made
 }
@@ -162,11 +162,6 @@ describe('the longest silence', () => {
 })
 
 describe('joining', () => {
-  it('counts the place on a machine where no starter says it', async () => {
-    const { ranks } = await meet(3)
-    expect(ranks.map(({ localRank }) => localRank)).toEqual([0, 1, 2])
-  })
-
   it('refuses another secret, and says so on both sides', async () => {
     const at = await store(2)
     await expect(member(at, 1, 2, { secret: 'another secret of that length' })).rejects.toThrow(

@@ -57,7 +57,7 @@ const steps = defineStage({
   async run({ count, seconds, mishap }, { ranks, signal, progress }) {
     const [who, when, what] = mishap.split(':')
     progress.start('', count, 'steps')
-    progress.log(`warning: rank ${ranks.rank} of ${ranks.size}, ${ranks.localRank} here`)
+    progress.log(`warning: rank ${ranks.rank} of ${ranks.size}`)
     for (let step = 0; step < count; step++) {
       if (ranks.rank === Number(who) && step === Number(when) && (await mishaps[what](signal))) break
       const isStopping = await ranks.gather(`step ${step}`, signal.aborted)

@@ -165,7 +165,7 @@ describe('sampleAnswers by ranks', () => {
     const parts = (await readdir(folder)).filter((name) => /\.rank-\d$/.test(name)).map((name) => join(folder, name))
     expect(parts).toHaveLength(2)
     await writeFile(parts[0], (await readFile(parts[0], 'utf8')).replaceAll('so ', 'no '))
-    await writeFile(parts[1], (await readFile(parts[1], 'utf8')).replaceAll(/"found":\{[^}]*\}.*\}/g, '"found":5}'))
+    await writeFile(parts[1], (await readFile(parts[1], 'utf8')).replaceAll(/"found":.*\}/g, '"found":5}'))
     await run('all.jsonl', alone)
     expect(await written('all.jsonl')).toEqual(await written('one.jsonl'))
   })
