@@ -21,29 +21,17 @@
  *                  no fixed order); with a `reason`
  */
 import { spawnSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { architectures, blocksPerMultiprocessor, operationNames, readKernels, readPtxas, shortName } from './cubin.mjs'
-import { cudaFiles, root, sourcesOf } from './cuda-sources.mjs'
-import { findNvcc, inParallel, run } from './nvcc.mjs'
+import { cudaFiles, root } from './cuda-sources.mjs'
+import { compilePtx, findNvcc, inParallel, run } from './nvcc.mjs'
 
 const budgetFile = join('test', 'cuda', 'budget.json')
-const flags = [
-  '-std=c++17',
-  '-O3',
-  '-lineinfo',
-  '-Xptxas',
-  '-v',
-  '-Werror',
-  'all-warnings',
-  '-Inative',
-  '-I.',
-  '-cubin',
-]
+const flags = ['-O3', '-lineinfo', '-Xptxas', '-v', '-Werror', 'all-warnings', '-cubin']
 
 const local = ['LDL', 'STL']
 const atomics = ['ATOMG', 'ATOMS', 'RED']
@@ -154,21 +142,23 @@ function groupBy(items, key) {
 }
 
 /** Compiles one file for one architecture, or takes it from the cache. */
-async function compile({ nvcc, version, folder }, file, architecture) {
+async function compile(compiler, file, architecture) {
   const source = join('cuda', file)
-  const key = createHash('sha256').update([version, architecture, ...flags].join(' '))
-  for (const path of [...sourcesOf(source)].sort()) key.update(path).update(readFileSync(join(root, path)))
-  const target = join(folder, `${basename(file, '.cu')}-${architecture}-${key.digest('hex').slice(0, 16)}`)
-  if (!existsSync(`${target}.log`)) {
-    const chip = architecture.slice('sm_'.length)
-    const part = `${target}.part`
-    const gencode = ['-gencode', `arch=compute_${chip},code=${architecture}`]
-    const { status, output } = await run(nvcc, [...flags, ...gencode, source, '-o', part])
-    if (status !== 0) return { source, architecture, failure: output.trim() }
-    renameSync(part, `${target}.cubin`)
-    writeFileSync(`${target}.log`, output)
+  const chip = architecture.slice('sm_'.length)
+  try {
+    const ptx = await compilePtx(compiler, source, chip)
+    const target = ptx.replace(/ptx$/, 'cubin')
+    if (!existsSync(`${target}.log`)) {
+      const gencode = ['-gencode', `arch=compute_${chip},code=${architecture}`]
+      const { status, output } = await run(compiler.nvcc, [...flags, ...gencode, ptx, '-o', `${target}.part`])
+      if (status !== 0) throw new Error(`${source} for ${architecture} does not compile:\n${output.trim()}`)
+      renameSync(`${target}.part`, target)
+      writeFileSync(`${target}.log`, output)
+    }
+    return { source, architecture, log: readFileSync(`${target}.log`, 'utf8'), elf: readFileSync(target) }
+  } catch (error) {
+    return { source, architecture, failure: error.message }
   }
-  return { source, architecture, log: readFileSync(`${target}.log`, 'utf8'), elf: readFileSync(`${target}.cubin`) }
 }
 
 /** @returns {Kernel[]} */
@@ -210,8 +200,8 @@ async function main() {
       suggest: { type: 'boolean', default: false },
     },
   })
-  const nvcc = findNvcc()
-  if (!nvcc) {
+  const found = findNvcc()
+  if (!found) {
     console.log('cuda budget: nvcc was not found (PATH, CUDACXX), so no kernel was compiled or checked')
     return values.require ? 1 : 0
   }
@@ -224,7 +214,7 @@ async function main() {
   const folder = values.cache ?? mkdtempSync(join(tmpdir(), 'fire-train-budget-'))
   mkdirSync(folder, { recursive: true })
   try {
-    const compiler = { nvcc, version: spawnSync(nvcc, ['--version'], { encoding: 'utf8' }).stdout, folder }
+    const compiler = { ...found, cache: folder }
     const jobs = chosen.flatMap((file) => architectures.map((a) => () => compile(compiler, file, a)))
     return report(await inParallel(jobs), rows, values)
   } finally {
@@ -249,7 +239,7 @@ function report(compiled, rows, { only, suggest: wantsRows }) {
     count[problems.length === 0 ? 'passed' : 'failed']++
   }
   const faults = compiled.flatMap(({ source, architecture, failure, log }) => {
-    if (failure) return [`${source} for ${architecture} does not compile:\n${failure}`]
+    if (failure) return [failure]
     const complaint = log.split('\n').find((text) => ptxasComplaints.test(text))
     return complaint ? [`${source} for ${architecture}: ${complaint.trim()}`] : []
   })

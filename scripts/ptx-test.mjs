@@ -11,19 +11,17 @@
  *   --all-mutants   every pair of operands, not only the last one of an instruction
  *   <word>          the tests whose names have it, instead of all
  */
-import { spawnSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { cudaFiles, root, sourcesOf } from './cuda-sources.mjs'
-import { findNvcc, inParallel, run } from './nvcc.mjs'
+import { cudaFiles, root } from './cuda-sources.mjs'
+import { compilePtx, findNvcc, inParallel, run } from './nvcc.mjs'
 import { findBranches, findInstructions, findSwaps } from './ptx-mutations.mjs'
 import { translate } from './ptx-to-cpp.mjs'
 
-const architecture = 'compute_90a'
-const flags = ['-std=c++17', '-O3', '-lineinfo', '-ptx', '-gencode', `arch=${architecture},code=${architecture}`]
+/** Of all architectures the one with most instructions of its own. */
+const chip = '90a'
 
 /** The program with a kernel for each wrapper of inline PTX: it compares with what the sources answer. */
 const wrappers = 'wrapper_goldens'
@@ -39,26 +37,9 @@ const halves = [
   ['-op/lora_linear', '-op/linear_branches'],
 ]
 
-/** PTX of one source, compiled or from the cache; headers under `overlay` come first. */
-async function compile({ nvcc, version, cache }, source, overlay) {
-  const key = createHash('sha256').update([version, ...flags].join(' '))
-  for (const path of [...sourcesOf(source)].sort()) {
-    const changed = overlay && join(overlay, path)
-    key.update(path).update(readFileSync(changed && existsSync(changed) ? changed : join(root, path)))
-  }
-  const target = join(cache, `${basename(source, '.cu')}-${key.digest('hex').slice(0, 16)}.ptx`)
-  if (!existsSync(target)) {
-    const include = [...(overlay ? [`-I${overlay}`] : []), '-Inative', '-I.']
-    const { status, output } = await run(nvcc, [...flags, ...include, source, '-o', `${target}.part`])
-    if (status !== 0) throw new Error(`${source} does not compile:\n${output}`)
-    renameSync(`${target}.part`, target)
-  }
-  return readFileSync(target, 'utf8')
-}
-
 /** The translation of one source into a folder; files that stay the same are not touched. */
 async function translateInto(folder, compiler, source, overlay) {
-  const ptx = await compile(compiler, source, overlay)
+  const ptx = readFileSync(await compilePtx(compiler, source, chip, overlay), 'utf8')
   let files
   try {
     files = translate(ptx)
@@ -85,7 +66,7 @@ async function translateAll(compiler, folder, kernels, allMutants) {
   const tasks = kernels.map((source) => () => translateInto(join(folder, 'kernels'), compiler, source))
   const headers = wrapperHeaders.map((header) => ({ header, text: readFileSync(join(root, header), 'utf8') }))
   tasks.push(async () => {
-    checkInstructions(await compile(compiler, wrapperSource), headers)
+    checkInstructions(readFileSync(await compilePtx(compiler, wrapperSource, chip), 'utf8'), headers)
     return translateInto(join(folder, wrappers), compiler, wrapperSource)
   })
   const mutants = headers
@@ -168,19 +149,18 @@ async function main() {
     },
     allowPositionals: true,
   })
-  const nvcc = findNvcc()
-  if (!nvcc) {
+  const found = findNvcc()
+  if (!found) {
     console.log('ptx: nvcc was not found (PATH, CUDACXX), so no PTX was run')
     return values.require ? 1 : 0
   }
   const sources = cudaFiles('.cu').filter((file) => !values.only || values.only.includes(basename(file, '.cu')))
-  const cache = join(values.build, 'ptx-cache')
+  const cache = join(values.build, 'kernels')
   mkdirSync(cache, { recursive: true })
-  const version = spawnSync(nvcc, ['--version'], { encoding: 'utf8' }).stdout
   const paths = sources.map((file) => join('cuda', file))
   const clock = stopwatch()
   const mutants = await translateAll(
-    { nvcc, version, cache },
+    { ...found, cache },
     join(values.build, 'ptx', 'cpp'),
     paths,
     values['all-mutants'],

@@ -55,13 +55,23 @@ if (existsSync(join(root, 'CMakeLists.txt'))) {
   check('build: c++ tests', 'cmake', ['--build', 'build', '--target', 'fire_tests'])
   const junit = join(scratch, 'ctest.xml')
   const sizes = ['--test-output-size-passed', '1000000', '--test-output-size-failed', '1000000']
-  const ctest = ['--test-dir', 'build', '--output-on-failure', '--no-tests=error', ...sizes, '--output-junit', junit]
+  const ctest = [
+    '--test-dir',
+    'build',
+    '--parallel',
+    '2',
+    '--output-on-failure',
+    '--no-tests=error',
+    ...sizes,
+    '--output-junit',
+    junit,
+  ]
   suite('c++ tests', 'ctest', ctest, () => countCtest(readText(junit)))
 }
 check('kernels for sm_80 and sm_90a: warnings, registers, spills, instructions', process.execPath, [
   join(root, 'scripts', 'cuda-budget.mjs'),
   '--cache',
-  join(root, 'build', 'budget'),
+  join(root, 'build', 'kernels'), // ptx-test.mjs goes on from its PTX
 ])
 check("nvcc's own PTX of the kernels under the emulator", process.execPath, [join(root, 'scripts', 'ptx-test.mjs')])
 const json = join(scratch, 'vitest.json')
