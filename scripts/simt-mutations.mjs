@@ -25,7 +25,7 @@ const acceptedFile = join('test', 'cuda', 'mutations.json')
 const wrappers = ['gpu.h', 'ptx.cuh', 'hopper.cuh', 'wgmma.cuh']
 
 /** Kernel families whose cases have other names. */
-const casesOf = { gemm: ['matmul', 'lora'], rope: ['rope', 'norm'] }
+const casesOf = { gemm: ['matmul', 'lora', 'branches'], rope: ['rope', 'norm'] }
 
 const runs = [
   { build: 'plain', schedule: 'fifo' },
@@ -107,7 +107,10 @@ function must(command, args, options = {}) {
   if (status !== 0) throw new Error(`${command} ${args.join(' ')} failed:\n${stdout}${stderr}`)
 }
 
-/** `norm.cu` and `norm_wide.cu` are tested by test/ops/cases/norm.cpp and, where there is one, test/ops/norm_test.cpp. */
+/**
+ * `norm.cu` and `norm_wide.cu` are tested by test/ops/cases/norm.cpp and, where they are there, test/ops/norm_test.cpp and
+ * test/cuda/norm_test.cpp.
+ */
 function testObjects({ directory }, kernels) {
   const families = new Set(kernels.map((kernel) => basename(kernel, '.cu').split('_')[0]))
   const names = [...families].flatMap((family) => casesOf[family] ?? [family])
@@ -115,7 +118,10 @@ function testObjects({ directory }, kernels) {
   const cases = names.map((name) => join(ops, 'cases', `${name}.cpp`))
   const missing = cases.find((file) => !existsSync(join(root, file)))
   if (missing) throw new Error(`${missing} is not there, so nothing tests ${kernels.join(', ')}`)
-  const tests = names.map((name) => join(ops, `${name}_test.cpp`)).filter((file) => existsSync(join(root, file)))
+  const tests = [
+    ...names.map((name) => join(ops, `${name}_test.cpp`)),
+    ...[...families].map((family) => join('test', 'cuda', `${family}_test.cpp`)),
+  ].filter((file) => existsSync(join(root, file)))
   const object = (target, file) => join('CMakeFiles', `${target}.dir`, `${file}.o`)
   const objects = [
     ...[join(ops, 'case.cpp'), ...cases].map((file) => object('fire_op_cases', file)),

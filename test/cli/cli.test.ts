@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { readdir, readFile, rename, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
 import { type CommandOptions, type Outcome, runCommand } from '../command.js'
@@ -11,6 +12,9 @@ import { makeSample, writeRecords } from '../sample/records.js'
 function fireTrain(args: string[], { env, ...options }: CommandOptions = {}): Promise<Outcome> {
   return runCommand(args, { ...options, env: { FIRE_NATIVE_PATH: fakeNativePath, ...env } })
 }
+
+/** The addon whose GPU is the emulator: not built everywhere (`cmake --build build --target fire_tests`). */
+const emulated = fileURLToPath(new URL('../../build/Release/fire_emulated.node', import.meta.url))
 
 let world: World
 let config: string
@@ -367,6 +371,16 @@ describe('fire-train doctor and bench', () => {
       error: expect.stringContaining('tried /none.node'),
       hint: expect.stringMatching(/^FIRE_NATIVE_PATH is set.* Unset it/),
     })
+  })
+
+  it.skipIf(!existsSync(emulated))('names the kernels of a GPU, or why it cannot be used', async () => {
+    const gpu = async (env: NodeJS.ProcessEnv): Promise<string> =>
+      (await fireTrain(['doctor'], { env: { FIRE_NATIVE_PATH: emulated, ...env } })).stdout
+    expect(await gpu({})).toMatch(/^gpu +cuda:0 .*; kernels for sm_90a$/m)
+    expect(await gpu({ FIRE_CUDA_ISA: 'sm_80' })).toMatch(/^gpu +cuda:0 .*; kernels for sm_80$/m)
+    expect(await gpu({ FIRE_CUDA_ISA: 'sm_100' })).toMatch(
+      /^gpu +cuda:0 .*; it cannot be used: FIRE_CUDA_ISA=sm_100: unknown instruction set; known are sm_80 and sm_90a$/m,
+    )
   })
 
   it('puts matrix products beside the ceiling', async () => {

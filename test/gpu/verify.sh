@@ -31,14 +31,15 @@ parts=(
   kernels:50        # all tests, small shapes
   golden:25         # qwen3_vl against PyTorch's numbers, f32 and bf16
   golden_others:45  # the other folders
-  timings:80        # every operation at the shapes of the standard batch, against the roofline
+  timings:70        # every operation at the shapes of the standard batch, against the roofline
   step:40           # the standard batch, our own matrix products
   step_cublaslt:30  # the same with cuBLASLt
   step_cached:25    # the same with reference and vision cached
-  peers:55          # PyTorch on the main operations
-  large:40          # the tests again, shapes as models have them
+  peers:50          # PyTorch on the main operations
+  portable:25       # small shapes and the standard batch with the kernels of every GPU, where this one takes its own
+  large:35          # the tests again, shapes as models have them
   repeats:20        # two more runs of the small ones beside each other: a result that changes is a race
-  sanitizer:30      # compute-sanitizer, once it has found the faults that planted.cu has on purpose
+  sanitizer:25      # compute-sanitizer, once it has found the faults that planted.cu has on purpose
 )
 whole=560  # their sum, below the ten minutes that a borrowed machine gives
 
@@ -402,6 +403,15 @@ print(torch.__version__)' $device 2>/dev/null); then
     fi
   else
     leave_out peers "python3 has no torch that sees the GPU"
+  fi
+fi
+
+if part portable; then
+  if [ $mode = rehearse ] || [ $capability = 90a ]; then
+    FIRE_CUDA_ISA=sm_80 FIRE_TEST_SMALL=1 step portable "$(program cuda_test)" "${tests[@]}"
+    FIRE_CUDA_ISA=sm_80 standard step_portable
+  else
+    leave_out portable "this GPU has no kernels of its own"
   fi
 fi
 

@@ -23,6 +23,7 @@ const order = [
   'step_cublaslt',
   'step_cached',
   'peers',
+  'portable',
   'large',
   'repeats',
   'sanitizer',
@@ -131,6 +132,8 @@ const expected = [
   /^simt_step_bench .*--name step --.*--profile$/,
   /^simt_step_bench .*--name step_cached .*--cached-reference --cached-vision$/,
   /^simt_test op\//,
+  /^simt_step_bench .*--name step_portable [^-]*--/,
+  /^simt_test op\//,
   /^simt_test op\//,
   /^simt_test op\//,
   /^compute-sanitizer --tool memcheck .*planted none$/,
@@ -167,8 +170,8 @@ describe('a run', { timeout: 120_000 }, () => {
     const { status, stdout, last } = world.run(['rehearse'])
     const calls = await world.calls()
     for (const [at, pattern] of expected.entries()) expect(calls[at]).toMatch(pattern)
-    // Eight programs that are well, two tests of another, and of 20 runs under the sanitizer all but one.
-    expect(last).toBe('45 passed, 4 failed')
+    // Ten programs that are well, two tests of another, and of 20 runs under the sanitizer all but one.
+    expect(last).toBe('51 passed, 4 failed')
     expect(status).toBe(1)
     expect(stdout).toContain('left out: step_cublaslt peers')
     expect(stdout).toMatch(/^sanitizer_memcheck_adamw .*0 passed, 1 failed: =* ERROR SUMMARY: 2 errors/m)
@@ -182,7 +185,7 @@ describe('a run', { timeout: 120_000 }, () => {
     expect(await world.results()).toMatchObject({
       'tests.golden_bf16': '0 passed, 1 failed',
       'tests.step_cached': '0 passed, 1 failed',
-      'tests.passed': '45',
+      'tests.passed': '51',
       'left_out.step_cublaslt': 'no libcublasLt was found',
     })
   })
@@ -261,8 +264,8 @@ describe('a run', { timeout: 120_000 }, () => {
     // What `build` and `instructions` saved was the kernel tests' to spend; what follows has its own share.
     expect(stdout).toMatch(/^LEFT OUT kernels: not at its end after 170 s$/m)
     expect(stdout).toMatch(/^timings +20 s {2}3 passed, 0 failed +190\/560 s$/m)
-    expect(stdout).toMatch(/^LEFT OUT large: not at its end after 320 s$/m)
-    expect((await world.calls()).filter((call) => call.startsWith('simt_'))).toHaveLength(12)
+    expect(stdout).toMatch(/^LEFT OUT portable: not at its end after 290 s$/m)
+    expect((await world.calls()).filter((call) => call.startsWith('simt_'))).toHaveLength(13)
     // The kernels, which must come to their end.
     expect(last).toMatch(/^\d+ passed, 1 failed$/)
     expect(status).toBe(1)
@@ -288,7 +291,7 @@ describe('a run', { timeout: 120_000 }, () => {
     expect(stdout).toMatch(/^build +150 s {2}3 passed, 0 failed +150\/560 s$/m)
     expect(stdout).toMatch(/^LEFT OUT instructions: not at its end after 10 s$/m)
     expect(stdout).toMatch(/^LEFT OUT kernels: not at its end after 50 s$/m)
-    expect(stdout).toMatch(/^LEFT OUT large: not at its end after 338 s$/m)
+    expect(stdout).toMatch(/^LEFT OUT portable: not at its end after 310 s$/m)
   })
 
   it('keeps what it knew when it is killed, and loses only the part it was in', async () => {

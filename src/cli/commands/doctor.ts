@@ -35,10 +35,13 @@ type EngineState =
       cpu: CpuInfo
       gpu: GpuReport
       gpuMemory: (GpuMemory | null)[]
-      gpuKernels: (string | null)[]
+      gpuKernels: GpuKernels[]
       transports: Transports
     }
   | { error: string; hint: string | undefined }
+
+/** What a run would take, or would say; `null` where it would not get as far. */
+type GpuKernels = { isa: string } | { error: string } | null
 
 function machine(): Machine {
   return {
@@ -61,11 +64,21 @@ async function engine(): Promise<EngineState> {
     const gpu = native.gpuReport()
     if (gpu.gpus.length === 0) gpu.reason = whyNoGpu(from, thisMachine()) ?? gpu.reason
     const ofEach = <T>(ask: (device: Device) => T): (T | null)[] =>
-      gpu.gpus.map(({ objection }, index) => (objection === '' ? orNull(() => ask(`cuda:${index}`)) : null))
+      gpu.gpus.map(({ objection }, index) => (objection === '' ? ask(`cuda:${index}`) : null))
     return {
       ...{ version: native.version, from, cpu: native.cpuInfo(), gpu },
-      gpuMemory: ofEach((device) => native.gpuMemory(device)),
-      gpuKernels: ofEach((device) => native.gpuKernels(device)),
+      gpuMemory: ofEach((device) =>
+        orElse(
+          () => native.gpuMemory(device),
+          () => null,
+        ),
+      ),
+      gpuKernels: ofEach((device) =>
+        orElse(
+          () => ({ isa: native.gpuKernels(device) }),
+          ({ message }) => ({ error: message }),
+        ),
+      ),
       transports: native.transports(),
     }
   } catch (error) {
@@ -74,13 +87,13 @@ async function engine(): Promise<EngineState> {
   }
 }
 
-/** `null` where CUDA cannot be opened on a GPU: that is what a run would say too. */
-function orNull<T>(ask: () => T): T | null {
+/** A GPU that cannot be opened is a line of the report. */
+function orElse<T, E>(ask: () => T, otherwise: (error: FireError) => E): T | E {
   try {
     return ask()
   } catch (error) {
     if (!(error instanceof FireError)) throw error
-    return null
+    return otherwise(error)
   }
 }
 
@@ -118,12 +131,16 @@ function describeTransport(found: Transports['nccl']): string {
   return 'version' in found ? `found: ${found.version}` : `not used: ${found.missing}`
 }
 
-function describeGpus({ gpus, reason }: GpuReport, memory: (GpuMemory | null)[], kernels: (string | null)[]): string[] {
+function describeGpus({ gpus, reason }: GpuReport, memory: (GpuMemory | null)[], kernels: GpuKernels[]): string[] {
   if (gpus.length === 0) return [`none: ${reason}`]
   return gpus.map(({ name, capability, totalBytes, objection }, index) => {
     const free = memory[index]
     const bytes = free ? `${formatBytes(totalBytes)}, ${formatBytes(free.freeBytes)} free` : formatBytes(totalBytes)
-    const open = kernels[index] ? `kernels for ${kernels[index]}` : 'it could not be opened'
-    return `cuda:${index} ${name}, ${capability}, ${bytes}; ${objection === '' ? open : `it ${objection}`}`
+    return `cuda:${index} ${name}, ${capability}, ${bytes}; ${describeKernels(kernels[index] ?? null, objection)}`
   })
+}
+
+function describeKernels(kernels: GpuKernels, objection: string): string {
+  if (kernels === null) return `it ${objection}`
+  return 'isa' in kernels ? `kernels for ${kernels.isa}` : `it cannot be used: ${kernels.error}`
 }
