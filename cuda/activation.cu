@@ -16,6 +16,7 @@ __device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
 template <class T, bool Vector>
 __global__ void __launch_bounds__(threads) swiglu_kernel(const T* gate, const T* up, T* y, int64_t size) {
+  gpu::begin_kernel();
   constexpr int N = chunk_of<T>;
   const int64_t at = chunk_start<N>();
   if (at >= size) return;
@@ -29,6 +30,7 @@ __global__ void __launch_bounds__(threads) swiglu_kernel(const T* gate, const T*
 template <class T, bool Vector>
 __global__ void __launch_bounds__(threads)
     swiglu_backward_kernel(const T* dy, const T* gate, const T* up, T* dgate, T* dup, int64_t size) {
+  gpu::begin_kernel();
   constexpr int N = chunk_of<T>;
   const int64_t at = chunk_start<N>();
   if (at >= size) return;
@@ -63,6 +65,7 @@ struct GeluQuick {
 
 template <class F, class T, bool Vector>
 __global__ void __launch_bounds__(threads) map_kernel(T* x, int64_t size) {
+  gpu::begin_kernel();
   constexpr int N = chunk_of<T>;
   const int64_t at = chunk_start<N>();
   if (at >= size) return;

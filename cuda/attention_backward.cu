@@ -17,6 +17,7 @@ constexpr int buffers_bytes = tile_bytes<T, D>(2 * tile_rows + 4 * step_rows<T, 
 template <class T, int Lanes, bool Vector>
 __global__ void __launch_bounds__(threads) delta_kernel(const T* __restrict__ dout, const T* __restrict__ o,
                                                         float* __restrict__ delta, int64_t rows, int width) {
+  gpu::begin_kernel();
   constexpr int chunk = chunk_of<T>;
   const int64_t row = (int64_t{blockIdx.x} * threads + threadIdx.x) / Lanes;
   const int column = static_cast<int>(threadIdx.x) % Lanes * chunk;
@@ -36,6 +37,7 @@ template <class T, int D>
 __global__ void __launch_bounds__(threads, sizeof(T) == sizeof(bf16) ? 2 : 1)
     dq_kernel(Inputs<T> in, const T* __restrict__ dout, const float* __restrict__ lse, const float* __restrict__ delta,
               const int32_t* __restrict__ query_tiles, T* __restrict__ dq) {
+  gpu::begin_kernel();
   constexpr int stride = pitch<T, D>, step_keys = step_rows<T, D>;
   DYNAMIC_SHARED(shared);
   T* const queries = reinterpret_cast<T*>(shared);
@@ -164,6 +166,7 @@ __global__ void __launch_bounds__(threads, sizeof(T) == sizeof(bf16) ? 2 : 1)
     dkv_kernel(Inputs<T> in, const T* __restrict__ dout, const float* __restrict__ lse, const float* __restrict__ delta,
                const int32_t* __restrict__ key_tiles, const int32_t* __restrict__ key_spans, T* __restrict__ dk,
                T* __restrict__ dv) {
+  gpu::begin_kernel();
   constexpr int stride = pitch<T, D>, step_queries = step_rows<T, D>;
   SHARED(QueryNumbers, numbers, 2 * step_queries);
   DYNAMIC_SHARED(shared);

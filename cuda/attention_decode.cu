@@ -20,6 +20,7 @@ __device__ inline float* partial_of(float* partial, int row, int head, int heads
 template <class T, int D, int Heads, bool Vector>
 __global__ void __launch_bounds__(threads, 4)
     single_kernel(Inputs<T> in, const int32_t* __restrict__ query_tiles, int chunks, float* __restrict__ partial) {
+  gpu::begin_kernel();
   constexpr int per_lane = chunk_of<T>, lanes = D / per_lane, together = warp_size / lanes;
   SHARED(float, weights, Heads* chunk_keys);
   SHARED(float, warp_o, threads / warp_size * Heads * D);
@@ -122,6 +123,7 @@ template <class T>
 __global__ void __launch_bounds__(threads)
     combine_kernel(Inputs<T> in, const int32_t* __restrict__ query_tiles, int chunks, float* __restrict__ partial,
                    T* __restrict__ o, float* __restrict__ lse) {
+  gpu::begin_kernel();
   const int head = static_cast<int>(blockIdx.x) % in.heads, row = static_cast<int>(blockIdx.x) / in.heads;
   const QueryTile tile(in.spans, in.ranges, query_tiles, row);
   const int used = (tile.keys + chunk_keys - 1) / chunk_keys, column = static_cast<int>(threadIdx.x);
@@ -142,6 +144,7 @@ __global__ void __launch_bounds__(threads)
 template <class T>
 __global__ void __launch_bounds__(threads)
     weights_kernel(Inputs<T> in, int span_index, int query, float* __restrict__ weights, int64_t columns) {
+  gpu::begin_kernel();
   SHARED(float, scratch, threads / warp_size);
   const int head = static_cast<int>(blockIdx.x), kv_head = head / (in.heads / in.kv_heads);
   const int lane = static_cast<int>(threadIdx.x) % warp_size, warp = static_cast<int>(threadIdx.x) / warp_size;

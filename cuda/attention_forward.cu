@@ -47,6 +47,7 @@ __device__ inline void online_softmax(float (&s)[1][key_step / 8][4], float scal
 template <class T, int D>
 __global__ void __launch_bounds__(threads, sizeof(T) == sizeof(bf16) ? 3 : 1)
     forward_kernel(Inputs<T> in, const int32_t* __restrict__ query_tiles, T* __restrict__ o, float* __restrict__ lse) {
+  gpu::begin_kernel();
   constexpr int stride = pitch<T, D>;
   DYNAMIC_SHARED(shared);
   T* const queries = reinterpret_cast<T*>(shared);

@@ -32,6 +32,7 @@ __device__ inline uint32_t draw(const Dropout& dropout, uint32_t key0, uint32_t 
 
 __global__ void __launch_bounds__(threads)
     draw_mask_kernel(Dropout dropout, int64_t count, int64_t words, uint32_t* __restrict__ mask) {
+  gpu::begin_kernel();
   const int64_t at = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
   if (at >= count) return;
   const uint32_t* key = dropout.row_keys + 2 * (at / words);

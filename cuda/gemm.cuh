@@ -127,6 +127,7 @@ __device__ inline void finish_eight(const Arguments& args, float (&values)[8], c
 template <class T, class Tile, GemmForm Form, bool Direct>
 __global__ void __launch_bounds__(Tile::threads, Direct ? Tile::blocks : Tile::mixed_blocks)
     gemm_kernel(GemmArguments args) {
+  gpu::begin_kernel();
   using Shape = GemmShape<T, Tile, Form>;
   using SliceA = typename Shape::SliceA;
   using SliceB = typename Shape::SliceB;
@@ -319,6 +320,7 @@ struct PartsArguments {
 
 template <class T>
 __global__ void __launch_bounds__(256) add_parts_kernel(PartsArguments args) {
+  gpu::begin_kernel();
   const int64_t item = int64_t{blockIdx.x} * 256 + threadIdx.x, per_row = (args.n + 7) / 8;
   if (item >= args.rows * per_row) return;
   const int col = static_cast<int>(item % per_row) * 8, count = args.n - col;

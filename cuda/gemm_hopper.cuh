@@ -195,6 +195,7 @@ __global__ void __launch_bounds__(32)
 #endif
     gemm_hopper_kernel(const __grid_constant__ HopperArguments args) {
 #if FIRE_HOPPER
+  gpu::begin_kernel();
   using Shape = HopperShape<Tile, Form>;
   using Slot = HopperSlot<Tile::stages>;
   constexpr int BK = Shape::BK, stages = Tile::stages;

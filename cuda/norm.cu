@@ -75,6 +75,7 @@ class RowChunks {
 template <class T, bool Vector, int Threads, int Items>
 __global__ void __launch_bounds__(block_size<Threads>)
     rms_norm_kernel(const T* x, const float* __restrict__ w, float eps, T* y, float* rstd, int64_t rows, int columns) {
+  gpu::begin_kernel();
   constexpr int N = chunk_of<T>;
   using Row = RowChunks<T, N, Vector, Threads, Items>;
   SHARED(float, scratch, warp_size);
@@ -109,6 +110,7 @@ template <class T, class U, bool Vector, int Threads, int Items>
 __global__ void __launch_bounds__(block_size<Threads>)
     rms_norm_backward_kernel(const U* dy, const T* __restrict__ x, const float* __restrict__ w,
                              const float* __restrict__ rstd, const T* residual, T* dx, int64_t rows, int columns) {
+  gpu::begin_kernel();
   constexpr int N = chunk_of<T>;
   using Row = RowChunks<T, N, Vector, Threads, Items>;
   SHARED(float, scratch, warp_size);
@@ -150,6 +152,7 @@ template <class T, bool Vector, int Threads, int Items>
 __global__ void __launch_bounds__(block_size<Threads>)
     layer_norm_kernel(const T* x, const float* __restrict__ w, const float* __restrict__ b, float eps, T* y,
                       int64_t rows, int columns) {
+  gpu::begin_kernel();
   constexpr int N = chunk_of<T>;
   using Row = RowChunks<T, N, Vector, Threads, Items>;
   SHARED(float, scratch, warp_size);

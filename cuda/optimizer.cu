@@ -17,6 +17,7 @@ constexpr int64_t block_stride = int64_t{threads} * chunk_of<float>;
 template <bool Vector>
 __global__ void __launch_bounds__(threads)
     sum_of_squares_kernel(const float* __restrict__ grad, int64_t size, double* __restrict__ parts) {
+  gpu::begin_kernel();
   SHARED(double, scratch, threads / warp_size);
   double sum = 0;
 #pragma unroll 4
@@ -35,6 +36,7 @@ __global__ void __launch_bounds__(threads)
     update_kernel(AdamWCoefficients c, double max_grad_norm, float* __restrict__ param, bf16* __restrict__ rounded,
                   const float* __restrict__ grad, float* __restrict__ m, float* __restrict__ v, int64_t size,
                   const double* __restrict__ parts, int part_count, double* __restrict__ norm_out) {
+  gpu::begin_kernel();
   SHARED(double, scratch, threads / warp_size);
   double squares = 0;
   for (int i = static_cast<int>(threadIdx.x); i < part_count; i += threads) squares += parts[i];

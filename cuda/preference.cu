@@ -66,6 +66,7 @@ template <bool Reference, bool Vector>
 __global__ void __launch_bounds__(threads, 2)
     statistics_kernel(const float* __restrict__ z, const float* __restrict__ zr, int64_t columns, int slices_here,
                       int64_t slices, int64_t first_slice, double* __restrict__ statistics) {
+  gpu::begin_kernel();
   SHARED(float, maxima, warps);
   SHARED(double, sums, 4 * warps);
   const int64_t row = blockIdx.x / slices_here;
@@ -109,6 +110,7 @@ __global__ void __launch_bounds__(256)
     gather_targets_kernel(const float* __restrict__ z, const float* __restrict__ zr, int64_t columns,
                           int64_t first_column, const int32_t* __restrict__ targets, int64_t count,
                           float* __restrict__ target_logits) {
+  gpu::begin_kernel();
   const int64_t k = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (k >= count) return;
   const int64_t row = targets[2 * k], column = targets[2 * k + 1] - first_column;
@@ -132,6 +134,7 @@ template <bool Vector>
 __global__ void __launch_bounds__(backward_threads)
     backward_kernel(float* __restrict__ z, const float* __restrict__ zr, int64_t columns, int tiles,
                     const float* __restrict__ gradients) {
+  gpu::begin_kernel();
   const int64_t row = blockIdx.x / tiles;
   const int64_t begin = blockIdx.x % tiles * backward_tile + static_cast<int64_t>(threadIdx.x) * chunk_of<float>;
   const float* const weights = gradients + row * 6;
@@ -170,6 +173,7 @@ __global__ void __launch_bounds__(backward_threads)
 __global__ void __launch_bounds__(256)
     add_targets_kernel(float* __restrict__ z, int64_t columns, int64_t first_column,
                        const int32_t* __restrict__ targets, const float* __restrict__ coefficients, int64_t count) {
+  gpu::begin_kernel();
   const int64_t k = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (k >= count) return;
   const int32_t row = targets[2 * k], token = targets[2 * k + 1];

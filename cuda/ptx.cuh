@@ -61,6 +61,21 @@ __device__ inline void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(N) : "memory");
 }
 
+/// Until the kernels before this one on its stream are done and what they wrote can be read. Before compute
+/// capability 9.0 a kernel starts after that anyway.
+__device__ inline void wait_for_kernels_before() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#endif
+}
+
+/// Once all blocks have said so, those of the next kernel take the places that they leave.
+__device__ inline void let_next_kernel_start() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
+#endif
+}
+
 /// Two floats rounded to bf16 (nearest, ties to even), `low` in the lower half.
 __device__ inline uint32_t pack_bf16x2(float low, float high) {
   uint32_t packed;
@@ -71,3 +86,14 @@ __device__ inline uint32_t pack_bf16x2(float low, float high) {
 }  // namespace fire::cuda::ptx
 
 #endif
+
+namespace fire::cuda::gpu {
+
+/// The first statement of every kernel. The next kernel is let in only behind the wait, so that it has the whole GPU's
+/// past behind it when this one is done.
+__device__ inline void begin_kernel() {
+  ptx::wait_for_kernels_before();
+  ptx::let_next_kernel_start();
+}
+
+}  // namespace fire::cuda::gpu

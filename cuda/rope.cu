@@ -49,6 +49,7 @@ __device__ inline void store_halves(T* row, int column, int half, const float (&
 __global__ void __launch_bounds__(256)
     rotary_table_kernel(const int32_t* __restrict__ positions, const int32_t* __restrict__ axis,
                         const float* __restrict__ frequency, float* cos_out, float* sin_out, int64_t tokens, int half) {
+  gpu::begin_kernel();
   const int64_t token = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
   if (token >= tokens) return;
   for (int i = static_cast<int>(threadIdx.x); i < half; i += static_cast<int>(blockDim.x)) {
@@ -66,6 +67,7 @@ __global__ void __launch_bounds__(256)
 template <class T, bool Vector, int Lanes, int Items>
 __global__ void __launch_bounds__(max_threads)
     rope_kernel(T* x, const float* __restrict__ cos, const float* __restrict__ sin, bool back, int heads, int half) {
+  gpu::begin_kernel();
   constexpr int N = chunk_of<T>;
   const HeadLane<N, Lanes> at(heads, half);
   T* const row = x + at.head_row * 2 * half;
@@ -95,6 +97,7 @@ template <class T, bool Vector, int Lanes, int Items>
 __global__ void __launch_bounds__(max_threads)
     norm_rope_kernel(const T* x, const float* __restrict__ w, float eps, const float* __restrict__ cos,
                      const float* __restrict__ sin, T* y, float* rstd, int heads, int half) {
+  gpu::begin_kernel();
   constexpr int N = chunk_of<T>;
   const HeadLane<N, Lanes> at(heads, half);
   const T* const in = x + at.head_row * 2 * half;
@@ -137,6 +140,7 @@ __global__ void __launch_bounds__(max_threads)
     norm_rope_backward_kernel(const T* dy, const T* __restrict__ x, const float* __restrict__ w,
                               const float* __restrict__ rstd, const float* __restrict__ cos,
                               const float* __restrict__ sin, T* dx, int heads, int half) {
+  gpu::begin_kernel();
   constexpr int N = chunk_of<T>;
   const HeadLane<N, Lanes> at(heads, half);
   const int64_t row = at.head_row * 2 * half, table = static_cast<int64_t>(blockIdx.x) * 2 * half;

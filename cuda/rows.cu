@@ -12,6 +12,7 @@ __device__ inline int64_t row_of_thread() { return static_cast<int64_t>(blockIdx
 template <class Unit>
 __global__ void __launch_bounds__(256) gather_kernel(const Unit* __restrict__ x, const int32_t* __restrict__ index,
                                                      Unit* __restrict__ y, int64_t count, int64_t units) {
+  gpu::begin_kernel();
   const int64_t row = row_of_thread();
   if (row >= count) return;
   const Unit* const from = x + index[row] * units;
@@ -23,6 +24,7 @@ __global__ void __launch_bounds__(256) gather_kernel(const Unit* __restrict__ x,
 template <class Unit>
 __global__ void __launch_bounds__(256) scatter_kernel(const Unit* __restrict__ x, const int32_t* __restrict__ index,
                                                       Unit* __restrict__ y, int64_t count, int64_t units) {
+  gpu::begin_kernel();
   const int64_t row = row_of_thread();
   if (row >= count) return;
   const Unit* const from = x + row * units;
@@ -34,6 +36,7 @@ __global__ void __launch_bounds__(256) scatter_kernel(const Unit* __restrict__ x
 template <class T, bool Vector>
 __global__ void __launch_bounds__(256) scatter_add_kernel(const T* __restrict__ x, const int32_t* __restrict__ index,
                                                           T* __restrict__ y, int64_t count, int64_t columns) {
+  gpu::begin_kernel();
   constexpr int N = chunk_of<T>;
   const int64_t row = row_of_thread();
   if (row >= count) return;
@@ -51,6 +54,7 @@ __global__ void __launch_bounds__(256) scatter_add_kernel(const T* __restrict__ 
 
 template <class T, bool Vector>
 __global__ void __launch_bounds__(256) add_kernel(const T* __restrict__ x, T* __restrict__ y, int64_t size) {
+  gpu::begin_kernel();
   constexpr int N = chunk_of<T>;
   const int64_t at = (static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x) * N;
   if (at >= size) return;
@@ -76,6 +80,7 @@ struct Tap {
 template <class T, bool Vector>
 __global__ void __launch_bounds__(256) interpolate_kernel(const T* __restrict__ table, int side, int grid_h, int grid_w,
                                                           int merge, T* __restrict__ y, int64_t columns) {
+  gpu::begin_kernel();
   constexpr int N = chunk_of<T>;
   const int64_t patch = row_of_thread();
   if (patch >= static_cast<int64_t>(grid_h) * grid_w) return;

@@ -183,6 +183,7 @@ template <bool Vector>
 __global__ void __launch_bounds__(threads, 1)
     sample_kernel(const float* __restrict__ logits, int64_t vocab, int id_bits, SamplingRule rule,
                   const double* __restrict__ uniforms, double* __restrict__ logprobs, int32_t* __restrict__ tokens) {
+  gpu::begin_kernel();
   DYNAMIC_SHARED(bins);
   SHARED(double, totals, bin_count);
   SHARED(Rank, lowest, bin_count);

@@ -11,13 +11,20 @@
 const operations = new Map([
   [0x023, 'FFMA'],
   [0x02b, 'DFMA'],
+  [0x02d, 'PREEXIT'],
+  [0x02e, 'ACQBULK'],
   [0x03b, 'LDSM'],
   [0x03c, 'HMMA'],
   [0x108, 'MUFU'],
   [0x11d, 'BAR'],
+  [0x143, 'CALL'],
+  [0x144, 'CALL'],
+  [0x147, 'BRA'],
+  [0x180, 'LD'],
   [0x181, 'LDG'],
   [0x183, 'LDL'],
   [0x184, 'LDS'],
+  [0x185, 'ST'],
   [0x186, 'STG'],
   [0x187, 'STL'],
   [0x188, 'STS'],
@@ -31,6 +38,9 @@ const operations = new Map([
   [0x1f0, 'HGMMA'],
 ])
 export const operationNames = new Set(operations.values())
+
+/** What may not stand before ACQBULK, the wait for the kernels before: it touches memory that they write, or leads past it. */
+const needsWait = ['LD', 'LDG', 'ST', 'STG', 'LDGSTS', 'UTMALDG', 'RED', 'ATOMG', 'PREEXIT', 'BRA', 'CALL']
 
 const instructionBytes = 16
 
@@ -68,7 +78,8 @@ export function readSections(elf) {
 
 /**
  * @param {Buffer} elf
- * @returns {Map<string, { instructions: Record<string, number>, maxThreads: number | undefined }>} by mangled name
+ * @returns {Map<string, { instructions: Record<string, number>, beforeWait: string[], maxThreads: number | undefined }>} by
+ *   mangled name; `beforeWait`: what it does before it waits for the kernels before it, and should not
  */
 export function readKernels(elf) {
   const sections = readSections(elf)
@@ -77,20 +88,30 @@ export function readKernels(elf) {
     if (!name.startsWith('.text.')) continue
     const kernel = name.slice('.text.'.length)
     const info = sections.find((section) => section.name === `.nv.info.${kernel}`)
+    const code = operationsOf(elf.subarray(offset, offset + size))
+    const wait = code.indexOf('ACQBULK')
     kernels.set(kernel, {
-      instructions: histogram(elf.subarray(offset, offset + size)),
+      instructions: histogram(code),
+      beforeWait: needsWait.filter((name) => code.slice(0, wait < 0 ? undefined : wait).includes(name)),
       maxThreads: info && maxThreads(elf.subarray(info.offset, info.offset + info.size)),
     })
   }
   return kernels
 }
 
-function histogram(code) {
-  const counts = {}
+/** The instructions that have a name here, in their order. */
+function operationsOf(code) {
+  const names = []
   for (let at = 0; at + instructionBytes <= code.length; at += instructionBytes) {
     const name = operations.get(code.readUInt16LE(at) & 0x1ff)
-    if (name) counts[name] = (counts[name] ?? 0) + 1
+    if (name) names.push(name)
   }
+  return names
+}
+
+function histogram(names) {
+  const counts = {}
+  for (const name of names) counts[name] = (counts[name] ?? 0) + 1
   return counts
 }
 

@@ -1,6 +1,6 @@
 /**
  * Holds every compiled kernel against test/cuda/budget.json: registers, blocks per multiprocessor, no spills, no local
- * memory, no atomics, the instructions that make it fast. Needs nvcc, not a GPU. Ends with `N passed, N failed`.
+ * memory, no atomics, the instructions that make it fast, nothing read before the kernels before it are done. Needs nvcc, not a GPU. Ends with `N passed, N failed`.
  *
  * Usage: node scripts/cuda-budget.mjs [--require] [--cache <folder>] [--only <name>] [--suggest]
  *   --require   fail where nvcc is not found (as with CI=true), instead of saying so
@@ -42,7 +42,7 @@ const ptxasComplaints = /\(C75\d\d\)|ptxas warning/
  * @typedef {object} Kernel one instance for one architecture
  * @property {string} name @property {string} architecture @property {number} registers @property {number} stack
  * @property {number} spills @property {number} shared @property {number | undefined} maxThreads
- * @property {Record<string, number>} instructions
+ * @property {Record<string, number>} instructions @property {string[]} beforeWait
  */
 
 /** The row for a kernel: the only one that matches its name. */
@@ -67,6 +67,7 @@ export function examine(kernel, rows) {
   if (kernel.spills > 0) problems.push(`${kernel.spills} bytes of register spills`)
   for (const name of local.filter(forbidden)) problems.push(`${kernel.instructions[name]} ${name} (local memory)`)
   for (const name of atomics.filter(forbidden)) problems.push(`${name}: the order of its sums is not fixed`)
+  problems.push(...begins(kernel))
   if (!row) return { blocks: undefined, problems }
 
   if (kernel.registers > row.registersMax) problems.push(`${kernel.registers} registers, at most ${row.registersMax}`)
@@ -82,10 +83,18 @@ export function examine(kernel, rows) {
   return { blocks, problems }
 }
 
+/** From compute capability 9.0 on a kernel is let in while those before it end, and waits for them itself (cuda/gpu.h). */
+function begins({ architecture, instructions, beforeWait }) {
+  if (architecture !== 'sm_90a') return []
+  if (!instructions.ACQBULK) return ['it does not wait for the kernels before it: begin with gpu::begin_kernel']
+  const early = beforeWait.map((name) => `${name} before it waits for the kernels before it`)
+  return instructions.PREEXIT ? early : [...early, 'it does not let the next kernel in']
+}
+
 /** A kernel for another architecture: whoever launches it here must be told. */
 function notEmpty({ architecture, instructions, maxThreads }, row) {
   const problems = []
-  const found = Object.keys(instructions)
+  const found = Object.keys(instructions).filter((name) => name !== 'BRA') // the end of every kernel, to itself
   if (found.length > 0) problems.push(`${found.join(', ')} on ${architecture}, only ${row.only} has a body`)
   if (!(maxThreads < row.threads)) problems.push(`could be launched on ${architecture} with ${row.threads} threads`)
   return problems

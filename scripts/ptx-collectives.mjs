@@ -68,6 +68,7 @@ export const collectives = [
   ['mma\\.sync\\.aligned\\.m16n8k16\\.row\\.col\\.f32\\.bf16\\.bf16\\.f32', mma],
   ['ldmatrix\\.sync\\.aligned\\.m8n8\\.x4(\\.trans)?\\.shared\\.b16', ldmatrix],
   ['cp\\.async\\.cg\\.shared\\.global', copyAsync],
+  ['griddepcontrol\\.(?:wait|launch_dependents)', () => ''],
   ['cp\\.async\\.commit_group', () => 'simt::copy_async_commit();'],
   ['cp\\.async\\.wait_group', (o) => `simt::copy_async_wait(${o.constant(0)}, ${here});`],
   ...hopper,

@@ -42,6 +42,7 @@ Words multiply(Swizzle swizzle, float (*draw)(uint32_t), Stream stream) {
 
 /// The product of wgmma_numbers by mma.sync, in the same order of k: whether the bits are the same is worth knowing.
 __global__ void __launch_bounds__(128) same_by_mma_kernel(const uint32_t* a, const uint32_t* b, float* d) {
+  gpu::begin_kernel();
   const int thread = static_cast<int>(threadIdx.x), g = thread % 32 / 4, t = thread % 4;
   const uint32_t* const row = a + (thread / 32 * 16 + g) * (kDepth / 2);
   const uint32_t* const column = b + g * (kDepth / 2);

@@ -52,6 +52,7 @@ __device__ inline void load_operand(unsigned char* to, const TensorMap& map, con
 template <int N, bool TransA, bool TransB, bool Registers>
 __global__ void __launch_bounds__(128, 1) product_kernel(const __grid_constant__ ProductArguments p) {
 #if FIRE_HOPPER
+  gpu::begin_kernel();
   DYNAMIC_SHARED(bytes);
   SHARED(uint64_t, barrier, 1);
   unsigned char* const a_tile = bytes;
@@ -104,6 +105,7 @@ struct BoxArguments {
 /// A box through shared memory.
 __global__ void __launch_bounds__(128) box_kernel(const __grid_constant__ BoxArguments p) {
 #if FIRE_HOPPER
+  gpu::begin_kernel();
   DYNAMIC_SHARED(bytes);
   SHARED(uint64_t, barrier, 1);
   uint32_t* const words = reinterpret_cast<uint32_t*>(bytes);
@@ -131,6 +133,7 @@ __global__ void __launch_bounds__(128) box_kernel(const __grid_constant__ BoxArg
 /// Phases, elections, named barriers: a word for each thread. 256 threads.
 __global__ void __launch_bounds__(256) sync_kernel(const uint32_t* in, uint32_t* out) {
 #if FIRE_HOPPER
+  gpu::begin_kernel();
   SHARED(uint64_t, barrier, 2);
   SHARED(uint32_t, words, 128);
   SHARED(uint32_t, sums, 256);
@@ -178,6 +181,7 @@ struct RelayArguments {
 /// to = -from: tiles one above the other. Warpgroup 0 loads, 1 has the even tiles, 2 the odd ones.
 __global__ void __launch_bounds__(384, 1) relay_kernel(const __grid_constant__ RelayArguments p) {
 #if FIRE_HOPPER
+  gpu::begin_kernel();
   DYNAMIC_SHARED(bytes);
   SHARED(uint64_t, full, 2);
   SHARED(uint64_t, empty, 2);

@@ -26,6 +26,7 @@ constexpr unsigned row_words = 12;
 
 template <bool Transposed>
 __global__ void __launch_bounds__(32) ldmatrix_kernel(const uint32_t* in, uint32_t* out) {
+  gpu::begin_kernel();
   SHARED(uint4, rows, 32 * row_words / 4);
   uint32_t* const words = reinterpret_cast<uint32_t*>(rows);
   const unsigned lane = threadIdx.x;
@@ -43,6 +44,7 @@ __global__ void __launch_bounds__(32) ldmatrix_kernel(const uint32_t* in, uint32
 
 /// A lane brings its registers: four of A, two of B, four sums.
 __global__ void __launch_bounds__(32) mma_kernel(const uint32_t* in, uint32_t* out) {
+  gpu::begin_kernel();
   const uint32_t* const mine = in + threadIdx.x * 10;
   const uint32_t a[4] = {mine[0], mine[1], mine[2], mine[3]};
   float d[4];
@@ -53,6 +55,7 @@ __global__ void __launch_bounds__(32) mma_kernel(const uint32_t* in, uint32_t* o
 
 /// Two groups of copies over memory that holds something else; every third copy is not valid.
 __global__ void __launch_bounds__(32) cp_async_kernel(const uint32_t* in, uint32_t* out) {
+  gpu::begin_kernel();
   SHARED(uint4, first, 32);
   SHARED(uint4, second, 32);
   const unsigned lane = threadIdx.x;
@@ -74,6 +77,7 @@ __global__ void __launch_bounds__(32) cp_async_kernel(const uint32_t* in, uint32
 }
 
 __global__ void __launch_bounds__(32) pack_kernel(const uint32_t* in, uint32_t* out) {
+  gpu::begin_kernel();
   const uint32_t* const mine = in + threadIdx.x * 2;
   out[threadIdx.x] = ptx::pack_bf16x2(__uint_as_float(mine[0]), __uint_as_float(mine[1]));
 }

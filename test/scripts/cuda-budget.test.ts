@@ -59,9 +59,19 @@ describe('reading a cubin', () => {
       ['.nv.shared._Z1av', code(0x23c)],
     ])
     expect(Object.fromEntries(readKernels(file))).toEqual({
-      _Z1av: { instructions: { HMMA: 2, SHFL: 2, LDL: 1, STL: 1, LDGSTS: 1 }, maxThreads: 128 },
-      _Z1bv: { instructions: { RED: 1, ATOMG: 1 }, maxThreads: undefined },
+      _Z1av: { instructions: { HMMA: 2, SHFL: 2, LDL: 1, STL: 1, LDGSTS: 1 }, beforeWait: ['LDGSTS'], maxThreads: 128 },
+      _Z1bv: { instructions: { RED: 1, ATOMG: 1 }, beforeWait: ['RED', 'ATOMG'], maxThreads: undefined },
     })
+  })
+
+  it('sees what a kernel does before it waits for those before it', () => {
+    const early = (...opcodes: number[]): string[] =>
+      readKernels(elf([['.text._Z1av', code(...opcodes)]])).get('_Z1av').beforeWait
+    const [wait, next, load, copy, branch, shared] = [0x82e, 0x82d, 0x981, 0x5b4, 0x947, 0x984]
+    expect(early(shared!, wait!, next!, load!, copy!, branch!)).toEqual([])
+    expect(early(load!, wait!, next!)).toEqual(['LDG'])
+    expect(early(next!, branch!, copy!, wait!)).toEqual(['UTMALDG', 'PREEXIT', 'BRA'])
+    expect(early(shared!, load!)).toEqual(['LDG'])
   })
 
   it('refuses what is not an ELF file', () => {
@@ -131,8 +141,10 @@ describe('the budget', () => {
     spills: 0,
     shared: 128,
     maxThreads: 256,
-    instructions: { SHFL: 5, LDSM: 2 },
+    instructions: { SHFL: 5, LDSM: 2, ACQBULK: 1, PREEXIT: 1 },
+    beforeWait: [] as string[],
   }
+  const begins = { ACQBULK: 1, PREEXIT: 1 }
   const row = { kernel: 'norm<.*>', threads: 256, registersMax: 40, blocksMin: 5, need: ['LDSM'] }
 
   it('passes a kernel that keeps to its row', () => {
@@ -146,9 +158,12 @@ describe('the budget', () => {
     ['occupancy', kernel, { blocksMin: { sm_80: 1, sm_90a: 7 } }, '6 blocks per multiprocessor, at least 7'],
     ['dynamic shared memory', kernel, { dynamicShared: 60 << 10 }, '3 blocks per multiprocessor'],
     ['spills', { ...kernel, spills: 8 }, {}, '8 bytes of register spills'],
-    ['local memory', { ...kernel, instructions: { LDSM: 1, LDL: 3 } }, {}, '3 LDL'],
-    ['a missing instruction', { ...kernel, instructions: {} }, {}, 'no LDSM'],
-    ['atomics', { ...kernel, instructions: { LDSM: 1, RED: 1 } }, {}, 'RED: the order'],
+    ['local memory', { ...kernel, instructions: { ...begins, LDSM: 1, LDL: 3 } }, {}, '3 LDL'],
+    ['a missing instruction', { ...kernel, instructions: begins }, {}, 'no LDSM'],
+    ['atomics', { ...kernel, instructions: { ...begins, LDSM: 1, RED: 1 } }, {}, 'RED: the order'],
+    ['no wait', { ...kernel, instructions: { LDSM: 2 } }, {}, 'it does not wait for the kernels before it'],
+    ['a load before the wait', { ...kernel, beforeWait: ['LDG'] }, {}, 'LDG before it waits for the kernels before it'],
+    ['a closed door', { ...kernel, instructions: { LDSM: 2, ACQBULK: 1 } }, {}, 'it does not let the next kernel in'],
     ['no launch bounds', { ...kernel, maxThreads: undefined }, {}, 'no __launch_bounds__'],
     ['a larger block than its bounds', { ...kernel, maxThreads: 128 }, {}, '256 threads, but __launch_bounds__(128)'],
   ])('fails on %s', (_, measured, change, problem) => {
@@ -162,7 +177,7 @@ describe('the budget', () => {
   })
 
   it('lets a row allow what is forbidden otherwise', () => {
-    const instructions = { LDSM: 1, ATOMG: 1, LDL: 1 }
+    const instructions = { ...begins, LDSM: 1, ATOMG: 1, LDL: 1 }
     expect(examine({ ...kernel, instructions }, [{ ...row, allow: ['ATOMG', 'LDL'] }]).problems).toEqual([])
     expect(examine({ ...kernel, instructions }, [{ ...row, allow: ['LDL'] }]).problems).toHaveLength(1)
     expect(examine({ ...kernel, instructions }, []).problems).toHaveLength(3)

@@ -32,6 +32,10 @@ inline void cp_async_wait(SIMT_WHERE) {
   simt::copy_async_wait(N, file, line);
 }
 
+// Kernels run one after the other here.
+inline void wait_for_kernels_before() {}
+inline void let_next_kernel_start() {}
+
 inline uint32_t pack_bf16x2(float low, float high) {
   const auto half = [](float v) -> uint32_t { return v != v ? 0x7fffu : to_bf16(v).bits; };  // the one NaN of PTX
   return half(low) | half(high) << 16;
