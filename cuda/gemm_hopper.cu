@@ -19,11 +19,13 @@ TensorMap hopper_map(const void* data, int64_t rows, int64_t cols, int box_rows)
 }
 
 // Encoded for each launch, up to twelve maps: arithmetic of the host, which is ahead of the GPU. Not yet timed.
-template <class Tile, GemmForm Form>
-void launch_instance(Stream stream, const GemmDevice& device, const GemmArguments& gemm, int parts) {
+template <class Tile, GemmForm Form, class Epilogue>
+void launch_epilogue(Stream stream, const GemmDevice& device, const GemmArguments& gemm, int parts,
+                     const Epilogue& epilogue) {
   using Shape = HopperShape<Tile, Form>;
-  HopperArguments<PlainEpilogue> args{};
+  HopperArguments<Epilogue> args{};
   args.gemm = gemm;
+  args.epilogue = epilogue;
   const int blocks = device.multiprocessors * Tile::blocks;
   args.tiles = args.whole = static_cast<int>(hopper_tiles<Tile>(gemm, parts));
   if (const int left = args.tiles % blocks; Tile::halves && 2 * left <= blocks) args.tiles += left, args.whole -= left;
@@ -41,8 +43,39 @@ void launch_instance(Stream stream, const GemmDevice& device, const GemmArgument
     if (p.rank > 0) maps.low_a = map_a(p.low_a, p.rank), maps.low_b = map_b(p.low_b, p.n, p.rank);
   }
   const unsigned grid = static_cast<unsigned>(std::min(args.tiles, blocks));
-  gpu::launch("gemm sm_90a", dim3(grid), dim3(Tile::threads), Shape::shared_bytes, stream,
-              gemm_hopper_kernel<Tile, Form, PlainEpilogue>, args);
+  gpu::launch("gemm sm_90a", dim3(grid), dim3(Tile::threads), Shape::shared_bytes(Epilogue::warp_bytes), stream,
+              gemm_hopper_kernel<Tile, Form, Epilogue>, args);
+}
+
+/// Whether TMA can store all Y and fetch what is added to them.
+bool takes_staged(const GemmArguments& args, int parts) {
+  bool takes = parts == 1;
+  for (int i = 0; i < args.columns; ++i) {
+    const GemmProduct& p = args.products[i];
+    takes &= !p.y_f32 && p.y_vector && (p.residual == nullptr || (!p.residual_f32 && p.residual_vector));
+  }
+  return takes;
+}
+
+template <class Tile, GemmForm Form>
+void launch_instance(Stream stream, const GemmDevice& device, const GemmArguments& args, int parts) {
+  // Gradients of weights are f32, and few rows are not worth the way.
+  if constexpr (Form != GemmForm::tn && Tile::BN >= 2 * StagedEpilogue::piece_columns) {
+    if (takes_staged(args, parts)) {
+      StagedEpilogue epilogue{};
+      for (int i = 0; i < args.columns; ++i) {
+        const GemmProduct& p = args.products[i];
+        const auto map = [&](const void* data, int box_rows) {
+          return hopper_map(data, args.m_end - args.m_begin, p.n, box_rows);
+        };
+        if (p.n == 0) continue;
+        epilogue.y[i] = map(p.y, 16);
+        if (p.residual != nullptr) epilogue.residual[i] = map(p.residual, Tile::BM);
+      }
+      return launch_epilogue<Tile, Form>(stream, device, args, parts, epilogue);
+    }
+  }
+  launch_epilogue<Tile, Form>(stream, device, args, parts, PlainEpilogue());
 }
 
 /// The largest tile that still gives most multiprocessors one.
