@@ -8,7 +8,7 @@
 // bytes of the slice are there, and `empty`, every warp of the consumers has read them.
 #pragma once
 
-#include "cuda/gemm.cuh"
+#include "cuda/gemm_hopper_epilogue.cuh"
 #include "cuda/hopper.cuh"
 
 namespace fire::cuda::detail {
@@ -42,7 +42,10 @@ struct HopperShape {
   static constexpr int a_bytes = Tile::BM * row_bytes, slot_bytes = (Tile::BM + Tile::BN) * row_bytes;
   static constexpr int a_box = a_transposed ? 64 : Tile::BM;                         ///< rows of Y in a box of A
   static constexpr int b_box = b_transposed ? 64 : Tile::BN < 128 ? Tile::BN : 128;  ///< columns of Y in a box of B
-  static constexpr size_t shared_bytes = Tile::stages * (slot_bytes + 2 * sizeof(uint64_t));
+  /// With what each warp of the consumers has.
+  static constexpr size_t shared_bytes(int warp_bytes) {
+    return Tile::stages * (slot_bytes + 2 * sizeof(uint64_t)) + 4 * Tile::consumers * warp_bytes;
+  }
   static_assert(Tile::BN % b_box == 0 && (!Tile::halves || Tile::BN / 2 % b_box == 0), "whole boxes");
 };
 
@@ -54,21 +57,17 @@ struct HopperMaps {
 /// Tiles of all parts, counted through. Where fewer than half of the blocks would have one more than the others, the
 /// last ones are two of half the columns each, so that twice as many blocks are through in half the time: those from
 /// `whole` on.
+template <class Epilogue>
 struct HopperArguments {
   GemmArguments gemm;
+  Epilogue epilogue;
   int tiles, whole;
   HopperMaps maps[gemm_most];
 };
 
-/// Which tile of Y, of which product, over which part of k.
-struct HopperPlace {
-  int product, part, m0, n0;
-  bool half;
-};
-
 /// Blocks that run together share rows of A and of B: sixteen tiles down, then one to the right.
-template <class Tile>
-__device__ inline HopperPlace hopper_place(const HopperArguments& arguments, int tile) {
+template <class Tile, class Epilogue>
+__device__ inline HopperPlace hopper_place(const HopperArguments<Epilogue>& arguments, int tile) {
   constexpr int down = 16;
   const GemmArguments& args = arguments.gemm;
   const bool half = Tile::halves && tile >= arguments.whole;
@@ -103,19 +102,6 @@ struct HopperSum {
 
 __device__ inline int hopper_slices(int length) { return (length + 63) / 64; }
 
-/// A slot of the ring, and which of its rounds: barriers are waited for by the parity of their rounds.
-template <int Stages>
-struct HopperSlot {
-  int index = 0;
-  uint32_t parity = 0;
-
-  __device__ void advance() {
-    if (++index < Stages) return;
-    index = 0;
-    parity ^= 1;
-  }
-};
-
 /// acc *= mask: element i of a thread is in row `row` + 8 (i / 2 % 2) and column `col0` + 8 (i / 4) + 2 (lane % 4) + i
 /// % 2.
 template <int N>
@@ -138,81 +124,42 @@ __device__ inline void mask_accumulators(float (&acc)[N], const DropoutMask& mas
   }
 }
 
-/// A lane of a quad has columns 2 (lane % 4) and the next of four groups of eight; afterwards all eight columns of
-/// group lane % 4, so that rows are read and written 16 bytes at a time.
-__device__ inline void gather_row(float (&values)[8]) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-  for (int bit = 1; bit <= 2; bit *= 2) {
-    const bool upper = lane & bit;
-#pragma unroll
-    for (int group = 0; group < 4; ++group) {
-      if (group & bit) continue;
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        float &low = values[2 * group + e], &high = values[2 * (group + bit) + e];
-        const float got = __shfl_xor_sync(0xffffffffu, upper ? low : high, bit);
-        low = upper ? got : low;
-        high = upper ? high : got;
-      }
-    }
-  }
-}
-
-/// Y of a warp's 16 rows, of which this thread has `row` and the eighth behind it.
-template <int N>
-__device__ inline void finish_rows(const GemmArguments& args, const HopperPlace& place, const float (&acc)[N],
-                                   int row) {
-  const GemmProduct& y = args.products[place.product];
-  const int quad = static_cast<int>(threadIdx.x) % 4;
-#pragma unroll
-  for (int first = 0; first < N; first += 16) {  // 32 columns
-    const int col = place.n0 + 2 * first + 8 * quad, count = y.n - col;
-    float bias[8];
-    load_bias(bias, y, col, count);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float values[8];
-#pragma unroll
-      for (int i = 0; i < 8; ++i)  // rounded by itself, as where it passes through memory
-        values[i] = __fmul_rn(y.alpha, acc[first + 4 * (i / 2) + 2 * half + i % 2]);
-      gather_row(values);
-      const int r = row + 8 * half;
-      if (r < args.m_end && count > 0)
-        finish_eight<bf16>(y, values, bias, int64_t{r - args.m_begin} * y.n + place.part * args.part_stride + col,
-                           count);
-    }
-  }
-}
-
 /// A binary has this kernel for every chip it is built for, and a body for 9.0 alone. Elsewhere a block of it may have
 /// one warp: a launch is refused (and has_gemm_hopper knows).
-template <class Tile, GemmForm Form>
+template <class Tile, GemmForm Form, class Epilogue>
 #if FIRE_HOPPER
 __global__ void __launch_bounds__(Tile::threads, Tile::blocks)
 #else
 __global__ void __launch_bounds__(32)
 #endif
-    gemm_hopper_kernel(const __grid_constant__ HopperArguments args) {
+    gemm_hopper_kernel(const __grid_constant__ HopperArguments<Epilogue> args) {
 #if FIRE_HOPPER
   gpu::begin_kernel();
   using Shape = HopperShape<Tile, Form>;
-  using Slot = HopperSlot<Tile::stages>;
-  constexpr int BK = Shape::BK, stages = Tile::stages;
-  DYNAMIC_SHARED(ring);
-  uint64_t* const full = reinterpret_cast<uint64_t*>(ring + stages * Shape::slot_bytes);
-  uint64_t* const empty = full + stages;
-  const auto slice_a = [&](const Slot& slot) { return ring + slot.index * Shape::slot_bytes; };
-  const auto slice_b = [&](const Slot& slot) { return slice_a(slot) + Shape::a_bytes; };
+  constexpr int BK = Shape::BK, stages = Tile::stages, warp_bytes = Epilogue::warp_bytes;
+  DYNAMIC_SHARED(shared);
+  unsigned char* const staging = shared + stages * Shape::slot_bytes;
+  uint64_t* const barriers = reinterpret_cast<uint64_t*>(staging + 4 * Tile::consumers * warp_bytes);
+  HopperRing<stages, Shape::slot_bytes> ring{shared, barriers, barriers + stages, {}};
   // The same in all lanes, and known to be: descriptors stay in uniform registers.
   const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0), warpgroup = warp / 4;
 
   if (threadIdx.x == 0) {
     for (int i = 0; i < stages; ++i) {
-      ptx::mbarrier_init(full + i, 1);
-      ptx::mbarrier_init(empty + i, 4 * Tile::consumers);
+      ptx::mbarrier_init(ring.full + i, 1);
+      ptx::mbarrier_init(ring.empty + i, 4 * Tile::consumers);
     }
     ptx::fence_mbarrier_init();
+  }
+  if (threadIdx.x == 32) {  // meanwhile
+    for (int i = 0; i < max(args.gemm.columns, args.gemm.terms.count); ++i) {
+      const GemmProduct& product = args.gemm.products[i];
+      if (product.n == 0) continue;
+      if (product.k > 0) ptx::prefetch_tensor_map(&args.maps[i].a), ptx::prefetch_tensor_map(&args.maps[i].b);
+      if (product.rank > 0)
+        ptx::prefetch_tensor_map(&args.maps[i].low_a), ptx::prefetch_tensor_map(&args.maps[i].low_b);
+    }
+    args.epilogue.prefetch(args.gemm);
   }
   __syncthreads();
 
@@ -224,22 +171,19 @@ __global__ void __launch_bounds__(32)
   if (warpgroup == 0) {
     if constexpr (Tile::trades_registers) ptx::registers_shrink<40>();
     if (warp > 0 || !ptx::elect_one()) return;
-    Slot slot;
     const auto fetch = [&](const TensorMap& a, const TensorMap& b, const HopperPlace& place, int begin, int end) {
       const int columns = place.half ? Tile::BN / 2 : Tile::BN;
 #pragma unroll 1
-      for (int k = begin; k < end; k += BK, slot.advance()) {
-        uint64_t* const arrived = full + slot.index;
-        ptx::mbarrier_wait(empty + slot.index, slot.parity ^ 1);  // of the round before; there is none before the first
-        ptx::mbarrier_arrive_expect(arrived, Shape::a_bytes + columns * Shape::row_bytes);
+      for (int k = begin; k < end; k += BK, ring.slot.advance()) {
+        uint64_t* const arrived = ring.begin_fetch(Shape::a_bytes + columns * Shape::row_bytes);
         // What lies outside a factor arrives as zeros, and counts.
         for (int m = 0; m < Tile::BM; m += Shape::a_box)
-          ptx::tma_load_2d(slice_a(slot) + m * Shape::row_bytes, &a, Shape::a_transposed ? place.m0 + m : k,
+          ptx::tma_load_2d(ring.data() + m * Shape::row_bytes, &a, Shape::a_transposed ? place.m0 + m : k,
                            Shape::a_transposed ? k : place.m0 + m, arrived);
 #pragma unroll 1
         for (int n = 0; n < columns; n += Shape::b_box)
-          ptx::tma_load_2d(slice_b(slot) + n * Shape::row_bytes, &b, Shape::b_transposed ? place.n0 + n : k,
-                           Shape::b_transposed ? k : place.n0 + n, arrived);
+          ptx::tma_load_2d(ring.data() + Shape::a_bytes + n * Shape::row_bytes, &b,
+                           Shape::b_transposed ? place.n0 + n : k, Shape::b_transposed ? k : place.n0 + n, arrived);
       }
     };
     for_each_tile([&](const HopperPlace& place) {
@@ -248,6 +192,7 @@ __global__ void __launch_bounds__(32)
         fetch(args.maps[term].low_a, args.maps[term].low_b, place, 0, sum.rank(term));
       for (int term = sum.begin(); term < sum.end(); ++term)
         fetch(args.maps[term].a, args.maps[term].b, place, sum.k_begin(), sum.k_end(term));
+      args.epilogue.template fetch<Tile>(args.gemm, place, ring);
     });
     return;
   }
@@ -259,35 +204,31 @@ __global__ void __launch_bounds__(32)
   // 16 of k further: 32 bytes of each row, or 16 rows.
   constexpr int step_a = Shape::a_transposed ? 16 * Shape::row_bytes : 32,
                 step_b = Shape::b_transposed ? 16 * Shape::row_bytes : 32;
-  Slot slot;
   const auto compute = [&](auto columns, const HopperPlace& place) {
     constexpr int N = decltype(columns)::value;
     float acc[N / 2] = {};
     const auto multiply = [&](int slices) {
       int before = 0;
-      const auto release = [&] {
-        if (lane == 0) ptx::mbarrier_arrive(empty + before);
-      };
       ptx::wgmma_hold(acc);
 #pragma unroll 1
-      for (int i = 0; i < slices; ++i, slot.advance()) {
-        ptx::mbarrier_wait(full + slot.index, slot.parity);
+      for (int i = 0; i < slices; ++i, ring.slot.advance()) {
+        ring.wait();
         ptx::wgmma_fence();
 #pragma unroll
         for (int step = 0; step < BK / 16; ++step)
           ptx::wgmma<N, Shape::a_transposed, Shape::b_transposed>(
               acc,
-              ptx::wgmma_descriptor(slice_a(slot) + consumer * Shape::box_bytes + step * step_a, box, atom,
+              ptx::wgmma_descriptor(ring.data() + consumer * Shape::box_bytes + step * step_a, box, atom,
                                     Swizzle::bytes_128),
-              ptx::wgmma_descriptor(slice_b(slot) + step * step_b, box, atom, Swizzle::bytes_128), true);
+              ptx::wgmma_descriptor(ring.data() + Shape::a_bytes + step * step_b, box, atom, Swizzle::bytes_128), true);
         ptx::wgmma_commit();
         ptx::wgmma_wait<1>();  // this slice is being multiplied, and the one before has been read
-        if (i > 0) release();
-        before = slot.index;
+        if (i > 0) ring.release(before);
+        before = ring.slot.index;
       }
       ptx::wgmma_wait<0>();
       ptx::wgmma_hold(acc);
-      if (slices > 0) release();
+      if (slices > 0) ring.release(before);
     };
     const HopperSum<Form> sum{args.gemm, place};
     int low_slices = 0, slices = 0;
@@ -304,13 +245,14 @@ __global__ void __launch_bounds__(32)
       if (low.low_masked) mask_accumulators(acc, low.mask, row, place.n0);
     }
     multiply(slices);
-    finish_rows(args.gemm, place, acc, row);
+    args.epilogue.template finish<Tile>(args.gemm, place, acc, row, ring, staging + (warp - 4) * warp_bytes);
   };
   for_each_tile([&](const HopperPlace& place) {
     if constexpr (Tile::halves)
       if (place.half) return compute(std::integral_constant<int, Tile::BN / 2>(), place);
     compute(std::integral_constant<int, Tile::BN>(), place);
   });
+  if (warp_bytes > 0 && lane == 0) ptx::tma_store_wait_read<0>();
 #endif
 }
 
