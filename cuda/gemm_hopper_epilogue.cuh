@@ -35,6 +35,10 @@ __device__ inline void gather_row(float (&values)[8]) {
 
 /// The one of gemm.h: alpha, bias, residual, and Y as it is.
 struct PlainEpilogue {
+  static constexpr const char* kernel = "gemm sm_90a";
+  /// Of a tile, one or two; see gemm_hopper.cuh.
+  static constexpr int products = 1;
+
   /// Y of a warp's 16 rows, of which this thread has `row` and the eighth behind it. Sum i is in column
   /// 8 (i / 4) + 2 (lane % 4) + i % 2 of the tile, and in row `row` + 8 (i / 2 % 2).
   template <int N>
