@@ -1,148 +1,162 @@
-// The epilogues of gemm_gated.h, and what its products are to the kernel of gemm_hopper.cuh.
+// The epilogues of gemm_gated.h. Gate, up and all that follows from them are bf16 in rows of whole 16 bytes.
 #pragma once
 
 #include "cuda/gemm_gated.h"
+#include "cuda/gemm_hopper.h"
 #include "cuda/gemm_hopper_launch.cuh"
 #include "cuda/gemm_launch.cuh"
 #include "cuda/swiglu.cuh"
 
 namespace fire::cuda::detail {
 
-/// Which sums of a tile a thread of a quad gathers in four registers of pairs: `set` by `set` all of them. In a tile of
-/// 32 columns and more 32 columns of a row, in one of 16 those of two rows.
-template <int Columns>
-struct QuadSets {
-  static constexpr bool two_rows = Columns < 32;
-  static constexpr int count = Columns / 16;
-  /// Of register i: the row, 8 times this behind the first, and the group of eight columns.
-  __device__ static constexpr int half(int set, int i) { return two_rows ? i / 2 : set % 2; }
-  __device__ static constexpr int group(int set, int i) { return two_rows ? i % 2 : 4 * (set / 2) + i; }
-  /// The sum that is the first of its pair.
-  __device__ static constexpr int sum(int set, int i) { return 4 * group(set, i) + 2 * half(set, i); }
-};
-
-/// Lane q of a quad has pair q of four groups of eight columns; afterwards all pairs of group q.
-__device__ inline void gather_quad(uint32_t (&r)[4]) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-  for (int bit = 1; bit <= 2; bit *= 2) {
-    const bool upper = lane & bit;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (i & bit) continue;
-      uint32_t &low = r[i], &high = r[i + bit];
-      const uint32_t got = __shfl_xor_sync(0xffffffffu, upper ? low : high, bit);
-      low = upper ? got : low;
-      high = upper ? high : got;
-    }
-  }
-}
-
-/// The first `count` of eight elements; `vector`: `to` is 16-byte aligned.
-__device__ inline void store_quad(bf16* to, const uint32_t (&r)[4], bool vector, int count) {
-  if (vector && count >= 8) {
-    *reinterpret_cast<uint4*>(to) = make_uint4(r[0], r[1], r[2], r[3]);
-  } else {
-#pragma unroll
-    for (int i = 0; i < 8; ++i)
-      if (i < count) to[i] = bf16{static_cast<uint16_t>(r[i / 2] >> i % 2 * 16)};
-  }
-}
-
-/// Two sums as they are stored, from column `col` on.
+/// Two sums of a linear, as they are stored.
 __device__ inline uint32_t pack_with_bias(const GemmProduct& y, float first, float second, int col) {
-  if (y.bias != nullptr) {
-    if (col < y.n) first += y.bias[col];
-    if (col + 1 < y.n) second += y.bias[col + 1];
-  }
+  if (y.bias != nullptr && col < y.n) first += y.bias[col], second += y.bias[col + 1];
   return ptx::pack_bf16x2(first, second);
 }
 
-/// Gate is product 0, up is product 1.
-struct GatedEpilogue {
-  static constexpr const char* kernel = "gemm swiglu sm_90a";
-  static constexpr int products = 2;
-  bf16* product;
-  bool vector, keeps;
+__device__ inline uint32_t packed_swiglu(uint32_t gate, uint32_t up) {
+  return ptx::pack_bf16x2(swiglu<bf16>(low_f32(gate), low_f32(up)), swiglu<bf16>(high_f32(gate), high_f32(up)));
+}
 
-  template <int N>
-  __device__ void finish(const GemmArguments& args, const HopperPlace& place, const float (&acc)[N], int row) const {
-    using Sets = QuadSets<N>;
+/// Of gate and up (products 0 and 1), straight from the registers: for few rows.
+struct GatedFewEpilogue {
+  static constexpr const char* kernel = "gemm swiglu sm_90a";
+  static constexpr int products = 2, warp_bytes = 0;
+  bf16* product;
+  bool keeps;
+
+  template <class Tile, class Ring>
+  __device__ void fetch(const GemmArguments&, const HopperPlace&, Ring&) const {}
+
+  template <class Tile, int N, class Ring>
+  __device__ void finish(const GemmArguments& args, const HopperPlace& place, const float (&acc)[N], int row, Ring&,
+                         unsigned char*) const {
     const GemmProduct &gate = args.products[0], &up = args.products[1];
-    const int quad = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
-    for (int set = 0; set < Sets::count; ++set) {
-      uint32_t gates[4], ups[4], values[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int at = Sets::sum(set, i), col = place.n0 + 8 * Sets::group(set, i) + 2 * quad;
-        gates[i] = pack_with_bias(gate, acc[at], acc[at + 1], col);
-        ups[i] = pack_with_bias(up, acc[N / 2 + at], acc[N / 2 + at + 1], col);
-        values[i] = ptx::pack_bf16x2(swiglu<bf16>(low_f32(gates[i]), low_f32(ups[i])),
-                                     swiglu<bf16>(high_f32(gates[i]), high_f32(ups[i])));
-      }
-      gather_quad(values);
-      if (keeps) gather_quad(gates), gather_quad(ups);
-      const int r = row + 8 * Sets::half(set, quad), col = place.n0 + 8 * Sets::group(set, quad), count = gate.n - col;
-      if (r >= args.m_end || count <= 0) continue;
-      const int64_t at = int64_t{r} * gate.n + col;
-      store_quad(product + at, values, vector, count);
-      if (!keeps) continue;
-      store_quad(static_cast<bf16*>(gate.y) + at, gates, gate.y_vector, count);
-      store_quad(static_cast<bf16*>(up.y) + at, ups, up.y_vector, count);
+    for (int i = 0; i < N / 4; ++i) {
+      const int r = row + 8 * (i % 2), col = place.n0 + 8 * (i / 2) + 2 * (static_cast<int>(threadIdx.x) % 4);
+      const uint32_t g = pack_with_bias(gate, acc[2 * i], acc[2 * i + 1], col);
+      const uint32_t u = pack_with_bias(up, acc[N / 2 + 2 * i], acc[N / 2 + 2 * i + 1], col);
+      if (r >= args.m_end || col >= gate.n) continue;
+      const auto store = [&](void* to, uint32_t pair) {
+        *reinterpret_cast<uint32_t*>(static_cast<bf16*>(to) + int64_t{r} * gate.n + col) = pair;
+      };
+      store(product, packed_swiglu(g, u));
+      if (keeps) store(gate.y, g), store(up.y, u);
     }
   }
 };
 
-/// Y is the gradient of silu(gate) * up.
-struct GatedBackwardEpilogue {
-  static constexpr const char* kernel = "gemm swiglu_backward sm_90a";
-  static constexpr int products = 1;
-  bf16 *gate, *up, *product;
-  bool vector;
+/// The same by way of shared memory and TMA.
+struct GatedEpilogue {
+  static constexpr const char* kernel = "gemm swiglu sm_90a";
+  static constexpr int products = 2, warp_bytes = 2 * HopperPiece::bytes;
+  TensorMap gate, up, product;
+  bool keeps;
 
-  template <int N>
-  __device__ void finish(const GemmArguments& args, const HopperPlace& place, const float (&acc)[N], int row) const {
-    using Sets = QuadSets<2 * N>;
-    constexpr int ahead = Sets::count < 4 ? Sets::count : 4;  // gate and up are asked for so many sets before their turn
-    const int n = args.products[0].n, quad = static_cast<int>(threadIdx.x) % 4;
-    const auto row_of = [&](int set) { return row + 8 * Sets::half(set, quad); };
-    const auto col_of = [&](int set) { return place.n0 + 8 * Sets::group(set, quad); };
-    const auto count_of = [&](int set) { return row_of(set) < args.m_end ? n - col_of(set) : 0; };
-    const auto at_of = [&](int set) { return int64_t{row_of(set)} * n + col_of(set); };
-    Chunk<bf16> gates[ahead], ups[ahead];
-    const auto load = [&](int set) {
-      if (const int count = count_of(set); count > 0) {
-        gates[set % ahead] = vector ? load_chunk<true, 8>(gate + at_of(set), count)
-                                    : load_chunk<false, 8>(gate + at_of(set), count);
-        ups[set % ahead] = vector ? load_chunk<true, 8>(up + at_of(set), count)
-                                  : load_chunk<false, 8>(up + at_of(set), count);
-      }
+  template <class Tile, class Ring>
+  __device__ void fetch(const GemmArguments&, const HopperPlace&, Ring&) const {}
+
+  template <class Tile, int N, class Ring>
+  __device__ void finish(const GemmArguments& args, const HopperPlace& place, const float (&acc)[N], int row, Ring&,
+                         unsigned char* staging) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const HopperPiece own;
+    // One of the warp's two pieces is written while the other is read; both are free when a tile begins.
+    if (lane == 0) ptx::tma_store_wait_read<0>();
+    unsigned char *to = staging, *other = staging + HopperPiece::bytes;
+    const auto stage = [&](const TensorMap& map, int column, const uint32_t(&pairs)[16]) {
+      if (lane == 0) ptx::tma_store_wait_read<1>();
+      __syncwarp();
+#pragma unroll
+      for (int i = 0; i < 16; ++i) own.put(to, i, pairs[i]);
+      ptx::fence_async_shared();
+      __syncwarp();
+      HopperPiece::store(&map, column, row - lane / 4, to);
+      if (lane == 0) ptx::tma_store_commit();
+      unsigned char* const written = to;
+      to = other, other = written;
     };
 #pragma unroll
-    for (int set = 0; set < ahead; ++set) load(set);
+    for (int piece = 0; piece < N / HopperPiece::columns; ++piece) {
+      const int column = place.n0 + piece * HopperPiece::columns, first = 32 * piece;
+      uint32_t gates[16], ups[16];
 #pragma unroll
-    for (int set = 0; set < Sets::count; ++set) {
-      uint32_t dys[4], to_gate[4], to_up[4], values[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) dys[i] = ptx::pack_bf16x2(acc[Sets::sum(set, i)], acc[Sets::sum(set, i) + 1]);
-      gather_quad(dys);
-      const Chunk<bf16> g = gates[set % ahead], u = ups[set % ahead];
-      if (set + ahead < Sets::count) load(set + ahead);
-      const int count = count_of(set);
-      if (count <= 0) continue;
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const SwigluGradients low = swiglu_gradients<bf16>(low_f32(dys[i]), g[2 * i], u[2 * i]);
-        const SwigluGradients high = swiglu_gradients<bf16>(high_f32(dys[i]), g[2 * i + 1], u[2 * i + 1]);
-        to_gate[i] = ptx::pack_bf16x2(low.gate, high.gate);
-        to_up[i] = ptx::pack_bf16x2(low.up, high.up);
-        values[i] = ptx::pack_bf16x2(low.product, high.product);
+      for (int i = 0; i < 16; ++i) {
+        const int at = first + 2 * i, col = column + 8 * (i / 2) + 2 * (lane % 4);
+        gates[i] = pack_with_bias(args.products[0], acc[at], acc[at + 1], col);
+        ups[i] = pack_with_bias(args.products[1], acc[N / 2 + at], acc[N / 2 + at + 1], col);
       }
-      store_quad(gate + at_of(set), to_gate, vector, count);
-      store_quad(up + at_of(set), to_up, vector, count);
-      if (product != nullptr) store_quad(product + at_of(set), values, vector, count);
+      if (keeps) stage(gate, column, gates), stage(up, column, ups);
+#pragma unroll
+      for (int i = 0; i < 16; ++i) gates[i] = packed_swiglu(gates[i], ups[i]);
+      stage(product, column, gates);
     }
+  }
+};
+
+/// Y is the gradient of silu(gate) * up. Slots of the ring bring 64 columns of gate and of up, each warp writes their
+/// gradients in their place, and the slots are free when these have gone.
+struct GatedBackwardEpilogue {
+  static constexpr const char* kernel = "gemm swiglu_backward sm_90a";
+  static constexpr int products = 1, warp_bytes = 2 * HopperPiece::bytes;
+  TensorMap gate, up;                 ///< boxes as high as a tile
+  TensorMap to_gate, to_up, product;  ///< boxes of a warp's rows
+  bool has_product;
+
+  template <class Tile, class Ring>
+  __device__ void fetch(const GemmArguments&, const HopperPlace& place, Ring& ring) const {
+    constexpr int bytes = Tile::BM * HopperPiece::line;
+#pragma unroll 1
+    for (int n = 0; n < (place.half ? Tile::BN / 2 : Tile::BN); n += HopperPiece::columns, ring.slot.advance()) {
+      uint64_t* const arrived = ring.begin_fetch(2 * bytes);
+      ptx::tma_load_2d(ring.data(), &gate, place.n0 + n, place.m0, arrived);
+      ptx::tma_load_2d(ring.data() + bytes, &up, place.n0 + n, place.m0, arrived);
+    }
+  }
+
+  template <class Tile, int N, class Ring>
+  __device__ void finish(const GemmArguments&, const HopperPlace& place, const float (&acc)[N], int row, Ring& ring,
+                         unsigned char* staging) const {
+    constexpr int pieces = N / 32;
+    const int lane = static_cast<int>(threadIdx.x) % 32, warp_row = row - lane / 4;
+    const HopperPiece own;
+    int before = 0;
+    // All groups of stores but so many have been read: the slot of the last of these is free, and so is its piece.
+    const auto release = [&](auto left) {
+      if (lane == 0) ptx::tma_store_wait_read<decltype(left)::value>();
+      ring.release(before);
+      __syncwarp();
+    };
+#pragma unroll
+    for (int piece = 0; piece < pieces; ++piece) {
+      ring.wait();
+      unsigned char* const gates = ring.data() + (warp_row - place.m0) * HopperPiece::line;
+      unsigned char* const ups = gates + Tile::BM * HopperPiece::line;
+      unsigned char* const values = staging + piece % 2 * HopperPiece::bytes;
+#pragma unroll
+      for (int i = 0; i < 16; ++i) {
+        const uint32_t g = own.get(gates, i), u = own.get(ups, i);
+        const uint32_t dy = ptx::pack_bf16x2(acc[32 * piece + 2 * i], acc[32 * piece + 2 * i + 1]);
+        const SwigluGradients low = swiglu_gradients<bf16>(low_f32(dy), low_f32(g), low_f32(u));
+        const SwigluGradients high = swiglu_gradients<bf16>(high_f32(dy), high_f32(g), high_f32(u));
+        own.put(gates, i, ptx::pack_bf16x2(low.gate, high.gate));
+        own.put(ups, i, ptx::pack_bf16x2(low.up, high.up));
+        own.put(values, i, ptx::pack_bf16x2(low.product, high.product));
+      }
+      ptx::fence_async_shared();
+      __syncwarp();
+      const int column = place.n0 + piece * HopperPiece::columns;
+      HopperPiece::store(&to_gate, column, warp_row, gates);
+      HopperPiece::store(&to_up, column, warp_row, ups);
+      if (has_product) HopperPiece::store(&product, column, warp_row, values);
+      if (lane == 0) ptx::tma_store_commit();
+      if (piece > 0) release(std::integral_constant<int, 1>());
+      before = ring.slot.index;
+      ring.slot.advance();
+    }
+    release(std::integral_constant<int, 0>());
   }
 };
 
@@ -152,6 +166,10 @@ inline bool takes_gated(const GemmDevice& device, DType type, const Gemm& gemm, 
          gemm.residual == nullptr && !gemm_in_parts(gemm);
 }
 
-inline bool rows_of_pieces(const void* data, int64_t n) { return aligned_rows(data, n, sizeof(bf16), 16); }
+/// Whether TMA takes all of these matrices of n columns.
+template <class... P>
+bool in_whole_pieces(int64_t n, const P*... matrices) {
+  return (in_pieces({matrices, DType::bf16}, n) && ...);
+}
 
 }  // namespace fire::cuda::detail

@@ -7,8 +7,8 @@
 // tile and keeps their sums in its registers. Two mbarriers a slot are all that they say to each other: `full`, all
 // bytes of the slice are there, and `empty`, every warp of the consumers has read them.
 //
-// An epilogue with two products has both in its tiles: the first half of the columns is of the one, the second of the
-// other, at the same columns of their Ys. They share A, and each has its own A'.
+// A tile may be of two products with one A, side by side: the first half of its columns is of the one, the second of
+// the other, at the same columns of their Ys. Each has its own A'.
 #pragma once
 
 #include "cuda/gemm_hopper_epilogue.cuh"
@@ -38,16 +38,19 @@ using HopperSmall = HopperTile<1, 32, 8, 2>;
 /// Slices in shared memory: rows of 128 bytes, swizzled, eight rows an atom of 1,024 bytes. A factor whose rows run
 /// along k comes in boxes of at most 128 rows, so that half a tile has whole boxes; one that is transposed (its rows
 /// are of one k) in boxes of 64 columns. They lie one behind the other.
-template <class Tile, GemmForm Form, class Epilogue>
+template <class Tile, GemmForm Form, int Products>
 struct HopperShape {
   static constexpr int BK = 64, row_bytes = 128, box_bytes = BK * row_bytes;
   static constexpr bool a_transposed = Form == GemmForm::tn, b_transposed = Form != GemmForm::nt;
   static constexpr int a_bytes = Tile::BM * row_bytes, slot_bytes = (Tile::BM + Tile::BN) * row_bytes;
   static constexpr int a_box = a_transposed ? 64 : Tile::BM;  ///< rows of Y in a box of A
-  /// The columns that the smallest tile has of one product; and those in a box of B.
-  static constexpr int least = Tile::BN / Epilogue::products / (Tile::halves ? 2 : 1);
+  /// Columns of a product in the smallest tile, and in a box of B.
+  static constexpr int least = Tile::BN / Products / (Tile::halves ? 2 : 1);
   static constexpr int b_box = b_transposed ? 64 : least < 128 ? least : 128;
-  static constexpr size_t shared_bytes = Tile::stages * (slot_bytes + 2 * sizeof(uint64_t));
+  /// With what each warp of the consumers has.
+  static constexpr size_t shared_bytes(int warp_bytes) {
+    return Tile::stages * (slot_bytes + 2 * sizeof(uint64_t)) + 4 * Tile::consumers * warp_bytes;
+  }
   static_assert(least % b_box == 0, "whole boxes");
 };
 
@@ -104,19 +107,6 @@ struct HopperSum {
 
 __device__ inline int hopper_slices(int length) { return (length + 63) / 64; }
 
-/// A slot of the ring, and which of its rounds: barriers are waited for by the parity of their rounds.
-template <int Stages>
-struct HopperSlot {
-  int index = 0;
-  uint32_t parity = 0;
-
-  __device__ void advance() {
-    if (++index < Stages) return;
-    index = 0;
-    parity ^= 1;
-  }
-};
-
 /// acc *= mask: element i of a thread is in row `row` + 8 (i / 2 % 2) and column `col0` + 8 (i / 4) + 2 (lane % 4) + i
 /// % 2.
 template <int N>
@@ -149,21 +139,19 @@ __global__ void __launch_bounds__(32)
 #endif
     gemm_hopper_kernel(const __grid_constant__ HopperArguments<Epilogue> args) {
 #if FIRE_HOPPER
-  using Shape = HopperShape<Tile, Form, Epilogue>;
-  using Slot = HopperSlot<Tile::stages>;
-  constexpr int BK = Shape::BK, stages = Tile::stages;
-  DYNAMIC_SHARED(ring);
-  uint64_t* const full = reinterpret_cast<uint64_t*>(ring + stages * Shape::slot_bytes);
-  uint64_t* const empty = full + stages;
-  const auto slice_a = [&](const Slot& slot) { return ring + slot.index * Shape::slot_bytes; };
-  const auto slice_b = [&](const Slot& slot) { return slice_a(slot) + Shape::a_bytes; };
+  using Shape = HopperShape<Tile, Form, Epilogue::products>;
+  constexpr int BK = Shape::BK, stages = Tile::stages, warp_bytes = Epilogue::warp_bytes;
+  DYNAMIC_SHARED(shared);
+  unsigned char* const staging = shared + stages * Shape::slot_bytes;
+  uint64_t* const barriers = reinterpret_cast<uint64_t*>(staging + 4 * Tile::consumers * warp_bytes);
+  HopperRing<stages, Shape::slot_bytes> ring{shared, barriers, barriers + stages, {}};
   // The same in all lanes, and known to be: descriptors stay in uniform registers.
   const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0), warpgroup = warp / 4;
 
   if (threadIdx.x == 0) {
     for (int i = 0; i < stages; ++i) {
-      ptx::mbarrier_init(full + i, 1);
-      ptx::mbarrier_init(empty + i, 4 * Tile::consumers);
+      ptx::mbarrier_init(ring.full + i, 1);
+      ptx::mbarrier_init(ring.empty + i, 4 * Tile::consumers);
     }
     ptx::fence_mbarrier_init();
   }
@@ -177,25 +165,22 @@ __global__ void __launch_bounds__(32)
   if (warpgroup == 0) {
     if constexpr (Tile::trades_registers) ptx::registers_shrink<40>();
     if (warp > 0 || !ptx::elect_one()) return;
-    Slot slot;
-    /// Of the columns of b; from `columns` / 2 on those of `second`, where there is one.
+    /// Of `columns` columns; those from the middle on are of `second`, where there is one.
     const auto fetch = [&](const TensorMap& a, const TensorMap& b, const TensorMap* second, int columns,
                            const HopperPlace& place, int begin, int end) {
 #pragma unroll 1
-      for (int k = begin; k < end; k += BK, slot.advance()) {
-        uint64_t* const arrived = full + slot.index;
-        ptx::mbarrier_wait(empty + slot.index, slot.parity ^ 1);  // of the round before; there is none before the first
-        ptx::mbarrier_arrive_expect(arrived, Shape::a_bytes + columns * Shape::row_bytes);
+      for (int k = begin; k < end; k += BK, ring.slot.advance()) {
+        uint64_t* const arrived = ring.begin_fetch(Shape::a_bytes + columns * Shape::row_bytes);
         // What lies outside a factor arrives as zeros, and counts.
         for (int m = 0; m < Tile::BM; m += Shape::a_box)
-          ptx::tma_load_2d(slice_a(slot) + m * Shape::row_bytes, &a, Shape::a_transposed ? place.m0 + m : k,
+          ptx::tma_load_2d(ring.data() + m * Shape::row_bytes, &a, Shape::a_transposed ? place.m0 + m : k,
                            Shape::a_transposed ? k : place.m0 + m, arrived);
 #pragma unroll 1
         for (int n = 0; n < columns; n += Shape::b_box) {
           const bool other = second != nullptr && 2 * n >= columns;
           const int col = place.n0 + (other ? n - columns / 2 : n);
-          ptx::tma_load_2d(slice_b(slot) + n * Shape::row_bytes, other ? second : &b, Shape::b_transposed ? col : k,
-                           Shape::b_transposed ? k : col, arrived);
+          ptx::tma_load_2d(ring.data() + Shape::a_bytes + n * Shape::row_bytes, other ? second : &b,
+                           Shape::b_transposed ? col : k, Shape::b_transposed ? k : col, arrived);
         }
       }
     };
@@ -205,12 +190,14 @@ __global__ void __launch_bounds__(32)
       if constexpr (Epilogue::products == 2) {
         for (int i = 0; i < 2; ++i)
           fetch(args.maps[i].low_a, args.maps[i].low_b, nullptr, columns / 2, place, 0, sum.rank(i));
-        return fetch(args.maps[0].a, args.maps[0].b, &args.maps[1].b, columns, place, 0, sum.k_end(0));
+        fetch(args.maps[0].a, args.maps[0].b, &args.maps[1].b, columns, place, 0, sum.k_end(0));
+      } else {
+        for (int term = sum.begin(); term < sum.end(); ++term)
+          fetch(args.maps[term].low_a, args.maps[term].low_b, nullptr, columns, place, 0, sum.rank(term));
+        for (int term = sum.begin(); term < sum.end(); ++term)
+          fetch(args.maps[term].a, args.maps[term].b, nullptr, columns, place, sum.k_begin(), sum.k_end(term));
       }
-      for (int term = sum.begin(); term < sum.end(); ++term)
-        fetch(args.maps[term].low_a, args.maps[term].low_b, nullptr, columns, place, 0, sum.rank(term));
-      for (int term = sum.begin(); term < sum.end(); ++term)
-        fetch(args.maps[term].a, args.maps[term].b, nullptr, columns, place, sum.k_begin(), sum.k_end(term));
+      args.epilogue.template fetch<Tile>(args.gemm, place, ring);
     });
     return;
   }
@@ -222,37 +209,33 @@ __global__ void __launch_bounds__(32)
   // 16 of k further: 32 bytes of each row, or 16 rows.
   constexpr int step_a = Shape::a_transposed ? 16 * Shape::row_bytes : 32,
                 step_b = Shape::b_transposed ? 16 * Shape::row_bytes : 32;
-  Slot slot;
   const auto compute = [&](auto columns, const HopperPlace& place) {
     constexpr int N = decltype(columns)::value;
     float acc[N / 2] = {};
-    /// Adds the next slices to `sums`, all or half of acc.
+    /// Adds the next slices to `sums`: acc or a half of it.
     const auto multiply = [&](auto& sums, int slices) {
-      constexpr int columns_of_sums = 2 * std::extent_v<std::remove_reference_t<decltype(sums)>>;
+      constexpr int sum_columns = 2 * std::extent_v<std::remove_reference_t<decltype(sums)>>;
       int before = 0;
-      const auto release = [&] {
-        if (lane == 0) ptx::mbarrier_arrive(empty + before);
-      };
       ptx::wgmma_hold(sums);
 #pragma unroll 1
-      for (int i = 0; i < slices; ++i, slot.advance()) {
-        ptx::mbarrier_wait(full + slot.index, slot.parity);
+      for (int i = 0; i < slices; ++i, ring.slot.advance()) {
+        ring.wait();
         ptx::wgmma_fence();
 #pragma unroll
         for (int step = 0; step < BK / 16; ++step)
-          ptx::wgmma<columns_of_sums, Shape::a_transposed, Shape::b_transposed>(
+          ptx::wgmma<sum_columns, Shape::a_transposed, Shape::b_transposed>(
               sums,
-              ptx::wgmma_descriptor(slice_a(slot) + consumer * Shape::box_bytes + step * step_a, box, atom,
+              ptx::wgmma_descriptor(ring.data() + consumer * Shape::box_bytes + step * step_a, box, atom,
                                     Swizzle::bytes_128),
-              ptx::wgmma_descriptor(slice_b(slot) + step * step_b, box, atom, Swizzle::bytes_128), true);
+              ptx::wgmma_descriptor(ring.data() + Shape::a_bytes + step * step_b, box, atom, Swizzle::bytes_128), true);
         ptx::wgmma_commit();
         ptx::wgmma_wait<1>();  // this slice is being multiplied, and the one before has been read
-        if (i > 0) release();
-        before = slot.index;
+        if (i > 0) ring.release(before);
+        before = ring.slot.index;
       }
       ptx::wgmma_wait<0>();
       ptx::wgmma_hold(sums);
-      if (slices > 0) release();
+      if (slices > 0) ring.release(before);
     };
     const HopperSum<Form> sum{args.gemm, place};
     int low_slices = 0, slices = 0;
@@ -278,13 +261,14 @@ __global__ void __launch_bounds__(32)
       if (low.low_masked) mask_accumulators(acc, low.mask, row, place.n0);
     }
     multiply(acc, slices);
-    args.epilogue.finish(args.gemm, place, acc, row);
+    args.epilogue.template finish<Tile>(args.gemm, place, acc, row, ring, staging + (warp - 4) * warp_bytes);
   };
   for_each_tile([&](const HopperPlace& place) {
     if constexpr (Tile::halves)
       if (place.half) return compute(std::integral_constant<int, Tile::BN / 2>(), place);
     compute(std::integral_constant<int, Tile::BN>(), place);
   });
+  if (warp_bytes > 0 && lane == 0) ptx::tma_store_wait_read<0>();
 #endif
 }
 

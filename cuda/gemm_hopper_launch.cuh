@@ -5,11 +5,12 @@
 
 namespace fire::cuda::detail {
 
-template <class Tile, class Epilogue>
-int64_t hopper_tiles(const GemmArguments& args, int parts) {
+/// `products`: of a tile.
+template <class Tile>
+int64_t hopper_tiles(const GemmArguments& args, int parts, int products) {
   const auto along = [](int64_t length, int side) { return (length + side - 1) / side; };
   int64_t columns = 0;
-  for (int i = 0; i < args.columns; ++i) columns += along(args.products[i].n, Tile::BN / Epilogue::products);
+  for (int i = 0; i < args.columns; ++i) columns += along(args.products[i].n, Tile::BN / products);
   return along(args.m_end - args.m_begin, Tile::BM) * columns * parts;
 }
 
@@ -20,14 +21,14 @@ inline TensorMap hopper_map(const void* data, int64_t rows, int64_t cols, int bo
 
 // Encoded for each launch, up to twelve maps: arithmetic of the host, which is ahead of the GPU. Not yet timed.
 template <class Tile, GemmForm Form, class Epilogue>
-void launch_hopper_instance(Stream stream, const GemmDevice& device, const GemmArguments& gemm, int parts,
-                            const Epilogue& epilogue) {
-  using Shape = HopperShape<Tile, Form, Epilogue>;
+void launch_epilogue(Stream stream, const GemmDevice& device, const GemmArguments& gemm, int parts,
+                     const Epilogue& epilogue) {
+  using Shape = HopperShape<Tile, Form, Epilogue::products>;
   HopperArguments<Epilogue> args{};
   args.gemm = gemm;
   args.epilogue = epilogue;
   const int blocks = device.multiprocessors * Tile::blocks;
-  args.tiles = args.whole = static_cast<int>(hopper_tiles<Tile, Epilogue>(gemm, parts));
+  args.tiles = args.whole = static_cast<int>(hopper_tiles<Tile>(gemm, parts, Epilogue::products));
   if (const int left = args.tiles % blocks; Tile::halves && 2 * left <= blocks) args.tiles += left, args.whole -= left;
   const auto map_a = [&](const void* data, int k) {
     return Shape::a_transposed ? hopper_map(data, k, gemm.m, Shape::BK) : hopper_map(data, gemm.m, k, Shape::a_box);
@@ -43,31 +44,27 @@ void launch_hopper_instance(Stream stream, const GemmDevice& device, const GemmA
     if (p.rank > 0) maps.low_a = map_a(p.low_a, p.rank), maps.low_b = map_b(p.low_b, p.n, p.rank);
   }
   const unsigned grid = static_cast<unsigned>(std::min(args.tiles, blocks));
-  gpu::launch(Epilogue::kernel, dim3(grid), dim3(Tile::threads), Shape::shared_bytes, stream,
+  gpu::launch(Epilogue::kernel, dim3(grid), dim3(Tile::threads), Shape::shared_bytes(Epilogue::warp_bytes), stream,
               gemm_hopper_kernel<Tile, Form, Epilogue>, args);
 }
 
-/// The largest tile that still gives most multiprocessors one.
-template <GemmForm Form, class Epilogue>
-void launch_hopper_form(Stream stream, const GemmDevice& device, const GemmArguments& args, int parts,
-                        const Epilogue& epilogue) {
-  const auto launch = [&](auto tile) {
-    launch_hopper_instance<decltype(tile), Form>(stream, device, args, parts, epilogue);
-  };
+/// f(tile), the largest that still gives most multiprocessors one.
+template <GemmForm Form, int Products = 1, class F>
+void with_tile(int multiprocessors, const GemmArguments& args, int parts, const F& f) {
   if constexpr (Form == GemmForm::tn) {  // parts are cut by tiles of this size (gemm_chunk)
-    launch(HopperSquare());
+    f(HopperSquare());
   } else {
     int widest = 0;
-    for (int i = 0; i < args.columns; ++i) widest = std::max(widest, args.products[i].n * Epilogue::products);
+    for (int i = 0; i < args.columns; ++i) widest = std::max(widest, args.products[i].n * Products);
     const bool tall = args.m_end - args.m_begin > 64;
     const auto enough = [&](auto tile) {
-      return 4 * hopper_tiles<decltype(tile), Epilogue>(args, parts) >= 3 * int64_t{device.multiprocessors};
+      return 4 * hopper_tiles<decltype(tile)>(args, parts, Products) >= 3 * int64_t{multiprocessors};
     };
-    if (tall && widest > 128 && enough(HopperWide())) return launch(HopperWide());
-    if (tall && enough(HopperSquare())) return launch(HopperSquare());
+    if (tall && widest > 128 && enough(HopperWide())) return f(HopperWide());
+    if (tall && enough(HopperSquare())) return f(HopperSquare());
     if constexpr (Form == GemmForm::nt)
-      if (!enough(HopperNarrow())) return launch(HopperSmall());
-    launch(HopperNarrow());
+      if (!enough(HopperNarrow())) return f(HopperSmall());
+    f(HopperNarrow());
   }
 }
 

@@ -2,10 +2,15 @@
 // computes is held against float64 in test/ops.
 #include "cuda/gemm.h"
 
+#include <array>
 #include <numeric>
+#include <optional>
+#include <span>
 
+#include "cuda/gemm_hopper.h"
 #include "cuda/watch.h"
 #include "device.h"
+#include "tensor/json.h"
 
 namespace fire::test {
 namespace {
@@ -20,6 +25,13 @@ struct Product {
   int64_t m, n, k, rank;
 };
 
+/// What a product writes, and what it adds to that; `shift` elements into memory.
+struct Target {
+  DType y;
+  std::optional<DType> residual;
+  int64_t shift = 0;
+};
+
 /// A product that has everything at once. With factors of one type alone, in bf16, Hopper's kernel takes it too.
 class Computed {
  public:
@@ -32,7 +44,6 @@ class Computed {
         low_a_(ops_, random(3, p.m * p.rank), type, {p.m * p.rank}),
         low_b_(ops_, random(4, p.n * p.rank), low_type, {p.n * p.rank}),
         bias_(ops_, random(5, p.n), DType::f32, {p.n}),
-        residual_(ops_, random(6, p.m * p.n), type, {p.m * p.n}),
         keys_(ops_, DType::i32, {p.m, 2}),
         mask_(ops_, DType::i32, {p.m, (p.n + 31) / 32}) {
     std::vector<int32_t> words(static_cast<size_t>(2 * p.m));
@@ -42,8 +53,9 @@ class Computed {
   }
 
   /// On a device with workspace for so many rows at a time.
-  Doubles on(GemmDevice device, int64_t workspace_rows) {
-    Placed y(ops_, type_, {p_.m, p_.n});
+  Doubles on(GemmDevice device, int64_t workspace_rows) { return on(device, workspace_rows, {type_, type_}); }
+  Doubles on(GemmDevice device, int64_t workspace_rows, const Target& target) {
+    const Placed y(ops_, target.y, {p_.m, p_.n}, target.shift);
     Gemm g;
     g.form = p_.form;
     g.m = p_.m, g.n = p_.n, g.k = p_.k, g.rank = p_.rank;
@@ -54,8 +66,9 @@ class Computed {
     g.mask = {reinterpret_cast<const uint32_t*>(mask_.view().i32()), static_cast<uint32_t>(p_.m),
               static_cast<uint32_t>(mask_.view().cols()), 1 / 0.75f};
     g.bias = bias_.tensor().f32();
-    g.residual = residual_.tensor().data(), g.residual_type = type_;
-    g.y = y.tensor().data(), g.y_type = type_;
+    const Placed residual(ops_, random(6, p_.m * p_.n), target.residual.value_or(type_), {p_.m * p_.n}, target.shift);
+    if (target.residual) g.residual = residual.tensor().data(), g.residual_type = *target.residual;
+    g.y = y.tensor().data(), g.y_type = target.y;
     const int64_t chunk = cuda::gemm_chunk(g), parts = (p_.k + chunk - 1) / chunk;
     Placed workspace(ops_, DType::f32, {workspace_rows * parts * p_.n});
     device.workspace = workspace.tensor().f32(), device.workspace_bytes = workspace.tensor().bytes();
@@ -69,7 +82,7 @@ class Computed {
   cuda::CudaOps& ops_;
   DType type_;
   Product p_;
-  Placed a_, b_, low_a_, low_b_, bias_, residual_;
+  Placed a_, b_, low_a_, low_b_, bias_;
   DeviceTensor keys_;  // of the rows that the mask is drawn for
   DeviceTensor mask_;
 };
@@ -134,6 +147,88 @@ TEST("on Hopper a row has the same bits in products of every number of rows") {
       for (const int multiprocessors : {1, 132})
         CHECK(same_bits(of(m).on(hopper(multiprocessors), m), Doubles(all.begin(), end)));
     }
+  }
+}
+
+TEST("on Hopper a product takes the tile that the roofline counts with") {
+  const Json table = Json::load(std::string(FIRE_TEST_DIR) + "/cuda/hopper_tiles.json");
+  CHECK(table.array().size() > 10);
+  for (const Json& row : table.array()) {
+    std::vector<int> n;
+    for (const Json& columns : row.at("n").array()) n.push_back(static_cast<int>(columns.integer()));
+    const auto number = [&](const char* key) { return static_cast<int>(row.at(key).integer()); };
+    const std::string& form = row.at("form").string();
+    const cuda::HopperTileSize size = cuda::hopper_tile_size(form == "nt"   ? GemmForm::nt
+                                                             : form == "nn" ? GemmForm::nn
+                                                                            : GemmForm::tn,
+                                                             number("m"), n.data(), static_cast<int>(n.size()), 132);
+    CHECK(size.rows == number("rows") && size.columns == number("columns") && size.blocks == number("blocks"));
+  }
+}
+
+TEST("on Hopper it makes no difference how Y and its residual lie in memory") {
+  if (!has_hopper()) return;
+  const GemmDevice devices[] = {hopper(1), hopper(132)};
+  for (const int64_t n : {8, 136, 328, 712})  // pieces of a tile that are whole, in part and not there
+    for (const GemmForm form : {GemmForm::nt, GemmForm::nn}) {
+      Computed product(DType::bf16, {"", form, n == 712 ? 150 : 70, n, 72, 8}, DType::bf16);
+      for (const DType y : both_types)
+        for (const std::optional<DType> residual : {std::optional<DType>(), {DType::bf16}, {DType::f32}}) {
+          const int64_t m = n == 712 ? 150 : 70;
+          const Doubles usual = product.on(devices[0], m, {y, residual});
+          CHECK(same_bits(product.on(devices[1], m, {y, residual}), usual));
+          CHECK(same_bits(product.on(devices[0], m, {y, residual, 1}), usual));
+          if (is_emulated(device(DType::bf16))) CHECK(same_bits(product.on(h100, m, {y, residual}), usual));
+        }
+    }
+}
+
+TEST("on Hopper a product that adds to its own Y has the bits of one that reads another") {
+  if (!has_hopper()) return;
+  cuda::CudaOps& ops = device(DType::bf16);
+  constexpr int64_t m = 130, n = 520, k = 72;
+  const auto random = [](uint64_t seed, int64_t count) { return Random(seed).floats(count); };
+  const Placed a(ops, random(1, m * k), DType::bf16, {m, k}), b(ops, random(2, n * k), DType::bf16, {n, k});
+  const Placed residual(ops, random(3, m * n), DType::bf16, {m, n}),
+      in_place(ops, random(3, m * n), DType::bf16, {m, n});
+  const Placed y(ops, DType::bf16, {m, n});
+  for (const auto& [from, to] : {std::pair(&residual, &y), {&in_place, &in_place}}) {
+    Gemm g;
+    g.m = m, g.n = n, g.k = k;
+    g.a = {a.tensor().data(), DType::bf16}, g.b = {b.tensor().data(), DType::bf16};
+    g.residual = from->tensor().data(), g.residual_type = DType::bf16;
+    g.y = to->tensor().data(), g.y_type = DType::bf16;
+    cuda::launch_gemm(ops.stream(), hopper(1), DType::bf16, &g, 1, cuda::GemmJoin::beside);
+  }
+  CHECK(same_bits(in_place.values(), y.values()));
+}
+
+TEST("products beside each other may have no columns") {
+  for (const DType type : both_types) {
+    cuda::CudaOps& ops = device(type);
+    constexpr int64_t m = 70, k = 72;
+    const auto random = [](uint64_t seed, int64_t count) { return Random(seed).floats(count); };
+    const Placed a(ops, random(1, m * k), type, {m, k}), b(ops, random(2, 264 * k), type, {264, k});
+    const auto launch = [&](std::span<const Placed* const> ys) {
+      Gemm gemms[3];
+      int count = 0;
+      for (const Placed* y : ys) {
+        Gemm& g = gemms[count++];
+        g.m = m, g.n = y->tensor().cols(), g.k = k;
+        g.a = {a.tensor().data(), type}, g.b = {b.tensor().data(), type};
+        g.y = y->tensor().data(), g.y_type = type;
+      }
+      const bool own = has_hopper() && type == DType::bf16;
+      cuda::launch_gemm(ops.stream(), own ? hopper(1) : h100, type, gemms, count, cuda::GemmJoin::beside);
+    };
+    const Placed first(ops, type, {m, 264}), none(ops, type, {m, 0}), last(ops, type, {m, 40});
+    const Placed first_alone(ops, type, {m, 264}), last_alone(ops, type, {m, 40});
+    for (const std::array<const Placed*, 3>& order : {std::array{&first, &none, &last}, {&none, &last, &first}}) {
+      launch(order);
+      launch({{&first_alone}}), launch({{&last_alone}});
+      CHECK(same_bits(first.values(), first_alone.values()) && same_bits(last.values(), last_alone.values()));
+    }
+    launch({{&none}});
   }
 }
 
