@@ -24,9 +24,13 @@ const launch = 2e-6
 /**
  * Of the code behind the last wgmma, for each of a thread's sums: counted with nvdisasm, nvcc 13.0, sm_90a, in the
  * kernels of 128 x 256 (436 and 823 for 128 sums, StagedEpilogue) and, for f32, 128 x 128 (520 for 64, PlainEpilogue). A
- * bias would be 3 more.
+ * bias would be 3 more. With SwiGLU: 1004 (853 where gate and up are not kept, but one in eight goes through the special
+ * function units, which take eight clocks for it: 1024) and 2958 for 128 sums.
  */
-export const instructions = { staged: 3.4, residual: 6.4, plain: 8 }
+export const instructions = { staged: 3.4, residual: 6.4, plain: 8, gated: 8, gatedBackward: 23.1 }
+
+/** Bytes of shared memory that pass to and from TMA for each sum. */
+const passing = { staged: 2, residual: 4, plain: 0, gated: 3, gatedBackward: 10 }
 
 const wide = { rows: 128, columns: 256, blocks: 1, halves: true }
 const square = { rows: 128, columns: 128, blocks: 1 }
@@ -36,9 +40,12 @@ const small = { rows: 64, columns: 32, blocks: 2 }
 const along = (length, side) => Math.ceil(length / side)
 const sum = (numbers) => numbers.reduce((total, number) => total + number, 0)
 
-/** Products of one launch. `n` and `k`: of each product. `residual`: one is added, in bf16; `f32`: Y is. */
-const beside = (form, m, n, k, { rank = 0, residual = false, f32 = form === 'tn' } = {}) => ({
-  ...{ form, m, n, k, rank, residual, f32 },
+/**
+ * Products of one launch. `n` and `k`: of each product. `residual`: one is added, in bf16; `f32`: Y is. `end`: what else
+ * becomes of the sums.
+ */
+const beside = (form, m, n, k, { rank = 0, residual = false, f32 = form === 'tn', end } = {}) => ({
+  ...{ form, m, n, k, rank, residual, f32, end },
 })
 
 export const linear = (m, outs, k, options) => [
@@ -70,6 +77,17 @@ export const loraBackward = (m, outs, k, rank, options) => [
   ...outs.flatMap((out) => [beside('tn', out, [rank], [m]), beside('tn', rank, [k], [m])]),
   beside('nn', m, [k], [sum(outs)], { ...options, rank: rank * outs.length }),
 ]
+
+/** Gate and up with SwiGLU: tiles have as many columns of each, and their low-rank products half a tile's. */
+export const gated = (m, out, k, rank) => {
+  const low = rank > 0 ? linear(m, [rank, rank], k) : []
+  return [...low, beside('nt', m, [2 * out], [k], { rank, end: 'gated' })]
+}
+
+export const gatedBackward = (m, out, k, rank) => {
+  const launches = loraBackward(m, [out], k, rank)
+  return launches.map((one, i) => (i + 1 < launches.length ? one : { ...one, end: 'gatedBackward' }))
+}
 
 const tilesOf = ({ m, n }, tile) => along(m, tile.rows) * sum(n.map((width) => along(width, tile.columns)))
 
@@ -117,9 +135,9 @@ function launchSeconds(product, card) {
   const multiply = (slices * 2 * tile.rows * tile.columns * slice) / rate
   const sums = tile.rows * tile.columns
   const staged = !product.f32 && parts === 1 && tile !== small
-  const each = instructions[!staged ? 'plain' : product.residual ? 'residual' : 'staged']
-  const write = (each * sums) / 32 / 4 / clock
-  const pass = staged ? ((product.residual ? 4 : 2) * sums) / sharedBytes / clock : 0
+  const end = product.end ?? (!staged ? 'plain' : product.residual ? 'residual' : 'staged')
+  const write = (instructions[end] * sums) / 32 / 4 / clock
+  const pass = staged ? (passing[end] * sums) / sharedBytes / clock : 0
   const all = rounds(tilesOf(product, tile) * parts, tile)
   return launch * (parts > 1 ? 2 : 1) + all * (multiply + pass) + (tile.blocks > 1 ? Math.min(all, 1) : all) * write
 }
