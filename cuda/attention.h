@@ -31,6 +31,12 @@ constexpr int attention_tile_rows = 64;
 void launch_attention(Stream stream, const AttentionInputs& in, const int32_t* query_tiles, void* o, float* lse,
                       int64_t count);
 
+/// Whether compute capability 9.0 has a kernel of its own for this: bf16, at most 128 heads for a key/value head.
+bool takes_attention_hopper(const AttentionInputs& in);
+/// As launch_attention, for a GPU of compute capability 9.0 with so many multiprocessors. The two need not round alike.
+void launch_attention_hopper(Stream stream, const AttentionInputs& in, const int32_t* query_tiles, void* o, float* lse,
+                             int64_t count, int multiprocessors);
+
 /// Keys that a block of the kernel for rows that decode takes.
 constexpr int attention_chunk_keys = 256;
 /// f32 numbers of workspace that a query row needs when rows see up to `keys` keys.

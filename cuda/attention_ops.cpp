@@ -66,7 +66,11 @@ void CudaOps::attention(Tensor q, Tensor k, Tensor v, const PreparedPlan& plan, 
   float* const lse_data = f32_or_null(lse);
   const DecodingRows decoding(*plan.plan);
   const int64_t tiled = plan.query_tiles.dim(0) - decoding.count;
-  launch_attention(stream_, in, plan.query_tiles.i32(), o.data(), lse_data, tiled);
+  if (isa_ == Isa::sm_90a && takes_attention_hopper(in))
+    launch_attention_hopper(stream_, in, plan.query_tiles.i32(), o.data(), lse_data, tiled,
+                            properties_.multiprocessors);
+  else
+    launch_attention(stream_, in, plan.query_tiles.i32(), o.data(), lse_data, tiled);
   if (decoding.count == 0) return;
   const int64_t row_bytes = attention_partial_size(in, decoding.keys) * static_cast<int64_t>(sizeof(float));
   const int64_t portion = std::clamp(decoding_workspace / row_bytes, int64_t{1}, decoding.count);

@@ -138,27 +138,6 @@ __device__ inline void mask_accumulators(float (&acc)[N], const DropoutMask& mas
   }
 }
 
-/// A lane of a quad has columns 2 (lane % 4) and the next of four groups of eight; afterwards all eight columns of
-/// group lane % 4, so that rows are read and written 16 bytes at a time.
-__device__ inline void gather_row(float (&values)[8]) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-  for (int bit = 1; bit <= 2; bit *= 2) {
-    const bool upper = lane & bit;
-#pragma unroll
-    for (int group = 0; group < 4; ++group) {
-      if (group & bit) continue;
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        float &low = values[2 * group + e], &high = values[2 * (group + bit) + e];
-        const float got = __shfl_xor_sync(0xffffffffu, upper ? low : high, bit);
-        low = upper ? got : low;
-        high = upper ? high : got;
-      }
-    }
-  }
-}
-
 /// Y of a warp's 16 rows, of which this thread has `row` and the eighth behind it.
 template <int N>
 __device__ inline void finish_rows(const GemmArguments& args, const HopperPlace& place, const float (&acc)[N],

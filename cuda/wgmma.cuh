@@ -55,6 +55,12 @@ __device__ inline void wgmma_hold(float (&d)[N]) {
   for (int i = 0; i < N; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
+/// The same for a from registers: they are read until the wait.
+__device__ inline void wgmma_hold(uint32_t (&a)[4]) {
+#pragma unroll
+  for (uint32_t& x : a) asm volatile("" : "+r"(x)::"memory");
+}
+
 // Operands %0 to %(count - 1) of an instruction, and what nvcc is told of them.
 #define FIRE_NAMES_4(a, b, c, d) "%" #a ",%" #b ",%" #c ",%" #d
 #define FIRE_NAMES_10(t) "%" #t "0,%" #t "1,%" #t "2,%" #t "3,%" #t "4,%" #t "5,%" #t "6,%" #t "7,%" #t "8,%" #t "9"
