@@ -15,14 +15,12 @@
 #include "cuda/hopper.cuh"
 
 namespace fire::cuda {
-namespace attention {
-namespace {
+namespace attention::hopper {
 
-constexpr int consumers = 2, hopper_threads = 128 * (1 + consumers), packed_rows = 64 * consumers;
+constexpr int consumers = 2, block_threads = 128 * (1 + consumers), packed_rows = 64 * consumers;
 constexpr int step_keys = 64;
-/// A tile has one slot for its queries, a step one for its keys and one for its values. `under_way` are the loads that
-/// the producer may be ahead of what it has shown; with more it would wait for slots that nobody can read.
-constexpr int query_slots = 2, key_slots = 4, under_way = 4;
+/// A tile has one slot for its queries, a step one for its keys and one for its values.
+constexpr int query_slots = 2, key_slots = 4;
 
 /// Rows in shared memory: for each 64 columns a box with a line of 128 bytes a row, swizzled.
 constexpr int line_bytes = 128;
@@ -55,7 +53,7 @@ struct Barriers {
 };
 
 template <int D>
-struct HopperShared {
+struct Shared {
   Box<D, packed_rows> queries[query_slots];
   Box<D, step_keys> keys[key_slots], values[key_slots];
   PackedRow rows[query_slots][packed_rows];
@@ -66,7 +64,7 @@ struct HopperShared {
 
 /// `tokens` is how many a tile holds, `parts` how many tiles cover one of the table (64 tokens), `items` how many there
 /// are in all.
-struct HopperInputs {
+struct Arguments {
   Inputs<bf16> in;
   const int32_t* query_tiles;
   bf16* o;
@@ -79,13 +77,13 @@ struct PackedTile {
   Span span;
   int kv_head, first, end;
 
-  __device__ PackedTile(const HopperInputs& args, int item)
+  __device__ PackedTile(const Arguments& args, int item)
       : PackedTile(args, args.query_tiles + 3 * int64_t{item / (args.in.kv_heads * args.parts)},
                    item % (args.in.kv_heads * args.parts)) {}
   __device__ bool empty() const { return first >= end; }
 
  private:
-  __device__ PackedTile(const HopperInputs& args, const int32_t* tile, int within)
+  __device__ PackedTile(const Arguments& args, const int32_t* tile, int within)
       : span(args.in.spans, args.in.ranges, tile[0]), kv_head(within / args.parts) {
     const int begin = tile[1];
     if (args.tokens > tile_rows) {  // two of the table are one here, in the place of the second, which sees more
@@ -110,8 +108,8 @@ struct Turn {
 using QueryTurn = Turn<query_slots>;
 using KeyTurn = Turn<key_slots>;
 
-/// This warp's rows of a box: a quarter. Lane l says which row of `matrix` [.., width] the warp's row l is; zeros for -1
-/// and right of the width.
+/// This warp's rows of a box: a quarter. Lane l says which row of `matrix` [.., width] the warp's row l is; zeros for
+/// -1 and right of the width.
 template <int D, int Rows>
 __device__ inline void bring_rows(Box<D, Rows>& box, const bf16* matrix, int row, const Inputs<bf16>& in) {
   constexpr int pieces = D / 8, rows = Rows / 4;
@@ -133,10 +131,13 @@ __device__ inline void bring_rows(Box<D, Rows>& box, const bf16* matrix, int row
 }
 
 template <int D>
-__device__ inline void produce(const HopperInputs& args, HopperShared<D>& shared) {
+__device__ inline void produce(const Arguments& args, Shared<D>& shared) {
   const Inputs<bf16>& in = args.in;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % warp_size;
-  uint64_t* loading[under_way] = {};  // barriers of loads that have not been shown, the oldest first
+  // So many loads the producer may be ahead of what it has shown; with more it would wait for slots that nobody can
+  // empty: of values, that needs the keys of the next step.
+  constexpr int under_way = 4;
+  uint64_t* loading[under_way] = {};  // their barriers, the oldest first
   const auto show_oldest = [&](uint64_t* next) {
     if (loading[0] != nullptr) {
       ptx::fence_async_shared();
@@ -232,8 +233,9 @@ __device__ inline void hold(uint32_t (&fragments)[N][4]) {
 }
 
 template <int D>
-__device__ inline void consume(const HopperInputs& args, HopperShared<D>& shared, int warp) {
-  const int lane = static_cast<int>(threadIdx.x) % warp_size, warp_row = (warp - 4) * warp_rows, row = warp_row + lane / 4;
+__device__ inline void consume(const Arguments& args, Shared<D>& shared, int warp) {
+  const int lane = static_cast<int>(threadIdx.x) % warp_size, warp_row = (warp - 4) * warp_rows,
+            row = warp_row + lane / 4;
   constexpr uint32_t box = Box<D, step_keys>::bytes, atom = 8 * line_bytes;  // to the next 64 columns, the next 8 rows
   const auto release = [&](uint64_t* empty) {
     if (lane == 0) ptx::mbarrier_arrive(empty);
@@ -351,14 +353,14 @@ __device__ inline void consume(const HopperInputs& args, HopperShared<D>& shared
 /// As gemm_hopper_kernel: a body for 9.0 alone, elsewhere a launch is refused.
 template <int D>
 #if FIRE_HOPPER
-__global__ void __launch_bounds__(hopper_threads, 1)
+__global__ void __launch_bounds__(block_threads, 1)
 #else
 __global__ void __launch_bounds__(32)
 #endif
-    forward_hopper_kernel(const __grid_constant__ HopperInputs args) {
+    forward_kernel(const __grid_constant__ Arguments args) {
 #if FIRE_HOPPER
   DYNAMIC_SHARED(memory);
-  HopperShared<D>& shared = *reinterpret_cast<HopperShared<D>*>(memory);
+  Shared<D>& shared = *reinterpret_cast<Shared<D>*>(memory);
   if (threadIdx.x == 0) {
     shared.query_barriers.init();
     shared.key_barriers.init();
@@ -377,17 +379,17 @@ __global__ void __launch_bounds__(32)
 #endif
 }
 
-}  // namespace
-}  // namespace attention
+}  // namespace attention::hopper
 
 bool takes_attention_hopper(const AttentionInputs& in) {
-  return in.type == DType::bf16 && in.heads / in.kv_heads <= attention::packed_rows;
+  return in.type == DType::bf16 && in.heads / in.kv_heads <= attention::hopper::packed_rows;
 }
 
 void launch_attention_hopper(Stream stream, const AttentionInputs& in, const int32_t* query_tiles, void* o, float* lse,
                              int64_t count, int multiprocessors) {
   using namespace attention;
-  HopperInputs args{inputs_of<bf16>(in, o), query_tiles, static_cast<bf16*>(o), lse, 0, 0, 0, 0};
+  using namespace attention::hopper;
+  Arguments args{inputs_of<bf16>(in, o), query_tiles, static_cast<bf16*>(o), lse, 0, 0, 0, 0};
   args.group = in.heads / in.kv_heads;
   args.tokens = packed_rows / args.group;
   args.parts = (tile_rows + args.tokens - 1) / args.tokens;
@@ -395,7 +397,7 @@ void launch_attention_hopper(Stream stream, const AttentionInputs& in, const int
   with_width(in.width, [&](auto width) {
     constexpr int D = decltype(width)::value;
     gpu::launch("attention sm_90a", dim3(static_cast<unsigned>(std::min(args.items, multiprocessors))),
-                dim3(hopper_threads), sizeof(HopperShared<D>), stream, forward_hopper_kernel<D>, args);
+                dim3(block_threads), sizeof(Shared<D>), stream, forward_kernel<D>, args);
   });
 }
 
