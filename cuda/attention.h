@@ -53,6 +53,10 @@ void launch_attention_delta(Stream stream, DType type, const void* dout, const v
 /// dq = scale * sum_k p_k (dout . v_k - delta) k_k with p = exp(s - lse), for the rows of `count` query tiles.
 void launch_attention_dq(Stream stream, const AttentionInputs& in, const void* dout, const float* lse,
                          const float* delta, const int32_t* query_tiles, void* dq, int64_t count);
+/// The same where takes_attention_hopper.
+void launch_attention_dq_hopper(Stream stream, const AttentionInputs& in, const void* dout, const float* lse,
+                                const float* delta, const int32_t* query_tiles, void* dq, int64_t count,
+                                int multiprocessors);
 /// dk = scale * sum_q p_q (dout_q . v - delta_q) q_q and dv = sum_q p_q dout_q over the queries of all heads of the
 /// group, for the keys of `count` key tiles.
 void launch_attention_dkv(Stream stream, const AttentionInputs& in, const void* dout, const float* lse,
