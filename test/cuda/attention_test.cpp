@@ -28,7 +28,7 @@ class Attention {
     prepared_ = ops.prepare(plan_, arena_);
   }
 
-  /// o and lse, by as many blocks.
+  /// o, lse and dq for a gradient of o that is q, by as many blocks.
   Values by(int multiprocessors) {
     const cuda::AttentionInputs in{DType::bf16,
                                    shape_.heads,
@@ -41,11 +41,19 @@ class Attention {
                                    prepared_.spans.i32(),
                                    prepared_.ranges.i32(),
                                    prepared_.key_row.i32()};
-    Placed o(ops_, DType::bf16, {rows_, shape_.heads, shape_.width}), lse(ops_, DType::f32, {rows_, shape_.heads});
+    const std::vector<int64_t> dims = {rows_, shape_.heads, shape_.width}, rows = {rows_, shape_.heads};
+    Placed o(ops_, DType::bf16, dims), dq(ops_, DType::bf16, dims), lse(ops_, DType::f32, rows),
+        delta(ops_, DType::f32, rows);
+    const int32_t* const tiles = prepared_.query_tiles.i32();
+    const int64_t count = prepared_.query_tiles.dim(0);
     CHECK(cuda::takes_attention_hopper(in));
-    cuda::launch_attention_hopper(ops_.stream(), in, prepared_.query_tiles.i32(), o.tensor().data(), lse.tensor().f32(),
-                                  prepared_.query_tiles.dim(0), multiprocessors);
-    return {{"o", o.values()}, {"lse", lse.values()}};
+    cuda::launch_attention_hopper(ops_.stream(), in, tiles, o.tensor().data(), lse.tensor().f32(), count,
+                                  multiprocessors);
+    cuda::launch_attention_delta(ops_.stream(), DType::bf16, in.q, o.tensor().data(), delta.tensor().f32(),
+                                 rows_ * shape_.heads, shape_.width);
+    cuda::launch_attention_dq_hopper(ops_.stream(), in, in.q, lse.tensor().f32(), delta.tensor().f32(), tiles,
+                                     dq.tensor().data(), count, multiprocessors);
+    return {{"o", o.values()}, {"lse", lse.values()}, {"dq", dq.values()}};
   }
 
  private:
