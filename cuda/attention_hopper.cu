@@ -8,18 +8,19 @@ namespace fire::cuda {
 namespace attention::hopper {
 
 /// The scores of a step become weights relative to the row's maximum so far (attention_forward.cu has the same); what
-/// was summed before is to be multiplied by `shrink`.
+/// was summed before is to be multiplied by `shrink`. Scores are rounded by themselves and never as part of a fused
+/// subtraction, so that a row has the same bits whether or not the rows beside it end in this step.
 __device__ inline void weigh(float (&s)[step_keys / 2], float scale_log2, int first, const int (&seen)[2],
                              float (&max)[2], float (&sum)[2], float (&shrink)[2]) {
   const int column = first + tile_column(static_cast<int>(threadIdx.x) % warp_size, 0);
   float top[2] = {max[0], max[1]};
   if (first + step_keys <= seen[0] && first + step_keys <= seen[1]) {
 #pragma unroll
-    for (float& x : s) x *= scale_log2;
+    for (float& x : s) x = __fmul_rn(x, scale_log2);
   } else {
 #pragma unroll
     for (int i = 0; i < step_keys / 2; ++i)
-      s[i] = column + 8 * (i / 4) + i % 2 < seen[i / 2 % 2] ? s[i] * scale_log2 : -INFINITY;
+      s[i] = column + 8 * (i / 4) + i % 2 < seen[i / 2 % 2] ? __fmul_rn(s[i], scale_log2) : -INFINITY;
   }
 #pragma unroll
   for (int i = 0; i < step_keys / 2; ++i) top[i / 2 % 2] = fmaxf(top[i / 2 % 2], s[i]);

@@ -58,7 +58,7 @@ __device__ inline void backward_queries(const Arguments& args, Shared<D, true>& 
       ptx::wgmma_commit();
       ptx::mbarrier_wait(shared.value_barriers.full + now.slot, now.parity);
       ptx::wgmma_hold(dp);
-      ptx::wgmma_fence();
+      ptx::wgmma_fence();  // behind the loop of a wait ptxas wants another
 #pragma unroll
       for (int i = 0; i < D / 16; ++i)
         ptx::wgmma<step_keys>(

@@ -2,6 +2,8 @@
 // in test/ops.
 #include "cuda/attention.h"
 
+#include <cmath>
+
 #include "device.h"
 #include "ops/cases/cases.h"
 
@@ -76,6 +78,8 @@ TEST("on Hopper attention has the same bits whatever multiprocessors its device 
   for (const Shape shape : {Shape{2, 2, 64}, {7, 1, 32}, {8, 2, 128}}) {
     Attention attention(ops, plan, shape);
     const Values one = attention.by(1);
+    for (const auto& [name, values] : one)
+      for (const double x : values) CHECK(std::isfinite(x));
     for (const int multiprocessors : {3, 132}) CHECK(same_bits(attention.by(multiprocessors), one));
   }
 }
