@@ -89,7 +89,7 @@ fire_add_test(simt_test cuda fire_device_simt ${FIRE_CUDA_TESTS})
 # The emulator's own tests: every planted fault must be seen.
 file(GLOB FIRE_SELFTESTS CONFIGURE_DEPENDS test/simt/selftest*.cpp)
 function(fire_add_selftest suffix)
-  add_executable(simt_selftest${suffix} ${FIRE_SELFTESTS} test/native/check_main.cpp)
+  add_executable(simt_selftest${suffix} ${FIRE_SELFTESTS} test/ptx/instructions_test.cpp test/native/check_main.cpp)
   target_include_directories(simt_selftest${suffix} PRIVATE test/native)
   target_compile_definitions(simt_selftest${suffix} PRIVATE FIRE_SIMT=1)
   target_compile_options(simt_selftest${suffix} PRIVATE ${FIRE_SIMT_OPTIONS})
@@ -112,6 +112,41 @@ target_include_directories(simt_engine_test PRIVATE test/native test/simt)
 target_compile_options(simt_engine_test PRIVATE ${FIRE_OPTIONS})
 target_compile_definitions(simt_engine_test PRIVATE FIRE_TEST_DIR="${CMAKE_CURRENT_SOURCE_DIR}/test")
 target_link_libraries(simt_engine_test PRIVATE fire_device_simt)
+
+# Several ranks: a stand-in for NCCL between processes, and, for tests of TypeScript, an addon whose GPU is the emulator.
+add_library(fire_nccl_standin SHARED test/nccl/nccl.cpp)
+target_include_directories(fire_nccl_standin PRIVATE test)
+target_compile_options(fire_nccl_standin PRIVATE ${FIRE_OPTIONS})
+target_link_libraries(fire_nccl_standin PRIVATE Threads::Threads rt)
+add_dependencies(simt_engine_test fire_nccl_standin)
+target_compile_definitions(simt_engine_test PRIVATE FIRE_NCCL_STANDIN="$<TARGET_FILE:fire_nccl_standin>")
+if(FIRE_HAS_MPI)
+  add_executable(mpi_test test/mpi/mpi_test.cpp test/native/check_main.cpp)
+  target_include_directories(mpi_test PRIVATE test/native)
+  target_compile_options(mpi_test PRIVATE ${FIRE_OPTIONS})
+  target_compile_definitions(mpi_test PRIVATE FIRE_TEST_DIR="${CMAKE_CURRENT_SOURCE_DIR}/test")
+  target_link_libraries(mpi_test PRIVATE fire_device)
+  add_library(fire_mpi_one_thread SHARED test/mpi/one_thread.c)
+  target_link_libraries(fire_mpi_one_thread PRIVATE MPI::MPI_C)
+  add_dependencies(mpi_test fire_mpi fire_mpi_one_thread)
+  if(MPIEXEC_EXECUTABLE)
+    # Open MPI wants to be told that it may run as root, and more ranks than there are cores.
+    set(environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+                    FIRE_MPI_LIBRARY=$<TARGET_FILE:fire_mpi>)
+    foreach(ranks 2 3 4)
+      add_test(NAME mpi_test_${ranks}_ranks COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${ranks}
+                                                    $<TARGET_FILE:mpi_test> "-without threads")
+      set_tests_properties(mpi_test_${ranks}_ranks PROPERTIES TIMEOUT 300 ENVIRONMENT "${environment}")
+    endforeach()
+    add_test(NAME mpi_test_one_thread COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} 2 $<TARGET_FILE:mpi_test>
+                                              "without threads")
+    set_tests_properties(mpi_test_one_thread PROPERTIES TIMEOUT 60 ENVIRONMENT
+      "${environment};LD_PRELOAD=$<TARGET_FILE:fire_mpi_one_thread>")
+  endif()
+endif()
+if(CMAKE_JS_VERSION)
+  fire_add_addon(fire_emulated fire_device_simt)
+endif()
 
 # What `npm test` runs: the kernels in one schedule, whole training steps in another. All schedules and the sanitizers:
 # scripts/test-kernels.mjs.
@@ -155,6 +190,32 @@ endif()
 # --- the GPU backend on a GPU (test/gpu/verify.sh) ----------------------------------------------------------------------
 include(test/gpu/targets.cmake)
 
+# --- nvcc's own PTX under the emulator (test/ptx) -----------------------------------------------------------------------
+# scripts/ptx-test.mjs writes the translations into ptx/cpp and builds these programs. Each is a program of the sources with
+# other bodies for its kernels.
+add_library(fire_ptx OBJECT test/ptx/instructions.cpp test/ptx/translations.cpp)
+target_include_directories(fire_ptx PRIVATE test)
+target_compile_options(fire_ptx PRIVATE ${FIRE_SIMT_OPTIONS})
+target_link_libraries(fire_ptx PRIVATE fire_simt)
+set(FIRE_PTX_kernels simt_test fire_device_simt fire_op_cases)  # objects, libraries
+set(FIRE_PTX_wrapper_goldens simt_wrapper_goldens)
+add_custom_target(ptx_programs DEPENDS simt_wrapper_goldens)
+file(GLOB FIRE_PTX CONFIGURE_DEPENDS LIST_DIRECTORIES true "${CMAKE_CURRENT_BINARY_DIR}/ptx/cpp/*")
+foreach(folder ${FIRE_PTX})
+  get_filename_component(name ${folder} NAME)
+  string(REGEX REPLACE "_mutant_.*" "" original ${name})
+  list(POP_FRONT FIRE_PTX_${original} objects)
+  file(GLOB translations CONFIGURE_DEPENDS "${folder}/*.cpp")
+  # Points-to analysis takes as long as all the rest. Whoever builds this also runs it.
+  set_source_files_properties(${translations} PROPERTIES COMPILE_OPTIONS
+                              "-w;-O1;-fno-tree-pta;-march=native;-fno-strict-aliasing;-ffp-contract=off;-fno-math-errno")
+  add_executable(ptx_${name} ${translations} $<TARGET_OBJECTS:${objects}> $<TARGET_OBJECTS:fire_ptx>)
+  target_include_directories(ptx_${name} PRIVATE test)
+  target_link_libraries(ptx_${name} PRIVATE ${FIRE_PTX_${original}} fire_simt)
+  list(PREPEND FIRE_PTX_${original} ${objects})
+  add_dependencies(ptx_programs ptx_${name})
+endforeach()
+
 get_directory_property(FIRE_TEST_TARGETS BUILDSYSTEM_TARGETS)
 list(REMOVE_ITEM FIRE_TEST_TARGETS ${FIRE_PRODUCT})
 foreach(target ${FIRE_TEST_TARGETS})
@@ -165,7 +226,11 @@ set(FIRE_TEST_PROGRAMS fire_test ring_test simt_test simt_engine_test simt_selft
 if(FIRE_HAS_CUDA)
   list(APPEND FIRE_TEST_PROGRAMS cudart_test)
 endif()
+if(FIRE_HAS_MPI)
+  list(APPEND FIRE_TEST_PROGRAMS mpi_test)
+endif()
 if(CMAKE_JS_VERSION)
+  list(APPEND FIRE_TEST_PROGRAMS fire_emulated)
   add_custom_target(fire_tests DEPENDS ${FIRE_TEST_PROGRAMS})
 else()
   add_custom_target(fire_tests ALL DEPENDS ${FIRE_TEST_PROGRAMS})

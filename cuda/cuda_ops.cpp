@@ -5,6 +5,7 @@
 #include "cuda/cublaslt.h"
 #include "cuda/pinned_ring.h"
 #include "cuda/probe.h"
+#include "cuda/side_stream.h"
 
 namespace fire::cuda {
 namespace {
@@ -152,6 +153,8 @@ void CudaOps::upload_made(Tensor device, const Make& make) {
   };
   ring_->upload(device.data(), device.bytes(), fill, stream_);
 }
+
+std::unique_ptr<SideQueue> CudaOps::side_queue() { return std::make_unique<SideStream>(device_, stream_); }
 
 void CudaOps::download(Tensor device, void* host) { ring_->download(host, device.data(), device.bytes(), stream_); }
 

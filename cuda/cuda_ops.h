@@ -50,6 +50,7 @@ class CudaOps final : public Ops {
   void download(Tensor device, void* host) override;
   void copy(Tensor from, Tensor to) override;
   void zero(Tensor x) override;
+  std::unique_ptr<SideQueue> side_queue() override;
 
   void linear(Tensor x, Tensor w, Tensor bias, Tensor residual, Tensor y) override;
   void linear_backward(Tensor dy, Tensor w, Tensor dx, bool accumulate) override;

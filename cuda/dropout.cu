@@ -10,10 +10,9 @@ namespace {
 
 constexpr int threads = 256;
 
-/// Bit i: element (row, 4 * block + i) is kept.
-__device__ inline uint32_t draw(const Dropout& dropout, uint32_t row, uint32_t block) {
-  uint32_t c0 = block, c1 = row, c2 = dropout.module << 4 | static_cast<uint32_t>(RngStream::dropout),
-           c3 = dropout.pass;
+/// Bit i: element 4 * block + i of the row with this key is kept.
+__device__ inline uint32_t draw(const Dropout& dropout, uint32_t key0, uint32_t key1, uint32_t block) {
+  uint32_t c0 = block, c1 = key0, c2 = dropout.module << 4 | static_cast<uint32_t>(RngStream::dropout), c3 = key1;
   uint32_t k0 = static_cast<uint32_t>(dropout.seed), k1 = static_cast<uint32_t>(dropout.seed >> 32);
 #pragma unroll
   for (int round = 0; round < 10; ++round) {
@@ -35,10 +34,11 @@ __global__ void __launch_bounds__(threads)
     draw_mask_kernel(Dropout dropout, int64_t count, int64_t words, uint32_t* __restrict__ mask) {
   const int64_t at = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
   if (at >= count) return;
-  const uint32_t row = static_cast<uint32_t>(at / words), first = static_cast<uint32_t>(at % words) * 8;
+  const uint32_t* key = dropout.row_keys + 2 * (at / words);
+  const uint32_t key0 = key[0], key1 = key[1], first = static_cast<uint32_t>(at % words) * 8;
   uint32_t bits = 0;
 #pragma unroll 2
-  for (uint32_t i = 0; i < 8; ++i) bits |= draw(dropout, row, first + i) << 4 * i;
+  for (uint32_t i = 0; i < 8; ++i) bits |= draw(dropout, key0, key1, first + i) << 4 * i;
   mask[at] = bits;
 }
 

@@ -88,7 +88,7 @@ __device__ inline HopperPlace hopper_place(const HopperArguments& arguments, int
   return place;
 }
 
-/// What a tile sums: `terms` products from place.product on, of each first A' B', then A B over its part of k.
+/// What a tile sums: the terms from place.product on, A' B' of all, then A B of all over its part of k.
 template <GemmForm Form>
 struct HopperSum {
   const GemmArguments& args;

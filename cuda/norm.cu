@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(block_size<Threads>)
     if (residual) {
       const Chunk<T, N> other = load_chunk<Vector, N>(residual + row * columns + column, count);
 #pragma unroll
-      for (int i = 0; i < N; ++i) values[i] += other[i];
+      for (int i = 0; i < N; ++i) values[i] = __fadd_rn(values[i], other[i]);  // no fma here and add there
     }
     store_chunk<Vector>(dx + row * columns + column, count, values);
   });

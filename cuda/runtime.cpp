@@ -99,6 +99,21 @@ Error no_devices(int code, int driver, int runtime) {
   return error;
 }
 
+namespace {
+
+std::string hexadecimal(const cudaUUID_t& uuid) {
+  constexpr const char* digits = "0123456789abcdef";
+  std::string text;
+  for (const char byte : uuid.bytes) {
+    const auto value = static_cast<unsigned char>(byte);
+    text += digits[value / 16];
+    text += digits[value % 16];
+  }
+  return text;
+}
+
+}  // namespace
+
 std::vector<DeviceProperties> devices() {
   int count = 0;
   const cudaError_t code = cudaGetDeviceCount(&count);
@@ -113,9 +128,13 @@ std::vector<DeviceProperties> devices() {
   for (int i = 0; i < count; ++i) {
     cudaDeviceProp properties{};
     succeed(cudaGetDeviceProperties(&properties, i), "cudaGetDeviceProperties");
-    found[static_cast<size_t>(i)] = {properties.name,           properties.major,
-                                     properties.minor,          properties.multiProcessorCount,
-                                     properties.totalGlobalMem, properties.sharedMemPerMultiprocessor};
+    found[static_cast<size_t>(i)] = {properties.name,
+                                     properties.major,
+                                     properties.minor,
+                                     properties.multiProcessorCount,
+                                     properties.totalGlobalMem,
+                                     properties.sharedMemPerMultiprocessor,
+                                     hexadecimal(properties.uuid)};
   }
   return found;
 }
@@ -190,6 +209,20 @@ void record(Event event, Stream stream) {
 void wait(Event event) {
   count(&Counters::host_waits);
   succeed(cudaEventSynchronize(native_event(event)), "cudaEventSynchronize");
+}
+
+bool happened(Event event) {
+  const cudaError_t code = cudaEventQuery(native_event(event));
+  if (code == cudaErrorNotReady) {
+    cudaGetLastError();  // or the next launch would report it
+    return false;
+  }
+  succeed(code, "cudaEventQuery");
+  return true;
+}
+
+void wait_on(Stream stream, Event event) {
+  succeed(cudaStreamWaitEvent(native(stream), native_event(event), 0), "cudaStreamWaitEvent");
 }
 
 float elapsed(Event from, Event to) {

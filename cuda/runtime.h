@@ -23,6 +23,7 @@ struct DeviceProperties {
   int multiprocessors = 0;
   size_t total_bytes = 0;
   size_t shared_bytes = 0;  ///< shared memory of a multiprocessor
+  std::string uuid;         ///< the same for every process, whatever number the GPU has there
 };
 
 struct MemoryInfo {
@@ -50,6 +51,10 @@ void destroy_event(Event event) noexcept;
 void record(Event event, Stream stream);
 /// Blocks the host until the event has happened.
 void wait(Event event);
+/// Whether the event has happened; one that was never recorded has. Does not block.
+bool happened(Event event);
+/// What is put on the stream from now on comes after the event. The host does not wait.
+void wait_on(Stream stream, Event event);
 /// Milliseconds between two events that have happened.
 float elapsed(Event from, Event to);
 /// Blocks the host until the stream is empty. A fault of an earlier kernel surfaces here.

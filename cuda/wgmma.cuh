@@ -3,11 +3,14 @@
 //
 //   d [64 x N] += a [64 x 16] b [16 x N]
 //
-// d: thread t has row 16 * (t / 32) + t % 32 / 4 + 8 * (i / 2 % 2), column 8 * (i / 4) + 2 * (t % 4) + i % 2 in d[i].
+// d: thread t of the warpgroup has in d[i] row 16 * (t / 32) + t % 32 / 4 + 8 * (i / 2 % 2) and column
+// 8 * (i / 4) + 2 * (t % 4) + i % 2.
+//
 // a from registers: as ptx.cuh has it for mma.m16n8k16, warp w has rows 16 w to 16 w + 15.
 //
-// A batch is wgmma_fence, some wgmma, wgmma_commit; after the wgmma_wait that covers it d may be touched again. The
-// fence is what orders registers: no thread writes to d or to a between the fence and the wgmma.
+// A batch is wgmma_hold, wgmma_fence, some wgmma, wgmma_commit; after the wgmma_wait that covers it, and wgmma_hold, d
+// may be touched again. The fence is what orders registers: no thread writes to d or to a between the fence and the
+// wgmma.
 //
 // An operand in shared memory is told by a descriptor. "K-major" (Trans = false) has the 16 elements of k side by side,
 // "MN-major" (Trans = true) the rows of a or columns of b. In lines of S bytes (S of the swizzle, as TMA puts them):
@@ -16,8 +19,8 @@
 //               The next 16 of k are 32 bytes on in the line.
 //   MN-major    8 of k are 8 lines of S / 2 rows; stride_bytes from one 8 of k to the next, leading_bytes from one
 //               S / 2 rows to the next. The next 16 of k are 2 * stride_bytes on.
-//   no swizzle  pieces of 8 lines of 16 bytes. K-major: leading_bytes to the next 8 of k, stride_bytes to the next 8
-//               rows; MN-major: leading_bytes to the next 8 of k, stride_bytes to the next 8 rows.
+//   no swizzle  pieces of 8 lines of 16 bytes, whichever major: leading_bytes to the next 8 of k, stride_bytes to the
+//               next 8 rows.
 #pragma once
 
 #include "cuda/tensor_map.h"

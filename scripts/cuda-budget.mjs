@@ -20,7 +20,7 @@
  *   allow          instructions that are otherwise forbidden: "LDL", "STL" (local memory), "ATOMG", "ATOMS", "RED" (sums in
  *                  no fixed order); with a `reason`
  */
-import { spawn, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -29,9 +29,9 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { architectures, blocksPerMultiprocessor, operationNames, readKernels, readPtxas, shortName } from './cubin.mjs'
 import { cudaFiles, root, sourcesOf } from './cuda-sources.mjs'
+import { findNvcc, inParallel, run } from './nvcc.mjs'
 
 const budgetFile = join('test', 'cuda', 'budget.json')
-const parallel = 2
 const flags = [
   '-std=c++17',
   '-O3',
@@ -153,13 +153,6 @@ function groupBy(items, key) {
   return groups
 }
 
-/** @returns {string | undefined} */
-function findNvcc() {
-  const chosen = process.env.CUDACXX
-  const candidates = chosen ? [chosen] : ['nvcc', '/usr/local/cuda/bin/nvcc']
-  return candidates.find((nvcc) => spawnSync(nvcc, ['--version']).status === 0)
-}
-
 /** Compiles one file for one architecture, or takes it from the cache. */
 async function compile({ nvcc, version, folder }, file, architecture) {
   const source = join('cuda', file)
@@ -176,30 +169,6 @@ async function compile({ nvcc, version, folder }, file, architecture) {
     writeFileSync(`${target}.log`, output)
   }
   return { source, architecture, log: readFileSync(`${target}.log`, 'utf8'), elf: readFileSync(`${target}.cubin`) }
-}
-
-function run(command, args) {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { cwd: root })
-    let output = ''
-    child.stdout.on('data', (text) => (output += text))
-    child.stderr.on('data', (text) => (output += text))
-    child.on('error', reject)
-    child.on('close', (status) => resolve({ status, output }))
-  })
-}
-
-async function inParallel(tasks) {
-  const results = []
-  let next = 0
-  const worker = async () => {
-    while (next < tasks.length) {
-      const index = next++
-      results[index] = await tasks[index]()
-    }
-  }
-  await Promise.all(Array.from({ length: parallel }, worker))
-  return results
 }
 
 /** @returns {Kernel[]} */

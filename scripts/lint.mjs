@@ -1,5 +1,6 @@
 /**
- * All static checks: Biome, unused code (knip), the dependency arrows, names, lengths of files, clang-format where it is installed.
+ * All static checks: Biome, unused code (knip), the dependency arrows, names, returned promises, lengths of files, clang-format
+ * where it is installed.
  * `--fix-native` formats the C++ instead of checking it.
  */
 import { spawnSync } from 'node:child_process'
@@ -17,7 +18,18 @@ function run(title, command, args) {
 }
 
 function nativeFiles() {
-  return ['native', 'cuda', 'bench/gpu', 'test/cuda', 'test/gpu', 'test/native', 'test/ops', 'test/simt']
+  return [
+    'native',
+    'cuda',
+    'bench/gpu',
+    'test/cuda',
+    'test/gpu',
+    'test/mpi',
+    'test/native',
+    'test/nccl',
+    'test/ops',
+    'test/simt',
+  ]
     .filter((folder) => existsSync(join(root, folder)))
     .flatMap((folder) =>
       readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
@@ -43,6 +55,7 @@ const results = [
   run('knip', bin('knip'), ['--no-progress']),
   run('dependencies', process.execPath, [join(root, 'scripts', 'lint-dependencies.mjs')]),
   run('names', process.execPath, [join(root, 'scripts', 'lint-names.mjs')]),
+  run('returns', process.execPath, [join(root, 'scripts', 'lint-returns.mjs')]),
   run('length', process.execPath, [join(root, 'scripts', 'lint-length.mjs')]),
 ]
 const sources = nativeFiles()

@@ -12,8 +12,13 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 /** Debian's package for each program the build runs. */
 const tools = { 'g++': 'g++', cmake: 'cmake', ninja: 'ninja-build' }
 
-/** `--lint`: what the tests check formatting and pages with; where they cannot be had those checks are skipped. */
-const lintTools = { 'clang-format': 'clang-format', chromium: 'chromium' }
+/** `--lint`: what the tests check formatting and pages with, and start ranks with; where they cannot be had those are skipped. */
+const lintTools = {
+  'clang-format': 'clang-format',
+  chromium: 'chromium',
+  mpicc: 'libopenmpi-dev',
+  mpirun: 'openmpi-bin',
+}
 
 const install = ['install', '-y', '-qq', '--no-install-recommends']
 

@@ -1,8 +1,8 @@
 /**
  * `npm run test:kernels`: the slow proof of the GPU kernels, without a GPU. Every schedule of the emulator, then
  * AddressSanitizer with UndefinedBehaviorSanitizer, then ThreadSanitizer with blocks in order and all at once; the
- * emulator's own planted faults under each. `--mutations` removes each barrier in turn on top (see simt-mutations.mjs; the
- * arguments behind it go there). The last line is `N passed, N failed`.
+ * emulator's own planted faults under each; nvcc's own PTX where nvcc is. `--mutations` removes each barrier in turn on top
+ * (see simt-mutations.mjs; the arguments behind it go there). The last line is `N passed, N failed`.
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
@@ -51,6 +51,11 @@ if (configured && run('build', 'cmake', ['--build', build, '--target', 'simt_ver
     const env = { FIRE_SIMT_SCHEDULE: 'random:1', FIRE_SIMT_BLOCKS: blocks }
     run(`kernels under the thread sanitizer, blocks ${blocks}`, program('simt_test_tsan'), [], env)
   }
+  const ptx = [join(root, 'scripts', 'ptx-test.mjs'), '--build', build, '--all-mutants']
+  run("nvcc's own PTX, lifo, eager copies", process.execPath, ptx, {
+    FIRE_SIMT_SCHEDULE: 'lifo',
+    FIRE_SIMT_ASYNC: 'eager',
+  })
   const golden = join(root, 'test', 'golden')
   const folders = readdirSync(golden)
     .map((name) => join(golden, name))

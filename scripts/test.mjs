@@ -1,7 +1,7 @@
 /**
  * `npm test`: builds what is missing, then lint, types, pages of the library, C++ tests (GPU kernels under the emulator among
- * them), the kernels' resource budget where nvcc is, and TypeScript tests; every part runs even when one before it failed. The
- * last line is `N passed, N failed`, where each check, C++ test and TypeScript test counts as one.
+ * them), the kernels' resource budget and their PTX where nvcc is, and TypeScript tests; every part runs even when one before it
+ * failed. The last line is `N passed, N failed`, where each check, C++ test and TypeScript test counts as one.
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -63,6 +63,7 @@ check('kernels for sm_80 and sm_90a: warnings, registers, spills, instructions',
   '--cache',
   join(root, 'build', 'budget'),
 ])
+check("nvcc's own PTX of the kernels under the emulator", process.execPath, [join(root, 'scripts', 'ptx-test.mjs')])
 const json = join(scratch, 'vitest.json')
 const vitest = ['run', '--reporter=default', '--reporter=json', `--outputFile.json=${json}`]
 suite('typescript tests', bin('vitest'), vitest, () => countVitest(readText(json)))

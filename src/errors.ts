@@ -29,6 +29,7 @@ export const errorCodes = [
   'ERR_FIRE_NONFINITE',
   'ERR_FIRE_NO_DEVICE',
   'ERR_FIRE_OUT_OF_MEMORY',
+  'ERR_FIRE_RANKS',
   'ERR_FIRE_SEGMENTER',
   'ERR_FIRE_SELF_CHECK',
   'ERR_FIRE_TRAINING',
@@ -188,6 +189,11 @@ export class ChecksumError extends FireError {
   static override readonly code = 'ERR_FIRE_CHECKSUM'
 }
 
+/** Several processes could not do their work together. `detail.rank` is the one that failed first, where that is known. */
+export class RankError extends FireError {
+  static override readonly code = 'ERR_FIRE_RANKS'
+}
+
 /** A segmentation service refused, could not be reached, or answered outside the contract of docs/corruption.md. */
 export class SegmenterError extends FireError {
   static override readonly code = 'ERR_FIRE_SEGMENTER'
@@ -226,6 +232,7 @@ const nativeClasses = [
   NoDeviceError,
   NumericError,
   OutOfMemoryError,
+  RankError,
   UnsupportedError,
 ]
 

@@ -110,7 +110,7 @@ class Cases {
   void lora(const std::string& kernel, const cases::Linear& l, bool residual, float rate) {
     const auto& [m, n, k] = l;
     const int64_t r = s.rank;
-    add(kernel, by({m, n, k, r}), cases::lora_linear(target, l, r, {rate, 7, 3, 1}, false, residual, type),
+    add(kernel, by({m, n, k, r}), cases::lora_linear(target, l, r, {rate, 7, 3}, false, residual, type),
         2 * (product({m, n, k}) + product({m, k, r}) + product({m, n, r})));
   }
 

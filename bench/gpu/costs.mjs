@@ -19,11 +19,11 @@ export const costs = (a) => ({
       4 * (bias ? n : 0),
     flops: 2 * times(m, n, k),
   }),
-  /** `dropped`: with a mask, a bit an element of x. */
+  /** `dropped`: with a mask, a bit an element of x, and the keys of rows that it is drawn from. */
   lora: (m, n, k, r, { residual = false, dropped = false } = {}) => ({
     bytes:
       a * (times(m, k) + times(n, k) + times(m, r) + times(m, n) * (residual ? 2 : 1) + times(r, k) + times(n, r)) +
-      (dropped ? 4 * times(m, Math.ceil(k / 32)) : 0),
+      (dropped ? 4 * times(m, Math.ceil(k / 32)) + 8 * m : 0),
     flops: 2 * (times(m, n, k) + times(m, k, r) + times(m, n, r)),
   }),
   /** dx [m, k] may be absent: below the first layer nothing trains. */

@@ -6,7 +6,8 @@
  *   - multiplying, a multiprocessor does its share of the measured rate of a large product;
  *   - a slice takes longer where tensor cores and TMA want more than 128 bytes of shared memory a clock;
  *   - tiles take whole rounds over the multiprocessors, or half of one (the tile is then half as wide);
- *   - writing a tile, eight instructions for each of a thread's sums, hides behind nothing;
+ *   - writing a tile, thirteen instructions for each of a thread's sums (counted in the compiled kernel), hides behind
+ *     nothing; waiting for a residual comes on top and is not in it;
  *   - a launch and its first slices take 2 microseconds;
  *   - nothing is faster than reading inputs once and writing the output once.
  */
@@ -100,7 +101,7 @@ function launchSeconds(product, card) {
   const slices = mean + along(rank, slice)
   const rate = card.flops / multiprocessors / slowness(tile)
   const multiply = (slices * 2 * tile.rows * tile.columns * slice) / rate
-  const write = (8 * tile.rows * tile.columns) / 32 / 4 / clock
+  const write = (13 * tile.rows * tile.columns) / 32 / 4 / clock
   return launch * (parts > 1 ? 2 : 1) + rounds(tilesOf(product, tile) * parts, tile) * (multiply + write)
 }
 

@@ -48,7 +48,7 @@ Napi::Value gpu_report_value(const Napi::CallbackInfo& info) {
           g.Set("capability", gpu.capability);
           g.Set("totalBytes", static_cast<double>(gpu.total_bytes));
           g.Set("objection", gpu.objection);
-          g.Set("kernels", gpu.kernels);
+          g.Set("uuid", gpu.uuid);
           return g;
         }));
   o.Set("reason", report.reason);
@@ -65,6 +65,12 @@ Napi::Value gpu_memory_value(const Napi::CallbackInfo& info) {
     o.Set("totalBytes", static_cast<double>(memory.total_bytes));
     return o;
   });
+}
+
+Napi::Value gpu_kernels_value(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return throwing(env,
+                  [&] { return Napi::String::New(env, gpu_kernels(to_string(info[0], "device"))).As<Napi::Value>(); });
 }
 
 /// A lane for one call that has no engine; it goes when the call has settled.
@@ -151,6 +157,23 @@ Napi::Value merge_async(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value transports(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Napi::Object o = Napi::Object::New(env);
+  for (const auto& [name, transport] : {std::pair{"nccl", Transport::nccl}, {"mpi", Transport::mpi}}) {
+    const TransportReport report = transport_report(transport);
+    Napi::Object t = Napi::Object::New(env);
+    const bool found = report.missing.empty();
+    t.Set(found ? "version" : "missing", found ? report.version : report.missing);
+    o.Set(name, t);
+  }
+  return o;
+}
+
+Napi::Value group_id(const Napi::CallbackInfo& info) {
+  return throwing(info.Env(), [&]() -> Napi::Value { return Napi::String::New(info.Env(), new_group_id()); });
+}
+
 Napi::Value exchange_paths(const Napi::CallbackInfo& info) {
   return throwing(info.Env(), [&]() -> Napi::Value {
     const std::string first = info[0].ToString(), second = info[1].ToString();
@@ -168,6 +191,9 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("cpuInfo", Napi::Function::New(env, cpu_info));
   exports.Set("gpuReport", Napi::Function::New(env, gpu_report_value));
   exports.Set("gpuMemory", Napi::Function::New(env, gpu_memory_value));
+  exports.Set("gpuKernels", Napi::Function::New(env, gpu_kernels_value));
+  exports.Set("transports", Napi::Function::New(env, transports));
+  exports.Set("groupId", Napi::Function::New(env, group_id));
   exports.Set("exchange", Napi::Function::New(env, exchange_paths));
   exports.Set("createCancelToken", Napi::Function::New(env, CancelToken::create));
   exports.Set("openEngine", Napi::Function::New(env, EngineWrap::open));

@@ -160,6 +160,13 @@ EngineSpec to_engine_spec(const Napi::Value& value) {
                 : std::nullopt};
 }
 
+std::optional<GroupSpec> to_group_spec(const Napi::Value& value) {
+  const auto o = Fields(value, "spec").fields_or_null("group");
+  if (!o) return std::nullopt;
+  return GroupSpec{o->choice<Transport>("transport", {{"nccl", Transport::nccl}, {"mpi", Transport::mpi}}),
+                   static_cast<int>(o->integer("rank", 0)), static_cast<int>(o->integer("size", 1)), o->text("id")};
+}
+
 MergeSpec to_merge_spec(const Napi::Value& value) {
   const Fields o(value, "spec");
   const auto to_rename = [&](const Napi::Value& v) {
@@ -216,7 +223,7 @@ StepOptions to_step_options(const Napi::Value& value) {
   const StepOptions options{
       o.number("normalizer"),
       o.choice<Layout>("layout", {{"packed", Layout::packed}, {"pair", Layout::pair}, {"plain", Layout::plain}}),
-      o.integer("chosenTokens")};
+      o.integer("chosenTokens"), o.boolean("last")};
   if (!(options.normalizer > 0)) expected("a number > 0", o.path("normalizer"), o.get("normalizer"));
   return options;
 }

@@ -87,6 +87,8 @@ struct OwnedImage {
 
 MergeSpec to_merge_spec(const Napi::Value& value);
 EngineSpec to_engine_spec(const Napi::Value& value);
+/// `group` of the same.
+std::optional<GroupSpec> to_group_spec(const Napi::Value& value);
 /// As pixels.
 OwnedImage to_image(const Napi::Value& value);
 /// Either.

@@ -37,6 +37,7 @@ Napi::Function EngineWrap::define(Napi::Env env) {
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::accumulate>>("accumulate"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::evaluate>>("evaluate"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::update>>("update"),
+                         InstanceMethod<&EngineWrap::abort_group>("abortGroup"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::zero_grad>>("zeroGrad"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::logprobs>>("logprobs"),
                          InstanceMethod<&EngineWrap::promised<&EngineWrap::generate>>("generate"),
@@ -51,6 +52,7 @@ Napi::Function EngineWrap::define(Napi::Env env) {
 Napi::Value EngineWrap::open(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const EngineSpec spec = to_engine_spec(info[0]);
+    const std::optional<GroupSpec> group = to_group_spec(info[0]);
     const SharedFlag cancel = cancel_flag(info[1]);
     const Napi::Object object = info.Env().GetInstanceData<AddonState>()->engine_class.New({});
     EngineWrap* self = Unwrap(object);
@@ -59,12 +61,14 @@ Napi::Value EngineWrap::open(const Napi::CallbackInfo& info) {
     held.cancel = cancel;
     return self->lane_.run(
         info.Env(),
-        [self, spec, cancel]() -> ToJs {
+        [self, spec, group, cancel]() -> ToJs {
           Cancel(cancel.get()).check();
           self->state_->engine = std::make_unique<Engine>(spec);
+          self->state_->group_end = self->state_->engine->group_end();
           self->state_->info = self->state_->engine->info();
           self->state_->vision = self->state_->engine->config().vision;
           self->state_->spread = host_spread(spec.device);
+          if (group) self->state_->engine->join_group(*group, cancel.get());
           return [self](Napi::Env) { return self->Value(); };
         },
         std::move(held));
@@ -231,14 +235,24 @@ Napi::Value EngineWrap::step(const Napi::CallbackInfo& info, bool backward) {
 }
 
 Napi::Value EngineWrap::update(const Napi::CallbackInfo& info) {
-  return run(info, [spec = to_adamw_spec(info[0])](Engine& engine, Cancel) -> ToJs {
-    const double norm = engine.update(spec);
-    return [norm, step = engine.step()](Napi::Env env) {
+  // The flag is the lane's: a process that leaves does not wait for other ranks.
+  const auto leaving = std::make_shared<std::atomic<bool>>(false);
+  Work work = [spec = to_adamw_spec(info[0])](Engine& engine, Cancel cancel) -> ToJs {
+    return [stats = engine.update(spec, cancel), step = engine.step()](Napi::Env env) {
       Napi::Object o = Napi::Object::New(env);
-      o.Set("gradNorm", norm);
+      o.Set("gradNorm", stats.grad_norm);
       o.Set("step", static_cast<double>(step));
+      o.Set("secondsWaited", stats.seconds_waited);
       return o;
     };
+  };
+  return run(info, std::move(work), leaving);
+}
+
+Napi::Value EngineWrap::abort_group(const Napi::CallbackInfo& info) {
+  return throwing(info.Env(), [&] {
+    state_->group_end->ask(to_string(info[0], "reason"));
+    return info.Env().Undefined();
   });
 }
 

@@ -25,6 +25,8 @@ class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
   struct State {
     std::unique_ptr<Engine> engine;
     EngineInfo info;
+    /// Of the engine, also while it is at work or gone.
+    std::shared_ptr<GroupEnd> group_end;
     /// What preparing images needs, also while the engine is at work or gone.
     std::shared_ptr<const VisionSpec> vision;
     Spread spread;
@@ -57,6 +59,7 @@ class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
   Napi::Value evaluate(const Napi::CallbackInfo& info);
   Napi::Value step(const Napi::CallbackInfo& info, bool backward);
   Napi::Value update(const Napi::CallbackInfo& info);
+  Napi::Value abort_group(const Napi::CallbackInfo& info);
   Napi::Value zero_grad(const Napi::CallbackInfo& info);
   Napi::Value logprobs(const Napi::CallbackInfo& info);
   Napi::Value generate(const Napi::CallbackInfo& info);

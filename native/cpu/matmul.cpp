@@ -15,9 +15,10 @@ Operand transposed(const Tensor& x) { return {x.data(), x.dtype(), 1, x.cols()};
 /// dst = x * mask / (1 - rate), or dst += with `accumulate`; four columns share one Philox block.
 void apply_mask(const float* x, float* dst, int64_t row, int64_t cols, const Dropout& d, bool accumulate) {
   const float keep = 1.0f / (1.0f - d.rate);
+  const uint32_t* key = d.row_keys + 2 * row;
   for (int64_t c = 0; c < cols; c += 4) {
-    const Philox4 bits = philox(d.seed, {static_cast<uint32_t>(c / 4), static_cast<uint32_t>(row),
-                                         d.module << 4 | static_cast<uint32_t>(RngStream::dropout), d.pass});
+    const Philox4 bits = philox(d.seed, {static_cast<uint32_t>(c / 4), key[0],
+                                         d.module << 4 | static_cast<uint32_t>(RngStream::dropout), key[1]});
     for (int64_t i = c; i < std::min(c + 4, cols); ++i) {
       const float value = uniform24(bits[static_cast<size_t>(i - c)]) < d.rate ? 0.0f : x[i] * keep;
       dst[i] = accumulate ? dst[i] + value : value;

@@ -45,15 +45,13 @@ std::unique_ptr<Ops> open_cpu(const DeviceSpec& spec) {
   return std::make_unique<cpu::CpuOps>(spec.threads, precision_of(spec), backend, packing_of(spec));
 }
 
-/// Empty where the GPU cannot be opened.
-std::string kernels_of([[maybe_unused]] int index) {
-#if FIRE_HAS_CUDA
-  try {
-    return cuda::name(cuda::selected_isa(cuda::open(index)));
-  } catch (const Error&) {
-  }
-#endif
-  return {};
+/// The number of the GPU with this name; another device has nothing like `what`.
+int gpu_of(const std::string& device, const char* what) {
+  DeviceSpec spec{};
+  set_device(spec, device);
+  if (spec.kind != DeviceKind::cuda)
+    throw Error(Code::invalid_argument, "device " + device + " is not a GPU: it has no " + what + " of its own");
+  return spec.index;
 }
 
 [[maybe_unused]] Error no_cuda() { return Error(Code::no_device, "device cuda: " + cuda::probe().reason); }
@@ -114,14 +112,20 @@ std::unique_ptr<Ops> open_device(const DeviceSpec& spec) {
 }
 
 GpuMemory gpu_memory(const std::string& device) {
-  DeviceSpec spec{};
-  set_device(spec, device);
-  if (spec.kind != DeviceKind::cuda)
-    throw Error(Code::invalid_argument, "device " + device + " is not a GPU: it has no memory of its own");
+  [[maybe_unused]] const int index = gpu_of(device, "memory");
 #if FIRE_HAS_CUDA
-  cuda::open(spec.index);
+  cuda::open(index);
   const cuda::MemoryInfo memory = cuda::memory_info();
   return {memory.free_bytes, memory.total_bytes};
+#else
+  throw no_cuda();
+#endif
+}
+
+std::string gpu_kernels(const std::string& device) {
+  [[maybe_unused]] const int index = gpu_of(device, "kernels");
+#if FIRE_HAS_CUDA
+  return cuda::name(cuda::selected_isa(cuda::open(index)));
 #else
   throw no_cuda();
 #endif
@@ -133,7 +137,7 @@ GpuReport gpu_report() {
   for (const cuda::ProbedDevice& d : found.devices)
     report.gpus.push_back({d.properties.name,
                            "sm_" + std::to_string(d.properties.major) + std::to_string(d.properties.minor),
-                           d.properties.total_bytes, d.objection, kernels_of(static_cast<int>(report.gpus.size()))});
+                           d.properties.total_bytes, d.objection, d.properties.uuid});
   return report;
 }
 

@@ -42,10 +42,10 @@ struct GpuInfo {
   std::string name, capability;  // "NVIDIA H200", "sm_90"
   size_t total_bytes = 0;
   std::string objection;  // why it cannot be used; empty when it can
-  std::string kernels;    // which it takes: "sm_80", those of every GPU, or those of its own generation too, "sm_90a"
+  std::string uuid;       // whatever number it has in this process
 };
 
-/// The GPUs, or why there are none. Never throws.
+/// The GPUs, or why there are none. Never throws, and opens CUDA on none of them: every rank of a machine asks.
 struct GpuReport {
   std::vector<GpuInfo> gpus;
   std::string reason;    // empty when there are GPUs
@@ -59,5 +59,8 @@ struct GpuMemory {
 /// Of the GPU with this name, see set_device. Opens CUDA on it, so that the context of this process is not free any
 /// more. Throws ERR_FIRE_NO_DEVICE, or ERR_FIRE_INVALID_ARGUMENT for a device that is no GPU.
 GpuMemory gpu_memory(const std::string& device);
+/// Which kernels it takes: "sm_80", those of every GPU, or "sm_90a", those of Hopper too. Opens CUDA on it and throws
+/// as gpu_memory, and ERR_FIRE_INVALID_ARGUMENT for an impossible FIRE_CUDA_ISA.
+std::string gpu_kernels(const std::string& device);
 
 }  // namespace fire

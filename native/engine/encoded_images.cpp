@@ -1,5 +1,7 @@
 #include "engine/encoded_images.h"
 
+#include <cstring>
+
 #include "engine/plan.h"
 
 namespace fire {
@@ -80,7 +82,7 @@ void EncodedImages::encode_batch(std::span<const Shared> images) {
   std::vector<ImageFeatures*> features;
   for (const Shared& image : images) {
     patches.push_back(&image->prepared->patches);
-    image->features = blank(context_.config.vision->grid_of(*patches.back()));
+    image->features = blank(*image->prepared);
     features.push_back(image->features.get());
   }
   context_.weights.vision->encode(patches, features, context_.arena);
@@ -99,6 +101,12 @@ std::unique_ptr<ImageFeatures> EncodedImages::blank(TokenGrid grid) {
                                          context_.config.vision->deepstack_levels());
 }
 
+std::unique_ptr<ImageFeatures> EncodedImages::blank(const PreparedImage& image) {
+  auto features = blank(context_.config.vision->grid_of(image.patches));
+  std::memcpy(&features->content, image.content.data(), sizeof features->content);
+  return features;
+}
+
 ContentStore::Key EncodedImages::key_of(const PreparedImage& image) const {
   return store_->key("image", std::as_bytes(std::span(image.content)));
 }
@@ -106,7 +114,7 @@ ContentStore::Key EncodedImages::key_of(const PreparedImage& image) const {
 std::unique_ptr<ImageFeatures> EncodedImages::stored(const PreparedImage& image) {
   const auto bytes = store_->find(key_of(image));
   if (!bytes) return nullptr;
-  auto features = blank(context_.config.vision->token_grid(image.size));
+  auto features = blank(image);
   if (features->all().bytes() != bytes->size()) return nullptr;
   context_.ops.upload(bytes->data(), features->all());
   return features;

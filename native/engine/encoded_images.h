@@ -68,6 +68,7 @@ class EncodedImages {
   std::map<std::string, Shared> gather(const std::vector<NamedImage>& images, std::vector<Shared>& fresh);
   void encode_batch(std::span<const Shared> images);
   std::unique_ptr<ImageFeatures> blank(TokenGrid grid);
+  std::unique_ptr<ImageFeatures> blank(const PreparedImage& image);
   ContentStore::Key key_of(const PreparedImage& image) const;
   /// From the store; nullptr where it has nothing that fits.
   std::unique_ptr<ImageFeatures> stored(const PreparedImage& image);

@@ -39,6 +39,11 @@ Engine::Engine(const EngineSpec& spec, std::optional<SafeTensors> weights)
   }
 }
 
+// A transport that hangs may write to the gradient for as long as this process lives.
+Engine::~Engine() {
+  if (gradient_sum_ && !gradient_sum_->leave()) optimizer_->leak_gradient();
+}
+
 EngineInfo Engine::info() const {
   const WeightPacking& packing = ops_->weight_packing();
   EngineInfo info{.device = ops_->device_name(),
@@ -102,7 +107,10 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
     if (options.layout != Layout::plain) return known.features.get();
     if (objective.needs_reference()) images_.features_of(known.prepared->patches);
     auto& slot = fresh[{id, occurrence}];
-    if (!slot) slot = images_.features_of(known.prepared->patches);
+    if (!slot) {
+      slot = images_.features_of(known.prepared->patches);
+      slot->content = known.features->content;
+    }
     return slot.get();
   };
   const auto pack_pairs = [&](std::span<const Pair> some) {
@@ -115,16 +123,23 @@ StepStats Engine::run(const std::vector<Pair>& pairs, const Objective& objective
   Tensor reference;
   if (objective.needs_reference() && options.layout != Layout::plain && (spec_.reference_cache_bytes > 0 || store_))
     reference = reference_cache_.rows(context, pairs, objective, batch, pack_pairs);
-  const StepSettings settings{.normalizer = options.normalizer,
-                              .checkpointing = spec_.checkpointing,
-                              .dropout_pass = training ? training->next_pass() : 0,
-                              .logits_budget = logits_budget,
-                              .reference = reference,
-                              .reference_adapter = reference_adapter_.get(),
-                              .chosen_tokens = options.chosen_tokens,
-                              .on_losses = [&] {
-                                if (reference) reference_cache_.fetch(*ops_);
-                              }};
+  StepSettings settings{.normalizer = options.normalizer,
+                        .checkpointing = spec_.checkpointing,
+                        .dropout_step = training ? training->step() : 0,
+                        .logits_budget = logits_budget,
+                        .reference = reference,
+                        .reference_adapter = reference_adapter_.get(),
+                        .chosen_tokens = options.chosen_tokens,
+                        .on_losses =
+                            [&] {
+                              if (reference) reference_cache_.fetch(*ops_);
+                            },
+                        .layer_done = {},
+                        .on_failure = {}};
+  if (training && gradient_sum_ && options.last) {
+    settings.layer_done = [this](int64_t layer) { gradient_sum_->layer_done(layer); };
+    settings.on_failure = [this](const char* reason) { gradient_sum_->give_up(reason); };
+  }
   try {
     StepStats stats = run_preference_step(context, adapter_.get(), pairs, objective, batch, settings,
                                           training ? training->gradient() : Tensor());
@@ -147,11 +162,14 @@ void Engine::explain_nonfinite(Error& error) const {
 StepStats Engine::accumulate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
                              Cancel cancel) {
   Optimizer& training = optimizer();
+  if (gradient_sum_) gradient_sum_->require_whole();
   try {
     return on_weights([&] { return run(pairs, objective, options, &training, cancel); });
-  } catch (const Error& e) {
-    // Backward clears what it leaves half done. Weights that changed meanwhile spoil all of it.
-    if (e.code() == Code::checkpoint) training.zero_grad();
+  } catch (const std::exception& e) {
+    // Backward clears what it leaves half done. Weights that changed meanwhile spoil all of it, and so do other ranks.
+    const Error* error = dynamic_cast<const Error*>(&e);
+    if ((error && error->code() == Code::checkpoint) || (gradient_sum_ && gradient_sum_->give_up(e.what())))
+      training.zero_grad();
     throw;
   }
 }
@@ -161,9 +179,38 @@ StepStats Engine::evaluate(const std::vector<Pair>& pairs, const Objective& obje
   return on_weights([&] { return run(pairs, objective, options, nullptr, cancel); });
 }
 
-double Engine::update(const AdamWSpec& spec) { return optimizer().update(spec); }
+UpdateStats Engine::update(const AdamWSpec& spec, Cancel cancel) {
+  Optimizer& training = optimizer();
+  require_valid(spec);  // before other ranks wait for this one
+  double waited = 0;
+  if (gradient_sum_) {
+    try {
+      waited = gradient_sum_->finish(cancel);
+    } catch (const std::exception& e) {
+      gradient_sum_->give_up(e.what());
+      training.zero_grad();
+      throw;
+    }
+  }
+  return {training.update(spec), waited};
+}
 
-void Engine::zero_grad() { optimizer().zero_grad(); }
+void Engine::zero_grad() {
+  Optimizer& training = optimizer();
+  if (gradient_sum_) gradient_sum_->require_settled();
+  training.zero_grad();
+}
+
+void Engine::join_group(const GroupSpec& spec, Cancel cancel) {
+  if (spec.size == 1 || ops_->dry()) return;
+  const Adapter& adapter = adapter_or_throw("a group of ranks");
+  std::vector<int64_t> layer_begin(static_cast<size_t>(config_.text.layers), adapter.param().size());
+  for (auto m = adapter.modules().rbegin(); m != adapter.modules().rend(); ++m)
+    for (int64_t layer = m->layer; layer >= 0; --layer) layer_begin[static_cast<size_t>(layer)] = m->a_begin;
+  const Tensor gradient = optimizer().gradient();
+  gradient_sum_.emplace(fire::join_group(spec, *ops_, cancel, group_end_), group_end_, gradient,
+                        cut_buckets(layer_begin, gradient.size(), bucket_bytes()));
+}
 
 PlanStats Engine::plan(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
                        bool training) {
@@ -258,6 +305,10 @@ void Engine::save_state(const std::string& directory) const {
   optimizer_->save(directory);
 }
 
-void Engine::load_state(const std::string& directory) { optimizer().load(directory); }
+void Engine::load_state(const std::string& directory) {
+  Optimizer& training = optimizer();
+  if (gradient_sum_) gradient_sum_->require_settled();
+  training.load(directory);
+}
 
 }  // namespace fire

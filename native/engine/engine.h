@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "dist/gradient_sum.h"
 #include "engine/device.h"
 #include "engine/encoded_images.h"
 #include "engine/plan.h"
@@ -46,6 +47,13 @@ struct StepOptions {
   double normalizer;
   Layout layout;
   int64_t chosen_tokens = 0;
+  bool last = false;  // of the step: the sums of a group begin
+};
+
+/// See src/engine/native.ts.
+struct UpdateStats {
+  double grad_norm;
+  double seconds_waited;
 };
 
 /// A sequence by image ids.
@@ -63,6 +71,9 @@ class Engine {
  public:
   /// `weights` are taken instead of those in the folder `spec.model`, which has the configuration.
   explicit Engine(const EngineSpec& spec, std::optional<SafeTensors> weights = {});
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
 
   const ModelConfig& config() const { return config_; }
   const EngineSpec& spec() const { return spec_; }
@@ -72,6 +83,11 @@ class Engine {
   Adapter* adapter() { return adapter_.get(); }
   /// The adapter's gradient and moments, made on the first call. Throws ERR_FIRE_INVALID_ARGUMENT without an adapter.
   Optimizer& optimizer();
+  /// From now on `update` adds up the gradients of these ranks, each with the same adapter, and waits for them. Returns
+  /// when all have come. A group of one is none, and neither is one of a device for plans.
+  void join_group(const GroupSpec& spec, Cancel cancel);
+  /// What ends this engine's group, from any thread.
+  const std::shared_ptr<GroupEnd>& group_end() const { return group_end_; }
   Ops& ops() { return *ops_; }
   Arena& arena() { return *arena_; }
   /// What a computation over this model is given.
@@ -99,13 +115,16 @@ class Engine {
   /// On a GPU: takes what images of so many placeholder tokens need that are held together.
   void reserve_images(const std::vector<int64_t>& tokens);
   /// Forward and backward; gradients add up until `update` or `zero_grad`. Cancelling leaves them as they were, in the
-  /// middle of backward at 0.
+  /// middle of backward at 0. The last one of a step begins the sums of a group while backward runs; where it fails in
+  /// the middle of that, the group has ended.
   StepStats accumulate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
                        Cancel cancel);
   StepStats evaluate(const std::vector<Pair>& pairs, const Objective& objective, const StepOptions& options,
                      Cancel cancel);
-  /// Returns the gradient norm before clipping.
-  double update(const AdamWSpec& spec);
+  /// In a group every rank calls it once a step, with or without a gradient of its own. When the group has ended,
+  /// before or meanwhile, the gradient is 0, and adapter and moments are as they were; `cancel`, which is
+  /// asked while it waits, ends it.
+  UpdateStats update(const AdamWSpec& spec, Cancel cancel = {});
   void zero_grad();
   int64_t step() const { return optimizer_ ? optimizer_->step() : 0; }
 
@@ -161,6 +180,8 @@ class Engine {
   const std::unique_ptr<const Adapter> reference_adapter_;  // nullptr: the reference is the model as it is
   std::unique_ptr<Adapter> adapter_;
   std::optional<Optimizer> optimizer_;
+  const std::shared_ptr<GroupEnd> group_end_ = std::make_shared<GroupEnd>();
+  std::optional<GradientSum> gradient_sum_;  // with other ranks
   std::optional<ContentStore> store_;
   EncodedImages images_;
   ReferenceCache reference_cache_;

@@ -168,7 +168,7 @@ PlanStats plan_step(const Context& context, const SafeTensors& file, const PlanA
   const DeviceTensor gradient(null, DType::f32, {step.training ? adapters.policy.param().size() : 0});
   const StepSettings settings{.normalizer = 1,
                               .checkpointing = step.checkpointing,
-                              .dropout_pass = 0,
+                              .dropout_step = 0,
                               .logits_budget = logits_budget,
                               .reference = {},
                               .reference_adapter = adapters.reference};

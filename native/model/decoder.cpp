@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "model/decoder_frame.h"
+#include "model/row_keys.h"
 
 namespace fire {
 
@@ -73,6 +74,7 @@ Tensor Decoder::forward(const DecoderInput& input, const DecoderPass& pass, Deco
   observe(pass.observer, "text.rope_cos", kept.rotary.cos);
   observe(pass.observer, "text.rope_sin", kept.rotary.sin);
   const Frame frame{input, pass, kept, keep != nullptr, {}};
+  upload_row_keys(frame);
 
   // Kept: every layer has its own memory. Checkpointing: only the layer inputs. Neither: two inputs in turn.
   const bool keep_layers = keep && !kept.checkpointing;
@@ -156,6 +158,7 @@ void Decoder::add_deepstack(const Frame& frame, int64_t layer, Tensor x) const {
 
 LayerActivations Decoder::allocate_layer(const Frame& frame, int64_t layer) const {
   const int64_t tokens = frame.input.tokens(), rows = frame.rows(layer);
+  const bool drops = ops_.is_gpu() && frame.drops();
   const int64_t n = config_.heads, n_kv = config_.kv_heads, d = config_.head_dim;
   LayerActivations a;
   a.rstd1 = arena_.f32({tokens});
@@ -176,8 +179,7 @@ LayerActivations Decoder::allocate_layer(const Frame& frame, int64_t layer) cons
     if (!frame.module(layer, p)) continue;
     const int64_t inputs = p == Proj::k || p == Proj::v ? tokens : rows;
     a.h[static_cast<size_t>(p)] = ops_.activation(arena_, {inputs, frame.pass.adapter->spec().rank});
-    if (ops_.is_gpu() && dropout(frame, layer, p).rate > 0)
-      a.mask[static_cast<size_t>(p)] = arena_.take(DType::i32, {inputs, mask_words(in_features(p, config_))});
+    if (drops) a.mask[static_cast<size_t>(p)] = arena_.take(DType::i32, {inputs, mask_words(in_features(p, config_))});
   }
   return a;
 }
@@ -263,10 +265,24 @@ void Decoder::probe(const Frame& frame, int64_t layer, Tensor q, Tensor k) const
 }
 
 Dropout Decoder::dropout(const Frame& frame, int64_t layer, Proj proj) const {
+  if (!frame.drops()) return {};
   const LoraSpec& lora = frame.pass.adapter->spec();
-  return {frame.keeps ? lora.dropout : 0.0f, lora.seed,
+  const Tensor& keys = frame.reads(layer, proj) ? frame.kept.read_row_keys : frame.kept.row_keys;
+  return {lora.dropout, lora.seed,
           static_cast<uint32_t>(layer * static_cast<int64_t>(proj_count)) + static_cast<uint32_t>(proj),
-          frame.pass.dropout_pass};
+          reinterpret_cast<const uint32_t*>(keys.i32())};
+}
+
+/// In one transfer.
+void Decoder::upload_row_keys(const Frame& frame) const {
+  if (!frame.drops()) return;
+  const DecoderInput& input = frame.input;
+  if (input.row_keys.size() != input.ids.size()) throw Error(Code::internal, "dropout needs a key for each row");
+  const std::vector<int32_t> words = key_words(input.row_keys, input.read_rows, frame.pass.dropout_step);
+  const int64_t tokens = input.tokens(), all = static_cast<int64_t>(words.size()) / 2;
+  const Tensor device = ops_.upload_i32(arena_, words).reshape({all, 2});
+  frame.kept.row_keys = device.slice(0, tokens);
+  frame.kept.read_row_keys = device.slice(tokens, all);
 }
 
 LinearBranch Decoder::branch(const Frame& frame, int64_t layer, Proj proj, Tensor y, const LayerActivations& a) const {

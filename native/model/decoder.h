@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -28,6 +29,8 @@ struct DecoderInput {
   /// Rows whose final hidden state is wanted, ascending and distinct. The last layer computes nothing else.
   std::vector<int32_t> read_rows;
   std::vector<int32_t> cache_rows;
+  /// What each row sees (row_keys.h), for dropout.
+  std::vector<uint64_t> row_keys;
 
   int64_t tokens() const { return static_cast<int64_t>(ids.size()); }
 };
@@ -53,8 +56,8 @@ struct AttentionRequest {
 struct DecoderPass {
   /// nullptr = the reference model: the same weights without the adapter.
   const Adapter* adapter = nullptr;
-  /// Dropout counter of this pass; only a pass that keeps activations drops.
-  uint32_t dropout_pass = 0;
+  /// Optimizer step whose dropout masks are drawn; only a pass that keeps activations drops.
+  int64_t dropout_step = 0;
   KvCache* cache = nullptr;
   const Observer* observer = nullptr;
   std::vector<AttentionRequest>* attention = nullptr;
@@ -79,6 +82,7 @@ struct DecoderActivations {
   std::vector<LayerActivations> layers;
   RotaryTable rotary;              // [T, d]
   Tensor read_rows;                // [P] i32
+  Tensor row_keys, read_row_keys;  // of dropout, [T, 2] and [P, 2] i32; empty without
   std::vector<Tensor> image_rows;  // of each image, [tokens] i32
   Tensor final_rstd;               // [P]
   AttentionPlan restricted;        // the plan of the last layer: only the read rows ask
@@ -99,9 +103,10 @@ class Decoder {
   Tensor forward(const DecoderInput& input, const DecoderPass& pass, DecoderActivations* keep) const;
 
   /// Adds dL/dparameter of the pass's adapter to `gradient`, flat as its parameters, from dL/dhidden [P, H] (f32).
-  /// `pass` and `input` must be those of the forward that filled `kept`.
+  /// `pass` and `input` must be those of the forward that filled `kept`. `layer_done(i)`, where there is one, is called
+  /// when all that this pass adds to layer i and those above has been queued.
   void backward(const DecoderInput& input, const DecoderPass& pass, DecoderActivations& kept, Tensor dhidden,
-                Tensor gradient) const;
+                Tensor gradient, const std::function<void(int64_t)>& layer_done = {}) const;
 
   /// logits[P, C] (f32) = hidden W^T for the C columns of the vocabulary that begin at `first_column`.
   void head(Tensor hidden, int64_t first_column, Tensor logits) const {
@@ -142,6 +147,7 @@ class Decoder {
   void project_backward(const Frame& frame, int64_t layer, std::initializer_list<std::pair<Proj, Tensor>> dys, Tensor x,
                         const LayerActivations& a, Tensor dx) const;
   Dropout dropout(const Frame& frame, int64_t layer, Proj proj) const;
+  void upload_row_keys(const Frame& frame) const;
   std::vector<Tensor> upload_image_rows(const DecoderInput& input) const;
   void embed(const Frame& frame, Tensor x) const;
   void add_deepstack(const Frame& frame, int64_t layer, Tensor x) const;

@@ -7,7 +7,7 @@
 namespace fire {
 
 void Decoder::backward(const DecoderInput& input, const DecoderPass& pass, DecoderActivations& kept, Tensor dhidden,
-                       Tensor gradient) const {
+                       Tensor gradient, const std::function<void(int64_t)>& layer_done) const {
   Arena::Scope scope(arena_);
   const Frame frame{input, pass, kept, true, gradient};
   Tensor dy = ops_.activation(arena_, {frame.last_rows(), config_.hidden_size});
@@ -27,6 +27,7 @@ void Decoder::backward(const DecoderInput& input, const DecoderPass& pass, Decod
     } else {
       layer_backward(frame, i, kept.x[l], kept.layers[l], dy, dx);
     }
+    if (layer_done) layer_done(i);
     dy = dx;
   }
 }

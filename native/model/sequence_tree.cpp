@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "model/row_keys.h"
+
 namespace fire {
 namespace {
 
@@ -97,8 +99,21 @@ class TreeLayout {
     const int32_t begin = append_rows(input_, *sequences_[node.sequence], node.begin, node.end),
                   end = static_cast<int32_t>(input_.tokens());
     for (int32_t row = begin; row < end; ++row) input_.plan.key_row.push_back(row);
+    append_keys(node);
     input_.plan.spans.push_back({begin, end, context.begin, context.end, begin, end, true, group_});
     placed_.push_back({{begin, end}, context, std::nullopt});
+  }
+
+  void append_keys(const TreeNode& node) {
+    const Sequence& sequence = *sequences_[node.sequence];
+    uint64_t key = 0;
+    if (node.parent >= 0)
+      key = input_.row_keys[static_cast<size_t>(placed_[static_cast<size_t>(node.parent)].rows.end) - 1];
+    for (size_t i = node.begin; i < node.end; ++i) {
+      const ImageFeatures* image = sequence.images[i];
+      key = row_key(key, image ? image->content : static_cast<uint32_t>(sequence.ids[i]));
+      input_.row_keys.push_back(key);
+    }
   }
 
   /// The rows above a node's children: those above itself and its own, in one range where they touch.

@@ -33,6 +33,8 @@ class ImageFeatures {
   ImageFeatures& operator=(const ImageFeatures&) = delete;
 
   TokenGrid grid;
+  /// What dropout knows the image by: equal for equal pixels, in every process; 0 = nobody said.
+  uint64_t content = 0;
   Tensor merged;
   std::vector<Tensor> deepstack;
 

@@ -48,7 +48,7 @@ class PreferenceStep {
                        : decoder_.forward(batch_.input, {.adapter = settings_.reference_adapter}, nullptr);
     DecoderPass pass;
     pass.adapter = adapter;
-    pass.dropout_pass = settings_.dropout_pass;
+    pass.dropout_step = settings_.dropout_step;
     DecoderActivations kept;
     kept.checkpointing = settings_.checkpointing;
     policy_ = decoder_.forward(batch_.input, pass, gradient ? &kept : nullptr);
@@ -61,8 +61,9 @@ class PreferenceStep {
     if (gradient) {
       const Tensor dhidden = loss_backward(chunks, logits, stats);
       try {
-        decoder_.backward(batch_.input, pass, kept, dhidden, gradient);
-      } catch (...) {
+        decoder_.backward(batch_.input, pass, kept, dhidden, gradient, settings_.layer_done);
+      } catch (const std::exception& e) {
+        if (settings_.on_failure) settings_.on_failure(e.what());
         try {
           ops_.zero(gradient);  // half a gradient is worse than none
         } catch (...) {

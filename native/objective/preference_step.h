@@ -18,7 +18,7 @@ struct StepSettings {
   /// Every pair's loss is divided by it: the pairs of the whole optimizer step.
   double normalizer;
   bool checkpointing;
-  uint32_t dropout_pass;
+  int64_t dropout_step;  // updates so far; the masks depend on it
   /// Logits held at once, in bytes (policy and reference together). Above it the vocabulary is streamed in chunks of
   /// columns and the head runs twice.
   size_t logits_budget;
@@ -30,6 +30,10 @@ struct StepSettings {
   int64_t chosen_tokens = 0;
   /// Called when the host has the losses and before backward is queued: a download waits for little here.
   std::function<void()> on_losses = {};
+  /// Of backward, see Decoder::backward.
+  std::function<void(int64_t)> layer_done = {};
+  /// Backward failed for this reason: called before the half of a gradient is cleared, to which others may write.
+  std::function<void(const char*)> on_failure = {};
 };
 
 /// Runs the objective on a packed batch. The policy is the model with `adapter` (nullptr: as it is), the reference the

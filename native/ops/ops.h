@@ -19,11 +19,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "ops/settings.h"
+#include "ops/side_queue.h"
 #include "ops/weight_packing.h"
 #include "tensor/arena.h"
 #include "tensor/spread.h"
@@ -154,6 +156,8 @@ class Ops {
   /// Work of the host, on the threads that `upload_made` uses.
   virtual void spread(int64_t tasks, const std::function<void(int64_t)>& task) { one_by_one(tasks, task); }
   virtual void download(Tensor device, void* host) = 0;
+  /// nullptr where there is no second queue: on a CPU, which does one thing after the other.
+  virtual std::unique_ptr<SideQueue> side_queue() { return nullptr; }
   virtual void copy(Tensor from, Tensor to) = 0;
   virtual void zero(Tensor x) = 0;
 

@@ -7,13 +7,15 @@
 
 namespace fire {
 
-/// Inverted dropout on the input of a LoRA A matrix. The mask of element (row, column) is a Philox value keyed by
-/// `seed` and counted by (row, column, module, pass); `rate` 0 switches it off.
+/// Inverted dropout on the input of a LoRA A matrix. The mask of element (row, column) is word column % 4 of the Philox
+/// block keyed by `seed` and counted by (column / 4, first word of the row's key, module << 4 | stream, second word);
+/// `rate` 0 switches it off.
 struct Dropout {
   float rate = 0;
   uint64_t seed = 0;
   uint32_t module = 0;
-  uint32_t pass = 0;
+  /// [rows, 2] in the device's memory. Rows with one key have one mask, wherever they lie; see model/row_keys.h.
+  const uint32_t* row_keys = nullptr;
 };
 
 /// Words of 32 bits with a bit for each of so many columns.

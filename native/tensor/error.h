@@ -18,6 +18,7 @@ enum class Code {
   out_of_memory,
   no_device,
   cuda,
+  ranks,
   closed,
   aborted,
   internal,
@@ -78,6 +79,8 @@ inline const char* to_string(Code code) {
       return "ERR_FIRE_NO_DEVICE";
     case Code::cuda:
       return "ERR_FIRE_CUDA";
+    case Code::ranks:
+      return "ERR_FIRE_RANKS";
     case Code::closed:
       return "ERR_FIRE_CLOSED";
     case Code::aborted:

@@ -21,6 +21,15 @@ inline Philox4 philox(uint64_t key, Philox4 counter) {
   return counter;
 }
 
+/// The output function of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA
+/// 2014): a bijection in which every bit of x changes every bit of the result with a chance of a half.
+constexpr uint64_t splitmix64(uint64_t x) {
+  x += 0x9E3779B97F4A7C15;
+  x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9;
+  x = (x ^ x >> 27) * 0x94D049BB133111EB;
+  return x ^ x >> 31;
+}
+
 /// Uniform in [0, 1) with 24 bits.
 inline float uniform24(uint32_t bits) { return static_cast<float>(bits >> 8) * 0x1p-24f; }
 

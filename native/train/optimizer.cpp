@@ -18,10 +18,8 @@ Optimizer::Optimizer(Ops& ops, Adapter& adapter)
   for (const Tensor& t : {gradient(), moment1(), moment2()}) ops_.zero(t);
 }
 
-namespace {
-
-/// What AdamW is defined for, and what f32 can hold.
-void check(const AdamWSpec& s) {
+// What AdamW is defined for, and what f32 can hold.
+void require_valid(const AdamWSpec& s) {
   const auto require = [](bool ok, const char* name, const char* what, double value) {
     if (ok) return;
     char message[160];
@@ -36,13 +34,10 @@ void check(const AdamWSpec& s) {
   require(s.max_grad_norm >= 0 && std::isfinite(s.max_grad_norm), "maxGradNorm", "a number >= 0", s.max_grad_norm);
 }
 
-}  // namespace
-
 double Optimizer::update(const AdamWSpec& s) {
-  check(s);
+  require_valid(s);
   const double norm = adapter_.parameters().step(
       {s.lr, s.beta1, s.beta2, s.eps, s.weight_decay, step_ + 1, s.max_grad_norm}, gradient(), moment1(), moment2());
-  first_pass_ = pass_;
   zero_grad();
   if (!std::isfinite(norm)) {
     throw Error(Code::nonfinite, "the gradient of step " + std::to_string(step_ + 1) +
@@ -53,11 +48,6 @@ double Optimizer::update(const AdamWSpec& s) {
   return norm;
 }
 
-void Optimizer::zero_grad() {
-  ops_.zero(gradient());
-  pass_ = first_pass_;
-}
-
 void Optimizer::save(const std::string& directory) const {
   adapter_.require_finite("after step " + std::to_string(step_));
   for (const auto& [name, moment] : {std::pair{"first", moment1()}, {"second", moment2()}})
@@ -65,8 +55,8 @@ void Optimizer::save(const std::string& directory) const {
       throw Error(Code::nonfinite, "the " + std::string(name) + " moment of AdamW is not finite after step " +
                                        std::to_string(step_) + "; nothing was saved");
   make_directories(directory);
-  int64_t counters[2] = {step_, pass_};
-  const Tensor host_counters(counters, DType::i64, {2});
+  int64_t step = step_;
+  const Tensor host_step(&step, DType::i64, {1});
   const auto download = [&](const Tensor& piece, void* host) {
     if (piece.dtype() == DType::i64) {
       std::memcpy(host, piece.data(), piece.bytes());
@@ -76,8 +66,8 @@ void Optimizer::save(const std::string& directory) const {
   };
   write_safetensors(
       directory + "/optimizer.safetensors",
-      {{"param", adapter_.param()}, {"exp_avg", moment1()}, {"exp_avg_sq", moment2()}, {"counters", host_counters}},
-      {{"format", "fire-train optimizer 1"}}, download);
+      {{"param", adapter_.param()}, {"exp_avg", moment1()}, {"exp_avg_sq", moment2()}, {"step", host_step}},
+      {{"format", "fire-train optimizer 2"}}, download);
 }
 
 void Optimizer::load(const std::string& directory) {
@@ -92,22 +82,24 @@ void Optimizer::load(const std::string& directory) {
   };
   const int64_t size = adapter_.param().size();
   const Tensor param = checked("param", DType::f32, size), m = checked("exp_avg", DType::f32, size);
-  const Tensor v = checked("exp_avg_sq", DType::f32, size), counters = checked("counters", DType::i64, 2);
+  const Tensor v = checked("exp_avg_sq", DType::f32, size);
+  // Format 1 has the step and a counter of dropout, of which nothing depends any more.
+  const bool old = file.tensors().count("counters") > 0;
+  const Tensor step = old ? checked("counters", DType::i64, 2) : checked("step", DType::i64, 1);
   for (const Tensor& t : {param, m, v})
     for (int64_t i = 0; i < size; ++i)
       if (!std::isfinite(t.f32()[i]))
         throw Error(Code::nonfinite, file.origin() + " holds a value that is not finite; delete this checkpoint")
             .with("path", file.origin());
-  const int64_t* count = static_cast<const int64_t*>(counters.data());
-  if (count[0] < 0 || count[0] > (int64_t{1} << 53) || count[1] < 0 || count[1] > UINT32_MAX)
-    throw Error(Code::checkpoint, file.origin() + ": \"counters\" are out of range").with("path", file.origin());
+  const int64_t updates = *static_cast<const int64_t*>(step.data());
+  if (updates < 0 || updates > int64_t{1} << 53)
+    throw Error(Code::checkpoint, file.origin() + ": the step is out of range").with("path", file.origin());
   file.reading([&] {
     adapter_.parameters().assign(0, size, param.f32());
     ops_.upload(m.data(), moment1());
     ops_.upload(v.data(), moment2());
   });
-  step_ = count[0];
-  first_pass_ = static_cast<uint32_t>(count[1]);
+  step_ = updates;
   zero_grad();
 }
 

@@ -13,6 +13,9 @@ struct AdamWSpec {
   double max_grad_norm;  // 0 = no clipping
 };
 
+/// Throws ERR_FIRE_INVALID_ARGUMENT for settings that AdamW has no meaning for.
+void require_valid(const AdamWSpec& spec);
+
 class Optimizer {
  public:
   /// Gradient and moments are 0. Neither argument may go before this object.
@@ -20,6 +23,8 @@ class Optimizer {
 
   /// Where backward adds dL/dparameter: [parameters] f32, in the adapter's order.
   const Tensor& gradient() const { return gradient_.view(); }
+  /// Its memory is never freed: something that cannot be stopped may still write to it.
+  void leak_gradient() { gradient_.leak(); }
   const Tensor& moment1() const { return moment1_.view(); }
   const Tensor& moment2() const { return moment2_.view(); }
   /// What gradient and moments take.
@@ -30,14 +35,13 @@ class Optimizer {
   /// settings that have no meaning (docs/training.md), ERR_FIRE_NONFINITE when the norm is not finite (nothing but the
   /// gradient is changed) or when a parameter no longer is (`save` then refuses too).
   double update(const AdamWSpec& spec);
-  /// As after the last update: training passes since then will be drawn again.
-  void zero_grad();
+  /// As after the last update: dropout masks follow from the step, so training passes since then will be drawn again.
+  void zero_grad() { ops_.zero(gradient()); }
 
+  /// Updates so far.
   int64_t step() const { return step_; }
-  /// Counts training passes; the dropout masks of a pass depend on it.
-  uint32_t next_pass() { return pass_++; }
 
-  /// The adapter's parameters, moments and counters, bit for bit, in `directory`/optimizer.safetensors. Throws
+  /// The adapter's parameters, moments and step, bit for bit, in `directory`/optimizer.safetensors. Throws
   /// ERR_FIRE_NONFINITE when one of them is not finite.
   void save(const std::string& directory) const;
   /// Throws ERR_FIRE_CHECKPOINT when the file belongs to another adapter shape.
@@ -48,7 +52,6 @@ class Optimizer {
   Adapter& adapter_;
   DeviceTensor gradient_, moment1_, moment2_;
   int64_t step_ = 0;
-  uint32_t pass_ = 0, first_pass_ = 0;  // the next one, and the first since the last update
 };
 
 }  // namespace fire

@@ -348,7 +348,7 @@ class Verifier {
                mean_loss(engine_.accumulate(pairs(), objective(), options, nullptr)), losses.f32()[i]);
       AdamWSpec update = golden_.optimizer;
       update.lr = rates[static_cast<size_t>(i)];
-      norm.add("train.grad_norm[" + std::to_string(i) + "]", engine_.update(update), norms.f32()[i]);
+      norm.add("train.grad_norm[" + std::to_string(i) + "]", engine_.update(update).grad_norm, norms.f32()[i]);
       const LoraModule& first = engine_.adapter()->modules().front();
       if (golden_.has("step" + step + "." + Adapter::key(first, 'A'))) check_step(step, start);
     }

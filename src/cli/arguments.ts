@@ -41,6 +41,14 @@ export function optionsOf({ schemas, positionals }: Pick<Command, 'schemas' | 'p
   )
 }
 
+/** The first word that is no flag and no flag's value, and what stands around it. */
+export function split(words: readonly string[]): { name: string | undefined; before: string[]; after: string[] } {
+  const at = words.findIndex((word, index) => !word.startsWith('-') && words[index - 1] !== '--log')
+  return at < 0
+    ? { name: undefined, before: [...words], after: [] }
+    : { name: words[at], before: words.slice(0, at), after: words.slice(at + 1) }
+}
+
 export interface Given {
   common: CommonFlags
   /** One tree for each schema of the command; relative paths are resolved against the working folder. */

@@ -27,12 +27,20 @@ export interface Outcome {
   exitCode?: number
   /** The work was done, and its result is not to be built on. */
   problem?: FireError
+  /** Another rank has the same outcome and shows it. */
+  isCopy?: boolean
   /** The last line for whoever stopped it: what is kept, and how to go on. */
   stopped?: string
 }
 
 /** A command whose arguments are read: how to run it. */
 export type Runner = (context: CommandContext) => Promise<Outcome>
+
+/**
+ * What several ranks make of a command: its work together, or each the whole of it, which then writes nothing. Others are refused:
+ * they would write to one output.
+ */
+export type InRanks = 'together' | 'each'
 
 export interface Command {
   name: string
@@ -51,6 +59,7 @@ export interface Command {
   further?: readonly Command[]
   /** The same with all settings in a file: `evaluate eval.yaml`. */
   fromFile?: Command
+  ranks?: InRanks
   /** @param trees what was given, one tree a schema. @throws {ConfigError} listing every mistake. */
   prepare(trees: readonly Tree[], locate: Locate): Runner
 }
@@ -77,6 +86,7 @@ export interface CommandDefinition<S extends z.ZodType, F extends z.ZodType, T> 
   file?: z.ZodType
   further?: readonly Command[]
   fromFile?: Command
+  ranks?: InRanks
   /** Checks beyond the schema. */
   check?(tree: Tree, locate: Locate): T
   /** Throws a FireError for anything that went wrong. Import heavy modules inside. */

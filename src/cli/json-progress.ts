@@ -12,12 +12,15 @@ const everyMs = 1000
 
 export class JsonProgress implements Progress {
   readonly #write: (line: string) => void
+  readonly #common: Record<string, unknown>
   #stage: StageClock | undefined
   #place: Place = { stage: '', part: '' }
   #written = 0
 
-  constructor(write: (line: string) => void) {
+  /** @param common fields of every line. */
+  constructor(write: (line: string) => void, common: Record<string, unknown> = {}) {
     this.#write = write
+    this.#common = common
   }
 
   start(title: string, total: number, unit = 'items', done = 0, place: Place = { stage: title, part: '' }): void {
@@ -54,12 +57,18 @@ export class JsonProgress implements Progress {
 
   log(message: string): void {
     const [, warning] = /^warning: (.*)$/s.exec(message) ?? []
-    this.#write(logLine('log', { level: warning === undefined ? 'info' : 'warning', message: warning ?? message }))
+    this.#write(
+      logLine('log', {
+        ...this.#common,
+        level: warning === undefined ? 'info' : 'warning',
+        message: warning ?? message,
+      }),
+    )
   }
 
   #say(event: string, { done, total, unit }: StageClock, more: Record<string, unknown> = {}): void {
     const { stage, part, number, count } = this.#place
-    const place = { stage, ...(part !== '' && { part }), stageNumber: number, stageCount: count }
+    const place = { ...this.#common, stage, ...(part !== '' && { part }), stageNumber: number, stageCount: count }
     this.#write(logLine(event, { ...place, step: done, total: total === 0 ? null : total, unit, ...more }))
   }
 }

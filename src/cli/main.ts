@@ -1,5 +1,7 @@
 #!/usr/bin/env node
 import { addressSpaceError, fileError, InternalError, reasonOf } from '../errors.js'
+import { rankIn } from '../ranks/environment.js'
+import { ofRank } from './progress.js'
 import { run } from './run.js'
 
 // A reader that has seen enough (`| head`) closes the pipe: that is no failure. A full disk under `> file` is one.
@@ -21,7 +23,7 @@ if (!process.argv.includes('--debug')) {
 
 function leave(error: Error & { code?: unknown; hint?: string }): never {
   const hint = error.hint ? `hint: ${error.hint}\n` : ''
-  process.stderr.write(`error ${error.code}: ${error.message}\n${hint}`)
+  process.stderr.write(ofRank(rankIn(process.env), `error ${error.code}: ${error.message}\n${hint}`))
   process.exit(1)
 }
 

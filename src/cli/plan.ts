@@ -1,6 +1,7 @@
 /** A training plan as text. */
+import { counted } from '../text/plural.js'
 import type { MemoryNeed } from '../train/memory.js'
-import type { TrainPlan } from '../train/plan.js'
+import type { RankTraffic, TrainPlan } from '../train/plan.js'
 import { formatBytes, formatCount } from './format.js'
 
 /** What does not depend on the device. */
@@ -11,8 +12,14 @@ export function describeWork(plan: TrainPlan): string {
     `steps      ${formatCount(plan.totalSteps)} (${formatCount(plan.stepsPerEpoch)} an epoch, ${plan.warmupSteps} of warm-up)`,
     `tokens     ${formatCount(plan.tokens)} through the decoder, ${formatCount(plan.rows)} rows at the head`,
     `trainable  ${formatCount(plan.trainableParameters)} parameters`,
+    ...(plan.ranks ? [describeTraffic(plan.ranks)] : []),
     '',
   ].join('\n')
+}
+
+function describeTraffic({ ranks, bytesPerStep, buckets }: RankTraffic): string {
+  const parts = counted(buckets, 'part')
+  return `ranks      ${ranks}; in each step every one sends ${formatBytes(bytesPerStep)} of gradients and receives as much, in ${parts}`
 }
 
 export function describePlan(plan: TrainPlan): string {

@@ -4,7 +4,7 @@
  */
 import { SingleBar } from 'cli-progress'
 import { StageClock } from '../stage/clock.js'
-import type { Progress } from '../stage/index.js'
+import { type Progress, silent } from '../stage/index.js'
 import { forTerminal } from '../terminal.js'
 import { duration } from '../text/duration.js'
 import { counted } from '../text/plural.js'
@@ -20,13 +20,26 @@ export function createProgress(
   form: LogForm = 'text',
   stream: NodeJS.WriteStream = process.stderr,
   env = process.env,
+  rank = 0,
 ): Progress {
+  if (rank > 0) return warningsOf(rank, form, (line) => stream.write(forTerminal(line)))
   if (form === 'json') return new JsonProgress((line) => stream.write(forTerminal(line)))
   const isDumb = env.TERM === 'dumb' || (stream.columns ?? 80) < leastColumns
   return stream.isTTY && !isDumb
     ? new BarProgress(stream, drawsBlocks(env))
     : new LineProgress((line) => stream.write(`${forTerminal(line)}\n`))
 }
+
+/** Rank 0 tells how the work goes; the others say what is wrong with them. */
+function warningsOf(rank: number, form: LogForm, write: (line: string) => void): Progress {
+  const lines =
+    form === 'json' ? new JsonProgress(write, { rank }) : new LineProgress((line) => write(`${ofRank(rank, line)}\n`))
+  return { ...silent, log: (line) => line.startsWith('warning: ') && lines.log(line) }
+}
+
+/** A text of a rank other than 0, whose lines stand between those of others. */
+export const ofRank = (rank: number, text: string): string =>
+  rank === 0 ? text : text.replaceAll(/^(?=.)/gm, `[rank ${rank}] `)
 
 /** A bar in less would be cut before it says anything. */
 const leastColumns = 40

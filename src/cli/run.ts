@@ -9,10 +9,11 @@ import {
   reasonOf,
 } from '../errors.js'
 import { nearest } from '../options.js'
+import { rankIn } from '../ranks/environment.js'
 import { silent } from '../stage/index.js'
 import { forTerminal } from '../terminal.js'
 import { version } from '../version.js'
-import { type CommonFlags, commonFlags, quoted, readArguments } from './arguments.js'
+import { type CommonFlags, commonFlags, quoted, readArguments, split } from './arguments.js'
 import type { Command, CommandContext, Group, Outcome } from './command.js'
 import { bench } from './commands/bench.js'
 import { build } from './commands/build.js'
@@ -23,6 +24,7 @@ import { evaluate } from './commands/evaluate.js'
 import { generate } from './commands/generate.js'
 import { importCommand } from './commands/import.js'
 import { inspect } from './commands/inspect.js'
+import { launch } from './commands/launch.js'
 import { merge } from './commands/merge.js'
 import { pairs } from './commands/pairs.js'
 import { plan } from './commands/plan.js'
@@ -36,7 +38,8 @@ import { train } from './commands/train.js'
 import { verify } from './commands/verify.js'
 import { helpOfAll, helpOfCommand, helpOfGroup } from './help.js'
 import { logLine } from './json-progress.js'
-import { createProgress } from './progress.js'
+import { createProgress, ofRank } from './progress.js'
+import { refuseRanks } from './ranks.js'
 import { inWordsOf } from './words.js'
 
 /** In the order `--help` shows them. */
@@ -52,6 +55,7 @@ export const commands: readonly (Command | Group)[] = [
   inspect,
   plan,
   train,
+  launch,
   evaluate,
   report,
   study,
@@ -96,19 +100,20 @@ export async function run(argv: string[], given: RunIo = processIo): Promise<num
     ...{ json: has('--json'), quiet: has('--quiet'), debug: has('--debug'), help: false },
     log: isJson ? 'json' : 'text',
   }
-  const progress = common.quiet ? silent : createProgress(common.log)
+  const rank = rankIn(process.env)
+  const progress = common.quiet ? silent : createProgress(common.log, process.stderr, process.env, rank)
   const context: CommandContext = {
     stdout: io.stdout,
-    note: (text) => !common.quiet && (isJson ? progress.log(text) : io.stderr(text)),
+    note: (text) => !common.quiet && rank === 0 && (isJson ? progress.log(text) : io.stderr(text)),
     progress,
     json: common.json,
   }
   const fail = (error: unknown, report?: object): number => {
     progress.end('failed')
     const found = typed(error)
-    if (common.json)
+    if (common.json && rank === 0)
       io.stdout(`${jsonOf({ ...report, error: { ...inWordsOf(command, found), detail: found.detail } })}\n`)
-    io.stderr(describeError(error, found, command, common))
+    io.stderr(describeError(error, found, command, common, rank))
     return found instanceof ConfigError || found instanceof ArgumentError ? exitCodes.usage : exitCodes.failure
   }
   try {
@@ -123,18 +128,24 @@ export async function run(argv: string[], given: RunIo = processIo): Promise<num
       io.stdout(helpOfCommand(command, chosen.title, width()))
       return exitCodes.success
     }
+    if (!command.ranks) refuseRanks(chosen.title)
     return end(await command.prepare(trees, locate)(context))
   } catch (error) {
     return fail(error)
   }
 
-  function end({ text, coloured, report, problem, stopped, exitCode }: Outcome): number {
+  function end({ text, coloured, report, problem, stopped, exitCode, isCopy }: Outcome): number {
     progress.end(stopped === undefined ? undefined : 'stopped')
-    if (problem && common.json) return fail(problem, report)
+    if (isCopy) return exitCode ?? (problem ? exitCodes.failure : exitCodes.success)
+    const failed = (said?: object): number => {
+      const code = fail(problem, said)
+      return exitCode ?? code
+    }
+    if (problem && common.json) return failed(report)
     if (common.json) io.stdout(`${jsonOf(stopped === undefined ? report : { ...report, interrupted: true })}\n`)
     else if (coloured) given.stdout(text)
     else io.stdout(text)
-    if (problem) return fail(problem)
+    if (problem) return failed()
     if (stopped !== undefined) io.stderr(isJson ? logLine('stopped', { message: stopped }) : `${stopped}\n`)
     return exitCode ?? exitCodes.success
   }
@@ -178,14 +189,6 @@ function choose(argv: readonly string[]): Chosen | { text: string } {
   return { command, title: `${found.name} ${command.name}`, words: [...before, ...inner.before, ...inner.after] }
 }
 
-/** The first word that is no flag and no flag's value, and what stands around it. */
-function split(words: readonly string[]): { name: string | undefined; before: string[]; after: string[] } {
-  const at = words.findIndex((word, index) => !word.startsWith('-') && words[index - 1] !== '--log')
-  return at < 0
-    ? { name: undefined, before: [...words], after: [] }
-    : { name: words[at], before: words.slice(0, at), after: words.slice(at + 1) }
-}
-
 function byName<T extends { name: string }>(known: readonly T[], name: string, before: string): T {
   const found = known.find((each) => each.name === name)
   if (found) return found
@@ -220,6 +223,7 @@ function describeError(
   found: FireError,
   command: Command | undefined,
   { debug, log }: CommonFlags,
+  rank: number,
 ): string {
   const { code, message, hint } = inWordsOf(command, found)
   const isUsage = found instanceof ArgumentError && !(found instanceof ConfigError) && code === ArgumentError.code
@@ -228,10 +232,10 @@ function describeError(
     : undefined
   const stack = debug ? stacks(error).join('\ncaused by ') : ''
   const advice = hint ?? help
-  if (log === 'json') return logLine('error', { code, message, hint: advice, ...(debug && { stack }) })
-  return [`error ${code}: ${message}`, ...(advice ? [`hint: ${advice}`] : []), ...(stack ? ['', stack] : []), ''].join(
-    '\n',
-  )
+  if (log === 'json')
+    return logLine('error', { ...(rank > 0 && { rank }), code, message, hint: advice, ...(debug && { stack }) })
+  const lines = [`error ${code}: ${message}`, ...(advice ? [`hint: ${advice}`] : []), ...(stack ? ['', stack] : []), '']
+  return ofRank(rank, lines.join('\n'))
 }
 
 function titleOf(command: Command): string {

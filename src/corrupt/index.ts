@@ -14,12 +14,8 @@ export {
   type PixelImage,
   PUBLISHED_NOISE,
 } from './noise.js'
+export type { CorruptOptions, Fallback } from './options.js'
 export type { CorruptReport } from './report.js'
-export {
-  type CorruptOptions,
-  type CorruptResult,
-  corruptPairs,
-  type Fallback,
-} from './run.js'
+export { type CorruptResult, corruptPairs } from './run.js'
 export { recordSeed, type SeedBy, seedings } from './seed.js'
 export { type Grain, grains } from './twins.js'

@@ -1,10 +1,9 @@
 /** What is counted while pairs are corrupted. */
 import type { PairFailure } from '../data/pairs.js'
 import { counted } from '../text/plural.js'
-import { coverage } from './masks/mask.js'
 import { type CorruptionMethod, isTargeted } from './methods.js'
 import type { Missing } from './sources.js'
-import type { Part, Twin } from './twins.js'
+import type { PartAbout, Twin } from './twins.js'
 
 interface Counted {
   count: number
@@ -77,7 +76,11 @@ export class Tally {
   readonly #files = new Set<string>()
   #unchanged: Counted | undefined
 
-  twin({ method, sigma, found, mask }: Part, { image, unchanged, seenSigma, grain }: Twin, place: string): void {
+  twin(
+    { method, sigma, found, coverage }: PartAbout,
+    { image, unchanged, seenSigma, grain }: Twin,
+    place: string,
+  ): void {
     count(this.#methods, method)
     this.#files.add(image.path)
     if (unchanged) this.#unchanged = { first: place, ...this.#unchanged, count: (this.#unchanged?.count ?? 0) + 1 }
@@ -85,14 +88,14 @@ export class Tally {
       this.#seen.set(method, [...(this.#seen.get(method) ?? []), seenSigma])
       if (grain === 'image') this.#asked.set(method, sigma)
     }
-    if (!found || !mask) return
+    if (!found || coverage === null) return
     count(this.#sources, found.source)
     count(this.#concepts, found.conceptBy)
-    this.#coverage.push(coverage(mask))
+    this.#coverage.push(coverage)
   }
 
   /** @param parts of a pair with twins. */
-  pair(parts: readonly Part[]): void {
+  pair(parts: readonly PartAbout[]): void {
     if (parts.some(({ found }) => found === null)) return
     this.#targeted.pairs += 1
     if (parts.every(({ found }) => found?.absent)) this.#targeted.absent += 1

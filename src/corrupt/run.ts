@@ -2,105 +2,41 @@
  * The corruption stage: pairs in, the same pairs with corrupted twins out. Everything it writes is named by the hash of
  * what it was made from and appears whole or not at all, so a run that was killed goes on and ends with the same bytes.
  */
+import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
-import { dirname, join, relative, resolve, sep } from 'node:path'
-import { markFolder, sha256File, writeFileAtomic, writeJson } from '../data/files.js'
+import { join, relative, resolve, sep } from 'node:path'
+import { markFolder, writeFileAtomic, writeJson } from '../data/files.js'
 import { checkReferenced } from '../data/images.js'
 import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
-import { lockOutput } from '../data/lock.js'
 import { type PairFailure, pairProblem } from '../data/pairs.js'
-import { type ImageRef, type Pair, pair as pairSchema } from '../data/records.js'
+import { type Pair, pair as pairSchema } from '../data/records.js'
 import { ArgumentError, asFileError, atPlace, DataError, FireError, throwIfAborted } from '../errors.js'
-import { printable } from '../http/service.js'
 import { checkOptions } from '../options.js'
 import type { Html } from '../page/html.js'
+import { alone } from '../ranks/ranks.js'
+import { byFirst, lockByFirst, splitWork } from '../stage/split.js'
 import { LeftOut, leaveOut } from './left-out.js'
-import { hashMasks, maskFiles } from './manifest.js'
 import { coverage, type Mask, maskHash } from './masks/mask.js'
 import { moveMask } from './masks/move.js'
-import type { NiftiOrientation } from './masks/nifti.js'
 import { maskPng } from './masks/picture.js'
-import { type CorruptionMethod, isTargeted } from './methods.js'
-import { PUBLISHED_NOISE } from './noise.js'
+import { isTargeted } from './methods.js'
+import {
+  type CorruptOptions,
+  corruptOptions,
+  fallbackSigmaOf,
+  imageRootOf,
+  inputsOf,
+  madeOf,
+  settingsOf,
+  sigmaOf,
+} from './options.js'
 import { closeOutput, corruptFiles, corruptFolders, maskPathOf, openOutput } from './output.js'
 import { type CorruptReport, missingWords, seenWords, Tally, targetedWords } from './report.js'
-import type { SeedBy } from './seed.js'
-import { Segmenter, type SegmenterOptions } from './segmenter.js'
+import { Segmenter } from './segmenter.js'
 import { drawRow, renderSheet } from './sheet.js'
 import { type FoundMask, MaskSources, type Missing } from './sources.js'
-import { type Grain, type Part, type Twin, Twins } from './twins.js'
+import { type Part, type PartAbout, type Twin, Twins } from './twins.js'
 import { ModelView } from './view.js'
-
-/** What an image without a usable mask gets: noise everywhere, no twin, or an error. */
-export type Fallback = 'image-noise' | 'skip' | 'error'
-
-/** What is corrupted, how, and where masks come from. */
-export interface CorruptOptions {
-  /** File of pair records. */
-  pairs: string
-  /** What its image paths are relative to; default: its folder. */
-  images?: string
-  /** Folder that is filled: pairs.jsonl, report.json, failed.jsonl where pairs are left out, corrupted/, masks/, cache/. */
-  out: string
-  /** A manifest (JSON Lines) or a folder of masks. */
-  masks?: string
-  /** Folder that masks named by records and manifests must lie in; default: that of the file which names them. */
-  maskRoot?: string
-  segmenter?: Omit<SegmenterOptions, 'cache' | 'signal' | 'onRetry'>
-  method: CorruptionMethod
-  /** Grey levels; default: what the published corpus was made with, 45 with a mask and 12 on whole images. */
-  sigma?: number
-  /** Of the whole-image fallback; default 12. */
-  fallbackSigma?: number
-  /** What an image without a usable mask gets; `skip` leaves its pair without a twin. */
-  fallback: Fallback
-  /** Masks that cover more than this share of the image count as unusable. */
-  maxCoverage: number
-  seed: number
-  /** Whose the noise is; default: each pair's own. */
-  seedBy?: SeedBy
-  /** Whose pixels the noise is independent in; default: those of the image. `model` needs `model`. */
-  grain?: Grain
-  /** Folder of the model that the pairs are for: how strong the noise is in its view is measured. */
-  model?: string
-  resizeMasks: boolean
-  niftiOrientation?: NiftiOrientation
-  /** HTML file with clean image, twin and mask side by side. */
-  sheet?: string
-  /** At most so many pairs on the sheet, evenly spread over the file. */
-  sheetRows: number
-  /** Replace other twins in `out`, once the new ones are whole; without it they are in the way. */
-  overwrite?: boolean
-  signal?: AbortSignal
-  onProgress?: (done: number, total: number) => void
-  onLog?: (line: string) => void
-}
-
-const corruptOptions: Record<keyof CorruptOptions, true> = {
-  pairs: true,
-  images: true,
-  out: true,
-  masks: true,
-  maskRoot: true,
-  segmenter: true,
-  method: true,
-  sigma: true,
-  fallbackSigma: true,
-  fallback: true,
-  maxCoverage: true,
-  seed: true,
-  seedBy: true,
-  resizeMasks: true,
-  niftiOrientation: true,
-  sheet: true,
-  sheetRows: true,
-  overwrite: true,
-  signal: true,
-  onProgress: true,
-  onLog: true,
-  model: true,
-  grain: true,
-}
 
 /** What a run did, beside what report.json says. */
 export interface CorruptResult {
@@ -125,7 +61,8 @@ export async function corruptPairs(options: CorruptOptions): Promise<CorruptResu
   if (options.grain === 'model' && options.model === undefined) {
     throw new ArgumentError('The grain of a model needs the model', { hint: 'Name its folder with --model.' })
   }
-  await using _lock = await lockOutput(options.out, 'folder')
+  const { out, ranks = alone } = options
+  await using _lock = await lockByFirst(ranks, out, 'folder')
   const view = await openView(options)
   try {
     const stage = await Stage.open(options, view)
@@ -145,18 +82,31 @@ async function openView({ model, grain, onLog }: CorruptOptions): Promise<ModelV
   })
 }
 
-/** Without parts where the pair stays without a twin. */
-type Made = { parts: Part[]; twins: Twin[] } | { parts: null; twins: null }
+interface PairAt {
+  pair: Pair
+  place: string
+}
+
+/** What became of a pair, as ranks keep it; without twins where it stays without, `failure` where it is left out. */
+type Made = { parts: PartAbout[]; twins: Twin[] | null; seed: number } | { failure: PairFailure; advice?: string }
+
+/** What this run did beside what it found. */
+interface Work {
+  reused: number
+  requests: number
+}
 
 class Stage {
   readonly #options: CorruptOptions
   readonly #imageRoot: string
-  readonly #records: { pair: Pair; place: string }[]
+  readonly #records: PairAt[]
   readonly #sources: MaskSources
   readonly #segmenter: Segmenter | undefined
   readonly #tally = new Tally()
   readonly #twins: Twins
-  readonly #made: Record<string, unknown>
+  readonly #made: OutputAbout
+  /** Pairs that were made here. */
+  #asked = 0
   readonly #writtenMasks = new Set<string>()
   readonly #failures: PairFailure[] = []
   /** What to do about the first of them. */
@@ -164,11 +114,11 @@ class Stage {
 
   private constructor(
     options: CorruptOptions,
-    records: { pair: Pair; place: string }[],
+    records: PairAt[],
     sources: MaskSources,
     segmenter: Segmenter | undefined,
     view: ModelView | undefined,
-    made: Record<string, unknown>,
+    made: OutputAbout,
   ) {
     const { out, seed, seedBy = 'pair', grain = 'image' } = options
     this.#options = options
@@ -181,7 +131,7 @@ class Stage {
   }
 
   static async open(options: CorruptOptions, view: ModelView | undefined): Promise<Stage> {
-    const { pairs, out, segmenter, signal, onLog } = options
+    const { pairs, out, segmenter, signal, onLog, model, overwrite = false, ranks = alone } = options
     if (resolve(out, corruptFiles.pairs) === resolve(pairs)) {
       throw new ArgumentError(`${pairs} would be overwritten by its own result`, {
         hint: 'Name another folder with --out.',
@@ -192,30 +142,67 @@ class Stage {
       segmenter && new Segmenter({ ...segmenter, cache: join(out, corruptFolders.replies), signal, onRetry: onLog })
     const images = records.flatMap(({ pair }) => pair.images)
     const sources = await MaskSources.open({ ...options, segmenter: service }, imageRootOf(options), images)
-    const made = await madeOf(options)
-    await openOutput(out, made, await inputsOf(options, images), options.overwrite ?? false)
+    const made = await byFirst(ranks, `${out} opened`, signal, async () => {
+      const made = await madeOf(options)
+      await openOutput(out, made, await inputsOf(options, images), overwrite)
+      return { made, view: view === undefined || model === undefined ? null : await markFolder(model) }
+    })
     return new Stage(options, records, sources, service, view, made)
   }
 
   async run(): Promise<CorruptResult> {
-    const { out, signal, onProgress, sheet, sheetRows } = this.#options
+    const { out, signal, onProgress, ranks = alone } = this.#options
+    return splitWork<PairAt, Made, CorruptResult>(ranks, {
+      ...{ what: 'twins', output: join(out, corruptFiles.pairs), signal, onProgress },
+      items: () => this.#records,
+      keyOf: ({ pair }) => [this.#made, pair],
+      groupOf: ({ pair }) => pair.images.map(({ sha256 }) => sha256).join(),
+      work: (records, stop) => this.#makeAll(records, stop),
+      // What could not be used may be mended since; that is soon found out.
+      holds: (made) => 'parts' in made && filesOf(made).every((path) => existsSync(join(out, path))),
+      finish: (made, told) => this.#write(made, told as Work[]),
+      tell: () => this.#work,
+    })
+  }
+
+  get #work(): Work {
+    return { reused: this.#twins.reused, requests: this.#segmenter?.requests ?? 0 }
+  }
+
+  async *#makeAll(records: AsyncIterable<PairAt>, signal?: AbortSignal): AsyncGenerator<Made> {
+    for await (const { pair, place } of records) {
+      throwIfAborted(signal)
+      this.#asked += 1
+      yield await this.#make(pair, place).catch(leftOut(pair))
+    }
+  }
+
+  async #write(all: AsyncIterable<Made>, told: readonly Work[]): Promise<CorruptResult> {
+    const { out, sheet, sheetRows, ranks = alone, onProgress } = this.#options
     const done: Pair[] = []
     const rows: Html[] = []
     const every = Math.max(1, this.#records.length / Math.max(1, sheetRows))
-    onProgress?.(0, this.#records.length)
-    for (const [index, { pair, place }] of this.#records.entries()) {
-      throwIfAborted(signal)
-      const made = await this.#make(pair, place).catch(this.#leftOut(pair))
-      if (made) {
+    const tell = ranks.size === 1 ? onProgress : undefined
+    let index = 0
+    tell?.(0, this.#records.length)
+    for await (const made of all) {
+      const { pair, place } = this.#records[index]
+      if ('failure' in made) {
+        this.#failures.push(made.failure)
+        this.#advice ??= made.advice
+      } else {
+        this.#count(pair, place, made)
         done.push(this.#corrupted(pair, made))
         const onSheet = sheet !== undefined && Math.floor(index / every) >= rows.length && rows.length < sheetRows
-        if (onSheet) rows.push(await this.#sheetRow(pair, made))
+        if (onSheet) rows.push(await this.#sheetRow(pair, place, made))
       }
-      onProgress?.(index + 1, this.#records.length)
+      index += 1
+      tell?.(index, this.#records.length)
     }
     await this.#writeFailures()
     const report = this.#tally.report(this.#records.length, this.#failures, settingsOf(this.#options))
-    report.warnings.push(...this.#sources.warnings(report.missing.noMask !== undefined))
+    const sources = await this.#sourcesOfAll()
+    report.warnings.push(...sources.warnings(report.missing.noMask !== undefined))
     if (sheet !== undefined) {
       await writeFileAtomic(
         sheet,
@@ -228,13 +215,15 @@ class Stage {
       ...(corrupted?.images.map(({ path }) => path) ?? []),
       ...(corrupted?.masks ?? []),
     ])
-    await closeOutput(out, this.#made, new Set(kept))
-    return { report, reused: this.#twins.reused, requests: this.#segmenter?.requests ?? 0 }
+    await closeOutput(out, this.#made.made, new Set(kept))
+    const work = told.length > 0 ? told : [this.#work]
+    const sum = (of: keyof Work): number => work.reduce((total, each) => total + each[of], 0)
+    return { report, reused: sum('reused'), requests: sum('requests') }
   }
 
   /**
    * The twins of a pair; none where it stays without.
-   * @throws {LeftOut} before anything is counted.
+   * @throws {LeftOut} where it cannot be used.
    */
   async #make(pair: Pair, place: string): Promise<Made> {
     const parts = await this.#parts(pair, place)
@@ -248,13 +237,33 @@ class Stage {
           .catch(atPlace(place, { id: pair.id }))
           .catch(leaveOut)
     }
+    return {
+      parts: parts.map(({ image: _, mask: __, ...about }) => about),
+      twins: skip ? null : twins,
+      seed: skip ? 0 : this.#twins.seedOf(pair, 0, parts[0].mask),
+    }
+  }
+
+  /** Sources that every image was asked of, in order, though other ranks or runs have found the masks. */
+  async #sourcesOfAll(): Promise<MaskSources> {
+    const { ranks = alone, method } = this.#options
+    if (!isTargeted(method) || (ranks.size === 1 && this.#asked === this.#records.length)) return this.#sources
+    const images = this.#records.flatMap(({ pair }) => pair.images)
+    const sources = await MaskSources.open({ ...this.#options, segmenter: undefined }, this.#imageRoot, images)
+    for (const { pair, place } of this.#records) {
+      for (const index of pair.images.keys())
+        await sources.look(pair, index, place).catch(leaveOut).catch(leftOut(pair))
+    }
+    return sources
+  }
+
+  #count(pair: Pair, place: string, { parts, twins }: Extract<Made, { parts: unknown }>): void {
     for (const [index, part] of parts.entries()) {
       if (part.missing !== null) this.#tally.missing(part.missing, placeOfImage(pair, index, place))
-      if (!skip) this.#tally.twin(part, twins[index], place)
+      if (twins) this.#tally.twin(part, twins[index], place)
     }
-    if (skip) this.#tally.skipped += 1
-    else this.#tally.pair(parts)
-    return skip ? { parts: null, twins: null } : { parts, twins }
+    if (twins) this.#tally.pair(parts)
+    else this.#tally.skipped += 1
   }
 
   /** What each image gets. */
@@ -263,15 +272,24 @@ class Stage {
     const parts: Part[] = []
     for (const [index, image] of pair.images.entries()) {
       const where = placeOfImage(pair, index, place)
-      const none = { image, mask: null, maskPath: null, found: null, missing: null }
+      const none = { image, mask: null, maskPath: null, coverage: null, found: null, missing: null }
       if (!isTargeted(method)) {
-        parts.push({ ...none, method, sigma: this.#sigma })
+        parts.push({ ...none, method, sigma: sigmaOf(this.#options) })
         continue
       }
       const found = await this.#usableMask(pair, index, where)
       if (typeof found === 'object') {
-        const { mask } = found
-        parts.push({ ...none, method, sigma: this.#sigma, mask, maskPath: await this.#writeMask(mask), found })
+        const { mask, ...about } = found
+        const maskPath = await this.#writeMask(mask)
+        parts.push({
+          ...none,
+          method,
+          sigma: sigmaOf(this.#options),
+          mask,
+          maskPath,
+          coverage: coverage(mask),
+          found: about,
+        })
         continue
       }
       if (fallback === 'error') {
@@ -280,18 +298,9 @@ class Stage {
           hint: 'Give it a mask, or choose --fallback image-noise or skip.',
         })
       }
-      parts.push({ ...none, method: 'image-noise', sigma: this.#fallbackSigma, missing: found })
+      parts.push({ ...none, method: 'image-noise', sigma: fallbackSigmaOf(this.#options), missing: found })
     }
     return parts
-  }
-
-  /** For `promise.catch`: notes a pair that is left out. */
-  #leftOut({ id }: Pair): (error: unknown) => undefined {
-    return (error) => {
-      if (!(error instanceof LeftOut)) throw error
-      this.#failures.push({ id, code: error.error.code, reason: error.message })
-      this.#advice ??= error.error.hint
-    }
   }
 
   /** @throws {DataError} when no pair is left. */
@@ -324,13 +333,13 @@ class Stage {
     return path
   }
 
-  #corrupted(pair: Pair, { parts, twins }: Made): Pair {
+  #corrupted(pair: Pair, { parts, twins, seed }: Extract<Made, { parts: unknown }>): Pair {
     const { corrupted: earlier, ...clean } = pair
     if (earlier) this.#tally.replaced += 1
     const images = pair.images.map((image) => ({ ...image, path: this.#fromOut(image.path) }))
-    if (!parts) return { ...clean, images }
+    if (!twins) return { ...clean, images }
     const same = parts.every(({ method }) => method === parts[0].method)
-    const corruption = parts.map(({ method, sigma, maskPath, found, missing, mask }, index) => ({
+    const corruption = parts.map(({ method, sigma, maskPath, found, missing, coverage }, index) => ({
       method,
       sigma,
       grain: twins[index].grain,
@@ -338,7 +347,7 @@ class Stage {
       mask: maskPath,
       source: found?.source ?? null,
       conceptBy: found?.conceptBy ?? null,
-      coverage: mask ? coverage(mask) : null,
+      coverage,
       fallback: missing,
     }))
     return {
@@ -348,7 +357,7 @@ class Stage {
         images: twins.map(({ image }) => image),
         method: same ? parts[0].method : 'mixed',
         sigma: Math.max(...parts.map(({ sigma }) => sigma)),
-        seed: this.#twins.seedOf(pair, 0, parts[0].mask),
+        seed,
         masks: parts.flatMap(({ maskPath }) => maskPath ?? []),
       },
       provenance: { ...pair.provenance, corruption },
@@ -360,7 +369,9 @@ class Stage {
     return relative(resolve(this.#options.out), resolve(this.#imageRoot, path)).split(sep).join('/')
   }
 
-  #sheetRow(pair: Pair, { parts, twins }: Made): Promise<Html> {
+  /** With its masks, which are found once more. */
+  async #sheetRow(pair: Pair, place: string, { twins }: Extract<Made, { parts: unknown }>): Promise<Html> {
+    const parts = twins && (await this.#parts(pair, place))
     const images = pair.images.map((clean, index) => {
       const [part, twin] = [parts?.[index], twins?.[index]]
       return {
@@ -374,63 +385,27 @@ class Stage {
     })
     return drawRow(pair, images, this.#imageRoot, resolve(this.#options.out))
   }
-
-  /** Of the lesion, or of the whole image where the method is that; 0 for a method without noise. */
-  get #sigma(): number {
-    return sigmaOf(this.#options)
-  }
-
-  get #fallbackSigma(): number {
-    return fallbackSigmaOf(this.#options)
-  }
 }
 
-function sigmaOf({ method, sigma }: CorruptOptions): number {
-  if (method === 'image-noise') return sigma ?? PUBLISHED_NOISE.fallbackSigma
-  return method.startsWith('lesion-noise') ? (sigma ?? PUBLISHED_NOISE.sigma) : 0
-}
-
-const fallbackSigmaOf = ({ fallbackSigma }: CorruptOptions): number => fallbackSigma ?? PUBLISHED_NOISE.fallbackSigma
-
-/** For the report: what the twins were made with. */
-function settingsOf(options: CorruptOptions) {
-  const { method, fallback, maxCoverage, seed, seedBy, grain, model, resizeMasks, niftiOrientation, segmenter } =
-    options
-  const { url, threshold, nmsIou } = segmenter ?? {}
-  return {
-    method,
-    sigma: sigmaOf(options),
-    fallback,
-    fallbackSigma: fallbackSigmaOf(options),
-    maxCoverage,
-    seed,
-    seedBy: seedBy ?? 'pair',
-    grain: grain ?? 'image',
-    model,
-    resizeMasks,
-    niftiOrientation,
-    segmenter: url && { url: printable(url), threshold, nmsIou },
+/** For `promise.catch`: notes a pair that is left out. */
+const leftOut =
+  ({ id }: Pair) =>
+  (error: unknown): Made => {
+    if (!(error instanceof LeftOut)) throw error
+    const { code, hint } = error.error
+    return { failure: { id, code, reason: error.message }, ...(hint !== undefined && { advice: hint }) }
   }
-}
 
-/** What decides the twins: not where a service listens, nor a model that the noise is only measured with. */
-async function madeOf(options: CorruptOptions): Promise<Record<string, unknown>> {
-  const { segmenter, model, ...settings } = settingsOf(options)
-  const { threshold, nmsIou } = options.segmenter ?? {}
-  return {
-    ...settings,
-    model: settings.grain === 'model' && model !== undefined ? await markFolder(model) : undefined,
-    segmenter: segmenter && { threshold, nmsIou },
-    pairs: await sha256File(options.pairs),
-    masks: options.masks && (await hashMasks(options.masks, options.out)),
-  }
-}
+/** Files that a pair rests on, from the output. */
+const filesOf = ({ parts, twins }: Extract<Made, { parts: unknown }>): string[] => [
+  ...(twins ?? []).map(({ image }) => image.path),
+  ...parts.flatMap(({ maskPath }) => maskPath ?? []),
+]
 
-async function inputsOf(options: CorruptOptions, images: readonly ImageRef[]): Promise<string[]> {
-  const { pairs, masks } = options
-  const root = imageRootOf(options)
-  const shown = new Set(images.map(({ path }) => resolve(root, path)))
-  return [pairs, ...shown, ...(masks === undefined ? [] : [masks, ...(await maskFiles(masks))])]
+/** What the twins are made with, and a mark of the model that their noise is measured with. */
+interface OutputAbout {
+  made: Record<string, unknown>
+  view: string | null
 }
 
 const placeOfImage = ({ images }: Pair, index: number, place: string): string =>
@@ -440,10 +415,6 @@ function howMade({ method, sigma }: Part, { seenSigma, grain }: Twin): string {
   if (sigma === 0) return method
   const seen = seenSigma === null ? '' : `, ${seenSigma.toFixed(1)} as the model sees it`
   return `${method}, σ ${sigma}${grain === 'model' ? ' in pixels of the model' : ''}${seen}`
-}
-
-function imageRootOf({ images, pairs }: CorruptOptions): string {
-  return images === undefined ? dirname(resolve(pairs)) : resolve(images)
 }
 
 async function readPairs(path: string): Promise<{ pair: Pair; place: string }[]> {

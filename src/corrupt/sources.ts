@@ -97,6 +97,11 @@ export class MaskSources {
     return this.#options.segmenter ? await this.#ask(this.#options.segmenter, pair, image, place) : reason
   }
 
+  /** Asks for what `find` asks for, and reads no mask: for `warnings`, where a mask was found elsewhere. */
+  async look(pair: Pair, index: number, place: string): Promise<void> {
+    if (this.#ownMask(pair, index, place) === undefined) await this.#candidates(pair, pair.images[index], place)
+  }
+
   /**
    * Trouble that shows when all pairs have been asked for, one sentence each.
    * @param missing whether an image had no mask.

@@ -3,7 +3,9 @@ import { join } from 'node:path'
 import { imagesNamedIn } from '../data/named.js'
 import { DataError } from '../errors.js'
 import { keyFrom } from '../http/service.js'
+import { alone } from '../ranks/ranks.js'
 import { counting, defineStage } from '../stage/index.js'
+import { announceRanks, saidOnce } from '../stage/split.js'
 import { counted } from '../text/plural.js'
 import { maskFiles } from './manifest.js'
 import { corruptFiles } from './output.js'
@@ -31,7 +33,11 @@ export const corruptStage = defineStage({
   // Twins are named by their content: those that the new pairs have serve again.
   traces: ({ out }) => [...Object.values(corruptFiles).map((name) => join(out, name)), sheetIn(out)],
   earlier: ['overwrite'],
-  async run({ segmenter, ...settings }, { signal, progress, overwrite }) {
+  byRank: true,
+  async run({ segmenter, ...settings }, context) {
+    const { signal, overwrite, ranks = alone } = context
+    const progress = saidOnce(ranks, context.progress)
+    announceRanks(context)
     const { corruptPairs } = await import('./run.js')
     const { seenWords, targetedWords } = await import('./report.js')
     const sheet = sheetIn(settings.out)
@@ -41,6 +47,7 @@ export const corruptStage = defineStage({
       overwrite,
       segmenter: segmenter && serviceOf(segmenter),
       signal,
+      ranks,
       onLog: (line) => progress.log(line),
       onProgress: counting(progress, 'pairs'),
     })

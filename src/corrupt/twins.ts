@@ -18,16 +18,22 @@ export const grains = ['image', 'model'] as const
 /** One of `grains`. */
 export type Grain = (typeof grains)[number]
 
-/** What is to happen to one image of a pair. */
-export interface Part {
-  image: ImageRef
+/** What happens to one image of a pair, as JSON. */
+export interface PartAbout {
   method: CorruptionMethod
   /** Grey levels, in the pixels of `grain`; 0 for a method without noise. */
   sigma: number
-  mask: Mask | null
   maskPath: string | null
-  found: FoundMask | null
+  /** Share of the image that the mask covers. */
+  coverage: number | null
+  found: Omit<FoundMask, 'mask'> | null
   missing: Missing | null
+}
+
+/** With its pixels. */
+export interface Part extends PartAbout {
+  image: ImageRef
+  mask: Mask | null
 }
 
 export interface Twin {

@@ -88,8 +88,8 @@ export async function lockOutput(
   const target = await followLinks(resolve(path))
   await refuseOtherKind(target, form === 'file' ? 'file' : 'folder')
   await refuseInputs(target, inputs)
-  const folder = form === 'folder' ? target : dirname(target)
-  const lock = join(folder, form === 'folder' ? suffix : `.${basename(target)}${suffix}`)
+  const lock = lockOf(target, form)
+  const folder = dirname(lock)
   const made = await takeIn(folder, lock, path)
   try {
     if (form === 'whole folder') await refuseMount(target)
@@ -99,6 +99,14 @@ export async function lockOutput(
     throw error
   }
   return { [Symbol.asyncDispose]: () => release(lock, folder, made) }
+}
+
+const lockOf = (target: string, form: OutputForm): string =>
+  form === 'folder' ? join(target, suffix) : join(dirname(target), `.${basename(target)}${suffix}`)
+
+/** What tells the lock that an output has now, here, from every other; null where it has none. */
+export async function tokenOf(path: string, form: OutputForm): Promise<string | null> {
+  return parseHolder(readLock(lockOf(await followLinks(resolve(path)), form)) ?? '')?.token ?? null
 }
 
 /** Names of the outputs in a folder that are reserved, each as one file, by runs that may be alive. */

@@ -7,6 +7,7 @@
  */
 import { AbortedError, abortedBy, ClosedError, expected, FireError, throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
+import type { GroupSpec } from './group.js'
 import { loadNative } from './load.js'
 import type {
   AdamWSpec,
@@ -55,6 +56,7 @@ import {
 } from './validate.js'
 
 export * from './device.js'
+export type * from './group.js'
 export type * from './machine.js'
 export type * from './native.js'
 export * from './objectives.js'
@@ -108,6 +110,7 @@ const defaultSpec = (): Omit<EngineSpec, 'model'> => ({
   checkpointing: false,
   referenceCacheBytes: 256 * 2 ** 20,
   featureStore: null,
+  group: null,
   planOnly: false,
 })
 
@@ -131,6 +134,7 @@ const adamwKeys: Record<keyof AdamWSpec, true> = {
 }
 
 const storeKeys: Record<keyof FeatureStore, true> = { folder: true, key: true, maxBytes: true }
+const groupKeys: Record<keyof GroupSpec, true> = { transport: true, rank: true, size: true, id: true }
 
 const callOptions: Record<keyof CallOptions, true> = { signal: true }
 const planOptions: Record<keyof PlanOptions, true> = { ...callOptions, training: true }
@@ -143,7 +147,7 @@ export type EngineOptions = Partial<EngineSpec> & Pick<EngineSpec, 'model'>
  * Opens a checkpoint folder in Hugging Face layout. Weights are mapped, not copied, but for `packWeights`.
  * @throws {FileError} when a file of the folder cannot be read, {UnsupportedError} when its configuration or a tensor
  *   is of a kind this engine does not implement, {CheckpointError} when tensors are missing, truncated or misshapen, or
- *   training found that the adapter is not to be used.
+ *   training found that the adapter is not to be used, {RankError} when the ranks of `group` do not come together.
  * @throws {NativeBindingError} when the addon is missing.
  */
 export async function openEngine(options: EngineOptions, open: OpenOptions = {}): Promise<Engine> {
@@ -153,9 +157,12 @@ export async function openEngine(options: EngineOptions, open: OpenOptions = {})
   const spec: EngineSpec = { ...defaults, ...options }
   if (spec.lora) checkOptions('openEngine, lora', spec.lora, defaultLora)
   if (spec.featureStore) checkOptions('openEngine, featureStore', spec.featureStore, storeKeys)
+  if (spec.group) checkOptions('openEngine, group', spec.group, groupKeys)
   checkSpec(spec)
   throwIfAborted(open.signal)
   for (const adapter of [spec.adapter, spec.referenceAdapter]) if (adapter !== null) await refuseUnfit(adapter)
+  // NCCL's other algorithms need not add up in one order each time.
+  if (spec.group?.transport === 'nccl') process.env.NCCL_ALGO ??= 'Ring'
   const native = open.native ?? loadNative()
   const engine = await cancellable(native, open.signal, (cancel) => native.openEngine(spec, cancel))
   return new Engine(native, engine, spec)
@@ -293,8 +300,8 @@ export class Engine implements AsyncDisposable {
   /**
    * Forward and backward of the objective (formulas: docs/objectives.md) over a micro-batch of pairs. Gradients of
    * `sum(loss) / step.normalizer` add up, in float32, until `update` or `zeroGrad`. An aborted call adds nothing; in
-   * the middle of the backward pass it clears what had added up.
-   * @throws {NumericError} naming the pairs whose loss is not finite.
+   * the middle of the backward pass it clears what had added up, and with `step.last` it ends the group.
+   * @throws {NumericError} naming the pairs whose loss is not finite, {RankError} when the group was ended.
    */
   async accumulate(
     pairs: PairInput[],
@@ -324,15 +331,26 @@ export class Engine implements AsyncDisposable {
   }
 
   /**
-   * Clips the accumulated gradient to a global L2 norm, takes one AdamW step (decoupled decay) and clears it.
+   * Clips the accumulated gradient to a global L2 norm, takes one AdamW step (decoupled decay) and clears it. In a group the
+   * gradients of all ranks are added up before; every rank must call it once a step, whether it had pairs or not.
    * @throws {ArgumentError} for settings that have no meaning, for instance `lr` outside [0, 1] (docs/training.md).
    * @throws {NumericError} when the gradient is not finite (the adapter then stays as it was) or the updated adapter is
    *   not (it can then be neither saved nor used; `loadState` mends it).
+   * @throws {RankError} when the group was ended; adapter and moments are then those of the last whole update.
    */
   async update(spec: AdamWSpec): Promise<UpdateStats> {
     checkOptions('Engine.update', spec, adamwKeys)
     checkOptimizer(spec)
     return this.#call(undefined, (engine) => engine.update(spec))
+  }
+
+  /**
+   * At once, also while a call runs: `accumulate` and `update` of this engine's group that are under way or come later end
+   * with a `RankError` that has this reason. It tells the other ranks nothing. Without a group nothing happens.
+   */
+  abortGroup(reason: string): void {
+    if (typeof reason !== 'string') throw expected('a text', 'reason', reason)
+    if (!this.#closing) this.#engine.abortGroup(reason)
   }
 
   /** Clears what `accumulate` added up since the last `update`. */
@@ -395,13 +413,14 @@ export class Engine implements AsyncDisposable {
     return this.#call(undefined, (engine) => engine.saveAdapter(directory, baseModel))
   }
 
-  /** Writes adapter, AdamW moments, step and dropout counter, bit-exact. */
+  /** Writes adapter, AdamW moments and step, bit-exact. */
   async saveState(directory: string): Promise<void> {
     return this.#call(undefined, (engine) => engine.saveState(directory))
   }
 
   /**
-   * Puts adapter, AdamW moments, step and dropout counter back to what `saveState` wrote.
+   * Puts adapter, AdamW moments and step back to what `saveState` wrote. A state of
+   * a build that counted training passes for its dropout is taken; the masks that it goes on with are those of this build.
    * @throws {CheckpointError} when the folder is incomplete or belongs to another adapter shape.
    */
   async loadState(directory: string): Promise<void> {
@@ -437,10 +456,10 @@ export class Engine implements AsyncDisposable {
 function completed(
   pairs: PairInput[],
   objective: ObjectiveSpec,
-  { normalizer, layout, chosenTokens = 0 }: StepOptions,
+  { normalizer, layout, chosenTokens = 0, last = false }: StepOptions,
 ): [Required<PairInput>[], Required<ObjectiveSpec>, Required<StepOptions>] {
   const whole = pairs.map((pair) => ({ ...pair, weight: pair.weight ?? 1, rejectedScore: pair.rejectedScore ?? 1 }))
-  return [whole, completeObjective(objective), { normalizer, layout, chosenTokens }]
+  return [whole, completeObjective(objective), { normalizer, layout, chosenTokens, last }]
 }
 
 /**

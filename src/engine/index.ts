@@ -11,6 +11,7 @@ export {
   openEngine,
   type PlanOptions,
 } from './engine.js'
+export type { GroupSpec, Transport, Transports } from './group.js'
 export { ImageCache, type ImageSource } from './image-cache.js'
 export { loadNative } from './load.js'
 export type { CpuInfo, GpuMemory, GpuReport } from './machine.js'

@@ -20,8 +20,8 @@ export interface GpuReport {
     totalBytes: number
     /** Why it cannot be used; empty when it can. */
     objection: string
-    /** Which kernels it takes: "sm_80", those of every GPU; "sm_90a", those of Hopper too. Empty when it cannot be opened. */
-    kernels: string
+    /** The same in every process, whatever number it has there. */
+    uuid: string
   }[]
   /** Why there are none: no driver, a driver that is too old, no card, a build without CUDA. */
   reason: string
@@ -33,4 +33,23 @@ export interface GpuReport {
 export interface GpuMemory {
   freeBytes: number
   totalBytes: number
+}
+
+/** Matrix products to time. */
+export interface GemmBenchSpec {
+  threads: number
+  seconds: number
+  shapes: { m: number; n: number; k: number }[]
+}
+
+/** What one of them came to on one backend. */
+export interface GemmBenchRow {
+  m: number
+  n: number
+  k: number
+  dtype: 'f32' | 'bf16'
+  backend: string
+  gflops: number
+  /** Register-only FMA ceiling of this machine in the same run, GFLOP/s. */
+  ceiling: number
 }

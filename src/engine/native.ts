@@ -3,12 +3,13 @@
  * `load.ts` and `engine.ts` import it: the rest of the project talks to the typed face in `engine.ts`. Token ids, masks, RGB bytes,
  * scalars and paths cross this boundary; weights, features and activations never do. What computes, reads or writes returns a promise:
  * methods of an engine run on its own thread, in call order, but for `prepareImages`, which has another one. What only asks (`cpuInfo`,
- * `gpuReport`, `gpuMemory`, `exchange`) answers at once, on the JavaScript thread: milliseconds, and the first time a GPU is asked
+ * `gpuReport`, `gpuMemory`, `gpuKernels`, `exchange`) answers at once, on the JavaScript thread: milliseconds, and the first time a GPU is asked
  * about its memory as long as CUDA takes to start on it, tenths of a second.
  */
 
 import type { Device, GemmBackend, PackWeights } from './device.js'
-import type { CpuInfo, GpuMemory, GpuReport } from './machine.js'
+import type { GroupSpec, Transports } from './group.js'
+import type { CpuInfo, GemmBenchRow, GemmBenchSpec, GpuMemory, GpuReport } from './machine.js'
 import type { ObjectiveSpec } from './objectives.js'
 
 /** Arithmetic of matrix products: float32, or operands rounded to bfloat16 with float32 sums. */
@@ -18,7 +19,10 @@ export type DType = 'f32' | 'bf16'
 export interface LoraSpec {
   rank: number
   alpha: number
-  /** Probability in [0, 1) on the input of A only. */
+  /**
+   * Probability in [0, 1) on the input of A only. Which values are dropped follows from `seed`, the optimizer step, the linear, and the
+   * tokens of a sequence up to its own, images by their pixels, not by their ids: calls of one step with equal pairs drop the same.
+   */
   dropout: number
   rslora: boolean
   /** Subset of q_proj k_proj v_proj o_proj gate_proj up_proj down_proj. */
@@ -70,6 +74,8 @@ export interface EngineSpec {
   referenceCacheBytes: number
   /** Image features and the same reference results on disk, for other engines; `null` = none. */
   featureStore: FeatureStore | null
+  /** Ranks whose gradients `update` adds up, or `null`: this engine is alone. Opening waits for all of them. */
+  group: GroupSpec | null
   /** A device that only pretends, whether there is one or not: `plan`, `imageTokens`, `info` answer, nothing is loaded. */
   planOnly: boolean
 }
@@ -173,6 +179,8 @@ export interface StepOptions {
    * default, and 0: those of the pairs of this call. `averagedTokens` counts them.
    */
   chosenTokens?: number
+  /** In a group: nothing more is accumulated before `update`, so the sums over the ranks begin while backward still runs. Default false. */
+  last?: boolean
 }
 
 /** Sums of log-probabilities over the scored tokens of one sequence; NaN where the objective does not run it. */
@@ -244,9 +252,11 @@ export interface AdamWSpec {
 
 /** What an optimizer step did: the global L2 norm of the gradient, and how many steps there have been. */
 export interface UpdateStats {
-  /** Before clipping. */
+  /** Before clipping; of the sum over all ranks. */
   gradNorm: number
   step: number
+  /** In a group: how long this rank had nothing to do but wait for the sums, in seconds. Otherwise 0. */
+  secondsWaited: number
 }
 
 /** One prompt, tokenised: `ids` [n] with the placeholders of its images in place. */
@@ -322,23 +332,6 @@ export interface VerifyRow {
   /** The tolerance in words, for instance "abs 1e-4". */
   tolerance: string
   pass: boolean
-}
-
-export interface GemmBenchSpec {
-  threads: number
-  seconds: number
-  shapes: { m: number; n: number; k: number }[]
-}
-
-export interface GemmBenchRow {
-  m: number
-  n: number
-  k: number
-  dtype: DType
-  backend: string
-  gflops: number
-  /** Register-only FMA ceiling of this machine in the same run, GFLOP/s. */
-  ceiling: number
 }
 
 /** Bytes and tokens a step would take, predicted without running it. Everything but pixels and rows is the device's. */
@@ -423,6 +416,11 @@ export interface NativeEngine {
   ): Promise<StepStats>
   /** Clips, takes one AdamW step and clears the gradient. */
   update(spec: AdamWSpec): Promise<UpdateStats>
+  /**
+   * At once, also while a call runs: sums over the ranks that are under way or come later end with `ERR_FIRE_RANKS` and this reason.
+   * The gradient is then worth nothing, parameters and moments are those of the last whole update.
+   */
+  abortGroup(reason: string): void
   /** Clears the accumulated gradient. */
   zeroGrad(): Promise<void>
   /** Log-probability of ids[1:] given what precedes, one array of length n-1 per sequence; common beginnings are computed once. */
@@ -439,7 +437,7 @@ export interface NativeEngine {
   attention(sequence: SequenceInput, positions: number[], adapter: boolean): Promise<AttentionProbe[]>
   /** PEFT layout: adapter_config.json and adapter_model.safetensors; written atomically. */
   saveAdapter(directory: string, baseModel: string): Promise<void>
-  /** Adapter, AdamW moments, step and dropout counter, bit-exact. */
+  /** Adapter, AdamW moments and step, bit-exact. */
   saveState(directory: string): Promise<void>
   /** Reads what `saveState` wrote. */
   loadState(directory: string): Promise<void>
@@ -474,10 +472,16 @@ export interface NativeModule {
   setErrorClass(errorClass: new (code: string, message: string, detail?: Record<string, unknown>) => Error): void
   /** What this machine can do without a GPU. */
   cpuInfo(): CpuInfo
-  /** The GPUs there are; answers without loading a model. */
+  /** The GPUs there are; answers without loading a model, and opens none: every rank of a machine asks about all. */
   gpuReport(): GpuReport
   /** `device` as in `EngineSpec`, a GPU. Opens CUDA on it, which takes some hundred MiB until this process ends. */
   gpuMemory(device: Device): GpuMemory
+  /** Which kernels it takes: "sm_80", those of every GPU; "sm_90a", those of Hopper too. Opens CUDA on it, as `gpuMemory`. */
+  gpuKernels(device: Device): string
+  /** What gradients can go through between processes, looked for now. */
+  transports(): Transports
+  /** A new group of NCCL, for `GroupSpec.id`. Throws `ERR_FIRE_RANKS` where there is no NCCL. */
+  groupId(): string
   /** Lets two paths of one file system change names in one step; false where the system cannot. */
   exchange(first: string, second: string): boolean
   /** A stop flag for one call. */

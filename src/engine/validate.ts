@@ -2,6 +2,7 @@
 import { ArgumentError, expected } from '../errors.js'
 import { checkOptions, nearest } from '../options.js'
 import { deviceNames, gemmBackends, isDevice, packWeightsModes } from './device.js'
+import type { GroupSpec, Transport } from './group.js'
 import type {
   AdamWSpec,
   EngineSpec,
@@ -19,6 +20,8 @@ import { coefficientNames, coefficientNumbers, type ObjectiveSpec, objectiveName
 /** Far above what is published (beta, alpha and gamma up to 1, LoRA's alpha up to 512), far below what overflows. */
 export const mostCoefficient = 1000
 export const mostLoraAlpha = 1e6
+
+const transports: Transport[] = ['nccl', 'mpi']
 
 /** What crosses into native code as a list, or is read as one here. */
 export function checkArray(list: unknown[], where: string): void {
@@ -64,6 +67,7 @@ export function checkSpec(spec: EngineSpec): void {
     const isSize = Number.isSafeInteger(maxBytes) && maxBytes >= 0
     if (!isSize) throw expected('an integer >= 0', 'featureStore.maxBytes', maxBytes)
   }
+  if (spec.group) checkGroup(spec.group)
   if (!spec.lora) return
   const { rank, alpha, dropout, targets } = spec.lora
   if (!Number.isInteger(rank) || rank < 1) throw expected('a positive integer', 'lora.rank', rank)
@@ -71,6 +75,13 @@ export function checkSpec(spec: EngineSpec): void {
   if (!(dropout >= 0 && dropout < 1)) throw expected('a probability in [0, 1)', 'lora.dropout', dropout)
   checkArray(targets, 'lora.targets')
   if (targets.length === 0) throw expected('at least one projection', 'lora.targets', targets)
+}
+
+function checkGroup({ transport, rank, size, id }: GroupSpec): void {
+  if (!transports.includes(transport)) throw expected(transports.join(', '), 'group.transport', transport)
+  if (!Number.isInteger(size) || size < 1) throw expected('a positive integer', 'group.size', size)
+  if (!Number.isInteger(rank) || rank < 0 || rank >= size) throw expected(`0 to ${size - 1}`, 'group.rank', rank)
+  if (typeof id !== 'string') throw expected('a text', 'group.id', id)
 }
 
 export function checkImage(image: ImageInput, where = 'image'): void {
@@ -156,8 +167,9 @@ export function checkOptimizer({ lr, beta1, beta2, eps, weightDecay, maxGradNorm
 }
 
 export function checkStep(step: StepOptions): void {
-  checkOptions('the step', step, { normalizer: true, layout: true, chosenTokens: true })
-  const { chosenTokens = 0 } = step
+  checkOptions('the step', step, { normalizer: true, layout: true, chosenTokens: true, last: true })
+  const { chosenTokens = 0, last = false } = step
+  if (typeof last !== 'boolean') throw expected('true or false', 'last', last)
   if (!Number.isSafeInteger(chosenTokens) || chosenTokens < 0)
     throw expected('an integer >= 0', 'chosenTokens', chosenTokens)
   if (!(step.normalizer > 0)) throw expected('a number > 0', 'normalizer', step.normalizer)

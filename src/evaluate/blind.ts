@@ -7,6 +7,8 @@ import { recordSeed } from '../corrupt/index.js'
 import { writeJsonl } from '../data/jsonl.js'
 import type { ImageRef, Sample } from '../data/records.js'
 import { hashNumber } from '../pairs/choice.js'
+import { alone } from '../ranks/ranks.js'
+import { writtenByFirst } from '../stage/split.js'
 import type { StageContext } from '../stage/stage.js'
 import {
   type Bootstrap,
@@ -70,6 +72,7 @@ export async function askPriors(
   models: Models,
   context: StageContext,
 ): Promise<PriorAnswer[] | undefined> {
+  const { ranks = alone } = context
   const answers: PriorAnswer[] = []
   for (const prior of kinds) {
     const blind = blindSamples(samples, prior, asking.settings.seed)
@@ -81,7 +84,7 @@ export async function askPriors(
     }
     const folder = join(asking.folder, prior)
     const path = join(folder, 'samples.jsonl')
-    await writeJsonl(path, blind)
+    await writtenByFirst(ranks, path, context.signal, () => writeJsonl(path, blind))
     const shown = blind.map(({ images }) => images[0]?.sha256 ?? null)
     // Answers to other images must not be taken over; seeds are what tells, for greedy answers do not depend on them.
     const seed = recordSeed(shown.join(), asking.settings.seed)

@@ -2,19 +2,23 @@
 import { join } from 'node:path'
 import { deleteAll, sha256File } from '../data/files.js'
 import { writeJsonl } from '../data/jsonl.js'
-import { lockOutput, refuseInputs } from '../data/lock.js'
+import { refuseInputs } from '../data/lock.js'
 import type { Sample } from '../data/records.js'
 import { ArgumentError, atPlace, DataError } from '../errors.js'
 import { checkOptions } from '../options.js'
+import { alone } from '../ranks/ranks.js'
+import { seatOf } from '../ranks/seat.js'
 import { chosenSamples, countQuestions } from '../sample/questions.js'
 import type { SampleSettings } from '../sample/settings.js'
 import { silent } from '../stage/progress.js'
+import { byFirst, forgetFound, lockByFirst, saidOnce, writtenByFirst } from '../stage/split.js'
 import type { StageContext } from '../stage/stage.js'
 import { describeSystems, pathFrom, refuseChanged } from './about.js'
 import { askPriors } from './blind.js'
 import { refuseOther, wantedBy } from './earlier.js'
 import { type EvidenceRequest, type EvidenceResults, measureEvidence } from './evidence.js'
 import { evaluationFiles, evaluationTraces, writeAnswers } from './files.js'
+import { readEvaluation } from './finished.js'
 import { checkGrounding, type GroundingFiles, groundSystems } from './grounding/run.js'
 import type { Judge } from './judge.js'
 import {
@@ -25,11 +29,13 @@ import {
   type EvaluationContext,
   imagesOf,
   isJudged,
+  type Judged,
   type JudgingRequest,
   judgeAll,
   rolesOf,
 } from './judging.js'
 import { Models } from './models.js'
+import { problemOf } from './notes.js'
 import type { Prediction, PriorKind, VerdictRecord } from './records.js'
 import { detectableWith } from './results.js'
 import { type RewardRequest, rewardsOf } from './rewards/run.js'
@@ -90,13 +96,14 @@ const requestKeys: Record<keyof EvaluationRequest, true> = {
  */
 export async function evaluate(
   request: EvaluationRequest,
-  { signal, progress = silent, native }: EvaluationContext = {},
+  { signal, progress: shown = silent, native, ranks = alone }: EvaluationContext = {},
 ): Promise<Evaluated | undefined> {
   checkOptions('evaluate', request, requestKeys)
   const { systems, samples: path, imageRoot, asked, engine, out, overwrite } = request
   checkNames(systems)
   checkJudges(request)
-  await using _lock = await lockOutput(out, 'folder')
+  const progress = saidOnce(ranks, shown)
+  await using _lock = await lockByFirst(ranks, out, 'folder')
   await keepInputs(request)
   // Nothing is paid for before a name is found to be wrong.
   const { baseline } = rolesOf(
@@ -112,42 +119,65 @@ export async function evaluate(
     )
   }
   checkTruth(path, samples, request.truth)
-  await checkGrounding(request.grounding, progress)
-  if (!overwrite) await refuseOther(wantedBy(request))
   const fromOut = pathFrom(out)
-  const about = await describeSystems(systems, fromOut)
-  // The numbers of one evaluation never stand beside answers of another; nothing is given up before this one can begin.
-  if (overwrite) await deleteAll(evaluationTraces(out))
+  let about: Awaited<ReturnType<typeof describeSystems>> = new Map()
+  await byFirst(ranks, `${out} begun`, signal, async () => {
+    await checkGrounding(request.grounding, progress)
+    if (!overwrite) await refuseOther(wantedBy(request))
+    about = await describeSystems(systems, fromOut)
+    // The numbers of one evaluation never stand beside answers of another; nothing is given up before this one can begin.
+    if (overwrite) await deleteAll(evaluationTraces(out))
+  })
   const folder = join(out, evaluationFiles.answers)
-  const { device, dtype, threads, packWeights = 'auto', store } = engine
+  const { dtype, packWeights = 'auto', store } = engine
+  const { device, threads } = await seatOf(
+    { device: engine.device ?? 'cpu', threads: engine.threads ?? 0 },
+    ranks,
+    native,
+  )
   const refs = systems.filter((system) => system.kind === 'model')
   await using models = new Models(refs, { device, dtype, threads, packWeights, store }, { signal, native })
+  const context = { signal, progress, native, ranks }
   const predictions: Prediction[] = []
   const asking: Asking = { samples: path, imageRoot, settings: asked, folder, engine }
   for (const system of systems) {
-    const answers = await answersOf(system, samples, asking, models, { signal, progress })
+    const answers = await answersOf(system, samples, asking, models, context)
     if (!answers) return undefined
     predictions.push(...answers)
   }
-  const priors = await askPriors(request.priors ?? [], systems, samples, asking, models, { signal, progress })
+  const priors = await askPriors(request.priors ?? [], systems, samples, asking, models, context)
   if (!priors) return undefined
-  await writeAnswers(out, samples, predictions)
   const inputs = {
     samples: fromOut(path),
     samplesSha256: await sha256File(path),
     imageRoot: fromOut(imageRoot),
     ...(await describePairs(request.trainedOn, fromOut)),
   }
-  const context = { signal, progress, native }
   const answered = { samples, predictions, priors, about, inputs, asked }
-  const judged = await judgeAll(answered, request, context)
-  const evidence = await evidenceOf(request, samples, judged.records, models, context)
+  let judged: Judged | undefined
+  // A judge is a server: one client keeps its budget.
+  await byFirst(ranks, `${out} judged`, signal, async () => {
+    await writeAnswers(out, samples, predictions)
+    judged = await judgeAll(answered, request, context)
+  })
+  const evidence = await evidenceOf(request, samples, judged?.records ?? [], models, context)
   if (!evidence) return undefined
   const looked = { out, baseline, seed: request.seed }
   const grounding = await groundSystems(request.grounding, systems, looked, models, context)
   const rewards = await rewardsOf({ ...request, trained: await imagesOf(request.trainedOn) }, samples, models, context)
-  await refuseChanged(systems, about, fromOut)
-  return countAll(answered, judged, { ...evidence, grounding, rewards }, request, context)
+  let evaluated: Evaluated | undefined
+  await writtenByFirst(ranks, join(out, evaluationFiles.results), signal, async () => {
+    await refuseChanged(systems, about, fromOut)
+    evaluated = await countAll(answered, judged as Judged, { ...evidence, grounding, rewards }, request, context)
+    for (const name of [evaluationFiles.grounding, evaluationFiles.rewards]) await forgetFound(join(out, name))
+  })
+  return evaluated ?? (await evaluatedIn(out, request))
+}
+
+/** What rank 0 has written. */
+async function evaluatedIn(out: string, { maxUnreadable }: EvaluationRequest): Promise<Evaluated> {
+  const results = await readEvaluation(out)
+  return { results, problem: problemOf(results, maxUnreadable) }
 }
 
 /** The base model's and the adapter's answers, as the rounds before and after training. */
@@ -158,8 +188,11 @@ async function evidenceOf(
   models: Models,
   context: StageContext,
 ): Promise<EvidenceResults | undefined> {
+  const { ranks = alone } = context
   if (!evidence) {
-    for (const name of ['hidden', 'attention'] as const) await writeJsonl(join(out, evaluationFiles[name]), [])
+    for (const name of ranks.rank === 0 ? (['hidden', 'attention'] as const) : []) {
+      await writeJsonl(join(out, evaluationFiles[name]), [])
+    }
     return { attention: null, hidden: [] }
   }
   const { model, adapter, ...wanted } = evidence

@@ -4,12 +4,14 @@
  */
 import { join } from 'node:path'
 import { readJsonl, writeJsonl } from '../data/jsonl.js'
-import { response, type Sample } from '../data/records.js'
+import { type ImageRef, response, type Sample } from '../data/records.js'
 import type { DType, Engine } from '../engine/engine.js'
 import { DataError } from '../errors.js'
+import { alone } from '../ranks/ranks.js'
 import { namingFirst } from '../sample/answerer.js'
 import { engineAnswerer, sampleAnswers } from '../sample/index.js'
 import type { SampleSettings } from '../sample/settings.js'
+import { byFirst, writtenByFirst } from '../stage/split.js'
 import type { StageContext } from '../stage/stage.js'
 import { Chat } from '../text/chat.js'
 import { counted } from '../text/plural.js'
@@ -21,6 +23,7 @@ import {
   type HidingRequest,
   hiddenLines,
   hiddenResults,
+  type LesionQuestion,
   lesionQuestions,
   type Rounds,
   writeTwins,
@@ -68,22 +71,24 @@ export interface EvidenceResults {
 /**
  * Measures what was asked for, on the answers without the adapter and with it.
  * @param rounds judged by the truth or the rules, as the answers with hidden lesions are: no language model looks at those.
- * @returns undefined when the signal stopped it; the same request then goes on.
+ * @returns undefined when the signal stopped it; the same request then goes on. Of several ranks the first has the numbers.
  * @throws {DataError} for a mask that does not fit its image.
  */
 export async function measureEvidence(
   samples: readonly Sample[],
   rounds: Rounds,
   request: EvidenceRequest,
-  { signal, progress }: StageContext,
+  context: StageContext,
 ): Promise<EvidenceResults | undefined> {
-  const { out, grounding } = request
-  const { engine } = request
-  const context = { signal, progress }
+  const { out, grounding, engine } = request
+  const { ranks = alone, signal } = context
   const hidden = await askHidden(samples, rounds, engine, request, context)
   if (!hidden) return undefined
-  const probed = grounding.questions > 0 ? await probeAll(grounding, samples, rounds, engine, request, context) : []
-  await writeJsonl(join(out, evaluationFiles.attention), probed)
+  let probed: ProbedQuestion[] = []
+  await byFirst(ranks, 'attention', signal, async () => {
+    if (grounding.questions > 0) probed = await probeAll(grounding, samples, rounds, engine, request, context)
+    await writeJsonl(join(out, evaluationFiles.attention), probed)
+  })
   return { attention: meanRatios(probed), hidden }
 }
 
@@ -124,13 +129,14 @@ async function answerRound(
   { name, path: samples, imageRoot, asked }: Series,
   engine: Engine,
   { out, model, adapter, dtype, batchSize, beyondContext, overwrite }: EvidenceRequest,
-  { signal, progress }: StageContext,
+  { signal, progress, ranks = alone }: StageContext,
 ): Promise<Map<string, string> | undefined> {
   const answers = join(out, evaluationFiles.answers, `${name}${round}.responses.jsonl`)
   const who = { model, adapter: round === 'after' ? adapter : null, dtype, batchSize, beyondContext, imageRoot, engine }
   const request = { samples, out: answers, settings: asked, overwrite }
   const report = await sampleAnswers(request, await engineAnswerer(who, asked), {
     signal,
+    ranks,
     onStart(done, total) {
       progress.start(`${name}${round}`, total, 'answers', done)
     },
@@ -148,6 +154,7 @@ async function answerRound(
       `${counted(report.failed, 'question has', 'questions have')} no answer, which counts as wrong: ${report.failures}`,
     )
   const said = new Map<string, string>()
+  if (ranks.rank > 0) return said
   for await (const { record } of readJsonl(answers, response)) said.set(record.sampleId, record.text)
   return said
 }
@@ -161,34 +168,45 @@ async function askHidden(
   context: StageContext,
 ): Promise<HiddenResults[] | undefined> {
   const { out, imageRoot, hiding } = request
+  const { signal, ranks = alone } = context
   const place = join(out, evaluationFiles.hidden)
-  if (!hiding) return writeJsonl(place, []).then(() => [])
-  const questions = await lesionQuestions(samples, hiding, { imageRoot, out, signal: context.signal }, (reason) =>
-    context.progress.log(`lesion not hidden: ${reason}`),
-  )
-  if (questions.length === 0) context.progress.log('warning: no lesion was hidden: no question has a mask')
+  const write = (lines: readonly HiddenAnswers[]) =>
+    byFirst(ranks, `${place} written`, signal, () => writeJsonl(place, lines))
+  if (!hiding) return write([]).then(() => [])
+  let questions: LesionQuestion[] = []
+  const count = await byFirst(ranks, 'lesions', signal, async () => {
+    questions = await lesionQuestions(samples, hiding, { imageRoot, out, signal }, (reason) =>
+      context.progress.log(`lesion not hidden: ${reason}`),
+    )
+    return questions.length
+  })
+  if (count === 0) context.progress.log('warning: no lesion was hidden: no question has a mask')
   const asked = questions.map(({ sample }) => sample)
   const ids = new Set(asked.map(({ id }) => id))
   const among = (round: readonly VerdictRecord[]) => round.filter(({ sampleId }) => ids.has(sampleId))
   const visible = { before: among(rounds.before), after: among(rounds.after) }
   const results: HiddenResults[] = []
   const lines: HiddenAnswers[] = []
-  for (const method of questions.length > 0 ? hiding.methods : []) {
-    const twins = await writeTwins(questions, method, hiding, { imageRoot, out, signal: context.signal })
+  for (const method of count > 0 ? hiding.methods : []) {
     const path = join(out, evaluationFiles.answers, `${method}.samples.jsonl`)
-    await writeJsonl(
-      path,
-      asked.map((sample, i) => ({ ...sample, images: [twins[i]] })),
-    )
+    let twins: ImageRef[] = []
+    await writtenByFirst(ranks, path, signal, async () => {
+      twins = await writeTwins(questions, method, hiding, { imageRoot, out, signal })
+      await writeJsonl(
+        path,
+        asked.map((sample, i) => ({ ...sample, images: [twins[i]] })),
+      )
+    })
     const settings = { ...request.asked, split: null, limit: null }
     const series = { name: `${method}.`, samples: asked, path, imageRoot: out, asked: settings } as const
     const hidden = await askBoth(series, engine, request, context)
     if (!hidden) return undefined
+    if (ranks.rank > 0) continue
     const { sigma, seed } = hiding
     results.push(hiddenResults({ method, sigma }, visible, hidden, { margin: request.margin, seed }))
     lines.push(...hiddenLines(method, questions, twins, { visible, hidden }, { imageRoot, out }))
   }
-  await writeJsonl(place, lines)
+  await write(lines)
   return results
 }
 

@@ -51,7 +51,7 @@ export interface JudgingRequest {
 }
 
 /** The signal asks for an orderly stop; the same request then goes on. Without `progress` nothing is shown. */
-export type EvaluationContext = Partial<Pick<StageContext, 'signal' | 'progress' | 'native'>>
+export type EvaluationContext = Partial<Pick<StageContext, 'signal' | 'progress' | 'native' | 'ranks'>>
 
 /** What came of it. */
 export interface Evaluated {

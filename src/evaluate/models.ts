@@ -27,6 +27,10 @@ export class Models implements AsyncDisposable {
     this.#options = options
   }
 
+  get dtype(): EngineSpec['dtype'] | undefined {
+    return this.#spec.dtype
+  }
+
   /** An engine of the model that holds the adapter; without one, its adapter is to be left out. The next call may close it. */
   async engine({ model, adapter }: ModelRef): Promise<Engine> {
     const open = this.#open

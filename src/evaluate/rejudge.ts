@@ -102,5 +102,5 @@ export async function rejudge(
     verdicts: await recordsIn(join(folder, evaluationFiles.verdicts), verdictRecord),
     folder: fromOut(folder),
   }
-  return countAll(answered, await judgeAll(answered, judging, context), looked, judging, context, earlier)
+  return await countAll(answered, await judgeAll(answered, judging, context), looked, judging, context, earlier)
 }

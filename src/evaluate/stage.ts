@@ -7,9 +7,11 @@ import { writeFileAtomic } from '../data/files.js'
 import { imagesNamedIn } from '../data/named.js'
 import type { EndpointInput } from '../endpoint/settings.js'
 import { refuseUnfit } from '../engine/unfit-adapter.js'
+import { alone } from '../ranks/ranks.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage, type StageContext, type StageResult } from '../stage/index.js'
+import { announceRanks } from '../stage/split.js'
 import { counted } from '../text/plural.js'
 import type { SystemComparison } from './compare.js'
 import type { BetweenEvaluations } from './compare-folders.js'
@@ -59,6 +61,7 @@ export const evaluateStage = defineStage({
     ...(rewardPairs.length > 0 ? [] : ['rewardLimit']),
   ],
   earlier: ['overwrite'],
+  byRank: true,
   async run(settings, context): Promise<StageResult<EvaluationResults>> {
     const { evaluate } = await import('./evaluation.js')
     const { samples, images, out, model, adapter, attentionQuestions, hideLesions } = settings
@@ -69,6 +72,7 @@ export const evaluateStage = defineStage({
     const { featureStore, featureStoreSize } = settings
     const store = { featureStore, featureStoreSize }
     const engine = { device, dtype, threads, packWeights, store, batchSize, beyondContext }
+    announceRanks(context)
     const evaluated = await evaluate(
       {
         ...(await judgingOf(settings)),
@@ -89,7 +93,7 @@ export const evaluateStage = defineStage({
       },
       context,
     )
-    return evaluated ? resultOf(evaluated, out) : { interrupted: true, summary: '' }
+    return evaluated ? resultOf(evaluated, out, context) : { interrupted: true, summary: '' }
   },
 })
 
@@ -237,10 +241,16 @@ function groundingOf({ groundingQuestions, groundingImages, groundingPreset, box
 }
 
 /** Writes the page and the tables too: they are made of what the evaluation left. */
-async function resultOf({ results, problem }: Evaluated, out: string): Promise<StageResult<EvaluationResults>> {
-  const { renderEvaluation, writeTables } = await import('./page/render.js')
-  await writeFileAtomic(join(out, evaluationFiles.page), await renderEvaluation(out))
-  await writeTables(out)
+async function resultOf(
+  { results, problem }: Evaluated,
+  out: string,
+  { ranks = alone }: StageContext,
+): Promise<StageResult<EvaluationResults>> {
+  if (ranks.rank === 0) {
+    const { renderEvaluation, writeTables } = await import('./page/render.js')
+    await writeFileAtomic(join(out, evaluationFiles.page), await renderEvaluation(out))
+    await writeTables(out)
+  }
   return { interrupted: false, summary: summaryOf(results), report: results, problem }
 }
 
@@ -311,5 +321,5 @@ export async function runRejudge(
   const { rejudge } = await import('./rejudge.js')
   const { margin, anew } = settings
   const request = { ...(await judgingOf({ ...settings, margin })), anew, overwrite: context.overwrite }
-  return resultOf(await rejudge(settings.folder, request, context), settings.out)
+  return resultOf(await rejudge(settings.folder, request, context), settings.out, context)
 }

@@ -6,6 +6,7 @@ import { readJsonl } from '../data/jsonl.js'
 import { response, type Sample } from '../data/records.js'
 import type { EngineSpec } from '../engine/engine.js'
 import { DataError } from '../errors.js'
+import { alone } from '../ranks/ranks.js'
 import { type Answerer, failure, namingFirst } from '../sample/answerer.js'
 import { failuresPath } from '../sample/files.js'
 import { engineAnswerer, sampleAnswers, serverAnswerer } from '../sample/index.js'
@@ -26,6 +27,9 @@ export type AnsweringSystem = {
   /** Answers that another program gave, see `readPredictions`. */
   | { kind: 'file'; path: string }
 )
+
+/** A model of ours among them. */
+export type AnsweringModel = Extract<AnsweringSystem, { kind: 'model' }>
 
 /** What is asked, in what words, and on what. */
 export interface Asking {
@@ -55,29 +59,31 @@ export const greedyOf = (settings: SampleSettings): SampleSettings => ({
 /**
  * The answers of a system to the samples, one for each question and number; a question without an answer has a reason. Where a model
  * or a server gives several, number 0 is its greedy answer and the drawn ones follow.
- * @returns undefined when the signal stopped it; what is done is kept.
+ * @returns undefined when the signal stopped it; what is done is kept. Of several ranks the first has the answers, the others none.
  */
 export async function answersOf(
   system: AnsweringSystem,
   samples: readonly Sample[],
   asking: Asking,
   models: Models,
-  { signal, progress }: StageContext,
+  context: StageContext,
 ): Promise<Prediction[] | undefined> {
+  const { progress, ranks = alone } = context
   if (system.kind === 'file') {
+    if (ranks.rank > 0) return []
     const answers = await readPredictions(system.path, samples)
     const missing = samples.filter(({ id }) => answers.get(id)?.size === 0).length
     if (missing === samples.length) throw new DataError(`${system.path} answers none of the questions`)
     if (missing > 0) progress.log(`${unanswered(missing)} in ${system.path}; without one a question counts as wrong`)
     return fromFile(system.name, answers, samples)
   }
-  if (asking.settings.answers === 1) return asked(system, samples, asking, models, { signal, progress })
+  if (asking.settings.answers === 1) return asked(system, samples, asking, models, context)
   // What the model would say, and apart from it what else it might have said.
   const likeliest = { ...asking, settings: greedyOf(asking.settings) }
-  const first = await asked(system, samples, likeliest, models, { signal, progress })
+  const first = await asked(system, samples, likeliest, models, context)
   if (!first) return undefined
   const apart = { ...asking, folder: join(asking.folder, 'sampled') }
-  const drawn = await asked(system, samples, apart, models, { signal, progress })
+  const drawn = await asked(system, samples, apart, models, context)
   return drawn && [...first, ...drawn.map((each) => ({ ...each, k: each.k + 1, sampled: true }))]
 }
 
@@ -87,7 +93,7 @@ async function asked(
   samples: readonly Sample[],
   asking: Asking,
   models: Models,
-  { signal, progress }: StageContext,
+  { signal, progress, ranks = alone }: StageContext,
 ): Promise<Prediction[] | undefined> {
   const out = answersPath(asking.folder, system.name)
   const { samples: path, settings } = asking
@@ -96,6 +102,7 @@ async function asked(
     await answererOf(system, asking, models, progress),
     {
       signal,
+      ranks,
       onStart(done, total) {
         progress.start(system.name, total, 'answers', done)
       },
@@ -111,7 +118,7 @@ async function asked(
     const rest = 'without one a question counts as wrong; the same command asks again'
     progress.log(`${unanswered(report.failed)}: ${report.failures}; ${rest}`)
   }
-  return fromAnswers(system.name, out, samples, settings, report.failures !== null)
+  return ranks.rank > 0 ? [] : fromAnswers(system.name, out, samples, settings, report.failures !== null)
 }
 
 const unanswered = (count: number): string => `${counted(count, 'question has', 'questions have')} no answer`

@@ -217,7 +217,7 @@ class Import {
     }
     await this.#spool.close()
     await this.#problems.close()
-    return this.#finish(files)
+    return await this.#finish(files)
   }
 
   /** One record into the spool, or into the problems. */

@@ -16,6 +16,13 @@ export interface PerplexityGap {
   logprobs: { chosen: number; rejected: number }[]
 }
 
+/** Log-probabilities of both sides of a pair, and of how many tokens they are. */
+export interface SideLogprobs {
+  chosen: number
+  rejected: number
+  tokens: { chosen: number; rejected: number }
+}
+
 const cachedImages = 16
 
 /**
@@ -29,12 +36,20 @@ export async function perplexityGap(
   imageRoot: string,
   options: CallOptions & { onProgress?: (done: number) => void } = {},
 ): Promise<PerplexityGap> {
+  const { signal, onProgress } = options
+  return gapOf(sideLogprobs(engine, chat, pairs, imageRoot, { signal }), onProgress)
+}
+
+/** Both sides of each pair under a model, in the order of the pairs. */
+export async function* sideLogprobs(
+  engine: Engine,
+  chat: Chat,
+  pairs: AsyncIterable<Pair> | Iterable<Pair>,
+  imageRoot: string,
+  options: CallOptions,
+): AsyncGenerator<SideLogprobs> {
   await using images = new ImageCache(engine, cachedImages)
-  const each: PerplexityGap['logprobs'] = []
-  const sums = { chosen: 0, rejected: 0 }
-  const tokens = { chosen: 0, rejected: 0 }
-  let likelier = 0
-  for (const [index, pair] of pairs.entries()) {
+  for await (const pair of pairs) {
     const features = await images.hold(
       pair.images.map((image) => imageSource(image, imageRoot)),
       options,
@@ -48,19 +63,33 @@ export async function perplexityGap(
     }))
     const logprobs = await engine.logprobs(sequences, options)
     const [chosen, rejected] = logprobs.map((values) => values.subarray(prompt.length - 1).reduce((a, b) => a + b, 0))
+    yield { chosen, rejected, tokens: { chosen: answers[0].length, rejected: answers[1].length } }
+  }
+}
+
+/** What the log-probabilities of all pairs come to. */
+export async function gapOf(
+  pairs: AsyncIterable<SideLogprobs>,
+  onProgress?: (done: number) => void,
+): Promise<PerplexityGap> {
+  const each: PerplexityGap['logprobs'] = []
+  const sums = { chosen: 0, rejected: 0 }
+  const tokens = { chosen: 0, rejected: 0 }
+  let likelier = 0
+  for await (const { chosen, rejected, tokens: own } of pairs) {
     each.push({ chosen, rejected })
     sums.chosen += chosen
     sums.rejected += rejected
-    tokens.chosen += answers[0].length
-    tokens.rejected += answers[1].length
-    if (chosen / answers[0].length > rejected / answers[1].length) likelier++
-    options.onProgress?.(index + 1)
+    tokens.chosen += own.chosen
+    tokens.rejected += own.rejected
+    if (chosen / own.chosen > rejected / own.rejected) likelier++
+    onProgress?.(each.length)
   }
   const perplexity = (side: 'chosen' | 'rejected') => Number(Math.exp(-sums[side] / tokens[side]).toPrecision(5))
   return {
     chosen: perplexity('chosen'),
     rejected: perplexity('rejected'),
-    chosenIsLikelier: Number((likelier / pairs.length).toFixed(4)),
+    chosenIsLikelier: Number((likelier / each.length).toFixed(4)),
     logprobs: each,
   }
 }

@@ -44,6 +44,8 @@ export interface Provider {
   readonly name: string
   /** Its verdicts are the truth and no opinion: only where the world was made, as the phantom's. */
   readonly isExact?: true
+  /** It asks a server, with a budget and a pace: of several ranks one asks everything. */
+  readonly oneClient?: true
   /** Whether the text is right. Throws only when no further unit can be judged. */
   judge(unit: Unit): Promise<Judgement | Refusal>
   /** The smallest change of the text that reaches the goal. */
@@ -53,6 +55,8 @@ export interface Provider {
 /** Says of two texts in an order it does not know which of them agree with the reference. */
 export interface BlindJudge {
   readonly name: string
+  /** As in `Provider`. */
+  readonly oneClient?: true
   /** Which of the two texts agree with the reference: none, one or both. */
   compare(
     unit: Unit,

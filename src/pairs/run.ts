@@ -1,12 +1,12 @@
 /** From a file of samples and a file of responses to pairs, rejections and a report, each written whole or not at all. */
 import { dirname, relative, resolve, sep } from 'node:path'
 import pLimit from 'p-limit'
-import { writeJson } from '../data/files.js'
+import { deleteAll, followLinks, writeJson } from '../data/files.js'
 import { placeOf, readJsonl, writeJsonl } from '../data/jsonl.js'
-import { lockOutput } from '../data/lock.js'
 import {
   type ImageRef,
   type Pair,
+  pair as pairSchema,
   response as responseSchema,
   type Sample,
   sample as sampleSchema,
@@ -14,6 +14,17 @@ import {
 import type { Usage } from '../endpoint/index.js'
 import { ArgumentError, DataError, throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
+import { alone, type Ranks } from '../ranks/ranks.js'
+import {
+  beforehand,
+  byFirst,
+  contentOf,
+  forgetFound,
+  lockByFirst,
+  splitWork,
+  untilSeen,
+  writtenByFirst,
+} from '../stage/split.js'
 import type { PairOutcome } from './build.js'
 import { type ConstructContext, constructKeys, constructPair, type Task } from './construct.js'
 import { outputFiles, type PairFiles } from './files.js'
@@ -41,6 +52,8 @@ export interface BuildPairsOptions extends ConstructContext {
   measure?: (pairs: readonly Pair[], imageRoot: string) => Promise<Perplexity>
   signal?: AbortSignal
   onProgress?: (done: number, total: number) => void
+  /** The processes that build together; progress is then that of this one's share. All of them make the same call. */
+  ranks?: Ranks
 }
 
 /** With the model that it was measured under. */
@@ -93,31 +106,85 @@ export async function buildPairs(options: BuildPairsOptions): Promise<BuildPairs
     measure: true,
     signal: true,
     onProgress: true,
+    ranks: true,
   })
-  const { samples, responses, out, signal, onProgress } = options
+  const { samples, responses, out, signal, onProgress, ranks = alone } = options
   const { provider, blindJudge, mode, seed, limits, wrongSentences } = options
   const context = { provider, blindJudge, mode, seed, limits, wrongSentences }
   const problem = modeProblem(mode, options.logprobFloor)
   if (problem !== undefined) throw new ArgumentError(problem)
-  await using _lock = await lockOutput(out, 'file', [samples, responses])
+  await using _lock = await lockByFirst(ranks, out, 'file', [samples, responses])
   const tasks = await readTasks(options)
-  const limit = pLimit(options.concurrency)
-  let done = 0
-  const outcomes = await Promise.all(
-    tasks.map((task) =>
-      limit(async () => {
-        throwIfAborted(signal)
-        const outcome = task.repeats ? repeated(task.repeats) : await constructPair(task, context)
-        onProgress?.(++done, tasks.length)
-        return outcome
-      }),
-    ),
-  ).catch((error) => {
-    // What has not begun shall not begin, above all not what costs money.
-    limit.clearQueue()
-    throw error
+  const whole = provider.oneClient || blindJudge?.oneClient
+  const about = [provider.name, blindJudge?.name, mode, seed, limits, wrongSentences]
+  const built: PairOutcome[] = []
+  await splitWork<ReadTask, PairOutcome, null>(ranks, {
+    ...{ what: 'pairs', output: out, signal, onProgress, whole, lasting: true },
+    items: () => tasks,
+    keyOf: (task) => [about, task],
+    groupOf: ({ sample }) => sample.id,
+    work: (open, stop) => constructAll(open, options.concurrency, context, stop),
+    async finish(outcomes) {
+      for await (const outcome of outcomes) {
+        built.push(outcome)
+        if (whole || ranks.size === 1) onProgress?.(built.length, tasks.length)
+      }
+      return null
+    },
   })
-  return await writeOutcomes(tasks, outcomes, options)
+  const measured = await measureMade(built, options)
+  let pairs: readonly Pair[] | undefined
+  const said = await byFirst(ranks, `${out} written`, signal, async () => {
+    const result = await writeOutcomes(tasks, built, measured, options)
+    pairs = result.pairs
+    await forgetFound(out)
+    return { report: result.report, files: result.files, written: await contentOf(out) }
+  })
+  const { report, files, written } = said
+  if (!pairs) {
+    await untilSeen(out, written)
+    pairs = await pairsIn(out)
+  }
+  return { report, files, pairs }
+}
+
+/** One outcome a task, in their order, several at work. */
+async function* constructAll(
+  tasks: AsyncIterable<ReadTask>,
+  concurrency: number,
+  context: ConstructContext,
+  signal?: AbortSignal,
+): AsyncGenerator<PairOutcome> {
+  const limit = pLimit(concurrency)
+  const failed = new AbortController()
+  const running: Promise<PairOutcome>[] = []
+  const stopped = new Promise<never>((_, reject) => {
+    failed.signal.addEventListener('abort', () => reject(failed.signal.reason), { once: true })
+  })
+  stopped.catch(() => {})
+  try {
+    for await (const task of tasks) {
+      const outcome = limit(() => {
+        throwIfAborted(signal)
+        return task.repeats ? repeated(task.repeats) : constructPair(task, context)
+      })
+      outcome.catch((error) => {
+        // What has not begun shall not begin, above all not what costs money.
+        limit.clearQueue()
+        failed.abort(error)
+      })
+      running.push(outcome)
+    }
+    for (const outcome of running) yield await Promise.race([outcome, stopped])
+  } finally {
+    limit.clearQueue()
+  }
+}
+
+async function pairsIn(path: string): Promise<Pair[]> {
+  const pairs: Pair[] = []
+  for await (const { record } of readJsonl(path, pairSchema)) pairs.push(record)
+  return pairs
 }
 
 interface ReadTask extends Task {
@@ -170,10 +237,30 @@ function imageMover(samples: string, out: string): (image: ImageRef) => ImageRef
 
 const repeated = (id: string): PairOutcome => ({ pair: null, rejection: 'duplicate', detail: `the same text as ${id}` })
 
+/** What a model thinks of the pairs that were built. Ranks share that too; they find the pairs in a file meanwhile. */
+async function measureMade(
+  built: readonly PairOutcome[],
+  { measure, out, signal, ranks = alone }: BuildPairsOptions,
+): Promise<Perplexity | undefined> {
+  if (!measure) return undefined
+  let made = built.flatMap(({ pair }) => pair ?? [])
+  const folder = dirname(resolve(out))
+  if (ranks.size > 1) {
+    const path = beforehand(await followLinks(resolve(out)))
+    try {
+      await writtenByFirst(ranks, path, signal, () => writeJsonl(path, made))
+      if (ranks.rank > 0) made = await pairsIn(path)
+      await ranks.gather(`${path} read`, null)
+    } finally {
+      if (ranks.rank === 0) await deleteAll([path])
+    }
+  }
+  return made.length > 0 ? await measure(made, folder) : undefined
+}
+
 /** Each pair with what the edit costs its text under a model; pairs below the floor are turned down. */
-async function weigh(outcomes: readonly PairOutcome[], options: BuildPairsOptions) {
+function weigh(outcomes: readonly PairOutcome[], measured: Perplexity | undefined, options: BuildPairsOptions) {
   const made = outcomes.flatMap(({ pair }) => pair ?? [])
-  const measured = made.length > 0 ? await options.measure?.(made, dirname(resolve(options.out))) : undefined
   if (!measured) return { outcomes, perplexity: null }
   const { logprobs, ...perplexity } = measured
   const { logprobFloor: floor = Number.NEGATIVE_INFINITY } = options
@@ -193,9 +280,10 @@ async function weigh(outcomes: readonly PairOutcome[], options: BuildPairsOption
 async function writeOutcomes(
   tasks: readonly Task[],
   built: readonly PairOutcome[],
+  measured: Perplexity | undefined,
   options: BuildPairsOptions,
 ): Promise<BuildPairsResult> {
-  const { outcomes, perplexity } = await weigh(built, options)
+  const { outcomes, perplexity } = weigh(built, measured, options)
   const statistics = emptyStatistics()
   for (const outcome of outcomes) countOutcome(statistics, outcome)
   const pairs = outcomes.flatMap(({ pair }) => pair ?? [])

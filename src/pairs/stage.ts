@@ -2,15 +2,20 @@
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { z } from 'zod'
+import { markFolder } from '../data/files.js'
 import type { Pair } from '../data/records.js'
 import type { Endpoint, EndpointSettings, Usage } from '../endpoint/index.js'
 import { DataError, EndpointError } from '../errors.js'
+import { alone } from '../ranks/ranks.js'
+import { seatOf } from '../ranks/seat.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { counting, defineStage, type StageContext } from '../stage/index.js'
+import { announceRanks, forgetFound, splitWork } from '../stage/split.js'
 import { counted } from '../text/plural.js'
 import { outputFiles } from './files.js'
 import { modeProblem } from './mode.js'
+import type { PerplexityGap, SideLogprobs } from './perplexity.js'
 import type { PairReport, Perplexity } from './run.js'
 import { type PairsSettings, pairsSettings } from './settings.js'
 
@@ -29,6 +34,7 @@ export const pairsStage = defineStage({
   check,
   takes: { samples: 'samples', responses: 'responses', policyAdapter: 'adapter' },
   eachRound: true,
+  byRank: true,
   out: { setting: 'out', name: 'pairs.jsonl' },
   makes: ({ out }) => ({ pairs: out, pairsReport: outputFiles(out).report }),
   leaves: ({ out }) => [out, outputFiles(out).report],
@@ -46,6 +52,7 @@ export const pairsStage = defineStage({
     const { buildPairs, EndpointProvider, PhantomProvider, RulesProvider } = await import('./index.js')
     const { samples, responses, out, mode, seed, policy, provider, endpoint, judge } = settings
     const { wrongSentences, logprobFloor } = settings
+    announceRanks(context)
     // What has been asked for is not paid for when the rest has failed.
     const failed = new AbortController()
     const signal = context.signal ? AbortSignal.any([context.signal, failed.signal]) : failed.signal
@@ -70,6 +77,7 @@ export const pairsStage = defineStage({
         provider: endpoint ? await open(endpoint) : new { rules: RulesProvider, phantom: PhantomProvider }[provider](),
         blindJudge: judge ? await open(judge) : null,
         signal,
+        ranks: context.ranks,
         // Enough answers under way to keep both servers busy.
         concurrency: 2 * Math.max(endpoint?.concurrency ?? 1, judge?.concurrency ?? 1),
         measure: policy === undefined ? undefined : (pairs, root) => perplexity(pairs, root, policy, settings, context),
@@ -77,6 +85,7 @@ export const pairsStage = defineStage({
         leftOut: () => [...new Set(endpoints.flatMap(({ leftOut }) => [...leftOut]))],
         onProgress: counting(context.progress, 'answers'),
       })
+      if (policy !== undefined && (context.ranks ?? alone).rank === 0) await forgetFound(perplexityOf(out))
       const { answers, pairs, byRejection } = report.statistics
       const unpaid = byRejection.budget ?? 0
       const failures = byRejection.endpoint_failed ?? 0
@@ -104,6 +113,9 @@ export const pairsStage = defineStage({
   },
 })
 
+/** What ranks measured lies beside it until the pairs are written. */
+const perplexityOf = (out: string): string => `${out}.perplexity`
+
 const counts = z.looseObject({
   statistics: z.looseObject({ byRejection: z.looseObject({ endpoint_failed: z.number() }) }),
 })
@@ -118,22 +130,39 @@ function check(tree: Tree, locate: Locate): PairsSettings {
   throw configError([{ path: ['mode'], message }], locate)
 }
 
-/** Of both sides under the model that is to be trained, which is opened once there are pairs. */
+/** Of both sides under the model that is to be trained, which is opened once there are pairs. Rank 0 has the numbers. */
 async function perplexity(
   pairs: readonly Pair[],
   imageRoot: string,
   policy: string,
-  { policyAdapter, device }: Pick<PairsSettings, 'policyAdapter' | 'device'>,
-  { signal, progress, native }: StageContext,
+  { policyAdapter, device, out }: Pick<PairsSettings, 'policyAdapter' | 'device' | 'out'>,
+  { signal, progress, native, ranks = alone }: StageContext,
 ): Promise<Perplexity> {
   const { openEngine } = await import('../engine/engine.js')
   const { Chat } = await import('../text/chat.js')
-  const { perplexityGap } = await import('./perplexity.js')
-  await using engine = await openEngine({ model: policy, adapter: policyAdapter ?? null, device }, { native })
-  const chat = await Chat.load(policy, engine.info)
+  const { gapOf, sideLogprobs } = await import('./perplexity.js')
+  const adapter = policyAdapter ?? null
+  const marks = [await markFolder(policy), adapter && (await markFolder(adapter))]
+  const seat = await seatOf({ device, threads: 0 }, ranks, native)
+  const spec = { model: policy, adapter, device: seat.device, threads: seat.threads }
   progress.start('perplexity', pairs.length, 'pairs')
   const onProgress = (done: number): void => progress.update(done)
-  return { model: policy, ...(await perplexityGap(engine, chat, pairs, imageRoot, { signal, onProgress })) }
+  let gap: PerplexityGap | undefined
+  await splitWork<Pair, SideLogprobs, null>(ranks, {
+    ...{ what: 'perplexity', output: perplexityOf(out), signal, onProgress, lasting: true },
+    items: () => pairs,
+    keyOf: ({ prompt, chosen, rejected, images }) => [marks, prompt, chosen, rejected, images],
+    groupOf: ({ images, id }) => images.map(({ sha256 }) => sha256).join() || id,
+    async *work(open, stop) {
+      await using engine = await openEngine(spec, { native })
+      yield* sideLogprobs(engine, await Chat.load(policy, engine.info), open, imageRoot, { signal: stop })
+    },
+    async finish(found) {
+      gap = await gapOf(found, onProgress)
+      return null
+    },
+  })
+  return { model: policy, ...(gap ?? { chosen: 0, rejected: 0, chosenIsLikelier: 0, logprobs: [] }) }
 }
 
 function sumUsage(endpoints: readonly Endpoint[]): Usage {

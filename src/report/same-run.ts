@@ -3,7 +3,7 @@ import { dirname } from 'node:path'
 import { CheckpointError } from '../errors.js'
 import type { EvaluationResults } from '../evaluate/finished.js'
 import { keptAdapters } from '../train/kept-adapters.js'
-import type { TrainReport } from '../train/train.js'
+import type { TrainReport } from '../train/train-report.js'
 
 /**
  * @param metrics of the run. @param evaluation its folder.

@@ -26,6 +26,8 @@ export type Outcome = Response | Failure
 export interface Answerer {
   /** What every answer says about where it comes from; known before anything is opened. */
   readonly about: Pick<Response, 'model' | 'adapter' | 'sampling'>
+  /** It keeps a budget and a pace, so that of several ranks one asks everything. */
+  readonly oneClient?: true
   /**
    * One outcome a question, in their order.
    * @throws when it cannot go on at all; what concerns one question only is an outcome.

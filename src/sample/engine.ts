@@ -57,7 +57,7 @@ const engineKeys: Record<keyof EngineAnswererOptions, true> = {
 }
 
 /** Tells weights from others that came to lie at the same place, so that their answers are never taken for one another's. */
-async function markOf(model: string, adapter: string | null): Promise<string> {
+export async function markOf(model: string, adapter: string | null): Promise<string> {
   const marks = [await markFolder(model), ...(adapter === null ? [] : [await markFolder(adapter)])]
   return sha256(marks.join()).slice(0, 16)
 }

@@ -5,6 +5,7 @@ import type { z } from 'zod'
 import { readJsonl, scanJsonl } from '../data/jsonl.js'
 import { type Response, response } from '../data/records.js'
 import { DataError, FileError } from '../errors.js'
+import { complete } from '../stage/split.js'
 import { type Answerer, type Failure, failure, type Outcome } from './answerer.js'
 import { type Asked, shownIn } from './questions.js'
 
@@ -14,11 +15,10 @@ export interface Kept {
   bytes: number
 }
 
+/** The first questions have these outcomes. */
 export interface Recovered {
   answers: Kept
   failures: Kept
-  /** The first question without an outcome; undefined when all have one. */
-  next: Asked | undefined
 }
 
 /**
@@ -27,18 +27,18 @@ export interface Recovered {
  */
 export async function recover(
   files: { answers: string; failures: string },
-  questions: AsyncIterator<Asked>,
+  questions: AsyncIterable<Asked>,
   about: Answerer['about'],
 ): Promise<Recovered> {
   await using answers = await Earlier.open(files.answers, response)
   await using failures = await Earlier.open(files.failures, failure)
-  for (;;) {
-    const { value: next, done } = await questions.next()
-    if (!done && answers.head && isAnswerTo(answers.head, next, about)) await answers.keep()
-    else if (!done && failures.head && isOf(failures.head, next)) await failures.keep()
-    else if (answers.head) throw otherAnswers(files.answers, answers.kept.records + 1, answers.head)
-    else return { answers: answers.kept, failures: failures.kept, next: done ? undefined : next }
+  for await (const next of questions) {
+    if (answers.head && isAnswerTo(answers.head, next, about)) await answers.keep()
+    else if (failures.head && isOf(failures.head, next)) await failures.keep()
+    else break
   }
+  if (answers.head) throw otherAnswers(files.answers, answers.kept.records + 1, answers.head)
+  return { answers: answers.kept, failures: failures.kept }
 }
 
 /** The answers of a run that ended, each found by its question. */
@@ -71,23 +71,9 @@ export class KnownAnswers {
   }
 
   /** All outcomes in the questions' order, of which `answerer` is asked the unknown ones only. */
-  async *complete(asked: AsyncIterable<Asked>, answerer: Answerer, signal?: AbortSignal): AsyncGenerator<Outcome> {
-    // What came in and is not out yet: undefined for a question that the answerer has.
-    const pending: (Response | undefined)[] = []
-    const open = this.#unknown(asked, pending)
-    for await (const outcome of answerer.answer(open, signal)) {
-      for (let first = pending.shift(); first; first = pending.shift()) yield first
-      yield outcome
-    }
-    for (const last of pending) yield last as Response
-  }
-
-  async *#unknown(asked: AsyncIterable<Asked>, pending: (Response | undefined)[]): AsyncGenerator<Asked> {
-    for await (const question of asked) {
-      const known = this.#answers.get(keyOf(question))
-      pending.push(known)
-      if (!known) yield question
-    }
+  complete(asked: AsyncIterable<Asked>, answerer: Answerer, signal?: AbortSignal): AsyncGenerator<Outcome> {
+    const knownOf = (question: Asked): Outcome | undefined => this.#answers.get(keyOf(question))
+    return complete(asked, knownOf, (unknown) => answerer.answer(unknown, signal))
   }
 }
 

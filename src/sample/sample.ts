@@ -2,12 +2,13 @@
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { deleteAll, followLinks, JsonlAppender, publishFile, refuseOtherKind } from '../data/files.js'
-import { lockOutput } from '../data/lock.js'
 import { ConfigError, DataError, FileError, isAbort, throwIfAborted } from '../errors.js'
 import { checkOptions } from '../options.js'
-import { type Answerer, type Failure, heard } from './answerer.js'
+import { alone, type Ranks } from '../ranks/ranks.js'
+import { byFirst, forgetFound, lockByFirst, StoppedElsewhere, splitWork } from '../stage/split.js'
+import { type Answerer, type Failure, heard, type Outcome } from './answerer.js'
 import { failuresPath, partPath } from './files.js'
-import { type Asked, countQuestions, questions } from './questions.js'
+import { type Asked, countQuestions, questions, shownIn } from './questions.js'
 import { KnownAnswers, type Recovered, recover } from './resume.js'
 import { type SampleSettings, sampleSettings } from './settings.js'
 
@@ -32,6 +33,8 @@ export interface SampleContext {
   onProgress?: (done: number, failed: number) => void
   /** For each question that has no answer. */
   onFailure?: (failure: Failure) => void
+  /** The processes that ask together; progress is then that of this one's share. All of them make the same call. */
+  ranks?: Ranks
 }
 
 /** How far a run came. */
@@ -66,7 +69,8 @@ export async function sampleAnswers(
 ): Promise<SampleReport> {
   checkOptions('sampleAnswers', request, { samples: true, out: true, settings: true, overwrite: true, strict: true })
   checkOptions('sampleAnswers, settings', request.settings, sampleSettings.shape)
-  checkOptions('sampleAnswers, context', context, { signal: true, onStart: true, onProgress: true, onFailure: true })
+  const contextKeys = { signal: true, onStart: true, onProgress: true, onFailure: true, ranks: true }
+  checkOptions('sampleAnswers, context', context, contextKeys)
   const { samples, out, settings, overwrite, strict } = request
   if (settings.answers > 1 && settings.temperature === 0) {
     throw new ConfigError(`${settings.answers} greedy answers would all be the same`, {
@@ -92,7 +96,8 @@ export async function collectAnswers(
   answerer: Answerer,
   context: SampleContext = {},
 ): Promise<SampleReport> {
-  await using _lock = await lockOutput(out, 'file', [from])
+  const { signal, ranks = alone } = context
+  await using _lock = await lockByFirst(ranks, out, 'file', [from])
   // Beside what a link leads to: from another disk it could not take the name.
   const files = { answers: partPath(await followLinks(out)), failures: failuresPath(out) }
   for (const path of Object.values(files)) await refuseOtherKind(path, 'file')
@@ -100,100 +105,151 @@ export async function collectAnswers(
   if (existsSync(out) && !overwrite) {
     await known.read(out, asked(), answerer.about)
     if (known.count === total) {
+      if (ranks.rank === 0) await forgetFound(out)
       return { total, answers: total, failed: 0, reused: total, interrupted: false, out, failures: null }
     }
   }
-  const begin = async () => {
-    const walk = asked()
+  const begin = (): Promise<Recovered> => {
     // Failures without a part are those of a run that ended.
     const earlier = existsSync(files.answers) ? files : { answers: files.answers, failures: files.answers }
-    return { walk, begun: await recover(earlier, walk, answerer.about) }
+    return recover(earlier, asked(), answerer.about)
   }
-  const { walk, begun } = await begin().catch(async (error) => {
-    if (!(overwrite && error instanceof FileError)) throw error
-    await deleteAll([files.answers, files.failures])
-    return begin()
+  let begun: Recovered | undefined
+  await byFirst(ranks, `${out} begun`, signal, async () => {
+    begun = await begin().catch(async (error) => {
+      if (!(overwrite && error instanceof FileError)) throw error
+      await deleteAll([files.answers, files.failures])
+      return begin()
+    })
   })
-  const { answers, failures } = begun
-  context.onStart?.(answers.records + failures.records, total)
-  const run = new Run(files, begun, known, strict, context)
-  const interrupted = await run.finish(answerer, walk)
-  // A run without an answer is not finished: the same command asks again.
-  if (!interrupted && answers.records === 0) await deleteAll([files.answers])
-  else if (!interrupted) await publishFile(files.answers, out)
-  return {
-    total,
-    answers: answers.records,
-    failed: failures.records,
-    reused: answers.records - run.fresh,
-    interrupted,
-    out,
-    failures: failures.records > 0 ? files.failures : null,
-  }
+  const run = new Run(files, begun ?? (await begin()), known, { asked, total, out, strict }, answerer, context)
+  return await run.finish(ranks)
 }
 
 class Run {
   readonly #files: { answers: string; failures: string }
   readonly #begun: Recovered
   readonly #known: KnownAnswers
-  readonly #strict: boolean
+  readonly #request: Pick<CollectRequest, 'asked' | 'total' | 'out' | 'strict'>
+  readonly #answerer: Answerer
   readonly #context: SampleContext
   /** Answers that were given now. */
-  fresh = 0
+  #fresh = 0
 
   constructor(
     files: { answers: string; failures: string },
     begun: Recovered,
     known: KnownAnswers,
-    strict: boolean,
+    request: Pick<CollectRequest, 'asked' | 'total' | 'out' | 'strict'>,
+    answerer: Answerer,
     context: SampleContext,
   ) {
     this.#files = files
     this.#begun = begun
     this.#known = known
-    this.#strict = strict
+    this.#request = request
+    this.#answerer = answerer
     this.#context = context
   }
 
-  /** Asks what is left, counting in `begun`; resolves with whether the signal ended it. */
-  async finish(answerer: Answerer, walk: AsyncGenerator<Asked>): Promise<boolean> {
-    const { answers, failures, next } = this.#begun
-    const { signal, onProgress, onFailure } = this.#context
-    await using answerFile = await JsonlAppender.open(this.#files.answers, answers.bytes)
-    await using failureFile = await JsonlAppender.open(this.#files.failures, failures.bytes)
+  /** Asks what is left. */
+  async finish(ranks: Ranks): Promise<SampleReport> {
+    const { out, asked } = this.#request
+    const { signal, onStart, onProgress } = this.#context
+    const { about, oneClient } = this.#answerer
+    const begun = this.#done
+    let shown = false
     try {
-      if (next === undefined) return false
-      for await (const given of this.#known.complete(from(next, walk), answerer, signal)) {
-        const outcome = heard(given)
-        if ('reason' in outcome) {
-          if (this.#strict) throw strictError(outcome)
-          await failureFile.append(outcome)
-          // Rare, and the order of both files is how a resume finds its place.
-          await failureFile.sync()
-          failures.records += 1
-          onFailure?.(outcome)
-        } else {
-          await answerFile.append(outcome)
-          answers.records += 1
-          if (!this.#known.has(outcome)) this.fresh += 1
-        }
-        onProgress?.(answers.records + failures.records, failures.records)
-        throwIfAborted(signal)
-      }
-      return false
+      return await splitWork<Asked, Outcome, SampleReport>(ranks, {
+        ...{ what: 'answers', output: out, whole: oneClient, signal },
+        items: () => after(begun, asked()),
+        keyOf: (each) => [about, each.sampleId, each.prompt, each.seed, shownIn(each)],
+        groupOf: (each) => shownIn(each).join('') || each.sampleId,
+        work: (open, stop) => this.#answers(open, stop),
+        finish: (outcomes, told) => this.#write(outcomes, told),
+        onProgress(done, total) {
+          if (shown) onProgress?.(done, 0)
+          else onStart?.(done, total)
+          shown = true
+        },
+        tell: () => this.#fresh,
+      })
     } catch (error) {
-      if (isAbort(error, signal)) return true
-      throw error
-    } finally {
-      await answerFile.sync()
-      if (failures.records === 0) await rm(this.#files.failures, { force: true })
+      if (!isAbort(error, signal) && !(error instanceof StoppedElsewhere)) throw error
+      return this.#report(true, this.#fresh)
+    }
+  }
+
+  get #done(): number {
+    return this.#begun.answers.records + this.#begun.failures.records
+  }
+
+  /** An outcome for each question that has none. */
+  async *#answers(open: AsyncIterable<Asked>, signal?: AbortSignal): AsyncGenerator<Outcome> {
+    for await (const given of this.#known.complete(open, this.#answerer, signal)) {
+      const outcome = heard(given)
+      if ('reason' in outcome && this.#request.strict) throw strictError(outcome)
+      if (!('reason' in outcome) && !this.#known.has(outcome)) this.#fresh += 1
+      yield outcome
+    }
+  }
+
+  /** Writes all outcomes, counting in `begun`. */
+  async #write(outcomes: AsyncIterable<Outcome>, told: readonly unknown[]): Promise<SampleReport> {
+    const { answers, failures } = this.#begun
+    const { signal, onStart, onProgress, onFailure } = this.#context
+    onStart?.(this.#done, this.#request.total)
+    {
+      await using answerFile = await JsonlAppender.open(this.#files.answers, answers.bytes)
+      await using failureFile = await JsonlAppender.open(this.#files.failures, failures.bytes)
+      try {
+        for await (const outcome of outcomes) {
+          if ('reason' in outcome) {
+            await failureFile.append(outcome)
+            // Rare, and the order of both files is how a resume finds its place.
+            await failureFile.sync()
+            failures.records += 1
+            onFailure?.(outcome)
+          } else {
+            await answerFile.append(outcome)
+            answers.records += 1
+          }
+          onProgress?.(this.#done, failures.records)
+          throwIfAborted(signal)
+        }
+      } finally {
+        await answerFile.sync()
+        if (failures.records === 0) await rm(this.#files.failures, { force: true })
+      }
+    }
+    // A run without an answer is not finished: the same command asks again.
+    if (answers.records === 0) await deleteAll([this.#files.answers])
+    else await publishFile(this.#files.answers, this.#request.out)
+    return this.#report(
+      false,
+      told.length > 0 ? (told as number[]).reduce((sum, fresh) => sum + fresh, 0) : this.#fresh,
+    )
+  }
+
+  #report(interrupted: boolean, fresh: number): SampleReport {
+    const { total, out } = this.#request
+    const { answers, failures } = this.#begun
+    return {
+      total,
+      answers: answers.records,
+      failed: failures.records,
+      reused: Math.max(0, answers.records - fresh),
+      interrupted,
+      out,
+      failures: failures.records > 0 ? this.#files.failures : null,
     }
   }
 }
 
-async function* from(next: Asked, rest: AsyncGenerator<Asked>): AsyncGenerator<Asked> {
-  yield next
-  yield* rest
+/** Without the first ones. */
+async function* after<T>(count: number, items: AsyncIterable<T>): AsyncGenerator<T> {
+  let number = 0
+  for await (const item of items) if (number++ >= count) yield item
 }
 
 export function strictError({ sampleId, code, reason }: Failure): DataError {

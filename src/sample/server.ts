@@ -38,6 +38,7 @@ export function serverAnswerer(options: ServerAnswererOptions, settings: SampleS
   const sampling = { maxNewTokens, temperature, topP, topK, ...(stop.length > 0 && { stop }), endpoint: printable(url) }
   return {
     about: { model, adapter: null, sampling },
+    oneClient: true,
     async *answer(asked, signal) {
       // Whoever stops reading ends the requests under way; a stop that was asked for waits for them.
       const left = new AbortController()

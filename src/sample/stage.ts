@@ -6,9 +6,12 @@ import { featureStore } from '../data/feature-store.js'
 import { readJsonl } from '../data/jsonl.js'
 import { imagesNamedIn } from '../data/named.js'
 import { refuseUnfit } from '../engine/unfit-adapter.js'
+import { alone } from '../ranks/ranks.js'
+import { seatOf } from '../ranks/seat.js'
 import { checkTree, configError, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import { defineStage } from '../stage/index.js'
+import { announceRanks } from '../stage/split.js'
 import { counted } from '../text/plural.js'
 import { failure, namingFirst, noAnswer } from './answerer.js'
 import { failuresPath, sampleTraces } from './files.js'
@@ -69,27 +72,32 @@ export const sampleStage = defineStage({
     return failed === 0 ? undefined : `${counted(failed, 'question has', 'questions have')} no answer yet`
   },
   earlier: ['overwrite'],
-  async run(settings, { signal, progress, resume, overwrite, native }) {
+  byRank: true,
+  async run(settings, context) {
+    const { signal, progress, resume, overwrite, native, ranks } = context
     const { engineAnswerer, sampleAnswers, serverAnswerer } = await import('./index.js')
-    const { samples, out, strict, endpoint, model, adapter, device, dtype, threads, packWeights } = settings
+    const { samples, out, strict, endpoint, model, adapter, dtype, packWeights } = settings
     const { batchSize, beyondContext } = settings
     const imageRoot = settings.images ?? dirname(samples)
     const cache = settings.cache ?? `${out}.cache`
+    const { device, threads } = endpoint ? settings : await seatOf(settings, ranks ?? alone, native)
     const answerer = endpoint
       ? serverAnswerer({ endpoint, imageRoot, cache, onLog: (line) => progress.log(line) }, settings)
       : await engineAnswerer(
           {
-            ...{ model: model as string, adapter: adapter ?? null, device, dtype, threads, packWeights },
-            ...{ batchSize, beyondContext, imageRoot, native },
+            ...{ model: model as string, adapter: adapter ?? null, dtype, packWeights },
+            ...{ device, threads, batchSize, beyondContext, imageRoot, native },
             featureStore: await featureStore(model as string, settings),
           },
           settings,
         )
+    announceRanks(context)
     const report: SampleReport = await sampleAnswers(
       { samples, out, settings, strict, overwrite: overwrite && !resume },
       answerer,
       {
         signal,
+        ranks,
         onStart(done, total) {
           progress.start('', total, 'answers', done)
         },

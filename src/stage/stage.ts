@@ -5,14 +5,18 @@
 import type { z } from 'zod'
 import type { NativeModule } from '../engine/engine.js'
 import { type FireError, isAbort } from '../errors.js'
+import type { Ranks } from '../ranks/ranks.js'
 import { checkTree, type Locate } from '../settings/file.js'
 import type { Tree } from '../settings/source.js'
 import type { Progress } from './progress.js'
+import { StoppedElsewhere } from './split.js'
 
 /** What a running stage is given. */
 export interface StageContext {
-  /** Asks for an orderly stop: keep what is done, resolve with `interrupted` or reject. */
+  /** Asks for an orderly stop: keep what is done, resolve with `interrupted` or reject. Of several ranks, any may ask all of them. */
   signal?: AbortSignal
+  /** The processes that share the work of a stage that is `byRank`; default: this one alone. Their failure ends `signal` too. */
+  ranks?: Ranks
   progress: Progress
   /** Go on with what an earlier run of the same settings left. */
   resume?: boolean
@@ -109,6 +113,8 @@ export interface Stage<T = unknown, R = unknown> {
   traces?(settings: T): string[]
   /** Keys that change nothing beside the others, for instance the engine's where a server answers. */
   ignores?(settings: T): readonly string[]
+  /** Several processes may run it at once, and share the work by `StageContext.ranks`. Others are refused there. */
+  byRank?: true
   /** A pipeline of several rounds runs it in each; such stages follow one another. */
   eachRound?: true
   /** Settings that the command takes by their place, in order. */
@@ -139,7 +145,7 @@ export async function runStage<R>(
   try {
     return await stage.run(context)
   } catch (error) {
-    if (!isAbort(error, context.signal)) throw error
+    if (!isAbort(error, context.signal) && !(error instanceof StoppedElsewhere)) throw error
     return { interrupted: true, summary: '' }
   }
 }

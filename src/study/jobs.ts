@@ -3,8 +3,10 @@ import { fork } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { InternalError } from '../errors.js'
+import { alone } from '../ranks/ranks.js'
+import { seatOf } from '../ranks/seat.js'
 import type { Study } from './load.js'
-import type { Shard, WorkOptions } from './run.js'
+import type { Shard, StudyRank, WorkOptions } from './run.js'
 
 /** What a worker is told. */
 export interface WorkerTask {
@@ -12,6 +14,7 @@ export interface WorkerTask {
   /** With its threads. */
   study: Omit<Study, 'locate'>
   shard?: Shard
+  rank?: StudyRank
 }
 
 /** What a worker says: lines for the person who waits, and in the end why it stopped, if it did not just end. */
@@ -25,10 +28,16 @@ export type WorkerMessage = { log: string } | { error: { code: string; message: 
 export async function runWorkers(
   { locate: _, ...study }: Study,
   root: string,
-  { jobs, threads, signal, progress, shard }: WorkOptions & { jobs: number; threads?: number },
+  { jobs, threads, signal, progress, shard, rank }: WorkOptions & { jobs: number; threads?: number },
 ): Promise<{ code: string; message: string }[]> {
-  const each = threads || Math.max(1, Math.floor(availableParallelism() / jobs))
-  const task: WorkerTask = { root, study: { ...study, base: { ...study.base, threads: each } }, shard }
+  const { threads: own } = await seatOf({ device: 'cpu', threads: 0 }, { ...alone, ...rank })
+  const each = threads || Math.max(1, Math.floor((own || availableParallelism()) / jobs))
+  const task: WorkerTask = {
+    root,
+    study: { ...study, base: { ...study.base, threads: each } },
+    shard,
+    rank,
+  }
   const path = fileURLToPath(new URL('./worker.js', import.meta.url))
   const ends = Array.from({ length: jobs }, async () => {
     // Signals of the terminal are this process's to handle.

@@ -4,6 +4,7 @@ import { setTimeout } from 'node:timers/promises'
 import { sha256 } from '../data/files.js'
 import { lockOutput } from '../data/lock.js'
 import { DataError, DiskFullError, isAbort, LockedError, throwIfAborted } from '../errors.js'
+import { alone, type Ranks } from '../ranks/ranks.js'
 import { type Progress, type StageContext, silent } from '../stage/index.js'
 import { titled } from '../stage/progress.js'
 import { studyFiles } from './files.js'
@@ -17,12 +18,17 @@ export interface Shard {
   count: number
 }
 
+/** One of several processes that share a study, and who is beside it. */
+export type StudyRank = Pick<Ranks, 'rank' | 'neighbours'>
+
 /** How a worker works. Nothing of it changes a number. */
 export interface WorkOptions {
   signal?: AbortSignal
   progress?: Progress
   native?: StageContext['native']
   shard?: Shard
+  /** This one of the processes that share the study. Each step is one rank's. */
+  rank?: StudyRank
 }
 
 /** How long to wait for a step that another worker has in hand, in milliseconds. */
@@ -67,7 +73,10 @@ async function doOne(
 ): Promise<'done' | 'none' | LockedError> {
   const standings = await standingsOf(root, steps)
   let locked: LockedError | undefined
-  for (const step of [...steps.values()].filter(({ name }) => standings.get(name) === 'ready')) {
+  const ready = [...steps.values()].filter(({ name }) => standings.get(name) === 'ready')
+  // Each rank begins with another one, so that they do not all try for the first.
+  const first = (options.rank?.rank ?? 0) % Math.max(1, ready.length)
+  for (const step of [...ready.slice(first), ...ready.slice(0, first)]) {
     try {
       // Beside the folder of the step: that one the stage locks itself.
       await using _claim = await lockOutput(join(root, studyFiles.claims, step.name), 'file')
@@ -88,7 +97,8 @@ async function doStep(step: Step, root: string, options: WorkOptions): Promise<v
     // What is found in the folder was cut off: its name says that the settings are these.
     const again = 'The same command'
     const progressOf = titled(progress, { stage: step.name })
-    const context = { signal, progress: progressOf, native, resume: true, overwrite: true, again }
+    const ranks = { ...alone, neighbours: options.rank?.neighbours }
+    const context = { signal, progress: progressOf, native, ranks, resume: true, overwrite: true, again }
     const { interrupted, summary, problem } = await step.run(context)
     if (interrupted) throwIfAborted(signal)
     if (problem) throw problem

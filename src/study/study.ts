@@ -1,9 +1,12 @@
 /** A study from its file to its pages. */
 import { existsSync } from 'node:fs'
-import { readdir } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { makeFolder, refuseOtherKind, writeFileAtomic, writeJson } from '../data/files.js'
 import { ArgumentError, asFileError, DiskFullError, FileError, InternalError } from '../errors.js'
+import { alone, type Ranks } from '../ranks/ranks.js'
+import { meetNeighbours } from '../ranks/seat.js'
+import { byFirst, writtenByFirst } from '../stage/split.js'
 import { ContentHashes } from './contents.js'
 import { keepEarlier } from './earlier.js'
 import { type Estimate, estimate } from './estimate.js'
@@ -24,6 +27,8 @@ export interface RunOptions extends WorkOptions {
   jobs?: number
   /** Compute threads of each step; 0 = all, shared between the jobs. */
   threads?: number
+  /** The processes that share the study. */
+  ranks?: Ranks
 }
 
 /** What came of a run. */
@@ -33,26 +38,52 @@ export interface StudyOutcome {
 }
 
 /**
- * Runs what is missing of a study and writes its pages. The same call goes on after a stop of any kind.
+ * Runs what is missing of a study and writes its pages. The same call goes on after a stop of any kind. Ranks make the same call.
  * @param root its folder; other processes may work in it at the same time.
  * @throws {DiskFullError} when there is no room; what is complete stays.
  */
 export async function runStudy(study: Study, root: string, options: RunOptions = {}): Promise<StudyOutcome> {
-  const { jobs = 1, threads, signal } = options
-  await refuseOccupied(root)
-  const contents = await ContentHashes.open(root, signal)
-  // Settings that a stage refuses are found before anything is run or written.
-  const plan = await planStudy(withThreads(study, threads), root, contents)
-  await makeFolder(root).catch(asFileError('Making', root))
-  await using part = await joinStudy(root, idOf(study, plan))
-  await writeFileAtomic(join(root, studyFiles.study), formatStudy(study))
-  await writePlan(root, plan)
-  await contents.save()
-  // What another process found out just now it need not find out again.
-  if (part.isFirst) await forgetFailures(root)
-  if (jobs === 1) await work(plan, root, options)
-  else throwFirst(await runWorkers(study, root, { ...options, jobs }))
-  return { results: await report(study, root, plan), interrupted: signal?.aborted ?? false }
+  const { jobs = 1, threads, ranks = alone } = options
+  const signal =
+    ranks.size === 1 ? options.signal : AbortSignal.any([ranks.signal, ...(options.signal ? [options.signal] : [])])
+  const planned = withThreads(study, threads)
+  let plan: Plan | undefined
+  let part: Awaited<ReturnType<typeof joinStudy>> | undefined
+  try {
+    await byFirst(ranks, `${root} begun`, signal, async () => {
+      await refuseOccupied(root)
+      const contents = await ContentHashes.open(root, signal)
+      // Settings that a stage refuses are found before anything is run or written.
+      plan = await planStudy(planned, root, contents)
+      await makeFolder(root).catch(asFileError('Making', root))
+      part = await joinStudy(root, idOf(study, plan))
+      await writeFileAtomic(join(root, studyFiles.study), formatStudy(study))
+      await writePlan(root, plan)
+      await contents.save()
+      // What another process found out just now it need not find out again.
+      if (part.isFirst) await forgetFailures(root)
+    })
+    plan ??= await planStudy(planned, root, await ContentHashes.open(root, signal))
+    // A step is one rank's, which asks nobody where to compute.
+    const neighbours = ranks.size > 1 ? await meetNeighbours(ranks, true, options.native) : undefined
+    const working = { ...options, signal, rank: { rank: ranks.rank, neighbours } }
+    if (jobs === 1) await work(plan, root, working)
+    else throwFirst(await runWorkers(study, root, { ...working, jobs }))
+    const stopped = await ranks.gather(`${root} worked`, signal?.aborted ?? false)
+    return { results: await resultsOf(study, root, plan, options), interrupted: stopped.includes(true) }
+  } finally {
+    await part?.[Symbol.asyncDispose]()
+  }
+}
+
+/** The pages are rank 0's. */
+async function resultsOf(study: Study, root: string, plan: Plan, { ranks = alone }: RunOptions): Promise<StudyResults> {
+  const path = join(root, studyFiles.results)
+  let results: StudyResults | undefined
+  await writtenByFirst(ranks, path, undefined, async () => {
+    results = await report(study, root, plan)
+  })
+  return results ?? (JSON.parse(await readFile(path, 'utf8')) as StudyResults)
 }
 
 const withThreads = (study: Study, threads: number | undefined): Study =>

@@ -8,7 +8,7 @@ import type { WorkerMessage, WorkerTask } from './jobs.js'
 import { work } from './run.js'
 
 const [task] = (await once(process, 'message')) as [WorkerTask]
-const { root, study, shard } = task
+const { root, study, shard, rank } = task
 const stop = new AbortController()
 process.on('disconnect', () => stop.abort())
 
@@ -32,7 +32,7 @@ function say(message: WorkerMessage): void {
 try {
   const { signal } = stop
   const plan = await planStudy({ ...study, locate: () => undefined }, root, await ContentHashes.open(root, signal))
-  await work(plan, root, { signal, progress, shard })
+  await work(plan, root, { signal, progress, shard, rank })
 } catch (error) {
   say({ error: { code: error instanceof FireError ? error.code : 'ERR_FIRE_INTERNAL', message: reasonOf(error) } })
   process.exitCode = 1

@@ -5,12 +5,21 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { removeFolder, removeTemporaries, writeFolderAtomic, writeJson } from '../data/files.js'
+import {
+  isEarlierMark,
+  removeFolder,
+  removeTemporaries,
+  sha256File,
+  writeFolderAtomic,
+  writeJson,
+} from '../data/files.js'
 import type { Engine } from '../engine/engine.js'
-import { asFileError, CheckpointError } from '../errors.js'
+import { asFileError, CheckpointError, RankError } from '../errors.js'
 import { identityOf } from '../settings/setting.js'
 import { type TrainConfig, trainSettings } from './settings.js'
 import { nothingTracked, trackingSchema } from './tracking.js'
+
+const stateFile = 'trainer.json'
 
 const trainerState = z.strictObject({
   format: z.literal(1),
@@ -20,6 +29,10 @@ const trainerState = z.strictObject({
   totalSteps: z.number().int().positive(),
   /** Length of metrics.jsonl at this step; a resume cuts the file back to it. */
   metricsBytes: z.number().int().nonnegative(),
+  /** The same of ranks.jsonl, where several ranks have written one. */
+  ranksBytes: z.number().int().nonnegative().default(0),
+  /** Processes that took the step together. */
+  ranks: z.number().int().positive().default(1),
   /** Tokens that went through the decoder so far. */
   numTokens: z.number().nonnegative(),
   /** SHA-256 of the pairs file. */
@@ -75,7 +88,7 @@ export async function saveCheckpoint(
   await writeFolderAtomic(path, async (temporary) => {
     await engine.saveAdapter(join(temporary, 'adapter'), options.baseModel)
     await engine.saveState(join(temporary, 'state'))
-    await writeJson(join(temporary, 'trainer.json'), state)
+    await writeJson(join(temporary, stateFile), state)
   })
   await pruneCheckpoints(output, options.keep)
   return path
@@ -98,8 +111,25 @@ export async function findCheckpoint(output: string): Promise<Checkpoint | undef
   const newest = (await listSteps(folder)).at(-1)
   if (newest === undefined) return undefined
   const path = join(folder, `step-${newest}`)
-  return { path, state: await readState(join(path, 'trainer.json')) }
+  return { path, state: await readState(join(path, stateFile)) }
 }
+
+/**
+ * The checkpoint that rank 0 goes on from, as this rank sees it. @param mark see `markCheckpoint`.
+ * @throws {RankError} when it is not there or another one.
+ */
+export async function openCheckpoint(path: string, mark: string): Promise<Checkpoint> {
+  const file = join(path, stateFile)
+  const found = await sha256File(file).catch(() => undefined)
+  if (found === mark) return { path, state: await readState(file) }
+  throw new RankError(`${file} is ${found === undefined ? 'not there' : 'another file'} on this machine`, {
+    detail: { path: file },
+    hint: 'All ranks resume from the output folder of rank 0: name one on a file system that their machines share.',
+  })
+}
+
+/** What tells a checkpoint from every other one. */
+export const markCheckpoint = ({ path }: Checkpoint): Promise<string> => sha256File(join(path, stateFile))
 
 /**
  * A model that moved is still the same one.
@@ -114,8 +144,9 @@ export function assertSameRun({ path, state }: Identified, config: TrainConfig, 
     })
   if (state.dataSha256 !== now.dataSha256) throw changed(config.data.train)
   if (state.evalSha256 !== now.evalSha256) throw changed(config.data.eval ?? 'data.eval')
-  if (state.initMark !== now.initMark) throw changed(config.lora.init ?? 'lora.init')
-  if (state.modelMark !== undefined && !isSameModel) throw changed(`The model in ${config.model}`)
+  if (state.initMark !== now.initMark && !isEarlierMark(state.initMark)) throw changed(config.lora.init ?? 'lora.init')
+  if (state.modelMark !== undefined && !isEarlierMark(state.modelMark) && !isSameModel)
+    throw changed(`The model in ${config.model}`)
 }
 
 /**

@@ -5,12 +5,15 @@ import type { Pair } from '../data/records.js'
 import { averagedTokens, type ObjectiveSpec, type PairStats, type StepOptions } from '../engine/engine.js'
 import type { ImageCache } from '../engine/image-cache.js'
 import { objectives, type Scope } from '../engine/objectives.js'
+import type { Ranks, World } from '../ranks/ranks.js'
 import type { Example } from './collate.js'
 import type { HeldOut } from './held-out.js'
-import { type EvaluationRow, evaluationRow } from './metrics.js'
-import { evaluationBatches } from './micro-batches.js'
+import { type Computed, type EvaluationRow, evaluationRow } from './metrics.js'
+import { evaluationBatches, evaluationOrder } from './micro-batches.js'
+import type { Patience } from './patience.js'
 import { runFiles } from './run-folder.js'
 import type { TrainConfig } from './settings.js'
+import { gatherPairs, shares } from './share.js'
 import type { Prepared } from './types.js'
 
 /** Reads every reward and both KLs of the scored tokens, whatever is trained with. Its loss is nobody's. */
@@ -25,9 +28,11 @@ function readsKlApart({ name }: ObjectiveSpec): boolean {
 export function readings(
   { heldOut, objective }: Pick<Prepared, 'heldOut' | 'objective'>,
   { microBatchSize }: TrainConfig,
+  { rank, size }: Pick<World, 'rank' | 'size'>,
 ): { batches: Example[][]; objective: ObjectiveSpec } {
-  const examples = heldOut && readsKlApart(objective) ? heldOut.examples.map(withoutTwin) : []
-  return { batches: evaluationBatches(examples, microBatchSize), objective: reading(objective.scope) }
+  const examples = heldOut && readsKlApart(objective) ? evaluationOrder(heldOut.examples, microBatchSize) : []
+  const share = shares(examples, size)[rank].map(withoutTwin)
+  return { batches: evaluationBatches(share, microBatchSize), objective: reading(objective.scope) }
 }
 
 /**
@@ -42,42 +47,81 @@ export class Evaluation {
   readonly #prepared: Prepared
   readonly #heldOut: HeldOut
   readonly #images: ImageCache
-  readonly #signal: AbortSignal
+  readonly #ranks: Ranks
+  readonly #patience: Patience
 
-  constructor(config: TrainConfig, prepared: Prepared, heldOut: HeldOut, images: ImageCache, signal: AbortSignal) {
+  constructor(
+    config: TrainConfig,
+    prepared: Prepared,
+    heldOut: HeldOut,
+    images: ImageCache,
+    { ranks, patience }: { ranks: Ranks; patience: Patience },
+  ) {
     this.#config = config
     this.#prepared = prepared
     this.#heldOut = heldOut
     this.#images = images
-    this.#signal = signal
+    this.#ranks = ranks
+    this.#patience = patience
   }
 
-  /** All held-out pairs. @param at the optimizer step, and epochs so far. */
-  async measure(at: { step: number; epoch: number }): Promise<EvaluationRow> {
+  /**
+   * All held-out pairs, each on one of the ranks: its numbers are the same on any.
+   * @param at the optimizer step, and epochs so far. @returns `null` where a rank gave it up.
+   */
+  async measure(at: { step: number; epoch: number }): Promise<EvaluationRow | null> {
+    const { objective } = this.#prepared
+    const started = performance.now()
+    // Sums over pairs are made in this order, however the ranks have shared them.
+    const examples = evaluationOrder(this.#heldOut.examples, this.#config.microBatchSize)
+    const split = shares(examples, this.#ranks.size)
+    const own = await this.#patience.orGiveUp(() => this.#read(split[this.#ranks.rank]))
+    const gather = (what: string, pairs: PairStats[] | undefined): Promise<Computed | null> =>
+      gatherPairs(this.#ranks, `${what} after step ${at.step}`, examples, split, pairs ? { pairs, tokens: 0 } : null)
+    const measured = await gather('evaluation', own?.pairs)
+    const kl = this.#lacksKl ? await gather('divergences', own?.kl) : { pairs: [] }
+    if (!measured || !kl) return null
+    return evaluationRow(measured.pairs, kl.pairs, objective, { ...at, seconds: (performance.now() - started) / 1000 })
+  }
+
+  /** Objectives without a KL term are measured too, by another pass. */
+  get #lacksKl(): boolean {
+    return readsKlApart(this.#prepared.objective)
+  }
+
+  /** What the policy makes of the pairs of one rank, in their order. */
+  async #read(share: Example[]): Promise<{ pairs: PairStats[]; kl: PairStats[] }> {
     const { objective } = this.#prepared
     const { examples } = this.#heldOut
-    const started = performance.now()
     const inputs = examples.map(({ input }) => input)
     const step: StepOptions = {
       normalizer: examples.length,
       layout: 'packed',
       chosenTokens: averagedTokens(inputs, objective),
     }
-    const lacksKl = readsKlApart(objective)
-    const pairs: PairStats[] = []
-    const kl: PairStats[] = []
-    const parts = evaluationBatches(examples, this.#config.microBatchSize)
+    const read: { pairs: PairStats[]; kl: PairStats[] } = { pairs: [], kl: [] }
+    const parts = evaluationBatches(share, this.#config.microBatchSize)
     for (const [index, part] of parts.entries()) {
       await this.#hold(part)
       this.#images.prepare((parts[index + 1] ?? []).flatMap(({ images }) => images))
-      pairs.push(...(await this.#evaluate(part, objective, step)))
-      if (lacksKl) kl.push(...(await this.#evaluate(part.map(withoutTwin), reading(objective.scope), step)))
+      read.pairs.push(...(await this.#evaluate(part, objective, step)))
+      if (this.#lacksKl) read.kl.push(...(await this.#evaluate(part.map(withoutTwin), reading(objective.scope), step)))
     }
-    return evaluationRow(pairs, kl, objective, { ...at, seconds: (performance.now() - started) / 1000 })
+    return read
   }
 
-  /** Answers `evalSamples` questions, spread over the held-out pairs, into a file. @returns its path. */
-  async answer(step: number): Promise<string> {
+  /**
+   * Answers `evalSamples` questions, spread over the held-out pairs, into a file, on rank 0.
+   * @returns its path, empty where there are none to answer; `null` where it was given up.
+   */
+  async answer(step: number): Promise<string | null> {
+    if (this.#config.evalSamples === 0) return ''
+    const own = this.#ranks.rank === 0 ? await this.#patience.orGiveUp(() => this.#answer(step)) : ''
+    const [path] = await this.#ranks.gather(`answers after step ${step}`, own)
+    return path
+  }
+
+  async #answer(step: number): Promise<string> {
     const { engine, chat } = this.#prepared
     const { examples, records } = this.#heldOut
     const count = Math.min(this.#config.evalSamples, examples.length)
@@ -86,7 +130,7 @@ export class Evaluation {
     const answers = await engine.generate(
       asked.map(({ input }) => ({ ids: input.prompt, images: input.images, seed: this.#config.seed })),
       { stopTokens: [...new Set([chat.endTokenId, ...engine.info.eosTokenIds])] },
-      { signal: this.#signal },
+      { signal: this.#patience.signal },
     )
     const sections = asked.map(({ input }, index) => {
       const text = chat.tokenizer.decode(answers[index].tokens, { skipSpecial: true })
@@ -100,13 +144,13 @@ export class Evaluation {
   async #hold(part: readonly Example[]): Promise<void> {
     await this.#images.hold(
       part.flatMap(({ images }) => images),
-      { signal: this.#signal },
+      { signal: this.#patience.signal },
     )
   }
 
   async #evaluate(part: Example[], objective: ObjectiveSpec, step: StepOptions): Promise<PairStats[]> {
     const inputs = part.map(({ input }) => input)
-    return (await this.#prepared.engine.evaluate(inputs, objective, step, { signal: this.#signal })).pairs
+    return (await this.#prepared.engine.evaluate(inputs, objective, step, { signal: this.#patience.signal })).pairs
   }
 }
 

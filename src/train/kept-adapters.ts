@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { hashModel } from '../data/files.js'
 import { type RunAdapter, runAdapters, runFiles } from './run-folder.js'
-import type { TrainReport } from './train.js'
+import type { TrainReport } from './train-report.js'
 
 export interface KeptAdapter extends RunAdapter {
   /** Missing for one that is gone and whose hash no report has. */

@@ -1,11 +1,23 @@
 /** What a run takes of which memory, and whether that fits. */
 
-import type { Engine, NativeModule, PackWeights, PairInput, PlanStats, StepOptions } from '../engine/engine.js'
+import type {
+  Device,
+  Engine,
+  GroupSpec,
+  NativeModule,
+  PackWeights,
+  PairInput,
+  PlanStats,
+  StepOptions,
+} from '../engine/engine.js'
 import { loadNative } from '../engine/load.js'
+import type { World } from '../ranks/ranks.js'
+import type { Seat } from '../ranks/seat.js'
 import type { Example } from './collate.js'
 import { readings } from './evaluation.js'
-import { estimateRows, evaluationBatches, microBatches } from './micro-batches.js'
+import { estimateRows, evaluationBatches, evaluationOrder, microBatches } from './micro-batches.js'
 import type { TrainConfig } from './settings.js'
+import { shares } from './share.js'
 import type { Plannable, PrepareOptions } from './types.js'
 
 /** Bytes. On a CPU everything is host memory, and `device` is zero. */
@@ -84,6 +96,12 @@ export function maximum(a: StepBytes, b: StepBytes): StepBytes {
   return Object.fromEntries(keys.map((key) => [key, Math.max(a[key], b[key])])) as unknown as StepBytes
 }
 
+/** Which rank computes where, and how many share its machine. */
+interface Seating extends Pick<Seat, 'localRanks'> {
+  group: GroupSpec | null
+  world: Pick<World, 'rank' | 'size'>
+}
+
 /**
  * `checkpointing` and `packWeights` as configured, or, for `auto`, by whether the largest micro-batches of the run fit into the memory
  * that is free. Packed weights give way first: they save less than recomputing costs.
@@ -94,14 +112,14 @@ export async function decideMemory(
   config: TrainConfig,
   plannable: Plannable,
   batches: Example[][],
-  { onLog, native }: PrepareOptions,
+  { onLog, native, localRanks, group, world }: PrepareOptions & Seating,
 ): Promise<{ checkpointing: boolean; packWeights: PackWeights; packedBytes: number; imageTokens: number[] }> {
   const { engine, examples, heldOut, objective, totalSteps } = plannable
   const length = ({ input }: Example): number => input.prompt.length + input.chosen.length + input.rejected.length
   const longestFirst = [...examples].sort((a, b) => length(b) - length(a))
   const seen = [...longestFirst.slice(0, totalSteps * config.batchSize), ...(heldOut?.examples ?? [])]
   const plans = await Promise.all(batches.map((batch) => engine.plan(inputsOf(batch), objective, planned)))
-  const reading = largestReadings(config, plannable)
+  const reading = largestReadings(config, plannable, world)
   const others = await Promise.all(
     reading.batches.map((batch) => engine.plan(inputsOf(batch), reading.objective, planned, { training: false })),
   )
@@ -115,7 +133,9 @@ export async function decideMemory(
   )
   const size = (bytes: number): string =>
     bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(0)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`
-  const free = isGpu(engine) ? freeOnGpu(config, native ?? loadNative()) : process.availableMemory()
+  const free = isGpu(engine)
+    ? freeOnGpu(engine.spec.device, native ?? loadNative()) - (group ? ncclBytes : 0)
+    : process.availableMemory() / localRanks
   // What is there already is part of the peak, not of what is free.
   let asked = isGpu(engine) ? need.peak.device : need.peak.host - process.memoryUsage.rss()
   let { packWeights } = config
@@ -135,23 +155,31 @@ export async function decideMemory(
 }
 
 /**
- * The micro-batches of a run that may take most memory: of the most rows, of the most scored tokens, whose logits are held, and of the
+ * The micro-batches of a rank that may take most memory: of the most rows, of the most scored tokens, whose logits are held, and of the
  * most image tokens, which go through the tower together.
  */
 export function largestMicroBatches(
   { microBatchSize }: TrainConfig,
   { order, heldOut, totalSteps }: Plannable,
+  { rank, size }: Pick<World, 'rank' | 'size'>,
 ): Example[][] {
   function* all(): Iterable<Example[]> {
-    for (let step = 0; step < totalSteps; step += 1) yield* microBatches(order.of(step), microBatchSize)
-    yield* evaluationBatches(heldOut?.examples ?? [], microBatchSize)
+    for (let step = 0; step < totalSteps; step += 1) {
+      yield* microBatches(shares(order.of(step), size)[rank], microBatchSize)
+    }
+    const evaluated = evaluationOrder(heldOut?.examples ?? [], microBatchSize)
+    yield* evaluationBatches(shares(evaluated, size)[rank], microBatchSize)
   }
   return largestOf(all())
 }
 
 /** The same of what an evaluation computes with another objective. */
-export function largestReadings(config: TrainConfig, plannable: Plannable): ReturnType<typeof readings> {
-  const { batches, objective } = readings(plannable, config)
+export function largestReadings(
+  config: TrainConfig,
+  plannable: Plannable,
+  world: Pick<World, 'rank' | 'size'>,
+): ReturnType<typeof readings> {
+  const { batches, objective } = readings(plannable, config, world)
   return { batches: largestOf(batches), objective }
 }
 
@@ -200,11 +228,14 @@ function isGpu(engine: Engine): boolean {
   return engine.info.device.startsWith('cuda')
 }
 
+/** Buffers of NCCL on a GPU, which it takes when the ranks come together. Counted generously, not measured. */
+const ncclBytes = 512 * 2 ** 20
+
 /**
  * What is free on the GPU now, CUDA's context and other processes' memory gone from it, but for what comes later: CUDA loads a kernel
  * when it first runs and rounds each block up to 2 MiB, cuBLASLt has code of its own. Counted generously, not measured.
  */
-function freeOnGpu({ device }: TrainConfig, native: Pick<NativeModule, 'gpuMemory'>): number {
+function freeOnGpu(device: Device, native: Pick<NativeModule, 'gpuMemory'>): number {
   return native.gpuMemory(device).freeBytes - 256 * 2 ** 20
 }
 

@@ -18,6 +18,26 @@ export type MetricsRow = { step: number; epoch: number; loss: number } & Record<
 /** Keys of the held-out pairs: those of a training row behind `eval_`, as TRL's trainers call them. */
 export type EvaluationRow = { step: number; epoch: number; eval_loss: number } & Record<string, number>
 
+/** A line of ranks.jsonl: what one of several ranks says of a step. Times are in seconds; the last three add up to the first. */
+export interface RankRow {
+  step: number
+  rank: number
+  host: string
+  /** Of its share of the step. */
+  pairs: number
+  /** Of the decoder, for these pairs. */
+  rows: number
+  /** Wall time of the step on this rank. */
+  seconds: number
+  engine_time: number
+  /** Waiting for images to be read and decoded. */
+  data_time: number
+  /** Waiting for gradients of other ranks. */
+  ranks_time: number
+  /** Highest resident memory of the process so far. */
+  peak_host_bytes: number
+}
+
 /** A line of metrics.jsonl: of a step or of an evaluation. */
 export type LogRow = { step: number; epoch: number } & Record<string, number>
 

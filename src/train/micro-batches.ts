@@ -24,6 +24,10 @@ export function microBatches(batch: Example[], size: number): Example[][] {
   return parts.map(({ pairs }) => pairs)
 }
 
+/** Pairs that are only evaluated, in the order in which they are computed where one process computes all. */
+export const evaluationOrder = (pairs: readonly Example[], size: number): Example[] =>
+  evaluationBatches(pairs, size).flat()
+
 /** Pairs that are only evaluated: any number, in parts of at most `size`, pairs of one image one after the other. */
 export function evaluationBatches(pairs: readonly Example[], size: number): Example[][] {
   const inOrder = grouped(pairs, firstImage).flat()

@@ -1,12 +1,17 @@
 /** Everything that happens before the first step: pairs checked, model opened, every pair tokenised, steps counted. */
 import { setImmediate } from 'node:timers/promises'
 import { featureStore } from '../data/feature-store.js'
+import { sha256 } from '../data/files.js'
 import { refuseMerged } from '../data/merged.js'
 import { type LoadedPairs, loadPairs, type PairCounts, type PairFailure } from '../data/pairs.js'
 import type { Pair } from '../data/records.js'
 import { defaultLora, type LoraSpec, type ObjectiveSpec, openEngine } from '../engine/engine.js'
 import { objectives, readsTwin } from '../engine/objectives.js'
 import { ConfigError, DataError, isOfRecord, throwIfAborted } from '../errors.js'
+import { groupOf } from '../ranks/group.js'
+import type { Ranks } from '../ranks/ranks.js'
+import { requireSame } from '../ranks/same.js'
+import { seatOf } from '../ranks/seat.js'
 import { Chat } from '../text/chat.js'
 import { type CollateContext, collate, type Example } from './collate.js'
 import { type HeldOut, requireMetrics, sharedImages, splitByImage } from './held-out.js'
@@ -16,31 +21,45 @@ import { PairOrder } from './order.js'
 import { shapeKeys, type TrainConfig } from './settings.js'
 import type { Plannable, Prepared, PrepareOptions } from './types.js'
 
-/** Everything up to an open engine. The caller closes it. Data errors come before a weight is read. */
-export async function prepare(config: TrainConfig, options: PrepareOptions = {}): Promise<Prepared> {
-  const { engine: planner, ...rest } = await preparePlan(config, options)
+/**
+ * Everything up to an open engine. The caller closes it. Data errors come before a weight is read.
+ * @throws {RankError} when the ranks have not read the same pairs.
+ */
+export async function prepare(config: TrainConfig, options: PrepareOptions, ranks: Ranks): Promise<Prepared> {
+  const { localRanks, ...computed } = await seatOf(config, ranks, options.native)
+  const group = await groupOf(ranks, computed.device !== 'cpu', options.native)
+  if (group) {
+    const transport = { nccl: 'NCCL', mpi: 'MPI' }[group.transport]
+    options.onLog?.(`${group.size} ranks share the pairs of each step; their gradients go through ${transport}`)
+  }
+  const own = { ...config, ...computed }
+  const { engine: planner, ...rest } = await preparePlan(own, options)
   const plannable = { engine: planner, ...rest }
-  let largest: Example[][]
   let decided: Awaited<ReturnType<typeof decideMemory>>
+  let largest: Example[][]
   try {
-    largest = largestMicroBatches(config, plannable)
-    decided = await decideMemory(config, plannable, largest, options)
+    await requireSame(ranks, 'the pairs', pairFacts(rest))
+    const ownBatches = largestMicroBatches(own, plannable, ranks)
+    // Of few pairs this rank may never have one; rank 0 always has.
+    largest = ownBatches.length > 0 ? ownBatches : largestMicroBatches(own, plannable, { ...ranks, rank: 0 })
+    decided = await decideMemory(own, plannable, largest, { ...options, localRanks, group, world: ranks })
   } finally {
     await planner.close()
   }
   const { freeBytes } = planner.spec // as it was planned with
   const { checkpointing, packWeights, packedBytes } = decided
   const spec = {
-    ...engineOptions(config),
+    ...engineOptions(own),
     checkpointing,
     packWeights,
     freeBytes,
+    group,
     featureStore: await featureStore(config.model, config),
   }
   const engine = await openEngine(spec, { signal: options.signal, native: options.native })
   try {
     const { signal } = options
-    const { batches, objective } = largestReadings(config, plannable)
+    const { batches, objective } = largestReadings(own, plannable, ranks)
     await engine.reserveImages(decided.imageTokens)
     await engine.reserve(largest.map(inputsOf), rest.objective, planned, { signal })
     await engine.reserve(batches.map(inputsOf), objective, planned, { signal, training: false })
@@ -49,6 +68,19 @@ export async function prepare(config: TrainConfig, options: PrepareOptions = {})
     throw error
   }
   return { engine, ...rest, checkpointing, packedBytes }
+}
+
+/** What of the pairs decides who computes what, and in which order. */
+function pairFacts({ examples, heldOut, failures, totalSteps }: Omit<Plannable, 'engine'>): Record<string, unknown> {
+  const ids = (pairs: readonly Example[]): string => sha256(pairs.map(({ input }) => input.id).join('\n'))
+  return {
+    'number of pairs': examples.length,
+    'ids of pairs': ids(examples),
+    'number of held-out pairs': heldOut?.examples.length ?? 0,
+    'ids of held-out pairs': ids(heldOut?.examples ?? []),
+    'left out': failures.map(({ id }) => id),
+    steps: totalSteps,
+  }
 }
 
 /** The same with an engine that only plans. */

@@ -1,5 +1,5 @@
 /**
- * The folder of a run: config.resolved.yaml, inputs.json, metrics.jsonl, tensorboard/, report.html, checkpoints/, adapter/, best/, samples/, train.json,
+ * The folder of a run: config.resolved.yaml, inputs.json, metrics.jsonl, ranks.jsonl, tensorboard/, report.html, checkpoints/, adapter/, best/, samples/, train.json,
  * failed.jsonl.
  */
 import { existsSync } from 'node:fs'
@@ -17,6 +17,9 @@ import {
   writeJson,
 } from '../data/files.js'
 import { asFileError, CheckpointError, ConfigError, guarded } from '../errors.js'
+import type { Ranks } from '../ranks/ranks.js'
+import { requireSame } from '../ranks/same.js'
+import { version } from '../version.js'
 import {
   assertSameRun,
   assertSameSettings,
@@ -26,6 +29,8 @@ import {
   listSteps,
   type Made,
   madeSchema,
+  markCheckpoint,
+  openCheckpoint,
   pruneCheckpoints,
 } from './checkpoint.js'
 import { formatConfig, readResolvedConfig } from './config.js'
@@ -36,6 +41,8 @@ export const runFiles = {
   /** Hashes of what the run is made from. */
   inputs: 'inputs.json',
   metrics: 'metrics.jsonl',
+  /** What each of several ranks says of a step. */
+  ranks: 'ranks.jsonl',
   tensorboard: 'tensorboard',
   page: 'report.html',
   checkpoints: 'checkpoints',
@@ -59,14 +66,31 @@ export interface RunFolder {
 }
 
 /**
+ * What all ranks go on from. Rank 0 decides it: the folder is its own.
+ * @throws {RankError} when the ranks were not started for the same run, or see other files.
+ */
+export async function agreeOnRunFolder(config: TrainConfig, mode: Mode, ranks: Ranks): Promise<RunFolder> {
+  const opened = ranks.rank === 0 ? await openRunFolder(config, mode) : undefined
+  const made = opened?.made ?? (await madeOf(config))
+  const { output, evalSamples } = config
+  await requireSame(ranks, 'the run', { version, ...made, ...fingerprint(config), output, evalSamples })
+  const own = opened?.checkpoint && { path: opened.checkpoint.path, mark: await markCheckpoint(opened.checkpoint) }
+  const [named] = await ranks.gather('checkpoint', own ?? null)
+  return opened ?? { made, checkpoint: named ? await openCheckpoint(named.path, named.mark) : undefined, replaced: [] }
+}
+
+/** What to do about an earlier run. */
+interface Mode {
+  resume: boolean
+  overwrite: boolean
+}
+
+/**
  * Decides whether a run may use its output folder. A folder with an earlier run is refused unless it is resumed, or
  * overwritten: then the files of that run are replaced, and nothing else is touched. So are those of a run that was cut off
  * before its first checkpoint.
  */
-export async function openRunFolder(
-  config: TrainConfig,
-  mode: { resume: boolean; overwrite: boolean },
-): Promise<RunFolder> {
+async function openRunFolder(config: TrainConfig, mode: Mode): Promise<RunFolder> {
   const names = await readdir(config.output).catch(() => [] as string[])
   const earlier = names.filter((name) => (Object.values(runFiles) as string[]).includes(name))
   if (earlier.length > 0 && !mode.resume && !mode.overwrite) {

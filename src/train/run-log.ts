@@ -1,4 +1,4 @@
-/** What a run says of its steps: metrics.jsonl, and the same for people, TensorBoard's events and report.html. */
+/** What a run says of its steps: metrics.jsonl and ranks.jsonl, and the same for people, TensorBoard's events and report.html. */
 import { join } from 'node:path'
 import { z } from 'zod'
 import { JsonlAppender } from '../data/files.js'
@@ -6,7 +6,7 @@ import { readJsonl } from '../data/jsonl.js'
 import type { ModelInfo } from '../engine/engine.js'
 import { LivePage } from '../page/live.js'
 import { describeMachine, peakHostBytes } from './machine.js'
-import type { LogRow } from './metrics.js'
+import type { LogRow, RankRow } from './metrics.js'
 import type { Standing } from './page/run-page.js'
 import { runFiles } from './run-folder.js'
 import type { TrainConfig } from './settings.js'
@@ -21,65 +21,88 @@ export interface RunAbout {
   again?: string
   /** What is known to speak against its data. */
   warnings?: readonly string[]
+  /** How many processes take its steps together; default 1. */
+  ranks?: number
 }
+
+/** Lengths of the files up to a checkpoint, in bytes. */
+export interface Kept {
+  metricsBytes: number
+  ranksBytes: number
+}
+
+/** So many of the last steps does the page speak of where it compares ranks. */
+const comparedSteps = 50
 
 /** metrics.jsonl is the record; what else there is follows from its rows, so that a resumed run shows no step twice. */
 export class RunLog {
   readonly #metrics: JsonlAppender
+  /** Where several ranks take the steps, or have taken some. */
+  readonly #ranks: JsonlAppender | undefined
   readonly #events: EventFile | undefined
   readonly #page: LivePage | undefined
   readonly #about: RunAbout
   /** Every row of the run, those before a resume too. */
   readonly #rows: LogRow[]
+  /** Of the last steps that several ranks took. */
+  #byRank: RankRow[][] = []
 
   private constructor(
-    metrics: JsonlAppender,
-    { events, page }: { events?: EventFile; page?: LivePage },
+    files: { metrics: JsonlAppender; ranks?: JsonlAppender; events?: EventFile; page?: LivePage },
     rows: LogRow[],
     about: RunAbout,
   ) {
-    this.#metrics = metrics
-    this.#events = events
-    this.#page = page
+    this.#metrics = files.metrics
+    this.#ranks = files.ranks
+    this.#events = files.events
+    this.#page = files.page
     this.#rows = rows
     this.#about = about
   }
 
-  /** @param keepBytes of metrics.jsonl, those up to the checkpoint; 0 = start anew. */
-  static async open(about: RunAbout, keepBytes: number): Promise<RunLog> {
+  /** @param kept of its files; nothing = start anew. */
+  static async open(about: RunAbout, kept: Kept = { metricsBytes: 0, ranksBytes: 0 }): Promise<RunLog> {
     const { output, tensorboard, report } = about.config
+    const { ranks: size = 1 } = about
     const path = join(output, runFiles.metrics)
-    const metrics = await JsonlAppender.open(path, keepBytes)
+    const metrics = await JsonlAppender.open(path, kept.metricsBytes)
+    let ranks: JsonlAppender | undefined
     let events: EventFile | undefined
     try {
+      const isByRank = size > 1 || kept.ranksBytes > 0
+      ranks = isByRank ? await JsonlAppender.open(join(output, runFiles.ranks), kept.ranksBytes) : undefined
       const rows = await readMetrics(path)
       events = tensorboard ? await EventFile.open(join(output, runFiles.tensorboard), rows) : undefined
-      const log = new RunLog(
-        metrics,
-        { events, page: report ? new LivePage(join(output, runFiles.page)) : undefined },
-        rows,
-        about,
-      )
+      const page = report ? new LivePage(join(output, runFiles.page)) : undefined
+      const log = new RunLog({ metrics, ranks, events, page }, rows, about)
       // To load the code of the charts is no part of drawing, which says when the next page is due.
       if (report) await import('./page/run-page.js')
       await log.show({ state: 'running' })
       return log
     } catch (error) {
       await metrics.close()
+      await ranks?.close()
       await events?.close()
       throw error
     }
   }
 
-  /** Length of metrics.jsonl. */
-  get bytes(): number {
-    return this.#metrics.bytes
+  /** Lengths of the files as they are. */
+  get kept(): Kept {
+    return { metricsBytes: this.#metrics.bytes, ranksBytes: this.#ranks?.bytes ?? 0 }
   }
 
-  /** Adds a row with its time, `wall_time`: seconds since 1970. */
-  async append(measured: LogRow): Promise<void> {
+  /**
+   * Adds a row with its time, `wall_time`: seconds since 1970.
+   * @param byRank what each rank says of the step; that of one alone is in the row already.
+   */
+  async append(measured: LogRow, byRank: readonly RankRow[] = []): Promise<void> {
     const row = { ...measured, wall_time: Date.now() / 1000 }
     await this.#metrics.append(row)
+    if (byRank.length > 1) {
+      for (const each of byRank) await this.#ranks?.append(each)
+      this.#byRank = [...this.#byRank.slice(1 - comparedSteps), [...byRank]]
+    }
     await this.#events?.append(row)
     this.#rows.push(row)
     const draw = () => this.#draw({ state: 'running' })
@@ -100,18 +123,25 @@ export class RunLog {
     const { config, model, totalSteps, again } = this.#about
     const step = this.#rows.at(-1)?.step ?? 0
     const on = { model, machine: describeMachine(), peakHostBytes: peakHostBytes() }
-    return renderRunPage({ config, on, rows: this.#rows, standing: { ...how, step, totalSteps }, again })
+    return renderRunPage({
+      ...{ config, on, again },
+      rows: this.#rows,
+      byRank: this.#byRank,
+      standing: { ...how, step, totalSteps },
+    })
   }
 
-  /** Waits until metrics.jsonl is on the disk. */
+  /** Waits until the rows are on the disk. */
   async sync(): Promise<void> {
     await this.#metrics.sync()
+    await this.#ranks?.sync()
   }
 
   async close(): Promise<void> {
     this.#page?.rest()
     try {
       await this.#metrics.close()
+      await this.#ranks?.close()
     } finally {
       await this.#events?.close()
     }

@@ -8,7 +8,8 @@ import { counted } from '../text/plural.js'
 import { checkTrainTree } from './config.js'
 import { runFiles } from './run-folder.js'
 import { trainSettings } from './settings.js'
-import type { TrainProgress, TrainReport } from './train.js'
+import type { TrainProgress } from './train.js'
+import type { TrainReport } from './train-report.js'
 
 export const trainStage = defineStage({
   name: 'train',
@@ -17,6 +18,7 @@ export const trainStage = defineStage({
   check: checkTrainTree,
   takes: { 'data.train': 'pairs', 'lora.init': 'adapter' },
   eachRound: true,
+  byRank: true,
   out: { setting: 'output', name: '' },
   reads: ({ data: { train, eval: heldOut, images } }) =>
     [train, heldOut].flatMap((path) =>
@@ -35,10 +37,11 @@ export const trainStage = defineStage({
     ),
   traces: ({ output }) => Object.values(runFiles).map((name) => join(output, name)),
   earlier: ['resume', 'overwrite'],
-  async run(config, { signal, progress, native, resume, overwrite, again }) {
+  async run(config, { signal, ranks, progress, native, resume, overwrite, again }) {
     const { train } = await import('./train.js')
     const report: TrainReport = await train(config, {
       stop: signal,
+      ranks,
       native,
       resume,
       overwrite,

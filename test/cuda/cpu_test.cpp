@@ -23,7 +23,7 @@ void check_alike(const Case& c, std::initializer_list<const char*> outputs, doub
 }
 
 TEST("like the CPU: lora_linear and its backward under dropout") {
-  const Dropout dropout{0.3f, 7, 5, 3};
+  const Dropout dropout{0.3f, 7, 5};
   // Sums of up to 51 terms in f32.
   check_alike(cases::lora_linear(plain, {37, 45, 51}, 6, dropout, true, true, DType::f32), {"h", "y"}, 1e-5);
   check_alike(cases::lora_linear_backward(plain, {37, 45, 51}, 6, dropout, cases::Dx::accumulated, DType::f32),
@@ -32,7 +32,7 @@ TEST("like the CPU: lora_linear and its backward under dropout") {
 
 TEST("like the CPU: dropout masks, element by element") {
   // With A = identity, h is the dropped input itself.
-  Case c = cases::lora_linear(plain, {50, 8, 24}, 24, {0.4f, 7, 5, 3}, false, false, DType::f32);
+  Case c = cases::lora_linear(plain, {50, 8, 24}, 24, {0.4f, 7, 5}, false, false, DType::f32);
   c.complete = [](Values& in) {
     for (size_t i = 0; i < in["a"].size(); ++i) in["a"][i] = i / 24 == i % 24;
   };

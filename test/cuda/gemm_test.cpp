@@ -2,6 +2,8 @@
 // computes is held against float64 in test/ops.
 #include "cuda/gemm.h"
 
+#include <numeric>
+
 #include "cuda/watch.h"
 #include "device.h"
 
@@ -31,8 +33,12 @@ class Computed {
         low_b_(ops_, random(4, p.n * p.rank), low_type, {p.n * p.rank}),
         bias_(ops_, random(5, p.n), DType::f32, {p.n}),
         residual_(ops_, random(6, p.m * p.n), type, {p.m * p.n}),
+        keys_(ops_, DType::i32, {p.m, 2}),
         mask_(ops_, DType::i32, {p.m, (p.n + 31) / 32}) {
-    ops_.draw_mask({0.25f, 7, 3, 5}, mask_.view());
+    std::vector<int32_t> words(static_cast<size_t>(2 * p.m));
+    std::iota(words.begin(), words.end(), 0);
+    ops_.upload(words.data(), keys_.view());
+    ops_.draw_mask({0.25f, 7, 3, reinterpret_cast<const uint32_t*>(keys_.view().i32())}, mask_.view());
   }
 
   /// On a device with workspace for so many rows at a time.
@@ -64,6 +70,7 @@ class Computed {
   DType type_;
   Product p_;
   Placed a_, b_, low_a_, low_b_, bias_, residual_;
+  DeviceTensor keys_;  // of the rows that the mask is drawn for
   DeviceTensor mask_;
 };
 

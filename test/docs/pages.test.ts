@@ -96,7 +96,8 @@ describe('commands', () => {
         line.split(' #')[0],
       )
       if (!said) return []
-      const words = `${said[1] ?? ''} ${said[2]}`.trim().split(/\s+/)
+      const [, own, started] = /^(launch .*?) -- (.*)$/.exec(said[2]) ?? ['', said[2]]
+      const words = `${said[1] ?? ''} ${own}`.trim().split(/\s+/)
       const [first, pair] = [words[0].startsWith('--') ? '' : words[0], words.slice(0, 2).join(' ')]
       const command = flags.has(pair) ? pair : first
       const known = flags.get(command)
@@ -106,6 +107,7 @@ describe('commands', () => {
       return [
         ...given.filter((flag) => !known.has(flag.replace(/^no-/, ''))).map((flag) => `${command} has no --${flag}`),
         ...set.filter((key) => !keysOf[command]?.has(key)).map((key) => `${command} has no setting ${key}`),
+        ...(started === undefined ? [] : wrong(`fire-train ${started}`)),
       ]
     })
   }
@@ -126,14 +128,16 @@ describe('commands', () => {
     expect(wrong('fire-train trian run.yaml')).toEqual(['fire-train trian is no command'])
     expect(wrong('fire-train train run.yaml --set optimizer.beta=1')).toEqual(['train has no setting optimizer.beta'])
     expect(wrong('npm run demo -- --sed 1')).toEqual(['demo has no --sed'])
+    expect(wrong('fire-train launch --nproc 2 -- train run.yaml --sed 1')).toEqual(['train has no --sed'])
     expect(wrong('node dist/cli/main.js bench step --sise mid')).toEqual(['bench step has no --sise'])
   })
 
   it.each(guides)('have the flags that %s names by themselves', (_name, page) => {
     const all = new Set([...flags.values()].flatMap((each) => [...each]))
     const named = inline(page).flatMap((code) => /^--([a-z][a-z-]*)/.exec(code)?.[1] ?? [])
-    // Of vLLM, of cmake-js, of our scripts.
+    // Of vLLM, of srun and mpirun, of cmake-js, of our scripts.
     const foreign = [
+      ...['signal', 'kill-on-bad-exit', 'bind-to'],
       ...['enable-lora', 'max-lora-rank', 'lora-modules', 'lora-dtype'],
       'mutations',
       'only',

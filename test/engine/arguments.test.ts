@@ -40,6 +40,7 @@ const sequences = listsWith({}, [], { ids: [1] }, { ids: sequence.ids }, { ...se
 
 /** Each method with arguments that are right, and what is wrong in the place of each. */
 const methods: Record<string, { right: unknown[]; wrong: unknown[][] }> = {
+  abortGroup: { right: ['over'], wrong: [noText] },
   imageTokens: { right: [28, 28], wrong: [noList, noList] },
   viewImage: { right: [image], wrong: [[undefined, ...junk, {}, []]] },
   prepareImages: { right: [[image]], wrong: [images, options] },

@@ -24,7 +24,7 @@ const model = fileURLToPath(new URL('../golden/qwen3_vl', import.meta.url))
 const library = pathToFileURL(fileURLToPath(new URL('../../dist/index.js', import.meta.url))).href
 
 const objective = completeObjective({ name: 'fire' })
-const step = { normalizer: 8, layout: 'packed', chosenTokens: 0 } as const
+const step = { normalizer: 8, layout: 'packed', chosenTokens: 0, last: false } as const
 const open = () => openEngine({ model, threads: 1, lora: { ...defaultLora, rank: 4 } })
 
 /** Text pairs long enough that a step takes a while. */
@@ -57,6 +57,8 @@ describe.skipIf(!built)('the native engine in a process', () => {
   it('has memory of its own only where there is a GPU', async () => {
     expect(() => loadNative().gpuMemory('cpu')).toThrow(ArgumentError)
     expect(() => loadNative().gpuMemory('cuda:99')).toThrow(NoDeviceError)
+    expect(() => loadNative().gpuKernels('cpu')).toThrow(ArgumentError)
+    expect(() => loadNative().gpuKernels('cuda:99')).toThrow(NoDeviceError)
     await using engine = await open()
     await engine.reserve([pairs(2, 4), pairs(1, 9)], objective, step)
     await expect(engine.reserve([pairs(1, 0)], objective, step)).rejects.toThrow(ArgumentError)
@@ -152,8 +154,8 @@ describe.skipIf(!built)('the native engine in a process', () => {
     const { gradNorm } = await engine.update(adam)
     await using fresh = await open()
     await fresh.accumulate(pairs(2, 20), objective, step)
-    // The dropout of the aborted step was drawn, or not: only the size of the gradient must be that of one step.
-    expect(gradNorm / (await fresh.update(adam)).gradNorm).toBeCloseTo(1, 0)
+    // The dropout of the aborted step may have been drawn: what is drawn again is the same.
+    expect(await fresh.update(adam)).toMatchObject({ gradNorm, step: 1 })
   })
 
   it('scales the gradient of a pair by its weight, and saves nothing that is not finite', async () => {

@@ -8,8 +8,13 @@ import { type Engine, openEngine } from '../../src/engine/engine.js'
 import { ImageCache } from '../../src/engine/image-cache.js'
 import { DataError } from '../../src/errors.js'
 import type { RewardRecord } from '../../src/evaluate/records.js'
-import { readRewardItems } from '../../src/evaluate/rewards/items.js'
-import { implicitRewards, measureRewards } from '../../src/evaluate/rewards/measure.js'
+import { type RewardItem, readRewardItems } from '../../src/evaluate/rewards/items.js'
+import {
+  implicitRewards,
+  measureRewards,
+  type Rewarded,
+  type RewardedModel,
+} from '../../src/evaluate/rewards/measure.js'
 import { rewardResults } from '../../src/evaluate/rewards/summary.js'
 import { evaluateStage } from '../../src/evaluate/stage.js'
 import { PhantomProvider, RulesProvider } from '../../src/pairs/index.js'
@@ -53,6 +58,16 @@ const edits: Pair['edits'] = [
   { chosen: [14, 15], rejected: [13, 15], category: 'presence' },
 ]
 
+/** Of items that can all be measured. */
+async function rewarded(of: { system: string; pairs: string }, items: RewardItem[], model: RewardedModel) {
+  const records: RewardRecord[] = []
+  for await (const found of measureRewards(of, items, model, { trained: null })) {
+    if ('record' in found) records.push(found.record)
+    else expect.fail(found.problem)
+  }
+  return records
+}
+
 describe('implicit rewards', () => {
   it('sum the log-ratios of an answer with its end, and of its phrases, and nothing of the question', async () => {
     const engine = engineWith((token, at) => token / 1000 + at)
@@ -82,9 +97,8 @@ describe('implicit rewards', () => {
 
   it('of a model that its adapter did not change are 0, and a tie is no preference', async () => {
     const items = [{ pair: pairOf('a', yes, no, edits), reference: { right: 'yes', wrong: 'no' }, reason: null }]
-    const told = { trained: null, onProgress: () => {}, onFailure: expect.fail }
     const engine = engineWith(() => 0)
-    const records = await measureRewards(about('base'), items, { engine, chat, imageRoot: '.' }, told)
+    const records = await rewarded(about('base'), items, { engine, chat, imageRoot: '.' })
     const [{ accuracy, margin, crossed }] = rewardResults(records, 0)
     expect([accuracy.answer.value, accuracy.phrases.value, margin.answer.value]).toEqual([0, 0, 0])
     expect(crossed).toMatchObject({ items: 1, bothReference: { successes: 0 }, rightReference: { successes: 0 } })
@@ -99,8 +113,7 @@ describe('implicit rewards', () => {
       reference: { right: 'Yes', wrong: 'No' },
       reason: null,
     }))
-    const told = { trained: null, onProgress: () => {}, onFailure: expect.fail }
-    const records = await measureRewards(about('short'), items, { engine, chat, imageRoot: '.' }, told)
+    const records = await rewarded(about('short'), items, { engine, chat, imageRoot: '.' })
     const [{ crossed, accuracy, margin }] = rewardResults(records, 0)
     expect(accuracy.phrases).toMatchObject({ successes: 30, count: 30 })
     expect(margin.phrases.value).toBeGreaterThan(0)
@@ -114,11 +127,12 @@ describe('implicit rewards', () => {
 
   it('leave out what does not fit the context, by name', async () => {
     const items = [{ pair: pairOf('long', yes.repeat(400), no, []), reference: null, reason: 'none' }]
-    const failures: string[] = []
-    const told = { trained: null, onProgress: () => {}, onFailure: (reason: string) => failures.push(reason) }
-    const engine = engineWith(() => 0)
-    expect(await measureRewards(about('base'), items, { engine, chat, imageRoot: '.' }, told)).toEqual([])
-    expect(failures).toEqual([expect.stringMatching(/^pair long: it takes \d+ tokens, the model's context has/)])
+    const model = { engine: engineWith(() => 0), chat, imageRoot: '.' }
+    const found: Rewarded[] = []
+    for await (const each of measureRewards(about('base'), items, model, { trained: null })) found.push(each)
+    expect(found).toEqual([
+      { problem: expect.stringMatching(/^pair long: it takes \d+ tokens, the model's context has/) },
+    ])
   })
 })
 

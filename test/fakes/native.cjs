@@ -10,6 +10,7 @@ const { mkdir, readFile, writeFile } = require('node:fs/promises')
 const { existsSync, readFileSync } = require('node:fs')
 const { join } = require('node:path')
 const { setTimeout: sleep } = require('node:timers/promises')
+const { enter, groupId } = require('./group.cjs')
 
 const size = 4
 let ErrorClass = Error
@@ -51,9 +52,9 @@ class FakeEngine {
       first: new Array(size).fill(0),
       second: new Array(size).fill(0),
       step: 0,
-      dropout: spec.lora?.seed ?? 0,
     }
     this.gradient = new Float64Array(size)
+    this.group = spec.group && spec.group.size > 1 ? enter(spec.group, fail) : null
     this.images = new Set()
     this.encoded = 0
     /** Prompts of each call of generate. */
@@ -158,9 +159,10 @@ class FakeEngine {
       if (!this.images.has(id)) throw fail('INVALID_ARGUMENT', `image ${id} of pair ${pair.id} was not encoded`)
     }
     const difference = features(pair.chosen, 1).map((value, index) => value - features(pair.rejected, 1)[index])
+    // By seed, step and what the pair is, as the engine draws its masks: whatever the batch around it.
     if (learn && this.spec.lora?.dropout > 0) {
-      this.state.dropout += 1
-      difference[this.state.dropout % size] *= 0.5
+      const seen = pair.chosen.reduce((total, id) => total + id, this.spec.lora.seed + this.state.step)
+      difference[seen % size] *= 0.5
     }
     const learned = this.state.parameters.map((value, index) => value - this.reference[index])
     const drift = process.env.FIRE_FAKE_DRIFT === pair.id ? 0.5 : 0
@@ -200,6 +202,9 @@ class FakeEngine {
   }
 
   async update(spec) {
+    const started = performance.now()
+    await this.group?.sum(this.gradient)
+    const secondsWaited = this.group ? (performance.now() - started) / 1000 : 0
     const norm = Math.sqrt(dot(this.gradient, this.gradient))
     const clip = spec.maxGradNorm > 0 ? Math.min(1, spec.maxGradNorm / (norm + 1e-6)) : 1
     const { parameters, first, second } = this.state
@@ -213,7 +218,11 @@ class FakeEngine {
       parameters[index] -= (rate * first[index]) / scale
     }
     this.gradient.fill(0)
-    return { gradNorm: norm, step: this.state.step }
+    return { gradNorm: norm, step: this.state.step, secondsWaited }
+  }
+
+  abortGroup(reason) {
+    this.group?.abort(reason)
   }
 
   async zeroGrad() {
@@ -278,6 +287,7 @@ module.exports = {
   },
   gpuReport: () => ({ gpus: [], reason: 'this is a fake', cublaslt: 'this is a fake' }),
   gpuMemory: () => ({ freeBytes: 2 ** 40, totalBytes: 2 ** 40 }),
+  gpuKernels: () => 'none',
   cpuInfo: () => ({
     model: 'fake cpu',
     cores: 1,
@@ -285,6 +295,8 @@ module.exports = {
     kernel: 'portable',
     onednn: { available: false, detail: 'not looked for' },
   }),
+  transports: () => ({ nccl: { version: 'fake' }, mpi: { version: 'fake' } }),
+  groupId,
   exchange: () => false,
   createCancelToken: () => ({
     cancelled: false,
@@ -298,6 +310,7 @@ module.exports = {
     if (!existsSync(path)) throw fail('IO', `cannot open ${path}: No such file or directory`, { path })
     const engine = new FakeEngine(spec, JSON.parse(readFileSync(path, 'utf8')))
     this.engines.push(engine)
+    await engine.group?.join(() => checkCancelled(cancel))
     return engine
   },
   async verify(spec, onRow) {

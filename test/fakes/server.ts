@@ -27,7 +27,11 @@ export class FakeServer {
       this.most = Math.max(this.most, ++open)
       response.on('close', () => open--)
       const chunks: Buffer[] = []
-      for await (const chunk of request) chunks.push(chunk as Buffer)
+      try {
+        for await (const chunk of request) chunks.push(chunk as Buffer)
+      } catch {
+        return // whoever asked is gone
+      }
       const body = Buffer.concat(chunks).toString('utf8')
       const asked = { path: request.url ?? '', headers: request.headers, body, time: performance.now() }
       this.asked.push(asked)

@@ -90,6 +90,18 @@ inline Words pass_words(Stream stream) {
   return out.read(stream);
 }
 
+inline Words relay(Stream stream) {
+  constexpr int tiles = 5, side = wrappers::kRelaySide;
+  const Words words = noise_words(tiles * side * side / 2, 90000);
+  DeviceWords from(words, stream), to(Words(words.size()), stream);
+  const auto map = [](DeviceWords& matrix) {
+    return encode_tensor_map({matrix.data(), DType::bf16, tiles * side, side, side, side, side, Swizzle::bytes_128});
+  };
+  gpu::launch("relay", 1, 384, 2 * wrappers::kRelayBytes, stream, wrappers::relay_kernel,
+              wrappers::RelayArguments{map(from), map(to), tiles});
+  return to.read(stream);
+}
+
 /// Every number of columns; a digest for each thread.
 template <int... N>
 void add_columns(std::vector<Case>& cases) {
@@ -137,6 +149,7 @@ inline void add_hopper_cases(std::vector<Case>& cases) {
   cases.push_back({"wgmma_numbers", false, 4, numbers, {}});
   cases.push_back({"wgmma_numbers_by_mma", false, 4, multiply_by_mma, {}});
   cases.push_back({"mbarriers", true, 8, pass_words, {}});
+  cases.push_back({"relay", true, 8, [](Stream s) { return folded(relay(s), 64); }, {}});
 }
 
 }  // namespace fire::cuda::goldens

@@ -73,6 +73,7 @@ __global__ void __launch_bounds__(128, 1) product_kernel(const __grid_constant__
   for (int i = 0; i < N / 2; ++i) d[i] = p.d[thread * N / 2 + i];
   for (int step = 0; Registers && step < kDepth / 16; ++step)
     for (int i = 0; i < 4; ++i) fragments[step][i] = p.fragments[(step * 128 + thread) * 4 + i];
+  ptx::wgmma_hold(d);
   ptx::wgmma_fence();
   for (int step = 0; step < kDepth / 16; ++step) {
     const uint64_t b =
@@ -87,6 +88,7 @@ __global__ void __launch_bounds__(128, 1) product_kernel(const __grid_constant__
   }
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>();
+  ptx::wgmma_hold(d);
   for (int i = 0; i < N / 2; ++i) p.d[thread * N / 2 + i] = d[i];
 #endif
 }
@@ -160,6 +162,60 @@ __global__ void __launch_bounds__(256) sync_kernel(const uint32_t* in, uint32_t*
   else if (thread >= 192)
     ptx::named_barrier_sync(5, 128);
   out[thread] = sum + (thread >= 192 ? sums[thread - 192] : 0);
+#endif
+}
+
+// What the kernels above do not have: registers that change hands, a map that is fetched ahead, a store that is waited
+// for until it has read.
+constexpr int kRelaySide = 64;
+constexpr int kRelayBytes = kRelaySide * kRelaySide * 2;
+
+struct RelayArguments {
+  TensorMap from, to;  // bf16 [64 tiles, 64]
+  int tiles;
+};
+
+/// to = -from: tiles one above the other. Warpgroup 0 loads, 1 has the even tiles, 2 the odd ones.
+__global__ void __launch_bounds__(384, 1) relay_kernel(const __grid_constant__ RelayArguments p) {
+#if FIRE_HOPPER
+  DYNAMIC_SHARED(bytes);
+  SHARED(uint64_t, full, 2);
+  SHARED(uint64_t, empty, 2);
+  const int group = static_cast<int>(threadIdx.x / 128);
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < 2; ++i) {
+      ptx::mbarrier_init(&full[i], 1);
+      ptx::mbarrier_init(&empty[i], 1);
+    }
+    ptx::fence_mbarrier_init();
+    ptx::prefetch_tensor_map(&p.from);
+  }
+  __syncthreads();
+  if (group == 0) {
+    ptx::registers_shrink<40>();
+    if (threadIdx.x >= 32 || !ptx::elect_one()) return;
+    for (int tile = 0; tile < p.tiles; ++tile) {
+      const int stage = tile % 2;
+      ptx::mbarrier_wait(&empty[stage], static_cast<unsigned>(tile / 2 + 1) & 1);
+      ptx::mbarrier_arrive_expect(&full[stage], kRelayBytes);
+      ptx::tma_load_2d(bytes + stage * kRelayBytes, &p.from, 0, kRelaySide * tile, &full[stage]);
+    }
+    return;
+  }
+  ptx::registers_grow<232>();
+  const int stage = group - 1;
+  uint32_t* const words = reinterpret_cast<uint32_t*>(bytes + stage * kRelayBytes);
+  for (int tile = stage; tile < p.tiles; tile += 2) {
+    ptx::mbarrier_wait(&full[stage], static_cast<unsigned>(tile / 2) & 1);
+    for (unsigned i = threadIdx.x % 128; i < kRelayBytes / 4; i += 128) words[i] ^= 0x80008000u;
+    ptx::fence_async_shared();
+    ptx::named_barrier_sync(group, 128);
+    if (threadIdx.x % 128 != 0) continue;
+    ptx::tma_store_2d(&p.to, 0, kRelaySide * tile, words);
+    ptx::tma_store_commit();
+    ptx::tma_store_wait_read<0>();
+    ptx::mbarrier_arrive(&empty[stage]);
+  }
 #endif
 }
 

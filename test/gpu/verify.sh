@@ -27,7 +27,7 @@ set -u -o pipefail
 
 parts=(
   build:110         # the programs, unless they were carried
-  instructions:10   # what each instruction of cuda/ptx.cuh answers
+  instructions:10   # what each wrapper of inline PTX answers
   kernels:50        # all tests, small shapes
   golden:25         # qwen3_vl against PyTorch's numbers, f32 and bf16
   golden_others:45  # the other folders

@@ -57,6 +57,7 @@ describe('what the documents say of the library', () => {
   it.each([
     ['docs/library.md', page, 6],
     ['README.md', readme, 1],
+    ['docs/many-gpus.md', read('docs/many-gpus.md'), 1],
   ])('every example of %s is part of the program', (_, text, least) => {
     const blocks = [...text.matchAll(/```(?:ts|js)\n(.*?)```/gs)].map(([, block]) => block)
     expect(blocks.length).toBeGreaterThanOrEqual(least)

@@ -18,6 +18,9 @@ bool at_start(std::function<void()> add);
 /// Counts a failure of the running test and prints it (the first 20 of a test).
 void fail(const char* file, int line, const std::string& message);
 
+/// Of the running test, so far.
+int failures();
+
 /// Counts one comparison that held or failed.
 void count_check();
 

@@ -79,6 +79,8 @@ bool at_start(std::function<void()> add) {
 
 void count_check() { ++run().checks; }
 
+int failures() { return run().failures; }
+
 void fail(const char* file, int line, const std::string& message) {
   if (++run().failures > kPrintedFailures) return;
   std::printf("%s:%d: [%s] %s\n", file, line, run().test.c_str(), message.c_str());

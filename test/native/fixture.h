@@ -201,6 +201,7 @@ class TinyModel {
       for (uint8_t& x : rgb) x = static_cast<uint8_t>(random.integer(0, 255));
       const Patches patches = engine.config().vision->preprocess({height, width, rgb.data()}, one_by_one);
       images_.push_back(engine.images().features_of(patches));
+      images_.back()->content = images_.size();
     }
   }
 

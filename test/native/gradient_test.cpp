@@ -90,7 +90,7 @@ void check_matrix(TinyModel& model, const std::vector<Pair>& pairs, const Object
 void check_objective(TinyModel& model, const Objective& objective, bool checkpointing, std::vector<size_t> modules) {
   const std::vector<Pair> pairs = sample_pairs(model);
   StepSettings settings = step_settings(static_cast<double>(pairs.size()));
-  settings.dropout_pass = 7;
+  settings.dropout_step = 7;
   settings.checkpointing = checkpointing;
   std::vector<float> gradient;
   model.step(pairs, objective, fire::Layout::packed, settings, &gradient);
@@ -171,15 +171,15 @@ TEST("gradients: checkpointing changes no bit") {
     const std::vector<Pair> pairs = sample_pairs(model);
     for (const auto layout : {fire::Layout::packed, fire::Layout::plain}) {
       StepSettings settings = step_settings();
-      settings.dropout_pass = 3;
-      std::vector<float> kept, again, other_pass;
+      settings.dropout_step = 3;
+      std::vector<float> kept, again, other_step;
       const Objective objective = sample_objective("fire");
       const double loss = mean_loss(model.step(pairs, objective, layout, settings, &kept));
       settings.checkpointing = true;
       CHECK(mean_loss(model.step(pairs, objective, layout, settings, &again)) == loss);
       CHECK(same_bits(kept, again));
-      settings.dropout_pass = 4;
-      const double other = mean_loss(model.step(pairs, objective, layout, settings, &other_pass));
+      settings.dropout_step = 4;
+      const double other = mean_loss(model.step(pairs, objective, layout, settings, &other_step));
       CHECK((other == loss) == (std::string(dropout) == "0.0"));
     }
   }

@@ -10,7 +10,7 @@ using namespace fire::test;
 
 TEST("ops: every operation of ops.h has cases") {
   const std::string text = read_file(std::string(FIRE_TEST_DIR) + "/../native/ops/ops.h", 1 << 20);
-  // What hands over memory is tested with the device (test/cuda/device_test.cpp).
+  // What hands over memory is tested with the device (test/cuda/device_test.cpp), the side queue with native/dist.
   const std::string operations_of = text.substr(text.find("virtual void copy("));
   const std::regex declared(R"(virtual [^;=]*?(\w+)\()");
   int found = 0;

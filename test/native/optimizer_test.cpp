@@ -114,6 +114,56 @@ TEST("optimizer: a run that was saved and loaded goes on bit for bit, dropout in
   CHECK(!same_bits(host(whole, whole.adapter()->param()), host(other, other.adapter()->param())));
 }
 
+TEST("optimizer: a step that is repeated draws its masks again, to the bit") {
+  Engine engine(spec_with_lora());
+  const Objective objective = Objective::make({"fire", 0.1, 0.01, 0.1, 0.5, KlReduction::sum});
+  const auto gradient = [&] {
+    engine.accumulate(text_pairs(), objective, single_step, nullptr);
+    return host(engine, engine.optimizer().gradient());
+  };
+  train(engine, 1);  // B is no longer 0
+  const std::vector<float> first = gradient();
+  std::vector<float> twice = gradient();  // the same pairs again in one step: the same masks
+  for (float& x : twice) x /= 2;
+  const int64_t n = static_cast<int64_t>(first.size());
+  CHECK(distance(twice.data(), first.data(), n) <= 1e-6 * norm(first.data(), n));  // f32 sums in another order
+  engine.zero_grad();
+  CHECK(same_bits(gradient(), first));
+  // An update that is refused is no step.
+  std::vector<float> bad = first;
+  bad[0] = NAN;
+  engine.ops().upload(bad.data(), engine.optimizer().gradient());
+  CHECK_ERROR(Code::nonfinite, ("step 2"), engine.update(adamw_spec));
+  CHECK(same_bits(gradient(), first));
+}
+
+TEST("optimizer: state of a build that counted passes is taken, without its counter") {
+  TempDir dir;
+  Engine engine(spec_with_lora());
+  train(engine, 2);
+  engine.save_state(dir / "new");
+  const SafeTensors file = SafeTensors::open_file(dir / "new/optimizer.safetensors");
+  const auto load_old = [&](int64_t step, int64_t pass) {
+    int64_t counters[2] = {step, pass};
+    std::vector<NamedTensor> tensors;
+    for (const auto& [name, tensor] : file.tensors())
+      if (name != "step") tensors.push_back({name, tensor});
+    tensors.push_back({"counters", Tensor(counters, DType::i64, {2})});
+    make_directories(dir / "old");
+    write_safetensors(dir / "old/optimizer.safetensors", tensors, {});
+    Engine old(spec_with_lora());
+    old.load_state(dir / "old");
+    CHECK(old.step() == step);
+    train(old, 1);
+    return host(old, old.adapter()->param());
+  };
+  const std::vector<float> one = load_old(2, 2), other = load_old(2, 900);
+  train(engine, 1);
+  const std::vector<float> went_on = host(engine, engine.adapter()->param());
+  CHECK(same_bits(one, went_on) && same_bits(other, went_on));
+  CHECK_ERROR(Code::checkpoint, ("step", "range"), load_old(-1, 0));
+}
+
 TEST("optimizer: state of another adapter is refused") {
   TempDir dir;
   Engine engine(spec_with_lora());

@@ -195,20 +195,57 @@ TEST("packing: dropout draws one mask for a shared token, and checkpointing draw
   const Objective objective = sample_objective("fire");
   const std::vector<Pair> pairs = w.pairs.batch(5);
   StepSettings settings = step_settings(5);
-  settings.dropout_pass = 3;
+  settings.dropout_step = 3;
   std::vector<float> kept, again;
   const double loss = mean_loss(w.model.step(pairs, objective, Layout::packed, settings, &kept));
   settings.checkpointing = true;
   CHECK(mean_loss(w.model.step(pairs, objective, Layout::packed, settings, &again)) == loss);
   CHECK(same_bits(kept, again));
-  // The same image on both sides: packed, what both read is one row with one mask.
+  // The same image on both sides: what both read has one mask, be it one row or two.
   Pair twins = sound_pair(w.model);
   twins.corrupted_images = twins.images;
-  const auto visual_margin = [&](Layout layout) {
-    return w.model.step({twins}, sample_objective("mdpo"), layout, settings, &kept).pairs[0].loss.visual_margin;
-  };
-  CHECK(visual_margin(Layout::packed) == 0);
-  CHECK(visual_margin(Layout::pair) != 0);
+  for (const Layout layout : {Layout::packed, Layout::pair, Layout::plain})
+    CHECK(w.model.step({twins}, sample_objective("mdpo"), layout, settings, &kept).pairs[0].loss.visual_margin == 0);
+}
+
+TEST("packing: with dropout, every layout, micro-batch and order of pairs draws the same masks, every objective") {
+  SharedWorld w(84, "qwen3_vl", 1, "0.3");
+  for (const std::string& name : objective_names())
+    for (int round = 0; round < 3; ++round) {
+      const Objective objective = sample_objective(name);
+      std::vector<Pair> pairs = w.pairs.batch(w.random.integer(2, 5));
+      compare_layouts(w.model, pairs, objective);
+      StepSettings settings = step_settings(static_cast<double>(pairs.size()));
+      settings.chosen_tokens = 40;
+      settings.dropout_step = round;
+      std::vector<float> whole, parts(w.model.parameters().size()), part;
+      const StepStats together = w.model.step(pairs, objective, Layout::packed, settings, &whole);
+      StepStats apart = together;
+      for (size_t p = pairs.size(); p-- > 0;) {
+        apart.pairs[p] = w.model.step({pairs[p]}, objective, Layout::packed, settings, &part).pairs[0];
+        for (size_t i = 0; i < parts.size(); ++i) parts[i] += part[i];
+      }
+      compare_steps(w.model, apart, together, parts, whole);
+      std::reverse(pairs.begin(), pairs.end());
+      StepStats reversed = w.model.step(pairs, objective, Layout::packed, settings, &parts);
+      std::reverse(reversed.pairs.begin(), reversed.pairs.end());
+      compare_steps(w.model, reversed, together, parts, whole);
+    }
+}
+
+TEST("packing: masks change with the optimizer step, and evaluation has none") {
+  TinyModel model("qwen3_vl", "0.3");
+  std::set<double> losses;
+  std::vector<float> gradient;
+  StepSettings settings = step_settings();
+  for (const int64_t step : {int64_t{0}, int64_t{1}, int64_t{2}, int64_t{1} << 32}) {
+    settings.dropout_step = step;
+    losses.insert(
+        mean_loss(model.step({sound_pair(model)}, sample_objective("fire"), Layout::packed, settings, &gradient)));
+  }
+  losses.insert(
+      mean_loss(model.step({sound_pair(model)}, sample_objective("fire"), Layout::packed, settings, nullptr)));
+  CHECK(losses.size() == 5);
 }
 
 TEST("packing: a pair that comes twice weighs twice and feeds nothing more") {

@@ -18,7 +18,12 @@ struct World {
 
   World() {
     for (const TokenGrid grid : {TokenGrid{2, 3}, {2, 3}, {4, 5}, {1, 1}})
-      images.push_back(std::make_unique<ImageFeatures>(engine.images().pool(), DType::f32, grid, 8, 0));
+      add(grid, 0xA24BAED4963EE407 * (images.size() + 1));
+  }
+
+  void add(TokenGrid grid, uint64_t content) {
+    images.push_back(std::make_unique<ImageFeatures>(engine.images().pool(), DType::f32, grid, 8, 0));
+    images.back()->content = content;
   }
 
   Sequence text(const std::vector<int32_t>& ids) { return make_sequence(ids, {}, ids.size(), engine.config()); }
@@ -156,6 +161,8 @@ TEST("sequence tree: a row is what comes before it, once, and attends to exactly
 
     using Token = std::pair<int32_t, const ImageFeatures*>;
     std::map<std::vector<Token>, int32_t> row_of;
+    std::map<uint64_t, std::vector<Token>> seen;  // by the key of dropout
+    CHECK(input.row_keys.size() == input.ids.size());
     std::map<int32_t, std::pair<const ImageFeatures*, int32_t>> feature_at;  // image and feature of a row
     for (const ImagePlacement& image : input.images) {
       CHECK(static_cast<int64_t>(image.rows.size()) == image.features->tokens());
@@ -167,12 +174,17 @@ TEST("sequence tree: a row is what comes before it, once, and attends to exactly
     for (size_t s = 0; s < sequences.size(); ++s) {
       const Sequence& sequence = sequences[s];
       CHECK(rows[s].size() == sequence.ids.size());
+      DecoderInput alone;
+      append_sequence(alone, sequence);
       std::vector<Token> before;
       int64_t in_image = 0;
       for (size_t i = 0; i < rows[s].size(); ++i) {
         const int32_t row = rows[s][i];
         before.push_back({sequence.ids[i], sequence.images[i]});
         CHECK(row_of.insert({before, row}).first->second == row);
+        const uint64_t key = input.row_keys[static_cast<size_t>(row)];
+        CHECK(seen.insert({key, before}).first->second == before);
+        CHECK(alone.row_keys[i] == key);
         CHECK(input.ids[static_cast<size_t>(row)] == sequence.ids[i]);
         for (size_t axis = 0; axis < 3; ++axis)
           CHECK(input.positions[axis][static_cast<size_t>(row)] == sequence.positions[axis][i]);
@@ -197,6 +209,20 @@ TEST("sequence tree: a row is what comes before it, once, and attends to exactly
       CHECK(end <= span.own_begin);
     }
   }
+}
+
+TEST("sequence tree: the keys of rows follow from the content of images, not from who holds it") {
+  World w;
+  w.add({2, 3}, w.images[0]->content);
+  const auto keys = [&](int32_t image) {
+    DecoderInput input;
+    append_sequence(input, w.mixed({4, image, 5}));
+    return input.row_keys;
+  };
+  const std::vector<uint64_t> own = keys(-1), other = keys(-2);  // of one grid
+  CHECK(keys(-5) == own);
+  CHECK(other.size() == own.size() && other[0] == own[0]);
+  for (size_t i = 1; i < own.size(); ++i) CHECK(other[i] != own[i]);
 }
 
 TEST("sequence tree: siblings name one context") {

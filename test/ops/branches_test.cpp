@@ -20,7 +20,7 @@ const Branches shapes[] = {
 Values only(const Values& all, size_t i) {
   Values one;
   for (const auto& [name, values] : all) {
-    if (name == "x" || name == "dx") one[name] = values;
+    if (name == "x" || name == "dx" || name == "row_keys") one[name] = values;
     if (name.back() == static_cast<char>('0' + i)) one[name.substr(0, name.size() - 1) + "0"] = values;
   }
   return one;

@@ -96,7 +96,13 @@ describe('what a page says at its top', () => {
   const made = { statistics: { answers: 114, byOrigin: { repaired: 60, counterfactual: 19 } } } as unknown as PairReport
   const training = {
     config: resolveTrainConfig({ model: '/m', data: { train: '/p' }, output: '/o', seed: 2000, objective: {} }),
-    report: { pairs: { kept: 79 }, heldOut: 0, model: { weightDTypes: ['f32'] }, machine: {}, peakHostBytes: 0 },
+    report: {
+      pairs: { kept: 79 },
+      heldOut: 0,
+      model: { weightDTypes: ['f32'], isa: 'avx2' },
+      machine: {},
+      peakHostBytes: 0,
+    },
   } as unknown as Training
   const found = { pairs: [], made, training, evaluation: null }
 

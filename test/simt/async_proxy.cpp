@@ -49,13 +49,14 @@ SIMT_UNSEEN void use_hopper() {
   for (Warpgroup& group : hopper.warpgroups) {
     group.joined = group.first = group.issued = group.wanted = 0;
     group.due = false;
+    forget_registers(group);
     group.registers = each < 256 ? each : 248;
     for (Accumulator& accumulator : group.accumulators) accumulator.used = false;
   }
   hopper.free_registers = 0;
   for (unsigned i = 0; i < machine.threads; ++i) {
     hopper.store_groups[i] = hopper.product_groups[i] = 0;
-    hopper.fenced[i] = false;
+    hopper.fenced[i] = hopper.refused[i] = false;
   }
   for (NamedBarrier& barrier : hopper.named) barrier.arrived = 0;
 }

@@ -294,7 +294,14 @@ struct BoundKernel {
   void call(std::index_sequence<I...>) const {
     kernel(std::get<I>(arguments)...);
   }
+  template <size_t... I>
+  void list(const void** places, std::index_sequence<I...>) const {
+    ((places[I] = &std::get<I>(arguments)), ...);
+  }
 };
+
+/// The host puts a piece of work on this stream (runtime.cpp), which waits for what a library has there.
+void work_on(cuda::Stream stream);
 
 }  // namespace fire::simt
 
@@ -309,8 +316,12 @@ void launch(const char* what, dim3 grid, dim3 block, size_t shared, Stream strea
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   using Bound = simt::BoundKernel<P...>;
   const Bound bound{kernel, std::tuple<P...>(static_cast<P>(arguments)...)};
+  simt::work_on(stream);
+  const void* parameters[sizeof...(P) + 1];
+  bound.list(parameters, std::index_sequence_for<P...>());
   launching(what, stream);
-  simt::run(simt::Launch{what, grid, block, shared, &Bound::run, &bound});
+  simt::run(
+      simt::Launch{what, grid, block, shared, &Bound::run, &bound, reinterpret_cast<const void*>(kernel), parameters});
   launched(what, stream);
 }
 

@@ -3,6 +3,7 @@
 #include "cuda/watch.h"
 #include "engine_problem.h"
 #include "simt/runtime_faults.h"
+#include "variable.h"
 
 using namespace fire;
 using namespace fire::test;
@@ -239,6 +240,16 @@ TEST("gpu memory: a step allocates nothing, waits as often as cuda/README.md say
       check::fail(__FILE__, __LINE__, text);
     }
   }
+}
+
+TEST("gpu report: says what there is without opening CUDA on it; which kernels a GPU takes has to open it") {
+  const size_t before = simt::selections();
+  CHECK(gpu_report().gpus.size() == 1 && simt::selections() == before);
+  CHECK(gpu_kernels("cuda:0") == "sm_90a" && simt::selections() > before);
+  CHECK_ERROR(Code::invalid_argument, ("cpu", "not a GPU"), gpu_kernels("cpu"));
+  CHECK_ERROR(Code::no_device, ("cuda:7"), gpu_kernels("cuda:7"));
+  const Variable portable("FIRE_CUDA_ISA", "sm_80");
+  CHECK(gpu_kernels("auto") == "sm_80");
 }
 
 TEST("gpu memory: what is free is what others leave, and only a GPU has it") {

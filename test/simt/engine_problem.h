@@ -41,15 +41,15 @@ struct Problem {
     std::swap(pairs[3].rejected_mask, pairs[3].chosen_mask);
   }
 
-  /// All images, whatever the engine held before.
-  void encode() {
+  /// All images, whatever the engine held before, under these names and a number.
+  void encode(const std::string& name = "") {
     Random random(7);
     for (int i = 0; i < images; ++i) {
       const auto [height, width] = sizes[i];
       std::vector<uint8_t> rgb(static_cast<size_t>(height * width * 3));
       for (uint8_t& x : rgb) x = static_cast<uint8_t>(random.integer(0, 255));
-      engine.release_image(std::to_string(i));
-      engine.encode_image(std::to_string(i), {height, width, rgb.data()}, nullptr);
+      engine.release_image(name + std::to_string(i));
+      engine.encode_image(name + std::to_string(i), {height, width, rgb.data()}, nullptr);
     }
   }
 

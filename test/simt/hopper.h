@@ -14,6 +14,7 @@ void mbarrier_init(uint64_t* barrier, uint32_t count, const char* file, int line
 void fence_mbarrier_init(const char* file, int line);
 void mbarrier_arrive(uint64_t* barrier, bool announces, uint32_t bytes, const char* file, int line);
 void mbarrier_wait(uint64_t* barrier, uint32_t parity, const char* file, int line);
+bool mbarrier_try_wait(uint64_t* barrier, uint32_t parity, const char* file, int line);
 
 void tma_load(void* shared, const cuda::TensorMap* map, int col, int row, uint64_t* barrier, const char* file,
               int line);

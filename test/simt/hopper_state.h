@@ -12,6 +12,7 @@ constexpr unsigned kMaxBarriers = 64;     // of a block
 constexpr unsigned kMaxTransfers = 64;    // loads, and stores, of a block under way
 constexpr unsigned kMaxProducts = 64;     // wgmma of a warpgroup under way
 constexpr unsigned kMaxAccumulators = 8;  // of a warpgroup under way
+constexpr unsigned kMaxUsed = 16;         // registers of products that are remembered
 constexpr unsigned kNamedBarriers = 16;
 constexpr unsigned kRegisterFile = 65536;          // 32-bit registers of a multiprocessor
 constexpr uint32_t kMaxMbarrier = (1u << 20) - 1;  // arrivals, and bytes, of a phase
@@ -68,6 +69,14 @@ struct Product {
   uint32_t fragments[kWarpgroup][4];
 };
 
+/// Registers that products of a warpgroup have used, sums or A, and what was in them at each thread's last fence.
+struct UsedRegisters {
+  const void* of[kWarpgroup];  // nullptr: nothing is known
+  unsigned count;
+  bool fenced[kWarpgroup];
+  uint64_t at_fence[kWarpgroup];
+};
+
 /// What a thread brings to an instruction of its warpgroup.
 enum class Joint : uint8_t { none, product, wait, registers };
 struct Request {
@@ -83,6 +92,8 @@ struct Warpgroup {
   unsigned first, issued;  // products under way: [first, issued) of `products`, a ring
   Product products[kMaxProducts];
   Accumulator accumulators[kMaxAccumulators];
+  UsedRegisters used[kMaxUsed];
+  unsigned next_used;
   unsigned registers;  // of each thread
   unsigned wanted;     // registers that it waits for; 0: none
   bool due;            // it waits for products
@@ -100,6 +111,7 @@ struct Hopper {
   unsigned barrier_count;
   Barrier barriers[kMaxBarriers];
   int32_t seen[kMaxBarriers][kMaxThreads];  // the last phase that a thread has waited for
+  bool refused[kMaxThreads];                // told "not yet" when it last asked
 
   uint64_t transfers;  // issued
   unsigned loads_used, stores_used;
@@ -153,6 +165,16 @@ bool complete_products();
 /// What the products of the thread's warpgroup have read, up to its last wait, comes before what follows order_pass:
 /// each of its threads may say so for all.
 void order_products(const Lane& lane, void* token);
+
+// wgmma_registers.cpp
+void forget_registers(Warpgroup& group);
+/// The thread's fence: remembers what is in the registers that products have used before.
+void note_fence(const Lane& lane);
+/// Whether no thread of those from `lanes` on has written to these registers since its fence, as far as it is known;
+/// else the thread.
+const Lane* written_since_fence(const Lane* lanes, const void* const (&registers)[kWarpgroup], unsigned count);
+/// The emulator itself has written to them.
+void note_written(const Lane* lanes, const void* const (&registers)[kWarpgroup]);
 
 // wgmma.cpp
 void check_operands(const WgmmaOperands& operands, const Lane& lane);

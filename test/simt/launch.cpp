@@ -11,6 +11,7 @@
 namespace fire::simt {
 
 Options current_options;
+Launch (*replace_body)(const Launch& launch) = nullptr;
 
 namespace {
 
@@ -128,10 +129,11 @@ void set_options(const Options& options) {
 
 uint64_t blocks_run() { return current_block.serial; }
 
-void run(const Launch& launch) {
+void run(const Launch& asked) {
   const std::lock_guard<std::mutex> lock(launch_mutex());
   initialise();
-  check_launch(launch.kernel);
+  check_launch(asked.kernel);
+  const Launch launch = replace_body ? replace_body(asked) : asked;
   check_limits(launch);
   begin_launch(launch);
   for (unsigned z = 0; z < launch.grid.z; ++z)

@@ -31,7 +31,8 @@ struct BlockView {
   uint3 index{0, 0, 0};
   dim3 block, grid;
   unsigned char* dynamic_shared = nullptr;
-  uint64_t serial = 0;  // counts blocks; a SharedSlot of an earlier block is stale
+  unsigned char* shared_window = nullptr;  // where the address 0 of shared memory would be; nullptr under TSan
+  uint64_t serial = 0;                     // counts blocks; a SharedSlot of an earlier block is stale
 };
 extern const ThreadView* current_thread;
 extern BlockView current_block;
@@ -93,6 +94,9 @@ struct Launch {
   size_t shared_bytes;
   void (*body)(const void* arguments);
   const void* arguments;
+  // For a body from elsewhere (test/ptx): the kernel's function, and where its parameters are.
+  const void* function;
+  const void* const* parameters;
 };
 void run(const Launch& launch);
 

@@ -19,6 +19,9 @@ SIMT_UNSEEN char* token_of(unsigned index, int32_t phase) {
   fail({Defect::misuse, "too few bytes were announced at an mbarrier for the loads of TMA", source, &lane});
 }
 
+/// Which phase a thread means that has waited for `seen` before (-2: for none).
+SIMT_UNSEEN int32_t wanted_phase(int32_t seen, uint32_t parity) { return seen == -2 ? -int32_t(parity) : seen + 1; }
+
 /// Ends the phase when all of it has come, and lets those go on that wait for it.
 SIMT_UNSEEN void settle(unsigned index) {
   Barrier& barrier = hopper.barriers[index];
@@ -100,6 +103,20 @@ SIMT_UNSEEN __attribute__((noinline)) void mbarrier_arrive(uint64_t* address, bo
   settle(index);
 }
 
+// A GPU answers "not yet" after a while; here a thread that would have to wait is told so once, and waits when it asks
+// again: who does not ask again goes on too early.
+SIMT_UNSEEN __attribute__((noinline)) bool mbarrier_try_wait(uint64_t* address, uint32_t parity, const char* file,
+                                                             int line) {
+  const Lane& lane = this_lane();
+  const Barrier& barrier = find_barrier(address, file, line);
+  const unsigned index = unsigned(&barrier - hopper.barriers);
+  bool& refused = hopper.refused[lane.number];
+  refused = !refused && barrier.phase == wanted_phase(hopper.seen[index][lane.number], parity);
+  if (refused) return false;
+  mbarrier_wait(address, parity, file, line);
+  return true;
+}
+
 // A thread waits for every phase in turn: only then is the parity enough to tell which one it means.
 SIMT_UNSEEN __attribute__((noinline)) void mbarrier_wait(uint64_t* address, uint32_t parity, const char* file,
                                                          int line) {
@@ -108,7 +125,7 @@ SIMT_UNSEEN __attribute__((noinline)) void mbarrier_wait(uint64_t* address, uint
   const unsigned index = unsigned(&barrier - hopper.barriers);
   if (parity > 1) fail({Defect::misuse_of, "a parity is 0 or 1", {file, line}, &lane, nullptr, parity});
   int32_t& seen = hopper.seen[index][lane.number];
-  const int32_t wanted = seen == -2 ? -int32_t(parity) : seen + 1;
+  const int32_t wanted = wanted_phase(seen, parity);
   if ((uint32_t(wanted) & 1) != parity)
     fail({Defect::misuse_of,
           "stale parity: this thread has waited for that phase of the mbarrier already",

@@ -2,17 +2,24 @@
 // of NaN (0xFF), so that AddressSanitizer sees the first byte beyond it and a test what was never written.
 #include "cuda/runtime.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <chrono>
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 
 #include "cuda/watch.h"
 #include "simt/runtime_faults.h"
 #include "simt/state.h"
+#include "simt/stream.h"
 #include "tensor/error.h"
 
 namespace fire::simt {
@@ -52,6 +59,7 @@ struct Device {
   Blocks memory, pinned;
   Faults faults;
   bool unusable = false;
+  size_t selections = 0;
 };
 
 Faults from_environment() {
@@ -116,6 +124,11 @@ void restart() {
   device().unusable = false;
 }
 
+size_t selections() {
+  const std::lock_guard<std::mutex> lock(device().mutex);
+  return device().selections;
+}
+
 size_t allocated_bytes() {
   const std::lock_guard<std::mutex> lock(device().mutex);
   return device().memory.bytes;
@@ -166,11 +179,63 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-struct PretendStream {};
+struct PretendStream;
+
+/// The streams there are, and what all of them are guarded by.
+struct Streams {
+  std::mutex mutex;
+  std::condition_variable ended;
+  std::set<PretendStream*> all;
+};
+Streams& streams() {
+  static Streams* const only = new Streams;  // never destroyed: other statics may own streams
+  return *only;
+}
+
+/// What the host puts on a stream has run when it comes back; what a library does there (simt/stream.h) ends later.
+struct PretendStream final : simt::OutsideStream {
+  uint64_t work = 0;                              // pieces that ran here
+  uint64_t outside_begun = 0, outside_ended = 0;  // of a library
+  std::map<const PretendStream*, uint64_t> seen;  // how much of the others' work comes before what comes here
+
+  void begin() override {
+    const std::lock_guard<std::mutex> lock(streams().mutex);
+    ++outside_begun;
+  }
+  void end() override {
+    const std::lock_guard<std::mutex> lock(streams().mutex);
+    ++outside_ended;
+    streams().ended.notify_all();
+  }
+  bool behind() const override {
+    const std::lock_guard<std::mutex> lock(streams().mutex);
+    bool idle = true;
+    for (const PretendStream* other : streams().all) {
+      const auto known = seen.find(other);
+      if (known != seen.end() && other->work > known->second) return true;
+      idle = idle && other->work == 0;
+    }
+    return seen.empty() && !idle;
+  }
+};
+
 struct PretendEvent {
   bool recorded = false;
   Clock::time_point at;
+  const PretendStream* stream = nullptr;
+  uint64_t work = 0, outside = 0;  // of the stream, when it was recorded
 };
+
+/// With the lock: whether all that was on the stream before the event has run. A stream that is gone had run empty.
+bool has_happened(const PretendEvent& event) {
+  auto* const stream = const_cast<PretendStream*>(event.stream);
+  return !event.recorded || !streams().all.contains(stream) || stream->outside_ended >= event.outside;
+}
+
+void wait_for(const PretendEvent& event) {
+  std::unique_lock<std::mutex> lock(streams().mutex);
+  streams().ended.wait(lock, [&] { return has_happened(event); });
+}
 
 PretendEvent& event_of(Event event) {
   if (!event) throw Error(Code::internal, "no event");
@@ -179,6 +244,16 @@ PretendEvent& event_of(Event event) {
 
 void need_stream(Stream stream, const char* what) {
   if (!stream) throw Error(Code::internal, std::string(what) + ": no stream");
+}
+
+PretendStream& stream_of(Stream stream) {
+  return *static_cast<PretendStream*>(static_cast<simt::OutsideStream*>(stream));
+}
+
+/// An event behind all that is on the stream.
+PretendEvent now_on(const PretendStream& stream) {
+  const std::lock_guard<std::mutex> lock(streams().mutex);
+  return {true, Clock::now(), &stream, stream.work, stream.outside_begun};
 }
 
 void need_device_memory(const void* data, size_t bytes, const char* what) {
@@ -194,6 +269,22 @@ void need_pinned_memory(const void* data, size_t bytes, const char* what) {
 }
 
 }  // namespace
+
+}  // namespace fire::cuda
+
+namespace fire::simt {
+
+void work_on(cuda::Stream stream) {
+  if (!stream) return;
+  cuda::PretendStream& own = cuda::stream_of(stream);
+  cuda::wait_for(cuda::now_on(own));
+  const std::lock_guard<std::mutex> lock(cuda::streams().mutex);
+  ++own.work;
+}
+
+}  // namespace fire::simt
+
+namespace fire::cuda {
 
 std::vector<DeviceProperties> devices() {
   simt::check_usable("devices");
@@ -211,7 +302,8 @@ std::vector<DeviceProperties> devices() {
     case Driver::present:
       break;
   }
-  return {{"simt", 9, 0, 4, faults.memory_bytes, faults.shared_bytes}};
+  // As a driver that shows each process its own GPU.
+  return {{"simt", 9, 0, 4, faults.memory_bytes, faults.shared_bytes, std::to_string(getpid())}};
 }
 
 void select(int device) {
@@ -219,6 +311,8 @@ void select(int device) {
   const auto all = devices();
   if (device < 0 || size_t(device) >= all.size())
     throw Error(Code::no_device, "there is no GPU " + std::to_string(device));
+  const std::lock_guard<std::mutex> lock(simt::device().mutex);
+  ++simt::device().selections;
 }
 
 MemoryInfo memory_info() {
@@ -262,10 +356,23 @@ void release_pinned(void* data) noexcept {
 
 Stream create_stream() {
   simt::check_usable("create_stream");
-  return new PretendStream;
+  auto* const made = new PretendStream;
+  const std::lock_guard<std::mutex> lock(streams().mutex);
+  streams().all.insert(made);
+  return static_cast<simt::OutsideStream*>(made);
 }
 
-void destroy_stream(Stream stream) noexcept { delete static_cast<PretendStream*>(stream); }
+void destroy_stream(Stream stream) noexcept {
+  if (!stream) return;
+  PretendStream* const own = &stream_of(stream);
+  {
+    const std::lock_guard<std::mutex> lock(streams().mutex);
+    if (own->outside_ended < own->outside_begun) simt::give_up("destroy_stream: a library is at work on it");
+    streams().all.erase(own);
+    for (PretendStream* other : streams().all) other->seen.erase(own);
+  }
+  delete own;
+}
 
 Event create_event() {
   simt::check_usable("create_event");
@@ -277,13 +384,32 @@ void destroy_event(Event event) noexcept { delete static_cast<PretendEvent*>(eve
 void record(Event event, Stream stream) {
   simt::check_usable("record");
   need_stream(stream, "record");
-  event_of(event) = {true, Clock::now()};
+  event_of(event) = now_on(stream_of(stream));
 }
 
 void wait(Event event) {
   simt::check_usable("wait");
   count(&Counters::host_waits);
-  static_cast<void>(event_of(event));
+  wait_for(event_of(event));
+}
+
+bool happened(Event event) {
+  simt::check_usable("happened");
+  const std::lock_guard<std::mutex> lock(streams().mutex);
+  return has_happened(event_of(event));
+}
+
+/// Since the host's work runs at once, the host waits in the stream's place.
+void wait_on(Stream stream, Event event) {
+  simt::check_usable("wait_on");
+  need_stream(stream, "wait_on");
+  const PretendEvent& known = event_of(event);
+  if (!known.recorded) throw Error(Code::internal, "wait_on: an event that was never recorded");
+  wait_for(known);
+  const std::lock_guard<std::mutex> lock(streams().mutex);
+  if (!streams().all.contains(const_cast<PretendStream*>(known.stream))) return;
+  uint64_t& seen = stream_of(stream).seen[known.stream];
+  seen = std::max(seen, known.work);
 }
 
 float elapsed(Event from, Event to) {
@@ -297,12 +423,14 @@ void synchronize(Stream stream) {
   simt::check_usable("synchronize");
   count(&Counters::host_waits);
   need_stream(stream, "synchronize");
+  wait_for(now_on(stream_of(stream)));
 }
 
 void copy_to_device(void* device, const void* host, size_t bytes, Stream stream) {
   simt::check_usable("copy_to_device");
   need_stream(stream, "copy_to_device");
   if (bytes == 0) return;
+  simt::work_on(stream);
   const std::lock_guard<std::mutex> lock(simt::device().mutex);
   need_device_memory(device, bytes, "copy_to_device");
   need_pinned_memory(host, bytes, "copy_to_device");
@@ -314,6 +442,7 @@ void copy_to_host(void* host, const void* device, size_t bytes, Stream stream) {
   simt::check_usable("copy_to_host");
   need_stream(stream, "copy_to_host");
   if (bytes == 0) return;
+  simt::work_on(stream);
   const std::lock_guard<std::mutex> lock(simt::device().mutex);
   need_device_memory(device, bytes, "copy_to_host");
   need_pinned_memory(host, bytes, "copy_to_host");
@@ -325,6 +454,7 @@ void copy_on_device(void* to, const void* from, size_t bytes, Stream stream) {
   simt::check_usable("copy_on_device");
   need_stream(stream, "copy_on_device");
   if (bytes == 0) return;
+  simt::work_on(stream);
   const std::lock_guard<std::mutex> lock(simt::device().mutex);
   need_device_memory(to, bytes, "copy_on_device");
   need_device_memory(from, bytes, "copy_on_device");
@@ -336,6 +466,7 @@ void fill_zero(void* device, size_t bytes, Stream stream) {
   simt::check_usable("fill_zero");
   need_stream(stream, "fill_zero");
   if (bytes == 0) return;
+  simt::work_on(stream);
   const std::lock_guard<std::mutex> lock(simt::device().mutex);
   need_device_memory(device, bytes, "fill_zero");
   count(&Counters::bytes_zeroed, bytes);

@@ -29,6 +29,9 @@ void set_faults(const Faults& faults);
 /// that new start.
 void restart();
 
+/// Calls of select() so far: each opens CUDA on a device, which takes some hundred MiB of a real one.
+size_t selections();
+
 /// Bytes from allocate() and allocate_pinned() that are not released yet.
 size_t allocated_bytes();
 size_t pinned_bytes();

@@ -33,6 +33,7 @@ enum class Fault {
   load_over_stores,
   no_async_fence,
   async_fence_too_early,
+  async_fence_of_one_warp,
   no_store_barrier,
   no_store_commit,
   no_store_wait,
@@ -43,6 +44,8 @@ enum class Fault {
   waits_for_too_little,
   no_commit,
   sums_written,
+  sums_written_after_fence,
+  fragments_written_after_fence,
   other_shape,
   warp_missing,
   two_places,
@@ -104,6 +107,11 @@ __global__ void __launch_bounds__(256) pipeline(const __grid_constant__ Argument
     if (!is(Fault::no_full_wait)) ptx::mbarrier_wait(full, is(Fault::stale_parity) ? 0u : unsigned(round) & 1);
     if (is(Fault::warp_missing) && thread >= 224) break;
     if (!is(Fault::no_wgmma_fence)) ptx::wgmma_fence();
+    if (is(Fault::sums_written_after_fence)) sums[1] += 1;
+    uint32_t fragment[4] = {0, 0, 0, uint32_t(round)};
+    if (is(Fault::fragments_written_after_fence)) {
+      ptx::wgmma<8>(others, fragment, ptx::wgmma_descriptor(bytes + kLeftBytes, 16, 1024, Swizzle::bytes_128), true);
+    }
     for (int k = 0; k < kSlice / 16; ++k) {
       const int step = is(Fault::wrong_step) ? 16 : 32;
       const unsigned char* a = bytes + k * step;
@@ -138,7 +146,10 @@ __global__ void __launch_bounds__(256) pipeline(const __grid_constant__ Argument
               column = i / 4 * 8 + thread % 4 * 2 + i % 2;
     reinterpret_cast<float*>(out)[row * kColumns + column] = sums[i] + others[i % 4];
   }
-  if (!is(Fault::no_async_fence) && !is(Fault::async_fence_too_early)) ptx::fence_async_shared();
+  const bool fences = is(Fault::async_fence_of_one_warp)
+                          ? thread < 160
+                          : !is(Fault::no_async_fence) && !is(Fault::async_fence_too_early);
+  if (fences) ptx::fence_async_shared();
   if (!is(Fault::no_store_barrier)) ptx::named_barrier_sync(1, 128);
   if (thread == 128) {
     const TensorMap garbage{};
@@ -338,6 +349,8 @@ const std::vector<Planted>& hopper_faults() {
       {"load_over_stores", run<Fault::load_over_stores>, "missing fence.proxy.async: a load of TMA"},
       {"no_async_fence", run<Fault::no_async_fence>, "missing fence.proxy.async: TMA stores"},
       {"async_fence_too_early", run<Fault::async_fence_too_early>, "missing fence.proxy.async: TMA stores"},
+      {"async_fence_of_one_warp", run<Fault::async_fence_of_one_warp>, "missing fence.proxy.async: TMA stores", 0,
+       nullptr, false, false, fifo | any_order | eager},
       {"no_store_barrier", run<Fault::no_store_barrier>, nullptr, fifo | any_order | eager, nullptr, true},
       {"no_store_commit", run<Fault::no_store_commit>, "without tma_store_wait_read"},
       {"no_store_wait", run<Fault::no_store_wait>, "without tma_store_wait_read"},
@@ -348,6 +361,8 @@ const std::vector<Planted>& hopper_faults() {
       {"waits_for_too_little", run<Fault::waits_for_too_little>, "without wgmma_wait"},
       {"no_commit", run<Fault::no_commit>, "without wgmma_wait"},
       {"sums_written", run<Fault::sums_written>, "sums were written", eager, nullptr, false, false, lazy},
+      {"sums_written_after_fence", run<Fault::sums_written_after_fence>, "between its wgmma.fence and it"},
+      {"fragments_written_after_fence", run<Fault::fragments_written_after_fence>, "between its wgmma.fence and it"},
       {"other_shape", run<Fault::other_shape>, "a product of another shape", eager, nullptr, false, false, lazy},
       {"warp_missing", run<Fault::warp_missing>, "an instruction of the warpgroup"},
       {"two_places", run<Fault::two_places>, "at different instructions"},

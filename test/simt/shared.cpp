@@ -73,6 +73,8 @@ SIMT_UNSEEN void begin_shared() {
   machine.shared_used = 0;
   machine.static_bytes = 0;
   machine.addresses = kSharedOverhead;
+  // Without TSan the arrays lie as their addresses do.
+  current_block.shared_window = SIMT_TSAN ? nullptr : machine.shared - kSharedOverhead;
   const size_t dynamic = machine.launch->shared_bytes;
   current_block.dynamic_shared = dynamic == 0 && SIMT_TSAN ? nullptr : open_array(dynamic, 1024, nullptr, 0);
 }

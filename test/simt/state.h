@@ -20,6 +20,7 @@ constexpr uint32_t kSharedWindow = 1u << 18;           // addresses of shared me
 constexpr unsigned kMaxSharedArrays = 64;
 constexpr size_t kRedZone = 64;
 constexpr unsigned kMaxCopies = 512;  // under way of one thread
+constexpr unsigned kEngines = 136;    // that copy by themselves
 // Sets of fibers that blocks use in turn when they are to have no order between them.
 constexpr unsigned kFiberSets = SIMT_TSAN ? 4 : 1;
 
@@ -155,6 +156,8 @@ struct Machine {
 extern Machine machine;
 extern Failure last_failure;
 extern Options current_options;
+/// A program that runs other bodies than the sources' (test/ptx) sets it.
+extern Launch (*replace_body)(const Launch& launch);
 
 SIMT_UNSEEN inline Lane& this_lane() { return *const_cast<Lane*>(reinterpret_cast<const Lane*>(current_thread)); }
 
@@ -188,7 +191,6 @@ void order_set(void* token);
 void order_pass(void* token);
 /// The accesses that follow are those of an engine that copies by itself, or of a thread that is parked; until
 /// order_as_self.
-constexpr unsigned kEngines = 136;
 void order_as_engine(unsigned engine);
 void order_as(const Lane& lane);
 void order_as_self();

@@ -120,6 +120,21 @@ SIMT_UNSEEN Accumulator& start_accumulator(const Lane& lane, const Lane* lanes) 
   fail({Defect::misuse_of, "more sums under way than the emulator has", lane.source, &lane, nullptr, kMaxAccumulators});
 }
 
+/// Fails where a thread has touched registers of the product behind its fence.
+SIMT_UNSEEN void check_registers(const Lane& lane, const Lane* lanes, bool sums_are_new) {
+  const void *sums[kWarpgroup], *a[kWarpgroup];
+  for (unsigned t = 0; t < kWarpgroup; ++t) {
+    sums[t] = request_of(lanes[t]).operands.sums;
+    a[t] = request_of(lanes[t]).operands.registers;
+  }
+  const WgmmaOperands& operands = request_of(lane).operands;
+  const Lane* touched = nullptr;
+  if (sums_are_new && operands.accumulate) touched = written_since_fence(lanes, sums, unsigned(operands.n) / 2);
+  if (!touched && operands.registers) touched = written_since_fence(lanes, a, 4);
+  if (touched)
+    fail({Defect::misuse, "registers of a wgmma were written between its wgmma.fence and it", lane.source, touched});
+}
+
 SIMT_UNSEEN void issue(const Lane& lane, Lane* lanes) {
   check_agreement(lane);
   Warpgroup& group = group_of(lane);
@@ -139,10 +154,14 @@ SIMT_UNSEEN void issue(const Lane& lane, Lane* lanes) {
     for (unsigned t = 0; t < kWarpgroup; ++t)
       for (unsigned i = 0; i < 4; ++i) product.fragments[t][i] = request_of(lanes[t]).operands.registers[i];
   product.accumulator = under_way(lane, lanes);
+  check_registers(lane, lanes, product.accumulator == nullptr);
   if (!product.accumulator) product.accumulator = &start_accumulator(lane, lanes);
   if (!current_options.eager) return;
   execute(product, lanes);
   give_back(*product.accumulator, false, lanes);
+  const void* sums[kWarpgroup];
+  for (unsigned t = 0; t < kWarpgroup; ++t) sums[t] = product.accumulator->of[t];
+  note_written(lanes, sums);
 }
 
 SIMT_UNSEEN void complete(const Lane& lane, Lane* lanes, unsigned pending) {
@@ -178,6 +197,7 @@ SIMT_UNSEEN void order_products(const Lane& lane, void* token) {
 SIMT_UNSEEN __attribute__((noinline)) void wgmma_fence() {
   use_hopper();
   hopper.fenced[this_lane().number] = true;
+  note_fence(this_lane());
 }
 
 SIMT_UNSEEN __attribute__((noinline)) void wgmma_commit() {

@@ -7,10 +7,12 @@ import { openEngine } from '../../src/engine/engine.js'
 import { loadNative } from '../../src/engine/load.js'
 import { objectiveNames, objectives } from '../../src/engine/objectives.js'
 import { SelfCheckError } from '../../src/errors.js'
+import { alone } from '../../src/ranks/ranks.js'
 import { planTraining } from '../../src/train/plan.js'
 import { prepare } from '../../src/train/prepare.js'
 import type { TrainConfigInput } from '../../src/train/settings.js'
-import { type TrainReport, train } from '../../src/train/train.js'
+import { train } from '../../src/train/train.js'
+import type { TrainReport } from '../../src/train/train-report.js'
 import { built, writePairs } from '../fakes/world.js'
 import { config, killTraining, weightsOf, world } from './native-world.js'
 import { repeatableRows } from './rows.js'
@@ -74,7 +76,7 @@ describe.skipIf(!built)('evaluation with the native engine', () => {
       ...evaluated,
       lora: { init: join(evaluated.output, 'adapter'), reference: 'base', dropout: 0 } as const,
     }
-    const { engine, heldOut: held, objective } = await prepare(again)
+    const { engine, heldOut: held, objective } = await prepare(again, {}, alone)
     const { examples } = held as NonNullable<typeof held>
     for (const image of examples.flatMap(({ images }) => images)) await engine.encodeImages([await image.decode()])
     const { pairs } = await engine.evaluate(

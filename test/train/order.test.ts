@@ -3,26 +3,9 @@ import { describe, expect, it } from 'vitest'
 import type { Example } from '../../src/train/collate.js'
 import { estimateRows, microBatches } from '../../src/train/micro-batches.js'
 import { epochOrder, firstImage, PairOrder } from '../../src/train/order.js'
+import { example } from './examples.js'
 
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, index) => index)
-
-/** A pair of 3 tokens of question, 2 and 1 of answers, on images of so many tokens. */
-function example(id: string, images: Record<string, number>, twins?: string[]): Example {
-  const tokens = Object.values(images)
-  const ids = Object.keys(images)
-  const decode = () => Promise.reject(new Error('no test looks at pixels'))
-  const sources = [...ids, ...(twins ?? [])].map((image, index) => ({
-    ...{ id: image, path: `${id}-${index}.png`, decode },
-    tokens: tokens[index % tokens.length],
-  }))
-  const answer = (length: number) => ({ ids: new Int32Array(length), mask: new Uint8Array(length) })
-  const input = {
-    ...{ id, images: ids, corruptedImages: twins ?? null, weight: 1, rejectedScore: 1 },
-    prompt: new Int32Array(3 + tokens.reduce((sum, each) => sum + each, 0)),
-    ...{ chosen: answer(2).ids, chosenMask: answer(2).mask, rejected: answer(1).ids, rejectedMask: answer(1).mask },
-  }
-  return { input, images: sources, differs: false }
-}
 
 /** Pair i is of image i modulo `images`. */
 const examples = (count: number, images: number) =>

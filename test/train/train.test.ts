@@ -135,7 +135,7 @@ describe('train', () => {
 
   it.each(['random', 'image'] as const)('accumulates micro-batches to the same step: %s', async (order) => {
     const stepsOf = async (microBatchSize: number) => {
-      const changes = { microBatchSize, maxSteps: 3, lora: { dropout: 0 }, data: { train: world.pairs, order } }
+      const changes = { microBatchSize, maxSteps: 3, data: { train: world.pairs, order } }
       const settings = config(`by-${microBatchSize}`, changes)
       await run(settings)
       const [first] = await repeatableRows(settings)
@@ -211,7 +211,6 @@ describe('train', () => {
     })
     const report = await running.finally(() => delete process.env.FIRE_FAKE_DELAY_MS)
     expect(report).toMatchObject({ step: 3, interrupted: true, checkpoint: expect.stringContaining('step-3') })
-    // The fake's dropout counter is one of its state, which the native engine puts back itself.
     expect(await run(settings, { resume: true })).toMatchObject({ step: 8, resumedFrom: 3 })
     expect(await adapterOf(settings)).toBe(await adapterOf(whole))
   })

@@ -1,6 +1,6 @@
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os'
 import { z } from 'zod'
-import type { CpuInfo, GpuMemory, GpuReport, NativeModule } from '../../engine/engine.js'
+import type { CpuInfo, Device, GpuMemory, GpuReport, Transports } from '../../engine/engine.js'
 import { FireError } from '../../errors.js'
 import { version } from '../../version.js'
 import { defineCommand } from '../command.js'
@@ -8,6 +8,7 @@ import { formatBytes } from '../format.js'
 
 export const doctor = defineCommand({
   name: 'doctor',
+  ranks: 'each',
   summary: 'Show what this machine offers and what the engine will use',
   settings: z.strictObject({}),
   async run() {
@@ -28,7 +29,15 @@ interface Machine {
 }
 
 type EngineState =
-  | { version: string; from: string; cpu: CpuInfo; gpu: GpuReport; gpuMemory: (GpuMemory | null)[] }
+  | {
+      version: string
+      from: string
+      cpu: CpuInfo
+      gpu: GpuReport
+      gpuMemory: (GpuMemory | null)[]
+      gpuKernels: (string | null)[]
+      transports: Transports
+    }
   | { error: string; hint: string | undefined }
 
 function machine(): Machine {
@@ -51,18 +60,24 @@ async function engine(): Promise<EngineState> {
     const { native, from } = findNative()
     const gpu = native.gpuReport()
     if (gpu.gpus.length === 0) gpu.reason = whyNoGpu(from, thisMachine()) ?? gpu.reason
-    const gpuMemory = gpu.gpus.map(({ objection }, index) => (objection === '' ? memoryOf(native, index) : null))
-    return { version: native.version, from, cpu: native.cpuInfo(), gpu, gpuMemory }
+    const ofEach = <T>(ask: (device: Device) => T): (T | null)[] =>
+      gpu.gpus.map(({ objection }, index) => (objection === '' ? orNull(() => ask(`cuda:${index}`)) : null))
+    return {
+      ...{ version: native.version, from, cpu: native.cpuInfo(), gpu },
+      gpuMemory: ofEach((device) => native.gpuMemory(device)),
+      gpuKernels: ofEach((device) => native.gpuKernels(device)),
+      transports: native.transports(),
+    }
   } catch (error) {
     if (!(error instanceof FireError)) throw error
     return { error: error.message, hint: error.hint }
   }
 }
 
-/** `null` where CUDA cannot be opened on it: that is what a run would say too. */
-function memoryOf(native: NativeModule, index: number): GpuMemory | null {
+/** `null` where CUDA cannot be opened on a GPU: that is what a run would say too. */
+function orNull<T>(ask: () => T): T | null {
   try {
-    return native.gpuMemory(`cuda:${index}`)
+    return ask()
   } catch (error) {
     if (!(error instanceof FireError)) throw error
     return null
@@ -85,19 +100,30 @@ function describe({ engine, ...machine }: Machine & { engine: EngineState }): st
     lines.push(['loaded from', engine.from])
     lines.push(['instructions', engine.cpu.isa.join(' ')])
     lines.push(['kernel', engine.cpu.kernel])
-    for (const gpu of describeGpus(engine.gpu, engine.gpuMemory)) lines.push(['gpu', gpu])
+    for (const gpu of describeGpus(engine.gpu, engine.gpuMemory, engine.gpuKernels)) lines.push(['gpu', gpu])
     lines.push(['cuBLASLt', engine.gpu.cublaslt])
     lines.push(['oneDNN', `${engine.cpu.onednn.available ? 'found' : 'not used'}: ${engine.cpu.onednn.detail}`])
+    for (const [transport, name] of ranksBy) lines.push([name, describeTransport(engine.transports[transport])])
   }
   return `${lines.map(([name, value]) => `${name.padEnd(13)}${value}`).join('\n')}\n`
 }
 
-function describeGpus({ gpus, reason }: GpuReport, memory: (GpuMemory | null)[]): string[] {
+/** What adds up the gradients of several ranks. */
+const ranksBy = [
+  ['nccl', 'NCCL'],
+  ['mpi', 'MPI'],
+] as const
+
+function describeTransport(found: Transports['nccl']): string {
+  return 'version' in found ? `found: ${found.version}` : `not used: ${found.missing}`
+}
+
+function describeGpus({ gpus, reason }: GpuReport, memory: (GpuMemory | null)[], kernels: (string | null)[]): string[] {
   if (gpus.length === 0) return [`none: ${reason}`]
-  return gpus.map(({ name, capability, totalBytes, objection, kernels }, index) => {
+  return gpus.map(({ name, capability, totalBytes, objection }, index) => {
     const free = memory[index]
     const bytes = free ? `${formatBytes(totalBytes)}, ${formatBytes(free.freeBytes)} free` : formatBytes(totalBytes)
-    const open = kernels === '' ? 'it could not be opened' : `kernels for ${kernels}`
+    const open = kernels[index] ? `kernels for ${kernels[index]}` : 'it could not be opened'
     return `cuda:${index} ${name}, ${capability}, ${bytes}; ${objection === '' ? open : `it ${objection}`}`
   })
 }

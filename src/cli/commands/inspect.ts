@@ -6,6 +6,7 @@ import { describeInspection } from '../inspection.js'
 
 export const inspect = defineCommand({
   name: 'inspect',
+  ranks: 'each',
   summary: 'Show what is in record files: counts, distributions, examples, problems',
   settings: z.strictObject({
     files: z.array(text).min(1).meta({

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import { ArgumentError } from '../../errors.js'
+import { requireSame } from '../../ranks/same.js'
 import { compute, count, outputPath, text } from '../../settings/common.js'
 import type { Estimate } from '../../study/estimate.js'
 import { studyFiles } from '../../study/files.js'
@@ -8,10 +9,11 @@ import type { StudyResults } from '../../study/results.js'
 import { metrics, studySettings } from '../../study/settings.js'
 import { duration } from '../../text/duration.js'
 import { counted } from '../../text/plural.js'
+import { version } from '../../version.js'
 import { defineCommand, type Outcome } from '../command.js'
 import { fileSettings, flag } from '../file-settings.js'
 import { formatBytes, formatTable } from '../format.js'
-import { catchSignals } from '../signals.js'
+import { asRank } from '../ranks.js'
 
 const listed = (form: string, pattern: RegExp) => text.regex(pattern, form).optional()
 
@@ -29,6 +31,7 @@ const report = defineCommand({
 
 export const study = defineCommand({
   name: 'study',
+  ranks: 'together',
   summary: 'Compare objectives, corruptions and pairs over several seeds, as the paper does',
   settings: z.strictObject({
     study: text.meta({
@@ -69,18 +72,22 @@ export const study = defineCommand({
       arms: arms?.split(','),
     })
     const { planFor, runStudy } = await import('../../study/study.js')
+    const { formatStudy } = await import('../../study/load.js')
     if (dryRun) {
       const plan = await planFor(loaded, out)
       return { text: describeEstimate(plan, jobs), report: plan }
     }
     const { progress } = context
-    using stop = catchSignals((signal) => progress.log(`${signal}: saving and stopping; again to leave at once`))
-    const options = { signal: stop.signal, progress, threads: threads || undefined, jobs, shard: shardOf(shard) }
-    const { results, interrupted } = await runStudy(loaded, out, options)
-    const outcome = await outcomeOf(results, out)
+    const options = { progress, threads: threads || undefined, jobs, shard: shardOf(shard) }
+    const { result, rank, exitCode } = await asRank(progress, async (ranks, signal) => {
+      await requireSame(ranks, 'what they run', { version, study: formatStudy(loaded), out, shard: shard ?? null })
+      return await runStudy(loaded, out, { ...options, ranks, signal })
+    })
+    const { results, interrupted } = result
+    const outcome = { ...(await outcomeOf(results, out)), isCopy: rank > 0 }
     if (!interrupted) return outcome
     const stopped = `stopped; what was finished is kept in ${out}; run the same command again to continue`
-    return { ...outcome, stopped, exitCode: stop.exitCode ?? 1 }
+    return { ...outcome, stopped, exitCode: exitCode ?? 1 }
   },
 })
 

@@ -1,8 +1,10 @@
 import { z } from 'zod'
+import { worldOf } from '../../ranks/environment.js'
+import { alone } from '../../ranks/ranks.js'
 import { duration } from '../../text/duration.js'
 import { counted } from '../../text/plural.js'
 import { trainStage } from '../../train/stage.js'
-import type { TrainReport } from '../../train/train.js'
+import type { TrainReport } from '../../train/train-report.js'
 import { defineCommand } from '../command.js'
 import { fileSettings, flag } from '../file-settings.js'
 import { formatBytes } from '../format.js'
@@ -11,6 +13,7 @@ import { executeStage } from '../stage-command.js'
 
 export const train = defineCommand({
   name: 'train',
+  ranks: 'together',
   summary: 'Train a LoRA adapter on preference pairs',
   settings: z.strictObject({
     ...fileSettings,
@@ -31,8 +34,9 @@ export const train = defineCommand({
     context.note(`${formatConfig(config)}\n`)
     if (!dryRun) return await executeStage(trainStage, config, earlier, context, { describe })
     const { planTraining } = await import('../../train/plan.js')
-    const plan = await planTraining(config, { onLog: (line) => context.progress.log(line) })
-    return { text: describePlan(plan), report: plan }
+    const { rank, size } = worldOf(process.env) ?? alone
+    const plan = await planTraining(config, { ranks: size, onLog: (line) => context.progress.log(line) })
+    return { text: describePlan(plan), report: plan, isCopy: rank > 0 }
   },
 })
 

@@ -72,29 +72,21 @@ export async function implicitRewards(
   })
 }
 
+/** The rewards of an item, or why it could not be measured. */
+export type Rewarded = { record: RewardRecord } | { problem: string }
+
 /**
- * Rewards of all items under one adapter. An item that cannot be measured is left out.
- * @param onFailure is told which, and why.
+ * Rewards of all items under one adapter, one by one.
+ * @param trained SHA-256 of the images that were trained on; null where they are not known.
  */
-export async function measureRewards(
+export async function* measureRewards(
   about: Pick<RewardRecord, 'system' | 'pairs'>,
   items: readonly RewardItem[],
   model: RewardedModel,
-  {
-    trained,
-    signal,
-    onProgress,
-    onFailure,
-  }: CallOptions & {
-    /** SHA-256 of the images that were trained on; null where they are not known. */
-    trained: ReadonlySet<string> | null
-    onProgress: (done: number) => void
-    onFailure: (reason: string) => void
-  },
-): Promise<RewardRecord[]> {
+  { trained, signal }: CallOptions & { trained: ReadonlySet<string> | null },
+): AsyncGenerator<Rewarded> {
   await using images = new ImageCache(model.engine, cachedImages)
-  const records: RewardRecord[] = []
-  for (const [index, { pair, reference, reason }] of items.entries()) {
+  for (const { pair, reference, reason } of items) {
     throwIfAborted(signal)
     const whole = (text: string): MeasuredText => ({ text, phrases: [] })
     const texts = [
@@ -102,21 +94,21 @@ export async function measureRewards(
       { text: pair.rejected, phrases: pair.edits.map(({ rejected }) => rejected) },
       ...(reference ? [whole(reference.right), whole(reference.wrong)] : []),
     ]
+    let rewards: TextReward[]
     try {
-      const rewards = await implicitRewards(model, pair, texts, { signal, images })
-      const named = Object.fromEntries(rewardTexts.map((name, i) => [name, rewards[i] ?? null]))
-      const { id: pairId, sampleId } = pair
-      const imageId = imageIdOf(pair.images)
-      const seenImage = trained && pair.images.some(({ sha256 }) => trained.has(sha256))
-      records.push({ ...about, pairId, sampleId, imageId, seenImage, ...named, reason } as RewardRecord)
+      rewards = await implicitRewards(model, pair, texts, { signal, images })
     } catch (error) {
       if (!isOfRecord(error)) throw error
-      onFailure(`pair ${pair.id}: ${error.message}`)
+      yield { problem: `pair ${pair.id}: ${error.message}` }
+      continue
     }
-    onProgress(index + 1)
+    const named = Object.fromEntries(rewardTexts.map((name, i) => [name, rewards[i] ?? null]))
+    const { id: pairId, sampleId } = pair
+    const imageId = imageIdOf(pair.images)
+    const seenImage = trained && pair.images.some(({ sha256 }) => trained.has(sha256))
+    yield { record: { ...about, pairId, sampleId, imageId, seenImage, ...named, reason } as RewardRecord }
   }
-  return records
 }
 
 /** Questions about the same images are a cluster. */
-const imageIdOf = (images: readonly ImageRef[]): string => images.map(({ sha256 }) => sha256).join(' ')
+export const imageIdOf = (images: readonly ImageRef[]): string => images.map(({ sha256 }) => sha256).join(' ')

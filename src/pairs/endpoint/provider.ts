@@ -29,6 +29,8 @@ const attempts = 2
 
 /** Asks a language model to judge, edit and compare; replies are checked against a schema and cached. */
 export class EndpointProvider implements Provider, BlindJudge {
+  readonly oneClient = true
+
   constructor(readonly endpoint: Endpoint) {}
 
   get name(): string {

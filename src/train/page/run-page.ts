@@ -4,11 +4,12 @@ import { aliveWords, refreshSeconds, writtenNow } from '../../page/live.js'
 import { renderPage } from '../../page/page.js'
 import { duration } from '../../text/duration.js'
 import { formatConfig } from '../config.js'
-import type { LogRow } from '../metrics.js'
+import type { LogRow, RankRow } from '../metrics.js'
 import type { TrainConfig } from '../settings.js'
 import { bestOf } from '../tracking.js'
 import { describeTraining, type RunOn } from './facts.js'
 import { objectiveName, shownObjective } from './objective.js'
+import { ranksSection } from './ranks-section.js'
 import { trainingSection } from './training-section.js'
 
 export interface Standing {
@@ -28,6 +29,8 @@ export interface RunPageData {
   config: TrainConfig
   on: RunOn
   rows: readonly LogRow[]
+  /** Of the last steps, where several ranks took them: a row of each rank. */
+  byRank?: readonly (readonly RankRow[])[]
   standing: Standing
   /** What goes on with the run after a stop, in words that begin a sentence. */
   again?: string
@@ -37,6 +40,7 @@ export function renderRunPage({
   config,
   on,
   rows,
+  byRank = [],
   standing,
   again = 'The same command with --resume',
 }: RunPageData): string {
@@ -45,6 +49,7 @@ export function renderRunPage({
   const next = `${again} goes on from the newest checkpoint; without one it starts anew.`
   const content = html`${standingSection(standing, rows, next)}
 ${trainingSection({ metrics: rows, objective })}
+${ranksSection(byRank)}
 <section>
   <h2>What was run</h2>
   <dl>${[...facts, ...bestFacts(config, rows)].map(([label, value]) => html`<dt>${label}</dt><dd>${value}</dd>`)}</dl>

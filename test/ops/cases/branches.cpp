@@ -9,13 +9,13 @@ using cases::Dx;
 
 namespace {
 
-/// x and dx are of all branches.
+/// x, dx and what decides the masks of its rows are of all branches.
 std::string name_of(const std::string& name, size_t branch) {
-  return name == "x" || name == "dx" ? name : name + std::to_string(branch);
+  return name == "x" || name == "dx" || name == "row_keys" ? name : name + std::to_string(branch);
 }
 
 Dropout dropout_of(const Branches& s, size_t branch) {
-  return {s.rate, 7, s.first_module + static_cast<uint32_t>(branch), 3};
+  return {s.rate, 7, s.first_module + static_cast<uint32_t>(branch)};
 }
 
 Case forward_of(const Target& target, const Branches& s, size_t i, DType y_type) {
@@ -36,6 +36,7 @@ LinearBranch branch_of(Ops& ops, Tensors& t, const Branches& s, size_t i, const 
   if (s.branches[i].rank == 0) return branch;
   branch.lora = {of("a"), of("b"), cases::lora_scale};
   branch.dropout = dropout_of(s, i);
+  if (s.rate > 0) branch.dropout.row_keys = reinterpret_cast<const uint32_t*>(t["row_keys"].i32());
   branch.mask = of("mask"), branch.h = of("h"), branch.dh = of("dh"), branch.da = of("da"), branch.db = of("db");
   if (branch.mask && ops.is_gpu()) ops.draw_mask(branch.dropout, branch.mask);
   return branch;

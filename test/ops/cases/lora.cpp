@@ -1,4 +1,5 @@
 // Linear layers with an adapter: what is added to W, its dropout, and the gradients of A and B.
+#include "model/row_keys.h"
 #include "ops/cases/cases.h"
 #include "ops/cases/products.h"
 #include "tensor/rng.h"
@@ -12,18 +13,32 @@ namespace {
 
 constexpr float scale = cases::lora_scale;
 
-Dropout dropped_at(float rate) { return {rate, 0x9e3779b97f4a7c15u, 5, 3}; }
+Dropout dropped_at(float rate) { return {rate, 0x9e3779b97f4a7c15u, 5}; }
+
+/// A key for each row, the same for a row whatever their number.
+Argument key_argument(const Linear& s) {
+  std::vector<uint64_t> keys(static_cast<size_t>(s.tokens));
+  for (size_t i = 0; i < keys.size(); ++i) keys[i] = i;
+  return indices("row_keys", {s.tokens, 2}, key_words(keys, {}, 0));
+}
+
+Dropout keyed(Dropout dropout, const Tensors& t) {
+  if (dropout.rate > 0) dropout.row_keys = reinterpret_cast<const uint32_t*>(t["row_keys"].i32());
+  return dropout;
+}
 
 /// 0 or 1 / (1 - rate), as ops.h and tensor/rng.h define it.
-Doubles mask_of(int64_t rows, int64_t cols, const Dropout& d) {
+Doubles mask_of(int64_t rows, int64_t cols, const Dropout& d, const Values& in) {
+  if (d.rate == 0) return Doubles(static_cast<size_t>(rows * cols), 1);
   Doubles mask;
+  const auto key = [&](int64_t i) { return static_cast<uint32_t>(in.at("row_keys")[static_cast<size_t>(i)]); };
   const float keep = 1.0f / (1.0f - d.rate);
   Philox4 bits{};
   for (int64_t i = 0; i < rows; ++i)
     for (int64_t j = 0; j < cols; ++j) {
       if (j % 4 == 0)
-        bits = philox(d.seed, {static_cast<uint32_t>(j / 4), static_cast<uint32_t>(i),
-                               d.module << 4 | static_cast<uint32_t>(RngStream::dropout), d.pass});
+        bits = philox(d.seed, {static_cast<uint32_t>(j / 4), key(2 * i),
+                               d.module << 4 | static_cast<uint32_t>(RngStream::dropout), key(2 * i + 1)});
       mask.push_back(uniform24(bits[static_cast<size_t>(j % 4)]) < d.rate ? 0.0 : static_cast<double>(keep));
     }
   return mask;
@@ -42,9 +57,9 @@ bool stores_mask(const Target& target, const Dropout& dropout) { return target.g
 Argument mask_argument(const Linear& s) { return output("mask", DType::i32, {s.tokens, mask_words(s.in)}); }
 
 /// What draw_mask leaves: a bit for each column, and for those that fill the last word.
-Expected drawn_mask(const Linear& s, const Dropout& dropout) {
+Expected drawn_mask(const Linear& s, const Dropout& dropout, const Values& in) {
   const int64_t words = mask_words(s.in);
-  const Doubles mask = mask_of(s.tokens, 32 * words, dropout);
+  const Doubles mask = mask_of(s.tokens, 32 * words, dropout, in);
   Doubles bits;
   for (size_t word = 0; word < mask.size() / 32; ++word) {
     uint32_t value = 0;
@@ -86,33 +101,36 @@ std::vector<Linear> wide_sides(const Target& target) {
 
 Case cases::lora_linear(const Target& target, Linear s, int64_t rank, const Dropout& dropout, bool bias, bool residual,
                         DType y_type) {
-  Case c{"lora_linear " + by({s.tokens, s.out, s.in, rank}),
-         {input("x", target.activation, {s.tokens, s.in}), input("w", target.matrix, {s.out, s.in}),
-          input("a", target.activation, {rank, s.in}), input("b", target.activation, {s.out, rank}),
-          output("h", target.activation, {s.tokens, rank}), output("y", y_type, {s.tokens, s.out})},
-         [dropout](Ops& ops, Tensors& t) {
-           if (t["mask"] && ops.is_gpu()) ops.draw_mask(dropout, t["mask"]);
-           ops.lora_linear(t["x"], t["w"], t["bias"], adapter(t), dropout, t["mask"], t["residual"], t["h"], t["y"]);
-         },
-         [=](const Values& in, const Values& got) -> std::vector<Expected> {
-           const auto of = [&](const char* name, int64_t rows, int64_t cols) {
-             return matrix(in, name, rows, cols, target.operand);
-           };
-           const Matrix a = of("a", rank, s.in), b = of("b", s.out, rank), w = of("w", s.out, s.in);
-           const Matrix x = of("x", s.tokens, s.in);
-           const Matrix down = dropped({s.tokens, s.in, in.at("x")}, mask_of(s.tokens, s.in, dropout), target.operand);
-           // y is held against the h that the device had for its operand.
-           const Matrix h = matrix(got, "h", s.tokens, rank, target.operand);
-           Sums low(s.tokens, rank, s.in), y(s.tokens, s.out, s.in);
-           low.multiply(s.in, down, transposed(a));
-           y.multiply(s.in, x, transposed(w));
-           y.multiply(rank, h, transposed(b), scale);
-           if (bias) y.add(in.at("bias"));
-           if (residual) y.add(in.at("residual"));
-           std::vector<Expected> all{low.expected("h", target.operand, got), y.expected("y", target.operand, got)};
-           if (stores_mask(target, dropout)) all.push_back(drawn_mask(s, dropout));
-           return all;
-         }};
+  Case c{
+      "lora_linear " + by({s.tokens, s.out, s.in, rank}),
+      {input("x", target.activation, {s.tokens, s.in}), input("w", target.matrix, {s.out, s.in}),
+       input("a", target.activation, {rank, s.in}), input("b", target.activation, {s.out, rank}),
+       output("h", target.activation, {s.tokens, rank}), output("y", y_type, {s.tokens, s.out})},
+      [dropout](Ops& ops, Tensors& t) {
+        const Dropout drop = keyed(dropout, t);
+        if (t["mask"] && ops.is_gpu()) ops.draw_mask(drop, t["mask"]);
+        ops.lora_linear(t["x"], t["w"], t["bias"], adapter(t), drop, t["mask"], t["residual"], t["h"], t["y"]);
+      },
+      [=](const Values& in, const Values& got) -> std::vector<Expected> {
+        const auto of = [&](const char* name, int64_t rows, int64_t cols) {
+          return matrix(in, name, rows, cols, target.operand);
+        };
+        const Matrix a = of("a", rank, s.in), b = of("b", s.out, rank), w = of("w", s.out, s.in);
+        const Matrix x = of("x", s.tokens, s.in);
+        const Matrix down = dropped({s.tokens, s.in, in.at("x")}, mask_of(s.tokens, s.in, dropout, in), target.operand);
+        // y is held against the h that the device had for its operand.
+        const Matrix h = matrix(got, "h", s.tokens, rank, target.operand);
+        Sums low(s.tokens, rank, s.in), y(s.tokens, s.out, s.in);
+        low.multiply(s.in, down, transposed(a));
+        y.multiply(s.in, x, transposed(w));
+        y.multiply(rank, h, transposed(b), scale);
+        if (bias) y.add(in.at("bias"));
+        if (residual) y.add(in.at("residual"));
+        std::vector<Expected> all{low.expected("h", target.operand, got), y.expected("y", target.operand, got)};
+        if (stores_mask(target, dropout)) all.push_back(drawn_mask(s, dropout, in));
+        return all;
+      }};
+  if (dropout.rate > 0) c.arguments.push_back(key_argument(s));
   if (stores_mask(target, dropout)) c.arguments.push_back(mask_argument(s));
   if (bias) c.arguments.push_back(input("bias", target.vector, {s.out}));
   if (residual) c.arguments.push_back(input("residual", target.activation, {s.tokens, s.out}));
@@ -130,8 +148,9 @@ Case cases::lora_linear_backward(const Target& target, Linear s, int64_t rank, c
           output("dh", target.activation, {s.tokens, rank}), both("da", DType::f32, {rank, s.in}),
           both("db", DType::f32, {s.out, rank})},
          [=](Ops& ops, Tensors& t) {
-           if (t["mask"] && ops.is_gpu()) ops.draw_mask(dropout, t["mask"]);
-           ops.lora_linear_backward(t["dy"], t["x"], t["w"], adapter(t), dropout, t["mask"], t["h"], t["dh"], t["da"],
+           const Dropout drop = keyed(dropout, t);
+           if (t["mask"] && ops.is_gpu()) ops.draw_mask(drop, t["mask"]);
+           ops.lora_linear_backward(t["dy"], t["x"], t["w"], adapter(t), drop, t["mask"], t["h"], t["dh"], t["da"],
                                     t["db"], t["dx"], accumulate);
          },
          [=](const Values& in, const Values& got) -> std::vector<Expected> {
@@ -141,7 +160,7 @@ Case cases::lora_linear_backward(const Target& target, Linear s, int64_t rank, c
            };
            const Matrix dy = of("dy", s.tokens, s.out), h = of("h", s.tokens, rank), a = of("a", rank, s.in);
            const Matrix b = of("b", s.out, rank), w = of("w", s.out, s.in);
-           const Doubles mask = mask_of(s.tokens, s.in, dropout);
+           const Doubles mask = mask_of(s.tokens, s.in, dropout, in);
            const Matrix x = dropped({s.tokens, s.in, in.at("x")}, mask, operand);
            // dA and dx are held against the dh that the device had for its operand.
            const Matrix dh = matrix(got, "dh", s.tokens, rank, operand);
@@ -154,7 +173,7 @@ Case cases::lora_linear_backward(const Target& target, Linear s, int64_t rank, c
            to_a.add(in.at("da"));
            std::vector<Expected> all{to_h.expected("dh", operand, got), to_b.expected("db", operand, got),
                                      to_a.expected("da", operand, got)};
-           if (stores_mask(target, dropout)) all.push_back(drawn_mask(s, dropout));
+           if (stores_mask(target, dropout)) all.push_back(drawn_mask(s, dropout, in));
            if (form == Dx::none) return all;
            to_x.multiply(rank, dh, a);
            to_x.scale(mask);
@@ -163,6 +182,7 @@ Case cases::lora_linear_backward(const Target& target, Linear s, int64_t rank, c
            all.push_back(to_x.expected("dx", operand, got));
            return all;
          }};
+  if (dropout.rate > 0) c.arguments.push_back(key_argument(s));
   if (stores_mask(target, dropout)) c.arguments.push_back(mask_argument(s));
   if (form == Dx::overwritten) c.arguments.push_back(output("dx", dx_type, {s.tokens, s.in}));
   if (form == Dx::accumulated) c.arguments.push_back(both("dx", dx_type, {s.tokens, s.in}));
@@ -181,9 +201,11 @@ OPERATION(draw_mask) {
     const Linear s = shape.s;
     const Dropout dropout = dropped_at(shape.rate);
     Case c{"draw_mask " + by({s.tokens, s.in}),
-           {mask_argument(s)},
-           [dropout](Ops& ops, Tensors& t) { ops.draw_mask(dropout, t["mask"]); },
-           [s, dropout](const Values&, const Values&) -> std::vector<Expected> { return {drawn_mask(s, dropout)}; }};
+           {key_argument(s), mask_argument(s)},
+           [dropout](Ops& ops, Tensors& t) { ops.draw_mask(keyed(dropout, t), t["mask"]); },
+           [s, dropout](const Values& in, const Values&) -> std::vector<Expected> {
+             return {drawn_mask(s, dropout, in)};
+           }};
     c.shifts = {};
     all.push_back(std::move(c));
   }
