@@ -54,13 +54,14 @@ class Attention {
       cuda::launch_attention_hopper(stream, in, tiles, o.tensor().data(), lse.tensor().f32(), count, multiprocessors);
     else
       cuda::launch_attention(stream, in, tiles, o.tensor().data(), lse.tensor().f32(), count);
-    cuda::launch_attention_delta(stream, DType::bf16, in.q, o.tensor().data(), delta.tensor().f32(), rows_ * shape_.heads,
-                           shape_.width);
+    cuda::launch_attention_delta(stream, DType::bf16, in.q, o.tensor().data(), delta.tensor().f32(),
+                                 rows_ * shape_.heads, shape_.width);
     if (multiprocessors > 0)
-      cuda::launch_attention_dq_hopper(stream, in, in.q, lse.tensor().f32(), delta.tensor().f32(), tiles, dq.tensor().data(),
-                                 count, multiprocessors);
+      cuda::launch_attention_dq_hopper(stream, in, in.q, lse.tensor().f32(), delta.tensor().f32(), tiles,
+                                       dq.tensor().data(), count, multiprocessors);
     else
-      cuda::launch_attention_dq(stream, in, in.q, lse.tensor().f32(), delta.tensor().f32(), tiles, dq.tensor().data(), count);
+      cuda::launch_attention_dq(stream, in, in.q, lse.tensor().f32(), delta.tensor().f32(), tiles, dq.tensor().data(),
+                                count);
     return {{"o", o.values()}, {"lse", lse.values()}, {"dq", dq.values()}};
   }
 
@@ -74,7 +75,8 @@ class Attention {
   PreparedPlan prepared_;
 };
 
-TEST("on Hopper attention has the same bits whatever multiprocessors its device has, and those of every GPU's kernels") {
+TEST(
+    "on Hopper attention has the same bits whatever multiprocessors its device has, and those of every GPU's kernels") {
   cuda::CudaOps& ops = device(DType::bf16);
   if (ops.isa_name() != "sm_90a") return;
   AttentionPlan plan;  // steps of keys pass through their ring more than once, and tiles of one step follow each other
