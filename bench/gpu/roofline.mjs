@@ -323,7 +323,7 @@ block as a GPU reserves it; without the driver's own few hundred MB and the atte
 **Expected is arithmetic, not a measurement**: what our matrix products on Hopper should take where the tiles of
 \`cuda/gemm_hopper.cu\` and their whole or half rounds over 132 multiprocessors, shared memory at 128 bytes a clock, eight
 instructions for a sum that is written, 2 µs a launch and the ceilings above are all there is. \`bench/gpu/expected.mjs\` has it
-line by line. What takes another kernel has none.
+line by line, \`bench/gpu/expected-attention.mjs\` that of attention forward. What takes another kernel has none.
 
 The biases of HuatuoGPT-Vision-7B (three vectors a layer) are in the memory and not in the operations: far below a per cent.
 
