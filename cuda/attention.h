@@ -31,6 +31,12 @@ constexpr int attention_tile_rows = 64;
 void launch_attention(Stream stream, const AttentionInputs& in, const int32_t* query_tiles, void* o, float* lse,
                       int64_t count);
 
+/// Whether compute capability 9.0 has a kernel of its own for this: bf16, at most 128 heads for a key/value head.
+bool takes_attention_hopper(const AttentionInputs& in);
+/// As launch_attention, for a GPU of compute capability 9.0 with so many multiprocessors. The two need not round alike.
+void launch_attention_hopper(Stream stream, const AttentionInputs& in, const int32_t* query_tiles, void* o, float* lse,
+                             int64_t count, int multiprocessors);
+
 /// Keys that a block of the kernel for rows that decode takes.
 constexpr int attention_chunk_keys = 256;
 /// f32 numbers of workspace that a query row needs when rows see up to `keys` keys.
@@ -47,6 +53,10 @@ void launch_attention_delta(Stream stream, DType type, const void* dout, const v
 /// dq = scale * sum_k p_k (dout . v_k - delta) k_k with p = exp(s - lse), for the rows of `count` query tiles.
 void launch_attention_dq(Stream stream, const AttentionInputs& in, const void* dout, const float* lse,
                          const float* delta, const int32_t* query_tiles, void* dq, int64_t count);
+/// The same where takes_attention_hopper.
+void launch_attention_dq_hopper(Stream stream, const AttentionInputs& in, const void* dout, const float* lse,
+                                const float* delta, const int32_t* query_tiles, void* dq, int64_t count,
+                                int multiprocessors);
 /// dk = scale * sum_q p_q (dout_q . v - delta_q) q_q and dv = sum_q p_q dout_q over the queries of all heads of the
 /// group, for the keys of `count` key tiles.
 void launch_attention_dkv(Stream stream, const AttentionInputs& in, const void* dout, const float* lse,

@@ -66,7 +66,11 @@ void CudaOps::attention(Tensor q, Tensor k, Tensor v, const PreparedPlan& plan, 
   float* const lse_data = f32_or_null(lse);
   const DecodingRows decoding(*plan.plan);
   const int64_t tiled = plan.query_tiles.dim(0) - decoding.count;
-  launch_attention(stream_, in, plan.query_tiles.i32(), o.data(), lse_data, tiled);
+  if (isa_ == Isa::sm_90a && takes_attention_hopper(in))
+    launch_attention_hopper(stream_, in, plan.query_tiles.i32(), o.data(), lse_data, tiled,
+                            properties_.multiprocessors);
+  else
+    launch_attention(stream_, in, plan.query_tiles.i32(), o.data(), lse_data, tiled);
   if (decoding.count == 0) return;
   const int64_t row_bytes = attention_partial_size(in, decoding.keys) * static_cast<int64_t>(sizeof(float));
   const int64_t portion = std::clamp(decoding_workspace / row_bytes, int64_t{1}, decoding.count);
@@ -89,8 +93,12 @@ void CudaOps::attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tens
   zero(dk);  // keys that no query sees
   zero(dv);
   launch_attention_delta(stream_, type_, dout.data(), o.data(), delta.f32(), q.dim(0) * q.dim(1), q.dim(2));
-  launch_attention_dq(stream_, in, dout.data(), lse.f32(), delta.f32(), plan.query_tiles.i32(), dq.data(),
-                      plan.query_tiles.dim(0));
+  const int64_t tiles = plan.query_tiles.dim(0);
+  if (isa_ == Isa::sm_90a && takes_attention_hopper(in))
+    launch_attention_dq_hopper(stream_, in, dout.data(), lse.f32(), delta.f32(), plan.query_tiles.i32(), dq.data(),
+                               tiles, properties_.multiprocessors);
+  else
+    launch_attention_dq(stream_, in, dout.data(), lse.f32(), delta.f32(), plan.query_tiles.i32(), dq.data(), tiles);
   launch_attention_dkv(stream_, in, dout.data(), lse.f32(), delta.f32(), plan.key_tiles.i32(), plan.key_spans.i32(),
                        dk.data(), dv.data(), plan.key_tiles.dim(0));
 }

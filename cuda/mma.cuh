@@ -28,6 +28,27 @@ namespace fire::cuda {
 __device__ inline int tile_row(int lane, int i) { return lane / 4 + 8 * (i / 2); }
 __device__ inline int tile_column(int lane, int i) { return 2 * (lane % 4) + i % 2; }
 
+/// A lane of a quad has columns 2 (lane % 4) and the next of four groups of eight; afterwards all eight columns of
+/// group lane % 4, so that rows are read and written 16 bytes at a time.
+__device__ inline void gather_row(float (&values)[8]) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int bit = 1; bit <= 2; bit *= 2) {
+    const bool upper = lane & bit;
+#pragma unroll
+    for (int group = 0; group < 4; ++group) {
+      if (group & bit) continue;
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        float &low = values[2 * group + e], &high = values[2 * (group + bit) + e];
+        const float got = __shfl_xor_sync(0xffffffffu, upper ? low : high, bit);
+        low = upper ? got : low;
+        high = upper ? high : got;
+      }
+    }
+  }
+}
+
 namespace detail {
 
 /// The A fragments of rows [0, 16) and k [0, 16).

@@ -18,7 +18,10 @@
 //   K-major     8 rows are 8 lines; stride_bytes from one 8 rows to the next. leading_bytes is not read.
 //               The next 16 of k are 32 bytes on in the line.
 //   MN-major    8 of k are 8 lines of S / 2 rows; stride_bytes from one 8 of k to the next, leading_bytes from one
-//               S / 2 rows to the next. The next 16 of k are 2 * stride_bytes on.
+//               S / 2 rows to the next. The next 16 of k are 2 * stride_bytes on. The last of N columns may end within
+//               a line (80 of 64 + 16). CUTLASS has the same for whole lines (make_gmma_desc,
+//               mma_traits_sm90_gmma.hpp); NVIDIA's Fuser runs every N with every swizzle on a card (HopperSS and
+//               HopperRS, tests/cpp/test_mma.cpp).
 //   no swizzle  pieces of 8 lines of 16 bytes, whichever major: leading_bytes to the next 8 of k, stride_bytes to the
 //               next 8 rows.
 #pragma once
@@ -35,6 +38,12 @@ __device__ inline uint64_t wgmma_descriptor(const void* shared, uint32_t leading
   const uint64_t mode = swizzle == Swizzle::none ? 0 : 4 - static_cast<uint64_t>(swizzle);
   const auto field = [](uint32_t bytes) { return static_cast<uint64_t>(bytes & 0x3ffff) >> 4; };
   return field(shared_address(shared)) | field(leading_bytes) << 16 | field(stride_bytes) << 32 | mode << 62;
+}
+
+/// The descriptor of what lies so many bytes further: one addition, as the start of an operand is its lowest bits.
+__device__ inline uint64_t wgmma_behind(uint64_t descriptor, uint32_t bytes) {
+  const uint32_t low = static_cast<uint32_t>(descriptor) + (bytes >> 4);
+  return (descriptor >> 32 << 32) | low;
 }
 
 #ifndef FIRE_SIMT
@@ -56,6 +65,12 @@ template <int N>
 __device__ inline void wgmma_hold(float (&d)[N]) {
 #pragma unroll
   for (int i = 0; i < N; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+
+/// The same for a from registers: they are read until the wait.
+__device__ inline void wgmma_hold(uint32_t (&a)[4]) {
+#pragma unroll
+  for (uint32_t& x : a) asm volatile("" : "+r"(x)::"memory");
 }
 
 // Operands %0 to %(count - 1) of an instruction, and what nvcc is told of them.

@@ -102,6 +102,7 @@ inline bool elect_one(SIMT_WHERE) { return simt::elect(file, line); }
 
 template <int N>
 inline void wgmma_hold(float (&)[N]) {}
+inline void wgmma_hold(uint32_t (&)[4]) {}
 inline void wgmma_fence() { simt::wgmma_fence(); }
 inline void wgmma_commit() { simt::wgmma_commit(); }
 template <int N>
