@@ -42,7 +42,7 @@ struct KeyArguments {
   const bf16* dout;
   const float *lse, *delta;
   const int32_t *key_tiles, *key_spans;
-  int count, items;  ///< key tiles; pairs of them, for each key/value head
+  int count, items, group;  ///< key tiles; pairs of them, for each key/value head; heads that read one
   bf16 *dk, *dv;
 };
 
@@ -66,8 +66,8 @@ struct KeyTile {
 /// from the first that sees a key of the pair.
 class Runs {
  public:
-  __device__ Runs(const KeyArguments& args, int pair, int head, int heads)
-      : args_(args), pair_(pair), head_(head), heads_end_(head + heads) {
+  __device__ Runs(const KeyArguments& args, int pair, int kv_head)
+      : args_(args), pair_(pair), head_(kv_head * args.group), heads_end_(head_ + args.group) {
     begin();
     enter();
   }
@@ -116,20 +116,21 @@ template <int D>
 __device__ inline void produce_queries(const KeyArguments& args, KeyShared<D>& shared) {
   using StepTurn = Turn<KeyShared<D>::step_slots>;
   const Inputs<bf16>& in = args.in;
-  const int group = in.heads / in.kv_heads, thread = static_cast<int>(threadIdx.x), lane = thread % warp_size,
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % warp_size,
             warp = __shfl_sync(full_warp, thread / warp_size, 0);
   // A lane has a query of the warp's 16, and one of the pair's tiles.
   const int of_run = lane % run_queries, side = lane / run_queries, column = warp * run_queries + of_run;
-  uint64_t* loading = nullptr;  // the barrier of what is under way
-  const auto show = [&](uint64_t* next) {
-    if (loading != nullptr) {
+  constexpr int nothing = -1, keys = KeyShared<D>::step_slots;  // else the slot of a step
+  int loading = nothing;
+  const auto show = [&](int next) {
+    if (loading != nothing) {
       ptx::fence_async_shared();
       __syncwarp();
-      if (lane == 0) ptx::mbarrier_arrive(loading);
+      if (lane == 0) ptx::mbarrier_arrive(loading == keys ? shared.key_barriers.full : shared.step_barriers.full + loading);
     }
     loading = next;
   };
-  const auto brought = [&](uint64_t* full) {
+  const auto brought = [&](int full) {
     ptx::cp_async_commit();
     ptx::cp_async_wait<1>();
     show(full);
@@ -138,7 +139,7 @@ __device__ inline void produce_queries(const KeyArguments& args, KeyShared<D>& s
   // Consumers are through with a pair when they have seen all of its steps.
   const auto free_keys = [&] {
     ptx::cp_async_wait<0>();
-    show(nullptr);
+    show(nothing);
     ptx::mbarrier_wait(shared.key_barriers.empty, Turn<1>(pairs++).parity ^ 1);
   };
 
@@ -153,11 +154,11 @@ __device__ inline void produce_queries(const KeyArguments& args, KeyShared<D>& s
       if (thread == 0) shared.exists = true;
       bring_rows(shared.keys, in.k, place, in);
       bring_rows(shared.values, in.v, place, in);
-      brought(shared.key_barriers.full);
+      brought(keys);
     }
 
     const KeyTile tile(args, 2 * pair + side);
-    Runs runs(args, pair, kv_head * group, group);
+    Runs runs(args, pair, kv_head);
 #pragma unroll 1
     do {
       int query = -1, head = 0, span_index = 0;
@@ -179,23 +180,23 @@ __device__ inline void produce_queries(const KeyArguments& args, KeyShared<D>& s
 
       const StepTurn turn(steps++);
       ptx::mbarrier_wait(shared.step_barriers.empty + turn.slot, turn.parity ^ 1);
-      bring_rows(shared.queries[turn.slot], in.q, place, in);
-      bring_rows(shared.douts[turn.slot], args.dout, place, in);
       Columns& columns = shared.columns[turn.slot];
-      reinterpret_cast<float*>(columns.numbers + column / 2)[2 * side + column % 2] = number;
 #pragma unroll
       for (int i = 0; i < tile_rows / warp_rows; ++i)
         columns.seen[tile_rows / warp_rows * side + i][column] = static_cast<uint16_t>(seen >> warp_rows * i);
       const unsigned some = __ballot_sync(full_warp, seen != 0);
       if (of_run == 0) columns.some[side][warp] = (some >> run_queries * side & 0xffff) != 0;
+      bring_rows(shared.queries[turn.slot], in.q, place, in);
+      bring_rows(shared.douts[turn.slot], args.dout, place, in);
+      reinterpret_cast<float*>(columns.numbers + column / 2)[2 * side + column % 2] = number;
       if (thread == 0) columns.more = runs.exists();
-      brought(shared.step_barriers.full + turn.slot);
+      brought(turn.slot);
     } while (runs.exists());
   }
   free_keys();
   if (thread == 0) shared.exists = false;
-  show(shared.key_barriers.full);
-  show(nullptr);
+  show(keys);
+  show(nothing);
 }
 
 template <int D>
@@ -328,10 +329,10 @@ __global__ void __launch_bounds__(32)
   __syncthreads();
   const int warp = __shfl_sync(full_warp, static_cast<int>(threadIdx.x) / warp_size, 0);  // known to be uniform
   if (warp < 4) {
-    ptx::registers_shrink<56>();
+    ptx::registers_shrink<D <= 64 ? 64 : 40>();
     produce_queries(args, shared);
   } else {
-    ptx::registers_grow<224>();
+    ptx::registers_grow<D <= 64 ? 216 : 232>();
     backward_keys(args, shared, warp);
   }
 #endif
@@ -352,6 +353,7 @@ void launch_attention_dkv_hopper(Stream stream, const AttentionInputs& in, const
                           key_spans,
                           static_cast<int>(count),
                           items,
+                          in.heads / in.kv_heads,
                           static_cast<bf16*>(dk),
                           static_cast<bf16*>(dv)};
   attention::with_width(in.width, [&](auto width) {
