@@ -27,13 +27,13 @@ __device__ inline void weigh(float (&s)[step_keys / 2], float scale_log2, int fi
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     top[r] = warp_max<4>(top[r]);
-    shrink[r] = exp2f(max[r] - top[r]);
+    shrink[r] = ptx::exp2_approx(max[r] - top[r]);
     max[r] = top[r];
     sum[r] *= shrink[r];
   }
 #pragma unroll
   for (int i = 0; i < step_keys / 2; ++i) {
-    s[i] = exp2f(s[i] - top[i / 2 % 2]);
+    s[i] = ptx::exp2_approx(s[i] - top[i / 2 % 2]);
     sum[i / 2 % 2] += s[i];
   }
 }
@@ -51,28 +51,27 @@ __device__ inline void forward(const Arguments& args, Shared<D, false>& shared, 
 
   uint32_t q[D / 16][4], p[step_keys / 16][4];
   float s[step_keys / 2] = {}, o[D / 2];
-  const auto multiply_scores = [&](const KeyTurn& turn) {
+  const auto wait_for_keys = [&](const KeyTurn& turn) {
     ptx::mbarrier_wait(shared.key_barriers.full + turn.slot, turn.parity);
+  };
+  const auto multiply_scores = [&](const KeyTurn& turn) {
+    const uint64_t keys = ptx::wgmma_descriptor(shared.keys[turn.slot].data, box, atom, Swizzle::bytes_128);
     ptx::wgmma_hold(s);
     ptx::wgmma_fence();
 #pragma unroll
     for (int i = 0; i < D / 16; ++i)
-      ptx::wgmma<step_keys>(
-          s, q[i],
-          ptx::wgmma_descriptor(shared.keys[turn.slot].data + i / 4 * box + i % 4 * 32, box, atom, Swizzle::bytes_128),
-          i > 0);
+      ptx::wgmma<step_keys>(s, q[i], ptx::wgmma_behind(keys, i / 4 * box + i % 4 * 32), i > 0);
     ptx::wgmma_commit();
   };
   const auto multiply_values = [&](const KeyTurn& turn) {
+    const uint64_t values = ptx::wgmma_descriptor(shared.values[turn.slot].data, box, atom, Swizzle::bytes_128);
     ptx::mbarrier_wait(shared.value_barriers.full + turn.slot, turn.parity);
+    hold(p);
     ptx::wgmma_hold(o);
     ptx::wgmma_fence();
 #pragma unroll
     for (int i = 0; i < step_keys / 16; ++i)
-      ptx::wgmma<D, true>(
-          o, p[i],
-          ptx::wgmma_descriptor(shared.values[turn.slot].data + i * 16 * line_bytes, box, atom, Swizzle::bytes_128),
-          true);
+      ptx::wgmma<D, true>(o, p[i], ptx::wgmma_behind(values, i * 16 * line_bytes), true);
     ptx::wgmma_commit();
   };
   const auto scores_done = [&](const KeyTurn& turn) {
@@ -107,11 +106,13 @@ __device__ inline void forward(const Arguments& args, Shared<D, false>& shared, 
 #pragma unroll
     for (float& x : o) x = 0;
 
+    wait_for_keys(KeyTurn(steps));
     multiply_scores(KeyTurn(steps));
     ptx::wgmma_wait<0>();
     scores_done(KeyTurn(steps));
     weigh(s, args.in.scale_log2, 0, seen, max, sum, shrink);
     pack();
+    if (step_keys < keys) wait_for_keys(KeyTurn(steps + 1));
 #pragma unroll 1
     for (int first = step_keys; first < keys; first += step_keys) {
       const KeyTurn before(steps), now(++steps);
@@ -120,6 +121,10 @@ __device__ inline void forward(const Arguments& args, Shared<D, false>& shared, 
       ptx::wgmma_wait<1>();
       scores_done(now);
       weigh(s, args.in.scale_log2, first, seen, max, sum, shrink);
+      // Here and not at the head of the loop: ptxas moves the wait for O in front of what has no branch before it, and
+      // the weights would not be made in its shadow.
+      ptx::wgmma_hold(s);
+      if (first + step_keys < keys) wait_for_keys(KeyTurn(steps + 1));
       values_done(before);
 #pragma unroll
       for (int i = 0; i < D / 2; ++i) o[i] *= shrink[i / 2 % 2];

@@ -110,20 +110,26 @@ struct Turn {
 /// -1 and right of the width.
 template <int D, int Rows>
 __device__ inline void bring_rows(Box<D, Rows>& box, const bf16* matrix, int row, const Inputs<bf16>& in) {
-  constexpr int pieces = D / 8, rows = Rows / 4;
+  constexpr int pieces = D / 8, rows = Rows / 4, copies = rows * pieces / warp_size;
   const int lane = static_cast<int>(threadIdx.x) % warp_size, first = static_cast<int>(threadIdx.x) / warp_size * rows;
+  if (in.vectors) {
+    const int row_bytes = in.width * static_cast<int>(sizeof(bf16));
 #pragma unroll 4
-  for (int n = 0; n < rows * pieces / warp_size; ++n) {
-    const int i = lane + n * warp_size, r = i / pieces, piece = i % pieces;
-    const int from = __shfl_sync(full_warp, row, r);
-    const bool valid = from >= 0 && 8 * piece < in.width;
-    const bf16* const source = valid ? matrix + int64_t{from} * in.width + 8 * piece : matrix;
-    unsigned char* const target = box.piece(first + r, piece);
-    if (in.vectors) {
-      ptx::cp_async_16(target, source, valid);
-    } else {
-      const Chunk<bf16> chunk = load_chunk<false, 8>(source, valid ? in.width - 8 * piece : 0);
-      *reinterpret_cast<uint4*>(target) = make_uint4(chunk.pairs[0], chunk.pairs[1], chunk.pairs[2], chunk.pairs[3]);
+    for (int n = 0; n < copies; ++n) {  // 16 of a step: each instruction here costs as much as 16 of a consumer's
+      const int i = lane + n * warp_size, r = i / pieces, piece = i % pieces;
+      const int from = __shfl_sync(full_warp, row, r);
+      const auto* const source = reinterpret_cast<const unsigned char*>(matrix + 8 * piece);
+      ptx::cp_async_16(box.piece(first + r, piece), source + int64_t{max(from, 0)} * row_bytes,
+                       from >= 0 && 8 * piece < in.width);
+    }
+  } else {
+#pragma unroll 1
+    for (int n = 0; n < copies; ++n) {
+      const int i = lane + n * warp_size, r = i / pieces, piece = i % pieces;
+      const int from = __shfl_sync(full_warp, row, r), count = from >= 0 ? in.width - 8 * piece : 0;
+      const Chunk<bf16> chunk = load_chunk<false, 8>(matrix + int64_t{max(from, 0)} * in.width + 8 * piece, count);
+      *reinterpret_cast<uint4*>(box.piece(first + r, piece)) =
+          make_uint4(chunk.pairs[0], chunk.pairs[1], chunk.pairs[2], chunk.pairs[3]);
     }
   }
 }

@@ -68,6 +68,13 @@ __device__ inline uint32_t pack_bf16x2(float low, float high) {
   return packed;
 }
 
+/// 2^x, 0 where that is below 2^-126: exp2f without the four instructions that it spends on such numbers.
+__device__ inline float exp2_approx(float x) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(power) : "f"(x));
+  return power;
+}
+
 }  // namespace fire::cuda::ptx
 
 #endif

@@ -37,6 +37,12 @@ __device__ inline uint64_t wgmma_descriptor(const void* shared, uint32_t leading
   return field(shared_address(shared)) | field(leading_bytes) << 16 | field(stride_bytes) << 32 | mode << 62;
 }
 
+/// The descriptor of what lies so many bytes further: one addition, as the start of an operand is its lowest bits.
+__device__ inline uint64_t wgmma_behind(uint64_t descriptor, uint32_t bytes) {
+  const uint32_t low = static_cast<uint32_t>(descriptor) + (bytes >> 4);
+  return (descriptor >> 32 << 32) | low;
+}
+
 #ifndef FIRE_SIMT
 
 __device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory"); }

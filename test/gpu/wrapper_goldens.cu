@@ -78,6 +78,10 @@ __global__ void __launch_bounds__(32) pack_kernel(const uint32_t* in, uint32_t* 
   out[threadIdx.x] = ptx::pack_bf16x2(__uint_as_float(mine[0]), __uint_as_float(mine[1]));
 }
 
+__global__ void __launch_bounds__(32) exp2_kernel(const uint32_t* in, uint32_t* out) {
+  out[threadIdx.x] = __float_as_uint(ptx::exp2_approx(__uint_as_float(in[threadIdx.x])));
+}
+
 // --- inputs
 // -----------------------------------------------------------------------------------------------------------
 
@@ -111,6 +115,15 @@ Words pack_input() {
   return words;
 }
 
+/// Powers that have no error, those at and below 2^-126, infinities, and whatever lies between.
+Words exp2_input() {
+  const float chosen[] = {0, -0.0f, 1, -1, 7, -30, 127, 128, -125, -126, -127, -140, -200, -INFINITY, INFINITY, 0x1p-140f};
+  Words words;
+  for (unsigned lane = 0; lane < lanes; ++lane)
+    words.push_back(bits(lane < std::size(chosen) ? chosen[lane] : 16 * spread(noise(6000 + lane))));
+  return words;
+}
+
 // --- cases
 // ------------------------------------------------------------------------------------------------------------
 
@@ -133,7 +146,8 @@ std::vector<Case> make_cases(int major) {
       of_a_warp("mma_bf16_numbers", false, 4, mma_input(spread, 2000), mma_kernel),
       of_a_warp("mma_bf16_special", false, 4, mma_special(), mma_kernel),
       of_a_warp("cp_async_16", true, 8, noise_words(lanes * 8, 4000), cp_async_kernel),
-      of_a_warp("pack_bf16x2", true, 1, pack_input(), pack_kernel)};
+      of_a_warp("pack_bf16x2", true, 1, pack_input(), pack_kernel),
+      of_a_warp("exp2_approx", false, 1, exp2_input(), exp2_kernel)};
   if (major == 9) add_hopper_cases(cases);
   return cases;
 }

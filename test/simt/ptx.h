@@ -1,6 +1,9 @@
 // The functions of cuda/ptx.cuh for the emulator.
 #pragma once
 
+#include <cmath>
+#include <limits>
+
 #include "simt/device.h"
 #include "tensor/dtype.h"
 
@@ -35,6 +38,12 @@ inline void cp_async_wait(SIMT_WHERE) {
 inline uint32_t pack_bf16x2(float low, float high) {
   const auto half = [](float v) -> uint32_t { return v != v ? 0x7fffu : to_bf16(v).bits; };  // the one NaN of PTX
   return half(low) | half(high) << 16;
+}
+
+/// Without the error of the GPU's.
+inline float exp2_approx(float x) {
+  const float power = std::exp2(x);
+  return power < std::numeric_limits<float>::min() ? 0 : power;
 }
 
 #undef SIMT_WHERE
