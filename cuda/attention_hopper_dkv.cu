@@ -205,28 +205,28 @@ __device__ inline void backward_keys(const KeyArguments& args, KeyShared<D>& sha
   const int lane = static_cast<int>(threadIdx.x) % warp_size, consumer = warp / 4 - 1, pair_warp = warp - 4,
             row = pair_warp * warp_rows + lane / 4;
   constexpr uint32_t key_box = Box<D, pair_keys>::bytes, query_box = Box<D, step_queries>::bytes, atom = 8 * line_bytes;
-  const unsigned char* const keys = shared.keys.data + consumer * tile_rows * line_bytes;
-  const unsigned char* const values = shared.values.data + consumer * tile_rows * line_bytes;
+  const auto operand = [](const unsigned char* rows, uint32_t box) {
+    return ptx::wgmma_descriptor(rows, box, atom, Swizzle::bytes_128);
+  };
+  const uint64_t keys = operand(shared.keys.data + consumer * tile_rows * line_bytes, key_box),
+                 values = operand(shared.values.data + consumer * tile_rows * line_bytes, key_box);
   const auto release = [&](uint64_t* empty) {
     __syncwarp();
     if (lane == 0) ptx::mbarrier_arrive(empty);
   };
   /// acc = a b^T, of a consumer's 64 rows of keys or values and a box of a step.
-  const auto multiply_rows = [&](float(&acc)[step_queries / 2], const unsigned char* a, const unsigned char* b) {
+  const auto multiply_rows = [&](float(&acc)[step_queries / 2], uint64_t a, uint64_t b) {
 #pragma unroll
     for (int i = 0; i < D / 16; ++i)
-      ptx::wgmma<step_queries>(
-          acc, ptx::wgmma_descriptor(a + i / 4 * key_box + i % 4 * 32, key_box, atom, Swizzle::bytes_128),
-          ptx::wgmma_descriptor(b + i / 4 * query_box + i % 4 * 32, query_box, atom, Swizzle::bytes_128), i > 0);
+      ptx::wgmma<step_queries>(acc, ptx::wgmma_behind(a, i / 4 * key_box + i % 4 * 32),
+                               ptx::wgmma_behind(b, i / 4 * query_box + i % 4 * 32), i > 0);
     ptx::wgmma_commit();
   };
   /// acc += a b, over the queries of a step.
-  const auto add_queries = [&](float(&acc)[D / 2], const uint32_t(&a)[step_runs][4], const unsigned char* b) {
+  const auto add_queries = [&](float(&acc)[D / 2], const uint32_t(&a)[step_runs][4], uint64_t b) {
 #pragma unroll
     for (int i = 0; i < step_runs; ++i)
-      ptx::wgmma<D, true>(
-          acc, a[i],
-          ptx::wgmma_descriptor(b + i * run_queries * line_bytes, query_box, atom, Swizzle::bytes_128), true);
+      ptx::wgmma<D, true>(acc, a[i], ptx::wgmma_behind(b, i * run_queries * line_bytes), true);
     ptx::wgmma_commit();
   };
   const auto pack = [](uint32_t(&to)[step_runs][4], const float(&from)[step_queries / 2]) {
@@ -249,7 +249,8 @@ __device__ inline void backward_keys(const KeyArguments& args, KeyShared<D>& sha
 #pragma unroll 1
     while (more) {
       const StepTurn now(steps++);
-      const unsigned char *const queries = shared.queries[now.slot].data, *const douts = shared.douts[now.slot].data;
+      const uint64_t queries = operand(shared.queries[now.slot].data, query_box),
+                     douts = operand(shared.douts[now.slot].data, query_box);
       const Columns& columns = shared.columns[now.slot];
       ptx::mbarrier_wait(shared.step_barriers.full + now.slot, now.parity);
       more = columns.more;
@@ -273,7 +274,7 @@ __device__ inline void backward_keys(const KeyArguments& args, KeyShared<D>& sha
           for (int i = 0; i < 4; ++i) {
             float& x = s[4 * j + i];
             const bool sees = bits >> (16 * (i % 2) + 8 * (i / 2)) & 1;
-            x = sees ? exp2f(x * args.in.scale_log2 - (i % 2 ? numbers.y : numbers.x)) : 0.0f;
+            x = sees ? ptx::exp2_approx(x * args.in.scale_log2 - (i % 2 ? numbers.y : numbers.x)) : 0.0f;
           }
         }
         pack(p, s);
@@ -329,10 +330,10 @@ __global__ void __launch_bounds__(32)
   __syncthreads();
   const int warp = __shfl_sync(full_warp, static_cast<int>(threadIdx.x) / warp_size, 0);  // known to be uniform
   if (warp < 4) {
-    ptx::registers_shrink<D <= 64 ? 64 : 40>();
+    ptx::registers_shrink<D <= 80 ? 88 : 56>();
     produce_queries(args, shared);
   } else {
-    ptx::registers_grow<D <= 64 ? 216 : 232>();
+    ptx::registers_grow<D <= 80 ? 208 : 224>();
     backward_keys(args, shared, warp);
   }
 #endif
