@@ -2,9 +2,10 @@
 // attention_backward.cu in their order: S^T = K Q^T and dP^T = V dO^T of a step together, then dV += P^T dO and
 // dK += dS^T Q, which read the boxes of dO and Q once more, with their rows as k.
 //
-// A tile is a pair of key_tiles, 64 keys a consumer. The queries that see one of the two come 64 a step, 16 of one span
-// and one head in a row; a consumer passes over steps in which nobody sees its keys. Which 16 queries a tensor core sums
-// at once follows from the tile's own group alone, whatever the other tile is.
+// A tile is a pair of key_tiles, 64 keys a consumer. The queries that see one of the two come 64 a step, in runs of 16
+// rows of one span and one head, counted from the span's first; a consumer passes over steps in which nobody sees its
+// keys. So which 16 queries a tensor core sums at once follows from their span, whatever the other tile is, and a group
+// has the same bits alone and in any batch.
 #include <climits>
 
 #include "cuda/attention_hopper.cuh"
@@ -62,8 +63,8 @@ struct KeyTile {
   }
 };
 
-/// The queries that see a pair of tiles, 16 at a time: for each head of the group, each span of either list, its rows
-/// from the first that sees a key of the pair.
+/// The queries that see a pair of tiles, a run at a time: for each head of the group, each span of either list, its rows
+/// from the run on in which one sees a key of the pair.
 class Runs {
  public:
   __device__ Runs(const KeyArguments& args, int pair, int kv_head)
@@ -105,7 +106,9 @@ class Runs {
 #pragma unroll
     for (int i = 0; i < 2; ++i)
       if (spans[i] == span_) query_ = min(query_, args_.key_spans[2 * int64_t{at_[i]++} + 1]);
-    query_end_ = args_.in.spans[8 * int64_t{span_} + 1];
+    const int32_t* const span = args_.in.spans + 8 * int64_t{span_};
+    query_ -= (query_ - span[0]) % run_queries;
+    query_end_ = span[1];
   }
 
   const KeyArguments& args_;
