@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(threads, sizeof(T) == sizeof(bf16) ? 2 : 1)
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const float p =
-            column + 8 * j + i % 2 < seen[i / 2] ? ptx::exp2_approx(s[0][j][i] * in.scale_log2 - row_lse[i / 2]) : 0.0f;
+            column + 8 * j + i % 2 < seen[i / 2] ? ptx::exp2_approx(fmaf(s[0][j][i], in.scale_log2, -row_lse[i / 2])) : 0.0f;
         dp[0][j][i] = p * (dp[0][j][i] - row_delta[i / 2]);
       }
     warp_multiply_registers<T, true>(acc, dp, step_k, stride);

@@ -41,7 +41,7 @@ __device__ inline void weigh(float (&s)[step_keys / 2], float scale_log2, int fi
 template <int D>
 __device__ inline void forward(const Arguments& args, Shared<D, false>& shared, bf16* to, float* lse, int warp) {
   using QueryTurn = Turn<Shared<D, false>::query_slots>;
-  using KeyTurn = Turn<Shared<D, false>::key_slots>;
+  using StepTurn = Turn<Shared<D, false>::step_slots>;
   const int lane = static_cast<int>(threadIdx.x) % warp_size, warp_row = (warp - 4) * warp_rows,
             row = warp_row + lane / 4;
   constexpr uint32_t box = Box<D, step_keys>::bytes, atom = 8 * line_bytes;  // to the next 64 columns, the next 8 rows
@@ -51,48 +51,41 @@ __device__ inline void forward(const Arguments& args, Shared<D, false>& shared, 
 
   uint32_t q[D / 16][4], p[step_keys / 16][4];
   float s[step_keys / 2] = {}, o[D / 2];
-  const auto wait_for_keys = [&](const KeyTurn& turn) {
-    ptx::mbarrier_wait(shared.key_barriers.full + turn.slot, turn.parity);
+  const auto wait_for = [&](const StepTurn& turn) {
+    ptx::mbarrier_wait(shared.step_barriers.full + turn.slot, turn.parity);
   };
-  const auto multiply_scores = [&](const KeyTurn& turn) {
+  const auto multiply_scores = [&](const StepTurn& turn) {
     const uint64_t keys = ptx::wgmma_descriptor(shared.keys[turn.slot].data, box, atom, Swizzle::bytes_128);
-    ptx::wgmma_hold(s);
-    ptx::wgmma_fence();
 #pragma unroll
     for (int i = 0; i < D / 16; ++i)
       ptx::wgmma<step_keys>(s, q[i], ptx::wgmma_behind(keys, i / 4 * box + i % 4 * 32), i > 0);
     ptx::wgmma_commit();
   };
-  const auto multiply_values = [&](const KeyTurn& turn) {
+  const auto multiply_values = [&](const StepTurn& turn) {
     const uint64_t values = ptx::wgmma_descriptor(shared.values[turn.slot].data, box, atom, Swizzle::bytes_128);
-    ptx::mbarrier_wait(shared.value_barriers.full + turn.slot, turn.parity);
-    hold(p);
-    ptx::wgmma_hold(o);
-    ptx::wgmma_fence();
 #pragma unroll
     for (int i = 0; i < step_keys / 16; ++i)
       ptx::wgmma<D, true>(o, p[i], ptx::wgmma_behind(values, i * 16 * line_bytes), true);
     ptx::wgmma_commit();
   };
-  const auto scores_done = [&](const KeyTurn& turn) {
+  const auto scores_done = [&] {
     ptx::wgmma_hold(s);
     hold(q);
-    release(shared.key_barriers.empty + turn.slot);
   };
-  const auto values_done = [&](const KeyTurn& turn) {
+  const auto values_done = [&](const StepTurn& turn) {
     ptx::wgmma_wait<0>();
     ptx::wgmma_hold(o);
     hold(p);
-    release(shared.value_barriers.empty + turn.slot);
+    release(shared.step_barriers.empty + turn.slot);
   };
   const auto pack = [&] {
 #pragma unroll
     for (int i = 0; i < step_keys / 4; ++i) p[i / 4][i % 4] = ptx::pack_bf16x2(s[2 * i], s[2 * i + 1]);
   };
 
-  int steps = 0;
+  unsigned steps = 0;
 #pragma unroll 1
-  for (int tiles = 0;; ++tiles) {
+  for (unsigned tiles = 0;; ++tiles) {
     const QueryTurn turn(tiles);
     ptx::mbarrier_wait(shared.query_barriers.full + turn.slot, turn.parity);
     const int keys = shared.seen[turn.slot];
@@ -106,31 +99,40 @@ __device__ inline void forward(const Arguments& args, Shared<D, false>& shared, 
 #pragma unroll
     for (float& x : o) x = 0;
 
-    wait_for_keys(KeyTurn(steps));
-    multiply_scores(KeyTurn(steps));
+    wait_for(StepTurn(steps));
+    ptx::wgmma_hold(s);
+    ptx::wgmma_fence();
+    multiply_scores(StepTurn(steps));
     ptx::wgmma_wait<0>();
-    scores_done(KeyTurn(steps));
+    scores_done();
     weigh(s, args.in.scale_log2, 0, seen, max, sum, shrink);
     pack();
-    if (step_keys < keys) wait_for_keys(KeyTurn(steps + 1));
+    if (step_keys < keys) wait_for(StepTurn(steps + 1));
 #pragma unroll 1
     for (int first = step_keys; first < keys; first += step_keys) {
-      const KeyTurn before(steps), now(++steps);
+      const StepTurn before(steps), now(++steps);
+      hold(p);
+      ptx::wgmma_hold(s);
+      ptx::wgmma_hold(o);
+      ptx::wgmma_fence();
       multiply_scores(now);
       multiply_values(before);
       ptx::wgmma_wait<1>();
-      scores_done(now);
+      scores_done();
       weigh(s, args.in.scale_log2, first, seen, max, sum, shrink);
       // Here and not at the head of the loop: ptxas moves the wait for O in front of what has no branch before it, and
       // the weights would not be made in its shadow.
       ptx::wgmma_hold(s);
-      if (first + step_keys < keys) wait_for_keys(KeyTurn(steps + 1));
+      if (first + step_keys < keys) wait_for(StepTurn(steps + 1));
       values_done(before);
 #pragma unroll
       for (int i = 0; i < D / 2; ++i) o[i] *= shrink[i / 2 % 2];
       pack();
     }
-    const KeyTurn last(steps++);
+    const StepTurn last(steps++);
+    hold(p);
+    ptx::wgmma_hold(o);
+    ptx::wgmma_fence();
     multiply_values(last);
     values_done(last);
 

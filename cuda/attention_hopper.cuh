@@ -26,9 +26,9 @@ struct alignas(8 * line_bytes) Box {
   static constexpr int bytes = Rows * line_bytes;
   unsigned char data[(D + 63) / 64 * bytes];
 
-  /// 8 columns of a row.
-  __device__ unsigned char* piece(int row, int index) {
-    return data + index / 8 * bytes + row * line_bytes + (index % 8 ^ row % 8) * 16;
+  /// 8 columns of a row, in bytes from the first's.
+  __device__ static unsigned offset(unsigned row, unsigned index) {
+    return index / 8 * bytes + row * line_bytes + (index % 8 ^ row % 8) * 16;
   }
 };
 
@@ -49,18 +49,17 @@ struct Barriers {
   }
 };
 
-/// A tile has one slot for its queries and, backward, the gradients of o; a step one for its keys and one for its
-/// values.
+/// A tile has one slot for its queries and, backward, the gradients of o; a step one for its keys and values.
 template <int D, bool Backward>
 struct Shared {
-  static constexpr int query_slots = 2, key_slots = Backward ? 2 : 4;
+  static constexpr int query_slots = 2, step_slots = Backward ? 2 : 4;
 
   Box<D, packed_rows> queries[query_slots][Backward ? 2 : 1];
-  Box<D, step_keys> keys[key_slots], values[key_slots];
+  Box<D, step_keys> keys[step_slots], values[step_slots];
   PackedRow rows[query_slots][packed_rows];
   int seen[query_slots];  ///< keys of the tile's last row; 0: no tile comes any more
   Barriers<query_slots> query_barriers;
-  Barriers<key_slots> key_barriers, value_barriers;
+  Barriers<step_slots> step_barriers;
 };
 
 /// `tokens` is how many a tile holds, `parts` how many tiles cover one of the table (64 tokens), `items` how many there
@@ -103,35 +102,45 @@ template <int Slots>
 struct Turn {
   int slot;
   uint32_t parity;
-  __device__ explicit Turn(int n) : slot(n % Slots), parity(static_cast<uint32_t>(n / Slots % 2)) {}
+  __device__ explicit Turn(unsigned n) : slot(static_cast<int>(n % Slots)), parity(n / Slots % 2) {}
 };
 
-/// This warp's rows of a box: a quarter. Lane l says which row of `matrix` [.., width] the warp's row l is; zeros for
-/// -1 and right of the width.
-template <int D, int Rows>
-__device__ inline void bring_rows(Box<D, Rows>& box, const bf16* matrix, int row, const Inputs<bf16>& in) {
-  constexpr int pieces = D / 8, rows = Rows / 4, copies = rows * pieces / warp_size;
-  const int lane = static_cast<int>(threadIdx.x) % warp_size, first = static_cast<int>(threadIdx.x) / warp_size * rows;
-  if (in.vectors) {
-    const int row_bytes = in.width * static_cast<int>(sizeof(bf16));
+/// This warp's rows of a box: a quarter. Lane l says which row of a matrix [.., width] the warp's row l is; zeros for -1
+/// and right of the width. The same rows of `Count` matrices.
+template <int D, int Rows, int Count>
+__device__ inline void bring_rows(Box<D, Rows>* const (&boxes)[Count], const bf16* const (&matrices)[Count], int row,
+                                  const Inputs<bf16>& in) {
+  // A warp copies 16 times a step: its instructions take turns with those of two of the consumers' warps.
+  constexpr unsigned pieces = D / 8, rows = Rows / 4, copies = rows * pieces / warp_size;
+  const unsigned lane = threadIdx.x % warp_size, first = threadIdx.x / warp_size * rows;
+  const unsigned width = static_cast<unsigned>(in.width);
 #pragma unroll 4
-    for (int n = 0; n < copies; ++n) {  // 16 of a step: each instruction here costs as much as 16 of a consumer's
-      const int i = lane + n * warp_size, r = i / pieces, piece = i % pieces;
-      const int from = __shfl_sync(full_warp, row, r);
-      const auto* const source = reinterpret_cast<const unsigned char*>(matrix + 8 * piece);
-      ptx::cp_async_16(box.piece(first + r, piece), source + int64_t{max(from, 0)} * row_bytes,
-                       from >= 0 && 8 * piece < in.width);
-    }
-  } else {
+  for (unsigned n = 0; in.vectors && n < copies; ++n) {
+    const unsigned i = lane + n * warp_size, r = i / pieces, piece = i % pieces;
+    const int from = __shfl_sync(full_warp, row, static_cast<int>(r));
+    const uint64_t at = uint64_t{static_cast<unsigned>(max(from, 0))} * (2 * width) + 16 * piece;
+#pragma unroll
+    for (int m = 0; m < Count; ++m)
+      ptx::cp_async_16(boxes[m]->data + first * line_bytes + Box<D, Rows>::offset(r, piece),
+                       reinterpret_cast<const unsigned char*>(matrices[m]) + at, from >= 0 && 8 * piece < width);
+  }
 #pragma unroll 1
-    for (int n = 0; n < copies; ++n) {
-      const int i = lane + n * warp_size, r = i / pieces, piece = i % pieces;
-      const int from = __shfl_sync(full_warp, row, r), count = from >= 0 ? in.width - 8 * piece : 0;
-      const Chunk<bf16> chunk = load_chunk<false, 8>(matrix + int64_t{max(from, 0)} * in.width + 8 * piece, count);
-      *reinterpret_cast<uint4*>(box.piece(first + r, piece)) =
+  for (unsigned n = 0; !in.vectors && n < copies; ++n) {
+    const unsigned i = lane + n * warp_size, r = i / pieces, piece = i % pieces;
+    const int from = __shfl_sync(full_warp, row, static_cast<int>(r));
+    const int count = from >= 0 ? static_cast<int>(width - 8 * piece) : 0;
+#pragma unroll
+    for (int m = 0; m < Count; ++m) {
+      const Chunk<bf16> chunk = load_chunk<false, 8>(matrices[m] + 8 * piece + int64_t{max(from, 0)} * in.width, count);
+      *reinterpret_cast<uint4*>(boxes[m]->data + first * line_bytes + Box<D, Rows>::offset(r, piece)) =
           make_uint4(chunk.pairs[0], chunk.pairs[1], chunk.pairs[2], chunk.pairs[3]);
     }
   }
+}
+
+template <int D, int Rows>
+__device__ inline void bring_rows(Box<D, Rows>& box, const bf16* matrix, int row, const Inputs<bf16>& in) {
+  bring_rows<D, Rows, 1>({&box}, {matrix}, row, in);
 }
 
 template <int D, bool Backward>
@@ -139,26 +148,26 @@ __device__ inline void produce(const Arguments& args, Shared<D, Backward>& share
   using Ring = Shared<D, Backward>;
   const Inputs<bf16>& in = args.in;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % warp_size;
-  // So many loads the producer may be ahead of what it has shown; with more it would wait for slots that nobody can
-  // empty. Forward, that of a step's values needs the keys of the next.
-  constexpr int under_way = Ring::key_slots;
-  uint64_t* loading[under_way] = {};  // their barriers, the oldest first
-  const auto show_oldest = [&](uint64_t* next) {
-    if (loading[0] != nullptr) {
-      ptx::fence_async_shared();
-      __syncwarp();
-      if (lane == 0) ptx::mbarrier_arrive(loading[0]);
-    }
-#pragma unroll
-    for (int i = 1; i < under_way; ++i) loading[i - 1] = loading[i];
-    loading[under_way - 1] = next;
+  const auto show = [&](uint64_t* full) {
+    ptx::fence_async_shared();
+    __syncwarp();
+    if (lane == 0) ptx::mbarrier_arrive(full);
   };
+  // Forward a load is shown when the next one is under way, so that two come at a time. More must not be: a consumer
+  // that has two steps frees neither before it has seen a third. Backward a slot is free again only when the load
+  // before is wanted.
+  uint64_t* loading = nullptr;
   const auto brought = [&](uint64_t* full) {
     ptx::cp_async_commit();
-    ptx::cp_async_wait<under_way>();
-    show_oldest(full);
+    ptx::cp_async_wait<Backward ? 0 : 1>();
+    if constexpr (Backward) {
+      show(full);
+    } else {
+      if (loading != nullptr) show(loading);
+      loading = full;
+    }
   };
-  int tiles = 0, steps = 0;
+  unsigned tiles = 0, steps = 0;
   const auto free_queries = [&] {
     const Turn<Ring::query_slots> turn(tiles++);
     ptx::mbarrier_wait(shared.query_barriers.empty + turn.slot, turn.parity ^ 1);
@@ -177,29 +186,28 @@ __device__ inline void produce(const Arguments& args, Shared<D, Backward>& share
     const int slot = free_queries();
     shared.rows[slot][thread] = row;
     if (thread == 0) shared.seen[slot] = keys;
-    bring_rows(shared.queries[slot][0], in.q, row.place, in);
-    if constexpr (Backward) bring_rows(shared.queries[slot][1], args.dout, row.place, in);
+    if constexpr (Backward)
+      bring_rows<D, packed_rows, 2>({&shared.queries[slot][0], &shared.queries[slot][1]}, {in.q, args.dout}, row.place,
+                                    in);
+    else
+      bring_rows(shared.queries[slot][0], in.q, row.place, in);
     brought(shared.query_barriers.full + slot);
 
 #pragma unroll 1
-    for (int first = 0; first < keys; first += step_keys, ++steps) {
+    for (int first = 0; first < keys; first += step_keys) {
       const int i = first + thread / warp_size * (step_keys / 4) + lane % (step_keys / 4);
       const int key = i < keys ? tile.span.key(i) * in.kv_heads + tile.kv_head : -1;
-      const Turn<Ring::key_slots> turn(steps);
-      ptx::mbarrier_wait(shared.key_barriers.empty + turn.slot, turn.parity ^ 1);
-      bring_rows(shared.keys[turn.slot], in.k, key, in);
-      brought(shared.key_barriers.full + turn.slot);
-      ptx::mbarrier_wait(shared.value_barriers.empty + turn.slot, turn.parity ^ 1);
-      bring_rows(shared.values[turn.slot], in.v, key, in);
-      brought(shared.value_barriers.full + turn.slot);
+      const Turn<Ring::step_slots> turn(steps++);
+      ptx::mbarrier_wait(shared.step_barriers.empty + turn.slot, turn.parity ^ 1);
+      bring_rows<D, step_keys, 2>({&shared.keys[turn.slot], &shared.values[turn.slot]}, {in.k, in.v}, key, in);
+      brought(shared.step_barriers.full + turn.slot);
     }
   }
   const int slot = free_queries();
   if (thread == 0) shared.seen[slot] = 0;
   ptx::cp_async_wait<0>();
-  show_oldest(shared.query_barriers.full + slot);
-#pragma unroll
-  for (int i = 0; i < under_way; ++i) show_oldest(nullptr);
+  if (loading != nullptr) show(loading);
+  show(shared.query_barriers.full + slot);
 }
 
 template <int N>
@@ -211,9 +219,9 @@ __device__ inline void hold(uint32_t (&fragments)[N][4]) {
 /// A warp's rows of Q as A of wgmma, from the box's row `first` on.
 template <int D, int Rows>
 __device__ inline void load_fragments(uint32_t (&fragments)[D / 16][4], Box<D, Rows>& box, int first) {
-  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  const unsigned lane = threadIdx.x % warp_size, row = static_cast<unsigned>(first) + lane % 16;
 #pragma unroll
-  for (int i = 0; i < D / 16; ++i) ptx::ldmatrix_x4(fragments[i], box.piece(first + lane % 16, 2 * i + lane / 16));
+  for (unsigned i = 0; i < D / 16; ++i) ptx::ldmatrix_x4(fragments[i], box.data + Box<D, Rows>::offset(row, 2 * i + lane / 16));
 }
 
 /// A row of sums, times `factor`, to `place` of `to` [.., width], nowhere for -1: that of index 2 * half of the
@@ -246,8 +254,7 @@ template <int D, bool Backward, class Consume>
 __device__ inline void run_block(const Arguments& args, Shared<D, Backward>& shared, const Consume& consume) {
   if (threadIdx.x == 0) {
     shared.query_barriers.init();
-    shared.key_barriers.init();
-    shared.value_barriers.init();
+    shared.step_barriers.init();
   }
   __syncthreads();
   const int warp = __shfl_sync(full_warp, static_cast<int>(threadIdx.x) / warp_size, 0);  // known to be uniform

@@ -10,7 +10,7 @@ template <int D>
 __device__ inline void backward_queries(const Arguments& args, Shared<D, true>& shared, const float* lse,
                                         const float* delta, bf16* to, int warp) {
   using QueryTurn = Turn<Shared<D, true>::query_slots>;
-  using KeyTurn = Turn<Shared<D, true>::key_slots>;
+  using StepTurn = Turn<Shared<D, true>::step_slots>;
   const int lane = static_cast<int>(threadIdx.x) % warp_size, warp_row = (warp - 4) * warp_rows,
             row = warp_row + lane / 4;
   constexpr uint32_t key_box = Box<D, step_keys>::bytes, row_box = Box<D, packed_rows>::bytes, atom = 8 * line_bytes;
@@ -20,9 +20,9 @@ __device__ inline void backward_queries(const Arguments& args, Shared<D, true>& 
 
   uint32_t q[D / 16][4], ds[step_keys / 16][4];
   float s[step_keys / 2] = {}, dp[step_keys / 2] = {}, dq[D / 2];
-  int steps = 0;
+  unsigned steps = 0;
 #pragma unroll 1
-  for (int tiles = 0;; ++tiles) {
+  for (unsigned tiles = 0;; ++tiles) {
     const QueryTurn turn(tiles);
     ptx::mbarrier_wait(shared.query_barriers.full + turn.slot, turn.parity);
     const int keys = shared.seen[turn.slot];
@@ -45,39 +45,48 @@ __device__ inline void backward_queries(const Arguments& args, Shared<D, true>& 
 
 #pragma unroll 1
     for (int first = 0; first < keys; first += step_keys, ++steps) {
-      const KeyTurn now(steps);
-      const unsigned char *const step_k = shared.keys[now.slot].data, *const step_v = shared.values[now.slot].data;
-      ptx::mbarrier_wait(shared.key_barriers.full + now.slot, now.parity);
+      const StepTurn now(steps);
+      const auto descriptor = [](const unsigned char* data, uint32_t box) {
+        return ptx::wgmma_descriptor(data, box, atom, Swizzle::bytes_128);
+      };
+      const uint64_t step_k = descriptor(shared.keys[now.slot].data, key_box),
+                     step_v = descriptor(shared.values[now.slot].data, key_box), step_o = descriptor(dout, row_box);
+      ptx::mbarrier_wait(shared.step_barriers.full + now.slot, now.parity);
       ptx::wgmma_hold(s);
+      ptx::wgmma_hold(dp);
       ptx::wgmma_fence();
 #pragma unroll
       for (int i = 0; i < D / 16; ++i)
-        ptx::wgmma<step_keys>(
-            s, q[i], ptx::wgmma_descriptor(step_k + i / 4 * key_box + i % 4 * 32, key_box, atom, Swizzle::bytes_128),
-            i > 0);
+        ptx::wgmma<step_keys>(s, q[i], ptx::wgmma_behind(step_k, i / 4 * key_box + i % 4 * 32), i > 0);
       ptx::wgmma_commit();
-      ptx::mbarrier_wait(shared.value_barriers.full + now.slot, now.parity);
-      ptx::wgmma_hold(dp);
-      ptx::wgmma_fence();  // behind the loop of a wait ptxas wants another
 #pragma unroll
       for (int i = 0; i < D / 16; ++i)
-        ptx::wgmma<step_keys>(
-            dp, ptx::wgmma_descriptor(dout + i / 4 * row_box + i % 4 * 32, row_box, atom, Swizzle::bytes_128),
-            ptx::wgmma_descriptor(step_v + i / 4 * key_box + i % 4 * 32, key_box, atom, Swizzle::bytes_128), i > 0);
+        ptx::wgmma<step_keys>(dp, ptx::wgmma_behind(step_o, i / 4 * row_box + i % 4 * 32),
+                              ptx::wgmma_behind(step_v, i / 4 * key_box + i % 4 * 32), i > 0);
       ptx::wgmma_commit();
 
       ptx::wgmma_wait<1>();
       ptx::wgmma_hold(s);
       hold(q);
+      // Two loops, and not for speed alone: ptxas moves the wait for dP in front of what has no branch before it, and
+      // the weights would not be made in its shadow.
       const int column = first + tile_column(lane, 0);
+      if (first + step_keys <= seen[0] && first + step_keys <= seen[1]) {
 #pragma unroll
-      for (int i = 0; i < step_keys / 2; ++i) {
-        const int r = i / 2 % 2;
-        s[i] = column + 8 * (i / 4) + i % 2 < seen[r] ? ptx::exp2_approx(s[i] * args.in.scale_log2 - row_lse[r]) : 0.0f;
+        for (int i = 0; i < step_keys / 2; ++i)
+          s[i] = ptx::exp2_approx(fmaf(s[i], args.in.scale_log2, -row_lse[i / 2 % 2]));
+      } else {
+#pragma unroll
+        for (int i = 0; i < step_keys / 2; ++i) {
+          const int r = i / 2 % 2;
+          s[i] = column + 8 * (i / 4) + i % 2 < seen[r]
+                     ? ptx::exp2_approx(fmaf(s[i], args.in.scale_log2, -row_lse[r]))
+                     : 0.0f;
+        }
       }
+      ptx::wgmma_hold(s);
       ptx::wgmma_wait<0>();
       ptx::wgmma_hold(dp);
-      release(shared.value_barriers.empty + now.slot);
 #pragma unroll
       for (int i = 0; i < step_keys / 2; ++i) s[i] *= dp[i] - row_delta[i / 2 % 2];
 #pragma unroll
@@ -88,13 +97,12 @@ __device__ inline void backward_queries(const Arguments& args, Shared<D, true>& 
       ptx::wgmma_fence();
 #pragma unroll
       for (int i = 0; i < step_keys / 16; ++i)
-        ptx::wgmma<D, true>(
-            dq, ds[i], ptx::wgmma_descriptor(step_k + i * 16 * line_bytes, key_box, atom, Swizzle::bytes_128), true);
+        ptx::wgmma<D, true>(dq, ds[i], ptx::wgmma_behind(step_k, i * 16 * line_bytes), true);
       ptx::wgmma_commit();
       ptx::wgmma_wait<0>();
       ptx::wgmma_hold(dq);
       hold(ds);
-      release(shared.key_barriers.empty + now.slot);
+      release(shared.step_barriers.empty + now.slot);
     }
     __syncwarp();
     release(shared.query_barriers.empty + turn.slot);

@@ -22,7 +22,7 @@ TensorMap hopper_map(const void* data, int64_t rows, int64_t cols, int box_rows)
 template <class Tile, GemmForm Form>
 void launch_instance(Stream stream, const GemmDevice& device, const GemmArguments& gemm, int parts) {
   using Shape = HopperShape<Tile, Form>;
-  HopperArguments args{};
+  HopperArguments<PlainEpilogue> args{};
   args.gemm = gemm;
   const int blocks = device.multiprocessors * Tile::blocks;
   args.tiles = args.whole = static_cast<int>(hopper_tiles<Tile>(gemm, parts));
@@ -42,7 +42,7 @@ void launch_instance(Stream stream, const GemmDevice& device, const GemmArgument
   }
   const unsigned grid = static_cast<unsigned>(std::min(args.tiles, blocks));
   gpu::launch("gemm sm_90a", dim3(grid), dim3(Tile::threads), Shape::shared_bytes, stream,
-              gemm_hopper_kernel<Tile, Form>, args);
+              gemm_hopper_kernel<Tile, Form, PlainEpilogue>, args);
 }
 
 /// The largest tile that still gives most multiprocessors one.
@@ -91,7 +91,8 @@ namespace fire::cuda {
 
 bool has_gemm_hopper() {
   using detail::HopperSmall;
-  return gpu::most_threads(detail::gemm_hopper_kernel<HopperSmall, GemmForm::nt>) >= HopperSmall::threads;
+  return gpu::most_threads(detail::gemm_hopper_kernel<HopperSmall, GemmForm::nt, detail::PlainEpilogue>) >=
+         HopperSmall::threads;
 }
 
 }  // namespace fire::cuda

@@ -8,7 +8,7 @@
 // bytes of the slice are there, and `empty`, every warp of the consumers has read them.
 #pragma once
 
-#include "cuda/gemm.cuh"
+#include "cuda/gemm_hopper_epilogue.cuh"
 #include "cuda/hopper.cuh"
 
 namespace fire::cuda::detail {
@@ -54,21 +54,17 @@ struct HopperMaps {
 /// Tiles of all parts, counted through. Where fewer than half of the blocks would have one more than the others, the
 /// last ones are two of half the columns each, so that twice as many blocks are through in half the time: those from
 /// `whole` on.
+template <class Epilogue>
 struct HopperArguments {
   GemmArguments gemm;
+  Epilogue epilogue;
   int tiles, whole;
   HopperMaps maps[gemm_most];
 };
 
-/// Which tile of Y, of which product, over which part of k.
-struct HopperPlace {
-  int product, part, m0, n0;
-  bool half;
-};
-
 /// Blocks that run together share rows of A and of B: sixteen tiles down, then one to the right.
-template <class Tile>
-__device__ inline HopperPlace hopper_place(const HopperArguments& arguments, int tile) {
+template <class Tile, class Epilogue>
+__device__ inline HopperPlace hopper_place(const HopperArguments<Epilogue>& arguments, int tile) {
   constexpr int down = 16;
   const GemmArguments& args = arguments.gemm;
   const bool half = Tile::halves && tile >= arguments.whole;
@@ -138,41 +134,15 @@ __device__ inline void mask_accumulators(float (&acc)[N], const DropoutMask& mas
   }
 }
 
-/// Y of a warp's 16 rows, of which this thread has `row` and the eighth behind it.
-template <int N>
-__device__ inline void finish_rows(const GemmArguments& args, const HopperPlace& place, const float (&acc)[N],
-                                   int row) {
-  const GemmProduct& y = args.products[place.product];
-  const int quad = static_cast<int>(threadIdx.x) % 4;
-#pragma unroll
-  for (int first = 0; first < N; first += 16) {  // 32 columns
-    const int col = place.n0 + 2 * first + 8 * quad, count = y.n - col;
-    float bias[8];
-    load_bias(bias, y, col, count);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float values[8];
-#pragma unroll
-      for (int i = 0; i < 8; ++i)  // rounded by itself, as where it passes through memory
-        values[i] = __fmul_rn(y.alpha, acc[first + 4 * (i / 2) + 2 * half + i % 2]);
-      gather_row(values);
-      const int r = row + 8 * half;
-      if (r < args.m_end && count > 0)
-        finish_eight<bf16>(y, values, bias, int64_t{r - args.m_begin} * y.n + place.part * args.part_stride + col,
-                           count);
-    }
-  }
-}
-
 /// A binary has this kernel for every chip it is built for, and a body for 9.0 alone. Elsewhere a block of it may have
 /// one warp: a launch is refused (and has_gemm_hopper knows).
-template <class Tile, GemmForm Form>
+template <class Tile, GemmForm Form, class Epilogue>
 #if FIRE_HOPPER
 __global__ void __launch_bounds__(Tile::threads, Tile::blocks)
 #else
 __global__ void __launch_bounds__(32)
 #endif
-    gemm_hopper_kernel(const __grid_constant__ HopperArguments args) {
+    gemm_hopper_kernel(const __grid_constant__ HopperArguments<Epilogue> args) {
 #if FIRE_HOPPER
   using Shape = HopperShape<Tile, Form>;
   using Slot = HopperSlot<Tile::stages>;
@@ -282,7 +252,7 @@ __global__ void __launch_bounds__(32)
       if (low.low_masked) mask_accumulators(acc, low.mask, row, place.n0);
     }
     multiply(slices);
-    finish_rows(args.gemm, place, acc, row);
+    args.epilogue.finish(args.gemm, place, acc, row);
   };
   for_each_tile([&](const HopperPlace& place) {
     if constexpr (Tile::halves)
