@@ -123,26 +123,24 @@ __device__ inline void produce_queries(const KeyArguments& args, KeyShared<D>& s
             warp = __shfl_sync(full_warp, thread / warp_size, 0);
   // A lane has a query of the warp's 16, and one of the pair's tiles.
   const int of_run = lane % run_queries, side = lane / run_queries, column = warp * run_queries + of_run;
-  constexpr int nothing = -1, keys = KeyShared<D>::step_slots;  // else the slot of a step
-  int loading = nothing;
-  const auto show = [&](int next) {
-    if (loading != nothing) {
-      ptx::fence_async_shared();
-      __syncwarp();
-      if (lane == 0) ptx::mbarrier_arrive(loading == keys ? shared.key_barriers.full : shared.step_barriers.full + loading);
-    }
-    loading = next;
+  const auto show = [&](uint64_t* full) {
+    ptx::fence_async_shared();
+    __syncwarp();
+    if (lane == 0) ptx::mbarrier_arrive(full);
   };
-  const auto brought = [&](int full) {
+  uint64_t* loading = nullptr;  // shown when the next load is under way
+  const auto brought = [&](uint64_t* full) {
     ptx::cp_async_commit();
     ptx::cp_async_wait<1>();
-    show(full);
+    if (loading != nullptr) show(loading);
+    loading = full;
   };
-  int pairs = 0, steps = 0;
+  unsigned pairs = 0, steps = 0;
   // Consumers are through with a pair when they have seen all of its steps.
   const auto free_keys = [&] {
     ptx::cp_async_wait<0>();
-    show(nothing);
+    if (loading != nullptr) show(loading);
+    loading = nullptr;
     ptx::mbarrier_wait(shared.key_barriers.empty, Turn<1>(pairs++).parity ^ 1);
   };
 
@@ -155,9 +153,8 @@ __device__ inline void produce_queries(const KeyArguments& args, KeyShared<D>& s
       const int key = tile.first + thread % tile_rows, place = key < tile.end ? key * in.kv_heads + kv_head : -1;
       shared.places[thread] = place;
       if (thread == 0) shared.exists = true;
-      bring_rows(shared.keys, in.k, place, in);
-      bring_rows(shared.values, in.v, place, in);
-      brought(keys);
+      bring_rows<D, pair_keys, 2>({&shared.keys, &shared.values}, {in.k, in.v}, place, in);
+      brought(shared.key_barriers.full);
     }
 
     const KeyTile tile(args, 2 * pair + side);
@@ -189,17 +186,16 @@ __device__ inline void produce_queries(const KeyArguments& args, KeyShared<D>& s
         columns.seen[tile_rows / warp_rows * side + i][column] = static_cast<uint16_t>(seen >> warp_rows * i);
       const unsigned some = __ballot_sync(full_warp, seen != 0);
       if (of_run == 0) columns.some[side][warp] = (some >> run_queries * side & 0xffff) != 0;
-      bring_rows(shared.queries[turn.slot], in.q, place, in);
-      bring_rows(shared.douts[turn.slot], args.dout, place, in);
+      bring_rows<D, step_queries, 2>({&shared.queries[turn.slot], &shared.douts[turn.slot]}, {in.q, args.dout}, place,
+                                     in);
       reinterpret_cast<float*>(columns.numbers + column / 2)[2 * side + column % 2] = number;
       if (thread == 0) columns.more = runs.exists();
-      brought(turn.slot);
+      brought(shared.step_barriers.full + turn.slot);
     } while (runs.exists());
   }
   free_keys();
   if (thread == 0) shared.exists = false;
-  show(keys);
-  show(nothing);
+  show(shared.key_barriers.full);
 }
 
 template <int D>
@@ -239,9 +235,9 @@ __device__ inline void backward_keys(const KeyArguments& args, KeyShared<D>& sha
 
   uint32_t p[step_runs][4], ds[step_runs][4];
   float s[step_queries / 2] = {}, dp[step_queries / 2] = {}, dk[D / 2], dv[D / 2];
-  int steps = 0;
+  unsigned steps = 0;
 #pragma unroll 1
-  for (int pairs = 0;; ++pairs) {
+  for (unsigned pairs = 0;; ++pairs) {
     ptx::mbarrier_wait(shared.key_barriers.full, Turn<1>(pairs).parity);
     if (!shared.exists) break;
     const int places[2] = {shared.places[row], shared.places[row + 8]};
