@@ -71,7 +71,8 @@ struct Arguments {
   int items, group, tokens, parts;
 };
 
-/// Token rows [first, end) of a span and one key/value head; none where the table's tile has fewer parts.
+/// Token rows [first, end) of a span and one key/value head; none where the table's tile has fewer parts. The same part
+/// of all heads comes first: a block takes every so many items, and must not meet the same part each time.
 struct PackedTile {
   Span span;
   int kv_head, first, end;
@@ -83,7 +84,7 @@ struct PackedTile {
 
  private:
   __device__ PackedTile(const Arguments& args, const int32_t* tile, int within)
-      : span(args.in.spans, args.in.ranges, tile[0]), kv_head(within / args.parts) {
+      : span(args.in.spans, args.in.ranges, tile[0]), kv_head(within % args.in.kv_heads) {
     const int begin = tile[1];
     if (args.tokens > tile_rows) {  // two of the table are one here, in the place of the second, which sees more
       const bool second = (begin - span.query_begin) % args.tokens != 0;
@@ -91,7 +92,7 @@ struct PackedTile {
       end = min(first + args.tokens, span.query_end);
       if (!second && end > begin + tile_rows) end = first;
     } else {
-      first = begin + within % args.parts * args.tokens;
+      first = begin + within / args.in.kv_heads * args.tokens;
       end = min(min(first + args.tokens, begin + tile_rows), span.query_end);
     }
   }
