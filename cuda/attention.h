@@ -62,6 +62,10 @@ void launch_attention_dq_hopper(Stream stream, const AttentionInputs& in, const 
 void launch_attention_dkv(Stream stream, const AttentionInputs& in, const void* dout, const float* lse,
                           const float* delta, const int32_t* key_tiles, const int32_t* key_spans, void* dk, void* dv,
                           int64_t count);
+/// The same where takes_attention_hopper.
+void launch_attention_dkv_hopper(Stream stream, const AttentionInputs& in, const void* dout, const float* lse,
+                                 const float* delta, const int32_t* key_tiles, const int32_t* key_spans, void* dk,
+                                 void* dv, int64_t count, int multiprocessors);
 
 /// exp(s - lse) of query row `query`, of which `span` is the span, into the columns of the keys that it sees:
 /// weights f32 [heads, keys]; other columns are left alone. Needs no v.

@@ -93,14 +93,18 @@ void CudaOps::attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tens
   zero(dk);  // keys that no query sees
   zero(dv);
   launch_attention_delta(stream_, type_, dout.data(), o.data(), delta.f32(), q.dim(0) * q.dim(1), q.dim(2));
-  const int64_t tiles = plan.query_tiles.dim(0);
-  if (isa_ == Isa::sm_90a && takes_attention_hopper(in))
-    launch_attention_dq_hopper(stream_, in, dout.data(), lse.f32(), delta.f32(), plan.query_tiles.i32(), dq.data(),
-                               tiles, properties_.multiprocessors);
-  else
-    launch_attention_dq(stream_, in, dout.data(), lse.f32(), delta.f32(), plan.query_tiles.i32(), dq.data(), tiles);
-  launch_attention_dkv(stream_, in, dout.data(), lse.f32(), delta.f32(), plan.key_tiles.i32(), plan.key_spans.i32(),
-                       dk.data(), dv.data(), plan.key_tiles.dim(0));
+  const int32_t *const query_tiles = plan.query_tiles.i32(), *const key_tiles = plan.key_tiles.i32();
+  const int64_t query_count = plan.query_tiles.dim(0), key_count = plan.key_tiles.dim(0);
+  if (isa_ == Isa::sm_90a && takes_attention_hopper(in)) {
+    launch_attention_dq_hopper(stream_, in, dout.data(), lse.f32(), delta.f32(), query_tiles, dq.data(), query_count,
+                               properties_.multiprocessors);
+    launch_attention_dkv_hopper(stream_, in, dout.data(), lse.f32(), delta.f32(), key_tiles, plan.key_spans.i32(),
+                                dk.data(), dv.data(), key_count, properties_.multiprocessors);
+  } else {
+    launch_attention_dq(stream_, in, dout.data(), lse.f32(), delta.f32(), query_tiles, dq.data(), query_count);
+    launch_attention_dkv(stream_, in, dout.data(), lse.f32(), delta.f32(), key_tiles, plan.key_spans.i32(), dk.data(),
+                         dv.data(), key_count);
+  }
 }
 
 std::vector<float> CudaOps::attention_weights(Tensor q, Tensor k, const PreparedPlan& plan, float scale,

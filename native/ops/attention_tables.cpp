@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 namespace fire {
 namespace {
@@ -91,10 +92,14 @@ void add_key_tiles(const AttentionPlan& plan, AttentionTables& tables) {
     int32_t first, count;
     int64_t queries;
   };
+  std::vector<std::pair<Tile, Tile>> pairs;
+  std::vector<Tile> singles;
+  const auto pair_up = [&](const std::vector<Tile>& tiles) {
+    for (size_t i = 1; i < tiles.size(); i += 2) pairs.emplace_back(tiles[i - 1], tiles[i]);
+  };
   std::vector<std::vector<int32_t>> groups(static_cast<size_t>(plan.groups));
   for (size_t i = 0; i < plan.spans.size(); ++i)
     groups[static_cast<size_t>(plan.spans[i].group)].push_back(static_cast<int32_t>(i));
-  std::vector<Tile> tiles;
   int32_t entries = 0;
   for (const std::vector<int32_t>& group : groups) {
     std::vector<KeyRange> ranges;
@@ -105,7 +110,8 @@ void add_key_tiles(const AttentionPlan& plan, AttentionTables& tables) {
       ranges.insert(ranges.end(), context.begin(), context.end());
       ranges.push_back({s.own_begin, s.own_begin + keys_seen(plan, s, s.query_end - 1) - context_keys(plan, s)});
     }
-    for (const KeyRange& range : merged(std::move(ranges)))
+    for (const KeyRange& range : merged(std::move(ranges))) {
+      std::vector<Tile> tiles;
       for (int32_t k = range.begin; k < range.end; k += attention_tile) {
         Tile tile{{k, std::min(k + attention_tile, range.end)}, entries, 0, 0};
         for (const int32_t i : group) {
@@ -119,10 +125,20 @@ void add_key_tiles(const AttentionPlan& plan, AttentionTables& tables) {
         entries += tile.count;
         if (tile.count > 0) tiles.push_back(tile);
       }
+      pair_up(tiles);
+      if (tiles.size() % 2 == 1) singles.push_back(tiles.back());
+    }
   }
-  std::stable_sort(tiles.begin(), tiles.end(), [](const Tile& a, const Tile& b) { return a.queries > b.queries; });
-  for (const Tile& t : tiles)
+  std::stable_sort(singles.begin(), singles.end(),
+                   [](const Tile& a, const Tile& b) { return a.queries > b.queries; });
+  pair_up(singles);
+  const auto most = [](const auto& pair) { return std::max(pair.first.queries, pair.second.queries); };
+  std::stable_sort(pairs.begin(), pairs.end(), [&](const auto& a, const auto& b) { return most(a) > most(b); });
+  const auto add = [&](const Tile& t) {
     tables.key_tiles.insert(tables.key_tiles.end(), {t.keys.begin, t.keys.end, t.first, t.count});
+  };
+  for (const auto& [first, second] : pairs) add(first), add(second);
+  if (singles.size() % 2 == 1) add(singles.back());
 }
 
 }  // namespace

@@ -34,7 +34,8 @@ struct AttentionTables {
   /// most keys come first, so that the longest work starts first.
   std::vector<int32_t> query_tiles;
   /// [tiles, 4]: first key row, end, first row of key_spans, number of rows. Every key that some query sees is in
-  /// exactly one tile, no other is in any. Tiles that the most queries see come first.
+  /// exactly one tile, no other is in any. Rows 2 i and 2 i + 1 are a pair: two tiles side by side, or two that have
+  /// nobody beside them. Pairs of which the most queries see a tile come first; one that is left over comes last.
   std::vector<int32_t> key_tiles;
   /// [.., 2]: a span of which some query sees some key of the tile, and its first such query row; spans ascend.
   std::vector<int32_t> key_spans;
