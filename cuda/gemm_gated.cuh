@@ -26,6 +26,7 @@ struct GatedFewEpilogue {
   bf16* product;
   bool keeps;
 
+  __device__ void prefetch(const GemmArguments&) const {}
   template <class Tile, class Ring>
   __device__ void fetch(const GemmArguments&, const HopperPlace&, Ring&) const {}
 
@@ -55,6 +56,10 @@ struct GatedEpilogue {
   TensorMap gate, up, product;
   bool keeps;
 
+  __device__ void prefetch(const GemmArguments&) const {
+    ptx::prefetch_tensor_map(&product);
+    if (keeps) ptx::prefetch_tensor_map(&gate), ptx::prefetch_tensor_map(&up);
+  }
   template <class Tile, class Ring>
   __device__ void fetch(const GemmArguments&, const HopperPlace&, Ring&) const {}
 
@@ -105,6 +110,10 @@ struct GatedBackwardEpilogue {
   TensorMap to_gate, to_up, product;  ///< boxes of a warp's rows
   bool has_product;
 
+  __device__ void prefetch(const GemmArguments&) const {
+    for (const TensorMap* map : {&gate, &up, &to_gate, &to_up}) ptx::prefetch_tensor_map(map);
+    if (has_product) ptx::prefetch_tensor_map(&product);
+  }
   template <class Tile, class Ring>
   __device__ void fetch(const GemmArguments&, const HopperPlace& place, Ring& ring) const {
     constexpr int bytes = Tile::BM * HopperPiece::line;

@@ -1,5 +1,5 @@
-// Matrix products on Hopper that end in SwiGLU (swiglu.cuh): gate and up of a layer, which become their product, and the
-// way back through down, which becomes the gradients of gate and up. The product's gradient never is in memory, and
+// Matrix products on Hopper that end in SwiGLU (swiglu.cuh): gate and up of a layer, which become their product, and
+// the way back through down, which becomes the gradients of gate and up. The product's gradient never is in memory, and
 // gate and up only where they are needed again. All bits are those of the products of gemm.h and the kernels of
 // activation.h, with every value rounded to bf16 where it would have been in memory.
 #pragma once

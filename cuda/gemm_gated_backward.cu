@@ -12,8 +12,8 @@ bool launch_gated_backward(Stream stream, const GemmDevice& device, DType type, 
   detail::with_tile<GemmForm::nn>(device.multiprocessors, args, 1, [&](auto tile) {
     using Tile = decltype(tile);
     const auto map = [&](const void* data, int rows) { return detail::hopper_map(data, down.m, down.n, rows); };
-    detail::GatedBackwardEpilogue epilogue{map(gate, Tile::BM), map(up, Tile::BM), map(gate, 16),
-                                           map(up, 16),         {},                product != nullptr};
+    detail::GatedBackwardEpilogue epilogue{map(gate, Tile::BM), map(up, Tile::BM), map(gate, 16), map(up, 16), {},
+                                           product != nullptr};
     if (product != nullptr) epilogue.product = map(product, 16);
     detail::launch_epilogue<Tile, GemmForm::nn>(stream, device, args, 1, epilogue);
   });

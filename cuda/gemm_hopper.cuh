@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(32)
     ptx::fence_mbarrier_init();
   }
   if (threadIdx.x == 32) {  // meanwhile
-    for (int i = 0; i < max(args.gemm.columns, args.gemm.terms.count); ++i) {
+    for (int i = 0; i < max(max(args.gemm.columns, args.gemm.terms.count), Epilogue::products); ++i) {
       const GemmProduct& product = args.gemm.products[i];
       if (product.n == 0) continue;
       if (product.k > 0) ptx::prefetch_tensor_map(&args.maps[i].a), ptx::prefetch_tensor_map(&args.maps[i].b);

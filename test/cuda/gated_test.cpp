@@ -1,10 +1,9 @@
 // Products that end in SwiGLU (cuda/gemm_gated.h) have the bits of those of gemm.h with the kernels of activation.h
 // behind them, through every tile. What they compute is held against float64 in test/ops.
-#include "cuda/gemm_gated.h"
-
 #include <numeric>
 
 #include "cuda/activation.h"
+#include "cuda/gemm_gated.h"
 #include "device.h"
 
 namespace fire::test {
@@ -87,10 +86,9 @@ bool is_untouched(const Doubles& values) {
 TEST("gate, up and SwiGLU at once have the bits that they have one after the other, through every tile") {
   if (!has_hopper()) return;
   const Forward shapes[] = {
-      {150, 328, 200, {136, 72}},        // several tiles of each size, halves too
-      {150, 296, 72, {0, 8}, true},      // one is adapted
-      {70, 24, 72, {8, 0}, true},
-      {3, 40, 264, {8, 8}}, {1, 24, 8, {}}, {66, 128, 0, {8, 16}},
+      {150, 328, 200, {136, 72}},    // several tiles of each size, halves too
+      {150, 296, 72, {0, 8}, true},  // one is adapted
+      {70, 24, 72, {8, 0}, true},   {3, 40, 264, {8, 8}}, {1, 24, 8, {}}, {66, 128, 0, {8, 16}},
   };
   for (const Forward& s : shapes) {
     const GateAndUp products(s);
@@ -170,11 +168,7 @@ TEST("back through down and SwiGLU at once has the bits of one after the other, 
   if (!has_hopper()) return;
   const Backward shapes[] = {
       {150, 712, 200, 136, 0.25f},  // several tiles of each size, halves too
-      {150, 648, 72, 8},
-      {70, 136, 72, 0, 0, false},
-      {3, 40, 264, 8, 0.25f},
-      {1, 8, 8, 0},
-      {66, 264, 0, 8},
+      {150, 648, 72, 8},           {70, 136, 72, 0, 0, false}, {3, 40, 264, 8, 0.25f}, {1, 8, 8, 0}, {66, 264, 0, 8},
   };
   for (const Backward& s : shapes) {
     const ThroughDown down(s);

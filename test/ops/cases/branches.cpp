@@ -148,12 +148,9 @@ Expected gated(const Doubles& gate, const Doubles& up, const Doubles& gate_off =
 /// Gate and up of as many outputs.
 std::vector<Branches> gated_shapes(const Target& target) {
   std::vector<Branches> all = {
-      {0, 24, {{16, 4}, {16, 4}}, 0, true},
-      {1, 96, {{72, 8}, {72, 8}}, 0, false},  // a token that decodes
-      {5, 64, {{19, 16}, {19, 16}}, 0.25f, true},
-      {33, 70, {{11, 6}, {11, 6}}, 0, false},
-      {21, 48, {{40, 0}, {40, 8}}, 0, true},
-      {40, 200, {{56, 136}, {56, 72}}, 0, false},
+      {0, 24, {{16, 4}, {16, 4}}, 0, true},       {1, 96, {{72, 8}, {72, 8}}, 0, false},  // a token that decodes
+      {5, 64, {{19, 16}, {19, 16}}, 0.25f, true}, {33, 70, {{11, 6}, {11, 6}}, 0, false},
+      {21, 48, {{40, 0}, {40, 8}}, 0, true},      {40, 200, {{56, 136}, {56, 72}}, 0, false},
   };
   if (target.gpu) all.push_back({70, 72, {{25 * 64, 8}, {25 * 64, 0}}, 0, false});
   return all;
@@ -201,7 +198,8 @@ Case cases::gated_branches(const Target& target, const Branches& s, bool keeps) 
     }
     Expected y[2];
     for (size_t i = 0; i < 2; ++i) {
-      const auto at = std::find_if(all.begin(), all.end(), [&](const Expected& e) { return e.name == name_of("y", i); });
+      const auto at =
+          std::find_if(all.begin(), all.end(), [&](const Expected& e) { return e.name == name_of("y", i); });
       y[i] = *at;
       all.erase(at);
     }
