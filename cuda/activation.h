@@ -12,7 +12,7 @@ namespace fire::cuda {
 /// y = silu(gate) * up (Shazeer 2020).
 void launch_swiglu(Stream stream, DType type, const void* gate, const void* up, void* y, int64_t size);
 
-/// dgate = dy * up * silu'(gate), silu'(x) = s (1 + x (1 - s)) with s = sigmoid(x); dup = dy * silu(gate).
+/// dgate = dy * up * silu'(gate), silu'(x) = s + silu(x) (1 - s) with s = sigmoid(x); dup = dy * silu(gate).
 /// dgate may be gate, dup may be up.
 void launch_swiglu_backward(Stream stream, DType type, const void* dy, const void* gate, const void* up, void* dgate,
                             void* dup, int64_t size);

@@ -36,7 +36,7 @@ struct SwigluGradients {
 template <class T>
 __device__ inline SwigluGradients swiglu_gradients(float dy, float gate, float up) {
   const float s = swiglu_sigmoid<T>(gate), silu = __fmul_rn(gate, s);
-  const float slope = __fmul_rn(s, __fmaf_rn(gate, __fsub_rn(1.0f, s), 1.0f));
+  const float slope = __fmaf_rn(silu, __fsub_rn(1.0f, s), s);
   return {__fmul_rn(__fmul_rn(dy, up), slope), __fmul_rn(dy, silu), __fmul_rn(silu, up)};
 }
 

@@ -86,14 +86,15 @@ bool is_untouched(const Doubles& values) {
 TEST("gate, up and SwiGLU at once have the bits that they have one after the other, through every tile") {
   if (!has_hopper()) return;
   const Forward shapes[] = {
-      {150, 328, 200, {136, 72}},    // several tiles of each size, halves too
+      {150, 328, 200, {136, 72}},    // several tiles of each size: 12 multiprocessors take squares, 4 halves
       {150, 296, 72, {0, 8}, true},  // one is adapted
+      {60, 328, 72, {8, 8}},         // a block has several tiles of 64 rows
       {70, 24, 72, {8, 0}, true},   {3, 40, 264, {8, 8}}, {1, 24, 8, {}}, {66, 128, 0, {8, 16}},
   };
   for (const Forward& s : shapes) {
     const GateAndUp products(s);
     const Gated apart = products.apart(hopper(132));
-    for (const int multiprocessors : {1, 3, 132}) {
+    for (const int multiprocessors : {1, 4, 12, 132}) {
       const Gated kept = products.at_once(hopper(multiprocessors), true);
       CHECK(same_bits(kept.product, apart.product) && same_bits(kept.gate, apart.gate) && same_bits(kept.up, apart.up));
       const Gated not_kept = products.at_once(hopper(multiprocessors), false);
@@ -167,13 +168,14 @@ class ThroughDown {
 TEST("back through down and SwiGLU at once has the bits of one after the other, through every tile") {
   if (!has_hopper()) return;
   const Backward shapes[] = {
-      {150, 712, 200, 136, 0.25f},  // several tiles of each size, halves too
-      {150, 648, 72, 8},           {70, 136, 72, 0, 0, false}, {3, 40, 264, 8, 0.25f}, {1, 8, 8, 0}, {66, 264, 0, 8},
+      {150, 712, 200, 136, 0.25f},  // as above
+      {150, 648, 72, 8},           {60, 648, 72, 8}, {70, 136, 72, 0, 0, false},
+      {3, 40, 264, 8, 0.25f},      {1, 8, 8, 0},     {66, 264, 0, 8},
   };
   for (const Backward& s : shapes) {
     const ThroughDown down(s);
     const Gated apart = down.apart(hopper(132));
-    for (const int multiprocessors : {1, 3, 132}) {
+    for (const int multiprocessors : {1, 4, 12, 132}) {
       const Gated at_once = down.at_once(hopper(multiprocessors));
       CHECK(same_bits(at_once.gate, apart.gate) && same_bits(at_once.up, apart.up));
       CHECK(same_bits(at_once.product, apart.product) && is_untouched(apart.product) == !s.product);

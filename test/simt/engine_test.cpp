@@ -1,11 +1,14 @@
 // The engine on the GPU's device class, kernels run by the emulator: what the golden folders do not ask. Bits that must
 // be equal, memory, and failures in the middle of a step.
+#include <optional>
 #include <set>
 
+#include "cuda/watch.h"
 #include "engine_problem.h"
 #include "simt/emulator.h"
 #include "simt/runtime_faults.h"
 #include "tower_batch.h"
+#include "variable.h"
 
 using namespace fire;
 using namespace fire::test;
@@ -246,6 +249,35 @@ TEST("gpu engine: with dropout, every layout, micro-batch, order of pairs and na
     engine.update(still);
     CHECK(!same_bits(losses(problem.accumulate(renamed)), whole));
   }
+}
+
+TEST(
+    "gpu engine: products that end in SwiGLU, of an adapter whose rows TMA takes, give the step of the portable "
+    "kernels") {
+  constexpr const char* fused[] = {"gemm swiglu sm_90a", "gemm swiglu_backward sm_90a"};
+  const auto gradient = [&](bool hopper) {
+    std::optional<Variable> portable;
+    if (!hopper) portable.emplace("FIRE_CUDA_ISA", "sm_80");
+    EngineSpec spec = spec_of(ComputeType::bf16, 0);
+    spec.adapter = "";
+    spec.lora = lora_spec(8);
+    Engine engine(spec);
+    Problem problem(engine);
+    const cuda::Profile profile;
+    for (int step = 0; step < 2; ++step) {  // in the first B is 0
+      problem.accumulate(problem.pairs);
+      if (step > 0) break;
+      AdamWSpec large = adamw_spec;
+      large.lr = 1e-2;
+      engine.update(large);
+    }
+    const std::vector<float> found = problem.gradient();
+    for (const char* kernel : fused) CHECK(profile.totals().contains(kernel) == hopper);
+    return found;
+  };
+  const std::vector<float> got = gradient(true), expected = gradient(false);
+  const int64_t n = static_cast<int64_t>(got.size());
+  CHECK(distance(got.data(), expected.data(), n) <= 1e-2 * norm(expected.data(), n));
 }
 
 TEST("gpu engine: the order of threads and the moment of copies change no bit of a step") {
