@@ -1,80 +1,41 @@
-// Which tile a product takes on Hopper, and its factors as the tensor memory accelerator sees them.
-#include "cuda/gemm_hopper.cuh"
-#include "cuda/gemm_hopper.h"
+// Which tile a product takes on Hopper.
+#include "cuda/gemm_hopper_launch.cuh"
 
 namespace fire::cuda::detail {
 namespace {
-
-template <class Tile>
-int64_t hopper_tiles(const GemmArguments& args, int parts) {
-  const auto along = [](int64_t length, int side) { return (length + side - 1) / side; };
-  int64_t columns = 0;
-  for (int i = 0; i < args.columns; ++i) columns += along(args.products[i].n, Tile::BN);
-  return along(args.m_end - args.m_begin, Tile::BM) * columns * parts;
-}
-
-/// A factor whose boxes are 64 columns wide.
-TensorMap hopper_map(const void* data, int64_t rows, int64_t cols, int box_rows) {
-  return encode_tensor_map({data, DType::bf16, rows, cols, cols, box_rows, 64, Swizzle::bytes_128});
-}
-
-// Encoded for each launch, up to twelve maps: arithmetic of the host, which is ahead of the GPU. Not yet timed.
-template <class Tile, GemmForm Form>
-void launch_instance(Stream stream, const GemmDevice& device, const GemmArguments& gemm, int parts) {
-  using Shape = HopperShape<Tile, Form>;
-  HopperArguments<PlainEpilogue> args{};
-  args.gemm = gemm;
-  const int blocks = device.multiprocessors * Tile::blocks;
-  args.tiles = args.whole = static_cast<int>(hopper_tiles<Tile>(gemm, parts));
-  if (const int left = args.tiles % blocks; Tile::halves && 2 * left <= blocks) args.tiles += left, args.whole -= left;
-  const auto map_a = [&](const void* data, int k) {
-    return Shape::a_transposed ? hopper_map(data, k, gemm.m, Shape::BK) : hopper_map(data, gemm.m, k, Shape::a_box);
-  };
-  const auto map_b = [&](const void* data, int n, int k) {
-    return Shape::b_transposed ? hopper_map(data, k, n, Shape::BK) : hopper_map(data, n, k, Shape::b_box);
-  };
-  for (int i = 0; i < std::max(gemm.columns, gemm.terms.count); ++i) {
-    const GemmProduct& p = gemm.products[i];
-    if (p.n == 0) continue;  // beside others: it has no tile
-    HopperMaps& maps = args.maps[i];
-    if (p.k > 0) maps.a = map_a(p.a, p.k), maps.b = map_b(p.b, p.n, p.k);
-    if (p.rank > 0) maps.low_a = map_a(p.low_a, p.rank), maps.low_b = map_b(p.low_b, p.n, p.rank);
-  }
-  const unsigned grid = static_cast<unsigned>(std::min(args.tiles, blocks));
-  gpu::launch("gemm sm_90a", dim3(grid), dim3(Tile::threads), Shape::shared_bytes, stream,
-              gemm_hopper_kernel<Tile, Form, PlainEpilogue>, args);
-}
 
 /// The largest tile that still gives most multiprocessors one.
 template <GemmForm Form>
 void launch_form(Stream stream, const GemmDevice& device, const GemmArguments& args, int parts) {
   if constexpr (Form == GemmForm::tn) {  // parts are cut by tiles of this size (gemm_chunk)
-    launch_instance<HopperSquare, Form>(stream, device, args, parts);
+    launch_hopper_instance<HopperSquare, Form>(stream, device, args, parts);
   } else {
     int widest = 0;
     for (int i = 0; i < args.columns; ++i) widest = std::max(widest, args.products[i].n);
     const bool tall = args.m_end - args.m_begin > 64;
-    const auto enough = [&](int64_t tiles) { return 4 * tiles >= 3 * int64_t{device.multiprocessors}; };
+    const auto enough = [&](int64_t tiles) { return enough_tiles(device, tiles); };
     if (tall && widest > 128 && enough(hopper_tiles<HopperWide>(args, parts)))
-      return launch_instance<HopperWide, Form>(stream, device, args, parts);
+      return launch_hopper_instance<HopperWide, Form>(stream, device, args, parts);
     if (tall && enough(hopper_tiles<HopperSquare>(args, parts)))
-      return launch_instance<HopperSquare, Form>(stream, device, args, parts);
+      return launch_hopper_instance<HopperSquare, Form>(stream, device, args, parts);
     if constexpr (Form == GemmForm::nt)
       if (!enough(hopper_tiles<HopperNarrow>(args, parts)))
-        return launch_instance<HopperSmall, Form>(stream, device, args, parts);
-    launch_instance<HopperNarrow, Form>(stream, device, args, parts);
+        return launch_hopper_instance<HopperSmall, Form>(stream, device, args, parts);
+    launch_hopper_instance<HopperNarrow, Form>(stream, device, args, parts);
   }
 }
 
 }  // namespace
 
-bool takes_gemm_hopper(const GemmArguments& args) {
+bool takes_gemm_hopper(GemmForm form, const GemmArguments& args) {
   bool low = false;
   for (const GemmProduct& product : args.products) low |= product.rank > 0;
+  if (takes_gemm_hopper_dropped(form, args)) return !low;
   return args.a.direct && args.b.direct && (!low || (args.low_a.direct && args.low_b.direct));
 }
 
 void launch_gemm_hopper(Stream stream, const GemmDevice& device, GemmForm form, const GemmArguments& args, int parts) {
+  if (args.a.dropped || args.b.dropped) return launch_gemm_hopper_dropped(stream, device, form, args, parts);
   switch (form) {
     case GemmForm::nt:
       return launch_form<GemmForm::nt>(stream, device, args, parts);
@@ -91,7 +52,7 @@ namespace fire::cuda {
 
 bool has_gemm_hopper() {
   using detail::HopperSmall;
-  return gpu::most_threads(detail::gemm_hopper_kernel<HopperSmall, GemmForm::nt, detail::PlainEpilogue>) >=
+  return gpu::most_threads(detail::gemm_hopper_kernel<HopperSmall, GemmForm::nt, detail::PlainEpilogue, false>) >=
          HopperSmall::threads;
 }
 

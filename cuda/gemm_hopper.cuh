@@ -5,9 +5,11 @@
 // thread of it asks for the slices of A and B, 64 of k wide, as soon as a slot of the ring is free, and is ahead with
 // those of the next tile while this one is written. The other warpgroups are consumers: each multiplies 64 rows of the
 // tile and keeps their sums in its registers. Two mbarriers a slot are all that they say to each other: `full`, all
-// bytes of the slice are there, and `empty`, every warp of the consumers has read them.
+// bytes of the slice are there, and `empty`, every warp of the consumers has read them. Where a factor is under
+// dropout, the other warps of the first warpgroup drop what the mask does not keep, and a third one says so: `dropped`.
 #pragma once
 
+#include "cuda/gemm_hopper_dropout.cuh"
 #include "cuda/gemm_hopper_epilogue.cuh"
 #include "cuda/hopper.cuh"
 
@@ -35,14 +37,15 @@ using HopperSmall = HopperTile<1, 32, 8, 2>;
 /// Slices in shared memory: rows of 128 bytes, swizzled, eight rows an atom of 1,024 bytes. A factor whose rows run
 /// along k comes in boxes of at most 128 rows, so that half a tile has whole boxes; one that is transposed (its rows
 /// are of one k) in boxes of 64 columns. They lie one behind the other.
-template <class Tile, GemmForm Form>
+template <class Tile, GemmForm Form, bool Dropped>
 struct HopperShape {
   static constexpr int BK = 64, row_bytes = 128, box_bytes = BK * row_bytes;
   static constexpr bool a_transposed = Form == GemmForm::tn, b_transposed = Form != GemmForm::nt;
   static constexpr int a_bytes = Tile::BM * row_bytes, slot_bytes = (Tile::BM + Tile::BN) * row_bytes;
   static constexpr int a_box = a_transposed ? 64 : Tile::BM;                         ///< rows of Y in a box of A
   static constexpr int b_box = b_transposed ? 64 : Tile::BN < 128 ? Tile::BN : 128;  ///< columns of Y in a box of B
-  static constexpr size_t shared_bytes = Tile::stages * (slot_bytes + 2 * sizeof(uint64_t));
+  static constexpr int barriers = Dropped ? 3 : 2;                                   ///< of a slot
+  static constexpr size_t shared_bytes = Tile::stages * (slot_bytes + barriers * sizeof(uint64_t));
   static_assert(Tile::BN % b_box == 0 && (!Tile::halves || Tile::BN / 2 % b_box == 0), "whole boxes");
 };
 
@@ -136,7 +139,9 @@ __device__ inline void mask_accumulators(float (&acc)[N], const DropoutMask& mas
 
 /// A binary has this kernel for every chip it is built for, and a body for 9.0 alone. Elsewhere a block of it may have
 /// one warp: a launch is refused (and has_gemm_hopper knows).
-template <class Tile, GemmForm Form, class Epilogue>
+///
+/// `Dropped`: the factor that is x is under dropout: A in nt, B in tn. There is no low-rank product then.
+template <class Tile, GemmForm Form, class Epilogue, bool Dropped>
 #if FIRE_HOPPER
 __global__ void __launch_bounds__(Tile::threads, Tile::blocks)
 #else
@@ -144,12 +149,14 @@ __global__ void __launch_bounds__(32)
 #endif
     gemm_hopper_kernel(const __grid_constant__ HopperArguments<Epilogue> args) {
 #if FIRE_HOPPER
-  using Shape = HopperShape<Tile, Form>;
+  static_assert(!Dropped || Form != GemmForm::nn, "dy is never under dropout");
+  using Shape = HopperShape<Tile, Form, Dropped>;
   using Slot = HopperSlot<Tile::stages>;
   constexpr int BK = Shape::BK, stages = Tile::stages;
   DYNAMIC_SHARED(ring);
   uint64_t* const full = reinterpret_cast<uint64_t*>(ring + stages * Shape::slot_bytes);
   uint64_t* const empty = full + stages;
+  [[maybe_unused]] uint64_t* const dropped = empty + stages;
   const auto slice_a = [&](const Slot& slot) { return ring + slot.index * Shape::slot_bytes; };
   const auto slice_b = [&](const Slot& slot) { return slice_a(slot) + Shape::a_bytes; };
   // The same in all lanes, and known to be: descriptors stay in uniform registers.
@@ -159,6 +166,7 @@ __global__ void __launch_bounds__(32)
     for (int i = 0; i < stages; ++i) {
       ptx::mbarrier_init(full + i, 1);
       ptx::mbarrier_init(empty + i, 4 * Tile::consumers);
+      if constexpr (Dropped) ptx::mbarrier_init(dropped + i, dropping_warps);
     }
     ptx::fence_mbarrier_init();
   }
@@ -171,6 +179,30 @@ __global__ void __launch_bounds__(32)
 
   if (warpgroup == 0) {
     if constexpr (Tile::trades_registers) ptx::registers_shrink<40>();
+    if constexpr (Dropped) {
+      if (warp > 0) {
+        Slot slot;
+        for_each_tile([&](const HopperPlace& place) {
+          constexpr bool nt = Form == GemmForm::nt;
+          const HopperSum<Form> sum{args.gemm, place};
+          const DropoutMask& mask = args.gemm.products[place.product].mask;
+          SliceMask<nt ? Tile::BM : Tile::BN, nt ? Shape::a_box : Shape::b_box> now, next;
+          const auto load = [&](int k) { next.load(mask, nt ? place.m0 : k, nt ? k : place.n0); };
+          load(sum.k_begin());
+#pragma unroll 1
+          for (int k = sum.k_begin(); k < sum.k_end(place.product); k += BK, slot.advance()) {
+            now = next;
+            load(k + BK);  // behind the last one too, where some of the mask may be
+            ptx::mbarrier_wait(full + slot.index, slot.parity);
+            now.apply(nt ? slice_a(slot) : slice_b(slot), mask.keep);
+            ptx::fence_async_shared();  // the tensor cores are to see what was stored
+            __syncwarp();
+            if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(dropped + slot.index);
+          }
+        });
+        return;
+      }
+    }
     if (warp > 0 || !ptx::elect_one()) return;
     Slot slot;
     const auto fetch = [&](const TensorMap& a, const TensorMap& b, const HopperPlace& place, int begin, int end) {
@@ -220,6 +252,7 @@ __global__ void __launch_bounds__(32)
 #pragma unroll 1
       for (int i = 0; i < slices; ++i, slot.advance()) {
         ptx::mbarrier_wait(full + slot.index, slot.parity);
+        if constexpr (Dropped) ptx::mbarrier_wait(dropped + slot.index, slot.parity);
         ptx::wgmma_fence();
 #pragma unroll
         for (int step = 0; step < BK / 16; ++step)

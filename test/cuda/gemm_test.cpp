@@ -23,11 +23,12 @@ struct Product {
 /// A product that has everything at once. With factors of one type alone, in bf16, Hopper's kernel takes it too.
 class Computed {
  public:
-  Computed(DType type, const Product& p, DType low_type)
+  Computed(DType type, const Product& p, DType low_type) : Computed(type, p, low_type, type) {}
+  Computed(DType type, const Product& p, DType low_type, DType a_type)
       : ops_(device(type)),
         type_(type),
         p_(p),
-        a_(ops_, random(1, p.m * p.k), type, {p.m * p.k}),
+        a_(ops_, random(1, p.m * p.k), a_type, {p.m * p.k}),
         b_(ops_, random(2, p.n * p.k), type, {p.n * p.k}),
         low_a_(ops_, random(3, p.m * p.rank), type, {p.m * p.rank}),
         low_b_(ops_, random(4, p.n * p.rank), low_type, {p.n * p.rank}),
@@ -42,12 +43,28 @@ class Computed {
   }
 
   /// On a device with workspace for so many rows at a time.
-  Doubles on(GemmDevice device, int64_t workspace_rows) {
-    Placed y(ops_, type_, {p_.m, p_.n});
+  Doubles on(const GemmDevice& device, int64_t workspace_rows) {
+    const int64_t chunk = cuda::gemm_chunk(gemm()), parts = (p_.k + chunk - 1) / chunk;
+    return in(device, workspace_rows * parts * p_.n * static_cast<int64_t>(sizeof(float)));
+  }
+
+  /// With a workspace of so many bytes.
+  Doubles in(GemmDevice device, int64_t workspace_bytes) {
+    const Placed workspace(ops_, DType::f32, {workspace_bytes / static_cast<int64_t>(sizeof(float))});
+    device.workspace = workspace.tensor().f32(), device.workspace_bytes = workspace.tensor().bytes();
+    const Placed y(ops_, type_, {p_.m, p_.n});
+    Gemm g = gemm();
+    g.y = y.tensor().data(), g.y_type = type_;
+    cuda::launch_gemm(ops_.stream(), device, type_, &g, 1, cuda::GemmJoin::beside);
+    return y.values();
+  }
+
+ private:
+  Gemm gemm() const {
     Gemm g;
     g.form = p_.form;
     g.m = p_.m, g.n = p_.n, g.k = p_.k, g.rank = p_.rank;
-    g.a = {a_.tensor().data(), type_}, g.b = {b_.tensor().data(), type_};
+    g.a = {a_.tensor().data(), a_.tensor().dtype()}, g.b = {b_.tensor().data(), type_};
     g.low_a = {low_a_.tensor().data(), type_}, g.low_b = {low_b_.tensor().data(), low_b_.tensor().dtype()};
     g.alpha = 0.75f, g.low_scale = 1.5f;
     g.low_masked = p_.rank > 0;
@@ -55,15 +72,9 @@ class Computed {
               static_cast<uint32_t>(mask_.view().cols()), 1 / 0.75f};
     g.bias = bias_.tensor().f32();
     g.residual = residual_.tensor().data(), g.residual_type = type_;
-    g.y = y.tensor().data(), g.y_type = type_;
-    const int64_t chunk = cuda::gemm_chunk(g), parts = (p_.k + chunk - 1) / chunk;
-    Placed workspace(ops_, DType::f32, {workspace_rows * parts * p_.n});
-    device.workspace = workspace.tensor().f32(), device.workspace_bytes = workspace.tensor().bytes();
-    cuda::launch_gemm(ops_.stream(), device, type_, &g, 1, cuda::GemmJoin::beside);
-    return y.values();
+    return g;
   }
 
- private:
   static std::vector<float> random(uint64_t seed, int64_t count) { return Random(seed).floats(count); }
 
   cuda::CudaOps& ops_;
@@ -137,19 +148,41 @@ TEST("on Hopper a row has the same bits in products of every number of rows") {
   }
 }
 
+TEST(
+    "on Hopper a gradient in f32 is rounded beforehand, in parts and rows of every size of workspace, with the same "
+    "bits") {
+  if (!has_hopper()) return;
+  const Product whole{"some rows at a time", GemmForm::nn, 150, 264, 72, 0};
+  const Product parts{"some parts at a time", GemmForm::nn, 5, 24, 33000, 0};
+  const auto check = [](const Product& p, std::initializer_list<int64_t> workspaces) {
+    Computed product(DType::bf16, p, DType::bf16, DType::f32);
+    const Doubles usual = product.in(hopper(132), int64_t{1} << 20);
+    for (const int64_t bytes : workspaces) CHECK(same_bits(product.in(hopper(4), bytes), usual));
+    if (is_emulated(device(DType::bf16))) CHECK(same_bits(product.in(h100, int64_t{1} << 20), usual));
+  };
+  constexpr int64_t row = 72 * 2, part = 16384 * 2 + 24 * 4, sum = 24 * 4;
+  check(whole, {150 * row, 140 * row, row});
+  check(parts, {5 * (3 * part + sum), 5 * (2 * part + sum), 5 * (part + sum), 2 * (part + sum)});
+  CHECK_ERROR(Code::internal, ("has no workspace"),
+              Computed(DType::bf16, whole, DType::bf16, DType::f32).in(hopper(4), 0));
+}
+
 TEST("Hopper's kernel takes products whose factors TMA can fetch, and no others") {
   if (!has_hopper()) return;
   using Change = void (*)(Gemm&);
   cuda::CudaOps& ops = device(DType::bf16);
-  const Placed factors(ops, DType::bf16, {64 * 64 * 2}), y(ops, DType::f32, {64 * 64});
+  const Placed factors(ops, DType::bf16, {64 * 64 * 2}), y(ops, DType::f32, {64 * 64}),
+      workspace(ops, DType::f32, {64 * 64});
   const auto takes = [&](const Change& change, int columns = 32) {
     Gemm g;
     g.m = 3, g.n = g.k = columns, g.rank = 8;
     g.a = g.b = g.low_a = g.low_b = {factors.tensor().data(), DType::bf16};
     g.y = y.tensor().data();
     change(g);
+    GemmDevice device = hopper(4);
+    device.workspace = workspace.tensor().f32(), device.workspace_bytes = workspace.tensor().bytes();
     const cuda::Profile profile;
-    cuda::launch_gemm(ops.stream(), hopper(4), DType::bf16, &g, 1, cuda::GemmJoin::beside);
+    cuda::launch_gemm(ops.stream(), device, DType::bf16, &g, 1, cuda::GemmJoin::beside);
     cuda::synchronize(ops.stream());
     return profile.totals().contains("gemm sm_90a");
   };
@@ -160,7 +193,12 @@ TEST("Hopper's kernel takes products whose factors TMA can fetch, and no others"
   CHECK(!takes([](Gemm&) {}, 33));
   CHECK(!takes([](Gemm& g) { g.rank = 4; }));
   CHECK(!takes([](Gemm& g) { g.low_b.type = DType::f32; }));
+  const auto in_f32 = [](Gemm& g) { g.form = GemmForm::nn, g.rank = 0, g.a.type = DType::f32; };
+  CHECK(takes(in_f32) && !takes(in_f32, 36));
+  CHECK(!takes([](Gemm& g) { g.form = GemmForm::nn, g.a.type = DType::f32; }));
   CHECK(!takes([](Gemm& g) { g.a.dropped = true; }));
+  CHECK(takes([](Gemm& g) { g.a.dropped = true, g.rank = 0; }));
+  CHECK(!takes([](Gemm& g) { g.b.dropped = true, g.rank = 0; }));
   CHECK(!takes([](Gemm& g) { g.b.data = static_cast<const bf16*>(g.b.data) + 1; }));
 }
 

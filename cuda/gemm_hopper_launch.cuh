@@ -1,0 +1,54 @@
+// How a product is launched on Hopper: tiles, and its factors as the tensor memory accelerator sees them.
+#pragma once
+
+#include "cuda/gemm_hopper.cuh"
+#include "cuda/gemm_hopper.h"
+
+namespace fire::cuda::detail {
+
+template <class Tile>
+int64_t hopper_tiles(const GemmArguments& args, int parts) {
+  const auto along = [](int64_t length, int side) { return (length + side - 1) / side; };
+  int64_t columns = 0;
+  for (int i = 0; i < args.columns; ++i) columns += along(args.products[i].n, Tile::BN);
+  return along(args.m_end - args.m_begin, Tile::BM) * columns * parts;
+}
+
+/// A factor whose boxes are 64 columns wide.
+inline TensorMap hopper_map(const void* data, int64_t rows, int64_t cols, int box_rows) {
+  return encode_tensor_map({data, DType::bf16, rows, cols, cols, box_rows, 64, Swizzle::bytes_128});
+}
+
+// Encoded for each launch, up to twelve maps: arithmetic of the host, which is ahead of the GPU. Not yet timed.
+template <class Tile, GemmForm Form, bool Dropped = false>
+void launch_hopper_instance(Stream stream, const GemmDevice& device, const GemmArguments& gemm, int parts) {
+  using Shape = HopperShape<Tile, Form, Dropped>;
+  HopperArguments<PlainEpilogue> args{};
+  args.gemm = gemm;
+  const int blocks = device.multiprocessors * Tile::blocks;
+  args.tiles = args.whole = static_cast<int>(hopper_tiles<Tile>(gemm, parts));
+  if (const int left = args.tiles % blocks; Tile::halves && 2 * left <= blocks) args.tiles += left, args.whole -= left;
+  const auto map_a = [&](const void* data, int k) {
+    return Shape::a_transposed ? hopper_map(data, k, gemm.m, Shape::BK) : hopper_map(data, gemm.m, k, Shape::a_box);
+  };
+  const auto map_b = [&](const void* data, int n, int k) {
+    return Shape::b_transposed ? hopper_map(data, k, n, Shape::BK) : hopper_map(data, n, k, Shape::b_box);
+  };
+  for (int i = 0; i < std::max(gemm.columns, gemm.terms.count); ++i) {
+    const GemmProduct& p = gemm.products[i];
+    if (p.n == 0) continue;  // beside others: it has no tile
+    HopperMaps& maps = args.maps[i];
+    if (p.k > 0) maps.a = map_a(p.a, p.k), maps.b = map_b(p.b, p.n, p.k);
+    if (p.rank > 0) maps.low_a = map_a(p.low_a, p.rank), maps.low_b = map_b(p.low_b, p.n, p.rank);
+  }
+  const unsigned grid = static_cast<unsigned>(std::min(args.tiles, blocks));
+  gpu::launch("gemm sm_90a", dim3(grid), dim3(Tile::threads), Shape::shared_bytes, stream,
+              gemm_hopper_kernel<Tile, Form, PlainEpilogue, Dropped>, args);
+}
+
+/// Whether so many tiles give most multiprocessors one.
+inline bool enough_tiles(const GemmDevice& device, int64_t tiles) {
+  return 4 * tiles >= 3 * int64_t{device.multiprocessors};
+}
+
+}  // namespace fire::cuda::detail
