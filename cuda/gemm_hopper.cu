@@ -1,27 +1,58 @@
-// Which tile a product takes on Hopper.
+// Which tile a product takes on Hopper, and what becomes of its sums.
 #include "cuda/gemm_hopper_launch.cuh"
 
 namespace fire::cuda::detail {
 namespace {
 
+/// Whether TMA can store all Y and fetch what is added to them.
+bool takes_staged(const GemmArguments& args, int parts) {
+  bool takes = parts == 1;
+  for (int i = 0; i < args.columns; ++i) {
+    const GemmProduct& p = args.products[i];
+    takes &= !p.y_f32 && p.y_vector && (p.residual == nullptr || (!p.residual_f32 && p.residual_vector));
+  }
+  return takes;
+}
+
+template <class Tile, GemmForm Form>
+void launch_instance(Stream stream, const GemmDevice& device, const GemmArguments& args, int parts) {
+  // Gradients of weights are f32, and few rows are not worth the way.
+  if constexpr (Form != GemmForm::tn && Tile::BN >= 2 * StagedEpilogue::piece_columns) {
+    if (takes_staged(args, parts)) {
+      StagedEpilogue epilogue{};
+      for (int i = 0; i < args.columns; ++i) {
+        const GemmProduct& p = args.products[i];
+        const auto map = [&](const void* data, int box_rows) {
+          return hopper_map(data, args.m_end - args.m_begin, p.n, box_rows);
+        };
+        if (p.n == 0) continue;
+        epilogue.y[i] = map(p.y, 16);
+        if (p.residual != nullptr) epilogue.residual[i] = map(p.residual, Tile::BM);
+      }
+      return launch_hopper_instance<Tile, Form>(stream, device, args, parts, epilogue);
+    }
+  }
+  launch_hopper_instance<Tile, Form>(stream, device, args, parts, PlainEpilogue());
+}
+
 /// The largest tile that still gives most multiprocessors one.
 template <GemmForm Form>
 void launch_form(Stream stream, const GemmDevice& device, const GemmArguments& args, int parts) {
   if constexpr (Form == GemmForm::tn) {  // parts are cut by tiles of this size (gemm_chunk)
-    launch_hopper_instance<HopperSquare, Form>(stream, device, args, parts);
+    launch_instance<HopperSquare, Form>(stream, device, args, parts);
   } else {
     int widest = 0;
     for (int i = 0; i < args.columns; ++i) widest = std::max(widest, args.products[i].n);
     const bool tall = args.m_end - args.m_begin > 64;
     const auto enough = [&](int64_t tiles) { return enough_tiles(device, tiles); };
     if (tall && widest > 128 && enough(hopper_tiles<HopperWide>(args, parts)))
-      return launch_hopper_instance<HopperWide, Form>(stream, device, args, parts);
+      return launch_instance<HopperWide, Form>(stream, device, args, parts);
     if (tall && enough(hopper_tiles<HopperSquare>(args, parts)))
-      return launch_hopper_instance<HopperSquare, Form>(stream, device, args, parts);
+      return launch_instance<HopperSquare, Form>(stream, device, args, parts);
     if constexpr (Form == GemmForm::nt)
       if (!enough(hopper_tiles<HopperNarrow>(args, parts)))
-        return launch_hopper_instance<HopperSmall, Form>(stream, device, args, parts);
-    launch_hopper_instance<HopperNarrow, Form>(stream, device, args, parts);
+        return launch_instance<HopperSmall, Form>(stream, device, args, parts);
+    launch_instance<HopperNarrow, Form>(stream, device, args, parts);
   }
 }
 
@@ -52,7 +83,7 @@ namespace fire::cuda {
 
 bool has_gemm_hopper() {
   using detail::HopperSmall;
-  return gpu::most_threads(detail::gemm_hopper_kernel<HopperSmall, GemmForm::nt, detail::PlainEpilogue, false>) >=
+  return gpu::most_threads(detail::gemm_hopper_kernel<HopperSmall, GemmForm::nt, detail::PlainEpilogue>) >=
          HopperSmall::threads;
 }
 

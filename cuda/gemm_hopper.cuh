@@ -6,7 +6,7 @@
 // those of the next tile while this one is written. The other warpgroups are consumers: each multiplies 64 rows of the
 // tile and keeps their sums in its registers. Two mbarriers a slot are all that they say to each other: `full`, all
 // bytes of the slice are there, and `empty`, every warp of the consumers has read them. Where a factor is under
-// dropout, the other warps of the first warpgroup drop what the mask does not keep, and a third one says so: `dropped`.
+// dropout, the other warps of the producer drop what its mask does not keep, and say so by a third one: `dropped`.
 #pragma once
 
 #include "cuda/gemm_hopper_dropout.cuh"
@@ -16,10 +16,12 @@
 namespace fire::cuda::detail {
 
 /// 64 rows a consumer, BN columns, a ring of `Stages`; registers and shared memory for `Blocks` on a multiprocessor.
-template <int Consumers, int BN_, int Stages, int Blocks>
+/// `Drops`: the factor that is x, A in nt and B in tn, is under dropout.
+template <int Consumers, int BN_, int Stages, int Blocks, bool Drops = false>
 struct HopperTile {
   static constexpr int BM = 64 * Consumers, BN = BN_, stages = Stages, blocks = Blocks;
   static constexpr int consumers = Consumers, threads = 128 * (1 + Consumers);
+  static constexpr bool drops = Drops;
   /// What 256 columns of sums need is more than an equal share of the registers: the producer gives of its own.
   static constexpr bool trades_registers = BN == 256;
   /// The tiles that are left when all blocks have had as many may be divided (HopperArguments).
@@ -37,15 +39,17 @@ using HopperSmall = HopperTile<1, 32, 8, 2>;
 /// Slices in shared memory: rows of 128 bytes, swizzled, eight rows an atom of 1,024 bytes. A factor whose rows run
 /// along k comes in boxes of at most 128 rows, so that half a tile has whole boxes; one that is transposed (its rows
 /// are of one k) in boxes of 64 columns. They lie one behind the other.
-template <class Tile, GemmForm Form, bool Dropped>
+template <class Tile, GemmForm Form>
 struct HopperShape {
   static constexpr int BK = 64, row_bytes = 128, box_bytes = BK * row_bytes;
   static constexpr bool a_transposed = Form == GemmForm::tn, b_transposed = Form != GemmForm::nt;
   static constexpr int a_bytes = Tile::BM * row_bytes, slot_bytes = (Tile::BM + Tile::BN) * row_bytes;
   static constexpr int a_box = a_transposed ? 64 : Tile::BM;                         ///< rows of Y in a box of A
   static constexpr int b_box = b_transposed ? 64 : Tile::BN < 128 ? Tile::BN : 128;  ///< columns of Y in a box of B
-  static constexpr int barriers = Dropped ? 3 : 2;                                   ///< of a slot
-  static constexpr size_t shared_bytes = Tile::stages * (slot_bytes + barriers * sizeof(uint64_t));
+  /// With what each warp of the consumers has.
+  static constexpr size_t shared_bytes(int warp_bytes) {
+    return Tile::stages * (slot_bytes + (Tile::drops ? 3 : 2) * sizeof(uint64_t)) + 4 * Tile::consumers * warp_bytes;
+  }
   static_assert(Tile::BN % b_box == 0 && (!Tile::halves || Tile::BN / 2 % b_box == 0), "whole boxes");
 };
 
@@ -102,19 +106,6 @@ struct HopperSum {
 
 __device__ inline int hopper_slices(int length) { return (length + 63) / 64; }
 
-/// A slot of the ring, and which of its rounds: barriers are waited for by the parity of their rounds.
-template <int Stages>
-struct HopperSlot {
-  int index = 0;
-  uint32_t parity = 0;
-
-  __device__ void advance() {
-    if (++index < Stages) return;
-    index = 0;
-    parity ^= 1;
-  }
-};
-
 /// acc *= mask: element i of a thread is in row `row` + 8 (i / 2 % 2) and column `col0` + 8 (i / 4) + 2 (lane % 4) + i
 /// % 2.
 template <int N>
@@ -139,9 +130,7 @@ __device__ inline void mask_accumulators(float (&acc)[N], const DropoutMask& mas
 
 /// A binary has this kernel for every chip it is built for, and a body for 9.0 alone. Elsewhere a block of it may have
 /// one warp: a launch is refused (and has_gemm_hopper knows).
-///
-/// `Dropped`: the factor that is x is under dropout: A in nt, B in tn. There is no low-rank product then.
-template <class Tile, GemmForm Form, class Epilogue, bool Dropped>
+template <class Tile, GemmForm Form, class Epilogue>
 #if FIRE_HOPPER
 __global__ void __launch_bounds__(Tile::threads, Tile::blocks)
 #else
@@ -149,24 +138,21 @@ __global__ void __launch_bounds__(32)
 #endif
     gemm_hopper_kernel(const __grid_constant__ HopperArguments<Epilogue> args) {
 #if FIRE_HOPPER
-  static_assert(!Dropped || Form != GemmForm::nn, "dy is never under dropout");
-  using Shape = HopperShape<Tile, Form, Dropped>;
-  using Slot = HopperSlot<Tile::stages>;
-  constexpr int BK = Shape::BK, stages = Tile::stages;
-  DYNAMIC_SHARED(ring);
-  uint64_t* const full = reinterpret_cast<uint64_t*>(ring + stages * Shape::slot_bytes);
-  uint64_t* const empty = full + stages;
-  [[maybe_unused]] uint64_t* const dropped = empty + stages;
-  const auto slice_a = [&](const Slot& slot) { return ring + slot.index * Shape::slot_bytes; };
-  const auto slice_b = [&](const Slot& slot) { return slice_a(slot) + Shape::a_bytes; };
+  using Shape = HopperShape<Tile, Form>;
+  constexpr int BK = Shape::BK, stages = Tile::stages, warp_bytes = Epilogue::warp_bytes;
+  DYNAMIC_SHARED(shared);
+  unsigned char* const staging = shared + stages * Shape::slot_bytes;
+  uint64_t* const barriers = reinterpret_cast<uint64_t*>(staging + 4 * Tile::consumers * warp_bytes);
+  HopperRing<stages, Shape::slot_bytes> ring{shared, barriers, barriers + stages, {}};
+  [[maybe_unused]] uint64_t* const dropped = barriers + 2 * stages;
   // The same in all lanes, and known to be: descriptors stay in uniform registers.
   const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0), warpgroup = warp / 4;
 
   if (threadIdx.x == 0) {
     for (int i = 0; i < stages; ++i) {
-      ptx::mbarrier_init(full + i, 1);
-      ptx::mbarrier_init(empty + i, 4 * Tile::consumers);
-      if constexpr (Dropped) ptx::mbarrier_init(dropped + i, dropping_warps);
+      ptx::mbarrier_init(ring.full + i, 1);
+      ptx::mbarrier_init(ring.empty + i, 4 * Tile::consumers);
+      if constexpr (Tile::drops) ptx::mbarrier_init(dropped + i, dropping_warps);
     }
     ptx::fence_mbarrier_init();
   }
@@ -179,9 +165,9 @@ __global__ void __launch_bounds__(32)
 
   if (warpgroup == 0) {
     if constexpr (Tile::trades_registers) ptx::registers_shrink<40>();
-    if constexpr (Dropped) {
+    if constexpr (Tile::drops) {
+      static_assert(Form != GemmForm::nn && !Tile::trades_registers && warp_bytes == 0, "all slots are of factors");
       if (warp > 0) {
-        Slot slot;
         for_each_tile([&](const HopperPlace& place) {
           constexpr bool nt = Form == GemmForm::nt;
           const HopperSum<Form> sum{args.gemm, place};
@@ -190,36 +176,33 @@ __global__ void __launch_bounds__(32)
           const auto load = [&](int k) { next.load(mask, nt ? place.m0 : k, nt ? k : place.n0); };
           load(sum.k_begin());
 #pragma unroll 1
-          for (int k = sum.k_begin(); k < sum.k_end(place.product); k += BK, slot.advance()) {
+          for (int k = sum.k_begin(); k < sum.k_end(place.product); k += BK, ring.slot.advance()) {
             now = next;
-            load(k + BK);  // behind the last one too, where some of the mask may be
-            ptx::mbarrier_wait(full + slot.index, slot.parity);
-            now.apply(nt ? slice_a(slot) : slice_b(slot), mask.keep);
+            load(k + BK);  // behind the last slice too, where there may be more of the mask: nobody reads it
+            ring.wait();
+            now.apply(ring.data() + (nt ? 0 : Shape::a_bytes), mask.keep);
             ptx::fence_async_shared();  // the tensor cores are to see what was stored
             __syncwarp();
-            if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(dropped + slot.index);
+            if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(dropped + ring.slot.index);
           }
         });
         return;
       }
     }
     if (warp > 0 || !ptx::elect_one()) return;
-    Slot slot;
     const auto fetch = [&](const TensorMap& a, const TensorMap& b, const HopperPlace& place, int begin, int end) {
       const int columns = place.half ? Tile::BN / 2 : Tile::BN;
 #pragma unroll 1
-      for (int k = begin; k < end; k += BK, slot.advance()) {
-        uint64_t* const arrived = full + slot.index;
-        ptx::mbarrier_wait(empty + slot.index, slot.parity ^ 1);  // of the round before; there is none before the first
-        ptx::mbarrier_arrive_expect(arrived, Shape::a_bytes + columns * Shape::row_bytes);
+      for (int k = begin; k < end; k += BK, ring.slot.advance()) {
+        uint64_t* const arrived = ring.begin_fetch(Shape::a_bytes + columns * Shape::row_bytes);
         // What lies outside a factor arrives as zeros, and counts.
         for (int m = 0; m < Tile::BM; m += Shape::a_box)
-          ptx::tma_load_2d(slice_a(slot) + m * Shape::row_bytes, &a, Shape::a_transposed ? place.m0 + m : k,
+          ptx::tma_load_2d(ring.data() + m * Shape::row_bytes, &a, Shape::a_transposed ? place.m0 + m : k,
                            Shape::a_transposed ? k : place.m0 + m, arrived);
 #pragma unroll 1
         for (int n = 0; n < columns; n += Shape::b_box)
-          ptx::tma_load_2d(slice_b(slot) + n * Shape::row_bytes, &b, Shape::b_transposed ? place.n0 + n : k,
-                           Shape::b_transposed ? k : place.n0 + n, arrived);
+          ptx::tma_load_2d(ring.data() + Shape::a_bytes + n * Shape::row_bytes, &b,
+                           Shape::b_transposed ? place.n0 + n : k, Shape::b_transposed ? k : place.n0 + n, arrived);
       }
     };
     for_each_tile([&](const HopperPlace& place) {
@@ -228,6 +211,7 @@ __global__ void __launch_bounds__(32)
         fetch(args.maps[term].low_a, args.maps[term].low_b, place, 0, sum.rank(term));
       for (int term = sum.begin(); term < sum.end(); ++term)
         fetch(args.maps[term].a, args.maps[term].b, place, sum.k_begin(), sum.k_end(term));
+      args.epilogue.template fetch<Tile>(args.gemm, place, ring);
     });
     return;
   }
@@ -239,36 +223,32 @@ __global__ void __launch_bounds__(32)
   // 16 of k further: 32 bytes of each row, or 16 rows.
   constexpr int step_a = Shape::a_transposed ? 16 * Shape::row_bytes : 32,
                 step_b = Shape::b_transposed ? 16 * Shape::row_bytes : 32;
-  Slot slot;
   const auto compute = [&](auto columns, const HopperPlace& place) {
     constexpr int N = decltype(columns)::value;
     float acc[N / 2] = {};
     const auto multiply = [&](int slices) {
       int before = 0;
-      const auto release = [&] {
-        if (lane == 0) ptx::mbarrier_arrive(empty + before);
-      };
       ptx::wgmma_hold(acc);
 #pragma unroll 1
-      for (int i = 0; i < slices; ++i, slot.advance()) {
-        ptx::mbarrier_wait(full + slot.index, slot.parity);
-        if constexpr (Dropped) ptx::mbarrier_wait(dropped + slot.index, slot.parity);
+      for (int i = 0; i < slices; ++i, ring.slot.advance()) {
+        ring.wait();
+        if constexpr (Tile::drops) ptx::mbarrier_wait(dropped + ring.slot.index, ring.slot.parity);
         ptx::wgmma_fence();
 #pragma unroll
         for (int step = 0; step < BK / 16; ++step)
           ptx::wgmma<N, Shape::a_transposed, Shape::b_transposed>(
               acc,
-              ptx::wgmma_descriptor(slice_a(slot) + consumer * Shape::box_bytes + step * step_a, box, atom,
+              ptx::wgmma_descriptor(ring.data() + consumer * Shape::box_bytes + step * step_a, box, atom,
                                     Swizzle::bytes_128),
-              ptx::wgmma_descriptor(slice_b(slot) + step * step_b, box, atom, Swizzle::bytes_128), true);
+              ptx::wgmma_descriptor(ring.data() + Shape::a_bytes + step * step_b, box, atom, Swizzle::bytes_128), true);
         ptx::wgmma_commit();
         ptx::wgmma_wait<1>();  // this slice is being multiplied, and the one before has been read
-        if (i > 0) release();
-        before = slot.index;
+        if (i > 0) ring.release(before);
+        before = ring.slot.index;
       }
       ptx::wgmma_wait<0>();
       ptx::wgmma_hold(acc);
-      if (slices > 0) release();
+      if (slices > 0) ring.release(before);
     };
     const HopperSum<Form> sum{args.gemm, place};
     int low_slices = 0, slices = 0;
@@ -285,13 +265,14 @@ __global__ void __launch_bounds__(32)
       if (low.low_masked) mask_accumulators(acc, low.mask, row, place.n0);
     }
     multiply(slices);
-    args.epilogue.finish(args.gemm, place, acc, row);
+    args.epilogue.template finish<Tile>(args.gemm, place, acc, row, ring, staging + (warp - 4) * warp_bytes);
   };
   for_each_tile([&](const HopperPlace& place) {
     if constexpr (Tile::halves)
       if (place.half) return compute(std::integral_constant<int, Tile::BN / 2>(), place);
     compute(std::integral_constant<int, Tile::BN>(), place);
   });
+  if (warp_bytes > 0 && lane == 0) ptx::tma_store_wait_read<0>();
 #endif
 }
 

@@ -1,4 +1,4 @@
-// How a product is launched on Hopper: tiles, and its factors as the tensor memory accelerator sees them.
+// How a product is launched on Hopper: its tiles, and its factors as the tensor memory accelerator sees them.
 #pragma once
 
 #include "cuda/gemm_hopper.cuh"
@@ -20,11 +20,13 @@ inline TensorMap hopper_map(const void* data, int64_t rows, int64_t cols, int bo
 }
 
 // Encoded for each launch, up to twelve maps: arithmetic of the host, which is ahead of the GPU. Not yet timed.
-template <class Tile, GemmForm Form, bool Dropped = false>
-void launch_hopper_instance(Stream stream, const GemmDevice& device, const GemmArguments& gemm, int parts) {
-  using Shape = HopperShape<Tile, Form, Dropped>;
-  HopperArguments<PlainEpilogue> args{};
+template <class Tile, GemmForm Form, class Epilogue>
+void launch_hopper_instance(Stream stream, const GemmDevice& device, const GemmArguments& gemm, int parts,
+                            const Epilogue& epilogue) {
+  using Shape = HopperShape<Tile, Form>;
+  HopperArguments<Epilogue> args{};
   args.gemm = gemm;
+  args.epilogue = epilogue;
   const int blocks = device.multiprocessors * Tile::blocks;
   args.tiles = args.whole = static_cast<int>(hopper_tiles<Tile>(gemm, parts));
   if (const int left = args.tiles % blocks; Tile::halves && 2 * left <= blocks) args.tiles += left, args.whole -= left;
@@ -42,8 +44,8 @@ void launch_hopper_instance(Stream stream, const GemmDevice& device, const GemmA
     if (p.rank > 0) maps.low_a = map_a(p.low_a, p.rank), maps.low_b = map_b(p.low_b, p.n, p.rank);
   }
   const unsigned grid = static_cast<unsigned>(std::min(args.tiles, blocks));
-  gpu::launch("gemm sm_90a", dim3(grid), dim3(Tile::threads), Shape::shared_bytes, stream,
-              gemm_hopper_kernel<Tile, Form, PlainEpilogue, Dropped>, args);
+  gpu::launch("gemm sm_90a", dim3(grid), dim3(Tile::threads), Shape::shared_bytes(Epilogue::warp_bytes), stream,
+              gemm_hopper_kernel<Tile, Form, Epilogue>, args);
 }
 
 /// Whether so many tiles give most multiprocessors one.

@@ -114,7 +114,7 @@ class Dropped {
 
 GemmDevice with(bool hopper, int multiprocessors) { return {h100_shared, nullptr, 0, hopper, multiprocessors}; }
 
-/// Launches of Hopper's kernel that it makes.
+/// Launches of Hopper's kernel.
 int64_t launches_on_hopper(const std::function<void()>& body) {
   const cuda::Profile profile;
   body();

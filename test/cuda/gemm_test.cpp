@@ -2,7 +2,10 @@
 // computes is held against float64 in test/ops.
 #include "cuda/gemm.h"
 
+#include <array>
 #include <numeric>
+#include <optional>
+#include <span>
 
 #include "cuda/watch.h"
 #include "device.h"
@@ -20,20 +23,25 @@ struct Product {
   int64_t m, n, k, rank;
 };
 
+/// What a product writes, and what it adds to that; `shift` elements into memory.
+struct Target {
+  DType y;
+  std::optional<DType> residual;
+  int64_t shift = 0;
+};
+
 /// A product that has everything at once. With factors of one type alone, in bf16, Hopper's kernel takes it too.
 class Computed {
  public:
-  Computed(DType type, const Product& p, DType low_type) : Computed(type, p, low_type, type) {}
-  Computed(DType type, const Product& p, DType low_type, DType a_type)
+  Computed(DType type, const Product& p, DType low_type)
       : ops_(device(type)),
         type_(type),
         p_(p),
-        a_(ops_, random(1, p.m * p.k), a_type, {p.m * p.k}),
+        a_(ops_, random(1, p.m * p.k), type, {p.m * p.k}),
         b_(ops_, random(2, p.n * p.k), type, {p.n * p.k}),
         low_a_(ops_, random(3, p.m * p.rank), type, {p.m * p.rank}),
         low_b_(ops_, random(4, p.n * p.rank), low_type, {p.n * p.rank}),
         bias_(ops_, random(5, p.n), DType::f32, {p.n}),
-        residual_(ops_, random(6, p.m * p.n), type, {p.m * p.n}),
         keys_(ops_, DType::i32, {p.m, 2}),
         mask_(ops_, DType::i32, {p.m, (p.n + 31) / 32}) {
     std::vector<int32_t> words(static_cast<size_t>(2 * p.m));
@@ -43,44 +51,36 @@ class Computed {
   }
 
   /// On a device with workspace for so many rows at a time.
-  Doubles on(const GemmDevice& device, int64_t workspace_rows) {
-    const int64_t chunk = cuda::gemm_chunk(gemm()), parts = (p_.k + chunk - 1) / chunk;
-    return in(device, workspace_rows * parts * p_.n * static_cast<int64_t>(sizeof(float)));
-  }
-
-  /// With a workspace of so many bytes.
-  Doubles in(GemmDevice device, int64_t workspace_bytes) {
-    const Placed workspace(ops_, DType::f32, {workspace_bytes / static_cast<int64_t>(sizeof(float))});
-    device.workspace = workspace.tensor().f32(), device.workspace_bytes = workspace.tensor().bytes();
-    const Placed y(ops_, type_, {p_.m, p_.n});
-    Gemm g = gemm();
-    g.y = y.tensor().data(), g.y_type = type_;
-    cuda::launch_gemm(ops_.stream(), device, type_, &g, 1, cuda::GemmJoin::beside);
-    return y.values();
-  }
-
- private:
-  Gemm gemm() const {
+  Doubles on(GemmDevice device, int64_t workspace_rows) { return on(device, workspace_rows, {type_, type_}); }
+  Doubles on(GemmDevice device, int64_t workspace_rows, const Target& target) {
+    const Placed y(ops_, target.y, {p_.m, p_.n}, target.shift);
     Gemm g;
     g.form = p_.form;
     g.m = p_.m, g.n = p_.n, g.k = p_.k, g.rank = p_.rank;
-    g.a = {a_.tensor().data(), a_.tensor().dtype()}, g.b = {b_.tensor().data(), type_};
+    g.a = {a_.tensor().data(), type_}, g.b = {b_.tensor().data(), type_};
     g.low_a = {low_a_.tensor().data(), type_}, g.low_b = {low_b_.tensor().data(), low_b_.tensor().dtype()};
     g.alpha = 0.75f, g.low_scale = 1.5f;
     g.low_masked = p_.rank > 0;
     g.mask = {reinterpret_cast<const uint32_t*>(mask_.view().i32()), static_cast<uint32_t>(p_.m),
               static_cast<uint32_t>(mask_.view().cols()), 1 / 0.75f};
     g.bias = bias_.tensor().f32();
-    g.residual = residual_.tensor().data(), g.residual_type = type_;
-    return g;
+    const Placed residual(ops_, random(6, p_.m * p_.n), target.residual.value_or(type_), {p_.m * p_.n}, target.shift);
+    if (target.residual) g.residual = residual.tensor().data(), g.residual_type = *target.residual;
+    g.y = y.tensor().data(), g.y_type = target.y;
+    const int64_t chunk = cuda::gemm_chunk(g), parts = (p_.k + chunk - 1) / chunk;
+    Placed workspace(ops_, DType::f32, {workspace_rows * parts * p_.n});
+    device.workspace = workspace.tensor().f32(), device.workspace_bytes = workspace.tensor().bytes();
+    cuda::launch_gemm(ops_.stream(), device, type_, &g, 1, cuda::GemmJoin::beside);
+    return y.values();
   }
 
+ private:
   static std::vector<float> random(uint64_t seed, int64_t count) { return Random(seed).floats(count); }
 
   cuda::CudaOps& ops_;
   DType type_;
   Product p_;
-  Placed a_, b_, low_a_, low_b_, bias_, residual_;
+  Placed a_, b_, low_a_, low_b_, bias_;
   DeviceTensor keys_;  // of the rows that the mask is drawn for
   DeviceTensor mask_;
 };
@@ -148,41 +148,85 @@ TEST("on Hopper a row has the same bits in products of every number of rows") {
   }
 }
 
-TEST(
-    "on Hopper a gradient in f32 is rounded beforehand, in parts and rows of every size of workspace, with the same "
-    "bits") {
+TEST("on Hopper it makes no difference how Y and its residual lie in memory") {
   if (!has_hopper()) return;
-  const Product whole{"some rows at a time", GemmForm::nn, 150, 264, 72, 0};
-  const Product parts{"some parts at a time", GemmForm::nn, 5, 24, 33000, 0};
-  const auto check = [](const Product& p, std::initializer_list<int64_t> workspaces) {
-    Computed product(DType::bf16, p, DType::bf16, DType::f32);
-    const Doubles usual = product.in(hopper(132), int64_t{1} << 20);
-    for (const int64_t bytes : workspaces) CHECK(same_bits(product.in(hopper(4), bytes), usual));
-    if (is_emulated(device(DType::bf16))) CHECK(same_bits(product.in(h100, int64_t{1} << 20), usual));
-  };
-  constexpr int64_t row = 72 * 2, part = 16384 * 2 + 24 * 4, sum = 24 * 4;
-  check(whole, {150 * row, 140 * row, row});
-  check(parts, {5 * (3 * part + sum), 5 * (2 * part + sum), 5 * (part + sum), 2 * (part + sum)});
-  CHECK_ERROR(Code::internal, ("has no workspace"),
-              Computed(DType::bf16, whole, DType::bf16, DType::f32).in(hopper(4), 0));
+  const GemmDevice devices[] = {hopper(1), hopper(132)};
+  for (const int64_t n : {8, 136, 328, 712})  // pieces of a tile that are whole, in part and not there
+    for (const GemmForm form : {GemmForm::nt, GemmForm::nn}) {
+      Computed product(DType::bf16, {"", form, n == 712 ? 150 : 70, n, 72, 8}, DType::bf16);
+      for (const DType y : both_types)
+        for (const std::optional<DType> residual : {std::optional<DType>(), {DType::bf16}, {DType::f32}}) {
+          const int64_t m = n == 712 ? 150 : 70;
+          const Doubles usual = product.on(devices[0], m, {y, residual});
+          CHECK(same_bits(product.on(devices[1], m, {y, residual}), usual));
+          CHECK(same_bits(product.on(devices[0], m, {y, residual, 1}), usual));
+          if (is_emulated(device(DType::bf16))) CHECK(same_bits(product.on(h100, m, {y, residual}), usual));
+        }
+    }
+}
+
+TEST("on Hopper a product that adds to its own Y has the bits of one that reads another") {
+  if (!has_hopper()) return;
+  cuda::CudaOps& ops = device(DType::bf16);
+  constexpr int64_t m = 130, n = 520, k = 72;
+  const auto random = [](uint64_t seed, int64_t count) { return Random(seed).floats(count); };
+  const Placed a(ops, random(1, m * k), DType::bf16, {m, k}), b(ops, random(2, n * k), DType::bf16, {n, k});
+  const Placed residual(ops, random(3, m * n), DType::bf16, {m, n}),
+      in_place(ops, random(3, m * n), DType::bf16, {m, n});
+  const Placed y(ops, DType::bf16, {m, n});
+  for (const auto& [from, to] : {std::pair(&residual, &y), {&in_place, &in_place}}) {
+    Gemm g;
+    g.m = m, g.n = n, g.k = k;
+    g.a = {a.tensor().data(), DType::bf16}, g.b = {b.tensor().data(), DType::bf16};
+    g.residual = from->tensor().data(), g.residual_type = DType::bf16;
+    g.y = to->tensor().data(), g.y_type = DType::bf16;
+    cuda::launch_gemm(ops.stream(), hopper(1), DType::bf16, &g, 1, cuda::GemmJoin::beside);
+  }
+  CHECK(same_bits(in_place.values(), y.values()));
+}
+
+TEST("products beside each other may have no columns") {
+  for (const DType type : both_types) {
+    cuda::CudaOps& ops = device(type);
+    constexpr int64_t m = 70, k = 72;
+    const auto random = [](uint64_t seed, int64_t count) { return Random(seed).floats(count); };
+    const Placed a(ops, random(1, m * k), type, {m, k}), b(ops, random(2, 264 * k), type, {264, k});
+    const auto launch = [&](std::span<const Placed* const> ys) {
+      Gemm gemms[3];
+      int count = 0;
+      for (const Placed* y : ys) {
+        Gemm& g = gemms[count++];
+        g.m = m, g.n = y->tensor().cols(), g.k = k;
+        g.a = {a.tensor().data(), type}, g.b = {b.tensor().data(), type};
+        g.y = y->tensor().data(), g.y_type = type;
+      }
+      const bool own = has_hopper() && type == DType::bf16;
+      cuda::launch_gemm(ops.stream(), own ? hopper(1) : h100, type, gemms, count, cuda::GemmJoin::beside);
+    };
+    const Placed first(ops, type, {m, 264}), none(ops, type, {m, 0}), last(ops, type, {m, 40});
+    const Placed first_alone(ops, type, {m, 264}), last_alone(ops, type, {m, 40});
+    for (const std::array<const Placed*, 3>& order : {std::array{&first, &none, &last}, {&none, &last, &first}}) {
+      launch(order);
+      launch({{&first_alone}}), launch({{&last_alone}});
+      CHECK(same_bits(first.values(), first_alone.values()) && same_bits(last.values(), last_alone.values()));
+    }
+    launch({{&none}});
+  }
 }
 
 TEST("Hopper's kernel takes products whose factors TMA can fetch, and no others") {
   if (!has_hopper()) return;
   using Change = void (*)(Gemm&);
   cuda::CudaOps& ops = device(DType::bf16);
-  const Placed factors(ops, DType::bf16, {64 * 64 * 2}), y(ops, DType::f32, {64 * 64}),
-      workspace(ops, DType::f32, {64 * 64});
+  const Placed factors(ops, DType::bf16, {64 * 64 * 2}), y(ops, DType::f32, {64 * 64});
   const auto takes = [&](const Change& change, int columns = 32) {
     Gemm g;
     g.m = 3, g.n = g.k = columns, g.rank = 8;
     g.a = g.b = g.low_a = g.low_b = {factors.tensor().data(), DType::bf16};
     g.y = y.tensor().data();
     change(g);
-    GemmDevice device = hopper(4);
-    device.workspace = workspace.tensor().f32(), device.workspace_bytes = workspace.tensor().bytes();
     const cuda::Profile profile;
-    cuda::launch_gemm(ops.stream(), device, DType::bf16, &g, 1, cuda::GemmJoin::beside);
+    cuda::launch_gemm(ops.stream(), hopper(4), DType::bf16, &g, 1, cuda::GemmJoin::beside);
     cuda::synchronize(ops.stream());
     return profile.totals().contains("gemm sm_90a");
   };
@@ -193,8 +237,6 @@ TEST("Hopper's kernel takes products whose factors TMA can fetch, and no others"
   CHECK(!takes([](Gemm&) {}, 33));
   CHECK(!takes([](Gemm& g) { g.rank = 4; }));
   CHECK(!takes([](Gemm& g) { g.low_b.type = DType::f32; }));
-  const auto in_f32 = [](Gemm& g) { g.form = GemmForm::nn, g.rank = 0, g.a.type = DType::f32; };
-  CHECK(takes(in_f32) && !takes(in_f32, 36));
   CHECK(!takes([](Gemm& g) { g.form = GemmForm::nn, g.a.type = DType::f32; }));
   CHECK(!takes([](Gemm& g) { g.a.dropped = true; }));
   CHECK(takes([](Gemm& g) { g.a.dropped = true, g.rank = 0; }));
